@@ -1,0 +1,34 @@
+//! `drive ADDR --connections N --depth D`: the bare closed-loop client; one line of JSON at the end.
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    use clap::Parser;
+
+    /// The bare closed-loop client of the native protocol.
+    #[derive(Parser)]
+    #[command(name = "drive", version)]
+    struct Arguments {
+        #[command(flatten)]
+        options: coreloop_bench::drive::Options,
+    }
+
+    match coreloop_bench::drive::run(&Arguments::parse().options) {
+        Ok(outcome) => {
+            println!("{}", serde_json::to_string(&outcome).expect("plain numbers and text"));
+            if outcome.errors == 0 {
+                std::process::ExitCode::SUCCESS
+            } else {
+                std::process::ExitCode::FAILURE
+            }
+        }
+        Err(error) => {
+            eprintln!("drive: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("drive: needs epoll, so Linux");
+}

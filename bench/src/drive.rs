@@ -1,0 +1,184 @@
+//! The bare closed-loop client: one thread, one epoll, so many calls in flight on each connection.
+//!
+//! Every reply is checked; the requests that the replies of one read make due leave in one write. For the
+//! floors and for comparisons with them: `loadgen` is the tool with rates, protocols and reports.
+
+mod blocking;
+mod link;
+mod window;
+
+use std::io;
+use std::net::SocketAddr;
+use std::os::fd::AsRawFd;
+
+use serde::{Deserialize, Serialize};
+
+use crate::epoll::Epoll;
+use crate::request::{Expect, Request, from_hex};
+use link::Link;
+use window::{Phase, Window};
+
+/// What to call, how often at once, and for how long.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The server.
+    pub address: SocketAddr,
+    /// Connections.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub connections: u32,
+    /// Calls in flight on each.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
+    pub depth: u32,
+    /// Length of the measured window.
+    #[arg(long, default_value_t = 3.0, value_parser = seconds)]
+    pub seconds: f64,
+    /// Length of the run-up before it.
+    #[arg(long, default_value_t = 0.5, value_parser = seconds)]
+    pub warmup: f64,
+    /// Full name of the method.
+    #[arg(long, default_value = "Arith.AddFixed")]
+    pub method: String,
+    /// The body's codec: raw, fixed, json, gob, compact, messagepack or protobuf.
+    #[arg(long, default_value = "fixed")]
+    pub codec: String,
+    /// The body, as text (of whatever codec).
+    #[arg(long, conflicts_with = "body_hex")]
+    pub json: Option<String>,
+    /// The body, in hexadecimal.
+    #[arg(long, value_parser = hex)]
+    pub body_hex: Option<Hex>,
+    /// What replies must be: `sum`, `any` or hexadecimal bytes. Default: what the method is known to answer.
+    #[arg(long, value_parser = expect)]
+    pub expect: Option<Expect>,
+    /// Poll without sleeping: the client's own wake-ups leave the latency.
+    #[arg(long)]
+    pub spin: bool,
+    /// One connection, one call at a time, plain blocking write and read: the direct client's floor.
+    #[arg(long, conflicts_with = "spin")]
+    pub blocking: bool,
+    /// Also read the CPU time of this process at the window's ends.
+    #[arg(long, value_name = "PID")]
+    pub watch: Option<u32>,
+}
+
+/// Bytes given in hexadecimal.
+#[derive(Clone, Debug)]
+pub struct Hex(pub Vec<u8>);
+
+fn hex(text: &str) -> Result<Hex, String> {
+    from_hex(text).map(Hex).ok_or("not pairs of hexadecimal digits".into())
+}
+
+fn expect(text: &str) -> Result<Expect, String> {
+    match text {
+        "sum" => Ok(Expect::Sum),
+        "any" => Ok(Expect::Any),
+        _ => hex(text).map(|Hex(bytes)| Expect::Bytes(bytes)),
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds = text.parse().map_err(|_| "not a number")?;
+    if (0.0..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("between 0 and 86400".into()) }
+}
+
+/// What a run measured; printed as one line of JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Outcome {
+    /// Connections.
+    pub connections: u32,
+    /// Calls in flight on each.
+    pub depth: u32,
+    /// Replies within the window.
+    pub calls: u64,
+    /// Length of the window, as it came out.
+    pub seconds: f64,
+    /// Their quotient.
+    pub calls_per_s: f64,
+    /// Median latency within the window; the other quantiles likewise.
+    pub p50_us: f64,
+    /// 99 of 100 calls were not slower.
+    pub p99_us: f64,
+    /// 999 of 1000 calls were not slower.
+    pub p999_us: f64,
+    /// The slowest call.
+    pub max_us: f64,
+    /// Replies with another status or body than expected, lost connections, calls never answered; also
+    /// outside the window.
+    pub errors: u64,
+    /// What the first of them was.
+    pub first_error: Option<String>,
+    /// Replies in the whole run.
+    pub calls_in_all: u64,
+    /// Share of the window in which the client was ready to run but another process had its core.
+    pub client_waited_share: f64,
+    /// CPU time of the watched process within the window, in ns.
+    pub server_cpu_ns: Option<u64>,
+    /// The kernel's part of it, in steps of 10 ms.
+    pub server_system_ns: Option<u64>,
+}
+
+/// Runs to the end and says what was measured.
+pub fn run(options: &Options) -> Result<Outcome, String> {
+    let text = options.json.as_ref().map(|json| json.clone().into_bytes());
+    let body = text.or_else(|| options.body_hex.as_ref().map(|Hex(bytes)| bytes.clone()));
+    let request = Request::new(&options.method, &options.codec, body, options.expect.clone())?;
+    crate::process::raise_files_limit().map_err(told)?;
+    let window = Window::new(options.warmup, options.seconds, options.watch);
+    let window = if options.blocking {
+        if (options.connections, options.depth) != (1, 1) {
+            return Err("--blocking is one connection with one call in flight".into());
+        }
+        blocking::run(options.address, &request, window)
+    } else {
+        run_epoll(options, &request, window)
+    };
+    window.map_err(told)?.outcome(options.connections, options.depth)
+}
+
+fn told(error: io::Error) -> String {
+    error.to_string()
+}
+
+fn run_epoll(options: &Options, request: &Request, mut window: Window) -> io::Result<Window> {
+    let mut epoll = Epoll::new()?;
+    let mut links = Vec::with_capacity(options.connections as usize);
+    for token in 0..u64::from(options.connections) {
+        let link = Link::connect(options.address, options.depth)?;
+        epoll.add(link.as_raw_fd(), token)?;
+        links.push(link);
+    }
+    window.start();
+    for link in &mut links {
+        if let Err(error) = link.begin(request, window.now_ns()) {
+            window.on_lost(error.to_string(), link.close());
+        }
+    }
+    let mut open = links.len();
+    let mut input = vec![0; link::READ_BYTES];
+    let mut out = Vec::new();
+    loop {
+        let phase = window.turn()?;
+        let in_flight: u64 =
+            if phase == Phase::Draining { links.iter().map(Link::in_flight).sum() } else { 1 };
+        if phase == Phase::Over || open == 0 || in_flight == 0 {
+            let lost = links.iter_mut().map(Link::close).sum();
+            if lost > 0 {
+                window.on_lost("calls without an answer".into(), lost);
+            }
+            return Ok(window);
+        }
+        let count = epoll.wait(if options.spin { 0 } else { window.left_ms() })?;
+        for at in 0..count {
+            let event = epoll.event(at);
+            let link = &mut links[event.token as usize];
+            if !link.is_open() {
+                continue;
+            }
+            if let Err(error) = link.on_event(event, request, &mut window, &mut input, &mut out) {
+                open -= 1;
+                window.on_lost(error.to_string(), link.close());
+            }
+        }
+    }
+}

@@ -1,0 +1,137 @@
+//! The kernel's readiness calls and nothing around them: epoll, and an eventfd to wake a loop with.
+//!
+//! Sockets stay std's: their `read` and `write` are one `recv` and one `send` each.
+
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
+
+/// Room in the kernel's report for one wait.
+const EVENTS_MAX: usize = 1024;
+
+/// One epoll instance and the report of its last wait.
+pub struct Epoll {
+    fd: OwnedFd,
+    report: Box<[libc::epoll_event]>,
+}
+
+/// What happened to one descriptor.
+#[derive(Clone, Copy, Debug)]
+pub struct Event {
+    /// As given to [`Epoll::add`].
+    pub token: u64,
+    flags: u32,
+}
+
+impl Event {
+    /// There are bytes, an end or an error to be read.
+    pub fn is_readable(self) -> bool {
+        self.flags & (libc::EPOLLIN as u32) != 0 || self.is_ending()
+    }
+
+    /// The peer will send no more, or the connection failed: read on until that shows.
+    pub fn is_ending(self) -> bool {
+        self.flags & ((libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32) != 0
+    }
+}
+
+impl Epoll {
+    /// A new instance that watches nothing.
+    pub fn new() -> io::Result<Epoll> {
+        // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
+        let fd = unsafe {
+            let fd = checked(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        let report = vec![libc::epoll_event { events: 0, u64: 0 }; EVENTS_MAX].into_boxed_slice();
+        Ok(Epoll { fd, report })
+    }
+
+    /// Watches `fd`, edge-triggered, for reading, writing and the peer's end, until it is closed.
+    pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
+        let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
+        let mut event = libc::epoll_event { events: events as u32, u64: token };
+        // SAFETY: `event` lives through the call; a bad descriptor is an error, not undefined.
+        checked(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
+        Ok(())
+    }
+
+    /// Waits up to `timeout_ms` (0: look only, -1: for ever) and returns how many events there are.
+    pub fn wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
+        // SAFETY: the pointer and the length are of the same live slice, which the kernel only fills.
+        let count = checked(unsafe {
+            libc::epoll_wait(
+                self.fd.as_raw_fd(),
+                self.report.as_mut_ptr(),
+                self.report.len() as i32,
+                timeout_ms,
+            )
+        });
+        match count {
+            Ok(count) => Ok(count as usize),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The event at `at` of the last wait's report.
+    pub fn event(&self, at: usize) -> Event {
+        let raw = self.report[at];
+        Event { token: raw.u64, flags: raw.events }
+    }
+}
+
+/// A counter that makes an [`Epoll`] return. Watched edge-triggered it need never be read.
+pub struct Bell {
+    fd: OwnedFd,
+}
+
+impl Bell {
+    /// A new one, silent.
+    pub fn new() -> io::Result<Bell> {
+        // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
+        let fd = unsafe {
+            let fd = checked(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
+            OwnedFd::from_raw_fd(fd)
+        };
+        Ok(Bell { fd })
+    }
+
+    /// Wakes whoever watches it.
+    pub fn ring(&self) {
+        let one: u64 = 1;
+        // SAFETY: eight readable bytes, as an eventfd wants. It fails only when the counter is full, after
+        // 2^64 rings.
+        unsafe { libc::write(self.fd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
+    }
+}
+
+impl AsRawFd for Bell {
+    fn as_raw_fd(&self) -> RawFd {
+        self.fd.as_raw_fd()
+    }
+}
+
+fn checked(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn bell_wakes_once_per_ring_without_being_read() {
+        let mut epoll = Epoll::new().expect("epoll");
+        let bell = Bell::new().expect("eventfd");
+        epoll.add(bell.as_raw_fd(), 7).expect("watch");
+        // An eventfd is writable at once; that edge comes first.
+        epoll.wait(0).expect("wait");
+        for _ in 0..3 {
+            bell.ring();
+            assert_eq!(epoll.wait(1000).expect("wait"), 1);
+            assert_eq!(epoll.event(0).token, 7);
+            assert!(epoll.event(0).is_readable() && !epoll.event(0).is_ending());
+            assert_eq!(epoll.wait(0).expect("wait"), 0);
+        }
+    }
+}

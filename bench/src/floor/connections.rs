@@ -1,0 +1,210 @@
+//! The floor's connections: accept, read what is there, write what there is, keep what did not fit.
+//!
+//! Edge-triggered, with the rule that a read which filled less than its buffer has drained the socket.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::AsRawFd;
+
+use crate::epoll::{Epoll, Event};
+use crate::frame::{self, Next};
+
+use super::LISTENER;
+
+/// Room for one read; a frame that needs more gets it.
+const READ_BYTES: usize = 64 << 10;
+
+/// All connections, by token: slot in the low half, generation above it.
+pub struct Connections {
+    listener: TcpListener,
+    slots: Vec<Slot>,
+    vacant: Vec<u32>,
+}
+
+#[derive(Default)]
+struct Slot {
+    generation: u32,
+    connection: Option<Connection>,
+}
+
+/// One connection, and what it owes in either direction.
+pub struct Connection {
+    stream: TcpStream,
+    /// The beginning of a frame whose end has not arrived.
+    partial: Vec<u8>,
+    /// Bytes in all that the frame in `partial` is known to need.
+    partial_need: usize,
+    /// Replies that the socket had no room for. While there are any, nothing is read.
+    unsent: Vec<u8>,
+}
+
+/// What a read brought.
+pub struct ReadOutcome {
+    /// The buffer holds whole frames up to here.
+    pub complete: usize,
+    /// What is known of the rest.
+    pub left: Left,
+}
+
+/// What a socket may still hold after a read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// The read filled its buffer: perhaps more.
+    Perhaps,
+    /// It filled less: no bytes, though the peer's end may be next.
+    NoBytes,
+    /// It would have waited: nothing at all.
+    Nothing,
+}
+
+impl Connections {
+    /// None yet; `listener` brings them.
+    pub fn new(listener: TcpListener) -> Connections {
+        Connections { listener, slots: Vec::new(), vacant: Vec::new() }
+    }
+
+    /// Accepts whoever waits.
+    pub fn accept(&mut self, epoll: &Epoll) -> io::Result<()> {
+        loop {
+            let stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+                Err(error) if error.kind() == ErrorKind::ConnectionAborted => continue,
+                Err(error) => return Err(error),
+            };
+            stream.set_nonblocking(true)?;
+            stream.set_nodelay(true)?;
+            let at = self.vacant.pop().unwrap_or(self.slots.len() as u32);
+            if at as usize == self.slots.len() {
+                self.slots.push(Slot::default());
+            }
+            let slot = &mut self.slots[at as usize];
+            let token = u64::from(slot.generation) << 32 | u64::from(at);
+            debug_assert!(token < LISTENER);
+            epoll.add(stream.as_raw_fd(), token)?;
+            slot.connection =
+                Some(Connection { stream, partial: Vec::new(), partial_need: 0, unsent: Vec::new() });
+        }
+    }
+
+    /// The connection of a token, unless it has gone.
+    #[inline]
+    pub fn find(&mut self, token: u64) -> Option<&mut Connection> {
+        let slot = self.slots.get_mut(token as u32 as usize)?;
+        if u64::from(slot.generation) != token >> 32 { None } else { slot.connection.as_mut() }
+    }
+
+    /// Closes it; what is still said of it later finds nobody.
+    pub fn close(&mut self, token: u64) {
+        let at = token as u32;
+        let slot = &mut self.slots[at as usize];
+        slot.connection = None;
+        slot.generation = slot.generation.wrapping_add(1) & 0x7fff_ffff;
+        self.vacant.push(at);
+    }
+}
+
+impl Connection {
+    /// Sends what waits, then calls `read_once` until the socket is drained, or until replies wait again. An error means that the connection is to be closed.
+    #[inline]
+    pub fn on_event(
+        &mut self,
+        event: Event,
+        read_once: &mut impl FnMut(&mut Connection) -> io::Result<Left>,
+    ) -> io::Result<()> {
+        // Reading may have stopped for the replies' sake, so it goes on when they are gone.
+        let was_held = !self.unsent.is_empty();
+        if was_held {
+            self.flush()?;
+        }
+        if !was_held && !event.is_readable() {
+            return Ok(());
+        }
+        while self.unsent.is_empty() {
+            match read_once(self)? {
+                Left::Nothing => break,
+                // The end that the event announced is still to be met.
+                Left::NoBytes if event.is_ending() => {}
+                Left::NoBytes => break,
+                Left::Perhaps => {}
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads once, to `at` of the buffer, behind what was kept of the last read. The beginning of a frame at
+    /// the end is kept for the next one. The peer's end, and a frame beyond the bound, are errors.
+    #[inline]
+    pub fn read(&mut self, input: &mut Vec<u8>, at: usize) -> io::Result<ReadOutcome> {
+        let kept = self.partial.len();
+        let room = READ_BYTES.max(self.partial_need.saturating_sub(kept));
+        if input.len() < at + kept + room {
+            input.resize(at + kept + room, 0);
+        }
+        let read = match self.stream.read(&mut input[at + kept..at + kept + room]) {
+            Ok(0) => return Err(ErrorKind::UnexpectedEof.into()),
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                return Ok(ReadOutcome { complete: at, left: Left::Nothing });
+            }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {
+                return Ok(ReadOutcome { complete: at, left: Left::Perhaps });
+            }
+            Err(error) => return Err(error),
+        };
+        let filled = at + kept + read;
+        if kept > 0 {
+            input[at..at + kept].copy_from_slice(&self.partial);
+            self.partial.clear();
+        }
+        let mut complete = at;
+        while complete < filled {
+            match frame::next(&input[complete..filled]) {
+                Next::Frame { len, .. } => complete += len,
+                Next::Short { need } => {
+                    self.partial_need = need;
+                    self.partial.extend_from_slice(&input[complete..filled]);
+                    break;
+                }
+                Next::Broken => return Err(ErrorKind::InvalidData.into()),
+            }
+        }
+        if self.partial.is_empty() {
+            self.partial_need = 0;
+        }
+        let left = if read < room { Left::NoBytes } else { Left::Perhaps };
+        Ok(ReadOutcome { complete, left })
+    }
+
+    /// Writes replies, or puts them behind those that wait.
+    #[inline]
+    pub fn write(&mut self, replies: &[u8]) -> io::Result<()> {
+        if replies.is_empty() {
+            return Ok(());
+        }
+        let written = if self.unsent.is_empty() { write_some(&mut self.stream, replies)? } else { 0 };
+        self.unsent.extend_from_slice(&replies[written..]);
+        Ok(())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        let written = write_some(&mut self.stream, &self.unsent)?;
+        self.unsent.drain(..written);
+        Ok(())
+    }
+}
+
+/// Writes until all is written or the socket is full.
+#[inline]
+fn write_some(stream: &mut TcpStream, bytes: &[u8]) -> io::Result<usize> {
+    let mut written = 0;
+    while written < bytes.len() {
+        match stream.write(&bytes[written..]) {
+            Ok(count) => written += count,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(written)
+}

@@ -1,0 +1,166 @@
+//! The native frame, raw: just enough to build and to cut frames, for the floor and the bare client.
+//!
+//! It checks the announced length against a bound and nothing else: what the floor does not check is what
+//! the server is measured against. Written independently of the server's own codec, on purpose.
+
+/// Bytes of a frame's header.
+pub const HEADER_BYTES: usize = 32;
+/// The longest body that is taken; a longer one breaks the connection.
+pub const BODY_BYTES_MAX: usize = 16 << 20;
+/// `kind` of a request.
+pub const REQUEST: u8 = 0;
+/// `kind` of a reply.
+pub const REPLY: u8 = 1;
+
+const MAGIC_AND_VERSION: [u8; 3] = [0x19, 0x96, 1];
+
+/// The fields of a header that the floor and the client look at.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Header {
+    /// What the frame is: [`REQUEST`] or [`REPLY`] here.
+    pub kind: u8,
+    /// The body's codec, echoed in the reply.
+    pub codec: u8,
+    /// Bytes of metadata between header and body.
+    pub metadata_bytes: u16,
+    /// Chosen by the caller, echoed in the reply.
+    pub call: u64,
+    /// Of a request the method's hash, of a reply the status code.
+    pub word: u32,
+    /// Bytes of the body.
+    pub body_bytes: u32,
+}
+
+impl Header {
+    /// Reads a header; the magic bytes are not looked at (see [`is_native`]).
+    #[inline]
+    pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Header {
+        let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Header {
+            kind: bytes[3],
+            codec: bytes[4],
+            metadata_bytes: u16::from_le_bytes([bytes[6], bytes[7]]),
+            call: u64::from(word(8)) | u64::from(word(12)) << 32,
+            word: word(16),
+            body_bytes: word(28),
+        }
+    }
+
+    /// The header's bytes; flags, schema and the durations are zero.
+    #[inline]
+    pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
+        let mut bytes = [0; HEADER_BYTES];
+        bytes[..3].copy_from_slice(&MAGIC_AND_VERSION);
+        bytes[3] = self.kind;
+        bytes[4] = self.codec;
+        bytes[6..8].copy_from_slice(&self.metadata_bytes.to_le_bytes());
+        bytes[8..16].copy_from_slice(&self.call.to_le_bytes());
+        bytes[16..20].copy_from_slice(&self.word.to_le_bytes());
+        bytes[28..].copy_from_slice(&self.body_bytes.to_le_bytes());
+        bytes
+    }
+}
+
+/// Whether a frame begins with the magic bytes and the version.
+pub fn is_native(frame: &[u8]) -> bool {
+    frame.starts_with(&MAGIC_AND_VERSION)
+}
+
+/// What the front of a buffer holds.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<'a> {
+    /// One whole frame.
+    Frame {
+        /// Its header.
+        header: Header,
+        /// Its body, metadata skipped.
+        body: &'a [u8],
+        /// Bytes of the whole frame.
+        len: usize,
+    },
+    /// Not a whole frame yet: at least `need` bytes in all are wanted.
+    Short {
+        /// Bytes from the frame's start that the next step needs.
+        need: usize,
+    },
+    /// The announced body is beyond the bound: give the connection up.
+    Broken,
+}
+
+/// Cuts the first frame off `bytes`.
+#[inline]
+pub fn next(bytes: &[u8]) -> Next<'_> {
+    let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
+        return Next::Short { need: HEADER_BYTES };
+    };
+    let header = Header::parse(head);
+    if header.body_bytes as usize > BODY_BYTES_MAX {
+        return Next::Broken;
+    }
+    let body_at = HEADER_BYTES + usize::from(header.metadata_bytes);
+    let len = body_at + header.body_bytes as usize;
+    match bytes.get(body_at..len) {
+        Some(body) => Next::Frame { header, body, len },
+        None => Next::Short { need: len },
+    }
+}
+
+/// The method's number on the wire: 32-bit FNV-1a of its full name.
+pub const fn method_hash(name: &str) -> u32 {
+    let bytes = name.as_bytes();
+    let mut hash: u32 = 0x811c_9dc5;
+    let mut at = 0;
+    while at < bytes.len() {
+        hash = (hash ^ bytes[at] as u32).wrapping_mul(0x0100_0193);
+        at += 1;
+    }
+    hash
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEADER: Header = Header {
+        kind: REQUEST,
+        codec: 1,
+        metadata_bytes: 8,
+        call: 0x0102_0304_0506_0708,
+        word: 77,
+        body_bytes: 3,
+    };
+
+    #[test]
+    fn header_survives_a_round_trip_and_begins_with_the_magic() {
+        let bytes = HEADER.to_bytes();
+        assert_eq!(Header::parse(&bytes), HEADER);
+        assert!(is_native(&bytes));
+        assert_eq!(bytes[8], 0x08, "little-endian");
+    }
+
+    #[test]
+    fn every_short_prefix_asks_for_more_than_it_has() {
+        let mut frame = HEADER.to_bytes().to_vec();
+        frame.extend_from_slice(&[0; 8]);
+        frame.extend_from_slice(b"abc");
+        for cut in 0..frame.len() {
+            let Next::Short { need } = next(&frame[..cut]) else { panic!("cut at {cut}") };
+            assert!(need > cut && need <= frame.len());
+        }
+        frame.extend_from_slice(b"the next one");
+        assert_eq!(next(&frame), Next::Frame { header: HEADER, body: b"abc", len: 43 });
+    }
+
+    #[test]
+    fn body_beyond_the_bound_breaks() {
+        let header = Header { body_bytes: BODY_BYTES_MAX as u32 + 1, ..HEADER };
+        assert_eq!(next(&header.to_bytes()), Next::Broken);
+    }
+
+    #[test]
+    fn hash_is_fnv_1a() {
+        assert_eq!(method_hash(""), 0x811c_9dc5);
+        assert_eq!(method_hash("a"), 0xe40c_292c);
+        assert_eq!(method_hash("foobar"), 0xbf9c_f968);
+    }
+}

@@ -1,0 +1,105 @@
+//! A log-linear histogram of nanoseconds: 128 steps per doubling, so under 0.8 % off; fixed in size.
+//!
+//! Recording is an index and an add; nothing is allocated after the start.
+
+const STEP_BITS: u32 = 7;
+const STEPS: usize = 1 << STEP_BITS;
+const BUCKETS: usize = (64 - STEP_BITS as usize + 1) * STEPS;
+
+/// Counts per bucket, and the exact maximum.
+pub struct Histogram {
+    counts: Box<[u64]>,
+    count: u64,
+    max: u64,
+}
+
+impl Default for Histogram {
+    fn default() -> Histogram {
+        Histogram { counts: vec![0; BUCKETS].into_boxed_slice(), count: 0, max: 0 }
+    }
+}
+
+impl Histogram {
+    /// Adds one value.
+    #[inline]
+    pub fn record(&mut self, value: u64) {
+        self.counts[bucket_of(value)] += 1;
+        self.count += 1;
+        self.max = self.max.max(value);
+    }
+
+    /// How many values were recorded.
+    pub fn count(&self) -> u64 {
+        self.count
+    }
+
+    /// The largest value, exactly.
+    pub fn max(&self) -> u64 {
+        self.max
+    }
+
+    /// The value that the share `quantile` (0 to 1) of all does not exceed, as its bucket's upper end.
+    pub fn quantile(&self, quantile: f64) -> u64 {
+        let rank = ((self.count as f64 * quantile).ceil() as u64).max(1);
+        let mut seen = 0;
+        for (bucket, count) in self.counts.iter().enumerate() {
+            seen += count;
+            if seen >= rank {
+                return upper_end(bucket).min(self.max);
+            }
+        }
+        self.max
+    }
+}
+
+#[inline]
+fn bucket_of(value: u64) -> usize {
+    let shift = (u64::BITS - STEP_BITS).saturating_sub(value.leading_zeros()).saturating_sub(1);
+    // Below two times STEPS a value is its own bucket; above, the top bits after the leading one count.
+    shift as usize * STEPS + (value >> shift) as usize
+}
+
+fn upper_end(bucket: usize) -> u64 {
+    if bucket < 2 * STEPS {
+        return bucket as u64;
+    }
+    let shift = bucket / STEPS - 1;
+    let top = (bucket - shift * STEPS) as u64;
+    // Not `(top + 1) << shift`: that overflows in the last bucket.
+    (top << shift) + ((1 << shift) - 1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn buckets_rise_with_the_value_and_hold_it_closely() {
+        let mut last = 0;
+        for exponent in 0..64 {
+            for part in [0, 1, 3, 7] {
+                let value = (1_u64 << exponent).saturating_add(part * ((1_u64 << exponent) / 8));
+                let bucket = bucket_of(value);
+                assert!(bucket >= last && bucket < BUCKETS, "{value}");
+                last = bucket;
+                let end = upper_end(bucket);
+                assert!(end >= value && end - value <= value / 100, "{value} in a bucket up to {end}");
+            }
+        }
+        assert_eq!(upper_end(bucket_of(u64::MAX)), u64::MAX);
+    }
+
+    #[test]
+    fn quantiles_of_a_ramp() {
+        let mut histogram = Histogram::default();
+        assert_eq!(histogram.quantile(0.5), 0);
+        for value in 1..=1000 {
+            histogram.record(value * 1000);
+        }
+        let near = |quantile: f64, want: f64| (histogram.quantile(quantile) as f64 / want - 1.0).abs() < 0.01;
+        assert!(near(0.5, 500e3) && near(0.99, 990e3) && near(0.999, 999e3));
+        assert_eq!(histogram.max(), 1_000_000);
+        assert_eq!(histogram.quantile(1.0), 1_000_000);
+        assert_eq!(histogram.count(), 1000);
+    }
+}

@@ -1,0 +1,233 @@
+//! Child processes of a measurement: started on one core, ended with us, their CPU time and memory read.
+
+use std::io::{self, BufRead, BufReader};
+use std::net::SocketAddr;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command, Stdio};
+use std::sync::mpsc;
+use std::time::Duration;
+use std::{fs, thread};
+
+const READY_WAIT: Duration = Duration::from_secs(10);
+
+/// Makes the command run on `core` alone, and die with the thread that starts it.
+pub fn confine(command: &mut Command, core: usize) {
+    let parent = std::process::id();
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated: `errno` is read
+    // into an `io::Error` by value.
+    unsafe { command.pre_exec(move || confine_this(core, parent)) };
+}
+
+fn confine_this(core: usize, parent: u32) -> io::Result<()> {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        set
+    };
+    // SAFETY: the pointer and the size are of the same live set; 0 is the calling thread.
+    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // SAFETY: no pointers.
+    if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    // The parent may have died before the request above was made.
+    if std::os::unix::process::parent_id() != parent {
+        return Err(io::Error::from_raw_os_error(libc::ESRCH));
+    }
+    Ok(())
+}
+
+/// A child that does not outlive this value.
+pub struct Guarded(pub Child);
+
+impl Drop for Guarded {
+    fn drop(&mut self) {
+        // Both fail only where the child has been waited for already.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// A server process that has said where it listens.
+pub struct Server {
+    child: Guarded,
+    /// Where it listens.
+    pub address: SocketAddr,
+}
+
+impl Server {
+    /// Starts it on `core` and waits for its line `listening on ADDR`.
+    pub fn start(mut command: Command, core: usize) -> Result<Server, String> {
+        confine(&mut command, core);
+        let name = command.get_program().to_string_lossy().into_owned();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let mut child = Guarded(child.map_err(|error| format!("cannot start {name}: {error}"))?);
+        let stdout = child.0.stdout.take().expect("asked for a pipe above");
+        let (sender, lines) = mpsc::channel();
+        // Reads on to the end, so that a talkative server never waits for its standard output.
+        thread::spawn(move || {
+            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
+                let _ = sender.send(line);
+            }
+        });
+        loop {
+            let line = lines.recv_timeout(READY_WAIT).map_err(|error| match error {
+                mpsc::RecvTimeoutError::Timeout => {
+                    format!("{name} did not say `listening on` within {READY_WAIT:?}")
+                }
+                mpsc::RecvTimeoutError::Disconnected => {
+                    format!("{name} ended before it said `listening on`")
+                }
+            })?;
+            if let Some(address) = line.strip_prefix("listening on ") {
+                let address = address.trim().parse().map_err(|_| format!("{name} listens on {address}?"))?;
+                return Ok(Server { child, address });
+            }
+        }
+    }
+
+    /// The process's number.
+    pub fn pid(&self) -> u32 {
+        self.child.0.id()
+    }
+}
+
+/// The CPU clock of a process: all its threads, also those that have ended, to the nanosecond.
+#[derive(Clone, Copy)]
+pub struct CpuClock(libc::clockid_t);
+
+impl CpuClock {
+    /// The clock of the process `pid`.
+    pub fn of(pid: u32) -> io::Result<CpuClock> {
+        let mut clock = 0;
+        // SAFETY: `clock` lives through the call, which only fills it.
+        match unsafe { libc::clock_getcpuclockid(pid as libc::pid_t, &mut clock) } {
+            0 => Ok(CpuClock(clock)),
+            code => Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+
+    /// User and system time since the process began.
+    pub fn now_ns(self) -> io::Result<u64> {
+        let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+        // SAFETY: `time` lives through the call, which only fills it.
+        if unsafe { libc::clock_gettime(self.0, &mut time) } != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+    }
+}
+
+/// The kernel's share of a process's CPU time so far, in ns; in steps of a clock tick (10 ms).
+pub fn system_ns(pid: u32) -> io::Result<u64> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
+    let ticks = stime_of(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    // SAFETY: no pointers.
+    let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
+    Ok(ticks * (1_000_000_000 / per_second))
+}
+
+/// Field 15; the second, the name in parentheses, may hold spaces and parentheses itself.
+fn stime_of(stat: &str) -> Option<u64> {
+    let (_, after_name) = stat.rsplit_once(") ")?;
+    after_name.split(' ').nth(12)?.parse().ok()
+}
+
+/// How long the calling process's first thread was ready to run but did not, in ns.
+pub fn waited_ns() -> io::Result<u64> {
+    let schedstat = fs::read_to_string("/proc/self/schedstat")?;
+    let waited = schedstat.split(' ').nth(1).and_then(|field| field.parse().ok());
+    waited.ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// The memory of a process that is in RAM, in KiB: all of it, and the part that is its own (anonymous).
+pub fn resident_kib(pid: u32) -> io::Result<(u64, u64)> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let row = |name: &str| {
+        let row = status.lines().find_map(|line| line.strip_prefix(name))?;
+        row.trim().trim_end_matches(" kB").parse().ok()
+    };
+    row("VmRSS:").zip(row("RssAnon:")).ok_or(io::ErrorKind::InvalidData.into())
+}
+
+/// The cores that this process may run on.
+pub fn allowed_cores() -> io::Result<Vec<usize>> {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set, which the call fills; 0 is the calling thread.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        if libc::sched_getaffinity(0, size_of_val(&set), &mut set) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        set
+    };
+    let count = libc::CPU_SETSIZE as usize;
+    // SAFETY: CPU_ISSET checks its index against the set's size.
+    Ok((0..count).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
+}
+
+/// Lifts the soft limit of open files to the hard one, for this process and those it starts.
+pub fn raise_files_limit() -> io::Result<u64> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives through both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+        limit.rlim_cur = limit.rlim_max;
+        if libc::setrlimit(libc::RLIMIT_NOFILE, &limit) != 0 {
+            return Err(io::Error::last_os_error());
+        }
+    }
+    Ok(limit.rlim_cur)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stime_is_found_behind_an_odd_name() {
+        let stat = "12 (a) b (c) S 1 2 3 4 5 6 7 8 9 10 11 99 13 14";
+        assert_eq!(stime_of(stat), Some(99));
+    }
+
+    #[test]
+    fn own_clock_runs_while_we_do() {
+        let clock = CpuClock::of(std::process::id()).expect("own clock");
+        let before = clock.now_ns().expect("read");
+        let mut sum = 0_u64;
+        while clock.now_ns().expect("read") == before {
+            sum = std::hint::black_box(sum + 1);
+        }
+        assert!(CpuClock::of(u32::MAX >> 1).is_err(), "no such process");
+    }
+
+    #[test]
+    fn memory_and_cores_of_this_process_are_known() {
+        let (all, own) = resident_kib(std::process::id()).expect("status");
+        assert!(all >= own && own > 0);
+        assert!(!allowed_cores().expect("affinity").is_empty());
+    }
+
+    #[test]
+    fn server_that_ends_early_is_told() {
+        let core = allowed_cores().expect("affinity")[0];
+        let Err(why) = Server::start(Command::new("true"), core) else { panic!("it serves?") };
+        assert!(why.contains("ended before"), "{why}");
+    }
+
+    #[test]
+    fn server_dies_with_its_guard() {
+        let core = allowed_cores().expect("affinity")[0];
+        let mut command = Command::new("sh");
+        command.args(["-c", "echo listening on 127.0.0.1:9; exec sleep 60"]);
+        let server = Server::start(command, core).expect("it says so");
+        assert_eq!(server.address.port(), 9);
+        let pid = server.pid();
+        drop(server);
+        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
+    }
+}
