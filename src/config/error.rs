@@ -1,0 +1,211 @@
+//! What can be wrong with a configuration, and where a value came from.
+//!
+//! Every error says which key, what was expected, what came, and where it stands, so that the operator can mend
+//! it without reading the source. Nothing here decides: the checks are in `value.rs` and `valid.rs`.
+
+use std::error::Error;
+use std::fmt;
+use std::io;
+
+/// Where a value came from.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Origin {
+    /// Nobody set it.
+    #[default]
+    Default,
+    /// The embedding program set the field.
+    Program,
+    /// A line of a config file.
+    File {
+        /// The file, as it was named to the program.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// The environment variable of that name.
+    Env(String),
+    /// A flag on the command line, such as `--cores`.
+    Flag(String),
+}
+
+impl fmt::Display for Origin {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Origin::Default => f.write_str("default"),
+            Origin::Program => f.write_str("program"),
+            Origin::File { path, line } => write!(f, "file {path}:{line}"),
+            Origin::Env(name) => write!(f, "env {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+/// Why a configuration was refused.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConfigError {
+    /// No key has this name. Mend the spelling, or remove it.
+    UnknownKey {
+        /// The key, environment variable or flag as it was written.
+        key: String,
+        /// Where it stands.
+        origin: Origin,
+        /// The known name that is nearest.
+        nearest: String,
+        /// Whether `nearest` is near enough to be what was meant.
+        likely: bool,
+    },
+    /// The value has the wrong type or form. Write one of the expected form.
+    Invalid {
+        /// The key's dotted name.
+        key: String,
+        /// What the key takes.
+        expected: String,
+        /// What came instead.
+        came: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// The value is a number outside the range of the key. Choose one within it.
+    OutOfRange {
+        /// The key's dotted name.
+        key: String,
+        /// The range.
+        expected: String,
+        /// The number that came.
+        came: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// The value is fine alone but not with another key's. Change either.
+    Conflict {
+        /// The key's dotted name.
+        key: String,
+        /// What the other key demands of it.
+        expected: String,
+        /// The value that came.
+        came: String,
+        /// Where it stands.
+        origin: Origin,
+    },
+    /// The config file is not TOML, or says a thing twice. Mend that line.
+    Syntax {
+        /// The file.
+        path: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// What the parser said.
+        message: String,
+    },
+    /// The config file cannot be read. Check its name and permissions.
+    Unreadable {
+        /// The file.
+        path: String,
+        /// Why.
+        cause: io::Error,
+    },
+    /// `--set` wants `key=value`.
+    NotAPair {
+        /// What came.
+        came: String,
+    },
+}
+
+impl fmt::Display for ConfigError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            ConfigError::UnknownKey { key, origin, nearest, likely } => {
+                match origin {
+                    Origin::Env(name) => write!(f, "unknown environment variable `{name}`; ")?,
+                    Origin::Flag(_) | Origin::File { .. } | Origin::Default | Origin::Program => {
+                        write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
+                    }
+                }
+                if *likely {
+                    write!(f, "did you mean `{nearest}`?")
+                } else {
+                    write!(f, "the nearest known name is `{nearest}`")
+                }
+            }
+            ConfigError::Invalid { key, expected, came, origin }
+            | ConfigError::OutOfRange { key, expected, came, origin }
+            | ConfigError::Conflict { key, expected, came, origin } => {
+                write!(f, "`{key}` in {}: expected {expected}; got {came}", Place(origin))
+            }
+            ConfigError::Syntax { path, line, message } => write!(f, "{path} line {line}: {message}"),
+            ConfigError::Unreadable { path, cause } => write!(f, "cannot read {path}: {cause}"),
+            ConfigError::NotAPair { came } => write!(f, "--set expects `key=value`; got `{came}`"),
+        }
+    }
+}
+
+impl Error for ConfigError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            ConfigError::Unreadable { cause, .. } => Some(cause),
+            ConfigError::UnknownKey { .. }
+            | ConfigError::Invalid { .. }
+            | ConfigError::OutOfRange { .. }
+            | ConfigError::Conflict { .. }
+            | ConfigError::Syntax { .. }
+            | ConfigError::NotAPair { .. } => None,
+        }
+    }
+}
+
+/// An origin as the end of a sentence: "in coreloop.toml line 3".
+struct Place<'a>(&'a Origin);
+
+impl fmt::Display for Place<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Origin::Default => f.write_str("the defaults"),
+            Origin::Program => f.write_str("the program's config"),
+            Origin::File { path, line } => write!(f, "{path} line {line}"),
+            Origin::Env(name) => write!(f, "environment variable {name}"),
+            Origin::Flag(name) => write!(f, "flag {name}"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn errors_say_key_place_expected_and_came() {
+        let error = ConfigError::OutOfRange {
+            key: "batch_max".into(),
+            expected: "an integer from 1 to 64".into(),
+            came: "65".into(),
+            origin: Origin::File { path: "a.toml".into(), line: 3 },
+        };
+        assert_eq!(
+            error.to_string(),
+            "`batch_max` in a.toml line 3: expected an integer from 1 to 64; got 65"
+        );
+    }
+
+    #[test]
+    fn far_names_are_not_called_likely() {
+        let error = |likely| ConfigError::UnknownKey {
+            key: "x".into(),
+            origin: Origin::Flag("--set x".into()),
+            nearest: "pin".into(),
+            likely,
+        };
+        assert_eq!(
+            error(false).to_string(),
+            "unknown key `x` in flag --set x; the nearest known name is `pin`"
+        );
+        assert_eq!(error(true).to_string(), "unknown key `x` in flag --set x; did you mean `pin`?");
+    }
+
+    #[test]
+    fn an_unreadable_file_keeps_its_cause() {
+        let cause = io::Error::new(io::ErrorKind::NotFound, "gone");
+        let error = ConfigError::Unreadable { path: "a.toml".into(), cause };
+        assert_eq!(error.to_string(), "cannot read a.toml: gone");
+        assert!(error.source().is_some());
+    }
+}

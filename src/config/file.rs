@@ -1,0 +1,211 @@
+//! The text of a TOML file to settings, each with the line it stands on.
+//!
+//! Nothing here opens files or decides which setting wins; that is `layers.rs`. The parser gives positions, so an
+//! error names the line and no key is looked up twice.
+
+use toml::Spanned;
+use toml::de::{DeTable, DeValue};
+
+use super::keys::KEYS;
+use super::layers::Setting;
+use super::nearest::nearest;
+use super::value::{Kind, Misfit, Value};
+use super::{ConfigError, Origin};
+
+/// Every setting in the text, in the order of the lines; `path` is what errors call the file.
+pub(super) fn settings(path: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
+    let root = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
+        path: path.to_owned(),
+        line: line_of(text, error.span().map_or(0, |span| span.start)),
+        message: error.message().to_owned(),
+    })?;
+    let mut leaves = leaves(root.get_ref());
+    // The parser sorts by name; of several faults the first in the file is to be told.
+    leaves.sort_by_key(|leaf| leaf.at);
+    leaves
+        .into_iter()
+        .map(|leaf| leaf.setting(Origin::File { path: path.to_owned(), line: line_of(text, leaf.at) }))
+        .collect()
+}
+
+/// A value that is no table (or an empty one), with its dotted name and where the name starts.
+struct Leaf<'a> {
+    name: String,
+    at: usize,
+    value: &'a DeValue<'a>,
+}
+
+/// Walks with a list of its own instead of the call stack, so that a deep file cannot overflow it.
+fn leaves<'a>(root: &'a DeTable<'a>) -> Vec<Leaf<'a>> {
+    let mut leaves = Vec::new();
+    let mut tables = vec![(String::new(), root)];
+    while let Some((prefix, table)) = tables.pop() {
+        for (key, value) in table {
+            let name = format!("{prefix}{}", key.get_ref());
+            match value.get_ref() {
+                DeValue::Table(inner) if !inner.is_empty() && !is_key(&name) => {
+                    tables.push((format!("{name}."), inner));
+                }
+                // An empty section says nothing, and is what is left when its lines were commented out.
+                DeValue::Table(_) if is_section(&name) => {}
+                value => leaves.push(Leaf { name, at: key.span().start, value }),
+            }
+        }
+    }
+    leaves
+}
+
+impl Leaf<'_> {
+    fn setting(&self, origin: Origin) -> Result<Setting, ConfigError> {
+        if let Some(key) = KEYS.iter().find(|key| key.name() == self.name) {
+            return match value_of_toml(key.kind, self.value) {
+                Ok(value) => Ok(Setting { key, value, origin }),
+                Err(misfit) => Err(key.refusal(misfit, origin)),
+            };
+        }
+        if is_section(&self.name) {
+            return Err(ConfigError::Invalid {
+                key: self.name.clone(),
+                expected: format!("a table: [{}]", self.name),
+                came: came(self.value),
+                origin,
+            });
+        }
+        let (nearest, likely) = nearest(&self.name);
+        let nearest = nearest.name().to_owned();
+        Err(ConfigError::UnknownKey { key: self.name.clone(), origin, nearest, likely })
+    }
+}
+
+fn is_key(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name() == name)
+}
+
+fn is_section(name: &str) -> bool {
+    KEYS.iter().any(|key| key.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
+}
+
+fn value_of_toml(kind: Kind, value: &DeValue<'_>) -> Result<Value, Misfit> {
+    let value = match (kind, value) {
+        (_, DeValue::Boolean(on)) => Value::Switch(*on),
+        (Kind::Bytes(..), DeValue::String(text)) => return kind.value_of_size(text),
+        (_, DeValue::String(text)) => Value::Text(text.to_string()),
+        (_, DeValue::Integer(number)) => match u64::from_str_radix(number.as_str(), number.radix()) {
+            Ok(number) => Value::Number(number),
+            // Negative or beyond 64 bits; either way a number, where the key takes one.
+            Err(_) if matches!(kind, Kind::Number(..) | Kind::Bytes(..)) => {
+                return Err(Misfit::OutOfRange(number.to_string()));
+            }
+            Err(_) => return Err(Misfit::Invalid(number.to_string())),
+        },
+        (Kind::Addresses, DeValue::Array(items)) => {
+            let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
+                DeValue::String(text) => Ok(text.to_string()),
+                other => Err(Misfit::Invalid(format!("{} in the list", came(other)))),
+            };
+            Value::List(items.iter().map(text).collect::<Result<_, _>>()?)
+        }
+        (_, DeValue::Array(_) | DeValue::Table(_) | DeValue::Float(_) | DeValue::Datetime(_)) => {
+            return Err(Misfit::Invalid(came(value)));
+        }
+    };
+    kind.admit(value)
+}
+
+/// A value as it was written where that is short, else its type.
+fn came(value: &DeValue<'_>) -> String {
+    match value {
+        DeValue::String(text) => Value::Text(text.to_string()).to_string(),
+        DeValue::Integer(number) => number.to_string(),
+        DeValue::Float(number) => number.to_string(),
+        DeValue::Boolean(on) => on.to_string(),
+        DeValue::Datetime(time) => time.to_string(),
+        DeValue::Array(_) => "an array".to_owned(),
+        DeValue::Table(_) => "a table".to_owned(),
+    }
+}
+
+fn line_of(text: &str, at: usize) -> usize {
+    1 + text.bytes().take(at).filter(|byte| *byte == b'\n').count()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(text: &str) -> String {
+        settings("a.toml", text).map(|_| ()).unwrap_err().to_string()
+    }
+
+    #[test]
+    fn sections_dotted_keys_and_inline_tables_name_the_same_key() {
+        for text in [
+            "[limits]\nidle_ms = 5",
+            "limits.idle_ms = 5",
+            "limits = { idle_ms = 5 }",
+            "'limits'.idle_ms = 0x5",
+        ] {
+            let settings = settings("a.toml", text).unwrap();
+            assert_eq!(settings.len(), 1);
+            assert_eq!((settings[0].key.name(), &settings[0].value), ("limits.idle_ms", &Value::Number(5)));
+        }
+    }
+
+    #[test]
+    fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
+        assert_eq!(
+            refusal("cores = 2\n[limit]\n\nframe_bytes_max = 5\n"),
+            "unknown key `limit.frame_bytes_max` in a.toml line 4; did you mean `limits.frame_bytes_max`?"
+        );
+        assert_eq!(
+            refusal("[limts]"),
+            "unknown key `limts` in a.toml line 1; the nearest known name is `listen`"
+        );
+    }
+
+    #[test]
+    fn of_several_faults_the_first_in_the_file_is_told() {
+        assert!(refusal("workers = 'a'\ncores = 'b'").contains("`workers` in a.toml line 1"));
+    }
+
+    #[test]
+    fn wrong_types_say_what_was_expected_and_what_came() {
+        for (text, error) in [
+            ("cores = 'two'", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got \"two\""),
+            ("cores = 1.5", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got 1.5"),
+            ("\ncores = -1", "`cores` in a.toml line 2: expected an integer from 0 to 1024; got -1"),
+            ("cores = 1025", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got 1025"),
+            ("pin = 1", "`pin` in a.toml line 1: expected true or false; got 1"),
+            (
+                "accept = 'both'",
+                "`accept` in a.toml line 1: expected \"auto\" or \"reuseport\" or \"acceptor\"; got \"both\"",
+            ),
+            (
+                "listen = ['a:1', 5]",
+                "`listen` in a.toml line 1: expected one or more addresses, `host:port` (IPv6 in brackets) or \
+                 `unix:PATH`, each once; got 5 in the list",
+            ),
+            (
+                "limits.frame_bytes_max = '1 kB'",
+                "`limits.frame_bytes_max` in a.toml line 1: expected a size from 1 to 4294901727 bytes, an integer \
+                 or like \"16 MiB\" (KiB, MiB, GiB); got \"1 kB\"",
+            ),
+            ("limits = 5", "`limits` in a.toml line 1: expected a table: [limits]; got 5"),
+            ("[cores]\na = 1", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got a table"),
+        ] {
+            assert_eq!(refusal(text), error);
+        }
+    }
+
+    #[test]
+    fn what_is_not_toml_names_the_line() {
+        assert!(refusal("cores = 2\nworkers = = 3").starts_with("a.toml line 2: "));
+        assert!(refusal("cores = 2\n\ncores = 3").starts_with("a.toml line 3: "));
+    }
+
+    #[test]
+    fn an_empty_section_sets_nothing() {
+        assert!(settings("a.toml", "[limits]\n# idle_ms = 5\n").unwrap().is_empty());
+        assert!(settings("a.toml", "").unwrap().is_empty());
+    }
+}

@@ -1,0 +1,235 @@
+//! The one table of keys: dotted name, what it takes, what 0 means, what happens at the limit.
+//!
+//! File, environment, flags, printing, validation and the table in `docs/configuration.md` all read it. A new
+//! key is a field in `mod.rs` or `limits.rs` and one row here; tests fail where the row or the docs are missing.
+//! Rules between two keys are in `valid.rs`.
+
+use std::fmt;
+
+use super::value::Kind::{self, Addresses, Bytes, Choice, Number, Switch};
+use super::value::{Field, Misfit, Value};
+use super::{Accept, Config, ConfigError, Origin};
+
+/// One key of the configuration.
+pub struct Key {
+    name: &'static str,
+    pub(super) kind: Kind,
+    /// What 0 means, where it is not just a small number.
+    pub(super) zero: Option<&'static str>,
+    summary: &'static str,
+    pub(super) read: fn(&Config) -> Value,
+    pub(super) write: fn(&mut Config, Value),
+}
+
+macro_rules! table {
+    ($($first:ident $(. $rest:ident)?: $kind:expr, $(zero $zero:literal,)? $summary:literal;)*) => {
+        /// Top-level keys first, then section by section, so that a print can be read from the top.
+        pub(super) static KEYS: &[Key] = &[$(Key {
+            name: concat!(stringify!($first) $(, ".", stringify!($rest))?),
+            kind: $kind,
+            zero: table!(@zero $($zero)?),
+            summary: $summary,
+            read: |config| Field::read(&config.$first $(. $rest)?),
+            write: |config, value| Field::write(&mut config.$first $(. $rest)?, value),
+        },)*];
+    };
+    (@zero) => { None };
+    (@zero $zero:literal) => { Some($zero) };
+}
+
+table! {
+    listen: Addresses, "Addresses to listen on; between commas in the environment and in flags.";
+    cores: Number(0, 1024), zero "the number of allowed cores", "Reactors, one thread each.";
+    workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, requests wait in the work queue.";
+    blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, the call waits in the work queue.";
+    pin: Switch, "Pin each reactor to one allowed core.";
+    busy_poll_us: Number(0, MICROS_MAX), zero "sleep at once", "How long an idle reactor polls before it sleeps; never with one allowed core.";
+    worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
+    batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
+    accept: Choice(&Accept::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";
+    flush.high_mark_bytes: Bytes(0, HOLD_MAX), zero "80 % of limits.write_queue_high_bytes", "A write queue beyond this is flushed before the turn ends.";
+    flush.delay_us: Number(0, MICROS_MAX), zero "no delay", "How long a reply may wait for company after its turn; then it leaves.";
+    turn.read_bytes_max: Bytes(1, 1 << 30), "Bytes read from one connection in a turn; the rest is read in the next.";
+    turn.accepts_max: Number(1, 65_536), "Connections accepted in a turn; the rest wait in the backlog.";
+    turn.messages_max: Number(1, 1 << 20), "Messages decoded from one connection in a turn; the rest wait for the next.";
+    limits.frame_bytes_max: Bytes(1, FRAME_BYTES_MAX), "A frame or body, also once decompressed: native `resource_exhausted`, then close if the frame cannot be skipped; HTTP 413.";
+    limits.connections_max: Number(1, 1 << 24), "Connections per reactor: a new one is accepted, closed at once and counted.";
+    limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered.";
+    limits.in_flight_bytes_max: Bytes(1, HOLD_MAX), "Bodies held by requests in flight per connection: stop reading until half are answered.";
+    limits.write_queue_high_bytes: Bytes(1, HOLD_MAX), "Unread replies per connection: stop reading; after `limits.write_stall_ms` without progress, close.";
+    limits.write_queue_low_bytes: Bytes(0, HOLD_MAX), zero "when the queue is empty", "Where reading resumes once the write queue was full.";
+    limits.work_queue_max: Number(1, 1 << 22), "Requests that wait for a worker: the next is answered `resource_exhausted`.";
+    limits.http_headers_max: Number(1, 65_536), "Header lines of an HTTP request: 431.";
+    limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";
+    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time for the first bytes of a connection, in total: close.";
+    limits.head_ms: Number(1, MILLIS_MAX), "Time for a whole HTTP head once begun, in total: 408 and close.";
+    limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
+    limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";
+    limits.write_stall_ms: Number(1, MILLIS_MAX), "Time that a write makes no progress: close.";
+    limits.depth_max: Number(1, 512), "Nesting of JSON, gob and the like: `invalid_argument`.";
+    limits.gob_types_max: Number(1, 65_536), "gob type definitions per connection: close.";
+    limits.gob_type_bytes_max: Bytes(64, 16 << 20), "Bytes of one gob type definition: close.";
+    limits.drain_ms: Number(0, MILLIS_MAX), zero "cancel at once", "Time that a drain waits for calls in flight: what is left is cancelled and counted.";
+}
+
+/// A second: whoever spins or holds back longer has written milliseconds.
+const MICROS_MAX: u64 = 1_000_000;
+
+/// A week: every timeout is a bound, and none means "never".
+const MILLIS_MAX: u64 = 7 * 24 * 3600 * 1000;
+
+/// A header of 32 bytes, metadata of at most 64 KiB and the body together fit in 32 bits.
+const FRAME_BYTES_MAX: u64 = (u32::MAX - 65_536 - 32) as u64;
+
+/// A terabyte, or what a `usize` holds.
+const HOLD_MAX: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
+
+/// Every key of the configuration, in the order in which it is printed.
+pub fn keys() -> impl ExactSizeIterator<Item = &'static Key> {
+    KEYS.iter()
+}
+
+impl Key {
+    /// The dotted name: `limits.frame_bytes_max`.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// What it is and what happens at the limit, in a line of Markdown.
+    pub fn summary(&self) -> &'static str {
+        self.summary
+    }
+
+    /// The environment variable: `CORELOOP_LIMITS_FRAME_BYTES_MAX`.
+    pub fn env_name(&self) -> String {
+        format!("CORELOOP_{}", self.name.replace('.', "_").to_ascii_uppercase())
+    }
+
+    /// The value that a config has for this key, as TOML; sizes with a unit where it divides them.
+    ///
+    /// ```
+    /// use coreloop::config::{Config, keys};
+    ///
+    /// let key = keys().find(|key| key.name() == "limits.frame_bytes_max").unwrap();
+    /// assert_eq!(key.toml(&Config::default()), r#""16 MiB""#);
+    /// ```
+    pub fn toml(&self, config: &Config) -> String {
+        self.kind.toml(&(self.read)(config))
+    }
+
+    /// Sets the key from text, as an environment variable or a flag has it; `config` is unchanged on error.
+    pub fn set(&self, config: &mut Config, text: &str, origin: Origin) -> Result<(), ConfigError> {
+        let value = self.kind.value_of_text(text).map_err(|misfit| self.refusal(misfit, origin))?;
+        (self.write)(config, value);
+        Ok(())
+    }
+
+    /// Whether the value that a config has is of the key's kind and within its range.
+    pub(super) fn check(&self, config: &Config, origin: impl FnOnce() -> Origin) -> Result<(), ConfigError> {
+        match self.kind.admit((self.read)(config)) {
+            Ok(_) => Ok(()),
+            Err(misfit) => Err(self.refusal(misfit, origin())),
+        }
+    }
+
+    pub(super) fn refusal(&self, misfit: Misfit, origin: Origin) -> ConfigError {
+        let (key, expected) = (self.name.to_owned(), self.kind.expected());
+        match misfit {
+            Misfit::Invalid(came) => ConfigError::Invalid { key, expected, came, origin },
+            Misfit::OutOfRange(came) => ConfigError::OutOfRange { key, expected, came, origin },
+        }
+    }
+}
+
+impl fmt::Debug for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Key").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    const DOCS: &str = include_str!("../../docs/configuration.md");
+
+    /// The row of a key in the docs' table.
+    fn docs_row(key: &Key) -> String {
+        let range = match key.kind {
+            Addresses => "`host:port`, `unix:PATH`".to_owned(),
+            Switch => "`true`, `false`".to_owned(),
+            Choice(names) => names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", "),
+            Number(min, max) => format!("{min} … {max}"),
+            Bytes(min, max) => {
+                let max = key.kind.toml(&Value::Number(max));
+                format!("{min} … {}", max.trim_matches('"'))
+            }
+        };
+        let zero = key.zero.map(|zero| format!(" 0: {zero}.")).unwrap_or_default();
+        let default = key.toml(&Config::default());
+        format!("| `{}` | `{default}` | {range} | {}{zero} |", key.name, key.summary)
+    }
+
+    #[test]
+    fn every_key_has_its_row_in_the_docs() {
+        let missing: Vec<String> =
+            keys().map(docs_row).filter(|row| !DOCS.lines().any(|line| line == row)).collect();
+        assert!(missing.is_empty(), "docs/configuration.md lacks these rows:\n{}", missing.join("\n"));
+        let rows = DOCS.lines().filter(|line| line.starts_with("| `")).count();
+        assert_eq!(rows, keys().len(), "docs/configuration.md has rows for keys that are gone");
+    }
+
+    #[test]
+    fn every_field_has_its_key() {
+        // Debug names every field there is, the table only those somebody thought of.
+        let (mut section, mut fields) = (String::new(), Vec::new());
+        for line in format!("{:#?}", Config::default()).lines() {
+            let text = line.trim_start();
+            match (line.len() - text.len(), text.split_once(": ")) {
+                (4, Some((name, rest))) if rest.ends_with('{') => section = format!("{name}."),
+                (4, Some((name, _))) => fields.push(name.to_owned()),
+                (8, Some((name, _))) if !text.starts_with('"') => fields.push(format!("{section}{name}")),
+                _ => {}
+            }
+        }
+        assert_eq!(fields, keys().map(Key::name).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn names_are_unique_in_every_spelling() {
+        let names: HashSet<_> = keys().map(Key::env_name).collect();
+        assert_eq!(names.len(), keys().len());
+    }
+
+    #[test]
+    fn zero_has_a_meaning_wherever_it_is_allowed() {
+        for key in keys() {
+            let allowed = matches!(key.kind, Number(0, _) | Bytes(0, _));
+            assert_eq!(allowed, key.zero.is_some(), "{}", key.name);
+        }
+    }
+
+    #[test]
+    fn both_ends_of_every_range_fit_the_field() {
+        for key in keys() {
+            if let Number(min, max) | Bytes(min, max) = key.kind {
+                for number in [min, max] {
+                    let mut config = Config::default();
+                    key.set(&mut config, &number.to_string(), Origin::Program).unwrap();
+                    assert_eq!((key.read)(&config), Value::Number(number), "{}", key.name);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_refused_text_leaves_the_config_as_it_was() {
+        for key in keys() {
+            let mut config = Config::default();
+            assert!(key.set(&mut config, "nonsense", Origin::Program).is_err(), "{}", key.name);
+            assert_eq!(config, Config::default());
+        }
+    }
+}

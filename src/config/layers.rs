@@ -1,0 +1,338 @@
+//! Where values come from: defaults, then files, then the environment, then flags; the later layer wins.
+//!
+//! Every layer is read as it is added, so a wrong value is an error even where a later layer would hide it. The
+//! text of a file becomes settings in `file.rs`; printing with origins is in `print.rs`.
+
+use std::fs;
+use std::path::Path;
+
+use super::keys::{KEYS, Key};
+use super::nearest::nearest;
+use super::value::Value;
+use super::{Config, ConfigError, Origin, Valid, file, valid};
+
+/// A config in the making.
+///
+/// The order of the calls does not matter between kinds of layer: a flag wins over the environment, and that over
+/// a file. Within one kind the later call wins, except that flags for `listen` add up.
+///
+/// ```
+/// use coreloop::config::Layers;
+///
+/// let env = [("CORELOOP_WORKERS".to_owned(), "3".to_owned())];
+/// let resolved = Layers::new()
+///     .text("coreloop.toml", "workers = 8\n[limits]\nframe_bytes_max = \"1 MiB\"\n")?
+///     .env(env)?
+///     .flag("cores", "2")?
+///     .resolve()?;
+/// let valid = resolved.validate(4)?;
+/// assert_eq!((valid.cores, valid.workers, valid.limits.frame_bytes_max), (2, 3, 1 << 20));
+/// assert_eq!(resolved.origins.of("workers").unwrap().to_string(), "env CORELOOP_WORKERS");
+/// # Ok::<(), coreloop::config::ConfigError>(())
+/// ```
+#[derive(Debug, Default)]
+pub struct Layers {
+    file: Vec<Setting>,
+    env: Vec<Setting>,
+    flags: Vec<Setting>,
+}
+
+/// One value for one key, admitted, from one place.
+#[derive(Debug)]
+pub(super) struct Setting {
+    pub(super) key: &'static Key,
+    pub(super) value: Value,
+    pub(super) origin: Origin,
+}
+
+/// What all layers together say: the config, and where each value came from.
+///
+/// Ranges and rules between keys hold; what 0 stands for is not worked out yet.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Resolved {
+    /// The merged config.
+    pub config: Config,
+    /// Where each of its values came from.
+    pub origins: Origins,
+}
+
+/// Where each key's value came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Origins {
+    /// One for each row of `KEYS`, in the same order.
+    by_key: Vec<Origin>,
+}
+
+impl Layers {
+    /// Nothing but the defaults.
+    pub fn new() -> Self {
+        Layers::default()
+    }
+
+    /// Adds the TOML file at `path`.
+    pub fn file(self, path: impl AsRef<Path>) -> Result<Self, ConfigError> {
+        let name = path.as_ref().display().to_string();
+        match fs::read_to_string(path) {
+            Ok(text) => self.text(&name, &text),
+            Err(cause) => Err(ConfigError::Unreadable { path: name, cause }),
+        }
+    }
+
+    /// Adds the text of a TOML file that was read already; errors and origins call it `name`.
+    pub fn text(mut self, name: &str, text: &str) -> Result<Self, ConfigError> {
+        self.file.extend(file::settings(name, text)?);
+        Ok(self)
+    }
+
+    /// Adds environment variables: `CORELOOP_` and a key in capitals with `_` for the dot.
+    ///
+    /// Others are none of our business. One that starts with `CORELOOP_` and names no key is an error, save
+    /// those that Kubernetes sets in every pod for a service that is called coreloop: `CORELOOP_SERVICE_*`,
+    /// `CORELOOP_PORT` and `CORELOOP_PORT_*`.
+    pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
+        for (name, text) in vars {
+            if !name.starts_with(ENV_PREFIX) || is_from_kubernetes(&name) {
+                continue;
+            }
+            let Some(key) = KEYS.iter().find(|key| key.env_name() == name) else {
+                let (nearest, likely) = nearest(&name[ENV_PREFIX.len()..]);
+                let (nearest, origin) = (nearest.env_name(), Origin::Env(name.clone()));
+                return Err(ConfigError::UnknownKey { key: name, origin, nearest, likely });
+            };
+            self.env.push(setting(key, &text, Origin::Env(name))?);
+        }
+        Ok(self)
+    }
+
+    /// Adds the environment of this process.
+    pub fn process_env(self) -> Result<Self, ConfigError> {
+        // What is not Unicode fits no key; made readable, it is refused with its name.
+        let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
+        self.env(std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text))))
+    }
+
+    /// Adds a flag of the command line that stands for a key: `flag("busy_poll_us", "50")` for
+    /// `--busy-poll-us 50`. `listen` may come several times.
+    pub fn flag(self, key: &str, text: &str) -> Result<Self, ConfigError> {
+        self.any_flag(key, text, Origin::Flag(format!("--{}", key.replace(['_', '.'], "-"))))
+    }
+
+    /// Adds what followed `--set`: `key=value`, with the key's dotted name.
+    pub fn set(self, pair: &str) -> Result<Self, ConfigError> {
+        let Some((key, text)) = pair.split_once('=') else {
+            return Err(ConfigError::NotAPair { came: pair.to_owned() });
+        };
+        self.any_flag(key.trim(), text, Origin::Flag("--set".to_owned()))
+    }
+
+    /// Merges the layers and checks the rules between keys.
+    pub fn resolve(self) -> Result<Resolved, ConfigError> {
+        let resolved = self.merge();
+        valid::check(&resolved.config, |key| resolved.origins.of(key).cloned().unwrap_or_default())?;
+        Ok(resolved)
+    }
+
+    pub(super) fn merge(self) -> Resolved {
+        let mut config = Config::default();
+        let mut by_key = vec![Origin::Default; KEYS.len()];
+        for setting in self.file.into_iter().chain(self.env).chain(self.flags) {
+            (setting.key.write)(&mut config, setting.value);
+            by_key[index_of(setting.key.name()).expect("settings name keys of the table")] = setting.origin;
+        }
+        Resolved { config, origins: Origins { by_key } }
+    }
+
+    fn any_flag(mut self, name: &str, text: &str, origin: Origin) -> Result<Self, ConfigError> {
+        let Some(at) = index_of(name) else {
+            let (nearest, likely) = nearest(name);
+            let nearest = nearest.name().to_owned();
+            return Err(ConfigError::UnknownKey { key: name.to_owned(), origin, nearest, likely });
+        };
+        let mut new = setting(&KEYS[at], text, origin)?;
+        // `--listen A --listen B` listens on both.
+        let earlier = self.flags.iter().rposition(|earlier| earlier.key.name() == name);
+        if let (Value::List(list), Some(earlier)) = (&new.value, earlier) {
+            let Value::List(mut joined) = self.flags.remove(earlier).value else { unreachable!("same key") };
+            joined.extend_from_slice(list);
+            let joined = new.key.kind.admit(Value::List(joined));
+            new.value = joined.map_err(|misfit| new.key.refusal(misfit, new.origin.clone()))?;
+        }
+        self.flags.push(new);
+        Ok(self)
+    }
+}
+
+fn setting(key: &'static Key, text: &str, origin: Origin) -> Result<Setting, ConfigError> {
+    match key.kind.value_of_text(text) {
+        Ok(value) => Ok(Setting { key, value, origin }),
+        Err(misfit) => Err(key.refusal(misfit, origin)),
+    }
+}
+
+fn index_of(name: &str) -> Option<usize> {
+    KEYS.iter().position(|key| key.name() == name)
+}
+
+fn is_from_kubernetes(name: &str) -> bool {
+    name == "CORELOOP_PORT" || name.starts_with("CORELOOP_PORT_") || name.starts_with("CORELOOP_SERVICE_")
+}
+
+const ENV_PREFIX: &str = "CORELOOP_";
+
+impl Resolved {
+    /// As [`Config::validate`], with errors that say where the value came from.
+    pub fn validate(&self, cores_allowed: usize) -> Result<Valid, ConfigError> {
+        valid::check(&self.config, |key| self.origins.of(key).cloned().unwrap_or_default())?;
+        self.config.clone().validate(cores_allowed)
+    }
+}
+
+impl Origins {
+    /// Where the value of the key with that dotted name came from; `None` if there is no such key.
+    pub fn of(&self, key: &str) -> Option<&Origin> {
+        self.by_key.get(index_of(key)?)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::value::Kind;
+
+    fn var(name: &str, text: &str) -> [(String, String); 1] {
+        [(name.to_owned(), text.to_owned())]
+    }
+
+    /// A text that is valid for the key and is not its default, and the same as TOML.
+    fn other_than_default(key: &Key) -> (String, String) {
+        let texts = match key.kind {
+            Kind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
+            Kind::Switch => return ("true".into(), "true".into()),
+            Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
+            Kind::Number(_, max) | Kind::Bytes(_, max) => max.to_string(),
+        };
+        (texts.clone(), texts)
+    }
+
+    #[test]
+    fn every_key_can_be_set_from_each_layer() {
+        for key in KEYS {
+            let (name, (text, toml)) = (key.name(), other_than_default(key));
+            let layers = [
+                (Layers::new().text("a.toml", &format!("\n{name} = {toml}")), "file a.toml:2".to_owned()),
+                (Layers::new().env(var(&key.env_name(), &text)), format!("env {}", key.env_name())),
+                (Layers::new().flag(name, &text), format!("flag --{}", name.replace(['_', '.'], "-"))),
+                (Layers::new().set(&format!("{name}={text}")), "flag --set".to_owned()),
+            ];
+            let mut expected = Config::default();
+            key.set(&mut expected, &text, Origin::Program).unwrap();
+            assert_ne!(expected, Config::default(), "{name}");
+            for (layer, origin) in layers {
+                let resolved = layer.unwrap().merge();
+                assert_eq!(resolved.config, expected, "{name}");
+                assert_eq!(resolved.origins.of(name).unwrap().to_string(), origin);
+                assert_eq!(
+                    resolved.origins.by_key.iter().filter(|origin| **origin != Origin::Default).count(),
+                    1
+                );
+            }
+        }
+    }
+
+    #[test]
+    fn flags_win_over_env_over_file_over_defaults_in_any_order_of_calls() {
+        let resolved = Layers::new()
+            .flag("cores", "4")
+            .and_then(|layers| layers.env(var("CORELOOP_CORES", "3")))
+            .and_then(|layers| layers.env(var("CORELOOP_WORKERS", "3")))
+            .and_then(|layers| layers.text("a.toml", "cores = 2\nworkers = 2\nbatch_max = 2"))
+            .and_then(Layers::resolve)
+            .unwrap();
+        let config = &resolved.config;
+        assert_eq!((config.cores, config.workers, config.batch_max, config.blocking_threads), (4, 3, 2, 512));
+    }
+
+    #[test]
+    fn within_a_layer_the_later_wins() {
+        let layers = Layers::new().text("a.toml", "cores = 2").unwrap().text("b.toml", "cores = 3").unwrap();
+        let resolved = layers.resolve().unwrap();
+        assert_eq!(resolved.config.cores, 3);
+        assert_eq!(resolved.origins.of("cores").unwrap().to_string(), "file b.toml:1");
+        assert_eq!(Layers::new().set("cores=1").unwrap().flag("cores", "5").unwrap().merge().config.cores, 5);
+    }
+
+    #[test]
+    fn listen_flags_add_up_and_replace_lower_layers() {
+        let layers = Layers::new().env(var("CORELOOP_LISTEN", "x:1, y:2")).unwrap();
+        assert_eq!(layers.merge().config.listen, ["x:1", "y:2"]);
+        let layers = Layers::new().env(var("CORELOOP_LISTEN", "x:1")).unwrap().flag("listen", "a:1").unwrap();
+        let layers = layers.flag("listen", "unix:/b").unwrap().set("listen=c:3").unwrap();
+        assert_eq!(layers.merge().config.listen, ["a:1", "unix:/b", "c:3"]);
+        let error = Layers::new().flag("listen", "a:1").unwrap().flag("listen", "a:1").unwrap_err();
+        assert!(error.to_string().ends_with("got \"a:1\" twice"), "{error}");
+    }
+
+    #[test]
+    fn unknown_names_are_errors_in_every_layer() {
+        let error = |result: Result<Layers, ConfigError>| result.unwrap_err().to_string();
+        assert_eq!(
+            error(Layers::new().env(var("CORELOOP_LIMIT_IDLE_MS", "5"))),
+            "unknown environment variable `CORELOOP_LIMIT_IDLE_MS`; did you mean `CORELOOP_LIMITS_IDLE_MS`?"
+        );
+        assert_eq!(
+            error(Layers::new().set("coers=2")),
+            "unknown key `coers` in flag --set; did you mean `cores`?"
+        );
+        assert_eq!(
+            error(Layers::new().flag("workrs", "2")),
+            "unknown key `workrs` in flag --workrs; did you mean `workers`?"
+        );
+        assert_eq!(error(Layers::new().set("cores")), "--set expects `key=value`; got `cores`");
+    }
+
+    #[test]
+    fn wrong_values_name_the_variable_or_the_flag() {
+        let error = |result: Result<Layers, ConfigError>| result.unwrap_err().to_string();
+        assert_eq!(
+            error(Layers::new().env(var("CORELOOP_CORES", "two"))),
+            "`cores` in environment variable CORELOOP_CORES: expected an integer from 0 to 1024; got \"two\""
+        );
+        assert_eq!(
+            error(Layers::new().flag("batch_max", "65")),
+            "`batch_max` in flag --batch-max: expected an integer from 1 to 64; got 65"
+        );
+        assert_eq!(
+            error(Layers::new().set("pin=yes")),
+            "`pin` in flag --set: expected true or false; got \"yes\""
+        );
+    }
+
+    #[test]
+    fn foreign_variables_and_those_of_kubernetes_are_left_alone() {
+        for name in ["PATH", "CORELOOP", "CORELOOP_PORT", "CORELOOP_PORT_6550_TCP", "CORELOOP_SERVICE_HOST"] {
+            let resolved = Layers::new().env(var(name, "tcp://10.0.0.1:6550")).unwrap().merge();
+            assert_eq!(resolved.config, Config::default());
+        }
+        assert!(!KEYS.iter().any(|key| is_from_kubernetes(&key.env_name())));
+    }
+
+    #[test]
+    fn conflicts_say_where_both_values_came_from() {
+        let layers = Layers::new().text("a.toml", "limits.write_queue_high_bytes = '1 MiB'").unwrap();
+        assert_eq!(
+            layers.resolve().unwrap_err().to_string(),
+            "`limits.write_queue_low_bytes` in the defaults: expected less than `limits.write_queue_high_bytes`, \
+             which is \"1 MiB\" (file a.toml:1); got \"1 MiB\""
+        );
+    }
+
+    #[test]
+    fn a_file_is_read_and_a_missing_one_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("coreloop.toml");
+        fs::write(&path, "cores = 2\n").unwrap();
+        assert_eq!(Layers::new().file(&path).unwrap().resolve().unwrap().config.cores, 2);
+        let error = Layers::new().file(dir.path().join("none.toml")).unwrap_err();
+        assert!(matches!(error, ConfigError::Unreadable { ref path, .. } if path.ends_with("none.toml")));
+    }
+}

@@ -1,0 +1,116 @@
+//! The limits: the bounds on what peers, friendly or not, can make a server hold or wait for.
+//!
+//! Every queue, buffer, table and timeout of the server has its bound here, so that memory is bounded by the
+//! config whatever peers do. This file counts nothing: who enforces a limit also counts how often it was hit.
+//! Ranges are in `keys.rs`, the rules between limits in `valid.rs`.
+
+/// The bounds of a server. Sizes are in bytes, times in milliseconds; 0 is refused unless a field gives it a
+/// meaning.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Bytes of one frame or body, and of a body once decompressed. Default 16 MiB; at most 4 GiB less 64 KiB
+    /// and a header, so that a whole frame's length fits in 32 bits.
+    /// At the limit: native `resource_exhausted`, and close where the frame cannot be skipped; HTTP 413.
+    /// Too small: honest large calls fail. Too large: one peer can make the server hold that much per call.
+    pub frame_bytes_max: usize,
+
+    /// Connections per reactor. Default 65 536. At the limit: a new one is accepted, closed at once and counted.
+    /// Too small: clients are turned away. Larger than the process's descriptor limit allows: accepting fails
+    /// and pauses instead.
+    pub connections_max: usize,
+
+    /// Requests in flight per connection. Default 1024. At the limit: reading stops until half are answered.
+    /// Too small: pipelines stall. Too large: one connection can fill the work queue for all.
+    pub in_flight_max: usize,
+
+    /// Bytes of the bodies held by one connection's requests in flight. Default 64 MiB; at least
+    /// `frame_bytes_max`. At the limit: reading stops until half are answered. Too small: large calls run one
+    /// after the other. Too large: one connection pins that much memory (the count alone would allow 16 GiB).
+    pub in_flight_bytes_max: usize,
+
+    /// Bytes of replies that wait for a peer to read them. Default 4 MiB. At the limit: reading from that peer
+    /// stops; if nothing leaves for `write_stall_ms`, it is closed. A single larger reply still passes.
+    /// Too small: pipelines of large replies stutter. Too large: each slow reader holds that much.
+    pub write_queue_high_bytes: usize,
+
+    /// Where reading resumes once the write queue was full; below the high mark. Default 1 MiB; 0 resumes when
+    /// the queue is empty. Too small: the connection idles before it takes requests again. Too near the high
+    /// mark: it stops and resumes all the time.
+    pub write_queue_low_bytes: usize,
+
+    /// Requests that wait for a worker. Default 16 384, at most 4 194 304. At the limit: a request is answered
+    /// `resource_exhausted` at once. Too small: bursts are refused that would have been served in time.
+    /// Too large: under overload every call waits behind a queue that no caller waits for any more.
+    pub work_queue_max: usize,
+
+    /// Header lines of an HTTP request. Default 64. At the limit: 431. Too small: requests through proxies that
+    /// add headers fail. Too large: each head costs more time to look through.
+    pub http_headers_max: usize,
+
+    /// Bytes of an HTTP head: request line and headers together. Default 16 KiB. At the limit: 431.
+    /// Too small: long cookies or tokens fail. Too large: each silent connection can hold that much.
+    pub http_head_bytes_max: usize,
+
+    /// Milliseconds from accept to the first bytes that tell the protocol. Default 10 000, in total.
+    /// At the limit: close. Too small: peers on slow links never get in; clients that connect ahead of need are
+    /// dropped. Too large: silent connections keep their slots.
+    pub first_bytes_ms: u64,
+
+    /// Milliseconds for a whole HTTP head once begun. Default 10 000, in total, so that one byte a second does
+    /// not help. At the limit: 408 and close. Too small: slow links fail. Too large: slow senders hold slots.
+    pub head_ms: u64,
+
+    /// Milliseconds for a whole frame or body once begun. Default 30 000, in total. At the limit: close (HTTP
+    /// 408). Too small: large bodies on slow links fail. Too large: slow senders hold half-filled buffers.
+    pub frame_ms: u64,
+
+    /// Milliseconds without a request before a connection is let go. Default 600 000. At the limit: a drain
+    /// notice, then close. Too small: clients reconnect all the time. Too large: forgotten peers keep slots.
+    pub idle_ms: u64,
+
+    /// Milliseconds that a write queue may stand without one byte leaving. Default 30 000. At the limit: close.
+    /// Too small: a short network fault costs connections. Too large: a dead reader holds its queue that long.
+    pub write_stall_ms: u64,
+
+    /// Nesting of JSON, gob and the like. Default 128, at most 512: decoders recurse, and a stack that
+    /// overflows ends the process. At the limit: `invalid_argument`. Too small: deep honest values fail.
+    pub depth_max: usize,
+
+    /// gob type definitions per connection. Default 1024. At the limit: close. Too small: clients with many
+    /// types fail. Too large: a peer can make the connection remember that many.
+    pub gob_types_max: usize,
+
+    /// Bytes of one gob type definition. Default 64 KiB. At the limit: close. Too small: structs with very many
+    /// fields fail. Too large: times `gob_types_max`, this is what one connection can hold.
+    pub gob_type_bytes_max: usize,
+
+    /// Milliseconds that a drain waits for calls in flight. Default 10 000; 0 cancels them at once.
+    /// At the limit: what is left is cancelled and counted. Too small: restarts lose calls. Too large: a
+    /// restart hangs on the slowest call, and may outlive the patience of whoever stops the process.
+    pub drain_ms: u64,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Limits {
+            frame_bytes_max: 16 << 20,
+            connections_max: 65_536,
+            in_flight_max: 1024,
+            in_flight_bytes_max: 64 << 20,
+            write_queue_high_bytes: 4 << 20,
+            write_queue_low_bytes: 1 << 20,
+            work_queue_max: 16_384,
+            http_headers_max: 64,
+            http_head_bytes_max: 16 << 10,
+            first_bytes_ms: 10_000,
+            head_ms: 10_000,
+            frame_ms: 30_000,
+            idle_ms: 600_000,
+            write_stall_ms: 30_000,
+            depth_max: 128,
+            gob_types_max: 1024,
+            gob_type_bytes_max: 64 << 10,
+            drain_ms: 10_000,
+        }
+    }
+}

@@ -1,0 +1,82 @@
+//! "Did you mean": the known name that is nearest to one that nobody knows.
+//!
+//! It only names; whether that is an error is for `layers.rs` and `file.rs` to say, and it always is.
+
+use strsim::damerau_levenshtein;
+
+use super::keys::{KEYS, Key};
+
+/// The key whose name is nearest, and whether it is near enough to be what was meant.
+///
+/// A name without its section, or with another's, counts by its last part: `frame_bytes_max` is near to
+/// `limits.frame_bytes_max`. Case, and which of `.`, `-` and `_` joins the words, make no difference.
+pub(super) fn nearest(written: &str) -> (&'static Key, bool) {
+    // Beyond the length of any name more letters only cost time: the distance is quadratic in them.
+    let written: String = written.chars().take(WRITTEN_CHARS_MAX).collect();
+    let written = written.to_lowercase().replace('-', "_");
+    let distance = |key: &Key| {
+        let whole = damerau_levenshtein(&written.replace('.', "_"), &key.name().replace('.', "_"));
+        // One letter dearer, so that a whole name wins over a part that fits as well.
+        let part = 1 + damerau_levenshtein(last_part(&written), last_part(key.name()));
+        whole.min(part)
+    };
+    let (distance, key) = KEYS
+        .iter()
+        .map(|key| (distance(key), key))
+        .min_by_key(|(distance, _)| *distance)
+        .expect("the table has keys");
+    (key, distance <= 1 + written.chars().count() / 4)
+}
+
+fn last_part(name: &str) -> &str {
+    name.rsplit('.').next().unwrap_or(name)
+}
+
+const WRITTEN_CHARS_MAX: usize = 100;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config::{Key, keys};
+
+    fn near(written: &str) -> (String, bool) {
+        let (key, likely) = nearest(written);
+        (key.name().to_owned(), likely)
+    }
+
+    #[test]
+    fn misspelt_names_find_their_key() {
+        for (written, meant) in [
+            ("limit.frame_bytes_max", "limits.frame_bytes_max"),
+            ("frame_bytes_max", "limits.frame_bytes_max"),
+            ("flush.frame_bytes_max", "limits.frame_bytes_max"),
+            ("coers", "cores"),
+            ("Cores", "cores"),
+            ("busy-poll-us", "busy_poll_us"),
+            ("delay_us", "flush.delay_us"),
+            ("worker", "workers"),
+            ("limits.idle", "limits.idle_ms"),
+            ("listn", "listen"),
+            ("limit_idle_ms", "limits.idle_ms"),
+            ("FRAME_BYTES_MAX", "limits.frame_bytes_max"),
+        ] {
+            assert_eq!(near(written), (meant.to_owned(), true), "{written}");
+        }
+    }
+
+    #[test]
+    fn a_name_like_no_other_is_not_likely_but_has_a_nearest() {
+        let (name, likely) = near("tls_certificate");
+        assert!(!likely && !name.is_empty());
+        assert!(!near(&"x".repeat(100_000)).1);
+    }
+
+    #[test]
+    fn every_key_with_two_letters_swapped_finds_itself() {
+        for name in keys().map(Key::name) {
+            let mut letters: Vec<char> = name.chars().collect();
+            letters.swap(0, 1);
+            assert_eq!(near(&letters.into_iter().collect::<String>()), (name.to_owned(), true));
+        }
+    }
+}

@@ -1,0 +1,150 @@
+//! `--print-config`: a config as TOML, each line with the place its value came from.
+//!
+//! What is printed is a config file again, with the same values. Nothing here changes a config.
+
+use std::fmt;
+
+use super::keys::KEYS;
+use super::{Origin, Resolved};
+
+impl Resolved {
+    /// Writes every key as a line of TOML, with its origin as a comment.
+    ///
+    /// A 0 that stands for something is printed as 0 and explained, so that the print can be carried to another
+    /// machine. To show what it comes to on this one, print with `config` replaced by that of [`Self::validate`].
+    ///
+    /// ```
+    /// use coreloop::config::Layers;
+    ///
+    /// let resolved = Layers::new().flag("cores", "2")?.resolve()?;
+    /// let mut text = String::new();
+    /// resolved.print(&mut text).unwrap();
+    /// assert!(text.contains("\ncores = 2  # flag --cores\n"));
+    /// assert!(text.contains("\nlimits.frame_bytes_max = \"16 MiB\"  # default\n"));
+    /// # Ok::<(), coreloop::config::ConfigError>(())
+    /// ```
+    pub fn print(&self, out: &mut impl fmt::Write) -> fmt::Result {
+        for key in KEYS {
+            let value = key.toml(&self.config);
+            let origin = self.origins.of(key.name()).unwrap_or(&Origin::Default);
+            write!(out, "{} = {value}  # {}", key.name(), one_line(&origin.to_string()))?;
+            match key.zero {
+                Some(zero) if value == "0" => writeln!(out, "; 0: {zero}")?,
+                Some(_) | None => writeln!(out)?,
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A file's name may hold a line break, which would end the comment and begin a setting.
+fn one_line(text: &str) -> String {
+    text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::config::value::{Kind, Value};
+    use crate::config::{Config, Key, Layers};
+
+    const DOCS: &str = include_str!("../../docs/configuration.md");
+
+    fn printed(resolved: &Resolved) -> String {
+        let mut text = String::new();
+        resolved.print(&mut text).unwrap();
+        text
+    }
+
+    #[test]
+    fn every_origin_is_printed_beside_its_value() {
+        let resolved = Layers::new()
+            .text("coreloop.toml", "\n\nbatch_max = 8")
+            .and_then(|layers| layers.env([("CORELOOP_WORKERS".to_owned(), "0".to_owned())]))
+            .and_then(|layers| layers.flag("cores", "2")?.set("listen=unix:/a\"b"))
+            .and_then(Layers::resolve)
+            .unwrap();
+        let text = printed(&resolved);
+        for line in [
+            "listen = [\"unix:/a\\\"b\"]  # flag --set",
+            "cores = 2  # flag --cores",
+            "workers = 0  # env CORELOOP_WORKERS; 0: as many as reactors, at least 2",
+            "batch_max = 8  # file coreloop.toml:3",
+            "pin = false  # default",
+            "accept = \"auto\"  # default",
+        ] {
+            assert!(text.lines().any(|printed| printed == line), "{line}\nis not in\n{text}");
+        }
+        assert_eq!(text.lines().count(), KEYS.len());
+    }
+
+    #[test]
+    fn a_line_break_in_a_file_name_stays_in_the_comment() {
+        let resolved = Layers::new().text("a\ncores = 9", "pin = true").unwrap().merge();
+        let again = Layers::new().text("b", &printed(&resolved)).unwrap().merge();
+        assert_eq!(again.config, resolved.config);
+    }
+
+    #[test]
+    fn what_a_machine_makes_of_it_can_be_printed_too() {
+        let mut resolved = Layers::new().resolve().unwrap();
+        resolved.config = resolved.validate(4).unwrap().into_config();
+        assert!(printed(&resolved).contains("\ncores = 4  # default\nworkers = 4  # default\n"));
+    }
+
+    #[test]
+    fn the_example_in_the_docs_is_valid() {
+        let example = DOCS.split("```toml\n").nth(1).and_then(|rest| rest.split("```").next()).unwrap();
+        let resolved = Layers::new().text("coreloop.toml", example).unwrap().resolve().unwrap();
+        assert_ne!(resolved.config, Config::default());
+        resolved.validate(4).unwrap();
+    }
+
+    fn value_for(key: &'static Key) -> BoxedStrategy<Value> {
+        match key.kind {
+            Kind::Addresses => {
+                let address = prop_oneof![
+                    "[a-z]{1,9}:[1-9][0-9]{0,3}",
+                    "unix:/[ -~é]{1,20}",
+                    "\\[::[0-9a-f]{1,4}\\]:0"
+                ];
+                prop::collection::btree_set(address, 1..4)
+                    .prop_map(|set| Value::List(set.into_iter().collect()))
+                    .boxed()
+            }
+            Kind::Switch => any::<bool>().prop_map(Value::Switch).boxed(),
+            Kind::Choice(names) => {
+                prop::sample::select(names).prop_map(|name| Value::Text(name.to_owned())).boxed()
+            }
+            Kind::Number(min, max) => (min..=max).prop_map(Value::Number).boxed(),
+            // Round sizes too, which print with a unit.
+            Kind::Bytes(min, max) => (min..=max, 0u32..31)
+                .prop_map(move |(bytes, shift)| Value::Number((bytes >> shift << shift).max(min)))
+                .boxed(),
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn whatever_is_printed_parses_to_the_same_config(
+            values in KEYS.iter().map(value_for).collect::<Vec<_>>()
+        ) {
+            let mut resolved = Layers::new().merge();
+            for (key, value) in KEYS.iter().zip(values) {
+                (key.write)(&mut resolved.config, key.kind.admit(value).unwrap());
+            }
+            let again = Layers::new().text("a.toml", &printed(&resolved)).unwrap().merge();
+            prop_assert_eq!(&again.config, &resolved.config);
+        }
+
+        #[test]
+        fn any_text_is_a_config_or_an_error(text in "\\PC{0,60}") {
+            let _ = Layers::new().text("a.toml", &text);
+            for key in KEYS {
+                let _ = key.set(&mut Config::default(), &text, Origin::Program);
+            }
+        }
+    }
+}

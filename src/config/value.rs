@@ -1,0 +1,342 @@
+//! One value of a key: its kinds, their ranges, and how text becomes a value and back.
+//!
+//! The same check admits a value from a file, the environment, a flag or the program, so none of them can let in
+//! what another would refuse. Nothing here knows which keys there are; that is `keys.rs`.
+
+use std::fmt;
+
+use super::Accept;
+
+/// What a key takes. Numbers have a range that includes both ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Addresses,
+    Switch,
+    Choice(&'static [&'static str]),
+    Number(u64, u64),
+    /// A number of bytes, which may be written with a unit.
+    Bytes(u64, u64),
+}
+
+/// A value that fits some kind, or is on its way to be checked.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Value {
+    List(Vec<String>),
+    Switch(bool),
+    Text(String),
+    Number(u64),
+}
+
+/// Why a value was not admitted, and the value as a person would write it.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Misfit {
+    Invalid(String),
+    OutOfRange(String),
+}
+
+impl Kind {
+    /// What to write, for an error's "expected …".
+    pub(super) fn expected(self) -> String {
+        match self {
+            Kind::Addresses => {
+                "one or more addresses, `host:port` (IPv6 in brackets) or `unix:PATH`, each once".to_owned()
+            }
+            Kind::Switch => "true or false".to_owned(),
+            Kind::Choice(names) => {
+                let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
+                quoted.join(" or ")
+            }
+            Kind::Number(min, max) => format!("an integer from {min} to {max}"),
+            Kind::Bytes(min, max) => {
+                format!("a size from {min} to {max} bytes, an integer or like \"16 MiB\" (KiB, MiB, GiB)")
+            }
+        }
+    }
+
+    /// Reads what an environment variable or a flag holds.
+    pub(super) fn value_of_text(self, text: &str) -> Result<Value, Misfit> {
+        let text = text.trim();
+        let invalid = || Misfit::Invalid(format!("\"{}\"", text.escape_debug()));
+        let value = match self {
+            Kind::Addresses => Value::List(text.split(',').map(|part| part.trim().to_owned()).collect()),
+            Kind::Switch => Value::Switch(text.parse().map_err(|_| invalid())?),
+            Kind::Choice(_) => Value::Text(text.to_owned()),
+            // Only digits: the standard parser would also take "+5".
+            Kind::Number(..) | Kind::Bytes(..) if is_integer(text) => match text.parse() {
+                Ok(number) => Value::Number(number),
+                Err(_) => return Err(Misfit::OutOfRange(text.to_owned())),
+            },
+            Kind::Bytes(..) => return self.value_of_size(text),
+            Kind::Number(..) => return Err(invalid()),
+        };
+        self.admit(value)
+    }
+
+    /// Reads a size with a unit: `64KiB`, `16 MiB`.
+    pub(super) fn value_of_size(self, text: &str) -> Result<Value, Misfit> {
+        let came = || format!("\"{}\"", text.escape_debug());
+        let trimmed = text.trim();
+        let unit_at = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
+        let (digits, unit) = trimmed.split_at(unit_at);
+        let shift = UNITS.iter().find(|(_, name)| name.eq_ignore_ascii_case(unit.trim()));
+        match (digits.is_empty(), shift) {
+            (false, Some((unit_bytes, _))) => {
+                let number = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit_bytes));
+                self.admit(Value::Number(number.ok_or_else(|| Misfit::OutOfRange(came()))?))
+            }
+            (true, _) | (_, None) => Err(Misfit::Invalid(came())),
+        }
+    }
+
+    /// Lets a value through if it is of this kind and within range.
+    pub(super) fn admit(self, value: Value) -> Result<Value, Misfit> {
+        match (self, &value) {
+            (Kind::Addresses, Value::List(list)) => {
+                if list.is_empty() {
+                    return Err(Misfit::Invalid("an empty list".to_owned()));
+                }
+                for (at, address) in list.iter().enumerate() {
+                    if !is_address(address) {
+                        return Err(Misfit::Invalid(format!("\"{}\"", address.escape_debug())));
+                    }
+                    // With port 0 each listener has a port of its own.
+                    if list[..at].contains(address) && !address.ends_with(":0") {
+                        return Err(Misfit::Invalid(format!("\"{address}\" twice")));
+                    }
+                }
+                Ok(value)
+            }
+            (Kind::Switch, Value::Switch(_)) => Ok(value),
+            (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => Ok(value),
+            (Kind::Number(min, max) | Kind::Bytes(min, max), Value::Number(number)) => {
+                if (min..=max).contains(number) {
+                    Ok(value)
+                } else {
+                    Err(Misfit::OutOfRange(value.to_string()))
+                }
+            }
+            (Kind::Addresses | Kind::Switch | Kind::Choice(_) | Kind::Number(..) | Kind::Bytes(..), _) => {
+                Err(Misfit::Invalid(value.to_string()))
+            }
+        }
+    }
+
+    /// The value as TOML; sizes with the largest unit that divides them.
+    pub(super) fn toml(self, value: &Value) -> String {
+        match (self, value) {
+            (Kind::Bytes(..), Value::Number(number)) if *number > 0 => {
+                match UNITS.iter().find(|(unit_bytes, _)| number % unit_bytes == 0) {
+                    Some((unit_bytes, name)) if *unit_bytes > 1 => {
+                        format!("\"{} {name}\"", number / unit_bytes)
+                    }
+                    Some(_) | None => number.to_string(),
+                }
+            }
+            (_, value) => value.to_string(),
+        }
+    }
+}
+
+/// As TOML, sizes in bytes.
+impl fmt::Display for Value {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Value::List(list) => {
+                let quoted: Vec<String> = list.iter().map(|text| quoted(text)).collect();
+                write!(f, "[{}]", quoted.join(", "))
+            }
+            Value::Switch(on) => write!(f, "{on}"),
+            Value::Text(text) => f.write_str(&quoted(text)),
+            Value::Number(number) => write!(f, "{number}"),
+        }
+    }
+}
+
+/// A TOML basic string.
+fn quoted(text: &str) -> String {
+    let mut out = String::with_capacity(text.len() + 2);
+    out.push('"');
+    for c in text.chars() {
+        match c {
+            '"' | '\\' => out.extend(['\\', c]),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
+
+fn is_integer(text: &str) -> bool {
+    let digits = text.strip_prefix('-').unwrap_or(text);
+    !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
+}
+
+fn is_address(address: &str) -> bool {
+    if address.chars().any(char::is_control) {
+        return false;
+    }
+    if let Some(path) = address.strip_prefix("unix:") {
+        return !path.is_empty() && path.len() <= UNIX_PATH_BYTES_MAX;
+    }
+    let Some((host, port)) = address.rsplit_once(':') else { return false };
+    let host_fits = match host.strip_prefix('[') {
+        Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),
+        None => {
+            !host.is_empty() && !host.contains([':', '/', '[', ']']) && !host.contains(char::is_whitespace)
+        }
+    };
+    host_fits && !port.starts_with('-') && is_integer(port) && port.parse::<u16>().is_ok()
+}
+
+/// What `sockaddr_un` holds, less the zero at its end.
+const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
+
+/// Largest first, so that the first that divides a size writes it shortest.
+const UNITS: [(u64, &str); 4] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
+
+/// A field of the config that a value can be read from and written to.
+///
+/// Only values that its kind admitted are written, so a write cannot fail.
+pub(super) trait Field {
+    fn read(&self) -> Value;
+    fn write(&mut self, value: Value);
+}
+
+const ADMITTED: &str = "the kind of the key admits only what its field holds";
+
+impl Field for Vec<String> {
+    fn read(&self) -> Value {
+        Value::List(self.clone())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::List(list) = value else { unreachable!("{ADMITTED}") };
+        *self = list;
+    }
+}
+
+impl Field for bool {
+    fn read(&self) -> Value {
+        Value::Switch(*self)
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Switch(on) = value else { unreachable!("{ADMITTED}") };
+        *self = on;
+    }
+}
+
+impl Field for u64 {
+    fn read(&self) -> Value {
+        Value::Number(*self)
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Number(number) = value else { unreachable!("{ADMITTED}") };
+        *self = number;
+    }
+}
+
+impl Field for usize {
+    fn read(&self) -> Value {
+        // No platform has a usize beyond 64 bits.
+        Value::Number(*self as u64)
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Number(number) = value else { unreachable!("{ADMITTED}") };
+        *self = usize::try_from(number).expect(ADMITTED);
+    }
+}
+
+impl Field for Accept {
+    fn read(&self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = Accept::from_name(&text).expect(ADMITTED);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SIZE: Kind = Kind::Bytes(0, 1 << 40);
+
+    #[test]
+    fn sizes_take_integers_and_binary_units() {
+        for (text, bytes) in
+            [("0", 0), ("1000", 1000), ("64KiB", 65_536), (" 16 MiB ", 16 << 20), ("1 gib", 1 << 30)]
+        {
+            assert_eq!(SIZE.value_of_text(text), Ok(Value::Number(bytes)), "{text}");
+        }
+        for text in ["", "KiB", "1 KB", "64k", "1.5 MiB", "+5", "0x10", "1_000", "1 Ki B"] {
+            assert!(matches!(SIZE.value_of_text(text), Err(Misfit::Invalid(_))), "{text}");
+        }
+        for text in ["-1", "2000 GiB", "99999999999999999999", "99999999999 GiB", "99999999999999999999 B"] {
+            assert!(matches!(SIZE.value_of_text(text), Err(Misfit::OutOfRange(_))), "{text}");
+        }
+    }
+
+    #[test]
+    fn sizes_print_with_the_largest_unit_that_divides_them() {
+        for (bytes, text) in [
+            (0, "0"),
+            (1000, "1000"),
+            (1 << 10, "\"1 KiB\""),
+            (3 << 20, "\"3 MiB\""),
+            (1025 << 10, "\"1025 KiB\""),
+        ] {
+            assert_eq!(SIZE.toml(&Value::Number(bytes)), text);
+        }
+    }
+
+    #[test]
+    fn numbers_take_no_unit_and_keep_their_range() {
+        let kind = Kind::Number(1, 64);
+        assert_eq!(kind.value_of_text("64"), Ok(Value::Number(64)));
+        assert_eq!(kind.value_of_text("65"), Err(Misfit::OutOfRange("65".into())));
+        assert_eq!(kind.value_of_text("0"), Err(Misfit::OutOfRange("0".into())));
+        assert_eq!(kind.value_of_text("1 KiB"), Err(Misfit::Invalid("\"1 KiB\"".into())));
+    }
+
+    #[test]
+    fn addresses_are_host_and_port_or_a_unix_path() {
+        for good in ["127.0.0.1:0", "localhost:6550", "[::1]:80", "unix:/run/a.sock", "unix:a b"] {
+            assert!(is_address(good), "{good}");
+        }
+        let long = format!("unix:{}", "a".repeat(UNIX_PATH_BYTES_MAX + 1));
+        for bad in [
+            "",
+            "6550",
+            ":6550",
+            "a:",
+            "a:+1",
+            "a:-0",
+            "a:65536",
+            "::1:80",
+            "[::1]",
+            "[]:1",
+            "[a]:1",
+            "http://a:1",
+            "a b:1",
+            "unix:",
+            "unix:a\0b",
+            &long,
+        ] {
+            assert!(!is_address(bad), "{bad}");
+        }
+    }
+
+    #[test]
+    fn addresses_come_once_but_port_0_may_repeat() {
+        assert!(Kind::Addresses.value_of_text("a:0, a:0,b:1").is_ok());
+        assert_eq!(Kind::Addresses.value_of_text("a:1,a:1"), Err(Misfit::Invalid("\"a:1\" twice".into())));
+        assert_eq!(Kind::Addresses.value_of_text(""), Err(Misfit::Invalid("\"\"".into())));
+        assert_eq!(Kind::Addresses.admit(Value::List(vec![])), Err(Misfit::Invalid("an empty list".into())));
+    }
+
+    #[test]
+    fn quoted_text_escapes_what_toml_would_read_otherwise() {
+        assert_eq!(quoted("a\"b\\c\nd\u{7f}é"), "\"a\\\"b\\\\c\\u000Ad\\u007Fé\"");
+    }
+}
