@@ -1,0 +1,249 @@
+//! What only the operating system can tell or do: cores, limits, heap, CPU time. All `unsafe` of this crate.
+//!
+//! Each function is safe, small, and has a twin for systems without the call. Nothing here is on the hot path,
+//! and nothing keeps state. Who uses the signal half: `signals.rs`.
+
+use std::{io, time::Duration};
+
+/// Bits in one word of a core set.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const WORD_BITS: usize = libc::c_ulong::BITS as usize;
+
+/// More cores than any machine has; the kernel's own limit is 8192 where it is raised.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const CORES_MAX: usize = 1 << 16;
+
+/// The cores that this thread may run on, in rising order. Never empty.
+///
+/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota doesn't show here); elsewhere
+/// as many as [`available_parallelism`](std::thread::available_parallelism) counts, numbered from 0.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn allowed_cores() -> Vec<usize> {
+    // The kernel refuses a set smaller than its own, whose size it does not tell: grow until it fits.
+    let mut words = vec![0 as libc::c_ulong; 1024 / WORD_BITS];
+    while words.len() * WORD_BITS <= CORES_MAX {
+        let bytes = size_of_val(words.as_slice());
+        // SAFETY: `words` is live and writable for `bytes`, the size that is passed; a core set is an array of
+        // longs of any length to this call, so alignment and every bit pattern are fine. 0 is this thread.
+        let status = unsafe { libc::sched_getaffinity(0, bytes, words.as_mut_ptr().cast()) };
+        if status == 0 {
+            let is_set = |core: &usize| words[core / WORD_BITS] >> (core % WORD_BITS) & 1 == 1;
+            let cores: Vec<usize> = (0..words.len() * WORD_BITS).filter(is_set).collect();
+            if !cores.is_empty() {
+                return cores;
+            }
+            break;
+        }
+        if io::Error::last_os_error().raw_os_error() != Some(libc::EINVAL) {
+            break;
+        }
+        words = vec![0; words.len() * 2];
+    }
+    counted_cores()
+}
+
+/// The cores that this thread may run on, in rising order. Never empty.
+///
+/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota doesn't show here); elsewhere
+/// as many as [`available_parallelism`](std::thread::available_parallelism) counts, numbered from 0.
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn allowed_cores() -> Vec<usize> {
+    counted_cores()
+}
+
+fn counted_cores() -> Vec<usize> {
+    (0..std::thread::available_parallelism().map_or(1, |cores| cores.get())).collect()
+}
+
+/// Keeps the calling thread on one core, numbered as in [`allowed_cores`].
+///
+/// # Errors
+///
+/// `InvalidInput` where there is no such core or this thread may not use it; `Unsupported` where the system has
+/// no such call (all but Linux).
+#[cfg(any(target_os = "linux", target_os = "android"))]
+pub fn pin_current_thread(core: usize) -> io::Result<()> {
+    if core >= CORES_MAX {
+        return Err(io::Error::from_raw_os_error(libc::EINVAL));
+    }
+    let mut words = vec![0 as libc::c_ulong; core / WORD_BITS + 1];
+    words[core / WORD_BITS] |= 1 << (core % WORD_BITS);
+    // SAFETY: `words` is live and readable for its size, which is what is passed; the kernel takes cores beyond
+    // that size as not in the set. 0 is this thread.
+    let status = unsafe { libc::sched_setaffinity(0, size_of_val(words.as_slice()), words.as_ptr().cast()) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// Keeps the calling thread on one core, numbered as in [`allowed_cores`].
+///
+/// # Errors
+///
+/// `InvalidInput` where there is no such core or this thread may not use it; `Unsupported` where the system has
+/// no such call (all but Linux).
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+pub fn pin_current_thread(_core: usize) -> io::Result<()> {
+    Err(io::Error::new(io::ErrorKind::Unsupported, "threads cannot be pinned on this system"))
+}
+
+/// How many descriptors this process may have open (the soft limit); `u64::MAX` where there is none.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn nofile_limit() -> io::Result<u64> {
+    Ok(descriptors(nofile_rlimit()?.rlim_cur))
+}
+
+/// Raises the soft limit of open descriptors to the hard one, and returns what holds then.
+///
+/// # Errors
+///
+/// The kernel's, where it refuses its own hard limit.
+pub fn raise_nofile_limit() -> io::Result<u64> {
+    let mut limit = nofile_rlimit()?;
+    if limit.rlim_cur == limit.rlim_max {
+        return Ok(descriptors(limit.rlim_cur));
+    }
+    let soft = limit.rlim_cur;
+    limit.rlim_cur = limit.rlim_max;
+    let raised = set_nofile_rlimit(&limit);
+    if raised.is_err() && cfg!(target_vendor = "apple") {
+        // macOS states "no limit" and then takes no more than OPEN_MAX, 10240.
+        limit.rlim_cur = soft.max(10_240).min(limit.rlim_max);
+        set_nofile_rlimit(&limit)?;
+    } else {
+        raised?;
+    }
+    nofile_limit()
+}
+
+fn nofile_rlimit() -> io::Result<libc::rlimit> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live, writable rlimit, and the call keeps no reference to it.
+    let status = unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) };
+    if status == 0 { Ok(limit) } else { Err(io::Error::last_os_error()) }
+}
+
+fn set_nofile_rlimit(limit: &libc::rlimit) -> io::Result<()> {
+    // SAFETY: `limit` is a live rlimit, which the call only reads.
+    let status = unsafe { libc::setrlimit(libc::RLIMIT_NOFILE, limit) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// The type of a limit differs between systems (signed on FreeBSD), and so does the number for "none".
+#[allow(clippy::unnecessary_cast)]
+fn descriptors(limit: libc::rlim_t) -> u64 {
+    if limit == libc::RLIM_INFINITY { u64::MAX } else { limit as u64 }
+}
+
+/// Gives freed heap back to the system, where the allocator hoards it: glibc's `malloc_trim(0)`, nothing
+/// elsewhere. Takes milliseconds with a large heap; for quiet hours.
+pub fn trim_heap() {
+    #[cfg(all(target_os = "linux", target_env = "gnu"))]
+    // SAFETY: glibc's call takes its own locks and touches free memory only; it has no precondition. With
+    // another global allocator it trims a heap that is nearly unused.
+    unsafe {
+        libc::malloc_trim(0);
+    }
+}
+
+/// CPU time that the calling thread has used, user and system; zero where the system can't tell.
+pub fn thread_cpu_time() -> Duration {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a live, writable timespec, and the call keeps no reference to it.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) };
+    if status != 0 {
+        return Duration::ZERO;
+    }
+    // The clock counts from the thread's start, and nanoseconds stay below a second: both fit.
+    Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
+}
+
+/// Has `signal`, whenever it arrives, write its number as one byte into `into`, which must not block. Bytes
+/// that don't fit are lost, which is fine: then the reader has much to read already.
+#[cfg(feature = "signals")]
+pub(crate) fn signal_to_stream(
+    signal: libc::c_int,
+    into: std::os::unix::net::UnixStream,
+) -> io::Result<signal_hook_registry::SigId> {
+    use std::os::fd::AsRawFd;
+
+    let byte = u8::try_from(signal).map_err(|_| io::Error::from(io::ErrorKind::InvalidInput))?;
+    let action = move || {
+        // SAFETY: the closure owns `into`, so the descriptor is open; `byte` lives in the closure and is
+        // readable for the one byte passed.
+        unsafe { libc::write(into.as_raw_fd(), (&raw const byte).cast(), 1) };
+    };
+    // SAFETY: the action runs inside a signal handler. It calls nothing but write(2), which is async-signal-safe
+    // and does not block, as the stream is nonblocking; it neither allocates, locks nor panics. The registry
+    // saves and restores errno around it.
+    unsafe { signal_hook_registry::register(signal, action) }
+}
+
+/// Sends `signal` to this process, as `kill` would: how a test (or a page for operators) starts a stop.
+///
+/// # Errors
+///
+/// `InvalidInput` where there is no such signal.
+#[cfg(feature = "signals")]
+pub fn raise(signal: i32) -> io::Result<()> {
+    // SAFETY: plain numbers go in, and a process may always signal itself.
+    let status = unsafe { libc::kill(libc::getpid(), signal) };
+    if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allowed_cores_rise_and_are_not_empty() {
+        let cores = allowed_cores();
+        assert!(!cores.is_empty());
+        assert!(cores.is_sorted());
+    }
+
+    #[test]
+    #[cfg(target_os = "linux")]
+    fn pinned_thread_may_use_that_core_alone() {
+        let core = *allowed_cores().last().expect("never empty");
+        // On a thread of its own: a pinned test thread would pin the tests after it.
+        let cores = std::thread::spawn(move || {
+            pin_current_thread(core).expect("an allowed core");
+            allowed_cores()
+        });
+        assert_eq!(cores.join().expect("does not panic"), [core]);
+    }
+
+    #[test]
+    fn pinning_to_an_absurd_core_is_an_error() {
+        assert!(pin_current_thread(CORES_ABSURD).is_err());
+        assert!(pin_current_thread(usize::MAX).is_err());
+    }
+
+    const CORES_ABSURD: usize = 65_535;
+
+    #[test]
+    fn raised_limit_is_the_limit() {
+        let before = nofile_limit().expect("readable");
+        let raised = raise_nofile_limit().expect("up to the hard limit");
+        assert!(raised >= before);
+        assert_eq!(nofile_limit().expect("readable"), raised);
+    }
+
+    #[test]
+    fn cpu_time_does_not_run_backwards() {
+        let before = thread_cpu_time();
+        let work = (0..100_000u64).fold(0, |sum, i| std::hint::black_box(sum ^ i));
+        std::hint::black_box(work);
+        assert!(thread_cpu_time() >= before);
+    }
+
+    #[test]
+    fn trimming_leaves_live_memory_alone() {
+        let kept = vec![7u8; 1 << 20];
+        drop(vec![1u8; 1 << 20]);
+        trim_heap();
+        assert!(kept.iter().all(|byte| *byte == 7));
+    }
+}

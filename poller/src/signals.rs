@@ -1,0 +1,106 @@
+//! SIGTERM and SIGINT, delivered to a thread of their own, where anything may be done.
+//!
+//! In a signal handler nearly nothing may: ours writes one byte into a socket pair, and a thread reads it. The
+//! handler shares its signals with the rest of the process (`signal-hook-registry`). The `unsafe` half is in
+//! `os.rs`.
+
+use std::{
+    fmt,
+    io::{self, Read},
+    net::Shutdown,
+    os::unix::net::UnixStream,
+    thread,
+};
+
+use signal_hook_registry::SigId;
+
+use crate::os;
+
+pub use crate::os::raise;
+
+/// SIGTERM's number: please stop.
+pub const TERM: i32 = libc::SIGTERM;
+/// SIGINT's number: Ctrl-C at the terminal.
+pub const INT: i32 = libc::SIGINT;
+
+/// Keeps the signals coming; dropping it ends that and waits for the thread.
+///
+/// After the drop the two signals do nothing (unless others have registered for them): the process no longer
+/// ends by them, as it did before the first [`on_stop`]. The previous disposition cannot be restored without
+/// taking it away from others.
+#[must_use = "dropping it unregisters the signals"]
+pub struct StopSignals {
+    ids: Vec<SigId>,
+    /// One writing end; each handler has a copy of its own.
+    writer: UnixStream,
+    /// Kept open beside the thread's: should that die, a handler's write must not raise SIGPIPE.
+    _reader: UnixStream,
+    thread: Option<thread::JoinHandle<()>>,
+}
+
+/// Calls `f` with the number of each SIGTERM and SIGINT that arrives, on a thread named `coreloop-signals`, one
+/// at a time. Signals that come in quick succession may be merged, by the kernel and here.
+///
+/// ```
+/// use std::sync::mpsc;
+/// use coreloop_poller::signals;
+///
+/// # fn main() -> std::io::Result<()> {
+/// let (stop, stopped) = mpsc::channel();
+/// let _signals = signals::on_stop(move |signal| stop.send(signal).unwrap_or(()))?;
+/// signals::raise(signals::TERM)?;
+/// assert_eq!(stopped.recv(), Ok(signals::TERM));
+/// # Ok(())
+/// # }
+/// ```
+///
+/// # Errors
+///
+/// The kernel's, when descriptors or threads run out.
+pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignals> {
+    let (writer, reader) = UnixStream::pair()?;
+    writer.set_nonblocking(true)?;
+    let mut signals =
+        StopSignals { ids: Vec::with_capacity(2), writer, _reader: reader.try_clone()?, thread: None };
+    let body = move || {
+        let mut reader = reader;
+        let mut byte = [0];
+        loop {
+            match reader.read(&mut byte) {
+                Ok(0) => return,
+                Ok(_) => f(i32::from(byte[0])),
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return,
+            }
+        }
+    };
+    signals.thread = Some(thread::Builder::new().name("coreloop-signals".into()).spawn(body)?);
+    for signal in [TERM, INT] {
+        // From here on an early return drops `signals`, which undoes what has been done.
+        let id = os::signal_to_stream(signal, signals.writer.try_clone()?)?;
+        signals.ids.push(id);
+    }
+    Ok(signals)
+}
+
+impl Drop for StopSignals {
+    fn drop(&mut self) {
+        for id in self.ids.drain(..) {
+            signal_hook_registry::unregister(id);
+        }
+        // The thread reads what is left, then the end.
+        let _ = self.writer.shutdown(Shutdown::Write);
+        if let Some(thread) = self.thread.take()
+            // Dropped by `f` itself: a thread cannot wait for its own end.
+            && thread.thread().id() != thread::current().id()
+        {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl fmt::Debug for StopSignals {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("StopSignals").finish_non_exhaustive()
+    }
+}
