@@ -115,8 +115,10 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::UnknownKey { key, origin, nearest, likely } => {
+                // What nobody checked may hold line breaks.
+                let key = key.escape_debug();
                 match origin {
-                    Origin::Env(name) => write!(f, "unknown environment variable `{name}`; ")?,
+                    Origin::Env(_) => write!(f, "unknown environment variable `{key}`; ")?,
                     Origin::Flag(_) | Origin::File { .. } | Origin::Default | Origin::Program => {
                         write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
                     }
@@ -134,7 +136,9 @@ impl fmt::Display for ConfigError {
             }
             ConfigError::Syntax { path, line, message } => write!(f, "{path} line {line}: {message}"),
             ConfigError::Unreadable { path, cause } => write!(f, "cannot read {path}: {cause}"),
-            ConfigError::NotAPair { came } => write!(f, "--set expects `key=value`; got `{came}`"),
+            ConfigError::NotAPair { came } => {
+                write!(f, "--set expects `key=value`; got `{}`", came.escape_debug())
+            }
         }
     }
 }
@@ -189,16 +193,16 @@ mod tests {
     #[test]
     fn far_names_are_not_called_likely() {
         let error = |likely| ConfigError::UnknownKey {
-            key: "x".into(),
-            origin: Origin::Flag("--set x".into()),
+            key: "x\n".into(),
+            origin: Origin::Flag("--set".into()),
             nearest: "pin".into(),
             likely,
         };
         assert_eq!(
             error(false).to_string(),
-            "unknown key `x` in flag --set x; the nearest known name is `pin`"
+            "unknown key `x\\n` in flag --set; the nearest known name is `pin`"
         );
-        assert_eq!(error(true).to_string(), "unknown key `x` in flag --set x; did you mean `pin`?");
+        assert_eq!(error(true).to_string(), "unknown key `x\\n` in flag --set; did you mean `pin`?");
     }
 
     #[test]

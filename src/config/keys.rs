@@ -14,8 +14,7 @@ use super::{Accept, Config, ConfigError, Origin};
 pub struct Key {
     name: &'static str,
     pub(super) kind: Kind,
-    /// What 0 means, where it is not just a small number.
-    pub(super) zero: Option<&'static str>,
+    zero: Option<&'static str>,
     summary: &'static str,
     pub(super) read: fn(&Config) -> Value,
     pub(super) write: fn(&mut Config, Value),
@@ -98,6 +97,11 @@ impl Key {
     /// What it is and what happens at the limit, in a line of Markdown.
     pub fn summary(&self) -> &'static str {
         self.summary
+    }
+
+    /// What 0 means, where it is allowed: it is never just a small number.
+    pub fn zero(&self) -> Option<&'static str> {
+        self.zero
     }
 
     /// The environment variable: `CORELOOP_LIMITS_FRAME_BYTES_MAX`.

@@ -28,7 +28,7 @@ impl Resolved {
             let value = key.toml(&self.config);
             let origin = self.origins.of(key.name()).unwrap_or(&Origin::Default);
             write!(out, "{} = {value}  # {}", key.name(), one_line(&origin.to_string()))?;
-            match key.zero {
+            match key.zero() {
                 Some(zero) if value == "0" => writeln!(out, "; 0: {zero}")?,
                 Some(_) | None => writeln!(out)?,
             }
