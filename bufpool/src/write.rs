@@ -1,0 +1,409 @@
+//! [`WriteQueue`]: what waits to be written to one connection. Never writes to a socket; says what to write, and is
+//! told how much went. Small writes join in lent buffers, large chunks are linked without a copy.
+//! Read `pool.rs` for where memory comes from, `chunk.rs` for what is linked.
+
+use std::collections::VecDeque;
+use std::io::IoSlice;
+use std::mem;
+
+use crate::buf::Buf;
+use crate::chunk::Chunk;
+use crate::pool::Pool;
+
+/// Chunks of this many bytes or more are linked; smaller ones are copied, which costs less than a slice of their own
+/// in the vectored write, and lets go of the memory that they share.
+pub const LINK_BYTES_MIN: usize = 4096;
+
+/// The first buffer holds a turn's small replies; each further one is four times as large.
+const JOIN_BYTES_MIN: usize = 4 << 10;
+/// Large enough that a deep batch is few segments, small enough to be shared with the receiving side.
+const JOIN_BYTES_MAX: usize = 64 << 10;
+/// Joined bytes up to this many, in front of a linked chunk, move to a buffer of their size.
+const HEAD_BYTES_MAX: usize = 256;
+
+/// Bytes waiting to be written to one connection, in order. Holds no memory when empty.
+///
+/// ```text
+///   older: [ joined ] [ linked chunk ] [ joined ] …      tail: [ written | joined | room ]
+///            first out                                            0    start    end   capacity
+/// ```
+///
+/// Most turns need the tail alone: replies join in it, one write takes them all, and it returns to the pool. Joined
+/// buffers are full, except the last before a chunk: the memory held is at most what waits, plus 64 KiB, plus 256 bytes
+/// or as much again for each linked chunk.
+///
+/// The queue has no bound of its own: the caller stops producing at its high mark, by [`len`](WriteQueue::len).
+///
+/// ```
+/// use coreloop_bufpool::{Chunk, Pool, PoolConfig, WriteQueue};
+///
+/// let mut pool = Pool::new(PoolConfig::default());
+/// let mut queue = WriteQueue::new();
+/// queue.put_pair(&mut pool, b"head ", b"body ");
+/// queue.link(&mut pool, Chunk::from(vec![b'x'; 100_000]));
+/// assert_eq!((queue.segments(), queue.len()), (2, 100_010));
+///
+/// queue.written(&mut pool, 5);
+/// assert_eq!(queue.first(), Some(&b"body "[..]));
+/// queue.clear(&mut pool);
+/// assert_eq!(pool.stats().outstanding, 0);
+/// ```
+#[derive(Debug)]
+pub struct WriteQueue {
+    /// What goes out before the tail. Boxed, and absent in the common case, so that a queue is few words.
+    older: Option<Box<Older>>,
+    /// Where small writes join; without memory when nothing has joined since it was drained.
+    tail: Buf,
+    /// start <= end <= the tail's capacity; start is below end unless both are 0.
+    start: usize,
+    end: usize,
+}
+
+#[derive(Debug, Default)]
+struct Older {
+    /// None is empty.
+    segments: VecDeque<Segment>,
+    /// Bytes in all of them.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+enum Segment {
+    /// start < end <= capacity.
+    Joined {
+        buf: Buf,
+        start: usize,
+        end: usize,
+    },
+    Linked(Chunk),
+}
+
+impl WriteQueue {
+    /// Empty, without memory.
+    pub const fn new() -> WriteQueue {
+        WriteQueue { older: None, tail: Buf::none(), start: 0, end: 0 }
+    }
+
+    /// Appends a copy of `bytes`.
+    #[inline]
+    pub fn put(&mut self, pool: &mut Pool, bytes: &[u8]) {
+        if bytes.len() <= self.tail.capacity() - self.end {
+            self.join(bytes);
+        } else {
+            self.put_across(pool, bytes);
+        }
+    }
+
+    /// Appends a copy of `head`, then of `body`, with one look for room.
+    #[inline]
+    pub fn put_pair(&mut self, pool: &mut Pool, head: &[u8], body: &[u8]) {
+        let room = &mut self.tail.as_mut_slice()[self.end..];
+        if head.len() <= room.len() && body.len() <= room.len() - head.len() {
+            let (head_room, body_room) = room.split_at_mut(head.len());
+            head_room.copy_from_slice(head);
+            body_room[..body.len()].copy_from_slice(body);
+            self.end += head.len() + body.len();
+        } else {
+            self.put_pair_across(pool, head, body);
+        }
+    }
+
+    /// Appends a chunk: linked from [`LINK_BYTES_MIN`] up, copied below.
+    pub fn link(&mut self, pool: &mut Pool, chunk: Chunk) {
+        if chunk.len() < LINK_BYTES_MIN {
+            self.put(pool, &chunk);
+            pool.give_back_chunk(chunk);
+            return;
+        }
+        let waiting = self.end - self.start;
+        if waiting > HEAD_BYTES_MAX {
+            self.retire_tail();
+        } else if waiting > 0 {
+            // A head before its large body: not worth a buffer of the tail's size, which stays for the next head.
+            let mut buf = pool.lend(waiting);
+            buf.as_mut_slice()[..waiting].copy_from_slice(&self.tail.as_slice()[self.start..self.end]);
+            self.push_older(Segment::Joined { buf, start: 0, end: waiting });
+            self.start = 0;
+            self.end = 0;
+        }
+        self.push_older(Segment::Linked(chunk));
+    }
+
+    /// Bytes waiting.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.end - self.start + self.older.as_ref().map_or(0, |older| older.bytes)
+    }
+
+    /// Whether nothing waits.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.end == 0 && self.older.is_none()
+    }
+
+    /// How many contiguous pieces wait. With one, a plain write of [`first`](WriteQueue::first) does.
+    #[inline]
+    pub fn segments(&self) -> usize {
+        usize::from(self.end > 0) + self.older.as_ref().map_or(0, |older| older.segments.len())
+    }
+
+    /// The first contiguous piece, never empty.
+    #[inline]
+    pub fn first(&self) -> Option<&[u8]> {
+        if let Some(older) = &self.older {
+            return older.segments.front().map(Segment::bytes);
+        }
+        (self.end > 0).then(|| &self.tail.as_slice()[self.start..self.end])
+    }
+
+    /// Fills `into` with the first pieces, in order, and returns how many. None of them is empty.
+    #[inline]
+    pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
+        let mut count = 0;
+        if let Some(older) = &self.older {
+            for (slot, segment) in into.iter_mut().zip(&older.segments) {
+                *slot = IoSlice::new(segment.bytes());
+                count += 1;
+            }
+        }
+        if self.end > 0
+            && let Some(slot) = into.get_mut(count)
+        {
+            *slot = IoSlice::new(&self.tail.as_slice()[self.start..self.end]);
+            count += 1;
+        }
+        count
+    }
+
+    /// The first `n` bytes went out. Buffers that are done return to the pool.
+    ///
+    /// # Panics
+    ///
+    /// When fewer than `n` bytes wait.
+    #[inline]
+    pub fn written(&mut self, pool: &mut Pool, n: usize) {
+        let n = if self.older.is_none() { n } else { self.written_older(pool, n) };
+        let waiting = self.end - self.start;
+        assert!(n <= waiting, "more written than waited");
+        if n < waiting {
+            self.start += n;
+        } else if self.older.is_none() {
+            self.start = 0;
+            self.end = 0;
+            pool.give_back(mem::replace(&mut self.tail, Buf::none()));
+        }
+    }
+
+    /// Forgets everything, and gives the memory back.
+    pub fn clear(&mut self, pool: &mut Pool) {
+        if let Some(older) = self.older.take() {
+            older.segments.into_iter().for_each(|segment| segment.give_back(pool));
+        }
+        self.start = 0;
+        self.end = 0;
+        pool.give_back(mem::replace(&mut self.tail, Buf::none()));
+    }
+
+    /// Copies to the tail, which has the room.
+    #[inline]
+    fn join(&mut self, bytes: &[u8]) {
+        let end = self.end + bytes.len();
+        self.tail.as_mut_slice()[self.end..end].copy_from_slice(bytes);
+        self.end = end;
+    }
+
+    /// Fills the tail to its end, then goes on in further buffers, so that none but the last has room left.
+    #[inline(never)]
+    fn put_across(&mut self, pool: &mut Pool, mut bytes: &[u8]) {
+        loop {
+            let room = self.tail.capacity() - self.end;
+            let (now, rest) = bytes.split_at(room.min(bytes.len()));
+            self.join(now);
+            if rest.is_empty() {
+                return;
+            }
+            bytes = rest;
+            self.extend(pool, bytes.len());
+        }
+    }
+
+    /// Without a tail, the pair decides the size of the first buffer together.
+    #[inline(never)]
+    fn put_pair_across(&mut self, pool: &mut Pool, head: &[u8], body: &[u8]) {
+        if self.tail.capacity() == 0 {
+            self.extend(pool, head.len().saturating_add(body.len()));
+        }
+        self.put_across(pool, head);
+        self.put_across(pool, body);
+    }
+
+    /// A new tail: four times the one before, or what `bytes` need if that is more, within the bounds.
+    fn extend(&mut self, pool: &mut Pool, bytes: usize) {
+        let bytes_min = (4 * self.tail.capacity()).max(bytes).clamp(JOIN_BYTES_MIN, JOIN_BYTES_MAX);
+        self.retire_tail();
+        self.tail = pool.lend(bytes_min);
+    }
+
+    /// Moves a tail that holds bytes to the end of the older segments, and leaves none.
+    fn retire_tail(&mut self) {
+        if self.end > 0 {
+            let buf = mem::replace(&mut self.tail, Buf::none());
+            let (start, end) = (mem::take(&mut self.start), mem::take(&mut self.end));
+            self.push_older(Segment::Joined { buf, start, end });
+        }
+    }
+
+    fn push_older(&mut self, segment: Segment) {
+        let older = self.older.get_or_insert_default();
+        older.bytes += segment.bytes().len();
+        older.segments.push_back(segment);
+    }
+
+    /// Takes `n` bytes off the older segments; returns what is left of `n` for the tail. Drained, they are gone.
+    #[inline(never)]
+    fn written_older(&mut self, pool: &mut Pool, mut n: usize) -> usize {
+        let Some(older) = &mut self.older else { return n };
+        while let Some(segment) = older.segments.front_mut() {
+            let len = segment.bytes().len();
+            if n < len {
+                segment.advance(n);
+                older.bytes -= n;
+                return 0;
+            }
+            n -= len;
+            older.bytes -= len;
+            if let Some(done) = older.segments.pop_front() {
+                done.give_back(pool);
+            }
+        }
+        self.older = None;
+        n
+    }
+}
+
+impl Default for WriteQueue {
+    fn default() -> WriteQueue {
+        WriteQueue::new()
+    }
+}
+
+impl Segment {
+    fn bytes(&self) -> &[u8] {
+        match self {
+            Segment::Joined { buf, start, end } => &buf.as_slice()[*start..*end],
+            Segment::Linked(chunk) => chunk,
+        }
+    }
+
+    fn advance(&mut self, n: usize) {
+        match self {
+            Segment::Joined { start, .. } => *start += n,
+            Segment::Linked(chunk) => chunk.advance(n),
+        }
+    }
+
+    fn give_back(self, pool: &mut Pool) {
+        match self {
+            Segment::Joined { buf, .. } => pool.give_back(buf),
+            Segment::Linked(chunk) => pool.give_back_chunk(chunk),
+        }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use crate::config::PoolConfig;
+
+    #[test]
+    fn a_queue_is_a_cache_line_at_most() {
+        assert!(size_of::<WriteQueue>() <= 64, "{}", size_of::<WriteQueue>());
+    }
+
+    #[test]
+    fn small_replies_are_one_segment_and_one_lend() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        for turn in 1..=3 {
+            for _ in 0..16 {
+                queue.put_pair(&mut pool, &[1; 32], &[2; 8]);
+            }
+            assert_eq!((queue.segments(), queue.len()), (1, 640));
+            queue.written(&mut pool, 640);
+            assert!(queue.is_empty() && queue.first().is_none());
+            let stats = pool.stats();
+            assert_eq!((stats.misses, stats.hits, stats.outstanding), (1, turn - 1, 0));
+        }
+    }
+
+    #[test]
+    fn a_deep_batch_is_few_segments() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        for _ in 0..1024 {
+            queue.put_pair(&mut pool, &[1; 32], &[2; 8]);
+        }
+        assert_eq!(queue.segments(), 3);
+        queue.written(&mut pool, 40 * 1024);
+        assert_eq!(pool.stats().outstanding, 0);
+    }
+
+    #[test]
+    fn heads_before_linked_bodies_hold_little() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        for _ in 0..100 {
+            queue.put(&mut pool, &[1; 32]);
+            queue.link(&mut pool, Chunk::from(vec![2; LINK_BYTES_MIN]));
+        }
+        assert_eq!(queue.segments(), 200);
+        assert_eq!(pool.stats().outstanding_bytes, 100 * 256 + 4096);
+        queue.written(&mut pool, 100 * (32 + LINK_BYTES_MIN));
+        assert!(queue.is_empty());
+        assert_eq!(pool.stats().outstanding, 0);
+    }
+
+    #[test]
+    fn a_linked_chunk_is_not_copied_and_goes_straight_home() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        let chunk = pool.lend(64 << 10).into_chunk(0..50_000);
+        let at = chunk.as_ptr();
+        queue.link(&mut pool, chunk);
+        assert_eq!(queue.first().map(<[u8]>::as_ptr), Some(at));
+        queue.written(&mut pool, 49_999);
+        assert_eq!((queue.len(), pool.stats().outstanding), (1, 1));
+        queue.written(&mut pool, 1);
+        assert_eq!((pool.stats().outstanding, pool.stats().returned_remotely), (0, 0));
+    }
+
+    #[test]
+    fn slices_stop_where_the_caller_does() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        for _ in 0..5 {
+            queue.link(&mut pool, Chunk::from(vec![3; LINK_BYTES_MIN]));
+        }
+        queue.put(&mut pool, b"end");
+        let mut slices = [IoSlice::new(&[]); 4];
+        assert_eq!(queue.slices(&mut slices), 4);
+        assert_eq!(queue.slices(&mut []), 0);
+        let mut slices = [IoSlice::new(&[]); 64];
+        assert_eq!(queue.slices(&mut slices), 6);
+        assert_eq!(&*slices[5], b"end");
+    }
+
+    #[test]
+    fn nothing_put_is_nothing_lent() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        queue.put(&mut pool, &[]);
+        queue.put_pair(&mut pool, &[], &[]);
+        queue.link(&mut pool, Chunk::empty());
+        queue.written(&mut pool, 0);
+        assert!(queue.is_empty());
+        assert_eq!(pool.stats().misses, 0);
+    }
+
+    #[test]
+    #[should_panic(expected = "more written than waited")]
+    fn more_than_waited_cannot_have_been_written() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        queue.put(&mut pool, b"abc");
+        queue.written(&mut pool, 4);
+    }
+}
