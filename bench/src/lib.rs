@@ -20,3 +20,5 @@ pub mod process;
 #[cfg(target_os = "linux")]
 pub mod syscalls;
 pub mod table;
+#[cfg(target_os = "linux")]
+pub mod versus;
