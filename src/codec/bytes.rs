@@ -1,0 +1,344 @@
+//! Byte strings: the type [`Bytes`], and the markers [`Raw`] (borrowed) and [`RawBytes`] (shared).
+//!
+//! In the codec raw a byte string is the body itself. In text formats it is base64 (standard alphabet, padded), as
+//! Go's encoding/json has it; in the others bytes. No copy is made where the body is a chunk that can be shared.
+
+use std::borrow::Cow;
+use std::fmt;
+use std::ops::Deref;
+
+use coreloop_bufpool::Chunk;
+use serde::de::{Error, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+use super::describe::{DescribeError, Description, Shape};
+use super::value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body};
+use super::{Codec, CodecError, decode, encode};
+
+/// From this size on a reply's own vector becomes the body; below, copying costs less than sharing.
+const SHARE_BYTES_MIN: usize = 4096;
+
+/// A byte string: the bytes of a request where they lie, or a vector of one's own.
+///
+/// ```
+/// use coreloop::codec::Bytes;
+/// let hello = Bytes::from(&b"hello"[..]);
+/// assert_eq!(&hello[..], b"hello");
+/// ```
+#[derive(Clone)]
+pub struct Bytes(Held);
+
+#[derive(Clone)]
+enum Held {
+    Shared(Chunk),
+    Owned(Vec<u8>),
+}
+
+impl Bytes {
+    /// The bytes as a chunk: as it is, or made from the vector without a copy.
+    pub fn into_chunk(self) -> Chunk {
+        match self.0 {
+            Held::Shared(chunk) => chunk,
+            Held::Owned(vec) => Chunk::from(vec),
+        }
+    }
+
+    /// The bytes as a vector: as it is, or copied from the chunk.
+    pub fn into_vec(self) -> Vec<u8> {
+        match self.0 {
+            Held::Shared(chunk) => chunk.to_vec(),
+            Held::Owned(vec) => vec,
+        }
+    }
+}
+
+impl Deref for Bytes {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match &self.0 {
+            Held::Shared(chunk) => chunk,
+            Held::Owned(vec) => vec,
+        }
+    }
+}
+
+impl AsRef<[u8]> for Bytes {
+    fn as_ref(&self) -> &[u8] {
+        self
+    }
+}
+
+impl Default for Bytes {
+    fn default() -> Bytes {
+        Bytes(Held::Owned(Vec::new()))
+    }
+}
+
+impl From<Vec<u8>> for Bytes {
+    fn from(bytes: Vec<u8>) -> Bytes {
+        Bytes(Held::Owned(bytes))
+    }
+}
+
+impl From<&[u8]> for Bytes {
+    fn from(bytes: &[u8]) -> Bytes {
+        Bytes(Held::Owned(bytes.to_vec()))
+    }
+}
+
+impl From<Chunk> for Bytes {
+    fn from(chunk: Chunk) -> Bytes {
+        Bytes(Held::Shared(chunk))
+    }
+}
+
+impl PartialEq for Bytes {
+    fn eq(&self, other: &Bytes) -> bool {
+        **self == **other
+    }
+}
+
+impl Eq for Bytes {}
+
+impl fmt::Debug for Bytes {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "b\"{}\"", self.escape_ascii())
+    }
+}
+
+impl Serialize for Bytes {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        AsBytes(self).serialize(serializer)
+    }
+}
+
+impl<'de> Deserialize<'de> for Bytes {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Bytes, D::Error> {
+        FromBytes::deserialize(deserializer).map(|bytes| Bytes::from(bytes.0.into_owned()))
+    }
+}
+
+/// How a byte string is written, whoever holds it.
+struct AsBytes<'b>(&'b [u8]);
+
+impl Serialize for AsBytes<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        #[cfg(feature = "json")]
+        if serializer.is_human_readable() {
+            use base64::Engine as _;
+            return serializer.serialize_str(&base64::engine::general_purpose::STANDARD.encode(self.0));
+        }
+        serializer.serialize_bytes(self.0)
+    }
+}
+
+/// A byte string as it is read: lent by the body where that is possible.
+struct FromBytes<'de>(Cow<'de, [u8]>);
+
+impl<'de> Deserialize<'de> for FromBytes<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FromBytes<'de>, D::Error> {
+        if deserializer.is_human_readable() {
+            // Text, a list of numbers or null: the format knows which.
+            deserializer.deserialize_any(BytesVisitor { is_text: true })
+        } else {
+            deserializer.deserialize_bytes(BytesVisitor { is_text: false })
+        }
+    }
+}
+
+struct BytesVisitor {
+    is_text: bool,
+}
+
+impl<'de> Visitor<'de> for BytesVisitor {
+    type Value = FromBytes<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(if self.is_text { "a byte string as base64 text" } else { "a byte string" })
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<FromBytes<'de>, E> {
+        if !self.is_text {
+            return Ok(FromBytes(Cow::Owned(text.as_bytes().to_vec())));
+        }
+        #[cfg(feature = "json")]
+        {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD
+                .decode(text)
+                .map(|bytes| FromBytes(Cow::Owned(bytes)))
+                .map_err(|error| E::custom(format_args!("expected base64 text: {error}")))
+        }
+        #[cfg(not(feature = "json"))]
+        Err(E::custom("base64 text is read with the cargo feature `json` only"))
+    }
+
+    fn visit_bytes<E: Error>(self, bytes: &[u8]) -> Result<FromBytes<'de>, E> {
+        Ok(FromBytes(Cow::Owned(bytes.to_vec())))
+    }
+
+    fn visit_borrowed_bytes<E: Error>(self, bytes: &'de [u8]) -> Result<FromBytes<'de>, E> {
+        Ok(FromBytes(Cow::Borrowed(bytes)))
+    }
+
+    fn visit_byte_buf<E: Error>(self, bytes: Vec<u8>) -> Result<FromBytes<'de>, E> {
+        Ok(FromBytes(Cow::Owned(bytes)))
+    }
+
+    /// Go writes a nil slice as null.
+    fn visit_unit<E: Error>(self) -> Result<FromBytes<'de>, E> {
+        Ok(FromBytes(Cow::Borrowed(&[])))
+    }
+
+    fn visit_none<E: Error>(self) -> Result<FromBytes<'de>, E> {
+        self.visit_unit()
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<FromBytes<'de>, A::Error> {
+        let mut bytes = Vec::with_capacity(access.size_hint().unwrap_or(0).min(SHARE_BYTES_MIN));
+        while let Some(byte) = access.next_element()? {
+            bytes.push(byte);
+        }
+        Ok(FromBytes(Cow::Owned(bytes)))
+    }
+}
+
+fn accepts_bytes(codec: Codec) -> bool {
+    codec == Codec::Raw || codec.takes_any_type()
+}
+
+fn decode_bytes(codec: Codec, body: &[u8]) -> Result<Cow<'_, [u8]>, CodecError> {
+    match codec {
+        Codec::Raw => Ok(Cow::Borrowed(body)),
+        other => decode::<FromBytes<'_>>(other, body).map(|bytes| bytes.0),
+    }
+}
+
+fn encode_bytes(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    match codec {
+        Codec::Raw => {
+            out.extend_from_slice(bytes);
+            Ok(())
+        }
+        other => encode(other, &AsBytes(bytes), out),
+    }
+}
+
+/// Byte strings, borrowed: a handler is given `&[u8]` and returns a vector.
+///
+/// ```
+/// use coreloop::codec::{Argument, Body, Codec, Raw};
+/// let bytes = Raw::decode(Codec::Raw, Body::Slice(b"as it is")).unwrap();
+/// assert_eq!(&*bytes, b"as it is");
+/// ```
+pub struct Raw;
+
+impl Argument for Raw {
+    type Value<'a> = Cow<'a, [u8]>;
+
+    fn accepts(codec: Codec) -> bool {
+        accepts_bytes(codec)
+    }
+
+    fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<Cow<'a, [u8]>, CodecError> {
+        decode_bytes(codec, body.as_slice())
+    }
+
+    fn describe() -> Result<Description, DescribeError> {
+        Ok(Description::new(Shape::Bytes))
+    }
+}
+
+impl ArgumentEncode for Raw {
+    type Given = [u8];
+
+    fn encode(value: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_bytes(value, codec, out)
+    }
+}
+
+impl Answer for Raw {
+    type Value = Vec<u8>;
+
+    fn accepts(codec: Codec) -> bool {
+        accepts_bytes(codec)
+    }
+
+    fn encode(value: Vec<u8>, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
+        RawBytes::encode_owned(Bytes::from(value), codec, out)
+    }
+
+    fn describe() -> Result<Description, DescribeError> {
+        Ok(Description::new(Shape::Bytes))
+    }
+}
+
+impl AnswerDecode for Raw {
+    fn decode(codec: Codec, body: &[u8]) -> Result<Vec<u8>, CodecError> {
+        decode_bytes(codec, body).map(Cow::into_owned)
+    }
+}
+
+/// Byte strings, shared: a handler is given [`Bytes`] to keep, without a copy where the body is a chunk.
+pub struct RawBytes;
+
+impl RawBytes {
+    fn encode_owned(value: Bytes, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
+        match (codec, value.0) {
+            (Codec::Raw, Held::Shared(chunk)) => Ok(Some(chunk)),
+            (Codec::Raw, Held::Owned(vec)) if vec.len() >= SHARE_BYTES_MIN => Ok(Some(Chunk::from(vec))),
+            (_, Held::Shared(chunk)) => encode_bytes(&chunk, codec, out).map(|()| None),
+            (_, Held::Owned(vec)) => encode_bytes(&vec, codec, out).map(|()| None),
+        }
+    }
+}
+
+impl Argument for RawBytes {
+    type Value<'a> = Bytes;
+
+    fn accepts(codec: Codec) -> bool {
+        accepts_bytes(codec)
+    }
+
+    fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<Bytes, CodecError> {
+        match codec {
+            Codec::Raw => Ok(Bytes::from(body.to_chunk())),
+            other => decode_bytes(other, body.as_slice()).map(|bytes| Bytes::from(bytes.into_owned())),
+        }
+    }
+
+    fn describe() -> Result<Description, DescribeError> {
+        Ok(Description::new(Shape::Bytes))
+    }
+}
+
+impl ArgumentEncode for RawBytes {
+    type Given = [u8];
+
+    fn encode(value: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        encode_bytes(value, codec, out)
+    }
+}
+
+impl Answer for RawBytes {
+    type Value = Bytes;
+
+    fn accepts(codec: Codec) -> bool {
+        accepts_bytes(codec)
+    }
+
+    fn encode(value: Bytes, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
+        RawBytes::encode_owned(value, codec, out)
+    }
+
+    fn describe() -> Result<Description, DescribeError> {
+        Ok(Description::new(Shape::Bytes))
+    }
+}
+
+impl AnswerDecode for RawBytes {
+    fn decode(codec: Codec, body: &[u8]) -> Result<Bytes, CodecError> {
+        decode_bytes(codec, body).map(|bytes| Bytes::from(bytes.into_owned()))
+    }
+}

@@ -1,0 +1,64 @@
+//! The compact codec: postcard's wire format, without names and without tags.
+//!
+//! postcard does the reading and writing; `nesting.rs` bounds depth, reservations and elements that take no bytes,
+//! none of which postcard limits. Bytes after the value are refused. The unit value is an empty body.
+
+use postcard::ser_flavors::Flavor;
+
+use super::nesting::Guard;
+use super::{Codec, CodecError, DEPTH_MAX_DEFAULT};
+
+const CODEC: Codec = Codec::Compact;
+
+pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
+    let guard = Guard::for_body(body);
+    let mut deserializer = postcard::Deserializer::from_bytes(body);
+    let value = guard.run(&mut deserializer).map_err(|error| refused(&guard, error))?;
+    match deserializer.finalize() {
+        Ok([]) => Ok(value),
+        Ok(rest) => Err(CodecError::TrailingBytes { codec: CODEC, count: rest.len() }),
+        Err(error) => Err(refused(&guard, error)),
+    }
+}
+
+pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    postcard::serialize_with_flavor(value, Append(out))
+        .map_err(|error| CodecError::Encode { codec: CODEC, what: error.to_string() })
+}
+
+/// postcard's own growing buffer is always a new one; this one appends to ours.
+struct Append<'v>(&'v mut Vec<u8>);
+
+impl Flavor for Append<'_> {
+    type Output = ();
+
+    #[inline]
+    fn try_extend(&mut self, bytes: &[u8]) -> postcard::Result<()> {
+        self.0.extend_from_slice(bytes);
+        Ok(())
+    }
+
+    #[inline]
+    fn try_push(&mut self, byte: u8) -> postcard::Result<()> {
+        self.0.push(byte);
+        Ok(())
+    }
+
+    fn finalize(self) -> postcard::Result<()> {
+        Ok(())
+    }
+}
+
+#[cold]
+fn refused(guard: &Guard, error: postcard::Error) -> CodecError {
+    if guard.was_too_deep() {
+        return CodecError::TooDeep { codec: CODEC, depth_max: DEPTH_MAX_DEFAULT };
+    }
+    let what = match error {
+        postcard::Error::DeserializeUnexpectedEnd => "the body ends before the value does".to_string(),
+        // The codec says no more than that; a caller who sees it should compare the signatures.
+        postcard::Error::SerdeDeCustom => "the body is not a value of this type".to_string(),
+        other => other.to_string(),
+    };
+    CodecError::Malformed { codec: CODEC, what }
+}

@@ -1,0 +1,259 @@
+//! What a type looks like: descriptions made from serde alone, their canonical text, and fingerprints.
+//!
+//! A [`Description`] feeds the fingerprint in the native frame, gob's type definitions, JSON Schema and forms, so it
+//! keeps the containers' names; the canonical text leaves them out. This file holds the types and the builders; the
+//! grammar and the hashes are in `text.rs`, the tracing of a type in `tracer.rs`.
+
+mod graph;
+mod text;
+mod tracer;
+
+use std::fmt;
+
+use serde::de::DeserializeOwned;
+
+pub use text::{fingerprint, fnv1a32, method_hash, signature};
+
+/// The shape of a type, as its serde form has it.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Shape {
+    /// True or false.
+    Bool,
+    /// An integer of 8, 16, 32, 64 or 128 bits.
+    Int {
+        /// Its width.
+        bits: u8,
+        /// Whether it can be negative.
+        signed: bool,
+    },
+    /// A floating-point number of 32 or 64 bits.
+    Float {
+        /// Its width.
+        bits: u8,
+    },
+    /// One Unicode scalar value.
+    Char,
+    /// UTF-8 text.
+    String,
+    /// A byte string.
+    Bytes,
+    /// Nothing to say: `()` and unit structs.
+    Unit,
+    /// A value or none.
+    Option(Box<Shape>),
+    /// Any number of values of one shape.
+    Sequence(Box<Shape>),
+    /// A fixed number of values: tuples, tuple structs, arrays.
+    Tuple(Vec<Shape>),
+    /// Any number of keys with a value each.
+    Map {
+        /// Shape of the keys.
+        key: Box<Shape>,
+        /// Shape of the values.
+        value: Box<Shape>,
+    },
+    /// Named fields, in order.
+    Struct {
+        /// The type's name; not part of the canonical text.
+        name: String,
+        /// The fields.
+        fields: Vec<Field>,
+    },
+    /// One of several variants, in order.
+    Enum {
+        /// The type's name; not part of the canonical text.
+        name: String,
+        /// The variants.
+        variants: Vec<Variant>,
+    },
+    /// The shape that many levels up again: 0 is the nearest enclosing option, sequence, tuple, map, struct or enum.
+    Recursive {
+        /// Enclosing shapes to pass over.
+        levels: usize,
+    },
+}
+
+/// A field of a struct.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Field {
+    /// The name, after serde's renames.
+    pub name: String,
+    /// What it holds.
+    pub shape: Shape,
+}
+
+/// A variant of an enum.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Variant {
+    /// The name, after serde's renames.
+    pub name: String,
+    /// What it holds: `None` for a unit variant, a [`Shape::Tuple`] or [`Shape::Struct`] for those kinds, otherwise
+    /// the one value.
+    pub content: Option<Shape>,
+}
+
+impl Shape {
+    /// A signed integer of that many bits.
+    pub fn int(bits: u8) -> Shape {
+        Shape::Int { bits, signed: true }
+    }
+
+    /// An unsigned integer of that many bits.
+    pub fn uint(bits: u8) -> Shape {
+        Shape::Int { bits, signed: false }
+    }
+
+    /// A floating-point number of that many bits.
+    pub fn float(bits: u8) -> Shape {
+        Shape::Float { bits }
+    }
+
+    /// That or none.
+    pub fn option(inner: Shape) -> Shape {
+        Shape::Option(Box::new(inner))
+    }
+
+    /// Any number of those.
+    pub fn sequence(inner: Shape) -> Shape {
+        Shape::Sequence(Box::new(inner))
+    }
+
+    /// These, in this order.
+    pub fn tuple(elements: impl IntoIterator<Item = Shape>) -> Shape {
+        Shape::Tuple(elements.into_iter().collect())
+    }
+
+    /// Any number of keys with a value each.
+    pub fn map(key: Shape, value: Shape) -> Shape {
+        Shape::Map { key: Box::new(key), value: Box::new(value) }
+    }
+
+    /// A struct with these fields.
+    ///
+    /// ```
+    /// use coreloop::codec::{Description, Shape};
+    /// let args = Shape::structure("Args", [("A", Shape::int(64)), ("B", Shape::int(64))]);
+    /// assert_eq!(Description::new(args).text(), "{A:i64,B:i64}");
+    /// ```
+    pub fn structure<N: Into<String>>(
+        name: impl Into<String>,
+        fields: impl IntoIterator<Item = (N, Shape)>,
+    ) -> Shape {
+        let fields = fields.into_iter().map(|(name, shape)| Field { name: name.into(), shape }).collect();
+        Shape::Struct { name: name.into(), fields }
+    }
+
+    /// An enum with these variants; `None` makes a unit variant.
+    pub fn enumeration<N: Into<String>>(
+        name: impl Into<String>,
+        variants: impl IntoIterator<Item = (N, Option<Shape>)>,
+    ) -> Shape {
+        let variants = variants.into_iter().map(|(name, content)| Variant { name: name.into(), content }).collect();
+        Shape::Enum { name: name.into(), variants }
+    }
+
+    /// The shape that many levels up again.
+    pub fn recursive(levels: usize) -> Shape {
+        Shape::Recursive { levels }
+    }
+}
+
+/// What a type looks like; made from serde by [`Description::of`], or by hand from a [`Shape`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Description {
+    shape: Shape,
+}
+
+impl Description {
+    /// The description of a type, found by having it read sample values.
+    ///
+    /// ```
+    /// use coreloop::codec::Description;
+    /// let pairs = Description::of::<Vec<(u8, Option<String>)>>().unwrap();
+    /// assert_eq!(pairs.text(), "[(u8,?string)]");
+    /// ```
+    pub fn of<T: DeserializeOwned>() -> Result<Description, DescribeError> {
+        tracer::trace::<T>().map(Description::new)
+    }
+
+    /// A description made by hand.
+    pub fn new(shape: Shape) -> Description {
+        Description { shape }
+    }
+
+    /// The shape that is described.
+    pub fn shape(&self) -> &Shape {
+        &self.shape
+    }
+
+    /// The canonical text, without the containers' names; the grammar is in `text.rs`.
+    pub fn text(&self) -> String {
+        text::canonical(&self.shape)
+    }
+
+    /// The text for people.
+    pub fn readable(&self) -> String {
+        text::readable(&self.shape)
+    }
+}
+
+impl From<Shape> for Description {
+    fn from(shape: Shape) -> Description {
+        Description::new(shape)
+    }
+}
+
+/// Why a type could not be described from serde alone. In each case: describe it by hand.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum DescribeError {
+    /// The type asks the format what comes next (untagged and internally tagged enums, `serde_json::Value`).
+    SelfDescribing {
+        /// The type that was to be described.
+        type_name: &'static str,
+        /// Where in it, as fields and variants.
+        path: String,
+    },
+    /// The type refused a sample value (a validated newtype, a hand-written `Deserialize`).
+    Refused {
+        /// The type that was to be described.
+        type_name: &'static str,
+        /// Where in it, as fields and variants.
+        path: String,
+        /// What the type said.
+        message: String,
+    },
+    /// The type is of a kind that cannot be traced.
+    Unsupported {
+        /// The type that was to be described.
+        type_name: &'static str,
+        /// Where in it, as fields and variants.
+        path: String,
+        /// What stands in the way.
+        what: &'static str,
+    },
+}
+
+impl fmt::Display for DescribeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (type_name, path) = match self {
+            DescribeError::SelfDescribing { type_name, path }
+            | DescribeError::Refused { type_name, path, .. }
+            | DescribeError::Unsupported { type_name, path, .. } => (type_name, path),
+        };
+        write!(f, "type {type_name} cannot be described from serde alone")?;
+        if !path.is_empty() {
+            write!(f, " (at {path})")?;
+        }
+        match self {
+            DescribeError::SelfDescribing { .. } => f.write_str(": it asks the format what comes next")?,
+            DescribeError::Refused { message, .. } => write!(f, ": it refused a sample value: {message}")?,
+            DescribeError::Unsupported { what, .. } => write!(f, ": {what}")?,
+        }
+        f.write_str("; describe it by hand, with Description::new and the constructors of Shape")
+    }
+}
+
+impl std::error::Error for DescribeError {}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,225 @@
+//! Tests of the tracer: every shape, recursion, and the types that cannot be traced.
+
+use std::collections::{BTreeMap, HashMap};
+
+use serde::de::{Deserializer, Error as _};
+use serde::{Deserialize, Serialize};
+
+use super::*;
+use crate::codec::Bytes;
+
+fn text<T: DeserializeOwned>() -> String {
+    Description::of::<T>().unwrap().text()
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+#[expect(dead_code, reason = "only described")]
+struct User {
+    #[serde(rename = "ID")]
+    id: u64,
+    name: String,
+    age: u8,
+    email: String,
+    tags: Vec<String>,
+    scores: HashMap<String, f64>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+enum Every {
+    Unit,
+    New(Box<Inner>),
+    Pair(u8, char),
+    Fields { on: bool, kids: Vec<Every> },
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+enum Inner {
+    Back(Box<Every>),
+    Stop,
+    Other(Last),
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+enum Last {
+    X,
+    Y(()),
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Node {
+    value: i32,
+    next: Option<Box<Node>>,
+    by_name: BTreeMap<String, Node>,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Nest(Vec<Nest>);
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Pair(u8, Option<Box<Pair>>);
+
+#[test]
+fn every_scalar_has_its_text() {
+    assert_eq!(text::<(bool, char, String)>(), "(bool,char,string)");
+    assert_eq!(text::<(i8, i16, i32, i64, i128)>(), "(i8,i16,i32,i64,i128)");
+    assert_eq!(text::<(u8, u16, u32, u64, u128)>(), "(u8,u16,u32,u64,u128)");
+    assert_eq!(text::<(f32, f64, (), Bytes)>(), "(f32,f64,unit,bytes)");
+    assert_eq!(text::<[u8; 32]>(), "(u8*32)");
+    assert_eq!(text::<[u8; 0]>(), "()");
+    assert_eq!(text::<std::num::NonZeroU16>(), "u16");
+    assert_eq!(text::<Option<Option<u8>>>(), "??u8");
+    assert_eq!(text::<BTreeMap<(u8, i8), Vec<bool>>>(), "[(u8,i8):[bool]]");
+    assert_eq!(text::<Result<u8, std::time::Duration>>(), "<Ok:u8|Err:{secs:u64,nanos:u32}>");
+}
+
+#[test]
+fn the_demo_user_has_gos_names() {
+    let description = Description::of::<User>().unwrap();
+    assert_eq!(
+        description.text(),
+        "{ID:u64,Name:string,Age:u8,Email:string,Tags:[string],Scores:[string:f64]}"
+    );
+    assert!(matches!(description.shape(), Shape::Struct { name, .. } if name == "User"));
+    let id = Description::of::<u64>().unwrap();
+    assert_eq!(fingerprint(&id, &description), 0xffff_ffff);
+    assert_eq!(
+        signature(&id, &description),
+        "u64 -> {ID: u64, Name: string, Age: u8, Email: string, Tags: [string], Scores: [string: f64]}"
+    );
+}
+
+#[test]
+fn every_variant_is_found_also_behind_others() {
+    assert_eq!(
+        text::<Every>(),
+        "<Unit|New:<Back:^1|Stop|Other:<X|Y:unit>>|Pair:(u8,char)|Fields:{on:bool,kids:[^2]}>"
+    );
+    assert_eq!(text::<Vec<Option<Last>>>(), "[?<X|Y:unit>]");
+    assert_eq!(text::<BTreeMap<String, Inner>>().matches("Other").count(), 1);
+}
+
+#[test]
+fn types_that_hold_themselves_end() {
+    assert_eq!(text::<Node>(), "{value:i32,next:?^1,by_name:[string:^1]}");
+    assert_eq!(text::<Nest>(), "[^0]");
+    assert_eq!(text::<Pair>(), "(u8,?^1)");
+    assert_eq!(text::<Option<Nest>>(), "?[^0]");
+}
+
+mod other {
+    use serde::Deserialize;
+
+    #[derive(Deserialize)]
+    #[expect(dead_code, reason = "only described")]
+    pub struct Node {
+        pub inner: Option<Box<super::Node>>,
+    }
+}
+
+#[test]
+fn two_types_may_share_a_name() {
+    assert_eq!(text::<other::Node>(), "{inner:?{value:i32,next:?^1,by_name:[string:^1]}}");
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Attributes {
+    #[serde(default)]
+    kept: u8,
+    #[serde(skip)]
+    skipped: u8,
+    unit: Marker,
+    wrapped: Wrapped,
+}
+
+#[derive(Deserialize)]
+struct Marker;
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Wrapped(i16);
+
+#[test]
+fn serdes_attributes_are_respected() {
+    assert_eq!(text::<Attributes>(), "{kept:u8,unit:unit,wrapped:i16}");
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "only described")]
+enum Untagged {
+    A(u8),
+}
+
+#[derive(Debug)]
+struct Picky;
+
+impl<'de> Deserialize<'de> for Picky {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Picky, D::Error> {
+        u8::deserialize(deserializer)?;
+        Err(D::Error::custom("never good enough"))
+    }
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Holds {
+    ok: u8,
+    picky: Picky,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Flat {
+    a: u8,
+    #[serde(flatten)]
+    rest: Marked,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Marked {
+    b: u8,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+struct Aliased {
+    #[serde(alias = "z", alias = "b")]
+    a: u8,
+}
+
+#[derive(Deserialize)]
+#[expect(dead_code, reason = "only described")]
+enum Endless {
+    Again(Box<Endless>),
+}
+
+struct Looping;
+
+impl<'de> Deserialize<'de> for Looping {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Looping, D::Error> {
+        <(Box<Looping>,)>::deserialize(deserializer).map(|_| Looping)
+    }
+}
+
+#[test]
+fn what_cannot_be_traced_says_what_to_do() {
+    assert!(matches!(Description::of::<Untagged>(), Err(DescribeError::SelfDescribing { .. })));
+    let Err(error) = Description::of::<Holds>() else { panic!("described") };
+    assert!(
+        matches!(&error, DescribeError::Refused { path, message, .. } if path == "picky" && message == "never good enough")
+    );
+    assert!(error.to_string().contains("by hand"));
+    assert!(matches!(Description::of::<Flat>(), Err(DescribeError::Unsupported { .. })));
+    assert!(matches!(Description::of::<Aliased>(), Err(DescribeError::Unsupported { .. })));
+    assert!(matches!(Description::of::<Endless>(), Err(DescribeError::Unsupported { .. })));
+    assert!(matches!(Description::of::<Looping>(), Err(DescribeError::Unsupported { .. })));
+}

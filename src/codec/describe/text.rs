@@ -1,0 +1,226 @@
+//! Descriptions as text, and the hashes that go into the frame: all of it part of the wire contract.
+//!
+//! ```text
+//! shape     = scalar | option | sequence | tuple | map | struct | enum | recursion
+//! scalar    = "bool" | "i8" … "i128" | "u8" … "u128" | "f32" | "f64" | "char" | "string" | "bytes" | "unit"
+//! option    = "?" shape
+//! sequence  = "[" shape "]"
+//! map       = "[" shape ":" shape "]"
+//! tuple     = "(" [shape {"," shape}] ")" | "(" shape "*" count ")"    count ≥ 2: all elements alike, always so
+//! struct    = "{" [name ":" shape {"," name ":" shape}] "}"
+//! enum      = "<" [variant {"|" variant}] ">"       variant = name [":" shape]
+//! recursion = "^" level      0 = the nearest enclosing option, sequence, map, tuple, struct or enum
+//! ```
+//!
+//! No white space; fields and variants in the order of declaration; the containers' names left out; newtypes are
+//! what they hold. In a name each of `\ { } [ ] ( ) < > : , | ? ^ *` follows a backslash. A variant with several
+//! fields holds a tuple, or a struct, which counts as a level. The fingerprint is FNV-1a, 32 bits, of
+//! `ARGUMENT->REPLY`, such as `{A:i64,B:i64}->i64`, with 0 replaced by 1, since 0 means that none is stated.
+
+use super::{Description, Shape};
+
+/// 32-bit FNV-1a.
+///
+/// ```
+/// assert_eq!(coreloop::codec::fnv1a32(b"foobar"), 0xbf9c_f968);
+/// ```
+pub fn fnv1a32(bytes: &[u8]) -> u32 {
+    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
+}
+
+/// The number under which a method is called on the wire: the hash of `Service.Method`.
+pub fn method_hash(name: &str) -> u32 {
+    fnv1a32(name.as_bytes())
+}
+
+/// The number that argument and reply types share with a caller of the same types; never 0.
+///
+/// ```
+/// use coreloop::codec::{Description, fingerprint, fnv1a32};
+/// let (argument, reply) = (Description::of::<(i64, i64)>().unwrap(), Description::of::<i64>().unwrap());
+/// assert_eq!(fingerprint(&argument, &reply), fnv1a32(b"(i64*2)->i64"));
+/// ```
+pub fn fingerprint(argument: &Description, reply: &Description) -> u32 {
+    fnv1a32(format!("{}->{}", argument.text(), reply.text()).as_bytes()).max(1)
+}
+
+/// A method's types for people: `{A: i64, B: i64} -> i64`.
+pub fn signature(argument: &Description, reply: &Description) -> String {
+    format!("{} -> {}", argument.readable(), reply.readable())
+}
+
+pub(super) fn canonical(shape: &Shape) -> String {
+    let mut out = String::new();
+    write(shape, &CANONICAL, &mut out);
+    out
+}
+
+pub(super) fn readable(shape: &Shape) -> String {
+    let mut out = String::new();
+    write(shape, &READABLE, &mut out);
+    out
+}
+
+struct Style {
+    comma: &'static str,
+    colon: &'static str,
+    bar: &'static str,
+    repeat: &'static str,
+    escapes: bool,
+}
+
+const CANONICAL: Style = Style { comma: ",", colon: ":", bar: "|", repeat: "*", escapes: true };
+const READABLE: Style = Style { comma: ", ", colon: ": ", bar: " | ", repeat: " * ", escapes: false };
+
+fn write(shape: &Shape, style: &Style, out: &mut String) {
+    match shape {
+        Shape::Bool => out.push_str("bool"),
+        Shape::Int { bits, signed } => {
+            out.push(if *signed { 'i' } else { 'u' });
+            out.push_str(&bits.to_string());
+        }
+        Shape::Float { bits } => {
+            out.push('f');
+            out.push_str(&bits.to_string());
+        }
+        Shape::Char => out.push_str("char"),
+        Shape::String => out.push_str("string"),
+        Shape::Bytes => out.push_str("bytes"),
+        Shape::Unit => out.push_str("unit"),
+        Shape::Option(inner) => {
+            out.push('?');
+            write(inner, style, out);
+        }
+        Shape::Sequence(inner) => {
+            out.push('[');
+            write(inner, style, out);
+            out.push(']');
+        }
+        Shape::Map { key, value } => {
+            out.push('[');
+            write(key, style, out);
+            out.push_str(style.colon);
+            write(value, style, out);
+            out.push(']');
+        }
+        Shape::Tuple(elements) => write_tuple(elements, style, out),
+        Shape::Struct { fields, .. } => {
+            out.push('{');
+            for (at, field) in fields.iter().enumerate() {
+                if at > 0 {
+                    out.push_str(style.comma);
+                }
+                write_name(&field.name, style, out);
+                out.push_str(style.colon);
+                write(&field.shape, style, out);
+            }
+            out.push('}');
+        }
+        Shape::Enum { variants, .. } => {
+            out.push('<');
+            for (at, variant) in variants.iter().enumerate() {
+                if at > 0 {
+                    out.push_str(style.bar);
+                }
+                write_name(&variant.name, style, out);
+                if let Some(content) = &variant.content {
+                    out.push_str(style.colon);
+                    write(content, style, out);
+                }
+            }
+            out.push('>');
+        }
+        Shape::Recursive { levels } => {
+            out.push('^');
+            out.push_str(&levels.to_string());
+        }
+    }
+}
+
+/// Elements that are all alike are written once: an array of thousands stays short.
+fn write_tuple(elements: &[Shape], style: &Style, out: &mut String) {
+    let texts_of = |shape: &Shape| {
+        let mut text = String::new();
+        write(shape, style, &mut text);
+        text
+    };
+    out.push('(');
+    if let [first, rest @ ..] = elements {
+        let first_text = texts_of(first);
+        out.push_str(&first_text);
+        // Equal shapes have equal texts; those that differ in names alone have, too.
+        if !rest.is_empty() && rest.iter().all(|other| other == first || texts_of(other) == first_text) {
+            out.push_str(style.repeat);
+            out.push_str(&elements.len().to_string());
+        } else {
+            for other in rest {
+                out.push_str(style.comma);
+                write(other, style, out);
+            }
+        }
+    }
+    out.push(')');
+}
+
+fn write_name(name: &str, style: &Style, out: &mut String) {
+    for letter in name.chars() {
+        if style.escapes && r"\{}[]()<>:,|?^*".contains(letter) {
+            out.push('\\');
+        }
+        out.push(letter);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hash_is_fnv1a() {
+        // From the reference vectors of the algorithm's authors.
+        assert_eq!(fnv1a32(b""), 0x811c_9dc5);
+        assert_eq!(fnv1a32(b"a"), 0xe40c_292c);
+        assert_eq!(fnv1a32(b"foobar"), 0xbf9c_f968);
+        assert_eq!(method_hash("a"), 0xe40c_292c);
+    }
+
+    #[test]
+    fn shapes_have_the_text_of_the_grammar() {
+        let cases = [
+            (Shape::Tuple(vec![]), "()"),
+            (Shape::tuple([Shape::Bool]), "(bool)"),
+            (Shape::tuple([Shape::Bool, Shape::Char]), "(bool,char)"),
+            (Shape::tuple([Shape::uint(8), Shape::uint(8), Shape::uint(8)]), "(u8*3)"),
+            (Shape::map(Shape::String, Shape::float(64)), "[string:f64]"),
+            (Shape::option(Shape::sequence(Shape::Bytes)), "?[bytes]"),
+            (
+                Shape::enumeration(
+                    "E",
+                    [("A", None), ("B", Some(Shape::Unit)), ("C", Some(Shape::structure("C", [("x", Shape::int(128))])))],
+                ),
+                "<A|B:unit|C:{x:i128}>",
+            ),
+            (Shape::structure("S", [("next", Shape::option(Shape::recursive(1)))]), "{next:?^1}"),
+            (Shape::structure("S", [(r"a:b\", Shape::float(32))]), r"{a\:b\\:f32}"),
+        ];
+        for (shape, text) in cases {
+            assert_eq!(Description::new(shape).text(), text);
+        }
+    }
+
+    #[test]
+    fn names_of_containers_do_not_count() {
+        let named = |name: &str| Shape::structure(name, [("A", Shape::int(64))]);
+        assert_eq!(canonical(&named("One")), canonical(&named("Two")));
+        assert_eq!(canonical(&Shape::tuple([named("One"), named("Two")])), "({A:i64}*2)");
+    }
+
+    #[test]
+    fn a_fingerprint_is_never_zero_and_never_changes() {
+        let args = Description::new(Shape::structure("Args", [("A", Shape::int(64)), ("B", Shape::int(64))]));
+        let int = Description::new(Shape::int(64));
+        assert_eq!(fingerprint(&args, &int), fnv1a32(b"{A:i64,B:i64}->i64"));
+        assert_ne!(fingerprint(&args, &int), fingerprint(&int, &args));
+        assert_eq!(signature(&args, &int), "{A: i64, B: i64} -> i64");
+    }
+}

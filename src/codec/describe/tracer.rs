@@ -1,0 +1,440 @@
+//! Finds a type's shape by having its `Deserialize` read sample values, and noting what it asks for.
+//!
+//! A type is read in rounds: each explores one more variant of every enum, until nothing is left to explore. A place
+//! that is being explored further out is ended on the way in: an option is none, a list empty, an enum its shortest
+//! variant. Fingerprints depend on this file's answers, so they must not change. `graph.rs` holds what is known.
+
+use std::fmt;
+
+use serde::de::value::U32Deserializer;
+use serde::de::{
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess,
+    VariantAccess, Visitor,
+};
+
+use super::graph::{Content, Graph, Key, Node, NodeId};
+use super::{DescribeError, Shape};
+
+/// Places read in all rounds together: what loops, or is far too large to describe, ends here.
+const STEPS_MAX: usize = 1 << 17;
+/// Levels of nesting, for the sake of the stack.
+const DEPTH_MAX: usize = 128;
+
+pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
+    let mut state = State { graph: Graph::new(), path: Vec::new(), steps: 0, depth: 0, cause: None };
+    let root = state.graph.unknown();
+    let type_name = std::any::type_name::<T>();
+    loop {
+        let known_before = state.graph.known();
+        if let Err(error) = T::deserialize(Tracer { state: &mut state, at: root }) {
+            let path = state.path.join(".");
+            return Err(match state.cause {
+                Some(Cause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
+                Some(Cause::Unsupported(what)) => DescribeError::Unsupported { type_name, path, what },
+                None => DescribeError::Refused { type_name, path, message: error.0 },
+            });
+        }
+        if state.graph.is_complete(root) {
+            let unsupported = |what| DescribeError::Unsupported { type_name, path: String::new(), what };
+            return state.graph.shape(root).ok_or_else(|| unsupported("its description would be too large"));
+        }
+        if state.graph.known() == known_before {
+            let what = "some part of it is never read";
+            return Err(DescribeError::Unsupported { type_name, path: String::new(), what });
+        }
+    }
+}
+
+struct State {
+    graph: Graph,
+    /// Fields and variants on the way to the place that is being read; left as it was when an error comes.
+    path: Vec<String>,
+    steps: usize,
+    depth: usize,
+    /// Why we ended the reading, where it was not the type's doing.
+    cause: Option<Cause>,
+}
+
+enum Cause {
+    SelfDescribing,
+    Unsupported(&'static str),
+}
+
+/// An error on the way through somebody's `Deserialize`.
+#[derive(Debug)]
+struct TraceError(String);
+
+impl fmt::Display for TraceError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl std::error::Error for TraceError {}
+
+impl Error for TraceError {
+    fn custom<T: fmt::Display>(message: T) -> TraceError {
+        TraceError(message.to_string())
+    }
+}
+
+impl State {
+    fn fail(&mut self, cause: Cause) -> TraceError {
+        self.cause.get_or_insert(cause);
+        TraceError("cannot be traced".into())
+    }
+
+    fn unsupported(&mut self, what: &'static str) -> TraceError {
+        self.fail(Cause::Unsupported(what))
+    }
+
+    /// Reads one level further in.
+    fn inside<R>(&mut self, read: impl FnOnce(&mut State) -> Result<R, TraceError>) -> Result<R, TraceError> {
+        self.steps += 1;
+        self.depth += 1;
+        if self.steps > STEPS_MAX {
+            return Err(self.unsupported("it is too large, or reads without end"));
+        }
+        if self.depth > DEPTH_MAX {
+            return Err(self.unsupported("it nests too deep, or without end"));
+        }
+        let value = read(self)?;
+        self.depth -= 1;
+        Ok(value)
+    }
+}
+
+/// One place in the type.
+struct Tracer<'t> {
+    state: &'t mut State,
+    at: NodeId,
+}
+
+const CHANGES: &str = "it asks for different things on different readings";
+
+impl Tracer<'_> {
+    /// Notes what the place is, unless that is known already.
+    fn settle(&mut self, make: impl FnOnce(&mut Graph) -> Node) -> &Node {
+        if matches!(self.state.graph.node(self.at), Node::Unknown) {
+            let node = make(&mut self.state.graph);
+            self.state.graph.set(self.at, node);
+        }
+        self.state.graph.node(self.at)
+    }
+
+    fn leaf(&mut self, shape: Shape) -> Result<(), TraceError> {
+        let fits = matches!(self.settle(|_| Node::Leaf(shape.clone())), Node::Leaf(known) if *known == shape);
+        if fits { Ok(()) } else { Err(self.state.unsupported(CHANGES)) }
+    }
+
+    /// The named type at this place, new or known.
+    fn named(&mut self, key: Key, make: impl FnOnce(&mut Graph) -> Content) -> Result<usize, TraceError> {
+        if let Node::Named(id) = *self.settle(|graph| Node::Named(graph.named_or_insert(&key, make)))
+            && self.state.graph.named(id).key == key
+        {
+            return Ok(id);
+        }
+        Err(self.state.unsupported(CHANGES))
+    }
+
+    /// Reads the elements of something that must be read whole.
+    fn elements<'de, V: Visitor<'de>>(
+        self,
+        elements: Vec<(Option<&'static str>, NodeId)>,
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        self.state.inside(|state| {
+            let mut elements = Elements { state, left: elements.into_iter() };
+            let value = visitor.visit_seq(&mut elements)?;
+            if elements.left.len() > 0 {
+                // serde's derive counts an alias as a field of its own, and hides which one it belongs to.
+                return Err(elements.state.unsupported("not all of its fields are read (has one of them an alias?)"));
+            }
+            Ok(value)
+        })
+    }
+}
+
+fn key_of<V>(name: &'static str, members: &'static [&'static str]) -> Key {
+    Key { type_name: std::any::type_name::<V>(), name, members }
+}
+
+macro_rules! leaves {
+    ($($method:ident $visit:ident($($sample:expr)?) $shape:expr;)*) => {$(
+        fn $method<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
+            self.leaf($shape)?;
+            self.state.inside(|_| visitor.$visit($($sample)?))
+        }
+    )*};
+}
+
+impl<'de> Deserializer<'de> for Tracer<'_> {
+    type Error = TraceError;
+
+    // The samples are 1 rather than 0 or empty, since types that refuse values refuse those first.
+    leaves! {
+        deserialize_bool visit_bool(false) Shape::Bool;
+        deserialize_i8 visit_i8(1) Shape::int(8);
+        deserialize_i16 visit_i16(1) Shape::int(16);
+        deserialize_i32 visit_i32(1) Shape::int(32);
+        deserialize_i64 visit_i64(1) Shape::int(64);
+        deserialize_i128 visit_i128(1) Shape::int(128);
+        deserialize_u8 visit_u8(1) Shape::uint(8);
+        deserialize_u16 visit_u16(1) Shape::uint(16);
+        deserialize_u32 visit_u32(1) Shape::uint(32);
+        deserialize_u64 visit_u64(1) Shape::uint(64);
+        deserialize_u128 visit_u128(1) Shape::uint(128);
+        deserialize_f32 visit_f32(1.0) Shape::float(32);
+        deserialize_f64 visit_f64(1.0) Shape::float(64);
+        deserialize_char visit_char('1') Shape::Char;
+        deserialize_str visit_borrowed_str("1") Shape::String;
+        deserialize_string visit_borrowed_str("1") Shape::String;
+        deserialize_bytes visit_borrowed_bytes(b"1") Shape::Bytes;
+        deserialize_byte_buf visit_borrowed_bytes(b"1") Shape::Bytes;
+        deserialize_unit visit_unit() Shape::Unit;
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        self.deserialize_unit(visitor)
+    }
+
+    /// Most codecs of ours are not readable by people, and those are what fingerprints guard.
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
+        Err(self.state.fail(Cause::SelfDescribing))
+    }
+
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
+        Err(self.state.fail(Cause::SelfDescribing))
+    }
+
+    fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
+        Err(self.state.unsupported("its field names are known only while reading (serde's flatten, or adjacent tags)"))
+    }
+
+    fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
+        let Node::Option(inner) = *self.settle(|graph| Node::Option(graph.unknown())) else {
+            return Err(self.state.unsupported(CHANGES));
+        };
+        let at = self.at;
+        self.state.inside(|state| {
+            if !state.graph.begin(at, &[inner]) {
+                return visitor.visit_none();
+            }
+            let value = visitor.visit_some(Tracer { state, at: inner })?;
+            state.graph.end(at);
+            Ok(value)
+        })
+    }
+
+    fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
+        let Node::Sequence(inner) = *self.settle(|graph| Node::Sequence(graph.unknown())) else {
+            return Err(self.state.unsupported(CHANGES));
+        };
+        let at = self.at;
+        self.state.inside(|state| {
+            let explores = state.graph.begin(at, &[inner]);
+            let elements = if explores { vec![(None, inner)] } else { Vec::new() };
+            let value = visitor.visit_seq(&mut Elements { state, left: elements.into_iter() })?;
+            if explores {
+                state.graph.end(at);
+            }
+            Ok(value)
+        })
+    }
+
+    fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
+        let Node::Map(key, value) = *self.settle(|graph| Node::Map(graph.unknown(), graph.unknown())) else {
+            return Err(self.state.unsupported(CHANGES));
+        };
+        let at = self.at;
+        self.state.inside(|state| {
+            let explores = state.graph.begin(at, &[key, value]);
+            let elements = if explores { vec![(None, key), (None, value)] } else { Vec::new() };
+            let value = visitor.visit_map(&mut Elements { state, left: elements.into_iter() })?;
+            if explores {
+                state.graph.end(at);
+            }
+            Ok(value)
+        })
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, TraceError> {
+        if len > STEPS_MAX {
+            return Err(self.state.unsupported("it is too large"));
+        }
+        match self.settle(|graph| Node::Tuple((0..len).map(|_| graph.unknown()).collect())) {
+            Node::Tuple(ids) if ids.len() == len => {
+                let elements = ids.iter().map(|&id| (None, id)).collect();
+                self.elements(elements, visitor)
+            }
+            _ => Err(self.state.unsupported(CHANGES)),
+        }
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        let id = self.named(key_of::<V::Value>(name, &[]), |graph| Content::Newtype(graph.unknown()))?;
+        match self.state.graph.named(id).content {
+            Content::Newtype(inner) => {
+                self.state.inside(|state| visitor.visit_newtype_struct(Tracer { state, at: inner }))
+            }
+            _ => Err(self.state.unsupported(CHANGES)),
+        }
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        let id = self.named(key_of::<V::Value>(name, &[]), |graph| {
+            Content::Tuple((0..len).map(|_| graph.unknown()).collect())
+        })?;
+        match self.state.graph.named(id).content.elements() {
+            Some(elements) if elements.len() == len => self.elements(elements, visitor),
+            _ => Err(self.state.unsupported(CHANGES)),
+        }
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        let id = self.named(key_of::<V::Value>(name, fields), |graph| {
+            Content::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect())
+        })?;
+        match self.state.graph.named(id).content.elements() {
+            Some(elements) if elements.len() == fields.len() => self.elements(elements, visitor),
+            _ => Err(self.state.unsupported(CHANGES)),
+        }
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        mut self,
+        name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        let id = self
+            .named(key_of::<V::Value>(name, variants), |_| Content::Enum(variants.iter().map(|_| None).collect()))?;
+        let Some(pick) = self.state.graph.begin_variant(id) else {
+            return Err(self.state.unsupported("it has no value that ends"));
+        };
+        self.state.inside(|state| {
+            state.path.push(format!("{name}::{}", variants[pick]));
+            let value = visitor.visit_enum(VariantTracer { state, id, pick })?;
+            state.path.pop();
+            state.graph.end_variant(id, pick);
+            Ok(value)
+        })
+    }
+}
+
+/// The elements of a list, tuple or struct, or key and value of a map.
+struct Elements<'t> {
+    state: &'t mut State,
+    left: std::vec::IntoIter<(Option<&'static str>, NodeId)>,
+}
+
+impl Elements<'_> {
+    fn next<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, TraceError> {
+        let Some((name, at)) = self.left.next() else { return Ok(None) };
+        if let Some(name) = name {
+            self.state.path.push(name.to_string());
+        }
+        let value = seed.deserialize(Tracer { state: self.state, at })?;
+        if name.is_some() {
+            self.state.path.pop();
+        }
+        Ok(Some(value))
+    }
+}
+
+impl<'de> SeqAccess<'de> for &mut Elements<'_> {
+    type Error = TraceError;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, TraceError> {
+        self.next(seed)
+    }
+}
+
+impl<'de> MapAccess<'de> for &mut Elements<'_> {
+    type Error = TraceError;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, TraceError> {
+        self.next(seed)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, TraceError> {
+        self.next(seed)?.ok_or_else(|| TraceError("a value was asked for before its key".into()))
+    }
+}
+
+/// The variant that was picked of an enum.
+struct VariantTracer<'t> {
+    state: &'t mut State,
+    id: usize,
+    pick: usize,
+}
+
+impl VariantTracer<'_> {
+    /// Notes what the variant holds, unless that is known already.
+    fn settle(&mut self, make: impl FnOnce(&mut Graph) -> Content) -> Vec<(Option<&'static str>, NodeId)> {
+        self.state.graph.variant_or_insert(self.id, self.pick, make)
+    }
+}
+
+impl<'de, 't> EnumAccess<'de> for VariantTracer<'t> {
+    type Error = TraceError;
+    type Variant = VariantTracer<'t>;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, VariantTracer<'t>), TraceError> {
+        let index: U32Deserializer<TraceError> = u32::try_from(self.pick).unwrap_or(u32::MAX).into_deserializer();
+        Ok((seed.deserialize(index)?, self))
+    }
+}
+
+impl<'de> VariantAccess<'de> for VariantTracer<'_> {
+    type Error = TraceError;
+
+    fn unit_variant(mut self) -> Result<(), TraceError> {
+        self.settle(|_| Content::Unit);
+        Ok(())
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, TraceError> {
+        match self.settle(|graph| Content::Newtype(graph.unknown()))[..] {
+            [(_, at)] => seed.deserialize(Tracer { state: self.state, at }),
+            _ => Err(self.state.unsupported(CHANGES)),
+        }
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, TraceError> {
+        let elements = self.settle(|graph| Content::Tuple((0..len).map(|_| graph.unknown()).collect()));
+        Tracer { state: self.state, at: 0 }.elements(elements, visitor)
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        mut self,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, TraceError> {
+        let elements = self
+            .settle(|graph| Content::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect()));
+        Tracer { state: self.state, at: 0 }.elements(elements, visitor)
+    }
+}

@@ -1,0 +1,37 @@
+//! The JSON codec: strict JSON text, one value to a body.
+//!
+//! serde_json does the reading; `nesting.rs` bounds it. A body that is empty stands for `null`, so that a method
+//! without an argument can be called with none. It knows no JSON-RPC: that is a protocol.
+
+use super::nesting::Guard;
+use super::{Codec, CodecError, DEPTH_MAX_DEFAULT};
+
+const CODEC: Codec = Codec::Json;
+
+pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
+    if body.iter().all(u8::is_ascii_whitespace) {
+        return serde_json::from_slice(b"null")
+            .map_err(|_| CodecError::Malformed { codec: CODEC, what: "expected a value, the body is empty".into() });
+    }
+    let guard = Guard::for_body(body);
+    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    guard
+        .run(&mut deserializer)
+        .and_then(|value| deserializer.end().map(|()| value))
+        .map_err(|error| refused(&guard, &error))
+}
+
+pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    serde_json::to_writer(out, value)
+        .map_err(|error| CodecError::Encode { codec: CODEC, what: error.to_string() })
+}
+
+#[cold]
+fn refused(guard: &Guard, error: &serde_json::Error) -> CodecError {
+    let what = error.to_string();
+    // serde_json has its own limit, of the same depth, and names it in no other way than by this text.
+    if guard.was_too_deep() || what.starts_with("recursion limit exceeded") {
+        return CodecError::TooDeep { codec: CODEC, depth_max: DEPTH_MAX_DEFAULT };
+    }
+    CodecError::Malformed { codec: CODEC, what }
+}
