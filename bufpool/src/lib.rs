@@ -24,7 +24,7 @@
 //! let mut queue = WriteQueue::new();
 //!
 //! // A read: the kernel would fill this space.
-//! let space = received.space(&mut pool, 64 * 1024);
+//! let space = received.read_space(&mut pool, 64 * 1024);
 //! space[..5].copy_from_slice(b"hello");
 //! received.filled(5);
 //!

@@ -18,7 +18,7 @@ use crate::sync::Arc;
 ///     decoded           bytes()          space()
 /// ```
 ///
-/// Each turn: [`space`](RecvBuf::space), read into it, [`filled`](RecvBuf::filled); then look at
+/// Each turn: [`read_space`](RecvBuf::read_space), or [`space`](RecvBuf::space) where the length is known; read into it, [`filled`](RecvBuf::filled); then look at
 /// [`bytes`](RecvBuf::bytes), [`cut`](RecvBuf::cut) what is handed on, [`consume`](RecvBuf::consume), again and again;
 /// at the end [`settle`](RecvBuf::settle). Since the pool lends last in, first out, all connections of a turn receive
 /// into the same warm buffer, one after the other. At a close, `clear` spares the memory the longer way home.
@@ -55,12 +55,21 @@ impl RecvBuf {
         RecvBuf { buf: Buf::none(), shared: None, consumed: 0, filled: 0 }
     }
 
+    /// Where a read of unknown length goes: the free end of a buffer of `buffer_bytes`, of which unconsumed bytes may
+    /// take up to a quarter; beyond that, as [`space`](RecvBuf::space).
+    ///
+    /// With 3 bytes left over and 64 KiB asked for, this is the rest of a 64 KiB buffer, where `space` must go to the
+    /// next class, four times the size, to keep its word.
+    #[inline]
+    pub fn read_space(&mut self, pool: &mut Pool, buffer_bytes: usize) -> &mut [u8] {
+        let taken = self.len().min(buffer_bytes / 4);
+        self.space(pool, buffer_bytes - taken)
+    }
+
     /// Where the next read goes: `bytes_min` free bytes or more, and never none.
     ///
-    /// Of those, unconsumed bytes may take up to a sixteenth: with 3 bytes left over and 64 KiB asked for, the rest
-    /// of a 64 KiB buffer is the answer, rather than a buffer of the next class, four times the size. What was
-    /// received so far is moved where that makes the room: at most a few bytes moved per byte received, however
-    /// small the steps.
+    /// What was received so far is moved where that makes the room: a few bytes moved per byte received at most,
+    /// however small the steps.
     #[inline]
     pub fn space(&mut self, pool: &mut Pool, bytes_min: usize) -> &mut [u8] {
         // A read into nothing would look like the end of the stream.
@@ -205,14 +214,13 @@ impl RecvBuf {
     fn make_space(&mut self, pool: &mut Pool, bytes_min: usize) {
         self.thaw();
         let (len, capacity) = (self.len(), self.capacity());
-        let needed = bytes_min - len.min(bytes_min / 16);
-        let mut wanted = len.saturating_add(needed);
+        let mut wanted = len.saturating_add(bytes_min);
         if self.shared.is_none() {
-            if capacity - self.filled >= needed {
+            if capacity - self.filled >= bytes_min {
                 return;
             }
             if len <= self.consumed {
-                if capacity - len >= needed {
+                if capacity - len >= bytes_min {
                     self.buf.as_mut_slice().copy_within(self.consumed..self.filled, 0);
                     pool.note_moved(len);
                     self.consumed = 0;
@@ -300,7 +308,8 @@ mod tests {
         received.consume(15);
         received.settle(&mut pool, 0);
         assert_eq!((received.bytes(), received.capacity()), (&b"and"[..], 256));
-        receive(&mut received, &mut pool, 64 * KIB, b" the rest");
+        received.read_space(&mut pool, 64 * KIB)[..9].copy_from_slice(b" the rest");
+        received.filled(9);
         assert_eq!((received.bytes(), received.capacity()), (&b"and the rest"[..], 64 * KIB));
         assert_eq!(pool.stats().outstanding, 1);
         received.clear(&mut pool);
