@@ -19,8 +19,8 @@ pub struct PoolConfig {
 
     /// Buffers that may be under way home from other threads between two collects. Default 1024; 0 counts as 1.
     ///
-    /// Too small: memory dropped elsewhere is freed there, and the pool allocates anew. Too large: 24 to 32 bytes
-    /// each, reserved at start.
+    /// Too small: memory dropped elsewhere is freed there, and the pool allocates anew. Too large: 16 bytes each,
+    /// reserved at start.
     pub lane_len: usize,
 }
 

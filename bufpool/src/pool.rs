@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::buf::{Buf, Home};
+use crate::buf::{Block, Buf, Home};
 use crate::chunk::Chunk;
 use crate::class::{CLASS_BYTES, CLASSES, capacity_for, class_of};
 use crate::config::{PoolConfig, PoolStats};
@@ -31,7 +31,7 @@ const SHRINK_BUFS_MAX: usize = 1_024;
 pub struct Pool {
     lists: [List; CLASSES],
     home: Arc<Home>,
-    lane: Exit,
+    lane: Exit<Box<Block>>,
     config: PoolConfig,
     /// When the period began that the low-water marks speak of; `None` before the first shrink.
     period_from: Option<Instant>,
@@ -98,7 +98,7 @@ impl Pool {
         {
             list.idle_min = list.idle_min.min(list.idle.len());
             self.hits += 1;
-            self.retained_bytes -= buf.capacity();
+            self.retained_bytes -= CLASS_BYTES[class];
             return buf;
         }
         self.allocate(capacity_for(bytes_min))
@@ -143,10 +143,10 @@ impl Pool {
     #[cold]
     fn collect_all(&mut self) {
         for _ in 0..self.config.lane_len.max(1) {
-            let Some(memory) = self.lane.try_take() else { return };
+            let Some(block) = self.lane.try_take() else { return };
             self.came_home += 1;
             self.returned_remotely += 1;
-            self.keep(Buf::new(memory, Some(Arc::clone(&self.home))));
+            self.keep(Buf::at_home(block, &self.home));
         }
     }
 
@@ -171,7 +171,7 @@ impl Pool {
         if left > 0 {
             for list in &mut self.lists {
                 list.idle_min = list.idle.len();
-                // The list itself is memory, too: 32 bytes for each buffer of a past burst.
+                // The list itself is memory, too: a word for each buffer of a past burst.
                 if list.idle.capacity() > 64 && list.idle.capacity() / 4 > list.idle.len() {
                     list.idle.shrink_to(2 * list.idle.len());
                 }

@@ -22,34 +22,34 @@ mod lane {
     use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
     /// Where buffers enter the lane, from any thread.
-    pub(crate) struct Entry(Sender<Vec<u8>>);
+    pub(crate) struct Entry<T>(Sender<T>);
 
     /// Where the pool takes them out. Dropping it closes the lane and frees what is still inside.
-    pub(crate) struct Exit(Receiver<Vec<u8>>);
+    pub(crate) struct Exit<T>(Receiver<T>);
 
     /// A lane that holds up to `len` buffers.
-    pub(crate) fn lane(len: usize) -> (Entry, Exit) {
+    pub(crate) fn lane<T>(len: usize) -> (Entry<T>, Exit<T>) {
         let (sender, receiver) = bounded(len);
         (Entry(sender), Exit(receiver))
     }
 
-    impl Entry {
-        /// Never waits. A full or closed lane hands the memory back.
-        pub(crate) fn try_send(&self, memory: Vec<u8>) -> Result<(), Vec<u8>> {
-            self.0.try_send(memory).map_err(|error| match error {
-                TrySendError::Full(memory) | TrySendError::Disconnected(memory) => memory,
+    impl<T> Entry<T> {
+        /// Never waits. A full or closed lane hands the block back.
+        pub(crate) fn try_send(&self, block: T) -> Result<(), T> {
+            self.0.try_send(block).map_err(|error| match error {
+                TrySendError::Full(block) | TrySendError::Disconnected(block) => block,
             })
         }
     }
 
-    impl Exit {
+    impl<T> Exit<T> {
         /// Two loads; the receive itself would begin with a fence.
         #[inline]
         pub(crate) fn is_empty(&self) -> bool {
             self.0.is_empty()
         }
 
-        pub(crate) fn try_take(&self) -> Option<Vec<u8>> {
+        pub(crate) fn try_take(&self) -> Option<T> {
             self.0.try_recv().ok()
         }
     }
@@ -61,30 +61,30 @@ mod lane {
 
     use loom::sync::{Arc, Mutex};
 
-    struct State {
-        queue: VecDeque<Vec<u8>>,
+    struct State<T> {
+        queue: VecDeque<T>,
         len_max: usize,
         closed: bool,
         /// Buffers freed by the close, so that a test can account for every one.
         closed_with: usize,
     }
 
-    pub(crate) struct Entry(Arc<Mutex<State>>);
-    pub(crate) struct Exit(Arc<Mutex<State>>);
+    pub(crate) struct Entry<T>(Arc<Mutex<State<T>>>);
+    pub(crate) struct Exit<T>(Arc<Mutex<State<T>>>);
 
-    pub(crate) fn lane(len: usize) -> (Entry, Exit) {
+    pub(crate) fn lane<T>(len: usize) -> (Entry<T>, Exit<T>) {
         let state = State { queue: VecDeque::new(), len_max: len, closed: false, closed_with: 0 };
         let state = Arc::new(Mutex::new(state));
         (Entry(Arc::clone(&state)), Exit(state))
     }
 
-    impl Entry {
-        pub(crate) fn try_send(&self, memory: Vec<u8>) -> Result<(), Vec<u8>> {
+    impl<T> Entry<T> {
+        pub(crate) fn try_send(&self, block: T) -> Result<(), T> {
             let mut state = self.0.lock().unwrap();
             if state.closed || state.queue.len() == state.len_max {
-                return Err(memory);
+                return Err(block);
             }
-            state.queue.push_back(memory);
+            state.queue.push_back(block);
             Ok(())
         }
 
@@ -94,17 +94,17 @@ mod lane {
         }
     }
 
-    impl Exit {
+    impl<T> Exit<T> {
         pub(crate) fn is_empty(&self) -> bool {
             self.0.lock().unwrap().queue.is_empty()
         }
 
-        pub(crate) fn try_take(&self) -> Option<Vec<u8>> {
+        pub(crate) fn try_take(&self) -> Option<T> {
             self.0.lock().unwrap().queue.pop_front()
         }
     }
 
-    impl Drop for Exit {
+    impl<T> Drop for Exit<T> {
         fn drop(&mut self) {
             let mut state = self.0.lock().unwrap();
             state.closed = true;
