@@ -342,3 +342,68 @@ impl AnswerDecode for RawBytes {
         decode_bytes(codec, body).map(|bytes| Bytes::from(bytes.into_owned()))
     }
 }
+
+#[cfg(all(test, feature = "json", feature = "compact", feature = "messagepack"))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_has_base64_text_as_go_does() {
+        // RFC 4648, section 10.
+        for (bytes, text) in
+            [("", ""), ("f", "Zg=="), ("fo", "Zm8="), ("foo", "Zm9v"), ("foobar", "Zm9vYmFy")]
+        {
+            let mut body = Vec::new();
+            encode(Codec::Json, &Bytes::from(bytes.as_bytes()), &mut body).unwrap();
+            assert_eq!(body, format!("\"{text}\"").as_bytes());
+            assert_eq!(decode::<Bytes>(Codec::Json, &body).unwrap(), Bytes::from(bytes.as_bytes()));
+        }
+        assert_eq!(decode::<Bytes>(Codec::Json, b"[1, 255]").unwrap(), Bytes::from(vec![1, 255]));
+        assert_eq!(decode::<Bytes>(Codec::Json, b"null").unwrap(), Bytes::default());
+        for wrong in ["\"Zg\"", "\"Zg=\"", "\"Zh==\"", "\"Z-_=\"", "\"Zg==\\n\"", "[256]", "7"] {
+            assert!(decode::<Bytes>(Codec::Json, wrong.as_bytes()).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn raw_is_the_body_itself_and_is_not_copied() {
+        let body = b"any bytes \xff";
+        let borrowed = <Raw as Argument>::decode(Codec::Raw, Body::Slice(body)).unwrap();
+        assert!(std::ptr::eq(borrowed.as_ptr(), body.as_ptr()));
+        let chunk = Chunk::from(body.to_vec());
+        let shared = <RawBytes as Argument>::decode(Codec::Raw, Body::Chunk(&chunk)).unwrap();
+        assert!(std::ptr::eq(shared.as_ptr(), chunk.as_ptr()));
+        let mut out = vec![1];
+        let reply = <RawBytes as Answer>::encode(shared, Codec::Raw, &mut out).unwrap().unwrap();
+        assert!(std::ptr::eq(reply.as_ptr(), chunk.as_ptr()));
+        assert_eq!(out, [1]);
+        assert_eq!(<Raw as Answer>::encode(vec![2], Codec::Raw, &mut out), Ok(None));
+        assert_eq!(out, [1, 2]);
+        let large = <Raw as Answer>::encode(vec![3; SHARE_BYTES_MIN], Codec::Raw, &mut out).unwrap();
+        assert_eq!(large.map(|chunk| chunk.len()), Some(SHARE_BYTES_MIN));
+    }
+
+    #[test]
+    fn byte_strings_come_back_in_every_codec() {
+        for codec in [Codec::Raw, Codec::Json, Codec::Compact, Codec::MessagePack] {
+            let mut body = Vec::new();
+            <Raw as ArgumentEncode>::encode(b"\0\xfe", codec, &mut body).unwrap();
+            assert_eq!(&*<Raw as Argument>::decode(codec, Body::Slice(&body)).unwrap(), b"\0\xfe");
+            assert_eq!(
+                <RawBytes as AnswerDecode>::decode(codec, &body).unwrap(),
+                Bytes::from(&b"\0\xfe"[..])
+            );
+            assert!(<Raw as Argument>::accepts(codec));
+        }
+        assert!(!<Raw as Argument>::accepts(Codec::Fixed));
+        assert_eq!(<RawBytes as Answer>::describe().unwrap(), Description::of::<Bytes>().unwrap());
+    }
+
+    #[test]
+    fn binary_codecs_lend_their_bytes() {
+        for (codec, body) in [(Codec::Compact, &b"\x02hi"[..]), (Codec::MessagePack, b"\xc4\x02hi")] {
+            let value = <Raw as Argument>::decode(codec, Body::Slice(body)).unwrap();
+            assert!(matches!(value, Cow::Borrowed(b"hi")), "{codec}");
+        }
+    }
+}

@@ -40,9 +40,14 @@ pub enum CompressError {
 impl fmt::Display for CompressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            CompressError::NotCompiledIn => f.write_str("compression is not compiled in (cargo feature `lz4`)"),
+            CompressError::NotCompiledIn => {
+                f.write_str("compression is not compiled in (cargo feature `lz4`)")
+            }
             CompressError::TooLarge { declared, output_bytes_max } => {
-                write!(f, "body too large: expected at most {output_bytes_max} bytes, {declared} decompressed")
+                write!(
+                    f,
+                    "body too large: expected at most {output_bytes_max} bytes, {declared} decompressed"
+                )
             }
             CompressError::Malformed { what } => write!(f, "malformed compressed body: {what}"),
         }
@@ -88,9 +93,9 @@ pub fn decompress(body: &[u8], output_bytes_max: usize, out: &mut Vec<u8>) -> Re
     out.resize(len_before + declared, 0);
     let outcome = match lz4_flex::block::decompress_into(block, &mut out[len_before..]) {
         Ok(written) if written == declared => Ok(()),
-        Ok(written) => {
-            Err(CompressError::Malformed { what: format!("{declared} bytes declared, the block holds {written}") })
-        }
+        Ok(written) => Err(CompressError::Malformed {
+            what: format!("{declared} bytes declared, the block holds {written}"),
+        }),
         Err(error) => Err(CompressError::Malformed { what: error.to_string() }),
     };
     if outcome.is_err() {

@@ -88,7 +88,9 @@ where
         let bytes = body.as_slice();
         match codec {
             // An unaligned type can only be refused for its length.
-            Codec::Fixed => T::ref_from_bytes(bytes).map(FixedRef::Borrowed).map_err(|_| wrong_length::<T>(bytes)),
+            Codec::Fixed => {
+                T::ref_from_bytes(bytes).map(FixedRef::Borrowed).map_err(|_| wrong_length::<T>(bytes))
+            }
             other => decode(other, bytes).map(FixedRef::Owned),
         }
     }
@@ -157,4 +159,95 @@ where
 #[cold]
 fn wrong_length<T>(body: &[u8]) -> CodecError {
     CodecError::WrongLength { codec: Codec::Fixed, expected: size_of::<T>(), actual: body.len() }
+}
+
+#[cfg(all(test, feature = "json", feature = "compact", feature = "messagepack"))]
+mod tests {
+    use serde::{Deserialize, Deserializer, Serializer};
+    use zerocopy::little_endian::U64;
+
+    use super::*;
+
+    /// The article's example.
+    #[derive(
+        Clone,
+        Debug,
+        PartialEq,
+        Serialize,
+        Deserialize,
+        FromBytes,
+        IntoBytes,
+        KnownLayout,
+        Immutable,
+        Unaligned,
+    )]
+    #[repr(C)]
+    struct Person {
+        #[serde(with = "plain_u64")]
+        id: U64,
+        name: [u8; 32],
+        age: u8,
+    }
+
+    mod plain_u64 {
+        use super::*;
+
+        pub fn serialize<S: Serializer>(value: &U64, serializer: S) -> Result<S::Ok, S::Error> {
+            value.get().serialize(serializer)
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<U64, D::Error> {
+            u64::deserialize(deserializer).map(U64::new)
+        }
+    }
+
+    fn person() -> Person {
+        Person { id: U64::new(0x0102), name: [b'n'; 32], age: 40 }
+    }
+
+    #[test]
+    fn the_articles_example_is_41_bytes_and_not_copied() {
+        assert_eq!(size_of::<Person>(), 41);
+        let mut body = Vec::new();
+        <Fixed<Person> as ArgumentEncode>::encode(&person(), Codec::Fixed, &mut body).unwrap();
+        assert_eq!(body, [&[2, 1, 0, 0, 0, 0, 0, 0][..], &[b'n'; 32], &[40]].concat());
+        let value = <Fixed<Person> as Argument>::decode(Codec::Fixed, Body::Slice(&body)).unwrap();
+        assert_eq!(*value, person());
+        assert!(std::ptr::eq(&raw const *value as *const u8, body.as_ptr()));
+    }
+
+    #[test]
+    fn the_other_codecs_see_the_serde_form() {
+        for codec in [Codec::Json, Codec::Compact, Codec::MessagePack] {
+            let mut body = Vec::new();
+            assert_eq!(<Fixed<Person> as Answer>::encode(person(), codec, &mut body), Ok(None));
+            assert_eq!(*<Fixed<Person> as Argument>::decode(codec, Body::Slice(&body)).unwrap(), person());
+            assert_eq!(<Fixed<Person> as AnswerDecode>::decode(codec, &body), Ok(person()));
+        }
+        let description = <Fixed<Person> as Argument>::describe().unwrap();
+        assert_eq!(description.text(), "{id:u64,name:(u8*32),age:u8}");
+    }
+
+    #[test]
+    fn another_length_is_refused_with_both_lengths() {
+        let body = [0; 100];
+        for actual in (0..100).filter(|&len| len != 41) {
+            let error =
+                <Fixed<Person> as Argument>::decode(Codec::Fixed, Body::Slice(&body[..actual])).unwrap_err();
+            assert_eq!(error, CodecError::WrongLength { codec: Codec::Fixed, expected: 41, actual });
+        }
+    }
+
+    #[test]
+    fn a_reply_may_be_a_plain_number() {
+        let mut body = vec![9];
+        assert_eq!(<Fixed<i64> as Answer>::encode(-2, Codec::Fixed, &mut body), Ok(None));
+        assert_eq!(body[1..], (-2i64).to_le_bytes());
+        // Not aligned, and read all the same.
+        assert_eq!(<Fixed<i64> as AnswerDecode>::decode(Codec::Fixed, &body[1..]), Ok(-2));
+        assert!(<Fixed<i64> as AnswerDecode>::decode(Codec::Fixed, &body).is_err());
+        assert!(
+            <Fixed<i64> as Answer>::accepts(Codec::Fixed) && !<Fixed<i64> as Answer>::accepts(Codec::Raw)
+        );
+    }
 }

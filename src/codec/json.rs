@@ -10,8 +10,10 @@ const CODEC: Codec = Codec::Json;
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
     if body.iter().all(u8::is_ascii_whitespace) {
-        return serde_json::from_slice(b"null")
-            .map_err(|_| CodecError::Malformed { codec: CODEC, what: "expected a value, the body is empty".into() });
+        return serde_json::from_slice(b"null").map_err(|_| CodecError::Malformed {
+            codec: CODEC,
+            what: "expected a value, the body is empty".into(),
+        });
     }
     let guard = Guard::for_body(body);
     let mut deserializer = serde_json::Deserializer::from_slice(body);

@@ -16,8 +16,10 @@ const CODEC: Codec = Codec::MessagePack;
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
     if body.is_empty() {
-        return rmp_serde::from_slice(&[0xc0])
-            .map_err(|_| CodecError::Malformed { codec: CODEC, what: "expected a value, the body is empty".into() });
+        return rmp_serde::from_slice(&[0xc0]).map_err(|_| CodecError::Malformed {
+            codec: CODEC,
+            what: "expected a value, the body is empty".into(),
+        });
     }
     let guard = Guard::for_body(body);
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
@@ -51,7 +53,9 @@ fn refused(guard: &Guard, error: &Error) -> CodecError {
         return CodecError::TooDeep { codec: CODEC, depth_max: DEPTH_MAX_DEFAULT };
     }
     let what = match error {
-        Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => "the body ends before the value does".to_string(),
+        Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => {
+            "the body ends before the value does".to_string()
+        }
         other => other.to_string(),
     };
     CodecError::Malformed { codec: CODEC, what }

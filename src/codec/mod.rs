@@ -1,6 +1,6 @@
 //! Typed values to bodies and back: which codec a body is in, what can go wrong, and the one place that picks.
 //!
-//! Each codec has its file ([`json`](self), compact, MessagePack, fixed layout); [`value`] says how a method's
+//! Each codec has its file (JSON, compact, MessagePack, fixed layout); [`value`] says how a method's
 //! argument comes out of a body and its reply goes in; [`describe`] turns types into descriptions and fingerprints;
 //! [`compress`] shrinks bodies. Nothing here knows a protocol, a socket or a connection. Read `value.rs` next.
 
@@ -58,8 +58,15 @@ pub enum Codec {
 
 impl Codec {
     /// Every codec, in the order of the numbers.
-    pub const ALL: [Codec; 7] =
-        [Codec::Raw, Codec::Fixed, Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack, Codec::Protobuf];
+    pub const ALL: [Codec; 7] = [
+        Codec::Raw,
+        Codec::Fixed,
+        Codec::Json,
+        Codec::Gob,
+        Codec::Compact,
+        Codec::MessagePack,
+        Codec::Protobuf,
+    ];
 
     /// The codec of that number, if there is one.
     pub fn from_number(number: u8) -> Option<Codec> {
@@ -205,7 +212,9 @@ impl From<CodecError> for Status {
     fn from(error: CodecError) -> Status {
         let message = error.to_string();
         match error {
-            CodecError::NotAccepted { .. } | CodecError::NotCompiledIn { .. } => Status::unimplemented(message),
+            CodecError::NotAccepted { .. } | CodecError::NotCompiledIn { .. } => {
+                Status::unimplemented(message)
+            }
             CodecError::Malformed { .. }
             | CodecError::TooDeep { .. }
             | CodecError::TrailingBytes { .. }
@@ -271,12 +280,16 @@ pub fn encode<T: serde::Serialize + ?Sized>(
 fn not_here(codec: Codec) -> CodecError {
     match codec {
         Codec::Raw => CodecError::NotAccepted { codec, why: "raw bodies are for methods over byte strings" },
-        Codec::Fixed => CodecError::NotAccepted { codec, why: "fixed bodies are for methods over fixed-layout types" },
+        Codec::Fixed => {
+            CodecError::NotAccepted { codec, why: "fixed bodies are for methods over fixed-layout types" }
+        }
         Codec::Json => CodecError::NotCompiledIn { codec, feature: "json" },
         Codec::Compact => CodecError::NotCompiledIn { codec, feature: "compact" },
         Codec::MessagePack => CodecError::NotCompiledIn { codec, feature: "messagepack" },
         Codec::Gob => CodecError::NotAccepted { codec, why: "this build does not read or write gob bodies" },
-        Codec::Protobuf => CodecError::NotAccepted { codec, why: "the number is kept, there is no codec yet" },
+        Codec::Protobuf => {
+            CodecError::NotAccepted { codec, why: "the number is kept, there is no codec yet" }
+        }
     }
 }
 

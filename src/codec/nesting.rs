@@ -8,7 +8,8 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess, Visitor,
+    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
 };
 
 use super::DEPTH_MAX_DEFAULT;
@@ -44,7 +45,10 @@ impl Guard {
     }
 
     /// The value, read under this guard.
-    pub(super) fn run<'de, T: Deserialize<'de>, D: Deserializer<'de>>(&self, inner: D) -> Result<T, D::Error> {
+    pub(super) fn run<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+        &self,
+        inner: D,
+    ) -> Result<T, D::Error> {
         T::deserialize(Guarded { inner, guard: self, containers: 0, steps: 0 })
     }
 
@@ -136,7 +140,11 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
     }
 
     #[inline]
-    fn deserialize_unit_struct<V: Visitor<'de>>(self, name: &'static str, visitor: V) -> Result<V::Value, D::Error> {
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, D::Error> {
         let visitor = self.beside(visitor);
         self.inner.deserialize_unit_struct(name, visitor)
     }

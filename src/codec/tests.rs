@@ -129,13 +129,13 @@ mod serde_codecs {
     #[test]
     fn compact_bytes_are_postcards() {
         let expected = [
-            &[0xac, 0x02][..],              // 300 as a varint
-            &[2, 0xc3, 0xa9],               // "é", its length first
-            &[7],                           // u8 as it is
-            &[3, b'u', b'@', b'x'],         //
+            &[0xac, 0x02][..],                  // 300 as a varint
+            &[2, 0xc3, 0xa9],                   // "é", its length first
+            &[7],                               // u8 as it is
+            &[3, b'u', b'@', b'x'],             //
             &[2, 2, b't', b'0', 2, b't', b'1'], // two strings
-            &[1, 1, b's'],                  // one entry
-            &[0, 0, 0, 0, 0, 0, 0xf8, 0x3f], // 1.5 little-endian
+            &[1, 1, b's'],                      // one entry
+            &[0, 0, 0, 0, 0, 0, 0xf8, 0x3f],    // 1.5 little-endian
         ];
         assert_eq!(bytes_of(Codec::Compact, &user()), expected.concat());
     }
@@ -143,13 +143,13 @@ mod serde_codecs {
     #[test]
     fn messagepack_structs_are_maps_with_names() {
         let expected = [
-            &[0x86][..],                                          // map of 6
-            b"\xa2ID\xcd\x01\x2c",                                // u16 300
-            b"\xa4Name\xa2\xc3\xa9",                              //
-            b"\xa3Age\x07",                                       //
-            b"\xa5Email\xa3u@x",                                  //
-            b"\xa4Tags\x92\xa2t0\xa2t1",                          // array of 2
-            b"\xa6Scores\x81\xa1s\xcb\x3f\xf8\0\0\0\0\0\0",       // map of 1, f64 big-endian
+            &[0x86][..],                                    // map of 6
+            b"\xa2ID\xcd\x01\x2c",                          // u16 300
+            b"\xa4Name\xa2\xc3\xa9",                        //
+            b"\xa3Age\x07",                                 //
+            b"\xa5Email\xa3u@x",                            //
+            b"\xa4Tags\x92\xa2t0\xa2t1",                    // array of 2
+            b"\xa6Scores\x81\xa1s\xcb\x3f\xf8\0\0\0\0\0\0", // map of 1, f64 big-endian
         ];
         assert_eq!(bytes_of(Codec::MessagePack, &user()), expected.concat());
     }
@@ -211,7 +211,8 @@ mod serde_codecs {
 
     #[test]
     fn a_skipped_field_counts_towards_the_depth() {
-        let json = |deep: usize| format!("{{\"x\":{}{},\"a\":1}}", "[".repeat(deep), "]".repeat(deep)).into_bytes();
+        let json =
+            |deep: usize| format!("{{\"x\":{}{},\"a\":1}}", "[".repeat(deep), "]".repeat(deep)).into_bytes();
         let messagepack = |deep: usize| [b"\x82\xa1x", &vec![0x91; deep - 1][..], b"\x90\xa1a\x01"].concat();
         for (codec, body) in [(Codec::Json, json as fn(usize) -> _), (Codec::MessagePack, messagepack)] {
             assert_eq!(decode::<One>(codec, &body(DEPTH_MAX_DEFAULT - 2)), Ok(One { a: 1 }));

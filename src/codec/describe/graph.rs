@@ -110,7 +110,8 @@ impl Graph {
         variant: usize,
         make: impl FnOnce(&mut Graph) -> Content,
     ) -> Vec<(Option<&'static str>, NodeId)> {
-        let is_new = matches!(&self.named[id].content, Content::Enum(variants) if variants[variant].is_none());
+        let is_new =
+            matches!(&self.named[id].content, Content::Enum(variants) if variants[variant].is_none());
         if is_new {
             let content = make(self);
             self.known += 1;
@@ -119,7 +120,9 @@ impl Graph {
             }
         }
         match &self.named[id].content {
-            Content::Enum(variants) => variants[variant].as_ref().and_then(Content::elements).unwrap_or_default(),
+            Content::Enum(variants) => {
+                variants[variant].as_ref().and_then(Content::elements).unwrap_or_default()
+            }
             _ => Vec::new(),
         }
     }
@@ -182,16 +185,17 @@ impl Graph {
             Node::Map(key, value) => self.is_node_complete(*key, seen) && self.is_node_complete(*value, seen),
             Node::Tuple(ids) => ids.iter().all(|&id| self.is_node_complete(id, seen)),
             Node::Named(id) => {
-                std::mem::replace(&mut seen[*id], true) || self.is_content_complete(&self.named[*id].content, seen)
+                std::mem::replace(&mut seen[*id], true)
+                    || self.is_content_complete(&self.named[*id].content, seen)
             }
         }
     }
 
     fn is_content_complete(&self, content: &Content, seen: &mut [bool]) -> bool {
         match content {
-            Content::Enum(variants) => variants
-                .iter()
-                .all(|content| content.as_ref().is_some_and(|content| self.is_content_complete(content, seen))),
+            Content::Enum(variants) => variants.iter().all(|content| {
+                content.as_ref().is_some_and(|content| self.is_content_complete(content, seen))
+            }),
             other => other
                 .elements()
                 .is_some_and(|elements| elements.iter().all(|&(_, id)| self.is_node_complete(id, seen))),
@@ -203,23 +207,30 @@ impl Graph {
         // By named type, how many there are on the shortest way out; found from the shortest up.
         let mut lengths: Vec<Option<usize>> = vec![None; self.named.len()];
         for _ in 0..=self.named.len() {
-            let next: Vec<_> = self.named.iter().map(|named| self.content_length(&named.content, &lengths)).collect();
+            let next: Vec<_> =
+                self.named.iter().map(|named| self.content_length(&named.content, &lengths)).collect();
             if next == lengths {
                 break;
             }
             lengths = next;
         }
         let Content::Enum(variants) = &self.named[id].content else { return None };
-        let length = |content: &Option<Content>| content.as_ref().and_then(|content| self.content_length(content, &lengths));
-        variants.iter().enumerate().filter_map(|(at, content)| Some((length(content)?, at))).min().map(|(_, at)| at)
+        let length = |content: &Option<Content>| {
+            content.as_ref().and_then(|content| self.content_length(content, &lengths))
+        };
+        variants
+            .iter()
+            .enumerate()
+            .filter_map(|(at, content)| Some((length(content)?, at)))
+            .min()
+            .map(|(_, at)| at)
     }
 
     fn content_length(&self, content: &Content, lengths: &[Option<usize>]) -> Option<usize> {
         match content {
-            Content::Enum(variants) => variants
-                .iter()
-                .filter_map(|content| self.content_length(content.as_ref()?, lengths))
-                .min(),
+            Content::Enum(variants) => {
+                variants.iter().filter_map(|content| self.content_length(content.as_ref()?, lengths)).min()
+            }
             other => other
                 .elements()?
                 .iter()
@@ -262,7 +273,9 @@ impl Unfolding<'_> {
             Node::Leaf(shape) => Some(shape.clone()),
             Node::Option(inner) => Some(Shape::option(self.node(*inner, level + 1)?)),
             Node::Sequence(inner) => Some(Shape::sequence(self.node(*inner, level + 1)?)),
-            Node::Map(key, value) => Some(Shape::map(self.node(*key, level + 1)?, self.node(*value, level + 1)?)),
+            Node::Map(key, value) => {
+                Some(Shape::map(self.node(*key, level + 1)?, self.node(*value, level + 1)?))
+            }
             Node::Tuple(ids) => self.tuple(ids, level),
             Node::Named(id) => {
                 if let Some(&(_, at)) = self.open.iter().find(|(open, _)| open == id) {
@@ -280,7 +293,10 @@ impl Unfolding<'_> {
                             };
                             Some(Variant { name: name.to_string(), content })
                         });
-                        Shape::Enum { name: named.key.name.into(), variants: variants.collect::<Option<_>>()? }
+                        Shape::Enum {
+                            name: named.key.name.into(),
+                            variants: variants.collect::<Option<_>>()?,
+                        }
                     }
                     other => self.content(named.key.name, other, level)?,
                 };

@@ -148,7 +148,8 @@ impl Shape {
         name: impl Into<String>,
         variants: impl IntoIterator<Item = (N, Option<Shape>)>,
     ) -> Shape {
-        let variants = variants.into_iter().map(|(name, content)| Variant { name: name.into(), content }).collect();
+        let variants =
+            variants.into_iter().map(|(name, content)| Variant { name: name.into(), content }).collect();
         Shape::Enum { name: name.into(), variants }
     }
 

