@@ -11,7 +11,7 @@ use std::io::{self, Write};
 use std::net::{SocketAddr, TcpListener};
 use std::os::fd::AsRawFd;
 
-use connections::{Connection, Connections};
+use connections::Connections;
 
 use crate::epoll::Epoll;
 use crate::frame::{self, HEADER_BYTES, Header, Next, REPLY};
@@ -30,6 +30,10 @@ pub struct Options {
     /// Pass every turn's frames through one worker thread.
     #[arg(long)]
     pub hand_off: bool,
+    /// The worker sleeps at once when its channel is empty, in place of the channel's own yielding first:
+    /// the lower floor where loop and worker share a core.
+    #[arg(long, requires = "hand_off")]
+    pub park: bool,
 }
 
 /// Serves until the process ends. Says `listening on ADDR` when connections are accepted.
@@ -42,32 +46,25 @@ pub fn run(options: &Options) -> io::Result<()> {
     println!("listening on {}", listener.local_addr()?);
     io::stdout().flush()?;
     let connections = Connections::new(listener);
-    if options.hand_off { hand_off::serve(epoll, connections) } else { serve_inline(epoll, connections) }
+    if options.hand_off {
+        hand_off::serve(epoll, connections, options.park)
+    } else {
+        serve_inline(epoll, connections)
+    }
 }
 
 fn serve_inline(mut epoll: Epoll, mut connections: Connections) -> io::Result<()> {
     let mut input = Vec::new();
     let mut replies = Vec::new();
     loop {
-        let count = epoll.wait(-1)?;
-        for at in 0..count {
-            let event = epoll.event(at);
-            if event.token == LISTENER {
-                connections.accept(&epoll)?;
-                continue;
-            }
-            let Some(connection) = connections.find(event.token) else { continue };
-            let open = connection.on_event(event, &mut |connection: &mut Connection| {
-                let read = connection.read(&mut input, 0)?;
-                replies.clear();
-                answer(&input[..read.complete], &mut replies);
-                connection.write(&replies)?;
-                Ok(read.left)
-            });
-            if open.is_err() {
-                connections.close(event.token);
-            }
-        }
+        let count = epoll.wait(if connections.wants_turn() { 0 } else { -1 })?;
+        connections.on_turn(&epoll, count, |_, connection| {
+            let read = connection.read(&mut input, 0)?;
+            replies.clear();
+            answer(&input[..read.complete], &mut replies);
+            connection.write(&replies)?;
+            Ok(read.left)
+        })?;
     }
 }
 

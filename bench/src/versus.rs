@@ -49,6 +49,9 @@ pub struct Options {
     /// At 1x1 the client is a plain blocking one.
     #[arg(long, conflicts_with = "spin")]
     pub blocking: bool,
+    /// The floor's worker sleeps without yielding first: a stricter floor for the hand-off.
+    #[arg(long)]
+    pub park: bool,
     /// After the rounds, count system calls per call with strace, in a short run for each subject and load.
     #[arg(long)]
     pub strace: bool,
@@ -241,6 +244,9 @@ impl Bench<'_> {
     fn start(&self, subject: &Subject) -> Result<Server, String> {
         let mut command = Command::new(if subject.is_coreloop { &self.coreloop } else { &self.own });
         command.args(subject.server);
+        if self.options.park && subject.server.contains(&"--hand-off") {
+            command.arg("--park");
+        }
         Server::start(command, self.server_core)
     }
 

@@ -2,7 +2,7 @@
 
 #![cfg(target_os = "linux")]
 
-use std::io::{Read, Write};
+use std::io::{ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::process::Command;
 use std::time::Duration;
@@ -14,7 +14,7 @@ use coreloop_bench::process::{self, Server};
 use coreloop_bench::request::Request;
 
 fn each_floor(test: impl Fn(&Server)) {
-    for arguments in [&[][..], &["--hand-off"]] {
+    for arguments in [&[][..], &["--hand-off"], &["--hand-off", "--park"]] {
         let core = process::allowed_cores().expect("affinity")[0];
         let mut command = Command::new(env!("CARGO_BIN_EXE_floor"));
         command.args(arguments);
@@ -79,20 +79,31 @@ fn peer_that_reads_late_gets_every_reply() {
     let body: Vec<u8> = (0..300_000_u32).map(|at| at as u8).collect();
     let request = Request::new("Echo.Bytes", "raw", Some(body), None).expect("known");
     each_floor(|server| {
-        const CALLS: u64 = 100;
+        const CALLS: u64 = 400;
         let mut stream = connect(server.address);
         let mut writing = stream.try_clone().expect("a second handle");
+        writing.set_write_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let frames = request.clone();
+        let (stuck, is_stuck) = std::sync::mpsc::channel();
         let writer = std::thread::spawn(move || {
             let mut frame = Vec::new();
             for id in 0..CALLS {
                 frame.clear();
                 frames.append(id, &mut frame);
-                writing.write_all(&frame).expect("written");
+                let mut rest = frame.as_slice();
+                while !rest.is_empty() {
+                    match writing.write(rest) {
+                        Ok(written) => rest = &rest[written..],
+                        Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                            let _ = stuck.send(());
+                        }
+                        Err(error) => panic!("{error}"),
+                    }
+                }
             }
         });
-        // 30 MB do not fit in the sockets, so that the floor meets a full one.
-        std::thread::sleep(Duration::from_millis(50));
+        // 120 MB do not fit in the sockets: the floor meets a full one, and stops reading.
+        is_stuck.recv().expect("the writer stands still before its end");
         expect_replies(&mut stream, &request, CALLS);
         writer.join().expect("all written");
     });

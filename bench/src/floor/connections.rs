@@ -1,6 +1,7 @@
 //! The floor's connections: accept, read what is there, write what there is, keep what did not fit.
 //!
-//! Edge-triggered, with the rule that a read which filled less than its buffer has drained the socket.
+//! Edge-triggered, with the rule that a read which filled less than its buffer has drained the socket. One
+//! read per connection and turn: who may have more is due in the next turn, behind the others.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -9,7 +10,7 @@ use std::os::fd::AsRawFd;
 use crate::epoll::{Epoll, Event};
 use crate::frame::{self, Next};
 
-use super::LISTENER;
+use super::{BELL, LISTENER};
 
 /// Room for one read; a frame that needs more gets it.
 const READ_BYTES: usize = 64 << 10;
@@ -19,6 +20,10 @@ pub struct Connections {
     listener: TcpListener,
     slots: Vec<Slot>,
     vacant: Vec<u32>,
+    /// Tokens of those that may have more to read although no event will say so.
+    due: Vec<u64>,
+    /// The other buffer of `due`, empty between turns.
+    due_now: Vec<u64>,
 }
 
 #[derive(Default)]
@@ -36,6 +41,10 @@ pub struct Connection {
     partial_need: usize,
     /// Replies that the socket had no room for. While there are any, nothing is read.
     unsent: Vec<u8>,
+    /// The peer's end was announced: a short read is not the last news.
+    is_ending: bool,
+    /// It is among those that are due.
+    is_due: bool,
 }
 
 /// What a read brought.
@@ -60,11 +69,11 @@ pub enum Left {
 impl Connections {
     /// None yet; `listener` brings them.
     pub fn new(listener: TcpListener) -> Connections {
-        Connections { listener, slots: Vec::new(), vacant: Vec::new() }
+        Connections { listener, slots: Vec::new(), vacant: Vec::new(), due: Vec::new(), due_now: Vec::new() }
     }
 
     /// Accepts whoever waits.
-    pub fn accept(&mut self, epoll: &Epoll) -> io::Result<()> {
+    fn accept(&mut self, epoll: &Epoll) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
                 Ok((stream, _)) => stream,
@@ -82,8 +91,64 @@ impl Connections {
             let token = u64::from(slot.generation) << 32 | u64::from(at);
             debug_assert!(token < LISTENER);
             epoll.add(stream.as_raw_fd(), token)?;
-            slot.connection =
-                Some(Connection { stream, partial: Vec::new(), partial_need: 0, unsent: Vec::new() });
+            slot.connection = Some(Connection {
+                stream,
+                partial: Vec::new(),
+                partial_need: 0,
+                unsent: Vec::new(),
+                is_ending: false,
+                is_due: false,
+            });
+        }
+    }
+
+    /// Whether the next turn has work without waiting.
+    pub fn wants_turn(&self) -> bool {
+        !self.due.is_empty()
+    }
+
+    /// Goes through the events of a wait, then through those that were due: each sends what waits, and calls
+    /// `read_once` if there may be something to read.
+    #[inline]
+    pub fn on_turn(
+        &mut self,
+        epoll: &Epoll,
+        count: usize,
+        mut read_once: impl FnMut(u64, &mut Connection) -> io::Result<Left>,
+    ) -> io::Result<()> {
+        std::mem::swap(&mut self.due, &mut self.due_now);
+        for at in 0..count {
+            let event = epoll.event(at);
+            match event.token {
+                LISTENER => self.accept(epoll)?,
+                BELL => {}
+                token => self.visit(token, Some(event), &mut read_once),
+            }
+        }
+        for at in 0..self.due_now.len() {
+            self.visit(self.due_now[at], None, &mut read_once);
+        }
+        self.due_now.clear();
+        Ok(())
+    }
+
+    #[inline]
+    fn visit(
+        &mut self,
+        token: u64,
+        event: Option<Event>,
+        read_once: &mut impl FnMut(u64, &mut Connection) -> io::Result<Left>,
+    ) {
+        let Some(connection) = self.find(token) else { return };
+        let was_due = connection.is_due && event.is_some();
+        match connection.on_event(event, |connection| read_once(token, connection)) {
+            Ok(is_due) => {
+                connection.is_due = is_due || was_due;
+                if is_due && !was_due {
+                    self.due.push(token);
+                }
+            }
+            Err(_) => self.close(token),
         }
     }
 
@@ -105,31 +170,31 @@ impl Connections {
 }
 
 impl Connection {
-    /// Sends what waits, then calls `read_once` until the socket is drained, or until replies wait again. An error means that the connection is to be closed.
+    /// Sends what waits, then reads once; no event stands for being due. Says whether to come again in the
+    /// next turn. An error means that the connection is to be closed.
     #[inline]
-    pub fn on_event(
+    fn on_event(
         &mut self,
-        event: Event,
-        read_once: &mut impl FnMut(&mut Connection) -> io::Result<Left>,
-    ) -> io::Result<()> {
+        event: Option<Event>,
+        read_once: impl FnOnce(&mut Connection) -> io::Result<Left>,
+    ) -> io::Result<bool> {
+        self.is_ending |= event.is_some_and(Event::is_ending);
         // Reading may have stopped for the replies' sake, so it goes on when they are gone.
         let was_held = !self.unsent.is_empty();
         if was_held {
             self.flush()?;
-        }
-        if !was_held && !event.is_readable() {
-            return Ok(());
-        }
-        while self.unsent.is_empty() {
-            match read_once(self)? {
-                Left::Nothing => break,
-                // The end that the event announced is still to be met.
-                Left::NoBytes if event.is_ending() => {}
-                Left::NoBytes => break,
-                Left::Perhaps => {}
+            if !self.unsent.is_empty() {
+                return Ok(false);
             }
         }
-        Ok(())
+        if !was_held && !event.is_none_or(Event::is_readable) {
+            return Ok(false);
+        }
+        Ok(match read_once(self)? {
+            Left::Nothing => false,
+            Left::NoBytes => self.is_ending,
+            Left::Perhaps => true,
+        })
     }
 
     /// Reads once, to `at` of the buffer, behind what was kept of the last read. The beginning of a frame at

@@ -5,7 +5,8 @@
 //! loop   ◀── the same batch, with replies ── worker      rings the bell only if the loop is asleep
 //! ```
 //!
-//! A batch goes round for ever, so nothing is allocated once its buffers have grown.
+//! A batch goes round for ever, so nothing is allocated once its buffers have grown. The worker waits as
+//! the channel does, which yields the core a few times before it sleeps; or (`parks`) it sleeps at once.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -13,10 +14,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering, fence};
 use std::thread;
 
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError, bounded};
 
 use super::connections::{Connection, Connections, Left};
-use super::{BELL, LISTENER, answer};
+use super::{BELL, answer};
 use crate::epoll::{Bell, Epoll};
 
 /// Batches on the way to the worker. A turn that finds no room adds its frames to the next turn's batch.
@@ -36,42 +37,46 @@ struct Span {
     replies_end: usize,
 }
 
+/// Who sleeps, or is about to: each flag is set before its owner looks at its queue for the last time, so
+/// that either the owner sees what was sent or the sender sees the flag.
 struct Wake {
     bell: Bell,
-    /// Set before the loop looks at the mail for the last time, so that a sender who misses it is seen.
-    asleep: AtomicBool,
+    loop_asleep: AtomicBool,
+    worker_asleep: AtomicBool,
 }
 
-pub fn serve(mut epoll: Epoll, mut connections: Connections) -> io::Result<()> {
+/// Serves until the process ends; `parks` says how the worker waits.
+pub fn serve(mut epoll: Epoll, mut connections: Connections, parks: bool) -> io::Result<()> {
     let (to_worker, work) = bounded::<Batch>(BATCHES_MAX);
     // One more than can be under way at once: the worker never waits here.
     let (to_loop, mail) = bounded::<Batch>(BATCHES_MAX + 2);
-    let wake = Arc::new(Wake { bell: Bell::new()?, asleep: AtomicBool::new(false) });
+    let wake = Arc::new(Wake {
+        bell: Bell::new()?,
+        loop_asleep: AtomicBool::new(false),
+        worker_asleep: AtomicBool::new(false),
+    });
     epoll.add(wake.bell.as_raw_fd(), BELL)?;
     let worker_wake = Arc::clone(&wake);
-    thread::Builder::new().name("worker".into()).spawn(move || work_off(&work, &to_loop, &worker_wake))?;
+    let worker = thread::Builder::new().name("worker".into());
+    let worker = worker.spawn(move || work_off(&work, &to_loop, &worker_wake, parks))?;
 
     let mut batch = Batch::default();
     let mut idle: Vec<Batch> = Vec::new();
     loop {
-        let count = wait(&mut epoll, &wake.asleep, &mail)?;
-        for at in 0..count {
-            let event = epoll.event(at);
-            match event.token {
-                LISTENER => connections.accept(&epoll)?,
-                BELL => {}
-                token => {
-                    let Some(connection) = connections.find(token) else { continue };
-                    let mut read_once = |connection: &mut Connection| batch.take_from(connection, token);
-                    if connection.on_event(event, &mut read_once).is_err() {
-                        connections.close(token);
-                    }
-                }
-            }
-        }
+        let count = if connections.wants_turn() {
+            epoll.wait(0)
+        } else {
+            wait(&mut epoll, &wake.loop_asleep, &mail)
+        }?;
+        connections.on_turn(&epoll, count, |token, connection| batch.take_from(connection, token))?;
         if !batch.spans.is_empty() {
             batch = match to_worker.try_send(batch) {
-                Ok(()) => idle.pop().unwrap_or_default(),
+                Ok(()) => {
+                    if parks && was_asleep(&wake.worker_asleep) {
+                        worker.thread().unpark();
+                    }
+                    idle.pop().unwrap_or_default()
+                }
                 // Each batch that comes back ends a wait, so this one is tried again in time.
                 Err(TrySendError::Full(batch)) => batch,
                 Err(TrySendError::Disconnected(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
@@ -86,7 +91,7 @@ pub fn serve(mut epoll: Epoll, mut connections: Connections) -> io::Result<()> {
 
 fn wait(epoll: &mut Epoll, asleep: &AtomicBool, mail: &Receiver<Batch>) -> io::Result<usize> {
     asleep.store(true, Ordering::Relaxed);
-    // Pairs with the fence in `work_off`: of flag and mail at least one is seen by the other side.
+    // Pairs with the fence in `was_asleep`: of flag and mail at least one is seen by the other side.
     fence(Ordering::SeqCst);
     let timeout_ms = if mail.is_empty() { -1 } else { 0 };
     let count = epoll.wait(timeout_ms);
@@ -94,8 +99,33 @@ fn wait(epoll: &mut Epoll, asleep: &AtomicBool, mail: &Receiver<Batch>) -> io::R
     count
 }
 
-fn work_off(work: &Receiver<Batch>, to_loop: &Sender<Batch>, wake: &Wake) {
-    while let Ok(mut batch) = work.recv() {
+/// After a send: whether the receiver must be woken, and by us.
+fn was_asleep(asleep: &AtomicBool) -> bool {
+    fence(Ordering::SeqCst);
+    asleep.load(Ordering::Relaxed) && asleep.swap(false, Ordering::Relaxed)
+}
+
+fn next_work(work: &Receiver<Batch>, wake: &Wake, parks: bool) -> Option<Batch> {
+    if !parks {
+        return work.recv().ok();
+    }
+    loop {
+        match work.try_recv() {
+            Ok(batch) => return Some(batch),
+            Err(TryRecvError::Disconnected) => return None,
+            Err(TryRecvError::Empty) => {}
+        }
+        wake.worker_asleep.store(true, Ordering::Relaxed);
+        fence(Ordering::SeqCst);
+        if work.is_empty() {
+            thread::park();
+        }
+        wake.worker_asleep.store(false, Ordering::Relaxed);
+    }
+}
+
+fn work_off(work: &Receiver<Batch>, to_loop: &Sender<Batch>, wake: &Wake, parks: bool) {
+    while let Some(mut batch) = next_work(work, wake, parks) {
         let mut start = 0;
         for span in &mut batch.spans {
             answer(&batch.input[start..span.input_end], &mut batch.replies);
@@ -105,8 +135,7 @@ fn work_off(work: &Receiver<Batch>, to_loop: &Sender<Batch>, wake: &Wake) {
         if to_loop.send(batch).is_err() {
             return;
         }
-        fence(Ordering::SeqCst);
-        if wake.asleep.load(Ordering::Relaxed) && wake.asleep.swap(false, Ordering::Relaxed) {
+        if was_asleep(&wake.loop_asleep) {
             wake.bell.ring();
         }
     }
