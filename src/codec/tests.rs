@@ -87,10 +87,8 @@ mod serde_codecs {
         fn users_come_back(
             id in any::<u64>(), name in ".*", age in any::<u8>(), email in ".*",
             tags in proptest::collection::vec(".*", 0..4),
-            scores in proptest::collection::btree_map(".*", -1e300..1e300f64, 0..4),
+            scores in proptest::collection::btree_map(".*", proptest::num::f64::NORMAL, 0..4),
         ) {
-            // serde_json reads floats to within one unit of the last place: whole numbers are exact.
-            let scores = scores.into_iter().map(|(key, value): (String, f64)| (key, (value % 1e9).trunc())).collect();
             comes_back(&User { id, name, age, email, tags, scores });
         }
 
