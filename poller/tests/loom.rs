@@ -1,7 +1,8 @@
 //! The wake-up protocol in every interleaving and with every stale read that the memory model allows.
 //!
 //! Run with `RUSTFLAGS="--cfg loom" cargo test -p coreloop-poller --release --test loom`. A lost wake-up shows
-//! as a deadlock: the sleeper sleeps, and nobody is left to wake it.
+//! as a deadlock: the sleeper sleeps, and nobody is left to wake it. Without either fence, or without the second
+//! look at the queue, four of the five fail.
 
 #![cfg(loom)]
 
@@ -80,8 +81,7 @@ fn deliver(ringers: usize, rings: usize) {
     for thread in threads {
         thread.join().unwrap();
     }
-    // Merged: no sleep is ended by more than one ringer. (One more: a flag may be taken down between its
-    // setting and the second look at the queue, each time the queue was not empty.)
+    // Merged: at most one wake-up per ring, and no sleep without its wake-up.
     assert!(eventfd.wakes.load(Relaxed) <= ringers * rings);
     assert!(sleeps <= eventfd.wakes.load(Relaxed), "a sleep ended without a wake-up");
 }
