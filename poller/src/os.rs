@@ -180,15 +180,17 @@ pub(crate) fn signal_to_stream(
     unsafe { signal_hook_registry::register(signal, action) }
 }
 
-/// Sends `signal` to this process, as `kill` would: how a test (or a page for operators) starts a stop.
+/// Sends `signal` to the calling thread, whose handler has run when this returns: how a test (or a page for
+/// operators) starts a stop. A signal sent to the whole process may pick any thread instead, and under
+/// ThreadSanitizer waits until that thread happens to call something that it intercepts.
 ///
 /// # Errors
 ///
 /// `InvalidInput` where there is no such signal.
 #[cfg(feature = "signals")]
 pub fn raise(signal: i32) -> io::Result<()> {
-    // SAFETY: plain numbers go in, and a process may always signal itself.
-    let status = unsafe { libc::kill(libc::getpid(), signal) };
+    // SAFETY: a plain number goes in, and a thread may always signal itself.
+    let status = unsafe { libc::raise(signal) };
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 

@@ -166,7 +166,7 @@ impl Twin {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 512, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn wheel_agrees_with_a_map(steps in prop::collection::vec(step(), 1..200), odd_ns in 0..3_000_000u64) {
