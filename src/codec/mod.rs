@@ -25,7 +25,7 @@ use std::fmt;
 use crate::status::Status;
 
 pub use bytes::{Bytes, Raw, RawBytes};
-pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash};
+pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash, signature};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub use value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body, Outgoing, Plain};
