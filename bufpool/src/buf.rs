@@ -81,7 +81,7 @@ impl Buf {
     ///
     /// When `range` does not lie within the capacity.
     pub fn into_chunk(self, range: Range<usize>) -> Chunk {
-        Chunk::of(&Arc::new(self), range)
+        Chunk::of(Arc::new(self), range)
     }
 
     /// Whether `home` lent it.

@@ -48,9 +48,9 @@ impl Chunk {
     }
 
     /// Shares `range` of `buf`. Panics when it does not lie within.
-    pub(crate) fn of(buf: &Arc<Buf>, range: Range<usize>) -> Chunk {
+    pub(crate) fn of(buf: Arc<Buf>, range: Range<usize>) -> Chunk {
         assert!(range.start <= range.end && range.end <= buf.capacity(), "range outside of the buffer");
-        Chunk(Source::Shared { buf: Arc::clone(buf), start: range.start, end: range.end })
+        Chunk(Source::Shared { buf, start: range.start, end: range.end })
     }
 
     /// Bytes in it.
@@ -80,7 +80,9 @@ impl Chunk {
         }
         match &self.0 {
             Source::Fixed(bytes) => Chunk(Source::Fixed(&bytes[range])),
-            Source::Shared { buf, start, .. } => Chunk::of(buf, start + range.start..start + range.end),
+            Source::Shared { buf, start, .. } => {
+                Chunk::of(Arc::clone(buf), start + range.start..start + range.end)
+            }
         }
     }
 

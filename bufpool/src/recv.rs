@@ -132,7 +132,7 @@ impl RecvBuf {
         }
         let RecvBuf { buf, shared, consumed, .. } = self;
         let memory = shared.get_or_insert_with(|| Arc::new(mem::replace(buf, Buf::none())));
-        Chunk::of(memory, *consumed + range.start..*consumed + range.end)
+        Chunk::of(Arc::clone(memory), *consumed + range.start..*consumed + range.end)
     }
 
     /// The reads of this turn are over.
