@@ -1,0 +1,526 @@
+//! The direct client: one caller, one connection, one call at a time, written and read on the caller's own
+//! thread. No queue, no hop, no wake-up but the one by the kernel.
+//!
+//! It speaks the native protocol with the same sans-IO code as the server. A connection that failed is not
+//! repaired behind the caller's back: connect anew.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::{CallError, Caller, MethodId};
+use crate::codec::{AnswerDecode, ArgumentEncode, Codec, compress};
+use crate::config::Limits;
+use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash};
+use crate::reactor::Address;
+use crate::status::{Code, Status};
+use crate::wire::{Decoded, Native, Wire};
+
+/// Bytes that one read asks for at least.
+const READ_BYTES: usize = 16 * 1024;
+
+enum Stream {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl Stream {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.read(into),
+            Stream::Unix(stream) => stream.read(into),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            Stream::Tcp(stream) => stream.write_vectored(slices),
+            Stream::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)),
+            Stream::Unix(stream) => stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)),
+        }
+    }
+}
+
+/// Where the time of a call went, in microseconds, as the server said with its answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Times {
+    /// In the server's queue.
+    pub queue_us: u32,
+    /// In the handler.
+    pub handler_us: u32,
+}
+
+/// One caller on one connection.
+///
+/// ```no_run
+/// use coreloop::client::Direct;
+/// use coreloop::codec::Codec;
+///
+/// let mut client = Direct::connect("127.0.0.1:6550")?;
+/// let reply = client.call_bytes("Arith.Multiply", Codec::Json, br#"{"A": 6, "B": 7}"#)?;
+/// assert_eq!(reply, b"42");
+/// # Ok::<(), coreloop::client::CallError>(())
+/// ```
+pub struct Direct {
+    stream: Stream,
+    wire: Native,
+    frame_bytes_max: usize,
+    /// What was read: `start..end` has not been decoded.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
+    /// The argument of the call at hand, encoded.
+    body: Vec<u8>,
+    metadata: MetadataBuf,
+    next_id: u64,
+    timeout: Option<Duration>,
+    /// What the socket's timeout is set to now.
+    socket_timeout: Option<Duration>,
+    codec: Option<Codec>,
+    compresses: bool,
+    times: Times,
+    is_draining: bool,
+    /// The connection failed, or something was left half-read or half-written.
+    is_lost: bool,
+    unknown_replies: u64,
+}
+
+impl Direct {
+    /// Connects to `host:port` or `unix:PATH` (with `native:` in front, if you like), and waits for that as long
+    /// as the system does.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Connect`].
+    pub fn connect(address: &str) -> Result<Direct, CallError> {
+        let connect = || {
+            let text = address.strip_prefix("native:").unwrap_or(address);
+            let parsed: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
+                io::Error::new(io::ErrorKind::InvalidInput, error)
+            })?;
+            match parsed {
+                Address::Tcp(text) => {
+                    let stream = TcpStream::connect(text)?;
+                    // A request is written when it is complete; there is nothing to wait for.
+                    stream.set_nodelay(true)?;
+                    Ok(Stream::Tcp(stream))
+                }
+                Address::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
+            }
+        };
+        let stream = connect().map_err(CallError::Connect)?;
+        let frame_bytes_max = Limits::default().frame_bytes_max;
+        Ok(Direct {
+            stream,
+            wire: Native::client(frame_bytes_max),
+            frame_bytes_max,
+            buffer: vec![0; READ_BYTES],
+            start: 0,
+            end: 0,
+            body: Vec::new(),
+            metadata: MetadataBuf::new(),
+            next_id: 1,
+            timeout: None,
+            socket_timeout: None,
+            codec: None,
+            compresses: false,
+            times: Times::default(),
+            is_draining: false,
+            is_lost: false,
+            unknown_replies: 0,
+        })
+    }
+
+    /// Gives each call from here on that much time; `None` is without end. The server is told what is left.
+    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
+        self.timeout = timeout;
+    }
+
+    /// The codec of typed calls from here on. Unless it is set: raw and fixed for the methods that take them,
+    /// compact for the others, or JSON where compact is not compiled in.
+    pub fn set_codec(&mut self, codec: Codec) {
+        self.codec = Some(codec);
+    }
+
+    /// Compresses the arguments from here on (feature `lz4`), which asks for compressed replies too.
+    pub fn set_compression(&mut self, compresses: bool) {
+        self.compresses = compresses;
+    }
+
+    /// Metadata that go with each call from here on.
+    pub fn metadata_mut(&mut self) -> &mut MetadataBuf {
+        &mut self.metadata
+    }
+
+    /// Where the time of the last answered call went.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    /// The server has asked for no new requests on this connection.
+    pub fn is_draining(&self) -> bool {
+        self.is_draining
+    }
+
+    /// Replies that came for no call of ours: late ones, after a timeout.
+    pub fn unknown_replies(&self) -> u64 {
+        self.unknown_replies
+    }
+
+    /// Calls a method by name with an encoded argument; gives the encoded reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::call`].
+    pub fn call_bytes(&mut self, method: &str, codec: Codec, argument: &[u8]) -> Result<Vec<u8>, CallError> {
+        let answered = self.exchange(method_hash(method), 0, codec, Some(argument))?;
+        let reply = self.reply_of(&answered);
+        self.forget(&answered);
+        reply
+    }
+
+    /// Sends a call that wants no answer. That it arrives, and what comes of it, is not known.
+    ///
+    /// # Errors
+    ///
+    /// It could not be sent.
+    pub fn send_one_way<A: ArgumentEncode>(
+        &mut self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<(), CallError> {
+        let codec = self.codec_for::<A>();
+        self.body.clear();
+        A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
+        let deadline = self.begin()?;
+        self.send(method.hash(), 0, codec, None, true, deadline).map(|_| ())
+    }
+
+    /// Asks the server for a sign of life, and waits for it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::call`].
+    pub fn ping(&mut self) -> Result<(), CallError> {
+        let deadline = self.begin()?;
+        let id = self.take_id();
+        let frame = crate::wire::native::ping(id);
+        self.write_all(&mut [IoSlice::new(&frame)], deadline)?;
+        loop {
+            match self.next_message(deadline)? {
+                (Message::Pong { id: answered }, consumed) if answered == id => {
+                    self.start += consumed;
+                    return Ok(());
+                }
+                (_, consumed) => self.start += consumed,
+            }
+        }
+    }
+
+    fn codec_for<A: ArgumentEncode>(&self) -> Codec {
+        let preferred = [Codec::Fixed, Codec::Raw, Codec::Compact, Codec::Json, Codec::MessagePack];
+        let fits = |codec: &Codec| codec.is_compiled_in() && A::accepts(*codec);
+        self.codec.filter(fits).or_else(|| preferred.into_iter().find(fits)).unwrap_or(Codec::Json)
+    }
+
+    fn take_id(&mut self) -> u64 {
+        self.next_id += 1;
+        self.next_id - 1
+    }
+
+    /// What must hold before something new is said; gives the call's deadline.
+    fn begin(&mut self) -> Result<Option<Instant>, CallError> {
+        if self.is_lost {
+            let error = io::Error::new(io::ErrorKind::NotConnected, "the connection failed before");
+            return Err(CallError::Lost { error, may_have_run: false });
+        }
+        self.look_for_drain()?;
+        if self.is_draining {
+            return Err(CallError::Draining);
+        }
+        Ok(self.timeout.map(|timeout| Instant::now() + timeout))
+    }
+
+    /// What has been read beyond the last answer may hold a notice.
+    fn look_for_drain(&mut self) -> Result<(), CallError> {
+        while self.start < self.end {
+            match self.wire.decode(&self.buffer[self.start..self.end]) {
+                Decoded::Message { message, consumed } => {
+                    self.note(&message);
+                    self.start += consumed;
+                }
+                Decoded::Skip { consumed } => self.start += consumed,
+                Decoded::NeedMore { .. } => break,
+                Decoded::Broken(why) => {
+                    self.is_lost = true;
+                    return Err(CallError::Broken(why));
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn note(&mut self, message: &Message) {
+        match message {
+            Message::Drain => self.is_draining = true,
+            Message::Reply(_) => self.unknown_replies += 1,
+            // A server's ping goes unanswered between calls; it has its own idle time.
+            _ => {}
+        }
+    }
+
+    /// Sends one call (its argument from outside, or from `self.body`) and waits for its answer, which stands in
+    /// the buffer until [`Direct::forget`].
+    fn exchange(
+        &mut self,
+        method: u32,
+        schema: u32,
+        codec: Codec,
+        argument: Option<&[u8]>,
+    ) -> Result<Answered, CallError> {
+        let deadline = self.begin()?;
+        let id = self.send(method, schema, codec, argument, false, deadline)?;
+        loop {
+            let (message, consumed) = self.next_message(deadline)?;
+            if let Message::Reply(answered) = message
+                && answered.id == id
+            {
+                self.times = Times { queue_us: answered.queue_us, handler_us: answered.handler_us };
+                return Ok(answered);
+            }
+            self.note(&message);
+            self.start += consumed;
+        }
+    }
+
+    fn send(
+        &mut self,
+        method: u32,
+        schema: u32,
+        codec: Codec,
+        argument: Option<&[u8]>,
+        one_way: bool,
+        deadline: Option<Instant>,
+    ) -> Result<u64, CallError> {
+        let id = self.take_id();
+        let body = std::mem::take(&mut self.body);
+        let mut compressed = Vec::new();
+        let plain = argument.unwrap_or(&body);
+        if self.compresses {
+            compress::compress(plain, &mut compressed).map_err(|_| {
+                CallError::Argument(crate::codec::CodecError::NotCompiledIn { codec, feature: "lz4" })
+            })?;
+        }
+        let bytes = if self.compresses { &compressed[..] } else { plain };
+        let sent = self.send_bytes(id, method, schema, codec, bytes, one_way, deadline);
+        self.body = body;
+        sent.map(|()| id)
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the fields of one frame")]
+    fn send_bytes(
+        &mut self,
+        id: u64,
+        method: u32,
+        schema: u32,
+        codec: Codec,
+        body: &[u8],
+        one_way: bool,
+        deadline: Option<Instant>,
+    ) -> Result<(), CallError> {
+        if body.len() > self.frame_bytes_max {
+            return Err(CallError::TooLarge { bytes: body.len(), bytes_max: self.frame_bytes_max });
+        }
+        let time_left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let header = Native::request_header(&Call {
+            id,
+            method,
+            codec: codec.number(),
+            compressed: self.compresses,
+            one_way,
+            schema,
+            // Zero would say that there is no deadline.
+            time_left_us: time_left
+                .map_or(0, |left| u32::try_from(left.as_micros()).unwrap_or(u32::MAX).max(1)),
+            metadata: self.metadata.as_bytes(),
+            body: SendBody::Bytes(body),
+        });
+        let metadata = std::mem::take(&mut self.metadata);
+        let mut slices = [IoSlice::new(&header), IoSlice::new(metadata.as_bytes()), IoSlice::new(body)];
+        let written = self.write_all(&mut slices, deadline);
+        self.metadata = metadata;
+        written
+    }
+
+    fn write_all(
+        &mut self,
+        mut slices: &mut [IoSlice<'_>],
+        deadline: Option<Instant>,
+    ) -> Result<(), CallError> {
+        let mut sent = 0;
+        IoSlice::advance_slices(&mut slices, 0);
+        while !slices.is_empty() {
+            self.arm(deadline)?;
+            match self.stream.write_vectored(slices) {
+                Ok(0) => return Err(self.lost(io::ErrorKind::WriteZero.into(), sent > 0)),
+                Ok(n) => {
+                    sent += n;
+                    IoSlice::advance_slices(&mut slices, n);
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
+                        // A frame was left half-written: nothing can follow it.
+                        self.is_lost = true;
+                        return Err(CallError::DeadlineExceeded);
+                    }
+                    _ => return Err(self.lost(error, sent > 0)),
+                },
+            }
+        }
+        Ok(())
+    }
+
+    fn lost(&mut self, error: io::Error, may_have_run: bool) -> CallError {
+        self.is_lost = true;
+        CallError::Lost { error, may_have_run }
+    }
+
+    /// Sets the socket's timeout to what is left, if that is not what it is set to.
+    fn arm(&mut self, deadline: Option<Instant>) -> Result<(), CallError> {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        if left.is_some_and(|left| left.is_zero()) {
+            return Err(CallError::DeadlineExceeded);
+        }
+        // A call takes less time than it is given as a rule: a timeout that is a little long costs nothing, since
+        // the deadline is looked at again, and saves two system calls for each call.
+        let fits = |set: Duration, left: Duration| set >= left && set <= left + left / 4;
+        let is_set = match (self.socket_timeout, left) {
+            (None, None) => true,
+            (Some(set), Some(left)) => fits(set, left),
+            (Some(_), None) | (None, Some(_)) => false,
+        };
+        if !is_set {
+            self.stream.set_timeouts(left).map_err(|error| self.lost(error, false))?;
+            self.socket_timeout = left;
+        }
+        Ok(())
+    }
+
+    /// The next message; its spans count from `self.start`.
+    fn next_message(&mut self, deadline: Option<Instant>) -> Result<(Message, usize), CallError> {
+        let mut bytes_min = 1;
+        loop {
+            if self.end - self.start >= bytes_min {
+                match self.wire.decode(&self.buffer[self.start..self.end]) {
+                    Decoded::Message { message, consumed } => return Ok((message, consumed)),
+                    Decoded::Skip { consumed } => {
+                        self.start += consumed;
+                        bytes_min = 1;
+                        continue;
+                    }
+                    Decoded::NeedMore { bytes_min: needed } => bytes_min = needed,
+                    Decoded::Broken(why) => {
+                        self.is_lost = true;
+                        return Err(CallError::Broken(why));
+                    }
+                }
+            }
+            self.read_more(bytes_min, deadline)?;
+        }
+    }
+
+    fn read_more(&mut self, bytes_min: usize, deadline: Option<Instant>) -> Result<(), CallError> {
+        if self.start == self.end {
+            (self.start, self.end) = (0, 0);
+        }
+        if self.buffer.len() - self.start < bytes_min.max(1) || self.end == self.buffer.len() {
+            self.buffer.copy_within(self.start..self.end, 0);
+            (self.start, self.end) = (0, self.end - self.start);
+            if self.end == self.buffer.len() {
+                // Grown with what has arrived, never with what was announced.
+                let grown = (self.buffer.len() * 2).min(bytes_min.max(READ_BYTES));
+                self.buffer.resize(grown.max(self.end + 1), 0);
+            }
+        }
+        loop {
+            self.arm(deadline)?;
+            match self.stream.read(&mut self.buffer[self.end..]) {
+                Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into(), true)),
+                Ok(n) => {
+                    self.end += n;
+                    return Ok(());
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    // The answer may still come; it is recognised as late by its id.
+                    io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
+                    _ => return Err(self.lost(error, true)),
+                },
+            }
+        }
+    }
+
+    /// The body of the answer that stands at the front of the buffer.
+    fn body_of(&self, answered: &Answered) -> &[u8] {
+        &self.buffer[self.start..][answered.body.range()]
+    }
+
+    fn reply_of(&self, answered: &Answered) -> Result<Vec<u8>, CallError> {
+        let body = self.body_of(answered);
+        if answered.status != Code::Ok.number() {
+            return Err(CallError::Status(status_of(answered, body)));
+        }
+        if !answered.compressed {
+            return Ok(body.to_vec());
+        }
+        let mut plain = Vec::new();
+        compress::decompress(body, self.frame_bytes_max, &mut plain).map_err(|error| {
+            let codec = Codec::from_number(answered.codec).unwrap_or(Codec::Raw);
+            CallError::Reply(crate::codec::CodecError::Malformed { codec, what: error.to_string() })
+        })?;
+        Ok(plain)
+    }
+
+    /// The answer at the front of the buffer is done with.
+    fn forget(&mut self, answered: &Answered) {
+        let body = answered.body.range();
+        self.start += body.end;
+    }
+}
+
+fn status_of(answered: &Answered, body: &[u8]) -> Status {
+    let message = String::from_utf8_lossy(body).into_owned();
+    match Code::from_number(answered.status) {
+        Some(code) => Status::new(code, message),
+        None => Status::unknown(format!("status {}: {message}", answered.status)),
+    }
+}
+
+impl Caller for Direct {
+    fn call<A: ArgumentEncode, R: AnswerDecode>(
+        &mut self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<R::Value, CallError> {
+        let codec = self.codec_for::<A>();
+        self.body.clear();
+        A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
+        let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
+        let answered = self.exchange(method.hash(), schema, codec, None)?;
+        let result = if answered.compressed || answered.status != Code::Ok.number() {
+            self.reply_of(&answered).and_then(|body| R::decode(codec, &body).map_err(CallError::Reply))
+        } else {
+            R::decode(codec, self.body_of(&answered)).map_err(CallError::Reply)
+        };
+        self.forget(&answered);
+        result
+    }
+}

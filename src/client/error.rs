@@ -1,0 +1,107 @@
+//! What a caller sees when a call does not end well.
+
+use std::fmt;
+use std::io;
+
+use crate::codec::CodecError;
+use crate::status::{Code, Status};
+use crate::wire::Broken;
+
+/// Why a call has no result.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum CallError {
+    /// The server answered, with this.
+    Status(Status),
+    /// The time that the call was given has passed here; the server may have run it.
+    DeadlineExceeded,
+    /// The argument could not be encoded; nothing was sent.
+    Argument(CodecError),
+    /// The server answered ok, but the reply could not be decoded.
+    Reply(CodecError),
+    /// The address could not be connected to; nothing was sent.
+    Connect(io::Error),
+    /// The connection failed.
+    Lost {
+        /// What happened.
+        error: io::Error,
+        /// The server may have run the call: it was sent in part or whole.
+        may_have_run: bool,
+    },
+    /// What the server sent could not be understood; the connection is closed. It may have run the call.
+    Broken(Broken),
+    /// The server said that it wants no new requests here; nothing was sent. Connect anew.
+    Draining,
+    /// The argument is too large for a frame, or its metadata are; nothing was sent.
+    TooLarge {
+        /// Bytes of it.
+        bytes: usize,
+        /// The limit.
+        bytes_max: usize,
+    },
+}
+
+impl CallError {
+    /// The status code that says the same.
+    pub fn code(&self) -> Code {
+        match self {
+            CallError::Status(status) => status.code,
+            CallError::DeadlineExceeded => Code::DeadlineExceeded,
+            CallError::Argument(_) | CallError::Reply(_) | CallError::Broken(_) => Code::Internal,
+            CallError::Connect(_) | CallError::Lost { .. } | CallError::Draining => Code::Unavailable,
+            CallError::TooLarge { .. } => Code::ResourceExhausted,
+        }
+    }
+
+    /// Whether the server may have run the call: if not, calling again repeats nothing.
+    pub fn may_have_run(&self) -> bool {
+        match self {
+            CallError::Status(_)
+            | CallError::DeadlineExceeded
+            | CallError::Reply(_)
+            | CallError::Broken(_) => true,
+            CallError::Argument(_)
+            | CallError::Connect(_)
+            | CallError::Draining
+            | CallError::TooLarge { .. } => false,
+            CallError::Lost { may_have_run, .. } => *may_have_run,
+        }
+    }
+}
+
+impl fmt::Display for CallError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CallError::Status(status) => status.fmt(f),
+            CallError::DeadlineExceeded => f.write_str("deadline_exceeded: no answer came in time"),
+            CallError::Argument(error) => write!(f, "the argument cannot be encoded: {error}"),
+            CallError::Reply(error) => write!(f, "the reply cannot be decoded: {error}"),
+            CallError::Connect(error) => write!(f, "unavailable: cannot connect: {error}"),
+            CallError::Lost { error, may_have_run: true } => {
+                write!(f, "unavailable: the connection was lost after the call was sent: {error}")
+            }
+            CallError::Lost { error, may_have_run: false } => {
+                write!(f, "unavailable: the connection was lost: {error}")
+            }
+            CallError::Broken(why) => write!(f, "the server's bytes cannot be understood: {why}"),
+            CallError::Draining => {
+                f.write_str("unavailable: the server drains and wants no new requests here")
+            }
+            CallError::TooLarge { bytes, bytes_max } => {
+                write!(f, "resource_exhausted: {bytes} bytes are over the limit of {bytes_max}")
+            }
+        }
+    }
+}
+
+impl std::error::Error for CallError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            CallError::Status(status) => Some(status),
+            CallError::Argument(error) | CallError::Reply(error) => Some(error),
+            CallError::Connect(error) | CallError::Lost { error, .. } => Some(error),
+            CallError::Broken(why) => Some(why),
+            CallError::DeadlineExceeded | CallError::Draining | CallError::TooLarge { .. } => None,
+        }
+    }
+}

@@ -1,0 +1,233 @@
+//! The calls of one connection that were accepted and not answered at once: who asked, and what has become of it.
+//!
+//! A call keeps its slot until its work has ended, even when it was answered before (cancelled, or late), so that
+//! work cannot outlive the count of work. Ids are the peer's choice; they are only ever compared, never hashed:
+//! a scan of at most `in_flight_max` numbers is faster than a keyed hash until that limit is raised a lot.
+
+use std::time::Instant;
+
+/// The bit of a call that was answered before its work ended.
+const ANSWERED: u8 = 1;
+
+/// A call in flight.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// The peer's id.
+    pub id: u64,
+    /// When the peer stops waiting.
+    pub deadline: Option<Instant>,
+    /// Which group of work it went out with, and its place in there: what it takes to cancel it.
+    pub batch: u32,
+    /// Its place in the group.
+    pub place: u8,
+    /// The number of the body's codec, for the answer.
+    pub codec: u8,
+    /// No answer is wanted.
+    pub one_way: bool,
+    /// The request came compressed, so the answer may go so.
+    pub compressed: bool,
+    /// The method's index.
+    pub method: u32,
+    /// Bytes held for the argument.
+    pub body_bytes: u32,
+    state: u8,
+}
+
+impl Call {
+    /// A call that waits for its answer.
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "one call, one place; a builder would only repeat the names"
+    )]
+    pub fn new(
+        id: u64,
+        deadline: Option<Instant>,
+        (batch, place): (u32, u8),
+        codec: u8,
+        one_way: bool,
+        compressed: bool,
+        method: u32,
+        body_bytes: u32,
+    ) -> Call {
+        Call { id, deadline, batch, place, codec, one_way, compressed, method, body_bytes, state: 0 }
+    }
+
+    /// It has been answered; only its work goes on.
+    pub fn is_answered(&self) -> bool {
+        self.state & ANSWERED != 0
+    }
+}
+
+/// The table of a connection's calls in flight.
+#[derive(Debug, Default)]
+pub struct Calls {
+    entries: Vec<Option<Call>>,
+    free: Vec<u32>,
+    /// The largest id begun since the table was last empty: a larger one cannot be a repetition.
+    id_max: u64,
+    /// The earliest deadline of those not answered; may be too early after calls have ended, never too late.
+    deadline_min: Option<Instant>,
+}
+
+impl Calls {
+    /// No calls; holds no memory.
+    pub const fn new() -> Calls {
+        Calls { entries: Vec::new(), free: Vec::new(), id_max: 0, deadline_min: None }
+    }
+
+    /// How many calls are in flight, answered or not.
+    #[inline]
+    pub fn len(&self) -> usize {
+        self.entries.len() - self.free.len()
+    }
+
+    /// None is in flight.
+    #[inline]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// A call with that id waits for its answer.
+    #[inline]
+    pub fn contains(&self, id: u64) -> bool {
+        !self.is_empty() && id <= self.id_max && self.slot_of(id).is_some()
+    }
+
+    fn slot_of(&self, id: u64) -> Option<u32> {
+        let waits = |call: &Option<Call>| {
+            call.as_ref().is_some_and(|call| call.id == id && !call.one_way && !call.is_answered())
+        };
+        self.entries.iter().position(waits).map(|slot| slot as u32)
+    }
+
+    /// Begins a call; gives its slot.
+    pub fn begin(&mut self, call: Call) -> u32 {
+        self.id_max = if self.is_empty() { call.id } else { self.id_max.max(call.id) };
+        if let Some(deadline) = call.deadline {
+            self.deadline_min = Some(self.deadline_min.map_or(deadline, |min| min.min(deadline)));
+        }
+        if let Some(slot) = self.free.pop() {
+            self.entries[slot as usize] = Some(call);
+            return slot;
+        }
+        self.entries.push(Some(call));
+        (self.entries.len() - 1) as u32
+    }
+
+    /// The work of a call has ended; its slot is free.
+    pub fn end(&mut self, slot: u32) -> Option<Call> {
+        let call = self.entries.get_mut(slot as usize)?.take()?;
+        self.free.push(slot);
+        if self.is_empty() {
+            self.deadline_min = None;
+            if self.entries.len() > 8 {
+                // A burst is over: an idle connection keeps next to nothing.
+                *self = Calls::new();
+            } else {
+                self.entries.clear();
+                self.free.clear();
+            }
+        }
+        Some(call)
+    }
+
+    /// Takes the call with that id as answered, if it waits: the caller answers it now.
+    pub fn answer_by_id(&mut self, id: u64) -> Option<&Call> {
+        let slot = if id <= self.id_max { self.slot_of(id)? } else { return None };
+        let call = self.entries[slot as usize].as_mut()?;
+        call.state |= ANSWERED;
+        Some(call)
+    }
+
+    /// The calls whose deadline has passed, each taken as answered.
+    pub fn answer_late(&mut self, now: Instant, mut late: impl FnMut(&Call)) {
+        if self.deadline_min.is_none_or(|min| min > now) {
+            return;
+        }
+        self.deadline_min = None;
+        for call in self.entries.iter_mut().flatten().filter(|call| !call.is_answered()) {
+            match call.deadline {
+                Some(deadline) if deadline <= now => {
+                    call.state |= ANSWERED;
+                    late(call);
+                }
+                Some(deadline) => {
+                    self.deadline_min = Some(self.deadline_min.map_or(deadline, |min| min.min(deadline)));
+                }
+                None => {}
+            }
+        }
+    }
+
+    /// Every call that waits for its answer, each taken as answered.
+    pub fn answer_all(&mut self, mut each: impl FnMut(&Call)) {
+        for call in self.entries.iter_mut().flatten().filter(|call| !call.is_answered()) {
+            call.state |= ANSWERED;
+            each(call);
+        }
+    }
+
+    /// Every call in flight, answered or not.
+    pub fn iter(&self) -> impl Iterator<Item = &Call> {
+        self.entries.iter().flatten()
+    }
+
+    /// When to look for late calls.
+    #[inline]
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.deadline_min
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    fn call(id: u64, deadline: Option<Instant>) -> Call {
+        Call::new(id, deadline, (0, 0), 0, false, false, 0, 0)
+    }
+
+    #[test]
+    fn an_id_is_in_flight_from_its_begin_to_its_answer() {
+        let mut calls = Calls::new();
+        let nine = calls.begin(call(9, None));
+        calls.begin(call(3, None));
+        assert!(calls.contains(9) && calls.contains(3) && !calls.contains(4) && !calls.contains(10));
+        assert_eq!(calls.answer_by_id(9).unwrap().id, 9);
+        assert!(!calls.contains(9), "the peer may use an id again once it was answered");
+        assert!(calls.answer_by_id(9).is_none(), "only one answer");
+        assert_eq!(calls.len(), 2, "the work goes on and counts");
+        assert!(calls.end(nine).unwrap().is_answered());
+        assert!(calls.end(nine).is_none());
+        assert_eq!(calls.len(), 1);
+    }
+
+    #[test]
+    fn late_calls_are_answered_once_and_the_next_deadline_is_found() {
+        let t0 = Instant::now();
+        let at = |ms| Some(t0 + Duration::from_millis(ms));
+        let mut calls = Calls::new();
+        for (id, deadline) in [(1, at(30)), (2, at(10)), (3, None), (4, at(20))] {
+            calls.begin(call(id, deadline));
+        }
+        assert_eq!(calls.next_deadline(), at(10));
+        let mut late = Vec::new();
+        calls.answer_late(t0 + Duration::from_millis(20), |call| late.push(call.id));
+        assert_eq!(late, [2, 4]);
+        assert_eq!(calls.next_deadline(), at(30));
+        calls.answer_late(t0 + Duration::from_millis(25), |_| panic!("none is due"));
+    }
+
+    #[test]
+    fn a_table_that_is_empty_after_a_burst_holds_no_memory() {
+        let mut calls = Calls::new();
+        let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None))).collect();
+        for slot in slots {
+            calls.end(slot);
+        }
+        assert!(calls.is_empty());
+        assert_eq!(calls.entries.capacity() + calls.free.capacity(), 0);
+    }
+}

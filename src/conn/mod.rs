@@ -1,0 +1,622 @@
+//! What happens on one connection: bytes in, messages out, answers in, bytes out, and when it must end.
+//!
+//! [`Conn`] has no socket and no clock: the reactor tells it what happened and asks what to do, so a test can
+//! drive it with bytes alone. It never looks at another connection. What is in flight per call is in [`calls`];
+//! answers that must keep their order wait in [`order`]; [`filter`] is the seam for TLS.
+
+pub mod calls;
+pub mod filter;
+pub mod order;
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
+
+use crate::config::Limits;
+use crate::conn::filter::{Filter, Filtered};
+use crate::message::Span;
+use crate::wire::{Broken, Decoded, Out, Wire};
+
+/// What one read asks for when nothing is known about the frame: a reactor's hot buffer.
+pub const READ_BYTES: usize = 64 * 1024;
+/// After the last word the peer gets this long to close its side, so that a reset does not eat that word.
+const LINGER: Duration = Duration::from_secs(1);
+/// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
+/// that crossed the drain notice are still served.
+const DRAIN_QUIET: Duration = Duration::from_millis(100);
+
+/// Why a connection ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// The peer closed its side and got every answer it was owed.
+    PeerClosed,
+    /// The peer reset the connection, or the socket failed.
+    Reset(std::io::ErrorKind),
+    /// The peer's bytes could not be understood any further.
+    Broken(Broken),
+    /// The first bytes did not come in time (`first_bytes_ms`).
+    FirstBytesLate,
+    /// A frame that had begun did not end in time (`frame_ms`).
+    FrameLate,
+    /// Nothing happened for as long as the limit allows (`idle_ms`).
+    Idle,
+    /// The peer read none of its answers for as long as the limit allows (`write_stall_ms`).
+    WriteStalled,
+    /// The server drained.
+    Drained,
+    /// The application asked for it.
+    App,
+}
+
+impl CloseReason {
+    /// One word for counters.
+    pub fn name(&self) -> &'static str {
+        CloseReason::NAMES[self.index()]
+    }
+
+    /// Every name, in the order of [`CloseReason::index`].
+    pub const NAMES: [&'static str; 9] = [
+        "peer_closed",
+        "reset",
+        "broken",
+        "first_bytes_late",
+        "frame_late",
+        "idle",
+        "write_stalled",
+        "drained",
+        "app",
+    ];
+
+    /// The place among the names.
+    pub fn index(&self) -> usize {
+        match self {
+            CloseReason::PeerClosed => 0,
+            CloseReason::Reset(_) => 1,
+            CloseReason::Broken(_) => 2,
+            CloseReason::FirstBytesLate => 3,
+            CloseReason::FrameLate => 4,
+            CloseReason::Idle => 5,
+            CloseReason::WriteStalled => 6,
+            CloseReason::Drained => 7,
+            CloseReason::App => 8,
+        }
+    }
+}
+
+impl fmt::Display for CloseReason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            CloseReason::Broken(why) => write!(f, "broken: {why}"),
+            CloseReason::Reset(kind) => write!(f, "reset: {kind}"),
+            other => f.write_str(other.name()),
+        }
+    }
+}
+
+/// Where a connection is in its life. Each event is one `match` over these, without a catch-all arm.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum State {
+    /// Nothing has been said yet that decides anything.
+    Opening,
+    /// Requests come and are answered.
+    Serving,
+    /// Asked to send nothing new; what comes is still served until it is quiet.
+    Draining,
+    /// The peer has closed its sending half and is owed answers.
+    HalfClosed,
+    /// Nothing more is read; what is owed goes out, then our sending half closes.
+    Finishing(CloseReason),
+    /// Our sending half is closed; what the peer still sends is dropped, for a bounded time.
+    Lingering(CloseReason),
+    /// Over.
+    Closed(CloseReason),
+}
+
+/// What the reactor is to do with the socket now.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Go on.
+    Keep,
+    /// Close the sending half, then say so with [`Conn::on_shutdown`].
+    ShutdownWrite,
+    /// Close the socket.
+    Close(CloseReason),
+}
+
+/// What [`Conn::next_message`] found.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Next<M> {
+    /// A message; [`Conn::consume`] its bytes when they are not needed any more.
+    Message {
+        /// The message; its spans are read with [`Conn::bytes`].
+        message: M,
+        /// The bytes that it took.
+        consumed: usize,
+    },
+    /// Nothing whole is at hand, or reading is stopped.
+    Nothing,
+}
+
+/// One connection without its socket.
+pub struct Conn<W> {
+    wire: W,
+    recv: RecvBuf,
+    out: WriteQueue,
+    filtered: Option<Box<Filtered>>,
+    state: State,
+    /// Reading is stopped until the peer takes its answers or calls end. Set at the high, cleared at the low mark.
+    is_paused: bool,
+    /// The peer has closed its sending half.
+    is_eof: bool,
+    /// A message was completed since the last [`Conn::settle`].
+    is_progress: bool,
+    /// Calls begun and not ended, answered or not: work counts until it ends.
+    in_flight: u32,
+    /// Bytes of their arguments.
+    in_flight_bytes: usize,
+    /// With fewer bytes than this at hand, decoding is not worth trying.
+    bytes_min: usize,
+    /// The largest message that was completed here: a peer that has sent such may be given room for one at once.
+    proven_bytes: usize,
+    since: Instant,
+    frame_began: Option<Instant>,
+    last_heard: Instant,
+    last_written: Instant,
+}
+
+impl<W: Wire> Conn<W> {
+    /// A connection that has just been opened.
+    pub fn new(wire: W, now: Instant) -> Conn<W> {
+        Conn {
+            wire,
+            recv: RecvBuf::new(),
+            out: WriteQueue::new(),
+            filtered: None,
+            state: State::Opening,
+            is_paused: false,
+            is_eof: false,
+            is_progress: false,
+            in_flight: 0,
+            in_flight_bytes: 0,
+            bytes_min: 1,
+            proven_bytes: 0,
+            since: now,
+            frame_began: None,
+            last_heard: now,
+            last_written: now,
+        }
+    }
+
+    /// The same connection behind a filter; only before its first byte.
+    pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
+        debug_assert!(self.state == State::Opening && self.recv.is_empty());
+        self.filtered = Some(Box::new(Filtered::new(filter)));
+        self
+    }
+
+    // Bytes in.
+
+    /// Whether the next bytes of the peer may be read now.
+    #[inline]
+    pub fn wants_read(&self) -> bool {
+        match self.state {
+            State::Opening | State::Serving | State::Draining => !self.is_paused && !self.is_eof,
+            State::Lingering(_) => true,
+            State::HalfClosed | State::Finishing(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// Where the next read goes. It grows with what has arrived (or with what this peer has shown to send), never
+    /// with what a frame announces.
+    #[inline]
+    pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
+        if let Some(filtered) = &mut self.filtered {
+            return filtered.sealed_in.space(pool, READ_BYTES);
+        }
+        if self.bytes_min <= READ_BYTES {
+            // The frame fits the hot buffer together with what is held of it.
+            return self.recv.read_space(pool, READ_BYTES);
+        }
+        let held = self.recv.len();
+        let missing = self.bytes_min.saturating_sub(held).max(1);
+        let wanted = missing.min(held.max(self.proven_bytes).max(READ_BYTES));
+        self.recv.space(pool, wanted)
+    }
+
+    /// `n` more bytes were read into [`Conn::space`].
+    #[inline]
+    pub fn on_bytes(&mut self, n: usize, pool: &mut Pool, now: Instant) {
+        self.last_heard = now;
+        match &mut self.filtered {
+            None => self.recv.filled(n),
+            Some(filtered) => {
+                filtered.sealed_in.filled(n);
+                if let Err(why) = filtered.open(&mut self.recv, pool) {
+                    self.finish(CloseReason::Broken(why));
+                }
+            }
+        }
+        match self.state {
+            State::Lingering(_) | State::Closed(_) => self.recv.consume(self.recv.len()),
+            State::Opening | State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
+        }
+    }
+
+    /// The peer closed its sending half.
+    pub fn on_eof(&mut self, now: Instant) {
+        self.is_eof = true;
+        self.last_heard = now;
+        match std::mem::replace(&mut self.state, State::HalfClosed) {
+            // What is at hand is still decoded by `next_message`, which sees `is_eof`.
+            State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+                self.state = State::HalfClosed;
+            }
+            State::Finishing(why) => self.state = State::Finishing(why),
+            State::Lingering(why) => self.state = State::Closed(why),
+            State::Closed(why) => self.state = State::Closed(why),
+        }
+    }
+
+    /// The socket failed: nothing can be said any more.
+    pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
+        match self.state {
+            State::Lingering(ref why) => self.state = State::Closed(why.clone()),
+            State::Closed(_) => {}
+            State::Opening | State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {
+                self.state = State::Closed(CloseReason::Reset(kind));
+            }
+        }
+    }
+
+    /// The next whole message of the bytes at hand.
+    #[inline]
+    pub fn next_message(&mut self) -> Next<W::Message> {
+        loop {
+            match self.state {
+                State::Opening | State::Serving | State::Draining | State::HalfClosed if !self.is_paused => {}
+                State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+                    return Next::Nothing;
+                }
+                State::Finishing(_) | State::Lingering(_) | State::Closed(_) => return Next::Nothing,
+            }
+            if self.recv.len() < self.bytes_min {
+                return Next::Nothing;
+            }
+            match self.wire.decode(self.recv.bytes()) {
+                Decoded::Message { message, consumed } => {
+                    self.on_progress(consumed);
+                    return Next::Message { message, consumed };
+                }
+                Decoded::Skip { consumed } => {
+                    debug_assert!(consumed > 0);
+                    self.recv.consume(consumed);
+                    self.bytes_min = 1;
+                }
+                Decoded::NeedMore { bytes_min } => {
+                    debug_assert!(bytes_min > self.recv.len(), "asked for bytes that are at hand");
+                    self.bytes_min = bytes_min;
+                    return Next::Nothing;
+                }
+                Decoded::Broken(why) => {
+                    self.finish(CloseReason::Broken(why));
+                    return Next::Nothing;
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn on_progress(&mut self, consumed: usize) {
+        self.is_progress = true;
+        // A wire that ends the connection after this message says so on its next look, with bytes or without.
+        self.bytes_min = 0;
+        if consumed > self.proven_bytes {
+            self.proven_bytes = consumed;
+        }
+    }
+
+    /// The bytes of the message at hand, and what follows it: spans count from their start.
+    #[inline]
+    pub fn bytes(&self) -> &[u8] {
+        self.recv.bytes()
+    }
+
+    /// A part of the message at hand as a chunk that may outlive the buffer: not copied, shared.
+    pub fn cut(&mut self, span: Span) -> Chunk {
+        self.recv.cut(span.range())
+    }
+
+    /// The message at hand is done with.
+    #[inline]
+    pub fn consume(&mut self, n: usize) {
+        self.recv.consume(n);
+    }
+
+    /// Reading is over for this turn: lets go of the memory that is not needed, notes what is still missing.
+    #[inline]
+    pub fn settle(&mut self, pool: &mut Pool, now: Instant) {
+        if self.recv.is_empty() && !self.wire.is_inside_message() {
+            self.frame_began = None;
+            self.bytes_min = self.bytes_min.max(1);
+            self.recv.settle(pool, 0);
+        } else {
+            self.settle_partial(pool, now);
+        }
+        self.is_progress = false;
+        if self.state == State::Opening && self.wire.is_decided() && self.last_heard > self.since {
+            self.state = State::Serving;
+        }
+    }
+
+    fn settle_partial(&mut self, pool: &mut Pool, now: Instant) {
+        if self.is_eof && !self.is_paused && !self.is_finishing() {
+            // What is left can never become whole.
+            self.recv.consume(self.recv.len());
+        }
+        let is_waiting_for_peer = !self.is_paused && !self.recv.is_empty() || self.wire.is_inside_message();
+        if !is_waiting_for_peer {
+            self.frame_began = None;
+        } else if self.is_progress || self.frame_began.is_none() {
+            self.frame_began = Some(now);
+        }
+        let expected = if self.bytes_min <= READ_BYTES { 0 } else { self.bytes_min.min(self.proven_bytes) };
+        self.recv.settle(pool, expected);
+    }
+
+    /// Whole messages may be at hand that were not taken yet (a budget ended, or reading was stopped).
+    #[inline]
+    pub fn has_undecoded(&self) -> bool {
+        !self.recv.is_empty() && self.recv.len() >= self.bytes_min
+    }
+
+    // Calls.
+
+    /// A call was begun that will end later; `body_bytes` are held for it.
+    #[inline]
+    pub fn begin_call(&mut self, body_bytes: usize, limits: &Limits) {
+        self.in_flight += 1;
+        self.in_flight_bytes += body_bytes;
+        if self.in_flight as usize >= limits.in_flight_max
+            || self.in_flight_bytes >= limits.in_flight_bytes_max
+        {
+            self.is_paused = true;
+        }
+    }
+
+    /// A call ended. True if reading may go on because of it.
+    #[inline]
+    pub fn end_call(&mut self, body_bytes: usize, limits: &Limits) -> bool {
+        debug_assert!(self.in_flight > 0 && self.in_flight_bytes >= body_bytes);
+        self.in_flight -= 1;
+        self.in_flight_bytes -= body_bytes;
+        self.is_paused && self.try_resume(limits)
+    }
+
+    fn try_resume(&mut self, limits: &Limits) -> bool {
+        let calls_low = (self.in_flight as usize) <= limits.in_flight_max / 2
+            && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
+        if calls_low && self.out_len() <= limits.write_queue_low_bytes {
+            self.is_paused = false;
+        }
+        !self.is_paused
+    }
+
+    /// Calls begun and not ended.
+    pub fn in_flight(&self) -> usize {
+        self.in_flight as usize
+    }
+
+    // Bytes out.
+
+    /// Says something to the peer.
+    #[inline]
+    pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
+        match self.state {
+            State::Opening | State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
+            State::Lingering(_) | State::Closed(_) => return,
+        }
+        if self.out_len() == 0 {
+            self.last_written = now;
+        }
+        self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool });
+        if self.out_len() >= limits.write_queue_high_bytes {
+            self.is_paused = true;
+        }
+    }
+
+    /// Bytes that wait to be written.
+    #[inline]
+    pub fn out_len(&self) -> usize {
+        self.out.len() + self.filtered.as_ref().map_or(0, |filtered| filtered.sealed_out.len())
+    }
+
+    /// What waits to be written to the socket; sealed first, where there is a filter.
+    #[inline]
+    pub fn to_write(&mut self, pool: &mut Pool) -> &WriteQueue {
+        match &mut self.filtered {
+            None => &self.out,
+            Some(filtered) => {
+                filtered.seal(&mut self.out, pool);
+                &filtered.sealed_out
+            }
+        }
+    }
+
+    /// `n` bytes were written. True if reading may go on because of it.
+    #[inline]
+    pub fn on_written(&mut self, n: usize, pool: &mut Pool, now: Instant, limits: &Limits) -> bool {
+        match &mut self.filtered {
+            None => self.out.written(pool, n),
+            Some(filtered) => filtered.sealed_out.written(pool, n),
+        }
+        self.last_written = now;
+        self.is_paused && self.try_resume(limits)
+    }
+
+    /// Our sending half is closed.
+    pub fn on_shutdown(&mut self, now: Instant) {
+        match std::mem::replace(&mut self.state, State::HalfClosed) {
+            State::Finishing(why) if self.is_eof => self.state = State::Closed(why),
+            State::Finishing(why) => {
+                self.since = now;
+                self.recv.consume(self.recv.len());
+                self.state = State::Lingering(why);
+            }
+            // Asked for in `Finishing` only.
+            State::Lingering(why) => self.state = State::Lingering(why),
+            State::Closed(why) => self.state = State::Closed(why),
+            State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+                self.state = State::HalfClosed;
+            }
+        }
+    }
+
+    // The end.
+
+    /// Stops reading; what is owed still goes out, then the connection ends for this reason.
+    pub fn finish(&mut self, why: CloseReason) {
+        match self.state {
+            State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+                self.since = self.last_heard.max(self.last_written);
+                self.state = State::Finishing(why);
+            }
+            State::Finishing(_) | State::Lingering(_) | State::Closed(_) => {}
+        }
+    }
+
+    /// Asks the peer for no new requests; ends when it is quiet.
+    pub fn drain(&mut self, pool: &mut Pool, now: Instant) {
+        match self.state {
+            State::Opening => self.state = State::Finishing(CloseReason::Drained),
+            State::Serving => {
+                if self.out_len() == 0 {
+                    self.last_written = now;
+                }
+                self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+                self.state = State::Draining;
+                self.since = now;
+            }
+            State::Draining
+            | State::HalfClosed
+            | State::Finishing(_)
+            | State::Lingering(_)
+            | State::Closed(_) => {}
+        }
+    }
+
+    fn is_finishing(&self) -> bool {
+        match self.state {
+            State::Finishing(_) | State::Lingering(_) | State::Closed(_) => true,
+            State::Opening | State::Serving | State::Draining | State::HalfClosed => false,
+        }
+    }
+
+    /// What to do with the socket now.
+    #[inline]
+    pub fn step(&mut self) -> Step {
+        match &self.state {
+            State::Opening | State::Serving | State::Draining | State::Lingering(_) => Step::Keep,
+            State::HalfClosed => {
+                if self.in_flight == 0 && self.out_len() == 0 && !(self.is_paused || self.has_undecoded()) {
+                    self.state = State::Closed(CloseReason::PeerClosed);
+                    return Step::Close(CloseReason::PeerClosed);
+                }
+                Step::Keep
+            }
+            State::Finishing(_) if self.in_flight == 0 && self.out_len() == 0 => Step::ShutdownWrite,
+            State::Finishing(_) => Step::Keep,
+            State::Closed(why) => Step::Close(why.clone()),
+        }
+    }
+
+    /// The earliest time at which [`Conn::on_timer`] may have something to do.
+    pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
+        let ms = Duration::from_millis;
+        let stall = (self.out_len() > 0).then(|| self.last_written + ms(limits.write_stall_ms));
+        let frame = self.frame_began.map(|began| began + ms(limits.frame_ms));
+        let of_state = match self.state {
+            State::Opening => Some(self.since + ms(limits.first_bytes_ms)),
+            State::Serving if self.is_resting() => {
+                Some(self.last_heard.max(self.last_written) + ms(limits.idle_ms))
+            }
+            State::Serving => None,
+            State::Draining if self.is_resting() => Some(self.last_heard.max(self.since) + DRAIN_QUIET),
+            State::Draining => None,
+            State::HalfClosed => None,
+            State::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
+            State::Lingering(_) => Some(self.since + LINGER),
+            State::Closed(_) => None,
+        };
+        [stall, frame, of_state].into_iter().flatten().min()
+    }
+
+    /// Nothing is in flight, at hand, or waiting to be written.
+    fn is_resting(&self) -> bool {
+        self.in_flight == 0 && self.out_len() == 0 && self.recv.is_empty() && !self.wire.is_inside_message()
+    }
+
+    /// Time has passed: what is late ends the connection.
+    pub fn on_timer(&mut self, now: Instant, pool: &mut Pool, limits: &Limits) {
+        if self.next_deadline(limits).is_none_or(|at| at > now) {
+            return;
+        }
+        let ms = Duration::from_millis;
+        if self.out_len() > 0 && self.last_written + ms(limits.write_stall_ms) <= now {
+            self.state = State::Closed(CloseReason::WriteStalled);
+            return;
+        }
+        match &self.state {
+            State::Opening => self.finish(CloseReason::FirstBytesLate),
+            State::Serving | State::Draining | State::HalfClosed
+                if self.frame_began.is_some_and(|began| began + ms(limits.frame_ms) <= now) =>
+            {
+                self.frame_began = None;
+                self.finish(CloseReason::FrameLate);
+            }
+            State::Serving => {
+                if self.out_len() == 0 {
+                    self.last_written = now;
+                }
+                self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+                self.finish(CloseReason::Idle);
+            }
+            State::Draining => self.finish(CloseReason::Drained),
+            State::HalfClosed => {}
+            State::Finishing(why) | State::Lingering(why) => self.state = State::Closed(why.clone()),
+            State::Closed(_) => {}
+        }
+    }
+
+    /// Gives back every buffer. The connection is over.
+    pub fn release(&mut self, pool: &mut Pool) {
+        self.out.clear(pool);
+        self.recv.consume(self.recv.len());
+        self.recv.settle(pool, 0);
+        if let Some(mut filtered) = self.filtered.take() {
+            filtered.sealed_out.clear(pool);
+            filtered.sealed_in.consume(filtered.sealed_in.len());
+            filtered.sealed_in.settle(pool, 0);
+        }
+    }
+
+    /// The protocol's own state.
+    pub fn wire(&self) -> &W {
+        &self.wire
+    }
+
+    /// What must hold whenever the reactor turns to another connection.
+    pub fn check(&self, limits: &Limits) {
+        debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
+        debug_assert!(
+            self.out.len() < limits.write_queue_high_bytes
+                || self.is_paused
+                || self.is_finishing()
+                || self.is_eof,
+            "a full write queue stops the reading"
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,104 @@
+//! Answers in the order of their questions, for protocols that have no ids (HTTP/1.1 pipelining, RFC 9112
+//! section 9.3.2), while the work behind them ends in any order.
+//!
+//! A question takes a place; an answer fills it; whatever stands at the front and is filled may go out.
+
+use std::collections::VecDeque;
+
+/// The place of one answer in the order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Place(u64);
+
+/// Answers that wait for those before them. As long as the questions are bounded (`in_flight_max`), so is this.
+#[derive(Debug)]
+pub struct InOrder<T> {
+    /// The front is the oldest question that has not been answered.
+    waiting: VecDeque<Option<T>>,
+    /// The place of the front.
+    front: u64,
+}
+
+impl<T> Default for InOrder<T> {
+    fn default() -> Self {
+        InOrder { waiting: VecDeque::new(), front: 0 }
+    }
+}
+
+impl<T> InOrder<T> {
+    /// A question has come: its answer will stand here.
+    pub fn take_place(&mut self) -> Place {
+        self.waiting.push_back(None);
+        Place(self.front + self.waiting.len() as u64 - 1)
+    }
+
+    /// The answer for a place. A place that was filled before hands the answer back.
+    pub fn fill(&mut self, place: Place, answer: T) -> Result<(), T> {
+        let slot = place.0.checked_sub(self.front).and_then(|at| self.waiting.get_mut(at as usize));
+        match slot {
+            Some(slot @ None) => {
+                *slot = Some(answer);
+                Ok(())
+            }
+            Some(Some(_)) | None => Err(answer),
+        }
+    }
+
+    /// The next answer that may go out.
+    pub fn next_ready(&mut self) -> Option<T> {
+        let answer = self.waiting.front_mut()?.take()?;
+        self.waiting.pop_front();
+        self.front += 1;
+        Some(answer)
+    }
+
+    /// Questions without an answer, and answers that wait.
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+
+    /// Nothing waits.
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn an_answer_waits_for_those_before_it() {
+        let mut order = InOrder::default();
+        let (a, b) = (order.take_place(), order.take_place());
+        order.fill(b, 'b').unwrap();
+        assert_eq!(order.next_ready(), None);
+        order.fill(a, 'a').unwrap();
+        assert_eq!(order.fill(a, 'x'), Err('x'), "a place is filled once");
+        assert_eq!(
+            (order.next_ready(), order.next_ready(), order.next_ready()),
+            (Some('a'), Some('b'), None)
+        );
+        assert_eq!(order.fill(b, 'x'), Err('x'));
+    }
+
+    proptest! {
+        #[test]
+        fn any_order_of_work_gives_the_order_of_questions(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
+            let mut order = InOrder::default();
+            let mut work: Vec<_> = keys.iter().map(|key| (*key, order.take_place())).collect();
+            let asked: Vec<Place> = work.iter().map(|(_, place)| *place).collect();
+            work.sort_by_key(|(key, _)| *key);
+            let mut out = Vec::new();
+            for (_, place) in work {
+                order.fill(place, place).unwrap();
+                while let Some(answer) = order.next_ready() {
+                    out.push(answer);
+                }
+            }
+            prop_assert_eq!(out, asked);
+            prop_assert!(order.is_empty());
+        }
+    }
+}

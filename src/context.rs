@@ -1,0 +1,442 @@
+//! What a handler knows of its call besides the argument: deadline, cancellation, metadata, peer, and the right
+//! to answer later.
+//!
+//! Several calls that went out together share one [`Scope`]; each has a place in it, so that cancelling costs a
+//! bit and no allocation. Nothing here knows who carries the answer home: that is a [`Home`].
+
+use std::cell::Cell;
+use std::fmt;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use coreloop_bufpool::Chunk;
+use coreloop_poller::Key;
+
+use crate::message::Metadata;
+use crate::status::{Code, Status};
+
+/// Who is on the other end of a connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Peer {
+    /// A TCP connection from that address.
+    Tcp(SocketAddr),
+    /// A Unix socket; its peers have no address.
+    Unix,
+}
+
+impl fmt::Display for Peer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Peer::Tcp(addr) => addr.fmt(f),
+            Peer::Unix => f.write_str("unix"),
+        }
+    }
+}
+
+type Callback = Box<dyn FnOnce() + Send>;
+
+/// How many calls share a scope at the most: one bit each.
+pub const SCOPE_PLACES: usize = 64;
+
+/// The cancellation of up to 64 calls that were handed over together.
+#[derive(Default)]
+pub struct Scope {
+    /// Bit n: the call at place n is cancelled.
+    cancelled: AtomicU64,
+    has_callbacks: AtomicBool,
+    callbacks: Mutex<Vec<(u8, Callback)>>,
+}
+
+impl Scope {
+    /// Cancels the call at a place. True if somebody off the reactor must now [`Scope::run_callbacks`]: the lock
+    /// that this takes may be held by a handler, so a reactor thread must not.
+    pub fn cancel(&self, place: u8) -> bool {
+        self.cancelled.fetch_or(1 << place, Ordering::SeqCst);
+        self.has_callbacks.load(Ordering::SeqCst)
+    }
+
+    /// Whether the call at that place is cancelled.
+    #[inline]
+    pub fn is_cancelled(&self, place: u8) -> bool {
+        self.cancelled.load(Ordering::Acquire) & (1 << place) != 0
+    }
+
+    /// Runs, on this thread, what waits for the cancellation of a place.
+    pub fn run_callbacks(&self, place: u8) {
+        let due: Vec<(u8, Callback)> = {
+            let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
+            let (due, rest) = std::mem::take(&mut *callbacks).into_iter().partition(|(at, _)| *at == place);
+            *callbacks = rest;
+            due
+        };
+        for (_, callback) in due {
+            callback();
+        }
+    }
+
+    fn on_cancel(&self, place: u8, callback: Callback) {
+        self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push((place, callback));
+        self.has_callbacks.store(true, Ordering::SeqCst);
+        // The cancellation may have come in between; then nobody else saw the callback.
+        if self.cancelled.load(Ordering::SeqCst) & (1 << place) != 0 {
+            self.run_callbacks(place);
+        }
+    }
+
+    /// Makes an unshared scope as new. None of its calls may be alive any more.
+    pub fn reset(&mut self) {
+        *self.cancelled.get_mut() = 0;
+        if std::mem::take(self.has_callbacks.get_mut()) {
+            self.callbacks.get_mut().unwrap_or_else(PoisonError::into_inner).clear();
+        }
+    }
+}
+
+impl fmt::Debug for Scope {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Scope({:#x})", self.cancelled.load(Ordering::Relaxed))
+    }
+}
+
+/// How a handler left its call.
+#[derive(Debug)]
+pub enum Outcome {
+    /// Done: the body is the chunk, or what was appended to the buffer that the handler was given.
+    Answer(Option<Chunk>),
+    /// Done: what was appended to the buffer is the compressed body.
+    Compressed,
+    /// The answer comes later, through the [`Ticket`] that was taken.
+    Deferred,
+    /// It failed.
+    Failed(Status),
+}
+
+/// The answer to a call that its handler put off.
+#[derive(Debug)]
+pub struct Late {
+    /// The connection.
+    pub key: Key,
+    /// The call's slot among those of the connection.
+    pub slot: u32,
+    /// The group that it went out with.
+    pub batch: u32,
+    /// The result's bytes, or the failure.
+    pub result: Result<Chunk, Status>,
+    /// When the handler began.
+    pub began: Instant,
+    /// Microseconds that the call was queued.
+    pub queue_us: u32,
+}
+
+/// Who takes an answer home to the connection that waits for it.
+pub trait Home: Send + Sync {
+    /// Takes one late answer.
+    fn late(&self, late: Late);
+}
+
+/// The right to answer one call later. Dropped without an answer it answers `internal`.
+pub struct Ticket {
+    home: Option<Arc<dyn Home>>,
+    scope: Arc<Scope>,
+    place: u8,
+    key: Key,
+    slot: u32,
+    batch: u32,
+    codec: u8,
+    began: Instant,
+    queue_us: u32,
+}
+
+impl Ticket {
+    /// The number of the codec that the answer must be in.
+    pub fn codec(&self) -> u8 {
+        self.codec
+    }
+
+    /// The caller has gone, or has given up, or its deadline has passed.
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.is_cancelled(self.place)
+    }
+
+    /// Runs the function once the call is cancelled; at once, if it is already.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        self.scope.on_cancel(self.place, Box::new(callback));
+    }
+
+    /// Answers.
+    pub fn answer(mut self, result: Result<Chunk, Status>) {
+        self.send(result);
+    }
+
+    fn send(&mut self, result: Result<Chunk, Status>) {
+        if let Some(home) = self.home.take() {
+            let Ticket { key, slot, batch, began, queue_us, .. } = *self;
+            home.late(Late { key, slot, batch, result, began, queue_us });
+        }
+    }
+}
+
+impl Drop for Ticket {
+    fn drop(&mut self) {
+        self.send(Err(Status::internal("the handler dropped its reply without an answer")));
+    }
+}
+
+impl fmt::Debug for Ticket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Ticket").field("key", &self.key).field("slot", &self.slot).finish_non_exhaustive()
+    }
+}
+
+/// Where an answer that is put off must go.
+#[derive(Clone, Copy)]
+pub struct Deferral<'a> {
+    /// Who takes it home.
+    pub home: &'a Arc<dyn Home>,
+    /// The connection.
+    pub key: Key,
+    /// The call's slot.
+    pub slot: u32,
+    /// The group that it went out with.
+    pub batch: u32,
+    /// The number of the codec of the answer.
+    pub codec: u8,
+    /// Microseconds that the call was queued.
+    pub queue_us: u32,
+}
+
+/// What a handler knows of its call.
+pub struct Context<'a> {
+    method: &'a str,
+    began: Instant,
+    deadline: Option<Instant>,
+    metadata: Metadata<'a>,
+    peer: Peer,
+    scope: &'a Arc<Scope>,
+    place: u8,
+    deferral: Option<Deferral<'a>>,
+    is_deferred: Cell<bool>,
+}
+
+/// The parts of a [`Context`].
+pub struct Parts<'a> {
+    /// `Service.Method`.
+    pub method: &'a str,
+    /// When the handler begins.
+    pub began: Instant,
+    /// When the caller stops waiting.
+    pub deadline: Option<Instant>,
+    /// The caller's metadata.
+    pub metadata: Metadata<'a>,
+    /// Who calls.
+    pub peer: Peer,
+    /// The cancellation, and the place in it.
+    pub scope: &'a Arc<Scope>,
+    /// The place in the scope.
+    pub place: u8,
+    /// Where an answer that is put off must go; `None` where none can be.
+    pub deferral: Option<Deferral<'a>>,
+}
+
+impl<'a> Context<'a> {
+    /// A context of these parts.
+    #[inline]
+    pub fn new(parts: Parts<'a>) -> Context<'a> {
+        let Parts { method, began, deadline, metadata, peer, scope, place, deferral } = parts;
+        Context {
+            method,
+            began,
+            deadline,
+            metadata,
+            peer,
+            scope,
+            place,
+            deferral,
+            is_deferred: Cell::new(false),
+        }
+    }
+
+    /// `Service.Method`, as it was called.
+    pub fn method(&self) -> &str {
+        self.method
+    }
+
+    /// When the handler began.
+    pub fn began(&self) -> Instant {
+        self.began
+    }
+
+    /// When the caller stops waiting; `None` if it never does.
+    pub fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// How long the caller still waits: zero if its deadline has passed, `None` if it has none.
+    pub fn time_left(&self) -> Option<Duration> {
+        self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The caller has gone, or has given up, or its deadline has passed: nobody waits for the answer.
+    pub fn is_cancelled(&self) -> bool {
+        self.scope.is_cancelled(self.place)
+    }
+
+    /// Runs the function once the call is cancelled; at once, on this thread, if it is already. It runs on a
+    /// thread of the blocking pool, and not at all if the call ends before it is cancelled.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        self.scope.on_cancel(self.place, Box::new(callback));
+    }
+
+    /// Sleeps, but no longer than anybody waits for the answer. For blocking methods.
+    ///
+    /// # Errors
+    ///
+    /// `cancelled` or `deadline_exceeded`, as soon as that is the case.
+    pub fn sleep(&self, duration: Duration) -> Result<(), Status> {
+        let until = Instant::now() + duration;
+        let thread = std::thread::current();
+        self.on_cancel(move || thread.unpark());
+        loop {
+            let now = Instant::now();
+            self.check(now)?;
+            if now >= until {
+                return Ok(());
+            }
+            let wake = self.deadline.map_or(until, |deadline| deadline.min(until));
+            std::thread::park_timeout(wake.saturating_duration_since(now));
+        }
+    }
+
+    /// Whether the answer is still of use at `now`.
+    ///
+    /// # Errors
+    ///
+    /// `deadline_exceeded` or `cancelled`.
+    pub fn check(&self, now: Instant) -> Result<(), Status> {
+        match self.deadline {
+            Some(deadline) if deadline <= now => Err(Status::deadline_exceeded(format!(
+                "the deadline passed {} us ago",
+                now.duration_since(deadline).as_micros()
+            ))),
+            _ if self.is_cancelled() => Err(Status::cancelled("the caller gave up or went away")),
+            _ => Ok(()),
+        }
+    }
+
+    /// The caller's metadata.
+    pub fn metadata(&self) -> Metadata<'a> {
+        self.metadata
+    }
+
+    /// Who calls.
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// Takes the right to answer later. `None` if it was taken before, or the call cannot wait (a one-way call
+    /// can: its answer is dropped).
+    pub fn take_ticket(&self) -> Option<Ticket> {
+        let Deferral { home, key, slot, batch, codec, queue_us } = self.deferral?;
+        if self.is_deferred.replace(true) {
+            return None;
+        }
+        Some(Ticket {
+            home: Some(home.clone()),
+            scope: self.scope.clone(),
+            place: self.place,
+            key,
+            slot,
+            batch,
+            codec,
+            began: self.began,
+            queue_us,
+        })
+    }
+
+    /// The right to answer later was taken.
+    pub fn is_deferred(&self) -> bool {
+        self.is_deferred.get()
+    }
+}
+
+impl fmt::Debug for Context<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context")
+            .field("method", &self.method)
+            .field("peer", &self.peer)
+            .field("metadata", &self.metadata)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What a late answer's status says to the code that counts it.
+pub fn code_of(result: &Result<Chunk, Status>) -> Code {
+    result.as_ref().map_or_else(|status| status.code, |_| Code::Ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::mpsc;
+
+    use super::*;
+
+    #[test]
+    fn a_callback_runs_once_whether_it_comes_before_or_after_the_cancellation() {
+        let scope = Scope::default();
+        let (tx, rx) = mpsc::channel();
+        let before = tx.clone();
+        scope.on_cancel(3, Box::new(move || before.send("before").unwrap()));
+        scope.on_cancel(4, Box::new(|| panic!("another place")));
+        assert!(scope.cancel(3), "somebody must run the callback");
+        assert!(rx.try_recv().is_err(), "but not the one who cancels");
+        scope.run_callbacks(3);
+        scope.run_callbacks(3);
+        scope.on_cancel(3, Box::new(move || tx.send("after").unwrap()));
+        assert_eq!(rx.try_iter().collect::<Vec<_>>(), ["before", "after"]);
+        assert!(scope.is_cancelled(3) && !scope.is_cancelled(4));
+    }
+
+    struct Answers(Mutex<Vec<Late>>);
+
+    impl Home for Answers {
+        fn late(&self, late: Late) {
+            self.0.lock().unwrap().push(late);
+        }
+    }
+
+    #[test]
+    fn a_ticket_answers_exactly_once_also_when_it_is_dropped() {
+        let answers = Arc::new(Answers(Mutex::new(Vec::new())));
+        let home: Arc<dyn Home> = answers.clone();
+        let scope = Arc::new(Scope::default());
+        let context = || {
+            Context::new(Parts {
+                method: "A.B",
+                began: Instant::now(),
+                deadline: None,
+                metadata: Metadata::default(),
+                peer: Peer::Unix,
+                scope: &scope,
+                place: 0,
+                deferral: Some(Deferral {
+                    home: &home,
+                    key: Key::new(1, 2),
+                    slot: 3,
+                    batch: 4,
+                    codec: 2,
+                    queue_us: 0,
+                }),
+            })
+        };
+        let cx = context();
+        let ticket = cx.take_ticket().unwrap();
+        assert!(cx.take_ticket().is_none() && cx.is_deferred());
+        ticket.answer(Ok(Chunk::from(vec![1])));
+        drop(context().take_ticket());
+        let answers = answers.0.lock().unwrap();
+        let codes: Vec<Code> = answers.iter().map(|late| code_of(&late.result)).collect();
+        assert_eq!(codes, [Code::Ok, Code::Internal]);
+    }
+}

@@ -1,0 +1,1 @@
+//! What the code that the attribute writes refers to; not for anybody else.

@@ -1,0 +1,3 @@
+//! Decisions without I/O: plain functions of the numbers at hand, tested as such.
+
+pub mod flush;

@@ -1,0 +1,166 @@
+//! The role that a reactor plays: an [`App`] is told what happened and answers through [`ConnCx`].
+//!
+//! An app never sees a socket. It runs on the reactor's thread, so nothing in it may wait.
+
+use std::time::Instant;
+
+use coreloop_bufpool::{Chunk, Pool};
+use coreloop_poller::Key;
+
+use super::core::Core;
+use crate::config::Limits;
+use crate::conn::{CloseReason, Conn};
+use crate::context::Peer;
+use crate::message::Span;
+use crate::wire::Wire;
+
+/// What a reactor does with its connections.
+pub trait App: Sized {
+    /// The protocol.
+    type Wire: Wire;
+    /// What the app keeps for each connection.
+    type Session;
+    /// What other threads may tell the app.
+    type Mail: Send + 'static;
+
+    /// A connection was opened, on the listener with that index.
+    fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Wire, Self::Session);
+
+    /// A connection is about to be read.
+    fn on_read_begin(&mut self) {}
+
+    /// A message has come. Its bytes are valid during this call only.
+    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Wire>::Message);
+
+    /// Every connection that was readable has been read: what was gathered for other threads goes now.
+    fn hand_off(&mut self, now: Instant) {
+        let _ = now;
+    }
+
+    /// A letter from another thread.
+    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: Self::Mail) {
+        let _ = (conns, mail);
+    }
+
+    /// When the app wants to hear of a connection again.
+    fn next_deadline(&self, session: &Self::Session) -> Option<Instant> {
+        let _ = session;
+        None
+    }
+
+    /// The time that [`App::next_deadline`] gave has come.
+    fn on_deadline(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let _ = cx;
+    }
+
+    /// The drain has taken too long: what is still in flight must be given up, with an answer.
+    fn on_abort(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let _ = cx;
+    }
+
+    /// A connection has ended.
+    fn on_close(&mut self, key: Key, session: Self::Session, why: &CloseReason) {
+        let _ = (key, session, why);
+    }
+}
+
+/// One connection, as its app may touch it.
+pub struct ConnCx<'a, A: App> {
+    pub(super) key: Key,
+    pub(super) peer: Peer,
+    pub(super) conn: &'a mut Conn<A::Wire>,
+    /// What the app keeps for the connection.
+    pub session: &'a mut A::Session,
+    pub(super) pool: &'a mut Pool,
+    pub(super) limits: &'a Limits,
+    pub(super) now: Instant,
+}
+
+impl<A: App> ConnCx<'_, A> {
+    /// The connection's key, by which it can be found later.
+    #[inline]
+    pub fn key(&self) -> Key {
+        self.key
+    }
+
+    /// Who is on the other end.
+    #[inline]
+    pub fn peer(&self) -> Peer {
+        self.peer
+    }
+
+    /// The time at which the turn began.
+    #[inline]
+    pub fn now(&self) -> Instant {
+        self.now
+    }
+
+    /// The limits.
+    #[inline]
+    pub fn limits(&self) -> &Limits {
+        self.limits
+    }
+
+    /// A part of the message at hand.
+    #[inline]
+    pub fn bytes(&self, span: Span) -> &[u8] {
+        &self.conn.bytes()[span.range()]
+    }
+
+    /// A part of the message at hand as a chunk that may outlive this call and cross threads: shared, not copied.
+    pub fn cut(&mut self, span: Span) -> Chunk {
+        self.conn.cut(span)
+    }
+
+    /// Says something to the peer. It is written by the end of the turn, with everything else that was said.
+    #[inline]
+    pub fn send(&mut self, outgoing: <A::Wire as Wire>::Outgoing<'_>) {
+        self.conn.encode(outgoing, self.pool, self.now, self.limits);
+    }
+
+    /// A message will be answered later: counts against what may be in flight on the connection.
+    #[inline]
+    pub fn begin_call(&mut self, body_bytes: usize) {
+        self.conn.begin_call(body_bytes, self.limits);
+    }
+
+    /// The work for a message that was answered later has ended.
+    #[inline]
+    pub fn end_call(&mut self, body_bytes: usize) {
+        self.conn.end_call(body_bytes, self.limits);
+    }
+
+    /// Calls begun and not ended.
+    pub fn in_flight(&self) -> usize {
+        self.conn.in_flight()
+    }
+
+    /// Stops reading; ends the connection when what was said has been written and what is in flight has ended.
+    pub fn close(&mut self) {
+        self.conn.finish(CloseReason::App);
+    }
+}
+
+/// The connections of a reactor, found by key.
+pub struct Conns<'a, A: App> {
+    pub(super) core: &'a mut Core<A>,
+}
+
+impl<A: App> Conns<'_, A> {
+    /// Does something with a connection, if it still is the one that the key was made for.
+    #[inline]
+    pub fn with<R>(&mut self, key: Key, f: impl FnOnce(&mut ConnCx<'_, A>) -> R) -> Option<R> {
+        let (mut cx, note) = self.core.conn_cx(key)?;
+        let result = f(&mut cx);
+        if !*note {
+            *note = true;
+            self.core.note_touched(key);
+        }
+        Some(result)
+    }
+
+    /// The time at which the turn began.
+    pub fn now(&self) -> Instant {
+        self.core.now
+    }
+}

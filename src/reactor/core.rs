@@ -1,0 +1,413 @@
+//! The connections of one reactor and everything that touches their sockets: reading, writing, closing.
+//!
+//! The reactor decides when; this file does it for one connection at a time. What it may not do is call the app
+//! (it has none); closings wait in a list until the reactor tells the app.
+
+use std::io::{self, IoSlice};
+use std::sync::Arc;
+use std::time::Instant;
+
+use coreloop_bufpool::Pool;
+use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
+
+use super::app::{App, ConnCx};
+use super::socket::Stream;
+use crate::config::{Limits, TurnBudget};
+use crate::conn::{CloseReason, Conn, Step};
+use crate::context::Peer;
+use crate::policy::flush::{FlushPolicy, Moment};
+use crate::stats::ReactorStats;
+
+/// Stretches of bytes in one vectored write.
+const SLICES: usize = 64;
+
+/// A connection with its socket and what the reactor notes about it.
+pub(super) struct Slot<A: App> {
+    pub(super) stream: Stream,
+    pub(super) conn: Conn<A::Wire>,
+    pub(super) session: A::Session,
+    pub(super) peer: Peer,
+    /// The kernel said readable and no read has said otherwise since.
+    pub(super) is_readable: bool,
+    /// The peer has closed or reset: reads go on until one says so.
+    pub(super) is_ending: bool,
+    /// No write has said would-block since the kernel last said writable.
+    is_writable: bool,
+    /// It is in `again`.
+    is_again: bool,
+    /// It is in `touched`.
+    pub(super) is_touched: bool,
+    /// It is in `dirty`, and since when.
+    dirty_since: Option<Instant>,
+    armed: Option<Instant>,
+}
+
+pub(super) struct Core<A: App> {
+    pub(super) poller: Poller,
+    pub(super) slots: Slots<Slot<A>>,
+    pub(super) timers: Timers,
+    pub(super) pool: Pool,
+    pub(super) limits: Limits,
+    pub(super) budget: TurnBudget,
+    pub(super) flush: FlushPolicy,
+    pub(super) stats: Arc<ReactorStats>,
+    /// When the turn began.
+    pub(super) now: Instant,
+    /// Connections to be read in the next turn without waiting for an event.
+    pub(super) again: Vec<Key>,
+    /// Connections with something to write.
+    dirty: Vec<Key>,
+    /// Connections that letters or timers touched.
+    touched: Vec<Key>,
+    pub(super) closing: Vec<(Key, CloseReason)>,
+    /// With a flush delay: when the first of the dirty is due.
+    pub(super) flush_at: Option<Instant>,
+}
+
+impl<A: App> Core<A> {
+    pub(super) fn new(
+        poller: Poller,
+        pool: Pool,
+        limits: Limits,
+        budget: TurnBudget,
+        flush: FlushPolicy,
+        stats: Arc<ReactorStats>,
+    ) -> Core<A> {
+        let now = Instant::now();
+        Core {
+            poller,
+            slots: Slots::new(),
+            timers: Timers::new(now),
+            pool,
+            limits,
+            budget,
+            flush,
+            stats,
+            now,
+            again: Vec::new(),
+            dirty: Vec::new(),
+            touched: Vec::new(),
+            closing: Vec::new(),
+            flush_at: None,
+        }
+    }
+
+    /// Takes in a socket. Its app has made the wire and the session for the key that comes next.
+    pub(super) fn open(
+        &mut self,
+        mut stream: Stream,
+        peer: Peer,
+        wire: A::Wire,
+        session: A::Session,
+    ) -> io::Result<Key> {
+        let key = self.slots.next_key();
+        stream.register(&mut self.poller, key)?;
+        let slot = Slot {
+            stream,
+            conn: Conn::new(wire, self.now),
+            session,
+            peer,
+            is_readable: false,
+            is_ending: false,
+            is_writable: true,
+            is_again: false,
+            is_touched: false,
+            dirty_since: None,
+            armed: None,
+        };
+        let inserted = self.slots.insert(slot);
+        debug_assert_eq!(inserted, key);
+        self.stats.accepted.add(1);
+        self.stats.connections.set(self.slots.len() as u64);
+        self.after(key);
+        Ok(key)
+    }
+
+    /// Notes what the kernel said about a connection.
+    #[inline]
+    pub(super) fn on_ready(&mut self, key: Key, ready: Ready) {
+        let Some(slot) = self.slots.at_mut(key) else { return };
+        if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
+            slot.is_readable = true;
+            slot.is_ending |= ready.is_read_closed() || ready.is_error();
+            if !slot.is_again {
+                slot.is_again = true;
+                self.again.push(key);
+            }
+        }
+        if ready.is_writable() && !slot.is_writable {
+            slot.is_writable = true;
+            if slot.conn.out_len() > 0 && slot.dirty_since.is_none() {
+                slot.dirty_since = Some(self.now);
+                self.dirty.push(key);
+            }
+        }
+    }
+
+    /// Reads and decodes one connection within its budget; every message goes to the app.
+    pub(super) fn read(&mut self, key: Key, app: &mut A) {
+        let Core { slots, pool, limits, now, stats, budget, .. } = self;
+        let Some(slot) = slots.at_mut(key) else { return };
+        slot.is_again = false;
+        app.on_read_begin();
+        let (mut bytes, mut messages, mut reads) = (0, 0, 0);
+        let mut is_over_budget = false;
+        'reading: loop {
+            // What is at hand comes first: reading more while requests wait only makes them wait in our memory.
+            while let crate::conn::Next::Message { message, consumed } = slot.conn.next_message() {
+                let Slot { conn, session, peer, .. } = slot;
+                app.on_message(
+                    &mut ConnCx {
+                        key,
+                        peer: *peer,
+                        conn: &mut *conn,
+                        session,
+                        pool: &mut *pool,
+                        limits,
+                        now: *now,
+                    },
+                    message,
+                );
+                conn.consume(consumed);
+                messages += 1;
+                if messages >= budget.messages_max {
+                    is_over_budget = true;
+                    break 'reading;
+                }
+                if conn.out_len() >= self.flush.high_mark_bytes {
+                    write_out(slot, pool, *now, limits, stats);
+                }
+            }
+            if !slot.is_readable || !slot.conn.wants_read() {
+                break;
+            }
+            if bytes >= budget.read_bytes_max {
+                is_over_budget = true;
+                break;
+            }
+            let space = slot.conn.space(pool);
+            let space_len = space.len();
+            reads += 1;
+            match slot.stream.read(space) {
+                Ok(0) => {
+                    slot.is_readable = false;
+                    slot.conn.on_eof(*now);
+                }
+                Ok(n) => {
+                    bytes += n;
+                    slot.conn.on_bytes(n, pool, *now);
+                    if n < space_len && !slot.is_ending {
+                        // A read that filled less than its buffer has drained the socket (epoll(7)): asking once
+                        // more only to hear would-block is a system call for nothing.
+                        slot.is_readable = false;
+                    }
+                }
+                Err(error) => match error.kind() {
+                    io::ErrorKind::WouldBlock => slot.is_readable = false,
+                    io::ErrorKind::Interrupted => {}
+                    kind => {
+                        slot.is_readable = false;
+                        slot.conn.on_reset(kind);
+                    }
+                },
+            }
+        }
+        slot.conn.settle(pool, *now);
+        let app_at = app.next_deadline(&slot.session);
+        stats.reads.add(reads);
+        stats.read_bytes.add(bytes as u64);
+        if is_over_budget && !slot.is_again {
+            slot.is_again = true;
+            self.again.push(key);
+        }
+        self.after_read(key);
+        if let Some(at) = app_at {
+            self.arm_for_app(key, at);
+        }
+    }
+
+    /// What follows a read: with nothing in flight no letter can add to what was said, so it may leave at once,
+    /// while it is in the cache; anything else waits for the end of the turn.
+    #[inline]
+    fn after_read(&mut self, key: Key) {
+        let Core { slots, pool, limits, now, stats, .. } = self;
+        let Some(slot) = slots.at_mut(key) else { return };
+        let out_len = slot.conn.out_len();
+        if out_len > 0 && slot.is_writable && slot.conn.in_flight() == 0 && !slot.is_again {
+            let since = slot.dirty_since.unwrap_or(*now);
+            if self.flush.is_due(out_len, since, *now, Moment::TurnEnd) {
+                write_out(slot, pool, *now, limits, stats);
+            }
+        }
+        self.after(key);
+    }
+
+    /// Brings the reactor's notes about a connection up to date with its state.
+    #[inline]
+    pub(super) fn after(&mut self, key: Key) {
+        let Some(slot) = self.slots.at_mut(key) else { return };
+        slot.conn.check(&self.limits);
+        loop {
+            match slot.conn.step() {
+                Step::Keep => break,
+                Step::ShutdownWrite => {
+                    slot.stream.shutdown_write();
+                    slot.conn.on_shutdown(self.now);
+                    // What the peer still sends is read and dropped.
+                    slot.is_readable = true;
+                }
+                Step::Close(why) => {
+                    self.closing.push((key, why));
+                    return;
+                }
+            }
+        }
+        if slot.conn.out_len() > 0 && slot.is_writable && slot.dirty_since.is_none() {
+            slot.dirty_since = Some(self.now);
+            self.dirty.push(key);
+        }
+        if !slot.is_again && slot.conn.wants_read() && (slot.is_readable || slot.conn.has_undecoded()) {
+            slot.is_again = true;
+            self.again.push(key);
+        }
+        // A timer that is too early asks again; only one that would be too late must be armed anew.
+        let at = slot.conn.next_deadline(&self.limits);
+        if let Some(at) = at
+            && slot.armed.is_none_or(|armed| at < armed)
+        {
+            slot.armed = Some(at);
+            self.timers.arm(key, at);
+        }
+    }
+
+    /// Arms the timer for what the app waits for.
+    #[inline]
+    pub(super) fn arm_for_app(&mut self, key: Key, at: Instant) {
+        let Some(slot) = self.slots.at_mut(key) else { return };
+        if slot.armed.is_none_or(|armed| at < armed) {
+            slot.armed = Some(at);
+            self.timers.arm(key, at);
+        }
+    }
+
+    /// A timer has fired: lets the connection see to its own deadlines.
+    pub(super) fn on_timer(&mut self, key: Key) {
+        let Some(slot) = self.slots.at_mut(key) else { return };
+        slot.armed = None;
+        slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
+    }
+
+    /// Lends the connection to the app, with the note that says whether it is on the list of the touched.
+    #[inline]
+    pub(super) fn conn_cx(&mut self, key: Key) -> Option<(ConnCx<'_, A>, &mut bool)> {
+        let slot = self.slots.at_mut(key)?;
+        let Slot { conn, session, peer, is_touched, .. } = slot;
+        let cx = ConnCx {
+            key,
+            peer: *peer,
+            conn,
+            session,
+            pool: &mut self.pool,
+            limits: &self.limits,
+            now: self.now,
+        };
+        Some((cx, is_touched))
+    }
+
+    #[inline]
+    pub(super) fn note_touched(&mut self, key: Key) {
+        self.touched.push(key);
+    }
+
+    /// The connections that were touched are brought up to date, each once.
+    pub(super) fn after_touched(&mut self, app: &A) {
+        let mut touched = std::mem::take(&mut self.touched);
+        for key in touched.drain(..) {
+            if let Some(slot) = self.slots.at_mut(key) {
+                slot.is_touched = false;
+                let at = app.next_deadline(&slot.session);
+                self.after(key);
+                if let Some(at) = at {
+                    self.arm_for_app(key, at);
+                }
+            }
+        }
+        self.touched = touched;
+    }
+
+    /// Writes what has gathered and is due.
+    pub(super) fn flush(&mut self) {
+        let mut dirty = std::mem::take(&mut self.dirty);
+        let mut kept = std::mem::take(&mut self.dirty);
+        self.flush_at = None;
+        for key in dirty.drain(..) {
+            let Core { slots, pool, limits, now, stats, .. } = self;
+            let Some(slot) = slots.at_mut(key) else { continue };
+            let out_len = slot.conn.out_len();
+            let Some(since) = slot.dirty_since else { continue };
+            if out_len > 0 && !self.flush.is_due(out_len, since, *now, Moment::TurnEnd) {
+                let at = self.flush.due_at(since);
+                self.flush_at = Some(self.flush_at.map_or(at, |first| first.min(at)));
+                kept.push(key);
+                continue;
+            }
+            slot.dirty_since = None;
+            write_out(slot, pool, *now, limits, stats);
+            self.after(key);
+        }
+        // `after` may have put a connection on the list again, if its peer took some but not all.
+        kept.append(&mut self.dirty);
+        self.dirty = kept;
+        if self.dirty.is_empty() {
+            self.dirty = dirty;
+        }
+    }
+
+    /// Forgets a connection and closes its socket; its session goes back to the app.
+    pub(super) fn remove(&mut self, key: Key, why: &CloseReason) -> Option<A::Session> {
+        let mut slot = self.slots.remove(key)?;
+        self.timers.cancel(key);
+        slot.stream.deregister(&mut self.poller);
+        slot.conn.release(&mut self.pool);
+        self.stats.closed[why.index()].add(1);
+        self.stats.connections.set(self.slots.len() as u64);
+        Some(slot.session)
+    }
+}
+
+/// Writes until all is written or the socket takes no more.
+fn write_out<A: App>(
+    slot: &mut Slot<A>,
+    pool: &mut Pool,
+    now: Instant,
+    limits: &Limits,
+    stats: &ReactorStats,
+) {
+    while slot.is_writable {
+        let queue = slot.conn.to_write(pool);
+        let result = match queue.segments() {
+            0 => return,
+            1 => slot.stream.write(queue.first().unwrap_or_default()),
+            _ => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let count = queue.slices(&mut slices);
+                slot.stream.write_vectored(&slices[..count])
+            }
+        };
+        match result {
+            Ok(n) => {
+                stats.writes.add(1);
+                stats.written_bytes.add(n as u64);
+                slot.conn.on_written(n, pool, now, limits);
+            }
+            Err(error) => match error.kind() {
+                io::ErrorKind::WouldBlock => slot.is_writable = false,
+                io::ErrorKind::Interrupted => {}
+                kind => {
+                    slot.is_writable = false;
+                    slot.conn.on_reset(kind);
+                }
+            },
+        }
+    }
+}

@@ -1,0 +1,622 @@
+//! When: one thread, its sockets, and the turn.
+//!
+//! A [`Reactor`] is generic over what it serves, an [`App`]. It knows readiness, buffers and time; what a method
+//! is it does not know. `core` does the work for one connection; `accept` the listeners; `socket` hides what
+//! kind of socket it is. Nothing here blocks except the wait.
+
+mod accept;
+mod app;
+mod core;
+mod socket;
+
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coreloop_bufpool::{Pool, PoolConfig};
+use coreloop_poller::{Key, Poller, SpinBudget, os};
+
+pub use accept::{Deal, Loads};
+pub use app::{App, ConnCx, Conns};
+pub use socket::{Address, AddressError, Listener, Stream};
+
+use self::accept::{Accepted, Acceptor};
+use self::core::Core;
+use crate::config::{Config, Limits, TurnBudget};
+use crate::conn::CloseReason;
+use crate::context::Peer;
+use crate::mailbox::{Door, Mailbox, mailbox};
+use crate::policy::flush::FlushPolicy;
+use crate::stats::{ReactorStats, SAMPLE_TURNS, STAGES, micros};
+
+/// Events taken from the kernel in one turn.
+const EVENTS_MAX: usize = 1024;
+/// Letters for which the mailbox has room without its overflow.
+const LETTERS_MAX: usize = 4096;
+/// Letters read in one turn.
+const LETTERS_PER_TURN: usize = 1024;
+/// How often unused buffers are looked for while there may be some.
+const SHRINK_EVERY: Duration = Duration::from_secs(1);
+/// So much freed at once is worth telling the allocator to give it back to the system.
+const TRIM_BYTES: usize = 1 << 20;
+/// Keys of listeners; the table of connections starts at the other end.
+const LISTENER_GENERATION: u32 = u32::MAX - 1;
+
+/// How a reactor is built.
+#[derive(Clone, Debug)]
+pub struct ReactorConfig {
+    /// What each connection may use.
+    pub limits: Limits,
+    /// When replies are written.
+    pub flush: FlushPolicy,
+    /// What one turn may do for one connection.
+    pub turn: TurnBudget,
+    /// How long to poll without sleeping when there is nothing to do; zero is not at all.
+    pub busy_poll: Duration,
+    /// The core to run on; `None` is any.
+    pub core: Option<usize>,
+    /// The buffer pool.
+    pub pool: PoolConfig,
+}
+
+impl Default for ReactorConfig {
+    fn default() -> Self {
+        let Config { limits, turn, .. } = Config::default();
+        ReactorConfig {
+            flush: FlushPolicy {
+                high_mark_bytes: limits.write_queue_high_bytes / 5 * 4,
+                delay: Duration::ZERO,
+            },
+            limits,
+            turn,
+            busy_poll: Duration::ZERO,
+            core: None,
+            pool: PoolConfig::default(),
+        }
+    }
+}
+
+/// A letter to a reactor.
+enum Post<M> {
+    App(M),
+    Adopt(Stream, Peer, usize),
+    Drain,
+    Abort,
+    Stop,
+}
+
+/// A hand on a reactor from any thread.
+pub struct Remote<M> {
+    door: Door<Post<M>>,
+}
+
+impl<M> Clone for Remote<M> {
+    fn clone(&self) -> Self {
+        Remote { door: self.door.clone() }
+    }
+}
+
+impl<M> Remote<M> {
+    /// Tells the app something. The letter comes back if the reactor has ended.
+    pub fn mail(&self, mail: M) -> Result<(), M> {
+        self.door.send(Post::App(mail)).map_err(|post| match post {
+            Post::App(mail) => mail,
+            Post::Adopt(..) | Post::Drain | Post::Abort | Post::Stop => {
+                unreachable!("the letter that was sent")
+            }
+        })
+    }
+
+    /// Gives the reactor a connected socket; `listener` is the number that its app will be told. A client's
+    /// connection is served in the same way as an accepted one. False if the reactor has ended.
+    pub fn adopt(&self, stream: Stream, peer: Peer, listener: usize) -> bool {
+        self.door.send(Post::Adopt(stream, peer, listener)).is_ok()
+    }
+
+    /// Stops accepting, asks peers for no new requests, and ends when all connections are done.
+    pub fn drain(&self) {
+        let _ = self.door.send(Post::Drain);
+    }
+
+    /// Gives up what is in flight, with an answer, and ends.
+    pub fn abort(&self) {
+        let _ = self.door.send(Post::Abort);
+    }
+
+    /// Ends at once.
+    pub fn stop(&self) {
+        let _ = self.door.send(Post::Stop);
+    }
+}
+
+/// One event loop: a single thread that owns its sockets.
+///
+/// ```
+/// use coreloop::bufpool::Chunk;
+/// use coreloop::context::Peer;
+/// use coreloop::poller::Key;
+/// use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
+/// use coreloop::wire::{Decoded, Out, Wire};
+///
+/// /// Lines in, the same lines out.
+/// struct Lines;
+///
+/// impl Wire for Lines {
+///     type Message = Vec<u8>;
+///     type Outgoing<'a> = Vec<u8>;
+///
+///     fn decode(&mut self, input: &[u8]) -> Decoded<Vec<u8>> {
+///         match input.iter().position(|byte| *byte == b'\n') {
+///             Some(at) => Decoded::Message { message: input[..=at].to_vec(), consumed: at + 1 },
+///             None => Decoded::NeedMore { bytes_min: input.len() + 1 },
+///         }
+///     }
+///
+///     fn encode(&mut self, line: Vec<u8>, out: &mut Out<'_>) {
+///         out.put(&line);
+///     }
+/// }
+///
+/// struct Echo;
+///
+/// impl App for Echo {
+///     type Wire = Lines;
+///     type Session = ();
+///     type Mail = ();
+///
+///     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Lines, ()) {
+///         (Lines, ())
+///     }
+///
+///     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, line: Vec<u8>) {
+///         cx.send(line);
+///     }
+/// }
+///
+/// # fn main() -> std::io::Result<()> {
+/// use std::io::{Read, Write};
+///
+/// let mut reactor = Reactor::new(Echo, ReactorConfig::default())?;
+/// let address = reactor.listen("127.0.0.1:0")?.to_string();
+/// let remote = reactor.remote();
+/// let thread = std::thread::spawn(move || reactor.run());
+///
+/// let mut stream = std::net::TcpStream::connect(address)?;
+/// stream.write_all(b"hello\n")?;
+/// let mut line = [0; 6];
+/// stream.read_exact(&mut line)?;
+/// assert_eq!(&line, b"hello\n");
+///
+/// remote.stop();
+/// thread.join().unwrap()
+/// # }
+/// ```
+pub struct Reactor<A: App> {
+    app: A,
+    core: Core<A>,
+    acceptor: Acceptor,
+    mailbox: Mailbox<Post<A::Mail>>,
+    door: Door<Post<A::Mail>>,
+    deal: Option<Deal<A::Mail>>,
+    loads: Arc<Loads>,
+    index: usize,
+    spin: SpinBudget,
+    pinned: Option<usize>,
+    connections_max: usize,
+    state: State,
+    /// Connections to be read in this turn.
+    reading: Vec<Key>,
+    expired: Vec<Key>,
+    shrink_at: Option<Instant>,
+    lap: Option<Instant>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum State {
+    Running,
+    Draining,
+    Aborting,
+    Stopped,
+}
+
+impl<A: App> Reactor<A> {
+    /// A reactor without listeners.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no event queue.
+    pub fn new(app: A, config: ReactorConfig) -> io::Result<Reactor<A>> {
+        Reactor::with_app(config, |_| app)
+    }
+
+    /// The same, for an app that needs a hand on its own reactor.
+    ///
+    /// # Errors
+    ///
+    /// The system gives no event queue.
+    pub fn with_app(config: ReactorConfig, app: impl FnOnce(Remote<A::Mail>) -> A) -> io::Result<Reactor<A>> {
+        let poller = Poller::new(EVENTS_MAX)?;
+        let (mailbox, door) = mailbox(LETTERS_MAX, poller.bell());
+        let app = app(Remote { door: door.clone() });
+        let cores = os::allowed_cores().len();
+        let connections_max = config.limits.connections_max;
+        let ReactorConfig { limits, flush, turn, busy_poll, core, pool } = config;
+        Ok(Reactor {
+            app,
+            core: Core::new(poller, Pool::new(pool), limits, turn, flush, Arc::new(ReactorStats::new())),
+            acceptor: Acceptor::new(),
+            mailbox,
+            door,
+            deal: None,
+            loads: Arc::new(Loads::new(1)),
+            index: 0,
+            spin: SpinBudget::new(busy_poll, cores),
+            pinned: core,
+            connections_max,
+            state: State::Running,
+            reading: Vec::new(),
+            expired: Vec::new(),
+            shrink_at: None,
+            lap: None,
+        })
+    }
+
+    /// Listens at `host:port` or `unix:PATH`; gives the address with the real port.
+    ///
+    /// # Errors
+    ///
+    /// The address cannot be read, or cannot be listened on.
+    pub fn listen(&mut self, address: &str) -> io::Result<Address> {
+        let address: Address = address
+            .parse()
+            .map_err(|error: AddressError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+        let listener = Listener::bind(&address, false)?;
+        let local = listener.local()?;
+        self.add_listener(listener, 0)?;
+        Ok(local)
+    }
+
+    /// Takes a listener; its app will be told `index` with each connection from it.
+    ///
+    /// # Errors
+    ///
+    /// The poller does not take it.
+    pub fn add_listener(&mut self, listener: Listener, index: usize) -> io::Result<()> {
+        self.acceptor.add(listener, index, &mut self.core.poller)
+    }
+
+    /// One of several reactors: `index` is its place in the loads, and `deal`, given to the one that accepts,
+    /// spreads new connections over all.
+    pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<Deal<A::Mail>>) {
+        self.index = index;
+        self.loads = loads;
+        self.deal = deal;
+    }
+
+    /// A hand on the reactor, for other threads.
+    pub fn remote(&self) -> Remote<A::Mail> {
+        Remote { door: self.door.clone() }
+    }
+
+    /// What the reactor counts.
+    pub fn stats(&self) -> Arc<ReactorStats> {
+        self.core.stats.clone()
+    }
+
+    /// Its app.
+    pub fn app_mut(&mut self) -> &mut A {
+        &mut self.app
+    }
+
+    /// Turns until told to end.
+    ///
+    /// # Errors
+    ///
+    /// The core to run on cannot be had, or the wait itself fails: nothing that a peer can do.
+    pub fn run(&mut self) -> io::Result<()> {
+        if let Some(core) = self.pinned {
+            os::pin_current_thread(core)?;
+        }
+        while self.state != State::Stopped {
+            self.turn()?;
+        }
+        self.close_all();
+        Ok(())
+    }
+
+    /// One turn: wait, accept, read and decode, hand off, mail, timers, flush.
+    ///
+    /// # Errors
+    ///
+    /// The wait itself fails.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.wait()?;
+        self.accept();
+        self.end_stage(1);
+        self.read();
+        self.end_stage(2);
+        self.app.hand_off(self.core.now);
+        self.end_stage(3);
+        self.read_mail();
+        self.end_stage(4);
+        self.run_timers();
+        self.end_stage(5);
+        self.core.flush();
+        self.close_ended();
+        self.end_stage(6);
+        self.end_turn();
+        Ok(())
+    }
+
+    // Wait.
+
+    fn wait(&mut self) -> io::Result<()> {
+        let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
+        let began = is_sampled.then(Instant::now);
+        let mut timeout = self.timeout();
+        if timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero() && self.busy_poll(timeout)? {
+            timeout = Some(Duration::ZERO);
+        } else {
+            let mailbox = &self.mailbox;
+            self.core.poller.wait(timeout, || mailbox.has_mail())?;
+        }
+        let _ = timeout;
+        self.core.now = Instant::now();
+        if let Some(began) = began {
+            let waited = self.core.now.duration_since(began);
+            self.core.stats.stage_ns[0].add(waited.as_nanos() as u64);
+        }
+        self.lap = is_sampled.then_some(self.core.now);
+        let Reactor { core, acceptor, .. } = self;
+        for index in 0..core.poller.len() {
+            let (key, ready) = core.poller.event(index);
+            if key.generation() == LISTENER_GENERATION {
+                acceptor.on_ready(key.slot());
+            } else {
+                core.on_ready(key, ready);
+            }
+        }
+        Ok(())
+    }
+
+    /// How long the reactor may sleep; `None` is until somebody rings.
+    fn timeout(&self) -> Option<Duration> {
+        let core = &self.core;
+        if !core.again.is_empty() || self.acceptor.is_ready() || self.state == State::Aborting {
+            return Some(Duration::ZERO);
+        }
+        let until = [core.timers.next_at(), core.flush_at, self.shrink_at, self.acceptor.paused_until]
+            .into_iter()
+            .flatten()
+            .min()?;
+        Some(until.saturating_duration_since(Instant::now()))
+    }
+
+    /// Polls without sleeping for as long as the budget and the timeout allow. True if there is something to do.
+    fn busy_poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let budget = self.spin.budget();
+        let until = Instant::now() + timeout.map_or(budget, |timeout| timeout.min(budget));
+        loop {
+            let events = self.core.poller.wait(Some(Duration::ZERO), || false)?;
+            if events > 0 || self.mailbox.has_mail() {
+                self.spin.on_hit();
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                self.spin.on_empty();
+                return Ok(false);
+            }
+        }
+    }
+
+    // Accept.
+
+    fn accept(&mut self) {
+        if !self.acceptor.is_ready() && self.acceptor.paused_until.is_none() {
+            return;
+        }
+        for _ in 0..self.core.budget.accepts_max {
+            match self.acceptor.accept(self.core.now) {
+                Accepted::One(stream, peer, listener) => self.deal(stream, peer, listener),
+                Accepted::None => return,
+                Accepted::Paused => {
+                    self.core.stats.accept_pauses.add(1);
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Gives a new connection to the reactor that is to have it.
+    fn deal(&mut self, stream: Stream, peer: Peer, listener: usize) {
+        let target = self.deal.as_ref().map_or(self.index, Deal::next);
+        self.loads.add(target);
+        match &self.deal {
+            Some(deal) if target != self.index => {
+                if !deal.remotes[target].adopt(stream, peer, listener) {
+                    self.loads.sub(target);
+                }
+            }
+            _ => self.open(stream, peer, listener),
+        }
+    }
+
+    fn open(&mut self, stream: Stream, peer: Peer, listener: usize) {
+        let is_over = self.core.slots.len() >= self.connections_max;
+        if is_over || self.state != State::Running {
+            self.core.stats.refused.add(u64::from(is_over));
+            self.loads.sub(self.index);
+            return;
+        }
+        let key = self.core.slots.next_key();
+        let (wire, session) = self.app.open(key, peer, listener);
+        if let Err(error) = self.core.open(stream, peer, wire, session) {
+            // The poller has no room for it (epoll's max_user_watches): as good as no descriptor.
+            drop(error);
+            self.core.stats.refused.add(1);
+            self.loads.sub(self.index);
+        }
+    }
+
+    // Read and decode.
+
+    fn read(&mut self) {
+        std::mem::swap(&mut self.reading, &mut self.core.again);
+        for index in 0..self.reading.len() {
+            self.core.read(self.reading[index], &mut self.app);
+        }
+        self.reading.clear();
+    }
+
+    // Mail.
+
+    fn read_mail(&mut self) {
+        for count in 0..LETTERS_PER_TURN {
+            let Some(post) = self.mailbox.take() else {
+                self.core.stats.letters.add(count as u64);
+                break;
+            };
+            match post {
+                Post::App(mail) => self.app.on_mail(&mut Conns { core: &mut self.core }, mail),
+                Post::Adopt(stream, peer, listener) => self.open(stream, peer, listener),
+                Post::Drain => self.begin_drain(),
+                Post::Abort => self.begin_abort(),
+                Post::Stop => self.state = State::Stopped,
+            }
+        }
+        self.core.after_touched(&self.app);
+    }
+
+    fn begin_drain(&mut self) {
+        if self.state != State::Running {
+            return;
+        }
+        self.state = State::Draining;
+        self.acceptor.close();
+        self.for_each_conn(|core, _, key| {
+            let now = core.now;
+            let Core { slots, pool, .. } = core;
+            if let Some(slot) = slots.at_mut(key) {
+                slot.conn.drain(pool, now);
+            }
+        });
+    }
+
+    fn begin_abort(&mut self) {
+        self.acceptor.close();
+        self.for_each_conn(|core, app, key| {
+            if let Some((mut cx, _)) = core.conn_cx(key) {
+                app.on_abort(&mut cx);
+                cx.conn.finish(CloseReason::Drained);
+            }
+        });
+        self.state = State::Aborting;
+    }
+
+    fn for_each_conn(&mut self, mut f: impl FnMut(&mut Core<A>, &mut A, Key)) {
+        let mut keys = Vec::with_capacity(self.core.slots.len());
+        self.core.slots.keys_into(&mut keys);
+        for key in keys {
+            f(&mut self.core, &mut self.app, key);
+            self.core.after(key);
+        }
+    }
+
+    // Timers.
+
+    fn run_timers(&mut self) {
+        let mut expired = std::mem::take(&mut self.expired);
+        self.core.timers.expire(self.core.now, &mut expired);
+        for key in expired.drain(..) {
+            self.core.on_timer(key);
+            let now = self.core.now;
+            let Some(slot) = self.core.slots.at_mut(key) else { continue };
+            let app_at = self.app.next_deadline(&slot.session);
+            if app_at.is_some_and(|at| at <= now)
+                && let Some((mut cx, _)) = self.core.conn_cx(key)
+            {
+                self.app.on_deadline(&mut cx);
+            }
+            self.core.after(key);
+            if let Some(slot) = self.core.slots.at_mut(key)
+                && let Some(at) = self.app.next_deadline(&slot.session)
+            {
+                self.core.arm_for_app(key, at);
+            }
+        }
+        self.expired = expired;
+        if self.shrink_at.is_some_and(|at| at <= self.core.now) {
+            self.shrink();
+        }
+    }
+
+    /// Gives back what a burst has left behind.
+    fn shrink(&mut self) {
+        let freed = self.core.pool.shrink(self.core.now);
+        if freed >= TRIM_BYTES {
+            os::trim_heap();
+        }
+        if self.core.slots.is_empty() {
+            self.core.slots.shrink();
+            self.core.timers.shrink();
+        }
+        // Once more, as long as there is something to give back; an idle reactor then sleeps for good.
+        let is_holding = self.core.pool.stats().retained_bytes > 0;
+        self.shrink_at = is_holding.then(|| self.core.now + SHRINK_EVERY);
+    }
+
+    // The end of a turn.
+
+    fn close_ended(&mut self) {
+        while let Some((key, why)) = self.core.closing.pop() {
+            if let Some(session) = self.core.remove(key, &why) {
+                self.loads.sub(self.index);
+                self.app.on_close(key, session, &why);
+            }
+        }
+        match self.state {
+            State::Draining if self.core.slots.is_empty() => self.state = State::Stopped,
+            // One flush was tried; who does not take it in one go has had all the time of the drain.
+            State::Aborting => self.state = State::Stopped,
+            State::Running | State::Draining | State::Stopped => {}
+        }
+    }
+
+    fn close_all(&mut self) {
+        let mut keys = Vec::new();
+        self.core.slots.keys_into(&mut keys);
+        self.core.closing.extend(keys.into_iter().map(|key| (key, CloseReason::Drained)));
+        self.close_ended();
+        self.acceptor.close();
+    }
+
+    #[inline]
+    fn end_stage(&mut self, stage: usize) {
+        if let Some(began) = self.lap {
+            let now = Instant::now();
+            self.core.stats.stage_ns[stage].add(now.duration_since(began).as_nanos() as u64);
+            self.lap = Some(now);
+        }
+    }
+
+    #[inline]
+    fn end_turn(&mut self) {
+        let stats = &self.core.stats;
+        stats.turns.add(1);
+        stats.events.add(self.core.poller.len() as u64);
+        self.core.pool.collect();
+        if self.shrink_at.is_none() && !self.core.poller.is_empty() {
+            self.shrink_at = Some(self.core.now + SHRINK_EVERY);
+        }
+        if let Some(ended) = self.lap.take() {
+            debug_assert_eq!(STAGES.len(), stats.stage_ns.len());
+            stats.sampled_turns.add(1);
+            stats.lag_us.record(micros(ended.duration_since(self.core.now)));
+            let pool = self.core.pool.stats();
+            stats.pool.hits.set(pool.hits);
+            stats.pool.misses.set(pool.misses);
+            stats.pool.outstanding.set(pool.outstanding);
+            stats.pool.retained_bytes.set(pool.retained_bytes);
+        }
+    }
+}

@@ -1,0 +1,703 @@
+//! The role of a server's reactor: finds the method, admits or refuses, runs or hands over, and answers.
+//!
+//! Everything here runs on the reactor's thread. Pooled work goes out in batches that gather over a turn; a group
+//! of calls that went out together shares one scope for their cancellation, and is forgotten when the last of
+//! them has come home.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
+use coreloop_poller::Key;
+use slab::Slab;
+
+use crate::codec::Codec;
+use crate::conn::CloseReason;
+use crate::conn::calls::{Call, Calls};
+use crate::context::{Context, Deferral, Home, Late, Outcome, Parts, Peer, Scope, code_of};
+use crate::message::{Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::reactor::{App, ConnCx, Conns, Remote};
+use crate::service::{Kind, Method, Registry};
+use crate::stats::{CallStats, MethodStats, micros};
+use crate::status::{Code, Status};
+use crate::wire::{Protocols, Speaks};
+use crate::workers::batch::{COPY_BYTES_MAX, JobParts, Note, guarded, settle};
+use crate::workers::{Batch, Pools, RunCall};
+
+/// Batches and scopes kept for the next turn.
+const SPARE_MAX: usize = 64;
+/// A turn's batch is handed over early when its small arguments have grown to this.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+
+/// What comes home to a server's reactor.
+pub enum Mail {
+    /// A batch whose requests were run.
+    Done(Box<Batch>),
+    /// An answer that was put off.
+    Late(Late),
+}
+
+/// What a server's reactor counts of its calls.
+pub(super) struct AppStats {
+    pub(super) methods: Vec<MethodStats>,
+    pub(super) calls: CallStats,
+}
+
+impl AppStats {
+    pub(super) fn new(methods: usize) -> AppStats {
+        AppStats { methods: (0..methods).map(|_| MethodStats::new()).collect(), calls: CallStats::default() }
+    }
+}
+
+/// The way home from the workers: the reactor's door.
+struct WayHome(Remote<Mail>);
+
+impl Home for WayHome {
+    fn late(&self, late: Late) {
+        // Without a reactor there is no connection either.
+        let _ = self.0.mail(Mail::Late(late));
+    }
+}
+
+/// Calls that went out together.
+struct Group {
+    scope: Arc<Scope>,
+    /// How many of them have not come home.
+    left: u32,
+}
+
+/// How a call ended, for its answer.
+struct Ended<'a> {
+    code: Code,
+    queue_us: u32,
+    handler_us: u32,
+    compressed: bool,
+    body: SendBody<'a>,
+}
+
+/// The app of a server's reactor.
+pub(super) struct RpcApp {
+    registry: Arc<Registry>,
+    pools: Arc<Pools>,
+    stats: Arc<AppStats>,
+    frame_bytes_max: usize,
+    /// What each listener speaks.
+    protocols: Vec<Protocols>,
+    batch_max: usize,
+    home: Arc<dyn Home>,
+    back: Arc<dyn Fn(Box<Batch>) + Send + Sync>,
+    groups: Slab<Group>,
+    /// The batch that gathers this turn's pooled requests.
+    gathering: Option<Box<Batch>>,
+    spare_batches: Vec<Box<Batch>>,
+    spare_scopes: Vec<Arc<Scope>>,
+    /// For inline calls, which nobody can cancel while they run.
+    inline_scope: Arc<Scope>,
+    /// The reply of an inline call, before it is written.
+    out: Vec<u8>,
+    /// The end of the last inline call, which is the beginning of the next; `None` when a read came between.
+    clock: Option<Instant>,
+    answered: Vec<Call>,
+}
+
+/// What an [`RpcApp`] is made of.
+pub(super) struct AppParts {
+    pub(super) registry: Arc<Registry>,
+    pub(super) pools: Arc<Pools>,
+    pub(super) stats: Arc<AppStats>,
+    pub(super) frame_bytes_max: usize,
+    pub(super) protocols: Vec<Protocols>,
+    pub(super) batch_max: usize,
+    pub(super) remote: Remote<Mail>,
+}
+
+impl RpcApp {
+    pub(super) fn new(parts: AppParts) -> RpcApp {
+        let AppParts { registry, pools, stats, frame_bytes_max, protocols, batch_max, remote } = parts;
+        let back = {
+            let remote = remote.clone();
+            move |batch: Box<Batch>| {
+                let _ = remote.mail(Mail::Done(batch));
+            }
+        };
+        RpcApp {
+            registry,
+            pools,
+            stats,
+            frame_bytes_max,
+            protocols,
+            batch_max,
+            home: Arc::new(WayHome(remote)),
+            back: Arc::new(back),
+            groups: Slab::new(),
+            gathering: None,
+            spare_batches: Vec::new(),
+            spare_scopes: Vec::new(),
+            inline_scope: Arc::new(Scope::default()),
+            out: Vec::new(),
+            clock: None,
+            answered: Vec::new(),
+        }
+    }
+
+    // Requests.
+
+    #[inline]
+    fn on_request(&mut self, cx: &mut ConnCx<'_, Self>, request: Request) {
+        let Some(index) = self.registry.index_of(request.method) else {
+            return self.refuse_unknown(cx, &request);
+        };
+        let registry = self.registry.clone();
+        let method = registry.method(index);
+        if let Err(status) = admit(method, &request, cx) {
+            return self.refuse(cx, &request, &status);
+        }
+        if cx.session.contains(request.id) && !request.one_way {
+            let status =
+                Status::invalid_argument(format!("call {} is in flight on this connection", request.id));
+            return self.refuse(cx, &request, &status);
+        }
+        match method.runs() {
+            Kind::Inline if method.may_defer() => self.run_inline_deferring(cx, &request, index, method),
+            Kind::Inline => self.run_inline(cx, &request, index, method),
+            Kind::Pooled => self.gather(cx, &request, index),
+            Kind::Blocking => self.hand_over_one(cx, &request, index),
+        }
+    }
+
+    #[cold]
+    fn refuse_unknown(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request) {
+        let message = match request.name.map(|name| String::from_utf8_lossy(cx.bytes(name)).into_owned()) {
+            Some(name) => format!("there is no method {name} here"),
+            None => format!("there is no method with the hash {:#010x} here", request.method),
+        };
+        self.refuse(cx, request, &Status::unimplemented(message));
+    }
+
+    #[cold]
+    fn refuse(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, status: &Status) {
+        self.stats.calls.refused[status.code as usize].add(1);
+        if !request.one_way {
+            let body = SendBody::Bytes(status.message.as_bytes());
+            let Request { id, codec, .. } = *request;
+            let (queue_us, handler_us) = (0, 0);
+            cx.send(Outgoing::Reply(Reply {
+                id,
+                codec,
+                compressed: false,
+                code: status.code,
+                queue_us,
+                handler_us,
+                body,
+            }));
+        }
+    }
+
+    #[cold]
+    fn on_refusal(&mut self, cx: &mut ConnCx<'_, Self>, refusal: &Refusal) {
+        self.stats.calls.refused[refusal.code as usize].add(1);
+        if !refusal.one_way {
+            cx.send(Outgoing::Reply(Reply {
+                id: refusal.id,
+                codec: refusal.codec,
+                compressed: false,
+                code: refusal.code,
+                queue_us: 0,
+                handler_us: 0,
+                body: SendBody::Bytes(refusal.message.as_bytes()),
+            }));
+        }
+    }
+
+    // Inline.
+
+    #[inline]
+    fn run_inline(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32, method: &Method) {
+        let began = self.clock.unwrap_or_else(Instant::now);
+        let deadline = deadline_of(request, cx.now());
+        let queue_us = micros(began.saturating_duration_since(cx.now()));
+        if deadline.is_some_and(|deadline| deadline <= began) {
+            self.clock = Some(began);
+            self.stats.calls.late_at_decode.add(1);
+            return self.refuse(
+                cx,
+                request,
+                &Status::deadline_exceeded("the deadline passed before the call began"),
+            );
+        }
+        let chunk = shared_body(cx, request, method);
+        self.out.clear();
+        let (outcome, note) = {
+            let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+            let context = Context::new(Parts {
+                method: method.name(),
+                began,
+                deadline,
+                metadata,
+                peer: cx.peer(),
+                scope: &self.inline_scope,
+                place: 0,
+                deferral: None,
+            });
+            let body = cx.bytes(request.body);
+            let call = run_call(request, index, metadata, body, chunk.as_ref());
+            guarded(&*self.registry, call, &context, &mut self.out)
+        };
+        let ended = Instant::now();
+        self.clock = Some(ended);
+        if note == Note::Panicked {
+            self.stats.calls.panics.add(1);
+        }
+        let compressed = matches!(outcome, Outcome::Compressed);
+        let (code, chunk) = settle(outcome, &mut self.out, 0);
+        // An inline method that does not say that it defers has no ticket to take.
+        let code = code.unwrap_or(Code::Internal);
+        let handler_us = micros(ended.duration_since(began));
+        self.count(index, code, queue_us, handler_us, request.one_way);
+        if !request.one_way {
+            let body = chunk.map_or(SendBody::Bytes(&self.out), SendBody::Chunk);
+            let Request { id, codec, .. } = *request;
+            cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+        }
+    }
+
+    /// An inline method that may take its reply away is in flight from before it runs.
+    fn run_inline_deferring(
+        &mut self,
+        cx: &mut ConnCx<'_, Self>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
+        let began = Instant::now();
+        self.clock = None;
+        let deadline = deadline_of(request, cx.now());
+        let number = self.begin_group();
+        let (slot, body_len) = self.begin_call(cx, request, index, deadline, (number, 0));
+        let chunk = shared_body(cx, request, method);
+        let scope = self.groups[number as usize].scope.clone();
+        let queue_us = micros(began.saturating_duration_since(cx.now()));
+        self.out.clear();
+        let (outcome, note) = {
+            let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+            let context = Context::new(Parts {
+                method: method.name(),
+                began,
+                deadline,
+                metadata,
+                peer: cx.peer(),
+                scope: &scope,
+                place: 0,
+                deferral: Some(Deferral {
+                    home: &self.home,
+                    key: cx.key(),
+                    slot,
+                    batch: number,
+                    codec: request.codec,
+                    queue_us,
+                }),
+            });
+            let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
+            guarded(&*self.registry, call, &context, &mut self.out)
+        };
+        if note == Note::Panicked {
+            self.stats.calls.panics.add(1);
+        }
+        let _ = body_len;
+        let compressed = matches!(outcome, Outcome::Compressed);
+        let mut out = std::mem::take(&mut self.out);
+        if let (Some(code), chunk) = settle(outcome, &mut out, 0) {
+            let body = chunk.map_or(SendBody::Bytes(&out), SendBody::Chunk);
+            let handler_us = micros(began.elapsed());
+            self.end_call(cx, slot, Ended { code, queue_us, handler_us, compressed, body });
+            drop(scope);
+            self.come_home(number, 1);
+        }
+        self.out = out;
+    }
+
+    // Handing over.
+
+    /// Puts a request into the batch that this turn gathers.
+    fn gather(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32) {
+        let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
+        if !self.pools.backlog().has_room(pending) {
+            return self.refuse_full(cx, request);
+        }
+        let mut batch = match self.gathering.take() {
+            Some(batch) => batch,
+            None => self.begin_batch(cx.now()),
+        };
+        self.push(cx, request, index, &mut batch);
+        let is_full = batch.len() >= self.batch_max || batch.bytes_len() >= BATCH_BYTES_MAX;
+        self.gathering = Some(batch);
+        if is_full {
+            self.send_gathered();
+        }
+    }
+
+    /// Hands one request to the blocking threads: a batch would make one wait for the other.
+    fn hand_over_one(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32) {
+        if !self.pools.backlog().has_room(0) {
+            return self.refuse_full(cx, request);
+        }
+        let mut batch = self.begin_batch(cx.now());
+        self.push(cx, request, index, &mut batch);
+        self.pools.backlog().add(1);
+        if let Err(batch) = self.pools.send_blocking(batch) {
+            self.take_back(batch);
+        }
+    }
+
+    #[cold]
+    fn refuse_full(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request) {
+        self.stats.calls.queue_full.add(1);
+        self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
+    }
+
+    fn push(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32, batch: &mut Batch) {
+        let deadline = deadline_of(request, cx.now());
+        let place = (batch.number, batch.len() as u8);
+        let (slot, body_len) = self.begin_call(cx, request, index, deadline, place);
+        let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));
+        batch.push(JobParts {
+            key: cx.key(),
+            slot,
+            method: index,
+            codec: request.codec,
+            compressed: request.compressed,
+            deadline,
+            peer: cx.peer(),
+            metadata: cx.bytes(request.metadata),
+            body: cx.bytes(request.body),
+            chunk,
+        });
+    }
+
+    fn begin_call(
+        &mut self,
+        cx: &mut ConnCx<'_, Self>,
+        request: &Request,
+        index: u32,
+        deadline: Option<Instant>,
+        place: (u32, u8),
+    ) -> (u32, usize) {
+        let body_len = request.body.len;
+        let Request { id, codec, one_way, compressed, .. } = *request;
+        let call = Call::new(id, deadline, place, codec, one_way, compressed, index, body_len);
+        let slot = cx.session.begin(call);
+        cx.begin_call(body_len as usize);
+        self.groups[place.0 as usize].left += 1;
+        (slot, body_len as usize)
+    }
+
+    fn begin_group(&mut self) -> u32 {
+        let scope = self.spare_scopes.pop().unwrap_or_default();
+        self.groups.insert(Group { scope, left: 0 }) as u32
+    }
+
+    fn begin_batch(&mut self, now: Instant) -> Box<Batch> {
+        let number = self.begin_group();
+        let mut batch =
+            self.spare_batches.pop().unwrap_or_else(|| Batch::new(self.home.clone(), self.back.clone()));
+        batch.begin(number, self.groups[number as usize].scope.clone(), now);
+        batch
+    }
+
+    fn send_gathered(&mut self) {
+        if let Some(batch) = self.gathering.take() {
+            self.pools.backlog().add(batch.len());
+            if let Err(batch) = self.pools.send_cpu(batch) {
+                self.take_back(batch);
+            }
+        }
+    }
+
+    /// The workers have gone (the server is ending), or their queue is full: the requests are answered all the
+    /// same, by way of the mailbox, since there may be no connection at hand.
+    #[cold]
+    fn take_back(&mut self, mut batch: Box<Batch>) {
+        self.pools.backlog().sub(batch.len());
+        self.stats.calls.queue_full.add(batch.len() as u64);
+        batch.refuse(&Status::resource_exhausted("the work queue is full (work_queue_max)"));
+        batch.send_back();
+    }
+
+    // Coming home.
+
+    fn on_done(&mut self, conns: &mut Conns<'_, Self>, mut batch: Box<Batch>) {
+        let mut home = 0;
+        for index in 0..batch.done.len() {
+            let chunk = batch.take_chunk_of(index);
+            let done = &batch.done[index];
+            match done.note {
+                Note::Ran => {}
+                Note::Removed => self.stats.calls.removed.add(1),
+                Note::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
+                Note::Panicked => self.stats.calls.panics.add(1),
+            }
+            let Some(code) = done.code else { continue };
+            home += 1;
+            let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
+            if code == Code::DeadlineExceeded && done.note == Note::Ran {
+                self.stats.calls.late_at_answer.add(1);
+            }
+            let ended = Ended {
+                code,
+                queue_us: done.queue_us,
+                handler_us: done.handler_us,
+                compressed: done.compressed,
+                body,
+            };
+            conns.with(done.key, |cx| self.end_call(cx, done.slot, ended));
+        }
+        let number = batch.number;
+        batch.recycle();
+        batch.begin(number, self.inline_scope.clone(), conns.now());
+        if self.spare_batches.len() < SPARE_MAX {
+            self.spare_batches.push(batch);
+        }
+        self.come_home(number, home);
+    }
+
+    fn on_late(&mut self, conns: &mut Conns<'_, Self>, late: Late) {
+        let code = code_of(&late.result);
+        let handler_us = micros(conns.now().saturating_duration_since(late.began));
+        let body = match late.result {
+            Ok(chunk) => SendBody::Chunk(chunk),
+            Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
+        };
+        let ended = Ended { code, queue_us: late.queue_us, handler_us, compressed: false, body };
+        conns.with(late.key, |cx| self.end_call(cx, late.slot, ended));
+        self.come_home(late.batch, 1);
+    }
+
+    /// So many calls of a group have come home.
+    fn come_home(&mut self, number: u32, calls: u32) {
+        let group = &mut self.groups[number as usize];
+        debug_assert!(group.left >= calls);
+        group.left -= calls;
+        let is_gathering = self.gathering.as_ref().is_some_and(|batch| batch.number == number);
+        if group.left == 0 && !is_gathering {
+            let mut scope = self.groups.remove(number as usize).scope;
+            // A ticket that a handler keeps for ever keeps its scope; then there is a new one.
+            if self.spare_scopes.len() < SPARE_MAX
+                && let Some(only) = Arc::get_mut(&mut scope)
+            {
+                only.reset();
+                self.spare_scopes.push(scope);
+            }
+        }
+    }
+
+    /// The work of a call has ended: it is answered, unless it has been before.
+    #[inline]
+    fn end_call(&self, cx: &mut ConnCx<'_, Self>, slot: u32, ended: Ended<'_>) {
+        let Some(call) = cx.session.end(slot) else {
+            debug_assert!(false, "a call ends once");
+            return;
+        };
+        cx.end_call(call.body_bytes as usize);
+        if call.is_answered() {
+            self.stats.calls.late.add(1);
+            return;
+        }
+        let Ended { code, queue_us, handler_us, compressed, body } = ended;
+        self.count(call.method, code, queue_us, handler_us, call.one_way);
+        if !call.one_way {
+            let Call { id, codec, .. } = call;
+            cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+        }
+    }
+
+    #[inline]
+    fn count(&self, method: u32, code: Code, queue_us: u32, handler_us: u32, one_way: bool) {
+        let stats = &self.stats.methods[method as usize];
+        if one_way {
+            stats.one_way.add(1);
+        } else {
+            stats.answers[code as usize].add(1);
+        }
+        stats.queue_us.record(queue_us);
+        stats.handler_us.record(handler_us);
+    }
+
+    // Giving up.
+
+    /// Tells the work of a call that nobody waits for it.
+    fn cancel_work(&self, call: &Call) {
+        let scope = &self.groups[call.batch as usize].scope;
+        if scope.cancel(call.place) {
+            let (scope, place) = (scope.clone(), call.place);
+            // A handler may hold the lock that this takes, so it is not the reactor that runs the callbacks.
+            self.pools.spawn_blocking(Box::new(move || scope.run_callbacks(place)));
+        }
+    }
+
+    /// Answers a call before its work has ended.
+    fn answer_early(&self, cx: &mut ConnCx<'_, Self>, call: &Call, status: &Status) {
+        self.cancel_work(call);
+        if call.one_way {
+            return;
+        }
+        self.count(call.method, status.code, 0, 0, false);
+        let (code, body) = (status.code, SendBody::Bytes(status.message.as_bytes()));
+        let Call { id, codec, .. } = *call;
+        let (queue_us, handler_us) = (0, 0);
+        cx.send(Outgoing::Reply(Reply { id, codec, compressed: false, code, queue_us, handler_us, body }));
+    }
+
+    fn on_cancel(&mut self, cx: &mut ConnCx<'_, Self>, id: u64) {
+        if let Some(call) = cx.session.answer_by_id(id).cloned() {
+            self.stats.calls.cancelled.add(1);
+            self.answer_early(cx, &call, &Status::cancelled("the caller gave the call up"));
+        }
+    }
+}
+
+/// Whether a request fits the method that it names.
+#[inline]
+fn admit(method: &Method, request: &Request, cx: &ConnCx<'_, RpcApp>) -> Result<(), Status> {
+    let codec = Codec::from_number(request.codec);
+    let is_accepted = codec.is_some_and(|codec| method.accepts_codec(codec));
+    let is_same = request.schema == 0 || request.schema == method.schema();
+    if is_accepted && is_same && request.name.is_none() {
+        return Ok(());
+    }
+    admit_slowly(method, request, codec, is_accepted, cx)
+}
+
+#[cold]
+fn admit_slowly(
+    method: &Method,
+    request: &Request,
+    codec: Option<Codec>,
+    is_accepted: bool,
+    cx: &ConnCx<'_, RpcApp>,
+) -> Result<(), Status> {
+    if let Some(name) = request.name
+        && cx.bytes(name) != method.name().as_bytes()
+    {
+        let name = String::from_utf8_lossy(cx.bytes(name));
+        return Err(Status::unimplemented(format!("there is no method {name} here")));
+    }
+    let Some(codec) = codec else {
+        return Err(Status::unimplemented(format!("codec {} is not known", request.codec)));
+    };
+    if !is_accepted {
+        let takes: Vec<&str> = method.codecs().map(Codec::name).collect();
+        let (name, takes) = (method.name(), takes.join(", "));
+        return Err(Status::unimplemented(format!("{name} takes {takes}, not {}", codec.name())));
+    }
+    if request.schema != 0 && request.schema != method.schema() && !codec.is_self_describing() {
+        return Err(Status::failed_precondition(format!(
+            "the caller's types of {} have the fingerprint {:#010x}, here they are {} with {:#010x}",
+            method.name(),
+            request.schema,
+            method.signature(),
+            method.schema()
+        )));
+    }
+    Ok(())
+}
+
+#[inline]
+fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
+    (request.time_left_us != 0).then(|| arrived + Duration::from_micros(u64::from(request.time_left_us)))
+}
+
+/// The body as a chunk, for a method that wants to keep it, where it is large enough that sharing beats copying.
+#[inline]
+fn shared_body(cx: &mut ConnCx<'_, RpcApp>, request: &Request, method: &Method) -> Option<Chunk> {
+    let Span { len, .. } = request.body;
+    (method.shares_body() && len as usize >= LINK_BYTES_MIN).then(|| cx.cut(request.body))
+}
+
+#[inline]
+fn run_call<'a>(
+    request: &Request,
+    method: u32,
+    metadata: Metadata<'a>,
+    body: &'a [u8],
+    chunk: Option<&'a Chunk>,
+) -> RunCall<'a> {
+    let Request { codec, compressed, .. } = *request;
+    RunCall { method, codec, compressed, metadata, body, chunk }
+}
+
+impl App for RpcApp {
+    type Wire = Speaks;
+    type Session = Calls;
+    type Mail = Mail;
+
+    fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (Speaks, Calls) {
+        let allowed = self.protocols.get(listener).copied().unwrap_or(Protocols::SERVED);
+        (Speaks::undecided(allowed, self.frame_bytes_max), Calls::new())
+    }
+
+    #[inline]
+    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: Message) {
+        match message {
+            Message::Request(request) => self.on_request(cx, request),
+            Message::Refused(refusal) => self.on_refusal(cx, &refusal),
+            Message::Cancel { id } => self.on_cancel(cx, id),
+            Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            // The wire lets none of these through to a server.
+            Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
+        }
+    }
+
+    fn on_read_begin(&mut self) {
+        self.clock = None;
+    }
+
+    fn hand_off(&mut self, _now: Instant) {
+        self.send_gathered();
+    }
+
+    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: Mail) {
+        match mail {
+            Mail::Done(batch) => self.on_done(conns, batch),
+            Mail::Late(late) => self.on_late(conns, late),
+        }
+    }
+
+    #[inline]
+    fn next_deadline(&self, calls: &Calls) -> Option<Instant> {
+        calls.next_deadline()
+    }
+
+    fn on_deadline(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let mut answered = std::mem::take(&mut self.answered);
+        let now = cx.now();
+        cx.session.answer_late(now, |call| answered.push(call.clone()));
+        for call in answered.drain(..) {
+            self.stats.calls.late_at_answer.add(1);
+            self.answer_early(
+                cx,
+                &call,
+                &Status::deadline_exceeded("the deadline passed while the call was under way"),
+            );
+        }
+        self.answered = answered;
+    }
+
+    fn on_abort(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let mut answered = std::mem::take(&mut self.answered);
+        cx.session.answer_all(|call| answered.push(call.clone()));
+        for call in answered.drain(..) {
+            self.stats.calls.drain_cancelled.add(1);
+            self.answer_early(cx, &call, &Status::cancelled("the server drained and the call took too long"));
+        }
+        self.answered = answered;
+    }
+
+    fn on_close(&mut self, _key: Key, calls: Calls, _why: &CloseReason) {
+        for call in calls.iter() {
+            if !call.is_answered() {
+                self.stats.calls.dropped.add(1);
+            }
+            self.cancel_work(call);
+        }
+    }
+}

@@ -1,0 +1,312 @@
+//! Building a server: services, methods, listeners, configuration; then everything is checked at once.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use coreloop_bufpool::PoolConfig;
+use coreloop_poller::os;
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::app::{AppParts, AppStats, RpcApp};
+use super::{Error, Event, Part, Server, Shared};
+use crate::codec::{Argument, Plain};
+use crate::config::{Accept, Config, Valid};
+use crate::context::{Context, Outcome};
+use crate::policy::flush::FlushPolicy;
+use crate::reactor::{Address, Deal, Listener, Loads, Reactor, ReactorConfig};
+use crate::service::builtin::{Health, Meta};
+use crate::service::{Kind, Method, RegisterError, Registry, Service, finish};
+use crate::status::Status;
+use crate::wire::Protocols;
+use crate::workers::{Pools, PoolsConfig};
+
+/// A server to be built. What is wrong with any part of it is said by [`Builder::start`] and [`Builder::run`].
+pub struct Builder {
+    config: Config,
+    listens: Vec<String>,
+    protocols: Vec<Protocols>,
+    methods: Vec<Method>,
+    health: Arc<Health>,
+    meta: Arc<Meta>,
+    error: Option<RegisterError>,
+}
+
+impl Builder {
+    pub(super) fn new() -> Builder {
+        let builder = Builder {
+            config: Config::default(),
+            listens: Vec::new(),
+            protocols: Vec::new(),
+            methods: Vec::new(),
+            health: Arc::new(Health::new()),
+            meta: Arc::new(Meta::new()),
+            error: None,
+        };
+        let (health, meta) = (builder.health.clone(), builder.meta.clone());
+        builder.service_arc(health).service_arc(meta)
+    }
+
+    /// Adds a service.
+    pub fn service(self, service: impl Service) -> Builder {
+        self.service_arc(Arc::new(service))
+    }
+
+    /// Adds a service that is used elsewhere too.
+    pub fn service_arc<S: Service>(mut self, service: Arc<S>) -> Builder {
+        self.health.set(service.service_name(), true);
+        match service.methods() {
+            Ok(methods) => self.methods.extend(methods),
+            Err(error) => self.error = self.error.or(Some(error)),
+        }
+        self
+    }
+
+    /// Adds a pooled method without a service: `Service.Method`, and a function of the context and the argument.
+    pub fn method<T, R>(
+        self,
+        name: &str,
+        function: impl Fn(&Context<'_>, T) -> Result<R, Status> + Send + Sync + 'static,
+    ) -> Builder
+    where
+        T: DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        self.method_of_kind(name, Kind::Pooled, function)
+    }
+
+    /// The same, run where the kind says.
+    pub fn method_of_kind<T, R>(
+        mut self,
+        name: &str,
+        kind: Kind,
+        function: impl Fn(&Context<'_>, T) -> Result<R, Status> + Send + Sync + 'static,
+    ) -> Builder
+    where
+        T: DeserializeOwned + 'static,
+        R: Serialize + DeserializeOwned + 'static,
+    {
+        let method = Method::new::<Plain<T>, Plain<R>>(
+            name,
+            Box::new(move |cx, codec, body, out| match <Plain<T> as Argument>::decode(codec, body) {
+                Ok(argument) => finish::<Plain<R>>(cx, codec, function(cx, argument), out),
+                Err(error) => Outcome::Failed(error.into()),
+            }),
+        );
+        match method {
+            Ok(method) => self = self.method_of(method.kind(kind)),
+            Err(error) => self.error = self.error.or(Some(error)),
+        }
+        self
+    }
+
+    /// Adds a method that was put together by hand.
+    pub fn method_of(mut self, method: Method) -> Builder {
+        if let Some((service, _)) = method.name().split_once('.') {
+            self.health.set(service, true);
+        }
+        self.methods.push(method);
+        self
+    }
+
+    /// Listens there, instead of where the configuration says: `host:port` or `unix:PATH`. More calls, more
+    /// listeners.
+    pub fn listen(self, address: &str) -> Builder {
+        self.listen_for(address, Protocols::SERVED)
+    }
+
+    /// Listens there, for these protocols only.
+    pub fn listen_for(mut self, address: &str, protocols: Protocols) -> Builder {
+        self.listens.push(address.to_owned());
+        self.protocols.push(protocols);
+        self
+    }
+
+    /// The whole configuration.
+    pub fn config(mut self, config: Config) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Changes some of the configuration.
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Builder {
+        change(&mut self.config);
+        self
+    }
+
+    /// How many reactors; 0 is one for each core that the process may use.
+    pub fn cores(self, cores: usize) -> Builder {
+        self.configure(|config| config.cores = cores)
+    }
+
+    /// How many workers; 0 is two, or one for each reactor if that is more.
+    pub fn workers(self, workers: usize) -> Builder {
+        self.configure(|config| config.workers = workers)
+    }
+
+    /// Starts the server and gives a hand on it.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the methods, the configuration or the listeners; nothing has been started then.
+    pub fn start(mut self) -> Result<Server, Error> {
+        if let Some(error) = self.error {
+            return Err(error.into());
+        }
+        if !self.listens.is_empty() {
+            self.config.listen = std::mem::take(&mut self.listens);
+        }
+        let config = self.config.validate(os::allowed_cores().len())?;
+        let registry = Registry::new(self.methods, config.limits.frame_bytes_max)?;
+        self.meta.fill(registry.methods());
+        start(&config, Arc::new(registry), self.health, self.protocols)
+    }
+
+    /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal ends the
+    /// patience of the drain.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::start`]; and a reactor that ended by itself.
+    pub fn run(self) -> Result<(), Error> {
+        let server = self.start()?;
+        #[cfg(feature = "signals")]
+        let _signals = {
+            let stopper = server.stopper();
+            coreloop_poller::signals::on_stop(move |_signal| stopper.stop())?
+        };
+        server.wait().map(|_| ())
+    }
+}
+
+/// Where each reactor listens: its own sockets on shared ports, or all with the first.
+fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Vec<(usize, Listener)>>, Vec<Address>), Error> {
+    let mut of_reactor: Vec<Vec<(usize, Listener)>> = (0..reactors).map(|_| Vec::new()).collect();
+    let mut addresses = Vec::new();
+    for (index, text) in config.listen.iter().enumerate() {
+        let address: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
+        })?;
+        let is_shared =
+            reactors > 1 && config.accept == Accept::ReusePort && matches!(address, Address::Tcp(_));
+        let first = Listener::bind(&address, is_shared)?;
+        let local = first.local()?;
+        of_reactor[0].push((index, first));
+        if is_shared {
+            for listeners in &mut of_reactor[1..] {
+                listeners.push((index, Listener::bind(&local, true)?));
+            }
+        }
+        addresses.push(local);
+    }
+    Ok((of_reactor, addresses))
+}
+
+fn start(
+    config: &Valid,
+    registry: Arc<Registry>,
+    health: Arc<Health>,
+    protocols: Vec<Protocols>,
+) -> Result<Server, Error> {
+    let reactors = config.cores;
+    let (listeners, addresses) = bind(config, reactors)?;
+    let pools = Arc::new(Pools::start(
+        PoolsConfig {
+            workers: config.workers,
+            blocking_threads: config.blocking_threads,
+            spin: Duration::from_micros(config.worker_spin_us),
+            work_queue_max: config.limits.work_queue_max,
+        },
+        registry.clone(),
+    )?);
+    let loads = Arc::new(Loads::new(reactors));
+    let mut built = Vec::new();
+    let mut parts = Vec::new();
+    for listeners in listeners {
+        let index = built.len();
+        let (reactor, part) = build(config, index, &registry, &pools, &protocols, listeners)?;
+        built.push(reactor);
+        parts.push(part);
+    }
+    for (index, reactor) in built.iter_mut().enumerate() {
+        let remotes = parts.iter().map(|part: &Part| part.remote.clone()).collect();
+        // Unix sockets cannot be shared by the kernel, so the first reactor deals in any case; what it accepts
+        // from a shared port it keeps.
+        let deals = index == 0 && reactors > 1 && config.accept != Accept::ReusePort
+            || index == 0 && reactors > 1 && config.listen.iter().any(|listen| listen.starts_with("unix:"));
+        reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone() }));
+    }
+    let (stop, events) = crossbeam_channel::bounded(reactors + 2);
+    for (index, reactor) in built.into_iter().enumerate() {
+        spawn(index, reactor, stop.clone())?;
+    }
+    let shared = Arc::new(Shared { registry, parts, pools, health });
+    let drain = Duration::from_millis(config.limits.drain_ms);
+    Ok(Server { shared, addresses, events, stop, drain, running: reactors })
+}
+
+fn build(
+    config: &Valid,
+    index: usize,
+    registry: &Arc<Registry>,
+    pools: &Arc<Pools>,
+    protocols: &[Protocols],
+    listeners: Vec<(usize, Listener)>,
+) -> Result<(Reactor<RpcApp>, Part), Error> {
+    let cores = os::allowed_cores();
+    let app_stats = Arc::new(AppStats::new(registry.methods().len()));
+    let parts = |remote| AppParts {
+        registry: registry.clone(),
+        pools: pools.clone(),
+        stats: app_stats.clone(),
+        frame_bytes_max: config.limits.frame_bytes_max,
+        protocols: protocols.to_vec(),
+        batch_max: config.batch_max,
+        remote,
+    };
+    let mut limits = config.limits.clone();
+    limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));
+    let reactor_config = ReactorConfig {
+        limits,
+        flush: FlushPolicy {
+            high_mark_bytes: config.flush.high_mark_bytes,
+            delay: Duration::from_micros(config.flush.delay_us),
+        },
+        turn: config.turn.clone(),
+        busy_poll: Duration::from_micros(config.busy_poll_us),
+        core: config.pin.then(|| cores[index % cores.len()]),
+        pool: PoolConfig::default(),
+    };
+    let mut reactor = Reactor::with_app(reactor_config, |remote| RpcApp::new(parts(remote)))?;
+    for (listener_index, listener) in listeners {
+        reactor.add_listener(listener, listener_index)?;
+    }
+    let part = Part { remote: reactor.remote(), reactor: reactor.stats(), app: app_stats };
+    Ok((reactor, part))
+}
+
+/// How many connections a reactor may hold so that descriptors do not run out before the limit is felt.
+fn descriptors_for(reactors: usize) -> usize {
+    const RESERVED: u64 = 64;
+    os::nofile_limit().map_or(usize::MAX, |limit| {
+        usize::try_from(limit.saturating_sub(RESERVED) / reactors as u64).unwrap_or(usize::MAX).max(1)
+    })
+}
+
+fn spawn(
+    index: usize,
+    mut reactor: Reactor<RpcApp>,
+    events: crossbeam_channel::Sender<Event>,
+) -> Result<(), Error> {
+    std::thread::Builder::new().name(format!("coreloop-reactor-{index}")).spawn(move || {
+        // The panic is reported, and takes the server down in an orderly way; it is not swallowed.
+        let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reactor.run()));
+        let result = match result {
+            Ok(result) => result.map_err(Error::from),
+            Err(_) => Err(Error::ReactorPanicked { reactor: index }),
+        };
+        drop(reactor);
+        let _ = events.send(Event::Ended(index, result));
+    })?;
+    Ok(())
+}

@@ -1,0 +1,252 @@
+//! The server: a builder, the reactors and workers that it starts, and their end.
+//!
+//! The role that its reactors play is [`app`]; this file starts them, joins them, and adds up what they count.
+
+mod app;
+mod builder;
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender};
+
+pub use app::Mail;
+pub use builder::Builder;
+
+use self::app::AppStats;
+use crate::config::ConfigError;
+use crate::reactor::{Address, Remote};
+use crate::service::builtin::Health;
+use crate::service::{RegisterError, Registry};
+use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
+use crate::workers::Pools;
+
+/// Why a server could not start, or ended before it was told to.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum Error {
+    /// A method cannot be registered.
+    Register(RegisterError),
+    /// The configuration cannot be.
+    Config(ConfigError),
+    /// The system refused a socket, a thread, or an event queue.
+    Io(io::Error),
+    /// A reactor's thread ended in a panic: a bug in coreloop, or in an inline handler's destructor.
+    ReactorPanicked {
+        /// Which reactor.
+        reactor: usize,
+    },
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Error::Register(error) => error.fmt(f),
+            Error::Config(error) => error.fmt(f),
+            Error::Io(error) => error.fmt(f),
+            Error::ReactorPanicked { reactor } => write!(f, "the thread of reactor {reactor} panicked"),
+        }
+    }
+}
+
+impl std::error::Error for Error {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        match self {
+            Error::Register(error) => Some(error),
+            Error::Config(error) => Some(error),
+            Error::Io(error) => Some(error),
+            Error::ReactorPanicked { .. } => None,
+        }
+    }
+}
+
+impl From<RegisterError> for Error {
+    fn from(error: RegisterError) -> Error {
+        Error::Register(error)
+    }
+}
+
+impl From<ConfigError> for Error {
+    fn from(error: ConfigError) -> Error {
+        Error::Config(error)
+    }
+}
+
+impl From<io::Error> for Error {
+    fn from(error: io::Error) -> Error {
+        Error::Io(error)
+    }
+}
+
+/// What wakes the one who waits for the server.
+enum Event {
+    /// Asked to stop, by a signal or a [`Stopper`].
+    Stop,
+    /// A reactor has ended.
+    Ended(usize, Result<(), Error>),
+}
+
+/// One reactor, as its server knows it.
+struct Part {
+    remote: Remote<Mail>,
+    reactor: Arc<ReactorStats>,
+    app: Arc<AppStats>,
+}
+
+/// What is shared between the server's owner and those who only look.
+struct Shared {
+    registry: Arc<Registry>,
+    parts: Vec<Part>,
+    pools: Arc<Pools>,
+    health: Arc<Health>,
+}
+
+/// A running server. Dropped, it stops at once; [`Server::shutdown`] drains.
+///
+/// ```
+/// use coreloop::{Context, Server, Status};
+///
+/// # fn main() -> Result<(), coreloop::Error> {
+/// let server = Server::builder()
+///     .method("Greeter.Greet", |_cx: &Context, name: String| Ok(format!("hello, {name}")))
+///     .listen("127.0.0.1:0")
+///     .start()?;
+/// println!("listening on {}", server.addresses()[0]);
+/// server.shutdown();
+/// # Ok(())
+/// # }
+/// ```
+pub struct Server {
+    shared: Arc<Shared>,
+    addresses: Vec<Address>,
+    events: Receiver<Event>,
+    stop: Sender<Event>,
+    drain: Duration,
+    /// Reactors that have not ended.
+    running: usize,
+}
+
+/// A hand on a server from any thread: asks it to stop, reads its numbers.
+#[derive(Clone)]
+pub struct Stopper {
+    shared: Arc<Shared>,
+    stop: Sender<Event>,
+}
+
+impl Stopper {
+    /// Asks for a drain, as SIGTERM does; whoever waits for the server carries it out.
+    pub fn stop(&self) {
+        // The one who waits takes one stop at a time; more would say the same.
+        let _ = self.stop.try_send(Event::Stop);
+    }
+
+    /// The numbers now.
+    pub fn stats(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+}
+
+impl Server {
+    /// A server to be built.
+    pub fn builder() -> Builder {
+        Builder::new()
+    }
+
+    /// Where it listens, with real ports, in the order of the configuration.
+    pub fn addresses(&self) -> &[Address] {
+        &self.addresses
+    }
+
+    /// The numbers now: by method, by reactor, of the workers.
+    pub fn stats(&self) -> Snapshot {
+        self.shared.snapshot()
+    }
+
+    /// Says whether a service is able to serve; `Health.Check` tells others.
+    pub fn health(&self) -> &Health {
+        &self.shared.health
+    }
+
+    /// A hand on it for other threads.
+    pub fn stopper(&self) -> Stopper {
+        Stopper { shared: self.shared.clone(), stop: self.stop.clone() }
+    }
+
+    /// Waits until it is asked to stop, then drains and ends.
+    ///
+    /// # Errors
+    ///
+    /// A reactor ended by itself.
+    pub fn wait(mut self) -> Result<Snapshot, Error> {
+        match self.events.recv() {
+            Ok(Event::Stop) | Err(_) => Ok(self.end()),
+            Ok(Event::Ended(index, result)) => {
+                self.running -= 1;
+                result?;
+                Err(Error::Io(io::Error::other(format!("reactor {index} ended without being told to"))))
+            }
+        }
+    }
+
+    /// Stops accepting, tells peers, lets what is in flight finish within the time of the drain, cancels and
+    /// counts what is left, and ends. Gives the last numbers.
+    pub fn shutdown(mut self) -> Snapshot {
+        self.end()
+    }
+
+    fn end(&mut self) -> Snapshot {
+        self.shared.health.go_down();
+        self.each(Remote::drain);
+        if !self.join_until(Instant::now() + self.drain, true) {
+            self.each(Remote::abort);
+            // What is left is a flush and some bookkeeping; a handler on the reactor that hangs is left behind.
+            self.join_until(Instant::now() + Duration::from_secs(2), false);
+        }
+        self.shared.pools.stop(Duration::from_secs(1));
+        self.shared.snapshot()
+    }
+
+    fn each(&self, tell: impl Fn(&Remote<Mail>)) {
+        self.shared.parts.iter().for_each(|part| tell(&part.remote));
+    }
+
+    /// Waits for the reactors to end. A second request to stop ends the patience.
+    fn join_until(&mut self, until: Instant, heeds_stop: bool) -> bool {
+        while self.running > 0 {
+            match self.events.recv_deadline(until) {
+                Ok(Event::Ended(..)) => self.running -= 1,
+                Ok(Event::Stop) if heeds_stop => return false,
+                Ok(Event::Stop) => {}
+                Err(_) => return false,
+            }
+        }
+        true
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        if self.running > 0 {
+            self.each(Remote::stop);
+            self.join_until(Instant::now() + Duration::from_secs(2), false);
+            self.shared.pools.stop(Duration::from_millis(200));
+        }
+    }
+}
+
+impl Shared {
+    fn snapshot(&self) -> Snapshot {
+        let mut snapshot = Snapshot { workers: self.pools.snapshot(), ..Snapshot::default() };
+        for part in &self.parts {
+            snapshot.reactors.push(ReactorSnapshot::of(&part.reactor));
+            snapshot.add_calls(&part.app.calls);
+        }
+        for (index, method) in self.registry.methods().iter().enumerate() {
+            let parts = self.parts.iter().map(|part| &part.app.methods[index]);
+            snapshot.methods.push(MethodSnapshot::of(method.name(), parts));
+        }
+        snapshot
+    }
+}

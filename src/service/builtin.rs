@@ -1,0 +1,218 @@
+//! The services that every server has: `Health`, which says whether it serves, and `Meta`, which says what.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+
+use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
+use serde::ser::{Serialize, SerializeStruct, Serializer};
+
+use super::{Method, RegisterError, Service, finish};
+use crate::codec::{Argument, Codec, Plain};
+use crate::context::Outcome;
+use crate::status::Status;
+
+/// What a server says of its health, and of that of each of its services.
+#[derive(Debug, Default)]
+pub struct Health {
+    /// False while the server drains.
+    is_down: std::sync::atomic::AtomicBool,
+    services: RwLock<BTreeMap<String, bool>>,
+}
+
+impl Health {
+    /// Nothing known, all well.
+    pub fn new() -> Health {
+        Health::default()
+    }
+
+    /// Says whether a service is able to serve.
+    pub fn set(&self, service: &str, serves: bool) {
+        self.services.write().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), serves);
+    }
+
+    /// The server will not serve much longer.
+    pub(crate) fn go_down(&self) {
+        self.is_down.store(true, std::sync::atomic::Ordering::Relaxed);
+    }
+
+    /// Whether the service serves (the empty name: the server as a whole); `None` if there is no such service.
+    pub fn serves(&self, service: &str) -> Option<bool> {
+        let is_up = !self.is_down.load(std::sync::atomic::Ordering::Relaxed);
+        if service.is_empty() {
+            return Some(is_up);
+        }
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        services.get(service).map(|serves| is_up && *serves)
+    }
+}
+
+impl Service for Health {
+    fn service_name(&self) -> &str {
+        "Health"
+    }
+
+    fn methods(self: Arc<Self>) -> Result<Vec<Method>, RegisterError> {
+        let check = Method::new::<Plain<String>, Plain<String>>(
+            "Health.Check",
+            Box::new(move |cx, codec, body, out| {
+                let service = match <Plain<String> as Argument>::decode(codec, body) {
+                    Ok(service) => service,
+                    Err(error) => return Outcome::Failed(error.into()),
+                };
+                let result = match self.serves(&service) {
+                    Some(true) => Ok("serving".to_owned()),
+                    Some(false) => Ok("not_serving".to_owned()),
+                    None => Err(Status::not_found(format!("there is no service {service:?} here"))),
+                };
+                finish::<Plain<String>>(cx, codec, result, out)
+            }),
+        )?;
+        let docs =
+            "Whether a service serves: `serving` or `not_serving`. The empty name asks for the whole server.";
+        Ok(vec![check.docs(docs).free_of_side_effects()])
+    }
+}
+
+/// A struct that goes by field names, written out here since the embedded server does without serde's derive.
+macro_rules! plain_struct {
+    ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident $key:literal $type:ty,)* }) => {
+        $(#[$meta])*
+        #[derive(Clone, Debug, Default, PartialEq, Eq)]
+        pub struct $name {
+            $($(#[$field_meta])* pub $field: $type,)*
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                let mut fields = serializer.serialize_struct(stringify!($name), [$($key),*].len())?;
+                $(fields.serialize_field($key, &self.$field)?;)*
+                fields.end()
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                struct Fields;
+
+                impl<'de> Visitor<'de> for Fields {
+                    type Value = $name;
+
+                    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                        f.write_str(concat!("a struct ", stringify!($name)))
+                    }
+
+                    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<$name, A::Error> {
+                        let mut value = $name::default();
+                        while let Some(key) = map.next_key::<String>()? {
+                            match &*key {
+                                $($key => value.$field = map.next_value()?,)*
+                                _ => { map.next_value::<IgnoredAny>()?; }
+                            }
+                        }
+                        Ok(value)
+                    }
+
+                    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<$name, A::Error> {
+                        let mut value = $name::default();
+                        $(
+                            value.$field = seq
+                                .next_element()?
+                                .ok_or_else(|| serde::de::Error::missing_field($key))?;
+                        )*
+                        Ok(value)
+                    }
+                }
+
+                deserializer.deserialize_struct(stringify!($name), &[$($key),*], Fields)
+            }
+        }
+    };
+}
+
+plain_struct! {
+    /// What `Meta.Methods` says of a method.
+    MethodInfo {
+        /// `Service.Method`.
+        name "Name" String,
+        /// The number by which it goes on the wire.
+        hash "Hash" u32,
+        /// Fingerprint of its types.
+        schema "Schema" u32,
+        /// Its types, for people.
+        signature "Signature" String,
+        /// Its types as the fingerprint sees them: `ARGUMENT->REPLY`.
+        types "Types" String,
+        /// `inline`, `pooled` or `blocking`.
+        kind "Kind" String,
+        /// The names of the codecs that it takes.
+        codecs "Codecs" Vec<String>,
+        /// It changes nothing.
+        free_of_side_effects "FreeOfSideEffects" bool,
+        /// What it does.
+        docs "Docs" String,
+    }
+}
+
+impl MethodInfo {
+    /// What there is to say of a method.
+    pub fn of(method: &Method) -> MethodInfo {
+        MethodInfo {
+            name: method.name().to_owned(),
+            hash: method.hash(),
+            schema: method.schema(),
+            signature: method.signature(),
+            types: format!("{}->{}", method.argument().text(), method.reply().text()),
+            kind: method.runs().name().to_owned(),
+            codecs: method.codecs().map(|codec: Codec| codec.name().to_owned()).collect(),
+            free_of_side_effects: method.is_free_of_side_effects(),
+            docs: method.documentation().to_owned(),
+        }
+    }
+}
+
+/// The service that tells what a server serves.
+#[derive(Debug, Default)]
+pub struct Meta {
+    /// Filled once every method is registered, this one among them.
+    methods: OnceLock<Vec<MethodInfo>>,
+}
+
+impl Meta {
+    /// Knows nothing yet.
+    pub fn new() -> Meta {
+        Meta::default()
+    }
+
+    /// These are the methods. Only the first call counts.
+    pub fn fill(&self, methods: &[Method]) {
+        let _ = self.methods.set(methods.iter().map(MethodInfo::of).collect());
+    }
+}
+
+impl Service for Meta {
+    fn service_name(&self) -> &str {
+        "Meta"
+    }
+
+    fn methods(self: Arc<Self>) -> Result<Vec<Method>, RegisterError> {
+        let methods = Method::new::<Plain<String>, Plain<Vec<MethodInfo>>>(
+            "Meta.Methods",
+            Box::new(move |cx, codec, body, out| {
+                let service = match <Plain<String> as Argument>::decode(codec, body) {
+                    Ok(service) => service,
+                    Err(error) => return Outcome::Failed(error.into()),
+                };
+                let is_asked = |info: &&MethodInfo| {
+                    service.is_empty() || info.name.split('.').next() == Some(service.as_str())
+                };
+                let all = self.methods.get().map_or(&[][..], Vec::as_slice);
+                let found: Vec<MethodInfo> = all.iter().filter(is_asked).cloned().collect();
+                finish::<Plain<Vec<MethodInfo>>>(cx, codec, Ok(found), out)
+            }),
+        )?;
+        let docs =
+            "The methods of a service, or of all for the empty name, with their types and documentation.";
+        Ok(vec![methods.docs(docs).free_of_side_effects()])
+    }
+}

@@ -1,0 +1,287 @@
+//! What can be called: methods with their types and handlers, and the services that group them.
+//!
+//! A [`Method`] is made once, at registration, from a handler and the two types; after that every protocol calls
+//! the same function with bytes. The table by which it is found is in [`registry`]; answers that come later in
+//! [`reply`]; the services that every server has in [`builtin`].
+
+pub mod builtin;
+pub mod registry;
+pub mod reply;
+
+use std::fmt;
+use std::sync::Arc;
+use std::time::Instant;
+
+pub use registry::Registry;
+pub use reply::Reply;
+
+use crate::codec::describe::{DescribeError, Description};
+use crate::codec::{Answer, Argument, Body, Codec};
+use crate::context::{Context, Outcome};
+use crate::message::method_hash;
+use crate::status::Status;
+
+/// Where a method runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum Kind {
+    /// On the reactor's thread: the lowest latency, and a promise never to wait.
+    Inline,
+    /// On the worker pool: CPU work.
+    #[default]
+    Pooled,
+    /// On the elastic pool: it may wait for as long as it likes.
+    Blocking,
+}
+
+impl Kind {
+    /// The name, as `Meta.Methods` gives it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Inline => "inline",
+            Kind::Pooled => "pooled",
+            Kind::Blocking => "blocking",
+        }
+    }
+}
+
+/// A handler over bytes: argument in, reply appended to the buffer.
+pub type Handler = Box<dyn Fn(&Context<'_>, Codec, Body<'_>, &mut Vec<u8>) -> Outcome + Send + Sync>;
+
+/// A method, ready to be called in any codec.
+pub struct Method {
+    name: String,
+    hash: u32,
+    kind: Kind,
+    docs: String,
+    may_defer: bool,
+    is_free_of_side_effects: bool,
+    shares_body: bool,
+    argument: Description,
+    reply: Description,
+    schema: u32,
+    accepts: u8,
+    handler: Handler,
+}
+
+impl Method {
+    /// A pooled method of that name (`Service.Method`) whose argument and reply travel as `A` and `R`.
+    ///
+    /// # Errors
+    ///
+    /// A type cannot be described from its serde implementation alone; [`Method::described`] takes descriptions
+    /// made by hand.
+    pub fn new<A: Argument, R: Answer>(
+        name: impl Into<String>,
+        handler: Handler,
+    ) -> Result<Method, RegisterError> {
+        let name = name.into();
+        let describe = |side, described: Result<Description, DescribeError>| {
+            described.map_err(|error| RegisterError::Describe { method: name.clone(), side, error })
+        };
+        let argument = describe("argument", A::describe())?;
+        let reply = describe("reply", R::describe())?;
+        Ok(Method::described::<A, R>(name, argument, reply, handler))
+    }
+
+    /// The same with descriptions made by hand, for types that serde cannot tell about.
+    pub fn described<A: Argument, R: Answer>(
+        name: impl Into<String>,
+        argument: Description,
+        reply: Description,
+        handler: Handler,
+    ) -> Method {
+        let name = name.into();
+        let accepted = |codec: &&Codec| codec.is_compiled_in() && A::accepts(**codec) && R::accepts(**codec);
+        let accepts = Codec::ALL.iter().filter(accepted).fold(0, |set, codec| set | 1 << codec.number());
+        Method {
+            hash: method_hash(&name),
+            schema: crate::codec::describe::fingerprint(&argument, &reply),
+            name,
+            kind: Kind::Pooled,
+            docs: String::new(),
+            may_defer: false,
+            is_free_of_side_effects: false,
+            shares_body: false,
+            argument,
+            reply,
+            accepts,
+            handler,
+        }
+    }
+
+    /// The same method, run there.
+    pub fn kind(mut self, kind: Kind) -> Method {
+        self.kind = kind;
+        self
+    }
+
+    /// The same method with this documentation.
+    pub fn docs(mut self, docs: impl Into<String>) -> Method {
+        self.docs = docs.into();
+        self
+    }
+
+    /// The same method, which may take its reply away and answer later.
+    pub fn deferring(mut self) -> Method {
+        self.may_defer = true;
+        self
+    }
+
+    /// The same method, which changes nothing: it may be called with GET, and tried again.
+    pub fn free_of_side_effects(mut self) -> Method {
+        self.is_free_of_side_effects = true;
+        self
+    }
+
+    /// The same method, which keeps or returns the body as shared bytes: a large body is not copied for it.
+    pub fn sharing_body(mut self) -> Method {
+        self.shares_body = true;
+        self
+    }
+
+    /// `Service.Method`.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The number by which it goes on the wire.
+    pub fn hash(&self) -> u32 {
+        self.hash
+    }
+
+    /// Fingerprint of its types.
+    pub fn schema(&self) -> u32 {
+        self.schema
+    }
+
+    /// Its types for people: `{A: i64, B: i64} -> i64`.
+    pub fn signature(&self) -> String {
+        crate::codec::describe::signature(&self.argument, &self.reply)
+    }
+
+    /// What its argument looks like.
+    pub fn argument(&self) -> &Description {
+        &self.argument
+    }
+
+    /// What its reply looks like.
+    pub fn reply(&self) -> &Description {
+        &self.reply
+    }
+
+    /// The codecs that it takes.
+    pub fn codecs(&self) -> impl Iterator<Item = Codec> {
+        Codec::ALL.into_iter().filter(|codec| self.accepts_codec(*codec))
+    }
+
+    /// Whether it takes that codec.
+    #[inline]
+    pub fn accepts_codec(&self, codec: Codec) -> bool {
+        self.accepts & (1 << codec.number()) != 0
+    }
+}
+
+impl fmt::Debug for Method {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Method").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
+    }
+}
+
+/// Methods that belong together. The `#[coreloop::service]` attribute implements it for an impl block.
+pub trait Service: Send + Sync + 'static {
+    /// The name in front of the dot.
+    fn service_name(&self) -> &str;
+
+    /// The methods.
+    ///
+    /// # Errors
+    ///
+    /// A type cannot be described.
+    fn methods(self: Arc<Self>) -> Result<Vec<Method>, RegisterError>;
+}
+
+/// A method that cannot be registered.
+#[derive(Clone, Debug, PartialEq)]
+#[non_exhaustive]
+pub enum RegisterError {
+    /// A type cannot be described from its serde implementation: give a description by hand.
+    Describe {
+        /// The method.
+        method: String,
+        /// `argument` or `reply`.
+        side: &'static str,
+        /// What the type did.
+        error: DescribeError,
+    },
+    /// There is a method of that name: give one of them another.
+    SameName {
+        /// The name.
+        method: String,
+    },
+    /// Two names have the same hash: give one of them another.
+    SameHash {
+        /// The one registered first.
+        first: String,
+        /// The other.
+        second: String,
+        /// Their hash.
+        hash: u32,
+    },
+    /// A name is not of the form `Service.Method`.
+    Name {
+        /// What came.
+        method: String,
+    },
+}
+
+impl fmt::Display for RegisterError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            RegisterError::Describe { method, side, error } => write!(f, "the {side} of {method}: {error}"),
+            RegisterError::SameName { method } => write!(f, "there are two methods {method}"),
+            RegisterError::SameHash { first, second, hash } => {
+                write!(f, "{first} and {second} have the same hash {hash:#010x}: rename one of them")
+            }
+            RegisterError::Name { method } => write!(f, "a method's name is Service.Method, not {method:?}"),
+        }
+    }
+}
+
+impl std::error::Error for RegisterError {}
+
+/// Turns what a handler returned into an outcome: for those who write handlers over bytes, as the attribute does.
+///
+/// The result of a call that nobody waits for any more is not encoded.
+#[inline]
+pub fn finish<R: Answer>(
+    cx: &Context<'_>,
+    codec: Codec,
+    result: Result<R::Value, Status>,
+    out: &mut Vec<u8>,
+) -> Outcome {
+    let checked = result.and_then(|value| {
+        if cx.deadline().is_some() || cx.is_cancelled() {
+            cx.check(Instant::now())?;
+        }
+        Ok(value)
+    });
+    match checked.and_then(|value| R::encode(value, codec, out).map_err(Status::from)) {
+        Ok(chunk) => Outcome::Answer(chunk),
+        Err(status) => Outcome::Failed(status),
+    }
+}
+
+/// The name that a Rust method or type goes by: PascalCase, as Go callers expect.
+///
+/// ```
+/// assert_eq!(coreloop::service::pascal_case("add_fixed"), "AddFixed");
+/// ```
+pub fn pascal_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for word in name.trim_start_matches("r#").split('_') {
+        let mut chars = word.chars();
+        out.extend(chars.next().into_iter().flat_map(char::to_uppercase));
+        out.push_str(chars.as_str());
+    }
+    out
+}

@@ -1,0 +1,222 @@
+//! The methods of a server, found by hash: built before the first call, never changed after.
+//!
+//! Peers choose the hashes that are looked up but not those in the table, so an unkeyed table is safe here: its
+//! chains are what registration made them.
+
+use super::{Handler, Method, RegisterError};
+use crate::codec::{Body, Codec, compress};
+use crate::context::{Context, Outcome};
+use crate::status::Status;
+use crate::workers::{Run, RunCall};
+
+/// No method.
+const EMPTY: u32 = u32::MAX;
+/// A reply shorter than this is not worth compressing.
+const COMPRESS_BYTES_MIN: usize = 1024;
+
+/// The methods of a server.
+pub struct Registry {
+    methods: Vec<Method>,
+    /// Open addressing by the low bits of the hash: (hash, index).
+    table: Vec<(u32, u32)>,
+    body_bytes_max: usize,
+}
+
+impl Registry {
+    /// A table of these methods. A compressed body may grow to `body_bytes_max`.
+    ///
+    /// # Errors
+    ///
+    /// Two methods have the same name or hash, or a name is not `Service.Method`.
+    pub fn new(methods: Vec<Method>, body_bytes_max: usize) -> Result<Registry, RegisterError> {
+        let size = (methods.len() * 4).next_power_of_two().max(16);
+        let mut registry = Registry { methods: Vec::new(), table: vec![(0, EMPTY); size], body_bytes_max };
+        for method in methods {
+            registry.add(method)?;
+        }
+        Ok(registry)
+    }
+
+    fn add(&mut self, method: Method) -> Result<(), RegisterError> {
+        let is_named = method.name.split_once('.').is_some_and(|(service, name)| {
+            !service.is_empty() && !name.is_empty() && !method.name.contains(char::is_whitespace)
+        });
+        if !is_named {
+            return Err(RegisterError::Name { method: method.name });
+        }
+        if let Some(first) = self.index_of(method.hash) {
+            let first = self.methods[first as usize].name.clone();
+            if first == method.name {
+                return Err(RegisterError::SameName { method: first });
+            }
+            return Err(RegisterError::SameHash { first, second: method.name, hash: method.hash });
+        }
+        let mask = self.table.len() - 1;
+        let mut at = method.hash as usize & mask;
+        while self.table[at].1 != EMPTY {
+            at = (at + 1) & mask;
+        }
+        self.table[at] = (method.hash, self.methods.len() as u32);
+        self.methods.push(method);
+        Ok(())
+    }
+
+    /// The index of the method with that hash.
+    #[inline]
+    pub fn index_of(&self, hash: u32) -> Option<u32> {
+        let mask = self.table.len() - 1;
+        let mut at = hash as usize & mask;
+        // A quarter of the table is filled at the most, so there is an end to every chain.
+        loop {
+            let (found, index) = self.table[at];
+            if index == EMPTY {
+                return None;
+            }
+            if found == hash {
+                return Some(index);
+            }
+            at = (at + 1) & mask;
+        }
+    }
+
+    /// The method with that index.
+    #[inline]
+    pub fn method(&self, index: u32) -> &Method {
+        &self.methods[index as usize]
+    }
+
+    /// Every method, in the order of registration.
+    pub fn methods(&self) -> &[Method] {
+        &self.methods
+    }
+
+    /// The methods' handlers see a body as it was before it was compressed.
+    #[cold]
+    fn run_compressed(
+        &self,
+        handler: &Handler,
+        call: RunCall<'_>,
+        codec: Codec,
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let mut body = Vec::new();
+        if let Err(error) = compress::decompress(call.body, self.body_bytes_max, &mut body) {
+            return Outcome::Failed(error.into());
+        }
+        let start = out.len();
+        let chunk = match handler(cx, codec, Body::Slice(&body), out) {
+            Outcome::Answer(chunk) => chunk,
+            other => return other,
+        };
+        let answer = chunk.as_deref().unwrap_or(&out[start..]);
+        if answer.len() < COMPRESS_BYTES_MIN {
+            return Outcome::Answer(chunk);
+        }
+        let mut compressed = Vec::new();
+        if compress::compress(answer, &mut compressed).is_err() || compressed.len() >= answer.len() {
+            return Outcome::Answer(chunk);
+        }
+        out.truncate(start);
+        out.extend_from_slice(&compressed);
+        Outcome::Compressed
+    }
+}
+
+impl Run for Registry {
+    fn name_of(&self, method: u32) -> &str {
+        &self.method(method).name
+    }
+
+    #[inline]
+    fn run(&self, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
+        let Some(codec) = Codec::from_number(call.codec) else {
+            return Outcome::Failed(Status::unimplemented(format!("codec {} is not known", call.codec)));
+        };
+        let handler = &self.method(call.method).handler;
+        if call.compressed {
+            return self.run_compressed(handler, call, codec, cx, out);
+        }
+        handler(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
+    }
+}
+
+impl Method {
+    /// Where it runs.
+    #[inline]
+    pub fn runs(&self) -> super::Kind {
+        self.kind
+    }
+
+    /// It may take its reply away.
+    #[inline]
+    pub fn may_defer(&self) -> bool {
+        self.may_defer
+    }
+
+    /// It keeps or returns its body as shared bytes.
+    #[inline]
+    pub fn shares_body(&self) -> bool {
+        self.shares_body
+    }
+
+    /// It changes nothing.
+    pub fn is_free_of_side_effects(&self) -> bool {
+        self.is_free_of_side_effects
+    }
+
+    /// What it does, for people.
+    pub fn documentation(&self) -> &str {
+        &self.docs
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Plain;
+
+    fn method(name: &str) -> Method {
+        Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(|_, _, _, _| Outcome::Deferred)).unwrap()
+    }
+
+    #[test]
+    fn methods_are_found_by_their_hash_and_no_other() {
+        let names: Vec<String> = (0..500).map(|n| format!("S.M{n}")).collect();
+        let registry = Registry::new(names.iter().map(|name| method(name)).collect(), 0).unwrap();
+        for name in &names {
+            let index = registry.index_of(crate::message::method_hash(name)).unwrap();
+            assert_eq!(registry.method(index).name(), name);
+        }
+        assert_eq!(registry.index_of(crate::message::method_hash("S.M500")), None);
+        assert_eq!(registry.index_of(0), None);
+    }
+
+    #[test]
+    fn what_cannot_be_told_apart_is_refused() {
+        let same = Registry::new(vec![method("A.B"), method("A.B")], 0).err().unwrap();
+        assert_eq!(same, RegisterError::SameName { method: "A.B".into() });
+        // Two names with the same 32-bit FNV-1a, found by search.
+        let (first, second) = colliding();
+        assert_eq!(crate::message::method_hash(&first), crate::message::method_hash(&second));
+        let same = Registry::new(vec![method(&first), method(&second)], 0).err().unwrap();
+        assert!(matches!(same, RegisterError::SameHash { .. }), "{same}");
+        for name in ["AB", ".B", "A.", "A. B", ""] {
+            assert!(
+                matches!(Registry::new(vec![method(name)], 0), Err(RegisterError::Name { .. })),
+                "{name:?}"
+            );
+        }
+    }
+
+    fn colliding() -> (String, String) {
+        let mut seen = std::collections::HashMap::new();
+        for n in 0u32.. {
+            let name = format!("S.M{n}");
+            if let Some(first) = seen.insert(crate::message::method_hash(&name), name.clone()) {
+                return (first, name);
+            }
+        }
+        unreachable!("a 32-bit hash has collisions")
+    }
+}

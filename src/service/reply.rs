@@ -1,0 +1,71 @@
+//! The answer to a call that its handler puts off: taken away, carried to any thread, given there.
+
+use std::fmt;
+
+use coreloop_bufpool::Chunk;
+
+use crate::codec::{Answer, Codec, CodecError};
+use crate::context::{Context, Ticket};
+use crate::status::Status;
+
+/// The right and the duty to answer one call, from any thread. Dropped without an answer it answers `internal`.
+///
+/// A method takes it as its last parameter and returns nothing:
+///
+/// ```
+/// use coreloop::{Context, Reply, Server, Status};
+///
+/// struct Later;
+///
+/// #[coreloop::service]
+/// impl Later {
+///     fn double(&self, _cx: &Context, number: i64, reply: Reply<i64>) {
+///         std::thread::spawn(move || reply.send(Ok(number * 2)));
+///     }
+/// }
+/// # fn main() { let _ = Server::builder().service(Later); }
+/// ```
+pub struct Reply<T> {
+    ticket: Ticket,
+    codec: Codec,
+    encode: fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>,
+}
+
+impl<T> Reply<T> {
+    /// Takes the reply of the call away; it travels as `R`.
+    ///
+    /// # Errors
+    ///
+    /// `internal`, if it was taken before.
+    pub fn take<R: Answer<Value = T>>(cx: &Context<'_>, codec: Codec) -> Result<Reply<T>, Status> {
+        let ticket = cx.take_ticket().ok_or_else(|| Status::internal("the reply was taken twice"))?;
+        Ok(Reply { ticket, codec, encode: R::encode })
+    }
+
+    /// Answers.
+    pub fn send(self, result: Result<T, Status>) {
+        let Reply { ticket, codec, encode } = self;
+        let body = result.and_then(|value| {
+            let mut out = Vec::new();
+            let chunk = encode(value, codec, &mut out)?;
+            Ok(chunk.unwrap_or_else(|| Chunk::from(out)))
+        });
+        ticket.answer(body);
+    }
+
+    /// The caller has gone, or has given up, or its deadline has passed.
+    pub fn is_cancelled(&self) -> bool {
+        self.ticket.is_cancelled()
+    }
+
+    /// Runs the function once the call is cancelled; at once, if it is already.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        self.ticket.on_cancel(callback);
+    }
+}
+
+impl<T> fmt::Debug for Reply<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reply").field("ticket", &self.ticket).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,220 @@
+//! The statistics of a server at one moment, added up over its reactors: what a page or a test reads.
+
+use super::{CallStats, HistogramSnapshot, MethodStats, ReactorStats, STAGES};
+use crate::conn::CloseReason;
+use crate::status::Code;
+
+/// The statistics of a server at one moment.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Snapshot {
+    /// By reactor.
+    pub reactors: Vec<ReactorSnapshot>,
+    /// By method, in the order of registration.
+    pub methods: Vec<MethodSnapshot>,
+    /// The worker pools.
+    pub workers: WorkersSnapshot,
+    /// Requests refused before a method was found for them: the code's name, and how many; without zeros.
+    pub refused: Vec<(&'static str, u64)>,
+    /// Answers that found their connection closed.
+    pub dropped: u64,
+    /// Work that ended after its call was answered.
+    pub late: u64,
+    /// Deadlines that had passed at decode, at dequeue, and when the answer was to be encoded.
+    pub deadlines: [u64; 3],
+    /// Queued work dropped before it started.
+    pub removed: u64,
+    /// Cancel frames that named a call in flight.
+    pub cancelled: u64,
+    /// Calls cancelled since the drain took too long.
+    pub drain_cancelled: u64,
+    /// Requests refused since the work queue was full.
+    pub queue_full: u64,
+    /// Handlers that panicked.
+    pub panics: u64,
+}
+
+/// One reactor.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct ReactorSnapshot {
+    /// Connections open now.
+    pub connections: u64,
+    /// Connections accepted or adopted so far.
+    pub accepted: u64,
+    /// Connections refused by the limit.
+    pub refused: u64,
+    /// Times that accepting paused for want of a descriptor.
+    pub accept_pauses: u64,
+    /// Connections closed so far: the reason, and how many; without zeros.
+    pub closed: Vec<(&'static str, u64)>,
+    /// Turns of the loop.
+    pub turns: u64,
+    /// Events handled; over `turns`, the events of a turn.
+    pub events: u64,
+    /// Letters from other threads.
+    pub letters: u64,
+    /// Reads from sockets.
+    pub reads: u64,
+    /// Bytes read.
+    pub read_bytes: u64,
+    /// Writes to sockets.
+    pub writes: u64,
+    /// Bytes written.
+    pub written_bytes: u64,
+    /// Times that reading from a connection was stopped by a limit.
+    pub pauses: u64,
+    /// Mean microseconds of a turn spent in each stage: its name, the time.
+    pub stages_us: Vec<(&'static str, f64)>,
+    /// How long a turn kept the loop from looking at its sockets, in microseconds.
+    pub lag_us: HistogramSnapshot,
+    /// The buffer pool.
+    pub pool: PoolSnapshot,
+}
+
+/// A reactor's buffer pool.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct PoolSnapshot {
+    /// Buffers lent from stock.
+    pub hits: u64,
+    /// Buffers that had to be made.
+    pub misses: u64,
+    /// Buffers lent and not home yet.
+    pub outstanding: u64,
+    /// Bytes kept in stock.
+    pub retained_bytes: u64,
+}
+
+/// One method.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct MethodSnapshot {
+    /// `Service.Method`.
+    pub name: String,
+    /// Calls answered, whatever the outcome, and one-way calls.
+    pub calls: u64,
+    /// Answers by code: its name, and how many; without zeros.
+    pub answers: Vec<(&'static str, u64)>,
+    /// Microseconds queued.
+    pub queue_us: HistogramSnapshot,
+    /// Microseconds in the handler.
+    pub handler_us: HistogramSnapshot,
+}
+
+/// The worker pools.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct WorkersSnapshot {
+    /// Threads for CPU work.
+    pub workers: usize,
+    /// Threads for blocking methods now.
+    pub blocking_threads: usize,
+    /// The most that there were.
+    pub blocking_threads_peak: usize,
+    /// Requests queued now, for either pool.
+    pub queued: usize,
+}
+
+fn by_name<'a>(
+    names: impl Iterator<Item = &'static str>,
+    counts: impl Iterator<Item = &'a super::Counter>,
+) -> Vec<(&'static str, u64)> {
+    names.zip(counts.map(super::Counter::value)).filter(|(_, count)| *count > 0).collect()
+}
+
+impl ReactorSnapshot {
+    /// The numbers of one reactor now.
+    pub fn of(stats: &ReactorStats) -> ReactorSnapshot {
+        let mut lag_us = HistogramSnapshot::default();
+        stats.lag_us.add_to(&mut lag_us);
+        let sampled = stats.sampled_turns.value().max(1) as f64;
+        let stage = |(name, ns): (&&'static str, &super::Counter)| (*name, ns.value() as f64 / 1e3 / sampled);
+        ReactorSnapshot {
+            connections: stats.connections.value(),
+            accepted: stats.accepted.value(),
+            refused: stats.refused.value(),
+            accept_pauses: stats.accept_pauses.value(),
+            closed: by_name(CloseReason::NAMES.into_iter(), stats.closed.iter()),
+            turns: stats.turns.value(),
+            events: stats.events.value(),
+            letters: stats.letters.value(),
+            reads: stats.reads.value(),
+            read_bytes: stats.read_bytes.value(),
+            writes: stats.writes.value(),
+            written_bytes: stats.written_bytes.value(),
+            pauses: stats.pauses.value(),
+            stages_us: STAGES.iter().zip(&stats.stage_ns).map(stage).collect(),
+            lag_us,
+            pool: PoolSnapshot {
+                hits: stats.pool.hits.value(),
+                misses: stats.pool.misses.value(),
+                outstanding: stats.pool.outstanding.value(),
+                retained_bytes: stats.pool.retained_bytes.value(),
+            },
+        }
+    }
+}
+
+impl MethodSnapshot {
+    /// The numbers of one method, added up over those who counted them.
+    pub fn of<'a>(name: &str, parts: impl Iterator<Item = &'a MethodStats>) -> MethodSnapshot {
+        let mut snapshot = MethodSnapshot { name: name.to_owned(), ..MethodSnapshot::default() };
+        let mut answers = [0; Code::ALL.len()];
+        for part in parts {
+            part.queue_us.add_to(&mut snapshot.queue_us);
+            part.handler_us.add_to(&mut snapshot.handler_us);
+            snapshot.calls += part.one_way.value();
+            for (sum, counter) in answers.iter_mut().zip(&part.answers) {
+                *sum += counter.value();
+            }
+        }
+        snapshot.calls += answers.iter().sum::<u64>();
+        snapshot.answers =
+            Code::ALL.iter().map(|code| code.name()).zip(answers).filter(|(_, count)| *count > 0).collect();
+        snapshot
+    }
+
+    /// Answers with that code.
+    pub fn answered(&self, code: Code) -> u64 {
+        self.answers.iter().find(|(name, _)| *name == code.name()).map_or(0, |(_, count)| *count)
+    }
+}
+
+impl Snapshot {
+    /// Adds what one reactor counted of its calls beside the methods.
+    pub fn add_calls(&mut self, calls: &CallStats) {
+        self.dropped += calls.dropped.value();
+        self.late += calls.late.value();
+        self.deadlines[0] += calls.late_at_decode.value();
+        self.deadlines[1] += calls.late_at_dequeue.value();
+        self.deadlines[2] += calls.late_at_answer.value();
+        self.removed += calls.removed.value();
+        self.cancelled += calls.cancelled.value();
+        self.drain_cancelled += calls.drain_cancelled.value();
+        self.queue_full += calls.queue_full.value();
+        self.panics += calls.panics.value();
+        for (code, counter) in Code::ALL.iter().zip(&calls.refused) {
+            match self.refused.iter_mut().find(|(name, _)| *name == code.name()) {
+                Some((_, count)) => *count += counter.value(),
+                None if counter.value() > 0 => self.refused.push((code.name(), counter.value())),
+                None => {}
+            }
+        }
+    }
+
+    /// The method of that name.
+    pub fn method(&self, name: &str) -> Option<&MethodSnapshot> {
+        self.methods.iter().find(|method| method.name == name)
+    }
+
+    /// Connections open now, on all reactors.
+    pub fn connections(&self) -> u64 {
+        self.reactors.iter().map(|reactor| reactor.connections).sum()
+    }
+
+    /// Connections closed for that reason, on all reactors.
+    pub fn closed(&self, reason: &str) -> u64 {
+        self.reactors
+            .iter()
+            .flat_map(|reactor| &reactor.closed)
+            .filter(|(name, _)| *name == reason)
+            .map(|(_, n)| n)
+            .sum()
+    }
+}

@@ -1,0 +1,226 @@
+//! What the bytes of a connection mean: the trait [`Wire`], and one file for each protocol.
+//!
+//! A wire takes bytes and returns values; it knows no socket, no clock and no service. To add a protocol: write
+//! its `Wire` in a file here, give [`sniff`] the first bytes that tell it from the others, and add it to
+//! [`Speaks`]; nothing above this floor changes.
+
+pub mod native;
+pub mod sniff;
+
+use std::fmt;
+
+use coreloop_bufpool::{Chunk, Pool, WriteQueue};
+
+use crate::message::{Message, Outgoing, SendBody};
+pub use native::Native;
+pub use sniff::{Protocol, Protocols};
+
+/// What a decoder makes of the bytes at hand.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Decoded<M> {
+    /// A message, and how many bytes it took. Spans in it count from the first of those bytes.
+    Message {
+        /// The message.
+        message: M,
+        /// Bytes to consume.
+        consumed: usize,
+    },
+    /// Bytes that say nothing (the rest of something refused): consume them and go on.
+    Skip {
+        /// Bytes to consume; at least 1.
+        consumed: usize,
+    },
+    /// Not enough bytes yet: an answer, not an error.
+    NeedMore {
+        /// The least number of bytes, those at hand included, with which it is worth trying again.
+        bytes_min: usize,
+    },
+    /// The bytes cannot be understood; the connection must end.
+    Broken(Broken),
+}
+
+/// Why a peer's bytes cannot be understood any further: the peer's fault, and the end of the connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Broken {
+    /// The first bytes are of no protocol that this listener speaks.
+    UnknownProtocol,
+    /// The bytes are of a protocol that is known, but not spoken here.
+    NotSpoken(&'static str),
+    /// A native frame does not begin with `19 96`.
+    Magic([u8; 2]),
+    /// A native frame of another version.
+    Version(u8),
+    /// A frame larger than the limit, too large to be skipped.
+    TooLarge {
+        /// Bytes announced.
+        bytes: u64,
+        /// The limit.
+        bytes_max: u64,
+    },
+    /// A kind of frame that only the other side may send.
+    WrongDirection(u8),
+    /// A protocol of the embedder's own says so.
+    Other(String),
+}
+
+impl fmt::Display for Broken {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Broken::UnknownProtocol => f.write_str("the first bytes are of no protocol that is spoken here"),
+            Broken::NotSpoken(name) => write!(f, "{name} is not spoken on this listener"),
+            Broken::Magic([a, b]) => write!(f, "a frame begins with 19 96, not {a:02x} {b:02x}"),
+            Broken::Version(version) => write!(f, "frame version 1 is spoken here, not {version}"),
+            Broken::TooLarge { bytes, bytes_max } => {
+                write!(f, "a body of {bytes} bytes is over the limit of {bytes_max} (frame_bytes_max)")
+            }
+            Broken::WrongDirection(kind) => {
+                write!(f, "a frame of kind {kind} is not for this side to receive")
+            }
+            Broken::Other(why) => f.write_str(why),
+        }
+    }
+}
+
+impl std::error::Error for Broken {}
+
+/// Where a wire writes to: one connection's write queue, and the pool that feeds it.
+pub struct Out<'a> {
+    /// The connection's write queue.
+    pub queue: &'a mut WriteQueue,
+    /// The reactor's buffer pool.
+    pub pool: &'a mut Pool,
+}
+
+impl Out<'_> {
+    /// Copies bytes to the end of the queue.
+    #[inline]
+    pub fn put(&mut self, bytes: &[u8]) {
+        self.queue.put(self.pool, bytes);
+    }
+
+    /// Links a chunk to the end of the queue (or copies it, where that is cheaper).
+    #[inline]
+    pub fn link(&mut self, chunk: Chunk) {
+        self.queue.link(self.pool, chunk);
+    }
+
+    /// A head and a body, the body linked if it is a chunk.
+    #[inline]
+    pub fn frame(&mut self, head: &[u8], body: SendBody<'_>) {
+        match body {
+            SendBody::Bytes(bytes) => self.queue.put_pair(self.pool, head, bytes),
+            SendBody::Chunk(chunk) => {
+                self.queue.put(self.pool, head);
+                self.queue.link(self.pool, chunk);
+            }
+        }
+    }
+}
+
+/// A protocol without I/O: bytes to messages, messages to bytes.
+pub trait Wire {
+    /// What the peer says.
+    type Message;
+    /// What is said to the peer; it may borrow the bytes of its body.
+    type Outgoing<'a>;
+
+    /// Reads one message from the start of the bytes at hand.
+    ///
+    /// It is called again with the same bytes and more after [`Decoded::NeedMore`], so whatever it keeps must
+    /// not depend on how the bytes were split. It reserves nothing from a declared length.
+    fn decode(&mut self, input: &[u8]) -> Decoded<Self::Message>;
+
+    /// Writes one message.
+    fn encode(&mut self, outgoing: Self::Outgoing<'_>, out: &mut Out<'_>);
+
+    /// Asks the peer, if the protocol can, to send no new requests on this connection.
+    fn encode_drain(&mut self, out: &mut Out<'_>) {
+        let _ = out;
+    }
+
+    /// The bytes decoded so far end in the middle of something that is being skipped.
+    fn is_inside_message(&self) -> bool {
+        false
+    }
+
+    /// The protocol has been decided (a wire that sniffs says no until it has).
+    fn is_decided(&self) -> bool {
+        true
+    }
+}
+
+/// The wire of a server's connection: undecided until its first bytes have come, then one protocol for good.
+#[derive(Debug)]
+pub enum Speaks {
+    /// Too few bytes yet to tell which protocol it is.
+    Sniffing {
+        /// Those that the listener allows.
+        allowed: Protocols,
+        /// The largest body.
+        frame_bytes_max: usize,
+    },
+    /// The native protocol.
+    Native(Native),
+}
+
+impl Speaks {
+    /// A connection that has said nothing yet.
+    pub fn undecided(allowed: Protocols, frame_bytes_max: usize) -> Speaks {
+        Speaks::Sniffing { allowed, frame_bytes_max }
+    }
+
+    fn decide(&mut self, input: &[u8]) -> Decoded<Message> {
+        let Speaks::Sniffing { allowed, frame_bytes_max } = *self else {
+            unreachable!("only an undecided connection decides")
+        };
+        match sniff::sniff(input) {
+            sniff::Sniffed::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            sniff::Sniffed::Unknown => Decoded::Broken(Broken::UnknownProtocol),
+            sniff::Sniffed::Is(protocol) if !allowed.contains(protocol) => {
+                Decoded::Broken(Broken::NotSpoken(protocol.name()))
+            }
+            sniff::Sniffed::Is(Protocol::Native) => {
+                *self = Speaks::Native(Native::server(frame_bytes_max));
+                self.decode(input)
+            }
+            sniff::Sniffed::Is(other) => Decoded::Broken(Broken::NotSpoken(other.name())),
+        }
+    }
+}
+
+impl Wire for Speaks {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    #[inline]
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        match self {
+            Speaks::Native(native) => native.decode(input),
+            Speaks::Sniffing { .. } => self.decide(input),
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match self {
+            Speaks::Native(native) => native.encode(outgoing, out),
+            // Nothing was asked, so nothing is answered: what comes here is a notice that has no form yet.
+            Speaks::Sniffing { .. } => {}
+        }
+    }
+
+    fn encode_drain(&mut self, out: &mut Out<'_>) {
+        self.encode(Outgoing::Drain, out);
+    }
+
+    fn is_inside_message(&self) -> bool {
+        match self {
+            Speaks::Native(native) => native.is_inside_message(),
+            Speaks::Sniffing { .. } => false,
+        }
+    }
+
+    fn is_decided(&self) -> bool {
+        !matches!(self, Speaks::Sniffing { .. })
+    }
+}

@@ -1,0 +1,414 @@
+//! The native frame, version 1, in both directions: 32 bytes of header, metadata, body, all little-endian.
+//!
+//! ```text
+//!  0  2  3  4  5  6     8               16      20      24      28      32
+//! |19 96|v |k |c |f |meta |   call id     |method |schema |time   |body   | metadata … | body …
+//!                                          status  queued  handler           (a reply)
+//! ```
+//!
+//! It holds no buffer: the caller keeps the bytes until a frame is whole. A frame that can be trusted to end
+//! where it says is answered and skipped when it cannot be accepted; any other ends the connection.
+
+use crate::message::{
+    Answered, Call, Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash,
+};
+use crate::status::Code;
+use crate::wire::{Broken, Decoded, Out, Wire};
+
+/// Bytes of the header.
+pub const HEADER_BYTES: usize = 32;
+/// The first two bytes of every frame.
+pub const MAGIC: [u8; 2] = [0x19, 0x96];
+/// The version spoken here.
+pub const VERSION: u8 = 1;
+/// A refused body of up to this many times the limit is skipped; a larger one is not worth the traffic.
+const SKIP_FACTOR: u64 = 2;
+const FLAG_COMPRESSED: u8 = 1;
+
+/// The kinds of frames that have a meaning in version 1.
+mod kind {
+    pub const REQUEST: u8 = 0;
+    pub const REPLY: u8 = 1;
+    pub const ONE_WAY: u8 = 2;
+    pub const CANCEL: u8 = 3;
+    pub const PING: u8 = 4;
+    pub const PONG: u8 = 5;
+    pub const DRAIN: u8 = 6;
+}
+
+/// Which end of the connection decodes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Side {
+    Server,
+    Client,
+}
+
+/// One connection's end of the native protocol.
+#[derive(Debug)]
+pub struct Native {
+    side: Side,
+    frame_bytes_max: usize,
+    /// Bytes of a refused frame that are still to come and say nothing.
+    skip_bytes: u64,
+    /// The connection is to end, once the refusal before it has been taken.
+    broken: Option<Broken>,
+}
+
+/// The fixed part of a frame, read.
+struct Header {
+    kind: u8,
+    codec: u8,
+    flags: u8,
+    metadata_bytes: usize,
+    id: u64,
+    /// Method, or status.
+    word_16: u32,
+    /// Schema, or microseconds queued.
+    word_20: u32,
+    /// Time left, or microseconds in the handler.
+    word_24: u32,
+    body_bytes: usize,
+}
+
+impl Header {
+    #[inline]
+    fn read(bytes: &[u8; HEADER_BYTES]) -> Header {
+        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
+        Header {
+            kind: bytes[3],
+            codec: bytes[4],
+            flags: bytes[5],
+            metadata_bytes: u16::from_le_bytes([bytes[6], bytes[7]]) as usize,
+            id: u64::from(u32_at(8)) | u64::from(u32_at(12)) << 32,
+            word_16: u32_at(16),
+            word_20: u32_at(20),
+            word_24: u32_at(24),
+            body_bytes: u32_at(28) as usize,
+        }
+    }
+
+    #[inline]
+    fn frame_bytes(&self) -> usize {
+        HEADER_BYTES + self.metadata_bytes + self.body_bytes
+    }
+
+    #[inline]
+    fn metadata(&self) -> Span {
+        Span { start: HEADER_BYTES as u32, len: self.metadata_bytes as u32 }
+    }
+
+    #[inline]
+    fn body(&self) -> Span {
+        Span { start: (HEADER_BYTES + self.metadata_bytes) as u32, len: self.body_bytes as u32 }
+    }
+}
+
+impl Native {
+    /// The end that receives requests. A body over `frame_bytes_max` is refused before any of it is stored.
+    pub fn server(frame_bytes_max: usize) -> Native {
+        Native { side: Side::Server, frame_bytes_max, skip_bytes: 0, broken: None }
+    }
+
+    /// The end that receives replies.
+    pub fn client(frame_bytes_max: usize) -> Native {
+        Native { side: Side::Client, frame_bytes_max, skip_bytes: 0, broken: None }
+    }
+
+    /// What goes wrong before a whole header is at hand, or with one that cannot be trusted.
+    #[cold]
+    fn short_or_foreign(&mut self, input: &[u8]) -> Decoded<Message> {
+        if let Some(first) = input.first()
+            && (*first != MAGIC[0] || input.get(1).is_some_and(|second| *second != MAGIC[1]))
+        {
+            return Decoded::Broken(Broken::Magic([*first, input.get(1).copied().unwrap_or(0)]));
+        }
+        if input.len() < HEADER_BYTES {
+            return Decoded::NeedMore { bytes_min: HEADER_BYTES };
+        }
+        self.broken = Some(Broken::Version(input[2]));
+        if self.side == Side::Client {
+            return Decoded::Broken(Broken::Version(input[2]));
+        }
+        // Another version may lay out its header otherwise, but an answer to these 8 bytes is the best there is.
+        let id = u64::from_le_bytes([
+            input[8], input[9], input[10], input[11], input[12], input[13], input[14], input[15],
+        ]);
+        Decoded::Message {
+            message: Message::Refused(Refusal {
+                id,
+                codec: input[4],
+                one_way: false,
+                code: Code::Unimplemented,
+                message: Broken::Version(input[2]).to_string(),
+            }),
+            consumed: HEADER_BYTES,
+        }
+    }
+
+    /// Refuses a frame whose end is known: its answer goes out, its bytes are skipped.
+    #[cold]
+    fn refuse(&mut self, header: &Header, code: Code, message: String) -> Decoded<Message> {
+        self.skip_bytes = (header.metadata_bytes + header.body_bytes) as u64;
+        if self.side == Side::Client {
+            return Decoded::Skip { consumed: HEADER_BYTES };
+        }
+        Decoded::Message {
+            message: Message::Refused(Refusal {
+                id: header.id,
+                codec: header.codec,
+                one_way: header.kind == kind::ONE_WAY,
+                code,
+                message,
+            }),
+            consumed: HEADER_BYTES,
+        }
+    }
+
+    #[cold]
+    fn too_large(&mut self, header: &Header) -> Decoded<Message> {
+        let why =
+            Broken::TooLarge { bytes: header.body_bytes as u64, bytes_max: self.frame_bytes_max as u64 };
+        let message = why.to_string();
+        let is_worth_skipping = header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
+        if self.side == Side::Client {
+            return Decoded::Broken(why);
+        }
+        let refused = self.refuse(header, Code::ResourceExhausted, message);
+        if !is_worth_skipping {
+            self.skip_bytes = 0;
+            self.broken = Some(why);
+        }
+        refused
+    }
+
+    /// Drops the bytes at hand that belong to a refused frame. `None`: there are none to drop.
+    fn skip(&mut self, input: &[u8]) -> Option<Decoded<Message>> {
+        if self.skip_bytes == 0 || input.is_empty() {
+            return None;
+        }
+        let consumed = self.skip_bytes.min(input.len() as u64) as usize;
+        self.skip_bytes -= consumed as u64;
+        Some(Decoded::Skip { consumed })
+    }
+
+    #[cold]
+    fn not_plain(&mut self, input: &[u8]) -> Option<Decoded<Message>> {
+        if let Some(why) = self.broken.clone() {
+            return Some(Decoded::Broken(why));
+        }
+        self.skip(input).or((self.skip_bytes > 0).then_some(Decoded::NeedMore { bytes_min: 1 }))
+    }
+
+    #[cold]
+    fn wrong_direction(&mut self, header: &Header) -> Decoded<Message> {
+        // Two servers that answered each other's replies would do so for ever; so the answer is the last word.
+        let why = Broken::WrongDirection(header.kind);
+        let message = why.to_string();
+        let refused = self.refuse(header, Code::InvalidArgument, message);
+        self.skip_bytes = 0;
+        self.broken = Some(why.clone());
+        if self.side == Side::Client { Decoded::Broken(why) } else { refused }
+    }
+
+    /// Finds the full name among the metadata, and the method that it means.
+    #[cold]
+    fn with_metadata(&mut self, header: &Header, input: &[u8], mut request: Request) -> Decoded<Message> {
+        let metadata = match Metadata::check(&input[header.metadata().range()]) {
+            Ok(metadata) => metadata,
+            Err(error) => return self.refuse(header, Code::InvalidArgument, error.to_string()),
+        };
+        if let Some(name) = metadata.find("method") {
+            let Ok(text) = std::str::from_utf8(name) else {
+                return self.refuse(header, Code::InvalidArgument, "the method's name is not UTF-8".into());
+            };
+            let hash = method_hash(text);
+            if request.method != 0 && request.method != hash {
+                let message = format!(
+                    "the header says method {:#010x}, the name {text} hashes to {hash:#010x}",
+                    request.method
+                );
+                return self.refuse(header, Code::InvalidArgument, message);
+            }
+            request.method = hash;
+            let start = name.as_ptr() as usize - input.as_ptr() as usize;
+            request.name = Some(Span { start: start as u32, len: name.len() as u32 });
+        }
+        Decoded::Message { message: Message::Request(request), consumed: header.frame_bytes() }
+    }
+
+    /// A frame that is whole, of a kind that this side takes.
+    #[inline]
+    fn whole(&mut self, header: &Header, input: &[u8]) -> Decoded<Message> {
+        let consumed = header.frame_bytes();
+        let message = match (header.kind, self.side) {
+            (kind::REQUEST | kind::ONE_WAY, Side::Server) => {
+                let request = Request {
+                    id: header.id,
+                    method: header.word_16,
+                    name: None,
+                    codec: header.codec,
+                    compressed: header.flags & FLAG_COMPRESSED != 0,
+                    one_way: header.kind == kind::ONE_WAY,
+                    schema: header.word_20,
+                    time_left_us: header.word_24,
+                    metadata: header.metadata(),
+                    body: header.body(),
+                };
+                if header.metadata_bytes != 0 {
+                    return self.with_metadata(header, input, request);
+                }
+                Message::Request(request)
+            }
+            (kind::CANCEL, Side::Server) => Message::Cancel { id: header.id },
+            (kind::PING, _) => Message::Ping { id: header.id },
+            (kind::PONG, Side::Client) => Message::Pong { id: header.id },
+            (kind::DRAIN, Side::Client) => Message::Drain,
+            (kind::REPLY, Side::Client) => Message::Reply(Answered {
+                id: header.id,
+                codec: header.codec,
+                compressed: header.flags & FLAG_COMPRESSED != 0,
+                status: header.word_16,
+                queue_us: header.word_20,
+                handler_us: header.word_24,
+                metadata: header.metadata(),
+                body: header.body(),
+            }),
+            (kind::REPLY | kind::PONG | kind::DRAIN, Side::Server)
+            | (kind::REQUEST | kind::ONE_WAY | kind::CANCEL, Side::Client) => {
+                return self.wrong_direction(header);
+            }
+            (unknown, _) => {
+                let message = format!("a frame of kind {unknown} is not known in version {VERSION}");
+                return self.refuse(header, Code::Unimplemented, message);
+            }
+        };
+        Decoded::Message { message, consumed }
+    }
+
+    fn write_header(
+        kind: u8,
+        codec: u8,
+        compressed: bool,
+        metadata_bytes: usize,
+        id: u64,
+        words: [u32; 3],
+        body_bytes: usize,
+    ) -> [u8; HEADER_BYTES] {
+        let mut header = [0; HEADER_BYTES];
+        header[0..2].copy_from_slice(&MAGIC);
+        header[2] = VERSION;
+        header[3] = kind;
+        header[4] = codec;
+        header[5] = if compressed { FLAG_COMPRESSED } else { 0 };
+        header[6..8].copy_from_slice(&(metadata_bytes as u16).to_le_bytes());
+        header[8..16].copy_from_slice(&id.to_le_bytes());
+        header[16..20].copy_from_slice(&words[0].to_le_bytes());
+        header[20..24].copy_from_slice(&words[1].to_le_bytes());
+        header[24..28].copy_from_slice(&words[2].to_le_bytes());
+        header[28..32].copy_from_slice(&(body_bytes as u32).to_le_bytes());
+        header
+    }
+
+    /// The header of a call, for a caller that writes metadata and body behind it by itself.
+    ///
+    /// The lengths must fit their fields: at most 65 528 bytes of metadata and `u32::MAX` of body, which
+    /// [`crate::message::MetadataBuf`] and `frame_bytes_max` see to.
+    pub fn request_header(call: &Call<'_>) -> [u8; HEADER_BYTES] {
+        Native::write_header(
+            if call.one_way { kind::ONE_WAY } else { kind::REQUEST },
+            call.codec,
+            call.compressed,
+            call.metadata.len(),
+            call.id,
+            [call.method, call.schema, call.time_left_us],
+            call.body.len(),
+        )
+    }
+
+    #[inline]
+    fn reply_header(reply: &Reply<'_>) -> [u8; HEADER_BYTES] {
+        Native::write_header(
+            kind::REPLY,
+            reply.codec,
+            reply.compressed,
+            0,
+            reply.id,
+            [reply.code.number(), reply.queue_us, reply.handler_us],
+            reply.body.len(),
+        )
+    }
+}
+
+/// A ping frame, for a caller that writes it by itself.
+pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
+    Native::write_header(kind::PING, 0, false, 0, id, [0; 3], 0)
+}
+
+impl Wire for Native {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    #[inline]
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        if (self.skip_bytes != 0 || self.broken.is_some())
+            && let Some(decoded) = self.not_plain(input)
+        {
+            return decoded;
+        }
+        let Some(bytes) = input.first_chunk::<HEADER_BYTES>() else { return self.short_or_foreign(input) };
+        if bytes[..3] != [MAGIC[0], MAGIC[1], VERSION] {
+            return self.short_or_foreign(input);
+        }
+        let header = Header::read(bytes);
+        if header.body_bytes > self.frame_bytes_max {
+            return self.too_large(&header);
+        }
+        if header.flags & !FLAG_COMPRESSED != 0 {
+            let message = format!("flags {:#04x} are set that version {VERSION} does not know", header.flags);
+            return self.refuse(&header, Code::Unimplemented, message);
+        }
+        if !header.metadata_bytes.is_multiple_of(8) {
+            let message = format!("{} bytes of metadata are not a multiple of 8", header.metadata_bytes);
+            return self.refuse(&header, Code::InvalidArgument, message);
+        }
+        if input.len() < header.frame_bytes() {
+            return Decoded::NeedMore { bytes_min: header.frame_bytes() };
+        }
+        self.whole(&header, input)
+    }
+
+    #[inline]
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Reply(reply) => {
+                let header = Native::reply_header(&reply);
+                out.frame(&header, reply.body);
+            }
+            Outgoing::Request(call) => {
+                let header = Native::request_header(&call);
+                out.frame(&header, SendBody::Bytes(call.metadata));
+                match call.body {
+                    SendBody::Bytes(bytes) => out.put(bytes),
+                    SendBody::Chunk(chunk) => out.link(chunk),
+                }
+            }
+            Outgoing::Pong { id } => out.put(&Native::write_header(kind::PONG, 0, false, 0, id, [0; 3], 0)),
+            Outgoing::Ping { id } => out.put(&Native::write_header(kind::PING, 0, false, 0, id, [0; 3], 0)),
+            Outgoing::Cancel { id } => {
+                out.put(&Native::write_header(kind::CANCEL, 0, false, 0, id, [0; 3], 0));
+            }
+            Outgoing::Drain => out.put(&Native::write_header(kind::DRAIN, 0, false, 0, 0, [0; 3], 0)),
+        }
+    }
+
+    fn encode_drain(&mut self, out: &mut Out<'_>) {
+        self.encode(Outgoing::Drain, out);
+    }
+
+    fn is_inside_message(&self) -> bool {
+        self.skip_bytes > 0
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,137 @@
+//! Which protocol speaks: the first bytes of a connection decide, once.
+//!
+//! A table of patterns and nothing else. A protocol that is recognised but not served yet has a name here all
+//! the same, so that the operator reads what knocked instead of "unknown".
+
+/// A protocol that can be told by its first bytes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Protocol {
+    /// The native frame: `19 96`.
+    Native,
+    /// HTTP/1.1: a method and a space.
+    Http,
+    /// JSON-RPC: `{` or `[`.
+    JsonRpc,
+    /// TLS: a handshake record, `16 03`.
+    Tls,
+}
+
+impl Protocol {
+    /// The name, as configuration and counters spell it.
+    pub fn name(self) -> &'static str {
+        match self {
+            Protocol::Native => "native",
+            Protocol::Http => "http",
+            Protocol::JsonRpc => "jsonrpc",
+            Protocol::Tls => "tls",
+        }
+    }
+}
+
+/// A set of protocols.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Protocols(u8);
+
+impl Protocols {
+    /// Every protocol that this version serves.
+    pub const SERVED: Protocols = Protocols(1 << Protocol::Native as u8);
+
+    /// The set of one protocol.
+    pub fn only(protocol: Protocol) -> Protocols {
+        Protocols(1 << protocol as u8)
+    }
+
+    /// Whether the protocol is in the set.
+    pub fn contains(self, protocol: Protocol) -> bool {
+        self.0 & (1 << protocol as u8) != 0
+    }
+}
+
+/// What the first bytes say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Sniffed {
+    /// It is this one.
+    Is(Protocol),
+    /// It could still become one of several.
+    NeedMore,
+    /// It is none.
+    Unknown,
+}
+
+/// First bytes, and the protocol they announce. None is the beginning of another.
+const TABLE: [(&[u8], Protocol); 13] = [
+    (&[0x19, 0x96], Protocol::Native),
+    (&[0x16, 0x03], Protocol::Tls),
+    (b"GET ", Protocol::Http),
+    (b"POST ", Protocol::Http),
+    (b"PUT ", Protocol::Http),
+    (b"HEAD ", Protocol::Http),
+    (b"PATCH ", Protocol::Http),
+    (b"TRACE ", Protocol::Http),
+    (b"DELETE ", Protocol::Http),
+    (b"OPTIONS ", Protocol::Http),
+    (b"CONNECT ", Protocol::Http),
+    (b"{", Protocol::JsonRpc),
+    (b"[", Protocol::JsonRpc),
+];
+
+/// Tells the protocol by the first bytes of a connection. The same bytes split anywhere give the same answer.
+pub fn sniff(input: &[u8]) -> Sniffed {
+    let mut open = input.is_empty();
+    for (pattern, protocol) in TABLE {
+        let common = pattern.len().min(input.len());
+        if pattern[..common] == input[..common] {
+            if common == pattern.len() {
+                return Sniffed::Is(protocol);
+            }
+            open = true;
+        }
+    }
+    if open { Sniffed::NeedMore } else { sniff_after_space(input) }
+}
+
+/// JSON may stand after white space (RFC 8259, section 2). As much of it as a head may be long is looked at.
+fn sniff_after_space(input: &[u8]) -> Sniffed {
+    const SPACE_MAX: usize = 64;
+    match input.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
+        None if input.len() < SPACE_MAX => Sniffed::NeedMore,
+        Some(at) if at > 0 && at < SPACE_MAX && matches!(input[at], b'{' | b'[') => {
+            Sniffed::Is(Protocol::JsonRpc)
+        }
+        _ => Sniffed::Unknown,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_pattern_is_told_whole_and_open_before() {
+        for (pattern, protocol) in TABLE {
+            for cut in 0..pattern.len() {
+                assert_eq!(sniff(&pattern[..cut]), Sniffed::NeedMore, "{pattern:?} cut at {cut}");
+            }
+            assert_eq!(sniff(pattern), Sniffed::Is(protocol));
+            let mut longer = pattern.to_vec();
+            longer.extend_from_slice(b"and more");
+            assert_eq!(sniff(&longer), Sniffed::Is(protocol));
+        }
+    }
+
+    #[test]
+    fn strangers_are_strangers_at_their_first_wrong_byte() {
+        for input in [&b"\x19\x97"[..], b"\x00", b"SSH-2.0", b"GETX", b"POSTAL", b"\x16\x02", b" x", b"\xff"]
+        {
+            assert_eq!(sniff(input), Sniffed::Unknown, "{input:?}");
+        }
+        assert_eq!(sniff(&[b' '; 64]), Sniffed::Unknown);
+    }
+
+    #[test]
+    fn json_may_stand_after_white_space() {
+        assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
+        assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(Protocol::JsonRpc));
+    }
+}

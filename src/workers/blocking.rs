@@ -1,0 +1,172 @@
+//! The elastic pool: threads for methods that may wait. It grows by one whenever work is taken and nobody is left
+//! waiting for more, up to its bound, and a thread that has had nothing to do for a while ends.
+//!
+//! Growing is done by the thread that takes work, never by a reactor: starting a thread takes tens of
+//! microseconds.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
+
+use super::{Alive, Backlog, Batch, Ended, Run};
+
+/// A thread without work for this long ends.
+const IDLE_MAX: Duration = Duration::from_secs(10);
+
+enum Work {
+    Batch(Box<Batch>),
+    Task(Box<dyn FnOnce() + Send>),
+    Stop,
+}
+
+/// The elastic pool.
+pub struct Blocking {
+    queue: Sender<Work>,
+    shared: Arc<Shared>,
+    ended: Ended,
+}
+
+struct Shared {
+    queue: Receiver<Work>,
+    run: Arc<dyn Run>,
+    backlog: Arc<Backlog>,
+    threads_max: usize,
+    threads: AtomicUsize,
+    threads_peak: AtomicUsize,
+    /// Threads that wait for work.
+    waiting: AtomicUsize,
+    /// Given to each thread; taken away when the pool stops, so that its end can be seen.
+    alive: Mutex<Option<Alive>>,
+}
+
+impl Blocking {
+    /// A pool of one thread, which may grow to `threads_max`.
+    pub(super) fn start(
+        threads_max: usize,
+        queue_max: usize,
+        run: Arc<dyn Run>,
+        backlog: Arc<Backlog>,
+    ) -> std::io::Result<Blocking> {
+        // One place more than the requests that may be queued, for a task that must not be lost behind them.
+        let (sender, receiver) = crossbeam_channel::bounded(queue_max.saturating_add(1));
+        let (alive, ended) = super::life();
+        let shared = Arc::new(Shared {
+            queue: receiver,
+            run,
+            backlog,
+            threads_max: threads_max.max(1),
+            threads: AtomicUsize::new(0),
+            threads_peak: AtomicUsize::new(0),
+            waiting: AtomicUsize::new(0),
+            alive: Mutex::new(Some(alive)),
+        });
+        shared.grow()?;
+        Ok(Blocking { queue: sender, shared, ended })
+    }
+
+    pub(super) fn send(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
+        match self.queue.try_send(Work::Batch(batch)) {
+            Ok(()) => Ok(()),
+            Err(TrySendError::Full(Work::Batch(batch)) | TrySendError::Disconnected(Work::Batch(batch))) => {
+                Err(batch)
+            }
+            Err(_) => unreachable!("a batch was sent, so a batch comes back"),
+        }
+    }
+
+    pub(super) fn spawn(&self, task: Box<dyn FnOnce() + Send>) -> bool {
+        self.queue.try_send(Work::Task(task)).is_ok()
+    }
+
+    pub(super) fn threads(&self) -> usize {
+        self.shared.threads.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn threads_peak(&self) -> usize {
+        self.shared.threads_peak.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn stop(&self, patience: Duration) {
+        let until = Instant::now() + patience;
+        // No thread starts from here on: it would have to hold a sign of life.
+        drop(self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
+        for _ in 0..self.threads() {
+            let _ = self.queue.send_deadline(Work::Stop, until);
+        }
+        self.ended.wait(until);
+    }
+}
+
+impl Shared {
+    /// Starts one more thread, if the bound allows it.
+    fn grow(self: &Arc<Self>) -> std::io::Result<()> {
+        let threads = self.threads.fetch_add(1, Ordering::SeqCst) + 1;
+        if threads > self.threads_max {
+            self.threads.fetch_sub(1, Ordering::SeqCst);
+            return Ok(());
+        }
+        self.threads_peak.fetch_max(threads, Ordering::Relaxed);
+        let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let started = alive.ok_or_else(|| std::io::Error::other("the pool is stopping")).and_then(|alive| {
+            let shared = self.clone();
+            let thread = std::thread::Builder::new().name("coreloop-blocking".into());
+            thread.spawn(move || {
+                let _alive = alive;
+                shared.work();
+            })
+        });
+        if let Err(error) = started {
+            self.threads.fetch_sub(1, Ordering::SeqCst);
+            return Err(error);
+        }
+        Ok(())
+    }
+
+    fn work(self: Arc<Self>) {
+        while let Some(work) = self.next() {
+            match work {
+                Work::Batch(batch) => self.run_batch(batch),
+                Work::Task(task) => {
+                    // A callback of the user's; its panic is its own.
+                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
+                }
+                Work::Stop => break,
+            }
+        }
+        self.threads.fetch_sub(1, Ordering::SeqCst);
+    }
+
+    fn next(self: &Arc<Self>) -> Option<Work> {
+        self.waiting.fetch_add(1, Ordering::SeqCst);
+        loop {
+            let taken = match self.queue.recv_timeout(IDLE_MAX) {
+                Ok(work) => Some(work),
+                Err(RecvTimeoutError::Disconnected) => None,
+                Err(RecvTimeoutError::Timeout) => {
+                    // The last one stays, so that there is always somebody to grow the pool again.
+                    if self.waiting.fetch_sub(1, Ordering::SeqCst) > 1 {
+                        return None;
+                    }
+                    self.waiting.fetch_add(1, Ordering::SeqCst);
+                    continue;
+                }
+            };
+            let is_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
+            if is_last && matches!(taken, Some(Work::Batch(_) | Work::Task(_))) {
+                // Without a thread to spare the work waits in the queue: that is what the bound is for.
+                let _ = self.grow();
+            }
+            return taken;
+        }
+    }
+
+    /// Work that may wait is run one by one; each answer goes home as soon as it is there.
+    fn run_batch(&self, mut batch: Box<Batch>) {
+        self.backlog.sub(batch.len());
+        batch.run(&*self.run, |_| false);
+        batch.drop_arguments();
+        batch.send_back();
+    }
+}

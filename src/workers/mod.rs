@@ -1,0 +1,180 @@
+//! Where handlers run that do not run on the reactor: the pool for CPU work, and the elastic one for methods
+//! that may wait.
+//!
+//! A reactor hands over whole batches and never waits: a full queue is its answer. What a method is, a worker
+//! does not know; it asks its [`Run`]. Batches are in [`batch`], the elastic pool in [`blocking`].
+
+pub mod batch;
+pub mod blocking;
+mod cpu;
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use coreloop_bufpool::Chunk;
+
+use crate::context::{Context, Outcome};
+use crate::message::Metadata;
+use crate::stats::WorkersSnapshot;
+pub use batch::{Batch, Done, Job};
+pub use blocking::Blocking;
+pub use cpu::Cpu;
+
+/// Runs the handler of a method.
+pub trait Run: Send + Sync + 'static {
+    /// `Service.Method` of the method with that index.
+    fn name_of(&self, method: u32) -> &str;
+
+    /// Runs the method on the body; the answer is appended to `out` or returned.
+    fn run(&self, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome;
+}
+
+/// What a handler is run on.
+#[derive(Clone, Copy)]
+pub struct RunCall<'a> {
+    /// The method's index.
+    pub method: u32,
+    /// The number of the body's codec.
+    pub codec: u8,
+    /// The body is compressed.
+    pub compressed: bool,
+    /// The caller's metadata.
+    pub metadata: Metadata<'a>,
+    /// The body.
+    pub body: &'a [u8],
+    /// The body as a chunk, where it was not copied.
+    pub chunk: Option<&'a Chunk>,
+}
+
+/// How the pools are built.
+#[derive(Clone, Copy, Debug)]
+pub struct PoolsConfig {
+    /// Threads for CPU work.
+    pub workers: usize,
+    /// The most threads for blocking methods.
+    pub blocking_threads: usize,
+    /// How long a worker polls its queue before it parks.
+    pub spin: Duration,
+    /// Requests queued for both pools together.
+    pub work_queue_max: usize,
+}
+
+/// The count of requests queued for both pools together, against its bound.
+#[derive(Debug)]
+pub struct Backlog {
+    queued: AtomicUsize,
+    queued_max: usize,
+}
+
+impl Backlog {
+    /// Nothing is queued.
+    pub fn new(queued_max: usize) -> Backlog {
+        Backlog { queued: AtomicUsize::new(0), queued_max }
+    }
+
+    /// Room for one more request, as far as this thread can see. Several reactors that ask at the same moment may
+    /// pass the bound by what each of them then queues: a batch.
+    #[inline]
+    pub fn has_room(&self, pending: usize) -> bool {
+        self.queued.load(Ordering::Relaxed) + pending < self.queued_max
+    }
+
+    /// `n` requests were queued.
+    #[inline]
+    pub fn add(&self, n: usize) {
+        self.queued.fetch_add(n, Ordering::Relaxed);
+    }
+
+    /// `n` requests were taken.
+    #[inline]
+    pub fn sub(&self, n: usize) {
+        self.queued.fetch_sub(n, Ordering::Relaxed);
+    }
+
+    /// Requests queued now.
+    pub fn queued(&self) -> usize {
+        self.queued.load(Ordering::Relaxed)
+    }
+}
+
+/// Both pools.
+pub struct Pools {
+    cpu: Cpu,
+    blocking: Blocking,
+    backlog: Arc<Backlog>,
+}
+
+impl Pools {
+    /// Starts the workers.
+    ///
+    /// # Errors
+    ///
+    /// A thread could not be started.
+    pub fn start(config: PoolsConfig, run: Arc<dyn Run>) -> std::io::Result<Pools> {
+        let backlog = Arc::new(Backlog::new(config.work_queue_max));
+        let cpu =
+            Cpu::start(config.workers, config.spin, config.work_queue_max, run.clone(), backlog.clone())?;
+        let blocking = Blocking::start(config.blocking_threads, config.work_queue_max, run, backlog.clone())?;
+        Ok(Pools { cpu, blocking, backlog })
+    }
+
+    /// Queues a batch for the CPU workers. It comes back if the queue is full.
+    pub fn send_cpu(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
+        self.cpu.send(batch)
+    }
+
+    /// Queues a batch for the blocking threads. It comes back if the queue is full.
+    pub fn send_blocking(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
+        self.blocking.send(batch)
+    }
+
+    /// Runs a function on a blocking thread. It is dropped if the queue is full.
+    pub fn spawn_blocking(&self, task: Box<dyn FnOnce() + Send>) -> bool {
+        self.blocking.spawn(task)
+    }
+
+    /// The count of queued requests.
+    pub fn backlog(&self) -> &Backlog {
+        &self.backlog
+    }
+
+    /// The numbers now.
+    pub fn snapshot(&self) -> WorkersSnapshot {
+        WorkersSnapshot {
+            workers: self.cpu.threads(),
+            blocking_threads: self.blocking.threads(),
+            blocking_threads_peak: self.blocking.threads_peak(),
+            queued: self.backlog.queued(),
+        }
+    }
+
+    /// Stops the threads once they have finished what they run; what is queued is dropped. A thread that does not
+    /// come back within `patience` is left behind.
+    pub fn stop(&self, patience: Duration) {
+        self.cpu.stop(patience);
+        self.blocking.stop(patience);
+    }
+}
+
+/// A thread holds it for as long as it lives.
+#[derive(Clone)]
+struct Alive {
+    _sign: crossbeam_channel::Sender<std::convert::Infallible>,
+}
+
+/// Tells when every thread that held an [`Alive`] has ended.
+struct Ended(crossbeam_channel::Receiver<std::convert::Infallible>);
+
+fn life() -> (Alive, Ended) {
+    let (sign, ended) = crossbeam_channel::bounded(0);
+    (Alive { _sign: sign }, Ended(ended))
+}
+
+impl Ended {
+    /// Waits until they have, or until then. A thread that does not come back is left behind.
+    fn wait(&self, until: Instant) {
+        // Nothing can be sent; the channel closes when the last sign of life is dropped.
+        let _ = self.0.recv_deadline(until);
+    }
+}
