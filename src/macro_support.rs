@@ -1,1 +1,24 @@
-//! What the code that the attribute writes refers to; not for anybody else.
+//! What the code that `#[coreloop::service]` writes refers to; not for anybody else.
+//!
+//! Re-exports only. The code goes by these paths alone, so it means the same whatever the user's module has in
+//! scope, and under whatever name the user's crate knows this one.
+
+pub use std::boxed::Box;
+pub use std::option::Option;
+pub use std::result::Result::{self, Err, Ok};
+pub use std::string::String;
+pub use std::sync::Arc;
+pub use std::vec::Vec;
+
+pub use coreloop_bufpool::Chunk;
+
+pub use crate::client::{CallError, Caller, Direct, MethodId};
+#[cfg(feature = "fixed")]
+pub use crate::codec::Fixed;
+pub use crate::codec::{
+    Answer, AnswerDecode, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Description, Outgoing,
+    Plain, Raw, RawBytes,
+};
+pub use crate::context::{Context, Outcome};
+pub use crate::service::{Kind, Method, RegisterError, Reply, Service, finish};
+pub use crate::status::Status;

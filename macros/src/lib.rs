@@ -1,1 +1,127 @@
-//! The service attribute.
+//! The attribute `#[coreloop::service]`: from a plain impl block, a service and its typed client.
+//!
+//! What it takes is documented at [`macro@service`]. Inside, `options.rs` reads the attributes, `signature.rs` says
+//! which form a function has (or what is wrong with it), `model.rs` puts the two together; `server.rs` and
+//! `client.rs` write the code. Nothing here knows how a call travels: the code refers to `coreloop::macro_support`.
+#![forbid(unsafe_code)]
+
+mod client;
+mod model;
+mod options;
+mod server;
+mod signature;
+#[cfg(test)]
+mod tests;
+
+use proc_macro2::TokenStream;
+use quote::quote;
+use syn::{ImplItem, Item, ItemImpl};
+
+/// Makes a service of an `impl` block, and a typed client beside it.
+///
+/// ```ignore
+/// struct Arith;
+///
+/// #[coreloop::service]
+/// impl Arith {
+///     /// Product of the two.
+///     fn multiply(&self, _cx: &Context, args: Args) -> Result<i64, Status> { Ok(args.a * args.b) }
+///
+///     #[rpc(inline, name = "Plus")]
+///     fn add(&self, _cx: &Context, args: Args) -> Result<i64, Status> { Ok(args.a + args.b) }
+///
+///     #[rpc(skip)]
+///     fn helper(&self) -> i64 { 42 }
+/// }
+/// ```
+///
+/// Every function with a `&self` receiver becomes a method `Service.Method`, the names in PascalCase; it takes
+/// `&Context` and at most one argument, and returns `Result<R, Status>`. What has no receiver is left alone. Doc
+/// comments become the documentation that `Meta.Methods` shows. One such block for each type.
+///
+/// # On the block: `#[coreloop::service(…)]`
+///
+/// | option | meaning |
+/// |---|---|
+/// | `name = "…"` | the service's name, in place of the type's |
+/// | `client = false` | no typed client; then arguments need `Deserialize` alone |
+/// | `client_vis = "pub(crate)"` | the client's visibility; `pub` unless it is given |
+/// | `crate = path` | where coreloop is, if not at `::coreloop` |
+///
+/// # On a function: `#[rpc(…)]`
+///
+/// | option | meaning |
+/// |---|---|
+/// | `name = "…"` | the method's name, the part behind the dot |
+/// | `inline` | it runs on the reactor's thread: it must never wait |
+/// | `pooled` | it runs on the worker pool, as it does if nothing is said |
+/// | `blocking` | it runs on the elastic pool: it may wait |
+/// | `idempotent` | it changes nothing: it may be called with GET, and tried again |
+/// | `argument = path`, `reply = path` | functions `fn() -> Description`, for types that serde cannot tell about |
+/// | `skip` | not a method |
+///
+/// # How the argument travels
+///
+/// | parameter | on the wire | reply |
+/// |---|---|---|
+/// | none | the unit type | any serde type |
+/// | `T` | any serde type | any serde type |
+/// | `&T` | fixed layout (zerocopy): a reference into the body | fixed layout too |
+/// | `&[u8]` | a byte string, borrowed | `Vec<u8>` or `Bytes` as a byte string, others as serde types |
+/// | `Bytes` | a byte string, shared with the body | the same |
+///
+/// A function whose last parameter is `Reply<R>` and that returns nothing answers later, through that.
+///
+/// # The client
+///
+/// `ArithClient<C = Direct>` has `new`, `caller_mut`, `into_caller`, and each method with its argument by reference:
+/// `fn multiply(&mut self, args: &Args) -> Result<i64, CallError>`. Serde types then need `Serialize` and
+/// `Deserialize` on both ways. A generic service has a client if no method's types name its parameters.
+#[proc_macro_attribute]
+pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
+    expand(options.into(), item.into()).into()
+}
+
+/// The item as it was, and what is made from it; or the item as it was, and what is wrong with it.
+fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
+    let mut block = match syn::parse2(item.clone()) {
+        Ok(Item::Impl(block)) => block,
+        Ok(other) => {
+            let error = syn::Error::new_spanned(
+                &other,
+                "`#[coreloop::service]` stands on an `impl` block: `impl Arith { … }`",
+            );
+            return with_error(&item, &error);
+        }
+        Err(error) => return with_error(&item, &error),
+    };
+    let model = model::Model::of(options, &block);
+    forget_rpc_attributes(&mut block);
+    match model {
+        Ok(model) => {
+            let server = server::service_impl(&model);
+            let client = client::client(&model);
+            quote! { #block #server #client }
+        }
+        Err(error) => with_error(&quote!(#block), &error),
+    }
+}
+
+/// The item stays, so that the mistake does not raise errors wherever the item is used.
+fn with_error(item: &TokenStream, error: &syn::Error) -> TokenStream {
+    let error = error.to_compile_error();
+    quote! { #item #error }
+}
+
+/// They are ours; the compiler knows no attribute of that name.
+fn forget_rpc_attributes(block: &mut ItemImpl) {
+    for item in &mut block.items {
+        let attrs = match item {
+            ImplItem::Fn(item) => &mut item.attrs,
+            ImplItem::Const(item) => &mut item.attrs,
+            ImplItem::Type(item) => &mut item.attrs,
+            _ => continue,
+        };
+        attrs.retain(|attr| !attr.path().is_ident("rpc"));
+    }
+}

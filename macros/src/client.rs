@@ -1,0 +1,202 @@
+//! The client's half: a struct over any caller, with a typed method for each of the service's.
+//!
+//! A type that is described by hand gets a marker of its own here, so that the caller states the same fingerprint as
+//! the server, or calls in a codec that checks it would be refused.
+
+use proc_macro2::{Ident, TokenStream};
+use quote::{ToTokens, format_ident, quote};
+
+use crate::model::{Method, Model, names_any};
+use crate::signature::Argument;
+
+/// The client, if there is to be one.
+pub fn client(model: &Model) -> Option<TokenStream> {
+    if !model.options.has_client {
+        return None;
+    }
+    let support = model.support();
+    let (vis, cfgs, name) = (&model.options.client_vis, &model.cfgs, &model.name);
+    let client = format_ident!("{}Client", model.ident);
+    let parameter = parameter(model);
+    let about = format!("Typed calls of the service `{name}`, over any caller.");
+    let methods = model.methods.iter().map(|method| client_method(method, &parameter, &support));
+    Some(quote! {
+        #(#cfgs)*
+        #[doc = #about]
+        #[derive(::core::fmt::Debug)]
+        #[allow(dead_code, unreachable_pub)]
+        #vis struct #client<#parameter = #support::Direct> {
+            caller: #parameter,
+        }
+
+        #(#cfgs)*
+        #[allow(dead_code, unreachable_pub)]
+        impl<#parameter> #client<#parameter> {
+            /// A client that calls over this caller.
+            pub fn new(caller: #parameter) -> Self {
+                Self { caller }
+            }
+
+            /// The caller: for its settings, and for calls that are not of this service.
+            pub fn caller_mut(&mut self) -> &mut #parameter {
+                &mut self.caller
+            }
+
+            /// The caller back.
+            pub fn into_caller(self) -> #parameter {
+                self.caller
+            }
+        }
+
+        #(#cfgs)*
+        #[allow(dead_code, private_interfaces, unreachable_pub, clippy::all)]
+        impl<#parameter: #support::Caller> #client<#parameter> {
+            #(#methods)*
+        }
+    })
+}
+
+/// The name of the client's type parameter: one that no type of the methods goes by.
+fn parameter(model: &Model) -> Ident {
+    let types: TokenStream = model
+        .methods
+        .iter()
+        .flat_map(|method| {
+            let argument = match &method.form.argument {
+                Argument::Plain(ty) | Argument::Fixed(ty) => ty.to_token_stream(),
+                Argument::None | Argument::Raw | Argument::Bytes => TokenStream::new(),
+            };
+            [argument, method.form.reply.to_token_stream(), model.ty.to_token_stream()]
+        })
+        .collect();
+    let candidates = ["C", "Via", "CallerOfClient"];
+    let free = candidates.iter().find(|name| !names_any(types.clone(), &[name.to_string()]));
+    format_ident!("{}", free.unwrap_or(&candidates[0]))
+}
+
+fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
+    let Method { ident, name, cfgs, deprecated, docs, .. } = method;
+    let calls = format!("Calls `{name}`.");
+    // The documentation as it was written: each line in its own attribute, with the space in front.
+    let lines = docs.lines().map(|line| format!(" {line}"));
+    let docs = if docs.is_empty() {
+        quote!(#[doc = #calls])
+    } else {
+        quote! { #(#[doc = #lines])* #[doc = ""] #[doc = #calls] }
+    };
+    let reply = &method.form.reply;
+    let (given, passed) = match &method.form.argument {
+        Argument::None => (None, quote!(&())),
+        Argument::Plain(ty) | Argument::Fixed(ty) => (Some(quote!(, argument: &#ty)), quote!(argument)),
+        Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), quote!(argument)),
+    };
+    let (argument_marker, reply_marker) =
+        (method.argument_marker(support), method.reply_marker(support, true));
+    let mut markers = TokenStream::new();
+    let argument_marker = match &method.argument_by_hand {
+        Some(path) => {
+            markers.extend(described_argument(path, &argument_marker, support));
+            quote!(DescribedArgument)
+        }
+        None => argument_marker,
+    };
+    let reply_marker = match &method.reply_by_hand {
+        Some(path) => {
+            markers.extend(described_reply(path, &reply_marker, support));
+            quote!(DescribedReply)
+        }
+        None => reply_marker,
+    };
+    quote! {
+        #(#cfgs)*
+        #docs
+        #deprecated
+        pub fn #ident(&mut self #given) -> #support::Result<#reply, #support::CallError> {
+            #markers
+            let method = {
+                static ID: #support::MethodId = #support::MethodId::new(#name);
+                &ID
+            };
+            <#parameter as #support::Caller>::call::<#argument_marker, #reply_marker>(
+                &mut self.caller,
+                method,
+                #passed,
+            )
+        }
+    }
+}
+
+/// The marker `DescribedArgument`: travels as the other, and is described by the function.
+fn described_argument(path: &TokenStream, marker: &TokenStream, support: &TokenStream) -> TokenStream {
+    quote! {
+        struct DescribedArgument;
+
+        impl #support::Argument for DescribedArgument {
+            type Value<'a> = <#marker as #support::Argument>::Value<'a>;
+
+            fn accepts(codec: #support::Codec) -> bool {
+                <#marker as #support::Argument>::accepts(codec)
+            }
+
+            fn decode<'a>(
+                codec: #support::Codec,
+                body: #support::Body<'a>,
+            ) -> #support::Result<Self::Value<'a>, #support::CodecError> {
+                <#marker as #support::Argument>::decode(codec, body)
+            }
+
+            fn describe() -> #support::Result<#support::Description, #support::DescribeError> {
+                #support::Ok(#path())
+            }
+        }
+
+        impl #support::ArgumentEncode for DescribedArgument {
+            type Given = <#marker as #support::ArgumentEncode>::Given;
+
+            fn encode(
+                value: &Self::Given,
+                codec: #support::Codec,
+                out: &mut #support::Vec<u8>,
+            ) -> #support::Result<(), #support::CodecError> {
+                <#marker as #support::ArgumentEncode>::encode(value, codec, out)
+            }
+        }
+    }
+}
+
+/// The marker `DescribedReply`, likewise.
+fn described_reply(path: &TokenStream, marker: &TokenStream, support: &TokenStream) -> TokenStream {
+    let chunk = quote!(#support::Option<#support::Chunk>);
+    quote! {
+        struct DescribedReply;
+
+        impl #support::Answer for DescribedReply {
+            type Value = <#marker as #support::Answer>::Value;
+
+            fn accepts(codec: #support::Codec) -> bool {
+                <#marker as #support::Answer>::accepts(codec)
+            }
+
+            fn encode(
+                value: Self::Value,
+                codec: #support::Codec,
+                out: &mut #support::Vec<u8>,
+            ) -> #support::Result<#chunk, #support::CodecError> {
+                <#marker as #support::Answer>::encode(value, codec, out)
+            }
+
+            fn describe() -> #support::Result<#support::Description, #support::DescribeError> {
+                #support::Ok(#path())
+            }
+        }
+
+        impl #support::AnswerDecode for DescribedReply {
+            fn decode(
+                codec: #support::Codec,
+                body: &[u8],
+            ) -> #support::Result<Self::Value, #support::CodecError> {
+                <#marker as #support::AnswerDecode>::decode(codec, body)
+            }
+        }
+    }
+}

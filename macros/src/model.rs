@@ -1,0 +1,329 @@
+//! What an impl block says, as the code to be written needs it: the service, its methods, their names.
+//!
+//! All mistakes of a block are gathered and reported together.
+
+use std::collections::HashMap;
+
+use proc_macro2::{Ident, Span, TokenStream, TokenTree};
+use quote::{ToTokens, quote};
+use syn::ext::IdentExt;
+use syn::spanned::Spanned;
+use syn::{
+    Attribute, Error, Expr, GenericParam, Generics, ImplItem, ImplItemFn, ItemImpl, Lit, Meta, Path, Result,
+    Type,
+};
+
+use crate::options::{RpcOptions, ServiceOptions};
+use crate::signature::{Argument, Form, Marker};
+
+/// A service.
+pub struct Model {
+    /// What the attribute says.
+    pub options: ServiceOptions,
+    /// The name in front of the dot.
+    pub name: String,
+    /// The name of the type.
+    pub ident: Ident,
+    /// The type.
+    pub ty: Type,
+    /// Its parameters.
+    pub generics: Generics,
+    /// Its `#[cfg(…)]`.
+    pub cfgs: Vec<Attribute>,
+    /// Its methods.
+    pub methods: Vec<Method>,
+}
+
+/// A method.
+pub struct Method {
+    /// The function.
+    pub ident: Ident,
+    /// `Service.Method`.
+    pub name: String,
+    /// What its attributes say.
+    pub options: RpcOptions,
+    /// What its signature says, without `Self`.
+    pub form: Form,
+    /// The function that describes the argument, without `Self`.
+    pub argument_by_hand: Option<TokenStream>,
+    /// The function that describes the reply, without `Self`.
+    pub reply_by_hand: Option<TokenStream>,
+    /// Where a type mismatch of the result is to be shown.
+    pub result_span: Span,
+    /// Its documentation; empty if there is none.
+    pub docs: String,
+    /// Its `#[cfg(…)]`.
+    pub cfgs: Vec<Attribute>,
+    /// Its `#[deprecated]`.
+    pub deprecated: Option<Attribute>,
+}
+
+impl Model {
+    /// Reads the block.
+    pub fn of(options: TokenStream, block: &ItemImpl) -> Result<Model> {
+        let options = ServiceOptions::parse(options)?;
+        if let Some((path, _)) = &block.trait_ {
+            let message =
+                "a service is what its own type can do: expected `impl Arith { … }`, not the impl of a trait";
+            return Err(Error::new_spanned(path, message));
+        }
+        let ident = type_name(&block.self_ty)?;
+        let name = options.name.as_ref().map_or_else(|| ident.unraw().to_string(), |name| name.value());
+        let mut model = Model {
+            name,
+            ident,
+            ty: (*block.self_ty).clone(),
+            generics: block.generics.clone(),
+            cfgs: attributes(&block.attrs, "cfg"),
+            methods: Vec::new(),
+            options,
+        };
+        let mut errors: Option<Error> = None;
+        let mut note = |error: Error| match &mut errors {
+            Some(errors) => errors.combine(error),
+            none => *none = Some(error),
+        };
+        for item in &block.items {
+            match model.method(item) {
+                Ok(Some(method)) => model.methods.push(method),
+                Ok(None) => {}
+                Err(error) => note(error),
+            }
+        }
+        same_names(&model.methods).into_iter().for_each(&mut note);
+        if model.options.has_client {
+            clash_with_client(&model).into_iter().for_each(&mut note);
+        }
+        errors.map_or(Ok(model), Err)
+    }
+
+    /// The method that an item is, if it is one.
+    fn method(&self, item: &ImplItem) -> Result<Option<Method>> {
+        let function = match item {
+            ImplItem::Fn(function) => function,
+            ImplItem::Const(item) => return no_rpc(&item.attrs),
+            ImplItem::Type(item) => return no_rpc(&item.attrs),
+            _ => return Ok(None),
+        };
+        let rpc = function.attrs.iter().find(|attr| attr.path().is_ident("rpc"));
+        let options = RpcOptions::parse(&function.attrs)?;
+        if options.is_skipped {
+            return Ok(None);
+        }
+        if function.sig.receiver().is_none() {
+            return match rpc {
+                Some(_) => Err(Error::new_spanned(
+                    &function.sig.ident,
+                    "a method is called on its service: expected `&self` as the first parameter",
+                )),
+                None => Ok(None),
+            };
+        }
+        let mut form = Form::of(function)?;
+        form.reply = self.outside(&form.reply)?;
+        if let Argument::Plain(ty) | Argument::Fixed(ty) = &mut form.argument {
+            *ty = self.outside(ty)?;
+        }
+        if let (Argument::None, Some(path)) = (&form.argument, &options.argument) {
+            return Err(Error::new_spanned(path, "there is no argument to describe"));
+        }
+        let ident = function.sig.ident.clone();
+        let own = options
+            .name
+            .as_ref()
+            .map_or_else(|| pascal_case(&ident.unraw().to_string()), |name| name.value());
+        Ok(Some(Method {
+            name: format!("{}.{own}", self.name),
+            docs: docs(function),
+            cfgs: attributes(&function.attrs, "cfg"),
+            deprecated: attributes(&function.attrs, "deprecated").pop(),
+            result_span: function.sig.output.span(),
+            argument_by_hand: self.path_outside(options.argument.as_ref()),
+            reply_by_hand: self.path_outside(options.reply.as_ref()),
+            ident,
+            options,
+            form,
+        }))
+    }
+
+    /// The type as it is written outside of the block, where `Self` is another: in the client.
+    fn outside(&self, ty: &Type) -> Result<Type> {
+        syn::parse2(without_self(ty.to_token_stream(), &self.ty.to_token_stream()))
+    }
+
+    /// The path, likewise.
+    fn path_outside(&self, path: Option<&Path>) -> Option<TokenStream> {
+        let ty = &self.ty;
+        path.map(|path| without_self(path.to_token_stream(), &quote!(<#ty>)))
+    }
+
+    /// The path `coreloop::macro_support`.
+    pub fn support(&self) -> TokenStream {
+        let root = &self.options.root;
+        quote!(#root::macro_support)
+    }
+}
+
+impl Method {
+    /// The marker by which the argument travels.
+    pub fn argument_marker(&self, support: &TokenStream) -> TokenStream {
+        match &self.form.argument {
+            Argument::None => quote!(#support::Plain<()>),
+            Argument::Plain(ty) => spanned_marker(support, "Plain", ty),
+            Argument::Fixed(ty) => spanned_marker(support, "Fixed", ty),
+            Argument::Raw => quote!(#support::Raw),
+            Argument::Bytes => quote!(#support::RawBytes),
+        }
+    }
+
+    /// The marker by which the reply travels. With a description by hand and no client to read it, a type that can
+    /// only be written will do.
+    pub fn reply_marker(&self, support: &TokenStream, has_client: bool) -> TokenStream {
+        let reply = &self.form.reply;
+        match self.form.reply_marker() {
+            Marker::Plain if self.reply_by_hand.is_some() && !has_client => {
+                spanned_marker(support, "Outgoing", reply)
+            }
+            Marker::Plain => spanned_marker(support, "Plain", reply),
+            Marker::Fixed => spanned_marker(support, "Fixed", reply),
+            Marker::Raw => quote!(#support::Raw),
+            Marker::Bytes => quote!(#support::RawBytes),
+        }
+    }
+}
+
+/// `Marker<T>`, so that the compiler shows the type when it does not fit the marker.
+fn spanned_marker(support: &TokenStream, name: &str, ty: &Type) -> TokenStream {
+    let marker = Ident::new(name, ty.span());
+    let (open, close) = (quote::quote_spanned!(ty.span()=> <), quote::quote_spanned!(ty.span()=> >));
+    quote!(#support::#marker #open #ty #close)
+}
+
+/// The same tokens, with the type in place of `Self`.
+fn without_self(tokens: TokenStream, ty: &TokenStream) -> TokenStream {
+    let replace = |token| match token {
+        TokenTree::Ident(ident) if ident == "Self" => ty.clone(),
+        TokenTree::Group(group) => {
+            let mut inner = proc_macro2::Group::new(group.delimiter(), without_self(group.stream(), ty));
+            inner.set_span(group.span());
+            TokenTree::Group(inner).into()
+        }
+        other => other.into(),
+    };
+    tokens.into_iter().flat_map(|token| -> TokenStream { replace(token) }).collect()
+}
+
+/// Whether the tokens name one of these.
+pub fn names_any(tokens: TokenStream, names: &[String]) -> bool {
+    tokens.into_iter().any(|token| match token {
+        TokenTree::Ident(ident) => names.iter().any(|name| ident == name),
+        TokenTree::Group(group) => names_any(group.stream(), names),
+        _ => false,
+    })
+}
+
+fn type_name(ty: &Type) -> Result<Ident> {
+    match ty {
+        Type::Path(path) => path.path.segments.last().map(|segment| segment.ident.clone()),
+        Type::Group(group) => return type_name(&group.elem),
+        Type::Paren(paren) => return type_name(&paren.elem),
+        _ => None,
+    }
+    .ok_or_else(|| Error::new_spanned(ty, "a service is a struct or an enum: expected `impl Arith { … }`"))
+}
+
+fn no_rpc(attrs: &[Attribute]) -> Result<Option<Method>> {
+    match attributes(attrs, "rpc").first() {
+        Some(attr) => Err(Error::new_spanned(attr, "only a function can be a method")),
+        None => Ok(None),
+    }
+}
+
+fn attributes(attrs: &[Attribute], name: &str) -> Vec<Attribute> {
+    attrs.iter().filter(|attr| attr.path().is_ident(name)).cloned().collect()
+}
+
+/// The doc comments, without the space that one writes in front.
+fn docs(function: &ImplItemFn) -> String {
+    let line = |attr: &Attribute| match &attr.meta {
+        Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
+            Expr::Lit(literal) => match &literal.lit {
+                Lit::Str(text) => Some(text.value()),
+                _ => None,
+            },
+            _ => None,
+        },
+        _ => None,
+    };
+    let text: Vec<String> = function.attrs.iter().filter_map(line).collect();
+    let lines: Vec<&str> = text
+        .iter()
+        .flat_map(|text| text.split('\n'))
+        .map(|line| line.strip_prefix(' ').unwrap_or(line))
+        .collect();
+    lines.join("\n").trim_end().to_owned()
+}
+
+/// `AddFixed` of `add_fixed`, as `coreloop::service::pascal_case` has it.
+fn pascal_case(name: &str) -> String {
+    let mut out = String::with_capacity(name.len());
+    for word in name.split('_') {
+        let mut chars = word.chars();
+        out.extend(chars.next().into_iter().flat_map(char::to_uppercase));
+        out.push_str(chars.as_str());
+    }
+    out
+}
+
+/// Two functions of one name on the wire. Those that `#[cfg]` tells apart are left to the registry.
+fn same_names(methods: &[Method]) -> Vec<Error> {
+    let mut first: HashMap<&str, &Ident> = HashMap::new();
+    let mut errors = Vec::new();
+    for method in methods.iter().filter(|method| method.cfgs.is_empty()) {
+        if let Some(other) = first.insert(&method.name, &method.ident) {
+            let message = format!(
+                "`{}` is the name of `{other}` already: give one of them another, `#[rpc(name = \"…\")]`",
+                method.name
+            );
+            errors.push(Error::new_spanned(&method.ident, message));
+        }
+    }
+    errors
+}
+
+/// What a client cannot have: functions named as its own, and types that only the service knows.
+fn clash_with_client(model: &Model) -> Vec<Error> {
+    let parameters: Vec<String> = model
+        .generics
+        .params
+        .iter()
+        .map(|param| match param {
+            GenericParam::Type(param) => param.ident.to_string(),
+            GenericParam::Const(param) => param.ident.to_string(),
+            GenericParam::Lifetime(param) => param.lifetime.ident.to_string(),
+        })
+        .collect();
+    let mut errors = Vec::new();
+    for method in &model.methods {
+        if ["new", "caller_mut", "into_caller"].iter().any(|own| method.ident == own) {
+            let message = format!(
+                "the typed client has a `{0}` of its own: call the function something else, and the method what you \
+                 like with `#[rpc(name = \"…\")]`; or go without the client, `#[coreloop::service(client = false)]`",
+                method.ident
+            );
+            errors.push(Error::new_spanned(&method.ident, message));
+        }
+        let argument = match &method.form.argument {
+            Argument::Plain(ty) | Argument::Fixed(ty) => Some(ty),
+            Argument::None | Argument::Raw | Argument::Bytes => None,
+        };
+        for ty in argument.into_iter().chain([&method.form.reply]) {
+            if names_any(ty.to_token_stream(), &parameters) {
+                let message = "the typed client does not know the parameters of the service: name a type without \
+                               them, or go without the client, `#[coreloop::service(client = false)]`";
+                errors.push(Error::new_spanned(ty, message));
+            }
+        }
+    }
+    errors
+}

@@ -1,0 +1,132 @@
+//! The server's half: `impl Service`, a handler over bytes for each method.
+//!
+//! A handler is what runs for every call, so it decodes, calls and encodes, and does nothing else: it owns an `Arc`
+//! of the service that was cloned once.
+
+use proc_macro2::TokenStream;
+use quote::{quote, quote_spanned};
+
+use crate::model::{Method, Model};
+use crate::options::Kind;
+use crate::signature::Argument;
+
+/// The `impl Service` of the type.
+pub fn service_impl(model: &Model) -> TokenStream {
+    let support = model.support();
+    let Model { name, ty, generics, cfgs, .. } = model;
+    let mut generics = generics.clone();
+    if !generics.params.is_empty() {
+        // What every service must be; a service with parameters is it for those with which it is.
+        generics.make_where_clause().predicates.push(syn::parse_quote!(
+            #ty: ::core::marker::Send + ::core::marker::Sync + 'static
+        ));
+    }
+    let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let count = model.methods.len();
+    let methods = model.methods.iter().map(|method| {
+        let cfgs = &method.cfgs;
+        let made = made(model, method, &support);
+        quote! { #(#cfgs)* methods.push(#made); }
+    });
+    quote! {
+        #(#cfgs)*
+        #[automatically_derived]
+        #[allow(deprecated, unused_mut, clippy::all)]
+        impl #impl_generics #support::Service for #ty #where_clause {
+            fn service_name(&self) -> &str {
+                #name
+            }
+
+            fn methods(
+                self: #support::Arc<Self>,
+            ) -> #support::Result<#support::Vec<#support::Method>, #support::RegisterError> {
+                let mut methods = #support::Vec::with_capacity(#count);
+                #(#methods)*
+                #support::Ok(methods)
+            }
+        }
+    }
+}
+
+/// The expression that makes the `Method`.
+fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
+    let argument = method.argument_marker(support);
+    let reply = method.reply_marker(support, model.options.has_client);
+    let (name, docs, options) = (&method.name, &method.docs, &method.options);
+    let handler = handler(method, support, &argument, &reply);
+    let made = match (&method.argument_by_hand, &method.reply_by_hand) {
+        (None, None) => quote!(#support::Method::new::<#argument, #reply>(#name, handler)?),
+        (argument_by_hand, reply_by_hand) => {
+            let described = |by_hand: &Option<TokenStream>, side: &str, traced: TokenStream| match by_hand {
+                Some(path) => quote!(#path()),
+                None => quote! {
+                    #traced::describe().map_err(|error| #support::RegisterError::Describe {
+                        method: #support::String::from(#name),
+                        side: #side,
+                        error,
+                    })?
+                },
+            };
+            let argument_by_hand =
+                described(argument_by_hand, "argument", quote!(<#argument as #support::Argument>));
+            let reply_by_hand = described(reply_by_hand, "reply", quote!(<#reply as #support::Answer>));
+            quote! {
+                #support::Method::described::<#argument, #reply>(#name, #argument_by_hand, #reply_by_hand, handler)
+            }
+        }
+    };
+    let kind = match options.kind {
+        Kind::Inline => quote!(Inline),
+        Kind::Pooled => quote!(Pooled),
+        Kind::Blocking => quote!(Blocking),
+    };
+    let documented = (!docs.is_empty()).then(|| quote!(.docs(#docs)));
+    let deferring = method.form.is_deferred.then(|| quote!(.deferring()));
+    let idempotent = options.is_idempotent.then(|| quote!(.free_of_side_effects()));
+    let sharing = matches!(method.form.argument, Argument::Bytes).then(|| quote!(.sharing_body()));
+    quote! {{
+        let service = #support::Arc::clone(&self);
+        let handler = #handler;
+        #made.kind(#support::Kind::#kind) #documented #deferring #idempotent #sharing
+    }}
+}
+
+/// The boxed closure over the service.
+fn handler(
+    method: &Method,
+    support: &TokenStream,
+    argument: &TokenStream,
+    reply: &TokenStream,
+) -> TokenStream {
+    let function = &method.ident;
+    let passed = match method.form.argument {
+        Argument::None => None,
+        Argument::Plain(_) | Argument::Bytes => Some(quote!(, argument)),
+        Argument::Fixed(_) | Argument::Raw => Some(quote!(, &argument)),
+    };
+    let pattern = if passed.is_some() { quote!(argument) } else { quote!(()) };
+    let call = if method.form.is_deferred {
+        quote! {
+            match #support::Reply::take::<#reply>(cx, codec) {
+                #support::Ok(reply) => {
+                    Self::#function(&service, cx #passed, reply);
+                    #support::Outcome::Deferred
+                }
+                #support::Err(status) => #support::Outcome::Failed(status),
+            }
+        }
+    } else {
+        let result = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed));
+        quote!(#support::finish::<#reply>(cx, codec, #result, out))
+    };
+    // A deferred answer is written elsewhere.
+    let out = if method.form.is_deferred { quote!(_) } else { quote!(out) };
+    quote! {
+        #support::Box::new(move |cx: &#support::Context<'_>, codec, body: #support::Body<'_>, #out: &mut #support::Vec<u8>| {
+            match <#argument as #support::Argument>::decode(codec, body) {
+                #support::Ok(#pattern) => #call,
+                #support::Err(error) => #support::Outcome::Failed(#support::Status::from(error)),
+            }
+        })
+    }
+}
