@@ -1,2 +1,73 @@
-//! The command line.
-fn main() {}
+//! The command line of coreloop: `serve` the demo services, `call` a method, `list` what a server has.
+//!
+//! Here is only which command runs and how the process ends. The arguments are in `args.rs`; each command has
+//! its file. Standard output carries what a program would read, standard error what a person would.
+#![forbid(unsafe_code)]
+
+mod address;
+mod args;
+mod call;
+mod failure;
+mod list;
+mod report;
+mod serve;
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use clap::Parser;
+use clap::error::ErrorKind;
+
+use crate::args::{Args, Command, ServeArgs};
+use crate::failure::Failure;
+
+fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => return on_unreadable(&error),
+    };
+    let outcome = match args.command {
+        None => serve::run(&ServeArgs::default()),
+        Some(Command::Serve(args)) => serve::run(&args),
+        Some(Command::Call(args)) => call::run(&args),
+        Some(Command::List(args)) => list::run(&args),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(failure) => {
+            failure.tell();
+            failure.exit_code()
+        }
+    }
+}
+
+/// Help and version were asked for; everything else is a mistake, told in the form of all our messages.
+fn on_unreadable(error: &clap::Error) -> ExitCode {
+    if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
+        // Nobody to read it (a closed pipe) is no failure.
+        let _ = error.print();
+        return ExitCode::SUCCESS;
+    }
+    let failure = Failure::usage(one_line(&error.render().to_string()));
+    failure.tell();
+    failure.exit_code()
+}
+
+/// What is wrong, without clap's usage and pointers below it: those are in the help.
+fn one_line(rendered: &str) -> String {
+    let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
+    let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|tail| text.find(tail)).min();
+    let words: Vec<&str> = text[..end.unwrap_or(text.len())].split_whitespace().collect();
+    format!("{} (--help shows how)", words.join(" "))
+}
+
+/// Writes to standard output. A reader that has gone (`| head`) has read what it wanted.
+fn print(text: &str) -> Result<(), Failure> {
+    let mut out = io::stdout().lock();
+    match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(Failure::error(format!("cannot write to standard output: {error}")))
+        }
+        _ => Ok(()),
+    }
+}

@@ -1,0 +1,198 @@
+//! The arguments, their help, and the small values that they are read into.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Parser, Subcommand, ValueEnum};
+
+use crate::address::Target;
+
+/// An embeddable RPC server: one event loop per core, plain threads.
+#[derive(Debug, Parser)]
+#[command(
+    name = "coreloop",
+    version,
+    arg_required_else_help = false,
+    after_help = "Without a command it serves: `coreloop` is `coreloop serve`.\n\
+                  Exit status: 0 done; 1 it went wrong; 2 the command line cannot be understood, nothing was tried."
+)]
+pub struct Args {
+    /// What to do; to serve, if nothing is said.
+    #[command(subcommand)]
+    pub command: Option<Command>,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Serve the demo services: Arith, Echo, Users.
+    Serve(ServeArgs),
+    /// Call a method once, with JSON.
+    Call(CallArgs),
+    /// Show the methods of a server: types, where they run, documentation.
+    List(ListArgs),
+}
+
+/// `coreloop serve`.
+#[derive(Debug, Default, Parser)]
+#[command(
+    after_help = "Each listener prints `listening on ADDR` on standard output once it is ready; all else goes \
+                        to standard error.\n\
+                        SIGTERM and SIGINT let the calls in flight finish and end with status 0; a second one cuts \
+                        that short.\n\
+                        Values come from defaults, then the config file, then CORELOOP_… variables, then flags \
+                        (docs/configuration.md)."
+)]
+pub struct ServeArgs {
+    /// Read this TOML file.
+    #[arg(long, value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Listen there: host:port (port 0: any that is free) or unix:PATH. May come several times. Unless it is said
+    /// anywhere, 127.0.0.1:6550.
+    #[arg(long, value_name = "ADDR")]
+    pub listen: Vec<String>,
+    /// How many reactors, one thread each; 0 is one per core.
+    #[arg(long, value_name = "N")]
+    pub cores: Option<String>,
+    /// How many threads for pooled methods; 0 is as many as reactors, at least 2.
+    #[arg(long, value_name = "N")]
+    pub workers: Option<String>,
+    /// Pin each reactor to a core.
+    #[arg(long)]
+    pub pin: bool,
+    /// Set any key of the configuration, such as limits.idle_ms=5000. May come several times.
+    #[arg(long, value_name = "KEY=VALUE")]
+    pub set: Vec<String>,
+    /// Print the configuration, with the place that each value came from, and exit.
+    #[arg(long)]
+    pub print_config: bool,
+    /// Print a line of statistics on standard error every so many seconds.
+    #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
+    pub stats_every: Option<u32>,
+}
+
+/// `coreloop call`.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "The reply goes to standard output as the server sent it, its times to standard error.\n\
+                        Exit status: 0 the call was answered ok; 1 it was not, and standard error has \
+                        `STATUS_NAME: message`;\n2 the arguments cannot be understood, nothing was sent.\n\n\
+                        coreloop call 127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'"
+)]
+pub struct CallArgs {
+    /// Give up after that long, connecting included: 500ms, 2s, 1m. Without it the call waits for ever.
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub timeout: Option<Duration>,
+    /// Send this along. May come several times.
+    #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
+    pub metadata: Vec<(String, String)>,
+    /// How the argument and the reply travel.
+    #[arg(long, value_enum, default_value_t = CodecName::Json)]
+    pub codec: CodecName,
+    /// host:port or unix:PATH, with or without `native:` in front.
+    #[arg(value_name = "ADDR")]
+    pub target: Target,
+    /// The method.
+    #[arg(value_name = "Service.Method", value_parser = method)]
+    pub method: String,
+    /// The argument; `-` reads it from standard input, nothing is null.
+    #[arg(value_name = "JSON", allow_negative_numbers = true)]
+    pub argument: Option<String>,
+}
+
+/// `coreloop list`.
+#[derive(Debug, Parser)]
+#[command(
+    after_help = "One line for each method, in the order of the alphabet, with its documentation indented \
+                        below:\n\n  Arith.Multiply  {A: i64, B: i64} -> i64   pooled\n      Product of the two."
+)]
+pub struct ListArgs {
+    /// Give up after that long, connecting included.
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
+    pub timeout: Duration,
+    /// host:port or unix:PATH, with or without `native:` in front.
+    #[arg(value_name = "ADDR")]
+    pub target: Target,
+    /// The methods of this service only.
+    #[arg(value_name = "SERVICE")]
+    pub service: Option<String>,
+}
+
+/// The codecs that text can be turned into here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum CodecName {
+    /// JSON text, as it stands on the command line.
+    Json,
+}
+
+/// `500ms`, `2s`, `1m`, also `1.5s`; never 0, which would be no time at all.
+fn duration(text: &str) -> Result<Duration, String> {
+    let wrong = || format!("a duration is a number above 0 and us, ms, s or m, such as 500ms; not {text:?}");
+    let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let scale = match unit {
+        "us" => 1e-6,
+        "ms" => 1e-3,
+        "s" => 1.0,
+        "m" => 60.0,
+        _ => return Err(wrong()),
+    };
+    let seconds = number.parse::<f64>().map_err(|_| wrong())? * scale;
+    let duration = Duration::try_from_secs_f64(seconds).map_err(|_| wrong())?;
+    if duration < Duration::from_micros(1) || duration > Duration::from_secs(86_400 * 365) {
+        return Err(wrong());
+    }
+    Ok(duration)
+}
+
+fn pair(text: &str) -> Result<(String, String), String> {
+    match text.split_once('=') {
+        Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
+        _ => Err(format!("metadata is KEY=VALUE, not {text:?}")),
+    }
+}
+
+fn method(text: &str) -> Result<String, String> {
+    match text.split_once('.') {
+        Some((service, name)) if !service.is_empty() && !name.is_empty() => Ok(text.to_owned()),
+        _ => Err(format!("a method is Service.Method, not {text:?}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    use super::*;
+
+    #[test]
+    fn the_arguments_do_not_contradict_each_other() {
+        Args::command().debug_assert();
+    }
+
+    #[test]
+    fn durations_have_a_unit_and_an_amount() {
+        for (text, ms) in [("500ms", 500), ("2s", 2000), ("1.5s", 1500), ("1m", 60_000), ("2000us", 2)] {
+            assert_eq!(duration(text), Ok(Duration::from_millis(ms)), "{text}");
+        }
+        for text in ["", "5", "s", "0s", "-1s", "1h", "1e3s", "1..2s", "99999999999999s"] {
+            assert!(duration(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_lone_minus_and_a_negative_number_are_arguments() {
+        for json in ["-", "-5"] {
+            let args = Args::try_parse_from(["coreloop", "call", "a:1", "S.M", json]).unwrap();
+            let Some(Command::Call(call)) = args.command else { panic!("call was asked for") };
+            assert_eq!(call.argument.as_deref(), Some(json));
+        }
+    }
+
+    #[test]
+    fn a_key_may_have_an_empty_value() {
+        assert_eq!(pair("a=b=c"), Ok(("a".into(), "b=c".into())));
+        assert_eq!(pair("a="), Ok(("a".into(), String::new())));
+        assert!(pair("a").is_err() && pair("=b").is_err());
+    }
+}

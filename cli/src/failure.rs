@@ -1,0 +1,70 @@
+//! How a command fails: one line on standard error, and the exit status that goes with it.
+
+use std::io::{self, Write};
+use std::process::ExitCode;
+
+use coreloop::client::CallError;
+
+/// Why a command ended without doing what it was asked.
+#[derive(Debug)]
+pub struct Failure {
+    line: String,
+    code: u8,
+}
+
+impl Failure {
+    /// Something went wrong on the way: exit status 1.
+    pub fn error(what: impl std::fmt::Display) -> Failure {
+        Failure { line: format!("coreloop: {what}"), code: 1 }
+    }
+
+    /// The command line cannot be understood, nothing was tried: exit status 2.
+    pub fn usage(what: impl std::fmt::Display) -> Failure {
+        Failure { line: format!("coreloop: {what}"), code: 2 }
+    }
+
+    /// A call without a result: `STATUS_NAME: message`, exit status 1.
+    pub fn call(error: &CallError) -> Failure {
+        let (name, text) = (error.code().name(), error.to_string());
+        // Most errors begin with their code's name; those of our own side do not.
+        let is_named = text.strip_prefix(name).is_some_and(|rest| rest.starts_with(": "));
+        Failure { line: if is_named { text } else { format!("{name}: {text}") }, code: 1 }
+    }
+
+    /// Says it on standard error.
+    pub fn tell(&self) {
+        // What a server sent may hold anything; it is to stay one line and do nothing to a terminal.
+        let line: String = self.line.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect();
+        let _ = writeln!(io::stderr(), "{line}");
+    }
+
+    /// The exit status.
+    pub fn exit_code(&self) -> ExitCode {
+        ExitCode::from(self.code)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coreloop::Status;
+
+    use super::*;
+
+    #[test]
+    fn every_call_error_begins_with_the_name_of_a_status() {
+        for (error, line) in [
+            (CallError::Status(Status::not_found("no user 7")), "not_found: no user 7"),
+            (CallError::DeadlineExceeded, "deadline_exceeded: no answer came in time"),
+            (
+                CallError::TooLarge { bytes: 9, bytes_max: 8 },
+                "resource_exhausted: 9 bytes are over the limit of 8",
+            ),
+            (
+                CallError::Broken(coreloop::wire::Broken::Version(2)),
+                "internal: the server's bytes cannot be understood: frame version 1 is spoken here, not 2",
+            ),
+        ] {
+            assert_eq!(Failure::call(&error).line, line);
+        }
+    }
+}

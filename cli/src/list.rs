@@ -1,0 +1,73 @@
+//! `coreloop list`: what a server says of its methods, one line each, documentation below.
+
+use coreloop::client::CallError;
+use coreloop::codec::Codec;
+use coreloop::service::builtin::MethodInfo;
+
+use crate::args::ListArgs;
+use crate::call::connect;
+use crate::failure::Failure;
+
+/// Lists as the arguments say.
+pub fn run(args: &ListArgs) -> Result<(), Failure> {
+    let mut client = connect(&args.target, Some(args.timeout)).map_err(|error| Failure::call(&error))?;
+    let service = args.service.as_deref().unwrap_or_default();
+    let asked = serde_json::json!(service).to_string();
+    let reply = client
+        .call_bytes("Meta.Methods", Codec::Json, asked.as_bytes())
+        .map_err(|error| Failure::call(&error))?;
+    let mut methods: Vec<MethodInfo> = serde_json::from_slice(&reply)
+        .map_err(|error| Failure::error(format!("the reply of Meta.Methods cannot be read: {error}")))?;
+    if methods.is_empty() {
+        let status = coreloop::Status::not_found(format!("there is no service {service:?} here"));
+        return Err(Failure::call(&CallError::Status(status)));
+    }
+    methods.sort_by(|one, other| one.name.cmp(&other.name));
+    let mut text = String::new();
+    for method in &methods {
+        describe(method, &mut text);
+    }
+    crate::print(&text)
+}
+
+/// `Arith.Multiply  {A: i64, B: i64} -> i64   pooled`, then the documentation, indented.
+fn describe(method: &MethodInfo, out: &mut String) {
+    let MethodInfo { name, signature, kind, docs, .. } = method;
+    // What a server sends may hold anything; it is to do nothing to a terminal, and a method is to be one line.
+    let clean = |text: &str| text.replace(char::is_control, "\u{fffd}");
+    out.push_str(&format!("{}  {}   {}\n", clean(name), clean(signature), clean(kind)));
+    for line in docs.trim_end().lines() {
+        out.push_str(format!("      {}", clean(line.trim_end())).trim_end());
+        out.push('\n');
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_one_line_and_its_documentation_is_indented() {
+        let method = MethodInfo {
+            name: "Arith.Multiply".into(),
+            signature: "{A: i64, B: i64} -> i64".into(),
+            kind: "pooled".into(),
+            docs: "Product of the two.\n\nIt wraps.\n".into(),
+            ..MethodInfo::default()
+        };
+        let mut text = String::new();
+        describe(&method, &mut text);
+        assert_eq!(
+            text,
+            "Arith.Multiply  {A: i64, B: i64} -> i64   pooled\n      Product of the two.\n\n      It wraps.\n"
+        );
+    }
+
+    #[test]
+    fn control_characters_do_not_reach_the_terminal() {
+        let method = MethodInfo { docs: "\u{1b}[2J".into(), ..MethodInfo::default() };
+        let mut text = String::new();
+        describe(&method, &mut text);
+        assert!(!text.contains('\u{1b}'));
+    }
+}

@@ -1,0 +1,165 @@
+//! `coreloop serve`: the demo services until SIGTERM or SIGINT, then a drain and a summary.
+//!
+//! Standard output has nothing but the lines `listening on ADDR`, for scripts that wait for them.
+
+use std::fmt::Write as _;
+use std::io::{self, Write};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use coreloop::config::{ConfigError, Layers, Resolved};
+use coreloop::poller::{os, signals};
+use coreloop::reactor::Address;
+use coreloop::server::Stopper;
+use coreloop::{Server, demo};
+
+use crate::args::ServeArgs;
+use crate::failure::Failure;
+use crate::report::{Summary, Ticker};
+
+/// Serves as the arguments say.
+pub fn run(args: &ServeArgs) -> Result<(), Failure> {
+    let mut resolved = layers(args).and_then(Layers::resolve).map_err(Failure::error)?;
+    // What a limit comes to depends on how many descriptors there are, so they come first.
+    let raised = os::raise_nofile_limit();
+    let valid = resolved.validate(os::allowed_cores().len()).map_err(Failure::error)?;
+    if args.print_config {
+        resolved.config = valid.into_config();
+        return print_config(&resolved);
+    }
+    if let Err(error) = raised {
+        say(format_args!("coreloop: the limit of open descriptors stays as it is: {error}"));
+    }
+    // From here on a signal waits for the server instead of ending the process: nothing is left half-made.
+    let stop = Arc::new(Stop::default());
+    let _signals = {
+        let stop = stop.clone();
+        signals::on_stop(move |_signal| stop.on_signal())
+            .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
+    };
+    let server = demo::services(Server::builder()).config(resolved.config).start().map_err(Failure::error)?;
+    stop.on_started(server.stopper());
+    announce(server.addresses());
+    let ticker = args.stats_every.map(|seconds| {
+        Ticker::start(server.stopper(), Duration::from_secs(u64::from(seconds))).map_err(Failure::error)
+    });
+    let ticker = ticker.transpose()?;
+    let stats = server.wait().map_err(Failure::error)?;
+    drop(ticker);
+    let drained = stop.since().map_or(Duration::ZERO, |signal| signal.elapsed());
+    say(format_args!("coreloop: drained in {:.2} s: {}", drained.as_secs_f64(), Summary::of(&stats).line()));
+    Ok(())
+}
+
+/// Defaults, file, environment, flags; `Layers` knows which wins.
+fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
+    let mut layers = Layers::new();
+    if let Some(path) = &args.config {
+        layers = layers.file(path)?;
+    }
+    layers = layers.process_env()?;
+    for address in &args.listen {
+        layers = layers.flag("listen", address)?;
+    }
+    for (key, text) in [("cores", &args.cores), ("workers", &args.workers)] {
+        if let Some(text) = text {
+            layers = layers.flag(key, text)?;
+        }
+    }
+    if args.pin {
+        layers = layers.flag("pin", "true")?;
+    }
+    args.set.iter().try_fold(layers, |layers, pair| layers.set(pair))
+}
+
+fn print_config(resolved: &Resolved) -> Result<(), Failure> {
+    let mut text = String::new();
+    resolved.print(&mut text).map_err(Failure::error)?;
+    crate::print(&text)
+}
+
+/// Tells programs where it listens, and people what to try next.
+fn announce(addresses: &[Address]) {
+    let mut lines = String::new();
+    for address in addresses {
+        let _ = writeln!(lines, "listening on {address}");
+    }
+    // A server goes on where nobody reads what it prints.
+    let _ = crate::print(&lines);
+    let Some(address) = addresses.first() else { return };
+    // As it was called, so that the lines can be copied as they are.
+    let program = std::env::args().next().unwrap_or_else(|| "coreloop".to_owned());
+    let address = reachable(address);
+    say(format_args!(
+        "try   {program} call {address} Arith.Multiply '{{\"A\":6,\"B\":7}}'\n      \
+         {program} list {address}\n\
+         load  cargo run --release -p coreloop-bench --bin loadgen -- {address}\n\
+         docs  docs/wire.md (the protocol), docs/configuration.md, examples/python/client.py\n\
+         stop  Ctrl-C: calls in flight are finished first"
+    ));
+}
+
+/// The address to connect to: a server that listens on all addresses is reached on this machine's own.
+fn reachable(address: &Address) -> String {
+    let text = address.to_string();
+    match text.strip_prefix("0.0.0.0:") {
+        Some(port) => format!("127.0.0.1:{port}"),
+        None => text.strip_prefix("[::]:").map_or(text.clone(), |port| format!("[::1]:{port}")),
+    }
+}
+
+/// Says something to people. Whether they listen is up to them.
+fn say(what: std::fmt::Arguments<'_>) {
+    let _ = writeln!(io::stderr(), "{what}");
+}
+
+/// Where signals go: to the server, or kept until there is one.
+#[derive(Default)]
+struct Stop(Mutex<StopState>);
+
+#[derive(Default)]
+struct StopState {
+    first: Option<Instant>,
+    stopper: Option<Stopper>,
+}
+
+impl Stop {
+    /// A first signal begins the drain, a second one ends its patience.
+    fn on_signal(&self) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        state.first.get_or_insert_with(Instant::now);
+        if let Some(stopper) = &state.stopper {
+            stopper.stop();
+        }
+    }
+
+    fn on_started(&self, stopper: Stopper) {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if state.first.is_some() {
+            stopper.stop();
+        }
+        state.stopper = Some(stopper);
+    }
+
+    /// When the first signal came.
+    fn since(&self) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).first
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_listens_everywhere_is_called_here() {
+        for (bound, called) in [
+            ("0.0.0.0:1", "127.0.0.1:1"),
+            ("[::]:2", "[::1]:2"),
+            ("10.0.0.1:3", "10.0.0.1:3"),
+            ("unix:/a", "unix:/a"),
+        ] {
+            assert_eq!(reachable(&bound.parse().unwrap()), called);
+        }
+    }
+}
