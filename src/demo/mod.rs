@@ -1,1 +1,32 @@
-//! The demo services.
+//! The demo services, which `coreloop serve` serves and examples, tests and the load generator call.
+//!
+//! They are small and exact, so that two servers can be compared by their answers: sums wrap, users are made from
+//! their number. Also an example of how services are written.
+
+mod arith;
+mod echo;
+mod users;
+
+pub use arith::{Args, Arith, ArithClient, Pair, Quotient};
+pub use echo::{Echo, EchoClient};
+pub use users::{User, Users, UsersClient};
+
+use crate::server::Builder;
+
+/// Adds all of them.
+///
+/// ```
+/// use coreloop::Server;
+/// use coreloop::client::Direct;
+/// use coreloop::demo::{Args, ArithClient};
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// let server = coreloop::demo::services(Server::builder()).listen("127.0.0.1:0").start()?;
+/// let mut arith = ArithClient::new(Direct::connect(&server.addresses()[0].to_string())?);
+/// assert_eq!(arith.multiply(&Args { a: 6, b: 7 })?, 42);
+/// # Ok(())
+/// # }
+/// ```
+pub fn services(builder: Builder) -> Builder {
+    builder.service(Arith).service(Echo).service(Users)
+}

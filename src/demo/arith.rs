@@ -1,0 +1,128 @@
+//! `Arith`: sums and products of two integers, in the codecs that any type has and in fixed layout.
+
+use coreloop_macros::service;
+use serde::{Deserialize, Serialize};
+use zerocopy::little_endian::I64;
+
+use crate::context::Context;
+use crate::status::Status;
+
+/// Two integers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Args {
+    /// The first.
+    pub a: i64,
+    /// The second.
+    pub b: i64,
+}
+
+/// Two integers in fixed layout: 16 bytes, read where they lie.
+#[derive(
+    Clone,
+    Copy,
+    Debug,
+    Default,
+    PartialEq,
+    Eq,
+    Serialize,
+    Deserialize,
+    zerocopy::FromBytes,
+    zerocopy::IntoBytes,
+    zerocopy::KnownLayout,
+    zerocopy::Immutable,
+    zerocopy::Unaligned,
+)]
+#[repr(C)]
+#[serde(from = "Args", into = "Args")]
+pub struct Pair {
+    /// The first.
+    pub a: I64,
+    /// The second.
+    pub b: I64,
+}
+
+impl From<Args> for Pair {
+    fn from(args: Args) -> Pair {
+        Pair { a: I64::new(args.a), b: I64::new(args.b) }
+    }
+}
+
+impl From<Pair> for Args {
+    fn from(pair: Pair) -> Args {
+        Args { a: pair.a.get(), b: pair.b.get() }
+    }
+}
+
+/// Quotient and remainder.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct Quotient {
+    /// The quotient, rounded towards zero.
+    pub quo: i64,
+    /// The remainder, with the sign of `A`.
+    pub rem: i64,
+}
+
+/// Integer arithmetic. What does not fit into 64 bits wraps.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Arith;
+
+#[service(crate = crate)]
+impl Arith {
+    /// Sum of the two; wraps.
+    #[rpc(inline)]
+    fn add(&self, _cx: &Context, args: Args) -> Result<i64, Status> {
+        Ok(args.a.wrapping_add(args.b))
+    }
+
+    /// Sum of the two in fixed layout; wraps.
+    ///
+    /// The argument is 16 bytes, the reply 8, little-endian. The other codecs see `{A, B}` and an integer.
+    #[rpc(inline)]
+    fn add_fixed(&self, _cx: &Context, pair: &Pair) -> Result<i64, Status> {
+        Ok(pair.a.get().wrapping_add(pair.b.get()))
+    }
+
+    /// Product of the two; wraps.
+    fn multiply(&self, _cx: &Context, args: Args) -> Result<i64, Status> {
+        Ok(args.a.wrapping_mul(args.b))
+    }
+
+    /// Quotient and remainder of A by B, rounded towards zero.
+    ///
+    /// `invalid_argument` if B is 0.
+    fn divide(&self, _cx: &Context, args: Args) -> Result<Quotient, Status> {
+        divide(args)
+    }
+}
+
+fn divide(Args { a, b }: Args) -> Result<Quotient, Status> {
+    if b == 0 {
+        return Err(Status::invalid_argument("divide by zero"));
+    }
+    // The least integer by -1 is the one quotient that does not fit.
+    Ok(Quotient { quo: a.wrapping_div(b), rem: a.wrapping_rem(b) })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn division_rounds_towards_zero_and_never_panics() {
+        for (a, b, quo, rem) in [(7, 2, 3, 1), (-7, 2, -3, -1), (7, -2, -3, 1), (i64::MIN, -1, i64::MIN, 0)] {
+            assert_eq!(divide(Args { a, b }), Ok(Quotient { quo, rem }), "{a} / {b}");
+        }
+        assert_eq!(divide(Args { a: 1, b: 0 }), Err(Status::invalid_argument("divide by zero")));
+    }
+
+    #[test]
+    fn a_pair_is_sixteen_bytes_and_elsewhere_looks_like_args() {
+        assert_eq!(size_of::<Pair>(), 16);
+        let args = Args { a: -1, b: 2 };
+        assert_eq!(serde_json::to_string(&Pair::from(args)).unwrap(), r#"{"A":-1,"B":2}"#);
+        assert_eq!(Args::from(serde_json::from_str::<Pair>(r#"{"A":-1,"B":2}"#).unwrap()), args);
+        assert_eq!(serde_json::to_string(&Quotient { quo: 3, rem: 1 }).unwrap(), r#"{"Quo":3,"Rem":1}"#);
+    }
+}

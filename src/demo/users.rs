@@ -1,0 +1,103 @@
+//! `Users`: records with text, lists and maps, made from their number, so that every answer is known beforehand.
+
+use std::collections::BTreeMap;
+use std::ops::RangeInclusive;
+
+use coreloop_macros::service;
+use serde::{Deserialize, Serialize};
+
+use crate::context::Context;
+use crate::status::Status;
+
+/// How many users one call may list.
+const LIST_LEN: RangeInclusive<i64> = 0..=100_000;
+
+/// A user.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct User {
+    /// The number that all else is made from.
+    #[serde(rename = "ID")]
+    pub id: u64,
+    /// `user-7 é世`: not all of it ASCII.
+    pub name: String,
+    /// The number mod 100.
+    pub age: u8,
+    /// `u7@example.com`.
+    pub email: String,
+    /// `tag0`, `tag1` …: the number mod 4 of them.
+    pub tags: Vec<String>,
+    /// `s0`, `s1` …: the number mod 3 of them. Ordered, so that the same user is always the same bytes.
+    pub scores: BTreeMap<String, f64>,
+}
+
+impl User {
+    /// The user of that number.
+    pub fn new(id: u64) -> User {
+        let score = |k: u64| (format!("s{k}"), id as f64 * 0.5 + k as f64 / 3.0);
+        User {
+            id,
+            name: format!("user-{id} é世"),
+            age: (id % 100) as u8,
+            email: format!("u{id}@example.com"),
+            tags: (0..id % 4).map(|k| format!("tag{k}")).collect(),
+            scores: (0..id % 3).map(score).collect(),
+        }
+    }
+}
+
+/// Users made from their numbers.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Users;
+
+#[service(crate = crate)]
+impl Users {
+    /// The user of that number; there is one for every number.
+    #[rpc(idempotent)]
+    fn get(&self, _cx: &Context, id: u64) -> Result<User, Status> {
+        Ok(User::new(id))
+    }
+
+    /// The users 1 to n.
+    ///
+    /// `out_of_range` below 0 and above 100000.
+    #[rpc(idempotent)]
+    fn list(&self, _cx: &Context, n: i64) -> Result<Vec<User>, Status> {
+        list(n)
+    }
+}
+
+fn list(n: i64) -> Result<Vec<User>, Status> {
+    match u64::try_from(n) {
+        Ok(last) if LIST_LEN.contains(&n) => Ok((1..=last).map(User::new).collect()),
+        _ => Err(Status::out_of_range("n out of range")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_user_is_made_from_its_number() {
+        let text = serde_json::to_string(&User::new(107)).unwrap();
+        let expected = concat!(
+            r#"{"ID":107,"Name":"user-107 é世","Age":7,"Email":"u107@example.com","#,
+            r#""Tags":["tag0","tag1","tag2"],"Scores":{"s0":53.5,"s1":53.833333333333336}}"#
+        );
+        assert_eq!(text, expected);
+        let none = User::new(0);
+        assert!(none.tags.is_empty() && none.scores.is_empty());
+        assert_eq!(User::new(u64::MAX).age, 15);
+    }
+
+    #[test]
+    fn a_list_is_bounded_and_begins_at_one() {
+        assert_eq!(list(0), Ok(vec![]));
+        assert_eq!(list(2), Ok(vec![User::new(1), User::new(2)]));
+        assert_eq!(list(100_000).map(|users| users.len()), Ok(100_000));
+        for n in [-1, 100_001, i64::MIN, i64::MAX] {
+            assert_eq!(list(n), Err(Status::out_of_range("n out of range")));
+        }
+    }
+}
