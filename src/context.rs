@@ -213,10 +213,10 @@ pub struct Context<'a> {
     began: Instant,
     deadline: Option<Instant>,
     metadata: Metadata<'a>,
-    peer: Peer,
+    peer: &'a Peer,
     scope: &'a Arc<Scope>,
     place: u8,
-    deferral: Option<Deferral<'a>>,
+    deferral: Option<&'a Deferral<'a>>,
     is_deferred: Cell<bool>,
 }
 
@@ -231,13 +231,13 @@ pub struct Parts<'a> {
     /// The caller's metadata.
     pub metadata: Metadata<'a>,
     /// Who calls.
-    pub peer: Peer,
+    pub peer: &'a Peer,
     /// The cancellation, and the place in it.
     pub scope: &'a Arc<Scope>,
     /// The place in the scope.
     pub place: u8,
     /// Where an answer that is put off must go; `None` where none can be.
-    pub deferral: Option<Deferral<'a>>,
+    pub deferral: Option<&'a Deferral<'a>>,
 }
 
 impl<'a> Context<'a> {
@@ -332,13 +332,13 @@ impl<'a> Context<'a> {
 
     /// Who calls.
     pub fn peer(&self) -> Peer {
-        self.peer
+        *self.peer
     }
 
     /// Takes the right to answer later. `None` if it was taken before, or the call cannot wait (a one-way call
     /// can: its answer is dropped).
     pub fn take_ticket(&self) -> Option<Ticket> {
-        let Deferral { home, key, slot, batch, codec, queue_us } = self.deferral?;
+        let Deferral { home, key, slot, batch, codec, queue_us } = *self.deferral?;
         if self.is_deferred.replace(true) {
             return None;
         }
@@ -411,23 +411,18 @@ mod tests {
         let answers = Arc::new(Answers(Mutex::new(Vec::new())));
         let home: Arc<dyn Home> = answers.clone();
         let scope = Arc::new(Scope::default());
+        let deferral =
+            Deferral { home: &home, key: Key::new(1, 2), slot: 3, batch: 4, codec: 2, queue_us: 0 };
         let context = || {
             Context::new(Parts {
                 method: "A.B",
                 began: Instant::now(),
                 deadline: None,
                 metadata: Metadata::default(),
-                peer: Peer::Unix,
+                peer: &Peer::Unix,
                 scope: &scope,
                 place: 0,
-                deferral: Some(Deferral {
-                    home: &home,
-                    key: Key::new(1, 2),
-                    slot: 3,
-                    batch: 4,
-                    codec: 2,
-                    queue_us: 0,
-                }),
+                deferral: Some(&deferral),
             })
         };
         let cx = context();

@@ -147,6 +147,9 @@ pub struct Conn<W> {
     state: State,
     /// Reading is stopped until the peer takes its answers or calls end. Set at the high, cleared at the low mark.
     is_paused: bool,
+    /// Messages are taken and answers are written as usual: an open state, not paused, no filter. The short way
+    /// of a request asks for this alone; `check` holds it to what it stands for.
+    is_easy: bool,
     /// The peer has closed its sending half.
     is_eof: bool,
     /// A message was completed since the last [`Conn::settle`].
@@ -175,6 +178,7 @@ impl<W: Wire> Conn<W> {
             filtered: None,
             state: State::Opening,
             is_paused: false,
+            is_easy: true,
             is_eof: false,
             is_progress: false,
             in_flight: 0,
@@ -192,6 +196,7 @@ impl<W: Wire> Conn<W> {
     pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
         debug_assert!(self.state == State::Opening && self.recv.is_empty());
         self.filtered = Some(Box::new(Filtered::new(filter)));
+        self.is_easy = false;
         self
     }
 
@@ -260,6 +265,7 @@ impl<W: Wire> Conn<W> {
 
     /// The socket failed: nothing can be said any more.
     pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
+        self.is_easy = false;
         match self.state {
             State::Lingering(ref why) => self.state = State::Closed(why.clone()),
             State::Closed(_) => {}
@@ -270,50 +276,52 @@ impl<W: Wire> Conn<W> {
     }
 
     /// The next whole message of the bytes at hand.
-    #[inline]
+    #[inline(always)]
     pub fn next_message(&mut self) -> Next<W::Message> {
         loop {
-            match self.state {
-                State::Opening | State::Serving | State::Draining | State::HalfClosed if !self.is_paused => {}
-                State::Opening | State::Serving | State::Draining | State::HalfClosed => {
-                    return Next::Nothing;
-                }
-                State::Finishing(_) | State::Lingering(_) | State::Closed(_) => return Next::Nothing,
-            }
-            if self.recv.len() < self.bytes_min {
+            if !self.is_easy && (self.is_paused || self.is_finishing()) {
                 return Next::Nothing;
             }
-            match self.wire.decode(self.recv.bytes()) {
+            let input = self.recv.bytes();
+            if input.len() < self.bytes_min {
+                return Next::Nothing;
+            }
+            match self.wire.decode(input) {
                 Decoded::Message { message, consumed } => {
-                    self.on_progress(consumed);
+                    self.is_progress = true;
+                    // A wire that ends the connection after this message says so on its next look, with bytes
+                    // or without.
+                    self.bytes_min = 0;
+                    self.proven_bytes = self.proven_bytes.max(consumed);
                     return Next::Message { message, consumed };
                 }
-                Decoded::Skip { consumed } => {
-                    debug_assert!(consumed > 0);
-                    self.recv.consume(consumed);
-                    self.bytes_min = 1;
-                }
-                Decoded::NeedMore { bytes_min } => {
-                    debug_assert!(bytes_min > self.recv.len(), "asked for bytes that are at hand");
-                    self.bytes_min = bytes_min;
-                    return Next::Nothing;
-                }
-                Decoded::Broken(why) => {
-                    self.finish(CloseReason::Broken(why));
-                    return Next::Nothing;
+                other => {
+                    if let Some(next) = self.on_no_message(other) {
+                        return next;
+                    }
                 }
             }
         }
     }
 
-    #[inline]
-    fn on_progress(&mut self, consumed: usize) {
-        self.is_progress = true;
-        // A wire that ends the connection after this message says so on its next look, with bytes or without.
-        self.bytes_min = 0;
-        if consumed > self.proven_bytes {
-            self.proven_bytes = consumed;
+    /// What to do about bytes that are no whole message; `None` is to look again.
+    #[inline(never)]
+    fn on_no_message(&mut self, decoded: Decoded<W::Message>) -> Option<Next<W::Message>> {
+        match decoded {
+            Decoded::Message { message, consumed } => return Some(Next::Message { message, consumed }),
+            Decoded::Skip { consumed } => {
+                debug_assert!(consumed > 0);
+                self.recv.consume(consumed);
+                self.bytes_min = 1;
+                return None;
+            }
+            Decoded::NeedMore { bytes_min } => {
+                debug_assert!(bytes_min > self.recv.len(), "asked for bytes that are at hand");
+                self.bytes_min = bytes_min;
+            }
+            Decoded::Broken(why) => self.finish(CloseReason::Broken(why)),
         }
+        Some(Next::Nothing)
     }
 
     /// The bytes of the message at hand, and what follows it: spans count from their start.
@@ -344,6 +352,9 @@ impl<W: Wire> Conn<W> {
             self.settle_partial(pool, now);
         }
         self.is_progress = false;
+        if !self.is_easy {
+            self.is_easy = !self.is_paused && !self.is_finishing() && self.filtered.is_none();
+        }
         if self.state == State::Opening && self.wire.is_decided() && self.last_heard > self.since {
             self.state = State::Serving;
         }
@@ -381,6 +392,7 @@ impl<W: Wire> Conn<W> {
             || self.in_flight_bytes >= limits.in_flight_bytes_max
         {
             self.is_paused = true;
+            self.is_easy = false;
         }
     }
 
@@ -410,18 +422,19 @@ impl<W: Wire> Conn<W> {
     // Bytes out.
 
     /// Says something to the peer.
-    #[inline]
+    #[inline(always)]
     pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
-        match self.state {
-            State::Opening | State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
-            State::Lingering(_) | State::Closed(_) => return,
+        if !self.is_easy && matches!(self.state, State::Lingering(_) | State::Closed(_)) {
+            return;
         }
-        if self.out_len() == 0 {
+        if self.out.is_empty() {
+            // Time spent with nothing to write is no stall.
             self.last_written = now;
         }
         self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool });
-        if self.out_len() >= limits.write_queue_high_bytes {
+        if self.out.len() >= limits.write_queue_high_bytes {
             self.is_paused = true;
+            self.is_easy = false;
         }
     }
 
@@ -476,6 +489,7 @@ impl<W: Wire> Conn<W> {
 
     /// Stops reading; what is owed still goes out, then the connection ends for this reason.
     pub fn finish(&mut self, why: CloseReason) {
+        self.is_easy = false;
         match self.state {
             State::Opening | State::Serving | State::Draining | State::HalfClosed => {
                 self.since = self.last_heard.max(self.last_written);
@@ -487,6 +501,7 @@ impl<W: Wire> Conn<W> {
 
     /// Asks the peer for no new requests; ends when it is quiet.
     pub fn drain(&mut self, pool: &mut Pool, now: Instant) {
+        self.is_easy = false;
         match self.state {
             State::Opening => self.state = State::Finishing(CloseReason::Drained),
             State::Serving => {
@@ -519,6 +534,7 @@ impl<W: Wire> Conn<W> {
             State::Opening | State::Serving | State::Draining | State::Lingering(_) => Step::Keep,
             State::HalfClosed => {
                 if self.in_flight == 0 && self.out_len() == 0 && !(self.is_paused || self.has_undecoded()) {
+                    self.is_easy = false;
                     self.state = State::Closed(CloseReason::PeerClosed);
                     return Step::Close(CloseReason::PeerClosed);
                 }
@@ -561,6 +577,7 @@ impl<W: Wire> Conn<W> {
         if self.next_deadline(limits).is_none_or(|at| at > now) {
             return;
         }
+        self.is_easy = false;
         let ms = Duration::from_millis;
         if self.out_len() > 0 && self.last_written + ms(limits.write_stall_ms) <= now {
             self.state = State::Closed(CloseReason::WriteStalled);
@@ -608,6 +625,7 @@ impl<W: Wire> Conn<W> {
     /// What must hold whenever the reactor turns to another connection.
     pub fn check(&self, limits: &Limits) {
         debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
+        debug_assert!(!self.is_easy || !self.is_paused && !self.is_finishing() && self.filtered.is_none());
         debug_assert!(
             self.out.len() < limits.write_queue_high_bytes
                 || self.is_paused

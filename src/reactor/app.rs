@@ -26,11 +26,11 @@ pub trait App: Sized {
     /// A connection was opened, on the listener with that index.
     fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Wire, Self::Session);
 
-    /// A connection is about to be read.
-    fn on_read_begin(&mut self) {}
-
     /// A message has come. Its bytes are valid during this call only.
     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Wire>::Message);
+
+    /// The messages of one connection that were at hand have all been given.
+    fn on_read_end(&mut self) {}
 
     /// Every connection that was readable has been read: what was gathered for other threads goes now.
     fn hand_off(&mut self, now: Instant) {
@@ -113,7 +113,7 @@ impl<A: App> ConnCx<'_, A> {
     }
 
     /// Says something to the peer. It is written by the end of the turn, with everything else that was said.
-    #[inline]
+    #[inline(always)]
     pub fn send(&mut self, outgoing: <A::Wire as Wire>::Outgoing<'_>) {
         self.conn.encode(outgoing, self.pool, self.now, self.limits);
     }

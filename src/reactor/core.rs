@@ -13,7 +13,7 @@ use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 use super::app::{App, ConnCx};
 use super::socket::Stream;
 use crate::config::{Limits, TurnBudget};
-use crate::conn::{CloseReason, Conn, Step};
+use crate::conn::{CloseReason, Conn, Next, Step};
 use crate::context::Peer;
 use crate::policy::flush::{FlushPolicy, Moment};
 use crate::stats::ReactorStats;
@@ -149,33 +149,28 @@ impl<A: App> Core<A> {
         let Core { slots, pool, limits, now, stats, budget, .. } = self;
         let Some(slot) = slots.at_mut(key) else { return };
         slot.is_again = false;
-        app.on_read_begin();
         let (mut bytes, mut messages, mut reads) = (0, 0, 0);
         let mut is_over_budget = false;
         'reading: loop {
             // What is at hand comes first: reading more while requests wait only makes them wait in our memory.
-            while let crate::conn::Next::Message { message, consumed } = slot.conn.next_message() {
-                let Slot { conn, session, peer, .. } = slot;
-                app.on_message(
-                    &mut ConnCx {
-                        key,
-                        peer: *peer,
-                        conn: &mut *conn,
-                        session,
-                        pool: &mut *pool,
-                        limits,
-                        now: *now,
-                    },
-                    message,
-                );
-                conn.consume(consumed);
+            let Slot { conn, session, peer, .. } = slot;
+            let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
+            while let Next::Message { message, consumed } = cx.conn.next_message() {
+                app.on_message(&mut cx, message);
+                cx.conn.consume(consumed);
                 messages += 1;
                 if messages >= budget.messages_max {
                     is_over_budget = true;
                     break 'reading;
                 }
-                if conn.out_len() >= self.flush.high_mark_bytes {
-                    write_out(slot, pool, *now, limits, stats);
+                if cx.conn.out_len() >= self.flush.high_mark_bytes {
+                    break;
+                }
+            }
+            if slot.conn.out_len() >= self.flush.high_mark_bytes {
+                write_out(slot, pool, *now, limits, stats);
+                if slot.conn.has_undecoded() && slot.conn.out_len() < self.flush.high_mark_bytes {
+                    continue;
                 }
             }
             if !slot.is_readable || !slot.conn.wants_read() {
@@ -212,6 +207,7 @@ impl<A: App> Core<A> {
                 },
             }
         }
+        app.on_read_end();
         slot.conn.settle(pool, *now);
         let app_at = app.next_deadline(&slot.session);
         stats.reads.add(reads);

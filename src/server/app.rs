@@ -17,6 +17,7 @@ use crate::conn::calls::{Call, Calls};
 use crate::context::{Context, Deferral, Home, Late, Outcome, Parts, Peer, Scope, code_of};
 use crate::message::{Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, Span};
 use crate::reactor::{App, ConnCx, Conns, Remote};
+use crate::server::timing::Timing;
 use crate::service::{Kind, Method, Registry};
 use crate::stats::{CallStats, MethodStats, micros};
 use crate::status::{Code, Status};
@@ -75,9 +76,29 @@ struct Ended<'a> {
     body: SendBody<'a>,
 }
 
+impl<'a> Ended<'a> {
+    /// It ended before it began.
+    fn early(code: Code, message: &'a str) -> Ended<'a> {
+        Ended { code, queue_us: 0, handler_us: 0, compressed: false, body: SendBody::Bytes(message.as_bytes()) }
+    }
+}
+
+/// Says how a call ended.
+#[inline(always)]
+fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: Ended<'_>) {
+    let Ended { code, queue_us, handler_us, compressed, body } = ended;
+    cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+}
+
 /// The app of a server's reactor.
 pub(super) struct RpcApp {
+    /// Beside the desk, so that a method can be held while the desk works on its call.
     registry: Arc<Registry>,
+    desk: Desk,
+}
+
+/// Everything of the app but the methods.
+struct Desk {
     pools: Arc<Pools>,
     stats: Arc<AppStats>,
     frame_bytes_max: usize,
@@ -97,6 +118,7 @@ pub(super) struct RpcApp {
     out: Vec<u8>,
     /// The end of the last inline call, which is the beginning of the next; `None` when a read came between.
     clock: Option<Instant>,
+    timing: Timing,
     answered: Vec<Call>,
 }
 
@@ -120,8 +142,8 @@ impl RpcApp {
                 let _ = remote.mail(Mail::Done(batch));
             }
         };
-        RpcApp {
-            registry,
+        let timing = Timing::new(registry.methods().len());
+        let desk = Desk {
             pools,
             stats,
             frame_bytes_max,
@@ -136,18 +158,23 @@ impl RpcApp {
             inline_scope: Arc::new(Scope::default()),
             out: Vec::new(),
             clock: None,
+            timing,
             answered: Vec::new(),
-        }
+        };
+        RpcApp { registry, desk }
     }
+}
 
+type Cx<'a> = ConnCx<'a, RpcApp>;
+
+impl Desk {
     // Requests.
 
-    #[inline]
-    fn on_request(&mut self, cx: &mut ConnCx<'_, Self>, request: Request) {
-        let Some(index) = self.registry.index_of(request.method) else {
+    #[inline(always)]
+    fn on_request(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: Request) {
+        let Some(index) = registry.index_of(request.method) else {
             return self.refuse_unknown(cx, &request);
         };
-        let registry = self.registry.clone();
         let method = registry.method(index);
         if let Err(status) = admit(method, &request, cx) {
             return self.refuse(cx, &request, &status);
@@ -158,15 +185,16 @@ impl RpcApp {
             return self.refuse(cx, &request, &status);
         }
         match method.runs() {
-            Kind::Inline if method.may_defer() => self.run_inline_deferring(cx, &request, index, method),
-            Kind::Inline => self.run_inline(cx, &request, index, method),
+            Kind::Inline if method.may_defer() => self.run_inline_deferring(registry, cx, &request, index, method),
+            Kind::Inline if self.timing.is_quick(index, &request) => self.run_quick(registry, cx, &request, index, method),
+            Kind::Inline => self.run_inline(registry, cx, &request, index, method),
             Kind::Pooled => self.gather(cx, &request, index),
             Kind::Blocking => self.hand_over_one(cx, &request, index),
         }
     }
 
     #[cold]
-    fn refuse_unknown(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request) {
+    fn refuse_unknown(&mut self, cx: &mut Cx<'_>, request: &Request) {
         let message = match request.name.map(|name| String::from_utf8_lossy(cx.bytes(name)).into_owned()) {
             Some(name) => format!("there is no method {name} here"),
             None => format!("there is no method with the hash {:#010x} here", request.method),
@@ -175,7 +203,7 @@ impl RpcApp {
     }
 
     #[cold]
-    fn refuse(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, status: &Status) {
+    fn refuse(&mut self, cx: &mut Cx<'_>, request: &Request, status: &Status) {
         self.stats.calls.refused[status.code as usize].add(1);
         if !request.one_way {
             let body = SendBody::Bytes(status.message.as_bytes());
@@ -194,57 +222,49 @@ impl RpcApp {
     }
 
     #[cold]
-    fn on_refusal(&mut self, cx: &mut ConnCx<'_, Self>, refusal: &Refusal) {
+    fn on_refusal(&mut self, cx: &mut Cx<'_>, refusal: &Refusal) {
         self.stats.calls.refused[refusal.code as usize].add(1);
         if !refusal.one_way {
-            cx.send(Outgoing::Reply(Reply {
-                id: refusal.id,
-                codec: refusal.codec,
-                compressed: false,
-                code: refusal.code,
-                queue_us: 0,
-                handler_us: 0,
-                body: SendBody::Bytes(refusal.message.as_bytes()),
-            }));
+            reply(cx, refusal.id, refusal.codec, Ended::early(refusal.code, &refusal.message));
         }
     }
 
     // Inline.
 
-    #[inline]
-    fn run_inline(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32, method: &Method) {
-        let began = self.clock.unwrap_or_else(Instant::now);
-        let deadline = deadline_of(request, cx.now());
-        let queue_us = micros(began.saturating_duration_since(cx.now()));
-        if deadline.is_some_and(|deadline| deadline <= began) {
-            self.clock = Some(began);
-            self.stats.calls.late_at_decode.add(1);
-            return self.refuse(
-                cx,
-                request,
-                &Status::deadline_exceeded("the deadline passed before the call began"),
-            );
+    /// Runs a method that is known to take less than a microsecond: timed with its like, not one by one.
+    #[inline(always)]
+    fn run_quick(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
+        if !self.timing.is_timing(index) {
+            self.end_timing();
+            self.timing.begin(index, Instant::now(), cx.now());
         }
-        let chunk = shared_body(cx, request, method);
-        self.out.clear();
-        let (outcome, note) = {
-            let metadata = Metadata::checked_before(cx.bytes(request.metadata));
-            let context = Context::new(Parts {
-                method: method.name(),
-                began,
-                deadline,
-                metadata,
-                peer: cx.peer(),
-                scope: &self.inline_scope,
-                place: 0,
-                deferral: None,
-            });
-            let body = cx.bytes(request.body);
-            let call = run_call(request, index, metadata, body, chunk.as_ref());
-            guarded(&*self.registry, call, &context, &mut self.out)
-        };
-        let ended = Instant::now();
-        self.clock = Some(ended);
+        let began = self.timing.began;
+        let queue_us = self.timing.queue_us;
+        let deadline = deadline_of(request, cx.now());
+        let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
+        self.timing.calls += 1;
+        if let Outcome::Answer(None) = outcome {
+            self.timing.ok += 1;
+            let body = SendBody::Bytes(&self.out);
+            let ended = Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body };
+            return reply(cx, request.id, request.codec, ended);
+        }
+        let times = Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body: SendBody::Bytes(&[]) };
+        self.settle_inline(cx, request, index, outcome, note, times);
+    }
+
+    /// Everything but the plain end of a quick call.
+    #[cold]
+    #[inline(never)]
+    fn settle_inline(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        outcome: Outcome,
+        note: Note,
+        times: Ended<'_>,
+    ) {
         if note == Note::Panicked {
             self.stats.calls.panics.add(1);
         }
@@ -252,19 +272,83 @@ impl RpcApp {
         let (code, chunk) = settle(outcome, &mut self.out, 0);
         // An inline method that does not say that it defers has no ticket to take.
         let code = code.unwrap_or(Code::Internal);
-        let handler_us = micros(ended.duration_since(began));
-        self.count(index, code, queue_us, handler_us, request.one_way);
-        if !request.one_way {
+        let stats = &self.stats.methods[index as usize];
+        if request.one_way {
+            stats.one_way.add(1);
+        } else {
+            stats.answers[code as usize].add(1);
             let body = chunk.map_or(SendBody::Bytes(&self.out), SendBody::Chunk);
-            let Request { id, codec, .. } = *request;
-            cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+            reply(cx, request.id, request.codec, Ended { code, compressed, body, ..times });
         }
+    }
+
+    /// The calls that were timed together are counted.
+    fn end_timing(&mut self) {
+        if self.timing.calls > 0 {
+            let stats = &self.stats.methods[self.timing.method as usize];
+            self.timing.end(Instant::now(), stats);
+        }
+    }
+
+    #[inline(never)]
+    fn run_inline(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
+        self.end_timing();
+        let began = self.clock.unwrap_or_else(Instant::now);
+        let deadline = deadline_of(request, cx.now());
+        let queue_us = micros(began.saturating_duration_since(cx.now()));
+        if deadline.is_some_and(|deadline| deadline <= began) {
+            self.clock = Some(began);
+            self.stats.calls.late_at_decode.add(1);
+            return self.refuse(cx, request, &Status::deadline_exceeded("the deadline passed before the call began"));
+        }
+        let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
+        let ended = Instant::now();
+        self.clock = Some(ended);
+        self.timing.note_exact(index, ended.duration_since(began));
+        let handler_us = micros(ended.duration_since(began));
+        let stats = &self.stats.methods[index as usize];
+        stats.queue_us.record(queue_us);
+        stats.handler_us.record(handler_us);
+        let times = Ended { code: Code::Ok, queue_us, handler_us, compressed: false, body: SendBody::Bytes(&[]) };
+        self.settle_inline(cx, request, index, outcome, note, times);
+    }
+
+    /// Runs an inline method on the reactor's thread; its reply stands in `out`.
+    #[inline(always)]
+    #[allow(clippy::too_many_arguments, reason = "the one place where all that is known of a call comes together")]
+    fn run_here(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+        began: Instant,
+        deadline: Option<Instant>,
+    ) -> (Outcome, Note) {
+        let chunk = shared_body(cx, request, method);
+        self.out.clear();
+        let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+        let peer = cx.peer();
+        let context = Context::new(Parts {
+            method: method.name(),
+            began,
+            deadline,
+            metadata,
+            peer: &peer,
+            scope: &self.inline_scope,
+            place: 0,
+            deferral: None,
+        });
+        let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
+        guarded(registry, call, &context, &mut self.out)
     }
 
     /// An inline method that may take its reply away is in flight from before it runs.
     fn run_inline_deferring(
         &mut self,
-        cx: &mut ConnCx<'_, Self>,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
         request: &Request,
         index: u32,
         method: &Method,
@@ -273,37 +357,38 @@ impl RpcApp {
         self.clock = None;
         let deadline = deadline_of(request, cx.now());
         let number = self.begin_group();
-        let (slot, body_len) = self.begin_call(cx, request, index, deadline, (number, 0));
+        let (slot, _) = self.begin_call(cx, request, index, deadline, (number, 0));
         let chunk = shared_body(cx, request, method);
         let scope = self.groups[number as usize].scope.clone();
         let queue_us = micros(began.saturating_duration_since(cx.now()));
         self.out.clear();
         let (outcome, note) = {
             let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+            let deferral = Deferral {
+                home: &self.home,
+                key: cx.key(),
+                slot,
+                batch: number,
+                codec: request.codec,
+                queue_us,
+            };
+            let peer = cx.peer();
             let context = Context::new(Parts {
                 method: method.name(),
                 began,
                 deadline,
                 metadata,
-                peer: cx.peer(),
+                peer: &peer,
                 scope: &scope,
                 place: 0,
-                deferral: Some(Deferral {
-                    home: &self.home,
-                    key: cx.key(),
-                    slot,
-                    batch: number,
-                    codec: request.codec,
-                    queue_us,
-                }),
+                deferral: Some(&deferral),
             });
             let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
-            guarded(&*self.registry, call, &context, &mut self.out)
+            guarded(registry, call, &context, &mut self.out)
         };
         if note == Note::Panicked {
             self.stats.calls.panics.add(1);
         }
-        let _ = body_len;
         let compressed = matches!(outcome, Outcome::Compressed);
         let mut out = std::mem::take(&mut self.out);
         if let (Some(code), chunk) = settle(outcome, &mut out, 0) {
@@ -319,7 +404,7 @@ impl RpcApp {
     // Handing over.
 
     /// Puts a request into the batch that this turn gathers.
-    fn gather(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32) {
+    fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
         if !self.pools.backlog().has_room(pending) {
             return self.refuse_full(cx, request);
@@ -337,7 +422,7 @@ impl RpcApp {
     }
 
     /// Hands one request to the blocking threads: a batch would make one wait for the other.
-    fn hand_over_one(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32) {
+    fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         if !self.pools.backlog().has_room(0) {
             return self.refuse_full(cx, request);
         }
@@ -350,12 +435,12 @@ impl RpcApp {
     }
 
     #[cold]
-    fn refuse_full(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request) {
+    fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request) {
         self.stats.calls.queue_full.add(1);
         self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
     }
 
-    fn push(&mut self, cx: &mut ConnCx<'_, Self>, request: &Request, index: u32, batch: &mut Batch) {
+    fn push(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, batch: &mut Batch) {
         let deadline = deadline_of(request, cx.now());
         let place = (batch.number, batch.len() as u8);
         let (slot, body_len) = self.begin_call(cx, request, index, deadline, place);
@@ -376,7 +461,7 @@ impl RpcApp {
 
     fn begin_call(
         &mut self,
-        cx: &mut ConnCx<'_, Self>,
+        cx: &mut Cx<'_>,
         request: &Request,
         index: u32,
         deadline: Option<Instant>,
@@ -425,7 +510,7 @@ impl RpcApp {
 
     // Coming home.
 
-    fn on_done(&mut self, conns: &mut Conns<'_, Self>, mut batch: Box<Batch>) {
+    fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<Batch>) {
         let mut home = 0;
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
@@ -460,7 +545,7 @@ impl RpcApp {
         self.come_home(number, home);
     }
 
-    fn on_late(&mut self, conns: &mut Conns<'_, Self>, late: Late) {
+    fn on_late(&mut self, conns: &mut Conns<'_, RpcApp>, late: Late) {
         let code = code_of(&late.result);
         let handler_us = micros(conns.now().saturating_duration_since(late.began));
         let body = match late.result {
@@ -492,7 +577,7 @@ impl RpcApp {
 
     /// The work of a call has ended: it is answered, unless it has been before.
     #[inline]
-    fn end_call(&self, cx: &mut ConnCx<'_, Self>, slot: u32, ended: Ended<'_>) {
+    fn end_call(&self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) {
         let Some(call) = cx.session.end(slot) else {
             debug_assert!(false, "a call ends once");
             return;
@@ -502,11 +587,9 @@ impl RpcApp {
             self.stats.calls.late.add(1);
             return;
         }
-        let Ended { code, queue_us, handler_us, compressed, body } = ended;
-        self.count(call.method, code, queue_us, handler_us, call.one_way);
+        self.count(call.method, ended.code, ended.queue_us, ended.handler_us, call.one_way);
         if !call.one_way {
-            let Call { id, codec, .. } = call;
-            cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+            reply(cx, call.id, call.codec, ended);
         }
     }
 
@@ -535,19 +618,41 @@ impl RpcApp {
     }
 
     /// Answers a call before its work has ended.
-    fn answer_early(&self, cx: &mut ConnCx<'_, Self>, call: &Call, status: &Status) {
+    fn answer_early(&self, cx: &mut Cx<'_>, call: &Call, status: &Status) {
         self.cancel_work(call);
         if call.one_way {
             return;
         }
         self.count(call.method, status.code, 0, 0, false);
-        let (code, body) = (status.code, SendBody::Bytes(status.message.as_bytes()));
-        let Call { id, codec, .. } = *call;
-        let (queue_us, handler_us) = (0, 0);
-        cx.send(Outgoing::Reply(Reply { id, codec, compressed: false, code, queue_us, handler_us, body }));
+        reply(cx, call.id, call.codec, Ended::early(status.code, &status.message));
     }
 
-    fn on_cancel(&mut self, cx: &mut ConnCx<'_, Self>, id: u64) {
+    /// Answers every call whose deadline has passed, whether its work has ended or not.
+    fn answer_late(&mut self, cx: &mut Cx<'_>) {
+        let mut answered = std::mem::take(&mut self.answered);
+        let now = cx.now();
+        cx.session.answer_late(now, |call| answered.push(call.clone()));
+        let status = Status::deadline_exceeded("the deadline passed while the call was under way");
+        for call in answered.drain(..) {
+            self.stats.calls.late_at_answer.add(1);
+            self.answer_early(cx, &call, &status);
+        }
+        self.answered = answered;
+    }
+
+    /// Answers every call that waits, since the server will not any longer.
+    fn give_up(&mut self, cx: &mut Cx<'_>) {
+        let mut answered = std::mem::take(&mut self.answered);
+        cx.session.answer_all(|call| answered.push(call.clone()));
+        let status = Status::cancelled("the server drained and the call took too long");
+        for call in answered.drain(..) {
+            self.stats.calls.drain_cancelled.add(1);
+            self.answer_early(cx, &call, &status);
+        }
+        self.answered = answered;
+    }
+
+    fn on_cancel(&mut self, cx: &mut Cx<'_>, id: u64) {
         if let Some(call) = cx.session.answer_by_id(id).cloned() {
             self.stats.calls.cancelled.add(1);
             self.answer_early(cx, &call, &Status::cancelled("the caller gave the call up"));
@@ -557,7 +662,7 @@ impl RpcApp {
 
 /// Whether a request fits the method that it names.
 #[inline]
-fn admit(method: &Method, request: &Request, cx: &ConnCx<'_, RpcApp>) -> Result<(), Status> {
+fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
     let codec = Codec::from_number(request.codec);
     let is_accepted = codec.is_some_and(|codec| method.accepts_codec(codec));
     let is_same = request.schema == 0 || request.schema == method.schema();
@@ -573,7 +678,7 @@ fn admit_slowly(
     request: &Request,
     codec: Option<Codec>,
     is_accepted: bool,
-    cx: &ConnCx<'_, RpcApp>,
+    cx: &Cx<'_>,
 ) -> Result<(), Status> {
     if let Some(name) = request.name
         && cx.bytes(name) != method.name().as_bytes()
@@ -608,7 +713,7 @@ fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
 
 /// The body as a chunk, for a method that wants to keep it, where it is large enough that sharing beats copying.
 #[inline]
-fn shared_body(cx: &mut ConnCx<'_, RpcApp>, request: &Request, method: &Method) -> Option<Chunk> {
+fn shared_body(cx: &mut Cx<'_>, request: &Request, method: &Method) -> Option<Chunk> {
     let Span { len, .. } = request.body;
     (method.shares_body() && len as usize >= LINK_BYTES_MIN).then(|| cx.cut(request.body))
 }
@@ -631,34 +736,37 @@ impl App for RpcApp {
     type Mail = Mail;
 
     fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (Speaks, Calls) {
-        let allowed = self.protocols.get(listener).copied().unwrap_or(Protocols::SERVED);
-        (Speaks::undecided(allowed, self.frame_bytes_max), Calls::new())
+        let allowed = self.desk.protocols.get(listener).copied().unwrap_or(Protocols::SERVED);
+        (Speaks::undecided(allowed, self.desk.frame_bytes_max), Calls::new())
     }
 
-    #[inline]
-    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: Message) {
+    #[inline(always)]
+    fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
+        let RpcApp { registry, desk } = self;
         match message {
-            Message::Request(request) => self.on_request(cx, request),
-            Message::Refused(refusal) => self.on_refusal(cx, &refusal),
-            Message::Cancel { id } => self.on_cancel(cx, id),
+            Message::Request(request) => desk.on_request(registry, cx, request),
+            Message::Refused(refusal) => desk.on_refusal(cx, &refusal),
+            Message::Cancel { id } => desk.on_cancel(cx, id),
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
             // The wire lets none of these through to a server.
             Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
         }
     }
 
-    fn on_read_begin(&mut self) {
-        self.clock = None;
+    #[inline]
+    fn on_read_end(&mut self) {
+        self.desk.end_timing();
+        self.desk.clock = None;
     }
 
     fn hand_off(&mut self, _now: Instant) {
-        self.send_gathered();
+        self.desk.send_gathered();
     }
 
-    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: Mail) {
+    fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {
         match mail {
-            Mail::Done(batch) => self.on_done(conns, batch),
-            Mail::Late(late) => self.on_late(conns, late),
+            Mail::Done(batch) => self.desk.on_done(conns, batch),
+            Mail::Late(late) => self.desk.on_late(conns, late),
         }
     }
 
@@ -667,37 +775,20 @@ impl App for RpcApp {
         calls.next_deadline()
     }
 
-    fn on_deadline(&mut self, cx: &mut ConnCx<'_, Self>) {
-        let mut answered = std::mem::take(&mut self.answered);
-        let now = cx.now();
-        cx.session.answer_late(now, |call| answered.push(call.clone()));
-        for call in answered.drain(..) {
-            self.stats.calls.late_at_answer.add(1);
-            self.answer_early(
-                cx,
-                &call,
-                &Status::deadline_exceeded("the deadline passed while the call was under way"),
-            );
-        }
-        self.answered = answered;
+    fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        self.desk.answer_late(cx);
     }
 
-    fn on_abort(&mut self, cx: &mut ConnCx<'_, Self>) {
-        let mut answered = std::mem::take(&mut self.answered);
-        cx.session.answer_all(|call| answered.push(call.clone()));
-        for call in answered.drain(..) {
-            self.stats.calls.drain_cancelled.add(1);
-            self.answer_early(cx, &call, &Status::cancelled("the server drained and the call took too long"));
-        }
-        self.answered = answered;
+    fn on_abort(&mut self, cx: &mut Cx<'_>) {
+        self.desk.give_up(cx);
     }
 
     fn on_close(&mut self, _key: Key, calls: Calls, _why: &CloseReason) {
         for call in calls.iter() {
             if !call.is_answered() {
-                self.stats.calls.dropped.add(1);
+                self.desk.stats.calls.dropped.add(1);
             }
-            self.cancel_work(call);
+            self.desk.cancel_work(call);
         }
     }
 }

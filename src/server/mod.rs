@@ -4,6 +4,7 @@
 
 mod app;
 mod builder;
+mod timing;
 
 use std::fmt;
 use std::io;

@@ -128,7 +128,7 @@ impl Run for Registry {
         &self.method(method).name
     }
 
-    #[inline]
+    #[inline(always)]
     fn run(&self, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
         let Some(codec) = Codec::from_number(call.codec) else {
             return Outcome::Failed(Status::unimplemented(format!("codec {} is not known", call.codec)));

@@ -189,7 +189,9 @@ pub struct CallStats {
 /// A duration in whole microseconds, as the wire's 32-bit fields carry it.
 #[inline]
 pub fn micros(duration: Duration) -> u32 {
-    u32::try_from(duration.as_micros()).unwrap_or(u32::MAX)
+    // In 64 bits: `as_micros` counts in 128, which is felt at a million calls a second.
+    let micros = duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
+    micros.min(u64::from(u32::MAX)) as u32
 }
 
 #[cfg(test)]

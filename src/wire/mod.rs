@@ -105,7 +105,7 @@ impl Out<'_> {
     }
 
     /// A head and a body, the body linked if it is a chunk.
-    #[inline]
+    #[inline(always)]
     pub fn frame(&mut self, head: &[u8], body: SendBody<'_>) {
         match body {
             SendBody::Bytes(bytes) => self.queue.put_pair(self.pool, head, bytes),
@@ -192,7 +192,7 @@ impl Wire for Speaks {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    #[inline]
+    #[inline(always)]
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         match self {
             Speaks::Native(native) => native.decode(input),
@@ -200,7 +200,7 @@ impl Wire for Speaks {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match self {
             Speaks::Native(native) => native.encode(outgoing, out),

@@ -24,6 +24,10 @@ pub const VERSION: u8 = 1;
 /// A refused body of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
 const FLAG_COMPRESSED: u8 = 1;
+/// The first eight bytes of a request without metadata, read as a number: magic, version, kind; the codec and the
+/// compression flag may be anything.
+const PLAIN_REQUEST: u64 = 0x01_9619;
+const PLAIN_MASK: u64 = 0xffff_fe00_ffff_ffff;
 
 /// The kinds of frames that have a meaning in version 1.
 mod kind {
@@ -52,6 +56,8 @@ pub struct Native {
     skip_bytes: u64,
     /// The connection is to end, once the refusal before it has been taken.
     broken: Option<Broken>,
+    /// A server's end with nothing to skip and nothing broken: most requests take the short way.
+    is_plain: bool,
 }
 
 /// The fixed part of a frame, read.
@@ -106,12 +112,12 @@ impl Header {
 impl Native {
     /// The end that receives requests. A body over `frame_bytes_max` is refused before any of it is stored.
     pub fn server(frame_bytes_max: usize) -> Native {
-        Native { side: Side::Server, frame_bytes_max, skip_bytes: 0, broken: None }
+        Native { side: Side::Server, frame_bytes_max, skip_bytes: 0, broken: None, is_plain: true }
     }
 
     /// The end that receives replies.
     pub fn client(frame_bytes_max: usize) -> Native {
-        Native { side: Side::Client, frame_bytes_max, skip_bytes: 0, broken: None }
+        Native { side: Side::Client, frame_bytes_max, skip_bytes: 0, broken: None, is_plain: false }
     }
 
     /// What goes wrong before a whole header is at hand, or with one that cannot be trusted.
@@ -285,6 +291,7 @@ impl Native {
         Decoded::Message { message, consumed }
     }
 
+    #[inline(always)]
     fn write_header(
         kind: u8,
         codec: u8,
@@ -294,18 +301,18 @@ impl Native {
         words: [u32; 3],
         body_bytes: usize,
     ) -> [u8; HEADER_BYTES] {
+        let flags = if compressed { FLAG_COMPRESSED } else { 0 };
+        let first = PLAIN_REQUEST
+            | u64::from(kind) << 24
+            | u64::from(codec) << 32
+            | u64::from(flags) << 40
+            | (metadata_bytes as u64) << 48;
+        let third = u64::from(words[0]) | u64::from(words[1]) << 32;
+        let last = u64::from(words[2]) | (body_bytes as u64) << 32;
         let mut header = [0; HEADER_BYTES];
-        header[0..2].copy_from_slice(&MAGIC);
-        header[2] = VERSION;
-        header[3] = kind;
-        header[4] = codec;
-        header[5] = if compressed { FLAG_COMPRESSED } else { 0 };
-        header[6..8].copy_from_slice(&(metadata_bytes as u16).to_le_bytes());
-        header[8..16].copy_from_slice(&id.to_le_bytes());
-        header[16..20].copy_from_slice(&words[0].to_le_bytes());
-        header[20..24].copy_from_slice(&words[1].to_le_bytes());
-        header[24..28].copy_from_slice(&words[2].to_le_bytes());
-        header[28..32].copy_from_slice(&(body_bytes as u32).to_le_bytes());
+        for (room, word) in header.as_chunks_mut::<8>().0.iter_mut().zip([first, id, third, last]) {
+            *room = word.to_le_bytes();
+        }
         header
     }
 
@@ -325,7 +332,7 @@ impl Native {
         )
     }
 
-    #[inline]
+    #[inline(always)]
     fn reply_header(reply: &Reply<'_>) -> [u8; HEADER_BYTES] {
         Native::write_header(
             kind::REPLY,
@@ -337,19 +344,10 @@ impl Native {
             reply.body.len(),
         )
     }
-}
 
-/// A ping frame, for a caller that writes it by itself.
-pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
-    Native::write_header(kind::PING, 0, false, 0, id, [0; 3], 0)
-}
-
-impl Wire for Native {
-    type Message = Message;
-    type Outgoing<'a> = Outgoing<'a>;
-
-    #[inline]
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    /// Everything but a whole plain request.
+    #[inline(never)]
+    fn decode_any(&mut self, input: &[u8]) -> Decoded<Message> {
         if (self.skip_bytes != 0 || self.broken.is_some())
             && let Some(decoded) = self.not_plain(input)
         {
@@ -377,13 +375,12 @@ impl Wire for Native {
         self.whole(&header, input)
     }
 
-    #[inline]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    /// Everything but a reply.
+    #[inline(never)]
+    fn encode_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        let bare = |kind, id| Native::write_header(kind, 0, false, 0, id, [0; 3], 0);
         match outgoing {
-            Outgoing::Reply(reply) => {
-                let header = Native::reply_header(&reply);
-                out.frame(&header, reply.body);
-            }
+            Outgoing::Reply(reply) => out.frame(&Native::reply_header(&reply), reply.body),
             Outgoing::Request(call) => {
                 let header = Native::request_header(&call);
                 out.frame(&header, SendBody::Bytes(call.metadata));
@@ -392,12 +389,65 @@ impl Wire for Native {
                     SendBody::Chunk(chunk) => out.link(chunk),
                 }
             }
-            Outgoing::Pong { id } => out.put(&Native::write_header(kind::PONG, 0, false, 0, id, [0; 3], 0)),
-            Outgoing::Ping { id } => out.put(&Native::write_header(kind::PING, 0, false, 0, id, [0; 3], 0)),
-            Outgoing::Cancel { id } => {
-                out.put(&Native::write_header(kind::CANCEL, 0, false, 0, id, [0; 3], 0));
+            Outgoing::Pong { id } => out.put(&bare(kind::PONG, id)),
+            Outgoing::Ping { id } => out.put(&bare(kind::PING, id)),
+            Outgoing::Cancel { id } => out.put(&bare(kind::CANCEL, id)),
+            Outgoing::Drain => out.put(&bare(kind::DRAIN, 0)),
+        }
+    }
+}
+
+/// A ping frame, for a caller that writes it by itself.
+pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
+    Native::write_header(kind::PING, 0, false, 0, id, [0; 3], 0)
+}
+
+impl Wire for Native {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    #[inline(always)]
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        if self.is_plain
+            && let Some(header) = input.first_chunk::<HEADER_BYTES>()
+        {
+            // Four loads in place of nine fields: at sixteen requests to a read, this is what a call costs.
+            let (words, _) = header.as_chunks::<8>();
+            let [first, id, third, last] = [0, 1, 2, 3].map(|at| u64::from_le_bytes(words[at]));
+            let body_bytes = (last >> 32) as usize;
+            if first & PLAIN_MASK == PLAIN_REQUEST
+                && body_bytes <= self.frame_bytes_max
+                && input.len() - HEADER_BYTES >= body_bytes
+            {
+                let request = Request {
+                    id,
+                    method: third as u32,
+                    name: None,
+                    codec: (first >> 32) as u8,
+                    compressed: (first >> 40) as u8 & FLAG_COMPRESSED != 0,
+                    one_way: false,
+                    schema: (third >> 32) as u32,
+                    time_left_us: last as u32,
+                    metadata: Span { start: HEADER_BYTES as u32, len: 0 },
+                    body: Span { start: HEADER_BYTES as u32, len: body_bytes as u32 },
+                };
+                let consumed = HEADER_BYTES + body_bytes;
+                return Decoded::Message { message: Message::Request(request), consumed };
             }
-            Outgoing::Drain => out.put(&Native::write_header(kind::DRAIN, 0, false, 0, 0, [0; 3], 0)),
+        }
+        let decoded = self.decode_any(input);
+        self.is_plain = self.side == Side::Server && self.skip_bytes == 0 && self.broken.is_none();
+        decoded
+    }
+
+    #[inline(always)]
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Reply(reply) => {
+                let header = Native::reply_header(&reply);
+                out.frame(&header, reply.body);
+            }
+            other => Native::encode_other(other, out),
         }
     }
 

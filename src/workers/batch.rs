@@ -10,6 +10,7 @@
 //! The batch travels to a worker and back to the reactor that made it, so in the steady state nothing is
 //! allocated on the way.
 
+use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
@@ -236,22 +237,23 @@ impl Batch {
         } else {
             let metadata =
                 Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
+            let deferral = Deferral {
+                home,
+                key: job.key,
+                slot: job.slot,
+                batch: *number,
+                codec: job.codec,
+                queue_us,
+            };
             let cx = Context::new(Parts {
                 method: run.name_of(job.method),
                 began,
                 deadline: job.deadline,
                 metadata,
-                peer: job.peer,
+                peer: &job.peer,
                 scope,
                 place,
-                deferral: Some(Deferral {
-                    home,
-                    key: job.key,
-                    slot: job.slot,
-                    batch: *number,
-                    codec: job.codec,
-                    queue_us,
-                }),
+                deferral: Some(&deferral),
             });
             let body = match &job.chunk {
                 Some(chunk) => &chunk[..],
@@ -346,28 +348,33 @@ impl Batch {
 }
 
 /// Runs the handler; a panic costs this one call an `internal`, and nothing else.
-pub fn guarded(run: &dyn Run, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> (Outcome, Note) {
+#[inline(always)]
+pub fn guarded<R: Run + ?Sized>(run: &R, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> (Outcome, Note) {
     let start = out.len();
     // What the handler shares with others is behind its own locks, and they poison; `out` is cut back below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
     match result {
         Ok(outcome) => (outcome, Note::Ran),
-        Err(payload) => {
-            out.truncate(start);
-            let text = payload
-                .downcast_ref::<&str>()
-                .map(|text| (*text).to_owned())
-                .or_else(|| payload.downcast_ref::<String>().cloned())
-                .unwrap_or_else(|| "no message".to_owned());
-            // A payload may panic as it is dropped, and that one nobody catches.
-            std::mem::forget(payload);
-            if cx.is_deferred() {
-                // The ticket, dropped by the panic or alive in another thread, answers.
-                return (Outcome::Deferred, Note::Panicked);
-            }
-            (Outcome::Failed(Status::internal(format!("the handler panicked: {text}"))), Note::Panicked)
-        }
+        Err(payload) => after_panic(payload, cx, out, start),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn after_panic(payload: Box<dyn Any + Send>, cx: &Context<'_>, out: &mut Vec<u8>, start: usize) -> (Outcome, Note) {
+    out.truncate(start);
+    let text = payload
+        .downcast_ref::<&str>()
+        .map(|text| (*text).to_owned())
+        .or_else(|| payload.downcast_ref::<String>().cloned())
+        .unwrap_or_else(|| "no message".to_owned());
+    // A payload may panic as it is dropped, and that one nobody catches.
+    std::mem::forget(payload);
+    if cx.is_deferred() {
+        // The ticket, dropped by the panic or alive in another thread, answers.
+        return (Outcome::Deferred, Note::Panicked);
+    }
+    (Outcome::Failed(Status::internal(format!("the handler panicked: {text}"))), Note::Panicked)
 }
 
 /// Turns an outcome into a code and the bytes that stand in `out` from `start` on.
