@@ -123,10 +123,10 @@ impl Native {
     /// What goes wrong before a whole header is at hand, or with one that cannot be trusted.
     #[cold]
     fn short_or_foreign(&mut self, input: &[u8]) -> Decoded<Message> {
-        if let Some(first) = input.first()
-            && (*first != MAGIC[0] || input.get(1).is_some_and(|second| *second != MAGIC[1]))
-        {
-            return Decoded::Broken(Broken::Magic([*first, input.get(1).copied().unwrap_or(0)]));
+        // Both bytes at once, so that what is said of them does not depend on how they were split.
+        let Some(magic) = input.first_chunk::<2>() else { return Decoded::NeedMore { bytes_min: 2 } };
+        if *magic != MAGIC {
+            return Decoded::Broken(Broken::Magic(*magic));
         }
         if input.len() < HEADER_BYTES {
             return Decoded::NeedMore { bytes_min: HEADER_BYTES };
@@ -154,7 +154,7 @@ impl Native {
     /// Refuses a frame whose end is known: its answer goes out, its bytes are skipped.
     #[cold]
     fn refuse(&mut self, header: &Header, code: Code, message: String) -> Decoded<Message> {
-        self.skip_bytes = (header.metadata_bytes + header.body_bytes) as u64;
+        self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
         if self.side == Side::Client {
             return Decoded::Skip { consumed: HEADER_BYTES };
         }
@@ -162,7 +162,8 @@ impl Native {
             message: Message::Refused(Refusal {
                 id: header.id,
                 codec: header.codec,
-                one_way: header.kind == kind::ONE_WAY,
+                // An answer to a cancel frame would be taken for the answer of the call that it names.
+                one_way: matches!(header.kind, kind::ONE_WAY | kind::CANCEL),
                 code,
                 message,
             }),
