@@ -1,1 +1,625 @@
+//! The native frame: every kind in both directions, every split, every lie about a length.
+
+use coreloop_bufpool::{Chunk, Pool, PoolConfig, WriteQueue};
+use proptest::prelude::*;
+
 use super::*;
+use crate::message::MetadataBuf;
+
+/// The largest body of these tests.
+const BODY_MAX: usize = 100;
+
+/// A message with the bytes that its spans meant.
+#[derive(Clone, Debug, PartialEq)]
+struct Heard {
+    message: Message,
+    name: Vec<u8>,
+    metadata: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// What a decoder said of a stream, skipped bytes left out.
+#[derive(Clone, Debug, Default, PartialEq)]
+struct Story {
+    heard: Vec<Heard>,
+    broken: Option<Broken>,
+    /// Bytes that were neither consumed nor skipped.
+    left: usize,
+}
+
+fn heard(message: Message, input: &[u8]) -> Heard {
+    let of = |span: Span| input[span.range()].to_vec();
+    let (name, metadata, body) = match &message {
+        Message::Request(request) => {
+            (request.name.map(of).unwrap_or_default(), of(request.metadata), of(request.body))
+        }
+        Message::Reply(reply) => (Vec::new(), of(reply.metadata), of(reply.body)),
+        Message::Refused(_)
+        | Message::Cancel { .. }
+        | Message::Ping { .. }
+        | Message::Pong { .. }
+        | Message::Drain => Default::default(),
+    };
+    Heard { message, name, metadata, body }
+}
+
+/// Decodes a stream that comes in these pieces, as a connection does: never with fewer bytes than were asked for.
+fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    let (mut story, mut held, mut bytes_min) = (Story::default(), Vec::new(), 0);
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        while story.broken.is_none() && held.len() >= bytes_min {
+            match native.decode(&held) {
+                Decoded::Message { message, consumed } => {
+                    story.heard.push(heard(message, &held));
+                    held.drain(..consumed);
+                    bytes_min = 0;
+                }
+                Decoded::Skip { consumed } => {
+                    assert!(consumed > 0, "a skip goes on");
+                    held.drain(..consumed);
+                    bytes_min = 0;
+                }
+                Decoded::NeedMore { bytes_min: needed } => {
+                    assert!(needed > held.len(), "asked for bytes that are at hand");
+                    bytes_min = needed;
+                }
+                Decoded::Broken(why) => story.broken = Some(why),
+            }
+        }
+    }
+    if story.broken.is_none() {
+        story.left = held.len();
+    }
+    story
+}
+
+fn tell_whole(native: &mut Native, stream: &[u8]) -> Story {
+    tell(native, [stream])
+}
+
+/// A header with its words, which may lie.
+#[derive(Clone, Debug)]
+struct Frame {
+    version: u8,
+    kind: u8,
+    codec: u8,
+    flags: u8,
+    id: u64,
+    words: [u32; 3],
+    metadata: Vec<u8>,
+    body: Vec<u8>,
+    /// Body bytes announced, where that is not the body's length.
+    announced: Option<u32>,
+}
+
+impl Default for Frame {
+    fn default() -> Frame {
+        Frame {
+            version: VERSION,
+            kind: kind::REQUEST,
+            codec: 2,
+            flags: 0,
+            id: 7,
+            words: [0x1234_5678, 0, 0],
+            metadata: Vec::new(),
+            body: Vec::new(),
+            announced: None,
+        }
+    }
+}
+
+impl Frame {
+    fn of(kind: u8) -> Frame {
+        Frame { kind, ..Frame::default() }
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        let mut out = vec![0x19, 0x96, self.version, self.kind, self.codec, self.flags];
+        out.extend_from_slice(&(self.metadata.len() as u16).to_le_bytes());
+        out.extend_from_slice(&self.id.to_le_bytes());
+        for word in self.words {
+            out.extend_from_slice(&word.to_le_bytes());
+        }
+        out.extend_from_slice(&self.announced.unwrap_or(self.body.len() as u32).to_le_bytes());
+        out.extend_from_slice(&self.metadata);
+        out.extend_from_slice(&self.body);
+        out
+    }
+}
+
+fn metadata(entries: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut metadata = MetadataBuf::new();
+    for (key, value) in entries {
+        metadata.push(key, value).unwrap();
+    }
+    metadata.as_bytes().to_vec()
+}
+
+fn server() -> Native {
+    Native::server(BODY_MAX)
+}
+
+fn client() -> Native {
+    Native::client(BODY_MAX)
+}
+
+fn request_of(story: &Story, at: usize) -> Request {
+    match story.heard[at].message {
+        Message::Request(request) => request,
+        ref other => panic!("a request was expected, not {other:?}"),
+    }
+}
+
+fn refusal_of(story: &Story, at: usize) -> &Refusal {
+    match &story.heard[at].message {
+        Message::Refused(refusal) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+fn encoded(outgoing: Vec<Outgoing<'_>>) -> Vec<u8> {
+    let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+    let mut bytes = Vec::new();
+    for each in outgoing {
+        server().encode(each, &mut Out { queue: &mut queue, pool: &mut pool });
+    }
+    while let Some(first) = queue.first() {
+        let len = first.len();
+        bytes.extend_from_slice(first);
+        queue.written(&mut pool, len);
+    }
+    assert_eq!(pool.stats().outstanding, 0);
+    bytes
+}
+
+// Every kind, both directions.
+
+#[test]
+fn a_request_is_laid_out_as_the_table_says() {
+    let frame = encoded(vec![Outgoing::Request(Call {
+        id: 0x0102_0304_0506_0708,
+        method: 0xa1a2_a3a4,
+        codec: 5,
+        compressed: true,
+        one_way: true,
+        schema: 0xb1b2_b3b4,
+        time_left_us: 0xc1c2_c3c4,
+        metadata: b"\x01k\x01\0v\0\0\0",
+        body: SendBody::Bytes(b"body"),
+    })]);
+    let expected =
+        b"\x19\x96\x01\x02\x05\x01\x08\0\x08\x07\x06\x05\x04\x03\x02\x01\xa4\xa3\xa2\xa1\xb4\xb3\xb2\xb1\
+                     \xc4\xc3\xc2\xc1\x04\0\0\0\x01k\x01\0v\0\0\0body";
+    assert_eq!(frame, expected);
+}
+
+#[test]
+fn a_reply_is_laid_out_as_the_table_says() {
+    let frame = encoded(vec![Outgoing::Reply(Reply {
+        id: 9,
+        codec: 2,
+        compressed: false,
+        code: Code::NotFound,
+        queue_us: 3,
+        handler_us: 0x0405,
+        body: SendBody::Bytes(b"no"),
+    })]);
+    assert_eq!(
+        frame,
+        b"\x19\x96\x01\x01\x02\0\0\0\x09\0\0\0\0\0\0\0\x05\0\0\0\x03\0\0\0\x05\x04\0\0\x02\0\0\0no"
+    );
+}
+
+#[test]
+fn a_server_hears_what_a_client_says() {
+    let chunk = Chunk::from(vec![5; 60]);
+    let call = |id, body| Call {
+        id,
+        method: 11,
+        codec: 4,
+        compressed: id == 2,
+        one_way: id == 2,
+        schema: 12,
+        time_left_us: 13,
+        metadata: &[],
+        body,
+    };
+    let stream = encoded(vec![
+        Outgoing::Request(call(1, SendBody::Bytes(b"first"))),
+        Outgoing::Ping { id: 90 },
+        Outgoing::Request(call(2, SendBody::Chunk(chunk))),
+        Outgoing::Cancel { id: 1 },
+    ]);
+    let story = tell_whole(&mut server(), &stream);
+    let request = request_of(&story, 0);
+    assert_eq!((request.id, request.method, request.codec, request.name), (1, 11, 4, None));
+    assert_eq!(
+        (request.schema, request.time_left_us, request.compressed, request.one_way),
+        (12, 13, false, false)
+    );
+    assert_eq!(story.heard[0].body, b"first");
+    assert_eq!(story.heard[1].message, Message::Ping { id: 90 });
+    assert!(request_of(&story, 2).compressed && request_of(&story, 2).one_way);
+    assert_eq!(story.heard[2].body, [5; 60]);
+    assert_eq!(story.heard[3].message, Message::Cancel { id: 1 });
+    assert_eq!((story.heard.len(), story.left, story.broken), (4, 0, None));
+}
+
+#[test]
+fn a_client_hears_what_a_server_says() {
+    let reply =
+        |id, code, body| Reply { id, codec: 3, compressed: id == 2, code, queue_us: 4, handler_us: 5, body };
+    let stream = encoded(vec![
+        Outgoing::Reply(reply(1, Code::Ok, SendBody::Bytes(b"result"))),
+        Outgoing::Pong { id: 90 },
+        Outgoing::Drain,
+        Outgoing::Reply(reply(2, Code::Aborted, SendBody::Bytes(b""))),
+        Outgoing::Ping { id: 91 },
+    ]);
+    let story = tell_whole(&mut client(), &stream);
+    let Message::Reply(first) = story.heard[0].message else { panic!("{story:?}") };
+    assert_eq!((first.id, first.codec, first.compressed, first.status), (1, 3, false, 0));
+    assert_eq!((first.queue_us, first.handler_us, &story.heard[0].body[..]), (4, 5, &b"result"[..]));
+    assert_eq!(story.heard[1].message, Message::Pong { id: 90 });
+    assert_eq!(story.heard[2].message, Message::Drain);
+    assert!(matches!(
+        story.heard[3].message,
+        Message::Reply(Answered { id: 2, compressed: true, status: 10, .. })
+    ));
+    assert_eq!(story.heard[4].message, Message::Ping { id: 91 });
+    assert_eq!((story.heard.len(), story.left, story.broken), (5, 0, None));
+}
+
+#[test]
+fn the_ping_that_a_caller_writes_by_itself_is_the_encoders() {
+    assert_eq!(encoded(vec![Outgoing::Ping { id: 3 }]), ping(3));
+}
+
+#[test]
+fn a_kind_for_the_other_side_is_answered_and_ends_a_server() {
+    for kind in [kind::REPLY, kind::PONG, kind::DRAIN] {
+        let stream = [Frame::of(kind).bytes(), Frame::default().bytes()].concat();
+        let story = tell_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::InvalidArgument));
+        assert_eq!((story.heard.len(), &story.broken), (1, &Some(Broken::WrongDirection(kind))));
+    }
+}
+
+#[test]
+fn a_kind_for_the_other_side_ends_a_client_without_a_word() {
+    for kind in [kind::REQUEST, kind::ONE_WAY, kind::CANCEL] {
+        let story = tell_whole(&mut client(), &Frame::of(kind).bytes());
+        assert_eq!((story.heard.len(), &story.broken), (0, &Some(Broken::WrongDirection(kind))));
+    }
+}
+
+// Lengths.
+
+/// Frames of every fate with a server, and the least bytes at which something can be said of each.
+fn frames_of_every_fate() -> Vec<(Vec<u8>, usize)> {
+    let whole = |frame: Frame| {
+        let bytes = frame.bytes();
+        let len = bytes.len();
+        (bytes, len)
+    };
+    let early = |frame: Frame| (frame.bytes(), HEADER_BYTES);
+    vec![
+        whole(Frame::default()),
+        whole(Frame { body: vec![1; BODY_MAX], ..Frame::default() }),
+        whole(Frame { metadata: metadata(&[("b3", b"1")]), body: vec![2; 3], ..Frame::default() }),
+        whole(Frame { metadata: b"\x09b3\0\0\0\0\0".to_vec(), body: vec![2; 3], ..Frame::default() }),
+        whole(Frame { kind: kind::CANCEL, body: vec![2; 3], ..Frame::default() }),
+        whole(Frame { kind: 9, body: vec![2; 3], ..Frame::default() }),
+        whole(Frame { kind: kind::PONG, body: vec![2; 3], ..Frame::default() }),
+        early(Frame { flags: 2, body: vec![2; 3], ..Frame::default() }),
+        early(Frame { metadata: vec![0; 7], body: vec![2; 3], ..Frame::default() }),
+        early(Frame { body: vec![2; BODY_MAX + 1], ..Frame::default() }),
+        early(Frame { announced: Some(u32::MAX), ..Frame::default() }),
+        early(Frame { version: 2, ..Frame::default() }),
+        (b"\x19\x97".to_vec(), 2),
+        (b"\x18\x96".to_vec(), 2),
+    ]
+}
+
+#[test]
+fn what_is_asked_for_is_exactly_what_is_missing() {
+    for (frame, enough) in frames_of_every_fate() {
+        for side in [server, client] {
+            let mut asked = Vec::new();
+            for cut in 0..enough.min(frame.len()) {
+                match side().decode(&frame[..cut]) {
+                    Decoded::NeedMore { bytes_min } => {
+                        assert!(
+                            bytes_min > cut && bytes_min <= enough.max(HEADER_BYTES),
+                            "{frame:x?} at {cut}"
+                        );
+                        asked.push(bytes_min);
+                    }
+                    // A client says less often what it will not take, so it may know earlier.
+                    other => panic!("{frame:x?} at {cut}: {other:?}"),
+                }
+            }
+            // Each number that was asked for is where something changed: no byte too few, none too many.
+            for bytes_min in asked {
+                if bytes_min <= enough && bytes_min < frame.len() {
+                    let now = side().decode(&frame[..bytes_min]);
+                    assert!(
+                        !matches!(now, Decoded::NeedMore { bytes_min: again } if again == bytes_min),
+                        "{frame:x?}: {bytes_min} bytes were asked for and said nothing"
+                    );
+                }
+            }
+            let said = side().decode(&frame[..enough]);
+            assert!(!matches!(said, Decoded::NeedMore { .. }), "{frame:x?}: {said:?}");
+        }
+    }
+}
+
+#[test]
+fn nothing_is_asked_for_ahead_of_the_header() {
+    let mut native = server();
+    assert_eq!(native.decode(b""), Decoded::NeedMore { bytes_min: 2 });
+    assert_eq!(native.decode(b"\x19\x96"), Decoded::NeedMore { bytes_min: HEADER_BYTES });
+    let frame = Frame { announced: Some(BODY_MAX as u32), ..Frame::default() }.bytes();
+    assert_eq!(native.decode(&frame), Decoded::NeedMore { bytes_min: HEADER_BYTES + BODY_MAX });
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_and_skipped_when_that_is_worth_it() {
+    for body_bytes in [BODY_MAX + 1, 2 * BODY_MAX] {
+        let large = Frame { id: 1, metadata: vec![9; 24], body: vec![0x19; body_bytes], ..Frame::default() };
+        let stream = [large.bytes(), Frame { id: 2, ..Frame::default() }.bytes()].concat();
+        let story = tell_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (1, Code::ResourceExhausted));
+        assert_eq!((request_of(&story, 1).id, story.left, story.broken), (2, 0, None));
+    }
+}
+
+#[test]
+fn a_body_far_over_the_limit_is_refused_and_ends_the_connection() {
+    for announced in [2 * BODY_MAX as u32 + 1, u32::MAX] {
+        let stream = Frame { id: 1, announced: Some(announced), ..Frame::default() }.bytes();
+        let story = tell_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (1, Code::ResourceExhausted));
+        let why = Broken::TooLarge { bytes: u64::from(announced), bytes_max: BODY_MAX as u64 };
+        assert_eq!((story.heard.len(), story.broken), (1, Some(why)));
+    }
+}
+
+#[test]
+fn the_largest_lengths_there_are_do_not_overflow() {
+    let mut frame = Frame { announced: Some(u32::MAX), ..Frame::default() }.bytes();
+    frame[6..8].fill(0xff);
+    let story = tell_whole(&mut server(), &frame);
+    assert!(matches!(story.broken, Some(Broken::TooLarge { .. })));
+    assert!(matches!(tell_whole(&mut client(), &frame).broken, Some(Broken::TooLarge { .. })));
+}
+
+#[test]
+fn an_answer_over_the_limit_ends_a_client() {
+    let frame = Frame { kind: kind::REPLY, body: vec![0; BODY_MAX + 1], ..Frame::default() };
+    assert!(matches!(tell_whole(&mut client(), &frame.bytes()).broken, Some(Broken::TooLarge { .. })));
+}
+
+// Refusals.
+
+#[test]
+fn a_refused_frame_is_skipped_to_its_last_byte() {
+    let refused = [
+        (Frame { kind: 9, body: vec![0x19; 40], ..Frame::default() }, Code::Unimplemented),
+        (Frame { flags: 0x80, body: vec![0x19; 40], ..Frame::default() }, Code::Unimplemented),
+        (Frame { metadata: vec![0x19; 9], body: vec![0x19; 40], ..Frame::default() }, Code::InvalidArgument),
+        (Frame { metadata: b"\x02b3\xff\xff\0\0\0".to_vec(), ..Frame::default() }, Code::InvalidArgument),
+    ];
+    for (frame, code) in refused {
+        let stream = [frame.bytes(), Frame { id: 8, ..Frame::default() }.bytes()].concat();
+        let story = tell_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).codec), (7, 2));
+        assert_eq!(refusal_of(&story, 0).code, code, "{frame:?}");
+        assert_eq!((request_of(&story, 1).id, story.left, story.broken), (8, 0, None));
+    }
+}
+
+#[test]
+fn a_refusal_says_when_no_answer_is_wanted() {
+    let refused = |kind| {
+        let story = tell_whole(&mut server(), &Frame { kind, flags: 2, ..Frame::default() }.bytes());
+        refusal_of(&story, 0).one_way
+    };
+    assert!(refused(kind::ONE_WAY));
+    assert!(refused(kind::CANCEL), "an answer would be taken for that of the call that it names");
+    assert!(!refused(kind::REQUEST) && !refused(kind::PING) && !refused(9));
+}
+
+#[test]
+fn a_client_skips_what_it_does_not_know() {
+    let stream = [
+        Frame { kind: 9, body: vec![0x19; 40], ..Frame::default() }.bytes(),
+        Frame { kind: kind::REPLY, flags: 4, body: vec![0x19; 40], ..Frame::default() }.bytes(),
+        Frame { kind: kind::REPLY, id: 3, ..Frame::default() }.bytes(),
+    ]
+    .concat();
+    let story = tell_whole(&mut client(), &stream);
+    assert!(matches!(story.heard[..], [Heard { message: Message::Reply(Answered { id: 3, .. }), .. }]));
+    assert_eq!((story.left, story.broken), (0, None));
+}
+
+#[test]
+fn another_version_is_answered_once_and_ends_the_connection() {
+    let stream = [Frame { version: 2, ..Frame::default() }.bytes(), Frame::default().bytes()].concat();
+    let mut native = server();
+    let story = tell_whole(&mut native, &stream);
+    assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::Unimplemented));
+    assert_eq!((story.heard.len(), &story.broken), (1, &Some(Broken::Version(2))));
+    // It stays so, with bytes and without.
+    assert_eq!(native.decode(b""), Decoded::Broken(Broken::Version(2)));
+    assert_eq!(native.decode(&Frame::default().bytes()), Decoded::Broken(Broken::Version(2)));
+    assert_eq!(tell_whole(&mut client(), &stream).broken, Some(Broken::Version(2)));
+}
+
+#[test]
+fn foreign_bytes_end_the_connection_before_a_header_has_come() {
+    assert_eq!(server().decode(b"SSH-2.0"), Decoded::Broken(Broken::Magic(*b"SS")));
+    assert_eq!(server().decode(b"\x19\x97"), Decoded::Broken(Broken::Magic([0x19, 0x97])));
+}
+
+#[test]
+fn the_rest_of_a_refused_frame_is_inside_a_message() {
+    let frame = Frame { flags: 2, body: vec![0; 10], ..Frame::default() }.bytes();
+    let mut native = server();
+    assert!(matches!(native.decode(&frame[..34]), Decoded::Message { consumed: HEADER_BYTES, .. }));
+    assert!(native.is_inside_message());
+    assert_eq!(native.decode(&frame[32..34]), Decoded::Skip { consumed: 2 });
+    assert_eq!(native.decode(b""), Decoded::NeedMore { bytes_min: 1 });
+    assert_eq!(native.decode(&[0; 100]), Decoded::Skip { consumed: 8 });
+    assert!(!native.is_inside_message());
+}
+
+// Metadata.
+
+#[test]
+fn a_method_may_come_by_name() {
+    let frame = Frame {
+        words: [0; 3],
+        metadata: metadata(&[("b3", b"1"), ("method", b"Arith.Multiply")]),
+        body: b"x".to_vec(),
+        ..Frame::default()
+    };
+    let story = tell_whole(&mut server(), &frame.bytes());
+    assert_eq!(request_of(&story, 0).method, 0xfb82_3841);
+    assert_eq!((&story.heard[0].name[..], &story.heard[0].body[..]), (&b"Arith.Multiply"[..], &b"x"[..]));
+    let both = Frame { words: [0xfb82_3841, 0, 0], ..frame.clone() };
+    assert_eq!(request_of(&tell_whole(&mut server(), &both.bytes()), 0).method, 0xfb82_3841);
+    let lie = Frame { words: [0xfb82_3842, 0, 0], ..frame.clone() };
+    assert_eq!(refusal_of(&tell_whole(&mut server(), &lie.bytes()), 0).code, Code::InvalidArgument);
+    let not_utf8 = Frame { metadata: metadata(&[("method", b"\xff")]), ..frame };
+    assert_eq!(refusal_of(&tell_whole(&mut server(), &not_utf8.bytes()), 0).code, Code::InvalidArgument);
+}
+
+#[test]
+fn metadata_lie_within_their_frame() {
+    // The entry's value runs into the body, the body would make it whole.
+    let frame = Frame { metadata: b"\x01k\x08\0abc\0".to_vec(), body: vec![b'd'; 16], ..Frame::default() };
+    let story = tell_whole(&mut server(), &frame.bytes());
+    assert_eq!(refusal_of(&story, 0).code, Code::InvalidArgument);
+    assert_eq!((story.left, story.broken), (0, None));
+}
+
+// Any bytes, any split.
+
+/// Valid, refused and broken frames, and what no decoder has met.
+fn any_frame() -> impl Strategy<Value = Vec<u8>> {
+    let entries = prop_oneof![
+        4 => Just(Vec::new()),
+        1 => Just(metadata(&[("method", b"A.B")])),
+        1 => Just(metadata(&[("b3", b"1"), ("k", &[0; 30])])),
+        1 => proptest::collection::vec(any::<u8>(), 0..20),
+    ];
+    let frame = (
+        prop_oneof![20 => Just(VERSION), 1 => any::<u8>()],
+        prop_oneof![8 => Just(kind::REQUEST), 4 => 1..7u8, 1 => any::<u8>()],
+        prop_oneof![8 => Just(0u8), 2 => Just(1u8), 1 => any::<u8>()],
+        any::<(u8, u64)>(),
+        prop_oneof![4 => Just(0u32), 1 => Just(method_hash("A.B")), 1 => any::<u32>()],
+        entries,
+        proptest::collection::vec(any::<u8>(), 0..BODY_MAX * 2 + 20),
+        prop_oneof![20 => Just(None), 1 => any::<u32>().prop_map(Some)],
+    );
+    let frame = frame.prop_map(|(version, kind, flags, (codec, id), method, metadata, body, announced)| {
+        let words = [method, codec.into(), 3];
+        Frame { version, kind, codec, flags, id, words, metadata, body, announced }.bytes()
+    });
+    prop_oneof![20 => frame, 1 => proptest::collection::vec(any::<u8>(), 1..40)]
+}
+
+fn split_at<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut % (stream.len() + 1)).collect();
+    cuts.push(stream.len());
+    cuts.sort_unstable();
+    let mut from = 0;
+    cuts.into_iter().map(|cut| &stream[std::mem::replace(&mut from, cut)..cut]).collect()
+}
+
+#[test]
+fn every_split_point_of_every_fate_gives_the_same_story() {
+    let after = Frame { id: 99, body: vec![1; 4], ..Frame::default() }.bytes();
+    for (frame, _) in frames_of_every_fate() {
+        let stream = [&after[..], &frame, &after].concat();
+        for side in [server, client] {
+            let whole = tell_whole(&mut side(), &stream);
+            for cut in 0..=stream.len() {
+                let (one, other) = stream.split_at(cut);
+                assert_eq!(tell(&mut side(), [one, other]), whole, "{stream:x?} cut at {cut}");
+            }
+            assert_eq!(tell(&mut side(), stream.chunks(1)), whole, "{stream:x?} byte by byte");
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1024))]
+
+    #[test]
+    fn any_frames_split_anywhere_give_the_same_story(
+        frames in proptest::collection::vec(any_frame(), 1..6),
+        cuts in proptest::collection::vec(any::<usize>(), 0..12),
+    ) {
+        let stream = frames.concat();
+        for side in [server, client] {
+            let whole = tell_whole(&mut side(), &stream);
+            prop_assert_eq!(&tell(&mut side(), split_at(&stream, &cuts)), &whole);
+            prop_assert_eq!(&tell(&mut side(), stream.chunks(1)), &whole);
+        }
+    }
+
+    #[test]
+    fn any_bytes_end_in_an_answer(stream in proptest::collection::vec(any::<u8>(), 0..300), magic: bool) {
+        let mut stream = stream;
+        if magic && stream.len() > 3 {
+            stream[..3].copy_from_slice(&[0x19, 0x96, 1]);
+        }
+        for side in [server, client] {
+            let story = tell_whole(&mut side(), &stream);
+            prop_assert!(story.heard.len() <= stream.len() / HEADER_BYTES);
+            prop_assert_eq!(&tell(&mut side(), stream.chunks(1)), &story);
+        }
+    }
+
+    #[test]
+    fn what_is_encoded_comes_back(
+        id: u64, method: u32, codec: u8, compressed: bool, one_way: bool, schema: u32, time_left_us: u32,
+        body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX),
+        values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..4),
+    ) {
+        let mut entries = MetadataBuf::new();
+        for value in &values {
+            entries.push("key", value).unwrap();
+        }
+        let call = Call {
+            id, method, codec, compressed, one_way, schema, time_left_us,
+            metadata: entries.as_bytes(), body: SendBody::Bytes(&body),
+        };
+        let story = tell_whole(&mut server(), &encoded(vec![Outgoing::Request(call)]));
+        let request = request_of(&story, 0);
+        prop_assert_eq!(
+            (request.id, request.method, request.codec, request.compressed, request.one_way),
+            (id, method, codec, compressed, one_way)
+        );
+        prop_assert_eq!((request.schema, request.time_left_us), (schema, time_left_us));
+        prop_assert_eq!((&story.heard[0].metadata[..], &story.heard[0].body), (entries.as_bytes(), &body));
+
+        let reply = Reply {
+            id, codec, compressed, code: Code::ALL[schema as usize % 17], queue_us: method, handler_us: time_left_us,
+            body: SendBody::Bytes(&body),
+        };
+        let story = tell_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply)]));
+        let Message::Reply(answered) = story.heard[0].message else { panic!("{story:?}") };
+        prop_assert_eq!((answered.id, answered.codec, answered.compressed), (id, codec, compressed));
+        prop_assert_eq!(
+            (answered.status, answered.queue_us, answered.handler_us),
+            (schema % 17, method, time_left_us)
+        );
+        prop_assert_eq!(&story.heard[0].body, &body);
+    }
+}
