@@ -7,16 +7,17 @@
 pub mod calls;
 pub mod filter;
 pub mod order;
+mod reason;
 
-use std::fmt;
 use std::time::{Duration, Instant};
 
 use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
 
 use crate::config::Limits;
 use crate::conn::filter::{Filter, Filtered};
+pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
-use crate::wire::{Broken, Decoded, Out, Wire};
+use crate::wire::{Decoded, Out, Wire};
 
 /// What one read asks for when nothing is known about the frame: a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -25,74 +26,6 @@ const LINGER: Duration = Duration::from_secs(1);
 /// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
 /// that crossed the drain notice are still served.
 const DRAIN_QUIET: Duration = Duration::from_millis(100);
-
-/// Why a connection ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum CloseReason {
-    /// The peer closed its side and got every answer it was owed.
-    PeerClosed,
-    /// The peer reset the connection, or the socket failed.
-    Reset(std::io::ErrorKind),
-    /// The peer's bytes could not be understood any further.
-    Broken(Broken),
-    /// The first bytes did not come in time (`first_bytes_ms`).
-    FirstBytesLate,
-    /// A frame that had begun did not end in time (`frame_ms`).
-    FrameLate,
-    /// Nothing happened for as long as the limit allows (`idle_ms`).
-    Idle,
-    /// The peer read none of its answers for as long as the limit allows (`write_stall_ms`).
-    WriteStalled,
-    /// The server drained.
-    Drained,
-    /// The application asked for it.
-    App,
-}
-
-impl CloseReason {
-    /// One word for counters.
-    pub fn name(&self) -> &'static str {
-        CloseReason::NAMES[self.index()]
-    }
-
-    /// Every name, in the order of [`CloseReason::index`].
-    pub const NAMES: [&'static str; 9] = [
-        "peer_closed",
-        "reset",
-        "broken",
-        "first_bytes_late",
-        "frame_late",
-        "idle",
-        "write_stalled",
-        "drained",
-        "app",
-    ];
-
-    /// The place among the names.
-    pub fn index(&self) -> usize {
-        match self {
-            CloseReason::PeerClosed => 0,
-            CloseReason::Reset(_) => 1,
-            CloseReason::Broken(_) => 2,
-            CloseReason::FirstBytesLate => 3,
-            CloseReason::FrameLate => 4,
-            CloseReason::Idle => 5,
-            CloseReason::WriteStalled => 6,
-            CloseReason::Drained => 7,
-            CloseReason::App => 8,
-        }
-    }
-}
-
-impl fmt::Display for CloseReason {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            CloseReason::Broken(why) => write!(f, "broken: {why}"),
-            CloseReason::Reset(kind) => write!(f, "reset: {kind}"),
-            other => f.write_str(other.name()),
-        }
-    }
-}
 
 /// Where a connection is in its life. Each event is one `match` over these, without a catch-all arm.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,7 +13,6 @@ use std::time::Duration;
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use snapshot::{MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot};
 
-use crate::conn::CloseReason;
 use crate::status::Code;
 
 /// A number that one thread writes and any thread reads.
@@ -42,6 +41,20 @@ impl Counter {
 /// The stages of a turn, in their order.
 pub const STAGES: [&str; 7] = ["wait", "accept", "read", "hand_off", "mail", "timers", "flush"];
 
+/// Why connections close, by the names that counters go by. Which of them a connection's end is, the connection
+/// says, two floors up.
+pub const CLOSE_REASONS: [&str; 9] = [
+    "peer_closed",
+    "reset",
+    "broken",
+    "first_bytes_late",
+    "frame_late",
+    "idle",
+    "write_stalled",
+    "drained",
+    "app",
+];
+
 /// The time in each stage and the turn's length are taken on one turn in this many.
 pub const SAMPLE_TURNS: u64 = 16;
 
@@ -56,8 +69,8 @@ pub struct ReactorStats {
     pub accept_pauses: Counter,
     /// Connections open now.
     pub connections: Counter,
-    /// Connections closed, by reason ([`CloseReason::NAMES`]).
-    pub closed: [Counter; CloseReason::NAMES.len()],
+    /// Connections closed, by reason ([`CLOSE_REASONS`]).
+    pub closed: [Counter; CLOSE_REASONS.len()],
     /// Turns.
     pub turns: Counter,
     /// Events that they handled.
@@ -190,7 +203,8 @@ pub struct CallStats {
 #[inline]
 pub fn micros(duration: Duration) -> u32 {
     // In 64 bits: `as_micros` counts in 128, which is felt at a million calls a second.
-    let micros = duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
+    let micros =
+        duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
     micros.min(u64::from(u32::MAX)) as u32
 }
 

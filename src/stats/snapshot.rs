@@ -1,7 +1,6 @@
 //! The statistics of a server at one moment, added up over its reactors: what a page or a test reads.
 
-use super::{CallStats, HistogramSnapshot, MethodStats, ReactorStats, STAGES};
-use crate::conn::CloseReason;
+use super::{CLOSE_REASONS, CallStats, HistogramSnapshot, MethodStats, ReactorStats, STAGES};
 use crate::status::Code;
 
 /// The statistics of a server at one moment.
@@ -130,7 +129,7 @@ impl ReactorSnapshot {
             accepted: stats.accepted.value(),
             refused: stats.refused.value(),
             accept_pauses: stats.accept_pauses.value(),
-            closed: by_name(CloseReason::NAMES.into_iter(), stats.closed.iter()),
+            closed: by_name(CLOSE_REASONS.into_iter(), stats.closed.iter()),
             turns: stats.turns.value(),
             events: stats.events.value(),
             letters: stats.letters.value(),
