@@ -5,9 +5,8 @@
 
 use super::{Handler, Method, RegisterError};
 use crate::codec::{Body, Codec, compress};
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Outcome, Run, RunCall};
 use crate::status::Status;
-use crate::workers::{Run, RunCall};
 
 /// No method.
 const EMPTY: u32 = u32::MAX;

@@ -12,40 +12,11 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use coreloop_bufpool::Chunk;
-
-use crate::context::{Context, Outcome};
-use crate::message::Metadata;
+pub use crate::context::{Run, RunCall};
 use crate::stats::WorkersSnapshot;
 pub use batch::{Batch, Done, Job};
 pub use blocking::Blocking;
 pub use cpu::Cpu;
-
-/// Runs the handler of a method.
-pub trait Run: Send + Sync + 'static {
-    /// `Service.Method` of the method with that index.
-    fn name_of(&self, method: u32) -> &str;
-
-    /// Runs the method on the body; the answer is appended to `out` or returned.
-    fn run(&self, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome;
-}
-
-/// What a handler is run on.
-#[derive(Clone, Copy)]
-pub struct RunCall<'a> {
-    /// The method's index.
-    pub method: u32,
-    /// The number of the body's codec.
-    pub codec: u8,
-    /// The body is compressed.
-    pub compressed: bool,
-    /// The caller's metadata.
-    pub metadata: Metadata<'a>,
-    /// The body.
-    pub body: &'a [u8],
-    /// The body as a chunk, where it was not copied.
-    pub chunk: Option<&'a Chunk>,
-}
 
 /// How the pools are built.
 #[derive(Clone, Copy, Debug)]
