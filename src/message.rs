@@ -38,6 +38,10 @@ pub const fn method_hash(name: &str) -> u32 {
 }
 
 /// 32-bit FNV-1a.
+///
+/// ```
+/// assert_eq!(coreloop::message::fnv1a32(b"foobar"), 0xbf9c_f968);
+/// ```
 pub const fn fnv1a32(bytes: &[u8]) -> u32 {
     let mut hash = 0x811c_9dc5_u32;
     let mut at = 0;

@@ -18,20 +18,7 @@
 //! `ARGUMENT->REPLY`, such as `{A:i64,B:i64}->i64`, with 0 replaced by 1, since 0 means that none is stated.
 
 use super::{Description, Shape};
-
-/// 32-bit FNV-1a.
-///
-/// ```
-/// assert_eq!(coreloop::codec::fnv1a32(b"foobar"), 0xbf9c_f968);
-/// ```
-pub fn fnv1a32(bytes: &[u8]) -> u32 {
-    bytes.iter().fold(0x811c_9dc5, |hash, &byte| (hash ^ u32::from(byte)).wrapping_mul(0x0100_0193))
-}
-
-/// The number under which a method is called on the wire: the hash of `Service.Method`.
-pub fn method_hash(name: &str) -> u32 {
-    fnv1a32(name.as_bytes())
-}
+pub use crate::message::{fnv1a32, method_hash};
 
 /// The number that argument and reply types share with a caller of the same types; never 0.
 ///
