@@ -1,0 +1,263 @@
+//! The floors of the house: a module of the root crate imports lower floors only, and never a neighbour.
+//!
+//! It reads the sources as text, without tests and comments, so that a circle is seen on the day it is made.
+//! Tests, examples and benches may import what they like.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+/// The floors of the root crate, from the ground up. The words may import each other; on every other floor the
+/// neighbours do not.
+const FLOORS: [&[&str]; 8] = [
+    &["poller", "bufpool"],
+    &["message", "context", "status", "config", "stats"],
+    &["wire", "codec", "policy"],
+    &["conn", "mailbox"],
+    &["reactor"],
+    &["service", "workers"],
+    &["server", "client"],
+    &["demo", "macro_support", "lib"],
+];
+const TOOLS: usize = 0;
+const WORDS: usize = 1;
+
+/// Lines of a file at the most, its tests not counted. When one is longer, ask which second question it answers.
+const LINES_MAX: usize = 600;
+
+/// Files that are longer all the same, and may not grow beyond this until they are divided.
+const LONGER_STILL: [(&str, usize); 2] = [("src/reactor/mod.rs", 660), ("src/server/app.rs", 850)];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Every Rust file below a folder.
+fn files_below(folder: &Path) -> Vec<PathBuf> {
+    let mut files = Vec::new();
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            files.extend(files_below(&path));
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            files.push(path);
+        }
+    }
+    files.sort();
+    files
+}
+
+/// A file below `src`, as `wire/native.rs`, with its text.
+fn sources() -> Vec<(String, String)> {
+    let src = root().join("src");
+    files_below(&src)
+        .into_iter()
+        .map(|path| {
+            let name = path.strip_prefix(&src).unwrap().to_str().unwrap().replace('\\', "/");
+            (name, fs::read_to_string(&path).unwrap())
+        })
+        .collect()
+}
+
+fn is_test_file(name: &str) -> bool {
+    name.ends_with("tests.rs") || name.contains("/tests/")
+}
+
+/// The path of the module that a file is: `wire/native.rs` is `["wire", "native"]`.
+fn module_of(name: &str) -> Vec<&str> {
+    let path = name.strip_suffix(".rs").unwrap();
+    let path = path.strip_suffix("/mod").unwrap_or(path);
+    if path == "lib" { Vec::new() } else { path.split('/').collect() }
+}
+
+/// The text without its tests: what stands behind a `cfg(test)` on the outermost level.
+fn without_tests(text: &str) -> String {
+    let mut kept = String::new();
+    let mut lines = text.lines();
+    while let Some(line) = lines.next() {
+        if line.starts_with("#[cfg(test)]") || line.starts_with("#[cfg(all(test") {
+            // An item of one line ends in a semicolon, a longer one with a brace in the first column.
+            for line in lines.by_ref() {
+                let is_one_line = line.ends_with(';') || line.ends_with("{}");
+                if line.starts_with('}') || !line.starts_with([' ', '#']) && is_one_line {
+                    break;
+                }
+            }
+        } else {
+            kept.push_str(line);
+            kept.push('\n');
+        }
+    }
+    kept
+}
+
+/// The text without comments, and without the examples in them. A string that holds `//` is cut short, which hides
+/// nothing that is an import.
+fn without_comments(text: &str) -> String {
+    text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
+}
+
+/// The identifiers that a path may go on with: one, or the first ones of a group in braces.
+fn heads(after: &str) -> Vec<String> {
+    let is_ident = |letter: char| letter.is_alphanumeric() || letter == '_';
+    let ident = |text: &str| text.chars().take_while(|letter| is_ident(*letter)).collect::<String>();
+    let Some(group) = after.trim_start().strip_prefix('{') else { return vec![ident(after)] };
+    let (mut heads, mut depth, mut is_head) = (Vec::new(), 0, true);
+    for (at, letter) in group.char_indices() {
+        match letter {
+            '{' => depth += 1,
+            '}' if depth == 0 => break,
+            '}' => depth -= 1,
+            ',' if depth == 0 => is_head = true,
+            _ if is_head && is_ident(letter) => {
+                heads.push(ident(&group[at..]));
+                is_head = false;
+            }
+            _ => {}
+        }
+    }
+    heads
+}
+
+/// The modules at the root of the crate that a file names, by `crate::` or by climbing out with `super::`.
+fn imports(name: &str, text: &str) -> BTreeSet<String> {
+    let code = without_comments(&without_tests(text));
+    let depth = module_of(name).len();
+    let mut found = BTreeSet::new();
+    for (at, root) in code.match_indices("crate::") {
+        let is_whole = !code[..at].ends_with(|letter: char| letter.is_alphanumeric() || letter == '_');
+        if is_whole {
+            found.extend(heads(&code[at + root.len()..]));
+        }
+    }
+    let mut rest = &code[..];
+    while let Some(at) = rest.find("super::") {
+        rest = &rest[at..];
+        let mut climbed = 0;
+        while let Some(after) = rest.strip_prefix("super::") {
+            rest = after;
+            climbed += 1;
+        }
+        if climbed >= depth {
+            found.extend(heads(rest));
+        }
+    }
+    found
+}
+
+fn floor_of(module: &str) -> Option<usize> {
+    FLOORS.iter().position(|floor| floor.contains(&module))
+}
+
+/// What is wrong with the imports of one file.
+fn faults(name: &str, text: &str) -> Vec<String> {
+    let path = module_of(name);
+    let own = path.first().copied().unwrap_or("lib");
+    let Some(own_floor) = floor_of(own) else {
+        return vec![format!("src/{name}: the module {own} stands on no floor; give it one in this test")];
+    };
+    let mut faults = Vec::new();
+    for module in imports(name, text) {
+        let fault = match floor_of(&module) {
+            // A name that the root exports anew: it hides which floor it comes from.
+            None if own_floor == FLOORS.len() - 1 => continue,
+            None => "which is no module: name the one it lives in",
+            Some(floor) if floor < own_floor || module == own => continue,
+            Some(floor) if floor == own_floor && [TOOLS, WORDS, FLOORS.len() - 1].contains(&floor) => {
+                continue;
+            }
+            Some(floor) if floor == own_floor => "its neighbour",
+            Some(_) => "upward",
+        };
+        faults.push(format!("src/{name}: {own} imports {module}, {fault}"));
+    }
+    faults
+}
+
+fn assert_none(faults: &[String]) {
+    assert!(faults.is_empty(), "\n{}\n", faults.join("\n"));
+}
+
+#[test]
+fn each_floor_imports_lower_floors_only() {
+    let faults: Vec<String> = sources()
+        .iter()
+        .filter(|(name, _)| !is_test_file(name))
+        .flat_map(|(name, text)| faults(name, text))
+        .collect();
+    assert_none(&faults);
+}
+
+#[test]
+fn every_file_says_at_its_top_what_lives_there() {
+    let faults: Vec<String> = sources()
+        .into_iter()
+        .filter(|(name, text)| !is_test_file(name) && !text.starts_with("//! "))
+        .map(|(name, _)| format!("src/{name} does not begin with //!"))
+        .collect();
+    assert_none(&faults);
+}
+
+#[test]
+fn no_file_answers_two_questions() {
+    let faults: Vec<String> = sources()
+        .into_iter()
+        .filter(|(name, _)| !is_test_file(name))
+        .filter_map(|(name, text)| {
+            let (name, lines) = (format!("src/{name}"), without_tests(&text).lines().count());
+            let longer = LONGER_STILL.iter().find(|(path, _)| *path == name);
+            let lines_max = longer.map_or(LINES_MAX, |(_, lines_max)| *lines_max);
+            (lines > lines_max).then(|| format!("{name} has {lines} lines of {lines_max} at the most"))
+        })
+        .collect();
+    assert_none(&faults);
+}
+
+#[test]
+fn the_tools_do_not_know_the_house() {
+    for tool in ["poller", "bufpool"] {
+        let manifest = fs::read_to_string(root().join(tool).join("Cargo.toml")).unwrap();
+        let dependencies = manifest.lines().filter(|line| line.starts_with("coreloop"));
+        assert_eq!(dependencies.collect::<Vec<_>>(), [""; 0], "{tool}/Cargo.toml");
+        for path in files_below(&root().join(tool).join("src")) {
+            let code = without_comments(&fs::read_to_string(&path).unwrap());
+            assert!(!code.contains("coreloop::"), "{}", path.display());
+        }
+    }
+}
+
+// The test itself.
+
+#[test]
+fn an_import_that_runs_upward_or_sideways_is_seen() {
+    let seen = |name, text| faults(name, text).len();
+    assert_eq!(seen("wire/native.rs", "use crate::conn::Conn;"), 1);
+    assert_eq!(seen("wire/native.rs", "use crate::codec;"), 1);
+    assert_eq!(
+        seen("wire/native.rs", "use crate::{\n    codec::{Codec, Body},\n    message, server::Server,\n};"),
+        2
+    );
+    assert_eq!(seen("wire/native.rs", "fn f() -> crate::reactor::Address { todo() }"), 1);
+    assert_eq!(seen("wire/native.rs", "use super::super::conn::Conn;"), 1);
+    assert_eq!(seen("mailbox.rs", "use super::conn::Conn;"), 1);
+    assert_eq!(seen("status.rs", "use crate::Server;"), 1);
+    assert_eq!(seen("nowhere.rs", ""), 1);
+    assert_eq!(seen("stats/mod.rs", "#[cfg(test)]\nmod tests;\nuse crate::conn::Conn;"), 1);
+}
+
+#[test]
+fn an_import_that_runs_downward_is_let_through() {
+    let none = |name, text| assert_eq!(faults(name, text), [""; 0]);
+    none(
+        "wire/native.rs",
+        "use crate::message::Message;\nuse super::Wire;\nuse crate::wire::{Broken, Decoded};",
+    );
+    none(
+        "conn/mod.rs",
+        "//! See crate::server.\n/// use crate::server;\nuse crate::wire::Wire; // crate::server",
+    );
+    none("context.rs", "use crate::message::Metadata;\nuse crate::bufpool::Chunk;");
+    none("lib.rs", "pub use server::Server;\npub use crate::client::Direct;");
+    none("stats/mod.rs", "#[cfg(test)]\nmod tests {\n    use crate::conn::Conn;\n}\n");
+    none("stats/mod.rs", "#[cfg(test)]\nuse crate::conn::Conn;\n");
+}
