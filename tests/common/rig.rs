@@ -1,0 +1,357 @@
+//! A server for tests: methods of every kind, whose handlers wait for the test where it wants to see them wait.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Condvar, Mutex, Once};
+use std::time::Duration;
+
+use coreloop::codec::{Argument, Bytes, Codec, Plain, RawBytes};
+use coreloop::config::Config;
+use coreloop::context::Outcome;
+use coreloop::reactor::Address;
+use coreloop::server::Builder;
+use coreloop::service::{Kind, Method, finish};
+use coreloop::stats::Snapshot;
+use coreloop::{Context, Reply, Server, Status};
+use serde::{Deserialize, Serialize};
+
+use super::{Frame, PATIENCE, Peer, descriptors};
+
+/// What panics on purpose says, so that the test's output does not show it.
+pub const ON_PURPOSE: &str = "on purpose";
+
+/// Handlers come in, and wait until the test lets them through.
+#[derive(Default)]
+pub struct Gate {
+    state: Mutex<GateState>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct GateState {
+    /// How many may still pass; `None` once it stands open.
+    passes: usize,
+    is_open: bool,
+    inside: usize,
+    inside_max: usize,
+    came: u64,
+}
+
+impl Gate {
+    fn pass(&self) {
+        let mut state = self.state.lock().unwrap();
+        state.came += 1;
+        state.inside += 1;
+        state.inside_max = state.inside_max.max(state.inside);
+        self.changed.notify_all();
+        let (mut state, timeout) = self
+            .changed
+            .wait_timeout_while(state, PATIENCE * 2, |state| !state.is_open && state.passes == 0)
+            .unwrap();
+        if !timeout.timed_out() && !state.is_open {
+            state.passes -= 1;
+        }
+        state.inside -= 1;
+    }
+
+    /// Lets so many through.
+    pub fn admit(&self, passes: usize) {
+        self.state.lock().unwrap().passes += passes;
+        self.changed.notify_all();
+    }
+
+    /// Lets everybody through from here on.
+    pub fn open(&self) {
+        self.state.lock().unwrap().is_open = true;
+        self.changed.notify_all();
+    }
+
+    /// How many handlers have begun.
+    pub fn came(&self) -> u64 {
+        self.state.lock().unwrap().came
+    }
+
+    /// The most that were inside together.
+    pub fn inside_max(&self) -> usize {
+        self.state.lock().unwrap().inside_max
+    }
+
+    /// Waits until that many handlers have begun.
+    #[track_caller]
+    pub fn wait_for(&self, came: u64) {
+        let state = self.state.lock().unwrap();
+        let (state, timeout) =
+            self.changed.wait_timeout_while(state, PATIENCE, |state| state.came < came).unwrap();
+        assert!(!timeout.timed_out(), "{} of {came} handlers began", state.came);
+    }
+}
+
+/// An argument with a layout that is not trivial.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Note {
+    pub text: String,
+    pub numbers: Vec<u32>,
+}
+
+/// A server with its handlers' strings in the test's hands.
+pub struct Rig {
+    server: Option<Server>,
+    pub address: Address,
+    pub gate: Arc<Gate>,
+    /// Replies that handlers have taken away.
+    pub held: Arc<Mutex<Vec<(i64, Reply<i64>)>>>,
+    /// Runs of the methods that count.
+    pub counted: Arc<AtomicU64>,
+    /// Cancellations that handlers heard of.
+    pub cancelled: Arc<AtomicU64>,
+}
+
+impl Drop for Rig {
+    fn drop(&mut self) {
+        // A test that fails must not leave the server's threads waiting.
+        self.gate.open();
+    }
+}
+
+/// A server with one reactor and two workers on a port of its own, its configuration changed as the test likes.
+pub fn rig(change: impl FnOnce(&mut Config)) -> Rig {
+    rig_at(&["127.0.0.1:0"], change)
+}
+
+/// The same, listening there.
+pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
+    let gate = Arc::new(Gate::default());
+    let held = Arc::new(Mutex::new(Vec::new()));
+    let counted = Arc::new(AtomicU64::new(0));
+    let cancelled = Arc::new(AtomicU64::new(0));
+    let mut builder = Server::builder().cores(1).workers(2).configure(|config| {
+        config.limits.drain_ms = 5_000;
+        change(config);
+    });
+    for address in addresses {
+        builder = builder.listen(address);
+    }
+    builder = with_plain_methods(builder);
+    builder = with_gates(builder, &gate);
+    builder = with_deferred(builder, &held);
+    builder = with_panics(builder);
+    let count = counted.clone();
+    builder = builder.method("Pooled.Count", move |_cx: &Context<'_>, n: i64| {
+        count.fetch_add(1, Ordering::SeqCst);
+        Ok(n)
+    });
+    let heard = cancelled.clone();
+    let sleep = move |cx: &Context<'_>, ms: i64| {
+        let heard = heard.clone();
+        cx.on_cancel(move || {
+            heard.fetch_add(1, Ordering::SeqCst);
+        });
+        cx.sleep(Duration::from_millis(ms as u64))?;
+        Ok(ms)
+    };
+    let server = builder.method_of_kind("Blocking.Sleep", Kind::Blocking, sleep).start().unwrap();
+    let address = server.addresses()[0].clone();
+    Rig { server: Some(server), address, gate, held, counted, cancelled }
+}
+
+fn with_plain_methods(builder: Builder) -> Builder {
+    let double = |_cx: &Context<'_>, n: i64| Ok::<i64, Status>(n.wrapping_mul(2));
+    let echo = || -> coreloop::service::Handler {
+        Box::new(|cx, codec, body, out| match <RawBytes as Argument>::decode(codec, body) {
+            Ok(bytes) => finish::<RawBytes>(cx, codec, Ok(bytes), out),
+            Err(error) => Outcome::failed(error),
+        })
+    };
+    let bytes = |name: &str| Method::new::<RawBytes, RawBytes>(name, echo()).unwrap().sharing_body();
+    builder
+        .method_of_kind("Inline.Double", Kind::Inline, double)
+        .method_of_kind("Pooled.Double", Kind::Pooled, double)
+        .method_of_kind("Blocking.Double", Kind::Blocking, double)
+        .method("Pooled.Note", |_cx: &Context<'_>, note: Note| Ok(note))
+        .method("Pooled.Big", |_cx: &Context<'_>, bytes: i64| Ok(Bytes::from(vec![7; bytes as usize])))
+        .method_of(bytes("Inline.Bytes").kind(Kind::Inline))
+        .method_of(bytes("Pooled.Bytes"))
+        .method_of(bytes("Blocking.Bytes").kind(Kind::Blocking))
+}
+
+fn with_gates(mut builder: Builder, gate: &Arc<Gate>) -> Builder {
+    for (name, kind) in [("Pooled.Gate", Kind::Pooled), ("Blocking.Gate", Kind::Blocking)] {
+        let gate = gate.clone();
+        builder = builder.method_of_kind(name, kind, move |_cx: &Context<'_>, n: i64| {
+            gate.pass();
+            Ok(n)
+        });
+    }
+    let gate = gate.clone();
+    let bytes = Method::new::<RawBytes, RawBytes>(
+        "Blocking.GateBytes",
+        Box::new(move |cx, codec, body, out| match <RawBytes as Argument>::decode(codec, body) {
+            Ok(bytes) => {
+                gate.pass();
+                finish::<RawBytes>(cx, codec, Ok(bytes), out)
+            }
+            Err(error) => Outcome::failed(error),
+        }),
+    );
+    builder.method_of(bytes.unwrap().kind(Kind::Blocking))
+}
+
+/// A method that takes its reply away.
+fn deferring(
+    name: &str,
+    kind: Kind,
+    what: impl Fn(i64, Reply<i64>) + Send + Sync + 'static,
+) -> Method {
+    let handler = move |cx: &Context<'_>, codec: Codec, body: coreloop::codec::Body<'_>, _out: &mut Vec<u8>| {
+        let argument = match <Plain<i64> as Argument>::decode(codec, body) {
+            Ok(argument) => argument,
+            Err(error) => return Outcome::failed(error),
+        };
+        match Reply::take::<Plain<i64>>(cx, codec) {
+            Ok(reply) => {
+                what(argument, reply);
+                Outcome::Deferred
+            }
+            Err(status) => Outcome::failed(status),
+        }
+    };
+    Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(handler)).unwrap().kind(kind).deferring()
+}
+
+/// The kinds, with the names of their services.
+pub const KINDS: [(&str, Kind); 3] =
+    [("Inline", Kind::Inline), ("Pooled", Kind::Pooled), ("Blocking", Kind::Blocking)];
+
+fn with_deferred(mut builder: Builder, held: &Arc<Mutex<Vec<(i64, Reply<i64>)>>>) -> Builder {
+    for (service, kind) in KINDS {
+        let held = held.clone();
+        builder = builder
+            .method_of(deferring(&format!("{service}.Hold"), kind, move |n, reply| {
+                held.lock().unwrap().push((n, reply));
+            }))
+            .method_of(deferring(&format!("{service}.AnswerNow"), kind, |n, reply| reply.send(Ok(n))))
+            .method_of(deferring(&format!("{service}.AnswerElsewhere"), kind, |n, reply| {
+                std::thread::spawn(move || reply.send(Ok(n)));
+            }))
+            .method_of(deferring(&format!("{service}.Drop"), kind, |_n, reply| drop(reply)))
+            .method_of(deferring(&format!("{service}.TakeAndPanic"), kind, |_n, _reply| {
+                panic!("{ON_PURPOSE}")
+            }));
+    }
+    builder
+}
+
+fn with_panics(mut builder: Builder) -> Builder {
+    static QUIET: Once = Once::new();
+    QUIET.call_once(|| {
+        let usual = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            let text = info.payload().downcast_ref::<&str>().copied().map(str::to_owned);
+            let text = text.or_else(|| info.payload().downcast_ref::<String>().cloned());
+            let is_on_purpose =
+                info.payload().is::<u64>() || text.is_some_and(|text| text.contains(ON_PURPOSE));
+            if !is_on_purpose {
+                usual(info);
+            }
+        }));
+    });
+    for (service, kind) in KINDS {
+        builder =
+            builder.method_of_kind(&format!("{service}.Panic"), kind, |_cx: &Context<'_>, how: i64| {
+                match how {
+                    0 => panic!("{}", ON_PURPOSE),
+                    1 => panic!("{ON_PURPOSE} with {how}"),
+                    _ => std::panic::panic_any(7_u64),
+                }
+                #[allow(unreachable_code, reason = "the handler's type")]
+                Ok(how)
+            });
+    }
+    builder
+}
+
+impl Rig {
+    pub fn peer(&self) -> Peer {
+        Peer::connect(&self.address)
+    }
+
+    pub fn stats(&self) -> Snapshot {
+        self.server().stats()
+    }
+
+    /// Waits until that many connections have been closed for that reason.
+    #[track_caller]
+    pub fn closed(&self, reason: &str, count: u64) {
+        let until = std::time::Instant::now() + PATIENCE;
+        while self.stats().closed(reason) != count {
+            let reactors = self.stats().reactors;
+            let closed: Vec<_> = reactors.iter().map(|reactor| &reactor.closed).collect();
+            assert!(std::time::Instant::now() < until, "{count} were not closed as {reason}: {closed:?}");
+            std::thread::sleep(Duration::from_millis(1));
+        }
+    }
+
+    /// Calls of that method that the server has counted as answered.
+    pub fn calls(&self, method: &str) -> u64 {
+        self.stats().method(method).unwrap().calls
+    }
+
+    /// Requests refused with that code.
+    pub fn refused(&self, code: &str) -> u64 {
+        self.stats().refused.iter().find(|(name, _)| *name == code).map_or(0, |(_, count)| *count)
+    }
+
+    /// Somebody else on the same server, and how many connections, buffers and descriptors there are now.
+    pub fn witness(&self) -> Witness<'_> {
+        let mut peer = self.peer();
+        peer.ping();
+        let connections = self.stats().connections();
+        Witness { rig: self, peer, connections, descriptors: descriptors() }
+    }
+
+    /// The server itself.
+    pub fn server(&self) -> &Server {
+        self.server.as_ref().expect("a rig that was not shut down")
+    }
+
+    /// Drains the server with everything that its handlers wait for as it is.
+    pub fn shutdown(mut self) -> Snapshot {
+        self.server.take().expect("a rig is shut down once").shutdown()
+    }
+}
+
+/// Another connection, which must not notice what its neighbours do.
+pub struct Witness<'r> {
+    rig: &'r Rig,
+    pub peer: Peer,
+    connections: u64,
+    descriptors: usize,
+}
+
+impl Witness<'_> {
+    /// It is served as before.
+    #[track_caller]
+    pub fn is_unharmed(&mut self) {
+        self.peer.ping();
+        assert_eq!(self.peer.ask(&Frame::call(1, "Inline.Double", 21)).number(), 42);
+        assert_eq!(self.peer.ask(&Frame::call(2, "Pooled.Double", 21)).number(), 42);
+    }
+
+    /// It is served, and everything that its neighbours took has been given back.
+    #[track_caller]
+    pub fn sees_all_given_back(mut self) {
+        self.is_unharmed();
+        let (mut seen, until) = ((0, 0, 0), std::time::Instant::now() + PATIENCE);
+        while seen != (self.connections, 0, self.descriptors) {
+            assert!(
+                std::time::Instant::now() < until,
+                "(connections, buffers, descriptors) are {seen:?}, not {:?}",
+                (self.connections, 0, self.descriptors)
+            );
+            // The pool's numbers are taken on some turns only, so the loop is kept turning.
+            (0..20).for_each(|_| self.peer.ping());
+            let stats = self.rig.stats();
+            let outstanding = stats.reactors.iter().map(|reactor| reactor.pool.outstanding).sum::<u64>();
+            seen = (stats.connections(), outstanding, descriptors());
+        }
+    }
+}
