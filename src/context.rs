@@ -100,43 +100,27 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// How a handler left its call.
+/// How a handler left its call. Two words, so that it travels in registers: what is rare is in a box.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Done: the body is the chunk, or what was appended to the buffer that the handler was given.
-    Answer(Option<Chunk>),
+    /// Done: the body is what was appended to the buffer that the handler was given.
+    Answer,
+    /// Done: the body is that chunk.
+    Shared(Box<Chunk>),
     /// Done: what was appended to the buffer is the compressed body.
     Compressed,
     /// The answer comes later, through the [`Ticket`] that was taken.
     Deferred,
     /// It failed.
-    Failed(Status),
+    Failed(Box<Status>),
 }
 
-/// Runs the handler of a method.
-pub trait Run: Send + Sync + 'static {
-    /// `Service.Method` of the method with that index.
-    fn name_of(&self, method: u32) -> &str;
-
-    /// Runs the method on the body; the answer is appended to `out` or returned.
-    fn run(&self, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome;
-}
-
-/// What a handler is run on.
-#[derive(Clone, Copy)]
-pub struct RunCall<'a> {
-    /// The method's index.
-    pub method: u32,
-    /// The number of the body's codec.
-    pub codec: u8,
-    /// The body is compressed.
-    pub compressed: bool,
-    /// The caller's metadata.
-    pub metadata: Metadata<'a>,
-    /// The body.
-    pub body: &'a [u8],
-    /// The body as a chunk, where it was not copied.
-    pub chunk: Option<&'a Chunk>,
+impl Outcome {
+    /// It failed.
+    #[cold]
+    pub fn failed(status: impl Into<Status>) -> Outcome {
+        Outcome::Failed(Box::new(status.into()))
+    }
 }
 
 /// The answer to a call that its handler put off.
@@ -395,6 +379,32 @@ impl fmt::Debug for Context<'_> {
             .field("metadata", &self.metadata)
             .finish_non_exhaustive()
     }
+}
+
+/// Runs the handler of a method.
+pub trait Run: Send + Sync + 'static {
+    /// `Service.Method` of the method with that index.
+    fn name_of(&self, method: u32) -> &str;
+
+    /// Runs the method on the body; the answer is appended to `out` or returned.
+    fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome;
+}
+
+/// What a handler is run on.
+#[derive(Clone, Copy)]
+pub struct RunCall<'a> {
+    /// The method's index.
+    pub method: u32,
+    /// The number of the body's codec.
+    pub codec: u8,
+    /// The body is compressed.
+    pub compressed: bool,
+    /// The caller's metadata.
+    pub metadata: Metadata<'a>,
+    /// The body.
+    pub body: &'a [u8],
+    /// The body as a chunk, where it was not copied.
+    pub chunk: Option<&'a Chunk>,
 }
 
 /// What a late answer's status says to the code that counts it.

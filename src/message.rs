@@ -11,19 +11,46 @@ use coreloop_bufpool::Chunk;
 use crate::status::Code;
 
 /// A part of the bytes that a decoder was given: an offset from their start, and a length.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Span {
-    /// Offset of the first byte.
-    pub start: u32,
-    /// How many bytes.
-    pub len: u32,
-}
+///
+/// One word: two halves, stored one by one and loaded as one, would wait for the store on the way of every call.
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+pub struct Span(u64);
 
 impl Span {
+    /// `len` bytes from `start` on.
+    #[inline]
+    pub const fn new(start: u32, len: u32) -> Span {
+        Span(start as u64 | (len as u64) << 32)
+    }
+
+    /// Offset of the first byte.
+    #[inline]
+    pub const fn start(self) -> usize {
+        self.0 as u32 as usize
+    }
+
+    /// How many bytes.
+    #[inline]
+    pub const fn len(self) -> usize {
+        (self.0 >> 32) as usize
+    }
+
+    /// No bytes.
+    #[inline]
+    pub const fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     /// The span as a range of indices.
     #[inline]
-    pub fn range(self) -> Range<usize> {
-        self.start as usize..self.start as usize + self.len as usize
+    pub const fn range(self) -> Range<usize> {
+        self.start()..self.start() + self.len()
+    }
+}
+
+impl fmt::Debug for Span {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.range().fmt(f)
     }
 }
 

@@ -108,6 +108,15 @@ impl WriteQueue {
         }
     }
 
+    /// Room for `bytes` at the end of what waits, to be written in place; it counts as appended, whatever is written
+    /// to it. `None` where the tail has not as much: [`put`](WriteQueue::put) finds a way.
+    #[inline]
+    pub fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        let room = self.tail.as_mut_slice().get_mut(self.end..)?.get_mut(..bytes)?;
+        self.end += bytes;
+        Some(room)
+    }
+
     /// Appends a chunk: linked from [`LINK_BYTES_MIN`] up, copied below.
     pub fn link(&mut self, pool: &mut Pool, chunk: Chunk) {
         if chunk.len() < LINK_BYTES_MIN {

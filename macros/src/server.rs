@@ -6,7 +6,7 @@
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
 
-use crate::model::{Method, Model};
+use crate::model::{Method, Model, located};
 use crate::options::Kind;
 use crate::signature::Argument;
 
@@ -112,20 +112,22 @@ fn handler(
                     Self::#function(&service, cx #passed, reply);
                     #support::Outcome::Deferred
                 }
-                #support::Err(status) => #support::Outcome::Failed(status),
+                #support::Err(status) => #support::Outcome::failed(status),
             }
         }
     } else {
         let result = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed));
         quote!(#support::finish::<#reply>(cx, codec, #result, out))
     };
+    let before = located(quote!(<), method.argument_span());
+    let decode = located(quote!(as #support::Argument>::decode(codec, body)), method.argument_span());
     // A deferred answer is written elsewhere.
     let out = if method.form.is_deferred { quote!(_) } else { quote!(out) };
     quote! {
         #support::Box::new(move |cx: &#support::Context<'_>, codec, body: #support::Body<'_>, #out: &mut #support::Vec<u8>| {
-            match <#argument as #support::Argument>::decode(codec, body) {
+            match #before #argument #decode {
                 #support::Ok(#pattern) => #call,
-                #support::Err(error) => #support::Outcome::Failed(#support::Status::from(error)),
+                #support::Err(error) => #support::Outcome::failed(error),
             }
         })
     }

@@ -208,8 +208,18 @@ impl<W: Wire> Conn<W> {
         }
     }
 
-    /// The next whole message of the bytes at hand.
+    /// The next message, if it is of the commonest kind; `None` is to ask [`Conn::next_message`].
     #[inline(always)]
+    pub fn next_quick(&mut self) -> Option<(W::Message, usize)> {
+        if !self.is_easy {
+            return None;
+        }
+        let (message, consumed) = self.wire.decode_quick(self.recv.bytes())?;
+        self.on_progress(consumed);
+        Some((message, consumed))
+    }
+
+    /// The next whole message of the bytes at hand.
     pub fn next_message(&mut self) -> Next<W::Message> {
         loop {
             if !self.is_easy && (self.is_paused || self.is_finishing()) {
@@ -221,11 +231,7 @@ impl<W: Wire> Conn<W> {
             }
             match self.wire.decode(input) {
                 Decoded::Message { message, consumed } => {
-                    self.is_progress = true;
-                    // A wire that ends the connection after this message says so on its next look, with bytes
-                    // or without.
-                    self.bytes_min = 0;
-                    self.proven_bytes = self.proven_bytes.max(consumed);
+                    self.on_progress(consumed);
                     return Next::Message { message, consumed };
                 }
                 other => {
@@ -235,6 +241,14 @@ impl<W: Wire> Conn<W> {
                 }
             }
         }
+    }
+
+    #[inline(always)]
+    fn on_progress(&mut self, consumed: usize) {
+        self.is_progress = true;
+        // A wire that ends the connection after this message says so on its next look, with bytes or without.
+        self.bytes_min = 0;
+        self.proven_bytes = self.proven_bytes.max(consumed);
     }
 
     /// What to do about bytes that are no whole message; `None` is to look again.

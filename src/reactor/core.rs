@@ -155,9 +155,13 @@ impl<A: App> Core<A> {
             // What is at hand comes first: reading more while requests wait only makes them wait in our memory.
             let Slot { conn, session, peer, .. } = slot;
             let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
-            while let Next::Message { message, consumed } = cx.conn.next_message() {
-                app.on_message(&mut cx, message);
-                cx.conn.consume(consumed);
+            loop {
+                if let Some((message, consumed)) = cx.conn.next_quick() {
+                    app.on_message(&mut cx, message);
+                    cx.conn.consume(consumed);
+                } else if !take_message(app, &mut cx) {
+                    break;
+                }
                 messages += 1;
                 if messages >= budget.messages_max {
                     is_over_budget = true;
@@ -368,6 +372,19 @@ impl<A: App> Core<A> {
         self.stats.closed[why.index()].add(1);
         self.stats.connections.set(self.slots.len() as u64);
         Some(slot.session)
+    }
+}
+
+/// Gives the app the next message of whatever kind; false if there is none.
+#[inline(never)]
+fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
+    match cx.conn.next_message() {
+        Next::Message { message, consumed } => {
+            app.on_message(cx, message);
+            cx.conn.consume(consumed);
+            true
+        }
+        Next::Nothing => false,
     }
 }
 

@@ -15,7 +15,7 @@ use crate::codec::Codec;
 use crate::conn::CloseReason;
 use crate::conn::calls::{Call, Calls};
 use crate::context::{Context, Deferral, Home, Late, Outcome, Parts, Peer, Scope, code_of};
-use crate::message::{Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::message::{Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::server::timing::Timing;
 use crate::service::{Kind, Method, Registry};
@@ -243,7 +243,7 @@ impl Desk {
         let deadline = deadline_of(request, cx.now());
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
         self.timing.calls += 1;
-        if let Outcome::Answer(None) = outcome {
+        if let Outcome::Answer = outcome {
             self.timing.ok += 1;
             let body = SendBody::Bytes(&self.out);
             let ended = Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body };
@@ -341,7 +341,7 @@ impl Desk {
             deferral: None,
         });
         let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
-        guarded(registry, call, &context, &mut self.out)
+        guarded(registry, &call, &context, &mut self.out)
     }
 
     /// An inline method that may take its reply away is in flight from before it runs.
@@ -384,7 +384,7 @@ impl Desk {
                 deferral: Some(&deferral),
             });
             let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
-            guarded(registry, call, &context, &mut self.out)
+            guarded(registry, &call, &context, &mut self.out)
         };
         if note == Note::Panicked {
             self.stats.calls.panics.add(1);
@@ -467,13 +467,13 @@ impl Desk {
         deadline: Option<Instant>,
         place: (u32, u8),
     ) -> (u32, usize) {
-        let body_len = request.body.len;
+        let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
-        let call = Call::new(id, deadline, place, codec, one_way, compressed, index, body_len);
+        let call = Call::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
         let slot = cx.session.begin(call);
-        cx.begin_call(body_len as usize);
+        cx.begin_call(body_len);
         self.groups[place.0 as usize].left += 1;
-        (slot, body_len as usize)
+        (slot, body_len)
     }
 
     fn begin_group(&mut self) -> u32 {
@@ -714,8 +714,8 @@ fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
 /// The body as a chunk, for a method that wants to keep it, where it is large enough that sharing beats copying.
 #[inline]
 fn shared_body(cx: &mut Cx<'_>, request: &Request, method: &Method) -> Option<Chunk> {
-    let Span { len, .. } = request.body;
-    (method.shares_body() && len as usize >= LINK_BYTES_MIN).then(|| cx.cut(request.body))
+    
+    (method.shares_body() && request.body.len() >= LINK_BYTES_MIN).then(|| cx.cut(request.body))
 }
 
 #[inline]

@@ -90,7 +90,7 @@ impl Builder {
             name,
             Box::new(move |cx, codec, body, out| match <Plain<T> as Argument>::decode(codec, body) {
                 Ok(argument) => finish::<Plain<R>>(cx, codec, function(cx, argument), out),
-                Err(error) => Outcome::Failed(error.into()),
+                Err(error) => Outcome::failed(error),
             }),
         );
         match method {

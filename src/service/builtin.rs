@@ -58,7 +58,7 @@ impl Service for Health {
             Box::new(move |cx, codec, body, out| {
                 let service = match <Plain<String> as Argument>::decode(codec, body) {
                     Ok(service) => service,
-                    Err(error) => return Outcome::Failed(error.into()),
+                    Err(error) => return Outcome::failed(error),
                 };
                 let result = match self.serves(&service) {
                     Some(true) => Ok("serving".to_owned()),
@@ -201,7 +201,7 @@ impl Service for Meta {
             Box::new(move |cx, codec, body, out| {
                 let service = match <Plain<String> as Argument>::decode(codec, body) {
                     Ok(service) => service,
-                    Err(error) => return Outcome::Failed(error.into()),
+                    Err(error) => return Outcome::failed(error),
                 };
                 let is_asked = |info: &&MethodInfo| {
                     service.is_empty() || info.name.split('.').next() == Some(service.as_str())

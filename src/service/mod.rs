@@ -259,15 +259,19 @@ pub fn finish<R: Answer>(
     result: Result<R::Value, Status>,
     out: &mut Vec<u8>,
 ) -> Outcome {
-    let checked = result.and_then(|value| {
-        if cx.deadline().is_some() || cx.is_cancelled() {
-            cx.check(Instant::now())?;
-        }
-        Ok(value)
-    });
-    match checked.and_then(|value| R::encode(value, codec, out).map_err(Status::from)) {
-        Ok(chunk) => Outcome::Answer(chunk),
-        Err(status) => Outcome::Failed(status),
+    let value = match result {
+        Ok(value) => value,
+        Err(status) => return Outcome::failed(status),
+    };
+    if (cx.deadline().is_some() || cx.is_cancelled())
+        && let Err(status) = cx.check(Instant::now())
+    {
+        return Outcome::failed(status);
+    }
+    match R::encode(value, codec, out) {
+        Ok(None) => Outcome::Answer,
+        Ok(Some(chunk)) => Outcome::Shared(Box::new(chunk)),
+        Err(error) => Outcome::failed(error),
     }
 }
 

@@ -94,27 +94,28 @@ impl Registry {
     fn run_compressed(
         &self,
         handler: &Handler,
-        call: RunCall<'_>,
+        call: &RunCall<'_>,
         codec: Codec,
         cx: &Context<'_>,
         out: &mut Vec<u8>,
     ) -> Outcome {
         let mut body = Vec::new();
         if let Err(error) = compress::decompress(call.body, self.body_bytes_max, &mut body) {
-            return Outcome::Failed(error.into());
+            return Outcome::failed(error);
         }
         let start = out.len();
-        let chunk = match handler(cx, codec, Body::Slice(&body), out) {
-            Outcome::Answer(chunk) => chunk,
-            other => return other,
+        let outcome = handler(cx, codec, Body::Slice(&body), out);
+        let answer = match &outcome {
+            Outcome::Answer => &out[start..],
+            Outcome::Shared(chunk) => chunk,
+            Outcome::Compressed | Outcome::Deferred | Outcome::Failed(_) => return outcome,
         };
-        let answer = chunk.as_deref().unwrap_or(&out[start..]);
-        if answer.len() < COMPRESS_BYTES_MIN {
-            return Outcome::Answer(chunk);
-        }
         let mut compressed = Vec::new();
-        if compress::compress(answer, &mut compressed).is_err() || compressed.len() >= answer.len() {
-            return Outcome::Answer(chunk);
+        if answer.len() < COMPRESS_BYTES_MIN
+            || compress::compress(answer, &mut compressed).is_err()
+            || compressed.len() >= answer.len()
+        {
+            return outcome;
         }
         out.truncate(start);
         out.extend_from_slice(&compressed);
@@ -128,9 +129,9 @@ impl Run for Registry {
     }
 
     #[inline(always)]
-    fn run(&self, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
+    fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
         let Some(codec) = Codec::from_number(call.codec) else {
-            return Outcome::Failed(Status::unimplemented(format!("codec {} is not known", call.codec)));
+            return Outcome::failed(Status::unimplemented(format!("codec {} is not known", call.codec)));
         };
         let handler = &self.method(call.method).handler;
         if call.compressed {

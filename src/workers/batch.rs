@@ -230,10 +230,10 @@ impl Batch {
         let queue_us = micros(began.saturating_duration_since(*queued_at));
         let start = out.len() as u32;
         let (outcome, note) = if scope.is_cancelled(place) {
-            (Outcome::Failed(Status::cancelled("the call was given up before it started")), Note::Removed)
+            (Outcome::failed(Status::cancelled("the call was given up before it started")), Note::Removed)
         } else if job.deadline.is_some_and(|deadline| deadline <= began) {
             let status = Status::deadline_exceeded("the deadline passed while the call was queued");
-            (Outcome::Failed(status), Note::LateAtDequeue)
+            (Outcome::failed(status), Note::LateAtDequeue)
         } else {
             let metadata =
                 Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
@@ -267,7 +267,7 @@ impl Batch {
                 body,
                 chunk: job.chunk.as_ref(),
             };
-            guarded(run, call, &cx, out)
+            guarded(run, &call, &cx, out)
         };
         let ended = Instant::now();
         let compressed = matches!(outcome, Outcome::Compressed);
@@ -349,7 +349,7 @@ impl Batch {
 
 /// Runs the handler; a panic costs this one call an `internal`, and nothing else.
 #[inline(always)]
-pub fn guarded<R: Run + ?Sized>(run: &R, call: RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> (Outcome, Note) {
+pub fn guarded<R: Run + ?Sized>(run: &R, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> (Outcome, Note) {
     let start = out.len();
     // What the handler shares with others is behind its own locks, and they poison; `out` is cut back below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
@@ -374,14 +374,14 @@ fn after_panic(payload: Box<dyn Any + Send>, cx: &Context<'_>, out: &mut Vec<u8>
         // The ticket, dropped by the panic or alive in another thread, answers.
         return (Outcome::Deferred, Note::Panicked);
     }
-    (Outcome::Failed(Status::internal(format!("the handler panicked: {text}"))), Note::Panicked)
+    (Outcome::failed(Status::internal(format!("the handler panicked: {text}"))), Note::Panicked)
 }
 
 /// Turns an outcome into a code and the bytes that stand in `out` from `start` on.
 pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> (Option<Code>, Option<Chunk>) {
     match outcome {
-        Outcome::Answer(chunk) => (Some(Code::Ok), chunk),
-        Outcome::Compressed => (Some(Code::Ok), None),
+        Outcome::Answer | Outcome::Compressed => (Some(Code::Ok), None),
+        Outcome::Shared(chunk) => (Some(Code::Ok), Some(*chunk)),
         Outcome::Deferred => {
             out.truncate(start);
             (None, None)

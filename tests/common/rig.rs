@@ -158,7 +158,7 @@ fn with_plain_methods(builder: Builder) -> Builder {
     let echo = || -> coreloop::service::Handler {
         Box::new(|cx, codec, body, out| match <RawBytes as Argument>::decode(codec, body) {
             Ok(bytes) => finish::<RawBytes>(cx, codec, Ok(bytes), out),
-            Err(error) => Outcome::failed(error),
+            Err(error) => finish::<RawBytes>(cx, codec, Err(error.into()), out),
         })
     };
     let bytes = |name: &str| Method::new::<RawBytes, RawBytes>(name, echo()).unwrap().sharing_body();
@@ -189,7 +189,7 @@ fn with_gates(mut builder: Builder, gate: &Arc<Gate>) -> Builder {
                 gate.pass();
                 finish::<RawBytes>(cx, codec, Ok(bytes), out)
             }
-            Err(error) => Outcome::failed(error),
+            Err(error) => finish::<RawBytes>(cx, codec, Err(error.into()), out),
         }),
     );
     builder.method_of(bytes.unwrap().kind(Kind::Blocking))
@@ -201,17 +201,17 @@ fn deferring(
     kind: Kind,
     what: impl Fn(i64, Reply<i64>) + Send + Sync + 'static,
 ) -> Method {
-    let handler = move |cx: &Context<'_>, codec: Codec, body: coreloop::codec::Body<'_>, _out: &mut Vec<u8>| {
+    let handler = move |cx: &Context<'_>, codec: Codec, body: coreloop::codec::Body<'_>, out: &mut Vec<u8>| {
         let argument = match <Plain<i64> as Argument>::decode(codec, body) {
             Ok(argument) => argument,
-            Err(error) => return Outcome::failed(error),
+            Err(error) => return finish::<Plain<i64>>(cx, codec, Err(error.into()), out),
         };
         match Reply::take::<Plain<i64>>(cx, codec) {
             Ok(reply) => {
                 what(argument, reply);
                 Outcome::Deferred
             }
-            Err(status) => Outcome::failed(status),
+            Err(status) => finish::<Plain<i64>>(cx, codec, Err(status), out),
         }
     };
     Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(handler)).unwrap().kind(kind).deferring()
