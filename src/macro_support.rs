@@ -16,8 +16,8 @@ pub use crate::client::{CallError, Caller, Direct, MethodId};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{
-    Answer, AnswerDecode, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Description, Outgoing,
-    Plain, Raw, RawBytes,
+    Answer, AnswerDecode, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Description,
+    Outgoing, Plain, Raw, RawBytes,
 };
 pub use crate::context::{Context, Outcome};
 pub use crate::service::{Kind, Method, RegisterError, Reply, Service, finish};

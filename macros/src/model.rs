@@ -165,6 +165,14 @@ impl Model {
 }
 
 impl Method {
+    /// Where mistakes in the argument's type are to be shown.
+    pub fn argument_span(&self) -> Span {
+        match &self.form.argument {
+            Argument::Plain(ty) | Argument::Fixed(ty) => ty.span(),
+            Argument::None | Argument::Raw | Argument::Bytes => self.ident.span(),
+        }
+    }
+
     /// The marker by which the argument travels.
     pub fn argument_marker(&self, support: &TokenStream) -> TokenStream {
         match &self.form.argument {
@@ -194,9 +202,18 @@ impl Method {
 
 /// `Marker<T>`, so that the compiler shows the type when it does not fit the marker.
 fn spanned_marker(support: &TokenStream, name: &str, ty: &Type) -> TokenStream {
-    let marker = Ident::new(name, ty.span());
-    let (open, close) = (quote::quote_spanned!(ty.span()=> <), quote::quote_spanned!(ty.span()=> >));
-    quote!(#support::#marker #open #ty #close)
+    let marker = Ident::new(name, Span::call_site());
+    let (open, close) = (located(quote!(#support::#marker <), ty.span()), located(quote!(>), ty.span()));
+    quote!(#open #ty #close)
+}
+
+/// The same tokens, shown at that place in errors.
+pub fn located(tokens: TokenStream, place: Span) -> TokenStream {
+    let move_there = |mut token: TokenTree| {
+        token.set_span(token.span().located_at(place));
+        token
+    };
+    tokens.into_iter().map(move_there).collect()
 }
 
 /// The same tokens, with the type in place of `Self`.

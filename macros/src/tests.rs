@@ -1,1 +1,123 @@
-//! t
+//! What is written, as text: the forms of methods, and the mistakes.
+//!
+//! That it compiles and does what it should is tested with the server, in the root crate.
+
+use proc_macro2::TokenStream;
+
+use crate::expand;
+
+fn tokens(text: &str) -> TokenStream {
+    text.parse().expect("the test's own tokens")
+}
+
+/// The expansion, without spaces.
+fn expanded(options: &str, functions: &str) -> String {
+    let item = tokens(&format!("impl Arith {{ {functions} }}"));
+    expand(tokens(options), item).to_string().replace(char::is_whitespace, "")
+}
+
+const MULTIPLY: &str =
+    "fn multiply(&self, cx: &Context, args: Args) -> Result<i64, Status> { Ok(args.a * args.b) }";
+
+#[track_caller]
+fn assert_has(text: &str, parts: &[&str]) {
+    for part in parts {
+        assert!(text.contains(&part.replace(' ', "")), "no {part} in {text}");
+    }
+}
+
+#[test]
+fn a_method_has_its_name_its_markers_and_its_client() {
+    let text = expanded("", MULTIPLY);
+    assert_has(
+        &text,
+        &[
+            "impl ::coreloop::macro_support::Service for Arith",
+            "Method::new::<::coreloop::macro_support::Plain<Args>, ::coreloop::macro_support::Plain<i64>>",
+            "\"Arith.Multiply\"",
+            "Kind::Pooled",
+            "pub struct ArithClient<C = ::coreloop::macro_support::Direct>",
+            "pub fn multiply(&mut self, argument: &Args)",
+        ],
+    );
+    assert!(!text.contains("deferring") && !text.contains(".docs") && !text.contains("#[rpc"));
+}
+
+#[test]
+fn the_options_say_name_client_and_path() {
+    let text = expanded("name = \"Sums\", client_vis = \"pub(crate)\", crate = crate::own", MULTIPLY);
+    assert_has(
+        &text,
+        &["\"Sums.Multiply\"", "pub(crate) struct ArithClient", "impl crate::own::macro_support::Service"],
+    );
+    assert!(!text.contains("::coreloop"), "{text}");
+    assert!(!expanded("client = false", MULTIPLY).contains("Client"));
+}
+
+#[test]
+fn the_parameter_decides_how_argument_and_reply_travel() {
+    for (argument, reply, markers) in [
+        ("", "i64", "Plain<()>, S::Plain<i64>"),
+        (", x: &Pair", "i64", "Fixed<Pair>, S::Fixed<i64>"),
+        (", x: &[u8]", "Vec<u8>", "Raw, S::Raw"),
+        (", x: &[u8]", "Bytes", "Raw, S::RawBytes"),
+        (", x: coreloop::Bytes", "Bytes", "RawBytes, S::RawBytes"),
+        (", x: Bytes", "std::vec::Vec<u8>", "RawBytes, S::Raw"),
+        (", x: &[u8]", "u64", "Raw, S::Plain<u64>"),
+        (", x: String", "Bytes", "Plain<String>, S::Plain<Bytes>"),
+        (", x: Vec<u8>", "Vec<u8>", "Plain<Vec<u8>>, S::Plain<Vec<u8>>"),
+    ] {
+        let text = expanded(
+            "client = false",
+            &format!("fn f(&self, _: &Context{argument}) -> Result<{reply}, Status> {{}}"),
+        );
+        let markers = format!("new::<S::{markers}>").replace("S::", "::coreloop::macro_support::");
+        assert_has(&text, &[&markers]);
+        assert_eq!(
+            text.contains("sharing_body"),
+            markers.contains("<::coreloop::macro_support::RawBytes"),
+            "{text}"
+        );
+    }
+}
+
+#[test]
+fn a_reply_as_the_last_parameter_defers() {
+    let text = expanded("", "fn f(&self, _: &Context, x: u8, reply: Reply<String>) {}");
+    assert_has(
+        &text,
+        &[".deferring()", "Reply::take::<::coreloop::macro_support::Plain<String>>(cx, codec)"],
+    );
+    assert_has(&text, &["pub fn f(&mut self, argument: &u8) -> ::coreloop::macro_support::Result<String,"]);
+}
+
+#[test]
+fn attributes_say_where_it_runs_and_what_it_is() {
+    let function =
+        format!("/// One.\n///  Two.\n #[rpc(inline, idempotent, name = \"X\")] #[cfg(unix)] {MULTIPLY}");
+    let text = expanded("", &function);
+    assert_has(
+        &text,
+        &["\"Arith.X\"", "Kind::Inline", ".free_of_side_effects()", "#[cfg(unix)] methods.push"],
+    );
+    assert_has(&text, &[r#".docs("One.\nTwo.")"#, "#[cfg(unix)] #[doc"]);
+}
+
+#[test]
+fn what_is_no_method_is_left_alone() {
+    let text = expanded(
+        "client = false",
+        "const N: u8 = 1; fn new() -> Self { Self } #[rpc(skip)] fn help(&self) {}",
+    );
+    assert!(!text.contains("push") && !text.contains("rpc") && !text.contains("compile_error"), "{text}");
+}
+
+#[test]
+fn mistakes_leave_the_block_as_it_was() {
+    let text = expanded("", &format!("{MULTIPLY} #[rpc(inline)] fn wrong(&self) {{}}"));
+    assert_has(&text, &["fn multiply(&self", "fn wrong(&self)", "compile_error!"]);
+    assert!(!text.contains("#[rpc(inline"));
+    assert_eq!(text.matches("compile_error").count(), 1);
+    let two = expanded("", "fn wrong(&self) {} fn none(&self, cx: &Context) {} ");
+    assert_eq!(two.matches("compile_error").count(), 2, "all mistakes at once");
+}
