@@ -63,7 +63,7 @@ impl Home for WayHome {
 /// Calls that went out together.
 struct Group {
     scope: Arc<Scope>,
-    /// How many of them have not come home.
+    /// How many of them have not come home, their batch among them.
     left: u32,
 }
 
@@ -483,6 +483,8 @@ impl Desk {
 
     fn begin_batch(&mut self, now: Instant) -> Box<Batch> {
         let number = self.begin_group();
+        // The batch itself is one more: a deferred answer may come home before the batch that it went out with.
+        self.groups[number as usize].left = 1;
         let mut batch =
             self.spare_batches.pop().unwrap_or_else(|| Batch::new(self.home.clone(), self.back.clone()));
         batch.begin(number, self.groups[number as usize].scope.clone(), now);
@@ -511,7 +513,8 @@ impl Desk {
     // Coming home.
 
     fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<Batch>) {
-        let mut home = 0;
+        // The batch itself.
+        let mut home = 1;
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
             let done = &batch.done[index];
@@ -557,13 +560,12 @@ impl Desk {
         self.come_home(late.batch, 1);
     }
 
-    /// So many calls of a group have come home.
+    /// So many of a group have come home: calls, and the batch that they went out with.
     fn come_home(&mut self, number: u32, calls: u32) {
         let group = &mut self.groups[number as usize];
         debug_assert!(group.left >= calls);
         group.left -= calls;
-        let is_gathering = self.gathering.as_ref().is_some_and(|batch| batch.number == number);
-        if group.left == 0 && !is_gathering {
+        if group.left == 0 {
             let mut scope = self.groups.remove(number as usize).scope;
             // A ticket that a handler keeps for ever keeps its scope; then there is a new one.
             if self.spare_scopes.len() < SPARE_MAX
