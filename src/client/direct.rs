@@ -196,7 +196,7 @@ impl Direct {
         method: &MethodId,
         argument: &A::Given,
     ) -> Result<(), CallError> {
-        let codec = self.codec_for::<A>();
+        let codec = self.codec_for(A::accepts);
         self.body.clear();
         A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
         let deadline = self.begin()?;
@@ -224,9 +224,9 @@ impl Direct {
         }
     }
 
-    fn codec_for<A: ArgumentEncode>(&self) -> Codec {
+    fn codec_for(&self, accepts: impl Fn(Codec) -> bool) -> Codec {
         let preferred = [Codec::Fixed, Codec::Raw, Codec::Compact, Codec::Json, Codec::MessagePack];
-        let fits = |codec: &Codec| codec.is_compiled_in() && A::accepts(*codec);
+        let fits = |codec: &Codec| codec.is_compiled_in() && accepts(*codec);
         self.codec.filter(fits).or_else(|| preferred.into_iter().find(fits)).unwrap_or(Codec::Json)
     }
 
@@ -510,7 +510,7 @@ impl Caller for Direct {
         method: &MethodId,
         argument: &A::Given,
     ) -> Result<R::Value, CallError> {
-        let codec = self.codec_for::<A>();
+        let codec = self.codec_for(|codec| A::accepts(codec) && R::accepts(codec));
         self.body.clear();
         A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
