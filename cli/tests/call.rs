@@ -1,0 +1,172 @@
+//! `coreloop call` and `coreloop list` against a served binary: replies, errors, exit statuses.
+
+mod common;
+
+use common::{Served, run, run_with_input};
+
+#[test]
+fn every_demo_method_answers() {
+    let server = Served::start(&[]);
+    for (method, argument, reply) in [
+        ("Arith.Add", r#"{"A":6,"B":7}"#, "13"),
+        ("Arith.AddFixed", r#"{"A":-6,"B":7}"#, "1"),
+        ("Arith.Multiply", r#"{"A":9223372036854775807,"B":2}"#, "-2"),
+        ("Arith.Divide", r#"{"A":7,"B":2}"#, r#"{"Quo":3,"Rem":1}"#),
+        ("Echo.Echo", r#""é世 \"""#, r#""é世 \"""#),
+        ("Echo.Bytes", r#""aGk=""#, r#""aGk=""#),
+        ("Echo.Sleep", "1", "1"),
+        ("Users.List", "0", "[]"),
+        ("Health.Check", r#""Arith""#, r#""serving""#),
+    ] {
+        let ran = run(&["call", server.address(), method, argument]);
+        assert_eq!(
+            (ran.code, ran.stdout.as_str()),
+            (Some(0), format!("{reply}\n").as_str()),
+            "{method}: {ran:?}"
+        );
+    }
+    let ran = run(&["call", server.address(), "Users.Get", "7"]);
+    let user: serde_json::Value = serde_json::from_str(&ran.stdout).unwrap();
+    let tags = serde_json::json!(["tag0", "tag1", "tag2"]);
+    assert_eq!(
+        (&user["Name"], &user["Tags"], &user["Scores"]["s0"]),
+        (&"user-7 é世".into(), &tags, &3.5.into())
+    );
+    assert_eq!(server.stop().summary("calls"), 10);
+}
+
+#[test]
+fn times_go_to_standard_error() {
+    let server = Served::start(&[]);
+    let ran = run(&["call", server.address(), "Echo.Sleep", "20"]);
+    let words: Vec<&str> = ran.stderr.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
+    let [_, total, "us", "wire", wire, "us", "queue", queue, "us", "handler", handler, "us"] = words[..]
+    else {
+        panic!("{}", ran.stderr)
+    };
+    let us = |text: &str| text.parse::<u64>().unwrap();
+    assert_eq!(us(total), us(wire) + us(queue) + us(handler));
+    assert!(us(handler) >= 20_000, "{}", ran.stderr);
+    assert_eq!(ran.stderr.lines().count(), 1);
+}
+
+#[test]
+fn the_argument_comes_from_standard_input_or_is_null() {
+    let server = Served::start(&[]);
+    let ran = run_with_input(&["call", server.address(), "Echo.Echo", "-"], "\"from\\nafar\"\n");
+    assert_eq!(ran.stdout, "\"from\\nafar\"\n");
+    let ran = run(&["call", server.address(), "Echo.Echo"]);
+    assert!(ran.stderr.starts_with("invalid_argument: ") && ran.stderr.contains("null"), "{ran:?}");
+}
+
+#[test]
+fn a_status_is_one_line_and_exit_status_1() {
+    let server = Served::start(&[]);
+    for (method, argument, line) in [
+        ("Arith.Divide", r#"{"A":7,"B":0}"#, "invalid_argument: divide by zero"),
+        ("Users.List", "100001", "out_of_range: n out of range"),
+        ("Users.List", "-1", "out_of_range: n out of range"),
+        ("Arith.Modulo", "1", "unimplemented: there is no method"),
+        ("Arith.Add", "[]", "invalid_argument: malformed json body"),
+        ("Echo.Sleep", "60001", "out_of_range: "),
+        ("Health.Check", r#""Nope""#, "not_found: "),
+    ] {
+        let ran = run(&["call", server.address(), method, argument]);
+        assert_eq!((ran.code, ran.stdout.as_str(), ran.stderr.lines().count()), (Some(1), "", 1), "{ran:?}");
+        assert!(ran.stderr.starts_with(line), "{ran:?}");
+    }
+    let ended = server.stop();
+    assert_eq!((ended.summary("calls"), ended.summary("errors")), (7, 7), "{ended:?}");
+    assert_eq!((ended.summary("out_of_range"), ended.summary("connections")), (3, 7), "{ended:?}");
+}
+
+#[test]
+fn a_call_ends_with_its_time() {
+    let server = Served::start(&[]);
+    let ran = run(&["call", "--timeout", "30ms", server.address(), "Echo.Sleep", "60000"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.starts_with("deadline_exceeded: "), "{ran:?}");
+}
+
+#[test]
+fn metadata_may_name_the_method_for_the_server() {
+    let server = Served::start(&[]);
+    let call =
+        |pair| run(&["call", "--metadata", pair, "--metadata", "b3=1", server.address(), "Arith.Add", "{}"]);
+    // Name and hash disagree: so the metadata did arrive.
+    assert!(call("method=Arith.Multiply").stderr.contains("the name Arith.Multiply"));
+    assert!(call("method=Arith.Add").stderr.starts_with("invalid_argument: malformed json body"));
+}
+
+#[test]
+fn what_cannot_be_understood_is_told_before_connecting() {
+    // Nobody listens there, which would be `unavailable` and exit status 1.
+    let nobody = "127.0.0.1:1";
+    for args in [
+        &["call", nobody, "Arith.Add", "{\"A\":"][..],
+        &["call", nobody, "Arith"],
+        &["call", "--timeout", "5", nobody, "Arith.Add"],
+        &["call", "--metadata", "novalue", nobody, "Arith.Add"],
+        &["call", "--codec", "gob", nobody, "Arith.Add"],
+        &["call", "nowhere", "Arith.Add"],
+        &["call", nobody],
+        &["frobnicate"],
+        &["serve", "--frobnicate"],
+    ] {
+        let ran = run(args);
+        assert_eq!((ran.code, ran.stderr.lines().count()), (Some(2), 1), "{args:?}: {ran:?}");
+        assert!(ran.stderr.starts_with("coreloop: "), "{args:?}: {ran:?}");
+    }
+    for scheme in ["gob", "jsonrpc", "http"] {
+        let ran = run(&["list", &format!("{scheme}:{nobody}")]);
+        assert_eq!(ran.code, Some(2));
+        assert!(ran.stderr.contains("native protocol only"), "{ran:?}");
+    }
+    let ran = run(&["call", nobody, "Arith.Add"]);
+    assert_eq!(ran.code, Some(1));
+    assert!(ran.stderr.starts_with("unavailable: cannot connect"), "{ran:?}");
+}
+
+#[test]
+fn list_has_a_line_for_each_method_and_its_documentation_below() {
+    let server = Served::start(&[]);
+    let all = run(&["list", &format!("native:{}", server.address())]).stdout;
+    let lines: Vec<&str> = all.lines().collect();
+    let at =
+        lines.iter().position(|line| *line == "Arith.Multiply  {A: i64, B: i64} -> i64   pooled").unwrap();
+    assert!(lines[at + 1].starts_with("      ") && lines[at + 1].contains("roduct"), "{all}");
+    let methods: Vec<&str> = lines.iter().filter(|line| line.contains(" -> ")).map(|line| *line).collect();
+    assert!(methods.is_sorted(), "{all}");
+    assert!(methods.iter().any(|line| line.starts_with("Meta.Methods  ")), "{all}");
+    assert!(
+        methods.iter().any(|line| line.starts_with("Echo.Sleep  ") && line.ends_with("   blocking")),
+        "{all}"
+    );
+
+    let users = run(&["list", server.address(), "Users"]).stdout;
+    assert_eq!(users.lines().filter(|line| line.starts_with("Users.")).count(), 2, "{users}");
+    assert!(!users.contains("Arith."), "{users}");
+    let none = run(&["list", server.address(), "Nope"]);
+    assert_eq!(
+        (none.code, none.stderr.as_str()),
+        (Some(1), "not_found: there is no service \"Nope\" here\n")
+    );
+}
+
+#[test]
+fn version_and_help_go_to_standard_output() {
+    let version = run(&["--version"]);
+    assert_eq!(
+        (version.code, version.stdout),
+        (Some(0), format!("coreloop {}\n", env!("CARGO_PKG_VERSION")))
+    );
+    for (args, word) in [
+        (&["--help"][..], "serve"),
+        (&["serve", "--help"], "--print-config"),
+        (&["call", "--help"], "--timeout"),
+        (&["list", "--help"], "SERVICE"),
+    ] {
+        let help = run(args);
+        assert!(help.code == Some(0) && help.stdout.contains(word) && help.stderr.is_empty(), "{help:?}");
+    }
+}
