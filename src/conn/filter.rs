@@ -39,7 +39,14 @@ impl Filtered {
         self.plain.clear();
         while !self.sealed_in.is_empty() {
             let mut answer = Out { queue: &mut self.sealed_out, pool };
-            let taken = self.filter.open(self.sealed_in.bytes(), &mut self.plain, &mut answer)?;
+            let taken = match self.filter.open(self.sealed_in.bytes(), &mut self.plain, &mut answer) {
+                Ok(taken) => taken,
+                Err(why) => {
+                    // Nothing will open it, so it is not kept while the connection ends.
+                    self.sealed_in.clear(pool);
+                    return Err(why);
+                }
+            };
             if taken == 0 {
                 break;
             }

@@ -171,7 +171,7 @@ impl<W: Wire> Conn<W> {
             Some(filtered) => {
                 filtered.sealed_in.filled(n);
                 if let Err(why) = filtered.open(&mut self.recv, pool) {
-                    self.finish(CloseReason::Broken(why));
+                    self.finish(CloseReason::Broken(why), now);
                 }
             }
         }
@@ -260,13 +260,17 @@ impl<W: Wire> Conn<W> {
                 debug_assert!(consumed > 0);
                 self.recv.consume(consumed);
                 self.bytes_min = 1;
+                // What comes next has a time of its own.
+                self.is_progress |= !self.wire.is_inside_message();
                 return None;
             }
             Decoded::NeedMore { bytes_min } => {
                 debug_assert!(bytes_min > self.recv.len(), "asked for bytes that are at hand");
                 self.bytes_min = bytes_min;
             }
-            Decoded::Broken(why) => self.finish(CloseReason::Broken(why)),
+            Decoded::Broken(why) => {
+                self.finish(CloseReason::Broken(why), self.last_heard.max(self.last_written));
+            }
         }
         Some(Next::Nothing)
     }
@@ -291,6 +295,7 @@ impl<W: Wire> Conn<W> {
     /// Reading is over for this turn: lets go of the memory that is not needed, notes what is still missing.
     #[inline]
     pub fn settle(&mut self, pool: &mut Pool, now: Instant) {
+        let is_heard = self.is_progress || self.last_heard > self.since;
         if self.recv.is_empty() && !self.wire.is_inside_message() {
             self.frame_began = None;
             self.bytes_min = self.bytes_min.max(1);
@@ -302,7 +307,7 @@ impl<W: Wire> Conn<W> {
         if !self.is_easy {
             self.is_easy = !self.is_paused && !self.is_finishing() && self.filtered.is_none();
         }
-        if self.state == State::Opening && self.wire.is_decided() && self.last_heard > self.since {
+        if self.state == State::Opening && is_heard && self.wire.is_decided() {
             self.state = State::Serving;
         }
     }
@@ -312,8 +317,8 @@ impl<W: Wire> Conn<W> {
             // What is left can never become whole.
             self.recv.consume(self.recv.len());
         }
-        let is_waiting_for_peer = !self.is_paused && !self.recv.is_empty() || self.wire.is_inside_message();
-        if !is_waiting_for_peer {
+        let is_inside = !self.recv.is_empty() || self.wire.is_inside_message();
+        if !is_inside || self.is_eof {
             self.frame_began = None;
         } else if self.is_progress || self.frame_began.is_none() {
             self.frame_began = Some(now);
@@ -345,18 +350,20 @@ impl<W: Wire> Conn<W> {
 
     /// A call ended. True if reading may go on because of it.
     #[inline]
-    pub fn end_call(&mut self, body_bytes: usize, limits: &Limits) -> bool {
+    pub fn end_call(&mut self, body_bytes: usize, now: Instant, limits: &Limits) -> bool {
         debug_assert!(self.in_flight > 0 && self.in_flight_bytes >= body_bytes);
         self.in_flight -= 1;
         self.in_flight_bytes -= body_bytes;
-        self.is_paused && self.try_resume(limits)
+        self.is_paused && self.try_resume(now, limits)
     }
 
-    fn try_resume(&mut self, limits: &Limits) -> bool {
+    fn try_resume(&mut self, now: Instant, limits: &Limits) -> bool {
         let calls_low = (self.in_flight as usize) <= limits.in_flight_max / 2
             && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
         if calls_low && self.out_len() <= limits.write_queue_low_bytes {
             self.is_paused = false;
+            // Its clock stood while the peer was kept waiting.
+            self.frame_began = self.frame_began.map(|_| now);
         }
         !self.is_paused
     }
@@ -374,12 +381,15 @@ impl<W: Wire> Conn<W> {
         if !self.is_easy && matches!(self.state, State::Lingering(_) | State::Closed(_)) {
             return;
         }
-        if self.out.is_empty() {
+        // Where it is easy there is no filter, and nothing sealed to count.
+        if self.out.is_empty() && (self.is_easy || self.out_len() == 0) {
             // Time spent with nothing to write is no stall.
             self.last_written = now;
         }
         self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool });
-        if self.out.len() >= limits.write_queue_high_bytes {
+        if self.out.len() >= limits.write_queue_high_bytes
+            || !self.is_easy && self.out_len() >= limits.write_queue_high_bytes
+        {
             self.is_paused = true;
             self.is_easy = false;
         }
@@ -411,7 +421,7 @@ impl<W: Wire> Conn<W> {
             Some(filtered) => filtered.sealed_out.written(pool, n),
         }
         self.last_written = now;
-        self.is_paused && self.try_resume(limits)
+        self.is_paused && self.try_resume(now, limits)
     }
 
     /// Our sending half is closed.
@@ -434,12 +444,13 @@ impl<W: Wire> Conn<W> {
 
     // The end.
 
-    /// Stops reading; what is owed still goes out, then the connection ends for this reason.
-    pub fn finish(&mut self, why: CloseReason) {
+    /// Stops reading; what is owed still goes out, for as long as a drain may take, then the connection ends for
+    /// this reason.
+    pub fn finish(&mut self, why: CloseReason, now: Instant) {
         self.is_easy = false;
         match self.state {
             State::Opening | State::Serving | State::Draining | State::HalfClosed => {
-                self.since = self.last_heard.max(self.last_written);
+                self.since = now;
                 self.state = State::Finishing(why);
             }
             State::Finishing(_) | State::Lingering(_) | State::Closed(_) => {}
@@ -447,15 +458,16 @@ impl<W: Wire> Conn<W> {
     }
 
     /// Asks the peer for no new requests; ends when it is quiet.
-    pub fn drain(&mut self, pool: &mut Pool, now: Instant) {
+    pub fn drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.is_easy = false;
         match self.state {
-            State::Opening => self.state = State::Finishing(CloseReason::Drained),
+            State::Opening => self.finish(CloseReason::Drained, now),
             State::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
                 self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+                self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;
                 self.state = State::Draining;
                 self.since = now;
             }
@@ -497,7 +509,7 @@ impl<W: Wire> Conn<W> {
     pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
         let ms = Duration::from_millis;
         let stall = (self.out_len() > 0).then(|| self.last_written + ms(limits.write_stall_ms));
-        let frame = self.frame_began.map(|began| began + ms(limits.frame_ms));
+        let frame = self.frame_deadline(limits);
         let of_state = match self.state {
             State::Opening => Some(self.since + ms(limits.first_bytes_ms)),
             State::Serving if self.is_resting() => {
@@ -512,6 +524,12 @@ impl<W: Wire> Conn<W> {
             State::Closed(_) => None,
         };
         [stall, frame, of_state].into_iter().flatten().min()
+    }
+
+    /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
+    fn frame_deadline(&self, limits: &Limits) -> Option<Instant> {
+        let began = self.frame_began.filter(|_| !self.is_paused && !self.is_finishing())?;
+        Some(began + Duration::from_millis(limits.frame_ms))
     }
 
     /// Nothing is in flight, at hand, or waiting to be written.
@@ -531,21 +549,21 @@ impl<W: Wire> Conn<W> {
             return;
         }
         match &self.state {
-            State::Opening => self.finish(CloseReason::FirstBytesLate),
+            State::Opening => self.finish(CloseReason::FirstBytesLate, now),
             State::Serving | State::Draining | State::HalfClosed
-                if self.frame_began.is_some_and(|began| began + ms(limits.frame_ms) <= now) =>
+                if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
             {
                 self.frame_began = None;
-                self.finish(CloseReason::FrameLate);
+                self.finish(CloseReason::FrameLate, now);
             }
             State::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
                 self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
-                self.finish(CloseReason::Idle);
+                self.finish(CloseReason::Idle, now);
             }
-            State::Draining => self.finish(CloseReason::Drained),
+            State::Draining => self.finish(CloseReason::Drained, now),
             State::HalfClosed => {}
             State::Finishing(why) | State::Lingering(why) => self.state = State::Closed(why.clone()),
             State::Closed(_) => {}

@@ -127,7 +127,7 @@ impl<A: App> ConnCx<'_, A> {
     /// The work for a message that was answered later has ended.
     #[inline]
     pub fn end_call(&mut self, body_bytes: usize) {
-        self.conn.end_call(body_bytes, self.limits);
+        self.conn.end_call(body_bytes, self.now, self.limits);
     }
 
     /// Calls begun and not ended.
@@ -137,7 +137,7 @@ impl<A: App> ConnCx<'_, A> {
 
     /// Stops reading; ends the connection when what was said has been written and what is in flight has ended.
     pub fn close(&mut self) {
-        self.conn.finish(CloseReason::App);
+        self.conn.finish(CloseReason::App, self.now);
     }
 }
 

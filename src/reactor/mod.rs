@@ -494,10 +494,9 @@ impl<A: App> Reactor<A> {
         self.state = State::Draining;
         self.acceptor.close();
         self.for_each_conn(|core, _, key| {
-            let now = core.now;
-            let Core { slots, pool, .. } = core;
+            let Core { slots, pool, limits, now, .. } = core;
             if let Some(slot) = slots.at_mut(key) {
-                slot.conn.drain(pool, now);
+                slot.conn.drain(pool, *now, limits);
             }
         });
     }
@@ -507,7 +506,7 @@ impl<A: App> Reactor<A> {
         self.for_each_conn(|core, app, key| {
             if let Some((mut cx, _)) = core.conn_cx(key) {
                 app.on_abort(&mut cx);
-                cx.conn.finish(CloseReason::Drained);
+                cx.conn.finish(CloseReason::Drained, cx.now);
             }
         });
         self.state = State::Aborting;
