@@ -120,6 +120,11 @@ struct Desk {
     clock: Option<Instant>,
     timing: Timing,
     answered: Vec<Call>,
+    /// Batches sent for which nobody has been woken.
+    unannounced: u32,
+    /// A worker may start while this thread still reads: it has a core of its own. On a shared one it would only
+    /// push this thread aside.
+    wakes_early: bool,
 }
 
 /// What an [`RpcApp`] is made of.
@@ -160,6 +165,8 @@ impl RpcApp {
             clock: None,
             timing,
             answered: Vec::new(),
+            unannounced: 0,
+            wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
         };
         RpcApp { registry, desk }
     }
@@ -418,6 +425,9 @@ impl Desk {
         self.gathering = Some(batch);
         if is_full {
             self.send_gathered();
+            if self.wakes_early {
+                self.announce();
+            }
         }
     }
 
@@ -494,9 +504,17 @@ impl Desk {
     fn send_gathered(&mut self) {
         if let Some(batch) = self.gathering.take() {
             self.pools.backlog().add(batch.len());
-            if let Err(batch) = self.pools.send_cpu(batch) {
-                self.take_back(batch);
+            match self.pools.send_cpu(batch) {
+                Ok(()) => self.unannounced += 1,
+                Err(batch) => self.take_back(batch),
             }
+        }
+    }
+
+    /// Wakes a worker for each batch that was sent.
+    fn announce(&mut self) {
+        for _ in 0..std::mem::take(&mut self.unannounced) {
+            self.pools.wake_cpu();
         }
     }
 
@@ -513,8 +531,8 @@ impl Desk {
     // Coming home.
 
     fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<Batch>) {
-        // The batch itself.
-        let mut home = 1;
+        // The batch itself, with its last part.
+        let mut home = u32::from(!batch.is_part);
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
             let done = &batch.done[index];
@@ -545,7 +563,9 @@ impl Desk {
         if self.spare_batches.len() < SPARE_MAX {
             self.spare_batches.push(batch);
         }
-        self.come_home(number, home);
+        if home > 0 {
+            self.come_home(number, home);
+        }
     }
 
     fn on_late(&mut self, conns: &mut Conns<'_, RpcApp>, late: Late) {
@@ -763,6 +783,7 @@ impl App for RpcApp {
 
     fn hand_off(&mut self, _now: Instant) {
         self.desk.send_gathered();
+        self.desk.announce();
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {

@@ -95,6 +95,8 @@ pub struct Batch {
     pub number: u32,
     /// How many of the group's calls this batch brings home: all of them, but for one that was split.
     pub done: Vec<Done>,
+    /// The rest of the group's calls come home with another batch: this one was split.
+    pub is_part: bool,
     jobs: Vec<Job>,
     bytes: Vec<u8>,
     out: Vec<u8>,
@@ -137,6 +139,7 @@ impl Batch {
         Box::new(Batch {
             number: 0,
             done: Vec::new(),
+            is_part: false,
             jobs: Vec::new(),
             bytes: Vec::new(),
             out: Vec::new(),
@@ -288,6 +291,7 @@ impl Batch {
 
     /// Splits off the requests from `first` on, into a batch that the caller provides.
     pub(super) fn split_off(&mut self, first: usize, mut rest: Box<Batch>) -> Box<Batch> {
+        self.is_part = true;
         rest.number = self.number;
         rest.scope = self.scope.clone();
         rest.place_first = self.place_first + first as u8;
@@ -329,6 +333,7 @@ impl Batch {
 
     /// Empties the batch, to be used again.
     pub fn recycle(&mut self) {
+        self.is_part = false;
         self.jobs.clear();
         self.done.clear();
         self.bytes.clear();

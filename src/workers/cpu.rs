@@ -4,11 +4,11 @@
 //! is done goes home early, what is left goes back to the queue if somebody there is idle.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
+use super::parking::Parking;
 use super::{Backlog, Batch, Ended, Run};
 
 /// A batch that has run for longer than this sends home what is done, so that quick calls do not wait for slow
@@ -23,16 +23,18 @@ enum Work {
 /// The pool for CPU work.
 pub struct Cpu {
     queue: Sender<Work>,
+    parking: Arc<Parking>,
     threads: usize,
     ended: Ended,
 }
 
 struct Worker {
+    index: usize,
     queue: Receiver<Work>,
     share: Sender<Work>,
     run: Arc<dyn Run>,
     backlog: Arc<Backlog>,
-    idle: Arc<AtomicUsize>,
+    parking: Arc<Parking>,
     spin: coreloop_poller::SpinBudget,
 }
 
@@ -46,16 +48,17 @@ impl Cpu {
         backlog: Arc<Backlog>,
     ) -> std::io::Result<Cpu> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
-        let idle = Arc::new(AtomicUsize::new(0));
+        let parking = Arc::new(Parking::new(workers));
         let cores = coreloop_poller::os::allowed_cores().len();
         let (alive, ended) = super::life();
         for index in 0..workers {
             let worker = Worker {
+                index,
                 queue: receiver.clone(),
                 share: sender.clone(),
                 run: run.clone(),
                 backlog: backlog.clone(),
-                idle: idle.clone(),
+                parking: parking.clone(),
                 spin: coreloop_poller::SpinBudget::new(spin, cores),
             };
             let name = format!("coreloop-work-{index}");
@@ -65,7 +68,7 @@ impl Cpu {
                 worker.work();
             })?;
         }
-        Ok(Cpu { queue: sender, threads: workers, ended })
+        Ok(Cpu { queue: sender, parking, threads: workers, ended })
     }
 
     pub(super) fn send(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
@@ -78,6 +81,12 @@ impl Cpu {
         }
     }
 
+    /// Wakes a worker for what was sent, if one sleeps.
+    #[inline]
+    pub(super) fn wake(&self) {
+        self.parking.wake_one();
+    }
+
     pub(super) fn threads(&self) -> usize {
         self.threads
     }
@@ -87,6 +96,7 @@ impl Cpu {
         for _ in 0..self.threads {
             // The queue may be full of work that nobody waits for any more; the workers make room.
             let _ = self.queue.send_deadline(Work::Stop, until);
+            self.parking.wake_one();
         }
         self.ended.wait(until);
     }
@@ -102,23 +112,17 @@ impl Worker {
 
     /// The next batch: looked for a while, then waited for.
     fn next(&mut self) -> Option<Box<Batch>> {
-        let found = match self.queue.try_recv() {
-            Ok(work) => Some(work),
-            Err(TryRecvError::Empty) => self.spin_for_work(),
-            Err(TryRecvError::Disconnected) => return None,
-        };
-        let work = match found {
-            Some(work) => work,
-            None => {
-                self.idle.fetch_add(1, Ordering::Relaxed);
-                let work = self.queue.recv().ok();
-                self.idle.fetch_sub(1, Ordering::Relaxed);
-                work?
+        loop {
+            let found = match self.queue.try_recv() {
+                Ok(work) => Some(work),
+                Err(TryRecvError::Empty) => self.spin_for_work(),
+                Err(TryRecvError::Disconnected) => return None,
+            };
+            match found {
+                Some(Work::Batch(batch)) => return Some(batch),
+                Some(Work::Stop) => return None,
+                None => self.parking.sleep(self.index, || !self.queue.is_empty()),
             }
-        };
-        match work {
-            Work::Batch(batch) => Some(batch),
-            Work::Stop => None,
         }
     }
 
@@ -165,13 +169,16 @@ impl Worker {
 
     /// Gives the rest of a slow batch to a worker that is idle; it comes back if there is none.
     fn share(&self, rest: Box<Batch>) -> Option<Box<Batch>> {
-        if self.idle.load(Ordering::Relaxed) == 0 {
+        if !self.parking.is_anyone_asleep() {
             return Some(rest);
         }
         let len = rest.len();
         self.backlog.add(len);
         match self.share.try_send(Work::Batch(rest)) {
-            Ok(()) => None,
+            Ok(()) => {
+                self.parking.wake_one();
+                None
+            }
             Err(TrySendError::Full(Work::Batch(rest)) | TrySendError::Disconnected(Work::Batch(rest))) => {
                 self.backlog.sub(len);
                 Some(rest)

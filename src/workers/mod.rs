@@ -7,6 +7,7 @@
 pub mod batch;
 pub mod blocking;
 mod cpu;
+mod parking;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -90,9 +91,15 @@ impl Pools {
         Ok(Pools { cpu, blocking, backlog })
     }
 
-    /// Queues a batch for the CPU workers. It comes back if the queue is full.
+    /// Queues a batch for the CPU workers, and wakes nobody: [`Pools::wake_cpu`] does. It comes back if the queue is
+    /// full.
     pub fn send_cpu(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
         self.cpu.send(batch)
+    }
+
+    /// Wakes a CPU worker for what was queued, if one sleeps.
+    pub fn wake_cpu(&self) {
+        self.cpu.wake();
     }
 
     /// Queues a batch for the blocking threads. It comes back if the queue is full.
