@@ -135,7 +135,7 @@ fn list_has_a_line_for_each_method_and_its_documentation_below() {
     let at =
         lines.iter().position(|line| *line == "Arith.Multiply  {A: i64, B: i64} -> i64   pooled").unwrap();
     assert!(lines[at + 1].starts_with("      ") && lines[at + 1].contains("roduct"), "{all}");
-    let methods: Vec<&str> = lines.iter().filter(|line| line.contains(" -> ")).map(|line| *line).collect();
+    let methods: Vec<&str> = lines.iter().filter(|line| line.contains(" -> ")).copied().collect();
     assert!(methods.is_sorted(), "{all}");
     assert!(methods.iter().any(|line| line.starts_with("Meta.Methods  ")), "{all}");
     assert!(
