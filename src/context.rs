@@ -293,8 +293,9 @@ impl<'a> Context<'a> {
         self.scope.is_cancelled(self.place)
     }
 
-    /// Runs the function once the call is cancelled; at once, on this thread, if it is already. It runs on a
-    /// thread of the blocking pool, and not at all if the call ends before it is cancelled.
+    /// Runs the function once the call is cancelled; at once, on this thread, if it is already. It runs on the
+    /// one thread that is kept for such functions, so it must be quick; not at all if the call ends before it is
+    /// cancelled.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
         self.scope.on_cancel(self.place, Box::new(callback));
     }

@@ -635,7 +635,7 @@ impl Desk {
         if scope.cancel(call.place) {
             let (scope, place) = (scope.clone(), call.place);
             // A handler may hold the lock that this takes, so it is not the reactor that runs the callbacks.
-            self.pools.spawn_blocking(Box::new(move || scope.run_callbacks(place)));
+            self.pools.run_callback(Box::new(move || scope.run_callbacks(place)));
         }
     }
 

@@ -17,7 +17,6 @@ const IDLE_MAX: Duration = Duration::from_secs(10);
 
 enum Work {
     Batch(Box<Batch>),
-    Task(Box<dyn FnOnce() + Send>),
     Stop,
 }
 
@@ -49,8 +48,7 @@ impl Blocking {
         run: Arc<dyn Run>,
         backlog: Arc<Backlog>,
     ) -> std::io::Result<Blocking> {
-        // One place more than the requests that may be queued, for a task that must not be lost behind them.
-        let (sender, receiver) = crossbeam_channel::bounded(queue_max.saturating_add(1));
+        let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let (alive, ended) = super::life();
         let shared = Arc::new(Shared {
             queue: receiver,
@@ -74,10 +72,6 @@ impl Blocking {
             }
             Err(_) => unreachable!("a batch was sent, so a batch comes back"),
         }
-    }
-
-    pub(super) fn spawn(&self, task: Box<dyn FnOnce() + Send>) -> bool {
-        self.queue.try_send(Work::Task(task)).is_ok()
     }
 
     pub(super) fn threads(&self) -> usize {
@@ -128,10 +122,6 @@ impl Shared {
         while let Some(work) = self.next() {
             match work {
                 Work::Batch(batch) => self.run_batch(batch),
-                Work::Task(task) => {
-                    // A callback of the user's; its panic is its own.
-                    let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(task));
-                }
                 Work::Stop => break,
             }
         }
@@ -154,7 +144,7 @@ impl Shared {
                 }
             };
             let is_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
-            if is_last && matches!(taken, Some(Work::Batch(_) | Work::Task(_))) {
+            if is_last && matches!(taken, Some(Work::Batch(_))) {
                 // Without a thread to spare the work waits in the queue: that is what the bound is for.
                 let _ = self.grow();
             }

@@ -6,6 +6,7 @@
 
 pub mod batch;
 pub mod blocking;
+mod callbacks;
 mod cpu;
 mod parking;
 
@@ -17,6 +18,7 @@ pub use crate::context::{Run, RunCall};
 use crate::stats::WorkersSnapshot;
 pub use batch::{Batch, Done, Job};
 pub use blocking::Blocking;
+use callbacks::Callbacks;
 pub use cpu::Cpu;
 
 /// How the pools are built.
@@ -74,6 +76,7 @@ impl Backlog {
 pub struct Pools {
     cpu: Cpu,
     blocking: Blocking,
+    callbacks: Callbacks,
     backlog: Arc<Backlog>,
 }
 
@@ -88,7 +91,7 @@ impl Pools {
         let cpu =
             Cpu::start(config.workers, config.spin, config.work_queue_max, run.clone(), backlog.clone())?;
         let blocking = Blocking::start(config.blocking_threads, config.work_queue_max, run, backlog.clone())?;
-        Ok(Pools { cpu, blocking, backlog })
+        Ok(Pools { cpu, blocking, callbacks: Callbacks::start()?, backlog })
     }
 
     /// Queues a batch for the CPU workers, and wakes nobody: [`Pools::wake_cpu`] does. It comes back if the queue is
@@ -107,9 +110,9 @@ impl Pools {
         self.blocking.send(batch)
     }
 
-    /// Runs a function on a blocking thread. It is dropped if the queue is full.
-    pub fn spawn_blocking(&self, task: Box<dyn FnOnce() + Send>) -> bool {
-        self.blocking.spawn(task)
+    /// Runs what waits for a cancellation, on the thread that is kept for that.
+    pub fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.callbacks.run(callback);
     }
 
     /// The count of queued requests.
@@ -131,6 +134,8 @@ impl Pools {
     /// come back within `patience` is left behind.
     pub fn stop(&self, patience: Duration) {
         self.cpu.stop(patience);
+        // First the callbacks: they wake the sleepers.
+        self.callbacks.stop(patience);
         self.blocking.stop(patience);
     }
 }
