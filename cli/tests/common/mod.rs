@@ -115,7 +115,8 @@ impl Served {
 
     /// Asks it to stop and waits for its end.
     pub fn stop(self) -> Ran {
-        self.signal("TERM");
+        // One that has ended by itself cannot be signalled, and tells why when it is waited for.
+        let _ = Command::new("kill").args(["-s", "TERM", &self.pid.to_string()]).status();
         self.wait()
     }
 }
