@@ -31,6 +31,8 @@ pub(super) struct Slot<A: App> {
     pub(super) is_readable: bool,
     /// The peer has closed or reset: reads go on until one says so.
     pub(super) is_ending: bool,
+    /// The kernel said that nobody reads any more what is written.
+    is_hung_up: bool,
     /// No write has said would-block since the kernel last said writable.
     is_writable: bool,
     /// It is in `again`.
@@ -109,6 +111,7 @@ impl<A: App> Core<A> {
             peer,
             is_readable: false,
             is_ending: false,
+            is_hung_up: false,
             is_writable: true,
             is_again: false,
             is_touched: false,
@@ -130,6 +133,7 @@ impl<A: App> Core<A> {
         if ready.is_readable() || ready.is_read_closed() || ready.is_error() {
             slot.is_readable = true;
             slot.is_ending |= ready.is_read_closed() || ready.is_error();
+            slot.is_hung_up |= ready.is_write_closed() || ready.is_error();
             if !slot.is_again {
                 slot.is_again = true;
                 self.again.push(key);
@@ -177,7 +181,14 @@ impl<A: App> Core<A> {
                     continue;
                 }
             }
-            if !slot.is_readable || !slot.conn.wants_read() {
+            if !slot.conn.wants_read() {
+                if slot.is_hung_up && slot.conn.in_flight() > 0 {
+                    // Nobody waits for what is in flight, and no read is going to tell.
+                    slot.conn.on_reset(slot.stream.take_error());
+                }
+                break;
+            }
+            if !slot.is_readable {
                 break;
             }
             if bytes >= budget.read_bytes_max {

@@ -214,6 +214,15 @@ impl Stream {
         }
     }
 
+    /// Why the socket failed.
+    pub(super) fn take_error(&self) -> io::ErrorKind {
+        let error = match self {
+            Stream::Tcp(stream) => stream.take_error(),
+            Stream::Unix(stream) => stream.take_error(),
+        };
+        error.ok().flatten().map_or(io::ErrorKind::ConnectionReset, |error| error.kind())
+    }
+
     pub(super) fn shutdown_write(&self) {
         // A peer that is gone already is not an error here: the read that follows says so.
         let _ = match self {
