@@ -368,6 +368,12 @@ impl<W: Wire> Conn<W> {
         !self.is_paused
     }
 
+    /// Reading is stopped by a limit.
+    #[inline]
+    pub fn is_paused(&self) -> bool {
+        self.is_paused
+    }
+
     /// Calls begun and not ended.
     pub fn in_flight(&self) -> usize {
         self.in_flight as usize

@@ -35,6 +35,8 @@ pub(super) struct Slot<A: App> {
     is_hung_up: bool,
     /// No write has said would-block since the kernel last said writable.
     is_writable: bool,
+    /// Reading was stopped by a limit when it was last looked at.
+    was_paused: bool,
     /// It is in `again`.
     is_again: bool,
     /// It is in `touched`.
@@ -113,6 +115,7 @@ impl<A: App> Core<A> {
             is_ending: false,
             is_hung_up: false,
             is_writable: true,
+            was_paused: false,
             is_again: false,
             is_touched: false,
             dirty_since: None,
@@ -258,6 +261,10 @@ impl<A: App> Core<A> {
     pub(super) fn after(&mut self, key: Key) {
         let Some(slot) = self.slots.at_mut(key) else { return };
         slot.conn.check(&self.limits);
+        if slot.conn.is_paused() != slot.was_paused {
+            slot.was_paused = !slot.was_paused;
+            self.stats.pauses.add(u64::from(slot.was_paused));
+        }
         loop {
             match slot.conn.step() {
                 Step::Keep => break,
