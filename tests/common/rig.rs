@@ -99,7 +99,7 @@ pub struct Rig {
     pub gate: Arc<Gate>,
     /// Replies that handlers have taken away.
     pub held: Arc<Mutex<Vec<(i64, Reply<i64>)>>>,
-    /// Runs of the methods that count.
+    /// Runs of `Pooled.Count` and `Blocking.Sleep`.
     pub counted: Arc<AtomicU64>,
     /// Cancellations that handlers heard of.
     pub cancelled: Arc<AtomicU64>,
@@ -139,8 +139,9 @@ pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(n)
     });
-    let heard = cancelled.clone();
+    let (count, heard) = (counted.clone(), cancelled.clone());
     let sleep = move |cx: &Context<'_>, ms: i64| {
+        count.fetch_add(1, Ordering::SeqCst);
         let heard = heard.clone();
         cx.on_cancel(move || {
             heard.fetch_add(1, Ordering::SeqCst);
@@ -288,6 +289,20 @@ impl Rig {
             assert!(std::time::Instant::now() < until, "{count} were not closed as {reason}: {closed:?}");
             std::thread::sleep(Duration::from_millis(1));
         }
+    }
+
+    /// Waits until that many runs of the methods that count have begun.
+    #[track_caller]
+    pub fn counts(&self, runs: u64) {
+        super::eventually("so many have begun", || self.counted.load(Ordering::SeqCst) == runs);
+    }
+
+    /// Waits until a limit has stopped the reading of that many connections.
+    #[track_caller]
+    pub fn reading_stopped(&self, times: u64) {
+        super::eventually("reading is stopped", || {
+            self.stats().reactors.iter().map(|reactor| reactor.pauses).sum::<u64>() >= times
+        });
     }
 
     /// Calls of that method that the server has counted as answered.
