@@ -364,7 +364,10 @@ impl fmt::Debug for Metadata<'_> {
     }
 }
 
-fn split_entry(bytes: &[u8]) -> Option<((&str, &[u8]), &[u8])> {
+/// The first entry, and what follows it.
+type Split<'a> = ((&'a str, &'a [u8]), &'a [u8]);
+
+fn split_entry(bytes: &[u8]) -> Option<Split<'_>> {
     let key_len = *bytes.first()? as usize;
     if key_len == 0 {
         return None;

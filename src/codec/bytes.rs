@@ -15,6 +15,8 @@ use super::describe::{DescribeError, Description, Shape};
 use super::value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body};
 use super::{Codec, CodecError, decode, encode};
 
+/// Up to this size a byte string needs no allocation.
+const SMALL_BYTES_MAX: usize = 62;
 /// From this size on a reply's own vector becomes the body; below, copying costs less than sharing.
 const SHARE_BYTES_MIN: usize = 4096;
 
@@ -30,6 +32,7 @@ pub struct Bytes(Held);
 
 #[derive(Clone)]
 enum Held {
+    Small { len: u8, bytes: [u8; SMALL_BYTES_MAX] },
     Shared(Chunk),
     Owned(Vec<u8>),
 }
@@ -38,6 +41,7 @@ impl Bytes {
     /// The bytes as a chunk: as it is, or made from the vector without a copy.
     pub fn into_chunk(self) -> Chunk {
         match self.0 {
+            Held::Small { len, bytes } => Chunk::from(bytes[..usize::from(len)].to_vec()),
             Held::Shared(chunk) => chunk,
             Held::Owned(vec) => Chunk::from(vec),
         }
@@ -46,6 +50,7 @@ impl Bytes {
     /// The bytes as a vector: as it is, or copied from the chunk.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
+            Held::Small { len, bytes } => bytes[..usize::from(len)].to_vec(),
             Held::Shared(chunk) => chunk.to_vec(),
             Held::Owned(vec) => vec,
         }
@@ -57,6 +62,7 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
+            Held::Small { len, bytes } => &bytes[..usize::from(*len)],
             Held::Shared(chunk) => chunk,
             Held::Owned(vec) => vec,
         }
@@ -83,7 +89,12 @@ impl From<Vec<u8>> for Bytes {
 
 impl From<&[u8]> for Bytes {
     fn from(bytes: &[u8]) -> Bytes {
-        Bytes(Held::Owned(bytes.to_vec()))
+        if bytes.len() > SMALL_BYTES_MAX {
+            return Bytes(Held::Owned(bytes.to_vec()));
+        }
+        let mut small = [0; SMALL_BYTES_MAX];
+        small[..bytes.len()].copy_from_slice(bytes);
+        Bytes(Held::Small { len: bytes.len() as u8, bytes: small })
     }
 }
 
@@ -288,6 +299,9 @@ impl RawBytes {
         match (codec, value.0) {
             (Codec::Raw, Held::Shared(chunk)) => Ok(Some(chunk)),
             (Codec::Raw, Held::Owned(vec)) if vec.len() >= SHARE_BYTES_MIN => Ok(Some(Chunk::from(vec))),
+            (_, Held::Small { len, bytes }) => {
+                encode_bytes(&bytes[..usize::from(len)], codec, out).map(|()| None)
+            }
             (_, Held::Shared(chunk)) => encode_bytes(&chunk, codec, out).map(|()| None),
             (_, Held::Owned(vec)) => encode_bytes(&vec, codec, out).map(|()| None),
         }
@@ -303,7 +317,10 @@ impl Argument for RawBytes {
 
     fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<Bytes, CodecError> {
         match codec {
-            Codec::Raw => Ok(Bytes::from(body.to_chunk())),
+            Codec::Raw => Ok(match body {
+                Body::Slice(bytes) => Bytes::from(bytes),
+                Body::Chunk(chunk) => Bytes::from(chunk.clone()),
+            }),
             other => decode_bytes(other, body.as_slice()).map(|bytes| Bytes::from(bytes.into_owned())),
         }
     }

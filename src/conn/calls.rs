@@ -58,33 +58,66 @@ impl Call {
     }
 }
 
-/// The table of a connection's calls in flight.
+/// The calls of one connection that are in flight.
 #[derive(Debug, Default)]
 pub struct Calls {
-    entries: Vec<Option<Call>>,
-    free: Vec<u32>,
+    /// Present while there are calls: an idle connection holds no table.
+    table: Option<Box<Table>>,
     /// The largest id begun since the table was last empty: a larger one cannot be a repetition.
     id_max: u64,
     /// The earliest deadline of those not answered; may be too early after calls have ended, never too late.
     deadline_min: Option<Instant>,
 }
 
+#[derive(Debug, Default)]
+struct Table {
+    entries: Vec<Option<Call>>,
+    free: Vec<u32>,
+}
+
+/// Tables that are not in use, for the next connection that has a call: a connection whose calls come one at a
+/// time would else allocate one for each.
+#[derive(Debug, Default)]
+pub struct Stock {
+    #[allow(clippy::vec_box, reason = "the table moves between here and a connection in its box")]
+    tables: Vec<Box<Table>>,
+}
+
+/// Tables kept; and the largest that is.
+const STOCK_MAX: usize = 64;
+const STOCK_ENTRIES_MAX: usize = 1024;
+
+impl Stock {
+    /// Empty.
+    pub fn new() -> Stock {
+        Stock::default()
+    }
+
+    fn put(&mut self, mut table: Box<Table>) {
+        if self.tables.len() < STOCK_MAX && table.entries.capacity() <= STOCK_ENTRIES_MAX {
+            table.entries.clear();
+            table.free.clear();
+            self.tables.push(table);
+        }
+    }
+}
+
 impl Calls {
     /// No calls; holds no memory.
     pub const fn new() -> Calls {
-        Calls { entries: Vec::new(), free: Vec::new(), id_max: 0, deadline_min: None }
+        Calls { table: None, id_max: 0, deadline_min: None }
     }
 
     /// How many calls are in flight, answered or not.
     #[inline]
     pub fn len(&self) -> usize {
-        self.entries.len() - self.free.len()
+        self.table.as_ref().map_or(0, |table| table.entries.len() - table.free.len())
     }
 
     /// None is in flight.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.len() == 0
+        self.table.is_none()
     }
 
     /// A call with that id waits for its answer.
@@ -97,44 +130,44 @@ impl Calls {
         let waits = |call: &Option<Call>| {
             call.as_ref().is_some_and(|call| call.id == id && !call.one_way && !call.is_answered())
         };
-        self.entries.iter().position(waits).map(|slot| slot as u32)
+        self.table.as_ref()?.entries.iter().position(waits).map(|slot| slot as u32)
     }
 
     /// Begins a call; gives its slot.
-    pub fn begin(&mut self, call: Call) -> u32 {
+    pub fn begin(&mut self, call: Call, stock: &mut Stock) -> u32 {
         self.id_max = if self.is_empty() { call.id } else { self.id_max.max(call.id) };
         if let Some(deadline) = call.deadline {
             self.deadline_min = Some(self.deadline_min.map_or(deadline, |min| min.min(deadline)));
         }
-        if let Some(slot) = self.free.pop() {
-            self.entries[slot as usize] = Some(call);
+        let table = self.table.get_or_insert_with(|| stock.tables.pop().unwrap_or_default());
+        if let Some(slot) = table.free.pop() {
+            table.entries[slot as usize] = Some(call);
             return slot;
         }
-        self.entries.push(Some(call));
-        (self.entries.len() - 1) as u32
+        table.entries.push(Some(call));
+        (table.entries.len() - 1) as u32
     }
 
     /// The work of a call has ended; its slot is free.
-    pub fn end(&mut self, slot: u32) -> Option<Call> {
-        let call = self.entries.get_mut(slot as usize)?.take()?;
-        self.free.push(slot);
-        if self.is_empty() {
+    pub fn end(&mut self, slot: u32, stock: &mut Stock) -> Option<Call> {
+        let table = self.table.as_mut()?;
+        let call = table.entries.get_mut(slot as usize)?.take()?;
+        table.free.push(slot);
+        if table.free.len() == table.entries.len() {
             self.deadline_min = None;
-            if self.entries.len() > 8 {
-                // A burst is over: an idle connection keeps next to nothing.
-                *self = Calls::new();
-            } else {
-                self.entries.clear();
-                self.free.clear();
-            }
+            self.table.take().into_iter().for_each(|table| stock.put(table));
         }
         Some(call)
+    }
+
+    fn calls_mut(&mut self) -> impl Iterator<Item = &mut Call> {
+        self.table.iter_mut().flat_map(|table| table.entries.iter_mut().flatten())
     }
 
     /// Takes the call with that id as answered, if it waits: the caller answers it now.
     pub fn answer_by_id(&mut self, id: u64) -> Option<&Call> {
         let slot = if id <= self.id_max { self.slot_of(id)? } else { return None };
-        let call = self.entries[slot as usize].as_mut()?;
+        let call = self.table.as_mut()?.entries[slot as usize].as_mut()?;
         call.state |= ANSWERED;
         Some(call)
     }
@@ -144,24 +177,23 @@ impl Calls {
         if self.deadline_min.is_none_or(|min| min > now) {
             return;
         }
-        self.deadline_min = None;
-        for call in self.entries.iter_mut().flatten().filter(|call| !call.is_answered()) {
+        let mut min = None;
+        for call in self.calls_mut().filter(|call| !call.is_answered()) {
             match call.deadline {
                 Some(deadline) if deadline <= now => {
                     call.state |= ANSWERED;
                     late(call);
                 }
-                Some(deadline) => {
-                    self.deadline_min = Some(self.deadline_min.map_or(deadline, |min| min.min(deadline)));
-                }
+                Some(deadline) => min = Some(min.map_or(deadline, |min: Instant| min.min(deadline))),
                 None => {}
             }
         }
+        self.deadline_min = min;
     }
 
     /// Every call that waits for its answer, each taken as answered.
     pub fn answer_all(&mut self, mut each: impl FnMut(&Call)) {
-        for call in self.entries.iter_mut().flatten().filter(|call| !call.is_answered()) {
+        for call in self.calls_mut().filter(|call| !call.is_answered()) {
             call.state |= ANSWERED;
             each(call);
         }
@@ -169,7 +201,7 @@ impl Calls {
 
     /// Every call in flight, answered or not.
     pub fn iter(&self) -> impl Iterator<Item = &Call> {
-        self.entries.iter().flatten()
+        self.table.iter().flat_map(|table| table.entries.iter().flatten())
     }
 
     /// When to look for late calls.
@@ -191,16 +223,16 @@ mod tests {
 
     #[test]
     fn an_id_is_in_flight_from_its_begin_to_its_answer() {
-        let mut calls = Calls::new();
-        let nine = calls.begin(call(9, None));
-        calls.begin(call(3, None));
+        let (mut calls, mut stock) = (Calls::new(), Stock::new());
+        let nine = calls.begin(call(9, None), &mut stock);
+        calls.begin(call(3, None), &mut stock);
         assert!(calls.contains(9) && calls.contains(3) && !calls.contains(4) && !calls.contains(10));
         assert_eq!(calls.answer_by_id(9).unwrap().id, 9);
         assert!(!calls.contains(9), "the peer may use an id again once it was answered");
         assert!(calls.answer_by_id(9).is_none(), "only one answer");
         assert_eq!(calls.len(), 2, "the work goes on and counts");
-        assert!(calls.end(nine).unwrap().is_answered());
-        assert!(calls.end(nine).is_none());
+        assert!(calls.end(nine, &mut stock).unwrap().is_answered());
+        assert!(calls.end(nine, &mut stock).is_none());
         assert_eq!(calls.len(), 1);
     }
 
@@ -208,9 +240,9 @@ mod tests {
     fn late_calls_are_answered_once_and_the_next_deadline_is_found() {
         let t0 = Instant::now();
         let at = |ms| Some(t0 + Duration::from_millis(ms));
-        let mut calls = Calls::new();
+        let (mut calls, mut stock) = (Calls::new(), Stock::new());
         for (id, deadline) in [(1, at(30)), (2, at(10)), (3, None), (4, at(20))] {
-            calls.begin(call(id, deadline));
+            calls.begin(call(id, deadline), &mut stock);
         }
         assert_eq!(calls.next_deadline(), at(10));
         let mut late = Vec::new();
@@ -222,12 +254,14 @@ mod tests {
 
     #[test]
     fn a_table_that_is_empty_after_a_burst_holds_no_memory() {
-        let mut calls = Calls::new();
-        let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None))).collect();
+        let (mut calls, mut stock) = (Calls::new(), Stock::new());
+        let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None), &mut stock)).collect();
         for slot in slots {
-            calls.end(slot);
+            calls.end(slot, &mut stock);
         }
-        assert!(calls.is_empty());
-        assert_eq!(calls.entries.capacity() + calls.free.capacity(), 0);
+        assert!(calls.is_empty() && calls.table.is_none());
+        assert_eq!(stock.tables.len(), 1, "the next connection with a call has it");
+        calls.begin(call(1, None), &mut stock);
+        assert!(stock.tables.is_empty());
     }
 }

@@ -13,7 +13,7 @@ use slab::Slab;
 
 use crate::codec::Codec;
 use crate::conn::CloseReason;
-use crate::conn::calls::{Call, Calls};
+use crate::conn::calls::{Call, Calls, Stock};
 use crate::context::{Context, Deferral, Home, Late, Outcome, Parts, Peer, Scope, code_of};
 use crate::message::{Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody};
 use crate::reactor::{App, ConnCx, Conns, Remote};
@@ -79,7 +79,13 @@ struct Ended<'a> {
 impl<'a> Ended<'a> {
     /// It ended before it began.
     fn early(code: Code, message: &'a str) -> Ended<'a> {
-        Ended { code, queue_us: 0, handler_us: 0, compressed: false, body: SendBody::Bytes(message.as_bytes()) }
+        Ended {
+            code,
+            queue_us: 0,
+            handler_us: 0,
+            compressed: false,
+            body: SendBody::Bytes(message.as_bytes()),
+        }
     }
 }
 
@@ -110,8 +116,11 @@ struct Desk {
     groups: Slab<Group>,
     /// The batch that gathers this turn's pooled requests.
     gathering: Option<Box<Batch>>,
+    #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<Batch>>,
     spare_scopes: Vec<Arc<Scope>>,
+    /// Tables of calls for connections that have none in flight.
+    stock: Stock,
     /// For inline calls, which nobody can cancel while they run.
     inline_scope: Arc<Scope>,
     /// The reply of an inline call, before it is written.
@@ -160,6 +169,7 @@ impl RpcApp {
             gathering: None,
             spare_batches: Vec::new(),
             spare_scopes: Vec::new(),
+            stock: Stock::new(),
             inline_scope: Arc::new(Scope::default()),
             out: Vec::new(),
             clock: None,
@@ -192,8 +202,12 @@ impl Desk {
             return self.refuse(cx, &request, &status);
         }
         match method.runs() {
-            Kind::Inline if method.may_defer() => self.run_inline_deferring(registry, cx, &request, index, method),
-            Kind::Inline if self.timing.is_quick(index, &request) => self.run_quick(registry, cx, &request, index, method),
+            Kind::Inline if method.may_defer() => {
+                self.run_inline_deferring(registry, cx, &request, index, method)
+            }
+            Kind::Inline if self.timing.is_quick(index, &request) => {
+                self.run_quick(registry, cx, &request, index, method)
+            }
             Kind::Inline => self.run_inline(registry, cx, &request, index, method),
             Kind::Pooled => self.gather(cx, &request, index),
             Kind::Blocking => self.hand_over_one(cx, &request, index),
@@ -240,7 +254,14 @@ impl Desk {
 
     /// Runs a method that is known to take less than a microsecond: timed with its like, not one by one.
     #[inline(always)]
-    fn run_quick(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
+    fn run_quick(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
         if !self.timing.is_timing(index) {
             self.end_timing();
             self.timing.begin(index, Instant::now(), cx.now());
@@ -256,7 +277,8 @@ impl Desk {
             let ended = Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body };
             return reply(cx, request.id, request.codec, ended);
         }
-        let times = Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body: SendBody::Bytes(&[]) };
+        let times =
+            Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body: SendBody::Bytes(&[]) };
         self.settle_inline(cx, request, index, outcome, note, times);
     }
 
@@ -298,7 +320,14 @@ impl Desk {
     }
 
     #[inline(never)]
-    fn run_inline(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
+    fn run_inline(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
         self.end_timing();
         let began = self.clock.unwrap_or_else(Instant::now);
         let deadline = deadline_of(request, cx.now());
@@ -306,7 +335,11 @@ impl Desk {
         if deadline.is_some_and(|deadline| deadline <= began) {
             self.clock = Some(began);
             self.stats.calls.late_at_decode.add(1);
-            return self.refuse(cx, request, &Status::deadline_exceeded("the deadline passed before the call began"));
+            return self.refuse(
+                cx,
+                request,
+                &Status::deadline_exceeded("the deadline passed before the call began"),
+            );
         }
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
         let ended = Instant::now();
@@ -316,13 +349,17 @@ impl Desk {
         let stats = &self.stats.methods[index as usize];
         stats.queue_us.record(queue_us);
         stats.handler_us.record(handler_us);
-        let times = Ended { code: Code::Ok, queue_us, handler_us, compressed: false, body: SendBody::Bytes(&[]) };
+        let times =
+            Ended { code: Code::Ok, queue_us, handler_us, compressed: false, body: SendBody::Bytes(&[]) };
         self.settle_inline(cx, request, index, outcome, note, times);
     }
 
     /// Runs an inline method on the reactor's thread; its reply stands in `out`.
     #[inline(always)]
-    #[allow(clippy::too_many_arguments, reason = "the one place where all that is known of a call comes together")]
+    #[allow(
+        clippy::too_many_arguments,
+        reason = "the one place where all that is known of a call comes together"
+    )]
     fn run_here(
         &mut self,
         registry: &Registry,
@@ -480,7 +517,7 @@ impl Desk {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
         let call = Call::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
-        let slot = cx.session.begin(call);
+        let slot = cx.session.begin(call, &mut self.stock);
         cx.begin_call(body_len);
         self.groups[place.0 as usize].left += 1;
         (slot, body_len)
@@ -599,8 +636,8 @@ impl Desk {
 
     /// The work of a call has ended: it is answered, unless it has been before.
     #[inline]
-    fn end_call(&self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) {
-        let Some(call) = cx.session.end(slot) else {
+    fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) {
+        let Some(call) = cx.session.end(slot, &mut self.stock) else {
             debug_assert!(false, "a call ends once");
             return;
         };
@@ -736,7 +773,6 @@ fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
 /// The body as a chunk, for a method that wants to keep it, where it is large enough that sharing beats copying.
 #[inline]
 fn shared_body(cx: &mut Cx<'_>, request: &Request, method: &Method) -> Option<Chunk> {
-    
     (method.shares_body() && request.body.len() >= LINK_BYTES_MIN).then(|| cx.cut(request.body))
 }
 

@@ -179,9 +179,12 @@ impl Builder {
     }
 }
 
+/// Listeners of a reactor, each with its number among all of the server.
+type Numbered = Vec<(usize, Listener)>;
+
 /// Where each reactor listens: its own sockets on shared ports, or all with the first.
-fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Vec<(usize, Listener)>>, Vec<Address>), Error> {
-    let mut of_reactor: Vec<Vec<(usize, Listener)>> = (0..reactors).map(|_| Vec::new()).collect();
+fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>), Error> {
+    let mut of_reactor: Vec<Numbered> = (0..reactors).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for (index, text) in config.listen.iter().enumerate() {
         let address: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
@@ -232,8 +235,8 @@ fn start(
         let remotes = parts.iter().map(|part: &Part| part.remote.clone()).collect();
         // Unix sockets cannot be shared by the kernel, so the first reactor deals in any case; what it accepts
         // from a shared port it keeps.
-        let deals = index == 0 && reactors > 1 && config.accept != Accept::ReusePort
-            || index == 0 && reactors > 1 && config.listen.iter().any(|listen| listen.starts_with("unix:"));
+        let has_unshared = config.listen.iter().any(|listen| listen.starts_with("unix:"));
+        let deals = index == 0 && reactors > 1 && (config.accept != Accept::ReusePort || has_unshared);
         reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone() }));
     }
     let (stop, events) = crossbeam_channel::bounded(reactors + 2);
@@ -251,7 +254,7 @@ fn build(
     registry: &Arc<Registry>,
     pools: &Arc<Pools>,
     protocols: &[Protocols],
-    listeners: Vec<(usize, Listener)>,
+    listeners: Numbered,
 ) -> Result<(Reactor<RpcApp>, Part), Error> {
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));

@@ -43,7 +43,14 @@ const UNKNOWN: Pace = Pace { exact_left: EXACT_CALLS, sum: Duration::ZERO };
 
 impl Timing {
     pub(super) fn new(methods: usize) -> Timing {
-        Timing { methods: vec![UNKNOWN; methods], method: 0, calls: 0, ok: 0, began: Instant::now(), queue_us: 0 }
+        Timing {
+            methods: vec![UNKNOWN; methods],
+            method: 0,
+            calls: 0,
+            ok: 0,
+            began: Instant::now(),
+            queue_us: 0,
+        }
     }
 
     /// Whether the call may be timed together with others.

@@ -8,6 +8,8 @@ use crate::codec::{Answer, Codec, CodecError};
 use crate::context::{Context, Ticket};
 use crate::status::Status;
 
+type Encode<T> = fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;
+
 /// The right and the duty to answer one call, from any thread. Dropped without an answer it answers `internal`.
 ///
 /// A method takes it as its last parameter and returns nothing:
@@ -28,7 +30,7 @@ use crate::status::Status;
 pub struct Reply<T> {
     ticket: Ticket,
     codec: Codec,
-    encode: fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>,
+    encode: Encode<T>,
 }
 
 impl<T> Reply<T> {

@@ -240,14 +240,8 @@ impl Batch {
         } else {
             let metadata =
                 Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
-            let deferral = Deferral {
-                home,
-                key: job.key,
-                slot: job.slot,
-                batch: *number,
-                codec: job.codec,
-                queue_us,
-            };
+            let deferral =
+                Deferral { home, key: job.key, slot: job.slot, batch: *number, codec: job.codec, queue_us };
             let cx = Context::new(Parts {
                 method: run.name_of(job.method),
                 began,
@@ -354,7 +348,12 @@ impl Batch {
 
 /// Runs the handler; a panic costs this one call an `internal`, and nothing else.
 #[inline(always)]
-pub fn guarded<R: Run + ?Sized>(run: &R, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> (Outcome, Note) {
+pub fn guarded<R: Run + ?Sized>(
+    run: &R,
+    call: &RunCall<'_>,
+    cx: &Context<'_>,
+    out: &mut Vec<u8>,
+) -> (Outcome, Note) {
     let start = out.len();
     // What the handler shares with others is behind its own locks, and they poison; `out` is cut back below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
@@ -366,7 +365,12 @@ pub fn guarded<R: Run + ?Sized>(run: &R, call: &RunCall<'_>, cx: &Context<'_>, o
 
 #[cold]
 #[inline(never)]
-fn after_panic(payload: Box<dyn Any + Send>, cx: &Context<'_>, out: &mut Vec<u8>, start: usize) -> (Outcome, Note) {
+fn after_panic(
+    payload: Box<dyn Any + Send>,
+    cx: &Context<'_>,
+    out: &mut Vec<u8>,
+    start: usize,
+) -> (Outcome, Note) {
     out.truncate(start);
     let text = payload
         .downcast_ref::<&str>()
