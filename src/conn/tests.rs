@@ -37,7 +37,7 @@ impl Wire for Lines {
             return Decoded::Skip { consumed: 4 };
         }
         match end {
-            Some(end) => Decoded::Message { message: Span { start: 0, len: end as u32 }, consumed: end + 1 },
+            Some(end) => Decoded::Message { message: Span::new(0, end as u32), consumed: end + 1 },
             None => Decoded::NeedMore { bytes_min: input.len() + 1 },
         }
     }
