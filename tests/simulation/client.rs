@@ -1,0 +1,268 @@
+//! The client's end: asks, cancels, pings, and says what no client should, and knows what it is owed.
+
+use std::collections::{HashMap, HashSet};
+
+use coreloop::bufpool::{Pool, PoolConfig, RecvBuf, WriteQueue};
+use coreloop::message::{Call, Message, MetadataBuf, Outgoing, SendBody};
+use coreloop::status::Code;
+use coreloop::wire::{Decoded, Native, Out, Wire};
+
+use crate::pipe::{Pipe, Read};
+use crate::rng::Rng;
+use crate::server::{LATER, NEVER, NOW};
+
+/// A question, and where in the stream it ends.
+struct Asked {
+    ends_at: usize,
+    one_way: bool,
+    body_len: usize,
+    /// The code of its answer must be another than ok.
+    is_refused: bool,
+}
+
+pub struct Client {
+    wire: Native,
+    pub pool: Pool,
+    recv: RecvBuf,
+    out: WriteQueue,
+    asked: HashMap<u64, Asked>,
+    pub answered: HashSet<u64>,
+    next_id: u64,
+    pings: Vec<usize>,
+    pub pongs: usize,
+    /// All that can be read has been read.
+    pub is_at_end: bool,
+    pub is_told_to_drain: bool,
+    pub is_hung_up: bool,
+}
+
+impl Client {
+    pub fn new(frame_bytes_max: usize) -> Client {
+        Client {
+            wire: Native::client(frame_bytes_max),
+            pool: Pool::new(PoolConfig::default()),
+            recv: RecvBuf::new(),
+            out: WriteQueue::new(),
+            asked: HashMap::new(),
+            answered: HashSet::new(),
+            next_id: 0,
+            pings: Vec::new(),
+            pongs: 0,
+            is_at_end: false,
+            is_told_to_drain: false,
+            is_hung_up: false,
+        }
+    }
+
+    fn say(&mut self, outgoing: Outgoing<'_>) {
+        self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool: &mut self.pool });
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        self.out.put(&mut self.pool, bytes);
+    }
+
+    fn new_id(&mut self, rng: &mut Rng) -> u64 {
+        self.next_id += 1 + rng.below(3) as u64;
+        self.next_id
+    }
+
+    fn end_of_queue(&self, written: usize) -> usize {
+        written + self.out.len()
+    }
+
+    pub fn ask(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
+        let id = self.new_id(rng);
+        let method = match rng.below(10) {
+            0..4 => NOW,
+            4..8 => LATER,
+            8 => NEVER,
+            _ => 77,
+        };
+        let body_len = match rng.below(30) {
+            0 => frame_bytes_max,
+            1..4 => rng.below(20_000.min(frame_bytes_max)),
+            _ => rng.below(200),
+        };
+        let mut metadata = MetadataBuf::new();
+        if rng.one_in(4) {
+            metadata.push("b3", b"1").unwrap();
+        }
+        let body = vec![id as u8; body_len];
+        let one_way = rng.one_in(10);
+        let time_left_us = if rng.one_in(6) { 1 + rng.below(50_000) as u32 } else { 0 };
+        let call = Call {
+            id,
+            method,
+            codec: 0,
+            compressed: false,
+            one_way,
+            schema: 0,
+            time_left_us,
+            metadata: metadata.as_bytes(),
+            body: SendBody::Bytes(&body),
+        };
+        self.say(Outgoing::Request(call));
+        let is_refused = method == 77;
+        self.note(id, one_way, body_len, is_refused, up);
+    }
+
+    fn note(&mut self, id: u64, one_way: bool, body_len: usize, is_refused: bool, up: &Pipe) {
+        let ends_at = self.end_of_queue(up.total);
+        self.asked.insert(id, Asked { ends_at, one_way, body_len, is_refused });
+    }
+
+    /// Something that is refused, whose end can be trusted: the connection lives.
+    pub fn ask_what_is_refused(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
+        let id = self.new_id(rng);
+        let mut frame = request(id);
+        match rng.below(4) {
+            0 => frame[3] = 9,
+            1 => frame[5] = 0x80,
+            2 => frame[6] = 3,
+            _ => frame[28..32]
+                .copy_from_slice(&(frame_bytes_max as u32 + 1 + rng.below(300) as u32).to_le_bytes()),
+        }
+        let metadata_len = usize::from(frame[6]);
+        let body_len = u32::from_le_bytes([frame[28], frame[29], frame[30], frame[31]]) as usize;
+        self.put(&frame);
+        self.put(&vec![0x19; metadata_len + body_len]);
+        // The answer goes out as soon as the header has come.
+        self.note(id, false, 0, true, up);
+    }
+
+    /// Something after which no byte can be trusted.
+    pub fn break_it(&mut self, rng: &mut Rng, up: &Pipe) {
+        let id = self.new_id(rng);
+        let mut frame = request(id);
+        match rng.below(4) {
+            0 => frame[0] = 0x47,
+            1 => frame[2] = 2,
+            2 => frame[3] = 1,
+            _ => frame[28..32].fill(0xff),
+        }
+        self.put(&frame);
+        if frame[0] == 0x19 {
+            self.note(id, false, 0, true, up);
+        }
+    }
+
+    pub fn cancel(&mut self, rng: &mut Rng) {
+        let waiting: Vec<u64> = self.asked.keys().copied().filter(|id| !self.answered.contains(id)).collect();
+        // Sorted, since the order of a hash map is not the seed's.
+        if let Some(id) = waiting.iter().max().map(|max| max - (rng.below(4) as u64).min(*max)) {
+            self.say(Outgoing::Cancel { id });
+        }
+    }
+
+    pub fn ping(&mut self, up: &Pipe) {
+        self.say(Outgoing::Ping { id: 1 << 60 });
+        let ends_at = self.end_of_queue(up.total);
+        self.pings.push(ends_at);
+    }
+
+    pub fn write(&mut self, rng: &mut Rng, up: &mut Pipe) {
+        while let Some(first) = self.out.first() {
+            if up.is_reset || up.is_closed {
+                self.out.clear(&mut self.pool);
+                return;
+            }
+            let short = 1 + rng.below(first.len());
+            let n = up.write(&first[..short]);
+            if n == 0 {
+                return;
+            }
+            self.out.written(&mut self.pool, n);
+        }
+        if self.is_hung_up {
+            up.is_closed = true;
+        }
+    }
+
+    /// Reads a little; every answer must be one that is owed.
+    pub fn read(&mut self, rng: &mut Rng, down: &mut Pipe) {
+        if self.is_at_end {
+            return;
+        }
+        let space = self.recv.space(&mut self.pool, 4096);
+        let short = 1 + rng.below(space.len());
+        match down.read(&mut space[..short]) {
+            Read::Bytes(n) => self.recv.filled(n),
+            Read::Nothing => {}
+            Read::End | Read::Reset => self.is_at_end = true,
+        }
+        loop {
+            match self.wire.decode(self.recv.bytes()) {
+                Decoded::Message { message, consumed } => {
+                    self.on_message(message);
+                    self.recv.consume(consumed);
+                }
+                Decoded::Skip { consumed } => self.recv.consume(consumed),
+                Decoded::NeedMore { .. } => break,
+                Decoded::Broken(why) => panic!("the server's bytes are broken: {why}"),
+            }
+        }
+        self.recv.settle(&mut self.pool, 0);
+    }
+
+    fn on_message(&mut self, message: Message) {
+        match message {
+            Message::Reply(reply) => {
+                let asked =
+                    self.asked.get(&reply.id).unwrap_or_else(|| panic!("{} was never asked", reply.id));
+                assert!(!asked.one_way, "{} wanted no answer", reply.id);
+                assert!(self.answered.insert(reply.id), "{} was answered twice", reply.id);
+                if reply.status == Code::Ok.number() {
+                    let body = &self.recv.bytes()[reply.body.range()];
+                    assert!(!asked.is_refused, "{} cannot have been run", reply.id);
+                    assert_eq!(body.len(), asked.body_len, "the answer to {}", reply.id);
+                    assert!(body.iter().all(|byte| *byte == reply.id as u8), "the answer to {}", reply.id);
+                }
+            }
+            Message::Pong { id } => {
+                assert_eq!(id, 1 << 60);
+                self.pongs += 1;
+            }
+            Message::Drain => self.is_told_to_drain = true,
+            other => panic!("not for a client: {other:?}"),
+        }
+    }
+
+    /// The questions that went out whole and want an answer.
+    pub fn owed(&self, written: usize) -> impl Iterator<Item = u64> {
+        self.asked
+            .iter()
+            .filter(move |(_, asked)| !asked.one_way && asked.ends_at <= written)
+            .map(|(id, _)| *id)
+    }
+
+    /// The pings that went out whole.
+    pub fn pings_sent(&self, written: usize) -> usize {
+        self.pings.iter().filter(|ends_at| **ends_at <= written).count()
+    }
+
+    pub fn has_to_write(&self) -> bool {
+        !self.out.is_empty()
+    }
+
+    pub fn assert_everything_is_home(&mut self) {
+        self.out.clear(&mut self.pool);
+        self.recv.clear(&mut self.pool);
+        self.pool.collect();
+        assert_eq!(self.pool.stats().outstanding, 0, "a buffer of the client is not home");
+    }
+}
+
+fn request(id: u64) -> [u8; 32] {
+    Native::request_header(&Call {
+        id,
+        method: NOW,
+        codec: 0,
+        compressed: false,
+        one_way: false,
+        schema: 0,
+        time_left_us: 0,
+        metadata: &[],
+        body: SendBody::Bytes(&[]),
+    })
+}
