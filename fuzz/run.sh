@@ -1,0 +1,37 @@
+#!/bin/sh
+# Runs every fuzz target from its kept corpus, each for so many seconds (default SECONDS_EACH, or 10); fails on a crash.
+#
+#   fuzz/run.sh [SECONDS] [TARGET…]
+#
+# It needs a nightly compiler and nothing else: the flags are those that cargo-fuzz sets. What is found new is kept
+# under fuzz/target/found; an input that crashes is left under fuzz/artifacts/TARGET.
+set -eu
+cd "$(dirname "$0")"
+
+seconds=${1:-${SECONDS_EACH:-10}}
+[ $# -gt 0 ] && shift
+targets=${*:-$(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -v '^coreloop-fuzz$')}
+
+host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
+# The passes of libFuzzer, and the address sanitizer.
+export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
+-Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
+-Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address"
+# Named, so that build scripts and macros are built without the flags.
+cargo +nightly build --release --target "$host" --bins
+
+for target in $targets; do
+    found=$CARGO_TARGET_DIR/found/$target
+    mkdir -p "$found" "artifacts/$target"
+    echo "== $target, $seconds s"
+    # One allocation of 64 MiB or five seconds of work for 4 KiB of input is a fault like a panic.
+    "$CARGO_TARGET_DIR/$host/release/$target" -max_total_time="$seconds" -max_len=4096 -timeout=5 \
+        -malloc_limit_mb=64 -rss_limit_mb=1024 -artifact_prefix="artifacts/$target/" -print_final_stats=1 \
+        "$found" "corpus/$target" 2>&1 | tee "$found.log" | grep -E '^stat::(number_of_executed|peak_rss)|ERROR|panicked|Test unit' || true
+    if ! grep -q '^Done' "$found.log"; then
+        tail -60 "$found.log"
+        echo "$target: a fault was found; the input is under fuzz/artifacts/$target" >&2
+        exit 1
+    fi
+done
