@@ -8,8 +8,9 @@ pub mod calls;
 pub mod filter;
 pub mod order;
 mod reason;
+mod times;
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
 
@@ -21,11 +22,6 @@ use crate::wire::{Decoded, Out, Wire};
 
 /// What one read asks for when nothing is known about the frame: a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
-/// After the last word the peer gets this long to close its side, so that a reset does not eat that word.
-const LINGER: Duration = Duration::from_secs(1);
-/// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
-/// that crossed the drain notice are still served.
-const DRAIN_QUIET: Duration = Duration::from_millis(100);
 
 /// Where a connection is in its life. Each event is one `match` over these, without a catch-all arm.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -508,71 +504,6 @@ impl<W: Wire> Conn<W> {
             State::Finishing(_) if self.in_flight == 0 && self.out_len() == 0 => Step::ShutdownWrite,
             State::Finishing(_) => Step::Keep,
             State::Closed(why) => Step::Close(why.clone()),
-        }
-    }
-
-    /// The earliest time at which [`Conn::on_timer`] may have something to do.
-    pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
-        let ms = Duration::from_millis;
-        let stall = (self.out_len() > 0).then(|| self.last_written + ms(limits.write_stall_ms));
-        let frame = self.frame_deadline(limits);
-        let of_state = match self.state {
-            State::Opening => Some(self.since + ms(limits.first_bytes_ms)),
-            State::Serving if self.is_resting() => {
-                Some(self.last_heard.max(self.last_written) + ms(limits.idle_ms))
-            }
-            State::Serving => None,
-            State::Draining if self.is_resting() => Some(self.last_heard.max(self.since) + DRAIN_QUIET),
-            State::Draining => None,
-            State::HalfClosed => None,
-            State::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
-            State::Lingering(_) => Some(self.since + LINGER),
-            State::Closed(_) => None,
-        };
-        [stall, frame, of_state].into_iter().flatten().min()
-    }
-
-    /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
-    fn frame_deadline(&self, limits: &Limits) -> Option<Instant> {
-        let began = self.frame_began.filter(|_| !self.is_paused && !self.is_finishing())?;
-        Some(began + Duration::from_millis(limits.frame_ms))
-    }
-
-    /// Nothing is in flight, at hand, or waiting to be written.
-    fn is_resting(&self) -> bool {
-        self.in_flight == 0 && self.out_len() == 0 && self.recv.is_empty() && !self.wire.is_inside_message()
-    }
-
-    /// Time has passed: what is late ends the connection.
-    pub fn on_timer(&mut self, now: Instant, pool: &mut Pool, limits: &Limits) {
-        if self.next_deadline(limits).is_none_or(|at| at > now) {
-            return;
-        }
-        self.is_easy = false;
-        let ms = Duration::from_millis;
-        if self.out_len() > 0 && self.last_written + ms(limits.write_stall_ms) <= now {
-            self.state = State::Closed(CloseReason::WriteStalled);
-            return;
-        }
-        match &self.state {
-            State::Opening => self.finish(CloseReason::FirstBytesLate, now),
-            State::Serving | State::Draining | State::HalfClosed
-                if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
-            {
-                self.frame_began = None;
-                self.finish(CloseReason::FrameLate, now);
-            }
-            State::Serving => {
-                if self.out_len() == 0 {
-                    self.last_written = now;
-                }
-                self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
-                self.finish(CloseReason::Idle, now);
-            }
-            State::Draining => self.finish(CloseReason::Drained, now),
-            State::HalfClosed => {}
-            State::Finishing(why) | State::Lingering(why) => self.state = State::Closed(why.clone()),
-            State::Closed(_) => {}
         }
     }
 
