@@ -17,8 +17,11 @@ use coreloop::wire::{Broken, Decoded, Native, Protocols, Speaks, Wire};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-/// Every target by name.
-pub const TARGETS: [(&str, fn(&[u8])); 8] = [
+/// A target: its name, and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 8] = [
     ("frame", frame),
     ("metadata", metadata),
     ("sniff", sniff),
