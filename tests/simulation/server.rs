@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use coreloop::bufpool::{Chunk, Pool, PoolConfig};
 use coreloop::config::Limits;
-use coreloop::conn::calls::{Call, Calls};
+use coreloop::conn::calls::{Call, Calls, Stock};
 use coreloop::conn::{CloseReason, Conn, Next, Step};
 use coreloop::message::{Message, Outgoing, Reply, Request, SendBody};
 use coreloop::status::Code;
@@ -35,6 +35,7 @@ pub struct Server {
     pub pool: Pool,
     pub limits: Limits,
     calls: Calls,
+    stock: Stock,
     work: Vec<Work>,
     /// Bodies that a handler keeps beyond its call.
     kept: Vec<Chunk>,
@@ -56,6 +57,7 @@ impl Server {
             pool: Pool::new(PoolConfig::default()),
             limits,
             calls: Calls::new(),
+            stock: Stock::new(),
             work: Vec::new(),
             kept: Vec::new(),
             is_readable: false,
@@ -160,7 +162,7 @@ impl Server {
                 let deadline = (request.time_left_us != 0).then(|| now + left);
                 let Request { id, codec, one_way, compressed, .. } = request;
                 let call = Call::new(id, deadline, (0, 0), codec, one_way, compressed, 0, body.len() as u32);
-                let slot = self.calls.begin(call);
+                let slot = self.calls.begin(call, &mut self.stock);
                 self.conn.begin_call(body.len(), &self.limits);
                 let body = if rng.one_in(2) { self.conn.cut(request.body) } else { Chunk::from(body) };
                 if rng.one_in(8) {
@@ -185,7 +187,7 @@ impl Server {
             return;
         }
         let work = self.work.swap_remove(index);
-        let call = self.calls.end(work.slot).expect("a call ends once");
+        let call = self.calls.end(work.slot, &mut self.stock).expect("a call ends once");
         if self.closed.is_some() {
             return;
         }
