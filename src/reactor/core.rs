@@ -162,6 +162,7 @@ impl<A: App> Core<A> {
             // What is at hand comes first: reading more while requests wait only makes them wait in our memory.
             let Slot { conn, session, peer, .. } = slot;
             let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
+            let taken_before = messages;
             loop {
                 if let Some((message, consumed)) = cx.conn.next_quick() {
                     app.on_message(&mut cx, message);
@@ -180,7 +181,8 @@ impl<A: App> Core<A> {
             }
             if slot.conn.out_len() >= self.flush.high_mark_bytes {
                 write_out(slot, pool, *now, limits, stats);
-                if slot.conn.has_undecoded() && slot.conn.out_len() < self.flush.high_mark_bytes {
+                // Written or not: as long as messages are at hand, nothing more is read.
+                if messages > taken_before {
                     continue;
                 }
             }
