@@ -23,10 +23,16 @@ fn wrong_first_bytes_end_the_connection_without_a_word() {
     let _turn = serial();
     let rig = plain();
     let mut witness = rig.witness();
-    for (count, bytes) in
-        [&b"\x19\x97"[..], b"\x00\x00\x00\x00", b"SSH-2.0-x\r\n", b"GET / HTTP/1.1\r\n", b"{}", b"\x16\x03\x01"]
-            .into_iter()
-            .enumerate()
+    for (count, bytes) in [
+        &b"\x19\x97"[..],
+        b"\x00\x00\x00\x00",
+        b"SSH-2.0-x\r\n",
+        b"GET / HTTP/1.1\r\n",
+        b"{}",
+        b"\x16\x03\x01",
+    ]
+    .into_iter()
+    .enumerate()
     {
         let mut peer = rig.peer();
         peer.send_bytes(bytes);
@@ -181,7 +187,10 @@ fn bodies_that_do_not_decode_or_do_not_end_are_refused() {
     let mut peer = rig.peer();
     let mut id = 0;
     for (codec, bodies) in [
-        (Codec::Json, &[&b""[..], b"{", b"nul", b"\"x\"", b"1 2", b"1\0", b"1e999", b"99999999999999999999", b"\xff"][..]),
+        (
+            Codec::Json,
+            &[&b""[..], b"{", b"nul", b"\"x\"", b"1 2", b"1\0", b"1e999", b"99999999999999999999", b"\xff"][..],
+        ),
         (Codec::Compact, &[b"", b"\x80", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x08\x08"]),
         (Codec::MessagePack, &[b"", b"\xcf", b"\xc1", b"\xdf\xff\xff\xff\xff", b"\x01\x01", b"\xa1x"]),
     ] {

@@ -20,7 +20,11 @@ fn a_panic_costs_one_reply_wherever_the_handler_runs() {
     for (service, _) in KINDS {
         for how in [0, 1, 2] {
             let answer = peer.ask(&Frame::call(5, &format!("{service}.Panic"), how));
-            answer.is(5, Code::Internal, ["panicked: on purpose", "on purpose with 1", "no message"][how as usize]);
+            answer.is(
+                5,
+                Code::Internal,
+                ["panicked: on purpose", "on purpose with 1", "no message"][how as usize],
+            );
             panics += 1;
             // The worker, of which there is one only, and the connection live.
             assert_eq!(peer.ask(&Frame::call(6, &format!("{service}.Double"), 4)).number(), 8);
@@ -63,7 +67,8 @@ fn a_one_way_call_runs_is_counted_and_has_no_answer() {
     assert_eq!(rig.counted.load(std::sync::atomic::Ordering::SeqCst), 100);
     let others = || -> u64 {
         let stats = rig.stats();
-        let is_other = |name: &str| name.ends_with("Panic") || name.contains("Answer") || name.ends_with("Drop");
+        let is_other =
+            |name: &str| name.ends_with("Panic") || name.contains("Answer") || name.ends_with("Drop");
         stats.methods.iter().filter(|method| is_other(&method.name)).map(|method| method.calls).sum()
     };
     common::eventually("the others have ended too", || others() == 15);
@@ -112,7 +117,8 @@ fn replies_that_are_held_do_not_hold_others_up() {
     let mut witness = rig.witness();
     let mut peer = rig.peer();
     for (service, _) in KINDS {
-        let frames: Vec<Frame> = (0..20).map(|id| Frame::call(id, &format!("{service}.Hold"), id as i64)).collect();
+        let frames: Vec<Frame> =
+            (0..20).map(|id| Frame::call(id, &format!("{service}.Hold"), id as i64)).collect();
         peer.send_all(&frames);
         common::eventually("all are held", || rig.held.lock().unwrap().len() == 20);
         witness.is_unharmed();

@@ -197,24 +197,21 @@ fn with_gates(mut builder: Builder, gate: &Arc<Gate>) -> Builder {
 }
 
 /// A method that takes its reply away.
-fn deferring(
-    name: &str,
-    kind: Kind,
-    what: impl Fn(i64, Reply<i64>) + Send + Sync + 'static,
-) -> Method {
-    let handler = move |cx: &Context<'_>, codec: Codec, body: coreloop::codec::Body<'_>, out: &mut Vec<u8>| {
-        let argument = match <Plain<i64> as Argument>::decode(codec, body) {
-            Ok(argument) => argument,
-            Err(error) => return finish::<Plain<i64>>(cx, codec, Err(error.into()), out),
-        };
-        match Reply::take::<Plain<i64>>(cx, codec) {
-            Ok(reply) => {
-                what(argument, reply);
-                Outcome::Deferred
+fn deferring(name: &str, kind: Kind, what: impl Fn(i64, Reply<i64>) + Send + Sync + 'static) -> Method {
+    let handler =
+        move |cx: &Context<'_>, codec: Codec, body: coreloop::codec::Body<'_>, out: &mut Vec<u8>| {
+            let argument = match <Plain<i64> as Argument>::decode(codec, body) {
+                Ok(argument) => argument,
+                Err(error) => return finish::<Plain<i64>>(cx, codec, Err(error.into()), out),
+            };
+            match Reply::take::<Plain<i64>>(cx, codec) {
+                Ok(reply) => {
+                    what(argument, reply);
+                    Outcome::Deferred
+                }
+                Err(status) => finish::<Plain<i64>>(cx, codec, Err(status), out),
             }
-            Err(status) => finish::<Plain<i64>>(cx, codec, Err(status), out),
-        }
-    };
+        };
     Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(handler)).unwrap().kind(kind).deferring()
 }
 
@@ -256,16 +253,15 @@ fn with_panics(mut builder: Builder) -> Builder {
         }));
     });
     for (service, kind) in KINDS {
-        builder =
-            builder.method_of_kind(&format!("{service}.Panic"), kind, |_cx: &Context<'_>, how: i64| {
-                match how {
-                    0 => panic!("{}", ON_PURPOSE),
-                    1 => panic!("{ON_PURPOSE} with {how}"),
-                    _ => std::panic::panic_any(7_u64),
-                }
-                #[allow(unreachable_code, reason = "the handler's type")]
-                Ok(how)
-            });
+        builder = builder.method_of_kind(&format!("{service}.Panic"), kind, |_cx: &Context<'_>, how: i64| {
+            match how {
+                0 => panic!("{}", ON_PURPOSE),
+                1 => panic!("{ON_PURPOSE} with {how}"),
+                _ => std::panic::panic_any(7_u64),
+            }
+            #[allow(unreachable_code, reason = "the handler's type")]
+            Ok(how)
+        });
     }
     builder
 }
