@@ -582,9 +582,7 @@ impl Desk {
             let Some(code) = done.code else { continue };
             home += 1;
             let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
-            if code == Code::DeadlineExceeded && done.note == Note::Ran {
-                self.stats.calls.late_at_answer.add(1);
-            }
+            let is_late = code == Code::DeadlineExceeded && done.note == Note::Ran;
             let ended = Ended {
                 code,
                 queue_us: done.queue_us,
@@ -592,7 +590,10 @@ impl Desk {
                 compressed: done.compressed,
                 body,
             };
-            conns.with(done.key, |cx| self.end_call(cx, done.slot, ended));
+            let answered = conns.with(done.key, |cx| self.end_call(cx, done.slot, ended));
+            if is_late && answered == Some(true) {
+                self.stats.calls.late_at_answer.add(1);
+            }
         }
         let number = batch.number;
         batch.recycle();
@@ -634,22 +635,23 @@ impl Desk {
         }
     }
 
-    /// The work of a call has ended: it is answered, unless it has been before.
+    /// The work of a call has ended: it is answered, unless it has been before. True if it was answered now.
     #[inline]
-    fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) {
+    fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) -> bool {
         let Some(call) = cx.session.end(slot, &mut self.stock) else {
             debug_assert!(false, "a call ends once");
-            return;
+            return false;
         };
         cx.end_call(call.body_bytes as usize);
         if call.is_answered() {
             self.stats.calls.late.add(1);
-            return;
+            return false;
         }
         self.count(call.method, ended.code, ended.queue_us, ended.handler_us, call.one_way);
         if !call.one_way {
             reply(cx, call.id, call.codec, ended);
         }
+        true
     }
 
     #[inline]
