@@ -5,12 +5,14 @@
 //! operators read is in [`snapshot`].
 
 mod histogram;
+mod pace;
 mod snapshot;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 pub use histogram::{Histogram, HistogramSnapshot};
+pub use pace::Paces;
 pub use snapshot::{MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot};
 
 use crate::status::Code;

@@ -14,7 +14,7 @@ use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
@@ -22,7 +22,7 @@ use coreloop_poller::Key;
 use super::{Run, RunCall};
 use crate::context::{Context, Deferral, Home, Outcome, Parts, Peer, SCOPE_PLACES, Scope};
 use crate::message::Metadata;
-use crate::stats::micros;
+use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
 
 /// Arguments up to this size are copied into the batch; larger ones are shared as chunks. Copying a cache line
@@ -30,6 +30,11 @@ use crate::status::{Code, Status};
 pub const COPY_BYTES_MAX: usize = 2048;
 /// A batch's buffers are let go when a burst has made them larger than this.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
+
+/// Calls of quick methods that share a reading of the clock.
+const TIMED_TOGETHER_MAX: usize = 16;
+/// A call whose deadline is nearer than this is looked at by itself: quick calls before it could use that up.
+const NEAR: Duration = Duration::from_millis(10);
 
 /// One request in a batch.
 #[derive(Debug)]
@@ -212,21 +217,58 @@ impl Batch {
         back(self);
     }
 
-    /// Runs every request from `first` on. `stop_early` is asked after each with the time that has passed since
-    /// the start; the number of those run is returned.
-    pub(super) fn run(&mut self, run: &dyn Run, mut stop_early: impl FnMut(Instant) -> bool) -> usize {
+    /// Runs the requests. `stop_early` is asked now and then with the time; the number of those run is returned.
+    pub(super) fn run(
+        &mut self,
+        run: &dyn Run,
+        paces: &mut Paces,
+        mut stop_early: impl FnMut(Instant) -> bool,
+    ) -> usize {
         let mut now = Instant::now();
-        for index in 0..self.jobs.len() {
-            now = self.run_one(run, index, now);
-            if index + 1 < self.jobs.len() && stop_early(now) {
-                return index + 1;
+        let mut index = 0;
+        while index < self.jobs.len() {
+            let quick = self.quick_run(paces, index, now);
+            let began = now;
+            for next in index..index + quick {
+                self.run_one(run, next, began);
+            }
+            let method = self.jobs[index].method;
+            if quick == 0 {
+                self.run_one(run, index, began);
+            }
+            now = Instant::now();
+            let ran = quick.max(1);
+            let mean = now.duration_since(began) / ran as u32;
+            for done in &mut self.done[index..index + ran] {
+                done.handler_us = micros(mean);
+            }
+            if quick == 0 {
+                paces.note_exact(method, mean);
+            } else {
+                paces.note_mean(method, mean);
+            }
+            index += ran;
+            if index < self.jobs.len() && stop_early(now) {
+                break;
             }
         }
-        self.jobs.len()
+        index
     }
 
-    /// Runs one request; the time after it is the time before the next.
-    fn run_one(&mut self, run: &dyn Run, index: usize, began: Instant) -> Instant {
+    /// How many requests from `first` on are of one method that is known to be quick, so that they can be timed
+    /// together; none with a deadline that is near.
+    fn quick_run(&self, paces: &Paces, first: usize, now: Instant) -> usize {
+        let method = self.jobs[first].method;
+        if !paces.is_quick(method) {
+            return 0;
+        }
+        let soon = now + NEAR;
+        let fits = |job: &&Job| job.method == method && job.deadline.is_none_or(|deadline| deadline > soon);
+        self.jobs[first..].iter().take(TIMED_TOGETHER_MAX).take_while(fits).count()
+    }
+
+    /// Runs one request.
+    fn run_one(&mut self, run: &dyn Run, index: usize, began: Instant) {
         let Batch { jobs, bytes, out, scope, place_first, queued_at, home, number, done, .. } = self;
         let job = &jobs[index];
         let place = *place_first + index as u8;
@@ -266,7 +308,6 @@ impl Batch {
             };
             guarded(run, &call, &cx, out)
         };
-        let ended = Instant::now();
         let compressed = matches!(outcome, Outcome::Compressed);
         let (code, chunk) = settle(outcome, out, start as usize);
         done.push(Done {
@@ -275,12 +316,11 @@ impl Batch {
             code,
             note,
             queue_us,
-            handler_us: micros(ended.duration_since(began)),
+            handler_us: 0,
             compressed,
             out: start..out.len() as u32,
             chunk,
         });
-        ended
     }
 
     /// Splits off the requests from `first` on, into a batch that the caller provides.
@@ -401,5 +441,138 @@ pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> (Option<Code
             // A handler may fail, but not with success.
             (Some(if status.code == Code::Ok { Code::Unknown } else { status.code }), None)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Mutex;
+
+    use super::*;
+    use crate::context::Late;
+
+    struct Nowhere;
+
+    impl Home for Nowhere {
+        fn late(&self, _late: Late) {}
+    }
+
+    /// Says its metadata, its body and its method; panics for method 13, and takes its answer away for 14.
+    struct Say(Mutex<Vec<crate::context::Ticket>>);
+
+    impl Run for Say {
+        fn name_of(&self, _method: u32) -> &str {
+            "Say.It"
+        }
+
+        fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
+            out.extend_from_slice(cx.metadata().find("k").unwrap_or(b"-"));
+            out.extend_from_slice(call.body);
+            match call.method {
+                13 => panic!("thirteen"),
+                14 => {
+                    self.0.lock().unwrap().extend(cx.take_ticket());
+                    Outcome::Deferred
+                }
+                _ => Outcome::Answer,
+            }
+        }
+    }
+
+    fn batch(methods: &[u32]) -> Box<Batch> {
+        let mut batch = Batch::new(Arc::new(Nowhere), Arc::new(|_| {}));
+        batch.begin(7, Arc::new(Scope::default()), Instant::now());
+        for (index, method) in methods.iter().enumerate() {
+            let mut metadata = crate::message::MetadataBuf::new();
+            metadata.push("k", &[b'a' + index as u8]).unwrap();
+            let body = vec![b'0' + index as u8; index];
+            let place = batch.push(JobParts {
+                key: Key::new(1, 1),
+                slot: index as u32,
+                method: *method,
+                codec: 2,
+                compressed: false,
+                deadline: None,
+                peer: Peer::Unix,
+                metadata: metadata.as_bytes(),
+                body: if index == 3 { &[] } else { &body },
+                chunk: (index == 3).then(|| Chunk::from(body.clone())),
+            });
+            assert_eq!(usize::from(place), index);
+        }
+        batch
+    }
+
+    fn told(batch: &Batch) -> Vec<(u32, String)> {
+        let text = |done: &Done| String::from_utf8(batch.body_of(done).to_vec()).unwrap();
+        batch.done.iter().map(|done| (done.slot, text(done))).collect()
+    }
+
+    fn all() -> Vec<(u32, String)> {
+        ["a", "b1", "c22", "d333", "e4444"]
+            .iter()
+            .zip(0..)
+            .map(|(text, slot)| (slot, text.to_string()))
+            .collect()
+    }
+
+    #[test]
+    fn each_request_is_answered_with_its_own_bytes() {
+        let mut batch = batch(&[1; 5]);
+        let run = Say(Mutex::default());
+        assert_eq!(batch.run(&run, &mut Paces::default(), |_| true), 1, "stopped after the first");
+        let mut batch = self::batch(&[1; 5]);
+        assert_eq!(batch.run(&run, &mut Paces::default(), |_| false), 5);
+        assert_eq!(told(&batch), all());
+    }
+
+    #[test]
+    fn a_batch_that_is_split_anywhere_says_the_same_and_counts_once() {
+        for cut in 1..5 {
+            let mut first = batch(&[1; 5]);
+            let run = Say(Mutex::default());
+            let mut ran = 0;
+            assert_eq!(
+                first.run(&run, &mut Paces::default(), |_| {
+                    ran += 1;
+                    ran == cut
+                }),
+                cut
+            );
+            let scope = first.scope.clone();
+            scope.cancel(4);
+            let sibling = first.sibling();
+            let mut rest = first.split_off(cut, sibling);
+            assert_eq!(rest.run(&run, &mut Paces::default(), |_| false), 5 - cut);
+            let mut both = told(&first);
+            both.extend(told(&rest));
+            assert_eq!(both[..4], all()[..4], "cut at {cut}");
+            assert_eq!(rest.done.last().map(|done| done.note), Some(Note::Removed), "its place went with it");
+            assert!(first.is_part && !rest.is_part, "only the last part stands for the batch");
+            assert_eq!((first.number, rest.number), (7, 7));
+        }
+    }
+
+    #[test]
+    fn quick_requests_are_timed_together_and_still_answered_each() {
+        let mut paces = Paces::default();
+        while !paces.is_quick(1) {
+            paces.note_exact(1, Duration::from_nanos(100));
+        }
+        let mut batch = batch(&[1, 1, 2, 1, 1]);
+        assert_eq!(batch.run(&Say(Mutex::default()), &mut paces, |_| false), 5);
+        assert_eq!(told(&batch), all());
+    }
+
+    #[test]
+    fn a_panic_and_a_deferral_leave_the_neighbours_alone() {
+        let mut batch = batch(&[1, 13, 14, 1, 1]);
+        let run = Say(Mutex::default());
+        batch.run(&run, &mut Paces::default(), |_| false);
+        let codes: Vec<Option<Code>> = batch.done.iter().map(|done| done.code).collect();
+        assert_eq!(codes, [Some(Code::Ok), Some(Code::Internal), None, Some(Code::Ok), Some(Code::Ok)]);
+        assert_eq!(told(&batch)[1].1, "the handler panicked: thirteen");
+        assert_eq!(told(&batch)[3].1, "d333");
+        assert_eq!(run.0.lock().unwrap().len(), 1);
     }
 }

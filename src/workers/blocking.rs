@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
 use super::{Alive, Backlog, Batch, Ended, Run};
+use crate::stats::Paces;
 
 /// A thread without work for this long ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
@@ -119,9 +120,10 @@ impl Shared {
     }
 
     fn work(self: Arc<Self>) {
+        let mut paces = Paces::default();
         while let Some(work) = self.next() {
             match work {
-                Work::Batch(batch) => self.run_batch(batch),
+                Work::Batch(batch) => self.run_batch(batch, &mut paces),
                 Work::Stop => break,
             }
         }
@@ -153,9 +155,9 @@ impl Shared {
     }
 
     /// Work that may wait is run one by one; each answer goes home as soon as it is there.
-    fn run_batch(&self, mut batch: Box<Batch>) {
+    fn run_batch(&self, mut batch: Box<Batch>, paces: &mut Paces) {
         self.backlog.sub(batch.len());
-        batch.run(&*self.run, |_| false);
+        batch.run(&*self.run, paces, |_| false);
         batch.drop_arguments();
         batch.send_back();
     }

@@ -10,6 +10,7 @@ use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
 use super::parking::Parking;
 use super::{Backlog, Batch, Ended, Run};
+use crate::stats::Paces;
 
 /// A batch that has run for longer than this sends home what is done, so that quick calls do not wait for slow
 /// neighbours.
@@ -36,6 +37,7 @@ struct Worker {
     backlog: Arc<Backlog>,
     parking: Arc<Parking>,
     spin: coreloop_poller::SpinBudget,
+    paces: Paces,
 }
 
 impl Cpu {
@@ -60,6 +62,7 @@ impl Cpu {
                 backlog: backlog.clone(),
                 parking: parking.clone(),
                 spin: coreloop_poller::SpinBudget::new(spin, cores),
+                paces: Paces::default(),
             };
             let name = format!("coreloop-work-{index}");
             let alive = alive.clone();
@@ -147,10 +150,10 @@ impl Worker {
         }
     }
 
-    fn run_batch(&self, mut batch: Box<Batch>) {
+    fn run_batch(&mut self, mut batch: Box<Batch>) {
         loop {
             let began = Instant::now();
-            let ran = batch.run(&*self.run, |now| now.duration_since(began) >= SHARE_AFTER);
+            let ran = batch.run(&*self.run, &mut self.paces, |now| now.duration_since(began) >= SHARE_AFTER);
             if ran == batch.len() {
                 batch.drop_arguments();
                 batch.send_back();

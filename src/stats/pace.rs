@@ -1,0 +1,89 @@
+//! Which methods are quicker than the clock is worth.
+//!
+//! Reading the clock takes some 25 ns, a twentieth of a whole call at full load. So the calls of a method that takes
+//! less than a microsecond, which is what the wire and the histograms count in, are timed together; when their mean
+//! says otherwise they are timed one by one again.
+
+use std::time::Duration;
+
+/// After so many exact timings a method's mean is believed.
+pub const EXACT_CALLS: u32 = 64;
+/// A method with a mean below this is quick.
+pub const QUICK: Duration = Duration::from_micros(1);
+
+#[derive(Clone, Copy, Debug)]
+struct Pace {
+    /// Calls to be timed one by one before the mean is looked at; 0: quick.
+    exact_left: u32,
+    sum: Duration,
+}
+
+const UNKNOWN: Pace = Pace { exact_left: EXACT_CALLS, sum: Duration::ZERO };
+
+/// The pace of each method, as one thread has seen it.
+#[derive(Debug, Default)]
+pub struct Paces(Vec<Pace>);
+
+impl Paces {
+    /// For that many methods; more are added as they come.
+    pub fn new(methods: usize) -> Paces {
+        Paces(vec![UNKNOWN; methods])
+    }
+
+    /// Whether the method is known to be quick.
+    #[inline]
+    pub fn is_quick(&self, method: u32) -> bool {
+        self.0.get(method as usize).is_some_and(|pace| pace.exact_left == 0)
+    }
+
+    /// A call was timed by itself.
+    pub fn note_exact(&mut self, method: u32, took: Duration) {
+        if self.0.len() <= method as usize {
+            self.0.resize(method as usize + 1, UNKNOWN);
+        }
+        let pace = &mut self.0[method as usize];
+        pace.sum += took;
+        pace.exact_left = pace.exact_left.saturating_sub(1);
+        if pace.exact_left == 0 {
+            let is_quick = pace.sum / EXACT_CALLS < QUICK;
+            *pace = if is_quick { Pace { exact_left: 0, sum: Duration::ZERO } } else { UNKNOWN };
+        }
+    }
+
+    /// Calls of the method were timed together, with this mean.
+    pub fn note_mean(&mut self, method: u32, mean: Duration) {
+        if mean >= QUICK
+            && let Some(pace) = self.0.get_mut(method as usize)
+        {
+            *pace = UNKNOWN;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_method_is_quick_once_its_mean_says_so_and_no_longer_than_that() {
+        let mut paces = Paces::new(1);
+        for _ in 0..EXACT_CALLS {
+            assert!(!paces.is_quick(3));
+            paces.note_exact(3, Duration::from_nanos(300));
+        }
+        assert!(paces.is_quick(3) && !paces.is_quick(0) && !paces.is_quick(4));
+        paces.note_mean(3, Duration::from_nanos(999));
+        assert!(paces.is_quick(3));
+        paces.note_mean(3, QUICK);
+        assert!(!paces.is_quick(3));
+    }
+
+    #[test]
+    fn a_method_with_a_slow_mean_is_timed_call_by_call() {
+        let mut paces = Paces::new(1);
+        for _ in 0..10 * EXACT_CALLS {
+            paces.note_exact(0, Duration::from_micros(5));
+            assert!(!paces.is_quick(0));
+        }
+    }
+}
