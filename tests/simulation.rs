@@ -164,6 +164,10 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
         assert_eq!(client.pongs, client.pings_sent(up.total), "a ping has a pong");
     }
     assert!(client.answered.is_subset(&server.answered));
+    assert!(
+        client.is_to_blame || !matches!(why, CloseReason::Broken(_)),
+        "{why}, and the client did nothing"
+    );
     server.assert_everything_is_home();
     client.assert_everything_is_home();
     why

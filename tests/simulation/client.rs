@@ -34,6 +34,8 @@ pub struct Client {
     pub is_at_end: bool,
     pub is_told_to_drain: bool,
     pub is_hung_up: bool,
+    /// It has said something after which nothing can be trusted.
+    pub is_to_blame: bool,
 }
 
 impl Client {
@@ -51,6 +53,7 @@ impl Client {
             is_at_end: false,
             is_told_to_drain: false,
             is_hung_up: false,
+            is_to_blame: false,
         }
     }
 
@@ -133,6 +136,7 @@ impl Client {
 
     /// Something after which no byte can be trusted.
     pub fn break_it(&mut self, rng: &mut Rng, up: &Pipe) {
+        self.is_to_blame = true;
         let id = self.new_id(rng);
         let mut frame = request(id);
         match rng.below(4) {
