@@ -387,6 +387,9 @@ pub trait Run: Send + Sync + 'static {
     /// `Service.Method` of the method with that index.
     fn name_of(&self, method: u32) -> &str;
 
+    /// A thread that will run methods begins.
+    fn begin_thread(&self) {}
+
     /// Runs the method on the body; the answer is appended to `out` or returned.
     fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome;
 }

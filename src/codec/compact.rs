@@ -6,7 +6,7 @@
 use postcard::ser_flavors::Flavor;
 
 use super::nesting::Guard;
-use super::{Codec, CodecError, DEPTH_MAX_DEFAULT};
+use super::{Codec, CodecError, depth_max};
 
 const CODEC: Codec = Codec::Compact;
 
@@ -52,7 +52,7 @@ impl Flavor for Append<'_> {
 #[cold]
 fn refused(guard: &Guard, error: postcard::Error) -> CodecError {
     if guard.was_too_deep() {
-        return CodecError::TooDeep { codec: CODEC, depth_max: DEPTH_MAX_DEFAULT };
+        return CodecError::TooDeep { codec: CODEC, depth_max: depth_max() };
     }
     let what = match error {
         postcard::Error::DeserializeUnexpectedEnd => "the body ends before the value does".to_string(),

@@ -4,7 +4,7 @@
 //! without an argument can be called with none. It knows no JSON-RPC: that is a protocol.
 
 use super::nesting::Guard;
-use super::{Codec, CodecError, DEPTH_MAX_DEFAULT};
+use super::{Codec, CodecError, depth_max};
 
 const CODEC: Codec = Codec::Json;
 
@@ -33,7 +33,7 @@ fn refused(guard: &Guard, error: &serde_json::Error) -> CodecError {
     let what = error.to_string();
     // serde_json has its own limit, of the same depth, and names it in no other way than by this text.
     if guard.was_too_deep() || what.starts_with("recursion limit exceeded") {
-        return CodecError::TooDeep { codec: CODEC, depth_max: DEPTH_MAX_DEFAULT };
+        return CodecError::TooDeep { codec: CODEC, depth_max: depth_max() };
     }
     CodecError::Malformed { codec: CODEC, what }
 }

@@ -10,7 +10,7 @@ use serde::Deserialize as _;
 use serde::de::IgnoredAny;
 
 use super::nesting::Guard;
-use super::{Codec, CodecError, DEPTH_MAX_DEFAULT};
+use super::{Codec, CodecError, DEPTH_MAX_DEFAULT, depth_max};
 
 const CODEC: Codec = Codec::MessagePack;
 
@@ -50,7 +50,7 @@ fn bytes_after_first_value(body: &[u8]) -> usize {
 #[cold]
 fn refused(guard: &Guard, error: &Error) -> CodecError {
     if guard.was_too_deep() || matches!(error, Error::DepthLimitExceeded) {
-        return CodecError::TooDeep { codec: CODEC, depth_max: DEPTH_MAX_DEFAULT };
+        return CodecError::TooDeep { codec: CODEC, depth_max: depth_max() };
     }
     let what = match error {
         Error::InvalidMarkerRead(_) | Error::InvalidDataRead(_) => {

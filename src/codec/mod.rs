@@ -36,6 +36,21 @@ pub use value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body, Outgoing, 
 /// and that are skipped. The limit is there because an overflowing stack aborts the whole process.
 pub const DEPTH_MAX_DEFAULT: usize = 128;
 
+thread_local! {
+    static DEPTH_MAX: std::cell::Cell<usize> = const { std::cell::Cell::new(DEPTH_MAX_DEFAULT) };
+}
+
+/// Containers nest at most one less than this in what this thread decodes from here on; at most
+/// [`DEPTH_MAX_DEFAULT`], which is as deep as serde_json goes. A server sets it for each of its threads.
+pub fn set_depth_max(depth_max: usize) {
+    DEPTH_MAX.set(depth_max.min(DEPTH_MAX_DEFAULT));
+}
+
+#[cfg(any(feature = "json", feature = "compact", feature = "messagepack"))]
+fn depth_max() -> usize {
+    DEPTH_MAX.get()
+}
+
 /// How a body's bytes stand for a value; the numbers are those of the native frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]

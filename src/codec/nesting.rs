@@ -12,7 +12,7 @@ use serde::de::{
     Visitor,
 };
 
-use super::DEPTH_MAX_DEFAULT;
+use super::{DEPTH_MAX_DEFAULT, depth_max};
 
 /// Containers, options and newtypes together: the last two take no bytes in some codecs, so that a type which
 /// holds itself through them alone would recurse for ever.
@@ -28,6 +28,7 @@ pub(super) struct Guard {
     /// Elements that the body may still hold.
     elements_left: Cell<usize>,
     too_deep: Cell<bool>,
+    depth_max: usize,
 }
 
 impl Guard {
@@ -36,6 +37,7 @@ impl Guard {
             reserve_left: Cell::new(body.len()),
             elements_left: Cell::new(body.len().saturating_add(FREE_ELEMENTS_MAX)),
             too_deep: Cell::new(false),
+            depth_max: depth_max(),
         }
     }
 
@@ -81,7 +83,7 @@ impl Guard {
 struct Guarded<'g, X> {
     inner: X,
     guard: &'g Guard,
-    /// Containers around this place: always < DEPTH_MAX_DEFAULT.
+    /// Containers around this place: always below the guard's `depth_max`.
     containers: usize,
     /// Containers, options and newtypes around this place: always < STEPS_MAX.
     steps: usize,
@@ -99,7 +101,7 @@ impl<'g, X> Guarded<'g, X> {
     fn inside<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y>, E> {
         let mut next = self.through(inner)?;
         next.containers += 1;
-        if next.containers >= DEPTH_MAX_DEFAULT { Err(self.guard.refuse_depth()) } else { Ok(next) }
+        if next.containers >= self.guard.depth_max { Err(self.guard.refuse_depth()) } else { Ok(next) }
     }
 
     /// One option or newtype further in.

@@ -65,7 +65,7 @@ table! {
     limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
     limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";
     limits.write_stall_ms: Number(1, MILLIS_MAX), "Time that a write makes no progress: close.";
-    limits.depth_max: Number(1, 512), "Nesting of JSON, gob and the like: `invalid_argument`.";
+    limits.depth_max: Number(1, 128), "Nesting of JSON, gob and the like: `invalid_argument`.";
     limits.gob_types_max: Number(1, 65_536), "gob type definitions per connection: close.";
     limits.gob_type_bytes_max: Bytes(64, 16 << 20), "Bytes of one gob type definition: close.";
     limits.drain_ms: Number(0, MILLIS_MAX), zero "cancel at once", "Time that a drain waits for calls in flight: what is left is cancelled and counted.";

@@ -72,7 +72,7 @@ pub struct Limits {
     /// Too small: a short network fault costs connections. Too large: a dead reader holds its queue that long.
     pub write_stall_ms: u64,
 
-    /// Nesting of JSON, gob and the like. Default 128, at most 512: decoders recurse, and a stack that
+    /// Nesting of JSON, gob and the like. Default 128, at most that: decoders recurse, and a stack that
     /// overflows ends the process. At the limit: `invalid_argument`. Too small: deep honest values fail.
     pub depth_max: usize,
 

@@ -12,7 +12,7 @@ use super::app::{AppParts, AppStats, RpcApp};
 use super::{Error, Event, Part, Server, Shared};
 use crate::codec::{Argument, Plain};
 use crate::config::{Accept, Config, Valid};
-use crate::context::{Context, Outcome};
+use crate::context::{Context, Outcome, Run};
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{Address, Deal, Listener, Loads, Reactor, ReactorConfig};
 use crate::service::builtin::{Health, Meta};
@@ -157,7 +157,7 @@ impl Builder {
             self.config.listen = std::mem::take(&mut self.listens);
         }
         let config = self.config.validate(os::allowed_cores().len())?;
-        let registry = Registry::new(self.methods, config.limits.frame_bytes_max)?;
+        let registry = Registry::new(self.methods, &config.limits)?;
         self.meta.fill(registry.methods());
         start(&config, Arc::new(registry), self.health, self.protocols)
     }
@@ -241,7 +241,7 @@ fn start(
     }
     let (stop, events) = crossbeam_channel::bounded(reactors + 2);
     for (index, reactor) in built.into_iter().enumerate() {
-        spawn(index, reactor, stop.clone())?;
+        spawn(index, reactor, &registry, stop.clone())?;
     }
     let shared = Arc::new(Shared { registry, parts, pools, health });
     let drain = Duration::from_millis(config.limits.drain_ms);
@@ -299,9 +299,12 @@ fn descriptors_for(reactors: usize) -> usize {
 fn spawn(
     index: usize,
     mut reactor: Reactor<RpcApp>,
+    registry: &Arc<Registry>,
     events: crossbeam_channel::Sender<Event>,
 ) -> Result<(), Error> {
+    let registry = registry.clone();
     std::thread::Builder::new().name(format!("coreloop-reactor-{index}")).spawn(move || {
+        registry.begin_thread();
         // The panic is reported, and takes the server down in an orderly way; it is not swallowed.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reactor.run()));
         let result = match result {

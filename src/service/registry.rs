@@ -4,7 +4,8 @@
 //! chains are what registration made them.
 
 use super::{Handler, Method, RegisterError};
-use crate::codec::{Body, Codec, compress};
+use crate::codec::{self, Body, Codec, compress};
+use crate::config::Limits;
 use crate::context::{Context, Outcome, Run, RunCall};
 use crate::status::Status;
 
@@ -19,17 +20,20 @@ pub struct Registry {
     /// Open addressing by the low bits of the hash: (hash, index).
     table: Vec<(u32, u32)>,
     body_bytes_max: usize,
+    depth_max: usize,
 }
 
 impl Registry {
-    /// A table of these methods. A compressed body may grow to `body_bytes_max`.
+    /// A table of these methods. A compressed body may grow to `frame_bytes_max`, and bodies nest to `depth_max`.
     ///
     /// # Errors
     ///
     /// Two methods have the same name or hash, or a name is not `Service.Method`.
-    pub fn new(methods: Vec<Method>, body_bytes_max: usize) -> Result<Registry, RegisterError> {
+    pub fn new(methods: Vec<Method>, limits: &Limits) -> Result<Registry, RegisterError> {
+        let (body_bytes_max, depth_max) = (limits.frame_bytes_max, limits.depth_max);
         let size = (methods.len() * 4).next_power_of_two().max(16);
-        let mut registry = Registry { methods: Vec::new(), table: vec![(0, EMPTY); size], body_bytes_max };
+        let mut registry =
+            Registry { methods: Vec::new(), table: vec![(0, EMPTY); size], body_bytes_max, depth_max };
         for method in methods {
             registry.add(method)?;
         }
@@ -128,6 +132,10 @@ impl Run for Registry {
         &self.method(method).name
     }
 
+    fn begin_thread(&self) {
+        codec::set_depth_max(self.depth_max);
+    }
+
     #[inline(always)]
     fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
         let Some(codec) = Codec::from_number(call.codec) else {
@@ -183,7 +191,8 @@ mod tests {
     #[test]
     fn methods_are_found_by_their_hash_and_no_other() {
         let names: Vec<String> = (0..500).map(|n| format!("S.M{n}")).collect();
-        let registry = Registry::new(names.iter().map(|name| method(name)).collect(), 0).unwrap();
+        let registry =
+            Registry::new(names.iter().map(|name| method(name)).collect(), &Limits::default()).unwrap();
         for name in &names {
             let index = registry.index_of(crate::message::method_hash(name)).unwrap();
             assert_eq!(registry.method(index).name(), name);
@@ -194,16 +203,19 @@ mod tests {
 
     #[test]
     fn what_cannot_be_told_apart_is_refused() {
-        let same = Registry::new(vec![method("A.B"), method("A.B")], 0).err().unwrap();
+        let same = Registry::new(vec![method("A.B"), method("A.B")], &Limits::default()).err().unwrap();
         assert_eq!(same, RegisterError::SameName { method: "A.B".into() });
         // Two names with the same 32-bit FNV-1a, found by search.
         let (first, second) = colliding();
         assert_eq!(crate::message::method_hash(&first), crate::message::method_hash(&second));
-        let same = Registry::new(vec![method(&first), method(&second)], 0).err().unwrap();
+        let same = Registry::new(vec![method(&first), method(&second)], &Limits::default()).err().unwrap();
         assert!(matches!(same, RegisterError::SameHash { .. }), "{same}");
         for name in ["AB", ".B", "A.", "A. B", ""] {
             assert!(
-                matches!(Registry::new(vec![method(name)], 0), Err(RegisterError::Name { .. })),
+                matches!(
+                    Registry::new(vec![method(name)], &Limits::default()),
+                    Err(RegisterError::Name { .. })
+                ),
                 "{name:?}"
             );
         }

@@ -120,6 +120,7 @@ impl Shared {
     }
 
     fn work(self: Arc<Self>) {
+        self.run.begin_thread();
         let mut paces = Paces::default();
         while let Some(work) = self.next() {
             match work {

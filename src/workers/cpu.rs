@@ -107,6 +107,7 @@ impl Cpu {
 
 impl Worker {
     fn work(mut self) {
+        self.run.begin_thread();
         while let Some(batch) = self.next() {
             self.backlog.sub(batch.len());
             self.run_batch(batch);
