@@ -1,0 +1,94 @@
+//! The server inside a program that has a life, threads and a configuration of its own: `embedding`.
+
+use std::error::Error;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::thread;
+
+use coreloop::client::Direct;
+use coreloop::config::{Config, Limits};
+use coreloop::{Context, Server, Status};
+
+/// What the program does; that it can also be asked over the network is a side matter.
+#[derive(Default)]
+struct Plant {
+    grown: AtomicU64,
+    is_felled: AtomicBool,
+}
+
+#[coreloop::service]
+impl Plant {
+    /// How often it has grown.
+    #[rpc(inline, idempotent)]
+    fn height(&self, _cx: &Context) -> Result<u64, Status> {
+        Ok(self.grown.load(Ordering::Relaxed))
+    }
+}
+
+/// The program's own work, on its own thread.
+fn grow(plant: &Plant) {
+    while !plant.is_felled.load(Ordering::Relaxed) {
+        plant.grown.fetch_add(1, Ordering::Relaxed);
+        thread::yield_now();
+    }
+}
+
+/// Waits until the plant is higher than `height`.
+fn wait_beyond(plant: &Plant, height: u64) {
+    while plant.grown.load(Ordering::Relaxed) <= height {
+        thread::yield_now();
+    }
+}
+
+fn main() -> Result<(), Box<dyn Error>> {
+    let plant = Arc::new(Plant::default());
+    let gardener = thread::spawn({
+        let plant = plant.clone();
+        move || grow(&plant)
+    });
+
+    let config = Config {
+        listen: vec!["127.0.0.1:0".to_owned()],
+        cores: 1,
+        workers: 1,
+        limits: Limits {
+            connections_max: 100,
+            frame_bytes_max: 1 << 20,
+            drain_ms: 1_000,
+            ..Limits::default()
+        },
+        ..Config::default()
+    };
+    // From here on the server has its own threads; this one goes on.
+    let server = Server::builder().config(config).service_arc(plant.clone()).start()?;
+    let address = server.addresses()[0].to_string();
+    println!("listening on {address}");
+
+    let mut client = PlantClient::new(Direct::connect(&address)?);
+    wait_beyond(&plant, client.height()?);
+
+    // A service that cannot serve for a while says so to whoever asks Health.Check.
+    let json = coreloop::codec::Codec::Json;
+    for serves in [false, true] {
+        server.health().set("Plant", serves);
+        let answer = client.caller_mut().call_bytes("Health.Check", json, b"\"Plant\"")?;
+        println!("Plant is {}", String::from_utf8_lossy(&answer));
+    }
+
+    let stats = server.stats();
+    let height = stats.method("Plant.Height").ok_or("the method is registered")?;
+    println!("{} connection, {} call of {}", stats.connections(), height.calls, height.name);
+
+    // Any thread may ask for the end; the one that waits for the server carries it out.
+    let stopper = server.stopper();
+    thread::spawn(move || stopper.stop());
+    let last = server.wait()?;
+    println!("drained: {} calls were cut short", last.drain_cancelled);
+
+    // The program outlives its server.
+    wait_beyond(&plant, plant.grown.load(Ordering::Relaxed));
+    println!("the plant still grows");
+    plant.is_felled.store(true, Ordering::Relaxed);
+    gardener.join().expect("it does not panic");
+    Ok(())
+}
