@@ -209,7 +209,9 @@ mod tests {
             Kind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
             Kind::Switch => return ("true".into(), "true".into()),
             Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
-            Kind::Number(_, max) | Kind::Bytes(_, max) => max.to_string(),
+            Kind::Number(min, max) | Kind::Bytes(min, max) => {
+                if key.toml(&Config::default()) == max.to_string() { min.to_string() } else { max.to_string() }
+            }
         };
         (texts.clone(), texts)
     }
