@@ -1,0 +1,59 @@
+//! Giving up: a call that is cancelled, late, or left over is answered at once, and its work is told.
+
+use super::{Cx, Desk, Ended, reply};
+use crate::conn::calls::Call;
+use crate::status::Status;
+
+impl Desk {
+    /// Tells the work of a call that nobody waits for it.
+    pub(super) fn cancel_work(&self, call: &Call) {
+        let scope = &self.groups[call.batch as usize].scope;
+        if scope.cancel(call.place) {
+            let (scope, place) = (scope.clone(), call.place);
+            // A handler may hold the lock that this takes, so it is not the reactor that runs the callbacks.
+            self.pools.run_callback(Box::new(move || scope.run_callbacks(place)));
+        }
+    }
+
+    /// Answers a call before its work has ended.
+    pub(super) fn answer_early(&self, cx: &mut Cx<'_>, call: &Call, status: &Status) {
+        self.cancel_work(call);
+        if call.one_way {
+            return;
+        }
+        self.count(call.method, status.code, 0, 0, false);
+        reply(cx, call.id, call.codec, Ended::early(status.code, &status.message));
+    }
+
+    /// Answers every call whose deadline has passed, whether its work has ended or not.
+    pub(super) fn answer_late(&mut self, cx: &mut Cx<'_>) {
+        let mut answered = std::mem::take(&mut self.answered);
+        let now = cx.now();
+        cx.session.answer_late(now, |call| answered.push(call.clone()));
+        let status = Status::deadline_exceeded("the deadline passed while the call was under way");
+        for call in answered.drain(..) {
+            self.stats.calls.late_at_answer.add(1);
+            self.answer_early(cx, &call, &status);
+        }
+        self.answered = answered;
+    }
+
+    /// Answers every call that waits, since the server will not any longer.
+    pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
+        let mut answered = std::mem::take(&mut self.answered);
+        cx.session.answer_all(|call| answered.push(call.clone()));
+        let status = Status::cancelled("the server drained and the call took too long");
+        for call in answered.drain(..) {
+            self.stats.calls.drain_cancelled.add(1);
+            self.answer_early(cx, &call, &status);
+        }
+        self.answered = answered;
+    }
+
+    pub(super) fn on_cancel(&mut self, cx: &mut Cx<'_>, id: u64) {
+        if let Some(call) = cx.session.answer_by_id(id).cloned() {
+            self.stats.calls.cancelled.add(1);
+            self.answer_early(cx, &call, &Status::cancelled("the caller gave the call up"));
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! Handing over: a turn's pooled requests gather in a batch, blocking ones go one by one.
+
+use std::time::Instant;
+
+use super::{BATCH_BYTES_MAX, Cx, Desk, Group, deadline_of};
+use crate::conn::calls::Call;
+use crate::message::Request;
+use crate::status::Status;
+use crate::workers::Batch;
+use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
+
+impl Desk {
+    /// Puts a request into the batch that this turn gathers.
+    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+        let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
+        if !self.pools.backlog().has_room(pending) {
+            return self.refuse_full(cx, request);
+        }
+        let mut batch = match self.gathering.take() {
+            Some(batch) => batch,
+            None => self.begin_batch(cx.now()),
+        };
+        self.push(cx, request, index, &mut batch);
+        let is_full = batch.len() >= self.batch_max || batch.bytes_len() >= BATCH_BYTES_MAX;
+        self.gathering = Some(batch);
+        if is_full {
+            self.send_gathered();
+            if self.wakes_early {
+                self.announce();
+            }
+        }
+    }
+
+    /// Hands one request to the blocking threads: a batch would make one wait for the other.
+    pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+        if !self.pools.backlog().has_room(0) {
+            return self.refuse_full(cx, request);
+        }
+        let mut batch = self.begin_batch(cx.now());
+        self.push(cx, request, index, &mut batch);
+        self.pools.backlog().add(1);
+        if let Err(batch) = self.pools.send_blocking(batch) {
+            self.take_back(batch);
+        }
+    }
+
+    #[cold]
+    pub(super) fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request) {
+        self.stats.calls.queue_full.add(1);
+        self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
+    }
+
+    pub(super) fn push(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, batch: &mut Batch) {
+        let deadline = deadline_of(request, cx.now());
+        let place = (batch.number, batch.len() as u8);
+        let (slot, body_len) = self.begin_call(cx, request, index, deadline, place);
+        let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));
+        batch.push(JobParts {
+            key: cx.key(),
+            slot,
+            method: index,
+            codec: request.codec,
+            compressed: request.compressed,
+            deadline,
+            peer: cx.peer(),
+            metadata: cx.bytes(request.metadata),
+            body: cx.bytes(request.body),
+            chunk,
+        });
+    }
+
+    pub(super) fn begin_call(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        deadline: Option<Instant>,
+        place: (u32, u8),
+    ) -> (u32, usize) {
+        let body_len = request.body.len();
+        let Request { id, codec, one_way, compressed, .. } = *request;
+        let call = Call::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
+        let slot = cx.session.begin(call, &mut self.stock);
+        cx.begin_call(body_len);
+        self.groups[place.0 as usize].left += 1;
+        (slot, body_len)
+    }
+
+    pub(super) fn begin_group(&mut self) -> u32 {
+        let scope = self.spare_scopes.pop().unwrap_or_default();
+        self.groups.insert(Group { scope, left: 0 }) as u32
+    }
+
+    pub(super) fn begin_batch(&mut self, now: Instant) -> Box<Batch> {
+        let number = self.begin_group();
+        // The batch itself is one more: a deferred answer may come home before the batch that it went out with.
+        self.groups[number as usize].left = 1;
+        let mut batch =
+            self.spare_batches.pop().unwrap_or_else(|| Batch::new(self.home.clone(), self.back.clone()));
+        batch.begin(number, self.groups[number as usize].scope.clone(), now);
+        batch
+    }
+
+    pub(super) fn send_gathered(&mut self) {
+        if let Some(batch) = self.gathering.take() {
+            self.pools.backlog().add(batch.len());
+            match self.pools.send_cpu(batch) {
+                Ok(()) => self.unannounced += 1,
+                Err(batch) => self.take_back(batch),
+            }
+        }
+    }
+
+    /// Wakes a worker for each batch that was sent.
+    pub(super) fn announce(&mut self) {
+        for _ in 0..std::mem::take(&mut self.unannounced) {
+            self.pools.wake_cpu();
+        }
+    }
+
+    /// The workers have gone (the server is ending), or their queue is full: the requests are answered all the
+    /// same, by way of the mailbox, since there may be no connection at hand.
+    #[cold]
+    pub(super) fn take_back(&mut self, mut batch: Box<Batch>) {
+        self.pools.backlog().sub(batch.len());
+        self.stats.calls.queue_full.add(batch.len() as u64);
+        batch.refuse(&Status::resource_exhausted("the work queue is full (work_queue_max)"));
+        batch.send_back();
+    }
+}

@@ -1,0 +1,115 @@
+//! Coming home: what workers have done and what handlers have put off is answered, each call once.
+
+use std::sync::Arc;
+
+use coreloop_bufpool::Chunk;
+
+use super::{Cx, Desk, Ended, RpcApp, SPARE_MAX, reply};
+use crate::context::{Late, code_of};
+use crate::message::SendBody;
+use crate::reactor::Conns;
+use crate::stats::micros;
+use crate::status::Code;
+use crate::workers::Batch;
+use crate::workers::batch::Note;
+
+impl Desk {
+    pub(super) fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<Batch>) {
+        // The batch itself, with its last part.
+        let mut home = u32::from(!batch.is_part);
+        for index in 0..batch.done.len() {
+            let chunk = batch.take_chunk_of(index);
+            let done = &batch.done[index];
+            match done.note {
+                Note::Ran => {}
+                Note::Removed => self.stats.calls.removed.add(1),
+                Note::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
+                Note::Panicked => self.stats.calls.panics.add(1),
+            }
+            let Some(code) = done.code else { continue };
+            home += 1;
+            let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
+            let is_late = code == Code::DeadlineExceeded && done.note == Note::Ran;
+            let ended = Ended {
+                code,
+                queue_us: done.queue_us,
+                handler_us: done.handler_us,
+                compressed: done.compressed,
+                body,
+            };
+            let answered = conns.with(done.key, |cx| self.end_call(cx, done.slot, ended));
+            if is_late && answered == Some(true) {
+                self.stats.calls.late_at_answer.add(1);
+            }
+        }
+        let number = batch.number;
+        batch.recycle();
+        batch.begin(number, self.inline_scope.clone(), conns.now());
+        if self.spare_batches.len() < SPARE_MAX {
+            self.spare_batches.push(batch);
+        }
+        if home > 0 {
+            self.come_home(number, home);
+        }
+    }
+
+    pub(super) fn on_late(&mut self, conns: &mut Conns<'_, RpcApp>, late: Late) {
+        let code = code_of(&late.result);
+        let handler_us = micros(conns.now().saturating_duration_since(late.began));
+        let body = match late.result {
+            Ok(chunk) => SendBody::Chunk(chunk),
+            Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
+        };
+        let ended = Ended { code, queue_us: late.queue_us, handler_us, compressed: false, body };
+        conns.with(late.key, |cx| self.end_call(cx, late.slot, ended));
+        self.come_home(late.batch, 1);
+    }
+
+    /// So many of a group have come home: calls, and the batch that they went out with.
+    pub(super) fn come_home(&mut self, number: u32, calls: u32) {
+        let group = &mut self.groups[number as usize];
+        debug_assert!(group.left >= calls);
+        group.left -= calls;
+        if group.left == 0 {
+            let mut scope = self.groups.remove(number as usize).scope;
+            // A ticket that a handler keeps for ever keeps its scope; then there is a new one.
+            if self.spare_scopes.len() < SPARE_MAX
+                && let Some(only) = Arc::get_mut(&mut scope)
+            {
+                only.reset();
+                self.spare_scopes.push(scope);
+            }
+        }
+    }
+
+    /// The work of a call has ended: it is answered, unless it has been before. True if it was answered now.
+    #[inline]
+    pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) -> bool {
+        let Some(call) = cx.session.end(slot, &mut self.stock) else {
+            debug_assert!(false, "a call ends once");
+            return false;
+        };
+        cx.end_call(call.body_bytes as usize);
+        if call.is_answered() {
+            self.stats.calls.late.add(1);
+            return false;
+        }
+        self.count(call.method, ended.code, ended.queue_us, ended.handler_us, call.one_way);
+        if !call.one_way {
+            reply(cx, call.id, call.codec, ended);
+        }
+        true
+    }
+
+    #[inline]
+    pub(super) fn count(&self, method: u32, code: Code, queue_us: u32, handler_us: u32, one_way: bool) {
+        let stats = &self.stats.methods[method as usize];
+        if one_way {
+            stats.one_way.add(1);
+        } else {
+            stats.answers[code as usize].add(1);
+        }
+        stats.queue_us.record(queue_us);
+        stats.handler_us.record(handler_us);
+    }
+}

@@ -1,0 +1,325 @@
+//! The role of a server's reactor: finds the method, admits or refuses, runs or hands over, and answers.
+//!
+//! Everything here runs on the reactor's thread. Pooled work goes out in batches that gather over a turn; a group
+//! of calls that went out together shares one scope for their cancellation, and is forgotten when the last of
+//! them has come home.
+
+mod admit;
+mod give_up;
+mod hand_over;
+mod home;
+mod inline;
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coreloop_poller::Key;
+use slab::Slab;
+
+use self::admit::admit;
+use crate::conn::CloseReason;
+use crate::conn::calls::{Call, Calls, Stock};
+use crate::context::{Home, Late, Peer, Scope};
+use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody};
+use crate::reactor::{App, ConnCx, Conns, Remote};
+use crate::server::timing::Timing;
+use crate::service::{Kind, Registry};
+use crate::stats::{CallStats, MethodStats};
+use crate::status::{Code, Status};
+use crate::wire::{Protocols, Speaks};
+use crate::workers::{Batch, Pools};
+
+/// Batches and scopes kept for the next turn.
+const SPARE_MAX: usize = 64;
+/// A turn's batch is handed over early when its small arguments have grown to this.
+const BATCH_BYTES_MAX: usize = 128 * 1024;
+
+/// What comes home to a server's reactor.
+pub enum Mail {
+    /// A batch whose requests were run.
+    Done(Box<Batch>),
+    /// An answer that was put off.
+    Late(Late),
+}
+
+/// What a server's reactor counts of its calls.
+pub(super) struct AppStats {
+    pub(super) methods: Vec<MethodStats>,
+    pub(super) calls: CallStats,
+}
+
+impl AppStats {
+    pub(super) fn new(methods: usize) -> AppStats {
+        AppStats { methods: (0..methods).map(|_| MethodStats::new()).collect(), calls: CallStats::default() }
+    }
+}
+
+/// The way home from the workers: the reactor's door.
+struct WayHome(Remote<Mail>);
+
+impl Home for WayHome {
+    fn late(&self, late: Late) {
+        // Without a reactor there is no connection either.
+        let _ = self.0.mail(Mail::Late(late));
+    }
+}
+
+/// Calls that went out together.
+struct Group {
+    scope: Arc<Scope>,
+    /// How many of them have not come home, their batch among them.
+    left: u32,
+}
+
+/// How a call ended, for its answer.
+struct Ended<'a> {
+    code: Code,
+    queue_us: u32,
+    handler_us: u32,
+    compressed: bool,
+    body: SendBody<'a>,
+}
+
+impl<'a> Ended<'a> {
+    /// It ended before it began.
+    fn early(code: Code, message: &'a str) -> Ended<'a> {
+        Ended {
+            code,
+            queue_us: 0,
+            handler_us: 0,
+            compressed: false,
+            body: SendBody::Bytes(message.as_bytes()),
+        }
+    }
+}
+
+/// Says how a call ended.
+#[inline(always)]
+fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: Ended<'_>) {
+    let Ended { code, queue_us, handler_us, compressed, body } = ended;
+    cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+}
+
+/// The app of a server's reactor.
+pub(super) struct RpcApp {
+    /// Beside the desk, so that a method can be held while the desk works on its call.
+    registry: Arc<Registry>,
+    desk: Desk,
+}
+
+/// Everything of the app but the methods.
+struct Desk {
+    pools: Arc<Pools>,
+    stats: Arc<AppStats>,
+    frame_bytes_max: usize,
+    /// What each listener speaks.
+    protocols: Vec<Protocols>,
+    batch_max: usize,
+    home: Arc<dyn Home>,
+    back: Arc<dyn Fn(Box<Batch>) + Send + Sync>,
+    groups: Slab<Group>,
+    /// The batch that gathers this turn's pooled requests.
+    gathering: Option<Box<Batch>>,
+    #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
+    spare_batches: Vec<Box<Batch>>,
+    spare_scopes: Vec<Arc<Scope>>,
+    /// Tables of calls for connections that have none in flight.
+    stock: Stock,
+    /// For inline calls, which nobody can cancel while they run.
+    inline_scope: Arc<Scope>,
+    /// The reply of an inline call, before it is written.
+    out: Vec<u8>,
+    /// The end of the last inline call, which is the beginning of the next; `None` when a read came between.
+    clock: Option<Instant>,
+    timing: Timing,
+    answered: Vec<Call>,
+    /// Batches sent for which nobody has been woken.
+    unannounced: u32,
+    /// A worker may start while this thread still reads: it has a core of its own. On a shared one it would only
+    /// push this thread aside.
+    wakes_early: bool,
+}
+
+/// What an [`RpcApp`] is made of.
+pub(super) struct AppParts {
+    pub(super) registry: Arc<Registry>,
+    pub(super) pools: Arc<Pools>,
+    pub(super) stats: Arc<AppStats>,
+    pub(super) frame_bytes_max: usize,
+    pub(super) protocols: Vec<Protocols>,
+    pub(super) batch_max: usize,
+    pub(super) remote: Remote<Mail>,
+}
+
+impl RpcApp {
+    pub(super) fn new(parts: AppParts) -> RpcApp {
+        let AppParts { registry, pools, stats, frame_bytes_max, protocols, batch_max, remote } = parts;
+        let back = {
+            let remote = remote.clone();
+            move |batch: Box<Batch>| {
+                let _ = remote.mail(Mail::Done(batch));
+            }
+        };
+        let timing = Timing::new(registry.methods().len());
+        let desk = Desk {
+            pools,
+            stats,
+            frame_bytes_max,
+            protocols,
+            batch_max,
+            home: Arc::new(WayHome(remote)),
+            back: Arc::new(back),
+            groups: Slab::new(),
+            gathering: None,
+            spare_batches: Vec::new(),
+            spare_scopes: Vec::new(),
+            stock: Stock::new(),
+            inline_scope: Arc::new(Scope::default()),
+            out: Vec::new(),
+            clock: None,
+            timing,
+            answered: Vec::new(),
+            unannounced: 0,
+            wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
+        };
+        RpcApp { registry, desk }
+    }
+}
+
+type Cx<'a> = ConnCx<'a, RpcApp>;
+
+impl Desk {
+    // Requests.
+
+    #[inline(always)]
+    fn on_request(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: Request) {
+        let Some(index) = registry.index_of(request.method) else {
+            return self.refuse_unknown(cx, &request);
+        };
+        let method = registry.method(index);
+        if let Err(status) = admit(method, &request, cx) {
+            return self.refuse(cx, &request, &status);
+        }
+        if cx.session.contains(request.id) && !request.one_way {
+            let status =
+                Status::invalid_argument(format!("call {} is in flight on this connection", request.id));
+            return self.refuse(cx, &request, &status);
+        }
+        match method.runs() {
+            Kind::Inline if method.may_defer() => {
+                self.run_inline_deferring(registry, cx, &request, index, method)
+            }
+            Kind::Inline if self.timing.is_quick(index, &request) => {
+                self.run_quick(registry, cx, &request, index, method)
+            }
+            Kind::Inline => self.run_inline(registry, cx, &request, index, method),
+            Kind::Pooled => self.gather(cx, &request, index),
+            Kind::Blocking => self.hand_over_one(cx, &request, index),
+        }
+    }
+
+    #[cold]
+    fn refuse_unknown(&mut self, cx: &mut Cx<'_>, request: &Request) {
+        let message = match request.name.map(|name| String::from_utf8_lossy(cx.bytes(name)).into_owned()) {
+            Some(name) => format!("there is no method {name} here"),
+            None => format!("there is no method with the hash {:#010x} here", request.method),
+        };
+        self.refuse(cx, request, &Status::unimplemented(message));
+    }
+
+    #[cold]
+    fn refuse(&mut self, cx: &mut Cx<'_>, request: &Request, status: &Status) {
+        self.stats.calls.refused[status.code as usize].add(1);
+        if !request.one_way {
+            let body = SendBody::Bytes(status.message.as_bytes());
+            let Request { id, codec, .. } = *request;
+            let (queue_us, handler_us) = (0, 0);
+            cx.send(Outgoing::Reply(Reply {
+                id,
+                codec,
+                compressed: false,
+                code: status.code,
+                queue_us,
+                handler_us,
+                body,
+            }));
+        }
+    }
+
+    #[cold]
+    fn on_refusal(&mut self, cx: &mut Cx<'_>, refusal: &Refusal) {
+        self.stats.calls.refused[refusal.code as usize].add(1);
+        if !refusal.one_way {
+            reply(cx, refusal.id, refusal.codec, Ended::early(refusal.code, &refusal.message));
+        }
+    }
+}
+
+#[inline]
+fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
+    (request.time_left_us != 0).then(|| arrived + Duration::from_micros(u64::from(request.time_left_us)))
+}
+
+impl App for RpcApp {
+    type Wire = Speaks;
+    type Session = Calls;
+    type Mail = Mail;
+
+    fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (Speaks, Calls) {
+        let allowed = self.desk.protocols.get(listener).copied().unwrap_or(Protocols::SERVED);
+        (Speaks::undecided(allowed, self.desk.frame_bytes_max), Calls::new())
+    }
+
+    #[inline(always)]
+    fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
+        let RpcApp { registry, desk } = self;
+        match message {
+            Message::Request(request) => desk.on_request(registry, cx, request),
+            Message::Refused(refusal) => desk.on_refusal(cx, &refusal),
+            Message::Cancel { id } => desk.on_cancel(cx, id),
+            Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            // The wire lets none of these through to a server.
+            Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
+        }
+    }
+
+    #[inline]
+    fn on_read_end(&mut self) {
+        self.desk.end_timing();
+        self.desk.clock = None;
+    }
+
+    fn hand_off(&mut self, _now: Instant) {
+        self.desk.send_gathered();
+        self.desk.announce();
+    }
+
+    fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {
+        match mail {
+            Mail::Done(batch) => self.desk.on_done(conns, batch),
+            Mail::Late(late) => self.desk.on_late(conns, late),
+        }
+    }
+
+    #[inline]
+    fn next_deadline(&self, calls: &Calls) -> Option<Instant> {
+        calls.next_deadline()
+    }
+
+    fn on_deadline(&mut self, cx: &mut Cx<'_>) {
+        self.desk.answer_late(cx);
+    }
+
+    fn on_abort(&mut self, cx: &mut Cx<'_>) {
+        self.desk.give_up(cx);
+    }
+
+    fn on_close(&mut self, _key: Key, calls: Calls, _why: &CloseReason) {
+        for call in calls.iter() {
+            if !call.is_answered() {
+                self.desk.stats.calls.dropped.add(1);
+            }
+            self.desk.cancel_work(call);
+        }
+    }
+}
