@@ -74,3 +74,18 @@ pub use status::{Code, Status};
 /// What the code that `#[coreloop::service]` writes refers to.
 #[doc(hidden)]
 pub mod macro_support;
+
+/// The Rust blocks of the documents, compiled and run with the other documentation tests.
+#[cfg(doctest)]
+mod readme_tests {
+    #[doc = include_str!("../README.md")]
+    mod readme {}
+    #[doc = include_str!("../docs/architecture.md")]
+    mod architecture {}
+    #[doc = include_str!("../docs/configuration.md")]
+    mod configuration {}
+    #[doc = include_str!("../docs/embedding.md")]
+    mod embedding {}
+    #[doc = include_str!("../docs/wire.md")]
+    mod wire {}
+}

@@ -210,7 +210,11 @@ mod tests {
             Kind::Switch => return ("true".into(), "true".into()),
             Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
             Kind::Number(min, max) | Kind::Bytes(min, max) => {
-                if key.toml(&Config::default()) == max.to_string() { min.to_string() } else { max.to_string() }
+                if key.toml(&Config::default()) == max.to_string() {
+                    min.to_string()
+                } else {
+                    max.to_string()
+                }
             }
         };
         (texts.clone(), texts)

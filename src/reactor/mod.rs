@@ -6,27 +6,30 @@
 
 mod accept;
 mod app;
+mod config;
 mod core;
+mod remote;
 mod socket;
 
 use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreloop_bufpool::{Pool, PoolConfig};
+use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, SpinBudget, os};
 
 pub use accept::{Deal, Loads};
 pub use app::{App, ConnCx, Conns};
+pub use config::ReactorConfig;
+pub use remote::Remote;
 pub use socket::{Address, AddressError, Listener, Stream};
 
 use self::accept::{Accepted, Acceptor};
 use self::core::Core;
-use crate::config::{Config, Limits, TurnBudget};
+use self::remote::Post;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::mailbox::{Door, Mailbox, mailbox};
-use crate::policy::flush::FlushPolicy;
 use crate::stats::{ReactorStats, SAMPLE_TURNS, STAGES, micros};
 
 /// Events taken from the kernel in one turn.
@@ -41,93 +44,6 @@ const SHRINK_EVERY: Duration = Duration::from_secs(1);
 const TRIM_BYTES: usize = 1 << 20;
 /// Keys of listeners; the table of connections starts at the other end.
 const LISTENER_GENERATION: u32 = u32::MAX - 1;
-
-/// How a reactor is built.
-#[derive(Clone, Debug)]
-pub struct ReactorConfig {
-    /// What each connection may use.
-    pub limits: Limits,
-    /// When replies are written.
-    pub flush: FlushPolicy,
-    /// What one turn may do for one connection.
-    pub turn: TurnBudget,
-    /// How long to poll without sleeping when there is nothing to do; zero is not at all.
-    pub busy_poll: Duration,
-    /// The core to run on; `None` is any.
-    pub core: Option<usize>,
-    /// The buffer pool.
-    pub pool: PoolConfig,
-}
-
-impl Default for ReactorConfig {
-    fn default() -> Self {
-        let Config { limits, turn, .. } = Config::default();
-        ReactorConfig {
-            flush: FlushPolicy {
-                high_mark_bytes: limits.write_queue_high_bytes / 5 * 4,
-                delay: Duration::ZERO,
-            },
-            limits,
-            turn,
-            busy_poll: Duration::ZERO,
-            core: None,
-            pool: PoolConfig::default(),
-        }
-    }
-}
-
-/// A letter to a reactor.
-enum Post<M> {
-    App(M),
-    Adopt(Stream, Peer, usize),
-    Drain,
-    Abort,
-    Stop,
-}
-
-/// A hand on a reactor from any thread.
-pub struct Remote<M> {
-    door: Door<Post<M>>,
-}
-
-impl<M> Clone for Remote<M> {
-    fn clone(&self) -> Self {
-        Remote { door: self.door.clone() }
-    }
-}
-
-impl<M> Remote<M> {
-    /// Tells the app something. The letter comes back if the reactor has ended.
-    pub fn mail(&self, mail: M) -> Result<(), M> {
-        self.door.send(Post::App(mail)).map_err(|post| match post {
-            Post::App(mail) => mail,
-            Post::Adopt(..) | Post::Drain | Post::Abort | Post::Stop => {
-                unreachable!("the letter that was sent")
-            }
-        })
-    }
-
-    /// Gives the reactor a connected socket; `listener` is the number that its app will be told. A client's
-    /// connection is served in the same way as an accepted one. False if the reactor has ended.
-    pub fn adopt(&self, stream: Stream, peer: Peer, listener: usize) -> bool {
-        self.door.send(Post::Adopt(stream, peer, listener)).is_ok()
-    }
-
-    /// Stops accepting, asks peers for no new requests, and ends when all connections are done.
-    pub fn drain(&self) {
-        let _ = self.door.send(Post::Drain);
-    }
-
-    /// Gives up what is in flight, with an answer, and ends.
-    pub fn abort(&self) {
-        let _ = self.door.send(Post::Abort);
-    }
-
-    /// Ends at once.
-    pub fn stop(&self) {
-        let _ = self.door.send(Post::Stop);
-    }
-}
 
 /// One event loop: a single thread that owns its sockets.
 ///

@@ -1,0 +1,58 @@
+//! A hand on a reactor from other threads: letters through its door, and nothing shared.
+
+use super::socket::Stream;
+use crate::context::Peer;
+use crate::mailbox::Door;
+
+/// A letter to a reactor.
+pub(super) enum Post<M> {
+    App(M),
+    Adopt(Stream, Peer, usize),
+    Drain,
+    Abort,
+    Stop,
+}
+
+/// A hand on a reactor from any thread.
+pub struct Remote<M> {
+    pub(super) door: Door<Post<M>>,
+}
+
+impl<M> Clone for Remote<M> {
+    fn clone(&self) -> Self {
+        Remote { door: self.door.clone() }
+    }
+}
+
+impl<M> Remote<M> {
+    /// Tells the app something. The letter comes back if the reactor has ended.
+    pub fn mail(&self, mail: M) -> Result<(), M> {
+        self.door.send(Post::App(mail)).map_err(|post| match post {
+            Post::App(mail) => mail,
+            Post::Adopt(..) | Post::Drain | Post::Abort | Post::Stop => {
+                unreachable!("the letter that was sent")
+            }
+        })
+    }
+
+    /// Gives the reactor a connected socket; `listener` is the number that its app will be told. A client's
+    /// connection is served in the same way as an accepted one. False if the reactor has ended.
+    pub fn adopt(&self, stream: Stream, peer: Peer, listener: usize) -> bool {
+        self.door.send(Post::Adopt(stream, peer, listener)).is_ok()
+    }
+
+    /// Stops accepting, asks peers for no new requests, and ends when all connections are done.
+    pub fn drain(&self) {
+        let _ = self.door.send(Post::Drain);
+    }
+
+    /// Gives up what is in flight, with an answer, and ends.
+    pub fn abort(&self) {
+        let _ = self.door.send(Post::Abort);
+    }
+
+    /// Ends at once.
+    pub fn stop(&self) {
+        let _ = self.door.send(Post::Stop);
+    }
+}
