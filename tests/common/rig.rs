@@ -324,6 +324,11 @@ impl Rig {
         self.server.as_ref().expect("a rig that was not shut down")
     }
 
+    /// Takes the server out, to be waited for elsewhere.
+    pub fn take_server(&mut self) -> Server {
+        self.server.take().expect("a rig has one server")
+    }
+
     /// Drains the server with everything that its handlers wait for as it is.
     pub fn shutdown(mut self) -> Snapshot {
         self.server.take().expect("a rig is shut down once").shutdown()
