@@ -366,11 +366,14 @@ impl<A: App> Reactor<A> {
         }
         let key = self.core.slots.next_key();
         let (wire, session) = self.app.open(key, peer, listener);
+        let app_at = self.app.next_deadline(&session);
         if let Err(error) = self.core.open(stream, peer, wire, session) {
             // The poller has no room for it (epoll's max_user_watches): as good as no descriptor.
             drop(error);
             self.core.stats.refused.add(1);
             self.loads.sub(self.index);
+        } else if let Some(at) = app_at {
+            self.core.arm_for_app(key, at);
         }
     }
 
