@@ -463,8 +463,8 @@ impl<W: Wire> Conn<W> {
     pub fn drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.is_easy = false;
         match self.state {
-            State::Opening => self.finish(CloseReason::Drained, now),
-            State::Serving => {
+            // Who has just connected may have a request on its way, too.
+            State::Opening | State::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }

@@ -549,9 +549,13 @@ fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet
 }
 
 #[test]
-fn a_drain_ends_a_connection_that_has_said_nothing_at_once() {
+fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
     let mut bench = Bench::lines();
     bench.drain();
+    assert_eq!(bench.conn.step(), Step::Keep, "its first request may be on its way");
+    bench.write(1000);
+    bench.now = bench.conn.next_deadline(&bench.limits).unwrap();
+    bench.conn.on_timer(bench.now, &mut bench.pool, &bench.limits);
     assert_eq!((bench.conn.step(), bench.conn.out_len()), (Step::ShutdownWrite, 0));
     bench.conn.on_shutdown(bench.now);
     bench.eof();
@@ -779,7 +783,8 @@ fn filtered() -> Bench<Lines> {
 proptest! {
     #[test]
     fn a_filter_stands_between_socket_and_protocol_however_the_bytes_are_split(
-        lines in proptest::collection::vec("[a-z]{0,150}", 1..10),
+        // No line begins with "skip", which has a meaning here.
+        lines in proptest::collection::vec("[a-r]{0,150}", 1..10),
         steps in proptest::collection::vec(1..200usize, 1..10),
     ) {
         let mut bench = filtered();
