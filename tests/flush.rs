@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use common::{Frame, PATIENCE, Peer, eventually, rig, serial};
 use coreloop::context::Peer as PeerAddress;
-use coreloop::poller::Key;
 use coreloop::policy::flush::FlushPolicy;
+use coreloop::poller::Key;
 use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
 use coreloop::wire::{Decoded, Out, Wire};
 
