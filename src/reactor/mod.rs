@@ -471,6 +471,8 @@ impl<A: App> Reactor<A> {
     /// Gives back what a burst has left behind.
     fn shrink(&mut self) {
         let freed = self.core.pool.shrink(self.core.now);
+        // An idle reactor has few turns; its numbers must not stand as the last busy one left them.
+        self.note_pool();
         if freed >= TRIM_BYTES {
             os::trim_heap();
         }
@@ -517,6 +519,15 @@ impl<A: App> Reactor<A> {
         }
     }
 
+    fn note_pool(&self) {
+        let gauges = &self.core.stats.pool;
+        let pool = self.core.pool.stats();
+        gauges.hits.set(pool.hits);
+        gauges.misses.set(pool.misses);
+        gauges.outstanding.set(pool.outstanding);
+        gauges.retained_bytes.set(pool.retained_bytes);
+    }
+
     #[inline]
     fn end_turn(&mut self) {
         let stats = &self.core.stats;
@@ -530,11 +541,7 @@ impl<A: App> Reactor<A> {
             debug_assert_eq!(STAGES.len(), stats.stage_ns.len());
             stats.sampled_turns.add(1);
             stats.lag_us.record(micros(ended.duration_since(self.core.now)));
-            let pool = self.core.pool.stats();
-            stats.pool.hits.set(pool.hits);
-            stats.pool.misses.set(pool.misses);
-            stats.pool.outstanding.set(pool.outstanding);
-            stats.pool.retained_bytes.set(pool.retained_bytes);
+            self.note_pool();
         }
     }
 }
