@@ -441,3 +441,93 @@ fn the_readme_names_every_feature() {
         assert!(readme.contains(&format!("| `{feature}` |")), "the table of features lacks {feature}");
     }
 }
+
+/// How many crates from the registry the embedded server pulls in, and how many of this workspace.
+fn crates(args: &[&str]) -> Option<(usize, usize)> {
+    let fixed = ["tree", "--offline", "--locked", "-p", "coreloop", "-e", "normal", "--prefix", "none"];
+    let out = Command::new(env!("CARGO")).current_dir(root()).args(fixed).args(args).output().unwrap();
+    if !out.status.success() {
+        // Crates for other platforms need not have been fetched.
+        eprintln!("SKIPPED: {}", String::from_utf8_lossy(&out.stderr));
+        return None;
+    }
+    let tree = String::from_utf8(out.stdout).unwrap();
+    let all: BTreeSet<&str> = tree.lines().map(|line| line.trim_end_matches(" (*)")).collect();
+    let ours = all.iter().filter(|line| line.starts_with("coreloop")).count();
+    Some((all.len() - ours, ours))
+}
+
+#[test]
+fn the_readme_counts_the_crates_right() {
+    let readme = read("README.md");
+    let (Some((registry, ours)), Some((least, _))) = (crates(&[]), crates(&["--no-default-features"])) else {
+        return;
+    };
+    let flat = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    assert!(
+        flat.contains(&format!("with default features: {registry} crates from the registry")),
+        "{registry}"
+    );
+    assert!(flat.contains(&format!("and {ours} of our own")), "{ours}");
+    assert!(flat.contains(&format!("Without default features it is {least} from the registry")), "{least}");
+    for row in readme.lines().filter(|line| line.starts_with("| `")) {
+        let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
+        if let [feature, _, added] = cells[..]
+            && let Ok(added) = added.parse::<usize>()
+            && let Some((all, _)) =
+                crates(&["--no-default-features", "--features", feature.trim_matches('`')])
+        {
+            assert_eq!(added, all - least, "{feature}");
+        }
+    }
+}
+
+/// Every Rust file of the crates that the documents speak of, as one text.
+fn sources() -> String {
+    let mut text = String::new();
+    let mut folders: Vec<PathBuf> =
+        ["src", "poller/src", "bufpool/src"].map(|folder| root().join(folder)).into();
+    while let Some(folder) = folders.pop() {
+        for path in fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if path.is_dir() {
+                folders.push(path);
+            } else {
+                text.push_str(&fs::read_to_string(path).unwrap());
+            }
+        }
+    }
+    text
+}
+
+#[test]
+fn the_names_in_the_documents_exist() {
+    let sources = sources();
+    let words: BTreeSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
+    let mut names = 0;
+    for document in ["README.md", "docs/architecture.md", "docs/embedding.md"] {
+        let text = read(document);
+        let mut is_block = false;
+        for line in text.lines() {
+            is_block ^= line.starts_with("```");
+            for quoted in line.split('`').skip(1).step_by(2).filter(|_| !is_block) {
+                let is_path =
+                    quoted.contains('/') && quoted.split('/').all(|part| !part.contains([' ', ':']));
+                if is_path {
+                    let found = root().join(quoted).exists() || root().join("src").join(quoted).exists();
+                    assert!(found, "{document}: there is no {quoted}");
+                    names += 1;
+                }
+                let is_name =
+                    |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
+                // A path of Rust (`Core::read`), or a word that can be nothing but a name.
+                if quoted.split("::").all(is_name) && (quoted.contains("::") || quoted.contains('_')) {
+                    for part in quoted.split("::").filter(|part| *part != "coreloop") {
+                        assert!(words.contains(part), "{document}: nothing is called {part}");
+                        names += 1;
+                    }
+                }
+            }
+        }
+    }
+    assert!(names > 50, "{names} names were looked up");
+}
