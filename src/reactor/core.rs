@@ -41,6 +41,8 @@ pub(super) struct Slot<A: App> {
     is_again: bool,
     /// It is in `touched`.
     pub(super) is_touched: bool,
+    /// What waits was due before, and the socket took no more of it: no delay begins anew.
+    is_overdue: bool,
     /// It is in `dirty`, and since when.
     dirty_since: Option<Instant>,
     armed: Option<Instant>,
@@ -118,6 +120,7 @@ impl<A: App> Core<A> {
             was_paused: false,
             is_again: false,
             is_touched: false,
+            is_overdue: false,
             dirty_since: None,
             armed: None,
         };
@@ -144,6 +147,7 @@ impl<A: App> Core<A> {
         }
         if ready.is_writable() && !slot.is_writable {
             slot.is_writable = true;
+            slot.is_overdue = true;
             if slot.conn.out_len() > 0 && slot.dirty_since.is_none() {
                 slot.dirty_since = Some(self.now);
                 self.dirty.push(key);
@@ -365,13 +369,15 @@ impl<A: App> Core<A> {
             let Some(slot) = slots.at_mut(key) else { continue };
             let out_len = slot.conn.out_len();
             let Some(since) = slot.dirty_since else { continue };
-            if out_len > 0 && !self.flush.is_due(out_len, since, *now, Moment::TurnEnd) {
+            let is_due = slot.is_overdue || self.flush.is_due(out_len, since, *now, Moment::TurnEnd);
+            if out_len > 0 && !is_due {
                 let at = self.flush.due_at(since);
                 self.flush_at = Some(self.flush_at.map_or(at, |first| first.min(at)));
                 kept.push(key);
                 continue;
             }
             slot.dirty_since = None;
+            slot.is_overdue = false;
             write_out(slot, pool, *now, limits, stats);
             self.after(key);
         }
