@@ -49,6 +49,8 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
 
     let server = Server::builder().service(Calculator::default()).listen(&address).start()?;
+    let stopper = server.stopper();
+    let _signals = signals::on_stop(move |_signal| stopper.stop())?;
     let address = server.addresses()[0].to_string();
     println!("listening on {address}");
 
@@ -65,8 +67,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     if once {
         server.shutdown();
     } else {
-        let stopper = server.stopper();
-        let _signals = signals::on_stop(move |_signal| stopper.stop())?;
         server.wait()?;
     }
     Ok(())

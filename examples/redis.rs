@@ -94,8 +94,8 @@ impl App for Redis {
 
 fn main() -> std::io::Result<()> {
     let mut reactor = Reactor::new(Redis(HashMap::new()), ReactorConfig::default())?;
-    println!("listening on {}", reactor.listen(&std::env::args().nth(1).unwrap_or("127.0.0.1:6379".into()))?);
     let remote = reactor.remote();
     let _signals = signals::on_stop(move |_| remote.drain())?;
+    println!("listening on {}", reactor.listen(&std::env::args().nth(1).unwrap_or("127.0.0.1:6379".into()))?);
     reactor.run()
 }
