@@ -100,10 +100,12 @@ fn replies_wait_for_the_mark_and_then_leave_together() {
 #[test]
 fn what_a_full_socket_left_behind_does_not_wait_for_the_delay_again() {
     let _turn = serial();
-    // Larger than the sockets' buffers, so that it goes in parts, of which the last may be below the mark.
-    with_endless_delay(256 << 10, |stream, _stats| {
-        for bytes in [3 << 20, (9 << 20) + 12_345, (16 << 20) + 1] {
+    // More and more, so that for some of them the sockets' buffers leave a part behind that is below the mark.
+    with_endless_delay(1 << 20, |stream, stats| {
+        for bytes in (1 << 20..12 << 20).step_by(200_000) {
+            let before = stats.writes.value();
             stream.write_all(&u32::to_le_bytes(bytes)).unwrap();
+            eventually("the first part is written", || stats.writes.value() > before);
             read_exactly(stream, bytes as usize);
         }
     });

@@ -85,8 +85,8 @@ fn pipelines_of_large_bodies_in_odd_pieces_come_back_intact() {
             let mut peer = rig.peer();
             // Small buffers: many partial reads and writes on both sides.
             let socket = socket2::SockRef::from(peer.tcp());
-            socket.set_recv_buffer_size(8 << 10).unwrap();
-            socket.set_send_buffer_size(8 << 10).unwrap();
+            socket.set_recv_buffer_size(64 << 10).unwrap();
+            socket.set_send_buffer_size(16 << 10).unwrap();
             std::thread::spawn(move || {
                 let mut writer = peer.twin();
                 let sender = std::thread::spawn(move || {
