@@ -9,8 +9,6 @@ use coreloop::wire::{Decoded, Out, Wire};
 const COMMAND_BYTES_MAX: usize = 16 << 20;
 const LINE_BYTES_MAX: usize = 4096;
 const WORDS_MAX: usize = 1024;
-
-/// A command; without words it is none.
 type Words = Vec<Vec<u8>>;
 const WRONG: Decoded<Words> = Decoded::Message { message: Vec::new(), consumed: 1 };
 
@@ -18,11 +16,9 @@ struct Resp;
 impl Wire for Resp {
     type Message = Words;
     type Outgoing<'a> = Vec<u8>;
-
     fn decode(&mut self, input: &[u8]) -> Decoded<Words> {
         command(input).unwrap_or_else(|stop| stop)
     }
-
     fn encode(&mut self, answer: Vec<u8>, out: &mut Out<'_>) {
         out.link(answer.into());
     }
@@ -56,7 +52,11 @@ fn line(input: &[u8], at: usize) -> Result<(&[u8], usize), Decoded<Words>> {
 
 fn number(line: &[u8], sign: &[u8], max: usize) -> Result<usize, Decoded<Words>> {
     let digits = line.strip_prefix(sign).and_then(|digits| str::from_utf8(digits).ok());
-    digits.and_then(|digits| digits.parse().ok()).filter(|number| *number <= max).ok_or(WRONG)
+    digits
+        .filter(|digits| !digits.starts_with('+'))
+        .and_then(|digits| digits.parse().ok())
+        .filter(|number| *number <= max)
+        .ok_or(WRONG)
 }
 
 struct Redis(HashMap<Vec<u8>, Vec<u8>>);
@@ -67,7 +67,6 @@ impl App for Redis {
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Resp, ()) {
         (Resp, ())
     }
-
     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, mut words: Words) {
         words.iter_mut().take(1).for_each(|name| name.make_ascii_uppercase());
         let bulk = |bytes: &[u8]| [format!("${}\r\n", bytes.len()).as_bytes(), bytes, b"\r\n"].concat();

@@ -34,7 +34,7 @@
 //! | floor | modules |
 //! |---|---|
 //! | roles | [`server`], [`client`] |
-//! | work | [`service`], [`workers`] |
+//! | work | [`mod@service`], [`workers`] |
 //! | the loop | [`reactor`] |
 //! | a connection | [`conn`], [`mailbox`] |
 //! | pure logic | [`wire`], [`codec`], [`policy`] |

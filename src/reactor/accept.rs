@@ -148,11 +148,14 @@ pub struct Deal<M> {
     pub remotes: Vec<Remote<M>>,
     /// How many connections each has.
     pub loads: Arc<Loads>,
+    /// By the listener's number: its connections are not dealt, since the kernel has spread them already.
+    pub keeps: Vec<bool>,
 }
 
 impl<M> Deal<M> {
-    /// Which reactor the next connection goes to.
-    pub(super) fn next(&self) -> usize {
-        self.loads.least()
+    /// Which reactor the next connection from that listener goes to; `None` is to keep it.
+    pub(super) fn next(&self, listener: usize) -> Option<usize> {
+        let is_kept = self.keeps.get(listener).copied().unwrap_or(false);
+        (!is_kept).then(|| self.loads.least())
     }
 }

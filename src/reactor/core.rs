@@ -97,17 +97,15 @@ impl<A: App> Core<A> {
             flush_at: None,
         }
     }
-
-    /// Takes in a socket. Its app has made the wire and the session for the key that comes next.
-    pub(super) fn open(
-        &mut self,
-        mut stream: Stream,
-        peer: Peer,
-        wire: A::Wire,
-        session: A::Session,
-    ) -> io::Result<Key> {
+    /// Has the poller watch a socket, for the key that the next connection gets.
+    pub(super) fn register(&mut self, stream: &mut Stream) -> io::Result<Key> {
         let key = self.slots.next_key();
         stream.register(&mut self.poller, key)?;
+        Ok(key)
+    }
+
+    /// Takes in the socket that was registered last; its app has made the wire and the session.
+    pub(super) fn open(&mut self, key: Key, stream: Stream, peer: Peer, wire: A::Wire, session: A::Session) {
         let slot = Slot {
             stream,
             conn: Conn::new(wire, self.now),
@@ -129,7 +127,6 @@ impl<A: App> Core<A> {
         self.stats.accepted.add(1);
         self.stats.connections.set(self.slots.len() as u64);
         self.after(key);
-        Ok(key)
     }
 
     /// Notes what the kernel said about a connection.

@@ -345,7 +345,7 @@ impl<A: App> Reactor<A> {
 
     /// Gives a new connection to the reactor that is to have it.
     fn deal(&mut self, stream: Stream, peer: Peer, listener: usize) {
-        let target = self.deal.as_ref().map_or(self.index, Deal::next);
+        let target = self.deal.as_ref().and_then(|deal| deal.next(listener)).unwrap_or(self.index);
         self.loads.add(target);
         match &self.deal {
             Some(deal) if target != self.index => {
@@ -357,22 +357,23 @@ impl<A: App> Reactor<A> {
         }
     }
 
-    fn open(&mut self, stream: Stream, peer: Peer, listener: usize) {
+    fn open(&mut self, mut stream: Stream, peer: Peer, listener: usize) {
         let is_over = self.core.slots.len() >= self.connections_max;
         if is_over || self.state != State::Running {
             self.core.stats.refused.add(u64::from(is_over));
             self.loads.sub(self.index);
             return;
         }
-        let key = self.core.slots.next_key();
-        let (wire, session) = self.app.open(key, peer, listener);
-        let app_at = self.app.next_deadline(&session);
-        if let Err(error) = self.core.open(stream, peer, wire, session) {
+        let Ok(key) = self.core.register(&mut stream) else {
             // The poller has no room for it (epoll's max_user_watches): as good as no descriptor.
-            drop(error);
             self.core.stats.refused.add(1);
             self.loads.sub(self.index);
-        } else if let Some(at) = app_at {
+            return;
+        };
+        let (wire, session) = self.app.open(key, peer, listener);
+        let app_at = self.app.next_deadline(&session);
+        self.core.open(key, stream, peer, wire, session);
+        if let Some(at) = app_at {
             self.core.arm_for_app(key, at);
         }
     }

@@ -235,9 +235,10 @@ fn start(
         let remotes = parts.iter().map(|part: &Part| part.remote.clone()).collect();
         // Unix sockets cannot be shared by the kernel, so the first reactor deals in any case; what it accepts
         // from a shared port it keeps.
-        let has_unshared = config.listen.iter().any(|listen| listen.starts_with("unix:"));
-        let deals = index == 0 && reactors > 1 && (config.accept != Accept::ReusePort || has_unshared);
-        reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone() }));
+        let is_shared = |listen: &String| config.accept == Accept::ReusePort && !listen.starts_with("unix:");
+        let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
+        let deals = index == 0 && reactors > 1;
+        reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone(), keeps }));
     }
     let (stop, events) = crossbeam_channel::bounded(reactors + 2);
     for (index, reactor) in built.into_iter().enumerate() {

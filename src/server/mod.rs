@@ -1,6 +1,6 @@
 //! The server: a builder, the reactors and workers that it starts, and their end.
 //!
-//! The role that its reactors play is [`app`]; this file starts them, joins them, and adds up what they count.
+//! The role that its reactors play is in `app`; this file starts them, joins them, and adds up what they count.
 
 mod app;
 mod builder;

@@ -2,7 +2,7 @@
 //!
 //! A counter belongs to one thread, so counting is a load and a store of a line that no other thread writes.
 //! Lower floors return facts; only reactors, and the pools for their threads, count them here. The snapshot that
-//! operators read is in [`snapshot`].
+//! operators read is the [`Snapshot`].
 
 mod histogram;
 mod pace;
