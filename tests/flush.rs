@@ -53,8 +53,8 @@ fn with_endless_delay(
     high_mark_bytes: usize,
     talk: impl FnOnce(&mut TcpStream, &coreloop::stats::ReactorStats),
 ) {
-    let mut config = ReactorConfig::default();
-    config.flush = FlushPolicy { high_mark_bytes, delay: Duration::from_secs(86_400) };
+    let flush = FlushPolicy { high_mark_bytes, delay: Duration::from_secs(86_400) };
+    let mut config = ReactorConfig { flush, ..ReactorConfig::default() };
     config.limits.write_stall_ms = 10 * PATIENCE.as_millis() as u64;
     let mut reactor = Reactor::new(Serve, config).unwrap();
     let address = reactor.listen("127.0.0.1:0").unwrap().to_string();

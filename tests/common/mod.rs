@@ -17,6 +17,7 @@ use coreloop::codec::Codec;
 use coreloop::message::{MetadataBuf, method_hash};
 use coreloop::reactor::Address;
 
+#[allow(unused_imports, reason = "each test file uses its own part")]
 pub use rig::{Rig, rig};
 
 /// How long anything may take before a test fails: far more than it ever needs.

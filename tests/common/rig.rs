@@ -92,13 +92,16 @@ pub struct Note {
     pub numbers: Vec<u32>,
 }
 
+/// Replies that handlers have taken away, with the arguments of their calls.
+type Held = Arc<Mutex<Vec<(i64, Reply<i64>)>>>;
+
 /// A server with its handlers' strings in the test's hands.
 pub struct Rig {
     server: Option<Server>,
     pub address: Address,
     pub gate: Arc<Gate>,
     /// Replies that handlers have taken away.
-    pub held: Arc<Mutex<Vec<(i64, Reply<i64>)>>>,
+    pub held: Held,
     /// Runs of `Pooled.Count` and `Blocking.Sleep`.
     pub counted: Arc<AtomicU64>,
     /// Cancellations that handlers heard of.
@@ -219,7 +222,7 @@ fn deferring(name: &str, kind: Kind, what: impl Fn(i64, Reply<i64>) + Send + Syn
 pub const KINDS: [(&str, Kind); 3] =
     [("Inline", Kind::Inline), ("Pooled", Kind::Pooled), ("Blocking", Kind::Blocking)];
 
-fn with_deferred(mut builder: Builder, held: &Arc<Mutex<Vec<(i64, Reply<i64>)>>>) -> Builder {
+fn with_deferred(mut builder: Builder, held: &Held) -> Builder {
     for (service, kind) in KINDS {
         let held = held.clone();
         builder = builder
