@@ -228,6 +228,8 @@ pub struct Context<'a> {
     place: u8,
     deferral: Option<&'a Deferral<'a>>,
     is_deferred: Cell<bool>,
+    /// A cancellation unparks the handler's thread.
+    wakes: Cell<bool>,
 }
 
 /// The parts of a [`Context`].
@@ -265,6 +267,7 @@ impl<'a> Context<'a> {
             place,
             deferral,
             is_deferred: Cell::new(false),
+            wakes: Cell::new(false),
         }
     }
 
@@ -297,7 +300,10 @@ impl<'a> Context<'a> {
     /// one thread that is kept for such functions, so it must be quick; not at all if the call ends before it is
     /// cancelled.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
-        self.scope.on_cancel(self.place, Box::new(callback));
+        // Without a deferral it runs on the reactor's own thread, where nobody can cancel it: it is let go at once.
+        if self.deferral.is_some() {
+            self.scope.on_cancel(self.place, Box::new(callback));
+        }
     }
 
     /// Sleeps, but no longer than anybody waits for the answer. For blocking methods.
@@ -307,8 +313,11 @@ impl<'a> Context<'a> {
     /// `cancelled` or `deadline_exceeded`, as soon as that is the case.
     pub fn sleep(&self, duration: Duration) -> Result<(), Status> {
         let until = Instant::now() + duration;
-        let thread = std::thread::current();
-        self.on_cancel(move || thread.unpark());
+        // Once for all sleeps of a call: a handler may sleep in a loop.
+        if !self.wakes.replace(true) {
+            let thread = std::thread::current();
+            self.on_cancel(move || thread.unpark());
+        }
         loop {
             let now = Instant::now();
             self.check(now)?;
