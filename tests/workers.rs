@@ -228,3 +228,28 @@ fn the_elastic_pool_stops_growing_at_its_bound_and_the_rest_waits() {
     drop(peer);
     witness.sees_all_given_back();
 }
+
+#[test]
+fn what_waits_for_a_cancellation_is_let_go_with_its_call() {
+    let _turn = serial();
+    let token = std::sync::Arc::new(());
+    let mut builder = coreloop::Server::builder().cores(1).workers(2).listen("127.0.0.1:0");
+    for (service, kind) in KINDS {
+        let token = token.clone();
+        let wait = move |cx: &coreloop::Context<'_>, n: i64| {
+            let token = token.clone();
+            cx.on_cancel(move || drop(token));
+            Ok(n)
+        };
+        builder = builder.method_of_kind(&format!("{service}.Wait"), kind, wait);
+    }
+    let server = builder.start().unwrap();
+    let mut peer = common::Peer::connect(&server.addresses()[0]);
+    for (service, _) in KINDS {
+        let frames: Vec<Frame> = (0..500).map(|id| Frame::call(id, &format!("{service}.Wait"), 1)).collect();
+        peer.send_all(&frames);
+        (0..500).for_each(|_| assert_eq!(peer.answer().number(), 1));
+        // One here, and one in each of the handlers.
+        common::eventually("all are let go", || std::sync::Arc::strong_count(&token) == 4);
+    }
+}
