@@ -471,6 +471,8 @@ impl<A: App> Reactor<A> {
 
     /// Gives back what a burst has left behind.
     fn shrink(&mut self) {
+        // What came home after the last busy turn would otherwise be neither freed nor counted.
+        self.core.pool.collect();
         let freed = self.core.pool.shrink(self.core.now);
         // An idle reactor has few turns; its numbers must not stand as the last busy one left them.
         self.note_pool();
