@@ -1,7 +1,7 @@
 //! The bare closed-loop client: one thread, one epoll, so many calls in flight on each connection.
 //!
-//! Every reply is checked; the requests that the replies of one read make due leave in one write. For the
-//! floors and for comparisons with them: `loadgen` is the tool with rates, protocols and reports.
+//! Every reply is checked; the requests that the replies of one read make due leave in one write. It is for the
+//! floors and for comparisons with them: it has no rates and no reports.
 
 mod blocking;
 mod link;

@@ -93,7 +93,7 @@ fn announce(addresses: &[Address]) {
     say(format_args!(
         "try   {program} call {address} Arith.Multiply '{{\"A\":6,\"B\":7}}'\n      \
          {program} list {address}\n\
-         load  cargo run --release -p coreloop-bench --bin loadgen -- {address}\n\
+         load  cargo run --release -p coreloop-bench --bin drive -- {address} --connections 64 --depth 16\n\
          docs  docs/wire.md (the protocol), docs/configuration.md, examples/python/client.py\n\
          stop  Ctrl-C: calls in flight are finished first"
     ));

@@ -587,6 +587,39 @@ proptest! {
     }
 
     #[test]
+    fn the_short_way_says_the_same_as_the_long_one_or_nothing(
+        mut header: [u8; HEADER_BYTES],
+        plain: [bool; 4],
+        body_bytes in 0..2 * BODY_MAX as u32,
+        rest in proptest::collection::vec(any::<u8>(), 0..2 * BODY_MAX),
+    ) {
+        // Bytes at random are hardly ever a request; each part that makes one is set right by a coin.
+        let right: [(std::ops::Range<usize>, &[u8]); 4] =
+            [(0..4, &[0x19, 0x96, 1, 0]), (5..6, &[1]), (6..8, &[0, 0]), (28..32, &body_bytes.to_le_bytes())];
+        for ((range, bytes), is_right) in right.into_iter().zip(plain) {
+            if is_right {
+                header[range].copy_from_slice(bytes);
+            }
+        }
+        let input = [&header[..], &rest].concat();
+        if let Some((message, consumed)) = server().decode_quick(&input) {
+            prop_assert_eq!(server().decode(&input), Decoded::Message { message, consumed });
+        }
+        prop_assert_eq!(Native::client(BODY_MAX).decode_quick(&input), None);
+    }
+
+    #[test]
+    fn every_plain_request_takes_the_short_way(id: u64, method: u32, body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX)) {
+        let call = Call {
+            id, method, codec: 1, compressed: false, one_way: false, schema: 0, time_left_us: 5,
+            metadata: &[], body: SendBody::Bytes(&body),
+        };
+        let frame = encoded(vec![Outgoing::Request(call)]);
+        prop_assert!(server().decode_quick(&frame).is_some());
+        prop_assert!(server().decode_quick(&frame[..frame.len() - 1]).is_none(), "not whole");
+    }
+
+    #[test]
     fn what_is_encoded_comes_back(
         id: u64, method: u32, codec: u8, compressed: bool, one_way: bool, schema: u32, time_left_us: u32,
         body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX),
