@@ -391,11 +391,11 @@ impl<A: App> Reactor<A> {
     // Mail.
 
     fn read_mail(&mut self) {
-        for count in 0..LETTERS_PER_TURN {
-            let Some(post) = self.mailbox.take() else {
-                self.core.stats.letters.add(count as u64);
-                break;
-            };
+        let mut letters = 0;
+        while letters < LETTERS_PER_TURN
+            && let Some(post) = self.mailbox.take()
+        {
+            letters += 1;
             match post {
                 Post::App(mail) => self.app.on_mail(&mut Conns { core: &mut self.core }, mail),
                 Post::Adopt(stream, peer, listener) => self.open(stream, peer, listener),
@@ -403,6 +403,11 @@ impl<A: App> Reactor<A> {
                 Post::Abort => self.begin_abort(),
                 Post::Stop => self.state = State::Stopped,
             }
+        }
+        self.core.stats.letters.add(letters as u64);
+        if letters > 0 && self.shrink_at.is_none() {
+            // The last buffers of a burst may come home with a letter, when all connections have gone.
+            self.shrink_at = Some(self.core.now + SHRINK_EVERY);
         }
         self.core.after_touched(&self.app);
     }
