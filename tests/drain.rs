@@ -218,3 +218,31 @@ fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
     assert_eq!((last.dropped, last.connections()), (1, 0));
     assert_eq!(rig.cancelled.load(Ordering::SeqCst), 1);
 }
+
+#[test]
+fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
+    let _turn = serial();
+    // The test harness has threads of its own, which come and go.
+    let threads = || {
+        let tasks = std::fs::read_dir("/proc/self/task").unwrap();
+        let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
+        names.filter(|name| name.starts_with("coreloop")).count()
+    };
+    let before = common::descriptors();
+    for round in 0..10 {
+        let mut rig = rig(|config| (config.cores, config.workers) = (2, 3));
+        let mut peer = rig.peer();
+        for method in ["Inline.Double", "Pooled.Double", "Blocking.Double"] {
+            assert_eq!(peer.ask(&Frame::call(1, method, 1)).number(), 2);
+        }
+        peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
+        rig.counts(1);
+        peer.reset();
+        if round % 2 == 0 {
+            drop(rig.take_server());
+        } else {
+            rig.shutdown();
+        }
+    }
+    eventually("all is given back", || (common::descriptors(), threads()) == (before, 0));
+}
