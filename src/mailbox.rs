@@ -3,72 +3,90 @@
 //! A sender never waits: a reactor may send to itself or to another, and two that waited on each other would
 //! stand still. What does not fit the channel goes to an overflow that the reactor looks at when it is told to;
 //! letters are bounded by the calls in flight, so the overflow is bounded too.
+//!
+//! A letter may hold the door that it came through, and would keep the mailbox for ever once nobody takes it. So
+//! whoever comes to a closed mailbox last empties it.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use coreloop_poller::Bell;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-struct Overflow<M> {
-    letters: Mutex<VecDeque<M>>,
-    len: AtomicUsize,
+/// What both ends share.
+struct Inside<M> {
+    letters: Receiver<M>,
+    overflow: Mutex<VecDeque<M>>,
+    overflow_len: AtomicUsize,
+    /// There is no reactor any more.
+    is_closed: AtomicBool,
 }
 
 /// The reactor's end.
 pub struct Mailbox<M> {
-    letters: Receiver<M>,
-    overflow: Arc<Overflow<M>>,
+    inside: Arc<Inside<M>>,
 }
 
 /// The senders' end.
 pub struct Door<M> {
     letters: Sender<M>,
-    overflow: Arc<Overflow<M>>,
+    inside: Arc<Inside<M>>,
     bell: Bell,
 }
 
 impl<M> Clone for Door<M> {
     fn clone(&self) -> Self {
-        Door { letters: self.letters.clone(), overflow: self.overflow.clone(), bell: self.bell.clone() }
+        Door { letters: self.letters.clone(), inside: self.inside.clone(), bell: self.bell.clone() }
     }
 }
 
 /// A mailbox for that many letters without overflow, and its door; the bell wakes the reactor.
 pub fn mailbox<M>(letters_max: usize, bell: Bell) -> (Mailbox<M>, Door<M>) {
     let (sender, receiver) = crossbeam_channel::bounded(letters_max);
-    let overflow = Arc::new(Overflow { letters: Mutex::new(VecDeque::new()), len: AtomicUsize::new(0) });
-    (Mailbox { letters: receiver, overflow: overflow.clone() }, Door { letters: sender, overflow, bell })
+    let inside = Arc::new(Inside {
+        letters: receiver,
+        overflow: Mutex::new(VecDeque::new()),
+        overflow_len: AtomicUsize::new(0),
+        is_closed: AtomicBool::new(false),
+    });
+    (Mailbox { inside: inside.clone() }, Door { letters: sender, inside, bell })
 }
 
 impl<M> Door<M> {
     /// Leaves a letter; wakes the reactor if it sleeps. The letter comes back if there is no reactor any more.
     pub fn send(&self, letter: M) -> Result<(), M> {
+        if self.inside.is_closed.load(Ordering::SeqCst) {
+            return Err(letter);
+        }
         match self.letters.try_send(letter) {
             Ok(()) => {}
-            Err(TrySendError::Disconnected(letter)) => return Err(letter),
-            Err(TrySendError::Full(letter)) => self.send_over(letter),
+            Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => {
+                self.inside.put_over(letter);
+            }
+        }
+        if self.inside.is_closed.load(Ordering::SeqCst) {
+            // It was closed in between, and may have been emptied before the letter was in.
+            self.inside.empty();
         }
         self.bell.ring();
         Ok(())
     }
-
-    #[cold]
-    fn send_over(&self, letter: M) {
-        let mut letters = self.overflow.letters.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.push_back(letter);
-        self.overflow.len.store(letters.len(), Ordering::SeqCst);
-    }
 }
 
-impl<M> Mailbox<M> {
-    /// The next letter. Letters of one sender keep their order unless the channel was full.
+impl<M> Inside<M> {
+    #[cold]
+    fn put_over(&self, letter: M) {
+        let mut letters = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+        letters.push_back(letter);
+        self.overflow_len.store(letters.len(), Ordering::SeqCst);
+    }
+
     #[inline]
-    pub fn take(&self) -> Option<M> {
+    fn take(&self) -> Option<M> {
         match self.letters.try_recv() {
             Ok(letter) => Some(letter),
-            Err(_) if self.overflow.len.load(Ordering::SeqCst) > 0 => self.take_over(),
+            Err(_) if self.overflow_len.load(Ordering::SeqCst) > 0 => self.take_over(),
             Err(_) => None,
         }
     }
@@ -76,16 +94,39 @@ impl<M> Mailbox<M> {
     #[cold]
     fn take_over(&self) -> Option<M> {
         // The lock is held for one push or pop by anybody, never across anything that waits.
-        let mut letters = self.overflow.letters.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut letters = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
         let letter = letters.pop_front();
-        self.overflow.len.store(letters.len(), Ordering::SeqCst);
+        self.overflow_len.store(letters.len(), Ordering::SeqCst);
         letter
+    }
+
+    #[cold]
+    fn empty(&self) {
+        // One at a time: a letter that is dropped may send another, which comes back to its sender.
+        while let Some(letter) = self.take() {
+            drop(letter);
+        }
+    }
+}
+
+impl<M> Mailbox<M> {
+    /// The next letter. Letters of one sender keep their order unless the channel was full.
+    #[inline]
+    pub fn take(&self) -> Option<M> {
+        self.inside.take()
     }
 
     /// Whether there is a letter.
     #[inline]
     pub fn has_mail(&self) -> bool {
-        !self.letters.is_empty() || self.overflow.len.load(Ordering::SeqCst) > 0
+        !self.inside.letters.is_empty() || self.inside.overflow_len.load(Ordering::SeqCst) > 0
+    }
+}
+
+impl<M> Drop for Mailbox<M> {
+    fn drop(&mut self) {
+        self.inside.is_closed.store(true, Ordering::SeqCst);
+        self.inside.empty();
     }
 }
 
@@ -107,6 +148,38 @@ mod tests {
         all.sort_unstable();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
         assert!(!mailbox.has_mail());
+    }
+
+    #[test]
+    fn letters_to_a_closed_mailbox_come_back_and_those_inside_are_let_go() {
+        struct Letter(#[allow(dead_code, reason = "held for its end")] Option<Door<Letter>>);
+        let poller = Poller::new(8).unwrap();
+        let (mailbox, door) = mailbox(2, poller.bell());
+        let inside = Arc::downgrade(&door.inside);
+        for _ in 0..5 {
+            door.send(Letter(Some(door.clone()))).ok().unwrap();
+        }
+        drop(mailbox);
+        assert!(door.send(Letter(Some(door.clone()))).is_err());
+        drop(door);
+        assert!(inside.upgrade().is_none(), "letters that held the door held it for ever");
+    }
+
+    #[test]
+    fn letters_sent_while_the_mailbox_closes_are_let_go() {
+        struct Letter(#[allow(dead_code, reason = "held for its end")] Door<Letter>);
+        let poller = Poller::new(8).unwrap();
+        for _ in 0..200 {
+            let (mailbox, door) = mailbox(4, poller.bell());
+            let inside = Arc::downgrade(&door.inside);
+            let sender = std::thread::spawn(move || while door.send(Letter(door.clone())).is_ok() {});
+            while mailbox.take().is_none() {
+                std::thread::yield_now();
+            }
+            drop(mailbox);
+            sender.join().unwrap();
+            assert!(inside.upgrade().is_none());
+        }
     }
 
     #[test]
