@@ -63,9 +63,19 @@ impl Server {
     pub fn start(mut command: Command, core: usize) -> Result<Server, String> {
         confine(&mut command, core);
         let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = Guarded(child.map_err(|error| format!("cannot start {name}: {error}"))?);
         let stdout = child.0.stdout.take().expect("asked for a pipe above");
+        let stderr = child.0.stderr.take().expect("asked for a pipe above");
+        // What a server says to people is not for a table, but that it panicked or could not start is.
+        let said_by = name.clone();
+        thread::spawn(move || {
+            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
+                if line.contains("panicked") || line.starts_with("coreloop:") {
+                    eprintln!("{said_by}: {line}");
+                }
+            }
+        });
         let (sender, lines) = mpsc::channel();
         // Reads on to the end, so that a talkative server never waits for its standard output.
         thread::spawn(move || {
