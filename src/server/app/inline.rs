@@ -95,12 +95,7 @@ impl Desk {
         let queue_us = micros(began.saturating_duration_since(cx.now()));
         if deadline.is_some_and(|deadline| deadline <= began) {
             self.clock = Some(began);
-            self.stats.calls.late_at_decode.add(1);
-            return self.refuse(
-                cx,
-                request,
-                &Status::deadline_exceeded("the deadline passed before the call began"),
-            );
+            return self.refuse_late(cx, request);
         }
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
         let ended = Instant::now();
@@ -149,6 +144,12 @@ impl Desk {
         guarded(registry, &call, &context, &mut self.out)
     }
 
+    #[cold]
+    fn refuse_late(&mut self, cx: &mut Cx<'_>, request: &Request) {
+        self.stats.calls.late_at_decode.add(1);
+        self.refuse(cx, request, &Status::deadline_exceeded("the deadline passed before the call began"));
+    }
+
     /// An inline method that may take its reply away is in flight from before it runs.
     pub(super) fn run_inline_deferring(
         &mut self,
@@ -161,6 +162,9 @@ impl Desk {
         let began = Instant::now();
         self.clock = None;
         let deadline = deadline_of(request, cx.now());
+        if deadline.is_some_and(|deadline| deadline <= began) {
+            return self.refuse_late(cx, request);
+        }
         let number = self.begin_group();
         let (slot, _) = self.begin_call(cx, request, index, deadline, (number, 0));
         let chunk = shared_body(cx, request, method);
