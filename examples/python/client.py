@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Calls a coreloop server: client.py HOST:PORT Service.Method [JSON]. Written from docs/wire.md alone."""
+"""Calls a coreloop server: client.py HOST:PORT Service.Method [JSON]. It follows docs/wire.md."""
 
 import json
 import socket
