@@ -84,7 +84,8 @@ pub const fn fnv1a32(bytes: &[u8]) -> u32 {
 pub enum Message {
     /// A call.
     Request(Request),
-    /// A request that the wire can answer but not accept: the connection lives.
+    /// A request that the wire can answer but not accept, or on the client's side a reply that is over the limit: the
+    /// connection lives.
     Refused(Refusal),
     /// The caller gives up the call with this id.
     Cancel {

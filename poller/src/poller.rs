@@ -4,7 +4,7 @@
 //! not. It never reads a socket and keeps no list of sources. The wake-up protocol is in `wake.rs`, the tests
 //! with real sockets in `tests/readiness.rs`.
 
-use std::{fmt, io, sync::Arc, time::Duration};
+use std::{fmt, io, os::fd::AsRawFd, sync::Arc, time::Duration};
 
 use mio::{Events, Poll, Token, Waker, event::Source};
 
@@ -197,6 +197,41 @@ impl Poller {
             }
         }
         Ok(self.ready.len())
+    }
+
+    /// Starts to report under `key`, edge-triggered, that another poller has something to report: it may then be
+    /// waited on with a timeout of zero by the thread that waits on this one. Both epoll and kqueue descriptors
+    /// can be watched like any other (epoll(7), kqueue(2)).
+    ///
+    /// # Errors
+    ///
+    /// As [`register`](Poller::register).
+    pub fn watch(&mut self, other: &Poller, key: Key) -> io::Result<()> {
+        let fd = other.poll.as_raw_fd();
+        self.poll.registry().register(&mut mio::unix::SourceFd(&fd), tenant_token(key)?, Interest::READABLE.0)
+    }
+
+    /// Stops to report what [`watch`](Poller::watch) began to. Closing the other poller does the same.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn unwatch(&mut self, other: &Poller) -> io::Result<()> {
+        let fd = other.poll.as_raw_fd();
+        self.poll.registry().deregister(&mut mio::unix::SourceFd(&fd))
+    }
+
+    /// For a poller that another one watches, when its events and its mail have been seen to: bells ring from here
+    /// on, as for a sleeper. False if there is mail after all; then nothing has changed.
+    #[inline]
+    pub fn doze(&self, has_mail: impl Fn() -> bool) -> bool {
+        self.door.doze(has_mail)
+    }
+
+    /// The end of a [`doze`](Poller::doze): bells keep quiet again.
+    #[inline]
+    pub fn rouse(&self) {
+        self.door.rouse();
     }
 
     /// How many events the last wait brought.

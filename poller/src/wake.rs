@@ -119,4 +119,24 @@ impl<W: Wake> Doorbell<W> {
         }
         slept
     }
+
+    /// The first half of [`sleep`](Doorbell::sleep), for a sleeper that does not wait by itself: it counts as asleep
+    /// until it says [`rouse`](Doorbell::rouse). False if there is mail: then it is awake still.
+    #[inline]
+    pub fn doze(&self, has_mail: impl FnOnce() -> bool) -> bool {
+        self.asleep.swap(true, Ordering::Relaxed);
+        // Pairs with the fence in `ring`, as in `sleep`.
+        fence(Ordering::SeqCst);
+        let may_sleep = !has_mail();
+        if !may_sleep {
+            self.asleep.swap(false, Ordering::Relaxed);
+        }
+        may_sleep
+    }
+
+    /// The other half: awake from here on.
+    #[inline]
+    pub fn rouse(&self) {
+        self.asleep.swap(false, Ordering::Relaxed);
+    }
 }

@@ -2,12 +2,15 @@
 //!
 //! An app never sees a socket. It runs on the reactor's thread, so nothing in it may wait.
 
+use std::io;
 use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, Pool};
 use coreloop_poller::Key;
 
+use super::accept::Loads;
 use super::core::Core;
+use super::socket::Stream;
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn};
 use crate::context::Peer;
@@ -51,6 +54,16 @@ pub trait App: Sized {
     /// The time that [`App::next_deadline`] gave has come.
     fn on_deadline(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
+    }
+
+    /// When the app wants a turn for something that is no connection's.
+    fn next_at(&self) -> Option<Instant> {
+        None
+    }
+
+    /// The time that [`App::next_at`] gave has come.
+    fn on_time(&mut self, conns: &mut Conns<'_, Self>) {
+        let _ = conns;
     }
 
     /// The drain has taken too long: what is still in flight must be given up, with an answer.
@@ -135,6 +148,11 @@ impl<A: App> ConnCx<'_, A> {
         self.conn.in_flight()
     }
 
+    /// Ends the connection at once, for this reason: what waits to be written is dropped.
+    pub fn abort(&mut self, kind: io::ErrorKind) {
+        self.conn.on_reset(kind);
+    }
+
     /// Stops reading; ends the connection when what was said has been written and what is in flight has ended.
     pub fn close(&mut self) {
         self.conn.finish(CloseReason::App, self.now);
@@ -144,6 +162,8 @@ impl<A: App> ConnCx<'_, A> {
 /// The connections of a reactor, found by key.
 pub struct Conns<'a, A: App> {
     pub(super) core: &'a mut Core<A>,
+    pub(super) loads: &'a Loads,
+    pub(super) index: usize,
 }
 
 impl<A: App> Conns<'_, A> {
@@ -157,6 +177,30 @@ impl<A: App> Conns<'_, A> {
             self.core.note_touched(key);
         }
         Some(result)
+    }
+
+    /// Takes in a socket that is connected already; what the app knows of it is given, [`App::open`] is not asked.
+    ///
+    /// # Errors
+    ///
+    /// There are `connections_max` of them, or the poller does not take it. The socket is closed then.
+    pub fn adopt(
+        &mut self,
+        mut stream: Stream,
+        peer: Peer,
+        wire: A::Wire,
+        session: A::Session,
+    ) -> io::Result<Key> {
+        if self.core.slots.len() >= self.core.limits.connections_max {
+            let connections_max = self.core.limits.connections_max;
+            return Err(io::Error::other(format!(
+                "the reactor has {connections_max} connections (connections_max)"
+            )));
+        }
+        let key = self.core.register(&mut stream)?;
+        self.loads.add(self.index);
+        self.core.open(key, stream, peer, wire, session);
+        Ok(key)
     }
 
     /// The time at which the turn began.

@@ -8,6 +8,8 @@ mod accept;
 mod app;
 mod config;
 mod core;
+mod dial;
+mod guest;
 mod remote;
 mod socket;
 
@@ -21,11 +23,14 @@ use coreloop_poller::{Key, Poller, SpinBudget, os};
 pub use accept::{Deal, Loads};
 pub use app::{App, ConnCx, Conns};
 pub use config::ReactorConfig;
+pub use dial::dial;
+pub use guest::{Guest, Host, NextTurn};
 pub use remote::Remote;
 pub use socket::{Address, AddressError, Listener, Stream};
 
 use self::accept::{Accepted, Acceptor};
 use self::core::Core;
+use self::guest::Guests;
 use self::remote::Post;
 use crate::conn::CloseReason;
 use crate::context::Peer;
@@ -44,6 +49,8 @@ const SHRINK_EVERY: Duration = Duration::from_secs(1);
 const TRIM_BYTES: usize = 1 << 20;
 /// Keys of listeners; the table of connections starts at the other end.
 const LISTENER_GENERATION: u32 = u32::MAX - 1;
+/// Keys of guests, likewise.
+const GUEST_GENERATION: u32 = u32::MAX - 2;
 
 /// One event loop: a single thread that owns its sockets.
 ///
@@ -116,6 +123,7 @@ pub struct Reactor<A: App> {
     deal: Option<Deal<A::Mail>>,
     loads: Arc<Loads>,
     index: usize,
+    guests: Guests,
     spin: SpinBudget,
     pinned: Option<usize>,
     connections_max: usize,
@@ -166,6 +174,7 @@ impl<A: App> Reactor<A> {
             deal: None,
             loads: Arc::new(Loads::new(1)),
             index: 0,
+            guests: Guests::default(),
             spin: SpinBudget::new(busy_poll, cores),
             pinned: core,
             connections_max,
@@ -246,7 +255,12 @@ impl<A: App> Reactor<A> {
     ///
     /// The wait itself fails.
     pub fn turn(&mut self) -> io::Result<()> {
-        self.wait()?;
+        self.pass(None)
+    }
+
+    /// A turn that waits at most for so long.
+    fn pass(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
+        self.wait(wait_max)?;
         self.accept();
         self.end_stage(1);
         self.read();
@@ -256,6 +270,7 @@ impl<A: App> Reactor<A> {
         self.read_mail();
         self.end_stage(4);
         self.run_timers();
+        self.guests.turn(self.core.now);
         self.end_stage(5);
         self.core.flush();
         self.close_ended();
@@ -266,10 +281,10 @@ impl<A: App> Reactor<A> {
 
     // Wait.
 
-    fn wait(&mut self) -> io::Result<()> {
+    fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
         let began = is_sampled.then(Instant::now);
-        let mut timeout = self.timeout();
+        let mut timeout = wait_max.or_else(|| self.timeout());
         if timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero() && self.busy_poll(timeout)? {
             timeout = Some(Duration::ZERO);
         } else {
@@ -283,13 +298,13 @@ impl<A: App> Reactor<A> {
             self.core.stats.stage_ns[0].add(waited.as_nanos() as u64);
         }
         self.lap = is_sampled.then_some(self.core.now);
-        let Reactor { core, acceptor, .. } = self;
+        let Reactor { core, acceptor, guests, .. } = self;
         for index in 0..core.poller.len() {
             let (key, ready) = core.poller.event(index);
-            if key.generation() == LISTENER_GENERATION {
-                acceptor.on_ready(key.slot());
-            } else {
-                core.on_ready(key, ready);
+            match key.generation() {
+                LISTENER_GENERATION => acceptor.on_ready(key.slot()),
+                GUEST_GENERATION => guests.on_ready(key.slot()),
+                _ => core.on_ready(key, ready),
             }
         }
         Ok(())
@@ -297,15 +312,34 @@ impl<A: App> Reactor<A> {
 
     /// How long the reactor may sleep; `None` is until somebody rings.
     fn timeout(&self) -> Option<Duration> {
-        let core = &self.core;
-        if !core.again.is_empty() || self.acceptor.is_ready() || self.state == State::Aborting {
+        if self.wants_turn() {
             return Some(Duration::ZERO);
         }
-        let until = [core.timers.next_at(), core.flush_at, self.shrink_at, self.acceptor.paused_until]
-            .into_iter()
-            .flatten()
-            .min()?;
-        Some(until.saturating_duration_since(Instant::now()))
+        Some(self.next_at()?.saturating_duration_since(Instant::now()))
+    }
+
+    /// There is something to do that no event will tell of.
+    fn wants_turn(&self) -> bool {
+        !self.core.again.is_empty()
+            || self.acceptor.is_ready()
+            || self.state == State::Aborting
+            || self.guests.wants_turn()
+    }
+
+    /// The first time at which there is something to do.
+    fn next_at(&self) -> Option<Instant> {
+        let core = &self.core;
+        [
+            core.timers.next_at(),
+            core.flush_at,
+            self.shrink_at,
+            self.acceptor.paused_until,
+            self.app.next_at(),
+            self.guests.next_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
     }
 
     /// Polls without sleeping for as long as the budget and the timeout allow. True if there is something to do.
@@ -397,7 +431,11 @@ impl<A: App> Reactor<A> {
         {
             letters += 1;
             match post {
-                Post::App(mail) => self.app.on_mail(&mut Conns { core: &mut self.core }, mail),
+                Post::App(mail) => {
+                    let Reactor { app, core, loads, index, .. } = self;
+                    app.on_mail(&mut Conns { core, loads, index: *index }, mail);
+                }
+                Post::Guest(guest) => self.guests.add(guest, &mut self.core.poller, GUEST_GENERATION),
                 Post::Adopt(stream, peer, listener) => self.open(stream, peer, listener),
                 Post::Drain => self.begin_drain(),
                 Post::Abort => self.begin_abort(),
@@ -469,6 +507,11 @@ impl<A: App> Reactor<A> {
             }
         }
         self.expired = expired;
+        if self.app.next_at().is_some_and(|at| at <= self.core.now) {
+            let Reactor { app, core, loads, index, .. } = self;
+            app.on_time(&mut Conns { core, loads, index: *index });
+            self.core.after_touched(&self.app);
+        }
         if self.shrink_at.is_some_and(|at| at <= self.core.now) {
             self.shrink();
         }

@@ -1,5 +1,6 @@
 //! A hand on a reactor from other threads: letters through its door, and nothing shared.
 
+use super::guest::Guest;
 use super::socket::Stream;
 use crate::context::Peer;
 use crate::mailbox::Door;
@@ -8,6 +9,7 @@ use crate::mailbox::Door;
 pub(super) enum Post<M> {
     App(M),
     Adopt(Stream, Peer, usize),
+    Guest(Box<dyn Guest>),
     Drain,
     Abort,
     Stop,
@@ -29,7 +31,7 @@ impl<M> Remote<M> {
     pub fn mail(&self, mail: M) -> Result<(), M> {
         self.door.send(Post::App(mail)).map_err(|post| match post {
             Post::App(mail) => mail,
-            Post::Adopt(..) | Post::Drain | Post::Abort | Post::Stop => {
+            Post::Adopt(..) | Post::Guest(_) | Post::Drain | Post::Abort | Post::Stop => {
                 unreachable!("the letter that was sent")
             }
         })

@@ -178,7 +178,20 @@ impl Native {
         let message = why.to_string();
         let is_worth_skipping = header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
         if self.side == Side::Client {
-            return Decoded::Broken(why);
+            if header.kind != kind::REPLY || !is_worth_skipping {
+                return Decoded::Broken(why);
+            }
+            self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
+            return Decoded::Message {
+                message: Message::Refused(Refusal {
+                    id: header.id,
+                    codec: header.codec,
+                    one_way: false,
+                    code: Code::ResourceExhausted,
+                    message,
+                }),
+                consumed: HEADER_BYTES,
+            };
         }
         let refused = self.refuse(header, Code::ResourceExhausted, message);
         if !is_worth_skipping {
@@ -460,7 +473,10 @@ impl Wire for Native {
     }
 
     fn encode_drain(&mut self, out: &mut Out<'_>) {
-        self.encode(Outgoing::Drain, out);
+        // A client's notice would be a frame in the wrong direction; it just asks for nothing more.
+        if self.side == Side::Server {
+            self.encode(Outgoing::Drain, out);
+        }
     }
 
     fn is_inside_message(&self) -> bool {
