@@ -54,7 +54,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = server.addresses()[0].to_string();
     println!("listening on {address}");
 
-    let mut client = CalculatorClient::new(Direct::connect(&address)?);
+    let client = CalculatorClient::new(Direct::connect(&address)?);
     println!("6 + 7 = {}", client.add(&Args { a: 6, b: 7 })?);
     println!("42 / 6 = {}", client.divide(&Args { a: 42, b: 6 })?);
     match client.divide(&Args { a: 42, b: 0 }) {

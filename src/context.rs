@@ -296,6 +296,11 @@ impl<'a> Context<'a> {
         self.scope.is_cancelled(self.place)
     }
 
+    /// The cancellation and the place in it; `None` where nobody can cancel the call while it runs.
+    pub(crate) fn cancellation(&self) -> Option<(&Arc<Scope>, u8)> {
+        self.deferral.map(|_| (self.scope, self.place))
+    }
+
     /// Runs the function once the call is cancelled; at once, on this thread, if it is already. It runs on the
     /// one thread that is kept for such functions, so it must be quick; not at all if the call ends before it is
     /// cancelled.

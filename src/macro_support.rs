@@ -12,7 +12,7 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
-pub use crate::client::{CallError, Caller, Direct, MethodId};
+pub use crate::client::{CallError, Caller, Direct, InFlight, MethodId, Starter};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{

@@ -100,7 +100,7 @@ fn the_calculator_calculates_and_ends() {
 fn the_calculator_without_once_serves_until_it_is_told_to_end() {
     let mut running = Running::start("calculator", &["127.0.0.1:0"]);
     let address = running.address();
-    let mut client = coreloop::client::Direct::connect(&address).unwrap();
+    let client = coreloop::client::Direct::connect(&address).unwrap();
     let json = coreloop::codec::Codec::Json;
     assert_eq!(client.call_bytes("Calculator.Add", json, br#"{"A":1,"B":2}"#).unwrap(), b"3");
     running.terminate();

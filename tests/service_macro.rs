@@ -346,7 +346,7 @@ fn services_with_parameters_and_other_names_are_served() {
     assert_eq!(direct.call_bytes("Last.Replace", Codec::Json, b"2").unwrap(), b"1");
     assert_eq!(direct.call_bytes("Last.Replace", Codec::Json, b"3").unwrap(), b"2");
     assert_eq!(direct.call_bytes("OneWay.Through", Codec::Json, b"{\"n\": 5}").unwrap(), b"{\"n\":5}");
-    let mut odd = renamed::OddClient::new(kept.into_caller());
+    let odd = renamed::OddClient::new(kept.into_caller());
     assert_eq!(odd.same(&renamed::C { value: 4 }).unwrap(), renamed::C { value: 4 });
 }
 
@@ -365,7 +365,7 @@ struct Info {
 #[test]
 fn what_the_attribute_says_is_seen_through_meta() {
     let (_server, address) = serve();
-    let mut direct = Direct::connect(&address).unwrap();
+    let direct = Direct::connect(&address).unwrap();
     let text = direct.call_bytes("Meta.Methods", Codec::Json, b"\"Forms\"").unwrap();
     let infos: Vec<Info> = serde_json::from_slice(&text).unwrap();
     let info = |name: &str| {

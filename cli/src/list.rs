@@ -10,7 +10,7 @@ use crate::failure::Failure;
 
 /// Lists as the arguments say.
 pub fn run(args: &ListArgs) -> Result<(), Failure> {
-    let mut client = connect(&args.target, Some(args.timeout)).map_err(|error| Failure::call(&error))?;
+    let client = connect(&args.target, Some(args.timeout)).map_err(|error| Failure::call(&error))?;
     let service = args.service.as_deref().unwrap_or_default();
     let asked = serde_json::json!(service).to_string();
     let reply = client

@@ -5,6 +5,7 @@
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
+use syn::ext::IdentExt;
 
 use crate::model::{Method, Model, names_any};
 use crate::signature::Argument;
@@ -20,10 +21,11 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     let parameter = parameter(model);
     let about = format!("Typed calls of the service `{name}`, over any caller.");
     let methods = model.methods.iter().map(|method| client_method(method, &parameter, &support));
+    let starters = model.methods.iter().map(|method| starters(model, method, &parameter, &support));
     Some(quote! {
         #(#cfgs)*
         #[doc = #about]
-        #[derive(::core::fmt::Debug)]
+        #[derive(::core::clone::Clone, ::core::fmt::Debug)]
         #[allow(dead_code, unreachable_pub)]
         #vis struct #client<#parameter = #support::Direct> {
             caller: #parameter,
@@ -37,7 +39,12 @@ pub fn client(model: &Model) -> Option<TokenStream> {
                 Self { caller }
             }
 
-            /// The caller: for its settings, and for calls that are not of this service.
+            /// The caller: for calls that are not of this service.
+            pub fn caller(&self) -> &#parameter {
+                &self.caller
+            }
+
+            /// The caller: for its settings.
             pub fn caller_mut(&mut self) -> &mut #parameter {
                 &mut self.caller
             }
@@ -52,6 +59,12 @@ pub fn client(model: &Model) -> Option<TokenStream> {
         #[allow(dead_code, private_interfaces, unreachable_pub, clippy::all)]
         impl<#parameter: #support::Caller> #client<#parameter> {
             #(#methods)*
+        }
+
+        #(#cfgs)*
+        #[allow(dead_code, private_interfaces, unreachable_pub, clippy::all)]
+        impl<#parameter: #support::Starter> #client<#parameter> {
+            #(#starters)*
         }
     })
 }
@@ -74,9 +87,55 @@ fn parameter(model: &Model) -> Ident {
     format_ident!("{}", free.unwrap_or(&candidates[0]))
 }
 
+/// What each of a method's calls is made of.
+struct Call {
+    /// The parameter for the argument, with the comma before it, and what is passed on.
+    given: Option<TokenStream>,
+    passed: TokenStream,
+    /// Items that come first in the body: markers, and the method's id as `method`.
+    items: TokenStream,
+    argument_marker: TokenStream,
+    reply_marker: TokenStream,
+}
+
+impl Call {
+    fn of(method: &Method, support: &TokenStream) -> Call {
+        let name = &method.name;
+        let (given, passed) = match &method.form.argument {
+            Argument::None => (None, quote!(&())),
+            Argument::Plain(ty) | Argument::Fixed(ty) => (Some(quote!(, argument: &#ty)), quote!(argument)),
+            Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), quote!(argument)),
+        };
+        let (argument_marker, reply_marker) =
+            (method.argument_marker(support), method.reply_marker(support, true));
+        let mut items = TokenStream::new();
+        let argument_marker = match &method.argument_by_hand {
+            Some(path) => {
+                items.extend(described_argument(path, &argument_marker, support));
+                quote!(DescribedArgument)
+            }
+            None => argument_marker,
+        };
+        let reply_marker = match &method.reply_by_hand {
+            Some(path) => {
+                items.extend(described_reply(path, &reply_marker, support));
+                quote!(DescribedReply)
+            }
+            None => reply_marker,
+        };
+        items.extend(quote! {
+            let method = {
+                static ID: #support::MethodId = #support::MethodId::new(#name);
+                &ID
+            };
+        });
+        Call { given, passed, items, argument_marker, reply_marker }
+    }
+}
+
 fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, docs, .. } = method;
-    let calls = format!("Calls `{name}`.");
+    let calls = format!("Calls `{name}` and waits for the answer.");
     // The documentation as it was written: each line in its own attribute, with the space in front.
     let lines = docs.lines().map(|line| format!(" {line}"));
     let docs = if docs.is_empty() {
@@ -85,45 +144,89 @@ fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> T
         quote! { #(#[doc = #lines])* #[doc = ""] #[doc = #calls] }
     };
     let reply = &method.form.reply;
-    let (given, passed) = match &method.form.argument {
-        Argument::None => (None, quote!(&())),
-        Argument::Plain(ty) | Argument::Fixed(ty) => (Some(quote!(, argument: &#ty)), quote!(argument)),
-        Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), quote!(argument)),
-    };
-    let (argument_marker, reply_marker) =
-        (method.argument_marker(support), method.reply_marker(support, true));
-    let mut markers = TokenStream::new();
-    let argument_marker = match &method.argument_by_hand {
-        Some(path) => {
-            markers.extend(described_argument(path, &argument_marker, support));
-            quote!(DescribedArgument)
-        }
-        None => argument_marker,
-    };
-    let reply_marker = match &method.reply_by_hand {
-        Some(path) => {
-            markers.extend(described_reply(path, &reply_marker, support));
-            quote!(DescribedReply)
-        }
-        None => reply_marker,
-    };
+    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(method, support);
     quote! {
         #(#cfgs)*
         #docs
         #deprecated
-        pub fn #ident(&mut self #given) -> #support::Result<#reply, #support::CallError> {
-            #markers
-            let method = {
-                static ID: #support::MethodId = #support::MethodId::new(#name);
-                &ID
-            };
+        pub fn #ident(&self #given) -> #support::Result<#reply, #support::CallError> {
+            #items
             <#parameter as #support::Caller>::call::<#argument_marker, #reply_marker>(
-                &mut self.caller,
+                &self.caller,
                 method,
                 #passed,
             )
         }
     }
+}
+
+/// The calls that do not wait. One whose name another method of the service has is left out.
+fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
+    let Method { ident, name, cfgs, deprecated, .. } = method;
+    let free = |suffix: &str| {
+        let made = format_ident!("{}_{}", ident.unraw(), suffix, span = ident.span());
+        (!model.methods.iter().any(|other| other.ident == made)).then_some(made)
+    };
+    let reply = &method.form.reply;
+    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(method, support);
+    let start = free("start").map(|made| {
+        let about =
+            format!("Starts a call of `{name}`; its answer is waited for, or awaited, at the handle.");
+        quote! {
+            #(#cfgs)*
+            #[doc = #about]
+            #deprecated
+            pub fn #made(&self #given) -> #support::InFlight<#reply> {
+                #items
+                <#parameter as #support::Starter>::start::<#argument_marker, #reply_marker>(
+                    &self.caller,
+                    method,
+                    #passed,
+                )
+            }
+        }
+    });
+    let then = free("then").map(|made| {
+        let about = format!(
+            "Starts a call of `{name}` whose answer goes to a function, on the thread that brings it: it must not wait."
+        );
+        quote! {
+            #(#cfgs)*
+            #[doc = #about]
+            #deprecated
+            pub fn #made(
+                &self #given,
+                then: impl ::core::ops::FnOnce(#support::Result<#reply, #support::CallError>)
+                    + ::core::marker::Send
+                    + 'static,
+            ) {
+                #items
+                <#parameter as #support::Starter>::start_then::<#argument_marker, #reply_marker>(
+                    &self.caller,
+                    method,
+                    #passed,
+                    then,
+                )
+            }
+        }
+    });
+    let one_way = free("one_way").map(|made| {
+        let about = format!("Sends a call of `{name}` that wants no answer.");
+        quote! {
+            #(#cfgs)*
+            #[doc = #about]
+            #deprecated
+            pub fn #made(&self #given) -> #support::Result<(), #support::CallError> {
+                #items
+                <#parameter as #support::Starter>::start_one_way::<#argument_marker>(
+                    &self.caller,
+                    method,
+                    #passed,
+                )
+            }
+        }
+    });
+    quote!(#start #then #one_way)
 }
 
 /// The marker `DescribedArgument`: travels as the other, and is described by the function.

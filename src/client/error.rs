@@ -32,6 +32,23 @@ pub enum CallError {
     Broken(Broken),
     /// The server said that it wants no new requests here; nothing was sent. Connect anew.
     Draining,
+    /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`.
+    ReplyRefused(Status),
+    /// The call was given up: by its caller, or because the call that it was made for was cancelled.
+    Cancelled {
+        /// It was sent before.
+        may_have_run: bool,
+    },
+    /// There are as many calls under way as the client allows; nothing was sent.
+    Full {
+        /// The limit: `in_flight_max`, and `waiting_max` where calls may wait.
+        calls_max: usize,
+    },
+    /// The thread that waits is the one that would have to bring the answer; it would wait for ever. Call with a
+    /// callback, or from a method that is not inline.
+    OnReactor,
+    /// The call belongs to a batch that was not sent yet.
+    NotSent,
     /// The argument is too large for a frame, or its metadata are; nothing was sent.
     TooLarge {
         /// Bytes of it.
@@ -47,9 +64,14 @@ impl CallError {
         match self {
             CallError::Status(status) => status.code,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
-            CallError::Argument(_) | CallError::Reply(_) | CallError::Broken(_) => Code::Internal,
-            CallError::Connect(_) | CallError::Lost { .. } | CallError::Draining => Code::Unavailable,
-            CallError::TooLarge { .. } => Code::ResourceExhausted,
+            CallError::Argument(_) | CallError::Reply(_) => Code::Internal,
+            CallError::Connect(_) | CallError::Lost { .. } | CallError::Broken(_) | CallError::Draining => {
+                Code::Unavailable
+            }
+            CallError::TooLarge { .. } | CallError::Full { .. } => Code::ResourceExhausted,
+            CallError::ReplyRefused(status) => status.code,
+            CallError::Cancelled { .. } => Code::Cancelled,
+            CallError::OnReactor | CallError::NotSent => Code::FailedPrecondition,
         }
     }
 
@@ -59,12 +81,16 @@ impl CallError {
             CallError::Status(_)
             | CallError::DeadlineExceeded
             | CallError::Reply(_)
+            | CallError::ReplyRefused(_)
+            | CallError::OnReactor
             | CallError::Broken(_) => true,
             CallError::Argument(_)
             | CallError::Connect(_)
             | CallError::Draining
+            | CallError::Full { .. }
+            | CallError::NotSent
             | CallError::TooLarge { .. } => false,
-            CallError::Lost { may_have_run, .. } => *may_have_run,
+            CallError::Lost { may_have_run, .. } | CallError::Cancelled { may_have_run } => *may_have_run,
         }
     }
 }
@@ -87,6 +113,15 @@ impl fmt::Display for CallError {
             CallError::Draining => {
                 f.write_str("unavailable: the server drains and wants no new requests here")
             }
+            CallError::ReplyRefused(status) => write!(f, "the reply was refused here: {status}"),
+            CallError::Cancelled { .. } => f.write_str("cancelled: the call was given up"),
+            CallError::Full { calls_max } => {
+                write!(f, "resource_exhausted: {calls_max} calls are under way, as many as the client allows")
+            }
+            CallError::OnReactor => f.write_str(
+                "failed_precondition: this thread brings the answers, and would wait for itself for ever",
+            ),
+            CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent yet"),
             CallError::TooLarge { bytes, bytes_max } => {
                 write!(f, "resource_exhausted: {bytes} bytes are over the limit of {bytes_max}")
             }
@@ -97,11 +132,27 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            CallError::Status(status) => Some(status),
+            CallError::Status(status) | CallError::ReplyRefused(status) => Some(status),
             CallError::Argument(error) | CallError::Reply(error) => Some(error),
             CallError::Connect(error) | CallError::Lost { error, .. } => Some(error),
             CallError::Broken(why) => Some(why),
-            CallError::DeadlineExceeded | CallError::Draining | CallError::TooLarge { .. } => None,
+            CallError::DeadlineExceeded
+            | CallError::Draining
+            | CallError::Cancelled { .. }
+            | CallError::Full { .. }
+            | CallError::OnReactor
+            | CallError::NotSent
+            | CallError::TooLarge { .. } => None,
+        }
+    }
+}
+
+/// For a handler that calls others: what went wrong behind it, with the same code.
+impl From<CallError> for Status {
+    fn from(error: CallError) -> Status {
+        match error {
+            CallError::Status(status) => status,
+            other => Status::new(other.code(), other.to_string()),
         }
     }
 }

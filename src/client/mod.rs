@@ -1,16 +1,37 @@
-//! Calling others. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency
-//! there is. The typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`].
+//! Calling others. [`Client`] is shared by many threads: one connection, any number of calls in flight, driven by a
+//! reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
+//! typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`] or a [`Starter`].
+//!
+//! `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one, `app/` is the reactor's side.
 
+mod app;
+mod batch;
+mod config;
 mod direct;
+mod driver;
 mod error;
+mod flight;
+mod lane;
+mod nested;
+mod pending;
+mod reply;
+mod route;
+mod shared;
 
 use std::sync::OnceLock;
 
+pub use crate::policy::backoff::Backoff;
+pub use batch::Batch;
+pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
+pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::CallError;
+pub use flight::InFlight;
+pub use route::{Lines, Route};
+pub use shared::{Builder, Client};
 
 use crate::codec::describe::{Description, fingerprint};
-use crate::codec::{Answer, AnswerDecode, Argument, ArgumentEncode};
+use crate::codec::{Answer, AnswerDecode, Argument, ArgumentEncode, Codec};
 use crate::message::method_hash;
 
 /// A method as its caller knows it: its name, and the fingerprint of the types that the caller has of it.
@@ -60,8 +81,83 @@ pub trait Caller {
     ///
     /// [`CallError::Status`] is the server's answer; everything else says how far the call came.
     fn call<A: ArgumentEncode, R: AnswerDecode>(
-        &mut self,
+        &self,
         method: &MethodId,
         argument: &A::Given,
     ) -> Result<R::Value, CallError>;
+}
+
+/// Whatever can start typed calls without waiting for them.
+pub trait Starter {
+    /// Starts a call; what became of it is in the handle.
+    fn start<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> InFlight<R::Value>;
+
+    /// Starts a call whose answer goes to a function. That runs once, on the thread that brings the answers, or on this
+    /// one if the call could not be started: it must be quick, and not wait. If it panics, that is reported as any
+    /// panic is, and goes no further.
+    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+        then: impl FnOnce(Result<R::Value, CallError>) + Send + 'static,
+    );
+
+    /// Sends a call that wants no answer. That it arrives, and what comes of it, is not known.
+    ///
+    /// # Errors
+    ///
+    /// It could not be handed over.
+    fn start_one_way<A: ArgumentEncode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<(), CallError>;
+}
+
+impl<C: Caller> Caller for &C {
+    fn call<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<R::Value, CallError> {
+        C::call::<A, R>(self, method, argument)
+    }
+}
+
+impl<S: Starter> Starter for &S {
+    fn start<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> InFlight<R::Value> {
+        S::start::<A, R>(self, method, argument)
+    }
+
+    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+        then: impl FnOnce(Result<R::Value, CallError>) + Send + 'static,
+    ) {
+        S::start_then::<A, R>(self, method, argument, then);
+    }
+
+    fn start_one_way<A: ArgumentEncode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<(), CallError> {
+        S::start_one_way::<A>(self, method, argument)
+    }
+}
+
+/// The codec of a typed call: the chosen one if it can be, otherwise the best that both sides take.
+fn codec_for(chosen: Option<Codec>, accepts: impl Fn(Codec) -> bool) -> Codec {
+    let preferred = [Codec::Fixed, Codec::Raw, Codec::Compact, Codec::Json, Codec::MessagePack];
+    let fits = |codec: &Codec| codec.is_compiled_in() && accepts(*codec);
+    chosen.filter(fits).or_else(|| preferred.into_iter().find(fits)).unwrap_or(Codec::Json)
 }

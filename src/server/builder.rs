@@ -14,7 +14,7 @@ use crate::codec::{Argument, Plain};
 use crate::config::{Accept, Config, Valid};
 use crate::context::{Context, Outcome, Run};
 use crate::policy::flush::FlushPolicy;
-use crate::reactor::{Address, Deal, Listener, Loads, Reactor, ReactorConfig};
+use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConfig};
 use crate::service::builtin::{Health, Meta};
 use crate::service::{Kind, Method, RegisterError, Registry, Service, finish};
 use crate::status::Status;
@@ -29,6 +29,7 @@ pub struct Builder {
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
+    guests: Vec<Box<dyn Guest>>,
     error: Option<RegisterError>,
 }
 
@@ -41,6 +42,7 @@ impl Builder {
             methods: Vec::new(),
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
+            guests: Vec::new(),
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -122,6 +124,14 @@ impl Builder {
         self
     }
 
+    /// Another reactor that is to live on this server's threads: a client's
+    /// ([`Driver::guest`](crate::client::Driver::guest)), so that services call others without a thread in between.
+    /// Several guests go to the reactors in turn.
+    pub fn guest(mut self, guest: Box<dyn Guest>) -> Builder {
+        self.guests.push(guest);
+        self
+    }
+
     /// The whole configuration.
     pub fn config(mut self, config: Config) -> Builder {
         self.config = config;
@@ -159,7 +169,13 @@ impl Builder {
         let config = self.config.validate(os::allowed_cores().len())?;
         let registry = Registry::new(self.methods, &config.limits)?;
         self.meta.fill(registry.methods());
-        start(&config, Arc::new(registry), self.health, self.protocols)
+        let server = start(&config, Arc::new(registry), self.health, self.protocols)?;
+        let hosts = server.hosts();
+        for (guest, host) in self.guests.into_iter().zip(hosts.iter().cycle()) {
+            // Only a reactor that has ended takes nobody in; then the server says so by itself.
+            drop(host.take_in(guest));
+        }
+        Ok(server)
     }
 
     /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal ends the

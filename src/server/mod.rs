@@ -18,7 +18,7 @@ pub use builder::Builder;
 
 use self::app::AppStats;
 use crate::config::ConfigError;
-use crate::reactor::{Address, Remote};
+use crate::reactor::{Address, Host, Remote};
 use crate::service::builtin::Health;
 use crate::service::{RegisterError, Registry};
 use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
@@ -168,6 +168,12 @@ impl Server {
     /// Says whether a service is able to serve; `Health.Check` tells others.
     pub fn health(&self) -> &Health {
         &self.shared.health
+    }
+
+    /// Its reactors, as hosts for others: for a client's connections
+    /// ([`Driver::on`](crate::client::Driver::on)).
+    pub fn hosts(&self) -> Vec<Host> {
+        self.shared.parts.iter().map(|part| part.remote.host()).collect()
     }
 
     /// A hand on it for other threads.

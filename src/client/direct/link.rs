@@ -1,20 +1,19 @@
-//! The direct client: one caller, one connection, one call at a time, written and read on the caller's own
-//! thread. No queue, no hop, no wake-up but the one by the kernel.
-//!
-//! It speaks the native protocol with the same sans-IO code as the server. A connection that failed is not
-//! repaired behind the caller's back: connect anew.
+//! The connection of a [`Direct`](super::Direct): one call is written and its answer is read before the next.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::{CallError, Caller, MethodId};
+use super::super::reply::{Answer, as_bytes};
+use super::super::{CallError, MethodId, codec_for};
+use super::Times;
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec, compress};
 use crate::config::Limits;
+use crate::context::Peer;
 use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash};
-use crate::reactor::Address;
-use crate::status::{Code, Status};
+use crate::reactor::{Address, dial};
+use crate::status::Status;
 use crate::wire::{Decoded, Native, Wire};
 
 /// Bytes that one read asks for at least.
@@ -48,27 +47,8 @@ impl Stream {
     }
 }
 
-/// Where the time of a call went, in microseconds, as the server said with its answer.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Times {
-    /// In the server's queue.
-    pub queue_us: u32,
-    /// In the handler.
-    pub handler_us: u32,
-}
-
-/// One caller on one connection.
-///
-/// ```no_run
-/// use coreloop::client::Direct;
-/// use coreloop::codec::Codec;
-///
-/// let mut client = Direct::connect("127.0.0.1:6550")?;
-/// let reply = client.call_bytes("Arith.Multiply", Codec::Json, br#"{"A": 6, "B": 7}"#)?;
-/// assert_eq!(reply, b"42");
-/// # Ok::<(), coreloop::client::CallError>(())
-/// ```
-pub struct Direct {
+/// One connection and the call at hand.
+pub(super) struct Link {
     stream: Stream,
     wire: Native,
     frame_bytes_max: usize,
@@ -78,46 +58,36 @@ pub struct Direct {
     end: usize,
     /// The argument of the call at hand, encoded.
     body: Vec<u8>,
-    metadata: MetadataBuf,
+    pub(super) metadata: MetadataBuf,
     next_id: u64,
-    timeout: Option<Duration>,
+    pub(super) timeout: Option<Duration>,
     /// What the socket's timeout is set to now.
     socket_timeout: Option<Duration>,
-    codec: Option<Codec>,
-    compresses: bool,
-    times: Times,
-    is_draining: bool,
+    pub(super) codec: Option<Codec>,
+    pub(super) compresses: bool,
+    pub(super) times: Times,
+    pub(super) is_draining: bool,
     /// The connection failed, or something was left half-read or half-written.
     is_lost: bool,
-    unknown_replies: u64,
+    pub(super) unknown_replies: u64,
 }
 
-impl Direct {
-    /// Connects to `host:port` or `unix:PATH` (with `native:` in front, if you like), and waits for that as long
-    /// as the system does.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Connect`].
-    pub fn connect(address: &str) -> Result<Direct, CallError> {
+impl Link {
+    pub(super) fn connect(address: &str, timeout: Option<Duration>) -> Result<Link, CallError> {
         let connect = || {
             let text = address.strip_prefix("native:").unwrap_or(address);
             let parsed: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
                 io::Error::new(io::ErrorKind::InvalidInput, error)
             })?;
-            match parsed {
-                Address::Tcp(text) => {
-                    let stream = TcpStream::connect(text)?;
-                    // A request is written when it is complete; there is nothing to wait for.
-                    stream.set_nodelay(true)?;
-                    Ok(Stream::Tcp(stream))
-                }
-                Address::Unix(path) => UnixStream::connect(path).map(Stream::Unix),
-            }
+            let (socket, peer) = dial(&parsed, timeout)?;
+            Ok(match peer {
+                Peer::Tcp(_) => Stream::Tcp(socket.into()),
+                Peer::Unix => Stream::Unix(std::os::fd::OwnedFd::from(socket).into()),
+            })
         };
         let stream = connect().map_err(CallError::Connect)?;
         let frame_bytes_max = Limits::default().frame_bytes_max;
-        Ok(Direct {
+        Ok(Link {
             stream,
             wire: Native::client(frame_bytes_max),
             frame_bytes_max,
@@ -138,50 +108,19 @@ impl Direct {
         })
     }
 
-    /// Gives each call from here on that much time; `None` is without end. The server is told what is left.
-    pub fn set_timeout(&mut self, timeout: Option<Duration>) {
-        self.timeout = timeout;
-    }
-
-    /// The codec of typed calls from here on. Unless it is set: raw and fixed for the methods that take them,
-    /// compact for the others, or JSON where compact is not compiled in.
-    pub fn set_codec(&mut self, codec: Codec) {
-        self.codec = Some(codec);
-    }
-
-    /// Compresses the arguments from here on (feature `lz4`), which asks for compressed replies too.
-    pub fn set_compression(&mut self, compresses: bool) {
-        self.compresses = compresses;
-    }
-
-    /// Metadata that go with each call from here on.
-    pub fn metadata_mut(&mut self) -> &mut MetadataBuf {
-        &mut self.metadata
-    }
-
-    /// Where the time of the last answered call went.
-    pub fn times(&self) -> Times {
-        self.times
-    }
-
-    /// The server has asked for no new requests on this connection.
-    pub fn is_draining(&self) -> bool {
-        self.is_draining
-    }
-
-    /// Replies that came for no call of ours: late ones, after a timeout.
-    pub fn unknown_replies(&self) -> u64 {
-        self.unknown_replies
-    }
-
     /// Calls a method by name with an encoded argument; gives the encoded reply.
     ///
     /// # Errors
     ///
     /// As [`Caller::call`].
-    pub fn call_bytes(&mut self, method: &str, codec: Codec, argument: &[u8]) -> Result<Vec<u8>, CallError> {
+    pub(super) fn call_bytes(
+        &mut self,
+        method: &str,
+        codec: Codec,
+        argument: &[u8],
+    ) -> Result<Vec<u8>, CallError> {
         let answered = self.exchange(method_hash(method), 0, codec, Some(argument))?;
-        let reply = self.reply_of(&answered);
+        let reply = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), as_bytes);
         self.forget(&answered);
         reply
     }
@@ -191,12 +130,12 @@ impl Direct {
     /// # Errors
     ///
     /// It could not be sent.
-    pub fn send_one_way<A: ArgumentEncode>(
+    pub(super) fn send_one_way<A: ArgumentEncode>(
         &mut self,
         method: &MethodId,
         argument: &A::Given,
     ) -> Result<(), CallError> {
-        let codec = self.codec_for(A::accepts);
+        let codec = codec_for(self.codec, A::accepts);
         self.body.clear();
         A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
         let deadline = self.begin()?;
@@ -208,7 +147,7 @@ impl Direct {
     /// # Errors
     ///
     /// As [`Caller::call`].
-    pub fn ping(&mut self) -> Result<(), CallError> {
+    pub(super) fn ping(&mut self) -> Result<(), CallError> {
         let deadline = self.begin()?;
         let id = self.take_id();
         let frame = crate::wire::native::ping(id);
@@ -222,12 +161,6 @@ impl Direct {
                 (_, consumed) => self.start += consumed,
             }
         }
-    }
-
-    fn codec_for(&self, accepts: impl Fn(Codec) -> bool) -> Codec {
-        let preferred = [Codec::Fixed, Codec::Raw, Codec::Compact, Codec::Json, Codec::MessagePack];
-        let fits = |codec: &Codec| codec.is_compiled_in() && accepts(*codec);
-        self.codec.filter(fits).or_else(|| preferred.into_iter().find(fits)).unwrap_or(Codec::Json)
     }
 
     fn take_id(&mut self) -> u64 {
@@ -270,14 +203,14 @@ impl Direct {
     fn note(&mut self, message: &Message) {
         match message {
             Message::Drain => self.is_draining = true,
-            Message::Reply(_) => self.unknown_replies += 1,
+            Message::Reply(_) | Message::Refused(_) => self.unknown_replies += 1,
             // A server's ping goes unanswered between calls; it has its own idle time.
             _ => {}
         }
     }
 
     /// Sends one call (its argument from outside, or from `self.body`) and waits for its answer, which stands in
-    /// the buffer until [`Direct::forget`].
+    /// the buffer until [`Link::forget`].
     fn exchange(
         &mut self,
         method: u32,
@@ -294,6 +227,12 @@ impl Direct {
             {
                 self.times = Times { queue_us: answered.queue_us, handler_us: answered.handler_us };
                 return Ok(answered);
+            }
+            if let Message::Refused(refusal) = &message
+                && refusal.id == id
+            {
+                self.start += consumed;
+                return Err(CallError::ReplyRefused(Status::new(refusal.code, refusal.message.clone())));
             }
             self.note(&message);
             self.start += consumed;
@@ -473,22 +412,6 @@ impl Direct {
         &self.buffer[self.start..][answered.body.range()]
     }
 
-    fn reply_of(&self, answered: &Answered) -> Result<Vec<u8>, CallError> {
-        let body = self.body_of(answered);
-        if answered.status != Code::Ok.number() {
-            return Err(CallError::Status(status_of(answered, body)));
-        }
-        if !answered.compressed {
-            return Ok(body.to_vec());
-        }
-        let mut plain = Vec::new();
-        compress::decompress(body, self.frame_bytes_max, &mut plain).map_err(|error| {
-            let codec = Codec::from_number(answered.codec).unwrap_or(Codec::Raw);
-            CallError::Reply(crate::codec::CodecError::Malformed { codec, what: error.to_string() })
-        })?;
-        Ok(plain)
-    }
-
     /// The answer at the front of the buffer is done with.
     fn forget(&mut self, answered: &Answered) {
         let body = answered.body.range();
@@ -496,30 +419,19 @@ impl Direct {
     }
 }
 
-fn status_of(answered: &Answered, body: &[u8]) -> Status {
-    let message = String::from_utf8_lossy(body).into_owned();
-    match Code::from_number(answered.status) {
-        Some(code) => Status::new(code, message),
-        None => Status::unknown(format!("status {}: {message}", answered.status)),
-    }
-}
-
-impl Caller for Direct {
-    fn call<A: ArgumentEncode, R: AnswerDecode>(
+impl Link {
+    /// A typed call.
+    pub(super) fn call<A: ArgumentEncode, R: AnswerDecode>(
         &mut self,
         method: &MethodId,
         argument: &A::Given,
     ) -> Result<R::Value, CallError> {
-        let codec = self.codec_for(|codec| A::accepts(codec) && R::accepts(codec));
+        let codec = codec_for(self.codec, |codec| A::accepts(codec) && R::accepts(codec));
         self.body.clear();
         A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
         let answered = self.exchange(method.hash(), schema, codec, None)?;
-        let result = if answered.compressed || answered.status != Code::Ok.number() {
-            self.reply_of(&answered).and_then(|body| R::decode(codec, &body).map_err(CallError::Reply))
-        } else {
-            R::decode(codec, self.body_of(&answered)).map_err(CallError::Reply)
-        };
+        let result = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);
         self.forget(&answered);
         result
     }

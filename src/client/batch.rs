@@ -1,0 +1,139 @@
+//! Calls that leave together: gathered on the caller's side, handed over in one letter, written in one write.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::sync::Arc;
+
+use super::flight::{InFlight, Promise};
+use super::lane::Lane;
+use super::reply::{Answer, as_bytes};
+use super::shared::{Client, Prepared, Target};
+use super::{CallError, MethodId, Starter};
+use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
+use crate::message::method_hash;
+
+/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it.
+///
+/// ```
+/// # use coreloop::{Context, Server, Status};
+/// use coreloop::client::Client;
+/// use coreloop::codec::Codec;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .method("Math.Double", |_cx: &Context, number: i64| Ok(number * 2))
+/// #     .listen("127.0.0.1:0").start()?;
+/// # let address = server.addresses()[0].to_string();
+/// let batch = Client::connect(&address)?.batch();
+/// let calls: Vec<_> = (1..=3)
+///     .map(|number| batch.start_bytes("Math.Double", Codec::Json, number.to_string().as_bytes()))
+///     .collect();
+/// batch.send();
+/// let replies: Vec<Vec<u8>> = calls.into_iter().map(|call| call.wait()).collect::<Result<_, _>>()?;
+/// assert_eq!(replies, [b"2", b"4", b"6"]);
+/// # Ok(())
+/// # }
+/// ```
+pub struct Batch {
+    client: Client,
+    calls: RefCell<Vec<(Arc<Lane>, Promise)>>,
+}
+
+impl Batch {
+    pub(super) fn new(client: Client) -> Batch {
+        Batch { client, calls: RefCell::new(Vec::new()) }
+    }
+
+    /// How many calls it has.
+    pub fn len(&self) -> usize {
+        self.calls.borrow().len()
+    }
+
+    /// It has none.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Sends them. Their time to the deadline counts from when each was put in.
+    pub fn send(self) {
+        let mut rest = self.calls.into_inner();
+        // One letter for each line; there is one line, unless somebody routes.
+        while let Some((lane, _)) = rest.first() {
+            let lane = lane.clone();
+            let (these, others): (Vec<_>, Vec<_>) =
+                rest.into_iter().partition(|(other, _)| Arc::ptr_eq(other, &lane));
+            lane.start_all(these.into_iter().map(|(_, promise)| promise).collect());
+            rest = others;
+        }
+    }
+
+    /// Puts in a call of a method by name, with an encoded argument.
+    pub fn start_bytes(&self, method: &str, codec: Codec, argument: &[u8]) -> InFlight<Vec<u8>> {
+        let draft = self.client.draft(codec, |out| {
+            out.extend_from_slice(argument);
+            Ok(())
+        });
+        let target = Target { method: method_hash(method), schema: 0, codec, one_way: false };
+        match self.client.prepare(draft, target) {
+            Ok(prepared) => {
+                let Prepared { draft, lane, promise } = prepared;
+                self.calls.borrow_mut().push((lane.clone(), promise));
+                draft.handle(lane, as_bytes)
+            }
+            Err(error) => InFlight::failed(error, as_bytes),
+        }
+    }
+}
+
+impl Starter for Batch {
+    fn start<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> InFlight<R::Value> {
+        let target = self.client.target::<A, R>(method);
+        match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
+            Ok(Prepared { draft, lane, promise }) => {
+                self.calls.borrow_mut().push((lane.clone(), promise));
+                draft.handle(lane, R::decode)
+            }
+            Err(error) => InFlight::failed(error, R::decode),
+        }
+    }
+
+    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+        then: impl FnOnce(Result<R::Value, CallError>) + Send + 'static,
+    ) {
+        let target = self.client.target::<A, R>(method);
+        match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
+            Ok(Prepared { lane, mut promise, .. }) => {
+                promise.call_then(Box::new(move |outcome: Result<(Answer, &[u8]), CallError>| {
+                    then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
+                }));
+                self.calls.borrow_mut().push((lane, promise));
+            }
+            Err(error) => then(Err(error)),
+        }
+    }
+
+    fn start_one_way<A: ArgumentEncode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<(), CallError> {
+        let target = self.client.one_way_target::<A>(method);
+        let Prepared { lane, promise, .. } =
+            self.client.prepare(self.client.typed::<A>(target.codec, argument), target)?;
+        self.calls.borrow_mut().push((lane, promise));
+        Ok(())
+    }
+}
+
+impl fmt::Debug for Batch {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Batch").field("len", &self.len()).finish_non_exhaustive()
+    }
+}

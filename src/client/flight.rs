@@ -1,0 +1,488 @@
+//! A call on its way: the handle that its caller keeps, the promise that the reactor keeps, and the cell between.
+//!
+//! The cell is locked by one side at a time, by its phase: the caller fills it before the call is sent, the reactor
+//! owns it until it says `DONE`, then the caller takes the answer. So no thread ever waits for the lock, the reactor's
+//! least of all. Cells go back to their thread's stock: in steady state a call allocates nothing.
+
+use std::cell::RefCell;
+use std::fmt;
+use std::future::Future;
+use std::io;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::pin::Pin;
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll, Wake, Waker};
+use std::thread::Thread;
+use std::time::{Duration, Instant};
+
+use atomic_waker::AtomicWaker;
+use coreloop_bufpool::Chunk;
+
+use super::lane::Lane;
+use super::reply::Answer;
+use super::{CallError, Times};
+use crate::codec::{Codec, CodecError};
+use crate::context::Scope;
+use crate::message::MetadataBuf;
+
+/// Cells that a thread keeps for its next calls.
+const STOCK_MAX: usize = 64;
+/// A cell that carried more than this is not kept.
+const STOCK_BYTES_MAX: usize = 64 * 1024;
+
+/// Not handed over yet: it waits in a batch.
+const UNSENT: u8 = 0;
+/// With the reactor.
+const SENT: u8 = 1;
+/// Answered.
+const DONE: u8 = 2;
+/// Nobody waits for the answer.
+const ABANDONED: u8 = 3;
+
+/// The cell between a caller and the reactor.
+pub(super) struct Flight {
+    state: AtomicU8,
+    /// The id under which the call is in flight, 0 if it is not: for the reactor alone.
+    pub(super) id: AtomicU64,
+    waker: AtomicWaker,
+    inside: Mutex<Inside>,
+}
+
+#[derive(Default)]
+pub(super) struct Inside {
+    /// The argument, then the reply (unless that is shared).
+    pub(super) body: Vec<u8>,
+    outcome: Option<Result<Answer, CallError>>,
+    shared: Option<Chunk>,
+}
+
+impl Flight {
+    fn new() -> Flight {
+        Flight {
+            state: AtomicU8::new(UNSENT),
+            id: AtomicU64::new(0),
+            waker: AtomicWaker::new(),
+            inside: Mutex::new(Inside::default()),
+        }
+    }
+
+    /// The cell's inside, for the side whose phase it is: never waits.
+    fn inside(&self) -> MutexGuard<'_, Inside> {
+        self.inside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn is_done(&self) -> bool {
+        self.state.load(Ordering::Acquire) == DONE
+    }
+}
+
+thread_local! {
+    static STOCK: RefCell<Vec<Arc<Flight>>> = const { RefCell::new(Vec::new()) };
+    static UNPARK: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// A cell that nobody else holds, with an empty body.
+fn take_cell() -> Arc<Flight> {
+    let kept = STOCK.try_with(|stock| {
+        let mut stock = stock.borrow_mut();
+        // The reactor lets go of a cell just after it has woken the caller; the oldest are free as a rule.
+        let at = stock.iter().take(4).position(|cell| Arc::strong_count(cell) == 1)?;
+        Some(stock.swap_remove(at))
+    });
+    let mut cell = kept.ok().flatten().unwrap_or_else(|| Arc::new(Flight::new()));
+    if let Some(flight) = Arc::get_mut(&mut cell) {
+        *flight.state.get_mut() = UNSENT;
+        *flight.id.get_mut() = 0;
+        flight.waker.take();
+        let inside = flight.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
+        inside.body.clear();
+        return cell;
+    }
+    Arc::new(Flight::new())
+}
+
+fn put_back(cell: Arc<Flight>) {
+    let is_large = {
+        let mut inside = cell.inside();
+        // What it held ends here, and not when this thread makes its next call.
+        (inside.outcome, inside.shared) = (None, None);
+        inside.body.capacity() > STOCK_BYTES_MAX
+    };
+    if !is_large {
+        let _ = STOCK.try_with(|stock| {
+            let mut stock = stock.borrow_mut();
+            if stock.len() < STOCK_MAX {
+                stock.push(cell);
+            }
+        });
+    }
+}
+
+/// What a promise is for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum What {
+    /// A call that wants an answer, or that does not.
+    Call { method: u32, schema: u32, codec: Codec, compressed: bool, one_way: bool },
+    /// To say that there is a connection.
+    Reach,
+}
+
+/// The call that a nested one was made for.
+#[derive(Clone)]
+pub(super) struct Parent {
+    pub(super) scope: Arc<Scope>,
+    pub(super) place: u8,
+    /// One number for all calls that were made with the same nested client.
+    pub(super) group: u64,
+}
+
+pub(super) type Then = Box<dyn FnOnce(Result<(Answer, &[u8]), CallError>) + Send>;
+
+/// The reactor's side of a call: whatever becomes of it, the caller hears of it once. Dropped, it says that the client
+/// has ended.
+pub(super) struct Promise {
+    /// `None` once the caller has heard.
+    flight: Option<Arc<Flight>>,
+    lane: Arc<Lane>,
+    then: Option<Then>,
+    pub(super) what: What,
+    pub(super) deadline: Option<Instant>,
+    pub(super) metadata: Option<Arc<MetadataBuf>>,
+    pub(super) parent: Option<Parent>,
+    began: Option<Instant>,
+    pub(super) body_bytes: usize,
+    /// It was put into a connection's write queue: the server may run it.
+    pub(super) is_sent: bool,
+}
+
+impl Promise {
+    pub(super) fn lane(&self) -> &Arc<Lane> {
+        &self.lane
+    }
+
+    pub(super) fn flight(&self) -> &Arc<Flight> {
+        self.flight.as_ref().expect("taken only by what consumes the promise")
+    }
+
+    /// The answer goes to this function, on the reactor's thread, and not to the cell.
+    pub(super) fn call_then(&mut self, then: Then) {
+        self.then = Some(then);
+    }
+
+    /// Nobody waits for it any more.
+    pub(super) fn is_abandoned(&self) -> bool {
+        self.flight().state.load(Ordering::Acquire) == ABANDONED
+    }
+
+    /// The reactor has it now, or will in a moment.
+    pub(super) fn mark_sent(&self) {
+        // A batch's handle may have been dropped before the batch was sent.
+        let _ = self.flight().state.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
+    }
+
+    /// The argument, to be written; given back with [`Promise::put_body`].
+    pub(super) fn take_body(&self) -> Vec<u8> {
+        std::mem::take(&mut self.flight().inside().body)
+    }
+
+    pub(super) fn put_body(&self, body: Vec<u8>) {
+        self.flight().inside().body = body;
+    }
+
+    /// The answer has come, with these bytes.
+    pub(super) fn land(self, answer: Answer, bytes: &[u8]) {
+        self.finish(Ok(answer), Some(bytes), None);
+    }
+
+    /// The answer has come, and its bytes are shared.
+    pub(super) fn land_shared(self, answer: Answer, chunk: Chunk) {
+        self.finish(Ok(answer), None, Some(chunk));
+    }
+
+    /// There will be no answer.
+    pub(super) fn fail(self, error: CallError) {
+        self.finish(Err(error), None, None);
+    }
+
+    fn finish(mut self, outcome: Result<Answer, CallError>, bytes: Option<&[u8]>, chunk: Option<Chunk>) {
+        self.end(outcome, bytes, chunk);
+    }
+
+    fn end(&mut self, outcome: Result<Answer, CallError>, bytes: Option<&[u8]>, chunk: Option<Chunk>) {
+        let Some(flight) = self.flight.take() else { return };
+        self.lane.leave();
+        if let Some(route) = self.lane.route() {
+            let code = outcome.as_ref().map_or_else(|error| error.code(), Answer::code);
+            let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
+            guarded(|| route.on_end(self.lane.index, code, took));
+        }
+        if let Some(then) = self.then.take() {
+            let body = chunk.as_deref().or(bytes).unwrap_or_default();
+            return guarded(|| then(outcome.map(|answer| (answer, body))));
+        }
+        {
+            let mut inside = flight.inside();
+            if let Some(bytes) = bytes {
+                inside.body.clear();
+                inside.body.extend_from_slice(bytes);
+            }
+            inside.shared = chunk;
+            inside.outcome = Some(outcome);
+        }
+        if flight.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
+            // What it held must not wait for the next call of a thread that may never make one.
+            *flight.inside() = Inside::default();
+        } else {
+            flight.waker.wake();
+        }
+    }
+}
+
+impl Drop for Promise {
+    fn drop(&mut self) {
+        if self.flight.is_some() {
+            let error = io::Error::new(io::ErrorKind::NotConnected, "the client's reactor has ended");
+            self.end(Err(CallError::Lost { error, may_have_run: self.is_sent }), None, None);
+        }
+    }
+}
+
+/// A user's function on the reactor's thread: its panic is its own, and has been printed.
+fn guarded(function: impl FnOnce()) {
+    let _ = catch_unwind(AssertUnwindSafe(function));
+}
+
+/// What a call is made of, besides its argument.
+pub(super) struct Parts {
+    pub(super) lane: Arc<Lane>,
+    pub(super) what: What,
+    pub(super) deadline: Option<Instant>,
+    pub(super) metadata: Option<Arc<MetadataBuf>>,
+    pub(super) parent: Option<Parent>,
+}
+
+/// A call being put together: the argument is written into its cell.
+pub(super) struct Draft(Arc<Flight>);
+
+impl Draft {
+    pub(super) fn new() -> Draft {
+        Draft(take_cell())
+    }
+
+    /// Lets `f` write the body.
+    pub(super) fn fill<E>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<usize, E> {
+        let mut body = std::mem::take(&mut self.0.inside().body);
+        // Outside the lock: what it runs is the user's.
+        let filled = f(&mut body);
+        let len = body.len();
+        self.0.inside().body = body;
+        filled.map(|()| len)
+    }
+
+    /// The promise for the reactor.
+    pub(super) fn promise(&self, parts: Parts) -> Promise {
+        let Parts { lane, what, deadline, metadata, parent } = parts;
+        let body_bytes = self.0.inside().body.len();
+        Promise {
+            flight: Some(self.0.clone()),
+            began: lane.route().is_some().then(Instant::now),
+            lane,
+            then: None,
+            what,
+            deadline,
+            metadata,
+            parent,
+            body_bytes,
+            is_sent: false,
+        }
+    }
+
+    /// The handle for the caller.
+    pub(super) fn handle<T>(self, lane: Arc<Lane>, decode: Decode<T>) -> InFlight<T> {
+        InFlight { flight: Some(self.0), lane: Some(lane), early: None, decode, times: Times::default() }
+    }
+
+    /// It comes to nothing: the cell is kept for the next one.
+    pub(super) fn discard(self) {
+        put_back(self.0);
+    }
+}
+
+/// How a reply's bytes become its value.
+pub(super) type Decode<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
+
+/// A call in flight: wait for its answer, or `await` it on any executor. Dropped, the call is cancelled, and the server
+/// is told.
+///
+/// ```
+/// # use coreloop::{Context, Server, Status};
+/// use coreloop::client::{CallError, Client, InFlight};
+/// use coreloop::codec::Codec;
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder()
+/// #     .method("Math.Double", |_cx: &Context, number: i64| Ok(number * 2))
+/// #     .listen("127.0.0.1:0").start()?;
+/// # let address = server.addresses()[0].to_string();
+/// let client = Client::connect(&address)?;
+/// let first: InFlight<Vec<u8>> = client.start_bytes("Math.Double", Codec::Json, b"21");
+/// let second = client.start_bytes("Math.Double", Codec::Json, b"1"); // both are on their way now
+/// assert_eq!(first.wait()?, b"42");
+/// assert_eq!(second.wait()?, b"2");
+/// # Ok(())
+/// # }
+/// ```
+#[must_use = "a call that is dropped is cancelled"]
+pub struct InFlight<T> {
+    /// `None` once the answer was taken, or where there never was a call.
+    flight: Option<Arc<Flight>>,
+    lane: Option<Arc<Lane>>,
+    early: Option<CallError>,
+    decode: Decode<T>,
+    times: Times,
+}
+
+impl<T> InFlight<T> {
+    /// A call that failed before it was one.
+    pub(super) fn failed(error: CallError, decode: Decode<T>) -> InFlight<T> {
+        InFlight { flight: None, lane: None, early: Some(error), decode, times: Times::default() }
+    }
+
+    /// Waits for the answer.
+    ///
+    /// # Errors
+    ///
+    /// What became of the call; [`CallError::NotSent`] at once if it belongs to a batch that was not sent yet;
+    /// [`CallError::OnReactor`] on the thread that would have to bring the answer.
+    pub fn wait(mut self) -> Result<T, CallError> {
+        loop {
+            if let Some(result) = self.wait_until(None) {
+                return result;
+            }
+        }
+    }
+
+    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then.
+    pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, CallError>> {
+        self.wait_until(Some(Instant::now() + timeout))
+    }
+
+    /// The answer, if it has come.
+    pub fn try_take(&mut self) -> Option<Result<T, CallError>> {
+        self.is_done().then(|| self.take())
+    }
+
+    /// Whether the answer has come.
+    pub fn is_done(&self) -> bool {
+        self.flight.as_ref().map_or(self.early.is_some(), |flight| flight.is_done())
+    }
+
+    /// Gives the call up; the server is told. The same as to drop it.
+    pub fn cancel(self) {}
+
+    /// Where the time of the call went, as the server said with its answer. Zero before that.
+    pub fn times(&self) -> Times {
+        self.times
+    }
+
+    fn wait_until(&mut self, until: Option<Instant>) -> Option<Result<T, CallError>> {
+        loop {
+            if self.is_done() {
+                return Some(self.take());
+            }
+            let flight = self.flight.as_ref().expect("the answer was taken before");
+            if flight.state.load(Ordering::Acquire) == UNSENT {
+                return Some(Err(CallError::NotSent));
+            }
+            if self.lane.as_ref().is_some_and(|lane| lane.is_driven_here()) {
+                return Some(Err(CallError::OnReactor));
+            }
+            UNPARK.with(|waker| flight.waker.register(waker));
+            if flight.is_done() {
+                continue;
+            }
+            match until {
+                None => std::thread::park(),
+                Some(until) => {
+                    let left = until.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return None;
+                    }
+                    std::thread::park_timeout(left);
+                }
+            }
+        }
+    }
+
+    fn take(&mut self) -> Result<T, CallError> {
+        if let Some(error) = self.early.take() {
+            return Err(error);
+        }
+        let flight = self.flight.take().expect("the answer was taken before");
+        let (outcome, body, shared) = {
+            let mut inside = flight.inside();
+            (inside.outcome.take(), std::mem::take(&mut inside.body), inside.shared.take())
+        };
+        let outcome = outcome.expect("it is done");
+        if let Ok(answer) = &outcome {
+            self.times = answer.times;
+        }
+        // Without the lock: what decodes may be the user's code.
+        let result =
+            outcome.and_then(|answer| answer.decode(shared.as_deref().unwrap_or(&body), self.decode));
+        flight.inside().body = body;
+        put_back(flight);
+        result
+    }
+}
+
+impl<T> Future for InFlight<T> {
+    type Output = Result<T, CallError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, CallError>> {
+        if !self.is_done() {
+            let flight = self.flight.as_ref().expect("polled after it was ready");
+            flight.waker.register(cx.waker());
+            // The answer may have come in between; then nobody wakes.
+            if !flight.is_done() {
+                return Poll::Pending;
+            }
+        }
+        Poll::Ready(self.take())
+    }
+}
+
+impl<T> Drop for InFlight<T> {
+    fn drop(&mut self) {
+        let Some(flight) = self.flight.take() else { return };
+        match flight.state.swap(ABANDONED, Ordering::AcqRel) {
+            DONE => put_back(flight),
+            SENT => {
+                if let Some(lane) = &self.lane {
+                    lane.cancel(flight);
+                }
+            }
+            // In a batch that was not sent: whoever sends it sees that nobody waits.
+            _ => {}
+        }
+    }
+}
+
+impl<T> fmt::Debug for InFlight<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("InFlight").field("is_done", &self.is_done()).finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,99 @@
+//! What callers and the reactor share of one address: the way to the reactor, and the count of what is under way.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use super::app::Letter;
+use super::config::{ClientConfig, WhenFull};
+use super::driver::Driver;
+use super::flight::{Flight, Promise};
+use super::{CallError, Route};
+
+/// One address of a client. It lives as long as the client or one of its calls does.
+pub(super) struct Lane {
+    driver: Driver,
+    /// By which the reactor knows it.
+    pub(super) number: u64,
+    /// The place among the client's lines.
+    pub(super) index: usize,
+    pub(super) address: String,
+    pub(super) config: Arc<ClientConfig>,
+    route: Option<Arc<dyn Route>>,
+    /// Calls begun and not ended: on their way, with the server, or waiting for their turn.
+    under_way: AtomicUsize,
+}
+
+impl Lane {
+    pub(super) fn new(
+        driver: Driver,
+        index: usize,
+        address: String,
+        config: Arc<ClientConfig>,
+        route: Option<Arc<dyn Route>>,
+    ) -> Lane {
+        let number = driver.take_number();
+        Lane { driver, number, index, address, config, route, under_way: AtomicUsize::new(0) }
+    }
+
+    pub(super) fn route(&self) -> Option<&Arc<dyn Route>> {
+        self.route.as_ref()
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.under_way.load(Ordering::Relaxed)
+    }
+
+    /// A call begins, if there is room for one more. Each that has entered leaves once.
+    pub(super) fn enter(&self) -> Result<(), CallError> {
+        let ClientConfig { in_flight_max, waiting_max, when_full, .. } = *self.config;
+        let max = match when_full {
+            WhenFull::Wait => in_flight_max + waiting_max,
+            WhenFull::Refuse => in_flight_max,
+        };
+        if self.under_way.fetch_add(1, Ordering::Relaxed) < max {
+            return Ok(());
+        }
+        self.leave();
+        Err(CallError::Full { calls_max: max })
+    }
+
+    pub(super) fn leave(&self) {
+        self.under_way.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Whether this is the thread that brings this line's answers: it must not wait for one.
+    pub(super) fn is_driven_here(&self) -> bool {
+        self.driver.is_this_thread()
+    }
+
+    /// Hands a call to the reactor.
+    pub(super) fn start(&self, promise: Promise) {
+        promise.mark_sent();
+        // If the reactor has ended, the promise comes back, and says so to its caller.
+        drop(self.driver.mail(Letter::Start(promise)));
+    }
+
+    /// Hands over many at once: they leave in one write.
+    pub(super) fn start_all(&self, promises: Vec<Promise>) {
+        promises.iter().for_each(Promise::mark_sent);
+        drop(self.driver.mail(Letter::StartAll(promises)));
+    }
+
+    /// Nobody waits for that call any more.
+    pub(super) fn cancel(&self, flight: Arc<Flight>) {
+        drop(self.driver.mail(Letter::Cancel { line: self.number, flight }));
+    }
+}
+
+impl Drop for Lane {
+    fn drop(&mut self) {
+        drop(self.driver.mail(Letter::Close { line: self.number }));
+    }
+}
+
+impl fmt::Debug for Lane {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Lane").field("address", &self.address).finish_non_exhaustive()
+    }
+}

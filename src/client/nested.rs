@@ -1,0 +1,80 @@
+//! Calls on behalf of a call: what a handler asks of others ends when its own caller stops waiting.
+
+use super::app::Letter;
+use super::flight::Parent;
+use super::shared::Client;
+use crate::context::Context;
+use crate::message::MetadataBuf;
+
+/// Metadata that are for this server alone: the name of the method, and what the caller is trusted by.
+const NOT_INHERITED: [&str; 2] = ["method", "authorization"];
+
+impl Context<'_> {
+    /// The client, for calls on behalf of this one: they have what is left of its time (or less, as the client has it),
+    /// are cancelled when it is, and carry its metadata, those of traces among them.
+    ///
+    /// Not inherited are `method` and `authorization`: the caller showed its credentials to this server and to no
+    /// other. A handler that means to pass them on says so with [`Client::with_metadata`]. Entries that the client has
+    /// already are kept, in place of the caller's of the same name.
+    ///
+    /// The calls of an inline method are not cancelled by its caller, who cannot be heard while it runs; and it must not
+    /// wait for them: it calls with a callback and a [`Reply`](crate::Reply) that it takes away.
+    ///
+    /// ```
+    /// use coreloop::client::Client;
+    /// use coreloop::{Context, Server, Status};
+    ///
+    /// struct Back;
+    ///
+    /// #[coreloop::service]
+    /// impl Back {
+    ///     fn double(&self, _cx: &Context, number: i64) -> Result<i64, Status> { Ok(number * 2) }
+    /// }
+    ///
+    /// struct Front { back: Client }
+    ///
+    /// #[coreloop::service]
+    /// impl Front {
+    ///     #[rpc(blocking)]
+    ///     fn quadruple(&self, cx: &Context, number: i64) -> Result<i64, Status> {
+    ///         let back = BackClient::new(cx.client(&self.back));
+    ///         Ok(back.double(&back.double(&number)?)?)
+    ///     }
+    /// }
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let back = Server::builder().service(Back).listen("127.0.0.1:0").start()?;
+    /// let client = Client::connect(&back.addresses()[0].to_string())?;
+    /// let front = Server::builder().service(Front { back: client }).listen("127.0.0.1:0").start()?;
+    ///
+    /// let client = Client::connect(&front.addresses()[0].to_string())?;
+    /// assert_eq!(FrontClient::new(client).quadruple(&10)?, 40);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn client(&self, client: &Client) -> Client {
+        let parent = self.cancellation().map(|(scope, place)| {
+            let driver = client.driver();
+            let group = driver.take_number();
+            let remote = driver.remote().clone();
+            self.on_cancel(move || drop(remote.mail(Letter::CancelGroup { group })));
+            Parent { scope: scope.clone(), place, group }
+        });
+        client.nested(self.deadline(), self.inherited(client), parent)
+    }
+
+    /// The client's own metadata and those of the caller that go on; `None` if the latter are none.
+    fn inherited(&self, client: &Client) -> Option<MetadataBuf> {
+        if self.metadata().is_empty() {
+            return None;
+        }
+        let mut all = client.metadata().cloned().unwrap_or_default();
+        for (key, value) in self.metadata().iter() {
+            if !NOT_INHERITED.contains(&key) && all.view().find(key).is_none() {
+                // What fitted one frame may not fit together with the client's own; those come first.
+                let _ = all.push(key, value);
+            }
+        }
+        Some(all)
+    }
+}

@@ -1,0 +1,501 @@
+//! The client that many threads share: its settings, and the start of a call.
+
+use std::fmt;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use super::app::Letter;
+use super::batch::Batch;
+use super::config::{ClientConfig, WhenFull};
+use super::driver::{ClientStats, Driver};
+use super::flight::{Decode, Draft, InFlight, Parent, Parts, Promise, What};
+use super::lane::Lane;
+use super::reply::{Answer, as_bytes};
+use super::route::Lines;
+use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
+use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, compress};
+use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
+use crate::reactor::Address;
+
+/// A client to be built.
+#[must_use = "a builder does nothing until it is built"]
+pub struct Builder {
+    addresses: Vec<String>,
+    route: Option<Arc<dyn Route>>,
+    driver: Option<Driver>,
+    config: ClientConfig,
+}
+
+impl Builder {
+    /// The thread that drives its connections. Without this it has one of its own.
+    pub fn on(mut self, driver: &Driver) -> Builder {
+        self.driver = Some(driver.clone());
+        self
+    }
+
+    /// All bounds at once.
+    pub fn config(mut self, config: ClientConfig) -> Builder {
+        self.config = config;
+        self
+    }
+
+    /// Changes some of the bounds.
+    pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> Builder {
+        change(&mut self.config);
+        self
+    }
+
+    /// Calls that may be on their way or with the server, and what happens to those over it.
+    pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> Builder {
+        self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
+    }
+
+    /// More addresses, and who picks one of them for each call.
+    pub fn route(mut self, others: &[&str], route: impl Route) -> Builder {
+        self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
+        self.route = Some(Arc::new(route));
+        self
+    }
+
+    /// The client; it connects when it is first called.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Connect`] with what is wrong: an address that cannot be read, a bound that cannot be, no thread.
+    pub fn build(self) -> Result<Client, CallError> {
+        let invalid = |error: &dyn fmt::Display| {
+            CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
+        };
+        self.config.check().map_err(|error| invalid(&error))?;
+        let parsed: Vec<Address> = self
+            .addresses
+            .iter()
+            .map(|text| text.strip_prefix("native:").unwrap_or(text).parse())
+            .collect::<Result<_, crate::reactor::AddressError>>()
+            .map_err(|error| invalid(&error))?;
+        let driver = match self.driver {
+            Some(driver) => driver,
+            None => Driver::spawn().map_err(CallError::Connect)?,
+        };
+        let config = Arc::new(self.config);
+        let lane = |(index, text): (usize, &String)| {
+            let route = self.route.clone();
+            Arc::new(Lane::new(driver.clone(), index, text.clone(), config.clone(), route))
+        };
+        let lanes: Vec<Arc<Lane>> = self.addresses.iter().enumerate().map(lane).collect();
+        for (lane, address) in lanes.iter().zip(parsed) {
+            drop(driver.mail(Letter::Open { line: lane.number, address, config: config.clone() }));
+        }
+        let shared = Shared { lanes, route: self.route, driver, config };
+        Ok(Client { shared: Arc::new(shared), settings: Settings::default() })
+    }
+
+    /// The client, connected.
+    ///
+    /// # Errors
+    ///
+    /// As [`Builder::build`]; and [`CallError::Connect`] if no connection can be had.
+    pub fn connect(self) -> Result<Client, CallError> {
+        let client = self.build()?;
+        client.ready().wait()?;
+        Ok(client)
+    }
+}
+
+struct Shared {
+    lanes: Vec<Arc<Lane>>,
+    route: Option<Arc<dyn Route>>,
+    driver: Driver,
+    config: Arc<ClientConfig>,
+}
+
+/// What goes for every call that is made with one [`Client`].
+#[derive(Clone, Default)]
+struct Settings {
+    timeout: Option<Duration>,
+    deadline: Option<Instant>,
+    metadata: Option<Arc<MetadataBuf>>,
+    codec: Option<Codec>,
+    compresses: bool,
+    parent: Option<Parent>,
+}
+
+/// A client of one server that many threads share: one connection, any number of calls in flight on it.
+///
+/// A clone is cheap and shares the connection. What `with_…` gives is a clone with other settings. The connection is
+/// made when it is needed and made anew when it was lost; the calls that were on it fail with
+/// [`CallError::Lost`], which says whether they may have run.
+///
+/// ```
+/// # use coreloop::{Context, Server, Status};
+/// use std::time::Duration;
+/// use coreloop::client::Client;
+///
+/// struct Shop;
+///
+/// #[coreloop::service]
+/// impl Shop {
+///     fn price(&self, _cx: &Context, count: u32) -> Result<u64, Status> { Ok(40 * u64::from(count)) }
+/// }
+///
+/// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+/// # let server = Server::builder().service(Shop).listen("127.0.0.1:0").start()?;
+/// # let address = server.addresses()[0].to_string();
+/// let client = Client::connect(&address)?.with_timeout(Duration::from_secs(2));
+/// let shop = ShopClient::new(client);
+/// std::thread::scope(|scope| {
+///     for count in 1..=4 {
+///         let shop = &shop;
+///         scope.spawn(move || assert_eq!(shop.price(&count).unwrap(), 40 * u64::from(count)));
+///     }
+/// });
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Client {
+    shared: Arc<Shared>,
+    settings: Settings,
+}
+
+impl Client {
+    /// Connects to `host:port` or `unix:PATH` (with `native:` in front, if you like), with the default bounds and a
+    /// thread of its own.
+    ///
+    /// # Errors
+    ///
+    /// [`CallError::Connect`].
+    pub fn connect(address: &str) -> Result<Client, CallError> {
+        Client::builder(address).connect()
+    }
+
+    /// A client to be built.
+    pub fn builder(address: &str) -> Builder {
+        Builder {
+            addresses: vec![address.to_owned()],
+            route: None,
+            driver: None,
+            config: ClientConfig::default(),
+        }
+    }
+
+    /// The same client, whose calls have that much time each. The server is told what is left, and the call is given
+    /// up here when it has passed.
+    pub fn with_timeout(&self, timeout: Duration) -> Client {
+        self.with(|settings| settings.timeout = Some(timeout))
+    }
+
+    /// The same client, whose calls all end by that time; by an earlier one, where there is one.
+    pub fn with_deadline(&self, deadline: Instant) -> Client {
+        self.with(|settings| {
+            settings.deadline = Some(settings.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
+        })
+    }
+
+    /// The same client, with one more entry of metadata for each call.
+    ///
+    /// # Errors
+    ///
+    /// The entry does not fit.
+    pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
+        let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
+        metadata.push(key, value)?;
+        Ok(self.with(|settings| settings.metadata = Some(Arc::new(metadata))))
+    }
+
+    /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
+    /// compact for the others, or JSON where compact is not compiled in.
+    pub fn with_codec(&self, codec: Codec) -> Client {
+        self.with(|settings| settings.codec = Some(codec))
+    }
+
+    /// The same client, with compressed arguments (feature `lz4`), which asks for compressed replies too.
+    pub fn with_compression(&self, compresses: bool) -> Client {
+        self.with(|settings| settings.compresses = compresses)
+    }
+
+    fn with(&self, change: impl FnOnce(&mut Settings)) -> Client {
+        let mut client = self.clone();
+        change(&mut client.settings);
+        client
+    }
+
+    /// The same client for calls on behalf of another one.
+    pub(super) fn nested(
+        &self,
+        deadline: Option<Instant>,
+        metadata: Option<MetadataBuf>,
+        parent: Option<Parent>,
+    ) -> Client {
+        let client = match deadline {
+            Some(deadline) => self.with_deadline(deadline),
+            None => self.clone(),
+        };
+        client.with(|settings| {
+            settings.parent = parent.or(settings.parent.take());
+            settings.metadata = metadata.map(Arc::new).or(settings.metadata.take());
+        })
+    }
+
+    pub(super) fn metadata(&self) -> Option<&MetadataBuf> {
+        self.settings.metadata.as_deref()
+    }
+
+    pub(super) fn driver(&self) -> &Driver {
+        &self.shared.driver
+    }
+
+    /// Is done when there is a connection (to the line that a call would take); fails as a call would.
+    pub fn ready(&self) -> InFlight<()> {
+        fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
+            Ok(())
+        }
+        let lane = match self.lane(0) {
+            Ok(lane) => lane,
+            Err(error) => return InFlight::failed(error, nothing),
+        };
+        let draft = Draft::new();
+        let promise = match self.promise(&draft, lane, What::Reach) {
+            Ok(promise) => promise,
+            Err(error) => return InFlight::failed(error, nothing),
+        };
+        lane.start(promise);
+        draft.handle(lane.clone(), nothing)
+    }
+
+    /// Calls a method by name with an encoded argument; gives the encoded reply.
+    ///
+    /// # Errors
+    ///
+    /// As [`Caller::call`].
+    pub fn call_bytes(&self, method: &str, codec: Codec, argument: &[u8]) -> Result<Vec<u8>, CallError> {
+        self.start_bytes(method, codec, argument).wait()
+    }
+
+    /// Starts a call of a method by name with an encoded argument.
+    pub fn start_bytes(&self, method: &str, codec: Codec, argument: &[u8]) -> InFlight<Vec<u8>> {
+        let draft = self.draft(codec, |out| {
+            out.extend_from_slice(argument);
+            Ok(())
+        });
+        let target = Target { method: method_hash(method), schema: 0, codec, one_way: false };
+        self.start_draft(draft, target, as_bytes)
+    }
+
+    /// Starts one that wants no answer.
+    ///
+    /// # Errors
+    ///
+    /// It could not be handed over. That it arrives, and what comes of it, is not known.
+    pub fn send_bytes(&self, method: &str, codec: Codec, argument: &[u8]) -> Result<(), CallError> {
+        let draft = self.draft(codec, |out| {
+            out.extend_from_slice(argument);
+            Ok(())
+        });
+        let target = Target { method: method_hash(method), schema: 0, codec, one_way: true };
+        self.send_draft(draft, target)
+    }
+
+    /// Calls that are to leave together, in one write.
+    pub fn batch(&self) -> Batch {
+        Batch::new(self.clone())
+    }
+
+    /// What its driver has counted.
+    pub fn stats(&self) -> ClientStats {
+        self.shared.driver.stats()
+    }
+
+    /// Calls begun and not ended, over all lines.
+    pub fn in_flight(&self) -> usize {
+        self.shared.lanes.iter().map(|lane| lane.in_flight()).sum()
+    }
+
+    // The start of a call.
+
+    fn lane(&self, method: u32) -> Result<&Arc<Lane>, CallError> {
+        let lanes = &self.shared.lanes;
+        let index = match &self.shared.route {
+            None => 0,
+            Some(route) => route.pick(method, Lines { lanes }).map_err(CallError::Status)?,
+        };
+        lanes.get(index).ok_or_else(|| {
+            let error = format!("the route picked line {index} of {}", lanes.len());
+            CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error))
+        })
+    }
+
+    fn deadline(&self) -> Option<Instant> {
+        let by_timeout = self.settings.timeout.map(|timeout| Instant::now() + timeout);
+        self.settings.deadline.into_iter().chain(by_timeout).min()
+    }
+
+    /// The argument in its cell.
+    pub(super) fn draft(
+        &self,
+        codec: Codec,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
+    ) -> Result<Draft, CallError> {
+        let mut draft = Draft::new();
+        let compresses = self.settings.compresses;
+        let filled = draft.fill(|out| {
+            encode(out)?;
+            if compresses {
+                let plain = std::mem::take(out);
+                compress::compress(&plain, out)
+                    .map_err(|_| CodecError::NotCompiledIn { codec, feature: "lz4" })?;
+            }
+            Ok(())
+        });
+        let bytes_max = self.shared.config.frame_bytes_max;
+        match filled {
+            Ok(bytes) if bytes <= bytes_max => Ok(draft),
+            Ok(bytes) => {
+                draft.discard();
+                Err(CallError::TooLarge { bytes, bytes_max })
+            }
+            Err(error) => {
+                draft.discard();
+                Err(CallError::Argument(error))
+            }
+        }
+    }
+
+    fn promise(&self, draft: &Draft, lane: &Arc<Lane>, what: What) -> Result<Promise, CallError> {
+        let Settings { metadata, parent, .. } = &self.settings;
+        if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
+            return Err(CallError::Cancelled { may_have_run: false });
+        }
+        let deadline = self.deadline();
+        lane.enter()?;
+        let parts =
+            Parts { lane: lane.clone(), what, deadline, metadata: metadata.clone(), parent: parent.clone() };
+        Ok(draft.promise(parts))
+    }
+
+    /// Everything but handing it over.
+    pub(super) fn prepare(
+        &self,
+        draft: Result<Draft, CallError>,
+        target: Target,
+    ) -> Result<Prepared, CallError> {
+        let draft = draft?;
+        let lane = self.lane(target.method)?.clone();
+        let Target { method, schema, codec, one_way } = target;
+        let compressed = self.settings.compresses;
+        let what = What::Call { method, schema, codec, compressed, one_way };
+        let promise = self.promise(&draft, &lane, what)?;
+        Ok(Prepared { draft, lane, promise })
+    }
+
+    fn start_draft<T>(
+        &self,
+        draft: Result<Draft, CallError>,
+        target: Target,
+        decode: Decode<T>,
+    ) -> InFlight<T> {
+        match self.prepare(draft, target) {
+            Ok(Prepared { draft, lane, promise }) => {
+                lane.start(promise);
+                draft.handle(lane, decode)
+            }
+            Err(error) => InFlight::failed(error, decode),
+        }
+    }
+
+    fn send_draft(&self, draft: Result<Draft, CallError>, target: Target) -> Result<(), CallError> {
+        let Prepared { lane, promise, .. } = self.prepare(draft, target)?;
+        lane.start(promise);
+        Ok(())
+    }
+
+    pub(super) fn typed<A: ArgumentEncode>(
+        &self,
+        codec: Codec,
+        argument: &A::Given,
+    ) -> Result<Draft, CallError> {
+        self.draft(codec, |out| A::encode(argument, codec, out))
+    }
+
+    pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target {
+        let codec = codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec));
+        let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
+        Target { method: method.hash(), schema, codec, one_way: false }
+    }
+
+    pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target {
+        let codec = codec_for(self.settings.codec, A::accepts);
+        Target { method: method.hash(), schema: 0, codec, one_way: true }
+    }
+}
+
+/// A call that only needs to be handed over.
+pub(super) struct Prepared {
+    pub(super) draft: Draft,
+    pub(super) lane: Arc<Lane>,
+    pub(super) promise: Promise,
+}
+
+/// Which method, in which codec.
+#[derive(Clone, Copy)]
+pub(super) struct Target {
+    pub(super) method: u32,
+    pub(super) schema: u32,
+    pub(super) codec: Codec,
+    pub(super) one_way: bool,
+}
+
+impl Caller for Client {
+    fn call<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<R::Value, CallError> {
+        self.start::<A, R>(method, argument).wait()
+    }
+}
+
+impl Starter for Client {
+    fn start<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> InFlight<R::Value> {
+        let target = self.target::<A, R>(method);
+        self.start_draft(self.typed::<A>(target.codec, argument), target, R::decode)
+    }
+
+    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+        then: impl FnOnce(Result<R::Value, CallError>) + Send + 'static,
+    ) {
+        let target = self.target::<A, R>(method);
+        match self.prepare(self.typed::<A>(target.codec, argument), target) {
+            Ok(Prepared { lane, mut promise, .. }) => {
+                promise.call_then(Box::new(move |outcome: Result<(Answer, &[u8]), CallError>| {
+                    then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
+                }));
+                lane.start(promise);
+            }
+            Err(error) => then(Err(error)),
+        }
+    }
+
+    fn start_one_way<A: ArgumentEncode>(
+        &self,
+        method: &MethodId,
+        argument: &A::Given,
+    ) -> Result<(), CallError> {
+        let target = self.one_way_target::<A>(method);
+        self.send_draft(self.typed::<A>(target.codec, argument), target)
+    }
+}
+
+impl fmt::Debug for Client {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Client").field("lines", &Lines { lanes: &self.shared.lanes }).finish_non_exhaustive()
+    }
+}
