@@ -28,6 +28,11 @@ impl Event {
         self.flags & (libc::EPOLLIN as u32) != 0 || self.is_ending()
     }
 
+    /// There is room to write, or a connection that was begun is made.
+    pub fn is_writable(self) -> bool {
+        self.flags & (libc::EPOLLOUT as u32) != 0
+    }
+
     /// The peer will send no more, or the connection failed: read on until that shows.
     pub fn is_ending(self) -> bool {
         self.flags & ((libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32) != 0
@@ -69,6 +74,35 @@ impl Epoll {
         match count {
             Ok(count) => Ok(count as usize),
             Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// As [`wait`](Epoll::wait), to the nanosecond where the kernel can (Linux 5.11), rounded up where not.
+    pub fn wait_ns(&mut self, timeout_ns: u64) -> io::Result<usize> {
+        let timeout = libc::timespec {
+            tv_sec: (timeout_ns / 1_000_000_000) as libc::time_t,
+            tv_nsec: (timeout_ns % 1_000_000_000) as _,
+        };
+        // SAFETY: the pointers are of live values, the length is the slice's, which the kernel only fills; no
+        // signal mask is given.
+        let count = unsafe {
+            libc::syscall(
+                libc::SYS_epoll_pwait2,
+                self.fd.as_raw_fd(),
+                self.report.as_mut_ptr(),
+                self.report.len() as i32,
+                &raw const timeout,
+                std::ptr::null::<libc::sigset_t>(),
+                0_usize,
+            )
+        };
+        match checked(count as i32) {
+            Ok(count) => Ok(count as usize),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            Err(error) if error.raw_os_error() == Some(libc::ENOSYS) => {
+                self.wait(timeout_ns.div_ceil(1_000_000).min(i32::MAX as u64) as i32)
+            }
             Err(error) => Err(error),
         }
     }

@@ -11,6 +11,10 @@ pub const BODY_BYTES_MAX: usize = 16 << 20;
 pub const REQUEST: u8 = 0;
 /// `kind` of a reply.
 pub const REPLY: u8 = 1;
+/// `kind` of an answer to a ping.
+pub const PONG: u8 = 5;
+/// `kind` of the server's request to make no new calls on this connection.
+pub const DRAIN: u8 = 6;
 
 const MAGIC_AND_VERSION: [u8; 3] = [0x19, 0x96, 1];
 
@@ -64,6 +68,12 @@ impl Header {
 /// Whether a frame begins with the magic bytes and the version.
 pub fn is_native(frame: &[u8]) -> bool {
     frame.starts_with(&MAGIC_AND_VERSION)
+}
+
+/// Whether the first bytes, as many as there are, could become a frame.
+pub fn may_be_native(bytes: &[u8]) -> bool {
+    let known = bytes.len().min(MAGIC_AND_VERSION.len());
+    bytes[..known] == MAGIC_AND_VERSION[..known]
 }
 
 /// What the front of a buffer holds.

@@ -1,7 +1,9 @@
-//! What the comparisons are made of: a bare floor server, a bare client, and the accounting around them.
+//! The load generator, and what the comparisons are made of: a bare floor server, a bare client, and the
+//! accounting around them.
 //!
 //! The binaries are thin; `versus` starts the floor and the client as children of itself, so that one
-//! `cargo run` builds all it needs. Nothing here links the server: it is measured as a process, over TCP.
+//! `cargo run` builds all it needs. The server is measured as a process of its own, over a socket; only `loadgen`
+//! without an address runs it within, as a trial, and says so.
 
 pub mod frame;
 pub mod histogram;
@@ -13,6 +15,8 @@ pub mod drive;
 pub mod epoll;
 #[cfg(target_os = "linux")]
 pub mod floor;
+#[cfg(target_os = "linux")]
+pub mod loadgen;
 #[cfg(target_os = "linux")]
 pub mod machine;
 #[cfg(target_os = "linux")]

@@ -90,6 +90,12 @@ impl Request {
         Ok(Request { frame, expect })
     }
 
+    /// States a deadline with every call: so many microseconds from its receipt, 0 for none.
+    pub fn with_time_left_us(mut self, us: u32) -> Request {
+        self.frame[24..28].copy_from_slice(&us.to_le_bytes());
+        self
+    }
+
     /// Appends the call `id` to what is to be written.
     #[inline]
     pub fn append(&self, id: u64, out: &mut Vec<u8>) {

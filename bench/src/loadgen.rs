@@ -1,0 +1,219 @@
+//! The load generator: closed and open loops against a server, with latency counted from when a call was due.
+//!
+//! `options` makes a plan, `run` carries it out with one or more threads (`worker`, `link`), which count
+//! (`tally`); `outcome` is the result, `verdict` what stands against it, `text` and `page` show it. `schedule`,
+//! `protocol` and `find_max` know neither clocks nor sockets. See docs/load-testing.md for how to use it.
+
+pub mod find_max;
+pub mod mix;
+pub mod outcome;
+pub mod protocol;
+pub mod schedule;
+pub mod units;
+
+mod link;
+mod options;
+mod page;
+mod plots;
+mod progress;
+mod run;
+mod tally;
+mod target;
+mod text;
+mod usage;
+mod verdict;
+mod worker;
+
+use std::fs;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coreloop::poller::signals;
+use coreloop::{Server, demo};
+use serde::Serialize;
+
+use find_max::{Probe, Search};
+use mix::Call;
+use outcome::Outcome;
+use protocol::Native;
+use run::Plan;
+use target::Target;
+
+pub use options::Options;
+
+/// Where a search begins if `--rate` does not say.
+const FIRST_RATE: f64 = 1000.0;
+
+/// How a run ended; the program's exit code follows from it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// As planned.
+    Complete,
+    /// Not one call succeeded, or no rate kept the promise.
+    AllFailed,
+    /// A signal ended it.
+    Cut,
+}
+
+/// What `--json` writes: the result, and the probes of a search.
+#[derive(Serialize)]
+struct Record<'a> {
+    #[serde(flatten)]
+    outcome: &'a Outcome,
+    #[serde(skip_serializing_if = "<[Probe]>::is_empty")]
+    probes: &'a [Probe],
+    #[serde(skip_serializing_if = "Option::is_none")]
+    found_rate: Option<f64>,
+}
+
+/// Runs as the options say, prints the result and writes the files. What is wrong comes as one line.
+pub fn run(options: &Options) -> Result<Ending, String> {
+    let calls = options.calls()?;
+    let target = options.address.as_deref().map(Target::resolve).transpose()?;
+    crate::process::raise_files_limit().map_err(|error| error.to_string())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let _signals = {
+        let stop = stop.clone();
+        signals::on_stop(move |_| on_signal(&stop))
+            .map_err(|error| format!("cannot watch for signals: {error}"))?
+    };
+    let (target, own_server) = match target {
+        Some(target) => (target, None),
+        None => {
+            let (target, server) = start_demo()?;
+            (target, Some(server))
+        }
+    };
+    let load = Load {
+        plan: options.plan(target, &calls)?,
+        protocol: Native::new(calls.iter().map(|call| call.request.clone()).collect()),
+        calls,
+        own_server: own_server.is_some(),
+        options,
+        stop,
+    };
+    let ending = if options.find_max { load.search() } else { load.once() };
+    if let Some(server) = own_server {
+        server.shutdown();
+    }
+    ending
+}
+
+/// The first one ends the run, a second one the process.
+fn on_signal(stop: &AtomicBool) {
+    if stop.swap(true, Ordering::Relaxed) {
+        // SAFETY: no pointers; nothing of this process is wanted any more.
+        unsafe { libc::_exit(130) };
+    }
+}
+
+fn start_demo() -> Result<(Target, Server), String> {
+    let server = demo::services(Server::builder()).listen("127.0.0.1:0").start();
+    let server = server.map_err(|error| format!("cannot start the demo server: {error}"))?;
+    let address =
+        server.addresses().first().map(ToString::to_string).ok_or("the demo server listens nowhere")?;
+    eprintln!(
+        "no address given: the demo server runs in this process, at {address}; it and the generator share cores"
+    );
+    Ok((Target::resolve(&address)?, server))
+}
+
+struct Load<'a> {
+    options: &'a Options,
+    plan: Plan,
+    calls: Vec<Call>,
+    protocol: Native,
+    own_server: bool,
+    stop: Arc<AtomicBool>,
+}
+
+impl Load<'_> {
+    fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
+        let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet);
+        let measured = run::measure(plan, &self.protocol, &self.stop, &mut |live| line.show(live))?;
+        Ok(Outcome::new(plan, &self.calls, self.own_server, self.options.time_left_us(), &measured))
+    }
+
+    fn once(&self) -> Result<Ending, String> {
+        let outcome = self.measure(&self.plan)?;
+        print!("{}", text::render(&outcome));
+        self.write(&outcome, &[], None)?;
+        Ok(match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
+            (true, _) => Ending::Cut,
+            (false, true) => Ending::AllFailed,
+            (false, false) => Ending::Complete,
+        })
+    }
+
+    fn search(&self) -> Result<Ending, String> {
+        let promise = self.options.slo.as_ref().ok_or("--find-max needs a promise: --slo p99=2ms")?;
+        let mut search = Search::new(self.plan.rate.unwrap_or(FIRST_RATE));
+        let mut probes = Vec::new();
+        let (mut best, mut last) = (None, None);
+        while let Some(rate) = search.next_rate() {
+            let plan = Plan { rate: Some(rate), ..self.plan.clone() };
+            let outcome = match self.measure(&plan) {
+                // Stopped before this probe had measured anything: those before it count.
+                Err(_) if self.stop.load(Ordering::Relaxed) && last.is_some() => break,
+                result => result?,
+            };
+            let probe = Probe::of(promise, rate, &outcome);
+            if outcome.verdict.cut_short {
+                last.get_or_insert(outcome);
+                break;
+            }
+            println!("{}", probe.line());
+            search.on_probe(probe.kept);
+            let kept = probe.kept;
+            probes.push(probe);
+            if kept && best.as_ref().is_none_or(|best: &Outcome| best.settings.rate < Some(rate)) {
+                best = Some(outcome);
+            } else {
+                last = Some(outcome);
+            }
+        }
+        let is_cut = self.stop.load(Ordering::Relaxed);
+        let found = search.found();
+        match found {
+            Some(rate) => {
+                println!("\nhighest rate that kept the promise: {} calls/s", units::count(rate.round()))
+            }
+            None => println!("\nno rate that was tried kept the promise"),
+        }
+        if is_cut {
+            println!("! The search was cut short.");
+        }
+        if probes.iter().any(|probe| !probe.kept && probe.doubtful) {
+            println!(
+                "! In some probes that broke it the generator was at its own limit or was disturbed: the server may do more."
+            );
+        }
+        if let Some(outcome) = best.or(last) {
+            print!("\n{}", text::render(&outcome));
+            self.write(&outcome, &probes, found)?;
+        }
+        Ok(match (is_cut, found) {
+            (true, _) => Ending::Cut,
+            (false, None) => Ending::AllFailed,
+            (false, Some(_)) => Ending::Complete,
+        })
+    }
+
+    fn write(&self, outcome: &Outcome, probes: &[Probe], found_rate: Option<f64>) -> Result<(), String> {
+        if let Some(path) = &self.options.json {
+            let record = Record { outcome, probes, found_rate };
+            let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
+            write_file(path, &(text + "\n"))?;
+        }
+        if !self.options.no_report {
+            write_file(&self.options.report, &page::render(outcome, probes)?)?;
+            eprintln!("page of plots: {}", self.options.report.display());
+        }
+        Ok(())
+    }
+}
+
+fn write_file(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
+}

@@ -1,0 +1,173 @@
+//! The search for the highest rate at which a promise is kept: doubling until it breaks, then halving the gap.
+//! No clock, no sockets: it asks for a rate and is told how that went.
+
+use serde::Serialize;
+
+use super::outcome::Outcome;
+use super::units::{self, Promise};
+
+/// The search ends when kept and broken rate are so close together.
+const CLOSE_ENOUGH: f64 = 1.05;
+/// And after so many probes in any case.
+const PROBES_MAX: u32 = 24;
+/// A search that starts where nothing is kept gives up below this rate.
+const RATE_MIN: f64 = 1.0;
+
+/// Where the search stands.
+#[derive(Clone, Debug)]
+pub struct Search {
+    rate: f64,
+    kept: Option<f64>,
+    broken: Option<f64>,
+    /// The rate that is being tried has been broken once: machines have hiccups, so it gets a second chance.
+    is_second_try: bool,
+    probes: u32,
+}
+
+impl Search {
+    /// Begins with this rate.
+    pub fn new(rate: f64) -> Search {
+        Search { rate, kept: None, broken: None, is_second_try: false, probes: 0 }
+    }
+
+    /// The next rate to try; `None` when the search is over.
+    pub fn next_rate(&self) -> Option<f64> {
+        let is_close = self.kept.zip(self.broken).is_some_and(|(kept, broken)| broken / kept <= CLOSE_ENOUGH);
+        (!is_close && self.probes < PROBES_MAX && self.rate >= RATE_MIN).then_some(self.rate)
+    }
+
+    /// The rate of [`next_rate`](Search::next_rate) was tried.
+    pub fn on_probe(&mut self, is_kept: bool) {
+        self.probes += 1;
+        if !is_kept && !std::mem::replace(&mut self.is_second_try, true) {
+            return;
+        }
+        self.is_second_try = false;
+        match is_kept {
+            true => self.kept = Some(self.rate),
+            false => self.broken = Some(self.rate),
+        }
+        self.rate = match (self.kept, self.broken) {
+            (Some(kept), Some(broken)) => (kept * broken).sqrt(),
+            (Some(kept), None) => kept * 2.0,
+            (None, Some(broken)) => broken / 4.0,
+            (None, None) => self.rate,
+        };
+    }
+
+    /// The highest rate that was kept.
+    pub fn found(&self) -> Option<f64> {
+        self.kept
+    }
+}
+
+/// One probe, as the list of them shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Probe {
+    /// Calls per second asked for.
+    pub rate: f64,
+    /// Ok answers per second.
+    pub calls_per_s: f64,
+    /// p99 from the intended time, in ns.
+    pub p99_ns: Option<u64>,
+    /// Whether the promise was kept.
+    pub kept: bool,
+    /// What broke it.
+    pub why: Vec<String>,
+    /// Whether generator or machine, rather than the server, may have been the reason.
+    pub doubtful: bool,
+}
+
+impl Probe {
+    /// Holds a result to the promise.
+    pub fn of(promise: &Promise, rate: f64, outcome: &Outcome) -> Probe {
+        let total = &outcome.total;
+        let mut why = Vec::new();
+        for &(quantile, bound_ns) in &promise.bounds {
+            let name = match quantile {
+                1.0 => "max".to_owned(),
+                quantile => format!("p{}", (quantile * 1e5).round() / 1e3),
+            };
+            // The first percentile of the list that is not below: on the safe side.
+            let steps = &total.latency.percentiles;
+            let value = steps.iter().find(|(percent, _)| *percent >= quantile * 100.0 - 1e-9);
+            match value {
+                Some((_, ns)) if *ns <= bound_ns => {}
+                Some((_, ns)) => why.push(format!("{name} {}", units::time(*ns as f64))),
+                None => why.push(format!("{name} unknown: no call succeeded")),
+            }
+        }
+        let ended = total.ok + total.errors + total.unanswered + total.never_sent;
+        let failed = (ended - total.ok) as f64 / ended.max(1) as f64;
+        if failed > promise.errors_max {
+            why.push(format!("{} without an ok", units::percent(failed)));
+        }
+        if outcome.verdict.rate_missed {
+            why.push("rate not reached".into());
+        }
+        Probe {
+            rate,
+            calls_per_s: outcome.calls_per_s,
+            p99_ns: total.latency.at(99.0),
+            kept: why.is_empty(),
+            why,
+            doubtful: outcome.verdict.is_doubtful(),
+        }
+    }
+
+    /// One line of text.
+    pub fn line(&self) -> String {
+        format!(
+            "{:>12} calls/s  p99 {:>9}  {}{}",
+            units::count(self.rate.round()),
+            self.p99_ns.map_or("–".into(), |ns| units::time(ns as f64)),
+            if self.kept { "kept".to_owned() } else { format!("broken: {}", self.why.join(", ")) },
+            if self.doubtful { "  (generator late, saturated or disturbed)" } else { "" }
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A model of a server: keeps its promise up to `bound`.
+    fn search(bound: f64, start: f64) -> (Search, u32) {
+        let mut search = Search::new(start);
+        let mut probes = 0;
+        while let Some(rate) = search.next_rate() {
+            probes += 1;
+            search.on_probe(rate <= bound);
+        }
+        (search, probes)
+    }
+
+    #[test]
+    fn search_ends_just_below_the_bound() {
+        for bound in [10.0, 999.0, 1000.0, 47_300.0, 1_900_000.0] {
+            let (search, probes) = search(bound, 1000.0);
+            let found = search.found().expect("kept somewhere");
+            assert!(found <= bound && bound / found <= CLOSE_ENOUGH, "{bound}: {found}");
+            assert!(probes <= PROBES_MAX);
+        }
+    }
+
+    #[test]
+    fn one_hiccup_is_not_believed() {
+        let mut search = Search::new(1000.0);
+        let mut is_first = true;
+        while let Some(rate) = search.next_rate() {
+            let hiccup = rate > 3000.0 && std::mem::take(&mut is_first);
+            search.on_probe(rate <= 50_000.0 && !hiccup);
+        }
+        assert!(search.found().is_some_and(|found| found > 47_000.0));
+    }
+
+    #[test]
+    fn server_that_keeps_nothing_or_everything_ends_the_search() {
+        assert_eq!(search(0.0, 1000.0).0.found(), None);
+        let (endless, probes) = search(f64::INFINITY, 1000.0);
+        assert_eq!(probes, PROBES_MAX);
+        assert!(endless.found().is_some());
+    }
+}

@@ -1,0 +1,269 @@
+//! One connection of the generator: its calls in flight, its unfinished bytes, its state.
+
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::fd::{AsRawFd, RawFd};
+
+use socket2::Socket;
+
+use super::protocol::{Decoded, Protocol, Reply};
+use super::tally::Call;
+use super::target::Target;
+use crate::epoll::Event;
+
+/// Room for one read.
+pub const READ_BYTES: usize = 64 << 10;
+/// A connection with so many bytes that the socket had no room for takes no new calls.
+const UNSENT_BYTES_MAX: usize = 256 << 10;
+/// A call's id: the place among the connection's calls in the low bits, above it how often that was used.
+const PLACE_BITS: u32 = 20;
+/// Calls in flight on one connection, at most.
+pub const IN_FLIGHT_MAX: u32 = 1 << 16;
+/// The first pause before a lost connection is made again; it doubles up to the last.
+const PAUSE_NS: u64 = 10_000_000;
+const PAUSE_NS_MAX: u64 = 1_000_000_000;
+
+/// What a connection is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum State {
+    /// Nothing, until it is made again.
+    Closed,
+    /// Waiting for the server to accept.
+    Connecting,
+    /// Calls may be made.
+    Open,
+    /// The server asked for no new calls; those in flight are waited for.
+    Leaving,
+}
+
+struct Slot {
+    id: u64,
+    busy: bool,
+    call: Call,
+}
+
+/// One connection.
+pub struct Link<P> {
+    protocol: P,
+    socket: Option<Socket>,
+    state: State,
+    slots: Vec<Slot>,
+    free: Vec<u32>,
+    in_flight: u32,
+    in_flight_max: u32,
+    /// The beginning of a reply whose end has not arrived.
+    partial: Vec<u8>,
+    /// Requests on their way to the socket.
+    out: Vec<u8>,
+    pause_ns: u64,
+    /// How often it was connected; tells events of an earlier socket from those of this one.
+    generation: u32,
+    /// Whether it stands in the ring of those with room.
+    pub in_ring: bool,
+    /// Whether it stands in the list of those with something to write.
+    pub is_dirty: bool,
+}
+
+impl<P: Protocol> Link<P> {
+    /// Not connected yet.
+    pub fn new(protocol: P, in_flight_max: u32) -> Link<P> {
+        Link {
+            protocol,
+            socket: None,
+            state: State::Closed,
+            slots: Vec::new(),
+            free: Vec::new(),
+            in_flight: 0,
+            in_flight_max: in_flight_max.min(IN_FLIGHT_MAX),
+            partial: Vec::new(),
+            out: Vec::new(),
+            pause_ns: PAUSE_NS,
+            generation: 0,
+            in_ring: false,
+            is_dirty: false,
+        }
+    }
+
+    /// Begins to connect; the descriptor is to be watched with [`generation`](Link::generation).
+    pub fn begin_connect(&mut self, target: &Target) -> io::Result<RawFd> {
+        let socket = target.begin_connect()?;
+        let fd = socket.as_raw_fd();
+        self.protocol.reset();
+        self.generation = self.generation.wrapping_add(1);
+        self.socket = Some(socket);
+        self.state = State::Connecting;
+        Ok(fd)
+    }
+
+    /// Told by an event while connecting: whether the connection stands, or why it does not.
+    pub fn on_connected(&mut self, event: Event) -> io::Result<bool> {
+        if !event.is_writable() && !event.is_ending() {
+            return Ok(false);
+        }
+        if let Some(error) = self.socket.as_ref().map_or(Ok(None), Socket::take_error)? {
+            return Err(error);
+        }
+        self.state = State::Open;
+        self.pause_ns = PAUSE_NS;
+        Ok(true)
+    }
+
+    /// What it is doing.
+    pub fn state(&self) -> State {
+        self.state
+    }
+
+    /// Which of its sockets this is.
+    pub fn generation(&self) -> u32 {
+        self.generation
+    }
+
+    /// Calls without an answer.
+    pub fn in_flight(&self) -> u32 {
+        self.in_flight
+    }
+
+    /// Whether one more call may be made.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        self.state == State::Open && self.in_flight < self.in_flight_max && self.out.len() < UNSENT_BYTES_MAX
+    }
+
+    /// Whether the socket took everything.
+    pub fn is_flushed(&self) -> bool {
+        self.out.is_empty()
+    }
+
+    /// Makes a call; it leaves with the next [`flush`](Link::flush).
+    #[inline]
+    pub fn begin_call(&mut self, call: Call) {
+        let place = match self.free.pop() {
+            Some(place) => place as usize,
+            None => {
+                self.slots.push(Slot { id: self.slots.len() as u64, busy: false, call });
+                self.slots.len() - 1
+            }
+        };
+        let slot = &mut self.slots[place];
+        slot.busy = true;
+        slot.call = call;
+        self.in_flight += 1;
+        self.protocol.append(usize::from(call.method), slot.id, &mut self.out);
+    }
+
+    #[inline]
+    fn end_call(&mut self, id: u64) -> Option<Call> {
+        let place = id & ((1 << PLACE_BITS) - 1);
+        let slot = self.slots.get_mut(place as usize).filter(|slot| slot.id == id && slot.busy)?;
+        slot.busy = false;
+        // Advanced, so that a second reply to the same call does not pass for one to the next.
+        slot.id = slot.id.wrapping_add(1 << PLACE_BITS);
+        self.in_flight -= 1;
+        self.free.push(place as u32);
+        Some(slot.call)
+    }
+
+    /// Writes what waits, as far as the socket takes it.
+    #[inline]
+    pub fn flush(&mut self) -> io::Result<()> {
+        let Some(socket) = &mut self.socket else { return Ok(()) };
+        let mut written = 0;
+        while written < self.out.len() {
+            match socket.write(&self.out[written..]) {
+                Ok(count) => written += count,
+                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return Err(error),
+            }
+        }
+        if written == self.out.len() {
+            self.out.clear();
+        } else {
+            self.out.drain(..written);
+        }
+        Ok(())
+    }
+
+    /// Reads once; `on_reply` is told of each answer and may have a further call made in its place.
+    /// Says whether there may be more to read.
+    #[inline]
+    pub fn read(
+        &mut self,
+        event: Event,
+        input: &mut Vec<u8>,
+        now_ns: impl FnOnce() -> u64,
+        mut on_reply: impl FnMut(Call, &Reply<'_>, u64) -> Option<Call>,
+    ) -> io::Result<bool> {
+        let Some(socket) = &mut self.socket else { return Ok(false) };
+        let kept = self.partial.len();
+        let room = match self.protocol.decode(&self.partial) {
+            Decoded::NeedMore(need) => READ_BYTES.max(need - kept),
+            _ => READ_BYTES,
+        };
+        if input.len() < kept + room {
+            input.resize(kept + room, 0);
+        }
+        let read = match socket.read(&mut input[kept..kept + room]) {
+            Ok(0) => {
+                return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection"));
+            }
+            Ok(read) => read,
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+            Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
+            Err(error) => return Err(error),
+        };
+        let now_ns = now_ns();
+        let filled = kept + read;
+        input[..kept].copy_from_slice(&self.partial);
+        self.partial.clear();
+        let mut used = 0;
+        loop {
+            match self.protocol.decode(&input[used..filled]) {
+                Decoded::Reply(reply) => {
+                    let Some(call) = self.end_call(reply.id) else {
+                        return Err(broken("a reply to no call in flight"));
+                    };
+                    if let Some(next) = on_reply(call, &reply, now_ns)
+                        && self.state == State::Open
+                    {
+                        self.begin_call(next);
+                    }
+                    used += reply.len;
+                }
+                Decoded::NeedMore(_) => break,
+                Decoded::Skip(len) => used += len,
+                Decoded::Drain(len) => {
+                    self.state = State::Leaving;
+                    used += len;
+                }
+                Decoded::Broken(why) => return Err(broken(why)),
+            }
+        }
+        self.partial.extend_from_slice(&input[used..filled]);
+        // A read that did not fill its room has emptied the socket; only an end could be behind it.
+        Ok(read == room || event.is_ending())
+    }
+
+    /// Gives the connection up: `on_lost` is told of each call that goes with it. Says after which pause to try again.
+    pub fn close(&mut self, mut on_lost: impl FnMut(&Call)) -> u64 {
+        self.socket = None;
+        self.state = State::Closed;
+        self.partial.clear();
+        self.out.clear();
+        self.in_flight = 0;
+        self.free.clear();
+        for (place, slot) in self.slots.iter_mut().enumerate() {
+            if std::mem::take(&mut slot.busy) {
+                slot.id = slot.id.wrapping_add(1 << PLACE_BITS);
+                on_lost(&slot.call);
+            }
+            self.free.push(place as u32);
+        }
+        let pause_ns = self.pause_ns;
+        self.pause_ns = (pause_ns * 2).min(PAUSE_NS_MAX);
+        pause_ns
+    }
+}
+
+fn broken(why: &'static str) -> io::Error {
+    io::Error::new(ErrorKind::InvalidData, why)
+}

@@ -1,0 +1,206 @@
+//! What is called: one method with its body, or a mix of several by weight.
+
+use super::units;
+use crate::frame::BODY_BYTES_MAX;
+use crate::request::{Expect, Request, codec_number};
+
+/// One method of the mix.
+#[derive(Clone, Debug)]
+pub struct Call {
+    /// Its full name.
+    pub method: String,
+    /// The codec of its body, by name.
+    pub codec: String,
+    /// How often it is called in comparison with the others.
+    pub weight: u32,
+    /// What is sent.
+    pub request: Request,
+}
+
+/// Where a body comes from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Body {
+    /// The method's usual one, for those of the demo.
+    Usual,
+    /// This text.
+    Json(String),
+    /// So many bytes of whatever the codec takes as bytes or text.
+    Size(usize),
+    /// These bytes, in whatever codec.
+    Bytes(Vec<u8>),
+}
+
+impl Call {
+    /// A call with its body encoded. Without a codec the method's usual one is taken: fixed for
+    /// `Arith.AddFixed`, raw for `Echo.Bytes` and for sizes and hexadecimal bytes, otherwise JSON.
+    pub fn new(
+        method: &str,
+        weight: u32,
+        codec: Option<&str>,
+        body: &Body,
+        time_left_us: u32,
+    ) -> Result<Call, String> {
+        let usual = match (body, method) {
+            (Body::Usual, "Arith.AddFixed") => "fixed",
+            (Body::Usual, "Echo.Bytes") | (Body::Size(_) | Body::Bytes(_), _) => "raw",
+            _ => "json",
+        };
+        let codec = codec.unwrap_or(usual);
+        if codec_number(codec).is_none() {
+            return Err(format!("unknown codec {codec}: raw, fixed, json, compact or messagepack"));
+        }
+        if !method.contains('.') || method.starts_with('.') || method.ends_with('.') {
+            return Err(format!("`{method}` is no full name: write Service.Method"));
+        }
+        let bytes = match (body, codec) {
+            (Body::Usual, _) => usual_body(method, codec)?,
+            (Body::Json(text), "json") => {
+                let value: Result<serde_json::Value, _> = serde_json::from_str(text);
+                value.map_err(|error| format!("the body of {method} is no JSON: {error}"))?;
+                Some(text.clone().into_bytes())
+            }
+            (Body::Json(_), codec) => {
+                return Err(format!("a JSON body goes with the codec json; for {codec} give --body-hex"));
+            }
+            // The letters are base64 too, so that the same serves for text and for byte strings.
+            (Body::Size(size), "json") if *size < BODY_BYTES_MAX - 2 => {
+                Some(format!("\"{}\"", "A".repeat(*size)).into_bytes())
+            }
+            (Body::Size(size), "raw") if *size <= BODY_BYTES_MAX => Some(vec![0x41; *size]),
+            (Body::Size(_), "raw" | "json") => {
+                return Err(format!("a body is at most {BODY_BYTES_MAX} bytes"));
+            }
+            (Body::Size(_), codec) => {
+                return Err(format!(
+                    "--body-bytes goes with the codecs raw and json; for {codec} give --body-hex"
+                ));
+            }
+            (Body::Bytes(bytes), _) => Some(bytes.clone()),
+        };
+        // What a reply says is the server's affair here; only `Arith.AddFixed` has an operand that changes.
+        let expect = bytes.is_some().then_some(Expect::Any);
+        let request = Request::new(method, codec, bytes, expect)?.with_time_left_us(time_left_us);
+        Ok(Call { method: method.into(), codec: codec.into(), weight, request })
+    }
+
+    /// What tells it from the others of the mix, with the body's beginning where the method is there twice.
+    pub fn label(&self, all: &[Call]) -> String {
+        if all.iter().filter(|other| other.method == self.method).count() < 2 {
+            return self.method.clone();
+        }
+        let place = all.iter().position(|other| std::ptr::eq(other, self)).map_or(0, |at| at + 1);
+        format!("{} #{place}", self.method)
+    }
+}
+
+/// `None` where [`Request`] knows one.
+fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
+    match (method, codec) {
+        ("Arith.AddFixed", "fixed") => Ok(None),
+        ("Arith.Add" | "Arith.AddFixed" | "Arith.Multiply", "json" | "compact") => Ok(None),
+        ("Arith.Divide", "json") => Ok(Some(br#"{"A":7,"B":2}"#.to_vec())),
+        ("Echo.Echo", "json") => Ok(Some(br#""hello""#.to_vec())),
+        ("Echo.Bytes", "raw") => Ok(Some(b"hello".to_vec())),
+        ("Echo.Sleep" | "Users.Get" | "Users.List", "json") => Ok(Some(b"1".to_vec())),
+        ("Health.Check" | "Meta.Methods", "json") => Ok(Some(Vec::new())),
+        _ => Err(format!("{method} with the codec {codec} needs a body: --body, --body-bytes or --body-hex")),
+    }
+}
+
+/// Reads `Arith.AddFixed=99,Echo.Sleep:20=1`: methods, each with a JSON body if it needs one, and weights.
+pub fn parse(text: &str, codec: Option<&str>, time_left_us: u32) -> Result<Vec<Call>, String> {
+    let mut calls = Vec::new();
+    for entry in entries(text) {
+        let (what, weight) =
+            entry.rsplit_once('=').ok_or(format!("`{entry}` has no weight: write Service.Method=99"))?;
+        let weight = weight.trim().parse().ok().filter(|weight| (1..=1_000_000).contains(weight));
+        let weight = weight
+            .ok_or(format!("the weight of `{what}` is a whole number between 1 and {}", units::count(1e6)))?;
+        let (method, body) = match what.split_once(':') {
+            Some((method, json)) => (method, Body::Json(json.to_owned())),
+            None => (what, Body::Usual),
+        };
+        calls.push(Call::new(method.trim(), weight, codec, &body, time_left_us)?);
+    }
+    match calls.len() {
+        0 => Err("an empty mix".into()),
+        1..=64 => Ok(calls),
+        _ => Err("a mix has at most 64 methods".into()),
+    }
+}
+
+/// Cuts at the commas that are not inside JSON.
+fn entries(text: &str) -> impl Iterator<Item = &str> {
+    let (mut depth, mut in_string, mut escaped) = (0_i32, false, false);
+    text.split(move |c| {
+        match c {
+            _ if escaped => escaped = false,
+            '\\' if in_string => escaped = true,
+            '"' => in_string = !in_string,
+            '{' | '[' if !in_string => depth += 1,
+            '}' | ']' if !in_string => depth -= 1,
+            _ => {}
+        }
+        c == ',' && depth == 0 && !in_string
+    })
+    .filter(|entry| !entry.trim().is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mix_has_methods_bodies_and_weights() {
+        let text = r#"Arith.AddFixed=99, Echo.Sleep:20=1,Arith.Add:{"A":1,"B":2}=5,Echo.Echo:"a,=\"b"=2"#;
+        let calls = parse(text, None, 0).expect("well-formed");
+        let seen: Vec<_> =
+            calls.iter().map(|call| (call.method.as_str(), call.codec.as_str(), call.weight)).collect();
+        let want = [
+            ("Arith.AddFixed", "fixed", 99),
+            ("Echo.Sleep", "json", 1),
+            ("Arith.Add", "json", 5),
+            ("Echo.Echo", "json", 2),
+        ];
+        assert_eq!(seen, want);
+        let mut frame = Vec::new();
+        calls[3].request.append(1, &mut frame);
+        assert!(frame.ends_with(br#""a,=\"b""#));
+    }
+
+    #[test]
+    fn wrong_mixes_are_told() {
+        for (text, want) in [
+            ("", "an empty mix"),
+            ("Arith.Add", "no weight"),
+            ("Arith.Add=0", "whole number"),
+            ("Arith.Add=x", "whole number"),
+            ("Add=1", "no full name"),
+            ("Arith.Add:{=1", "no JSON"),
+            ("Users.Put=1", "needs a body"),
+        ] {
+            let why = parse(text, None, 0).expect_err(text);
+            assert!(why.contains(want), "{text}: {why}");
+        }
+    }
+
+    #[test]
+    fn bodies_by_size_and_codec() {
+        let call = |method, codec, body| Call::new(method, 1, codec, &body, 0);
+        let mut frame = Vec::new();
+        call("Echo.Bytes", None, Body::Size(100)).expect("raw").request.append(1, &mut frame);
+        assert_eq!(frame.len(), 132);
+        assert!(call("Echo.Echo", Some("json"), Body::Size(8)).is_ok());
+        assert!(call("Echo.Echo", Some("compact"), Body::Size(8)).is_err());
+        assert!(call("Echo.Echo", Some("compact"), Body::Bytes(vec![1, 65])).is_ok());
+        assert!(call("Echo.Bytes", None, Body::Size(BODY_BYTES_MAX + 1)).is_err());
+        assert!(call("Arith.Add", Some("yaml"), Body::Usual).is_err());
+    }
+
+    #[test]
+    fn same_method_twice_is_told_apart() {
+        let calls = parse("Echo.Sleep:1=1,Echo.Sleep:2=1,Arith.AddFixed=1", None, 0).expect("well-formed");
+        let labels: Vec<String> = calls.iter().map(|call| call.label(&calls)).collect();
+        assert_eq!(labels, ["Echo.Sleep #1", "Echo.Sleep #2", "Arith.AddFixed"]);
+    }
+}

@@ -1,0 +1,74 @@
+//! How a run is going, on standard error, where that is a terminal; nothing elsewhere.
+
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use super::run::Live;
+use super::units;
+
+/// A line that is drawn over and over, and is gone at the end.
+pub struct Line {
+    bar: ProgressBar,
+    total_s: f64,
+}
+
+impl Line {
+    /// For a run of such a length, warm-up and all.
+    pub fn new(total: Duration, quiet: bool) -> Line {
+        let target =
+            if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
+        let bar = ProgressBar::with_draw_target(Some(total.as_millis() as u64), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {wide_msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        Line { bar, total_s: total.as_secs_f64() }
+    }
+
+    /// Draws the newest.
+    pub fn show(&self, live: &Live) {
+        self.bar.set_position((live.elapsed_s * 1e3) as u64);
+        self.bar.set_message(words(live, self.total_s));
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.bar.finish_and_clear();
+    }
+}
+
+fn words(live: &Live, total_s: f64) -> String {
+    format!(
+        "{}{} calls/s, {} in flight, p99 so far {}, {} errors, {:.0} s left",
+        if live.is_measured { "" } else { "warm-up: " },
+        units::count(live.rate.round()),
+        units::count(live.in_flight as f64),
+        units::time(live.p99_ns as f64),
+        units::count(live.failed as f64),
+        (total_s - live.elapsed_s).max(0.0)
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn line_says_rate_flight_latency_errors_and_time() {
+        let live = Live {
+            elapsed_s: 2.5,
+            is_measured: true,
+            rate: 12_345.6,
+            in_flight: 64,
+            p99_ns: 87_300,
+            failed: 3,
+        };
+        assert_eq!(
+            words(&live, 12.0),
+            "12 346 calls/s, 64 in flight, p99 so far 87.3 µs, 3 errors, 10 s left"
+        );
+        assert!(words(&Live::default(), 1.0).starts_with("warm-up: 0 calls/s"));
+        Line::new(Duration::from_secs(1), true).show(&live);
+    }
+}

@@ -1,0 +1,416 @@
+//! A run as a whole: the threads started, their intervals put together as they come, their counts at the end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use super::protocol::Protocol;
+use super::schedule::{Arrivals, Picker, Schedule};
+use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
+use super::target::Target;
+use super::worker::{self, Counted, Job, Told};
+use crate::histogram::Histogram;
+use crate::process::CpuClock;
+
+/// What to run.
+#[derive(Clone, Debug)]
+pub struct Plan {
+    /// The server.
+    pub target: Target,
+    /// The weights of the methods.
+    pub weights: Vec<u32>,
+    /// Connections, of all threads.
+    pub connections: u32,
+    /// Calls in flight on each: in a closed loop always so many, in an open one at most.
+    pub depth: u32,
+    /// Calls per second, for an open loop.
+    pub rate: Option<f64>,
+    /// How they arrive.
+    pub arrivals: Arrivals,
+    /// Before the measured window.
+    pub warmup: Duration,
+    /// Its length.
+    pub duration: Duration,
+    /// How long answers still owed are waited for.
+    pub drain: Duration,
+    /// Threads.
+    pub threads: usize,
+    /// Their cores, used in turn; none: where the kernel likes.
+    pub cores: Vec<usize>,
+    /// Poll in place of sleeping.
+    pub spin: bool,
+    /// For Poisson gaps and the order of a mix.
+    pub seed: u64,
+    /// A process whose CPU time is read along.
+    pub watch: Option<u32>,
+}
+
+/// One interval of all threads together.
+#[derive(Clone, Debug, Default, serde::Serialize)]
+pub struct Point {
+    /// Where it ends, in seconds from the beginning of the measured window.
+    pub end_s: f64,
+    /// Its length in seconds.
+    pub length_s: f64,
+    /// Answers with ok.
+    pub ok: u64,
+    /// Answers with an error, and calls lost.
+    pub failed: u64,
+    /// Calls that were due; in a closed loop those sent.
+    pub due: u64,
+    /// Calls sent.
+    pub sent: u64,
+    /// In flight at its end.
+    pub in_flight: u64,
+    /// Latency of the ok answers from the intended time, in ns; nothing if there were none.
+    pub p50_ns: Option<u64>,
+    /// As above.
+    pub p99_ns: Option<u64>,
+    /// As above.
+    pub max_ns: Option<u64>,
+}
+
+/// How a run is going.
+#[derive(Clone, Debug, Default)]
+pub struct Live {
+    /// Seconds from the beginning of the warm-up.
+    pub elapsed_s: f64,
+    /// Whether the warm-up is over.
+    pub is_measured: bool,
+    /// Ok answers per second in the last interval.
+    pub rate: f64,
+    /// In flight.
+    pub in_flight: u64,
+    /// 99 of 100 calls so far (warm-up left out, once it is over), in ns.
+    pub p99_ns: u64,
+    /// Calls that failed so far.
+    pub failed: u64,
+}
+
+/// What one thread cost.
+#[derive(Clone, Copy, Debug, serde::Serialize)]
+pub struct ThreadUse {
+    /// CPU time within the window, in ns.
+    pub cpu_ns: u64,
+    /// Its share of the window: 1 is a whole core.
+    pub cpu_share: f64,
+    /// Share of the window in which it was ready to run and another had its core.
+    pub waited_share: f64,
+}
+
+/// What all threads counted.
+pub struct Measured {
+    /// By place in the mix.
+    pub methods: Vec<MethodTally>,
+    /// How late calls were sent by the generator's own doing.
+    pub late: Histogram,
+    /// Calls that waited for a connection with room.
+    pub held: u64,
+    /// Connections.
+    pub connections: Connections,
+    /// The first message with each status.
+    pub messages: [Option<String>; STATUSES],
+    /// Length of the measured window as it came out, in seconds.
+    pub window_s: f64,
+    /// Answers with ok within the window.
+    pub ok_in_window: u64,
+    /// Answers with an error and lost calls within the window.
+    pub failed_in_window: u64,
+    /// The threads.
+    pub threads: Vec<ThreadUse>,
+    /// The measured window, interval by interval.
+    pub series: Vec<Point>,
+    /// CPU time of the watched process within the window, in ns, or why it is not known.
+    pub watched_cpu_ns: Option<Result<u64, String>>,
+    /// CPU time of this whole process within the window, in ns.
+    pub own_cpu_ns: u64,
+    /// Whether it was stopped before its end.
+    pub is_cut: bool,
+}
+
+/// Runs the plan, and tells how it goes.
+pub fn measure<P: Protocol>(
+    plan: &Plan,
+    protocol: &P,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Live),
+) -> Result<Measured, String> {
+    let (tell, told) = mpsc::channel();
+    let threads = plan.threads.min(plan.connections as usize).max(1);
+    let mut timelines = Vec::new();
+    let mut handles = Vec::new();
+    for number in 0..threads {
+        let (send, timeline) = mpsc::channel();
+        timelines.push(send);
+        let job = job(plan, protocol, threads, number, stop);
+        let tell = tell.clone();
+        let thread = thread::Builder::new().name(format!("loadgen-{number}"));
+        let spawned = thread.spawn(move || worker::run(job, &tell, &timeline));
+        handles.push(spawned.map_err(|error| format!("cannot start a thread: {error}"))?);
+    }
+    drop(tell);
+    let mut gathering = Gathering::new(plan, threads);
+    let result = gathering.run(&told, timelines, stop, progress);
+    // Threads that still run after a failure of another see this and end.
+    stop.fetch_or(result.is_err(), Ordering::Relaxed);
+    drop(told);
+    for handle in handles {
+        handle.join().map_err(|_| "a thread of the generator panicked")?;
+    }
+    result?;
+    gathering.measured(stop.load(Ordering::Relaxed))
+}
+
+fn job<P: Protocol>(
+    plan: &Plan,
+    protocol: &P,
+    threads: usize,
+    number: usize,
+    stop: &Arc<AtomicBool>,
+) -> Job<P> {
+    let share =
+        plan.connections as usize / threads + usize::from(number < plan.connections as usize % threads);
+    let schedule = |rate| Schedule::new(plan.arrivals, rate, number as u64, threads as u64, plan.seed);
+    Job {
+        target: plan.target.clone(),
+        protocol: protocol.clone(),
+        connections: share,
+        depth: plan.depth,
+        schedule: plan.rate.map(schedule),
+        picker: Picker::new(&plan.weights, plan.seed.wrapping_add(number as u64)),
+        methods: plan.weights.len(),
+        drain_ns: plan.drain.as_nanos() as u64,
+        spin: plan.spin,
+        core: (!plan.cores.is_empty()).then(|| plan.cores[number % plan.cores.len()]),
+        stop: stop.clone(),
+    }
+}
+
+struct Gathering<'a> {
+    plan: &'a Plan,
+    threads: usize,
+    time: Timeline,
+    /// Intervals that not all threads have told of: how many have, and the sum.
+    open: BTreeMap<i64, (usize, Interval, Histogram)>,
+    so_far: Histogram,
+    failed_so_far: u64,
+    series: Vec<Point>,
+    counted: Vec<Counted>,
+    cpu_at: [Option<CpuMarks>; 2],
+}
+
+/// CPU clocks of this process and the watched one.
+struct CpuMarks {
+    own_ns: u64,
+    watched_ns: Option<Result<u64, String>>,
+}
+
+impl CpuMarks {
+    fn read(watch: Option<u32>) -> CpuMarks {
+        let clock = |pid| CpuClock::of(pid)?.now_ns();
+        let told = |pid: u32| clock(pid).map_err(|error| format!("process {pid}: {error}"));
+        CpuMarks { own_ns: clock(std::process::id()).unwrap_or(0), watched_ns: watch.map(told) }
+    }
+}
+
+impl<'a> Gathering<'a> {
+    fn new(plan: &'a Plan, threads: usize) -> Gathering<'a> {
+        let from_ns = plan.warmup.as_nanos() as u64;
+        let length_ns = plan.duration.as_nanos() as u64;
+        // Some 200 points, and none shorter than a tenth of a second or longer than a whole one.
+        let interval_ns = (length_ns / 200).clamp(100_000_000, 1_000_000_000);
+        let time = Timeline { began: Instant::now(), from_ns, end_ns: from_ns + length_ns, interval_ns };
+        Gathering {
+            plan,
+            threads,
+            time,
+            open: BTreeMap::new(),
+            so_far: Histogram::default(),
+            failed_so_far: 0,
+            series: Vec::new(),
+            counted: Vec::new(),
+            cpu_at: [None, None],
+        }
+    }
+
+    fn run(
+        &mut self,
+        told: &mpsc::Receiver<Told>,
+        timelines: Vec<mpsc::Sender<Timeline>>,
+        stop: &AtomicBool,
+        progress: &mut dyn FnMut(&Live),
+    ) -> Result<(), String> {
+        let (mut ready, mut open, mut trouble) = (0, 0, None);
+        while self.counted.len() < self.threads {
+            // A thread ends with `Done` or `Failed`; both have been seen before the channel can be empty.
+            match told.recv().map_err(|_| "a thread of the generator ended early")? {
+                Told::Failed(why) => return Err(why),
+                Told::Ready(connections, why) => {
+                    ready += 1;
+                    open += connections;
+                    trouble = trouble.or(why);
+                    if ready < self.threads {
+                        continue;
+                    }
+                    if stop.load(Ordering::Relaxed) {
+                        return Err("stopped before the connections were made".into());
+                    }
+                    if open == 0 {
+                        let why = trouble.unwrap_or("no connection".into());
+                        return Err(format!("cannot connect to {}: {why}", self.plan.target));
+                    }
+                    self.time.began = Instant::now();
+                    for timeline in &timelines {
+                        // A thread that is gone has said why, or will be missed above.
+                        let _ = timeline.send(self.time);
+                    }
+                    if self.time.from_ns == 0 {
+                        self.cpu_at[0] = Some(CpuMarks::read(self.plan.watch));
+                    }
+                }
+                Told::Interval(interval) => {
+                    self.on_interval(interval, stop.load(Ordering::Relaxed), progress)
+                }
+                Told::Done(counted) => {
+                    if self.cpu_at[1].is_none() && counted.closed.is_some() {
+                        self.cpu_at[1] = Some(CpuMarks::read(self.plan.watch));
+                    }
+                    self.counted.push(*counted);
+                }
+            }
+        }
+        // A run that was cut has an interval that began in none or some of the threads.
+        while let Some((index, (_, interval, latencies))) = self.open.pop_first() {
+            self.end_interval(index, interval, &latencies, progress);
+        }
+        Ok(())
+    }
+
+    fn on_interval(&mut self, interval: Interval, is_cut: bool, progress: &mut dyn FnMut(&Live)) {
+        let index = interval.index;
+        let end_ns = self.time.from_ns as i64 + (index + 1) * self.time.interval_ns as i64;
+        // As near to the window's ends as news of them gets here; a thread's own time is read by itself.
+        if end_ns >= self.time.from_ns as i64 && self.cpu_at[0].is_none() {
+            self.cpu_at[0] = Some(CpuMarks::read(self.plan.watch));
+        }
+        if (is_cut || end_ns >= self.time.end_ns as i64) && self.cpu_at[1].is_none() {
+            self.cpu_at[1] = Some(CpuMarks::read(self.plan.watch));
+        }
+        let entry = self.open.entry(index).or_default();
+        entry.0 += 1;
+        entry.1.ok += interval.ok;
+        entry.1.failed += interval.failed;
+        entry.1.due += interval.due;
+        entry.1.sent += interval.sent;
+        entry.1.in_flight += interval.in_flight;
+        entry.2.add_sparse(&interval.latencies);
+        if entry.0 == self.threads
+            && let Some((_, interval, latencies)) = self.open.remove(&index)
+        {
+            self.end_interval(index, interval, &latencies, progress);
+        }
+    }
+
+    fn end_interval(
+        &mut self,
+        index: i64,
+        interval: Interval,
+        latencies: &Histogram,
+        progress: &mut dyn FnMut(&Live),
+    ) {
+        let step_s = self.time.interval_ns as f64 / 1e9;
+        let window_s = (self.time.end_ns - self.time.from_ns) as f64 / 1e9;
+        let end_s = ((index + 1) as f64 * step_s).min(window_s);
+        let length_s = (end_s - index as f64 * step_s).max(1e-9);
+        if index == 0 {
+            self.so_far = Histogram::default();
+            self.failed_so_far = 0;
+        }
+        self.so_far.add(latencies);
+        self.failed_so_far += interval.failed;
+        if index >= 0 {
+            let some = |ns| (latencies.count() > 0).then_some(ns);
+            self.series.push(Point {
+                end_s,
+                length_s,
+                ok: interval.ok,
+                failed: interval.failed,
+                due: interval.due,
+                sent: interval.sent,
+                in_flight: interval.in_flight,
+                p50_ns: some(latencies.quantile(0.5)),
+                p99_ns: some(latencies.quantile(0.99)),
+                max_ns: some(latencies.max()),
+            });
+        }
+        progress(&Live {
+            elapsed_s: end_s + self.time.from_ns as f64 / 1e9,
+            is_measured: index >= 0,
+            rate: interval.ok as f64 / length_s,
+            in_flight: interval.in_flight,
+            p99_ns: self.so_far.quantile(0.99),
+            failed: self.failed_so_far,
+        });
+    }
+
+    fn measured(mut self, is_cut: bool) -> Result<Measured, String> {
+        let ends: Vec<_> =
+            self.counted.iter().filter_map(|counted| counted.opened.zip(counted.closed)).collect();
+        if ends.is_empty() {
+            return Err("stopped before the warm-up was over: nothing was measured".into());
+        }
+        let length = |from: u64, to: u64| to.saturating_sub(from).max(1) as f64;
+        let threads = ends.iter().map(|(opened, closed)| {
+            let length_ns = length(opened.at_ns, closed.at_ns);
+            let cpu_ns = closed.cpu_ns - opened.cpu_ns;
+            ThreadUse {
+                cpu_ns,
+                cpu_share: cpu_ns as f64 / length_ns,
+                waited_share: closed.waited_ns.saturating_sub(opened.waited_ns) as f64 / length_ns,
+            }
+        });
+        let threads = threads.collect();
+        let window_s = ends.iter().map(|(opened, closed)| length(opened.at_ns, closed.at_ns)).sum::<f64>()
+            / 1e9
+            / ends.len() as f64;
+        let [Some(first), Some(last)] = self.cpu_at else {
+            return Err("the run ended before its window did".into());
+        };
+        let watched_cpu_ns = match (first.watched_ns, last.watched_ns) {
+            (Some(Ok(first)), Some(Ok(last))) => Some(Ok(last.saturating_sub(first))),
+            (_, Some(Err(why))) | (Some(Err(why)), _) => Some(Err(why)),
+            (None, _) | (_, None) => None,
+        };
+        let mut measured = Measured {
+            methods: vec![MethodTally::default(); self.plan.weights.len()],
+            late: Histogram::default(),
+            held: 0,
+            connections: Connections::default(),
+            messages: Default::default(),
+            window_s,
+            ok_in_window: ends.iter().map(|(opened, closed)| closed.ok - opened.ok).sum(),
+            failed_in_window: ends.iter().map(|(opened, closed)| closed.failed - opened.failed).sum(),
+            threads,
+            series: std::mem::take(&mut self.series),
+            watched_cpu_ns,
+            own_cpu_ns: last.own_ns.saturating_sub(first.own_ns),
+            is_cut,
+        };
+        for counted in self.counted {
+            let tally = counted.tally;
+            for (sum, method) in measured.methods.iter_mut().zip(&tally.methods) {
+                sum.add(method);
+            }
+            measured.late.add(&tally.late);
+            measured.held += tally.held;
+            measured.connections.add(&tally.connections);
+            for (known, message) in measured.messages.iter_mut().zip(tally.messages) {
+                *known = known.take().or(message);
+            }
+        }
+        Ok(measured)
+    }
+}

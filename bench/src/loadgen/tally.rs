@@ -1,0 +1,335 @@
+//! What one thread counts. Nothing is allocated for a call; what happened in an interval is given away whole.
+
+use std::time::Instant;
+
+use super::protocol::Reply;
+use crate::histogram::{Histogram, Sparse};
+
+/// Numbers of statuses that have names; what is beyond counts as `unknown`.
+pub const STATUSES: usize = 17;
+const UNKNOWN: usize = 2;
+/// Status of a call whose connection was lost.
+pub const UNAVAILABLE: usize = 14;
+/// The most of an error's message that is kept.
+const MESSAGE_CHARS: usize = 200;
+
+/// The time line of a run, in ns from its beginning: warm-up, the measured window, the answers still owed.
+#[derive(Clone, Copy, Debug)]
+pub struct Timeline {
+    /// When it began.
+    pub began: Instant,
+    /// Where the measured window begins.
+    pub from_ns: u64,
+    /// Where it ends.
+    pub end_ns: u64,
+    /// Length of an interval of the series.
+    pub interval_ns: u64,
+}
+
+impl Timeline {
+    /// The time now.
+    #[inline]
+    pub fn now_ns(&self) -> u64 {
+        self.began.elapsed().as_nanos() as u64
+    }
+}
+
+/// A call in flight.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Call {
+    /// When it was due; in a closed loop, when it was sent.
+    pub intended_ns: u64,
+    /// When it was handed to the socket.
+    pub sent_ns: u64,
+    /// Its place in the mix.
+    pub method: u16,
+    /// Whether it was due in the measured window.
+    pub counts: bool,
+}
+
+/// What was counted of one method, of the calls due in the measured window.
+#[derive(Clone, Default)]
+pub struct MethodTally {
+    /// Answered with ok, from the intended time; and those never answered, with as long as they had waited.
+    pub latency: Histogram,
+    /// Answered with ok, from the time they were sent. Empty in a closed loop: it would be the same.
+    pub uncorrected: Histogram,
+    /// Of those, what was neither queue nor handler.
+    pub wire: Histogram,
+    /// What the server says they were queued.
+    pub queue: Histogram,
+    /// What the server says they were in the handler.
+    pub handler: Histogram,
+    /// Answered with an error, or lost with their connection; from the intended time.
+    pub failed: Histogram,
+    /// Answers by status, lost calls as `unavailable`.
+    pub statuses: [u64; STATUSES],
+    /// Lost with their connection.
+    pub lost: u64,
+    /// In flight when the run ended.
+    pub unanswered: u64,
+    /// Due but never sent.
+    pub never_sent: u64,
+}
+
+impl MethodTally {
+    /// Adds another thread's.
+    pub fn add(&mut self, other: &MethodTally) {
+        self.latency.add(&other.latency);
+        self.uncorrected.add(&other.uncorrected);
+        self.wire.add(&other.wire);
+        self.queue.add(&other.queue);
+        self.handler.add(&other.handler);
+        self.failed.add(&other.failed);
+        for (count, more) in self.statuses.iter_mut().zip(other.statuses) {
+            *count += more;
+        }
+        self.lost += other.lost;
+        self.unanswered += other.unanswered;
+        self.never_sent += other.never_sent;
+    }
+
+    /// Calls that ended in an error.
+    pub fn errors(&self) -> u64 {
+        self.statuses[1..].iter().sum()
+    }
+}
+
+/// One thread's part of one interval, by the time at which things happened (not when the calls were due).
+#[derive(Clone, Debug, Default)]
+pub struct Interval {
+    /// Its place: 0 is the first of the measured window, those before are warm-up.
+    pub index: i64,
+    /// Answers with ok.
+    pub ok: u64,
+    /// Answers with an error, and calls lost.
+    pub failed: u64,
+    /// Calls that the schedule had due; in a closed loop those sent.
+    pub due: u64,
+    /// Calls sent.
+    pub sent: u64,
+    /// Calls in flight at its end.
+    pub in_flight: u64,
+    /// Latencies of the ok answers, from the intended time.
+    pub latencies: Sparse,
+}
+
+/// What became of connections.
+#[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
+pub struct Connections {
+    /// Asked for.
+    pub wanted: u64,
+    /// Open when the run began.
+    pub opened: u64,
+    /// Attempts that failed, at the beginning and later.
+    pub attempts_failed: u64,
+    /// Lost in mid-run.
+    pub lost: u64,
+    /// Left because the server asked for it.
+    pub drained: u64,
+    /// Made again after they were lost or left.
+    pub reopened: u64,
+    /// Why the first one failed or was lost.
+    pub first_trouble: Option<String>,
+}
+
+impl Connections {
+    /// Adds another thread's.
+    pub fn add(&mut self, other: &Connections) {
+        self.wanted += other.wanted;
+        self.opened += other.opened;
+        self.attempts_failed += other.attempts_failed;
+        self.lost += other.lost;
+        self.drained += other.drained;
+        self.reopened += other.reopened;
+        if self.first_trouble.is_none() {
+            self.first_trouble.clone_from(&other.first_trouble);
+        }
+    }
+}
+
+/// All that one thread counts.
+pub struct Tally {
+    /// By place in the mix.
+    pub methods: Vec<MethodTally>,
+    /// How much later than intended calls were sent, where the generator alone was the reason.
+    pub late: Histogram,
+    /// Calls that waited because no connection had room for them.
+    pub held: u64,
+    /// Connections.
+    pub connections: Connections,
+    /// The first message that came with each status.
+    pub messages: [Option<String>; STATUSES],
+    /// Answers with ok so far, warm-up and all.
+    pub answered_ok: u64,
+    /// Other ends of calls so far, warm-up and all.
+    pub answered_failed: u64,
+    open_loop: bool,
+    in_interval: Histogram,
+    interval: Interval,
+}
+
+impl Tally {
+    /// An empty one, for so many methods.
+    pub fn new(methods: usize, open_loop: bool) -> Tally {
+        Tally {
+            methods: vec![MethodTally::default(); methods],
+            late: Histogram::default(),
+            held: 0,
+            connections: Connections::default(),
+            messages: Default::default(),
+            answered_ok: 0,
+            answered_failed: 0,
+            open_loop,
+            in_interval: Histogram::default(),
+            interval: Interval::default(),
+        }
+    }
+
+    /// So many calls were sent.
+    #[inline]
+    pub fn on_sent(&mut self, calls: u32) {
+        self.interval.sent += u64::from(calls);
+    }
+
+    /// A call was answered.
+    #[inline]
+    pub fn on_reply(&mut self, call: &Call, reply: &Reply<'_>, now_ns: u64) {
+        if reply.status != 0 {
+            return self.on_error(call, reply, now_ns);
+        }
+        let latency_ns = now_ns.saturating_sub(call.intended_ns);
+        self.answered_ok += 1;
+        self.in_interval.record(latency_ns);
+        if !call.counts {
+            return;
+        }
+        let method = &mut self.methods[usize::from(call.method)];
+        let total_ns = now_ns.saturating_sub(call.sent_ns);
+        let (queue_ns, handler_ns) = (u64::from(reply.queue_us) * 1000, u64::from(reply.handler_us) * 1000);
+        method.statuses[0] += 1;
+        method.latency.record(latency_ns);
+        if self.open_loop {
+            method.uncorrected.record(total_ns);
+        }
+        method.queue.record(queue_ns);
+        method.handler.record(handler_ns);
+        method.wire.record(total_ns.saturating_sub(queue_ns + handler_ns));
+    }
+
+    #[cold]
+    fn on_error(&mut self, call: &Call, reply: &Reply<'_>, now_ns: u64) {
+        let status =
+            usize::try_from(reply.status).ok().filter(|number| *number < STATUSES).unwrap_or(UNKNOWN);
+        if self.messages[status].is_none() {
+            let text = String::from_utf8_lossy(&reply.body[..reply.body.len().min(4 * MESSAGE_CHARS)]);
+            let shown = text.chars().map(|c| if c.is_control() { ' ' } else { c });
+            self.messages[status] = Some(shown.take(MESSAGE_CHARS).collect());
+        }
+        self.on_failed(call, status, now_ns);
+    }
+
+    fn on_failed(&mut self, call: &Call, status: usize, now_ns: u64) {
+        self.answered_failed += 1;
+        if call.counts {
+            let method = &mut self.methods[usize::from(call.method)];
+            method.statuses[status] += 1;
+            method.failed.record(now_ns.saturating_sub(call.intended_ns));
+        }
+    }
+
+    /// A call was lost with its connection.
+    #[cold]
+    pub fn on_lost(&mut self, call: &Call, now_ns: u64) {
+        self.on_failed(call, UNAVAILABLE, now_ns);
+        if call.counts {
+            self.methods[usize::from(call.method)].lost += 1;
+        }
+    }
+
+    /// The run is over and the call has no answer: it has waited at least so long.
+    pub fn on_unanswered(&mut self, call: &Call, now_ns: u64) {
+        if call.counts {
+            let method = &mut self.methods[usize::from(call.method)];
+            method.unanswered += 1;
+            method.latency.record(now_ns.saturating_sub(call.intended_ns));
+        }
+    }
+
+    /// The run is over and the call was never sent.
+    pub fn on_never_sent(&mut self, method: usize, intended_ns: u64, now_ns: u64) {
+        let method = &mut self.methods[method];
+        method.never_sent += 1;
+        method.latency.record(now_ns.saturating_sub(intended_ns));
+    }
+
+    /// Gives an interval away and begins the next. `due` is `None` in a closed loop.
+    pub fn take_interval(&mut self, index: i64, due: Option<u64>, in_flight: u64) -> Interval {
+        let next = Interval { ok: self.answered_ok, failed: self.answered_failed, ..Interval::default() };
+        // While an interval runs, its `ok` and `failed` hold what had been counted before it.
+        let mut ended = std::mem::replace(&mut self.interval, next);
+        ended.index = index;
+        ended.ok = self.answered_ok - ended.ok;
+        ended.failed = self.answered_failed - ended.failed;
+        ended.due = due.unwrap_or(ended.sent);
+        ended.in_flight = in_flight;
+        ended.latencies = self.in_interval.take_sparse();
+        ended
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn reply(status: u32, body: &[u8]) -> Reply<'_> {
+        Reply { id: 1, status, queue_us: 10, handler_us: 20, body, len: 32 }
+    }
+
+    const CALL: Call = Call { intended_ns: 1_000, sent_ns: 41_000, method: 0, counts: true };
+
+    #[test]
+    fn latency_counts_from_the_intended_time_and_its_parts_add_up() {
+        let mut tally = Tally::new(1, true);
+        tally.on_reply(&CALL, &reply(0, b""), 101_000);
+        let method = &tally.methods[0];
+        assert_eq!((method.latency.max(), method.uncorrected.max()), (100_000, 60_000));
+        assert_eq!((method.wire.max(), method.queue.max(), method.handler.max()), (30_000, 10_000, 20_000));
+    }
+
+    #[test]
+    fn errors_are_not_in_the_latency_of_what_succeeded() {
+        let mut tally = Tally::new(1, false);
+        tally.on_reply(&CALL, &reply(12, b"no such\nmethod"), 2_000);
+        tally.on_reply(&CALL, &reply(4_000_000_000, b"?"), 3_000);
+        tally.on_lost(&CALL, 4_000);
+        let method = &tally.methods[0];
+        assert_eq!((method.latency.count(), method.failed.count(), method.lost), (0, 3, 1));
+        assert_eq!((method.statuses[12], method.statuses[UNKNOWN], method.statuses[UNAVAILABLE]), (1, 1, 1));
+        assert_eq!(method.errors(), 3);
+        assert_eq!(tally.messages[12].as_deref(), Some("no such method"));
+    }
+
+    #[test]
+    fn warm_up_is_in_the_intervals_alone() {
+        let mut tally = Tally::new(1, false);
+        tally.on_sent(1);
+        tally.on_reply(&Call { counts: false, ..CALL }, &reply(0, b""), 2_000);
+        tally.on_unanswered(&Call { counts: false, ..CALL }, 3_000);
+        assert_eq!(tally.methods[0].latency.count(), 0);
+        let interval = tally.take_interval(-1, None, 0);
+        assert_eq!((interval.ok, interval.sent, interval.due, interval.failed), (1, 1, 1, 0));
+        let next = tally.take_interval(0, Some(5), 2);
+        assert_eq!((next.ok, next.sent, next.due, next.in_flight), (0, 0, 5, 2));
+    }
+
+    #[test]
+    fn calls_without_an_answer_count_with_what_they_had_waited() {
+        let mut tally = Tally::new(1, true);
+        tally.on_unanswered(&CALL, 5_001_000);
+        tally.on_never_sent(0, 1_000, 9_001_000);
+        let method = &tally.methods[0];
+        assert_eq!((method.unanswered, method.never_sent, method.latency.max()), (1, 1, 9_000_000));
+        assert_eq!(method.uncorrected.count(), 0);
+    }
+}

@@ -1,0 +1,105 @@
+//! Where the calls go: `host:port` or `unix:PATH`, with the protocol's name in front if one likes.
+
+use std::fmt;
+use std::net::{SocketAddr, ToSocketAddrs};
+use std::path::PathBuf;
+
+use socket2::{Domain, SockAddr, Socket, Type};
+
+/// A server's address, resolved.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Target {
+    /// Over TCP.
+    Tcp(SocketAddr),
+    /// Over a Unix stream socket.
+    Unix(PathBuf),
+}
+
+impl Target {
+    /// Reads an address and looks the name up; what is wrong comes as one line.
+    pub fn resolve(text: &str) -> Result<Target, String> {
+        let rest = match text.split_once(':') {
+            Some(("native", rest)) => rest,
+            Some((scheme @ ("gob" | "jsonrpc" | "http"), _)) => {
+                return Err(format!("{scheme}: is not spoken yet, only native:"));
+            }
+            _ => text,
+        };
+        if let Some(path) = rest.strip_prefix("unix:") {
+            let path = PathBuf::from(path);
+            SockAddr::unix(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+            return Ok(Target::Unix(path));
+        }
+        let Some((host, port)) = rest.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
+            return Err(format!("`{text}` is no address: write host:port or unix:PATH"));
+        };
+        port.parse::<u16>().map_err(|_| format!("`{port}` is no port"))?;
+        let found = rest.to_socket_addrs().map_err(|error| format!("cannot find {host}: {error}"))?;
+        // Where a name has both, version 4 first: it is what a server that names no address listens on.
+        let mut found: Vec<SocketAddr> = found.collect();
+        found.sort_by_key(SocketAddr::is_ipv6);
+        found.first().copied().map(Target::Tcp).ok_or(format!("cannot find {host}: it has no address"))
+    }
+
+    /// Begins to connect: an epoll says when that is done, `take_error` how it went.
+    pub fn begin_connect(&self) -> std::io::Result<Socket> {
+        let (domain, address) = match self {
+            Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        };
+        let socket = Socket::new(domain, Type::STREAM, None)?;
+        socket.set_nonblocking(true)?;
+        if matches!(self, Target::Tcp(_)) {
+            socket.set_tcp_nodelay(true)?;
+        }
+        match socket.connect(&address) {
+            Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
+            result => result.map(|()| socket),
+        }
+    }
+}
+
+impl fmt::Display for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Target::Tcp(address) => write!(f, "{address}"),
+            Target::Unix(path) => write!(f, "unix:{}", path.display()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn addresses_with_and_without_a_scheme() {
+        let tcp = Target::Tcp("127.0.0.1:6550".parse().expect("an address"));
+        assert_eq!(Target::resolve("127.0.0.1:6550"), Ok(tcp.clone()));
+        assert_eq!(Target::resolve("native:127.0.0.1:6550"), Ok(tcp));
+        assert_eq!(Target::resolve("[::1]:9"), Ok(Target::Tcp("[::1]:9".parse().expect("an address"))));
+        assert_eq!(Target::resolve("native:unix:/tmp/a b"), Ok(Target::Unix("/tmp/a b".into())));
+    }
+
+    #[test]
+    fn what_is_no_address_is_said_in_a_line() {
+        let long = format!("unix:/{}", "x".repeat(200));
+        let cases = [
+            ("gob:127.0.0.1:1", "not spoken yet"),
+            ("http:127.0.0.1:1", "not spoken yet"),
+            ("6550", "is no address"),
+            (":6550", "is no address"),
+            ("localhost:many", "is no port"),
+            ("localhost:70000", "is no port"),
+            ("no such host:1", "cannot find no such host"),
+            (&long, "unix"),
+        ];
+        for (text, want) in cases {
+            let why = Target::resolve(text).expect_err(text);
+            if text != long {
+                assert!(why.contains(want), "{text}: {why}");
+            }
+            assert!(!why.contains('\n'));
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! What the generator itself costs, and what stands in its way: its thread's CPU time, and how long it was ready
+//! to run while its core was another's.
+
+use std::io;
+use std::{fs, mem};
+
+use super::tally::Tally;
+
+/// What a thread reads of itself at either end of the measured window.
+#[derive(Clone, Copy, Debug)]
+pub struct Marks {
+    /// When.
+    pub at_ns: u64,
+    /// CPU time of the thread so far.
+    pub cpu_ns: u64,
+    /// How long it was ready to run and did not, so far.
+    pub waited_ns: u64,
+    /// Answers with ok so far.
+    pub ok: u64,
+    /// Other ends of calls so far.
+    pub failed: u64,
+}
+
+impl Marks {
+    /// Of the calling thread.
+    pub fn read(at_ns: u64, tally: &Tally) -> io::Result<Marks> {
+        Ok(Marks {
+            at_ns,
+            cpu_ns: thread_cpu_ns()?,
+            // Kernels without the statistics have no such file.
+            waited_ns: waited_ns().unwrap_or(0),
+            ok: tally.answered_ok,
+            failed: tally.answered_failed,
+        })
+    }
+}
+
+fn thread_cpu_ns() -> io::Result<u64> {
+    let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` lives through the call, which only fills it.
+    if unsafe { libc::clock_gettime(libc::CLOCK_THREAD_CPUTIME_ID, &mut time) } != 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
+}
+
+fn waited_ns() -> Option<u64> {
+    let schedstat = fs::read_to_string("/proc/thread-self/schedstat").ok()?;
+    schedstat.split(' ').nth(1)?.parse().ok()
+}
+
+/// Lets the calling thread run on `core` alone.
+pub fn pin(core: usize) -> io::Result<()> {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
+    let set = unsafe {
+        let mut set: libc::cpu_set_t = mem::zeroed();
+        libc::CPU_SET(core, &mut set);
+        set
+    };
+    // SAFETY: the pointer and the size are of the same live set; 0 is the calling thread.
+    match unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::new(io::ErrorKind::InvalidInput, format!("cannot run on core {core}"))),
+    }
+}
+
+/// Sleeps of the calling thread end when they should, not up to 50 µs later to join others.
+pub fn precise_sleep() {
+    // SAFETY: no pointers. Where it fails, sleeps stay as they were.
+    unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_usize, 0, 0, 0) };
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn own_cpu_time_only_grows() {
+        let tally = Tally::new(1, false);
+        let before = Marks::read(1, &tally).expect("clocks");
+        let mut sum = 0_u64;
+        while Marks::read(2, &tally).expect("clocks").cpu_ns == before.cpu_ns {
+            sum = std::hint::black_box(sum + 1);
+        }
+        precise_sleep();
+    }
+
+    #[test]
+    fn core_that_is_not_there_is_refused() {
+        let why = std::thread::spawn(|| pin(1023)).join().expect("no panic").expect_err("so many cores?");
+        assert!(why.to_string().contains("core 1023"));
+    }
+}

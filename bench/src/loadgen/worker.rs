@@ -1,0 +1,514 @@
+//! One thread of the generator: an epoll, its connections, its share of the schedule.
+//!
+//! Each turn sends what is due, waits until the next call is due or something arrives, and reads. The requests of
+//! one turn for one connection leave in one write; the clock is read once for each read and once for each batch
+//! of calls.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, VecDeque};
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::{Receiver, Sender};
+
+use super::link::{self, Link, State};
+use super::protocol::Protocol;
+use super::schedule::{Picker, Schedule};
+use super::tally::{Call, Interval, Tally, Timeline};
+use super::target::Target;
+use super::usage::{self, Marks};
+use crate::epoll::{Epoll, Event};
+
+/// Connections that are being made at the same time: few enough not to flood a backlog.
+const CONNECTING_MAX: usize = 64;
+/// How long the first connections may take while none of them succeeds or fails.
+const CONNECT_NS: u64 = 10_000_000_000;
+/// Connections that one look at the clock writes to; then it is looked at again.
+const BURST_LINKS_MAX: usize = 64;
+/// Calls that it sends: when many are due a connection gets several, in one write.
+const BURST_CALLS_MAX: usize = 1024;
+/// Bursts between two looks at what has arrived.
+const BURSTS_MAX: usize = 16;
+/// The longest sleep, so that a request to stop is seen.
+const SLEEP_NS_MAX: u64 = 50_000_000;
+
+/// What a thread is to do.
+pub struct Job<P> {
+    /// The server.
+    pub target: Target,
+    /// The protocol, as a connection begins with it.
+    pub protocol: P,
+    /// Connections of this thread.
+    pub connections: usize,
+    /// Calls in flight on each: in a closed loop always so many, in an open one at most.
+    pub depth: u32,
+    /// The open loop's schedule; `None` is a closed loop.
+    pub schedule: Option<Schedule>,
+    /// Which method is next.
+    pub picker: Picker,
+    /// Methods in the mix.
+    pub methods: usize,
+    /// How long the answers still owed at the end are waited for.
+    pub drain_ns: u64,
+    /// Poll in place of sleeping.
+    pub spin: bool,
+    /// The core to run on.
+    pub core: Option<usize>,
+    /// Set when the run is to end early.
+    pub stop: Arc<AtomicBool>,
+}
+
+/// What a thread says.
+pub enum Told {
+    /// The first connections have been tried: so many stand, and what the first failure was.
+    Ready(usize, Option<String>),
+    /// An interval has ended.
+    Interval(Interval),
+    /// It is over.
+    Done(Box<Counted>),
+    /// It cannot go on.
+    Failed(String),
+}
+
+/// What a thread has at its end.
+pub struct Counted {
+    /// Its counts.
+    pub tally: Tally,
+    /// What was read as the measured window opened; `None` if the run ended before.
+    pub opened: Option<Marks>,
+    /// What was read as it closed.
+    pub closed: Option<Marks>,
+}
+
+/// Runs to the end; the time line comes when all threads have their connections.
+pub fn run<P: Protocol>(job: Job<P>, told: &Sender<Told>, timeline: &Receiver<Timeline>) {
+    let last = match Worker::new(job).and_then(|worker| worker.run(told, timeline)) {
+        Ok(Some(counted)) => Told::Done(Box::new(counted)),
+        Ok(None) => return,
+        Err(error) => Told::Failed(error.to_string()),
+    };
+    // Whoever has stopped listening no longer needs it.
+    let _ = told.send(last);
+}
+
+struct Worker<P> {
+    job: Job<P>,
+    epoll: Epoll,
+    links: Vec<Link<P>>,
+    time: Timeline,
+    tally: Tally,
+    /// Connections with room for a call, in turn. Open loop only.
+    ring: VecDeque<u32>,
+    dirty: Vec<u32>,
+    /// When to try connections again.
+    reopen: BinaryHeap<Reverse<(u64, u32)>>,
+    input: Vec<u8>,
+    /// No connection had room for the call that was due.
+    is_blocked: bool,
+    /// Until when that was so: being late before that is not the generator's doing.
+    held_until_ns: u64,
+    in_flight: u64,
+    wants_calls: bool,
+}
+
+impl<P: Protocol> Worker<P> {
+    fn new(job: Job<P>) -> io::Result<Worker<P>> {
+        if let Some(core) = job.core {
+            usage::pin(core)?;
+        }
+        usage::precise_sleep();
+        let links = (0..job.connections).map(|_| Link::new(job.protocol.clone(), job.depth)).collect();
+        let mut tally = Tally::new(job.methods, job.schedule.is_some());
+        tally.connections.wanted = job.connections as u64;
+        // Until the real one comes: only how long connecting takes is read from it.
+        let time = Timeline {
+            began: std::time::Instant::now(),
+            from_ns: u64::MAX,
+            end_ns: u64::MAX,
+            interval_ns: 0,
+        };
+        Ok(Worker {
+            epoll: Epoll::new()?,
+            links,
+            time,
+            tally,
+            ring: VecDeque::with_capacity(job.connections),
+            dirty: Vec::with_capacity(job.connections),
+            reopen: BinaryHeap::new(),
+            input: vec![0; link::READ_BYTES],
+            is_blocked: false,
+            held_until_ns: 0,
+            in_flight: 0,
+            wants_calls: false,
+            job,
+        })
+    }
+
+    fn run(mut self, told: &Sender<Told>, timeline: &Receiver<Timeline>) -> io::Result<Option<Counted>> {
+        self.open()?;
+        let opened = self.links.iter().filter(|link| link.state() == State::Open).count();
+        self.tally.connections.opened = opened as u64;
+        let _ = told.send(Told::Ready(opened, self.tally.connections.first_trouble.clone()));
+        let Ok(time) = timeline.recv() else { return Ok(None) };
+        self.time = time;
+        self.wants_calls = true;
+        // What failed while connecting is tried again from now on.
+        for at in 0..self.links.len() {
+            if self.links[at].state() == State::Closed {
+                self.reopen.push(Reverse((0, at as u32)));
+            }
+        }
+        let (opened, closed) = self.run_timeline(told)?;
+        Ok(Some(Counted { tally: self.tally, opened, closed }))
+    }
+
+    /// Makes the first connections, some at a time, each tried once.
+    fn open(&mut self) -> io::Result<()> {
+        let mut waiting: VecDeque<u32> = (0..self.links.len() as u32).collect();
+        let mut connecting = 0;
+        let mut last_news_ns = 0;
+        while (!waiting.is_empty() || connecting > 0) && !self.job.stop.load(Ordering::Relaxed) {
+            while connecting < CONNECTING_MAX
+                && let Some(&at) = waiting.front()
+            {
+                match self.begin_connect(at) {
+                    // A Unix socket whose backlog is full: others are waiting, so must we.
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                    Err(error) => self.on_attempt_failed(&error),
+                    Ok(()) => connecting += 1,
+                }
+                waiting.pop_front();
+                last_news_ns = self.time.now_ns();
+            }
+            let count = self.epoll.wait_ns(5_000_000)?;
+            for event_at in 0..count {
+                let event = self.epoll.event(event_at);
+                let at = event.token as u32 as usize;
+                if self.links[at].state() != State::Connecting {
+                    continue;
+                }
+                match self.links[at].on_connected(event) {
+                    Ok(false) => continue,
+                    Ok(true) => self.enter_ring(at as u32),
+                    Err(error) => {
+                        self.on_attempt_failed(&error);
+                        self.links[at].close(|_| ());
+                    }
+                }
+                connecting -= 1;
+                last_news_ns = self.time.now_ns();
+            }
+            if self.time.now_ns() - last_news_ns > CONNECT_NS {
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the server does not accept connections");
+                for at in 0..self.links.len() {
+                    if self.links[at].state() != State::Open {
+                        self.on_attempt_failed(&error);
+                        self.links[at].close(|_| ());
+                    }
+                }
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
+
+    fn begin_connect(&mut self, at: u32) -> io::Result<()> {
+        let link = &mut self.links[at as usize];
+        let fd = link.begin_connect(&self.job.target)?;
+        self.epoll.add(fd, u64::from(link.generation()) << 32 | u64::from(at))
+    }
+
+    fn on_attempt_failed(&mut self, error: &io::Error) {
+        self.tally.connections.attempts_failed += 1;
+        self.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
+    }
+
+    /// Warm-up, the measured window, and the answers still owed.
+    fn run_timeline(&mut self, told: &Sender<Told>) -> io::Result<(Option<Marks>, Option<Marks>)> {
+        let mut opened = None;
+        let mut closed = None;
+        let mut index = -(self.time.from_ns.div_ceil(self.time.interval_ns) as i64);
+        let mut over_ns = u64::MAX;
+        // Goes along with the clock, whether or not the calls were sent.
+        let mut due = self.job.schedule.clone();
+        if self.job.schedule.is_none() {
+            for at in 0..self.links.len() {
+                self.fill(at);
+            }
+        }
+        loop {
+            let mut now_ns = self.time.now_ns();
+            if self.wants_calls && self.job.stop.load(Ordering::Relaxed) {
+                self.time.end_ns = self.time.end_ns.min(now_ns);
+                self.job.drain_ns = self.job.drain_ns.min(1_000_000_000);
+            }
+            if opened.is_none() && now_ns >= self.time.from_ns && self.time.end_ns > self.time.from_ns {
+                opened = Some(Marks::read(now_ns, &self.tally)?);
+            }
+            loop {
+                let interval_end_ns = self.interval_end_ns(index);
+                if now_ns < interval_end_ns || closed.is_some() {
+                    break;
+                }
+                let due = due.as_mut().map(|due| due.take_before(interval_end_ns));
+                let _ = told.send(Told::Interval(self.tally.take_interval(index, due, self.in_flight)));
+                index += 1;
+                if interval_end_ns >= self.time.end_ns {
+                    closed = Some(Marks::read(now_ns, &self.tally)?);
+                    over_ns = now_ns + self.job.drain_ns;
+                    // What was due before the end and could not leave for want of a moment leaves now.
+                    while self.send_due(now_ns)? {}
+                    self.wants_calls = false;
+                }
+            }
+            if closed.is_some() && (self.in_flight == 0 || now_ns >= over_ns) {
+                self.end(now_ns);
+                return Ok((opened, closed));
+            }
+            self.reopen_due(now_ns);
+            for _ in 0..BURSTS_MAX {
+                if !self.wants_calls || !self.send_due(now_ns)? {
+                    break;
+                }
+                now_ns = self.time.now_ns();
+            }
+            let until_ns =
+                self.next_event_ns(if closed.is_some() { over_ns } else { self.interval_end_ns(index) });
+            let sleep_ns = if self.job.spin { 0 } else { until_ns.saturating_sub(now_ns).min(SLEEP_NS_MAX) };
+            let count = self.epoll.wait_ns(sleep_ns)?;
+            for event_at in 0..count {
+                let event = self.epoll.event(event_at);
+                self.on_event(event)?;
+            }
+        }
+    }
+
+    /// Where the interval `index` ends; the last one ends with the window.
+    fn interval_end_ns(&self, index: i64) -> u64 {
+        let end = self.time.from_ns as i64 + (index + 1) * self.time.interval_ns as i64;
+        (end.max(0) as u64).min(self.time.end_ns)
+    }
+
+    fn next_event_ns(&self, until_ns: u64) -> u64 {
+        let mut next_ns = until_ns;
+        if let Some(Reverse((at_ns, _))) = self.reopen.peek() {
+            next_ns = next_ns.min(*at_ns);
+        }
+        match &self.job.schedule {
+            Some(schedule) if self.wants_calls && !self.is_blocked => next_ns.min(schedule.next_ns()),
+            _ => next_ns,
+        }
+    }
+
+    /// Sends calls that are due, at most a burst of them; says whether more are. Open loop only.
+    fn send_due(&mut self, now_ns: u64) -> io::Result<bool> {
+        let Some(schedule) = &mut self.job.schedule else { return Ok(false) };
+        let horizon_ns = now_ns.min(self.time.end_ns - 1);
+        let mut sent = 0;
+        while schedule.next_ns() <= horizon_ns
+            && sent < BURST_CALLS_MAX
+            && self.dirty.len() <= BURST_LINKS_MAX
+        {
+            let Some(at) = self.ring.pop_front() else {
+                self.is_blocked = true;
+                break;
+            };
+            let link = &mut self.links[at as usize];
+            if !link.has_room() {
+                link.in_ring = false;
+                continue;
+            }
+            if std::mem::take(&mut self.is_blocked) {
+                self.held_until_ns = now_ns;
+            }
+            let intended_ns = schedule.next_ns();
+            schedule.advance();
+            let counts = intended_ns >= self.time.from_ns;
+            if counts {
+                self.tally.late.record(now_ns - intended_ns.max(self.held_until_ns));
+                self.tally.held += u64::from(intended_ns < self.held_until_ns);
+            }
+            let method = self.job.picker.pick() as u16;
+            link.begin_call(Call { intended_ns, sent_ns: now_ns, method, counts });
+            self.tally.on_sent(1);
+            self.in_flight += 1;
+            sent += 1;
+            if !std::mem::replace(&mut link.is_dirty, true) {
+                self.dirty.push(at);
+            }
+            self.ring.push_back(at);
+        }
+        let more = !self.is_blocked && schedule.next_ns() <= horizon_ns;
+        while let Some(at) = self.dirty.pop() {
+            self.links[at as usize].is_dirty = false;
+            if let Err(error) = self.links[at as usize].flush() {
+                self.on_broken(at as usize, &error);
+            }
+        }
+        Ok(more)
+    }
+
+    /// Makes calls until so many are in flight as shall be. Closed loop only.
+    fn fill(&mut self, at: usize) {
+        let now_ns = self.time.now_ns();
+        let link = &mut self.links[at];
+        while self.wants_calls && link.state() == State::Open && link.in_flight() < self.job.depth {
+            let method = self.job.picker.pick() as u16;
+            let counts = (self.time.from_ns..self.time.end_ns).contains(&now_ns);
+            link.begin_call(Call { intended_ns: now_ns, sent_ns: now_ns, method, counts });
+            self.tally.on_sent(1);
+            self.in_flight += 1;
+        }
+        if let Err(error) = link.flush() {
+            self.on_broken(at, &error);
+        }
+    }
+
+    fn on_event(&mut self, event: Event) -> io::Result<()> {
+        let at = event.token as u32 as usize;
+        let link = &mut self.links[at];
+        if link.generation() != (event.token >> 32) as u32 {
+            return Ok(());
+        }
+        match link.state() {
+            State::Closed => return Ok(()),
+            State::Connecting => match link.on_connected(event) {
+                Ok(false) => return Ok(()),
+                Ok(true) => {
+                    self.tally.connections.reopened += 1;
+                    self.on_open(at);
+                }
+                Err(error) => {
+                    self.on_attempt_failed(&error);
+                    let pause_ns = self.links[at].close(|_| ());
+                    self.reopen.push(Reverse((self.time.now_ns() + pause_ns, at as u32)));
+                    return Ok(());
+                }
+            },
+            State::Open | State::Leaving => {}
+        }
+        if let Err(error) = self.serve(at, event) {
+            self.on_broken(at, &error);
+        } else if self.links[at].state() == State::Leaving && self.links[at].in_flight() == 0 {
+            self.leave(at);
+        }
+        Ok(())
+    }
+
+    fn on_open(&mut self, at: usize) {
+        match self.job.schedule {
+            Some(_) => self.enter_ring(at as u32),
+            None => self.fill(at),
+        }
+    }
+
+    /// Reads until the socket is empty, writes what that made due.
+    #[inline]
+    fn serve(&mut self, at: usize, event: Event) -> io::Result<()> {
+        if !self.links[at].is_flushed() {
+            self.links[at].flush()?;
+        }
+        let is_closed_loop = self.job.schedule.is_none();
+        let mut has_more = event.is_readable();
+        while has_more {
+            let (time, tally, picker) = (&self.time, &mut self.tally, &mut self.job.picker);
+            let wants_calls = is_closed_loop && self.wants_calls;
+            let before = self.links[at].in_flight();
+            let mut ended = 0;
+            let result = self.links[at].read(
+                event,
+                &mut self.input,
+                || time.now_ns(),
+                |call, reply, now_ns| {
+                    ended += 1;
+                    tally.on_reply(&call, reply, now_ns);
+                    if !wants_calls || now_ns >= time.end_ns {
+                        return None;
+                    }
+                    let counts = now_ns >= time.from_ns;
+                    Some(Call { intended_ns: now_ns, sent_ns: now_ns, method: picker.pick() as u16, counts })
+                },
+            );
+            let after = self.links[at].in_flight();
+            self.tally.on_sent(after + ended - before);
+            self.in_flight = self.in_flight + u64::from(after) - u64::from(before);
+            has_more = result?;
+            if is_closed_loop {
+                self.links[at].flush()?;
+            }
+        }
+        if !is_closed_loop {
+            self.enter_ring(at as u32);
+            // A turn with many answers must not make the calls late that became due meanwhile.
+            let now_ns = self.time.now_ns();
+            if self.wants_calls
+                && self.job.schedule.as_ref().is_some_and(|schedule| schedule.next_ns() <= now_ns)
+            {
+                self.send_due(now_ns)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn enter_ring(&mut self, at: u32) {
+        let link = &mut self.links[at as usize];
+        if self.job.schedule.is_some() && !link.in_ring && link.has_room() {
+            link.in_ring = true;
+            self.ring.push_back(at);
+        }
+    }
+
+    /// The connection is of no use any more: its calls are lost, and it is made again after a pause.
+    #[cold]
+    fn on_broken(&mut self, at: usize, error: &io::Error) {
+        let link = &mut self.links[at];
+        if link.state() == State::Leaving && link.in_flight() == 0 {
+            return self.leave(at);
+        }
+        self.tally.connections.lost += 1;
+        self.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
+        let now_ns = self.time.now_ns();
+        self.in_flight -= u64::from(link.in_flight());
+        let tally = &mut self.tally;
+        let pause_ns = link.close(|call| tally.on_lost(call, now_ns));
+        self.reopen.push(Reverse((now_ns + pause_ns, at as u32)));
+    }
+
+    /// The server asked for it, and nothing is owed any more.
+    fn leave(&mut self, at: usize) {
+        self.tally.connections.drained += 1;
+        let pause_ns = self.links[at].close(|_| ());
+        self.reopen.push(Reverse((self.time.now_ns() + pause_ns, at as u32)));
+    }
+
+    fn reopen_due(&mut self, now_ns: u64) {
+        while let Some(&Reverse((at_ns, at))) = self.reopen.peek() {
+            if at_ns > now_ns {
+                return;
+            }
+            self.reopen.pop();
+            if self.wants_calls
+                && let Err(error) = self.begin_connect(at)
+            {
+                self.on_attempt_failed(&error);
+                let pause_ns = self.links[at as usize].close(|_| ());
+                self.reopen.push(Reverse((now_ns + pause_ns, at)));
+            }
+        }
+    }
+
+    /// Counts what has no answer, and what was due and never left.
+    fn end(&mut self, now_ns: u64) {
+        for link in &mut self.links {
+            link.close(|call| self.tally.on_unanswered(call, now_ns));
+        }
+        let (from_ns, end_ns) = (self.time.from_ns, self.time.end_ns);
+        let Some(schedule) = &mut self.job.schedule else { return };
+        while schedule.next_ns() < end_ns {
+            if schedule.next_ns() >= from_ns {
+                self.tally.on_never_sent(self.job.picker.pick(), schedule.next_ns(), now_ns);
+            }
+            schedule.advance();
+        }
+    }
+}
