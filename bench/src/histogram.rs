@@ -174,4 +174,29 @@ mod tests {
         );
         assert_eq!(Histogram::default().take_sparse(), Sparse::default());
     }
+
+    proptest::proptest! {
+        #[test]
+        fn percentiles_are_those_of_the_sorted_list_and_of_hdrhistogram(
+            // Any magnitude, not mostly huge ones.
+            values in proptest::collection::vec((0_u32..40, proptest::num::u64::ANY), 1..300),
+            percent in 0_u32..=1000,
+        ) {
+            let mut values: Vec<u64> = values.iter().map(|(bits, value)| value & ((1 << bits) - 1)).collect();
+            let mut histogram = Histogram::default();
+            let mut oracle = hdrhistogram::Histogram::<u64>::new(3).expect("three digits");
+            for value in &values {
+                histogram.record(*value);
+                oracle.record(*value).expect("it resizes");
+            }
+            values.sort_unstable();
+            let quantile = f64::from(percent) / 1000.0;
+            let rank = ((values.len() as f64 * quantile).ceil() as usize).max(1);
+            let exact = values[rank - 1];
+            let ours = histogram.quantile(quantile);
+            proptest::prop_assert!(ours >= exact && (ours - exact) as f64 <= exact as f64 * 0.008, "{ours} for {exact}");
+            let theirs = oracle.value_at_quantile(quantile);
+            proptest::prop_assert!(ours.abs_diff(theirs) as f64 <= exact as f64 * 0.009, "{ours} beside {theirs}");
+        }
+    }
 }
