@@ -1,7 +1,8 @@
 //! A log-linear histogram of nanoseconds: 128 steps per doubling, so under 0.8 % off; fixed in size.
 //!
-//! Recording is an index and three adds; nothing is allocated after the start. Beside it the crate hdrhistogram
-//! is several times as dear a value, and there are several values a call; it is the oracle of the tests.
+//! Recording is an index and three adds; nothing is allocated after the start. The crate hdrhistogram takes about
+//! twice as long for a value (10 ns beside 5, for values in a cache), and there are four or five values a call: so
+//! it is the oracle of the tests, and this one records.
 
 const STEP_BITS: u32 = 7;
 const STEPS: usize = 1 << STEP_BITS;

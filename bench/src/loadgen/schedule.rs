@@ -15,7 +15,7 @@ impl Random {
 
     /// The next number.
     #[inline]
-    pub fn next(&mut self) -> u64 {
+    pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let z = (self.0 ^ (self.0 >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
         let z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
@@ -25,7 +25,7 @@ impl Random {
     /// More than 0 and at most 1.
     #[inline]
     fn unit(&mut self) -> f64 {
-        ((self.next() >> 11) + 1) as f64 / (1_u64 << 53) as f64
+        ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 }
 
@@ -136,7 +136,7 @@ impl Picker {
             return 0;
         }
         let all = self.sums[self.sums.len() - 1];
-        let drawn = ((u128::from(self.random.next()) * u128::from(all)) >> 64) as u64;
+        let drawn = ((u128::from(self.random.draw()) * u128::from(all)) >> 64) as u64;
         self.sums.partition_point(|sum| *sum <= drawn)
     }
 }
