@@ -148,7 +148,7 @@ fn circumstances(page: &mut String, outcome: &Outcome) {
     let mut rows = vec![
         vec!["command".into(), outcome.command.join(" ")],
         vec!["machine".into(), format!("{}, {} cores, Linux {}", machine.cpu, machine.cores, machine.kernel)],
-        vec!["made".into(), format!("{} s after 1970, loadgen {}", machine.unix_time_s, outcome.version)],
+        vec!["made".into(), format!("{}, loadgen {}", date(machine.unix_time_s), outcome.version)],
         vec!["seed".into(), outcome.settings.seed.to_string()],
     ];
     for cost in costs(outcome) {
@@ -157,6 +157,27 @@ fn circumstances(page: &mut String, outcome: &Outcome) {
         }
     }
     table(page, "How it was measured", &[String::new(), String::new()], &rows);
+}
+
+/// A point in time as people read it, in UTC.
+fn date(unix_s: u64) -> String {
+    let (mut days, second) = (unix_s / 86_400, unix_s % 86_400);
+    let mut year = 1970;
+    let is_leap =
+        |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
+    while days >= 365 + u64::from(is_leap(year)) {
+        days -= 365 + u64::from(is_leap(year));
+        year += 1;
+    }
+    let mut month = 1;
+    for length in [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30] {
+        if days < length {
+            break;
+        }
+        days -= length;
+        month += 1;
+    }
+    format!("{year}-{month:02}-{:02} {:02}:{:02} UTC", days + 1, second / 3600, second / 60 % 60)
 }
 
 fn plot(page: &mut String, title: &str, svg: &str) {
@@ -203,6 +224,19 @@ mod tests {
     #[test]
     fn text_of_others_is_escaped() {
         assert_eq!(escaped("<a href=\"x\">&'\u{1b}"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39; ");
+    }
+
+    #[test]
+    fn dates_of_leap_years_and_others() {
+        let cases = [
+            (0, "1970-01-01 00:00 UTC"),
+            (951_782_400, "2000-02-29 00:00 UTC"),
+            (1_798_761_599, "2026-12-31 23:59 UTC"),
+            (1_798_761_600, "2027-01-01 00:00 UTC"),
+        ];
+        for (unix_s, want) in cases {
+            assert_eq!(date(unix_s), want);
+        }
     }
 
     #[test]

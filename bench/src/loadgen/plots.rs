@@ -237,9 +237,9 @@ fn draw(lines: &[Series<'_>], x_label: &dyn Fn(&f64) -> String, is_latency: bool
         }
         if is_latency {
             let low = if low.is_finite() { low.max(0.1) } else { 1.0 };
-            chart!((low * 0.8..(high * 1.25).max(low * 10.0)).log_scale(), &time);
+            chart!((low * 0.8..(high * 4.0).max(low * 10.0)).log_scale(), &time);
         } else {
-            chart!(0.0..high * 1.15, &count);
+            chart!(0.0..high * 1.4, &count);
         }
         area.present()?;
     }

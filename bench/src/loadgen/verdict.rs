@@ -150,10 +150,11 @@ impl Verdict {
                 connections.wanted
             ));
         }
-        if connections.lost > 0 {
+        if connections.lost + connections.drained > 0 {
             self.say(format!(
-                "{} connections were lost on the way ({trouble}), {} made again.",
-                connections.lost, connections.reopened
+                "{} connections were lost on the way, {} left because the server asked for it; {} were made again, \
+                 {} attempts failed ({trouble}).",
+                connections.lost, connections.drained, connections.reopened, connections.attempts_failed
             ));
         }
     }
