@@ -5,6 +5,7 @@
 
 use std::fmt;
 use std::ops::Range;
+use std::time::Duration;
 
 use coreloop_bufpool::Chunk;
 
@@ -261,6 +262,12 @@ pub struct Call<'a> {
     pub metadata: &'a [u8],
     /// The argument.
     pub body: SendBody<'a>,
+}
+
+/// What a call's time left is on the wire: microseconds, 0 for no deadline. What does not fit (over an hour) goes
+/// without one: the caller ends the call by itself.
+pub fn time_left_us(left: Option<Duration>) -> u32 {
+    left.map_or(0, |left| u32::try_from(left.as_micros()).map_or(0, |left_us| left_us.max(1)))
 }
 
 /// Metadata of a call: keys with values, read in place.

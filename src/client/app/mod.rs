@@ -23,7 +23,7 @@ use super::pending::{Found, Pending};
 use super::reply::Answer;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody};
+use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_left_us};
 use crate::reactor::{Address, App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::Native;
@@ -357,12 +357,10 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     if promise.parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
         return promise.fail(CallError::Cancelled { may_have_run: false });
     }
-    let time_left_us = match promise.deadline.map(|deadline| deadline.saturating_duration_since(cx.now())) {
-        None => 0,
-        Some(left) if left.is_zero() => return promise.fail(CallError::DeadlineExceeded),
-        // Zero would say that there is no deadline.
-        Some(left) => u32::try_from(left.as_micros()).unwrap_or(u32::MAX).max(1),
-    };
+    let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(cx.now()));
+    if left.is_some_and(|left| left.is_zero()) {
+        return promise.fail(CallError::DeadlineExceeded);
+    }
     let What::Call { method, schema, codec, compressed, one_way } = promise.what else {
         return promise.land(Answer::empty(), &[]);
     };
@@ -382,7 +380,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
         compressed,
         one_way,
         schema,
-        time_left_us,
+        time_left_us: time_left_us(left),
         metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
         body: SendBody::Bytes(&body),
     }));

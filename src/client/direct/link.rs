@@ -11,7 +11,7 @@ use super::Times;
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec, compress};
 use crate::config::Limits;
 use crate::context::Peer;
-use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash};
+use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash, time_left_us};
 use crate::reactor::{Address, dial};
 use crate::status::Status;
 use crate::wire::{Decoded, Native, Wire};
@@ -285,9 +285,7 @@ impl Link {
             compressed: self.compresses,
             one_way,
             schema,
-            // Zero would say that there is no deadline.
-            time_left_us: time_left
-                .map_or(0, |left| u32::try_from(left.as_micros()).unwrap_or(u32::MAX).max(1)),
+            time_left_us: time_left_us(time_left),
             metadata: self.metadata.as_bytes(),
             body: SendBody::Bytes(body),
         });
