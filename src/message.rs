@@ -1,7 +1,8 @@
 //! `Message`, the one currency between the floors, and the metadata that travels with it.
 //!
 //! A wire turns bytes into messages and messages into bytes; everything above speaks of messages only.
-//! Nothing here knows a protocol. Spans point into the receive buffer, so decoding copies nothing.
+//! Nothing here knows a protocol. Spans point into the receive buffer, so decoding copies nothing; what a protocol
+//! must put together first (headers as metadata, a body in chunks) stands aside, with the wire.
 
 use std::fmt;
 use std::ops::Range;
@@ -11,11 +12,15 @@ use coreloop_bufpool::Chunk;
 
 use crate::status::Code;
 
-/// A part of the bytes that a decoder was given: an offset from their start, and a length.
+/// A part of the bytes that a decoder was given: an offset from their start, and a length. Or a part of those that it
+/// has put together by itself, which stand aside ([`Wire::aside`](crate::wire::Wire::aside)).
 ///
 /// One word: two halves, stored one by one and loaded as one, would wait for the store on the way of every call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span(u64);
+
+/// The bit of a start that says where it counts from: what lies in front of a body is far smaller than this.
+const ASIDE: u32 = 1 << 31;
 
 impl Span {
     /// `len` bytes from `start` on.
@@ -24,10 +29,22 @@ impl Span {
         Span(start as u64 | (len as u64) << 32)
     }
 
+    /// `len` bytes from `start` on of what stands aside.
+    #[inline]
+    pub const fn aside(start: u32, len: u32) -> Span {
+        Span::new(start | ASIDE, len)
+    }
+
+    /// The bytes stand aside.
+    #[inline]
+    pub const fn is_aside(self) -> bool {
+        self.0 as u32 & ASIDE != 0
+    }
+
     /// Offset of the first byte.
     #[inline]
     pub const fn start(self) -> usize {
-        self.0 as u32 as usize
+        (self.0 as u32 & !ASIDE) as usize
     }
 
     /// How many bytes.
@@ -107,6 +124,12 @@ pub enum Message {
     Reply(Answered),
     /// The peer wants no new requests on this connection.
     Drain,
+    /// What was asked is answered by the wire itself (a page, an interim response): it goes out when
+    /// [`Outgoing::Prepared`] is said.
+    Prepared {
+        /// The id of the question.
+        id: u64,
+    },
 }
 
 /// A call as it was decoded.
@@ -220,6 +243,11 @@ pub enum Outgoing<'a> {
         /// Comes back in the pong.
         id: u64,
     },
+    /// What the wire has ready by itself for [`Message::Prepared`].
+    Prepared {
+        /// The id of the question.
+        id: u64,
+    },
 }
 
 /// An answer that is to be sent.
@@ -246,6 +274,8 @@ pub struct Reply<'a> {
 pub struct Call<'a> {
     /// Unique among the calls in flight on the connection.
     pub id: u64,
+    /// `Service.Method`; empty where only the hash is known.
+    pub name: &'a str,
     /// Hash of `Service.Method`.
     pub method: u32,
     /// The number of the body's codec.

@@ -65,6 +65,7 @@ fn user(i: u64) -> User {
 fn call<'a>(id: u64, metadata: &'a [u8], body: &'a [u8]) -> Call<'a> {
     let (codec, body) = (2, SendBody::Bytes(body));
     Call {
+        name: "",
         id,
         method: 0,
         codec,

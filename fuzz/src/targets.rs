@@ -5,15 +5,17 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
+use std::sync::Arc;
 use std::time::Instant;
 
 use coreloop::bufpool::{Pool, PoolConfig};
 use coreloop::codec::compress::{compress, decompress as decompress_into};
 use coreloop::codec::{self, Argument, Body, Bytes, Codec, Fixed, Raw};
+use coreloop::config::Limits;
 use coreloop::conn::{Conn, Next};
 use coreloop::message::{Message, Metadata, MetadataBuf, Span};
 use coreloop::wire::sniff::{Sniffed, sniff as tell};
-use coreloop::wire::{Broken, Decoded, Native, Protocols, Speaks, Wire};
+use coreloop::wire::{Broken, Decoded, Native, Protocols, ServerSide, Speaks, Wire};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
@@ -76,6 +78,7 @@ fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Stor
                     bytes_min = needed;
                 }
                 Decoded::Broken(why) => story.broken = Some(why),
+                Decoded::End => unreachable!("the native protocol has no last word"),
             }
         }
     }
@@ -106,9 +109,10 @@ pub fn frame(input: &[u8]) {
 /// The same through a connection: memory stays within bounds, and comes home.
 fn connection<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
     let now = Instant::now();
-    let limits = coreloop::config::Limits::default();
+    let limits = Limits { frame_bytes_max: BODY_MAX, ..Limits::default() };
+    let side = Arc::new(ServerSide::bare(limits.clone()));
     let mut pool = Pool::new(PoolConfig::default());
-    let mut conn = Conn::new(Speaks::undecided(Protocols::SERVED, BODY_MAX), now);
+    let mut conn = Conn::new(Speaks::undecided(Protocols::SERVED, side), now);
     let mut arrived = 0;
     for mut piece in pieces {
         arrived += piece.len();

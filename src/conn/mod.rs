@@ -267,6 +267,7 @@ impl<W: Wire> Conn<W> {
             Decoded::Broken(why) => {
                 self.finish(CloseReason::Broken(why), self.last_heard.max(self.last_written));
             }
+            Decoded::End => self.finish(CloseReason::PeerClosed, self.last_heard.max(self.last_written)),
         }
         Some(Next::Nothing)
     }
@@ -277,8 +278,18 @@ impl<W: Wire> Conn<W> {
         self.recv.bytes()
     }
 
+    /// A part of the message at hand.
+    #[inline]
+    pub fn bytes_of(&self, span: Span) -> &[u8] {
+        if span.is_aside() { &self.wire.aside()[span.range()] } else { &self.recv.bytes()[span.range()] }
+    }
+
     /// A part of the message at hand as a chunk that may outlive the buffer: not copied, shared.
     pub fn cut(&mut self, span: Span) -> Chunk {
+        if span.is_aside() {
+            // The wire needs its room for the next message.
+            return Chunk::from(self.wire.aside()[span.range()].to_vec());
+        }
         self.recv.cut(span.range())
     }
 

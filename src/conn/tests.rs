@@ -1,6 +1,7 @@
 //! A connection driven with bytes and times alone: no socket is opened, no clock is asked.
 
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::Duration;
 
 use coreloop_bufpool::PoolConfig;
@@ -9,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{Message, Outgoing, Reply, SendBody};
 use crate::status::Code;
-use crate::wire::{Broken, Native, Protocols, Speaks};
+use crate::wire::{Broken, Native, Protocols, ServerSide, Speaks};
 
 /// Lines that end in a line break; a `!` ends the connection, a line `skip` is skipped as if it were refused.
 #[derive(Default)]
@@ -207,6 +208,11 @@ impl Bench<Lines> {
 
 // The states.
 
+fn undecided(frame_bytes_max: usize) -> Speaks {
+    let limits = Limits { frame_bytes_max, ..Limits::default() };
+    Speaks::undecided(Protocols::SERVED, Arc::new(ServerSide::bare(limits)))
+}
+
 #[test]
 fn a_connection_that_says_nothing_ends() {
     let mut bench = Bench::lines();
@@ -224,7 +230,7 @@ fn a_connection_that_says_nothing_ends() {
 
 #[test]
 fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
-    let mut bench = Bench::new(Speaks::undecided(Protocols::SERVED, 100));
+    let mut bench = Bench::new(undecided(100));
     for ms in 1..10 {
         bench.at(ms);
         assert!(bench.hear(if ms == 1 { b"\x19" } else { b"" }).is_empty());
@@ -244,7 +250,7 @@ fn a_connection_that_is_heard_in_the_instant_of_its_opening_serves() {
 
 #[test]
 fn a_foreign_protocol_is_not_answered_and_ends() {
-    let mut bench = Bench::new(Speaks::undecided(Protocols::SERVED, 100));
+    let mut bench = Bench::new(undecided(100));
     bench.hear(b"GET / HTTP/1.1\r\n");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
     assert_eq!(bench.conn.out_len(), 0);
@@ -640,6 +646,7 @@ fn a_connection_with_nothing_at_hand_holds_no_memory() {
 
 fn request(id: u64, body: &[u8]) -> Vec<u8> {
     let call = crate::message::Call {
+        name: "",
         id,
         method: 1,
         codec: 0,
@@ -710,7 +717,7 @@ proptest! {
         sizes in proptest::collection::vec(0..200usize, 1..20),
         steps in proptest::collection::vec(1..300usize, 1..20),
     ) {
-        let mut bench = Bench::new(Speaks::undecided(Protocols::SERVED, 1000));
+        let mut bench = Bench::new(undecided(1000));
         let frames: Vec<Vec<u8>> =
             sizes.iter().zip(0..).map(|(size, id)| request(id, &vec![id as u8; *size])).collect();
         let stream = frames.concat();

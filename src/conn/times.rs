@@ -41,7 +41,8 @@ impl<W: Wire> Conn<W> {
     /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
     fn frame_deadline(&self, limits: &Limits) -> Option<Instant> {
         let began = self.frame_began.filter(|_| !self.is_paused && !self.is_finishing())?;
-        Some(began + Duration::from_millis(limits.frame_ms))
+        let ms = if self.wire.is_in_head() { limits.head_ms } else { limits.frame_ms };
+        Some(began + Duration::from_millis(ms))
     }
 
     /// Nothing is in flight, at hand, or waiting to be written.
@@ -66,6 +67,10 @@ impl<W: Wire> Conn<W> {
                 if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
             {
                 self.frame_began = None;
+                if self.out_len() == 0 {
+                    self.last_written = now;
+                }
+                self.wire.encode_late(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::FrameLate, now);
             }
             State::Serving => {

@@ -117,7 +117,7 @@ impl<A: App> ConnCx<'_, A> {
     /// A part of the message at hand.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
-        &self.conn.bytes()[span.range()]
+        self.conn.bytes_of(span)
     }
 
     /// A part of the message at hand as a chunk that may outlive this call and cross threads: shared, not copied.

@@ -9,6 +9,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, RpcApp};
+use super::site::RegistrySite;
 use super::{Error, Event, Part, Server, Shared};
 use crate::codec::{Argument, Plain};
 use crate::config::{Accept, Config, Valid};
@@ -18,7 +19,7 @@ use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConf
 use crate::service::builtin::{Health, Meta};
 use crate::service::{Kind, Method, RegisterError, Registry, Service, finish};
 use crate::status::Status;
-use crate::wire::Protocols;
+use crate::wire::{Protocols, ServerSide};
 use crate::workers::{Pools, PoolsConfig};
 
 /// A server to be built. What is wrong with any part of it is said by [`Builder::start`] and [`Builder::run`].
@@ -238,12 +239,17 @@ fn start(
         },
         registry.clone(),
     )?);
+    let side = Arc::new(ServerSide {
+        limits: config.limits.clone(),
+        cors_origins: Vec::new(),
+        site: Box::new(RegistrySite::new(registry.clone())),
+    });
     let loads = Arc::new(Loads::new(reactors));
     let mut built = Vec::new();
     let mut parts = Vec::new();
     for listeners in listeners {
         let index = built.len();
-        let (reactor, part) = build(config, index, &registry, &pools, &protocols, listeners)?;
+        let (reactor, part) = build(config, index, &registry, &pools, &protocols, &side, listeners)?;
         built.push(reactor);
         parts.push(part);
     }
@@ -271,6 +277,7 @@ fn build(
     registry: &Arc<Registry>,
     pools: &Arc<Pools>,
     protocols: &[Protocols],
+    side: &Arc<ServerSide>,
     listeners: Numbered,
 ) -> Result<(Reactor<RpcApp>, Part), Error> {
     let cores = os::allowed_cores();
@@ -279,7 +286,7 @@ fn build(
         registry: registry.clone(),
         pools: pools.clone(),
         stats: app_stats.clone(),
-        frame_bytes_max: config.limits.frame_bytes_max,
+        side: side.clone(),
         protocols: protocols.to_vec(),
         batch_max: config.batch_max,
         remote,

@@ -4,6 +4,7 @@
 
 mod app;
 mod builder;
+mod site;
 mod timing;
 
 use std::fmt;

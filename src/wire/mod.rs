@@ -5,14 +5,17 @@
 //! [`Speaks`]; nothing above this floor changes.
 
 pub mod native;
+pub mod site;
 pub mod sniff;
 
 use std::fmt;
+use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
 pub use native::Native;
+pub use site::{Page, ServerSide, Site, SiteMethod};
 pub use sniff::{Protocol, Protocols};
 
 /// What a decoder makes of the bytes at hand.
@@ -37,6 +40,8 @@ pub enum Decoded<M> {
     },
     /// The bytes cannot be understood; the connection must end.
     Broken(Broken),
+    /// The peer has said its last word, by the rules of the protocol: nothing more is read, what is owed goes out.
+    End,
 }
 
 /// Why a peer's bytes cannot be understood any further: the peer's fault, and the end of the connection.
@@ -176,6 +181,22 @@ pub trait Wire {
         false
     }
 
+    /// The bytes that [`Span::aside`](crate::message::Span::aside) counts in; they stay until the next decoding.
+    #[inline]
+    fn aside(&self) -> &[u8] {
+        &[]
+    }
+
+    /// What has begun is a head, which has a time of its own (`head_ms`).
+    fn is_in_head(&self) -> bool {
+        false
+    }
+
+    /// Tells the peer, if the protocol can, that it took too long with what it had begun. It is the last word.
+    fn encode_late(&mut self, out: &mut Out<'_>) {
+        let _ = out;
+    }
+
     /// The protocol has been decided (a wire that sniffs says no until it has).
     fn is_decided(&self) -> bool {
         true
@@ -189,8 +210,8 @@ pub enum Speaks {
     Sniffing {
         /// Those that the listener allows.
         allowed: Protocols,
-        /// The largest body.
-        frame_bytes_max: usize,
+        /// What every protocol may have to know of the server.
+        side: Arc<ServerSide>,
     },
     /// The native protocol.
     Native(Native),
@@ -198,14 +219,15 @@ pub enum Speaks {
 
 impl Speaks {
     /// A connection that has said nothing yet.
-    pub fn undecided(allowed: Protocols, frame_bytes_max: usize) -> Speaks {
-        Speaks::Sniffing { allowed, frame_bytes_max }
+    pub fn undecided(allowed: Protocols, side: Arc<ServerSide>) -> Speaks {
+        Speaks::Sniffing { allowed, side }
     }
 
     fn decide(&mut self, input: &[u8]) -> Decoded<Message> {
-        let Speaks::Sniffing { allowed, frame_bytes_max } = *self else {
+        let Speaks::Sniffing { allowed, side } = self else {
             unreachable!("only an undecided connection decides")
         };
+        let (allowed, frame_bytes_max) = (*allowed, side.limits.frame_bytes_max);
         match sniff::sniff(input) {
             sniff::Sniffed::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => Decoded::Broken(Broken::UnknownProtocol),

@@ -408,6 +408,8 @@ impl Native {
             Outgoing::Ping { id } => out.put(&Native::bare(kind::PING, id)),
             Outgoing::Cancel { id } => out.put(&Native::bare(kind::CANCEL, id)),
             Outgoing::Drain => out.put(&Native::bare(kind::DRAIN, 0)),
+            // Nothing is prepared here.
+            Outgoing::Prepared { .. } => {}
         }
     }
 }

@@ -95,6 +95,7 @@ impl Client {
         let one_way = rng.one_in(10);
         let time_left_us = if rng.one_in(6) { 1 + rng.below(50_000) as u32 } else { 0 };
         let call = Call {
+            name: "",
             id,
             method,
             codec: 0,
@@ -203,6 +204,7 @@ impl Client {
                 }
                 Decoded::Skip { consumed } => self.recv.consume(consumed),
                 Decoded::NeedMore { .. } => break,
+                Decoded::End => unreachable!("the native protocol has no last word"),
                 Decoded::Broken(why) => panic!("the server's bytes are broken: {why}"),
             }
         }
@@ -259,6 +261,7 @@ impl Client {
 
 fn request(id: u64) -> [u8; 32] {
     Native::request_header(&Call {
+        name: "",
         id,
         method: NOW,
         codec: 0,

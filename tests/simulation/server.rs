@@ -2,6 +2,7 @@
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coreloop::bufpool::{Chunk, Pool, PoolConfig};
@@ -10,7 +11,7 @@ use coreloop::conn::calls::{Call, Calls, Stock};
 use coreloop::conn::{CloseReason, Conn, Next, Step};
 use coreloop::message::{Message, Outgoing, Reply, Request, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Protocols, Speaks};
+use coreloop::wire::{Protocols, ServerSide, Speaks};
 
 use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
@@ -52,8 +53,9 @@ pub struct Server {
 
 impl Server {
     pub fn new(limits: Limits, now: Instant) -> Server {
+        let side = Arc::new(ServerSide::bare(limits.clone()));
         Server {
-            conn: Conn::new(Speaks::undecided(Protocols::SERVED, limits.frame_bytes_max), now),
+            conn: Conn::new(Speaks::undecided(Protocols::SERVED, side), now),
             pool: Pool::new(PoolConfig::default()),
             limits,
             calls: Calls::new(),
@@ -142,7 +144,7 @@ impl Server {
             Message::Ping { id } => {
                 self.conn.encode(Outgoing::Pong { id }, &mut self.pool, now, &self.limits);
             }
-            Message::Pong { .. } | Message::Reply(_) | Message::Drain => {
+            Message::Pong { .. } | Message::Reply(_) | Message::Drain | Message::Prepared { .. } => {
                 panic!("not for a server: {message:?}")
             }
         }

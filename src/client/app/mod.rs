@@ -375,6 +375,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
     cx.send(Outgoing::Request(Call {
         id,
+        name: "",
         method,
         codec: codec.number(),
         compressed,
@@ -453,7 +454,7 @@ impl App for ClientApp {
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
             Message::Pong { .. } => {}
             // The wire lets none of these through to a client.
-            Message::Request(_) | Message::Cancel { .. } => {}
+            Message::Request(_) | Message::Cancel { .. } | Message::Prepared { .. } => {}
         }
     }
 

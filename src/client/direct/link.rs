@@ -191,6 +191,8 @@ impl Link {
                 }
                 Decoded::Skip { consumed } => self.start += consumed,
                 Decoded::NeedMore { .. } => break,
+                // The native protocol has no last word.
+                Decoded::End => break,
                 Decoded::Broken(why) => {
                     self.is_lost = true;
                     return Err(CallError::Broken(why));
@@ -280,6 +282,7 @@ impl Link {
         let time_left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         let header = Native::request_header(&Call {
             id,
+            name: "",
             method,
             codec: codec.number(),
             compressed: self.compresses,
@@ -364,6 +367,7 @@ impl Link {
                         continue;
                     }
                     Decoded::NeedMore { bytes_min: needed } => bytes_min = needed,
+                    Decoded::End => bytes_min = usize::MAX,
                     Decoded::Broken(why) => {
                         self.is_lost = true;
                         return Err(CallError::Broken(why));

@@ -26,7 +26,7 @@ use crate::server::timing::Timing;
 use crate::service::{Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::{Code, Status};
-use crate::wire::{Protocols, Speaks};
+use crate::wire::{Protocols, ServerSide, Speaks};
 use crate::workers::{Batch, Pools};
 
 /// Batches and scopes kept for the next turn.
@@ -111,7 +111,7 @@ pub(super) struct RpcApp {
 struct Desk {
     pools: Arc<Pools>,
     stats: Arc<AppStats>,
-    frame_bytes_max: usize,
+    side: Arc<ServerSide>,
     /// What each listener speaks.
     protocols: Vec<Protocols>,
     batch_max: usize,
@@ -145,7 +145,7 @@ pub(super) struct AppParts {
     pub(super) registry: Arc<Registry>,
     pub(super) pools: Arc<Pools>,
     pub(super) stats: Arc<AppStats>,
-    pub(super) frame_bytes_max: usize,
+    pub(super) side: Arc<ServerSide>,
     pub(super) protocols: Vec<Protocols>,
     pub(super) batch_max: usize,
     pub(super) remote: Remote<Mail>,
@@ -153,7 +153,7 @@ pub(super) struct AppParts {
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
-        let AppParts { registry, pools, stats, frame_bytes_max, protocols, batch_max, remote } = parts;
+        let AppParts { registry, pools, stats, side, protocols, batch_max, remote } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<Batch>| {
@@ -164,7 +164,7 @@ impl RpcApp {
         let desk = Desk {
             pools,
             stats,
-            frame_bytes_max,
+            side,
             protocols,
             batch_max,
             home: Arc::new(WayHome(remote)),
@@ -267,7 +267,7 @@ impl App for RpcApp {
 
     fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (Speaks, Calls) {
         let allowed = self.desk.protocols.get(listener).copied().unwrap_or(Protocols::SERVED);
-        (Speaks::undecided(allowed, self.desk.frame_bytes_max), Calls::new())
+        (Speaks::undecided(allowed, self.desk.side.clone()), Calls::new())
     }
 
     #[inline(always)]
@@ -278,6 +278,7 @@ impl App for RpcApp {
             Message::Refused(refusal) => desk.on_refusal(cx, &refusal),
             Message::Cancel { id } => desk.on_cancel(cx, id),
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            Message::Prepared { id } => cx.send(Outgoing::Prepared { id }),
             // The wire lets none of these through to a server.
             Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
         }

@@ -38,7 +38,8 @@ fn heard(message: Message, input: &[u8]) -> Heard {
         | Message::Cancel { .. }
         | Message::Ping { .. }
         | Message::Pong { .. }
-        | Message::Drain => Default::default(),
+        | Message::Drain
+        | Message::Prepared { .. } => Default::default(),
     };
     Heard { message, name, metadata, body }
 }
@@ -178,6 +179,7 @@ fn encoded(outgoing: Vec<Outgoing<'_>>) -> Vec<u8> {
 #[test]
 fn a_request_is_laid_out_as_the_table_says() {
     let frame = encoded(vec![Outgoing::Request(Call {
+        name: "",
         id: 0x0102_0304_0506_0708,
         method: 0xa1a2_a3a4,
         codec: 5,
@@ -215,6 +217,7 @@ fn a_reply_is_laid_out_as_the_table_says() {
 fn a_server_hears_what_a_client_says() {
     let chunk = Chunk::from(vec![5; 60]);
     let call = |id, body| Call {
+        name: "",
         id,
         method: 11,
         codec: 4,
@@ -618,7 +621,8 @@ proptest! {
     #[test]
     fn every_plain_request_takes_the_short_way(id: u64, method: u32, body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX)) {
         let call = Call {
-            id, method, codec: 1, compressed: false, one_way: false, schema: 0, time_left_us: 5,
+            name: "",
+        id, method, codec: 1, compressed: false, one_way: false, schema: 0, time_left_us: 5,
             metadata: &[], body: SendBody::Bytes(&body),
         };
         let frame = encoded(vec![Outgoing::Request(call)]);
@@ -637,7 +641,8 @@ proptest! {
             entries.push("key", value).unwrap();
         }
         let call = Call {
-            id, method, codec, compressed, one_way, schema, time_left_us,
+            name: "",
+        id, method, codec, compressed, one_way, schema, time_left_us,
             metadata: entries.as_bytes(), body: SendBody::Bytes(&body),
         };
         let story = tell_whole(&mut server(), &encoded(vec![Outgoing::Request(call)]));

@@ -1,0 +1,98 @@
+//! What the protocols may ask of the server: its methods by name, its pages, the time of day.
+
+use std::cell::Cell;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::message::method_hash;
+use crate::service::Registry;
+use crate::wire::{Page, Site, SiteMethod};
+
+/// The site of a server's registry.
+pub(super) struct RegistrySite {
+    registry: Arc<Registry>,
+    services: BTreeSet<String>,
+}
+
+impl RegistrySite {
+    pub(super) fn new(registry: Arc<Registry>) -> RegistrySite {
+        let service = |name: &str| name.split_once('.').map(|(service, _)| service.to_owned());
+        let services = registry.methods().iter().filter_map(|method| service(method.name())).collect();
+        RegistrySite { registry, services }
+    }
+}
+
+impl Site for RegistrySite {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let hash = method_hash(name);
+        let method = self.registry.method(self.registry.index_of(hash)?);
+        let is_free_of_side_effects = method.is_free_of_side_effects();
+        (method.name() == name).then_some(SiteMethod { hash, is_free_of_side_effects })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        self.services.contains(service)
+    }
+
+    fn page(&self, _path: &str) -> Option<Page> {
+        None
+    }
+
+    fn date(&self) -> [u8; 29] {
+        thread_local! {
+            /// The second that was written last, and how.
+            static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [b' '; 29])) };
+        }
+        let now = SystemTime::now();
+        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let (last, text) = LAST.get();
+        if last == second {
+            return text;
+        }
+        let text = imf_fixdate(now);
+        LAST.set((second, text));
+        text
+    }
+}
+
+#[cfg(feature = "http")]
+fn imf_fixdate(time: SystemTime) -> [u8; 29] {
+    let text = httpdate::fmt_http_date(time);
+    text.as_bytes().try_into().unwrap_or([b' '; 29])
+}
+
+#[cfg(not(feature = "http"))]
+fn imf_fixdate(_time: SystemTime) -> [u8; 29] {
+    [b' '; 29]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::Plain;
+    use crate::config::Limits;
+    use crate::context::Outcome;
+    use crate::service::Method;
+
+    #[test]
+    fn methods_are_found_by_their_whole_name() {
+        let method =
+            Method::new::<Plain<i64>, Plain<i64>>("Math.Double", Box::new(|_, _, _, _| Outcome::Deferred));
+        let method = method.unwrap().free_of_side_effects();
+        let site = RegistrySite::new(Arc::new(Registry::new(vec![method], &Limits::default()).unwrap()));
+        let found = site.method("Math.Double").unwrap();
+        assert_eq!((found.hash, found.is_free_of_side_effects), (method_hash("Math.Double"), true));
+        assert_eq!((site.method("Math.Halve"), site.method("")), (None, None));
+        assert!(site.has_service("Math") && !site.has_service("Mat") && !site.has_service(""));
+    }
+
+    #[cfg(feature = "http")]
+    #[test]
+    fn the_date_is_as_http_has_it() {
+        let site = RegistrySite::new(Arc::new(Registry::new(Vec::new(), &Limits::default()).unwrap()));
+        let date = site.date();
+        let text = std::str::from_utf8(&date).unwrap();
+        assert!(httpdate::parse_http_date(text).is_ok() && text.ends_with(" GMT"), "{text}");
+    }
+}
