@@ -66,6 +66,7 @@ fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
                     bytes_min = needed;
                 }
                 Decoded::Broken(why) => story.broken = Some(why),
+                Decoded::End => unreachable!("the native protocol has no last word"),
             }
         }
     }
