@@ -1,13 +1,12 @@
 //! The outcome of a call: gRPC's seventeen codes, a message for people, details for programs.
 //!
 //! The numbers and names are those of gRPC (`google.rpc.Code`), so that every protocol maps from one table.
-//! This file knows no protocol; the mappings to HTTP, JSON-RPC and Go live here too once those protocols do,
-//! in the same table, so that a code is never translated twice.
+//! The mappings to what other protocols call them are in the same table, so that a code is never translated twice.
 
 use std::fmt;
 
 macro_rules! codes {
-    ($($number:literal $variant:ident $name:literal $doc:literal;)*) => {
+    ($($number:literal $variant:ident $name:literal $jsonrpc:literal $doc:literal;)*) => {
         /// A status code with gRPC's number and meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -26,34 +25,62 @@ macro_rules! codes {
             pub fn name(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
             }
+
+            /// The number of the code's error in JSON-RPC 2.0 (section 5.1 there): its own where there is one, else
+            /// in the range that is left to servers, -32000 less the number of the code.
+            pub fn jsonrpc_number(self) -> i32 {
+                match self { $(Code::$variant => $jsonrpc,)* }
+            }
         }
     };
 }
 
 codes! {
-    0 Ok "ok" "The call did what it was asked.";
-    1 Cancelled "cancelled" "The caller gave the call up.";
-    2 Unknown "unknown" "An error that fits no other code.";
-    3 InvalidArgument "invalid_argument" "The argument is wrong whatever the state of the system.";
-    4 DeadlineExceeded "deadline_exceeded" "The deadline passed before the call was done.";
-    5 NotFound "not_found" "What was asked for does not exist.";
-    6 AlreadyExists "already_exists" "What was to be made exists already.";
-    7 PermissionDenied "permission_denied" "The caller may not do this.";
-    8 ResourceExhausted "resource_exhausted" "A limit was hit: a quota, a queue, a size.";
-    9 FailedPrecondition "failed_precondition" "The system is not in the state that the call needs.";
-    10 Aborted "aborted" "A conflict stopped the call; trying again from the start may work.";
-    11 OutOfRange "out_of_range" "The argument is outside the range that is valid now.";
-    12 Unimplemented "unimplemented" "The server has no such method, or not in this form.";
-    13 Internal "internal" "Something that must not happen happened: a broken invariant, a panic.";
-    14 Unavailable "unavailable" "The service cannot be reached now; trying again may work.";
-    15 DataLoss "data_loss" "Data was lost or corrupted beyond repair.";
-    16 Unauthenticated "unauthenticated" "The caller has not said, or not proved, who it is.";
+    0 Ok "ok" -32000 "The call did what it was asked.";
+    1 Cancelled "cancelled" -32001 "The caller gave the call up.";
+    2 Unknown "unknown" -32002 "An error that fits no other code.";
+    3 InvalidArgument "invalid_argument" -32602 "The argument is wrong whatever the state of the system.";
+    4 DeadlineExceeded "deadline_exceeded" -32004 "The deadline passed before the call was done.";
+    5 NotFound "not_found" -32005 "What was asked for does not exist.";
+    6 AlreadyExists "already_exists" -32006 "What was to be made exists already.";
+    7 PermissionDenied "permission_denied" -32007 "The caller may not do this.";
+    8 ResourceExhausted "resource_exhausted" -32008 "A limit was hit: a quota, a queue, a size.";
+    9 FailedPrecondition "failed_precondition" -32009 "The system is not in the state that the call needs.";
+    10 Aborted "aborted" -32010 "A conflict stopped the call; trying again from the start may work.";
+    11 OutOfRange "out_of_range" -32011 "The argument is outside the range that is valid now.";
+    12 Unimplemented "unimplemented" -32601 "The server has no such method, or not in this form.";
+    13 Internal "internal" -32603 "Something that must not happen happened: a broken invariant, a panic.";
+    14 Unavailable "unavailable" -32014 "The service cannot be reached now; trying again may work.";
+    15 DataLoss "data_loss" -32015 "Data was lost or corrupted beyond repair.";
+    16 Unauthenticated "unauthenticated" -32016 "The caller has not said, or not proved, who it is.";
 }
 
 impl Code {
     /// The number on the wire.
     pub fn number(self) -> u32 {
         self as u32
+    }
+}
+
+/// The numbers of JSON-RPC 2.0 that say what is wrong with a message, not with a call.
+pub mod jsonrpc {
+    /// It is not JSON.
+    pub const PARSE_ERROR: i32 = -32700;
+    /// It is JSON, but no request.
+    pub const INVALID_REQUEST: i32 = -32600;
+}
+
+impl Code {
+    /// The code of an error of JSON-RPC 2.0, whoever sent it. Numbers that are not in the table say nothing here.
+    pub fn from_jsonrpc_number(number: i64) -> Code {
+        match i32::try_from(number) {
+            Ok(jsonrpc::PARSE_ERROR | jsonrpc::INVALID_REQUEST) => Code::InvalidArgument,
+            Ok(number) => {
+                let mut codes = Code::ALL.into_iter().filter(|code| *code != Code::Ok);
+                codes.find(|code| code.jsonrpc_number() == number).unwrap_or(Code::Unknown)
+            }
+            Err(_) => Code::Unknown,
+        }
     }
 }
 
@@ -132,6 +159,28 @@ mod tests {
         assert_eq!(Code::from_number(17), None);
         assert_eq!(Code::from_number(4).map(Code::name), Some("deadline_exceeded"));
         assert_eq!(Code::from_number(16).map(Code::name), Some("unauthenticated"));
+    }
+
+    #[test]
+    fn jsonrpc_numbers_are_told_apart_and_come_back() {
+        let standard = [(12, -32601), (3, -32602), (13, -32603)];
+        for code in Code::ALL {
+            let own = standard.iter().find(|(number, _)| *number == code.number());
+            assert_eq!(code.jsonrpc_number(), own.map_or(-32000 - code.number() as i32, |own| own.1));
+            if code != Code::Ok {
+                assert_eq!(Code::from_jsonrpc_number(i64::from(code.jsonrpc_number())), code);
+            }
+        }
+        for (number, code) in [
+            (-32700, Code::InvalidArgument),
+            (-32600, Code::InvalidArgument),
+            (-32000, Code::Unknown),
+            (0, Code::Unknown),
+            (1 << 40, Code::Unknown),
+            (i64::MIN, Code::Unknown),
+        ] {
+            assert_eq!(Code::from_jsonrpc_number(number), code, "{number}");
+        }
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! its `Wire` in a file here, give [`sniff`] the first bytes that tell it from the others, and add it to
 //! [`Speaks`]; nothing above this floor changes.
 
+#[cfg(feature = "jsonrpc")]
+pub mod jsonrpc;
 pub mod native;
 pub mod site;
 pub mod sniff;
@@ -14,6 +16,8 @@ use std::sync::Arc;
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
+#[cfg(feature = "jsonrpc")]
+pub use jsonrpc::{JsonRpc, JsonRpcClient};
 pub use native::Native;
 pub use site::{Page, ServerSide, Site, SiteMethod};
 pub use sniff::{Protocol, Protocols};

@@ -1,0 +1,70 @@
+//! How an answer is written, in each dialect. Nothing is allocated: its pieces go where the answer goes.
+
+use super::escape::put_string;
+use super::pending::{Dialect, Owed};
+use super::sink::Sink;
+use crate::message::SendBody;
+use crate::status::Code;
+
+/// Writes an answer: the result as it is, or an error with the message.
+#[inline]
+pub(super) fn put_answer(sink: &mut impl Sink, owed: &Owed, code: Code, body: SendBody<'_>) {
+    match (owed.dialect, code) {
+        (Dialect::One, Code::Ok) => {
+            sink.put(b"{\"id\":");
+            sink.put(owed.id.text());
+            sink.put(b",\"result\":");
+            put_result(sink, body);
+            sink.put(b",\"error\":null}");
+        }
+        (Dialect::Two, Code::Ok) => {
+            sink.put(b"{\"jsonrpc\":\"2.0\",\"id\":");
+            sink.put(owed.id.text());
+            sink.put(b",\"result\":");
+            put_result(sink, body);
+            sink.put(b"}");
+        }
+        (Dialect::One, code) => {
+            sink.put(b"{\"id\":");
+            sink.put(owed.id.text());
+            sink.put(b",\"result\":null,\"error\":");
+            put_message(sink, code, body);
+            sink.put(b"}");
+        }
+        (Dialect::Two, code) => {
+            let number = owed.number.unwrap_or(code.jsonrpc_number());
+            sink.put(b"{\"jsonrpc\":\"2.0\",\"id\":");
+            sink.put(owed.id.text());
+            sink.put(b",\"error\":{\"code\":-");
+            // All of them are below zero.
+            sink.put_number(u64::from(number.unsigned_abs()));
+            sink.put(b",\"message\":");
+            put_message(sink, code, body);
+            if owed.number.is_none() {
+                sink.put(b",\"data\":\"");
+                sink.put(code.name().as_bytes());
+                sink.put(b"\"");
+            }
+            sink.put(b"}}");
+        }
+    }
+}
+
+#[inline]
+fn put_result(sink: &mut impl Sink, body: SendBody<'_>) {
+    if body.is_empty() {
+        sink.put(b"null");
+    } else {
+        sink.put_body(body);
+    }
+}
+
+/// An empty message would be no error to a client of 1.0.
+fn put_message(sink: &mut impl Sink, code: Code, body: SendBody<'_>) {
+    match &body {
+        SendBody::Bytes([]) => put_string(sink, code.name().as_bytes()),
+        SendBody::Bytes(bytes) => put_string(sink, bytes),
+        SendBody::Chunk(chunk) if chunk.is_empty() => put_string(sink, code.name().as_bytes()),
+        SendBody::Chunk(chunk) => put_string(sink, chunk),
+    }
+}

@@ -1,0 +1,244 @@
+//! The client's end: calls out in the form of Go's client, answers of both dialects in, in any order.
+//!
+//! A call goes out as 1.0 without a `jsonrpc` member, so that Go's servers and ours take it. One that wants no answer
+//! goes out as a notification of 2.0: our server and those of 2.0 answer nothing, Go's answers with a null id, and
+//! such an answer is skipped here. Nothing can be cancelled or pinged: the protocol has no words for it.
+
+use super::escape::{put_string, unescape};
+use super::frame::{Found, Frame};
+use super::members::{Failed, Told};
+use super::nest::Nest;
+use super::reader::{Fault, Reader, space_len};
+use super::sink::Sink;
+use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
+use crate::message::{Answered, Call, Message, Outgoing, Span};
+use crate::status::{Code, jsonrpc};
+use crate::wire::{Broken, Decoded, Out, Wire};
+
+/// Containers inside each other in an answer, at the most: those of the largest argument that a server takes.
+const DEPTH_MAX: usize = 128;
+
+/// The client's end of a JSON-RPC connection.
+#[derive(Debug)]
+pub struct JsonRpcClient {
+    bytes_max: usize,
+    frame: Frame,
+    /// The text of an error that was written with escapes.
+    aside: String,
+}
+
+/// What stands for a message that is not in the bytes, or not as it is.
+const UNSPECIFIED: &str = "unspecified error";
+
+impl JsonRpcClient {
+    /// The end that receives answers, of up to so many bytes.
+    pub fn new(frame_bytes_max: usize) -> JsonRpcClient {
+        JsonRpcClient {
+            bytes_max: frame_bytes_max.min(MESSAGE_BYTES_MAX),
+            frame: Frame::default(),
+            aside: String::new(),
+        }
+    }
+
+    /// Everything but an answer that is whole at the first look.
+    fn decode_slowly(&mut self, input: &[u8]) -> Decoded<Message> {
+        let window = &input[..input.len().min(self.bytes_max)];
+        match self.frame.look(window, Nest::depth_max(DEPTH_MAX)) {
+            Found::End(end) => {
+                self.frame = Frame::default();
+                match Told::read(&mut Reader::new(&input[..end], Nest::depth_max(DEPTH_MAX))) {
+                    Ok(told) => self.answer(&told, end, input),
+                    Err(fault) => not_json(fault),
+                }
+            }
+            Found::Open if input.len() > self.bytes_max => Decoded::Broken(Broken::TooLarge {
+                bytes: input.len() as u64,
+                bytes_max: self.bytes_max as u64,
+            }),
+            Found::Open => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            Found::TooDeep => broken(format!("an answer is nested deeper than {DEPTH_MAX}")),
+            Found::Unbalanced => broken("in an answer a bracket closes what is not open"),
+        }
+    }
+
+    /// An answer that stands whole in front of `end`.
+    #[inline]
+    fn answer(&mut self, told: &Told, end: usize, input: &[u8]) -> Decoded<Message> {
+        if let Some(name) = told.twice {
+            return broken(format!("the member {name} stands twice in an answer"));
+        }
+        let consumed = end + space_len(&input[end..]);
+        let error = told.error.clone().filter(|error| input[error.clone()] != *b"null");
+        let (code, body) = match (error, &told.result) {
+            (Some(error), _) => self.failed(Span::new(error.start as u32, error.len() as u32), input),
+            (None, Some(result)) => (Code::Ok, Span::new(result.start as u32, result.len() as u32)),
+            (None, None) => return broken("an answer has neither a result nor an error"),
+        };
+        let Some(id) = told.id.clone().filter(|id| input[id.clone()] != *b"null") else {
+            return self.answers_no_call(told, body, consumed, input);
+        };
+        let Some(id) = number(&input[id]) else { return broken("an answer's id is none that was given") };
+        let message = Message::Reply(Answered {
+            id,
+            codec: CODEC_JSON,
+            compressed: false,
+            status: code.number(),
+            queue_us: 0,
+            handler_us: 0,
+            metadata: Span::default(),
+            body,
+        });
+        Decoded::Message { message, consumed }
+    }
+
+    /// The answer to a call that wanted none; or what a server says when it could not read what it was sent, and
+    /// then nobody knows whose answer will be missing.
+    #[cold]
+    fn answers_no_call(&self, told: &Told, body: Span, consumed: usize, input: &[u8]) -> Decoded<Message> {
+        let failed = told.error.clone().and_then(|error| read_failed(&input[error])?.1);
+        let unread = [jsonrpc::PARSE_ERROR, jsonrpc::INVALID_REQUEST].map(i64::from);
+        if !failed.is_some_and(|number| unread.contains(&number)) {
+            return Decoded::Skip { consumed };
+        }
+        let text = if body.is_aside() { self.aside.as_bytes() } else { input };
+        let text = String::from_utf8_lossy(&text[body.range()]);
+        broken(format!("the server could not read what it was sent: {text}"))
+    }
+
+    /// The status of an error, and where its message stands.
+    #[cold]
+    fn failed(&mut self, error: Span, input: &[u8]) -> (Code, Span) {
+        let bytes = &input[error.range()];
+        if bytes[0] == b'"' {
+            let text = self.text(error, input);
+            let said = if text.is_aside() { self.aside.as_bytes() } else { input };
+            let code = if said[text.range()].starts_with(b"rpc: can't find ") {
+                Code::Unimplemented
+            } else {
+                Code::Unknown
+            };
+            return (code, text);
+        }
+        let Some((failed, number)) = read_failed(bytes) else {
+            // Neither dialect has such an error; it is shown as it came.
+            return (Code::Unknown, error);
+        };
+        let message = failed.message.filter(|message| bytes[message.start] == b'"');
+        let text = match message {
+            Some(message) => {
+                self.text(Span::new((error.start() + message.start) as u32, message.len() as u32), input)
+            }
+            None => error,
+        };
+        (number.map_or(Code::Unknown, Code::from_jsonrpc_number), text)
+    }
+
+    /// What a string says: between its quotes in place, or aside if it is written with escapes.
+    fn text(&mut self, quoted: Span, input: &[u8]) -> Span {
+        let inside = Span::new(quoted.start() as u32 + 1, quoted.len() as u32 - 2);
+        let text = &input[inside.range()];
+        if !text.is_empty() && !text.contains(&b'\\') {
+            return inside;
+        }
+        if text.is_empty() {
+            self.aside.push_str(UNSPECIFIED);
+        } else {
+            unescape(text, &mut self.aside);
+        }
+        Span::aside(0, self.aside.len() as u32)
+    }
+
+    fn encode_call(call: Call<'_>, out: &mut Out<'_>) {
+        debug_assert!(call.codec == CODEC_JSON && !call.compressed, "JSON alone is spoken here");
+        debug_assert!(!call.name.is_empty(), "a method is called by its name here");
+        out.put(if call.one_way { b"{\"jsonrpc\":\"2.0\",\"method\":" } else { b"{\"method\":" });
+        put_string(out, call.name.as_bytes());
+        out.put(b",\"params\":[");
+        if call.body.is_empty() {
+            out.put(b"null");
+        } else {
+            out.put_body(call.body);
+        }
+        if call.one_way {
+            out.put(b"]}\n");
+        } else {
+            out.put(b"],\"id\":");
+            out.put_number(call.id);
+            out.put(b"}\n");
+        }
+    }
+}
+
+/// The members of an error object, and its number if it has one.
+fn read_failed(error: &[u8]) -> Option<(Failed, Option<i64>)> {
+    let failed = Failed::read(&mut Reader::new(error, Nest::ROOM)).ok()?;
+    let code = failed.code.clone().and_then(|code| {
+        let text = &error[code];
+        let below = text.strip_prefix(b"-");
+        let number = i64::try_from(number(below.unwrap_or(text))?).ok()?;
+        Some(if below.is_some() { -number } else { number })
+    });
+    Some((failed, code))
+}
+
+/// A number in decimal digits alone. Leading zeros the reader has refused.
+fn number(text: &[u8]) -> Option<u64> {
+    if text.is_empty() {
+        return None;
+    }
+    text.iter().try_fold(0_u64, |number, digit| {
+        let digit = digit.is_ascii_digit().then(|| u64::from(digit - b'0'))?;
+        number.checked_mul(10)?.checked_add(digit)
+    })
+}
+
+#[cold]
+fn broken(why: impl Into<String>) -> Decoded<Message> {
+    Decoded::Broken(Broken::Other(why.into()))
+}
+
+#[cold]
+fn not_json(fault: Fault) -> Decoded<Message> {
+    broken(format!("an answer is not JSON: expected {} at byte {}", fault.expected, fault.at))
+}
+
+impl Wire for JsonRpcClient {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        self.aside.clear();
+        match input.first() {
+            Some(b'{') if self.frame.is_fresh() => {
+                let mut reader = Reader::new(input, Nest::depth_max(DEPTH_MAX));
+                match Told::read(&mut reader) {
+                    Ok(told) if reader.at() <= self.bytes_max => self.answer(&told, reader.at(), input),
+                    _ => self.decode_slowly(input),
+                }
+            }
+            Some(b'{') => self.decode_slowly(input),
+            Some(_) => match space_len(input) {
+                0 => broken("an answer is an object"),
+                consumed => Decoded::Skip { consumed },
+            },
+            None => Decoded::NeedMore { bytes_min: 1 },
+        }
+    }
+
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Request(call) => JsonRpcClient::encode_call(call, out),
+            // The protocol has no words for these, and a reply is a server's.
+            Outgoing::Reply(_)
+            | Outgoing::Pong { .. }
+            | Outgoing::Drain
+            | Outgoing::Cancel { .. }
+            | Outgoing::Ping { .. }
+            | Outgoing::Prepared { .. } => {}
+        }
+    }
+
+    fn aside(&self) -> &[u8] {
+        self.aside.as_bytes()
+    }
+}

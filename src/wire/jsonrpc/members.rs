@@ -1,0 +1,189 @@
+//! The members of an envelope: which of them are there, and where their values stand.
+//!
+//! One pass, without an allocation unless a name is written with escapes. Members that have no meaning here are
+//! read, so that the text is JSON as a whole, and forgotten.
+
+use std::ops::Range;
+
+use super::escape::unescape;
+use super::reader::{Fault, Reader};
+
+/// What a request's `params` are.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) enum Params {
+    /// There are none, or `null`.
+    #[default]
+    None,
+    /// Named: an object.
+    Named(Range<usize>),
+    /// Positional: where the first stands, and how many there are.
+    Listed {
+        /// The first; empty if there is none.
+        first: Range<usize>,
+        /// All of them.
+        count: usize,
+    },
+    /// Neither an object nor an array, but this, as Go calls it.
+    Scalar(&'static str),
+}
+
+impl Params {
+    fn read(reader: &mut Reader<'_>) -> Result<Params, Fault> {
+        let scalar = match reader.next() {
+            Some(b'[') => return Params::list(reader),
+            Some(b'{') => return Ok(Params::Named(reader.value()?)),
+            Some(b'n') => Params::None,
+            Some(b'"') => Params::Scalar("string"),
+            Some(b't' | b'f') => Params::Scalar("bool"),
+            _ => Params::Scalar("number"),
+        };
+        reader.value()?;
+        Ok(scalar)
+    }
+
+    fn list(reader: &mut Reader<'_>) -> Result<Params, Fault> {
+        if !reader.opens(b'[', b']')? {
+            return Ok(Params::Listed { first: 0..0, count: 0 });
+        }
+        let (first, mut count) = (reader.value()?, 1);
+        while reader.goes_on(b']')? {
+            reader.value()?;
+            count += 1;
+        }
+        Ok(Params::Listed { first, count })
+    }
+}
+
+/// A request's members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The version.
+    pub(super) jsonrpc: Option<Range<usize>>,
+    /// The method's name.
+    pub(super) method: Option<Range<usize>>,
+    /// The argument, wrapped.
+    pub(super) params: Params,
+    /// The caller's id.
+    pub(super) id: Option<Range<usize>>,
+    /// The name of a member that stands there twice.
+    pub(super) twice: Option<&'static str>,
+}
+
+impl Asked {
+    const NAMES: [&'static str; 4] = ["method", "params", "id", "jsonrpc"];
+
+    /// Reads an object, the bracket of which is next.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Asked, Fault> {
+        let (mut asked, mut has_params) = (Asked::default(), false);
+        each_member(reader, &Asked::NAMES, |reader, which| {
+            let is_again = if which == 1 {
+                asked.params = Params::read(reader)?;
+                std::mem::replace(&mut has_params, true)
+            } else {
+                let value = reader.value()?;
+                let member = match which {
+                    0 => &mut asked.method,
+                    2 => &mut asked.id,
+                    _ => &mut asked.jsonrpc,
+                };
+                member.replace(value).is_some()
+            };
+            if is_again {
+                asked.twice = Some(Asked::NAMES[which]);
+            }
+            Ok(())
+        })?;
+        Ok(asked)
+    }
+}
+
+/// An answer's members.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Told {
+    /// The id of the call.
+    pub(super) id: Option<Range<usize>>,
+    /// The result.
+    pub(super) result: Option<Range<usize>>,
+    /// The error.
+    pub(super) error: Option<Range<usize>>,
+    /// The name of a member that stands there twice.
+    pub(super) twice: Option<&'static str>,
+}
+
+impl Told {
+    const NAMES: [&'static str; 3] = ["id", "result", "error"];
+
+    /// Reads an object, the bracket of which is next.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Told, Fault> {
+        let mut told = Told::default();
+        each_member(reader, &Told::NAMES, |reader, which| {
+            let value = reader.value()?;
+            let member = match which {
+                0 => &mut told.id,
+                1 => &mut told.result,
+                _ => &mut told.error,
+            };
+            if member.replace(value).is_some() {
+                told.twice = Some(Told::NAMES[which]);
+            }
+            Ok(())
+        })?;
+        Ok(told)
+    }
+}
+
+/// The members of an error object.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct Failed {
+    /// The code.
+    pub(super) code: Option<Range<usize>>,
+    /// The message.
+    pub(super) message: Option<Range<usize>>,
+}
+
+impl Failed {
+    /// Reads an object, the bracket of which is next. Of a member that stands there twice, the last counts.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Failed, Fault> {
+        let mut failed = Failed::default();
+        each_member(reader, &["code", "message"], |reader, which| {
+            let value = reader.value()?;
+            *(if which == 0 { &mut failed.code } else { &mut failed.message }) = Some(value);
+            Ok(())
+        })?;
+        Ok(failed)
+    }
+}
+
+/// Reads an object: `take` reads the value of each member with one of these names.
+#[inline]
+fn each_member<'a>(
+    reader: &mut Reader<'a>,
+    names: &[&str],
+    mut take: impl FnMut(&mut Reader<'a>, usize) -> Result<(), Fault>,
+) -> Result<(), Fault> {
+    let mut goes_on = reader.opens(b'{', b'}')?;
+    while goes_on {
+        let name = reader.name()?;
+        match find(reader.bytes_of(name), names) {
+            Some(which) => take(reader, which)?,
+            None => drop(reader.value()?),
+        }
+        goes_on = reader.goes_on(b'}')?;
+    }
+    Ok(())
+}
+
+#[inline]
+fn find(name: &[u8], names: &[&str]) -> Option<usize> {
+    if name.contains(&b'\\') {
+        return find_escaped(name, names);
+    }
+    names.iter().position(|known| known.as_bytes() == name)
+}
+
+#[cold]
+fn find_escaped(name: &[u8], names: &[&str]) -> Option<usize> {
+    let mut text = String::new();
+    unescape(name, &mut text);
+    names.iter().position(|known| *known == text)
+}

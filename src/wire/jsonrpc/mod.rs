@@ -1,0 +1,30 @@
+//! JSON-RPC on a plain stream, both ends: 1.0 as Go's net/rpc/jsonrpc speaks it, and 2.0 with batches.
+//!
+//! Messages are objects (or arrays of them) one behind the other, with or without white space between them. The end
+//! of one is found by [`frame`], what it says is read by [`members`] in place, and judged by [`request`]. The
+//! argument goes up and the result goes out as the bytes that they are: no JSON value is ever built here.
+//! [`server`] and [`client`] are the two ends; start there.
+
+mod answer;
+mod batch;
+mod client;
+mod escape;
+mod frame;
+mod members;
+mod nest;
+mod pending;
+mod reader;
+mod request;
+mod server;
+mod sink;
+#[cfg(test)]
+mod tests;
+
+pub use client::JsonRpcClient;
+pub use request::ID_BYTES_MAX;
+pub use server::JsonRpc;
+
+/// The number of the JSON codec; no other is spoken here.
+const CODEC_JSON: u8 = 2;
+/// The longest message whatever the limit says: a span begins within 31 bits.
+const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;

@@ -1,0 +1,247 @@
+//! A strict reader of JSON text (RFC 8259): it says where values begin and end, and keeps none of them.
+//!
+//! Requests are small and their arguments are decoded elsewhere, so a request costs one pass over its bytes and no
+//! allocation. It never recurses; what it accepts is held to serde_json by the tests.
+
+use std::ops::Range;
+
+use super::nest::Nest;
+
+/// Why a text is not JSON, and where.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fault {
+    /// Offset of the byte that does not fit.
+    pub(super) at: usize,
+    /// What would have.
+    pub(super) expected: &'static str,
+}
+
+/// A place in a text.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reader<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    /// Containers that may still be opened inside those that are.
+    depth_left: usize,
+}
+
+/// JSON's white space.
+#[inline]
+pub(super) fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
+}
+
+/// How much white space the bytes begin with.
+#[inline]
+pub(super) fn space_len(bytes: &[u8]) -> usize {
+    bytes.iter().position(|byte| !is_space(*byte)).unwrap_or(bytes.len())
+}
+
+impl<'a> Reader<'a> {
+    /// At the start of a text, in which at most `depth_max` containers (at most [`Nest::ROOM`]) may be open at once.
+    #[inline]
+    pub(super) fn new(bytes: &'a [u8], depth_max: usize) -> Reader<'a> {
+        Reader { bytes, at: 0, depth_left: depth_max }
+    }
+
+    /// Where it stands.
+    #[inline]
+    pub(super) fn at(&self) -> usize {
+        self.at
+    }
+
+    /// A part of the text.
+    #[inline]
+    pub(super) fn bytes_of(&self, range: Range<usize>) -> &'a [u8] {
+        &self.bytes[range]
+    }
+
+    #[inline]
+    fn peek(&self) -> Option<u8> {
+        self.bytes.get(self.at).copied()
+    }
+
+    #[cold]
+    fn fault<T>(&self, expected: &'static str) -> Result<T, Fault> {
+        Err(Fault { at: self.at, expected })
+    }
+
+    /// Skips white space; the next byte, which stays.
+    #[inline]
+    pub(super) fn next(&mut self) -> Option<u8> {
+        while let Some(byte) = self.peek() {
+            if !is_space(byte) {
+                return Some(byte);
+            }
+            self.at += 1;
+        }
+        None
+    }
+
+    /// Takes this byte, if it is the next behind white space.
+    #[inline]
+    pub(super) fn take(&mut self, wanted: u8) -> bool {
+        let is_next = self.next() == Some(wanted);
+        self.at += usize::from(is_next);
+        is_next
+    }
+
+    /// Behind a value inside of brackets: true if another one follows, false if this was the last.
+    #[inline]
+    pub(super) fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
+        if self.take(b',') {
+            Ok(true)
+        } else if self.take(close) {
+            self.depth_left += 1;
+            Ok(false)
+        } else {
+            self.fault("`,` or the closing bracket")
+        }
+    }
+
+    /// Takes the opening bracket; true if something stands inside, false if it is closed at once.
+    #[inline]
+    pub(super) fn opens(&mut self, open: u8, close: u8) -> Result<bool, Fault> {
+        if !self.take(open) {
+            return self.fault("an opening bracket");
+        }
+        if self.depth_left == 0 {
+            return self.fault("less nesting");
+        }
+        let is_empty = self.take(close);
+        self.depth_left -= usize::from(!is_empty);
+        Ok(!is_empty)
+    }
+
+    /// A member's name with its colon; the range is that of the text between the quotes.
+    #[inline]
+    pub(super) fn name(&mut self) -> Result<Range<usize>, Fault> {
+        if self.next() != Some(b'"') {
+            return self.fault("a member's name");
+        }
+        let quoted = self.string()?;
+        if !self.take(b':') {
+            return self.fault("`:`");
+        }
+        Ok(quoted.start + 1..quoted.end - 1)
+    }
+
+    /// One whole value.
+    pub(super) fn value(&mut self) -> Result<Range<usize>, Fault> {
+        self.next();
+        let start = self.at;
+        let mut nest = Nest::default();
+        loop {
+            match self.next() {
+                Some(open @ (b'{' | b'[')) => {
+                    // The closing bracket stands two behind the opening one in ASCII.
+                    if self.opens(open, open + 2)? {
+                        nest.open(open == b'{', Nest::ROOM);
+                        if open == b'{' {
+                            self.name()?;
+                        }
+                        continue;
+                    }
+                }
+                Some(b'"') => drop(self.string()?),
+                Some(b'-' | b'0'..=b'9') => self.number()?,
+                Some(b't') => self.literal(b"true")?,
+                Some(b'f') => self.literal(b"false")?,
+                Some(b'n') => self.literal(b"null")?,
+                _ => return self.fault("a value"),
+            }
+            // A value has ended, and with it whatever it was the last of.
+            loop {
+                let Some(is_object) = nest.innermost() else { return Ok(start..self.at) };
+                if self.goes_on(if is_object { b'}' } else { b']' })? {
+                    if is_object {
+                        self.name()?;
+                    }
+                    break;
+                }
+                nest.close(is_object);
+            }
+        }
+    }
+
+    fn literal(&mut self, word: &'static [u8]) -> Result<(), Fault> {
+        if !self.bytes[self.at..].starts_with(word) {
+            return self.fault("true, false or null");
+        }
+        self.at += word.len();
+        Ok(())
+    }
+
+    #[inline]
+    fn digits(&mut self) -> Result<(), Fault> {
+        if !matches!(self.peek(), Some(b'0'..=b'9')) {
+            return self.fault("a digit");
+        }
+        while matches!(self.peek(), Some(b'0'..=b'9')) {
+            self.at += 1;
+        }
+        Ok(())
+    }
+
+    #[inline]
+    fn number(&mut self) -> Result<(), Fault> {
+        self.at += usize::from(self.peek() == Some(b'-'));
+        if self.peek() == Some(b'0') {
+            self.at += 1;
+        } else {
+            self.digits()?;
+        }
+        if self.peek() == Some(b'.') {
+            self.at += 1;
+            self.digits()?;
+        }
+        if matches!(self.peek(), Some(b'e' | b'E')) {
+            self.at += 1;
+            self.at += usize::from(matches!(self.peek(), Some(b'+' | b'-')));
+            self.digits()?;
+        }
+        Ok(())
+    }
+
+    /// A string with its quotes, the first of which is next.
+    #[inline]
+    fn string(&mut self) -> Result<Range<usize>, Fault> {
+        let start = self.at;
+        let mut is_ascii = true;
+        self.at += 1;
+        loop {
+            match self.peek() {
+                Some(b'"') => break,
+                Some(b'\\') => self.escape()?,
+                Some(0..=0x1f) | None => return self.fault("a character of a string, or its end"),
+                Some(byte) => {
+                    is_ascii &= byte < 0x80;
+                    self.at += 1;
+                }
+            }
+        }
+        if !is_ascii && let Err(error) = std::str::from_utf8(&self.bytes[start + 1..self.at]) {
+            self.at = start + 1 + error.valid_up_to();
+            return self.fault("UTF-8");
+        }
+        self.at += 1;
+        Ok(start..self.at)
+    }
+
+    fn escape(&mut self) -> Result<(), Fault> {
+        self.at += 1;
+        let digits = match self.peek() {
+            Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 0,
+            Some(b'u') => 4,
+            _ => return self.fault("an escape"),
+        };
+        self.at += 1;
+        for _ in 0..digits {
+            if !self.peek().is_some_and(|byte| byte.is_ascii_hexdigit()) {
+                return self.fault("a hexadecimal digit");
+            }
+            self.at += 1;
+        }
+        Ok(())
+    }
+}

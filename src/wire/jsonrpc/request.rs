@@ -1,0 +1,223 @@
+//! What an envelope asks for, by the rules of its dialect: a call, or a refusal with the text that is due.
+//!
+//! Without a `jsonrpc` member it is 1.0, judged as Go's server does (net/rpc/server.go `readRequestHeader`,
+//! net/rpc/jsonrpc/server.go), error texts included; with it, 2.0 by the letter of its specification. A member that
+//! has a meaning and stands there twice is refused in both: which of them counts depends on the reader.
+
+use std::ops::Range;
+
+use super::escape::unescape;
+use super::members::{Asked, Params};
+use super::pending::{Dialect, PeerId};
+use crate::status::{Code, jsonrpc};
+use crate::wire::ServerSide;
+
+/// Bytes of a caller's id at the most. A connection remembers as many ids as it has calls in flight.
+pub const ID_BYTES_MAX: usize = 1024;
+
+/// Characters of a method's name in an error text.
+const NAME_CHARS_MAX: usize = 256;
+
+/// A request, judged.
+#[derive(Debug)]
+pub(super) struct Heard {
+    /// How the peer writes.
+    pub(super) dialect: Dialect,
+    /// What the answer is to be called; `None`: no answer is wanted.
+    pub(super) id: Option<PeerId>,
+    /// What is to be done.
+    pub(super) what: What,
+}
+
+/// What is to be done about a request.
+#[derive(Debug)]
+pub(super) enum What {
+    /// A method is called.
+    Call {
+        /// Its hash.
+        method: u32,
+        /// Where the argument stands; empty if there is none.
+        body: Range<usize>,
+    },
+    /// It is refused.
+    Refuse(Refused),
+}
+
+/// A refusal.
+#[derive(Debug)]
+pub(super) struct Refused {
+    /// As what it is counted.
+    pub(super) code: Code,
+    /// Its number in 2.0, if the code does not tell it.
+    pub(super) number: Option<i32>,
+    /// What is said.
+    pub(super) message: String,
+}
+
+impl Refused {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> Refused {
+        Refused { code, number: None, message: message.into() }
+    }
+
+    /// Not a request.
+    pub(super) fn invalid(message: impl Into<String>) -> Refused {
+        let number = Some(jsonrpc::INVALID_REQUEST);
+        Refused { code: Code::InvalidArgument, number, message: message.into() }
+    }
+
+    /// Not JSON.
+    pub(super) fn parse(message: impl Into<String>) -> Refused {
+        Refused { number: Some(jsonrpc::PARSE_ERROR), ..Refused::invalid(message) }
+    }
+
+    /// As the answer to no request in particular.
+    pub(super) fn heard_in(self, dialect: Dialect) -> Heard {
+        Heard { dialect, id: Some(PeerId::NULL), what: What::Refuse(self) }
+    }
+}
+
+/// What the text between a string's quotes says; `None`: the value is no string.
+fn with_text<T>(value: &[u8], read: impl FnOnce(&str) -> T) -> Option<T> {
+    let text = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
+    if text.contains(&b'\\') {
+        let mut plain = String::new();
+        unescape(text, &mut plain);
+        return Some(read(&plain));
+    }
+    // The reader has seen to it that it is UTF-8.
+    std::str::from_utf8(text).ok().map(read)
+}
+
+fn clip(name: &str) -> &str {
+    name.char_indices().nth(NAME_CHARS_MAX).map_or(name, |(at, _)| &name[..at])
+}
+
+/// Judges a request that stands in these bytes.
+#[inline]
+pub(super) fn judge(asked: &Asked, bytes: &[u8], side: &ServerSide, in_batch: bool) -> Heard {
+    match &asked.jsonrpc {
+        None if !in_batch => judge_one(asked, bytes, side),
+        version => judge_two(asked, bytes, side, version.clone()),
+    }
+}
+
+fn judge_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Heard {
+    let dialect = Dialect::One;
+    let id = asked.id.clone().map_or(&b"null"[..], |id| &bytes[id]);
+    if id.len() > ID_BYTES_MAX {
+        return Refused::invalid(long_id(id.len())).heard_in(dialect);
+    }
+    let what = match &asked.twice {
+        Some(name) => Err(Refused::invalid(format!("jsonrpc: the member {name} stands there twice"))),
+        None => call_one(asked, bytes, side),
+    };
+    let what = what.map_or_else(What::Refuse, |(method, body)| What::Call { method, body });
+    Heard { dialect, id: Some(PeerId::new(id)), what }
+}
+
+/// A call of 1.0: the method's hash, and where the argument stands.
+fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Range<usize>), Refused> {
+    let name = asked.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
+    let find = |name: &str| side.site.method(name).ok_or_else(|| unknown_one(name, side));
+    // No name is an empty name, in Go.
+    let name = if name == b"null" { b"\"\"" } else { name };
+    let Some(found) = with_text(name, find) else {
+        return Err(Refused::invalid("jsonrpc: the method is not a string"));
+    };
+    let method = found?.hash;
+    let kind = match &asked.params {
+        // Go ignores what stands behind the first.
+        Params::Listed { first, .. } => return Ok((method, first.clone())),
+        Params::None => {
+            return Err(Refused::new(Code::InvalidArgument, "jsonrpc: request body missing params"));
+        }
+        Params::Named(_) => "object",
+        Params::Scalar(kind) => kind,
+    };
+    let message = format!("json: cannot unmarshal {kind} into Go value of type [1]interface {{}}");
+    Err(Refused::new(Code::InvalidArgument, message))
+}
+
+#[cold]
+fn unknown_one(name: &str, side: &ServerSide) -> Refused {
+    let clipped = clip(name);
+    Refused::new(
+        Code::Unimplemented,
+        match name.rsplit_once('.') {
+            None => format!("rpc: service/method request ill-formed: {clipped}"),
+            Some((service, _)) if side.site.has_service(service) => {
+                format!("rpc: can't find method {clipped}")
+            }
+            Some(_) => format!("rpc: can't find service {clipped}"),
+        },
+    )
+}
+
+fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, version: Option<Range<usize>>) -> Heard {
+    let dialect = Dialect::Two;
+    let id = asked.id.clone().map(|id| &bytes[id]);
+    if let Some(id) = id
+        && let Err(refused) = check_id(id)
+    {
+        return refused.heard_in(dialect);
+    }
+    let is_two = version.and_then(|version| with_text(&bytes[version], |text| text == "2.0"));
+    let what = if is_two != Some(true) {
+        Err(Refused::invalid("invalid request: `jsonrpc` is not \"2.0\""))
+    } else if let Some(name) = asked.twice {
+        Err(Refused::invalid(format!("invalid request: the member `{name}` stands there twice")))
+    } else {
+        call_two(asked, bytes, side)
+    };
+    let id = id.map(PeerId::new);
+    match what {
+        Ok((method, body)) => Heard { dialect, id, what: What::Call { method, body } },
+        // What is no request cannot be a notification either.
+        Err(refused) if refused.number == Some(jsonrpc::INVALID_REQUEST) => {
+            Heard { dialect, id: id.or(Some(PeerId::NULL)), what: What::Refuse(refused) }
+        }
+        Err(refused) => Heard { dialect, id, what: What::Refuse(refused) },
+    }
+}
+
+fn long_id(len: usize) -> String {
+    format!("invalid request: an id of {len} bytes, {ID_BYTES_MAX} is the limit")
+}
+
+fn check_id(id: &[u8]) -> Result<(), Refused> {
+    if id.len() > ID_BYTES_MAX {
+        return Err(Refused::invalid(long_id(id.len())));
+    }
+    match id.first() {
+        Some(b'"' | b'-' | b'0'..=b'9' | b'n') => Ok(()),
+        _ => Err(Refused::invalid("invalid request: the id is neither a string nor a number nor null")),
+    }
+}
+
+/// A call of 2.0: the method's hash, and where the argument stands.
+fn call_two(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Range<usize>), Refused> {
+    let find = |name: &str| {
+        let method = side.site.method(name);
+        method.ok_or_else(|| Refused::new(Code::Unimplemented, format!("method not found: {}", clip(name))))
+    };
+    let method = asked.method.clone().and_then(|method| with_text(&bytes[method], find));
+    let Some(found) = method else {
+        return Err(Refused::invalid("invalid request: the method is missing, or not a string"));
+    };
+    let body = match &asked.params {
+        Params::None => Ok(0..0),
+        Params::Named(object) => Ok(object.clone()),
+        Params::Listed { first, count: 0 | 1 } => Ok(first.clone()),
+        Params::Listed { count, .. } => {
+            let message = format!("invalid params: a method takes one argument, not {count}");
+            Err(Refused::new(Code::InvalidArgument, message))
+        }
+        Params::Scalar(kind) => {
+            let message = format!("invalid request: params are an array or an object, not a {kind}");
+            return Err(Refused::invalid(message));
+        }
+    };
+    // What is not there is said first, whatever it was to be called with.
+    let method = found?.hash;
+    Ok((method, body?))
+}

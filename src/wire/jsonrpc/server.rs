@@ -1,0 +1,316 @@
+//! The server's end: requests of both dialects in, answers out, each in the dialect of its request.
+//!
+//! What is wrong inside a message whose end is sure is answered, and the connection goes on. Where the end cannot be
+//! trusted (a stray byte, brackets that do not match, a message that is too long or nested too deep), one error
+//! answer is the last word.
+
+use std::collections::VecDeque;
+use std::fmt;
+use std::sync::Arc;
+
+use super::answer::put_answer;
+use super::batch::{self, Batches, Gathered};
+use super::frame::{Found, Frame};
+use super::members::Asked;
+use super::nest::Nest;
+use super::pending::{Dialect, Owed, PeerId, Pending};
+use super::reader::{Fault, Reader, space_len};
+use super::request::{Heard, Refused, What, judge};
+use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
+use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::status::Code;
+use crate::wire::{Decoded, Out, ServerSide, Wire};
+
+/// The server's end of a JSON-RPC connection, 1.0 and 2.0.
+///
+/// Which of the two a request speaks is told by its `jsonrpc` member. Batches are of 2.0 alone, and hold at most
+/// [`in_flight_max`](crate::config::Limits::in_flight_max) requests. Of 1.0, a request without an id, or with `null`
+/// for one, is answered like any other, as Go does it; in 2.0 one without an id is a notification.
+pub struct JsonRpc {
+    side: Arc<ServerSide>,
+    depth_max: usize,
+    frame: Frame,
+    pending: Pending,
+    /// Present while there are any.
+    batches: Option<Box<Batches>>,
+    /// The batch whose requests are going up.
+    gathered: Option<Box<Gathered>>,
+    /// How the peer wrote last, for answers to what cannot be read.
+    dialect: Dialect,
+    /// The last word is said.
+    is_over: bool,
+}
+
+impl JsonRpc {
+    /// The end that receives requests.
+    pub fn server(side: Arc<ServerSide>) -> JsonRpc {
+        JsonRpc {
+            depth_max: Nest::depth_max(side.limits.depth_max),
+            side,
+            frame: Frame::default(),
+            pending: Pending::new(),
+            batches: None,
+            gathered: None,
+            dialect: Dialect::Two,
+            is_over: false,
+        }
+    }
+
+    fn bytes_max(&self) -> usize {
+        self.side.limits.frame_bytes_max.min(MESSAGE_BYTES_MAX)
+    }
+
+    /// A message, alone or of a batch, whose bytes begin `base` behind those that its ranges count from.
+    #[inline]
+    fn message(&mut self, heard: Heard, base: usize, batch: Option<(u32, u32)>) -> Message {
+        let Heard { dialect, id, what } = heard;
+        let one_way = id.is_none();
+        let number = match &what {
+            What::Refuse(refused) => refused.number,
+            What::Call { .. } => None,
+        };
+        let id = match id {
+            Some(id) => self.pending.begin(Owed { id, dialect, number, batch }),
+            None => self.pending.next_one_way(),
+        };
+        match what {
+            What::Call { method, body } => Message::Request(Request {
+                id,
+                method,
+                // The site has compared the name.
+                name: None,
+                codec: CODEC_JSON,
+                compressed: false,
+                one_way,
+                schema: 0,
+                time_left_us: 0,
+                metadata: Span::default(),
+                body: if body.is_empty() {
+                    Span::default()
+                } else {
+                    Span::new((body.start - base) as u32, body.len() as u32)
+                },
+            }),
+            What::Refuse(Refused { code, message, .. }) => {
+                Message::Refused(Refusal { id, codec: CODEC_JSON, one_way, code, message })
+            }
+        }
+    }
+
+    /// Answers what is no request, and goes on behind it.
+    #[cold]
+    fn refuse(&mut self, refused: Refused, dialect: Dialect, consumed: usize) -> Decoded<Message> {
+        let message = self.message(refused.heard_in(dialect), 0, None);
+        Decoded::Message { message, consumed }
+    }
+
+    /// Answers what cannot be trusted to end; nothing behind it is read.
+    #[cold]
+    fn last_word(&mut self, refused: Refused, input: &[u8]) -> Decoded<Message> {
+        self.is_over = true;
+        self.refuse(refused, self.dialect, input.len())
+    }
+
+    #[cold]
+    fn not_json(&mut self, fault: Fault, consumed: usize) -> Decoded<Message> {
+        let message = format!("parse error: expected {} at byte {}", fault.expected, fault.at);
+        self.refuse(Refused::parse(message), self.dialect, consumed)
+    }
+
+    /// A request that stands whole in front of `end`.
+    #[inline]
+    fn one(&mut self, asked: &Asked, end: usize, input: &[u8]) -> Decoded<Message> {
+        let heard = judge(asked, input, &self.side, false);
+        self.dialect = heard.dialect;
+        let message = self.message(heard, 0, None);
+        Decoded::Message { message, consumed: end + space_len(&input[end..]) }
+    }
+
+    /// Everything but a request that is whole at the first look.
+    fn decode_slowly(&mut self, input: &[u8]) -> Decoded<Message> {
+        let bytes_max = self.bytes_max();
+        let window = &input[..input.len().min(bytes_max)];
+        let end = match self.frame.look(window, self.depth_max) {
+            Found::End(end) => end,
+            Found::Open if input.len() > bytes_max => {
+                let message = format!("a message of more than {bytes_max} bytes (frame_bytes_max)");
+                return self.last_word(Refused::new(Code::ResourceExhausted, message), input);
+            }
+            Found::Open => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            Found::TooDeep => {
+                let depth_max = self.side.limits.depth_max;
+                let message = format!("parse error: nested deeper than {depth_max} (depth_max)");
+                return self.last_word(Refused::parse(message), input);
+            }
+            Found::Unbalanced => {
+                let message = "parse error: a bracket closes what is not open";
+                return self.last_word(Refused::parse(message), input);
+            }
+        };
+        self.frame = Frame::default();
+        let consumed = end + space_len(&input[end..]);
+        let whole = &input[..end];
+        if whole[0] == b'[' {
+            return match batch::read(whole, self.depth_max, &self.side) {
+                Ok(Ok(elements)) => self.begin_batch(elements, input, consumed),
+                Ok(Err(refused)) => self.refuse(refused, Dialect::Two, consumed),
+                Err(fault) => self.not_json(fault, consumed),
+            };
+        }
+        match Asked::read(&mut Reader::new(whole, self.depth_max)) {
+            Ok(asked) => self.one(&asked, end, input),
+            Err(fault) => self.not_json(fault, consumed),
+        }
+    }
+
+    fn begin_batch(
+        &mut self,
+        elements: VecDeque<batch::Element>,
+        input: &[u8],
+        len: usize,
+    ) -> Decoded<Message> {
+        self.dialect = Dialect::Two;
+        let answers = elements.iter().filter(|element| element.heard.id.is_some()).count();
+        let mut batch = 0;
+        if answers > 0 {
+            let Some(begun) = self.batches.get_or_insert_default().begin(answers, &self.side.limits) else {
+                let message =
+                    "the batches on this connection that are not answered yet hold too many requests";
+                return self.refuse(Refused::new(Code::ResourceExhausted, message), Dialect::Two, len);
+            };
+            batch = begun;
+        }
+        self.gathered = Some(Box::new(Gathered { elements, consumed: 0, len, batch, place: 0 }));
+        self.next_of_batch(input)
+    }
+
+    /// The next request of the batch whose rest is at hand.
+    fn next_of_batch(&mut self, input: &[u8]) -> Decoded<Message> {
+        let Some(mut gathered) = self.gathered.take() else { return Decoded::NeedMore { bytes_min: 1 } };
+        let left = gathered.len - gathered.consumed;
+        if input.len() < left {
+            // Whoever drives this has lost bytes that were at hand.
+            self.gathered = Some(gathered);
+            return Decoded::NeedMore { bytes_min: left };
+        }
+        let Some(element) = gathered.elements.pop_front() else { return Decoded::Skip { consumed: left } };
+        let base = gathered.consumed;
+        gathered.consumed = if gathered.elements.is_empty() { gathered.len } else { element.end };
+        let consumed = gathered.consumed - base;
+        let batch = element.heard.id.is_some().then(|| {
+            gathered.place += 1;
+            (gathered.batch, gathered.place - 1)
+        });
+        let message = self.message(element.heard, base, batch);
+        if !gathered.elements.is_empty() {
+            self.gathered = Some(gathered);
+        }
+        Decoded::Message { message, consumed }
+    }
+
+    #[inline]
+    fn encode_reply(&mut self, reply: Reply<'_>, out: &mut Out<'_>) {
+        // A one-way call is owed nothing.
+        let Some(owed) = self.pending.end(reply.id) else { return };
+        match owed.batch {
+            None => {
+                put_answer(out, &owed, reply.code, reply.body);
+                out.put(b"\n");
+            }
+            Some(place) => self.encode_in_batch(place, &owed, reply.code, reply.body, out),
+        }
+    }
+
+    fn encode_in_batch(
+        &mut self,
+        place: (u32, u32),
+        owed: &Owed,
+        code: Code,
+        body: SendBody<'_>,
+        out: &mut Out<'_>,
+    ) {
+        let Some(batches) = &mut self.batches else { return };
+        let is_full = batches.is_full(&self.side.limits);
+        batches.answer(place, out, |text| {
+            if is_full {
+                let message = b"the answers of the batches on this connection are too large together";
+                put_answer(text, owed, Code::ResourceExhausted, SendBody::Bytes(message));
+            } else {
+                put_answer(text, owed, code, body);
+            }
+        });
+        if batches.is_empty() {
+            self.batches = None;
+        }
+    }
+}
+
+impl Wire for JsonRpc {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        if self.gathered.is_some() {
+            return self.next_of_batch(input);
+        }
+        if self.is_over {
+            return Decoded::End;
+        }
+        match input.first() {
+            Some(b'{') if self.frame.is_fresh() => {
+                let mut reader = Reader::new(input, self.depth_max);
+                match Asked::read(&mut reader) {
+                    Ok(asked) if reader.at() <= self.bytes_max() => self.one(&asked, reader.at(), input),
+                    _ => self.decode_slowly(input),
+                }
+            }
+            Some(b'{' | b'[') => self.decode_slowly(input),
+            Some(_) => match space_len(input) {
+                0 => {
+                    let message = "parse error: a message is an object or an array";
+                    self.last_word(Refused::parse(message), input)
+                }
+                consumed => Decoded::Skip { consumed },
+            },
+            None => Decoded::NeedMore { bytes_min: 1 },
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Reply(reply) => self.encode_reply(reply, out),
+            // The protocol has no words for these, and the others are a client's.
+            Outgoing::Pong { .. }
+            | Outgoing::Drain
+            | Outgoing::Request(_)
+            | Outgoing::Cancel { .. }
+            | Outgoing::Ping { .. }
+            | Outgoing::Prepared { .. } => {}
+        }
+    }
+
+    /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the end of a call of its own.
+    fn encode_late(&mut self, out: &mut Out<'_>) {
+        if self.dialect == Dialect::Two && !self.is_over {
+            let owed = Owed { id: PeerId::NULL, dialect: Dialect::Two, number: None, batch: None };
+            put_answer(
+                out,
+                &owed,
+                Code::DeadlineExceeded,
+                SendBody::Bytes(b"the message took too long to come"),
+            );
+            out.put(b"\n");
+        }
+        self.is_over = true;
+    }
+}
+
+impl fmt::Debug for JsonRpc {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("JsonRpc")
+            .field("dialect", &self.dialect)
+            .field("is_over", &self.is_over)
+            .finish_non_exhaustive()
+    }
+}

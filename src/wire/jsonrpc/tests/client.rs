@@ -1,0 +1,161 @@
+//! The client's end.
+
+use coreloop_bufpool::Chunk;
+
+use super::*;
+use crate::message::Call;
+
+fn call(id: u64, one_way: bool, body: SendBody<'_>) -> Outgoing<'_> {
+    Outgoing::Request(Call {
+        id,
+        name: "Arith.Add",
+        method: method_hash("Arith.Add"),
+        codec: 2,
+        compressed: false,
+        one_way,
+        schema: 7,
+        time_left_us: 1000,
+        metadata: b"\x01k\x01\0v\0\0\0",
+        body,
+    })
+}
+
+/// The id, status and body of an answer.
+fn heard(stream: &str) -> (u64, Code, String) {
+    let mut client = client();
+    let told = client.hear(stream.as_bytes());
+    assert_eq!((told.len(), client.broken), (1, None), "{stream}");
+    let Message::Reply(reply) = told[0].0 else { panic!("{:?}", told[0].0) };
+    assert_eq!((reply.codec, reply.compressed, reply.queue_us, reply.handler_us), (2, false, 0, 0));
+    assert!(reply.metadata.is_empty());
+    (reply.id, Code::from_number(reply.status).unwrap(), String::from_utf8(told[0].1.clone()).unwrap())
+}
+
+fn broken(stream: &str) -> String {
+    let mut client = client();
+    assert!(client.hear(stream.as_bytes()).is_empty(), "{stream}");
+    client.broken.expect(stream).to_string()
+}
+
+#[test]
+fn calls_and_notifications_have_their_forms() {
+    let mut client = client();
+    client.say(call(0, false, SendBody::Bytes(b"{\"A\":1}")));
+    client.say(call(u64::MAX, false, SendBody::Bytes(b"")));
+    client.say(call(3, true, SendBody::Bytes(b"2")));
+    client.say(call(4, true, SendBody::Chunk(Chunk::from(b"3".to_vec()))));
+    client.say(Outgoing::Cancel { id: 0 });
+    client.say(Outgoing::Ping { id: 0 });
+    assert_eq!(
+        client.said(),
+        "{\"method\":\"Arith.Add\",\"params\":[{\"A\":1}],\"id\":0}\n\
+         {\"method\":\"Arith.Add\",\"params\":[null],\"id\":18446744073709551615}\n\
+         {\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[2]}\n\
+         {\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[3]}\n"
+    );
+}
+
+#[test]
+fn results_are_handed_up_in_place() {
+    for (stream, id, body) in [
+        (r#"{"id":7,"result":{"A": 1},"error":null}"#, 7, r#"{"A": 1}"#),
+        (r#"{"jsonrpc":"2.0","result":[1],"id":18446744073709551615}"#, u64::MAX, "[1]"),
+        (r#"{"result":null,"error":null,"id":0}"#, 0, "null"),
+        (r#" {"re\u0073ult":"x","id":3} "#, 3, "\"x\""),
+    ] {
+        assert_eq!(heard(stream), (id, Code::Ok, body.to_owned()));
+    }
+}
+
+#[test]
+fn errors_become_statuses() {
+    for (error, code, text) in [
+        (r#""divide by zero""#, Code::Unknown, "divide by zero"),
+        (r#""rpc: can't find service X.Y""#, Code::Unimplemented, "rpc: can't find service X.Y"),
+        (r#""rpc: can\u0027t find method X.Y""#, Code::Unimplemented, "rpc: can't find method X.Y"),
+        (r#""a \"b\"\n\u00e9""#, Code::Unknown, "a \"b\"\né"),
+        (r#""""#, Code::Unknown, "unspecified error"),
+        (r#"{"code":-32601,"message":"no"}"#, Code::Unimplemented, "no"),
+        (r#"{"message":"n\u006f","code":-32602,"data":[1]}"#, Code::InvalidArgument, "no"),
+        (r#"{"code":-32603,"message":""}"#, Code::Internal, "unspecified error"),
+        (r#"{"code":-32700,"message":"x"}"#, Code::InvalidArgument, "x"),
+        (r#"{"code":-32005,"message":"x"}"#, Code::NotFound, "x"),
+        (r#"{"code":-32000,"message":"x"}"#, Code::Unknown, "x"),
+        (r#"{"code":7,"message":"x"}"#, Code::Unknown, "x"),
+        (r#"{"code":-99999999999999999999999,"message":"x"}"#, Code::Unknown, "x"),
+        (r#"{"code":"c","message":"x"}"#, Code::Unknown, "x"),
+        (r#"{"code":-32005}"#, Code::NotFound, r#"{"code":-32005}"#),
+        (r#"{"code":-32005,"message":5}"#, Code::NotFound, r#"{"code":-32005,"message":5}"#),
+        ("{}", Code::Unknown, "{}"),
+        ("true", Code::Unknown, "true"),
+        ("[1]", Code::Unknown, "[1]"),
+        ("0", Code::Unknown, "0"),
+    ] {
+        for stream in [
+            format!(r#"{{"id":4,"result":null,"error":{error}}}"#),
+            format!(r#"{{"jsonrpc":"2.0","error":{error},"id":4}}"#),
+        ] {
+            assert_eq!(heard(&stream), (4, code, text.to_owned()), "{stream}");
+        }
+    }
+}
+
+#[test]
+fn answers_to_calls_that_wanted_none_are_skipped() {
+    let mut client = client();
+    let told = client.hear(
+        br#"{"id":null,"result":3,"error":null}{"id":null,"result":null,"error":"rpc: can't find service X"}
+            {"jsonrpc":"2.0","error":{"code":-32601,"message":"x"},"id":null}{"result":1}{"id":2,"result":1}"#,
+    );
+    assert_eq!((told.len(), client.broken), (1, None));
+}
+
+#[test]
+fn a_server_that_could_not_read_a_call_ends_the_connection() {
+    assert_eq!(
+        broken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what \"is\" this"}}"#),
+        "the server could not read what it was sent: what \"is\" this"
+    );
+    assert_eq!(
+        broken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}"#),
+        "the server could not read what it was sent: no"
+    );
+}
+
+#[test]
+fn what_is_no_answer_breaks_the_connection() {
+    for (stream, why) in [
+        ("x", "an answer is an object"),
+        ("[]", "an answer is an object"),
+        ("{]", "in an answer a bracket closes what is not open"),
+        ("{nonsense}", "an answer is not JSON: expected a member's name at byte 1"),
+        ("{}", "an answer has neither a result nor an error"),
+        (r#"{"id":1,"error":null}"#, "an answer has neither a result nor an error"),
+        (r#"{"jsonrpc":"2.0","method":"x","params":[]}"#, "an answer has neither a result nor an error"),
+        (r#"{"id":1,"result":1,"id":2}"#, "the member id stands twice in an answer"),
+        (r#"{"id":1,"result":1,"result":2}"#, "the member result stands twice in an answer"),
+        (r#"{"id":"1","result":1}"#, "an answer's id is none that was given"),
+        (r#"{"id":-1,"result":1}"#, "an answer's id is none that was given"),
+        (r#"{"id":1.0,"result":1}"#, "an answer's id is none that was given"),
+        (r#"{"id":18446744073709551616,"result":1}"#, "an answer's id is none that was given"),
+        (r#"{"id":true,"result":1}"#, "an answer's id is none that was given"),
+    ] {
+        assert_eq!(broken(stream), why, "{stream}");
+    }
+    assert_eq!(broken(&"{\"a\":[".repeat(200)), "an answer is nested deeper than 128");
+}
+
+#[test]
+fn an_answer_over_the_limit_breaks_the_connection() {
+    let answer = r#"{"id":1,"result":"xxxxxxxx"}"#;
+    let mut just = End::of(JsonRpcClient::new(answer.len()));
+    assert_eq!(just.hear(answer.as_bytes()).len(), 1);
+    for pieces in [1, answer.len()] {
+        let mut client = End::of(JsonRpcClient::new(answer.len() - 1));
+        for piece in answer.as_bytes().chunks(pieces) {
+            assert!(client.hear(piece).is_empty());
+        }
+        let bytes_max = answer.len() as u64 - 1;
+        assert_eq!(client.broken, Some(Broken::TooLarge { bytes: bytes_max + 1, bytes_max }));
+    }
+}

@@ -1,0 +1,233 @@
+//! Bytes of Go's own client and server (net/rpc/jsonrpc of Go 1.27), captured on a pipe between the two.
+
+use super::*;
+use crate::message::Call;
+
+/// What the client wrote, the method and argument that it meant, what the server answered.
+const CALLS: [(&str, &str, &str, &str); 9] = [
+    (
+        "{\"method\":\"Arith.Add\",\"params\":[{\"A\":7,\"B\":8}],\"id\":0}\n",
+        "Arith.Add",
+        "{\"A\":7,\"B\":8}",
+        "{\"id\":0,\"result\":15,\"error\":null}\n",
+    ),
+    (
+        "{\"method\":\"Arith.Divide\",\"params\":[{\"A\":7,\"B\":2}],\"id\":1}\n",
+        "Arith.Divide",
+        "{\"A\":7,\"B\":2}",
+        "{\"id\":1,\"result\":{\"Quo\":3,\"Rem\":1},\"error\":null}\n",
+    ),
+    (
+        "{\"method\":\"Arith.Divide\",\"params\":[{\"A\":7,\"B\":0}],\"id\":2}\n",
+        "Arith.Divide",
+        "{\"A\":7,\"B\":0}",
+        "{\"id\":2,\"result\":null,\"error\":\"divide by zero\"}\n",
+    ),
+    (
+        "{\"method\":\"Echo.Echo\",\"params\":[\"é世\\\"\\\\\\n\\u003c\\u0026\\u003e\\u2028\"],\"id\":3}\n",
+        "Echo.Echo",
+        "\"é世\\\"\\\\\\n\\u003c\\u0026\\u003e\\u2028\"",
+        "{\"id\":3,\"result\":\"é世\\\"\\\\\\n\\u003c\\u0026\\u003e\\u2028\",\"error\":null}\n",
+    ),
+    (
+        "{\"method\":\"Arith.Nope\",\"params\":[{\"A\":7,\"B\":0}],\"id\":5}\n",
+        "Arith.Nope",
+        "{\"A\":7,\"B\":0}",
+        "{\"id\":5,\"result\":null,\"error\":\"rpc: can't find method Arith.Nope\"}\n",
+    ),
+    (
+        "{\"method\":\"Nope.Add\",\"params\":[{\"A\":7,\"B\":0}],\"id\":6}\n",
+        "Nope.Add",
+        "{\"A\":7,\"B\":0}",
+        "{\"id\":6,\"result\":null,\"error\":\"rpc: can't find service Nope.Add\"}\n",
+    ),
+    (
+        "{\"method\":\"Nope\",\"params\":[{\"A\":7,\"B\":0}],\"id\":7}\n",
+        "Nope",
+        "{\"A\":7,\"B\":0}",
+        "{\"id\":7,\"result\":null,\"error\":\"rpc: service/method request ill-formed: Nope\"}\n",
+    ),
+    (
+        "{\"method\":\"A.B.C\",\"params\":[{\"A\":7,\"B\":0}],\"id\":8}\n",
+        "A.B.C",
+        "{\"A\":7,\"B\":0}",
+        "{\"id\":8,\"result\":null,\"error\":\"rpc: can't find service A.B.C\"}\n",
+    ),
+    (
+        "{\"method\":\"Arith.A\\u003cb\\u003e\\\"\",\"params\":[null],\"id\":9}\n",
+        "Arith.A<b>\"",
+        "",
+        "{\"id\":9,\"result\":null,\"error\":\"rpc: can't find method Arith.A\\u003cb\\u003e\\\"\"}\n",
+    ),
+];
+
+/// The text of an error with every character that Go escapes, and one byte that is not UTF-8.
+const ODD: &[u8] = b"\xc3\xa9\xe4\xb8\x96\"\\\n\r\t\x08\x0c\x00\x1f\x7f<&>\xe2\x80\xa8\xe2\x80\xa9\xff/";
+const ODD_IN_GO: &str = "{\"id\":4,\"result\":null,\"error\":\"é世\\\"\\\\\\n\\r\\t\\b\\f\\u0000\\u001f\x7f\\u003c\\u0026\
+                         \\u003e\\u2028\\u2029\u{fffd}/\"}\n";
+
+fn call<'a>(id: u64, name: &'a str, body: &'a str) -> Call<'a> {
+    Call {
+        id,
+        name,
+        method: method_hash(name),
+        codec: 2,
+        compressed: false,
+        one_way: false,
+        schema: 0,
+        time_left_us: 0,
+        metadata: &[],
+        body: SendBody::Bytes(body.as_bytes()),
+    }
+}
+
+fn id_in(line: &str, in_front: &str) -> u64 {
+    let rest = line.split_once(in_front).unwrap().1;
+    rest[..rest.find(|c: char| !c.is_ascii_digit()).unwrap()].parse().unwrap()
+}
+
+#[test]
+fn a_call_is_written_as_by_gos_client() {
+    let mut client = client();
+    for (line, name, argument, _) in CALLS {
+        client.say(Outgoing::Request(call(id_in(line, "],\"id\":"), name, argument)));
+        assert_eq!(client.said(), line);
+    }
+}
+
+/// A server with Go's methods, too: only what is said is of interest.
+struct GoSite;
+
+impl Site for GoSite {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let known = ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Fail"].contains(&name);
+        known.then_some(SiteMethod { hash: method_hash(name), is_free_of_side_effects: false })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        service == "Arith" || service == "Echo"
+    }
+
+    fn page(&self, _path: &str) -> Option<Page> {
+        None
+    }
+
+    fn date(&self) -> [u8; 29] {
+        [b' '; 29]
+    }
+}
+
+fn go_server() -> End<JsonRpc> {
+    let side = ServerSide { limits: Limits::default(), cors_origins: Vec::new(), site: Box::new(GoSite) };
+    End::of(JsonRpc::server(Arc::new(side)))
+}
+
+#[test]
+fn a_call_is_answered_as_by_gos_server() {
+    let mut server = go_server();
+    for (line, name, argument, answer) in CALLS {
+        let told = server.hear(line.as_bytes()).remove(0);
+        match &told.0 {
+            Message::Refused(_) => server.echo(&told),
+            Message::Request(request) => {
+                assert_eq!((request.method, &told.1[..]), (method_hash(name), argument.as_bytes()));
+                if let Some((_, text)) = answer.split_once("null,\"error\":\"") {
+                    let text = text.strip_suffix("\"}\n").unwrap();
+                    server.reply(request.id, Code::InvalidArgument, text.as_bytes());
+                } else {
+                    let result = answer.split_once("\"result\":").unwrap().1;
+                    let result = result.strip_suffix(",\"error\":null}\n").unwrap();
+                    server.reply(request.id, Code::Ok, result.as_bytes());
+                }
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(server.said(), answer);
+    }
+}
+
+#[test]
+fn error_texts_are_escaped_as_in_go() {
+    let mut server = go_server();
+    let told = server.hear(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
+    server.reply(request_of(&told[0]).id, Code::Unknown, ODD);
+    assert_eq!(server.said(), ODD_IN_GO);
+}
+
+#[test]
+fn an_answer_of_gos_server_is_understood() {
+    let mut client = client();
+    for (_, _, _, line) in CALLS {
+        let (message, body) = client.hear(line.as_bytes()).remove(0);
+        let Message::Reply(reply) = message else { panic!("{message:?}") };
+        assert_eq!(reply.id, id_in(line, "\"id\":"));
+        let status = if line.contains("can't find") {
+            Code::Unimplemented
+        } else if line.contains("\"error\":null") {
+            Code::Ok
+        } else {
+            Code::Unknown
+        };
+        assert_eq!(reply.status, status.number(), "{line}");
+        if status == Code::Ok {
+            assert!(line.contains(&format!("\"result\":{},\"error\"", std::str::from_utf8(&body).unwrap())));
+        }
+    }
+    let (_, body) = client.hear(ODD_IN_GO.as_bytes()).remove(0);
+    assert_eq!(String::from_utf8(body).unwrap(), String::from_utf8_lossy(ODD));
+}
+
+/// Raw requests to Go's server, and what it said. `{}` stands for the result of a method that gives back its argument.
+const RAW: [(&str, &str); 17] = [
+    (
+        r#"{"method":"Arith.Add","params":null,"id":1}"#,
+        r#"{"id":1,"result":null,"error":"jsonrpc: request body missing params"}"#,
+    ),
+    (
+        r#"{"method":"Arith.Add","id":1}"#,
+        r#"{"id":1,"result":null,"error":"jsonrpc: request body missing params"}"#,
+    ),
+    (r#"{"method":"Arith.Add","params":[],"id":1}"#, r#"{"id":1,"result":null,"error":null}"#),
+    (r#"{"method":"Arith.Add","params":[null],"id":1}"#, r#"{"id":1,"result":null,"error":null}"#),
+    (r#"{"method":"Arith.Add","params":[3,5],"id":1}"#, r#"{"id":1,"result":3,"error":null}"#),
+    (
+        r#"{"method":"Arith.Add","params":{"A":1,"B":2},"id":1}"#,
+        r#"{"id":1,"result":null,"error":"json: cannot unmarshal object into Go value of type [1]interface {}"}"#,
+    ),
+    (
+        r#"{"method":"Arith.Add","params":"x","id":1}"#,
+        r#"{"id":1,"result":null,"error":"json: cannot unmarshal string into Go value of type [1]interface {}"}"#,
+    ),
+    (
+        r#"{"method":"Arith.Add","params":7,"id":1}"#,
+        r#"{"id":1,"result":null,"error":"json: cannot unmarshal number into Go value of type [1]interface {}"}"#,
+    ),
+    (
+        r#"{"method":"Arith.Add","params":true,"id":1}"#,
+        r#"{"id":1,"result":null,"error":"json: cannot unmarshal bool into Go value of type [1]interface {}"}"#,
+    ),
+    (r#"{"method":"Arith.Add","params":[3],"id":null}"#, r#"{"id":null,"result":3,"error":null}"#),
+    (r#"{"method":"Arith.Add","params":[3]}"#, r#"{"id":null,"result":3,"error":null}"#),
+    (r#"{"method":"Arith.Add","params":[3],"id":"a b"}"#, r#"{"id":"a b","result":3,"error":null}"#),
+    (
+        r#"{"method":"Arith.Add","params":[3],"id":{"x":[1,2]}}"#,
+        r#"{"id":{"x":[1,2]},"result":3,"error":null}"#,
+    ),
+    (r#"{"method":"Arith.Add","params":[3],"id":-1.50e3}"#, r#"{"id":-1.50e3,"result":3,"error":null}"#),
+    (
+        r#"{"method":"Arith\u002eAdd","params":[3],"id":123456789012345678901234567890}"#,
+        r#"{"id":123456789012345678901234567890,"result":3,"error":null}"#,
+    ),
+    (
+        r#"{"method":null,"params":[1],"id":1}"#,
+        r#"{"id":1,"result":null,"error":"rpc: service/method request ill-formed: "}"#,
+    ),
+    (r#"{}"#, r#"{"id":null,"result":null,"error":"rpc: service/method request ill-formed: "}"#),
+];
+
+#[test]
+fn odd_requests_of_1_0_fare_as_with_gos_server() {
+    for (request, answer) in RAW {
+        assert_eq!(answers(request), format!("{answer}\n"), "{request}");
+    }
+}

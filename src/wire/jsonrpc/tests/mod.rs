@@ -1,0 +1,214 @@
+//! JSON-RPC: both dialects at both ends, every split, every lie about where a message ends.
+
+mod batches;
+mod client;
+mod golden;
+mod parts;
+mod properties;
+mod server;
+
+use std::sync::Arc;
+
+use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+use super::*;
+use crate::config::Limits;
+use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash};
+use crate::status::Code;
+use crate::wire::{Broken, Decoded, Out, Page, ServerSide, Site, SiteMethod, Wire};
+
+/// The methods of these tests.
+const METHODS: [&str; 4] = ["Arith.Add", "Echo.Echo", "Échos.Tout", "Deep.Name.Get"];
+
+struct TestSite;
+
+impl Site for TestSite {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let hash = method_hash(name);
+        METHODS.contains(&name).then_some(SiteMethod { hash, is_free_of_side_effects: false })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        METHODS.iter().any(|method| method.rsplit_once('.').unwrap().0 == service)
+    }
+
+    fn page(&self, _path: &str) -> Option<Page> {
+        None
+    }
+
+    fn date(&self) -> [u8; 29] {
+        [b' '; 29]
+    }
+}
+
+fn side(limits: Limits) -> Arc<ServerSide> {
+    Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) })
+}
+
+/// What a wire was told, with the bytes that the body's span meant.
+type Told = (Message, Vec<u8>);
+
+/// A wire and what a connection does with it.
+struct End<W> {
+    wire: W,
+    held: Vec<u8>,
+    bytes_min: usize,
+    pool: Pool,
+    queue: WriteQueue,
+    is_over: bool,
+    broken: Option<Broken>,
+    /// Bytes that were said to mean nothing.
+    skipped: usize,
+}
+
+impl<W> End<W>
+where
+    W: for<'a> Wire<Message = Message, Outgoing<'a> = Outgoing<'a>>,
+{
+    fn of(wire: W) -> End<W> {
+        End {
+            wire,
+            held: Vec::new(),
+            bytes_min: 0,
+            pool: Pool::new(PoolConfig::default()),
+            queue: WriteQueue::new(),
+            is_over: false,
+            broken: None,
+            skipped: 0,
+        }
+    }
+
+    fn arrive(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+    }
+
+    /// The next message of what has arrived, as a connection takes it: never with fewer bytes than were asked for.
+    fn next(&mut self) -> Option<Told> {
+        while !self.is_over && self.broken.is_none() && self.held.len() >= self.bytes_min {
+            match self.wire.decode(&self.held) {
+                Decoded::Message { message, consumed } => {
+                    let span = match &message {
+                        Message::Request(request) => request.body,
+                        Message::Reply(reply) => reply.body,
+                        _ => Span::default(),
+                    };
+                    assert!(span.is_aside() || span.range().end <= consumed, "a span within its message");
+                    let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
+                    let body = bytes[span.range()].to_vec();
+                    self.held.drain(..consumed);
+                    self.bytes_min = 0;
+                    return Some((message, body));
+                }
+                Decoded::Skip { consumed } => {
+                    assert!(consumed > 0, "a skip goes on");
+                    self.held.drain(..consumed);
+                    self.skipped += consumed;
+                    self.bytes_min = 1;
+                }
+                Decoded::NeedMore { bytes_min } => {
+                    assert!(bytes_min > self.held.len(), "asked for bytes that are at hand");
+                    self.bytes_min = bytes_min;
+                }
+                Decoded::Broken(why) => self.broken = Some(why),
+                Decoded::End => self.is_over = true,
+            }
+        }
+        None
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Vec<Told> {
+        self.arrive(bytes);
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    fn say(&mut self, outgoing: Outgoing<'_>) {
+        self.wire.encode(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
+    }
+
+    fn reply(&mut self, id: u64, code: Code, body: &[u8]) {
+        self.say(reply(id, code, SendBody::Bytes(body)));
+    }
+
+    /// What waits to be written.
+    fn said(&mut self) -> String {
+        let mut bytes = Vec::new();
+        while let Some(first) = self.queue.first() {
+            let len = first.len();
+            bytes.extend_from_slice(first);
+            self.queue.written(&mut self.pool, len);
+        }
+        String::from_utf8(bytes).unwrap()
+    }
+
+    /// Answers as a server whose every method gives back its argument, at once.
+    fn echo(&mut self, told: &Told) {
+        match &told.0 {
+            Message::Request(Request { one_way: true, .. })
+            | Message::Refused(Refusal { one_way: true, .. }) => {}
+            Message::Request(request) => self.reply(request.id, Code::Ok, &told.1),
+            Message::Refused(refusal) => self.reply(refusal.id, refusal.code, refusal.message.as_bytes()),
+            other => panic!("a request was expected, not {other:?}"),
+        }
+    }
+
+    fn hear_and_echo(&mut self, bytes: &[u8]) -> Vec<Told> {
+        self.arrive(bytes);
+        let mut all = Vec::new();
+        while let Some(told) = self.next() {
+            self.echo(&told);
+            all.push(told);
+        }
+        all
+    }
+}
+
+fn reply(id: u64, code: Code, body: SendBody<'_>) -> Outgoing<'_> {
+    Outgoing::Reply(Reply { id, codec: 2, compressed: false, code, queue_us: 1, handler_us: 2, body })
+}
+
+fn server_with(limits: Limits) -> End<JsonRpc> {
+    End::of(JsonRpc::server(side(limits)))
+}
+
+fn server() -> End<JsonRpc> {
+    server_with(Limits::default())
+}
+
+fn client() -> End<JsonRpcClient> {
+    End::of(JsonRpcClient::new(1 << 20))
+}
+
+/// What a server of echoing methods says to these bytes.
+fn answers(stream: impl AsRef<[u8]>) -> String {
+    let mut server = server();
+    server.hear_and_echo(stream.as_ref());
+    server.said()
+}
+
+fn request_of(told: &Told) -> Request {
+    match told.0 {
+        Message::Request(request) => request,
+        ref other => panic!("a request was expected, not {other:?}"),
+    }
+}
+
+fn refusal_of(told: &Told) -> &Refusal {
+    match &told.0 {
+        Message::Refused(refusal) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+/// An error of 2.0.
+fn error(id: &str, number: i32, message: &str) -> String {
+    let standard = matches!(number, -32700 | -32600);
+    let data = match number {
+        -32601 => "unimplemented",
+        -32602 => "invalid_argument",
+        -32008 => "resource_exhausted",
+        -32004 => "deadline_exceeded",
+        _ => "",
+    };
+    let data = if standard { String::new() } else { format!(r#","data":"{data}""#) };
+    format!(r#"{{"jsonrpc":"2.0","id":{id},"error":{{"code":{number},"message":"{message}"{data}}}}}"#)
+}

@@ -1,0 +1,120 @@
+//! The parts by themselves: the search for an end, strings, and the table of what is owed.
+
+use super::super::escape::{put_string, unescape};
+use super::super::frame::{Found, Frame};
+use super::super::pending::{Dialect, Owed, PeerId, Pending};
+use super::super::reader::Reader;
+use super::super::sink::Sink;
+use super::*;
+
+fn owed(id: &[u8]) -> Owed {
+    Owed { id: PeerId::new(id), dialect: Dialect::One, number: None, batch: None }
+}
+
+#[test]
+fn the_end_of_a_value_is_found_in_pieces_and_each_byte_is_looked_at_once() {
+    let value = br#"{"a\"}":["]}\\",{"b":[]}],"c":"\\\\"}"#;
+    for cut in 1..value.len() {
+        let mut frame = Frame::default();
+        assert_eq!(frame.look(&value[..cut], 9), Found::Open, "cut at {cut}");
+        // What was looked at is not looked at again, whatever has become of it.
+        let mut later = value.to_vec();
+        let seen = if value[cut - 1] == b'\\' { cut - 1 } else { cut };
+        later[..seen.saturating_sub(1)].fill(b'}');
+        assert_eq!(frame.look(&later, 9), Found::End(value.len()), "cut at {cut}");
+    }
+    assert_eq!(Frame::default().look(b"[[]] ]", 2), Found::End(4));
+    assert_eq!(Frame::default().look(b"[[[", 2), Found::TooDeep);
+    assert_eq!(Frame::default().look(b"[}", 2), Found::Unbalanced);
+    assert_eq!(Frame::default().look(b"{\"a\":[1}]", 2), Found::Unbalanced);
+}
+
+#[test]
+fn strings_are_read_with_every_escape() {
+    for (source, text) in [
+        (&br#"plain"#[..], "plain"),
+        (br#"\"\\\/\b\f\n\r\t"#, "\"\\/\u{8}\u{c}\n\r\t"),
+        (br#"a\u002eb\u00E9\u4e16"#, "a.bé世"),
+        (br#"\ud83e\udd80!"#, "🦀!"),
+        (br#"\ud83e!"#, "\u{fffd}!"),
+        (br#"\udd80\ud83e"#, "\u{fffd}\u{fffd}"),
+        (br#"\ud83e\n"#, "\u{fffd}\n"),
+        (br#"\u0000"#, "\0"),
+        // What the reader would not have let through.
+        (br#"\u12"#, "\u{fffd}12"),
+        (br#"\"#, "\u{fffd}"),
+    ] {
+        let mut read = String::new();
+        unescape(source, &mut read);
+        assert_eq!(read, text, "{}", source.escape_ascii());
+    }
+}
+
+#[test]
+fn what_is_written_as_a_string_reads_back() {
+    let mut all: String = (0..0x3000).filter_map(char::from_u32).collect();
+    all.push('🦀');
+    let mut written = Vec::new();
+    put_string(&mut written, all.as_bytes());
+    assert_eq!(serde_json::from_slice::<String>(&written).unwrap(), all);
+}
+
+#[test]
+fn numbers_are_written_in_decimal() {
+    for number in [0, 1, 9, 10, 99, 100, 32_601, u64::from(u32::MAX), u64::MAX - 1, u64::MAX] {
+        let mut written = Vec::new();
+        written.put_number(number);
+        assert_eq!(written, number.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn nesting_is_counted_over_the_whole_message() {
+    let deep = |n: usize| [vec![b'['; n], vec![b']'; n]].concat();
+    for depth_max in [1, 2, 63, 64, 65, 128, 131] {
+        assert!(Reader::new(&deep(depth_max), depth_max).value().is_ok());
+        assert_eq!(
+            Reader::new(&deep(depth_max + 1), depth_max).value().unwrap_err().expected,
+            "less nesting"
+        );
+    }
+    assert!(Reader::new(b"[[],[],[[]],[]]", 3).value().is_ok(), "what is closed does not count");
+}
+
+#[test]
+fn ids_keep_their_text_and_an_answer_is_owed_once() {
+    let mut pending = Pending::new();
+    let long = [b'7'; 40];
+    let ids: Vec<u64> = [&b"1"[..], b"\"x\"", &[b'9'; 22], &[b'9'; 23], &long, b"1"]
+        .map(|id| pending.begin(owed(id)))
+        .to_vec();
+    assert!(ids.is_sorted(), "later ids are larger");
+    assert_eq!(pending.end(ids[4]).unwrap().id.text(), long);
+    assert_eq!(pending.end(ids[4]), None);
+    assert_eq!(pending.end(ids[0]).unwrap().id.text(), b"1");
+    // Its place is taken again, by another id.
+    let again = pending.begin(owed(b"null"));
+    assert_eq!(again as u32, ids[0] as u32);
+    assert_eq!(pending.end(ids[0]), None);
+    assert_eq!(pending.end(again).unwrap().id, PeerId::NULL);
+    assert_eq!(pending.end(pending.next_one_way()), None);
+    assert_eq!(pending.end(ids[3]).unwrap().id.text(), [b'9'; 23]);
+    assert_eq!(pending.end(ids[2]).unwrap().id.text(), [b'9'; 22]);
+}
+
+#[test]
+fn a_table_that_is_empty_after_a_burst_holds_little() {
+    let mut pending = Pending::new();
+    for round in 0..3 {
+        let ids: Vec<u64> = (0..1000).map(|_| pending.begin(owed(b"1"))).collect();
+        for id in ids {
+            assert!(pending.end(id).is_some(), "round {round}");
+        }
+        assert!(format!("{pending:?}").contains("slots: []"));
+    }
+}
+
+#[test]
+fn the_codec_is_json() {
+    assert_eq!(u32::from(CODEC_JSON), u32::from(crate::codec::Codec::Json.number()));
+}

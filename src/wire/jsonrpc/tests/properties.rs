@@ -1,0 +1,294 @@
+//! What holds for any bytes, in any pieces.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::select;
+use serde::de::IgnoredAny;
+
+use super::super::escape::{put_string, unescape};
+use super::super::frame::{Found, Frame};
+use super::super::reader::Reader;
+use super::*;
+use crate::message::Call;
+
+/// What an end makes of a stream: what it heard, what it said, how it ended.
+type Story = (Vec<Told>, String, bool, Option<Broken>);
+
+fn limits() -> Limits {
+    Limits { frame_bytes_max: 200, in_flight_max: 4, depth_max: 6, ..Limits::default() }
+}
+
+fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    let mut server = server_with(limits());
+    let mut told = Vec::new();
+    for piece in pieces {
+        told.extend(server.hear_and_echo(piece));
+    }
+    (told.into_iter().map(without_places).collect(), server.said(), server.is_over, server.broken)
+}
+
+fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    let mut client = End::of(JsonRpcClient::new(200));
+    let mut told = Vec::new();
+    for piece in pieces {
+        told.extend(client.hear(piece));
+    }
+    let broken = client.broken.map(|why| match why {
+        // How many bytes were at hand depends on the pieces.
+        Broken::TooLarge { bytes_max, .. } => Broken::TooLarge { bytes: 0, bytes_max },
+        why => why,
+    });
+    (told.into_iter().map(without_places).collect(), String::new(), client.is_over, broken)
+}
+
+/// Where a span stands depends on the white space in front of it that came with it.
+fn without_places((mut message, body): Told) -> Told {
+    match &mut message {
+        Message::Request(request) => request.body = Span::default(),
+        Message::Reply(reply) => reply.body = Span::default(),
+        _ => {}
+    }
+    (message, body)
+}
+
+/// Whole messages and pieces of them, so that what is drawn is often nearly right.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let parts = [
+        r#"{"method":"Echo.Echo","params":[{"A":1}],"id":1}"#,
+        r#"{"jsonrpc":"2.0","method":"Arith.Add","params":{"B":[2]},"id":"x"}"#,
+        r#"{"jsonrpc":"2.0","method":"Arith\u002eAdd"}"#,
+        r#"{"jsonrpc":"2.0","method":"No.Such","id":null}"#,
+        r#"{"id":3,"result":[1],"error":null}"#,
+        r#"{"id":4,"error":"no \"such\""}"#,
+        r#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"\u0061"},"id":5}"#,
+        "\"x\\\"\\\\\"",
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\\",
+        "\"id\":",
+        "\"params\":",
+        "7",
+        "null",
+        " \n",
+        "é",
+        "\u{1}",
+        "?",
+    ];
+    let part = prop_oneof![9 => select(&parts[..]).prop_map(|part| part.as_bytes().to_vec()),
+                           1 => vec(any::<u8>(), 0..4)];
+    vec(part, 0..12).prop_map(|parts| parts.concat())
+}
+
+/// A text that may be JSON.
+fn text() -> impl Strategy<Value = Vec<u8>> {
+    let tokens = [
+        "{",
+        "}",
+        "[",
+        "]",
+        ",",
+        ":",
+        "\"",
+        "\"a\"",
+        "\"\\u00e9\\n\"",
+        "\"\\ud800\"",
+        "\\u12",
+        "0",
+        "-0",
+        "-",
+        "1",
+        "12",
+        ".5",
+        "e3",
+        "E-1",
+        "true",
+        "nul",
+        "null",
+        "false",
+        " ",
+        "\t",
+        "\n",
+        "\r",
+        "\u{b}",
+        "é",
+        "\u{7f}",
+        "[1,2]",
+        "{\"b\":{}}",
+    ];
+    let token = prop_oneof![19 => select(&tokens[..]).prop_map(|token| token.as_bytes().to_vec()),
+                            1 => vec(any::<u8>(), 1..3)];
+    vec(token, 0..10).prop_map(|tokens| tokens.concat())
+}
+
+/// A value as serde_json writes it.
+fn value() -> impl Strategy<Value = serde_json::Value> {
+    let leaf = prop_oneof![
+        Just(serde_json::Value::Null),
+        any::<bool>().prop_map(Into::into),
+        any::<i64>().prop_map(Into::into),
+        any::<f64>().prop_map(Into::into),
+        any::<String>().prop_map(Into::into),
+    ];
+    leaf.prop_recursive(4, 24, 4, |inner| {
+        prop_oneof![
+            vec(inner.clone(), 0..4).prop_map(Into::into),
+            vec((any::<String>(), inner), 0..4)
+                .prop_map(|members| serde_json::Value::Object(members.into_iter().collect())),
+        ]
+    })
+}
+
+fn is_json(text: &[u8]) -> bool {
+    let mut reader = Reader::new(text, 128);
+    reader.value().is_ok() && reader.next().is_none()
+}
+
+fn cuts_of<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> {
+    let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+    cuts.push(stream.len());
+    cuts.sort_unstable();
+    let mut from = 0;
+    cuts.into_iter().map(|cut| &stream[std::mem::replace(&mut from, cut)..cut]).collect()
+}
+
+#[test]
+fn the_same_story_at_every_split() {
+    let server = concat!(
+        " \r\n",
+        r#"{"method":"Echo.Echo","params":[{"A":"\\\"}]"}],"id":1}"#,
+        "\n",
+        r#"{"jsonrpc":"2.0","method":"Arith\u002eAdd","params":{"B":[2]},"id":"x\"y"}  {"a"}"#,
+        r#"[ {"jsonrpc":"2.0","method":"Arith.Add","params":["]"],"id":1.5}, 7 ,{"jsonrpc":"2.0","method":"Echo.Echo"} ]"#,
+        "\t",
+        r#"[]{"method":"No.Such","id":[1, 2]}?{"#,
+    );
+    let client = concat!(
+        r#"{"id":3,"result":{"a":"}\\\""},"error":null}"#,
+        "\n",
+        r#"{"id":null,"result":1}{"id":4,"error":"no \"such\""} {"error":{"code":-32601,"message":"\u0061"},"id":5}]"#,
+    );
+    for (story, stream) in [
+        (server_story as fn(Vec<&'static [u8]>) -> Story, server.as_bytes()),
+        (client_story as fn(Vec<&'static [u8]>) -> Story, client.as_bytes()),
+    ] {
+        let whole = story(vec![stream]);
+        assert!(whole.0.len() >= 3 && (whole.2 || whole.3.is_some()), "{whole:?}");
+        for cut in 0..=stream.len() {
+            assert_eq!(story(vec![&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
+        }
+        assert_eq!(story(stream.chunks(1).collect()), whole);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(1000))]
+
+    #[test]
+    fn any_bytes_in_any_pieces_tell_the_same(stream in stream(), cuts in vec(any::<prop::sample::Index>(), 0..6)) {
+        let pieces = cuts_of(&stream, &cuts);
+        let server = server_story([&stream[..]]);
+        prop_assert_eq!(server_story(pieces.clone()), server.clone());
+        prop_assert_eq!(server_story(stream.chunks(1)), server);
+        let client = client_story([&stream[..]]);
+        prop_assert_eq!(client_story(pieces), client.clone());
+        prop_assert_eq!(client_story(stream.chunks(1)), client);
+    }
+
+    #[test]
+    fn whatever_a_server_says_is_json(stream in stream()) {
+        let (_, said, _, _) = server_story([&stream[..]]);
+        for line in said.lines() {
+            prop_assert!(serde_json::from_str::<IgnoredAny>(line).is_ok(), "{}", line);
+        }
+    }
+
+    #[test]
+    fn noise_is_no_fault(noise in vec(any::<u8>(), 0..64)) {
+        server_story([&noise[..]]);
+        client_story([&[b"{", &noise[..]].concat()[..]]);
+        server_story([&[b"[{", &noise[..], b"}]"].concat()[..]]);
+    }
+
+    #[test]
+    fn the_reader_accepts_what_serde_json_accepts(text in text()) {
+        let expected = std::str::from_utf8(&text).is_ok() && serde_json::from_slice::<IgnoredAny>(&text).is_ok();
+        prop_assert_eq!(is_json(&text), expected, "{}", text.escape_ascii());
+    }
+
+    #[test]
+    fn values_are_found_whole(value in value(), pretty in any::<bool>(), rest in text()) {
+        let text = if pretty { serde_json::to_vec_pretty(&value) } else { serde_json::to_vec(&value) }.unwrap();
+        prop_assert!(is_json(&text));
+        if matches!(text[0], b'{' | b'[') {
+            let stream = [&text[..], &rest].concat();
+            prop_assert_eq!(Frame::default().look(&stream, 128), Found::End(text.len()));
+            prop_assert_eq!(Reader::new(&stream, 128).value().unwrap(), 0..text.len());
+        }
+    }
+
+    #[test]
+    fn strings_go_there_and_back(text in any::<String>()) {
+        let mut written = Vec::new();
+        put_string(&mut written, text.as_bytes());
+        prop_assert_eq!(&serde_json::from_slice::<String>(&written).unwrap(), &text);
+        for source in [written, serde_json::to_vec(&text).unwrap()] {
+            let mut read = String::new();
+            unescape(&source[1..source.len() - 1], &mut read);
+            prop_assert_eq!(&read, &text);
+        }
+    }
+
+    #[test]
+    fn a_call_goes_there_and_its_answer_comes_back(
+        calls in vec((any::<u64>(), select(&METHODS[..]), value(), any::<bool>(), 0_u32..17, any::<String>()), 1..6),
+        backwards in any::<bool>(),
+    ) {
+        let (mut client, mut server) = (client(), server());
+        for (id, name, argument, one_way, ..) in &calls {
+            let body = serde_json::to_vec(argument).unwrap();
+            client.say(Outgoing::Request(Call {
+                id: *id, name, method: method_hash(name), codec: 2, compressed: false, one_way: *one_way, schema: 0,
+                time_left_us: 0, metadata: &[], body: SendBody::Bytes(&body),
+            }));
+        }
+        let heard = server.hear(client.said().as_bytes());
+        prop_assert_eq!(heard.len(), calls.len());
+        let mut order: Vec<usize> = (0..calls.len()).collect();
+        if backwards {
+            order.reverse();
+        }
+        let mut expected = Vec::new();
+        for at in order {
+            let (id, name, argument, one_way, code, text) = &calls[at];
+            let request = request_of(&heard[at]);
+            prop_assert_eq!((request.method, request.one_way), (method_hash(name), *one_way));
+            prop_assert_eq!(&heard[at].1, &serde_json::to_vec(argument).unwrap());
+            if *one_way {
+                continue;
+            }
+            let code = Code::from_number(*code).unwrap();
+            let body = if code == Code::Ok { heard[at].1.clone() } else { text.clone().into_bytes() };
+            server.reply(request.id, code, &body);
+            // 1.0 has no codes; no text is the name of the code.
+            expected.push(match code {
+                Code::Ok => (*id, Code::Ok, body),
+                _ if text.is_empty() => (*id, Code::Unknown, code.name().into()),
+                _ => (*id, Code::Unknown, body),
+            });
+        }
+        let answers = client.hear(server.said().as_bytes());
+        let answers: Vec<(u64, Code, Vec<u8>)> = answers
+            .into_iter()
+            .map(|(message, body)| match message {
+                Message::Reply(reply) => (reply.id, Code::from_number(reply.status).unwrap(), body),
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        prop_assert_eq!(answers, expected);
+    }
+}
