@@ -97,7 +97,8 @@ fn ids_keep_their_text_and_an_answer_is_owed_once() {
     assert_eq!(again as u32, ids[0] as u32);
     assert_eq!(pending.end(ids[0]), None);
     assert_eq!(pending.end(again).unwrap().id, PeerId::NULL);
-    assert_eq!(pending.end(pending.next_one_way()), None);
+    let nobodys = pending.next_one_way();
+    assert_eq!(pending.end(nobodys), None);
     assert_eq!(pending.end(ids[3]).unwrap().id.text(), [b'9'; 23]);
     assert_eq!(pending.end(ids[2]).unwrap().id.text(), [b'9'; 22]);
 }

@@ -79,7 +79,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
         "\u{1}",
         "?",
     ];
-    let part = prop_oneof![9 => select(&parts[..]).prop_map(|part| part.as_bytes().to_vec()),
+    let part = prop_oneof![9 => select(parts.to_vec()).prop_map(|part| part.as_bytes().to_vec()),
                            1 => vec(any::<u8>(), 0..4)];
     vec(part, 0..12).prop_map(|parts| parts.concat())
 }
@@ -120,7 +120,7 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
         "[1,2]",
         "{\"b\":{}}",
     ];
-    let token = prop_oneof![19 => select(&tokens[..]).prop_map(|token| token.as_bytes().to_vec()),
+    let token = prop_oneof![19 => select(tokens.to_vec()).prop_map(|token| token.as_bytes().to_vec()),
                             1 => vec(any::<u8>(), 1..3)];
     vec(token, 0..10).prop_map(|tokens| tokens.concat())
 }
