@@ -4,7 +4,7 @@
 //! by hand, or found, stay.
 
 #![cfg(all(
-    feature = "json",
+    feature = "jsonrpc",
     feature = "fixed",
     feature = "compact",
     feature = "messagepack",
@@ -130,6 +130,29 @@ fn write_the_corpus() {
     ] {
         keep("frame", &format!("{name}-whole"), &[&[0], &stream[..]].concat());
         keep("frame", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], &stream[..]].concat());
+    }
+
+    let two = br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[{"A":6}],"id":"x"}"#;
+    for (name, stream) in [
+        ("one", &b"{\"method\":\"Echo.Echo\",\"params\":[{\"A\":6}],\"id\":0}\n{\"method\":\"Echo.No\",\"id\":[1, 2]}"[..]),
+        ("two", two),
+        ("named", br#" {"jsonrpc":"2.0","method":"Echo\u002eEcho","params":{"A":[6]},"id":-1.5e3}"#),
+        ("notification", br#"{"jsonrpc":"2.0","method":"Echo.Echo"}{"jsonrpc":"2.0","method":"No.Such"}"#),
+        ("batch", &[&b"["[..], two, b", 7 ,", two, b"] ", two].concat()),
+        ("batches", br#"[][{"jsonrpc":"2.0","method":"Echo.Echo"}][1,2,3,4,5][[]]"#),
+        ("not-json", br#"{"method":}{"method":"Echo.Echo","params":[1],"id":1}"#),
+        ("twice", br#"{"jsonrpc":"2.0","method":"Echo.Echo","id":1,"i\u0064":2}"#),
+        ("stray", br#"{"method":"Echo.Echo","params":[1],"id":1}?"#),
+        ("unbalanced", b"{\"a\":]}"),
+        ("deep", &b"[".repeat(140)),
+        ("too-large", &[&b"{\"a\":\""[..], &[b'x'; BODY_MAX], b"\"}"].concat()),
+        ("result", br#"{"id":7,"result":{"A": 6},"error":null}{"id":null,"result":1,"error":null}"#),
+        ("error", br#"{"id":7,"result":null,"error":"rpc: can't find \"x\""}"#),
+        ("error-object", br#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"n\u006f"},"id":18446744073709551615}"#),
+        ("unread", br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"},"id":null}"#),
+    ] {
+        keep("jsonrpc", &format!("{name}-whole"), &[&[0], stream].concat());
+        keep("jsonrpc", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], stream].concat());
     }
 
     for (name, bytes) in [

@@ -13,9 +13,13 @@ use coreloop::codec::compress::{compress, decompress as decompress_into};
 use coreloop::codec::{self, Argument, Body, Bytes, Codec, Fixed, Raw};
 use coreloop::config::Limits;
 use coreloop::conn::{Conn, Next};
-use coreloop::message::{Message, Metadata, MetadataBuf, Span};
+use coreloop::message::{Message, Metadata, MetadataBuf, Outgoing, Reply, SendBody, Span, method_hash};
+use coreloop::status::Code;
 use coreloop::wire::sniff::{Sniffed, sniff as tell};
-use coreloop::wire::{Broken, Decoded, Native, Protocols, ServerSide, Speaks, Wire};
+use coreloop::wire::{
+    Broken, Decoded, JsonRpc, JsonRpcClient, Native, Page, Protocols, ServerSide, Site, SiteMethod, Speaks,
+    Wire,
+};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
@@ -23,9 +27,10 @@ use serde::{Deserialize, Serialize};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 8] = [
+pub const TARGETS: [Target; 9] = [
     ("frame", frame),
     ("metadata", metadata),
+    ("jsonrpc", jsonrpc),
     ("sniff", sniff),
     ("codec_json", codec_json),
     ("codec_compact", codec_compact),
@@ -86,34 +91,57 @@ fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Stor
     story
 }
 
-/// Bytes to a server's and a client's end. The first byte counts cuts, each of two bytes; then the stream.
-pub fn frame(input: &[u8]) {
-    let Some((cuts, rest)) = input.split_first() else { return };
-    let Some((cuts, stream)) = rest.split_at_checked(2 * (*cuts as usize % 8)) else { return };
+/// The first byte counts cuts, each of two bytes; then the stream. Gives the stream, and where it is cut.
+fn cut(input: &[u8]) -> Option<(&[u8], Vec<usize>)> {
+    let (cuts, rest) = input.split_first()?;
+    let (cuts, stream) = rest.split_at_checked(2 * (*cuts as usize % 8))?;
     let at = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]) as usize % (stream.len() + 1);
     let mut cuts: Vec<usize> = cuts.chunks_exact(2).map(at).collect();
     cuts.push(stream.len());
     cuts.sort_unstable();
-    let pieces = || {
-        let mut from = 0;
-        cuts.iter().map(move |cut| &stream[std::mem::replace(&mut from, *cut)..*cut])
-    };
+    Some((stream, cuts))
+}
+
+fn pieces_of<'a>(stream: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let mut from = 0;
+    cuts.iter().map(move |cut| &stream[std::mem::replace(&mut from, *cut)..*cut])
+}
+
+/// Bytes to a server's and a client's end.
+pub fn frame(input: &[u8]) {
+    let Some((stream, cuts)) = cut(input) else { return };
+    let pieces = || pieces_of(stream, &cuts);
     for side in [Native::server, Native::client] {
         let whole = story(side(BODY_MAX), [stream].into_iter());
         assert_eq!(story(side(BODY_MAX), pieces()), whole);
         assert_eq!(story(side(BODY_MAX), stream.chunks(1)), whole);
     }
-    connection(pieces());
+    let side = Arc::new(ServerSide::bare(small_limits()));
+    connection(Speaks::undecided(Protocols::SERVED, side), pieces(), |_| None);
 }
 
-/// The same through a connection: memory stays within bounds, and comes home.
-fn connection<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
+fn small_limits() -> Limits {
+    Limits { frame_bytes_max: BODY_MAX, in_flight_max: 4, ..Limits::default() }
+}
+
+/// An answer: the id, the code, the body.
+type Answer = (u64, Code, Vec<u8>);
+
+/// Bytes through a connection, and `answer` to each message: memory stays within bounds, and comes home. Gives what
+/// was written, and whether the connection goes on.
+fn connection<'a, W>(
+    wire: W,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    answer: impl Fn((Message, Vec<u8>)) -> Option<Answer>,
+) -> (Vec<u8>, bool)
+where
+    W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
+{
     let now = Instant::now();
-    let limits = Limits { frame_bytes_max: BODY_MAX, ..Limits::default() };
-    let side = Arc::new(ServerSide::bare(limits.clone()));
+    let limits = small_limits();
     let mut pool = Pool::new(PoolConfig::default());
-    let mut conn = Conn::new(Speaks::undecided(Protocols::SERVED, side), now);
-    let mut arrived = 0;
+    let mut conn = Conn::new(wire, now);
+    let (mut arrived, mut written) = (0, Vec::new());
     for mut piece in pieces {
         arrived += piece.len();
         while !piece.is_empty() {
@@ -123,15 +151,95 @@ fn connection<'a>(pieces: impl Iterator<Item = &'a [u8]>) {
             conn.on_bytes(n, &mut pool, now);
             piece = &piece[n..];
         }
-        while let Next::Message { consumed, .. } = conn.next_message() {
+        while let Next::Message { message, consumed } = conn.next_message() {
+            let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();
             conn.consume(consumed);
+            if let Some((id, code, body)) = answer((message, body)) {
+                let (compressed, queue_us, handler_us) = (false, 0, 0);
+                let body = SendBody::Bytes(&body);
+                let reply = Reply { id, codec: 2, compressed, code, queue_us, handler_us, body };
+                conn.encode(Outgoing::Reply(reply), &mut pool, now, &limits);
+            }
         }
         conn.settle(&mut pool, now);
         conn.check(&limits);
+        while let Some(first) = conn.to_write(&mut pool).first().map(<[u8]>::to_vec) {
+            conn.on_written(first.len(), &mut pool, now, &limits);
+            written.extend(first);
+        }
         assert!(pool.stats().outstanding_bytes as usize <= 4 * arrived + 1024);
     }
+    let goes_on = conn.wants_read();
     conn.release(&mut pool);
     assert_eq!(pool.stats().outstanding, 0);
+    (written, goes_on)
+}
+
+/// A site with one method.
+struct EchoSite;
+
+impl Site for EchoSite {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let hash = method_hash(name);
+        (name == "Echo.Echo").then_some(SiteMethod { hash, is_free_of_side_effects: false })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        service == "Echo"
+    }
+
+    fn page(&self, _path: &str) -> Option<Page> {
+        None
+    }
+
+    fn date(&self) -> [u8; 29] {
+        [b' '; 29]
+    }
+}
+
+/// Answers as a method that gives back its argument.
+fn echo((message, body): (Message, Vec<u8>)) -> Option<Answer> {
+    match message {
+        Message::Request(request) => (!request.one_way).then_some((request.id, Code::Ok, body)),
+        Message::Refused(refused) => {
+            (!refused.one_way).then(|| (refused.id, refused.code, refused.message.into_bytes()))
+        }
+        other => unreachable!("{other:?} is not for a server"),
+    }
+}
+
+/// JSON-RPC, to both ends; what the server answers is JSON, and its client understands it.
+pub fn jsonrpc(input: &[u8]) {
+    let Some((stream, cuts)) = cut(input) else { return };
+    let server = || {
+        let (limits, cors_origins) = (small_limits(), Vec::new());
+        JsonRpc::server(Arc::new(ServerSide { limits, cors_origins, site: Box::new(EchoSite) }))
+    };
+    let whole = connection(server(), [stream].into_iter(), echo);
+    assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
+    assert_eq!(connection(server(), stream.chunks(1), echo), whole);
+    // Two bytes of an array can be answered by an error of some hundred, and an id that is echoed twice its length.
+    assert!(whole.0.len() <= 160 * stream.len() + 1024, "{} for {}", whole.0.len(), stream.len());
+    for line in whole.0.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        codec::decode::<IgnoredAny>(Codec::Json, line).unwrap_or_else(|error| {
+            panic!("{} is not JSON: {error}", line.escape_ascii());
+        });
+    }
+
+    for stream in [stream, &whole.0] {
+        let heard = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let heard = std::cell::RefCell::new(Vec::new());
+            let (_, goes_on) = connection(JsonRpcClient::new(BODY_MAX), pieces, |(message, body)| {
+                let Message::Reply(reply) = message else { unreachable!("{message:?} is not for a client") };
+                heard.borrow_mut().push((reply.id, reply.status, body));
+                None
+            });
+            (heard.into_inner(), goes_on)
+        };
+        let whole = heard(&mut [stream].into_iter());
+        assert_eq!(heard(&mut stream.chunks(1)), whole);
+        assert_eq!(heard(&mut stream.chunks(7)), whole);
+    }
 }
 
 /// Metadata that pass the check read the same when they are written again.
