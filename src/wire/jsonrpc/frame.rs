@@ -1,7 +1,7 @@
 //! Where a JSON object or array ends, found in bytes that come in pieces.
 //!
 //! It looks at each byte once, and remembers how far it came: brackets of both kinds and strings are all that it
-//! knows. Whether what stands between them is JSON, the [reader](super::reader) says, once it is whole.
+//! knows. Whether what stands between them is JSON, `reader.rs` says, once it is whole.
 
 use super::nest::Nest;
 

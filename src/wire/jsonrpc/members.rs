@@ -166,7 +166,9 @@ fn each_member<'a>(
         let name = reader.name()?;
         match find(reader.bytes_of(name), names) {
             Some(which) => take(reader, which)?,
-            None => drop(reader.value()?),
+            None => {
+                reader.value()?;
+            }
         }
         goes_on = reader.goes_on(b'}')?;
     }
