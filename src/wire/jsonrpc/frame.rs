@@ -4,6 +4,7 @@
 //! knows. Whether what stands between them is JSON, `reader.rs` says, once it is whole.
 
 use super::nest::Nest;
+use super::reader::plain_len;
 
 /// What was found in the bytes at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +38,11 @@ impl Frame {
     /// Looks on. `input` begins with the value's first bracket, and is what it was before, and more.
     pub(super) fn look(&mut self, input: &[u8], depth_max: usize) -> Found {
         let mut at = self.looked;
-        while let Some(byte) = input.get(at) {
+        while at < input.len() {
+            if self.in_string {
+                at += plain_len(&input[at..]);
+            }
+            let Some(&byte) = input.get(at) else { break };
             if self.in_string {
                 match byte {
                     b'"' => self.in_string = false,
@@ -49,8 +54,8 @@ impl Frame {
             } else {
                 match byte {
                     b'"' => self.in_string = true,
-                    b'{' | b'[' if !self.nest.open(*byte == b'{', depth_max) => return Found::TooDeep,
-                    b'}' | b']' if !self.nest.close(*byte == b'}') => return Found::Unbalanced,
+                    b'{' | b'[' if !self.nest.open(byte == b'{', depth_max) => return Found::TooDeep,
+                    b'}' | b']' if !self.nest.close(byte == b'}') => return Found::Unbalanced,
                     b'}' | b']' if self.nest.is_empty() => {
                         self.looked = at + 1;
                         return Found::End(at + 1);

@@ -37,6 +37,27 @@ pub(super) fn space_len(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !is_space(*byte)).unwrap_or(bytes.len())
 }
 
+/// How many bytes stand in front of the first that needs a look inside a string (a quote, a backslash, a control
+/// character, one that is not ASCII), by eights: up to seven that need none may be left.
+#[inline]
+pub(super) fn plain_len(bytes: &[u8]) -> usize {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES << 7;
+    // The high bit of each byte that is below `limit`, and maybe of others above the first such.
+    let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
+    let (words, _) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let word = u64::from_le_bytes(*word);
+        let quote = below(word ^ ONES * u64::from(b'"'), 1);
+        let backslash = below(word ^ ONES * u64::from(b'\\'), 1);
+        let found = (quote | backslash | below(word, 0x20) | word) & HIGH;
+        if found != 0 {
+            return 8 * at + found.trailing_zeros() as usize / 8;
+        }
+    }
+    8 * words.len()
+}
+
 impl<'a> Reader<'a> {
     /// At the start of a text, in which at most `depth_max` containers (at most [`Nest::ROOM`]) may be open at once.
     #[inline]
@@ -212,6 +233,7 @@ impl<'a> Reader<'a> {
         let mut is_ascii = true;
         self.at += 1;
         loop {
+            self.at += plain_len(&self.bytes[self.at..]);
             match self.peek() {
                 Some(b'"') => break,
                 Some(b'\\') => self.escape()?,

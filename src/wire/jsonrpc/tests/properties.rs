@@ -7,7 +7,7 @@ use serde::de::IgnoredAny;
 
 use super::super::escape::{put_string, unescape};
 use super::super::frame::{Found, Frame};
-use super::super::reader::Reader;
+use super::super::reader::{Reader, plain_len};
 use super::*;
 use crate::message::Call;
 
@@ -218,6 +218,14 @@ proptest! {
     fn the_reader_accepts_what_serde_json_accepts(text in text()) {
         let expected = std::str::from_utf8(&text).is_ok() && serde_json::from_slice::<IgnoredAny>(&text).is_ok();
         prop_assert_eq!(is_json(&text), expected, "{}", text.escape_ascii());
+    }
+
+    #[test]
+    fn plain_bytes_are_counted_up_to_the_first_that_is_not(bytes in vec(prop_oneof![3 => 0x20_u8..0x7f, 1 => any::<u8>()], 0..40)) {
+        let plain = |byte: &u8| (0x20..0x80).contains(byte) && !matches!(byte, b'"' | b'\\');
+        let first = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
+        let counted = plain_len(&bytes);
+        prop_assert!(counted == first || counted < first && first - counted < 8 && bytes.len() - counted < 8);
     }
 
     #[test]
