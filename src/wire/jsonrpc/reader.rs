@@ -48,8 +48,8 @@ pub(super) fn plain_len(bytes: &[u8]) -> usize {
     let (words, _) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
         let word = u64::from_le_bytes(*word);
-        let quote = below(word ^ ONES * u64::from(b'"'), 1);
-        let backslash = below(word ^ ONES * u64::from(b'\\'), 1);
+        let quote = below(word ^ (ONES * u64::from(b'"')), 1);
+        let backslash = below(word ^ (ONES * u64::from(b'\\')), 1);
         let found = (quote | backslash | below(word, 0x20) | word) & HIGH;
         if found != 0 {
             return 8 * at + found.trailing_zeros() as usize / 8;
