@@ -140,6 +140,77 @@ fn an_embedding_program_outlives_its_server() {
     assert_eq!(lines, expected);
 }
 
+// The examples of the shared client.
+
+/// What an example says after its address, line by line, once it has ended well.
+fn lines_of(name: &str, args: &[&str]) -> Vec<String> {
+    let mut running = Running::start(name, args);
+    running.address();
+    running.finish().lines().map(str::to_owned).collect()
+}
+
+#[test]
+fn threads_share_a_client_and_hear_what_went_wrong() {
+    let mut lines = lines_of("client_threads", &[]);
+    // Whether the last call had left before its server was gone is the machine's affair.
+    let last = lines.pop().unwrap();
+    assert!(last.starts_with("after closing time: unavailable, may have run: "), "{last}");
+    let expected = [
+        "4 threads: 1000 answers on 1 connection, sum 4980000",
+        "4 apples: 160",
+        "too many: the server says out_of_range: we have not that many",
+        "in a hurry: deadline_exceeded, may have run: true",
+        "elsewhere: unavailable, may have run: false",
+    ];
+    assert_eq!(lines, expected);
+}
+
+#[test]
+fn calls_are_awaited_on_tokio_and_a_timeout_cancels_at_the_server() {
+    let expected = [
+        "one: 70 pages",
+        "a hundred: 49500 pages",
+        "two: 10 pages, and not_found: no book 1000",
+        "in a task: 30 pages",
+        "nobody brought it back",
+        "the server: the reservation was given up",
+    ];
+    assert_eq!(lines_of("client_tokio", &[]), expected);
+}
+
+#[test]
+fn a_batch_is_one_write_and_one_way_calls_arrive() {
+    let expected = [
+        "67 calls wait, 0 have left",
+        "sum of the squares: 89440; the server has read 1 time",
+        "noted: [20, 21, 22]",
+        "noted: 23",
+    ];
+    assert_eq!(lines_of("batch", &[]), expected);
+}
+
+#[test]
+fn nested_calls_share_a_budget_and_end_together() {
+    let budget_us = 60_000_000;
+    let lines = lines_of("nested", &["60000"]);
+    let mut left_us = budget_us;
+    for (line, who) in lines.iter().zip(["top", "middle", "bottom"]) {
+        let said = line.strip_prefix(&format!("{who}: ")).and_then(|rest| rest.strip_suffix(" us left"));
+        let left: u64 = said.and_then(|number| number.parse().ok()).unwrap_or_else(|| panic!("{line:?}"));
+        assert!(left > 0 && left < left_us, "{left} us of {left_us}: each has less than the one above");
+        left_us = left;
+    }
+    let rest = [
+        "found 3",
+        "top: as long as it takes",
+        "middle: as long as it takes",
+        "bottom: as long as it takes",
+        "the bottom searches",
+        "the bottom was told that nobody waits",
+    ];
+    assert_eq!(lines[3..], rest);
+}
+
 // The Redis example.
 
 fn redis() -> (Running, String) {
