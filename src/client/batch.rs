@@ -12,7 +12,8 @@ use super::{CallError, MethodId, Starter};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
 use crate::message::method_hash;
 
-/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it.
+/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it: they fail with
+/// [`CallError::NotSent`].
 ///
 /// ```
 /// # use coreloop::{Context, Server, Status};

@@ -47,7 +47,7 @@ pub enum CallError {
     /// The thread that waits is the one that would have to bring the answer; it would wait for ever. Call with a
     /// callback, or from a method that is not inline.
     OnReactor,
-    /// The call belongs to a batch that was not sent yet.
+    /// The call belongs to a batch that was not sent, or not yet.
     NotSent,
     /// The argument is too large for a frame, or its metadata are; nothing was sent.
     TooLarge {
@@ -121,7 +121,7 @@ impl fmt::Display for CallError {
             CallError::OnReactor => f.write_str(
                 "failed_precondition: this thread brings the answers, and would wait for itself for ever",
             ),
-            CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent yet"),
+            CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent"),
             CallError::TooLarge { bytes, bytes_max } => {
                 write!(f, "resource_exhausted: {bytes} bytes are over the limit of {bytes_max}")
             }

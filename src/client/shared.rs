@@ -327,7 +327,8 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let by_timeout = self.settings.timeout.map(|timeout| Instant::now() + timeout);
+        // One that no clock can name is none.
+        let by_timeout = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.settings.deadline.into_iter().chain(by_timeout).min()
     }
 

@@ -116,7 +116,7 @@ impl ClientApp {
             conns.with(key, |cx| {
                 let is_first = line.waiting.is_empty();
                 if is_first
-                    && cx.session.has_room(&line.config)
+                    && has_room(cx, &line.config)
                     && let Some(promise) = rest.take()
                 {
                     send(&self.shared.stats, cx, promise);
@@ -134,7 +134,7 @@ impl ClientApp {
         if line.state != State::Open(cx.key()) {
             return;
         }
-        while cx.session.has_room(&line.config)
+        while has_room(cx, &line.config)
             && let Some(promise) = line.waiting.pop_front()
         {
             self.waiting -= 1;
@@ -349,6 +349,13 @@ fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
     Some(dead_at)
 }
 
+/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
+/// given up are in flight no more, but their bytes lie here as long as the server takes none.
+fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
+    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
+}
+
 /// Sends a call that has its turn, unless it is over already.
 fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     if promise.is_abandoned() {
@@ -406,11 +413,6 @@ impl Session {
             last_heard: now,
             last_used: now,
         }
-    }
-
-    fn has_room(&self, config: &ClientConfig) -> bool {
-        self.pending.len() < config.in_flight_max
-            && (self.pending.bytes() < config.in_flight_bytes_max || self.pending.is_empty())
     }
 
     /// The call waits for its reply; gives its id.
@@ -476,6 +478,14 @@ impl App for ClientApp {
 
     fn next_at(&self) -> Option<Instant> {
         self.look_at
+    }
+
+    fn wants_written(&self) -> bool {
+        self.waiting > 0
+    }
+
+    fn on_written(&mut self, cx: &mut Cx<'_>) {
+        self.refill(cx);
     }
 
     fn on_time(&mut self, conns: &mut Conns<'_, ClientApp>) {
