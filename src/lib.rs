@@ -82,6 +82,8 @@ mod readme_tests {
     mod readme {}
     #[doc = include_str!("../docs/architecture.md")]
     mod architecture {}
+    #[doc = include_str!("../docs/client.md")]
+    mod client {}
     #[doc = include_str!("../docs/configuration.md")]
     mod configuration {}
     #[doc = include_str!("../docs/embedding.md")]

@@ -219,3 +219,22 @@ fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
     let remote = reactor.remote();
     Ok((reactor, Driver { inner: Arc::new(Inner { remote, shared, numbers: AtomicU64::new(1) }) }))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_number_has_its_place_in_the_docs() {
+        let docs = include_str!("../../docs/client.md");
+        let table = docs.split("| field of `ClientStats` |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let numbers = format!("{:#?}", ClientStats::default());
+        let names: Vec<&str> =
+            numbers.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+        for name in &names {
+            assert!(table.contains(&format!("`{name}`")), "docs/client.md lacks {name}");
+        }
+        let quoted = table.matches('`').count() / 2;
+        assert_eq!(quoted, names.len(), "docs/client.md has numbers that are gone");
+    }
+}

@@ -156,3 +156,49 @@ impl From<CallError> for Status {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../docs/client.md");
+
+    #[test]
+    fn every_error_has_its_row_in_the_docs() {
+        let io = || io::Error::other("it failed");
+        let codec = || CodecError::NotCompiledIn { codec: crate::codec::Codec::Json, feature: "json" };
+        let all = [
+            ("Status", CallError::Status(Status::internal("no"))),
+            ("DeadlineExceeded", CallError::DeadlineExceeded),
+            ("Argument", CallError::Argument(codec())),
+            ("Reply", CallError::Reply(codec())),
+            ("Connect", CallError::Connect(io())),
+            ("Lost", CallError::Lost { error: io(), may_have_run: true }),
+            ("Broken", CallError::Broken(Broken::Version(9))),
+            ("Draining", CallError::Draining),
+            ("ReplyRefused", CallError::ReplyRefused(Status::internal("no"))),
+            ("Cancelled", CallError::Cancelled { may_have_run: true }),
+            ("Full", CallError::Full { calls_max: 1 }),
+            ("OnReactor", CallError::OnReactor),
+            ("NotSent", CallError::NotSent),
+            ("TooLarge", CallError::TooLarge { bytes: 2, bytes_max: 1 }),
+        ];
+        let table = DOCS.split("| `CallError` |").nth(1).unwrap().split("\n\n").next().unwrap();
+        assert_eq!(table.lines().skip(2).count(), all.len(), "a row for each, and for no other");
+        for (name, error) in all {
+            assert!(format!("{error:?}").starts_with(name), "{error:?} is not called {name}");
+            let code = match error {
+                CallError::Status(_) => "the server's".to_owned(),
+                CallError::ReplyRefused(_) => "the refusal's".to_owned(),
+                _ => format!("`{}`", error.code()),
+            };
+            let may_have_run = match error {
+                CallError::Lost { .. } | CallError::Cancelled { .. } => "as it says",
+                _ if error.may_have_run() => "yes",
+                _ => "no",
+            };
+            let row = format!("| `{name}` | {code} | {may_have_run} | ");
+            assert!(table.contains(&row), "docs/client.md lacks the row {row}");
+        }
+    }
+}
