@@ -131,6 +131,25 @@ fn the_readme_names_every_feature() {
     }
 }
 
+#[test]
+fn the_readme_lists_every_example_and_document_and_each_example_is_run() {
+    let (readme, runs) = (read("README.md"), read("tests/examples.rs"));
+    let mut examples = 0;
+    for name in fs::read_dir(root().join("examples")).unwrap().map(|entry| entry.unwrap().file_name()) {
+        let Some(name) = name.to_str().and_then(|name| name.strip_suffix(".rs")) else { continue };
+        assert!(readme.contains(&format!("(examples/{name}.rs) |")), "README.md does not list {name}");
+        assert!(runs.contains(&format!("\"{name}\"")), "tests/examples.rs does not run {name}");
+        examples += 1;
+    }
+    assert!(examples > 5, "{examples} examples were looked at");
+    for document in documents().iter().skip(1) {
+        assert!(
+            readme.contains(&format!("- [{document}]({document})")),
+            "README.md does not list {document}"
+        );
+    }
+}
+
 /// How many crates from the registry the embedded server pulls in, and how many of this workspace.
 fn crates(args: &[&str]) -> Option<(usize, usize)> {
     let fixed = ["tree", "--offline", "--locked", "-p", "coreloop", "-e", "normal", "--prefix", "none"];
