@@ -1,6 +1,7 @@
 //! coreloop: an embeddable RPC server and client, one event loop per core, plain threads.
 //!
-//! A service is a plain impl over plain serde types; [`Server`] serves it, [`client::Direct`] calls it:
+//! A service is a plain impl over plain serde types; [`Server`] serves it, [`client::Client`] calls it for many threads
+//! at once, and [`client::Direct`] for one:
 //!
 //! ```
 //! use coreloop::client::Direct;

@@ -19,7 +19,8 @@ pub enum CallError {
     Argument(CodecError),
     /// The server answered ok, but the reply could not be decoded.
     Reply(CodecError),
-    /// The address could not be connected to; nothing was sent.
+    /// The address could not be connected to; nothing was sent. From [`Builder::build`](super::Builder::build) also: an
+    /// address that cannot be read, or a bound that cannot be.
     Connect(io::Error),
     /// The connection failed.
     Lost {
@@ -30,7 +31,8 @@ pub enum CallError {
     },
     /// What the server sent could not be understood; the connection is closed. It may have run the call.
     Broken(Broken),
-    /// The server said that it wants no new requests here; nothing was sent. Connect anew.
+    /// The server said that it wants no new requests here; nothing was sent. Connect anew. (Of
+    /// [`Direct`](super::Direct) alone: [`Client`](super::Client) does that by itself.)
     Draining,
     /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`.
     ReplyRefused(Status),

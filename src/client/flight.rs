@@ -379,17 +379,22 @@ impl<T> InFlight<T> {
         }
     }
 
-    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then.
+    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then, and also where
+    /// this says [`CallError::NotSent`] or [`CallError::OnReactor`], as for [`InFlight::wait`].
+    ///
+    /// # Panics
+    ///
+    /// The answer was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, CallError>> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The answer, if it has come.
+    /// The answer, if it has come and was not taken. Never waits.
     pub fn try_take(&mut self) -> Option<Result<T, CallError>> {
         self.is_done().then(|| self.take())
     }
 
-    /// Whether the answer has come.
+    /// Whether the answer has come, or the error; no more once it was taken.
     pub fn is_done(&self) -> bool {
         self.flight.as_ref().map_or(self.early.is_some(), |flight| flight.is_done())
     }
@@ -397,7 +402,7 @@ impl<T> InFlight<T> {
     /// Gives the call up; the server is told. The same as to drop it.
     pub fn cancel(self) {}
 
-    /// Where the time of the call went, as the server said with its answer. Zero before that.
+    /// Where the time of the call went, as the server said with its answer. Zero before that was taken.
     pub fn times(&self) -> Times {
         self.times
     }

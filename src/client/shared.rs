@@ -46,12 +46,14 @@ impl Builder {
         self
     }
 
-    /// Calls that may be on their way or with the server, and what happens to those over it.
+    /// Calls that may be on their way or with the server, and what happens to those over it: two fields of
+    /// [`ClientConfig`].
     pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> Builder {
         self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
     }
 
-    /// More addresses, and who picks one of them for each call.
+    /// More addresses, and who picks one of them for each call. The first one is line 0, these follow in their order; each
+    /// has a connection and the bounds for itself.
     pub fn route(mut self, others: &[&str], route: impl Route) -> Builder {
         self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
         self.route = Some(Arc::new(route));
@@ -91,7 +93,8 @@ impl Builder {
         Ok(Client { shared: Arc::new(shared), settings: Settings::default() })
     }
 
-    /// The client, connected.
+    /// The client, connected: waits for that, up to `connect_timeout_ms`. Not for a driver whose guest has no host yet,
+    /// nor in async code: there [`Builder::build`], and [`Client::ready`].
     ///
     /// # Errors
     ///
@@ -180,8 +183,9 @@ impl Client {
         }
     }
 
-    /// The same client, whose calls have that much time each. The server is told what is left, and the call is given
-    /// up here when it has passed.
+    /// The same client, whose calls have that much time each, from their start. The server is told what is left, and the
+    /// call is given up here when it has passed: it fails with [`CallError::DeadlineExceeded`], or with what the server
+    /// said about that. One that no clock can name is none.
     pub fn with_timeout(&self, timeout: Duration) -> Client {
         self.with(|settings| settings.timeout = Some(timeout))
     }
@@ -197,7 +201,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The entry does not fit.
+    /// [`MetadataTooLong`]: the entry does not fit beside those that are there.
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
@@ -205,7 +209,8 @@ impl Client {
     }
 
     /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
-    /// compact for the others, or JSON where compact is not compiled in.
+    /// compact for the others, or JSON where compact is not compiled in. A method that does not take it goes as if it were
+    /// not set.
     pub fn with_codec(&self, codec: Codec) -> Client {
         self.with(|settings| settings.codec = Some(codec))
     }
@@ -246,7 +251,8 @@ impl Client {
         &self.shared.driver
     }
 
-    /// Is done when there is a connection (to the line that a call would take); fails as a call would.
+    /// Is done when there is a connection; connects if need be, and fails as a call would. Where somebody routes, it is
+    /// the connection of the line that is picked for method 0.
     pub fn ready(&self) -> InFlight<()> {
         fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
             Ok(())
@@ -302,12 +308,12 @@ impl Client {
         Batch::new(self.clone())
     }
 
-    /// What its driver has counted.
+    /// What its driver has counted, over all clients that it drives.
     pub fn stats(&self) -> ClientStats {
         self.shared.driver.stats()
     }
 
-    /// Calls begun and not ended, over all lines.
+    /// Calls begun and not ended, over all lines and all clones: on their way, with the server, or waiting.
     pub fn in_flight(&self) -> usize {
         self.shared.lanes.iter().map(|lane| lane.in_flight()).sum()
     }
