@@ -4,17 +4,19 @@
 //! its calls. When a server drains, its line has a new connection while the old one is still being answered.
 
 mod line;
+mod silence;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
+use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;
 use super::driver::{Shared, Stats};
@@ -307,46 +309,6 @@ impl ClientApp {
         }
         self.look_at_lines(now);
     }
-}
-
-/// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
-/// closed. Gives the time of the next look.
-fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
-    let ms = Duration::from_millis;
-    let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
-    let now = cx.now();
-    if cx.session.pending.is_empty() {
-        cx.session.pending.shrink();
-        let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) && !cx.session.is_draining {
-            if line.state == State::Open(cx.key()) {
-                line.state = State::Idle;
-            }
-            cx.session.is_draining = true;
-            cx.close();
-            return None;
-        }
-        // A call may begin in between, and fall silent.
-        let ping_at = (ping_ms > 0).then(|| now + ms(ping_ms));
-        return idle_at.into_iter().chain(ping_at).min();
-    }
-    if ping_ms == 0 {
-        return None;
-    }
-    let (ping_at, dead_at) = (cx.session.last_heard + ms(ping_ms), cx.session.last_heard + ms(ping_ms) * 2);
-    if cx.session.is_pinged {
-        if dead_at <= now {
-            cx.abort(io::ErrorKind::TimedOut);
-            return None;
-        }
-        return Some(dead_at);
-    }
-    if ping_at > now {
-        return Some(ping_at);
-    }
-    cx.session.is_pinged = true;
-    cx.send(Outgoing::Ping { id: 0 });
-    Some(dead_at)
 }
 
 /// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
