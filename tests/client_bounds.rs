@@ -1,13 +1,15 @@
 //! The bounds of the shared client where the server does not help: one that takes nothing, and times without end.
 
-use std::io::Read;
+use std::io::ErrorKind::{InvalidInput, TimedOut};
+use std::io::{Read, Write};
 use std::net::TcpListener;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use coreloop::client::{CallError, Client, Direct};
+use coreloop::client::{CallError, Client, Direct, Driver, DriverConfig};
 use coreloop::codec::Codec;
 use coreloop::{Code, Context, Server, Status};
+use socket2::{Domain, Socket, Type};
 
 /// Longer than any of it takes: a test that waits so long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -31,7 +33,12 @@ fn serve() -> (Server, String) {
 
 /// A server that takes the connection and reads nothing until it is told to; then it reads so many bytes.
 fn deaf() -> (String, mpsc::Sender<usize>, std::thread::JoinHandle<()>) {
-    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
+    // However large the system's buffers are, they must not hold what a test sends.
+    socket.set_recv_buffer_size(64 << 10).unwrap();
+    socket.bind(&std::net::SocketAddr::from(([127, 0, 0, 1], 0)).into()).unwrap();
+    socket.listen(1).unwrap();
+    let listener = TcpListener::from(socket);
     let address = listener.local_addr().unwrap().to_string();
     let (listen, told) = mpsc::channel::<usize>();
     let thread = std::thread::spawn(move || {
@@ -91,6 +98,41 @@ fn calls_that_are_given_up_do_not_pile_up_in_front_of_a_server_that_does_not_rea
     assert!(sent < CALLS, "all {sent} of them, {} bytes, went into the write queue", sent * body.len());
     drop((client, listen));
     thread.join().unwrap();
+}
+
+#[test]
+fn a_server_that_takes_nothing_and_one_that_stops_in_a_reply_are_left() {
+    let config = DriverConfig { write_stall_ms: 50, ..DriverConfig::default() };
+    let driver = Driver::spawn_with(&config).unwrap();
+    let (address, listen, thread) = deaf();
+    let client = Client::builder(&address).on(&driver).connect().unwrap().with_timeout(PATIENCE);
+    // More than the sockets hold.
+    let error = client.call_bytes("Sink.Put", Codec::Raw, &vec![0; 15 << 20]).unwrap_err();
+    assert!(
+        matches!(&error, CallError::Lost { error, may_have_run: true } if error.kind() == TimedOut),
+        "{error:?}"
+    );
+    drop((client, listen));
+    thread.join().unwrap();
+
+    let config = DriverConfig { frame_ms: 50, ..DriverConfig::default() };
+    let driver = Driver::spawn_with(&config).unwrap();
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let thread = std::thread::spawn(move || {
+        let (mut stream, _) = listener.accept().unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        // The beginning of a reply, and then nothing but waiting for the client's end.
+        stream.write_all(&[0x19, 0x96, 1, 1]).unwrap();
+        stream.read_to_end(&mut Vec::new()).unwrap();
+    });
+    let client = Client::builder(&address).on(&driver).connect().unwrap().with_timeout(PATIENCE);
+    let error = client.call_bytes("Sink.Put", Codec::Raw, &[]).unwrap_err();
+    assert_eq!((error.code(), driver.stats().connects), (Code::Unavailable, 1), "{error:?}");
+    thread.join().expect("the client has closed");
+
+    let error = Driver::spawn_with(&DriverConfig { frame_ms: 0, ..config }).unwrap_err();
+    assert_eq!(error.kind(), InvalidInput, "{error}");
 }
 
 #[test]
