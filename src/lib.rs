@@ -24,7 +24,7 @@
 //! let server = Server::builder().service(Arith).listen("127.0.0.1:0").start()?;
 //! let address = server.addresses()[0].to_string();
 //!
-//! let mut client = ArithClient::new(Direct::connect(&address)?);
+//! let client = ArithClient::new(Direct::connect(&address)?);
 //! assert_eq!(client.multiply(&Args { a: 6, b: 7 })?, 42);
 //! # Ok(())
 //! # }
