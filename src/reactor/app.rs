@@ -66,6 +66,16 @@ pub trait App: Sized {
         let _ = conns;
     }
 
+    /// Whether the app wants to hear that a connection has room for more ([`App::on_written`]).
+    fn wants_written(&self) -> bool {
+        false
+    }
+
+    /// What a connection had to say was written, or some of it. What the app adds leaves at once.
+    fn on_written(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let _ = cx;
+    }
+
     /// The drain has taken too long: what is still in flight must be given up, with an answer.
     fn on_abort(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
@@ -141,6 +151,11 @@ impl<A: App> ConnCx<'_, A> {
     #[inline]
     pub fn end_call(&mut self, body_bytes: usize) {
         self.conn.end_call(body_bytes, self.now, self.limits);
+    }
+
+    /// Bytes that wait to be written.
+    pub fn out_len(&self) -> usize {
+        self.conn.out_len()
     }
 
     /// Calls begun and not ended.

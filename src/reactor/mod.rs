@@ -272,7 +272,7 @@ impl<A: App> Reactor<A> {
         self.run_timers();
         self.guests.turn(self.core.now);
         self.end_stage(5);
-        self.core.flush();
+        self.core.flush(&mut self.app);
         self.close_ended();
         self.end_stage(6);
         self.end_turn();

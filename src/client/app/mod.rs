@@ -4,17 +4,19 @@
 //! its calls. When a server drains, its line has a new connection while the old one is still being answered.
 
 mod line;
+mod silence;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
+use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;
 use super::driver::{Shared, Stats};
@@ -116,7 +118,7 @@ impl ClientApp {
             conns.with(key, |cx| {
                 let is_first = line.waiting.is_empty();
                 if is_first
-                    && cx.session.has_room(&line.config)
+                    && has_room(cx, &line.config)
                     && let Some(promise) = rest.take()
                 {
                     send(&self.shared.stats, cx, promise);
@@ -134,7 +136,7 @@ impl ClientApp {
         if line.state != State::Open(cx.key()) {
             return;
         }
-        while cx.session.has_room(&line.config)
+        while has_room(cx, &line.config)
             && let Some(promise) = line.waiting.pop_front()
         {
             self.waiting -= 1;
@@ -309,44 +311,11 @@ impl ClientApp {
     }
 }
 
-/// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
-/// closed. Gives the time of the next look.
-fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
-    let ms = Duration::from_millis;
-    let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
-    let now = cx.now();
-    if cx.session.pending.is_empty() {
-        cx.session.pending.shrink();
-        let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) && !cx.session.is_draining {
-            if line.state == State::Open(cx.key()) {
-                line.state = State::Idle;
-            }
-            cx.session.is_draining = true;
-            cx.close();
-            return None;
-        }
-        // A call may begin in between, and fall silent.
-        let ping_at = (ping_ms > 0).then(|| now + ms(ping_ms));
-        return idle_at.into_iter().chain(ping_at).min();
-    }
-    if ping_ms == 0 {
-        return None;
-    }
-    let (ping_at, dead_at) = (cx.session.last_heard + ms(ping_ms), cx.session.last_heard + ms(ping_ms) * 2);
-    if cx.session.is_pinged {
-        if dead_at <= now {
-            cx.abort(io::ErrorKind::TimedOut);
-            return None;
-        }
-        return Some(dead_at);
-    }
-    if ping_at > now {
-        return Some(ping_at);
-    }
-    cx.session.is_pinged = true;
-    cx.send(Outgoing::Ping { id: 0 });
-    Some(dead_at)
+/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
+/// given up are in flight no more, but their bytes lie here as long as the server takes none.
+fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
+    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
 }
 
 /// Sends a call that has its turn, unless it is over already.
@@ -406,11 +375,6 @@ impl Session {
             last_heard: now,
             last_used: now,
         }
-    }
-
-    fn has_room(&self, config: &ClientConfig) -> bool {
-        self.pending.len() < config.in_flight_max
-            && (self.pending.bytes() < config.in_flight_bytes_max || self.pending.is_empty())
     }
 
     /// The call waits for its reply; gives its id.
@@ -476,6 +440,14 @@ impl App for ClientApp {
 
     fn next_at(&self) -> Option<Instant> {
         self.look_at
+    }
+
+    fn wants_written(&self) -> bool {
+        self.waiting > 0
+    }
+
+    fn on_written(&mut self, cx: &mut Cx<'_>) {
+        self.refill(cx);
     }
 
     fn on_time(&mut self, conns: &mut Conns<'_, ClientApp>) {
