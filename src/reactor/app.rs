@@ -26,6 +26,9 @@ pub trait App: Sized {
     /// What other threads may tell the app.
     type Mail: Send + 'static;
 
+    /// The reactor lives on this thread from here on; it is told before anything else happens there.
+    fn begin_thread(&mut self) {}
+
     /// A connection was opened, on the listener with that index.
     fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Wire, Self::Session);
 

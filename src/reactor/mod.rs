@@ -242,6 +242,9 @@ impl<A: App> Reactor<A> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
+        self.app.begin_thread();
+        // Guests who were brought before live here from the first call on.
+        self.read_mail();
         while self.state != State::Stopped {
             self.turn()?;
         }

@@ -10,7 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
@@ -29,6 +29,9 @@ use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_
 use crate::reactor::{Address, App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::Native;
+
+/// Looks for what is late are at least this far apart.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
@@ -308,6 +311,8 @@ impl ClientApp {
             });
         }
         self.look_at_lines(now);
+        // Each look goes through all calls: those that are late one after the other are found together.
+        self.look_at = self.look_at.map(|at| at.max(now + LOOK_EVERY));
     }
 }
 
@@ -391,6 +396,10 @@ impl App for ClientApp {
     type Session = Session;
     type Mail = Letter;
 
+    fn begin_thread(&mut self) {
+        self.shared.thread.get_or_init(|| std::thread::current().id());
+    }
+
     /// A client's reactor listens nowhere: whoever brings it a socket that it did not ask for, has it for nothing.
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Native, Session) {
         (Native::client(ClientConfig::default().frame_bytes_max), Session::new(0, Instant::now()))
@@ -422,7 +431,6 @@ impl App for ClientApp {
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: Letter) {
-        self.shared.thread.get_or_init(|| std::thread::current().id());
         match letter {
             Letter::Start(promise) => self.on_start(conns, promise),
             Letter::StartAll(promises) => {
