@@ -7,10 +7,9 @@ use std::sync::Arc;
 use super::flight::{InFlight, Promise};
 use super::lane::Lane;
 use super::reply::{Answer, as_bytes};
-use super::shared::{Client, Prepared, Target};
+use super::shared::{Client, Prepared};
 use super::{CallError, MethodId, Starter};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
-use crate::message::method_hash;
 
 /// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it: they fail with
 /// [`CallError::NotSent`].
@@ -75,7 +74,7 @@ impl Batch {
             out.extend_from_slice(argument);
             Ok(())
         });
-        let target = Target { method: method_hash(method), schema: 0, codec, one_way: false };
+        let target = self.client.named_target(method, codec, false);
         match self.client.prepare(draft, target) {
             Ok(prepared) => {
                 let Prepared { draft, lane, promise } = prepared;

@@ -11,6 +11,7 @@ use super::lane::Lane;
 use super::shared::{Client, Shared};
 use super::{CallError, Route};
 use crate::reactor::{Address, AddressError};
+use crate::wire::Scheme;
 
 /// A client to be built.
 #[must_use = "a builder does nothing until it is built"]
@@ -56,7 +57,7 @@ impl Builder {
     }
 
     /// More addresses, and who picks one of them for each call. The first one is line 0, these follow in their order; each
-    /// has a connection and the bounds for itself.
+    /// has a connection and the bounds for itself. All speak the same protocol.
     pub fn route(mut self, others: &[&str], route: impl Route) -> Builder {
         self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
         self.route = Some(Arc::new(route));
@@ -73,10 +74,16 @@ impl Builder {
             CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
         };
         self.config.check().map_err(|error| invalid(&error))?;
-        let parsed: Vec<Address> = self
-            .addresses
+        let split: Vec<(Scheme, &str)> = self.addresses.iter().map(|text| Scheme::split(text)).collect();
+        let scheme = split[0].0;
+        if let Some((other, _)) = split.iter().find(|(other, _)| *other != scheme) {
+            let error =
+                format!("the addresses of one client speak {} or {}, not both", scheme.name(), other.name());
+            return Err(invalid(&error));
+        }
+        let parsed: Vec<Address> = split
             .iter()
-            .map(|text| text.strip_prefix("native:").unwrap_or(text).parse())
+            .map(|(_, text)| text.parse())
             .collect::<Result<_, AddressError>>()
             .map_err(|error| invalid(&error))?;
         let driver = match self.driver {
@@ -90,9 +97,9 @@ impl Builder {
         };
         let lanes: Vec<Arc<Lane>> = self.addresses.iter().enumerate().map(lane).collect();
         for (lane, address) in lanes.iter().zip(parsed) {
-            drop(driver.mail(Letter::Open { line: lane.number, address, config: config.clone() }));
+            drop(driver.mail(Letter::Open { line: lane.number, scheme, address, config: config.clone() }));
         }
-        Ok(Client::of(Shared { lanes, route: self.route, driver, config }))
+        Ok(Client::of(Shared { lanes, route: self.route, driver, config, scheme }))
     }
 
     /// The client, connected: waits for that, up to `connect_timeout_ms`. Not for a driver whose guest has no host yet,

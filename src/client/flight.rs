@@ -131,11 +131,27 @@ fn put_back(cell: Arc<Flight>) {
     }
 }
 
+/// A method's full name, for the protocols that call by it.
+#[derive(Clone, Debug)]
+pub(super) enum MethodName {
+    Known(&'static str),
+    Given(Arc<str>),
+}
+
+impl MethodName {
+    pub(super) fn as_str(&self) -> &str {
+        match self {
+            MethodName::Known(name) => name,
+            MethodName::Given(name) => name,
+        }
+    }
+}
+
 /// What a promise is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
     /// A call that wants an answer, or that does not.
-    Call { method: u32, schema: u32, codec: Codec, compressed: bool, one_way: bool },
+    Call { name: MethodName, method: u32, schema: u32, codec: Codec, compressed: bool, one_way: bool },
     /// To say that there is a connection.
     Reach,
 }

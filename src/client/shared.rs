@@ -9,13 +9,14 @@ use super::batch::Batch;
 use super::builder::Builder;
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
-use super::flight::{Decode, Draft, InFlight, Parent, Parts, Promise, What};
+use super::flight::{Decode, Draft, InFlight, MethodName, Parent, Parts, Promise, What};
 use super::lane::Lane;
 use super::reply::{Answer, as_bytes};
 use super::route::Lines;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, compress};
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
+use crate::wire::Scheme;
 
 /// What all clones of a client share.
 pub(super) struct Shared {
@@ -23,6 +24,7 @@ pub(super) struct Shared {
     pub(super) route: Option<Arc<dyn Route>>,
     pub(super) driver: Driver,
     pub(super) config: Arc<ClientConfig>,
+    pub(super) scheme: Scheme,
 }
 
 /// What goes for every call that is made with one [`Client`].
@@ -121,12 +123,13 @@ impl Client {
 
     /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
     /// compact for the others, or JSON where compact is not compiled in. A method that does not take it goes as if it were
-    /// not set.
+    /// not set; so does every method where the address's protocol has one codec only.
     pub fn with_codec(&self, codec: Codec) -> Client {
         self.with(|settings| settings.codec = Some(codec))
     }
 
-    /// The same client, with compressed arguments (feature `lz4`), which asks for compressed replies too.
+    /// The same client, with compressed arguments (feature `lz4`), which asks for compressed replies too. Of the protocols
+    /// only the native one can say so; by the others arguments go as they are.
     pub fn with_compression(&self, compresses: bool) -> Client {
         self.with(|settings| settings.compresses = compresses)
     }
@@ -196,7 +199,7 @@ impl Client {
             out.extend_from_slice(argument);
             Ok(())
         });
-        let target = Target { method: method_hash(method), schema: 0, codec, one_way: false };
+        let target = self.named_target(method, codec, false);
         self.start_draft(draft, target, as_bytes)
     }
 
@@ -210,7 +213,7 @@ impl Client {
             out.extend_from_slice(argument);
             Ok(())
         });
-        let target = Target { method: method_hash(method), schema: 0, codec, one_way: true };
+        let target = self.named_target(method, codec, true);
         self.send_draft(draft, target)
     }
 
@@ -249,6 +252,11 @@ impl Client {
         self.settings.deadline.into_iter().chain(by_timeout).min()
     }
 
+    /// Only native frames say that they are compressed.
+    fn compresses(&self) -> bool {
+        self.settings.compresses && self.shared.scheme == Scheme::Native
+    }
+
     /// The argument in its cell.
     pub(super) fn draft(
         &self,
@@ -256,8 +264,15 @@ impl Client {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     ) -> Result<Draft, CallError> {
         let mut draft = Draft::new();
-        let compresses = self.settings.compresses;
+        let compresses = self.compresses();
+        let fits = self.shared.scheme.codec().is_none_or(|only| only == codec);
         let filled = draft.fill(|out| {
+            if !fits {
+                return Err(CodecError::NotAccepted {
+                    codec,
+                    why: "the protocol of the address has another one",
+                });
+            }
             encode(out)?;
             if compresses {
                 let plain = std::mem::take(out);
@@ -300,9 +315,9 @@ impl Client {
     ) -> Result<Prepared, CallError> {
         let draft = draft?;
         let lane = self.lane(target.method)?.clone();
-        let Target { method, schema, codec, one_way } = target;
-        let compressed = self.settings.compresses;
-        let what = What::Call { method, schema, codec, compressed, one_way };
+        let Target { name, method, schema, codec, one_way } = target;
+        let compressed = self.compresses();
+        let what = What::Call { name, method, schema, codec, compressed, one_way };
         let promise = self.promise(&draft, &lane, what)?;
         Ok(Prepared { draft, lane, promise })
     }
@@ -337,14 +352,39 @@ impl Client {
     }
 
     pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target {
-        let codec = codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec));
+        let codec = match self.shared.scheme.codec() {
+            Some(codec) => codec,
+            None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
+        };
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
-        Target { method: method.hash(), schema, codec, one_way: false }
+        Target {
+            name: MethodName::Known(method.name()),
+            method: method.hash(),
+            schema,
+            codec,
+            one_way: false,
+        }
+    }
+
+    /// A call by name: the protocols that call by it are given it, the native one has the hash.
+    pub(super) fn named_target(&self, method: &str, codec: Codec, one_way: bool) -> Target {
+        let name = match self.shared.scheme {
+            Scheme::Native => MethodName::Known(""),
+            #[allow(unreachable_patterns, reason = "a build may speak no other")]
+            _ => MethodName::Given(method.into()),
+        };
+        Target { name, method: method_hash(method), schema: 0, codec, one_way }
     }
 
     pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target {
-        let codec = codec_for(self.settings.codec, A::accepts);
-        Target { method: method.hash(), schema: 0, codec, one_way: true }
+        let codec = self.shared.scheme.codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
+        Target {
+            name: MethodName::Known(method.name()),
+            method: method.hash(),
+            schema: 0,
+            codec,
+            one_way: true,
+        }
     }
 }
 
@@ -356,8 +396,8 @@ pub(super) struct Prepared {
 }
 
 /// Which method, in which codec.
-#[derive(Clone, Copy)]
 pub(super) struct Target {
+    pub(super) name: MethodName,
     pub(super) method: u32,
     pub(super) schema: u32,
     pub(super) codec: Codec,

@@ -4,6 +4,7 @@
 //! its `Wire` in a file here, give [`sniff`] the first bytes that tell it from the others, and add it to
 //! [`Speaks`]; nothing above this floor changes.
 
+pub mod asks;
 pub mod native;
 pub mod site;
 pub mod sniff;
@@ -14,6 +15,7 @@ use std::sync::Arc;
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
+pub use asks::{Asks, Scheme};
 pub use native::Native;
 pub use site::{Page, ServerSide, Site, SiteMethod};
 pub use sniff::{Protocol, Protocols};

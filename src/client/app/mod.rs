@@ -28,7 +28,7 @@ use crate::context::Peer;
 use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_left_us};
 use crate::reactor::{Address, App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
-use crate::wire::Native;
+use crate::wire::{Asks, Scheme};
 
 /// Looks for what is late are at least this far apart.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -37,7 +37,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
 pub(super) enum Letter {
     /// There is a new address.
-    Open { line: u64, address: Address, config: Arc<ClientConfig> },
+    Open { line: u64, scheme: Scheme, address: Address, config: Arc<ClientConfig> },
     /// A call.
     Start(Promise),
     /// Calls that leave together.
@@ -335,9 +335,10 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     if left.is_some_and(|left| left.is_zero()) {
         return promise.fail(CallError::DeadlineExceeded);
     }
-    let What::Call { method, schema, codec, compressed, one_way } = promise.what else {
+    let What::Call { ref name, method, schema, codec, compressed, one_way } = promise.what else {
         return promise.land(Answer::empty(), &[]);
     };
+    let name = name.clone();
     promise.is_sent = true;
     let now = cx.now();
     cx.session.last_used = now;
@@ -349,7 +350,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
     cx.send(Outgoing::Request(Call {
         id,
-        name: "",
+        name: name.as_str(),
         method,
         codec: codec.number(),
         compressed,
@@ -393,7 +394,7 @@ impl Session {
 }
 
 impl App for ClientApp {
-    type Wire = Native;
+    type Wire = Asks;
     type Session = Session;
     type Mail = Letter;
 
@@ -402,8 +403,11 @@ impl App for ClientApp {
     }
 
     /// A client's reactor listens nowhere: whoever brings it a socket that it did not ask for, has it for nothing.
-    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Native, Session) {
-        (Native::client(ClientConfig::default().frame_bytes_max), Session::new(0, Instant::now()))
+    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Asks, Session) {
+        (
+            Asks::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
+            Session::new(0, Instant::now()),
+        )
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
@@ -439,8 +443,8 @@ impl App for ClientApp {
             }
             Letter::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
             Letter::CancelGroup { group } => self.on_cancel_group(conns, group),
-            Letter::Open { line, address, config } => {
-                self.lines.insert(line, Line::new(address, config));
+            Letter::Open { line, scheme, address, config } => {
+                self.lines.insert(line, Line::new(scheme, address, config));
             }
             Letter::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
             Letter::Close { line } => self.on_line_closed(conns, line),

@@ -13,6 +13,7 @@ use crate::message::Outgoing;
 pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
     let ms = Duration::from_millis;
     let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
+    let ping_ms = if line.scheme.can_ping() { ping_ms } else { 0 };
     let now = cx.now();
     if cx.session.pending.is_empty() {
         cx.session.pending.shrink();
