@@ -131,33 +131,24 @@ fn put_back(cell: Arc<Flight>) {
     }
 }
 
-/// A method's full name, for the protocols that call by it.
-#[derive(Clone, Debug)]
-pub(super) enum MethodName {
-    Known(&'static str),
-    Given(Arc<str>),
-}
-
-impl MethodName {
-    pub(super) fn as_str(&self) -> &str {
-        match self {
-            MethodName::Known(name) => name,
-            MethodName::Given(name) => name,
-        }
-    }
-}
-
 /// What a promise is for.
 #[derive(Clone, Debug)]
 pub(super) enum What {
-    /// A call that wants an answer, or that does not.
-    Call { name: MethodName, method: u32, schema: u32, codec: Codec, compressed: bool, one_way: bool },
+    /// A call that wants an answer, or that does not. The name is there for the protocols that call by it; thin, since
+    /// every letter to the reactor has room for it.
+    Call {
+        name: Option<Arc<String>>,
+        method: u32,
+        schema: u32,
+        codec: Codec,
+        compressed: bool,
+        one_way: bool,
+    },
     /// To say that there is a connection.
     Reach,
 }
 
 /// The call that a nested one was made for.
-#[derive(Clone)]
 pub(super) struct Parent {
     pub(super) scope: Arc<Scope>,
     pub(super) place: u8,
@@ -177,7 +168,7 @@ pub(super) struct Promise {
     pub(super) what: What,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Parent>,
+    pub(super) parent: Option<Arc<Parent>>,
     began: Option<Instant>,
     pub(super) body_bytes: usize,
     /// It was put into a connection's write queue: the server may run it.
@@ -291,7 +282,7 @@ pub(super) struct Parts {
     pub(super) what: What,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Parent>,
+    pub(super) parent: Option<Arc<Parent>>,
 }
 
 /// A call being put together: the argument is written into its cell.

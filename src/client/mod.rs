@@ -20,7 +20,7 @@ mod reply;
 mod route;
 mod shared;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use crate::policy::backoff::Backoff;
 pub use batch::Batch;
@@ -49,17 +49,23 @@ pub struct MethodId {
     name: &'static str,
     hash: u32,
     schema: OnceLock<u32>,
+    shared_name: OnceLock<Arc<String>>,
 }
 
 impl MethodId {
     /// The method of that name.
     pub const fn new(name: &'static str) -> MethodId {
-        MethodId { name, hash: method_hash(name), schema: OnceLock::new() }
+        MethodId { name, hash: method_hash(name), schema: OnceLock::new(), shared_name: OnceLock::new() }
     }
 
     /// `Service.Method`.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The name as calls on their way hold it, for the protocols that call by it.
+    fn shared_name(&self) -> Arc<String> {
+        self.shared_name.get_or_init(|| Arc::new(self.name.to_owned())).clone()
     }
 
     /// The number by which it goes on the wire.

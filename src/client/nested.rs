@@ -1,5 +1,7 @@
 //! Calls on behalf of a call: what a handler asks of others ends when its own caller stops waiting.
 
+use std::sync::Arc;
+
 use super::app::Letter;
 use super::flight::Parent;
 use super::shared::Client;
@@ -59,7 +61,7 @@ impl Context<'_> {
             let group = driver.take_number();
             let remote = driver.remote().clone();
             self.on_cancel(move || drop(remote.mail(Letter::CancelGroup { group })));
-            Parent { scope: scope.clone(), place, group }
+            Arc::new(Parent { scope: scope.clone(), place, group })
         });
         client.nested(self.deadline(), self.inherited(client), parent)
     }

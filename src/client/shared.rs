@@ -9,7 +9,7 @@ use super::batch::Batch;
 use super::builder::Builder;
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
-use super::flight::{Decode, Draft, InFlight, MethodName, Parent, Parts, Promise, What};
+use super::flight::{Decode, Draft, InFlight, Parent, Parts, Promise, What};
 use super::lane::Lane;
 use super::reply::{Answer, as_bytes};
 use super::route::Lines;
@@ -35,7 +35,7 @@ struct Settings {
     metadata: Option<Arc<MetadataBuf>>,
     codec: Option<Codec>,
     compresses: bool,
-    parent: Option<Parent>,
+    parent: Option<Arc<Parent>>,
 }
 
 /// A client of one server that many threads share: one connection, any number of calls in flight on it.
@@ -145,7 +145,7 @@ impl Client {
         &self,
         deadline: Option<Instant>,
         metadata: Option<MetadataBuf>,
-        parent: Option<Parent>,
+        parent: Option<Arc<Parent>>,
     ) -> Client {
         let client = match deadline {
             Some(deadline) => self.with_deadline(deadline),
@@ -357,34 +357,22 @@ impl Client {
             None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
         };
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
-        Target {
-            name: MethodName::Known(method.name()),
-            method: method.hash(),
-            schema,
-            codec,
-            one_way: false,
-        }
+        Target { name: self.name_of(method), method: method.hash(), schema, codec, one_way: false }
+    }
+
+    fn name_of(&self, method: &MethodId) -> Option<Arc<String>> {
+        (self.shared.scheme != Scheme::Native).then(|| method.shared_name())
     }
 
     /// A call by name: the protocols that call by it are given it, the native one has the hash.
     pub(super) fn named_target(&self, method: &str, codec: Codec, one_way: bool) -> Target {
-        let name = match self.shared.scheme {
-            Scheme::Native => MethodName::Known(""),
-            #[allow(unreachable_patterns, reason = "a build may speak no other")]
-            _ => MethodName::Given(method.into()),
-        };
+        let name = (self.shared.scheme != Scheme::Native).then(|| Arc::new(method.to_owned()));
         Target { name, method: method_hash(method), schema: 0, codec, one_way }
     }
 
     pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target {
         let codec = self.shared.scheme.codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
-        Target {
-            name: MethodName::Known(method.name()),
-            method: method.hash(),
-            schema: 0,
-            codec,
-            one_way: true,
-        }
+        Target { name: self.name_of(method), method: method.hash(), schema: 0, codec, one_way: true }
     }
 }
 
@@ -397,7 +385,7 @@ pub(super) struct Prepared {
 
 /// Which method, in which codec.
 pub(super) struct Target {
-    pub(super) name: MethodName,
+    pub(super) name: Option<Arc<String>>,
     pub(super) method: u32,
     pub(super) schema: u32,
     pub(super) codec: Codec,

@@ -350,7 +350,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
     cx.send(Outgoing::Request(Call {
         id,
-        name: name.as_str(),
+        name: name.as_ref().map_or("", |name| name.as_str()),
         method,
         codec: codec.number(),
         compressed,
