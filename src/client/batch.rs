@@ -7,12 +7,12 @@ use std::sync::Arc;
 use super::flight::{InFlight, Promise};
 use super::lane::Lane;
 use super::reply::{Answer, as_bytes};
-use super::shared::{Client, Prepared, Target};
+use super::shared::{Client, Prepared};
 use super::{CallError, MethodId, Starter};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
-use crate::message::method_hash;
 
-/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it.
+/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it: they fail with
+/// [`CallError::NotSent`].
 ///
 /// ```
 /// # use coreloop::{Context, Server, Status};
@@ -54,7 +54,8 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Sends them. Their time to the deadline counts from when each was put in.
+    /// Sends them: in one write to each line, as far as its bounds allow. Their time to the deadline counts from when each
+    /// was put in.
     pub fn send(self) {
         let mut rest = self.calls.into_inner();
         // One letter for each line; there is one line, unless somebody routes.
@@ -73,7 +74,7 @@ impl Batch {
             out.extend_from_slice(argument);
             Ok(())
         });
-        let target = Target { method: method_hash(method), schema: 0, codec, one_way: false };
+        let target = self.client.named_target(method, codec, false);
         match self.client.prepare(draft, target) {
             Ok(prepared) => {
                 let Prepared { draft, lane, promise } = prepared;

@@ -132,16 +132,23 @@ fn put_back(cell: Arc<Flight>) {
 }
 
 /// What a promise is for.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum What {
-    /// A call that wants an answer, or that does not.
-    Call { method: u32, schema: u32, codec: Codec, compressed: bool, one_way: bool },
+    /// A call that wants an answer, or that does not. The name is there for the protocols that call by it; thin, since
+    /// every letter to the reactor has room for it.
+    Call {
+        name: Option<Arc<String>>,
+        method: u32,
+        schema: u32,
+        codec: Codec,
+        compressed: bool,
+        one_way: bool,
+    },
     /// To say that there is a connection.
     Reach,
 }
 
 /// The call that a nested one was made for.
-#[derive(Clone)]
 pub(super) struct Parent {
     pub(super) scope: Arc<Scope>,
     pub(super) place: u8,
@@ -152,7 +159,7 @@ pub(super) struct Parent {
 pub(super) type Then = Box<dyn FnOnce(Result<(Answer, &[u8]), CallError>) + Send>;
 
 /// The reactor's side of a call: whatever becomes of it, the caller hears of it once. Dropped, it says that the client
-/// has ended.
+/// has ended, or that its batch was never sent.
 pub(super) struct Promise {
     /// `None` once the caller has heard.
     flight: Option<Arc<Flight>>,
@@ -161,7 +168,7 @@ pub(super) struct Promise {
     pub(super) what: What,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Parent>,
+    pub(super) parent: Option<Arc<Parent>>,
     began: Option<Instant>,
     pub(super) body_bytes: usize,
     /// It was put into a connection's write queue: the server may run it.
@@ -253,10 +260,14 @@ impl Promise {
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        if self.flight.is_some() {
+        let Some(flight) = &self.flight else { return };
+        let error = if flight.state.load(Ordering::Acquire) == UNSENT {
+            CallError::NotSent
+        } else {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the client's reactor has ended");
-            self.end(Err(CallError::Lost { error, may_have_run: self.is_sent }), None, None);
-        }
+            CallError::Lost { error, may_have_run: self.is_sent }
+        };
+        self.end(Err(error), None, None);
     }
 }
 
@@ -271,7 +282,7 @@ pub(super) struct Parts {
     pub(super) what: What,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Parent>,
+    pub(super) parent: Option<Arc<Parent>>,
 }
 
 /// A call being put together: the argument is written into its cell.
@@ -375,17 +386,22 @@ impl<T> InFlight<T> {
         }
     }
 
-    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then.
+    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then, and also where
+    /// this says [`CallError::NotSent`] or [`CallError::OnReactor`], as for [`InFlight::wait`].
+    ///
+    /// # Panics
+    ///
+    /// The answer was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, CallError>> {
-        self.wait_until(Some(Instant::now() + timeout))
+        self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The answer, if it has come.
+    /// The answer, if it has come and was not taken. Never waits.
     pub fn try_take(&mut self) -> Option<Result<T, CallError>> {
         self.is_done().then(|| self.take())
     }
 
-    /// Whether the answer has come.
+    /// Whether the answer has come, or the error; no more once it was taken.
     pub fn is_done(&self) -> bool {
         self.flight.as_ref().map_or(self.early.is_some(), |flight| flight.is_done())
     }
@@ -393,7 +409,7 @@ impl<T> InFlight<T> {
     /// Gives the call up; the server is told. The same as to drop it.
     pub fn cancel(self) {}
 
-    /// Where the time of the call went, as the server said with its answer. Zero before that.
+    /// Where the time of the call went, as the server said with its answer. Zero before that was taken.
     pub fn times(&self) -> Times {
         self.times
     }

@@ -2,10 +2,12 @@
 //! reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
 //! typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`] or a [`Starter`].
 //!
-//! `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one, `app/` is the reactor's side.
+//! `builder.rs` makes a client, `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one,
+//! `app/` is the reactor's side.
 
 mod app;
 mod batch;
+mod builder;
 mod config;
 mod direct;
 mod driver;
@@ -18,17 +20,18 @@ mod reply;
 mod route;
 mod shared;
 
-use std::sync::OnceLock;
+use std::sync::{Arc, OnceLock};
 
 pub use crate::policy::backoff::Backoff;
 pub use batch::Batch;
+pub use builder::Builder;
 pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::CallError;
 pub use flight::InFlight;
 pub use route::{Lines, Route};
-pub use shared::{Builder, Client};
+pub use shared::Client;
 
 use crate::codec::describe::{Description, fingerprint};
 use crate::codec::{Answer, AnswerDecode, Argument, ArgumentEncode, Codec};
@@ -46,17 +49,23 @@ pub struct MethodId {
     name: &'static str,
     hash: u32,
     schema: OnceLock<u32>,
+    shared_name: OnceLock<Arc<String>>,
 }
 
 impl MethodId {
     /// The method of that name.
     pub const fn new(name: &'static str) -> MethodId {
-        MethodId { name, hash: method_hash(name), schema: OnceLock::new() }
+        MethodId { name, hash: method_hash(name), schema: OnceLock::new(), shared_name: OnceLock::new() }
     }
 
     /// `Service.Method`.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// The name as calls on their way hold it, for the protocols that call by it.
+    fn shared_name(&self) -> Arc<String> {
+        self.shared_name.get_or_init(|| Arc::new(self.name.to_owned())).clone()
     }
 
     /// The number by which it goes on the wire.

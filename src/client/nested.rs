@@ -1,5 +1,7 @@
 //! Calls on behalf of a call: what a handler asks of others ends when its own caller stops waiting.
 
+use std::sync::Arc;
+
 use super::app::Letter;
 use super::flight::Parent;
 use super::shared::Client;
@@ -17,8 +19,9 @@ impl Context<'_> {
     /// other. A handler that means to pass them on says so with [`Client::with_metadata`]. Entries that the client has
     /// already are kept, in place of the caller's of the same name.
     ///
-    /// The calls of an inline method are not cancelled by its caller, who cannot be heard while it runs; and it must not
-    /// wait for them: it calls with a callback and a [`Reply`](crate::Reply) that it takes away.
+    /// An inline method must not wait for such calls: it calls with a callback and a [`Reply`](crate::Reply) that it takes
+    /// away. Without one its caller cannot be heard while it runs, and its calls have the deadline and the metadata, but
+    /// are not cancelled.
     ///
     /// ```
     /// use coreloop::client::Client;
@@ -58,7 +61,7 @@ impl Context<'_> {
             let group = driver.take_number();
             let remote = driver.remote().clone();
             self.on_cancel(move || drop(remote.mail(Letter::CancelGroup { group })));
-            Parent { scope: scope.clone(), place, group }
+            Arc::new(Parent { scope: scope.clone(), place, group })
         });
         client.nested(self.deadline(), self.inherited(client), parent)
     }

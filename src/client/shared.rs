@@ -5,9 +5,9 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::app::Letter;
 use super::batch::Batch;
-use super::config::{ClientConfig, WhenFull};
+use super::builder::Builder;
+use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
 use super::flight::{Decode, Draft, InFlight, Parent, Parts, Promise, What};
 use super::lane::Lane;
@@ -16,98 +16,15 @@ use super::route::Lines;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, compress};
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
-use crate::reactor::Address;
+use crate::wire::Scheme;
 
-/// A client to be built.
-#[must_use = "a builder does nothing until it is built"]
-pub struct Builder {
-    addresses: Vec<String>,
-    route: Option<Arc<dyn Route>>,
-    driver: Option<Driver>,
-    config: ClientConfig,
-}
-
-impl Builder {
-    /// The thread that drives its connections. Without this it has one of its own.
-    pub fn on(mut self, driver: &Driver) -> Builder {
-        self.driver = Some(driver.clone());
-        self
-    }
-
-    /// All bounds at once.
-    pub fn config(mut self, config: ClientConfig) -> Builder {
-        self.config = config;
-        self
-    }
-
-    /// Changes some of the bounds.
-    pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> Builder {
-        change(&mut self.config);
-        self
-    }
-
-    /// Calls that may be on their way or with the server, and what happens to those over it.
-    pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> Builder {
-        self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
-    }
-
-    /// More addresses, and who picks one of them for each call.
-    pub fn route(mut self, others: &[&str], route: impl Route) -> Builder {
-        self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
-        self.route = Some(Arc::new(route));
-        self
-    }
-
-    /// The client; it connects when it is first called.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Connect`] with what is wrong: an address that cannot be read, a bound that cannot be, no thread.
-    pub fn build(self) -> Result<Client, CallError> {
-        let invalid = |error: &dyn fmt::Display| {
-            CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
-        };
-        self.config.check().map_err(|error| invalid(&error))?;
-        let parsed: Vec<Address> = self
-            .addresses
-            .iter()
-            .map(|text| text.strip_prefix("native:").unwrap_or(text).parse())
-            .collect::<Result<_, crate::reactor::AddressError>>()
-            .map_err(|error| invalid(&error))?;
-        let driver = match self.driver {
-            Some(driver) => driver,
-            None => Driver::spawn().map_err(CallError::Connect)?,
-        };
-        let config = Arc::new(self.config);
-        let lane = |(index, text): (usize, &String)| {
-            let route = self.route.clone();
-            Arc::new(Lane::new(driver.clone(), index, text.clone(), config.clone(), route))
-        };
-        let lanes: Vec<Arc<Lane>> = self.addresses.iter().enumerate().map(lane).collect();
-        for (lane, address) in lanes.iter().zip(parsed) {
-            drop(driver.mail(Letter::Open { line: lane.number, address, config: config.clone() }));
-        }
-        let shared = Shared { lanes, route: self.route, driver, config };
-        Ok(Client { shared: Arc::new(shared), settings: Settings::default() })
-    }
-
-    /// The client, connected.
-    ///
-    /// # Errors
-    ///
-    /// As [`Builder::build`]; and [`CallError::Connect`] if no connection can be had.
-    pub fn connect(self) -> Result<Client, CallError> {
-        let client = self.build()?;
-        client.ready().wait()?;
-        Ok(client)
-    }
-}
-
-struct Shared {
-    lanes: Vec<Arc<Lane>>,
-    route: Option<Arc<dyn Route>>,
-    driver: Driver,
-    config: Arc<ClientConfig>,
+/// What all clones of a client share.
+pub(super) struct Shared {
+    pub(super) lanes: Vec<Arc<Lane>>,
+    pub(super) route: Option<Arc<dyn Route>>,
+    pub(super) driver: Driver,
+    pub(super) config: Arc<ClientConfig>,
+    pub(super) scheme: Scheme,
 }
 
 /// What goes for every call that is made with one [`Client`].
@@ -118,7 +35,7 @@ struct Settings {
     metadata: Option<Arc<MetadataBuf>>,
     codec: Option<Codec>,
     compresses: bool,
-    parent: Option<Parent>,
+    parent: Option<Arc<Parent>>,
 }
 
 /// A client of one server that many threads share: one connection, any number of calls in flight on it.
@@ -172,16 +89,16 @@ impl Client {
 
     /// A client to be built.
     pub fn builder(address: &str) -> Builder {
-        Builder {
-            addresses: vec![address.to_owned()],
-            route: None,
-            driver: None,
-            config: ClientConfig::default(),
-        }
+        Builder::new(address)
     }
 
-    /// The same client, whose calls have that much time each. The server is told what is left, and the call is given
-    /// up here when it has passed.
+    pub(super) fn of(shared: Shared) -> Client {
+        Client { shared: Arc::new(shared), settings: Settings::default() }
+    }
+
+    /// The same client, whose calls have that much time each, from their start. The server is told what is left, and the
+    /// call is given up here when it has passed: it fails with [`CallError::DeadlineExceeded`], or with what the server
+    /// said about that. One that no clock can name is none.
     pub fn with_timeout(&self, timeout: Duration) -> Client {
         self.with(|settings| settings.timeout = Some(timeout))
     }
@@ -197,7 +114,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The entry does not fit.
+    /// [`MetadataTooLong`]: the entry does not fit beside those that are there.
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
@@ -205,12 +122,14 @@ impl Client {
     }
 
     /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
-    /// compact for the others, or JSON where compact is not compiled in.
+    /// compact for the others, or JSON where compact is not compiled in. A method that does not take it goes as if it were
+    /// not set; so does every method where the address's protocol has one codec only.
     pub fn with_codec(&self, codec: Codec) -> Client {
         self.with(|settings| settings.codec = Some(codec))
     }
 
-    /// The same client, with compressed arguments (feature `lz4`), which asks for compressed replies too.
+    /// The same client, with compressed arguments (feature `lz4`), which asks for compressed replies too. Of the protocols
+    /// only the native one can say so; by the others arguments go as they are.
     pub fn with_compression(&self, compresses: bool) -> Client {
         self.with(|settings| settings.compresses = compresses)
     }
@@ -226,7 +145,7 @@ impl Client {
         &self,
         deadline: Option<Instant>,
         metadata: Option<MetadataBuf>,
-        parent: Option<Parent>,
+        parent: Option<Arc<Parent>>,
     ) -> Client {
         let client = match deadline {
             Some(deadline) => self.with_deadline(deadline),
@@ -246,7 +165,8 @@ impl Client {
         &self.shared.driver
     }
 
-    /// Is done when there is a connection (to the line that a call would take); fails as a call would.
+    /// Is done when there is a connection; connects if need be, and fails as a call would. Where somebody routes, it is
+    /// the connection of the line that is picked for method 0.
     pub fn ready(&self) -> InFlight<()> {
         fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
             Ok(())
@@ -279,7 +199,7 @@ impl Client {
             out.extend_from_slice(argument);
             Ok(())
         });
-        let target = Target { method: method_hash(method), schema: 0, codec, one_way: false };
+        let target = self.named_target(method, codec, false);
         self.start_draft(draft, target, as_bytes)
     }
 
@@ -293,7 +213,7 @@ impl Client {
             out.extend_from_slice(argument);
             Ok(())
         });
-        let target = Target { method: method_hash(method), schema: 0, codec, one_way: true };
+        let target = self.named_target(method, codec, true);
         self.send_draft(draft, target)
     }
 
@@ -302,12 +222,12 @@ impl Client {
         Batch::new(self.clone())
     }
 
-    /// What its driver has counted.
+    /// What its driver has counted, over all clients that it drives.
     pub fn stats(&self) -> ClientStats {
         self.shared.driver.stats()
     }
 
-    /// Calls begun and not ended, over all lines.
+    /// Calls begun and not ended, over all lines and all clones: on their way, with the server, or waiting.
     pub fn in_flight(&self) -> usize {
         self.shared.lanes.iter().map(|lane| lane.in_flight()).sum()
     }
@@ -327,8 +247,14 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let by_timeout = self.settings.timeout.map(|timeout| Instant::now() + timeout);
+        // One that no clock can name is none.
+        let by_timeout = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.settings.deadline.into_iter().chain(by_timeout).min()
+    }
+
+    /// Only native frames say that they are compressed.
+    fn compresses(&self) -> bool {
+        self.settings.compresses && self.shared.scheme == Scheme::Native
     }
 
     /// The argument in its cell.
@@ -338,8 +264,15 @@ impl Client {
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     ) -> Result<Draft, CallError> {
         let mut draft = Draft::new();
-        let compresses = self.settings.compresses;
+        let compresses = self.compresses();
+        let fits = self.shared.scheme.codec().is_none_or(|only| only == codec);
         let filled = draft.fill(|out| {
+            if !fits {
+                return Err(CodecError::NotAccepted {
+                    codec,
+                    why: "the protocol of the address has another one",
+                });
+            }
             encode(out)?;
             if compresses {
                 let plain = std::mem::take(out);
@@ -382,9 +315,9 @@ impl Client {
     ) -> Result<Prepared, CallError> {
         let draft = draft?;
         let lane = self.lane(target.method)?.clone();
-        let Target { method, schema, codec, one_way } = target;
-        let compressed = self.settings.compresses;
-        let what = What::Call { method, schema, codec, compressed, one_way };
+        let Target { name, method, schema, codec, one_way } = target;
+        let compressed = self.compresses();
+        let what = What::Call { name, method, schema, codec, compressed, one_way };
         let promise = self.promise(&draft, &lane, what)?;
         Ok(Prepared { draft, lane, promise })
     }
@@ -419,14 +352,27 @@ impl Client {
     }
 
     pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target {
-        let codec = codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec));
+        let codec = match self.shared.scheme.codec() {
+            Some(codec) => codec,
+            None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
+        };
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
-        Target { method: method.hash(), schema, codec, one_way: false }
+        Target { name: self.name_of(method), method: method.hash(), schema, codec, one_way: false }
+    }
+
+    fn name_of(&self, method: &MethodId) -> Option<Arc<String>> {
+        (self.shared.scheme != Scheme::Native).then(|| method.shared_name())
+    }
+
+    /// A call by name: the protocols that call by it are given it, the native one has the hash.
+    pub(super) fn named_target(&self, method: &str, codec: Codec, one_way: bool) -> Target {
+        let name = (self.shared.scheme != Scheme::Native).then(|| Arc::new(method.to_owned()));
+        Target { name, method: method_hash(method), schema: 0, codec, one_way }
     }
 
     pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target {
-        let codec = codec_for(self.settings.codec, A::accepts);
-        Target { method: method.hash(), schema: 0, codec, one_way: true }
+        let codec = self.shared.scheme.codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
+        Target { name: self.name_of(method), method: method.hash(), schema: 0, codec, one_way: true }
     }
 }
 
@@ -438,8 +384,8 @@ pub(super) struct Prepared {
 }
 
 /// Which method, in which codec.
-#[derive(Clone, Copy)]
 pub(super) struct Target {
+    pub(super) name: Option<Arc<String>>,
     pub(super) method: u32,
     pub(super) schema: u32,
     pub(super) codec: Codec,

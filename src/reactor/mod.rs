@@ -242,6 +242,9 @@ impl<A: App> Reactor<A> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
+        self.app.begin_thread();
+        // Guests who were brought before live here from the first call on.
+        self.read_mail();
         while self.state != State::Stopped {
             self.turn()?;
         }
@@ -272,7 +275,7 @@ impl<A: App> Reactor<A> {
         self.run_timers();
         self.guests.turn(self.core.now);
         self.end_stage(5);
-        self.core.flush();
+        self.core.flush(&mut self.app);
         self.close_ended();
         self.end_stage(6);
         self.end_turn();

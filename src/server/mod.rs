@@ -4,6 +4,8 @@
 
 mod app;
 mod builder;
+#[cfg(feature = "http")]
+mod pages;
 mod site;
 mod timing;
 

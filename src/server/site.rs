@@ -13,13 +13,20 @@ use crate::wire::{Page, Site, SiteMethod};
 pub(super) struct RegistrySite {
     registry: Arc<Registry>,
     services: BTreeSet<String>,
+    #[cfg(feature = "http")]
+    pages: super::pages::Pages,
 }
 
 impl RegistrySite {
     pub(super) fn new(registry: Arc<Registry>) -> RegistrySite {
         let service = |name: &str| name.split_once('.').map(|(service, _)| service.to_owned());
         let services = registry.methods().iter().filter_map(|method| service(method.name())).collect();
-        RegistrySite { registry, services }
+        RegistrySite {
+            #[cfg(feature = "http")]
+            pages: super::pages::Pages::new(registry.methods()),
+            registry,
+            services,
+        }
     }
 }
 
@@ -35,6 +42,12 @@ impl Site for RegistrySite {
         self.services.contains(service)
     }
 
+    #[cfg(feature = "http")]
+    fn page(&self, path: &str) -> Option<Page> {
+        self.pages.at(path)
+    }
+
+    #[cfg(not(feature = "http"))]
     fn page(&self, _path: &str) -> Option<Page> {
         None
     }

@@ -4,6 +4,7 @@
 //! its `Wire` in a file here, give [`sniff`] the first bytes that tell it from the others, and add it to
 //! [`Speaks`]; nothing above this floor changes.
 
+pub mod asks;
 #[cfg(feature = "jsonrpc")]
 pub mod jsonrpc;
 pub mod native;
@@ -16,6 +17,7 @@ use std::sync::Arc;
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
+pub use asks::{Asks, Scheme};
 #[cfg(feature = "jsonrpc")]
 pub use jsonrpc::{JsonRpc, JsonRpcClient};
 pub use native::Native;

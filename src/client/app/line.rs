@@ -26,7 +26,7 @@ use crate::client::flight::Promise;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::reactor::{Address, Conns, Stream, dial};
-use crate::wire::Native;
+use crate::wire::{Asks, Scheme};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum State {
@@ -41,6 +41,7 @@ pub(super) enum State {
 }
 
 pub(super) struct Line {
+    pub(super) scheme: Scheme,
     pub(super) address: Address,
     pub(super) config: Arc<ClientConfig>,
     pub(super) state: State,
@@ -55,9 +56,9 @@ pub(super) struct Line {
 }
 
 impl Line {
-    pub(super) fn new(address: Address, config: Arc<ClientConfig>) -> Line {
+    pub(super) fn new(scheme: Scheme, address: Address, config: Arc<ClientConfig>) -> Line {
         let waiting = VecDeque::new();
-        Line { address, config, state: State::Idle, waiting, abandoned: 0, failures: 0, error: None }
+        Line { scheme, address, config, state: State::Idle, waiting, abandoned: 0, failures: 0, error: None }
     }
 
     /// When this line has something to do by itself.
@@ -150,7 +151,8 @@ impl ClientApp {
         }
         let config = line.config.clone();
         let adopted = result.and_then(|(stream, peer)| {
-            conns.adopt(stream, peer, Native::client(config.frame_bytes_max), Session::new(number, now))
+            let wire = Asks::new(line.scheme, &line.address.to_string(), config.frame_bytes_max);
+            conns.adopt(stream, peer, wire, Session::new(number, now))
         });
         match adopted {
             Err(error) => self.on_dial_failed(number, CallError::Connect(error), now),

@@ -4,6 +4,7 @@
 //! its calls. When a server drains, its line has a new connection while the old one is still being answered.
 
 mod line;
+mod silence;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -15,6 +16,7 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
+use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;
 use super::driver::{Shared, Stats};
@@ -26,13 +28,16 @@ use crate::context::Peer;
 use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_left_us};
 use crate::reactor::{Address, App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
-use crate::wire::Native;
+use crate::wire::{Asks, Scheme};
+
+/// Looks for what is late are at least this far apart.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
 pub(super) enum Letter {
     /// There is a new address.
-    Open { line: u64, address: Address, config: Arc<ClientConfig> },
+    Open { line: u64, scheme: Scheme, address: Address, config: Arc<ClientConfig> },
     /// A call.
     Start(Promise),
     /// Calls that leave together.
@@ -116,7 +121,7 @@ impl ClientApp {
             conns.with(key, |cx| {
                 let is_first = line.waiting.is_empty();
                 if is_first
-                    && cx.session.has_room(&line.config)
+                    && has_room(cx, &line.config)
                     && let Some(promise) = rest.take()
                 {
                     send(&self.shared.stats, cx, promise);
@@ -134,7 +139,7 @@ impl ClientApp {
         if line.state != State::Open(cx.key()) {
             return;
         }
-        while cx.session.has_room(&line.config)
+        while has_room(cx, &line.config)
             && let Some(promise) = line.waiting.pop_front()
         {
             self.waiting -= 1;
@@ -306,47 +311,16 @@ impl ClientApp {
             });
         }
         self.look_at_lines(now);
+        // Each look goes through all calls: those that are late one after the other are found together.
+        self.look_at = self.look_at.map(|at| at.max(now + LOOK_EVERY));
     }
 }
 
-/// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
-/// closed. Gives the time of the next look.
-fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
-    let ms = Duration::from_millis;
-    let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
-    let now = cx.now();
-    if cx.session.pending.is_empty() {
-        cx.session.pending.shrink();
-        let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) && !cx.session.is_draining {
-            if line.state == State::Open(cx.key()) {
-                line.state = State::Idle;
-            }
-            cx.session.is_draining = true;
-            cx.close();
-            return None;
-        }
-        // A call may begin in between, and fall silent.
-        let ping_at = (ping_ms > 0).then(|| now + ms(ping_ms));
-        return idle_at.into_iter().chain(ping_at).min();
-    }
-    if ping_ms == 0 {
-        return None;
-    }
-    let (ping_at, dead_at) = (cx.session.last_heard + ms(ping_ms), cx.session.last_heard + ms(ping_ms) * 2);
-    if cx.session.is_pinged {
-        if dead_at <= now {
-            cx.abort(io::ErrorKind::TimedOut);
-            return None;
-        }
-        return Some(dead_at);
-    }
-    if ping_at > now {
-        return Some(ping_at);
-    }
-    cx.session.is_pinged = true;
-    cx.send(Outgoing::Ping { id: 0 });
-    Some(dead_at)
+/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
+/// given up are in flight no more, but their bytes lie here as long as the server takes none.
+fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
+    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
 }
 
 /// Sends a call that has its turn, unless it is over already.
@@ -361,9 +335,10 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     if left.is_some_and(|left| left.is_zero()) {
         return promise.fail(CallError::DeadlineExceeded);
     }
-    let What::Call { method, schema, codec, compressed, one_way } = promise.what else {
+    let What::Call { ref name, method, schema, codec, compressed, one_way } = promise.what else {
         return promise.land(Answer::empty(), &[]);
     };
+    let name = name.clone();
     promise.is_sent = true;
     let now = cx.now();
     cx.session.last_used = now;
@@ -375,7 +350,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
     cx.send(Outgoing::Request(Call {
         id,
-        name: "",
+        name: name.as_ref().map_or("", |name| name.as_str()),
         method,
         codec: codec.number(),
         compressed,
@@ -409,11 +384,6 @@ impl Session {
         }
     }
 
-    fn has_room(&self, config: &ClientConfig) -> bool {
-        self.pending.len() < config.in_flight_max
-            && (self.pending.bytes() < config.in_flight_bytes_max || self.pending.is_empty())
-    }
-
     /// The call waits for its reply; gives its id.
     fn enter(&mut self, promise: Promise) -> u64 {
         let flight = promise.flight().clone();
@@ -424,13 +394,20 @@ impl Session {
 }
 
 impl App for ClientApp {
-    type Wire = Native;
+    type Wire = Asks;
     type Session = Session;
     type Mail = Letter;
 
+    fn begin_thread(&mut self) {
+        self.shared.thread.get_or_init(|| std::thread::current().id());
+    }
+
     /// A client's reactor listens nowhere: whoever brings it a socket that it did not ask for, has it for nothing.
-    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Native, Session) {
-        (Native::client(ClientConfig::default().frame_bytes_max), Session::new(0, Instant::now()))
+    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Asks, Session) {
+        (
+            Asks::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
+            Session::new(0, Instant::now()),
+        )
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
@@ -459,7 +436,6 @@ impl App for ClientApp {
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: Letter) {
-        self.shared.thread.get_or_init(|| std::thread::current().id());
         match letter {
             Letter::Start(promise) => self.on_start(conns, promise),
             Letter::StartAll(promises) => {
@@ -467,8 +443,8 @@ impl App for ClientApp {
             }
             Letter::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
             Letter::CancelGroup { group } => self.on_cancel_group(conns, group),
-            Letter::Open { line, address, config } => {
-                self.lines.insert(line, Line::new(address, config));
+            Letter::Open { line, scheme, address, config } => {
+                self.lines.insert(line, Line::new(scheme, address, config));
             }
             Letter::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
             Letter::Close { line } => self.on_line_closed(conns, line),
@@ -477,6 +453,14 @@ impl App for ClientApp {
 
     fn next_at(&self) -> Option<Instant> {
         self.look_at
+    }
+
+    fn wants_written(&self) -> bool {
+        self.waiting > 0
+    }
+
+    fn on_written(&mut self, cx: &mut Cx<'_>) {
+        self.refill(cx);
     }
 
     fn on_time(&mut self, conns: &mut Conns<'_, ClientApp>) {

@@ -1,0 +1,81 @@
+//! The OpenAPI 3.1 document of a server's methods, as they answer over HTTP (spec.openapis.org/oas/v3.1.0).
+
+use serde_json::{Map, Value, json};
+
+use super::schema::Schemas;
+use crate::codec::Codec;
+use crate::service::Method;
+use crate::status::Code;
+
+/// The document.
+pub(super) fn document(methods: &[Method]) -> Value {
+    let mut schemas = Schemas::default();
+    let mut paths = Map::new();
+    for method in methods.iter().filter(|method| method.accepts_codec(Codec::Json)) {
+        let Some((service, name)) = method.name().split_once('.') else { continue };
+        paths.insert(format!("/{service}/{name}"), item(service, method, &mut schemas));
+    }
+    let mut components = schemas.into_components();
+    components.insert("coreloop.Error".into(), error_schema());
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "The methods of this server",
+            "description": "Unary calls in the manner of the Connect protocol: the body is the argument, the reply's body the result.",
+            "version": env!("CARGO_PKG_VERSION"),
+        },
+        "paths": paths,
+        "components": { "schemas": components },
+    })
+}
+
+fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
+    let argument = schemas.schema_of(method.argument().shape());
+    let reply = schemas.schema_of(method.reply().shape());
+    let content = |schema: &Value| json!({ "application/json": { "schema": schema } });
+    let common = json!({
+        "tags": [service],
+        "summary": method.documentation().lines().next().unwrap_or_default(),
+        "description": format!("{}\n\n`{}`", method.documentation(), method.signature()).trim().to_owned(),
+        "x-coreloop-runs": method.runs().name(),
+        "responses": {
+            "200": { "description": "The result.", "content": content(&reply) },
+            "default": {
+                "description": "The call failed.",
+                "content": content(&json!({ "$ref": "#/components/schemas/coreloop.Error" })),
+            },
+        },
+    });
+    let mut post = common.clone();
+    post["operationId"] = json!(method.name());
+    post["requestBody"] = json!({ "required": true, "content": content(&argument) });
+    post["parameters"] = json!([{
+        "name": "Connect-Timeout-Ms",
+        "in": "header",
+        "description": "Milliseconds until the caller stops waiting.",
+        "schema": { "type": "integer", "minimum": 0 },
+    }]);
+    let mut item = json!({ "post": post });
+    if method.is_free_of_side_effects() {
+        let mut get = common;
+        get["operationId"] = json!(format!("{}.get", method.name()));
+        get["parameters"] = json!([
+            { "name": "encoding", "in": "query", "required": true, "schema": { "const": "json" } },
+            { "name": "message", "in": "query", "required": true, "content": content(&argument) },
+        ]);
+        item["get"] = get;
+    }
+    item
+}
+
+fn error_schema() -> Value {
+    let codes: Vec<&str> = Code::ALL.into_iter().filter(|code| *code != Code::Ok).map(Code::name).collect();
+    json!({
+        "type": "object",
+        "properties": {
+            "code": { "type": "string", "enum": codes },
+            "message": { "type": "string" },
+        },
+        "required": ["code"],
+    })
+}
