@@ -252,6 +252,11 @@ impl Client {
         self.settings.deadline.into_iter().chain(by_timeout).min()
     }
 
+    /// The codec of every body, where the protocol has but one.
+    fn only_codec(&self) -> Option<Codec> {
+        self.shared.scheme.codec_number().and_then(Codec::from_number)
+    }
+
     /// Only native frames say that they are compressed.
     fn compresses(&self) -> bool {
         self.settings.compresses && self.shared.scheme == Scheme::Native
@@ -265,7 +270,7 @@ impl Client {
     ) -> Result<Draft, CallError> {
         let mut draft = Draft::new();
         let compresses = self.compresses();
-        let fits = self.shared.scheme.codec().is_none_or(|only| only == codec);
+        let fits = self.only_codec().is_none_or(|only| only == codec);
         let filled = draft.fill(|out| {
             if !fits {
                 return Err(CodecError::NotAccepted {
@@ -352,7 +357,7 @@ impl Client {
     }
 
     pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target {
-        let codec = match self.shared.scheme.codec() {
+        let codec = match self.only_codec() {
             Some(codec) => codec,
             None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
         };
@@ -371,7 +376,7 @@ impl Client {
     }
 
     pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target {
-        let codec = self.shared.scheme.codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
+        let codec = self.only_codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
         Target { name: self.name_of(method), method: method.hash(), schema: 0, codec, one_way: true }
     }
 }

@@ -1,7 +1,8 @@
 //! The wire of a client's connection: which protocol it speaks is known from its address.
 
-use crate::codec::Codec;
 use crate::message::{Message, Outgoing};
+#[cfg(feature = "jsonrpc")]
+use crate::wire::JsonRpcClient;
 use crate::wire::{Decoded, Native, Out, Wire};
 
 /// A protocol that clients speak, by the name that stands in front of an address.
@@ -10,16 +11,29 @@ pub enum Scheme {
     /// coreloop's own frames: `native:`, or nothing.
     #[default]
     Native,
+    /// JSON-RPC as Go's net/rpc/jsonrpc speaks it: `jsonrpc:`.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc,
 }
+
+/// The number of the JSON codec.
+#[cfg(feature = "jsonrpc")]
+const JSON: u8 = 2;
 
 impl Scheme {
     /// Every one that this build speaks.
-    pub const ALL: &'static [Scheme] = &[Scheme::Native];
+    pub const ALL: &'static [Scheme] = &[
+        Scheme::Native,
+        #[cfg(feature = "jsonrpc")]
+        Scheme::JsonRpc,
+    ];
 
     /// The name, as it stands in front of an address.
     pub fn name(self) -> &'static str {
         match self {
             Scheme::Native => "native",
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => "jsonrpc",
         }
     }
 
@@ -41,10 +55,12 @@ impl Scheme {
         (Scheme::Native, address)
     }
 
-    /// The codec of every body, where the protocol has but one.
-    pub fn codec(self) -> Option<Codec> {
+    /// The number of the codec of every body, where the protocol has but one.
+    pub fn codec_number(self) -> Option<u8> {
         match self {
             Scheme::Native => None,
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => Some(JSON),
         }
     }
 
@@ -59,6 +75,9 @@ impl Scheme {
 pub enum Asks {
     /// The native protocol.
     Native(Native),
+    /// JSON-RPC.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc(Box<JsonRpcClient>),
 }
 
 impl Asks {
@@ -67,8 +86,21 @@ impl Asks {
         let _ = authority;
         match scheme {
             Scheme::Native => Asks::Native(Native::client(frame_bytes_max)),
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => Asks::JsonRpc(Box::new(JsonRpcClient::new(frame_bytes_max))),
         }
     }
+}
+
+/// Each protocol's answer to the same question.
+macro_rules! each {
+    ($asks:expr, $wire:ident => $answer:expr) => {
+        match $asks {
+            Asks::Native($wire) => $answer,
+            #[cfg(feature = "jsonrpc")]
+            Asks::JsonRpc($wire) => $answer,
+        }
+    };
 }
 
 impl Wire for Asks {
@@ -76,32 +108,26 @@ impl Wire for Asks {
     type Outgoing<'a> = Outgoing<'a>;
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        match self {
-            Asks::Native(wire) => wire.decode(input),
-        }
+        each!(self, wire => wire.decode(input))
     }
 
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        match self {
-            Asks::Native(wire) => wire.encode(outgoing, out),
-        }
+        each!(self, wire => wire.encode(outgoing, out));
     }
 
     fn encode_drain(&mut self, out: &mut Out<'_>) {
-        match self {
-            Asks::Native(wire) => wire.encode_drain(out),
-        }
+        each!(self, wire => wire.encode_drain(out));
     }
 
     fn is_inside_message(&self) -> bool {
-        match self {
-            Asks::Native(wire) => wire.is_inside_message(),
-        }
+        each!(self, wire => wire.is_inside_message())
+    }
+
+    fn is_in_head(&self) -> bool {
+        each!(self, wire => wire.is_in_head())
     }
 
     fn aside(&self) -> &[u8] {
-        match self {
-            Asks::Native(wire) => wire.aside(),
-        }
+        each!(self, wire => wire.aside())
     }
 }

@@ -221,6 +221,21 @@ pub enum Speaks {
     },
     /// The native protocol.
     Native(Native),
+    /// JSON-RPC.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc(Box<JsonRpc>),
+}
+
+/// Each protocol's answer to the same question; the first one is for a connection that has not decided.
+macro_rules! each {
+    ($speaks:expr, $undecided:expr, $wire:ident => $answer:expr) => {
+        match $speaks {
+            Speaks::Sniffing { .. } => $undecided,
+            Speaks::Native($wire) => $answer,
+            #[cfg(feature = "jsonrpc")]
+            Speaks::JsonRpc($wire) => $answer,
+        }
+    };
 }
 
 impl Speaks {
@@ -233,19 +248,28 @@ impl Speaks {
         let Speaks::Sniffing { allowed, side } = self else {
             unreachable!("only an undecided connection decides")
         };
-        let (allowed, frame_bytes_max) = (*allowed, side.limits.frame_bytes_max);
-        match sniff::sniff(input) {
-            sniff::Sniffed::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
-            sniff::Sniffed::Unknown => Decoded::Broken(Broken::UnknownProtocol),
-            sniff::Sniffed::Is(protocol) if !allowed.contains(protocol) => {
-                Decoded::Broken(Broken::NotSpoken(protocol.name()))
-            }
-            sniff::Sniffed::Is(Protocol::Native) => {
-                *self = Speaks::Native(Native::server(frame_bytes_max));
-                self.decode(input)
-            }
-            sniff::Sniffed::Is(other) => Decoded::Broken(Broken::NotSpoken(other.name())),
+        let protocol = match sniff::sniff(input) {
+            sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
+            sniff::Sniffed::Is(protocol) => protocol,
+        };
+        if !allowed.contains(protocol) {
+            return Decoded::Broken(Broken::NotSpoken(protocol.name()));
         }
+        *self = match protocol {
+            Protocol::Native => Speaks::Native(Native::server(side.limits.frame_bytes_max)),
+            #[cfg(feature = "jsonrpc")]
+            Protocol::JsonRpc => Speaks::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
+            other => return Decoded::Broken(Broken::NotSpoken(other.name())),
+        };
+        self.decode(input)
+    }
+
+    #[inline(never)]
+    fn encode_other(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        // Nothing was asked of an undecided connection, so nothing is answered: what comes here is a notice that has
+        // no form yet.
+        each!(self, (), wire => wire.encode(outgoing, out));
     }
 }
 
@@ -257,35 +281,41 @@ impl Wire for Speaks {
     fn decode_quick(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         match self {
             Speaks::Native(native) => native.decode_quick(input),
-            Speaks::Sniffing { .. } => None,
+            _ => None,
         }
     }
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        match self {
-            Speaks::Native(native) => native.decode(input),
-            Speaks::Sniffing { .. } => self.decide(input),
-        }
+        each!(self, self.decide(input), wire => wire.decode(input))
     }
 
     #[inline(always)]
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match self {
             Speaks::Native(native) => native.encode(outgoing, out),
-            // Nothing was asked, so nothing is answered: what comes here is a notice that has no form yet.
-            Speaks::Sniffing { .. } => {}
+            other => other.encode_other(outgoing, out),
         }
     }
 
     fn encode_drain(&mut self, out: &mut Out<'_>) {
-        self.encode(Outgoing::Drain, out);
+        each!(self, (), wire => wire.encode_drain(out));
+    }
+
+    fn encode_late(&mut self, out: &mut Out<'_>) {
+        each!(self, (), wire => wire.encode_late(out));
     }
 
     fn is_inside_message(&self) -> bool {
-        match self {
-            Speaks::Native(native) => native.is_inside_message(),
-            Speaks::Sniffing { .. } => false,
-        }
+        each!(self, false, wire => wire.is_inside_message())
+    }
+
+    fn is_in_head(&self) -> bool {
+        each!(self, false, wire => wire.is_in_head())
+    }
+
+    #[inline]
+    fn aside(&self) -> &[u8] {
+        each!(self, &[], wire => wire.aside())
     }
 
     fn is_decided(&self) -> bool {

@@ -35,7 +35,10 @@ pub struct Protocols(u8);
 
 impl Protocols {
     /// Every protocol that this version serves.
-    pub const SERVED: Protocols = Protocols(1 << Protocol::Native as u8);
+    pub const SERVED: Protocols = Protocols(
+        1 << Protocol::Native as u8
+            | if cfg!(feature = "jsonrpc") { 1 << Protocol::JsonRpc as u8 } else { 0 },
+    );
 
     /// The set of one protocol.
     pub fn only(protocol: Protocol) -> Protocols {
