@@ -287,14 +287,12 @@ impl<A: App> Reactor<A> {
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
         let began = is_sampled.then(Instant::now);
-        let mut timeout = wait_max.or_else(|| self.timeout());
-        if timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero() && self.busy_poll(timeout)? {
-            timeout = Some(Duration::ZERO);
-        } else {
+        let timeout = wait_max.or_else(|| self.timeout());
+        let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
+        if !(may_spin && self.busy_poll(timeout)?) {
             let mailbox = &self.mailbox;
             self.core.poller.wait(timeout, || mailbox.has_mail())?;
         }
-        let _ = timeout;
         self.core.now = Instant::now();
         if let Some(began) = began {
             let waited = self.core.now.duration_since(began);
