@@ -1,0 +1,3 @@
+module coreloop.example/interop
+
+go 1.20

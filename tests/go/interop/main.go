@@ -1,0 +1,82 @@
+// Interop holds what the standard library's net/rpc says to coreloop, and what it answers.
+//
+//	interop check PROTOCOL ADDR    calls every demo service and compares each answer
+//	interop serve PROTOCOL         serves the same services with net/rpc; prints `listening on ADDR`
+//	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
+//
+// PROTOCOL is gob, dialhttp or jsonrpc; for check and load ADDR may be unix:PATH. Nothing in the calls knows that
+// the other side is not Go's.
+package main
+
+import (
+	"fmt"
+	"net"
+	"net/http"
+	"net/rpc"
+	"net/rpc/jsonrpc"
+	"os"
+	"strings"
+)
+
+func dial(protocol, address string) (*rpc.Client, error) {
+	network := "tcp"
+	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
+		network, address = "unix", path
+	}
+	switch protocol {
+	case "gob":
+		return rpc.Dial(network, address)
+	case "dialhttp":
+		return rpc.DialHTTP(network, address)
+	case "jsonrpc":
+		return jsonrpc.Dial(network, address)
+	}
+	return nil, fmt.Errorf("no protocol %q", protocol)
+}
+
+func serve(protocol string) error {
+	for _, service := range []any{new(Arith), new(Echo), new(Users)} {
+		if err := rpc.Register(service); err != nil {
+			return err
+		}
+	}
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return err
+	}
+	fmt.Printf("listening on %s\n", listener.Addr())
+	if protocol == "dialhttp" {
+		rpc.HandleHTTP()
+		return http.Serve(listener, nil)
+	}
+	for {
+		connection, err := listener.Accept()
+		if err != nil {
+			return err
+		}
+		if protocol == "jsonrpc" {
+			go jsonrpc.ServeConn(connection)
+		} else {
+			go rpc.ServeConn(connection)
+		}
+	}
+}
+
+func run(arguments []string) error {
+	switch {
+	case len(arguments) == 3 && arguments[0] == "check":
+		return check(arguments[1], arguments[2])
+	case len(arguments) == 2 && arguments[0] == "serve":
+		return serve(arguments[1])
+	case len(arguments) >= 6 && arguments[0] == "load":
+		return load(arguments[1], arguments[2], arguments[3:])
+	}
+	return fmt.Errorf("see the head of main.go for how to call it")
+}
+
+func main() {
+	if err := run(os.Args[1:]); err != nil {
+		fmt.Fprintf(os.Stderr, "interop: %v\n", err)
+		os.Exit(1)
+	}
+}
