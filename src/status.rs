@@ -1,13 +1,13 @@
 //! The outcome of a call: gRPC's seventeen codes, a message for people, details for programs.
 //!
 //! The numbers and names are those of gRPC (`google.rpc.Code`), so that every protocol maps from one table.
-//! This file knows no protocol; the mappings to HTTP, JSON-RPC and Go live here too once those protocols do,
-//! in the same table, so that a code is never translated twice.
+//! This file knows no protocol; the mappings to HTTP and Connect stand in the same table (those to JSON-RPC and Go
+//! belong here, too), so that a code is never translated twice.
 
 use std::fmt;
 
 macro_rules! codes {
-    ($($number:literal $variant:ident $name:literal $doc:literal;)*) => {
+    ($($number:literal $variant:ident $name:literal $connect:literal $http:literal $doc:literal;)*) => {
         /// A status code with gRPC's number and meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -22,38 +22,67 @@ macro_rules! codes {
                 match number { $($number => Some(Code::$variant),)* _ => None }
             }
 
-            /// The code's name in lower snake case, as Connect and the metrics spell it.
+            /// The code's name in lower snake case, as the metrics spell it.
             pub fn name(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
+            }
+
+            /// The code's name as the Connect protocol spells it: one letter of one name differs.
+            pub fn connect_name(self) -> &'static str {
+                match self { $(Code::$variant => $connect,)* }
+            }
+
+            /// The code that the Connect protocol calls so.
+            pub fn from_connect_name(name: &str) -> Option<Code> {
+                match name { $($connect => Some(Code::$variant),)* _ => None }
+            }
+
+            /// The HTTP status that the Connect protocol maps the code to.
+            pub fn http_status(self) -> u16 {
+                match self { $(Code::$variant => $http,)* }
             }
         }
     };
 }
 
 codes! {
-    0 Ok "ok" "The call did what it was asked.";
-    1 Cancelled "cancelled" "The caller gave the call up.";
-    2 Unknown "unknown" "An error that fits no other code.";
-    3 InvalidArgument "invalid_argument" "The argument is wrong whatever the state of the system.";
-    4 DeadlineExceeded "deadline_exceeded" "The deadline passed before the call was done.";
-    5 NotFound "not_found" "What was asked for does not exist.";
-    6 AlreadyExists "already_exists" "What was to be made exists already.";
-    7 PermissionDenied "permission_denied" "The caller may not do this.";
-    8 ResourceExhausted "resource_exhausted" "A limit was hit: a quota, a queue, a size.";
-    9 FailedPrecondition "failed_precondition" "The system is not in the state that the call needs.";
-    10 Aborted "aborted" "A conflict stopped the call; trying again from the start may work.";
-    11 OutOfRange "out_of_range" "The argument is outside the range that is valid now.";
-    12 Unimplemented "unimplemented" "The server has no such method, or not in this form.";
-    13 Internal "internal" "Something that must not happen happened: a broken invariant, a panic.";
-    14 Unavailable "unavailable" "The service cannot be reached now; trying again may work.";
-    15 DataLoss "data_loss" "Data was lost or corrupted beyond repair.";
-    16 Unauthenticated "unauthenticated" "The caller has not said, or not proved, who it is.";
+    0 Ok "ok" "ok" 200 "The call did what it was asked.";
+    1 Cancelled "cancelled" "canceled" 499 "The caller gave the call up.";
+    2 Unknown "unknown" "unknown" 500 "An error that fits no other code.";
+    3 InvalidArgument "invalid_argument" "invalid_argument" 400 "The argument is wrong whatever the state of the system.";
+    4 DeadlineExceeded "deadline_exceeded" "deadline_exceeded" 504 "The deadline passed before the call was done.";
+    5 NotFound "not_found" "not_found" 404 "What was asked for does not exist.";
+    6 AlreadyExists "already_exists" "already_exists" 409 "What was to be made exists already.";
+    7 PermissionDenied "permission_denied" "permission_denied" 403 "The caller may not do this.";
+    8 ResourceExhausted "resource_exhausted" "resource_exhausted" 429 "A limit was hit: a quota, a queue, a size.";
+    9 FailedPrecondition "failed_precondition" "failed_precondition" 400 "The system is not in the state that the call needs.";
+    10 Aborted "aborted" "aborted" 409 "A conflict stopped the call; trying again from the start may work.";
+    11 OutOfRange "out_of_range" "out_of_range" 400 "The argument is outside the range that is valid now.";
+    12 Unimplemented "unimplemented" "unimplemented" 501 "The server has no such method, or not in this form.";
+    13 Internal "internal" "internal" 500 "Something that must not happen happened: a broken invariant, a panic.";
+    14 Unavailable "unavailable" "unavailable" 503 "The service cannot be reached now; trying again may work.";
+    15 DataLoss "data_loss" "data_loss" 500 "Data was lost or corrupted beyond repair.";
+    16 Unauthenticated "unauthenticated" "unauthenticated" 401 "The caller has not said, or not proved, who it is.";
 }
 
 impl Code {
     /// The number on the wire.
     pub fn number(self) -> u32 {
         self as u32
+    }
+
+    /// What an HTTP status means when the body names no code: the Connect protocol's table for that case, which is not
+    /// the other one read backwards.
+    pub fn from_http_status(status: u16) -> Code {
+        match status {
+            200 => Code::Ok,
+            400 => Code::Internal,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::Unimplemented,
+            429 | 502 | 503 | 504 => Code::Unavailable,
+            _ => Code::Unknown,
+        }
     }
 }
 
@@ -132,6 +161,23 @@ mod tests {
         assert_eq!(Code::from_number(17), None);
         assert_eq!(Code::from_number(4).map(Code::name), Some("deadline_exceeded"));
         assert_eq!(Code::from_number(16).map(Code::name), Some("unauthenticated"));
+    }
+
+    #[test]
+    fn connect_spells_one_code_otherwise_and_gives_each_a_status_of_http() {
+        let differ: Vec<_> =
+            Code::ALL.into_iter().filter(|code| code.name() != code.connect_name()).collect();
+        assert_eq!(differ, [Code::Cancelled]);
+        assert_eq!(Code::Cancelled.connect_name(), "canceled");
+        for code in Code::ALL {
+            assert_eq!(Code::from_connect_name(code.connect_name()), Some(code));
+            assert!((400..=504).contains(&code.http_status()) || code == Code::Ok);
+        }
+        assert_eq!(Code::from_connect_name("cancelled"), None);
+        let statuses = [Code::Cancelled, Code::ResourceExhausted, Code::Unimplemented].map(Code::http_status);
+        assert_eq!(statuses, [499, 429, 501]);
+        let codes = [404, 400, 504, 418, 200].map(Code::from_http_status);
+        assert_eq!(codes, [Code::Unimplemented, Code::Internal, Code::Unavailable, Code::Unknown, Code::Ok]);
     }
 
     #[test]

@@ -4,7 +4,10 @@
 //! its `Wire` in a file here, give [`sniff`] the first bytes that tell it from the others, and add it to
 //! [`Speaks`]; nothing above this floor changes.
 
+#[cfg(feature = "http")]
+pub mod http;
 pub mod native;
+pub mod order;
 pub mod site;
 pub mod sniff;
 
@@ -14,6 +17,8 @@ use std::sync::Arc;
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
+#[cfg(feature = "http")]
+pub use http::{Http, HttpClient};
 pub use native::Native;
 pub use site::{Page, ServerSide, Site, SiteMethod};
 pub use sniff::{Protocol, Protocols};
@@ -185,6 +190,20 @@ pub trait Wire {
     #[inline]
     fn aside(&self) -> &[u8] {
         &[]
+    }
+
+    /// Bytes of answers that must wait for others before they may be written. They count like those of the write
+    /// queue, so that a peer cannot pile them up behind one slow call.
+    #[inline]
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// The peer has closed its sending half: no byte follows those at hand. True if that by itself completes a message,
+    /// which decoding then gives.
+    #[inline]
+    fn on_end(&mut self) -> bool {
+        false
     }
 
     /// What has begun is a head, which has a time of its own (`head_ms`).
