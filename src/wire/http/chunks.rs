@@ -238,8 +238,8 @@ mod tests {
 
     #[test]
     fn data_is_taken_and_framing_dropped_in_whatever_pieces_they_come() {
-        let stream = b"4\r\nWiki\r\n006;a=b; c ;\t\"d\"\r\npedia \r\nE ; q = \"x\\\"y\" ;z\r\nin \r\n\r\nchunks\r\n0\r\nX-A: b\r\nY:\r\n\r\nnext";
-        let stream = String::from_utf8_lossy(stream).replace(";\t\"d\"", ";\td");
+        let stream = "4\r\nWiki\r\n006;a=b; c ;\td\r\npedia \r\nD ; q = \"x\\\"y\" ;z\r\nin \r\n\r\nchunks\r\n\
+            0\r\nX-A: b\r\nY:\r\n\r\nnext";
         for step in 1..=stream.len() {
             let (data, taken) = read(stream.as_bytes(), step, 1000, 1000).unwrap();
             assert_eq!((&data[..], taken), (&b"Wikipedia in \r\n\r\nchunks"[..], stream.len() - 4));

@@ -113,8 +113,9 @@ pub(super) fn too_many(what: &str) -> Fault {
 /// A version that is not spoken is one thing, a line that names none another.
 fn version_fault(head: &[u8]) -> Fault {
     let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    match line.rsplit(|byte| *byte == b' ').next() {
-        Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor])
+    let mut parts = line.split(|byte| *byte == b' ').skip(2);
+    match (parts.next(), parts.next()) {
+        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
             if major.is_ascii_digit() && minor.is_ascii_digit() =>
         {
             Fault::new(505, Code::Unimplemented, "HTTP/1.1 is spoken here, and HTTP/1.0").and_close()
@@ -271,7 +272,7 @@ fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
         };
         let rest = &target[scheme.len()..];
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
-        if end == 0 || !is_host(rest[..end].as_bytes()) {
+        if end == 0 || !is_host(&rest.as_bytes()[..end]) {
             return Err(Fault::malformed("the target's host is no host"));
         }
         if end == rest.len() { "/" } else { &rest[end..] }
