@@ -275,9 +275,10 @@ fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
         if end == 0 || !is_host(&rest.as_bytes()[..end]) {
             return Err(Fault::malformed("the target's host is no host"));
         }
-        if end == rest.len() { "/" } else { &rest[end..] }
+        &rest[end..]
     };
-    Ok(path.split_once('?').unwrap_or((path, "")))
+    let (path, query) = path.split_once('?').unwrap_or((path, ""));
+    Ok((if path.is_empty() { "/" } else { path }, query))
 }
 
 /// The method that a path names.
