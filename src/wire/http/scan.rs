@@ -124,6 +124,18 @@ mod tests {
     }
 
     #[test]
+    fn what_was_looked_at_is_not_looked_at_again() {
+        let mut scan = Scan::default();
+        for len in 0..HEAD.len() - 4 {
+            let mut seen = HEAD[..len].to_vec();
+            let new = len.saturating_sub(1);
+            seen[..new].fill(0);
+            assert_eq!(scan.go_on(&seen, 1000), Scanned::NeedMore, "after {len} bytes");
+        }
+        assert_eq!(scan.go_on(HEAD, 1000), Scanned::Head { bytes: HEAD.len() - 4, lines: 3 });
+    }
+
+    #[test]
     fn a_lone_cr_or_lf_or_control_byte_is_seen_where_it_stands() {
         for (head, at) in [
             (&b"GET / HTTP/1.1\n"[..], 14),

@@ -1,6 +1,7 @@
 //! HTTP/1.1: a rig that plays the connection and the app, and what each rule says of one request.
 
 mod client;
+mod conn;
 mod framing;
 mod order;
 mod rules;
@@ -13,7 +14,7 @@ use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
 use crate::config::Limits;
-use crate::message::{Metadata, Reply, SendBody, Span, method_hash};
+use crate::message::{Metadata, Refusal, Reply, SendBody, Span, method_hash};
 use crate::status::Code;
 use crate::wire::{Page, Site, SiteMethod};
 
@@ -215,8 +216,6 @@ impl Rig<Http> {
         answers(&self.written())
     }
 }
-
-use crate::message::Refusal;
 
 /// A reply as a mild reader sees it.
 #[derive(Clone, Debug, PartialEq)]

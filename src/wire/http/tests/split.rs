@@ -129,7 +129,6 @@ proptest! {
 
 #[test]
 fn a_head_that_trickles_in_is_looked_at_once() {
-    // Were it looked through anew for every byte, this would be 128 times 10^9 steps.
     let limits = Limits { http_head_bytes_max: 512 * 1024, ..Limits::default() };
     let side = Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) });
     let mut http = Http::server(side);
