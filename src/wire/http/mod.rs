@@ -5,6 +5,7 @@
 //! says what it asks for, `chunks.rs` reads bodies in chunks, `reply.rs` writes. What could be read two ways is
 //! answered 400, and ends the connection (RFC 9112 section 11.2).
 
+mod call;
 mod chunks;
 mod client;
 mod error;
