@@ -6,7 +6,7 @@
 use std::fmt;
 
 macro_rules! codes {
-    ($($number:literal $variant:ident $name:literal $jsonrpc:literal $doc:literal;)*) => {
+    ($($number:literal $variant:ident $name:literal $connect:literal $http:literal $jsonrpc:literal $doc:literal;)*) => {
         /// A status code with gRPC's number and meaning.
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
         #[repr(u8)]
@@ -21,7 +21,7 @@ macro_rules! codes {
                 match number { $($number => Some(Code::$variant),)* _ => None }
             }
 
-            /// The code's name in lower snake case, as Connect and the metrics spell it.
+            /// The code's name in lower snake case, as the metrics spell it.
             pub fn name(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
             }
@@ -31,34 +31,63 @@ macro_rules! codes {
             pub fn jsonrpc_number(self) -> i32 {
                 match self { $(Code::$variant => $jsonrpc,)* }
             }
+
+            /// The code's name as the Connect protocol spells it: one letter of one name differs.
+            pub fn connect_name(self) -> &'static str {
+                match self { $(Code::$variant => $connect,)* }
+            }
+
+            /// The code that the Connect protocol calls so.
+            pub fn from_connect_name(name: &str) -> Option<Code> {
+                match name { $($connect => Some(Code::$variant),)* _ => None }
+            }
+
+            /// The HTTP status that the Connect protocol maps the code to.
+            pub fn http_status(self) -> u16 {
+                match self { $(Code::$variant => $http,)* }
+            }
         }
     };
 }
 
 codes! {
-    0 Ok "ok" -32000 "The call did what it was asked.";
-    1 Cancelled "cancelled" -32001 "The caller gave the call up.";
-    2 Unknown "unknown" -32002 "An error that fits no other code.";
-    3 InvalidArgument "invalid_argument" -32602 "The argument is wrong whatever the state of the system.";
-    4 DeadlineExceeded "deadline_exceeded" -32004 "The deadline passed before the call was done.";
-    5 NotFound "not_found" -32005 "What was asked for does not exist.";
-    6 AlreadyExists "already_exists" -32006 "What was to be made exists already.";
-    7 PermissionDenied "permission_denied" -32007 "The caller may not do this.";
-    8 ResourceExhausted "resource_exhausted" -32008 "A limit was hit: a quota, a queue, a size.";
-    9 FailedPrecondition "failed_precondition" -32009 "The system is not in the state that the call needs.";
-    10 Aborted "aborted" -32010 "A conflict stopped the call; trying again from the start may work.";
-    11 OutOfRange "out_of_range" -32011 "The argument is outside the range that is valid now.";
-    12 Unimplemented "unimplemented" -32601 "The server has no such method, or not in this form.";
-    13 Internal "internal" -32603 "Something that must not happen happened: a broken invariant, a panic.";
-    14 Unavailable "unavailable" -32014 "The service cannot be reached now; trying again may work.";
-    15 DataLoss "data_loss" -32015 "Data was lost or corrupted beyond repair.";
-    16 Unauthenticated "unauthenticated" -32016 "The caller has not said, or not proved, who it is.";
+    0 Ok "ok" "ok" 200 -32000 "The call did what it was asked.";
+    1 Cancelled "cancelled" "canceled" 499 -32001 "The caller gave the call up.";
+    2 Unknown "unknown" "unknown" 500 -32002 "An error that fits no other code.";
+    3 InvalidArgument "invalid_argument" "invalid_argument" 400 -32602 "The argument is wrong whatever the state of the system.";
+    4 DeadlineExceeded "deadline_exceeded" "deadline_exceeded" 504 -32004 "The deadline passed before the call was done.";
+    5 NotFound "not_found" "not_found" 404 -32005 "What was asked for does not exist.";
+    6 AlreadyExists "already_exists" "already_exists" 409 -32006 "What was to be made exists already.";
+    7 PermissionDenied "permission_denied" "permission_denied" 403 -32007 "The caller may not do this.";
+    8 ResourceExhausted "resource_exhausted" "resource_exhausted" 429 -32008 "A limit was hit: a quota, a queue, a size.";
+    9 FailedPrecondition "failed_precondition" "failed_precondition" 400 -32009 "The system is not in the state that the call needs.";
+    10 Aborted "aborted" "aborted" 409 -32010 "A conflict stopped the call; trying again from the start may work.";
+    11 OutOfRange "out_of_range" "out_of_range" 400 -32011 "The argument is outside the range that is valid now.";
+    12 Unimplemented "unimplemented" "unimplemented" 501 -32601 "The server has no such method, or not in this form.";
+    13 Internal "internal" "internal" 500 -32603 "Something that must not happen happened: a broken invariant, a panic.";
+    14 Unavailable "unavailable" "unavailable" 503 -32014 "The service cannot be reached now; trying again may work.";
+    15 DataLoss "data_loss" "data_loss" 500 -32015 "Data was lost or corrupted beyond repair.";
+    16 Unauthenticated "unauthenticated" "unauthenticated" 401 -32016 "The caller has not said, or not proved, who it is.";
 }
 
 impl Code {
     /// The number on the wire.
     pub fn number(self) -> u32 {
         self as u32
+    }
+
+    /// What an HTTP status means when the body names no code: the Connect protocol's table for that case, which is not
+    /// the other one read backwards.
+    pub fn from_http_status(status: u16) -> Code {
+        match status {
+            200 => Code::Ok,
+            400 => Code::Internal,
+            401 => Code::Unauthenticated,
+            403 => Code::PermissionDenied,
+            404 => Code::Unimplemented,
+            429 | 502 | 503 | 504 => Code::Unavailable,
+            _ => Code::Unknown,
+        }
     }
 }
 
@@ -181,6 +210,23 @@ mod tests {
         ] {
             assert_eq!(Code::from_jsonrpc_number(number), code, "{number}");
         }
+    }
+
+    #[test]
+    fn connect_spells_one_code_otherwise_and_gives_each_a_status_of_http() {
+        let differ: Vec<_> =
+            Code::ALL.into_iter().filter(|code| code.name() != code.connect_name()).collect();
+        assert_eq!(differ, [Code::Cancelled]);
+        assert_eq!(Code::Cancelled.connect_name(), "canceled");
+        for code in Code::ALL {
+            assert_eq!(Code::from_connect_name(code.connect_name()), Some(code));
+            assert!((400..=504).contains(&code.http_status()) || code == Code::Ok);
+        }
+        assert_eq!(Code::from_connect_name("cancelled"), None);
+        let statuses = [Code::Cancelled, Code::ResourceExhausted, Code::Unimplemented].map(Code::http_status);
+        assert_eq!(statuses, [499, 429, 501]);
+        let codes = [404, 400, 504, 418, 200].map(Code::from_http_status);
+        assert_eq!(codes, [Code::Unimplemented, Code::Internal, Code::Unavailable, Code::Unknown, Code::Ok]);
     }
 
     #[test]

@@ -5,6 +5,7 @@
 
 #![cfg(all(
     feature = "jsonrpc",
+    feature = "http",
     feature = "fixed",
     feature = "compact",
     feature = "messagepack",
@@ -165,6 +166,44 @@ fn write_the_corpus() {
         ("strange", b"SSH-2.0"),
     ] {
         keep("sniff", name, bytes);
+    }
+
+    let post = |fields: &str, body: &str| {
+        format!("POST /A/B HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}\r\n{body}")
+    };
+    let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
+    let chunked = |body: &str| post("Transfer-Encoding: chunked\r\n", body);
+    let reply = |fields: &str, body: &str| {
+        format!("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}\r\n{body}")
+    };
+    let error = r#"{"code":"not_found","message":"m"}"#;
+    for (name, stream) in [
+        ("call", post("Content-Length: 3\r\nX-A: b\r\nConnect-Timeout-Ms: 5\r\n", "[1]") + page),
+        ("chunked", chunked("3;a=\"b\\\"\";c\r\n[1]\r\n0\r\nX: y\r\n\r\n") + page),
+        ("chunks-too-large", chunked("fff\r\n")),
+        ("chunks-malformed", chunked("+3\r\n[1]\r\n")),
+        ("expect", post("Content-Length: 3\r\nExpect: 100-continue\r\n", "[1]") + page),
+        ("skipped", post("Content-Length: 300\r\n", &"1".repeat(300)) + page),
+        ("both-framings", post("Content-Length: 3\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\n")),
+        ("get", format!("GET /A/G?message=e30&base64=1&encoding=json HTTP/1.1\r\nHost: a\r\n\r\n{page}")),
+        ("head", page.replace("GET", "HEAD") + &page.replace("/page", "http://a/none")),
+        ("http-10", page.replace("1.1", "1.0").replace("Host: a", "Connection: keep-alive, x") + page),
+        (
+            "preflight",
+            "OPTIONS /A/B HTTP/1.1\r\nHost: a\r\nOrigin: http://a\r\nAccess-Control-Request-Method: POST\r\n\r\n"
+                .to_owned(),
+        ),
+        ("go", "CONNECT /_goRPC_ HTTP/1.0\n\ngob".to_owned()),
+        ("too-long", format!("GET /{} HTTP/1.1\r\n", "x".repeat(600))),
+        ("blank", format!("\r\n{page}\r\n\r\n{page}")),
+        ("reply", reply("Content-Length: 3\r\nServer-Timing: queue;dur=0.012\r\n", "[1]").repeat(3)),
+        ("reply-chunked", reply("Transfer-Encoding: chunked\r\n", "3\r\n[1]\r\n0\r\n\r\n")),
+        ("reply-error", reply(&format!("Content-Length: {}\r\n", error.len()), error).replace("200", "404")),
+        ("reply-to-the-end", reply("", "[1]").replace("1.1", "1.0")),
+        ("reply-last", "HTTP/1.1 100 x\r\n\r\n".to_owned() + &reply("Connection: close\r\nContent-Length: 300\r\n", &"1".repeat(300))),
+    ] {
+        keep("http", &format!("{name}-whole"), &[&[0], stream.as_bytes()].concat());
+        keep("http", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], stream.as_bytes()].concat());
     }
 
     let everything = Everything::List(vec![

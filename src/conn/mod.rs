@@ -2,11 +2,10 @@
 //!
 //! [`Conn`] has no socket and no clock: the reactor tells it what happened and asks what to do, so a test can
 //! drive it with bytes alone. It never looks at another connection. What is in flight per call is in [`calls`];
-//! answers that must keep their order wait in [`order`]; [`filter`] is the seam for TLS.
+//! [`filter`] is the seam for TLS.
 
 pub mod calls;
 pub mod filter;
-pub mod order;
 mod reason;
 mod times;
 
@@ -181,6 +180,9 @@ impl<W: Wire> Conn<W> {
     pub fn on_eof(&mut self, now: Instant) {
         self.is_eof = true;
         self.last_heard = now;
+        if self.wire.on_end() {
+            self.bytes_min = 0;
+        }
         match std::mem::replace(&mut self.state, State::HalfClosed) {
             // What is at hand is still decoded by `next_message`, which sees `is_eof`.
             State::Opening | State::Serving | State::Draining | State::HalfClosed => {
@@ -367,7 +369,7 @@ impl<W: Wire> Conn<W> {
     fn try_resume(&mut self, now: Instant, limits: &Limits) -> bool {
         let calls_low = (self.in_flight as usize) <= limits.in_flight_max / 2
             && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
-        if calls_low && self.out_len() <= limits.write_queue_low_bytes {
+        if calls_low && self.out_len() + self.wire.held_bytes() <= limits.write_queue_low_bytes {
             self.is_paused = false;
             // Its clock stood while the peer was kept waiting.
             self.frame_began = self.frame_began.map(|_| now);
@@ -400,7 +402,7 @@ impl<W: Wire> Conn<W> {
             self.last_written = now;
         }
         self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool });
-        if self.out.len() >= limits.write_queue_high_bytes
+        if self.out.len() + self.wire.held_bytes() >= limits.write_queue_high_bytes
             || !self.is_easy && self.out_len() >= limits.write_queue_high_bytes
         {
             self.is_paused = true;

@@ -251,7 +251,7 @@ fn a_connection_that_is_heard_in_the_instant_of_its_opening_serves() {
 #[test]
 fn a_foreign_protocol_is_not_answered_and_ends() {
     let mut bench = Bench::new(undecided(100));
-    bench.hear(b"GET / HTTP/1.1\r\n");
+    bench.hear(b"\x16\x03\x01\x02\x00");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
     assert_eq!(bench.conn.out_len(), 0);
     bench.conn.on_shutdown(bench.now);

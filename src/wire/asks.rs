@@ -1,6 +1,8 @@
 //! The wire of a client's connection: which protocol it speaks is known from its address.
 
 use crate::message::{Message, Outgoing};
+#[cfg(feature = "http")]
+use crate::wire::HttpClient;
 #[cfg(feature = "jsonrpc")]
 use crate::wire::JsonRpcClient;
 use crate::wire::{Decoded, Native, Out, Wire};
@@ -14,10 +16,13 @@ pub enum Scheme {
     /// JSON-RPC as Go's net/rpc/jsonrpc speaks it: `jsonrpc:`.
     #[cfg(feature = "jsonrpc")]
     JsonRpc,
+    /// HTTP/1.1 with JSON bodies, as the Connect protocol has it: `http:`.
+    #[cfg(feature = "http")]
+    Http,
 }
 
 /// The number of the JSON codec.
-#[cfg(feature = "jsonrpc")]
+#[cfg(any(feature = "jsonrpc", feature = "http"))]
 const JSON: u8 = 2;
 
 impl Scheme {
@@ -26,6 +31,8 @@ impl Scheme {
         Scheme::Native,
         #[cfg(feature = "jsonrpc")]
         Scheme::JsonRpc,
+        #[cfg(feature = "http")]
+        Scheme::Http,
     ];
 
     /// The name, as it stands in front of an address.
@@ -34,6 +41,8 @@ impl Scheme {
             Scheme::Native => "native",
             #[cfg(feature = "jsonrpc")]
             Scheme::JsonRpc => "jsonrpc",
+            #[cfg(feature = "http")]
+            Scheme::Http => "http",
         }
     }
 
@@ -61,6 +70,8 @@ impl Scheme {
             Scheme::Native => None,
             #[cfg(feature = "jsonrpc")]
             Scheme::JsonRpc => Some(JSON),
+            #[cfg(feature = "http")]
+            Scheme::Http => Some(JSON),
         }
     }
 
@@ -78,18 +89,30 @@ pub enum Asks {
     /// JSON-RPC.
     #[cfg(feature = "jsonrpc")]
     JsonRpc(Box<JsonRpcClient>),
+    /// HTTP/1.1 with JSON bodies.
+    #[cfg(feature = "http")]
+    Http(Box<HttpClient>),
 }
 
 impl Asks {
     /// A connection that has said nothing yet, to that authority (the address without its scheme).
     pub fn new(scheme: Scheme, authority: &str, frame_bytes_max: usize) -> Asks {
+        #[cfg(not(feature = "http"))]
         let _ = authority;
         match scheme {
             Scheme::Native => Asks::Native(Native::client(frame_bytes_max)),
             #[cfg(feature = "jsonrpc")]
             Scheme::JsonRpc => Asks::JsonRpc(Box::new(JsonRpcClient::new(frame_bytes_max))),
+            #[cfg(feature = "http")]
+            Scheme::Http => Asks::Http(Box::new(HttpClient::new(host_of(authority), frame_bytes_max))),
         }
     }
+}
+
+/// What a request says of its host: that of a Unix socket is the machine itself.
+#[cfg(feature = "http")]
+fn host_of(authority: &str) -> String {
+    if authority.starts_with("unix:") { "localhost".to_owned() } else { authority.to_owned() }
 }
 
 /// Each protocol's answer to the same question.
@@ -99,6 +122,8 @@ macro_rules! each {
             Asks::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
             Asks::JsonRpc($wire) => $answer,
+            #[cfg(feature = "http")]
+            Asks::Http($wire) => $answer,
         }
     };
 }
@@ -129,5 +154,9 @@ impl Wire for Asks {
 
     fn aside(&self) -> &[u8] {
         each!(self, wire => wire.aside())
+    }
+
+    fn on_end(&mut self) -> bool {
+        each!(self, wire => wire.on_end())
     }
 }

@@ -5,9 +5,12 @@
 //! [`Speaks`]; nothing above this floor changes.
 
 pub mod asks;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "jsonrpc")]
 pub mod jsonrpc;
 pub mod native;
+pub mod order;
 pub mod site;
 pub mod sniff;
 
@@ -18,6 +21,8 @@ use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
 pub use asks::{Asks, Scheme};
+#[cfg(feature = "http")]
+pub use http::{Http, HttpClient};
 #[cfg(feature = "jsonrpc")]
 pub use jsonrpc::{JsonRpc, JsonRpcClient};
 pub use native::Native;
@@ -193,6 +198,20 @@ pub trait Wire {
         &[]
     }
 
+    /// Bytes of answers that must wait for others before they may be written. They count like those of the write
+    /// queue, so that a peer cannot pile them up behind one slow call.
+    #[inline]
+    fn held_bytes(&self) -> usize {
+        0
+    }
+
+    /// The peer has closed its sending half: no byte follows those at hand. True if that by itself completes a message,
+    /// which decoding then gives.
+    #[inline]
+    fn on_end(&mut self) -> bool {
+        false
+    }
+
     /// What has begun is a head, which has a time of its own (`head_ms`).
     fn is_in_head(&self) -> bool {
         false
@@ -224,6 +243,9 @@ pub enum Speaks {
     /// JSON-RPC.
     #[cfg(feature = "jsonrpc")]
     JsonRpc(Box<JsonRpc>),
+    /// HTTP/1.1 with JSON bodies.
+    #[cfg(feature = "http")]
+    Http(Http),
 }
 
 /// Each protocol's answer to the same question; the first one is for a connection that has not decided.
@@ -234,6 +256,8 @@ macro_rules! each {
             Speaks::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
             Speaks::JsonRpc($wire) => $answer,
+            #[cfg(feature = "http")]
+            Speaks::Http($wire) => $answer,
         }
     };
 }
@@ -260,6 +284,8 @@ impl Speaks {
             Protocol::Native => Speaks::Native(Native::server(side.limits.frame_bytes_max)),
             #[cfg(feature = "jsonrpc")]
             Protocol::JsonRpc => Speaks::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
+            #[cfg(feature = "http")]
+            Protocol::Http => Speaks::Http(Http::server(side.clone())),
             other => return Decoded::Broken(Broken::NotSpoken(other.name())),
         };
         self.decode(input)
@@ -316,6 +342,19 @@ impl Wire for Speaks {
     #[inline]
     fn aside(&self) -> &[u8] {
         each!(self, &[], wire => wire.aside())
+    }
+
+    #[inline]
+    fn held_bytes(&self) -> usize {
+        match self {
+            #[cfg(feature = "http")]
+            Speaks::Http(http) => http.held_bytes(),
+            _ => 0,
+        }
+    }
+
+    fn on_end(&mut self) -> bool {
+        each!(self, false, wire => wire.on_end())
     }
 
     fn is_decided(&self) -> bool {

@@ -37,7 +37,8 @@ impl Protocols {
     /// Every protocol that this version serves.
     pub const SERVED: Protocols = Protocols(
         1 << Protocol::Native as u8
-            | if cfg!(feature = "jsonrpc") { 1 << Protocol::JsonRpc as u8 } else { 0 },
+            | (cfg!(feature = "jsonrpc") as u8) << Protocol::JsonRpc as u8
+            | (cfg!(feature = "http") as u8) << Protocol::Http as u8,
     );
 
     /// The set of one protocol.

@@ -69,7 +69,8 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
 }
 
 fn error_schema() -> Value {
-    let codes: Vec<&str> = Code::ALL.into_iter().filter(|code| *code != Code::Ok).map(Code::name).collect();
+    let codes: Vec<&str> =
+        Code::ALL.into_iter().filter(|code| *code != Code::Ok).map(Code::connect_name).collect();
     json!({
         "type": "object",
         "properties": {

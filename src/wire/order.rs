@@ -9,6 +9,18 @@ use std::collections::VecDeque;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Place(u64);
 
+impl Place {
+    /// The place with that number: the first question has 0, each further one the next.
+    pub fn of(number: u64) -> Place {
+        Place(number)
+    }
+
+    /// The number, which may serve as an id.
+    pub fn number(self) -> u64 {
+        self.0
+    }
+}
+
 /// Answers that wait for those before them. As long as the questions are bounded (`in_flight_max`), so is this.
 #[derive(Debug)]
 pub struct InOrder<T> {
@@ -41,6 +53,17 @@ impl<T> InOrder<T> {
             }
             Some(Some(_)) | None => Err(answer),
         }
+    }
+
+    /// If this place is the next to be answered it counts as answered, and its answer may go out at once, without a
+    /// wait in here.
+    pub fn take_turn(&mut self, place: Place) -> bool {
+        let is_next = place.0 == self.front && matches!(self.waiting.front(), Some(None));
+        if is_next {
+            self.waiting.pop_front();
+            self.front += 1;
+        }
+        is_next
     }
 
     /// The next answer that may go out.
@@ -81,6 +104,18 @@ mod tests {
             (Some('a'), Some('b'), None)
         );
         assert_eq!(order.fill(b, 'x'), Err('x'));
+    }
+
+    #[test]
+    fn the_next_in_order_need_not_wait() {
+        let mut order = InOrder::default();
+        let (a, b) = (order.take_place(), order.take_place());
+        assert!(!order.take_turn(b));
+        order.fill(b, 'b').unwrap();
+        assert!(order.take_turn(a));
+        assert!(!order.take_turn(b), "an answer waits here already");
+        assert_eq!(order.next_ready(), Some('b'));
+        assert_eq!((a.number(), Place::of(1)), (0, b));
     }
 
     proptest! {

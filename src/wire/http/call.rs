@@ -1,0 +1,90 @@
+//! A call as a client writes it: nothing that a caller names or adds can end a line or frame the message anew.
+
+use coreloop_bufpool::LINK_BYTES_MIN;
+
+use super::chunks::is_token;
+use super::framing::is_hop_by_hop;
+use crate::message::{Call, Metadata, SendBody};
+use crate::wire::Out;
+
+/// Writes a call as a Connect unary request.
+pub(super) fn write(host: &str, call: Call<'_>, out: &mut Out<'_>) {
+    out.put(b"POST /");
+    let (service, method) = call.name.rsplit_once('.').unwrap_or((call.name, ""));
+    put_path(service, out);
+    out.put(b"/");
+    put_path(method, out);
+    out.put(b" HTTP/1.1\r\nHost: ");
+    out.put(host.as_bytes());
+    out.put(b"\r\nContent-Type: application/json\r\nConnect-Protocol-Version: 1\r\n");
+    if call.time_left_us != 0 {
+        put_number(b"Connect-Timeout-Ms: ", u64::from(call.time_left_us.div_ceil(1000)), out);
+    }
+    for (name, value) in Metadata::checked_before(call.metadata).iter() {
+        put_field(name, value, out);
+    }
+    put_number(b"Content-Length: ", call.body.len() as u64, out);
+    match call.body {
+        SendBody::Bytes(bytes) => out.queue.put_pair(out.pool, b"\r\n", bytes),
+        SendBody::Chunk(chunk) if chunk.len() < LINK_BYTES_MIN => {
+            out.queue.put_pair(out.pool, b"\r\n", &chunk)
+        }
+        SendBody::Chunk(chunk) => {
+            out.put(b"\r\n");
+            out.link(chunk);
+        }
+    }
+}
+
+/// A part of a name as a segment of a path.
+fn put_path(name: &str, out: &mut Out<'_>) {
+    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
+    if name.as_bytes().iter().all(is_plain) {
+        return out.put(name.as_bytes());
+    }
+    for byte in name.bytes() {
+        let hex = |digit: u8| b"0123456789ABCDEF"[usize::from(digit)];
+        match byte {
+            byte if is_plain(&byte) => out.put(&[byte]),
+            byte => out.put(&[b'%', hex(byte >> 4), hex(byte & 15)]),
+        }
+    }
+}
+
+/// An entry of the metadata as a field. One that cannot be a field, or would speak of this connection or its framing,
+/// stays here.
+fn put_field(name: &str, value: &[u8], out: &mut Out<'_>) {
+    const OURS: [&str; 8] = [
+        "host",
+        "content-type",
+        "content-length",
+        "content-encoding",
+        "transfer-encoding",
+        "connection",
+        "expect",
+        "method",
+    ];
+    let is_field = name.bytes().all(is_token)
+        && value.iter().all(|byte| *byte == b'\t' || *byte >= b' ' && *byte != 0x7f)
+        && !name.is_empty();
+    let is_ours = OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) || is_hop_by_hop(name);
+    let is_protocol = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("connect-"));
+    if is_field && !is_ours && !is_protocol {
+        out.queue.put_pair(out.pool, name.as_bytes(), b": ");
+        out.queue.put_pair(out.pool, value, b"\r\n");
+    }
+}
+
+fn put_number(name: &[u8], number: u64, out: &mut Out<'_>) {
+    let (mut text, mut at, mut rest) = ([0; 22], 20, number);
+    text[20..].copy_from_slice(b"\r\n");
+    loop {
+        at -= 1;
+        text[at] = b'0' + (rest % 10) as u8;
+        rest /= 10;
+        if rest == 0 {
+            break;
+        }
+    }
+    out.queue.put_pair(out.pool, name, &text[at..]);
+}

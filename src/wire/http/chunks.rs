@@ -1,0 +1,309 @@
+//! A body in chunks (RFC 9112 section 7.1), byte by byte where it is framing, whole where it is data.
+//!
+//! It keeps no bytes: what it was given is either data, which the caller takes, or framing, which is checked and
+//! dropped, trailers included. One budget bounds all framing of a body.
+
+/// A chunked body being read.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Chunks {
+    at: At,
+    /// The size being read, then the bytes of the chunk still to come.
+    left: u64,
+    /// Bytes of data so far, those of a chunk that has begun included.
+    total: u64,
+    /// Bytes of data at the most.
+    total_max: u64,
+    /// Bytes of framing so far.
+    overhead: u64,
+    /// Bytes of framing at the most, beside as many as there are bytes of data.
+    overhead_max: u64,
+}
+
+/// What comes next.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum At {
+    /// The digits of a size; so many were read.
+    Size(u8),
+    /// White space that only an extension may follow.
+    BeforeExt,
+    /// White space, then the name of an extension.
+    ExtName,
+    /// The rest of the name.
+    InExtName,
+    /// White space after a name, then `=`, `;` or the end.
+    AfterExtName,
+    /// White space, then a value.
+    ExtValue,
+    /// A value that is a token.
+    InExtToken,
+    /// A value in quotes.
+    InExtQuotes,
+    /// What a backslash in quotes stands before.
+    InExtEscape,
+    /// After a value in quotes.
+    AfterExtValue,
+    /// The LF of a size line.
+    SizeLf,
+    /// The data.
+    Data,
+    /// The CR after the data.
+    DataCr,
+    /// The LF after the data.
+    DataLf,
+    /// A trailer or the end.
+    TrailerStart,
+    /// The name of a trailer.
+    TrailerName,
+    /// The value of a trailer.
+    TrailerValue,
+    /// The LF after a trailer.
+    TrailerLf,
+    /// The LF of the empty line.
+    LastLf,
+    /// Over.
+    Done,
+}
+
+/// What a piece of the body is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Piece {
+    /// So many bytes of data stand at the start.
+    Data(usize),
+    /// So many bytes of framing do.
+    Framing(usize),
+    /// So many bytes of framing do, and with them the body has ended.
+    End(usize),
+}
+
+/// What is wrong with a chunked body.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum ChunkFault {
+    /// It can be read in more than one way, or in none.
+    Malformed(&'static str),
+    /// More data than the limit.
+    TooLarge,
+    /// More framing than the budget.
+    TooMuchFraming,
+}
+
+/// A character of a token (RFC 9110 section 5.6.2).
+pub(super) fn is_token(byte: u8) -> bool {
+    matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
+        | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
+}
+
+/// A byte that a field's value may hold (RFC 9110 section 5.5), white space included.
+fn is_text(byte: u8) -> bool {
+    byte == b'\t' || byte >= b' ' && byte != 0x7f
+}
+
+impl Chunks {
+    pub(super) fn new(total_max: u64, overhead_max: u64) -> Chunks {
+        Chunks { at: At::Size(0), left: 0, total: 0, total_max, overhead: 0, overhead_max }
+    }
+
+    /// The first piece of the bytes, which are not none.
+    pub(super) fn next(&mut self, input: &[u8]) -> Result<Piece, ChunkFault> {
+        if self.at == At::Data {
+            let bytes = self.left.min(input.len() as u64);
+            self.left -= bytes;
+            if self.left == 0 {
+                self.at = At::DataCr;
+            }
+            return Ok(Piece::Data(bytes as usize));
+        }
+        for (at, byte) in input.iter().enumerate() {
+            self.overhead += 1;
+            if self.overhead > self.overhead_max + self.total {
+                return Err(ChunkFault::TooMuchFraming);
+            }
+            self.at = self.after(*byte)?;
+            match self.at {
+                At::Done => return Ok(Piece::End(at + 1)),
+                At::Data => return Ok(Piece::Framing(at + 1)),
+                _ => {}
+            }
+        }
+        Ok(Piece::Framing(input.len()))
+    }
+
+    /// The step that a byte of framing leads to.
+    fn after(&mut self, byte: u8) -> Result<At, ChunkFault> {
+        let malformed = |what| Err(ChunkFault::Malformed(what));
+        Ok(match (self.at, byte) {
+            (At::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                // Sixteen digits cannot overflow; more of them are no size that anyone means.
+                if digits == 16 {
+                    return malformed("a chunk size has more than 16 digits");
+                }
+                self.left = self.left << 4 | u64::from((byte as char).to_digit(16).unwrap_or(0));
+                At::Size(digits + 1)
+            }
+            (At::Size(0), _) => return malformed("a chunk size begins with a digit"),
+            (At::Size(_) | At::InExtToken | At::AfterExtValue | At::InExtName, b'\r') => At::SizeLf,
+            (
+                At::Size(_)
+                | At::BeforeExt
+                | At::InExtToken
+                | At::AfterExtValue
+                | At::InExtName
+                | At::AfterExtName,
+                b';',
+            ) => At::ExtName,
+            (At::Size(_) | At::BeforeExt, b' ' | b'\t') => At::BeforeExt,
+            (At::InExtToken | At::AfterExtValue, b' ' | b'\t') => At::BeforeExt,
+            (At::ExtName, b' ' | b'\t') => At::ExtName,
+            (At::ExtName | At::InExtName, byte) if is_token(byte) => At::InExtName,
+            (At::InExtName | At::AfterExtName, b' ' | b'\t') => At::AfterExtName,
+            (At::InExtName | At::AfterExtName, b'=') => At::ExtValue,
+            (At::ExtValue, b' ' | b'\t') => At::ExtValue,
+            (At::ExtValue, b'"') => At::InExtQuotes,
+            (At::ExtValue | At::InExtToken, byte) if is_token(byte) => At::InExtToken,
+            (At::InExtQuotes, b'"') => At::AfterExtValue,
+            (At::InExtQuotes, b'\\') => At::InExtEscape,
+            (At::InExtQuotes | At::InExtEscape, byte) if is_text(byte) => At::InExtQuotes,
+            (At::SizeLf, b'\n') if self.left == 0 => At::TrailerStart,
+            (At::SizeLf, b'\n') => {
+                self.total = self.total.saturating_add(self.left);
+                if self.total > self.total_max {
+                    return Err(ChunkFault::TooLarge);
+                }
+                At::Data
+            }
+            (At::DataCr, b'\r') => At::DataLf,
+            (At::DataLf, b'\n') => At::Size(0),
+            (At::DataCr | At::DataLf, _) => return malformed("a chunk does not end where its size says"),
+            (At::TrailerStart, b'\r') => At::LastLf,
+            (At::TrailerStart | At::TrailerName, byte) if is_token(byte) => At::TrailerName,
+            (At::TrailerName, b':') => At::TrailerValue,
+            (At::TrailerValue, b'\r') => At::TrailerLf,
+            (At::TrailerValue, byte) if is_text(byte) => At::TrailerValue,
+            (At::TrailerLf, b'\n') => At::TrailerStart,
+            (At::LastLf, b'\n') => At::Done,
+            (At::TrailerStart | At::TrailerName | At::TrailerValue | At::TrailerLf | At::LastLf, _) => {
+                return malformed("a trailer is malformed");
+            }
+            (
+                At::Size(_)
+                | At::BeforeExt
+                | At::ExtName
+                | At::InExtName
+                | At::AfterExtName
+                | At::ExtValue
+                | At::InExtToken
+                | At::InExtQuotes
+                | At::InExtEscape
+                | At::AfterExtValue
+                | At::SizeLf,
+                _,
+            ) => return malformed("a chunk's size line is malformed"),
+            (At::Data | At::Done, _) => return malformed("there is no framing here"),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The data of a whole body that comes in pieces of `step` bytes, and how many bytes it took.
+    fn read(
+        stream: &[u8],
+        step: usize,
+        total_max: u64,
+        overhead_max: u64,
+    ) -> Result<(Vec<u8>, usize), ChunkFault> {
+        let (mut chunks, mut out, mut taken) = (Chunks::new(total_max, overhead_max), Vec::new(), 0);
+        while taken < stream.len() {
+            let input = &stream[taken..stream.len().min(taken.saturating_add(step))];
+            match chunks.next(input)? {
+                Piece::Data(bytes) => {
+                    out.extend_from_slice(&input[..bytes]);
+                    taken += bytes;
+                }
+                Piece::Framing(bytes) => taken += bytes,
+                Piece::End(bytes) => return Ok((out, taken + bytes)),
+            }
+        }
+        panic!("the body has no end");
+    }
+
+    fn verdict(stream: &[u8]) -> Option<ChunkFault> {
+        let whole = read(stream, usize::MAX, 1000, 1000);
+        for step in 1..stream.len() {
+            assert_eq!(read(stream, step, 1000, 1000), whole, "{} in steps of {step}", stream.escape_ascii());
+        }
+        whole.err()
+    }
+
+    #[test]
+    fn data_is_taken_and_framing_dropped_in_whatever_pieces_they_come() {
+        let stream = "4\r\nWiki\r\n006;a=b; c ;\td\r\npedia \r\nD ; q = \"x\\\"y\" ;z\r\nin \r\n\r\nchunks\r\n\
+            0\r\nX-A: b\r\nY:\r\n\r\nnext";
+        for step in 1..=stream.len() {
+            let (data, taken) = read(stream.as_bytes(), step, 1000, 1000).unwrap();
+            assert_eq!((&data[..], taken), (&b"Wikipedia in \r\n\r\nchunks"[..], stream.len() - 4));
+        }
+    }
+
+    #[test]
+    fn whatever_could_be_read_two_ways_is_refused() {
+        for stream in [
+            &b"\r\n"[..],
+            b"+5\r\nhello\r\n0\r\n\r\n",
+            b"-5\r\nhello\r\n0\r\n\r\n",
+            b"0x5\r\nhello\r\n0\r\n\r\n",
+            b"5_\r\nhello\r\n0\r\n\r\n",
+            b" 5\r\nhello\r\n0\r\n\r\n",
+            b"5 \r\nhello\r\n0\r\n\r\n",
+            b"5\nhello\r\n0\r\n\r\n",
+            b"5\rhello\r\n0\r\n\r\n",
+            b"5\r\nhello\n0\r\n\r\n",
+            b"5\r\nhello0\r\n\r\n",
+            b"5\r\nhello!\r\n0\r\n\r\n",
+            b"5;\r\nhello\r\n0\r\n\r\n",
+            b"5;a\nhello\r\n0\r\n\r\n",
+            b"5;a=\r\nhello\r\n0\r\n\r\n",
+            b"5;a=\"b\r\nhello\r\n0\r\n\r\n",
+            b"5;a=\"b\"c\r\nhello\r\n0\r\n\r\n",
+            b"5;a b\r\nhello\r\n0\r\n\r\n",
+            b"5;\0\r\nhello\r\n0\r\n\r\n",
+            b"00000000000000005\r\nhello\r\n0\r\n\r\n",
+            b"0\r\nX : a\r\n\r\n",
+            b"0\r\n folded\r\n\r\n",
+            b"0\r\nX: a\r\n folded\r\n\r\n",
+            b"0\r\nX: a\n\r\n",
+            b"0\r\nX: \0\r\n\r\n",
+            b"0\r\n\n",
+            b"0\n\n",
+        ] {
+            assert!(
+                matches!(verdict(stream), Some(ChunkFault::Malformed(_))),
+                "{}: {:?}",
+                stream.escape_ascii(),
+                verdict(stream)
+            );
+        }
+    }
+
+    #[test]
+    fn sizes_are_checked_before_their_data_come() {
+        assert_eq!(verdict(b"3e9\r\n"), Some(ChunkFault::TooLarge));
+        assert_eq!(verdict(b"ffffffffffffffff\r\n"), Some(ChunkFault::TooLarge));
+        assert_eq!(verdict(b"1\r\na\r\nffffffffffffffff\r\n"), Some(ChunkFault::TooLarge));
+    }
+
+    #[test]
+    fn one_budget_bounds_size_lines_extensions_and_trailers_together() {
+        let of = |stream: &str| read(stream.as_bytes(), usize::MAX, 1000, 40).err();
+        let all = "1;ext=12345\r\na\r\n0;ext=12345\r\nX-Trailer: 12345\r\n\r\n";
+        assert_eq!(of(all), Some(ChunkFault::TooMuchFraming));
+        for shorter in [all.replace("1;ext=12345", "1"), all.replace("X-Trailer: 12345\r\n", "")] {
+            assert_eq!(of(&shorter), None);
+        }
+        let bytewise = "1\r\na\r\n".repeat(12);
+        assert_eq!(of(&bytewise), Some(ChunkFault::TooMuchFraming));
+        let larger = "a\r\n0123456789\r\n".repeat(50) + "0\r\n\r\n";
+        assert_eq!(of(&larger), None);
+    }
+}

@@ -1,0 +1,444 @@
+//! A client's end: calls as Connect unary requests, and replies matched to them by their order.
+
+use std::collections::VecDeque;
+
+use httparse::Status;
+
+use super::call;
+use super::chunks::{ChunkFault, Chunks, Piece};
+use super::error::{read_error, read_server_timing};
+use super::framing::{Framing, with_fields};
+use super::request::is_json;
+use super::scan::{Scan, Scanned};
+use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
+use crate::message::{Answered, Call, Message, Outgoing, Refusal, Span};
+use crate::status::Code;
+use crate::wire::{Broken, Decoded, Out, Wire};
+
+/// Bytes of a reply's head at the most.
+const HEAD_BYTES_MAX: usize = 64 * 1024;
+/// Fields of a reply at the most.
+const HEADERS_MAX: usize = 256;
+/// Interim responses to one request at the most.
+const INTERIM_MAX: u32 = 16;
+
+/// A client's end of one connection that speaks HTTP/1.1.
+///
+/// Calls go out as `POST /Service/Method` with a JSON body, one behind the other; replies come in the same order. The
+/// caller sees to it that a call has a name, and a body in JSON that is not compressed: there is no room for others.
+/// HTTP cannot take a call back, so the reply to one that was given up is read and dropped, and so is that to a one-way
+/// call.
+#[derive(Debug)]
+pub struct HttpClient(Box<Client>);
+
+#[derive(Debug)]
+struct Client {
+    /// What `Host` says, with its line.
+    host: String,
+    frame_bytes_max: usize,
+    state: State,
+    scan: Scan,
+    /// Interim responses since the last reply.
+    interims: u32,
+    /// The calls that wait for a reply, in order.
+    asked: VecDeque<Asked>,
+    /// The reply before was the last.
+    is_last: bool,
+    /// The bytes aside were those of a message that was given out.
+    is_aside_stale: bool,
+    /// A body that did not come in one piece, or a message that was read out of one.
+    gathered: Vec<u8>,
+}
+
+/// A call that waits for its reply.
+#[derive(Clone, Copy, Debug)]
+struct Asked {
+    id: u64,
+    /// Nobody wants the reply.
+    is_ignored: bool,
+}
+
+/// Where in the stream of replies it is.
+#[derive(Clone, Debug)]
+enum State {
+    /// Between replies, or in a head.
+    Head,
+    /// A body of known length.
+    Body { head: ReplyHead, bytes: usize },
+    /// A body in chunks.
+    Chunked { head: ReplyHead, chunks: Chunks },
+    /// A body up to the end of the connection; whether that has come.
+    UntilEnd { head: ReplyHead, is_end: bool },
+    /// A body that nobody wants.
+    Skip { bytes: u64 },
+    /// The last reply was given out: the connection takes no more calls.
+    Last,
+    /// Nothing more is taken.
+    Ended,
+    /// Nothing more can be understood.
+    Broken(Broken),
+}
+
+/// What the head of a reply says.
+#[derive(Clone, Copy, Debug, Default)]
+struct ReplyHead {
+    status: u16,
+    framing: Framing,
+    is_http_10: bool,
+    is_json: bool,
+    is_encoded: bool,
+    times: (u32, u32),
+}
+
+fn broken(why: impl Into<String>) -> Broken {
+    Broken::Other(why.into())
+}
+
+impl HttpClient {
+    /// The end that sends calls to `host` (a name or an address, with a port if there is one) and receives replies. A
+    /// body over `frame_bytes_max` is refused before any of it is stored.
+    pub fn new(host: String, frame_bytes_max: usize) -> HttpClient {
+        let is_host = |byte: &u8| (b'!'..=b'~').contains(byte);
+        // What cannot stand in a field is left out: nothing, too, is a host.
+        let host = if host.as_bytes().iter().all(is_host) { host } else { String::new() };
+        HttpClient(Box::new(Client {
+            host,
+            frame_bytes_max,
+            state: State::Head,
+            scan: Scan::default(),
+            interims: 0,
+            asked: VecDeque::new(),
+            is_last: false,
+            is_aside_stale: false,
+            gathered: Vec::new(),
+        }))
+    }
+}
+
+impl Client {
+    // Calls out.
+
+    fn request(&mut self, call: Call<'_>, out: &mut Out<'_>) {
+        self.asked.push_back(Asked { id: call.id, is_ignored: call.one_way });
+        call::write(&self.host, call, out);
+    }
+
+    fn cancel(&mut self, id: u64) {
+        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.id == id) {
+            asked.is_ignored = true;
+        }
+    }
+
+    // Replies in.
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        if self.is_aside_stale {
+            self.is_aside_stale = false;
+            self.gathered.clear();
+            if self.gathered.capacity() > KEEP_BYTES_MAX {
+                self.gathered = Vec::new();
+            }
+        }
+        match self.state {
+            State::Head if self.is_last => {
+                self.state = State::Last;
+                Decoded::Message { message: Message::Drain, consumed: 0 }
+            }
+            State::Head => self.head(input),
+            State::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            State::Body { head, bytes } => {
+                self.reply(&head, &input[..bytes], Span::new(0, bytes as u32), bytes)
+            }
+            State::Chunked { head, chunks } => self.chunked(head, chunks, input),
+            State::UntilEnd { head, is_end } => self.until_end(head, is_end, input),
+            State::Skip { .. } if input.is_empty() => Decoded::NeedMore { bytes_min: 1 },
+            State::Skip { bytes } => {
+                let consumed = bytes.min(input.len() as u64);
+                let left = bytes - consumed;
+                self.state = if left == 0 { State::Head } else { State::Skip { bytes: left } };
+                Decoded::Skip { consumed: consumed as usize }
+            }
+            State::Last => {
+                self.state = State::Ended;
+                Decoded::End
+            }
+            State::Ended => Decoded::End,
+            State::Broken(ref why) => Decoded::Broken(why.clone()),
+        }
+    }
+
+    #[cold]
+    fn break_off(&mut self, why: Broken) -> Decoded<Message> {
+        self.state = State::Broken(why.clone());
+        Decoded::Broken(why)
+    }
+
+    fn head(&mut self, input: &[u8]) -> Decoded<Message> {
+        let (bytes, lines) = match self.scan.go_on(input, HEAD_BYTES_MAX) {
+            Scanned::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            Scanned::Head { lines: 0, .. } => {
+                return self.break_off(broken("a reply begins with an empty line"));
+            }
+            Scanned::Head { bytes, lines } => (bytes, lines),
+            Scanned::Bad(_) => {
+                return self
+                    .break_off(broken("a reply's head holds a CR, LF or control character out of place"));
+            }
+            Scanned::TooLong { .. } => {
+                return self.break_off(broken(format!("a reply's head is over {HEAD_BYTES_MAX} bytes")));
+            }
+        };
+        self.scan = Scan::default();
+        match read_head(&input[..bytes], lines) {
+            Ok(head) => self.after_head(head, bytes, input),
+            Err(why) => self.break_off(broken(why)),
+        }
+    }
+
+    fn after_head(&mut self, head: ReplyHead, head_bytes: usize, input: &[u8]) -> Decoded<Message> {
+        if head.status == 101 {
+            return self.break_off(broken("the server changes to a protocol that was not asked for"));
+        }
+        if head.status < 200 {
+            self.interims += 1;
+            if self.interims > INTERIM_MAX {
+                return self.break_off(broken("the server puts its reply off too often"));
+            }
+            return Decoded::Skip { consumed: head_bytes };
+        }
+        self.interims = 0;
+        self.is_last = head.framing.is_last(head.is_http_10);
+        if self.asked.is_empty() {
+            // A 408 says why an idle connection closes (RFC 9110 section 15.5.9); any other reply is a stranger's.
+            if head.status == 408 && self.is_last {
+                self.state = State::Head;
+                return self.decode(input);
+            }
+            return self.break_off(broken("a reply came that nothing was asked for"));
+        }
+        let bytes_max = self.frame_bytes_max as u64;
+        match head.framing {
+            Framing { is_chunked: true, .. } if matches!(head.status, 204 | 304) => {
+                self.break_off(broken("a reply that has no body comes with one"))
+            }
+            _ if matches!(head.status, 204 | 304) => self.reply(&head, &[], Span::default(), head_bytes),
+            Framing { is_chunked: true, .. } => {
+                let chunks = Chunks::new(bytes_max, HEAD_BYTES_MAX as u64);
+                self.state = State::Chunked { head, chunks };
+                Decoded::Skip { consumed: head_bytes }
+            }
+            Framing { length: Some(length), .. } if length > bytes_max => {
+                let why = Broken::TooLarge { bytes: length, bytes_max };
+                if length > SKIP_FACTOR * bytes_max {
+                    return self.break_off(why);
+                }
+                self.state = State::Skip { bytes: length };
+                self.refuse(&why, head_bytes)
+            }
+            Framing { length: Some(length), .. } => {
+                let (bytes, rest) = (length as usize, &input[head_bytes..]);
+                if let Some(body) = rest.get(..bytes) {
+                    let span = Span::new(head_bytes as u32, bytes as u32);
+                    return self.reply(&head, body, span, head_bytes + bytes);
+                }
+                self.state = State::Body { head, bytes };
+                Decoded::Skip { consumed: head_bytes }
+            }
+            Framing { length: None, .. } => {
+                self.is_last = true;
+                self.state = State::UntilEnd { head, is_end: false };
+                Decoded::Skip { consumed: head_bytes }
+            }
+        }
+    }
+
+    /// A reply over the limit: its call ends, its body is skipped.
+    fn refuse(&mut self, why: &Broken, consumed: usize) -> Decoded<Message> {
+        match self.asked.pop_front() {
+            Some(Asked { id, is_ignored: false }) => {
+                let (codec, one_way, code) = (JSON, false, Code::ResourceExhausted);
+                let refusal = Refusal { id, codec, one_way, code, message: why.to_string() };
+                Decoded::Message { message: Message::Refused(refusal), consumed }
+            }
+            _ => Decoded::Skip { consumed },
+        }
+    }
+
+    /// A whole reply. `consumed` may be 0, where its bytes were taken before.
+    fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Decoded<Message> {
+        self.state = State::Head;
+        self.is_aside_stale = true;
+        let Some(Asked { id, is_ignored: false }) = self.asked.pop_front() else {
+            // The next look must not ask for bytes where the end is near.
+            return if consumed > 0 { Decoded::Skip { consumed } } else { self.decode(&[]) };
+        };
+        let error = match head {
+            ReplyHead { is_encoded: true, .. } => {
+                Some((Code::Internal, "the reply has a Content-Encoding that was not asked for".to_owned()))
+            }
+            ReplyHead { status: 200, is_json: true, .. } => None,
+            ReplyHead { status: 200, .. } => {
+                Some((Code::Unknown, "the reply's Content-Type is not application/json".to_owned()))
+            }
+            ReplyHead { status, .. } => Some(read_error(*status, body)),
+        };
+        let (code, body) = match error {
+            None => (Code::Ok, span),
+            Some((code, message)) => {
+                self.gathered = message.into_bytes();
+                (code, Span::aside(0, self.gathered.len() as u32))
+            }
+        };
+        let answered = Answered {
+            id,
+            codec: JSON,
+            compressed: false,
+            status: code.number(),
+            queue_us: head.times.0,
+            handler_us: head.times.1,
+            metadata: Span::default(),
+            body,
+        };
+        Decoded::Message { message: Message::Reply(answered), consumed }
+    }
+
+    /// A reply whose body was put together aside.
+    fn gathered_reply(&mut self, head: &ReplyHead, consumed: usize) -> Decoded<Message> {
+        let gathered = std::mem::take(&mut self.gathered);
+        let span = Span::aside(0, gathered.len() as u32);
+        let decoded = self.reply(head, &gathered, span, consumed);
+        if self.gathered.is_empty() {
+            self.gathered = gathered;
+        }
+        decoded
+    }
+
+    fn chunked(&mut self, head: ReplyHead, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
+        let mut at = 0;
+        while at < input.len() {
+            match chunks.next(&input[at..]) {
+                Ok(Piece::Data(bytes)) => {
+                    self.gathered.extend_from_slice(&input[at..at + bytes]);
+                    at += bytes;
+                }
+                Ok(Piece::Framing(bytes)) => at += bytes,
+                Ok(Piece::End(bytes)) => return self.gathered_reply(&head, at + bytes),
+                Err(fault) => {
+                    return self.break_off(match fault {
+                        ChunkFault::Malformed(what) => broken(what),
+                        ChunkFault::TooLarge => self.too_large(),
+                        ChunkFault::TooMuchFraming => broken("a reply's chunks are more framing than data"),
+                    });
+                }
+            }
+        }
+        self.state = State::Chunked { head, chunks };
+        if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
+    }
+
+    fn too_large(&self) -> Broken {
+        let bytes_max = self.frame_bytes_max as u64;
+        Broken::TooLarge { bytes: bytes_max + 1, bytes_max }
+    }
+
+    fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Decoded<Message> {
+        if input.len() > self.frame_bytes_max - self.gathered.len() {
+            return self.break_off(self.too_large());
+        }
+        self.gathered.extend_from_slice(input);
+        match input.len() {
+            consumed if is_end => self.gathered_reply(&head, consumed),
+            0 => Decoded::NeedMore { bytes_min: 1 },
+            consumed => Decoded::Skip { consumed },
+        }
+    }
+}
+
+/// The head of a reply; what could be read two ways is a fault.
+fn read_head(head: &[u8], lines: usize) -> Result<ReplyHead, String> {
+    if lines - 1 > HEADERS_MAX {
+        return Err(format!("a reply's head has more than {HEADERS_MAX} fields"));
+    }
+    with_fields!(lines, |fields| {
+        let mut reply = httparse::Response::new(&mut []);
+        let config = httparse::ParserConfig::default();
+        match config.parse_response_with_uninit_headers(&mut reply, head, fields) {
+            Ok(Status::Complete(bytes)) if bytes == head.len() => {}
+            Ok(_) => return Err("a reply's head does not end where its lines do".to_owned()),
+            Err(error) => return Err(format!("a reply's head is malformed: {error}")),
+        }
+        let is_http_10 = reply.version == Some(0);
+        let mut said = ReplyHead { status: reply.code.unwrap_or(0), is_http_10, ..ReplyHead::default() };
+        if said.status < 100 {
+            return Err(format!("{} is no status", said.status));
+        }
+        for header in reply.headers.iter() {
+            let is = |name: &str| header.name.eq_ignore_ascii_case(name);
+            if said.framing.take(header.name, header.value)? {
+                continue;
+            }
+            if is("content-type") {
+                said.is_json = is_json(header.value);
+            } else if is("content-encoding") {
+                said.is_encoded = !header.value.eq_ignore_ascii_case(b"identity");
+            } else if is("server-timing") {
+                read_server_timing(header.value, &mut said.times);
+            }
+        }
+        said.framing.check(is_http_10)?;
+        Ok(said)
+    })
+}
+
+impl Wire for HttpClient {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        self.0.decode(input)
+    }
+
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Request(call) => self.0.request(call, out),
+            Outgoing::Cancel { id } => self.0.cancel(id),
+            // A client answers nothing, and HTTP has neither notices nor signs of life.
+            Outgoing::Reply(_)
+            | Outgoing::Pong { .. }
+            | Outgoing::Drain
+            | Outgoing::Ping { .. }
+            | Outgoing::Prepared { .. } => {}
+        }
+    }
+
+    fn is_inside_message(&self) -> bool {
+        match self.0.state {
+            State::Body { .. } | State::Chunked { .. } | State::UntilEnd { .. } | State::Skip { .. } => true,
+            State::Head | State::Last | State::Ended | State::Broken(_) => false,
+        }
+    }
+
+    fn aside(&self) -> &[u8] {
+        &self.0.gathered
+    }
+
+    fn on_end(&mut self) -> bool {
+        match &mut self.0.state {
+            State::UntilEnd { is_end, .. } => {
+                *is_end = true;
+                true
+            }
+            State::Head
+            | State::Body { .. }
+            | State::Chunked { .. }
+            | State::Skip { .. }
+            | State::Last
+            | State::Ended
+            | State::Broken(_) => false,
+        }
+    }
+
+    fn is_in_head(&self) -> bool {
+        matches!(self.0.state, State::Head) && self.0.scan.has_begun()
+    }
+}

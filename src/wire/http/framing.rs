@@ -1,0 +1,169 @@
+//! The fields that say where a message ends and whether another follows (RFC 9112 sections 6 and 9), for requests and
+//! replies alike. What could be read in two ways is a fault.
+
+use super::chunks::is_token;
+
+/// What the fields of a head say about its framing.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Framing {
+    /// The one Content-Length.
+    pub(super) length: Option<u64>,
+    /// The one Transfer-Encoding, which is `chunked`.
+    pub(super) is_chunked: bool,
+    /// `Connection: close`.
+    pub(super) close: bool,
+    /// `Connection: keep-alive`.
+    pub(super) keep_alive: bool,
+    /// `Connection` names fields that are for the next hop only.
+    pub(super) names_fields: bool,
+}
+
+impl Framing {
+    /// Takes a field, if it is one of framing. True if it was.
+    pub(super) fn take(&mut self, name: &str, value: &[u8]) -> Result<bool, &'static str> {
+        if name.eq_ignore_ascii_case("content-length") {
+            if self.length.is_some() {
+                // Even if they are equal: whoever repeats a length has been through something that joins messages.
+                return Err("there are two Content-Length fields");
+            }
+            let Some(length) = digits(value, 19) else { return Err("Content-Length is no number") };
+            self.length = Some(length);
+        } else if name.eq_ignore_ascii_case("transfer-encoding") {
+            if self.is_chunked {
+                return Err("there are two Transfer-Encoding fields");
+            }
+            if !value.eq_ignore_ascii_case(b"chunked") {
+                return Err("the only Transfer-Encoding known here is chunked");
+            }
+            self.is_chunked = true;
+        } else if name.eq_ignore_ascii_case("connection") {
+            for token in list(value) {
+                if token.eq_ignore_ascii_case(b"close") {
+                    self.close = true;
+                } else if token.eq_ignore_ascii_case(b"keep-alive") {
+                    self.keep_alive = true;
+                } else {
+                    self.names_fields = true;
+                }
+                if !token.iter().all(|byte| is_token(*byte)) {
+                    return Err("Connection is no list of tokens");
+                }
+            }
+        } else {
+            return Ok(false);
+        }
+        Ok(true)
+    }
+
+    /// What is wrong between the fields, once all are known.
+    pub(super) fn check(&self, is_http_10: bool) -> Result<(), &'static str> {
+        if self.is_chunked && self.length.is_some() {
+            return Err("there are both Content-Length and Transfer-Encoding");
+        }
+        if self.is_chunked && is_http_10 {
+            return Err("HTTP/1.0 has no Transfer-Encoding");
+        }
+        Ok(())
+    }
+
+    /// The connection ends after this message.
+    pub(super) fn is_last(&self, is_http_10: bool) -> bool {
+        self.close || is_http_10 && !self.keep_alive
+    }
+}
+
+/// Decimal digits and nothing else, `digits_max` (at most 19, which cannot overflow) of them at the most.
+pub(super) fn digits(text: &[u8], digits_max: usize) -> Option<u64> {
+    if text.is_empty() || text.len() > digits_max || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
+}
+
+/// The members of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
+pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
+}
+
+/// The bytes without spaces and tabs around them.
+pub(super) fn trim(bytes: &[u8]) -> &[u8] {
+    let is_black = |byte: &u8| !matches!(byte, b' ' | b'\t');
+    let start = bytes.iter().position(is_black).unwrap_or(bytes.len());
+    let end = bytes.iter().rposition(is_black).map_or(start, |at| at + 1);
+    &bytes[start..end]
+}
+
+/// Fields that are for this hop alone, whatever `Connection` says (RFC 9110 section 7.6.1).
+pub(super) fn is_hop_by_hop(name: &str) -> bool {
+    ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"]
+        .iter()
+        .any(|hop| name.eq_ignore_ascii_case(hop))
+}
+
+/// Runs `with` over the fields of a head that was found whole (its lines counted), first line and all cut off by
+/// httparse. The table of fields is on the stack as long as it is of a common size.
+macro_rules! with_fields {
+    ($lines:expr, |$fields:ident| $with:expr) => {{
+        if $lines <= 65 {
+            let $fields = &mut [const { std::mem::MaybeUninit::uninit() }; 64][..];
+            $with
+        } else {
+            let $fields = &mut vec![std::mem::MaybeUninit::uninit(); $lines - 1][..];
+            $with
+        }
+    }};
+}
+pub(super) use with_fields;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(fields: &[(&str, &str)]) -> Result<Framing, &'static str> {
+        let mut framing = Framing::default();
+        for (name, value) in fields {
+            assert!(framing.take(name, value.as_bytes())?, "{name}");
+        }
+        framing.check(false)?;
+        Ok(framing)
+    }
+
+    #[test]
+    fn one_length_or_chunks_and_nothing_else() {
+        assert_eq!(of(&[("Content-Length", "007")]).unwrap().length, Some(7));
+        assert!(of(&[("TRANSFER-ENCODING", "Chunked")]).unwrap().is_chunked);
+        for fields in [
+            &[("Content-Length", "")][..],
+            &[("Content-Length", "+5")],
+            &[("Content-Length", "-5")],
+            &[("Content-Length", "0x5")],
+            &[("Content-Length", "5, 5")],
+            &[("Content-Length", "5 5")],
+            &[("Content-Length", "18446744073709551616")],
+            &[("Content-Length", "5"), ("content-length", "5")],
+            &[("Content-Length", "5"), ("Content-Length", "6")],
+            &[("Content-Length", "5"), ("Transfer-Encoding", "chunked")],
+            &[("Transfer-Encoding", "chunked"), ("Transfer-Encoding", "chunked")],
+            &[("Transfer-Encoding", "gzip, chunked")],
+            &[("Transfer-Encoding", "chunked, identity")],
+            &[("Transfer-Encoding", "identity")],
+            &[("Transfer-Encoding", "")],
+            &[("Transfer-Encoding", "xchunked")],
+            &[("Transfer-Encoding", "chunked;q=1")],
+            &[("Transfer-Encoding", "\u{b}chunked")],
+            &[("Connection", "close;")],
+        ] {
+            assert!(of(fields).is_err(), "{fields:?}");
+        }
+        let chunked = of(&[("Transfer-Encoding", "chunked")]).unwrap();
+        assert!(chunked.check(true).is_err());
+    }
+
+    #[test]
+    fn a_connection_lasts_as_its_version_and_its_options_say() {
+        let last = |value, is_http_10| of(&[("Connection", value)]).unwrap().is_last(is_http_10);
+        assert!(!last("", false) && last("", true));
+        assert!(!last("Keep-Alive", true) && !last("keep-alive, x-a", false));
+        assert!(last("x-a ,, CLOSE", false) && last("keep-alive, close", true));
+    }
+}

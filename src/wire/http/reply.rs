@@ -1,0 +1,277 @@
+//! What a server says: the head of a reply, put together without allocating, and its body.
+
+use coreloop_bufpool::Chunk;
+
+use crate::message::SendBody;
+use crate::status::Code;
+use crate::wire::{Out, ServerSide};
+
+/// What Go's `rpc.DialHTTP` waits for (net/rpc server.go, `connected`).
+pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
+/// The interim response of RFC 9110 section 15.2.1.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// Seconds that a browser may remember what a preflight said.
+const PREFLIGHT_SECONDS: &[u8] = b"7200";
+
+/// What a resource allows, for `Allow`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) enum Allow {
+    /// Not to be said.
+    #[default]
+    Nothing,
+    /// Whatever this server knows.
+    All,
+    /// A method that may change something.
+    Post,
+    /// A method free of side effects.
+    GetAndPost,
+    /// A page.
+    Get,
+    /// The path of Go's net/rpc.
+    Connect,
+}
+
+impl Allow {
+    fn text(self) -> &'static [u8] {
+        match self {
+            Allow::Nothing => b"",
+            Allow::All | Allow::GetAndPost => b"GET, HEAD, POST, OPTIONS",
+            Allow::Post => b"POST, OPTIONS",
+            Allow::Get => b"GET, HEAD, OPTIONS",
+            Allow::Connect => b"CONNECT",
+        }
+    }
+}
+
+/// What is remembered of a question until it is answered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Asked {
+    /// The status of a refusal; 0 where the code decides.
+    pub(super) status: u16,
+    /// The origin of the site that lets the asking page read the answer: its index and 1; 0 is none.
+    pub(super) origin: u16,
+    /// What the resource allows, where it is to be said.
+    pub(super) allow: Allow,
+    /// HEAD: the body is left out.
+    pub(super) is_head: bool,
+    /// It came in HTTP/1.0, where keeping the connection must be said.
+    pub(super) is_http_10: bool,
+    /// The connection ends after this answer.
+    pub(super) closes: bool,
+    /// It is an interim response, not the last word on its request.
+    pub(super) is_interim: bool,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub(super) enum Said<'a> {
+    /// How a call ended.
+    Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
+    /// A page.
+    Page { content_type: &'static str, body: Chunk },
+    /// Go on and send the body.
+    Continue,
+    /// From here on another protocol speaks.
+    GoRpc,
+    /// The path of Go's net/rpc was asked for in another way than by CONNECT.
+    MustConnect,
+    /// What may be asked.
+    Options { is_preflight: bool },
+}
+
+/// Writes an answer.
+pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Out<'_>) {
+    match said {
+        Said::Continue => out.put(CONTINUE),
+        Said::GoRpc => out.put(GO_RPC),
+        Said::Reply { code: Code::Ok, queue_us, handler_us, body } => {
+            let mut head = Head::begin(side, asked, 200, out);
+            head.content("application/json", body.len());
+            head.server_timing(queue_us, handler_us);
+            head.end(side, asked, body);
+        }
+        Said::Reply { code, queue_us, handler_us, body } => {
+            let is_refusal = asked.status != 0;
+            let status = if is_refusal { asked.status } else { code.http_status() };
+            let body = match &body {
+                SendBody::Bytes(bytes) => error_body(code, bytes),
+                SendBody::Chunk(chunk) => error_body(code, chunk),
+            };
+            let mut head = Head::begin(side, asked, status, out);
+            head.content("application/json", body.len());
+            if !is_refusal {
+                head.server_timing(queue_us, handler_us);
+            }
+            head.end(side, asked, SendBody::Bytes(&body));
+        }
+        Said::Page { content_type, body } => {
+            let mut head = Head::begin(side, asked, 200, out);
+            head.content(content_type, body.len());
+            head.end(side, asked, SendBody::Chunk(body));
+        }
+        Said::MustConnect => {
+            let body = b"405 must CONNECT\n";
+            let mut head = Head::begin(side, asked, 405, out);
+            head.content("text/plain; charset=utf-8", body.len());
+            head.end(side, asked, SendBody::Bytes(body));
+        }
+        Said::Options { is_preflight } => {
+            let mut head = Head::begin(side, asked, 204, out);
+            if is_preflight {
+                head.put(b"Access-Control-Allow-Methods: GET, HEAD, POST\r\n");
+                // A star stands for every name but Authorization (Fetch, section 4.9).
+                head.put(b"Access-Control-Allow-Headers: Content-Type, Connect-Protocol-Version, ");
+                head.put(b"Connect-Timeout-Ms, Authorization, Traceparent, B3, *\r\n");
+                head.field(b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS);
+            }
+            head.end(side, asked, SendBody::Bytes(&[]));
+        }
+    }
+}
+
+/// The body of an error, as the Connect protocol has it.
+fn error_body(code: Code, message: &[u8]) -> Vec<u8> {
+    let mut body = Vec::with_capacity(48 + message.len());
+    body.extend_from_slice(b"{\"code\":\"");
+    body.extend_from_slice(code.connect_name().as_bytes());
+    body.extend_from_slice(b"\",\"message\":");
+    // A string always has a form in JSON, and a vector always takes it.
+    let _ = serde_json::to_writer(&mut body, &String::from_utf8_lossy(message));
+    body.push(b'}');
+    body
+}
+
+/// The reason of a status, with the status.
+fn status_line(status: u16) -> &'static [u8] {
+    match status {
+        200 => b"200 OK",
+        204 => b"204 No Content",
+        400 => b"400 Bad Request",
+        401 => b"401 Unauthorized",
+        403 => b"403 Forbidden",
+        404 => b"404 Not Found",
+        405 => b"405 Method Not Allowed",
+        408 => b"408 Request Timeout",
+        409 => b"409 Conflict",
+        411 => b"411 Length Required",
+        413 => b"413 Content Too Large",
+        414 => b"414 URI Too Long",
+        415 => b"415 Unsupported Media Type",
+        417 => b"417 Expectation Failed",
+        429 => b"429 Too Many Requests",
+        431 => b"431 Request Header Fields Too Large",
+        499 => b"499 Client Closed Request",
+        501 => b"501 Not Implemented",
+        503 => b"503 Service Unavailable",
+        504 => b"504 Gateway Timeout",
+        505 => b"505 HTTP Version Not Supported",
+        _ => b"500 Internal Server Error",
+    }
+}
+
+/// Room for every head but those with long names in them, which overflow into the queue.
+const HEAD_BYTES: usize = 384;
+
+/// A head being written: gathered on the stack, so that head and body go to the queue together.
+struct Head<'a, 'b> {
+    out: &'a mut Out<'b>,
+    text: [u8; HEAD_BYTES],
+    len: usize,
+}
+
+impl<'a, 'b> Head<'a, 'b> {
+    fn begin(side: &ServerSide, asked: &Asked, status: u16, out: &'a mut Out<'b>) -> Head<'a, 'b> {
+        let mut head = Head { out, text: [0; HEAD_BYTES], len: 0 };
+        head.field(b"HTTP/1.1 ", status_line(status));
+        head.field(b"Date: ", &side.site.date());
+        if asked.allow != Allow::Nothing {
+            head.field(b"Allow: ", asked.allow.text());
+        }
+        if status == 415 {
+            // RFC 9110 section 15.5.16: which codings would have been taken.
+            head.put(b"Accept-Encoding: identity\r\n");
+        }
+        head
+    }
+
+    fn put(&mut self, bytes: &[u8]) {
+        if bytes.len() > HEAD_BYTES - self.len {
+            self.out.put(&self.text[..self.len]);
+            self.len = 0;
+            if bytes.len() > HEAD_BYTES {
+                return self.out.put(bytes);
+            }
+        }
+        self.text[self.len..self.len + bytes.len()].copy_from_slice(bytes);
+        self.len += bytes.len();
+    }
+
+    fn field(&mut self, name: &[u8], value: &[u8]) {
+        self.put(name);
+        self.put(value);
+        self.put(b"\r\n");
+    }
+
+    fn number(&mut self, number: usize) {
+        let (mut digits, mut at, mut rest) = ([0; 20], 20, number);
+        loop {
+            at -= 1;
+            digits[at] = b'0' + (rest % 10) as u8;
+            rest /= 10;
+            if rest == 0 {
+                break;
+            }
+        }
+        self.put(&digits[at..]);
+    }
+
+    fn content(&mut self, content_type: &str, bytes: usize) {
+        self.field(b"Content-Type: ", content_type.as_bytes());
+        self.put(b"Content-Length: ");
+        self.number(bytes);
+        self.put(b"\r\n");
+    }
+
+    /// Where the time went, in milliseconds (W3C Server Timing).
+    fn server_timing(&mut self, queue_us: u32, handler_us: u32) {
+        self.put(b"Server-Timing: queue;dur=");
+        self.millis(queue_us);
+        self.put(b", handler;dur=");
+        self.millis(handler_us);
+        self.put(b"\r\n");
+    }
+
+    fn millis(&mut self, us: u32) {
+        self.number(us as usize / 1000);
+        let rest = us % 1000;
+        let digit = |value: u32| b'0' + (value % 10) as u8;
+        self.put(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
+    }
+
+    fn end(mut self, side: &ServerSide, asked: &Asked, body: SendBody<'_>) {
+        if !side.cors_origins.is_empty() {
+            self.cross_origin(side, asked);
+        }
+        if asked.closes {
+            self.put(b"Connection: close\r\n");
+        } else if asked.is_http_10 {
+            self.put(b"Connection: keep-alive\r\n");
+        }
+        self.put(b"\r\n");
+        let body = if asked.is_head { SendBody::Bytes(&[]) } else { body };
+        self.out.frame(&self.text[..self.len], body);
+    }
+
+    #[cold]
+    fn cross_origin(&mut self, side: &ServerSide, asked: &Asked) {
+        if let Some(origin) =
+            usize::from(asked.origin).checked_sub(1).and_then(|at| side.cors_origins.get(at))
+        {
+            self.field(b"Access-Control-Allow-Origin: ", origin.as_bytes());
+            self.put(b"Access-Control-Expose-Headers: Server-Timing\r\n");
+        }
+        if !side.cors_origins.iter().any(|origin| origin == "*") {
+            self.put(b"Vary: Origin\r\n");
+        }
+    }
+}

@@ -1,0 +1,164 @@
+//! Where a head ends, found without looking at a byte twice.
+//!
+//! A head that trickles in is looked through only where it is new. The first byte that is at fault decides, so the
+//! answer does not depend on how the bytes were split.
+
+/// What an end of a line may be: CR and LF, nothing else (RFC 9112 section 2.2 lets a recipient be milder; two that
+/// are mild in different ways can be played against each other).
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Scan {
+    /// Bytes looked at.
+    looked: usize,
+    /// Bytes of the line that has begun, its CR included.
+    line_bytes: usize,
+    /// The last byte was a CR.
+    is_cr: bool,
+    /// Lines that have ended, the first among them.
+    lines: usize,
+}
+
+/// What the bytes at hand hold.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Scanned {
+    /// A whole head.
+    Head {
+        /// Its bytes, with the empty line.
+        bytes: usize,
+        /// Its lines, without the empty one.
+        lines: usize,
+    },
+    /// Not yet.
+    NeedMore,
+    /// A byte that no head may hold stands here.
+    Bad(usize),
+    /// It is longer than it may be.
+    TooLong {
+        /// The first line alone is.
+        is_first_line: bool,
+    },
+}
+
+/// Bytes looked at in one step, where there is nothing to see among them.
+const STEP: usize = 16;
+
+impl Scan {
+    /// Something of a head has been seen.
+    pub(super) fn has_begun(&self) -> bool {
+        self.looked > 0
+    }
+
+    /// Looks at what is new. `input` begins where the head does.
+    pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> Scanned {
+        let end = input.len().min(bytes_max);
+        while self.looked < end {
+            if !self.is_cr
+                && let Some(step) = input[..end].get(self.looked..self.looked + STEP)
+                && is_plain(step)
+            {
+                self.looked += STEP;
+                self.line_bytes += STEP;
+                continue;
+            }
+            let stop = end.min(self.looked + STEP);
+            while self.looked < stop {
+                let byte = input[self.looked];
+                let is_right = match (byte, self.is_cr) {
+                    (b'\n', true) => {
+                        self.is_cr = false;
+                        if self.line_bytes == 1 {
+                            self.looked += 1;
+                            let (bytes, lines) = (self.looked, self.lines);
+                            return Scanned::Head { bytes, lines };
+                        }
+                        self.lines += 1;
+                        self.looked += 1;
+                        self.line_bytes = 0;
+                        continue;
+                    }
+                    (b'\r', false) => {
+                        self.is_cr = true;
+                        true
+                    }
+                    (_, true) => false,
+                    (b'\t', false) => true,
+                    (byte, false) => byte >= b' ' && byte != 0x7f,
+                };
+                if !is_right {
+                    return Scanned::Bad(self.looked);
+                }
+                self.looked += 1;
+                self.line_bytes += 1;
+            }
+        }
+        if end == bytes_max { Scanned::TooLong { is_first_line: self.lines == 0 } } else { Scanned::NeedMore }
+    }
+}
+
+/// No byte of these is a control character. Without a branch for each, so that they are looked at together.
+#[inline]
+fn is_plain(step: &[u8]) -> bool {
+    step.iter().fold(true, |plain, byte| plain & (*byte >= b' ') & (*byte != 0x7f))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const HEAD: &[u8] =
+        b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: 0123456789012345678901234567890\t9\r\n\r\nmore";
+
+    #[test]
+    fn the_end_is_found_in_whatever_pieces_it_comes() {
+        let bytes = HEAD.len() - 4;
+        for step in 1..HEAD.len() {
+            let mut scan = Scan::default();
+            let mut last = Scanned::NeedMore;
+            for len in (step..HEAD.len() + step).step_by(step) {
+                last = scan.go_on(&HEAD[..len.min(HEAD.len())], 1000);
+                if last != Scanned::NeedMore {
+                    break;
+                }
+            }
+            assert_eq!(last, Scanned::Head { bytes, lines: 3 }, "in steps of {step}");
+        }
+    }
+
+    #[test]
+    fn what_was_looked_at_is_not_looked_at_again() {
+        let mut scan = Scan::default();
+        for len in 0..HEAD.len() - 4 {
+            let mut seen = HEAD[..len].to_vec();
+            let new = len.saturating_sub(1);
+            seen[..new].fill(0);
+            assert_eq!(scan.go_on(&seen, 1000), Scanned::NeedMore, "after {len} bytes");
+        }
+        assert_eq!(scan.go_on(HEAD, 1000), Scanned::Head { bytes: HEAD.len() - 4, lines: 3 });
+    }
+
+    #[test]
+    fn a_lone_cr_or_lf_or_control_byte_is_seen_where_it_stands() {
+        for (head, at) in [
+            (&b"GET / HTTP/1.1\n"[..], 14),
+            (b"GET / HTTP/1.1\r\nA: b\rc", 21),
+            (b"GET / HTTP/1.1\r\nA: \0", 19),
+            (b"GET /\x7f", 5),
+            (b"GET / HTTP/1.1\r\nA: b\r\n\n", 22),
+            (b"GET / HTTP/1.1\r\nA: b\r\r\n", 21),
+        ] {
+            for len in 0..=at {
+                assert_eq!(Scan::default().go_on(&head[..len], 1000), Scanned::NeedMore);
+            }
+            assert_eq!(Scan::default().go_on(head, 1000), Scanned::Bad(at), "{}", head.escape_ascii());
+        }
+    }
+
+    #[test]
+    fn a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not() {
+        let bytes = HEAD.len() - 4;
+        assert_eq!(Scan::default().go_on(HEAD, bytes), Scanned::Head { bytes, lines: 3 });
+        let too_long = |is_first_line| Scanned::TooLong { is_first_line };
+        assert_eq!(Scan::default().go_on(HEAD, bytes - 1), too_long(false));
+        assert_eq!(Scan::default().go_on(HEAD, 10), too_long(true));
+        assert_eq!(Scan::default().go_on(&HEAD[..9], 10), Scanned::NeedMore);
+    }
+}

@@ -1,0 +1,488 @@
+//! A server's end: from heads and bodies to messages, and answers in the order of their questions.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
+
+use super::chunks::{ChunkFault, Chunks, Piece};
+use super::fault::Fault;
+use super::reply::{Asked, Said, say};
+use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
+use super::scan::{Scan, Scanned};
+use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
+use crate::message::{Message, MetadataBuf, Refusal, Request, SendBody, Span};
+use crate::status::Code;
+use crate::wire::order::{InOrder, Place};
+use crate::wire::{Decoded, Out, ServerSide};
+
+/// What Go's client sends (net/rpc client.go, `DialHTTPPath`), up to its two line feeds: the only lines without a CR
+/// that are taken here.
+const GO_CONNECT: &[u8] = b"CONNECT /_goRPC_ HTTP/1.0";
+/// What an answer that waits holds beside its body.
+const KEPT_BYTES: usize = 512;
+
+/// Where in the stream of requests it is.
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// Between requests, or in a head.
+    Head,
+    /// A call's body is to come, which is taken where it lies.
+    Body { call: Call, bytes: usize },
+    /// A call's body comes in chunks, and is put together aside.
+    Chunked { call: Call, chunks: Chunks },
+    /// A body that nobody wants.
+    Skip { bytes: u64 },
+    /// The same, in chunks.
+    SkipChunks { chunks: Chunks },
+    /// Nothing more is taken.
+    Ended,
+    /// The next byte is of another protocol.
+    GoRpc,
+}
+
+/// A call whose head is known.
+#[derive(Clone, Copy, Debug)]
+struct Call {
+    method: u32,
+    time_left_us: u32,
+    asked: Asked,
+}
+
+/// A server's end of one connection.
+#[derive(Debug)]
+pub(super) struct Server {
+    side: Arc<ServerSide>,
+    state: State,
+    scan: Scan,
+    /// An empty line came before the head; one is let pass (RFC 9112 section 2.2).
+    is_after_blank: bool,
+    /// The next answer to a new question is the last.
+    is_draining: bool,
+    /// A message was given out, and the bytes aside were its own.
+    is_aside_stale: bool,
+    /// What stands aside is in `gathered`; otherwise in `metadata`.
+    is_gathered: bool,
+    metadata: MetadataBuf,
+    /// Metadata, then a body that did not come in one piece. Grown as bytes arrive, up to `frame_bytes_max`.
+    gathered: Vec<u8>,
+    /// What is remembered of each question in `order`.
+    asked: VecDeque<Asked>,
+    order: InOrder<Box<Said<'static>>>,
+    /// Bytes of the answers that wait.
+    held_bytes: usize,
+}
+
+impl Server {
+    pub(super) fn new(side: Arc<ServerSide>) -> Server {
+        Server {
+            side,
+            state: State::Head,
+            scan: Scan::default(),
+            is_after_blank: false,
+            is_draining: false,
+            is_aside_stale: false,
+            is_gathered: false,
+            metadata: MetadataBuf::new(),
+            gathered: Vec::new(),
+            asked: VecDeque::new(),
+            order: InOrder::default(),
+            held_bytes: 0,
+        }
+    }
+
+    pub(super) fn aside(&self) -> &[u8] {
+        if self.is_gathered { &self.gathered } else { self.metadata.as_bytes() }
+    }
+
+    pub(super) fn held_bytes(&self) -> usize {
+        self.held_bytes
+    }
+
+    pub(super) fn becomes_go_rpc(&self) -> bool {
+        matches!(self.state, State::GoRpc)
+    }
+
+    pub(super) fn is_inside_message(&self) -> bool {
+        match self.state {
+            State::Body { .. } | State::Chunked { .. } | State::Skip { .. } | State::SkipChunks { .. } => {
+                true
+            }
+            State::Head | State::Ended | State::GoRpc => false,
+        }
+    }
+
+    pub(super) fn is_in_head(&self) -> bool {
+        matches!(self.state, State::Head) && self.scan.has_begun()
+    }
+
+    // Bytes in.
+
+    pub(super) fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        if self.is_aside_stale {
+            self.let_go_of_aside();
+        }
+        match self.state {
+            State::Head => self.head(input),
+            State::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            State::Body { call, bytes } => self.call(call, Span::new(0, bytes as u32), bytes),
+            State::Chunked { call, chunks } => self.chunked(call, chunks, input),
+            State::Skip { .. } | State::SkipChunks { .. } if input.is_empty() => {
+                Decoded::NeedMore { bytes_min: 1 }
+            }
+            State::Skip { bytes } => {
+                let consumed = bytes.min(input.len() as u64);
+                let left = bytes - consumed;
+                self.state = if left == 0 { State::Head } else { State::Skip { bytes: left } };
+                Decoded::Skip { consumed: consumed as usize }
+            }
+            State::SkipChunks { chunks } => self.skip_chunks(chunks, input),
+            State::Ended | State::GoRpc => Decoded::End,
+        }
+    }
+
+    /// Whoever had the bytes is done with them. What one large request needed is not kept for the next.
+    fn let_go_of_aside(&mut self) {
+        self.is_aside_stale = false;
+        self.is_gathered = false;
+        self.gathered.clear();
+        if self.gathered.capacity() > KEEP_BYTES_MAX {
+            self.gathered = Vec::new();
+        }
+        if self.metadata.as_bytes().len() > KEEP_BYTES_MAX {
+            self.metadata = MetadataBuf::new();
+        }
+    }
+
+    fn head(&mut self, input: &[u8]) -> Decoded<Message> {
+        match self.scan.go_on(input, self.side.limits.http_head_bytes_max) {
+            Scanned::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            Scanned::Head { bytes, lines: 0 } if !self.is_after_blank => {
+                self.is_after_blank = true;
+                self.scan = Scan::default();
+                Decoded::Skip { consumed: bytes }
+            }
+            Scanned::Head { lines: 0, .. } => {
+                self.refuse_head(Fault::malformed("more than one empty line stands before a request"))
+            }
+            Scanned::Head { bytes, lines } => {
+                self.scan = Scan::default();
+                self.is_after_blank = false;
+                let Server { side, metadata, gathered, .. } = self;
+                let question = read(side, &input[..bytes], lines, metadata, gathered);
+                self.ask(question, bytes, input.len())
+            }
+            Scanned::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => match input.get(at + 1) {
+                None => Decoded::NeedMore { bytes_min: at + 2 },
+                Some(b'\n') => {
+                    let asks = Ok(Asks::GoRpc);
+                    self.ask(Question { asks, ..hopeless(Fault::invalid("")) }, at + 2, input.len())
+                }
+                Some(_) => self.refuse_head(Fault::malformed("lines end in CR and LF")),
+            },
+            Scanned::Bad(_) => self
+                .refuse_head(Fault::malformed("the head holds a CR, LF or control character out of place")),
+            Scanned::TooLong { is_first_line: true } => {
+                let message = format!(
+                    "the first line is over the limit of {} bytes (http_head_bytes_max)",
+                    self.side.limits.http_head_bytes_max
+                );
+                self.refuse_head(Fault::new(414, Code::ResourceExhausted, message))
+            }
+            Scanned::TooLong { is_first_line: false } => {
+                let bytes_max = self.side.limits.http_head_bytes_max;
+                self.refuse_head(too_many(&format!("over {bytes_max} bytes (http_head_bytes_max)")))
+            }
+        }
+    }
+
+    /// Refuses what is not even a head. Where it ends is not known, so the connection does.
+    #[cold]
+    fn refuse_head(&mut self, fault: Fault) -> Decoded<Message> {
+        self.ask(hopeless(fault), 0, 0)
+    }
+
+    /// A head was read: `head_bytes` of the bytes at hand.
+    fn ask(&mut self, question: Question, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
+        let Question { asked, body, expects_continue, asks } = question;
+        let said = match asks {
+            Ok(Asks::Call { method, time_left_us }) => {
+                let call = Call { method, time_left_us, asked };
+                return self.begin_call(call, body, expects_continue, head_bytes, at_hand);
+            }
+            Ok(Asks::CallByGet { method, time_left_us }) => {
+                let start = self.metadata.as_bytes().len();
+                let bytes = self.gathered.len();
+                // The metadata are short; what is put aside stands in one piece.
+                self.gathered.splice(0..0, self.metadata.as_bytes().iter().copied());
+                self.is_gathered = true;
+                let body = Span::aside(start as u32, bytes as u32);
+                return self.call(Call { method, time_left_us, asked }, body, head_bytes);
+            }
+            Ok(Asks::GoRpc) if !self.order.is_empty() => {
+                // The answers before it are still to come, and are not of that protocol.
+                let fault = Fault::malformed("CONNECT is the last thing to ask, and alone");
+                return self.refuse(asked, fault, body, expects_continue, head_bytes);
+            }
+            Ok(Asks::GoRpc) => {
+                let asked = Asked { closes: false, ..asked };
+                let id = self.prepare(asked, Said::GoRpc);
+                self.state = State::GoRpc;
+                return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
+            }
+            Ok(Asks::Page(page)) => {
+                let body = match page.body {
+                    std::borrow::Cow::Borrowed(bytes) => Chunk::from(bytes),
+                    std::borrow::Cow::Owned(bytes) => Chunk::from(bytes),
+                };
+                Said::Page { content_type: page.content_type, body }
+            }
+            Ok(Asks::Options { is_preflight }) => Said::Options { is_preflight },
+            Ok(Asks::MustConnect) => Said::MustConnect,
+            Err(fault) => return self.refuse(asked, fault, body, expects_continue, head_bytes),
+        };
+        let asked = self.pass_over(asked, body, expects_continue);
+        let id = self.prepare(asked, said);
+        Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes }
+    }
+
+    /// Refuses a request whose head was read; its answer does not wait for its body.
+    #[cold]
+    fn refuse(
+        &mut self,
+        asked: Asked,
+        fault: Fault,
+        body: BodyLength,
+        expects_continue: bool,
+        consumed: usize,
+    ) -> Decoded<Message> {
+        let Fault { status, code, message, closes, allow } = fault;
+        let asked = Asked { status, allow, closes: asked.closes || closes, ..asked };
+        let asked = self.pass_over(asked, body, expects_continue);
+        let id = self.take_place(asked);
+        self.is_aside_stale = true;
+        let message = message.into_owned();
+        let refusal = Refusal { id, codec: JSON, one_way: false, code, message };
+        Decoded::Message { message: Message::Refused(refusal), consumed }
+    }
+
+    /// Decides what becomes of a body that nobody wants: it is skipped, or the connection ends.
+    fn pass_over(&mut self, mut asked: Asked, body: BodyLength, expects_continue: bool) -> Asked {
+        let bytes_max = self.side.limits.frame_bytes_max as u64;
+        let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > SKIP_FACTOR * bytes_max);
+        // Who was not told to go on may or may not send the body all the same: what comes next could be either.
+        asked.closes |= is_too_long || expects_continue || self.is_draining;
+        self.state = match body {
+            _ if asked.closes => State::Ended,
+            BodyLength::Bytes(0) => State::Head,
+            BodyLength::Bytes(bytes) => State::Skip { bytes },
+            BodyLength::Chunked => State::SkipChunks { chunks: self.chunks() },
+        };
+        asked
+    }
+
+    fn chunks(&self) -> Chunks {
+        let limits = &self.side.limits;
+        Chunks::new(limits.frame_bytes_max as u64, limits.http_head_bytes_max as u64)
+    }
+
+    /// A call's head is known: it is a message at once if its body lies there whole.
+    fn begin_call(
+        &mut self,
+        call: Call,
+        body: BodyLength,
+        expects_continue: bool,
+        head_bytes: usize,
+        at_hand: usize,
+    ) -> Decoded<Message> {
+        match body {
+            BodyLength::Bytes(bytes) if bytes <= (at_hand - head_bytes) as u64 => {
+                let span = Span::new(head_bytes as u32, bytes as u32);
+                return self.call(call, span, head_bytes + bytes as usize);
+            }
+            // No more than `frame_bytes_max`, which fits.
+            BodyLength::Bytes(bytes) => self.state = State::Body { call, bytes: bytes as usize },
+            BodyLength::Chunked => {
+                self.gathered.extend_from_slice(self.metadata.as_bytes());
+                self.is_gathered = true;
+                self.state = State::Chunked { call, chunks: self.chunks() };
+            }
+        }
+        if expects_continue && at_hand == head_bytes {
+            let id = self.prepare(Asked { is_interim: true, ..Asked::default() }, Said::Continue);
+            return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
+        }
+        Decoded::Skip { consumed: head_bytes }
+    }
+
+    /// A whole call.
+    #[inline]
+    fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
+        let Call { method, time_left_us, mut asked } = call;
+        asked.closes |= self.is_draining;
+        self.state = if asked.closes { State::Ended } else { State::Head };
+        self.is_aside_stale = true;
+        let request = Request {
+            id: self.take_place(asked),
+            method,
+            name: None,
+            codec: JSON,
+            compressed: false,
+            one_way: false,
+            schema: 0,
+            time_left_us,
+            metadata: Span::aside(0, self.metadata.as_bytes().len() as u32),
+            body,
+        };
+        Decoded::Message { message: Message::Request(request), consumed }
+    }
+
+    fn chunked(&mut self, call: Call, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
+        let mut at = 0;
+        while at < input.len() {
+            match chunks.next(&input[at..]) {
+                Ok(Piece::Data(bytes)) => {
+                    self.gathered.extend_from_slice(&input[at..at + bytes]);
+                    at += bytes;
+                }
+                Ok(Piece::Framing(bytes)) => at += bytes,
+                Ok(Piece::End(bytes)) => {
+                    let start = self.metadata.as_bytes().len();
+                    let body = Span::aside(start as u32, (self.gathered.len() - start) as u32);
+                    return self.call(call, body, at + bytes);
+                }
+                Err(fault) => {
+                    let fault = match fault {
+                        ChunkFault::Malformed(what) => Fault::malformed(what),
+                        ChunkFault::TooLarge => Fault::too_large(self.side.limits.frame_bytes_max),
+                        ChunkFault::TooMuchFraming => {
+                            let message = "size lines, extensions and trailers are over their limit";
+                            Fault::new(413, Code::ResourceExhausted, message).and_close()
+                        }
+                    };
+                    return self.refuse(call.asked, fault, BodyLength::Bytes(0), false, at);
+                }
+            }
+        }
+        self.state = State::Chunked { call, chunks };
+        if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
+    }
+
+    fn skip_chunks(&mut self, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
+        let mut at = 0;
+        while at < input.len() {
+            match chunks.next(&input[at..]) {
+                Ok(Piece::Data(bytes) | Piece::Framing(bytes)) => at += bytes,
+                Ok(Piece::End(bytes)) => {
+                    self.state = State::Head;
+                    return Decoded::Skip { consumed: at + bytes };
+                }
+                // It was answered before; there is nothing left to say.
+                Err(_) => {
+                    self.state = State::Ended;
+                    return Decoded::End;
+                }
+            }
+        }
+        self.state = State::SkipChunks { chunks };
+        Decoded::Skip { consumed: at }
+    }
+
+    // Answers out.
+
+    /// The id of a question, which is its place.
+    #[inline]
+    fn take_place(&mut self, asked: Asked) -> u64 {
+        self.asked.push_back(asked);
+        self.order.take_place().number()
+    }
+
+    /// An answer that is known with its question.
+    fn prepare(&mut self, asked: Asked, said: Said<'static>) -> u64 {
+        let id = self.take_place(asked);
+        self.keep(id, said);
+        id
+    }
+
+    fn keep(&mut self, id: u64, said: Said<'static>) {
+        let bytes = kept_bytes(&said);
+        // Only an answer to nothing, or a second one, comes back; it has no place to go to.
+        if self.order.fill(Place::of(id), Box::new(said)).is_ok() {
+            self.held_bytes += bytes;
+        }
+    }
+
+    /// How the call with this id ended.
+    #[inline]
+    pub(super) fn reply(
+        &mut self,
+        id: u64,
+        code: Code,
+        (queue_us, handler_us): (u32, u32),
+        body: SendBody<'_>,
+        out: &mut Out<'_>,
+    ) {
+        if self.order.take_turn(Place::of(id)) {
+            if let Some(asked) = self.asked.pop_front() {
+                say(&self.side, &asked, Said::Reply { code, queue_us, handler_us, body }, out);
+            }
+            return self.say_ready(out);
+        }
+        let body = SendBody::Chunk(match body {
+            SendBody::Chunk(chunk) if chunk.len() >= LINK_BYTES_MIN => chunk,
+            // A small part of a buffer would hold all of it for as long as it waits.
+            SendBody::Chunk(chunk) => Chunk::from(chunk.to_vec()),
+            SendBody::Bytes(bytes) => Chunk::from(bytes.to_vec()),
+        });
+        self.keep(id, Said::Reply { code, queue_us, handler_us, body });
+    }
+
+    /// Whatever is ready at the front goes out.
+    #[inline]
+    pub(super) fn say_ready(&mut self, out: &mut Out<'_>) {
+        while let Some(said) = self.order.next_ready() {
+            self.held_bytes -= kept_bytes(&said);
+            if let Some(asked) = self.asked.pop_front() {
+                say(&self.side, &asked, *said, out);
+            }
+        }
+    }
+
+    /// No new requests: the last of those that were taken says so, or the next one if there is none.
+    pub(super) fn drain(&mut self) {
+        self.is_draining = true;
+        if let Some(last) = self.asked.back_mut()
+            // Whose body was asked for is answered.
+            && !last.is_interim
+            && !matches!(self.state, State::GoRpc)
+        {
+            last.closes = true;
+            self.state = State::Ended;
+        }
+    }
+
+    /// 408 for what has begun and is late. Where answers are owed it would be taken for one of them.
+    pub(super) fn late(&mut self, out: &mut Out<'_>) {
+        let has_begun = match self.state {
+            State::Head => self.scan.has_begun(),
+            State::Body { .. } | State::Chunked { .. } => true,
+            State::Skip { .. } | State::SkipChunks { .. } | State::Ended | State::GoRpc => false,
+        };
+        self.state = State::Ended;
+        if has_begun && self.order.is_empty() {
+            let asked = Asked { status: 408, closes: true, ..Asked::default() };
+            let body = SendBody::Bytes(b"the request took too long to arrive");
+            let code = Code::DeadlineExceeded;
+            say(&self.side, &asked, Said::Reply { code, queue_us: 0, handler_us: 0, body }, out);
+        }
+    }
+}
+
+fn kept_bytes(said: &Said<'_>) -> usize {
+    KEPT_BYTES
+        + match said {
+            Said::Reply { body, .. } => body.len(),
+            Said::Page { body, .. } => body.len(),
+            Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
+        }
+}

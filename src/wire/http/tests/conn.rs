@@ -1,0 +1,142 @@
+//! HTTP under a connection: what it holds back is counted, what is late is told, what ends with the peer is whole.
+
+use std::time::{Duration, Instant};
+
+use super::*;
+use crate::conn::{Conn, Next, Step};
+use crate::message::Call;
+
+struct Line<W: Wire> {
+    conn: Conn<W>,
+    pool: Pool,
+    limits: Limits,
+    now: Instant,
+}
+
+impl<W: Wire<Message = Message>> Line<W> {
+    fn new(wire: W, limits: Limits) -> Line<W> {
+        let now = Instant::now();
+        Line { conn: Conn::new(wire, now), pool: Pool::new(PoolConfig::default()), limits, now }
+    }
+
+    /// Takes bytes in; gives the messages with their bodies.
+    fn feed(&mut self, mut bytes: &[u8]) -> Vec<(Message, Vec<u8>)> {
+        while !bytes.is_empty() && self.conn.wants_read() {
+            let space = self.conn.space(&mut self.pool);
+            let n = space.len().min(bytes.len());
+            space[..n].copy_from_slice(&bytes[..n]);
+            self.conn.on_bytes(n, &mut self.pool, self.now);
+            bytes = &bytes[n..];
+        }
+        self.take()
+    }
+
+    fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
+        let mut heard = Vec::new();
+        while let Next::Message { message, consumed } = self.conn.next_message() {
+            let body = match &message {
+                Message::Request(request) => self.conn.bytes_of(request.body).to_vec(),
+                Message::Reply(reply) => self.conn.bytes_of(reply.body).to_vec(),
+                _ => Vec::new(),
+            };
+            if let Message::Request(_) = message {
+                self.conn.begin_call(body.len(), &self.limits);
+            }
+            heard.push((message, body));
+            self.conn.consume(consumed);
+        }
+        self.conn.settle(&mut self.pool, self.now);
+        self.conn.check(&self.limits);
+        heard
+    }
+
+    fn written(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let Some(first) = self.conn.to_write(&mut self.pool).first() {
+            let n = first.len();
+            out.extend_from_slice(first);
+            self.conn.on_written(n, &mut self.pool, self.now, &self.limits);
+        }
+        out
+    }
+}
+
+#[test]
+fn answers_that_pile_up_behind_a_slow_call_stop_the_reading() {
+    let limits = Limits { write_queue_high_bytes: 10_000, write_queue_low_bytes: 2_000, ..limits() };
+    let mut line = Line::new(Http::server(side_with(&[])), limits);
+    let end = |line: &mut Line<Http>, id: u64| {
+        let Line { conn, pool, limits, now } = line;
+        conn.encode(reply(id, Code::Ok, b"x"), pool, *now, limits);
+        conn.end_call(1, *now, limits)
+    };
+    assert_eq!(line.feed(post("", "0").as_bytes()).len(), 1);
+    let mut id = 0;
+    while !line.conn.is_paused() {
+        assert_eq!(line.feed(post("", "1").as_bytes()).len(), 1);
+        id += 1;
+        end(&mut line, id);
+        assert!(id < 100, "each of them holds memory");
+    }
+    assert!(line.conn.in_flight() == 1 && line.conn.out_len() == 0 && !line.conn.wants_read());
+    end(&mut line, 0);
+    assert_eq!(answers(&line.written()).len() as u64, id + 1);
+    assert!(line.conn.wants_read());
+}
+
+#[test]
+fn a_head_that_does_not_end_gets_its_408_and_the_connection_its_end() {
+    let limits = Limits { head_ms: 1_000, frame_ms: 5_000, ..limits() };
+    for (cut, ms) in [(20, 1_000), (post("", "1").len() - 1, 5_000)] {
+        let mut line = Line::new(Http::server(side_with(&[])), limits.clone());
+        // Later than the connection was opened, or nothing was heard since.
+        line.now += Duration::from_millis(1);
+        line.feed(&post("", "1").as_bytes()[..cut]);
+        let at = line.conn.next_deadline(&line.limits).unwrap();
+        assert_eq!(at, line.now + Duration::from_millis(ms), "cut at {cut}");
+        line.conn.on_timer(at, &mut line.pool, &line.limits);
+        let said = answers(&line.written());
+        assert_eq!((said.len(), said[0].status, said[0].closes()), (1, 408, true));
+        assert_eq!(line.conn.step(), Step::ShutdownWrite);
+    }
+}
+
+#[test]
+fn a_last_request_is_answered_before_the_connection_ends() {
+    let mut line = Line::new(Http::server(side_with(&[])), limits());
+    let heard = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
+    assert_eq!((heard.len(), line.conn.wants_read(), line.conn.step()), (1, false, Step::Keep));
+    let Line { conn, pool, limits, now } = &mut line;
+    conn.encode(reply(0, Code::Ok, b"1"), pool, *now, limits);
+    conn.end_call(1, *now, limits);
+    assert!(answers(&line.written())[0].closes());
+    assert_eq!(line.conn.step(), Step::ShutdownWrite);
+}
+
+#[test]
+fn a_reply_that_ends_with_the_connection_is_heard_at_its_end() {
+    for body in ["", "[1]"] {
+        let mut line = Line::new(HttpClient::new("a".into(), BODY_MAX), limits());
+        let Line { conn, pool, limits, now } = &mut line;
+        let call = Call {
+            id: 7,
+            name: "A.B",
+            method: 0,
+            codec: JSON,
+            compressed: false,
+            one_way: false,
+            schema: 0,
+            time_left_us: 0,
+            metadata: &[],
+            body: SendBody::Bytes(b"1"),
+        };
+        conn.encode(Outgoing::Request(call), pool, *now, limits);
+        line.written();
+        let stream = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
+        assert_eq!(line.feed(stream.as_bytes()), []);
+        line.conn.on_eof(line.now);
+        let heard = line.take();
+        assert!(matches!(heard[0].0, Message::Reply(reply) if reply.id == 7));
+        assert_eq!((&heard[0].1[..], &heard[1].0), (body.as_bytes(), &Message::Drain));
+    }
+}

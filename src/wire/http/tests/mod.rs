@@ -1,0 +1,276 @@
+//! HTTP/1.1: a rig that plays the connection and the app, and what each rule says of one request.
+
+mod client;
+mod conn;
+mod framing;
+mod order;
+mod rules;
+mod split;
+
+use std::borrow::Cow;
+use std::sync::Arc;
+
+use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+use super::*;
+use crate::config::Limits;
+use crate::message::{Metadata, Refusal, Reply, SendBody, Span, method_hash};
+use crate::status::Code;
+use crate::wire::{Page, Site, SiteMethod};
+
+/// The largest body of these tests.
+const BODY_MAX: usize = 100;
+
+/// Two services, three methods, one page.
+struct TestSite;
+
+impl Site for TestSite {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let is_free_of_side_effects = match name {
+            "Arith.Multiply" | "a.b.C.Do" => false,
+            "Users.Get" => true,
+            _ => return None,
+        };
+        Some(SiteMethod { hash: method_hash(name), is_free_of_side_effects })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        matches!(service, "Arith" | "Users" | "a.b.C")
+    }
+
+    fn page(&self, path: &str) -> Option<Page> {
+        let body = Cow::Borrowed(&b"# page"[..]);
+        (path == "/page").then_some(Page { content_type: "text/plain", body })
+    }
+
+    fn date(&self) -> [u8; 29] {
+        *b"Sun, 06 Nov 1994 08:49:37 GMT"
+    }
+}
+
+fn limits() -> Limits {
+    let (http_headers_max, http_head_bytes_max) = (8, 400);
+    Limits { frame_bytes_max: BODY_MAX, http_headers_max, http_head_bytes_max, ..Limits::default() }
+}
+
+fn side_with(cors_origins: &[&str]) -> Arc<ServerSide> {
+    let cors_origins = cors_origins.iter().map(|origin| (*origin).to_owned()).collect();
+    Arc::new(ServerSide { limits: limits(), cors_origins, site: Box::new(TestSite) })
+}
+
+/// A message with the bytes that its spans meant.
+#[derive(Clone, Debug, PartialEq)]
+struct Heard {
+    message: Message,
+    metadata: Vec<u8>,
+    body: Vec<u8>,
+}
+
+/// Plays the connection around one end, and counts what it holds.
+struct Rig<W> {
+    wire: W,
+    pool: Pool,
+    queue: WriteQueue,
+    held: Vec<u8>,
+    bytes_min: usize,
+    heard: Vec<Heard>,
+    ended: bool,
+    broken: Option<crate::wire::Broken>,
+}
+
+impl<W: Wire<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
+    fn new(wire: W) -> Rig<W> {
+        Rig {
+            wire,
+            pool: Pool::new(PoolConfig::default()),
+            queue: WriteQueue::new(),
+            held: Vec::new(),
+            bytes_min: 0,
+            heard: Vec::new(),
+            ended: false,
+            broken: None,
+        }
+    }
+
+    fn say(&mut self, outgoing: Outgoing<'_>) {
+        self.wire.out(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
+    }
+
+    /// The next message of what is at hand.
+    fn next(&mut self) -> Option<Heard> {
+        while !self.ended && self.broken.is_none() && self.held.len() >= self.bytes_min {
+            match self.wire.decode(&self.held) {
+                Decoded::Message { message, consumed } => {
+                    let heard = self.hear(message);
+                    self.held.drain(..consumed);
+                    self.bytes_min = 0;
+                    return Some(heard);
+                }
+                Decoded::Skip { consumed } => {
+                    assert!(consumed > 0, "a skip goes on");
+                    self.held.drain(..consumed);
+                    self.bytes_min = 1;
+                }
+                Decoded::NeedMore { bytes_min } => {
+                    assert!(bytes_min > self.held.len(), "asked for bytes that are at hand");
+                    self.bytes_min = bytes_min;
+                }
+                Decoded::Broken(why) => self.broken = Some(why),
+                Decoded::End => self.ended = true,
+            }
+        }
+        None
+    }
+
+    fn hear(&self, mut message: Message) -> Heard {
+        let of = |span: Span| {
+            let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
+            bytes[span.range()].to_vec()
+        };
+        let (metadata, body) = match &mut message {
+            Message::Request(request) => {
+                let parts = (of(request.metadata), of(request.body));
+                (request.metadata, request.body) = Default::default();
+                parts
+            }
+            Message::Reply(reply) => {
+                let parts = (of(reply.metadata), of(reply.body));
+                (reply.metadata, reply.body) = Default::default();
+                parts
+            }
+            _ => Default::default(),
+        };
+        Heard { message, metadata, body }
+    }
+
+    /// What was written since the last time.
+    fn written(&mut self) -> Vec<u8> {
+        let mut out = Vec::new();
+        while let Some(first) = self.queue.first() {
+            let n = first.len();
+            out.extend_from_slice(first);
+            self.queue.written(&mut self.pool, n);
+        }
+        out
+    }
+}
+
+/// `encode` of a wire that speaks of messages.
+trait WireOut<'a> {
+    fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>);
+}
+
+impl<'a> WireOut<'a> for Http {
+    fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>) {
+        self.encode(outgoing, out);
+    }
+}
+
+impl<'a> WireOut<'a> for HttpClient {
+    fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>) {
+        self.encode(outgoing, out);
+    }
+}
+
+fn server() -> Rig<Http> {
+    Rig::new(Http::server(side_with(&[])))
+}
+
+fn reply<'a>(id: u64, code: Code, body: &'a [u8]) -> Outgoing<'a> {
+    let (codec, compressed, body) = (JSON, false, SendBody::Bytes(body));
+    Outgoing::Reply(Reply { id, codec, compressed, code, queue_us: 12, handler_us: 34_567, body })
+}
+
+impl Rig<Http> {
+    /// Takes bytes in and answers what they ask, as the app does: a call gets its own body back.
+    fn feed(&mut self, bytes: &[u8]) {
+        self.held.extend_from_slice(bytes);
+        while let Some(heard) = self.next() {
+            match &heard.message {
+                Message::Request(request) => {
+                    Metadata::check(&heard.metadata).unwrap();
+                    self.say(reply(request.id, Code::Ok, &heard.body));
+                }
+                Message::Refused(refusal) => {
+                    let Refusal { id, codec, code, ref message, .. } = *refusal;
+                    let (compressed, queue_us, handler_us) = (false, 0, 0);
+                    let body = SendBody::Bytes(message.as_bytes());
+                    self.say(Outgoing::Reply(Reply {
+                        id,
+                        codec,
+                        compressed,
+                        code,
+                        queue_us,
+                        handler_us,
+                        body,
+                    }));
+                }
+                Message::Prepared { id } => self.say(Outgoing::Prepared { id: *id }),
+                other => panic!("{other:?}"),
+            }
+            self.heard.push(heard);
+        }
+    }
+
+    fn answers(&mut self) -> Vec<Answer> {
+        answers(&self.written())
+    }
+}
+
+/// A reply as a mild reader sees it.
+#[derive(Clone, Debug, PartialEq)]
+struct Answer {
+    status: u16,
+    head: String,
+    body: String,
+}
+
+impl Answer {
+    fn field(&self, name: &str) -> Option<&str> {
+        self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
+    }
+
+    fn closes(&self) -> bool {
+        self.field("Connection") == Some("close")
+    }
+}
+
+/// Cuts what a server wrote into replies, by their Content-Length. HEAD must not be among the questions.
+fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+    let mut answers = Vec::new();
+    while !bytes.is_empty() {
+        let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head that ends") + 4;
+        let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
+        let status = head.split(' ').nth(1).unwrap().parse().unwrap();
+        let mut answer = Answer { status, head, body: String::new() };
+        let length = answer.field("Content-Length").map_or(0, |length| length.parse().unwrap());
+        answer.body = String::from_utf8(bytes[end..end + length].to_vec()).unwrap();
+        bytes = &bytes[end + length..];
+        answers.push(answer);
+    }
+    answers
+}
+
+/// What a new connection answers to these bytes, and whether it takes more.
+fn ask(stream: impl AsRef<[u8]>) -> (Vec<Answer>, bool) {
+    let mut rig = server();
+    rig.feed(stream.as_ref());
+    (rig.answers(), rig.ended)
+}
+
+/// The status of each answer, and whether the connection has ended.
+fn statuses(stream: impl AsRef<[u8]>) -> (Vec<u16>, bool) {
+    let (answers, ended) = ask(stream);
+    if ended {
+        assert!(answers.last().is_none_or(Answer::closes), "the last answer says that it is: {answers:?}");
+    }
+    (answers.into_iter().map(|answer| answer.status).collect(), ended)
+}
+
+/// A POST of that body, with more fields.
+fn post(fields: &str, body: &str) -> String {
+    format!(
+        "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n{body}",
+        body.len()
+    )
+}

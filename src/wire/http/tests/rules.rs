@@ -1,0 +1,327 @@
+//! One request, one answer: every rule that is not about framing.
+
+use super::*;
+use crate::message::time_left_us;
+
+#[test]
+fn a_connection_pays_one_word_until_it_speaks_http() {
+    assert_eq!((size_of::<Http>(), size_of::<HttpClient>()), (8, 8));
+    assert!(size_of::<Server>() <= 400, "{}", size_of::<Server>());
+}
+
+#[test]
+fn a_call_is_answered_in_full() {
+    let (answers, ended) = ask(post("", r#"{"A":6}"#));
+    let head = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
+        Content-Length: 7\r\nServer-Timing: queue;dur=0.012, handler;dur=34.567\r\n\r\n";
+    assert_eq!(answers, [Answer { status: 200, head: head.into(), body: r#"{"A":6}"#.into() }]);
+    assert!(!ended);
+}
+
+#[test]
+fn a_call_says_what_it_is_and_takes_its_body_from_where_it_lies() {
+    let mut http = Http::server(side_with(&[]));
+    let stream = post("X-Team: Blue\r\nConnect-Timeout-Ms: 250\r\nB3: 0\r\nTraceparent:  00-1 \r\n", "[1]");
+    let Decoded::Message { message: Message::Request(request), consumed } = http.decode(stream.as_bytes())
+    else {
+        panic!("a request is whole")
+    };
+    assert_eq!(consumed, stream.len());
+    assert!(!request.body.is_aside() && request.metadata.is_aside());
+    assert_eq!(&stream.as_bytes()[request.body.range()], b"[1]");
+    assert_eq!((request.id, request.method, request.codec), (0, method_hash("Arith.Multiply"), JSON));
+    assert_eq!((request.time_left_us, request.one_way, request.schema), (250_000, false, 0));
+    let metadata = Metadata::check(&http.aside()[request.metadata.range()]).unwrap();
+    let expected = [("x-team", &b"Blue"[..]), ("b3", b"0"), ("traceparent", b"00-1")];
+    assert_eq!(metadata.iter().collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn metadata_hold_what_is_for_the_handler_and_nothing_of_this_hop() {
+    let fields = "Authorization: Bearer x\r\nX-Hop: 1\r\nConnection: keep-alive, x-hop\r\nTE: trailers\r\nKeep-Alive: 5\r\n";
+    let mut rig = server();
+    rig.feed(post(fields, "1").as_bytes());
+    let metadata = Metadata::check(&rig.heard[0].metadata).unwrap();
+    assert_eq!(metadata.iter().collect::<Vec<_>>(), [("authorization", &b"Bearer x"[..])]);
+}
+
+#[test]
+fn a_body_in_chunks_or_split_is_the_same_call() {
+    let chunked = "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nX-A: b\r\nContent-Type: application/json\r\n\
+        Transfer-Encoding: chunked\r\n\r\n3;x=y\r\n[1,\r\n2\r\n2]\r\n0\r\nX-Trailer: no\r\n\r\n";
+    let mut rig = server();
+    rig.feed(chunked.as_bytes());
+    rig.feed(post("X-A: b\r\n", "[1,2]").as_bytes());
+    let [first, second] = &rig.heard[..] else { panic!("{:?}", rig.heard) };
+    assert_eq!((&first.metadata, &first.body), (&second.metadata, &second.body));
+    assert_eq!(first.body, b"[1,2]");
+}
+
+#[test]
+fn each_way_to_ask_wrongly_has_its_status() {
+    let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let with = |method: &str, target: &str| format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
+    let typed = |content_type: &str| post("", "1").replace("application/json", content_type);
+    for (request, status, is_ended) in [
+        (post("", "1"), 200, false),
+        (post("", ""), 200, false),
+        (typed("Application/JSON ; charset=UTF-8"), 200, false),
+        (typed("application/json;charset=\"utf-8\""), 200, false),
+        (typed("application/json; x=y"), 200, false),
+        (typed("application/json; charset=latin1"), 415, false),
+        (typed("application/jsonx"), 415, false),
+        (typed("application/proto"), 415, false),
+        (post("", "1").replace("Content-Type: application/json\r\n", ""), 415, false),
+        (post("Content-Type: text/plain\r\n", "1"), 400, true),
+        (post("Content-Encoding: identity\r\n", "1"), 200, false),
+        (post("Content-Encoding: gzip\r\n", "1"), 415, false),
+        (post("Connect-Protocol-Version: 1\r\n", "1"), 200, false),
+        (post("Connect-Protocol-Version: 2\r\n", "1"), 400, false),
+        (post("Connect-Timeout-Ms: 9999999999\r\n", "1"), 200, false),
+        (post("Connect-Timeout-Ms: 99999999999\r\n", "1"), 400, false),
+        (post("Connect-Timeout-Ms: -1\r\n", "1"), 400, false),
+        (post("Connect-Timeout-Ms: +1\r\n", "1"), 400, false),
+        (post("Connect-Timeout-Ms: 1.5\r\n", "1"), 400, false),
+        (post("Connect-Timeout-Ms:\r\n", "1"), 400, false),
+        (post("Expect: 200-ok\r\n", "1"), 417, true),
+        (post("", "1").replace("/Multiply ", "/Multiply?a=b&a=b "), 200, false),
+        (post("", "1").replace("Multiply", "Halve"), 404, false),
+        (post("", "1").replace("/Arith/", "/"), 404, false),
+        (post("", "1").replace("/Arith/", "/Nobody/"), 404, false),
+        (post("", "1").replace("/Arith/", "//Arith/"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/a.b.C/Do"), 200, false),
+        (post("", "1").replace("POST", "PUT"), 405, false),
+        (post("", "1").replace("POST", "DELETE").replace("Multiply", "Halve"), 404, false),
+        (post("", "1").replace("POST", "BREW"), 501, false),
+        (post("", "1").replace("POST", "post"), 501, false),
+        (post("", "1").replace("HTTP/1.1", "HTTP/2.0"), 505, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/1.2"), 505, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/x"), 400, true),
+        (post("", &"1".repeat(BODY_MAX)), 200, false),
+        (post("", &"1".repeat(BODY_MAX + 1)), 413, false),
+        (post("", &"1".repeat(2 * BODY_MAX)), 413, false),
+        (post("", &"1".repeat(2 * BODY_MAX + 1)), 413, true),
+        (get("/Users/Get"), 200, false),
+        (get("/Users/Get?message=%5B1%5D&encoding=json&connect=v1"), 200, false),
+        (get("/Users/Get?message=%5"), 400, false),
+        (get("/Users/Get?message=1&encoding=proto"), 415, false),
+        (get("/Users/Get?message=1&compression=gzip"), 415, false),
+        (get(&format!("/Users/Get?message={}", "1".repeat(BODY_MAX + 1))), 413, true),
+        (get("/Users/Get").replace("Host", "Content-Length: 1\r\nHost") + "1", 400, true),
+        (get("/Users/Get").replace("Host", "Connect-Timeout-Ms: x\r\nHost"), 400, false),
+        (get("/Arith/Multiply"), 405, false),
+        (get("/Nobody/Get"), 404, false),
+        (get("/page"), 200, false),
+        (get("/page?x"), 200, false),
+        (get("/pages"), 404, false),
+        (with("POST", "/page"), 405, false),
+        (with("TRACE", "/page"), 405, false),
+        (with("OPTIONS", "/page"), 204, false),
+        (with("OPTIONS", "/pages"), 404, false),
+        (with("OPTIONS", "/Arith/Multiply"), 204, false),
+        (with("OPTIONS", "*"), 204, false),
+        (with("CONNECT", "a:80"), 405, true),
+        (with("GET", "/_goRPC_"), 405, false),
+        (with("POST", "/_goRPC_"), 405, false),
+    ] {
+        let next = get("/page");
+        let (statuses, ended) = statuses(format!("{request}{next}"));
+        assert_eq!((statuses[0], ended), (status, is_ended), "{request}");
+        assert_eq!(
+            statuses.len(),
+            if ended { 1 } else { 2 },
+            "what follows is taken for what it is: {request}"
+        );
+    }
+}
+
+#[test]
+fn a_405_says_what_is_allowed_and_a_404_does_not_come_after_it() {
+    for (line, status, allow) in [
+        ("PUT /Arith/Multiply", 405, Some("POST, OPTIONS")),
+        ("GET /Arith/Multiply", 405, Some("POST, OPTIONS")),
+        ("PUT /Users/Get", 405, Some("GET, HEAD, POST, OPTIONS")),
+        ("PUT /page", 405, Some("GET, HEAD, OPTIONS")),
+        ("PUT /Arith/Halve", 404, None),
+        ("OPTIONS /Users/Get", 204, Some("GET, HEAD, POST, OPTIONS")),
+        ("OPTIONS *", 204, Some("GET, HEAD, POST, OPTIONS")),
+        ("PUT /_goRPC_", 405, Some("CONNECT")),
+    ] {
+        let (answers, _) = ask(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
+        assert_eq!((answers[0].status, answers[0].field("Allow")), (status, allow), "{line}");
+    }
+    let (answers, _) = ask("PUT /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answers[0].body, "405 must CONNECT\n");
+}
+
+#[test]
+fn an_error_is_as_connect_has_it() {
+    let mut rig = server();
+    rig.held.extend_from_slice(post("", "1").repeat(3).as_bytes());
+    while rig.next().is_some() {}
+    rig.say(reply(0, Code::Cancelled, b"given up"));
+    rig.say(reply(1, Code::NotFound, b"no \"user\" 7\n\xff"));
+    rig.say(reply(2, Code::Internal, b""));
+    let answers = rig.answers();
+    let seen: Vec<_> = answers.iter().map(|answer| (answer.status, &answer.body[..])).collect();
+    assert_eq!(
+        seen,
+        [
+            (499, r#"{"code":"canceled","message":"given up"}"#),
+            (404, "{\"code\":\"not_found\",\"message\":\"no \\\"user\\\" 7\\n\u{fffd}\"}"),
+            (500, r#"{"code":"internal","message":""}"#),
+        ]
+    );
+    assert!(answers.iter().all(|answer| answer.field("Content-Type") == Some("application/json")));
+    let (answers, _) = ask(post("", "1").replace("Multiply", "Halve"));
+    let body = r#"{"code":"unimplemented","message":"there is no method Arith.Halve here"}"#;
+    assert_eq!(answers[0].body, body);
+}
+
+#[test]
+fn the_time_left_is_what_connect_says() {
+    let left = |millis: &str| {
+        let mut rig = server();
+        rig.feed(post(&format!("Connect-Timeout-Ms: {millis}\r\n"), "1").as_bytes());
+        match &rig.heard[0].message {
+            Message::Request(request) => request.time_left_us,
+            other => panic!("{other:?}"),
+        }
+    };
+    assert_eq!((left("1"), left("0000000020")), (1000, 20_000));
+    assert_eq!(left("0"), 1, "no time is not no deadline");
+    assert_eq!(left("9999999999"), time_left_us(None), "what a call cannot state, it goes without");
+}
+
+#[test]
+fn get_takes_its_argument_from_the_query() {
+    let mut rig = server();
+    for query in ["message=%7B%7D", "message=e30&base64=1&encoding=json&connect=v1", "", "other=1"] {
+        rig.feed(format!("GET /Users/Get?{query} HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n").as_bytes());
+    }
+    let bodies: Vec<_> = rig.heard.iter().map(|heard| &heard.body[..]).collect();
+    assert_eq!(bodies, [&b"{}"[..], b"{}", b"", b""]);
+    for heard in &rig.heard {
+        assert_eq!(Metadata::check(&heard.metadata).unwrap().find("x-a"), Some(&b"b"[..]));
+    }
+}
+
+#[test]
+fn head_is_get_without_the_body() {
+    let mut rig = server();
+    rig.feed(b"HEAD /Users/Get?message=%5B1%5D HTTP/1.1\r\nHost: a\r\n\r\n");
+    let get = "GET /Users/Get?message=%5B1%5D HTTP/1.1\r\nHost: a\r\n\r\n";
+    let head = String::from_utf8(rig.written()).unwrap();
+    assert_eq!(head, ask(get).0[0].head);
+    assert!(head.contains("\r\nContent-Length: 3\r\n"));
+    rig.feed(b"HEAD /page HTTP/1.1\r\nHost: a\r\n\r\nHEAD /none HTTP/1.1\r\nHost: a\r\n\r\n");
+    let heads = String::from_utf8(rig.written()).unwrap();
+    assert!(!heads.contains("# page") && !heads.contains("unimplemented"), "{heads}");
+}
+
+#[test]
+fn http_10_is_closed_unless_it_asks_to_be_kept() {
+    let post_10 = |fields: &str| post(fields, "1").replace("HTTP/1.1", "HTTP/1.0").replace("Host: a\r\n", "");
+    let (answers, ended) = ask(post_10(""));
+    assert!(ended && answers[0].closes());
+    let (answers, ended) = ask(post_10("Connection: Keep-Alive\r\n"));
+    assert_eq!((answers[0].field("Connection"), ended), (Some("keep-alive"), false));
+    let (answers, ended) = ask(post_10("").replace("Content-Length: 1\r\n", ""));
+    assert_eq!((answers[0].status, ended), (411, true));
+    // An expectation means nothing there.
+    assert_eq!(statuses(post_10("Expect: x\r\nConnection: keep-alive\r\n")).0, [417]);
+}
+
+#[test]
+fn connection_close_ends_after_its_answer() {
+    let (answers, ended) = ask(post("Connection: close\r\n", "1") + &post("", "2"));
+    assert!(ended && answers.len() == 1 && answers[0].closes());
+}
+
+#[test]
+fn a_head_that_is_too_long_is_431_and_a_target_that_is_414() {
+    let long = |bytes: usize| format!("GET /page HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(bytes));
+    let rest = 400 - long(0).len();
+    assert_eq!(statuses(long(rest)), (vec![200], false));
+    assert_eq!(statuses(long(rest + 1)), (vec![431], true));
+    let many = |count: usize| format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count));
+    assert_eq!(statuses(many(7)), (vec![200], false));
+    assert_eq!(statuses(many(8)), (vec![431], true));
+    assert_eq!(statuses(format!("GET /{} HTTP/1.1\r\n", "x".repeat(400))), (vec![414], true));
+    let name = "x".repeat(256);
+    assert_eq!(statuses(format!("GET /page HTTP/1.1\r\nHost: a\r\n{name}: y\r\n\r\n")), (vec![431], true));
+}
+
+#[test]
+fn more_fields_than_the_common_table_holds_are_read_all_the_same() {
+    let limits = Limits { http_headers_max: 500, ..Limits::default() };
+    let side = Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) });
+    let mut rig = Rig::new(Http::server(side));
+    for count in [63, 64, 65, 300] {
+        rig.feed(format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1)).as_bytes());
+        assert_eq!(rig.answers()[0].status, 200, "{count}");
+    }
+    rig.feed(format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(500)).as_bytes());
+    assert_eq!(rig.answers()[0].status, 431);
+}
+
+#[test]
+fn go_on_is_said_only_where_the_body_is_wanted_and_missing() {
+    let stream = post("Expect: 100-Continue\r\n", "[1]");
+    let head = &stream.as_bytes()[..stream.len() - 3];
+    let mut rig = server();
+    rig.feed(head);
+    assert_eq!(rig.written(), b"HTTP/1.1 100 Continue\r\n\r\n");
+    rig.feed(b"[1]");
+    assert_eq!(rig.answers()[0].body, "[1]");
+    // It lies there already, whole or in part.
+    assert_eq!(statuses(&stream), (vec![200], false));
+    rig.feed(&stream.as_bytes()[..stream.len() - 1]);
+    assert_eq!(rig.written(), b"");
+    rig.feed(b"]");
+    assert_eq!(rig.answers().len(), 1);
+    // Nothing is to come.
+    assert_eq!(statuses(post("Expect: 100-continue\r\n", "")), (vec![200], false));
+    // It is refused: what comes next could be its body, or a request.
+    let refused = [
+        (post("Expect: 100-continue\r\n", "1").replace("Multiply", "Halve"), 404),
+        (post("Expect: 100-continue\r\n", &"1".repeat(BODY_MAX + 1)), 413),
+    ];
+    for (stream, status) in refused {
+        assert_eq!(statuses(&stream[..stream.find("\r\n\r\n").unwrap() + 4]), (vec![status], true));
+    }
+}
+
+#[test]
+fn other_origins_may_call_if_they_are_named() {
+    let field = |answer: &Answer, name| answer.field(name).map(str::to_owned);
+    let ask = |origins: &[&str], request: &str| {
+        let mut rig = Rig::new(Http::server(side_with(origins)));
+        rig.feed(request.as_bytes());
+        rig.answers().remove(0)
+    };
+    let preflight = "OPTIONS /Arith/Multiply HTTP/1.1\r\nHost: a\r\nOrigin: http://x\r\nAccess-Control-Request-Method: POST\r\n\r\n";
+    let call = post("Origin: http://x\r\n", "1");
+    let allowed = "Access-Control-Allow-Origin";
+    let off = ask(&[], preflight);
+    assert_eq!((off.status, field(&off, allowed), field(&off, "Vary")), (204, None, None));
+    let on = ask(&["http://y", "http://x"], preflight);
+    assert_eq!(field(&on, allowed).as_deref(), Some("http://x"));
+    assert_eq!(field(&on, "Access-Control-Max-Age").as_deref(), Some("7200"));
+    assert!(field(&on, "Access-Control-Allow-Methods").unwrap().contains("POST"));
+    assert!(field(&on, "Access-Control-Allow-Headers").unwrap().contains("Connect-Timeout-Ms"));
+    let called = ask(&["http://y", "http://x"], &call);
+    assert_eq!(field(&called, allowed).as_deref(), Some("http://x"));
+    assert_eq!(field(&called, "Vary").as_deref(), Some("Origin"));
+    let stranger = ask(&["http://y"], &call);
+    assert_eq!((field(&stranger, allowed), field(&stranger, "Vary").as_deref()), (None, Some("Origin")));
+    let stranger = ask(&["http://y"], preflight);
+    assert_eq!((stranger.status, field(&stranger, "Access-Control-Max-Age")), (204, None));
+    let all = ask(&["*"], &call);
+    assert_eq!((field(&all, allowed).as_deref(), field(&all, "Vary")), (Some("*"), None));
+    // A name that is longer than the room for a head.
+    let long = format!("http://{}", "x".repeat(300));
+    let called =
+        ask(&[&long], &post(&format!("Origin: {long}\r\n"), "1").replace("Host: a\r\n", "Host:\r\n"));
+    assert_eq!((field(&called, allowed), called.body.as_str()), (None, called.body.as_str()));
+}

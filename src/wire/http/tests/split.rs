@@ -1,0 +1,142 @@
+//! However the bytes come, the story is the same; and whatever they are, there is one.
+
+use proptest::prelude::*;
+
+use super::*;
+use crate::wire::Broken;
+
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+/// All that can be seen of a connection. A word to go on, which depends on what was there already, is left out.
+#[derive(Debug, PartialEq)]
+struct Story {
+    heard: Vec<Heard>,
+    out: Vec<u8>,
+    ended: bool,
+    broken: Option<Broken>,
+    becomes_go_rpc: bool,
+}
+
+fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    let (mut rig, mut out) = (server(), Vec::new());
+    for piece in pieces {
+        let seen = rig.heard.len();
+        rig.feed(piece);
+        let written = rig.written();
+        assert!(rig.heard.len() > seen || written.is_empty());
+        out.extend_from_slice(&written);
+        let aside = rig.wire.0.aside().len();
+        assert!(aside <= 400 + 8 * 8 + BODY_MAX, "{aside} bytes aside");
+    }
+    let mut heard = rig.heard;
+    let mut at = 0;
+    while let Some(found) = out[at..].windows(CONTINUE.len()).position(|window| window == CONTINUE) {
+        out.drain(at + found..at + found + CONTINUE.len());
+        at += found;
+    }
+    heard.retain(|heard| !matches!(heard.message, Message::Prepared { .. }));
+    // Their numbers count the words to go on.
+    for heard in &mut heard {
+        match &mut heard.message {
+            Message::Request(request) => request.id = 0,
+            Message::Refused(refusal) => refusal.id = 0,
+            _ => {}
+        }
+    }
+    let becomes_go_rpc = rig.wire.becomes_go_rpc();
+    Story { heard, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
+}
+
+fn streams() -> Vec<String> {
+    let chunked = |body: &str| post("", "").replace("Content-Length: 0", "Transfer-Encoding: chunked") + body;
+    let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
+    vec![
+        post("X-A: b\r\nConnect-Timeout-Ms: 5\r\n", "[1,2]") + page + &post("", ""),
+        chunked("3;a=\"b\\\"\"\r\n[1,\r\n02\r\n2]\r\n0\r\nX: y\r\n\r\n") + &post("", "3"),
+        format!("\r\n{page}\r\n{page}\r\n\r\n"),
+        post("", &"1".repeat(BODY_MAX + 50)) + page,
+        post("", &"1".repeat(3 * BODY_MAX)) + page,
+        post("", "12345").replace("Multiply", "Halve") + page,
+        chunked("5\r\n12345\r\n0\r\n\r\n").replace("Multiply", "Halve") + page,
+        chunked("zz\r\n").replace("Multiply", "Halve") + page,
+        chunked("5\r\n123456\r\n0\r\n\r\n"),
+        chunked("ff\r\n"),
+        chunked(&format!("1;{}\r\n", "x".repeat(500))),
+        post("Expect: 100-continue\r\n", "123") + page,
+        post("Expect: 100-continue\r\n", "123").replace("json\r", "text\r") + page,
+        post("Connection: close\r\n", "1") + page,
+        "GET /Users/Get?message=%5B1%5D HTTP/1.1\r\nHost: a\r\nX: y\r\n\r\n".to_owned() + page,
+        "CONNECT /_goRPC_ HTTP/1.0\n\ngob".to_owned(),
+        "CONNECT /_goRPC_ HTTP/1.0\nX".to_owned(),
+        "CONNECT /_goRPC_ HTTP/1.0\r\n\r\ngob".to_owned(),
+        format!("GET /{} HTTP/1.1\r\n\r\n", "x".repeat(500)),
+        format!("GET / HTTP/1.1\r\nX: {}\r\n\r\n", "x".repeat(500)),
+        "GET / HTTP/1.1\nHost: a\r\n\r\n".to_owned(),
+        "GET / HTTP/3.0\r\nHost: a\r\n\r\n".to_owned(),
+        post("Content-Length: 1\r\n", "1"),
+    ]
+}
+
+#[test]
+fn every_split_tells_the_same_story() {
+    for stream in streams() {
+        let stream = stream.as_bytes();
+        let whole = story([stream]);
+        assert!(!whole.out.is_empty(), "{}", stream.escape_ascii());
+        for cut in 0..=stream.len() {
+            let (a, b) = stream.split_at(cut);
+            assert_eq!(story([a, b]), whole, "{} cut at {cut}", stream.escape_ascii());
+        }
+        assert_eq!(story(stream.chunks(1)), whole, "{} byte by byte", stream.escape_ascii());
+        assert_eq!(story(stream.chunks(7)), whole, "{} in sevens", stream.escape_ascii());
+    }
+}
+
+/// Pieces of requests, right and wrong, put together in any order.
+fn any_stream() -> impl Strategy<Value = Vec<u8>> {
+    let bit = prop_oneof![
+        4 => proptest::sample::select(streams()).prop_map(String::into_bytes),
+        4 => proptest::sample::select(vec![
+            "POST /Arith/Multiply HTTP/1.1\r\n", "GET /Users/Get?message=1 HTTP/1.1\r\n", "HEAD /page HTTP/1.0\r\n",
+            "Host: a\r\n", "Content-Type: application/json\r\n", "Content-Length: 3\r\n", "Content-Length: 103\r\n",
+            "Transfer-Encoding: chunked\r\n", "Connection: close\r\n", "Connection: keep-alive\r\n",
+            "Expect: 100-continue\r\n", "\r\n", "[1]", "3\r\n[1]\r\n", "0\r\n\r\n", "\n", "\r", " ", ":", "\0",
+        ]).prop_map(|bit| bit.as_bytes().to_vec()),
+        1 => proptest::collection::vec(any::<u8>(), 0..20),
+    ];
+    proptest::collection::vec(bit, 1..8).prop_map(|bits| bits.concat())
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_tell_one_story(stream in any_stream(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.extend([0, stream.len()]);
+        cuts.sort_unstable();
+        let whole = story([&stream[..]]);
+        let split = story(cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]));
+        prop_assert_eq!(split, whole);
+    }
+
+    #[test]
+    fn any_bytes_are_taken_by_a_client_without_a_panic(stream in proptest::collection::vec(any::<u8>(), 0..200), step in 1..50usize) {
+        let mut client = Rig::new(HttpClient::new("a".into(), BODY_MAX));
+        for piece in [&b"HTTP/1.1 200 OK\r\n"[..]].into_iter().chain(stream.chunks(step)) {
+            client.feed(piece);
+        }
+    }
+}
+
+#[test]
+fn a_head_that_trickles_in_is_looked_at_once() {
+    let limits = Limits { http_head_bytes_max: 512 * 1024, ..Limits::default() };
+    let side = Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) });
+    let mut http = Http::server(side);
+    let head = format!("GET /page HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(60_000)).into_bytes();
+    let long = format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(50)).into_bytes();
+    for len in 0..head.len() {
+        assert_eq!(http.decode(&head[..len]), Decoded::NeedMore { bytes_min: len + 1 });
+    }
+    assert!(matches!(http.decode(&head), Decoded::Message { message: Message::Prepared { .. }, .. }));
+    assert!(matches!(http.decode(&long), Decoded::Message { message: Message::Prepared { .. }, .. }));
+}
