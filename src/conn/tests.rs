@@ -256,7 +256,7 @@ fn a_foreign_protocol_is_not_answered_and_ends() {
     assert_eq!(bench.conn.out_len(), 0);
     bench.conn.on_shutdown(bench.now);
     bench.eof();
-    bench.assert_closed(CloseReason::Broken(Broken::NotSpoken("http")));
+    bench.assert_closed(CloseReason::Broken(Broken::NotSpoken("tls")));
 }
 
 #[test]
