@@ -11,12 +11,13 @@ pub mod protocol;
 pub mod schedule;
 pub mod units;
 
+mod ask;
 mod link;
 mod options;
 mod page;
-mod plots;
-mod progress;
-mod run;
+pub(crate) mod plots;
+pub(crate) mod progress;
+pub(crate) mod run;
 mod tally;
 mod target;
 mod text;
@@ -35,12 +36,14 @@ use serde::Serialize;
 
 use find_max::{Probe, Search};
 use mix::Call;
-use outcome::Outcome;
 use protocol::Native;
 use run::Plan;
 use target::Target;
 
+pub use ask::Ask;
 pub use options::Options;
+pub use outcome::{Figures, Outcome};
+pub use schedule::Arrivals;
 
 /// Where a search begins if `--rate` does not say.
 const FIRST_RATE: f64 = 1000.0;

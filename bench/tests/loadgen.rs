@@ -24,8 +24,8 @@ fn address_of(server: &Server) -> String {
 }
 
 fn floor() -> process::Server {
-    let core = process::allowed_cores().expect("affinity")[0];
-    process::Server::start(Command::new(env!("CARGO_BIN_EXE_floor")), core).expect("the floor starts")
+    let cores = process::allowed_cores().expect("affinity");
+    process::Server::start(Command::new(env!("CARGO_BIN_EXE_floor")), &cores[..1]).expect("the floor starts")
 }
 
 /// The value at one of the shown percentiles, in ns.

@@ -115,6 +115,8 @@ pub struct Measured {
     pub messages: [Option<String>; STATUSES],
     /// Length of the measured window as it came out, in seconds.
     pub window_s: f64,
+    /// Answers in the whole run, of whatever kind.
+    pub answers_in_all: u64,
     /// Answers with ok within the window.
     pub ok_in_window: u64,
     /// Answers with an error and lost calls within the window.
@@ -391,6 +393,7 @@ impl<'a> Gathering<'a> {
             connections: Connections::default(),
             messages: Default::default(),
             window_s,
+            answers_in_all: 0,
             ok_in_window: ends.iter().map(|(opened, closed)| closed.ok - opened.ok).sum(),
             failed_in_window: ends.iter().map(|(opened, closed)| closed.failed - opened.failed).sum(),
             threads,
@@ -404,6 +407,7 @@ impl<'a> Gathering<'a> {
             for (sum, method) in measured.methods.iter_mut().zip(&tally.methods) {
                 sum.add(method);
             }
+            measured.answers_in_all += tally.answered_ok + tally.answered_failed;
             measured.late.add(&tally.late);
             measured.held += tally.held;
             measured.connections.add(&tally.connections);
