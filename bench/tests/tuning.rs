@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use serde_json::Value;
@@ -49,4 +50,19 @@ fn unknown_set_and_missing_server_are_told() {
         assert!(!output.status.success());
         assert!(String::from_utf8_lossy(&output.stderr).contains(want), "{arguments:?}");
     }
+}
+
+#[test]
+fn page_has_a_picture_and_a_table_for_every_set() {
+    let program = env!("CARGO_BIN_EXE_tuning");
+    let output = Command::new(program).arg("colour").stdin(Stdio::null()).output().expect("it runs");
+    let told = String::from_utf8_lossy(&output.stderr).into_owned();
+    let sets = told.split("one of ").nth(1).and_then(|rest| rest.lines().next()).expect("the sets");
+    let docs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs");
+    let page = fs::read_to_string(docs.join("tuning.md")).expect("the page");
+    for set in sets.split(", ") {
+        assert!(page.contains(&format!("](img/tuning-{set}.svg)")), "{set} has no picture on the page");
+        assert!(docs.join(format!("img/tuning-{set}.svg")).exists(), "{set}");
+    }
+    assert_eq!(page.matches("| load | ").count(), sets.split(", ").count(), "a table for each");
 }

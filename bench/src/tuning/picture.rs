@@ -14,6 +14,8 @@ use crate::loadgen::units;
 use crate::table::Spread;
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
+type Value = fn(&Row) -> Spread;
+type Label = fn(&f64) -> String;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const INK: RGBColor = RGBColor(0x1c, 0x24, 0x30);
@@ -28,7 +30,7 @@ struct Panel<'a> {
     title: String,
     bars: Vec<(&'a str, Spread)>,
     color: RGBColor,
-    label: fn(&f64) -> String,
+    label: Label,
     /// The same with three digits that count.
     exact: fn(f64) -> String,
 }
@@ -38,13 +40,12 @@ pub fn draw(set: &Set, rows: &[Row]) -> Result<String> {
     let mut panels = Vec::new();
     for (of_cost, color) in [(false, FIGURE), (true, COST)] {
         for trial in set.trials {
-            let (what, value, label): (_, fn(&Row) -> Spread, fn(&f64) -> String) =
-                match (of_cost, trial.shows) {
-                    (true, _) => ("server CPU a call", |row| row.cpu_us_per_call, time),
-                    (false, Shown::Rate) => ("calls/s", |row| row.calls_per_s, count),
-                    (false, Shown::P50) => ("p50", |row| row.p50_us, time),
-                    (false, Shown::P99) => ("p99", |row| row.p99_us, time),
-                };
+            let (what, value, label): (_, Value, Label) = match (of_cost, trial.shows) {
+                (true, _) => ("server CPU a call", |row| row.cpu_us_per_call, time),
+                (false, Shown::Rate) => ("calls/s", |row| row.calls_per_s, count),
+                (false, Shown::P50) => ("p50", |row| row.p50_us, time),
+                (false, Shown::P99) => ("p99", |row| row.p99_us, time),
+            };
             let of_trial = rows.iter().filter(|row| row.trial == trial.name);
             let bars = of_trial.map(|row| (row.setting, value(row))).collect();
             let title = if of_cost { what.into() } else { format!("{}: {what}", trial.name) };
