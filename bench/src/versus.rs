@@ -48,9 +48,16 @@ pub struct Options {
     /// A lone caller at 1x1: the library's direct client beside a plain blocking one.
     #[arg(long)]
     pub direct: bool,
-    /// Open loops at half of the highest rate, under the load generator.
-    #[arg(long)]
-    pub open: bool,
+    /// Open loops under the load generator, at half of what a closed loop with these loads reaches.
+    #[arg(
+        long,
+        value_name = "LOADS",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = "64x16,64x1"
+    )]
+    pub open: Vec<Load>,
     /// Quick calls with 1 % of slow blocking ones among them, in an open loop.
     #[arg(long)]
     pub slow_mix: bool,
@@ -152,7 +159,7 @@ pub fn run(options: &Options) -> Result<(), String> {
         set.subjects.retain(only);
     }
     let subjects = || sets.iter().flat_map(|set| set.subjects.iter().copied());
-    let is_open = options.open || options.slow_mix;
+    let is_open = !options.open.is_empty() || options.slow_mix;
     if subjects().next().is_none() && !is_open {
         return Err("--only leaves nothing: no subject has such a name".into());
     }
@@ -190,8 +197,11 @@ impl Bench<'_> {
             let loads = set.loads.unwrap_or(loads).to_vec();
             sets.push(Chosen { set, loads, subjects: set.subjects.iter().collect() });
         };
-        let is_special =
-            options.direct || options.open || options.slow_mix || options.reactors || options.clients;
+        let is_special = options.direct
+            || !options.open.is_empty()
+            || options.slow_mix
+            || options.reactors
+            || options.clients;
         if !options.loads.is_empty() {
             choose(&subjects::MAIN, &options.loads);
         } else if !is_special {

@@ -54,6 +54,8 @@ fn floors_are_measured_in_turns_with_their_memory_and_their_clients_cost() {
 fn missing_server_and_empty_choice_are_a_line() {
     for (arguments, want) in [
         ("--coreloop /no/such/server --open", "no server at /no/such/server"),
+        ("--coreloop /no/such/server --open=64x1,1x1", "no server at /no/such/server"),
+        ("--open=many", "CONNECTIONSxDEPTH"),
         ("--only nobody", "leaves nothing"),
         ("--loads 0x1", "CONNECTIONSxDEPTH"),
     ] {
