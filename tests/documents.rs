@@ -78,7 +78,9 @@ fn every_command_of_the_readme_exists() {
     let args = read("cli/src/args.rs");
     let manifest = read("Cargo.toml");
     let mut commands = 0;
-    for document in ["README.md", "docs/embedding.md", "docs/architecture.md", "docs/client.md"] {
+    for document in
+        ["README.md", "docs/embedding.md", "docs/architecture.md", "docs/client.md", "docs/tuning.md"]
+    {
         for line in blocks(&read(document), "sh") {
             let line = line.split(" #").next().unwrap().trim().to_owned();
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -212,7 +214,9 @@ fn the_names_in_the_documents_exist() {
     let sources = sources();
     let words: BTreeSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     let mut names = 0;
-    for document in ["README.md", "docs/architecture.md", "docs/embedding.md", "docs/client.md"] {
+    for document in
+        ["README.md", "docs/architecture.md", "docs/embedding.md", "docs/client.md", "docs/tuning.md"]
+    {
         let text = read(document);
         let mut is_block = false;
         for line in text.lines() {

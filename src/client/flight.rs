@@ -209,27 +209,30 @@ impl Promise {
         self.flight().inside().body = body;
     }
 
-    /// The answer has come, with these bytes.
-    pub(super) fn land(self, answer: Answer, bytes: &[u8]) {
-        self.finish(Ok(answer), Some(bytes), None);
+    /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
+    #[must_use = "somebody may wait for it"]
+    pub(super) fn land(mut self, answer: Answer, bytes: &[u8]) -> Option<Waker> {
+        self.end(Ok(answer), Some(bytes), None)
     }
 
     /// The answer has come, and its bytes are shared.
-    pub(super) fn land_shared(self, answer: Answer, chunk: Chunk) {
-        self.finish(Ok(answer), None, Some(chunk));
+    #[must_use = "somebody may wait for it"]
+    pub(super) fn land_shared(mut self, answer: Answer, chunk: Chunk) -> Option<Waker> {
+        self.end(Ok(answer), None, Some(chunk))
     }
 
     /// There will be no answer.
-    pub(super) fn fail(self, error: CallError) {
-        self.finish(Err(error), None, None);
+    pub(super) fn fail(mut self, error: CallError) {
+        self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
     }
 
-    fn finish(mut self, outcome: Result<Answer, CallError>, bytes: Option<&[u8]>, chunk: Option<Chunk>) {
-        self.end(outcome, bytes, chunk);
-    }
-
-    fn end(&mut self, outcome: Result<Answer, CallError>, bytes: Option<&[u8]>, chunk: Option<Chunk>) {
-        let Some(flight) = self.flight.take() else { return };
+    fn end(
+        &mut self,
+        outcome: Result<Answer, CallError>,
+        bytes: Option<&[u8]>,
+        chunk: Option<Chunk>,
+    ) -> Option<Waker> {
+        let flight = self.flight.take()?;
         self.lane.leave();
         if let Some(route) = self.lane.route() {
             let code = outcome.as_ref().map_or_else(|error| error.code(), Answer::code);
@@ -238,7 +241,8 @@ impl Promise {
         }
         if let Some(then) = self.then.take() {
             let body = chunk.as_deref().or(bytes).unwrap_or_default();
-            return guarded(|| then(outcome.map(|answer| (answer, body))));
+            guarded(|| then(outcome.map(|answer| (answer, body))));
+            return None;
         }
         {
             let mut inside = flight.inside();
@@ -252,9 +256,9 @@ impl Promise {
         if flight.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
             // What it held must not wait for the next call of a thread that may never make one.
             *flight.inside() = Inside::default();
-        } else {
-            flight.waker.wake();
+            return None;
         }
+        flight.waker.take()
     }
 }
 
@@ -267,7 +271,7 @@ impl Drop for Promise {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the client's reactor has ended");
             CallError::Lost { error, may_have_run: self.is_sent }
         };
-        self.end(Err(error), None, None);
+        self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
     }
 }
 

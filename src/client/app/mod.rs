@@ -10,6 +10,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use coreloop_bufpool::LINK_BYTES_MIN;
@@ -78,6 +79,9 @@ pub(super) struct ClientApp {
     look_at: Option<Instant>,
     attempts: u64,
     over: Vec<(u64, Promise)>,
+    /// Those who wait for answers of this read. They are woken after the last of them: a caller who is woken for the
+    /// first one takes the core, sees that the second is not there, and sleeps again.
+    wakers: Vec<Waker>,
 }
 
 type Cx<'a> = ConnCx<'a, ClientApp>;
@@ -93,6 +97,7 @@ impl ClientApp {
             look_at: None,
             attempts: 0,
             over: Vec::new(),
+            wakers: Vec::new(),
         }
     }
 
@@ -159,9 +164,9 @@ impl ClientApp {
         let answer = Answer::of(answered, promise.lane().config.frame_bytes_max);
         if answered.body.len() >= LINK_BYTES_MIN {
             let chunk = cx.cut(answered.body);
-            promise.land_shared(answer, chunk);
+            self.wakers.extend(promise.land_shared(answer, chunk));
         } else {
-            promise.land(answer, cx.bytes(answered.body));
+            self.wakers.extend(promise.land(answer, cx.bytes(answered.body)));
         }
     }
 
@@ -336,7 +341,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
         return promise.fail(CallError::DeadlineExceeded);
     }
     let What::Call { ref name, method, schema, codec, compressed, one_way } = promise.what else {
-        return promise.land(Answer::empty(), &[]);
+        return promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake);
     };
     let name = name.clone();
     promise.is_sent = true;
@@ -362,7 +367,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     }));
     stats.sent.add(1);
     match waits {
-        Some(promise) => promise.land(Answer::empty(), &[]),
+        Some(promise) => promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake),
         None => {
             if let Some(promise) = cx.session.pending.at_mut(id) {
                 promise.put_body(body);
@@ -433,6 +438,10 @@ impl App for ClientApp {
             // The wire lets none of these through to a client.
             Message::Request(_) | Message::Cancel { .. } | Message::Prepared { .. } => {}
         }
+    }
+
+    fn on_read_end(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: Letter) {
