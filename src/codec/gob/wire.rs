@@ -9,7 +9,7 @@ use std::collections::HashMap;
 use super::fault::Fault;
 use super::number::{Deltas, Reader};
 
-/// The least id of a type that is not built in is above this.
+/// The least id of a type that is not built in. Our own begin one above, as those in Go's documentation do.
 pub const FIRST_USER_ID: i32 = 64;
 /// Booleans.
 pub const BOOL: i32 = 1;
@@ -245,7 +245,7 @@ impl Table {
 
     /// Takes a definition; none may be made twice, nor for an id of Go's own.
     pub(super) fn define(&mut self, id: i32, definition: &Definition) -> Result<(), Fault> {
-        if id <= FIRST_USER_ID || self.find(id).is_some() {
+        if id < FIRST_USER_ID || self.find(id).is_some() {
             return Err(Fault::said(format_args!("type {id} is defined twice")));
         }
         let at = self.mention(id);

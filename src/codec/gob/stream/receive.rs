@@ -113,7 +113,7 @@ impl Definitions {
         {
             return Err(StreamError::TooManyDefinitions);
         }
-        if id <= FIRST_USER_ID || self.kept.contains_key(&id) {
+        if id < FIRST_USER_ID || self.kept.contains_key(&id) {
             return Err(StreamError::Redefined { id });
         }
         self.table.define(id, definition)?;
@@ -159,7 +159,7 @@ impl Definitions {
     }
 
     fn is_built_in(&self, id: i32) -> bool {
-        id <= FIRST_USER_ID && self.table.find(id).is_some()
+        id < FIRST_USER_ID && self.table.find(id).is_some()
     }
 
     /// Looks at the first message of the bytes; a definition is taken in. A value may have `value_bytes_max` bytes.
