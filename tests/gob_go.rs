@@ -136,7 +136,10 @@ struct Got {
 /// Whether Go is here. Without it a test says so and passes, except where `CI` is set.
 fn corpus_program() -> Option<PathBuf> {
     if Command::new("go").arg("version").output().is_err() {
-        assert!(env::var_os("CI").is_none(), "Go is not installed, and nothing else tells whether gob is right");
+        assert!(
+            env::var_os("CI").is_none(),
+            "Go is not installed, and nothing else tells whether gob is right"
+        );
         eprintln!("SKIPPED: Go is not installed");
         return None;
     }
@@ -150,9 +153,8 @@ fn corpus_program() -> Option<PathBuf> {
 }
 
 fn again<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[u8]) -> Vec<u8> {
-    let value: T = decode(body).unwrap_or_else(|error| {
-        panic!("{}: {error}: {}", std::any::type_name::<T>(), body.escape_ascii())
-    });
+    let value: T = decode(body)
+        .unwrap_or_else(|error| panic!("{}: {error}: {}", std::any::type_name::<T>(), body.escape_ascii()));
     let mut out = Vec::new();
     encode(&value, &mut out).unwrap();
     assert_eq!(decode::<T>(&out).unwrap(), value, "{}", out.escape_ascii());
@@ -218,7 +220,8 @@ fn values_drawn_anew_go_there_and_back() {
     let seconds = env::var("GOB_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let end = Instant::now() + Duration::from_secs(seconds);
     let given = env::var("GOB_FUZZ_SEED").ok().and_then(|text| text.parse().ok());
-    let mut seed = given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
+    let mut seed =
+        given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
     loop {
         there_and_back(&program, seed, 800);
         if given.is_some() || Instant::now() >= end {

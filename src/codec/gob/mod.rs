@@ -160,3 +160,6 @@ pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
 pub fn describe_as<T: 'static>(description: &Description) -> Result<Arc<GobType>, CodecError> {
     cache::insert::<T>(gob_type(description)?)
 }
+
+#[cfg(test)]
+mod tests;
