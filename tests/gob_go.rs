@@ -161,8 +161,10 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[
     out
 }
 
+type Again = fn(&[u8]) -> Vec<u8>;
+
 /// By number of the type: read, written again, read once more.
-const AGAIN: [fn(&[u8]) -> Vec<u8>; 16] = [
+const AGAIN: [Again; 16] = [
     again::<Numbers>,
     again::<Lists>,
     again::<Maps>,
