@@ -7,6 +7,7 @@
 use std::borrow::Cow;
 
 use super::fault::Fault;
+use super::stream::{self, Split};
 
 /// What is left of a message, and the bytes that follow it.
 #[derive(Clone, Copy)]
@@ -39,12 +40,12 @@ impl<'de> Reader<'de> {
             }
             [first, rest @ ..] => {
                 let count = usize::from(first.wrapping_neg());
-                let Some((bytes, rest)) = rest.split_at_checked(count) else {
-                    return Err(ends_early());
-                };
                 if count > 8 {
                     return Err(Fault::text("an unsigned integer of more than eight bytes"));
                 }
+                let Some((bytes, rest)) = rest.split_at_checked(count) else {
+                    return Err(ends_early());
+                };
                 self.left = rest;
                 Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
             }
@@ -98,23 +99,12 @@ impl<'de> Reader<'de> {
 
     /// Goes on in the message behind this one, which must have been read to its end.
     pub(super) fn next_message(&mut self) -> Result<(), Fault> {
-        let mut after = Reader::new(self.after, &[]);
-        let len = match after.uint() {
-            Ok(len) => len,
-            // The length itself may be cut off; whether it is one at all shows when it is there.
-            Err(_) if self.after.len() < 9 => return Err(Fault::NeedMore { missing: 1 }),
-            Err(fault) => return Err(fault),
-        };
-        match usize::try_from(len) {
-            Ok(0) => Err(Fault::text("an empty message")),
-            Ok(len) => match after.left.split_at_checked(len) {
-                Some((left, after)) => {
-                    *self = Reader { left, after };
-                    Ok(())
-                }
-                None => Err(Fault::NeedMore { missing: len - after.left.len() }),
-            },
-            Err(_) => Err(lies(len, after.left.len())),
+        match stream::split(self.after, usize::MAX).map_err(Fault::said)? {
+            Split::Message(message) => {
+                *self = Reader::new(message.payload(), &self.after[message.whole().len()..]);
+                Ok(())
+            }
+            Split::NeedMore { bytes_min } => Err(Fault::NeedMore { missing: bytes_min - self.after.len() }),
         }
     }
 }
