@@ -5,8 +5,9 @@
 use serde::de::value::{F64Deserializer, U8Deserializer};
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess};
 
-use super::decode::{Place, Run};
+use super::decode::Place;
 use super::fault::Fault;
+use super::run::Run;
 use super::wire::At;
 
 /// The elements of an array or slice.

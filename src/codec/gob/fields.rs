@@ -7,10 +7,11 @@
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::decode::{Place, Run};
+use super::decode::Place;
 use super::fault::Fault;
 use super::number::Deltas;
 use super::plan::Pair;
+use super::run::Run;
 use super::wire::At;
 use super::zero::Zero;
 

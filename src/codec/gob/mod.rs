@@ -51,6 +51,7 @@ mod fault;
 mod fields;
 mod number;
 mod plan;
+mod run;
 mod shape;
 mod single;
 mod skip;

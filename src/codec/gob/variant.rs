@@ -3,9 +3,10 @@
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer, U32Deserializer};
 use serde::de::{DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, VariantAccess, Visitor};
 
-use super::decode::{Place, Run};
+use super::decode::Place;
 use super::fault::Fault;
 use super::number::Deltas;
+use super::run::Run;
 use super::skip::{read_interface, read_single};
 use super::wire::{At, Kind};
 

@@ -10,9 +10,9 @@ use serde::de::{
     DeserializeSeed, Deserializer, EnumAccess, IntoDeserializer, MapAccess, SeqAccess, VariantAccess, Visitor,
 };
 
-use super::decode::Run;
 use super::fault::Fault;
 use super::plan::{RustStruct, needs, note_need};
+use super::run::Run;
 use super::time;
 use super::wire::{At, Kind};
 
