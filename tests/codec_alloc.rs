@@ -123,3 +123,79 @@ fn nested_declared_counts_reserve_nothing() {
         assert!(bytes <= body.len() * size_of::<Tree>() * 2 + 1024, "{codec}: {bytes} bytes");
     }
 }
+
+#[cfg(feature = "gob")]
+mod gob {
+    use std::collections::HashMap;
+
+    use coreloop::codec::gob::{decode, encode};
+    use serde::{Deserialize, Serialize};
+
+    use super::{Tree, counted};
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Args {
+        a: i64,
+        b: Option<u8>,
+        inner: Inner,
+    }
+
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Inner {
+        name: Option<String>,
+        pair: (f64, bool),
+        three: [u16; 3],
+    }
+
+    /// What a caller sends whose type has less than ours.
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename = "Args", rename_all = "PascalCase")]
+    struct Less {
+        a: i64,
+    }
+
+    #[test]
+    fn once_types_are_known_neither_way_allocates_beyond_the_value() {
+        let args = Args {
+            a: -7,
+            b: None,
+            inner: Inner { name: Some("eight by".into()), pair: (1.5, true), three: [1, 0, 3] },
+        };
+        let mut body = Vec::with_capacity(1024);
+        encode(&args, &mut body).unwrap();
+        assert_eq!(decode::<Args>(&body).unwrap(), args);
+        let mut again = Vec::with_capacity(1024);
+        let (outcome, times, _) = counted(|| encode(&args, &mut again));
+        assert_eq!((outcome, times), (Ok(()), 0));
+        assert_eq!(again, body);
+        let (read, times, bytes) = counted(|| decode::<Args>(&body).unwrap());
+        assert_eq!((read, times, bytes), (args, 1, 8), "the one string");
+        body.clear();
+        encode(&Less { a: 1 }, &mut body).unwrap();
+        assert_eq!(decode::<Args>(&body).unwrap().inner.three, [0; 3]);
+        let (read, times, _) = counted(|| decode::<Args>(&body).unwrap());
+        assert_eq!((read.a, times), (1, 0));
+    }
+
+    #[test]
+    fn declared_counts_reserve_nothing() {
+        // Values of `[]int` (65) and `map[uint]uint` (65), of four billion and some elements.
+        const SLICE: &[u8] =
+            b"\x0c\xff\x81\x02\x01\x02\xff\x82\x00\x01\x06\x00\x00\x0a\xff\x82\x00\xfc\xff\xff\xff\xff\x01";
+        const MAP: &[u8] = b"\x0e\xff\x81\x04\x01\x02\xff\x82\x00\x01\x06\x01\x06\x00\x00\x0a\xff\x82\x00\xfc\xff\xff\xff\xff\x01";
+        const TEXT: &[u8] = b"\x08\x0c\x00\xfc\xff\xff\xff\xff\x61";
+        fn bytes_to_refuse<T: serde::de::DeserializeOwned>(body: &[u8]) -> usize {
+            let _ = decode::<T>(body);
+            let (outcome, _, bytes) = counted(|| decode::<T>(body).map(drop));
+            let error = outcome.unwrap_err().to_string();
+            assert!(error.contains("count") || error.contains("ends before"), "{error}");
+            bytes
+        }
+        assert!(bytes_to_refuse::<Vec<u64>>(SLICE) < 1024);
+        assert!(bytes_to_refuse::<HashMap<u64, u64>>(MAP) < 1024);
+        assert!(bytes_to_refuse::<String>(TEXT) < 1024);
+        assert!(decode::<Tree>(SLICE).is_err());
+    }
+}

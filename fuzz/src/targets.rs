@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use coreloop::bufpool::{Pool, PoolConfig};
 use coreloop::codec::compress::{compress, decompress as decompress_into};
+use coreloop::codec::gob::stream::{DefinitionLimits, Definitions, StreamError, Taken};
 use coreloop::codec::{self, Argument, Body, Bytes, Codec, Fixed, Raw};
 use coreloop::config::Limits;
 use coreloop::conn::{Conn, Next};
@@ -27,7 +28,7 @@ use serde::{Deserialize, Serialize};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 10] = [
+pub const TARGETS: [Target; 11] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -35,6 +36,7 @@ pub const TARGETS: [Target; 10] = [
     ("codec_json", codec_json),
     ("codec_compact", codec_compact),
     ("codec_messagepack", codec_messagepack),
+    ("codec_gob", codec_gob),
     ("codec_fixed_raw", codec_fixed_raw),
     ("decompress", decompress),
     ("http", http::run),
@@ -296,13 +298,13 @@ pub enum Everything {
 }
 
 /// A value that decodes is written and read again without a change in its bytes.
-fn stable<T: DeserializeOwned + Serialize + Debug>(codec: Codec, input: &[u8]) {
+fn stable<T: DeserializeOwned + Serialize + Debug + 'static>(codec: Codec, input: &[u8]) {
     let Ok(value) = codec::decode::<T>(codec, input) else { return };
     let (mut first, mut second) = (Vec::new(), Vec::new());
-    codec::encode(codec, &value, &mut first).unwrap();
+    codec::encode_plain(codec, &value, &mut first).unwrap();
     let again = codec::decode::<T>(codec, &first)
         .unwrap_or_else(|error| panic!("{value:?} was written as {}: {error}", first.escape_ascii()));
-    codec::encode(codec, &again, &mut second).unwrap();
+    codec::encode_plain(codec, &again, &mut second).unwrap();
     assert_eq!(first, second, "{value:?} became {again:?}");
 }
 
@@ -339,6 +341,43 @@ pub fn codec_compact(input: &[u8]) {
 /// MessagePack bodies.
 pub fn codec_messagepack(input: &[u8]) {
     any_type(Codec::MessagePack, input);
+}
+
+/// gob bodies, and the same bytes as a stream of a connection, whole and byte by byte.
+pub fn codec_gob(input: &[u8]) {
+    any_type(Codec::Gob, input);
+    let whole = taken(input, [input.len()].into_iter());
+    assert_eq!(taken(input, 1..=input.len()), whole);
+    for body in whole.0 {
+        any_type(Codec::Gob, &body);
+    }
+}
+
+/// The bodies in a stream of which more and more is there, and whether it broke.
+fn taken(stream: &[u8], ends: impl Iterator<Item = usize>) -> (Vec<Vec<u8>>, Option<StreamError>) {
+    let mut definitions = Definitions::new(DefinitionLimits::default());
+    let (mut at, mut bodies, mut bytes_min) = (0, Vec::new(), 0);
+    for end in ends {
+        while end - at >= bytes_min {
+            match definitions.take(&stream[at..end], 2048) {
+                Ok(Taken::Definition { bytes }) => {
+                    at += bytes;
+                    bytes_min = 0;
+                }
+                Ok(Taken::Value { bytes, definitions, .. }) => {
+                    bodies.push([&definitions, &stream[at..at + bytes]].concat());
+                    at += bytes;
+                    bytes_min = 0;
+                }
+                Ok(Taken::NeedMore { bytes_min: needed }) => {
+                    assert!(needed > end - at);
+                    bytes_min = needed;
+                }
+                Err(error) => return (bodies, Some(error)),
+            }
+        }
+    }
+    (bodies, None)
 }
 
 /// The article's example: 41 bytes.

@@ -232,6 +232,8 @@ fn encode_bytes(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), Cod
             out.extend_from_slice(bytes);
             Ok(())
         }
+        #[cfg(feature = "gob")]
+        Codec::Gob => super::gob::encode_bytes(bytes, out),
         other => encode(other, &AsBytes(bytes), out),
     }
 }

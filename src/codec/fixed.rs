@@ -15,7 +15,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::describe::{DescribeError, Description};
 use super::value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body};
-use super::{Codec, CodecError, decode, encode};
+use super::{Codec, CodecError, decode, encode_plain};
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -113,7 +113,7 @@ where
 
 impl<T> Answer for Fixed<T>
 where
-    T: IntoBytes + Immutable + Serialize + DeserializeOwned,
+    T: IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
     type Value = T;
 
@@ -133,7 +133,7 @@ where
 
 impl<T> AnswerDecode for Fixed<T>
 where
-    T: FromBytes + IntoBytes + Immutable + Serialize + DeserializeOwned,
+    T: FromBytes + IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
     fn decode(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
         match codec {
@@ -145,14 +145,14 @@ where
 
 fn encode_fixed<T>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>
 where
-    T: IntoBytes + Immutable + Serialize,
+    T: IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
     match codec {
         Codec::Fixed => {
             out.extend_from_slice(value.as_bytes());
             Ok(())
         }
-        other => encode(other, value, out),
+        other => encode_plain(other, value, out),
     }
 }
 

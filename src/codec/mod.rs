@@ -1,11 +1,13 @@
 //! Typed values to bodies and back: which codec a body is in, what can go wrong, and the one place that picks.
 //!
-//! Each codec has its file (JSON, compact, MessagePack, fixed layout); [`value`] says how a method's
+//! Each codec has its file (JSON, compact, MessagePack, fixed layout) or folder (gob); [`value`] says how a method's
 //! argument comes out of a body and its reply goes in; [`describe`] turns types into descriptions and fingerprints;
 //! [`compress`] shrinks bodies. Nothing here knows a protocol, a socket or a connection. Read `value.rs` next.
 
 #[cfg(feature = "compact")]
 mod compact;
+#[cfg(feature = "gob")]
+pub mod gob;
 #[cfg(feature = "json")]
 mod json;
 #[cfg(feature = "messagepack")]
@@ -46,7 +48,7 @@ pub fn set_depth_max(depth_max: usize) {
     DEPTH_MAX.set(depth_max.min(DEPTH_MAX_DEFAULT));
 }
 
-#[cfg(any(feature = "json", feature = "compact", feature = "messagepack"))]
+#[cfg(any(feature = "json", feature = "compact", feature = "messagepack", feature = "gob"))]
 fn depth_max() -> usize {
     DEPTH_MAX.get()
 }
@@ -127,7 +129,8 @@ impl Codec {
             Codec::Json => cfg!(feature = "json"),
             Codec::Compact => cfg!(feature = "compact"),
             Codec::MessagePack => cfg!(feature = "messagepack"),
-            Codec::Gob | Codec::Protobuf => false,
+            Codec::Gob => cfg!(feature = "gob"),
+            Codec::Protobuf => false,
         }
     }
 
@@ -239,7 +242,7 @@ impl From<CodecError> for Status {
     }
 }
 
-/// The value in a body of a codec that takes any serde type (JSON, compact, MessagePack).
+/// The value in a body of a codec that takes any serde type (JSON, gob, compact, MessagePack).
 ///
 /// The body must be the value and nothing more. Declared lengths reserve nothing beyond what the body can hold.
 /// An empty body stands for the unit value.
@@ -259,6 +262,8 @@ pub fn decode<'a, T: serde::Deserialize<'a>>(codec: Codec, body: &'a [u8]) -> Re
         Codec::Compact => compact::decode(body),
         #[cfg(feature = "messagepack")]
         Codec::MessagePack => messagepack::decode(body),
+        #[cfg(feature = "gob")]
+        Codec::Gob => gob::decode(body),
         other => {
             let _ = body;
             Err(not_here(other))
@@ -267,6 +272,8 @@ pub fn decode<'a, T: serde::Deserialize<'a>>(codec: Codec, body: &'a [u8]) -> Re
 }
 
 /// Appends the value to `out`, in a codec that takes any serde type. On an error `out` is as it was.
+///
+/// Gob needs to know the type besides the value, and is refused here: [`encode_plain`] writes that as well.
 pub fn encode<T: serde::Serialize + ?Sized>(
     codec: Codec,
     value: &T,
@@ -291,6 +298,30 @@ pub fn encode<T: serde::Serialize + ?Sized>(
     outcome
 }
 
+/// The same for types that can be described: in gob, too.
+pub fn encode_plain<T: serde::Serialize + serde::de::DeserializeOwned + 'static>(
+    codec: Codec,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    encode_described(codec, value, Description::of::<T>, out)
+}
+
+/// The same, with what describes the type where the codec needs that.
+pub(crate) fn encode_described<T: serde::Serialize + 'static>(
+    codec: Codec,
+    value: &T,
+    describe: fn() -> Result<Description, DescribeError>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    #[cfg(feature = "gob")]
+    if codec == Codec::Gob {
+        return gob::encode_described(value, describe, out);
+    }
+    let _ = describe;
+    encode(codec, value, out)
+}
+
 /// Why the serde codecs cannot serve this one.
 fn not_here(codec: Codec) -> CodecError {
     match codec {
@@ -301,7 +332,10 @@ fn not_here(codec: Codec) -> CodecError {
         Codec::Json => CodecError::NotCompiledIn { codec, feature: "json" },
         Codec::Compact => CodecError::NotCompiledIn { codec, feature: "compact" },
         Codec::MessagePack => CodecError::NotCompiledIn { codec, feature: "messagepack" },
-        Codec::Gob => CodecError::NotAccepted { codec, why: "this build does not read or write gob bodies" },
+        Codec::Gob if codec.is_compiled_in() => {
+            CodecError::NotAccepted { codec, why: "gob needs to know the type: encode with `encode_plain`" }
+        }
+        Codec::Gob => CodecError::NotCompiledIn { codec, feature: "gob" },
         Codec::Protobuf => {
             CodecError::NotAccepted { codec, why: "the number is kept, there is no codec yet" }
         }

@@ -244,7 +244,7 @@ mod serde_codecs {
         let code = |error: CodecError| Status::from(error).code;
         assert_eq!(code(decode::<i64>(Codec::Json, b"x").unwrap_err()), Code::InvalidArgument);
         assert_eq!(code(decode::<i64>(Codec::Raw, b"x").unwrap_err()), Code::Unimplemented);
-        assert_eq!(code(decode::<i64>(Codec::Gob, b"x").unwrap_err()), Code::Unimplemented);
+        assert_eq!(code(decode::<i64>(Codec::Protobuf, b"x").unwrap_err()), Code::Unimplemented);
     }
 }
 

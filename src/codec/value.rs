@@ -11,7 +11,7 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::describe::{DescribeError, Description};
-use super::{Codec, CodecError, decode, encode};
+use super::{Codec, CodecError, decode, encode_described};
 
 /// The bytes of a request's argument, as the connection has them.
 #[derive(Clone, Copy, Debug)]
@@ -112,15 +112,15 @@ impl<T: DeserializeOwned> Argument for Plain<T> {
     }
 }
 
-impl<T: DeserializeOwned + Serialize> ArgumentEncode for Plain<T> {
+impl<T: DeserializeOwned + Serialize + 'static> ArgumentEncode for Plain<T> {
     type Given = T;
 
     fn encode(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode(codec, value, out)
+        encode_described(codec, value, Description::of::<T>, out)
     }
 }
 
-impl<T: Serialize + DeserializeOwned> Answer for Plain<T> {
+impl<T: Serialize + DeserializeOwned + 'static> Answer for Plain<T> {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {
@@ -128,7 +128,7 @@ impl<T: Serialize + DeserializeOwned> Answer for Plain<T> {
     }
 
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode(codec, &value, out).map(|()| None)
+        encode_described(codec, &value, Description::of::<T>, out).map(|()| None)
     }
 
     fn describe() -> Result<Description, DescribeError> {
@@ -136,7 +136,7 @@ impl<T: Serialize + DeserializeOwned> Answer for Plain<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned> AnswerDecode for Plain<T> {
+impl<T: Serialize + DeserializeOwned + 'static> AnswerDecode for Plain<T> {
     fn decode(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
         decode(codec, body)
     }
@@ -147,7 +147,7 @@ impl<T: Serialize + DeserializeOwned> AnswerDecode for Plain<T> {
 /// Types are described by reading them, so this one must be described by hand.
 pub struct Outgoing<T>(PhantomData<fn() -> T>);
 
-impl<T: Serialize> Answer for Outgoing<T> {
+impl<T: Serialize + 'static> Answer for Outgoing<T> {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {
@@ -155,7 +155,7 @@ impl<T: Serialize> Answer for Outgoing<T> {
     }
 
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode(codec, &value, out).map(|()| None)
+        encode_described(codec, &value, Self::describe, out).map(|()| None)
     }
 
     fn describe() -> Result<Description, DescribeError> {

@@ -1,0 +1,78 @@
+//! The gob types of Rust's types, made once for the process; each thread keeps those it has used.
+
+use std::any::TypeId;
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use super::gob_type;
+use super::types::GobType;
+use crate::codec::describe::{DescribeError, Description};
+use crate::codec::{Codec, CodecError};
+
+/// Type ids are hashes already.
+#[derive(Default)]
+struct AsItIs(u64);
+
+impl Hasher for AsItIs {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.0 = self.0.rotate_left(8) ^ u64::from(*byte);
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        self.0 = number;
+    }
+}
+
+type ByType<V> = HashMap<TypeId, V, BuildHasherDefault<AsItIs>>;
+/// Failures are kept, too: describing a type is far more work than refusing it.
+type Outcome = Result<Arc<GobType>, CodecError>;
+
+static TYPES: Mutex<Option<ByType<Outcome>>> = Mutex::new(None);
+
+thread_local! {
+    static USED: RefCell<ByType<Arc<GobType>>> = RefCell::default();
+}
+
+fn types() -> MutexGuard<'static, Option<ByType<Outcome>>> {
+    TYPES.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, DescribeError>) -> Outcome {
+    let id = TypeId::of::<T>();
+    if let Some(known) = USED.with_borrow(|used| used.get(&id).cloned()) {
+        return Ok(known);
+    }
+    let known = types().get_or_insert_default().get(&id).cloned();
+    let outcome = known.unwrap_or_else(|| {
+        // Not under the lock: describing runs the type's own `Deserialize`.
+        let made = describe()
+            .map_err(|error| CodecError::Encode { codec: Codec::Gob, what: error.to_string() })
+            .and_then(|description| gob_type(&description))
+            .map(Arc::new);
+        types().get_or_insert_default().entry(id).or_insert(made).clone()
+    })?;
+    USED.with_borrow_mut(|used| used.insert(id, outcome.clone()));
+    Ok(outcome)
+}
+
+/// Keeps what was made by hand, unless something was made before.
+pub(super) fn insert<T: 'static>(made: GobType) -> Outcome {
+    match types().get_or_insert_default().entry(TypeId::of::<T>()) {
+        Entry::Occupied(mut entry) if entry.get().is_err() => {
+            let made = Arc::new(made);
+            entry.insert(Ok(made.clone())).ok();
+            Ok(made)
+        }
+        Entry::Occupied(entry) => entry.get().clone(),
+        Entry::Vacant(entry) => entry.insert(Ok(Arc::new(made))).clone(),
+    }
+}

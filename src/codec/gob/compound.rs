@@ -1,0 +1,367 @@
+//! What holds elements, being written: lists, tuples, maps, structs.
+//!
+//! Counts stand in front, so a list that does not know its length gets it put in at the end. Fields are written in
+//! the order of the description, which is that of derived types.
+
+use serde::Serialize;
+use serde::ser::{
+    SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant, SerializeTuple,
+    SerializeTupleStruct, SerializeTupleVariant,
+};
+
+use super::encode::Place;
+use super::fault::Fault;
+use super::number::{insert_uint, put_uint};
+use super::single::Number;
+use super::time::Parts;
+use super::types::{GobType, Node};
+
+/// Elements of one type, being counted.
+struct Counted<'a> {
+    out: &'a mut Vec<u8>,
+    gob_type: &'a GobType,
+    /// Where the count goes if it was not known before, with where the field's number began.
+    unknown: Option<(usize, usize)>,
+    /// Whether a count of zero found at the end takes the field back.
+    leaves_out: bool,
+    declared: usize,
+    count: usize,
+}
+
+impl<'a> Counted<'a> {
+    fn begin(mut place: Place<'a>, len: Option<usize>, leaves_out: bool) -> Counted<'a> {
+        let start = place.out.len();
+        let leaves_out = leaves_out && place.delta > 0 && !place.keeps_zero;
+        let is_written = place.begin(leaves_out && len == Some(0));
+        if let Some(len) = len.filter(|_| is_written) {
+            put_uint(place.out, len as u64);
+        }
+        let unknown = len.is_none().then_some((place.out.len(), start));
+        let Place { out, gob_type, .. } = place;
+        Counted { out, gob_type, unknown, leaves_out, declared: len.unwrap_or(0), count: 0 }
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, at: usize, value: &T) -> Result<(), Fault> {
+        let place = Place { out: &mut *self.out, gob_type: self.gob_type, at, delta: 0, keeps_zero: true };
+        if value.serialize(place)? {
+            Ok(())
+        } else {
+            Err(Fault::text("a none in a list or a map has no form in gob"))
+        }
+    }
+
+    /// Whether anything was written.
+    fn end(self) -> Result<bool, Fault> {
+        match self.unknown {
+            Some((_, start)) if self.count == 0 && self.leaves_out => {
+                self.out.truncate(start);
+                Ok(false)
+            }
+            Some((at, _)) => {
+                insert_uint(self.out, at, self.count as u64);
+                Ok(true)
+            }
+            None if self.count != self.declared => Err(Fault::said(format_args!(
+                "the value said that it has {} elements, and has {}",
+                self.declared, self.count
+            ))),
+            None => Ok(self.count > 0 || !self.leaves_out),
+        }
+    }
+}
+
+/// A list: a slice, a byte string, or an array that does not know its length.
+pub(super) struct List<'a> {
+    counted: Counted<'a>,
+    /// The type of the elements; `None` for the bytes of a byte string.
+    elem: Option<usize>,
+    /// For an array, how many there must be.
+    len: Option<usize>,
+    /// Whether it is what a variant holds, so that the enum's struct ends behind it.
+    in_variant: bool,
+}
+
+impl<'a> List<'a> {
+    pub(super) fn begin(place: Place<'a>, len: Option<usize>) -> Result<List<'a>, Fault> {
+        let (elem, array_len) = match place.node() {
+            Node::Slice { elem } => (Some(*elem), None),
+            Node::Bytes => (None, None),
+            Node::Array { elem, len } => (Some(*elem), Some(*len)),
+            _ => return place.mismatch("a list"),
+        };
+        // Arrays are never left out, not even of zeros.
+        Ok(List {
+            counted: Counted::begin(place, len, array_len.is_none()),
+            elem,
+            len: array_len,
+            in_variant: false,
+        })
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        self.counted.count += 1;
+        match self.elem {
+            Some(elem) => self.counted.element(elem, value),
+            None => {
+                let byte = u8::try_from(value.serialize(Number)?);
+                self.counted.out.push(byte.map_err(|_| Fault::text("expected a byte"))?);
+                Ok(())
+            }
+        }
+    }
+
+    fn finish(self) -> Result<bool, Fault> {
+        if let Some(len) = self.len.filter(|len| *len != self.counted.count) {
+            let count = self.counted.count;
+            return Err(Fault::said(format_args!("{count} elements in an array of {len}")));
+        }
+        if !self.in_variant {
+            return self.counted.end();
+        }
+        let Counted { out, unknown, .. } = self.counted;
+        // A tuple's length is known, and what a variant holds is always written.
+        debug_assert!(unknown.is_none());
+        out.push(0);
+        Ok(true)
+    }
+}
+
+impl SerializeSeq for List<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    #[inline]
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        self.finish()
+    }
+}
+
+/// A map.
+pub(super) struct Map<'a> {
+    counted: Counted<'a>,
+    key: usize,
+    elem: usize,
+}
+
+impl<'a> Map<'a> {
+    pub(super) fn begin(place: Place<'a>, len: Option<usize>) -> Result<Map<'a>, Fault> {
+        let Node::Map { key, elem } = place.node() else { return place.mismatch("a map") };
+        // Go leaves out nil maps alone, and ours never are.
+        Ok(Map { key: *key, elem: *elem, counted: Counted::begin(place, len, false) })
+    }
+}
+
+impl SerializeMap for Map<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Fault> {
+        self.counted.count += 1;
+        self.counted.element(self.key, key)
+    }
+
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        self.counted.element(self.elem, value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        self.counted.end()
+    }
+}
+
+/// A struct: fields with numbers, zero at the end.
+pub(super) struct Struct<'a> {
+    out: &'a mut Vec<u8>,
+    gob_type: &'a GobType,
+    fields: &'a [(String, usize)],
+    /// The least number that the next field can have.
+    next: usize,
+    /// One more than the number that was written last.
+    written: usize,
+    /// Whether it is what a variant holds, so that the enum's struct ends behind it.
+    in_variant: bool,
+    /// A moment's parts, where it is one.
+    time: Option<(Parts, bool)>,
+}
+
+impl<'a> Struct<'a> {
+    pub(super) fn begin(mut place: Place<'a>, in_variant: bool) -> Result<Struct<'a>, Fault> {
+        let (fields, time) = match place.node() {
+            Node::Struct { fields, .. } => {
+                place.begin(false);
+                (&fields[..], None)
+            }
+            Node::Time => (&[][..], Some(Parts::ZERO)),
+            _ => return place.mismatch("a struct"),
+        };
+        let Place { out, gob_type, delta, keeps_zero, .. } = place;
+        // A moment is written when all of it is known.
+        let time = time.map(|parts| (parts, keeps_zero || delta == 0));
+        let written = if time.is_some() { delta } else { 0 };
+        Ok(Struct { out, gob_type, fields, next: 0, written, in_variant, time })
+    }
+
+    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Fault> {
+        if let Some((parts, _)) = &mut self.time {
+            let number = value.serialize(Number)?;
+            match name {
+                "Seconds" => parts.seconds = number,
+                "Nanos" => parts.nanos = number as u32,
+                _ => parts.offset = number as i16,
+            }
+            return Ok(());
+        }
+        let is_next = self.fields.get(self.next).is_some_and(|(next, _)| next == name);
+        let field = if is_next {
+            self.next
+        } else {
+            let later = self.fields.get(self.next..).unwrap_or_default();
+            let found = later.iter().position(|(later, _)| later == name);
+            self.next + found.ok_or_else(|| self.unknown(name))?
+        };
+        self.value(field, value)
+    }
+
+    /// Writes the field of that number, unless it is left out.
+    fn value<T: Serialize + ?Sized>(&mut self, field: usize, value: &T) -> Result<(), Fault> {
+        let Some((_, at)) = self.fields.get(field) else { return Err(self.unknown(field)) };
+        self.next = field + 1;
+        let delta = self.next - self.written;
+        let place = Place { out: &mut *self.out, gob_type: self.gob_type, at: *at, delta, keeps_zero: false };
+        if value.serialize(place)? {
+            self.written = self.next;
+        }
+        Ok(())
+    }
+
+    #[cold]
+    fn unknown(&self, name: impl std::fmt::Display) -> Fault {
+        Fault::said(format_args!(
+            "the value has a field {name} that its description has not, or has earlier: describe the type as it \
+             serializes"
+        ))
+    }
+
+    fn finish(self) -> bool {
+        match self.time {
+            Some((parts, keeps_zero)) => {
+                if !keeps_zero && parts.is_zero() {
+                    return false;
+                }
+                if self.written > 0 {
+                    put_uint(self.out, self.written as u64);
+                }
+                let bytes = parts.bytes();
+                self.out.push(bytes.len() as u8);
+                self.out.extend_from_slice(&bytes);
+            }
+            None => self.out.push(0),
+        }
+        if self.in_variant {
+            self.out.push(0);
+        }
+        true
+    }
+}
+
+impl SerializeStruct for Struct<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    #[inline]
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Fault> {
+        self.field(name, value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        Ok(self.finish())
+    }
+}
+
+impl SerializeStructVariant for Struct<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Fault> {
+        self.field(name, value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        Ok(self.finish())
+    }
+}
+
+/// A tuple: an array if its elements are alike, otherwise a struct.
+pub(super) enum Tuple<'a> {
+    Alike(List<'a>),
+    Mixed(Struct<'a>),
+}
+
+impl<'a> Tuple<'a> {
+    pub(super) fn begin(place: Place<'a>, len: usize, in_variant: bool) -> Result<Tuple<'a>, Fault> {
+        match place.node() {
+            Node::Struct { fields, .. } if fields.len() == len => {
+                Struct::begin(place, in_variant).map(Tuple::Mixed)
+            }
+            Node::Struct { .. } => place.mismatch("a tuple of another length"),
+            _ => Ok(Tuple::Alike(List { in_variant, ..List::begin(place, Some(len))? })),
+        }
+    }
+
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        match self {
+            Tuple::Alike(list) => list.element(value),
+            Tuple::Mixed(fields) => fields.value(fields.next, value),
+        }
+    }
+
+    fn finish(self) -> Result<bool, Fault> {
+        match self {
+            Tuple::Alike(list) => list.finish(),
+            Tuple::Mixed(fields) => Ok(fields.finish()),
+        }
+    }
+}
+
+impl SerializeTuple for Tuple<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        self.finish()
+    }
+}
+
+impl SerializeTupleStruct for Tuple<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        self.finish()
+    }
+}
+
+impl SerializeTupleVariant for Tuple<'_> {
+    type Ok = bool;
+    type Error = Fault;
+
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+        self.element(value)
+    }
+
+    fn end(self) -> Result<bool, Fault> {
+        self.finish()
+    }
+}

@@ -1,0 +1,301 @@
+//! The serializer: a value written straight behind what is there, as the types of its description have it.
+//!
+//! A zero in a field is left out where Go leaves it out; whether it is one is looked at before anything is written.
+//! In lists and maps everything is written, so that none has no form there. The one difference from Go: `Some` of a
+//! zero is written, as a zero, since Go's way (leaving it out) would turn it into `None`. What holds elements is in
+//! `compound.rs`.
+
+use serde::Serialize;
+use serde::ser::Serializer;
+
+use super::compound::{List, Map, Struct, Tuple};
+use super::fault::Fault;
+use super::number::{insert_uint, put_bytes, put_float, put_int, put_uint};
+use super::types::{GobType, Node};
+
+/// Appends the definitions and the message of a value.
+pub(super) fn encode_value<T: Serialize + ?Sized>(
+    value: &T,
+    gob_type: &GobType,
+    out: &mut Vec<u8>,
+) -> Result<(), Fault> {
+    out.extend_from_slice(&gob_type.definitions);
+    let start = out.len();
+    put_int(out, i64::from(gob_type.id));
+    if !matches!(gob_type.nodes[gob_type.root], Node::Struct { .. }) {
+        out.push(0);
+    }
+    let is_written =
+        value.serialize(Place { out, gob_type, at: gob_type.root, delta: 0, keeps_zero: true })?;
+    if !is_written {
+        return Err(Fault::text("a none that is the whole value has no form in gob"));
+    }
+    insert_uint(out, start, (out.len() - start) as u64);
+    Ok(())
+}
+
+/// Where a value goes. Its `Ok` says whether anything was written.
+pub(super) struct Place<'a> {
+    pub(super) out: &'a mut Vec<u8>,
+    pub(super) gob_type: &'a GobType,
+    pub(super) at: usize,
+    /// The distance from the field before; 0 for elements, which have no number.
+    pub(super) delta: usize,
+    /// Whether a zero is written, too.
+    pub(super) keeps_zero: bool,
+}
+
+impl<'a> Place<'a> {
+    pub(super) fn node(&self) -> &'a Node {
+        &self.gob_type.nodes[self.at]
+    }
+
+    /// Writes the field's number in front of a value; false if the value is left out.
+    #[inline]
+    pub(super) fn begin(&mut self, is_zero: bool) -> bool {
+        if self.delta > 0 {
+            if is_zero && !self.keeps_zero {
+                return false;
+            }
+            put_uint(self.out, self.delta as u64);
+        }
+        true
+    }
+
+    #[cold]
+    pub(super) fn mismatch<R>(&self, what: &str) -> Result<R, Fault> {
+        Err(Fault::said(format_args!(
+            "the value has {what} where its description has {:?}: describe the type as it serializes",
+            self.node()
+        )))
+    }
+
+    fn signed(mut self, number: i64) -> Result<bool, Fault> {
+        let Node::Int = self.node() else { return self.mismatch("a signed integer") };
+        let is_written = self.begin(number == 0);
+        if is_written {
+            put_int(self.out, number);
+        }
+        Ok(is_written)
+    }
+
+    fn unsigned(mut self, number: u64) -> Result<bool, Fault> {
+        let Node::Uint = self.node() else { return self.mismatch("an unsigned integer") };
+        let is_written = self.begin(number == 0);
+        if is_written {
+            put_uint(self.out, number);
+        }
+        Ok(is_written)
+    }
+
+    fn text(mut self, text: &str) -> Result<bool, Fault> {
+        let Node::String = self.node() else { return self.mismatch("text") };
+        let is_written = self.begin(text.is_empty());
+        if is_written {
+            put_bytes(self.out, text.as_bytes());
+        }
+        Ok(is_written)
+    }
+
+    /// The place of a variant's content, in the struct that stands for the enum; behind it the struct ends.
+    fn variant(mut self, variant: &str, index: u32) -> Result<Place<'a>, Fault> {
+        let Node::Struct { fields, .. } = self.node() else { return self.mismatch("a variant") };
+        let index = index as usize;
+        // Variants that are only read or only written shift the numbers.
+        let is_there = fields.get(index).is_some_and(|(name, _)| name == variant);
+        let found = if is_there { Some(index) } else { fields.iter().position(|(name, _)| name == variant) };
+        let Some(index) = found else { return self.mismatch("another variant") };
+        self.begin(false);
+        Ok(Place { at: fields[index].1, delta: index + 1, keeps_zero: true, ..self })
+    }
+}
+
+macro_rules! numbers {
+    ($($method:ident $write:ident $type:ty;)*) => {$(
+        #[inline]
+        fn $method(self, number: $type) -> Result<bool, Fault> {
+            self.$write(number.into())
+        }
+    )*};
+}
+
+impl<'a> Serializer for Place<'a> {
+    type Ok = bool;
+    type Error = Fault;
+    type SerializeSeq = List<'a>;
+    type SerializeTuple = Tuple<'a>;
+    type SerializeTupleStruct = Tuple<'a>;
+    type SerializeTupleVariant = Tuple<'a>;
+    type SerializeMap = Map<'a>;
+    type SerializeStruct = Struct<'a>;
+    type SerializeStructVariant = Struct<'a>;
+
+    numbers! {
+        serialize_i8 signed i8;
+        serialize_i16 signed i16;
+        serialize_i32 signed i32;
+        serialize_i64 signed i64;
+        serialize_u8 unsigned u8;
+        serialize_u16 unsigned u16;
+        serialize_u32 unsigned u32;
+        serialize_u64 unsigned u64;
+    }
+
+    fn is_human_readable(&self) -> bool {
+        false
+    }
+
+    fn serialize_i128(self, number: i128) -> Result<bool, Fault> {
+        self.text(&number.to_string())
+    }
+
+    fn serialize_u128(self, number: u128) -> Result<bool, Fault> {
+        self.text(&number.to_string())
+    }
+
+    fn serialize_bool(mut self, is_so: bool) -> Result<bool, Fault> {
+        let Node::Bool = self.node() else { return self.mismatch("a boolean") };
+        let is_written = self.begin(!is_so);
+        if is_written {
+            self.out.push(u8::from(is_so));
+        }
+        Ok(is_written)
+    }
+
+    fn serialize_f32(self, number: f32) -> Result<bool, Fault> {
+        self.serialize_f64(f64::from(number))
+    }
+
+    fn serialize_f64(mut self, number: f64) -> Result<bool, Fault> {
+        let Node::Float = self.node() else { return self.mismatch("a floating-point number") };
+        // Minus zero is zero here, as it is for Go.
+        let is_written = self.begin(number == 0.0);
+        if is_written {
+            put_float(self.out, number);
+        }
+        Ok(is_written)
+    }
+
+    fn serialize_char(self, letter: char) -> Result<bool, Fault> {
+        self.signed(i64::from(u32::from(letter)))
+    }
+
+    fn serialize_str(self, text: &str) -> Result<bool, Fault> {
+        self.text(text)
+    }
+
+    fn serialize_bytes(mut self, bytes: &[u8]) -> Result<bool, Fault> {
+        let Node::Bytes = self.node() else { return self.mismatch("a byte string") };
+        let is_written = self.begin(bytes.is_empty());
+        if is_written {
+            put_bytes(self.out, bytes);
+        }
+        Ok(is_written)
+    }
+
+    fn serialize_none(self) -> Result<bool, Fault> {
+        Ok(false)
+    }
+
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Fault> {
+        value.serialize(Place { keeps_zero: true, ..self })
+    }
+
+    fn serialize_unit(mut self) -> Result<bool, Fault> {
+        match self.node() {
+            Node::Struct { fields, .. } if fields.is_empty() => {
+                self.begin(false);
+                self.out.push(0);
+                Ok(true)
+            }
+            _ => self.mismatch("nothing"),
+        }
+    }
+
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<bool, Fault> {
+        self.serialize_unit()
+    }
+
+    fn serialize_unit_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        variant: &'static str,
+    ) -> Result<bool, Fault> {
+        if let Node::String = self.node() {
+            return self.text(variant);
+        }
+        let mut place = self.variant(variant, index)?;
+        let Node::Bool = place.node() else { return place.mismatch("a variant that holds nothing") };
+        place.begin(false);
+        place.out.extend_from_slice(&[1, 0]);
+        Ok(true)
+    }
+
+    fn serialize_newtype_struct<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        value: &T,
+    ) -> Result<bool, Fault> {
+        value.serialize(self)
+    }
+
+    fn serialize_newtype_variant<T: Serialize + ?Sized>(
+        self,
+        _name: &'static str,
+        index: u32,
+        variant: &'static str,
+        value: &T,
+    ) -> Result<bool, Fault> {
+        let Place { out, gob_type, at, delta, keeps_zero } = self.variant(variant, index)?;
+        if !value.serialize(Place { out: &mut *out, gob_type, at, delta, keeps_zero })? {
+            return Err(Fault::said(format_args!("the variant {variant} of a none has no form in gob")));
+        }
+        out.push(0);
+        Ok(true)
+    }
+
+    fn serialize_seq(self, len: Option<usize>) -> Result<List<'a>, Fault> {
+        List::begin(self, len)
+    }
+
+    fn serialize_tuple(self, len: usize) -> Result<Tuple<'a>, Fault> {
+        Tuple::begin(self, len, false)
+    }
+
+    fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<Tuple<'a>, Fault> {
+        Tuple::begin(self, len, false)
+    }
+
+    fn serialize_tuple_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        variant: &'static str,
+        len: usize,
+    ) -> Result<Tuple<'a>, Fault> {
+        Tuple::begin(self.variant(variant, index)?, len, true)
+    }
+
+    fn serialize_map(self, len: Option<usize>) -> Result<Map<'a>, Fault> {
+        Map::begin(self, len)
+    }
+
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Struct<'a>, Fault> {
+        Struct::begin(self, false)
+    }
+
+    fn serialize_struct_variant(
+        self,
+        _name: &'static str,
+        index: u32,
+        variant: &'static str,
+        _len: usize,
+    ) -> Result<Struct<'a>, Fault> {
+        Struct::begin(self.variant(variant, index)?, true)
+    }
+
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<bool, Fault> {
+        self.text(&value.to_string())
+    }
+}

@@ -1,0 +1,91 @@
+//! Why reading or writing gob stopped, inside this folder; outside it becomes a [`CodecError`] or a stream's error.
+//!
+//! Two of the reasons are not for the caller: fields that a type misses or meets twice tell the decoder which zeros
+//! to hand in, and are answered by a second reading (see `plan.rs`).
+
+use std::borrow::Cow;
+use std::fmt;
+
+use crate::codec::{Codec, CodecError};
+
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Fault {
+    What(Cow<'static, str>),
+    /// Nested too deep.
+    TooDeep,
+    /// The value runs on in a message that is not all there.
+    NeedMore {
+        missing: usize,
+    },
+    /// A type misses a field that was not handed in.
+    MissingField(&'static str),
+    /// A type was handed a field twice.
+    DuplicateField(&'static str),
+}
+
+impl Fault {
+    #[cold]
+    pub(super) fn text(what: &'static str) -> Fault {
+        Fault::What(Cow::Borrowed(what))
+    }
+
+    #[cold]
+    pub(super) fn said(what: impl fmt::Display) -> Fault {
+        Fault::What(Cow::Owned(what.to_string()))
+    }
+
+    /// As the caller of a decoder sees it.
+    #[cold]
+    pub(super) fn malformed(self) -> CodecError {
+        match self {
+            Fault::TooDeep => CodecError::TooDeep { codec: Codec::Gob, depth_max: crate::codec::depth_max() },
+            other => CodecError::Malformed { codec: Codec::Gob, what: other.to_string() },
+        }
+    }
+
+    /// As the caller of an encoder sees it.
+    #[cold]
+    pub(super) fn unwritten(self) -> CodecError {
+        CodecError::Encode { codec: Codec::Gob, what: self.to_string() }
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Fault::What(what) => f.write_str(what),
+            Fault::TooDeep => f.write_str("nested too deep"),
+            Fault::NeedMore { missing } => {
+                write!(f, "the body ends before the value does, at least {missing} bytes are missing")
+            }
+            Fault::MissingField(name) => write!(f, "missing field `{name}`"),
+            Fault::DuplicateField(name) => write!(f, "duplicate field `{name}`"),
+        }
+    }
+}
+
+impl std::error::Error for Fault {}
+
+impl serde::de::Error for Fault {
+    #[cold]
+    fn custom<T: fmt::Display>(message: T) -> Fault {
+        Fault::said(message)
+    }
+
+    #[cold]
+    fn missing_field(name: &'static str) -> Fault {
+        Fault::MissingField(name)
+    }
+
+    #[cold]
+    fn duplicate_field(name: &'static str) -> Fault {
+        Fault::DuplicateField(name)
+    }
+}
+
+impl serde::ser::Error for Fault {
+    #[cold]
+    fn custom<T: fmt::Display>(message: T) -> Fault {
+        Fault::said(message)
+    }
+}

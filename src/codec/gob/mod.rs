@@ -1,0 +1,166 @@
+//! The gob codec: the wire format of Go's encoding/gob, over plain serde types.
+//!
+//! A body is one self-contained stream: the definitions of the types that the value needs, then the value.
+//! `shape.rs` and `types.rs` turn a description into gob types with ids, `encode.rs` writes values by them;
+//! `wire.rs` and `plan.rs` turn definitions that came into types, `decode.rs` reads values by those. [`stream`] is for
+//! protocols that define each type once on a connection. It follows Go's doc.go, type.go, encode.go and decode.go.
+//!
+//! # Types
+//!
+//! | Go | Rust | |
+//! |---|---|---|
+//! | `bool` | `bool` | |
+//! | `int`, `int8` … `int64` | `i8` … `i64` | a value that does not fit is an error |
+//! | `uint`, `uint8` … `uint64` | `u8` … `u64` | as above; signed and unsigned do not mix, as in Go |
+//! | `float32`, `float64` | `f32`, `f64` | too large for `f32` is an error |
+//! | `rune` (`int32`) | `char` | |
+//! | `string` | `String` | must be UTF-8 |
+//! | `string` (decimal) | `i128`, `u128` | also read from integers |
+//! | `[]byte` | [`Bytes`](super::Bytes), `Vec<u8>` | |
+//! | `[]T` | `Vec<T>` and other lists | |
+//! | `[N]T` | `[T; N]`, tuples whose elements are alike | |
+//! | struct with fields `F0`, `F1` … | other tuples and tuple structs | read by position, whatever the names |
+//! | `map[K]V` | maps | |
+//! | struct | struct | fields by name, so capitalise: `#[serde(rename_all = "PascalCase")]` |
+//! | pointer | `Option<T>`, `Box<T>` | see below |
+//! | `struct{}` | `()`, unit structs | anything is read into them |
+//! | `string` | enums without content | the variant's name; also read from an integer, its number |
+//! | struct with a pointer for each variant | enums with content | one is set; `bool` for variants without content |
+//! | `complex128` | struct or tuple of two `f64` | read only |
+//! | `time.Time` | [`Time`] | |
+//! | interface | the type that came; an enum with the registered names as variants | read only |
+//! | GobEncoder, BinaryMarshaler | bytes | read only |
+//! | TextMarshaler | text | read only |
+//!
+//! - A field that the sender left out is zero: 0, "", empty, `None`, all fields zero, the first variant. A field that
+//!   the sender's type has not takes its serde default, or is zero if it has none. Fields that the receiver has not
+//!   are passed over.
+//! - Pointers are flattened: `None` is a field that is left out. `Some` of a zero is written as a zero, where Go
+//!   leaves it out (and reads it back as nil); Go reads ours as a pointer to zero. `None` in a list or map, as the
+//!   whole value, or as a variant's content has no form in gob, and is refused.
+//! - Types are described from serde alone (`Description::of`); a type that cannot be so is refused, unless it was
+//!   described by hand with [`describe_as`].
+//! - Minus zero in a field becomes zero, as in Go.
+
+mod access;
+mod cache;
+mod compound;
+mod decode;
+mod encode;
+mod fault;
+mod fields;
+mod number;
+mod plan;
+mod run;
+mod shape;
+mod single;
+mod skip;
+pub mod stream;
+mod time;
+mod types;
+mod variant;
+mod wire;
+mod zero;
+
+use std::sync::Arc;
+
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::describe::{DescribeError, Description};
+use super::{Codec, CodecError};
+
+pub use time::Time;
+pub use types::GobType;
+
+/// The value in a self-contained body.
+///
+/// ```
+/// use coreloop::codec::gob;
+/// // Go's documentation: the integer 3.
+/// assert_eq!(gob::decode::<i64>(&[3, 4, 0, 6]), Ok(3));
+/// ```
+pub fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, CodecError> {
+    if body.is_empty() {
+        let nothing = serde::de::value::UnitDeserializer::<fault::Fault>::new();
+        return T::deserialize(nothing)
+            .map_err(|_| fault::Fault::text("expected a value, the body is empty").malformed());
+    }
+    let (definitions, value) = stream::definitions_of(body).map_err(fault::Fault::malformed)?;
+    decode_parts(definitions, value)
+}
+
+/// The value in a message (or the messages, where interfaces bring types of their own) whose definitions are
+/// elsewhere: [`stream::Definitions`] gives both, so that they need not be put together.
+pub fn decode_parts<'de, T: Deserialize<'de>>(definitions: &[u8], value: &'de [u8]) -> Result<T, CodecError> {
+    let (payload, after) = stream::next_of(value).map_err(fault::Fault::malformed)?;
+    let (value, left) = decode::decode_value(definitions, payload, after).map_err(fault::Fault::malformed)?;
+    match left.len() {
+        0 => Ok(value),
+        count => Err(CodecError::TrailingBytes { codec: Codec::Gob, count }),
+    }
+}
+
+/// Appends the body of a value. On an error `out` is as it was.
+///
+/// ```
+/// use coreloop::codec::gob;
+/// let mut body = Vec::new();
+/// gob::encode(&3i64, &mut body).unwrap();
+/// assert_eq!(body, [3, 4, 0, 6]);
+/// ```
+pub fn encode<T: Serialize + DeserializeOwned + 'static>(
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    encode_described(value, Description::of::<T>, out)
+}
+
+/// The same, with what describes the type if it was not described before.
+pub(super) fn encode_described<T: Serialize + 'static>(
+    value: &T,
+    describe: fn() -> Result<Description, DescribeError>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let gob_type = cache::type_of::<T>(describe)?;
+    encode_as(value, &gob_type, out)
+}
+
+/// Appends the body of a value whose type was described somehow. On an error `out` is as it was.
+pub fn encode_as<T: Serialize + ?Sized>(
+    value: &T,
+    gob_type: &GobType,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let len_before = out.len();
+    encode::encode_value(value, gob_type, out).map_err(|fault| {
+        out.truncate(len_before);
+        fault.unwritten()
+    })
+}
+
+/// Appends the body of a byte string. On an error `out` is as it was.
+pub(super) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
+    let mut message = Vec::with_capacity(12);
+    number::put_int(&mut message, i64::from(wire::BYTES));
+    message.push(0);
+    number::put_uint(&mut message, bytes.len() as u64);
+    number::put_uint(out, (message.len() + bytes.len()) as u64);
+    out.extend_from_slice(&message);
+    out.extend_from_slice(bytes);
+    Ok(())
+}
+
+/// The gob types of a description; ids are given to those that the process has not met.
+pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
+    GobType::new(description).map_err(fault::Fault::unwritten)
+}
+
+/// Describes a type by hand for all that encodes it from here on: for types that cannot be described from serde
+/// alone. It must come before the first value, and the first description stays.
+pub fn describe_as<T: 'static>(description: &Description) -> Result<Arc<GobType>, CodecError> {
+    cache::insert::<T>(gob_type(description)?)
+}
+
+#[cfg(test)]
+mod tests;

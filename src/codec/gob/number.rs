@@ -1,0 +1,245 @@
+//! Gob's numbers and byte strings, read and written: the alphabet that everything else is spelt in.
+//!
+//! An unsigned integer below 128 is one byte; a larger one is its bytes, high byte first, after their negated count
+//! (Go's encodeUint). Signed integers fold the sign into the low bit, floats are sent with their bytes reversed.
+//! No types here: those are in `wire.rs`.
+
+use std::borrow::Cow;
+
+use super::fault::Fault;
+use super::stream::{self, Split};
+
+/// What is left of a message, and the bytes that follow it.
+#[derive(Clone, Copy)]
+pub(super) struct Reader<'de> {
+    left: &'de [u8],
+    /// A value that holds interfaces may run on in further messages (Go's decodeTypeSequence).
+    after: &'de [u8],
+}
+
+impl<'de> Reader<'de> {
+    /// Reads the payload of one message; `after` is what follows it.
+    pub(super) fn new(left: &'de [u8], after: &'de [u8]) -> Reader<'de> {
+        Reader { left, after }
+    }
+
+    pub(super) fn left(&self) -> &'de [u8] {
+        self.left
+    }
+
+    pub(super) fn after(&self) -> &'de [u8] {
+        self.after
+    }
+
+    #[inline]
+    pub(super) fn uint(&mut self) -> Result<u64, Fault> {
+        match self.left {
+            [first, rest @ ..] if *first < 0x80 => {
+                self.left = rest;
+                Ok(u64::from(*first))
+            }
+            [first, rest @ ..] => {
+                let count = usize::from(first.wrapping_neg());
+                if count > 8 {
+                    return Err(Fault::text("an unsigned integer of more than eight bytes"));
+                }
+                let Some((bytes, rest)) = rest.split_at_checked(count) else {
+                    return Err(ends_early());
+                };
+                self.left = rest;
+                Ok(bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+            }
+            [] => Err(ends_early()),
+        }
+    }
+
+    #[inline]
+    pub(super) fn int(&mut self) -> Result<i64, Fault> {
+        self.uint().map(unfold)
+    }
+
+    #[inline]
+    pub(super) fn float(&mut self) -> Result<f64, Fault> {
+        self.uint().map(|bits| f64::from_bits(bits.swap_bytes()))
+    }
+
+    /// A count of things that take at least a byte each: never more than there are bytes left.
+    #[inline]
+    pub(super) fn count(&mut self) -> Result<usize, Fault> {
+        let count = self.uint()?;
+        match usize::try_from(count) {
+            Ok(count) if count <= self.left.len() => Ok(count),
+            _ => Err(lies(count, self.left.len())),
+        }
+    }
+
+    /// A byte string: its length, and it.
+    #[inline]
+    pub(super) fn bytes(&mut self) -> Result<&'de [u8], Fault> {
+        let len = self.count()?;
+        let (bytes, rest) = self.left.split_at(len);
+        self.left = rest;
+        Ok(bytes)
+    }
+
+    #[inline]
+    pub(super) fn text(&mut self) -> Result<&'de str, Fault> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| Fault::text("expected a string of UTF-8"))
+    }
+
+    /// A type's id: positive for a value, negative for the definition of the id without its sign.
+    pub(super) fn id(&mut self) -> Result<i32, Fault> {
+        let id = self.int()?;
+        match i32::try_from(id) {
+            // Without its least value, so that the sign can be turned.
+            Ok(id) if id != 0 && id != i32::MIN => Ok(id),
+            _ => Err(Fault::What(Cow::Owned(format!("the type id {id} is none")))),
+        }
+    }
+
+    /// Goes on in the message behind this one, which must have been read to its end.
+    pub(super) fn next_message(&mut self) -> Result<(), Fault> {
+        match stream::split(self.after, usize::MAX).map_err(Fault::said)? {
+            Split::Message(message) => {
+                *self = Reader::new(message.payload(), &self.after[message.whole().len()..]);
+                Ok(())
+            }
+            Split::NeedMore { bytes_min } => Err(Fault::NeedMore { missing: bytes_min - self.after.len() }),
+        }
+    }
+}
+
+/// The numbers of the fields of a struct as they come: each as its distance from the one before, zero ends them.
+pub(super) struct Deltas {
+    /// The least number that the next field can have: at most the number of fields.
+    next: usize,
+}
+
+impl Deltas {
+    pub(super) fn new() -> Deltas {
+        Deltas { next: 0 }
+    }
+
+    #[inline]
+    pub(super) fn next(&mut self, reader: &mut Reader<'_>, fields: usize) -> Result<Option<usize>, Fault> {
+        let delta = reader.uint()?;
+        if delta == 0 {
+            return Ok(None);
+        }
+        let left = fields - self.next;
+        match usize::try_from(delta) {
+            Ok(delta) if delta <= left => {
+                self.next += delta;
+                Ok(Some(self.next - 1))
+            }
+            _ => Err(Fault::text("a field number that the type does not have")),
+        }
+    }
+}
+
+#[cold]
+fn ends_early() -> Fault {
+    Fault::text("the body ends before the value does")
+}
+
+#[cold]
+fn lies(count: u64, left: usize) -> Fault {
+    Fault::What(Cow::Owned(format!("a count of {count}, and {left} bytes are left")))
+}
+
+fn unfold(folded: u64) -> i64 {
+    let number = (folded >> 1) as i64;
+    if folded & 1 == 0 { number } else { !number }
+}
+
+#[inline]
+pub(super) fn put_uint(out: &mut Vec<u8>, number: u64) {
+    if number < 0x80 {
+        out.push(number as u8);
+    } else {
+        let (bytes, from) = spelt(number);
+        out.extend_from_slice(&bytes[from..]);
+    }
+}
+
+#[inline]
+pub(super) fn put_int(out: &mut Vec<u8>, number: i64) {
+    // The low bit tells a number that is complemented.
+    put_uint(out, (number << 1 ^ number >> 63) as u64);
+}
+
+#[inline]
+pub(super) fn put_float(out: &mut Vec<u8>, number: f64) {
+    put_uint(out, number.to_bits().swap_bytes());
+}
+
+pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
+    put_uint(out, bytes.len() as u64);
+    out.extend_from_slice(bytes);
+}
+
+/// Puts a number in at a place where only what came after it told it.
+pub(super) fn insert_uint(out: &mut Vec<u8>, at: usize, number: u64) {
+    let (bytes, from) = if number < 0x80 { ([number as u8; 9], 8) } else { spelt(number) };
+    let len = out.len();
+    out.resize(len + 9 - from, 0);
+    out.copy_within(at..len, at + 9 - from);
+    out[at..at + 9 - from].copy_from_slice(&bytes[from..]);
+}
+
+/// A number of 128 and more: its spelling, from that index on.
+fn spelt(number: u64) -> ([u8; 9], usize) {
+    let mut bytes = [0; 9];
+    bytes[1..].copy_from_slice(&number.to_be_bytes());
+    let zeros = number.leading_zeros() as usize / 8;
+    bytes[zeros] = (zeros as u8).wrapping_sub(8);
+    (bytes, zeros)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn numbers_are_spelt_as_gos_documentation_has_them() {
+        // The examples of Go's doc.go of encoding/gob.
+        let mut out = Vec::new();
+        put_uint(&mut out, 0);
+        put_uint(&mut out, 7);
+        put_uint(&mut out, 256);
+        put_int(&mut out, -129);
+        put_float(&mut out, 17.0);
+        assert_eq!(out, [0, 7, 0xfe, 1, 0, 0xfe, 1, 1, 0xfe, 0x31, 0x40]);
+    }
+
+    #[test]
+    fn numbers_come_back() {
+        for shift in 0..64 {
+            for number in [1u64 << shift, (1 << shift) - 1, !(1 << shift), u64::MAX >> shift] {
+                let mut out = Vec::new();
+                put_uint(&mut out, number);
+                let mut inserted = vec![1, 2];
+                insert_uint(&mut inserted, 1, number);
+                assert_eq!(inserted, [&[1], &out[..], &[2]].concat());
+                put_int(&mut out, number as i64);
+                put_float(&mut out, f64::from_bits(number));
+                let mut reader = Reader::new(&out, &[]);
+                assert_eq!(reader.uint(), Ok(number));
+                assert_eq!(reader.int(), Ok(number as i64));
+                assert_eq!(reader.float().unwrap().to_bits(), number);
+                assert!(reader.left().is_empty());
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_cut_off_or_lies_is_refused() {
+        for wrong in [&[][..], &[0xff], &[0xf8, 1, 2, 3], &[0xf7, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[0x80]] {
+            assert!(Reader::new(wrong, &[]).uint().is_err(), "{wrong:?}");
+        }
+        assert!(Reader::new(&[3, 1, 2], &[]).bytes().is_err());
+        assert!(Reader::new(&[0xf8, 255, 255, 255, 255, 255, 255, 255, 255], &[]).count().is_err());
+        assert!(Reader::new(&[0xfc, 255, 255, 255, 255], &[]).id().is_err());
+        assert!(Reader::new(&[0], &[]).id().is_err());
+    }
+}

@@ -1,0 +1,237 @@
+//! What decoding has learnt and keeps: the tables of types by the bytes that define them, and for each struct on
+//! the wire and each of Rust's which field is which.
+//!
+//! Both are kept per thread and bounded; what does not fit is made anew. Bytes are compared, not hashes, since peers
+//! choose them. The reading itself is in `decode.rs`.
+
+use std::cell::RefCell;
+use std::collections::HashMap;
+use std::rc::Rc;
+
+use super::fault::Fault;
+use super::number::Reader;
+use super::stream;
+use super::wire::{At, Definition, Kind, Table};
+
+/// Plans that a thread keeps, and the bytes of definitions that they may be for together.
+const PLANS_MAX: usize = 64;
+const PLAN_BYTES_MAX: usize = 256 << 10;
+/// Types of Rust's that are remembered for one struct on the wire.
+const PAIRS_MAX: usize = 16;
+/// Types of Rust's whose needs are remembered.
+const NEEDS_MAX: usize = 4096;
+
+/// A struct type of Rust's: its name and its fields, by where they lie in memory.
+#[derive(Clone, Copy, PartialEq, Eq, Hash)]
+pub(super) struct RustStruct {
+    name: *const str,
+    fields: *const [&'static str],
+}
+
+impl RustStruct {
+    pub(super) fn of<T>(fields: &'static [&'static str]) -> RustStruct {
+        RustStruct { name: std::any::type_name::<T>(), fields }
+    }
+}
+
+/// How the fields of a struct on the wire go with those of one of Rust's.
+#[derive(Clone)]
+pub(super) struct Pair {
+    rust: RustStruct,
+    /// By field on the wire: the field of Rust's of that name.
+    pub(super) names: Box<[Option<&'static str>]>,
+    /// Fields that the wire has not, and Rust's type cannot do without.
+    pub(super) absent: Vec<&'static str>,
+    /// Fields that were handed in, and were too many: under another name they had been there.
+    refused: Vec<&'static str>,
+}
+
+thread_local! {
+    static PLANS: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    static NEEDS: RefCell<HashMap<RustStruct, Rc<[&'static str]>>> = RefCell::new(HashMap::new());
+}
+
+struct Kept {
+    definitions: Box<[u8]>,
+    plan: Rc<Plan>,
+}
+
+/// The types that some definitions define, and what goes with them.
+pub(super) struct Plan {
+    table: Table,
+    /// By place in the table.
+    pairs: RefCell<Vec<Vec<Rc<Pair>>>>,
+    /// Types of values that have been looked through, with whether they may hold interfaces.
+    roots: RefCell<Vec<(i32, At, bool)>>,
+}
+
+impl Plan {
+    fn new(table: Table) -> Plan {
+        let pairs = RefCell::new(vec![Vec::new(); table.len()]);
+        Plan { table, pairs, roots: RefCell::default() }
+    }
+
+    /// The plan for these definition messages, kept or new.
+    pub(super) fn of(definitions: &[u8]) -> Result<Rc<Plan>, Fault> {
+        let kept = PLANS.with_borrow_mut(|plans| {
+            let at = plans.iter().position(|kept| *kept.definitions == *definitions)?;
+            // One place forward for each use: what is used most is found first.
+            plans.swap(at, at.saturating_sub(1));
+            Some(plans[at.saturating_sub(1)].plan.clone())
+        });
+        if let Some(plan) = kept {
+            return Ok(plan);
+        }
+        let plan = Rc::new(Plan::new(read_table(definitions)?));
+        if definitions.len() <= PLAN_BYTES_MAX / 4 {
+            PLANS.with_borrow_mut(|plans| {
+                let bytes = |plans: &[Kept]| plans.iter().map(|kept| kept.definitions.len()).sum::<usize>();
+                while plans.len() >= PLANS_MAX || bytes(plans) + definitions.len() > PLAN_BYTES_MAX {
+                    plans.pop();
+                }
+                plans.push(Kept { definitions: definitions.into(), plan: plan.clone() });
+            });
+        }
+        Ok(plan)
+    }
+
+    /// The plan of a value that defines types itself.
+    pub(super) fn with(definitions: &[u8], more: &[(i32, Definition)]) -> Result<Rc<Plan>, Fault> {
+        let mut table = read_table(definitions)?;
+        for (id, definition) in more {
+            table.define(*id, definition)?;
+        }
+        Ok(Rc::new(Plan::new(table)))
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// The place of a value's type, and whether interfaces may be in it.
+    pub(super) fn root(&self, id: i32) -> Result<(At, bool), Fault> {
+        if let Some((_, at, holds)) = self.roots.borrow().iter().find(|(known, ..)| *known == id) {
+            return Ok((*at, *holds));
+        }
+        let at = self.table.find(id).ok_or_else(|| Fault::said(format_args!("type {id} is not defined")))?;
+        let holds = self.table.holds_interfaces(at)?;
+        let mut roots = self.roots.borrow_mut();
+        if roots.len() < PAIRS_MAX {
+            roots.push((id, at, holds));
+        }
+        Ok((at, holds))
+    }
+
+    /// How the struct at this place of the wire goes with a struct of Rust's.
+    pub(super) fn pair<T>(&self, at: At, fields: &'static [&'static str]) -> Rc<Pair> {
+        let rust = RustStruct::of::<T>(fields);
+        if let Some(pair) = self.pairs.borrow()[at as usize].iter().find(|pair| pair.rust == rust) {
+            return pair.clone();
+        }
+        let wire: &[_] = if let Kind::Struct(fields) = self.table.kind(at) { fields } else { &[] };
+        let names: Box<[_]> =
+            wire.iter().map(|(name, _)| fields.iter().find(|field| ***field == **name).copied()).collect();
+        let is_absent = |field: &&'static str| !names.contains(&Some(*field));
+        let absent = needs(rust).iter().flat_map(|needs| needs.iter().copied()).filter(is_absent).collect();
+        let pair = Rc::new(Pair { rust, names, absent, refused: Vec::new() });
+        let pairs = &mut self.pairs.borrow_mut()[at as usize];
+        if pairs.len() < PAIRS_MAX {
+            pairs.push(pair.clone());
+        }
+        pair
+    }
+
+    /// Whether the fault tells something that a second reading can do better.
+    pub(super) fn learns_from(&self, fault: &Fault, at: At, pair: &Pair, fields: &[&'static str]) -> bool {
+        let (mut next, mut is_new) = (pair.clone(), false);
+        match fault {
+            Fault::MissingField(name)
+                if fields.contains(name) && !pair.absent.contains(name) && !pair.refused.contains(name) =>
+            {
+                is_new = note_need(pair.rust, name);
+                next.absent.push(name);
+            }
+            Fault::DuplicateField(name) if pair.absent.contains(name) => {
+                next.absent.retain(|absent| absent != name);
+                next.refused.push(name);
+            }
+            _ => return false,
+        }
+        let pairs = &mut self.pairs.borrow_mut()[at as usize];
+        match pairs.iter_mut().find(|kept| kept.rust == pair.rust) {
+            Some(kept) => {
+                *kept = Rc::new(next);
+                true
+            }
+            // A pair that is not kept would learn the same for ever.
+            None => is_new,
+        }
+    }
+}
+
+/// The fields that a struct of Rust's cannot do without, as far as is known.
+pub(super) fn needs(rust: RustStruct) -> Option<Rc<[&'static str]>> {
+    NEEDS.with_borrow(|needs| needs.get(&rust).cloned())
+}
+
+/// Remembers a field that cannot be done without; whether that is new.
+pub(super) fn note_need(rust: RustStruct, name: &'static str) -> bool {
+    NEEDS.with_borrow_mut(|needs| {
+        if needs.len() >= NEEDS_MAX && !needs.contains_key(&rust) {
+            return false;
+        }
+        let fields = needs.entry(rust).or_default();
+        let is_new = !fields.contains(&name);
+        if is_new {
+            *fields = fields.iter().copied().chain([name]).collect();
+        }
+        is_new
+    })
+}
+
+/// Definitions that a value holds itself, collected in a first pass over it.
+pub(super) struct Collector {
+    table: Table,
+    found: Vec<(i32, Definition)>,
+}
+
+impl Collector {
+    pub(super) fn new(definitions: &[u8]) -> Result<Collector, Fault> {
+        Ok(Collector { table: read_table(definitions)?, found: Vec::new() })
+    }
+
+    pub(super) fn found(self) -> Vec<(i32, Definition)> {
+        self.found
+    }
+}
+
+impl super::skip::Types for Collector {
+    fn table(&self) -> &Table {
+        &self.table
+    }
+
+    fn on_definition(&mut self, id: i32, definition: Definition, _raw: &[u8]) -> Result<(), Fault> {
+        self.table.define(id, &definition)?;
+        self.found.push((id, definition));
+        Ok(())
+    }
+}
+
+fn read_table(mut definitions: &[u8]) -> Result<Table, Fault> {
+    let mut table = Table::new();
+    while !definitions.is_empty() {
+        let (payload, rest) = stream::next_of(definitions)?;
+        let mut reader = Reader::new(payload, &[]);
+        let id = reader.id()?;
+        if id > 0 {
+            return Err(Fault::text("expected a definition, a value came"));
+        }
+        let definition = Definition::read(&mut reader)?;
+        if !reader.left().is_empty() {
+            return Err(Fault::text("a definition with more behind it"));
+        }
+        table.define(-id, &definition)?;
+        definitions = rest;
+    }
+    Ok(table)
+}

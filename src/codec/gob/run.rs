@@ -1,0 +1,99 @@
+//! The reading of one body: where it stands, and what it may still cost.
+//!
+//! Depth is bounded for the sake of the stack, reservations by the bytes of the body. What is read is in `decode.rs`.
+
+use super::fault::Fault;
+use super::number::Reader;
+use super::plan::Plan;
+use super::skip::skip;
+use super::wire::{At, Table};
+use crate::codec::{DEPTH_MAX_DEFAULT, depth_max};
+
+/// Containers, options and newtypes around one place: the last two take no bytes, so that a type which holds itself
+/// through them alone would recurse for ever.
+const STEPS_MAX: usize = 4 * DEPTH_MAX_DEFAULT;
+
+/// The reading of one body.
+pub(super) struct Run<'de, 't> {
+    pub(super) reader: Reader<'de>,
+    pub(super) plan: &'t Plan,
+    /// Containers around the place that is being read: below `depth_max`.
+    depth: usize,
+    depth_max: usize,
+    /// Containers, options and newtypes around it: below STEPS_MAX.
+    steps: usize,
+    /// Elements that hints may still have reserved: all together never exceed the bytes of the body.
+    reserve_left: usize,
+    /// Whether a second reading will know more.
+    pub(super) learnt: bool,
+    pub(super) too_deep: bool,
+}
+
+impl<'de, 't> Run<'de, 't> {
+    pub(super) fn new(reader: Reader<'de>, plan: &'t Plan) -> Run<'de, 't> {
+        Run {
+            reader,
+            plan,
+            depth: 0,
+            depth_max: depth_max(),
+            steps: 0,
+            reserve_left: reader.left().len() + reader.after().len(),
+            learnt: false,
+            too_deep: false,
+        }
+    }
+
+    pub(super) fn table(&self) -> &'t Table {
+        self.plan.table()
+    }
+
+    /// Reads what is in a container.
+    #[inline]
+    pub(super) fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+        self.depth += 1;
+        if self.depth >= self.depth_max {
+            return Err(self.refuse_depth());
+        }
+        let value = self.through(read);
+        self.depth -= 1;
+        value
+    }
+
+    /// Reads what is in an option or a newtype.
+    #[inline]
+    pub(super) fn through<R>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<R, Fault>,
+    ) -> Result<R, Fault> {
+        self.steps += 1;
+        if self.steps >= STEPS_MAX {
+            return Err(self.refuse_depth());
+        }
+        let value = read(self);
+        self.steps -= 1;
+        value
+    }
+
+    #[cold]
+    fn refuse_depth(&mut self) -> Fault {
+        self.too_deep = true;
+        Fault::TooDeep
+    }
+
+    /// A count as a hint, cut down to what the bytes of the body could hold.
+    pub(super) fn reserve(&mut self, count: usize) -> usize {
+        let granted = count.min(self.reserve_left);
+        self.reserve_left -= granted;
+        granted
+    }
+
+    pub(super) fn skip(&mut self, at: At) -> Result<(), Fault> {
+        let depth_left = self.depth_max - self.depth;
+        let mut table = self.table();
+        let skipped = skip(&mut self.reader, &mut table, at, depth_left);
+        if skipped == Err(Fault::TooDeep) {
+            self.too_deep = true;
+        }
+        skipped
+    }
+}

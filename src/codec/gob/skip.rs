@@ -1,0 +1,165 @@
+//! Passing over values that nobody asks for, with the wire's types alone: fields that the receiver has not, and
+//! whole values of which only the end is wanted.
+//!
+//! It recurses with the value, so it has the same limit on depth as everything else. Go writes a type that first
+//! shows inside an interface right there, in the middle of the value, which then goes on in another message: here
+//! such definitions are met, and handed to whoever keeps the types.
+
+use super::fault::Fault;
+use super::number::{Deltas, Reader};
+use super::wire::{At, Definition, Kind, Table};
+
+/// The types that a value is read by.
+pub(super) trait Types {
+    fn table(&self) -> &Table;
+
+    /// A definition inside a value; `raw` is its message without the length.
+    fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), Fault>;
+}
+
+/// Types that are complete: definitions inside the value have been collected before.
+impl Types for &Table {
+    fn table(&self) -> &Table {
+        self
+    }
+
+    fn on_definition(&mut self, _id: i32, _definition: Definition, _raw: &[u8]) -> Result<(), Fault> {
+        Ok(())
+    }
+}
+
+/// Types that grow with the value.
+impl Types for Table {
+    fn table(&self) -> &Table {
+        self
+    }
+
+    fn on_definition(&mut self, id: i32, definition: Definition, _raw: &[u8]) -> Result<(), Fault> {
+        self.define(id, &definition)
+    }
+}
+
+/// Passes over the value of a message, behind the type's id.
+pub(super) fn skip_top<T: Types>(
+    reader: &mut Reader<'_>,
+    types: &mut T,
+    at: At,
+    depth_left: usize,
+) -> Result<(), Fault> {
+    if !matches!(types.table().kind(at), Kind::Struct(_)) {
+        read_single(reader)?;
+    }
+    skip(reader, types, at, depth_left)
+}
+
+/// The zero in front of a value that is not a struct and has no field around it.
+pub(super) fn read_single(reader: &mut Reader<'_>) -> Result<(), Fault> {
+    match reader.uint()? {
+        0 => Ok(()),
+        _ => Err(Fault::text("expected a zero in front of a value that is no struct")),
+    }
+}
+
+/// Passes over one value; `depth_left` containers may be around what is in it.
+pub(super) fn skip<T: Types>(
+    reader: &mut Reader<'_>,
+    types: &mut T,
+    at: At,
+    depth_left: usize,
+) -> Result<(), Fault> {
+    let inside = || depth_left.checked_sub(1).filter(|left| *left > 0).ok_or(Fault::TooDeep);
+    match types.table().kind(at) {
+        Kind::Undefined => Err(Fault::text("a value of a type that is never defined")),
+        Kind::Bool | Kind::Int | Kind::Uint | Kind::Float => reader.uint().map(drop),
+        Kind::Complex => reader.uint().and_then(|_| reader.uint()).map(drop),
+        Kind::Bytes | Kind::String | Kind::Opaque { .. } | Kind::OpaqueText => reader.bytes().map(drop),
+        Kind::Array { elem, len } => {
+            let (elem, len) = (*elem, *len);
+            let inside = inside()?;
+            for _ in 0..array_count(reader, len)? {
+                skip(reader, types, elem, inside)?;
+            }
+            Ok(())
+        }
+        Kind::Slice { elem } => {
+            let elem = *elem;
+            let inside = inside()?;
+            for _ in 0..reader.count()? {
+                skip(reader, types, elem, inside)?;
+            }
+            Ok(())
+        }
+        Kind::Map { key, elem } => {
+            let (key, elem) = (*key, *elem);
+            let inside = inside()?;
+            for _ in 0..reader.count()? {
+                skip(reader, types, key, inside)?;
+                skip(reader, types, elem, inside)?;
+            }
+            Ok(())
+        }
+        Kind::Struct(fields) => {
+            let count = fields.len();
+            let inside = inside()?;
+            let mut deltas = Deltas::new();
+            while let Some(field) = deltas.next(reader, count)? {
+                if let Kind::Struct(fields) = types.table().kind(at) {
+                    let field = fields[field].1;
+                    skip(reader, types, field, inside)?;
+                }
+            }
+            Ok(())
+        }
+        Kind::Interface => {
+            let inside = inside()?;
+            match read_interface(reader, types)? {
+                Some((_, at)) => skip_top(reader, types, at, inside),
+                None => Ok(()),
+            }
+        }
+    }
+}
+
+/// The number of an array's elements, which is in the type and again in the value.
+pub(super) fn array_count(reader: &mut Reader<'_>, len: u64) -> Result<usize, Fault> {
+    let count = reader.count()?;
+    if count as u64 == len {
+        Ok(count)
+    } else {
+        Err(Fault::said(format_args!("{count} elements in an array of {len}")))
+    }
+}
+
+/// The beginning of an interface's value: the name of its concrete type and the type; `None` for nil.
+///
+/// Between the two are the definitions of types that are new. The length behind the type is not believed: where a
+/// definition interrupted the value, it counts the bytes up to there alone.
+pub(super) fn read_interface<'de, T: Types>(
+    reader: &mut Reader<'de>,
+    types: &mut T,
+) -> Result<Option<(&'de str, At)>, Fault> {
+    let name = reader.text()?;
+    if name.is_empty() {
+        return Ok(None);
+    }
+    loop {
+        if reader.left().is_empty() {
+            reader.next_message()?;
+        }
+        let start = reader.left();
+        let id = reader.id()?;
+        if id > 0 {
+            let at = types.table().find(id);
+            let at = at.ok_or_else(|| Fault::said(format_args!("type {id} is not defined")))?;
+            reader.uint()?;
+            return Ok(Some((name, at)));
+        }
+        let definition = Definition::read(reader)?;
+        let raw = &start[..start.len() - reader.left().len()];
+        types.on_definition(-id, definition, raw)?;
+        if !reader.left().is_empty() {
+            // The definition came inside an outer interface, which counts its parts.
+            reader.uint()?;
+        }
+    }
+}

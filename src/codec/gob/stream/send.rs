@@ -1,0 +1,77 @@
+//! Which definitions a stream has carried.
+
+use super::{Split, StreamError, split};
+
+/// The types that were defined on a stream that we write.
+///
+/// Ids are the process's own, so that a type means the same in every body; bodies that another process encoded must
+/// not be mixed in.
+#[derive(Debug, Default)]
+pub struct Sent {
+    /// A bit for each id.
+    ids: Vec<u64>,
+}
+
+impl Sent {
+    /// A stream that has carried nothing.
+    pub fn new() -> Sent {
+        Sent::default()
+    }
+
+    /// Whether the type was defined.
+    pub fn has(&self, id: i32) -> bool {
+        let id = id as usize;
+        self.ids.get(id / 64).is_some_and(|bits| bits & 1 << (id % 64) != 0)
+    }
+
+    fn note(&mut self, id: i32) {
+        let id = id as usize;
+        if self.ids.len() <= id / 64 {
+            self.ids.resize(id / 64 + 1, 0);
+        }
+        self.ids[id / 64] |= 1 << (id % 64);
+    }
+
+    /// Appends what the stream has not carried of a self-contained body: new definitions, then the value.
+    ///
+    /// On an error nothing is appended, and nothing counts as carried.
+    pub fn append(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
+        let len_before = out.len();
+        let outcome = self.append_unsent(body, out);
+        if outcome.is_err() {
+            out.truncate(len_before);
+            return outcome;
+        }
+        let mut rest = body;
+        while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+            match message.id() {
+                Ok(id) if id < 0 => self.note(-id),
+                _ => break,
+            }
+            rest = &rest[message.whole().len()..];
+        }
+        Ok(())
+    }
+
+    fn append_unsent(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
+        let mut rest = body;
+        loop {
+            let Split::Message(message) = split(rest, usize::MAX)? else {
+                return Err(StreamError::Malformed("a body without a value".into()));
+            };
+            let id = message.id()?;
+            if id > 0 {
+                out.extend_from_slice(rest);
+                return Ok(());
+            }
+            // Ids of ours are small; others would make the bits many.
+            if id <= -super::super::types::IDS_MAX {
+                return Err(StreamError::Malformed("a body of another process".into()));
+            }
+            if !self.has(-id) {
+                out.extend_from_slice(message.whole());
+            }
+            rest = &rest[message.whole().len()..];
+        }
+    }
+}

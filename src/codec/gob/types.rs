@@ -1,0 +1,343 @@
+//! From a type's description to gob types: which kinds, in a graph, and the ids that the whole process gives them.
+//!
+//! Options vanish (Go flattens pointers), as do newtypes. The same structural type with the same names gets the same
+//! id, wherever it shows: places of the graph that cannot be told apart are one type, and a type is known by what it
+//! consists of, as its parts' ids, or, where it leads back to itself, as the text of that circle.
+
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::fmt::Write as _;
+use std::sync::{Mutex, PoisonError};
+
+use super::fault::Fault;
+use super::number::{put_bytes, put_int, put_uint};
+use super::wire::{BOOL, BYTES, FIRST_USER_ID, FLOAT, INT, STRING, UINT};
+use super::{shape, time};
+use crate::codec::Description;
+
+/// Types that are not built in, in one description: as many as a connection takes definitions.
+const TYPES_MAX: usize = 1024;
+/// Ids that the process gives in all.
+pub(super) const IDS_MAX: i32 = 1 << 16;
+
+/// A type of gob's; its parts are places in [`GobType::nodes`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Node {
+    Bool,
+    Int,
+    Uint,
+    Float,
+    Bytes,
+    String,
+    Array {
+        elem: usize,
+        len: usize,
+    },
+    Slice {
+        elem: usize,
+    },
+    Map {
+        key: usize,
+        elem: usize,
+    },
+    Struct {
+        name: String,
+        fields: Vec<(String, usize)>,
+    },
+    /// `time.Time`.
+    Time,
+}
+
+impl Node {
+    pub(super) fn parts(&self) -> Vec<usize> {
+        match self {
+            Node::Array { elem, .. } | Node::Slice { elem } => vec![*elem],
+            Node::Map { key, elem } => vec![*key, *elem],
+            Node::Struct { fields, .. } => fields.iter().map(|(_, at)| *at).collect(),
+            _ => Vec::new(),
+        }
+    }
+
+    /// The same with other parts.
+    pub(super) fn with_parts(&self, mut turn: impl FnMut(usize) -> usize) -> Node {
+        let mut node = self.clone();
+        match &mut node {
+            Node::Array { elem, .. } | Node::Slice { elem } => *elem = turn(*elem),
+            Node::Map { key, elem } => (*key, *elem) = (turn(*key), turn(*elem)),
+            Node::Struct { fields, .. } => fields.iter_mut().for_each(|(_, at)| *at = turn(*at)),
+            _ => {}
+        }
+        node
+    }
+
+    fn built_in(&self) -> Option<i32> {
+        Some(match self {
+            Node::Bool => BOOL,
+            Node::Int => INT,
+            Node::Uint => UINT,
+            Node::Float => FLOAT,
+            Node::Bytes => BYTES,
+            Node::String => STRING,
+            _ => return None,
+        })
+    }
+}
+
+/// What encoding a type needs: its types, their definitions as messages, and the id of the value.
+///
+/// Made from a description, once for each type of Rust's; those described by hand, too.
+#[derive(Debug)]
+pub struct GobType {
+    pub(super) nodes: Vec<Node>,
+    pub(super) root: usize,
+    pub(super) id: i32,
+    pub(super) definitions: Vec<u8>,
+}
+
+impl GobType {
+    /// The gob types of a description, with ids given to those that are new to the process.
+    pub(super) fn new(description: &Description) -> Result<GobType, Fault> {
+        let (nodes, root) = shape::graph(description.shape())?;
+        let (nodes, root) = merge(&nodes, root);
+        if nodes.iter().filter(|node| node.built_in().is_none()).count() > TYPES_MAX {
+            return Err(Fault::said(format_args!("it consists of more than {TYPES_MAX} types")));
+        }
+        let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut naming = Naming { nodes: &nodes, ids: vec![0; nodes.len()], registry: &mut registry };
+        for at in 0..nodes.len() {
+            naming.id(at)?;
+        }
+        let ids = naming.ids;
+        let mut definitions = Vec::new();
+        // As Go does it, from the outermost type inwards.
+        let (mut seen, mut open) = (vec![false; nodes.len()], vec![root]);
+        while let Some(at) = open.pop() {
+            if std::mem::replace(&mut seen[at], true) || nodes[at].built_in().is_some() {
+                continue;
+            }
+            put_definition(&mut definitions, &nodes, &ids, at);
+            open.extend(nodes[at].parts().into_iter().rev());
+        }
+        Ok(GobType { id: ids[root], nodes, root, definitions })
+    }
+}
+
+/// Makes places that cannot be told apart, however far one looks, into one.
+fn merge(nodes: &[Node], root: usize) -> (Vec<Node>, usize) {
+    let mut classes = vec![0; nodes.len()];
+    let mut count = 1;
+    loop {
+        let mut seen = HashMap::new();
+        let next: Vec<usize> = nodes
+            .iter()
+            .zip(&classes)
+            .map(|(node, class)| {
+                let fresh = seen.len();
+                *seen.entry((*class, node.with_parts(|part| classes[part]))).or_insert(fresh)
+            })
+            .collect();
+        let is_stable = seen.len() == count;
+        count = seen.len();
+        classes = next;
+        if is_stable {
+            break;
+        }
+    }
+    let mut merged = vec![None; count];
+    for (node, class) in nodes.iter().zip(&classes) {
+        merged[*class].get_or_insert_with(|| node.with_parts(|part| classes[part]));
+    }
+    (merged.into_iter().flatten().collect(), classes[root])
+}
+
+/// The ids that were given, by what the types consist of.
+static REGISTRY: Mutex<Registry> = Mutex::new(Registry { ids: None });
+
+struct Registry {
+    ids: Option<HashMap<String, i32>>,
+}
+
+struct Naming<'n> {
+    nodes: &'n [Node],
+    /// By place; 0 where there is none so far.
+    ids: Vec<i32>,
+    registry: &'n mut Registry,
+}
+
+impl Naming<'_> {
+    fn id(&mut self, at: usize) -> Result<i32, Fault> {
+        if let Some(id) = self.nodes[at].built_in() {
+            self.ids[at] = id;
+        }
+        if self.ids[at] != 0 {
+            return Ok(self.ids[at]);
+        }
+        let mut text = String::new();
+        if self.leads_back(at) {
+            self.circle(at, &mut Vec::new(), &mut text)?;
+        } else {
+            self.spell(at, &mut text, |naming, part, text| {
+                let id = naming.id(part)?;
+                let _ = write!(text, "{id}");
+                Ok(())
+            })?;
+        }
+        let ids = self.registry.ids.get_or_insert_default();
+        let next = FIRST_USER_ID + 1 + ids.len() as i32;
+        let id = match ids.entry(text) {
+            Entry::Occupied(entry) => *entry.get(),
+            Entry::Vacant(_) if next >= IDS_MAX => {
+                return Err(Fault::text("the process has met more types than there are ids"));
+            }
+            Entry::Vacant(entry) => *entry.insert(next),
+        };
+        self.ids[at] = id;
+        Ok(id)
+    }
+
+    fn leads_back(&self, at: usize) -> bool {
+        let (mut seen, mut open) = (vec![false; self.nodes.len()], self.nodes[at].parts());
+        while let Some(part) = open.pop() {
+            if part == at {
+                return true;
+            }
+            if !std::mem::replace(&mut seen[part], true) {
+                open.extend(self.nodes[part].parts());
+            }
+        }
+        false
+    }
+
+    /// The text of a type that leads back to itself: what it leads through is spelt out, once.
+    fn circle(&mut self, at: usize, open: &mut Vec<usize>, text: &mut String) -> Result<(), Fault> {
+        if let Some(known) = open.iter().position(|known| *known == at) {
+            let _ = write!(text, "^{known}");
+            return Ok(());
+        }
+        if !self.leads_back(at) {
+            let id = self.id(at)?;
+            let _ = write!(text, "{id}");
+            return Ok(());
+        }
+        open.push(at);
+        self.spell(at, text, |naming, part, text| naming.circle(part, open, text))
+    }
+
+    fn spell(
+        &mut self,
+        at: usize,
+        text: &mut String,
+        mut part: impl FnMut(&mut Self, usize, &mut String) -> Result<(), Fault>,
+    ) -> Result<(), Fault> {
+        let nodes = self.nodes;
+        match &nodes[at] {
+            Node::Array { elem, len } => {
+                let _ = write!(text, "[{len}]");
+                part(self, *elem, text)
+            }
+            Node::Slice { elem } => {
+                text.push_str("[]");
+                part(self, *elem, text)
+            }
+            Node::Map { key, elem } => {
+                text.push_str("map ");
+                part(self, *key, text)?;
+                text.push(' ');
+                part(self, *elem, text)
+            }
+            Node::Struct { name, fields } => {
+                // Names may hold anything, so their lengths stand in front.
+                let _ = write!(text, "{}:{name}{{", name.len());
+                for (name, at) in fields {
+                    let _ = write!(text, "{}:{name} ", name.len());
+                    part(self, *at, text)?;
+                    text.push(';');
+                }
+                text.push('}');
+                Ok(())
+            }
+            Node::Time => {
+                text.push_str("time");
+                Ok(())
+            }
+            _ => Ok(()),
+        }
+    }
+}
+
+/// Appends the message that defines a type: Go's wireType with the one field set that says what it is.
+fn put_definition(out: &mut Vec<u8>, nodes: &[Node], ids: &[i32], at: usize) {
+    let mut message = Vec::new();
+    put_int(&mut message, -i64::from(ids[at]));
+    let (field, name) = match &nodes[at] {
+        Node::Array { .. } => (1, name_of(nodes, at, 0)),
+        Node::Slice { .. } => (2, name_of(nodes, at, 0)),
+        Node::Struct { name, .. } => (3, name.clone()),
+        Node::Map { .. } => (4, name_of(nodes, at, 0)),
+        _ => (5, time::WIRE_NAME.to_string()),
+    };
+    put_uint(&mut message, field);
+    // CommonType: name and id.
+    message.push(1);
+    if name.is_empty() {
+        message.push(2);
+    } else {
+        message.push(1);
+        put_bytes(&mut message, name.as_bytes());
+        message.push(1);
+    }
+    put_int(&mut message, i64::from(ids[at]));
+    message.push(0);
+    let put_id = |message: &mut Vec<u8>, at: usize| {
+        message.push(1);
+        put_int(message, i64::from(ids[at]));
+    };
+    match &nodes[at] {
+        Node::Array { elem, len } => {
+            put_id(&mut message, *elem);
+            message.push(1);
+            put_int(&mut message, *len as i64);
+        }
+        Node::Slice { elem } => put_id(&mut message, *elem),
+        Node::Map { key, elem } => {
+            put_id(&mut message, *key);
+            put_id(&mut message, *elem);
+        }
+        Node::Struct { fields, .. } if !fields.is_empty() => {
+            message.push(1);
+            put_uint(&mut message, fields.len() as u64);
+            for (name, at) in fields {
+                message.push(1);
+                put_bytes(&mut message, name.as_bytes());
+                put_id(&mut message, *at);
+                message.push(0);
+            }
+        }
+        _ => {}
+    }
+    // The ends of the definition and of wireType.
+    message.extend_from_slice(&[0, 0]);
+    put_bytes(out, &message);
+}
+
+/// A name for types that have none, as Go spells them; only people read it.
+fn name_of(nodes: &[Node], at: usize, depth: usize) -> String {
+    if depth > 4 {
+        return "…".into();
+    }
+    let of = |part| name_of(nodes, part, depth + 1);
+    match &nodes[at] {
+        Node::Bool => "bool".into(),
+        Node::Int => "int".into(),
+        Node::Uint => "uint".into(),
+        Node::Float => "float64".into(),
+        Node::Bytes => "[]uint8".into(),
+        Node::String => "string".into(),
+        Node::Array { elem, len } => format!("[{len}]{}", of(*elem)),
+        Node::Slice { elem } => format!("[]{}", of(*elem)),
+        Node::Map { key, elem } => format!("map[{}]{}", of(*key), of(*elem)),
+        Node::Struct { name, .. } if name.is_empty() => "struct".into(),
+        Node::Struct { name, .. } => name.clone(),
+        Node::Time => "time.Time".into(),
+    }
+}

@@ -1,0 +1,286 @@
+//! Types as they travel: definitions read from their messages, and the table that values are read by.
+//!
+//! A definition is a value of Go's wireType (type.go), which is known beforehand. The table resolves ids to places,
+//! types that are only mentioned so far included: definitions may refer to later ones, and to themselves. Nothing
+//! is expanded, so that types which double cost no more than their definitions. What a value means is in `decode.rs`.
+
+use std::collections::HashMap;
+
+use super::fault::Fault;
+use super::number::{Deltas, Reader};
+
+/// The least id of a type that is not built in. Our own begin one above, as those in Go's documentation do.
+pub const FIRST_USER_ID: i32 = 64;
+/// Booleans.
+pub const BOOL: i32 = 1;
+/// Signed integers of every width.
+pub const INT: i32 = 2;
+/// Unsigned integers of every width.
+pub const UINT: i32 = 3;
+/// Floating-point numbers of either width.
+pub const FLOAT: i32 = 4;
+/// Byte strings.
+pub const BYTES: i32 = 5;
+/// Text.
+pub const STRING: i32 = 6;
+/// Complex numbers.
+pub const COMPLEX: i32 = 7;
+/// Any value, with its type's name.
+pub const INTERFACE: i32 = 8;
+/// Definitions.
+pub const WIRE_TYPE: i32 = 16;
+
+/// A type's definition, as a message holds it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Definition {
+    /// Go's name of the type; empty if it has none.
+    pub name: String,
+    /// What it is.
+    pub form: Form,
+}
+
+/// What a defined type is. Other types are referred to by their ids.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Form {
+    /// A fixed number of elements.
+    Array {
+        /// Their type.
+        elem: i32,
+        /// How many.
+        len: u64,
+    },
+    /// Any number of elements.
+    Slice {
+        /// Their type.
+        elem: i32,
+    },
+    /// Any number of keys with a value each.
+    Map {
+        /// The type of the keys.
+        key: i32,
+        /// The type of the values.
+        elem: i32,
+    },
+    /// Named fields, in order.
+    Struct {
+        /// Name and type of each.
+        fields: Vec<(String, i32)>,
+    },
+    /// Bytes that a type of Go's made of itself (GobEncoder, BinaryMarshaler).
+    Opaque,
+    /// Text that a type of Go's made of itself (TextMarshaler).
+    OpaqueText,
+}
+
+impl Definition {
+    /// The ids that it refers to, as often as it does.
+    pub fn refers_to(&self) -> impl Iterator<Item = i32> + '_ {
+        let (pair, fields) = match &self.form {
+            Form::Array { elem, .. } | Form::Slice { elem } => ([Some(*elem), None], &[][..]),
+            Form::Map { key, elem } => ([Some(*key), Some(*elem)], &[][..]),
+            Form::Struct { fields } => ([None, None], &fields[..]),
+            Form::Opaque | Form::OpaqueText => ([None, None], &[][..]),
+        };
+        pair.into_iter().flatten().chain(fields.iter().map(|(_, id)| *id))
+    }
+
+    /// Reads a wireType, behind the id.
+    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Definition, Fault> {
+        let mut deltas = Deltas::new();
+        let mut found = None;
+        while let Some(field) = deltas.next(reader, 7)? {
+            if found.is_some() {
+                return Err(Fault::text("a definition of two types at once"));
+            }
+            found = Some(read_form(reader, field)?);
+        }
+        found.ok_or_else(|| Fault::text("a definition of nothing"))
+    }
+}
+
+/// The field of a wireType that is set: arrayType, sliceType, structType, mapType and three kinds of gobEncoderType.
+fn read_form(reader: &mut Reader<'_>, which: usize) -> Result<Definition, Fault> {
+    let mut name = String::new();
+    let (mut elem, mut key, mut len, mut fields) = (0, 0, 0, Vec::new());
+    let mut deltas = Deltas::new();
+    let count = [3, 2, 2, 3, 1, 1, 1][which];
+    while let Some(field) = deltas.next(reader, count)? {
+        match (which, field) {
+            (_, 0) => name = read_common(reader)?,
+            (0 | 1, 1) => elem = reader.id()?,
+            (0, 2) => {
+                len = u64::try_from(reader.int()?).map_err(|_| Fault::text("an array of negative length"))?;
+            }
+            (2, 1) => fields = read_fields(reader)?,
+            (3, 1) => key = reader.id()?,
+            (3, 2) => elem = reader.id()?,
+            // `count` lets no other pair through.
+            _ => return Err(Fault::text("a definition with unknown fields")),
+        }
+    }
+    let form = match which {
+        0 => Form::Array { elem, len },
+        1 => Form::Slice { elem },
+        2 => Form::Struct { fields },
+        3 => Form::Map { key, elem },
+        4 | 5 => Form::Opaque,
+        _ => Form::OpaqueText,
+    };
+    let definition = Definition { name, form };
+    if definition.refers_to().any(|id| id <= 0) {
+        return Err(Fault::text("a definition that refers to no type"));
+    }
+    Ok(definition)
+}
+
+/// A CommonType: the name, and the id once more, which Go does not look at either.
+fn read_common(reader: &mut Reader<'_>) -> Result<String, Fault> {
+    let (mut name, mut deltas) = (String::new(), Deltas::new());
+    while let Some(field) = deltas.next(reader, 2)? {
+        match field {
+            0 => name = reader.text()?.to_string(),
+            _ => drop(reader.int()?),
+        }
+    }
+    Ok(name)
+}
+
+fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, i32)>, Fault> {
+    let count = reader.count()?;
+    let mut fields = Vec::new();
+    for _ in 0..count {
+        let (mut name, mut id, mut deltas) = (String::new(), 0, Deltas::new());
+        while let Some(field) = deltas.next(reader, 2)? {
+            match field {
+                0 => name = reader.text()?.to_string(),
+                _ => id = reader.id()?,
+            }
+        }
+        if name.is_empty() {
+            return Err(Fault::text("a field without a name"));
+        }
+        fields.push((name, id));
+    }
+    Ok(fields)
+}
+
+/// A place in a [`Table`].
+pub(super) type At = u32;
+
+/// What a type is, with its parts as places.
+#[derive(Debug)]
+pub(super) enum Kind {
+    /// Mentioned, and not defined so far.
+    Undefined,
+    Bool,
+    Int,
+    Uint,
+    Float,
+    Bytes,
+    String,
+    Complex,
+    Interface,
+    Array {
+        elem: At,
+        len: u64,
+    },
+    Slice {
+        elem: At,
+    },
+    Map {
+        key: At,
+        elem: At,
+    },
+    Struct(Box<[(Box<str>, At)]>),
+    Opaque {
+        name: Box<str>,
+    },
+    OpaqueText,
+}
+
+/// Types by id: the built-in ones, those that were defined, and those that these mention.
+#[derive(Debug)]
+pub(super) struct Table {
+    kinds: Vec<Kind>,
+    /// Ids are chosen by peers, so the map is keyed.
+    places: HashMap<i32, At>,
+}
+
+impl Table {
+    pub(super) fn new() -> Table {
+        use Kind::*;
+        Table {
+            kinds: vec![Bool, Int, Uint, Float, Bytes, String, Complex, Interface],
+            places: HashMap::new(),
+        }
+    }
+
+    #[inline]
+    pub(super) fn kind(&self, at: At) -> &Kind {
+        &self.kinds[at as usize]
+    }
+
+    pub(super) fn len(&self) -> usize {
+        self.kinds.len()
+    }
+
+    /// The place of a type that can be used: it is built in or defined.
+    pub(super) fn find(&self, id: i32) -> Option<At> {
+        let at = if (BOOL..=INTERFACE).contains(&id) { (id - 1) as At } else { *self.places.get(&id)? };
+        (!matches!(self.kind(at), Kind::Undefined)).then_some(at)
+    }
+
+    /// The place of a type, made if need be.
+    fn mention(&mut self, id: i32) -> At {
+        if (BOOL..=INTERFACE).contains(&id) {
+            return (id - 1) as At;
+        }
+        let next = self.kinds.len() as At;
+        let at = *self.places.entry(id).or_insert(next);
+        if at == next {
+            self.kinds.push(Kind::Undefined);
+        }
+        at
+    }
+
+    /// Takes a definition; none may be made twice, nor for an id of Go's own.
+    pub(super) fn define(&mut self, id: i32, definition: &Definition) -> Result<(), Fault> {
+        if id < FIRST_USER_ID || self.find(id).is_some() {
+            return Err(Fault::said(format_args!("type {id} is defined twice")));
+        }
+        let at = self.mention(id);
+        let kind = match &definition.form {
+            Form::Array { elem, len } => Kind::Array { elem: self.mention(*elem), len: *len },
+            Form::Slice { elem } => Kind::Slice { elem: self.mention(*elem) },
+            Form::Map { key, elem } => Kind::Map { key: self.mention(*key), elem: self.mention(*elem) },
+            Form::Struct { fields } => Kind::Struct(
+                fields.iter().map(|(name, id)| (name.as_str().into(), self.mention(*id))).collect(),
+            ),
+            Form::Opaque => Kind::Opaque { name: definition.name.as_str().into() },
+            Form::OpaqueText => Kind::OpaqueText,
+        };
+        self.kinds[at as usize] = kind;
+        Ok(())
+    }
+
+    /// Whether a value of this type may hold interfaces. Types on the way that are not defined are refused.
+    pub(super) fn holds_interfaces(&self, root: At) -> Result<bool, Fault> {
+        let mut seen = vec![false; self.kinds.len()];
+        let mut open = vec![root];
+        let mut holds = false;
+        while let Some(at) = open.pop() {
+            if std::mem::replace(&mut seen[at as usize], true) {
+                continue;
+            }
+            match self.kind(at) {
+                Kind::Undefined => return Err(Fault::text("a type that is never defined")),
+                Kind::Interface => holds = true,
+                Kind::Array { elem, .. } | Kind::Slice { elem } => open.push(*elem),
+                Kind::Map { key, elem } => open.extend([*key, *elem]),
+                Kind::Struct(fields) => open.extend(fields.iter().map(|(_, at)| *at)),
+                _ => {}
+            }
+        }
+        Ok(holds)
+    }
+}

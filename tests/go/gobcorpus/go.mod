@@ -1,0 +1,3 @@
+module coreloop.test/gobcorpus
+
+go 1.22
