@@ -229,8 +229,11 @@ fn a_server_that_half_closes_while_it_is_written_to_is_not_written_to_for_long()
     let call = client.start_bytes("Raw.Echo", Codec::Raw, &vec![1; 16 * MIB]);
     eventually("the call is under way", || client.stats().sent == 2);
     side.half_close();
-    // The time for a write without progress is as long as this test's patience: that must not be what ends it.
-    is_lost(&end(call).unwrap_err(), true);
+    // It is the server's closing that ends it, and not the time for a write without progress.
+    let error = end(call).unwrap_err();
+    is_lost(&error, true);
+    let CallError::Lost { error: why, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(why.kind(), io::ErrorKind::UnexpectedEof, "{error:?}");
     let next = start(&client, "next");
     let mut fresh = server.accept();
     fresh.echo();

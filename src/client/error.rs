@@ -39,9 +39,10 @@ pub enum CallError {
         /// It was sent before.
         may_have_run: bool,
     },
-    /// There are as many calls under way as the client allows; nothing was sent.
+    /// There are as many calls under way as the client allows, or as many bytes of their arguments
+    /// (`in_flight_bytes_max`); nothing was sent.
     Full {
-        /// The limit: `in_flight_max`, and `waiting_max` where calls may wait.
+        /// The limit of the calls: `in_flight_max`, and `waiting_max` where calls may wait.
         calls_max: usize,
     },
     /// The thread that waits is the one that would have to bring the answer; it would wait for ever. Call with a
@@ -116,7 +117,10 @@ impl fmt::Display for CallError {
             CallError::ReplyRefused(status) => write!(f, "the reply was refused here: {status}"),
             CallError::Cancelled { .. } => f.write_str("cancelled: the call was given up"),
             CallError::Full { calls_max } => {
-                write!(f, "resource_exhausted: {calls_max} calls are under way, as many as the client allows")
+                write!(
+                    f,
+                    "resource_exhausted: the client allows {calls_max} calls to be under way, and so many bytes"
+                )
             }
             CallError::OnReactor => f.write_str(
                 "failed_precondition: this thread brings the answers, and would wait for itself for ever",

@@ -5,7 +5,6 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::app::Letter;
 use super::batch::Batch;
 use super::config::{ClientConfig, WhenFull};
 use super::driver::{ClientStats, Driver};
@@ -16,7 +15,7 @@ use super::route::Lines;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, compress};
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
-use crate::reactor::Address;
+use crate::reactor::{Address, AddressError};
 
 /// A client to be built.
 #[must_use = "a builder does nothing until it is built"]
@@ -68,25 +67,26 @@ impl Builder {
             CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
         };
         self.config.check().map_err(|error| invalid(&error))?;
-        let parsed: Vec<Address> = self
+        let read = |text: String| {
+            let target: Address = text.strip_prefix("native:").unwrap_or(&text).parse()?;
+            Ok((text, target))
+        };
+        let addresses: Vec<(String, Address)> = self
             .addresses
-            .iter()
-            .map(|text| text.strip_prefix("native:").unwrap_or(text).parse())
-            .collect::<Result<_, crate::reactor::AddressError>>()
+            .into_iter()
+            .map(read)
+            .collect::<Result<_, AddressError>>()
             .map_err(|error| invalid(&error))?;
         let driver = match self.driver {
             Some(driver) => driver,
             None => Driver::spawn().map_err(CallError::Connect)?,
         };
         let config = Arc::new(self.config);
-        let lane = |(index, text): (usize, &String)| {
+        let lane = |(index, address)| {
             let route = self.route.clone();
-            Arc::new(Lane::new(driver.clone(), index, text.clone(), config.clone(), route))
+            Arc::new(Lane::new(driver.clone(), index, address, config.clone(), route))
         };
-        let lanes: Vec<Arc<Lane>> = self.addresses.iter().enumerate().map(lane).collect();
-        for (lane, address) in lanes.iter().zip(parsed) {
-            drop(driver.mail(Letter::Open { line: lane.number, address, config: config.clone() }));
-        }
+        let lanes: Vec<Arc<Lane>> = addresses.into_iter().enumerate().map(lane).collect();
         let shared = Shared { lanes, route: self.route, driver, config };
         Ok(Client { shared: Arc::new(shared), settings: Settings::default() })
     }
@@ -327,7 +327,8 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        let by_timeout = self.settings.timeout.map(|timeout| Instant::now() + timeout);
+        // A time that no clock shows is no deadline.
+        let by_timeout = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.settings.deadline.into_iter().chain(by_timeout).min()
     }
 

@@ -16,7 +16,7 @@ use coreloop_poller::Key;
 
 use self::line::{Line, State};
 use super::CallError;
-use super::config::ClientConfig;
+use super::config::{ClientConfig, WhenFull};
 use super::driver::{Shared, Stats};
 use super::flight::{Flight, Promise, What};
 use super::pending::{Found, Pending};
@@ -24,15 +24,16 @@ use super::reply::Answer;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_left_us};
-use crate::reactor::{Address, App, ConnCx, Conns, Remote, Stream};
+use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::Native;
+
+/// Answers to pings that may wait for a server to read them.
+const PONGS_MAX: u32 = 1024;
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
 pub(super) enum Letter {
-    /// There is a new address.
-    Open { line: u64, address: Address, config: Arc<ClientConfig> },
     /// A call.
     Start(Promise),
     /// Calls that leave together.
@@ -55,10 +56,13 @@ pub(super) struct Session {
     is_draining: bool,
     /// The server has said something.
     is_heard: bool,
-    /// It was asked for a sign of life since it was last heard.
-    is_pinged: bool,
-    last_heard: Instant,
+    /// When it was asked for a sign of life, if nothing was heard since.
+    pinged_at: Option<Instant>,
+    /// When the first of the calls in flight came: before, nothing was owed.
+    owed_since: Instant,
     last_used: Instant,
+    /// Answers to pings that wait to be written, or did when it was last looked.
+    pongs: u32,
 }
 
 pub(super) struct ClientApp {
@@ -106,32 +110,43 @@ impl ClientApp {
         if let Some(deadline) = promise.deadline {
             self.look_by(deadline);
         }
-        let number = promise.lane().number;
-        let Some(line) = self.lines.get_mut(&number) else {
-            // Dropped, it says that the client has ended.
-            return;
-        };
+        if promise.is_given_up() {
+            // Before its letter was read: whoever told of that found nothing to give up.
+            return give_up(&self.shared.stats, promise);
+        }
+        let lane = promise.lane();
+        let number = lane.number;
+        // Its first call makes a line known, and its last one forgotten: no other letter could be trusted to be read
+        // before this one when the mailbox is full.
+        let line =
+            self.lines.entry(number).or_insert_with(|| Line::new(lane.target.clone(), lane.config.clone()));
         let mut rest = Some(promise);
+        let mut is_full = false;
         if let State::Open(key) = line.state {
             conns.with(key, |cx| {
-                let is_first = line.waiting.is_empty();
-                if is_first
-                    && cx.session.has_room(&line.config)
-                    && let Some(promise) = rest.take()
-                {
+                if !cx.is_open() {
+                    // It ends in this turn; then the line is seen to.
+                    return;
+                }
+                is_full = !line.waiting.is_empty() || !cx.session.has_room(&line.config);
+                if !is_full && let Some(promise) = rest.take() {
                     send(&self.shared.stats, cx, promise);
                 }
             });
         }
-        if let Some(promise) = rest {
-            self.wait_for_turn(number, promise, conns.now());
+        let Some(promise) = rest else { return };
+        if is_full && line.config.when_full == WhenFull::Refuse {
+            // Not by their number, which was looked at before, but by their bytes.
+            let calls_max = line.config.in_flight_max;
+            return promise.fail(CallError::Full { calls_max });
         }
+        self.wait_for_turn(number, promise, conns.now());
     }
 
     /// Sends what has waited, as far as there is room.
     fn refill(&mut self, cx: &mut Cx<'_>) {
         let Some(line) = self.lines.get_mut(&cx.session.line) else { return };
-        if line.state != State::Open(cx.key()) {
+        if line.state != State::Open(cx.key()) || !cx.is_open() {
             return;
         }
         while cx.session.has_room(&line.config)
@@ -246,7 +261,9 @@ impl ClientApp {
     fn on_cancel_group(&mut self, conns: &mut Conns<'_, ClientApp>, group: u64) {
         let in_group =
             |promise: &Promise| promise.parent.as_ref().is_some_and(|parent| parent.group == group);
-        self.take_over(conns, in_group, |is_sent| CallError::Cancelled { may_have_run: is_sent });
+        let why = |is_sent| CallError::Cancelled { may_have_run: is_sent };
+        let count = self.take_over(conns, in_group, why);
+        self.stats().cancelled.add(count);
     }
 
     /// Ends every call for which `is_over` says so; the server is told of those that it has.
@@ -333,32 +350,46 @@ fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
     if ping_ms == 0 {
         return None;
     }
-    let (ping_at, dead_at) = (cx.session.last_heard + ms(ping_ms), cx.session.last_heard + ms(ping_ms) * 2);
-    if cx.session.is_pinged {
+    // Any byte is a sign of life: a large reply on a slow link is one all the time that it takes.
+    let heard_at = cx.last_heard().max(cx.session.owed_since);
+    if let Some(pinged_at) = cx.session.pinged_at.filter(|pinged_at| *pinged_at >= heard_at) {
+        // Counted from the question: this thread may have been stopped before it asked, and the server not.
+        let dead_at = pinged_at + ms(ping_ms);
         if dead_at <= now {
             cx.abort(io::ErrorKind::TimedOut);
             return None;
         }
         return Some(dead_at);
     }
+    let ping_at = heard_at + ms(ping_ms);
     if ping_at > now {
         return Some(ping_at);
     }
-    cx.session.is_pinged = true;
+    cx.session.pinged_at = Some(now);
     cx.send(Outgoing::Ping { id: 0 });
-    Some(dead_at)
+    Some(now + ms(ping_ms))
+}
+
+/// Shows the server that somebody lives here; not without end, if it asks and does not read.
+fn on_ping(cx: &mut Cx<'_>, id: u64) {
+    if cx.out_len() == 0 {
+        cx.session.pongs = 0;
+    }
+    if cx.session.pongs < PONGS_MAX {
+        cx.session.pongs += 1;
+        cx.send(Outgoing::Pong { id });
+    }
 }
 
 /// Sends a call that has its turn, unless it is over already.
 fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
-    if promise.is_abandoned() {
-        return promise.fail(CallError::Cancelled { may_have_run: false });
+    if promise.is_given_up() {
+        return give_up(stats, promise);
     }
-    if promise.parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
-        return promise.fail(CallError::Cancelled { may_have_run: false });
-    }
-    let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(cx.now()));
+    // Of now, and not of the turn's beginning: the server is never told of more time than there is.
+    let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     if left.is_some_and(|left| left.is_zero()) {
+        stats.late.add(1);
         return promise.fail(CallError::DeadlineExceeded);
     }
     let What::Call { method, schema, codec, compressed, one_way } = promise.what else {
@@ -369,7 +400,7 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     cx.session.last_used = now;
     if cx.session.pending.is_empty() {
         // Nothing was owed before; the time to the next word counts from here.
-        cx.session.last_heard = now;
+        cx.session.owed_since = now;
     }
     let (body, metadata) = (promise.take_body(), promise.metadata.take());
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
@@ -395,6 +426,12 @@ fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     }
 }
 
+/// Ends a call that nobody waits for and that was not sent.
+fn give_up(stats: &Stats, promise: Promise) {
+    stats.cancelled.add(1);
+    promise.fail(CallError::Cancelled { may_have_run: false });
+}
+
 impl Session {
     fn new(line: u64, now: Instant) -> Session {
         Session {
@@ -402,9 +439,10 @@ impl Session {
             pending: Pending::default(),
             is_draining: false,
             is_heard: false,
-            is_pinged: false,
-            last_heard: now,
+            pinged_at: None,
+            owed_since: now,
             last_used: now,
+            pongs: 0,
         }
     }
 
@@ -433,9 +471,7 @@ impl App for ClientApp {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
-        let now = cx.now();
-        let session = &mut *cx.session;
-        (session.last_heard, session.is_heard, session.is_pinged) = (now, true, false);
+        cx.session.is_heard = true;
         match message {
             Message::Reply(answered) => {
                 cx.session.last_used = cx.now();
@@ -450,7 +486,7 @@ impl App for ClientApp {
                 self.on_drain(cx);
                 self.after_end(cx);
             }
-            Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            Message::Ping { id } => on_ping(cx, id),
             Message::Pong { .. } => {}
             // The wire lets none of these through to a client.
             Message::Request(_) | Message::Cancel { .. } => {}
@@ -466,9 +502,6 @@ impl App for ClientApp {
             }
             Letter::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
             Letter::CancelGroup { group } => self.on_cancel_group(conns, group),
-            Letter::Open { line, address, config } => {
-                self.lines.insert(line, Line::new(address, config));
-            }
             Letter::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
             Letter::Close { line } => self.on_line_closed(conns, line),
         }

@@ -178,7 +178,8 @@ impl Link {
         if self.is_draining {
             return Err(CallError::Draining);
         }
-        Ok(self.timeout.map(|timeout| Instant::now() + timeout))
+        // A time that no clock shows is no deadline.
+        Ok(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
     /// What has been read beyond the last answer may hold a notice.
