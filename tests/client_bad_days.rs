@@ -119,6 +119,27 @@ fn time_on_the_wire_is_what_is_left_and_no_time_of_day() {
 }
 
 #[test]
+fn time_in_the_driver_s_hands_is_gone_from_what_is_left() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    // The call comes in the middle of a turn that began before it: it has its own time, and not the turn's.
+    let (is_in, came_in) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    client.start_then::<RawBytes, RawBytes>(&ECHO, b"hold", move |_| {
+        is_in.send(()).unwrap();
+        gate.recv_timeout(PATIENCE).unwrap();
+    });
+    side.echo();
+    came_in.recv_timeout(PATIENCE).unwrap();
+    let call = start(&client.with_timeout(Duration::from_secs(60)), "a minute");
+    open.send(()).unwrap();
+    let left_us = side.echo().time_left_us;
+    assert!(left_us > 0 && left_us <= 60_000_000, "{left_us}");
+    assert_eq!(end(call).unwrap(), b"a minute");
+}
+
+#[test]
 fn a_name_that_has_no_address_fails_its_callers() {
     // A label may have 63 bytes (RFC 1035, section 2.3.4), so nobody needs to be asked about this one.
     let client = keen(&format!("{}.invalid:6550", "x".repeat(64)));

@@ -1,35 +1,34 @@
 //! The role that a client's reactor plays: letters from callers become requests, replies become answers.
 //!
 //! A [`Line`] is one address and where it stands (`line.rs`: connecting, back-off); a [`Session`] is one connection and
-//! its calls. When a server drains, its line has a new connection while the old one is still being answered.
+//! its calls (`session.rs`). When a server drains, its line has a new connection while the old one is still being answered.
 
 mod line;
+mod session;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
+use self::session::{Session, give_up, lost, on_ping, send, watch};
 use super::CallError;
 use super::config::{ClientConfig, WhenFull};
 use super::driver::{Shared, Stats};
-use super::flight::{Flight, Promise, What};
-use super::pending::{Found, Pending};
+use super::flight::{Flight, Promise};
+use super::pending::Found;
 use super::reply::Answer;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_left_us};
+use crate::message::{Answered, Message, Outgoing, Refusal};
 use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::Native;
-
-/// Answers to pings that may wait for a server to read them.
-const PONGS_MAX: u32 = 1024;
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
@@ -46,23 +45,6 @@ pub(super) enum Letter {
     Dialed { line: u64, attempt: u64, result: io::Result<(Stream, Peer)> },
     /// Nobody calls there any more.
     Close { line: u64 },
-}
-
-/// One connection: the calls on it, and when it was last of use.
-pub(super) struct Session {
-    line: u64,
-    pending: Pending,
-    /// The server wants no new requests here.
-    is_draining: bool,
-    /// The server has said something.
-    is_heard: bool,
-    /// When it was asked for a sign of life, if nothing was heard since.
-    pinged_at: Option<Instant>,
-    /// When the first of the calls in flight came: before, nothing was owed.
-    owed_since: Instant,
-    last_used: Instant,
-    /// Answers to pings that wait to be written, or did when it was last looked.
-    pongs: u32,
 }
 
 pub(super) struct ClientApp {
@@ -326,140 +308,6 @@ impl ClientApp {
     }
 }
 
-/// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
-/// closed. Gives the time of the next look.
-fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
-    let ms = Duration::from_millis;
-    let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
-    let now = cx.now();
-    if cx.session.pending.is_empty() {
-        cx.session.pending.shrink();
-        let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) && !cx.session.is_draining {
-            if line.state == State::Open(cx.key()) {
-                line.state = State::Idle;
-            }
-            cx.session.is_draining = true;
-            cx.close();
-            return None;
-        }
-        // A call may begin in between, and fall silent.
-        let ping_at = (ping_ms > 0).then(|| now + ms(ping_ms));
-        return idle_at.into_iter().chain(ping_at).min();
-    }
-    if ping_ms == 0 {
-        return None;
-    }
-    // Any byte is a sign of life: a large reply on a slow link is one all the time that it takes.
-    let heard_at = cx.last_heard().max(cx.session.owed_since);
-    if let Some(pinged_at) = cx.session.pinged_at.filter(|pinged_at| *pinged_at >= heard_at) {
-        // Counted from the question: this thread may have been stopped before it asked, and the server not.
-        let dead_at = pinged_at + ms(ping_ms);
-        if dead_at <= now {
-            cx.abort(io::ErrorKind::TimedOut);
-            return None;
-        }
-        return Some(dead_at);
-    }
-    let ping_at = heard_at + ms(ping_ms);
-    if ping_at > now {
-        return Some(ping_at);
-    }
-    cx.session.pinged_at = Some(now);
-    cx.send(Outgoing::Ping { id: 0 });
-    Some(now + ms(ping_ms))
-}
-
-/// Shows the server that somebody lives here; not without end, if it asks and does not read.
-fn on_ping(cx: &mut Cx<'_>, id: u64) {
-    if cx.out_len() == 0 {
-        cx.session.pongs = 0;
-    }
-    if cx.session.pongs < PONGS_MAX {
-        cx.session.pongs += 1;
-        cx.send(Outgoing::Pong { id });
-    }
-}
-
-/// Sends a call that has its turn, unless it is over already.
-fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
-    if promise.is_given_up() {
-        return give_up(stats, promise);
-    }
-    // Of now, and not of the turn's beginning: the server is never told of more time than there is.
-    let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-    if left.is_some_and(|left| left.is_zero()) {
-        stats.late.add(1);
-        return promise.fail(CallError::DeadlineExceeded);
-    }
-    let What::Call { method, schema, codec, compressed, one_way } = promise.what else {
-        return promise.land(Answer::empty(), &[]);
-    };
-    promise.is_sent = true;
-    let now = cx.now();
-    cx.session.last_used = now;
-    if cx.session.pending.is_empty() {
-        // Nothing was owed before; the time to the next word counts from here.
-        cx.session.owed_since = now;
-    }
-    let (body, metadata) = (promise.take_body(), promise.metadata.take());
-    let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
-    cx.send(Outgoing::Request(Call {
-        id,
-        method,
-        codec: codec.number(),
-        compressed,
-        one_way,
-        schema,
-        time_left_us: time_left_us(left),
-        metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
-        body: SendBody::Bytes(&body),
-    }));
-    stats.sent.add(1);
-    match waits {
-        Some(promise) => promise.land(Answer::empty(), &[]),
-        None => {
-            if let Some(promise) = cx.session.pending.at_mut(id) {
-                promise.put_body(body);
-            }
-        }
-    }
-}
-
-/// Ends a call that nobody waits for and that was not sent.
-fn give_up(stats: &Stats, promise: Promise) {
-    stats.cancelled.add(1);
-    promise.fail(CallError::Cancelled { may_have_run: false });
-}
-
-impl Session {
-    fn new(line: u64, now: Instant) -> Session {
-        Session {
-            line,
-            pending: Pending::default(),
-            is_draining: false,
-            is_heard: false,
-            pinged_at: None,
-            owed_since: now,
-            last_used: now,
-            pongs: 0,
-        }
-    }
-
-    fn has_room(&self, config: &ClientConfig) -> bool {
-        self.pending.len() < config.in_flight_max
-            && (self.pending.bytes() < config.in_flight_bytes_max || self.pending.is_empty())
-    }
-
-    /// The call waits for its reply; gives its id.
-    fn enter(&mut self, promise: Promise) -> u64 {
-        let flight = promise.flight().clone();
-        let id = self.pending.insert(promise);
-        flight.id.store(id, Ordering::Relaxed);
-        id
-    }
-}
-
 impl App for ClientApp {
     type Wire = Native;
     type Session = Session;
@@ -526,23 +374,4 @@ impl App for ClientApp {
         }
         self.over = over;
     }
-}
-
-/// What the callers of a connection that ended are told.
-fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
-    let kind = match why {
-        CloseReason::Broken(why) => return CallError::Broken(why.clone()),
-        CloseReason::PeerClosed => io::ErrorKind::UnexpectedEof,
-        CloseReason::Reset(kind) => *kind,
-        CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
-        CloseReason::FirstBytesLate | CloseReason::Idle | CloseReason::Drained | CloseReason::App => {
-            io::ErrorKind::ConnectionAborted
-        }
-    };
-    let text = match why {
-        CloseReason::PeerClosed => "the server closed the connection".to_owned(),
-        CloseReason::Reset(io::ErrorKind::TimedOut) => "the server gave no sign of life".to_owned(),
-        why => format!("the connection ended: {why}"),
-    };
-    CallError::Lost { error: io::Error::new(kind, text), may_have_run }
 }
