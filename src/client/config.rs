@@ -29,7 +29,8 @@ pub struct ClientConfig {
     /// sockets, where it cannot be cancelled.
     pub in_flight_max: usize,
 
-    /// Bytes of their arguments. Default 64 MiB; one larger call still passes, alone. At the limit: as above.
+    /// Bytes of their arguments, and bytes that wait to be written. Default 64 MiB; one larger call still passes, alone.
+    /// At the limit: as above.
     pub in_flight_bytes_max: usize,
 
     /// Whether calls over those bounds wait. Default: they do.

@@ -10,13 +10,13 @@ use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
-use self::session::{Session, give_up, lost, on_ping, send, watch};
+use self::session::{Session, give_up, has_room, is_behind, lost, on_ping, send, watch};
 use super::CallError;
 use super::config::{ClientConfig, WhenFull};
 use super::driver::{Shared, Stats};
@@ -29,6 +29,9 @@ use crate::message::{Answered, Message, Outgoing, Refusal};
 use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::Native;
+
+/// When calls wait for others to be written, how often it is looked whether they have been.
+const WRITE_LOOK: Duration = Duration::from_millis(5);
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
@@ -103,14 +106,15 @@ impl ClientApp {
         let line =
             self.lines.entry(number).or_insert_with(|| Line::new(lane.target.clone(), lane.config.clone()));
         let mut rest = Some(promise);
-        let mut is_full = false;
+        let (mut is_full, mut waits_for_writes) = (false, false);
         if let State::Open(key) = line.state {
             conns.with(key, |cx| {
                 if !cx.is_open() {
                     // It ends in this turn; then the line is seen to.
                     return;
                 }
-                is_full = !line.waiting.is_empty() || !cx.session.has_room(&line.config);
+                is_full = !line.waiting.is_empty() || !has_room(cx, &line.config);
+                waits_for_writes = is_behind(cx, &line.config);
                 if !is_full && let Some(promise) = rest.take() {
                     send(&self.shared.stats, cx, promise);
                 }
@@ -123,6 +127,9 @@ impl ClientApp {
             return promise.fail(CallError::Full { calls_max });
         }
         self.wait_for_turn(number, promise, conns.now());
+        if waits_for_writes {
+            self.look_by(conns.now() + WRITE_LOOK);
+        }
     }
 
     /// Sends what has waited, as far as there is room.
@@ -131,11 +138,15 @@ impl ClientApp {
         if line.state != State::Open(cx.key()) || !cx.is_open() {
             return;
         }
-        while cx.session.has_room(&line.config)
+        while has_room(cx, &line.config)
             && let Some(promise) = line.waiting.pop_front()
         {
             self.waiting -= 1;
             send(&self.shared.stats, cx, promise);
+        }
+        if !line.waiting.is_empty() && is_behind(cx, &line.config) {
+            // No answer may be owed that would tell when there is room again.
+            self.look_by(cx.now() + WRITE_LOOK);
         }
     }
 

@@ -50,11 +50,6 @@ impl Session {
         }
     }
 
-    pub(super) fn has_room(&self, config: &ClientConfig) -> bool {
-        self.pending.len() < config.in_flight_max
-            && (self.pending.bytes() < config.in_flight_bytes_max || self.pending.is_empty())
-    }
-
     /// The call waits for its reply; gives its id.
     fn enter(&mut self, promise: Promise) -> u64 {
         let flight = promise.flight().clone();
@@ -62,6 +57,20 @@ impl Session {
         flight.id.store(id, Ordering::Relaxed);
         id
     }
+}
+
+/// Whether one more call may go out.
+pub(super) fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+    let pending = &cx.session.pending;
+    pending.len() < config.in_flight_max
+        && (pending.bytes() < config.in_flight_bytes_max || pending.is_empty())
+        && !is_behind(cx, config)
+}
+
+/// Whether what was said must be written before more is. Calls that want no answer, and those that were given up, are
+/// in flight no more, and would gather without bound for a server that does not read.
+pub(super) fn is_behind(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+    cx.out_len() >= config.in_flight_bytes_max
 }
 
 /// Sends a call that has its turn, unless it is over already.
@@ -134,8 +143,12 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
     let now = cx.now();
     if cx.session.pending.is_empty() {
         cx.session.pending.shrink();
+        if cx.session.is_draining {
+            // It closes, and will not be idle again.
+            return None;
+        }
         let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) && !cx.session.is_draining {
+        if idle_at.is_some_and(|at| at <= now) {
             if line.state == State::Open(cx.key()) {
                 line.state = State::Idle;
             }
