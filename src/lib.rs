@@ -1,6 +1,7 @@
 //! coreloop: an embeddable RPC server and client, one event loop per core, plain threads.
 //!
-//! A service is a plain impl over plain serde types; [`Server`] serves it, [`client::Direct`] calls it:
+//! A service is a plain impl over plain serde types; [`Server`] serves it, [`client::Client`] calls it for many threads
+//! at once, and [`client::Direct`] for one:
 //!
 //! ```
 //! use coreloop::client::Direct;
@@ -23,7 +24,7 @@
 //! let server = Server::builder().service(Arith).listen("127.0.0.1:0").start()?;
 //! let address = server.addresses()[0].to_string();
 //!
-//! let mut client = ArithClient::new(Direct::connect(&address)?);
+//! let client = ArithClient::new(Direct::connect(&address)?);
 //! assert_eq!(client.multiply(&Args { a: 6, b: 7 })?, 42);
 //! # Ok(())
 //! # }
@@ -82,6 +83,8 @@ mod readme_tests {
     mod readme {}
     #[doc = include_str!("../docs/architecture.md")]
     mod architecture {}
+    #[doc = include_str!("../docs/client.md")]
+    mod client {}
     #[doc = include_str!("../docs/configuration.md")]
     mod configuration {}
     #[doc = include_str!("../docs/embedding.md")]

@@ -304,6 +304,9 @@ fn a_server_s_own_reactor_drives_the_client_of_its_handlers() {
         .unwrap();
     let client = Client::connect(&front.addresses()[0].to_string()).unwrap();
     let front_client = FrontClient::new(client);
+    // From the very first call on: the guest was there before the reactor ran.
+    let error = front_client.ask_inline(&1).unwrap_err();
+    assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
     for number in 0..200 {
         assert_eq!(front_client.ask(&number).unwrap(), 2 * number);
         assert_eq!(front_client.pass_on(&number).unwrap(), 2 * number);

@@ -1,13 +1,16 @@
 //! The bare closed-loop client: one thread, one epoll, so many calls in flight on each connection.
 //!
 //! Every reply is checked; the requests that the replies of one read make due leave in one write. It is for the
-//! floors and for comparisons with them: it has no rates and no reports.
+//! floors and for comparisons with them: it has no rates and no reports. `--by` has the same calls made by the library's
+//! clients, or by the load generator, which are measured in the same way.
 
 mod blocking;
+mod generator;
+mod library;
 mod link;
 mod window;
 
-use std::io;
+use std::io::{self, Read};
 use std::net::SocketAddr;
 use std::os::fd::AsRawFd;
 
@@ -56,9 +59,29 @@ pub struct Options {
     /// One connection, one call at a time, plain blocking write and read: the direct client's floor.
     #[arg(long, conflicts_with = "spin")]
     pub blocking: bool,
+    /// Who makes the calls. All but the bare client make `Arith.AddFixed`.
+    #[arg(long, value_enum, default_value = "bare", conflicts_with_all = ["spin", "blocking"])]
+    pub by: By,
+    /// Begin when standard input ends: what is to watch this process can be attached before.
+    #[arg(long)]
+    pub hold: bool,
     /// Also read the CPU time of this process at the window's ends.
     #[arg(long, value_name = "PID")]
     pub watch: Option<u32>,
+}
+
+/// A client of which the cost is to be known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum By {
+    /// The one of this program.
+    Bare,
+    /// The library's direct client, on one connection, one call at a time.
+    Direct,
+    /// The library's shared client, on one connection: --connections is the threads that call, --depth the calls that
+    /// each keeps in flight.
+    Shared,
+    /// The load generator, in a closed loop.
+    Loadgen,
 }
 
 /// Bytes given in hexadecimal.
@@ -112,6 +135,8 @@ pub struct Outcome {
     pub calls_in_all: u64,
     /// Share of the window in which the client was ready to run but another process had its core.
     pub client_waited_share: f64,
+    /// The client's own CPU time within the window, in ns: all its threads, the kernel's part too.
+    pub client_cpu_ns: u64,
     /// CPU time of the watched process within the window, in ns.
     pub server_cpu_ns: Option<u64>,
     /// The kernel's part of it, in steps of 10 ms.
@@ -120,20 +145,37 @@ pub struct Outcome {
 
 /// Runs to the end and says what was measured.
 pub fn run(options: &Options) -> Result<Outcome, String> {
+    let is_simple = options.method == "Arith.AddFixed"
+        && options.codec == "fixed"
+        && options.expect.is_none()
+        && options.json.is_none()
+        && options.body_hex.is_none();
+    if options.by != By::Bare && !is_simple {
+        return Err("only the bare client can call anything but Arith.AddFixed in the codec fixed".into());
+    }
     let text = options.json.as_ref().map(|json| json.clone().into_bytes());
     let body = text.or_else(|| options.body_hex.as_ref().map(|Hex(bytes)| bytes.clone()));
     let request = Request::new(&options.method, &options.codec, body, options.expect.clone())?;
     crate::process::raise_files_limit().map_err(told)?;
+    if options.hold {
+        io::stdin().read_to_end(&mut Vec::new()).map_err(told)?;
+    }
     let window = Window::new(options.warmup, options.seconds, options.watch);
-    let window = if options.blocking {
-        if (options.connections, options.depth) != (1, 1) {
+    let one = (options.connections, options.depth) == (1, 1);
+    let window = match options.by {
+        By::Loadgen => return generator::run(options),
+        By::Direct if !one => {
+            return Err("the direct client is one connection with one call in flight".into());
+        }
+        By::Direct => library::run_direct(options.address, window)?,
+        By::Shared => library::run_shared(options, window)?,
+        By::Bare if options.blocking && !one => {
             return Err("--blocking is one connection with one call in flight".into());
         }
-        blocking::run(options.address, &request, window)
-    } else {
-        run_epoll(options, &request, window)
+        By::Bare if options.blocking => blocking::run(options.address, &request, window).map_err(told)?,
+        By::Bare => run_epoll(options, &request, window).map_err(told)?,
     };
-    window.map_err(told)?.outcome(options.connections, options.depth)
+    window.outcome(options.connections, options.depth)
 }
 
 fn told(error: io::Error) -> String {

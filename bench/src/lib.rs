@@ -25,4 +25,6 @@ pub mod process;
 pub mod syscalls;
 pub mod table;
 #[cfg(target_os = "linux")]
+pub mod tuning;
+#[cfg(target_os = "linux")]
 pub mod versus;

@@ -11,12 +11,14 @@ pub mod protocol;
 pub mod schedule;
 pub mod units;
 
+mod ask;
+mod job;
 mod link;
 mod options;
 mod page;
-mod plots;
-mod progress;
-mod run;
+pub(crate) mod plots;
+pub(crate) mod progress;
+pub(crate) mod run;
 mod tally;
 mod target;
 mod text;
@@ -35,12 +37,14 @@ use serde::Serialize;
 
 use find_max::{Probe, Search};
 use mix::Call;
-use outcome::Outcome;
 use protocol::Native;
 use run::Plan;
 use target::Target;
 
+pub use ask::Ask;
 pub use options::Options;
+pub use outcome::{Figures, Outcome};
+pub use schedule::Arrivals;
 
 /// Where a search begins if `--rate` does not say.
 const FIRST_RATE: f64 = 1000.0;
@@ -136,7 +140,10 @@ impl Load<'_> {
     }
 
     fn once(&self) -> Result<Ending, String> {
-        let outcome = self.measure(&self.plan)?;
+        let outcome = match self.measure(&self.plan) {
+            Err(why) if self.stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
+            result => result?,
+        };
         print!("{}", text::render(&outcome));
         self.write(&outcome, &[], None)?;
         Ok(match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
@@ -151,11 +158,16 @@ impl Load<'_> {
         let mut search = Search::new(self.plan.rate.unwrap_or(FIRST_RATE));
         let mut probes = Vec::new();
         let (mut best, mut last) = (None, None);
+        let mut trouble = None;
         while let Some(rate) = search.next_rate() {
             let plan = Plan { rate: Some(rate), ..self.plan.clone() };
             let outcome = match self.measure(&plan) {
-                // Stopped before this probe had measured anything: those before it count.
-                Err(_) if self.stop.load(Ordering::Relaxed) && last.is_some() => break,
+                // Stopped, or the server has gone, before this probe had measured anything: those before it count.
+                Err(why) if !probes.is_empty() => {
+                    trouble = Some(why).filter(|_| !self.stop.load(Ordering::Relaxed));
+                    break;
+                }
+                Err(why) if self.stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
                 result => result?,
             };
             let probe = Probe::of(promise, rate, &outcome);
@@ -184,6 +196,9 @@ impl Load<'_> {
         if is_cut {
             println!("! The search was cut short.");
         }
+        if let Some(why) = &trouble {
+            println!("! The search ended early: {why}.");
+        }
         if probes.iter().any(|probe| !probe.kept && probe.doubtful) {
             println!(
                 "! In some probes that broke it the generator was at its own limit or was disturbed: the server may do more."
@@ -195,8 +210,8 @@ impl Load<'_> {
         }
         Ok(match (is_cut, found) {
             (true, _) => Ending::Cut,
-            (false, None) => Ending::AllFailed,
-            (false, Some(_)) => Ending::Complete,
+            (false, Some(_)) if trouble.is_none() => Ending::Complete,
+            (false, _) => Ending::AllFailed,
         })
     }
 
@@ -212,6 +227,12 @@ impl Load<'_> {
         }
         Ok(())
     }
+}
+
+/// A run that was ended before there was anything to tell: a line, and the exit code of one that was.
+fn cut_before_anything(why: &str) -> Ending {
+    eprintln!("loadgen: {why}");
+    Ending::Cut
 }
 
 fn write_file(path: &Path, text: &str) -> Result<(), String> {

@@ -10,23 +10,23 @@ use std::{fs, thread};
 
 const READY_WAIT: Duration = Duration::from_secs(10);
 
-/// Makes the command run on `core` alone, and die with the thread that starts it.
-pub fn confine(command: &mut Command, core: usize) {
+/// Makes the command run on these cores alone, and die with the thread that starts it.
+pub fn confine(command: &mut Command, cores: &[usize]) {
     let parent = std::process::id();
-    // SAFETY: between fork and exec only system calls are made, and nothing is allocated: `errno` is read
-    // into an `io::Error` by value.
-    unsafe { command.pre_exec(move || confine_this(core, parent)) };
-}
-
-fn confine_this(core: usize, parent: u32) -> io::Result<()> {
     // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
     let set = unsafe {
         let mut set: libc::cpu_set_t = std::mem::zeroed();
-        libc::CPU_SET(core, &mut set);
+        cores.iter().for_each(|core| libc::CPU_SET(*core, &mut set));
         set
     };
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated: `errno` is read
+    // into an `io::Error` by value.
+    unsafe { command.pre_exec(move || confine_this(&set, parent)) };
+}
+
+fn confine_this(set: &libc::cpu_set_t, parent: u32) -> io::Result<()> {
     // SAFETY: the pointer and the size are of the same live set; 0 is the calling thread.
-    if unsafe { libc::sched_setaffinity(0, size_of_val(&set), &set) } != 0 {
+    if unsafe { libc::sched_setaffinity(0, size_of_val(set), set) } != 0 {
         return Err(io::Error::last_os_error());
     }
     // SAFETY: no pointers.
@@ -59,9 +59,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts it on `core` and waits for its line `listening on ADDR`.
-    pub fn start(mut command: Command, core: usize) -> Result<Server, String> {
-        confine(&mut command, core);
+    /// Starts it on these cores and waits for its line `listening on ADDR`.
+    pub fn start(mut command: Command, cores: &[usize]) -> Result<Server, String> {
+        confine(&mut command, cores);
         let name = command.get_program().to_string_lossy().into_owned();
         let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
         let mut child = Guarded(child.map_err(|error| format!("cannot start {name}: {error}"))?);
@@ -155,12 +155,19 @@ pub fn waited_ns() -> io::Result<u64> {
 
 /// The memory of a process that is in RAM, in KiB: all of it, and the part that is its own (anonymous).
 pub fn resident_kib(pid: u32) -> io::Result<(u64, u64)> {
+    Ok((status_kib(pid, "VmRSS:")?, status_kib(pid, "RssAnon:")?))
+}
+
+/// The most memory of a process that was in RAM at one time, in KiB.
+pub fn peak_kib(pid: u32) -> io::Result<u64> {
+    status_kib(pid, "VmHWM:")
+}
+
+fn status_kib(pid: u32, name: &str) -> io::Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
-    let row = |name: &str| {
-        let row = status.lines().find_map(|line| line.strip_prefix(name))?;
-        row.trim().trim_end_matches(" kB").parse().ok()
-    };
-    row("VmRSS:").zip(row("RssAnon:")).ok_or(io::ErrorKind::InvalidData.into())
+    let row = status.lines().find_map(|line| line.strip_prefix(name));
+    let kib = row.and_then(|row| row.trim().trim_end_matches(" kB").parse().ok());
+    kib.ok_or(io::ErrorKind::InvalidData.into())
 }
 
 /// The cores that this process may run on.
@@ -219,22 +226,23 @@ mod tests {
     fn memory_and_cores_of_this_process_are_known() {
         let (all, own) = resident_kib(std::process::id()).expect("status");
         assert!(all >= own && own > 0);
+        assert!(peak_kib(std::process::id()).expect("status") >= own);
         assert!(!allowed_cores().expect("affinity").is_empty());
     }
 
     #[test]
     fn server_that_ends_early_is_told() {
-        let core = allowed_cores().expect("affinity")[0];
-        let Err(why) = Server::start(Command::new("true"), core) else { panic!("it serves?") };
+        let cores = allowed_cores().expect("affinity");
+        let Err(why) = Server::start(Command::new("true"), &cores) else { panic!("it serves?") };
         assert!(why.contains("ended before"), "{why}");
     }
 
     #[test]
     fn server_dies_with_its_guard() {
-        let core = allowed_cores().expect("affinity")[0];
+        let cores = allowed_cores().expect("affinity");
         let mut command = Command::new("sh");
         command.args(["-c", "echo listening on 127.0.0.1:9; exec sleep 60"]);
-        let server = Server::start(command, core).expect("it says so");
+        let server = Server::start(command, &cores[..1]).expect("it says so");
         assert_eq!(server.address.port(), 9);
         let pid = server.pid();
         drop(server);

@@ -2,17 +2,18 @@
 //!
 //! Each measurement has a server process of its own, on one core, and a client process on another. The
 //! subjects take turns within a round, and the order is reversed from round to round, so that a drift of
-//! the machine falls on all of them; ratios are taken within a round.
+//! the machine falls on all of them; ratios are taken within a round. `subjects` has the comparisons, `open` those
+//! in an open loop, under the load generator.
 
 mod idle;
+mod open;
 mod report;
+mod subjects;
 
 use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fmt;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::str::FromStr;
 use std::{env, fs};
 
 use serde::Serialize;
@@ -21,8 +22,15 @@ use crate::drive::Outcome;
 use crate::machine::Machine;
 use crate::process::{self, Guarded, Server};
 use crate::syscalls::Counting;
+use subjects::{Place, Set, Subject};
 
-/// What to compare, and how thoroughly.
+pub use subjects::Load;
+
+/// Loads if none are named, and nothing else is asked for.
+const LOADS: [&str; 3] = ["1x1", "64x1", "64x16"];
+
+/// What to compare, and how thoroughly. Without any of --direct, --open, --slow-mix, --reactors, --clients and --loads
+/// it is the server and its floors at 1x1, 64x1 and 64x16.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Rounds; the figures are medians over them.
@@ -35,8 +43,33 @@ pub struct Options {
     #[arg(long, default_value_t = 0.5)]
     pub warmup: f64,
     /// Connections by calls in flight on each.
-    #[arg(long, value_delimiter = ',', default_value = "1x1,64x1,64x16")]
+    #[arg(long, value_delimiter = ',')]
     pub loads: Vec<Load>,
+    /// A lone caller at 1x1: the library's direct client beside a plain blocking one.
+    #[arg(long)]
+    pub direct: bool,
+    /// Open loops under the load generator, at half of what a closed loop with these loads reaches.
+    #[arg(
+        long,
+        value_name = "LOADS",
+        num_args = 0..=1,
+        require_equals = true,
+        value_delimiter = ',',
+        default_missing_value = "64x16,64x1"
+    )]
+    pub open: Vec<Load>,
+    /// Quick calls with 1 % of slow blocking ones among them, in an open loop.
+    #[arg(long)]
+    pub slow_mix: bool,
+    /// Calls per second for --slow-mix.
+    #[arg(long, value_parser = crate::loadgen::units::rate, default_value = "10k")]
+    pub slow_mix_rate: f64,
+    /// Two reactors beside one.
+    #[arg(long)]
+    pub reactors: bool,
+    /// The clients beside each other: what a call costs its caller.
+    #[arg(long)]
+    pub clients: bool,
     /// Only the subjects whose name contains one of these: `floor`, `inline`, `hand-off`, `coreloop` …
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
@@ -63,70 +96,6 @@ pub struct Options {
     pub json: Option<PathBuf>,
 }
 
-/// So many connections with so many calls in flight on each.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Load {
-    connections: u32,
-    depth: u32,
-}
-
-impl FromStr for Load {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Load, String> {
-        let parsed = text.split_once('x').and_then(|(connections, depth)| {
-            Some(Load { connections: connections.parse().ok()?, depth: depth.parse().ok()? })
-        });
-        let sane = parsed.filter(|load| load.connections > 0 && load.depth > 0);
-        sane.ok_or("a load is CONNECTIONSxDEPTH, as in 64x16".into())
-    }
-}
-
-impl fmt::Display for Load {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}x{}", self.connections, self.depth)
-    }
-}
-
-/// One of the servers, with the call it is asked for.
-struct Subject {
-    name: &'static str,
-    /// The one that its figures are divided by.
-    floor: Option<&'static str>,
-    is_coreloop: bool,
-    server: &'static [&'static str],
-    call: &'static [&'static str],
-}
-
-const ADD_FIXED: &[&str] = &["--method", "Arith.AddFixed", "--codec", "fixed"];
-const MULTIPLY: &[&str] = &["--method", "Arith.Multiply", "--codec", "compact"];
-const SERVE: &[&str] = &["serve", "--listen", "127.0.0.1:0", "--cores", "1", "--workers", "1"];
-
-const SUBJECTS: &[Subject] = &[
-    Subject { name: "floor", floor: None, is_coreloop: false, server: &["floor"], call: ADD_FIXED },
-    Subject {
-        name: "coreloop-inline",
-        floor: Some("floor"),
-        is_coreloop: true,
-        server: SERVE,
-        call: ADD_FIXED,
-    },
-    Subject {
-        name: "floor-hand-off",
-        floor: None,
-        is_coreloop: false,
-        server: &["floor", "--hand-off"],
-        call: ADD_FIXED,
-    },
-    Subject {
-        name: "coreloop-pooled",
-        floor: Some("floor-hand-off"),
-        is_coreloop: true,
-        server: SERVE,
-        call: MULTIPLY,
-    },
-];
-
 /// One measurement.
 #[derive(Serialize)]
 struct Run {
@@ -135,6 +104,9 @@ struct Run {
     subject: &'static str,
     cpu_us_per_call: f64,
     system_us_per_call: f64,
+    client_us_per_call: f64,
+    /// The most memory that the server had in RAM, its program's text included.
+    peak_kib: u64,
     outcome: Outcome,
 }
 
@@ -148,7 +120,11 @@ struct Record {
     rounds: u32,
     runs: Vec<Run>,
     summaries: Vec<report::Summary>,
-    /// By load and subject: the calls of each name per RPC, when they were counted.
+    open_runs: Vec<open::Run>,
+    open_summaries: Vec<open::Summary>,
+    notes: Vec<&'static str>,
+    /// By load and subject: the calls of each name per RPC, when they were counted; of the server, or of the client where
+    /// it is clients that are compared.
     syscalls_per_call: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
@@ -157,6 +133,7 @@ struct Bench<'a> {
     options: &'a Options,
     own: PathBuf,
     coreloop: PathBuf,
+    cores: Vec<usize>,
     server_core: usize,
     client_core: usize,
 }
@@ -173,15 +150,20 @@ pub fn run(options: &Options) -> Result<(), String> {
         println!("only one core: server and client share it, and the latencies say little");
     }
     let coreloop = options.coreloop.clone().unwrap_or_else(|| own.with_file_name("coreloop"));
-    let bench = Bench { options, own, coreloop, server_core, client_core };
-    let wanted = |subject: &&Subject| {
+    let bench = Bench { options, own, coreloop, cores, server_core, client_core };
+    let mut sets = bench.sets()?;
+    let only = |subject: &&Subject| {
         options.only.is_empty() || options.only.iter().any(|part| subject.name.contains(part.as_str()))
     };
-    let subjects: Vec<&Subject> = SUBJECTS.iter().filter(wanted).collect();
-    if subjects.is_empty() {
+    for set in &mut sets {
+        set.subjects.retain(only);
+    }
+    let subjects = || sets.iter().flat_map(|set| set.subjects.iter().copied());
+    let is_open = !options.open.is_empty() || options.slow_mix;
+    if subjects().next().is_none() && !is_open {
         return Err("--only leaves nothing: no subject has such a name".into());
     }
-    if subjects.iter().any(|subject| subject.is_coreloop) && !bench.coreloop.is_file() {
+    if (subjects().any(|subject| subject.is_coreloop) || is_open) && !bench.coreloop.is_file() {
         return Err(format!(
             "no server at {}: build it with `cargo build --release -p coreloop-cli`, name another with \
              --coreloop, or compare the floors alone with --only floor",
@@ -189,46 +171,104 @@ pub fn run(options: &Options) -> Result<(), String> {
         ));
     }
     match options.idle {
-        Some(connections) => idle::run(&bench, &subjects, connections),
-        None => bench.compare(&subjects),
+        Some(connections) => idle::run(&bench, &subjects().collect::<Vec<_>>(), connections),
+        None => bench.compare(&sets),
+    }
+}
+
+/// A set with its loads, and those of its subjects that are wanted.
+struct Chosen {
+    set: &'static Set,
+    loads: Vec<Load>,
+    subjects: Vec<&'static Subject>,
+}
+
+impl Chosen {
+    fn label(&self, load: Load) -> String {
+        format!("{load}{}", self.set.name)
     }
 }
 
 impl Bench<'_> {
-    fn compare(&self, subjects: &[&Subject]) -> Result<(), String> {
+    fn sets(&self) -> Result<Vec<Chosen>, String> {
+        let options = self.options;
+        let mut sets = Vec::new();
+        let mut choose = |set: &'static Set, loads: &[Load]| {
+            let loads = set.loads.unwrap_or(loads).to_vec();
+            sets.push(Chosen { set, loads, subjects: set.subjects.iter().collect() });
+        };
+        let is_special = options.direct
+            || !options.open.is_empty()
+            || options.slow_mix
+            || options.reactors
+            || options.clients;
+        if !options.loads.is_empty() {
+            choose(&subjects::MAIN, &options.loads);
+        } else if !is_special {
+            choose(&subjects::MAIN, &LOADS.map(|load| load.parse().expect("loads as in the test")));
+        }
+        if options.direct {
+            choose(&subjects::LONE, &[]);
+        }
+        if options.reactors {
+            if self.cores.len() < 2 {
+                return Err("--reactors needs two cores".into());
+            }
+            choose(&subjects::REACTORS, &[]);
+        }
+        if options.clients {
+            subjects::CLIENTS.iter().for_each(|set| choose(set, &[]));
+        }
+        Ok(sets)
+    }
+
+    fn compare(&self, sets: &[Chosen]) -> Result<(), String> {
         let options = self.options;
         let mut runs = Vec::new();
-        for &load in &options.loads {
-            for round in 1..=options.rounds {
-                let mut order = subjects.to_vec();
-                if round % 2 == 0 {
-                    order.reverse();
-                }
-                for subject in order {
-                    let run = self.measure(subject, load, round)?;
-                    println!("{}", report::progress(&run));
-                    runs.push(run);
+        for chosen in sets {
+            for &load in &chosen.loads {
+                for round in 1..=options.rounds {
+                    for subject in in_turn(&chosen.subjects, round) {
+                        let run = self.measure(subject, load, chosen.label(load), round)?;
+                        println!("{}", report::progress(&run));
+                        runs.push(run);
+                    }
                 }
             }
         }
+        let summaries = sets
+            .iter()
+            .flat_map(|chosen| chosen.loads.iter().map(move |load| (chosen.label(*load), &chosen.subjects)))
+            .flat_map(|(label, subjects)| report::summaries(&label, subjects, &runs));
         let mut record = Record {
             command: env::args().collect(),
             machine: Machine::here(),
             server_core: self.server_core,
             client_core: self.client_core,
             rounds: options.rounds,
-            summaries: report::summaries(&options.loads, subjects, &runs),
+            summaries: summaries.collect(),
             runs,
+            open_runs: Vec::new(),
+            open_summaries: Vec::new(),
+            notes: sets.iter().filter_map(|chosen| chosen.set.note).collect(),
             syscalls_per_call: BTreeMap::new(),
         };
+        for group in open::groups(self)? {
+            let runs = open::rounds(self, &group)?;
+            record.open_summaries.extend(open::summaries(&group, &runs));
+            record.open_runs.extend(runs);
+        }
         if options.strace {
-            for &load in &options.loads {
-                for subject in subjects {
-                    match self.count_syscalls(subject, load) {
-                        Ok(counts) => {
-                            record.syscalls_per_call.insert(format!("{load} {}", subject.name), counts);
+            for chosen in sets {
+                for &load in &chosen.loads {
+                    for subject in &chosen.subjects {
+                        match self.count_syscalls(subject, load, chosen.set.is_of_clients) {
+                            Ok(counts) => {
+                                let name = format!("{} {}", chosen.label(load), subject.name);
+                                record.syscalls_per_call.insert(name, counts);
+                            }
+                            Err(why) => println!("no system calls counted for {}: {why}", subject.name),
                         }
-                        Err(why) => println!("no system calls counted for {}: {why}", subject.name),
                     }
                 }
             }
@@ -247,26 +287,38 @@ impl Bench<'_> {
         if self.options.park && subject.server.contains(&"--hand-off") {
             command.arg("--park");
         }
-        Server::start(command, self.server_core)
+        match subject.place {
+            Place::Apart => Server::start(command, &[self.server_core]),
+            Place::Shared(cores) => Server::start(command, &self.cores[..cores.min(self.cores.len())]),
+        }
     }
 
-    fn measure(&self, subject: &Subject, load: Load, round: u32) -> Result<Run, String> {
+    fn measure(&self, subject: &Subject, load: Load, label: String, round: u32) -> Result<Run, String> {
         let server = self.start(subject)?;
-        let outcome = self.drive(subject, load, &server, self.options.seconds)?;
+        let outcome = self.client(subject, load, &server, self.options.seconds, false)?.outcome()?;
         let per_call = |ns: Option<u64>| ns.unwrap_or(0) as f64 / 1e3 / outcome.calls.max(1) as f64;
         Ok(Run {
-            load: load.to_string(),
+            load: label,
             round,
             subject: subject.name,
             cpu_us_per_call: per_call(outcome.server_cpu_ns),
             system_us_per_call: per_call(outcome.server_system_ns),
+            client_us_per_call: per_call(Some(outcome.client_cpu_ns)),
+            peak_kib: process::peak_kib(server.pid()).map_err(|error| error.to_string())?,
             outcome,
         })
     }
 
-    fn drive(&self, subject: &Subject, load: Load, server: &Server, seconds: f64) -> Result<Outcome, String> {
+    fn client(
+        &self,
+        subject: &Subject,
+        load: Load,
+        server: &Server,
+        seconds: f64,
+        holds: bool,
+    ) -> Result<Client, String> {
         let mut command = Command::new(&self.own);
-        command.arg("drive").arg(server.address.to_string()).args(subject.call);
+        command.arg("drive").arg(server.address.to_string()).args(subject.call).args(subject.client);
         let numbers = [
             ("--connections", load.connections.to_string()),
             ("--depth", load.depth.to_string()),
@@ -275,28 +327,66 @@ impl Bench<'_> {
             ("--watch", server.pid().to_string()),
         ];
         command.args(numbers.iter().flat_map(|(name, value)| [OsString::from(name), value.into()]));
-        if self.options.spin {
+        let is_usual = subject.client.is_empty();
+        if self.options.spin && is_usual {
             command.arg("--spin");
         }
-        if self.options.blocking && (load.connections, load.depth) == (1, 1) {
+        if self.options.blocking && is_usual && (load.connections, load.depth) == (1, 1) {
             command.arg("--blocking");
         }
-        process::confine(&mut command, self.client_core);
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn();
-        let mut child = Guarded(child.map_err(|error| format!("cannot start the client: {error}"))?);
-        let stdout = child.0.stdout.take().expect("asked for a pipe above");
-        // A run that ended early has said why on standard error.
-        serde_json::from_reader(stdout).map_err(|_| format!("{} at {load}: no measurement", subject.name))
+        if holds {
+            command.arg("--hold").stdin(Stdio::piped());
+        } else {
+            command.stdin(Stdio::null());
+        }
+        match subject.place {
+            Place::Apart => process::confine(&mut command, &[self.client_core]),
+            Place::Shared(_) => process::confine(&mut command, &self.cores),
+        }
+        let child = command.stdout(Stdio::piped()).spawn();
+        let child = Guarded(child.map_err(|error| format!("cannot start the client: {error}"))?);
+        Ok(Client { child, what: format!("{} at {load}", subject.name) })
     }
 
     /// The whole run counts, from before the first connection: strace's own start is not in it.
-    fn count_syscalls(&self, subject: &Subject, load: Load) -> Result<BTreeMap<String, f64>, String> {
+    fn count_syscalls(
+        &self,
+        subject: &Subject,
+        load: Load,
+        of_client: bool,
+    ) -> Result<BTreeMap<String, f64>, String> {
         let server = self.start(subject)?;
-        let counting = Counting::start(server.pid())?;
-        let outcome = self.drive(subject, load, &server, 1.0)?;
+        let mut client = self.client(subject, load, &server, 1.0, true)?;
+        let counting = Counting::start(if of_client { client.child.0.id() } else { server.pid() })?;
+        drop(client.child.0.stdin.take());
+        let outcome = client.outcome()?;
         let calls = outcome.calls_in_all.max(1) as f64;
         let counts = counting.stop()?;
         Ok(counts.into_iter().map(|(name, count)| (name, count as f64 / calls)).collect())
+    }
+}
+
+/// The subjects of a round: each second one has them the other way round.
+fn in_turn<T: Copy>(subjects: &[T], round: u32) -> Vec<T> {
+    let mut order = subjects.to_vec();
+    if round.is_multiple_of(2) {
+        order.reverse();
+    }
+    order
+}
+
+/// A client that runs.
+struct Client {
+    child: Guarded,
+    what: String,
+}
+
+impl Client {
+    /// Waits for what it has measured.
+    fn outcome(mut self) -> Result<Outcome, String> {
+        let stdout = self.child.0.stdout.take().expect("asked for a pipe when it was started");
+        // A run that ended early has said why on standard error.
+        serde_json::from_reader(stdout).map_err(|_| format!("{}: no measurement", self.what))
     }
 }
 
@@ -305,20 +395,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn load_is_two_numbers() {
-        assert_eq!("64x16".parse(), Ok(Load { connections: 64, depth: 16 }));
-        for wrong in ["64", "x", "0x1", "1x0", "1x1x1", "-1x1"] {
-            assert!(wrong.parse::<Load>().is_err(), "{wrong}");
-        }
+    fn default_loads_are_loads() {
+        assert!(LOADS.iter().all(|load| load.parse::<Load>().is_ok()));
     }
 
     #[test]
-    fn every_ratio_has_its_floor_in_the_list() {
-        for subject in SUBJECTS {
-            assert_eq!(subject.floor.is_some(), subject.is_coreloop);
-            if let Some(floor) = subject.floor {
-                assert!(SUBJECTS.iter().any(|other| other.name == floor));
-            }
-        }
+    fn each_second_round_runs_the_other_way_round() {
+        assert_eq!([1, 2, 3].map(|round| in_turn(&['a', 'b'], round)), [['a', 'b'], ['b', 'a'], ['a', 'b']]);
     }
 }

@@ -15,10 +15,10 @@ use coreloop_bench::request::Request;
 
 fn each_floor(test: impl Fn(&Server)) {
     for arguments in [&[][..], &["--hand-off"], &["--hand-off", "--park"]] {
-        let core = process::allowed_cores().expect("affinity")[0];
+        let cores = process::allowed_cores().expect("affinity");
         let mut command = Command::new(env!("CARGO_BIN_EXE_floor"));
         command.args(arguments);
-        test(&Server::start(command, core).expect("the floor starts"));
+        test(&Server::start(command, &cores[..1]).expect("the floor starts"));
     }
 }
 
@@ -145,12 +145,27 @@ fn client_finds_nothing_wrong_under_any_load() {
             "--connections 2 --depth 4096",
             "--method Arith.Multiply --codec compact --expect 0c0e",
             "--method Echo.Bytes --codec raw --json hello --depth 3",
+            "--by direct",
+            "--by shared --connections 2 --depth 8",
+            "--by loadgen --connections 3 --depth 4",
         ] {
             let outcome = drive(server, load);
             assert_eq!(outcome.errors, 0, "{load}: {:?}", outcome.first_error);
-            assert!(outcome.calls > 0, "{load}");
+            assert!(outcome.calls > 0 && outcome.client_cpu_ns > 0, "{load}");
+            assert!(outcome.calls_in_all >= outcome.calls, "{load}");
         }
     });
+}
+
+#[test]
+fn clients_of_the_library_refuse_what_they_do_not_call() {
+    let server = "127.0.0.1:9";
+    for arguments in ["--by direct --method Echo.Bytes", "--by shared --codec json", "--by direct --depth 2"]
+    {
+        let all = ["drive", server].into_iter().chain(arguments.split_whitespace());
+        let why = drive::run(&Drive::try_parse_from(all).expect("arguments").options).expect_err(arguments);
+        assert!(why.contains("Arith.AddFixed") || why.contains("one connection"), "{arguments}: {why}");
+    }
 }
 
 #[test]

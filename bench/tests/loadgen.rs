@@ -24,8 +24,8 @@ fn address_of(server: &Server) -> String {
 }
 
 fn floor() -> process::Server {
-    let core = process::allowed_cores().expect("affinity")[0];
-    process::Server::start(Command::new(env!("CARGO_BIN_EXE_floor")), core).expect("the floor starts")
+    let cores = process::allowed_cores().expect("affinity");
+    process::Server::start(Command::new(env!("CARGO_BIN_EXE_floor")), &cores[..1]).expect("the floor starts")
 }
 
 /// The value at one of the shown percentiles, in ns.
@@ -268,6 +268,68 @@ fn interrupted_run_tells_what_it_has() {
     assert!(run.json["total"]["ok"].as_u64() > Some(0));
     assert!(run.stdout.contains("cut short"), "{}", run.stdout);
     support::assert_stands_alone(&run.page);
+}
+
+#[test]
+fn run_interrupted_before_it_measured_anything_says_so_in_a_line() {
+    let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
+    for arguments in ["--warmup 600", "--find-max --slo p99=1s --rate 500 --warmup 600"] {
+        let run = spawn(&fake.address, arguments);
+        fake.wait_for_calls(100);
+        run.interrupt();
+        let run = run.finish();
+        assert_eq!(run.code, Some(130), "{}", run.stderr);
+        assert_eq!(
+            run.stderr.trim_end(),
+            "loadgen: stopped before the warm-up was over: nothing was measured"
+        );
+        assert!(run.page.is_empty() && run.json.is_null() && run.stdout.is_empty());
+    }
+}
+
+#[test]
+fn five_thousand_connections_are_made_and_each_is_used() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` lives through the call, which only fills it.
+    assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
+    if limit.rlim_max < 5100 {
+        eprintln!("SKIPPED: this process may have {} descriptors only", limit.rlim_max);
+        return;
+    }
+    let server = floor();
+    let arguments = "--connections 5000 --rate 10k --duration 1 --warmup 0 --drain 60s";
+    let run = loadgen(&server.address.to_string(), arguments);
+    assert_eq!(run.code, Some(0), "{}", run.stderr);
+    let connections = &run.json["connections"];
+    assert_eq!((&connections["opened"], &connections["lost"]), (&5000.into(), &0.into()), "{}", run.stdout);
+    assert_eq!((&run.json["total"]["ok"], &run.json["total"]["errors"]), (&10_000.into(), &0.into()));
+}
+
+#[test]
+fn on_a_terminal_the_progress_is_a_line_that_is_gone_at_the_end() {
+    let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
+    let folder = tempfile::tempdir().expect("a folder");
+    let command = format!(
+        "'{}' {} --connections 2 --duration 0.5 --warmup 0.2 --no-report",
+        env!("CARGO_BIN_EXE_loadgen"),
+        fake.address
+    );
+    let mut script = Command::new("script");
+    script.args(["-qec", &command, "/dev/null"]).current_dir(folder.path()).stdin(Stdio::null());
+    let output = match script.output() {
+        Ok(output) => output,
+        Err(error) if std::env::var_os("CI").is_none() => {
+            return eprintln!("SKIPPED: no terminal without the program script ({error})");
+        }
+        Err(error) => panic!("script: {error}"),
+    };
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(output.status.success(), "{text}");
+    // A terminal of no known width cuts the line; its beginning is always there.
+    assert!(text.contains("warm-up: ") && text.contains(" calls/s, 2 in flight"), "{text:?}");
+    let (live, result) = text.rsplit_once("\u{1b}[2K").expect("the line is wiped");
+    assert!(live.contains("in flight") && !result.contains("in flight, p99 so far"), "{result:?}");
+    assert!(result.contains("latency") && result.contains("generator:"), "{result:?}");
 }
 
 #[test]

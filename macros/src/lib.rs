@@ -74,8 +74,17 @@ use syn::{ImplItem, Item, ItemImpl};
 ///
 /// # The client
 ///
-/// `ArithClient<C = Direct>` has `new`, `caller_mut`, `into_caller`, and each method with its argument by reference:
-/// `fn multiply(&mut self, args: &Args) -> Result<i64, CallError>`. Serde types then need `Serialize` and
+/// `ArithClient<C = Direct>` has `new`, `caller`, `caller_mut`, `into_caller`, and each method with its argument by
+/// reference: `fn multiply(&self, args: &Args) -> Result<i64, CallError>`. On a caller that can start calls without
+/// waiting for them (`coreloop::client::Client`, a batch) there are for each method three more:
+///
+/// | function | gives |
+/// |---|---|
+/// | `multiply_start(&self, args: &Args)` | `InFlight<i64>`: a handle to wait for, or to await |
+/// | `multiply_then(&self, args: &Args, then)` | nothing: the answer goes to the function `then` |
+/// | `multiply_one_way(&self, args: &Args)` | whether it could be handed over: no answer is wanted |
+///
+/// One whose name another method of the service has already is left out. Serde types then need `Serialize` and
 /// `Deserialize` on both ways. A generic service has a client if no method's types name its parameters.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {

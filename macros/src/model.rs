@@ -322,7 +322,7 @@ fn clash_with_client(model: &Model) -> Vec<Error> {
         .collect();
     let mut errors = Vec::new();
     for method in &model.methods {
-        if ["new", "caller_mut", "into_caller"].iter().any(|own| method.ident == own) {
+        if ["new", "caller", "caller_mut", "into_caller"].iter().any(|own| method.ident == own) {
             let message = format!(
                 "the typed client has a `{0}` of its own: call the function something else, and the method what you \
                  like with `#[rpc(name = \"…\")]`; or go without the client, `#[coreloop::service(client = false)]`",

@@ -37,7 +37,10 @@ fn a_method_has_its_name_its_markers_and_its_client() {
             "\"Arith.Multiply\"",
             "Kind::Pooled",
             "pub struct ArithClient<C = ::coreloop::macro_support::Direct>",
-            "pub fn multiply(&mut self, argument: &Args)",
+            "pub fn multiply(&self, argument: &Args)",
+            "pub fn multiply_start(&self, argument: &Args) -> ::coreloop::macro_support::InFlight<i64>",
+            "pub fn multiply_then(&self, argument: &Args, then: impl",
+            "pub fn multiply_one_way(&self, argument: &Args)",
         ],
     );
     assert!(!text.contains("deferring") && !text.contains(".docs") && !text.contains("#[rpc"));
@@ -88,7 +91,7 @@ fn a_reply_as_the_last_parameter_defers() {
         &text,
         &[".deferring()", "Reply::take::<::coreloop::macro_support::Plain<String>>(cx, codec)"],
     );
-    assert_has(&text, &["pub fn f(&mut self, argument: &u8) -> ::coreloop::macro_support::Result<String,"]);
+    assert_has(&text, &["pub fn f(&self, argument: &u8) -> ::coreloop::macro_support::Result<String,"]);
 }
 
 #[test]

@@ -12,7 +12,8 @@ use super::{CallError, MethodId, Starter};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
 use crate::message::method_hash;
 
-/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it.
+/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it: they fail with
+/// [`CallError::NotSent`].
 ///
 /// ```
 /// # use coreloop::{Context, Server, Status};
@@ -54,7 +55,8 @@ impl Batch {
         self.len() == 0
     }
 
-    /// Sends them. Their time to the deadline counts from when each was put in.
+    /// Sends them: in one write to each line, as far as its bounds allow. Their time to the deadline counts from when each
+    /// was put in.
     pub fn send(self) {
         let mut rest = self.calls.into_inner();
         // One letter for each line; there is one line, unless somebody routes.

@@ -29,11 +29,12 @@ pub struct ClientConfig {
     /// sockets, where it cannot be cancelled.
     pub in_flight_max: usize,
 
-    /// Bytes of their arguments, and bytes that wait to be written. Default 64 MiB; one larger call still passes, alone.
-    /// At the limit: as above.
+    /// Bytes of their arguments, or of what waits to be written, if that is more. Default 64 MiB; one larger call still
+    /// passes, alone. At the limit: calls wait for their turn, whatever [`ClientConfig::when_full`] says. Too small:
+    /// large calls go one after the other. Too large: a server that reads nothing costs that much memory.
     pub in_flight_bytes_max: usize,
 
-    /// Whether calls over those bounds wait. Default: they do.
+    /// Whether calls over [`ClientConfig::in_flight_max`] wait. Default: they do.
     pub when_full: WhenFull,
 
     /// Calls that wait for their turn or for a connection. Default 16 384. At the limit: `resource_exhausted`.
@@ -42,7 +43,8 @@ pub struct ClientConfig {
 
     /// Whether calls wait while the address cannot be reached, until their deadline. Default: no; between two tries
     /// they fail at once with `unavailable`, so that the caller can turn elsewhere. While a try is under way they wait
-    /// for it in any case.
+    /// for it in any case. With it, calls without a deadline wait for an address that is never there for ever, and so do
+    /// [`Client::ready`](super::Client::ready) and [`Builder::connect`](super::Builder::connect).
     pub waits_for_connection: bool,
 
     /// Bytes of an argument or of a reply. Default 16 MiB, as the server's. At the limit: an argument is refused before
@@ -133,6 +135,27 @@ impl ClientConfig {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    const DOCS: &str = include_str!("../../docs/client.md");
+
+    #[test]
+    fn every_bound_has_its_row_in_the_docs() {
+        // Debug names every field there is.
+        let (mut section, mut rows) = (String::new(), 0);
+        for line in format!("{:#?}", ClientConfig::default()).lines() {
+            match line.trim_end_matches(',').trim_start().split_once(": ") {
+                Some((name, value)) if value.ends_with('{') => section = format!("{name}."),
+                Some((name, value)) => {
+                    let row = format!("| `{section}{name}` | {value} ");
+                    assert!(DOCS.contains(&row), "docs/client.md lacks the row {row}");
+                    rows += 1;
+                }
+                None => section.clear(),
+            }
+        }
+        let table = DOCS.split("| field of `ClientConfig` |").nth(1).unwrap().split("\n\n").next().unwrap();
+        assert_eq!(table.lines().skip(2).count(), rows, "docs/client.md has rows for fields that are gone");
+    }
 
     #[test]
     fn the_defaults_can_be_and_nonsense_cannot() {

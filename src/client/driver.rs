@@ -15,14 +15,30 @@ use crate::stats::Counter;
 /// Longer than any process lives, and still adds up with any time.
 const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
 
-/// How the thread of a [`Driver`] runs.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+/// How the thread of a [`Driver`] runs, and what it expects of every connection. Times are in milliseconds, where the
+/// name does not say otherwise.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverConfig {
     /// Microseconds that it polls without sleeping when there is nothing to do. Default 0. More: an answer is seen at
     /// once, at the price of a core.
     pub busy_poll_us: u64,
     /// The core that it runs on. Default: any.
     pub core: Option<usize>,
+    /// Time for a whole reply once it began, in total. Default 30 000, at least 1. At the limit: the connection is given
+    /// up and its calls fail. Too small: large replies over slow links never arrive. Too large: a server that stops in
+    /// the middle of one is noticed late.
+    pub frame_ms: u64,
+    /// With something to write, the server has taken nothing for so long: the connection is given up. Default 30 000, at
+    /// least 1. Too small: a server that is stopped for a moment loses its calls. Too large: calls without a deadline
+    /// wait long for one that reads no more.
+    pub write_stall_ms: u64,
+}
+
+impl Default for DriverConfig {
+    fn default() -> DriverConfig {
+        let Limits { frame_ms, write_stall_ms, .. } = Limits::default();
+        DriverConfig { busy_poll_us: 0, core: None, frame_ms, write_stall_ms }
+    }
 }
 
 /// What drives the connections of clients. Several clients may share one; it ends when the last of them has gone.
@@ -112,7 +128,7 @@ impl Driver {
     ///
     /// # Errors
     ///
-    /// The system gives no thread or no event queue.
+    /// A time that cannot be; or the system gives no thread or no event queue.
     pub fn spawn_with(config: &DriverConfig) -> io::Result<Driver> {
         let (mut reactor, driver) = build(config)?;
         std::thread::Builder::new().name("coreloop-client".into()).spawn(move || {
@@ -195,6 +211,12 @@ impl fmt::Debug for Driver {
 }
 
 fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
+    for (name, ms) in [("frame_ms", config.frame_ms), ("write_stall_ms", config.write_stall_ms)] {
+        if !(1..=FOR_EVER_MS).contains(&ms) {
+            let error = format!("{name} is {ms}; it can be from 1 to {FOR_EVER_MS}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
+        }
+    }
     let limits = Limits {
         // A client's connections are bounded by its calls (`ClientConfig`), and it never stops reading: a server that
         // waits to be read while it is not read from would wait for ever.
@@ -205,6 +227,8 @@ fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
         // A server speaks when it is spoken to; the app looks after idle connections by itself.
         first_bytes_ms: FOR_EVER_MS,
         idle_ms: FOR_EVER_MS,
+        frame_ms: config.frame_ms,
+        write_stall_ms: config.write_stall_ms,
         ..Limits::default()
     };
     let reactor_config = ReactorConfig {
@@ -218,4 +242,34 @@ fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
     let reactor = Reactor::with_app(reactor_config, |remote| ClientApp::new(remote, of_app))?;
     let remote = reactor.remote();
     Ok((reactor, Driver { inner: Arc::new(Inner { remote, shared, numbers: AtomicU64::new(1) }) }))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_setting_has_its_row_in_the_docs() {
+        let docs = include_str!("../../docs/client.md");
+        for line in format!("{:#?}", DriverConfig::default()).lines() {
+            if let Some((name, value)) = line.trim().trim_end_matches(',').split_once(": ") {
+                let row = format!("| `{name}` | {value} | ");
+                assert!(docs.contains(&row), "docs/client.md lacks the row {row}");
+            }
+        }
+    }
+
+    #[test]
+    fn every_number_has_its_place_in_the_docs() {
+        let docs = include_str!("../../docs/client.md");
+        let table = docs.split("| field of `ClientStats` |").nth(1).unwrap().split("\n\n").next().unwrap();
+        let numbers = format!("{:#?}", ClientStats::default());
+        let names: Vec<&str> =
+            numbers.lines().filter_map(|line| Some(line.trim().split_once(':')?.0)).collect();
+        for name in &names {
+            assert!(table.contains(&format!("`{name}`")), "docs/client.md lacks {name}");
+        }
+        let quoted = table.matches('`').count() / 2;
+        assert_eq!(quoted, names.len(), "docs/client.md has numbers that are gone");
+    }
 }

@@ -19,7 +19,8 @@ pub enum CallError {
     Argument(CodecError),
     /// The server answered ok, but the reply could not be decoded.
     Reply(CodecError),
-    /// The address could not be connected to; nothing was sent.
+    /// The address could not be connected to; nothing was sent. From [`Builder::build`](super::Builder::build) also: an
+    /// address that cannot be read, or a bound that cannot be.
     Connect(io::Error),
     /// The connection failed.
     Lost {
@@ -30,25 +31,26 @@ pub enum CallError {
     },
     /// What the server sent could not be understood; the connection is closed. It may have run the call.
     Broken(Broken),
-    /// The server said that it wants no new requests here; nothing was sent. Connect anew.
+    /// The server said that it wants no new requests here; nothing was sent. Connect anew. (Of
+    /// [`Direct`](super::Direct) alone: [`Client`](super::Client) does that by itself.)
     Draining,
-    /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`.
+    /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`, or has flags or metadata that
+    /// this version does not know.
     ReplyRefused(Status),
     /// The call was given up: by its caller, or because the call that it was made for was cancelled.
     Cancelled {
         /// It was sent before.
         may_have_run: bool,
     },
-    /// There are as many calls under way as the client allows, or as many bytes of their arguments
-    /// (`in_flight_bytes_max`); nothing was sent.
+    /// There are as many calls under way as the client allows; nothing was sent.
     Full {
-        /// The limit of the calls: `in_flight_max`, and `waiting_max` where calls may wait.
+        /// The limit: `in_flight_max`, and `waiting_max` where calls may wait.
         calls_max: usize,
     },
     /// The thread that waits is the one that would have to bring the answer; it would wait for ever. Call with a
     /// callback, or from a method that is not inline.
     OnReactor,
-    /// The call belongs to a batch that was not sent yet.
+    /// The call belongs to a batch that was not sent, or not yet.
     NotSent,
     /// The argument is too large for a frame, or its metadata are; nothing was sent.
     TooLarge {
@@ -117,15 +119,12 @@ impl fmt::Display for CallError {
             CallError::ReplyRefused(status) => write!(f, "the reply was refused here: {status}"),
             CallError::Cancelled { .. } => f.write_str("cancelled: the call was given up"),
             CallError::Full { calls_max } => {
-                write!(
-                    f,
-                    "resource_exhausted: the client allows {calls_max} calls to be under way, and so many bytes"
-                )
+                write!(f, "resource_exhausted: {calls_max} calls are under way, as many as the client allows")
             }
             CallError::OnReactor => f.write_str(
                 "failed_precondition: this thread brings the answers, and would wait for itself for ever",
             ),
-            CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent yet"),
+            CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent"),
             CallError::TooLarge { bytes, bytes_max } => {
                 write!(f, "resource_exhausted: {bytes} bytes are over the limit of {bytes_max}")
             }
@@ -157,6 +156,52 @@ impl From<CallError> for Status {
         match error {
             CallError::Status(status) => status,
             other => Status::new(other.code(), other.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const DOCS: &str = include_str!("../../docs/client.md");
+
+    #[test]
+    fn every_error_has_its_row_in_the_docs() {
+        let io = || io::Error::other("it failed");
+        let codec = || CodecError::NotCompiledIn { codec: crate::codec::Codec::Json, feature: "json" };
+        let all = [
+            ("Status", CallError::Status(Status::internal("no"))),
+            ("DeadlineExceeded", CallError::DeadlineExceeded),
+            ("Argument", CallError::Argument(codec())),
+            ("Reply", CallError::Reply(codec())),
+            ("Connect", CallError::Connect(io())),
+            ("Lost", CallError::Lost { error: io(), may_have_run: true }),
+            ("Broken", CallError::Broken(Broken::Version(9))),
+            ("Draining", CallError::Draining),
+            ("ReplyRefused", CallError::ReplyRefused(Status::internal("no"))),
+            ("Cancelled", CallError::Cancelled { may_have_run: true }),
+            ("Full", CallError::Full { calls_max: 1 }),
+            ("OnReactor", CallError::OnReactor),
+            ("NotSent", CallError::NotSent),
+            ("TooLarge", CallError::TooLarge { bytes: 2, bytes_max: 1 }),
+        ];
+        let table = DOCS.split("| `CallError` |").nth(1).unwrap().split("\n\n").next().unwrap();
+        assert_eq!(table.lines().skip(2).count(), all.len(), "a row for each, and for no other");
+        for (name, error) in all {
+            assert!(format!("{error:?}").starts_with(name), "{error:?} is not called {name}");
+            let code = match error {
+                CallError::Status(_) => "the server's".to_owned(),
+                CallError::ReplyRefused(_) => "the refusal's".to_owned(),
+                _ => format!("`{}`", error.code()),
+            };
+            let may_have_run = match error {
+                CallError::Lost { .. } | CallError::Cancelled { .. } => "as it says",
+                _ if error.may_have_run() => "yes",
+                _ => "no",
+            };
+            let row = format!("| `{name}` | {code} | {may_have_run} | ");
+            assert!(table.contains(&row), "docs/client.md lacks the row {row}");
         }
     }
 }

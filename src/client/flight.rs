@@ -152,7 +152,7 @@ pub(super) struct Parent {
 pub(super) type Then = Box<dyn FnOnce(Result<(Answer, &[u8]), CallError>) + Send>;
 
 /// The reactor's side of a call: whatever becomes of it, the caller hears of it once. Dropped, it says that the client
-/// has ended.
+/// has ended, or that its batch was never sent.
 pub(super) struct Promise {
     /// `None` once the caller has heard.
     flight: Option<Arc<Flight>>,
@@ -208,27 +208,30 @@ impl Promise {
         self.flight().inside().body = body;
     }
 
-    /// The answer has come, with these bytes.
-    pub(super) fn land(self, answer: Answer, bytes: &[u8]) {
-        self.finish(Ok(answer), Some(bytes), None);
+    /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
+    #[must_use = "somebody may wait for it"]
+    pub(super) fn land(mut self, answer: Answer, bytes: &[u8]) -> Option<Waker> {
+        self.end(Ok(answer), Some(bytes), None)
     }
 
     /// The answer has come, and its bytes are shared.
-    pub(super) fn land_shared(self, answer: Answer, chunk: Chunk) {
-        self.finish(Ok(answer), None, Some(chunk));
+    #[must_use = "somebody may wait for it"]
+    pub(super) fn land_shared(mut self, answer: Answer, chunk: Chunk) -> Option<Waker> {
+        self.end(Ok(answer), None, Some(chunk))
     }
 
     /// There will be no answer.
-    pub(super) fn fail(self, error: CallError) {
-        self.finish(Err(error), None, None);
+    pub(super) fn fail(mut self, error: CallError) {
+        self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
     }
 
-    fn finish(mut self, outcome: Result<Answer, CallError>, bytes: Option<&[u8]>, chunk: Option<Chunk>) {
-        self.end(outcome, bytes, chunk);
-    }
-
-    fn end(&mut self, outcome: Result<Answer, CallError>, bytes: Option<&[u8]>, chunk: Option<Chunk>) {
-        let Some(flight) = self.flight.take() else { return };
+    fn end(
+        &mut self,
+        outcome: Result<Answer, CallError>,
+        bytes: Option<&[u8]>,
+        chunk: Option<Chunk>,
+    ) -> Option<Waker> {
+        let flight = self.flight.take()?;
         self.lane.leave();
         if let Some(route) = self.lane.route() {
             let code = outcome.as_ref().map_or_else(|error| error.code(), Answer::code);
@@ -237,7 +240,8 @@ impl Promise {
         }
         if let Some(then) = self.then.take() {
             let body = chunk.as_deref().or(bytes).unwrap_or_default();
-            return guarded(|| then(outcome.map(|answer| (answer, body))));
+            guarded(|| then(outcome.map(|answer| (answer, body))));
+            return None;
         }
         {
             let mut inside = flight.inside();
@@ -251,18 +255,22 @@ impl Promise {
         if flight.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
             // What it held must not wait for the next call of a thread that may never make one.
             *flight.inside() = Inside::default();
-        } else {
-            flight.waker.wake();
+            return None;
         }
+        flight.waker.take()
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        if self.flight.is_some() {
+        let Some(flight) = &self.flight else { return };
+        let error = if flight.state.load(Ordering::Acquire) == UNSENT {
+            CallError::NotSent
+        } else {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the client's reactor has ended");
-            self.end(Err(CallError::Lost { error, may_have_run: self.is_sent }), None, None);
-        }
+            CallError::Lost { error, may_have_run: self.is_sent }
+        };
+        self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
     }
 }
 
@@ -381,21 +389,22 @@ impl<T> InFlight<T> {
         }
     }
 
-    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then.
+    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then, and also where
+    /// this says [`CallError::NotSent`] or [`CallError::OnReactor`], as for [`InFlight::wait`].
+    ///
+    /// # Panics
+    ///
+    /// The answer was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, CallError>> {
-        // A time that no clock shows is none.
-        match Instant::now().checked_add(timeout) {
-            Some(until) => self.wait_until(Some(until)),
-            None => self.wait_until(None),
-        }
+        self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The answer, if it has come.
+    /// The answer, if it has come and was not taken. Never waits.
     pub fn try_take(&mut self) -> Option<Result<T, CallError>> {
         self.is_done().then(|| self.take())
     }
 
-    /// Whether the answer has come.
+    /// Whether the answer has come, or the error; no more once it was taken.
     pub fn is_done(&self) -> bool {
         self.flight.as_ref().map_or(self.early.is_some(), |flight| flight.is_done())
     }
@@ -403,7 +412,7 @@ impl<T> InFlight<T> {
     /// Gives the call up; the server is told. The same as to drop it.
     pub fn cancel(self) {}
 
-    /// Where the time of the call went, as the server said with its answer. Zero before that.
+    /// Where the time of the call went, as the server said with its answer. Zero before that was taken.
     pub fn times(&self) -> Times {
         self.times
     }

@@ -2,10 +2,12 @@
 //! reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
 //! typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`] or a [`Starter`].
 //!
-//! `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one, `app/` is the reactor's side.
+//! `builder.rs` makes a client, `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one,
+//! `app/` is the reactor's side.
 
 mod app;
 mod batch;
+mod builder;
 mod config;
 mod direct;
 mod driver;
@@ -22,13 +24,14 @@ use std::sync::OnceLock;
 
 pub use crate::policy::backoff::Backoff;
 pub use batch::Batch;
+pub use builder::Builder;
 pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::CallError;
 pub use flight::InFlight;
 pub use route::{Lines, Route};
-pub use shared::{Builder, Client};
+pub use shared::Client;
 
 use crate::codec::describe::{Description, fingerprint};
 use crate::codec::{Answer, AnswerDecode, Argument, ArgumentEncode, Codec};

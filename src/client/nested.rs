@@ -17,8 +17,9 @@ impl Context<'_> {
     /// other. A handler that means to pass them on says so with [`Client::with_metadata`]. Entries that the client has
     /// already are kept, in place of the caller's of the same name.
     ///
-    /// The calls of an inline method are not cancelled by its caller, who cannot be heard while it runs; and it must not
-    /// wait for them: it calls with a callback and a [`Reply`](crate::Reply) that it takes away.
+    /// An inline method must not wait for such calls: it calls with a callback and a [`Reply`](crate::Reply) that it takes
+    /// away. Without one its caller cannot be heard while it runs, and its calls have the deadline and the metadata, but
+    /// are not cancelled.
     ///
     /// ```
     /// use coreloop::client::Client;

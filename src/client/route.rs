@@ -23,11 +23,19 @@ impl Lines<'_> {
     }
 
     /// The address of one, as it was given.
+    ///
+    /// # Panics
+    ///
+    /// There is no such line.
     pub fn address(&self, line: usize) -> &str {
         &self.lanes[line].address
     }
 
     /// Calls begun there and not ended, as of now.
+    ///
+    /// # Panics
+    ///
+    /// There is no such line.
     pub fn in_flight(&self, line: usize) -> usize {
         self.lanes[line].in_flight()
     }
@@ -42,14 +50,16 @@ impl fmt::Debug for Lines<'_> {
 
 /// Picks the line for each call, and hears how it ended.
 pub trait Route: Send + Sync + 'static {
-    /// The index of the line that the next call of the method (its hash) takes. Runs on the caller's thread.
+    /// The index of the line that the next call of the method (its hash; 0 for [`Client::ready`](super::Client::ready))
+    /// takes. Runs on the caller's thread. With an index that is not there the call fails with `CallError::Connect`.
     ///
     /// # Errors
     ///
     /// The call fails with that status, and nothing is sent: no line is fit to be used.
     fn pick(&self, method: u32, lines: Lines<'_>) -> Result<usize, Status>;
 
-    /// A call on that line has ended so, after so long. Runs on the reactor's thread: it must not wait.
+    /// A call on that line has ended so, after so long; called once for each that was begun there. Runs on the driver's
+    /// thread as a rule: it must not wait. A panic is printed and goes no further.
     fn on_end(&self, line: usize, code: Code, took: Duration) {
         let _ = (line, code, took);
     }

@@ -6,7 +6,8 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use super::config::{ClientConfig, WhenFull};
+use super::builder::Builder;
+use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
 use super::flight::{Decode, Draft, InFlight, Parent, Parts, Promise, What};
 use super::lane::Lane;
@@ -15,99 +16,13 @@ use super::route::Lines;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
 use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, compress};
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
-use crate::reactor::{Address, AddressError};
 
-/// A client to be built.
-#[must_use = "a builder does nothing until it is built"]
-pub struct Builder {
-    addresses: Vec<String>,
-    route: Option<Arc<dyn Route>>,
-    driver: Option<Driver>,
-    config: ClientConfig,
-}
-
-impl Builder {
-    /// The thread that drives its connections. Without this it has one of its own.
-    pub fn on(mut self, driver: &Driver) -> Builder {
-        self.driver = Some(driver.clone());
-        self
-    }
-
-    /// All bounds at once.
-    pub fn config(mut self, config: ClientConfig) -> Builder {
-        self.config = config;
-        self
-    }
-
-    /// Changes some of the bounds.
-    pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> Builder {
-        change(&mut self.config);
-        self
-    }
-
-    /// Calls that may be on their way or with the server, and what happens to those over it.
-    pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> Builder {
-        self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
-    }
-
-    /// More addresses, and who picks one of them for each call.
-    pub fn route(mut self, others: &[&str], route: impl Route) -> Builder {
-        self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
-        self.route = Some(Arc::new(route));
-        self
-    }
-
-    /// The client; it connects when it is first called.
-    ///
-    /// # Errors
-    ///
-    /// [`CallError::Connect`] with what is wrong: an address that cannot be read, a bound that cannot be, no thread.
-    pub fn build(self) -> Result<Client, CallError> {
-        let invalid = |error: &dyn fmt::Display| {
-            CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
-        };
-        self.config.check().map_err(|error| invalid(&error))?;
-        let read = |text: String| {
-            let target: Address = text.strip_prefix("native:").unwrap_or(&text).parse()?;
-            Ok((text, target))
-        };
-        let addresses: Vec<(String, Address)> = self
-            .addresses
-            .into_iter()
-            .map(read)
-            .collect::<Result<_, AddressError>>()
-            .map_err(|error| invalid(&error))?;
-        let driver = match self.driver {
-            Some(driver) => driver,
-            None => Driver::spawn().map_err(CallError::Connect)?,
-        };
-        let config = Arc::new(self.config);
-        let lane = |(index, address)| {
-            let route = self.route.clone();
-            Arc::new(Lane::new(driver.clone(), index, address, config.clone(), route))
-        };
-        let lanes: Vec<Arc<Lane>> = addresses.into_iter().enumerate().map(lane).collect();
-        let shared = Shared { lanes, route: self.route, driver, config };
-        Ok(Client { shared: Arc::new(shared), settings: Settings::default() })
-    }
-
-    /// The client, connected.
-    ///
-    /// # Errors
-    ///
-    /// As [`Builder::build`]; and [`CallError::Connect`] if no connection can be had.
-    pub fn connect(self) -> Result<Client, CallError> {
-        let client = self.build()?;
-        client.ready().wait()?;
-        Ok(client)
-    }
-}
-
-struct Shared {
-    lanes: Vec<Arc<Lane>>,
-    route: Option<Arc<dyn Route>>,
-    driver: Driver,
-    config: Arc<ClientConfig>,
+/// What all clones of a client share.
+pub(super) struct Shared {
+    pub(super) lanes: Vec<Arc<Lane>>,
+    pub(super) route: Option<Arc<dyn Route>>,
+    pub(super) driver: Driver,
+    pub(super) config: Arc<ClientConfig>,
 }
 
 /// What goes for every call that is made with one [`Client`].
@@ -172,16 +87,16 @@ impl Client {
 
     /// A client to be built.
     pub fn builder(address: &str) -> Builder {
-        Builder {
-            addresses: vec![address.to_owned()],
-            route: None,
-            driver: None,
-            config: ClientConfig::default(),
-        }
+        Builder::new(address)
     }
 
-    /// The same client, whose calls have that much time each. The server is told what is left, and the call is given
-    /// up here when it has passed.
+    pub(super) fn of(shared: Shared) -> Client {
+        Client { shared: Arc::new(shared), settings: Settings::default() }
+    }
+
+    /// The same client, whose calls have that much time each, from their start. The server is told what is left, and the
+    /// call is given up here when it has passed: it fails with [`CallError::DeadlineExceeded`], or with what the server
+    /// said about that. One that no clock can name is none.
     pub fn with_timeout(&self, timeout: Duration) -> Client {
         self.with(|settings| settings.timeout = Some(timeout))
     }
@@ -197,7 +112,7 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// The entry does not fit.
+    /// [`MetadataTooLong`]: the entry does not fit beside those that are there.
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
@@ -205,7 +120,8 @@ impl Client {
     }
 
     /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
-    /// compact for the others, or JSON where compact is not compiled in.
+    /// compact for the others, or JSON where compact is not compiled in. A method that does not take it goes as if it were
+    /// not set.
     pub fn with_codec(&self, codec: Codec) -> Client {
         self.with(|settings| settings.codec = Some(codec))
     }
@@ -246,7 +162,8 @@ impl Client {
         &self.shared.driver
     }
 
-    /// Is done when there is a connection (to the line that a call would take); fails as a call would.
+    /// Is done when there is a connection; connects if need be, and fails as a call would. Where somebody routes, it is
+    /// the connection of the line that is picked for method 0.
     pub fn ready(&self) -> InFlight<()> {
         fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
             Ok(())
@@ -302,12 +219,12 @@ impl Client {
         Batch::new(self.clone())
     }
 
-    /// What its driver has counted.
+    /// What its driver has counted, over all clients that it drives.
     pub fn stats(&self) -> ClientStats {
         self.shared.driver.stats()
     }
 
-    /// Calls begun and not ended, over all lines.
+    /// Calls begun and not ended, over all lines and all clones: on their way, with the server, or waiting.
     pub fn in_flight(&self) -> usize {
         self.shared.lanes.iter().map(|lane| lane.in_flight()).sum()
     }
@@ -327,7 +244,7 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        // A time that no clock shows is no deadline.
+        // One that no clock can name is none.
         let by_timeout = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.settings.deadline.into_iter().chain(by_timeout).min()
     }

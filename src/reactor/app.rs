@@ -26,6 +26,9 @@ pub trait App: Sized {
     /// What other threads may tell the app.
     type Mail: Send + 'static;
 
+    /// The reactor lives on this thread from here on; it is told before anything else happens there.
+    fn begin_thread(&mut self) {}
+
     /// A connection was opened, on the listener with that index.
     fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Wire, Self::Session);
 
@@ -64,6 +67,16 @@ pub trait App: Sized {
     /// The time that [`App::next_at`] gave has come.
     fn on_time(&mut self, conns: &mut Conns<'_, Self>) {
         let _ = conns;
+    }
+
+    /// Whether the app wants to hear that a connection has room for more ([`App::on_written`]).
+    fn wants_written(&self) -> bool {
+        false
+    }
+
+    /// What a connection had to say was written, or some of it. What the app adds leaves at once.
+    fn on_written(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let _ = cx;
     }
 
     /// The drain has taken too long: what is still in flight must be given up, with an answer.

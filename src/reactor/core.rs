@@ -357,7 +357,7 @@ impl<A: App> Core<A> {
     }
 
     /// Writes what has gathered and is due.
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, app: &mut A) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut kept = std::mem::take(&mut self.dirty);
         self.flush_at = None;
@@ -376,6 +376,16 @@ impl<A: App> Core<A> {
             slot.dirty_since = None;
             slot.is_overdue = false;
             write_out(slot, pool, *now, limits, stats);
+            // What the app adds would otherwise lie until something else happens to this connection.
+            while slot.is_writable && app.wants_written() {
+                let Slot { conn, session, peer, .. } = slot;
+                let pool = &mut *pool;
+                app.on_written(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
+                if slot.conn.out_len() == 0 {
+                    break;
+                }
+                write_out(slot, pool, *now, limits, stats);
+            }
             self.after(key);
         }
         // `after` may have put a connection on the list again, if its peer took some but not all.

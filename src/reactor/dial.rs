@@ -22,7 +22,7 @@ use crate::context::Peer;
 /// What the system says of the last address; `NotFound` if the name has none; `TimedOut`.
 pub fn dial(address: &Address, timeout: Option<Duration>) -> io::Result<(Socket, Peer)> {
     match address {
-        Address::Tcp(text) => dial_tcp(text, timeout.map(|timeout| Instant::now() + timeout)),
+        Address::Tcp(text) => dial_tcp(text, timeout.and_then(|timeout| Instant::now().checked_add(timeout))),
         Address::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
             // A full backlog makes a blocking connect wait without end (connect(2)).

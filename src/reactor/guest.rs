@@ -32,7 +32,7 @@ pub enum NextTurn {
 
 /// Whatever can live on a reactor's thread beside the reactor's own connections: any other [`Reactor`].
 pub trait Guest: Send {
-    /// Has the host's poller watch the guest's.
+    /// Has the host's poller watch the guest's. It is on the thread of its host from here on.
     ///
     /// # Errors
     ///
@@ -54,6 +54,7 @@ where
     A::Session: Send,
 {
     fn move_in(&mut self, poller: &mut Poller, key: Key) -> io::Result<()> {
+        self.app.begin_thread();
         poller.watch(&self.core.poller, key)
     }
 

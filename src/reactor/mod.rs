@@ -242,6 +242,9 @@ impl<A: App> Reactor<A> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
+        self.app.begin_thread();
+        // Guests who were brought before live here from the first call on.
+        self.read_mail();
         while self.state != State::Stopped {
             self.turn()?;
         }
@@ -272,7 +275,7 @@ impl<A: App> Reactor<A> {
         self.run_timers();
         self.guests.turn(self.core.now);
         self.end_stage(5);
-        self.core.flush();
+        self.core.flush(&mut self.app);
         self.close_ended();
         self.end_stage(6);
         self.end_turn();
@@ -284,14 +287,12 @@ impl<A: App> Reactor<A> {
     fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
         let began = is_sampled.then(Instant::now);
-        let mut timeout = wait_max.or_else(|| self.timeout());
-        if timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero() && self.busy_poll(timeout)? {
-            timeout = Some(Duration::ZERO);
-        } else {
+        let timeout = wait_max.or_else(|| self.timeout());
+        let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
+        if !(may_spin && self.busy_poll(timeout)?) {
             let mailbox = &self.mailbox;
             self.core.poller.wait(timeout, || mailbox.has_mail())?;
         }
-        let _ = timeout;
         self.core.now = Instant::now();
         if let Some(began) = began {
             let waited = self.core.now.duration_since(began);

@@ -169,13 +169,7 @@ impl Builder {
         let config = self.config.validate(os::allowed_cores().len())?;
         let registry = Registry::new(self.methods, &config.limits)?;
         self.meta.fill(registry.methods());
-        let server = start(&config, Arc::new(registry), self.health, self.protocols)?;
-        let hosts = server.hosts();
-        for (guest, host) in self.guests.into_iter().zip(hosts.iter().cycle()) {
-            // Only a reactor that has ended takes nobody in; then the server says so by itself.
-            drop(host.take_in(guest));
-        }
-        Ok(server)
+        start(&config, Arc::new(registry), self.health, self.protocols, self.guests)
     }
 
     /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal ends the
@@ -226,6 +220,7 @@ fn start(
     registry: Arc<Registry>,
     health: Arc<Health>,
     protocols: Vec<Protocols>,
+    guests: Vec<Box<dyn Guest>>,
 ) -> Result<Server, Error> {
     let reactors = config.cores;
     let (listeners, addresses) = bind(config, reactors)?;
@@ -255,6 +250,10 @@ fn start(
         let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
         let deals = index == 0 && reactors > 1;
         reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone(), keeps }));
+    }
+    for (guest, part) in guests.into_iter().zip(parts.iter().cycle()) {
+        // Before a reactor runs nobody is turned away.
+        drop(part.remote.host().take_in(guest));
     }
     let (stop, events) = crossbeam_channel::bounded(reactors + 2);
     for (index, reactor) in built.into_iter().enumerate() {

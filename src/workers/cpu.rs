@@ -84,10 +84,13 @@ impl Cpu {
         }
     }
 
-    /// Wakes a worker for what was sent, if one sleeps.
+    /// Wakes a worker for what was sent, if one sleeps and the work was not taken already: on a shared core the first
+    /// that is woken pushes this thread aside at once, and has done all of it when this thread goes on.
     #[inline]
     pub(super) fn wake(&self) {
-        self.parking.wake_one();
+        if !self.queue.is_empty() {
+            self.parking.wake_one();
+        }
     }
 
     pub(super) fn threads(&self) -> usize {

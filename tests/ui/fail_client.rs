@@ -10,6 +10,10 @@ impl A {
         Ok(())
     }
 
+    fn caller(&self, _cx: &Context) -> Result<(), Status> {
+        Ok(())
+    }
+
     fn add_one(&self, _cx: &Context, n: i64) -> Result<i64, Status> {
         Ok(n + 1)
     }

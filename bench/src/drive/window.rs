@@ -44,6 +44,7 @@ pub struct Window {
 struct Marks {
     at_ns: u64,
     waited_ns: u64,
+    own_cpu_ns: u64,
     server_cpu_ns: Option<u64>,
     server_system_ns: Option<u64>,
 }
@@ -124,6 +125,12 @@ impl Window {
         }
     }
 
+    /// Calls that other threads counted: the latencies of those in the window, and how many there were in all.
+    pub fn on_counted(&mut self, latencies: &Histogram, calls_in_all: u64) {
+        self.latencies.add(latencies);
+        self.calls_in_all += calls_in_all;
+    }
+
     /// So many calls went wrong, and why.
     #[cold]
     pub fn on_lost(&mut self, why: String, calls: u64) {
@@ -135,8 +142,9 @@ impl Window {
         // The clock is read next to the server's, so that both span the same time.
         let server_system_ns = self.watch.map(process::system_ns).transpose()?;
         let waited_ns = process::waited_ns()?;
+        let own_cpu_ns = CpuClock::of(std::process::id())?.now_ns()?;
         let server_cpu_ns = self.watch.map(|pid| CpuClock::of(pid)?.now_ns()).transpose()?;
-        Ok(Marks { at_ns: self.now_ns(), waited_ns, server_cpu_ns, server_system_ns })
+        Ok(Marks { at_ns: self.now_ns(), waited_ns, own_cpu_ns, server_cpu_ns, server_system_ns })
     }
 
     /// The result, once the run is over.
@@ -162,6 +170,7 @@ impl Window {
             first_error: self.first_error,
             calls_in_all: self.calls_in_all,
             client_waited_share: closed.waited_ns.saturating_sub(opened.waited_ns) as f64 / length_ns,
+            client_cpu_ns: closed.own_cpu_ns.saturating_sub(opened.own_cpu_ns),
             server_cpu_ns: difference(closed.server_cpu_ns, opened.server_cpu_ns),
             server_system_ns: difference(closed.server_system_ns, opened.server_system_ns),
         })

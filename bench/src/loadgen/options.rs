@@ -129,11 +129,7 @@ impl Options {
         if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
             return Err(format!("--pin {core}: this process may run on the cores {cores:?} only"));
         }
-        let depth = match (self.depth, self.rate.is_some() || self.find_max) {
-            (Some(depth), _) => depth,
-            (None, false) => 1,
-            (None, true) => (OPEN_IN_FLIGHT_MAX / self.connections).clamp(16, IN_FLIGHT_MAX),
-        };
+        let depth = depth_of(self.depth, self.rate.is_some() || self.find_max, self.connections);
         Ok(Plan {
             target,
             weights: calls.iter().map(|call| call.weight).collect(),
@@ -150,5 +146,15 @@ impl Options {
             seed: self.seed,
             watch: self.watch,
         })
+    }
+}
+
+/// Calls in flight on each connection: as said, otherwise one in a closed loop and far more than are ever due at once
+/// in an open one.
+pub fn depth_of(said: Option<u32>, is_open: bool, connections: u32) -> u32 {
+    match said {
+        Some(depth) => depth,
+        None if is_open => (OPEN_IN_FLIGHT_MAX / connections).clamp(16, IN_FLIGHT_MAX),
+        None => 1,
     }
 }

@@ -196,6 +196,8 @@ pub struct Outcome {
     pub calls_per_s: f64,
     /// Errors within the window, per second.
     pub errors_per_s: f64,
+    /// Answers in the whole run, those of the warm-up too.
+    pub answers_in_all: u64,
     /// All methods together.
     pub total: Figures,
     /// Each method of a mix.
@@ -283,6 +285,7 @@ impl Outcome {
             window_s: measured.window_s,
             calls_per_s: measured.ok_in_window as f64 / measured.window_s,
             errors_per_s: measured.failed_in_window as f64 / measured.window_s,
+            answers_in_all: measured.answers_in_all,
             total: Figures::of(name, codec, 1, &all, open_loop),
             methods,
             messages: messages.filter_map(|(name, message)| Some((name, message.clone()?))).collect(),

@@ -172,7 +172,8 @@ fn us(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
-fn time(us: &f64) -> String {
+/// A label for so many microseconds.
+pub fn time(us: &f64) -> String {
     match *us {
         us if us < 0.95 => format!("{:.0} ns", us * 1e3),
         us if us < 1e3 => format!("{} µs", short(us)),
@@ -181,7 +182,8 @@ fn time(us: &f64) -> String {
     }
 }
 
-fn count(value: &f64) -> String {
+/// A label for a number.
+pub fn count(value: &f64) -> String {
     match *value {
         value if value < 1e3 => short(value),
         value if value < 1e6 => format!("{}k", short(value / 1e3)),

@@ -2,16 +2,17 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use super::job::{Counted, Job, Stop, Told};
 use super::protocol::Protocol;
 use super::schedule::{Arrivals, Picker, Schedule};
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
-use super::worker::{self, Counted, Job, Told};
+use super::worker;
 use crate::histogram::Histogram;
 use crate::process::CpuClock;
 
@@ -115,6 +116,8 @@ pub struct Measured {
     pub messages: [Option<String>; STATUSES],
     /// Length of the measured window as it came out, in seconds.
     pub window_s: f64,
+    /// Answers in the whole run, of whatever kind.
+    pub answers_in_all: u64,
     /// Answers with ok within the window.
     pub ok_in_window: u64,
     /// Answers with an error and lost calls within the window.
@@ -138,6 +141,7 @@ pub fn measure<P: Protocol>(
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(&Live),
 ) -> Result<Measured, String> {
+    let stop = &Stop::new(stop);
     let (tell, told) = mpsc::channel();
     let threads = plan.threads.min(plan.connections as usize).max(1);
     let mut timelines = Vec::new();
@@ -154,23 +158,19 @@ pub fn measure<P: Protocol>(
     drop(tell);
     let mut gathering = Gathering::new(plan, threads);
     let result = gathering.run(&told, timelines, stop, progress);
-    // Threads that still run after a failure of another see this and end.
-    stop.fetch_or(result.is_err(), Ordering::Relaxed);
+    if result.is_err() {
+        // Threads that still run after a failure of another see this and end.
+        stop.fail();
+    }
     drop(told);
     for handle in handles {
         handle.join().map_err(|_| "a thread of the generator panicked")?;
     }
     result?;
-    gathering.measured(stop.load(Ordering::Relaxed))
+    gathering.measured(stop.is_asked())
 }
 
-fn job<P: Protocol>(
-    plan: &Plan,
-    protocol: &P,
-    threads: usize,
-    number: usize,
-    stop: &Arc<AtomicBool>,
-) -> Job<P> {
+fn job<P: Protocol>(plan: &Plan, protocol: &P, threads: usize, number: usize, stop: &Stop) -> Job<P> {
     let share =
         plan.connections as usize / threads + usize::from(number < plan.connections as usize % threads);
     let schedule = |rate| Schedule::new(plan.arrivals, rate, number as u64, threads as u64, plan.seed);
@@ -240,7 +240,7 @@ impl<'a> Gathering<'a> {
         &mut self,
         told: &mpsc::Receiver<Told>,
         timelines: Vec<mpsc::Sender<Timeline>>,
-        stop: &AtomicBool,
+        stop: &Stop,
         progress: &mut dyn FnMut(&Live),
     ) -> Result<(), String> {
         let (mut ready, mut open, mut trouble) = (0, 0, None);
@@ -255,7 +255,7 @@ impl<'a> Gathering<'a> {
                     if ready < self.threads {
                         continue;
                     }
-                    if stop.load(Ordering::Relaxed) {
+                    if stop.is_asked() {
                         return Err("stopped before the connections were made".into());
                     }
                     if open == 0 {
@@ -271,9 +271,7 @@ impl<'a> Gathering<'a> {
                         self.cpu_at[0] = Some(CpuMarks::read(self.plan.watch));
                     }
                 }
-                Told::Interval(interval) => {
-                    self.on_interval(interval, stop.load(Ordering::Relaxed), progress)
-                }
+                Told::Interval(interval) => self.on_interval(interval, stop.is_asked(), progress),
                 Told::Done(counted) => {
                     if self.cpu_at[1].is_none() && counted.closed.is_some() {
                         self.cpu_at[1] = Some(CpuMarks::read(self.plan.watch));
@@ -391,6 +389,7 @@ impl<'a> Gathering<'a> {
             connections: Connections::default(),
             messages: Default::default(),
             window_s,
+            answers_in_all: 0,
             ok_in_window: ends.iter().map(|(opened, closed)| closed.ok - opened.ok).sum(),
             failed_in_window: ends.iter().map(|(opened, closed)| closed.failed - opened.failed).sum(),
             threads,
@@ -404,6 +403,7 @@ impl<'a> Gathering<'a> {
             for (sum, method) in measured.methods.iter_mut().zip(&tally.methods) {
                 sum.add(method);
             }
+            measured.answers_in_all += tally.answered_ok + tally.answered_failed;
             measured.late.add(&tally.late);
             measured.held += tally.held;
             measured.connections.add(&tally.connections);

@@ -7,15 +7,12 @@
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender};
 
+use super::job::{Counted, Job, Told};
 use super::link::{self, Link, State};
 use super::protocol::Protocol;
-use super::schedule::{Picker, Schedule};
-use super::tally::{Call, Interval, Tally, Timeline};
-use super::target::Target;
+use super::tally::{Call, Tally, Timeline};
 use super::usage::{self, Marks};
 use crate::epoll::{Epoll, Event};
 
@@ -31,54 +28,6 @@ const BURST_CALLS_MAX: usize = 1024;
 const BURSTS_MAX: usize = 16;
 /// The longest sleep, so that a request to stop is seen.
 const SLEEP_NS_MAX: u64 = 50_000_000;
-
-/// What a thread is to do.
-pub struct Job<P> {
-    /// The server.
-    pub target: Target,
-    /// The protocol, as a connection begins with it.
-    pub protocol: P,
-    /// Connections of this thread.
-    pub connections: usize,
-    /// Calls in flight on each: in a closed loop always so many, in an open one at most.
-    pub depth: u32,
-    /// The open loop's schedule; `None` is a closed loop.
-    pub schedule: Option<Schedule>,
-    /// Which method is next.
-    pub picker: Picker,
-    /// Methods in the mix.
-    pub methods: usize,
-    /// How long the answers still owed at the end are waited for.
-    pub drain_ns: u64,
-    /// Poll in place of sleeping.
-    pub spin: bool,
-    /// The core to run on.
-    pub core: Option<usize>,
-    /// Set when the run is to end early.
-    pub stop: Arc<AtomicBool>,
-}
-
-/// What a thread says.
-pub enum Told {
-    /// The first connections have been tried: so many stand, and what the first failure was.
-    Ready(usize, Option<String>),
-    /// An interval has ended.
-    Interval(Interval),
-    /// It is over.
-    Done(Box<Counted>),
-    /// It cannot go on.
-    Failed(String),
-}
-
-/// What a thread has at its end.
-pub struct Counted {
-    /// Its counts.
-    pub tally: Tally,
-    /// What was read as the measured window opened; `None` if the run ended before.
-    pub opened: Option<Marks>,
-    /// What was read as it closed.
-    pub closed: Option<Marks>,
-}
 
 /// Runs to the end; the time line comes when all threads have their connections.
 pub fn run<P: Protocol>(job: Job<P>, told: &Sender<Told>, timeline: &Receiver<Timeline>) {
@@ -167,7 +116,7 @@ impl<P: Protocol> Worker<P> {
         let mut waiting: VecDeque<u32> = (0..self.links.len() as u32).collect();
         let mut connecting = 0;
         let mut last_news_ns = 0;
-        while (!waiting.is_empty() || connecting > 0) && !self.job.stop.load(Ordering::Relaxed) {
+        while (!waiting.is_empty() || connecting > 0) && !self.job.stop.is_set() {
             while connecting < CONNECTING_MAX
                 && let Some(&at) = waiting.front()
             {
@@ -238,7 +187,7 @@ impl<P: Protocol> Worker<P> {
         }
         loop {
             let mut now_ns = self.time.now_ns();
-            if self.wants_calls && self.job.stop.load(Ordering::Relaxed) {
+            if self.wants_calls && self.job.stop.is_set() {
                 self.time.end_ns = self.time.end_ns.min(now_ns);
                 self.job.drain_ns = self.job.drain_ns.min(1_000_000_000);
             }

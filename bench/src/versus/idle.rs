@@ -5,7 +5,8 @@ use std::net::TcpStream;
 use std::thread;
 use std::time::Duration;
 
-use super::{ADD_FIXED, Bench, Subject};
+use super::Bench;
+use super::subjects::{ADD_FIXED, Subject};
 use crate::frame::{self, Next};
 use crate::process;
 use crate::request::Request;

@@ -5,20 +5,23 @@
 
 mod line;
 mod session;
+mod silence;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
+use std::task::Waker;
 use std::time::{Duration, Instant};
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
-use self::session::{Session, give_up, has_room, is_behind, lost, on_ping, send, watch};
+use self::session::{Session, give_up, has_room, lost, on_ping, send};
+use self::silence::watch;
 use super::CallError;
-use super::config::{ClientConfig, WhenFull};
+use super::config::ClientConfig;
 use super::driver::{Shared, Stats};
 use super::flight::{Flight, Promise};
 use super::pending::Found;
@@ -30,8 +33,8 @@ use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::Native;
 
-/// When calls wait for others to be written, how often it is looked whether they have been.
-const WRITE_LOOK: Duration = Duration::from_millis(5);
+/// Looks for what is late are at least this far apart.
+const LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
@@ -62,6 +65,9 @@ pub(super) struct ClientApp {
     look_at: Option<Instant>,
     attempts: u64,
     over: Vec<(u64, Promise)>,
+    /// Those who wait for answers of this read. They are woken after the last of them: a caller who is woken for the
+    /// first one takes the core, sees that the second is not there, and sleeps again.
+    wakers: Vec<Waker>,
 }
 
 type Cx<'a> = ConnCx<'a, ClientApp>;
@@ -77,6 +83,7 @@ impl ClientApp {
             look_at: None,
             attempts: 0,
             over: Vec::new(),
+            wakers: Vec::new(),
         }
     }
 
@@ -106,29 +113,23 @@ impl ClientApp {
         let line =
             self.lines.entry(number).or_insert_with(|| Line::new(lane.target.clone(), lane.config.clone()));
         let mut rest = Some(promise);
-        let (mut is_full, mut waits_for_writes) = (false, false);
         if let State::Open(key) = line.state {
             conns.with(key, |cx| {
                 if !cx.is_open() {
                     // It ends in this turn; then the line is seen to.
                     return;
                 }
-                is_full = !line.waiting.is_empty() || !has_room(cx, &line.config);
-                waits_for_writes = is_behind(cx, &line.config);
-                if !is_full && let Some(promise) = rest.take() {
+                let is_first = line.waiting.is_empty();
+                if is_first
+                    && has_room(cx, &line.config)
+                    && let Some(promise) = rest.take()
+                {
                     send(&self.shared.stats, cx, promise);
                 }
             });
         }
-        let Some(promise) = rest else { return };
-        if is_full && line.config.when_full == WhenFull::Refuse {
-            // Not by their number, which was looked at before, but by their bytes.
-            let calls_max = line.config.in_flight_max;
-            return promise.fail(CallError::Full { calls_max });
-        }
-        self.wait_for_turn(number, promise, conns.now());
-        if waits_for_writes {
-            self.look_by(conns.now() + WRITE_LOOK);
+        if let Some(promise) = rest {
+            self.wait_for_turn(number, promise, conns.now());
         }
     }
 
@@ -144,10 +145,6 @@ impl ClientApp {
             self.waiting -= 1;
             send(&self.shared.stats, cx, promise);
         }
-        if !line.waiting.is_empty() && is_behind(cx, &line.config) {
-            // No answer may be owed that would tell when there is room again.
-            self.look_by(cx.now() + WRITE_LOOK);
-        }
     }
 
     // Answers in.
@@ -162,9 +159,9 @@ impl ClientApp {
         let answer = Answer::of(answered, promise.lane().config.frame_bytes_max);
         if answered.body.len() >= LINK_BYTES_MIN {
             let chunk = cx.cut(answered.body);
-            promise.land_shared(answer, chunk);
+            self.wakers.extend(promise.land_shared(answer, chunk));
         } else {
-            promise.land(answer, cx.bytes(answered.body));
+            self.wakers.extend(promise.land(answer, cx.bytes(answered.body)));
         }
     }
 
@@ -316,6 +313,8 @@ impl ClientApp {
             });
         }
         self.look_at_lines(now);
+        // Each look goes through all calls: those that are late one after the other are found together.
+        self.look_at = self.look_at.map(|at| at.max(now + LOOK_EVERY));
     }
 }
 
@@ -323,6 +322,10 @@ impl App for ClientApp {
     type Wire = Native;
     type Session = Session;
     type Mail = Letter;
+
+    fn begin_thread(&mut self) {
+        self.shared.thread.get_or_init(|| std::thread::current().id());
+    }
 
     /// A client's reactor listens nowhere: whoever brings it a socket that it did not ask for, has it for nothing.
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Native, Session) {
@@ -352,8 +355,11 @@ impl App for ClientApp {
         }
     }
 
+    fn on_read_end(&mut self) {
+        self.wakers.drain(..).for_each(Waker::wake);
+    }
+
     fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: Letter) {
-        self.shared.thread.get_or_init(|| std::thread::current().id());
         match letter {
             Letter::Start(promise) => self.on_start(conns, promise),
             Letter::StartAll(promises) => {
@@ -368,6 +374,14 @@ impl App for ClientApp {
 
     fn next_at(&self) -> Option<Instant> {
         self.look_at
+    }
+
+    fn wants_written(&self) -> bool {
+        self.waiting > 0
+    }
+
+    fn on_written(&mut self, cx: &mut Cx<'_>) {
+        self.refill(cx);
     }
 
     fn on_time(&mut self, conns: &mut Conns<'_, ClientApp>) {

@@ -1,12 +1,12 @@
-//! One connection and the calls on it: how a call goes out, what keeps the connection alive, and what its callers are
-//! told when it ends. Which connection a call takes is not decided here: `mod.rs` does that, and `line.rs`.
+//! One connection and the calls on it: how a call goes out, and what its callers are told when it ends. Which connection
+//! a call takes is not decided here: `mod.rs` does that, and `line.rs`. What is done in silence is in `silence.rs`.
 
 use std::io;
 use std::sync::atomic::Ordering;
-use std::time::{Duration, Instant};
+use std::task::Waker;
+use std::time::Instant;
 
 use super::Cx;
-use super::line::{Line, State};
 use crate::client::CallError;
 use crate::client::config::ClientConfig;
 use crate::client::driver::Stats;
@@ -28,9 +28,9 @@ pub(in crate::client) struct Session {
     /// The server has said something.
     pub(super) is_heard: bool,
     /// When it was asked for a sign of life, if nothing was heard since.
-    pinged_at: Option<Instant>,
+    pub(super) pinged_at: Option<Instant>,
     /// When the first of the calls in flight came: before, nothing was owed.
-    owed_since: Instant,
+    pub(super) owed_since: Instant,
     pub(super) last_used: Instant,
     /// Answers to pings that wait to be written, or did when it was last looked.
     pongs: u32,
@@ -59,18 +59,11 @@ impl Session {
     }
 }
 
-/// Whether one more call may go out.
+/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
+/// given up are in flight no more, but their bytes lie here as long as the server takes none.
 pub(super) fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
-    let pending = &cx.session.pending;
-    pending.len() < config.in_flight_max
-        && (pending.bytes() < config.in_flight_bytes_max || pending.is_empty())
-        && !is_behind(cx, config)
-}
-
-/// Whether what was said must be written before more is. Calls that want no answer, and those that were given up, are
-/// in flight no more, and would gather without bound for a server that does not read.
-pub(super) fn is_behind(cx: &Cx<'_>, config: &ClientConfig) -> bool {
-    cx.out_len() >= config.in_flight_bytes_max
+    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
+    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
 }
 
 /// Sends a call that has its turn, unless it is over already.
@@ -85,7 +78,7 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
         return promise.fail(CallError::DeadlineExceeded);
     }
     let What::Call { method, schema, codec, compressed, one_way } = promise.what else {
-        return promise.land(Answer::empty(), &[]);
+        return promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake);
     };
     promise.is_sent = true;
     let now = cx.now();
@@ -109,7 +102,7 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     }));
     stats.sent.add(1);
     match waits {
-        Some(promise) => promise.land(Answer::empty(), &[]),
+        Some(promise) => promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake),
         None => {
             if let Some(promise) = cx.session.pending.at_mut(id) {
                 promise.put_body(body);
@@ -133,54 +126,6 @@ pub(super) fn on_ping(cx: &mut Cx<'_>, id: u64) {
         cx.session.pongs += 1;
         cx.send(Outgoing::Pong { id });
     }
-}
-
-/// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
-/// closed. Gives the time of the next look.
-pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
-    let ms = Duration::from_millis;
-    let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
-    let now = cx.now();
-    if cx.session.pending.is_empty() {
-        cx.session.pending.shrink();
-        if cx.session.is_draining {
-            // It closes, and will not be idle again.
-            return None;
-        }
-        let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) {
-            if line.state == State::Open(cx.key()) {
-                line.state = State::Idle;
-            }
-            cx.session.is_draining = true;
-            cx.close();
-            return None;
-        }
-        // A call may begin in between, and fall silent.
-        let ping_at = (ping_ms > 0).then(|| now + ms(ping_ms));
-        return idle_at.into_iter().chain(ping_at).min();
-    }
-    if ping_ms == 0 {
-        return None;
-    }
-    // Any byte is a sign of life: a large reply on a slow link is one all the time that it takes.
-    let heard_at = cx.last_heard().max(cx.session.owed_since);
-    if let Some(pinged_at) = cx.session.pinged_at.filter(|pinged_at| *pinged_at >= heard_at) {
-        // Counted from the question: this thread may have been stopped before it asked, and the server not.
-        let dead_at = pinged_at + ms(ping_ms);
-        if dead_at <= now {
-            cx.abort(io::ErrorKind::TimedOut);
-            return None;
-        }
-        return Some(dead_at);
-    }
-    let ping_at = heard_at + ms(ping_ms);
-    if ping_at > now {
-        return Some(ping_at);
-    }
-    cx.session.pinged_at = Some(now);
-    cx.send(Outgoing::Ping { id: 0 });
-    Some(now + ms(ping_ms))
 }
 
 /// What the callers of a connection that ended are told.

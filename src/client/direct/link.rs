@@ -178,7 +178,6 @@ impl Link {
         if self.is_draining {
             return Err(CallError::Draining);
         }
-        // A time that no clock shows is no deadline.
         Ok(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 

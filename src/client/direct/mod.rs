@@ -59,7 +59,8 @@ impl Direct {
         Ok(Direct { link: RefCell::new(Link::connect(address, Some(timeout))?) })
     }
 
-    /// Gives each call from here on that much time; `None` is without end. The server is told what is left.
+    /// Gives each call from here on that much time; `None` is without end. The server is told what is left. A call whose
+    /// time has passed fails with [`CallError::DeadlineExceeded`]; the next one skips its answer, should that still come.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.link.get_mut().timeout = timeout;
     }

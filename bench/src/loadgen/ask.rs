@@ -1,0 +1,84 @@
+//! A run for the other programs of this crate: no terminal, no files, no signals; a few settings and the result.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+use std::time::Duration;
+
+use super::mix;
+use super::options::depth_of;
+use super::outcome::Outcome;
+use super::protocol::Native;
+use super::run::{self, Live, Plan};
+use super::schedule::Arrivals;
+use super::target::Target;
+
+/// What is to be run.
+#[derive(Clone, Debug)]
+pub struct Ask<'a> {
+    /// The server.
+    pub address: SocketAddr,
+    /// Methods by weight, as `--mix` has them.
+    pub mix: &'a str,
+    /// The codec of all of them, where it is not to be the usual one.
+    pub codec: Option<&'a str>,
+    /// Connections.
+    pub connections: u32,
+    /// Calls in flight on each; by default as `--depth` has it.
+    pub depth: Option<u32>,
+    /// Calls per second, for an open loop.
+    pub rate: Option<f64>,
+    /// Before the measured window.
+    pub warmup_s: f64,
+    /// Its length.
+    pub seconds: f64,
+    /// The core that the generator has for itself.
+    pub core: Option<usize>,
+    /// Poll in place of sleeping.
+    pub spin: bool,
+    /// A process whose CPU time is read along.
+    pub watch: Option<u32>,
+}
+
+impl<'a> Ask<'a> {
+    /// A closed loop with one call in flight, for a second.
+    pub fn of(address: SocketAddr, mix: &'a str) -> Ask<'a> {
+        Ask {
+            address,
+            mix,
+            codec: None,
+            connections: 1,
+            depth: None,
+            rate: None,
+            warmup_s: 0.0,
+            seconds: 1.0,
+            core: None,
+            spin: false,
+            watch: None,
+        }
+    }
+
+    /// Runs it to the end.
+    pub fn run(&self, progress: &mut dyn FnMut(&Live)) -> Result<Outcome, String> {
+        let calls = mix::parse(self.mix, self.codec, 0)?;
+        let plan = Plan {
+            target: Target::Tcp(self.address),
+            weights: calls.iter().map(|call| call.weight).collect(),
+            connections: self.connections,
+            depth: depth_of(self.depth, self.rate.is_some(), self.connections),
+            rate: self.rate,
+            arrivals: Arrivals::Fixed,
+            warmup: Duration::from_secs_f64(self.warmup_s),
+            duration: Duration::from_secs_f64(self.seconds),
+            drain: Duration::from_secs(5),
+            threads: 1,
+            cores: self.core.into_iter().collect(),
+            spin: self.spin,
+            seed: 1,
+            watch: self.watch,
+        };
+        let protocol = Native::new(calls.iter().map(|call| call.request.clone()).collect());
+        let measured = run::measure(&plan, &protocol, &Arc::new(AtomicBool::new(false)), progress)?;
+        Ok(Outcome::new(&plan, &calls, false, 0, &measured))
+    }
+}
