@@ -179,7 +179,7 @@ fn a_caller_that_goes_away_stops_the_bottom() {
 fn a_deadline_at_the_top_stops_the_bottom() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
-        let call = HopClient::new(chain.client.with_timeout(Duration::from_millis(300))).go_start();
+        let call = HopClient::new(chain.client.with_timeout(Duration::from_secs(1))).go_start();
         let seen = chain.began.recv_timeout(PATIENCE).unwrap();
         assert!(seen.left.is_some());
         assert_eq!(end(call).unwrap_err().code(), Code::DeadlineExceeded);
