@@ -265,16 +265,18 @@ fn a_server_that_half_closes_while_it_is_written_to_is_not_written_to_for_long()
 fn a_call_that_meets_the_end_of_its_connection_goes_out_on_the_next() {
     let server = RawServer::start();
     let client = server.client();
-    let side = greeted(&client, &server);
-    // The driver is kept from its sockets while the server closes and the next call comes.
+    let mut side = greeted(&client, &server);
+    // The driver is kept from its sockets while the server closes and the next call comes: by a call that is sent, and
+    // whose time passes. What is late is looked for after the letters of a turn, so the next one is read after the end.
     let (is_in, came_in) = mpsc::channel();
     let (open, gate) = mpsc::channel::<()>();
-    let late = client.with_timeout(Duration::from_millis(1));
+    let late = client.with_timeout(Duration::from_secs(1));
     late.start_then::<RawBytes, RawBytes>(&ECHO, b"late", move |result| {
         assert!(matches!(result, Err(CallError::DeadlineExceeded)));
         is_in.send(()).unwrap();
         gate.recv_timeout(PATIENCE).unwrap();
     });
+    side.request();
     came_in.recv_timeout(PATIENCE).unwrap();
     drop(side);
     let call = start(&client, "unlucky");
