@@ -317,7 +317,8 @@ impl<'a> Context<'a> {
     ///
     /// `cancelled` or `deadline_exceeded`, as soon as that is the case.
     pub fn sleep(&self, duration: Duration) -> Result<(), Status> {
-        let until = Instant::now() + duration;
+        // A time that no clock shows is none: it sleeps until it is cancelled.
+        let until = Instant::now().checked_add(duration);
         // Once for all sleeps of a call: a handler may sleep in a loop.
         if !self.wakes.replace(true) {
             let thread = std::thread::current();
@@ -326,11 +327,13 @@ impl<'a> Context<'a> {
         loop {
             let now = Instant::now();
             self.check(now)?;
-            if now >= until {
+            if until.is_some_and(|until| until <= now) {
                 return Ok(());
             }
-            let wake = self.deadline.map_or(until, |deadline| deadline.min(until));
-            std::thread::park_timeout(wake.saturating_duration_since(now));
+            match self.deadline.into_iter().chain(until).min() {
+                Some(wake) => std::thread::park_timeout(wake.saturating_duration_since(now)),
+                None => std::thread::park(),
+            }
         }
     }
 

@@ -4,7 +4,6 @@ use std::fmt;
 use std::io;
 use std::sync::Arc;
 
-use super::app::Letter;
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
 use super::lane::Lane;
@@ -74,16 +73,21 @@ impl Builder {
             CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
         };
         self.config.check().map_err(|error| invalid(&error))?;
-        let split: Vec<(Scheme, &str)> = self.addresses.iter().map(|text| Scheme::split(text)).collect();
-        let scheme = split[0].0;
-        if let Some((other, _)) = split.iter().find(|(other, _)| *other != scheme) {
+        let scheme = Scheme::split(&self.addresses[0]).0;
+        let others = self.addresses.iter().map(|text| Scheme::split(text).0);
+        if let Some(other) = others.into_iter().find(|other| *other != scheme) {
             let error =
                 format!("the addresses of one client speak {} or {}, not both", scheme.name(), other.name());
             return Err(invalid(&error));
         }
-        let parsed: Vec<Address> = split
-            .iter()
-            .map(|(_, text)| text.parse())
+        let read = |text: String| {
+            let target: Address = Scheme::split(&text).1.parse()?;
+            Ok((text, target))
+        };
+        let addresses: Vec<(String, Address)> = self
+            .addresses
+            .into_iter()
+            .map(read)
             .collect::<Result<_, AddressError>>()
             .map_err(|error| invalid(&error))?;
         let driver = match self.driver {
@@ -91,14 +95,11 @@ impl Builder {
             None => Driver::spawn().map_err(CallError::Connect)?,
         };
         let config = Arc::new(self.config);
-        let lane = |(index, text): (usize, &String)| {
+        let lane = |(index, address)| {
             let route = self.route.clone();
-            Arc::new(Lane::new(driver.clone(), index, text.clone(), config.clone(), route))
+            Arc::new(Lane::new(driver.clone(), index, scheme, address, config.clone(), route))
         };
-        let lanes: Vec<Arc<Lane>> = self.addresses.iter().enumerate().map(lane).collect();
-        for (lane, address) in lanes.iter().zip(parsed) {
-            drop(driver.mail(Letter::Open { line: lane.number, scheme, address, config: config.clone() }));
-        }
+        let lanes: Vec<Arc<Lane>> = addresses.into_iter().enumerate().map(lane).collect();
         Ok(Client::of(Shared { lanes, route: self.route, driver, config, scheme }))
     }
 

@@ -34,7 +34,8 @@ pub enum CallError {
     /// The server said that it wants no new requests here; nothing was sent. Connect anew. (Of
     /// [`Direct`](super::Direct) alone: [`Client`](super::Client) does that by itself.)
     Draining,
-    /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`.
+    /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`, or has flags or metadata that
+    /// this version does not know.
     ReplyRefused(Status),
     /// The call was given up: by its caller, or because the call that it was made for was cancelled.
     Cancelled {

@@ -106,7 +106,6 @@ fn take_cell() -> Arc<Flight> {
     if let Some(flight) = Arc::get_mut(&mut cell) {
         *flight.state.get_mut() = UNSENT;
         *flight.id.get_mut() = 0;
-        flight.waker.take();
         let inside = flight.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
         inside.body.clear();
         return cell;
@@ -115,9 +114,10 @@ fn take_cell() -> Arc<Flight> {
 }
 
 fn put_back(cell: Arc<Flight>) {
+    // What it held ends here, and not when this thread makes its next call: the task of an executor, too.
+    drop(cell.waker.take());
     let is_large = {
         let mut inside = cell.inside();
-        // What it held ends here, and not when this thread makes its next call.
         (inside.outcome, inside.shared) = (None, None);
         inside.body.capacity() > STOCK_BYTES_MAX
     };
@@ -189,7 +189,13 @@ impl Promise {
         self.then = Some(then);
     }
 
-    /// Nobody waits for it any more.
+    /// Nobody waits for it any more: its caller has given it up, or the call that it was made for is cancelled.
+    pub(super) fn is_given_up(&self) -> bool {
+        self.is_abandoned()
+            || self.parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place))
+    }
+
+    /// Its handle was dropped.
     pub(super) fn is_abandoned(&self) -> bool {
         self.flight().state.load(Ordering::Acquire) == ABANDONED
     }

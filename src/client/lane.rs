@@ -9,6 +9,8 @@ use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
 use super::flight::{Flight, Promise};
 use super::{CallError, Route};
+use crate::reactor::Address;
+use crate::wire::Scheme;
 
 /// One address of a client. It lives as long as the client or one of its calls does.
 pub(super) struct Lane {
@@ -17,7 +19,10 @@ pub(super) struct Lane {
     pub(super) number: u64,
     /// The place among the client's lines.
     pub(super) index: usize,
+    pub(super) scheme: Scheme,
     pub(super) address: String,
+    /// The same, read.
+    pub(super) target: Address,
     pub(super) config: Arc<ClientConfig>,
     route: Option<Arc<dyn Route>>,
     /// Calls begun and not ended: on their way, with the server, or waiting for their turn.
@@ -28,12 +33,14 @@ impl Lane {
     pub(super) fn new(
         driver: Driver,
         index: usize,
-        address: String,
+        scheme: Scheme,
+        address: (String, Address),
         config: Arc<ClientConfig>,
         route: Option<Arc<dyn Route>>,
     ) -> Lane {
         let number = driver.take_number();
-        Lane { driver, number, index, address, config, route, under_way: AtomicUsize::new(0) }
+        let (address, target) = address;
+        Lane { driver, number, index, scheme, address, target, config, route, under_way: AtomicUsize::new(0) }
     }
 
     pub(super) fn route(&self) -> Option<&Arc<dyn Route>> {

@@ -26,6 +26,8 @@ pub(super) struct Pending {
     free: Vec<u32>,
     /// The number of the last call; the first has 1.
     last: u64,
+    /// The most slots that there ever were.
+    slots_max: usize,
     bytes: usize,
 }
 
@@ -60,6 +62,7 @@ impl Pending {
             Some(free) => *free = entry,
             None => self.slots.push(entry),
         }
+        self.slots_max = self.slots_max.max(self.slots.len());
         id
     }
 
@@ -80,7 +83,7 @@ impl Pending {
             return Found::Call(promise);
         }
         let number = id >> SLOT_BITS;
-        if number >= 1 && number <= self.last && index < self.slots.len() {
+        if number >= 1 && number <= self.last && index < self.slots_max {
             Found::Late
         } else {
             Found::Unknown

@@ -461,9 +461,15 @@ impl<W: Wire> Conn<W> {
 
     /// Stops reading; what is owed still goes out, for as long as a drain may take, then the connection ends for
     /// this reason.
+    ///
+    /// A caller whose peer has failed owes it nothing: it ends at once, and whoever waits for an answer hears of it.
     pub fn finish(&mut self, why: CloseReason, now: Instant) {
         self.is_easy = false;
+        let is_for_nobody = self.wire.is_caller() && why.is_failure();
         match self.state {
+            State::Opening | State::Serving | State::Draining | State::HalfClosed if is_for_nobody => {
+                self.state = State::Closed(why);
+            }
             State::Opening | State::Serving | State::Draining | State::HalfClosed => {
                 self.since = now;
                 self.state = State::Finishing(why);
@@ -501,13 +507,28 @@ impl<W: Wire> Conn<W> {
         }
     }
 
+    /// Neither end has begun to close: what is said now can still be answered.
+    pub fn is_open(&self) -> bool {
+        match self.state {
+            State::Opening | State::Serving | State::Draining => true,
+            State::HalfClosed | State::Finishing(_) | State::Lingering(_) | State::Closed(_) => false,
+        }
+    }
+
+    /// When the peer was last heard: any byte counts.
+    pub fn last_heard(&self) -> Instant {
+        self.last_heard
+    }
+
     /// What to do with the socket now.
     #[inline]
     pub fn step(&mut self) -> Step {
         match &self.state {
             State::Opening | State::Serving | State::Draining | State::Lingering(_) => Step::Keep,
             State::HalfClosed => {
-                if self.in_flight == 0 && self.out_len() == 0 && !(self.is_paused || self.has_undecoded()) {
+                // Nobody answers what a caller still has to write.
+                let is_said = self.out_len() == 0 || self.wire.is_caller();
+                if self.in_flight == 0 && is_said && !(self.is_paused || self.has_undecoded()) {
                     self.is_easy = false;
                     self.state = State::Closed(CloseReason::PeerClosed);
                     return Step::Close(CloseReason::PeerClosed);

@@ -31,6 +31,18 @@ pub enum CloseReason {
 }
 
 impl CloseReason {
+    /// The peer broke the protocol or a time limit, as opposed to an end that one of the two has asked for.
+    pub fn is_failure(&self) -> bool {
+        match self {
+            CloseReason::Reset(_)
+            | CloseReason::Broken(_)
+            | CloseReason::FirstBytesLate
+            | CloseReason::FrameLate
+            | CloseReason::WriteStalled => true,
+            CloseReason::PeerClosed | CloseReason::Idle | CloseReason::Drained | CloseReason::App => false,
+        }
+    }
+
     /// One word for counters.
     pub fn name(&self) -> &'static str {
         CloseReason::NAMES[self.index()]

@@ -156,9 +156,19 @@ impl<A: App> ConnCx<'_, A> {
         self.conn.end_call(body_bytes, self.now, self.limits);
     }
 
+    /// Neither end has begun to close: what is said now can still be answered.
+    pub fn is_open(&self) -> bool {
+        self.conn.is_open()
+    }
+
     /// Bytes that wait to be written.
     pub fn out_len(&self) -> usize {
         self.conn.out_len()
+    }
+
+    /// When the peer was last heard: any byte counts.
+    pub fn last_heard(&self) -> Instant {
+        self.conn.last_heard()
     }
 
     /// Calls begun and not ended.

@@ -156,6 +156,10 @@ impl Wire for Asks {
         each!(self, wire => wire.aside())
     }
 
+    fn is_caller(&self) -> bool {
+        true
+    }
+
     fn on_end(&mut self) -> bool {
         each!(self, wire => wire.on_end())
     }

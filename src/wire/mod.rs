@@ -222,6 +222,12 @@ pub trait Wire {
         let _ = out;
     }
 
+    /// This end asks and the other one answers: once the peer can say nothing more that means anything, there is
+    /// nobody to whom a last word is owed, and the connection ends at once.
+    fn is_caller(&self) -> bool {
+        false
+    }
+
     /// The protocol has been decided (a wire that sniffs says no until it has).
     fn is_decided(&self) -> bool {
         true

@@ -151,11 +151,12 @@ impl Native {
         }
     }
 
-    /// Refuses a frame whose end is known: its answer goes out, its bytes are skipped.
+    /// Refuses a frame whose end is known: its bytes are skipped. A server answers it; a client fails the call that it
+    /// would have answered, which would wait without end otherwise.
     #[cold]
     fn refuse(&mut self, header: &Header, code: Code, message: String) -> Decoded<Message> {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
-        if self.side == Side::Client {
+        if self.side == Side::Client && header.kind != kind::REPLY {
             return Decoded::Skip { consumed: HEADER_BYTES };
         }
         Decoded::Message {
@@ -177,21 +178,8 @@ impl Native {
             Broken::TooLarge { bytes: header.body_bytes as u64, bytes_max: self.frame_bytes_max as u64 };
         let message = why.to_string();
         let is_worth_skipping = header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
-        if self.side == Side::Client {
-            if header.kind != kind::REPLY || !is_worth_skipping {
-                return Decoded::Broken(why);
-            }
-            self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
-            return Decoded::Message {
-                message: Message::Refused(Refusal {
-                    id: header.id,
-                    codec: header.codec,
-                    one_way: false,
-                    code: Code::ResourceExhausted,
-                    message,
-                }),
-                consumed: HEADER_BYTES,
-            };
+        if self.side == Side::Client && (header.kind != kind::REPLY || !is_worth_skipping) {
+            return Decoded::Broken(why);
         }
         let refused = self.refuse(header, Code::ResourceExhausted, message);
         if !is_worth_skipping {
@@ -483,6 +471,10 @@ impl Wire for Native {
 
     fn is_inside_message(&self) -> bool {
         self.skip_bytes > 0
+    }
+
+    fn is_caller(&self) -> bool {
+        self.side == Side::Client
     }
 }
 

@@ -4,6 +4,7 @@
 //! Nothing here goes through the client of the crate: what a peer may send is more than what a client does send.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
+pub mod raw_server;
 pub mod rig;
 
 use std::io::{self, Read, Write};
@@ -230,6 +231,11 @@ impl Peer {
             }
         };
         Ok(Peer { socket })
+    }
+
+    /// The test's end of a connection that somebody else made.
+    pub fn of_tcp(stream: TcpStream) -> Peer {
+        Peer { socket: Socket::Tcp(stream) }
     }
 
     pub fn tcp(&self) -> &TcpStream {

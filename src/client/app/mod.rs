@@ -1,9 +1,10 @@
 //! The role that a client's reactor plays: letters from callers become requests, replies become answers.
 //!
 //! A [`Line`] is one address and where it stands (`line.rs`: connecting, back-off); a [`Session`] is one connection and
-//! its calls. When a server drains, its line has a new connection while the old one is still being answered.
+//! its calls (`session.rs`). When a server drains, its line has a new connection while the old one is still being answered.
 
 mod line;
+mod session;
 mod silence;
 
 use std::collections::{BTreeMap, VecDeque};
@@ -17,17 +18,18 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, State};
+use self::session::{Session, give_up, has_room, lost, on_ping, send};
 use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;
 use super::driver::{Shared, Stats};
-use super::flight::{Flight, Promise, What};
-use super::pending::{Found, Pending};
+use super::flight::{Flight, Promise};
+use super::pending::Found;
 use super::reply::Answer;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::message::{Answered, Call, Message, Outgoing, Refusal, SendBody, time_left_us};
-use crate::reactor::{Address, App, ConnCx, Conns, Remote, Stream};
+use crate::message::{Answered, Message, Outgoing, Refusal};
+use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
 use crate::status::Status;
 use crate::wire::{Asks, Scheme};
 
@@ -37,8 +39,6 @@ const LOOK_EVERY: Duration = Duration::from_millis(1);
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
 pub(super) enum Letter {
-    /// There is a new address.
-    Open { line: u64, scheme: Scheme, address: Address, config: Arc<ClientConfig> },
     /// A call.
     Start(Promise),
     /// Calls that leave together.
@@ -51,20 +51,6 @@ pub(super) enum Letter {
     Dialed { line: u64, attempt: u64, result: io::Result<(Stream, Peer)> },
     /// Nobody calls there any more.
     Close { line: u64 },
-}
-
-/// One connection: the calls on it, and when it was last of use.
-pub(super) struct Session {
-    line: u64,
-    pending: Pending,
-    /// The server wants no new requests here.
-    is_draining: bool,
-    /// The server has said something.
-    is_heard: bool,
-    /// It was asked for a sign of life since it was last heard.
-    is_pinged: bool,
-    last_heard: Instant,
-    last_used: Instant,
 }
 
 pub(super) struct ClientApp {
@@ -116,14 +102,25 @@ impl ClientApp {
         if let Some(deadline) = promise.deadline {
             self.look_by(deadline);
         }
-        let number = promise.lane().number;
-        let Some(line) = self.lines.get_mut(&number) else {
-            // Dropped, it says that the client has ended.
-            return;
-        };
+        if promise.is_given_up() {
+            // Before its letter was read: whoever told of that found nothing to give up.
+            return give_up(&self.shared.stats, promise);
+        }
+        let lane = promise.lane();
+        let number = lane.number;
+        // Its first call makes a line known, and its last one forgotten: no other letter could be trusted to be read
+        // before this one when the mailbox is full.
+        let line = self
+            .lines
+            .entry(number)
+            .or_insert_with(|| Line::new(lane.scheme, lane.target.clone(), lane.config.clone()));
         let mut rest = Some(promise);
         if let State::Open(key) = line.state {
             conns.with(key, |cx| {
+                if !cx.is_open() {
+                    // It ends in this turn; then the line is seen to.
+                    return;
+                }
                 let is_first = line.waiting.is_empty();
                 if is_first
                     && has_room(cx, &line.config)
@@ -141,7 +138,7 @@ impl ClientApp {
     /// Sends what has waited, as far as there is room.
     fn refill(&mut self, cx: &mut Cx<'_>) {
         let Some(line) = self.lines.get_mut(&cx.session.line) else { return };
-        if line.state != State::Open(cx.key()) {
+        if line.state != State::Open(cx.key()) || !cx.is_open() {
             return;
         }
         while has_room(cx, &line.config)
@@ -256,7 +253,9 @@ impl ClientApp {
     fn on_cancel_group(&mut self, conns: &mut Conns<'_, ClientApp>, group: u64) {
         let in_group =
             |promise: &Promise| promise.parent.as_ref().is_some_and(|parent| parent.group == group);
-        self.take_over(conns, in_group, |is_sent| CallError::Cancelled { may_have_run: is_sent });
+        let why = |is_sent| CallError::Cancelled { may_have_run: is_sent };
+        let count = self.take_over(conns, in_group, why);
+        self.stats().cancelled.add(count);
     }
 
     /// Ends every call for which `is_over` says so; the server is told of those that it has.
@@ -321,83 +320,6 @@ impl ClientApp {
     }
 }
 
-/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
-/// given up are in flight no more, but their bytes lie here as long as the server takes none.
-fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
-    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
-    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
-}
-
-/// Sends a call that has its turn, unless it is over already.
-fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
-    if promise.is_abandoned() {
-        return promise.fail(CallError::Cancelled { may_have_run: false });
-    }
-    if promise.parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
-        return promise.fail(CallError::Cancelled { may_have_run: false });
-    }
-    let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(cx.now()));
-    if left.is_some_and(|left| left.is_zero()) {
-        return promise.fail(CallError::DeadlineExceeded);
-    }
-    let What::Call { ref name, method, schema, codec, compressed, one_way } = promise.what else {
-        return promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake);
-    };
-    let name = name.clone();
-    promise.is_sent = true;
-    let now = cx.now();
-    cx.session.last_used = now;
-    if cx.session.pending.is_empty() {
-        // Nothing was owed before; the time to the next word counts from here.
-        cx.session.last_heard = now;
-    }
-    let (body, metadata) = (promise.take_body(), promise.metadata.take());
-    let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
-    cx.send(Outgoing::Request(Call {
-        id,
-        name: name.as_ref().map_or("", |name| name.as_str()),
-        method,
-        codec: codec.number(),
-        compressed,
-        one_way,
-        schema,
-        time_left_us: time_left_us(left),
-        metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
-        body: SendBody::Bytes(&body),
-    }));
-    stats.sent.add(1);
-    match waits {
-        Some(promise) => promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake),
-        None => {
-            if let Some(promise) = cx.session.pending.at_mut(id) {
-                promise.put_body(body);
-            }
-        }
-    }
-}
-
-impl Session {
-    fn new(line: u64, now: Instant) -> Session {
-        Session {
-            line,
-            pending: Pending::default(),
-            is_draining: false,
-            is_heard: false,
-            is_pinged: false,
-            last_heard: now,
-            last_used: now,
-        }
-    }
-
-    /// The call waits for its reply; gives its id.
-    fn enter(&mut self, promise: Promise) -> u64 {
-        let flight = promise.flight().clone();
-        let id = self.pending.insert(promise);
-        flight.id.store(id, Ordering::Relaxed);
-        id
-    }
-}
-
 impl App for ClientApp {
     type Wire = Asks;
     type Session = Session;
@@ -416,9 +338,7 @@ impl App for ClientApp {
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
-        let now = cx.now();
-        let session = &mut *cx.session;
-        (session.last_heard, session.is_heard, session.is_pinged) = (now, true, false);
+        cx.session.is_heard = true;
         match message {
             Message::Reply(answered) => {
                 cx.session.last_used = cx.now();
@@ -433,7 +353,7 @@ impl App for ClientApp {
                 self.on_drain(cx);
                 self.after_end(cx);
             }
-            Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            Message::Ping { id } => on_ping(cx, id),
             Message::Pong { .. } => {}
             // The wire lets none of these through to a client.
             Message::Request(_) | Message::Cancel { .. } | Message::Prepared { .. } => {}
@@ -452,9 +372,6 @@ impl App for ClientApp {
             }
             Letter::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
             Letter::CancelGroup { group } => self.on_cancel_group(conns, group),
-            Letter::Open { line, scheme, address, config } => {
-                self.lines.insert(line, Line::new(scheme, address, config));
-            }
             Letter::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
             Letter::Close { line } => self.on_line_closed(conns, line),
         }
@@ -487,23 +404,4 @@ impl App for ClientApp {
         }
         self.over = over;
     }
-}
-
-/// What the callers of a connection that ended are told.
-fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
-    let kind = match why {
-        CloseReason::Broken(why) => return CallError::Broken(why.clone()),
-        CloseReason::PeerClosed => io::ErrorKind::UnexpectedEof,
-        CloseReason::Reset(kind) => *kind,
-        CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
-        CloseReason::FirstBytesLate | CloseReason::Idle | CloseReason::Drained | CloseReason::App => {
-            io::ErrorKind::ConnectionAborted
-        }
-    };
-    let text = match why {
-        CloseReason::PeerClosed => "the server closed the connection".to_owned(),
-        CloseReason::Reset(io::ErrorKind::TimedOut) => "the server gave no sign of life".to_owned(),
-        why => format!("the connection ended: {why}"),
-    };
-    CallError::Lost { error: io::Error::new(kind, text), may_have_run }
 }

@@ -17,8 +17,12 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
     let now = cx.now();
     if cx.session.pending.is_empty() {
         cx.session.pending.shrink();
+        if cx.session.is_draining {
+            // It closes, and will not be idle again.
+            return None;
+        }
         let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
-        if idle_at.is_some_and(|at| at <= now) && !cx.session.is_draining {
+        if idle_at.is_some_and(|at| at <= now) {
             if line.state == State::Open(cx.key()) {
                 line.state = State::Idle;
             }
@@ -33,18 +37,22 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
     if ping_ms == 0 {
         return None;
     }
-    let (ping_at, dead_at) = (cx.session.last_heard + ms(ping_ms), cx.session.last_heard + ms(ping_ms) * 2);
-    if cx.session.is_pinged {
+    // Any byte is a sign of life: a large reply on a slow link is one all the time that it takes.
+    let heard_at = cx.last_heard().max(cx.session.owed_since);
+    if let Some(pinged_at) = cx.session.pinged_at.filter(|pinged_at| *pinged_at >= heard_at) {
+        // Counted from the question: this thread may have been stopped before it asked, and the server not.
+        let dead_at = pinged_at + ms(ping_ms);
         if dead_at <= now {
             cx.abort(io::ErrorKind::TimedOut);
             return None;
         }
         return Some(dead_at);
     }
+    let ping_at = heard_at + ms(ping_ms);
     if ping_at > now {
         return Some(ping_at);
     }
-    cx.session.is_pinged = true;
+    cx.session.pinged_at = Some(now);
     cx.send(Outgoing::Ping { id: 0 });
-    Some(dead_at)
+    Some(now + ms(ping_ms))
 }

@@ -444,15 +444,20 @@ fn a_refusal_says_when_no_answer_is_wanted() {
 }
 
 #[test]
-fn a_client_skips_what_it_does_not_know() {
+fn a_client_skips_what_it_does_not_know_and_hears_of_a_reply_that_it_cannot_read() {
     let stream = [
         Frame { kind: 9, body: vec![0x19; 40], ..Frame::default() }.bytes(),
         Frame { kind: kind::REPLY, flags: 4, body: vec![0x19; 40], ..Frame::default() }.bytes(),
+        Frame { kind: kind::REPLY, id: 5, metadata: vec![0; 9], ..Frame::default() }.bytes(),
         Frame { kind: kind::REPLY, id: 3, ..Frame::default() }.bytes(),
     ]
     .concat();
     let story = tell_whole(&mut client(), &stream);
-    assert!(matches!(story.heard[..], [Heard { message: Message::Reply(Answered { id: 3, .. }), .. }]));
+    // Its call would wait for it without end.
+    assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::Unimplemented));
+    assert_eq!((refusal_of(&story, 1).id, refusal_of(&story, 1).code), (5, Code::InvalidArgument));
+    assert!(matches!(story.heard[2].message, Message::Reply(Answered { id: 3, .. })));
+    assert_eq!(story.heard.len(), 3);
     assert_eq!((story.left, story.broken), (0, None));
 }
 

@@ -1,0 +1,150 @@
+//! One connection and the calls on it: how a call goes out, and what its callers are told when it ends. Which connection
+//! a call takes is not decided here: `mod.rs` does that, and `line.rs`. What is done in silence is in `silence.rs`.
+
+use std::io;
+use std::sync::atomic::Ordering;
+use std::task::Waker;
+use std::time::Instant;
+
+use super::Cx;
+use crate::client::CallError;
+use crate::client::config::ClientConfig;
+use crate::client::driver::Stats;
+use crate::client::flight::{Promise, What};
+use crate::client::pending::Pending;
+use crate::client::reply::Answer;
+use crate::conn::CloseReason;
+use crate::message::{Call, Outgoing, SendBody, time_left_us};
+
+/// Answers to pings that may wait for a server to read them.
+const PONGS_MAX: u32 = 1024;
+
+/// One connection: the calls on it, and when it was last of use.
+pub(in crate::client) struct Session {
+    pub(super) line: u64,
+    pub(super) pending: Pending,
+    /// The server wants no new requests here.
+    pub(super) is_draining: bool,
+    /// The server has said something.
+    pub(super) is_heard: bool,
+    /// When it was asked for a sign of life, if nothing was heard since.
+    pub(super) pinged_at: Option<Instant>,
+    /// When the first of the calls in flight came: before, nothing was owed.
+    pub(super) owed_since: Instant,
+    pub(super) last_used: Instant,
+    /// Answers to pings that wait to be written, or did when it was last looked.
+    pongs: u32,
+}
+
+impl Session {
+    pub(super) fn new(line: u64, now: Instant) -> Session {
+        Session {
+            line,
+            pending: Pending::default(),
+            is_draining: false,
+            is_heard: false,
+            pinged_at: None,
+            owed_since: now,
+            last_used: now,
+            pongs: 0,
+        }
+    }
+
+    /// The call waits for its reply; gives its id.
+    fn enter(&mut self, promise: Promise) -> u64 {
+        let flight = promise.flight().clone();
+        let id = self.pending.insert(promise);
+        flight.id.store(id, Ordering::Relaxed);
+        id
+    }
+}
+
+/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
+/// given up are in flight no more, but their bytes lie here as long as the server takes none.
+pub(super) fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
+    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
+}
+
+/// Sends a call that has its turn, unless it is over already.
+pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
+    if promise.is_given_up() {
+        return give_up(stats, promise);
+    }
+    // Of now, and not of the turn's beginning: the server is never told of more time than there is.
+    let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+    if left.is_some_and(|left| left.is_zero()) {
+        stats.late.add(1);
+        return promise.fail(CallError::DeadlineExceeded);
+    }
+    let What::Call { ref name, method, schema, codec, compressed, one_way } = promise.what else {
+        return promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake);
+    };
+    let name = name.clone();
+    promise.is_sent = true;
+    let now = cx.now();
+    cx.session.last_used = now;
+    if cx.session.pending.is_empty() {
+        // Nothing was owed before; the time to the next word counts from here.
+        cx.session.owed_since = now;
+    }
+    let (body, metadata) = (promise.take_body(), promise.metadata.take());
+    let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
+    cx.send(Outgoing::Request(Call {
+        id,
+        name: name.as_ref().map_or("", |name| name.as_str()),
+        method,
+        codec: codec.number(),
+        compressed,
+        one_way,
+        schema,
+        time_left_us: time_left_us(left),
+        metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
+        body: SendBody::Bytes(&body),
+    }));
+    stats.sent.add(1);
+    match waits {
+        Some(promise) => promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake),
+        None => {
+            if let Some(promise) = cx.session.pending.at_mut(id) {
+                promise.put_body(body);
+            }
+        }
+    }
+}
+
+/// Ends a call that nobody waits for and that was not sent.
+pub(super) fn give_up(stats: &Stats, promise: Promise) {
+    stats.cancelled.add(1);
+    promise.fail(CallError::Cancelled { may_have_run: false });
+}
+
+/// Shows the server that somebody lives here; not without end, if it asks and does not read.
+pub(super) fn on_ping(cx: &mut Cx<'_>, id: u64) {
+    if cx.out_len() == 0 {
+        cx.session.pongs = 0;
+    }
+    if cx.session.pongs < PONGS_MAX {
+        cx.session.pongs += 1;
+        cx.send(Outgoing::Pong { id });
+    }
+}
+
+/// What the callers of a connection that ended are told.
+pub(super) fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
+    let kind = match why {
+        CloseReason::Broken(why) => return CallError::Broken(why.clone()),
+        CloseReason::PeerClosed => io::ErrorKind::UnexpectedEof,
+        CloseReason::Reset(kind) => *kind,
+        CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
+        CloseReason::FirstBytesLate | CloseReason::Idle | CloseReason::Drained | CloseReason::App => {
+            io::ErrorKind::ConnectionAborted
+        }
+    };
+    let text = match why {
+        CloseReason::PeerClosed => "the server closed the connection".to_owned(),
+        CloseReason::Reset(io::ErrorKind::TimedOut) => "the server gave no sign of life".to_owned(),
+        why => format!("the connection ended: {why}"),
+    };
+    CallError::Lost { error: io::Error::new(kind, text), may_have_run }
+}

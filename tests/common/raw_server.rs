@@ -1,0 +1,231 @@
+//! The other end of a client, played by the test frame by frame (docs/wire.md): what a server may do to a client is
+//! more than what the crate's own server does.
+
+use std::io::{self, Read};
+use std::net::{Shutdown, TcpListener, TcpStream};
+
+use coreloop::Code;
+use coreloop::client::{CallError, Client, InFlight};
+use coreloop::codec::Codec;
+use coreloop::message::{Metadata, method_hash};
+
+use super::{Frame, PATIENCE, Peer, is_gone, kind};
+
+/// A listener on this machine, whose connections the test takes by hand.
+pub struct RawServer {
+    listener: TcpListener,
+    pub address: String,
+}
+
+impl RawServer {
+    pub fn start() -> RawServer {
+        RawServer::start_at("127.0.0.1:0")
+    }
+
+    /// Listens there: where another one has listened before, say.
+    pub fn start_at(address: &str) -> RawServer {
+        let listener = TcpListener::bind(address).unwrap();
+        // A client that never comes fails the test, and does not hang it.
+        socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        RawServer { listener, address }
+    }
+
+    /// The next connection.
+    #[track_caller]
+    pub fn accept(&self) -> Side {
+        let (stream, _) = self.listener.accept().expect("a client connects");
+        stream.set_nodelay(true).unwrap();
+        stream.set_read_timeout(Some(PATIENCE)).unwrap();
+        Side { peer: Peer::of_tcp(stream.try_clone().unwrap()), stream }
+    }
+
+    /// A client of it, which has no connection yet.
+    pub fn client(&self) -> Client {
+        Client::builder(&self.address).build().unwrap()
+    }
+}
+
+/// What a client said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Asked {
+    pub kind: u8,
+    pub codec: u8,
+    pub id: u64,
+    pub method: u32,
+    pub time_left_us: u32,
+    pub metadata: Vec<u8>,
+    pub body: Vec<u8>,
+}
+
+impl Asked {
+    /// The value of a metadata key, as text.
+    pub fn value(&self, key: &str) -> Option<String> {
+        let metadata = Metadata::check(&self.metadata).unwrap();
+        metadata.find(key).map(|value| String::from_utf8(value.to_vec()).unwrap())
+    }
+
+    /// The answer with this body.
+    pub fn reply(&self, body: impl Into<Vec<u8>>) -> Frame {
+        let mut frame = Frame::of_kind(kind::REPLY, self.id);
+        frame.codec = self.codec;
+        frame.body = body.into();
+        frame
+    }
+
+    /// The answer that it did not go well.
+    pub fn failure(&self, code: Code, text: &str) -> Frame {
+        let mut frame = self.reply(text);
+        frame.words[0] = code.number();
+        frame
+    }
+}
+
+/// The server's side of one connection.
+pub struct Side {
+    /// For what is said; what it hears are replies, so hearing is done here.
+    pub peer: Peer,
+    stream: TcpStream,
+}
+
+impl Side {
+    /// The next frame of the client; `None` at the end of the connection.
+    #[track_caller]
+    pub fn next(&mut self) -> Option<Asked> {
+        let mut header = [0; 32];
+        match self.stream.read_exact(&mut header) {
+            Ok(()) => {}
+            Err(error) if is_gone(&error) => return None,
+            Err(error) => panic!("no frame came: {error}"),
+        }
+        let word = |at: usize| u32::from_le_bytes(header[at..at + 4].try_into().unwrap());
+        assert_eq!(header[..3], [0x19, 0x96, 1], "not a frame");
+        let mut metadata = vec![0; u16::from_le_bytes([header[6], header[7]]) as usize];
+        self.stream.read_exact(&mut metadata).unwrap();
+        let mut body = vec![0; word(28) as usize];
+        self.stream.read_exact(&mut body).unwrap();
+        Some(Asked {
+            kind: header[3],
+            codec: header[4],
+            id: u64::from_le_bytes(header[8..16].try_into().unwrap()),
+            method: word(16),
+            time_left_us: word(24),
+            metadata,
+            body,
+        })
+    }
+
+    /// The next frame, which is a request.
+    #[track_caller]
+    pub fn request(&mut self) -> Asked {
+        let asked = self.next().expect("the connection ended instead of a request");
+        assert_eq!(asked.kind, kind::REQUEST, "{asked:?}");
+        asked
+    }
+
+    /// Takes one request and answers it with the bytes that came.
+    #[track_caller]
+    pub fn echo(&mut self) -> Asked {
+        let asked = self.request();
+        self.peer.send(&asked.reply(asked.body.clone()));
+        asked
+    }
+
+    /// The next frame, which gives that call up.
+    #[track_caller]
+    pub fn cancel_of(&mut self, id: u64) {
+        let asked = self.next().expect("the connection ended instead of a cancellation");
+        assert_eq!((asked.kind, asked.id), (kind::CANCEL, id), "{asked:?}");
+    }
+
+    /// The client closes, whatever it says before.
+    #[track_caller]
+    pub fn ends(&mut self) {
+        let mut rest = [0; 4096];
+        loop {
+            match self.stream.read(&mut rest) {
+                Ok(0) => return,
+                Ok(_) => {}
+                Err(error) if is_gone(&error) => return,
+                Err(error) => panic!("the client does not close: {error}"),
+            }
+        }
+    }
+
+    /// Closes the sending half; what the client sends could still be read.
+    pub fn half_close(&self) {
+        self.stream.shutdown(Shutdown::Write).unwrap();
+    }
+
+    /// Ends with a reset, as the kernel does for a process that was killed with requests unread.
+    pub fn reset(self) {
+        drop(self.stream);
+        self.peer.reset();
+    }
+}
+
+/// Starts a call of `Raw.Echo`.
+pub fn start(client: &Client, body: &str) -> InFlight<Vec<u8>> {
+    client.start_bytes("Raw.Echo", Codec::Raw, body.as_bytes())
+}
+
+/// Waits for the call's end, within the patience.
+#[track_caller]
+pub fn end<T>(mut call: InFlight<T>) -> Result<T, CallError> {
+    call.wait_timeout(PATIENCE).expect("the call ends")
+}
+
+/// One call that goes well: the client and the connection live.
+#[track_caller]
+pub fn lives(client: &Client, side: &mut Side) {
+    let call = start(client, "are you well?");
+    let asked = side.echo();
+    assert_eq!(asked.method, method_hash("Raw.Echo"));
+    assert_eq!(end(call).unwrap(), b"are you well?");
+}
+
+/// Gives a client a connection that has been heard of: one that ends is then made anew without a pause.
+#[track_caller]
+pub fn greeted(client: &Client, server: &RawServer) -> Side {
+    let call = start(client, "hello");
+    let mut side = server.accept();
+    side.echo();
+    assert_eq!(end(call).unwrap(), b"hello");
+    side
+}
+
+/// Nobody listens there.
+pub fn nobody() -> String {
+    // Bound and let go: the kernel gives such a port to nobody else for a while, unless all others are taken.
+    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
+}
+
+/// A listener with a full backlog: whoever connects waits without end, as at an address that swallows packets.
+pub struct BlackHole {
+    pub address: String,
+    _listener: socket2::Socket,
+    _queued: Vec<socket2::Socket>,
+}
+
+impl BlackHole {
+    pub fn new() -> BlackHole {
+        let any: std::net::SocketAddr = "127.0.0.1:0".parse().unwrap();
+        let listener = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+        listener.bind(&any.into()).unwrap();
+        listener.listen(0).unwrap();
+        let address = listener.local_addr().unwrap();
+        // The kernel takes one more than it was told, or some: until one waits.
+        let mut queued = Vec::new();
+        loop {
+            assert!(queued.len() < 64, "the backlog is never full");
+            let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+            match socket.connect_timeout(&address, std::time::Duration::from_millis(200)) {
+                Ok(()) => queued.push(socket),
+                Err(error) if error.kind() == io::ErrorKind::TimedOut => break,
+                Err(error) => panic!("{error}"),
+            }
+        }
+        let address = address.as_socket().unwrap().to_string();
+        BlackHole { address, _listener: listener, _queued: queued }
+    }
+}
