@@ -157,13 +157,14 @@ fn floor_of(module: &str) -> Option<usize> {
 /// Whether every mention of a neighbour is of what the file may name of it.
 fn is_let_through(name: &str, text: &str, module: &str) -> bool {
     let code = without_comments(&without_tests(text));
+    let mentions = code.match_indices("crate::").map(|(at, root)| &code[at + root.len()..]);
+    let mut mentions = mentions.filter(|after| heads(after).iter().any(|head| head == module));
     NEIGHBOURS.iter().any(|(folder, path)| {
-        let mentions = |path: &str| code.matches(&format!("crate::{path}::")).count();
-        // Each way to name it counts: a group in braces, or its bare name, is no way round.
+        let path = format!("{path}::");
         name.starts_with(folder)
-            && path.starts_with(&format!("{module}::"))
-            && mentions(path) > 0
-            && mentions(path) == code.matches(module).count()
+            && path.starts_with(module)
+            && mentions.all(|after| after.starts_with(&path))
+            && !code.contains(&format!("super::{module}"))
     })
 }
 
