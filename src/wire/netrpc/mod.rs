@@ -11,6 +11,8 @@ mod owed;
 mod receive;
 mod send;
 mod server;
+#[cfg(test)]
+mod tests;
 
 pub use client::NetRpcClient;
 pub use server::NetRpc;

@@ -2,6 +2,7 @@
 //
 //	interop check PROTOCOL ADDR    calls every demo service and compares each answer
 //	interop serve PROTOCOL         serves the same services with net/rpc; prints `listening on ADDR`
+//	interop capture TYPES          prints both directions of a talk of net/rpc in gob, as hex, after meeting so many types
 //	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
 //
 // PROTOCOL is gob, dialhttp or jsonrpc; for check and load ADDR may be unix:PATH. Nothing in the calls knows that
@@ -68,6 +69,8 @@ func run(arguments []string) error {
 		return check(arguments[1], arguments[2])
 	case len(arguments) == 2 && arguments[0] == "serve":
 		return serve(arguments[1])
+	case len(arguments) == 2 && arguments[0] == "capture":
+		return capture(arguments[1])
 	case len(arguments) >= 6 && arguments[0] == "load":
 		return load(arguments[1], arguments[2], arguments[3:])
 	}
