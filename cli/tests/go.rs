@@ -12,7 +12,7 @@ use std::process::{Command, Output};
 use std::sync::OnceLock;
 
 use coreloop::client::{CallError, Client};
-use coreloop::codec::Bytes;
+use coreloop::codec::{Bytes, Codec, encode_plain};
 use coreloop::demo::{Args, ArithClient, EchoClient, Quotient, User, UsersClient};
 use coreloop::status::Code;
 use tempfile::TempDir;
@@ -146,10 +146,9 @@ fn ask_for_everything(address: &str) {
     assert_eq!(slow.wait().unwrap(), 2000);
 
     // What Go's server has not.
-    let codec =
-        if address.starts_with("gob:") { coreloop::codec::Codec::Gob } else { coreloop::codec::Codec::Json };
+    let codec = if address.starts_with("gob:") { Codec::Gob } else { Codec::Json };
     let mut argument = Vec::new();
-    coreloop::codec::encode_plain(codec, &7i64, &mut argument).expect("a number has a form");
+    encode_plain(codec, &7i64, &mut argument).expect("a number has a form");
     for (name, code, text) in [
         ("Nobody.Add", Code::Unimplemented, "rpc: can't find service Nobody.Add"),
         ("Arith.Nothing", Code::Unimplemented, "rpc: can't find method Arith.Nothing"),
@@ -187,8 +186,17 @@ fn our_client_gets_every_answer_of_ours_in_gob() {
     for id in 0..20 {
         assert_eq!(users.get(&id).unwrap(), User::new(id));
     }
-    let arith = ArithClient::new(client);
+    let arith = ArithClient::new(client.clone());
     assert_eq!(failure(arith.divide(&Args { a: 1, b: 0 })), (Code::Unknown, "divide by zero".to_owned()));
+    // A value of another type is the call's failure, and no other's.
+    let mut text = Vec::new();
+    encode_plain(Codec::Gob, &"text".to_owned(), &mut text).expect("text has a form");
+    for argument in [&text[..], b"\x03\x04\x00", b"no gob"] {
+        let (code, message) = failure(client.call_bytes("Arith.Add", Codec::Gob, argument));
+        assert_eq!(code, Code::Unknown, "{message}");
+    }
     assert_eq!(arith.add(&Args { a: 20, b: 22 }).unwrap(), 42);
+    let stats = client.stats();
+    assert_eq!((stats.connects, stats.lost), (1, 0));
     assert_eq!(served.stop().code, Some(0));
 }

@@ -20,6 +20,9 @@ const TYPE_BYTES_MAX: usize = 64 << 10;
 /// Marks the numbers of calls that want no answer.
 const ONE_WAY: u64 = 1 << 63;
 
+/// What is called instead, when an argument is no body that could be put into the stream.
+const NO_BODY: &[u8] = b"the argument is not a gob body of this process";
+
 /// The client's end of a connection that speaks Go's net/rpc.
 #[derive(Debug)]
 pub struct NetRpcClient {
@@ -105,8 +108,8 @@ impl NetRpcClient {
         let seq = if call.one_way { call.id | ONE_WAY } else { call.id };
         let head = Head { method: call.name.as_bytes(), seq, error: b"" };
         if self.sender.put(&head, call.body, out).is_err() {
-            // The server refuses this, where the method takes anything at all: the call is answered.
-            self.sender.put_nothing(&head, out);
+            // The call is to fail, and only a server can say so here: it answers that this names no method.
+            self.sender.put_nothing(&Head { method: NO_BODY, ..head }, out);
         }
     }
 }

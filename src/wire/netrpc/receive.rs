@@ -5,8 +5,9 @@ use crate::codec::gob::stream::{DefinitionLimits, Definitions, Message, Split, S
 use crate::message::Span;
 use crate::wire::Broken;
 
-/// Bytes of all definitions of a connection together, unless one alone may have more.
-const DEFINITIONS_BYTES_MAX: usize = 1 << 20;
+/// Bytes of all definitions of a connection together, unless one alone may have more. A small value may need all of
+/// them in front of it, at each call anew: not so many that this would be worth a peer's while.
+const DEFINITIONS_BYTES_MAX: usize = 256 << 10;
 
 /// What stands at the start of the bytes at hand.
 #[derive(Debug)]

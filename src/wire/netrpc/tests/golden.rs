@@ -188,6 +188,11 @@ fn a_listener_without_gob_grants_no_connect() {
                 let said = String::from_utf8(server.said()).unwrap();
                 assert!(said.starts_with("HTTP/1.1 405 ") && said.contains("Connection: close"), "{said}");
                 assert_eq!(server.wire.decode(&asked), Decoded::End);
+                let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+                let told = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
+                server.reply(refusal_of(&told[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
+                let said = String::from_utf8(server.said()).unwrap();
+                assert!(said.starts_with("HTTP/1.1 404 ") && !said.contains("Allow"), "{said}");
             } else {
                 assert_eq!(server.broken, Some(Broken::NotSpoken("http")));
             }
