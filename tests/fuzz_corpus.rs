@@ -5,8 +5,8 @@
 
 #![cfg(all(
     feature = "jsonrpc",
+    feature = "netrpc",
     feature = "http",
-    feature = "gob",
     feature = "fixed",
     feature = "compact",
     feature = "messagepack",
@@ -157,10 +157,25 @@ fn write_the_corpus() {
         keep("jsonrpc", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], stream].concat());
     }
 
+    for (name, text) in [
+        ("after-0-types", include_str!("../src/wire/netrpc/tests/captured/after-0-types.hex")),
+        ("after-9000-types", include_str!("../src/wire/netrpc/tests/captured/after-9000-types.hex")),
+    ] {
+        for (direction, digits) in ["asked", "answered"].into_iter().zip(text.lines()) {
+            let byte = |at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap();
+            let stream: Vec<u8> = (0..digits.len()).step_by(2).map(byte).collect();
+            keep("netrpc", &format!("{name}-{direction}-whole"), &[&[0], &stream[..]].concat());
+            keep("netrpc", &format!("{name}-{direction}-split"), &[&[2, 1, 0, 40, 0], &stream[..]].concat());
+        }
+    }
+
     for (name, bytes) in [
         ("native", &plain[..8]),
         ("http", b"POST /Arith/Multiply HTTP/1.1\r\n"),
         ("connect", b"CONNECT /_goRPC_ HTTP/1.0\r\n"),
+        ("gob", b"\x2e\x7f\x03\x01\x01\x07Request"),
+        ("gob-large-id", b"\x31\xfe\x46\xcf\x03\x01\x01\x07Request"),
+        ("gob-or-not", b"G\xff\x80"),
         ("jsonrpc", b" \r\n\t{\"jsonrpc\":\"2.0\"}"),
         ("spaces", &[b' '; 70]),
         ("tls", b"\x16\x03\x01\x02\0"),

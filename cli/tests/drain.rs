@@ -99,6 +99,7 @@ impl Frames {
     fn begin_sleep(&mut self, id: u64, ms: u64) {
         let body = ms.to_string();
         let header = Native::request_header(&Call {
+            name: "",
             id,
             method: method_hash("Echo.Sleep"),
             codec: Codec::Json.number(),

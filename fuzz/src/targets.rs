@@ -18,8 +18,8 @@ use coreloop::message::{Message, Metadata, MetadataBuf, Outgoing, Reply, SendBod
 use coreloop::status::Code;
 use coreloop::wire::sniff::{Sniffed, sniff as tell};
 use coreloop::wire::{
-    Broken, Decoded, JsonRpc, JsonRpcClient, Native, Page, Protocols, ServerSide, Site, SiteMethod, Speaks,
-    Wire,
+    Broken, Decoded, JsonRpc, JsonRpcClient, Native, NetRpc, NetRpcClient, Page, Protocols, ServerSide, Site,
+    SiteMethod, Speaks, Wire,
 };
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -28,10 +28,11 @@ use serde::{Deserialize, Serialize};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 11] = [
+pub const TARGETS: [Target; 12] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
+    ("netrpc", netrpc),
     ("sniff", sniff),
     ("codec_json", codec_json),
     ("codec_compact", codec_compact),
@@ -233,6 +234,36 @@ pub fn jsonrpc(input: &[u8]) {
         let heard = |pieces: &mut dyn Iterator<Item = &[u8]>| {
             let heard = std::cell::RefCell::new(Vec::new());
             let (_, goes_on) = connection(JsonRpcClient::new(BODY_MAX), pieces, |(message, body)| {
+                let Message::Reply(reply) = message else { unreachable!("{message:?} is not for a client") };
+                heard.borrow_mut().push((reply.id, reply.status, body));
+                None
+            });
+            (heard.into_inner(), goes_on)
+        };
+        let whole = heard(&mut [stream].into_iter());
+        assert_eq!(heard(&mut stream.chunks(1)), whole);
+        assert_eq!(heard(&mut stream.chunks(7)), whole);
+    }
+}
+
+/// Go's net/rpc, to both ends. A type may be defined in 64 bytes at most.
+pub fn netrpc(input: &[u8]) {
+    let Some((stream, cuts)) = cut(input) else { return };
+    let server = || {
+        let limits = Limits { gob_types_max: 16, gob_type_bytes_max: 64, ..small_limits() };
+        NetRpc::server(Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(EchoSite) }))
+    };
+    let whole = connection(server(), [stream].into_iter(), echo);
+    assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
+    assert_eq!(connection(server(), stream.chunks(1), echo), whole);
+    // A call of four bytes can be echoed with the definitions of all types that it may hold, and with an error of its
+    // own for each.
+    assert!(whole.0.len() <= (16 * 64 + 160) * stream.len() + 1024, "{} for {}", whole.0.len(), stream.len());
+
+    for stream in [stream, &whole.0] {
+        let heard = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+            let heard = std::cell::RefCell::new(Vec::new());
+            let (_, goes_on) = connection(NetRpcClient::new(BODY_MAX), pieces, |(message, body)| {
                 let Message::Reply(reply) = message else { unreachable!("{message:?} is not for a client") };
                 heard.borrow_mut().push((reply.id, reply.status, body));
                 None

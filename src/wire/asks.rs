@@ -5,6 +5,8 @@ use crate::message::{Message, Outgoing};
 use crate::wire::HttpClient;
 #[cfg(feature = "jsonrpc")]
 use crate::wire::JsonRpcClient;
+#[cfg(feature = "netrpc")]
+use crate::wire::NetRpcClient;
 use crate::wire::{Decoded, Native, Out, Wire};
 
 /// A protocol that clients speak, by the name that stands in front of an address.
@@ -19,11 +21,17 @@ pub enum Scheme {
     /// HTTP/1.1 with JSON bodies, as the Connect protocol has it: `http:`.
     #[cfg(feature = "http")]
     Http,
+    /// Go's net/rpc over gob: `gob:`.
+    #[cfg(feature = "netrpc")]
+    Gob,
 }
 
 /// The number of the JSON codec.
 #[cfg(any(feature = "jsonrpc", feature = "http"))]
 const JSON: u8 = 2;
+/// The number of the gob codec.
+#[cfg(feature = "netrpc")]
+const GOB: u8 = 3;
 
 impl Scheme {
     /// Every one that this build speaks.
@@ -33,6 +41,8 @@ impl Scheme {
         Scheme::JsonRpc,
         #[cfg(feature = "http")]
         Scheme::Http,
+        #[cfg(feature = "netrpc")]
+        Scheme::Gob,
     ];
 
     /// The name, as it stands in front of an address.
@@ -43,6 +53,8 @@ impl Scheme {
             Scheme::JsonRpc => "jsonrpc",
             #[cfg(feature = "http")]
             Scheme::Http => "http",
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob => "gob",
         }
     }
 
@@ -72,6 +84,8 @@ impl Scheme {
             Scheme::JsonRpc => Some(JSON),
             #[cfg(feature = "http")]
             Scheme::Http => Some(JSON),
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob => Some(GOB),
         }
     }
 
@@ -92,6 +106,9 @@ pub enum Asks {
     /// HTTP/1.1 with JSON bodies.
     #[cfg(feature = "http")]
     Http(Box<HttpClient>),
+    /// Go's net/rpc over gob.
+    #[cfg(feature = "netrpc")]
+    Gob(Box<NetRpcClient>),
 }
 
 impl Asks {
@@ -105,6 +122,8 @@ impl Asks {
             Scheme::JsonRpc => Asks::JsonRpc(Box::new(JsonRpcClient::new(frame_bytes_max))),
             #[cfg(feature = "http")]
             Scheme::Http => Asks::Http(Box::new(HttpClient::new(host_of(authority), frame_bytes_max))),
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob => Asks::Gob(Box::new(NetRpcClient::new(frame_bytes_max))),
         }
     }
 }
@@ -124,6 +143,8 @@ macro_rules! each {
             Asks::JsonRpc($wire) => $answer,
             #[cfg(feature = "http")]
             Asks::Http($wire) => $answer,
+            #[cfg(feature = "netrpc")]
+            Asks::Gob($wire) => $answer,
         }
     };
 }

@@ -10,6 +10,8 @@ pub mod http;
 #[cfg(feature = "jsonrpc")]
 pub mod jsonrpc;
 pub mod native;
+#[cfg(feature = "netrpc")]
+pub mod netrpc;
 pub mod order;
 pub mod site;
 pub mod sniff;
@@ -26,6 +28,8 @@ pub use http::{Http, HttpClient};
 #[cfg(feature = "jsonrpc")]
 pub use jsonrpc::{JsonRpc, JsonRpcClient};
 pub use native::Native;
+#[cfg(feature = "netrpc")]
+pub use netrpc::{NetRpc, NetRpcClient};
 pub use site::{Page, ServerSide, Site, SiteMethod};
 pub use sniff::{Protocol, Protocols};
 
@@ -252,6 +256,9 @@ pub enum Speaks {
     /// HTTP/1.1 with JSON bodies.
     #[cfg(feature = "http")]
     Http(Http),
+    /// Go's net/rpc over gob.
+    #[cfg(feature = "netrpc")]
+    NetRpc(Box<NetRpc>),
 }
 
 /// Each protocol's answer to the same question; the first one is for a connection that has not decided.
@@ -264,6 +271,8 @@ macro_rules! each {
             Speaks::JsonRpc($wire) => $answer,
             #[cfg(feature = "http")]
             Speaks::Http($wire) => $answer,
+            #[cfg(feature = "netrpc")]
+            Speaks::NetRpc($wire) => $answer,
         }
     };
 }
@@ -291,7 +300,13 @@ impl Speaks {
             #[cfg(feature = "jsonrpc")]
             Protocol::JsonRpc => Speaks::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
             #[cfg(feature = "http")]
-            Protocol::Http => Speaks::Http(Http::server(side.clone())),
+            Protocol::Http => {
+                // Where gob is not allowed, there is no way round by CONNECT either.
+                let grants_go_rpc = cfg!(feature = "netrpc") && allowed.contains(Protocol::NetRpc);
+                Speaks::Http(Http::server(side.clone()).granting_go_rpc(grants_go_rpc))
+            }
+            #[cfg(feature = "netrpc")]
+            Protocol::NetRpc => Speaks::NetRpc(Box::new(NetRpc::server(side.clone()))),
             other => return Decoded::Broken(Broken::NotSpoken(other.name())),
         };
         self.decode(input)
@@ -318,6 +333,14 @@ impl Wire for Speaks {
     }
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        #[cfg(all(feature = "http", feature = "netrpc"))]
+        if let Speaks::Http(http) = self
+            && http.becomes_go_rpc()
+            && http.held_bytes() == 0
+        {
+            // The answer that grants it is written; this byte is the first of the other protocol.
+            *self = Speaks::NetRpc(Box::new(NetRpc::server(http.side().clone())));
+        }
         each!(self, self.decide(input), wire => wire.decode(input))
     }
 

@@ -15,6 +15,8 @@ pub enum Protocol {
     JsonRpc,
     /// TLS: a handshake record, `16 03`.
     Tls,
+    /// Go's net/rpc: gob's definition of a type.
+    NetRpc,
 }
 
 impl Protocol {
@@ -25,6 +27,7 @@ impl Protocol {
             Protocol::Http => "http",
             Protocol::JsonRpc => "jsonrpc",
             Protocol::Tls => "tls",
+            Protocol::NetRpc => "gob",
         }
     }
 }
@@ -38,7 +41,8 @@ impl Protocols {
     pub const SERVED: Protocols = Protocols(
         1 << Protocol::Native as u8
             | (cfg!(feature = "jsonrpc") as u8) << Protocol::JsonRpc as u8
-            | (cfg!(feature = "http") as u8) << Protocol::Http as u8,
+            | (cfg!(feature = "http") as u8) << Protocol::Http as u8
+            | (cfg!(feature = "netrpc") as u8) << Protocol::NetRpc as u8,
     );
 
     /// The set of one protocol.
@@ -82,7 +86,12 @@ const TABLE: [(&[u8], Protocol); 13] = [
 
 /// Tells the protocol by the first bytes of a connection. The same bytes split anywhere give the same answer.
 pub fn sniff(input: &[u8]) -> Sniffed {
-    let mut open = input.is_empty();
+    // A length may be any first byte of another protocol; the second byte never is that protocol's.
+    match sniff_gob(input) {
+        Sniffed::Unknown => {}
+        told => return told,
+    }
+    let mut open = false;
     for (pattern, protocol) in TABLE {
         let common = pattern.len().min(input.len());
         if pattern[..common] == input[..common] {
@@ -93,6 +102,41 @@ pub fn sniff(input: &[u8]) -> Sniffed {
         }
     }
     if open { Sniffed::NeedMore } else { sniff_after_space(input) }
+}
+
+/// A gob stream begins with a type's definition: the message's length, then the type's id, negated. Numbers below 128
+/// are one byte, others their bytes behind the negated count of these; the lowest bit of a negative one is set
+/// (encoding/gob, doc.go). Ids of types that are defined begin at 64.
+fn sniff_gob(input: &[u8]) -> Sniffed {
+    /// The least that a definition takes.
+    const LENGTH_MIN: u64 = 8;
+    let (length, rest) = match gob_uint(input, 3) {
+        Ok(read) => read,
+        Err(sniffed) => return sniffed,
+    };
+    if length < LENGTH_MIN {
+        return Sniffed::Unknown;
+    }
+    match gob_uint(rest, 4) {
+        // Minus 64 is 127, and each further id two more.
+        Ok((id, _)) if id >= 127 && id % 2 == 1 => Sniffed::Is(Protocol::NetRpc),
+        Ok(_) => Sniffed::Unknown,
+        Err(sniffed) => sniffed,
+    }
+}
+
+/// A number of at most so many bytes, and what follows it.
+fn gob_uint(input: &[u8], bytes_max: usize) -> Result<(u64, &[u8]), Sniffed> {
+    let (first, rest) = input.split_first().ok_or(Sniffed::NeedMore)?;
+    if *first < 0x80 {
+        return Ok((u64::from(*first), rest));
+    }
+    let count = usize::from(first.wrapping_neg());
+    if count > bytes_max {
+        return Err(Sniffed::Unknown);
+    }
+    let (bytes, rest) = rest.split_at_checked(count).ok_or(Sniffed::NeedMore)?;
+    Ok((bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)), rest))
 }
 
 /// JSON may stand after white space (RFC 8259, section 2). As much of it as a head may be long is looked at.
@@ -117,17 +161,37 @@ mod tests {
             for cut in 0..pattern.len() {
                 assert_eq!(sniff(&pattern[..cut]), Sniffed::NeedMore, "{pattern:?} cut at {cut}");
             }
-            assert_eq!(sniff(pattern), Sniffed::Is(protocol));
             let mut longer = pattern.to_vec();
             longer.extend_from_slice(b"and more");
             assert_eq!(sniff(&longer), Sniffed::Is(protocol));
+            // One byte may be a length, too.
+            if pattern.len() > 1 {
+                assert_eq!(sniff(pattern), Sniffed::Is(protocol));
+            }
         }
     }
 
     #[test]
     fn strangers_are_strangers_at_their_first_wrong_byte() {
-        for input in [&b"\x19\x97"[..], b"\x00", b"SSH-2.0", b"GETX", b"POSTAL", b"\x16\x02", b" x", b"\xff"]
-        {
+        for input in [
+            &b"\x19\x97"[..],
+            b"\x00",
+            b"\x07",
+            b"\x80",
+            b"\xfc",
+            b"SSH-2.0",
+            b"GETX",
+            b"POSTAL",
+            b"\x16\x02",
+            b" x",
+            // Telnet: a length, then what is no id of a definition.
+            b"\xff\xfb\x1f",
+            b"\xff\xfd\x18",
+            // Ids that are built in, or of a value.
+            b"\x30\x7d",
+            b"\x30\xff\x80",
+            b"\x30\xfb",
+        ] {
             assert_eq!(sniff(input), Sniffed::Unknown, "{input:?}");
         }
         assert_eq!(sniff(&[b' '; 64]), Sniffed::Unknown);
@@ -137,5 +201,22 @@ mod tests {
     fn json_may_stand_after_white_space() {
         assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
         assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(Protocol::JsonRpc));
+    }
+
+    #[test]
+    fn gob_is_told_whatever_letter_its_length_is() {
+        let lengths = (8..=127).map(|length| vec![length]);
+        let lengths =
+            lengths.chain([vec![0xff, 200], vec![0xfe, 1, 0], vec![0xfd, 0, 4, 0], vec![0xff, 0x7f]]);
+        let ids = [&[0x7f][..], &[0xff, 0x81], &[0xff, 0xff], &[0xfe, 0x40, 0x01], &[0xfd, 1, 0, 1]];
+        for length in lengths {
+            for id in ids {
+                let start = [&length[..], id].concat();
+                for cut in 0..start.len() {
+                    assert_eq!(sniff(&start[..cut]), Sniffed::NeedMore, "{start:?} cut at {cut}");
+                }
+                assert_eq!(sniff(&start), Sniffed::Is(Protocol::NetRpc), "{start:?}");
+            }
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! connection keeps to make bodies out of a stream, [`Sent`] what a sending one keeps to make a stream out of bodies.
 //! Nothing here looks into values, save those that hold interfaces, whose end shows only when they are read.
 
+mod fields;
 mod receive;
 mod send;
 
@@ -16,8 +17,9 @@ use super::number::Reader;
 pub use super::wire::{
     BOOL, BYTES, COMPLEX, Definition, FIRST_USER_ID, FLOAT, Form, INT, INTERFACE, STRING, UINT, WIRE_TYPE,
 };
+pub use fields::{Field, HEADER_ID, NOTHING_ID, StructWriter, put_struct_definition};
 pub use receive::{DefinitionLimits, Definitions, Taken};
-pub use send::Sent;
+pub use send::{Sent, parts};
 
 /// Why a stream cannot go on: the connection must be closed, since what follows cannot be read.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -43,6 +43,18 @@ impl Http {
         Http(Box::new(Server::new(side)))
     }
 
+    /// Whether Go's net/rpc may be asked for. Without it, as if it were not known.
+    pub fn granting_go_rpc(mut self, grants: bool) -> Http {
+        self.0.grants_go_rpc = grants;
+        self
+    }
+
+    /// What it shares with the other connections of its server.
+    #[cfg(feature = "netrpc")]
+    pub(super) fn side(&self) -> &Arc<ServerSide> {
+        self.0.side()
+    }
+
     /// The peer has asked for Go's net/rpc (`CONNECT /_goRPC_`), and that was granted: the next byte is of that
     /// protocol. It is true from the message on that granted it, whose answer is written by this end.
     #[inline]

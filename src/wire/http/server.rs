@@ -7,7 +7,7 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
 use super::chunks::{ChunkFault, Chunks, Piece};
 use super::fault::Fault;
-use super::reply::{Asked, Said, say};
+use super::reply::{Allow, Asked, Said, say};
 use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
@@ -53,6 +53,8 @@ struct Call {
 #[derive(Debug)]
 pub(super) struct Server {
     side: Arc<ServerSide>,
+    /// Go's net/rpc is spoken here.
+    pub(super) grants_go_rpc: bool,
     state: State,
     scan: Scan,
     /// An empty line came before the head; one is let pass (RFC 9112 section 2.2).
@@ -77,6 +79,7 @@ impl Server {
     pub(super) fn new(side: Arc<ServerSide>) -> Server {
         Server {
             side,
+            grants_go_rpc: true,
             state: State::Head,
             scan: Scan::default(),
             is_after_blank: false,
@@ -89,6 +92,11 @@ impl Server {
             order: InOrder::default(),
             held_bytes: 0,
         }
+    }
+
+    #[cfg(feature = "netrpc")]
+    pub(super) fn side(&self) -> &Arc<ServerSide> {
+        &self.side
     }
 
     pub(super) fn aside(&self) -> &[u8] {
@@ -218,6 +226,16 @@ impl Server {
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
                 return self.call(Call { method, time_left_us, asked }, body, head_bytes);
+            }
+            Ok(Asks::GoRpc) if !self.grants_go_rpc => {
+                let message = "Go's net/rpc is not spoken on this listener";
+                let fault = Fault { allow: Allow::All, ..Fault::new(405, Code::Unimplemented, message) };
+                return self.refuse(asked, fault.and_close(), body, expects_continue, head_bytes);
+            }
+            Ok(Asks::MustConnect) if !self.grants_go_rpc => {
+                let fault = Fault::new(404, Code::Unimplemented, "there is nothing at this path");
+                let asked = Asked { allow: Allow::Nothing, ..asked };
+                return self.refuse(asked, fault, body, expects_continue, head_bytes);
             }
             Ok(Asks::GoRpc) if !self.order.is_empty() => {
                 // The answers before it are still to come, and are not of that protocol.

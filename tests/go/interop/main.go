@@ -1,10 +1,11 @@
 // Interop holds what the standard library's net/rpc says to coreloop, and what it answers.
 //
 //	interop check PROTOCOL ADDR    calls every demo service and compares each answer
-//	interop serve PROTOCOL         serves the same services with net/rpc; prints `listening on ADDR`
+//	interop serve PROTOCOL [ADDR]  serves the same services with net/rpc; prints `listening on ADDR`
+//	interop capture TYPES          prints both directions of a talk of net/rpc in gob, as hex, after meeting so many types
 //	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
 //
-// PROTOCOL is gob, dialhttp or jsonrpc; for check and load ADDR may be unix:PATH. Nothing in the calls knows that
+// PROTOCOL is gob, dialhttp or jsonrpc; ADDR may be unix:PATH. Nothing in the calls knows that
 // the other side is not Go's.
 package main
 
@@ -18,11 +19,16 @@ import (
 	"strings"
 )
 
-func dial(protocol, address string) (*rpc.Client, error) {
-	network := "tcp"
+// split parts an address from its network.
+func split(address string) (string, string) {
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
-		network, address = "unix", path
+		return "unix", path
 	}
+	return "tcp", address
+}
+
+func dial(protocol, address string) (*rpc.Client, error) {
+	network, address := split(address)
 	switch protocol {
 	case "gob":
 		return rpc.Dial(network, address)
@@ -34,13 +40,13 @@ func dial(protocol, address string) (*rpc.Client, error) {
 	return nil, fmt.Errorf("no protocol %q", protocol)
 }
 
-func serve(protocol string) error {
+func serve(protocol, address string) error {
 	for _, service := range []any{new(Arith), new(Echo), new(Users)} {
 		if err := rpc.Register(service); err != nil {
 			return err
 		}
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	listener, err := net.Listen(split(address))
 	if err != nil {
 		return err
 	}
@@ -67,7 +73,11 @@ func run(arguments []string) error {
 	case len(arguments) == 3 && arguments[0] == "check":
 		return check(arguments[1], arguments[2])
 	case len(arguments) == 2 && arguments[0] == "serve":
-		return serve(arguments[1])
+		return serve(arguments[1], "127.0.0.1:0")
+	case len(arguments) == 3 && arguments[0] == "serve":
+		return serve(arguments[1], arguments[2])
+	case len(arguments) == 2 && arguments[0] == "capture":
+		return capture(arguments[1])
 	case len(arguments) >= 6 && arguments[0] == "load":
 		return load(arguments[1], arguments[2], arguments[3:])
 	}

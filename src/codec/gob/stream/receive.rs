@@ -39,10 +39,17 @@ pub struct Definitions {
     /// Ids in the order of their definition.
     order: Vec<i32>,
     total_bytes: usize,
-    /// Definitions by the type of a value that needs them, as long as nothing new changes them.
-    closures: HashMap<i32, Arc<[u8]>>,
+    /// What values need, by their type, as long as nothing new changes it.
+    closures: HashMap<i32, Closure>,
     /// Ids that the value which is being taken defines itself.
     pending: Vec<i32>,
+}
+
+/// What a value of a type needs.
+#[derive(Clone, Debug)]
+struct Closure {
+    definitions: Arc<[u8]>,
+    holds_interfaces: bool,
 }
 
 #[derive(Debug)]
@@ -130,6 +137,10 @@ impl Definitions {
 
     /// The definition messages that a value of this type needs, all of those that it refers to.
     pub fn closure(&mut self, id: i32) -> Result<Arc<[u8]>, StreamError> {
+        Ok(self.closure_of(id)?.definitions)
+    }
+
+    fn closure_of(&mut self, id: i32) -> Result<Closure, StreamError> {
         if let Some(closure) = self.closures.get(&id) {
             return Ok(closure.clone());
         }
@@ -148,14 +159,20 @@ impl Definitions {
             // Whatever was defined may be inside.
             ids = self.order.iter().filter(|id| !self.pending.contains(id)).copied().collect();
         }
-        let closure: Arc<[u8]> = ids.iter().flat_map(|id| self.kept[id].message.iter().copied()).collect();
+        let definitions: Arc<[u8]> =
+            ids.iter().flat_map(|id| self.kept[id].message.iter().copied()).collect();
         // Each costs its bytes, so that there are not more of them than what they are made of, many times over.
-        let held: usize = self.closures.values().map(|closure| closure.len()).sum();
-        if held + closure.len() > 2 * self.limits.total_bytes_max {
+        let held: usize = self.closures.values().map(|closure| closure.definitions.len()).sum();
+        if held + definitions.len() > 2 * self.limits.total_bytes_max {
             self.closures.clear();
         }
+        let closure = Closure { definitions, holds_interfaces };
         self.closures.insert(id, closure.clone());
         Ok(closure)
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
     }
 
     fn is_built_in(&self, id: i32) -> bool {
@@ -179,11 +196,11 @@ impl Definitions {
         if message.payload().len() > value_bytes_max {
             return Err(too_large(message.payload().len()));
         }
-        let definitions = self.closure(id)?;
-        let at = self.table.find(id).ok_or(StreamError::Undefined { id })?;
-        if !self.table.holds_interfaces(at)? {
+        let Closure { definitions, holds_interfaces } = self.closure_of(id)?;
+        if !holds_interfaces {
             return Ok(Taken::Value { id, bytes: len, definitions });
         }
+        let at = self.table.find(id).ok_or(StreamError::Undefined { id })?;
         let mut reader = Reader::new(message.payload(), &bytes[len..]);
         reader.id()?;
         let mut walk = Walk { definitions: self, error: None, messages: 0 };

@@ -1,5 +1,6 @@
 //! Which definitions a stream has carried.
 
+use super::super::types::IDS_MAX;
 use super::{Split, StreamError, split};
 
 /// The types that were defined on a stream that we write.
@@ -36,42 +37,47 @@ impl Sent {
     ///
     /// On an error nothing is appended, and nothing counts as carried.
     pub fn append(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
-        let len_before = out.len();
-        let outcome = self.append_unsent(body, out);
-        if outcome.is_err() {
-            out.truncate(len_before);
-            return outcome;
-        }
-        let mut rest = body;
-        while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
-            match message.id() {
-                Ok(id) if id < 0 => self.note(-id),
-                _ => break,
-            }
-            rest = &rest[message.whole().len()..];
-        }
+        let (definitions, value) = parts(body)?;
+        self.append_new(definitions, out);
+        out.extend_from_slice(value);
         Ok(())
     }
 
-    fn append_unsent(&self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
-        let mut rest = body;
-        loop {
-            let Split::Message(message) = split(rest, usize::MAX)? else {
-                return Err(StreamError::Malformed("a body without a value".into()));
-            };
-            let id = message.id()?;
-            if id > 0 {
-                out.extend_from_slice(rest);
-                return Ok(());
-            }
-            // Ids of ours are small; others would make the bits many.
-            if id <= -super::super::types::IDS_MAX {
-                return Err(StreamError::Malformed("a body of another process".into()));
-            }
-            if !self.has(-id) {
-                out.extend_from_slice(message.whole());
+    /// Appends those of the definitions (the first of [`parts`]) that the stream has not carried; now it has.
+    #[inline]
+    pub fn append_new(&mut self, definitions: &[u8], out: &mut Vec<u8>) {
+        let mut rest = definitions;
+        while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+            match message.id() {
+                Ok(id) if (-IDS_MAX..0).contains(&id) => {
+                    if !self.has(-id) {
+                        out.extend_from_slice(message.whole());
+                        self.note(-id);
+                    }
+                }
+                _ => return,
             }
             rest = &rest[message.whole().len()..];
         }
+    }
+}
+
+/// The definitions of a body that this process encoded, and the value behind them.
+#[inline]
+pub fn parts(body: &[u8]) -> Result<(&[u8], &[u8]), StreamError> {
+    let mut rest = body;
+    loop {
+        let Split::Message(message) = split(rest, usize::MAX)? else {
+            return Err(StreamError::Malformed("a body without a value".into()));
+        };
+        let id = message.id()?;
+        if id > 0 {
+            return Ok(body.split_at(body.len() - rest.len()));
+        }
+        // Ids of ours are small; others would make the bits many.
+        if id <= -IDS_MAX {
+            return Err(StreamError::Malformed("a body of another process".into()));
+        }
+        rest = &rest[message.whole().len()..];
     }
 }

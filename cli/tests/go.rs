@@ -1,0 +1,202 @@
+//! Go's net/rpc against ours, in both directions: its client at our server, ours at its server, over gob, gob behind an
+//! HTTP CONNECT, and JSON.
+//!
+//! The Go program is tests/go/interop; it is built once. Without Go every test says so and passes, except where `CI` is
+//! set.
+
+mod common;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+use std::sync::OnceLock;
+
+use coreloop::client::{CallError, Client};
+use coreloop::codec::{Bytes, Codec, encode_plain};
+use coreloop::demo::{Args, ArithClient, EchoClient, Quotient, User, UsersClient};
+use coreloop::status::Code;
+use tempfile::TempDir;
+
+use common::{Served, coreloop};
+
+const PROTOCOLS: [&str; 3] = ["gob", "dialhttp", "jsonrpc"];
+
+/// A program of Go's, built for the whole test run.
+fn built(name: &str, flags: &[&str]) -> Output {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/go/interop");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let mut build = Command::new("go");
+    build.arg("build").args(flags).arg("-o").arg(program).arg(".").current_dir(source);
+    build.output().expect("go runs")
+}
+
+/// The program, if Go is here.
+fn interop() -> Option<PathBuf> {
+    static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
+    let program = BUILT.get_or_init(|| {
+        if Command::new("go").arg("version").output().is_err() {
+            assert!(env::var_os("CI").is_none(), "Go is not installed, and it is what this is held to");
+            return None;
+        }
+        let build = built("interop", &[]);
+        assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+        Some(Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop"))
+    });
+    if program.is_none() {
+        eprintln!("SKIPPED: Go is not installed");
+    }
+    program.clone()
+}
+
+/// Has Go's client ask for everything that there is.
+fn check(program: &Path, protocol: &str, address: &str) {
+    let run = Command::new(program).args(["check", protocol, address]).output().expect("it runs");
+    let text = [&run.stdout[..], &run.stderr].concat();
+    let text = String::from_utf8_lossy(&text);
+    assert!(
+        run.status.success() && text.contains("every answer is as it must be"),
+        "{protocol} at {address}: {text}"
+    );
+}
+
+#[test]
+fn gos_client_gets_every_answer_of_ours() {
+    let Some(program) = interop() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let unix = format!("unix:{}", folder.path().join("socket").display());
+    let served = Served::start_command(coreloop(&["serve", "--listen", "127.0.0.1:0", "--listen", &unix]), 2);
+    for address in &served.addresses {
+        for protocol in PROTOCOLS {
+            check(&program, protocol, address);
+        }
+    }
+    assert_eq!(served.stop().code, Some(0));
+}
+
+#[test]
+fn gos_client_finds_no_race_with_ours() {
+    let Some(_) = interop() else { return };
+    let build = built("interop-race", &["-race"]);
+    if !build.status.success() {
+        // The race detector needs cgo and a C compiler.
+        let why = String::from_utf8_lossy(&build.stderr).into_owned();
+        assert!(env::var_os("CI").is_none() && (why.contains("cgo") || why.contains("gcc")), "{why}");
+        return eprintln!("SKIPPED: Go cannot build with -race here: {why}");
+    }
+    let served = Served::start(&[]);
+    check(&Path::new(env!("CARGO_TARGET_TMPDIR")).join("interop-race"), "gob", served.address());
+    assert_eq!(served.stop().code, Some(0));
+}
+
+/// Go's server for a protocol; it ends with the value.
+fn go_server(program: &Path, protocol: &str, address: &str) -> Served {
+    let mut command = Command::new(program);
+    command.args(["serve", protocol, address]);
+    Served::start_command(command, 1)
+}
+
+/// The text that Go's server failed a call with, and the code that we make of it.
+fn failure<T: std::fmt::Debug>(result: Result<T, CallError>) -> (Code, String) {
+    match result {
+        Err(CallError::Status(status)) => (status.code, status.message.to_string()),
+        other => panic!("a failure was expected, not {other:?}"),
+    }
+}
+
+/// Has our client ask a server of Go's for everything that it has.
+fn ask_for_everything(address: &str) {
+    let client = Client::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
+    let (arith, echo, users) =
+        (ArithClient::new(client.clone()), EchoClient::new(client.clone()), UsersClient::new(client.clone()));
+    assert_eq!(arith.multiply(&Args { a: -6, b: 7 }).unwrap(), -42, "{address}");
+    for (a, b) in [(6, 7), (0, 0), (i64::MAX, 0), (i64::MIN, 0)] {
+        assert_eq!(arith.add(&Args { a, b }).unwrap(), a + b);
+    }
+    assert_eq!(arith.divide(&Args { a: 17, b: 5 }).unwrap(), Quotient { quo: 3, rem: 2 });
+    assert_eq!(failure(arith.divide(&Args { a: 1, b: 0 })), (Code::Unknown, "divide by zero".to_owned()));
+
+    for text in ["", "hello", "é世\0\"\\", &"x".repeat(100_000)] {
+        assert_eq!(echo.echo(&text.to_owned()).unwrap(), text);
+    }
+    let bytes: Vec<u8> = (0..1 << 20).map(|n| (n * 7) as u8).collect();
+    assert_eq!(&echo.bytes(&Bytes::from(&bytes[..])).unwrap()[..], bytes);
+
+    // In JSON Go tells none from an empty list, and ours does not take it for one: these have some of everything.
+    for id in [11, 23, 1_000_007] {
+        assert_eq!(users.get(&id).unwrap(), User::new(id));
+    }
+    if address.starts_with("gob:") {
+        for id in [0, 1, 2, 3, 1 << 40] {
+            assert_eq!(users.get(&id).unwrap(), User::new(id));
+        }
+        let all = users.list(&100).unwrap();
+        assert_eq!(all, (1..=100).map(User::new).collect::<Vec<_>>());
+    }
+    assert_eq!(failure(users.list(&-1)), (Code::Unknown, "n out of range".to_owned()));
+
+    // A quick call overtakes a slow one; hundreds are under way at once; one that wants no answer stands in no way.
+    let slow = echo.sleep_start(&2000);
+    assert_eq!(arith.add(&Args { a: 1, b: 2 }).unwrap(), 3);
+    assert!(!slow.is_done(), "a quick call waited for a slow one");
+    arith.add_one_way(&Args { a: 1, b: 1 }).expect("it is sent");
+    let many: Vec<_> = (0..500).map(|a| arith.add_start(&Args { a, b: 3 })).collect();
+    for (a, sum) in many.into_iter().enumerate() {
+        assert_eq!(sum.wait().unwrap(), a as i64 + 3);
+    }
+    assert_eq!(slow.wait().unwrap(), 2000);
+
+    // What Go's server has not.
+    let codec = if address.starts_with("gob:") { Codec::Gob } else { Codec::Json };
+    let mut argument = Vec::new();
+    encode_plain(codec, &7i64, &mut argument).expect("a number has a form");
+    for (name, code, text) in [
+        ("Nobody.Add", Code::Unimplemented, "rpc: can't find service Nobody.Add"),
+        ("Arith.Nothing", Code::Unimplemented, "rpc: can't find method Arith.Nothing"),
+        ("NoDot", Code::Unknown, "rpc: service/method request ill-formed: NoDot"),
+    ] {
+        assert_eq!(failure(client.call_bytes(name, codec, &argument)), (code, text.to_owned()));
+    }
+    assert_eq!(arith.add(&Args { a: 20, b: 22 }).unwrap(), 42, "the connection is as good as before");
+    let stats = client.stats();
+    assert_eq!(
+        (stats.unknown_replies, stats.late_replies),
+        (0, 0),
+        "the answer to the one-way call is dropped"
+    );
+}
+
+#[test]
+fn our_client_gets_every_answer_of_gos() {
+    let Some(program) = interop() else { return };
+    let folder = TempDir::new().expect("a folder");
+    let unix = format!("unix:{}", folder.path().join("socket").display());
+    for protocol in ["gob", "jsonrpc"] {
+        let server = go_server(&program, protocol, "127.0.0.1:0");
+        ask_for_everything(&format!("{protocol}:{}", server.address()));
+    }
+    let _server = go_server(&program, "gob", &unix);
+    ask_for_everything(&format!("gob:{unix}"));
+}
+
+#[test]
+fn our_client_gets_every_answer_of_ours_in_gob() {
+    let served = Served::start(&[]);
+    let client = Client::connect(&format!("gob:{}", served.address())).unwrap();
+    let users = UsersClient::new(client.clone());
+    for id in 0..20 {
+        assert_eq!(users.get(&id).unwrap(), User::new(id));
+    }
+    let arith = ArithClient::new(client.clone());
+    assert_eq!(failure(arith.divide(&Args { a: 1, b: 0 })), (Code::Unknown, "divide by zero".to_owned()));
+    // A value of another type is the call's failure, and no other's.
+    let mut text = Vec::new();
+    encode_plain(Codec::Gob, &"text".to_owned(), &mut text).expect("text has a form");
+    for argument in [&text[..], b"\x03\x04\x00", b"no gob"] {
+        let (code, message) = failure(client.call_bytes("Arith.Add", Codec::Gob, argument));
+        assert_eq!(code, Code::Unknown, "{message}");
+    }
+    assert_eq!(arith.add(&Args { a: 20, b: 22 }).unwrap(), 42);
+    let stats = client.stats();
+    assert_eq!((stats.connects, stats.lost), (1, 0));
+    assert_eq!(served.stop().code, Some(0));
+}

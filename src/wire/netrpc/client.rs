@@ -1,0 +1,181 @@
+//! The client's end: calls out as Go's client writes them, answers in, in any order.
+//!
+//! The number of a call is its id. Every call is answered in this protocol; one that wants no answer has the highest
+//! bit of its number set, by which its answer is known and dropped. Nothing can be cancelled or pinged: the protocol
+//! has no words for it.
+
+use super::CODEC_GOB;
+use super::head::{Head, Kind};
+use super::receive::{Piece, Receiver, broken};
+use super::send::Sender;
+use crate::codec::gob::stream::StreamError;
+use crate::message::{Answered, Call, Message, Outgoing, Span};
+use crate::status::Code;
+use crate::wire::{Decoded, Out, Wire};
+
+/// Types that a server may define, at the most: those that ours takes from a client by default.
+const TYPES_MAX: usize = 1024;
+/// Bytes of one definition, at the most.
+const TYPE_BYTES_MAX: usize = 64 << 10;
+/// Marks the numbers of calls that want no answer.
+const ONE_WAY: u64 = 1 << 63;
+
+/// What is called instead, when an argument is no body that could be put into the stream.
+const NO_BODY: &[u8] = b"the argument is not a gob body of this process";
+
+/// The client's end of a connection that speaks Go's net/rpc.
+#[derive(Debug)]
+pub struct NetRpcClient {
+    receiver: Receiver,
+    sender: Sender,
+    /// The answer whose body is to come.
+    told: Option<Told>,
+}
+
+/// An answer whose header was read.
+#[derive(Debug)]
+struct Told {
+    seq: u64,
+    /// What the server says went wrong.
+    error: Option<Box<[u8]>>,
+}
+
+impl NetRpcClient {
+    /// The end that receives answers, of up to so many bytes.
+    pub fn new(frame_bytes_max: usize) -> NetRpcClient {
+        NetRpcClient {
+            receiver: Receiver::new(TYPES_MAX, TYPE_BYTES_MAX, frame_bytes_max, frame_bytes_max),
+            sender: Sender::new(Kind::Request),
+            told: None,
+        }
+    }
+
+    #[inline]
+    fn head(&mut self, input: &[u8]) -> Result<Piece<Option<Message>>, StreamError> {
+        Ok(match self.receiver.head(input)? {
+            Piece::Found { what, bytes } => {
+                let head = Head::read(what, self.receiver.definitions())?;
+                let error = (!head.error.is_empty()).then(|| head.error.into());
+                self.told = Some(Told { seq: head.seq, error });
+                Piece::Definition { bytes }
+            }
+            Piece::Definition { bytes } => Piece::Definition { bytes },
+            Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+        })
+    }
+
+    /// The body of the answer that was told; `at` of the bytes at hand stand in front of it. `None`: nobody wants it.
+    #[inline]
+    fn body(&mut self, told: Told, input: &[u8], at: usize) -> Result<Piece<Option<Message>>, StreamError> {
+        let is_dropped = told.seq & ONE_WAY != 0;
+        if is_dropped || told.error.is_some() {
+            return Ok(match self.receiver.pass_over(input)? {
+                Piece::Found { what: (), bytes } if is_dropped => Piece::Found { what: None, bytes },
+                Piece::Found { what: (), bytes } => {
+                    let text = told.error.unwrap_or_default();
+                    let code = code_of(&text);
+                    let text = self.receiver.put_aside(&text);
+                    Piece::Found { what: Some(answer(told.seq, code, text)), bytes }
+                }
+                Piece::Definition { bytes } => {
+                    self.told = Some(told);
+                    Piece::Definition { bytes }
+                }
+                Piece::NeedMore(bytes_min) => {
+                    self.told = Some(told);
+                    Piece::NeedMore(bytes_min)
+                }
+            });
+        }
+        Ok(match self.receiver.body(input, at)? {
+            Piece::Found { what, bytes } => {
+                Piece::Found { what: Some(answer(told.seq, Code::Ok, what)), bytes }
+            }
+            Piece::Definition { bytes } => {
+                self.told = Some(told);
+                Piece::Definition { bytes }
+            }
+            Piece::NeedMore(bytes_min) => {
+                self.told = Some(told);
+                Piece::NeedMore(bytes_min)
+            }
+        })
+    }
+
+    fn encode_call(&mut self, call: Call<'_>, out: &mut Out<'_>) {
+        debug_assert!(call.codec == CODEC_GOB && !call.compressed, "gob alone is spoken here");
+        debug_assert!(!call.name.is_empty(), "a method is called by its name here");
+        let seq = if call.one_way { call.id | ONE_WAY } else { call.id };
+        let head = Head { method: call.name.as_bytes(), seq, error: b"" };
+        if self.sender.put(&head, call.body, out).is_err() {
+            // The call is to fail, and only a server can say so here: it answers that this names no method.
+            self.sender.put_nothing(&Head { method: NO_BODY, ..head }, out);
+        }
+    }
+}
+
+fn answer(id: u64, code: Code, body: Span) -> Message {
+    Message::Reply(Answered {
+        id,
+        codec: CODEC_GOB,
+        compressed: false,
+        status: code.number(),
+        queue_us: 0,
+        handler_us: 0,
+        metadata: Span::default(),
+        body,
+    })
+}
+
+/// The code of an error, of which Go says the text alone.
+fn code_of(text: &[u8]) -> Code {
+    if text.starts_with(b"rpc: can't find ") { Code::Unimplemented } else { Code::Unknown }
+}
+
+impl Wire for NetRpcClient {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        self.receiver.let_go_of_aside();
+        let mut at = 0;
+        loop {
+            let piece = match self.told.take() {
+                None => self.head(&input[at..]),
+                Some(told) => self.body(told, &input[at..], at),
+            };
+            match piece {
+                Ok(Piece::Definition { bytes } | Piece::Found { what: None, bytes }) => at += bytes,
+                Ok(Piece::Found { what: Some(message), bytes }) => {
+                    return Decoded::Message { message, consumed: at + bytes };
+                }
+                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
+                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Err(error) => return Decoded::Broken(broken(error)),
+            }
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Request(call) => self.encode_call(call, out),
+            // The protocol has no words for these, and a reply is a server's.
+            Outgoing::Reply(_)
+            | Outgoing::Pong { .. }
+            | Outgoing::Drain
+            | Outgoing::Cancel { .. }
+            | Outgoing::Ping { .. }
+            | Outgoing::Prepared { .. } => {}
+        }
+    }
+
+    fn is_inside_message(&self) -> bool {
+        self.told.is_some()
+    }
+
+    #[inline]
+    fn aside(&self) -> &[u8] {
+        self.receiver.aside()
+    }
+}

@@ -1,0 +1,86 @@
+//! The calls whose answers are owed: the name and the number by which the peer knows them.
+//!
+//! The numbers are the peer's, and need not differ; the ids that go up run, with the place in this table in their
+//! lower half, so that an answer finds its place without a search.
+
+use slab::Slab;
+
+/// The longest name that is shorter as it is than in a box of its own.
+const INLINE_MAX: usize = 38;
+/// Places that a connection without calls keeps: enough for the usual pipeline, little for one that idles.
+const KEPT: usize = 16;
+
+/// A method's name, as the peer wrote it.
+#[derive(Debug)]
+pub(super) enum Name {
+    /// Most are short.
+    Small {
+        /// Bytes that count.
+        len: u8,
+        /// The text, from the start.
+        text: [u8; INLINE_MAX],
+    },
+    /// A long one.
+    Large(Box<[u8]>),
+}
+
+impl Name {
+    #[inline]
+    pub(super) fn new(source: &[u8]) -> Name {
+        if source.len() > INLINE_MAX {
+            return Name::Large(source.into());
+        }
+        let mut text = [0; INLINE_MAX];
+        text[..source.len()].copy_from_slice(source);
+        Name::Small { len: source.len() as u8, text }
+    }
+
+    #[inline]
+    pub(super) fn text(&self) -> &[u8] {
+        match self {
+            Name::Small { len, text } => &text[..usize::from(*len)],
+            Name::Large(text) => text,
+        }
+    }
+}
+
+/// An answer that is owed.
+#[derive(Debug)]
+pub(super) struct Owed {
+    /// The method, which the answer names again.
+    pub(super) method: Name,
+    /// The peer's number.
+    pub(super) seq: u64,
+}
+
+/// The answers that are owed on one connection. As many as requests may be in flight, and one that is refused.
+#[derive(Debug, Default)]
+pub(super) struct Pending {
+    owed: Slab<(u32, Owed)>,
+    /// Runs with each id, and may wrap: the place tells ids apart.
+    turn: u32,
+}
+
+impl Pending {
+    /// Notes an answer that is owed; gives the id by which it comes.
+    #[inline]
+    pub(super) fn begin(&mut self, owed: Owed) -> u64 {
+        self.turn = self.turn.wrapping_add(1);
+        let place = self.owed.insert((self.turn, owed));
+        u64::from(self.turn) << 32 | place as u64
+    }
+
+    /// The answer of that id is given.
+    #[inline]
+    pub(super) fn end(&mut self, id: u64) -> Option<Owed> {
+        let (turn, place) = ((id >> 32) as u32, id as u32 as usize);
+        if self.owed.get(place)?.0 != turn {
+            return None;
+        }
+        let (_, owed) = self.owed.remove(place);
+        if self.owed.is_empty() && self.owed.capacity() > KEPT {
+            self.owed = Slab::new();
+        }
+        Some(owed)
+    }
+}

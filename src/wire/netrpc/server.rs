@@ -1,0 +1,232 @@
+//! The server's end: headers and arguments in, headers and results out, in any order.
+//!
+//! What Go's server answers and goes on after, is answered here, with its texts; what makes it close the connection
+//! (a header that cannot be read, a broken stream) does so here, too.
+
+use std::sync::Arc;
+
+use super::CODEC_GOB;
+use super::head::{Head, Kind};
+use super::owed::{Name, Owed, Pending};
+use super::receive::{Piece, Receiver, broken};
+use super::send::Sender;
+use crate::codec::gob::stream::StreamError;
+use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::status::Code;
+use crate::wire::{Broken, Decoded, Out, ServerSide, Wire};
+
+/// Bytes of a header at the most: room for a name, and for fields that newer callers may have.
+const HEAD_BYTES_MAX: usize = 16 << 10;
+
+/// The server's end of a connection that speaks Go's net/rpc.
+#[derive(Debug)]
+pub struct NetRpc {
+    side: Arc<ServerSide>,
+    receiver: Receiver,
+    sender: Sender,
+    /// The call whose argument is to come.
+    heard: Option<Heard>,
+    pending: Pending,
+    /// The connection is to end, once the refusal before it has been taken.
+    broken: Option<Broken>,
+}
+
+/// A call whose header was read.
+#[derive(Debug)]
+struct Heard {
+    owed: Owed,
+    /// The method's hash, or why there is none.
+    method: Result<u32, String>,
+}
+
+impl NetRpc {
+    /// The end that receives requests.
+    pub fn server(side: Arc<ServerSide>) -> NetRpc {
+        let limits = &side.limits;
+        let head_bytes_max = limits.frame_bytes_max.min(HEAD_BYTES_MAX);
+        NetRpc {
+            receiver: Receiver::new(
+                limits.gob_types_max,
+                limits.gob_type_bytes_max,
+                head_bytes_max,
+                limits.frame_bytes_max,
+            ),
+            side,
+            sender: Sender::new(Kind::Response),
+            heard: None,
+            pending: Pending::default(),
+            broken: None,
+        }
+    }
+
+    #[inline]
+    fn head(&mut self, input: &[u8]) -> Result<Piece<Message>, StreamError> {
+        Ok(match self.receiver.head(input)? {
+            Piece::Found { what, bytes } => {
+                let head = Head::read(what, self.receiver.definitions())?;
+                let owed = Owed { method: Name::new(head.method), seq: head.seq };
+                self.heard = Some(Heard { owed, method: method(head.method, &self.side) });
+                Piece::Definition { bytes }
+            }
+            Piece::Definition { bytes } => Piece::Definition { bytes },
+            Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+        })
+    }
+
+    /// The argument of the call that was heard; `at` of the bytes at hand stand in front of it.
+    #[inline]
+    fn body(&mut self, heard: Heard, input: &[u8], at: usize) -> Result<Piece<Message>, StreamError> {
+        let piece = match &heard.method {
+            Ok(_) => self.receiver.body(input, at),
+            Err(_) => self.receiver.pass_over(input).map(without_body),
+        };
+        Ok(match piece {
+            Ok(Piece::Found { what, bytes }) => Piece::Found { what: self.message(heard, what), bytes },
+            Ok(Piece::Definition { bytes }) => {
+                self.heard = Some(heard);
+                Piece::Definition { bytes }
+            }
+            Ok(Piece::NeedMore(bytes_min)) => {
+                self.heard = Some(heard);
+                Piece::NeedMore(bytes_min)
+            }
+            Err(error @ StreamError::TooLarge { .. }) => {
+                let why = broken(error);
+                let method = Err(why.to_string());
+                self.broken = Some(why);
+                Piece::Found { what: self.refusal(heard.owed, Code::ResourceExhausted, method), bytes: 0 }
+            }
+            Err(error) => return Err(error),
+        })
+    }
+
+    #[inline]
+    fn message(&mut self, heard: Heard, body: Span) -> Message {
+        let method = match heard.method {
+            Ok(method) => method,
+            why => return self.refusal(heard.owed, Code::Unimplemented, why),
+        };
+        Message::Request(Request {
+            id: self.pending.begin(heard.owed),
+            method,
+            // The site has compared the name.
+            name: None,
+            codec: CODEC_GOB,
+            compressed: false,
+            one_way: false,
+            schema: 0,
+            time_left_us: 0,
+            metadata: Span::default(),
+            body,
+        })
+    }
+
+    #[cold]
+    fn refusal(&mut self, owed: Owed, code: Code, why: Result<u32, String>) -> Message {
+        let id = self.pending.begin(owed);
+        let message = why.err().unwrap_or_default();
+        Message::Refused(Refusal { id, codec: CODEC_GOB, one_way: false, code, message })
+    }
+
+    #[inline]
+    fn encode_reply(&mut self, reply: Reply<'_>, out: &mut Out<'_>) {
+        let Some(owed) = self.pending.end(reply.id) else { return };
+        let head = Head { method: owed.method.text(), seq: owed.seq, error: b"" };
+        if reply.code == Code::Ok {
+            if let Err(error) = self.sender.put(&head, reply.body, out) {
+                let error = format!("the reply cannot be sent: {error}");
+                self.sender.put_nothing(&Head { error: error.as_bytes(), ..head }, out);
+            }
+            return;
+        }
+        let error: &[u8] = match &reply.body {
+            SendBody::Bytes(text) => text,
+            SendBody::Chunk(text) => text,
+        };
+        // Without a text it would be no error to Go.
+        let error = if error.is_empty() { reply.code.name().as_bytes() } else { error };
+        self.sender.put_nothing(&Head { error, ..head }, out);
+    }
+}
+
+fn without_body(piece: Piece<()>) -> Piece<Span> {
+    match piece {
+        Piece::Found { what: (), bytes } => Piece::Found { what: Span::default(), bytes },
+        Piece::Definition { bytes } => Piece::Definition { bytes },
+        Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+    }
+}
+
+/// The hash of the method of that name, or what Go's server says when there is none (server.go, readRequestHeader).
+#[inline]
+fn method(name: &[u8], side: &ServerSide) -> Result<u32, String> {
+    match std::str::from_utf8(name).ok().and_then(|name| side.site.method(name)) {
+        Some(found) => Ok(found.hash),
+        None => Err(unknown(&String::from_utf8_lossy(name), side)),
+    }
+}
+
+#[cold]
+fn unknown(name: &str, side: &ServerSide) -> String {
+    match name.rsplit_once('.') {
+        None => format!("rpc: service/method request ill-formed: {name}"),
+        Some((service, _)) if side.site.has_service(service) => format!("rpc: can't find method {name}"),
+        Some(_) => format!("rpc: can't find service {name}"),
+    }
+}
+
+impl Wire for NetRpc {
+    type Message = Message;
+    type Outgoing<'a> = Outgoing<'a>;
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+        self.receiver.let_go_of_aside();
+        if let Some(why) = &self.broken {
+            return Decoded::Broken(why.clone());
+        }
+        // A header and its argument in one go, where both are at hand.
+        let mut at = 0;
+        loop {
+            let piece = match self.heard.take() {
+                None => self.head(&input[at..]),
+                Some(heard) => self.body(heard, &input[at..], at),
+            };
+            match piece {
+                Ok(Piece::Definition { bytes }) => at += bytes,
+                Ok(Piece::Found { what: message, bytes }) => {
+                    return Decoded::Message { message, consumed: at + bytes };
+                }
+                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
+                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Err(error) => {
+                    let why = broken(error);
+                    self.broken = Some(why.clone());
+                    return Decoded::Broken(why);
+                }
+            }
+        }
+    }
+
+    #[inline]
+    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        match outgoing {
+            Outgoing::Reply(reply) => self.encode_reply(reply, out),
+            // The protocol has no words for these, and the others are a client's.
+            Outgoing::Pong { .. }
+            | Outgoing::Drain
+            | Outgoing::Request(_)
+            | Outgoing::Cancel { .. }
+            | Outgoing::Ping { .. }
+            | Outgoing::Prepared { .. } => {}
+        }
+    }
+
+    fn is_inside_message(&self) -> bool {
+        self.heard.is_some()
+    }
+
+    #[inline]
+    fn aside(&self) -> &[u8] {
+        self.receiver.aside()
+    }
+}

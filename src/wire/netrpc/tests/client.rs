@@ -1,0 +1,135 @@
+//! The client's end, and the two ends together.
+
+use super::*;
+
+/// What a client hears whose calls a server of echoing methods answers.
+fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<Told> {
+    let (mut client, mut server) = (client(), server());
+    for (id, name, one_way, body) in calls {
+        client.call(*id, name, *one_way, body);
+    }
+    let told = server.hear(&client.said());
+    assert_eq!((told.len(), &server.broken), (calls.len(), &None));
+    told.iter().rev().for_each(|told| echo(&mut server, told));
+    let heard = client.hear(&server.said());
+    assert_eq!((&client.broken, client.held.len()), (&None, 0));
+    heard
+}
+
+#[test]
+fn values_of_every_form_come_back() {
+    let user = User {
+        id: 1 << 40,
+        name: "é世".to_owned(),
+        age: 255,
+        email: String::new(),
+        tags: vec!["a".to_owned(), String::new()],
+        scores: BTreeMap::from([("x".to_owned(), 1.0 / 3.0), ("y".to_owned(), -0.5)]),
+    };
+    let map = BTreeMap::from([(-1i64, vec![true]), (7, Vec::new())]);
+    let heard = talk(&[
+        (1, "Echo.Echo", false, body_of(&user)),
+        (2, "Echo.Echo", false, body_of(&vec![user.clone(), user.clone()])),
+        (3, "Echo.Echo", false, body_of(&map)),
+        (4, "Echo.Echo", false, body_of(&"text".to_owned())),
+        (5, "Echo.Echo", false, body_of(&())),
+        (6, "Echo.Echo", false, body_of(&Args { a: 0, b: 0 })),
+        (1 << 62, "Echo.Echo", false, body_of(&user)),
+    ]);
+    let ids: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
+    assert_eq!(ids, [1 << 62, 6, 5, 4, 3, 2, 1]);
+    assert!(heard.iter().all(|told| answer_of(told).status == 0 && answer_of(told).codec == 3));
+    assert_eq!(gob::decode(&heard[0].1), Ok(user.clone()));
+    assert_eq!(gob::decode(&heard[1].1), Ok(Args { a: 0, b: 0 }));
+    assert_eq!(gob::decode(&heard[2].1), Ok(()));
+    assert_eq!(gob::decode(&heard[3].1), Ok("text".to_owned()));
+    assert_eq!(gob::decode(&heard[4].1), Ok(map));
+    assert_eq!(gob::decode(&heard[5].1), Ok(vec![user.clone(), user.clone()]));
+    assert_eq!(gob::decode(&heard[6].1), Ok(user));
+}
+
+#[test]
+fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
+    let heard = talk(&[(1, "No.Such", false, body_of(&1i64)), (2, "NoDot", false, body_of(&1i64))]);
+    let told: Vec<_> = heard
+        .iter()
+        .map(|told| (answer_of(told).id, answer_of(told).status, String::from_utf8(told.1.clone()).unwrap()))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            (2, Code::Unknown.number(), "rpc: service/method request ill-formed: NoDot".to_owned()),
+            (1, Code::Unimplemented.number(), "rpc: can't find service No.Such".to_owned()),
+        ]
+    );
+}
+
+#[test]
+fn the_answer_to_a_one_way_call_is_dropped() {
+    // Several may be under way under one id, and one that wants its answer, too.
+    let one_way = |id, name| (id, name, true, body_of(&Args { a: 1, b: 2 }));
+    let heard = talk(&[
+        one_way(0, "Echo.Echo"),
+        one_way(0, "No.Such"),
+        (0, "Echo.Echo", false, body_of(&7i64)),
+        one_way(0, "Echo.Echo"),
+        (1, "Echo.Echo", false, body_of(&Args { a: 1, b: 2 })),
+    ]);
+    let ids: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
+    assert_eq!(ids, [1, 0]);
+    assert_eq!(gob::decode(&heard[0].1), Ok(Args { a: 1, b: 2 }));
+}
+
+#[test]
+fn nothing_is_said_but_calls() {
+    let mut client = client();
+    client.say(Outgoing::Cancel { id: 1 });
+    client.say(Outgoing::Ping { id: 1 });
+    client.say(Outgoing::Drain);
+    assert_eq!(client.said(), b"");
+    let mut server = server();
+    server.say(Outgoing::Pong { id: 1 });
+    server.say(Outgoing::Drain);
+    let Server { wire, queue, pool } = Server::of(&mut server);
+    wire.encode_drain(&mut Out { queue, pool });
+    wire.encode_late(&mut Out { queue, pool });
+    assert_eq!(server.said(), b"");
+}
+
+/// The parts of a server's end, to be borrowed one by one.
+struct Server<'e> {
+    wire: &'e mut NetRpc,
+    queue: &'e mut WriteQueue,
+    pool: &'e mut Pool,
+}
+
+impl Server<'_> {
+    fn of(end: &mut End<NetRpc>) -> Server<'_> {
+        Server { wire: &mut end.wire, queue: &mut end.queue, pool: &mut end.pool }
+    }
+}
+
+#[test]
+fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
+    let (mut client, mut server) = (client(), server());
+    for body in [&b"{\"A\":6}"[..], b"", &[3, 4, 0], &[4, 0xff, 0x84, 0]] {
+        client.call(1, "Echo.Echo", false, body);
+        let told = server.hear(&client.said());
+        assert_eq!(server.broken, None);
+        echo(&mut server, &told[0]);
+        let heard = client.hear(&server.said());
+        let text = "rpc: service/method request ill-formed: the argument is not a gob body of this process";
+        assert_eq!((answer_of(&heard[0]).id, heard[0].1.as_slice()), (1, text.as_bytes()));
+    }
+}
+
+#[test]
+fn an_answer_over_the_limit_ends_the_connection() {
+    let mut server = server();
+    let mut client = End::of(NetRpcClient::new(1000));
+    client.call(1, "Echo.Echo", false, &body_of(&String::new()));
+    let told = server.hear(&client.said());
+    server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Bytes(&body_of(&"x".repeat(1000))));
+    assert!(client.hear(&server.said()).is_empty());
+    assert!(matches!(client.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })));
+}

@@ -1,0 +1,255 @@
+//! Bytes of Go's own client and server (net/rpc of Go 1.27), captured on a pipe between the two by tests/go/interop:
+//! in processes whose gob had met no types before, or many, since ids run through a process.
+
+use super::*;
+use crate::codec::gob::stream::{self, Split, split};
+use crate::wire::sniff::{Sniffed, sniff};
+use crate::wire::{Protocol, Protocols, Speaks};
+
+const CAPTURED: [(&str, &str); 4] = [
+    ("no types", include_str!("captured/after-0-types.hex")),
+    ("61 types", include_str!("captured/after-61-types.hex")),
+    ("300 types", include_str!("captured/after-300-types.hex")),
+    ("9000 types", include_str!("captured/after-9000-types.hex")),
+];
+
+/// What the client wrote, and what the server answered.
+fn captured() -> impl Iterator<Item = (&'static str, Vec<u8>, Vec<u8>)> {
+    let bytes = |line: &str| {
+        let digits = line.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
+        digits.map(|pair| u8::from_str_radix(pair, 16).unwrap()).collect::<Vec<_>>()
+    };
+    CAPTURED.into_iter().map(move |(name, text)| {
+        let mut lines = text.lines().map(bytes);
+        (name, lines.next().unwrap(), lines.next().unwrap())
+    })
+}
+
+fn args(a: i64, b: i64) -> Args {
+    Args { a, b }
+}
+
+fn user(id: u64, tags: &[&str]) -> User {
+    User {
+        id,
+        name: format!("user-{id} é世"),
+        age: id as u8,
+        email: format!("u{id}@example.com"),
+        tags: tags.iter().map(|tag| (*tag).to_owned()).collect(),
+        scores: BTreeMap::from([("s0".to_owned(), id as f64 * 0.5)]),
+    }
+}
+
+/// Checks what a server hears of the client's stream.
+fn check_requests(told: &[Told]) {
+    let calls: Vec<&Told> =
+        told.iter().filter(|(message, _)| matches!(message, Message::Request(_))).collect();
+    let methods: Vec<u32> = calls.iter().map(|told| request_of(told).method).collect();
+    let names = [
+        "Arith.Add",
+        "Arith.Add",
+        "Arith.Divide",
+        "Arith.Divide",
+        "Arith.Add",
+        "Echo.Echo",
+        "Echo.Bytes",
+        "Users.Get",
+        "Users.List",
+        "Arith.Add",
+    ];
+    assert_eq!(methods, names.map(method_hash));
+    let arguments = [(0, 6, 7), (1, 0, 0), (2, 17, 5), (3, 1, 0), (4, 6, 7), (9, 20, 22)];
+    for (at, a, b) in arguments {
+        assert_eq!(gob::decode::<Args>(&calls[at].1), Ok(args(a, b)), "call {at}");
+    }
+    assert_eq!(gob::decode::<String>(&calls[5].1), Ok("é世".to_owned()));
+    assert_eq!(gob::decode::<Vec<u8>>(&calls[6].1), Ok(vec![0, 1, 254, 255]));
+    assert_eq!(gob::decode::<u64>(&calls[7].1), Ok(7));
+    assert_eq!(gob::decode::<i64>(&calls[8].1), Ok(1));
+    let refused: Vec<_> = told
+        .iter()
+        .filter(|(message, _)| matches!(message, Message::Refused(_)))
+        .map(|told| (refusal_of(told).code, &refusal_of(told).message[..]))
+        .collect();
+    assert_eq!(
+        refused,
+        [
+            "rpc: can't find service Nobody.Add",
+            "rpc: can't find method Arith.Nothing",
+            "rpc: service/method request ill-formed: NoDot",
+        ]
+        .map(|text| (Code::Unimplemented, text))
+    );
+}
+
+/// Checks what a client hears of the server's stream.
+fn check_answers(told: &[Told]) {
+    let ids: Vec<u64> = told.iter().map(|told| answer_of(told).id).collect();
+    assert_eq!(ids, Vec::from_iter(0..13));
+    let failed: Vec<_> = told
+        .iter()
+        .filter(|told| answer_of(told).status != 0)
+        .map(|told| (answer_of(told).id, answer_of(told).status, std::str::from_utf8(&told.1).unwrap()))
+        .collect();
+    let unimplemented = Code::Unimplemented.number();
+    let unknown = Code::Unknown.number();
+    assert_eq!(
+        failed,
+        [
+            (3, unknown, "divide by zero"),
+            (9, unimplemented, "rpc: can't find service Nobody.Add"),
+            (10, unimplemented, "rpc: can't find method Arith.Nothing"),
+            (11, unknown, "rpc: service/method request ill-formed: NoDot"),
+        ]
+    );
+    for (at, sum) in [(0, 13), (1, 0), (4, 13), (12, 42)] {
+        assert_eq!(gob::decode::<i64>(&told[at].1), Ok(sum));
+    }
+    assert_eq!(gob::decode::<String>(&told[5].1), Ok("é世".to_owned()));
+    assert_eq!(gob::decode::<User>(&told[7].1), Ok(user(7, &["tag0", "tag1", "tag2"])));
+    assert_eq!(gob::decode::<Vec<User>>(&told[8].1), Ok(vec![user(1, &["tag0"])]));
+}
+
+#[test]
+fn what_gos_client_writes_is_heard_however_it_is_split() {
+    for (_, asked, _) in captured() {
+        each_split(&asked, |pieces, _| {
+            let mut server = server();
+            let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            assert_eq!(server.broken, None);
+            assert!(!server.wire.is_inside_message() && server.held.is_empty());
+            check_requests(&told);
+        });
+    }
+}
+
+#[test]
+fn what_gos_server_writes_is_heard_however_it_is_split() {
+    for (_, _, answered) in captured() {
+        each_split(&answered, |pieces, _| {
+            let mut client = client();
+            let told: Vec<Told> = pieces.flat_map(|piece| client.hear(piece)).collect();
+            assert_eq!(client.broken, None);
+            assert!(!client.wire.is_inside_message() && client.held.is_empty());
+            check_answers(&told);
+        });
+    }
+}
+
+#[test]
+fn gos_streams_are_told_by_their_first_bytes() {
+    for (name, asked, _) in captured() {
+        let told = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
+        assert!(told <= 4, "{name}: {told} bytes");
+        assert!((told..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(Protocol::NetRpc)));
+        each_split(&asked, |pieces, cut| {
+            let mut server = End::of(Speaks::undecided(Protocols::SERVED, side(Limits::default())));
+            let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            assert!(matches!(server.wire, Speaks::NetRpc(_)), "{name} cut at {cut}");
+            check_requests(&told);
+        });
+    }
+}
+
+#[test]
+fn a_connect_of_gos_client_goes_on_in_gob() {
+    let granted = b"HTTP/1.0 200 Connected to Go RPC\n\n";
+    for (_, asked, _) in captured() {
+        let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &asked[..]].concat();
+        each_split(&stream, |pieces, _| {
+            let mut server = End::of(Speaks::undecided(Protocols::SERVED, side(Limits::default())));
+            let mut told = Vec::new();
+            for piece in pieces {
+                server.held.extend_from_slice(piece);
+                while let Some(heard) = server.next() {
+                    match heard.0 {
+                        Message::Prepared { id } => server.say(Outgoing::Prepared { id }),
+                        _ => told.push(heard),
+                    }
+                }
+            }
+            assert_eq!(server.said(), granted);
+            check_requests(&told);
+        });
+    }
+}
+
+#[test]
+fn a_listener_without_gob_grants_no_connect() {
+    for protocols in [Protocols::only(Protocol::Http), Protocols::only(Protocol::NetRpc)] {
+        for (_, asked, _) in captured() {
+            let connect = &b"CONNECT /_goRPC_ HTTP/1.0\n\n"[..];
+            let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+            let told = server.hear(connect);
+            if protocols.contains(Protocol::Http) {
+                assert_eq!(refusal_of(&told[0]).code, Code::Unimplemented);
+                let (id, text) = (refusal_of(&told[0]).id, refusal_of(&told[0]).message.clone());
+                server.reply(id, Code::Unimplemented, SendBody::Bytes(text.as_bytes()));
+                let said = String::from_utf8(server.said()).unwrap();
+                assert!(said.starts_with("HTTP/1.1 405 ") && said.contains("Connection: close"), "{said}");
+                assert_eq!(server.wire.decode(&asked), Decoded::End);
+                let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+                let told = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
+                server.reply(refusal_of(&told[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
+                let said = String::from_utf8(server.said()).unwrap();
+                assert!(said.starts_with("HTTP/1.1 404 ") && !said.contains("Allow"), "{said}");
+            } else {
+                assert_eq!(server.broken, Some(Broken::NotSpoken("http")));
+            }
+            let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+            let told = server.hear(&asked);
+            match protocols.contains(Protocol::NetRpc) {
+                true => check_requests(&told),
+                false => assert_eq!(server.broken, Some(Broken::NotSpoken("gob"))),
+            }
+        }
+    }
+}
+
+/// The messages of a stream.
+fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
+    let mut all = Vec::new();
+    while let Ok(Split::Message(message)) = split(stream, usize::MAX) {
+        all.push(message.whole());
+        stream = &stream[message.whole().len()..];
+    }
+    assert!(stream.is_empty());
+    all
+}
+
+#[test]
+fn definitions_and_headers_are_gos_to_the_byte() {
+    for (name, asked, answered) in captured() {
+        for (kind, goes, title, count) in
+            [(head::Kind::Request, &asked, "Request", 2), (head::Kind::Response, &answered, "Response", 3)]
+        {
+            let goes = messages(goes);
+            let Ok(Split::Message(first)) = split(goes[0], usize::MAX) else { panic!() };
+            let (id, _) = first.definition().unwrap();
+            let fields =
+                [("ServiceMethod", stream::STRING), ("Seq", stream::UINT), ("Error", stream::STRING)];
+            let mut ours = Vec::new();
+            stream::put_struct_definition(&mut ours, id, title, &fields[..count]);
+            assert_eq!(ours, goes[0], "{name}");
+            if id == stream::HEADER_ID {
+                ours.clear();
+                kind.define(&mut ours);
+                assert_eq!(ours, goes[0]);
+                ours.clear();
+                kind.put(&head::Head { method: b"Arith.Add", seq: 0, error: b"" }, &mut ours);
+                assert_eq!(ours, goes[1]);
+            }
+        }
+        // The body of an answer that says what went wrong.
+        let (mut definition, mut value) = (Vec::new(), Vec::new());
+        let nothing = messages(&answered).into_iter().find_map(|message| {
+            let Ok(Split::Message(message)) = split(message, usize::MAX) else { return None };
+            let (id, definition) = message.definition().ok()?;
+            (definition.form == stream::Form::Struct { fields: Vec::new() }).then_some(id)
+        });
+        stream::put_struct_definition(&mut definition, nothing.unwrap(), "", &[]);
+        stream::StructWriter::new(&mut value, nothing.unwrap()).end();
+        let at = messages(&answered).iter().position(|message| *message == definition).unwrap();
+        assert_eq!(messages(&answered)[at + 1], value, "{name}");
+    }
+}

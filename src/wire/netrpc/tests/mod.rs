@@ -1,0 +1,246 @@
+//! net/rpc at both ends: Go's own bytes, every split, every lie, and each type defined once.
+
+mod client;
+mod golden;
+mod properties;
+mod server;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+use serde::de::DeserializeOwned;
+use serde::{Deserialize, Serialize};
+
+use super::*;
+use crate::codec::gob;
+use crate::config::Limits;
+use crate::message::{
+    Answered, Call, Message, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash,
+};
+use crate::status::Code;
+use crate::wire::{Broken, Decoded, Out, Page, ServerSide, Site, SiteMethod, Wire};
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Args {
+    a: i64,
+    b: i64,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct User {
+    #[serde(rename = "ID")]
+    id: u64,
+    name: String,
+    age: u8,
+    email: String,
+    tags: Vec<String>,
+    scores: BTreeMap<String, f64>,
+}
+
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+struct Empty {}
+
+/// The methods of these tests.
+const METHODS: [&str; 6] =
+    ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Bytes", "Users.Get", "Users.List"];
+
+struct TestSite;
+
+impl Site for TestSite {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let hash = method_hash(name);
+        METHODS.contains(&name).then_some(SiteMethod { hash, is_free_of_side_effects: false })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        METHODS.iter().any(|method| method.rsplit_once('.').unwrap().0 == service)
+    }
+
+    fn page(&self, _path: &str) -> Option<Page> {
+        None
+    }
+
+    fn date(&self) -> [u8; 29] {
+        [b' '; 29]
+    }
+}
+
+fn side(limits: Limits) -> Arc<ServerSide> {
+    Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) })
+}
+
+/// What a wire was told, with the bytes that the body's span meant.
+type Told = (Message, Vec<u8>);
+
+/// A wire and what a connection does with it.
+struct End<W> {
+    wire: W,
+    held: Vec<u8>,
+    bytes_min: usize,
+    pool: Pool,
+    queue: WriteQueue,
+    broken: Option<Broken>,
+}
+
+impl<W> End<W>
+where
+    W: for<'a> Wire<Message = Message, Outgoing<'a> = Outgoing<'a>>,
+{
+    fn of(wire: W) -> End<W> {
+        let (pool, queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        End { wire, held: Vec::new(), bytes_min: 0, pool, queue, broken: None }
+    }
+
+    /// The next message of what has arrived, as a connection takes it: never with fewer bytes than were asked for.
+    fn next(&mut self) -> Option<Told> {
+        while self.broken.is_none() && self.held.len() >= self.bytes_min {
+            match self.wire.decode(&self.held) {
+                Decoded::Message { message, consumed } => {
+                    let span = match &message {
+                        Message::Request(request) => request.body,
+                        Message::Reply(reply) => reply.body,
+                        _ => Span::default(),
+                    };
+                    assert!(span.is_aside() || span.range().end <= consumed, "a span within its message");
+                    let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
+                    let body = bytes[span.range()].to_vec();
+                    self.held.drain(..consumed);
+                    self.bytes_min = 0;
+                    return Some((without_place(message), body));
+                }
+                Decoded::Skip { consumed } => {
+                    assert!(consumed > 0, "a skip goes on");
+                    self.held.drain(..consumed);
+                    self.bytes_min = 1;
+                }
+                Decoded::NeedMore { bytes_min } => {
+                    assert!(bytes_min > self.held.len(), "asked for bytes that are at hand");
+                    self.bytes_min = bytes_min;
+                }
+                Decoded::Broken(why) => self.broken = Some(why),
+                // Only of what was HTTP: this protocol has no last word.
+                Decoded::End => return None,
+            }
+        }
+        None
+    }
+
+    fn hear(&mut self, bytes: &[u8]) -> Vec<Told> {
+        self.held.extend_from_slice(bytes);
+        std::iter::from_fn(|| self.next()).collect()
+    }
+
+    fn say(&mut self, outgoing: Outgoing<'_>) {
+        self.wire.encode(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
+    }
+
+    fn reply(&mut self, id: u64, code: Code, body: SendBody<'_>) {
+        self.say(Outgoing::Reply(Reply {
+            id,
+            codec: 3,
+            compressed: false,
+            code,
+            queue_us: 1,
+            handler_us: 2,
+            body,
+        }));
+    }
+
+    fn call(&mut self, id: u64, name: &str, one_way: bool, body: &[u8]) {
+        self.say(Outgoing::Request(Call {
+            id,
+            name,
+            method: method_hash(name),
+            codec: 3,
+            compressed: false,
+            one_way,
+            schema: 0,
+            time_left_us: 0,
+            metadata: &[],
+            body: SendBody::Bytes(body),
+        }));
+    }
+
+    /// What waits to be written.
+    fn said(&mut self) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(first) = self.queue.first() {
+            let len = first.len();
+            bytes.extend_from_slice(first);
+            self.queue.written(&mut self.pool, len);
+        }
+        bytes
+    }
+}
+
+/// Where a body stands depends on what came with it.
+fn without_place(mut message: Message) -> Message {
+    match &mut message {
+        Message::Request(request) => request.body = Span::default(),
+        Message::Reply(reply) => reply.body = Span::default(),
+        _ => {}
+    }
+    message
+}
+
+fn server_with(limits: Limits) -> End<NetRpc> {
+    End::of(NetRpc::server(side(limits)))
+}
+
+fn server() -> End<NetRpc> {
+    server_with(Limits::default())
+}
+
+fn client() -> End<NetRpcClient> {
+    End::of(NetRpcClient::new(1 << 20))
+}
+
+fn body_of<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Vec<u8> {
+    let mut body = Vec::new();
+    gob::encode(value, &mut body).unwrap();
+    body
+}
+
+fn request_of(told: &Told) -> Request {
+    match told.0 {
+        Message::Request(request) => request,
+        ref other => panic!("a request was expected, not {other:?}"),
+    }
+}
+
+fn refusal_of(told: &Told) -> &Refusal {
+    match &told.0 {
+        Message::Refused(refusal) => refusal,
+        other => panic!("a refusal was expected, not {other:?}"),
+    }
+}
+
+fn answer_of(told: &Told) -> Answered {
+    match told.0 {
+        Message::Reply(answered) => answered,
+        ref other => panic!("an answer was expected, not {other:?}"),
+    }
+}
+
+/// Answers as a method that gives back its argument.
+fn echo(end: &mut End<NetRpc>, told: &Told) {
+    match &told.0 {
+        Message::Request(request) => end.reply(request.id, Code::Ok, SendBody::Bytes(&told.1)),
+        Message::Refused(refusal) => {
+            end.reply(refusal.id, refusal.code, SendBody::Bytes(refusal.message.as_bytes()));
+        }
+        other => panic!("a request was expected, not {other:?}"),
+    }
+}
+
+/// The stream in two pieces, for each place where it can be cut; and byte by byte.
+fn each_split(stream: &[u8], mut look: impl FnMut(&mut dyn Iterator<Item = &[u8]>, usize)) {
+    for cut in 0..=stream.len() {
+        let (first, rest) = stream.split_at(cut);
+        look(&mut [first, rest].into_iter(), cut);
+    }
+    look(&mut stream.chunks(1), stream.len());
+}

@@ -1,0 +1,130 @@
+//! What holds for any bytes, in any pieces.
+
+use proptest::collection::vec;
+use proptest::prelude::*;
+use proptest::sample::{Index, select};
+
+use super::*;
+
+fn limits() -> Limits {
+    Limits {
+        frame_bytes_max: 300,
+        gob_types_max: 8,
+        gob_type_bytes_max: 120,
+        in_flight_max: 4,
+        ..Limits::default()
+    }
+}
+
+/// What an end makes of a stream: what it heard, what it said, how it ended.
+type Story = (Vec<Told>, Vec<u8>, Option<Broken>);
+
+fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    let mut server = server_with(limits());
+    let mut all = Vec::new();
+    for piece in pieces {
+        server.held.extend_from_slice(piece);
+        while let Some(told) = server.next() {
+            echo(&mut server, &told);
+            all.push(told);
+        }
+    }
+    (all, server.said(), server.broken)
+}
+
+fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+    let mut client = End::of(NetRpcClient::new(300));
+    let told = pieces.into_iter().flat_map(|piece| client.hear(piece)).collect();
+    (told, client.said(), client.broken)
+}
+
+/// A stream of calls of ours, and what a server says to it.
+fn talk() -> (Vec<u8>, Vec<u8>) {
+    let mut client = client();
+    for (id, name) in ["Arith.Add", "No.Such", "Echo.Echo", "Users.Get", "Arith.Add"].iter().enumerate() {
+        let body =
+            if id % 2 == 0 { body_of(&Args { a: -1, b: 1 << 40 }) } else { body_of(&vec!["x".to_owned()]) };
+        client.call(id as u64, name, id == 4, &body);
+    }
+    let asked = client.said();
+    let answered = server_story([&asked[..]]).1;
+    (asked, answered)
+}
+
+/// Whole streams and pieces of them, with bytes changed: what is drawn is often nearly right.
+fn stream() -> impl Strategy<Value = Vec<u8>> {
+    let (asked, answered) = talk();
+    let changes = vec((any::<Index>(), any::<u8>()), 0..4);
+    let near = (select(vec![asked, answered]), changes).prop_map(|(mut stream, changes)| {
+        for (at, byte) in changes {
+            let at = at.index(stream.len());
+            stream[at] = byte;
+        }
+        stream
+    });
+    prop_oneof![near, vec(any::<u8>(), 0..200)]
+}
+
+proptest! {
+    #[test]
+    fn any_bytes_in_any_pieces_tell_the_same(stream in stream(), cuts in vec(any::<Index>(), 0..6)) {
+        let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
+        cuts.sort_unstable();
+        let mut pieces = Vec::new();
+        let mut from = 0;
+        for cut in cuts.into_iter().chain([stream.len()]) {
+            pieces.push(&stream[from..cut]);
+            from = cut;
+        }
+        prop_assert_eq!(server_story(pieces.clone()), server_story([&stream[..]]));
+        prop_assert_eq!(server_story(stream.chunks(1)), server_story([&stream[..]]));
+        prop_assert_eq!(client_story(pieces), client_story([&stream[..]]));
+        prop_assert_eq!(client_story(stream.chunks(1)), client_story([&stream[..]]));
+    }
+
+    #[test]
+    fn calls_go_there_and_come_back(
+        calls in vec((any::<u64>(), select(&METHODS[..]), any::<i64>(), ".{0,40}"), 1..20),
+        cuts in vec(1..50usize, 1..10),
+    ) {
+        let (mut client, mut server) = (client(), server());
+        for (at, (_, name, number, text)) in calls.iter().enumerate() {
+            let body = match at % 4 {
+                0 => body_of(&Args { a: *number, b: at as i64 }),
+                1 => body_of(text),
+                2 => body_of(&vec![text.clone(), text.clone()]),
+                _ => body_of(&Empty {}),
+            };
+            client.call(at as u64, name, false, &body);
+        }
+        let (asked, mut told, mut from) = (client.said(), Vec::new(), 0);
+        for cut in cuts.iter().cycle() {
+            let to = (from + cut).min(asked.len());
+            told.extend(server.hear(&asked[from..to]));
+            from = to;
+            if from == asked.len() {
+                break;
+            }
+        }
+        prop_assert_eq!(told.len(), calls.len());
+        let mut order: Vec<usize> = (0..calls.len()).collect();
+        order.sort_by_key(|at| calls[*at].0);
+        for at in &order {
+            prop_assert_eq!(request_of(&told[*at]).method, method_hash(calls[*at].1));
+            echo(&mut server, &told[*at]);
+        }
+        let heard = client.hear(&server.said());
+        let ids: Vec<usize> = heard.iter().map(|told| answer_of(told).id as usize).collect();
+        prop_assert_eq!(ids, order);
+        for told in &heard {
+            let at = answer_of(told).id as usize;
+            let (_, _, number, text) = &calls[at];
+            match at % 4 {
+                0 => prop_assert_eq!(gob::decode(&told.1), Ok(Args { a: *number, b: at as i64 })),
+                1 => prop_assert_eq!(gob::decode(&told.1), Ok(text.clone())),
+                2 => prop_assert_eq!(gob::decode(&told.1), Ok(vec![text.clone(), text.clone()])),
+                _ => prop_assert_eq!(gob::decode(&told.1), Ok(Empty {})),
+            }
+        }
+    }
+}

@@ -1,0 +1,280 @@
+//! The server's end: what it hears, what it refuses, what it says.
+
+use super::*;
+use crate::codec::gob::stream::{self, Definitions, HEADER_ID, StructWriter, put_struct_definition};
+
+/// The stream of these calls, each with its number and argument.
+fn asked(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
+    let mut client = client();
+    for (name, id, body) in calls {
+        client.call(*id, name, false, body);
+    }
+    client.said()
+}
+
+/// What a client makes of what the server said.
+fn answers(server: &mut End<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
+    let mut client = client();
+    let told = client.hear(&server.said());
+    assert_eq!((client.broken, client.held.len()), (None, 0));
+    told.iter().map(|told| (answer_of(told).id, answer_of(told).status, told.1.clone())).collect()
+}
+
+#[test]
+fn each_type_is_defined_once_in_each_direction() {
+    let args = body_of(&Args { a: 6, b: 7 });
+    let (mut client, mut server) = (client(), server());
+    let mut lengths = Vec::new();
+    for id in 0..3 {
+        client.call(id, "Arith.Add", false, &args);
+        let asked = client.said();
+        let told = server.hear(&asked);
+        assert_eq!(gob::decode::<Args>(&told[0].1), Ok(Args { a: 6, b: 7 }));
+        echo(&mut server, &told[0]);
+        let answered = server.said();
+        let told = client.hear(&answered);
+        assert_eq!(gob::decode::<Args>(&told[0].1), Ok(Args { a: 6, b: 7 }));
+        lengths.push((asked.len(), answered.len()));
+    }
+    assert!(lengths[0].0 > lengths[1].0 + 60 && lengths[0].1 > lengths[1].1 + 60, "{lengths:?}");
+    // The first has no number to say, the second and third have.
+    assert_eq!(lengths[1], lengths[2]);
+}
+
+#[test]
+fn a_body_of_a_built_in_type_lies_where_it_came() {
+    let stream = asked(&[
+        ("Echo.Echo", 1, body_of(&"text".to_owned())),
+        ("Arith.Add", 2, body_of(&Args { a: 1, b: 2 })),
+    ]);
+    let mut server = NetRpc::server(side(Limits::default()));
+    let Decoded::Message { message: Message::Request(first), consumed } = server.decode(&stream) else {
+        panic!()
+    };
+    assert!(!first.body.is_aside());
+    assert_eq!(gob::decode::<String>(&stream[first.body.range()]), Ok("text".to_owned()));
+    let rest = &stream[consumed..];
+    let Decoded::Message { message: Message::Request(second), consumed } = server.decode(rest) else {
+        panic!()
+    };
+    assert!(second.body.is_aside());
+    assert_eq!(consumed, rest.len());
+    assert_eq!(gob::decode::<Args>(&server.aside()[second.body.range()]), Ok(Args { a: 1, b: 2 }));
+    assert_eq!(server.decode(&[]), Decoded::NeedMore { bytes_min: 1 });
+    assert_eq!(server.aside(), b"");
+}
+
+#[test]
+fn answers_go_out_in_any_order_under_the_callers_numbers() {
+    // Two calls may have the same number, if the caller likes it so.
+    let numbers = [7, u64::MAX, 7, 0];
+    let calls: Vec<_> =
+        numbers.iter().map(|seq| ("Echo.Echo", *seq, body_of(&format!("for {seq}")))).collect();
+    let mut server = server();
+    let told = server.hear(&asked(&calls));
+    for told in told.iter().rev() {
+        echo(&mut server, told);
+    }
+    // A second answer, and one to nothing, are not said.
+    echo(&mut server, &told[0]);
+    server.reply(12345, Code::Ok, SendBody::Bytes(&told[0].1));
+    let heard = answers(&mut server);
+    let expected: Vec<_> =
+        numbers.iter().rev().map(|seq| (*seq & !(1 << 63), body_of(&format!("for {seq}")))).collect();
+    // The client takes the one with the highest bit for an answer that it does not want.
+    let expected: Vec<_> = expected.into_iter().filter(|(seq, _)| *seq != u64::MAX >> 1).collect();
+    assert_eq!(heard.into_iter().map(|(id, _, body)| (id, body)).collect::<Vec<_>>(), expected);
+}
+
+#[test]
+fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
+    let args = body_of(&Args { a: 1, b: 2 });
+    let long = format!("Arith.{}", "x".repeat(300));
+    for (name, text) in [
+        ("Nobody.Add", "rpc: can't find service Nobody.Add".to_owned()),
+        ("Arith.add", "rpc: can't find method Arith.add".to_owned()),
+        ("Arith.", "rpc: can't find method Arith.".to_owned()),
+        (".Add", "rpc: can't find service .Add".to_owned()),
+        ("Arith.Add.More", "rpc: can't find service Arith.Add.More".to_owned()),
+        ("NoDot", "rpc: service/method request ill-formed: NoDot".to_owned()),
+        (&long, format!("rpc: can't find method {long}")),
+    ] {
+        let mut server = server();
+        let told = server.hear(&asked(&[(name, 1, args.clone()), ("Arith.Add", 2, args.clone())]));
+        assert_eq!((refusal_of(&told[0]).message.as_str(), told.len()), (text.as_str(), 2));
+        assert_eq!(gob::decode::<Args>(&told[1].1), Ok(Args { a: 1, b: 2 }));
+        told.iter().for_each(|told| echo(&mut server, told));
+        let heard = answers(&mut server);
+        assert_eq!(heard[0].2, text.as_bytes());
+        assert_eq!((heard[1].0, heard[1].1), (2, 0));
+    }
+}
+
+#[test]
+fn a_failed_call_says_its_text_and_an_empty_struct() {
+    let mut server = server();
+    let body = body_of(&"x".to_owned());
+    let told = server.hear(&asked(&[
+        ("Echo.Echo", 1, body.clone()),
+        ("Echo.Echo", 2, body.clone()),
+        ("Echo.Echo", 3, body.clone()),
+    ]));
+    let ids: Vec<u64> = told.iter().map(|told| request_of(told).id).collect();
+    server.reply(ids[0], Code::InvalidArgument, SendBody::Bytes(b"divide by zero"));
+    // To Go an answer without a text is a good one.
+    server.reply(ids[1], Code::Internal, SendBody::Bytes(b""));
+    // What is no body of this process cannot be put into the stream.
+    server.reply(ids[2], Code::Ok, SendBody::Bytes(b"{}"));
+    let said = server.said();
+    let mut definitions = Definitions::new(Default::default());
+    let (mut rest, mut bodies) = (&said[..], Vec::new());
+    while !rest.is_empty() {
+        let bytes = match definitions.take(rest, 1000).unwrap() {
+            stream::Taken::Definition { bytes } => bytes,
+            stream::Taken::Value { id, bytes, definitions } => {
+                bodies.push((id, [&definitions[..], &rest[..bytes]].concat()));
+                bytes
+            }
+            stream::Taken::NeedMore { .. } => panic!(),
+        };
+        rest = &rest[bytes..];
+    }
+    assert_eq!(bodies.len(), 6);
+    assert!(bodies.iter().skip(1).step_by(2).all(|(_, body)| gob::decode::<Empty>(body) == Ok(Empty {})));
+    let mut client = client();
+    let texts: Vec<String> =
+        client.hear(&said).iter().map(|told| String::from_utf8(told.1.clone()).unwrap()).collect();
+    assert_eq!(texts[..2], ["divide by zero", "internal"]);
+    assert!(texts[2].starts_with("the reply cannot be sent: "), "{}", texts[2]);
+}
+
+#[test]
+fn a_large_result_is_linked() {
+    let large = body_of(&"x".repeat(100_000));
+    let mut server = server();
+    let told = server.hear(&asked(&[("Echo.Echo", 1, body_of(&String::new()))]));
+    server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Chunk(large.clone().into()));
+    assert_eq!(answers(&mut server), [(1, 0, large)]);
+    let users = body_of(&vec![Args { a: 1, b: 2 }; 10_000]);
+    let told = server.hear(&asked(&[("Echo.Echo", 2, body_of(&String::new()))])[0x2e + 1..]);
+    server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Chunk(users.into()));
+    let mut client = client();
+    let first = client.hear(&server.said());
+    assert!(first.is_empty() && client.broken.is_some(), "the header's type was defined before");
+}
+
+/// A header of a type of one's own.
+fn header(fields: &[(&str, i32)], write: impl FnOnce(&mut StructWriter<'_>)) -> Vec<u8> {
+    let mut stream = Vec::new();
+    put_struct_definition(&mut stream, HEADER_ID, "Anything", fields);
+    let mut writer = StructWriter::new(&mut stream, HEADER_ID);
+    write(&mut writer);
+    writer.end();
+    stream
+}
+
+#[test]
+fn a_header_is_read_by_the_names_of_its_fields() {
+    let fields = [
+        ("Trace", stream::BYTES),
+        ("Seq", stream::UINT),
+        ("Deadline", stream::INT),
+        ("ServiceMethod", stream::STRING),
+    ];
+    let stream = header(&fields, |writer| {
+        writer.text(b"\x01\x02");
+        writer.uint(300);
+        writer.uint(8);
+        writer.text(b"Echo.Echo");
+    });
+    let mut server = server();
+    let told = server.hear(&[&stream[..], &body_of(&"x".to_owned())].concat());
+    echo(&mut server, &told[0]);
+    assert_eq!(answers(&mut server), [(300, 0, body_of(&"x".to_owned()))]);
+}
+
+#[test]
+fn a_header_that_cannot_be_read_ends_the_connection() {
+    let number = |writer: &mut StructWriter<'_>| writer.uint(1);
+    for (why, stream) in [
+        ("no struct", body_of(&"text".to_owned())),
+        ("none of the fields", header(&[("Other", stream::UINT)], number)),
+        ("a number for a name", header(&[("ServiceMethod", stream::UINT)], number)),
+        ("a signed number", header(&[("Seq", stream::INT)], number)),
+        ("not defined", vec![4, 0xff, 0x84, 0, 0]),
+        (
+            "defined twice",
+            [
+                header(&[("Seq", stream::UINT)], |_| ()),
+                body_of(&1i64),
+                header(&[("Seq", stream::UINT)], |_| ()),
+            ]
+            .concat(),
+        ),
+        ("an empty message", vec![0]),
+    ] {
+        let mut server = server();
+        server.hear(&stream);
+        assert!(matches!(server.broken, Some(Broken::Other(_))), "{why}: {:?}", server.broken);
+    }
+}
+
+#[test]
+fn limits_end_the_connection() {
+    let limits =
+        Limits { gob_types_max: 3, gob_type_bytes_max: 100, frame_bytes_max: 1000, ..Limits::default() };
+    let define = |id: i32, name: &str| {
+        let mut stream = Vec::new();
+        put_struct_definition(&mut stream, id, name, &[("A", stream::INT)]);
+        stream
+    };
+    let mut server = server_with(limits.clone());
+    let told = server.hear(&(0..4).flat_map(|n| define(70 + n, "T")).collect::<Vec<u8>>());
+    assert!(told.is_empty() && matches!(server.broken, Some(Broken::Other(_))));
+    let mut server = server_with(limits.clone());
+    server.hear(&define(70, &"T".repeat(100)));
+    assert!(server.broken.is_some());
+    // A length is believed only within the limits: at its first look.
+    for announced in [
+        &[0xfe, 0x03, 0xe9][..],
+        &[0xfc, 0x7f, 0xff, 0xff, 0xff],
+        &[0xf8, 255, 255, 255, 255, 255, 255, 255, 255],
+    ] {
+        let mut server = server_with(limits.clone());
+        server.hear(announced);
+        assert!(
+            matches!(server.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })),
+            "{:?}",
+            server.broken
+        );
+    }
+}
+
+#[test]
+fn an_argument_over_the_limit_is_answered_and_is_the_last() {
+    let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
+    let stream =
+        asked(&[("Echo.Echo", 5, body_of(&"x".repeat(1000))), ("Echo.Echo", 6, body_of(&String::new()))]);
+    each_split(&stream, |pieces, _| {
+        let mut server = server_with(limits.clone());
+        let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        assert_eq!((refusal_of(&told[0]).code, told.len()), (Code::ResourceExhausted, 1));
+        assert!(matches!(server.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })));
+        echo(&mut server, &told[0]);
+        let heard = answers(&mut server);
+        assert_eq!((heard[0].0, heard.len()), (5, 1));
+    });
+}
+
+#[test]
+fn between_header_and_argument_it_is_inside_a_message() {
+    let stream = asked(&[("Echo.Echo", 1, body_of(&"text".to_owned()))]);
+    let body = body_of(&"text".to_owned()).len();
+    let mut server = server();
+    server.hear(&stream[..0x2e + 1]);
+    assert!(!server.wire.is_inside_message(), "definitions belong to no call");
+    server.hear(&stream[0x2e + 1..stream.len() - body]);
+    assert!(server.wire.is_inside_message() && server.held.is_empty());
+    assert_eq!(server.hear(&stream[stream.len() - body..]).len(), 1);
+    assert!(!server.wire.is_inside_message());
+}
