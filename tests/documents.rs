@@ -78,9 +78,14 @@ fn every_command_of_the_readme_exists() {
     let args = read("cli/src/args.rs");
     let manifest = read("Cargo.toml");
     let mut commands = 0;
-    for document in
-        ["README.md", "docs/embedding.md", "docs/architecture.md", "docs/client.md", "docs/tuning.md"]
-    {
+    for document in [
+        "README.md",
+        "docs/embedding.md",
+        "docs/architecture.md",
+        "docs/client.md",
+        "docs/http.md",
+        "docs/tuning.md",
+    ] {
         for line in blocks(&read(document), "sh") {
             let line = line.split(" #").next().unwrap().trim().to_owned();
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -114,6 +119,8 @@ fn every_command_of_the_readme_exists() {
                 ["cargo", "test" | "tree" | "add" | "doc", ..] => {}
                 ["python3", script, ..] => assert!(root().join(script).exists(), "{document}: {line}"),
                 ["redis-benchmark" | "redis-cli", ..] => {}
+                // The address of `serve`, and a method of the demo services.
+                ["curl", .., url] => assert!(url.starts_with("http://127.0.0.1:6550/"), "{document}: {line}"),
                 _ => panic!("{document}: who looks after `{line}`?"),
             }
         }

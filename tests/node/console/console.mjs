@@ -37,7 +37,7 @@ const ask = (method, params = {}, sessionId = undefined) => new Promise((resolve
 });
 
 const run = async () => {
-  const { targetId } = await ask("Target.createTarget", { url: `${url}/#Arith.Multiply` });
+  const { targetId } = await ask("Target.createTarget", { url: "about:blank" });
   const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true });
   // What an expression gives, once it is a promise that is kept.
   const page = async (expression) => {
@@ -47,10 +47,12 @@ const run = async () => {
     return result.value;
   };
   // Waits in the page for its own changes; who waits in vain is ended by whoever started this.
-  await page(`until = (holds) => new Promise((resolve) => {
-    const look = () => holds() ? resolve(true) : requestAnimationFrame(look);
+  await ask("Page.addScriptToEvaluateOnNewDocument", { source: `const until = (holds) => new Promise((resolve) => {
+    const look = () => holds() ? resolve(true) : setTimeout(look, 10);
     look();
-  })`);
+  });` }, sessionId);
+  await ask("Page.enable", {}, sessionId);
+  await ask("Page.navigate", { url: `${url}/#Arith.Multiply` }, sessionId);
   await page(`until(() => document.getElementById("Arith.Multiply")?.open)`);
   const called = async (name, argument) => page(`(async () => {
     const box = document.getElementById(${JSON.stringify(name)});
