@@ -199,6 +199,21 @@ fn the_readme_counts_the_crates_right() {
     }
 }
 
+#[test]
+fn the_codes_of_http_are_as_documented() {
+    let page = read("docs/http.md");
+    let mut documented = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| `") && line.split(" | ").count() == 4) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        documented
+            .extend([0, 2].map(|at| (cells[at].trim_matches('`').to_owned(), cells[at + 1].to_owned())));
+    }
+    let codes = coreloop::Code::ALL.into_iter().filter(|code| *code != coreloop::Code::Ok);
+    let expected: BTreeSet<_> =
+        codes.map(|code| (code.connect_name().to_owned(), code.http_status().to_string())).collect();
+    assert_eq!(documented, expected);
+}
+
 /// Every Rust file of the crates that the documents speak of, as one text.
 fn sources() -> String {
     let mut text = String::new();
