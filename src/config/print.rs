@@ -104,7 +104,7 @@ mod tests {
 
     fn value_for(key: &'static Key) -> BoxedStrategy<Value> {
         match key.kind {
-            Kind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[1-9][0-9]{0,3})?", 0..4)
+            Kind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
                 .prop_map(|set| Value::List(set.into_iter().collect()))
                 .boxed(),
             Kind::Addresses => {
