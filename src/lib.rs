@@ -89,6 +89,8 @@ mod readme_tests {
     mod configuration {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
+    #[doc = include_str!("../docs/http.md")]
+    mod http {}
     #[doc = include_str!("../docs/wire.md")]
     mod wire {}
 }

@@ -78,9 +78,14 @@ fn every_command_of_the_readme_exists() {
     let args = read("cli/src/args.rs");
     let manifest = read("Cargo.toml");
     let mut commands = 0;
-    for document in
-        ["README.md", "docs/embedding.md", "docs/architecture.md", "docs/client.md", "docs/tuning.md"]
-    {
+    for document in [
+        "README.md",
+        "docs/embedding.md",
+        "docs/architecture.md",
+        "docs/client.md",
+        "docs/http.md",
+        "docs/tuning.md",
+    ] {
         for line in blocks(&read(document), "sh") {
             let line = line.split(" #").next().unwrap().trim().to_owned();
             let words: Vec<&str> = line.split_whitespace().collect();
@@ -114,6 +119,8 @@ fn every_command_of_the_readme_exists() {
                 ["cargo", "test" | "tree" | "add" | "doc", ..] => {}
                 ["python3", script, ..] => assert!(root().join(script).exists(), "{document}: {line}"),
                 ["redis-benchmark" | "redis-cli", ..] => {}
+                // The address of `serve`, and a method of the demo services.
+                ["curl", .., url] => assert!(url.starts_with("http://127.0.0.1:6550/"), "{document}: {line}"),
                 _ => panic!("{document}: who looks after `{line}`?"),
             }
         }
@@ -190,6 +197,21 @@ fn the_readme_counts_the_crates_right() {
             assert_eq!(added, all - least, "{feature}");
         }
     }
+}
+
+#[test]
+fn the_codes_of_http_are_as_documented() {
+    let page = read("docs/http.md");
+    let mut documented = BTreeSet::new();
+    for row in page.lines().filter(|line| line.starts_with("| `") && line.split(" | ").count() == 4) {
+        let cells: Vec<&str> = row.trim_matches(['|', ' ']).split(" | ").collect();
+        documented
+            .extend([0, 2].map(|at| (cells[at].trim_matches('`').to_owned(), cells[at + 1].to_owned())));
+    }
+    let codes = coreloop::Code::ALL.into_iter().filter(|code| *code != coreloop::Code::Ok);
+    let expected: BTreeSet<_> =
+        codes.map(|code| (code.connect_name().to_owned(), code.http_status().to_string())).collect();
+    assert_eq!(documented, expected);
 }
 
 /// Every Rust file of the crates that the documents speak of, as one text.

@@ -7,7 +7,7 @@ use std::io::{self, Write};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use coreloop::config::{ConfigError, Layers, Resolved};
+use coreloop::config::{ConfigError, Layers, Resolved, split_listen};
 use coreloop::poller::{os, signals};
 use coreloop::reactor::Address;
 use coreloop::server::Stopper;
@@ -37,9 +37,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         signals::on_stop(move |_signal| stop.on_signal())
             .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
     };
+    let listen = resolved.config.listen.clone();
     let server = demo::services(Server::builder()).config(resolved.config).start().map_err(Failure::error)?;
     stop.on_started(server.stopper());
-    announce(server.addresses());
+    announce(server.addresses(), &listen);
     let ticker = args.stats_every.map(|seconds| {
         Ticker::start(server.stopper(), Duration::from_secs(u64::from(seconds))).map_err(Failure::error)
     });
@@ -79,22 +80,33 @@ fn print_config(resolved: &Resolved) -> Result<(), Failure> {
 }
 
 /// Tells programs where it listens, and people what to try next.
-fn announce(addresses: &[Address]) {
+fn announce(addresses: &[Address], listen: &[String]) {
     let mut lines = String::new();
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");
     }
     // A server goes on where nobody reads what it prints.
     let _ = crate::print(&lines);
-    let Some(address) = addresses.first() else { return };
+    // A listener may be kept for another protocol; curl knows no `unix:`.
+    let first = |protocol: &str| {
+        let mut both = addresses.iter().zip(listen);
+        let serves = |listen: &str| split_listen(listen).0.is_none_or(|name| name == protocol);
+        both.find(|(_, listen)| serves(listen)).map(|(address, _)| reachable(address))
+    };
+    if let Some(address) = first("http").filter(|address| !address.starts_with("unix:")) {
+        say(format_args!(
+            "curl  curl -d '{{\"A\":6,\"B\":7}}' http://{address}/Arith/Multiply\n\
+             see   http://{address}/"
+        ));
+    }
+    let Some(address) = first("native") else { return };
     // As it was called, so that the lines can be copied as they are.
     let program = std::env::args().next().unwrap_or_else(|| "coreloop".to_owned());
-    let address = reachable(address);
     say(format_args!(
         "try   {program} call {address} Arith.Multiply '{{\"A\":6,\"B\":7}}'\n      \
          {program} list {address}\n\
          load  cargo run --release -p coreloop-bench --bin drive -- {address} --connections 64 --depth 16\n\
-         docs  docs/wire.md (the protocol), docs/configuration.md, examples/python/client.py\n\
+         docs  docs/wire.md (the protocol), docs/http.md, docs/configuration.md, examples/python/client.py\n\
          stop  Ctrl-C: calls in flight are finished first"
     ));
 }

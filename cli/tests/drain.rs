@@ -101,6 +101,7 @@ impl Frames {
         let header = Native::request_header(&Call {
             name: "",
             id,
+            name: "",
             method: method_hash("Echo.Sleep"),
             codec: Codec::Json.number(),
             compressed: false,

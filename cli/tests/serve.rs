@@ -19,6 +19,7 @@ fn standard_output_has_the_listeners_and_nothing_else() {
         "{ended:?}"
     );
     assert!(ended.stderr.contains(&format!(" list {address}\n")), "{ended:?}");
+    assert!(ended.stderr.contains(&format!(" http://{address}/Arith/Multiply\n")), "{ended:?}");
     assert_eq!((ended.summary("calls"), ended.summary("connections")), (0, 0));
 }
 

@@ -98,7 +98,7 @@ fn value_of_toml(kind: Kind, value: &DeValue<'_>) -> Result<Value, Misfit> {
             }
             Err(_) => return Err(Misfit::Invalid(number.to_string())),
         },
-        (Kind::Addresses, DeValue::Array(items)) => {
+        (Kind::Addresses | Kind::Origins, DeValue::Array(items)) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
                 other => Err(Misfit::Invalid(format!("{} in the list", came(other)))),

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::value::Kind::{self, Addresses, Bytes, Choice, Number, Switch};
+use super::value::Kind::{self, Addresses, Bytes, Choice, Number, Origins, Switch};
 use super::value::{Field, Misfit, Value};
 use super::{Accept, Config, ConfigError, Origin};
 
@@ -37,7 +37,7 @@ macro_rules! table {
 }
 
 table! {
-    listen: Addresses, "Addresses to listen on; between commas in the environment and in flags.";
+    listen: Addresses, "Addresses to listen on, with `native:`, `jsonrpc:` or `http:` in front for that protocol alone; between commas in the environment and in flags.";
     cores: Number(0, 1024), zero "the number of allowed cores", "Reactors, one thread each.";
     workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, requests wait in the work queue.";
     blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, the call waits in the work queue.";
@@ -51,6 +51,7 @@ table! {
     turn.read_bytes_max: Bytes(1, 1 << 30), "Bytes read from one connection in a turn; the rest is read in the next.";
     turn.accepts_max: Number(1, 65_536), "Connections accepted in a turn; the rest wait in the backlog.";
     turn.messages_max: Number(1, 1 << 20), "Messages decoded from one connection in a turn; the rest wait for the next.";
+    http.cors_origins: Origins, "Origins whose pages browsers let call (CORS), `*` for all; between commas in the environment and in flags.";
     limits.frame_bytes_max: Bytes(1, FRAME_BYTES_MAX), "A frame or body, also once decompressed: native `resource_exhausted`, then close if the frame cannot be skipped; HTTP 413.";
     limits.connections_max: Number(1, 1 << 24), "Connections per reactor: a new one is accepted, closed at once and counted.";
     limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered.";
@@ -163,6 +164,7 @@ mod tests {
     fn docs_row(key: &Key) -> String {
         let range = match key.kind {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
+            Origins => "`scheme://host`, `*`".to_owned(),
             Switch => "`true`, `false`".to_owned(),
             Choice(names) => names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", "),
             Number(min, max) => format!("{min} … {max}"),

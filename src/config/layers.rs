@@ -207,6 +207,7 @@ mod tests {
     fn other_than_default(key: &Key) -> (String, String) {
         let texts = match key.kind {
             Kind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
+            Kind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
             Kind::Switch => return ("true".into(), "true".into()),
             Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
             Kind::Number(min, max) | Kind::Bytes(min, max) => {

@@ -25,6 +25,7 @@ pub use keys::{Key, keys};
 pub use layers::{Layers, Origins, Resolved};
 pub use limits::Limits;
 pub use valid::Valid;
+pub use value::split_listen;
 
 /// Everything a server can be told before it starts.
 ///
@@ -37,7 +38,8 @@ pub use valid::Valid;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Where to listen: `host:port` (IPv6 in brackets; port 0 lets the system choose) or `unix:PATH`.
+    /// Where to listen: `host:port` (IPv6 in brackets; port 0 lets the system choose) or `unix:PATH`. With the name
+    /// of a protocol in front, `http:127.0.0.1:8080`, the listener serves that one alone ([`split_listen`]).
     /// Default: `127.0.0.1:6550`, which other machines cannot reach; `0.0.0.0:6550` opens it to all of them.
     pub listen: Vec<String>,
 
@@ -84,6 +86,9 @@ pub struct Config {
     /// How much one turn of the loop may do before others have theirs.
     pub turn: TurnBudget,
 
+    /// What concerns HTTP alone.
+    pub http: Http,
+
     /// The bounds on what peers can make the server hold.
     pub limits: Limits,
 }
@@ -102,6 +107,7 @@ impl Default for Config {
             accept: Accept::Auto,
             flush: Flush::default(),
             turn: TurnBudget::default(),
+            http: Http::default(),
             limits: Limits::default(),
         }
     }
@@ -151,6 +157,16 @@ pub struct Flush {
     /// Microseconds that a reply may wait for company after its turn. Default 0: none, it leaves when its turn
     /// ends. Too large: every lone reply is late by that much.
     pub delay_us: u64,
+}
+
+/// What concerns HTTP alone.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Http {
+    /// Origins whose pages may call methods and read the answers (CORS), as a browser writes them:
+    /// `https://app.example`, without a path; `*` is every origin. Default: none, so browsers keep the pages of
+    /// other sites out. Too many: each of those sites acts with its visitor's reach, into networks that it could
+    /// not reach itself.
+    pub cors_origins: Vec<String>,
 }
 
 /// How much one turn of the loop may do, so that one busy peer cannot hold all others up.

@@ -104,8 +104,12 @@ mod tests {
 
     fn value_for(key: &'static Key) -> BoxedStrategy<Value> {
         match key.kind {
+            Kind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
+                .prop_map(|set| Value::List(set.into_iter().collect()))
+                .boxed(),
             Kind::Addresses => {
                 let address = prop_oneof![
+                    "(native|jsonrpc|http):[a-z]{1,9}:[1-9][0-9]{0,3}",
                     "[a-z]{1,9}:[1-9][0-9]{0,3}",
                     "unix:/[ -~é]{1,20}",
                     "\\[::[0-9a-f]{1,4}\\]:0"

@@ -11,6 +11,8 @@ use super::Accept;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
     Addresses,
+    /// Web origins, which may be none.
+    Origins,
     Switch,
     Choice(&'static [&'static str]),
     Number(u64, u64),
@@ -41,6 +43,7 @@ impl Kind {
             Kind::Addresses => {
                 "one or more addresses, `host:port` (IPv6 in brackets) or `unix:PATH`, each once".to_owned()
             }
+            Kind::Origins => "origins, `scheme://host` with or without a port, or `*`, each once".to_owned(),
             Kind::Switch => "true or false".to_owned(),
             Kind::Choice(names) => {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
@@ -58,7 +61,10 @@ impl Kind {
         let text = text.trim();
         let invalid = || Misfit::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
-            Kind::Addresses => Value::List(text.split(',').map(|part| part.trim().to_owned()).collect()),
+            Kind::Origins if text.is_empty() => Value::List(Vec::new()),
+            Kind::Addresses | Kind::Origins => {
+                Value::List(text.split(',').map(|part| part.trim().to_owned()).collect())
+            }
             Kind::Switch => Value::Switch(text.parse().map_err(|_| invalid())?),
             Kind::Choice(_) => Value::Text(text.to_owned()),
             // Only digits: the standard parser would also take "+5".
@@ -106,6 +112,17 @@ impl Kind {
                 }
                 Ok(value)
             }
+            (Kind::Origins, Value::List(list)) => {
+                for (at, origin) in list.iter().enumerate() {
+                    if !is_origin(origin) {
+                        return Err(Misfit::Invalid(format!("\"{}\"", origin.escape_debug())));
+                    }
+                    if list[..at].contains(origin) {
+                        return Err(Misfit::Invalid(format!("\"{origin}\" twice")));
+                    }
+                }
+                Ok(value)
+            }
             (Kind::Switch, Value::Switch(_)) => Ok(value),
             (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => Ok(value),
             (Kind::Number(min, max) | Kind::Bytes(min, max), Value::Number(number)) => {
@@ -115,9 +132,15 @@ impl Kind {
                     Err(Misfit::OutOfRange(value.to_string()))
                 }
             }
-            (Kind::Addresses | Kind::Switch | Kind::Choice(_) | Kind::Number(..) | Kind::Bytes(..), _) => {
-                Err(Misfit::Invalid(value.to_string()))
-            }
+            (
+                Kind::Addresses
+                | Kind::Origins
+                | Kind::Switch
+                | Kind::Choice(_)
+                | Kind::Number(..)
+                | Kind::Bytes(..),
+                _,
+            ) => Err(Misfit::Invalid(value.to_string())),
         }
     }
 
@@ -172,7 +195,37 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-fn is_address(address: &str) -> bool {
+/// Protocols that a listener can be kept for, as `wire::Protocol` names them.
+const PROTOCOLS: [&str; 3] = ["native", "jsonrpc", "http"];
+
+/// Parts an address to listen on from the protocol in front of it, if there is one: `http:127.0.0.1:8080`.
+///
+/// ```
+/// use coreloop::config::split_listen;
+/// assert_eq!(split_listen("http:[::1]:80"), (Some("http"), "[::1]:80"));
+/// // A host may have the name of a protocol.
+/// assert_eq!(split_listen("http:80"), (None, "http:80"));
+/// ```
+pub fn split_listen(listen: &str) -> (Option<&str>, &str) {
+    match listen.split_once(':') {
+        Some((name, rest)) if PROTOCOLS.contains(&name) && rest.contains([':', '/']) => (Some(name), rest),
+        _ => (None, listen),
+    }
+}
+
+/// An origin as a browser writes it in `Origin` (Fetch, section 3.2): lower case, no path, no default port; or all.
+fn is_origin(origin: &str) -> bool {
+    let Some((scheme, host)) = origin.split_once("://") else { return origin == "*" };
+    let is_plain =
+        |byte: u8| matches!(byte, b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b':' | b'[' | b']');
+    let is_default_port =
+        scheme == "http" && host.ends_with(":80") || scheme == "https" && host.ends_with(":443");
+    let is_scheme = scheme.bytes().all(|byte| byte.is_ascii_lowercase() || b"0123456789+-.".contains(&byte));
+    !scheme.is_empty() && !host.is_empty() && is_scheme && host.bytes().all(is_plain) && !is_default_port
+}
+
+fn is_address(listen: &str) -> bool {
+    let (_, address) = split_listen(listen);
     if address.chars().any(char::is_control) {
         return false;
     }
@@ -301,7 +354,17 @@ mod tests {
 
     #[test]
     fn addresses_are_host_and_port_or_a_unix_path() {
-        for good in ["127.0.0.1:0", "localhost:6550", "[::1]:80", "unix:/run/a.sock", "unix:a b"] {
+        for good in [
+            "127.0.0.1:0",
+            "localhost:6550",
+            "[::1]:80",
+            "unix:/run/a.sock",
+            "unix:a b",
+            "http:127.0.0.1:80",
+            "native:[::1]:80",
+            "jsonrpc:unix:/a",
+            "http:80",
+        ] {
             assert!(is_address(good), "{good}");
         }
         let long = format!("unix:{}", "a".repeat(UNIX_PATH_BYTES_MAX + 1));
@@ -318,6 +381,9 @@ mod tests {
             "[]:1",
             "[a]:1",
             "http://a:1",
+            "http:native:a:1",
+            "tls:a:1",
+            "http:unix:",
             "a b:1",
             "unix:",
             "unix:a\0b",
@@ -325,6 +391,29 @@ mod tests {
         ] {
             assert!(!is_address(bad), "{bad}");
         }
+    }
+
+    #[test]
+    fn an_origin_is_as_a_browser_writes_it() {
+        for good in ["*", "https://a.example", "http://a:8080", "http://[::1]:8080", "app+x://a"] {
+            assert!(is_origin(good), "{good}");
+        }
+        for bad in [
+            "",
+            "a.example",
+            "https://",
+            "://a",
+            "https://a/",
+            "https://A",
+            "http://a:80",
+            "https://a b",
+            "null",
+        ] {
+            assert!(!is_origin(bad), "{bad}");
+        }
+        assert_eq!(Kind::Origins.value_of_text(" "), Ok(Value::List(Vec::new())));
+        let twice = Kind::Origins.value_of_text("http://a, http://a");
+        assert_eq!(twice, Err(Misfit::Invalid("\"http://a\" twice".into())));
     }
 
     #[test]

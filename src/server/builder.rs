@@ -12,14 +12,14 @@ use super::app::{AppParts, AppStats, RpcApp};
 use super::site::RegistrySite;
 use super::{Error, Event, Part, Server, Shared};
 use crate::codec::{Argument, Plain};
-use crate::config::{Accept, Config, Valid};
+use crate::config::{Accept, Config, Valid, split_listen};
 use crate::context::{Context, Outcome, Run};
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConfig};
 use crate::service::builtin::{Health, Meta};
 use crate::service::{Kind, Method, RegisterError, Registry, Service, finish};
 use crate::status::Status;
-use crate::wire::{Protocols, ServerSide};
+use crate::wire::{Protocol, Protocols, ServerSide};
 use crate::workers::{Pools, PoolsConfig};
 
 /// A server to be built. What is wrong with any part of it is said by [`Builder::start`] and [`Builder::run`].
@@ -112,13 +112,13 @@ impl Builder {
         self
     }
 
-    /// Listens there, instead of where the configuration says: `host:port` or `unix:PATH`. More calls, more
-    /// listeners.
+    /// Listens there, instead of where the configuration says: `host:port` or `unix:PATH`, with the name of a
+    /// protocol in front (`http:127.0.0.1:8080`) for that one alone. More calls, more listeners.
     pub fn listen(self, address: &str) -> Builder {
         self.listen_for(address, Protocols::SERVED)
     }
 
-    /// Listens there, for these protocols only.
+    /// Listens there, for these protocols only. The name of one in front of the address says more.
     pub fn listen_for(mut self, address: &str, protocols: Protocols) -> Builder {
         self.listens.push(address.to_owned());
         self.protocols.push(protocols);
@@ -170,7 +170,8 @@ impl Builder {
         let config = self.config.validate(os::allowed_cores().len())?;
         let registry = Registry::new(self.methods, &config.limits)?;
         self.meta.fill(registry.methods());
-        start(&config, Arc::new(registry), self.health, self.protocols, self.guests)
+        let protocols = allowed(&config.listen, &self.protocols);
+        start(&config, Arc::new(registry), self.health, protocols, self.guests)
     }
 
     /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal ends the
@@ -190,6 +191,17 @@ impl Builder {
     }
 }
 
+/// What each listener serves: what stands in front of its address, else what the program said, else everything.
+fn allowed(listen: &[String], said: &[Protocols]) -> Vec<Protocols> {
+    const NAMED: [Protocol; 3] = [Protocol::Native, Protocol::JsonRpc, Protocol::Http];
+    let named = |text: &String| {
+        let name = split_listen(text).0?;
+        NAMED.into_iter().find(|protocol| protocol.name() == name).map(Protocols::only)
+    };
+    let said = said.iter().copied().chain(std::iter::repeat(Protocols::SERVED));
+    listen.iter().zip(said).map(|(text, said)| named(text).unwrap_or(said)).collect()
+}
+
 /// Listeners of a reactor, each with its number among all of the server.
 type Numbered = Vec<(usize, Listener)>;
 
@@ -198,9 +210,10 @@ fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>)
     let mut of_reactor: Vec<Numbered> = (0..reactors).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for (index, text) in config.listen.iter().enumerate() {
-        let address: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
-        })?;
+        let address: Address =
+            split_listen(text).1.parse().map_err(|error: crate::reactor::AddressError| {
+                std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
+            })?;
         let is_shared =
             reactors > 1 && config.accept == Accept::ReusePort && matches!(address, Address::Tcp(_));
         let first = Listener::bind(&address, is_shared)?;
@@ -236,7 +249,7 @@ fn start(
     )?);
     let side = Arc::new(ServerSide {
         limits: config.limits.clone(),
-        cors_origins: Vec::new(),
+        cors_origins: config.http.cors_origins.clone(),
         site: Box::new(RegistrySite::new(registry.clone())),
     });
     let loads = Arc::new(Loads::new(reactors));
@@ -252,7 +265,8 @@ fn start(
         let remotes = parts.iter().map(|part: &Part| part.remote.clone()).collect();
         // Unix sockets cannot be shared by the kernel, so the first reactor deals in any case; what it accepts
         // from a shared port it keeps.
-        let is_shared = |listen: &String| config.accept == Accept::ReusePort && !listen.starts_with("unix:");
+        let is_unix = |listen: &str| split_listen(listen).1.starts_with("unix:");
+        let is_shared = |listen: &String| config.accept == Accept::ReusePort && !is_unix(listen);
         let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
         let deals = index == 0 && reactors > 1;
         reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone(), keeps }));

@@ -3,6 +3,8 @@
 //! Nothing here waits for time to pass; every wait is for a line, a frame or an end, with a bound that fails.
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub mod http;
+
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::mpsc;

@@ -53,14 +53,14 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
         "name": "Connect-Timeout-Ms",
         "in": "header",
         "description": "Milliseconds until the caller stops waiting.",
-        "schema": { "type": "integer", "minimum": 0 },
+        "schema": { "type": "integer", "minimum": 1, "maximum": 9_999_999_999_u64 },
     }]);
     let mut item = json!({ "post": post });
     if method.is_free_of_side_effects() {
         let mut get = common;
         get["operationId"] = json!(format!("{}.get", method.name()));
         get["parameters"] = json!([
-            { "name": "encoding", "in": "query", "required": true, "schema": { "const": "json" } },
+            { "name": "encoding", "in": "query", "required": false, "schema": { "const": "json" } },
             { "name": "message", "in": "query", "required": true, "content": content(&argument) },
         ]);
         item["get"] = get;

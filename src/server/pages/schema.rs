@@ -151,8 +151,17 @@ fn reference(name: &str) -> Value {
 
 fn integer(bits: u8, signed: bool) -> Value {
     let mut schema = json!({ "type": "integer" });
-    if !signed {
-        schema["minimum"] = json!(0);
+    // JSON has integers of any size. Those beyond 64 bits would not survive as numbers in this document.
+    match (bits, signed) {
+        (..=64, true) => {
+            let max = i64::MAX >> (64 - bits);
+            (schema["minimum"], schema["maximum"]) = (json!(-max - 1), json!(max));
+        }
+        (..=64, false) => {
+            (schema["minimum"], schema["maximum"]) = (json!(0), json!(u64::MAX >> (64 - bits)));
+        }
+        (_, false) => schema["minimum"] = json!(0),
+        (_, true) => {}
     }
     // The formats that OpenAPI's registry has.
     match (bits, signed) {
@@ -196,6 +205,10 @@ fn refers_outside(shape: &Shape, depth: usize) -> bool {
 mod tests {
     use super::*;
 
+    fn schemas_of_eight_bits() -> [Value; 2] {
+        [Shape::int(8), Shape::uint(8)].map(|shape| Schemas::default().schema_of(&shape))
+    }
+
     #[test]
     fn a_struct_is_a_component_and_said_once() {
         let args = Shape::structure("Args", [("A", Shape::int(64)), ("B", Shape::option(Shape::uint(8)))]);
@@ -207,7 +220,13 @@ mod tests {
         let components = schemas.into_components();
         assert_eq!(components.len(), 2);
         assert_eq!(components["Args"]["required"], json!(["A"]));
-        assert_eq!(components["Args"]["properties"]["A"], json!({ "type": "integer", "format": "int64" }));
+        assert_eq!(
+            components["Args"]["properties"]["A"],
+            json!({ "type": "integer", "format": "int64", "minimum": i64::MIN, "maximum": i64::MAX })
+        );
+        let eight = schemas_of_eight_bits();
+        assert_eq!((&eight[0]["minimum"], &eight[0]["maximum"]), (&json!(-128), &json!(127)));
+        assert_eq!((&eight[1]["minimum"], &eight[1]["maximum"]), (&json!(0), &json!(255)));
     }
 
     #[test]

@@ -54,6 +54,10 @@ pub(super) enum Asks {
 
 /// The path of Go's net/rpc (net/rpc server.go, `DefaultRPCPath`).
 const GO_RPC_PATH: &str = "/_goRPC_";
+/// What `curl -d` says of its body, whatever that is. It is read as JSON, but from no page of a browser: there any
+/// site can send this type with its visitor's reach and without being asked (a "simple" request, Fetch section 2.2.2),
+/// where `application/json` needs a preflight. Every browser says with a POST where it comes from.
+const FORM: &[u8] = b"application/x-www-form-urlencoded";
 /// The longest `Service.Method` that is looked up.
 const NAME_BYTES_MAX: usize = 256;
 
@@ -69,6 +73,8 @@ struct Fields<'a> {
     version: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
     is_preflight: bool,
+    /// A browser says where the request comes from (Fetch, section 3.2; Fetch Metadata, section 2.4).
+    is_from_page: bool,
 }
 
 /// Reads a whole head. The metadata and, for a GET, the argument are put where they are wanted.
@@ -207,6 +213,10 @@ impl<'a> Fields<'a> {
         } else if is("origin") {
             // The handler may want to know it, too.
             self.origin = Some(value);
+            self.is_from_page = true;
+            return Ok(false);
+        } else if is("sec-fetch-site") {
+            self.is_from_page = true;
             return Ok(false);
         } else if is("access-control-request-method") {
             self.is_preflight = true;
@@ -401,7 +411,8 @@ fn checked(side: &ServerSide, fields: &Fields<'_>, body: BodyLength) -> Result<(
         let closes = bytes > SKIP_FACTOR * bytes_max as u64;
         return Err(Fault { closes, ..Fault::too_large(bytes_max) });
     }
-    if !fields.content_type.is_some_and(is_json) {
+    let is_bare_form = |media: &[u8]| media.eq_ignore_ascii_case(FORM) && !fields.is_from_page;
+    if !fields.content_type.is_some_and(|media| is_json(media) || is_bare_form(media)) {
         return Err(Fault::unsupported("Content-Type must be application/json"));
     }
     match fields.content_encoding {

@@ -71,6 +71,9 @@ fn each_way_to_ask_wrongly_has_its_status() {
         (typed("application/json; charset=latin1"), 415, false),
         (typed("application/jsonx"), 415, false),
         (typed("application/proto"), 415, false),
+        (typed("application/x-www-form-urlencoded; charset=utf-8"), 415, false),
+        (typed("multipart/form-data"), 415, false),
+        (typed("text/plain"), 415, false),
         (post("", "1").replace("Content-Type: application/json\r\n", ""), 415, false),
         (post("Content-Type: text/plain\r\n", "1"), 400, true),
         (post("Content-Encoding: identity\r\n", "1"), 200, false),
@@ -132,6 +135,22 @@ fn each_way_to_ask_wrongly_has_its_status() {
             if ended { 1 } else { 2 },
             "what follows is taken for what it is: {request}"
         );
+    }
+}
+
+#[test]
+fn what_curl_says_of_its_body_is_json_but_not_from_a_page() {
+    let form =
+        |fields: &str| post(fields, "[6,7]").replace("application/json", "application/x-www-form-urlencoded");
+    let mut rig = server();
+    rig.feed(form("").as_bytes());
+    assert_eq!(rig.heard[0].body, b"[6,7]");
+    // A browser sends one of these with every POST, from whatever page.
+    for fields in
+        ["Origin: http://a\r\n", "origin: null\r\n", "Origin:\r\n", "Sec-Fetch-Site: same-origin\r\n"]
+    {
+        assert_eq!(statuses(form(fields)), (vec![415], false), "{fields}");
+        assert_eq!(statuses(post(fields, "1")), (vec![200], false), "{fields}");
     }
 }
 

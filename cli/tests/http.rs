@@ -1,0 +1,182 @@
+//! The served binary over HTTP, asked by real curl.
+
+mod common;
+
+use std::fs;
+
+use common::Served;
+use common::http::{curl, curled, has_tool};
+
+fn url(server: &Served, path: &str) -> String {
+    format!("http://{}{path}", server.address())
+}
+
+/// Status and body of a POST of JSON.
+fn call(server: &Served, path: &str, body: &str) -> (String, String) {
+    let url = url(server, path);
+    let json = "Content-Type: application/json";
+    let text = curled(&["-d", body, "-H", json, "-w", "\n%{http_code}", &url]);
+    let (body, status) = text.rsplit_once('\n').expect("the status is on a line of its own");
+    (status.to_owned(), body.to_owned())
+}
+
+#[test]
+fn the_shortest_curl_line_answers() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let multiply = url(&server, "/Arith/Multiply");
+    assert_eq!(curled(&["-d", r#"{"A":6,"B":7}"#, &multiply]), "42");
+    // What a browser would add to it.
+    for field in ["Origin: http://elsewhere.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
+        let text = curled(&["-d", r#"{"A":6,"B":7}"#, "-H", field, "-w", " %{http_code}", &multiply]);
+        assert!(text.contains("application/json") && text.ends_with(" 415"), "{text}");
+    }
+    assert_eq!(curled(&["--json", r#"{"A":6,"B":7}"#, "-H", "Origin: null", &multiply]), "42");
+    // Refusals are answers, too.
+    assert_eq!(server.stop().summary("calls"), 5);
+}
+
+#[test]
+fn every_demo_method_answers() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    for (path, argument, reply) in [
+        ("/Arith/Add", r#"{"A":6,"B":7}"#, "13"),
+        ("/Arith/Add", r#"{"A":9223372036854775807,"B":1}"#, "-9223372036854775808"),
+        ("/Arith/AddFixed", r#"{"A":6,"B":7}"#, "13"),
+        ("/Arith/Divide", r#"{"A":-7,"B":2}"#, r#"{"Quo":-3,"Rem":-1}"#),
+        ("/Echo/Echo", r#""é世\n""#, r#""é世\n""#),
+        ("/Echo/Bytes", r#""AAEC/w==""#, r#""AAEC/w==""#),
+        ("/Echo/Sleep", "1", "1"),
+        ("/Users/List", "0", "[]"),
+        ("/Health/Check", r#""Arith""#, r#""serving""#),
+    ] {
+        assert_eq!(call(&server, path, argument), ("200".to_owned(), reply.to_owned()), "{path} {argument}");
+    }
+    let user = r#"{"ID":5,"Name":"user-5 é世","Age":5,"Email":"u5@example.com","Tags":["tag0"],"Scores":{"s0":2.5,"s1":2.8333333333333335}}"#;
+    assert_eq!(call(&server, "/Users/Get", "5").1, user);
+    let get = url(&server, "/Users/Get?connect=v1&encoding=json&message=5");
+    assert_eq!(curled(&[&get]), user);
+    assert_eq!(curled(&["-G", "--data-urlencode", "message=5", &url(&server, "/Users/Get")]), user);
+    let methods = call(&server, "/Meta/Methods", r#""""#).1;
+    assert!(methods.contains("Arith.Multiply") && methods.contains("Product of the two"), "{methods}");
+}
+
+#[test]
+fn errors_have_the_status_of_their_code() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    for (path, argument, status, code, message) in [
+        ("/Arith/Divide", r#"{"A":1,"B":0}"#, "400", "invalid_argument", "divide by zero"),
+        ("/Arith/Divide", r#"{"A":1}"#, "400", "invalid_argument", "B"),
+        ("/Arith/Divide", "{", "400", "invalid_argument", ""),
+        ("/Users/List", "-1", "400", "out_of_range", "n out of range"),
+        ("/Echo/Sleep", "60001", "400", "out_of_range", "60001"),
+        ("/Arith/Halve", "1", "404", "unimplemented", "Arith.Halve"),
+        ("/Nobody/Home", "1", "404", "unimplemented", "Nobody"),
+        ("/Arith", "1", "404", "unimplemented", "/Service/Method"),
+    ] {
+        let (came, body) = call(&server, path, argument);
+        let error: serde_json::Value = serde_json::from_str(&body).unwrap_or_else(|_| panic!("{body}"));
+        assert_eq!(
+            (came.as_str(), error["code"].as_str()),
+            (status, Some(code)),
+            "{path} {argument}: {body}"
+        );
+        assert!(error["message"].as_str().expect("a message").contains(message), "{body}");
+    }
+    let late = curled(&[
+        "-d",
+        "60000",
+        "-H",
+        "Connect-Timeout-Ms: 30",
+        "-w",
+        " %{http_code}",
+        &url(&server, "/Echo/Sleep"),
+    ]);
+    assert!(late.contains(r#""code":"deadline_exceeded""#) && late.ends_with(" 504"), "{late}");
+}
+
+#[test]
+fn a_large_body_is_asked_for_and_comes_back() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&["--set", "limits.frame_bytes_max=4MiB"]);
+    let folder = tempfile::tempdir().unwrap();
+    let file = |name: &str, bytes: usize| {
+        let path = folder.path().join(name);
+        fs::write(&path, format!("\"{}\"", "x".repeat(bytes - 2))).unwrap();
+        format!("@{}", path.display())
+    };
+    let echo = url(&server, "/Echo/Echo");
+    let (large, larger, largest) = (file("a", 3 << 20), file("b", (4 << 20) + 1), file("c", 9 << 20));
+    // Beyond a mebibyte curl waits for a word by itself.
+    for more in [&[][..], &["-H", "Transfer-Encoding: chunked"], &["-0"], &["-H", "Expect:"]] {
+        let args = [&["-v", "--data-binary", &large, "-o", "-", &echo], more].concat();
+        let output = curl(&args);
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(output.status.success(), "{more:?}: {said}");
+        assert!(output.stdout.len() == 3 << 20 && output.stdout.ends_with(b"x\""), "{more:?}");
+        if more.is_empty() {
+            assert!(said.contains("< HTTP/1.1 100 Continue"), "{said}");
+        }
+    }
+    for body in [&larger, &largest] {
+        for more in [&[][..], &["-H", "Transfer-Encoding: chunked"], &["-H", "Expect:"]] {
+            // The answer must arrive, though the body may not be read to its end.
+            let output = curl(&[&["--data-binary", body, "-w", " %{http_code}", &echo], more].concat());
+            let text = String::from_utf8_lossy(&output.stdout);
+            assert!(text.contains("resource_exhausted") && text.ends_with(" 413"), "{more:?}: {text}");
+        }
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn connections_are_kept_and_closed_as_asked() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let add = url(&server, "/Arith/Add");
+    let both = |more: &[&str]| {
+        let one = ["-d", r#"{"A":1,"B":1}"#, "-w", " %{num_connects} %{http_version}\n", &add];
+        curled(&[more, &one, &["--next", "-s"], more, &one].concat())
+    };
+    assert_eq!(both(&[]), "2 1 1.1\n2 0 1.1\n");
+    assert_eq!(both(&["-H", "Connection: close"]), "2 1 1.1\n2 1 1.1\n");
+    assert_eq!(both(&["-0"]), "2 1 1.1\n2 1 1.1\n");
+    assert_eq!(both(&["-0", "-H", "Connection: keep-alive"]), "2 1 1.1\n2 0 1.1\n");
+    let head = curled(&["-I", &url(&server, "/")]);
+    assert!(head.starts_with("HTTP/1.1 200 OK\r\n") && head.contains("text/html"), "{head}");
+    assert!(curled(&[&url(&server, "/")]).contains("<title>"));
+    let options = curled(&["-X", "OPTIONS", "-i", &add]);
+    assert!(
+        options.starts_with("HTTP/1.1 204 ") && options.contains("Allow: POST, OPTIONS\r\n"),
+        "{options}"
+    );
+    assert_eq!(server.stop().summary("calls"), 8);
+}
+
+#[test]
+fn a_unix_socket_and_a_listener_for_http_alone_answer_curl() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("socket");
+    let (socket, listen) = (path.to_str().unwrap(), format!("http:unix:{}", path.display()));
+    let server = Served::start_command(common::coreloop(&["serve", "--listen", &listen]), 1);
+    let answer =
+        curled(&["--unix-socket", socket, "-d", r#"{"A":6,"B":7}"#, "http://localhost/Arith/Multiply"]);
+    assert_eq!(answer, "42");
+    assert_eq!(common::run(&["call", server.address(), "Arith.Add", r#"{"A":6,"B":7}"#]).code, Some(1));
+    assert_eq!(server.stop().code, Some(0));
+}

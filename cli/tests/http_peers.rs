@@ -1,0 +1,131 @@
+//! The served binary under tools and clients that others wrote: wrk, the Connect client, an OpenAPI validator, Chromium.
+
+mod common;
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use common::Served;
+use common::http::{Raw, has_tool};
+
+fn root() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
+}
+
+/// What it printed, if it went well.
+#[track_caller]
+fn text(output: &Output) -> String {
+    let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success(), "{}\n{out}\n{error}", output.status);
+    out.into_owned()
+}
+
+#[test]
+fn wrk_gets_nothing_but_answers() {
+    if !has_tool("wrk", "-v") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let script = root().join("tests/data/http/multiply.lua");
+    let url = format!("http://{}", server.address());
+    let output =
+        Command::new("wrk").args(["-t", "1", "-c", "64", "-d", "2s", "-s"]).arg(script).arg(url).output();
+    let report = text(&output.expect("wrk runs"));
+    // The script counts what is no 42; wrk says nothing of errors where there are none.
+    assert!(report.contains("wrong answers: 0\n"), "{report}");
+    assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert!(ended.summary("calls") > 64 && ended.summary("errors") == 0, "{ended:?}");
+}
+
+#[test]
+fn the_connect_client_works_unchanged() {
+    if !has_tool("node", "--version") || !has_tool("npm", "--version") {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["package.json", "package-lock.json", "connect.mjs"] {
+        fs::copy(root().join("tests/node/connect").join(file), folder.path().join(file)).unwrap();
+    }
+    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+    text(&Command::new("npm").args(npm).current_dir(&folder).output().expect("npm runs"));
+    let server = Served::start(&[]);
+    let url = format!("http://{}", server.address());
+    let output = Command::new("node").args(["connect.mjs", &url]).current_dir(&folder).output();
+    assert_eq!(text(&output.expect("node runs")).lines().count(), 12);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn the_openapi_document_is_one() {
+    let server = Served::start(&[]);
+    let answer = Raw::connect(&server).ask("GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n");
+    assert_eq!(answer.field("Content-Type"), Some("application/json"));
+    let document: serde_json::Value = serde_json::from_str(&answer.body).unwrap();
+    assert_eq!(document["openapi"], "3.1.0");
+    let paths = document["paths"].as_object().unwrap();
+    for (path, is_free) in [("/Arith/Multiply", false), ("/Users/Get", true), ("/Echo/Sleep", false)] {
+        assert!(paths[path]["post"].is_object() && paths[path]["get"].is_object() == is_free, "{path}");
+    }
+    // Every reference leads somewhere, and no name stands for two operations.
+    let (mut references, mut names) = (Vec::new(), Vec::new());
+    collect(&document, &mut references, &mut names);
+    assert!(references.len() > 10 && names.len() > 10, "{references:?} {names:?}");
+    for reference in references {
+        assert!(document.pointer(&reference[1..]).is_some(), "{reference} leads nowhere");
+    }
+    let all = names.len();
+    names.sort();
+    names.dedup();
+    assert_eq!(names.len(), all);
+
+    let has_validator = has_tool("python3", "--version")
+        && Command::new("python3")
+            .args(["-c", "import openapi_spec_validator"])
+            .output()
+            .unwrap()
+            .status
+            .success();
+    assert!(has_validator || std::env::var_os("CI").is_none(), "openapi-spec-validator is not installed");
+    if !has_validator {
+        return eprintln!("SKIPPED: openapi-spec-validator is not installed");
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("openapi.json");
+    fs::write(&file, &answer.body).unwrap();
+    text(&Command::new("python3").args(["-m", "openapi_spec_validator"]).arg(file).output().unwrap());
+}
+
+fn collect(value: &serde_json::Value, references: &mut Vec<String>, names: &mut Vec<String>) {
+    match value {
+        serde_json::Value::Object(members) => {
+            for (name, member) in members {
+                match (name.as_str(), member.as_str()) {
+                    ("$ref", Some(reference)) => references.push(reference.to_owned()),
+                    ("operationId", Some(id)) => names.push(id.to_owned()),
+                    _ => collect(member, references, names),
+                }
+            }
+        }
+        serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, references, names)),
+        _ => {}
+    }
+}
+
+#[test]
+fn the_console_page_calls_in_a_real_browser() {
+    if !has_tool("chromium", "--version")
+        || !has_tool("node", "--version")
+        || !has_tool("timeout", "--version")
+    {
+        return;
+    }
+    let server = Served::start(&[]);
+    let url = format!("http://{}", server.address());
+    let script = root().join("tests/node/console/console.mjs");
+    let output = Command::new("timeout").args(["90", "node"]).arg(script).arg(url).output();
+    assert!(text(&output.expect("node runs")).contains("the console page works"));
+    assert_eq!(server.stop().code, Some(0));
+}
