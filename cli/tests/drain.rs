@@ -100,6 +100,7 @@ impl Frames {
         let body = ms.to_string();
         let header = Native::request_header(&Call {
             id,
+            name: "",
             method: method_hash("Echo.Sleep"),
             codec: Codec::Json.number(),
             compressed: false,
