@@ -162,7 +162,8 @@ fn nothing_listens_or_no_such_name_is_one_line() {
         (format!("127.0.0.1:{port}"), "refused"),
         ("no-such-host.invalid:1".into(), "cannot find no-such-host.invalid"),
         ("unix:/nowhere/at/all".into(), "cannot connect"),
-        ("gob:127.0.0.1:1".into(), "not spoken yet"),
+        (format!("gob:127.0.0.1:{port}"), "refused"),
+        ("http://127.0.0.1/".into(), "is no address"),
         ("127.0.0.1".into(), "is no address"),
     ];
     for (address, want) in cases {
