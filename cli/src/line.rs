@@ -10,6 +10,7 @@ use coreloop::client::{CallError, Client, Direct, Times};
 use coreloop::codec::Codec;
 use coreloop::codec::gob::dynamic::{decode_json, encode_json};
 use coreloop::wire::Scheme;
+use serde_json::Value;
 
 use crate::address::Target;
 use crate::failure::Failure;
@@ -104,8 +105,12 @@ pub fn encoded(codec: Codec, text: String) -> Result<Vec<u8>, Failure> {
     if codec != Codec::Gob {
         return Ok(text.into_bytes());
     }
-    let value = serde_json::from_str(&text)
+    let mut value: Value = serde_json::from_str(&text)
         .map_err(|error| Failure::usage(format!("the argument is not JSON: {error}")))?;
+    if value.is_null() {
+        // Nothing, as gob has it: a struct without fields, which is read as whatever takes nothing.
+        value = Value::Object(serde_json::Map::new());
+    }
     let mut out = Vec::new();
     encode_json(&value, &mut out).map_err(Failure::usage)?;
     Ok(out)

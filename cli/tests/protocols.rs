@@ -88,6 +88,12 @@ fn gob_travels_in_native_frames_too() {
     assert_eq!(reply(&call("Echo.Bytes", r#"{"$bytes":"aGk="}"#)), json!("aGk="));
     let users = reply(&call("Users.List", "3"));
     assert_eq!((&users[0]["Tags"], &users[2]["ID"]), (&json!(["tag0"]), &json!(3)), "{users}");
+    // No argument is a struct without fields.
+    assert!(
+        run(&["call", "--codec", "gob", server.address(), "Echo.Echo"])
+            .stderr
+            .starts_with("invalid_argument: ")
+    );
     // A whole number is signed unless it says otherwise, as in Go.
     let ran = call("Users.Get", "7");
     assert!(ran.stderr.starts_with("invalid_argument: ") && ran.stderr.contains("unsigned"), "{ran:?}");
