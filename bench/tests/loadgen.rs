@@ -273,8 +273,9 @@ fn interrupted_run_tells_what_it_has() {
 
 #[test]
 fn run_interrupted_before_it_measured_anything_says_so_in_a_line() {
-    let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
     for arguments in ["--warmup 600", "--find-max --slo p99=1s --rate 500 --warmup 600"] {
+        // One for each run: what the one before was answered says nothing of how far this one is.
+        let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
         let run = spawn(&fake.address, arguments);
         fake.wait_for_calls(100);
         run.interrupt();
