@@ -9,6 +9,7 @@ pub mod mix;
 pub mod outcome;
 pub mod protocol;
 pub mod schedule;
+pub mod speech;
 pub mod units;
 
 mod ask;
@@ -37,8 +38,8 @@ use serde::Serialize;
 
 use find_max::{Probe, Search};
 use mix::Call;
-use protocol::Native;
 use run::Plan;
+use speech::{Speaks, Speech};
 use target::Target;
 
 pub use ask::Ask;
@@ -73,8 +74,10 @@ struct Record<'a> {
 
 /// Runs as the options say, prints the result and writes the files. What is wrong comes as one line.
 pub fn run(options: &Options) -> Result<Ending, String> {
-    let calls = options.calls()?;
-    let target = options.address.as_deref().map(Target::resolve).transpose()?;
+    let (speaks, address) = options.address.as_deref().map(Speaks::split).unzip();
+    let speaks = speaks.unwrap_or_default();
+    let calls = options.calls(speaks)?;
+    let target = address.map(Target::resolve).transpose()?;
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = {
@@ -90,8 +93,8 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         }
     };
     let load = Load {
-        plan: options.plan(target, &calls)?,
-        protocol: Native::new(calls.iter().map(|call| call.request.clone()).collect()),
+        speech: Speech::new(speaks, &calls, &target, options.time_left_us())?,
+        plan: options.plan(speaks, target, &calls)?,
         calls,
         own_server: own_server.is_some(),
         options,
@@ -127,7 +130,7 @@ struct Load<'a> {
     options: &'a Options,
     plan: Plan,
     calls: Vec<Call>,
-    protocol: Native,
+    speech: Speech,
     own_server: bool,
     stop: Arc<AtomicBool>,
 }
@@ -135,7 +138,7 @@ struct Load<'a> {
 impl Load<'_> {
     fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
         let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet);
-        let measured = run::measure(plan, &self.protocol, &self.stop, &mut |live| line.show(live))?;
+        let measured = self.speech.measure(plan, &self.stop, &mut |live| line.show(live))?;
         Ok(Outcome::new(plan, &self.calls, self.own_server, self.options.time_left_us(), &measured))
     }
 

@@ -162,7 +162,8 @@ fn nothing_listens_or_no_such_name_is_one_line() {
         (format!("127.0.0.1:{port}"), "refused"),
         ("no-such-host.invalid:1".into(), "cannot find no-such-host.invalid"),
         ("unix:/nowhere/at/all".into(), "cannot connect"),
-        ("gob:127.0.0.1:1".into(), "not spoken yet"),
+        (format!("gob:127.0.0.1:{port}"), "refused"),
+        ("http://127.0.0.1/".into(), "is no address"),
         ("127.0.0.1".into(), "is no address"),
     ];
     for (address, want) in cases {
@@ -272,8 +273,9 @@ fn interrupted_run_tells_what_it_has() {
 
 #[test]
 fn run_interrupted_before_it_measured_anything_says_so_in_a_line() {
-    let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
     for arguments in ["--warmup 600", "--find-max --slo p99=1s --rate 500 --warmup 600"] {
+        // One for each run: what the one before was answered says nothing of how far this one is.
+        let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
         let run = spawn(&fake.address, arguments);
         fake.wait_for_calls(100);
         run.interrupt();

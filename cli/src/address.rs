@@ -3,37 +3,39 @@
 use std::fmt;
 use std::str::FromStr;
 
-use coreloop::reactor::Address;
+use coreloop::reactor::{Address, AddressError};
+use coreloop::wire::Scheme;
 
-/// Protocols that have a name but no client here yet.
-const OTHER_SCHEMES: [&str; 3] = ["gob", "jsonrpc", "http"];
-
-/// Where a server listens, to be spoken to natively.
+/// Where a server listens, and what it is spoken to in.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Target(Address);
+pub struct Target {
+    /// The protocol.
+    pub scheme: Scheme,
+    address: Address,
+}
+
+impl Target {
+    /// The address without the protocol.
+    pub fn plain(&self) -> String {
+        self.address.to_string()
+    }
+}
 
 impl FromStr for Target {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Target, String> {
-        let other = OTHER_SCHEMES.iter().find(|scheme| {
-            // A host may have the name of a protocol: `http:80` is host and port, `http:a:80` is not.
-            let rest = text.strip_prefix(**scheme).and_then(|rest| rest.strip_prefix(':'));
-            rest.is_some_and(|rest| rest.contains([':', '/']))
-        });
-        if let Some(scheme) = other {
-            return Err(format!(
-                "this version speaks the native protocol only, not {scheme}: leave `{scheme}:` out"
-            ));
-        }
-        let plain = text.strip_prefix("native:").filter(|rest| rest.contains(':')).unwrap_or(text);
-        plain.parse().map(Target).map_err(|error: coreloop::reactor::AddressError| error.to_string())
+        let (scheme, plain) = Scheme::split(text);
+        // As browsers and other programs write it.
+        let plain = plain.strip_prefix("//").map_or(plain, |rest| rest.trim_end_matches('/'));
+        let address = plain.parse().map_err(|error: AddressError| error.to_string())?;
+        Ok(Target { scheme, address })
     }
 }
 
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        write!(f, "{}:{}", self.scheme.name(), self.address)
     }
 }
 
@@ -42,30 +44,34 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_may_say_that_it_is_native() {
-        for (text, plain) in [
-            ("localhost:1", "localhost:1"),
-            ("native:localhost:1", "localhost:1"),
-            ("native:[::1]:2", "[::1]:2"),
-            ("unix:/a b", "unix:/a b"),
-            ("native:unix:/a", "unix:/a"),
-            ("http:80", "http:80"),
-            ("native:80", "native:80"),
+    fn an_address_may_say_in_what_it_is_spoken_to() {
+        for (text, whole) in [
+            ("localhost:1", "native:localhost:1"),
+            ("native:localhost:1", "native:localhost:1"),
+            ("native:[::1]:2", "native:[::1]:2"),
+            ("unix:/a b", "native:unix:/a b"),
+            ("native:unix:/a", "native:unix:/a"),
+            ("http:80", "native:http:80"),
+            ("native:80", "native:native:80"),
+            ("http:[::1]:80", "http:[::1]:80"),
+            ("http://localhost:80/", "http:localhost:80"),
+            ("jsonrpc:unix:/a", "jsonrpc:unix:/a"),
         ] {
-            assert_eq!(text.parse::<Target>().unwrap().to_string(), plain);
+            assert_eq!(text.parse::<Target>().unwrap().to_string(), whole);
         }
     }
 
     #[test]
-    fn other_protocols_are_known_and_refused() {
-        for text in ["gob:a:1", "jsonrpc:unix:/a", "http://a", "http:[::1]:80"] {
-            assert!(text.parse::<Target>().unwrap_err().contains("native protocol only"), "{text}");
+    fn every_protocol_that_is_spoken_stands_in_front() {
+        for scheme in Scheme::ALL {
+            let target: Target = format!("{}:a:1", scheme.name()).parse().unwrap();
+            assert_eq!((target.scheme, target.plain().as_str()), (*scheme, "a:1"));
         }
     }
 
     #[test]
     fn what_is_no_address_says_what_one_is() {
-        for text in ["", "a", "a:", ":1", "a:65536", "unix:", "native:"] {
+        for text in ["", "a", "a:", ":1", "a:65536", "unix:", "native:", "http://a", "jsonrpc:a:"] {
             assert!(text.parse::<Target>().unwrap_err().contains("host:port or unix:PATH"), "{text}");
         }
     }

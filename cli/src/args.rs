@@ -74,22 +74,27 @@ pub struct ServeArgs {
 /// `coreloop call`.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "The reply goes to standard output as the server sent it, its times to standard error.\n\
+    after_help = "The reply goes to standard output as the server sent it (where gob travels: shown as JSON), its times to \
+                        standard error: of native: and http: also those that the server tells.\n\
                         Exit status: 0 the call was answered ok; 1 it was not, and standard error has \
                         `STATUS_NAME: message`;\n2 the arguments cannot be understood, nothing was sent.\n\n\
-                        coreloop call 127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'"
+                        In gob a whole number is an int, another one a float64, an array a slice, an object a struct. \
+                        {\"$uint\": 7}, {\"$float\": 1}, {\"$bytes\": \"base64\"} and {\"$map\": {\"k\": 1}} say otherwise.\n\n\
+                        coreloop call 127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'\n\
+                        coreloop call http:127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'"
 )]
 pub struct CallArgs {
-    /// Give up after that long, connecting included: 500ms, 2s, 1m. Without it the call waits for ever.
+    /// Give up after that long, connecting included: 500ms, 2s, 1m. Without it the call waits for ever. native: and
+    /// http: tell the server, the others have no word for it.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
-    /// Send this along. May come several times.
+    /// Send this along: http: does as header fields, jsonrpc: and gob: cannot. May come several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub metadata: Vec<(String, String)>,
-    /// How the argument and the reply travel.
-    #[arg(long, value_enum, default_value_t = CodecName::Json)]
-    pub codec: CodecName,
-    /// host:port or unix:PATH, with or without `native:` in front.
+    /// How the argument and the reply travel: for native:, JSON if nothing is said; the other protocols have one each.
+    #[arg(long, value_enum)]
+    pub codec: Option<CodecName>,
+    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `jsonrpc:` or `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The method.
@@ -110,7 +115,7 @@ pub struct ListArgs {
     /// Give up after that long, connecting included.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
-    /// host:port or unix:PATH, with or without `native:` in front.
+    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `jsonrpc:` or `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The methods of this service only.
@@ -123,6 +128,8 @@ pub struct ListArgs {
 pub enum CodecName {
     /// JSON text, as it stands on the command line.
     Json,
+    /// Go's gob, made of the JSON.
+    Gob,
 }
 
 /// `500ms`, `2s`, `1m`, also `1.5s`; never 0, which would be no time at all.

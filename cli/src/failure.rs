@@ -3,6 +3,7 @@
 use std::io::{self, Write};
 use std::process::ExitCode;
 
+use coreloop::Code;
 use coreloop::client::CallError;
 
 /// Why a command ended without doing what it was asked.
@@ -10,17 +11,19 @@ use coreloop::client::CallError;
 pub struct Failure {
     line: String,
     code: u8,
+    /// How the server answered, if it did.
+    answered: Option<Code>,
 }
 
 impl Failure {
     /// Something went wrong on the way: exit status 1.
     pub fn error(what: impl std::fmt::Display) -> Failure {
-        Failure { line: format!("coreloop: {what}"), code: 1 }
+        Failure { line: format!("coreloop: {what}"), code: 1, answered: None }
     }
 
     /// The command line cannot be understood, nothing was tried: exit status 2.
     pub fn usage(what: impl std::fmt::Display) -> Failure {
-        Failure { line: format!("coreloop: {what}"), code: 2 }
+        Failure { line: format!("coreloop: {what}"), code: 2, answered: None }
     }
 
     /// A call without a result: `STATUS_NAME: message`, exit status 1.
@@ -28,7 +31,16 @@ impl Failure {
         let (name, text) = (error.code().name(), error.to_string());
         // Most errors begin with their code's name; those of our own side do not.
         let is_named = text.strip_prefix(name).is_some_and(|rest| rest.starts_with(": "));
-        Failure { line: if is_named { text } else { format!("{name}: {text}") }, code: 1 }
+        let answered = if let CallError::Status(status) = error { Some(status.code) } else { None };
+        Failure { line: if is_named { text } else { format!("{name}: {text}") }, code: 1, answered }
+    }
+
+    /// The same, with other words for what this answer means here.
+    pub fn explain(self, code: Code, what: &str) -> Failure {
+        match self.answered {
+            Some(answered) if answered == code => Failure { line: format!("{code}: {what}"), ..self },
+            _ => self,
+        }
     }
 
     /// Says it on standard error.
@@ -61,7 +73,7 @@ mod tests {
             ),
             (
                 CallError::Broken(coreloop::wire::Broken::Version(2)),
-                "internal: the server's bytes cannot be understood: frame version 1 is spoken here, not 2",
+                "unavailable: the server's bytes cannot be understood: frame version 1 is spoken here, not 2",
             ),
         ] {
             assert_eq!(Failure::call(&error).line, line);

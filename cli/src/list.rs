@@ -1,22 +1,26 @@
 //! `coreloop list`: what a server says of its methods, one line each, documentation below.
 
+use coreloop::Code;
 use coreloop::client::CallError;
-use coreloop::codec::Codec;
 use coreloop::service::builtin::MethodInfo;
 
 use crate::args::ListArgs;
-use crate::call::connect;
 use crate::failure::Failure;
+use crate::line::{Line, codec_of, encoded};
 
 /// Lists as the arguments say.
 pub fn run(args: &ListArgs) -> Result<(), Failure> {
-    let client = connect(&args.target, Some(args.timeout)).map_err(|error| Failure::call(&error))?;
+    let codec = codec_of(args.target.scheme, None)?;
+    let line = Line::connect(&args.target, codec, Some(args.timeout));
+    let line = line.map_err(|error| Failure::call(&error))?;
     let service = args.service.as_deref().unwrap_or_default();
-    let asked = serde_json::json!(service).to_string();
-    let reply = client
-        .call_bytes("Meta.Methods", Codec::Json, asked.as_bytes())
-        .map_err(|error| Failure::call(&error))?;
-    let mut methods: Vec<MethodInfo> = serde_json::from_slice(&reply)
+    let asked = encoded(codec, serde_json::json!(service).to_string())?;
+    let (reply, _) = line.call("Meta.Methods", &asked).map_err(|failure| {
+        // Go's servers, and others that are not coreloop's.
+        let none = "this server has no Meta.Methods, and nothing else tells what it has";
+        failure.explain(Code::Unimplemented, none)
+    })?;
+    let mut methods: Vec<MethodInfo> = serde_json::from_str(&reply)
         .map_err(|error| Failure::error(format!("the reply of Meta.Methods cannot be read: {error}")))?;
     if methods.is_empty() {
         let status = coreloop::Status::not_found(format!("there is no service {service:?} here"));

@@ -8,6 +8,7 @@ mod address;
 mod args;
 mod call;
 mod failure;
+mod line;
 mod list;
 mod report;
 mod serve;

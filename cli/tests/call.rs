@@ -3,6 +3,7 @@
 mod common;
 
 use common::{Served, run, run_with_input};
+use coreloop::wire::Scheme;
 
 #[test]
 fn every_demo_method_answers() {
@@ -38,7 +39,16 @@ fn every_demo_method_answers() {
 #[test]
 fn times_go_to_standard_error() {
     let server = Served::start(&[]);
-    let ran = run(&["call", server.address(), "Echo.Sleep", "20"]);
+    for scheme in ["native", "http"] {
+        tells_its_times(&format!("{scheme}:{}", server.address()));
+    }
+    let ran = run(&["call", &format!("jsonrpc:{}", server.address()), "Echo.Sleep", "1"]);
+    let total = ran.stderr.strip_prefix("total ").and_then(|rest| rest.strip_suffix(" us\n"));
+    assert!(total.is_some_and(|us| us.parse::<u64>().is_ok_and(|us| us >= 1000)), "{ran:?}");
+}
+
+fn tells_its_times(address: &str) {
+    let ran = run(&["call", address, "Echo.Sleep", "20"]);
     let words: Vec<&str> = ran.stderr.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
     let [_, total, "us", "wire", wire, "us", "queue", queue, "us", "handler", handler, "us"] = words[..]
     else {
@@ -107,7 +117,10 @@ fn what_cannot_be_understood_is_told_before_connecting() {
         &["call", nobody, "Arith"],
         &["call", "--timeout", "5", nobody, "Arith.Add"],
         &["call", "--metadata", "novalue", nobody, "Arith.Add"],
-        &["call", "--codec", "gob", nobody, "Arith.Add"],
+        &["call", "--codec", "yaml", nobody, "Arith.Add"],
+        &["call", "--codec", "gob", nobody, "Echo.Echo", "[1,true]"],
+        &["call", "--codec", "gob", "http:127.0.0.1:1", "Arith.Add"],
+        &["call", "--metadata", "a=b", "jsonrpc:127.0.0.1:1", "Arith.Add"],
         &["call", "nowhere", "Arith.Add"],
         &["call", nobody],
         &["frobnicate"],
@@ -117,14 +130,14 @@ fn what_cannot_be_understood_is_told_before_connecting() {
         assert_eq!((ran.code, ran.stderr.lines().count()), (Some(2), 1), "{args:?}: {ran:?}");
         assert!(ran.stderr.starts_with("coreloop: "), "{args:?}: {ran:?}");
     }
-    for scheme in ["gob", "jsonrpc", "http"] {
-        let ran = run(&["list", &format!("{scheme}:{nobody}")]);
-        assert_eq!(ran.code, Some(2));
-        assert!(ran.stderr.contains("native protocol only"), "{ran:?}");
-    }
     let ran = run(&["call", nobody, "Arith.Add"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("unavailable: cannot connect"), "{ran:?}");
+    for scheme in Scheme::ALL {
+        let ran = run(&["list", &format!("{}:{nobody}", scheme.name())]);
+        assert_eq!((ran.code, ran.stderr.lines().count()), (Some(1), 1), "{ran:?}");
+        assert!(ran.stderr.starts_with("unavailable: "), "{ran:?}");
+    }
 }
 
 #[test]

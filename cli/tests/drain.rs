@@ -101,7 +101,6 @@ impl Frames {
         let header = Native::request_header(&Call {
             name: "",
             id,
-            name: "",
             method: method_hash("Echo.Sleep"),
             codec: Codec::Json.number(),
             compressed: false,

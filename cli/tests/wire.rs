@@ -236,6 +236,7 @@ fn what_cannot_be_trusted_closes_the_connection() {
         assert_eq!((reply.kind, reply.id, reply.status), (1, 5, status), "{what}");
         assert!(raw.has_ended(), "{what}");
     }
+    // The first bytes of no protocol that is spoken here.
     for sent in [&b"\x16\x03\x01"[..], b"\x19\x97", b"SSH-2.0"] {
         let mut raw = Raw::connect(&server);
         raw.send(sent);

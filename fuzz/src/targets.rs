@@ -10,6 +10,7 @@ use std::time::Instant;
 
 use coreloop::bufpool::{Pool, PoolConfig};
 use coreloop::codec::compress::{compress, decompress as decompress_into};
+use coreloop::codec::gob::dynamic::decode_json;
 use coreloop::codec::gob::stream::{DefinitionLimits, Definitions, StreamError, Taken};
 use coreloop::codec::{self, Argument, Body, Bytes, Codec, Fixed, Raw};
 use coreloop::config::Limits;
@@ -374,13 +375,23 @@ pub fn codec_messagepack(input: &[u8]) {
     any_type(Codec::MessagePack, input);
 }
 
-/// gob bodies, and the same bytes as a stream of a connection, whole and byte by byte.
+/// gob bodies, also as JSON without a type, and the same bytes as a stream of a connection, whole and byte by byte.
 pub fn codec_gob(input: &[u8]) {
     any_type(Codec::Gob, input);
+    shown(input);
     let whole = taken(input, [input.len()].into_iter());
     assert_eq!(taken(input, 1..=input.len()), whole);
     for body in whole.0 {
         any_type(Codec::Gob, &body);
+        shown(&body);
+    }
+}
+
+/// A body as JSON. It is not made into gob again: each new type would take one of the process's ids for good.
+fn shown(body: &[u8]) {
+    if let Ok(value) = decode_json(body) {
+        // What is shown is bounded by the bytes that it is shown of.
+        assert!(value.to_string().len() <= (8 << 20) + 512 * body.len(), "{} bytes", body.len());
     }
 }
 

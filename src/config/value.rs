@@ -196,7 +196,7 @@ fn is_integer(text: &str) -> bool {
 }
 
 /// Protocols that a listener can be kept for, as `wire::Protocol` names them.
-const PROTOCOLS: [&str; 3] = ["native", "jsonrpc", "http"];
+const PROTOCOLS: [&str; 4] = ["native", "gob", "jsonrpc", "http"];
 
 /// Parts an address to listen on from the protocol in front of it, if there is one: `http:127.0.0.1:8080`.
 ///

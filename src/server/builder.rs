@@ -193,7 +193,7 @@ impl Builder {
 
 /// What each listener serves: what stands in front of its address, else what the program said, else everything.
 fn allowed(listen: &[String], said: &[Protocols]) -> Vec<Protocols> {
-    const NAMED: [Protocol; 3] = [Protocol::Native, Protocol::JsonRpc, Protocol::Http];
+    const NAMED: [Protocol; 4] = [Protocol::Native, Protocol::NetRpc, Protocol::JsonRpc, Protocol::Http];
     let named = |text: &String| {
         let name = split_listen(text).0?;
         NAMED.into_iter().find(|protocol| protocol.name() == name).map(Protocols::only)

@@ -8,9 +8,9 @@ use std::time::Duration;
 use super::mix;
 use super::options::depth_of;
 use super::outcome::Outcome;
-use super::protocol::Native;
-use super::run::{self, Live, Plan};
+use super::run::{Live, Plan};
 use super::schedule::Arrivals;
+use super::speech::{Speaks, Speech};
 use super::target::Target;
 
 /// What is to be run.
@@ -60,8 +60,9 @@ impl<'a> Ask<'a> {
 
     /// Runs it to the end.
     pub fn run(&self, progress: &mut dyn FnMut(&Live)) -> Result<Outcome, String> {
-        let calls = mix::parse(self.mix, self.codec, 0)?;
+        let calls = mix::parse(Speaks::Native, self.mix, self.codec, 0)?;
         let plan = Plan {
+            speaks: Speaks::Native,
             target: Target::Tcp(self.address),
             weights: calls.iter().map(|call| call.weight).collect(),
             connections: self.connections,
@@ -77,8 +78,8 @@ impl<'a> Ask<'a> {
             seed: 1,
             watch: self.watch,
         };
-        let protocol = Native::new(calls.iter().map(|call| call.request.clone()).collect());
-        let measured = run::measure(&plan, &protocol, &Arc::new(AtomicBool::new(false)), progress)?;
+        let speech = Speech::new(plan.speaks, &calls, &plan.target, 0)?;
+        let measured = speech.measure(&plan, &Arc::new(AtomicBool::new(false)), progress)?;
         Ok(Outcome::new(&plan, &calls, false, 0, &measured))
     }
 }

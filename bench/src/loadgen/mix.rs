@@ -1,5 +1,9 @@
 //! What is called: one method with its body, or a mix of several by weight.
 
+use coreloop::codec::gob::dynamic::encode_json;
+use serde_json::{Value, json};
+
+use super::speech::Speaks;
 use super::units;
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::{Expect, Request, codec_number};
@@ -14,7 +18,16 @@ pub struct Call {
     /// How often it is called in comparison with the others.
     pub weight: u32,
     /// What is sent.
-    pub request: Request,
+    pub content: Content,
+}
+
+/// What a call sends.
+#[derive(Clone, Debug)]
+pub enum Content {
+    /// Native: a frame.
+    Frame(Request),
+    /// In the other protocols: the encoded argument, for them to put into their own words.
+    Body(Vec<u8>),
 }
 
 /// Where a body comes from.
@@ -31,15 +44,26 @@ pub enum Body {
 }
 
 impl Call {
-    /// A call with its body encoded. Without a codec the method's usual one is taken: fixed for
-    /// `Arith.AddFixed`, raw for `Echo.Bytes` and for sizes and hexadecimal bytes, otherwise JSON.
+    /// A call with its body encoded. Without a codec the protocol's own one is taken; in native frames the method's usual
+    /// one: fixed for `Arith.AddFixed`, raw for `Echo.Bytes` and for sizes and hexadecimal bytes, otherwise JSON.
     pub fn new(
+        speaks: Speaks,
         method: &str,
         weight: u32,
         codec: Option<&str>,
         body: &Body,
         time_left_us: u32,
     ) -> Result<Call, String> {
+        if !method.contains('.') || method.starts_with('.') || method.ends_with('.') {
+            return Err(format!("`{method}` is no full name: write Service.Method"));
+        }
+        if let Some(only) = speaks.codec() {
+            if codec.is_some_and(|codec| codec != only) {
+                return Err(format!("{speaks}: has the codec {only} and no other: leave --codec out"));
+            }
+            let content = Content::Body(foreign_body(speaks, method, body)?);
+            return Ok(Call { method: method.into(), codec: only.into(), weight, content });
+        }
         let usual = match (body, method) {
             (Body::Usual, "Arith.AddFixed") => "fixed",
             (Body::Usual, "Echo.Bytes") | (Body::Size(_) | Body::Bytes(_), _) => "raw",
@@ -48,9 +72,6 @@ impl Call {
         let codec = codec.unwrap_or(usual);
         if codec_number(codec).is_none() {
             return Err(format!("unknown codec {codec}: raw, fixed, json, compact or messagepack"));
-        }
-        if !method.contains('.') || method.starts_with('.') || method.ends_with('.') {
-            return Err(format!("`{method}` is no full name: write Service.Method"));
         }
         let bytes = match (body, codec) {
             (Body::Usual, _) => usual_body(method, codec)?,
@@ -80,7 +101,7 @@ impl Call {
         // What a reply says is the server's affair here; only `Arith.AddFixed` has an operand that changes.
         let expect = bytes.is_some().then_some(Expect::Any);
         let request = Request::new(method, codec, bytes, expect)?.with_time_left_us(time_left_us);
-        Ok(Call { method: method.into(), codec: codec.into(), weight, request })
+        Ok(Call { method: method.into(), codec: codec.into(), weight, content: Content::Frame(request) })
     }
 
     /// What tells it from the others of the mix, with the body's beginning where the method is there twice.
@@ -91,6 +112,57 @@ impl Call {
         let place = all.iter().position(|other| std::ptr::eq(other, self)).map_or(0, |at| at + 1);
         format!("{} #{place}", self.method)
     }
+}
+
+/// An argument in the one codec of a protocol that is not native.
+fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, String> {
+    let is_gob = speaks == Speaks::Gob;
+    let value = match body {
+        Body::Usual => match method {
+            "Arith.Add" | "Arith.AddFixed" | "Arith.Multiply" => json!({"A": 6, "B": 7}),
+            "Arith.Divide" => json!({"A": 7, "B": 2}),
+            "Echo.Echo" => json!("hello"),
+            "Echo.Bytes" if is_gob => json!({"$bytes": "aGVsbG8="}),
+            "Echo.Bytes" => json!("aGVsbG8="),
+            "Users.Get" if is_gob => json!({"$uint": 1}),
+            "Echo.Sleep" | "Users.Get" | "Users.List" => json!(1),
+            "Health.Check" | "Meta.Methods" => json!(""),
+            _ => return Err(format!("{method} needs a body: --body or --body-bytes")),
+        },
+        // As it was written, where it travels so: a number of many digits stays one.
+        Body::Json(text) if !is_gob => {
+            let read: Result<Value, _> = serde_json::from_str(text);
+            read.map_err(|error| format!("the body of {method} is no JSON: {error}"))?;
+            return Ok(text.clone().into_bytes());
+        }
+        Body::Json(text) => {
+            serde_json::from_str(text).map_err(|error| format!("the body of {method} is no JSON: {error}"))?
+        }
+        Body::Size(size) if *size >= BODY_BYTES_MAX - 64 => {
+            return Err(format!("a body is at most {BODY_BYTES_MAX} bytes"));
+        }
+        // In gob text and byte strings are told apart; in JSON the letters are base64 too.
+        Body::Size(size) if is_gob && method != "Echo.Echo" => {
+            return Ok(gob_bytes(*size));
+        }
+        Body::Size(size) => Value::from("A".repeat(*size)),
+        Body::Bytes(_) => return Err(format!("{speaks}: takes --body, not --body-hex")),
+    };
+    if !is_gob {
+        return Ok(value.to_string().into_bytes());
+    }
+    let mut out = Vec::new();
+    encode_json(&value, &mut out).map_err(|error| format!("the body of {method}: {error}"))?;
+    Ok(out)
+}
+
+/// A byte string of that size, as gob has it.
+fn gob_bytes(size: usize) -> Vec<u8> {
+    let mut out = Vec::new();
+    let bytes = coreloop::codec::Bytes::from(vec![0x41; size]);
+    // It is a built-in type, and its size was looked at.
+    let _ = coreloop::codec::gob::encode(&bytes, &mut out);
+    out
 }
 
 /// `None` where [`Request`] knows one.
@@ -108,7 +180,12 @@ fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
 }
 
 /// Reads `Arith.AddFixed=99,Echo.Sleep:20=1`: methods, each with a JSON body if it needs one, and weights.
-pub fn parse(text: &str, codec: Option<&str>, time_left_us: u32) -> Result<Vec<Call>, String> {
+pub fn parse(
+    speaks: Speaks,
+    text: &str,
+    codec: Option<&str>,
+    time_left_us: u32,
+) -> Result<Vec<Call>, String> {
     let mut calls = Vec::new();
     for entry in entries(text) {
         let (what, weight) =
@@ -120,7 +197,7 @@ pub fn parse(text: &str, codec: Option<&str>, time_left_us: u32) -> Result<Vec<C
             Some((method, json)) => (method, Body::Json(json.to_owned())),
             None => (what, Body::Usual),
         };
-        calls.push(Call::new(method.trim(), weight, codec, &body, time_left_us)?);
+        calls.push(Call::new(speaks, method.trim(), weight, codec, &body, time_left_us)?);
     }
     match calls.len() {
         0 => Err("an empty mix".into()),
@@ -150,10 +227,45 @@ fn entries(text: &str) -> impl Iterator<Item = &str> {
 mod tests {
     use super::*;
 
+    fn frame(call: &Call) -> Vec<u8> {
+        let Content::Frame(request) = &call.content else { panic!("{call:?} is not native") };
+        let mut frame = Vec::new();
+        request.append(1, &mut frame);
+        frame
+    }
+
+    fn body(call: Result<Call, String>) -> Vec<u8> {
+        let Content::Body(bytes) = call.expect("it has a body").content else { panic!("it is native") };
+        bytes
+    }
+
+    #[test]
+    fn other_protocols_have_the_argument_alone_in_their_own_codec() {
+        let call = |speaks, method, body| Call::new(speaks, method, 1, None, &body, 0);
+        assert_eq!(body(call(Speaks::Http, "Arith.Add", Body::Usual)), br#"{"A":6,"B":7}"#);
+        let long = Body::Json("12345678901234567890123".into());
+        assert_eq!(body(call(Speaks::JsonRpc, "S.M", long)), b"12345678901234567890123");
+        assert_eq!(body(call(Speaks::JsonRpc, "Echo.Bytes", Body::Size(4))), b"\"AAAA\"");
+        let gob = body(call(Speaks::Gob, "Users.Get", Body::Usual));
+        assert_eq!(coreloop::codec::gob::decode::<u64>(&gob), Ok(1));
+        let gob = body(call(Speaks::Gob, "Echo.Bytes", Body::Size(3)));
+        assert_eq!(coreloop::codec::gob::decode::<coreloop::codec::Bytes>(&gob), Ok(b"AAA"[..].into()));
+        let gob = body(call(Speaks::Gob, "Echo.Echo", Body::Size(3)));
+        assert_eq!(coreloop::codec::gob::decode::<String>(&gob), Ok("AAA".into()));
+        for (speaks, text) in [(Speaks::Http, "{"), (Speaks::Gob, "{"), (Speaks::Gob, "[1,true]")] {
+            assert!(call(speaks, "S.M", Body::Json(text.into())).is_err(), "{text}");
+        }
+        assert!(call(Speaks::Http, "S.M", Body::Usual).is_err());
+        assert!(call(Speaks::Http, "S.M", Body::Bytes(vec![1])).is_err());
+        assert!(call(Speaks::Gob, "S.M", Body::Size(BODY_BYTES_MAX)).is_err());
+        let mixed = parse(Speaks::Http, "Arith.Add=1", Some("gob"), 0);
+        assert!(mixed.expect_err("it has another").contains("the codec json"));
+    }
+
     #[test]
     fn mix_has_methods_bodies_and_weights() {
         let text = r#"Arith.AddFixed=99, Echo.Sleep:20=1,Arith.Add:{"A":1,"B":2}=5,Echo.Echo:"a,=\"b"=2"#;
-        let calls = parse(text, None, 0).expect("well-formed");
+        let calls = parse(Speaks::Native, text, None, 0).expect("well-formed");
         let seen: Vec<_> =
             calls.iter().map(|call| (call.method.as_str(), call.codec.as_str(), call.weight)).collect();
         let want = [
@@ -163,9 +275,7 @@ mod tests {
             ("Echo.Echo", "json", 2),
         ];
         assert_eq!(seen, want);
-        let mut frame = Vec::new();
-        calls[3].request.append(1, &mut frame);
-        assert!(frame.ends_with(br#""a,=\"b""#));
+        assert!(frame(&calls[3]).ends_with(br#""a,=\"b""#));
     }
 
     #[test]
@@ -179,17 +289,15 @@ mod tests {
             ("Arith.Add:{=1", "no JSON"),
             ("Users.Put=1", "needs a body"),
         ] {
-            let why = parse(text, None, 0).expect_err(text);
+            let why = parse(Speaks::Native, text, None, 0).expect_err(text);
             assert!(why.contains(want), "{text}: {why}");
         }
     }
 
     #[test]
     fn bodies_by_size_and_codec() {
-        let call = |method, codec, body| Call::new(method, 1, codec, &body, 0);
-        let mut frame = Vec::new();
-        call("Echo.Bytes", None, Body::Size(100)).expect("raw").request.append(1, &mut frame);
-        assert_eq!(frame.len(), 132);
+        let call = |method, codec, body| Call::new(Speaks::Native, method, 1, codec, &body, 0);
+        assert_eq!(frame(&call("Echo.Bytes", None, Body::Size(100)).expect("raw")).len(), 132);
         assert!(call("Echo.Echo", Some("json"), Body::Size(8)).is_ok());
         assert!(call("Echo.Echo", Some("compact"), Body::Size(8)).is_err());
         assert!(call("Echo.Echo", Some("compact"), Body::Bytes(vec![1, 65])).is_ok());
@@ -199,7 +307,8 @@ mod tests {
 
     #[test]
     fn same_method_twice_is_told_apart() {
-        let calls = parse("Echo.Sleep:1=1,Echo.Sleep:2=1,Arith.AddFixed=1", None, 0).expect("well-formed");
+        let calls = parse(Speaks::Native, "Echo.Sleep:1=1,Echo.Sleep:2=1,Arith.AddFixed=1", None, 0)
+            .expect("well-formed");
         let labels: Vec<String> = calls.iter().map(|call| call.label(&calls)).collect();
         assert_eq!(labels, ["Echo.Sleep #1", "Echo.Sleep #2", "Arith.AddFixed"]);
     }

@@ -7,6 +7,7 @@ use super::link::IN_FLIGHT_MAX;
 use super::mix::{self, Body, Call};
 use super::run::Plan;
 use super::schedule::Arrivals;
+use super::speech::Speaks;
 use super::target::Target;
 use super::units::{self, Promise};
 use crate::request::from_hex;
@@ -18,23 +19,24 @@ const OPEN_IN_FLIGHT_MAX: u32 = 1_000_000;
 /// What to call, how often, and what to write about it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The server: host:port or unix:PATH, if one likes with `native:` in front. Without it the demo server is
-    /// started in this process.
+    /// The server: host:port or unix:PATH; in front of it what it speaks: `native:` (or nothing), `gob:` (Go's net/rpc),
+    /// `jsonrpc:` or `http:`. Without an address the demo server is started in this process.
     #[arg(value_name = "ADDR")]
     pub address: Option<String>,
     /// Full name of the method.
     #[arg(long, default_value = "Arith.AddFixed", conflicts_with = "mix")]
     pub method: String,
-    /// The body, as JSON.
+    /// The body, as JSON. For gob: it is turned into gob ({"$uint": 7}, {"$float": 1}, {"$bytes": "base64"} and
+    /// {"$map": {…}} are what JSON has no word for).
     #[arg(long, value_name = "JSON", conflicts_with_all = ["body_bytes", "body_hex", "mix"])]
     pub body: Option<String>,
     /// A body of so many bytes.
     #[arg(long, value_name = "N", conflicts_with_all = ["body_hex", "mix"])]
     pub body_bytes: Option<usize>,
-    /// The body in hexadecimal, for any codec.
+    /// The body in hexadecimal, for any codec of native frames.
     #[arg(long, value_name = "HEX", conflicts_with = "mix")]
     pub body_hex: Option<String>,
-    /// The body's codec: raw, fixed, json, compact, messagepack. Default: the method's usual one.
+    /// The body's codec in native frames: raw, fixed, json, compact, messagepack. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
     /// Several methods by weight, as in `Arith.AddFixed=99,Echo.Sleep:20=1`: method[:JSON]=weight.
@@ -58,7 +60,7 @@ pub struct Options {
     /// Length of the run-up before it, which does not count.
     #[arg(long, default_value = "2s", value_parser = units::duration)]
     pub warmup: Duration,
-    /// Deadline stated with each call; the server answers deadline_exceeded after it.
+    /// Deadline stated with each call (native: and http: can); the server answers deadline_exceeded after it.
     #[arg(long, value_parser = units::some_duration)]
     pub timeout: Option<Duration>,
     /// How long the answers still owed at the end are waited for.
@@ -101,10 +103,13 @@ pub struct Options {
 
 impl Options {
     /// What is called.
-    pub fn calls(&self) -> Result<Vec<Call>, String> {
+    pub fn calls(&self, speaks: Speaks) -> Result<Vec<Call>, String> {
+        if self.timeout.is_some() && matches!(speaks, Speaks::Gob | Speaks::JsonRpc) {
+            return Err(format!("{speaks}: has no word for a deadline: leave --timeout out"));
+        }
         let codec = self.codec.as_deref();
         if let Some(mix) = &self.mix {
-            return mix::parse(mix, codec, self.time_left_us());
+            return mix::parse(speaks, mix, codec, self.time_left_us());
         }
         let body = match (&self.body, self.body_bytes, &self.body_hex) {
             (Some(json), ..) => Body::Json(json.clone()),
@@ -114,7 +119,7 @@ impl Options {
             }
             (None, None, None) => Body::Usual,
         };
-        Ok(vec![Call::new(&self.method, 1, codec, &body, self.time_left_us())?])
+        Ok(vec![Call::new(speaks, &self.method, 1, codec, &body, self.time_left_us())?])
     }
 
     /// The deadline as it goes over the wire.
@@ -124,13 +129,14 @@ impl Options {
     }
 
     /// How it is run.
-    pub fn plan(&self, target: Target, calls: &[Call]) -> Result<Plan, String> {
+    pub fn plan(&self, speaks: Speaks, target: Target, calls: &[Call]) -> Result<Plan, String> {
         let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
         if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
             return Err(format!("--pin {core}: this process may run on the cores {cores:?} only"));
         }
         let depth = depth_of(self.depth, self.rate.is_some() || self.find_max, self.connections);
         Ok(Plan {
+            speaks,
             target,
             weights: calls.iter().map(|call| call.weight).collect(),
             connections: self.connections,

@@ -8,6 +8,7 @@ use serde::Serialize;
 use super::mix::Call;
 use super::run::{Measured, Plan, Point, ThreadUse};
 use super::schedule::Arrivals;
+use super::speech::Speaks;
 use super::tally::{Connections, MethodTally};
 use super::verdict::Verdict;
 use crate::histogram::Histogram;
@@ -149,6 +150,8 @@ pub struct ServerCost {
 /// The options as they were understood.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
+    /// What it speaks.
+    pub protocol: Speaks,
     /// The server.
     pub target: String,
     /// Whether the server was in the generator's own process.
@@ -268,6 +271,7 @@ impl Outcome {
             command: std::env::args().collect(),
             machine: Machine::here(),
             settings: Settings {
+                protocol: plan.speaks,
                 target: plan.target.to_string(),
                 own_server,
                 connections: plan.connections,

@@ -1,7 +1,13 @@
 //! What the generator must know of a protocol: how a call is written and how an answer is read. No sockets here.
 //!
-//! A further protocol is one more implementation of [`Protocol`] and one more scheme in `target`.
+//! The native protocol is in this file, the others have one each. A further protocol is one more implementation of
+//! [`Protocol`], and one more [`Speaks`](super::speech::Speaks).
 
+pub mod gob;
+pub mod http;
+pub mod jsonrpc;
+
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use crate::frame::{self, Next};
@@ -51,6 +57,19 @@ pub struct Reply<'a> {
     /// Bytes of the whole answer.
     pub len: usize,
 }
+
+/// What is called, for the protocols that build their calls themselves.
+#[derive(Clone, Debug)]
+pub struct Body {
+    /// The full name of the method.
+    pub method: String,
+    /// The argument, encoded.
+    pub bytes: Vec<u8>,
+}
+
+/// Text of an answer in JSON, where it stands if it can; an option of serde's would copy it.
+#[derive(serde::Deserialize)]
+struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
 /// The native protocol: frames that are built once, of which each call changes the id.
 #[derive(Clone)]
@@ -113,6 +132,48 @@ impl Protocol for Native {
 mod tests {
     use super::*;
     use crate::frame::Header;
+
+    /// What comes of bytes, however they are cut: answers as `id status queue handler body`, and `drain`.
+    pub(super) fn at_every_split<P: Protocol>(make: impl Fn() -> P, bytes: &[u8]) -> Vec<String> {
+        let whole = run(make(), &[bytes]);
+        for cut in 0..=bytes.len() {
+            assert_eq!(run(make(), &[&bytes[..cut], &bytes[cut..]]), whole, "cut at {cut}");
+        }
+        assert_eq!(run(make(), &bytes.chunks(1).collect::<Vec<_>>()), whole, "byte by byte");
+        whole
+    }
+
+    /// As a link reads.
+    fn run<P: Protocol>(mut protocol: P, pieces: &[&[u8]]) -> Vec<String> {
+        let (mut kept, mut seen) = (Vec::new(), Vec::new());
+        for piece in pieces {
+            let Decoded::NeedMore(need) = protocol.decode(&kept) else {
+                panic!("{kept:?} is more than a part")
+            };
+            assert!(need > kept.len());
+            kept.extend_from_slice(piece);
+            let mut used = 0;
+            loop {
+                match protocol.decode(&kept[used..]) {
+                    Decoded::Reply(Reply { id, status, queue_us, handler_us, body, len }) => {
+                        let body = String::from_utf8_lossy(body);
+                        seen.push(format!("{id} {status} {queue_us} {handler_us} {body}"));
+                        used += len;
+                    }
+                    Decoded::Drain(len) => {
+                        seen.push("drain".to_owned());
+                        used += len;
+                    }
+                    Decoded::Skip(len) => used += len,
+                    Decoded::NeedMore(_) => break,
+                    Decoded::Broken(why) => panic!("{why}: {}", kept[used..].escape_ascii()),
+                }
+            }
+            kept.drain(..used);
+        }
+        assert!(kept.is_empty(), "{}", kept.escape_ascii());
+        seen
+    }
 
     fn native() -> Native {
         Native::new(vec![Request::new("Arith.AddFixed", "fixed", None, None).expect("known")])

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use super::job::{Counted, Job, Stop, Told};
 use super::protocol::Protocol;
 use super::schedule::{Arrivals, Picker, Schedule};
+use super::speech::Speaks;
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
 use super::worker;
@@ -19,6 +20,8 @@ use crate::process::CpuClock;
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
+    /// What it speaks.
+    pub speaks: Speaks,
     /// The server.
     pub target: Target,
     /// The weights of the methods.

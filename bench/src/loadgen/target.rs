@@ -1,4 +1,4 @@
-//! Where the calls go: `host:port` or `unix:PATH`, with the protocol's name in front if one likes.
+//! Where the calls go: `host:port` or `unix:PATH`. The protocol in front of it is `speech`'s.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -18,27 +18,28 @@ pub enum Target {
 impl Target {
     /// Reads an address and looks the name up; what is wrong comes as one line.
     pub fn resolve(text: &str) -> Result<Target, String> {
-        let rest = match text.split_once(':') {
-            Some(("native", rest)) => rest,
-            Some((scheme @ ("gob" | "jsonrpc" | "http"), _)) => {
-                return Err(format!("{scheme}: is not spoken yet, only native:"));
-            }
-            _ => text,
-        };
-        if let Some(path) = rest.strip_prefix("unix:") {
+        if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
             SockAddr::unix(&path).map_err(|error| format!("{}: {error}", path.display()))?;
             return Ok(Target::Unix(path));
         }
-        let Some((host, port)) = rest.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
+        let Some((host, port)) = text.rsplit_once(':').filter(|(host, _)| !host.is_empty()) else {
             return Err(format!("`{text}` is no address: write host:port or unix:PATH"));
         };
         port.parse::<u16>().map_err(|_| format!("`{port}` is no port"))?;
-        let found = rest.to_socket_addrs().map_err(|error| format!("cannot find {host}: {error}"))?;
+        let found = text.to_socket_addrs().map_err(|error| format!("cannot find {host}: {error}"))?;
         // Where a name has both, version 4 first: it is what a server that names no address listens on.
         let mut found: Vec<SocketAddr> = found.collect();
         found.sort_by_key(SocketAddr::is_ipv6);
         found.first().copied().map(Target::Tcp).ok_or(format!("cannot find {host}: it has no address"))
+    }
+
+    /// What a request says of its host: that of a Unix socket is the machine itself.
+    pub fn host(&self) -> String {
+        match self {
+            Target::Tcp(address) => address.to_string(),
+            Target::Unix(_) => "localhost".into(),
+        }
     }
 
     /// Begins to connect: an epoll says when that is done, `take_error` how it went.
@@ -73,20 +74,18 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_with_and_without_a_scheme() {
+    fn addresses_of_both_kinds() {
         let tcp = Target::Tcp("127.0.0.1:6550".parse().expect("an address"));
-        assert_eq!(Target::resolve("127.0.0.1:6550"), Ok(tcp.clone()));
-        assert_eq!(Target::resolve("native:127.0.0.1:6550"), Ok(tcp));
+        assert_eq!(tcp.host(), "127.0.0.1:6550");
+        assert_eq!(Target::resolve("127.0.0.1:6550"), Ok(tcp));
         assert_eq!(Target::resolve("[::1]:9"), Ok(Target::Tcp("[::1]:9".parse().expect("an address"))));
-        assert_eq!(Target::resolve("native:unix:/tmp/a b"), Ok(Target::Unix("/tmp/a b".into())));
+        assert_eq!(Target::resolve("unix:/tmp/a b"), Ok(Target::Unix("/tmp/a b".into())));
     }
 
     #[test]
     fn what_is_no_address_is_said_in_a_line() {
         let long = format!("unix:/{}", "x".repeat(200));
         let cases = [
-            ("gob:127.0.0.1:1", "not spoken yet"),
-            ("http:127.0.0.1:1", "not spoken yet"),
             ("6550", "is no address"),
             (":6550", "is no address"),
             ("localhost:many", "is no port"),

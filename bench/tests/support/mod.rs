@@ -1,4 +1,5 @@
 //! Running `loadgen`, and servers of few words to run it against.
+#![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs;
 use std::io::{Read, Write};
@@ -146,6 +147,19 @@ impl Connection {
             }
             bytes.drain(..used);
         }
+    }
+
+    /// Reads up to these words, says those, and closes.
+    pub fn answer_once(&mut self, asked: &[u8], words: &[u8]) {
+        let mut bytes = Vec::new();
+        let mut chunk = [0; 4096];
+        while !bytes.ends_with(asked) {
+            match self.stream.read(&mut chunk) {
+                Ok(read) if read > 0 => bytes.extend_from_slice(&chunk[..read]),
+                _ => return,
+            }
+        }
+        let _ = self.stream.write_all(words);
     }
 
     /// Reads everything, says nothing.

@@ -3,7 +3,8 @@
 //! A body is one self-contained stream: the definitions of the types that the value needs, then the value.
 //! `shape.rs` and `types.rs` turn a description into gob types with ids, `encode.rs` writes values by them;
 //! `wire.rs` and `plan.rs` turn definitions that came into types, `decode.rs` reads values by those. [`stream`] is for
-//! protocols that define each type once on a connection. It follows Go's doc.go, type.go, encode.go and decode.go.
+//! protocols that define each type once on a connection, `dynamic` for tools that have no types. It follows Go's doc.go,
+//! type.go, encode.go and decode.go.
 //!
 //! # Types
 //!
@@ -46,6 +47,8 @@ mod access;
 mod cache;
 mod compound;
 mod decode;
+#[cfg(feature = "json")]
+pub mod dynamic;
 mod encode;
 mod fault;
 mod fields;

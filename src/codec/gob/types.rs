@@ -98,7 +98,12 @@ impl GobType {
     /// The gob types of a description, with ids given to those that are new to the process.
     pub(super) fn new(description: &Description) -> Result<GobType, Fault> {
         let (nodes, root) = shape::graph(description.shape())?;
-        let (nodes, root) = merge(&nodes, root);
+        GobType::of_graph(&nodes, root)
+    }
+
+    /// The same of types that were found otherwise: a graph, and the place of the value's own.
+    pub(super) fn of_graph(nodes: &[Node], root: usize) -> Result<GobType, Fault> {
+        let (nodes, root) = merge(nodes, root);
         if nodes.iter().filter(|node| node.built_in().is_none()).count() > TYPES_MAX {
             return Err(Fault::said(format_args!("it consists of more than {TYPES_MAX} types")));
         }

@@ -1,6 +1,7 @@
 // Values in gob, written and checked by Go itself: the oracle of tests/gob_go.rs.
 //
 //	gobcorpus write SEED COUNT   writes COUNT records to standard output
+//	gobcorpus json SEED COUNT    writes the same values as encoding/json has them; nothing for those that it has not
 //	gobcorpus check SEED COUNT   reads as many, in the same order, and compares each with what it would have written
 //
 // A record is the number of its type (one byte), the length of a gob stream (four bytes, big-endian) and the stream.
@@ -12,6 +13,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"encoding/gob"
+	"encoding/json"
 	"fmt"
 	"io"
 	"math"
@@ -317,9 +319,12 @@ func write(out io.Writer, kind int, value any) {
 	if err := gob.NewEncoder(&stream).Encode(value); err != nil {
 		fatal("encode %T: %v", value, err)
 	}
-	head := binary.BigEndian.AppendUint32([]byte{byte(kind)}, uint32(stream.Len()))
-	out.Write(head)
-	out.Write(stream.Bytes())
+	record(out, kind, stream.Bytes())
+}
+
+func record(out io.Writer, kind int, content []byte) {
+	out.Write(binary.BigEndian.AppendUint32([]byte{byte(kind)}, uint32(len(content))))
+	out.Write(content)
 }
 
 func check(in io.Reader, kind int, expected any, index int) {
@@ -357,7 +362,7 @@ func check(in io.Reader, kind int, expected any, index int) {
 
 func main() {
 	if len(os.Args) != 4 {
-		fatal("usage: gobcorpus write|check SEED COUNT")
+		fatal("usage: gobcorpus write|json|check SEED COUNT")
 	}
 	seed, err1 := strconv.ParseInt(os.Args[2], 10, 64)
 	count, err2 := strconv.Atoi(os.Args[3])
@@ -371,6 +376,13 @@ func main() {
 		switch os.Args[1] {
 		case "write":
 			write(out, i%kinds, value)
+		case "json":
+			// Infinities and complex numbers are an error there.
+			text, err := json.Marshal(value)
+			if err != nil {
+				text = nil
+			}
+			record(out, i%kinds, text)
 		case "check":
 			check(in, i%kinds, value, i)
 		}

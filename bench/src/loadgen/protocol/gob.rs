@@ -1,0 +1,377 @@
+//! Go's net/rpc over gob: a header and a body for each call, answers in any order.
+//!
+//! A stream defines each type once, so a connection remembers which it has sent; after that a call is the same bytes each
+//! time but for its number in the header. Of an answer the header is read and the body passed over. A body that goes on
+//! in further messages, because types first show inside an interface of it, is not understood here.
+
+use std::sync::Arc;
+
+use coreloop::codec::gob;
+use coreloop::codec::gob::stream::{Form, Message, STRING, Split, StreamError, UINT, split};
+use serde::{Deserialize, Serialize};
+
+use super::jsonrpc::code_of;
+use super::{Body, Decoded, Protocol, Reply};
+use crate::frame::BODY_BYTES_MAX;
+
+/// Types of headers that are kept of one connection: a server has one.
+const HEADERS_MAX: usize = 16;
+
+/// One connection's half of net/rpc.
+#[derive(Clone)]
+pub struct Gob {
+    calls: Arc<[Template]>,
+    /// Methods whose types this connection has defined.
+    is_defined: Vec<bool>,
+    /// Types that it has defined.
+    sent: Vec<i32>,
+    /// What may be a header, as the server defines it: the field's number and type, by id.
+    headers: Vec<(i32, Fields)>,
+}
+
+/// Where in a header a number and an error stand, and the types of all its fields.
+#[derive(Clone)]
+struct Fields {
+    seq: usize,
+    error: usize,
+    types: Vec<i32>,
+}
+
+/// A call, in pieces.
+struct Template {
+    /// Definitions by id: of the header, and of the argument.
+    header_types: Vec<(i32, Vec<u8>)>,
+    body_types: Vec<(i32, Vec<u8>)>,
+    /// The header's payload up to its number.
+    header: Vec<u8>,
+    /// The argument's message.
+    body: Vec<u8>,
+}
+
+/// Go's header of a call (net/rpc server.go).
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Request {
+    service_method: String,
+    seq: u64,
+}
+
+impl Gob {
+    /// With the bodies of the mix, each a self-contained stream, in its order.
+    pub fn new(bodies: &[Body]) -> Result<Gob, String> {
+        let calls = bodies.iter().map(Template::new).collect::<Result<Vec<_>, _>>()?;
+        Ok(Gob {
+            is_defined: vec![false; calls.len()],
+            calls: calls.into(),
+            sent: Vec::new(),
+            headers: Vec::new(),
+        })
+    }
+
+    fn define(sent: &mut Vec<i32>, types: &[(i32, Vec<u8>)], out: &mut Vec<u8>) {
+        for (id, definition) in types {
+            if !sent.contains(id) {
+                sent.push(*id);
+                out.extend_from_slice(definition);
+            }
+        }
+    }
+
+    /// Keeps a type that may be a header's.
+    fn learn(&mut self, message: Message<'_>) -> Result<(), StreamError> {
+        let (id, definition) = message.definition()?;
+        let Form::Struct { fields } = definition.form else { return Ok(()) };
+        let place = |name, of| fields.iter().position(|(known, id)| known == name && *id == of);
+        if let (Some(seq), Some(error)) = (place("Seq", UINT), place("Error", STRING))
+            && self.headers.len() < HEADERS_MAX
+            && !self.headers.iter().any(|(known, _)| *known == id)
+        {
+            let types = fields.iter().map(|(_, id)| *id).collect();
+            self.headers.push((id, Fields { seq, error, types }));
+        }
+        Ok(())
+    }
+
+    fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, StreamError> {
+        let header = match split(bytes, BODY_BYTES_MAX)? {
+            Split::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(bytes_min)),
+            Split::Message(message) => message,
+        };
+        let id = header.id()?;
+        if id < 0 {
+            self.learn(header)?;
+            return Ok(Decoded::Skip(header.whole().len()));
+        }
+        let Some((_, fields)) = self.headers.iter().find(|(known, _)| *known == id) else {
+            return Ok(Decoded::Broken(
+                "the server does not speak gob as net/rpc does: an answer without a header",
+            ));
+        };
+        let Some((seq, error)) = read_header(header.payload(), fields) else {
+            return Ok(Decoded::Broken("a header of net/rpc cannot be read"));
+        };
+        // Behind it the body, and in front of that the types that are new.
+        let mut len = header.whole().len();
+        loop {
+            let message = match split(&bytes[len..], BODY_BYTES_MAX)? {
+                Split::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(len + bytes_min)),
+                Split::Message(message) => message,
+            };
+            len += message.whole().len();
+            if message.id()? < 0 {
+                self.learn(message)?;
+                continue;
+            }
+            let (status, body) = match error {
+                b"" => (0, message.payload()),
+                text => (code_of(text).number(), text),
+            };
+            return Ok(Decoded::Reply(Reply { id: seq, status, queue_us: 0, handler_us: 0, body, len }));
+        }
+    }
+}
+
+impl Template {
+    fn new(body: &Body) -> Result<Template, String> {
+        let request = Request { service_method: body.method.clone(), seq: 1 };
+        let mut stream = Vec::new();
+        gob::encode(&request, &mut stream).map_err(|error| error.to_string())?;
+        let wrong = |error: StreamError| error.to_string();
+        let (header_types, header) = parts(&stream).map_err(wrong)?;
+        let (body_types, value) = parts(&body.bytes).map_err(wrong)?;
+        // The last of the payload: the number's field, the number, the end of the struct.
+        let header = header.payload();
+        let header = header[..header.len() - 3].to_vec();
+        Ok(Template { header_types, body_types, header, body: value.whole().to_vec() })
+    }
+}
+
+/// A self-contained stream: its definitions, and its value.
+#[allow(clippy::type_complexity, reason = "a list and what follows it")]
+fn parts(stream: &[u8]) -> Result<(Vec<(i32, Vec<u8>)>, Message<'_>), StreamError> {
+    let (mut types, mut rest) = (Vec::new(), stream);
+    loop {
+        let Split::Message(message) = split(rest, usize::MAX)? else {
+            return Err(StreamError::Malformed("the body of a call ends early".into()));
+        };
+        match message.id()? {
+            id if id < 0 => types.push((-id, message.whole().to_vec())),
+            _ => return Ok((types, message)),
+        }
+        rest = &rest[message.whole().len()..];
+    }
+}
+
+impl Protocol for Gob {
+    #[inline]
+    fn append(&mut self, method: usize, id: u64, out: &mut Vec<u8>) {
+        let call = &self.calls[method];
+        let is_first = !self.is_defined[method];
+        if is_first {
+            Gob::define(&mut self.sent, &call.header_types, out);
+        }
+        let (number, number_len) = spell(id);
+        // A zero is left out of a struct.
+        let tail = if id == 0 { 0 } else { 1 + number_len };
+        let (prefix, prefix_len) = spell((call.header.len() + tail + 1) as u64);
+        out.extend_from_slice(&prefix[..prefix_len]);
+        out.extend_from_slice(&call.header);
+        if id != 0 {
+            out.push(1);
+            out.extend_from_slice(&number[..number_len]);
+        }
+        out.push(0);
+        if is_first {
+            Gob::define(&mut self.sent, &call.body_types, out);
+            self.is_defined[method] = true;
+        }
+        out.extend_from_slice(&call.body);
+    }
+
+    #[inline]
+    fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a> {
+        match self.next(bytes) {
+            Ok(decoded) => decoded,
+            Err(StreamError::TooLarge { .. }) => Decoded::Broken("an answer larger than 16 MiB, or no gob"),
+            Err(_) => Decoded::Broken("the server does not speak gob"),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.is_defined.fill(false);
+        self.sent.clear();
+        self.headers.clear();
+    }
+}
+
+/// The number and the error of a header, which is a payload that begins with its type's id.
+#[inline]
+fn read_header<'a>(payload: &'a [u8], fields: &Fields) -> Option<(u64, &'a [u8])> {
+    let (mut rest, mut next) = (payload, 0);
+    take_number(&mut rest)?;
+    let (mut seq, mut error) = (0, &[][..]);
+    loop {
+        let delta = usize::try_from(take_number(&mut rest)?).ok()?;
+        if delta == 0 {
+            return rest.is_empty().then_some((seq, error));
+        }
+        next = delta.checked_add(next)?;
+        let at = next - 1;
+        match *fields.types.get(at)? {
+            UINT => {
+                let number = take_number(&mut rest)?;
+                seq = if at == fields.seq { number } else { seq };
+            }
+            STRING => {
+                let len = usize::try_from(take_number(&mut rest)?).ok()?;
+                let (text, after) = rest.split_at_checked(len)?;
+                rest = after;
+                error = if at == fields.error { text } else { error };
+            }
+            // Go's has no others.
+            _ => return None,
+        }
+    }
+}
+
+/// An unsigned integer: below 128 a byte; otherwise its bytes, high byte first, after their negated count.
+#[inline]
+fn take_number(rest: &mut &[u8]) -> Option<u64> {
+    let (first, after) = rest.split_first()?;
+    if *first < 0x80 {
+        *rest = after;
+        return Some(u64::from(*first));
+    }
+    let (bytes, after) = after.split_at_checked(usize::from(first.wrapping_neg()))?;
+    *rest = after;
+    (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
+}
+
+/// The same, written: its bytes, and how many there are.
+#[inline]
+fn spell(number: u64) -> ([u8; 9], usize) {
+    let mut bytes = [0; 9];
+    if number < 0x80 {
+        bytes[0] = number as u8;
+        return (bytes, 1);
+    }
+    let count = 8 - number.leading_zeros() as usize / 8;
+    bytes[0] = (count as u8).wrapping_neg();
+    bytes[1..=count].copy_from_slice(&number.to_be_bytes()[8 - count..]);
+    (bytes, 1 + count)
+}
+
+#[cfg(test)]
+mod tests {
+    use coreloop::codec::gob::dynamic::{decode_json, encode_json};
+    use coreloop::codec::gob::stream::{DefinitionLimits, Definitions, Sent, Taken};
+    use serde_json::{Value, json};
+
+    use super::super::tests::at_every_split;
+    use super::*;
+
+    fn body(method: &str, argument: &Value) -> Body {
+        let mut bytes = Vec::new();
+        encode_json(argument, &mut bytes).expect("it has a form");
+        Body { method: method.into(), bytes }
+    }
+
+    fn gob() -> Gob {
+        let two = json!({"A": 6, "B": 7});
+        Gob::new(&[body("Arith.Add", &two), body("Arith.Multiply", &two), body("Echo.Echo", &json!("é"))])
+            .expect("well-formed")
+    }
+
+    #[derive(Serialize, Deserialize)]
+    #[serde(rename_all = "PascalCase")]
+    struct Response {
+        service_method: String,
+        seq: u64,
+        error: String,
+    }
+
+    /// The values of a stream, shown.
+    fn shown(mut bytes: &[u8]) -> Vec<Value> {
+        let mut known = Definitions::new(DefinitionLimits::default());
+        let mut values = Vec::new();
+        while !bytes.is_empty() {
+            let taken = match known.take(bytes, 1 << 20).expect("a stream") {
+                Taken::Definition { bytes } => bytes,
+                Taken::Value { bytes: taken, definitions, .. } => {
+                    values.push(decode_json(&[&definitions, &bytes[..taken]].concat()).expect("a value"));
+                    taken
+                }
+                Taken::NeedMore { .. } => panic!("it ends early"),
+            };
+            bytes = &bytes[taken..];
+        }
+        values
+    }
+
+    #[test]
+    fn calls_are_a_stream_whose_types_are_defined_once() {
+        let (mut gob, mut out, mut want) = (gob(), Vec::new(), Vec::new());
+        let two = json!({"A": 6, "B": 7});
+        for (method, name, argument) in [
+            (0, "Arith.Add", &two),
+            (1, "Arith.Multiply", &two),
+            (2, "Echo.Echo", &json!("é")),
+            (0, "Arith.Add", &two),
+        ] {
+            for id in [0, 1, 127, 128, 255, 256, 65_535, 1 << 20, u64::MAX] {
+                gob.append(method, id, &mut out);
+                want.extend([json!({"ServiceMethod": name, "Seq": id}), argument.clone()]);
+            }
+        }
+        // A type that came twice is an error of the reader's.
+        assert_eq!(shown(&out), want);
+        gob.reset();
+        let mut again = Vec::new();
+        gob.append(1, 1, &mut again);
+        assert_eq!(shown(&again).len(), 2);
+    }
+
+    #[test]
+    fn answers_cut_at_every_byte_are_waited_for_and_then_read() {
+        let (mut sent, mut bytes) = (Sent::new(), Vec::new());
+        let mut say = |seq, error: &str, reply: &Value| {
+            let response = Response { service_method: "Arith.Add".into(), seq, error: error.into() };
+            let mut stream = Vec::new();
+            gob::encode(&response, &mut stream).expect("it has a form");
+            sent.append(&stream, &mut bytes).expect("a stream");
+            sent.append(&body("", reply).bytes, &mut bytes).expect("a stream");
+        };
+        say(300, "", &json!(5));
+        say(0, "", &json!({"Quo": 3, "Rem": 1}));
+        say(1, "divide by zero", &json!({}));
+        say(2, "rpc: can't find service Arith.Modulo", &json!({}));
+        say(128, "", &json!({"Quo": 3}));
+        let seen = at_every_split(gob, &bytes);
+        let want = [
+            "300 0",
+            "0 0",
+            "1 2 0 0 divide by zero",
+            "2 12 0 0 rpc: can't find service Arith.Modulo",
+            "128 0",
+        ];
+        assert_eq!(seen.len(), want.len());
+        for (seen, want) in seen.iter().zip(want) {
+            assert!(seen.starts_with(want), "{seen} is not {want}");
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_told() {
+        for (bytes, why) in [
+            (&b"HTTP/1.1 400 Bad Request\r\n\r\nand so on, as long as a message of gob would have to be, and more"[..], "gob"),
+            (&[3, 4, 0, 6], "without a header"),
+            (&[0], "does not speak gob"),
+            (&[0xfc, 0x7f, 0xff, 0xff, 0xff], "16 MiB"),
+        ] {
+            match gob().decode(bytes) {
+                Decoded::Broken(said) => assert!(said.contains(why), "{bytes:?}: {said}"),
+                other => panic!("{bytes:?}: {other:?}"),
+            }
+        }
+    }
+}

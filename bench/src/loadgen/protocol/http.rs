@@ -1,0 +1,362 @@
+//! HTTP/1.1 with JSON bodies, as the Connect protocol has unary calls: answers come in the order of the calls.
+//!
+//! A request is the same bytes each time. Of an answer the head is read, of its body only the end is looked for,
+//! unless it is an error.
+
+use std::borrow::Cow;
+use std::collections::VecDeque;
+use std::ops::Range;
+use std::sync::Arc;
+
+use coreloop::status::Code;
+use httparse::{EMPTY_HEADER, Header, Response, Status};
+use serde::Deserialize;
+
+use super::{Body, Decoded, Protocol, Reply, Text};
+use crate::frame::BODY_BYTES_MAX;
+
+/// Fields of an answer's head, its bytes, and those of a line of chunked coding.
+const HEADERS_MAX: usize = 96;
+const HEAD_BYTES_MAX: usize = 64 << 10;
+const CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
+
+/// One connection's half of HTTP.
+#[derive(Clone)]
+pub struct Http {
+    requests: Arc<[Vec<u8>]>,
+    /// The calls that have no answer, in order.
+    asked: VecDeque<u64>,
+    /// The answer at the front is the last one, and that has been said.
+    is_drain_told: bool,
+}
+
+impl Http {
+    /// With the bodies of the mix, in its order, for a server of that name; `time_left_us` is the deadline of each call,
+    /// 0 for none.
+    pub fn new(bodies: &[Body], host: &str, time_left_us: u32) -> Http {
+        let requests = bodies.iter().map(|body| request(body, host, time_left_us)).collect();
+        Http { requests, asked: VecDeque::new(), is_drain_told: false }
+    }
+
+    fn answer<'a>(&mut self, head: &Head, body: &'a [u8], len: usize) -> Decoded<'a> {
+        if head.is_last && !self.is_drain_told {
+            // First, so that no further call is made in place of this one.
+            self.is_drain_told = true;
+            return Decoded::Drain(0);
+        }
+        let Some(id) = self.asked.pop_front() else {
+            return Decoded::Broken("an answer that nothing was asked for");
+        };
+        let (status, body) = if head.status == 200 { (0, body) } else { failed(head.status, body) };
+        Decoded::Reply(Reply { id, status, queue_us: head.queue_us, handler_us: head.handler_us, body, len })
+    }
+}
+
+/// The bytes of a call.
+fn request(body: &Body, host: &str, time_left_us: u32) -> Vec<u8> {
+    let (service, method) = body.method.rsplit_once('.').unwrap_or((&body.method, ""));
+    let mut request = format!("POST /{}/{} HTTP/1.1\r\nHost: {host}\r\n", escaped(service), escaped(method));
+    request += "Content-Type: application/json\r\nConnect-Protocol-Version: 1\r\n";
+    if time_left_us > 0 {
+        request += &format!("Connect-Timeout-Ms: {}\r\n", time_left_us.div_ceil(1000));
+    }
+    request += &format!("Content-Length: {}\r\n\r\n", body.bytes.len());
+    let mut request = request.into_bytes();
+    request.extend_from_slice(&body.bytes);
+    request
+}
+
+/// A part of a name as a segment of a path (RFC 3986 section 2.3).
+fn escaped(name: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
+        byte => format!("%{byte:02X}"),
+    };
+    name.bytes().map(byte).collect()
+}
+
+impl Protocol for Http {
+    #[inline]
+    fn append(&mut self, method: usize, id: u64, out: &mut Vec<u8>) {
+        out.extend_from_slice(&self.requests[method]);
+        self.asked.push_back(id);
+    }
+
+    #[inline]
+    fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a> {
+        let head = match Head::read(bytes) {
+            Ok(Some(head)) => head,
+            Ok(None) if bytes.len() > HEAD_BYTES_MAX => {
+                return Decoded::Broken("an answer's head is too long");
+            }
+            Ok(None) => return Decoded::NeedMore(bytes.len() + 1),
+            Err(why) => return Decoded::Broken(why),
+        };
+        match (head.status, head.framing) {
+            (101, _) => Decoded::Broken("the server changes to another protocol"),
+            (100..200, _) => Decoded::Skip(head.bytes),
+            // Why an idle connection is closed (RFC 9110 section 15.5.9).
+            (408, _) if head.is_last && self.asked.is_empty() => Decoded::Drain(bytes.len()),
+            (204 | 304, _) => self.answer(&head, &[], head.bytes),
+            (_, Framing::Length(length)) if length > BODY_BYTES_MAX => {
+                Decoded::Broken("an answer larger than 16 MiB")
+            }
+            (_, Framing::Length(length)) => match bytes.get(head.bytes..head.bytes + length) {
+                Some(body) => self.answer(&head, body, head.bytes + length),
+                None => Decoded::NeedMore(head.bytes + length),
+            },
+            (_, Framing::Chunked) => match chunks(bytes, head.bytes) {
+                Ok(Chunks::Whole { first, end }) => self.answer(&head, &bytes[first], end),
+                Ok(Chunks::NeedMore(need)) => Decoded::NeedMore(need.max(bytes.len() + 1)),
+                Err(why) => Decoded::Broken(why),
+            },
+            (_, Framing::UntilEnd) => Decoded::Broken("an answer whose end is that of the connection"),
+        }
+    }
+
+    fn reset(&mut self) {
+        self.asked.clear();
+        self.is_drain_told = false;
+    }
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Framing {
+    Length(usize),
+    Chunked,
+    UntilEnd,
+}
+
+/// What the head of an answer says.
+struct Head {
+    status: u16,
+    framing: Framing,
+    is_last: bool,
+    queue_us: u32,
+    handler_us: u32,
+    /// Bytes of it.
+    bytes: usize,
+}
+
+impl Head {
+    fn read(bytes: &[u8]) -> Result<Option<Head>, &'static str> {
+        let mut fields = [EMPTY_HEADER; HEADERS_MAX];
+        let mut response = Response::new(&mut fields);
+        let read = response.parse(bytes).map_err(|_| "the server does not speak HTTP/1.1")?;
+        let Status::Complete(bytes) = read else { return Ok(None) };
+        let mut head = Head {
+            status: response.code.unwrap_or(0),
+            framing: Framing::UntilEnd,
+            is_last: response.version == Some(0),
+            queue_us: 0,
+            handler_us: 0,
+            bytes,
+        };
+        for field in response.headers.iter() {
+            head.take(field)?;
+        }
+        Ok(Some(head))
+    }
+
+    fn take(&mut self, field: &Header<'_>) -> Result<(), &'static str> {
+        let value = field.value;
+        // Most fields of most answers are told apart by their length.
+        match field.name.len() {
+            14 if field.name.eq_ignore_ascii_case("content-length") => {
+                let length = digits(value).ok_or("an answer's length is no number")?;
+                match self.framing {
+                    Framing::UntilEnd => self.framing = Framing::Length(length),
+                    Framing::Length(known) if known == length => {}
+                    _ => return Err("an answer has two lengths"),
+                }
+            }
+            17 if field.name.eq_ignore_ascii_case("transfer-encoding") => {
+                if self.framing != Framing::UntilEnd || !value.trim_ascii().eq_ignore_ascii_case(b"chunked") {
+                    return Err("an answer has two lengths, or an unknown coding");
+                }
+                self.framing = Framing::Chunked;
+            }
+            10 if field.name.eq_ignore_ascii_case("connection") => {
+                for word in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    self.is_last |= word.eq_ignore_ascii_case(b"close");
+                    // Of HTTP/1.0, which says what 1.1 takes for granted.
+                    self.is_last &= !word.eq_ignore_ascii_case(b"keep-alive");
+                }
+            }
+            13 if field.name.eq_ignore_ascii_case("server-timing") => {
+                for metric in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
+                    match metric.strip_prefix(b"queue;dur=") {
+                        Some(ms) => self.queue_us = micros(ms),
+                        None => {
+                            let ms = metric.strip_prefix(b"handler;dur=");
+                            self.handler_us = ms.map_or(self.handler_us, micros);
+                        }
+                    }
+                }
+            }
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+/// A whole number of at most nine digits, and nothing but digits.
+fn digits(text: &[u8]) -> Option<usize> {
+    if text.is_empty() || text.len() > 9 || !text.iter().all(u8::is_ascii_digit) {
+        return None;
+    }
+    Some(text.iter().fold(0, |number, digit| 10 * number + usize::from(digit - b'0')))
+}
+
+/// Milliseconds with decimals, as microseconds; what is none is 0.
+fn micros(text: &[u8]) -> u32 {
+    let (whole, decimals) = match text.iter().position(|byte| *byte == b'.') {
+        Some(dot) => (&text[..dot], &text[dot + 1..]),
+        None => (text, &[][..]),
+    };
+    let Some(whole) = digits(whole) else { return 0 };
+    let decimal =
+        |at: usize| decimals.get(at).filter(|digit| digit.is_ascii_digit()).map_or(0, |it| it - b'0');
+    let below = 100 * u64::from(decimal(0)) + 10 * u64::from(decimal(1)) + u64::from(decimal(2));
+    u32::try_from(1000 * whole as u64 + below).unwrap_or(u32::MAX)
+}
+
+enum Chunks {
+    /// Where the first chunk stands, and where all of it ends.
+    Whole {
+        first: Range<usize>,
+        end: usize,
+    },
+    NeedMore(usize),
+}
+
+/// Walks over a chunked body that begins there (RFC 9112 section 7.1).
+fn chunks(bytes: &[u8], body_at: usize) -> Result<Chunks, &'static str> {
+    let (mut at, mut first) = (body_at, None);
+    let wrong = "an answer's chunks cannot be read";
+    loop {
+        let (line, size) = match httparse::parse_chunk_size(&bytes[at..]).map_err(|_| wrong)? {
+            Status::Complete(found) => found,
+            Status::Partial if bytes.len() - at > CHUNK_LINE_BYTES_MAX => return Err(wrong),
+            Status::Partial => return Ok(Chunks::NeedMore(bytes.len() + 1)),
+        };
+        at += line;
+        if size == 0 {
+            let mut trailers = [EMPTY_HEADER; HEADERS_MAX];
+            return match httparse::parse_headers(&bytes[at..], &mut trailers).map_err(|_| wrong)? {
+                Status::Complete((len, _)) => {
+                    Ok(Chunks::Whole { first: first.unwrap_or(at..at), end: at + len })
+                }
+                Status::Partial if bytes.len() - at > HEAD_BYTES_MAX => Err(wrong),
+                Status::Partial => Ok(Chunks::NeedMore(bytes.len() + 1)),
+            };
+        }
+        let room = BODY_BYTES_MAX.saturating_sub(at - body_at);
+        let size = usize::try_from(size).ok().filter(|size| *size <= room);
+        let end = at + size.ok_or("an answer larger than 16 MiB")?;
+        first.get_or_insert(at..end);
+        match bytes.get(end..end + 2) {
+            Some(b"\r\n") => at = end + 2,
+            Some(_) => return Err(wrong),
+            None => return Ok(Chunks::NeedMore(end + 2)),
+        }
+    }
+}
+
+/// An error of the Connect protocol.
+#[derive(Deserialize)]
+struct ConnectError<'a> {
+    #[serde(borrow)]
+    code: Cow<'a, str>,
+    #[serde(borrow, default)]
+    message: Option<Text<'a>>,
+}
+
+/// The status of an answer that is not 200, and its message where one stands as it is in the body.
+#[cold]
+fn failed(status: u16, body: &[u8]) -> (u32, &[u8]) {
+    let error: Option<ConnectError<'_>> = serde_json::from_slice(body).ok();
+    let named = error.as_ref().and_then(|error| Code::from_connect_name(&error.code));
+    let code = match named.unwrap_or_else(|| Code::from_http_status(status)) {
+        // Other answers that are no failure of HTTP's are not what was asked for.
+        Code::Ok => Code::Unknown,
+        code => code,
+    };
+    let message = match error.and_then(|error| error.message) {
+        Some(Text(Cow::Borrowed(text))) => text.as_bytes(),
+        _ => body,
+    };
+    (code.number(), message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::tests::at_every_split;
+    use super::*;
+
+    fn http() -> Http {
+        Http::new(&[Body { method: "Arith.Add".into(), bytes: b"{}".to_vec() }], "h:1", 1500)
+    }
+
+    fn asked(count: u64) -> Http {
+        let mut http = http();
+        (0..count).for_each(|id| http.append(0, id + 7, &mut Vec::new()));
+        http
+    }
+
+    #[test]
+    fn request_is_that_of_connect() {
+        let mut out = Vec::new();
+        http().append(0, 7, &mut out);
+        let text = "POST /Arith/Add HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\n\
+            Connect-Protocol-Version: 1\r\nConnect-Timeout-Ms: 2\r\nContent-Length: 2\r\n\r\n{}";
+        assert_eq!(String::from_utf8(out).expect("text"), text);
+        assert_eq!(escaped("a b/é"), "a%20b%2F%C3%A9");
+    }
+
+    #[test]
+    fn answers_cut_at_every_byte_are_waited_for_and_then_read_in_order() {
+        let bytes = "HTTP/1.1 100 Continue\r\n\r\n\
+            HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer-Timing: queue;dur=0.012, handler;dur=1.5\r\n\r\n13\
+            HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nT: u\r\n\r\n\
+            HTTP/1.1 501 Not Implemented\r\ncontent-length: 42\r\n\r\n{\"code\":\"unimplemented\",\"message\":\"no é\"}\
+            HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy\
+            HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        let seen = at_every_split(|| asked(5), bytes.as_bytes());
+        let want: [&str; 6] =
+            ["7 0 12 1500 13", "8 0 0 0 abc", "9 12 0 0 no é", "10 14 0 0 busy", "drain", "11 0 0 0 "];
+        assert_eq!(seen, want);
+    }
+
+    #[test]
+    fn what_cannot_be_read_or_was_not_asked_for_is_told() {
+        for (bytes, why) in [
+            ("SSH-2.0 and more\r\n", "does not speak HTTP/1.1"),
+            ("HTTP/1.1 200 OK\r\n\r\n", "end is that of the connection"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "two lengths"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", "no number"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "16 MiB"),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nTransfer-Encoding: chunked\r\n\r\n", "two lengths"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: gzip\r\n\r\n", "unknown coding"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nffffffffff\r\n", "16 MiB"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nx\r\n", "chunks"),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", "chunks"),
+            ("HTTP/1.1 101 Switching\r\n\r\n", "another protocol"),
+        ] {
+            let mut http = asked(1);
+            let Decoded::Broken(said) = http.decode(bytes.as_bytes()) else { panic!("{bytes}") };
+            assert!(said.contains(why), "{bytes}: {said}");
+        }
+        let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
+        assert_eq!(http().decode(answer), Decoded::Broken("an answer that nothing was asked for"));
+        let idle = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
+        assert_eq!(http().decode(idle), Decoded::Drain(idle.len()));
+    }
+
+    #[test]
+    fn a_new_connection_owes_nothing() {
+        let mut http = asked(3);
+        http.reset();
+        assert!(http.asked.is_empty());
+    }
+}
