@@ -27,8 +27,8 @@ fn wrong_first_bytes_end_the_connection_without_a_word() {
         &b"\x19\x97"[..],
         b"\x00\x00\x00\x00",
         b"SSH-2.0-x\r\n",
-        b"GET / HTTP/1.1\r\n",
-        b"{}",
+        b"GETS / HTTP/1.1\r\n",
+        b"}{",
         b"\x16\x03\x01",
     ]
     .into_iter()
