@@ -39,7 +39,7 @@ pub struct Options {
     /// The body's codec in native frames: raw, fixed, json, compact, messagepack. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
-    /// Several methods by weight, as in `Arith.AddFixed=99,Echo.Sleep:20=1`: method[:JSON]=weight.
+    /// Several methods by weight, as in `Arith.AddFixed=99,Echo.Sleep:20=1`: `method[:JSON]=weight`.
     #[arg(long)]
     pub mix: Option<String>,
     /// Connections.
