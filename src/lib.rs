@@ -89,6 +89,8 @@ mod readme_tests {
     mod configuration {}
     #[doc = include_str!("../docs/embedding.md")]
     mod embedding {}
+    #[doc = include_str!("../docs/go-interop.md")]
+    mod go_interop {}
     #[doc = include_str!("../docs/http.md")]
     mod http {}
     #[doc = include_str!("../docs/wire.md")]

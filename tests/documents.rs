@@ -83,6 +83,7 @@ fn every_command_of_the_readme_exists() {
         "docs/embedding.md",
         "docs/architecture.md",
         "docs/client.md",
+        "docs/go-interop.md",
         "docs/http.md",
         "docs/tuning.md",
     ] {
@@ -236,9 +237,14 @@ fn the_names_in_the_documents_exist() {
     let sources = sources();
     let words: BTreeSet<&str> = sources.split(|c: char| !c.is_alphanumeric() && c != '_').collect();
     let mut names = 0;
-    for document in
-        ["README.md", "docs/architecture.md", "docs/embedding.md", "docs/client.md", "docs/tuning.md"]
-    {
+    for document in [
+        "README.md",
+        "docs/architecture.md",
+        "docs/embedding.md",
+        "docs/client.md",
+        "docs/go-interop.md",
+        "docs/tuning.md",
+    ] {
         let text = read(document);
         let mut is_block = false;
         for line in text.lines() {
