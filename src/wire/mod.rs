@@ -1,8 +1,8 @@
-//! What the bytes of a connection mean: the trait [`Wire`], and one file for each protocol.
+//! What the bytes of a connection mean: the trait [`Wire`], and one file or folder for each protocol.
 //!
-//! A wire takes bytes and returns values; it knows no socket, no clock and no service. To add a protocol: write
-//! its `Wire` in a file here, give [`sniff`] the first bytes that tell it from the others, and add it to
-//! [`Speaks`]; nothing above this floor changes.
+//! A wire takes bytes and returns values; it knows no socket, no clock and no service (what it may ask of the server
+//! stands in [`site`]). To add a protocol: write its `Wire` here, give [`sniff`] the first bytes that tell it from the
+//! others, and add it to [`Speaks`], and to [`Asks`] for clients; nothing above this floor changes.
 
 pub mod asks;
 #[cfg(feature = "http")]

@@ -1,7 +1,8 @@
 //! Which protocol speaks: the first bytes of a connection decide, once.
 //!
-//! A table of patterns and nothing else. A protocol that is recognised but not served yet has a name here all
-//! the same, so that the operator reads what knocked instead of "unknown".
+//! A table of patterns, and in front of it one rule: a gob stream has no constant first byte, but a shape (the length of
+//! a message, then a type's negative id). A protocol that is recognised but not served (TLS) has a name here all the
+//! same, so that the operator reads what knocked instead of "unknown".
 
 /// A protocol that can be told by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
