@@ -43,6 +43,7 @@ table! {
     blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, the call waits in the work queue.";
     pin: Switch, "Pin each reactor to one allowed core.";
     busy_poll_us: Number(0, MICROS_MAX), zero "sleep at once", "How long an idle reactor polls before it sleeps; never with one allowed core.";
+    gather_us: Number(0, 10_000), zero "never", "How long a busy reactor naps so that calls gather, while that makes them cheaper and more.";
     worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
     batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
     accept: Choice(&Accept::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";

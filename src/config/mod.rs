@@ -67,6 +67,12 @@ pub struct Config {
     /// its cores. With one allowed core it is always 0: whoever should send the next request could not run.
     pub busy_poll_us: u64,
 
+    /// Microseconds that a busy reactor naps before it looks for more calls, so that one read and one write serve
+    /// several. Default 200; 0 is never. Naps are tried where connections have several calls in flight, kept only
+    /// while they make calls clearly cheaper and more, and stop when the load falls.
+    /// Too small: few calls gather. Too large: each call waits as long as the nap.
+    pub gather_us: u64,
+
     /// Microseconds that a worker looks for more work before it parks. Default 20; 0 parks at once, as always
     /// with one allowed core. Too small: each batch pays for waking a thread. Too large: idle workers take time
     /// from reactors.
@@ -102,6 +108,7 @@ impl Default for Config {
             blocking_threads: 512,
             pin: false,
             busy_poll_us: 0,
+            gather_us: 200,
             worker_spin_us: 20,
             batch_max: 32,
             accept: Accept::Auto,

@@ -59,6 +59,9 @@ pub(super) struct Core<A: App> {
     pub(super) stats: Arc<ReactorStats>,
     /// When the turn began.
     pub(super) now: Instant,
+    /// Messages taken from connections, and the reads that brought them, since these were last set to zero.
+    pub(super) taken: u64,
+    pub(super) taken_reads: u64,
     /// Connections to be read in the next turn without waiting for an event.
     pub(super) again: Vec<Key>,
     /// Connections with something to write.
@@ -90,6 +93,8 @@ impl<A: App> Core<A> {
             flush,
             stats,
             now,
+            taken: 0,
+            taken_reads: 0,
             again: Vec::new(),
             dirty: Vec::new(),
             touched: Vec::new(),
@@ -231,6 +236,8 @@ impl<A: App> Core<A> {
         app.on_read_end();
         slot.conn.settle(pool, *now);
         let app_at = app.next_deadline(&slot.session);
+        self.taken += messages as u64;
+        self.taken_reads += reads;
         stats.reads.add(reads);
         stats.read_bytes.add(bytes as u64);
         if is_over_budget && !slot.is_again {

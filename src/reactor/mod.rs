@@ -12,6 +12,7 @@ mod dial;
 mod guest;
 mod remote;
 mod socket;
+mod wait;
 
 use std::io;
 use std::sync::Arc;
@@ -35,7 +36,8 @@ use self::remote::Post;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::mailbox::{Door, Mailbox, mailbox};
-use crate::stats::{ReactorStats, SAMPLE_TURNS, STAGES, micros};
+use crate::policy::gather::Gather;
+use crate::stats::{ReactorStats, STAGES, micros};
 
 /// Events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
@@ -125,6 +127,7 @@ pub struct Reactor<A: App> {
     index: usize,
     guests: Guests,
     spin: SpinBudget,
+    gather: Gather,
     pinned: Option<usize>,
     connections_max: usize,
     state: State,
@@ -164,7 +167,7 @@ impl<A: App> Reactor<A> {
         let app = app(Remote { door: door.clone() });
         let cores = os::allowed_cores().len();
         let connections_max = config.limits.connections_max;
-        let ReactorConfig { limits, flush, turn, busy_poll, core, pool } = config;
+        let ReactorConfig { limits, flush, turn, busy_poll, gather, core, pool } = config;
         Ok(Reactor {
             app,
             core: Core::new(poller, Pool::new(pool), limits, turn, flush, Arc::new(ReactorStats::new())),
@@ -176,6 +179,7 @@ impl<A: App> Reactor<A> {
             index: 0,
             guests: Guests::default(),
             spin: SpinBudget::new(busy_poll, cores),
+            gather: Gather::new(gather),
             pinned: core,
             connections_max,
             state: State::Running,
@@ -243,6 +247,10 @@ impl<A: App> Reactor<A> {
             os::pin_current_thread(core)?;
         }
         self.app.begin_thread();
+        if self.gather.is_on() {
+            // A nap of 100 µs would last 150 otherwise.
+            os::precise_sleep();
+        }
         // Guests who were brought before live here from the first call on.
         self.read_mail();
         while self.state != State::Stopped {
@@ -280,84 +288,6 @@ impl<A: App> Reactor<A> {
         self.end_stage(6);
         self.end_turn();
         Ok(())
-    }
-
-    // Wait.
-
-    fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
-        let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
-        let began = is_sampled.then(Instant::now);
-        let timeout = wait_max.or_else(|| self.timeout());
-        let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
-        if !(may_spin && self.busy_poll(timeout)?) {
-            let mailbox = &self.mailbox;
-            self.core.poller.wait(timeout, || mailbox.has_mail())?;
-        }
-        self.core.now = Instant::now();
-        if let Some(began) = began {
-            let waited = self.core.now.duration_since(began);
-            self.core.stats.stage_ns[0].add(waited.as_nanos() as u64);
-        }
-        self.lap = is_sampled.then_some(self.core.now);
-        let Reactor { core, acceptor, guests, .. } = self;
-        for index in 0..core.poller.len() {
-            let (key, ready) = core.poller.event(index);
-            match key.generation() {
-                LISTENER_GENERATION => acceptor.on_ready(key.slot()),
-                GUEST_GENERATION => guests.on_ready(key.slot()),
-                _ => core.on_ready(key, ready),
-            }
-        }
-        Ok(())
-    }
-
-    /// How long the reactor may sleep; `None` is until somebody rings.
-    fn timeout(&self) -> Option<Duration> {
-        if self.wants_turn() {
-            return Some(Duration::ZERO);
-        }
-        Some(self.next_at()?.saturating_duration_since(Instant::now()))
-    }
-
-    /// There is something to do that no event will tell of.
-    fn wants_turn(&self) -> bool {
-        !self.core.again.is_empty()
-            || self.acceptor.is_ready()
-            || self.state == State::Aborting
-            || self.guests.wants_turn()
-    }
-
-    /// The first time at which there is something to do.
-    fn next_at(&self) -> Option<Instant> {
-        let core = &self.core;
-        [
-            core.timers.next_at(),
-            core.flush_at,
-            self.shrink_at,
-            self.acceptor.paused_until,
-            self.app.next_at(),
-            self.guests.next_at(),
-        ]
-        .into_iter()
-        .flatten()
-        .min()
-    }
-
-    /// Polls without sleeping for as long as the budget and the timeout allow. True if there is something to do.
-    fn busy_poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
-        let budget = self.spin.budget();
-        let until = Instant::now() + timeout.map_or(budget, |timeout| timeout.min(budget));
-        loop {
-            let events = self.core.poller.wait(Some(Duration::ZERO), || false)?;
-            if events > 0 || self.mailbox.has_mail() {
-                self.spin.on_hit();
-                return Ok(true);
-            }
-            if Instant::now() >= until {
-                self.spin.on_empty();
-                return Ok(false);
-            }
-        }
     }
 
     // Accept.

@@ -314,6 +314,7 @@ fn build(
         },
         turn: config.turn.clone(),
         busy_poll: Duration::from_micros(config.busy_poll_us),
+        gather: Duration::from_micros(config.gather_us),
         core: config.pin.then(|| cores[index % cores.len()]),
         pool: PoolConfig::default(),
     };

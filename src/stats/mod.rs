@@ -89,6 +89,8 @@ pub struct ReactorStats {
     pub written_bytes: Counter,
     /// Times that reading from a connection was stopped by a limit.
     pub pauses: Counter,
+    /// Naps that let calls gather.
+    pub naps: Counter,
     /// Nanoseconds in each stage ([`STAGES`]), over the sampled turns.
     pub stage_ns: [Counter; STAGES.len()],
     /// Turns of which the stages were timed.
@@ -129,6 +131,7 @@ impl ReactorStats {
             writes: Counter::default(),
             written_bytes: Counter::default(),
             pauses: Counter::default(),
+            naps: Counter::default(),
             stage_ns: Default::default(),
             sampled_turns: Counter::default(),
             lag_us: Histogram::new(),

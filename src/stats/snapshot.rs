@@ -61,6 +61,8 @@ pub struct ReactorSnapshot {
     pub written_bytes: u64,
     /// Times that reading from a connection was stopped by a limit.
     pub pauses: u64,
+    /// Naps that let calls gather.
+    pub naps: u64,
     /// Mean microseconds of a turn spent in each stage: its name, the time.
     pub stages_us: Vec<(&'static str, f64)>,
     /// How long a turn kept the loop from looking at its sockets, in microseconds.
@@ -138,6 +140,7 @@ impl ReactorSnapshot {
             writes: stats.writes.value(),
             written_bytes: stats.written_bytes.value(),
             pauses: stats.pauses.value(),
+            naps: stats.naps.value(),
             stages_us: STAGES.iter().zip(&stats.stage_ns).map(stage).collect(),
             lag_us,
             pool: PoolSnapshot {

@@ -1,0 +1,105 @@
+//! How a turn begins: the wait, what may come before it (a nap, a poll), and what bounds it.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use super::app::App;
+use super::{GUEST_GENERATION, LISTENER_GENERATION, Reactor, State};
+use crate::policy::gather::Turn;
+use crate::stats::SAMPLE_TURNS;
+
+impl<A: App> Reactor<A> {
+    pub(super) fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
+        let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
+        let began = is_sampled.then(Instant::now);
+        let timeout = wait_max.or_else(|| self.timeout());
+        if self.gather.is_on() {
+            self.let_gather(timeout);
+        }
+        let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
+        if !(may_spin && self.busy_poll(timeout)?) {
+            let mailbox = &self.mailbox;
+            self.core.poller.wait(timeout, || mailbox.has_mail())?;
+        }
+        self.core.now = Instant::now();
+        if let Some(began) = began {
+            let waited = self.core.now.duration_since(began);
+            self.core.stats.stage_ns[0].add(waited.as_nanos() as u64);
+        }
+        self.lap = is_sampled.then_some(self.core.now);
+        let Reactor { core, acceptor, guests, .. } = self;
+        for index in 0..core.poller.len() {
+            let (key, ready) = core.poller.event(index);
+            match key.generation() {
+                LISTENER_GENERATION => acceptor.on_ready(key.slot()),
+                GUEST_GENERATION => guests.on_ready(key.slot()),
+                _ => core.on_ready(key, ready),
+            }
+        }
+        Ok(())
+    }
+
+    /// Naps where that lets calls gather; never beyond what has its time, and not while anything else waits for a turn.
+    fn let_gather(&mut self, timeout: Option<Duration>) {
+        let now = Instant::now();
+        let turn = Turn {
+            busy: now.saturating_duration_since(self.core.now),
+            calls: std::mem::take(&mut self.core.taken),
+            reads: std::mem::take(&mut self.core.taken_reads),
+        };
+        let nap = self.gather.on_turn(now, turn).min(timeout.unwrap_or(Duration::MAX));
+        if !nap.is_zero() && self.state == State::Running {
+            std::thread::sleep(nap);
+            self.core.stats.naps.add(1);
+        }
+    }
+
+    /// How long the reactor may sleep; `None` is until somebody rings.
+    fn timeout(&self) -> Option<Duration> {
+        if self.wants_turn() {
+            return Some(Duration::ZERO);
+        }
+        Some(self.next_at()?.saturating_duration_since(Instant::now()))
+    }
+
+    /// There is something to do that no event will tell of.
+    pub(super) fn wants_turn(&self) -> bool {
+        !self.core.again.is_empty()
+            || self.acceptor.is_ready()
+            || self.state == State::Aborting
+            || self.guests.wants_turn()
+    }
+
+    /// The first time at which there is something to do.
+    pub(super) fn next_at(&self) -> Option<Instant> {
+        let core = &self.core;
+        [
+            core.timers.next_at(),
+            core.flush_at,
+            self.shrink_at,
+            self.acceptor.paused_until,
+            self.app.next_at(),
+            self.guests.next_at(),
+        ]
+        .into_iter()
+        .flatten()
+        .min()
+    }
+
+    /// Polls without sleeping for as long as the budget and the timeout allow. True if there is something to do.
+    fn busy_poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
+        let budget = self.spin.budget();
+        let until = Instant::now() + timeout.map_or(budget, |timeout| timeout.min(budget));
+        loop {
+            let events = self.core.poller.wait(Some(Duration::ZERO), || false)?;
+            if events > 0 || self.mailbox.has_mail() {
+                self.spin.on_hit();
+                return Ok(true);
+            }
+            if Instant::now() >= until {
+                self.spin.on_empty();
+                return Ok(false);
+            }
+        }
+    }
+}
