@@ -55,7 +55,17 @@ impl Scan {
                 if self.looked == end {
                     break;
                 }
+                if input[self.looked..end].starts_with(b"\r\n") {
+                    self.looked += 2;
+                    if self.line_bytes == 0 {
+                        return Scanned::Head { bytes: self.looked, lines: self.lines };
+                    }
+                    self.lines += 1;
+                    self.line_bytes = 0;
+                    continue;
+                }
             }
+            // One of the two is not at hand, or was looked at before.
             match (input[self.looked], self.is_cr) {
                 (b'\n', true) => {
                     self.is_cr = false;
