@@ -214,6 +214,8 @@ impl<W: Wire> Conn<W> {
         }
         let (message, consumed) = self.wire.decode_quick(self.recv.bytes())?;
         self.on_progress(consumed);
+        // A wire that has something to say without bytes does not answer quickly.
+        self.bytes_min = 1;
         Some((message, consumed))
     }
 

@@ -58,6 +58,40 @@ impl Wire for Lines {
     }
 }
 
+/// Single bytes, told the quick way; it is never asked about none.
+struct Quick;
+
+impl Wire for Quick {
+    type Message = Span;
+    type Outgoing<'a> = &'a [u8];
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Span> {
+        assert!(!input.is_empty(), "there is nothing to decode");
+        Decoded::Message { message: Span::new(0, 1), consumed: 1 }
+    }
+
+    fn decode_quick(&mut self, input: &[u8]) -> Option<(Span, usize)> {
+        (!input.is_empty()).then_some((Span::new(0, 1), 1))
+    }
+
+    fn encode(&mut self, _: &[u8], _: &mut Out<'_>) {}
+}
+
+#[test]
+fn after_the_last_quick_message_nothing_is_decoded() {
+    let (mut pool, now) = (Pool::new(PoolConfig::default()), Instant::now());
+    let mut conn = Conn::new(Quick, now);
+    conn.space(&mut pool)[..2].copy_from_slice(b"ab");
+    conn.on_bytes(2, &mut pool, now);
+    for letter in [b"a", b"b"] {
+        let (span, consumed) = conn.next_quick().unwrap();
+        assert_eq!(conn.bytes_of(span), letter);
+        conn.consume(consumed);
+    }
+    assert_eq!(conn.next_quick(), None);
+    assert_eq!(conn.next_message(), Next::Nothing);
+}
+
 fn limits() -> Limits {
     Limits {
         in_flight_max: 4,

@@ -3,6 +3,9 @@
 //! The reactor decides when; this file does it for one connection at a time. What it may not do is call the app
 //! (it has none); closings wait in a list until the reactor tells the app.
 
+#[cfg(feature = "bench-internals")]
+pub(crate) mod lone;
+
 use std::io::{self, IoSlice};
 use std::sync::Arc;
 use std::time::Instant;

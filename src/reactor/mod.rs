@@ -7,7 +7,7 @@
 mod accept;
 mod app;
 mod config;
-mod core;
+pub(crate) mod core;
 mod dial;
 mod guest;
 mod remote;

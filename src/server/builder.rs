@@ -161,17 +161,23 @@ impl Builder {
     ///
     /// Whatever is wrong with the methods, the configuration or the listeners; nothing has been started then.
     pub fn start(mut self) -> Result<Server, Error> {
-        if let Some(error) = self.error {
+        let (config, registry) = self.check()?;
+        let protocols = allowed(&config.listen, &self.protocols);
+        start(&config, registry, self.health, protocols, self.guests)
+    }
+
+    /// The configuration and the methods, once nothing is wrong with either.
+    pub(super) fn check(&mut self) -> Result<(Valid, Arc<Registry>), Error> {
+        if let Some(error) = self.error.take() {
             return Err(error.into());
         }
         if !self.listens.is_empty() {
             self.config.listen = std::mem::take(&mut self.listens);
         }
-        let config = self.config.validate(os::allowed_cores().len())?;
-        let registry = Registry::new(self.methods, &config.limits)?;
+        let config = std::mem::take(&mut self.config).validate(os::allowed_cores().len())?;
+        let registry = Registry::new(std::mem::take(&mut self.methods), &config.limits)?;
         self.meta.fill(registry.methods());
-        let protocols = allowed(&config.listen, &self.protocols);
-        start(&config, Arc::new(registry), self.health, protocols, self.guests)
+        Ok((config, Arc::new(registry)))
     }
 
     /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal ends the
@@ -238,20 +244,8 @@ fn start(
 ) -> Result<Server, Error> {
     let reactors = config.cores;
     let (listeners, addresses) = bind(config, reactors)?;
-    let pools = Arc::new(Pools::start(
-        PoolsConfig {
-            workers: config.workers,
-            blocking_threads: config.blocking_threads,
-            spin: Duration::from_micros(config.worker_spin_us),
-            work_queue_max: config.limits.work_queue_max,
-        },
-        registry.clone(),
-    )?);
-    let side = Arc::new(ServerSide {
-        limits: config.limits.clone(),
-        cors_origins: config.http.cors_origins.clone(),
-        site: Box::new(RegistrySite::new(registry.clone())),
-    });
+    let pools = pools(config, &registry)?;
+    let side = side(config, &registry);
     let loads = Arc::new(Loads::new(reactors));
     let mut built = Vec::new();
     let mut parts = Vec::new();
@@ -284,7 +278,27 @@ fn start(
     Ok(Server { shared, addresses, events, stop, drain, running: reactors })
 }
 
-fn build(
+/// Starts the workers.
+pub(super) fn pools(config: &Valid, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
+    let config = PoolsConfig {
+        workers: config.workers,
+        blocking_threads: config.blocking_threads,
+        spin: Duration::from_micros(config.worker_spin_us),
+        work_queue_max: config.limits.work_queue_max,
+    };
+    Ok(Arc::new(Pools::start(config, registry.clone())?))
+}
+
+/// What the connections of a server share.
+pub(super) fn side(config: &Valid, registry: &Arc<Registry>) -> Arc<ServerSide> {
+    Arc::new(ServerSide {
+        limits: config.limits.clone(),
+        cors_origins: config.http.cors_origins.clone(),
+        site: Box::new(RegistrySite::new(registry.clone())),
+    })
+}
+
+pub(super) fn build(
     config: &Valid,
     index: usize,
     registry: &Arc<Registry>,

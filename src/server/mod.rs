@@ -4,6 +4,8 @@
 
 mod app;
 mod builder;
+#[cfg(feature = "bench-internals")]
+mod lone;
 #[cfg(feature = "http")]
 mod pages;
 mod site;
@@ -18,6 +20,9 @@ use crossbeam_channel::{Receiver, Sender};
 
 pub use app::Mail;
 pub use builder::Builder;
+#[cfg(feature = "bench-internals")]
+#[doc(hidden)]
+pub use lone::LoneServer;
 
 use self::app::AppStats;
 use crate::config::ConfigError;

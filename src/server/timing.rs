@@ -4,6 +4,8 @@
 use std::time::{Duration, Instant};
 
 use crate::message::Request;
+#[cfg(feature = "bench-internals")]
+use crate::stats::{EXACT_CALLS, QUICK};
 use crate::stats::{MethodStats, Paces, micros};
 
 /// A call with less time left than this is looked at by itself: quick calls before it could use that up.
@@ -59,6 +61,22 @@ impl Timing {
         stats.queue_us.record_n(self.queue_us, u64::from(self.calls));
         stats.handler_us.record_n(micros(mean), u64::from(self.calls));
         self.calls = 0;
+    }
+
+    /// The method is quick from here on, until it is timed again.
+    #[cfg(feature = "bench-internals")]
+    pub(super) fn hold_quick(&mut self, method: u32) {
+        if self.paces.is_quick(method) {
+            return;
+        }
+        self.hold_exact(method);
+        (0..EXACT_CALLS).for_each(|_| self.paces.note_exact(method, Duration::ZERO));
+    }
+
+    /// Nothing is known of the method's pace.
+    #[cfg(feature = "bench-internals")]
+    pub(super) fn hold_exact(&mut self, method: u32) {
+        self.paces.note_mean(method, QUICK);
     }
 
     /// A call was timed by itself.

@@ -176,7 +176,9 @@ pub trait Wire {
     fn decode(&mut self, input: &[u8]) -> Decoded<Self::Message>;
 
     /// The commonest message, if it stands whole at the start of the bytes: the same answer as that of
-    /// [`Wire::decode`], by a way short enough to be compiled into the loop that reads. `None` says nothing.
+    /// [`Wire::decode`], by a way short enough to be compiled into the loop that reads. `None` says nothing. After such
+    /// a message the wire is not asked again before there are more bytes: one that is to say more ([`Decoded::End`])
+    /// must not answer here.
     #[inline(always)]
     fn decode_quick(&mut self, input: &[u8]) -> Option<(Self::Message, usize)> {
         let _ = input;

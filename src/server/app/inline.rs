@@ -128,7 +128,10 @@ impl Desk {
     ) -> (Outcome, Note) {
         let chunk = shared_body(cx, request, method);
         self.out.clear();
-        let metadata = Metadata::checked_before(cx.bytes(request.metadata));
+        let metadata = match request.metadata.is_empty() {
+            true => Metadata::default(),
+            false => Metadata::checked_before(cx.bytes(request.metadata)),
+        };
         let peer = cx.peer();
         let context = Context::new(Parts {
             method: method.name(),

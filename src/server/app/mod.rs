@@ -186,6 +186,13 @@ impl RpcApp {
     }
 }
 
+#[cfg(feature = "bench-internals")]
+impl RpcApp {
+    pub(super) fn timing_mut(&mut self) -> &mut Timing {
+        &mut self.desk.timing
+    }
+}
+
 type Cx<'a> = ConnCx<'a, RpcApp>;
 
 impl Desk {

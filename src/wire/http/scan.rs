@@ -38,9 +38,6 @@ pub(super) enum Scanned {
     },
 }
 
-/// Bytes looked at in one step, where there is nothing to see among them.
-const STEP: usize = 16;
-
 impl Scan {
     /// Something of a head has been seen.
     pub(super) fn has_begun(&self) -> bool {
@@ -51,53 +48,70 @@ impl Scan {
     pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> Scanned {
         let end = input.len().min(bytes_max);
         while self.looked < end {
-            if !self.is_cr
-                && let Some(step) = input[..end].get(self.looked..self.looked + STEP)
-                && is_plain(step)
-            {
-                self.looked += STEP;
-                self.line_bytes += STEP;
-                continue;
-            }
-            let stop = end.min(self.looked + STEP);
-            while self.looked < stop {
-                let byte = input[self.looked];
-                let is_right = match (byte, self.is_cr) {
-                    (b'\n', true) => {
-                        self.is_cr = false;
-                        if self.line_bytes == 1 {
-                            self.looked += 1;
-                            let (bytes, lines) = (self.looked, self.lines);
-                            return Scanned::Head { bytes, lines };
-                        }
-                        self.lines += 1;
-                        self.looked += 1;
-                        self.line_bytes = 0;
-                        continue;
-                    }
-                    (b'\r', false) => {
-                        self.is_cr = true;
-                        true
-                    }
-                    (_, true) => false,
-                    (b'\t', false) => true,
-                    (byte, false) => byte >= b' ' && byte != 0x7f,
-                };
-                if !is_right {
-                    return Scanned::Bad(self.looked);
+            if !self.is_cr {
+                let plain = plain_len(&input[self.looked..end]);
+                self.looked += plain;
+                self.line_bytes += plain;
+                if self.looked == end {
+                    break;
                 }
-                self.looked += 1;
-                self.line_bytes += 1;
+                if input[self.looked..end].starts_with(b"\r\n") {
+                    self.looked += 2;
+                    if self.line_bytes == 0 {
+                        return Scanned::Head { bytes: self.looked, lines: self.lines };
+                    }
+                    self.lines += 1;
+                    self.line_bytes = 0;
+                    continue;
+                }
             }
+            // One of the two is not at hand, or was looked at before.
+            match (input[self.looked], self.is_cr) {
+                (b'\n', true) => {
+                    self.is_cr = false;
+                    self.looked += 1;
+                    if self.line_bytes == 1 {
+                        return Scanned::Head { bytes: self.looked, lines: self.lines };
+                    }
+                    self.lines += 1;
+                    self.line_bytes = 0;
+                    continue;
+                }
+                (b'\r', false) => self.is_cr = true,
+                (b'\t', false) => {}
+                // Behind a CR nothing else may stand, and what is not plain may not stand anywhere.
+                _ => return Scanned::Bad(self.looked),
+            }
+            self.looked += 1;
+            self.line_bytes += 1;
         }
         if end == bytes_max { Scanned::TooLong { is_first_line: self.lines == 0 } } else { Scanned::NeedMore }
     }
 }
 
-/// No byte of these is a control character. Without a branch for each, so that they are looked at together.
+/// How many bytes from the first on are no control characters.
 #[inline]
-fn is_plain(step: &[u8]) -> bool {
-    step.iter().fold(true, |plain, byte| plain & (*byte >= b' ') & (*byte != 0x7f))
+fn plain_len(bytes: &[u8]) -> usize {
+    let (words, rest) = bytes.as_chunks::<8>();
+    for (at, word) in words.iter().enumerate() {
+        let controls = controls(u64::from_le_bytes(*word));
+        if controls != 0 {
+            return at * 8 + controls.trailing_zeros() as usize / 8;
+        }
+    }
+    let plain = rest.iter().take_while(|byte| **byte >= b' ' && **byte != 0x7f);
+    words.len() * 8 + plain.count()
+}
+
+/// The highest bit of each byte that is a control character (below a space, or DEL): right up to the first of them. What
+/// lies above it may be marked wrongly, by the borrow (Warren, "Hacker's Delight", section 6-1).
+#[inline]
+fn controls(word: u64) -> u64 {
+    const ONES: u64 = u64::MAX / 0xff;
+    const HIGH: u64 = ONES * 0x80;
+    let below_space = word.wrapping_sub(ONES * 0x20) & !word;
+    let del = word ^ (ONES * 0x7f);
+    (below_space | del.wrapping_sub(ONES) & !del) & HIGH
 }
 
 #[cfg(test)]
@@ -133,6 +147,26 @@ mod tests {
             assert_eq!(scan.go_on(&seen, 1000), Scanned::NeedMore, "after {len} bytes");
         }
         assert_eq!(scan.go_on(HEAD, 1000), Scanned::Head { bytes: HEAD.len() - 4, lines: 3 });
+    }
+
+    #[test]
+    fn the_first_control_character_is_found_wherever_it_stands() {
+        for byte in 0..=255_u8 {
+            let is_control = byte < b' ' || byte == 0x7f;
+            for after in [b'a', b' ', 0x80, 0xff, 0, 0x1f, 0x7f] {
+                for at in 0..24 {
+                    let mut bytes = [b'~'; 24];
+                    bytes[at] = byte;
+                    if let Some(next) = bytes.get_mut(at + 1) {
+                        *next = after;
+                    }
+                    let plain = |byte: &u8| *byte >= b' ' && *byte != 0x7f;
+                    let expected = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
+                    assert_eq!(plain_len(&bytes), expected, "{byte:#04x} at {at}, then {after:#04x}");
+                    assert!(!is_control || expected == at);
+                }
+            }
+        }
     }
 
     #[test]

@@ -1,0 +1,53 @@
+//! Counts the instructions of a case under callgrind: exact, and the same from run to run.
+//!
+//! Each case has a process of its own, so that its figure depends on no other. What could vary is held still: the C
+//! library may choose among its copies of memcpy by the processor, and is told to take the one that every x86-64 has.
+
+use std::process::Command;
+
+use crate::cases::{self, Case};
+use crate::meter;
+
+/// Processor features by which the C library would choose: without them it takes SSE2, everywhere.
+const TUNABLES: &str =
+    "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load,-BMI2,-ERMS,-FSRM,-SSE4_1,-SSSE3";
+
+/// Whether callgrind is here.
+pub fn is_there() -> bool {
+    Command::new("valgrind").arg("--version").output().is_ok_and(|out| out.status.success())
+}
+
+/// What runs under callgrind: the case of that name. False if there is none.
+pub fn run_case(name: &str) -> bool {
+    let Some(case) = cases::named(name) else { return false };
+    let mut run = case.ready();
+    meter::count(&mut *run, case.times);
+    true
+}
+
+/// Instructions of one operation of the case. `program` runs the case that is named to it.
+///
+/// # Errors
+///
+/// Callgrind does not run, or says nothing that can be understood; with what it said.
+pub fn count(program: &std::path::Path, case: &Case) -> Result<u64, String> {
+    let out = Command::new("valgrind")
+        .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])
+        .args(["--toggle-collect=coreloop_micro::meter::counted*"])
+        .args(["--toggle-collect=coreloop_micro::meter::excluded*"])
+        .arg(program)
+        .args(["--run", &case.name])
+        .env("GLIBC_TUNABLES", TUNABLES)
+        .output()
+        .map_err(|error| format!("valgrind: {error}"))?;
+    let said = String::from_utf8_lossy(&out.stderr);
+    if !out.status.success() {
+        return Err(format!("{}: valgrind ended with {}:\n{said}", case.name, out.status));
+    }
+    let collected = said.lines().find_map(|line| line.split_once("Collected : "));
+    let collected = collected.and_then(|(_, count)| count.trim().parse::<u64>().ok());
+    let collected = collected.filter(|count| *count > 0);
+    let collected = collected.ok_or_else(|| format!("{}: callgrind counted nothing:\n{said}", case.name))?;
+    let operations = case.times * case.operations;
+    Ok((collected + operations / 2) / operations)
+}

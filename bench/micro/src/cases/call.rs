@@ -1,0 +1,98 @@
+//! Whole inline calls: request bytes in, reply bytes out.
+//!
+//! `call` is everything that a server does between a read and a write, on a connection without a socket. `turn` is a
+//! whole turn of the reactor around it, with a Unix socket: the wait, the read and the write, of which callgrind counts
+//! what runs outside the kernel. With `x16` sixteen requests come in one read; the figure is for one call.
+
+use std::io::{Read, Write};
+
+use coreloop::Server;
+use coreloop::reactor::Stream;
+use coreloop::server::LoneServer;
+use coreloop::wire::Scheme;
+
+use super::Case;
+use super::wire::{bytes_of, method_of};
+use crate::meter::uncounted;
+
+pub(super) fn add(cases: &mut Vec<Case>) {
+    for scheme in Scheme::ALL {
+        for depth in [1, 16] {
+            let scheme = *scheme;
+            let name = |what: &str| format!("{what}/{}/x{depth}", scheme.name());
+            let call = Case::new(name("call"), move || {
+                let (mut server, input, expected) = begun(scheme, depth);
+                move || {
+                    uncounted(|| server.hold_quick(method_of(scheme).0));
+                    server.feed(&input);
+                    let mut written = 0;
+                    server.write(|bytes| written += bytes.len());
+                    assert!(is_whole(written, expected, depth));
+                }
+            });
+            cases.push(call.operations(depth as u64));
+            let turn = Case::new(name("turn"), move || {
+                let (mut server, input, expected) = begun(scheme, depth);
+                let (mut peer, ours) = mio::net::UnixStream::pair().expect("the system has descriptors left");
+                server.adopt(Stream::Unix(ours)).expect("the wait goes well");
+                let mut output = vec![0; 64 << 10];
+                let mut exchange = move |input: &[u8]| {
+                    uncounted(|| {
+                        server.hold_quick(method_of(scheme).0);
+                        peer.write_all(input).expect("a socket takes so few bytes");
+                    });
+                    server.turn().expect("the wait goes well");
+                    uncounted(|| peer.read(&mut output).expect("a turn answers what it reads"))
+                };
+                exchange(&bytes_of(scheme).first);
+                move || {
+                    assert!(is_whole(exchange(&input), expected, depth));
+                }
+            });
+            cases.push(turn.operations(depth as u64));
+        }
+    }
+    // Without the short way for quick methods: the clock is read around every call.
+    cases.push(Case::new("call/native/x1-timed", || {
+        let (mut server, input, expected) = begun(Scheme::Native, 1);
+        move || {
+            uncounted(|| server.hold_exact(method_of(Scheme::Native).0));
+            server.feed(&input);
+            let mut written = 0;
+            server.write(|bytes| written += bytes.len());
+            assert!(is_whole(written, expected, 1));
+        }
+    }));
+}
+
+/// Whether these are all the replies: HTTP writes out how long a call took, which has more digits at times.
+fn is_whole(written: usize, expected: usize, depth: usize) -> bool {
+    written.abs_diff(expected) <= 8 * depth && written > 0
+}
+
+/// A server whose connection has had its first call; so many requests to feed it; and how long their replies are.
+fn begun(scheme: Scheme, depth: usize) -> (LoneServer, Vec<u8>, usize) {
+    // No thread of the server has anything to do here, so the least of each will do.
+    let builder = Server::builder().configure(|config| {
+        config.cores = 1;
+        config.workers = 1;
+        config.worker_spin_us = 0;
+    });
+    let mut server =
+        LoneServer::new(coreloop::demo::services(builder)).expect("the demo's services are in order");
+    let bytes = bytes_of(scheme);
+    let mut answered = |input: &[u8]| {
+        let mut replies = Vec::new();
+        server.feed(input);
+        server.write(|bytes| replies.extend_from_slice(bytes));
+        replies
+    };
+    assert!(!answered(&bytes.first).is_empty());
+    let input = bytes.request.repeat(depth);
+    let replies = answered(&input);
+    let sum: &[u8] = if scheme == Scheme::Native { &[13] } else { b"13" };
+    let sum = if scheme == Scheme::Gob { &[26][..] } else { sum };
+    assert!(replies.windows(sum.len()).any(|bytes| bytes == sum), "six and seven are thirteen: {replies:?}");
+    let expected = replies.len();
+    (server, input, expected)
+}

@@ -1,0 +1,60 @@
+//! What happens on one connection besides decoding: bytes in, a message out, an answer in, bytes out.
+
+use std::hint::black_box;
+use std::sync::Arc;
+use std::time::Instant;
+
+use coreloop::Code;
+use coreloop::bufpool::{Pool, PoolConfig};
+use coreloop::config::Limits;
+use coreloop::conn::Conn;
+use coreloop::message::{Message, Outgoing, Reply, SendBody};
+use coreloop::wire::{Protocols, Scheme, ServerSide, Speaks};
+
+use super::Case;
+use super::wire::bytes_of;
+
+pub(super) fn add(cases: &mut Vec<Case>) {
+    for depth in [1, 16] {
+        let case = Case::new(format!("conn/native/x{depth}"), move || {
+            let (limits, now) = (Limits::default(), Instant::now());
+            let side = Arc::new(ServerSide::bare(limits.clone()));
+            let mut conn = Conn::new(Speaks::undecided(Protocols::SERVED, side), now);
+            let mut pool = Pool::new(PoolConfig::default());
+            let bytes = bytes_of(Scheme::Native);
+            let input = bytes.request.repeat(depth);
+            move || {
+                conn.space(&mut pool)[..input.len()].copy_from_slice(black_box(&input));
+                conn.on_bytes(input.len(), &mut pool, now);
+                while let Some((message, consumed)) = conn.next_quick().or_else(|| slowly(&mut conn)) {
+                    let Message::Request(request) = message else { panic!("a request, not {message:?}") };
+                    black_box(conn.bytes_of(request.body));
+                    let reply = Reply {
+                        id: request.id,
+                        codec: request.codec,
+                        compressed: false,
+                        code: Code::Ok,
+                        queue_us: 0,
+                        handler_us: 0,
+                        body: SendBody::Bytes(black_box(&bytes.result)),
+                    };
+                    conn.encode(Outgoing::Reply(reply), &mut pool, now, &limits);
+                    conn.consume(consumed);
+                }
+                conn.settle(&mut pool, now);
+                let written = conn.to_write(&mut pool).len();
+                conn.on_written(written, &mut pool, now, &limits);
+            }
+        });
+        cases.push(case.operations(depth as u64));
+    }
+}
+
+/// The first message decides what is spoken.
+#[cold]
+fn slowly(conn: &mut Conn<Speaks>) -> Option<(Message, usize)> {
+    match conn.next_message() {
+        coreloop::conn::Next::Message { message, consumed } => Some((message, consumed)),
+        coreloop::conn::Next::Nothing => None,
+    }
+}

@@ -1,0 +1,95 @@
+//! The list of cases: every piece that a call passes through, by the folder that it lives in.
+//!
+//! A case is made ready once and then run as often as is asked. Its figure must not depend on the clock, on a seed or on
+//! another case: what it needs it makes itself. A new case stands in one of the files here, and the record must be
+//! renewed with it.
+
+mod call;
+mod codec;
+mod conn;
+mod dispatch;
+mod tools;
+mod wire;
+
+/// Does a case's work so many times.
+pub type Run = Box<dyn FnMut(u64)>;
+
+/// A piece of the hot path.
+pub struct Case {
+    /// `folder/piece/…`.
+    pub name: String,
+    /// How often it is run when it is counted: enough that what happens now and then has its share.
+    pub times: u64,
+    /// How many operations one time of it is; the figure is for one of them.
+    pub operations: u64,
+    /// Work that is not to be counted is mixed with what is: the wall clock would say nothing of it.
+    pub is_mixed: bool,
+    setup: Box<dyn Fn() -> Run + Send>,
+}
+
+/// Rarer work is done every 16th, 32nd or 64th time in places; a multiple of all of these has a fair share of it.
+const TIMES: u64 = 256;
+
+impl Case {
+    fn new<F: FnMut() + 'static>(name: impl Into<String>, setup: impl Fn() -> F + Send + 'static) -> Case {
+        let setup = Box::new(move || {
+            let mut work = setup();
+            Box::new(move |times: u64| (0..times).for_each(|_| work())) as Run
+        });
+        Case { name: name.into(), times: TIMES, operations: 1, is_mixed: false, setup }
+    }
+
+    fn times(self, times: u64) -> Case {
+        Case { times, ..self }
+    }
+
+    fn operations(self, operations: u64) -> Case {
+        Case { operations, ..self }
+    }
+
+    fn mixed(self) -> Case {
+        Case { is_mixed: true, ..self }
+    }
+
+    /// Makes the case ready, and warm: what is built once or kept for the next time is there.
+    pub fn ready(&self) -> Run {
+        let mut run = (self.setup)();
+        run(self.times.min(2 * 64));
+        run
+    }
+}
+
+/// Every case, by name.
+pub fn all() -> Vec<Case> {
+    let mut cases = Vec::new();
+    codec::add(&mut cases);
+    wire::add(&mut cases);
+    conn::add(&mut cases);
+    dispatch::add(&mut cases);
+    tools::add(&mut cases);
+    call::add(&mut cases);
+    cases.sort_by(|a, b| a.name.cmp(&b.name));
+    cases
+}
+
+/// The case of that name.
+pub fn named(name: &str) -> Option<Case> {
+    all().into_iter().find(|case| case.name == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_case_has_a_name_of_its_own_and_runs() {
+        let cases = all();
+        for (case, next) in cases.iter().zip(&cases[1..]) {
+            assert_ne!(case.name, next.name);
+        }
+        for case in &cases {
+            let mut run = case.ready();
+            run(2);
+        }
+    }
+}

@@ -1,0 +1,12 @@
+//! The pieces of the hot path, each as a case that can be run as often as one likes; who runs them, and how they are
+//! counted and compared.
+//!
+//! `cargo bench -p coreloop-micro` times the cases; the program `counts` counts their instructions under callgrind and
+//! holds them to the kept record. Both read one list, [`cases::all`]. Start there.
+
+#![forbid(unsafe_code)]
+
+pub mod callgrind;
+pub mod cases;
+pub mod meter;
+pub mod record;

@@ -1,0 +1,94 @@
+//! One connection without a socket: bytes in, bytes out, by the way that a read takes. For the micro-benchmarks alone.
+//!
+//! It is what [`Core::read`](super::Core::read) does with a connection, less the system calls and the notes of
+//! the turn; the whole turn can be had as well, with a real socket. Behind the feature `bench-internals`, and no part of
+//! the interface.
+
+use std::io;
+use std::time::Instant;
+
+use coreloop_poller::Key;
+
+use super::{App, ConnCx, Stream, take_message};
+use crate::conn::Conn;
+use crate::context::Peer;
+use crate::reactor::{GUEST_GENERATION, Reactor};
+
+/// A reactor that does not turn by itself, and one connection of its app that has no socket.
+pub struct Lone<A: App> {
+    reactor: Reactor<A>,
+    conn: Conn<A::Wire>,
+    session: A::Session,
+}
+
+impl<A: App> Lone<A> {
+    /// A key that no connection of the reactor has: generations at that end are never theirs.
+    const KEY: Key = Key::new(0, GUEST_GENERATION - 1);
+
+    /// The connection is the app's own, as if it had been accepted by the first listener.
+    pub fn new(mut reactor: Reactor<A>) -> Lone<A> {
+        reactor.app.begin_thread();
+        let (wire, session) = reactor.app.open(Lone::<A>::KEY, Peer::Unix, 0);
+        let conn = Conn::new(wire, Instant::now());
+        Lone { reactor, conn, session }
+    }
+
+    /// What one read does, once the kernel has given these bytes: every whole message in them is answered, or handed
+    /// over. They must fit the space of one read.
+    #[inline(never)]
+    pub fn feed(&mut self, bytes: &[u8]) {
+        let Lone { reactor, conn, session } = self;
+        let Reactor { app, core, .. } = reactor;
+        core.now = Instant::now();
+        conn.space(&mut core.pool)[..bytes.len()].copy_from_slice(bytes);
+        conn.on_bytes(bytes.len(), &mut core.pool, core.now);
+        let (pool, limits, now) = (&mut core.pool, &core.limits, core.now);
+        let mut cx = ConnCx { key: Lone::<A>::KEY, peer: Peer::Unix, conn, session, pool, limits, now };
+        loop {
+            if let Some((message, consumed)) = cx.conn.next_quick() {
+                app.on_message(&mut cx, message);
+                cx.conn.consume(consumed);
+            } else if !take_message(app, &mut cx) {
+                break;
+            }
+        }
+        app.on_read_end();
+        self.conn.settle(&mut core.pool, now);
+        app.hand_off(now);
+    }
+
+    /// What one write does: gives what waits to be written to `take`, in stretches, and forgets it.
+    #[inline(never)]
+    pub fn write(&mut self, mut take: impl FnMut(&[u8])) {
+        let core = &mut self.reactor.core;
+        while let Some(bytes) = self.conn.to_write(&mut core.pool).first() {
+            let written = bytes.len();
+            take(bytes);
+            self.conn.on_written(written, &mut core.pool, core.now, &core.limits);
+        }
+    }
+
+    /// The app.
+    pub fn app_mut(&mut self) -> &mut A {
+        &mut self.reactor.app
+    }
+
+    /// Takes in a connected socket, which is served in whole turns ([`Lone::turn`]).
+    ///
+    /// # Errors
+    ///
+    /// The reactor's wait fails.
+    pub fn adopt(&mut self, stream: Stream) -> io::Result<()> {
+        self.reactor.remote().adopt(stream, Peer::Unix, 0);
+        self.turn()
+    }
+
+    /// One whole turn. It waits until there is something to do.
+    ///
+    /// # Errors
+    ///
+    /// The reactor's wait fails.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.reactor.turn()
+    }
+}

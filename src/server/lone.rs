@@ -1,0 +1,97 @@
+//! A server's connection without the server around it: what the micro-benchmarks call. Behind the feature
+//! `bench-internals`, and no part of the interface.
+
+use std::io;
+use std::sync::Arc;
+
+use super::app::RpcApp;
+use super::builder::{Builder, build, pools, side};
+use super::{Error, Part};
+use crate::message::method_hash;
+use crate::reactor::Stream;
+use crate::reactor::core::lone::Lone;
+use crate::service::Registry;
+use crate::workers::Pools;
+
+/// One connection of a server, driven by bytes, and the server's reactor, driven by turns.
+pub struct LoneServer {
+    lone: Lone<RpcApp>,
+    registry: Arc<Registry>,
+    /// Whom the app reports to, and who works for it: kept for as long as it lives.
+    _part: Part,
+    pools: Arc<Pools>,
+}
+
+impl LoneServer {
+    /// The connection of a server with these methods. It listens nowhere.
+    ///
+    /// # Errors
+    ///
+    /// Whatever is wrong with the methods or the configuration.
+    pub fn new(mut builder: Builder) -> Result<LoneServer, Error> {
+        let (config, registry) = builder.check()?;
+        let pools = pools(&config, &registry)?;
+        let side = side(&config, &registry);
+        let (reactor, part) = build(&config, 0, &registry, &pools, &[], &side, Vec::new())?;
+        Ok(LoneServer { lone: Lone::new(reactor), registry, _part: part, pools })
+    }
+
+    /// Bytes that one read gave.
+    pub fn feed(&mut self, bytes: &[u8]) {
+        self.lone.feed(bytes);
+    }
+
+    /// One write of what was answered.
+    pub fn write(&mut self, take: impl FnMut(&[u8])) {
+        self.lone.write(take);
+    }
+
+    /// Has the reactor serve a socket, in turns.
+    ///
+    /// # Errors
+    ///
+    /// The reactor's wait fails.
+    pub fn adopt(&mut self, stream: Stream) -> io::Result<()> {
+        self.lone.adopt(stream)
+    }
+
+    /// One turn of the reactor. It waits until there is something to do.
+    ///
+    /// # Errors
+    ///
+    /// The reactor's wait fails.
+    pub fn turn(&mut self) -> io::Result<()> {
+        self.lone.turn()
+    }
+
+    /// Whatever the clock says, the method counts as quick from here on until the next read ends: a count of
+    /// instructions is made where everything takes fifty times as long.
+    ///
+    /// # Panics
+    ///
+    /// There is no such method.
+    pub fn hold_quick(&mut self, method: &str) {
+        let index = self.index_of(method);
+        self.lone.app_mut().timing_mut().hold_quick(index);
+    }
+
+    /// The opposite: the next call of the method is timed by itself.
+    ///
+    /// # Panics
+    ///
+    /// There is no such method.
+    pub fn hold_exact(&mut self, method: &str) {
+        let index = self.index_of(method);
+        self.lone.app_mut().timing_mut().hold_exact(index);
+    }
+
+    fn index_of(&self, method: &str) -> u32 {
+        self.registry.index_of(method_hash(method)).expect("a method of this server")
+    }
+}
+
+impl Drop for LoneServer {
+    fn drop(&mut self) {
+        self.pools.stop(std::time::Duration::from_secs(1));
+    }
+}
