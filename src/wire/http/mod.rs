@@ -11,6 +11,7 @@ mod client;
 mod error;
 mod fault;
 mod framing;
+mod known;
 mod query;
 mod reply;
 mod request;

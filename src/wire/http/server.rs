@@ -7,6 +7,7 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
 use super::chunks::{ChunkFault, Chunks, Piece};
 use super::fault::Fault;
+use super::known::Known;
 use super::reply::{Allow, Asked, Said, say};
 use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
@@ -43,10 +44,10 @@ enum State {
 
 /// A call whose head is known.
 #[derive(Clone, Copy, Debug)]
-struct Call {
-    method: u32,
-    time_left_us: u32,
-    asked: Asked,
+pub(super) struct Call {
+    pub(super) method: u32,
+    pub(super) time_left_us: u32,
+    pub(super) asked: Asked,
 }
 
 /// A server's end of one connection.
@@ -66,6 +67,8 @@ pub(super) struct Server {
     /// What stands aside is in `gathered`; otherwise in `metadata`.
     is_gathered: bool,
     metadata: MetadataBuf,
+    /// The last head, where it may come again.
+    known: Known,
     /// Metadata, then a body that did not come in one piece. Grown as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
     /// What is remembered of each question in `order`.
@@ -87,6 +90,7 @@ impl Server {
             is_aside_stale: false,
             is_gathered: false,
             metadata: MetadataBuf::new(),
+            known: Known::default(),
             gathered: Vec::new(),
             asked: VecDeque::new(),
             order: InOrder::default(),
@@ -163,6 +167,12 @@ impl Server {
     }
 
     fn head(&mut self, input: &[u8]) -> Decoded<Message> {
+        if !self.is_after_blank
+            && let Some((call, body, bytes)) = self.known.begins(input)
+        {
+            self.scan = Scan::default();
+            return self.begin_call(call, body, false, bytes, input.len());
+        }
         match self.scan.go_on(input, self.side.limits.http_head_bytes_max) {
             Scanned::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
             Scanned::Head { bytes, lines: 0 } if !self.is_after_blank => {
@@ -176,8 +186,9 @@ impl Server {
             Scanned::Head { bytes, lines } => {
                 self.scan = Scan::default();
                 self.is_after_blank = false;
-                let Server { side, metadata, gathered, .. } = self;
+                let Server { side, metadata, gathered, known, .. } = self;
                 let question = read(side, &input[..bytes], lines, metadata, gathered);
+                known.remember(&input[..bytes], &question, metadata.as_bytes().len());
                 self.ask(question, bytes, input.len())
             }
             Scanned::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => match input.get(at + 1) {

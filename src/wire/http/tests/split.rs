@@ -47,6 +47,36 @@ fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
     Story { heard, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
 }
 
+#[test]
+fn head_that_comes_again_means_what_it_means_alone() {
+    let heads = ["X-A: b\r\n", "X-A: c\r\nConnect-Timeout-Ms: 5\r\n", ""];
+    let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+    let calls: Vec<String> = heads.iter().flat_map(|head| [post(head, "1"), post(head, "[2,3]")]).collect();
+    let others = [
+        page,
+        post("", "123").replace("Multiply", "Halve"),
+        post("X-A: b\r\n", "").replace("Content-Length: 0", "Transfer-Encoding: chunked")
+            + "1\r\n7\r\n0\r\n\r\n",
+        post("Expect: 100-continue\r\n", "4"),
+        post("", "1").replace("POST", "GET"),
+    ];
+    for call in &calls {
+        let alone = story([call.as_bytes()]);
+        for between in calls.iter().chain(&others).chain([&String::new()]) {
+            let stream = [call, call, between, call, call].map(String::as_bytes).concat();
+            let (whole, between) = (story([&stream[..]]), story([between.as_bytes()]));
+            assert!(!whole.ended && whole.broken.is_none());
+            let mut want = vec![alone.heard[0].clone(); 2];
+            want.extend(between.heard);
+            want.extend(vec![alone.heard[0].clone(); 2]);
+            assert_eq!(whole.heard, want);
+            for at in [1, call.len() - 1, call.len() + 1, call.len() + 20] {
+                assert_eq!(story([&stream[..at], &stream[at..]]), whole);
+            }
+        }
+    }
+}
+
 fn streams() -> Vec<String> {
     let chunked = |body: &str| post("", "").replace("Content-Length: 0", "Transfer-Encoding: chunked") + body;
     let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
