@@ -1,0 +1,3 @@
+//! Coreloop and its peers, one after the other on this machine, in interleaved rounds.
+
+pub mod record;
