@@ -1,3 +1,5 @@
 //! Coreloop and its peers, one after the other on this machine, in interleaved rounds.
 
+pub mod peer;
 pub mod record;
+pub mod subject;
