@@ -3,3 +3,8 @@
 pub mod peer;
 pub mod record;
 pub mod subject;
+
+mod ground;
+mod load;
+mod probe;
+mod screen;

@@ -179,7 +179,7 @@ impl Contract {
         if self.client.as_ref().is_some_and(|client| !names(client, "{address}")) {
             return Err("the client is not told the {address}".into());
         }
-        if self.ready == ReadyBy::Connect && !names(&self.server, "{address}") && !names_port(&self.server) {
+        if self.ready == ReadyBy::Connect && !names(&self.server, "{address}") {
             return Err("a server that does not print its port must be told the {address}".into());
         }
         if !self.calls.iter().any(|kind| matches!(kind, Kind::Add | Kind::Ping | Kind::Static)) {
@@ -211,10 +211,6 @@ impl Contract {
 
 fn names(command: &[String], placeholder: &str) -> bool {
     command.iter().any(|word| word.contains(placeholder))
-}
-
-fn names_port(command: &[String]) -> bool {
-    names(command, "{port}")
 }
 
 #[cfg(test)]
