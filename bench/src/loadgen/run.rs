@@ -15,7 +15,7 @@ use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
 use super::worker;
 use crate::histogram::Histogram;
-use crate::process::CpuClock;
+use crate::process::{CpuClock, tree};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -213,9 +213,9 @@ struct CpuMarks {
 
 impl CpuMarks {
     fn read(watch: Option<u32>) -> CpuMarks {
-        let clock = |pid| CpuClock::of(pid)?.now_ns();
-        let told = |pid: u32| clock(pid).map_err(|error| format!("process {pid}: {error}"));
-        CpuMarks { own_ns: clock(std::process::id()).unwrap_or(0), watched_ns: watch.map(told) }
+        let told = |pid: u32| tree::cpu_ns(pid).map_err(|error| format!("process {pid}: {error}"));
+        let own = CpuClock::of(std::process::id()).and_then(CpuClock::now_ns);
+        CpuMarks { own_ns: own.unwrap_or(0), watched_ns: watch.map(told) }
     }
 }
 
