@@ -258,5 +258,7 @@ impl Subject {
 
 /// Where coreloop's program is, or will be once it is built.
 pub fn coreloop_at(options: &Options, own: &std::path::Path) -> PathBuf {
-    options.coreloop.clone().unwrap_or_else(|| own.with_file_name("coreloop"))
+    let named = options.coreloop.as_ref();
+    // It is run in other folders than this one.
+    named.map_or(own.with_file_name("coreloop"), |path| path.canonicalize().unwrap_or(path.clone()))
 }

@@ -254,7 +254,7 @@ fn peers(record: &Record) -> String {
             peer.language.clone(),
             peer.protocol.clone(),
             peer.client.clone(),
-            peer.version.clone(),
+            beginning(&peer.version),
         ]);
     }
     let mut text = format!("\n{}", table.render());
@@ -262,6 +262,15 @@ fn peers(record: &Record) -> String {
         let _ = writeln!(text, "{}: {}", peer.title, peer.differs);
     }
     text
+}
+
+/// Some say a whole line of themselves.
+fn beginning(version: &str) -> String {
+    const CHARS: usize = 40;
+    match version.char_indices().nth(CHARS) {
+        Some((at, _)) => format!("{}…", &version[..at]),
+        None => version.into(),
+    }
 }
 
 fn left_out(record: &Record) -> String {
@@ -289,7 +298,7 @@ mod tests {
         let text = render(&sample());
         for want in [
             "add 64x1, apart",
-            "5.00 [5.00–5.00]",
+            "20.00 [10.00–30.00]  5.00",
             "open loop at 50 %",
             "bytes each",
             "205",
