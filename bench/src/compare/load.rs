@@ -4,6 +4,7 @@
 //! processes, and print what they found.
 
 use std::io::{BufRead, BufReader, Read};
+use std::net::SocketAddr;
 use std::process::{Command, Stdio};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
@@ -47,6 +48,22 @@ pub struct Order {
     pub round: u32,
 }
 
+/// The server that is called.
+#[derive(Clone, Copy, Debug)]
+pub struct At {
+    /// Where it listens.
+    pub address: SocketAddr,
+    /// Its process.
+    pub pid: u32,
+}
+
+impl At {
+    /// That one.
+    pub fn of(server: &Server) -> At {
+        At { address: server.address, pid: server.pid() }
+    }
+}
+
 /// What came of it.
 pub struct Measured {
     /// The figures.
@@ -72,34 +89,40 @@ impl Ground {
 
     /// Makes the calls. A server that has died meanwhile is the failure, whatever the client saw of it.
     pub fn make(&self, subject: &Subject, server: &mut Server, order: &Order) -> Result<Measured, Failure> {
+        let result = self.call(subject, At::of(server), order);
         self.check()?;
-        let result = match &subject.client {
-            Client::Loadgen(speaks) => self.by_loadgen(subject, *speaks, server, order),
+        if let Some(death) = server.death() {
+            return Err(Failure::Broken(death));
+        }
+        result
+    }
+
+    /// The same, beside others that call the same server.
+    pub fn call(&self, subject: &Subject, at: At, order: &Order) -> Result<Measured, Failure> {
+        self.check()?;
+        let mut measured = match &subject.client {
+            Client::Loadgen(speaks) => self.by_loadgen(subject, *speaks, at, order)?,
             Client::Drive => {
                 let mut command = Command::new(&self.own);
-                command.args(["drive", &server.address.to_string()]);
+                command.args(["drive", &at.address.to_string()]);
                 command.args(["--method", subject.adds.method, "--codec", subject.adds.codec]);
-                self.by_process(command, server, order)
+                self.by_process(command, at, order)?
             }
             Client::Own { command, folder } => {
                 let at_home = Subject { folder: folder.clone(), ..subject.clone() };
                 let threads = self.cores.of(order.setting).1.len();
-                let mut command = command_of(&at_home, command, Some(server.address), threads);
+                let mut command = command_of(&at_home, command, Some(at.address), threads);
                 let kind = if order.kind == Kind::Add { subject.first_kind() } else { order.kind };
                 command.args(["--call", kind.name()]);
                 if let Some(rate) = order.rate {
                     command.args(["--rate", &rate.to_string()]);
                 }
-                self.by_process(command, server, order)
+                self.by_process(command, at, order)?
             }
         };
         self.check()?;
-        if let Some(death) = server.death() {
-            return Err(Failure::Broken(death));
-        }
-        let mut measured = result?;
         let run = &mut measured.run;
-        run.peak_kib = tree::peak_kib(server.pid()).ok();
+        run.peak_kib = tree::peak_kib(at.pid).ok();
         let calls = (run.calls_per_s * order.seconds).max(1.0);
         if measured.calls_in_all == 0 || run.errors as f64 > calls * ERROR_SHARE_MAX {
             let first = run.first_error.as_deref().unwrap_or("no answer at all");
@@ -112,7 +135,7 @@ impl Ground {
         &self,
         subject: &Subject,
         speaks: Speaks,
-        server: &Server,
+        at: At,
         order: &Order,
     ) -> Result<Measured, Failure> {
         let calls = calls(subject, speaks, order)?;
@@ -123,8 +146,8 @@ impl Ground {
             warmup_s: order.warmup_s,
             seconds: order.seconds,
             core: (order.setting == Setting::Apart).then(|| self.cores.client[0]),
-            watch: Some(server.pid()),
-            ..Ask::of(server.address, "")
+            watch: Some(at.pid),
+            ..Ask::of(at.address, "")
         };
         // Where the cores are shared the generator's thread, which is not pinned, takes after the one that starts it.
         let cores = self.cores.of(order.setting).1;
@@ -137,13 +160,13 @@ impl Ground {
     }
 
     /// A client that is a process; what all of them are told is put behind the command.
-    fn by_process(&self, mut command: Command, server: &Server, order: &Order) -> Result<Measured, Failure> {
+    fn by_process(&self, mut command: Command, at: At, order: &Order) -> Result<Measured, Failure> {
         let numbers = [
             ("--connections", order.load.connections.to_string()),
             ("--depth", order.load.depth.to_string()),
             ("--seconds", order.seconds.to_string()),
             ("--warmup", order.warmup_s.to_string()),
-            ("--watch", server.pid().to_string()),
+            ("--watch", at.pid.to_string()),
         ];
         command.args(numbers.iter().flat_map(|(name, value)| [*name, value.as_str()]));
         let patience = Duration::from_secs_f64(order.seconds + order.warmup_s) + CLIENT_PATIENCE;
@@ -156,7 +179,7 @@ impl Ground {
             words => format!("its client measured nothing ({}): {words}", said.status),
         })?;
         let mut run = run_of_process(&outcome, (server_cores, client_cores), order.round);
-        if matches!(tree::members(server.pid()).len(), 2..) {
+        if matches!(tree::members(at.pid).len(), 2..) {
             // The client reads the clock of one process.
             (run.server_us_per_call, run.server_share) = (None, None);
         }
@@ -275,7 +298,7 @@ fn run_of(outcome: &loadgen::Outcome, cores: (&[usize], &[usize]), round: u32) -
         errors,
         first_error: said.or(verdict.remarks.first().cloned()).filter(|_| errors > 0),
         peak_kib: None,
-        against: flags.into_iter().filter_map(|(is_so, word)| is_so.then(|| word.to_owned())).collect(),
+        against: flags.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| (*word).to_owned()).collect(),
     }
 }
 

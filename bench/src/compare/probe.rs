@@ -96,13 +96,18 @@ pub fn check(subject: &Subject, address: SocketAddr, speaks: Speaks, kind: Kind)
     let call = subject.call(speaks, kind, 1)?;
     let mut caller = connect(address, speaks, &call)?;
     let began = Instant::now();
-    let body = caller.call(5)?;
+    let mut body = caller.call(5)?;
+    if speaks == Speaks::JsonRpc {
+        let answer: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
+        body = answer["result"].to_string().into_bytes();
+    }
     match kind {
         Kind::Ping | Kind::Static => Ok(()),
         Kind::Sleep if began.elapsed() < SLEEP => {
             Err(format!("it slept {:?}, not {SLEEP:?}", began.elapsed()))
         }
         Kind::Sleep => Ok(()),
+        _ if speaks == Speaks::Gob => check_gob(kind, &body),
         // One operand is the id.
         Kind::Add if call.codec == "fixed" => {
             let second = caller.call(12)?;
@@ -123,17 +128,29 @@ pub fn check(subject: &Subject, address: SocketAddr, speaks: Speaks, kind: Kind)
         }
         Kind::Echo1k | Kind::Echo256k => {
             if body == sent(&call) {
-                return Ok(());
-            }
-            // gob's streams need not be alike to say the same.
-            let codec = codec_of(&call)?;
-            let bytes = |body: &[u8]| codec::decode::<codec::Bytes>(codec, body).ok();
-            match (bytes(&body), bytes(&sent(&call))) {
-                (Some(got), Some(want)) if got == want => Ok(()),
-                _ => Err(wrong("what was sent", &body)),
+                Ok(())
+            } else {
+                Err(wrong("what was sent", &body))
             }
         }
     }
+}
+
+/// Of a gob answer there is the last message, which types that were sent before it explain: what it ends with tells enough.
+fn check_gob(kind: Kind, body: &[u8]) -> Result<(), String> {
+    let is_right = match kind {
+        // The type int, nothing skipped, 13 with its sign behind it.
+        Kind::Add => body == [4, 0, 26],
+        Kind::Echo1k => body.ends_with(&[b'A'; 1 << 10]),
+        Kind::Echo256k => body.ends_with(&[b'A'; 256 << 10]),
+        Kind::Users100 => contains(body, b"u100@example.com"),
+        Kind::Sleep | Kind::Ping | Kind::Static => true,
+    };
+    if is_right { Ok(()) } else { Err(wrong("what it should", body)) }
+}
+
+fn contains(body: &[u8], wanted: &[u8]) -> bool {
+    body.windows(wanted.len()).any(|window| window == wanted)
 }
 
 fn codec_of(call: &Call) -> Result<Codec, String> {
@@ -195,8 +212,7 @@ mod tests {
         let mut asked = 0;
         for subject in subject::coreloop(Path::new("coreloop"), &[]) {
             let Client::Loadgen(native_or_http) = subject.client else { continue };
-            let others = [Speaks::Gob, Speaks::JsonRpc];
-            for speaks in [native_or_http].into_iter().chain(others) {
+            for speaks in [native_or_http, Speaks::Gob, Speaks::JsonRpc] {
                 for kind in &subject.calls {
                     check(&subject, address, speaks, *kind)
                         .unwrap_or_else(|why| panic!("{speaks} {kind}: {why}"));

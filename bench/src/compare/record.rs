@@ -323,7 +323,7 @@ mod tests {
         let record = sample();
         assert_eq!(record.loads(), [(Setting::Apart, "add".into(), "64x1".into())]);
         let other = record.cell("other", Setting::Apart, "add", "64x1").expect("it is there");
-        assert_eq!(record.cpu_ratio(other, "coreloop").map(|ratio| ratio.median), Some(5.0));
+        assert_eq!(record.cpu_ratio(other, "coreloop-inline").map(|ratio| ratio.median), Some(5.0));
         assert_eq!(record.cpu_ratio(other, "nobody"), None);
         assert_eq!(record.peer("other").map(|peer| peer.is_coreloop), Some(false));
     }

@@ -172,6 +172,28 @@ impl Record {
         self.peers.iter().find(|peer| peer.name == name)
     }
 
+    /// Nothing was measured.
+    pub fn is_empty(&self) -> bool {
+        let cells = self.capacity.iter().chain(&self.wrk).all(|cell| cell.runs.is_empty());
+        let tails = self.tails.iter().flat_map(|tail| &tail.points).all(|point| point.runs.is_empty());
+        let pairs = self.slow_mix.iter().chain(&self.beside_big).all(|pair| pair.together.is_empty());
+        let rows = self.article.iter().all(|row| self.peer(&row.name).is_none());
+        cells && tails && pairs && rows && self.memory.is_empty() && self.syscalls.is_empty()
+    }
+
+    /// The kind of coreloop that a peer's figures are compared with: the one that is called in the same way.
+    pub fn base_of(&self, peer: &Peer) -> &'static str {
+        let like = match peer.protocol.as_str() {
+            "http" => "coreloop-http",
+            "gob" => "coreloop-gob-go",
+            "jsonrpc" => "coreloop-jsonrpc-go",
+            // They encode and decode values; the fixed layout does not.
+            "own" => "coreloop-serde",
+            _ => "coreloop-inline",
+        };
+        if self.peer(like).is_some() { like } else { "coreloop-inline" }
+    }
+
     /// A cell of the closed loops.
     pub fn cell(&self, peer: &str, setting: Setting, call: &str, load: &str) -> Option<&Cell> {
         self.capacity.iter().find(|cell| {

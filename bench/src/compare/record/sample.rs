@@ -39,7 +39,7 @@ pub fn sample() -> Record {
         runs: runs(server_us),
     };
     let pair = Pair {
-        peer: "coreloop".into(),
+        peer: "coreloop-inline".into(),
         rate: 1000.0,
         company: "1 % slow".into(),
         alone: runs(1.0),
@@ -63,7 +63,7 @@ pub fn sample() -> Record {
             quick: false,
             sections: vec!["capacity".into()],
         },
-        peers: vec![peer("coreloop", true), peer("other", false)],
+        peers: vec![peer("coreloop-inline", true), peer("other", false)],
         left_out: vec![LeftOut {
             peer: "nginx".into(),
             what: "all".into(),
@@ -71,23 +71,23 @@ pub fn sample() -> Record {
             install: Some("apt-get install nginx".into()),
         }],
         notes: vec!["A note.".into()],
-        capacity: vec![cell("coreloop", 2.0), cell("other", 10.0)],
+        capacity: vec![cell("coreloop-inline", 2.0), cell("other", 10.0)],
         tails: vec![Tail {
-            peer: "coreloop".into(),
+            peer: "coreloop-inline".into(),
             connections: 64,
             depth_max: 16,
             capacity: 1e5,
             points: vec![Point { share: 0.5, rate: 5e4, runs: runs(2.0) }],
         }],
         memory: vec![Memory {
-            peer: "coreloop".into(),
+            peer: "coreloop-inline".into(),
             start_kib: Some(3000),
             idle_connections: 5000,
             idle_kib: Some(4000),
             peak_kib: Some(5000),
         }],
         syscalls: vec![Syscalls {
-            peer: "coreloop".into(),
+            peer: "coreloop-inline".into(),
             connections: 64,
             depth: 1,
             per_call: vec![("read".into(), 1.0), ("write".into(), 1.0)],
