@@ -25,12 +25,12 @@ pub const LINES: [RGBColor; 8] = [
 /// The end of a page.
 pub const FOOT: &str = "</main>\n</body>\n</html>\n";
 
-/// A page up to its first heading.
-pub fn head(title: &str) -> String {
+/// A page of that width up to its first heading.
+pub fn head(title: &str, width_px: u32) -> String {
     let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
     page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>";
     page += &escaped(title);
-    let _ = write!(page, "</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n", style());
+    let _ = write!(page, "</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n", style(width_px));
     page
 }
 
@@ -53,7 +53,13 @@ pub fn escaped(text: &str) -> String {
 
 /// A table under a heading; all of its text is escaped.
 pub fn table(page: &mut String, title: &str, headings: &[String], rows: &[Vec<String>]) {
-    let _ = write!(page, "<h2>{}</h2>\n<div class=\"wide\"><table>\n<tr>", escaped(title));
+    let _ = writeln!(page, "<h2>{}</h2>", escaped(title));
+    grid(page, "", headings, rows);
+}
+
+/// A table without a heading, of a class of its own.
+pub fn grid(page: &mut String, class: &str, headings: &[String], rows: &[Vec<String>]) {
+    let _ = write!(page, "<div class=\"wide {class}\"><table>\n<tr>");
     for heading in headings {
         let _ = write!(page, "<th>{}</th>", escaped(heading));
     }
@@ -70,12 +76,18 @@ pub fn table(page: &mut String, title: &str, headings: &[String], rows: &[Vec<St
 
 /// A picture under a heading, which is HTML.
 pub fn plot(page: &mut String, title: &str, svg: &str) {
-    // A namespace is no address, but whoever looks for addresses finds none this way; HTML needs none.
-    let svg = svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
-    let _ = write!(page, "<h2>{title}</h2>\n<div class=\"wide plot\">{}</div>\n", svg.trim());
+    let _ = writeln!(page, "<h2>{title}</h2>");
+    picture(page, svg);
 }
 
-fn style() -> String {
+/// A picture.
+pub fn picture(page: &mut String, svg: &str) {
+    // A namespace is no address, but whoever looks for addresses finds none this way; HTML needs none.
+    let svg = svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
+    let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
+}
+
+fn style(width_px: u32) -> String {
     let mut style = String::from(
         ":root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#5b6675;--grid:#dfe4ea;--warn:#fff4d6;\
          --l0:#1f6feb;--l1:#c2570c;--l2:#8250df;--l3:#cf222e;--l4:#1a7f37;--l5:#0e7c86;--l6:#a3307e;--l7:#6b5b00}\n\
@@ -83,7 +95,6 @@ fn style() -> String {
          --warn:#3b2f0b;--l0:#6ea8ff;--l1:#ffa657;--l2:#c297ff;--l3:#ff7b72;--l4:#6fdd8b;--l5:#5fd3dc;\
          --l6:#ff9bdd;--l7:#d9c867}}\n\
          body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.45 system-ui,sans-serif}\n\
-         main{max-width:900px;margin:0 auto;padding:16px}\n\
          h1{font-size:1.25rem;overflow-wrap:anywhere}h2{font-size:1rem;margin:28px 0 6px}\n\
          .figures{display:flex;flex-wrap:wrap;gap:8px 28px;margin:12px 0}.figures dt{color:var(--soft)}\n\
          .figures dd{margin:0;font-size:1.5rem;font-variant-numeric:tabular-nums}\n\
@@ -92,8 +103,13 @@ fn style() -> String {
          th,td{padding:3px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
          th{color:var(--soft);font-weight:normal}th:first-child,td:first-child{text-align:left;padding-left:0}\n\
          td:last-child:nth-child(-n+3){white-space:normal;overflow-wrap:anywhere;text-align:left}\n\
+         .said td:last-child{white-space:normal;text-align:left;min-width:18rem;color:var(--soft)}\n\
+         .lead{font-size:1.05rem}.soft{color:var(--soft)}summary{cursor:pointer;margin:14px 0 6px}\n\
+         .keys{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;margin:4px 0}\n\
+         .keys svg{vertical-align:middle;margin-right:6px}h3{font-size:.95rem;margin:18px 0 4px}\n\
          .plot svg{display:block;width:100%;min-width:560px;height:auto}\n",
     );
+    let _ = writeln!(style, "main{{max-width:{width_px}px;margin:0 auto;padding:16px}}");
     let mut replaced = |color: &plotters::style::RGBColor, name: &str| {
         let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
         let _ =
@@ -118,7 +134,7 @@ mod tests {
 
     #[test]
     fn every_colour_of_the_plots_has_a_rule() {
-        let style = style();
+        let style = style(900);
         for color in [INK, GRID].iter().chain(&LINES) {
             assert!(style.contains(&format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)));
         }

@@ -11,7 +11,7 @@ use crate::sheet::{self, escaped, plot, table};
 
 /// The page; all text of others is escaped in here.
 pub fn render(outcome: &Outcome, probes: &[Probe]) -> Result<String, String> {
-    let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target));
+    let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target), 900);
     let _ = writeln!(page, "<h1>{}</h1>", escaped(&headline(outcome)));
     figures(&mut page, outcome);
     if !outcome.verdict.remarks.is_empty() {
