@@ -14,6 +14,7 @@ mod load;
 mod markdown;
 mod memory;
 mod mix;
+mod page;
 pub mod peer;
 mod prepare;
 mod probe;
@@ -102,6 +103,9 @@ pub struct Options {
     /// Also write the table for a README.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
+    /// Measure nothing: write the page of this earlier record anew, beside it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "sections", "quick"])]
+    pub from: Option<PathBuf>,
     /// No progress while it runs.
     #[arg(long)]
     pub quiet: bool,
@@ -181,6 +185,11 @@ impl Options {
 
 /// Compares, shows how it goes, and writes what it finds.
 pub fn run(options: &Options) -> Result<Ending, String> {
+    if let Some(record) = &options.from {
+        let files = keep::Files::again(record, options.markdown.as_deref())?;
+        files.written().for_each(|file| println!("{}", file.display()));
+        return Ok(Ending::Complete);
+    }
     let limit = process::raise_files_limit().map_err(|error| error.to_string())?;
     let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
     let cores = ground::cores_here()?;

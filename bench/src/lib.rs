@@ -24,6 +24,8 @@ pub mod machine;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]
+pub mod sheet;
+#[cfg(target_os = "linux")]
 pub mod syscalls;
 pub mod table;
 #[cfg(target_os = "linux")]

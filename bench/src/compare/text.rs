@@ -35,24 +35,24 @@ pub fn render(record: &Record) -> String {
     text
 }
 
-fn title<'a>(record: &'a Record, name: &'a str) -> &'a str {
+pub(super) fn title<'a>(record: &'a Record, name: &'a str) -> &'a str {
     record.peer(name).map_or(name, |peer| &peer.title)
 }
 
-fn spread(spread: Option<Spread>, decimals: usize) -> String {
+pub(super) fn spread(spread: Option<Spread>, decimals: usize) -> String {
     spread.map_or(String::new(), |spread| spread.text(decimals))
 }
 
-fn median(spread: Option<Spread>, decimals: usize) -> String {
+pub(super) fn median(spread: Option<Spread>, decimals: usize) -> String {
     spread.map_or(String::new(), |spread| format!("{:.decimals$}", spread.median))
 }
 
-fn mib(kib: Option<u64>) -> String {
+pub(super) fn mib(kib: Option<u64>) -> String {
     kib.map_or(String::new(), |kib| format!("{:.1}", kib as f64 / 1024.0))
 }
 
 /// What stands against a row: who was the bottleneck, and what the generator said of itself.
-fn doubts(limit: Limit, runs: &[Run]) -> String {
+pub(super) fn doubts(limit: Limit, runs: &[Run]) -> String {
     let mut words: Vec<String> =
         against(runs).into_iter().map(|(word, rounds)| format!("{word} {rounds}/{}", runs.len())).collect();
     if limit == Limit::Client {
