@@ -120,13 +120,7 @@ fn wrk(record: &Record) -> String {
         let cells = together.iter().filter(|cell| !cell.runs.is_empty());
         for cell in cells {
             let base = together.iter().find(|other| other.peer == "coreloop-http" && other.peer != cell.peer);
-            let ratio = base.and_then(|base| {
-                let (own, base) = (cell.server_us_per_call()?, base.server_us_per_call()?);
-                Spread::of([own.median / base.median])
-            });
-            let mut cells = row(record, cell, None);
-            cells[2] = median(ratio, 2);
-            table.row(cells);
+            table.row(row(record, cell, base.and_then(|base| cell.cpu_ratio(base))));
         }
         let _ = write!(text, "\n{}", table.render());
     }

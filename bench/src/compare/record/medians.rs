@@ -66,6 +66,14 @@ impl Cell {
         spread(&self.runs, |run| run.p999_us)
     }
 
+    /// How many times the server CPU time per call of another cell, within each round.
+    pub fn cpu_ratio(&self, base: &Cell) -> Option<Spread> {
+        Spread::of(self.runs.iter().filter_map(|run| {
+            let other = base.runs.iter().find(|other| other.round == run.round)?;
+            Some(run.server_us_per_call? / other.server_us_per_call?)
+        }))
+    }
+
     /// Wrong answers and the like, of all rounds.
     pub fn errors(&self) -> u64 {
         errors(&self.runs)
@@ -215,11 +223,7 @@ impl Record {
 
     /// How many times the server CPU time per call that `base` has in the same round; none without a round in common.
     pub fn cpu_ratio(&self, cell: &Cell, base: &str) -> Option<Spread> {
-        let base = self.cell(base, cell.setting, &cell.call, &cell.load())?;
-        Spread::of(cell.runs.iter().filter_map(|run| {
-            let other = base.runs.iter().find(|other| other.round == run.round)?;
-            Some(run.server_us_per_call? / other.server_us_per_call?)
-        }))
+        cell.cpu_ratio(self.cell(base, cell.setting, &cell.call, &cell.load())?)
     }
 }
 
