@@ -4,6 +4,7 @@
 //! (`tally`); `outcome` is the result, `verdict` what stands against it, `text` and `page` show it. `schedule`,
 //! `protocol` and `find_max` know neither clocks nor sockets. See docs/load-testing.md for how to use it.
 
+pub mod diff;
 pub mod find_max;
 pub mod mix;
 pub mod outcome;
@@ -13,6 +14,7 @@ pub mod speech;
 pub mod units;
 
 mod ask;
+mod command;
 mod job;
 mod link;
 mod options;
@@ -43,6 +45,7 @@ use speech::{Speaks, Speech};
 use target::Target;
 
 pub use ask::Ask;
+pub use command::{Command, exit_code};
 pub use options::Options;
 pub use outcome::{Figures, Outcome};
 pub use schedule::Arrivals;
