@@ -28,9 +28,14 @@ func handle[A, R any](function func(A) (R, error)) http.HandlerFunc {
 			http.Error(w, err.Error(), http.StatusBadRequest)
 			return
 		}
+		text, err := json.Marshal(result)
+		if err != nil {
+			http.Error(w, err.Error(), http.StatusInternalServerError)
+			return
+		}
 		w.Header().Set("Content-Type", "application/json")
 		// It fails only where the connection is gone.
-		_ = json.NewEncoder(w).Encode(result)
+		_, _ = w.Write(text)
 	}
 }
 

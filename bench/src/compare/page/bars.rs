@@ -18,6 +18,8 @@ const TICKS_PX: i32 = 26;
 /// Of a letter at the size of names, about: SVG does not tell how wide its text comes out.
 const LETTER_PX: f64 = 6.6;
 const NAME_PX_MAX: i32 = 300;
+/// The shortest figure is about that wide.
+const FIGURE_PX_MIN: i32 = 40;
 
 /// One bar.
 pub struct Bar {
@@ -61,7 +63,7 @@ pub fn name_px<'a>(names: impl Iterator<Item = &'a str>) -> i32 {
 
 /// The room that figures behind the bars want.
 fn figure_px(bars: &[Bar]) -> i32 {
-    name_px(bars.iter().map(|bar| bar.figure.as_str()))
+    name_px(bars.iter().map(|bar| bar.figure.as_str()).chain(["log scale"]))
 }
 
 /// What an axis must have room for.
@@ -98,25 +100,35 @@ pub fn panel(area: &Area<'_>, bars: &[Bar], look: &Look, axis: Axis, names_px: i
             last = at + half;
         }
     }
+    if axis.is_log() {
+        let place = (look.width as i32 - 4, bottom + 14);
+        area.draw_text("log scale", &look.font(12, HPos::Right), place)?;
+    }
+    let mark = look.mark.map(x);
     for (row, bar) in (0..).zip(bars) {
         let middle = row * ROW_PX + ROW_PX / 2;
         if names_px > 0 {
             area.draw_text(&shortened(&bar.name), &look.font(13, HPos::Right), (left - 6, middle))?;
         }
-        let Some(spread) = bar.spread else { continue };
+        let Some(spread) = bar.spread else {
+            area.draw_text("–", &look.font(12, HPos::Left), (left + 6, middle))?;
+            continue;
+        };
         let corners = [(left, middle - BAR_PX / 2), (x(spread.median), middle + BAR_PX / 2)];
         area.draw(&Rectangle::new(corners, bar.color.mix(0.75).filled()))?;
         let (min, max) = (x(spread.min), x(spread.max));
-        for line in [[(min, middle), (max, middle)], [(min, middle - 3), (min, middle + 3)]]
-            .into_iter()
-            .chain([[(max, middle - 3), (max, middle + 3)]])
-        {
-            area.draw(&PathElement::new(line, look.ink.stroke_width(1)))?;
+        if spread.min < spread.max {
+            for (from, to) in [((min, 0), (max, 0)), ((min, -3), (min, 3)), ((max, -3), (max, 3))] {
+                let line = [(from.0, middle + from.1), (to.0, middle + to.1)];
+                area.draw(&PathElement::new(line, look.ink.stroke_width(1)))?;
+            }
         }
-        area.draw_text(&bar.figure, &look.font(12, HPos::Left), (max + 6, middle))?;
+        // Beside the mark, not under it.
+        let end = mark.filter(|mark| (max..max + FIGURE_PX_MIN).contains(mark)).unwrap_or(max);
+        area.draw_text(&bar.figure, &look.font(12, HPos::Left), (end + 6, middle))?;
     }
-    if let Some(mark) = look.mark {
-        area.draw(&PathElement::new([(x(mark), 0), (x(mark), bottom)], look.ink.stroke_width(1)))?;
+    if let Some(mark) = mark {
+        area.draw(&PathElement::new([(mark, 0), (mark, bottom)], look.ink.stroke_width(1)))?;
     }
     Ok(())
 }

@@ -74,14 +74,14 @@ pub fn render(record: &Record) -> Result<Option<String>> {
         }
         let machine = &record.machine;
         let foot = format!(
-            "{}, {} cores, Linux {}; {}; {} rounds{}{}. Grey: floors and servers of fixed answers.",
+            "{}, {} cores, Linux {}; {}; {} {}{}. Grey: floors and servers of fixed answers.",
             machine.cpu,
             machine.cores,
             machine.kernel,
             record.began.split(' ').next().unwrap_or_default(),
             record.settings.rounds,
+            if record.settings.rounds == 1 { "round" } else { "rounds, medians" },
             if record.settings.quick { ", a smoke run" } else { "" },
-            if axis.is_log() { "; log scale" } else { "" },
         );
         root.draw_text(&foot, &look.font(11, HPos::Left), (10, size.1 as i32 - 12))?;
         root.present()?;
