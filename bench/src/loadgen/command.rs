@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Ending, diff};
+use super::{Ending, diff, idle};
 
 /// A subcommand; without one the program makes a run.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -11,6 +11,8 @@ pub enum Command {
     ///
     /// Exit code 0: nothing got worse; 1: something did; 2: the files cannot be read or not be compared.
     Diff(diff::Options),
+    /// Holds many connections open that seldom make a call, and says what each costs the server.
+    Idle(idle::Options),
 }
 
 impl Command {
@@ -26,6 +28,7 @@ impl Command {
                     ExitCode::from(2)
                 }
             },
+            Command::Idle(options) => exit_code(idle::run(options)),
         }
     }
 }

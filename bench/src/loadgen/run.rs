@@ -82,6 +82,8 @@ pub struct Point {
 /// How a run is going.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
+    /// Connections that stand, while they are being made; nothing else is known then.
+    pub connecting: Option<u64>,
     /// Seconds from the beginning of the warm-up.
     pub elapsed_s: f64,
     /// Whether the warm-up is over.
@@ -256,10 +258,15 @@ impl<'a> Gathering<'a> {
         progress: &mut dyn FnMut(&Live),
     ) -> Result<(), String> {
         let (mut ready, mut open, mut trouble) = (0, 0, None);
+        let mut connecting = 0;
         while self.counted.len() < self.threads {
             // A thread ends with `Done` or `Failed`; both have been seen before the channel can be empty.
             match told.recv().map_err(|_| "a thread of the generator ended early")? {
                 Told::Failed(why) => return Err(why),
+                Told::Connecting(more) => {
+                    connecting += more as u64;
+                    progress(&Live { connecting: Some(connecting), ..Live::default() });
+                }
                 Told::Ready(connections, why) => {
                     ready += 1;
                     open += connections;
@@ -361,6 +368,7 @@ impl<'a> Gathering<'a> {
             });
         }
         progress(&Live {
+            connecting: None,
             elapsed_s: end_s + self.time.from_ns as f64 / 1e9,
             is_measured: index >= 0,
             rate: interval.ok as f64 / length_s,
