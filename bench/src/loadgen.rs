@@ -6,6 +6,7 @@
 
 pub mod diff;
 pub mod find_max;
+pub mod idle;
 pub mod mix;
 pub mod outcome;
 pub mod protocol;
@@ -83,11 +84,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let target = address.map(Target::resolve).transpose()?;
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let _signals = {
-        let stop = stop.clone();
-        signals::on_stop(move |_| on_signal(&stop))
-            .map_err(|error| format!("cannot watch for signals: {error}"))?
-    };
+    let _signals = watch_signals(&stop)?;
     let (target, own_server) = match target {
         Some(target) => (target, None),
         None => {
@@ -108,6 +105,12 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         server.shutdown();
     }
     ending
+}
+
+/// Has signals stop the run for as long as the result lives.
+fn watch_signals(stop: &Arc<AtomicBool>) -> Result<signals::StopSignals, String> {
+    let stop = stop.clone();
+    signals::on_stop(move |_| on_signal(&stop)).map_err(|error| format!("cannot watch for signals: {error}"))
 }
 
 /// The first one ends the run, a second one the process.
@@ -152,11 +155,7 @@ impl Load<'_> {
         };
         print!("{}", text::render(&outcome));
         self.write(&outcome, &[], None)?;
-        Ok(match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
-            (true, _) => Ending::Cut,
-            (false, true) => Ending::AllFailed,
-            (false, false) => Ending::Complete,
-        })
+        Ok(ending_of(&outcome))
     }
 
     fn search(&self) -> Result<Ending, String> {
@@ -232,6 +231,14 @@ impl Load<'_> {
             eprintln!("page of plots: {}", self.options.report.display());
         }
         Ok(())
+    }
+}
+
+fn ending_of(outcome: &Outcome) -> Ending {
+    match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
+        (true, _) => Ending::Cut,
+        (false, true) => Ending::AllFailed,
+        (false, false) => Ending::Complete,
     }
 }
 

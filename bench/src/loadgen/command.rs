@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Ending, diff};
+use super::{Ending, diff, idle};
 use crate::{compare, drive};
 
 /// A subcommand; without one the program makes a run.
@@ -19,6 +19,8 @@ pub enum Command {
     /// Is the bare client, as the program `drive`: `compare` starts it.
     #[command(hide = true)]
     Drive(drive::Options),
+    /// Holds many connections open that seldom make a call, and says what each costs the server.
+    Idle(idle::Options),
 }
 
 impl Command {
@@ -39,6 +41,7 @@ impl Command {
                 println!("{}", serde_json::to_string(&outcome).expect("plain numbers and text"));
                 Ending::Complete
             })),
+            Command::Idle(options) => exit_code(idle::run(options)),
         }
     }
 }

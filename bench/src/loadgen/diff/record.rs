@@ -66,8 +66,6 @@ pub struct Run {
     pub methods: Vec<Method>,
     /// CPU time of the server by call, where it was watched.
     pub server_cpu_ns: Option<f64>,
-    /// CPU time of the generator by call.
-    pub generator_cpu_ns: f64,
     /// The window, interval by interval.
     pub points: Vec<Point>,
     /// What the run has to say against itself.
@@ -145,8 +143,7 @@ impl Run {
         for (group, names) in [("settings", &SETTINGS[..]), ("machine", &MACHINE)] {
             let at = top.get(group)?;
             for name in names {
-                let field = at.get(name)?;
-                settings.insert(field.path.clone(), field.shown());
+                settings.insert(format!("{group}.{name}"), at.get(name)?.shown());
             }
         }
         let window_s = top.get("window_s")?.number_above_zero()?;
@@ -177,7 +174,6 @@ impl Run {
             settings,
             methods,
             server_cpu_ns,
-            generator_cpu_ns: top.get("generator")?.get("cpu_ns_per_call")?.number()?,
             points: points.iter().map(Point::read).collect::<Result<_, _>>()?,
             doubts,
         })
