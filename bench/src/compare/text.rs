@@ -39,8 +39,12 @@ pub(super) fn title<'a>(record: &'a Record, name: &'a str) -> &'a str {
     record.peer(name).map_or(name, |peer| &peer.title)
 }
 
+/// Of a single round there is no spread to show.
 pub(super) fn spread(spread: Option<Spread>, decimals: usize) -> String {
-    spread.map_or(String::new(), |spread| spread.text(decimals))
+    spread.map_or(String::new(), |spread| match spread.min == spread.max {
+        true => format!("{:.decimals$}", spread.median),
+        false => spread.text(decimals),
+    })
 }
 
 pub(super) fn median(spread: Option<Spread>, decimals: usize) -> String {
@@ -292,7 +296,8 @@ mod tests {
         let text = render(&sample());
         for want in [
             "add 64x1, apart",
-            "20.00 [10.00–30.00]  5.00",
+            "20.00 [10.00–30.00]",
+            "5.00",
             "open loop at 50 %",
             "bytes each",
             "205",
