@@ -6,11 +6,14 @@ use super::load::Order;
 use super::peer::Kind;
 use super::record::{Point, Run, Setting, Tail};
 use super::run::{Comparison, START_S, Stopped};
+use super::subject::Client;
 use crate::versus::Load;
 
 const CONNECTIONS: u32 = 64;
 /// Of the capacity.
 const SHARES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9];
+const NOTE: &str = "In the open loops a client that a peer brings does not tell how late it was by its own doing: its latencies \
+                    are what its callers see, and no statement about the server alone.";
 const SHARES_QUICK: [f64; 1] = [0.5];
 
 impl Comparison<'_> {
@@ -41,6 +44,13 @@ impl Comparison<'_> {
                 capacity,
                 points: self.shares().iter().map(point).collect(),
             });
+        }
+        let by_own = |tail: &Tail| {
+            let mut subjects = self.subjects.iter();
+            subjects.any(|subject| subject.name == tail.peer && matches!(subject.client, Client::Own { .. }))
+        };
+        if self.record.tails.iter().any(by_own) {
+            self.record.notes.push(NOTE.into());
         }
         let (shares, each_s) = (self.shares(), self.tail_s());
         for round in 1..=self.options.rounds() {
