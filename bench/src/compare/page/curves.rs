@@ -58,9 +58,11 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
         if parts.is_empty() && !ours.is_empty() {
             parts.push(&[]);
         }
-        for part in parts {
-            let shown: Vec<&Tail> = ours.iter().chain(part).copied().collect();
-            let _ = writeln!(page, "<h3>{title}</h3>");
+        for (at, part) in parts.iter().enumerate() {
+            let shown: Vec<&Tail> = ours.iter().chain(*part).copied().collect();
+            let number =
+                if parts.len() > 1 { format!(", {} of {}", at + 1, parts.len()) } else { String::new() };
+            let _ = writeln!(page, "<h3>{title}{number}</h3>");
             sheet::picture(page, &draw(&shown)?);
             keys(page, record, &shown);
         }

@@ -30,6 +30,14 @@ pub fn against(runs: &[Run]) -> Vec<(String, usize)> {
     seen
 }
 
+/// How many times the server CPU time per call that `base` has in the same round; none without a round in common.
+pub fn cpu_ratio(cell: &Cell, base: &Cell) -> Option<Spread> {
+    Spread::of(cell.runs.iter().filter_map(|run| {
+        let other = base.runs.iter().find(|other| other.round == run.round)?;
+        Some(run.server_us_per_call? / other.server_us_per_call?)
+    }))
+}
+
 impl Cell {
     /// As `64x16`.
     pub fn load(&self) -> String {
@@ -213,13 +221,9 @@ impl Record {
         loads
     }
 
-    /// How many times the server CPU time per call that `base` has in the same round; none without a round in common.
+    /// As [`cpu_ratio`], to the peer `base` under the same load.
     pub fn cpu_ratio(&self, cell: &Cell, base: &str) -> Option<Spread> {
-        let base = self.cell(base, cell.setting, &cell.call, &cell.load())?;
-        Spread::of(cell.runs.iter().filter_map(|run| {
-            let other = base.runs.iter().find(|other| other.round == run.round)?;
-            Some(run.server_us_per_call? / other.server_us_per_call?)
-        }))
+        cpu_ratio(cell, self.cell(base, cell.setting, &cell.call, &cell.load())?)
     }
 }
 
