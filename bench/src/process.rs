@@ -93,6 +93,12 @@ impl CpuClock {
     }
 }
 
+/// Whether a child runs: it is there, and has not ended and only waits to be waited for.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
+}
+
 /// CPU time of all children that have been waited for, with theirs, in ns.
 pub fn ended_children_cpu_ns() -> u64 {
     // SAFETY: all zeros is a valid `rusage`, which the call fills; it lives through the call.

@@ -23,8 +23,11 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
-    /// As `median [min–max]`, with so many decimals.
+    /// As `median [min–max]`, with so many decimals; of a single value, that.
     pub fn text(&self, decimals: usize) -> String {
+        if self.min == self.max {
+            return format!("{:.decimals$}", self.median);
+        }
         format!("{:.decimals$} [{:.decimals$}–{:.decimals$}]", self.median, self.min, self.max)
     }
 }
@@ -78,6 +81,7 @@ mod tests {
         assert_eq!(Spread::of([4.0, 1.0]).map(|spread| spread.median), Some(2.5));
         assert_eq!(Spread::of([]), None);
         assert_eq!(Spread { median: 0.5, min: 0.25, max: 1.0 }.text(2), "0.50 [0.25–1.00]");
+        assert_eq!(Spread { median: 0.5, min: 0.5, max: 0.5 }.text(2), "0.50");
     }
 
     #[test]

@@ -6,6 +6,8 @@
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
 use std::process::{Command, Stdio};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -152,7 +154,14 @@ impl Ground {
         // Where the cores are shared the generator's thread, which is not pinned, takes after the one that starts it.
         let cores = self.cores.of(order.setting).1;
         process::confine_self(cores).map_err(|error| format!("cores {cores:?}: {error}"))?;
-        let outcome = ask.make(speaks, &calls, &self.stop, &mut |live| self.screen.live(live));
+        // Ends early when all is to end, and when nobody is left to answer.
+        let stop = Arc::new(AtomicBool::new(false));
+        let outcome = ask.make(speaks, &calls, &stop, &mut |live| {
+            self.screen.live(live);
+            if self.stop.load(Ordering::Relaxed) || !process::is_running(at.pid) {
+                stop.store(true, Ordering::Relaxed);
+            }
+        });
         process::confine_self(&self.cores.all).map_err(|error| format!("all cores: {error}"))?;
         let outcome = outcome?;
         let run = run_of(&outcome, self.cores.of(order.setting), order.round);
@@ -269,16 +278,18 @@ fn calls(subject: &Subject, speaks: Speaks, order: &Order) -> Result<Vec<Call>, 
 fn run_of(outcome: &loadgen::Outcome, cores: (&[usize], &[usize]), round: u32) -> Run {
     let figures = outcome.methods.first().unwrap_or(&outcome.total);
     let us = |percent| figures.latency.at(percent).map(|ns| ns as f64 / 1e3);
-    let verdict = &outcome.verdict;
+    let (verdict, total) = (&outcome.verdict, &outcome.total);
+    let is_open = outcome.settings.rate.is_some();
     let flags = [
         (verdict.late, "late"),
         // A closed loop's client that is full is seen in its share.
-        (verdict.saturated && outcome.settings.rate.is_some(), "saturated"),
+        (verdict.saturated && is_open, "saturated"),
         (verdict.disturbed, "disturbed"),
         (verdict.rate_missed, "rate missed"),
+        (is_open && total.unanswered + total.never_sent > 0, "calls left over"),
     ];
-    let total = &outcome.total;
-    let errors = total.errors + total.unanswered + total.never_sent;
+    // What an open loop leaves over was asked for too fast; in a closed one it was never answered.
+    let errors = total.errors + if is_open { 0 } else { total.unanswered };
     let said = outcome.messages.iter().next().map(|(status, message)| format!("{status}: {message}"));
     let threads = &outcome.generator.threads;
     Run {

@@ -146,28 +146,32 @@ type Tried = Result<Vec<(Kind, String)>, String>;
 fn try_calls(ground: &Ground, subject: &Subject) -> Result<Tried, Failure> {
     let first = subject.first_kind();
     let mut wrong = Vec::new();
+    let mut running = None;
     for kind in &subject.calls {
         ground.screen.begin(format!("{}: does it answer {kind}", subject.title));
-        // Each call meets a server of its own: what one breaks is not the other's.
-        let tried = match ground.start(subject, Setting::Apart) {
-            Ok(mut server) => {
-                let tried = try_call(ground, subject, &mut server, *kind);
-                let death = server.death();
-                server.stop();
-                match death {
-                    Some(death) => Err(Failure::Broken(death)),
-                    None => tried,
-                }
-            }
+        let mut server = match running.take().map_or_else(|| ground.start(subject, Setting::Apart), Ok) {
+            Ok(server) => server,
             Err(Failure::Broken(why)) => return Ok(Err(why)),
             Err(Failure::Stopped) => return Err(Failure::Stopped),
         };
-        match tried {
-            Ok(()) => {}
-            Err(Failure::Broken(why)) if *kind == first => return Ok(Err(format!("{kind}: {why}"))),
-            Err(Failure::Broken(why)) => wrong.push((*kind, why)),
-            Err(Failure::Stopped) => return Err(Failure::Stopped),
+        let tried = try_call(ground, subject, &mut server, *kind);
+        let why = match (server.death(), tried) {
+            (None, Ok(())) => {
+                running = Some(server);
+                continue;
+            }
+            (_, Err(Failure::Stopped)) => return Err(Failure::Stopped),
+            (Some(why), _) | (None, Err(Failure::Broken(why))) => why,
+        };
+        // The next call meets a new server: what one breaks is not the other's.
+        server.stop();
+        if *kind == first {
+            return Ok(Err(format!("{kind}: {why}")));
         }
+        wrong.push((*kind, why));
+    }
+    if let Some(server) = running {
+        server.stop();
     }
     Ok(Ok(wrong))
 }

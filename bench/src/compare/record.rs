@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::machine::Machine;
 
-pub use medians::{against, cpu_ratio, errors, spread};
+pub use medians::{against, errors, spread};
 
 /// The version of this form of record; it changes when a reader must.
 pub const FORMAT: u32 = 1;

@@ -8,7 +8,7 @@ use std::time::Instant;
 
 use super::ground::{Failure, Ground};
 use super::load::Order;
-use super::peer::Kind;
+use super::peer::{Kind, Spoken};
 use super::prepare::{self, Builds};
 use super::record::{LeftOut, Record, Setting, State};
 use super::subject::{self, Client, Subject};
@@ -72,7 +72,13 @@ impl<'a> Comparison<'a> {
     fn sections(&mut self, wanted: Vec<subject::Found>) -> Result<(), Stopped> {
         self.prepare(wanted)?;
         let sections = self.options.sections();
-        self.ground.screen.plan(sections.iter().map(|section| self.planned_s(*section)).sum());
+        let planned_s = sections.iter().map(|section| self.planned_s(*section)).sum();
+        self.ground.screen.plan(planned_s);
+        self.ground.screen.say(&format!(
+            "{} take part; it takes some {}",
+            self.subjects.len(),
+            super::screen::minutes(planned_s)
+        ));
         for section in sections {
             match section {
                 Section::Capacity => self.capacity()?,
@@ -250,13 +256,15 @@ impl Subject {
         self.client != Client::Drive
     }
 
-    /// Calls in flight on a connection of an open loop, at most.
+    /// Calls in flight on a connection of an open loop, at most. Over HTTP it is one: its clients do not pipeline.
     pub fn depth_max(&self) -> u32 {
-        if self.pipelines { 16 } else { 1 }
+        if self.pipelines && self.spoken != Spoken::Http { 16 } else { 1 }
     }
 }
 
 /// Where coreloop's program is, or will be once it is built.
 pub fn coreloop_at(options: &Options, own: &std::path::Path) -> PathBuf {
-    options.coreloop.clone().unwrap_or_else(|| own.with_file_name("coreloop"))
+    let named = options.coreloop.as_ref();
+    // It is run in other folders than this one.
+    named.map_or(own.with_file_name("coreloop"), |path| path.canonicalize().unwrap_or(path.clone()))
 }

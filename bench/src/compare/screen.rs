@@ -100,7 +100,8 @@ fn left_s(work: &Work) -> Option<f64> {
         .then(|| work.began.elapsed().as_secs_f64() / work.done_s * (work.planned_s - work.done_s))
 }
 
-fn minutes(seconds: f64) -> String {
+/// As people say it.
+pub fn minutes(seconds: f64) -> String {
     match Duration::from_secs_f64(seconds.min(1e6)).as_secs() {
         seconds if seconds < 120 => format!("{seconds} s"),
         seconds => format!("{} min", seconds.div_ceil(60)),

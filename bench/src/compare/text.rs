@@ -120,13 +120,7 @@ fn wrk(record: &Record) -> String {
         let cells = together.iter().filter(|cell| !cell.runs.is_empty());
         for cell in cells {
             let base = together.iter().find(|other| other.peer == "coreloop-http" && other.peer != cell.peer);
-            let ratio = base.and_then(|base| {
-                let (own, base) = (cell.server_us_per_call()?, base.server_us_per_call()?);
-                Spread::of([own.median / base.median])
-            });
-            let mut cells = row(record, cell, None);
-            cells[2] = median(ratio, 2);
-            table.row(cells);
+            table.row(row(record, cell, base.and_then(|base| cell.cpu_ratio(base))));
         }
         let _ = write!(text, "\n{}", table.render());
     }
@@ -254,7 +248,7 @@ fn peers(record: &Record) -> String {
             peer.language.clone(),
             peer.protocol.clone(),
             peer.client.clone(),
-            peer.version.clone(),
+            beginning(&peer.version),
         ]);
     }
     let mut text = format!("\n{}", table.render());
@@ -262,6 +256,15 @@ fn peers(record: &Record) -> String {
         let _ = writeln!(text, "{}: {}", peer.title, peer.differs);
     }
     text
+}
+
+/// Some say a whole line of themselves.
+fn beginning(version: &str) -> String {
+    const CHARS: usize = 40;
+    match version.char_indices().nth(CHARS) {
+        Some((at, _)) => format!("{}…", &version[..at]),
+        None => version.into(),
+    }
 }
 
 fn left_out(record: &Record) -> String {
@@ -289,7 +292,7 @@ mod tests {
         let text = render(&sample());
         for want in [
             "add 64x1, apart",
-            "5.00 [5.00–5.00]",
+            "20.00 [10.00–30.00]  5.00",
             "open loop at 50 %",
             "bytes each",
             "205",

@@ -3,6 +3,7 @@
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
 use std::process::{Command, Stdio};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -31,6 +32,8 @@ pub struct Server {
     /// Where it listens.
     pub address: SocketAddr,
     last_words: Arc<Mutex<String>>,
+    /// It was asked to end: what it says of that is nobody's business.
+    is_ending: Arc<AtomicBool>,
 }
 
 impl Server {
@@ -50,11 +53,13 @@ impl Server {
         let stderr = child.child().stderr.take().expect("asked for a pipe above");
         let last_words = Arc::new(Mutex::new(String::new()));
         // What a server says to people is not for a table, but that it panicked or could not start is.
+        let is_ending = Arc::new(AtomicBool::new(false));
         let heard = thread::spawn({
-            let (said_by, last_words) = (name.clone(), last_words.clone());
+            let (said_by, last_words, is_ending) = (name.clone(), last_words.clone(), is_ending.clone());
             move || {
                 for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                    if line.contains("panicked") || line.starts_with("coreloop:") {
+                    let is_trouble = line.starts_with("coreloop:") && !is_ending.load(Ordering::Relaxed);
+                    if line.contains("panicked") || is_trouble {
                         eprintln!("{said_by}: {line}");
                     }
                     if !line.trim().is_empty() {
@@ -74,10 +79,11 @@ impl Server {
             Ready::Line => address_in(&lines, &name),
             Ready::Connect(address) => knock(&mut child, address, &name),
         };
-        address.map(|address| Server { child, address, last_words: last_words.clone() }).map_err(|why| {
+        let last = last_words.clone();
+        address.map(|address| Server { child, address, last_words, is_ending }).map_err(|why| {
             // The group has ended with its guard, so its standard error ends too.
             let _ = heard.join();
-            match last_words.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
+            match last.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
                 "" => why,
                 words => format!("{why}: {words}"),
             }
@@ -99,6 +105,7 @@ impl Server {
 
     /// Ends it as its users do, by SIGTERM, and by force if it does not heed that.
     pub fn stop(self) {
+        self.is_ending.store(true, Ordering::Relaxed);
         self.child.stop(END_WAIT);
     }
 }

@@ -18,7 +18,7 @@ const LEFT_PX: i32 = 62;
 const BOTTOM_PX: i32 = 330;
 const RIGHT_PX: i32 = 20;
 /// Words against a point that say that the rate was not kept: what it shows is a queue that grows.
-const BEYOND: [&str; 2] = ["saturated", "rate missed"];
+const BEYOND: [&str; 3] = ["saturated", "rate missed", "calls left over"];
 /// As many as can be told apart.
 const CURVES_MAX: usize = LINES.len();
 

@@ -6,7 +6,7 @@ use plotters::style::RGBColor;
 
 use super::LOOK;
 use super::bars::{self, Bar, Look, Result};
-use crate::compare::record::{self, Cell, Limit, Memory, Pair, Peer, Record, Setting, errors};
+use crate::compare::record::{Cell, Limit, Memory, Pair, Peer, Record, Setting, errors};
 use crate::compare::text::{self, doubts, mib};
 use crate::loadgen::plots::count;
 use crate::loadgen::units;
@@ -293,7 +293,7 @@ pub fn wrk(page: &mut String, record: &Record) -> Result<()> {
         let ratio = |cell: &Cell| {
             let base = record.base_of(record.peer(&cell.peer)?);
             let base = of().find(|other| other.peer == base && base != cell.peer)?;
-            record::cpu_ratio(cell, base)
+            cell.cpu_ratio(base)
         };
         let bar = |cell: &Cell| {
             let cost = cell.server_us_per_call()?;

@@ -30,14 +30,6 @@ pub fn against(runs: &[Run]) -> Vec<(String, usize)> {
     seen
 }
 
-/// How many times the server CPU time per call that `base` has in the same round; none without a round in common.
-pub fn cpu_ratio(cell: &Cell, base: &Cell) -> Option<Spread> {
-    Spread::of(cell.runs.iter().filter_map(|run| {
-        let other = base.runs.iter().find(|other| other.round == run.round)?;
-        Some(run.server_us_per_call? / other.server_us_per_call?)
-    }))
-}
-
 impl Cell {
     /// As `64x16`.
     pub fn load(&self) -> String {
@@ -72,6 +64,14 @@ impl Cell {
     /// Latency.
     pub fn p999_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p999_us)
+    }
+
+    /// How many times the server CPU time per call of another cell, within each round.
+    pub fn cpu_ratio(&self, base: &Cell) -> Option<Spread> {
+        Spread::of(self.runs.iter().filter_map(|run| {
+            let other = base.runs.iter().find(|other| other.round == run.round)?;
+            Some(run.server_us_per_call? / other.server_us_per_call?)
+        }))
     }
 
     /// Wrong answers and the like, of all rounds.
@@ -221,9 +221,9 @@ impl Record {
         loads
     }
 
-    /// As [`cpu_ratio`], to the peer `base` under the same load.
+    /// How many times the server CPU time per call that `base` has in the same round; none without a round in common.
     pub fn cpu_ratio(&self, cell: &Cell, base: &str) -> Option<Spread> {
-        cpu_ratio(cell, self.cell(base, cell.setting, &cell.call, &cell.load())?)
+        cell.cpu_ratio(self.cell(base, cell.setting, &cell.call, &cell.load())?)
     }
 }
 
