@@ -103,6 +103,8 @@ fn style(width_px: u32) -> String {
          th,td{padding:3px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
          th{color:var(--soft);font-weight:normal}th:first-child,td:first-child{text-align:left;padding-left:0}\n\
          td:last-child:nth-child(-n+3){white-space:normal;overflow-wrap:anywhere;text-align:left}\n\
+         .said td:first-child,.named td:first-child{white-space:normal;min-width:12rem}\n\
+         .named td:last-child{white-space:normal}\n\
          .said th:last-child{text-align:left}\n\
          .said td:last-child{white-space:normal;text-align:left;min-width:18rem;color:var(--soft)}\n\
          .lead{font-size:1.05rem}.soft{color:var(--soft)}summary{cursor:pointer;margin:14px 0 6px}\n\

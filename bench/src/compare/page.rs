@@ -81,7 +81,7 @@ fn headline(record: &Record) -> Vec<String> {
             })
             .collect();
         ratios.sort_by(|one, next| one.0.total_cmp(&next.0));
-        let times = |(ratio, title, _): &(f64, &str, bool)| format!("{ratio:.1} × ({title})");
+        let times = |(ratio, title, _): &(f64, &str, bool)| format!("{} × ({title})", figures::digits(*ratio));
         let rivals: Vec<_> = ratios.iter().filter(|(_, _, is_reference)| !is_reference).collect();
         match rivals.as_slice() {
             [] => text += ".",
@@ -100,7 +100,7 @@ fn headline(record: &Record) -> Vec<String> {
         }
         let floor = ratios.iter().find(|(.., is_reference)| *is_reference);
         if let Some((ratio, title, _)) = floor {
-            let _ = write!(text, " The least of the references takes {ratio:.2} × ({title}).");
+            let _ = write!(text, " Of the references the least takes {ratio:.2} × ({title}).");
         }
         Some(text)
     });
@@ -248,7 +248,7 @@ mod tests {
     fn page_of_a_small_record_has_every_part() {
         let page = render(&sample()).expect("drawn");
         for want in [
-            "the other takes 5.0 × (other &lt;1.0&gt;)",
+            "the other takes 5.00 × (other &lt;1.0&gt;)",
             "Server CPU time per call",
             "No deadlines.",
             "20.0 (5.00 ×)",

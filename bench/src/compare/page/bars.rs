@@ -89,16 +89,17 @@ pub fn panel(area: &Area<'_>, bars: &[Bar], look: &Look, axis: Axis, names_px: i
     let (left, right) = (names_px.max(8), look.width as i32 - figure_px(bars));
     let bottom = bars.len() as i32 * ROW_PX;
     let x = |value: f64| left + (axis.place(value) * f64::from(right - left)).round() as i32;
-    let mut last = i32::MIN;
-    for tick in axis.ticks() {
+    // The mark's own label first; one that would touch another is left out, its line too.
+    let mut taken: Vec<(i32, i32)> = Vec::new();
+    for tick in look.mark.into_iter().chain(axis.ticks()) {
         let (at, label) = (x(tick), (look.label)(&tick));
-        area.draw(&PathElement::new([(at, 0), (at, bottom + 4)], look.grid.stroke_width(1)))?;
-        // A label that would touch the one before it is left out.
         let half = (label.chars().count() as f64 * LETTER_PX / 2.0) as i32 + 3;
-        if at.saturating_sub(half) > last {
-            area.draw_text(&label, &look.font(12, HPos::Center), (at, bottom + 14))?;
-            last = at + half;
+        if taken.iter().any(|(from, to)| at - half < *to && at + half > *from) {
+            continue;
         }
+        taken.push((at - half, at + half));
+        area.draw(&PathElement::new([(at, 0), (at, bottom + 4)], look.grid.stroke_width(1)))?;
+        area.draw_text(&label, &look.font(12, HPos::Center), (at, bottom + 14))?;
     }
     if axis.is_log() {
         let place = (look.width as i32 - 4, bottom + 14);

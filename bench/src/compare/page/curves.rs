@@ -18,7 +18,7 @@ const LEFT_PX: i32 = 62;
 const BOTTOM_PX: i32 = 330;
 const RIGHT_PX: i32 = 20;
 /// Words against a point that say that the rate was not kept: what it shows is a queue that grows.
-const BEYOND: [&str; 2] = ["saturated", "rate missed"];
+const BEYOND: [&str; 3] = ["saturated", "rate missed", "calls left over"];
 /// As many as can be told apart.
 const CURVES_MAX: usize = LINES.len();
 
@@ -58,9 +58,11 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
         if parts.is_empty() && !ours.is_empty() {
             parts.push(&[]);
         }
-        for part in parts {
-            let shown: Vec<&Tail> = ours.iter().chain(part).copied().collect();
-            let _ = writeln!(page, "<h3>{title}</h3>");
+        for (at, part) in parts.iter().enumerate() {
+            let shown: Vec<&Tail> = ours.iter().chain(*part).copied().collect();
+            let number =
+                if parts.len() > 1 { format!(", {} of {}", at + 1, parts.len()) } else { String::new() };
+            let _ = writeln!(page, "<h3>{title}{number}</h3>");
             sheet::picture(page, &draw(&shown)?);
             keys(page, record, &shown);
         }

@@ -7,7 +7,7 @@ use plotters::style::RGBColor;
 use super::LOOK;
 use super::bars::{self, Bar, Look, Result};
 use crate::compare::record::{Cell, Limit, Memory, Pair, Peer, Record, Setting, errors};
-use crate::compare::text::{self, doubts, median, mib, spread};
+use crate::compare::text::{self, doubts, mib};
 use crate::loadgen::plots::count;
 use crate::loadgen::units;
 use crate::sheet::{self, LINES, escaped};
@@ -32,12 +32,20 @@ fn color(peer: Option<&Peer>) -> RGBColor {
 }
 
 /// Three digits that count.
-fn digits(value: f64) -> String {
+pub fn digits(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
         value if value >= 10.0 => format!("{value:.1}"),
         value => format!("{value:.2}"),
     }
+}
+
+/// The median, with the ends where there are rounds between which it differs.
+fn ranged(spread: Option<Spread>) -> String {
+    spread.map_or(String::new(), |Spread { median, min, max }| {
+        let range = if min < max { format!(" [{}–{}]", digits(min), digits(max)) } else { String::new() };
+        digits(median) + &range
+    })
 }
 
 fn exact(value: f64) -> Spread {
@@ -143,12 +151,14 @@ fn cores(setting: Setting) -> &'static str {
     }
 }
 
+fn cost_and_ratio(cost: Spread, ratio: Option<Spread>) -> String {
+    let cost = units::time(cost.median * 1e3);
+    ratio.map_or(cost.clone(), |ratio| format!("{cost} ({} ×)", digits(ratio.median)))
+}
+
 fn bar(record: &Record, cell: &Cell) -> Option<Bar> {
     let cost = cell.server_us_per_call()?;
-    let mut figure = units::time(cost.median * 1e3);
-    if let Some(ratio) = ratio(record, cell) {
-        let _ = write!(figure, " ({} ×)", digits(ratio.median));
-    }
+    let figure = cost_and_ratio(cost, ratio(record, cell));
     let color = color(record.peer(&cell.peer));
     Some(Bar { name: text::title(record, &cell.peer).into(), spread: Some(cost), figure, color })
 }
@@ -180,7 +190,7 @@ pub fn tails(page: &mut String, record: &Record) {
     let first = headings(&["p50 / p99, µs", "capacity, calls/s"]).into_iter();
     let names: Vec<String> =
         first.chain(shares.iter().map(|share| format!("at {:.0} %", share * 100.0))).collect();
-    sheet::grid(page, "", &names, &rows);
+    sheet::grid(page, "named", &names, &rows);
 }
 
 /// A figure of a server's memory.
@@ -225,7 +235,7 @@ pub fn memory(page: &mut String, record: &Record) -> Result<()> {
     };
     let rows: Vec<_> = record.memory.iter().map(row).collect();
     let names = ["MiB", "at start", "idle connections", "with them", "bytes each", "at most, 400x1"];
-    sheet::grid(page, "", &headings(&names), &rows);
+    sheet::grid(page, "named", &headings(&names), &rows);
     Ok(())
 }
 
@@ -251,7 +261,8 @@ pub fn syscalls(page: &mut String, record: &Record) -> Result<()> {
         picture(page, &format!("{}x{}", load.0, load.1), bars.collect(), &Look { label: count, ..LOOK })?;
         let rows: Vec<Vec<String>> = of()
             .map(|counted| {
-                let names = counted.per_call.iter().take(NAMES_MAX);
+                // Those of the beginning and the end alone are no part of a call.
+                let names = counted.per_call.iter().filter(|(_, count)| *count >= 5e-4).take(NAMES_MAX);
                 let names: Vec<String> = names.map(|(name, count)| format!("{name} {count:.3}")).collect();
                 vec![
                     text::title(record, &counted.peer).into(),
@@ -271,21 +282,33 @@ pub fn wrk(page: &mut String, record: &Record) -> Result<()> {
         return Ok(());
     }
     *page += "<h2>HTTP under wrk</h2>\n";
-    for together in record.wrk.chunk_by(|one, next| one.connections == next.connections) {
-        let title = format!("wrk -t{} -c{}", together[0].client_threads, together[0].connections);
+    let mut loads: Vec<(u32, u32)> = Vec::new();
+    for cell in &record.wrk {
+        if !loads.contains(&(cell.client_threads, cell.connections)) {
+            loads.push((cell.client_threads, cell.connections));
+        }
+    }
+    for load in loads {
+        let of = || record.wrk.iter().filter(|cell| (cell.client_threads, cell.connections) == load);
+        let ratio = |cell: &Cell| {
+            let base = record.base_of(record.peer(&cell.peer)?);
+            let base = of().find(|other| other.peer == base && base != cell.peer)?;
+            cell.cpu_ratio(base)
+        };
         let bar = |cell: &Cell| {
             let cost = cell.server_us_per_call()?;
             Some(Bar {
                 name: text::title(record, &cell.peer).into(),
                 spread: Some(cost),
-                figure: units::time(cost.median * 1e3),
+                figure: cost_and_ratio(cost, ratio(cell)),
                 color: color(record.peer(&cell.peer)),
             })
         };
-        picture(page, &title, together.iter().filter_map(bar).collect(), &LOOK)?;
-        let cells = together.iter().filter(|cell| !cell.runs.is_empty());
-        let rows: Vec<_> = cells.map(|cell| row(record, cell)).collect();
-        sheet::grid(page, "", &headings(&CLOSED), &rows);
+        let title = format!("wrk -t{} -c{}", load.0, load.1);
+        picture(page, &title, of().filter_map(bar).collect(), &LOOK)?;
+        let cells = of().filter(|cell| !cell.runs.is_empty());
+        let rows: Vec<_> = cells.map(|cell| row(record, cell, ratio(cell))).collect();
+        sheet::grid(page, "named", &headings(&CLOSED), &rows);
     }
     Ok(())
 }
@@ -306,14 +329,15 @@ pub fn article(page: &mut String, record: &Record) {
                 format!("{:.2}", row.mean_ms),
                 format!("{:.1}", row.peak_mib),
                 row.server_us_per_call.map_or(String::new(), digits),
-                units::count(row.errors as f64),
+                // The article says nothing of its errors.
+                record.peer(&row.name).map_or(String::new(), |_| units::count(row.errors as f64)),
             ]
         })
         .collect();
     *page += "<h2>The article's table</h2>\n<p class=\"soft\">Its own figures are of another machine: between its rows and the \
               measured ones only ratios of rows of the same kind can be compared.</p>\n";
     let names = ["", "by", "calls/s", "mean ms", "peak MiB", "µs CPU/call", "errors"];
-    sheet::grid(page, "", &headings(&names), &rows);
+    sheet::grid(page, "named", &headings(&names), &rows);
 }
 
 /// Quick calls with slow ones among them, small ones beside large ones.
@@ -344,16 +368,16 @@ pub fn pairs(page: &mut String, record: &Record) -> Result<()> {
             vec![
                 text::title(record, &pair.peer).into(),
                 units::count(pair.rate.round()),
-                spread(pair.alone_p99_us(), 1),
-                spread(pair.together_p99_us(), 1),
-                spread(pair.p99_ratio(), 2),
+                ranged(pair.alone_p99_us()),
+                ranged(pair.together_p99_us()),
+                ranged(pair.p99_ratio()),
                 units::count((errors(&pair.alone) + errors(&pair.together)) as f64),
                 doubts(Limit::Between, &pair.together),
             ]
         };
         let rows: Vec<_> = together.iter().map(row).collect();
         let names = ["server", "calls/s", "p99 µs alone", "with them", "ratio", "errors", "the client was"];
-        sheet::grid(page, "", &headings(&names), &rows);
+        sheet::grid(page, "named", &headings(&names), &rows);
     }
     Ok(())
 }
@@ -372,16 +396,17 @@ const CLOSED: [&str; 11] = [
     "limited by",
 ];
 
-fn row(record: &Record, cell: &Cell) -> Vec<String> {
+fn row(record: &Record, cell: &Cell, ratio: Option<Spread>) -> Vec<String> {
+    let median = |spread: Option<Spread>| spread.map_or(String::new(), |spread| digits(spread.median));
     vec![
         text::title(record, &cell.peer).into(),
-        spread(cell.server_us_per_call(), 2),
-        spread(ratio(record, cell), 2),
+        ranged(cell.server_us_per_call()),
+        ranged(ratio),
         cell.calls_per_s().map_or(String::new(), |rate| units::count(rate.median.round())),
-        median(cell.p50_us(), 1),
-        median(cell.p99_us(), 1),
-        median(cell.p999_us(), 1),
-        median(cell.client_us_per_call(), 2),
+        median(cell.p50_us()),
+        median(cell.p99_us()),
+        median(cell.p999_us()),
+        median(cell.client_us_per_call()),
         mib(cell.peak_kib()),
         units::count(cell.errors() as f64),
         doubts(cell.limit(), &cell.runs),
@@ -397,10 +422,13 @@ pub fn details(page: &mut String, record: &Record) {
               round.</p>\n";
     for (setting, call, load) in record.loads() {
         let cells = record.peers.iter().filter_map(|peer| record.cell(&peer.name, setting, &call, &load));
-        let rows: Vec<_> = cells.filter(|cell| !cell.runs.is_empty()).map(|cell| row(record, cell)).collect();
+        let rows: Vec<_> = cells
+            .filter(|cell| !cell.runs.is_empty())
+            .map(|cell| row(record, cell, ratio(record, cell)))
+            .collect();
         let title = escaped(&format!("{call} {load}, {}", cores(setting)));
         let _ = writeln!(page, "<details><summary>{title}</summary>");
-        sheet::grid(page, "", &headings(&CLOSED), &rows);
+        sheet::grid(page, "named", &headings(&CLOSED), &rows);
         *page += "</details>\n";
     }
 }
