@@ -3,8 +3,12 @@
 //! In `src/demo/` of coreloop is the original. Peers whose types are generated (protobuf, thrift) fill theirs from these.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
-use serde::{Deserialize, Serialize};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD;
+use serde::de::{Error, Visitor};
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 /// How many users one call may list.
 const LIST_MAX: i64 = 100_000;
@@ -17,6 +21,21 @@ pub const ECHO_256K_BYTES: usize = 256 << 10;
 
 /// How many users the call `users-100` asks for.
 pub const USERS_100: i64 = 100;
+
+/// What HTTP servers must accept as a body at least: 256 KiB in base64 are some 350 000.
+pub const BODY_BYTES_MAX: usize = 1 << 20;
+
+/// What `Users.List` answers otherwise, as an HTTP body with status 400.
+pub const OUT_OF_RANGE: Refusal = Refusal { code: "out_of_range", message: "n out of range" };
+
+/// An error as coreloop says it over HTTP.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Refusal {
+    /// Its kind.
+    pub code: &'static str,
+    /// For people.
+    pub message: &'static str,
+}
 
 /// Two integers.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +93,37 @@ impl User {
     }
 }
 
+/// A byte string that in JSON is base64 text.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Base64(pub Vec<u8>);
+
+impl Serialize for Base64 {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.serialize_str(&STANDARD.encode(&self.0))
+    }
+}
+
+impl<'de> Deserialize<'de> for Base64 {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Base64, D::Error> {
+        deserializer.deserialize_str(Text)
+    }
+}
+
+/// Decodes the text where it lies.
+struct Text;
+
+impl Visitor<'_> for Text {
+    type Value = Base64;
+
+    fn expecting(&self, f: &mut fmt::Formatter) -> fmt::Result {
+        f.write_str("base64 text")
+    }
+
+    fn visit_str<E: Error>(self, text: &str) -> Result<Base64, E> {
+        STANDARD.decode(text).map(Base64).map_err(E::custom)
+    }
+}
+
 /// The users 1 to n; none where n is out of range, and the text that says so is `n out of range`.
 pub fn users(n: i64) -> Option<Vec<User>> {
     let last = u64::try_from(n).ok().filter(|_| n <= LIST_MAX)?;
@@ -97,6 +147,14 @@ mod tests {
             r#""Tags":["tag0","tag1","tag2"],"Scores":{"s0":53.5,"s1":53.833333333333336}}"#
         );
         assert_eq!(text, expected);
+    }
+
+    #[test]
+    fn bytes_are_base64_text() {
+        let bytes: Base64 = serde_json::from_str(r#""aGV5Cg==""#).unwrap();
+        assert_eq!(bytes, Base64(b"hey\n".to_vec()));
+        assert_eq!(serde_json::to_string(&bytes).unwrap(), r#""aGV5Cg==""#);
+        assert!(serde_json::from_str::<Base64>(r#""aGV5C""#).is_err());
     }
 
     #[test]

@@ -40,6 +40,8 @@ impl Arguments {
         socket.set_reuse_address(true)?;
         socket.set_nonblocking(true)?;
         socket.bind(&self.address.into())?;
+        // Linux hands this on to the sockets that are accepted, so that no server forgets it.
+        socket.set_tcp_nodelay(true)?;
         socket.listen(BACKLOG)?;
         let listener = TcpListener::from(socket);
         let address = listener.local_addr()?;
@@ -52,4 +54,22 @@ pub fn announce(address: SocketAddr) -> io::Result<()> {
     let mut out = io::stdout().lock();
     writeln!(out, "listening on {address}")?;
     out.flush()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpStream;
+
+    use super::*;
+
+    #[test]
+    fn accepted_sockets_send_at_once() {
+        let arguments = Arguments::try_parse_from(["peer", "127.0.0.1:0", "--threads", "3"]).expect("fine");
+        assert_eq!(arguments.threads(), 3);
+        let (listener, address) = arguments.listen().expect("a port");
+        listener.set_nonblocking(false).expect("a flag");
+        let _stream = TcpStream::connect(address).expect("it listens");
+        let (accepted, _) = listener.accept().expect("a connection");
+        assert!(accepted.nodelay().expect("an option"));
+    }
 }
