@@ -18,11 +18,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 /// gRPC: bodies as `Bytes`, which may share the received buffer, and maps ordered, as the users' are.
 fn tonic() -> Result<(), Box<dyn Error>> {
     let described = protox::compile(["tonic/peer.proto"], ["tonic"])?;
-    tonic_prost_build::configure()
-        .bytes(".")
-        .btree_map(".")
-        .out_dir("tonic/src")
-        .compile_fds(described)?;
+    tonic_prost_build::configure().bytes(".").btree_map(".").out_dir("tonic/src").compile_fds(described)?;
     Ok(fs::rename("tonic/src/peer.rs", "tonic/src/rpc.rs")?)
 }
 
