@@ -1,5 +1,6 @@
 //! The demo services as tarpc has them, and the frame that server and client agree on.
 
+// The attribute makes types for requests and replies that have no comments.
 #![allow(missing_docs)]
 
 use kit::{Args, User};
