@@ -10,6 +10,8 @@ pub mod histogram;
 pub mod request;
 
 #[cfg(target_os = "linux")]
+pub mod compare;
+#[cfg(target_os = "linux")]
 pub mod drive;
 #[cfg(target_os = "linux")]
 pub mod epoll;
@@ -21,6 +23,8 @@ pub mod loadgen;
 pub mod machine;
 #[cfg(target_os = "linux")]
 pub mod process;
+#[cfg(target_os = "linux")]
+pub mod sheet;
 #[cfg(target_os = "linux")]
 pub mod syscalls;
 pub mod table;

@@ -4,7 +4,9 @@
 //! (`tally`); `outcome` is the result, `verdict` what stands against it, `text` and `page` show it. `schedule`,
 //! `protocol` and `find_max` know neither clocks nor sockets. See docs/load-testing.md for how to use it.
 
+pub mod diff;
 pub mod find_max;
+pub mod idle;
 pub mod mix;
 pub mod outcome;
 pub mod protocol;
@@ -13,6 +15,7 @@ pub mod speech;
 pub mod units;
 
 mod ask;
+mod command;
 mod job;
 mod link;
 mod options;
@@ -43,6 +46,7 @@ use speech::{Speaks, Speech};
 use target::Target;
 
 pub use ask::Ask;
+pub use command::{Command, exit_code};
 pub use options::Options;
 pub use outcome::{Figures, Outcome};
 pub use schedule::Arrivals;
@@ -80,11 +84,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let target = address.map(Target::resolve).transpose()?;
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
     let stop = Arc::new(AtomicBool::new(false));
-    let _signals = {
-        let stop = stop.clone();
-        signals::on_stop(move |_| on_signal(&stop))
-            .map_err(|error| format!("cannot watch for signals: {error}"))?
-    };
+    let _signals = watch_signals(&stop)?;
     let (target, own_server) = match target {
         Some(target) => (target, None),
         None => {
@@ -105,6 +105,12 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         server.shutdown();
     }
     ending
+}
+
+/// Has signals stop the run for as long as the result lives.
+fn watch_signals(stop: &Arc<AtomicBool>) -> Result<signals::StopSignals, String> {
+    let stop = stop.clone();
+    signals::on_stop(move |_| on_signal(&stop)).map_err(|error| format!("cannot watch for signals: {error}"))
 }
 
 /// The first one ends the run, a second one the process.
@@ -149,11 +155,7 @@ impl Load<'_> {
         };
         print!("{}", text::render(&outcome));
         self.write(&outcome, &[], None)?;
-        Ok(match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
-            (true, _) => Ending::Cut,
-            (false, true) => Ending::AllFailed,
-            (false, false) => Ending::Complete,
-        })
+        Ok(ending_of(&outcome))
     }
 
     fn search(&self) -> Result<Ending, String> {
@@ -229,6 +231,14 @@ impl Load<'_> {
             eprintln!("page of plots: {}", self.options.report.display());
         }
         Ok(())
+    }
+}
+
+fn ending_of(outcome: &Outcome) -> Ending {
+    match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
+        (true, _) => Ending::Cut,
+        (false, true) => Ending::AllFailed,
+        (false, false) => Ending::Complete,
     }
 }
 

@@ -3,15 +3,18 @@
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 /// The machine, and when.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
     /// The processor's name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
+    /// The memory of the whole machine; 0 if it cannot be read.
+    #[serde(default)]
+    pub memory_mib: u64,
     /// The kernel's release.
     pub kernel: String,
     /// Seconds since 1970.
@@ -28,8 +31,15 @@ impl Machine {
         Machine {
             cpu: cpu.trim().into(),
             cores: crate::process::allowed_cores().map_or(1, |cores| cores.len()),
+            memory_mib: memory_mib().unwrap_or(0),
             kernel: kernel.trim().into(),
             unix_time_s: SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs()),
         }
     }
+}
+
+fn memory_mib() -> Option<u64> {
+    let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
+    let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
+    Some(total.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
 }

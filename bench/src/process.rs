@@ -1,34 +1,50 @@
 //! Child processes of a measurement: started on one core, ended with us, their CPU time and memory read.
 
-use std::io::{self, BufRead, BufReader};
-use std::net::SocketAddr;
-use std::os::unix::process::CommandExt;
-use std::process::{Child, Command, Stdio};
-use std::sync::mpsc;
-use std::time::Duration;
-use std::{fs, thread};
+mod group;
+mod server;
+pub mod tree;
 
-const READY_WAIT: Duration = Duration::from_secs(10);
+use std::fs;
+use std::io;
+use std::os::unix::process::CommandExt;
+use std::process::{Child, Command};
+
+pub use group::{Group, end_all};
+pub use server::{Ready, Server};
 
 /// Makes the command run on these cores alone, and die with the thread that starts it.
 pub fn confine(command: &mut Command, cores: &[usize]) {
     let parent = std::process::id();
-    // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
-    let set = unsafe {
-        let mut set: libc::cpu_set_t = std::mem::zeroed();
-        cores.iter().for_each(|core| libc::CPU_SET(*core, &mut set));
-        set
-    };
+    let set = set_of(cores);
     // SAFETY: between fork and exec only system calls are made, and nothing is allocated: `errno` is read
     // into an `io::Error` by value.
     unsafe { command.pre_exec(move || confine_this(&set, parent)) };
 }
 
-fn confine_this(set: &libc::cpu_set_t, parent: u32) -> io::Result<()> {
-    // SAFETY: the pointer and the size are of the same live set; 0 is the calling thread.
-    if unsafe { libc::sched_setaffinity(0, size_of_val(set), set) } != 0 {
-        return Err(io::Error::last_os_error());
+/// Lets the calling thread, and those that it starts from now on, run on these cores alone.
+pub fn confine_self(cores: &[usize]) -> io::Result<()> {
+    set_affinity(&set_of(cores))
+}
+
+fn set_of(cores: &[usize]) -> libc::cpu_set_t {
+    // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
+    unsafe {
+        let mut set: libc::cpu_set_t = std::mem::zeroed();
+        cores.iter().for_each(|core| libc::CPU_SET(*core, &mut set));
+        set
     }
+}
+
+fn set_affinity(set: &libc::cpu_set_t) -> io::Result<()> {
+    // SAFETY: the pointer and the size are of the same live set; 0 is the calling thread.
+    match unsafe { libc::sched_setaffinity(0, size_of_val(set), set) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
+fn confine_this(set: &libc::cpu_set_t, parent: u32) -> io::Result<()> {
+    set_affinity(set)?;
     // SAFETY: no pointers.
     if unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, libc::SIGKILL) } != 0 {
         return Err(io::Error::last_os_error());
@@ -48,60 +64,6 @@ impl Drop for Guarded {
         // Both fail only where the child has been waited for already.
         let _ = self.0.kill();
         let _ = self.0.wait();
-    }
-}
-
-/// A server process that has said where it listens.
-pub struct Server {
-    child: Guarded,
-    /// Where it listens.
-    pub address: SocketAddr,
-}
-
-impl Server {
-    /// Starts it on these cores and waits for its line `listening on ADDR`.
-    pub fn start(mut command: Command, cores: &[usize]) -> Result<Server, String> {
-        confine(&mut command, cores);
-        let name = command.get_program().to_string_lossy().into_owned();
-        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn();
-        let mut child = Guarded(child.map_err(|error| format!("cannot start {name}: {error}"))?);
-        let stdout = child.0.stdout.take().expect("asked for a pipe above");
-        let stderr = child.0.stderr.take().expect("asked for a pipe above");
-        // What a server says to people is not for a table, but that it panicked or could not start is.
-        let said_by = name.clone();
-        thread::spawn(move || {
-            for line in BufReader::new(stderr).lines().map_while(Result::ok) {
-                if line.contains("panicked") || line.starts_with("coreloop:") {
-                    eprintln!("{said_by}: {line}");
-                }
-            }
-        });
-        let (sender, lines) = mpsc::channel();
-        // Reads on to the end, so that a talkative server never waits for its standard output.
-        thread::spawn(move || {
-            for line in BufReader::new(stdout).lines().map_while(Result::ok) {
-                let _ = sender.send(line);
-            }
-        });
-        loop {
-            let line = lines.recv_timeout(READY_WAIT).map_err(|error| match error {
-                mpsc::RecvTimeoutError::Timeout => {
-                    format!("{name} did not say `listening on` within {READY_WAIT:?}")
-                }
-                mpsc::RecvTimeoutError::Disconnected => {
-                    format!("{name} ended before it said `listening on`")
-                }
-            })?;
-            if let Some(address) = line.strip_prefix("listening on ") {
-                let address = address.trim().parse().map_err(|_| format!("{name} listens on {address}?"))?;
-                return Ok(Server { child, address });
-            }
-        }
-    }
-
-    /// The process's number.
-    pub fn pid(&self) -> u32 {
-        self.child.0.id()
     }
 }
 
@@ -129,6 +91,24 @@ impl CpuClock {
         }
         Ok(time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64)
     }
+}
+
+/// Whether a child runs: it is there, and has not ended and only waits to be waited for.
+pub fn is_running(pid: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+    stat.rsplit_once(") ").is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
+}
+
+/// CPU time of all children that have been waited for, with theirs, in ns.
+pub fn ended_children_cpu_ns() -> u64 {
+    // SAFETY: all zeros is a valid `rusage`, which the call fills; it lives through the call.
+    let usage = unsafe {
+        let mut usage: libc::rusage = std::mem::zeroed();
+        libc::getrusage(libc::RUSAGE_CHILDREN, &mut usage);
+        usage
+    };
+    let ns = |time: libc::timeval| time.tv_sec as u64 * 1_000_000_000 + time.tv_usec as u64 * 1000;
+    ns(usage.ru_utime) + ns(usage.ru_stime)
 }
 
 /// The kernel's share of a process's CPU time so far, in ns; in steps of a clock tick (10 ms).
@@ -228,24 +208,5 @@ mod tests {
         assert!(all >= own && own > 0);
         assert!(peak_kib(std::process::id()).expect("status") >= own);
         assert!(!allowed_cores().expect("affinity").is_empty());
-    }
-
-    #[test]
-    fn server_that_ends_early_is_told() {
-        let cores = allowed_cores().expect("affinity");
-        let Err(why) = Server::start(Command::new("true"), &cores) else { panic!("it serves?") };
-        assert!(why.contains("ended before"), "{why}");
-    }
-
-    #[test]
-    fn server_dies_with_its_guard() {
-        let cores = allowed_cores().expect("affinity");
-        let mut command = Command::new("sh");
-        command.args(["-c", "echo listening on 127.0.0.1:9; exec sleep 60"]);
-        let server = Server::start(command, &cores[..1]).expect("it says so");
-        assert_eq!(server.address.port(), 9);
-        let pid = server.pid();
-        drop(server);
-        assert!(!std::path::Path::new(&format!("/proc/{pid}")).exists());
     }
 }

@@ -6,7 +6,7 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-use crate::process::Guarded;
+use crate::process::{Guarded, tree};
 
 /// A strace that is attached to a process.
 pub struct Counting {
@@ -15,10 +15,14 @@ pub struct Counting {
 }
 
 impl Counting {
-    /// Attaches to all threads of `pid`, and returns once that is done.
+    /// Attaches to all threads of `pid` and of its descendants, and returns once that is done.
     pub fn start(pid: u32) -> Result<Counting, String> {
+        let pids = tree::members(pid);
         let mut command = Command::new("strace");
-        command.args(["-f", "-c", "-p", &pid.to_string()]);
+        command.args(["-f", "-c"]);
+        pids.iter().for_each(|pid| {
+            command.args(["-p", &pid.to_string()]);
+        });
         command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped());
         let strace = command.spawn().map_err(|error| format!("no strace here ({error})"))?;
         let mut strace = Guarded(strace);
@@ -34,7 +38,8 @@ impl Counting {
             }
             lines
         });
-        if attached.recv_timeout(Duration::from_secs(5)).is_err() {
+        let wait = Duration::from_secs(5);
+        if pids.iter().any(|_| attached.recv_timeout(wait).is_err()) {
             return Err("strace did not attach: not permitted here?".into());
         }
         Ok(Counting { strace, rest })

@@ -1,7 +1,7 @@
 //! Medians and their spread, and a plain table of text.
 
 /// The middle of some values, with the least and the largest.
-#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Spread {
     /// The middle value, or the mean of the two in the middle.
     pub median: f64,

@@ -1,27 +1,26 @@
-//! `loadgen [ADDR]`: load for a server, closed or open loop, and an honest account of what came of it.
+//! `loadgen [ADDR]`: load for a server, closed or open loop, and an honest account of what came of it; and what
+//! goes with that, each in a subcommand.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
-    use coreloop_bench::loadgen::{self, Ending};
+    use coreloop_bench::loadgen::{self, Command};
 
     /// Load for a server: closed loop without --rate, open loop with it. Without an address it starts the demo
     /// server in its own process.
     #[derive(Parser)]
-    #[command(name = "loadgen", version)]
+    #[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
     struct Arguments {
+        #[command(subcommand)]
+        command: Option<Command>,
         #[command(flatten)]
         options: loadgen::Options,
     }
 
-    match loadgen::run(&Arguments::parse().options) {
-        Ok(Ending::Complete) => std::process::ExitCode::SUCCESS,
-        Ok(Ending::AllFailed) => std::process::ExitCode::FAILURE,
-        Ok(Ending::Cut) => std::process::ExitCode::from(130),
-        Err(error) => {
-            eprintln!("loadgen: {error}");
-            std::process::ExitCode::FAILURE
-        }
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(command) => command.run(),
+        None => loadgen::exit_code(loadgen::run(&arguments.options)),
     }
 }
 

@@ -143,7 +143,7 @@ impl Window {
         let server_system_ns = self.watch.map(process::system_ns).transpose()?;
         let waited_ns = process::waited_ns()?;
         let own_cpu_ns = CpuClock::of(std::process::id())?.now_ns()?;
-        let server_cpu_ns = self.watch.map(|pid| CpuClock::of(pid)?.now_ns()).transpose()?;
+        let server_cpu_ns = self.watch.map(process::tree::cpu_ns).transpose()?;
         Ok(Marks { at_ns: self.now_ns(), waited_ns, own_cpu_ns, server_cpu_ns, server_system_ns })
     }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 use std::time::Duration;
 
-use super::mix;
+use super::mix::{self, Call};
 use super::options::depth_of;
 use super::outcome::Outcome;
 use super::run::{Live, Plan};
@@ -61,8 +61,19 @@ impl<'a> Ask<'a> {
     /// Runs it to the end.
     pub fn run(&self, progress: &mut dyn FnMut(&Live)) -> Result<Outcome, String> {
         let calls = mix::parse(Speaks::Native, self.mix, self.codec, 0)?;
+        self.make(Speaks::Native, &calls, &Arc::default(), progress)
+    }
+
+    /// Makes these calls in place of its mix, until the end or until somebody sets `stop`.
+    pub fn make(
+        &self,
+        speaks: Speaks,
+        calls: &[Call],
+        stop: &Arc<AtomicBool>,
+        progress: &mut dyn FnMut(&Live),
+    ) -> Result<Outcome, String> {
         let plan = Plan {
-            speaks: Speaks::Native,
+            speaks,
             target: Target::Tcp(self.address),
             weights: calls.iter().map(|call| call.weight).collect(),
             connections: self.connections,
@@ -78,8 +89,8 @@ impl<'a> Ask<'a> {
             seed: 1,
             watch: self.watch,
         };
-        let speech = Speech::new(plan.speaks, &calls, &plan.target, 0)?;
-        let measured = speech.measure(&plan, &Arc::new(AtomicBool::new(false)), progress)?;
-        Ok(Outcome::new(&plan, &calls, false, 0, &measured))
+        let speech = Speech::new(plan.speaks, calls, &plan.target, 0)?;
+        let measured = speech.measure(&plan, stop, progress)?;
+        Ok(Outcome::new(&plan, calls, false, 0, &measured))
     }
 }

@@ -65,6 +65,8 @@ pub struct Job<P> {
 
 /// What a thread says.
 pub enum Told {
+    /// So many more of the first connections stand.
+    Connecting(usize),
     /// The first connections have been tried: so many stand, and what the first failure was.
     Ready(usize, Option<String>),
     /// An interval has ended.

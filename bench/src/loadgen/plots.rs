@@ -1,5 +1,4 @@
-//! The plots of the page, as SVG. Colours are placeholders that the page's style sheet replaces, so that one
-//! picture serves light and dark.
+//! The plots of the page, as SVG, in the placeholder colours of its style sheet.
 
 use std::error::Error;
 
@@ -8,17 +7,10 @@ use plotters::prelude::*;
 
 use super::outcome::{Distribution, Outcome};
 use super::run::Point;
+use crate::sheet::{GRID, INK, LINES};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
 type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
-
-/// Text and axes.
-pub const INK: RGBColor = RGBColor(1, 2, 3);
-/// The grid.
-pub const GRID: RGBColor = RGBColor(4, 5, 6);
-/// The lines, in the order in which they are drawn.
-pub const LINES: [RGBColor; 4] =
-    [RGBColor(11, 0, 1), RGBColor(12, 0, 2), RGBColor(13, 0, 3), RGBColor(14, 0, 4)];
 
 const WIDTH: u32 = 860;
 const HEIGHT: u32 = 320;

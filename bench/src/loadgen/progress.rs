@@ -39,6 +39,9 @@ impl Drop for Line {
 }
 
 fn words(live: &Live, total_s: f64) -> String {
+    if let Some(connected) = live.connecting {
+        return format!("connecting: {} so far", units::count(connected as f64));
+    }
     format!(
         "{}{} calls/s, {} in flight, p99 so far {}, {} errors, {:.0} s left",
         if live.is_measured { "" } else { "warm-up: " },
@@ -57,6 +60,7 @@ mod tests {
     #[test]
     fn line_says_rate_flight_latency_errors_and_time() {
         let live = Live {
+            connecting: None,
             elapsed_s: 2.5,
             is_measured: true,
             rate: 12_345.6,
@@ -68,6 +72,8 @@ mod tests {
             words(&live, 12.0),
             "12 346 calls/s, 64 in flight, p99 so far 87.3 µs, 3 errors, 10 s left"
         );
+        let connecting = Live { connecting: Some(12_288), ..Live::default() };
+        assert_eq!(words(&connecting, 12.0), "connecting: 12 288 so far");
         assert!(words(&Live::default(), 1.0).starts_with("warm-up: 0 calls/s"));
         Line::new(Duration::from_secs(1), true).show(&live);
     }

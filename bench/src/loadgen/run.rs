@@ -15,7 +15,7 @@ use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
 use super::worker;
 use crate::histogram::Histogram;
-use crate::process::CpuClock;
+use crate::process::{CpuClock, tree};
 
 /// What to run.
 #[derive(Clone, Debug)]
@@ -75,11 +75,15 @@ pub struct Point {
     pub p99_ns: Option<u64>,
     /// As above.
     pub max_ns: Option<u64>,
+    /// CPU time of the watched process, in ns, as near to the interval as news of it gets.
+    pub server_cpu_ns: Option<u64>,
 }
 
 /// How a run is going.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
+    /// Connections that stand, while they are being made; nothing else is known then.
+    pub connecting: Option<u64>,
     /// Seconds from the beginning of the warm-up.
     pub elapsed_s: f64,
     /// Whether the warm-up is over.
@@ -203,6 +207,8 @@ struct Gathering<'a> {
     series: Vec<Point>,
     counted: Vec<Counted>,
     cpu_at: [Option<CpuMarks>; 2],
+    /// The watched process's CPU time when the last interval ended.
+    watched_ns: Option<u64>,
 }
 
 /// CPU clocks of this process and the watched one.
@@ -211,11 +217,15 @@ struct CpuMarks {
     watched_ns: Option<Result<u64, String>>,
 }
 
+fn watched_ns(pid: u32) -> Option<u64> {
+    CpuClock::of(pid).ok()?.now_ns().ok()
+}
+
 impl CpuMarks {
     fn read(watch: Option<u32>) -> CpuMarks {
-        let clock = |pid| CpuClock::of(pid)?.now_ns();
-        let told = |pid: u32| clock(pid).map_err(|error| format!("process {pid}: {error}"));
-        CpuMarks { own_ns: clock(std::process::id()).unwrap_or(0), watched_ns: watch.map(told) }
+        let told = |pid: u32| tree::cpu_ns(pid).map_err(|error| format!("process {pid}: {error}"));
+        let own = CpuClock::of(std::process::id()).and_then(CpuClock::now_ns);
+        CpuMarks { own_ns: own.unwrap_or(0), watched_ns: watch.map(told) }
     }
 }
 
@@ -236,6 +246,7 @@ impl<'a> Gathering<'a> {
             series: Vec::new(),
             counted: Vec::new(),
             cpu_at: [None, None],
+            watched_ns: None,
         }
     }
 
@@ -247,10 +258,15 @@ impl<'a> Gathering<'a> {
         progress: &mut dyn FnMut(&Live),
     ) -> Result<(), String> {
         let (mut ready, mut open, mut trouble) = (0, 0, None);
+        let mut connecting = 0;
         while self.counted.len() < self.threads {
             // A thread ends with `Done` or `Failed`; both have been seen before the channel can be empty.
             match told.recv().map_err(|_| "a thread of the generator ended early")? {
                 Told::Failed(why) => return Err(why),
+                Told::Connecting(more) => {
+                    connecting += more as u64;
+                    progress(&Live { connecting: Some(connecting), ..Live::default() });
+                }
                 Told::Ready(connections, why) => {
                     ready += 1;
                     open += connections;
@@ -271,6 +287,7 @@ impl<'a> Gathering<'a> {
                         let _ = timeline.send(self.time);
                     }
                     if self.time.from_ns == 0 {
+                        self.watched_ns = self.plan.watch.and_then(watched_ns);
                         self.cpu_at[0] = Some(CpuMarks::read(self.plan.watch));
                     }
                 }
@@ -332,6 +349,8 @@ impl<'a> Gathering<'a> {
         }
         self.so_far.add(latencies);
         self.failed_so_far += interval.failed;
+        let watched_ns = self.plan.watch.and_then(watched_ns);
+        let before_ns = std::mem::replace(&mut self.watched_ns, watched_ns);
         if index >= 0 {
             let some = |ns| (latencies.count() > 0).then_some(ns);
             self.series.push(Point {
@@ -345,9 +364,11 @@ impl<'a> Gathering<'a> {
                 p50_ns: some(latencies.quantile(0.5)),
                 p99_ns: some(latencies.quantile(0.99)),
                 max_ns: some(latencies.max()),
+                server_cpu_ns: watched_ns.zip(before_ns).map(|(now, before)| now.saturating_sub(before)),
             });
         }
         progress(&Live {
+            connecting: None,
             elapsed_s: end_s + self.time.from_ns as f64 / 1e9,
             is_measured: index >= 0,
             rate: interval.ok as f64 / length_s,

@@ -18,6 +18,8 @@ use crate::epoll::{Epoll, Event};
 
 /// Connections that are being made at the same time: few enough not to flood a backlog.
 const CONNECTING_MAX: usize = 64;
+/// After so many of them that is told.
+const TELL_CONNECTED: usize = 256;
 /// How long the first connections may take while none of them succeeds or fails.
 const CONNECT_NS: u64 = 10_000_000_000;
 /// Connections that one look at the clock writes to; then it is looked at again.
@@ -94,7 +96,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     fn run(mut self, told: &Sender<Told>, timeline: &Receiver<Timeline>) -> io::Result<Option<Counted>> {
-        self.open()?;
+        self.open(told)?;
         let opened = self.links.iter().filter(|link| link.state() == State::Open).count();
         self.tally.connections.opened = opened as u64;
         let _ = told.send(Told::Ready(opened, self.tally.connections.first_trouble.clone()));
@@ -112,9 +114,9 @@ impl<P: Protocol> Worker<P> {
     }
 
     /// Makes the first connections, some at a time, each tried once.
-    fn open(&mut self) -> io::Result<()> {
+    fn open(&mut self, told: &Sender<Told>) -> io::Result<()> {
         let mut waiting: VecDeque<u32> = (0..self.links.len() as u32).collect();
-        let mut connecting = 0;
+        let (mut connecting, mut untold) = (0, 0);
         let mut last_news_ns = 0;
         while (!waiting.is_empty() || connecting > 0) && !self.job.stop.is_set() {
             while connecting < CONNECTING_MAX
@@ -138,7 +140,13 @@ impl<P: Protocol> Worker<P> {
                 }
                 match self.links[at].on_connected(event) {
                     Ok(false) => continue,
-                    Ok(true) => self.enter_ring(at as u32),
+                    Ok(true) => {
+                        self.enter_ring(at as u32);
+                        untold += 1;
+                        if untold == TELL_CONNECTED {
+                            let _ = told.send(Told::Connecting(std::mem::take(&mut untold)));
+                        }
+                    }
                     Err(error) => {
                         self.on_attempt_failed(&error);
                         self.links[at].close(|_| ());

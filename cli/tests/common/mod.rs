@@ -55,7 +55,7 @@ pub fn run_with_input(args: &[&str], input: &str) -> Ran {
 
 /// A server in a process of its own; killed, if a test ends before it.
 pub struct Served {
-    pid: u32,
+    pub pid: u32,
     pub addresses: Vec<String>,
     ended: mpsc::Receiver<ExitStatus>,
     has_ended: bool,

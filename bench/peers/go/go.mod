@@ -1,0 +1,3 @@
+module coreloop.example/peers
+
+go 1.23

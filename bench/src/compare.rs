@@ -1,0 +1,311 @@
+//! Coreloop and its peers, one after the other on this machine, in interleaved rounds: `loadgen compare`.
+//!
+//! `subject` has who can be measured, `peer` what a peer says of itself, `prepare` who is fit. `run` goes through the
+//! sections (`capacity`, `tails`, `memory`, `kernel`, `wrk`, `article`, `mix`), which measure through `ground` and `load`
+//! and fill the `record`; `text`, `markdown` and the page show it. bench/README.md says how to read it.
+
+mod article;
+mod capacity;
+mod clock;
+mod ground;
+mod keep;
+mod kernel;
+mod load;
+mod markdown;
+mod memory;
+mod mix;
+mod page;
+pub mod peer;
+mod prepare;
+mod probe;
+pub mod record;
+mod run;
+mod screen;
+pub mod subject;
+mod tails;
+mod text;
+mod wrk;
+
+use std::env;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coreloop::poller::signals;
+
+use crate::loadgen::Ending;
+use crate::loadgen::units;
+use crate::machine::Machine;
+use crate::process;
+use crate::versus::Load;
+use ground::Ground;
+use record::{FORMAT, Record, Settings, State};
+use subject::{Found, Subject};
+
+/// Loads of the small call, if none are named.
+const LOADS: [Load; 4] = [
+    Load { connections: 1, depth: 1 },
+    Load { connections: 64, depth: 1 },
+    Load { connections: 64, depth: 16 },
+    Load { connections: 400, depth: 1 },
+];
+const LOADS_QUICK: [Load; 2] = [LOADS[1], LOADS[2]];
+
+/// Who is compared, in what, and how thoroughly. Without more than the command it is everything but the article: more than
+/// an hour. --quick is a smoke run of a minute or two.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// Only those whose name begins with one of these: `coreloop`, `go-`, `gin` …
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub only: Vec<String>,
+    /// Not those whose name begins with one of these.
+    #[arg(long, value_delimiter = ',', value_name = "NAMES")]
+    pub skip: Vec<String>,
+    /// The sections to measure; the record is written after each.
+    #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTIONS")]
+    pub sections: Vec<Section>,
+    /// Also as the article measured: wrk with 12 threads and 400 connections.
+    #[arg(long)]
+    pub article: bool,
+    /// Length of each of the article's runs, in seconds.
+    #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
+    pub article_seconds: Option<u64>,
+    /// Closed loops also in a second setting: server and client share two cores.
+    #[arg(long)]
+    pub shared: bool,
+    /// Rounds, with the order reversed from one to the next; the figures are medians over them. Default 3, of a quick run 1.
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
+    pub rounds: Option<u32>,
+    /// Length of each measured window, in seconds. Default 2, of a quick run 0.5.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub seconds: Option<f64>,
+    /// Length of the run-up before each window, in seconds. Default 0.5, of a quick run 0.2.
+    #[arg(long, value_name = "S", value_parser = seconds)]
+    pub warmup: Option<f64>,
+    /// Connections by calls in flight on each, for the small call. Default 1x1,64x1,64x16,400x1.
+    #[arg(long, value_delimiter = ',')]
+    pub loads: Vec<Load>,
+    /// Calls per second of the small calls that others keep company, where the server can do far more.
+    #[arg(long, value_parser = units::rate, default_value = "10k")]
+    pub mix_rate: f64,
+    /// A smoke run: few sections, short windows, one round.
+    #[arg(long)]
+    pub quick: bool,
+    /// The folder of the peers. Default: bench/peers of the repository.
+    #[arg(long, value_name = "DIR")]
+    pub peers: Option<PathBuf>,
+    /// Coreloop's program. Default: it is built.
+    #[arg(long, value_name = "FILE")]
+    pub coreloop: Option<PathBuf>,
+    /// Write record and page into this folder, by the date. Default: compare.json and compare.html, here.
+    #[arg(long, value_name = "DIR")]
+    pub record: Option<PathBuf>,
+    /// Also write the table for a README.
+    #[arg(long, value_name = "FILE")]
+    pub markdown: Option<PathBuf>,
+    /// Measure nothing: write the page of this earlier record anew, beside it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "sections", "quick"])]
+    pub from: Option<PathBuf>,
+    /// No progress while it runs.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// A part of the comparison.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Section {
+    /// Closed loops: CPU time per call, rate, latency.
+    Capacity,
+    /// Open loops at shares of each one's capacity.
+    Tails,
+    /// Idle, per idle connection, and at most.
+    Memory,
+    /// System calls per call.
+    Syscalls,
+    /// HTTP under wrk.
+    Wrk,
+    /// As the article measured.
+    Article,
+    /// Quick calls with slow ones among them, small ones beside large ones.
+    Mix,
+}
+
+impl Section {
+    const USUAL: [Section; 6] =
+        [Section::Capacity, Section::Memory, Section::Syscalls, Section::Tails, Section::Wrk, Section::Mix];
+    const QUICK: [Section; 3] = [Section::Capacity, Section::Memory, Section::Tails];
+
+    fn name(self) -> String {
+        format!("{self:?}").to_lowercase()
+    }
+}
+
+fn seconds(text: &str) -> Result<f64, String> {
+    let seconds: f64 = text.parse().map_err(|_| "not a number")?;
+    if (0.01..=3600.0).contains(&seconds) { Ok(seconds) } else { Err("between 0.01 and 3600".into()) }
+}
+
+impl Options {
+    fn rounds(&self) -> u32 {
+        self.rounds.unwrap_or(if self.quick { 1 } else { 3 })
+    }
+
+    fn seconds(&self) -> f64 {
+        self.seconds.unwrap_or(if self.quick { 0.5 } else { 2.0 })
+    }
+
+    fn warmup(&self) -> f64 {
+        self.warmup.unwrap_or(if self.quick { 0.2 } else { 0.5 })
+    }
+
+    fn article_seconds(&self) -> u64 {
+        self.article_seconds.unwrap_or(if self.quick { 2 } else { 30 })
+    }
+
+    fn loads(&self) -> Vec<Load> {
+        match (self.loads.is_empty(), self.quick) {
+            (false, _) => self.loads.clone(),
+            (true, false) => LOADS.to_vec(),
+            (true, true) => LOADS_QUICK.to_vec(),
+        }
+    }
+
+    fn sections(&self) -> Vec<Section> {
+        let mut sections = match (self.sections.is_empty(), self.quick) {
+            (false, _) => self.sections.clone(),
+            (true, false) => Section::USUAL.to_vec(),
+            (true, true) => Section::QUICK.to_vec(),
+        };
+        if self.article && !sections.contains(&Section::Article) {
+            sections.push(Section::Article);
+        }
+        sections
+    }
+}
+
+/// Compares, shows how it goes, and writes what it finds.
+pub fn run(options: &Options) -> Result<Ending, String> {
+    if let Some(record) = &options.from {
+        let files = keep::Files::again(record, options.markdown.as_deref())?;
+        files.written().for_each(|file| println!("{}", file.display()));
+        return Ok(Ending::Complete);
+    }
+    let limit = process::raise_files_limit().map_err(|error| error.to_string())?;
+    let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
+    let cores = ground::cores_here()?;
+    if let Some(coreloop) = options.coreloop.as_ref().filter(|coreloop| !coreloop.is_file()) {
+        return Err(format!("no program at {}", coreloop.display()));
+    }
+    let wanted = wanted(options, &own)?;
+    let mut notes = Vec::new();
+    if cores.all.len() < 2 {
+        notes.push(
+            "There is only one core: server and client took turns on it, so these figures cannot be compared with \
+             those of other machines, and the latencies say little."
+                .to_owned(),
+        );
+    }
+    if limit < 12_000 {
+        notes.push(format!("A process may have {limit} files open here: idle connections may not be had."));
+    }
+    let machine = Machine::here();
+    let began = clock::utc(machine.unix_time_s);
+    let record = Record {
+        format: FORMAT,
+        command: env::args().collect(),
+        began: began.clone(),
+        took_s: 0.0,
+        state: State::Running,
+        machine,
+        coreloop: String::new(),
+        settings: Settings {
+            rounds: options.rounds(),
+            seconds: options.seconds(),
+            warmup_s: options.warmup(),
+            server_cores: cores.server.clone(),
+            client_cores: cores.client.clone(),
+            shared_cores: cores.shared.clone(),
+            quick: options.quick,
+            sections: options.sections().into_iter().map(Section::name).collect(),
+        },
+        peers: Vec::new(),
+        left_out: Vec::new(),
+        notes,
+        capacity: Vec::new(),
+        tails: Vec::new(),
+        memory: Vec::new(),
+        syscalls: Vec::new(),
+        wrk: Vec::new(),
+        article: Vec::new(),
+        slow_mix: Vec::new(),
+        beside_big: Vec::new(),
+    };
+    let date = began.split(' ').next().unwrap_or_default();
+    let files = keep::Files::new(options.record.as_deref(), date, options.markdown.as_deref())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let _signals = {
+        let stop = stop.clone();
+        signals::on_stop(move |_| on_signal(&stop))
+            .map_err(|error| format!("cannot watch for signals: {error}"))?
+    };
+    let ground = Ground {
+        own,
+        cores,
+        stop,
+        screen: screen::Screen::new(options.quiet),
+        seconds: options.seconds(),
+        warmup_s: options.warmup(),
+    };
+    for note in &record.notes {
+        ground.screen.say(&format!("! {note}"));
+    }
+    run::Comparison::new(options, ground, record, files).run(wanted)
+}
+
+/// The first one ends the comparison, a second one the process and all that it has started.
+fn on_signal(stop: &AtomicBool) {
+    if stop.swap(true, Ordering::Relaxed) {
+        process::end_all();
+        // SAFETY: no pointers; nothing of this process is wanted any more.
+        unsafe { libc::_exit(130) };
+    }
+    eprintln!("\nstopping: what was measured is kept (once more: ends at once)");
+}
+
+/// Who is to take part: coreloop first, then the peers by name.
+fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
+    let folder = options.peers.clone().unwrap_or_else(peers_here);
+    let peers = subject::peers(&folder)?;
+    let fit: Vec<Subject> = peers.iter().filter_map(|found| found.as_ref().ok()).cloned().collect();
+    let coreloop = subject::coreloop(&run::coreloop_at(options, own), &fit);
+    let all: Vec<Found> = coreloop.into_iter().map(Ok).chain(peers).collect();
+    let name = |found: &Found| match found {
+        Ok(subject) => subject.name.clone(),
+        Err((name, _)) => name.clone(),
+    };
+    let known: Vec<String> = all.iter().map(name).collect();
+    for part in options.only.iter().chain(&options.skip) {
+        if !known.iter().any(|known| known.starts_with(part.as_str())) {
+            return Err(format!("nobody's name begins with {part}: there are {}", known.join(", ")));
+        }
+    }
+    let has = |parts: &[String], name: &str| parts.iter().any(|part| name.starts_with(part.as_str()));
+    let is_wanted = |found: &Found| {
+        let name = name(found);
+        (options.only.is_empty() || has(&options.only, &name)) && !has(&options.skip, &name)
+    };
+    let wanted: Vec<Found> = all.into_iter().filter(is_wanted).collect();
+    if wanted.is_empty() { Err("--only and --skip leave nobody".into()) } else { Ok(wanted) }
+}
+
+/// The repository's root: cargo says where this crate is, or it is the current folder.
+fn workspace() -> Option<PathBuf> {
+    let by_cargo = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
+    let by_cargo = by_cargo.as_deref().and_then(Path::parent).map(Path::to_path_buf);
+    let here = env::current_dir().ok();
+    by_cargo.into_iter().chain(here).find(|home| home.join("cli/Cargo.toml").is_file())
+}
+
+fn peers_here() -> PathBuf {
+    workspace().unwrap_or_default().join("bench/peers")
+}

@@ -1,0 +1,263 @@
+//! A peer as its `peer.toml` describes it (bench/peers/README.md has the contract), and nothing of how it is run.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::{fmt, fs};
+
+use serde::Deserialize;
+
+use crate::loadgen::speech::Speaks;
+
+/// The file in a peer's folder.
+pub const FILE: &str = "peer.toml";
+
+/// What `peer.toml` says.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Contract {
+    /// As it stands in tables.
+    pub title: String,
+    /// native, http, jsonrpc, gob: the load generator can be the client; own: it brings one.
+    pub protocol: Spoken,
+    /// What it is not or does not do.
+    #[serde(default)]
+    pub differs: String,
+    /// What it is written in; without it, what it is built with says.
+    pub language: Option<String>,
+    /// What must be there.
+    #[serde(default)]
+    pub needs: Vec<Need>,
+    /// Builds it; nothing: there is nothing to build.
+    #[serde(default)]
+    pub build: Vec<String>,
+    /// Starts the server.
+    pub server: Vec<String>,
+    /// Prints the version in its first line.
+    pub version: Vec<String>,
+    /// Its own client.
+    pub client: Option<Vec<String>>,
+    /// What it answers.
+    pub calls: Vec<Kind>,
+    /// Whether several calls can be in flight on one connection.
+    pub pipelines: bool,
+    /// For all of its programs.
+    #[serde(default)]
+    pub env: BTreeMap<String, String>,
+    /// How one knows that the server serves.
+    #[serde(default)]
+    pub ready: ReadyBy,
+}
+
+/// What a peer speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Spoken {
+    /// coreloop's own frames.
+    Native,
+    /// HTTP/1.1 with JSON.
+    Http,
+    /// Go's net/rpc/jsonrpc.
+    JsonRpc,
+    /// Go's net/rpc.
+    Gob,
+    /// What only its own client speaks.
+    Own,
+}
+
+impl Spoken {
+    /// In the load generator's words, if it has any.
+    pub fn speaks(self) -> Option<Speaks> {
+        match self {
+            Spoken::Native => Some(Speaks::Native),
+            Spoken::Http => Some(Speaks::Http),
+            Spoken::JsonRpc => Some(Speaks::JsonRpc),
+            Spoken::Gob => Some(Speaks::Gob),
+            Spoken::Own => None,
+        }
+    }
+
+    /// The name.
+    pub fn name(self) -> &'static str {
+        self.speaks().map_or("own", Speaks::name)
+    }
+}
+
+/// A program that must be there.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Need {
+    /// Its name, or its path from the peer's folder.
+    pub program: String,
+    /// The command that installs it, or where it says how.
+    pub install: String,
+}
+
+/// How one knows that a server serves.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum ReadyBy {
+    /// It prints `listening on ADDR`.
+    #[default]
+    Line,
+    /// Its port answers.
+    Connect,
+}
+
+/// A kind of call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// Two integers in, their sum out.
+    Add,
+    /// 1 KiB there and back.
+    #[serde(rename = "echo-1k")]
+    Echo1k,
+    /// A hundred users.
+    #[serde(rename = "users-100")]
+    Users100,
+    /// 256 KiB there and back.
+    #[serde(rename = "echo-256k")]
+    Echo256k,
+    /// An answer after 20 ms.
+    Sleep,
+    /// A reference's own least call, measured where others add.
+    Ping,
+    /// Fixed bytes, measured where others add.
+    Static,
+}
+
+impl Kind {
+    /// As in `peer.toml`, and as a client of the peer's own is told.
+    pub fn name(self) -> &'static str {
+        match self {
+            Kind::Add => "add",
+            Kind::Echo1k => "echo-1k",
+            Kind::Users100 => "users-100",
+            Kind::Echo256k => "echo-256k",
+            Kind::Sleep => "sleep",
+            Kind::Ping => "ping",
+            Kind::Static => "static",
+        }
+    }
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl Contract {
+    /// Reads and checks the text of a `peer.toml`.
+    pub fn parse(text: &str) -> Result<Contract, String> {
+        let contract: Contract = toml::from_str(text).map_err(|error| error.to_string())?;
+        contract.check().map(|()| contract)
+    }
+
+    /// Reads that of a folder.
+    pub fn read(folder: &Path) -> Result<Contract, String> {
+        let file = folder.join(FILE);
+        let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Contract::parse(&text).map_err(|why| format!("{}: {why}", file.display()))
+    }
+
+    fn check(&self) -> Result<(), String> {
+        if self.title.trim().is_empty() {
+            return Err("it has no title".into());
+        }
+        for (name, command) in [("server", Some(&self.server)), ("version", Some(&self.version))]
+            .into_iter()
+            .chain([("client", self.client.as_ref())])
+        {
+            if command.is_some_and(Vec::is_empty) {
+                return Err(format!("the command `{name}` is empty"));
+            }
+        }
+        if self.protocol == Spoken::Own && self.client.is_none() {
+            return Err("with a protocol of its own it must bring a client".into());
+        }
+        if self.client.as_ref().is_some_and(|client| !names(client, "{address}")) {
+            return Err("the client is not told the {address}".into());
+        }
+        if self.ready == ReadyBy::Connect && !names(&self.server, "{address}") {
+            return Err("a server that does not print its port must be told the {address}".into());
+        }
+        if !self.calls.iter().any(|kind| matches!(kind, Kind::Add | Kind::Ping | Kind::Static)) {
+            return Err("it answers none of add, ping and static, with which every table begins".into());
+        }
+        Ok(())
+    }
+
+    /// What it is written in.
+    pub fn language(&self) -> String {
+        if let Some(language) = &self.language {
+            return language.clone();
+        }
+        let program = self.build.first().map(String::as_str);
+        match program {
+            Some("cargo") => "Rust",
+            Some("go") => "Go",
+            Some("python" | "python3") => "Python",
+            _ => "C",
+        }
+        .into()
+    }
+
+    /// A bound rather than a rival: it answers a call of its own, or is a floor.
+    pub fn is_reference(&self) -> bool {
+        !self.calls.contains(&Kind::Add) || self.title.to_lowercase().contains("floor")
+    }
+}
+
+fn names(command: &[String], placeholder: &str) -> bool {
+    command.iter().any(|word| word.contains(placeholder))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LEAST: &str = r#"
+        title = "least 1.0"
+        protocol = "http"
+        server = ["./least", "{address}"]
+        version = ["./least", "--version"]
+        calls = ["add", "echo-1k", "users-100", "echo-256k", "sleep"]
+        pipelines = false
+    "#;
+
+    #[test]
+    fn least_peer_is_understood() {
+        let peer = Contract::parse(LEAST).expect("as the contract has it");
+        assert_eq!((peer.ready, peer.protocol), (ReadyBy::Line, Spoken::Http));
+        assert_eq!(peer.calls.last(), Some(&Kind::Sleep));
+        assert_eq!(peer.language(), "C");
+        assert!(!peer.is_reference());
+        for kind in peer.calls {
+            assert!(LEAST.contains(kind.name()), "{kind}");
+        }
+    }
+
+    #[test]
+    fn what_breaks_the_contract_is_said() {
+        let changed = |from: &str, to: &str| {
+            assert!(LEAST.contains(from), "{from}");
+            Contract::parse(&LEAST.replace(from, to)).expect_err(to)
+        };
+        for (from, to, want) in [
+            ("\"least 1.0\"", "\"\"", "no title"),
+            ("\"http\"", "\"own\"", "must bring a client"),
+            ("\"http\"", "\"grpc\"", "unknown variant"),
+            ("[\"./least\", \"{address}\"]", "[]", "`server` is empty"),
+            ("pipelines = false", "", "missing field `pipelines`"),
+            ("pipelines = false", "pipelines = false\nport = 1", "unknown field `port`"),
+            ("pipelines = false", "pipelines = false\nclient = [\"./client\"]", "not told the {address}"),
+            ("\"add\", ", "", "none of add"),
+            ("\"add\", ", "\"add\", \"subtract\", ", "unknown variant"),
+            (", \"{address}\"]", "]\nready = \"connect\"", "must be told"),
+        ] {
+            let why = changed(from, to);
+            assert!(why.contains(want), "{to}: {why}");
+        }
+    }
+}

@@ -1,0 +1,126 @@
+//! How a comparison is going: a bar with what runs just now, on standard error, and a line for what is done.
+
+use std::io::Write;
+use std::sync::Mutex;
+use std::time::{Duration, Instant};
+
+use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
+
+use crate::loadgen::run::Live;
+use crate::loadgen::units;
+
+/// The bar. Where standard error is no terminal there is none, and the lines alone are left.
+pub struct Screen {
+    bar: ProgressBar,
+    state: Mutex<Work>,
+}
+
+struct Work {
+    what: String,
+    began: Instant,
+    /// Seconds of work, as planned: of all, and of what is done.
+    planned_s: f64,
+    done_s: f64,
+}
+
+impl Screen {
+    /// Of work that is not yet planned.
+    pub fn new(quiet: bool) -> Screen {
+        let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
+        let bar = ProgressBar::with_draw_target(Some(1), target);
+        if let Ok(style) = ProgressStyle::with_template("{bar:24} {wide_msg}") {
+            bar.set_style(style.progress_chars("=> "));
+        }
+        let work = Work { what: String::new(), began: Instant::now(), planned_s: 0.0, done_s: 0.0 };
+        Screen { bar, state: Mutex::new(work) }
+    }
+
+    /// So many seconds of measuring lie ahead.
+    pub fn plan(&self, seconds: f64) {
+        let mut work = self.work();
+        (work.planned_s, work.done_s, work.began) = (seconds, 0.0, Instant::now());
+        self.bar.set_length((seconds * 1e3) as u64);
+    }
+
+    /// This begins.
+    pub fn begin(&self, what: String) {
+        self.bar.set_message(what.clone());
+        self.work().what = what;
+    }
+
+    /// So it goes.
+    pub fn live(&self, live: &Live) {
+        let work = self.work();
+        let left = left_s(&work).map_or(String::new(), |left| format!(", {} left", minutes(left)));
+        self.bar.set_message(format!(
+            "{}: {} calls/s, p99 so far {}{left}",
+            work.what,
+            units::count(live.rate.round()),
+            units::time(live.p99_ns as f64),
+        ));
+        self.bar.tick();
+    }
+
+    /// What runs cannot be seen into, but time passes.
+    pub fn tick(&self) {
+        let work = self.work();
+        let left = left_s(&work).map_or(String::new(), |left| format!(", {} left", minutes(left)));
+        self.bar.set_message(format!("{}{left}", work.what));
+        self.bar.tick();
+    }
+
+    /// Work that was planned with so many seconds is done, or is not to be done.
+    pub fn done(&self, seconds: f64) {
+        let mut work = self.work();
+        work.done_s += seconds;
+        self.bar.set_position((work.done_s * 1e3) as u64);
+    }
+
+    /// A line that stays, on standard output.
+    pub fn say(&self, line: &str) {
+        // Whoever reads it may have gone; the record is written all the same.
+        self.bar.suspend(|| {
+            let _ = writeln!(std::io::stdout(), "{line}");
+        });
+    }
+
+    /// No bar any more.
+    pub fn end(&self) {
+        self.bar.finish_and_clear();
+    }
+
+    fn work(&self) -> std::sync::MutexGuard<'_, Work> {
+        self.state.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+    }
+}
+
+/// As fast as until now.
+fn left_s(work: &Work) -> Option<f64> {
+    (work.done_s > 0.0 && work.planned_s > work.done_s)
+        .then(|| work.began.elapsed().as_secs_f64() / work.done_s * (work.planned_s - work.done_s))
+}
+
+/// As people say it.
+pub fn minutes(seconds: f64) -> String {
+    match Duration::from_secs_f64(seconds.min(1e6)).as_secs() {
+        seconds if seconds < 120 => format!("{seconds} s"),
+        seconds => format!("{} min", seconds.div_ceil(60)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_left_is_known_once_something_is_done() {
+        let screen = Screen::new(true);
+        screen.plan(10.0);
+        assert_eq!(left_s(&screen.work()), None);
+        screen.done(5.0);
+        assert!(left_s(&screen.work()).is_some());
+        screen.done(5.0);
+        assert_eq!(left_s(&screen.work()), None);
+        assert_eq!([0.0, 119.0, 121.0, 3600.0].map(minutes), ["0 s", "119 s", "3 min", "60 min"]);
+    }
+}

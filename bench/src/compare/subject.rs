@@ -1,0 +1,303 @@
+//! Who can be measured: coreloop, several times, and every folder of the peers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::peer::{self, Contract, Kind, Need, ReadyBy, Spoken};
+use crate::loadgen::mix::{Body, Call};
+use crate::loadgen::speech::Speaks;
+
+/// One server, with who calls it.
+#[derive(Clone, Debug)]
+pub struct Subject {
+    /// The folder's name, or `coreloop-…`.
+    pub name: String,
+    /// As it stands in tables.
+    pub title: String,
+    /// What it is written in.
+    pub language: String,
+    /// What it is not.
+    pub differs: String,
+    /// What it speaks.
+    pub spoken: Spoken,
+    /// Who makes the calls.
+    pub client: Client,
+    /// Where its commands are run.
+    pub folder: PathBuf,
+    /// What it needs, beside what builds coreloop.
+    pub needs: Vec<Need>,
+    /// Builds it.
+    pub build: Vec<String>,
+    /// Starts it.
+    pub server: Vec<String>,
+    /// Says its version.
+    pub version: Vec<String>,
+    /// For all of its programs.
+    pub env: BTreeMap<String, String>,
+    /// How one knows that it serves.
+    pub ready: ReadyBy,
+    /// What it answers.
+    pub calls: Vec<Kind>,
+    /// Whether several calls can be in flight on one connection.
+    pub pipelines: bool,
+    /// What `add` is in native frames.
+    pub adds: Adds,
+    /// Coreloop itself.
+    pub is_coreloop: bool,
+    /// A bound rather than a rival.
+    pub is_reference: bool,
+}
+
+/// Who makes the calls.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Client {
+    /// The load generator, in this process.
+    Loadgen(Speaks),
+    /// The bare client, a process.
+    Drive,
+    /// The one that a peer brings; run in that folder.
+    Own {
+        /// The command.
+        command: Vec<String>,
+        /// The peer's folder.
+        folder: PathBuf,
+    },
+}
+
+/// What two integers are added with, in native frames.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Adds {
+    /// The method.
+    pub method: &'static str,
+    /// The codec.
+    pub codec: &'static str,
+}
+
+const FIXED: Adds = Adds { method: "Arith.AddFixed", codec: "fixed" };
+const SERDE: Adds = Adds { method: "Arith.Add", codec: "compact" };
+const POOLED: Adds = Adds { method: "Arith.Multiply", codec: "compact" };
+
+/// Those that a call to is compared in.
+const EVERYTHING: [Kind; 5] = [Kind::Add, Kind::Echo1k, Kind::Users100, Kind::Echo256k, Kind::Sleep];
+
+impl Subject {
+    /// A peer of that folder.
+    fn peer(folder: &Path, name: &str, contract: Contract) -> Subject {
+        let own = |command: &Vec<String>| Client::Own { command: command.clone(), folder: folder.into() };
+        let client = match (&contract.client, contract.protocol.speaks()) {
+            (Some(command), _) => own(command),
+            (None, Some(speaks)) => Client::Loadgen(speaks),
+            (None, None) => Client::Drive,
+        };
+        let mut differs = contract.differs.clone();
+        if let Some(kind) = contract.calls.iter().find(|kind| matches!(kind, Kind::Ping | Kind::Static)) {
+            differs = format!("{differs} Its call is `{kind}`, where others add.").trim().into();
+        }
+        Subject {
+            name: name.into(),
+            language: contract.language(),
+            is_reference: contract.is_reference(),
+            title: contract.title,
+            differs,
+            spoken: contract.protocol,
+            client,
+            folder: folder.into(),
+            needs: contract.needs,
+            build: contract.build,
+            server: contract.server,
+            version: contract.version,
+            env: contract.env,
+            ready: contract.ready,
+            calls: contract.calls,
+            pipelines: contract.pipelines,
+            adds: FIXED,
+            is_coreloop: false,
+        }
+    }
+
+    /// The kind that is measured where others add.
+    pub fn first_kind(&self) -> Kind {
+        let first = self.calls.iter().find(|kind| matches!(kind, Kind::Add | Kind::Ping | Kind::Static));
+        first.copied().unwrap_or(Kind::Add)
+    }
+
+    /// Whether it answers such calls; `add` also in the form of a reference's own call.
+    pub fn answers(&self, kind: Kind) -> bool {
+        kind == Kind::Add || self.calls.contains(&kind)
+    }
+
+    /// The load generator's call of that kind.
+    pub fn call(&self, speaks: Speaks, kind: Kind, weight: u32) -> Result<Call, String> {
+        let is_native = speaks == Speaks::Native;
+        let (method, codec, body) = match kind {
+            Kind::Add | Kind::Ping | Kind::Static if is_native => {
+                (self.adds.method, Some(self.adds.codec), Body::Usual)
+            }
+            Kind::Add | Kind::Ping | Kind::Static => ("Arith.Add", None, Body::Usual),
+            Kind::Echo1k => ("Echo.Bytes", None, bytes(speaks, 1 << 10)),
+            Kind::Echo256k => ("Echo.Bytes", None, bytes(speaks, 256 << 10)),
+            // 100 in the compact codec: zigzag, in groups of seven bits.
+            Kind::Users100 if is_native => ("Users.List", Some("compact"), Body::Bytes(vec![0xc8, 0x01])),
+            Kind::Users100 => ("Users.List", None, Body::Json("100".into())),
+            Kind::Sleep => ("Echo.Sleep", None, Body::Json("20".into())),
+        };
+        Call::new(speaks, method, weight, codec, &body, 0)
+    }
+}
+
+/// So many bytes: as they are, or as base64 where JSON travels.
+fn bytes(speaks: Speaks, size: usize) -> Body {
+    match speaks {
+        Speaks::Native | Speaks::Gob => Body::Size(size),
+        Speaks::JsonRpc | Speaks::Http => Body::Json(format!("\"{}\"", base64_of_zeros(size))),
+    }
+}
+
+fn base64_of_zeros(size: usize) -> String {
+    let (letters, padding) = match size % 3 {
+        0 => (0, ""),
+        1 => (2, "=="),
+        _ => (3, "="),
+    };
+    "A".repeat(size / 3 * 4 + letters) + padding
+}
+
+/// Coreloop in all its kinds; Go's clients are those of the peers `go-netrpc` and `go-jsonrpc`, where they are.
+pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
+    let program = program.to_string_lossy().into_owned();
+    let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
+    let serve = ["serve", "--listen", "{address}", "--cores", "{threads}", "--workers", "{threads}"];
+    let native = Subject {
+        name: "coreloop-inline".into(),
+        title: "coreloop, inline, fixed layout".into(),
+        language: "Rust".into(),
+        differs: String::new(),
+        spoken: Spoken::Native,
+        client: Client::Loadgen(Speaks::Native),
+        folder: ".".into(),
+        needs: Vec::new(),
+        build: Vec::new(),
+        server: [vec![program.clone()], words(&serve)].concat(),
+        version: vec![program, "--version".into()],
+        env: BTreeMap::new(),
+        ready: ReadyBy::Line,
+        calls: EVERYTHING.to_vec(),
+        pipelines: true,
+        adds: FIXED,
+        is_coreloop: true,
+        is_reference: false,
+    };
+    let variant = |name: &str, title: &str, adds| Subject {
+        name: name.into(),
+        title: title.into(),
+        adds,
+        calls: vec![Kind::Add],
+        ..native.clone()
+    };
+    let drive = |subject: Subject| Subject { client: Client::Drive, ..subject };
+    let mut all = vec![
+        native.clone(),
+        variant("coreloop-serde", "coreloop, inline, serde", SERDE),
+        Subject {
+            calls: vec![Kind::Add, Kind::Sleep],
+            ..variant("coreloop-pooled", "coreloop, pooled, serde", POOLED)
+        },
+        drive(variant("coreloop-inline-drive", "coreloop, inline, bare client", FIXED)),
+        drive(variant("coreloop-pooled-drive", "coreloop, pooled, bare client", POOLED)),
+        Subject {
+            name: "coreloop-http".into(),
+            title: "coreloop, HTTP + JSON".into(),
+            spoken: Spoken::Http,
+            client: Client::Loadgen(Speaks::Http),
+            ..native.clone()
+        },
+    ];
+    for (name, title, spoken, whose) in [
+        ("coreloop-gob-go", "coreloop, Go's net/rpc client", Spoken::Gob, "go-netrpc"),
+        ("coreloop-jsonrpc-go", "coreloop, Go's jsonrpc client", Spoken::JsonRpc, "go-jsonrpc"),
+    ] {
+        let Some(peer) = peers.iter().find(|peer| peer.name == whose) else { continue };
+        if let Client::Own { .. } = peer.client {
+            all.push(Subject {
+                name: name.into(),
+                title: title.into(),
+                spoken,
+                client: peer.client.clone(),
+                needs: peer.needs.clone(),
+                build: peer.build.clone(),
+                folder: peer.folder.clone(),
+                env: peer.env.clone(),
+                calls: peer.calls.iter().copied().filter(|kind| EVERYTHING.contains(kind)).collect(),
+                ..native.clone()
+            });
+        }
+    }
+    all
+}
+
+/// A peer, or the name of a folder whose `peer.toml` is none, and why.
+pub type Found = Result<Subject, (String, String)>;
+
+/// The peers of that folder, by name.
+pub fn peers(folder: &Path) -> Result<Vec<Found>, String> {
+    let entries = fs::read_dir(folder).map_err(|error| {
+        format!(
+            "no peers in {} ({error}): run it in the repository, or name their folder with --peers",
+            folder.display()
+        )
+    })?;
+    let folder = fs::canonicalize(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    let mut names: Vec<String> = entries
+        .filter_map(|entry| entry.ok()?.file_name().into_string().ok())
+        .filter(|name| folder.join(name).join(peer::FILE).is_file())
+        .collect();
+    names.sort();
+    if names.is_empty() {
+        return Err(format!("no folder in {} has a {}", folder.display(), peer::FILE));
+    }
+    let found = names.into_iter().map(|name| {
+        let home = folder.join(&name);
+        match Contract::read(&home) {
+            Ok(contract) => Ok(Subject::peer(&home, &name, contract)),
+            Err(why) => Err((name, why)),
+        }
+    });
+    Ok(found.collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::loadgen::mix::Content;
+
+    #[test]
+    fn coreloop_has_a_call_of_every_kind_that_it_answers() {
+        for subject in coreloop(Path::new("coreloop"), &[]) {
+            let Client::Loadgen(speaks) = subject.client else { continue };
+            for kind in &subject.calls {
+                let call = subject.call(speaks, *kind, 1).expect("it can be made");
+                assert!(matches!(call.content, Content::Frame(_)) == (speaks == Speaks::Native), "{kind}");
+            }
+        }
+    }
+
+    #[test]
+    fn base64_is_as_long_as_its_bytes_want() {
+        assert_eq!([0, 1, 2, 3, 4].map(base64_of_zeros), ["", "AA==", "AAA=", "AAAA", "AAAAAA=="]);
+        assert_eq!(base64_of_zeros(1024).len(), 1368);
+    }
+
+    /// What stands in the repository keeps to the contract.
+    #[test]
+    fn every_peer_here_is_as_the_contract_has_it() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
+        let listed = fs::read_dir(&folder).expect("the folder").filter_map(Result::ok);
+        let homes = listed.map(|entry| entry.path()).filter(|path| path.join(peer::FILE).exists());
+        for home in homes {
+            let contract = Contract::read(&home).unwrap_or_else(|why| panic!("{why}"));
+            assert!(!contract.differs.is_empty(), "{}: it differs in nothing?", home.display());
+            assert!(contract.needs.iter().all(|need| !need.install.is_empty()), "{}", home.display());
+        }
+    }
+}

@@ -1,0 +1,304 @@
+//! `loadgen idle`: many connections that are mostly quiet, and what each of them costs the server.
+//!
+//! It is an open loop whose calls go to the connections in turn, so that each makes one in a given time; what is added is
+//! the server's memory before, when all are connected, and at the end.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::mix::{Body, Call};
+use super::outcome::Outcome;
+use super::run::{Live, Plan};
+use super::schedule::Arrivals;
+use super::speech::{Speaks, Speech};
+use super::target::Target;
+use super::{Ending, cut_before_anything, ending_of, progress, text, units, watch_signals, write_file};
+use crate::process;
+
+/// Descriptors of this process that are no connections: its output, epolls, what the library opens.
+const DESCRIPTORS_ELSE: u64 = 64;
+
+/// How many connections, and how seldom each makes a call.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// The server, as for a run: host:port or unix:PATH, with the protocol in front.
+    #[arg(value_name = "ADDR")]
+    pub address: String,
+    /// Connections. Over TCP to one address there are some 28 000 local ports; over a Unix socket only the limit of open
+    /// files counts.
+    #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
+    pub connections: u32,
+    /// Each connection makes a call once in that time; all together they are spread evenly over it.
+    #[arg(long, default_value = "30s", value_parser = units::some_duration)]
+    pub every: Duration,
+    /// How long they are held open, once all are connected.
+    #[arg(long, default_value = "60s", value_parser = units::some_duration)]
+    pub duration: Duration,
+    /// The server's process: its memory for each connection, and its CPU time.
+    #[arg(long, value_name = "PID")]
+    pub watch: Option<u32>,
+    /// Full name of the method.
+    #[arg(long, default_value = "Arith.AddFixed")]
+    pub method: String,
+    /// The body, as JSON.
+    #[arg(long, value_name = "JSON")]
+    pub body: Option<String>,
+    /// The body's codec in native frames. Default: the method's usual one.
+    #[arg(long)]
+    pub codec: Option<String>,
+    /// Threads of the generator, each with its share of the connections.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// No progress while it runs.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// Memory of the watched process that is in RAM, in KiB: all of it, and what of that is its own.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Memory {
+    /// All.
+    pub resident_kib: u64,
+    /// Without what is mapped from files.
+    pub own_kib: u64,
+}
+
+/// The memory of the server, and what of it a connection costs.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct Growth {
+    /// Before the first connection.
+    pub before: Memory,
+    /// When all were connected and few had made a call.
+    pub connected: Memory,
+    /// At the end, with all still open.
+    pub end: Memory,
+    /// What was added since before, by connection, in bytes.
+    pub bytes_each_connected: f64,
+    /// As above, at the end.
+    pub bytes_each: f64,
+    /// Of that, what is the process's own.
+    pub own_bytes_each: f64,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Idle {
+    /// As of any run.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// The time in which each connection makes a call, in seconds.
+    pub every_s: f64,
+    /// The server's memory, if it was watched and could be read.
+    pub memory: Option<Growth>,
+}
+
+/// Runs it, prints the result and writes the file.
+pub fn run(options: &Options) -> Result<Ending, String> {
+    let stop = Arc::new(AtomicBool::new(false));
+    let _signals = watch_signals(&stop)?;
+    let line = progress::Line::new(options.duration, options.quiet);
+    let measured = measure(options, &stop, &mut |live| line.show(live));
+    drop(line);
+    let idle = match measured {
+        Err(why) if stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
+        result => result?,
+    };
+    print!("{}", idle.render());
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&idle).map_err(|error| error.to_string())?;
+        write_file(path, &(text + "\n"))?;
+    }
+    Ok(ending_of(&idle.outcome))
+}
+
+/// Connects, holds and measures; what is wrong comes as one line.
+pub fn measure(
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Live),
+) -> Result<Idle, String> {
+    let files = process::raise_files_limit().map_err(|error| error.to_string())?;
+    let room = files.saturating_sub(DESCRIPTORS_ELSE);
+    if u64::from(options.connections) > room {
+        return Err(format!(
+            "--connections {}: this process may open {files} files, so at most {room} connections",
+            options.connections
+        ));
+    }
+    let (speaks, address) = Speaks::split(&options.address);
+    let body = options.body.clone().map_or(Body::Usual, Body::Json);
+    let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
+    let plan = options.plan(speaks, Target::resolve(address)?);
+    let speech = Speech::new(speaks, &calls, &plan.target, 0)?;
+    let mut memory = options.watch.map(Watched::begin);
+    let measured = speech.measure(&plan, stop, &mut |live| {
+        if live.connecting.is_none() {
+            memory.iter_mut().for_each(Watched::read);
+        }
+        progress(live);
+    })?;
+    let mut outcome = Outcome::new(&plan, &calls, false, 0, &measured);
+    if options.duration < options.every && !measured.is_cut {
+        outcome.verdict.remarks.push(format!(
+            "It took {} for all connections to make a call, and the run was shorter: some made none.",
+            units::time(options.every.as_nanos() as f64)
+        ));
+    }
+    let memory = match memory.map(|watched| watched.growth(outcome.connections.opened)) {
+        Some(Err(why)) => {
+            outcome.verdict.remarks.push(format!("The watched process's memory could not be read: {why}."));
+            None
+        }
+        Some(Ok(growth)) => Some(growth),
+        None => None,
+    };
+    Ok(Idle { outcome, every_s: options.every.as_secs_f64(), memory })
+}
+
+impl Options {
+    fn plan(&self, speaks: Speaks, target: Target) -> Plan {
+        Plan {
+            speaks,
+            target,
+            weights: vec![1],
+            connections: self.connections,
+            // A connection that still waits for its answer has no other call to make.
+            depth: 1,
+            rate: Some(f64::from(self.connections) / self.every.as_secs_f64()),
+            arrivals: Arrivals::Fixed,
+            warmup: Duration::ZERO,
+            duration: self.duration,
+            drain: Duration::from_secs(5),
+            threads: self.threads as usize,
+            cores: Vec::new(),
+            spin: false,
+            seed: 1,
+            watch: self.watch,
+        }
+    }
+}
+
+/// Reads a process's memory while connections are held; the first trouble is kept.
+struct Watched {
+    pid: u32,
+    before: Memory,
+    connected: Option<Memory>,
+    end: Memory,
+    trouble: Option<String>,
+}
+
+impl Watched {
+    fn begin(pid: u32) -> Watched {
+        let mut watched = Watched {
+            pid,
+            before: Memory::default(),
+            connected: None,
+            end: Memory::default(),
+            trouble: None,
+        };
+        watched.read();
+        // The first reading is before there is any connection.
+        (watched.before, watched.connected) = (watched.end, None);
+        watched
+    }
+
+    fn read(&mut self) {
+        match process::resident_kib(self.pid) {
+            Ok((resident_kib, own_kib)) => {
+                self.end = Memory { resident_kib, own_kib };
+                self.connected.get_or_insert(self.end);
+            }
+            Err(error) => {
+                self.trouble.get_or_insert_with(|| format!("process {}: {error}", self.pid));
+            }
+        }
+    }
+
+    fn growth(self, connections: u64) -> Result<Growth, String> {
+        if let Some(trouble) = self.trouble {
+            return Err(trouble);
+        }
+        let connected = self.connected.unwrap_or(self.end);
+        let each =
+            |now: u64, before: u64| now.saturating_sub(before) as f64 * 1024.0 / connections.max(1) as f64;
+        Ok(Growth {
+            before: self.before,
+            connected,
+            end: self.end,
+            bytes_each_connected: each(connected.resident_kib, self.before.resident_kib),
+            bytes_each: each(self.end.resident_kib, self.before.resident_kib),
+            own_bytes_each: each(self.end.own_kib, self.before.own_kib),
+        })
+    }
+}
+
+impl Idle {
+    /// The result as text for a terminal.
+    pub fn render(&self) -> String {
+        let connections = &self.outcome.connections;
+        let mut text = text::render(&self.outcome);
+        let _ = writeln!(
+            text,
+            "\nconnections: {} of {} opened, {} lost, each with a call every {}",
+            units::count(connections.opened as f64),
+            units::count(connections.wanted as f64),
+            units::count((connections.lost + connections.drained) as f64),
+            units::time(self.every_s * 1e9)
+        );
+        if let Some(memory) = &self.memory {
+            let kib = |kib: u64| format!("{} KiB", units::count(kib as f64));
+            let _ = writeln!(
+                text,
+                "memory:      {} before, {} with all connected, {} at the end",
+                kib(memory.before.resident_kib),
+                kib(memory.connected.resident_kib),
+                kib(memory.end.resident_kib)
+            );
+            let bytes = |bytes: f64| units::count(bytes.round());
+            let _ = writeln!(
+                text,
+                "             {} bytes a connection at the end ({} of them its own), {} once connected",
+                bytes(memory.bytes_each),
+                bytes(memory.own_bytes_each),
+                bytes(memory.bytes_each_connected)
+            );
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn growth_is_by_connection_and_never_below_zero() {
+        let memory = |resident_kib, own_kib| Memory { resident_kib, own_kib };
+        let watched = |end| Watched {
+            pid: 1,
+            before: memory(1000, 500),
+            connected: Some(memory(1100, 560)),
+            end,
+            trouble: None,
+        };
+        let growth = watched(memory(1200, 600)).growth(100).expect("it was read");
+        assert_eq!((growth.bytes_each, growth.own_bytes_each), (2048.0, 1024.0));
+        assert_eq!(growth.bytes_each_connected, 1024.0);
+        let less = watched(memory(900, 400)).growth(0).expect("it was read");
+        assert_eq!((less.bytes_each, less.own_bytes_each), (0.0, 0.0));
+    }
+
+    #[test]
+    fn process_that_is_not_there_is_told() {
+        let watched = Watched::begin(1 << 22);
+        assert!(watched.growth(1).expect_err("beyond the largest number").contains("process 4194304"));
+    }
+}

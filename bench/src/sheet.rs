@@ -1,0 +1,145 @@
+//! What pages of results have in common: one file of HTML in light and dark, tables, plots inside, no scripts.
+//!
+//! The colours of plots are placeholders that the style sheet replaces, so that one picture serves light and dark.
+
+use std::fmt::Write as _;
+
+use plotters::style::RGBColor;
+
+/// Text and axes of plots.
+pub const INK: RGBColor = RGBColor(1, 2, 3);
+/// Their grid.
+pub const GRID: RGBColor = RGBColor(4, 5, 6);
+/// Their lines and bars, in the order in which they are drawn.
+pub const LINES: [RGBColor; 8] = [
+    RGBColor(11, 0, 1),
+    RGBColor(12, 0, 2),
+    RGBColor(13, 0, 3),
+    RGBColor(14, 0, 4),
+    RGBColor(15, 0, 5),
+    RGBColor(16, 0, 6),
+    RGBColor(17, 0, 7),
+    RGBColor(18, 0, 8),
+];
+
+/// The end of a page.
+pub const FOOT: &str = "</main>\n</body>\n</html>\n";
+
+/// A page of that width up to its first heading.
+pub fn head(title: &str, width_px: u32) -> String {
+    let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
+    page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>";
+    page += &escaped(title);
+    let _ = write!(page, "</title>\n<style>{}</style>\n</head>\n<body>\n<main>\n", style(width_px));
+    page
+}
+
+/// Text as it may stand in HTML, attributes included.
+pub fn escaped(text: &str) -> String {
+    let mut safe = String::with_capacity(text.len());
+    for c in text.chars() {
+        match c {
+            '&' => safe += "&amp;",
+            '<' => safe += "&lt;",
+            '>' => safe += "&gt;",
+            '"' => safe += "&quot;",
+            '\'' => safe += "&#39;",
+            c if c.is_control() => safe.push(' '),
+            c => safe.push(c),
+        }
+    }
+    safe
+}
+
+/// A table under a heading; all of its text is escaped.
+pub fn table(page: &mut String, title: &str, headings: &[String], rows: &[Vec<String>]) {
+    let _ = writeln!(page, "<h2>{}</h2>", escaped(title));
+    grid(page, "", headings, rows);
+}
+
+/// A table without a heading, of a class of its own.
+pub fn grid(page: &mut String, class: &str, headings: &[String], rows: &[Vec<String>]) {
+    let _ = write!(page, "<div class=\"wide {class}\"><table>\n<tr>");
+    for heading in headings {
+        let _ = write!(page, "<th>{}</th>", escaped(heading));
+    }
+    *page += "</tr>\n";
+    for row in rows {
+        *page += "<tr>";
+        for cell in row {
+            let _ = write!(page, "<td>{}</td>", escaped(cell.trim()));
+        }
+        *page += "</tr>\n";
+    }
+    *page += "</table></div>\n";
+}
+
+/// A picture under a heading, which is HTML.
+pub fn plot(page: &mut String, title: &str, svg: &str) {
+    let _ = writeln!(page, "<h2>{title}</h2>");
+    picture(page, svg);
+}
+
+/// A picture.
+pub fn picture(page: &mut String, svg: &str) {
+    // A namespace is no address, but whoever looks for addresses finds none this way; HTML needs none.
+    let svg = svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
+    let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
+}
+
+fn style(width_px: u32) -> String {
+    let mut style = String::from(
+        ":root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#5b6675;--grid:#dfe4ea;--warn:#fff4d6;\
+         --l0:#1f6feb;--l1:#c2570c;--l2:#8250df;--l3:#cf222e;--l4:#1a7f37;--l5:#0e7c86;--l6:#a3307e;--l7:#6b5b00}\n\
+         @media(prefers-color-scheme:dark){:root{--paper:#12161c;--ink:#e3e8ef;--soft:#9aa5b3;--grid:#2d3540;\
+         --warn:#3b2f0b;--l0:#6ea8ff;--l1:#ffa657;--l2:#c297ff;--l3:#ff7b72;--l4:#6fdd8b;--l5:#5fd3dc;\
+         --l6:#ff9bdd;--l7:#d9c867}}\n\
+         body{margin:0;background:var(--paper);color:var(--ink);font:15px/1.45 system-ui,sans-serif}\n\
+         h1{font-size:1.25rem;overflow-wrap:anywhere}h2{font-size:1rem;margin:28px 0 6px}\n\
+         .figures{display:flex;flex-wrap:wrap;gap:8px 28px;margin:12px 0}.figures dt{color:var(--soft)}\n\
+         .figures dd{margin:0;font-size:1.5rem;font-variant-numeric:tabular-nums}\n\
+         .remarks{background:var(--warn);border-radius:6px;padding:10px 10px 10px 28px}\n\
+         .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n\
+         th,td{padding:3px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
+         th{color:var(--soft);font-weight:normal}th:first-child,td:first-child{text-align:left;padding-left:0}\n\
+         td:last-child:nth-child(-n+3){white-space:normal;overflow-wrap:anywhere;text-align:left}\n\
+         .said td:first-child,.named td:first-child{white-space:normal;min-width:12rem}\n\
+         .named td:last-child{white-space:normal}\n\
+         .said th:last-child{text-align:left}\n\
+         .said td:last-child{white-space:normal;text-align:left;min-width:18rem;color:var(--soft)}\n\
+         .lead{font-size:1.05rem}.soft{color:var(--soft)}summary{cursor:pointer;margin:14px 0 6px}\n\
+         .keys{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;margin:4px 0}\n\
+         .keys svg{vertical-align:middle;margin-right:6px}h3{font-size:.95rem;margin:18px 0 4px}\n\
+         .plot svg{display:block;width:100%;min-width:560px;height:auto}\n",
+    );
+    let _ = writeln!(style, "main{{max-width:{width_px}px;margin:0 auto;padding:16px}}");
+    let mut replaced = |color: &plotters::style::RGBColor, name: &str| {
+        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+        let _ =
+            writeln!(style, "[fill=\"{hex}\"]{{fill:var({name})}}[stroke=\"{hex}\"]{{stroke:var({name})}}");
+    };
+    replaced(&INK, "--ink");
+    replaced(&GRID, "--grid");
+    for (at, color) in LINES.iter().enumerate() {
+        replaced(color, &format!("--l{at}"));
+    }
+    style
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_others_is_escaped() {
+        assert_eq!(escaped("<a href=\"x\">&'\u{1b}"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39; ");
+    }
+
+    #[test]
+    fn every_colour_of_the_plots_has_a_rule() {
+        let style = style(900);
+        for color in [INK, GRID].iter().chain(&LINES) {
+            assert!(style.contains(&format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2)));
+        }
+    }
+}
