@@ -253,7 +253,6 @@ mod tests {
             "No deadlines.",
             "20.0 (5.00 ×)",
             "Latency against rate",
-            "Native frames",
             "Memory",
             "System calls",
             "wrk -t1 -c64",

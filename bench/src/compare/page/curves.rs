@@ -40,8 +40,14 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
     if record.tails.is_empty() {
         return Ok(());
     }
-    *page += "<h2>Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each one's own capacity; the line \
-              is the p99, the dashed one the p50. A curve ends at its knee, the first rate that was not kept.</p>\n";
+    *page +=
+        "<h2>Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each one's own capacity.";
+    // Of one rate each, as a smoke run has, there is only the table.
+    if record.tails.iter().all(|tail| curve(tail).len() < 2) {
+        *page += "</p>\n";
+        return Ok(());
+    }
+    *page += " The line is the p99, the dashed one the p50. A curve ends at its knee, the first rate that was not kept.</p>\n";
     for title in [NATIVE, HTTP, GO] {
         let of = |is_coreloop: bool| -> Vec<&Tail> {
             let tails = record.tails.iter().filter(|tail| {
@@ -181,6 +187,18 @@ mod tests {
         };
         tail.points.insert(0, Point { share: 0.0, rate: 0.5, runs: Vec::new() });
         assert_eq!(curve(&tail).iter().map(|point| point.rate).collect::<Vec<_>>(), [1.0, 2.0]);
+    }
+
+    #[test]
+    fn points_alone_are_no_curves_and_two_are() {
+        let mut record = crate::compare::record::sample::sample();
+        let mut page = String::new();
+        show(&mut page, &record).expect("nothing to draw");
+        assert!(page.contains("Latency against rate") && !page.contains("<svg"), "{page}");
+        record.tails[0].points = vec![point(1e3, &[]), point(2e3, &[])];
+        show(&mut page, &record).expect("drawn");
+        assert!(page.contains(NATIVE) && page.contains("polyline"), "{page}");
+        assert!(page.contains("coreloop-inline &lt;1.0&gt;") && !page.contains("<1.0>"), "{page}");
     }
 
     #[test]
