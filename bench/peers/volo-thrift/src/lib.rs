@@ -2,7 +2,8 @@
 //!
 //! `rpc.rs` is made from `peer.thrift` by `generate`; so that building does without volo's compiler.
 
-#![allow(missing_docs)]
+// Generated code documents neither.
+#![allow(missing_docs, clippy::undocumented_unsafe_blocks)]
 
 include!("rpc.rs");
 

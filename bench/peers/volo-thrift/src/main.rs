@@ -33,8 +33,8 @@ async fn serve(arguments: &Arguments) -> Result<(), Box<dyn Error + Send + Sync>
     // It sets TCP_NODELAY on what it accepts.
     let incoming = DefaultIncoming::from(TcpListener::from_std(listener)?);
     server::announce(address)?;
-    // Not multiplexed: calls of one connection are then answered in order, without a task for each. Multiplexed clients
-    // do not mind, and with handlers that never wait it costs less.
+    // Not multiplexed, which is its default: calls of one connection are answered in order, without a task for each.
+    // Multiplexed clients do not mind.
     PeerServer::new(Demo).run(incoming).await
 }
 
