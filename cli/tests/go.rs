@@ -125,7 +125,8 @@ fn ask_for_everything(address: &str) {
     for id in [11, 23, 1_000_007] {
         assert_eq!(users.get(&id).unwrap(), User::new(id));
     }
-    if address.starts_with("gob:") {
+    let is_gob = address.starts_with("gob");
+    if is_gob {
         for id in [0, 1, 2, 3, 1 << 40] {
             assert_eq!(users.get(&id).unwrap(), User::new(id));
         }
@@ -146,7 +147,7 @@ fn ask_for_everything(address: &str) {
     assert_eq!(slow.wait().unwrap(), 2000);
 
     // What Go's server has not.
-    let codec = if address.starts_with("gob:") { Codec::Gob } else { Codec::Json };
+    let codec = if is_gob { Codec::Gob } else { Codec::Json };
     let mut argument = Vec::new();
     encode_plain(codec, &7i64, &mut argument).expect("a number has a form");
     for (name, code, text) in [
@@ -169,19 +170,35 @@ fn ask_for_everything(address: &str) {
 fn our_client_gets_every_answer_of_gos() {
     let Some(program) = interop() else { return };
     let folder = TempDir::new().expect("a folder");
-    let unix = format!("unix:{}", folder.path().join("socket").display());
-    for protocol in ["gob", "jsonrpc"] {
+    for (protocol, scheme) in [("gob", "gob"), ("dialhttp", "gob-http"), ("jsonrpc", "jsonrpc")] {
         let server = go_server(&program, protocol, "127.0.0.1:0");
-        ask_for_everything(&format!("{protocol}:{}", server.address()));
+        ask_for_everything(&format!("{scheme}:{}", server.address()));
+        let unix = format!("unix:{}", folder.path().join(protocol).display());
+        let _server = go_server(&program, protocol, &unix);
+        ask_for_everything(&format!("{scheme}:{unix}"));
     }
-    let _server = go_server(&program, "gob", &unix);
-    ask_for_everything(&format!("gob:{unix}"));
+}
+
+#[test]
+fn our_client_is_told_who_does_not_speak_go_rpc_behind_http() {
+    let Some(program) = interop() else { return };
+    // A web server of Go's without rpc.HandleHTTP.
+    let server = go_server(&program, "web", "127.0.0.1:0");
+    let error = Client::connect(&format!("gob-http:{}", server.address())).unwrap_err();
+    assert!(matches!(error, CallError::Connect(_)), "{error:?}");
+    assert!(error.to_string().contains("the server says \"HTTP/1.0 404 Not Found\""), "{error}");
 }
 
 #[test]
 fn our_client_gets_every_answer_of_ours_in_gob() {
+    for scheme in ["gob", "gob-http"] {
+        gets_every_answer_of_ours(scheme);
+    }
+}
+
+fn gets_every_answer_of_ours(scheme: &str) {
     let served = Served::start(&[]);
-    let client = Client::connect(&format!("gob:{}", served.address())).unwrap();
+    let client = Client::connect(&format!("{scheme}:{}", served.address())).unwrap();
     let users = UsersClient::new(client.clone());
     for id in 0..20 {
         assert_eq!(users.get(&id).unwrap(), User::new(id));

@@ -5,7 +5,7 @@
 //	interop capture TYPES          prints both directions of a talk of net/rpc in gob, as hex, after meeting so many types
 //	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
 //
-// PROTOCOL is gob, dialhttp or jsonrpc; ADDR may be unix:PATH. Nothing in the calls knows that
+// PROTOCOL is gob, dialhttp or jsonrpc, and for serve also web: HTTP without net/rpc. ADDR may be unix:PATH. Nothing in the calls knows that
 // the other side is not Go's.
 package main
 
@@ -51,6 +51,9 @@ func serve(protocol, address string) error {
 		return err
 	}
 	fmt.Printf("listening on %s\n", listener.Addr())
+	if protocol == "web" {
+		return http.Serve(listener, nil)
+	}
 	if protocol == "dialhttp" {
 		rpc.HandleHTTP()
 		return http.Serve(listener, nil)
