@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{Message, Outgoing, Reply, SendBody};
 use crate::status::Code;
-use crate::wire::{Broken, Native, Protocols, ServerSide, Speaks};
+use crate::wire::{Broken, Native, Protocol, Protocols, ServerSide, Speaks};
 
 /// Lines that end in a line break; a `!` ends the connection, a line `skip` is skipped as if it were refused.
 #[derive(Default)]
@@ -238,6 +238,63 @@ fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
     }
     bench.at(10);
     bench.hear(b"\x96");
+    assert_eq!(bench.conn.state, State::Serving);
+}
+
+fn kept_to(protocol: Protocol) -> Bench<Speaks> {
+    let side = Arc::new(ServerSide::bare(Limits::default()));
+    Bench::new(Speaks::undecided(Protocols::only(protocol), side))
+}
+
+#[test]
+fn silence_is_idleness_where_only_go_may_call() {
+    for protocol in [Protocol::NetRpc, Protocol::JsonRpc] {
+        let mut bench = kept_to(protocol);
+        assert_eq!(bench.due_ms(), Some(600), "{protocol:?}");
+        bench.at(599);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::Keep);
+        bench.at(600);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+        bench.conn.on_shutdown(bench.now);
+        bench.eof();
+        bench.assert_closed(CloseReason::Idle);
+    }
+    for protocol in [Protocol::Native, Protocol::Http] {
+        assert_eq!(kept_to(protocol).due_ms(), Some(10), "{protocol:?}");
+    }
+}
+
+#[test]
+fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
+    // White space may stand in front of JSON; the length of a gob message decides nothing yet.
+    for (protocol, bytes) in [(Protocol::JsonRpc, b" "), (Protocol::NetRpc, b"\x40")] {
+        let mut bench = kept_to(protocol);
+        bench.at(500);
+        assert!(bench.hear(bytes).is_empty());
+        assert_eq!(bench.due_ms(), Some(510), "{protocol:?}");
+        // A further byte now and then does not stop that clock.
+        bench.at(509);
+        bench.hear(if protocol == Protocol::JsonRpc { b" " } else { b"" });
+        assert_eq!(bench.due_ms(), Some(510));
+        bench.at(510);
+        bench.timer();
+        bench.conn.step();
+        bench.conn.on_shutdown(bench.now);
+        bench.eof();
+        bench.assert_closed(CloseReason::FirstBytesLate);
+    }
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn a_late_first_call_is_answered_and_held_to_the_time_of_a_frame() {
+    let mut bench = kept_to(Protocol::JsonRpc);
+    bench.at(500);
+    assert!(bench.hear(br#"{"method":"#).is_empty());
+    assert_eq!((&bench.conn.state, bench.due_ms()), (&State::Serving, Some(530)));
+    assert_eq!(bench.hear(br#""A.B","params":[1],"id":1}"#).len(), 1);
     assert_eq!(bench.conn.state, State::Serving);
 }
 

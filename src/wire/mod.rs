@@ -232,6 +232,12 @@ pub trait Wire {
         false
     }
 
+    /// A peer that has not said a word is idle, and not slow: in this protocol whoever connects has nothing to say until
+    /// the first call. From its first byte on it is held to the time of first bytes, as any other.
+    fn may_be_silent(&self) -> bool {
+        false
+    }
+
     /// The protocol has been decided (a wire that sniffs says no until it has).
     fn is_decided(&self) -> bool {
         true
@@ -384,6 +390,14 @@ impl Wire for Speaks {
 
     fn on_end(&mut self) -> bool {
         each!(self, false, wire => wire.on_end())
+    }
+
+    fn may_be_silent(&self) -> bool {
+        // Where other protocols may come too, silence is what a slow attacker says.
+        match self {
+            Speaks::Sniffing { allowed, .. } => allowed.is_one_of(&[Protocol::NetRpc, Protocol::JsonRpc]),
+            _ => false,
+        }
     }
 
     fn is_decided(&self) -> bool {
