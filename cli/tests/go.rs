@@ -6,15 +6,17 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use coreloop::client::{CallError, Client};
-use coreloop::codec::{Bytes, Codec, encode_plain};
+use coreloop::client::{CallError, Caller, Client, MethodId};
+use coreloop::codec::{Bytes, Codec, Plain, encode_plain};
 use coreloop::demo::{Args, ArithClient, EchoClient, Quotient, User, UsersClient};
 use coreloop::status::Code;
+use coreloop::{Context, Server};
 use tempfile::TempDir;
 
 use common::{Served, coreloop};
@@ -71,6 +73,48 @@ fn gos_client_gets_every_answer_of_ours() {
         }
     }
     assert_eq!(served.stop().code, Some(0));
+}
+
+/// Methods that give back nothing, or take nothing.
+fn nothing() -> Server {
+    let builder = Server::builder()
+        .method("Nothing.Unit", |_cx: &Context, _argument: i64| Ok(()))
+        .method("Nothing.None", |_cx: &Context, _argument: i64| Ok(None::<i64>))
+        .method("Nothing.Some", |_cx: &Context, number: i64| Ok(Some(number)))
+        .method("Nothing.Takes", |_cx: &Context, (): ()| Ok(1_i64));
+    builder.listen("127.0.0.1:0").start().expect("it starts")
+}
+
+#[test]
+fn gos_client_takes_nothing_for_an_answer() {
+    let Some(program) = interop() else { return };
+    let server = nothing();
+    let run = Command::new(program).args(["nothing", &server.addresses()[0].to_string()]).output();
+    let run = run.expect("it runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    server.shutdown();
+}
+
+#[test]
+fn our_client_reads_nothing_as_what_it_was() {
+    static UNIT: MethodId = MethodId::new("Nothing.Unit");
+    static NONE: MethodId = MethodId::new("Nothing.None");
+    static TAKES: MethodId = MethodId::new("Nothing.Takes");
+    let server = nothing();
+    for scheme in ["jsonrpc", "http"] {
+        let client = Client::connect(&format!("{scheme}:{}", server.addresses()[0])).expect("it listens");
+        client.call::<Plain<i64>, Plain<()>>(&UNIT, &1).expect("nothing");
+        let none: Option<i64> = client.call::<Plain<i64>, Plain<Option<i64>>>(&NONE, &1).expect("none");
+        assert_eq!(none, None);
+        // A map, too: an empty object would be one.
+        let map: Option<BTreeMap<String, i64>> =
+            client.call::<Plain<i64>, Plain<Option<BTreeMap<String, i64>>>>(&NONE, &1).expect("none");
+        assert_eq!(map, None);
+        assert_eq!(client.call::<Plain<()>, Plain<i64>>(&TAKES, &()).expect("one"), 1);
+        let bytes = client.call_bytes("Nothing.None", Codec::Json, b"1").expect("none");
+        assert_eq!(bytes, b"null");
+    }
+    server.shutdown();
 }
 
 #[test]
