@@ -75,6 +75,20 @@ fn gos_client_gets_every_answer_of_ours() {
     assert_eq!(served.stop().code, Some(0));
 }
 
+#[test]
+fn gos_client_in_gob_takes_its_calls_with_it_when_it_closes() {
+    let Some(program) = interop() else { return };
+    let served = Served::start(&[]);
+    for protocol in ["gob", "dialhttp"] {
+        check(&program, protocol, served.address());
+    }
+    // It left a call of a minute alone each time: nothing is waited for, and nothing has to be cancelled.
+    let ran = served.stop();
+    assert_eq!(ran.code, Some(0));
+    let text = [ran.stdout, ran.stderr].concat();
+    assert!(text.contains("dropped 2, drain-cancelled 0"), "{text}");
+}
+
 /// Methods that give back nothing, or take nothing.
 fn nothing() -> Server {
     let builder = Server::builder()

@@ -187,6 +187,17 @@ impl<W: Wire> Conn<W> {
         if self.wire.on_end() {
             self.bytes_min = 0;
         }
+        if self.wire.is_end_of_reading() {
+            // Every whole message has been taken, and nobody is left to hear of it.
+            self.is_easy = false;
+            self.state = match std::mem::replace(&mut self.state, State::HalfClosed) {
+                State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
+                    State::Closed(CloseReason::PeerClosed)
+                }
+                State::Finishing(why) | State::Lingering(why) | State::Closed(why) => State::Closed(why),
+            };
+            return;
+        }
         match std::mem::replace(&mut self.state, State::HalfClosed) {
             // What is at hand is still decoded by `next_message`, which sees `is_eof`.
             State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {

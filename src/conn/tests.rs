@@ -391,6 +391,73 @@ fn a_peer_that_half_closes_gets_every_answer_it_is_owed() {
     bench.assert_closed(CloseReason::PeerClosed);
 }
 
+/// A call of a method that is not there, as the protocol has it.
+#[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
+fn call_in(protocol: Protocol) -> Vec<u8> {
+    use crate::wire::NetRpcClient;
+
+    if protocol == Protocol::JsonRpc {
+        return br#"{"method":"A.B","params":[1],"id":1}"#.to_vec();
+    }
+    let (mut client, mut body) = (Bench::new(NetRpcClient::new(100)), Vec::new());
+    crate::codec::gob::encode(&1_i64, &mut body).unwrap();
+    client.conn.encode(
+        Outgoing::Request(crate::message::Call {
+            id: 1,
+            name: "A.B",
+            method: 0,
+            codec: 3,
+            compressed: false,
+            one_way: false,
+            schema: 0,
+            time_left_us: 0,
+            metadata: &[],
+            body: SendBody::Bytes(&body),
+        }),
+        &mut client.pool,
+        client.now,
+        &client.limits,
+    );
+    client.write(1000)
+}
+
+#[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
+#[test]
+fn the_end_of_gos_client_in_gob_is_the_end_of_its_calls() {
+    let in_mid_call = |protocol| {
+        let mut bench = kept_to(protocol);
+        let call = call_in(protocol);
+        assert_eq!(bench.hear(&call).len(), 1);
+        bench.begin(0);
+        // The beginning of a next one.
+        bench.hear(&call[..3]);
+        bench
+    };
+    let mut gob = in_mid_call(Protocol::NetRpc);
+    gob.eof();
+    assert_eq!((gob.conn.in_flight(), gob.due_ms()), (1, None));
+    gob.assert_closed(CloseReason::PeerClosed);
+
+    // Drained or not, with answers that were not taken or without.
+    let mut gob = in_mid_call(Protocol::NetRpc);
+    gob.conn.drain(&mut gob.pool, gob.now, &gob.limits);
+    gob.eof();
+    gob.assert_closed(CloseReason::PeerClosed);
+
+    // The reason for which it ended before stays.
+    let mut gob = in_mid_call(Protocol::NetRpc);
+    gob.conn.finish(CloseReason::FrameLate, gob.now);
+    gob.eof();
+    gob.assert_closed(CloseReason::FrameLate);
+
+    // Of JSON-RPC and whatever has not said what it is, the end is half a close: `nc` asks so, and reads.
+    let mut json = in_mid_call(Protocol::JsonRpc);
+    json.eof();
+    assert_eq!((json.conn.step(), json.conn.in_flight()), (Step::Keep, 1));
+    json.end(0);
+    json.assert_closed(CloseReason::PeerClosed);
+}
+
 #[test]
 fn a_half_message_at_the_end_is_dropped() {
     let mut bench = Bench::serving();

@@ -216,6 +216,13 @@ pub trait Wire {
         false
     }
 
+    /// A peer that has closed its sending half is gone: in this protocol nobody stops asking and still reads. The
+    /// connection ends at once, and its calls are given up as after a reset, which a close is not told from by the
+    /// system as long as nothing is written.
+    fn is_end_of_reading(&self) -> bool {
+        false
+    }
+
     /// What has begun is a head, which has a time of its own (`head_ms`).
     fn is_in_head(&self) -> bool {
         false
@@ -390,6 +397,10 @@ impl Wire for Speaks {
 
     fn on_end(&mut self) -> bool {
         each!(self, false, wire => wire.on_end())
+    }
+
+    fn is_end_of_reading(&self) -> bool {
+        each!(self, false, wire => wire.is_end_of_reading())
     }
 
     fn may_be_silent(&self) -> bool {

@@ -225,6 +225,11 @@ impl Wire for NetRpc {
         self.heard.is_some()
     }
 
+    /// Go's client closes its connection and has its calls fail (client.go, Close); it has no way to close one half.
+    fn is_end_of_reading(&self) -> bool {
+        true
+    }
+
     #[inline]
     fn aside(&self) -> &[u8] {
         self.receiver.aside()
