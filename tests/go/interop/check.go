@@ -68,6 +68,10 @@ func check(protocol, address string) error {
 	}{map[string][]string{"x": {"y"}}, 7, 6}, 13)
 	if protocol != "jsonrpc" {
 		f.same(client, "Arith.Add", struct{ A int }{6}, 6)
+		f.same(client, "Arith.Add", struct{}{}, 0)
+		// Nothing of what was sent could be read.
+		f.refused(client, "Arith.Add", struct{ X, Y int }{6, 7}, new(int),
+			"type mismatch: no fields matched compiling decoder for Args")
 	}
 	f.same(client, "Arith.Divide", &Args{17, 5}, struct{ Rem int }{2})
 
