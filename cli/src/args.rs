@@ -94,7 +94,7 @@ pub struct CallArgs {
     /// How the argument and the reply travel: for native:, JSON if nothing is said; the other protocols have one each.
     #[arg(long, value_enum)]
     pub codec: Option<CodecName>,
-    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `jsonrpc:` or `http:`.
+    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The method.
@@ -115,7 +115,7 @@ pub struct ListArgs {
     /// Give up after that long, connecting included.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
-    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `jsonrpc:` or `http:`.
+    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The methods of this service only.

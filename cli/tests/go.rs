@@ -6,15 +6,17 @@
 
 mod common;
 
+use std::collections::BTreeMap;
 use std::env;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 use std::sync::OnceLock;
 
-use coreloop::client::{CallError, Client};
-use coreloop::codec::{Bytes, Codec, encode_plain};
+use coreloop::client::{CallError, Caller, Client, MethodId};
+use coreloop::codec::{Bytes, Codec, Plain, encode_plain};
 use coreloop::demo::{Args, ArithClient, EchoClient, Quotient, User, UsersClient};
 use coreloop::status::Code;
+use coreloop::{Context, Server};
 use tempfile::TempDir;
 
 use common::{Served, coreloop};
@@ -74,6 +76,62 @@ fn gos_client_gets_every_answer_of_ours() {
 }
 
 #[test]
+fn gos_client_in_gob_takes_its_calls_with_it_when_it_closes() {
+    let Some(program) = interop() else { return };
+    let served = Served::start(&[]);
+    for protocol in ["gob", "dialhttp"] {
+        check(&program, protocol, served.address());
+    }
+    // It left a call of a minute alone each time: nothing is waited for, and nothing has to be cancelled.
+    let ran = served.stop();
+    assert_eq!(ran.code, Some(0));
+    let text = [ran.stdout, ran.stderr].concat();
+    assert!(text.contains("dropped 2, drain-cancelled 0"), "{text}");
+}
+
+/// Methods that give back nothing, or take nothing.
+fn nothing() -> Server {
+    let builder = Server::builder()
+        .method("Nothing.Unit", |_cx: &Context, _argument: i64| Ok(()))
+        .method("Nothing.None", |_cx: &Context, _argument: i64| Ok(None::<i64>))
+        .method("Nothing.Some", |_cx: &Context, number: i64| Ok(Some(number)))
+        .method("Nothing.Takes", |_cx: &Context, (): ()| Ok(1_i64));
+    builder.listen("127.0.0.1:0").start().expect("it starts")
+}
+
+#[test]
+fn gos_client_takes_nothing_for_an_answer() {
+    let Some(program) = interop() else { return };
+    let server = nothing();
+    let run = Command::new(program).args(["nothing", &server.addresses()[0].to_string()]).output();
+    let run = run.expect("it runs");
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    server.shutdown();
+}
+
+#[test]
+fn our_client_reads_nothing_as_what_it_was() {
+    static UNIT: MethodId = MethodId::new("Nothing.Unit");
+    static NONE: MethodId = MethodId::new("Nothing.None");
+    static TAKES: MethodId = MethodId::new("Nothing.Takes");
+    let server = nothing();
+    for scheme in ["jsonrpc", "http"] {
+        let client = Client::connect(&format!("{scheme}:{}", server.addresses()[0])).expect("it listens");
+        client.call::<Plain<i64>, Plain<()>>(&UNIT, &1).expect("nothing");
+        let none: Option<i64> = client.call::<Plain<i64>, Plain<Option<i64>>>(&NONE, &1).expect("none");
+        assert_eq!(none, None);
+        // A map, too: an empty object would be one.
+        let map: Option<BTreeMap<String, i64>> =
+            client.call::<Plain<i64>, Plain<Option<BTreeMap<String, i64>>>>(&NONE, &1).expect("none");
+        assert_eq!(map, None);
+        assert_eq!(client.call::<Plain<()>, Plain<i64>>(&TAKES, &()).expect("one"), 1);
+        let bytes = client.call_bytes("Nothing.None", Codec::Json, b"1").expect("none");
+        assert_eq!(bytes, b"null");
+    }
+    server.shutdown();
+}
+
+#[test]
 fn gos_client_finds_no_race_with_ours() {
     let Some(_) = interop() else { return };
     let build = built("interop-race", &["-race"]);
@@ -125,7 +183,8 @@ fn ask_for_everything(address: &str) {
     for id in [11, 23, 1_000_007] {
         assert_eq!(users.get(&id).unwrap(), User::new(id));
     }
-    if address.starts_with("gob:") {
+    let is_gob = address.starts_with("gob");
+    if is_gob {
         for id in [0, 1, 2, 3, 1 << 40] {
             assert_eq!(users.get(&id).unwrap(), User::new(id));
         }
@@ -146,7 +205,7 @@ fn ask_for_everything(address: &str) {
     assert_eq!(slow.wait().unwrap(), 2000);
 
     // What Go's server has not.
-    let codec = if address.starts_with("gob:") { Codec::Gob } else { Codec::Json };
+    let codec = if is_gob { Codec::Gob } else { Codec::Json };
     let mut argument = Vec::new();
     encode_plain(codec, &7i64, &mut argument).expect("a number has a form");
     for (name, code, text) in [
@@ -169,19 +228,35 @@ fn ask_for_everything(address: &str) {
 fn our_client_gets_every_answer_of_gos() {
     let Some(program) = interop() else { return };
     let folder = TempDir::new().expect("a folder");
-    let unix = format!("unix:{}", folder.path().join("socket").display());
-    for protocol in ["gob", "jsonrpc"] {
+    for (protocol, scheme) in [("gob", "gob"), ("dialhttp", "gob-http"), ("jsonrpc", "jsonrpc")] {
         let server = go_server(&program, protocol, "127.0.0.1:0");
-        ask_for_everything(&format!("{protocol}:{}", server.address()));
+        ask_for_everything(&format!("{scheme}:{}", server.address()));
+        let unix = format!("unix:{}", folder.path().join(protocol).display());
+        let _server = go_server(&program, protocol, &unix);
+        ask_for_everything(&format!("{scheme}:{unix}"));
     }
-    let _server = go_server(&program, "gob", &unix);
-    ask_for_everything(&format!("gob:{unix}"));
+}
+
+#[test]
+fn our_client_is_told_who_does_not_speak_go_rpc_behind_http() {
+    let Some(program) = interop() else { return };
+    // A web server of Go's without rpc.HandleHTTP.
+    let server = go_server(&program, "web", "127.0.0.1:0");
+    let error = Client::connect(&format!("gob-http:{}", server.address())).unwrap_err();
+    assert!(matches!(error, CallError::Connect(_)), "{error:?}");
+    assert!(error.to_string().contains("the server says \"HTTP/1.0 404 Not Found\""), "{error}");
 }
 
 #[test]
 fn our_client_gets_every_answer_of_ours_in_gob() {
+    for scheme in ["gob", "gob-http"] {
+        gets_every_answer_of_ours(scheme);
+    }
+}
+
+fn gets_every_answer_of_ours(scheme: &str) {
     let served = Served::start(&[]);
-    let client = Client::connect(&format!("gob:{}", served.address())).unwrap();
+    let client = Client::connect(&format!("{scheme}:{}", served.address())).unwrap();
     let users = UsersClient::new(client.clone());
     for id in 0..20 {
         assert_eq!(users.get(&id).unwrap(), User::new(id));

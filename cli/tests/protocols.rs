@@ -31,7 +31,7 @@ fn reply(ran: &Ran) -> Value {
 
 /// An argument as a protocol takes it: gob tells unsigned integers and byte strings from the others.
 fn marked(address: &str, mark: &str, argument: &str) -> String {
-    if address.starts_with("gob:") { format!("{{\"{mark}\":{argument}}}") } else { argument.to_owned() }
+    if address.starts_with("gob") { format!("{{\"{mark}\":{argument}}}") } else { argument.to_owned() }
 }
 
 #[test]

@@ -1,7 +1,8 @@
 //! The JSON codec: strict JSON text, one value to a body.
 //!
 //! serde_json does the reading; `nesting.rs` bounds it. A body that is empty stands for `null`, so that a method
-//! without an argument can be called with none. It knows no JSON-RPC: that is a protocol.
+//! without an argument can be called with none; and so does an empty object where nothing is expected, as Go writes its
+//! `struct{}`. It knows no JSON-RPC: that is a protocol.
 
 use super::nesting::Guard;
 use super::{Codec, CodecError, depth_max};
@@ -15,12 +16,23 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
             what: "expected a value, the body is empty".into(),
         });
     }
+    if size_of::<T>() == 0
+        && is_empty_object(body)
+        && let Ok(nothing) = serde_json::from_slice(b"null")
+    {
+        return Ok(nothing);
+    }
     let guard = Guard::for_body(body);
     let mut deserializer = serde_json::Deserializer::from_slice(body);
     guard
         .run(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
         .map_err(|error| refused(&guard, &error))
+}
+
+fn is_empty_object(body: &[u8]) -> bool {
+    let inside = body.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
+    inside.is_some_and(|inside| inside.iter().all(u8::is_ascii_whitespace))
 }
 
 pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {

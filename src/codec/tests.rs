@@ -1,5 +1,30 @@
 //! Tests of the codecs as a whole: round trips, golden bytes, and hostile bodies in each.
 
+#[cfg(feature = "json")]
+#[test]
+fn an_empty_object_in_json_is_nothing_where_nothing_is_expected() {
+    use std::collections::BTreeMap;
+
+    use super::{Codec, decode};
+
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Nothing;
+    #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
+    struct Braces {}
+
+    for body in [&b"{}"[..], b" {\n} ", b"null", b""] {
+        assert_eq!(decode::<()>(Codec::Json, body), Ok(()));
+        assert_eq!(decode::<Nothing>(Codec::Json, body), Ok(Nothing));
+    }
+    // Where something is, it is that.
+    assert_eq!(decode::<Braces>(Codec::Json, b"{}"), Ok(Braces {}));
+    assert_eq!(decode(Codec::Json, b"{}"), Ok(BTreeMap::<String, u8>::new()));
+    assert!(decode::<Option<u8>>(Codec::Json, b"{}").is_err());
+    for body in [&b"{\"a\":1}"[..], b"{", b"}", b"{}{}", b"[]"] {
+        assert!(decode::<()>(Codec::Json, body).is_err());
+    }
+}
+
 #[cfg(all(feature = "json", feature = "compact", feature = "messagepack"))]
 mod serde_codecs {
     use std::collections::BTreeMap;

@@ -62,7 +62,7 @@ table! {
     limits.work_queue_max: Number(1, 1 << 22), "Requests that wait for a worker: the next is answered `resource_exhausted`.";
     limits.http_headers_max: Number(1, 65_536), "Header lines of an HTTP request: 431.";
     limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";
-    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time for the first bytes of a connection, in total: close.";
+    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time for the first bytes of a connection, in total: close. Where `gob:` or `jsonrpc:` alone is listened for it runs from the first byte, and until then `limits.idle_ms` does.";
     limits.head_ms: Number(1, MILLIS_MAX), "Time for a whole HTTP head once begun, in total: 408 and close.";
     limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
     limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";

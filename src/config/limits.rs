@@ -51,8 +51,9 @@ pub struct Limits {
     /// Too small: long cookies or tokens fail. Too large: each silent connection can hold that much.
     pub http_head_bytes_max: usize,
 
-    /// Milliseconds from accept to the first bytes that tell the protocol. Default 10 000, in total.
-    /// At the limit: close. Too small: peers on slow links never get in; clients that connect ahead of need are
+    /// Milliseconds from accept to the first bytes that tell the protocol. Default 10 000, in total. A listener that
+    /// is kept to gob or JSON-RPC counts them from the first byte, since Go programs connect ahead of their first
+    /// call; until then `idle_ms` counts. At the limit: close. Too small: peers on slow links never get in; clients that connect ahead of need are
     /// dropped. Too large: silent connections keep their slots.
     pub first_bytes_ms: u64,
 

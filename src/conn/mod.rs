@@ -26,7 +26,10 @@ pub const READ_BYTES: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum State {
     /// Nothing has been said yet that decides anything.
-    Opening,
+    Opening {
+        /// When the first byte came.
+        heard: Option<Instant>,
+    },
     /// Requests come and are answered.
     Serving,
     /// Asked to send nothing new; what comes is still served until it is quiet.
@@ -104,7 +107,7 @@ impl<W: Wire> Conn<W> {
             recv: RecvBuf::new(),
             out: WriteQueue::new(),
             filtered: None,
-            state: State::Opening,
+            state: State::Opening { heard: None },
             is_paused: false,
             is_easy: true,
             is_eof: false,
@@ -122,7 +125,7 @@ impl<W: Wire> Conn<W> {
 
     /// The same connection behind a filter; only before its first byte.
     pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
-        debug_assert!(self.state == State::Opening && self.recv.is_empty());
+        debug_assert!(self.state == State::Opening { heard: None } && self.recv.is_empty());
         self.filtered = Some(Box::new(Filtered::new(filter)));
         self.is_easy = false;
         self
@@ -134,7 +137,7 @@ impl<W: Wire> Conn<W> {
     #[inline]
     pub fn wants_read(&self) -> bool {
         match self.state {
-            State::Opening | State::Serving | State::Draining => !self.is_paused && !self.is_eof,
+            State::Opening { .. } | State::Serving | State::Draining => !self.is_paused && !self.is_eof,
             State::Lingering(_) => true,
             State::HalfClosed | State::Finishing(_) | State::Closed(_) => false,
         }
@@ -170,9 +173,10 @@ impl<W: Wire> Conn<W> {
                 }
             }
         }
-        match self.state {
+        match &mut self.state {
             State::Lingering(_) | State::Closed(_) => self.recv.consume(self.recv.len()),
-            State::Opening | State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
+            State::Opening { heard } => *heard = heard.or(Some(now)),
+            State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
         }
     }
 
@@ -183,9 +187,20 @@ impl<W: Wire> Conn<W> {
         if self.wire.on_end() {
             self.bytes_min = 0;
         }
+        if self.wire.is_end_of_reading() {
+            // Every whole message has been taken, and nobody is left to hear of it.
+            self.is_easy = false;
+            self.state = match std::mem::replace(&mut self.state, State::HalfClosed) {
+                State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
+                    State::Closed(CloseReason::PeerClosed)
+                }
+                State::Finishing(why) | State::Lingering(why) | State::Closed(why) => State::Closed(why),
+            };
+            return;
+        }
         match std::mem::replace(&mut self.state, State::HalfClosed) {
             // What is at hand is still decoded by `next_message`, which sees `is_eof`.
-            State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
                 self.state = State::HalfClosed;
             }
             State::Finishing(why) => self.state = State::Finishing(why),
@@ -200,7 +215,11 @@ impl<W: Wire> Conn<W> {
         match self.state {
             State::Lingering(ref why) => self.state = State::Closed(why.clone()),
             State::Closed(_) => {}
-            State::Opening | State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {
+            State::Opening { .. }
+            | State::Serving
+            | State::Draining
+            | State::HalfClosed
+            | State::Finishing(_) => {
                 self.state = State::Closed(CloseReason::Reset(kind));
             }
         }
@@ -306,7 +325,6 @@ impl<W: Wire> Conn<W> {
     /// Reading is over for this turn: lets go of the memory that is not needed, notes what is still missing.
     #[inline]
     pub fn settle(&mut self, pool: &mut Pool, now: Instant) {
-        let is_heard = self.is_progress || self.last_heard > self.since;
         if self.recv.is_empty() && !self.wire.is_inside_message() {
             self.frame_began = None;
             self.bytes_min = self.bytes_min.max(1);
@@ -318,7 +336,9 @@ impl<W: Wire> Conn<W> {
         if !self.is_easy {
             self.is_easy = !self.is_paused && !self.is_finishing() && self.filtered.is_none();
         }
-        if self.state == State::Opening && is_heard && self.wire.is_decided() {
+        if let State::Opening { heard: Some(_) } = self.state
+            && self.wire.is_decided()
+        {
             self.state = State::Serving;
         }
     }
@@ -453,7 +473,7 @@ impl<W: Wire> Conn<W> {
             // Asked for in `Finishing` only.
             State::Lingering(why) => self.state = State::Lingering(why),
             State::Closed(why) => self.state = State::Closed(why),
-            State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
                 self.state = State::HalfClosed;
             }
         }
@@ -469,10 +489,10 @@ impl<W: Wire> Conn<W> {
         self.is_easy = false;
         let is_for_nobody = self.wire.is_caller() && why.is_failure();
         match self.state {
-            State::Opening | State::Serving | State::Draining | State::HalfClosed if is_for_nobody => {
+            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed if is_for_nobody => {
                 self.state = State::Closed(why);
             }
-            State::Opening | State::Serving | State::Draining | State::HalfClosed => {
+            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
                 self.since = now;
                 self.state = State::Finishing(why);
             }
@@ -485,7 +505,7 @@ impl<W: Wire> Conn<W> {
         self.is_easy = false;
         match self.state {
             // Who has just connected may have a request on its way, too.
-            State::Opening | State::Serving => {
+            State::Opening { .. } | State::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
@@ -505,14 +525,14 @@ impl<W: Wire> Conn<W> {
     fn is_finishing(&self) -> bool {
         match self.state {
             State::Finishing(_) | State::Lingering(_) | State::Closed(_) => true,
-            State::Opening | State::Serving | State::Draining | State::HalfClosed => false,
+            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => false,
         }
     }
 
     /// Neither end has begun to close: what is said now can still be answered.
     pub fn is_open(&self) -> bool {
         match self.state {
-            State::Opening | State::Serving | State::Draining => true,
+            State::Opening { .. } | State::Serving | State::Draining => true,
             State::HalfClosed | State::Finishing(_) | State::Lingering(_) | State::Closed(_) => false,
         }
     }
@@ -526,7 +546,7 @@ impl<W: Wire> Conn<W> {
     #[inline]
     pub fn step(&mut self) -> Step {
         match &self.state {
-            State::Opening | State::Serving | State::Draining | State::Lingering(_) => Step::Keep,
+            State::Opening { .. } | State::Serving | State::Draining | State::Lingering(_) => Step::Keep,
             State::HalfClosed => {
                 // Nobody answers what a caller still has to write.
                 let is_said = self.out_len() == 0 || self.wire.is_caller();

@@ -10,7 +10,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{Message, Outgoing, Reply, SendBody};
 use crate::status::Code;
-use crate::wire::{Broken, Native, Protocols, ServerSide, Speaks};
+use crate::wire::{Broken, Native, Protocol, Protocols, ServerSide, Speaks};
 
 /// Lines that end in a line break; a `!` ends the connection, a line `skip` is skipped as if it were refused.
 #[derive(Default)]
@@ -275,6 +275,63 @@ fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
     assert_eq!(bench.conn.state, State::Serving);
 }
 
+fn kept_to(protocol: Protocol) -> Bench<Speaks> {
+    let side = Arc::new(ServerSide::bare(Limits::default()));
+    Bench::new(Speaks::undecided(Protocols::only(protocol), side))
+}
+
+#[test]
+fn silence_is_idleness_where_only_go_may_call() {
+    for protocol in [Protocol::NetRpc, Protocol::JsonRpc] {
+        let mut bench = kept_to(protocol);
+        assert_eq!(bench.due_ms(), Some(600), "{protocol:?}");
+        bench.at(599);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::Keep);
+        bench.at(600);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+        bench.conn.on_shutdown(bench.now);
+        bench.eof();
+        bench.assert_closed(CloseReason::Idle);
+    }
+    for protocol in [Protocol::Native, Protocol::Http] {
+        assert_eq!(kept_to(protocol).due_ms(), Some(10), "{protocol:?}");
+    }
+}
+
+#[test]
+fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
+    // White space may stand in front of JSON; the length of a gob message decides nothing yet.
+    for (protocol, bytes) in [(Protocol::JsonRpc, b" "), (Protocol::NetRpc, b"\x40")] {
+        let mut bench = kept_to(protocol);
+        bench.at(500);
+        assert!(bench.hear(bytes).is_empty());
+        assert_eq!(bench.due_ms(), Some(510), "{protocol:?}");
+        // A further byte now and then does not stop that clock.
+        bench.at(509);
+        bench.hear(if protocol == Protocol::JsonRpc { b" " } else { b"" });
+        assert_eq!(bench.due_ms(), Some(510));
+        bench.at(510);
+        bench.timer();
+        bench.conn.step();
+        bench.conn.on_shutdown(bench.now);
+        bench.eof();
+        bench.assert_closed(CloseReason::FirstBytesLate);
+    }
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn a_late_first_call_is_answered_and_held_to_the_time_of_a_frame() {
+    let mut bench = kept_to(Protocol::JsonRpc);
+    bench.at(500);
+    assert!(bench.hear(br#"{"method":"#).is_empty());
+    assert_eq!((&bench.conn.state, bench.due_ms()), (&State::Serving, Some(530)));
+    assert_eq!(bench.hear(br#""A.B","params":[1],"id":1}"#).len(), 1);
+    assert_eq!(bench.conn.state, State::Serving);
+}
+
 #[test]
 fn a_connection_that_is_heard_in_the_instant_of_its_opening_serves() {
     let mut bench = Bench::lines();
@@ -366,6 +423,73 @@ fn a_peer_that_half_closes_gets_every_answer_it_is_owed() {
     assert_eq!(bench.conn.step(), Step::Keep);
     bench.write(1);
     bench.assert_closed(CloseReason::PeerClosed);
+}
+
+/// A call of a method that is not there, as the protocol has it.
+#[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
+fn call_in(protocol: Protocol) -> Vec<u8> {
+    use crate::wire::NetRpcClient;
+
+    if protocol == Protocol::JsonRpc {
+        return br#"{"method":"A.B","params":[1],"id":1}"#.to_vec();
+    }
+    let (mut client, mut body) = (Bench::new(NetRpcClient::new(100)), Vec::new());
+    crate::codec::gob::encode(&1_i64, &mut body).unwrap();
+    client.conn.encode(
+        Outgoing::Request(crate::message::Call {
+            id: 1,
+            name: "A.B",
+            method: 0,
+            codec: 3,
+            compressed: false,
+            one_way: false,
+            schema: 0,
+            time_left_us: 0,
+            metadata: &[],
+            body: SendBody::Bytes(&body),
+        }),
+        &mut client.pool,
+        client.now,
+        &client.limits,
+    );
+    client.write(1000)
+}
+
+#[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
+#[test]
+fn the_end_of_gos_client_in_gob_is_the_end_of_its_calls() {
+    let in_mid_call = |protocol| {
+        let mut bench = kept_to(protocol);
+        let call = call_in(protocol);
+        assert_eq!(bench.hear(&call).len(), 1);
+        bench.begin(0);
+        // The beginning of a next one.
+        bench.hear(&call[..3]);
+        bench
+    };
+    let mut gob = in_mid_call(Protocol::NetRpc);
+    gob.eof();
+    assert_eq!((gob.conn.in_flight(), gob.due_ms()), (1, None));
+    gob.assert_closed(CloseReason::PeerClosed);
+
+    // Drained or not, with answers that were not taken or without.
+    let mut gob = in_mid_call(Protocol::NetRpc);
+    gob.conn.drain(&mut gob.pool, gob.now, &gob.limits);
+    gob.eof();
+    gob.assert_closed(CloseReason::PeerClosed);
+
+    // The reason for which it ended before stays.
+    let mut gob = in_mid_call(Protocol::NetRpc);
+    gob.conn.finish(CloseReason::FrameLate, gob.now);
+    gob.eof();
+    gob.assert_closed(CloseReason::FrameLate);
+
+    // Of JSON-RPC and whatever has not said what it is, the end is half a close: `nc` asks so, and reads.
+    let mut json = in_mid_call(Protocol::JsonRpc);
+    json.eof();
+    assert_eq!((json.conn.step(), json.conn.in_flight()), (Step::Keep, 1));
+    json.end(0);
+    json.assert_closed(CloseReason::PeerClosed);
 }
 
 #[test]

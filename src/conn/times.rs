@@ -23,7 +23,7 @@ impl<W: Wire> Conn<W> {
         let stall = (self.out_len() > 0).then(|| self.last_written + ms(limits.write_stall_ms));
         let frame = self.frame_deadline(limits);
         let of_state = match self.state {
-            State::Opening => Some(self.since + ms(limits.first_bytes_ms)),
+            State::Opening { heard } => Some(self.first_bytes_deadline(heard, limits)),
             State::Serving if self.is_resting() => {
                 Some(self.last_heard.max(self.last_written) + ms(limits.idle_ms))
             }
@@ -36,6 +36,17 @@ impl<W: Wire> Conn<W> {
             State::Closed(_) => None,
         };
         [stall, frame, of_state].into_iter().flatten().min()
+    }
+
+    /// When a peer that has decided nothing is late. One that may be silent at first has its time from its first byte on,
+    /// and until then that of a connection that rests: which costs no more than one that has made a single call.
+    fn first_bytes_deadline(&self, heard: Option<Instant>, limits: &Limits) -> Instant {
+        let ms = Duration::from_millis;
+        match heard {
+            None if self.wire.may_be_silent() => self.since + ms(limits.idle_ms),
+            Some(at) if self.wire.may_be_silent() => at + ms(limits.first_bytes_ms),
+            None | Some(_) => self.since + ms(limits.first_bytes_ms),
+        }
     }
 
     /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
@@ -62,7 +73,10 @@ impl<W: Wire> Conn<W> {
             return;
         }
         match &self.state {
-            State::Opening => self.finish(CloseReason::FirstBytesLate, now),
+            State::Opening { heard: None } if self.wire.may_be_silent() => {
+                self.finish(CloseReason::Idle, now);
+            }
+            State::Opening { .. } => self.finish(CloseReason::FirstBytesLate, now),
             State::Serving | State::Draining | State::HalfClosed
                 if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
             {

@@ -24,6 +24,9 @@ pub enum Scheme {
     /// Go's net/rpc over gob: `gob:`.
     #[cfg(feature = "netrpc")]
     Gob,
+    /// The same behind an HTTP CONNECT, as Go's `rpc.DialHTTP` has it: `gob-http:`.
+    #[cfg(feature = "netrpc")]
+    GobHttp,
 }
 
 /// The number of the JSON codec.
@@ -43,6 +46,8 @@ impl Scheme {
         Scheme::Http,
         #[cfg(feature = "netrpc")]
         Scheme::Gob,
+        #[cfg(feature = "netrpc")]
+        Scheme::GobHttp,
     ];
 
     /// The name, as it stands in front of an address.
@@ -55,6 +60,8 @@ impl Scheme {
             Scheme::Http => "http",
             #[cfg(feature = "netrpc")]
             Scheme::Gob => "gob",
+            #[cfg(feature = "netrpc")]
+            Scheme::GobHttp => "gob-http",
         }
     }
 
@@ -85,8 +92,15 @@ impl Scheme {
             #[cfg(feature = "http")]
             Scheme::Http => Some(JSON),
             #[cfg(feature = "netrpc")]
-            Scheme::Gob => Some(GOB),
+            Scheme::Gob | Scheme::GobHttp => Some(GOB),
         }
+    }
+
+    /// Whether a connection is asked for by an HTTP CONNECT first, by whoever dials
+    /// ([`connect`](crate::wire::netrpc::connect)).
+    #[cfg(feature = "netrpc")]
+    pub fn is_behind_http(self) -> bool {
+        self == Scheme::GobHttp
     }
 
     /// Whether it can ask a server for a sign of life.
@@ -123,7 +137,7 @@ impl Asks {
             #[cfg(feature = "http")]
             Scheme::Http => Asks::Http(Box::new(HttpClient::new(host_of(authority), frame_bytes_max))),
             #[cfg(feature = "netrpc")]
-            Scheme::Gob => Asks::Gob(Box::new(NetRpcClient::new(frame_bytes_max))),
+            Scheme::Gob | Scheme::GobHttp => Asks::Gob(Box::new(NetRpcClient::new(frame_bytes_max))),
         }
     }
 }

@@ -218,6 +218,13 @@ pub trait Wire {
         false
     }
 
+    /// A peer that has closed its sending half is gone: in this protocol nobody stops asking and still reads. The
+    /// connection ends at once, and its calls are given up as after a reset, which a close is not told from by the
+    /// system as long as nothing is written.
+    fn is_end_of_reading(&self) -> bool {
+        false
+    }
+
     /// What has begun is a head, which has a time of its own (`head_ms`).
     fn is_in_head(&self) -> bool {
         false
@@ -231,6 +238,12 @@ pub trait Wire {
     /// This end asks and the other one answers: once the peer can say nothing more that means anything, there is
     /// nobody to whom a last word is owed, and the connection ends at once.
     fn is_caller(&self) -> bool {
+        false
+    }
+
+    /// A peer that has not said a word is idle, and not slow: in this protocol whoever connects has nothing to say until
+    /// the first call. From its first byte on it is held to the time of first bytes, as any other.
+    fn may_be_silent(&self) -> bool {
         false
     }
 
@@ -386,6 +399,18 @@ impl Wire for Speaks {
 
     fn on_end(&mut self) -> bool {
         each!(self, false, wire => wire.on_end())
+    }
+
+    fn is_end_of_reading(&self) -> bool {
+        each!(self, false, wire => wire.is_end_of_reading())
+    }
+
+    fn may_be_silent(&self) -> bool {
+        // Where other protocols may come too, silence is what a slow attacker says.
+        match self {
+            Speaks::Sniffing { allowed, .. } => allowed.is_one_of(&[Protocol::NetRpc, Protocol::JsonRpc]),
+            _ => false,
+        }
     }
 
     fn is_decided(&self) -> bool {

@@ -12,6 +12,8 @@ use crate::epoll::Event;
 
 /// Room for one read.
 pub const READ_BYTES: usize = 64 << 10;
+/// Bytes of one read of the answer to a greeting.
+const GREETING_BYTES: usize = 512;
 /// A connection with so many bytes that the socket had no room for takes no new calls.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
 /// A call's id: the place among the connection's calls in the low bits, above it how often that was used.
@@ -29,6 +31,8 @@ pub enum State {
     Closed,
     /// Waiting for the server to accept.
     Connecting,
+    /// Waiting for its answer to the greeting.
+    Greeting,
     /// Calls may be made.
     Open,
     /// The server asked for no new calls; those in flight are waited for.
@@ -94,17 +98,59 @@ impl<P: Protocol> Link<P> {
         Ok(fd)
     }
 
-    /// Told by an event while connecting: whether the connection stands, or why it does not.
+    /// Told by an event before calls may be made: whether they may be now, or why they never will.
     pub fn on_connected(&mut self, event: Event) -> io::Result<bool> {
+        if self.state == State::Greeting {
+            return self.read_greeting();
+        }
         if !event.is_writable() && !event.is_ending() {
             return Ok(false);
         }
         if let Some(error) = self.socket.as_ref().map_or(Ok(None), Socket::take_error)? {
             return Err(error);
         }
+        let greeting = self.protocol.greeting();
+        if !greeting.is_empty() {
+            self.state = State::Greeting;
+            self.out.extend_from_slice(greeting);
+            self.flush()?;
+            return self.read_greeting();
+        }
+        self.on_open();
+        Ok(true)
+    }
+
+    fn on_open(&mut self) {
         self.state = State::Open;
         self.pause_ns = PAUSE_NS;
-        Ok(true)
+    }
+
+    /// Reads what there is of the answer to the greeting.
+    fn read_greeting(&mut self) -> io::Result<bool> {
+        self.flush()?;
+        let Some(socket) = &mut self.socket else { return Ok(false) };
+        loop {
+            let mut input = [0; GREETING_BYTES];
+            match socket.read(&mut input) {
+                Ok(0) => return Err(closed()),
+                Ok(read) => self.partial.extend_from_slice(&input[..read]),
+                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
+                Err(error) if error.kind() == ErrorKind::Interrupted => continue,
+                Err(error) => return Err(error),
+            }
+            match self.protocol.decode(&self.partial) {
+                Decoded::NeedMore(_) => {}
+                Decoded::Greeted(len) if len == self.partial.len() => {
+                    self.partial.clear();
+                    self.on_open();
+                    return Ok(true);
+                }
+                Decoded::Broken(why) => return Err(broken(why)),
+                Decoded::Greeted(_) | Decoded::Reply(_) | Decoded::Skip(_) | Decoded::Drain(_) => {
+                    return Err(broken("the server says more than an answer to the greeting"));
+                }
+            }
+        }
     }
 
     /// What it is doing.
@@ -203,9 +249,7 @@ impl<P: Protocol> Link<P> {
             input.resize(kept + room, 0);
         }
         let read = match socket.read(&mut input[kept..kept + room]) {
-            Ok(0) => {
-                return Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection"));
-            }
+            Ok(0) => return Err(closed()),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
@@ -230,7 +274,7 @@ impl<P: Protocol> Link<P> {
                     used += reply.len;
                 }
                 Decoded::NeedMore(_) => break,
-                Decoded::Skip(len) => used += len,
+                Decoded::Skip(len) | Decoded::Greeted(len) => used += len,
                 Decoded::Drain(len) => {
                     self.state = State::Leaving;
                     used += len;
@@ -262,6 +306,10 @@ impl<P: Protocol> Link<P> {
         self.pause_ns = (pause_ns * 2).min(PAUSE_NS_MAX);
         pause_ns
     }
+}
+
+fn closed() -> io::Error {
+    io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection")
 }
 
 fn broken(why: &'static str) -> io::Error {

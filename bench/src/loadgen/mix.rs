@@ -116,7 +116,7 @@ impl Call {
 
 /// An argument in the one codec of a protocol that is not native.
 fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, String> {
-    let is_gob = speaks == Speaks::Gob;
+    let is_gob = speaks.codec() == Some("gob");
     let value = match body {
         Body::Usual => match method {
             "Arith.Add" | "Arith.AddFixed" | "Arith.Multiply" => json!({"A": 6, "B": 7}),

@@ -20,7 +20,7 @@ const OPEN_IN_FLIGHT_MAX: u32 = 1_000_000;
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// The server: host:port or unix:PATH; in front of it what it speaks: `native:` (or nothing), `gob:` (Go's net/rpc),
-    /// `jsonrpc:` or `http:`. Without an address the demo server is started in this process.
+    /// `gob-http:` (the same behind Go's rpc.HandleHTTP), `jsonrpc:` or `http:`. Without an address the demo server is started in this process.
     #[arg(value_name = "ADDR")]
     pub address: Option<String>,
     /// Full name of the method.
@@ -104,7 +104,7 @@ pub struct Options {
 impl Options {
     /// What is called.
     pub fn calls(&self, speaks: Speaks) -> Result<Vec<Call>, String> {
-        if self.timeout.is_some() && matches!(speaks, Speaks::Gob | Speaks::JsonRpc) {
+        if self.timeout.is_some() && matches!(speaks, Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc) {
             return Err(format!("{speaks}: has no word for a deadline: leave --timeout out"));
         }
         let codec = self.codec.as_deref();

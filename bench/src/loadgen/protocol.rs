@@ -24,6 +24,11 @@ pub trait Protocol: Clone + Send + 'static {
 
     /// The connection is a new one.
     fn reset(&mut self);
+
+    /// What must be said, and answered with [`Decoded::Greeted`], before the first call; mostly nothing.
+    fn greeting(&self) -> &'static [u8] {
+        b""
+    }
 }
 
 /// What stands at the front of the bytes that came.
@@ -33,6 +38,8 @@ pub enum Decoded<'a> {
     Reply(Reply<'a>),
     /// Nothing to do with any call: skip so many bytes.
     Skip(usize),
+    /// The greeting is answered, and calls may be made; skip so many bytes.
+    Greeted(usize),
     /// The server wants no new calls on this connection; skip so many bytes.
     Drain(usize),
     /// The beginning of something that is at least so long in all.
@@ -165,6 +172,10 @@ mod tests {
                         used += len;
                     }
                     Decoded::Skip(len) => used += len,
+                    Decoded::Greeted(len) => {
+                        seen.push("greeted".to_owned());
+                        used += len;
+                    }
                     Decoded::NeedMore(_) => break,
                     Decoded::Broken(why) => panic!("{why}: {}", kept[used..].escape_ascii()),
                 }

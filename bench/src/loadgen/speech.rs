@@ -14,14 +14,17 @@ use super::target::Target;
 
 /// A protocol, by the name in front of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
-#[serde(rename_all = "lowercase")]
+#[serde(rename_all = "kebab-case")]
 pub enum Speaks {
     /// coreloop's own frames.
     #[default]
     Native,
     /// Go's net/rpc.
     Gob,
+    /// The same behind an HTTP CONNECT, as Go's `rpc.DialHTTP` has it.
+    GobHttp,
     /// Go's net/rpc/jsonrpc, and JSON-RPC 2.0.
+    #[serde(rename = "jsonrpc")]
     JsonRpc,
     /// HTTP/1.1 with JSON, in the manner of Connect.
     Http,
@@ -29,13 +32,15 @@ pub enum Speaks {
 
 impl Speaks {
     /// All of them.
-    pub const ALL: [Speaks; 4] = [Speaks::Native, Speaks::Gob, Speaks::JsonRpc, Speaks::Http];
+    pub const ALL: [Speaks; 5] =
+        [Speaks::Native, Speaks::Gob, Speaks::GobHttp, Speaks::JsonRpc, Speaks::Http];
 
     /// The name.
     pub fn name(self) -> &'static str {
         match self {
             Speaks::Native => "native",
             Speaks::Gob => "gob",
+            Speaks::GobHttp => "gob-http",
             Speaks::JsonRpc => "jsonrpc",
             Speaks::Http => "http",
         }
@@ -45,7 +50,7 @@ impl Speaks {
     pub fn codec(self) -> Option<&'static str> {
         match self {
             Speaks::Native => None,
-            Speaks::Gob => Some("gob"),
+            Speaks::Gob | Speaks::GobHttp => Some("gob"),
             Speaks::JsonRpc | Speaks::Http => Some("json"),
         }
     }
@@ -73,7 +78,7 @@ impl fmt::Display for Speaks {
 pub enum Speech {
     /// Of [`Speaks::Native`].
     Native(Native),
-    /// Of [`Speaks::Gob`].
+    /// Of [`Speaks::Gob`] and [`Speaks::GobHttp`].
     Gob(Gob),
     /// Of [`Speaks::JsonRpc`].
     JsonRpc(JsonRpc),
@@ -100,6 +105,7 @@ impl Speech {
         Ok(match speaks {
             Speaks::Native => Speech::Native(Native::new(frames)),
             Speaks::Gob => Speech::Gob(Gob::new(&bodies)?),
+            Speaks::GobHttp => Speech::Gob(Gob::new(&bodies)?.behind_http()),
             Speaks::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
             Speaks::Http => Speech::Http(Http::new(&bodies, &target.host(), time_left_us)),
         })

@@ -135,7 +135,7 @@ impl<P: Protocol> Worker<P> {
             for event_at in 0..count {
                 let event = self.epoll.event(event_at);
                 let at = event.token as u32 as usize;
-                if self.links[at].state() != State::Connecting {
+                if !matches!(self.links[at].state(), State::Connecting | State::Greeting) {
                     continue;
                 }
                 match self.links[at].on_connected(event) {
@@ -329,7 +329,7 @@ impl<P: Protocol> Worker<P> {
         }
         match link.state() {
             State::Closed => return Ok(()),
-            State::Connecting => match link.on_connected(event) {
+            State::Connecting | State::Greeting => match link.on_connected(event) {
                 Ok(false) => return Ok(()),
                 Ok(true) => {
                     self.tally.connections.reopened += 1;

@@ -18,6 +18,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
+use socket2::Socket;
 
 use super::{ClientApp, Letter, Session, lost};
 use crate::client::CallError;
@@ -26,6 +27,8 @@ use crate::client::flight::Promise;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::reactor::{Address, Conns, Stream, dial};
+#[cfg(feature = "netrpc")]
+use crate::wire::netrpc::connect::ConnectError;
 use crate::wire::{Asks, Scheme};
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -73,9 +76,7 @@ impl Line {
     /// Why there is no connection, for one more caller.
     fn unreachable(&self) -> CallError {
         match &self.error {
-            Some(CallError::Connect(error)) => {
-                CallError::Connect(io::Error::new(error.kind(), error.to_string()))
-            }
+            Some(CallError::Connect(error)) => CallError::Connect(again(error)),
             Some(CallError::Lost { error, .. }) => {
                 let error = io::Error::new(error.kind(), error.to_string());
                 CallError::Lost { error, may_have_run: false }
@@ -87,6 +88,25 @@ impl Line {
             _ => CallError::Connect(io::ErrorKind::NotConnected.into()),
         }
     }
+}
+
+/// The same error for one more caller; what a server's answer was is kept, so that each can ask for it.
+fn again(error: &io::Error) -> io::Error {
+    #[cfg(feature = "netrpc")]
+    if let Some(why) = error.get_ref().and_then(|why| why.downcast_ref::<ConnectError>()) {
+        return io::Error::new(error.kind(), why.clone());
+    }
+    io::Error::new(error.kind(), error.to_string())
+}
+
+/// Says what stands in front of the protocol, where something does.
+fn open(scheme: Scheme, socket: &Socket, until: Instant) -> io::Result<()> {
+    #[cfg(feature = "netrpc")]
+    if scheme.is_behind_http() {
+        return super::behind_http::ask_for_gob(socket, until);
+    }
+    let _ = (scheme, socket, until);
+    Ok(())
 }
 
 impl ClientApp {
@@ -122,10 +142,11 @@ impl ClientApp {
         let timeout = Duration::from_millis(line.config.connect_timeout_ms);
         let until = now + timeout;
         line.state = State::Dialing { attempt, until };
-        let (address, remote) = (line.address.clone(), self.remote.clone());
+        let (scheme, address, remote) = (line.scheme, line.address.clone(), self.remote.clone());
         let dialer = move || {
             let connect = || {
                 let (socket, peer) = dial(&address, Some(timeout))?;
+                open(scheme, &socket, until)?;
                 Ok((Stream::from_socket(socket, peer)?, peer))
             };
             let _ = remote.mail(Letter::Dialed { line: number, attempt, result: connect() });

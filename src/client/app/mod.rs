@@ -3,6 +3,8 @@
 //! A [`Line`] is one address and where it stands (`line.rs`: connecting, back-off); a [`Session`] is one connection and
 //! its calls (`session.rs`). When a server drains, its line has a new connection while the old one is still being answered.
 
+#[cfg(feature = "netrpc")]
+mod behind_http;
 mod line;
 mod session;
 mod silence;

@@ -397,7 +397,7 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         match self.kind() {
             Kind::Struct(wire) => {
                 let at = self.at;
-                self.run.inside(|run| Fields::of_struct(run, at, wire, fields, visitor))
+                self.run.inside(|run| Fields::of_struct(run, at, wire, (name, fields), visitor))
             }
             Kind::Opaque { name: wire_name } if name == time::NAME && **wire_name == *time::WIRE_NAME => {
                 let parts = time::read(self.run.reader.bytes()?)?;

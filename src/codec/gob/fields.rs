@@ -107,10 +107,16 @@ impl<'de, 't> Fields<'_, 'de, 't, '_> {
         run: &mut Run<'de, 't>,
         at: At,
         wire: &'t WireFields,
-        names: &'static [&'static str],
+        (name, names): (&'static str, &'static [&'static str]),
         visitor: V,
     ) -> Result<V::Value, Fault> {
         let pair = run.plan.pair::<V::Value>(at, names);
+        // Go looks at this for whole values alone (encoding/gob decode.go, decodeValue), and so says it.
+        if pair.is_disjoint && run.is_in_value() {
+            return Err(Fault::said(format_args!(
+                "type mismatch: no fields matched compiling decoder for {name}"
+            )));
+        }
         let walk = Walk::new(wire);
         let mut fields = Fields { run, walk, pair: Some(&pair), absent_next: 0, value: None };
         match visitor.visit_map(&mut fields) {

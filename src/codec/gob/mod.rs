@@ -52,6 +52,7 @@ pub mod dynamic;
 mod encode;
 mod fault;
 mod fields;
+mod ids;
 mod number;
 mod plan;
 mod run;

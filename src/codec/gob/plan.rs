@@ -42,6 +42,8 @@ pub(super) struct Pair {
     pub(super) names: Box<[Option<&'static str>]>,
     /// Fields that the wire has not, and Rust's type cannot do without.
     pub(super) absent: Vec<&'static str>,
+    /// Both have fields, and share no name: nothing of what was sent could be read.
+    pub(super) is_disjoint: bool,
     /// Fields that were handed in, and were too many: under another name they had been there.
     refused: Vec<&'static str>,
 }
@@ -133,7 +135,8 @@ impl Plan {
             wire.iter().map(|(name, _)| fields.iter().find(|field| ***field == **name).copied()).collect();
         let is_absent = |field: &&'static str| !names.contains(&Some(*field));
         let absent = needs(rust).iter().flat_map(|needs| needs.iter().copied()).filter(is_absent).collect();
-        let pair = Rc::new(Pair { rust, names, absent, refused: Vec::new() });
+        let is_disjoint = !fields.is_empty() && !names.is_empty() && names.iter().all(Option::is_none);
+        let pair = Rc::new(Pair { rust, names, absent, is_disjoint, refused: Vec::new() });
         let pairs = &mut self.pairs.borrow_mut()[at as usize];
         if pairs.len() < PAIRS_MAX {
             pairs.push(pair.clone());

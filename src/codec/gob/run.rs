@@ -47,6 +47,11 @@ impl<'de, 't> Run<'de, 't> {
         self.plan.table()
     }
 
+    /// What is being read is the body's value or directly in it, and not deeper.
+    pub(super) fn is_in_value(&self) -> bool {
+        self.depth <= 1
+    }
+
     /// Reads what is in a container.
     #[inline]
     pub(super) fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {

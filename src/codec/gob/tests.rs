@@ -122,6 +122,47 @@ fn fields_are_matched_by_name_and_missing_ones_are_zero_or_default() {
 }
 
 #[test]
+fn a_struct_of_which_no_field_matches_is_refused_as_in_go() {
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Sent {
+        x: i64,
+    }
+    #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
+    struct Wanted {
+        a: i64,
+        #[serde(default, alias = "z")]
+        b: i64,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Empty {}
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Around<T> {
+        inside: T,
+    }
+    #[derive(Debug, PartialEq, Serialize, Deserialize)]
+    struct Aliased {
+        z: i64,
+    }
+
+    let why = "type mismatch: no fields matched compiling decoder for Wanted";
+    for _ in 0..2 {
+        let error = decode::<Wanted>(&body_of(&Sent { x: 0 })).unwrap_err().to_string();
+        assert!(error.ends_with(why), "{error}");
+        let error = decode::<Option<Box<Wanted>>>(&body_of(&Sent { x: 1 })).unwrap_err().to_string();
+        assert!(error.ends_with(why), "{error}");
+    }
+    // Where one of the two has nothing there is nothing to miss.
+    assert_eq!(decode::<Wanted>(&body_of(&Empty {})), Ok(Wanted::default()));
+    assert_eq!(decode::<Wanted>(&body_of(&())), Ok(Wanted::default()));
+    assert_eq!(decode::<Empty>(&body_of(&Sent { x: 1 })), Ok(Empty {}));
+    assert_eq!(decode::<()>(&body_of(&Sent { x: 1 })), Ok(()));
+    // Another name of a field is its name; further inside nobody looks.
+    assert_eq!(decode::<Wanted>(&body_of(&Aliased { z: 7 })), Ok(Wanted { a: 0, b: 7 }));
+    let inside = body_of(&Around { inside: Sent { x: 1 } });
+    assert_eq!(decode::<Around<Wanted>>(&inside), Ok(Around { inside: Wanted::default() }));
+}
+
+#[test]
 fn kinds_must_agree_and_numbers_must_fit() {
     assert!(decode::<u64>(&body_of(&3i64)).is_err());
     assert!(decode::<f64>(&body_of(&3i64)).is_err());

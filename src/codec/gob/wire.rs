@@ -4,9 +4,8 @@
 //! types that are only mentioned so far included: definitions may refer to later ones, and to themselves. Nothing
 //! is expanded, so that types which double cost no more than their definitions. What a value means is in `decode.rs`.
 
-use std::collections::HashMap;
-
 use super::fault::Fault;
+use super::ids::Ids;
 use super::number::{Deltas, Reader};
 
 /// The least id of a type that is not built in. Our own begin one above, as those in Go's documentation do.
@@ -198,35 +197,48 @@ pub(super) enum Kind {
     OpaqueText,
 }
 
+/// The built-in types, by their ids, of which the first is 1: they stand first in every table.
+static BUILT_IN: [Kind; 8] = [
+    Kind::Bool,
+    Kind::Int,
+    Kind::Uint,
+    Kind::Float,
+    Kind::Bytes,
+    Kind::String,
+    Kind::Complex,
+    Kind::Interface,
+];
+
+/// A table with fewer types than this has no room for more of them: an idle connection keeps it.
+const SMALL: usize = 8;
+
 /// Types by id: the built-in ones, those that were defined, and those that these mention.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Table {
+    /// Those behind the built-in ones.
     kinds: Vec<Kind>,
-    /// Ids are chosen by peers, so the map is keyed.
-    places: HashMap<i32, At>,
+    places: Ids<At>,
 }
 
 impl Table {
     pub(super) fn new() -> Table {
-        use Kind::*;
-        Table {
-            kinds: vec![Bool, Int, Uint, Float, Bytes, String, Complex, Interface],
-            places: HashMap::new(),
-        }
+        Table::default()
     }
 
     #[inline]
     pub(super) fn kind(&self, at: At) -> &Kind {
-        &self.kinds[at as usize]
+        let at = at as usize;
+        BUILT_IN.get(at).unwrap_or_else(|| &self.kinds[at - BUILT_IN.len()])
     }
 
     pub(super) fn len(&self) -> usize {
-        self.kinds.len()
+        BUILT_IN.len() + self.kinds.len()
     }
 
     /// The place of a type that can be used: it is built in or defined.
+    #[inline]
     pub(super) fn find(&self, id: i32) -> Option<At> {
-        let at = if (BOOL..=INTERFACE).contains(&id) { (id - 1) as At } else { *self.places.get(&id)? };
+        let at = if (BOOL..=INTERFACE).contains(&id) { (id - 1) as At } else { *self.places.get(id)? };
         (!matches!(self.kind(at), Kind::Undefined)).then_some(at)
     }
 
@@ -235,12 +247,16 @@ impl Table {
         if (BOOL..=INTERFACE).contains(&id) {
             return (id - 1) as At;
         }
-        let next = self.kinds.len() as At;
-        let at = *self.places.entry(id).or_insert(next);
-        if at == next {
-            self.kinds.push(Kind::Undefined);
+        if let Some(at) = self.places.get(id) {
+            return *at;
         }
-        at
+        let next = self.len() as At;
+        self.places.insert(id, next);
+        if self.kinds.len() < SMALL {
+            self.kinds.reserve_exact(1);
+        }
+        self.kinds.push(Kind::Undefined);
+        next
     }
 
     /// Takes a definition; none may be made twice, nor for an id of Go's own.
@@ -259,13 +275,13 @@ impl Table {
             Form::Opaque => Kind::Opaque { name: definition.name.as_str().into() },
             Form::OpaqueText => Kind::OpaqueText,
         };
-        self.kinds[at as usize] = kind;
+        self.kinds[at as usize - BUILT_IN.len()] = kind;
         Ok(())
     }
 
     /// Whether a value of this type may hold interfaces. Types on the way that are not defined are refused.
     pub(super) fn holds_interfaces(&self, root: At) -> Result<bool, Fault> {
-        let mut seen = vec![false; self.kinds.len()];
+        let mut seen = vec![false; self.len()];
         let mut open = vec![root];
         let mut holds = false;
         while let Some(at) = open.pop() {

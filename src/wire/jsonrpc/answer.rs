@@ -14,7 +14,14 @@ pub(super) fn put_answer(sink: &mut impl Sink, owed: &Owed, code: Code, body: Se
             sink.put(b"{\"id\":");
             sink.put(owed.id.text());
             sink.put(b",\"result\":");
-            put_result(sink, body);
+            if is_null(&body) {
+                // Go's client takes a null for a broken answer and ends the connection (net/rpc/jsonrpc client.go,
+                // ReadResponseHeader). It reads an empty object into most of what a caller may have for a reply, and
+                // passes the other member over, by which ours knows what was meant.
+                sink.put(b"{},\"error\":null,\"null\":true}");
+                return;
+            }
+            sink.put_body(body);
             sink.put(b",\"error\":null}");
         }
         (Dialect::Two, Code::Ok) => {
@@ -56,6 +63,21 @@ fn put_result(sink: &mut impl Sink, body: SendBody<'_>) {
         sink.put(b"null");
     } else {
         sink.put_body(body);
+    }
+}
+
+/// The result is nothing.
+#[inline]
+fn is_null(body: &SendBody<'_>) -> bool {
+    let text: &[u8] = match body {
+        SendBody::Bytes(bytes) => bytes,
+        SendBody::Chunk(chunk) => chunk,
+    };
+    // The commonest are told by their first byte.
+    match text.first() {
+        None => true,
+        Some(b'n' | b' ' | b'\t' | b'\r' | b'\n') => matches!(text.trim_ascii(), b"null" | b""),
+        Some(_) => false,
     }
 }
 

@@ -106,12 +106,14 @@ pub(super) struct Told {
     pub(super) result: Option<Range<usize>>,
     /// The error.
     pub(super) error: Option<Range<usize>>,
+    /// What a server of ours says beside a result that stands for null.
+    pub(super) null: Option<Range<usize>>,
     /// The name of a member that stands there twice.
     pub(super) twice: Option<&'static str>,
 }
 
 impl Told {
-    const NAMES: [&'static str; 3] = ["id", "result", "error"];
+    const NAMES: [&'static str; 4] = ["id", "result", "error", "null"];
 
     /// Reads an object, the bracket of which is next.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Told, Fault> {
@@ -121,7 +123,8 @@ impl Told {
             let member = match which {
                 0 => &mut told.id,
                 1 => &mut told.result,
-                _ => &mut told.error,
+                2 => &mut told.error,
+                _ => &mut told.null,
             };
             if member.replace(value).is_some() {
                 told.twice = Some(Told::NAMES[which]);

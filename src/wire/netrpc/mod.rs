@@ -2,10 +2,11 @@
 //!
 //! A stream of gob messages in each direction: for each call a header, then its body, with the definitions of types
 //! before the first value that needs them. `head.rs` has the headers, `receive.rs` makes self-contained bodies out of
-//! a stream, `send.rs` a stream out of such bodies. [`NetRpc`] and [`NetRpcClient`] are the two ends; start there. It
-//! follows server.go and client.go of net/rpc.
+//! a stream, `send.rs` a stream out of such bodies, `connect.rs` the way in through HTTP. [`NetRpc`] and [`NetRpcClient`] are the two ends;
+//! start there. It follows server.go and client.go of net/rpc.
 
 mod client;
+pub mod connect;
 mod head;
 mod owed;
 mod receive;

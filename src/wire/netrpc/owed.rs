@@ -54,11 +54,18 @@ pub(super) struct Owed {
 }
 
 /// The answers that are owed on one connection. As many as requests may be in flight, and one that is refused.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Pending {
     owed: Slab<(u32, Owed)>,
     /// Runs with each id, and may wrap: the place tells ids apart.
     turn: u32,
+}
+
+impl Default for Pending {
+    fn default() -> Pending {
+        // Who calls one after the other needs no more, and idles with it.
+        Pending { owed: Slab::with_capacity(1), turn: 0 }
+    }
 }
 
 impl Pending {

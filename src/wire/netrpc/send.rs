@@ -13,6 +13,8 @@ pub(super) struct Sender {
     sent: Sent,
     is_head_defined: bool,
     is_nothing_defined: bool,
+    /// There is a definition in front of the value at hand.
+    has_defined: bool,
     /// What stands in front of a value, put together.
     front: Vec<u8>,
 }
@@ -24,6 +26,7 @@ impl Sender {
             sent: Sent::new(),
             is_head_defined: false,
             is_nothing_defined: false,
+            has_defined: false,
             front: Vec::new(),
         }
     }
@@ -31,14 +34,28 @@ impl Sender {
     #[inline]
     fn begin(&mut self, head: &Head<'_>) {
         self.front.clear();
-        if self.front.capacity() > KEEP_BYTES_MAX {
-            self.front = Vec::new();
-        }
+        let is_first = !self.is_head_defined;
         if !self.is_head_defined {
             self.is_head_defined = true;
             self.kind.define(&mut self.front);
         }
         self.kind.put(head, &mut self.front);
+        self.has_defined = is_first;
+    }
+
+    /// What definitions needed, which come once, is not kept for headers.
+    #[inline]
+    fn end(&mut self) {
+        if self.has_defined || self.front.capacity() > KEEP_BYTES_MAX {
+            self.front = Vec::new();
+        }
+    }
+
+    #[inline]
+    fn append_new(&mut self, definitions: &[u8]) {
+        let len = self.front.len();
+        self.sent.append_new(definitions, &mut self.front);
+        self.has_defined |= self.front.len() > len;
     }
 
     /// A header and a self-contained body. One that is none is not written, nor is its header.
@@ -53,17 +70,18 @@ impl Sender {
             SendBody::Bytes(bytes) => {
                 let (definitions, value) = parts(bytes)?;
                 self.begin(head);
-                self.sent.append_new(definitions, &mut self.front);
+                self.append_new(definitions);
                 SendBody::Bytes(value)
             }
             SendBody::Chunk(chunk) => {
                 let (definitions, _) = parts(&chunk)?;
                 self.begin(head);
-                self.sent.append_new(definitions, &mut self.front);
+                self.append_new(definitions);
                 SendBody::Chunk(chunk.slice(definitions.len()..chunk.len()))
             }
         };
         out.frame(&self.front, value);
+        self.end();
         Ok(())
     }
 
@@ -76,5 +94,6 @@ impl Sender {
         }
         StructWriter::new(&mut self.front, NOTHING_ID).end();
         out.put(&self.front);
+        self.end();
     }
 }

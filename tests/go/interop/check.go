@@ -68,6 +68,10 @@ func check(protocol, address string) error {
 	}{map[string][]string{"x": {"y"}}, 7, 6}, 13)
 	if protocol != "jsonrpc" {
 		f.same(client, "Arith.Add", struct{ A int }{6}, 6)
+		f.same(client, "Arith.Add", struct{}{}, 0)
+		// Nothing of what was sent could be read.
+		f.refused(client, "Arith.Add", struct{ X, Y int }{6, 7}, new(int),
+			"type mismatch: no fields matched compiling decoder for Args")
 	}
 	f.same(client, "Arith.Divide", &Args{17, 5}, struct{ Rem int }{2})
 
@@ -212,4 +216,34 @@ func (f *failures) closeInMidCall(protocol, address string) {
 	case <-time.After(time.Minute):
 		f.add("a call on a closed connection did not end")
 	}
+}
+
+// nothing calls methods that give back nothing, into whatever a caller may have for it.
+func nothing(address string) error {
+	client, err := dial("jsonrpc", address)
+	if err != nil {
+		return err
+	}
+	defer client.Close()
+	var f failures
+	for _, method := range []string{"Nothing.Unit", "Nothing.None"} {
+		f.same(client, method, 1, struct{}{})
+		f.same(client, method, 1, Quotient{})
+		f.same(client, method, 1, map[string]int{})
+		var any any
+		if err := client.Call(method, 1, &any); err != nil {
+			f.add("%s: %v", method, err)
+		}
+	}
+	f.same(client, "Nothing.Some", 7, 7)
+	f.same(client, "Nothing.Takes", struct{}{}, 1)
+	// What has no room for it is told so, and that is the end of the connection, as with every reply that does not fit.
+	if err := client.Call("Nothing.None", 1, new(int)); err == nil || !strings.Contains(err.Error(), "reading body") {
+		f.add("Nothing.None into an int: got the error %v", err)
+	}
+	if len(f.all) > 0 {
+		return errors.New(strings.Join(f.all, "\n"))
+	}
+	fmt.Println("every answer is as it must be")
+	return nil
 }

@@ -3,9 +3,10 @@
 //	interop check PROTOCOL ADDR    calls every demo service and compares each answer
 //	interop serve PROTOCOL [ADDR]  serves the same services with net/rpc; prints `listening on ADDR`
 //	interop capture TYPES          prints both directions of a talk of net/rpc in gob, as hex, after meeting so many types
+//	interop nothing ADDR           calls methods of JSON-RPC that give back nothing
 //	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
 //
-// PROTOCOL is gob, dialhttp or jsonrpc; ADDR may be unix:PATH. Nothing in the calls knows that
+// PROTOCOL is gob, dialhttp or jsonrpc, and for serve also web: HTTP without net/rpc. ADDR may be unix:PATH. Nothing in the calls knows that
 // the other side is not Go's.
 package main
 
@@ -51,6 +52,9 @@ func serve(protocol, address string) error {
 		return err
 	}
 	fmt.Printf("listening on %s\n", listener.Addr())
+	if protocol == "web" {
+		return http.Serve(listener, nil)
+	}
 	if protocol == "dialhttp" {
 		rpc.HandleHTTP()
 		return http.Serve(listener, nil)
@@ -78,6 +82,8 @@ func run(arguments []string) error {
 		return serve(arguments[1], arguments[2])
 	case len(arguments) == 2 && arguments[0] == "capture":
 		return capture(arguments[1])
+	case len(arguments) == 2 && arguments[0] == "nothing":
+		return nothing(arguments[1])
 	case len(arguments) >= 6 && arguments[0] == "load":
 		return load(arguments[1], arguments[2], arguments[3:])
 	}

@@ -8,6 +8,7 @@ use std::sync::Arc;
 
 use coreloop::codec::gob;
 use coreloop::codec::gob::stream::{Form, Message, STRING, Split, StreamError, UINT, split};
+use coreloop::wire::netrpc::connect::{CONNECT, ConnectError, Granted, granted};
 use serde::{Deserialize, Serialize};
 
 use super::jsonrpc::code_of;
@@ -27,6 +28,10 @@ pub struct Gob {
     sent: Vec<i32>,
     /// What may be a header, as the server defines it: the field's number and type, by id.
     headers: Vec<(i32, Fields)>,
+    /// CONNECT goes in front of everything.
+    is_behind_http: bool,
+    /// Its answer is still to come.
+    is_asking: bool,
 }
 
 /// Where in a header a number and an error stand, and the types of all its fields.
@@ -65,7 +70,32 @@ impl Gob {
             calls: calls.into(),
             sent: Vec::new(),
             headers: Vec::new(),
+            is_behind_http: false,
+            is_asking: false,
         })
+    }
+
+    /// The same for servers behind Go's `rpc.HandleHTTP`.
+    pub fn behind_http(self) -> Gob {
+        Gob { is_behind_http: true, is_asking: true, ..self }
+    }
+
+    #[cold]
+    fn granted<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a> {
+        match granted(bytes) {
+            Granted::NeedMore => Decoded::NeedMore(bytes.len() + 1),
+            Granted::Yes { bytes } => {
+                self.is_asking = false;
+                Decoded::Greeted(bytes)
+            }
+            Granted::No(ConnectError::NotHttp { .. }) => {
+                Decoded::Broken("the server does not speak HTTP, behind which gob would be")
+            }
+            Granted::No(ConnectError::Refused { .. }) => {
+                Decoded::Broken("the server does not speak gob behind HTTP: it refuses CONNECT /_goRPC_")
+            }
+            Granted::No(_) => Decoded::Broken("the server does not end its answer to CONNECT"),
+        }
     }
 
     fn define(sent: &mut Vec<i32>, types: &[(i32, Vec<u8>)], out: &mut Vec<u8>) {
@@ -190,6 +220,9 @@ impl Protocol for Gob {
 
     #[inline]
     fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a> {
+        if self.is_asking {
+            return self.granted(bytes);
+        }
         match self.next(bytes) {
             Ok(decoded) => decoded,
             Err(StreamError::TooLarge { .. }) => Decoded::Broken("an answer larger than 16 MiB, or no gob"),
@@ -201,6 +234,11 @@ impl Protocol for Gob {
         self.is_defined.fill(false);
         self.sent.clear();
         self.headers.clear();
+        self.is_asking = self.is_behind_http;
+    }
+
+    fn greeting(&self) -> &'static [u8] {
+        if self.is_behind_http { CONNECT } else { b"" }
     }
 }
 
@@ -357,6 +395,38 @@ mod tests {
         assert_eq!(seen.len(), want.len());
         for (seen, want) in seen.iter().zip(want) {
             assert!(seen.starts_with(want), "{seen} is not {want}");
+        }
+    }
+
+    #[test]
+    fn behind_http_an_answer_stands_in_front_of_those_to_calls() {
+        let mut answers = Vec::new();
+        let mut sent = Sent::new();
+        let mut say = |seq| {
+            let response = Response { service_method: String::new(), seq, error: String::new() };
+            let mut stream = Vec::new();
+            gob::encode(&response, &mut stream).expect("it has a form");
+            sent.append(&stream, &mut answers).expect("a stream");
+            sent.append(&body("", &json!(5)).bytes, &mut answers).expect("a stream");
+        };
+        (7..9).for_each(&mut say);
+        let granted = b"HTTP/1.0 200 Connected to Go RPC\n\n";
+        let seen = at_every_split(|| gob().behind_http(), &[granted, &answers[..]].concat());
+        assert_eq!(seen.len(), 3);
+        assert!(seen[0] == "greeted" && seen[1].starts_with("7 0") && seen[2].starts_with("8 0"), "{seen:?}");
+        // Each connection asks anew; without HTTP none does.
+        let mut behind = gob().behind_http();
+        assert_eq!((behind.greeting(), behind.decode(granted)), (CONNECT, Decoded::Greeted(granted.len())));
+        behind.reset();
+        assert_eq!(behind.decode(granted), Decoded::Greeted(granted.len()));
+        assert_eq!(gob().greeting(), b"");
+        for (answer, why) in [
+            (&b"HTTP/1.1 404 Not Found\r\n"[..], "refuses"),
+            (b"220 smtp", "does not speak HTTP"),
+            (&[b"HTTP/1.1 ".as_slice(), &[b'x'; 5000]].concat(), "does not end"),
+        ] {
+            let Decoded::Broken(said) = gob().behind_http().decode(answer) else { panic!("{answer:?}") };
+            assert!(said.contains(why), "{said}");
         }
     }
 

@@ -44,9 +44,7 @@ impl Definitions {
             return Err(StreamError::Malformed("a header that is no struct".into()));
         };
         let index_of = |field: &str| names.iter().position(|name| *name == field);
-        if !fields.iter().any(|(name, _)| index_of(name).is_some()) {
-            return Err(StreamError::Malformed("a header with none of its fields".into()));
-        }
+        let mut is_known = false;
         let mut deltas = Deltas::new();
         while let Some(field) = deltas.next(&mut reader, fields.len())? {
             let (name, at) = &fields[field];
@@ -54,6 +52,7 @@ impl Definitions {
                 skip(&mut reader, &mut table, *at, depth_max())?;
                 continue;
             };
+            is_known = true;
             let field = match table.kind(*at) {
                 Kind::String => Field::Text(reader.bytes()?),
                 Kind::Uint => Field::Uint(reader.uint()?),
@@ -63,6 +62,10 @@ impl Definitions {
                 }
             };
             on_field(index, field);
+        }
+        // One that has come is enough; of what left all of them out the type must be asked.
+        if !is_known && !fields.iter().any(|(name, _)| index_of(name).is_some()) {
+            return Err(StreamError::Malformed("a header with none of its fields".into()));
         }
         match reader.left() {
             [] => Ok(()),

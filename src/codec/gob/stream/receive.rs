@@ -1,9 +1,10 @@
 //! What a receiving connection keeps of a stream: the definitions so far.
 
-use std::collections::HashMap;
+use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::super::fault::Fault;
+use super::super::ids::Ids;
 use super::super::number::{Reader, put_bytes};
 use super::super::skip::{Types, skip_top};
 use super::super::wire::Table;
@@ -35,12 +36,12 @@ impl Default for DefinitionLimits {
 pub struct Definitions {
     limits: DefinitionLimits,
     table: Table,
-    kept: HashMap<i32, Kept>,
+    kept: Ids<Kept>,
     /// Ids in the order of their definition.
     order: Vec<i32>,
     total_bytes: usize,
     /// What values need, by their type, as long as nothing new changes it.
-    closures: HashMap<i32, Closure>,
+    closures: Ids<Closure>,
     /// Ids that the value which is being taken defines itself.
     pending: Vec<i32>,
 }
@@ -88,10 +89,10 @@ impl Definitions {
         Definitions {
             limits,
             table: Table::new(),
-            kept: HashMap::new(),
+            kept: Ids::default(),
             order: Vec::new(),
             total_bytes: 0,
-            closures: HashMap::new(),
+            closures: Ids::default(),
             pending: Vec::new(),
         }
     }
@@ -120,7 +121,7 @@ impl Definitions {
         {
             return Err(StreamError::TooManyDefinitions);
         }
-        if id < FIRST_USER_ID || self.kept.contains_key(&id) {
+        if id < FIRST_USER_ID || self.kept.contains(id) {
             return Err(StreamError::Redefined { id });
         }
         self.table.define(id, definition)?;
@@ -141,17 +142,17 @@ impl Definitions {
     }
 
     fn closure_of(&mut self, id: i32) -> Result<Closure, StreamError> {
-        if let Some(closure) = self.closures.get(&id) {
+        if let Some(closure) = self.closures.get(id) {
             return Ok(closure.clone());
         }
-        let (mut seen, mut open, mut ids) = (HashMap::new(), vec![id], Vec::new());
+        let (mut seen, mut open, mut ids) = (HashSet::new(), vec![id], Vec::new());
         let mut holds_interfaces = false;
         while let Some(id) = open.pop() {
             holds_interfaces |= id == INTERFACE;
-            if seen.insert(id, ()).is_some() || self.is_built_in(id) {
+            if !seen.insert(id) || self.is_built_in(id) {
                 continue;
             }
-            let kept = self.kept.get(&id).ok_or(StreamError::Undefined { id })?;
+            let kept = self.kept.get(id).ok_or(StreamError::Undefined { id })?;
             ids.push(id);
             open.extend(kept.refers_to.iter().rev());
         }
@@ -159,8 +160,8 @@ impl Definitions {
             // Whatever was defined may be inside.
             ids = self.order.iter().filter(|id| !self.pending.contains(id)).copied().collect();
         }
-        let definitions: Arc<[u8]> =
-            ids.iter().flat_map(|id| self.kept[id].message.iter().copied()).collect();
+        let messages = ids.iter().filter_map(|id| self.kept.get(*id));
+        let definitions: Arc<[u8]> = messages.flat_map(|kept| kept.message.iter().copied()).collect();
         // Each costs its bytes, so that there are not more of them than what they are made of, many times over.
         let held: usize = self.closures.values().map(|closure| closure.definitions.len()).sum();
         if held + definitions.len() > 2 * self.limits.total_bytes_max {
@@ -248,7 +249,9 @@ impl Types for Walk<'_> {
         let mut message = Vec::with_capacity(raw.len() + 9);
         put_bytes(&mut message, raw);
         // The value was looked at before, when less of it was there.
-        if self.definitions.pending.contains(&id) && *self.definitions.kept[&id].message == *message {
+        if self.definitions.pending.contains(&id)
+            && self.definitions.kept.get(id).is_some_and(|kept| *kept.message == *message)
+        {
             return Ok(());
         }
         if let Err(error) = self.definitions.keep(id, &definition, &message) {

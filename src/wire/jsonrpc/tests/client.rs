@@ -61,6 +61,11 @@ fn results_are_handed_up_in_place() {
         (r#"{"id":7,"result":{"A": 1},"error":null}"#, 7, r#"{"A": 1}"#),
         (r#"{"jsonrpc":"2.0","result":[1],"id":18446744073709551615}"#, u64::MAX, "[1]"),
         (r#"{"result":null,"error":null,"id":0}"#, 0, "null"),
+        // What a server of ours says of null in 1.0, and what others may mean by the same.
+        (r#"{"id":1,"result":{},"error":null,"null":true}"#, 1, "null"),
+        (r#"{"null":true,"id":1,"result":{}}"#, 1, "null"),
+        (r#"{"id":1,"result":{},"error":null}"#, 1, "{}"),
+        (r#"{"id":1,"result":{},"null":false}"#, 1, "{}"),
         (r#" {"re\u0073ult":"x","id":3} "#, 3, "\"x\""),
     ] {
         assert_eq!(heard(stream), (id, Code::Ok, body.to_owned()));
@@ -133,6 +138,8 @@ fn what_is_no_answer_breaks_the_connection() {
         (r#"{"id":1,"error":null}"#, "an answer has neither a result nor an error"),
         (r#"{"jsonrpc":"2.0","method":"x","params":[]}"#, "an answer has neither a result nor an error"),
         (r#"{"id":1,"result":1,"id":2}"#, "the member id stands twice in an answer"),
+        (r#"{"id":1,"null":true}"#, "an answer has neither a result nor an error"),
+        (r#"{"id":1,"result":{},"null":true,"null":true}"#, "the member null stands twice in an answer"),
         (r#"{"id":1,"result":1,"result":2}"#, "the member result stands twice in an answer"),
         (r#"{"id":"1","result":1}"#, "an answer's id is none that was given"),
         (r#"{"id":-1,"result":1}"#, "an answer's id is none that was given"),

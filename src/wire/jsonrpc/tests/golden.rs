@@ -147,6 +147,27 @@ fn a_call_is_answered_as_by_gos_server() {
 }
 
 #[test]
+fn a_result_of_nothing_is_no_broken_answer_to_gos_client() {
+    for result in [&b""[..], b"null", b" null\n", b" "] {
+        let mut server = go_server();
+        let id = request_of(&server.hear(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
+        server.reply(id, Code::Ok, result);
+        assert_eq!(server.said(), "{\"id\":7,\"result\":{},\"error\":null,\"null\":true}\n");
+        // 2.0 has a word for it.
+        let two = b"{\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}";
+        let id = request_of(&server.hear(two)[0]).id;
+        server.reply(id, Code::Ok, result);
+        assert!(server.said().starts_with("{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":"));
+    }
+    for text in ["nul", "\"null\"", "{}", "[null]", "0"] {
+        let mut server = go_server();
+        let id = request_of(&server.hear(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
+        server.reply(id, Code::Ok, text.as_bytes());
+        assert_eq!(server.said(), format!("{{\"id\":7,\"result\":{text},\"error\":null}}\n"));
+    }
+}
+
+#[test]
 fn error_texts_are_escaped_as_in_go() {
     let mut server = go_server();
     let told = server.hear(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
@@ -187,8 +208,9 @@ const RAW: [(&str, &str); 17] = [
         r#"{"method":"Arith.Add","id":1}"#,
         r#"{"id":1,"result":null,"error":"jsonrpc: request body missing params"}"#,
     ),
-    (r#"{"method":"Arith.Add","params":[],"id":1}"#, r#"{"id":1,"result":null,"error":null}"#),
-    (r#"{"method":"Arith.Add","params":[null],"id":1}"#, r#"{"id":1,"result":null,"error":null}"#),
+    // Here Go says null, which its own client does not take.
+    (r#"{"method":"Arith.Add","params":[],"id":1}"#, r#"{"id":1,"result":{},"error":null,"null":true}"#),
+    (r#"{"method":"Arith.Add","params":[null],"id":1}"#, r#"{"id":1,"result":{},"error":null,"null":true}"#),
     (r#"{"method":"Arith.Add","params":[3,5],"id":1}"#, r#"{"id":1,"result":3,"error":null}"#),
     (
         r#"{"method":"Arith.Add","params":{"A":1,"B":2},"id":1}"#,

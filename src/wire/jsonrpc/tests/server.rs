@@ -247,7 +247,7 @@ fn an_error_without_a_message_has_the_name_of_its_code() {
 }
 
 #[test]
-fn results_are_linked_and_an_empty_one_is_null() {
+fn results_are_linked_and_an_empty_one_stands_for_null() {
     let mut server = server();
     let told = server.hear(&br#"{"method":"Echo.Echo","params":[],"id":2}"#.repeat(2));
     let large = format!("\"{}\"", "x".repeat(100_000));
@@ -257,7 +257,7 @@ fn results_are_linked_and_an_empty_one_is_null() {
     assert_eq!(server.said(), format!("{{\"id\":2,\"result\":{large},\"error\":null}}\n"));
     let none = SendBody::Chunk(Chunk::from(Vec::new()));
     server.say(super::reply(request_of(&told[1]).id, Code::Ok, none));
-    assert_eq!(server.said(), "{\"id\":2,\"result\":null,\"error\":null}\n");
+    assert_eq!(server.said(), "{\"id\":2,\"result\":{},\"error\":null,\"null\":true}\n");
 }
 
 #[test]
