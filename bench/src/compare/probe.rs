@@ -44,7 +44,10 @@ pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<d
         (Content::Frame(request), _) => Connection::boxed(stream, Native::new(vec![request.clone()])),
         (Content::Body(bytes), Speaks::Gob) => Connection::boxed(stream, Gob::new(&body(bytes))?),
         (Content::Body(bytes), Speaks::JsonRpc) => Connection::boxed(stream, JsonRpc::new(&body(bytes))),
-        (Content::Body(bytes), _) => {
+        (Content::Body(_), Speaks::Native | Speaks::GobHttp) => {
+            return Err(format!("{speaks}: is not how a peer is asked"));
+        }
+        (Content::Body(bytes), Speaks::Http) => {
             Connection::boxed(stream, Http::new(&body(bytes), &address.to_string(), 0))
         }
     })
@@ -75,7 +78,7 @@ impl<P: Protocol> Caller for Connection<P> {
                     return Err(format!("status {}: {text}", reply.status));
                 }
                 Decoded::Broken(why) => return Err(why.into()),
-                Decoded::Skip(len) | Decoded::Drain(len) => len,
+                Decoded::Skip(len) | Decoded::Drain(len) | Decoded::Greeted(len) => len,
                 Decoded::NeedMore(_) => 0,
             };
             if used > 0 {

@@ -149,7 +149,7 @@ impl Subject {
 /// So many bytes: as they are, or as base64 where JSON travels.
 fn bytes(speaks: Speaks, size: usize) -> Body {
     match speaks {
-        Speaks::Native | Speaks::Gob => Body::Size(size),
+        Speaks::Native | Speaks::Gob | Speaks::GobHttp => Body::Size(size),
         Speaks::JsonRpc | Speaks::Http => Body::Json(format!("\"{}\"", base64_of_zeros(size))),
     }
 }
