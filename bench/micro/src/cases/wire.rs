@@ -88,7 +88,7 @@ pub(super) fn method_of(scheme: Scheme) -> (&'static str, Codec) {
     match scheme {
         Scheme::Native => (ADD_FIXED, Codec::Fixed),
         Scheme::JsonRpc | Scheme::Http => (ADD, Codec::Json),
-        Scheme::Gob => (ADD, Codec::Gob),
+        Scheme::Gob | Scheme::GobHttp => (ADD, Codec::Gob),
     }
 }
 
