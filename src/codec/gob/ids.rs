@@ -13,6 +13,10 @@ const FEW_MAX: usize = 16;
 pub(super) struct Ids<V> {
     few: Vec<(i32, V)>,
     /// All of them, once they were more than a few.
+    #[allow(
+        clippy::box_collection,
+        reason = "most have none, and every idle connection has room for it thrice"
+    )]
     many: Option<Box<HashMap<i32, V>>>,
 }
 
