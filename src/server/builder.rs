@@ -315,10 +315,7 @@ fn build(
         turn: config.turn.clone(),
         busy_poll: Duration::from_micros(config.busy_poll_us),
         core: config.pin.then(|| cores[index % cores.len()]),
-        pool: PoolConfig {
-            retained_bytes_max: config.limits.idle_buffer_bytes_max,
-            ..PoolConfig::default()
-        },
+        pool: PoolConfig { retained_bytes_max: config.limits.idle_buffer_bytes_max, ..PoolConfig::default() },
     };
     let mut reactor = Reactor::with_app(reactor_config, |remote| RpcApp::new(parts(remote)))?;
     for (listener_index, listener) in listeners {
