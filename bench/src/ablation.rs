@@ -30,6 +30,10 @@ use report::Row;
 use serve::Counts;
 use sets::{ALWAYS, Group, SETS, Set, Variant};
 
+/// A count over fewer calls says nothing of one.
+const CALLS_MIN: u64 = 1000;
+const ATTEMPTS: u32 = 5;
+
 /// What to take away, and how thoroughly to measure it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
@@ -40,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value_t = 5, value_parser = clap::value_parser!(u32).range(1..=1000))]
     rounds: u32,
     /// Length of each measured window, in seconds.
-    #[arg(long, default_value_t = 0.8)]
+    #[arg(long, default_value_t = 0.7)]
     seconds: f64,
     /// Length of the run-up before it, in seconds.
     #[arg(long, default_value_t = 0.2)]
@@ -79,7 +83,6 @@ struct Run {
     client_us_per_call: f64,
     /// Cores that the server kept busy; below 1 it was the client that set the pace.
     cores_used: f64,
-    errors: u64,
     remarks: Vec<String>,
 }
 
@@ -206,6 +209,18 @@ impl Bench {
         }
     }
 
+    /// One window on a server of its own; nothing if it went by without an answer.
+    fn measure(
+        &self,
+        group: &Group,
+        variant: &Variant,
+        options: &Options,
+    ) -> Result<Option<Outcome>, String> {
+        let server = self.start(variant.settings, false)?;
+        let outcome = self.load(group, variant, &server, options.warmup, options.seconds)?;
+        Ok(Some(outcome).filter(|outcome| outcome.calls_per_s > 0.0))
+    }
+
     fn rounds(&self, set: &Set, options: &Options) -> Result<Vec<Run>, String> {
         let of_round: usize = set.groups.iter().map(|group| group.variants.len()).sum();
         let all = of_round * options.rounds as usize;
@@ -213,8 +228,7 @@ impl Bench {
         for round in 1..=options.rounds {
             for group in set.groups {
                 for variant in in_turn(group.variants, round) {
-                    let server = self.start(variant.settings, false)?;
-                    let outcome = self.load(group, &variant, &server, options.warmup, options.seconds)?;
+                    let outcome = persist(|| self.measure(group, &variant, options))?;
                     let run = Run::of(set, group, &variant, round, &outcome);
                     if !self.quiet {
                         eprintln!("{}/{all}  {}", runs.len() + 1, run.line());
@@ -228,32 +242,65 @@ impl Bench {
 
     /// Counting costs what is counted, so it has servers of its own.
     fn count(&self, group: &Group, variant: &Variant, options: &Options) -> Result<Counted, String> {
-        let seconds = options.seconds.min(0.5);
+        let (allocations_per_call, allocations_per_s) =
+            persist(|| self.count_allocations(group, variant, options))?;
+        let syscalls_per_call = match options.no_strace {
+            true => None,
+            false => Some(persist(|| self.count_syscalls(group, variant, options))?),
+        };
+        Ok(Counted { allocations_per_call, allocations_per_s, syscalls_per_call })
+    }
+
+    /// By call and by second; nothing if there were too few calls to tell.
+    fn count_allocations(
+        &self,
+        group: &Group,
+        variant: &Variant,
+        options: &Options,
+    ) -> Result<Option<(f64, f64)>, String> {
+        let seconds = options.seconds.clamp(0.3, 0.5);
         let server = self.start(variant.settings, true)?;
         let address = server.address.to_string();
+        // The first question makes what all further ones use; the next two tell what a question costs.
+        let [_, earlier, later] = [Counts::read(&address)?, Counts::read(&address)?, Counts::read(&address)?];
+        let asking = later.allocations - earlier.allocations;
         let (loaded, stretch) = thread::scope(|scope| {
             let load = scope.spawn(|| self.load(group, variant, &server, options.warmup, seconds));
             // Both ends lie within the load, whose connections stand by then.
             thread::sleep(Duration::from_secs_f64(options.warmup + 0.2 * seconds));
             let first = Counts::read(&address);
             thread::sleep(Duration::from_secs_f64(0.5 * seconds));
-            let stretch = first.and_then(|first| Ok(Counts::read(&address)?.since(first)));
-            (load.join(), stretch)
+            let last = Counts::read(&address);
+            (load.join(), first.and_then(|first| Ok(last?.since(first, asking))))
         });
         loaded.map_err(|_| "the load generator panicked")??;
-        let (allocations_per_call, allocations_per_s) = stretch?;
-        let syscalls_per_call = if options.no_strace {
-            None
-        } else {
-            let server = self.start(variant.settings, false)?;
-            // The whole run counts, from before the first connection: strace's own start is not in it.
-            let counting = Counting::start(server.pid())?;
-            let outcome = self.load(group, variant, &server, 0.0, seconds)?;
-            let calls = outcome.answers_in_all.max(1) as f64;
-            Some(counting.stop()?.iter().map(|(_, count)| *count as f64).sum::<f64>() / calls)
-        };
-        Ok(Counted { allocations_per_call, allocations_per_s, syscalls_per_call })
+        stretch
     }
+
+    /// By call. The whole run counts, from before the first connection: strace's own start is not in it.
+    fn count_syscalls(
+        &self,
+        group: &Group,
+        variant: &Variant,
+        options: &Options,
+    ) -> Result<Option<f64>, String> {
+        let server = self.start(variant.settings, false)?;
+        let counting = Counting::start(server.pid())?;
+        let calls = self.load(group, variant, &server, 0.0, options.seconds.min(0.5))?.answers_in_all;
+        let counts = counting.stop()?;
+        let all: u64 = counts.iter().map(|(_, count)| count).sum();
+        Ok((calls >= CALLS_MIN).then(|| all as f64 / calls as f64))
+    }
+}
+
+/// Tries again where a short window on a busy machine went by with too little in it.
+fn persist<T>(mut attempt: impl FnMut() -> Result<Option<T>, String>) -> Result<T, String> {
+    for _ in 0..ATTEMPTS {
+        if let Some(found) = attempt()? {
+            return Ok(found);
+        }
+    }
+    Err("too few calls were answered: give it longer windows, or a machine that has time".into())
 }
 
 impl Run {
@@ -269,7 +316,6 @@ impl Run {
             cpu_us_per_call: server.map_or(0.0, |server| server.cpu_ns_per_call / 1e3),
             client_us_per_call: outcome.generator.cpu_ns_per_call / 1e3,
             cores_used: server.map_or(0.0, |server| server.cpu_share),
-            errors: outcome.total.errors + outcome.total.unanswered,
             remarks: outcome.verdict.remarks.clone(),
         }
     }

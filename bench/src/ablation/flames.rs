@@ -162,8 +162,9 @@ impl Scene {
         perf.arg("-o").arg(into).args(["--", "sleep", &seconds.to_string()]);
         process::confine(&mut perf, &[bench.client_core]);
         let (loaded, recorded) = thread::scope(|scope| {
-            let load = scope.spawn(|| bench.load(&group, &variant, &server, 0.3, seconds));
-            thread::sleep(Duration::from_millis(300));
+            // The load is there before the first sample and after the last.
+            let load = scope.spawn(|| bench.load(&group, &variant, &server, 0.3, seconds + 1.0));
+            thread::sleep(Duration::from_millis(500));
             let recorded = run_tool(&mut perf);
             (load.join(), recorded)
         });

@@ -78,7 +78,7 @@ fn draw_panel(area: &Area<'_>, (left, top): (i32, i32), name: &str, rows: &[&Row
         area.draw_text(row.variant, &name, (left + BARS.0 - 6, middle))?;
         let mut figure = units::time(cost.median * 1e3);
         if at > 0 {
-            figure += &format!("   × {:.2}", row.cpu_ratio.median);
+            figure += &format!(", × {:.2}", row.cpu_ratio.median);
         }
         let style = font(12).pos(Pos::new(HPos::Left, VPos::Center));
         area.draw_text(&figure, &style, (x(cost.max) + 6, middle))?;

@@ -99,7 +99,6 @@ mod tests {
             cpu_us_per_call,
             client_us_per_call: 0.5,
             cores_used: 1.0,
-            errors: 0,
             remarks: Vec::new(),
         }
     }

@@ -14,7 +14,7 @@ use coreloop::service::Kind;
 use coreloop::{Context, Server, Status, demo};
 use serde::{Deserialize, Serialize};
 
-use super::allocations;
+use super::{CALLS_MIN, allocations};
 
 const READ: &str = "Counts.Read";
 
@@ -51,12 +51,14 @@ impl Counts {
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())
     }
 
-    /// What came between an earlier moment and this one: allocations by call, and by second.
-    pub fn since(self, earlier: Counts) -> (f64, f64) {
-        let allocations = (self.allocations - earlier.allocations) as f64;
-        let calls = (self.calls - earlier.calls).max(1) as f64;
+    /// What came between an earlier moment and this one, without the `asking` that a question allocates: allocations by
+    /// call and by second; nothing if there were too few calls to tell.
+    pub fn since(self, earlier: Counts, asking: u64) -> Option<(f64, f64)> {
+        let allocations = (self.allocations - earlier.allocations).saturating_sub(asking) as f64;
+        // One of the questions is among them.
+        let calls = (self.calls - earlier.calls).saturating_sub(1);
         let seconds = (self.at_us - earlier.at_us).max(1) as f64 / 1e6;
-        (allocations / calls, allocations / seconds)
+        (calls >= CALLS_MIN).then(|| (allocations / calls as f64, allocations / seconds))
     }
 }
 
@@ -100,8 +102,8 @@ mod tests {
     #[test]
     fn counts_are_by_call_and_by_second() {
         let earlier = Counts { allocations: 100, calls: 10, at_us: 1_000_000 };
-        let later = Counts { allocations: 400, calls: 210, at_us: 1_500_000 };
-        assert_eq!(later.since(earlier), (1.5, 600.0));
-        assert_eq!(earlier.since(earlier), (0.0, 0.0));
+        let later = Counts { allocations: 3_050, calls: 2_011, at_us: 1_500_000 };
+        assert_eq!(later.since(earlier, 50), Some((1.45, 5_800.0)));
+        assert_eq!(earlier.since(earlier, 50), None, "no calls");
     }
 }
