@@ -85,6 +85,7 @@ fn every_command_of_the_readme_exists() {
         "docs/client.md",
         "docs/go-interop.md",
         "docs/http.md",
+        "docs/performance.md",
         "docs/tuning.md",
     ] {
         for line in blocks(&read(document), "sh") {
@@ -117,7 +118,7 @@ fn every_command_of_the_readme_exists() {
                         );
                     }
                 }
-                ["cargo", "test" | "tree" | "add" | "doc", ..] => {}
+                ["cargo", "test" | "tree" | "add" | "doc" | "install", ..] => {}
                 ["python3", script, ..] => assert!(root().join(script).exists(), "{document}: {line}"),
                 ["redis-benchmark" | "redis-cli", ..] => {}
                 // The address of `serve`, and a method of the demo services.
@@ -245,6 +246,7 @@ fn the_names_in_the_documents_exist() {
         "docs/embedding.md",
         "docs/client.md",
         "docs/go-interop.md",
+        "docs/performance.md",
         "docs/tuning.md",
     ] {
         let text = read(document);

@@ -102,6 +102,26 @@ fn work_that_was_answered_early_still_counts_as_in_flight() {
 }
 
 #[test]
+fn idle_buffers_are_used_again_unless_the_limit_keeps_none() {
+    let _turn = serial();
+    for (idle_buffer_bytes_max, is_kept) in [(8 << 20, true), (0, false)] {
+        let rig = rig(|config| config.limits.idle_buffer_bytes_max = idle_buffer_bytes_max);
+        let mut peer = rig.peer();
+        for id in 0..50 {
+            assert_eq!(peer.ask(&Frame::call(id, "Inline.Double", 2)).number(), 4);
+        }
+        let pool = || rig.stats().reactors[0].pool;
+        eventually("each call has lent a buffer", || {
+            let pool = pool();
+            (if is_kept { pool.hits } else { pool.misses }) >= 50
+        });
+        let pool = pool();
+        assert_eq!((pool.hits > 0, pool.misses < 10), (is_kept, is_kept), "{pool:?}");
+        assert!(is_kept || pool.retained_bytes == 0, "{pool:?}");
+    }
+}
+
+#[test]
 fn reading_stops_at_the_bytes_in_flight_too() {
     let _turn = serial();
     let rig = rig(|config| {

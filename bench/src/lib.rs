@@ -10,6 +10,8 @@ pub mod histogram;
 pub mod request;
 
 #[cfg(target_os = "linux")]
+pub mod ablation;
+#[cfg(target_os = "linux")]
 pub mod compare;
 #[cfg(target_os = "linux")]
 pub mod drive;

@@ -367,7 +367,7 @@ impl Bench<'_> {
 }
 
 /// The subjects of a round: each second one has them the other way round.
-fn in_turn<T: Copy>(subjects: &[T], round: u32) -> Vec<T> {
+pub(crate) fn in_turn<T: Copy>(subjects: &[T], round: u32) -> Vec<T> {
     let mut order = subjects.to_vec();
     if round.is_multiple_of(2) {
         order.reverse();

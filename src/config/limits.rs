@@ -85,6 +85,11 @@ pub struct Limits {
     /// fields fail. Too large: times `gob_types_max`, this is what one connection can hold.
     pub gob_type_bytes_max: usize,
 
+    /// Bytes of idle buffers that a reactor keeps for its next reads and replies. Default 8 MiB; 0 keeps none, so
+    /// each is allocated anew. At the limit: a buffer that comes back is freed. Too small: busy traffic allocates
+    /// in every turn. Too large: what a burst needed is held until it has lain idle for some seconds.
+    pub idle_buffer_bytes_max: usize,
+
     /// Milliseconds that a drain waits for calls in flight. Default 10 000; 0 cancels them at once.
     /// At the limit: what is left is cancelled and counted. Too small: restarts lose calls. Too large: a
     /// restart hangs on the slowest call, and may outlive the patience of whoever stops the process.
@@ -111,6 +116,7 @@ impl Default for Limits {
             depth_max: 128,
             gob_types_max: 1024,
             gob_type_bytes_max: 64 << 10,
+            idle_buffer_bytes_max: 8 << 20,
             drain_ms: 10_000,
         }
     }

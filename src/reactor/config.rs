@@ -22,7 +22,7 @@ pub struct ReactorConfig {
     pub gather: Duration,
     /// The core to run on; `None` is any.
     pub core: Option<usize>,
-    /// The buffer pool.
+    /// The buffer pool. A server takes its bound from [`Limits::idle_buffer_bytes_max`].
     pub pool: PoolConfig,
 }
 

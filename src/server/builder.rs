@@ -330,7 +330,7 @@ pub(super) fn build(
         busy_poll: Duration::from_micros(config.busy_poll_us),
         gather: Duration::from_micros(config.gather_us),
         core: config.pin.then(|| cores[index % cores.len()]),
-        pool: PoolConfig::default(),
+        pool: PoolConfig { retained_bytes_max: config.limits.idle_buffer_bytes_max, ..PoolConfig::default() },
     };
     let mut reactor = Reactor::with_app(reactor_config, |remote| RpcApp::new(parts(remote)))?;
     for (listener_index, listener) in listeners {

@@ -142,6 +142,7 @@ impl Ground {
     ) -> Result<Measured, Failure> {
         let calls = calls(subject, speaks, order)?;
         let ask = Ask {
+            speaks,
             connections: order.load.connections,
             depth: Some(order.load.depth),
             rate: order.rate,
@@ -156,7 +157,7 @@ impl Ground {
         process::confine_self(cores).map_err(|error| format!("cores {cores:?}: {error}"))?;
         // Ends early when all is to end, and when nobody is left to answer.
         let stop = Arc::new(AtomicBool::new(false));
-        let outcome = ask.make(speaks, &calls, &stop, &mut |live| {
+        let outcome = ask.make(&calls, &stop, &mut |live| {
             self.screen.live(live);
             if self.stop.load(Ordering::Relaxed) || !process::is_running(at.pid) {
                 stop.store(true, Ordering::Relaxed);

@@ -18,6 +18,8 @@ use super::target::Target;
 pub struct Ask<'a> {
     /// The server.
     pub address: SocketAddr,
+    /// What is spoken.
+    pub speaks: Speaks,
     /// Methods by weight, as `--mix` has them.
     pub mix: &'a str,
     /// The codec of all of them, where it is not to be the usual one.
@@ -45,6 +47,7 @@ impl<'a> Ask<'a> {
     pub fn of(address: SocketAddr, mix: &'a str) -> Ask<'a> {
         Ask {
             address,
+            speaks: Speaks::Native,
             mix,
             codec: None,
             connections: 1,
@@ -60,20 +63,19 @@ impl<'a> Ask<'a> {
 
     /// Runs it to the end.
     pub fn run(&self, progress: &mut dyn FnMut(&Live)) -> Result<Outcome, String> {
-        let calls = mix::parse(Speaks::Native, self.mix, self.codec, 0)?;
-        self.make(Speaks::Native, &calls, &Arc::default(), progress)
+        let calls = mix::parse(self.speaks, self.mix, self.codec, 0)?;
+        self.make(&calls, &Arc::default(), progress)
     }
 
     /// Makes these calls in place of its mix, until the end or until somebody sets `stop`.
     pub fn make(
         &self,
-        speaks: Speaks,
         calls: &[Call],
         stop: &Arc<AtomicBool>,
         progress: &mut dyn FnMut(&Live),
     ) -> Result<Outcome, String> {
         let plan = Plan {
-            speaks,
+            speaks: self.speaks,
             target: Target::Tcp(self.address),
             weights: calls.iter().map(|call| call.weight).collect(),
             connections: self.connections,

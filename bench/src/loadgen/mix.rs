@@ -170,6 +170,9 @@ fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
     match (method, codec) {
         ("Arith.AddFixed", "fixed") => Ok(None),
         ("Arith.Add" | "Arith.AddFixed" | "Arith.Multiply", "json" | "compact") => Ok(None),
+        ("Arith.Add" | "Arith.AddFixed" | "Arith.Multiply", "gob") => {
+            foreign_body(Speaks::Gob, method, &Body::Usual).map(Some)
+        }
         ("Arith.Divide", "json") => Ok(Some(br#"{"A":7,"B":2}"#.to_vec())),
         ("Echo.Echo", "json") => Ok(Some(br#""hello""#.to_vec())),
         ("Echo.Bytes", "raw") => Ok(Some(b"hello".to_vec())),

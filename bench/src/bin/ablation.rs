@@ -1,0 +1,49 @@
+//! `ablation measure [SET]…`: what each part of the server is worth, by taking it away. Starts itself again as the server.
+
+#[cfg(target_os = "linux")]
+#[global_allocator]
+static COUNTING: coreloop_bench::ablation::allocations::Counting =
+    coreloop_bench::ablation::allocations::Counting;
+
+#[cfg(target_os = "linux")]
+fn main() -> std::process::ExitCode {
+    use clap::{Parser, Subcommand};
+    use coreloop_bench::ablation::{self, flames, serve};
+
+    /// Where the factor comes from: the same calls with one thing taken away at a time, in interleaved rounds. Markdown on
+    /// standard output, a picture for each set.
+    #[derive(Parser)]
+    #[command(name = "ablation", version)]
+    struct Arguments {
+        #[command(subcommand)]
+        part: Part,
+    }
+
+    #[derive(Subcommand)]
+    enum Part {
+        /// Measure the sets.
+        Measure(ablation::Options),
+        /// Take samples with perf, and draw flame graphs.
+        Flames(flames::Options),
+        /// Be the server that is measured.
+        Serve(serve::Options),
+    }
+
+    let result = match Arguments::parse().part {
+        Part::Measure(options) => ablation::run(&options),
+        Part::Flames(options) => flames::run(&options),
+        Part::Serve(options) => serve::run(&options),
+    };
+    match result {
+        Ok(()) => std::process::ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("ablation: {error}");
+            std::process::ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(target_os = "linux"))]
+fn main() {
+    eprintln!("ablation: needs epoll, so Linux");
+}
