@@ -13,7 +13,9 @@ use std::time::Duration;
 
 pub use histogram::{Histogram, HistogramSnapshot};
 pub use pace::Paces;
-pub use snapshot::{MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot};
+pub use snapshot::{
+    MethodSnapshot, PoolSnapshot, ReactorSnapshot, RecordSnapshot, Snapshot, WorkersSnapshot,
+};
 
 use crate::status::Code;
 
