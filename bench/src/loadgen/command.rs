@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Ending, diff, idle};
+use super::{Ending, diff, idle, replay};
 
 /// A subcommand; without one the program makes a run.
 #[derive(Clone, Debug, clap::Subcommand)]
@@ -13,6 +13,8 @@ pub enum Command {
     Diff(diff::Options),
     /// Holds many connections open that seldom make a call, and says what each costs the server.
     Idle(idle::Options),
+    /// Sends what a server recorded (coreloop serve --record) again, with its distances in time.
+    Replay(replay::Options),
 }
 
 impl Command {
@@ -29,6 +31,7 @@ impl Command {
                 }
             },
             Command::Idle(options) => exit_code(idle::run(options)),
+            Command::Replay(options) => exit_code(replay::run(options)),
         }
     }
 }

@@ -147,7 +147,7 @@ impl<P: Protocol> Link<P> {
         slot.busy = true;
         slot.call = call;
         self.in_flight += 1;
-        self.protocol.append(usize::from(call.method), slot.id, &mut self.out);
+        self.protocol.append(call.request as usize, slot.id, &mut self.out);
     }
 
     #[inline]

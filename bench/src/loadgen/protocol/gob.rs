@@ -10,6 +10,7 @@ use coreloop::codec::gob;
 use coreloop::codec::gob::stream::{Form, Message, STRING, Split, StreamError, UINT, split};
 use serde::{Deserialize, Serialize};
 
+use super::super::mix::{Call, Content};
 use super::jsonrpc::code_of;
 use super::{Body, Decoded, Protocol, Reply};
 use crate::frame::BODY_BYTES_MAX;
@@ -129,6 +130,13 @@ impl Gob {
             return Ok(Decoded::Reply(Reply { id: seq, status, queue_us: 0, handler_us: 0, body, len }));
         }
     }
+}
+
+/// Says what is wrong with the argument of a call, if it cannot be sent.
+pub fn check(call: &Call) -> Result<(), String> {
+    let Content::Body(bytes) = &call.content else { return Err("no argument of gob".into()) };
+    let body = Body { method: call.method.clone(), bytes: bytes.clone(), time_left_us: 0 };
+    Template::new(&body).map(|_| ())
 }
 
 impl Template {
@@ -273,7 +281,7 @@ mod tests {
     fn body(method: &str, argument: &Value) -> Body {
         let mut bytes = Vec::new();
         encode_json(argument, &mut bytes).expect("it has a form");
-        Body { method: method.into(), bytes }
+        Body { method: method.into(), bytes, time_left_us: 0 }
     }
 
     fn gob() -> Gob {

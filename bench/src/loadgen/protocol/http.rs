@@ -31,10 +31,9 @@ pub struct Http {
 }
 
 impl Http {
-    /// With the bodies of the mix, in its order, for a server of that name; `time_left_us` is the deadline of each call,
-    /// 0 for none.
-    pub fn new(bodies: &[Body], host: &str, time_left_us: u32) -> Http {
-        let requests = bodies.iter().map(|body| request(body, host, time_left_us)).collect();
+    /// With the bodies of the mix, in its order, for a server of that name.
+    pub fn new(bodies: &[Body], host: &str) -> Http {
+        let requests = bodies.iter().map(|body| request(body, host)).collect();
         Http { requests, asked: VecDeque::new(), is_drain_told: false }
     }
 
@@ -53,12 +52,12 @@ impl Http {
 }
 
 /// The bytes of a call.
-fn request(body: &Body, host: &str, time_left_us: u32) -> Vec<u8> {
+fn request(body: &Body, host: &str) -> Vec<u8> {
     let (service, method) = body.method.rsplit_once('.').unwrap_or((&body.method, ""));
     let mut request = format!("POST /{}/{} HTTP/1.1\r\nHost: {host}\r\n", escaped(service), escaped(method));
     request += "Content-Type: application/json\r\nConnect-Protocol-Version: 1\r\n";
-    if time_left_us > 0 {
-        request += &format!("Connect-Timeout-Ms: {}\r\n", time_left_us.div_ceil(1000));
+    if body.time_left_us > 0 {
+        request += &format!("Connect-Timeout-Ms: {}\r\n", body.time_left_us.div_ceil(1000));
     }
     request += &format!("Content-Length: {}\r\n\r\n", body.bytes.len());
     let mut request = request.into_bytes();
@@ -295,7 +294,8 @@ mod tests {
     use super::*;
 
     fn http() -> Http {
-        Http::new(&[Body { method: "Arith.Add".into(), bytes: b"{}".to_vec() }], "h:1", 1500)
+        let body = Body { method: "Arith.Add".into(), bytes: b"{}".to_vec(), time_left_us: 1500 };
+        Http::new(&[body], "h:1")
     }
 
     fn asked(count: u64) -> Http {
