@@ -186,3 +186,20 @@ fn gos_servers_answer_in_gob_and_in_jsonrpc() {
         counts_errors(&address, "unknown");
     }
 }
+
+#[test]
+fn answers_of_go_that_define_types_in_mid_value_are_read() {
+    let Some((_server, address)) = go_server("gob") else { return };
+    let run = loadgen(
+        &address,
+        "--mix Shapes.Any:7=3,Arith.Divide:{\"A\":1,\"B\":0}=1,Arith.Add=1 --connections 3 --depth 8 --duration 0.4 --warmup 0.1",
+    );
+    assert_eq!(run.code, Some(0), "{}{}", run.stderr, run.stdout);
+    let methods = run.json["methods"].as_array().expect("a list");
+    for (method, fails) in methods.iter().zip([false, true, false]) {
+        let of = |name: &str| method[name].as_u64().expect("a count");
+        assert_eq!((of("errors") > 0, of("ok") > 0), (fails, !fails), "{method}");
+    }
+    assert_eq!(run.json["connections"]["lost"], 0, "{}", run.stdout);
+    assert_eq!(run.json["total"]["unanswered"], 0, "{}", run.stdout);
+}

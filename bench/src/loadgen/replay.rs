@@ -5,6 +5,7 @@
 
 mod file;
 
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -16,6 +17,7 @@ use self::file::{Recording, Unusable};
 use super::link::IN_FLIGHT_MAX;
 use super::mix::{Call, Content};
 use super::outcome::Outcome;
+use super::protocol::gob;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
@@ -163,6 +165,10 @@ fn measure_recording(
         watch: options.watch,
         list: Some(entries(&recording, options.speed, connections)),
     };
+    if speaks == Speaks::Gob {
+        refuse_mixed_types(options, &recording, &requests, connections)
+            .map_err(|unusable| unusable.to_string())?;
+    }
     let speech = Speech::new(speaks, &requests, &plan.target)?;
     let methods: Vec<Call> = recording.methods.iter().map(counted).collect();
     let measured = speech.measure(&plan, stop, progress)?;
@@ -230,11 +236,31 @@ fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<
         let call = Call { method, codec, weight: 1, content, time_left_us };
         // The protocols that take a body apart say what is wrong with it; each is tried by itself, for its line.
         if speaks == Speaks::Gob {
-            super::protocol::gob::check(&call).map_err(wrong)?;
+            gob::check(&call).map_err(wrong)?;
         }
         Ok(call)
     });
     made.collect()
+}
+
+/// In gob a type has a number that is its process's own: recorded connections whose types differ cannot share one.
+fn refuse_mixed_types(
+    options: &Options,
+    recording: &Recording,
+    requests: &[Call],
+    connections: u32,
+) -> Result<(), Unusable> {
+    let mut links: HashMap<u64, (gob::Ids, HashSet<u32>)> = HashMap::new();
+    for call in &recording.calls {
+        let (ids, seen) = links.entry(call.connection % u64::from(connections)).or_default();
+        if seen.insert(call.request) && !ids.take(&requests[call.request as usize]) {
+            let what = "gob: another connection's types are in the way of this one's: give --connections as many as were \
+                        recorded";
+            let (file, line) = (options.file.clone(), recording.requests[call.request as usize].1);
+            return Err(Unusable::Line { file, line, what: what.into() });
+        }
+    }
+    Ok(())
 }
 
 /// A method as it stands in the result.
