@@ -146,6 +146,19 @@ fn http_server_that_closes_after_each_answer_costs_no_call() {
 }
 
 #[test]
+fn http_answer_that_ends_with_the_connection_is_an_answer() {
+    let fake = Fake::start(|mut connection| {
+        connection
+            .answer_once(br#"{"A":6,"B":7}"#, b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n13")
+    });
+    let run = loadgen(&format!("http:{}", fake.address), "--connections 2 --duration 0.5 --warmup 0");
+    assert_eq!(run.code, Some(0), "{}{}", run.stderr, run.stdout);
+    let connections = &run.json["connections"];
+    assert!(connections["drained"].as_u64() > Some(1) && connections["lost"] == 0, "{connections}");
+    assert!(run.json["total"]["ok"].as_u64() > Some(1) && run.json["total"]["errors"] == 0, "{}", run.stdout);
+}
+
+#[test]
 fn nonsense_is_told_in_every_protocol() {
     let fake = Fake::start(|mut connection| {
         connection.say(b"220 smtp.example.org ESMTP, at your service for a while\r\n")

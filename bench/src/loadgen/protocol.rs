@@ -22,6 +22,12 @@ pub trait Protocol: Clone + Send + 'static {
     /// Reads what stands at the front of `bytes`.
     fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a>;
 
+    /// The server has closed the connection with these bytes left: an answer, if that is what ends one.
+    fn at_end<'a>(&mut self, bytes: &'a [u8]) -> Option<Reply<'a>> {
+        let _ = bytes;
+        None
+    }
+
     /// The connection is a new one.
     fn reset(&mut self);
 }

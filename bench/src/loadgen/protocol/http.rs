@@ -109,8 +109,28 @@ impl Protocol for Http {
                 Ok(Chunks::NeedMore(need)) => Decoded::NeedMore(need.max(bytes.len() + 1)),
                 Err(why) => Decoded::Broken(why),
             },
-            (_, Framing::UntilEnd) => Decoded::Broken("an answer whose end is that of the connection"),
+            (_, Framing::UntilEnd) if bytes.len() - head.bytes > BODY_BYTES_MAX => {
+                Decoded::Broken("an answer larger than 16 MiB")
+            }
+            // The connection's end will be that of the answer (RFC 9112 section 6.3), and no call can follow.
+            (_, Framing::UntilEnd) if !self.is_drain_told => {
+                self.is_drain_told = true;
+                Decoded::Drain(0)
+            }
+            (_, Framing::UntilEnd) => Decoded::NeedMore(bytes.len() + 1),
         }
+    }
+
+    fn at_end<'a>(&mut self, bytes: &'a [u8]) -> Option<Reply<'a>> {
+        let head = Head::read(bytes).ok()??;
+        if head.framing != Framing::UntilEnd || matches!(head.status, 100..200 | 204 | 304) {
+            return None;
+        }
+        let id = self.asked.pop_front()?;
+        let body = &bytes[head.bytes..];
+        let (status, body) = if head.status == 200 { (0, body) } else { failed(head.status, body) };
+        let (queue_us, handler_us, len) = (head.queue_us, head.handler_us, bytes.len());
+        Some(Reply { id, status, queue_us, handler_us, body, len })
     }
 
     fn reset(&mut self) {
@@ -315,6 +335,44 @@ mod tests {
     }
 
     #[test]
+    fn answer_that_ends_with_the_connection_is_read_at_its_end() {
+        for (text, want) in [
+            ("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n13", (0, "13")),
+            ("HTTP/1.0 200 OK\r\n\r\n", (0, "")),
+            ("HTTP/1.1 503 Busy\r\n\r\nbusy", (14, "busy")),
+        ] {
+            let (mut http, bytes) = (asked(1), text.as_bytes());
+            for known in 0..bytes.len() {
+                let mut more = Decoded::Drain(0);
+                while more == Decoded::Drain(0) {
+                    more = http.decode(&bytes[..known]);
+                }
+                assert!(
+                    matches!(more, Decoded::NeedMore(need) if need > known),
+                    "{known} of {text}: {more:?}"
+                );
+            }
+            let reply = http.at_end(bytes).expect("it is whole");
+            assert_eq!(
+                (reply.id, reply.status, reply.body, reply.len),
+                (7, want.0, want.1.as_bytes(), bytes.len())
+            );
+            assert_eq!(http.at_end(bytes), None, "nothing more was asked for");
+        }
+        // What has an end of its own has not come whole.
+        for text in [
+            "",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n13",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+        ] {
+            assert_eq!(asked(1).at_end(text.as_bytes()), None, "{text}");
+        }
+        let long = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &vec![b'1'; BODY_BYTES_MAX + 1]].concat();
+        assert!(matches!(asked(1).decode(&long), Decoded::Broken(_)));
+    }
+
+    #[test]
     fn answers_cut_at_every_byte_are_waited_for_and_then_read_in_order() {
         let bytes = "HTTP/1.1 100 Continue\r\n\r\n\
             HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer-Timing: queue;dur=0.012, handler;dur=1.5\r\n\r\n13\
@@ -332,7 +390,6 @@ mod tests {
     fn what_cannot_be_read_or_was_not_asked_for_is_told() {
         for (bytes, why) in [
             ("SSH-2.0 and more\r\n", "does not speak HTTP/1.1"),
-            ("HTTP/1.1 200 OK\r\n\r\n", "end is that of the connection"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "two lengths"),
             ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", "no number"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "16 MiB"),
