@@ -5,6 +5,7 @@
 //! `cargo run` builds all it needs. The server is measured as a process of its own, over a socket; only `loadgen`
 //! without an address runs it within, as a trial, and says so.
 
+pub mod base64;
 pub mod frame;
 pub mod histogram;
 pub mod request;

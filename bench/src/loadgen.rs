@@ -10,6 +10,7 @@ pub mod idle;
 pub mod mix;
 pub mod outcome;
 pub mod protocol;
+pub mod replay;
 pub mod schedule;
 pub mod speech;
 pub mod units;
@@ -93,7 +94,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         }
     };
     let load = Load {
-        speech: Speech::new(speaks, &calls, &target, options.time_left_us())?,
+        speech: Speech::new(speaks, &calls, &target)?,
         plan: options.plan(speaks, target, &calls)?,
         calls,
         own_server: own_server.is_some(),

@@ -147,6 +147,19 @@ fn http_server_that_closes_after_each_answer_costs_no_call() {
 }
 
 #[test]
+fn http_answer_that_ends_with_the_connection_is_an_answer() {
+    let fake = Fake::start(|mut connection| {
+        connection
+            .answer_once(br#"{"A":6,"B":7}"#, b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n13")
+    });
+    let run = loadgen(&format!("http:{}", fake.address), "--connections 2 --duration 0.5 --warmup 0");
+    assert_eq!(run.code, Some(0), "{}{}", run.stderr, run.stdout);
+    let connections = &run.json["connections"];
+    assert!(connections["drained"].as_u64() > Some(1) && connections["lost"] == 0, "{connections}");
+    assert!(run.json["total"]["ok"].as_u64() > Some(1) && run.json["total"]["errors"] == 0, "{}", run.stdout);
+}
+
+#[test]
 fn nonsense_is_told_in_every_protocol() {
     let fake = Fake::start(|mut connection| {
         connection.say(b"220 smtp.example.org ESMTP, at your service for a while\r\n")
@@ -189,4 +202,21 @@ fn gos_servers_answer_in_gob_and_in_jsonrpc() {
         answers_both_loops_and_a_mix(&address);
         counts_errors(&address, "unknown");
     }
+}
+
+#[test]
+fn answers_of_go_that_define_types_in_mid_value_are_read() {
+    let Some((_server, address)) = go_server("gob") else { return };
+    let run = loadgen(
+        &address,
+        "--mix Shapes.Any:7=3,Arith.Divide:{\"A\":1,\"B\":0}=1,Arith.Add=1 --connections 3 --depth 8 --duration 0.4 --warmup 0.1",
+    );
+    assert_eq!(run.code, Some(0), "{}{}", run.stderr, run.stdout);
+    let methods = run.json["methods"].as_array().expect("a list");
+    for (method, fails) in methods.iter().zip([false, true, false]) {
+        let of = |name: &str| method[name].as_u64().expect("a count");
+        assert_eq!((of("errors") > 0, of("ok") > 0), (fails, !fails), "{method}");
+    }
+    assert_eq!(run.json["connections"]["lost"], 0, "{}", run.stdout);
+    assert_eq!(run.json["total"]["unanswered"], 0, "{}", run.stdout);
 }

@@ -69,6 +69,20 @@ pub struct ServeArgs {
     /// Print a line of statistics on standard error every so many seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub stats_every: Option<u32>,
+    /// Record a sample of the requests into this file, which must not be there yet; `loadgen replay` sends them again.
+    /// It holds arguments, whatever is in them, and no metadata; only its owner may read it.
+    #[arg(long, value_name = "FILE")]
+    pub record: Option<PathBuf>,
+    /// Record one request in so many.
+    #[arg(long, value_name = "1/N", value_parser = share, default_value = "1/100", requires = "record")]
+    pub record_sample: u32,
+    /// Stop recording when the file has grown to this.
+    #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB", requires = "record")]
+    pub record_max: u64,
+    /// Blank the values of the fields that have these names. A body that cannot be looked into (raw bytes) is recorded
+    /// without its bytes then.
+    #[arg(long, value_name = "FIELD,…", value_delimiter = ',', requires = "record")]
+    pub record_blank: Vec<String>,
 }
 
 /// `coreloop call`.
@@ -152,6 +166,31 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
+/// `1/100`, one in a hundred.
+fn share(text: &str) -> Result<u32, String> {
+    let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
+    number
+        .filter(|number| (1..=1_000_000_000).contains(number))
+        .ok_or_else(|| format!("a sample is one in so many, such as 1/100; not {text:?}"))
+}
+
+/// `64MiB`, `1 GiB`, `4096`; at least what a head needs.
+fn size(text: &str) -> Result<u64, String> {
+    let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
+    let (number, unit) = text.split_at(unit_at);
+    let shift = match unit.trim() {
+        "" | "B" => 0,
+        "KiB" => 10,
+        "MiB" => 20,
+        "GiB" => 30,
+        _ => u32::MAX,
+    };
+    let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(shift)?));
+    bytes
+        .filter(|bytes| (4096..=1 << 40).contains(bytes))
+        .ok_or_else(|| format!("a size is from 4 KiB to 1024 GiB, such as 64MiB; not {text:?}"))
+}
+
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
@@ -185,6 +224,30 @@ mod tests {
         for text in ["", "5", "s", "0s", "-1s", "1h", "1e3s", "1..2s", "99999999999999s"] {
             assert!(duration(text).is_err(), "{text}");
         }
+    }
+
+    #[test]
+    fn samples_and_sizes_are_bounded() {
+        assert_eq!((share("1/1"), share("1/100")), (Ok(1), Ok(100)));
+        for text in ["", "100", "2/3", "1/0", "1/-1", "1/", "1/99999999999"] {
+            assert!(share(text).is_err(), "{text}");
+        }
+        for (text, bytes) in [("64MiB", 64 << 20), ("1 GiB", 1 << 30), ("4096", 4096), ("8KiB", 8192)] {
+            assert_eq!(size(text), Ok(bytes), "{text}");
+        }
+        for text in ["", "MiB", "1MB", "4095", "99999999999999999999", "17179869184GiB", "-1KiB", "1.5MiB"] {
+            assert!(size(text).is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn how_to_record_goes_with_where_to() {
+        assert!(Args::try_parse_from(["coreloop", "serve", "--record-sample", "1/1"]).is_err());
+        let args =
+            Args::try_parse_from(["coreloop", "serve", "--record", "f", "--record-blank", "a,b"]).unwrap();
+        let Some(Command::Serve(serve)) = args.command else { panic!("serve was asked for") };
+        assert_eq!((serve.record_sample, serve.record_max), (100, 64 << 20));
+        assert_eq!(serve.record_blank, ["a", "b"]);
     }
 
     #[test]

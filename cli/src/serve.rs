@@ -4,13 +4,15 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
+use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop::config::{ConfigError, Layers, Resolved, split_listen};
 use coreloop::poller::{os, signals};
 use coreloop::reactor::Address;
-use coreloop::server::Stopper;
+use coreloop::server::{Recording, Stopper};
+use coreloop::stats::RecordSnapshot;
 use coreloop::{Server, demo};
 
 use crate::args::ServeArgs;
@@ -38,7 +40,16 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             .map_err(|error| Failure::error(format!("cannot watch for signals: {error}")))?
     };
     let listen = resolved.config.listen.clone();
-    let server = demo::services(Server::builder()).config(resolved.config).start().map_err(Failure::error)?;
+    let mut builder = demo::services(Server::builder()).config(resolved.config);
+    if let Some(file) = &args.record {
+        builder = builder.record(Recording {
+            sample: args.record_sample,
+            bytes_max: args.record_max,
+            blank: args.record_blank.clone(),
+            ..Recording::to(file)
+        });
+    }
+    let server = builder.start().map_err(Failure::error)?;
     stop.on_started(server.stopper());
     announce(server.addresses(), &listen);
     let ticker = args.stats_every.map(|seconds| {
@@ -49,6 +60,9 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     drop(ticker);
     let drained = stop.since().map_or(Duration::ZERO, |signal| signal.elapsed());
     say(format_args!("coreloop: drained in {:.2} s: {}", drained.as_secs_f64(), Summary::of(&stats).line()));
+    if let Some((record, file)) = stats.record.as_ref().zip(args.record.as_ref()) {
+        say(format_args!("coreloop: {}", recorded(record, file)));
+    }
     Ok(())
 }
 
@@ -77,6 +91,20 @@ fn print_config(resolved: &Resolved) -> Result<(), Failure> {
     let mut text = String::new();
     resolved.print(&mut text).map_err(Failure::error)?;
     crate::print(&text)
+}
+
+/// What became of a recording.
+fn recorded(record: &RecordSnapshot, file: &Path) -> String {
+    let RecordSnapshot { recorded, bytes, dropped, beyond, left_out, trouble } = record;
+    let mut line = format!(
+        "recorded {recorded} requests in {bytes} bytes to {}: {left_out} without their body, {dropped} dropped, \
+         {beyond} beyond the size",
+        file.display()
+    );
+    if let Some(trouble) = trouble {
+        let _ = write!(line, "; {trouble}");
+    }
+    line
 }
 
 /// Tells programs where it listens, and people what to try next.

@@ -52,6 +52,13 @@ pub enum CallError {
     OnReactor,
     /// The call belongs to a batch that was not sent, or not yet.
     NotSent,
+    /// An entry of the client's metadata cannot travel by the protocol of the address: as a header field of `http:` it
+    /// must have a token for a name and a value without control characters, and not be one that HTTP or Connect sets by
+    /// itself. Nothing was sent.
+    Metadata {
+        /// The entry's key.
+        key: String,
+    },
     /// The argument is too large for a frame, or its metadata are; nothing was sent.
     TooLarge {
         /// Bytes of it.
@@ -68,6 +75,7 @@ impl CallError {
             CallError::Status(status) => status.code,
             CallError::DeadlineExceeded => Code::DeadlineExceeded,
             CallError::Argument(_) | CallError::Reply(_) => Code::Internal,
+            CallError::Metadata { .. } => Code::InvalidArgument,
             CallError::Connect(_) | CallError::Lost { .. } | CallError::Broken(_) | CallError::Draining => {
                 Code::Unavailable
             }
@@ -92,6 +100,7 @@ impl CallError {
             | CallError::Draining
             | CallError::Full { .. }
             | CallError::NotSent
+            | CallError::Metadata { .. }
             | CallError::TooLarge { .. } => false,
             CallError::Lost { may_have_run, .. } | CallError::Cancelled { may_have_run } => *may_have_run,
         }
@@ -124,6 +133,9 @@ impl fmt::Display for CallError {
             CallError::OnReactor => f.write_str(
                 "failed_precondition: this thread brings the answers, and would wait for itself for ever",
             ),
+            CallError::Metadata { key } => {
+                write!(f, "invalid_argument: the metadata {key:?} cannot be a header field of HTTP")
+            }
             CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent"),
             CallError::TooLarge { bytes, bytes_max } => {
                 write!(f, "resource_exhausted: {bytes} bytes are over the limit of {bytes_max}")
@@ -145,6 +157,7 @@ impl std::error::Error for CallError {
             | CallError::Full { .. }
             | CallError::OnReactor
             | CallError::NotSent
+            | CallError::Metadata { .. }
             | CallError::TooLarge { .. } => None,
         }
     }

@@ -33,6 +33,8 @@ struct Settings {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     metadata: Option<Arc<MetadataBuf>>,
+    /// The key of one of them that the protocol cannot carry: no call is made then.
+    misfit: Option<Arc<str>>,
     codec: Option<Codec>,
     compresses: bool,
     parent: Option<Arc<Parent>>,
@@ -114,11 +116,18 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`MetadataTooLong`]: the entry does not fit beside those that are there.
+    /// [`MetadataTooLong`]: the entry does not fit beside those that are there. One that cannot be a header field fails
+    /// each call by `http:` with [`CallError::Metadata`].
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
-        Ok(self.with(|settings| settings.metadata = Some(Arc::new(metadata))))
+        let is_misfit = !self.shared.scheme.fits_metadata(key, value);
+        Ok(self.with(|settings| {
+            settings.metadata = Some(Arc::new(metadata));
+            if is_misfit {
+                settings.misfit = Some(key.into());
+            }
+        }))
     }
 
     /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
@@ -304,6 +313,9 @@ impl Client {
         let Settings { metadata, parent, .. } = &self.settings;
         if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
             return Err(CallError::Cancelled { may_have_run: false });
+        }
+        if let Some(key) = &self.settings.misfit {
+            return Err(CallError::Metadata { key: key.to_string() });
         }
         let deadline = self.deadline();
         lane.enter()?;

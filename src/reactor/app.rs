@@ -127,6 +127,12 @@ impl<A: App> ConnCx<'_, A> {
         self.limits
     }
 
+    /// The protocol's own state.
+    #[inline]
+    pub fn wire(&self) -> &A::Wire {
+        self.conn.wire()
+    }
+
     /// A part of the message at hand.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {

@@ -9,6 +9,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, RpcApp};
+#[cfg(feature = "record")]
+use super::record::{Recorder, Recording};
 use super::site::RegistrySite;
 use super::{Error, Event, Part, Server, Shared};
 use crate::codec::{Argument, Plain};
@@ -31,6 +33,8 @@ pub struct Builder {
     health: Arc<Health>,
     meta: Arc<Meta>,
     guests: Vec<Box<dyn Guest>>,
+    #[cfg(feature = "record")]
+    recording: Option<Recording>,
     error: Option<RegisterError>,
 }
 
@@ -44,6 +48,8 @@ impl Builder {
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
             guests: Vec::new(),
+            #[cfg(feature = "record")]
+            recording: None,
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -133,6 +139,14 @@ impl Builder {
         self
     }
 
+    /// Records a sample of the requests into a file, off the reactors' threads. What came of it is in
+    /// [`Snapshot::record`](crate::stats::Snapshot::record).
+    #[cfg(feature = "record")]
+    pub fn record(mut self, recording: Recording) -> Builder {
+        self.recording = Some(recording);
+        self
+    }
+
     /// The whole configuration.
     pub fn config(mut self, config: Config) -> Builder {
         self.config = config;
@@ -163,7 +177,17 @@ impl Builder {
     pub fn start(mut self) -> Result<Server, Error> {
         let (config, registry) = self.check()?;
         let protocols = allowed(&config.listen, &self.protocols);
-        start(&config, registry, self.health, protocols, self.guests)
+        let make = Make {
+            config: &config,
+            registry,
+            health: self.health,
+            protocols,
+            #[cfg(feature = "record")]
+            recording: self.recording,
+            #[cfg(feature = "record")]
+            recorder: None,
+        };
+        start(make, self.guests)
     }
 
     /// The configuration and the methods, once nothing is wrong with either.
@@ -235,15 +259,45 @@ fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>)
     Ok((of_reactor, addresses))
 }
 
-fn start(
-    config: &Valid,
+/// What a server is made of, once it has been looked at.
+pub(super) struct Make<'a> {
+    config: &'a Valid,
     registry: Arc<Registry>,
     health: Arc<Health>,
     protocols: Vec<Protocols>,
-    guests: Vec<Box<dyn Guest>>,
-) -> Result<Server, Error> {
+    #[cfg(feature = "record")]
+    recording: Option<Recording>,
+    #[cfg(feature = "record")]
+    recorder: Option<Recorder>,
+}
+
+#[cfg(feature = "bench-internals")]
+impl<'a> Make<'a> {
+    /// Without listeners, and without anybody who asks how it is.
+    pub(super) fn alone(config: &'a Valid, registry: Arc<Registry>) -> Make<'a> {
+        Make {
+            config,
+            registry,
+            health: Arc::default(),
+            protocols: Vec::new(),
+            #[cfg(feature = "record")]
+            recording: None,
+            #[cfg(feature = "record")]
+            recorder: None,
+        }
+    }
+}
+
+#[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "it is the recorder that is put in"))]
+fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Error> {
+    let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
     let (listeners, addresses) = bind(config, reactors)?;
+    // Now that nothing but this machine can stand in the way: a file that was made stays.
+    #[cfg(feature = "record")]
+    if let Some(recording) = make.recording.take() {
+        make.recorder = Some(Recorder::start(recording, registry.clone())?);
+    }
     let pools = pools(config, &registry)?;
     let side = side(config, &registry);
     let loads = Arc::new(Loads::new(reactors));
@@ -251,7 +305,7 @@ fn start(
     let mut parts = Vec::new();
     for listeners in listeners {
         let index = built.len();
-        let (reactor, part) = build(config, index, &registry, &pools, &protocols, &side, listeners)?;
+        let (reactor, part) = build(&make, index, &pools, &side, listeners)?;
         built.push(reactor);
         parts.push(part);
     }
@@ -273,7 +327,14 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let shared = Arc::new(Shared { registry, parts, pools, health });
+    let shared = Arc::new(Shared {
+        registry,
+        parts,
+        pools,
+        health: make.health,
+        #[cfg(feature = "record")]
+        recorder: make.recorder,
+    });
     let drain = Duration::from_millis(config.limits.drain_ms);
     Ok(Server { shared, addresses, events, stop, drain, running: reactors })
 }
@@ -299,14 +360,13 @@ pub(super) fn side(config: &Valid, registry: &Arc<Registry>) -> Arc<ServerSide> 
 }
 
 pub(super) fn build(
-    config: &Valid,
+    make: &Make<'_>,
     index: usize,
-    registry: &Arc<Registry>,
     pools: &Arc<Pools>,
-    protocols: &[Protocols],
     side: &Arc<ServerSide>,
     listeners: Numbered,
 ) -> Result<(Reactor<RpcApp>, Part), Error> {
+    let Make { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
     let parts = |remote| AppParts {
@@ -314,9 +374,11 @@ pub(super) fn build(
         pools: pools.clone(),
         stats: app_stats.clone(),
         side: side.clone(),
-        protocols: protocols.to_vec(),
+        protocols: protocols.clone(),
         batch_max: config.batch_max,
         remote,
+        #[cfg(feature = "record")]
+        tap: make.recorder.as_ref().map(|recorder| recorder.tap(index)),
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

@@ -5,7 +5,7 @@ use std::io;
 use std::sync::Arc;
 
 use super::app::RpcApp;
-use super::builder::{Builder, build, pools, side};
+use super::builder::{Builder, Make, build, pools, side};
 use super::{Error, Part};
 use crate::message::method_hash;
 use crate::reactor::Stream;
@@ -32,7 +32,7 @@ impl LoneServer {
         let (config, registry) = builder.check()?;
         let pools = pools(&config, &registry)?;
         let side = side(&config, &registry);
-        let (reactor, part) = build(&config, 0, &registry, &pools, &[], &side, Vec::new())?;
+        let (reactor, part) = build(&Make::alone(&config, registry.clone()), 0, &pools, &side, Vec::new())?;
         Ok(LoneServer { lone: Lone::new(reactor), registry, _part: part, pools })
     }
 

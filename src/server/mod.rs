@@ -8,6 +8,8 @@ mod builder;
 mod lone;
 #[cfg(feature = "http")]
 mod pages;
+#[cfg(feature = "record")]
+mod record;
 mod site;
 mod timing;
 
@@ -23,6 +25,8 @@ pub use builder::Builder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use lone::LoneServer;
+#[cfg(feature = "record")]
+pub use record::{RecordError, Recording};
 
 use self::app::AppStats;
 use crate::config::ConfigError;
@@ -42,6 +46,9 @@ pub enum Error {
     Config(ConfigError),
     /// The system refused a socket, a thread, or an event queue.
     Io(io::Error),
+    /// The file to record into could not be made.
+    #[cfg(feature = "record")]
+    Record(RecordError),
     /// A reactor's thread ended in a panic: a bug in coreloop, or in an inline handler's destructor.
     ReactorPanicked {
         /// Which reactor.
@@ -55,6 +62,8 @@ impl fmt::Display for Error {
             Error::Register(error) => error.fmt(f),
             Error::Config(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
+            #[cfg(feature = "record")]
+            Error::Record(error) => error.fmt(f),
             Error::ReactorPanicked { reactor } => write!(f, "the thread of reactor {reactor} panicked"),
         }
     }
@@ -66,6 +75,8 @@ impl std::error::Error for Error {
             Error::Register(error) => Some(error),
             Error::Config(error) => Some(error),
             Error::Io(error) => Some(error),
+            #[cfg(feature = "record")]
+            Error::Record(error) => Some(error),
             Error::ReactorPanicked { .. } => None,
         }
     }
@@ -80,6 +91,13 @@ impl From<RegisterError> for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Error {
         Error::Config(error)
+    }
+}
+
+#[cfg(feature = "record")]
+impl From<RecordError> for Error {
+    fn from(error: RecordError) -> Error {
+        Error::Record(error)
     }
 }
 
@@ -110,6 +128,8 @@ struct Shared {
     parts: Vec<Part>,
     pools: Arc<Pools>,
     health: Arc<Health>,
+    #[cfg(feature = "record")]
+    recorder: Option<record::Recorder>,
 }
 
 /// A running server. Dropped, it stops at once; [`Server::shutdown`] drains.
@@ -220,6 +240,8 @@ impl Server {
             self.join_until(Instant::now() + Duration::from_secs(2), false);
         }
         self.shared.pools.stop(Duration::from_secs(1));
+        #[cfg(feature = "record")]
+        self.shared.recorder.iter().for_each(record::Recorder::finish);
         self.shared.snapshot()
     }
 
@@ -247,6 +269,8 @@ impl Drop for Server {
             self.each(Remote::stop);
             self.join_until(Instant::now() + Duration::from_secs(2), false);
             self.shared.pools.stop(Duration::from_millis(200));
+            #[cfg(feature = "record")]
+            self.shared.recorder.iter().for_each(record::Recorder::finish);
         }
     }
 }
@@ -254,6 +278,10 @@ impl Drop for Server {
 impl Shared {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { workers: self.pools.snapshot(), ..Snapshot::default() };
+        #[cfg(feature = "record")]
+        {
+            snapshot.record = self.recorder.as_ref().map(record::Recorder::snapshot);
+        }
         for part in &self.parts {
             snapshot.reactors.push(ReactorSnapshot::of(&part.reactor));
             snapshot.add_calls(&part.app.calls);

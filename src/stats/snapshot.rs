@@ -30,6 +30,25 @@ pub struct Snapshot {
     pub queue_full: u64,
     /// Handlers that panicked.
     pub panics: u64,
+    /// The recording, where there is one.
+    pub record: Option<RecordSnapshot>,
+}
+
+/// A recording of requests.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct RecordSnapshot {
+    /// Requests in the file.
+    pub recorded: u64,
+    /// Bytes of the file.
+    pub bytes: u64,
+    /// Requests that were to be recorded and were not, since the writer did not keep up.
+    pub dropped: u64,
+    /// Requests that were to be recorded when the file had grown as large as it may.
+    pub beyond: u64,
+    /// Of those in the file, how many are there without their body.
+    pub left_out: u64,
+    /// Why nothing more could be written.
+    pub trouble: Option<String>,
 }
 
 /// One reactor.

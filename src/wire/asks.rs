@@ -50,6 +50,19 @@ impl Scheme {
         Scheme::GobHttp,
     ];
 
+    /// Whether an entry of metadata fits the protocol's form for them. Those that have no room for any have no form either,
+    /// and say yes.
+    pub fn fits_metadata(self, key: &str, value: &[u8]) -> bool {
+        match self {
+            #[cfg(feature = "http")]
+            Scheme::Http => super::http::fits_field(key, value),
+            _ => {
+                let _ = (key, value);
+                true
+            }
+        }
+    }
+
     /// The name, as it stands in front of an address.
     pub fn name(self) -> &'static str {
         match self {

@@ -293,6 +293,20 @@ macro_rules! each {
 }
 
 impl Speaks {
+    /// The protocol, once it has been decided.
+    pub fn protocol(&self) -> Option<Protocol> {
+        match self {
+            Speaks::Sniffing { .. } => None,
+            Speaks::Native(_) => Some(Protocol::Native),
+            #[cfg(feature = "jsonrpc")]
+            Speaks::JsonRpc(_) => Some(Protocol::JsonRpc),
+            #[cfg(feature = "http")]
+            Speaks::Http(_) => Some(Protocol::Http),
+            #[cfg(feature = "netrpc")]
+            Speaks::NetRpc(_) => Some(Protocol::NetRpc),
+        }
+    }
+
     /// A connection that has said nothing yet.
     pub fn undecided(allowed: Protocols, side: Arc<ServerSide>) -> Speaks {
         Speaks::Sniffing { allowed, side }

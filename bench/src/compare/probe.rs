@@ -39,7 +39,8 @@ pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<d
     stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(told)?;
     stream.set_write_timeout(Some(ANSWER_WAIT)).map_err(told)?;
     stream.set_nodelay(true).map_err(told)?;
-    let body = |bytes: &Vec<u8>| [Body { method: call.method.clone(), bytes: bytes.clone() }];
+    let body =
+        |bytes: &Vec<u8>| [Body { method: call.method.clone(), bytes: bytes.clone(), time_left_us: 0 }];
     Ok(match (&call.content, speaks) {
         (Content::Frame(request), _) => Connection::boxed(stream, Native::new(vec![request.clone()])),
         (Content::Body(bytes), Speaks::Gob) => Connection::boxed(stream, Gob::new(&body(bytes))?),
@@ -48,7 +49,7 @@ pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<d
             return Err(format!("{speaks}: is not how a peer is asked"));
         }
         (Content::Body(bytes), Speaks::Http) => {
-            Connection::boxed(stream, Http::new(&body(bytes), &address.to_string(), 0))
+            Connection::boxed(stream, Http::new(&body(bytes), &address.to_string()))
         }
     })
 }

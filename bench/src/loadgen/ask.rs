@@ -90,8 +90,9 @@ impl<'a> Ask<'a> {
             spin: self.spin,
             seed: 1,
             watch: self.watch,
+            list: None,
         };
-        let speech = Speech::new(plan.speaks, calls, &plan.target, 0)?;
+        let speech = Speech::new(plan.speaks, calls, &plan.target)?;
         let measured = speech.measure(&plan, stop, progress)?;
         Ok(Outcome::new(&plan, calls, false, 0, &measured))
     }

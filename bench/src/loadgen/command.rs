@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{Ending, diff, idle};
+use super::{Ending, diff, idle, replay};
 use crate::{compare, drive};
 
 /// A subcommand; without one the program makes a run.
@@ -21,6 +21,8 @@ pub enum Command {
     Drive(drive::Options),
     /// Holds many connections open that seldom make a call, and says what each costs the server.
     Idle(idle::Options),
+    /// Sends what a server recorded (coreloop serve --record) again, with its distances in time.
+    Replay(replay::Options),
 }
 
 impl Command {
@@ -42,6 +44,7 @@ impl Command {
                 Ending::Complete
             })),
             Command::Idle(options) => exit_code(idle::run(options)),
+            Command::Replay(options) => exit_code(replay::run(options)),
         }
     }
 }

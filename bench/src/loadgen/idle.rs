@@ -137,7 +137,7 @@ pub fn measure(
     let body = options.body.clone().map_or(Body::Usual, Body::Json);
     let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
     let plan = options.plan(speaks, Target::resolve(address)?);
-    let speech = Speech::new(speaks, &calls, &plan.target, 0)?;
+    let speech = Speech::new(speaks, &calls, &plan.target)?;
     let mut memory = options.watch.map(Watched::begin);
     let measured = speech.measure(&plan, stop, &mut |live| {
         if live.connecting.is_none() {
@@ -182,6 +182,7 @@ impl Options {
             spin: false,
             seed: 1,
             watch: self.watch,
+            list: None,
         }
     }
 }

@@ -193,7 +193,7 @@ impl<P: Protocol> Link<P> {
         slot.busy = true;
         slot.call = call;
         self.in_flight += 1;
-        self.protocol.append(usize::from(call.method), slot.id, &mut self.out);
+        self.protocol.append(call.request as usize, slot.id, &mut self.out);
     }
 
     #[inline]
@@ -249,7 +249,7 @@ impl<P: Protocol> Link<P> {
             input.resize(kept + room, 0);
         }
         let read = match socket.read(&mut input[kept..kept + room]) {
-            Ok(0) => return Err(closed()),
+            Ok(0) => return self.on_end(now_ns(), on_reply),
             Ok(read) => read,
             Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(false),
             Err(error) if error.kind() == ErrorKind::Interrupted => return Ok(true),
@@ -285,6 +285,28 @@ impl<P: Protocol> Link<P> {
         self.partial.extend_from_slice(&input[used..filled]);
         // A read that did not fill its room has emptied the socket; only an end could be behind it.
         Ok(read == room || event.is_ending())
+    }
+
+    /// The server has closed the connection: that may be the end of an answer, the last one.
+    #[cold]
+    fn on_end(
+        &mut self,
+        now_ns: u64,
+        mut on_reply: impl FnMut(Call, &Reply<'_>, u64) -> Option<Call>,
+    ) -> io::Result<bool> {
+        let left = std::mem::take(&mut self.partial);
+        if let Some(reply) = self.protocol.at_end(&left) {
+            let Some(call) = self.end_call(reply.id) else {
+                return Err(broken("a reply to no call in flight"));
+            };
+            // No call can be made in its place, whatever is wanted.
+            self.state = State::Leaving;
+            on_reply(call, &reply, now_ns);
+            if self.in_flight == 0 {
+                return Ok(false);
+            }
+        }
+        Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection"))
     }
 
     /// Gives the connection up: `on_lost` is told of each call that goes with it. Says after which pause to try again.

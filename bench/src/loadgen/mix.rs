@@ -19,6 +19,8 @@ pub struct Call {
     pub weight: u32,
     /// What is sent.
     pub content: Content,
+    /// The deadline that is stated, in µs; 0 is none.
+    pub time_left_us: u32,
 }
 
 /// What a call sends.
@@ -62,7 +64,7 @@ impl Call {
                 return Err(format!("{speaks}: has the codec {only} and no other: leave --codec out"));
             }
             let content = Content::Body(foreign_body(speaks, method, body)?);
-            return Ok(Call { method: method.into(), codec: only.into(), weight, content });
+            return Ok(Call { method: method.into(), codec: only.into(), weight, content, time_left_us });
         }
         let usual = match (body, method) {
             (Body::Usual, "Arith.AddFixed") => "fixed",
@@ -101,7 +103,8 @@ impl Call {
         // What a reply says is the server's affair here; only `Arith.AddFixed` has an operand that changes.
         let expect = bytes.is_some().then_some(Expect::Any);
         let request = Request::new(method, codec, bytes, expect)?.with_time_left_us(time_left_us);
-        Ok(Call { method: method.into(), codec: codec.into(), weight, content: Content::Frame(request) })
+        let content = Content::Frame(request);
+        Ok(Call { method: method.into(), codec: codec.into(), weight, content, time_left_us })
     }
 
     /// What tells it from the others of the mix, with the body's beginning where the method is there twice.

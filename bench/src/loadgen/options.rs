@@ -151,6 +151,7 @@ impl Options {
             spin: self.spin,
             seed: self.seed,
             watch: self.watch,
+            list: None,
         })
     }
 }

@@ -16,11 +16,17 @@ use crate::request::Request;
 /// One connection's half of a protocol. Each connection has its own, a clone of the first: state of a stream
 /// (the order of answers, types that were sent once) lives in here, and [`reset`](Protocol::reset) forgets it.
 pub trait Protocol: Clone + Send + 'static {
-    /// Appends the call `id` of the method at place `method` of the mix.
-    fn append(&mut self, method: usize, id: u64, out: &mut Vec<u8>);
+    /// Appends the call `id` with the request at that place.
+    fn append(&mut self, request: usize, id: u64, out: &mut Vec<u8>);
 
     /// Reads what stands at the front of `bytes`.
     fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a>;
+
+    /// The server has closed the connection with these bytes left: an answer, if that is what ends one.
+    fn at_end<'a>(&mut self, bytes: &'a [u8]) -> Option<Reply<'a>> {
+        let _ = bytes;
+        None
+    }
 
     /// The connection is a new one.
     fn reset(&mut self);
@@ -72,6 +78,8 @@ pub struct Body {
     pub method: String,
     /// The argument, encoded.
     pub bytes: Vec<u8>,
+    /// The deadline that is stated, in µs; 0 is none.
+    pub time_left_us: u32,
 }
 
 /// Text of an answer in JSON, where it stands if it can; an option of serde's would copy it.

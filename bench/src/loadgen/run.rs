@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::job::{Counted, Job, Stop, Told};
 use super::protocol::Protocol;
-use super::schedule::{Arrivals, Picker, Schedule};
+use super::schedule::{Arrivals, Entry, Picker, Schedule};
 use super::speech::Speaks;
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
@@ -50,6 +50,9 @@ pub struct Plan {
     pub seed: u64,
     /// A process whose CPU time is read along.
     pub watch: Option<u32>,
+    /// The calls of the open loop one by one, in place of arrivals at a rate; their links are numbered among all
+    /// connections.
+    pub list: Option<Arc<[Entry]>>,
 }
 
 /// One interval of all threads together.
@@ -180,13 +183,19 @@ pub fn measure<P: Protocol>(
 fn job<P: Protocol>(plan: &Plan, protocol: &P, threads: usize, number: usize, stop: &Stop) -> Job<P> {
     let share =
         plan.connections as usize / threads + usize::from(number < plan.connections as usize % threads);
-    let schedule = |rate| Schedule::new(plan.arrivals, rate, number as u64, threads as u64, plan.seed);
+    let schedule = match &plan.list {
+        Some(list) => Some(Schedule::listed(share_of(list, number, threads))),
+        None => {
+            let of = |rate| Schedule::new(plan.arrivals, rate, number as u64, threads as u64, plan.seed);
+            plan.rate.map(of)
+        }
+    };
     Job {
         target: plan.target.clone(),
         protocol: protocol.clone(),
         connections: share,
         depth: plan.depth,
-        schedule: plan.rate.map(schedule),
+        schedule,
         picker: Picker::new(&plan.weights, plan.seed.wrapping_add(number as u64)),
         methods: plan.weights.len(),
         drain_ns: plan.drain.as_nanos() as u64,
@@ -194,6 +203,12 @@ fn job<P: Protocol>(plan: &Plan, protocol: &P, threads: usize, number: usize, st
         core: (!plan.cores.is_empty()).then(|| plan.cores[number % plan.cores.len()]),
         stop: stop.clone(),
     }
+}
+
+/// What a thread has of a list: the connections are dealt out to the threads in turn.
+fn share_of(list: &[Entry], number: usize, threads: usize) -> Arc<[Entry]> {
+    let own = list.iter().filter(|entry| entry.link as usize % threads == number);
+    own.map(|entry| Entry { link: entry.link / threads as u32, ..*entry }).collect()
 }
 
 struct Gathering<'a> {

@@ -1,7 +1,10 @@
-//! When the calls of an open loop are due, and which method each calls. No clock in here, no sockets.
+//! When the calls of an open loop are due, and which method each calls: by a rate, or as a list has it. No clock in here,
+//! no sockets.
 //!
 //! A schedule is fixed before the run and never forgives: a call that could not leave in time stays due at the
 //! time it was due. So calls that wait need no memory: they are the part of the schedule not yet taken.
+
+use std::sync::Arc;
 
 /// A small generator of random numbers (SplitMix64): the same seed gives the same run with every version.
 #[derive(Clone, Debug)]
@@ -37,6 +40,22 @@ pub enum Arrivals {
     Fixed,
     /// As from many independent callers: exponential gaps, drawn from the seed.
     Poisson,
+    /// As they were recorded.
+    #[value(skip)]
+    Recorded,
+}
+
+/// A call of a list.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Entry {
+    /// When it is due, in ns from the start.
+    pub due_ns: u64,
+    /// Which connection makes it; those of one thread are numbered from 0.
+    pub link: u32,
+    /// What is sent, by place among the requests.
+    pub request: u32,
+    /// What it is counted as, by place in the mix.
+    pub method: u16,
 }
 
 /// The due times of one thread's calls, in ns from the start, one after the other.
@@ -50,6 +69,8 @@ pub struct Schedule {
     step: u64,
     random: Random,
     at_ns: f64,
+    /// The calls themselves, where they are listed; then `index` is the place of the next.
+    list: Option<Arc<[Entry]>>,
 }
 
 impl Schedule {
@@ -58,7 +79,7 @@ impl Schedule {
         let gap_ns = match arrivals {
             Arrivals::Fixed => 1e9 / rate,
             // Independent Poisson streams together are one with the sum of their rates.
-            Arrivals::Poisson => 1e9 / rate * threads as f64,
+            Arrivals::Poisson | Arrivals::Recorded => 1e9 / rate * threads as f64,
         };
         let mut schedule = Schedule {
             arrivals,
@@ -67,12 +88,45 @@ impl Schedule {
             step: threads,
             random: Random::new(seed ^ thread.wrapping_mul(0xa076_1d64_78bd_642f)),
             at_ns: 0.0,
+            list: None,
         };
         schedule.at_ns = match arrivals {
             Arrivals::Fixed => thread as f64 * gap_ns,
-            Arrivals::Poisson => schedule.exponential(),
+            Arrivals::Poisson | Arrivals::Recorded => schedule.exponential(),
         };
         schedule
+    }
+
+    /// These calls, in the order of their times.
+    pub fn listed(list: Arc<[Entry]>) -> Schedule {
+        let mut schedule = Schedule {
+            arrivals: Arrivals::Recorded,
+            gap_ns: 0.0,
+            index: 0,
+            step: 1,
+            random: Random::new(0),
+            at_ns: 0.0,
+            list: Some(list),
+        };
+        schedule.at_ns = schedule.listed_ns();
+        schedule
+    }
+
+    /// The next call, where they are listed.
+    #[inline]
+    pub fn entry(&self) -> Option<Entry> {
+        self.list.as_ref()?.get(self.index as usize).copied()
+    }
+
+    /// Whether the calls are listed.
+    #[inline]
+    pub fn is_listed(&self) -> bool {
+        self.list.is_some()
+    }
+
+    /// After the last one none is ever due.
+    fn listed_ns(&self) -> f64 {
+        self.entry().map_or(f64::INFINITY, |entry| entry.due_ns as f64)
     }
 
     /// When the next call is due.
@@ -91,6 +145,10 @@ impl Schedule {
                 self.at_ns = self.index as f64 * self.gap_ns;
             }
             Arrivals::Poisson => self.at_ns += self.exponential(),
+            Arrivals::Recorded => {
+                self.index += 1;
+                self.at_ns = self.listed_ns();
+            }
         }
     }
 
@@ -164,6 +222,19 @@ mod tests {
             .collect();
         shared.sort_unstable();
         assert_eq!(shared, alone);
+    }
+
+    #[test]
+    fn listed_calls_come_as_they_are_listed_and_then_none() {
+        let entry = |due_ns, request| Entry { due_ns, link: 3, request, method: 0 };
+        let list = [entry(0, 5), entry(10, 6), entry(10, 7)];
+        let mut schedule = Schedule::listed(list.as_slice().into());
+        assert_eq!((schedule.next_ns(), schedule.entry()), (0, Some(list[0])));
+        schedule.advance();
+        assert_eq!((schedule.take_before(11), schedule.entry(), schedule.next_ns()), (2, None, u64::MAX));
+        schedule.advance();
+        assert_eq!(schedule.next_ns(), u64::MAX);
+        assert_eq!(Schedule::listed([].as_slice().into()).next_ns(), u64::MAX);
     }
 
     #[test]

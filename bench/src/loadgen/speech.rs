@@ -87,15 +87,17 @@ pub enum Speech {
 }
 
 impl Speech {
-    /// Of calls that were made for this protocol, to that server; `time_left_us` is the deadline of each, 0 for none.
-    pub fn new(speaks: Speaks, calls: &[Call], target: &Target, time_left_us: u32) -> Result<Speech, String> {
+    /// Of calls that were made for this protocol, to that server.
+    pub fn new(speaks: Speaks, calls: &[Call], target: &Target) -> Result<Speech, String> {
         let (mut frames, mut bodies) = (Vec::new(), Vec::new());
         for call in calls {
             match &call.content {
                 Content::Frame(request) => frames.push(request.clone()),
-                Content::Body(bytes) => {
-                    bodies.push(Body { method: call.method.clone(), bytes: bytes.clone() })
-                }
+                Content::Body(bytes) => bodies.push(Body {
+                    method: call.method.clone(),
+                    bytes: bytes.clone(),
+                    time_left_us: call.time_left_us,
+                }),
             }
         }
         let is_complete = frames.len() == if speaks == Speaks::Native { calls.len() } else { 0 };
@@ -107,7 +109,7 @@ impl Speech {
             Speaks::Gob => Speech::Gob(Gob::new(&bodies)?),
             Speaks::GobHttp => Speech::Gob(Gob::new(&bodies)?.behind_http()),
             Speaks::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
-            Speaks::Http => Speech::Http(Http::new(&bodies, &target.host(), time_left_us)),
+            Speaks::Http => Speech::Http(Http::new(&bodies, &target.host())),
         })
     }
 

@@ -43,6 +43,8 @@ pub struct Call {
     pub sent_ns: u64,
     /// Its place in the mix.
     pub method: u16,
+    /// What was sent, by place among the requests; in a mix the same as above.
+    pub request: u32,
     /// Whether it was due in the measured window.
     pub counts: bool,
 }
@@ -286,7 +288,7 @@ mod tests {
         Reply { id: 1, status, queue_us: 10, handler_us: 20, body, len: 32 }
     }
 
-    const CALL: Call = Call { intended_ns: 1_000, sent_ns: 41_000, method: 0, counts: true };
+    const CALL: Call = Call { intended_ns: 1_000, sent_ns: 41_000, method: 0, request: 0, counts: true };
 
     #[test]
     fn latency_counts_from_the_intended_time_and_its_parts_add_up() {

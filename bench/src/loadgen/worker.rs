@@ -4,6 +4,8 @@
 //! one turn for one connection leave in one write; the clock is read once for each read and once for each batch
 //! of calls.
 
+mod listed;
+
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, VecDeque};
 use std::io;
@@ -12,6 +14,7 @@ use std::sync::mpsc::{Receiver, Sender};
 use super::job::{Counted, Job, Told};
 use super::link::{self, Link, State};
 use super::protocol::Protocol;
+use super::schedule::Entry;
 use super::tally::{Call, Tally, Timeline};
 use super::usage::{self, Marks};
 use crate::epoll::{Epoll, Event};
@@ -51,6 +54,8 @@ struct Worker<P> {
     /// Connections with room for a call, in turn. Open loop only.
     ring: VecDeque<u32>,
     dirty: Vec<u32>,
+    /// By connection, calls of a list that are due and have no room on it. As long as the list at most.
+    waiting: Vec<VecDeque<Entry>>,
     /// When to try connections again.
     reopen: BinaryHeap<Reverse<(u64, u32)>>,
     input: Vec<u8>,
@@ -85,6 +90,10 @@ impl<P: Protocol> Worker<P> {
             tally,
             ring: VecDeque::with_capacity(job.connections),
             dirty: Vec::with_capacity(job.connections),
+            waiting: match &job.schedule {
+                Some(schedule) if schedule.is_listed() => vec![VecDeque::new(); job.connections],
+                _ => Vec::new(),
+            },
             reopen: BinaryHeap::new(),
             input: vec![0; link::READ_BYTES],
             is_blocked: false,
@@ -260,6 +269,9 @@ impl<P: Protocol> Worker<P> {
     /// Sends calls that are due, at most a burst of them; says whether more are. Open loop only.
     fn send_due(&mut self, now_ns: u64) -> io::Result<bool> {
         let Some(schedule) = &mut self.job.schedule else { return Ok(false) };
+        if schedule.is_listed() {
+            return self.send_listed(now_ns);
+        }
         let horizon_ns = now_ns.min(self.time.end_ns - 1);
         let mut sent = 0;
         while schedule.next_ns() <= horizon_ns
@@ -286,7 +298,8 @@ impl<P: Protocol> Worker<P> {
                 self.tally.held += u64::from(intended_ns < self.held_until_ns);
             }
             let method = self.job.picker.pick() as u16;
-            link.begin_call(Call { intended_ns, sent_ns: now_ns, method, counts });
+            let request = u32::from(method);
+            link.begin_call(Call { intended_ns, sent_ns: now_ns, method, request, counts });
             self.tally.on_sent(1);
             self.in_flight += 1;
             sent += 1;
@@ -296,13 +309,17 @@ impl<P: Protocol> Worker<P> {
             self.ring.push_back(at);
         }
         let more = !self.is_blocked && schedule.next_ns() <= horizon_ns;
+        self.flush_dirty();
+        Ok(more)
+    }
+
+    fn flush_dirty(&mut self) {
         while let Some(at) = self.dirty.pop() {
             self.links[at as usize].is_dirty = false;
             if let Err(error) = self.links[at as usize].flush() {
                 self.on_broken(at as usize, &error);
             }
         }
-        Ok(more)
     }
 
     /// Makes calls until so many are in flight as shall be. Closed loop only.
@@ -312,7 +329,8 @@ impl<P: Protocol> Worker<P> {
         while self.wants_calls && link.state() == State::Open && link.in_flight() < self.job.depth {
             let method = self.job.picker.pick() as u16;
             let counts = (self.time.from_ns..self.time.end_ns).contains(&now_ns);
-            link.begin_call(Call { intended_ns: now_ns, sent_ns: now_ns, method, counts });
+            let request = u32::from(method);
+            link.begin_call(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts });
             self.tally.on_sent(1);
             self.in_flight += 1;
         }
@@ -354,7 +372,10 @@ impl<P: Protocol> Worker<P> {
 
     fn on_open(&mut self, at: usize) {
         match self.job.schedule {
-            Some(_) => self.enter_ring(at as u32),
+            Some(_) => {
+                self.enter_ring(at as u32);
+                self.send_waiting(at);
+            }
             None => self.fill(at),
         }
     }
@@ -383,7 +404,9 @@ impl<P: Protocol> Worker<P> {
                         return None;
                     }
                     let counts = now_ns >= time.from_ns;
-                    Some(Call { intended_ns: now_ns, sent_ns: now_ns, method: picker.pick() as u16, counts })
+                    let method = picker.pick() as u16;
+                    let request = u32::from(method);
+                    Some(Call { intended_ns: now_ns, sent_ns: now_ns, method, request, counts })
                 },
             );
             let after = self.links[at].in_flight();
@@ -396,6 +419,7 @@ impl<P: Protocol> Worker<P> {
         }
         if !is_closed_loop {
             self.enter_ring(at as u32);
+            self.send_waiting(at);
             // A turn with many answers must not make the calls late that became due meanwhile.
             let now_ns = self.time.now_ns();
             if self.wants_calls
@@ -463,9 +487,14 @@ impl<P: Protocol> Worker<P> {
         let Some(schedule) = &mut self.job.schedule else { return };
         while schedule.next_ns() < end_ns {
             if schedule.next_ns() >= from_ns {
-                self.tally.on_never_sent(self.job.picker.pick(), schedule.next_ns(), now_ns);
+                let method = schedule.entry().map(|entry| usize::from(entry.method));
+                let method = method.unwrap_or_else(|| self.job.picker.pick());
+                self.tally.on_never_sent(method, schedule.next_ns(), now_ns);
             }
             schedule.advance();
+        }
+        for entry in self.waiting.iter_mut().flat_map(|waiting| waiting.drain(..)) {
+            self.tally.on_never_sent(usize::from(entry.method), entry.due_ns, now_ns);
         }
     }
 }

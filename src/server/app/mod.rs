@@ -22,6 +22,8 @@ use crate::conn::calls::{Call, Calls, Stock};
 use crate::context::{Home, Late, Peer, Scope};
 use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody};
 use crate::reactor::{App, ConnCx, Conns, Remote};
+#[cfg(feature = "record")]
+use crate::server::record::{Seen, Tap};
 use crate::server::timing::Timing;
 use crate::service::{Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
@@ -133,6 +135,9 @@ struct Desk {
     clock: Option<Instant>,
     timing: Timing,
     answered: Vec<Call>,
+    /// Where requests are recorded, if they are.
+    #[cfg(feature = "record")]
+    tap: Option<Tap>,
     /// Batches sent for which nobody has been woken.
     unannounced: u32,
     /// A worker may start while this thread still reads: it has a core of its own. On a shared one it would only
@@ -149,11 +154,15 @@ pub(super) struct AppParts {
     pub(super) protocols: Vec<Protocols>,
     pub(super) batch_max: usize,
     pub(super) remote: Remote<Mail>,
+    #[cfg(feature = "record")]
+    pub(super) tap: Option<Tap>,
 }
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
-        let AppParts { registry, pools, stats, side, protocols, batch_max, remote } = parts;
+        #[cfg(feature = "record")]
+        let tap = parts.tap;
+        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, .. } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<Batch>| {
@@ -179,6 +188,8 @@ impl RpcApp {
             clock: None,
             timing,
             answered: Vec::new(),
+            #[cfg(feature = "record")]
+            tap,
             unannounced: 0,
             wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
         };
@@ -212,6 +223,10 @@ impl Desk {
                 Status::invalid_argument(format!("call {} is in flight on this connection", request.id));
             return self.refuse(cx, &request, &status);
         }
+        #[cfg(feature = "record")]
+        if self.tap.as_mut().is_some_and(Tap::wants) {
+            self.record(cx, &request, index);
+        }
         match method.runs() {
             Kind::Inline if method.may_defer() => {
                 self.run_inline_deferring(registry, cx, &request, index, method)
@@ -223,6 +238,22 @@ impl Desk {
             Kind::Pooled => self.gather(cx, &request, index),
             Kind::Blocking => self.hand_over_one(cx, &request, index),
         }
+    }
+
+    /// Has a copy of a request written down.
+    #[cfg(feature = "record")]
+    #[cold]
+    #[inline(never)]
+    fn record(&mut self, cx: &mut Cx<'_>, request: &Request, method: u32) {
+        let Some(tap) = &mut self.tap else { return };
+        tap.take(&Seen {
+            at: cx.now(),
+            connection: cx.key().to_bits(),
+            protocol: cx.wire().protocol(),
+            method,
+            request,
+            body: cx.bytes(request.body),
+        });
     }
 
     #[cold]

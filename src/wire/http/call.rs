@@ -51,9 +51,17 @@ fn put_path(name: &str, out: &mut Out<'_>) {
     }
 }
 
-/// An entry of the metadata as a field. One that cannot be a field, or would speak of this connection or its framing,
-/// stays here.
+/// An entry of the metadata as a field. One that does not fit stays here: whoever means to hear of that asks before.
 fn put_field(name: &str, value: &[u8], out: &mut Out<'_>) {
+    if fits_field(name, value) {
+        out.queue.put_pair(out.pool, name.as_bytes(), b": ");
+        out.queue.put_pair(out.pool, value, b"\r\n");
+    }
+}
+
+/// Whether an entry of metadata can travel as a header field: its name is a token and its value has no control characters
+/// (RFC 9110 section 5.1 and 5.5), and it speaks neither of the connection nor of the message's framing.
+pub(in crate::wire) fn fits_field(name: &str, value: &[u8]) -> bool {
     const OURS: [&str; 8] = [
         "host",
         "content-type",
@@ -69,10 +77,7 @@ fn put_field(name: &str, value: &[u8], out: &mut Out<'_>) {
         && !name.is_empty();
     let is_ours = OURS.iter().any(|ours| name.eq_ignore_ascii_case(ours)) || is_hop_by_hop(name);
     let is_protocol = name.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("connect-"));
-    if is_field && !is_ours && !is_protocol {
-        out.queue.put_pair(out.pool, name.as_bytes(), b": ");
-        out.queue.put_pair(out.pool, value, b"\r\n");
-    }
+    is_field && !is_ours && !is_protocol
 }
 
 fn put_number(name: &[u8], number: u64, out: &mut Out<'_>) {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use self::server::Server;
 use crate::message::{Message, Outgoing, Reply};
 use crate::wire::{Decoded, Out, ServerSide, Wire};
+pub(super) use call::fits_field;
 pub use client::HttpClient;
 
 /// The number of the codec JSON.

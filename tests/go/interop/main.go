@@ -42,7 +42,7 @@ func dial(protocol, address string) (*rpc.Client, error) {
 }
 
 func serve(protocol, address string) error {
-	for _, service := range []any{new(Arith), new(Echo), new(Users)} {
+	for _, service := range []any{new(Arith), new(Echo), new(Users), new(Shapes)} {
 		if err := rpc.Register(service); err != nil {
 			return err
 		}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"encoding/gob"
 	"errors"
 	"fmt"
 	"time"
@@ -105,4 +106,34 @@ func (*Users) List(n int, reply *[]User) error {
 		*reply = append(*reply, newUser(id))
 	}
 	return nil
+}
+
+// Square and Circle are what Shapes.Any gives in turn.
+type Square struct {
+	Side int
+}
+
+// Circle is round.
+type Circle struct {
+	Radius  float64
+	Caption string
+}
+
+// Holder has a value whose type is not known beforehand, so that gob defines it in the middle of the value.
+type Holder struct {
+	First, Second any
+}
+
+// Shapes is a service of interfaces.
+type Shapes struct{}
+
+// Any gives two shapes.
+func (*Shapes) Any(n int, reply *Holder) error {
+	*reply = Holder{First: Square{Side: n}, Second: Circle{Radius: 0.5, Caption: "é"}}
+	return nil
+}
+
+func init() {
+	gob.Register(Square{})
+	gob.Register(Circle{})
 }

@@ -1,16 +1,19 @@
 //! Go's net/rpc over gob: a header and a body for each call, answers in any order.
 //!
 //! A stream defines each type once, so a connection remembers which it has sent; after that a call is the same bytes each
-//! time but for its number in the header. Of an answer the header is read and the body passed over. A body that goes on
-//! in further messages, because types first show inside an interface of it, is not understood here.
+//! time but for its number in the header. Of an answer the header is read and the body passed over, whichever types it
+//! brings along.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use coreloop::codec::gob;
-use coreloop::codec::gob::stream::{Form, Message, STRING, Split, StreamError, UINT, split};
+use coreloop::codec::gob::stream::{
+    DefinitionLimits, Definitions, Form, HEADER_ID, Message, STRING, Split, StreamError, StructWriter, Taken,
+    UINT, put_struct_definition, split,
+};
 use coreloop::wire::netrpc::connect::{CONNECT, ConnectError, Granted, granted};
-use serde::{Deserialize, Serialize};
 
+use super::super::mix::{Call, Content};
 use super::jsonrpc::code_of;
 use super::{Body, Decoded, Protocol, Reply};
 use crate::frame::BODY_BYTES_MAX;
@@ -19,19 +22,30 @@ use crate::frame::BODY_BYTES_MAX;
 const HEADERS_MAX: usize = 16;
 
 /// One connection's half of net/rpc.
-#[derive(Clone)]
 pub struct Gob {
     calls: Arc<[Template]>,
     /// Methods whose types this connection has defined.
     is_defined: Vec<bool>,
     /// Types that it has defined.
     sent: Vec<i32>,
+    /// Types that the server has defined.
+    known: Definitions,
     /// What may be a header, as the server defines it: the field's number and type, by id.
     headers: Vec<(i32, Fields)>,
     /// CONNECT goes in front of everything.
     is_behind_http: bool,
     /// Its answer is still to come.
     is_asking: bool,
+    /// The call whose answer is next, its header having been read.
+    answered: Option<u64>,
+}
+
+/// For another connection, which has said and heard nothing.
+impl Clone for Gob {
+    fn clone(&self) -> Gob {
+        let is_behind_http = self.is_behind_http;
+        Gob { is_behind_http, is_asking: is_behind_http, ..Gob::of(self.calls.clone()) }
+    }
 }
 
 /// Where in a header a number and an error stand, and the types of all its fields.
@@ -53,26 +67,24 @@ struct Template {
     body: Vec<u8>,
 }
 
-/// Go's header of a call (net/rpc server.go).
-#[derive(Serialize, Deserialize)]
-#[serde(rename_all = "PascalCase")]
-struct Request {
-    service_method: String,
-    seq: u64,
-}
-
 impl Gob {
     /// With the bodies of the mix, each a self-contained stream, in its order.
     pub fn new(bodies: &[Body]) -> Result<Gob, String> {
         let calls = bodies.iter().map(Template::new).collect::<Result<Vec<_>, _>>()?;
-        Ok(Gob {
+        Ok(Gob::of(calls.into()))
+    }
+
+    fn of(calls: Arc<[Template]>) -> Gob {
+        Gob {
             is_defined: vec![false; calls.len()],
-            calls: calls.into(),
+            calls,
             sent: Vec::new(),
+            known: Definitions::new(DefinitionLimits::default()),
             headers: Vec::new(),
             is_behind_http: false,
             is_asking: false,
-        })
+            answered: None,
+        }
     }
 
     /// The same for servers behind Go's `rpc.HandleHTTP`.
@@ -107,8 +119,9 @@ impl Gob {
         }
     }
 
-    /// Keeps a type that may be a header's.
+    /// Takes a definition in, and keeps it if the type may be a header's.
     fn learn(&mut self, message: Message<'_>) -> Result<(), StreamError> {
+        self.known.define(message)?;
         let (id, definition) = message.definition()?;
         let Form::Struct { fields } = definition.form else { return Ok(()) };
         let place = |name, of| fields.iter().position(|(known, id)| known == name && *id == of);
@@ -123,49 +136,112 @@ impl Gob {
     }
 
     fn next<'a>(&mut self, bytes: &'a [u8]) -> Result<Decoded<'a>, StreamError> {
+        if let Some(seq) = self.answered {
+            return self.next_of_answer(seq, bytes);
+        }
         let header = match split(bytes, BODY_BYTES_MAX)? {
             Split::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(bytes_min)),
             Split::Message(message) => message,
         };
         let id = header.id()?;
+        let len = header.whole().len();
         if id < 0 {
             self.learn(header)?;
-            return Ok(Decoded::Skip(header.whole().len()));
+            return Ok(Decoded::Skip(len));
         }
         let Some((_, fields)) = self.headers.iter().find(|(known, _)| *known == id) else {
             return Ok(Decoded::Broken(
                 "the server does not speak gob as net/rpc does: an answer without a header",
             ));
         };
-        let Some((seq, error)) = read_header(header.payload(), fields) else {
-            return Ok(Decoded::Broken("a header of net/rpc cannot be read"));
-        };
-        // Behind it the body, and in front of that the types that are new.
-        let mut len = header.whole().len();
+        match read_header(header.payload(), fields) {
+            Some((seq, b"")) => {
+                self.answered = Some(seq);
+                Ok(Decoded::Skip(len))
+            }
+            Some((seq, error)) => self.refused(seq, error, bytes, len),
+            None => Ok(Decoded::Broken("a header of net/rpc cannot be read")),
+        }
+    }
+
+    /// Behind a header: the types that are new, and the body, which may bring more of them inside of interfaces.
+    fn next_of_answer<'a>(&mut self, seq: u64, bytes: &'a [u8]) -> Result<Decoded<'a>, StreamError> {
+        if let Split::Message(message) = split(bytes, BODY_BYTES_MAX)?
+            && message.id()? < 0
+        {
+            self.learn(message)?;
+            return Ok(Decoded::Skip(message.whole().len()));
+        }
+        match self.known.take(bytes, BODY_BYTES_MAX)? {
+            Taken::NeedMore { bytes_min } => Ok(Decoded::NeedMore(bytes_min)),
+            Taken::Definition { bytes } => Ok(Decoded::Skip(bytes)),
+            Taken::Value { bytes: len, .. } => {
+                self.answered = None;
+                let body = &bytes[..len];
+                Ok(Decoded::Reply(Reply { id: seq, status: 0, queue_us: 0, handler_us: 0, body, len }))
+            }
+        }
+    }
+
+    /// Behind the header of an error: a body that says nothing, and in front of it its type where that is new. The header
+    /// is kept until it is all there, since the error's text stands in it.
+    fn refused<'a>(
+        &mut self,
+        seq: u64,
+        text: &'a [u8],
+        bytes: &'a [u8],
+        header_len: usize,
+    ) -> Result<Decoded<'a>, StreamError> {
+        let (mut len, mut new) = (header_len, Vec::new());
         loop {
             let message = match split(&bytes[len..], BODY_BYTES_MAX)? {
                 Split::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(len + bytes_min)),
                 Split::Message(message) => message,
             };
             len += message.whole().len();
-            if message.id()? < 0 {
-                self.learn(message)?;
-                continue;
+            if message.id()? > 0 {
+                break;
             }
-            let (status, body) = match error {
-                b"" => (0, message.payload()),
-                text => (code_of(text).number(), text),
-            };
-            return Ok(Decoded::Reply(Reply { id: seq, status, queue_us: 0, handler_us: 0, body, len }));
+            new.push(message);
         }
+        new.into_iter().try_for_each(|message| self.learn(message))?;
+        let status = code_of(text).number();
+        Ok(Decoded::Reply(Reply { id: seq, status, queue_us: 0, handler_us: 0, body: text, len }))
     }
+}
+
+/// The types that a connection has defined so far, for those who put bodies of several processes together: whether one
+/// more call can go there. Ids are each process's own.
+#[derive(Default)]
+pub struct Ids(HashMap<i32, Vec<u8>>);
+
+impl Ids {
+    /// Adds what a call defines; false if one of the ids is another type's already.
+    pub fn take(&mut self, call: &Call) -> bool {
+        let Content::Body(bytes) = &call.content else { return true };
+        let Ok((types, _)) = parts(bytes) else { return true };
+        types
+            .into_iter()
+            .all(|(id, definition)| *self.0.entry(id).or_insert_with(|| definition.clone()) == definition)
+    }
+}
+
+/// Says what is wrong with the argument of a call, if it cannot be sent.
+pub fn check(call: &Call) -> Result<(), String> {
+    let Content::Body(bytes) = &call.content else { return Err("no argument of gob".into()) };
+    let body = Body { method: call.method.clone(), bytes: bytes.clone(), time_left_us: 0 };
+    Template::new(&body).map(|_| ())
 }
 
 impl Template {
     fn new(body: &Body) -> Result<Template, String> {
-        let request = Request { service_method: body.method.clone(), seq: 1 };
+        // Go's header of a call (net/rpc server.go), with an id that no type of an argument has.
         let mut stream = Vec::new();
-        gob::encode(&request, &mut stream).map_err(|error| error.to_string())?;
+        put_struct_definition(&mut stream, HEADER_ID, "Request", &[("ServiceMethod", STRING), ("Seq", UINT)]);
+        let mut header = StructWriter::new(&mut stream, HEADER_ID);
+        header.text(body.method.as_bytes());
+        header.uint(1);
+        header.end();
         let wrong = |error: StreamError| error.to_string();
         let (header_types, header) = parts(&stream).map_err(wrong)?;
         let (body_types, value) = parts(&body.bytes).map_err(wrong)?;
@@ -233,7 +309,9 @@ impl Protocol for Gob {
     fn reset(&mut self) {
         self.is_defined.fill(false);
         self.sent.clear();
+        self.known = Definitions::new(DefinitionLimits::default());
         self.headers.clear();
+        self.answered = None;
         self.is_asking = self.is_behind_http;
     }
 
@@ -301,8 +379,10 @@ fn spell(number: u64) -> ([u8; 9], usize) {
 
 #[cfg(test)]
 mod tests {
+    use coreloop::codec::gob;
     use coreloop::codec::gob::dynamic::{decode_json, encode_json};
-    use coreloop::codec::gob::stream::{DefinitionLimits, Definitions, Sent, Taken};
+    use coreloop::codec::gob::stream::Sent;
+    use serde::{Deserialize, Serialize};
     use serde_json::{Value, json};
 
     use super::super::tests::at_every_split;
@@ -311,7 +391,7 @@ mod tests {
     fn body(method: &str, argument: &Value) -> Body {
         let mut bytes = Vec::new();
         encode_json(argument, &mut bytes).expect("it has a form");
-        Body { method: method.into(), bytes }
+        Body { method: method.into(), bytes, time_left_us: 0 }
     }
 
     fn gob() -> Gob {

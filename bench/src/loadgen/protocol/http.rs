@@ -31,10 +31,9 @@ pub struct Http {
 }
 
 impl Http {
-    /// With the bodies of the mix, in its order, for a server of that name; `time_left_us` is the deadline of each call,
-    /// 0 for none.
-    pub fn new(bodies: &[Body], host: &str, time_left_us: u32) -> Http {
-        let requests = bodies.iter().map(|body| request(body, host, time_left_us)).collect();
+    /// With the bodies of the mix, in its order, for a server of that name.
+    pub fn new(bodies: &[Body], host: &str) -> Http {
+        let requests = bodies.iter().map(|body| request(body, host)).collect();
         Http { requests, asked: VecDeque::new(), is_drain_told: false }
     }
 
@@ -53,12 +52,12 @@ impl Http {
 }
 
 /// The bytes of a call.
-fn request(body: &Body, host: &str, time_left_us: u32) -> Vec<u8> {
+fn request(body: &Body, host: &str) -> Vec<u8> {
     let (service, method) = body.method.rsplit_once('.').unwrap_or((&body.method, ""));
     let mut request = format!("POST /{}/{} HTTP/1.1\r\nHost: {host}\r\n", escaped(service), escaped(method));
     request += "Content-Type: application/json\r\nConnect-Protocol-Version: 1\r\n";
-    if time_left_us > 0 {
-        request += &format!("Connect-Timeout-Ms: {}\r\n", time_left_us.div_ceil(1000));
+    if body.time_left_us > 0 {
+        request += &format!("Connect-Timeout-Ms: {}\r\n", body.time_left_us.div_ceil(1000));
     }
     request += &format!("Content-Length: {}\r\n\r\n", body.bytes.len());
     let mut request = request.into_bytes();
@@ -110,8 +109,28 @@ impl Protocol for Http {
                 Ok(Chunks::NeedMore(need)) => Decoded::NeedMore(need.max(bytes.len() + 1)),
                 Err(why) => Decoded::Broken(why),
             },
-            (_, Framing::UntilEnd) => Decoded::Broken("an answer whose end is that of the connection"),
+            (_, Framing::UntilEnd) if bytes.len() - head.bytes > BODY_BYTES_MAX => {
+                Decoded::Broken("an answer larger than 16 MiB")
+            }
+            // The connection's end will be that of the answer (RFC 9112 section 6.3), and no call can follow.
+            (_, Framing::UntilEnd) if !self.is_drain_told => {
+                self.is_drain_told = true;
+                Decoded::Drain(0)
+            }
+            (_, Framing::UntilEnd) => Decoded::NeedMore(bytes.len() + 1),
         }
+    }
+
+    fn at_end<'a>(&mut self, bytes: &'a [u8]) -> Option<Reply<'a>> {
+        let head = Head::read(bytes).ok()??;
+        if head.framing != Framing::UntilEnd || matches!(head.status, 100..200 | 204 | 304) {
+            return None;
+        }
+        let id = self.asked.pop_front()?;
+        let body = &bytes[head.bytes..];
+        let (status, body) = if head.status == 200 { (0, body) } else { failed(head.status, body) };
+        let (queue_us, handler_us, len) = (head.queue_us, head.handler_us, bytes.len());
+        Some(Reply { id, status, queue_us, handler_us, body, len })
     }
 
     fn reset(&mut self) {
@@ -295,7 +314,8 @@ mod tests {
     use super::*;
 
     fn http() -> Http {
-        Http::new(&[Body { method: "Arith.Add".into(), bytes: b"{}".to_vec() }], "h:1", 1500)
+        let body = Body { method: "Arith.Add".into(), bytes: b"{}".to_vec(), time_left_us: 1500 };
+        Http::new(&[body], "h:1")
     }
 
     fn asked(count: u64) -> Http {
@@ -312,6 +332,44 @@ mod tests {
             Connect-Protocol-Version: 1\r\nConnect-Timeout-Ms: 2\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(String::from_utf8(out).expect("text"), text);
         assert_eq!(escaped("a b/é"), "a%20b%2F%C3%A9");
+    }
+
+    #[test]
+    fn answer_that_ends_with_the_connection_is_read_at_its_end() {
+        for (text, want) in [
+            ("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n13", (0, "13")),
+            ("HTTP/1.0 200 OK\r\n\r\n", (0, "")),
+            ("HTTP/1.1 503 Busy\r\n\r\nbusy", (14, "busy")),
+        ] {
+            let (mut http, bytes) = (asked(1), text.as_bytes());
+            for known in 0..bytes.len() {
+                let mut more = Decoded::Drain(0);
+                while more == Decoded::Drain(0) {
+                    more = http.decode(&bytes[..known]);
+                }
+                assert!(
+                    matches!(more, Decoded::NeedMore(need) if need > known),
+                    "{known} of {text}: {more:?}"
+                );
+            }
+            let reply = http.at_end(bytes).expect("it is whole");
+            assert_eq!(
+                (reply.id, reply.status, reply.body, reply.len),
+                (7, want.0, want.1.as_bytes(), bytes.len())
+            );
+            assert_eq!(http.at_end(bytes), None, "nothing more was asked for");
+        }
+        // What has an end of its own has not come whole.
+        for text in [
+            "",
+            "HTTP/1.1 200",
+            "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n13",
+            "HTTP/1.1 100 Continue\r\n\r\n",
+        ] {
+            assert_eq!(asked(1).at_end(text.as_bytes()), None, "{text}");
+        }
+        let long = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &vec![b'1'; BODY_BYTES_MAX + 1]].concat();
+        assert!(matches!(asked(1).decode(&long), Decoded::Broken(_)));
     }
 
     #[test]
@@ -332,7 +390,6 @@ mod tests {
     fn what_cannot_be_read_or_was_not_asked_for_is_told() {
         for (bytes, why) in [
             ("SSH-2.0 and more\r\n", "does not speak HTTP/1.1"),
-            ("HTTP/1.1 200 OK\r\n\r\n", "end is that of the connection"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "two lengths"),
             ("HTTP/1.1 200 OK\r\nContent-Length: +1\r\n\r\n", "no number"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 99999999\r\n\r\n", "16 MiB"),

@@ -177,7 +177,11 @@ mod tests {
     use super::*;
 
     fn jsonrpc() -> JsonRpc {
-        JsonRpc::new(&[Body { method: "Arith.Add".into(), bytes: br#"{"A":6,"B":7}"#.to_vec() }])
+        JsonRpc::new(&[Body {
+            method: "Arith.Add".into(),
+            bytes: br#"{"A":6,"B":7}"#.to_vec(),
+            time_left_us: 0,
+        }])
     }
 
     #[test]

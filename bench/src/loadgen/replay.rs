@@ -1,0 +1,313 @@
+//! `loadgen replay`: what a server recorded is sent again, at the distances at which it came.
+//!
+//! It is an open loop over a list (`worker/listed.rs`): latency counts from when a call was due, and calls that shared a
+//! connection share one again. `file` reads the recording.
+
+mod file;
+
+use std::collections::{HashMap, HashSet};
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use serde::Serialize;
+
+use self::file::{Recording, Unusable};
+use super::link::IN_FLIGHT_MAX;
+use super::mix::{Call, Content};
+use super::outcome::Outcome;
+use super::protocol::gob;
+use super::run::{Live, Plan};
+use super::schedule::{Arrivals, Entry};
+use super::speech::{Speaks, Speech};
+use super::target::Target;
+use super::{Ending, cut_before_anything, ending_of, page, progress, text, units, watch_signals, write_file};
+use crate::frame::BODY_BYTES_MAX;
+use crate::request::{Expect, Request};
+
+/// Connections that are made without being asked for, however many were recorded.
+const CONNECTIONS_USUAL: u64 = 1000;
+/// Room behind the last call, so that it is within the window.
+const TAIL: Duration = Duration::from_millis(1);
+
+/// What is replayed, where, and how fast.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Options {
+    /// A recording, as `coreloop serve --record` makes it.
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+    /// The server, as for a run. JSON bodies go over native:, http: and jsonrpc:, gob bodies over native: and gob:, all
+    /// others over native: alone.
+    #[arg(value_name = "ADDR")]
+    pub address: String,
+    /// So many times as fast as it was recorded.
+    #[arg(long, default_value = "1", value_parser = speed)]
+    pub speed: f64,
+    /// Connections; recorded ones beyond that share them. Default: as many as were recorded, at most 1000.
+    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
+    pub connections: Option<u32>,
+    /// Threads of the generator, each with its share of the connections.
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub threads: u32,
+    /// How long the answers still owed at the end are waited for.
+    #[arg(long, default_value = "5s", value_parser = units::duration)]
+    pub drain: Duration,
+    /// Also say what this process, the server, used of CPU time for a call.
+    #[arg(long, value_name = "PID")]
+    pub watch: Option<u32>,
+    /// Write every figure to this file.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the page of plots to this file.
+    #[arg(long, value_name = "FILE.html")]
+    pub report: Option<PathBuf>,
+    /// No progress while it runs.
+    #[arg(long)]
+    pub quiet: bool,
+}
+
+/// A factor between a thousandth and a thousand.
+fn speed(text: &str) -> Result<f64, String> {
+    let speed = text.parse::<f64>().ok().filter(|speed| (0.001..=1000.0).contains(speed));
+    speed.ok_or_else(|| format!("a speed is a number between 0.001 and 1000, not {text:?}"))
+}
+
+/// What was replayed, for the record.
+#[derive(Clone, Debug, Serialize)]
+pub struct Source {
+    /// The file.
+    pub file: String,
+    /// How fast.
+    pub speed: f64,
+    /// Calls of the file that were to be sent.
+    pub calls: u64,
+    /// Those that could not, since the file has not their body.
+    pub left_out: u64,
+    /// One request in so many was recorded.
+    pub sample: u64,
+    /// The file's last line was not whole.
+    pub is_cut: bool,
+}
+
+/// What was found.
+#[derive(Debug, Serialize)]
+pub struct Replay {
+    /// As of any run.
+    #[serde(flatten)]
+    pub outcome: Outcome,
+    /// What it was made of.
+    pub replay: Source,
+}
+
+/// Runs it, prints the result and writes the files.
+pub fn run(options: &Options) -> Result<Ending, String> {
+    let recording = Recording::read(&options.file).map_err(|unusable| unusable.to_string())?;
+    let stop = Arc::new(AtomicBool::new(false));
+    let _signals = watch_signals(&stop)?;
+    let line = progress::Line::new(length(&recording, options.speed), options.quiet);
+    let measured = measure_recording(options, recording, &stop, &mut |live| line.show(live));
+    drop(line);
+    let replay = match measured {
+        Err(why) if stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
+        result => result?,
+    };
+    print!("{}", text::render(&replay.outcome));
+    if let Some(path) = &options.json {
+        let text = serde_json::to_string_pretty(&replay).map_err(|error| error.to_string())?;
+        write_file(path, &(text + "\n"))?;
+    }
+    if let Some(path) = &options.report {
+        write_file(path, &page::render(&replay.outcome, &[])?)?;
+    }
+    Ok(ending_of(&replay.outcome))
+}
+
+/// Reads the file, sends it and measures; what is wrong comes as one line.
+pub fn measure(
+    options: &Options,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Live),
+) -> Result<Replay, String> {
+    let recording = Recording::read(&options.file).map_err(|unusable| unusable.to_string())?;
+    measure_recording(options, recording, stop, progress)
+}
+
+fn measure_recording(
+    options: &Options,
+    recording: Recording,
+    stop: &Arc<AtomicBool>,
+    progress: &mut dyn FnMut(&Live),
+) -> Result<Replay, String> {
+    let (speaks, address) = Speaks::split(&options.address);
+    let requests = requests(options, speaks, &recording).map_err(|unusable| unusable.to_string())?;
+    let recorded =
+        recording.calls.iter().map(|call| call.connection).max().map_or(1, |last| last.saturating_add(1));
+    // Below 60 000 either way.
+    let connections = options.connections.unwrap_or(recorded.min(CONNECTIONS_USUAL) as u32);
+    crate::process::raise_files_limit().map_err(|error| error.to_string())?;
+    let duration = length(&recording, options.speed);
+    let plan = Plan {
+        speaks,
+        target: Target::resolve(address)?,
+        weights: recording.methods.iter().map(|(_, _, calls)| *calls).collect(),
+        connections,
+        depth: IN_FLIGHT_MAX,
+        rate: Some(recording.calls.len() as f64 / duration.as_secs_f64()),
+        arrivals: Arrivals::Recorded,
+        warmup: Duration::ZERO,
+        duration,
+        drain: options.drain,
+        threads: options.threads as usize,
+        cores: Vec::new(),
+        spin: false,
+        seed: 0,
+        watch: options.watch,
+        list: Some(entries(&recording, options.speed, connections)),
+    };
+    if matches!(speaks, Speaks::Gob | Speaks::GobHttp) {
+        refuse_mixed_types(options, &recording, &requests, connections)
+            .map_err(|unusable| unusable.to_string())?;
+    }
+    let speech = Speech::new(speaks, &requests, &plan.target)?;
+    let methods: Vec<Call> = recording.methods.iter().map(counted).collect();
+    let measured = speech.measure(&plan, stop, progress)?;
+    let mut outcome = Outcome::new(&plan, &methods, false, 0, &measured);
+    outcome.verdict.remarks.extend(remarks(&recording));
+    let replay = Source {
+        file: options.file.display().to_string(),
+        speed: options.speed,
+        calls: recording.calls.len() as u64,
+        left_out: recording.left_out,
+        sample: recording.head.sample,
+        is_cut: recording.is_cut,
+    };
+    Ok(Replay { outcome, replay })
+}
+
+/// From the first call to just behind the last.
+fn length(recording: &Recording, speed: f64) -> Duration {
+    let (first, last) = (&recording.calls[0], &recording.calls[recording.calls.len() - 1]);
+    Duration::from_secs_f64((last.at_us - first.at_us) as f64 / 1e6 / speed) + TAIL
+}
+
+/// The calls as the workers take them.
+fn entries(recording: &Recording, speed: f64, connections: u32) -> Arc<[Entry]> {
+    let first_us = recording.calls[0].at_us;
+    let entry = |call: &file::Recorded| Entry {
+        due_ns: ((call.at_us - first_us) as f64 * 1e3 / speed) as u64,
+        link: (call.connection % u64::from(connections)) as u32,
+        request: call.request,
+        method: recording.requests[call.request as usize].0.method,
+    };
+    recording.calls.iter().map(entry).collect()
+}
+
+/// Each different request, made for the protocol; one that it cannot carry is told with its line.
+fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<Vec<Call>, Unusable> {
+    let made = recording.requests.iter().map(|(request, line)| {
+        let (method, codec, _) = &recording.methods[usize::from(request.method)];
+        let wrong = |what: String| Unusable::Line { file: options.file.clone(), line: *line, what };
+        let body = request.body.clone();
+        if let Some(only) = speaks.codec().filter(|only| only != codec) {
+            return Err(wrong(format!("{speaks}: carries {only} and no {codec}: replay this over native:")));
+        }
+        if body.len() > BODY_BYTES_MAX - 64 {
+            return Err(wrong("the body is too large".into()));
+        }
+        let content = match speaks {
+            Speaks::Native => {
+                let request_of =
+                    Request::new(method, codec, Some(body), Some(Expect::Any)).map_err(&wrong)?;
+                Content::Frame(request_of.with_time_left_us(request.time_left_us))
+            }
+            Speaks::Gob | Speaks::GobHttp if body.is_empty() => {
+                return Err(wrong("gob: has no word for a call without an argument".into()));
+            }
+            // It is put into a text, which what is no JSON would end early.
+            Speaks::JsonRpc
+                if !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() =>
+            {
+                return Err(wrong("the body is no JSON".into()));
+            }
+            Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc | Speaks::Http => Content::Body(body),
+        };
+        let (method, codec, time_left_us) = (method.clone(), codec.clone(), request.time_left_us);
+        let call = Call { method, codec, weight: 1, content, time_left_us };
+        // The protocols that take a body apart say what is wrong with it; each is tried by itself, for its line.
+        if matches!(speaks, Speaks::Gob | Speaks::GobHttp) {
+            gob::check(&call).map_err(wrong)?;
+        }
+        Ok(call)
+    });
+    made.collect()
+}
+
+/// In gob a type has a number that is its process's own: recorded connections whose types differ cannot share one.
+fn refuse_mixed_types(
+    options: &Options,
+    recording: &Recording,
+    requests: &[Call],
+    connections: u32,
+) -> Result<(), Unusable> {
+    let mut links: HashMap<u64, (gob::Ids, HashSet<u32>)> = HashMap::new();
+    for call in &recording.calls {
+        let (ids, seen) = links.entry(call.connection % u64::from(connections)).or_default();
+        if seen.insert(call.request) && !ids.take(&requests[call.request as usize]) {
+            let what = "gob: another connection's types are in the way of this one's: give --connections as many as were \
+                        recorded";
+            let (file, line) = (options.file.clone(), recording.requests[call.request as usize].1);
+            return Err(Unusable::Line { file, line, what: what.into() });
+        }
+    }
+    Ok(())
+}
+
+/// A method as it stands in the result.
+fn counted((method, codec, calls): &(String, String, u32)) -> Call {
+    Call {
+        method: method.clone(),
+        codec: codec.clone(),
+        weight: *calls,
+        content: Content::Body(Vec::new()),
+        time_left_us: 0,
+    }
+}
+
+fn remarks(recording: &Recording) -> Vec<String> {
+    let mut remarks = Vec::new();
+    let count = |number: u64| units::count(number as f64);
+    if recording.is_cut {
+        remarks.push("The recording's last line is not whole: it was read up to there.".into());
+    }
+    if recording.left_out > 0 {
+        remarks
+            .push(format!("{} recorded requests have no body and were not sent.", count(recording.left_out)));
+    }
+    if recording.one_way > 0 {
+        remarks.push(format!(
+            "{} one-way requests were sent as calls with an answer.",
+            count(recording.one_way)
+        ));
+    }
+    if recording.head.sample > 1 {
+        remarks.push(format!(
+            "One request in {} was recorded: the rate is that of the sample.",
+            count(recording.head.sample)
+        ));
+    }
+    remarks
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn speeds_are_bounded() {
+        assert_eq!((speed("2"), speed("0.5")), (Ok(2.0), Ok(0.5)));
+        for wrong in ["", "0", "-1", "1001", "NaN", "inf", "fast"] {
+            assert!(speed(wrong).is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,106 @@
+//! Secrets taken out of bodies before they are recorded: the values of fields that have certain names.
+//!
+//! JSON is gone through as text (`json.rs`), so that fields that the type does not know are seen too; gob, compact and
+//! MessagePack are read by the type's description and written again (`typed.rs`, `value.rs`). What cannot be looked into
+//! has no body in the record.
+
+mod json;
+mod typed;
+mod value;
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use crate::codec::describe::Shape;
+use crate::codec::{Codec, Description};
+
+use self::typed::Typed;
+
+/// Why a body is not in the record, as the record spells it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum LeftOut {
+    /// Its codec has no fields that could be looked at.
+    Opaque,
+    /// It is not what its codec and its method's type say.
+    Undecodable,
+}
+
+impl LeftOut {
+    pub(super) fn name(self) -> &'static str {
+        match self {
+            LeftOut::Opaque => "opaque",
+            LeftOut::Undecodable => "undecodable",
+        }
+    }
+}
+
+/// Takes secrets out; it keeps what it has found out about the types of methods.
+pub(super) struct Blanker {
+    names: Arc<Names>,
+    /// By number of the method.
+    methods: HashMap<u32, Typed>,
+}
+
+impl Blanker {
+    pub(super) fn new(names: &[String]) -> Blanker {
+        Blanker { names: Arc::new(Names(names.to_vec())), methods: HashMap::new() }
+    }
+
+    /// The body without the secrets. The method is known by its number, and its argument by the description.
+    pub(super) fn blanked(
+        &mut self,
+        codec: Codec,
+        method: u32,
+        argument: &Description,
+        body: Vec<u8>,
+    ) -> Result<Vec<u8>, LeftOut> {
+        if self.names.0.is_empty() || body.is_empty() {
+            return Ok(body);
+        }
+        match codec {
+            Codec::Json => json::blanked(&body, &self.names).ok_or(LeftOut::Undecodable),
+            Codec::Gob | Codec::Compact | Codec::MessagePack => {
+                let typed = self.methods.entry(method).or_insert_with(|| Typed::new(argument));
+                typed.blanked(codec, &body, &self.names).ok_or(LeftOut::Undecodable)
+            }
+            // Here the type is all that there is: a body of it has no other fields.
+            Codec::Fixed if !self.names.are_in(argument.shape()) => Ok(body),
+            Codec::Fixed | Codec::Raw | Codec::Protobuf => Err(LeftOut::Opaque),
+        }
+    }
+}
+
+/// The names of fields whose values are secrets; upper and lower case are the same.
+struct Names(Vec<String>);
+
+impl Names {
+    fn has(&self, name: &str) -> bool {
+        self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
+    }
+
+    fn are_in(&self, shape: &Shape) -> bool {
+        match shape {
+            Shape::Option(inner) | Shape::Sequence(inner) => self.are_in(inner),
+            Shape::Tuple(shapes) => shapes.iter().any(|shape| self.are_in(shape)),
+            Shape::Map { key, value } => self.are_in(key) || self.are_in(value),
+            Shape::Struct { fields, .. } => {
+                fields.iter().any(|field| self.has(&field.name) || self.are_in(&field.shape))
+            }
+            Shape::Enum { variants, .. } => variants.iter().any(|variant| {
+                self.has(&variant.name)
+                    || variant.content.as_ref().is_some_and(|content| self.are_in(content))
+            }),
+            Shape::Bool
+            | Shape::Int { .. }
+            | Shape::Float { .. }
+            | Shape::Char
+            | Shape::String
+            | Shape::Bytes
+            | Shape::Unit
+            | Shape::Recursive { .. } => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

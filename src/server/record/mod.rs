@@ -1,0 +1,194 @@
+//! Recording: a sample of the requests, with their times, in a file from which they can be sent again.
+//!
+//! A reactor copies what it samples into a bounded queue (`tap.rs`) and never waits: what does not fit is counted and
+//! gone. A thread of its own takes secrets out (`blank`) and writes the lines (`file.rs`). See docs/load-testing.md.
+
+mod blank;
+mod file;
+mod tap;
+
+use std::fmt;
+use std::io;
+use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::Instant;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::service::Registry;
+use crate::stats::RecordSnapshot;
+use crate::wire::Protocol;
+
+pub(super) use tap::{Seen, Tap};
+
+/// Requests that wait for the writer; beyond that they are dropped.
+const QUEUED_MAX: usize = 4096;
+/// Bytes of their bodies.
+const QUEUED_BYTES_MAX: usize = 8 << 20;
+
+/// What is recorded, and where.
+#[derive(Clone, Debug)]
+pub struct Recording {
+    /// The file. It must not be there yet, and is made so that only its owner may read it.
+    pub file: PathBuf,
+    /// One request in so many is recorded, drawn by chance; 1 is each. Default 100.
+    pub sample: u32,
+    /// The file grows to so many bytes; after that nothing more is recorded. Default 64 MiB.
+    pub bytes_max: u64,
+    /// Fields whose values are not to be in the record. Where there are any, a body that cannot be looked into (raw bytes,
+    /// or one that does not decode) is recorded without its bytes. Metadata never are in it.
+    pub blank: Vec<String>,
+    /// The largest body once decompressed; a larger one is recorded without its bytes. Default 16 MiB.
+    pub body_bytes_max: usize,
+}
+
+impl Recording {
+    /// Of one request in a hundred, up to 64 MiB, with nothing blanked.
+    pub fn to(file: impl Into<PathBuf>) -> Recording {
+        Recording {
+            file: file.into(),
+            sample: 100,
+            bytes_max: 64 << 20,
+            blank: Vec::new(),
+            body_bytes_max: 16 << 20,
+        }
+    }
+}
+
+/// Why a recording could not begin.
+#[derive(Debug)]
+pub struct RecordError {
+    /// The file that was to be made.
+    pub file: PathBuf,
+    /// What the system said.
+    pub error: io::Error,
+}
+
+impl fmt::Display for RecordError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let file = self.file.display();
+        match self.error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                write!(f, "cannot record into {file}: it is there already; give another name or remove it")
+            }
+            _ => write!(f, "cannot record into {file}: {}", self.error),
+        }
+    }
+}
+
+impl std::error::Error for RecordError {
+    fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
+        Some(&self.error)
+    }
+}
+
+/// A request on its way from a reactor to the file.
+struct Sampled {
+    at: Instant,
+    reactor: usize,
+    /// The connection's key, as one number: unique on its reactor.
+    connection: u64,
+    protocol: Option<Protocol>,
+    /// Its place in the registry.
+    method: u32,
+    codec: u8,
+    compressed: bool,
+    one_way: bool,
+    time_left_us: u32,
+    body: Vec<u8>,
+}
+
+/// What reactors and the writer share.
+struct Shared {
+    sample: u32,
+    queued_bytes: AtomicUsize,
+    /// The file is as large as it may be, or could not be written: nothing more is sampled.
+    is_over: AtomicBool,
+    recorded: AtomicU64,
+    bytes: AtomicU64,
+    dropped: AtomicU64,
+    beyond: AtomicU64,
+    left_out: AtomicU64,
+    trouble: Mutex<Option<String>>,
+}
+
+impl Shared {
+    fn end_with(&self, trouble: String) {
+        self.is_over.store(true, Ordering::Relaxed);
+        self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(trouble);
+    }
+
+    fn snapshot(&self) -> RecordSnapshot {
+        let count = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
+        RecordSnapshot {
+            recorded: count(&self.recorded),
+            bytes: count(&self.bytes),
+            dropped: count(&self.dropped),
+            beyond: count(&self.beyond),
+            left_out: count(&self.left_out),
+            trouble: self.trouble.lock().unwrap_or_else(PoisonError::into_inner).clone(),
+        }
+    }
+}
+
+/// A recording that goes on.
+pub(super) struct Recorder {
+    shared: Arc<Shared>,
+    /// What is sent here is written; `None` says the end, whoever else may still hold a sender.
+    queue: Sender<Option<Sampled>>,
+    writer: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl Recorder {
+    /// Makes the file, writes its head, and starts the thread that writes the rest.
+    pub(super) fn start(recording: Recording, registry: Arc<Registry>) -> Result<Recorder, RecordError> {
+        let named = |error| RecordError { file: recording.file.clone(), error };
+        let shared = Arc::new(Shared {
+            sample: recording.sample.max(1),
+            queued_bytes: AtomicUsize::new(0),
+            is_over: AtomicBool::new(false),
+            recorded: AtomicU64::new(0),
+            bytes: AtomicU64::new(0),
+            dropped: AtomicU64::new(0),
+            beyond: AtomicU64::new(0),
+            left_out: AtomicU64::new(0),
+            trouble: Mutex::new(None),
+        });
+        let (queue, queued): (_, Receiver<Option<Sampled>>) = bounded(QUEUED_MAX);
+        let file = file::Writer::create(&recording, registry, shared.clone()).map_err(named)?;
+        let thread = std::thread::Builder::new().name("coreloop-record".into());
+        let writer = thread.spawn(move || file.run(&queued)).map_err(named)?;
+        Ok(Recorder { shared, queue, writer: Mutex::new(Some(writer)) })
+    }
+
+    /// For a reactor.
+    pub(super) fn tap(&self, reactor: usize) -> Tap {
+        Tap::new(self.shared.clone(), self.queue.clone(), reactor)
+    }
+
+    /// The counts now.
+    pub(super) fn snapshot(&self) -> RecordSnapshot {
+        self.shared.snapshot()
+    }
+
+    /// Waits until all that was sampled is written: at most what the queue holds. Reactors have ended, or sample in vain.
+    pub(super) fn finish(&self) {
+        let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(writer) = writer {
+            // The writer takes from the queue until it sees this, so there comes to be room.
+            let _ = self.queue.send(None);
+            let _ = writer.join();
+        }
+    }
+}
+
+impl Drop for Recorder {
+    fn drop(&mut self) {
+        self.finish();
+    }
+}
+
+#[cfg(test)]
+mod tests;

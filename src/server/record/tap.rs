@@ -1,0 +1,96 @@
+//! A reactor's end of a recording: draws which requests are recorded, and copies those. It never waits.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Instant;
+
+use crossbeam_channel::Sender;
+
+use super::{QUEUED_BYTES_MAX, Sampled, Shared};
+use crate::message::Request;
+use crate::wire::Protocol;
+
+/// Where a request came from, and what was in it.
+pub(in crate::server) struct Seen<'a> {
+    pub(in crate::server) at: Instant,
+    pub(in crate::server) connection: u64,
+    pub(in crate::server) protocol: Option<Protocol>,
+    pub(in crate::server) method: u32,
+    pub(in crate::server) request: &'a Request,
+    pub(in crate::server) body: &'a [u8],
+}
+
+/// One reactor's.
+pub(in crate::server) struct Tap {
+    shared: Arc<Shared>,
+    queue: Sender<Option<Sampled>>,
+    reactor: usize,
+    /// Requests up to the next one that is recorded, that one included.
+    left: u32,
+    random: u64,
+}
+
+impl Tap {
+    pub(super) fn new(shared: Arc<Shared>, queue: Sender<Option<Sampled>>, reactor: usize) -> Tap {
+        let mut tap = Tap { shared, queue, reactor, left: 0, random: reactor as u64 + 1 };
+        tap.left = tap.draw();
+        tap
+    }
+
+    /// Whether this request, the next one, is to be recorded.
+    #[inline]
+    pub(in crate::server) fn wants(&mut self) -> bool {
+        self.left -= 1;
+        if self.left > 0 {
+            return false;
+        }
+        self.left = self.draw();
+        true
+    }
+
+    /// A distance with the mean `sample`: evenly drawn, so that callers who count in step are not sampled in step.
+    fn draw(&mut self) -> u32 {
+        // Xorshift; Marsaglia, "Xorshift RNGs".
+        self.random ^= self.random << 13;
+        self.random ^= self.random >> 7;
+        self.random ^= self.random << 17;
+        let span = 2 * u64::from(self.shared.sample) - 1;
+        1 + u32::try_from((self.random >> 16) % span).unwrap_or(0)
+    }
+
+    /// Copies a request for the writer, if there is room for it.
+    #[cold]
+    #[inline(never)]
+    pub(in crate::server) fn take(&mut self, seen: &Seen<'_>) {
+        let shared = &self.shared;
+        if shared.is_over.load(Ordering::Relaxed) {
+            shared.beyond.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let len = seen.body.len();
+        let queued = shared.queued_bytes.fetch_add(len, Ordering::Relaxed);
+        // An empty queue takes a body of any size that the server takes: otherwise the largest would never be recorded.
+        if queued > 0 && queued.saturating_add(len) > QUEUED_BYTES_MAX || self.queue.is_full() {
+            shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            return;
+        }
+        let Request { codec, compressed, one_way, time_left_us, .. } = *seen.request;
+        let sampled = Sampled {
+            at: seen.at,
+            reactor: self.reactor,
+            connection: seen.connection,
+            protocol: seen.protocol,
+            method: seen.method,
+            codec,
+            compressed,
+            one_way,
+            time_left_us,
+            body: seen.body.to_vec(),
+        };
+        if self.queue.try_send(Some(sampled)).is_err() {
+            shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+            shared.dropped.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
