@@ -74,7 +74,7 @@ pub enum Speech {
     /// Of [`Speaks::Native`].
     Native(Native),
     /// Of [`Speaks::Gob`].
-    Gob(Gob),
+    Gob(Box<Gob>),
     /// Of [`Speaks::JsonRpc`].
     JsonRpc(JsonRpc),
     /// Of [`Speaks::Http`].
@@ -101,7 +101,7 @@ impl Speech {
         }
         Ok(match speaks {
             Speaks::Native => Speech::Native(Native::new(frames)),
-            Speaks::Gob => Speech::Gob(Gob::new(&bodies)?),
+            Speaks::Gob => Speech::Gob(Box::new(Gob::new(&bodies)?)),
             Speaks::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
             Speaks::Http => Speech::Http(Http::new(&bodies, &target.host())),
         })
@@ -116,7 +116,7 @@ impl Speech {
     ) -> Result<Measured, String> {
         match self {
             Speech::Native(native) => run::measure(plan, native, stop, progress),
-            Speech::Gob(gob) => run::measure(plan, gob, stop, progress),
+            Speech::Gob(gob) => run::measure(plan, &**gob, stop, progress),
             Speech::JsonRpc(jsonrpc) => run::measure(plan, jsonrpc, stop, progress),
             Speech::Http(http) => run::measure(plan, http, stop, progress),
         }
