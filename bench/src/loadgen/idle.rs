@@ -1,7 +1,8 @@
 //! `loadgen idle`: many connections that are mostly quiet, and what each of them costs the server.
 //!
-//! It is an open loop whose calls go to the connections in turn, so that each makes one in a given time; what is added is
-//! the server's memory before, when all are connected, and at the end.
+//! It is an open loop over a list: after a first call on each, by which a server knows that it is in earnest, every
+//! connection makes one in a given time. What is added is the server's memory before, when all are connected, and at the
+//! end.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -14,7 +15,7 @@ use serde::Serialize;
 use super::mix::{Body, Call};
 use super::outcome::Outcome;
 use super::run::{Live, Plan};
-use super::schedule::Arrivals;
+use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
 use super::{Ending, cut_before_anything, ending_of, progress, text, units, watch_signals, write_file};
@@ -22,6 +23,12 @@ use crate::process;
 
 /// Descriptors of this process that are no connections: its output, epolls, what the library opens.
 const DESCRIPTORS_ELSE: u64 = 64;
+/// First calls in a second …
+const GREETINGS_PER_S: f64 = 5000.0;
+/// … but all of them within this.
+const GREETING_S_MAX: f64 = 5.0;
+/// Calls of a run: their list is in memory.
+const CALLS_MAX: f64 = 20e6;
 
 /// How many connections, and how seldom each makes a call.
 #[derive(Clone, Debug, clap::Args)]
@@ -36,7 +43,7 @@ pub struct Options {
     /// Each connection makes a call once in that time; all together they are spread evenly over it.
     #[arg(long, default_value = "30s", value_parser = units::some_duration)]
     pub every: Duration,
-    /// How long they are held open, once all are connected.
+    /// How long they are held open, once all are connected and have made a first call, which does not count.
     #[arg(long, default_value = "60s", value_parser = units::some_duration)]
     pub duration: Duration,
     /// The server's process: its memory for each connection, and its CPU time.
@@ -104,7 +111,7 @@ pub struct Idle {
 pub fn run(options: &Options) -> Result<Ending, String> {
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
-    let line = progress::Line::new(options.duration, options.quiet);
+    let line = progress::Line::new(options.greeting() + options.duration, options.quiet);
     let measured = measure(options, &stop, &mut |live| line.show(live));
     drop(line);
     let idle = match measured {
@@ -136,7 +143,7 @@ pub fn measure(
     let (speaks, address) = Speaks::split(&options.address);
     let body = options.body.clone().map_or(Body::Usual, Body::Json);
     let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
-    let plan = options.plan(speaks, Target::resolve(address)?);
+    let plan = options.plan(speaks, Target::resolve(address)?)?;
     let speech = Speech::new(speaks, &calls, &plan.target)?;
     let mut memory = options.watch.map(Watched::begin);
     let measured = speech.measure(&plan, stop, &mut |live| {
@@ -148,7 +155,7 @@ pub fn measure(
     let mut outcome = Outcome::new(&plan, &calls, false, 0, &measured);
     if options.duration < options.every && !measured.is_cut {
         outcome.verdict.remarks.push(format!(
-            "It took {} for all connections to make a call, and the run was shorter: some made none.",
+            "It takes {} for all connections to make a call, and the run was shorter: after their first, some made none.",
             units::time(options.every.as_nanos() as f64)
         ));
     }
@@ -164,8 +171,35 @@ pub fn measure(
 }
 
 impl Options {
-    fn plan(&self, speaks: Speaks, target: Target) -> Plan {
-        Plan {
+    /// How long the first calls take: a server closes connections that say nothing (coreloop's after 10 s), so they are
+    /// soon, and spread out all the same.
+    fn greeting(&self) -> Duration {
+        let spread_s = (f64::from(self.connections) / GREETINGS_PER_S).clamp(0.1, GREETING_S_MAX);
+        Duration::from_secs_f64(spread_s).min(self.every)
+    }
+
+    /// The first calls, then a round of calls in each of the times.
+    fn entries(&self) -> Result<Arc<[Entry]>, String> {
+        let (each, all) = (f64::from(self.connections), self.duration.as_secs_f64());
+        if each * (1.0 + all / self.every.as_secs_f64()) > CALLS_MAX {
+            return Err(format!(
+                "that is more than {} calls: idle connections make fewer",
+                units::count(CALLS_MAX)
+            ));
+        }
+        let (greeting_ns, every_ns) = (self.greeting().as_nanos() as f64, self.every.as_nanos() as f64);
+        let end_ns = greeting_ns + all * 1e9;
+        let entry = |due_ns: f64, link| Entry { due_ns: due_ns as u64, link, request: 0, method: 0 };
+        let first = (0..self.connections).map(|link| entry(greeting_ns * f64::from(link) / each, link));
+        let rounds = (0_u32..).flat_map(|round| (0..self.connections).map(move |link| (round, link)));
+        let later = rounds.map(|(round, link)| {
+            entry(greeting_ns + every_ns * (f64::from(round) + f64::from(link) / each), link)
+        });
+        Ok(first.chain(later.take_while(|entry| (entry.due_ns as f64) < end_ns)).collect())
+    }
+
+    fn plan(&self, speaks: Speaks, target: Target) -> Result<Plan, String> {
+        Ok(Plan {
             speaks,
             target,
             weights: vec![1],
@@ -174,7 +208,7 @@ impl Options {
             depth: 1,
             rate: Some(f64::from(self.connections) / self.every.as_secs_f64()),
             arrivals: Arrivals::Fixed,
-            warmup: Duration::ZERO,
+            warmup: self.greeting(),
             duration: self.duration,
             drain: Duration::from_secs(5),
             threads: self.threads as usize,
@@ -182,8 +216,8 @@ impl Options {
             spin: false,
             seed: 1,
             watch: self.watch,
-            list: None,
-        }
+            list: Some(self.entries()?),
+        })
     }
 }
 
@@ -295,6 +329,32 @@ mod tests {
         assert_eq!(growth.bytes_each_connected, 1024.0);
         let less = watched(memory(900, 400)).growth(0).expect("it was read");
         assert_eq!((less.bytes_each, less.own_bytes_each), (0.0, 0.0));
+    }
+
+    #[test]
+    fn each_connection_calls_once_at_first_and_then_once_in_its_time() {
+        let options = Options {
+            address: String::new(),
+            connections: 4,
+            every: Duration::from_secs(2),
+            duration: Duration::from_secs(5),
+            watch: None,
+            method: String::new(),
+            body: None,
+            codec: None,
+            threads: 1,
+            json: None,
+            quiet: true,
+        };
+        let entries = options.entries().expect("not so many");
+        assert!(entries.is_sorted_by_key(|entry| entry.due_ns));
+        let times: Vec<u64> =
+            entries.iter().filter(|entry| entry.link == 1).map(|entry| entry.due_ns / 1_000_000).collect();
+        assert_eq!(times, [25, 100 + 500, 100 + 2500, 100 + 4500]);
+        let last = entries.last().expect("some");
+        assert_eq!((entries.len(), last.link, last.due_ns), (4 + 10, 1, 4_600_000_000));
+        let many = Options { connections: 1_000_000, every: Duration::from_millis(1), ..options };
+        assert!(many.entries().is_err());
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub enum Speech {
     /// Of [`Speaks::Native`].
     Native(Native),
     /// Of [`Speaks::Gob`] and [`Speaks::GobHttp`].
-    Gob(Gob),
+    Gob(Box<Gob>),
     /// Of [`Speaks::JsonRpc`].
     JsonRpc(JsonRpc),
     /// Of [`Speaks::Http`].
@@ -106,8 +106,8 @@ impl Speech {
         }
         Ok(match speaks {
             Speaks::Native => Speech::Native(Native::new(frames)),
-            Speaks::Gob => Speech::Gob(Gob::new(&bodies)?),
-            Speaks::GobHttp => Speech::Gob(Gob::new(&bodies)?.behind_http()),
+            Speaks::Gob => Speech::Gob(Box::new(Gob::new(&bodies)?)),
+            Speaks::GobHttp => Speech::Gob(Box::new(Gob::new(&bodies)?.behind_http())),
             Speaks::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
             Speaks::Http => Speech::Http(Http::new(&bodies, &target.host())),
         })
@@ -122,7 +122,7 @@ impl Speech {
     ) -> Result<Measured, String> {
         match self {
             Speech::Native(native) => run::measure(plan, native, stop, progress),
-            Speech::Gob(gob) => run::measure(plan, gob, stop, progress),
+            Speech::Gob(gob) => run::measure(plan, &**gob, stop, progress),
             Speech::JsonRpc(jsonrpc) => run::measure(plan, jsonrpc, stop, progress),
             Speech::Http(http) => run::measure(plan, http, stop, progress),
         }

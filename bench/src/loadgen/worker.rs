@@ -494,7 +494,9 @@ impl<P: Protocol> Worker<P> {
             schedule.advance();
         }
         for entry in self.waiting.iter_mut().flat_map(|waiting| waiting.drain(..)) {
-            self.tally.on_never_sent(usize::from(entry.method), entry.due_ns, now_ns);
+            if entry.due_ns >= from_ns {
+                self.tally.on_never_sent(usize::from(entry.method), entry.due_ns, now_ns);
+            }
         }
     }
 }

@@ -22,10 +22,12 @@ impl<P: Protocol> Worker<P> {
             schedule.advance();
             let at = entry.link as usize;
             if self.waiting[at].is_empty() && self.links[at].has_room() {
-                self.tally.late.record(now_ns - entry.due_ns);
+                if entry.due_ns >= self.time.from_ns {
+                    self.tally.late.record(now_ns - entry.due_ns);
+                }
                 self.begin_listed(entry, now_ns);
             } else {
-                self.tally.held += 1;
+                self.tally.held += u64::from(entry.due_ns >= self.time.from_ns);
                 self.waiting[at].push_back(entry);
             }
         }
@@ -49,13 +51,13 @@ impl<P: Protocol> Worker<P> {
 
     fn begin_listed(&mut self, entry: Entry, now_ns: u64) {
         let Entry { due_ns, link, request, method } = entry;
-        // There is no warm-up: all of the list counts.
+        let counts = due_ns >= self.time.from_ns;
         self.links[link as usize].begin_call(Call {
             intended_ns: due_ns,
             sent_ns: now_ns,
             method,
             request,
-            counts: true,
+            counts,
         });
         self.tally.on_sent(1);
         self.in_flight += 1;
