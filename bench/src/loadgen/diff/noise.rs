@@ -81,9 +81,7 @@ pub fn changes(old: &Record, new: &Record) -> Vec<Change> {
         });
         changes.extend(ratio(&name, "calls/s", Unit::Rate, rates, spread));
         for (percent, figure) in PERCENTILES {
-            let spread = both.map(|record| {
-                unrest(record, |point| if percent < 95.0 { point.p50_ns } else { point.p99_ns })
-            });
+            let spread = both.map(|record| percentile_unrest(record, percent));
             let times = [&before, &after].map(|runs| Figure {
                 values: runs.iter().filter_map(|method| at_percent(method, percent)).collect(),
                 few: runs.iter().filter_map(|method| percentile_spread(method, percent)).fold(0.0, f64::max),
@@ -173,6 +171,16 @@ fn unrest(record: &Record, of: impl Fn(&Point) -> Option<f64>) -> Option<f64> {
     let middle = Spread::of(values.iter().copied())?.median;
     let deviation = Spread::of(values.iter().map(|value| (value - middle).abs()))?.median;
     Some(if middle > 0.0 { NORMAL * deviation / middle } else { 0.0 })
+}
+
+/// The same of a percentile. The intervals have two; between them the one that moves more stands for it.
+fn percentile_unrest(record: &Record, percent: f64) -> Option<f64> {
+    let (low, high) = (unrest(record, |point| point.p50_ns), unrest(record, |point| point.p99_ns));
+    match percent {
+        percent if percent < 75.0 => low,
+        percent if percent < 95.0 => low.zip(high).map(|(low, high)| low.max(high)),
+        _ => high,
+    }
 }
 
 /// Counts of independent events deviate by their root.
