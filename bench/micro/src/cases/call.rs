@@ -12,11 +12,11 @@ use coreloop::server::LoneServer;
 use coreloop::wire::Scheme;
 
 use super::Case;
-use super::wire::{bytes_of, method_of};
+use super::wire::{SPOKEN, bytes_of, method_of};
 use crate::meter::uncounted;
 
 pub(super) fn add(cases: &mut Vec<Case>) {
-    for scheme in Scheme::ALL {
+    for scheme in SPOKEN {
         for depth in [1, 16] {
             let scheme = *scheme;
             let name = |what: &str| format!("{what}/{}/x{depth}", scheme.name());
