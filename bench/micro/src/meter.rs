@@ -1,5 +1,5 @@
-//! What is counted of a case, by the names of two functions: callgrind counts while it is inside [`counted`], and not
-//! while inside [`excluded`] in there. Neither is inlined, since names are all that callgrind has.
+//! What is counted of a case, by the names of two functions: callgrind counts while it is inside `counted`, and not
+//! while inside `excluded` in there. Neither is inlined, since names are all that callgrind has.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
