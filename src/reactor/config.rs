@@ -18,7 +18,8 @@ pub struct ReactorConfig {
     pub turn: TurnBudget,
     /// How long to poll without sleeping when there is nothing to do; zero is not at all.
     pub busy_poll: Duration,
-    /// How long to nap where that lets calls gather (see [`policy::gather`](crate::policy::gather)); zero is never.
+    /// How long to nap where that lets calls gather (see [`policy::gather`](crate::policy::gather)); zero is never, which is the default:
+    /// a client's calls should leave when they are made.
     pub gather: Duration,
     /// The core to run on; `None` is any.
     pub core: Option<usize>,
@@ -28,7 +29,7 @@ pub struct ReactorConfig {
 
 impl Default for ReactorConfig {
     fn default() -> Self {
-        let Config { limits, turn, gather_us, .. } = Config::default();
+        let Config { limits, turn, .. } = Config::default();
         ReactorConfig {
             flush: FlushPolicy {
                 high_mark_bytes: limits.write_queue_high_bytes / 5 * 4,
@@ -37,7 +38,7 @@ impl Default for ReactorConfig {
             limits,
             turn,
             busy_poll: Duration::ZERO,
-            gather: Duration::from_micros(gather_us),
+            gather: Duration::ZERO,
             core: None,
             pool: PoolConfig::default(),
         }

@@ -138,6 +138,12 @@ impl Guests {
         }
     }
 
+    /// Nobody has ever moved in.
+    #[inline]
+    pub(super) fn is_empty(&self) -> bool {
+        self.rooms.is_empty()
+    }
+
     /// The kernel said that one has something to do.
     pub(super) fn on_ready(&mut self, room: usize) {
         if let Some(Some(tenant)) = self.rooms.get_mut(room) {

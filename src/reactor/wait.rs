@@ -13,7 +13,8 @@ impl<A: App> Reactor<A> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
         let began = is_sampled.then(Instant::now);
         let timeout = wait_max.or_else(|| self.timeout());
-        if self.gather.is_on() {
+        // A guest's calls are not to wait for company.
+        if self.gather.is_on() && self.guests.is_empty() {
             self.let_gather(timeout);
         }
         let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
