@@ -10,7 +10,7 @@ use common::{Frame, PATIENCE, Peer, eventually, rig, serial};
 use coreloop::context::Peer as PeerAddress;
 use coreloop::policy::flush::FlushPolicy;
 use coreloop::poller::Key;
-use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
+use coreloop::reactor::{App, ConnCx, Conns, Reactor, ReactorConfig, Remote};
 use coreloop::wire::{Decoded, Out, Wire};
 
 /// A number of bytes in, that many bytes out.
@@ -32,15 +32,27 @@ impl Wire for Numbers {
     }
 }
 
-struct Serve;
+#[derive(Default)]
+struct Serve {
+    last: Option<Key>,
+}
 
 impl App for Serve {
     type Wire = Numbers;
     type Session = ();
-    type Mail = ();
+    /// Answers to the connection that was opened last, one by one.
+    type Mail = Vec<u32>;
 
-    fn open(&mut self, _key: Key, _peer: PeerAddress, _listener: usize) -> (Numbers, ()) {
+    fn open(&mut self, key: Key, _peer: PeerAddress, _listener: usize) -> (Numbers, ()) {
+        self.last = Some(key);
         (Numbers, ())
+    }
+
+    fn on_mail(&mut self, conns: &mut Conns<'_, Self>, numbers: Vec<u32>) {
+        let key = self.last.expect("a connection");
+        for number in numbers {
+            conns.with(key, |cx| cx.send(vec![7; number as usize])).expect("open");
+        }
     }
 
     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, number: u32) {
@@ -51,19 +63,19 @@ impl App for Serve {
 /// Talks to a reactor with a delay that no test lives to see the end of: longer than a server may be told.
 fn with_endless_delay(
     high_mark_bytes: usize,
-    talk: impl FnOnce(&mut TcpStream, &coreloop::stats::ReactorStats),
+    talk: impl FnOnce(&mut TcpStream, &coreloop::stats::ReactorStats, &Remote<Vec<u32>>),
 ) {
     let flush = FlushPolicy { high_mark_bytes, delay: Duration::from_secs(86_400) };
     let mut config = ReactorConfig { flush, ..ReactorConfig::default() };
     config.limits.write_stall_ms = 10 * PATIENCE.as_millis() as u64;
-    let mut reactor = Reactor::new(Serve, config).unwrap();
+    let mut reactor = Reactor::new(Serve::default(), config).unwrap();
     let address = reactor.listen("127.0.0.1:0").unwrap().to_string();
     let (remote, stats) = (reactor.remote(), reactor.stats());
     let thread = std::thread::spawn(move || reactor.run());
     let mut stream = TcpStream::connect(address).unwrap();
     stream.set_nodelay(true).unwrap();
     stream.set_read_timeout(Some(PATIENCE)).unwrap();
-    talk(&mut stream, &stats);
+    talk(&mut stream, &stats, &remote);
     remote.stop();
     thread.join().unwrap().unwrap();
 }
@@ -81,7 +93,7 @@ fn read_exactly(stream: &mut TcpStream, mut bytes: usize) {
 #[test]
 fn replies_wait_for_the_mark_and_then_leave_together() {
     let _turn = serial();
-    with_endless_delay(4_096, |stream, stats| {
+    with_endless_delay(4_096, |stream, stats, _| {
         for round in 1..=3 {
             for count in 0..10 {
                 stream.write_all(&100_u32.to_le_bytes()).unwrap();
@@ -98,10 +110,25 @@ fn replies_wait_for_the_mark_and_then_leave_together() {
 }
 
 #[test]
+fn replies_that_come_by_letter_leave_at_the_mark_too() {
+    let _turn = serial();
+    with_endless_delay(1_000, |stream, stats, remote| {
+        stream.write_all(&0_u32.to_le_bytes()).unwrap();
+        eventually("it is read", || stats.read_bytes.value() == 4);
+        remote.mail(vec![600; 5]).unwrap();
+        read_exactly(stream, 2 * 1_200);
+        eventually("two by two", || stats.writes.value() == 2);
+        remote.mail(vec![2_000]).unwrap();
+        read_exactly(stream, 2_600);
+        eventually("the fifth with the last", || stats.writes.value() == 3);
+    });
+}
+
+#[test]
 fn what_a_full_socket_left_behind_does_not_wait_for_the_delay_again() {
     let _turn = serial();
     // More and more, so that for some of them the sockets' buffers leave a part behind that is below the mark.
-    with_endless_delay(1 << 20, |stream, stats| {
+    with_endless_delay(1 << 20, |stream, stats, _| {
         for bytes in (1 << 20..12 << 20).step_by(200_000) {
             let before = stats.writes.value();
             stream.write_all(&u32::to_le_bytes(bytes)).unwrap();

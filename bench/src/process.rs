@@ -26,6 +26,17 @@ pub fn confine_self(cores: &[usize]) -> io::Result<()> {
     set_affinity(&set_of(cores))
 }
 
+/// Has the calling thread, and what it starts from now on, stand back behind whoever else wants its cores.
+pub fn stand_back() -> io::Result<()> {
+    /// The least share that the scheduler gives (nice(2)); asking for less than one has is always allowed.
+    const LEAST: libc::c_int = 19;
+    // SAFETY: no pointers; 0 is the calling thread (setpriority(2), "C library/kernel differences").
+    match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LEAST) } {
+        0 => Ok(()),
+        _ => Err(io::Error::last_os_error()),
+    }
+}
+
 fn set_of(cores: &[usize]) -> libc::cpu_set_t {
     // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
     unsafe {

@@ -15,26 +15,17 @@ pub struct FlushPolicy {
     pub delay: Duration,
 }
 
-/// The moment at which the policy is asked.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Moment {
-    /// In the middle of a turn: more replies may come.
-    Gathering,
-    /// At the end of a turn.
-    TurnEnd,
-}
-
 impl FlushPolicy {
-    /// Whether `bytes` that have gathered since `since` are to be written now.
+    /// In the middle of a turn, when more may come: whether so many bytes are written without waiting for its end.
     #[inline]
-    pub fn is_due(&self, bytes: usize, since: Instant, now: Instant, moment: Moment) -> bool {
-        if bytes >= self.high_mark_bytes {
-            return true;
-        }
-        match moment {
-            Moment::Gathering => false,
-            Moment::TurnEnd => bytes > 0 && now.saturating_duration_since(since) >= self.delay,
-        }
+    pub fn is_full(&self, bytes: usize) -> bool {
+        bytes >= self.high_mark_bytes
+    }
+
+    /// At the end of a turn: whether `bytes` that have gathered since `since` are to be written.
+    #[inline]
+    pub fn is_due(&self, bytes: usize, since: Instant, now: Instant) -> bool {
+        self.is_full(bytes) || bytes > 0 && now.saturating_duration_since(since) >= self.delay
     }
 
     /// When what has gathered since `since` is due at the latest.
@@ -51,24 +42,24 @@ mod tests {
     fn without_a_delay_the_end_of_the_turn_flushes() {
         let policy = FlushPolicy { high_mark_bytes: 100, delay: Duration::ZERO };
         let now = Instant::now();
-        assert!(!policy.is_due(99, now, now, Moment::Gathering));
-        assert!(policy.is_due(1, now, now, Moment::TurnEnd));
-        assert!(!policy.is_due(0, now, now, Moment::TurnEnd));
+        assert!(!policy.is_full(99));
+        assert!(policy.is_due(1, now, now));
+        assert!(!policy.is_due(0, now, now));
     }
 
     #[test]
     fn the_mark_flushes_at_once() {
         let policy = FlushPolicy { high_mark_bytes: 100, delay: Duration::from_secs(1) };
         let now = Instant::now();
-        assert!(policy.is_due(100, now, now, Moment::Gathering));
-        assert!(policy.is_due(100, now, now, Moment::TurnEnd));
+        assert!(policy.is_full(100));
+        assert!(policy.is_due(100, now, now));
     }
 
     #[test]
     fn a_delay_holds_back_and_then_flushes() {
         let policy = FlushPolicy { high_mark_bytes: 100, delay: Duration::from_millis(10) };
         let since = Instant::now();
-        assert!(!policy.is_due(50, since, since + Duration::from_millis(9), Moment::TurnEnd));
-        assert!(policy.is_due(50, since, policy.due_at(since), Moment::TurnEnd));
+        assert!(!policy.is_due(50, since, since + Duration::from_millis(9)));
+        assert!(policy.is_due(50, since, policy.due_at(since)));
     }
 }

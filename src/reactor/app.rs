@@ -206,9 +206,13 @@ impl<A: App> Conns<'_, A> {
     pub fn with<R>(&mut self, key: Key, f: impl FnOnce(&mut ConnCx<'_, A>) -> R) -> Option<R> {
         let (mut cx, note) = self.core.conn_cx(key)?;
         let result = f(&mut cx);
+        let waiting_bytes = cx.conn.out_len();
         if !*note {
             *note = true;
             self.core.note_touched(key);
+        }
+        if self.core.flush.is_full(waiting_bytes) {
+            self.core.write_early(key);
         }
         Some(result)
     }

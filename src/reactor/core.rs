@@ -18,7 +18,7 @@ use super::socket::Stream;
 use crate::config::{Limits, TurnBudget};
 use crate::conn::{CloseReason, Conn, Next, Step};
 use crate::context::Peer;
-use crate::policy::flush::{FlushPolicy, Moment};
+use crate::policy::flush::FlushPolicy;
 use crate::stats::ReactorStats;
 
 /// Stretches of bytes in one vectored write.
@@ -184,11 +184,11 @@ impl<A: App> Core<A> {
                     is_over_budget = true;
                     break 'reading;
                 }
-                if cx.conn.out_len() >= self.flush.high_mark_bytes {
+                if self.flush.is_full(cx.conn.out_len()) {
                     break;
                 }
             }
-            if slot.conn.out_len() >= self.flush.high_mark_bytes {
+            if self.flush.is_full(slot.conn.out_len()) {
                 write_out(slot, pool, *now, limits, stats);
                 // Written or not: as long as messages are at hand, nothing more is read.
                 if messages > taken_before {
@@ -262,7 +262,7 @@ impl<A: App> Core<A> {
         let out_len = slot.conn.out_len();
         if out_len > 0 && slot.is_writable && slot.conn.in_flight() == 0 && !slot.is_again {
             let since = slot.dirty_since.unwrap_or(*now);
-            if self.flush.is_due(out_len, since, *now, Moment::TurnEnd) {
+            if self.flush.is_due(out_len, since, *now) {
                 write_out(slot, pool, *now, limits, stats);
             }
         }
@@ -345,6 +345,15 @@ impl<A: App> Core<A> {
         Some((cx, is_touched))
     }
 
+    /// More has gathered for a connection than is kept until the turn ends.
+    #[cold]
+    pub(super) fn write_early(&mut self, key: Key) {
+        let Core { slots, pool, limits, now, stats, .. } = self;
+        if let Some(slot) = slots.at_mut(key) {
+            write_out(slot, pool, *now, limits, stats);
+        }
+    }
+
     #[inline]
     pub(super) fn note_touched(&mut self, key: Key) {
         self.touched.push(key);
@@ -376,7 +385,7 @@ impl<A: App> Core<A> {
             let Some(slot) = slots.at_mut(key) else { continue };
             let out_len = slot.conn.out_len();
             let Some(since) = slot.dirty_since else { continue };
-            let is_due = slot.is_overdue || self.flush.is_due(out_len, since, *now, Moment::TurnEnd);
+            let is_due = slot.is_overdue || self.flush.is_due(out_len, since, *now);
             if out_len > 0 && !is_due {
                 let at = self.flush.due_at(since);
                 self.flush_at = Some(self.flush_at.map_or(at, |first| first.min(at)));

@@ -10,6 +10,7 @@ use super::peer::Kind;
 use super::record::{Pair, Run, Setting};
 use super::run::{Comparison, START_S, Stopped};
 use super::subject::{Client, Subject};
+use crate::process;
 use crate::versus::Load;
 
 const CONNECTIONS: u32 = 64;
@@ -143,7 +144,12 @@ fn together(
 ) -> Result<Run, Failure> {
     let at = At::of(server);
     let (run, other) = thread::scope(|scope| {
-        let other = scope.spawn(|| ground.call(subject, at, company));
+        let other = scope.spawn(|| {
+            // Both clients have one core. Where they take turns as equals, it is their wait for each other that is
+            // seen, which the scheduler makes milliseconds long; the server's part is below it.
+            process::stand_back().map_err(|error| format!("nice: {error}"))?;
+            ground.call(subject, at, company)
+        });
         let run = ground.make(subject, server, order);
         (run, other.join())
     });
