@@ -38,8 +38,36 @@ impl Machine {
     }
 }
 
+/// What a hypervisor has kept from this machine's cores since it began to run: time in which they had something to
+/// do and did not run. Summed over the cores, in ns, in steps of a clock tick. `None` where the kernel does not tell.
+///
+/// It is the field "steal" of /proc/stat (proc_stat(5)).
+pub fn stolen_ns() -> Option<u64> {
+    let ticks = stolen_ticks(&fs::read_to_string("/proc/stat").ok()?)?;
+    Some(ticks * crate::process::tick_ns())
+}
+
+fn stolen_ticks(stat: &str) -> Option<u64> {
+    const STEAL: usize = 8;
+    stat.lines().find(|line| line.starts_with("cpu "))?.split_ascii_whitespace().nth(STEAL)?.parse().ok()
+}
+
 fn memory_mib() -> Option<u64> {
     let meminfo = fs::read_to_string("/proc/meminfo").ok()?;
     let total = meminfo.lines().find_map(|line| line.strip_prefix("MemTotal:"))?;
     Some(total.trim().trim_end_matches(" kB").parse::<u64>().ok()? / 1024)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn stolen_time_is_the_eighth_field_of_the_sum() {
+        let stat = "cpu  10 1 20 300 4 0 5 77 2 0\ncpu0 10 1 20 300 4 0 5 70 2 0\nintr 5\n";
+        assert_eq!(stolen_ticks(stat), Some(77));
+        assert_eq!(stolen_ticks("cpu  10 1 20 300\n"), None, "a kernel before 2.6.11");
+        assert_eq!(stolen_ticks(""), None);
+        assert!(stolen_ns().is_some());
+    }
 }

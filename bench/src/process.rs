@@ -126,9 +126,14 @@ pub fn ended_children_cpu_ns() -> u64 {
 pub fn system_ns(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let ticks = stime_of(&stat).ok_or(io::ErrorKind::InvalidData)?;
+    Ok(ticks * tick_ns())
+}
+
+/// The unit in which /proc counts CPU time, in ns.
+pub(crate) fn tick_ns() -> u64 {
     // SAFETY: no pointers.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
-    Ok(ticks * (1_000_000_000 / per_second))
+    1_000_000_000 / per_second
 }
 
 /// Field 15; the second, the name in parentheses, may hold spaces and parentheses itself.

@@ -286,6 +286,7 @@ fn run_of(outcome: &loadgen::Outcome, cores: (&[usize], &[usize]), round: u32) -
         // A closed loop's client that is full is seen in its share.
         (verdict.saturated && is_open, "saturated"),
         (verdict.disturbed, "disturbed"),
+        (verdict.stolen, "stolen"),
         (verdict.rate_missed, "rate missed"),
         (is_open && total.unanswered + total.never_sent > 0, "calls left over"),
     ];

@@ -195,7 +195,7 @@ pub struct Run {
     pub first_error: Option<String>,
     /// The most memory that the server had in RAM until the window's end, descendants included.
     pub peak_kib: Option<u64>,
-    /// What stands against the figures: `late`, `saturated`, `disturbed`, `rate missed`.
+    /// What stands against the figures: `late`, `saturated`, `disturbed`, `stolen`, `rate missed`.
     pub against: Vec<String>,
 }
 

@@ -122,7 +122,11 @@ impl Probe {
             units::count(self.rate.round()),
             self.p99_ns.map_or("–".into(), |ns| units::time(ns as f64)),
             if self.kept { "kept".to_owned() } else { format!("broken: {}", self.why.join(", ")) },
-            if self.doubtful { "  (generator late, saturated or disturbed)" } else { "" }
+            if self.doubtful {
+                "  (generator late, saturated or disturbed, or its cores stolen)"
+            } else {
+                ""
+            }
         )
     }
 }

@@ -15,6 +15,7 @@ use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
 use super::worker;
 use crate::histogram::Histogram;
+use crate::machine;
 use crate::process::{CpuClock, tree};
 
 /// What to run.
@@ -140,6 +141,8 @@ pub struct Measured {
     pub watched_cpu_ns: Option<Result<u64, String>>,
     /// CPU time of this whole process within the window, in ns.
     pub own_cpu_ns: u64,
+    /// The share of all cores' time within the window that a hypervisor kept; 0 where that is not told.
+    pub stolen_share: f64,
     /// Whether it was stopped before its end.
     pub is_cut: bool,
 }
@@ -226,9 +229,11 @@ struct Gathering<'a> {
     watched_ns: Option<u64>,
 }
 
-/// CPU clocks of this process and the watched one.
+/// CPU clocks of this process and the watched one, and of what the machine did not get.
 struct CpuMarks {
+    at: Instant,
     own_ns: u64,
+    stolen_ns: u64,
     watched_ns: Option<Result<u64, String>>,
 }
 
@@ -240,7 +245,12 @@ impl CpuMarks {
     fn read(watch: Option<u32>) -> CpuMarks {
         let told = |pid: u32| tree::cpu_ns(pid).map_err(|error| format!("process {pid}: {error}"));
         let own = CpuClock::of(std::process::id()).and_then(CpuClock::now_ns);
-        CpuMarks { own_ns: own.unwrap_or(0), watched_ns: watch.map(told) }
+        CpuMarks {
+            at: Instant::now(),
+            own_ns: own.unwrap_or(0),
+            stolen_ns: machine::stolen_ns().unwrap_or(0),
+            watched_ns: watch.map(told),
+        }
     }
 }
 
@@ -421,6 +431,8 @@ impl<'a> Gathering<'a> {
             (_, Some(Err(why))) | (Some(Err(why)), _) => Some(Err(why)),
             (None, _) | (_, None) => None,
         };
+        let cores = std::thread::available_parallelism().map_or(1, |cores| cores.get());
+        let cores_ns = last.at.duration_since(first.at).as_nanos() as f64 * cores as f64;
         let mut measured = Measured {
             methods: vec![MethodTally::default(); self.plan.weights.len()],
             late: Histogram::default(),
@@ -435,6 +447,7 @@ impl<'a> Gathering<'a> {
             series: std::mem::take(&mut self.series),
             watched_cpu_ns,
             own_cpu_ns: last.own_ns.saturating_sub(first.own_ns),
+            stolen_share: last.stolen_ns.saturating_sub(first.stolen_ns) as f64 / cores_ns.max(1.0),
             is_cut,
         };
         for counted in self.counted {

@@ -13,6 +13,8 @@ const LATE_NS_MIN: u64 = 50_000;
 const SATURATED_SHARE: f64 = 0.9;
 /// A thread that was kept waiting for so much of the time was disturbed.
 const WAITED_SHARE: f64 = 0.05;
+/// Of a machine's cores that a hypervisor kept for so much of the time, the slowest calls tell little.
+const STOLEN_SHARE: f64 = 0.005;
 /// More of the calls than this left behind in the second half: the rate was not reached.
 const BEHIND_SHARE: f64 = 0.01;
 
@@ -25,6 +27,8 @@ pub struct Verdict {
     pub saturated: bool,
     /// A thread of the generator had to wait for its core.
     pub disturbed: bool,
+    /// A hypervisor kept cores that had something to do.
+    pub stolen: bool,
     /// The rate that was asked for was not reached.
     pub rate_missed: bool,
     /// The run was stopped before its end.
@@ -38,7 +42,7 @@ pub struct Verdict {
 impl Verdict {
     /// Whether generator or machine, rather than the server, may have made the figures.
     pub fn is_doubtful(&self) -> bool {
-        self.late || self.saturated || self.disturbed
+        self.late || self.saturated || self.disturbed || self.stolen
     }
 
     /// Looks at what was measured.
@@ -81,6 +85,7 @@ impl Verdict {
         }
         verdict.judge_rate(plan, measured);
         verdict.judge_generator(plan, measured);
+        verdict.judge_machine(measured.stolen_share);
         verdict.judge_connections(measured);
         verdict
     }
@@ -136,6 +141,17 @@ impl Verdict {
             self.say(format!(
                 "The generator waited for its core in {} of the time: something else ran there.",
                 units::percent(waited)
+            ));
+        }
+    }
+
+    fn judge_machine(&mut self, stolen_share: f64) {
+        if stolen_share >= STOLEN_SHARE {
+            self.stolen = true;
+            self.say(format!(
+                "The hypervisor kept {} of all cores' time (steal): it stops servers and generators alike, and the \
+                 slowest calls are those that it stopped.",
+                units::percent(stolen_share)
             ));
         }
     }
@@ -199,6 +215,16 @@ mod tests {
         assert_eq!(behind(&steady), None);
         let falling_behind: Vec<Point> = (0..10).map(|_| point(1000, 900)).collect();
         assert!(behind(&falling_behind).is_some_and(|share| (share - 0.1).abs() < 1e-9));
+    }
+
+    #[test]
+    fn stolen_cores_are_said() {
+        let mut verdict = Verdict::default();
+        verdict.judge_machine(0.004);
+        assert!(!verdict.is_doubtful() && verdict.remarks.is_empty());
+        verdict.judge_machine(0.031);
+        assert!(verdict.stolen && verdict.is_doubtful());
+        assert!(verdict.remarks[0].contains("3.1 %"), "{:?}", verdict.remarks);
     }
 
     #[test]

@@ -175,6 +175,7 @@ impl Run {
             (verdict.late, "late"),
             (verdict.saturated, "saturated"),
             (verdict.disturbed, "disturbed"),
+            (verdict.stolen, "stolen"),
             (verdict.rate_missed, "rate missed"),
         ];
         Run {

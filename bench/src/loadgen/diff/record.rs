@@ -105,10 +105,11 @@ const SETTINGS: [&str; 9] =
     ["protocol", "own_server", "connections", "depth", "rate", "arrivals", "threads", "spin", "time_left_us"];
 const MACHINE: [&str; 3] = ["cpu", "cores", "kernel"];
 /// What a verdict holds against a run.
-const DOUBTS: [(&str, &str); 5] = [
+const DOUBTS: [(&str, &str); 6] = [
     ("late", "the generator was late by itself"),
     ("saturated", "the generator was saturated"),
     ("disturbed", "something else ran on the generator's core"),
+    ("stolen", "the hypervisor kept cores to itself"),
     ("rate_missed", "the rate was not reached"),
     ("cut_short", "the run was cut short"),
 ];
