@@ -1,41 +1,16 @@
 //! What an inline call allocates in the steady state: nothing for raw and fixed-layout bodies, one at most for the
 //! others. Its own file, since it counts what the whole process allocates.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use coreloop::codec::Codec;
 use coreloop::message::method_hash;
 use coreloop::{Server, demo};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::times_in_all;
 
 const DEPTH: usize = 16;
 
@@ -61,9 +36,9 @@ fn per_call(stream: &mut TcpStream, method: &str, codec: Codec, body: &[u8], rep
         assert_eq!(&answer[32..32 + reply.len()], reply, "{method} in {codec}");
     };
     round(500);
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = times_in_all();
     round(2_000);
-    (ALLOCATIONS.load(Ordering::SeqCst) - before) as f64 / (2_000 * DEPTH) as f64
+    (times_in_all() - before) as f64 / (2_000 * DEPTH) as f64
 }
 
 #[test]

@@ -1,41 +1,16 @@
 //! What a call allocates on the client's side in the steady state: nothing but what its result is made of. Its own file,
 //! since it counts what the whole process allocates; the server at the other end is one that allocates nothing.
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::atomic::{AtomicU64, Ordering};
 
 use coreloop::client::{Caller, Client, Direct, MethodId, Starter};
 use coreloop::codec::{Codec, Plain, RawBytes};
+use counting::times_in_all;
 use serde::{Deserialize, Serialize};
-
-struct Counting;
-
-static ALLOCATIONS: AtomicU64 = AtomicU64::new(0);
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-
-    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
-        ALLOCATIONS.fetch_add(1, Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.realloc(memory, layout, size) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
 
 #[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
 struct Pair {
@@ -63,9 +38,9 @@ fn echo(mut stream: TcpStream) {
 /// Allocations per call over many rounds of so many calls each.
 fn per_call(calls: usize, mut round: impl FnMut()) -> f64 {
     (0..500).for_each(|_| round());
-    let before = ALLOCATIONS.load(Ordering::SeqCst);
+    let before = times_in_all();
     (0..2_000).for_each(|_| round());
-    (ALLOCATIONS.load(Ordering::SeqCst) - before) as f64 / (2_000 * calls) as f64
+    (times_in_all() - before) as f64 / (2_000 * calls) as f64
 }
 
 fn check(what: &str, measured: f64, most: f64) {

@@ -1,51 +1,13 @@
 //! What decoding allocates: nothing for fixed layout and raw, and never what a hostile body merely declares.
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::collections::HashMap;
 
 use coreloop::codec::{self, Argument, Body, Codec, Fixed, Raw};
+use counting::{Asked, counted};
 use zerocopy::little_endian::U64;
-
-thread_local! {
-    /// Allocations of this thread, and bytes asked for. Per thread, since tests run side by side.
-    static COUNTED: Cell<(usize, usize)> = const { Cell::new((0, 0)) };
-}
-
-struct Counting;
-
-fn count(bytes: usize) {
-    // A thread that is ending has no counter any more, and nobody asks for it.
-    let _ = COUNTED.try_with(|counted| {
-        let (times, total) = counted.get();
-        counted.set((times + 1, total.saturating_add(bytes)));
-    });
-}
-
-// SAFETY: every call is handed on to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        count(layout.size());
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `System` with this layout, as everything here does.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-/// What the closure gives, with allocations and bytes while it ran.
-fn counted<R>(run: impl FnOnce() -> R) -> (R, usize, usize) {
-    COUNTED.set((0, 0));
-    let value = run();
-    let (times, bytes) = COUNTED.get();
-    (value, times, bytes)
-}
 
 #[derive(
     serde::Deserialize, zerocopy::FromBytes, zerocopy::KnownLayout, zerocopy::Immutable, zerocopy::Unaligned,
@@ -73,13 +35,13 @@ struct Tree {
 #[test]
 fn fixed_and_raw_arguments_allocate_nothing() {
     let body = [7; 41];
-    let (age, times, _) = counted(|| {
+    let (age, Asked { times, .. }) = counted(|| {
         let person = Fixed::<Person>::decode(Codec::Fixed, Body::Slice(&body)).unwrap();
         assert_eq!((person.id.get(), person.name[31]), (0x0707_0707_0707_0707, 7));
         person.age
     });
     assert_eq!((age, times), (7, 0));
-    let (len, times, _) = counted(|| Raw::decode(Codec::Raw, Body::Slice(&body)).unwrap().len());
+    let (len, Asked { times, .. }) = counted(|| Raw::decode(Codec::Raw, Body::Slice(&body)).unwrap().len());
     assert_eq!((len, times), (41, 0));
 }
 
@@ -92,7 +54,7 @@ fn declared_counts_reserve_nothing() {
     const COUNT_STRING: &[u8] = &[0xdb, 0xff, 0xff, 0xff, 0xff, b'a'];
 
     fn bytes_to_refuse<T: serde::de::DeserializeOwned>(codec: Codec, body: &[u8]) -> usize {
-        let (is_refused, _, bytes) = counted(|| codec::decode::<T>(codec, body).is_err());
+        let (is_refused, Asked { bytes, .. }) = counted(|| codec::decode::<T>(codec, body).is_err());
         assert!(is_refused, "{codec}: {body:?}");
         bytes
     }
@@ -118,7 +80,7 @@ fn nested_declared_counts_reserve_nothing() {
     let compact = [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(120);
     let messagepack = b"\x81\xa4kids\xdd\xff\xff\xff\xff".repeat(60);
     for (codec, body) in [(Codec::Compact, compact), (Codec::MessagePack, messagepack)] {
-        let (outcome, _, bytes) = counted(|| codec::decode::<Tree>(codec, &body));
+        let (outcome, Asked { bytes, .. }) = counted(|| codec::decode::<Tree>(codec, &body));
         assert!(outcome.is_err());
         assert!(bytes <= body.len() * size_of::<Tree>() * 2 + 1024, "{codec}: {bytes} bytes");
     }
@@ -131,7 +93,7 @@ mod gob {
     use coreloop::codec::gob::{decode, encode};
     use serde::{Deserialize, Serialize};
 
-    use super::{Tree, counted};
+    use super::{Asked, Tree, counted};
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "PascalCase")]
@@ -167,15 +129,15 @@ mod gob {
         encode(&args, &mut body).unwrap();
         assert_eq!(decode::<Args>(&body).unwrap(), args);
         let mut again = Vec::with_capacity(1024);
-        let (outcome, times, _) = counted(|| encode(&args, &mut again));
+        let (outcome, Asked { times, .. }) = counted(|| encode(&args, &mut again));
         assert_eq!((outcome, times), (Ok(()), 0));
         assert_eq!(again, body);
-        let (read, times, bytes) = counted(|| decode::<Args>(&body).unwrap());
+        let (read, Asked { times, bytes }) = counted(|| decode::<Args>(&body).unwrap());
         assert_eq!((read, times, bytes), (args, 1, 8), "the one string");
         body.clear();
         encode(&Less { a: 1 }, &mut body).unwrap();
         assert_eq!(decode::<Args>(&body).unwrap().inner.three, [0; 3]);
-        let (read, times, _) = counted(|| decode::<Args>(&body).unwrap());
+        let (read, Asked { times, .. }) = counted(|| decode::<Args>(&body).unwrap());
         assert_eq!((read.a, times), (1, 0));
     }
 
@@ -188,7 +150,7 @@ mod gob {
         const TEXT: &[u8] = b"\x08\x0c\x00\xfc\xff\xff\xff\xff\x61";
         fn bytes_to_refuse<T: serde::de::DeserializeOwned>(body: &[u8]) -> usize {
             let _ = decode::<T>(body);
-            let (outcome, _, bytes) = counted(|| decode::<T>(body).map(drop));
+            let (outcome, Asked { bytes, .. }) = counted(|| decode::<T>(body).map(drop));
             let error = outcome.unwrap_err().to_string();
             assert!(error.contains("count") || error.contains("ends before"), "{error}");
             bytes

@@ -2,88 +2,33 @@
 
 #![cfg(feature = "jsonrpc")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
-use std::cell::Cell;
-use std::sync::Arc;
+#[path = "common/counting.rs"]
+mod counting;
+#[path = "common/one_method.rs"]
+mod one_method;
 
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
-use coreloop::config::Limits;
 use coreloop::message::{Call, Message, Outgoing, Reply, SendBody, method_hash};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, JsonRpc, JsonRpcClient, Out, Page, ServerSide, Site, SiteMethod, Wire};
-
-thread_local! {
-    /// Allocations of this thread. Per thread, since tests run side by side.
-    static COUNTED: Cell<usize> = const { Cell::new(0) };
-}
-
-struct Counting;
-
-// SAFETY: every call is handed on to the system's allocator as it came; counting allocates nothing.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        // A thread that is ending has no counter any more, and nobody asks for it.
-        let _ = COUNTED.try_with(|counted| counted.set(counted.get() + 1));
-        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        // SAFETY: `at` came from `System` with this layout, as everything here does.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
-
-#[global_allocator]
-static ALLOCATOR: Counting = Counting;
-
-struct OneMethod;
-
-impl Site for OneMethod {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
-        let hash = method_hash(name);
-        (name == "Arith.Add").then_some(SiteMethod { hash, is_free_of_side_effects: false })
-    }
-
-    fn has_service(&self, service: &str) -> bool {
-        service == "Arith"
-    }
-
-    fn page(&self, _path: &str) -> Option<Page> {
-        None
-    }
-
-    fn date(&self) -> [u8; 29] {
-        [b' '; 29]
-    }
-}
-
-/// The bytes that wait, moved to the end of `into`.
-fn carry(queue: &mut WriteQueue, pool: &mut Pool, into: &mut Vec<u8>) {
-    while let Some(first) = queue.first() {
-        into.extend_from_slice(first);
-        let len = first.len();
-        queue.written(pool, len);
-    }
-}
+use coreloop::wire::{Decoded, JsonRpc, JsonRpcClient, Out, Wire};
+use counting::asked;
+use one_method::{ADD, carry};
 
 #[test]
 fn a_warm_connection_allocates_nothing_for_its_calls() {
     const DEPTH: u64 = 16;
-    let (limits, cors_origins) = (Limits::default(), Vec::new());
-    let mut server =
-        JsonRpc::server(Arc::new(ServerSide { limits, cors_origins, site: Box::new(OneMethod) }));
+    let mut server = JsonRpc::server(one_method::side());
     let mut client = JsonRpcClient::new(1 << 20);
     let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
     let (mut stream, mut ids) = (Vec::with_capacity(1 << 16), Vec::with_capacity(DEPTH as usize));
-    let mut counted = Vec::with_capacity(8);
+    let mut times = Vec::with_capacity(8);
     for round in 0..8 {
-        COUNTED.set(0);
+        let before = asked();
         for id in 0..DEPTH {
             let call = Call {
                 id: round * DEPTH + id,
-                name: "Arith.Add",
-                method: method_hash("Arith.Add"),
+                name: ADD,
+                method: method_hash(ADD),
                 codec: 2,
                 compressed: false,
                 one_way: false,
@@ -127,8 +72,8 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             answers += 1;
         }
         stream.clear();
-        counted.push(COUNTED.get());
+        times.push(asked().times - before.times);
     }
-    assert!(counted[0] > 0, "what is warm must have been made");
-    assert_eq!(counted[1..], [0; 7]);
+    assert!(times[0] > 0, "what is warm must have been made");
+    assert_eq!(times[1..], [0; 7]);
 }

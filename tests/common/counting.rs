@@ -1,0 +1,74 @@
+//! An allocator that counts, for test files that ask what something allocates. Not part of `common`: whoever wants it
+//! names it by its path, since it becomes the allocator of the whole test program.
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// How often memory was asked for, and how many bytes; a block that grows counts as one that is asked for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Asked {
+    pub times: usize,
+    pub bytes: usize,
+}
+
+struct Counting;
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+static OF_ALL: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static OF_THIS: Cell<Asked> = const { Cell::new(Asked { times: 0, bytes: 0 }) };
+}
+
+/// How often any thread has asked for memory: for a file whose only test has threads at work.
+#[allow(dead_code)]
+pub fn times_in_all() -> u64 {
+    OF_ALL.load(Ordering::SeqCst)
+}
+
+/// What this thread has asked for so far, whatever other tests do beside it.
+#[allow(dead_code)]
+pub fn asked() -> Asked {
+    OF_THIS.get()
+}
+
+/// What the closure gives, and what its thread asked for meanwhile.
+#[allow(dead_code)]
+pub fn counted<R>(run: impl FnOnce() -> R) -> (R, Asked) {
+    let before = asked();
+    let value = run();
+    let after = asked();
+    (value, Asked { times: after.times - before.times, bytes: after.bytes - before.bytes })
+}
+
+fn count(bytes: usize) {
+    OF_ALL.fetch_add(1, Ordering::Relaxed);
+    // A thread that is ending has no counter any more, and nobody asks for it.
+    let _ = OF_THIS.try_with(|asked| {
+        let Asked { times, bytes: sum } = asked.get();
+        asked.set(Asked { times: times + 1, bytes: sum.saturating_add(bytes) });
+    });
+}
+
+// SAFETY: every call is handed on to the system's allocator as it came; counting allocates nothing.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count(layout.size());
+        // SAFETY: the caller keeps the contract of `alloc`, which is the same.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        // SAFETY: `memory` came from `System` with this layout, as everything here does.
+        unsafe { System.dealloc(memory, layout) }
+    }
+
+    unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
+        count(size);
+        // SAFETY: as above; the new size is the caller's promise, too.
+        unsafe { System.realloc(memory, layout, size) }
+    }
+}

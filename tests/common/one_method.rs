@@ -1,0 +1,48 @@
+//! A server's side that knows one method, for tests of a wire without a socket. Named by its path, as `counting` is.
+
+use std::sync::Arc;
+
+use coreloop::bufpool::{Pool, WriteQueue};
+use coreloop::config::Limits;
+use coreloop::message::method_hash;
+use coreloop::wire::{Page, ServerSide, Site, SiteMethod};
+
+/// The one.
+pub const ADD: &str = "Arith.Add";
+
+struct OneMethod;
+
+impl Site for OneMethod {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let found = SiteMethod { hash: method_hash(name), is_free_of_side_effects: false };
+        (name == ADD).then_some(found)
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        service == "Arith"
+    }
+
+    fn page(&self, _path: &str) -> Option<Page> {
+        None
+    }
+
+    fn date(&self) -> [u8; 29] {
+        *b"Sun, 06 Nov 1994 08:49:37 GMT"
+    }
+}
+
+/// A side with the usual limits.
+pub fn side() -> Arc<ServerSide> {
+    let (limits, cors_origins) = (Limits::default(), Vec::new());
+    Arc::new(ServerSide { limits, cors_origins, site: Box::new(OneMethod) })
+}
+
+/// The bytes that wait, moved to the end of `into`.
+#[allow(dead_code)]
+pub fn carry(queue: &mut WriteQueue, pool: &mut Pool, into: &mut Vec<u8>) {
+    while let Some(first) = queue.first() {
+        into.extend_from_slice(first);
+        let len = first.len();
+        queue.written(pool, len);
+    }
+}
