@@ -1,0 +1,118 @@
+//! A filter between socket and protocol.
+
+use super::*;
+
+/// Records of a length and bytes that are turned over; says hello once; a length of 255 cannot be opened.
+#[derive(Default)]
+struct Turned {
+    has_greeted: bool,
+}
+
+const TURN: u8 = 0x5a;
+
+fn sealed(plain: &[u8]) -> Vec<u8> {
+    plain
+        .chunks(100)
+        .flat_map(|part| [part.len() as u8].into_iter().chain(part.iter().map(|b| b ^ TURN)))
+        .collect()
+}
+
+fn opened(mut sealed: &[u8]) -> Vec<u8> {
+    let mut plain = Vec::new();
+    while let [len, rest @ ..] = sealed {
+        plain.extend(rest[..*len as usize].iter().map(|byte| byte ^ TURN));
+        sealed = &rest[*len as usize..];
+    }
+    plain
+}
+
+impl Filter for Turned {
+    fn open(&mut self, input: &[u8], plain: &mut Vec<u8>, answer: &mut Out<'_>) -> Result<usize, Broken> {
+        if !std::mem::replace(&mut self.has_greeted, true) {
+            answer.put(&sealed(b"hi"));
+        }
+        match input {
+            [255, ..] => Err(Broken::Other("no such record".into())),
+            [len, rest @ ..] if rest.len() >= *len as usize => {
+                plain.extend(rest[..*len as usize].iter().map(|byte| byte ^ TURN));
+                Ok(1 + *len as usize)
+            }
+            _ => Ok(0),
+        }
+    }
+
+    fn seal(&mut self, plain: &[u8], out: &mut Out<'_>) {
+        out.put(&sealed(plain));
+    }
+}
+
+fn filtered() -> Bench<Lines> {
+    let mut bench = Bench::lines();
+    let conn = Conn::new(Lines::default(), bench.now).with_filter(Box::new(Turned::default()));
+    bench.conn = conn;
+    bench.at(1);
+    bench
+}
+
+proptest! {
+    #[test]
+    fn a_filter_stands_between_socket_and_protocol_however_the_bytes_are_split(
+        // No line begins with "skip", which has a meaning here.
+        lines in proptest::collection::vec("[a-r]{0,150}", 1..10),
+        steps in proptest::collection::vec(1..200usize, 1..10),
+    ) {
+        let mut bench = filtered();
+        bench.limits.write_queue_high_bytes = 10_000;
+        let stream = sealed((lines.join("\n") + "\n").as_bytes());
+        let (mut heard, mut said, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
+        let mut steps = steps.iter().cycle();
+        while !rest.is_empty() {
+            let (piece, after) = rest.split_at(rest.len().min(*steps.next().unwrap()));
+            for line in bench.hear_lines(piece) {
+                bench.say(line.trim_end().as_bytes());
+                heard.push(line.trim_end().to_owned());
+            }
+            said.extend(bench.write(*steps.next().unwrap()));
+            rest = after;
+        }
+        said.extend(bench.write(usize::MAX));
+        prop_assert_eq!(&heard, &lines);
+        prop_assert_eq!(String::from_utf8(opened(&said)).unwrap(), format!("hi{}\n", lines.join("\n")));
+        bench.eof();
+        bench.assert_closed(CloseReason::PeerClosed);
+    }
+}
+
+#[test]
+fn sealed_bytes_that_wait_count_against_the_marks_and_the_stall() {
+    let mut bench = filtered();
+    bench.hear(&sealed(b"x\n"));
+    bench.write(1000);
+    for _ in 0..12 {
+        bench.say(b"123456789");
+        bench.write(0);
+        bench.conn.to_write(&mut bench.pool);
+        bench.conn.check(&bench.limits);
+    }
+    assert!(bench.conn.out_len() >= 100);
+    assert!(!bench.conn.wants_read(), "sealed or not, it waits");
+    bench.at(200);
+    bench.say(b"");
+    assert_eq!(bench.due_ms(), Some(301), "what is said meanwhile is no progress");
+}
+
+#[test]
+fn bytes_that_do_not_open_end_the_connection_and_are_not_kept() {
+    let mut bench = filtered();
+    bench.hear(&sealed(b"one\n"));
+    bench.hear(&[255]);
+    bench.write(1000);
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now);
+    for _ in 0..100 {
+        bench.hear(&[255; 10_000]);
+    }
+    assert_eq!(bench.pool.stats().outstanding_bytes, 0);
+    bench.eof();
+    bench.assert_closed(CloseReason::Broken(Broken::Other("no such record".into())));
+}

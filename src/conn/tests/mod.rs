@@ -1,0 +1,225 @@
+//! A connection driven with bytes and times alone: no socket is opened, no clock is asked.
+
+mod ending;
+mod filter;
+mod half_close;
+mod native;
+mod states;
+mod stopping;
+mod times;
+
+use std::io::ErrorKind;
+use std::sync::Arc;
+use std::time::Duration;
+
+use coreloop_bufpool::PoolConfig;
+use proptest::prelude::*;
+
+use super::*;
+use crate::message::{Message, Outgoing, Reply, SendBody};
+use crate::status::Code;
+use crate::wire::{Broken, Native, Protocol, Protocols, ServerSide, Speaks};
+
+/// Lines that end in a line break; a `!` ends the connection, a line `skip` is skipped as if it were refused.
+#[derive(Default)]
+struct Lines {
+    is_skipping: bool,
+}
+
+impl Wire for Lines {
+    type Message = Span;
+    type Outgoing<'a> = &'a [u8];
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Span> {
+        let end = input.iter().position(|byte| *byte == b'\n');
+        if self.is_skipping {
+            self.is_skipping = end.is_none();
+            return match input.len() {
+                0 => Decoded::NeedMore { bytes_min: 1 },
+                len => Decoded::Skip { consumed: end.map_or(len, |end| end + 1) },
+            };
+        }
+        if input.first() == Some(&b'!') {
+            return Decoded::Broken(Broken::Other("no shouting".into()));
+        }
+        if input.starts_with(b"skip") {
+            self.is_skipping = true;
+            return Decoded::Skip { consumed: 4 };
+        }
+        match end {
+            Some(end) => Decoded::Message { message: Span::new(0, end as u32), consumed: end + 1 },
+            None => Decoded::NeedMore { bytes_min: input.len() + 1 },
+        }
+    }
+
+    fn encode(&mut self, line: &[u8], out: &mut Out<'_>) {
+        out.put(line);
+        out.put(b"\n");
+    }
+
+    fn encode_drain(&mut self, out: &mut Out<'_>) {
+        out.put(b"bye\n");
+    }
+
+    fn is_inside_message(&self) -> bool {
+        self.is_skipping
+    }
+}
+
+fn limits() -> Limits {
+    Limits {
+        in_flight_max: 4,
+        in_flight_bytes_max: 1000,
+        write_queue_high_bytes: 100,
+        write_queue_low_bytes: 20,
+        first_bytes_ms: 10,
+        frame_ms: 30,
+        idle_ms: 600,
+        write_stall_ms: 300,
+        drain_ms: 100,
+        ..Limits::default()
+    }
+}
+
+/// A connection with its pool and its time.
+struct Bench<W> {
+    conn: Conn<W>,
+    pool: Pool,
+    limits: Limits,
+    began: Instant,
+    now: Instant,
+}
+
+impl<W: Wire> Bench<W> {
+    fn new(wire: W) -> Bench<W> {
+        let now = Instant::now();
+        Bench {
+            conn: Conn::new(wire, now),
+            pool: Pool::new(PoolConfig::default()),
+            limits: limits(),
+            began: now,
+            now,
+        }
+    }
+
+    /// It is so many milliseconds after the beginning.
+    fn at(&mut self, ms: u64) {
+        self.now = self.began + Duration::from_millis(ms);
+    }
+
+    /// Puts bytes where a read would, decodes nothing.
+    fn arrive(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let space = self.conn.space(&mut self.pool);
+            let n = space.len().min(bytes.len());
+            space[..n].copy_from_slice(&bytes[..n]);
+            self.conn.on_bytes(n, &mut self.pool, self.now);
+            bytes = &bytes[n..];
+        }
+    }
+
+    /// One readable event: bytes arrive, whatever is whole is taken.
+    fn hear(&mut self, bytes: &[u8]) -> Vec<(W::Message, Vec<u8>)> {
+        assert!(self.conn.wants_read());
+        self.arrive(bytes);
+        self.take()
+    }
+
+    /// The whole messages at hand, each with its bytes.
+    fn take(&mut self) -> Vec<(W::Message, Vec<u8>)> {
+        let mut taken = Vec::new();
+        while let Next::Message { message, consumed } = self.conn.next_message() {
+            taken.push((message, self.conn.bytes()[..consumed].to_vec()));
+            self.conn.consume(consumed);
+        }
+        self.conn.settle(&mut self.pool, self.now);
+        self.conn.check(&self.limits);
+        taken
+    }
+
+    fn eof(&mut self) {
+        self.conn.on_eof(self.now);
+        assert!(self.take().is_empty());
+    }
+
+    fn begin(&mut self, body_bytes: usize) {
+        self.conn.begin_call(body_bytes, &self.limits);
+        self.conn.check(&self.limits);
+    }
+
+    fn end(&mut self, body_bytes: usize) -> bool {
+        let goes_on = self.conn.end_call(body_bytes, self.now, &self.limits);
+        self.conn.check(&self.limits);
+        goes_on
+    }
+
+    /// Writes at most so many bytes; gives them.
+    fn write(&mut self, bytes_max: usize) -> Vec<u8> {
+        let mut written = Vec::new();
+        while written.len() < bytes_max {
+            let Some(first) = self.conn.to_write(&mut self.pool).first() else { break };
+            let n = first.len().min(bytes_max - written.len());
+            written.extend_from_slice(&first[..n]);
+            self.conn.on_written(n, &mut self.pool, self.now, &self.limits);
+        }
+        self.conn.check(&self.limits);
+        written
+    }
+
+    fn timer(&mut self) {
+        self.conn.on_timer(self.now, &mut self.pool, &self.limits);
+        self.conn.check(&self.limits);
+    }
+
+    /// In how many milliseconds from the beginning the connection wants to be looked at.
+    fn due_ms(&self) -> Option<u128> {
+        self.conn.next_deadline(&self.limits).map(|at| at.duration_since(self.began).as_millis())
+    }
+
+    fn drain(&mut self) {
+        self.conn.drain(&mut self.pool, self.now, &self.limits);
+        self.conn.check(&self.limits);
+    }
+
+    /// Closed for that reason, and every buffer is home.
+    fn assert_closed(&mut self, why: CloseReason) {
+        assert_eq!(self.conn.step(), Step::Close(why));
+        self.conn.release(&mut self.pool);
+        self.pool.collect();
+        assert_eq!(self.pool.stats().outstanding, 0, "every buffer is home");
+    }
+}
+
+impl Bench<Lines> {
+    fn lines() -> Bench<Lines> {
+        Bench::new(Lines::default())
+    }
+
+    fn hear_lines(&mut self, bytes: &[u8]) -> Vec<String> {
+        self.hear(bytes).into_iter().map(|(_, line)| String::from_utf8(line).unwrap()).collect()
+    }
+
+    fn say(&mut self, line: &[u8]) {
+        self.conn.encode(line, &mut self.pool, self.now, &self.limits);
+        self.conn.check(&self.limits);
+    }
+
+    /// A connection that has been spoken to.
+    fn serving() -> Bench<Lines> {
+        let mut bench = Bench::lines();
+        bench.at(1);
+        assert_eq!(bench.hear_lines(b"hello\n"), ["hello\n"]);
+        assert_eq!(bench.conn.state, State::Serving);
+        bench
+    }
+}
+
+fn undecided(frame_bytes_max: usize) -> Speaks {
+    let limits = Limits { frame_bytes_max, ..Limits::default() };
+    Speaks::undecided(Protocols::SERVED, Arc::new(ServerSide::bare(limits)))
+}
+
+fn kept_to(protocol: Protocol) -> Bench<Speaks> {
+    let side = Arc::new(ServerSide::bare(Limits::default()));
+    Bench::new(Speaks::undecided(Protocols::only(protocol), side))
+}

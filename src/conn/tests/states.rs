@@ -1,0 +1,186 @@
+//! From the first byte on: what has been said, and for how long nothing was.
+
+use super::*;
+
+#[test]
+fn a_connection_that_says_nothing_ends() {
+    let mut bench = Bench::lines();
+    assert_eq!(bench.due_ms(), Some(10));
+    bench.at(9);
+    bench.timer();
+    assert_eq!(bench.conn.step(), Step::Keep);
+    bench.at(10);
+    bench.timer();
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now);
+    bench.eof();
+    bench.assert_closed(CloseReason::FirstBytesLate);
+}
+
+#[test]
+fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
+    let mut bench = Bench::new(undecided(100));
+    for ms in 1..10 {
+        bench.at(ms);
+        assert!(bench.hear(if ms == 1 { b"\x19" } else { b"" }).is_empty());
+        assert_eq!(bench.due_ms(), Some(10));
+    }
+    bench.at(10);
+    bench.hear(b"\x96");
+    assert_eq!(bench.conn.state, State::Serving);
+}
+
+#[test]
+fn silence_is_idleness_where_only_go_may_call() {
+    for protocol in [Protocol::NetRpc, Protocol::JsonRpc] {
+        let mut bench = kept_to(protocol);
+        assert_eq!(bench.due_ms(), Some(600), "{protocol:?}");
+        bench.at(599);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::Keep);
+        bench.at(600);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+        bench.conn.on_shutdown(bench.now);
+        bench.eof();
+        bench.assert_closed(CloseReason::Idle);
+    }
+    for protocol in [Protocol::Native, Protocol::Http] {
+        assert_eq!(kept_to(protocol).due_ms(), Some(10), "{protocol:?}");
+    }
+}
+
+#[test]
+fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
+    // White space may stand in front of JSON; the length of a gob message decides nothing yet.
+    for (protocol, bytes) in [(Protocol::JsonRpc, b" "), (Protocol::NetRpc, b"\x40")] {
+        let mut bench = kept_to(protocol);
+        bench.at(500);
+        assert!(bench.hear(bytes).is_empty());
+        assert_eq!(bench.due_ms(), Some(510), "{protocol:?}");
+        // A further byte now and then does not stop that clock.
+        bench.at(509);
+        bench.hear(if protocol == Protocol::JsonRpc { b" " } else { b"" });
+        assert_eq!(bench.due_ms(), Some(510));
+        bench.at(510);
+        bench.timer();
+        bench.conn.step();
+        bench.conn.on_shutdown(bench.now);
+        bench.eof();
+        bench.assert_closed(CloseReason::FirstBytesLate);
+    }
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn a_late_first_call_is_answered_and_held_to_the_time_of_a_frame() {
+    let mut bench = kept_to(Protocol::JsonRpc);
+    bench.at(500);
+    assert!(bench.hear(br#"{"method":"#).is_empty());
+    assert_eq!((&bench.conn.state, bench.due_ms()), (&State::Serving, Some(530)));
+    assert_eq!(bench.hear(br#""A.B","params":[1],"id":1}"#).len(), 1);
+    assert_eq!(bench.conn.state, State::Serving);
+}
+
+#[test]
+fn a_connection_that_is_heard_in_the_instant_of_its_opening_serves() {
+    let mut bench = Bench::lines();
+    assert_eq!(bench.hear_lines(b"hello\n"), ["hello\n"]);
+    assert_eq!(bench.conn.state, State::Serving);
+}
+
+#[test]
+fn a_foreign_protocol_is_not_answered_and_ends() {
+    let mut bench = Bench::new(undecided(100));
+    bench.hear(b"\x16\x03\x01\x02\x00");
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.out_len(), 0);
+    bench.conn.on_shutdown(bench.now);
+    bench.eof();
+    bench.assert_closed(CloseReason::Broken(Broken::NotSpoken("tls")));
+}
+
+#[test]
+fn a_silent_connection_is_let_go_after_a_notice() {
+    let mut bench = Bench::serving();
+    assert_eq!(bench.due_ms(), Some(601));
+    bench.at(601);
+    bench.timer();
+    assert_eq!(bench.write(100), b"bye\n");
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now);
+    assert_eq!(bench.due_ms(), Some(1601), "lingers for a bounded time");
+    bench.at(1601);
+    bench.timer();
+    bench.assert_closed(CloseReason::Idle);
+}
+
+#[test]
+fn a_connection_with_work_in_flight_is_not_idle() {
+    let mut bench = Bench::serving();
+    bench.begin(0);
+    assert_eq!(bench.due_ms(), None);
+    bench.at(10_000);
+    bench.timer();
+    assert_eq!(bench.conn.state, State::Serving);
+    bench.end(0);
+    bench.say(b"done");
+    bench.write(100);
+    assert_eq!(bench.due_ms(), Some(10_600), "idle from its last answer on");
+}
+
+#[test]
+fn a_reset_ends_a_connection_in_every_state() {
+    let drained = || {
+        let mut bench = Bench::serving();
+        bench.drain();
+        bench
+    };
+    let half_closed = || {
+        let mut bench = Bench::serving();
+        bench.begin(0);
+        bench.eof();
+        bench
+    };
+    for make in [Bench::lines, Bench::serving, drained, half_closed] {
+        let mut bench = make();
+        bench.say(b"never read");
+        bench.conn.on_reset(ErrorKind::ConnectionReset);
+        bench.say(b"nor this");
+        bench.assert_closed(CloseReason::Reset(ErrorKind::ConnectionReset));
+    }
+}
+
+/// Single bytes, told the quick way; it is never asked about none.
+struct Quick;
+
+impl Wire for Quick {
+    type Message = Span;
+    type Outgoing<'a> = &'a [u8];
+
+    fn decode(&mut self, input: &[u8]) -> Decoded<Span> {
+        assert!(!input.is_empty(), "there is nothing to decode");
+        Decoded::Message { message: Span::new(0, 1), consumed: 1 }
+    }
+
+    fn decode_quick(&mut self, input: &[u8]) -> Option<(Span, usize)> {
+        (!input.is_empty()).then_some((Span::new(0, 1), 1))
+    }
+
+    fn encode(&mut self, _: &[u8], _: &mut Out<'_>) {}
+}
+
+#[test]
+fn after_the_last_quick_message_nothing_is_decoded() {
+    let (mut pool, now) = (Pool::new(PoolConfig::default()), Instant::now());
+    let mut conn = Conn::new(Quick, now);
+    conn.space(&mut pool)[..2].copy_from_slice(b"ab");
+    conn.on_bytes(2, &mut pool, now);
+    for letter in [b"a", b"b"] {
+        let (span, consumed) = conn.next_quick().unwrap();
+        assert_eq!(conn.bytes_of(span), letter);
+        conn.consume(consumed);
+    }
+    assert_eq!(conn.next_quick(), None);
+    assert_eq!(conn.next_message(), Next::Nothing);
+}

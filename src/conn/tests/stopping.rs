@@ -1,0 +1,71 @@
+//! Reading stops at a limit, and goes on at the lower mark.
+
+use super::*;
+
+#[test]
+fn reading_stops_at_the_most_calls_and_goes_on_at_half() {
+    let mut bench = Bench::serving();
+    (0..3).for_each(|_| bench.begin(1));
+    assert!(bench.conn.wants_read());
+    bench.begin(1);
+    assert!(!bench.conn.wants_read());
+    bench.arrive(b"waits\n");
+    assert!(bench.take().is_empty(), "what is at hand waits, too");
+    assert!(!bench.end(1) && !bench.conn.wants_read());
+    assert!(bench.end(1) && bench.conn.wants_read());
+    assert!(bench.conn.has_undecoded());
+    assert_eq!(bench.take().len(), 1);
+}
+
+#[test]
+fn reading_stops_at_the_most_bytes_in_flight_and_goes_on_at_half() {
+    let mut bench = Bench::serving();
+    bench.begin(999);
+    assert!(bench.conn.wants_read());
+    bench.begin(500);
+    assert!(!bench.conn.wants_read());
+    assert!(bench.end(999));
+    assert!(bench.conn.wants_read());
+}
+
+#[test]
+fn a_limit_of_one_call_lets_one_call_through_at_a_time() {
+    let mut bench = Bench::serving();
+    bench.limits.in_flight_max = 1;
+    bench.begin(0);
+    assert!(!bench.conn.wants_read());
+    assert!(bench.end(0) && bench.conn.wants_read());
+}
+
+#[test]
+fn reading_stops_at_the_high_mark_of_the_queue_and_goes_on_at_the_low_one() {
+    let mut bench = Bench::serving();
+    bench.say(&[b'x'; 98]);
+    assert!(bench.conn.wants_read(), "99 bytes wait");
+    bench.say(b"");
+    assert!(!bench.conn.wants_read(), "100 bytes wait");
+    bench.write(79);
+    assert!(!bench.conn.wants_read(), "21 bytes wait");
+    bench.write(1);
+    assert!(bench.conn.wants_read(), "20 bytes wait");
+}
+
+#[test]
+fn reading_goes_on_when_both_calls_and_queue_are_low() {
+    let mut bench = Bench::serving();
+    (0..4).for_each(|_| bench.begin(0));
+    bench.say(&[b'x'; 100]);
+    assert!(!bench.end(0) && !bench.end(0) && !bench.end(0) && !bench.end(0));
+    bench.write(200);
+    assert!(bench.conn.wants_read());
+}
+
+#[test]
+fn a_drain_notice_that_fills_the_queue_stops_the_reading() {
+    let mut bench = Bench::serving();
+    bench.say(&[b'x'; 97]);
+    bench.drain();
+    assert!(!bench.conn.wants_read());
+    bench.write(102);
+    assert!(bench.conn.wants_read());
+}

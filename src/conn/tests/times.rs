@@ -1,0 +1,94 @@
+//! The time that a frame has, and a peer that does not read.
+
+use super::*;
+
+#[test]
+fn a_frame_has_its_time_from_its_first_byte_on() {
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.hear(b"w");
+    assert_eq!(bench.due_ms(), Some(130));
+    for ms in 101..130 {
+        bench.at(ms);
+        bench.hear(b"x");
+        bench.timer();
+        assert_eq!(bench.due_ms(), Some(130), "one byte at a time fools nobody");
+    }
+    bench.at(130);
+    bench.begin(0);
+    bench.timer();
+    assert_eq!(bench.conn.step(), Step::Keep, "what is in flight is still answered");
+    bench.end(0);
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now);
+    bench.eof();
+    bench.assert_closed(CloseReason::FrameLate);
+}
+
+#[test]
+fn the_next_frame_has_a_time_of_its_own() {
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.hear(b"w");
+    bench.at(120);
+    bench.hear(b"hole\nand ha");
+    assert_eq!(bench.due_ms(), Some(150));
+    bench.at(130);
+    bench.hear(b"lf\n");
+    assert_eq!(bench.due_ms(), Some(730), "nothing has begun");
+}
+
+#[test]
+fn a_skipped_frame_has_its_time_and_the_one_after_it_another() {
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.hear(b"skip");
+    bench.at(110);
+    bench.hear(b" this");
+    assert_eq!(bench.due_ms(), Some(130));
+    bench.at(120);
+    bench.hear(b"\nand ha");
+    assert_eq!(bench.due_ms(), Some(150));
+}
+
+#[test]
+fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.hear(b"half");
+    bench.say(&[b'x'; 200]);
+    assert!(bench.take().is_empty());
+    assert_eq!(bench.due_ms(), Some(400), "the queue has its time, the frame has none");
+    bench.at(200);
+    bench.timer();
+    assert_eq!(bench.write(200).len(), 200);
+    bench.write(1);
+    assert_eq!(bench.due_ms(), Some(230), "it goes on where reading does");
+    bench.hear(b" and half\n");
+    assert_eq!(bench.conn.step(), Step::Keep);
+
+    // The same where calls stop the reading.
+    bench.hear(b"half");
+    (0..4).for_each(|_| bench.begin(0));
+    assert_eq!(bench.due_ms(), None);
+    bench.at(1000);
+    assert!(!bench.end(0) && bench.end(0));
+    assert_eq!(bench.due_ms(), Some(1030));
+}
+
+#[test]
+fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
+    let mut bench = Bench::serving();
+    bench.at(1000);
+    bench.say(&[b'x'; 10]);
+    for ms in [1299, 1598, 1897] {
+        bench.at(ms);
+        bench.timer();
+        assert_eq!(bench.write(1).len(), 1);
+    }
+    bench.say(b"more to read is no progress");
+    assert_eq!(bench.due_ms(), Some(2197));
+    bench.at(2197);
+    bench.timer();
+    bench.assert_closed(CloseReason::WriteStalled);
+}
