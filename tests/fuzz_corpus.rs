@@ -13,7 +13,7 @@
     feature = "lz4"
 ))]
 
-#[path = "../fuzz/src/targets.rs"]
+#[path = "../fuzz/src/targets/mod.rs"]
 mod targets;
 
 use std::fs;
@@ -167,6 +167,18 @@ fn write_the_corpus() {
             keep("netrpc", &format!("{name}-{direction}-whole"), &[&[0], &stream[..]].concat());
             keep("netrpc", &format!("{name}-{direction}-split"), &[&[2, 1, 0, 40, 0], &stream[..]].concat());
         }
+    }
+
+    let yes = "HTTP/1.0 200 Connected to Go RPC\n";
+    for (name, answer) in [
+        ("go", format!("{yes}\n")),
+        ("fields", "HTTP/1.1 200 Connected to Go RPC\r\nServer: x\r\n\r\n".into()),
+        ("goes-on", format!("{yes}\n\x20\x7f")),
+        ("refused", "HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".into()),
+        ("other", "220 mail\r\n".into()),
+        ("too-long", format!("{yes}{}", "a: b\n".repeat(900))),
+    ] {
+        keep("connect", name, answer.as_bytes());
     }
 
     for (name, bytes) in [

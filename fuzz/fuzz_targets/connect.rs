@@ -1,0 +1,4 @@
+//! See `targets::connect`.
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|data: &[u8]| coreloop_fuzz::targets::connect(data));

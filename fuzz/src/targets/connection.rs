@@ -1,0 +1,79 @@
+//! Bytes through a connection, as a reactor would put them there.
+
+use std::time::Instant;
+
+use coreloop::bufpool::{Pool, PoolConfig};
+use coreloop::config::Limits;
+use coreloop::conn::{Conn, Next};
+use coreloop::message::{Message, Outgoing, Reply, SendBody, Span};
+use coreloop::status::Code;
+use coreloop::wire::Wire;
+
+use super::BODY_MAX;
+
+/// Where the bytes of a message are.
+pub fn spans_of(message: &Message) -> Vec<Span> {
+    match message {
+        Message::Request(request) => {
+            [Some(request.metadata), Some(request.body), request.name].into_iter().flatten().collect()
+        }
+        Message::Reply(reply) => vec![reply.metadata, reply.body],
+        _ => Vec::new(),
+    }
+}
+
+/// Limits that are reached soon.
+pub fn small_limits() -> Limits {
+    Limits { frame_bytes_max: BODY_MAX, in_flight_max: 4, ..Limits::default() }
+}
+
+/// An answer: the id, the code, the body.
+pub type Answer = (u64, Code, Vec<u8>);
+
+/// Bytes through a connection, and `answer` to each message: memory stays within bounds, and comes home. Gives what
+/// was written, and whether the connection goes on.
+pub fn connection<'a, W>(
+    wire: W,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    answer: impl Fn((Message, Vec<u8>)) -> Option<Answer>,
+) -> (Vec<u8>, bool)
+where
+    W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
+{
+    let now = Instant::now();
+    let limits = small_limits();
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut conn = Conn::new(wire, now);
+    let (mut arrived, mut written) = (0, Vec::new());
+    for mut piece in pieces {
+        arrived += piece.len();
+        while !piece.is_empty() {
+            let space = conn.space(&mut pool);
+            let n = space.len().min(piece.len());
+            space[..n].copy_from_slice(&piece[..n]);
+            conn.on_bytes(n, &mut pool, now);
+            piece = &piece[n..];
+        }
+        while let Next::Message { message, consumed } = conn.next_message() {
+            let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();
+            conn.consume(consumed);
+            if let Some((id, code, body)) = answer((message, body)) {
+                let (compressed, queue_us, handler_us) = (false, 0, 0);
+                let body = SendBody::Bytes(&body);
+                let reply = Reply { id, codec: 2, compressed, code, queue_us, handler_us, body };
+                conn.encode(Outgoing::Reply(reply), &mut pool, now, &limits);
+            }
+        }
+        conn.settle(&mut pool, now);
+        conn.check(&limits);
+        while let Some(first) = conn.to_write(&mut pool).first().map(<[u8]>::to_vec) {
+            conn.on_written(first.len(), &mut pool, now, &limits);
+            written.extend(first);
+        }
+        assert!(pool.stats().outstanding_bytes as usize <= 4 * arrived + 1024);
+    }
+    let goes_on = conn.wants_read();
+    conn.release(&mut pool);
+    assert_eq!(pool.stats().outstanding, 0);
+    (written, goes_on)
+}

@@ -1,0 +1,212 @@
+//! HTTP, at both ends.
+
+use std::borrow::Cow;
+use std::sync::Arc;
+use std::time::Instant;
+
+use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
+use coreloop::config::Limits;
+use coreloop::conn::{Conn, Next};
+use coreloop::message::{Call, Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, method_hash};
+use coreloop::status::Code;
+use coreloop::wire::{Broken, Decoded, Http, HttpClient, Out, Page, ServerSide, Site, SiteMethod, Wire};
+
+use super::connection::spans_of;
+use super::{BODY_MAX, cut, pieces_of};
+
+/// The longest head that is taken.
+const HEAD_MAX: usize = 512;
+/// A word to go on depends on what was there already, so it is no part of the story.
+const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+
+struct Fuzzed;
+
+impl Site for Fuzzed {
+    fn method(&self, name: &str) -> Option<SiteMethod> {
+        let is_free_of_side_effects = match name {
+            "A.B" => false,
+            "A.G" => true,
+            _ => return None,
+        };
+        Some(SiteMethod { hash: method_hash(name), is_free_of_side_effects })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        service == "A"
+    }
+
+    fn page(&self, path: &str) -> Option<Page> {
+        let page = Page { content_type: "text/plain", body: Cow::Borrowed(b"page") };
+        (path == "/page").then_some(page)
+    }
+
+    fn date(&self) -> [u8; 29] {
+        *b"Sun, 06 Nov 1994 08:49:37 GMT"
+    }
+}
+
+/// What one end has heard, and said to it.
+#[derive(Debug, Default, PartialEq)]
+struct HttpStory {
+    heard: Vec<(Message, Vec<u8>)>,
+    said: Vec<u8>,
+    broken: Option<Broken>,
+    has_ended: bool,
+}
+
+/// Tells the story of one end, answering as `answer` does; memory beside the bytes at hand stays within bounds.
+fn tell_it<'a, W: Wire<Message = Message>>(
+    mut wire: W,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    begin: impl Fn(&mut W, &mut Out<'_>),
+    answer: impl Fn(&mut W, &Message, &[u8], &mut Out<'_>),
+) -> HttpStory {
+    let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+    let (mut story, mut held, mut bytes_min) = (HttpStory::default(), Vec::new(), 0);
+    begin(&mut wire, &mut Out { queue: &mut queue, pool: &mut pool });
+    queue.clear(&mut pool);
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        while story.broken.is_none() && !story.has_ended && held.len() >= bytes_min {
+            bytes_min = 0;
+            match wire.decode(&held) {
+                Decoded::Message { mut message, consumed } => {
+                    let mut bytes = Vec::new();
+                    for span in spans_of(&message) {
+                        bytes.push(b'|');
+                        let from = if span.is_aside() { wire.aside() } else { &held[..consumed] };
+                        bytes.extend_from_slice(&from[span.range()]);
+                    }
+                    answer(&mut wire, &message, &bytes, &mut Out { queue: &mut queue, pool: &mut pool });
+                    match &mut message {
+                        Message::Request(request) => {
+                            Metadata::check(bytes[1..].split_at(request.metadata.len()).0).unwrap();
+                            request.id = 0;
+                            (request.metadata, request.body) = Default::default();
+                        }
+                        Message::Reply(reply) => (reply.metadata, reply.body) = Default::default(),
+                        Message::Refused(refusal) => refusal.id = 0,
+                        _ => {}
+                    }
+                    if !matches!(message, Message::Prepared { .. }) {
+                        story.heard.push((message, bytes));
+                    }
+                    held.drain(..consumed);
+                }
+                Decoded::Skip { consumed } => {
+                    assert!(consumed > 0);
+                    held.drain(..consumed);
+                }
+                Decoded::NeedMore { bytes_min: needed } => {
+                    assert!(needed > held.len() && needed <= (64 << 10) + 1);
+                    bytes_min = needed;
+                }
+                Decoded::Broken(why) => story.broken = Some(why),
+                Decoded::End => story.has_ended = true,
+            }
+            assert!(wire.aside().len() <= 2 * HEAD_MAX + BODY_MAX + 256);
+        }
+        while let Some(first) = queue.first() {
+            let len = first.len();
+            if first != CONTINUE {
+                story.said.extend_from_slice(first);
+            }
+            queue.written(&mut pool, len);
+        }
+        while let Some(at) = story.said.windows(CONTINUE.len()).position(|window| window == CONTINUE) {
+            story.said.drain(at..at + CONTINUE.len());
+        }
+    }
+    story
+}
+
+fn server_story<'a>(side: &Arc<ServerSide>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
+    let answer = |http: &mut Http, message: &Message, body: &[u8], out: &mut Out<'_>| match message {
+        Message::Prepared { id } => http.encode(Outgoing::Prepared { id: *id }, out),
+        Message::Request(Request { id, .. }) | Message::Refused(Refusal { id, .. }) => {
+            let code = if matches!(message, Message::Request(_)) { Code::Ok } else { Code::Internal };
+            let (codec, compressed, queue_us, handler_us) = (2, false, 1, 2);
+            let body = SendBody::Bytes(body);
+            let id = *id;
+            http.encode(
+                Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }),
+                out,
+            );
+        }
+        other => panic!("a server heard {other:?}"),
+    };
+    tell_it(Http::server(side.clone()), pieces, |_, _| {}, answer)
+}
+
+fn client_story<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
+    let begin = |client: &mut HttpClient, out: &mut Out<'_>| {
+        for id in 0..4 {
+            let (name, codec, compressed, schema, time_left_us) = ("A.B", 2, false, 0, 0);
+            let body = SendBody::Bytes(b"1");
+            let (method, one_way, metadata) = (0, id == 1, &[][..]);
+            client.encode(
+                Outgoing::Request(Call {
+                    id,
+                    name,
+                    method,
+                    codec,
+                    compressed,
+                    one_way,
+                    schema,
+                    time_left_us,
+                    metadata,
+                    body,
+                }),
+                out,
+            );
+        }
+    };
+    tell_it(HttpClient::new("a".to_owned(), BODY_MAX), pieces, begin, |_, _, _, _| {})
+}
+
+/// Bytes to a server's and a client's end of HTTP. The first byte counts cuts, as in [`super::frame`].
+pub fn http(input: &[u8]) {
+    let Some((stream, cuts)) = cut(input) else { return };
+    let pieces = || pieces_of(stream, &cuts);
+    let limits = Limits { frame_bytes_max: BODY_MAX, http_head_bytes_max: HEAD_MAX, ..Limits::default() };
+    let cors_origins = vec!["http://a".to_owned()];
+    let side = Arc::new(ServerSide { limits: limits.clone(), cors_origins, site: Box::new(Fuzzed) });
+    let whole = server_story(&side, [stream].into_iter());
+    assert_eq!(server_story(&side, pieces()), whole);
+    assert_eq!(server_story(&side, stream.chunks(1)), whole);
+    let whole = client_story([stream].into_iter());
+    assert_eq!(client_story(pieces()), whole);
+    assert_eq!(client_story(stream.chunks(1)), whole);
+    through_a_connection(&limits, side, pieces());
+}
+
+/// Memory stays within bounds, and comes home.
+fn through_a_connection<'a>(limits: &Limits, side: Arc<ServerSide>, pieces: impl Iterator<Item = &'a [u8]>) {
+    let now = Instant::now();
+    let mut pool = Pool::new(PoolConfig::default());
+    let mut conn = Conn::new(Http::server(side), now);
+    let mut arrived = 0;
+    for mut piece in pieces {
+        while !piece.is_empty() && conn.wants_read() {
+            let space = conn.space(&mut pool);
+            let n = space.len().min(piece.len());
+            space[..n].copy_from_slice(&piece[..n]);
+            conn.on_bytes(n, &mut pool, now);
+            arrived += n;
+            piece = &piece[n..];
+        }
+        while let Next::Message { message, consumed } = conn.next_message() {
+            if let Message::Prepared { id } = message {
+                conn.encode(Outgoing::Prepared { id }, &mut pool, now, limits);
+            }
+            conn.consume(consumed);
+        }
+        conn.settle(&mut pool, now);
+        conn.check(limits);
+        let waiting = conn.out_len() + conn.wire().held_bytes();
+        assert!(pool.stats().outstanding_bytes as usize <= 4 * arrived + 2 * waiting + 8 * 1024);
+        assert!(conn.wire().held_bytes() <= 64 * arrived, "{} wait", conn.wire().held_bytes());
+    }
+    conn.release(&mut pool);
+    assert_eq!(pool.stats().outstanding, 0);
+}

@@ -1,0 +1,56 @@
+//! The fuzz targets: each takes any bytes and must neither panic, nor hold much more memory than it was given, nor
+//! say something else when the same bytes come in other pieces.
+//!
+//! Nothing here knows the fuzzer, so that the kept corpus is run by a plain test, too.
+
+mod codecs;
+mod connection;
+mod http;
+mod native;
+mod rpc;
+
+pub use codecs::{
+    Everything, User, codec_compact, codec_fixed_raw, codec_gob, codec_json, codec_messagepack, decompress,
+};
+pub use http::http;
+pub use native::{frame, metadata, sniff};
+pub use rpc::{connect, jsonrpc, netrpc};
+
+/// A target: its name, and what it does with its input.
+pub type Target = (&'static str, fn(&[u8]));
+
+/// Every target.
+pub const TARGETS: [Target; 13] = [
+    ("frame", frame),
+    ("metadata", metadata),
+    ("jsonrpc", jsonrpc),
+    ("netrpc", netrpc),
+    ("connect", connect),
+    ("sniff", sniff),
+    ("codec_json", codec_json),
+    ("codec_compact", codec_compact),
+    ("codec_messagepack", codec_messagepack),
+    ("codec_gob", codec_gob),
+    ("codec_fixed_raw", codec_fixed_raw),
+    ("decompress", decompress),
+    ("http", http),
+];
+
+/// The largest body that the targets of protocols take: small, so that the fuzzer finds both sides of the limit.
+pub const BODY_MAX: usize = 256;
+
+/// The first byte counts cuts, each of two bytes; then the stream. Gives the stream, and where it is cut.
+fn cut(input: &[u8]) -> Option<(&[u8], Vec<usize>)> {
+    let (cuts, rest) = input.split_first()?;
+    let (cuts, stream) = rest.split_at_checked(2 * (*cuts as usize % 8))?;
+    let at = |pair: &[u8]| u16::from_le_bytes([pair[0], pair[1]]) as usize % (stream.len() + 1);
+    let mut cuts: Vec<usize> = cuts.chunks_exact(2).map(at).collect();
+    cuts.push(stream.len());
+    cuts.sort_unstable();
+    Some((stream, cuts))
+}
+
+fn pieces_of<'a>(stream: &'a [u8], cuts: &'a [usize]) -> impl Iterator<Item = &'a [u8]> {
+    let mut from = 0;
+    cuts.iter().map(move |cut| &stream[std::mem::replace(&mut from, *cut)..*cut])
+}

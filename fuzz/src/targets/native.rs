@@ -1,0 +1,90 @@
+//! Native frames, their metadata, and the first bytes of a connection.
+
+use std::sync::Arc;
+
+use coreloop::message::{Message, Metadata, MetadataBuf};
+use coreloop::wire::sniff::{Sniffed, sniff as tell};
+use coreloop::wire::{Broken, Decoded, Native, Protocols, ServerSide, Speaks, Wire};
+
+use super::connection::{connection, small_limits, spans_of};
+use super::{BODY_MAX, cut, pieces_of};
+
+/// What a decoder said of a stream: each message with the bytes that its spans meant.
+#[derive(Debug, Default, PartialEq)]
+struct Story {
+    heard: Vec<(Message, Vec<u8>)>,
+    broken: Option<Broken>,
+    left: usize,
+}
+
+fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Story {
+    let (mut story, mut held, mut bytes_min) = (Story::default(), Vec::new(), 0);
+    for piece in pieces {
+        held.extend_from_slice(piece);
+        while story.broken.is_none() && held.len() >= bytes_min {
+            bytes_min = 0;
+            match native.decode(&held) {
+                Decoded::Message { message, consumed } => {
+                    let bytes =
+                        spans_of(&message).into_iter().flat_map(|span| &held[..consumed][span.range()]);
+                    let bytes = bytes.copied().collect();
+                    story.heard.push((message, bytes));
+                    held.drain(..consumed);
+                }
+                Decoded::Skip { consumed } => {
+                    assert!(consumed > 0);
+                    held.drain(..consumed);
+                }
+                Decoded::NeedMore { bytes_min: needed } => {
+                    assert!(needed > held.len() && needed <= 32 + 65_535 + BODY_MAX);
+                    bytes_min = needed;
+                }
+                Decoded::Broken(why) => story.broken = Some(why),
+                Decoded::End => unreachable!("the native protocol has no last word"),
+            }
+        }
+    }
+    story.left = if story.broken.is_none() { held.len() } else { 0 };
+    story
+}
+
+/// Bytes to a server's and a client's end.
+pub fn frame(input: &[u8]) {
+    let Some((stream, cuts)) = cut(input) else { return };
+    let pieces = || pieces_of(stream, &cuts);
+    for side in [Native::server, Native::client] {
+        let whole = story(side(BODY_MAX), [stream].into_iter());
+        assert_eq!(story(side(BODY_MAX), pieces()), whole);
+        assert_eq!(story(side(BODY_MAX), stream.chunks(1)), whole);
+    }
+    let side = Arc::new(ServerSide::bare(small_limits()));
+    connection(Speaks::undecided(Protocols::SERVED, side), pieces(), |_| None);
+}
+
+/// Metadata that pass the check read the same when they are written again.
+pub fn metadata(input: &[u8]) {
+    let Ok(metadata) = Metadata::check(input) else { return };
+    let mut again = MetadataBuf::new();
+    for (key, value) in metadata.iter() {
+        // Only more than a frame can hold does not fit.
+        if again.push(key, value).is_err() {
+            assert!(input.len() > 65_528);
+            return;
+        }
+        assert!(metadata.find(key).is_some());
+    }
+    let again = Metadata::check(again.as_bytes()).unwrap();
+    assert!(again.iter().eq(metadata.iter()));
+}
+
+/// Once the first bytes have told the protocol, more of them tell nothing else.
+pub fn sniff(input: &[u8]) {
+    let mut decided = None;
+    for len in 0..=input.len().min(128) {
+        match (tell(&input[..len]), decided) {
+            (Sniffed::NeedMore, None) => assert!(len < 64),
+            (said, None) => decided = Some(said),
+            (said, Some(before)) => assert_eq!(said, before),
+        }
+    }
+}
