@@ -116,11 +116,14 @@ pub fn connect(input: &[u8]) {
         }
     }
     let mut decided = None;
-    for len in 0..=input.len().min(ANSWER_BYTES_MAX + 64) {
+    // Every length where something is decided as a rule; further on each look reads all of it again.
+    let near = 0..=input.len().min(96);
+    let far = (97..=input.len()).step_by(59).chain([input.len()]);
+    for len in near.chain(far) {
         let told = kind(granted(&input[..len]));
         match (&told, &decided) {
             (Granted::NeedMore, None) => assert!(len < ANSWER_BYTES_MAX),
-            (Granted::Yes { bytes }, None) => assert!(*bytes == len && input[..len].ends_with(b"\n")),
+            (Granted::Yes { bytes }, None) => assert!(*bytes <= len && input[..*bytes].ends_with(b"\n")),
             (_, None) => {}
             (_, Some(before)) => assert_eq!(&told, before),
         }
