@@ -13,7 +13,7 @@ use serde::de::IgnoredAny;
 
 use crate::args::{CallArgs, CodecName};
 use crate::failure::Failure;
-use crate::line::{Line, carries_metadata, codec_of, encoded};
+use crate::line::{Line, codec_of, encoded};
 
 /// Calls as the arguments say.
 pub fn run(args: &CallArgs) -> Result<(), Failure> {
@@ -24,7 +24,7 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     });
     let scheme = args.target.scheme;
     let codec = codec_of(scheme, asked)?;
-    if !args.metadata.is_empty() && !carries_metadata(scheme) {
+    if !args.metadata.is_empty() && !scheme.carries_metadata() {
         return Err(Failure::usage(format!("{}: has no place for --metadata", scheme.name())));
     }
     let argument = encoded(codec, argument)?;

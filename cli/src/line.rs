@@ -95,11 +95,6 @@ impl Line {
     }
 }
 
-/// Whether the protocol has room for metadata.
-pub fn carries_metadata(scheme: Scheme) -> bool {
-    matches!(scheme.name(), "native" | "http")
-}
-
 /// JSON text as it travels.
 pub fn encoded(codec: Codec, text: String) -> Result<Vec<u8>, Failure> {
     if codec != Codec::Gob {

@@ -5,7 +5,7 @@ use std::io;
 
 use crate::codec::CodecError;
 use crate::status::{Code, Status};
-use crate::wire::Broken;
+use crate::wire::{Broken, Scheme};
 
 /// Why a call has no result.
 #[derive(Debug)]
@@ -54,8 +54,10 @@ pub enum CallError {
     NotSent,
     /// An entry of the client's metadata cannot travel by the protocol of the address: as a header field of `http:` it
     /// must have a token for a name and a value without control characters, and not be one that HTTP or Connect sets by
-    /// itself. Nothing was sent.
+    /// itself; `jsonrpc:`, `gob:` and `gob-http:` have no place for any. Nothing was sent.
     Metadata {
+        /// The protocol.
+        scheme: Scheme,
         /// The entry's key.
         key: String,
     },
@@ -133,8 +135,11 @@ impl fmt::Display for CallError {
             CallError::OnReactor => f.write_str(
                 "failed_precondition: this thread brings the answers, and would wait for itself for ever",
             ),
-            CallError::Metadata { key } => {
-                write!(f, "invalid_argument: the metadata {key:?} cannot be a header field of HTTP")
+            CallError::Metadata { scheme, key } if scheme.carries_metadata() => {
+                write!(f, "invalid_argument: the metadata {key:?} cannot travel by {}", scheme.name())
+            }
+            CallError::Metadata { scheme, key } => {
+                write!(f, "invalid_argument: {} has no place for metadata, {key:?} among them", scheme.name())
             }
             CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent"),
             CallError::TooLarge { bytes, bytes_max } => {

@@ -116,8 +116,8 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`MetadataTooLong`]: the entry does not fit beside those that are there. One that cannot be a header field fails
-    /// each call by `http:` with [`CallError::Metadata`].
+    /// [`MetadataTooLong`]: the entry does not fit beside those that are there. One that cannot travel by the address's
+    /// protocol fails each call with [`CallError::Metadata`].
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
@@ -315,7 +315,7 @@ impl Client {
             return Err(CallError::Cancelled { may_have_run: false });
         }
         if let Some(key) = &self.settings.misfit {
-            return Err(CallError::Metadata { key: key.to_string() });
+            return Err(CallError::Metadata { scheme: self.shared.scheme, key: key.to_string() });
         }
         let deadline = self.deadline();
         lane.enter()?;

@@ -50,15 +50,28 @@ impl Scheme {
         Scheme::GobHttp,
     ];
 
-    /// Whether an entry of metadata fits the protocol's form for them. Those that have no room for any have no form either,
-    /// and say yes.
+    /// Whether the protocol has a place for metadata beside a call: native frames have, and HTTP in its header fields.
+    /// What Go's net/rpc and net/rpc/jsonrpc send is a method, an argument and a number, and nothing else.
+    pub fn carries_metadata(self) -> bool {
+        match self {
+            Scheme::Native => true,
+            #[cfg(feature = "http")]
+            Scheme::Http => true,
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => false,
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob | Scheme::GobHttp => false,
+        }
+    }
+
+    /// Whether that entry of metadata can travel by the protocol.
     pub fn fits_metadata(self, key: &str, value: &[u8]) -> bool {
         match self {
             #[cfg(feature = "http")]
             Scheme::Http => super::http::fits_field(key, value),
-            _ => {
+            other => {
                 let _ = (key, value);
-                true
+                other.carries_metadata()
             }
         }
     }
