@@ -73,6 +73,10 @@ fn compare(old: &Record, new: &Record, anyway: bool) -> (String, Ending) {
     if is_watched(old) != is_watched(new) {
         text += "! Only one of the records has the server's CPU time (--watch): it is not compared.\n";
     }
+    if is_judged && [old, new].iter().any(|record| record.runs.len() == 1) {
+        text += "! A file has a single run: how far runs lie apart is not known, so nothing below 10 % is judged. \
+                 Several rounds in each file find less.\n";
+    }
     let told = |judgement| changes.iter().filter(|change| change.judgement == judgement).count();
     if is_judged {
         let (worse, better) = (told(Judgement::Worse), told(Judgement::Better));

@@ -11,6 +11,9 @@ use crate::table::Spread;
 const DEVIATIONS: f64 = 2.0;
 /// Nothing smaller counts: the histogram's steps alone are 0.8 %.
 const NOISE_MIN: f64 = 0.01;
+/// Nor anything smaller than this where a file has a single run: how far runs lie apart is not known then, and on a
+/// shared machine it is more than what goes up and down within one.
+const NOISE_ALONE: f64 = 0.1;
 /// With fewer intervals in a file nothing is known of how its figures go up and down.
 const INTERVALS_MIN: usize = 5;
 /// A percentile is compared where so many calls are beyond it.
@@ -119,9 +122,11 @@ fn ratio(
     };
     let middle = |at: usize| Spread::of(figures[at].values.iter().copied()).map(|spread| spread.median);
     let (old, new) = (middle(0)?, middle(1)?);
+    let is_alone = figures.iter().any(|figure| figure.values.len() == 1);
+    let least = if is_alone { NOISE_ALONE } else { NOISE_MIN };
     let noise = noise_of(0).zip(noise_of(1)).map(|(old, new)| {
         let usual = (old.powi(2) + new.powi(2)) / 2.0;
-        (DEVIATIONS * usual.sqrt()).max(NOISE_MIN)
+        (DEVIATIONS * usual.sqrt()).max(least)
     });
     let judgement = match noise {
         None => Judgement::Unknown,
@@ -280,6 +285,16 @@ mod tests {
         assert_eq!(judged(&steady, &slower)[0], ("calls/s", Judgement::Worse));
         let uneven = record(vec![run(3, 850.0, 2e6, 0.0), run(4, 700.0, 2e6, 0.0), run(5, 1000.0, 2e6, 0.0)]);
         assert_eq!(judged(&steady, &uneven)[0], ("calls/s", Judgement::Same));
+    }
+
+    #[test]
+    fn what_lies_between_runs_is_not_told_by_one_of_them() {
+        let [old, new] = [(1, 1000.0), (2, 915.0)].map(|(seed, rate)| run(seed, rate, 2e6, 0.0));
+        let [one, other] = [&old, &new].map(|run| record(vec![run.clone()]));
+        assert_eq!(judged(&one, &other)[0], ("calls/s", Judgement::Same), "a twelfth, of one run each");
+        let three = |run: &Run| record(vec![run.clone(), run.clone(), run.clone()]);
+        assert_eq!(judged(&three(&old), &three(&new))[0], ("calls/s", Judgement::Worse));
+        assert_eq!(judged(&three(&old), &other)[0], ("calls/s", Judgement::Same), "one side will do");
     }
 
     #[test]
