@@ -120,6 +120,43 @@ fn large_bodies_are_sent_and_answered() {
 }
 
 #[test]
+fn a_body_that_no_command_line_holds_comes_from_a_file() {
+    let folder = tempfile::tempdir().unwrap();
+    let write = |name: &str, bytes: &[u8]| {
+        let file = folder.path().join(name);
+        std::fs::write(&file, bytes).unwrap();
+        file.display().to_string()
+    };
+    // The kernel takes no argument of more than 128 KiB (execve(2), "Limits on size of arguments").
+    let text = write("text.json", format!("\"{}\"\n", "A".repeat(300_000)).as_bytes());
+    let bytes = write("bytes", &[0xff; 300_000]);
+    let server = demo_server();
+    for scheme in schemes().into_iter().chain(["native"]) {
+        let (file, codec) = if scheme == "native" { (&bytes, " --codec raw") } else { (&text, "") };
+        let method = if scheme.starts_with("gob") { "Echo.Echo" } else { "Echo.Bytes" };
+        let arguments =
+            format!("--method {method} --body-file {file}{codec} --connections 2 --duration 0.4 --warmup 0");
+        let run = loadgen(&address_of(scheme, &server), &arguments);
+        assert_eq!(run.code, Some(0), "{scheme}: {}{}", run.stderr, run.stdout);
+        assert_eq!(run.json["total"]["errors"], 0, "{}", run.stdout);
+    }
+    server.shutdown();
+    let large = write("large", &vec![b' '; (16 << 20) + 1]);
+    let no_json = write("no.json", b"{");
+    for (file, why) in [
+        ("missing", "--body-file missing: No such file"),
+        (&*large, "at most 16777216 bytes"),
+        (&*bytes, "no JSON: invalid utf-8"),
+        (&*no_json, "no JSON"),
+        (&*folder.path().display().to_string(), "Is a directory"),
+    ] {
+        let run = loadgen("http:127.0.0.1:1", &format!("--method Echo.Echo --body-file {file}"));
+        assert_eq!((run.code, run.stderr.lines().count()), (Some(1), 1), "{}", run.stderr);
+        assert!(run.stderr.contains(why), "{}", run.stderr);
+    }
+}
+
+#[test]
 fn what_a_protocol_has_no_word_for_is_told_before_anything_runs() {
     for (address, arguments, why) in [
         ("jsonrpc:127.0.0.1:1", "--timeout 1s", "no word for a deadline"),

@@ -1,6 +1,8 @@
 //! The command line, and the plan that it makes.
 
-use std::path::PathBuf;
+use std::fs::File;
+use std::io::Read;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::link::IN_FLIGHT_MAX;
@@ -10,6 +12,7 @@ use super::schedule::Arrivals;
 use super::speech::Speaks;
 use super::target::Target;
 use super::units::{self, Promise};
+use crate::frame::BODY_BYTES_MAX;
 use crate::request::from_hex;
 
 /// Calls in flight, on all connections together, that an open loop without `--depth` allows: some 50 MB of the
@@ -36,6 +39,10 @@ pub struct Options {
     /// The body in hexadecimal, for any codec of native frames.
     #[arg(long, value_name = "HEX", conflicts_with = "mix")]
     pub body_hex: Option<String>,
+    /// The body from a file: the bytes of any codec of native frames, where --codec names one other than json;
+    /// otherwise JSON, as with --body. For what is too long for a command line.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "body_bytes", "body_hex", "mix"])]
+    pub body_file: Option<PathBuf>,
     /// The body's codec in native frames: raw, fixed, json, compact, messagepack. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
@@ -111,13 +118,17 @@ impl Options {
         if let Some(mix) = &self.mix {
             return mix::parse(speaks, mix, codec, self.time_left_us());
         }
-        let body = match (&self.body, self.body_bytes, &self.body_hex) {
+        let body = match (&self.body, self.body_bytes, &self.body_hex, &self.body_file) {
             (Some(json), ..) => Body::Json(json.clone()),
-            (None, Some(bytes), _) => Body::Size(bytes),
-            (None, None, Some(hex)) => {
+            (None, Some(bytes), ..) => Body::Size(bytes),
+            (None, None, Some(hex), _) => {
                 Body::Bytes(from_hex(hex).ok_or("--body-hex: not pairs of hexadecimal digits")?)
             }
-            (None, None, None) => Body::Usual,
+            (None, None, None, Some(file)) => {
+                let is_text = speaks != Speaks::Native || codec.is_none_or(|codec| codec == "json");
+                body_of(file, is_text).map_err(|why| format!("--body-file {}: {why}", file.display()))?
+            }
+            (None, None, None, None) => Body::Usual,
         };
         Ok(vec![Call::new(speaks, &self.method, 1, codec, &body, self.time_left_us())?])
     }
@@ -154,6 +165,21 @@ impl Options {
             list: None,
         })
     }
+}
+
+/// What is in a file, read no further than a body may be long.
+fn body_of(file: &Path, is_text: bool) -> Result<Body, String> {
+    let mut bytes = Vec::new();
+    let opened = File::open(file).map_err(|error| error.to_string())?;
+    opened.take(BODY_BYTES_MAX as u64 + 1).read_to_end(&mut bytes).map_err(|error| error.to_string())?;
+    if bytes.len() > BODY_BYTES_MAX {
+        return Err(format!("a body is at most {BODY_BYTES_MAX} bytes, and it has more"));
+    }
+    if !is_text {
+        return Ok(Body::Bytes(bytes));
+    }
+    let text = String::from_utf8(bytes).map_err(|error| format!("it is no JSON: {error}"))?;
+    Ok(Body::Json(text.trim().to_owned()))
 }
 
 /// Calls in flight on each connection: as said, otherwise one in a closed loop and far more than are ever due at once
