@@ -141,6 +141,13 @@ pub struct Outcome {
     pub server_cpu_ns: Option<u64>,
     /// The kernel's part of it, in steps of 10 ms.
     pub server_system_ns: Option<u64>,
+    /// Of an open loop (those of the peers' own clients): how late calls were handed to their connections, 99 of 100 of
+    /// them not later. That is the client's own doing.
+    #[serde(default)]
+    pub late_p99_us: Option<f64>,
+    /// Of an open loop: calls that were due and had no answer at the end, or were never made.
+    #[serde(default)]
+    pub left_over: u64,
 }
 
 /// Runs to the end and says what was measured.

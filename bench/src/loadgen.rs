@@ -28,7 +28,7 @@ mod tally;
 mod target;
 mod text;
 mod usage;
-mod verdict;
+pub(crate) mod verdict;
 mod worker;
 
 use std::fs;

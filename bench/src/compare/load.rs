@@ -18,7 +18,7 @@ use super::record::{Run, Setting};
 use super::subject::{Client, Subject};
 use crate::loadgen::mix::Call;
 use crate::loadgen::speech::Speaks;
-use crate::loadgen::{self, Ask};
+use crate::loadgen::{self, Ask, verdict};
 use crate::process::{self, Group, Server, tree};
 use crate::{drive, versus};
 
@@ -320,7 +320,13 @@ fn run_of_process(outcome: &drive::Outcome, cores: (&[usize], &[usize]), round: 
     const WAITED_SHARE_MAX: f64 = 0.05;
     let per_call = |ns: u64| ns as f64 / 1e3 / outcome.calls.max(1) as f64;
     let share = |ns: u64, cores: &[usize]| ns as f64 / 1e9 / outcome.seconds.max(1e-9) / cores.len() as f64;
-    let is_disturbed = outcome.client_waited_share > WAITED_SHARE_MAX;
+    let is_late =
+        outcome.late_p99_us.is_some_and(|late_us| verdict::is_late(late_us * 1e3, outcome.p99_us * 1e3));
+    let flags = [
+        (is_late, "late"),
+        (outcome.client_waited_share > WAITED_SHARE_MAX, "disturbed"),
+        (outcome.left_over > 0, "calls left over"),
+    ];
     Run {
         round,
         calls_per_s: outcome.calls_per_s,
@@ -338,7 +344,7 @@ fn run_of_process(outcome: &drive::Outcome, cores: (&[usize], &[usize]), round: 
         errors: outcome.errors,
         first_error: outcome.first_error.clone(),
         peak_kib: None,
-        against: is_disturbed.then(|| "disturbed".to_owned()).into_iter().collect(),
+        against: flags.iter().filter(|(is_so, _)| *is_so).map(|(_, word)| (*word).to_owned()).collect(),
     }
 }
 

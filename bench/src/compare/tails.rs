@@ -12,8 +12,8 @@ use crate::versus::Load;
 const CONNECTIONS: u32 = 64;
 /// Of the capacity.
 const SHARES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9];
-const NOTE: &str = "In the open loops a client that a peer brings does not tell how late it was by its own doing: its latencies \
-                    are what its callers see, and no statement about the server alone.";
+const NOTE: &str = "In the open loops a client that a peer brings tells how late it handed calls to their connections; how late \
+                    it was from there to the socket, by its own work, is in its latencies.";
 const SHARES_QUICK: [f64; 1] = [0.5];
 
 impl Comparison<'_> {

@@ -38,5 +38,7 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
         client_cpu_ns: (outcome.generator.cpu_ns_per_call * in_window) as u64,
         server_cpu_ns: outcome.server.map(|server| server.cpu_ns),
         server_system_ns: None,
+        late_p99_us: None,
+        left_over: 0,
     })
 }

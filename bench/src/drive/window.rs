@@ -173,6 +173,8 @@ impl Window {
             client_cpu_ns: closed.own_cpu_ns.saturating_sub(opened.own_cpu_ns),
             server_cpu_ns: difference(closed.server_cpu_ns, opened.server_cpu_ns),
             server_system_ns: difference(closed.server_system_ns, opened.server_system_ns),
+            late_p99_us: None,
+            left_over: 0,
         })
     }
 }

@@ -8,7 +8,7 @@ use super::units;
 /// The generator was late when 99 of 100 calls left no later than this share of the p99 that was measured …
 const LATE_SHARE: f64 = 0.25;
 /// … and never by less than this.
-const LATE_NS_MIN: u64 = 50_000;
+const LATE_NS_MIN: f64 = 50_000.0;
 /// A thread that used so much of its core had none to spare.
 const SATURATED_SHARE: f64 = 0.9;
 /// A thread that was kept waiting for so much of the time was disturbed.
@@ -114,7 +114,7 @@ impl Verdict {
     fn judge_generator(&mut self, plan: &Plan, measured: &Measured) {
         let late_ns = measured.late.quantile(0.99);
         let p99_ns = p99_ns(measured);
-        if plan.rate.is_some() && late_ns >= LATE_NS_MIN && late_ns as f64 >= LATE_SHARE * p99_ns as f64 {
+        if plan.rate.is_some() && is_late(late_ns as f64, p99_ns as f64) {
             self.late = true;
             self.say(format!(
                 "The generator was late by itself: 1 call of 100 left {} or more after it was due, beside a p99 of \
@@ -178,6 +178,11 @@ impl Verdict {
     fn say(&mut self, remark: String) {
         self.remarks.push(remark);
     }
+}
+
+/// Whether a generator that was so late, in 99 of 100 calls not later, shows in such a p99.
+pub fn is_late(late_ns: f64, p99_ns: f64) -> bool {
+    late_ns >= LATE_NS_MIN && late_ns >= LATE_SHARE * p99_ns
 }
 
 /// The p99 over all methods.

@@ -107,6 +107,7 @@ type running struct {
 
 func run(options *Options, dial func() (Link, error)) (Outcome, error) {
 	shared := &running{isOpenLoop: options.Rate > 0, allLost: make(chan struct{})}
+	shared.tally.isOpenLoop = shared.isOpenLoop
 	shared.wantsCalls.Store(true)
 	shared.open.Store(int64(options.Connections))
 	connections := make([]*connection, options.Connections)
@@ -125,7 +126,7 @@ func run(options *Options, dial func() (Link, error)) (Outcome, error) {
 		if err != nil {
 			return Outcome{}, err
 		}
-		go pace(pacer, connections)
+		go shared.pace(pacer, connections)
 	} else {
 		for _, connection := range connections {
 			connection.fill(0, time.Now())
@@ -163,7 +164,7 @@ func (r *running) wait(seconds float64) error {
 	}
 }
 
-// drain waits for the answers that are owed; those that do not come are errors.
+// drain waits for the answers that are owed. What was due in an open loop before is still made, as far as there is time.
 func (r *running) drain(connections []*connection) {
 	r.wantsCalls.Store(false)
 	late := time.After(drainTime)
@@ -176,31 +177,41 @@ func (r *running) drain(connections []*connection) {
 		case <-late:
 			late = time.After(0)
 			connection.mu.Lock()
-			if connection.inFlight > 0 {
+			// A closed loop has no more in flight than was asked for; an open one may have been too fast.
+			if connection.inFlight > 0 && !r.isOpenLoop {
 				r.tally.onLost(errors.New("calls without an answer"), connection.inFlight)
 			}
+			r.tally.onLeftOver(connection.inFlight, connection.waiting, time.Now())
+			connection.waiting = nil
 			connection.mu.Unlock()
 		}
 	}
 }
 
 // pace deals the calls of an open loop out to the connections, in turn.
-func pace(pacer *pacer, connections []*connection) {
-	for turn := 0; ; {
+func (r *running) pace(pacer *pacer, connections []*connection) {
+	var late []time.Duration
+	for turn := 0; r.wantsCalls.Load(); {
 		count, err := pacer.wait()
 		if err != nil {
 			panic(err) // a timer has nothing to fail with
 		}
+		late = late[:0]
 		for range count {
-			connections[turn].onDue(pacer.take())
+			due := pacer.take()
+			late = append(late, time.Since(due))
+			connections[turn].onDue(due)
 			turn = (turn + 1) % len(connections)
 		}
+		r.tally.onDealt(late)
 	}
 }
 
 func (c *connection) onDue(due time.Time) {
 	c.mu.Lock()
-	c.waiting = append(c.waiting, due)
+	if c.run.wantsCalls.Load() {
+		c.waiting = append(c.waiting, due)
+	}
 	c.mu.Unlock()
 	c.fill(0, due)
 }
@@ -228,12 +239,9 @@ func (c *connection) fill(answered int, now time.Time) {
 	defer c.mu.Unlock()
 	c.inFlight -= answered
 	made := 0
-	for !c.isOver && c.inFlight < c.depth && c.run.wantsCalls.Load() {
+	for !c.isOver && c.inFlight < c.depth && c.wantsCall() {
 		due := now
 		if c.run.isOpenLoop {
-			if len(c.waiting) == 0 {
-				break
-			}
 			due, c.waiting = c.waiting[0], c.waiting[1:]
 		}
 		if err := c.link.Send(due); err != nil {
@@ -251,8 +259,16 @@ func (c *connection) fill(answered int, now time.Time) {
 	c.endIfDrained()
 }
 
+// wantsCall tells whether there is a call to be made: one that is due, or in a closed loop the next.
+func (c *connection) wantsCall() bool {
+	if c.run.isOpenLoop {
+		return len(c.waiting) > 0
+	}
+	return c.run.wantsCalls.Load()
+}
+
 func (c *connection) endIfDrained() {
-	if !c.isOver && c.inFlight == 0 && !c.run.wantsCalls.Load() {
+	if !c.isOver && c.inFlight == 0 && !c.run.wantsCalls.Load() && !c.wantsCall() {
 		c.isOver = true
 		close(c.drained)
 	}

@@ -75,6 +75,9 @@ func TestLoopsCountCallsErrorsAndTime(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		if (outcome.LateP99Us != nil) != (rate > 0) || outcome.LeftOver != 0 {
+			t.Errorf("rate %v: %+v", rate, outcome)
+		}
 		if outcome.Errors != 2 || *outcome.FirstError != "wrong" || outcome.ServerCPUNs == nil {
 			t.Errorf("rate %v: %+v", rate, outcome)
 		}
@@ -82,6 +85,43 @@ func TestLoopsCountCallsErrorsAndTime(t *testing.T) {
 		if outcome.Calls == 0 || outcome.CallsInAll < outcome.Calls || rate > 0 && outcome.CallsPerS > 1.1*rate {
 			t.Errorf("rate %v: %+v", rate, outcome)
 		}
+	}
+}
+
+// slow answers one call in each span of time.
+type slow struct {
+	pending chan time.Time
+	ticks   <-chan time.Time
+}
+
+func (s *slow) Send(due time.Time) error {
+	s.pending <- due
+	return nil
+}
+
+func (*slow) Flush() error { return nil }
+
+func (s *slow) Receive(replies []Reply) ([]Reply, error) {
+	due := <-s.pending
+	<-s.ticks
+	return append(replies, Reply{Due: due}), nil
+}
+
+func TestWhatWasDueCountsWhetherItWasSentOrNot(t *testing.T) {
+	// 800 calls are due in 0.2 s, and 100 are answered in a second: most are made in the drain or never.
+	options := Options{Connections: 1, Depth: 1, Seconds: 0.2, Warmup: 0, Rate: 4000}
+	outcome, err := run(&options, func() (Link, error) {
+		return &slow{pending: make(chan time.Time, 1), ticks: time.Tick(10 * time.Millisecond)}, nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if outcome.LeftOver == 0 || outcome.LateP99Us == nil || outcome.Errors != 0 {
+		t.Errorf("%+v", outcome)
+	}
+	// Those that were never sent had waited for all of the drain; without them the slowest would be those answered.
+	if outcome.Calls == 0 || outcome.P50Us < 1e6 || outcome.P99Us < float64(drainTime.Microseconds())*0.99 {
+		t.Errorf("%+v", outcome)
 	}
 }
 

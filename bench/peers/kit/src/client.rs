@@ -130,7 +130,7 @@ pub async fn run<C: Caller>(
     for _ in 0..arguments.connections {
         callers.push(Rc::new(connect(arguments).await?));
     }
-    let window = Rc::new(Window::new(arguments.watch));
+    let window = Rc::new(Window::new(arguments.watch, arguments.rate.is_some()));
     let pace = arguments.rate.map(|rate| Pace::new(rate, arguments.connections));
     let mut tasks = JoinSet::new();
     window.start();
@@ -150,10 +150,15 @@ pub async fn run<C: Caller>(
         failed = pace_out(&pace, &window) => return Err(told(failed)),
         () = all_ended(&mut tasks, &window) => {}
     }
-    // Whoever waits for a call to become due need not.
+    // Whoever waits for a call to become due need not; what is due is still made, as far as there is time.
     pace.iter().for_each(Pace::end);
-    if tokio::time::timeout(DRAIN, all_ended(&mut tasks, &window)).await.is_err() {
-        window.on_lost("calls without an answer".into(), tasks.len() as u64);
+    let in_time = tokio::time::timeout(DRAIN, all_ended(&mut tasks, &window)).await.is_ok();
+    let in_flight = if in_time { 0 } else { tasks.len() as u64 };
+    match &pace {
+        // An open loop may have been too fast.
+        Some(pace) => window.on_left_over(in_flight, pace.left_ns()),
+        None if in_flight > 0 => window.on_lost("calls without an answer".into(), in_flight),
+        None => {}
     }
     window.outcome(arguments.connections, arguments.depth)
 }
@@ -167,7 +172,7 @@ async fn call_on<C: Caller>(caller: Rc<C>, window: Rc<Window>, first: u64) {
     let mut number = first;
     while window.wants_calls() {
         let since_ns = window.now_ns();
-        if !count(caller.call(number).await, since_ns, &window) {
+        if !count(caller.call(number).await, since_ns, &window).await {
             return;
         }
         number += 1;
@@ -177,7 +182,7 @@ async fn call_on<C: Caller>(caller: Rc<C>, window: Rc<Window>, first: u64) {
 /// The calls of a connection that are due, until there are to be no more.
 async fn call_when_due<C: Caller>(caller: Rc<C>, window: Rc<Window>, share: Rc<Share>) {
     while let Some((number, due_ns)) = share.take().await {
-        if !count(caller.call(number).await, due_ns, &window) {
+        if !count(caller.call(number).await, due_ns, &window).await {
             return;
         }
     }
@@ -185,12 +190,14 @@ async fn call_when_due<C: Caller>(caller: Rc<C>, window: Rc<Window>, share: Rc<S
 
 /// Whether the connection is of further use.
 #[inline]
-fn count(result: Result<(), Failure>, since_ns: u64, window: &Window) -> bool {
+async fn count(result: Result<(), Failure>, since_ns: u64, window: &Window) -> bool {
     match result {
         Ok(()) => window.on_reply(since_ns),
         Err(Failure::Wrong(why)) => {
             window.on_reply(since_ns);
             window.on_lost(why, 1);
+            // A call that goes wrong before it has to wait would never let the clock have its turn.
+            tokio::task::yield_now().await;
         }
         Err(Failure::Lost(why)) => {
             window.on_lost(why, 1);
@@ -280,6 +287,22 @@ mod tests {
     fn a_run_whose_connections_are_all_lost_ends_and_says_why() {
         let (outcome, _) = outcome("--seconds 3600", 3, Failure::Lost);
         assert_eq!(outcome, Err("odd".into()));
+    }
+
+    #[test]
+    fn calls_that_go_wrong_at_once_do_not_stop_the_clock() {
+        struct Wrong;
+        impl Caller for Wrong {
+            async fn call(&self, _number: u64) -> Result<(), Failure> {
+                Err(Failure::Wrong("at once".into()))
+            }
+        }
+        for text in ["--warmup 0 --seconds 0.05", "--warmup 0 --seconds 0.05 --rate 1e7"] {
+            let text = ["fake", "127.0.0.1:1"].into_iter().chain(text.split(' '));
+            let arguments = Arguments::try_parse_from(text).expect("a command line");
+            let outcome = run_alone(&arguments, async |_: &Arguments| Ok(Wrong)).expect("it ends");
+            assert_eq!(outcome.first_error.as_deref(), Some("at once"));
+        }
     }
 
     #[test]

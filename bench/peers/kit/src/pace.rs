@@ -12,7 +12,7 @@ use nix::errno::Errno;
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 use tokio::io::unix::AsyncFd;
-use tokio::sync::Semaphore;
+use tokio::sync::Notify;
 
 use crate::window::Window;
 
@@ -31,8 +31,17 @@ impl Pace {
     /// A pace of so many calls per second in all.
     pub fn new(rate: f64, connections: u32) -> Pace {
         let schedule = Schedule { gap_ns: 1e9 / rate };
-        let (step, due) = (u64::from(connections), || Semaphore::new(0));
-        let share = |first| Rc::new(Share { schedule, due: due(), next: Cell::new(first), step });
+        let step = u64::from(connections);
+        let share = |first| {
+            Rc::new(Share {
+                schedule,
+                due: Cell::new(0),
+                has_ended: Cell::new(false),
+                changed: Notify::new(),
+                next: Cell::new(first),
+                step,
+            })
+        };
         Pace { schedule, shares: (0..step).map(share).collect() }
     }
 
@@ -47,12 +56,13 @@ impl Pace {
         let connections = self.shares.len() as u64;
         let mut number = 0;
         loop {
-            let wait_ns = self.schedule.due_ns(number).saturating_sub(window.now_ns());
-            if wait_ns > 0 {
-                timer.sleep(Duration::from_nanos(wait_ns)).await?;
+            let (due_ns, now_ns) = (self.schedule.due_ns(number), window.now_ns());
+            if due_ns > now_ns {
+                timer.sleep(Duration::from_nanos(due_ns - now_ns)).await?;
                 continue;
             }
-            self.shares[(number % connections) as usize].due.add_permits(1);
+            window.on_dealt(now_ns - due_ns);
+            self.shares[(number % connections) as usize].add();
             number += 1;
             if number.is_multiple_of(BURST) {
                 tokio::task::yield_now().await;
@@ -60,16 +70,25 @@ impl Pace {
         }
     }
 
-    /// No more calls are due.
+    /// No more calls become due; those that are can still be taken.
     pub fn end(&self) {
-        self.shares.iter().for_each(|share| share.due.close());
+        self.shares.iter().for_each(|share| share.end());
+    }
+
+    /// When the calls were due that nobody has taken.
+    pub fn left_ns(&self) -> impl Iterator<Item = u64> {
+        self.shares.iter().flat_map(|share| share.left_ns())
     }
 }
 
 /// The calls that are due on one connection.
 pub struct Share {
     schedule: Schedule,
-    due: Semaphore,
+    /// How many are due and not taken.
+    due: Cell<u64>,
+    has_ended: Cell<bool>,
+    /// Tells one of those who wait of a call, and all of them of the end.
+    changed: Notify,
     /// The number, in the schedule, of the next call to be taken.
     next: Cell<u64>,
     /// From one of this connection's calls to the next: the number of connections.
@@ -77,11 +96,32 @@ pub struct Share {
 }
 
 impl Share {
+    fn add(&self) {
+        self.due.set(self.due.get() + 1);
+        self.changed.notify_one();
+    }
+
+    fn end(&self) {
+        self.has_ended.set(true);
+        self.changed.notify_waiters();
+    }
+
     /// Waits for a call to be due, and takes it: its number, and when it was due. None when there are to be no more.
     pub async fn take(&self) -> Option<(u64, u64)> {
-        self.due.acquire().await.ok()?.forget();
+        while self.due.get() == 0 {
+            if self.has_ended.get() {
+                return None;
+            }
+            self.changed.notified().await;
+        }
+        self.due.set(self.due.get() - 1);
         let number = self.next.replace(self.next.get() + self.step);
         Some((number, self.schedule.due_ns(number)))
+    }
+
+    fn left_ns(&self) -> impl Iterator<Item = u64> {
+        let (next, step, schedule) = (self.next.get(), self.step, self.schedule);
+        (0..self.due.get()).map(move |at| schedule.due_ns(next + at * step))
     }
 }
 
@@ -145,10 +185,12 @@ mod tests {
     async fn connections_share_the_schedule_out() {
         let pace = Pace::new(1000.0, 3);
         let share = pace.share_of(2);
-        share.due.add_permits(2);
+        (0..3).for_each(|_| share.add());
         assert_eq!(share.take().await, Some((2, 2_000_000)));
         assert_eq!(share.take().await, Some((5, 5_000_000)));
         pace.end();
+        assert_eq!(pace.left_ns().collect::<Vec<_>>(), [8_000_000]);
+        assert_eq!(share.take().await, Some((8, 8_000_000)), "what is due can still be taken");
         assert_eq!(share.take().await, None);
         assert_eq!(Schedule { gap_ns: 1e9 / 30_000.0 }.due_ns(3_000_000), 100_000_000_000);
     }

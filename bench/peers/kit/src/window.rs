@@ -61,17 +61,29 @@ pub struct Outcome {
     pub server_cpu_ns: Option<u64>,
     /// The kernel's part of it, in steps of 10 ms.
     pub server_system_ns: Option<u64>,
+    /// Of an open loop: how late calls were handed to their connections, 99 of 100 of them not later. That is the client's
+    /// own doing.
+    pub late_p99_us: Option<f64>,
+    /// Of an open loop: calls that were due and had no answer at the end, or were never made.
+    pub left_over: u64,
 }
 
 /// The phase, and what was counted in it.
 pub struct Window {
     watch: Option<u32>,
+    is_open_loop: bool,
     began: Cell<Instant>,
     phase: Cell<Phase>,
     opened: Cell<Option<Marks>>,
     closed: Cell<Option<Marks>>,
+    /// Replies within the window.
+    calls: Cell<u64>,
+    /// In an open loop of the calls that were due in the window, whenever they were answered: to leave out those that took
+    /// too long would flatter whoever is slow.
     latencies: RefCell<Histogram<u64>>,
     max_ns: Cell<u64>,
+    late: RefCell<Histogram<u64>>,
+    left_over: Cell<u64>,
     calls_in_all: Cell<u64>,
     errors: Cell<u64>,
     first_error: RefCell<Option<String>>,
@@ -89,17 +101,21 @@ struct Marks {
 
 impl Window {
     /// A time line that begins with [`start`](Window::start), and the process whose CPU time is to be read.
-    pub fn new(watch: Option<u32>) -> Window {
+    pub fn new(watch: Option<u32>, is_open_loop: bool) -> Window {
         // Three digits: under 0.1 % off.
-        let latencies = Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("bounds that it takes");
+        let times = || Histogram::new_with_bounds(1, LATENCY_MAX_NS, 3).expect("bounds that it takes");
         Window {
             watch,
+            is_open_loop,
             began: Cell::new(Instant::now()),
             phase: Cell::new(Phase::WarmUp),
             opened: Cell::new(None),
             closed: Cell::new(None),
-            latencies: RefCell::new(latencies),
+            calls: Cell::new(0),
+            latencies: RefCell::new(times()),
             max_ns: Cell::new(0),
+            late: RefCell::new(times()),
+            left_over: Cell::new(0),
             calls_in_all: Cell::new(0),
             errors: Cell::new(0),
             first_error: RefCell::new(None),
@@ -148,9 +164,44 @@ impl Window {
     pub fn on_reply(&self, since_ns: u64) {
         self.calls_in_all.set(self.calls_in_all.get() + 1);
         if self.phase.get() == Phase::Measured {
+            self.calls.set(self.calls.get() + 1);
+        }
+        self.record(since_ns);
+    }
+
+    /// Notes how long a call has taken until now, if it is one of the window's.
+    #[inline]
+    fn record(&self, since_ns: u64) {
+        let is_measured = match (self.is_open_loop, self.opened.get()) {
+            (false, _) => self.phase.get() == Phase::Measured,
+            (true, None) => false,
+            (true, Some(opened)) => {
+                let end_ns = self.closed.get().map_or(u64::MAX, |closed| closed.at_ns);
+                (opened.at_ns..end_ns).contains(&since_ns)
+            }
+        };
+        if is_measured {
             let latency_ns = self.now_ns().saturating_sub(since_ns);
             self.latencies.borrow_mut().saturating_record(latency_ns);
             self.max_ns.set(self.max_ns.get().max(latency_ns));
+        }
+    }
+
+    /// A call that was due was handed to its connection, so late.
+    #[inline]
+    pub fn on_dealt(&self, late_ns: u64) {
+        if self.phase.get() == Phase::Measured {
+            self.late.borrow_mut().saturating_record(late_ns);
+        }
+    }
+
+    /// At the end of an open loop: so many calls are without an answer, and calls that were due then were never made.
+    /// Those have waited so long at least.
+    pub fn on_left_over(&self, in_flight: u64, due_ns: impl Iterator<Item = u64>) {
+        self.left_over.set(self.left_over.get() + in_flight);
+        for due_ns in due_ns {
+            self.left_over.set(self.left_over.get() + 1);
+            self.record(due_ns);
         }
     }
 
@@ -185,9 +236,9 @@ impl Window {
         Ok(Outcome {
             connections,
             depth,
-            calls: latencies.len(),
+            calls: self.calls.get(),
             seconds: length_ns / 1e9,
-            calls_per_s: latencies.len() as f64 * 1e9 / length_ns,
+            calls_per_s: self.calls.get() as f64 * 1e9 / length_ns,
             p50_us: quantile_us(0.5),
             p99_us: quantile_us(0.99),
             p999_us: quantile_us(0.999),
@@ -199,6 +250,8 @@ impl Window {
             client_cpu_ns: closed.own_cpu_ns.saturating_sub(opened.own_cpu_ns),
             server_cpu_ns: difference(closed.server_cpu_ns, opened.server_cpu_ns),
             server_system_ns: difference(closed.server_system_ns, opened.server_system_ns),
+            late_p99_us: self.is_open_loop.then(|| self.late.borrow().value_at_quantile(0.99) as f64 / 1e3),
+            left_over: self.left_over.get(),
         })
     }
 }
@@ -209,7 +262,7 @@ mod tests {
 
     #[test]
     fn only_the_measured_phase_counts() {
-        let window = Window::new(Some(std::process::id()));
+        let window = Window::new(Some(std::process::id()), false);
         window.start();
         window.on_reply(0);
         window.open().expect("marks");
@@ -226,8 +279,27 @@ mod tests {
     }
 
     #[test]
+    fn in_an_open_loop_what_was_due_counts_whenever_it_is_answered() {
+        let window = Window::new(None, true);
+        window.start();
+        window.on_reply(0);
+        window.open().expect("marks");
+        let due_ns = window.now_ns();
+        window.on_dealt(1_000);
+        window.on_reply(due_ns);
+        window.close().expect("marks");
+        window.on_reply(due_ns);
+        window.on_reply(window.now_ns());
+        window.on_left_over(2, [due_ns, window.now_ns()].into_iter());
+        let outcome = window.outcome(1, 1).expect("both ends");
+        assert_eq!((outcome.calls, outcome.calls_in_all, outcome.left_over), (1, 4, 4));
+        assert_eq!(window.latencies.borrow().len(), 3, "answered in time, answered late, never made");
+        assert!(outcome.late_p99_us.is_some_and(|late_us| (0.9..1.1).contains(&late_us)), "{outcome:?}");
+    }
+
+    #[test]
     fn a_run_that_ends_early_says_why() {
-        let window = Window::new(None);
+        let window = Window::new(None, false);
         window.on_lost("refused".into(), 1);
         assert_eq!(window.outcome(1, 1).err(), Some("refused".into()));
     }
