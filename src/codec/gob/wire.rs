@@ -167,7 +167,7 @@ fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, i32)>, Fault> {
 pub(super) type At = u32;
 
 /// What a type is, with its parts as places.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// Mentioned, and not defined so far.
     Undefined,
@@ -213,7 +213,7 @@ static BUILT_IN: [Kind; 8] = [
 const SMALL: usize = 8;
 
 /// Types by id: the built-in ones, those that were defined, and those that these mention.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     /// Those behind the built-in ones.
     kinds: Vec<Kind>,

@@ -2,9 +2,16 @@
 
 use super::KEEP_BYTES_MAX;
 use super::head::{Head, Kind};
-use crate::codec::gob::stream::{NOTHING_ID, Sent, StreamError, StructWriter, parts, put_struct_definition};
+use crate::codec::gob::stream::{
+    NOTHING_ID, Sent, StreamError, StructWriter, number_bytes, parts, put_struct_definition,
+};
 use crate::message::SendBody;
 use crate::wire::Out;
+
+/// The id of a header's type, as it is spelt.
+const HEAD_ID: [u8; 2] = [0xff, 0x80];
+/// The longest header whose length takes one byte.
+const HEAD_MAX: usize = 0x80;
 
 /// The sending half of a connection.
 #[derive(Debug)]
@@ -83,6 +90,49 @@ impl Sender {
         out.frame(&self.front, value);
         self.end();
         Ok(())
+    }
+
+    /// A header whose `fields` up to the number are at hand, and a self-contained body whose types have been sent: as
+    /// most are, and written where they end up. False if they are not, and nothing was written.
+    #[inline]
+    pub(super) fn put_again(
+        &mut self,
+        fields: &[u8],
+        seq: u64,
+        body: &SendBody<'_>,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let SendBody::Bytes(body) = body else { return false };
+        let Some(value) = self.sent.value_of(body) else { return false };
+        if !self.is_head_defined || seq == 0 {
+            return false;
+        }
+        let (number, from) = number_bytes(seq);
+        let number = &number[from..];
+        let len = 1 + HEAD_ID.len() + fields.len() + number.len() + 1;
+        if len > HEAD_MAX {
+            return false;
+        }
+        let write = |head: &mut [u8]| {
+            head[0] = (len - 1) as u8;
+            head[1..3].copy_from_slice(&HEAD_ID);
+            head[3..3 + fields.len()].copy_from_slice(fields);
+            head[3 + fields.len()..len - 1].copy_from_slice(number);
+            head[len - 1] = 0;
+        };
+        match out.queue.room(len + value.len()) {
+            Some(room) => {
+                let (head, rest) = room.split_at_mut(len);
+                write(head);
+                rest.copy_from_slice(value);
+            }
+            None => {
+                let mut head = [0; HEAD_MAX];
+                write(&mut head[..len]);
+                out.frame(&head[..len], SendBody::Bytes(value));
+            }
+        }
+        true
     }
 
     /// A header, and a struct without fields for a body (Go's invalidRequest).
