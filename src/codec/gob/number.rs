@@ -196,10 +196,13 @@ pub(super) fn end_message(out: &mut Vec<u8>, start: usize) {
     let len = out.len() - start - 1;
     if len < 0x80 {
         out[start] = len as u8;
-    } else {
-        out.remove(start);
-        insert_uint(out, start, len as u64);
+        return;
     }
+    let (bytes, from) = spelt(len as u64);
+    let (more, end) = (8 - from, out.len());
+    out.resize(end + more, 0);
+    out.copy_within(start + 1..end, start + 1 + more);
+    out[start..=start + more].copy_from_slice(&bytes[from..]);
 }
 
 /// Puts a number in at a place where only what came after it told it.

@@ -58,6 +58,16 @@ struct Kept {
     plan: Rc<Plan>,
 }
 
+/// The plan at that place, which goes one place forward for each use: what is used most is found first.
+#[inline]
+fn use_kept(plans: &mut [Kept], at: usize) -> &Kept {
+    let before = at.saturating_sub(1);
+    if before != at {
+        plans.swap(at, before);
+    }
+    &plans[before]
+}
+
 /// The types that some definitions define, and what goes with them.
 pub(super) struct Plan {
     table: Table,
@@ -77,9 +87,7 @@ impl Plan {
     pub(super) fn of(definitions: &[u8]) -> Result<Rc<Plan>, Fault> {
         let kept = PLANS.with_borrow_mut(|plans| {
             let at = plans.iter().position(|kept| *kept.definitions == *definitions)?;
-            // One place forward for each use: what is used most is found first.
-            plans.swap(at, at.saturating_sub(1));
-            Some(plans[at.saturating_sub(1)].plan.clone())
+            Some(use_kept(plans, at).plan.clone())
         });
         if let Some(plan) = kept {
             return Ok(plan);
@@ -95,6 +103,22 @@ impl Plan {
             });
         }
         Ok(plan)
+    }
+
+    /// The plan for the definitions that a body begins with, and the bytes that they take: told by comparing bytes,
+    /// which is quicker than looking for where they end. `None` if it is not kept.
+    #[inline]
+    pub(super) fn in_front_of(body: &[u8]) -> Option<(Rc<Plan>, usize)> {
+        // Definitions that are more than those of one plan may be all of another.
+        let is_whole = |kept: &Kept| {
+            let value = body.strip_prefix(&*kept.definitions);
+            value.is_some_and(|value| !stream::begins_with_definition(value))
+        };
+        PLANS.with_borrow_mut(|plans| {
+            let at = plans.iter().position(is_whole)?;
+            let kept = use_kept(plans, at);
+            Some((kept.plan.clone(), kept.definitions.len()))
+        })
     }
 
     /// The plan of a value that defines types itself.

@@ -181,11 +181,21 @@ pub fn number_at(bytes: &[u8]) -> Option<(u64, &[u8])> {
 }
 
 /// The payload of the first message, which must be all there, and what follows it.
+#[inline]
 pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     match split(bytes, usize::MAX) {
         Ok(Split::Message(message)) => Ok((message.payload, &bytes[message.whole.len()..])),
         Ok(Split::NeedMore { .. }) => Err(Fault::text("the body ends before the value does")),
         Err(error) => Err(Fault::said(error)),
+    }
+}
+
+/// Whether what comes first is a definition, or cannot be told to be none.
+#[inline]
+pub(super) fn begins_with_definition(bytes: &[u8]) -> bool {
+    match split(bytes, usize::MAX) {
+        Ok(Split::Message(message)) => !message.id().is_ok_and(|id| id > 0),
+        _ => true,
     }
 }
 

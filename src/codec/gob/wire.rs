@@ -4,6 +4,8 @@
 //! types that are only mentioned so far included: definitions may refer to later ones, and to themselves. Nothing
 //! is expanded, so that types which double cost no more than their definitions. What a value means is in `decode.rs`.
 
+use std::sync::Arc;
+
 use super::fault::Fault;
 use super::ids::Ids;
 use super::number::{Deltas, Reader};
@@ -190,7 +192,8 @@ pub(super) enum Kind {
         key: At,
         elem: At,
     },
-    Struct(Box<[(Box<str>, At)]>),
+    /// Shared by copies of the table.
+    Struct(Arc<[(Box<str>, At)]>),
     Opaque {
         name: Box<str>,
     },

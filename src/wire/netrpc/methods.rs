@@ -110,3 +110,71 @@ impl Methods {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::head::{Head, Kind};
+    use super::*;
+    use crate::codec::gob::stream::{HEADER_ID, Split, split};
+
+    fn header(method: &[u8], seq: u64) -> Vec<u8> {
+        let mut out = Vec::new();
+        Kind::Request.put(&Head { method, seq, error: b"" }, &mut out);
+        let Ok(Split::Message(message)) = split(&out, usize::MAX) else { panic!("it is whole") };
+        message.payload().to_vec()
+    }
+
+    #[test]
+    fn a_kept_method_is_told_by_its_header() {
+        let mut methods = Methods::default();
+        for (hash, name) in
+            [&b"Arith.Add"[..], b"Arith.AddFixed", b"Arith", &[b'x'; NAME_MAX]].iter().enumerate()
+        {
+            assert_eq!(methods.in_header(&header(name, 7)), None);
+            let at = methods.keep(name, hash as u32, HEADER_ID, false).unwrap();
+            assert_eq!((methods.find(name), methods.hash(at)), (Some(at), hash as u32));
+            assert_eq!(methods.name(&Name::Kept(at)), *name);
+            for seq in [1, 127, 128, 1 << 40, u64::MAX] {
+                assert_eq!(methods.in_header(&header(name, seq)), Some((at, seq)));
+                assert_eq!(methods.in_header(&header(b"Other.Method", seq)), None);
+            }
+        }
+        for at in [0, 2, 3, 1] {
+            let name = methods.kept[at].name().to_vec();
+            assert_eq!(methods.in_header(&header(&name, 9)), Some((at as u8, 9)));
+        }
+    }
+
+    #[test]
+    fn a_header_with_anything_else_in_it_is_read_in_full() {
+        let mut methods = Methods::default();
+        methods.keep(b"Arith.Add", 1, HEADER_ID, false).unwrap();
+        let whole = header(b"Arith.Add", 300);
+        assert_eq!(methods.in_header(&whole), Some((0, 300)));
+        for len in 0..whole.len() {
+            assert_eq!(methods.in_header(&whole[..len]), None, "{len}");
+        }
+        assert_eq!(methods.in_header(&[&whole[..], &[0]].concat()), None);
+        // Another field behind the number; no number, because it is zero; another type.
+        assert_eq!(methods.in_header(&[&whole[..whole.len() - 1], &[1, 1, 0]].concat()), None);
+        assert_eq!(methods.in_header(&header(b"Arith.Add", 0)), None);
+        let mut other = whole.clone();
+        other[1] ^= 2;
+        assert_eq!(methods.in_header(&other), None);
+    }
+
+    #[test]
+    fn no_more_than_a_few_are_kept_and_none_is_given_up_while_answers_are_owed() {
+        let mut methods = Methods::default();
+        let name = |number: usize| format!("Service.Method{number}").into_bytes();
+        for number in 0..100 {
+            let at = methods.keep(&name(number), 0, HEADER_ID, false);
+            assert_eq!(at.is_some(), number < KEPT_MAX);
+        }
+        assert_eq!(methods.find(&name(0)), Some(0));
+        assert_eq!(methods.keep(&name(100), 0, HEADER_ID, true), Some(0));
+        assert_eq!((methods.find(&name(0)), methods.find(&name(100))), (None, Some(0)));
+        assert_eq!(methods.keep(b"", 0, HEADER_ID, false), None);
+        assert_eq!(methods.keep(&[b'x'; NAME_MAX + 1], 0, HEADER_ID, false), None);
+    }
+}

@@ -147,3 +147,81 @@ impl Sender {
         self.end();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+    use super::*;
+    use crate::codec::gob;
+
+    /// The bytes that wait.
+    fn written(queue: &mut WriteQueue, pool: &mut Pool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(first) = queue.first() {
+            bytes.extend_from_slice(first);
+            let len = first.len();
+            queue.written(pool, len);
+        }
+        bytes
+    }
+
+    fn number_len(number: u64) -> usize {
+        let (bytes, from) = number_bytes(number);
+        bytes.len() - from
+    }
+
+    #[test]
+    fn the_short_way_writes_what_the_long_one_does() {
+        let mut body = Vec::new();
+        gob::encode(&13_i64, &mut body).unwrap();
+        let mut sender = Sender::new(Kind::Response);
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        for len in [1, 9, 64, 100, 126] {
+            let method = vec![b'm'; len];
+            let fields = [&[1, len as u8], &method[..], &[1]].concat();
+            for seq in [0, 1, 127, 128, 70_000, u64::MAX] {
+                let head = Head { method: &method, seq, error: b"" };
+                sender
+                    .put(&head, SendBody::Bytes(&body), &mut Out { queue: &mut queue, pool: &mut pool })
+                    .unwrap();
+                // Without the definition that comes in front of the first.
+                let long = written(&mut queue, &mut pool);
+                let (_, expected) = parts(&long).unwrap();
+                // Into an empty queue, and behind what is there.
+                for before in [&[][..], b"before"] {
+                    let out = &mut Out { queue: &mut queue, pool: &mut pool };
+                    out.put(before);
+                    let is_short = sender.put_again(&fields, seq, &SendBody::Bytes(&body), out);
+                    assert_eq!(is_short, seq > 0 && 5 + len + number_len(seq) < HEAD_MAX, "{len} {seq}");
+                    let expected = if is_short { expected } else { &[] };
+                    assert_eq!(written(&mut queue, &mut pool), [before, expected].concat());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_types_that_were_not_sent_goes_the_long_way() {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct Pair {
+            one: i64,
+            other: String,
+        }
+        let mut body = Vec::new();
+        gob::encode(&Pair { one: 1, other: "x".into() }, &mut body).unwrap();
+        let mut sender = Sender::new(Kind::Response);
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        let out = &mut Out { queue: &mut queue, pool: &mut pool };
+        let fields = [1, 1, b'm', 1];
+        assert!(!sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
+        let head = Head { method: b"m", seq: 1, error: b"" };
+        sender.put(&head, SendBody::Bytes(&body), out).unwrap();
+        assert!(sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
+        // What is no body, or only the types of one, is left to the long way to refuse.
+        let (definitions, _) = parts(&body).unwrap();
+        for wrong in [&b""[..], definitions, &body[..body.len() - 1]] {
+            assert!(!sender.put_again(&fields, 1, &SendBody::Bytes(wrong), out));
+        }
+    }
+}

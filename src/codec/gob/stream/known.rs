@@ -15,12 +15,13 @@ use super::super::ids::Ids;
 use super::super::wire::{Kind, Table};
 use super::{Definition, FIRST_USER_ID, INTERFACE, StreamError};
 
-/// Values of [`Known`] that a thread shares.
-const SHARED_MAX: usize = 32;
-/// Types and bytes of definitions of one that is shared: with what is made of them, those of a thread have less than a
-/// mebibyte in all.
-const SHARED_TYPES_MAX: usize = 16;
-const SHARED_BYTES_MAX: usize = 4 << 10;
+/// Values of [`Known`] that a thread shares, and the bytes of definitions in all of them. What is made of definitions may
+/// take fifteen times as much: a mebibyte, then.
+const SHARED_MAX: usize = 128;
+const SHARED_BYTES_MAX: usize = 64 << 10;
+/// Types and bytes of definitions in one that is shared.
+const SMALL_TYPES_MAX: usize = 16;
+const SMALL_BYTES_MAX: usize = 4 << 10;
 /// What is kept of closures, for each byte that they are made of.
 const HELD_PER_BYTE: usize = 4;
 /// The same for all bytes: types that double would have it grow with their square.
@@ -59,6 +60,17 @@ struct Kept {
 pub(super) struct Closure {
     pub(super) definitions: Arc<[u8]>,
     pub(super) holds_interfaces: bool,
+}
+
+/// Shares what was not shared so far. Who was used least gives room.
+fn share(known: Arc<Known>) {
+    SHARED.with_borrow_mut(|shared| {
+        let mut bytes: usize = shared.iter().map(|known| known.bytes()).sum();
+        while shared.len() >= SHARED_MAX || bytes + known.bytes() > SHARED_BYTES_MAX {
+            bytes -= shared.pop().map_or(0, |last| last.bytes());
+        }
+        shared.push(known);
+    });
 }
 
 impl Clone for Known {
@@ -114,13 +126,10 @@ impl Known {
         // What is large is nobody else's, and is not copied each time.
         let own = Arc::make_mut(known);
         own.add_own(id, definition, message)?;
-        if own.kept.len() <= SHARED_TYPES_MAX && own.messages.len() <= SHARED_BYTES_MAX {
+        if own.kept.len() <= SMALL_TYPES_MAX && own.messages.len() <= SMALL_BYTES_MAX {
             own.messages.shrink_to_fit();
             own.kept.shrink_to_fit();
-            SHARED.with_borrow_mut(|shared| {
-                shared.truncate(SHARED_MAX - 1);
-                shared.push(known.clone());
-            });
+            share(known.clone());
         }
         Ok(())
     }
@@ -224,5 +233,117 @@ impl Known {
         {
             self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DefinitionLimits, Definitions, INT, Split, put_struct_definition, split};
+    use super::*;
+
+    fn struct_of(id: i32, name: &str, fields: &[(&str, i32)]) -> Vec<u8> {
+        let mut message = Vec::new();
+        put_struct_definition(&mut message, id, name, fields);
+        message
+    }
+
+    fn define(known: &mut Arc<Known>, message: &[u8]) -> Result<(), StreamError> {
+        if let Some(shared) = known.shared_with(message) {
+            *known = shared;
+            return Ok(());
+        }
+        let Split::Message(whole) = split(message, usize::MAX)? else { panic!("it is whole") };
+        let (id, definition) = whole.definition()?;
+        Known::add(known, id, &definition, message)
+    }
+
+    fn shared() -> (usize, usize) {
+        SHARED.with_borrow(|shared| (shared.len(), shared.iter().map(|known| known.bytes()).sum()))
+    }
+
+    #[test]
+    fn streams_that_define_the_same_share_it_and_part_when_they_differ() {
+        let (mut one, mut other) = (Known::nothing(), Known::nothing());
+        for message in [struct_of(65, "Args", &[("A", INT), ("B", INT)]), struct_of(66, "In", &[("Of", 65)])]
+        {
+            define(&mut one, &message).unwrap();
+            assert!(!Arc::ptr_eq(&one, &other));
+            define(&mut other, &message).unwrap();
+            assert!(Arc::ptr_eq(&one, &other));
+        }
+        let before = other.closure(66, &[]).unwrap();
+        assert_eq!(before.definitions.len(), other.bytes());
+        // The same type under another name is another, and what one stream adds the other does not know.
+        define(&mut one, &struct_of(67, "X", &[("A", INT)])).unwrap();
+        define(&mut other, &struct_of(67, "Y", &[("A", INT)])).unwrap();
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(one.is_defined_by(67, &struct_of(67, "X", &[("A", INT)])));
+        assert!(other.is_defined_by(67, &struct_of(67, "Y", &[("A", INT)])));
+        assert_eq!(one.closure(66, &[]).unwrap().definitions, before.definitions);
+        assert_eq!(one.closure(68, &[]).unwrap_err(), StreamError::Undefined { id: 68 });
+    }
+
+    #[test]
+    fn what_is_shared_refuses_what_its_streams_may_not_define() {
+        let message = struct_of(65, "Args", &[("A", INT)]);
+        for _ in 0..3 {
+            let mut known = Known::nothing();
+            define(&mut known, &message).unwrap();
+            let again = define(&mut known, &message);
+            assert_eq!(again, Err(StreamError::Redefined { id: 65 }));
+            assert_eq!(define(&mut known, &struct_of(8, "Own", &[])), Err(StreamError::Redefined { id: 8 }));
+            assert_eq!(known.len(), 1);
+        }
+        // A stream's own limits hold for what another stream was allowed.
+        let limits = DefinitionLimits { bytes_max: message.len() - 1, ..DefinitionLimits::default() };
+        let mut strict = Definitions::new(limits);
+        let Ok(Split::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
+        assert_eq!(strict.define(whole), Err(StreamError::TooManyDefinitions));
+    }
+
+    #[test]
+    fn a_flood_of_types_takes_little_and_pushes_out_nothing_that_is_used() {
+        let used = struct_of(65, "Used", &[("A", INT)]);
+        let use_it = || {
+            let mut known = Known::nothing();
+            let is_shared = known.shared_with(&used).is_some();
+            define(&mut known, &used).unwrap();
+            is_shared
+        };
+        assert!(!use_it());
+        let long = "x".repeat(1_000);
+        for flood in 0..2_000 {
+            let mut known = Known::nothing();
+            let name = format!("Flood{flood}{}", if flood % 2 == 0 { &long } else { "" });
+            define(&mut known, &struct_of(65, &name, &[("A", INT)])).unwrap();
+            let (count, bytes) = shared();
+            assert!(count <= SHARED_MAX && bytes <= SHARED_BYTES_MAX, "{count} with {bytes} bytes");
+            if flood % 10 == 0 {
+                assert!(use_it(), "{flood}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_with_many_types_keeps_them_itself() {
+        let mut known = Known::nothing();
+        for id in 65..1_065 {
+            define(&mut known, &struct_of(id, "", &[("Next", id + 1), ("Any", INTERFACE)])).unwrap();
+            let is_shared = Arc::strong_count(&known) > 1;
+            assert_eq!(is_shared, known.len() <= SMALL_TYPES_MAX, "{}", known.len());
+        }
+        assert!(shared().1 <= SMALL_TYPES_MAX * SMALL_BYTES_MAX);
+        define(&mut known, &struct_of(1_065, "", &[])).unwrap();
+        // Each value needs all of them; but not all that is needed is kept.
+        for id in 65..1_065 {
+            assert_eq!(known.closure(id, &[]).unwrap().definitions.len(), known.bytes());
+        }
+        assert!(known.held_bytes.load(Ordering::Relaxed) <= HELD_PER_BYTE * known.bytes());
+        // What comes behind is needed, too, also by those that were kept; but not what the value brings itself.
+        define(&mut known, &struct_of(1_066, "", &[])).unwrap();
+        assert_eq!(known.closure(65, &[]).unwrap().definitions.len(), known.bytes());
+        let last = struct_of(1_066, "", &[]).len();
+        assert_eq!(known.closure(65, &[1_066]).unwrap().definitions.len(), known.bytes() - last);
+        assert_eq!(known.closure(65, &[]).unwrap().definitions.len(), known.bytes());
     }
 }
