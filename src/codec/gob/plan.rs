@@ -4,7 +4,7 @@
 //! Both are kept per thread and bounded; what does not fit is made anew. Bytes are compared, not hashes, since peers
 //! choose them. The reading itself is in `decode.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -75,12 +75,14 @@ pub(super) struct Plan {
     pairs: RefCell<Vec<Vec<Rc<Pair>>>>,
     /// Types of values that have been looked through, with whether they may hold interfaces.
     roots: RefCell<Vec<(i32, At, bool)>>,
+    /// The one that was asked for last; 0 is no id.
+    root: Cell<(i32, At, bool)>,
 }
 
 impl Plan {
     fn new(table: Table) -> Plan {
         let pairs = RefCell::new(vec![Vec::new(); table.len()]);
-        Plan { table, pairs, roots: RefCell::default() }
+        Plan { table, pairs, roots: RefCell::default(), root: Cell::new((0, 0, false)) }
     }
 
     /// The plan for these definition messages, kept or new.
@@ -135,7 +137,20 @@ impl Plan {
     }
 
     /// The place of a value's type, and whether interfaces may be in it.
+    #[inline]
     pub(super) fn root(&self, id: i32) -> Result<(At, bool), Fault> {
+        match self.root.get() {
+            (last, at, holds) if last == id => Ok((at, holds)),
+            _ => {
+                let (at, holds) = self.other_root(id)?;
+                self.root.set((id, at, holds));
+                Ok((at, holds))
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn other_root(&self, id: i32) -> Result<(At, bool), Fault> {
         if let Some((_, at, holds)) = self.roots.borrow().iter().find(|(known, ..)| *known == id) {
             return Ok((*at, *holds));
         }

@@ -122,21 +122,39 @@ impl Receiver {
     /// The next body: in place if it needs no definitions (then it begins at `at` of all that is at hand), else aside.
     #[inline]
     pub(super) fn body(&mut self, input: &[u8], at: usize) -> Result<Piece<Span>, StreamError> {
-        if let Ok(Split::Message(message)) = split(input, self.value_bytes_max as usize)
-            && message.id().is_ok_and(|id| id == self.again.id)
-        {
-            let bytes = message.whole().len();
-            let what = match self.again.definitions as usize {
-                0 => Span::new(at as u32, bytes as u32),
-                definitions => {
-                    self.aside.truncate(definitions);
-                    self.aside.extend_from_slice(message.whole());
-                    Span::aside(0, self.aside.len() as u32)
-                }
-            };
-            return Ok(Piece::Found { what, bytes });
+        match self.body_again(input, at) {
+            Some((what, bytes)) => Ok(Piece::Found { what, bytes }),
+            None => self.other_body(input, at),
         }
-        self.other_body(input, at)
+    }
+
+    /// The header at the start of the bytes, if it is whole and no definition stands in front of it: its payload, and
+    /// the bytes that it takes.
+    #[inline]
+    pub(super) fn whole_head<'b>(&self, input: &'b [u8]) -> Option<(&'b [u8], usize)> {
+        match split(input, self.head_bytes_max as usize) {
+            Ok(Split::Message(message)) => Some((message.payload(), message.whole().len())),
+            _ => None,
+        }
+    }
+
+    /// The next body, if it is of the type of the one before, and whole; and the bytes that it takes.
+    #[inline]
+    pub(super) fn body_again(&mut self, input: &[u8], at: usize) -> Option<(Span, usize)> {
+        let Ok(Split::Message(message)) = split(input, self.value_bytes_max as usize) else { return None };
+        if !message.id().is_ok_and(|id| id == self.again.id) {
+            return None;
+        }
+        let bytes = message.whole().len();
+        let what = match self.again.definitions as usize {
+            0 => Span::new(at as u32, bytes as u32),
+            definitions => {
+                self.aside.truncate(definitions);
+                self.aside.extend_from_slice(message.whole());
+                Span::aside(0, self.aside.len() as u32)
+            }
+        };
+        Some((what, bytes))
     }
 
     #[inline(never)]

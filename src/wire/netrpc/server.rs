@@ -62,6 +62,17 @@ impl NetRpc {
         }
     }
 
+    /// A whole call like those before it: a method that is kept, with an argument of the type of the one before. What
+    /// is at hand of any other is left as it is.
+    #[inline]
+    fn call_again(&mut self, input: &[u8]) -> Option<(Message, usize)> {
+        let (header, at) = self.receiver.whole_head(input)?;
+        let (method, seq) = self.methods.in_header(header)?;
+        let (body, bytes) = self.receiver.body_again(&input[at..], at)?;
+        let owed = Owed { method: Name::Kept(method), seq };
+        Some((self.request(owed, self.methods.hash(method), body), at + bytes))
+    }
+
     #[inline]
     fn head(&mut self, input: &[u8]) -> Result<Piece<Heard>, StreamError> {
         Ok(match self.receiver.head(input)? {
@@ -132,12 +143,16 @@ impl NetRpc {
 
     #[inline]
     fn message(&mut self, heard: Heard, body: Span) -> Message {
-        let method = match heard.method {
-            Ok(method) => method,
-            why => return self.refusal(heard.owed, Code::Unimplemented, why),
-        };
+        match heard.method {
+            Ok(method) => self.request(heard.owed, method, body),
+            why => self.refusal(heard.owed, Code::Unimplemented, why),
+        }
+    }
+
+    #[inline]
+    fn request(&mut self, owed: Owed, method: u32, body: Span) -> Message {
         Message::Request(Request {
-            id: self.pending.begin(heard.owed),
+            id: self.pending.begin(owed),
             method,
             // The site has compared the name.
             name: None,
@@ -183,6 +198,39 @@ impl NetRpc {
         let error = if error.is_empty() { reply.code.name().as_bytes() } else { error };
         self.sender.put_nothing(&Head { error, ..head }, out);
     }
+
+    /// A header and its argument in one go, where both are at hand.
+    #[inline(never)]
+    fn decode_anew(&mut self, input: &[u8]) -> Decoded<Message> {
+        let mut at = 0;
+        loop {
+            let piece = match self.heard.take() {
+                Some(heard) => self.body(heard, &input[at..], at),
+                None => match self.head(&input[at..]) {
+                    Ok(Piece::Found { what: heard, bytes }) => {
+                        at += bytes;
+                        self.body(heard, &input[at..], at)
+                    }
+                    Ok(Piece::Definition { bytes }) => Ok(Piece::Definition { bytes }),
+                    Ok(Piece::NeedMore(bytes_min)) => Ok(Piece::NeedMore(bytes_min)),
+                    Err(error) => Err(error),
+                },
+            };
+            match piece {
+                Ok(Piece::Definition { bytes }) => at += bytes,
+                Ok(Piece::Found { what: message, bytes }) => {
+                    return Decoded::Message { message, consumed: at + bytes };
+                }
+                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
+                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Err(error) => {
+                    let why = broken(error);
+                    self.broken = Some(Box::new(why.clone()));
+                    return Decoded::Broken(why);
+                }
+            }
+        }
+    }
 }
 
 fn without_body(piece: Piece<()>) -> Piece<Span> {
@@ -220,35 +268,12 @@ impl Wire for NetRpc {
         if let Some(why) = &self.broken {
             return Decoded::Broken(Broken::clone(why));
         }
-        // A header and its argument in one go, where both are at hand.
-        let mut at = 0;
-        loop {
-            let piece = match self.heard.take() {
-                Some(heard) => self.body(heard, &input[at..], at),
-                None => match self.head(&input[at..]) {
-                    Ok(Piece::Found { what: heard, bytes }) => {
-                        at += bytes;
-                        self.body(heard, &input[at..], at)
-                    }
-                    Ok(Piece::Definition { bytes }) => Ok(Piece::Definition { bytes }),
-                    Ok(Piece::NeedMore(bytes_min)) => Ok(Piece::NeedMore(bytes_min)),
-                    Err(error) => Err(error),
-                },
-            };
-            match piece {
-                Ok(Piece::Definition { bytes }) => at += bytes,
-                Ok(Piece::Found { what: message, bytes }) => {
-                    return Decoded::Message { message, consumed: at + bytes };
-                }
-                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
-                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
-                Err(error) => {
-                    let why = broken(error);
-                    self.broken = Some(Box::new(why.clone()));
-                    return Decoded::Broken(why);
-                }
-            }
+        if self.heard.is_none()
+            && let Some((message, consumed)) = self.call_again(input)
+        {
+            return Decoded::Message { message, consumed };
         }
+        self.decode_anew(input)
     }
 
     #[inline]
