@@ -143,7 +143,7 @@ pub(super) fn encode_described<T: Serialize + 'static>(
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     let gob_type = cache::type_of::<T>(describe)?;
-    encode_as(value, &gob_type, out)
+    encode_as(value, gob_type, out)
 }
 
 /// Appends the body of a value whose type was described somehow. On an error `out` is as it was.
@@ -179,7 +179,7 @@ pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
 /// Describes a type by hand for all that encodes it from here on: for types that cannot be described from serde
 /// alone. It must come before the first value, and the first description stays.
 pub fn describe_as<T: 'static>(description: &Description) -> Result<Arc<GobType>, CodecError> {
-    cache::insert::<T>(gob_type(description)?)
+    cache::insert::<T>(gob_type(description)?).cloned()
 }
 
 #[cfg(test)]
