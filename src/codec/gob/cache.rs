@@ -33,22 +33,28 @@ impl Hasher for AsItIs {
 }
 
 type ByType<V> = HashMap<TypeId, V, BuildHasherDefault<AsItIs>>;
-/// Failures are kept, too: describing a type is far more work than refusing it.
-type Outcome = Result<Arc<GobType>, CodecError>;
+/// What is made stays as long as the process does, one for each type of Rust's: threads that encode the same type
+/// share no count of who uses it. Failures are kept, too: describing a type is far more work than refusing it.
+type Outcome = Result<&'static Arc<GobType>, CodecError>;
 
 static TYPES: Mutex<Option<ByType<Outcome>>> = Mutex::new(None);
 
 thread_local! {
-    static USED: RefCell<ByType<Arc<GobType>>> = RefCell::default();
+    static USED: RefCell<ByType<&'static Arc<GobType>>> = RefCell::default();
 }
 
 fn types() -> MutexGuard<'static, Option<ByType<Outcome>>> {
     TYPES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
+/// Keeps it for good.
+fn kept(made: GobType) -> &'static Arc<GobType> {
+    Box::leak(Box::new(Arc::new(made)))
+}
+
 pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, DescribeError>) -> Outcome {
     let id = TypeId::of::<T>();
-    if let Some(known) = USED.with_borrow(|used| used.get(&id).cloned()) {
+    if let Some(known) = USED.with_borrow(|used| used.get(&id).copied()) {
         return Ok(known);
     }
     let known = types().get_or_insert_default().get(&id).cloned();
@@ -56,11 +62,10 @@ pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, Describe
         // Not under the lock: describing runs the type's own `Deserialize`.
         let made = describe()
             .map_err(|error| CodecError::Encode { codec: Codec::Gob, what: error.to_string() })
-            .and_then(|description| gob_type(&description))
-            .map(Arc::new);
-        types().get_or_insert_default().entry(id).or_insert(made).clone()
+            .and_then(|description| gob_type(&description));
+        types().get_or_insert_default().entry(id).or_insert_with(|| made.map(kept)).clone()
     })?;
-    USED.with_borrow_mut(|used| used.insert(id, outcome.clone()));
+    USED.with_borrow_mut(|used| used.insert(id, outcome));
     Ok(outcome)
 }
 
@@ -68,11 +73,11 @@ pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, Describe
 pub(super) fn insert<T: 'static>(made: GobType) -> Outcome {
     match types().get_or_insert_default().entry(TypeId::of::<T>()) {
         Entry::Occupied(mut entry) if entry.get().is_err() => {
-            let made = Arc::new(made);
-            entry.insert(Ok(made.clone())).ok();
+            let made = kept(made);
+            entry.insert(Ok(made)).ok();
             Ok(made)
         }
         Entry::Occupied(entry) => entry.get().clone(),
-        Entry::Vacant(entry) => entry.insert(Ok(Arc::new(made))).clone(),
+        Entry::Vacant(entry) => entry.insert(Ok(kept(made))).clone(),
     }
 }

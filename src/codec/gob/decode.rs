@@ -4,6 +4,8 @@
 //! Go leaves out is zero, and is handed in as such (`zero.rs`), so that no type needs serde defaults. Containers,
 //! their elements are in `access.rs` and `fields.rs`, enums in `variant.rs`.
 
+use std::rc::Rc;
+
 use serde::de::{Deserialize, Deserializer, Visitor};
 
 use super::access::{Bits, Elements, Entries, Parts};
@@ -18,13 +20,14 @@ use super::variant;
 use super::wire::{At, Kind};
 use crate::codec::depth_max;
 
-/// The value of a message (without its length), whose types the definition messages define; `after` goes on with it.
+/// The value of a message (without its length), whose types the definition messages define, and `plan` with them;
+/// `after` goes on with it.
 pub(super) fn decode_value<'de, T: Deserialize<'de>>(
+    mut plan: Rc<Plan>,
     definitions: &[u8],
     payload: &'de [u8],
     after: &'de [u8],
 ) -> Result<(T, &'de [u8]), Fault> {
-    let mut plan = Plan::of(definitions)?;
     let mut reader = Reader::new(payload, after);
     let id = reader.id()?;
     let (mut at, holds_interfaces) = plan.root(id)?;

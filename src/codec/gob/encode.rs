@@ -10,7 +10,7 @@ use serde::ser::Serializer;
 
 use super::compound::{List, Map, Struct, Tuple};
 use super::fault::Fault;
-use super::number::{insert_uint, put_bytes, put_float, put_int, put_uint};
+use super::number::{end_message, put_bytes, put_float, put_int, put_uint};
 use super::types::{GobType, Node};
 
 /// Appends the definitions and the message of a value.
@@ -21,6 +21,8 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(
 ) -> Result<(), Fault> {
     out.extend_from_slice(&gob_type.definitions);
     let start = out.len();
+    // Most values are short: the room for their length.
+    out.push(0);
     put_int(out, i64::from(gob_type.id));
     if !matches!(gob_type.nodes[gob_type.root], Node::Struct { .. }) {
         out.push(0);
@@ -30,7 +32,7 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(
     if !is_written {
         return Err(Fault::text("a none that is the whole value has no form in gob"));
     }
-    insert_uint(out, start, (out.len() - start) as u64);
+    end_message(out, start);
     Ok(())
 }
 

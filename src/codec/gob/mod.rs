@@ -66,6 +66,7 @@ mod variant;
 mod wire;
 mod zero;
 
+use std::rc::Rc;
 use std::sync::Arc;
 
 use serde::de::DeserializeOwned;
@@ -90,6 +91,10 @@ pub fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, CodecError
         return T::deserialize(nothing)
             .map_err(|_| fault::Fault::text("expected a value, the body is empty").malformed());
     }
+    if let Some((plan, definitions)) = plan::Plan::in_front_of(body) {
+        let (definitions, value) = body.split_at(definitions);
+        return decode_by(plan, definitions, value);
+    }
     let (definitions, value) = stream::definitions_of(body).map_err(fault::Fault::malformed)?;
     decode_parts(definitions, value)
 }
@@ -97,8 +102,19 @@ pub fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, CodecError
 /// The value in a message (or the messages, where interfaces bring types of their own) whose definitions are
 /// elsewhere: [`stream::Definitions`] gives both, so that they need not be put together.
 pub fn decode_parts<'de, T: Deserialize<'de>>(definitions: &[u8], value: &'de [u8]) -> Result<T, CodecError> {
+    let plan = plan::Plan::of(definitions).map_err(fault::Fault::malformed)?;
+    decode_by(plan, definitions, value)
+}
+
+#[inline]
+fn decode_by<'de, T: Deserialize<'de>>(
+    plan: Rc<plan::Plan>,
+    definitions: &[u8],
+    value: &'de [u8],
+) -> Result<T, CodecError> {
     let (payload, after) = stream::next_of(value).map_err(fault::Fault::malformed)?;
-    let (value, left) = decode::decode_value(definitions, payload, after).map_err(fault::Fault::malformed)?;
+    let decoded = decode::decode_value(plan, definitions, payload, after);
+    let (value, left) = decoded.map_err(fault::Fault::malformed)?;
     match left.len() {
         0 => Ok(value),
         count => Err(CodecError::TrailingBytes { codec: Codec::Gob, count }),
@@ -127,7 +143,7 @@ pub(super) fn encode_described<T: Serialize + 'static>(
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
     let gob_type = cache::type_of::<T>(describe)?;
-    encode_as(value, &gob_type, out)
+    encode_as(value, gob_type, out)
 }
 
 /// Appends the body of a value whose type was described somehow. On an error `out` is as it was.
@@ -163,7 +179,7 @@ pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
 /// Describes a type by hand for all that encodes it from here on: for types that cannot be described from serde
 /// alone. It must come before the first value, and the first description stays.
 pub fn describe_as<T: 'static>(description: &Description) -> Result<Arc<GobType>, CodecError> {
-    cache::insert::<T>(gob_type(description)?)
+    cache::insert::<T>(gob_type(description)?).cloned()
 }
 
 #[cfg(test)]

@@ -88,12 +88,13 @@ impl<'de> Reader<'de> {
     }
 
     /// A type's id: positive for a value, negative for the definition of the id without its sign.
+    #[inline]
     pub(super) fn id(&mut self) -> Result<i32, Fault> {
         let id = self.int()?;
         match i32::try_from(id) {
             // Without its least value, so that the sign can be turned.
             Ok(id) if id != 0 && id != i32::MIN => Ok(id),
-            _ => Err(Fault::What(Cow::Owned(format!("the type id {id} is none")))),
+            _ => Err(no_id(id)),
         }
     }
 
@@ -143,6 +144,11 @@ fn ends_early() -> Fault {
 }
 
 #[cold]
+fn no_id(id: i64) -> Fault {
+    Fault::What(Cow::Owned(format!("the type id {id} is none")))
+}
+
+#[cold]
 fn lies(count: u64, left: usize) -> Fault {
     Fault::What(Cow::Owned(format!("a count of {count}, and {left} bytes are left")))
 }
@@ -178,9 +184,30 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
+/// An unsigned integer's spelling: the bytes from that index on.
+#[inline]
+pub fn number_bytes(number: u64) -> ([u8; 9], usize) {
+    if number < 0x80 { ([number as u8; 9], 8) } else { spelt(number) }
+}
+
+/// Puts the length of a message into the byte of room that it begins with, or makes more room.
+#[inline]
+pub(super) fn end_message(out: &mut Vec<u8>, start: usize) {
+    let len = out.len() - start - 1;
+    if len < 0x80 {
+        out[start] = len as u8;
+        return;
+    }
+    let (bytes, from) = spelt(len as u64);
+    let (more, end) = (8 - from, out.len());
+    out.resize(end + more, 0);
+    out.copy_within(start + 1..end, start + 1 + more);
+    out[start..=start + more].copy_from_slice(&bytes[from..]);
+}
+
 /// Puts a number in at a place where only what came after it told it.
 pub(super) fn insert_uint(out: &mut Vec<u8>, at: usize, number: u64) {
-    let (bytes, from) = if number < 0x80 { ([number as u8; 9], 8) } else { spelt(number) };
+    let (bytes, from) = number_bytes(number);
     let len = out.len();
     out.resize(len + 9 - from, 0);
     out.copy_within(at..len, at + 9 - from);

@@ -4,7 +4,7 @@
 //! Both are kept per thread and bounded; what does not fit is made anew. Bytes are compared, not hashes, since peers
 //! choose them. The reading itself is in `decode.rs`.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::rc::Rc;
 
@@ -58,6 +58,16 @@ struct Kept {
     plan: Rc<Plan>,
 }
 
+/// The plan at that place, which goes one place forward for each use: what is used most is found first.
+#[inline]
+fn use_kept(plans: &mut [Kept], at: usize) -> &Kept {
+    let before = at.saturating_sub(1);
+    if before != at {
+        plans.swap(at, before);
+    }
+    &plans[before]
+}
+
 /// The types that some definitions define, and what goes with them.
 pub(super) struct Plan {
     table: Table,
@@ -65,21 +75,21 @@ pub(super) struct Plan {
     pairs: RefCell<Vec<Vec<Rc<Pair>>>>,
     /// Types of values that have been looked through, with whether they may hold interfaces.
     roots: RefCell<Vec<(i32, At, bool)>>,
+    /// The one that was asked for last; 0 is no id.
+    root: Cell<(i32, At, bool)>,
 }
 
 impl Plan {
     fn new(table: Table) -> Plan {
         let pairs = RefCell::new(vec![Vec::new(); table.len()]);
-        Plan { table, pairs, roots: RefCell::default() }
+        Plan { table, pairs, roots: RefCell::default(), root: Cell::new((0, 0, false)) }
     }
 
     /// The plan for these definition messages, kept or new.
     pub(super) fn of(definitions: &[u8]) -> Result<Rc<Plan>, Fault> {
         let kept = PLANS.with_borrow_mut(|plans| {
             let at = plans.iter().position(|kept| *kept.definitions == *definitions)?;
-            // One place forward for each use: what is used most is found first.
-            plans.swap(at, at.saturating_sub(1));
-            Some(plans[at.saturating_sub(1)].plan.clone())
+            Some(use_kept(plans, at).plan.clone())
         });
         if let Some(plan) = kept {
             return Ok(plan);
@@ -97,6 +107,22 @@ impl Plan {
         Ok(plan)
     }
 
+    /// The plan for the definitions that a body begins with, and the bytes that they take: told by comparing bytes,
+    /// which is quicker than looking for where they end. `None` if it is not kept.
+    #[inline]
+    pub(super) fn in_front_of(body: &[u8]) -> Option<(Rc<Plan>, usize)> {
+        // Definitions that are more than those of one plan may be all of another.
+        let is_whole = |kept: &Kept| {
+            let value = body.strip_prefix(&*kept.definitions);
+            value.is_some_and(|value| !stream::begins_with_definition(value))
+        };
+        PLANS.with_borrow_mut(|plans| {
+            let at = plans.iter().position(is_whole)?;
+            let kept = use_kept(plans, at);
+            Some((kept.plan.clone(), kept.definitions.len()))
+        })
+    }
+
     /// The plan of a value that defines types itself.
     pub(super) fn with(definitions: &[u8], more: &[(i32, Definition)]) -> Result<Rc<Plan>, Fault> {
         let mut table = read_table(definitions)?;
@@ -111,7 +137,20 @@ impl Plan {
     }
 
     /// The place of a value's type, and whether interfaces may be in it.
+    #[inline]
     pub(super) fn root(&self, id: i32) -> Result<(At, bool), Fault> {
+        match self.root.get() {
+            (last, at, holds) if last == id => Ok((at, holds)),
+            _ => {
+                let (at, holds) = self.other_root(id)?;
+                self.root.set((id, at, holds));
+                Ok((at, holds))
+            }
+        }
+    }
+
+    #[inline(never)]
+    fn other_root(&self, id: i32) -> Result<(At, bool), Fault> {
         if let Some((_, at, holds)) = self.roots.borrow().iter().find(|(known, ..)| *known == id) {
             return Ok((*at, *holds));
         }

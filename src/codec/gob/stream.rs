@@ -5,6 +5,7 @@
 //! Nothing here looks into values, save those that hold interfaces, whose end shows only when they are read.
 
 mod fields;
+mod known;
 mod receive;
 mod send;
 
@@ -14,6 +15,7 @@ use std::fmt;
 use super::fault::Fault;
 use super::number::Reader;
 
+pub use super::number::number_bytes;
 pub use super::wire::{
     BOOL, BYTES, COMPLEX, Definition, FIRST_USER_ID, FLOAT, Form, INT, INTERFACE, STRING, UINT, WIRE_TYPE,
 };
@@ -95,16 +97,19 @@ pub struct Message<'b> {
 
 impl<'b> Message<'b> {
     /// The message with its length in front.
+    #[inline]
     pub fn whole(&self) -> &'b [u8] {
         self.whole
     }
 
     /// The message without its length.
+    #[inline]
     pub fn payload(&self) -> &'b [u8] {
         self.payload
     }
 
     /// The id that it begins with: a type's for a value, minus a type's for that type's definition.
+    #[inline]
     pub fn id(&self) -> Result<i32, StreamError> {
         Ok(Reader::new(self.payload, &[]).id()?)
     }
@@ -134,7 +139,20 @@ impl<'b> Message<'b> {
 /// assert_eq!((message.whole(), message.id()), (&[3, 4, 0, 6][..], Ok(2)));
 /// assert_eq!(split(&[3, 4], 100), Ok(Split::NeedMore { bytes_min: 4 }));
 /// ```
+#[inline]
 pub fn split(bytes: &[u8], bytes_max: usize) -> Result<Split<'_>, StreamError> {
+    // Most messages are short and all there.
+    if let [len @ 1..=0x7f, ..] = bytes
+        && usize::from(*len) <= bytes_max
+        && let Some(whole) = bytes.get(..=usize::from(*len))
+    {
+        return Ok(Split::Message(Message { whole, payload: &whole[1..] }));
+    }
+    split_slowly(bytes, bytes_max)
+}
+
+#[inline(never)]
+fn split_slowly(bytes: &[u8], bytes_max: usize) -> Result<Split<'_>, StreamError> {
     let Some(first) = bytes.first() else { return Ok(Split::NeedMore { bytes_min: 1 }) };
     let prefix = if *first < 0x80 { 1 } else { 1 + usize::from(first.wrapping_neg()) };
     if prefix > 9 {
@@ -154,12 +172,30 @@ pub fn split(bytes: &[u8], bytes_max: usize) -> Result<Split<'_>, StreamError> {
     }
 }
 
+/// The unsigned integer at the start of some bytes, if it is all there, and what is behind it.
+#[inline]
+pub fn number_at(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let mut reader = Reader::new(bytes, &[]);
+    let number = reader.uint().ok()?;
+    Some((number, reader.left()))
+}
+
 /// The payload of the first message, which must be all there, and what follows it.
+#[inline]
 pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
     match split(bytes, usize::MAX) {
         Ok(Split::Message(message)) => Ok((message.payload, &bytes[message.whole.len()..])),
         Ok(Split::NeedMore { .. }) => Err(Fault::text("the body ends before the value does")),
         Err(error) => Err(Fault::said(error)),
+    }
+}
+
+/// Whether what comes first is a definition, or cannot be told to be none.
+#[inline]
+pub(super) fn begins_with_definition(bytes: &[u8]) -> bool {
+    match split(bytes, usize::MAX) {
+        Ok(Split::Message(message)) => !message.id().is_ok_and(|id| id > 0),
+        _ => true,
     }
 }
 

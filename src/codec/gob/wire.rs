@@ -4,6 +4,8 @@
 //! types that are only mentioned so far included: definitions may refer to later ones, and to themselves. Nothing
 //! is expanded, so that types which double cost no more than their definitions. What a value means is in `decode.rs`.
 
+use std::sync::Arc;
+
 use super::fault::Fault;
 use super::ids::Ids;
 use super::number::{Deltas, Reader};
@@ -167,7 +169,7 @@ fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, i32)>, Fault> {
 pub(super) type At = u32;
 
 /// What a type is, with its parts as places.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub(super) enum Kind {
     /// Mentioned, and not defined so far.
     Undefined,
@@ -190,7 +192,8 @@ pub(super) enum Kind {
         key: At,
         elem: At,
     },
-    Struct(Box<[(Box<str>, At)]>),
+    /// Shared by copies of the table.
+    Struct(Arc<[(Box<str>, At)]>),
     Opaque {
         name: Box<str>,
     },
@@ -213,7 +216,7 @@ static BUILT_IN: [Kind; 8] = [
 const SMALL: usize = 8;
 
 /// Types by id: the built-in ones, those that were defined, and those that these mention.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Table {
     /// Those behind the built-in ones.
     kinds: Vec<Kind>,

@@ -48,13 +48,27 @@ pub(super) enum Kind {
 }
 
 impl Kind {
+    /// The fields of the header's type, as Go has them.
+    fn fields(self) -> &'static [(&'static str, i32)] {
+        const FIELDS: [(&str, i32); 3] = [(METHOD, STRING), (SEQ, UINT), (ERROR, STRING)];
+        match self {
+            Kind::Request => &FIELDS[..2],
+            Kind::Response => &FIELDS,
+        }
+    }
+
     /// Appends the definition of the header's type.
     pub(super) fn define(self, out: &mut Vec<u8>) {
-        let fields = [(METHOD, STRING), (SEQ, UINT), (ERROR, STRING)];
-        match self {
-            Kind::Request => put_struct_definition(out, HEADER_ID, "Request", &fields[..2]),
-            Kind::Response => put_struct_definition(out, HEADER_ID, "Response", &fields),
-        }
+        let name = match self {
+            Kind::Request => "Request",
+            Kind::Response => "Response",
+        };
+        put_struct_definition(out, HEADER_ID, name, self.fields());
+    }
+
+    /// Whether the type of that id has the header's fields and no others.
+    pub(super) fn is_of(self, id: i32, definitions: &Definitions) -> bool {
+        definitions.is_struct_of(id, self.fields())
     }
 
     /// Appends a header.

@@ -8,6 +8,7 @@
 mod client;
 pub mod connect;
 mod head;
+mod methods;
 mod owed;
 mod receive;
 mod send;

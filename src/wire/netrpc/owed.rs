@@ -5,44 +5,10 @@
 
 use slab::Slab;
 
-/// The longest name that is shorter as it is than in a box of its own.
-const INLINE_MAX: usize = 38;
+use super::methods::Name;
+
 /// Places that a connection without calls keeps: enough for the usual pipeline, little for one that idles.
 const KEPT: usize = 16;
-
-/// A method's name, as the peer wrote it.
-#[derive(Debug)]
-pub(super) enum Name {
-    /// Most are short.
-    Small {
-        /// Bytes that count.
-        len: u8,
-        /// The text, from the start.
-        text: [u8; INLINE_MAX],
-    },
-    /// A long one.
-    Large(Box<[u8]>),
-}
-
-impl Name {
-    #[inline]
-    pub(super) fn new(source: &[u8]) -> Name {
-        if source.len() > INLINE_MAX {
-            return Name::Large(source.into());
-        }
-        let mut text = [0; INLINE_MAX];
-        text[..source.len()].copy_from_slice(source);
-        Name::Small { len: source.len() as u8, text }
-    }
-
-    #[inline]
-    pub(super) fn text(&self) -> &[u8] {
-        match self {
-            Name::Small { len, text } => &text[..usize::from(*len)],
-            Name::Large(text) => text,
-        }
-    }
-}
 
 /// An answer that is owed.
 #[derive(Debug)]
@@ -69,6 +35,11 @@ impl Default for Pending {
 }
 
 impl Pending {
+    /// Whether none is owed.
+    pub(super) fn is_empty(&self) -> bool {
+        self.owed.is_empty()
+    }
+
     /// Notes an answer that is owed; gives the id by which it comes.
     #[inline]
     pub(super) fn begin(&mut self, owed: Owed) -> u64 {

@@ -32,11 +32,21 @@ pub(super) enum Piece<T> {
 #[derive(Debug)]
 pub(super) struct Receiver {
     definitions: Definitions,
-    definition_bytes_max: usize,
-    head_bytes_max: usize,
-    value_bytes_max: usize,
-    /// A body put together: definitions, then the value. Until the next decoding.
+    definition_bytes_max: u32,
+    head_bytes_max: u32,
+    value_bytes_max: u32,
+    /// A body put together: definitions, then the value. The value stays until the next decoding.
     aside: Vec<u8>,
+    again: Again,
+}
+
+/// The type of the last body. Most have the same, and need no more than what was found out then.
+#[derive(Clone, Copy, Debug, Default)]
+struct Again {
+    /// Its id: a type without interfaces, whose values are one message each. None has 0.
+    id: i32,
+    /// Bytes of the definitions that it needs, which stand aside. No later definition changes them.
+    definitions: u32,
 }
 
 impl Receiver {
@@ -51,12 +61,14 @@ impl Receiver {
             bytes_max: type_bytes_max,
             total_bytes_max: type_bytes_max.max(DEFINITIONS_BYTES_MAX),
         };
+        let limit = |bytes_max: usize| bytes_max.min(VALUE_BYTES_MAX) as u32;
         Receiver {
             definitions: Definitions::new(limits),
-            definition_bytes_max: type_bytes_max,
-            head_bytes_max,
-            value_bytes_max: frame_bytes_max.min(VALUE_BYTES_MAX),
+            definition_bytes_max: limit(type_bytes_max),
+            head_bytes_max: limit(head_bytes_max),
+            value_bytes_max: limit(frame_bytes_max),
             aside: Vec::new(),
+            again: Again::default(),
         }
     }
 
@@ -72,14 +84,15 @@ impl Receiver {
     /// Whoever had the bytes aside is done with them. What one large body needed is not kept for the next.
     #[inline]
     pub(super) fn let_go_of_aside(&mut self) {
-        self.aside.clear();
         if self.aside.capacity() > KEEP_BYTES_MAX {
             self.aside = Vec::new();
+            self.again = Again::default();
         }
     }
 
     /// Puts a text aside.
     pub(super) fn put_aside(&mut self, text: &[u8]) -> Span {
+        self.again = Again::default();
         self.aside.clear();
         self.aside.extend_from_slice(text);
         Span::aside(0, text.len() as u32)
@@ -88,7 +101,8 @@ impl Receiver {
     /// The message of the next header.
     #[inline]
     pub(super) fn head<'b>(&mut self, input: &'b [u8]) -> Result<Piece<Message<'b>>, StreamError> {
-        let message = match split(input, self.head_bytes_max.max(self.definition_bytes_max))? {
+        let head_bytes_max = self.head_bytes_max as usize;
+        let message = match split(input, self.head_bytes_max.max(self.definition_bytes_max) as usize)? {
             Split::NeedMore { bytes_min } => return Ok(Piece::NeedMore(bytes_min)),
             Split::Message(message) => message,
         };
@@ -98,8 +112,8 @@ impl Receiver {
             return Ok(Piece::Definition { bytes });
         }
         match message.payload().len() {
-            len if len > self.head_bytes_max => {
-                Err(StreamError::TooLarge { bytes: len as u64, bytes_max: self.head_bytes_max })
+            len if len > head_bytes_max => {
+                Err(StreamError::TooLarge { bytes: len as u64, bytes_max: head_bytes_max })
             }
             _ => Ok(Piece::Found { what: message, bytes }),
         }
@@ -108,24 +122,68 @@ impl Receiver {
     /// The next body: in place if it needs no definitions (then it begins at `at` of all that is at hand), else aside.
     #[inline]
     pub(super) fn body(&mut self, input: &[u8], at: usize) -> Result<Piece<Span>, StreamError> {
-        match self.definitions.take(input, self.value_bytes_max)? {
-            Taken::NeedMore { bytes_min } => Ok(Piece::NeedMore(bytes_min)),
-            Taken::Definition { bytes } => Ok(Piece::Definition { bytes }),
-            Taken::Value { bytes, definitions, .. } if definitions.is_empty() => {
-                Ok(Piece::Found { what: Span::new(at as u32, bytes as u32), bytes })
-            }
-            Taken::Value { bytes, definitions, .. } => {
-                self.aside.clear();
-                self.aside.extend_from_slice(&definitions);
-                self.aside.extend_from_slice(&input[..bytes]);
-                Ok(Piece::Found { what: Span::aside(0, self.aside.len() as u32), bytes })
-            }
+        match self.body_again(input, at) {
+            Some((what, bytes)) => Ok(Piece::Found { what, bytes }),
+            None => self.other_body(input, at),
         }
+    }
+
+    /// The header at the start of the bytes, if it is whole and no definition stands in front of it: its payload, and
+    /// the bytes that it takes.
+    #[inline]
+    pub(super) fn whole_head<'b>(&self, input: &'b [u8]) -> Option<(&'b [u8], usize)> {
+        match split(input, self.head_bytes_max as usize) {
+            Ok(Split::Message(message)) => Some((message.payload(), message.whole().len())),
+            _ => None,
+        }
+    }
+
+    /// The next body, if it is of the type of the one before, and whole; and the bytes that it takes.
+    #[inline]
+    pub(super) fn body_again(&mut self, input: &[u8], at: usize) -> Option<(Span, usize)> {
+        let Ok(Split::Message(message)) = split(input, self.value_bytes_max as usize) else { return None };
+        if !message.id().is_ok_and(|id| id == self.again.id) {
+            return None;
+        }
+        let bytes = message.whole().len();
+        let what = match self.again.definitions as usize {
+            0 => Span::new(at as u32, bytes as u32),
+            definitions => {
+                self.aside.truncate(definitions);
+                self.aside.extend_from_slice(message.whole());
+                Span::aside(0, self.aside.len() as u32)
+            }
+        };
+        Some((what, bytes))
+    }
+
+    #[inline(never)]
+    fn other_body(&mut self, input: &[u8], at: usize) -> Result<Piece<Span>, StreamError> {
+        let (id, bytes, definitions) = match self.definitions.take(input, self.value_bytes_max as usize)? {
+            Taken::NeedMore { bytes_min } => return Ok(Piece::NeedMore(bytes_min)),
+            Taken::Definition { bytes } => return Ok(Piece::Definition { bytes }),
+            Taken::Value { id, bytes, definitions } => (id, bytes, definitions),
+        };
+        let is_simple = !self.definitions.may_hold_interfaces(id)?;
+        self.again =
+            if is_simple { Again { id, definitions: definitions.len() as u32 } } else { Again::default() };
+        if definitions.is_empty() {
+            return Ok(Piece::Found { what: Span::new(at as u32, bytes as u32), bytes });
+        }
+        self.aside.clear();
+        let len = definitions.len() + bytes;
+        if self.aside.capacity() == 0 {
+            // An idle connection keeps it.
+            self.aside.reserve_exact(len);
+        }
+        self.aside.extend_from_slice(&definitions);
+        self.aside.extend_from_slice(&input[..bytes]);
+        Ok(Piece::Found { what: Span::aside(0, len as u32), bytes })
     }
 
     /// The next body, of which only the end is wanted.
     pub(super) fn pass_over(&mut self, input: &[u8]) -> Result<Piece<()>, StreamError> {
-        Ok(match self.definitions.take(input, self.value_bytes_max)? {
+        Ok(match self.definitions.take(input, self.value_bytes_max as usize)? {
             Taken::NeedMore { bytes_min } => Piece::NeedMore(bytes_min),
             Taken::Definition { bytes } => Piece::Definition { bytes },
             Taken::Value { bytes, .. } => Piece::Found { what: (), bytes },

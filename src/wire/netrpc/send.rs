@@ -2,9 +2,16 @@
 
 use super::KEEP_BYTES_MAX;
 use super::head::{Head, Kind};
-use crate::codec::gob::stream::{NOTHING_ID, Sent, StreamError, StructWriter, parts, put_struct_definition};
+use crate::codec::gob::stream::{
+    NOTHING_ID, Sent, StreamError, StructWriter, number_bytes, parts, put_struct_definition,
+};
 use crate::message::SendBody;
 use crate::wire::Out;
+
+/// The id of a header's type, as it is spelt.
+const HEAD_ID: [u8; 2] = [0xff, 0x80];
+/// The longest header whose length takes one byte.
+const HEAD_MAX: usize = 0x80;
 
 /// The sending half of a connection.
 #[derive(Debug)]
@@ -85,6 +92,49 @@ impl Sender {
         Ok(())
     }
 
+    /// A header whose `fields` up to the number are at hand, and a self-contained body whose types have been sent: as
+    /// most are, and written where they end up. False if they are not, and nothing was written.
+    #[inline]
+    pub(super) fn put_again(
+        &mut self,
+        fields: &[u8],
+        seq: u64,
+        body: &SendBody<'_>,
+        out: &mut Out<'_>,
+    ) -> bool {
+        let SendBody::Bytes(body) = body else { return false };
+        let Some(value) = self.sent.value_of(body) else { return false };
+        if !self.is_head_defined || seq == 0 {
+            return false;
+        }
+        let (number, from) = number_bytes(seq);
+        let number = &number[from..];
+        let len = 1 + HEAD_ID.len() + fields.len() + number.len() + 1;
+        if len > HEAD_MAX {
+            return false;
+        }
+        let write = |head: &mut [u8]| {
+            head[0] = (len - 1) as u8;
+            head[1..3].copy_from_slice(&HEAD_ID);
+            head[3..3 + fields.len()].copy_from_slice(fields);
+            head[3 + fields.len()..len - 1].copy_from_slice(number);
+            head[len - 1] = 0;
+        };
+        match out.queue.room(len + value.len()) {
+            Some(room) => {
+                let (head, rest) = room.split_at_mut(len);
+                write(head);
+                rest.copy_from_slice(value);
+            }
+            None => {
+                let mut head = [0; HEAD_MAX];
+                write(&mut head[..len]);
+                out.frame(&head[..len], SendBody::Bytes(value));
+            }
+        }
+        true
+    }
+
     /// A header, and a struct without fields for a body (Go's invalidRequest).
     pub(super) fn put_nothing(&mut self, head: &Head<'_>, out: &mut Out<'_>) {
         self.begin(head);
@@ -95,5 +145,83 @@ impl Sender {
         StructWriter::new(&mut self.front, NOTHING_ID).end();
         out.put(&self.front);
         self.end();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+    use super::*;
+    use crate::codec::gob;
+
+    /// The bytes that wait.
+    fn written(queue: &mut WriteQueue, pool: &mut Pool) -> Vec<u8> {
+        let mut bytes = Vec::new();
+        while let Some(first) = queue.first() {
+            bytes.extend_from_slice(first);
+            let len = first.len();
+            queue.written(pool, len);
+        }
+        bytes
+    }
+
+    fn number_len(number: u64) -> usize {
+        let (bytes, from) = number_bytes(number);
+        bytes.len() - from
+    }
+
+    #[test]
+    fn the_short_way_writes_what_the_long_one_does() {
+        let mut body = Vec::new();
+        gob::encode(&13_i64, &mut body).unwrap();
+        let mut sender = Sender::new(Kind::Response);
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        for len in [1, 9, 64, 100, 126] {
+            let method = vec![b'm'; len];
+            let fields = [&[1, len as u8], &method[..], &[1]].concat();
+            for seq in [0, 1, 127, 128, 70_000, u64::MAX] {
+                let head = Head { method: &method, seq, error: b"" };
+                sender
+                    .put(&head, SendBody::Bytes(&body), &mut Out { queue: &mut queue, pool: &mut pool })
+                    .unwrap();
+                // Without the definition that comes in front of the first.
+                let long = written(&mut queue, &mut pool);
+                let (_, expected) = parts(&long).unwrap();
+                // Into an empty queue, and behind what is there.
+                for before in [&[][..], b"before"] {
+                    let out = &mut Out { queue: &mut queue, pool: &mut pool };
+                    out.put(before);
+                    let is_short = sender.put_again(&fields, seq, &SendBody::Bytes(&body), out);
+                    assert_eq!(is_short, seq > 0 && 5 + len + number_len(seq) < HEAD_MAX, "{len} {seq}");
+                    let expected = if is_short { expected } else { &[] };
+                    assert_eq!(written(&mut queue, &mut pool), [before, expected].concat());
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn what_has_types_that_were_not_sent_goes_the_long_way() {
+        #[derive(serde::Serialize, serde::Deserialize)]
+        struct Pair {
+            one: i64,
+            other: String,
+        }
+        let mut body = Vec::new();
+        gob::encode(&Pair { one: 1, other: "x".into() }, &mut body).unwrap();
+        let mut sender = Sender::new(Kind::Response);
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        let out = &mut Out { queue: &mut queue, pool: &mut pool };
+        let fields = [1, 1, b'm', 1];
+        assert!(!sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
+        let head = Head { method: b"m", seq: 1, error: b"" };
+        sender.put(&head, SendBody::Bytes(&body), out).unwrap();
+        assert!(sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
+        // What is no body, or only the types of one, is left to the long way to refuse.
+        let (definitions, _) = parts(&body).unwrap();
+        for wrong in [&b""[..], definitions, &body[..body.len() - 1]] {
+            assert!(!sender.put_again(&fields, 1, &SendBody::Bytes(wrong), out));
+        }
     }
 }

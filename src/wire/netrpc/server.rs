@@ -7,10 +7,11 @@ use std::sync::Arc;
 
 use super::CODEC_GOB;
 use super::head::{Head, Kind};
-use super::owed::{Name, Owed, Pending};
+use super::methods::{Methods, Name};
+use super::owed::{Owed, Pending};
 use super::receive::{Piece, Receiver, broken};
 use super::send::Sender;
-use crate::codec::gob::stream::StreamError;
+use crate::codec::gob::stream::{self as gob, StreamError};
 use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::{Broken, Decoded, Out, ServerSide, Wire};
@@ -27,10 +28,9 @@ pub struct NetRpc {
     /// The call whose argument is to come.
     heard: Option<Heard>,
     pending: Pending,
-    /// The method that was called last, with its hash: most connections call one again and again.
-    last: Option<(Name, u32)>,
+    methods: Methods,
     /// The connection is to end, once the refusal before it has been taken.
-    broken: Option<Broken>,
+    broken: Option<Box<Broken>>,
 }
 
 /// A call whose header was read.
@@ -38,7 +38,7 @@ pub struct NetRpc {
 struct Heard {
     owed: Owed,
     /// The method's hash, or why there is none.
-    method: Result<u32, String>,
+    method: Result<u32, Box<str>>,
 }
 
 impl NetRpc {
@@ -57,31 +57,61 @@ impl NetRpc {
             sender: Sender::new(Kind::Response),
             heard: None,
             pending: Pending::default(),
-            last: None,
+            methods: Methods::default(),
             broken: None,
         }
     }
 
+    /// A whole call like those before it: a method that is kept, with an argument of the type of the one before. What
+    /// is at hand of any other is left as it is.
     #[inline]
-    fn head(&mut self, input: &[u8]) -> Result<Piece<Message>, StreamError> {
+    fn call_again(&mut self, input: &[u8]) -> Option<(Message, usize)> {
+        let (header, at) = self.receiver.whole_head(input)?;
+        let (method, seq) = self.methods.in_header(header)?;
+        let (body, bytes) = self.receiver.body_again(&input[at..], at)?;
+        let owed = Owed { method: Name::Kept(method), seq };
+        Some((self.request(owed, self.methods.hash(method), body), at + bytes))
+    }
+
+    #[inline]
+    fn head(&mut self, input: &[u8]) -> Result<Piece<Heard>, StreamError> {
         Ok(match self.receiver.head(input)? {
             Piece::Found { what, bytes } => {
-                let head = Head::read(what, self.receiver.definitions())?;
-                let owed = Owed { method: Name::new(head.method), seq: head.seq };
-                let method = match &self.last {
-                    Some((last, hash)) if last.text() == head.method => Ok(*hash),
-                    _ => {
-                        let found = method(head.method, &self.side);
-                        self.last = found.as_ref().ok().map(|hash| (Name::new(head.method), *hash));
-                        found
+                let heard = match self.methods.in_header(what.payload()) {
+                    Some((at, seq)) => {
+                        let owed = Owed { method: Name::Kept(at), seq };
+                        Heard { owed, method: Ok(self.methods.hash(at)) }
                     }
+                    None => self.other_head(what)?,
                 };
-                self.heard = Some(Heard { owed, method });
-                Piece::Definition { bytes }
+                Piece::Found { what: heard, bytes }
             }
             Piece::Definition { bytes } => Piece::Definition { bytes },
             Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
         })
+    }
+
+    /// A header that is read in full.
+    #[inline(never)]
+    fn other_head(&mut self, header: gob::Message<'_>) -> Result<Heard, StreamError> {
+        let definitions = self.receiver.definitions();
+        let head = Head::read(header, definitions)?;
+        let own = || Name::Own(head.method.into());
+        let (name, method) = match self.methods.find(head.method) {
+            Some(at) => (Name::Kept(at), Ok(self.methods.hash(at))),
+            None => match method(head.method, &self.side) {
+                Ok(hash) => {
+                    let id = header.id()?;
+                    let is_plain = Kind::Request.is_of(id, definitions);
+                    let is_unused = self.pending.is_empty();
+                    let kept =
+                        is_plain.then(|| self.methods.keep(head.method, hash, id, is_unused)).flatten();
+                    (kept.map_or_else(own, Name::Kept), Ok(hash))
+                }
+                Err(why) => (own(), Err(why.into())),
+            },
+        };
+        Ok(Heard { owed: Owed { method: name, seq: head.seq }, method })
     }
 
     /// The argument of the call that was heard; `at` of the bytes at hand stand in front of it.
@@ -103,8 +133,8 @@ impl NetRpc {
             }
             Err(error @ StreamError::TooLarge { .. }) => {
                 let why = broken(error);
-                let method = Err(why.to_string());
-                self.broken = Some(why);
+                let method = Err(why.to_string().into());
+                self.broken = Some(Box::new(why));
                 Piece::Found { what: self.refusal(heard.owed, Code::ResourceExhausted, method), bytes: 0 }
             }
             Err(error) => return Err(error),
@@ -113,12 +143,16 @@ impl NetRpc {
 
     #[inline]
     fn message(&mut self, heard: Heard, body: Span) -> Message {
-        let method = match heard.method {
-            Ok(method) => method,
-            why => return self.refusal(heard.owed, Code::Unimplemented, why),
-        };
+        match heard.method {
+            Ok(method) => self.request(heard.owed, method, body),
+            why => self.refusal(heard.owed, Code::Unimplemented, why),
+        }
+    }
+
+    #[inline]
+    fn request(&mut self, owed: Owed, method: u32, body: Span) -> Message {
         Message::Request(Request {
-            id: self.pending.begin(heard.owed),
+            id: self.pending.begin(owed),
             method,
             // The site has compared the name.
             name: None,
@@ -133,16 +167,22 @@ impl NetRpc {
     }
 
     #[cold]
-    fn refusal(&mut self, owed: Owed, code: Code, why: Result<u32, String>) -> Message {
+    fn refusal(&mut self, owed: Owed, code: Code, why: Result<u32, Box<str>>) -> Message {
         let id = self.pending.begin(owed);
-        let message = why.err().unwrap_or_default();
+        let message = why.err().unwrap_or_default().into();
         Message::Refused(Refusal { id, codec: CODEC_GOB, one_way: false, code, message })
     }
 
     #[inline]
     fn encode_reply(&mut self, reply: Reply<'_>, out: &mut Out<'_>) {
         let Some(owed) = self.pending.end(reply.id) else { return };
-        let head = Head { method: owed.method.text(), seq: owed.seq, error: b"" };
+        if reply.code == Code::Ok
+            && let Some(fields) = self.methods.fields(&owed.method)
+            && self.sender.put_again(fields, owed.seq, &reply.body, out)
+        {
+            return;
+        }
+        let head = Head { method: self.methods.name(&owed.method), seq: owed.seq, error: b"" };
         if reply.code == Code::Ok {
             if let Err(error) = self.sender.put(&head, reply.body, out) {
                 let error = format!("the reply cannot be sent: {error}");
@@ -157,6 +197,39 @@ impl NetRpc {
         // Without a text it would be no error to Go.
         let error = if error.is_empty() { reply.code.name().as_bytes() } else { error };
         self.sender.put_nothing(&Head { error, ..head }, out);
+    }
+
+    /// A header and its argument in one go, where both are at hand.
+    #[inline(never)]
+    fn decode_anew(&mut self, input: &[u8]) -> Decoded<Message> {
+        let mut at = 0;
+        loop {
+            let piece = match self.heard.take() {
+                Some(heard) => self.body(heard, &input[at..], at),
+                None => match self.head(&input[at..]) {
+                    Ok(Piece::Found { what: heard, bytes }) => {
+                        at += bytes;
+                        self.body(heard, &input[at..], at)
+                    }
+                    Ok(Piece::Definition { bytes }) => Ok(Piece::Definition { bytes }),
+                    Ok(Piece::NeedMore(bytes_min)) => Ok(Piece::NeedMore(bytes_min)),
+                    Err(error) => Err(error),
+                },
+            };
+            match piece {
+                Ok(Piece::Definition { bytes }) => at += bytes,
+                Ok(Piece::Found { what: message, bytes }) => {
+                    return Decoded::Message { message, consumed: at + bytes };
+                }
+                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
+                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Err(error) => {
+                    let why = broken(error);
+                    self.broken = Some(Box::new(why.clone()));
+                    return Decoded::Broken(why);
+                }
+            }
+        }
     }
 }
 
@@ -193,29 +266,14 @@ impl Wire for NetRpc {
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         self.receiver.let_go_of_aside();
         if let Some(why) = &self.broken {
-            return Decoded::Broken(why.clone());
+            return Decoded::Broken(Broken::clone(why));
         }
-        // A header and its argument in one go, where both are at hand.
-        let mut at = 0;
-        loop {
-            let piece = match self.heard.take() {
-                None => self.head(&input[at..]),
-                Some(heard) => self.body(heard, &input[at..], at),
-            };
-            match piece {
-                Ok(Piece::Definition { bytes }) => at += bytes,
-                Ok(Piece::Found { what: message, bytes }) => {
-                    return Decoded::Message { message, consumed: at + bytes };
-                }
-                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
-                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
-                Err(error) => {
-                    let why = broken(error);
-                    self.broken = Some(why.clone());
-                    return Decoded::Broken(why);
-                }
-            }
+        if self.heard.is_none()
+            && let Some((message, consumed)) = self.call_again(input)
+        {
+            return Decoded::Message { message, consumed };
         }
+        self.decode_anew(input)
     }
 
     #[inline]

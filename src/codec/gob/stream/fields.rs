@@ -3,7 +3,7 @@
 //! Such a header needs no description and no allocation. Fields are told by their names, in any order; those that
 //! nobody asks for are passed over. Whole values of any type are `decode.rs` and `encode.rs`.
 
-use super::super::number::{Deltas, Reader, insert_uint, put_bytes, put_int, put_uint};
+use super::super::number::{Deltas, Reader, end_message, put_bytes, put_int, put_uint};
 use super::super::skip::skip;
 use super::super::types::IDS_MAX;
 use super::super::wire::Kind;
@@ -128,18 +128,6 @@ impl<'o> StructWriter<'o> {
     pub fn end(self) {
         self.out.push(0);
         end_message(self.out, self.start);
-    }
-}
-
-/// Puts its length in front of the message that begins there with a byte of room.
-#[inline]
-fn end_message(out: &mut Vec<u8>, start: usize) {
-    let len = out.len() - start - 1;
-    if len < 0x80 {
-        out[start] = len as u8;
-    } else {
-        out.remove(start);
-        insert_uint(out, start, len as u64);
     }
 }
 

@@ -1,14 +1,13 @@
 //! What a receiving connection keeps of a stream: the definitions so far.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 
 use super::super::fault::Fault;
-use super::super::ids::Ids;
 use super::super::number::{Reader, put_bytes};
 use super::super::skip::{Types, skip_top};
 use super::super::wire::Table;
-use super::{Definition, FIRST_USER_ID, INTERFACE, Message, Split, StreamError, split};
+use super::known::{Closure, Known};
+use super::{Definition, Message, Split, StreamError, split};
 use crate::codec::depth_max;
 
 /// Messages that one value may take, each but the last ended by a definition: the value is read again for each.
@@ -35,28 +34,9 @@ impl Default for DefinitionLimits {
 #[derive(Debug)]
 pub struct Definitions {
     limits: DefinitionLimits,
-    table: Table,
-    kept: Ids<Kept>,
-    /// Ids in the order of their definition.
-    order: Vec<i32>,
-    total_bytes: usize,
-    /// What values need, by their type, as long as nothing new changes it.
-    closures: Ids<Closure>,
+    known: Arc<Known>,
     /// Ids that the value which is being taken defines itself.
-    pending: Vec<i32>,
-}
-
-/// What a value of a type needs.
-#[derive(Clone, Debug)]
-struct Closure {
-    definitions: Arc<[u8]>,
-    holds_interfaces: bool,
-}
-
-#[derive(Debug)]
-struct Kept {
-    message: Box<[u8]>,
-    refers_to: Box<[i32]>,
+    pending: Box<[i32]>,
 }
 
 /// What stands at the beginning of the bytes of a stream, to a connection that knows its types.
@@ -86,98 +66,61 @@ pub enum Taken {
 impl Definitions {
     /// A stream that has defined nothing.
     pub fn new(limits: DefinitionLimits) -> Definitions {
-        Definitions {
-            limits,
-            table: Table::new(),
-            kept: Ids::default(),
-            order: Vec::new(),
-            total_bytes: 0,
-            closures: Ids::default(),
-            pending: Vec::new(),
-        }
+        Definitions { limits, known: Known::nothing(), pending: Box::default() }
     }
 
     /// How many types were defined.
     pub fn len(&self) -> usize {
-        self.order.len()
+        self.known.len()
     }
 
     /// Whether nothing was defined.
     pub fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.len() == 0
     }
 
     /// Takes a definition message in.
     pub fn define(&mut self, message: Message<'_>) -> Result<(), StreamError> {
-        let (id, definition) = message.definition()?;
-        self.keep(id, &definition, message.whole())
+        self.keep(message.whole(), || message.definition())
     }
 
-    fn keep(&mut self, id: i32, definition: &Definition, message: &[u8]) -> Result<(), StreamError> {
-        let total_bytes = self.total_bytes.saturating_add(message.len());
-        if self.order.len() >= self.limits.count_max
+    /// Takes one in that `read` reads, unless others have read the same.
+    fn keep(
+        &mut self,
+        message: &[u8],
+        read: impl FnOnce() -> Result<(i32, Definition), StreamError>,
+    ) -> Result<(), StreamError> {
+        if self.len() >= self.limits.count_max
             || message.len() > self.limits.bytes_max
-            || total_bytes > self.limits.total_bytes_max
+            || self.known.bytes().saturating_add(message.len()) > self.limits.total_bytes_max
         {
             return Err(StreamError::TooManyDefinitions);
         }
-        if id < FIRST_USER_ID || self.kept.contains(id) {
-            return Err(StreamError::Redefined { id });
+        if let Some(known) = self.known.shared_with(message) {
+            self.known = known;
+            return Ok(());
         }
-        self.table.define(id, definition)?;
-        let mut refers_to: Vec<i32> = definition.refers_to().collect();
-        refers_to.sort_unstable();
-        refers_to.dedup();
-        self.kept.insert(id, Kept { message: message.into(), refers_to: refers_to.into() });
-        self.order.push(id);
-        self.total_bytes = total_bytes;
-        // Values with interfaces may need whatever is known; the others keep what they had.
-        self.closures.clear();
-        Ok(())
+        let (id, definition) = read()?;
+        Known::add(&mut self.known, id, &definition, message)
     }
 
     /// The definition messages that a value of this type needs, all of those that it refers to.
-    pub fn closure(&mut self, id: i32) -> Result<Arc<[u8]>, StreamError> {
-        Ok(self.closure_of(id)?.definitions)
+    pub fn closure(&self, id: i32) -> Result<Arc<[u8]>, StreamError> {
+        Ok(self.known.closure(id, &self.pending)?.definitions)
     }
 
-    fn closure_of(&mut self, id: i32) -> Result<Closure, StreamError> {
-        if let Some(closure) = self.closures.get(id) {
-            return Ok(closure.clone());
-        }
-        let (mut seen, mut open, mut ids) = (HashSet::new(), vec![id], Vec::new());
-        let mut holds_interfaces = false;
-        while let Some(id) = open.pop() {
-            holds_interfaces |= id == INTERFACE;
-            if !seen.insert(id) || self.is_built_in(id) {
-                continue;
-            }
-            let kept = self.kept.get(id).ok_or(StreamError::Undefined { id })?;
-            ids.push(id);
-            open.extend(kept.refers_to.iter().rev());
-        }
-        if holds_interfaces {
-            // Whatever was defined may be inside.
-            ids = self.order.iter().filter(|id| !self.pending.contains(id)).copied().collect();
-        }
-        let messages = ids.iter().filter_map(|id| self.kept.get(*id));
-        let definitions: Arc<[u8]> = messages.flat_map(|kept| kept.message.iter().copied()).collect();
-        // Each costs its bytes, so that there are not more of them than what they are made of, many times over.
-        let held: usize = self.closures.values().map(|closure| closure.definitions.len()).sum();
-        if held + definitions.len() > 2 * self.limits.total_bytes_max {
-            self.closures.clear();
-        }
-        let closure = Closure { definitions, holds_interfaces };
-        self.closures.insert(id, closure.clone());
-        Ok(closure)
+    /// Whether values of a type may hold others of any type: only those can be more than one message.
+    pub fn may_hold_interfaces(&self, id: i32) -> Result<bool, StreamError> {
+        Ok(self.known.closure(id, &self.pending)?.holds_interfaces)
+    }
+
+    /// Whether a type is a struct of these fields and no others, in that order.
+    pub fn is_struct_of(&self, id: i32, fields: &[(&str, i32)]) -> bool {
+        self.known.is_struct_of(id, fields)
     }
 
     pub(super) fn table(&self) -> &Table {
-        &self.table
-    }
-
-    fn is_built_in(&self, id: i32) -> bool {
-        id < FIRST_USER_ID && self.table.find(id).is_some()
+        self.known.table()
     }
 
     /// Looks at the first message of the bytes; a definition is taken in. A value may have `value_bytes_max` bytes.
@@ -197,11 +140,11 @@ impl Definitions {
         if message.payload().len() > value_bytes_max {
             return Err(too_large(message.payload().len()));
         }
-        let Closure { definitions, holds_interfaces } = self.closure_of(id)?;
+        let Closure { definitions, holds_interfaces } = self.known.closure(id, &self.pending)?;
         if !holds_interfaces {
             return Ok(Taken::Value { id, bytes: len, definitions });
         }
-        let at = self.table.find(id).ok_or(StreamError::Undefined { id })?;
+        let at = self.table().find(id).ok_or(StreamError::Undefined { id })?;
         let mut reader = Reader::new(message.payload(), &bytes[len..]);
         reader.id()?;
         let mut walk = Walk { definitions: self, error: None, messages: 0 };
@@ -211,9 +154,7 @@ impl Definitions {
                 if taken > value_bytes_max.saturating_add(9 * VALUE_MESSAGES_MAX) {
                     return Err(too_large(taken));
                 }
-                if !std::mem::take(&mut self.pending).is_empty() {
-                    self.closures.clear();
-                }
+                self.pending = Box::default();
                 Ok(Taken::Value { id, bytes: taken, definitions })
             }
             Ok(()) => Err(StreamError::Malformed("bytes behind a value".into())),
@@ -238,7 +179,7 @@ struct Walk<'d> {
 
 impl Types for Walk<'_> {
     fn table(&self) -> &Table {
-        &self.definitions.table
+        self.definitions.table()
     }
 
     fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), Fault> {
@@ -249,17 +190,16 @@ impl Types for Walk<'_> {
         let mut message = Vec::with_capacity(raw.len() + 9);
         put_bytes(&mut message, raw);
         // The value was looked at before, when less of it was there.
-        if self.definitions.pending.contains(&id)
-            && self.definitions.kept.get(id).is_some_and(|kept| *kept.message == *message)
-        {
+        let definitions = &mut *self.definitions;
+        if definitions.pending.contains(&id) && definitions.known.is_defined_by(id, &message) {
             return Ok(());
         }
-        if let Err(error) = self.definitions.keep(id, &definition, &message) {
+        if let Err(error) = definitions.keep(&message, || Ok((id, definition))) {
             let fault = Fault::said(&error);
             self.error = Some(error);
             return Err(fault);
         }
-        self.definitions.pending.push(id);
+        definitions.pending = definitions.pending.iter().copied().chain([id]).collect();
         Ok(())
     }
 }

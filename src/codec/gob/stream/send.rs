@@ -20,6 +20,7 @@ impl Sent {
     }
 
     /// Whether the type was defined.
+    #[inline]
     pub fn has(&self, id: i32) -> bool {
         let id = id as usize;
         self.ids.get(id / 64).is_some_and(|bits| bits & 1 << (id % 64) != 0)
@@ -41,6 +42,20 @@ impl Sent {
         self.append_new(definitions, out);
         out.extend_from_slice(value);
         Ok(())
+    }
+
+    /// The value of a body whose types the stream has carried, all of them: it can go as it is.
+    #[inline]
+    pub fn value_of<'b>(&self, body: &'b [u8]) -> Option<&'b [u8]> {
+        let mut rest = body;
+        while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+            match message.id() {
+                Ok(1..) => return Some(rest),
+                Ok(id) if self.has(id.wrapping_neg()) => rest = &rest[message.whole().len()..],
+                _ => return None,
+            }
+        }
+        None
     }
 
     /// Appends those of the definitions (the first of [`parts`]) that the stream has not carried; now it has.

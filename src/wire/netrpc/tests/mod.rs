@@ -1,5 +1,6 @@
 //! net/rpc at both ends: Go's own bytes, every split, every lie, and each type defined once.
 
+mod again;
 mod client;
 mod golden;
 mod properties;

@@ -1,0 +1,349 @@
+//! The types that a stream has defined so far; kept once for all streams of a thread that have defined the same.
+//!
+//! Most peers of a server define the same few types in the same order. So what they have defined is one value, known
+//! by the bytes of its messages, and a connection holds no more than a reference to it. Only small ones are shared, and
+//! a bounded number: whatever does not fit is the stream's own, and costs it as if nothing were shared. Bytes are
+//! compared, not hashes, since peers choose them.
+
+use std::cell::RefCell;
+use std::collections::HashSet;
+use std::ops::Range;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock};
+
+use super::super::ids::Ids;
+use super::super::wire::{Kind, Table};
+use super::{Definition, FIRST_USER_ID, INTERFACE, StreamError};
+
+/// Values of [`Known`] that a thread shares, and the bytes of definitions in all of them. What is made of definitions may
+/// take fifteen times as much: a mebibyte, then.
+const SHARED_MAX: usize = 128;
+const SHARED_BYTES_MAX: usize = 64 << 10;
+/// Types and bytes of definitions in one that is shared.
+const SMALL_TYPES_MAX: usize = 16;
+const SMALL_BYTES_MAX: usize = 4 << 10;
+/// What is kept of closures, for each byte that they are made of.
+const HELD_PER_BYTE: usize = 4;
+/// The same for all bytes: types that double would have it grow with their square.
+const HELD_BYTES_MAX: usize = 512 << 10;
+
+thread_local! {
+    static SHARED: RefCell<Vec<Arc<Known>>> = const { RefCell::new(Vec::new()) };
+    static NOTHING: Arc<Known> = Arc::default();
+}
+
+/// The types that were defined, in the order in which they were.
+#[derive(Debug, Default)]
+pub(super) struct Known {
+    table: Table,
+    /// The definition messages, one behind the other.
+    messages: Vec<u8>,
+    kept: Vec<Kept>,
+    /// Places in `kept`.
+    places: Ids<u32>,
+    /// Bytes of the closures that are kept.
+    held_bytes: AtomicUsize,
+}
+
+#[derive(Debug)]
+struct Kept {
+    id: i32,
+    /// Where its message is.
+    message: Range<usize>,
+    refers_to: Box<[i32]>,
+    /// What its values need, once that was asked.
+    closure: OnceLock<Closure>,
+}
+
+/// What a value of a type needs.
+#[derive(Clone, Debug)]
+pub(super) struct Closure {
+    pub(super) definitions: Arc<[u8]>,
+    pub(super) holds_interfaces: bool,
+}
+
+/// Shares what was not shared so far. Who was used least gives room.
+fn share(known: Arc<Known>) {
+    SHARED.with_borrow_mut(|shared| {
+        let mut bytes: usize = shared.iter().map(|known| known.bytes()).sum();
+        while shared.len() >= SHARED_MAX || bytes + known.bytes() > SHARED_BYTES_MAX {
+            bytes -= shared.pop().map_or(0, |last| last.bytes());
+        }
+        shared.push(known);
+    });
+}
+
+impl Clone for Known {
+    /// Without the closures: whoever makes a copy adds to it, and what values with interfaces need changes with that.
+    fn clone(&self) -> Known {
+        let kept = |kept: &Kept| Kept {
+            id: kept.id,
+            message: kept.message.clone(),
+            refers_to: kept.refers_to.clone(),
+            closure: OnceLock::new(),
+        };
+        Known {
+            table: self.table.clone(),
+            messages: self.messages.clone(),
+            kept: self.kept.iter().map(kept).collect(),
+            places: self.places.clone(),
+            held_bytes: AtomicUsize::new(0),
+        }
+    }
+}
+
+impl Known {
+    /// What a stream knows at its beginning.
+    pub(super) fn nothing() -> Arc<Known> {
+        NOTHING.with(Arc::clone)
+    }
+
+    /// The same and one more, if that is shared. It was found right then, so the message defines what it may define.
+    pub(super) fn shared_with(&self, message: &[u8]) -> Option<Arc<Known>> {
+        let len = self.messages.len() + message.len();
+        SHARED.with_borrow_mut(|shared| {
+            let at = shared.iter().position(|known| {
+                let known = &known.messages;
+                known.len() == len && known.starts_with(&self.messages) && known.ends_with(message)
+            })?;
+            // One place forward for each use: what passes by is pushed out again, not what is used.
+            let before = at.saturating_sub(1);
+            shared.swap(at, before);
+            Some(shared[before].clone())
+        })
+    }
+
+    /// Adds a definition: to a copy, if others have a share in it.
+    pub(super) fn add(
+        known: &mut Arc<Known>,
+        id: i32,
+        definition: &Definition,
+        message: &[u8],
+    ) -> Result<(), StreamError> {
+        if id < FIRST_USER_ID || known.places.contains(id) {
+            return Err(StreamError::Redefined { id });
+        }
+        // What is large is nobody else's, and is not copied each time.
+        let own = Arc::make_mut(known);
+        own.add_own(id, definition, message)?;
+        if own.kept.len() <= SMALL_TYPES_MAX && own.messages.len() <= SMALL_BYTES_MAX {
+            own.messages.shrink_to_fit();
+            own.kept.shrink_to_fit();
+            share(known.clone());
+        }
+        Ok(())
+    }
+
+    fn add_own(&mut self, id: i32, definition: &Definition, message: &[u8]) -> Result<(), StreamError> {
+        self.table.define(id, definition)?;
+        let mut refers_to: Vec<i32> = definition.refers_to().collect();
+        refers_to.sort_unstable();
+        refers_to.dedup();
+        // Values with interfaces may need whatever is known.
+        if std::mem::take(self.held_bytes.get_mut()) > 0 {
+            self.kept.iter_mut().for_each(|kept| drop(kept.closure.take()));
+        }
+        let start = self.messages.len();
+        self.messages.extend_from_slice(message);
+        self.places.insert(id, self.kept.len() as u32);
+        self.kept.push(Kept {
+            id,
+            message: start..self.messages.len(),
+            refers_to: refers_to.into(),
+            closure: OnceLock::new(),
+        });
+        Ok(())
+    }
+
+    pub(super) fn table(&self) -> &Table {
+        &self.table
+    }
+
+    /// How many types were defined.
+    pub(super) fn len(&self) -> usize {
+        self.kept.len()
+    }
+
+    /// Bytes of their definitions.
+    pub(super) fn bytes(&self) -> usize {
+        self.messages.len()
+    }
+
+    /// Whether a type is a struct of these fields and no others, in that order.
+    pub(super) fn is_struct_of(&self, id: i32, fields: &[(&str, i32)]) -> bool {
+        let Some(Kind::Struct(found)) = self.table.find(id).map(|at| self.table.kind(at)) else {
+            return false;
+        };
+        found.len() == fields.len()
+            && found
+                .iter()
+                .zip(fields)
+                .all(|((name, at), (expected, id))| **name == **expected && self.table.find(*id) == Some(*at))
+    }
+
+    fn kept(&self, id: i32) -> Option<&Kept> {
+        self.places.get(id).map(|at| &self.kept[*at as usize])
+    }
+
+    /// Whether this message defined that type.
+    pub(super) fn is_defined_by(&self, id: i32, message: &[u8]) -> bool {
+        self.kept(id).is_some_and(|kept| self.messages[kept.message.clone()] == *message)
+    }
+
+    /// What a value of that type needs: the definitions of all that it refers to, or, where it may hold anything,
+    /// all that there are but those of `pending`, which it brings itself.
+    pub(super) fn closure(&self, id: i32, pending: &[i32]) -> Result<Closure, StreamError> {
+        let root = self.kept(id);
+        if pending.is_empty()
+            && let Some(closure) = root.and_then(|kept| kept.closure.get())
+        {
+            return Ok(closure.clone());
+        }
+        let (mut seen, mut open, mut needed) = (HashSet::new(), vec![id], Vec::new());
+        let mut holds_interfaces = false;
+        while let Some(id) = open.pop() {
+            holds_interfaces |= id == INTERFACE;
+            if !seen.insert(id) || (id < FIRST_USER_ID && self.table.find(id).is_some()) {
+                continue;
+            }
+            let kept = self.kept(id).ok_or(StreamError::Undefined { id })?;
+            needed.push(kept);
+            open.extend(kept.refers_to.iter().rev());
+        }
+        if holds_interfaces {
+            // Whatever was defined may be inside.
+            needed = self.kept.iter().filter(|kept| !pending.contains(&kept.id)).collect();
+        }
+        let messages = needed.iter().flat_map(|kept| &self.messages[kept.message.clone()]);
+        let closure = Closure { definitions: messages.copied().collect(), holds_interfaces };
+        if let Some(root) = root
+            && pending.is_empty()
+        {
+            self.keep(root, &closure);
+        }
+        Ok(closure)
+    }
+
+    /// Each costs its bytes, so that there are not more of them than what they are made of, many times over.
+    fn keep(&self, root: &Kept, closure: &Closure) {
+        let bytes = closure.definitions.len();
+        let held_bytes_max = (HELD_PER_BYTE * self.messages.len()).min(HELD_BYTES_MAX);
+        if self.held_bytes.load(Ordering::Relaxed) + bytes <= held_bytes_max
+            && root.closure.set(closure.clone()).is_ok()
+        {
+            self.held_bytes.fetch_add(bytes, Ordering::Relaxed);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::{DefinitionLimits, Definitions, INT, Split, put_struct_definition, split};
+    use super::*;
+
+    fn struct_of(id: i32, name: &str, fields: &[(&str, i32)]) -> Vec<u8> {
+        let mut message = Vec::new();
+        put_struct_definition(&mut message, id, name, fields);
+        message
+    }
+
+    fn define(known: &mut Arc<Known>, message: &[u8]) -> Result<(), StreamError> {
+        if let Some(shared) = known.shared_with(message) {
+            *known = shared;
+            return Ok(());
+        }
+        let Split::Message(whole) = split(message, usize::MAX)? else { panic!("it is whole") };
+        let (id, definition) = whole.definition()?;
+        Known::add(known, id, &definition, message)
+    }
+
+    fn shared() -> (usize, usize) {
+        SHARED.with_borrow(|shared| (shared.len(), shared.iter().map(|known| known.bytes()).sum()))
+    }
+
+    #[test]
+    fn streams_that_define_the_same_share_it_and_part_when_they_differ() {
+        let (mut one, mut other) = (Known::nothing(), Known::nothing());
+        for message in [struct_of(65, "Args", &[("A", INT), ("B", INT)]), struct_of(66, "In", &[("Of", 65)])]
+        {
+            define(&mut one, &message).unwrap();
+            assert!(!Arc::ptr_eq(&one, &other));
+            define(&mut other, &message).unwrap();
+            assert!(Arc::ptr_eq(&one, &other));
+        }
+        let before = other.closure(66, &[]).unwrap();
+        assert_eq!(before.definitions.len(), other.bytes());
+        // The same type under another name is another, and what one stream adds the other does not know.
+        define(&mut one, &struct_of(67, "X", &[("A", INT)])).unwrap();
+        define(&mut other, &struct_of(67, "Y", &[("A", INT)])).unwrap();
+        assert!(!Arc::ptr_eq(&one, &other));
+        assert!(one.is_defined_by(67, &struct_of(67, "X", &[("A", INT)])));
+        assert!(other.is_defined_by(67, &struct_of(67, "Y", &[("A", INT)])));
+        assert_eq!(one.closure(66, &[]).unwrap().definitions, before.definitions);
+        assert_eq!(one.closure(68, &[]).unwrap_err(), StreamError::Undefined { id: 68 });
+    }
+
+    #[test]
+    fn what_is_shared_refuses_what_its_streams_may_not_define() {
+        let message = struct_of(65, "Args", &[("A", INT)]);
+        for _ in 0..3 {
+            let mut known = Known::nothing();
+            define(&mut known, &message).unwrap();
+            let again = define(&mut known, &message);
+            assert_eq!(again, Err(StreamError::Redefined { id: 65 }));
+            assert_eq!(define(&mut known, &struct_of(8, "Own", &[])), Err(StreamError::Redefined { id: 8 }));
+            assert_eq!(known.len(), 1);
+        }
+        // A stream's own limits hold for what another stream was allowed.
+        let limits = DefinitionLimits { bytes_max: message.len() - 1, ..DefinitionLimits::default() };
+        let mut strict = Definitions::new(limits);
+        let Ok(Split::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
+        assert_eq!(strict.define(whole), Err(StreamError::TooManyDefinitions));
+    }
+
+    #[test]
+    fn a_flood_of_types_takes_little_and_pushes_out_nothing_that_is_used() {
+        let used = struct_of(65, "Used", &[("A", INT)]);
+        let use_it = || {
+            let mut known = Known::nothing();
+            let is_shared = known.shared_with(&used).is_some();
+            define(&mut known, &used).unwrap();
+            is_shared
+        };
+        assert!(!use_it());
+        let long = "x".repeat(1_000);
+        for flood in 0..2_000 {
+            let mut known = Known::nothing();
+            let name = format!("Flood{flood}{}", if flood % 2 == 0 { &long } else { "" });
+            define(&mut known, &struct_of(65, &name, &[("A", INT)])).unwrap();
+            let (count, bytes) = shared();
+            assert!(count <= SHARED_MAX && bytes <= SHARED_BYTES_MAX, "{count} with {bytes} bytes");
+            if flood % 10 == 0 {
+                assert!(use_it(), "{flood}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_stream_with_many_types_keeps_them_itself() {
+        let mut known = Known::nothing();
+        for id in 65..1_065 {
+            define(&mut known, &struct_of(id, "", &[("Next", id + 1), ("Any", INTERFACE)])).unwrap();
+            let is_shared = Arc::strong_count(&known) > 1;
+            assert_eq!(is_shared, known.len() <= SMALL_TYPES_MAX, "{}", known.len());
+        }
+        assert!(shared().1 <= SMALL_TYPES_MAX * SMALL_BYTES_MAX);
+        define(&mut known, &struct_of(1_065, "", &[])).unwrap();
+        // Each value needs all of them; but not all that is needed is kept.
+        for id in 65..1_065 {
+            assert_eq!(known.closure(id, &[]).unwrap().definitions.len(), known.bytes());
+        }
+        assert!(known.held_bytes.load(Ordering::Relaxed) <= HELD_PER_BYTE * known.bytes());
+        // What comes behind is needed, too, also by those that were kept; but not what the value brings itself.
+        define(&mut known, &struct_of(1_066, "", &[])).unwrap();
+        assert_eq!(known.closure(65, &[]).unwrap().definitions.len(), known.bytes());
+        let last = struct_of(1_066, "", &[]).len();
+        assert_eq!(known.closure(65, &[1_066]).unwrap().definitions.len(), known.bytes() - last);
+        assert_eq!(known.closure(65, &[]).unwrap().definitions.len(), known.bytes());
+    }
+}

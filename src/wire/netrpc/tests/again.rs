@@ -1,0 +1,143 @@
+//! What is known again from call to call (headers, types of bodies) means what it would if it were read anew.
+
+use super::*;
+use crate::codec::gob::stream::{STRING, Split, StructWriter, UINT, parts, put_struct_definition, split};
+
+/// Calls of `Echo.Echo` whose headers have one more field, behind the usual ones or between them.
+fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
+    let mut fields = [("ServiceMethod", STRING), ("Trace", UINT), ("Seq", UINT)];
+    if is_behind {
+        fields.swap(1, 2);
+    }
+    let mut stream = Vec::new();
+    put_struct_definition(&mut stream, id, "Request", &fields);
+    for (seq, trace) in calls {
+        let mut writer = StructWriter::new(&mut stream, id);
+        writer.text(b"Echo.Echo");
+        for number in if is_behind { [seq, trace] } else { [trace, seq] } {
+            writer.uint(*number);
+        }
+        writer.end();
+        stream.extend_from_slice(&body_of(&seq.to_string()));
+    }
+    stream
+}
+
+/// The numbers of the answers, in their order, and what they say.
+fn answered(server: &mut End<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
+    for told in server.hear(asked) {
+        echo(server, &told);
+    }
+    assert_eq!(server.broken, None);
+    let told = client().hear(&server.said());
+    told.iter().map(|told| (answer_of(told).id, gob::decode(&told.1).unwrap())).collect()
+}
+
+#[test]
+fn a_number_is_the_callers_whatever_stands_beside_it() {
+    let mut caller = client();
+    let mut usual = |ids: &[u64]| {
+        for id in ids {
+            caller.call(*id, "Echo.Echo", false, &body_of(&id.to_string()));
+        }
+        caller.said()
+    };
+    let asked = [
+        usual(&[1, 2]),
+        // Numbers that could be taken for each other, and fields that are not there.
+        with_trace(70, true, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
+        usual(&[3]),
+        with_trace(71, false, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
+        usual(&[4, 0, 300]),
+    ]
+    .concat();
+    let seqs = [1, 2, 5, 6, 5, 7, 0, 3, 5, 6, 5, 7, 0, 4, 0, 300];
+    let expected: Vec<_> = seqs.iter().map(|seq| (*seq, seq.to_string())).collect();
+    assert_eq!(answered(&mut server(), &asked), expected);
+    each_split(&asked, |pieces, cut| {
+        let mut server = server();
+        let told: Vec<_> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        told.iter().for_each(|told| echo(&mut server, told));
+        let heard = client().hear(&server.said());
+        let seqs_heard: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
+        assert_eq!(seqs_heard, seqs, "{cut}");
+    });
+}
+
+/// The messages of a body: its definitions, which may come in any order, and the value.
+fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
+    let (definitions, value) = parts(body).unwrap();
+    let (mut messages, mut rest) = (Vec::new(), definitions);
+    while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+        messages.push(message.whole().to_vec());
+        rest = &rest[message.whole().len()..];
+    }
+    messages.sort();
+    (messages, value.to_vec())
+}
+
+#[test]
+fn bodies_of_several_types_come_as_they_were_sent() {
+    let user = |id| User {
+        id,
+        name: "x".repeat(id as usize % 7_000),
+        age: 3,
+        email: String::new(),
+        tags: vec!["a".into(); 3],
+        scores: BTreeMap::new(),
+    };
+    let args = |a| body_of(&Args { a, b: -a });
+    // Long ones, too, whose memory is given up; and types that only later ones bring.
+    let bodies = [
+        args(1),
+        args(1 << 40),
+        body_of(&user(1)),
+        args(2),
+        body_of(&"text".to_owned()),
+        body_of(&"another".to_owned()),
+        args(3),
+        body_of(&user(6_999)),
+        body_of(&user(6_998)),
+        args(4),
+        body_of(&vec![1_i64, 2]),
+        body_of(&user(2)),
+        body_of(&Empty {}),
+        body_of(&vec![3_i64]),
+    ];
+    let (mut caller, mut server) = (client(), server());
+    for (id, body) in bodies.iter().enumerate() {
+        caller.call(id as u64, "Echo.Echo", false, body);
+        let told = server.hear(&caller.said());
+        assert_eq!(told.len(), 1);
+        assert_eq!(without_order(&told[0].1), without_order(body), "{id}");
+        echo(&mut server, &told[0]);
+        let heard = caller.hear(&server.said());
+        assert_eq!(answer_of(&heard[0]).id, id as u64);
+        assert_eq!(without_order(&heard[0].1), without_order(body), "{id}");
+    }
+    // The same in one go, through a server that remembers others' types by now.
+    let mut caller = client();
+    bodies.iter().for_each(|body| caller.call(7, "Echo.Echo", false, body));
+    let told = self::server().hear(&caller.said());
+    let told: Vec<_> = told.iter().map(|told| without_order(&told.1)).collect();
+    assert_eq!(told, bodies.each_ref().map(|body| without_order(body)));
+}
+
+#[test]
+fn a_body_over_the_limit_is_refused_though_its_type_is_known() {
+    let limits = Limits { frame_bytes_max: 100, ..Limits::default() };
+    let mut server = server_with(limits);
+    let mut caller = client();
+    for (id, len) in [(1, 90), (2, 90), (3, 96)] {
+        caller.call(id, "Echo.Echo", false, &body_of(&"x".repeat(len)));
+    }
+    let told = server.hear(&caller.said());
+    assert_eq!(
+        told.iter().map(|told| matches!(told.0, Message::Request(_))).collect::<Vec<_>>(),
+        [true, true, true]
+    );
+    caller.call(4, "Echo.Echo", false, &body_of(&"x".repeat(98)));
+    let told = server.hear(&caller.said());
+    assert_eq!(refusal_of(&told[0]).code, Code::ResourceExhausted);
+    assert!(matches!(server.broken, Some(Broken::TooLarge { .. })), "{:?}", server.broken);
+}
