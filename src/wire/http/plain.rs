@@ -65,7 +65,7 @@ pub(super) fn say(
     };
     let body = match body {
         SendBody::Bytes(body) => {
-            if let Some(room) = out.queue.room(head_bytes + body.len()) {
+            if let Some(room) = room(head_bytes + body.len(), out) {
                 let (head, rest) = room.split_at_mut(head_bytes);
                 fill(head);
                 return rest.copy_from_slice(body);
@@ -73,19 +73,25 @@ pub(super) fn say(
             SendBody::Bytes(body)
         }
         SendBody::Chunk(body) => {
-            if let Some(room) = out.queue.room(head_bytes) {
+            if let Some(room) = room(head_bytes, out) {
                 fill(room);
                 return out.link(body);
             }
             SendBody::Chunk(body)
         }
     };
-    first(head_bytes, fill, body, out);
+    say_across(head_bytes, fill, body, out);
 }
 
-/// The first answer since the last write: there is no room yet, and the queue decides how much there will be.
+/// Room in one piece.
+#[inline]
+fn room<'a>(bytes: usize, out: &'a mut Out<'_>) -> Option<&'a mut [u8]> {
+    if out.queue.is_empty() { out.queue.first_room(out.pool, bytes) } else { out.queue.room(bytes) }
+}
+
+/// The answer does not fit into the rest of a buffer, or into any.
 #[inline(never)]
-fn first(head_bytes: usize, fill: impl Fn(&mut [u8]), body: SendBody<'_>, out: &mut Out<'_>) {
+fn say_across(head_bytes: usize, fill: impl Fn(&mut [u8]), body: SendBody<'_>, out: &mut Out<'_>) {
     let mut head = [0; HEAD_BYTES_MAX];
     let head = &mut head[..head_bytes];
     fill(head);
