@@ -10,6 +10,7 @@ mod batch;
 mod client;
 mod escape;
 mod frame;
+mod known;
 mod members;
 mod nest;
 mod pending;
