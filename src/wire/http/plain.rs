@@ -65,7 +65,7 @@ pub(super) fn say(
     };
     let body = match body {
         SendBody::Bytes(body) => {
-            if let Some(room) = room(head_bytes + body.len(), out) {
+            if let Some(room) = out.room(head_bytes + body.len()) {
                 let (head, rest) = room.split_at_mut(head_bytes);
                 fill(head);
                 return rest.copy_from_slice(body);
@@ -73,7 +73,7 @@ pub(super) fn say(
             SendBody::Bytes(body)
         }
         SendBody::Chunk(body) => {
-            if let Some(room) = room(head_bytes, out) {
+            if let Some(room) = out.room(head_bytes) {
                 fill(room);
                 return out.link(body);
             }
@@ -81,12 +81,6 @@ pub(super) fn say(
         }
     };
     say_across(head_bytes, fill, body, out);
-}
-
-/// Room in one piece.
-#[inline]
-fn room<'a>(bytes: usize, out: &'a mut Out<'_>) -> Option<&'a mut [u8]> {
-    if out.queue.is_empty() { out.queue.first_room(out.pool, bytes) } else { out.queue.room(bytes) }
 }
 
 /// The answer does not fit into the rest of a buffer, or into any.

@@ -25,24 +25,21 @@ pub(super) struct Known {
 }
 
 impl Known {
-    /// Reads a request, the bracket of which is the first byte of the input.
+    /// Reads a request, the bracket of which is the first byte of the input, into one that says nothing yet; where it ends.
     #[inline]
-    pub(super) fn read(&self, input: &[u8], depth_max: usize) -> Result<(Asked, usize), Fault> {
+    pub(super) fn read(&self, input: &[u8], depth_max: usize, asked: &mut Asked) -> Result<usize, Fault> {
         let mut reader = Reader::new(input, depth_max);
-        let asked = if !self.begins.is_empty() && input.starts_with(&self.begins) {
+        if !self.begins.is_empty() && input.starts_with(&self.begins) {
             reader.stand_inside(self.begins.len());
-            let asked = Asked {
-                method: Some(self.method.clone()),
-                jsonrpc: self.jsonrpc.clone(),
-                params_at: self.begins.len(),
-                known: Some(self.hash),
-                ..Asked::default()
-            };
-            asked.read_on(&mut reader)?
+            asked.method = Some(self.method.clone());
+            asked.jsonrpc = self.jsonrpc.clone();
+            asked.params_at = self.begins.len();
+            asked.known = Some(self.hash);
+            asked.read_on(&mut reader)?;
         } else {
-            Asked::read(&mut reader)?
-        };
-        Ok((asked, reader.at()))
+            asked.read_whole(&mut reader)?;
+        }
+        Ok(reader.at())
     }
 
     /// A request was read that calls the method of this hash. Its beginning is kept if it may come again: without the id,

@@ -79,21 +79,24 @@ impl Asked {
     /// Reads an object, the bracket of which is next.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Asked, Fault> {
         let mut asked = Asked::default();
-        let goes_on = reader.opens(b'{', b'}')?;
-        asked.read_members(reader, goes_on)?;
+        asked.read_whole(reader)?;
         Ok(asked)
     }
 
-    /// The same, for a reader that stands behind what is known: the members in front of the params, and their name.
-    #[inline]
-    pub(super) fn read_on(mut self, reader: &mut Reader<'_>) -> Result<Asked, Fault> {
-        self.params = Params::read(reader)?;
-        let goes_on = reader.goes_on(b'}')?;
-        self.read_members(reader, goes_on)?;
-        Ok(self)
+    /// The same, into one that says nothing yet.
+    pub(super) fn read_whole(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let goes_on = reader.opens(b'{', b'}')?;
+        self.read_members(reader, goes_on)
     }
 
-    #[inline]
+    /// The rest, where this says what is in front of the params and the reader stands behind their name.
+    pub(super) fn read_on(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        self.params = Params::read(reader)?;
+        let goes_on = reader.goes_on(b'}')?;
+        self.read_members(reader, goes_on)
+    }
+
+    #[inline(always)]
     fn read_members(&mut self, reader: &mut Reader<'_>, goes_on: bool) -> Result<(), Fault> {
         each_member(reader, goes_on, &Asked::NAMES, |reader, which| {
             let is_again = if which == 1 {

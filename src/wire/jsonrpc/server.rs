@@ -8,7 +8,7 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::answer::put_answer;
+use super::answer::{put_answer, put_result_line};
 use super::batch::{self, Batches, Gathered};
 use super::frame::{Found, Frame};
 use super::known::Known;
@@ -222,8 +222,14 @@ impl JsonRpc {
         let Some(owed) = self.pending.end(reply.id) else { return };
         match owed.batch {
             None => {
-                put_answer(out, &owed, reply.code, reply.body);
-                out.put(b"\n");
+                let is_said = match reply.body {
+                    SendBody::Bytes(result) if reply.code == Code::Ok => put_result_line(&owed, result, out),
+                    _ => false,
+                };
+                if !is_said {
+                    put_answer(out, &owed, reply.code, reply.body);
+                    out.put(b"\n");
+                }
             }
             Some(place) => self.encode_in_batch(place, &owed, reply.code, reply.body, out),
         }
@@ -265,10 +271,13 @@ impl Wire for JsonRpc {
             return Decoded::End;
         }
         match input.first() {
-            Some(b'{') if self.frame.is_fresh() => match self.known.read(input, self.depth_max) {
-                Ok((asked, end)) if end <= self.bytes_max() => self.one(&asked, end, input),
-                _ => self.decode_slowly(input),
-            },
+            Some(b'{') if self.frame.is_fresh() => {
+                let mut asked = Asked::default();
+                match self.known.read(input, self.depth_max, &mut asked) {
+                    Ok(end) if end <= self.bytes_max() => self.one(&asked, end, input),
+                    _ => self.decode_slowly(input),
+                }
+            }
             Some(b'{' | b'[') => self.decode_slowly(input),
             Some(_) => match space_len(input) {
                 0 => {
