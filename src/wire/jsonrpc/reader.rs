@@ -148,14 +148,29 @@ impl<'a> Reader<'a> {
     /// A member's name with its colon; the range is that of the text between the quotes.
     #[inline]
     pub(super) fn name(&mut self) -> Result<Range<usize>, Fault> {
-        if self.next() != Some(b'"') {
-            return self.fault("a member's name");
-        }
-        let quoted = self.string()?;
+        self.next();
+        let start = self.at;
+        self.quoted_name()?;
+        let end = self.at - 1;
         if !self.take(b':') {
             return self.fault("`:`");
         }
-        Ok(quoted.start + 1..quoted.end - 1)
+        Ok(start + 1..end)
+    }
+
+    #[inline]
+    fn quoted_name(&mut self) -> Result<(), Fault> {
+        if self.next() != Some(b'"') {
+            return self.fault("a member's name");
+        }
+        self.string()
+    }
+
+    /// The same, where nobody asks for the text.
+    #[inline]
+    fn any_name(&mut self) -> Result<(), Fault> {
+        self.quoted_name()?;
+        if self.take(b':') { Ok(()) } else { self.fault("`:`") }
     }
 
     /// Takes a member's name with its colon, if it is one of these, written as most write it (`"name":`).
@@ -184,7 +199,7 @@ impl<'a> Reader<'a> {
     #[inline]
     fn scalar(&mut self, first: Option<u8>) -> Result<(), Fault> {
         match first {
-            Some(b'"') => self.string().map(|_| ()),
+            Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
             Some(b't') => self.literal(b"true"),
             Some(b'f') => self.literal(b"false"),
@@ -203,7 +218,7 @@ impl<'a> Reader<'a> {
                     if self.opens(open, open + 2)? {
                         nest.open(open == b'{', Nest::ROOM);
                         if open == b'{' {
-                            self.name()?;
+                            self.any_name()?;
                         }
                         continue;
                     }
@@ -215,7 +230,7 @@ impl<'a> Reader<'a> {
                 let Some(is_object) = nest.innermost() else { return Ok(()) };
                 if self.goes_on(if is_object { b'}' } else { b']' })? {
                     if is_object {
-                        self.name()?;
+                        self.any_name()?;
                     }
                     break;
                 }
@@ -249,10 +264,10 @@ impl<'a> Reader<'a> {
         let unsigned = if let [b'-', unsigned @ ..] = rest { unsigned } else { rest };
         let digits = unsigned.iter().take_while(|byte| byte.is_ascii_digit()).count();
         // Most are integers.
-        if matches!(unsigned.first(), Some(b'1'..=b'9'))
-            && !matches!(unsigned.get(digits), Some(b'.' | b'e' | b'E'))
+        let end = rest.len() - unsigned.len() + digits;
+        if matches!(unsigned.first(), Some(b'1'..=b'9')) && !matches!(rest.get(end), Some(b'.' | b'e' | b'E'))
         {
-            self.at += rest.len() - unsigned.len() + digits;
+            self.at += end;
             return Ok(());
         }
         self.any_number()
@@ -280,19 +295,19 @@ impl<'a> Reader<'a> {
 
     /// A string with its quotes, the first of which is next.
     #[inline]
-    fn string(&mut self) -> Result<Range<usize>, Fault> {
+    fn string(&mut self) -> Result<(), Fault> {
         let start = self.at;
         let end = start + 1 + plain_len(&self.bytes[start + 1..]);
         if self.bytes.get(end) == Some(&b'"') {
             self.at = end + 1;
-            return Ok(start..self.at);
+            return Ok(());
         }
         self.string_from(start, end)
     }
 
     /// The rest of a string that was begun at `start`: what stands in front of `at` is plain.
     #[inline(never)]
-    fn string_from(&mut self, start: usize, at: usize) -> Result<Range<usize>, Fault> {
+    fn string_from(&mut self, start: usize, at: usize) -> Result<(), Fault> {
         let mut is_ascii = true;
         self.at = at;
         loop {
@@ -312,7 +327,7 @@ impl<'a> Reader<'a> {
             return self.fault("UTF-8");
         }
         self.at += 1;
-        Ok(start..self.at)
+        Ok(())
     }
 
     fn escape(&mut self) -> Result<(), Fault> {
