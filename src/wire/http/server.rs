@@ -1,6 +1,5 @@
 //! A server's end: from heads and bodies to messages, and answers in the order of their questions.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
@@ -71,9 +70,7 @@ pub(super) struct Server {
     known: Known,
     /// Metadata, then a body that did not come in one piece. Grown as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
-    /// What is remembered of each question in `order`.
-    asked: VecDeque<Asked>,
-    order: InOrder<Box<Said<'static>>>,
+    order: InOrder<Asked, Box<Said<'static>>>,
     /// Bytes of the answers that wait.
     held_bytes: usize,
 }
@@ -92,7 +89,6 @@ impl Server {
             metadata: MetadataBuf::new(),
             known: Known::default(),
             gathered: Vec::new(),
-            asked: VecDeque::new(),
             order: InOrder::default(),
             held_bytes: 0,
         }
@@ -422,8 +418,7 @@ impl Server {
     /// The id of a question, which is its place.
     #[inline]
     fn take_place(&mut self, asked: Asked) -> u64 {
-        self.asked.push_back(asked);
-        self.order.take_place().number()
+        self.order.take_place(asked).number()
     }
 
     /// An answer that is known with its question.
@@ -451,10 +446,8 @@ impl Server {
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) {
-        if self.order.take_turn(Place::of(id)) {
-            if let Some(asked) = self.asked.pop_front() {
-                say(&self.side, &asked, Said::Reply { code, queue_us, handler_us, body }, out);
-            }
+        if let Some(asked) = self.order.take_turn(Place::of(id)) {
+            say(&self.side, &asked, Said::Reply { code, queue_us, handler_us, body }, out);
             return self.say_ready(out);
         }
         let body = SendBody::Chunk(match body {
@@ -469,18 +462,16 @@ impl Server {
     /// Whatever is ready at the front goes out.
     #[inline]
     pub(super) fn say_ready(&mut self, out: &mut Out<'_>) {
-        while let Some(said) = self.order.next_ready() {
+        while let Some((asked, said)) = self.order.next_ready() {
             self.held_bytes -= kept_bytes(&said);
-            if let Some(asked) = self.asked.pop_front() {
-                say(&self.side, &asked, *said, out);
-            }
+            say(&self.side, &asked, *said, out);
         }
     }
 
     /// No new requests: the last of those that were taken says so, or the next one if there is none.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
-        if let Some(last) = self.asked.back_mut()
+        if let Some(last) = self.order.last_mut()
             // Whose body was asked for is answered.
             && !last.is_interim
             && !matches!(self.state, State::GoRpc)
