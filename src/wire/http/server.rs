@@ -164,10 +164,13 @@ impl Server {
 
     fn head(&mut self, input: &[u8]) -> Decoded<Message> {
         if !self.is_after_blank
-            && let Some((call, body, bytes)) = self.known.begins(input)
+            && let Some((call, body_bytes, bytes)) = self.known.begins(input)
         {
             self.scan = Scan::default();
-            return self.begin_call(call, body, false, bytes, input.len());
+            if body_bytes <= input.len() - bytes {
+                return self.call(call, Span::new(bytes as u32, body_bytes as u32), bytes + body_bytes);
+            }
+            return self.begin_call(call, BodyLength::Bytes(body_bytes as u64), false, bytes, input.len());
         }
         match self.scan.go_on(input, self.side.limits.http_head_bytes_max) {
             Scanned::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
@@ -341,7 +344,7 @@ impl Server {
     }
 
     /// A whole call.
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
         let Call { method, time_left_us, mut asked } = call;
         asked.closes |= self.is_draining;
