@@ -27,7 +27,7 @@ const HEAD_BYTES_MAX: usize = BEFORE.len() + 20 + AFTER.len();
 
 /// Whether an answer of 200 with these times has this form.
 #[inline]
-pub(super) fn fits(side: &ServerSide, asked: &Asked, queue_us: u32, handler_us: u32) -> bool {
+pub(super) fn fits(side: &ServerSide, asked: &Asked, (queue_us, handler_us): (u32, u32)) -> bool {
     // Where there are origins, each answer says for whom it is.
     side.cors_origins.is_empty()
         && asked.allow == Allow::Nothing
@@ -134,7 +134,7 @@ mod tests {
             before in prop_oneof![Just(0_usize), 0..4096_usize],
         ) {
             let (side, asked) = (ServerSide::bare(Limits::default()), Asked::default());
-            let fits = fits(&side, &asked, queue_us, handler_us);
+            let fits = fits(&side, &asked, (queue_us, handler_us));
             prop_assert_eq!(fits, queue_us < 10_000 && handler_us < 10_000);
             if fits {
                 let text = vec![b'7'; len];
@@ -151,13 +151,13 @@ mod tests {
     #[test]
     fn an_answer_of_another_form_is_left_to_the_longer_way() {
         let bare = ServerSide::bare(Limits::default());
-        let of = |asked: &Asked| fits(&bare, asked, 0, 0);
+        let of = |asked: &Asked| fits(&bare, asked, (0, 0));
         assert!(of(&Asked::default()));
         assert!(!of(&Asked { closes: true, ..Asked::default() }));
         assert!(!of(&Asked { is_head: true, ..Asked::default() }));
         assert!(!of(&Asked { is_http_10: true, ..Asked::default() }));
         assert!(!of(&Asked { allow: Allow::Post, ..Asked::default() }));
         let shared = ServerSide { cors_origins: vec!["*".into()], ..ServerSide::bare(Limits::default()) };
-        assert!(!fits(&shared, &Asked::default(), 0, 0));
+        assert!(!fits(&shared, &Asked::default(), (0, 0)));
     }
 }

@@ -80,16 +80,20 @@ pub(super) enum Said<'a> {
     Options { is_preflight: bool },
 }
 
-/// Writes an answer.
+/// Writes how a call ended.
 #[inline]
-pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Out<'_>) {
-    match said {
-        Said::Reply { code: Code::Ok, queue_us, handler_us, body }
-            if plain::fits(side, asked, queue_us, handler_us) =>
-        {
-            plain::say(side, (queue_us, handler_us), body, out);
-        }
-        other => say_otherwise(side, asked, other, out),
+pub(super) fn say_end(
+    side: &ServerSide,
+    asked: &Asked,
+    code: Code,
+    times_us: (u32, u32),
+    body: SendBody<'_>,
+    out: &mut Out<'_>,
+) {
+    if code == Code::Ok && plain::fits(side, asked, times_us) {
+        plain::say(side, times_us, body, out);
+    } else {
+        say_with_any_head(side, asked, code, times_us, body, out);
     }
 }
 
@@ -123,14 +127,14 @@ pub(super) fn say_with_any_head(
     head.end(side, asked, SendBody::Bytes(&body));
 }
 
-/// Everything but the answer of the usual form.
+/// Writes an answer.
 #[inline(never)]
-fn say_otherwise(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Out<'_>) {
+pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Out<'_>) {
     match said {
         Said::Continue => out.put(CONTINUE),
         Said::GoRpc => out.put(GO_RPC),
         Said::Reply { code, queue_us, handler_us, body } => {
-            say_with_any_head(side, asked, code, (queue_us, handler_us), body, out);
+            say_end(side, asked, code, (queue_us, handler_us), body, out);
         }
         Said::Page { content_type, body } => {
             let mut head = Head::begin(side, asked, 200, out);

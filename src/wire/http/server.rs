@@ -7,7 +7,7 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 use super::chunks::{ChunkFault, Chunks, Piece};
 use super::fault::Fault;
 use super::known::Known;
-use super::reply::{Allow, Asked, Said, say};
+use super::reply::{Allow, Asked, Said, say, say_end};
 use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
@@ -450,7 +450,7 @@ impl Server {
         out: &mut Out<'_>,
     ) {
         if let Some(asked) = self.order.take_turn(Place::of(id)) {
-            say(&self.side, &asked, Said::Reply { code, queue_us, handler_us, body }, out);
+            say_end(&self.side, &asked, code, (queue_us, handler_us), body, out);
             return self.say_ready(out);
         }
         let body = SendBody::Chunk(match body {
@@ -496,7 +496,7 @@ impl Server {
             let asked = Asked { status: 408, closes: true, ..Asked::default() };
             let body = SendBody::Bytes(b"the request took too long to arrive");
             let code = Code::DeadlineExceeded;
-            say(&self.side, &asked, Said::Reply { code, queue_us: 0, handler_us: 0, body }, out);
+            say_end(&self.side, &asked, code, (0, 0), body, out);
         }
     }
 }
