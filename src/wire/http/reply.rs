@@ -11,6 +11,8 @@ use crate::wire::{Out, ServerSide};
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
 /// The interim response of RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What an answer that waits holds beside its body.
+const KEPT_BYTES: usize = 512;
 /// Seconds that a browser may remember what a preflight said.
 const PREFLIGHT_SECONDS: &[u8] = b"7200";
 
@@ -78,6 +80,18 @@ pub(super) enum Said<'a> {
     MustConnect,
     /// What may be asked.
     Options { is_preflight: bool },
+}
+
+impl Said<'_> {
+    /// What it holds while it waits.
+    pub(super) fn kept_bytes(&self) -> usize {
+        KEPT_BYTES
+            + match self {
+                Said::Reply { body, .. } => body.len(),
+                Said::Page { body, .. } => body.len(),
+                Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
+            }
+    }
 }
 
 /// Writes how a call ended.

@@ -19,8 +19,6 @@ use crate::wire::{Decoded, Out, ServerSide};
 /// What Go's client sends (net/rpc client.go, `DialHTTPPath`), up to its two line feeds: the only lines without a CR
 /// that are taken here.
 const GO_CONNECT: &[u8] = b"CONNECT /_goRPC_ HTTP/1.0";
-/// What an answer that waits holds beside its body.
-const KEPT_BYTES: usize = 512;
 
 /// Where in the stream of requests it is.
 #[derive(Clone, Copy, Debug)]
@@ -432,7 +430,7 @@ impl Server {
     }
 
     fn keep(&mut self, id: u64, said: Said<'static>) {
-        let bytes = kept_bytes(&said);
+        let bytes = said.kept_bytes();
         // Only an answer to nothing, or a second one, comes back; it has no place to go to.
         if self.order.fill(Place::of(id), Box::new(said)).is_ok() {
             self.held_bytes += bytes;
@@ -466,7 +464,7 @@ impl Server {
     #[inline]
     pub(super) fn say_ready(&mut self, out: &mut Out<'_>) {
         while let Some((asked, said)) = self.order.next_ready() {
-            self.held_bytes -= kept_bytes(&said);
+            self.held_bytes -= said.kept_bytes();
             say(&self.side, &asked, *said, out);
         }
     }
@@ -499,13 +497,4 @@ impl Server {
             say_end(&self.side, &asked, code, (0, 0), body, out);
         }
     }
-}
-
-fn kept_bytes(said: &Said<'_>) -> usize {
-    KEPT_BYTES
-        + match said {
-            Said::Reply { body, .. } => body.len(),
-            Said::Page { body, .. } => body.len(),
-            Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
-        }
 }
