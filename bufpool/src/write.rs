@@ -117,6 +117,17 @@ impl WriteQueue {
         Some(room)
     }
 
+    /// The same, where nothing waits and there is no buffer yet: the first one is lent for it. `None` where something waits,
+    /// or where no buffer is as large.
+    #[inline(never)]
+    pub fn first_room(&mut self, pool: &mut Pool, bytes: usize) -> Option<&mut [u8]> {
+        if self.tail.capacity() > 0 || bytes > JOIN_BYTES_MAX {
+            return None;
+        }
+        self.extend(pool, bytes);
+        self.room(bytes)
+    }
+
     /// Appends a chunk: linked from [`LINK_BYTES_MIN`] up, copied below.
     pub fn link(&mut self, pool: &mut Pool, chunk: Chunk) {
         if chunk.len() < LINK_BYTES_MIN {
@@ -402,6 +413,21 @@ mod tests {
         let mut slices = [IoSlice::new(&[]); 64];
         assert_eq!(queue.slices(&mut slices), 6);
         assert_eq!(&*slices[5], b"end");
+    }
+
+    #[test]
+    fn the_first_room_is_lent_and_no_further_one() {
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        assert!(queue.first_room(&mut pool, JOIN_BYTES_MAX + 1).is_none());
+        assert_eq!((queue.is_empty(), pool.stats().outstanding), (true, 0));
+        queue.first_room(&mut pool, 5).expect("there is no buffer yet").copy_from_slice(b"first");
+        assert!(queue.first_room(&mut pool, 1).is_none(), "there is one now");
+        queue.put(&mut pool, b" second");
+        assert_eq!(queue.first(), Some(&b"first second"[..]));
+        queue.written(&mut pool, 12);
+        assert_eq!((queue.is_empty(), pool.stats().outstanding), (true, 0));
+        let room = queue.first_room(&mut pool, JOIN_BYTES_MAX).expect("as large as a buffer may be");
+        assert_eq!(room.len(), JOIN_BYTES_MAX);
     }
 
     #[test]

@@ -4,6 +4,8 @@
 //! without an argument can be called with none; and so does an empty object where nothing is expected, as Go writes its
 //! `struct{}`. It knows no JSON-RPC: that is a protocol.
 
+use std::str::Utf8Error;
+
 use super::nesting::Guard;
 use super::{Codec, CodecError, depth_max};
 
@@ -23,7 +25,9 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
         return Ok(nothing);
     }
     let guard = Guard::for_body(body);
-    let mut deserializer = serde_json::Deserializer::from_slice(body);
+    // All of it at once: from bytes, each string would be looked through by itself.
+    let text = std::str::from_utf8(body).map_err(not_text)?;
+    let mut deserializer = serde_json::Deserializer::from_str(text);
     guard
         .run(&mut deserializer)
         .and_then(|value| deserializer.end().map(|()| value))
@@ -38,6 +42,12 @@ fn is_empty_object(body: &[u8]) -> bool {
 pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
     serde_json::to_writer(out, value)
         .map_err(|error| CodecError::Encode { codec: CODEC, what: error.to_string() })
+}
+
+#[cold]
+fn not_text(error: Utf8Error) -> CodecError {
+    let what = format!("expected UTF-8 at byte {}", error.valid_up_to());
+    CodecError::Malformed { codec: CODEC, what }
 }
 
 #[cold]

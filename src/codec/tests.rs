@@ -255,6 +255,22 @@ mod serde_codecs {
     }
 
     #[test]
+    fn a_body_in_json_is_utf8_throughout() {
+        type Names = std::collections::BTreeMap<String, String>;
+        let named = |bytes: &[u8]| [&b"{\"name\":\""[..], bytes, b"\"}"].concat();
+        let names = decode::<Names>(Codec::Json, &named("Zoë".as_bytes())).unwrap();
+        assert_eq!(names["name"], "Zoë");
+        for bytes in [&b"\xff"[..], b"Zo\xc3", b"\xed\xa0\x80", b"\xc0\x80"] {
+            let at = 9 + bytes.len() - bytes.iter().skip_while(|byte| byte.is_ascii()).count();
+            let what = format!("expected UTF-8 at byte {at}");
+            let refused = CodecError::Malformed { codec: Codec::Json, what };
+            assert_eq!(decode::<Names>(Codec::Json, &named(bytes)).unwrap_err(), refused);
+            // In what nobody asked for, too.
+            assert_eq!(decode::<serde::de::IgnoredAny>(Codec::Json, &named(bytes)).map(|_| ()), Err(refused));
+        }
+    }
+
+    #[test]
     fn a_failed_encoding_leaves_nothing_behind() {
         // JSON has no keys that are lists.
         let mut out = b"kept".to_vec();

@@ -3,7 +3,8 @@
 use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+#[cfg(feature = "http")]
+use std::time::{Duration, UNIX_EPOCH};
 
 use crate::message::method_hash;
 use crate::service::Registry;
@@ -57,26 +58,27 @@ impl Site for RegistrySite {
             /// The second that was written last, and how.
             static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [b' '; 29])) };
         }
-        let now = SystemTime::now();
-        let second = now.duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+        let second = coreloop_poller::os::unix_seconds();
         let (last, text) = LAST.get();
         if last == second {
             return text;
         }
-        let text = imf_fixdate(now);
+        let text = imf_fixdate(second);
         LAST.set((second, text));
         text
     }
 }
 
 #[cfg(feature = "http")]
-fn imf_fixdate(time: SystemTime) -> [u8; 29] {
+fn imf_fixdate(second: u64) -> [u8; 29] {
+    // It can write no year behind 9999.
+    let time = UNIX_EPOCH + Duration::from_secs(second.min(253_402_300_799));
     let text = httpdate::fmt_http_date(time);
     text.as_bytes().try_into().unwrap_or([b' '; 29])
 }
 
 #[cfg(not(feature = "http"))]
-fn imf_fixdate(_time: SystemTime) -> [u8; 29] {
+fn imf_fixdate(_second: u64) -> [u8; 29] {
     [b' '; 29]
 }
 

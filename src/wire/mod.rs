@@ -124,6 +124,13 @@ impl Out<'_> {
         self.queue.link(self.pool, chunk);
     }
 
+    /// Room for so many bytes in one piece, to be written in place, which then counts as appended; `None` where there is not
+    /// as much, and [`put`](Out::put) is the way.
+    #[inline]
+    pub fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
+        if self.queue.is_empty() { self.queue.first_room(self.pool, bytes) } else { self.queue.room(bytes) }
+    }
+
     /// A head of four little-endian words and a body: written word by word where they end up, since a head that is
     /// put together elsewhere and copied as a whole would wait for its own stores.
     #[inline(always)]

@@ -21,25 +21,27 @@ impl Place {
     }
 }
 
-/// Answers that wait for those before them. As long as the questions are bounded (`in_flight_max`), so is this.
+/// Questions, each with what is to be remembered of it, and answers that wait for those before them. As long as the
+/// questions are bounded (`in_flight_max`), so is this.
 #[derive(Debug)]
-pub struct InOrder<T> {
+pub struct InOrder<Q, T> {
     /// The front is the oldest question that has not been answered.
-    waiting: VecDeque<Option<T>>,
+    waiting: VecDeque<(Q, Option<T>)>,
     /// The place of the front.
     front: u64,
 }
 
-impl<T> Default for InOrder<T> {
+impl<Q, T> Default for InOrder<Q, T> {
     fn default() -> Self {
         InOrder { waiting: VecDeque::new(), front: 0 }
     }
 }
 
-impl<T> InOrder<T> {
+impl<Q, T> InOrder<Q, T> {
     /// A question has come: its answer will stand here.
-    pub fn take_place(&mut self) -> Place {
-        self.waiting.push_back(None);
+    #[inline]
+    pub fn take_place(&mut self, question: Q) -> Place {
+        self.waiting.push_back((question, None));
         Place(self.front + self.waiting.len() as u64 - 1)
     }
 
@@ -47,31 +49,37 @@ impl<T> InOrder<T> {
     pub fn fill(&mut self, place: Place, answer: T) -> Result<(), T> {
         let slot = place.0.checked_sub(self.front).and_then(|at| self.waiting.get_mut(at as usize));
         match slot {
-            Some(slot @ None) => {
+            Some((_, slot @ None)) => {
                 *slot = Some(answer);
                 Ok(())
             }
-            Some(Some(_)) | None => Err(answer),
+            Some((_, Some(_))) | None => Err(answer),
         }
     }
 
     /// If this place is the next to be answered it counts as answered, and its answer may go out at once, without a
-    /// wait in here.
-    pub fn take_turn(&mut self, place: Place) -> bool {
-        let is_next = place.0 == self.front && matches!(self.waiting.front(), Some(None));
-        if is_next {
-            self.waiting.pop_front();
-            self.front += 1;
+    /// wait in here; the question.
+    #[inline]
+    pub fn take_turn(&mut self, place: Place) -> Option<Q> {
+        if place.0 != self.front || !matches!(self.waiting.front(), Some((_, None))) {
+            return None;
         }
-        is_next
+        self.front += 1;
+        self.waiting.pop_front().map(|(question, _)| question)
     }
 
-    /// The next answer that may go out.
-    pub fn next_ready(&mut self) -> Option<T> {
-        let answer = self.waiting.front_mut()?.take()?;
-        self.waiting.pop_front();
+    /// The next answer that may go out, with its question.
+    #[inline]
+    pub fn next_ready(&mut self) -> Option<(Q, T)> {
+        let (_, slot) = self.waiting.front_mut()?;
+        let answer = slot.take()?;
         self.front += 1;
-        Some(answer)
+        self.waiting.pop_front().map(|(question, _)| (question, answer))
+    }
+
+    /// The last question.
+    pub fn last_mut(&mut self) -> Option<&mut Q> {
+        self.waiting.back_mut().map(|(question, _)| question)
     }
 
     /// Questions without an answer, and answers that wait.
@@ -94,14 +102,14 @@ mod tests {
     #[test]
     fn an_answer_waits_for_those_before_it() {
         let mut order = InOrder::default();
-        let (a, b) = (order.take_place(), order.take_place());
+        let (a, b) = (order.take_place(1), order.take_place(2));
         order.fill(b, 'b').unwrap();
         assert_eq!(order.next_ready(), None);
         order.fill(a, 'a').unwrap();
         assert_eq!(order.fill(a, 'x'), Err('x'), "a place is filled once");
         assert_eq!(
             (order.next_ready(), order.next_ready(), order.next_ready()),
-            (Some('a'), Some('b'), None)
+            (Some((1, 'a')), Some((2, 'b')), None)
         );
         assert_eq!(order.fill(b, 'x'), Err('x'));
     }
@@ -109,12 +117,14 @@ mod tests {
     #[test]
     fn the_next_in_order_need_not_wait() {
         let mut order = InOrder::default();
-        let (a, b) = (order.take_place(), order.take_place());
-        assert!(!order.take_turn(b));
+        let (a, b) = (order.take_place(1), order.take_place(2));
+        assert_eq!(order.take_turn(b), None);
         order.fill(b, 'b').unwrap();
-        assert!(order.take_turn(a));
-        assert!(!order.take_turn(b), "an answer waits here already");
-        assert_eq!(order.next_ready(), Some('b'));
+        *order.last_mut().unwrap() += 10;
+        assert_eq!(order.take_turn(a), Some(1));
+        assert_eq!(order.take_turn(b), None, "an answer waits here already");
+        assert_eq!(order.next_ready(), Some((12, 'b')));
+        assert_eq!(order.last_mut(), None);
         assert_eq!((a.number(), Place::of(1)), (0, b));
     }
 
@@ -122,8 +132,8 @@ mod tests {
         #[test]
         fn any_order_of_work_gives_the_order_of_questions(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
             let mut order = InOrder::default();
-            let mut work: Vec<_> = keys.iter().map(|key| (*key, order.take_place())).collect();
-            let asked: Vec<Place> = work.iter().map(|(_, place)| *place).collect();
+            let mut work: Vec<_> = keys.iter().map(|key| (*key, order.take_place(*key))).collect();
+            let asked = work.clone();
             work.sort_by_key(|(key, _)| *key);
             let mut out = Vec::new();
             for (_, place) in work {

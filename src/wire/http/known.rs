@@ -9,13 +9,13 @@ use super::server::Call;
 #[derive(Debug, Default)]
 pub(super) struct Known {
     head: Vec<u8>,
-    meant: Option<(Call, BodyLength)>,
+    meant: Option<(Call, usize)>,
 }
 
 impl Known {
-    /// The call whose head the input begins with, what follows it, and the bytes of the head.
+    /// The call whose head the input begins with, the bytes of its body, and those of the head.
     #[inline]
-    pub(super) fn begins(&self, input: &[u8]) -> Option<(Call, BodyLength, usize)> {
+    pub(super) fn begins(&self, input: &[u8]) -> Option<(Call, usize, usize)> {
         let (call, body) = self.meant?;
         input.starts_with(&self.head).then_some((call, body, self.head.len()))
     }
@@ -32,7 +32,8 @@ impl Known {
             self.head.clear();
             self.head.extend_from_slice(head);
             let call = Call { method: *method, time_left_us: *time_left_us, asked: *asked };
-            self.meant = Some((call, BodyLength::Bytes(*bytes)));
+            // No more than `frame_bytes_max`, which fits.
+            self.meant = Some((call, *bytes as usize));
         }
     }
 }

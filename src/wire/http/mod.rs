@@ -2,8 +2,8 @@
 //!
 //! [`Http`] is a server's end, [`HttpClient`] a client's. `POST /Service/Method` is a call, `GET` one of a method
 //! free of side effects; answers keep the order of their questions. `scan.rs` finds the end of a head, `request.rs`
-//! says what it asks for, `chunks.rs` reads bodies in chunks, `reply.rs` writes. What could be read two ways is
-//! answered 400, and ends the connection (RFC 9112 section 11.2).
+//! says what it asks for, `chunks.rs` reads bodies in chunks, `reply.rs` writes, most of all by way of `plain.rs`. What
+//! could be read two ways is answered 400, and ends the connection (RFC 9112 section 11.2).
 
 mod call;
 mod chunks;
@@ -12,6 +12,7 @@ mod error;
 mod fault;
 mod framing;
 mod known;
+mod plain;
 mod query;
 mod reply;
 mod request;

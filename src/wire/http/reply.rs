@@ -2,6 +2,7 @@
 
 use coreloop_bufpool::Chunk;
 
+use super::plain;
 use crate::message::SendBody;
 use crate::status::Code;
 use crate::wire::{Out, ServerSide};
@@ -10,6 +11,8 @@ use crate::wire::{Out, ServerSide};
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
 /// The interim response of RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
+/// What an answer that waits holds beside its body.
+const KEPT_BYTES: usize = 512;
 /// Seconds that a browser may remember what a preflight said.
 const PREFLIGHT_SECONDS: &[u8] = b"7200";
 
@@ -79,32 +82,73 @@ pub(super) enum Said<'a> {
     Options { is_preflight: bool },
 }
 
+impl Said<'_> {
+    /// What it holds while it waits.
+    pub(super) fn kept_bytes(&self) -> usize {
+        KEPT_BYTES
+            + match self {
+                Said::Reply { body, .. } => body.len(),
+                Said::Page { body, .. } => body.len(),
+                Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
+            }
+    }
+}
+
+/// Writes how a call ended.
+#[inline]
+pub(super) fn say_end(
+    side: &ServerSide,
+    asked: &Asked,
+    code: Code,
+    times_us: (u32, u32),
+    body: SendBody<'_>,
+    out: &mut Out<'_>,
+) {
+    if code == Code::Ok && plain::fits(side, asked, times_us) {
+        plain::say(side, times_us, body, out);
+    } else {
+        say_with_any_head(side, asked, code, times_us, body, out);
+    }
+}
+
+/// How a call ended, whatever is to be said with it.
+#[inline(never)]
+pub(super) fn say_with_any_head(
+    side: &ServerSide,
+    asked: &Asked,
+    code: Code,
+    (queue_us, handler_us): (u32, u32),
+    body: SendBody<'_>,
+    out: &mut Out<'_>,
+) {
+    if code == Code::Ok {
+        let mut head = Head::begin(side, asked, 200, out);
+        head.content("application/json", body.len());
+        head.server_timing(queue_us, handler_us);
+        return head.end(side, asked, body);
+    }
+    let is_refusal = asked.status != 0;
+    let status = if is_refusal { asked.status } else { code.http_status() };
+    let body = match &body {
+        SendBody::Bytes(bytes) => error_body(code, bytes),
+        SendBody::Chunk(chunk) => error_body(code, chunk),
+    };
+    let mut head = Head::begin(side, asked, status, out);
+    head.content("application/json", body.len());
+    if !is_refusal {
+        head.server_timing(queue_us, handler_us);
+    }
+    head.end(side, asked, SendBody::Bytes(&body));
+}
+
 /// Writes an answer.
+#[inline(never)]
 pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Out<'_>) {
     match said {
         Said::Continue => out.put(CONTINUE),
         Said::GoRpc => out.put(GO_RPC),
-        Said::Reply { code: Code::Ok, queue_us, handler_us, body } => {
-            let mut head = Head::begin(side, asked, 200, out);
-            head.put(b"Content-Type: application/json\r\nContent-Length: ");
-            head.number(body.len());
-            head.put(b"\r\n");
-            head.server_timing(queue_us, handler_us);
-            head.end(side, asked, body);
-        }
         Said::Reply { code, queue_us, handler_us, body } => {
-            let is_refusal = asked.status != 0;
-            let status = if is_refusal { asked.status } else { code.http_status() };
-            let body = match &body {
-                SendBody::Bytes(bytes) => error_body(code, bytes),
-                SendBody::Chunk(chunk) => error_body(code, chunk),
-            };
-            let mut head = Head::begin(side, asked, status, out);
-            head.content("application/json", body.len());
-            if !is_refusal {
-                head.server_timing(queue_us, handler_us);
-            }
-            head.end(side, asked, SendBody::Bytes(&body));
+            say_end(side, asked, code, (queue_us, handler_us), body, out);
         }
         Said::Page { content_type, body } => {
             let mut head = Head::begin(side, asked, 200, out);
@@ -201,8 +245,7 @@ impl<'a, 'b> Head<'a, 'b> {
         head
     }
 
-    /// Compiled into where it is called: a head is a dozen short texts, of which nearly all have a known length.
-    #[inline(always)]
+    #[inline]
     fn put(&mut self, bytes: &[u8]) {
         match self.text[self.len..].get_mut(..bytes.len()) {
             Some(room) => {

@@ -1,6 +1,5 @@
 //! A server's end: from heads and bodies to messages, and answers in the order of their questions.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
@@ -8,7 +7,7 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 use super::chunks::{ChunkFault, Chunks, Piece};
 use super::fault::Fault;
 use super::known::Known;
-use super::reply::{Allow, Asked, Said, say};
+use super::reply::{Allow, Asked, Said, say, say_end};
 use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
@@ -20,8 +19,6 @@ use crate::wire::{Decoded, Out, ServerSide};
 /// What Go's client sends (net/rpc client.go, `DialHTTPPath`), up to its two line feeds: the only lines without a CR
 /// that are taken here.
 const GO_CONNECT: &[u8] = b"CONNECT /_goRPC_ HTTP/1.0";
-/// What an answer that waits holds beside its body.
-const KEPT_BYTES: usize = 512;
 
 /// Where in the stream of requests it is.
 #[derive(Clone, Copy, Debug)]
@@ -71,9 +68,7 @@ pub(super) struct Server {
     known: Known,
     /// Metadata, then a body that did not come in one piece. Grown as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
-    /// What is remembered of each question in `order`.
-    asked: VecDeque<Asked>,
-    order: InOrder<Box<Said<'static>>>,
+    order: InOrder<Asked, Box<Said<'static>>>,
     /// Bytes of the answers that wait.
     held_bytes: usize,
 }
@@ -92,7 +87,6 @@ impl Server {
             metadata: MetadataBuf::new(),
             known: Known::default(),
             gathered: Vec::new(),
-            asked: VecDeque::new(),
             order: InOrder::default(),
             held_bytes: 0,
         }
@@ -168,10 +162,13 @@ impl Server {
 
     fn head(&mut self, input: &[u8]) -> Decoded<Message> {
         if !self.is_after_blank
-            && let Some((call, body, bytes)) = self.known.begins(input)
+            && let Some((call, body_bytes, bytes)) = self.known.begins(input)
         {
             self.scan = Scan::default();
-            return self.begin_call(call, body, false, bytes, input.len());
+            if body_bytes <= input.len() - bytes {
+                return self.call(call, Span::new(bytes as u32, body_bytes as u32), bytes + body_bytes);
+            }
+            return self.begin_call(call, BodyLength::Bytes(body_bytes as u64), false, bytes, input.len());
         }
         match self.scan.go_on(input, self.side.limits.http_head_bytes_max) {
             Scanned::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
@@ -345,7 +342,7 @@ impl Server {
     }
 
     /// A whole call.
-    #[inline]
+    #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
         let Call { method, time_left_us, mut asked } = call;
         asked.closes |= self.is_draining;
@@ -422,8 +419,7 @@ impl Server {
     /// The id of a question, which is its place.
     #[inline]
     fn take_place(&mut self, asked: Asked) -> u64 {
-        self.asked.push_back(asked);
-        self.order.take_place().number()
+        self.order.take_place(asked).number()
     }
 
     /// An answer that is known with its question.
@@ -434,7 +430,7 @@ impl Server {
     }
 
     fn keep(&mut self, id: u64, said: Said<'static>) {
-        let bytes = kept_bytes(&said);
+        let bytes = said.kept_bytes();
         // Only an answer to nothing, or a second one, comes back; it has no place to go to.
         if self.order.fill(Place::of(id), Box::new(said)).is_ok() {
             self.held_bytes += bytes;
@@ -451,10 +447,8 @@ impl Server {
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) {
-        if self.order.take_turn(Place::of(id)) {
-            if let Some(asked) = self.asked.pop_front() {
-                say(&self.side, &asked, Said::Reply { code, queue_us, handler_us, body }, out);
-            }
+        if let Some(asked) = self.order.take_turn(Place::of(id)) {
+            say_end(&self.side, &asked, code, (queue_us, handler_us), body, out);
             return self.say_ready(out);
         }
         let body = SendBody::Chunk(match body {
@@ -469,18 +463,16 @@ impl Server {
     /// Whatever is ready at the front goes out.
     #[inline]
     pub(super) fn say_ready(&mut self, out: &mut Out<'_>) {
-        while let Some(said) = self.order.next_ready() {
-            self.held_bytes -= kept_bytes(&said);
-            if let Some(asked) = self.asked.pop_front() {
-                say(&self.side, &asked, *said, out);
-            }
+        while let Some((asked, said)) = self.order.next_ready() {
+            self.held_bytes -= said.kept_bytes();
+            say(&self.side, &asked, *said, out);
         }
     }
 
     /// No new requests: the last of those that were taken says so, or the next one if there is none.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
-        if let Some(last) = self.asked.back_mut()
+        if let Some(last) = self.order.last_mut()
             // Whose body was asked for is answered.
             && !last.is_interim
             && !matches!(self.state, State::GoRpc)
@@ -502,16 +494,7 @@ impl Server {
             let asked = Asked { status: 408, closes: true, ..Asked::default() };
             let body = SendBody::Bytes(b"the request took too long to arrive");
             let code = Code::DeadlineExceeded;
-            say(&self.side, &asked, Said::Reply { code, queue_us: 0, handler_us: 0, body }, out);
+            say_end(&self.side, &asked, code, (0, 0), body, out);
         }
     }
-}
-
-fn kept_bytes(said: &Said<'_>) -> usize {
-    KEPT_BYTES
-        + match said {
-            Said::Reply { body, .. } => body.len(),
-            Said::Page { body, .. } => body.len(),
-            Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
-        }
 }

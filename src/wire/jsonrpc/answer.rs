@@ -5,6 +5,7 @@ use super::pending::{Dialect, Owed};
 use super::sink::Sink;
 use crate::message::SendBody;
 use crate::status::Code;
+use crate::wire::Out;
 
 /// Writes an answer: the result as it is, or an error with the message.
 #[inline]
@@ -66,13 +67,53 @@ fn put_result(sink: &mut impl Sink, body: SendBody<'_>) {
     }
 }
 
+/// Writes a result, and the line's end, where they end up: as [`put_answer`] does it, if there is room in one piece.
+/// False if nothing was written.
+#[inline]
+pub(super) fn put_result_line(owed: &Owed, result: &[u8], out: &mut Out<'_>) -> bool {
+    if is_nothing(result) {
+        return false;
+    }
+    match owed.dialect {
+        Dialect::One => put_pieces(b"{\"id\":", owed, result, b",\"error\":null}\n", out),
+        Dialect::Two => put_pieces(b"{\"jsonrpc\":\"2.0\",\"id\":", owed, result, b"}\n", out),
+    }
+}
+
+#[inline(always)]
+fn put_pieces<const N: usize, const M: usize>(
+    before: &[u8; N],
+    owed: &Owed,
+    result: &[u8],
+    after: &[u8; M],
+    out: &mut Out<'_>,
+) -> bool {
+    const BETWEEN: &[u8; 10] = b",\"result\":";
+    let id = owed.id.text();
+    let Some(room) = out.room(N + id.len() + BETWEEN.len() + result.len() + M) else { return false };
+    let (room, rest) = room.split_at_mut(N);
+    room.copy_from_slice(before);
+    let (room, rest) = rest.split_at_mut(id.len());
+    room.copy_from_slice(id);
+    let (room, rest) = rest.split_at_mut(BETWEEN.len());
+    room.copy_from_slice(BETWEEN);
+    let (room, rest) = rest.split_at_mut(result.len());
+    room.copy_from_slice(result);
+    rest.copy_from_slice(after);
+    true
+}
+
 /// The result is nothing.
 #[inline]
 fn is_null(body: &SendBody<'_>) -> bool {
-    let text: &[u8] = match body {
-        SendBody::Bytes(bytes) => bytes,
-        SendBody::Chunk(chunk) => chunk,
-    };
+    match body {
+        SendBody::Bytes(bytes) => is_nothing(bytes),
+        SendBody::Chunk(chunk) => is_nothing(chunk),
+    }
+}
+
+#[inline]
+fn is_nothing(text: &[u8]) -> bool {
     // The commonest are told by their first byte.
     match text.first() {
         None => true,

@@ -67,33 +67,57 @@ pub(super) struct Asked {
     pub(super) id: Option<Range<usize>>,
     /// The name of a member that stands there twice.
     pub(super) twice: Option<&'static str>,
+    /// Where what is in front of the params ends, behind their colon; 0 without params.
+    pub(super) params_at: usize,
+    /// The method's hash, where the message begins as one before it did.
+    pub(super) known: Option<u32>,
 }
 
 impl Asked {
-    const NAMES: [&'static str; 4] = ["method", "params", "id", "jsonrpc"];
+    const NAMES: [&'static str; 4] = ["\"method\":", "\"params\":", "\"id\":", "\"jsonrpc\":"];
 
     /// Reads an object, the bracket of which is next.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Asked, Fault> {
-        let (mut asked, mut has_params) = (Asked::default(), false);
-        each_member(reader, &Asked::NAMES, |reader, which| {
+        let mut asked = Asked::default();
+        asked.read_whole(reader)?;
+        Ok(asked)
+    }
+
+    /// The same, into one that says nothing yet.
+    pub(super) fn read_whole(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        let goes_on = reader.opens(b'{', b'}')?;
+        self.read_members(reader, goes_on)
+    }
+
+    /// The rest, where this says what is in front of the params and the reader stands behind their name.
+    pub(super) fn read_on(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+        self.params = Params::read(reader)?;
+        let goes_on = reader.goes_on(b'}')?;
+        self.read_members(reader, goes_on)
+    }
+
+    #[inline(always)]
+    fn read_members(&mut self, reader: &mut Reader<'_>, goes_on: bool) -> Result<(), Fault> {
+        each_member(reader, goes_on, &Asked::NAMES, |reader, which| {
             let is_again = if which == 1 {
-                asked.params = Params::read(reader)?;
-                std::mem::replace(&mut has_params, true)
+                let is_again = self.params_at != 0;
+                self.params_at = reader.at();
+                self.params = Params::read(reader)?;
+                is_again
             } else {
                 let value = reader.value()?;
                 let member = match which {
-                    0 => &mut asked.method,
-                    2 => &mut asked.id,
-                    _ => &mut asked.jsonrpc,
+                    0 => &mut self.method,
+                    2 => &mut self.id,
+                    _ => &mut self.jsonrpc,
                 };
                 member.replace(value).is_some()
             };
             if is_again {
-                asked.twice = Some(Asked::NAMES[which]);
+                self.twice = Some(bare(Asked::NAMES[which]));
             }
             Ok(())
-        })?;
-        Ok(asked)
+        })
     }
 }
 
@@ -113,12 +137,13 @@ pub(super) struct Told {
 }
 
 impl Told {
-    const NAMES: [&'static str; 4] = ["id", "result", "error", "null"];
+    const NAMES: [&'static str; 4] = ["\"id\":", "\"result\":", "\"error\":", "\"null\":"];
 
     /// Reads an object, the bracket of which is next.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Told, Fault> {
         let mut told = Told::default();
-        each_member(reader, &Told::NAMES, |reader, which| {
+        let goes_on = reader.opens(b'{', b'}')?;
+        each_member(reader, goes_on, &Told::NAMES, |reader, which| {
             let value = reader.value()?;
             let member = match which {
                 0 => &mut told.id,
@@ -127,7 +152,7 @@ impl Told {
                 _ => &mut told.null,
             };
             if member.replace(value).is_some() {
-                told.twice = Some(Told::NAMES[which]);
+                told.twice = Some(bare(Told::NAMES[which]));
             }
             Ok(())
         })?;
@@ -148,7 +173,8 @@ impl Failed {
     /// Reads an object, the bracket of which is next. Of a member that stands there twice, the last counts.
     pub(super) fn read(reader: &mut Reader<'_>) -> Result<Failed, Fault> {
         let mut failed = Failed::default();
-        each_member(reader, &["code", "message"], |reader, which| {
+        let goes_on = reader.opens(b'{', b'}')?;
+        each_member(reader, goes_on, &["\"code\":", "\"message\":"], |reader, which| {
             let value = reader.value()?;
             *(if which == 0 { &mut failed.code } else { &mut failed.message }) = Some(value);
             Ok(())
@@ -157,17 +183,24 @@ impl Failed {
     }
 }
 
-/// Reads an object: `take` reads the value of each member with one of these names.
-#[inline]
+/// Reads the rest of an object, if it goes on with a member: `take` reads the value of each with one of these names, which
+/// stand here as most write them, with quotes and colon.
+#[inline(always)]
 fn each_member<'a>(
     reader: &mut Reader<'a>,
+    mut goes_on: bool,
     names: &[&str],
     mut take: impl FnMut(&mut Reader<'a>, usize) -> Result<(), Fault>,
 ) -> Result<(), Fault> {
-    let mut goes_on = reader.opens(b'{', b'}')?;
     while goes_on {
-        let name = reader.name()?;
-        match find(reader.bytes_of(name), names) {
+        let which = match reader.usual_name(names) {
+            Some(which) => Some(which),
+            None => {
+                let name = reader.name()?;
+                find(reader.bytes_of(name), names)
+            }
+        };
+        match which {
             Some(which) => take(reader, which)?,
             None => {
                 reader.value()?;
@@ -178,17 +211,18 @@ fn each_member<'a>(
     Ok(())
 }
 
-#[inline]
-fn find(name: &[u8], names: &[&str]) -> Option<usize> {
-    if name.contains(&b'\\') {
-        return find_escaped(name, names);
-    }
-    names.iter().position(|known| known.as_bytes() == name)
+/// A name without its quotes and colon.
+fn bare(usual: &str) -> &str {
+    &usual[1..usual.len() - 2]
 }
 
-#[cold]
-fn find_escaped(name: &[u8], names: &[&str]) -> Option<usize> {
-    let mut text = String::new();
-    unescape(name, &mut text);
-    names.iter().position(|known| *known == text)
+/// Which of the names this is, however it is written.
+#[inline(never)]
+fn find(name: &[u8], names: &[&str]) -> Option<usize> {
+    if name.contains(&b'\\') {
+        let mut text = String::new();
+        unescape(name, &mut text);
+        return names.iter().position(|known| bare(known) == text);
+    }
+    names.iter().position(|known| bare(known).as_bytes() == name)
 }

@@ -65,6 +65,13 @@ impl<'a> Reader<'a> {
         Reader { bytes, at: 0, depth_left: depth_max }
     }
 
+    /// Goes to a place in the outermost container, in front of which all was read before.
+    #[inline]
+    pub(super) fn stand_inside(&mut self, at: usize) {
+        self.at = at;
+        self.depth_left -= 1;
+    }
+
     /// Where it stands.
     #[inline]
     pub(super) fn at(&self) -> usize {
@@ -91,7 +98,7 @@ impl<'a> Reader<'a> {
     #[inline]
     pub(super) fn next(&mut self) -> Option<u8> {
         while let Some(byte) = self.peek() {
-            if !is_space(byte) {
+            if byte > b' ' || !is_space(byte) {
                 return Some(byte);
             }
             self.at += 1;
@@ -110,13 +117,17 @@ impl<'a> Reader<'a> {
     /// Behind a value inside of brackets: true if another one follows, false if this was the last.
     #[inline]
     pub(super) fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
-        if self.take(b',') {
-            Ok(true)
-        } else if self.take(close) {
-            self.depth_left += 1;
-            Ok(false)
-        } else {
-            self.fault("`,` or the closing bracket")
+        match self.next() {
+            Some(b',') => {
+                self.at += 1;
+                Ok(true)
+            }
+            Some(byte) if byte == close => {
+                self.at += 1;
+                self.depth_left += 1;
+                Ok(false)
+            }
+            _ => self.fault("`,` or the closing bracket"),
         }
     }
 
@@ -137,20 +148,68 @@ impl<'a> Reader<'a> {
     /// A member's name with its colon; the range is that of the text between the quotes.
     #[inline]
     pub(super) fn name(&mut self) -> Result<Range<usize>, Fault> {
-        if self.next() != Some(b'"') {
-            return self.fault("a member's name");
-        }
-        let quoted = self.string()?;
+        self.next();
+        let start = self.at;
+        self.quoted_name()?;
+        let end = self.at - 1;
         if !self.take(b':') {
             return self.fault("`:`");
         }
-        Ok(quoted.start + 1..quoted.end - 1)
+        Ok(start + 1..end)
+    }
+
+    #[inline]
+    fn quoted_name(&mut self) -> Result<(), Fault> {
+        if self.next() != Some(b'"') {
+            return self.fault("a member's name");
+        }
+        self.string()
+    }
+
+    /// The same, where nobody asks for the text.
+    #[inline]
+    fn any_name(&mut self) -> Result<(), Fault> {
+        self.quoted_name()?;
+        if self.take(b':') { Ok(()) } else { self.fault("`:`") }
+    }
+
+    /// Takes a member's name with its colon, if it is one of these, written as most write it (`"name":`).
+    #[inline(always)]
+    pub(super) fn usual_name(&mut self, names: &[&str]) -> Option<usize> {
+        self.next();
+        let rest = &self.bytes[self.at..];
+        let which = names.iter().position(|name| rest.starts_with(name.as_bytes()))?;
+        self.at += names[which].len();
+        Some(which)
     }
 
     /// One whole value.
+    #[inline]
     pub(super) fn value(&mut self) -> Result<Range<usize>, Fault> {
-        self.next();
+        let first = self.next();
         let start = self.at;
+        match first {
+            Some(b'{' | b'[') => self.container()?,
+            first => self.scalar(first)?,
+        }
+        Ok(start..self.at)
+    }
+
+    /// A value that is no container, and begins with this byte.
+    #[inline]
+    fn scalar(&mut self, first: Option<u8>) -> Result<(), Fault> {
+        match first {
+            Some(b'"') => self.string(),
+            Some(b'-' | b'0'..=b'9') => self.number(),
+            Some(b't') => self.literal(b"true"),
+            Some(b'f') => self.literal(b"false"),
+            Some(b'n') => self.literal(b"null"),
+            _ => self.fault("a value"),
+        }
+    }
+
+    /// A container, the bracket of which is next.
+    fn container(&mut self) -> Result<(), Fault> {
         let mut nest = Nest::default();
         loop {
             match self.next() {
@@ -159,26 +218,19 @@ impl<'a> Reader<'a> {
                     if self.opens(open, open + 2)? {
                         nest.open(open == b'{', Nest::ROOM);
                         if open == b'{' {
-                            self.name()?;
+                            self.any_name()?;
                         }
                         continue;
                     }
                 }
-                Some(b'"') => {
-                    self.string()?;
-                }
-                Some(b'-' | b'0'..=b'9') => self.number()?,
-                Some(b't') => self.literal(b"true")?,
-                Some(b'f') => self.literal(b"false")?,
-                Some(b'n') => self.literal(b"null")?,
-                _ => return self.fault("a value"),
+                first => self.scalar(first)?,
             }
             // A value has ended, and with it whatever it was the last of.
             loop {
-                let Some(is_object) = nest.innermost() else { return Ok(start..self.at) };
+                let Some(is_object) = nest.innermost() else { return Ok(()) };
                 if self.goes_on(if is_object { b'}' } else { b']' })? {
                     if is_object {
-                        self.name()?;
+                        self.any_name()?;
                     }
                     break;
                 }
@@ -208,6 +260,21 @@ impl<'a> Reader<'a> {
 
     #[inline]
     fn number(&mut self) -> Result<(), Fault> {
+        let rest = &self.bytes[self.at..];
+        let unsigned = if let [b'-', unsigned @ ..] = rest { unsigned } else { rest };
+        let digits = unsigned.iter().take_while(|byte| byte.is_ascii_digit()).count();
+        // Most are integers.
+        let end = rest.len() - unsigned.len() + digits;
+        if matches!(unsigned.first(), Some(b'1'..=b'9')) && !matches!(rest.get(end), Some(b'.' | b'e' | b'E'))
+        {
+            self.at += end;
+            return Ok(());
+        }
+        self.any_number()
+    }
+
+    #[inline(never)]
+    fn any_number(&mut self) -> Result<(), Fault> {
         self.at += usize::from(self.peek() == Some(b'-'));
         if self.peek() == Some(b'0') {
             self.at += 1;
@@ -228,10 +295,21 @@ impl<'a> Reader<'a> {
 
     /// A string with its quotes, the first of which is next.
     #[inline]
-    fn string(&mut self) -> Result<Range<usize>, Fault> {
+    fn string(&mut self) -> Result<(), Fault> {
         let start = self.at;
+        let end = start + 1 + plain_len(&self.bytes[start + 1..]);
+        if self.bytes.get(end) == Some(&b'"') {
+            self.at = end + 1;
+            return Ok(());
+        }
+        self.string_from(start, end)
+    }
+
+    /// The rest of a string that was begun at `start`: what stands in front of `at` is plain.
+    #[inline(never)]
+    fn string_from(&mut self, start: usize, at: usize) -> Result<(), Fault> {
         let mut is_ascii = true;
-        self.at += 1;
+        self.at = at;
         loop {
             self.at += plain_len(&self.bytes[self.at..]);
             match self.peek() {
@@ -249,7 +327,7 @@ impl<'a> Reader<'a> {
             return self.fault("UTF-8");
         }
         self.at += 1;
-        Ok(start..self.at)
+        Ok(())
     }
 
     fn escape(&mut self) -> Result<(), Fault> {

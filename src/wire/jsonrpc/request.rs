@@ -117,14 +117,19 @@ fn judge_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Heard {
 
 /// A call of 1.0: the method's hash, and where the argument stands.
 fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Range<usize>), Refused> {
-    let name = asked.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
-    let find = |name: &str| side.site.method(name).ok_or_else(|| unknown_one(name, side));
-    // No name is an empty name, in Go.
-    let name = if name == b"null" { b"\"\"" } else { name };
-    let Some(found) = with_text(name, find) else {
-        return Err(Refused::invalid("jsonrpc: the method is not a string"));
+    let method = match asked.known {
+        Some(hash) => hash,
+        None => {
+            let name = asked.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
+            let find = |name: &str| side.site.method(name).ok_or_else(|| unknown_one(name, side));
+            // No name is an empty name, in Go.
+            let name = if name == b"null" { b"\"\"" } else { name };
+            let Some(found) = with_text(name, find) else {
+                return Err(Refused::invalid("jsonrpc: the method is not a string"));
+            };
+            found?.hash
+        }
     };
-    let method = found?.hash;
     let kind = match &asked.params {
         // Go ignores what stands behind the first.
         Params::Listed { first, .. } => return Ok((method, first.clone())),
@@ -161,7 +166,10 @@ fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, version: Option<Ran
     {
         return refused.heard_in(dialect);
     }
-    let is_two = version.and_then(|version| with_text(&bytes[version], |text| text == "2.0"));
+    let is_two = version.and_then(|version| match &bytes[version] {
+        b"\"2.0\"" => Some(true),
+        other => with_text(other, |text| text == "2.0"),
+    });
     let what = if is_two != Some(true) {
         Err(Refused::invalid("invalid request: `jsonrpc` is not \"2.0\""))
     } else if let Some(name) = asked.twice {
@@ -197,11 +205,14 @@ fn check_id(id: &[u8]) -> Result<(), Refused> {
 /// A call of 2.0: the method's hash, and where the argument stands.
 fn call_two(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Range<usize>), Refused> {
     let find = |name: &str| {
-        let method = side.site.method(name);
+        let method = side.site.method(name).map(|method| method.hash);
         method.ok_or_else(|| Refused::new(Code::Unimplemented, format!("method not found: {}", clip(name))))
     };
-    let method = asked.method.clone().and_then(|method| with_text(&bytes[method], find));
-    let Some(found) = method else {
+    let found = match asked.known {
+        Some(hash) => Some(Ok(hash)),
+        None => asked.method.clone().and_then(|method| with_text(&bytes[method], find)),
+    };
+    let Some(found) = found else {
         return Err(Refused::invalid("invalid request: the method is missing, or not a string"));
     };
     let body = match &asked.params {
@@ -218,6 +229,5 @@ fn call_two(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Rang
         }
     };
     // What is not there is said first, whatever it was to be called with.
-    let method = found?.hash;
-    Ok((method, body?))
+    Ok((found?, body?))
 }

@@ -8,9 +8,10 @@ use std::collections::VecDeque;
 use std::fmt;
 use std::sync::Arc;
 
-use super::answer::put_answer;
+use super::answer::{put_answer, put_result_line};
 use super::batch::{self, Batches, Gathered};
 use super::frame::{Found, Frame};
+use super::known::Known;
 use super::members::Asked;
 use super::nest::Nest;
 use super::pending::{Dialect, Owed, PeerId, Pending};
@@ -30,6 +31,7 @@ pub struct JsonRpc {
     side: Arc<ServerSide>,
     depth_max: usize,
     frame: Frame,
+    known: Known,
     pending: Pending,
     /// Present while there are any.
     batches: Option<Box<Batches>>,
@@ -48,6 +50,7 @@ impl JsonRpc {
             depth_max: Nest::depth_max(side.limits.depth_max),
             side,
             frame: Frame::default(),
+            known: Known::default(),
             pending: Pending::new(),
             batches: None,
             gathered: None,
@@ -122,6 +125,11 @@ impl JsonRpc {
     fn one(&mut self, asked: &Asked, end: usize, input: &[u8]) -> Decoded<Message> {
         let heard = judge(asked, input, &self.side, false);
         self.dialect = heard.dialect;
+        if let What::Call { method, .. } = heard.what
+            && asked.known.is_none()
+        {
+            self.known.remember(asked, input, method);
+        }
         let message = self.message(heard, 0, None);
         Decoded::Message { message, consumed: end + space_len(&input[end..]) }
     }
@@ -214,8 +222,14 @@ impl JsonRpc {
         let Some(owed) = self.pending.end(reply.id) else { return };
         match owed.batch {
             None => {
-                put_answer(out, &owed, reply.code, reply.body);
-                out.put(b"\n");
+                let is_said = match reply.body {
+                    SendBody::Bytes(result) if reply.code == Code::Ok => put_result_line(&owed, result, out),
+                    _ => false,
+                };
+                if !is_said {
+                    put_answer(out, &owed, reply.code, reply.body);
+                    out.put(b"\n");
+                }
             }
             Some(place) => self.encode_in_batch(place, &owed, reply.code, reply.body, out),
         }
@@ -258,9 +272,9 @@ impl Wire for JsonRpc {
         }
         match input.first() {
             Some(b'{') if self.frame.is_fresh() => {
-                let mut reader = Reader::new(input, self.depth_max);
-                match Asked::read(&mut reader) {
-                    Ok(asked) if reader.at() <= self.bytes_max() => self.one(&asked, reader.at(), input),
+                let mut asked = Asked::default();
+                match self.known.read(input, self.depth_max, &mut asked) {
+                    Ok(end) if end <= self.bytes_max() => self.one(&asked, end, input),
                     _ => self.decode_slowly(input),
                 }
             }

@@ -69,6 +69,29 @@ fn numbers_are_written_in_decimal() {
 }
 
 #[test]
+fn an_answer_is_the_same_wherever_a_buffer_ends() {
+    let (mut server, mut written, mut expected) = (server(), String::new(), String::new());
+    let result = format!("\"{}\"", "r".repeat(90));
+    for id in 0..1000 {
+        let (dialect, line) = match id % 2 {
+            0 => ("", format!("{{\"id\":{id},\"result\":{result},\"error\":null}}\n")),
+            _ => {
+                ("\"jsonrpc\":\"2.0\",", format!("{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{result}}}\n"))
+            }
+        };
+        let call = format!("{{{dialect}\"method\":\"Echo.Echo\",\"params\":[1],\"id\":{id}}}");
+        let heard = server.hear(call.as_bytes());
+        server.reply(request_of(&heard[0]).id, Code::Ok, result.as_bytes());
+        expected.push_str(&line);
+        // A hundred thousand bytes wait together, and a few alone.
+        if id > 900 {
+            written.push_str(&server.said());
+        }
+    }
+    assert_eq!(written, expected);
+}
+
+#[test]
 fn nesting_is_counted_over_the_whole_message() {
     let deep = |n: usize| [vec![b'['; n], vec![b']'; n]].concat();
     for depth_max in [1, 2, 63, 64, 65, 128, 131] {

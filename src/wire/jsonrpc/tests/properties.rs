@@ -84,6 +84,41 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
+/// The number that goes up, left out.
+fn without_id((mut message, body): Told) -> Told {
+    match &mut message {
+        Message::Request(request) => request.id = 0,
+        Message::Refused(refusal) => refusal.id = 0,
+        _ => {}
+    }
+    (message, body)
+}
+
+/// A request whose members stand in any order, some of them twice or not at all, some written in an odd way.
+fn request() -> impl Strategy<Value = String> {
+    let of = |often: &'static [&'static str], seldom: &'static [&'static str]| prop_oneof![4 => select(often).prop_map(Some), 1 => select(seldom).prop_map(Some), 1 => Just(None)];
+    let methods = of(
+        &[r#""method":"Arith.Add""#, r#""method":"Echo.Echo""#],
+        &[r#""method" : "Arith\u002eAdd""#, r#""meth\u006fd":"No.Such""#, r#""method":null"#],
+    );
+    let params = of(
+        &[r#""params":[{"A":1}]"#, r#""params":{"B":[2]}"#, r#""params":[]"#],
+        &[r#""params" :[1,2]"#, r#""params":7"#, r#""params":[{"A":01}]"#, r#""params":[[[[[[[[1]]]]]]]]"#],
+    );
+    let ids = of(&[r#""id":1"#, r#""id":"x""#], &[r#""id":null"#, r#""i\u0064" :[7]"#]);
+    let versions = of(&[r#""jsonrpc":"2.0""#], &[r#""jsonrpc":"1.0""#, r#""jsonrpc": "2.\u0030""#]);
+    let more = of(
+        &[r#""more":{"method":"Echo.Echo"}"#],
+        &[r#""method":"Echo.Echo""#, r#""id":2"#, r#""params":[]"#],
+    );
+    let members = (methods, params, ids, versions, prop_oneof![3 => Just(None), 1 => more]);
+    members.prop_flat_map(|(method, params, id, version, more)| {
+        let members: Vec<&str> = [version, method, params, id, more].into_iter().flatten().collect();
+        let any_order = Just(members.clone()).prop_shuffle();
+        prop_oneof![Just(members), any_order].prop_map(|members| format!("{{{}}}", members.join(",")))
+    })
+}
+
 /// A text that may be JSON.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let tokens = [
@@ -197,6 +232,33 @@ proptest! {
         let client = client_story([&stream[..]]);
         prop_assert_eq!(client_story(pieces), client.clone());
         prop_assert_eq!(client_story(stream.chunks(1)), client);
+    }
+
+    #[test]
+    fn a_request_means_the_same_whatever_came_before(
+        first in request(), second in request(), (cut, junk) in (any::<prop::sample::Index>(), text()),
+    ) {
+        // A whole one, and one that begins like it and then is something else.
+        let bent = [&first.as_bytes()[..cut.index(first.len() + 1)], &junk].concat();
+        for later in [first.as_bytes(), second.as_bytes(), &bent] {
+            let mut server = server_with(limits());
+            let before = server.hear_and_echo(first.as_bytes());
+            server.said();
+            if before.is_empty() || server.is_over {
+                continue;
+            }
+            let told: Vec<Told> = server.hear_and_echo(later).into_iter().map(without_places).collect();
+            let (mut alone, said) = (server_with(limits()), server.said());
+            let expected: Vec<Told> = alone.hear_and_echo(later).into_iter().map(without_places).collect();
+            // Numbers that go up run on.
+            let anonymous = |told: Vec<Told>| told.into_iter().map(without_id).collect::<Vec<_>>();
+            prop_assert_eq!(anonymous(told), anonymous(expected));
+            prop_assert_eq!(server.is_over, alone.is_over);
+            // What cannot be read is answered in the dialect of what came before.
+            if !said.contains("parse error") {
+                prop_assert_eq!(said, alone.said());
+            }
+        }
     }
 
     #[test]
