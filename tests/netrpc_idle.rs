@@ -3,10 +3,11 @@
 
 #![cfg(feature = "netrpc")]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "common/counting.rs"]
+mod counting;
+
 use std::io::{Read, Write};
 use std::net::TcpStream;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
@@ -14,34 +15,7 @@ use coreloop::codec::gob;
 use coreloop::message::{Call, Outgoing, SendBody, method_hash};
 use coreloop::wire::{NetRpcClient, Out, Wire};
 use coreloop::{Server, demo};
-
-struct Counting;
-
-/// Bytes that are held, with what an allocator takes for itself.
-static HELD: AtomicUsize = AtomicUsize::new(0);
-
-/// What a piece of memory takes of the system: glibc has eight bytes in front of each, in steps of sixteen.
-fn taken(size: usize) -> usize {
-    (size + 8).next_multiple_of(16).max(32)
-}
-
-// SAFETY: every call goes to the system's allocator unchanged.
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        HELD.fetch_add(taken(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
-        HELD.fetch_sub(taken(layout.size()), Ordering::Relaxed);
-        // SAFETY: the caller's promise is passed on.
-        unsafe { System.dealloc(memory, layout) }
-    }
-}
-
-#[global_allocator]
-static COUNTING: Counting = Counting;
+use counting::held_bytes;
 
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -98,7 +72,7 @@ fn held_by_each(count: usize) -> usize {
             }
             streams.push(stream);
         }
-        HELD.load(Ordering::SeqCst)
+        held_bytes()
     };
     let before = open(count);
     let after = open(count);

@@ -3,7 +3,7 @@
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// How often memory was asked for, and how many bytes; a block that grows counts as one that is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -18,6 +18,7 @@ struct Counting;
 static ALLOCATOR: Counting = Counting;
 
 static OF_ALL: AtomicU64 = AtomicU64::new(0);
+static HELD: AtomicUsize = AtomicUsize::new(0);
 
 thread_local! {
     static OF_THIS: Cell<Asked> = const { Cell::new(Asked { times: 0, bytes: 0 }) };
@@ -27,6 +28,17 @@ thread_local! {
 #[allow(dead_code)]
 pub fn times_in_all() -> u64 {
     OF_ALL.load(Ordering::SeqCst)
+}
+
+/// Bytes that the whole program holds, with what an allocator takes of the system for itself.
+#[allow(dead_code)]
+pub fn held_bytes() -> usize {
+    HELD.load(Ordering::SeqCst)
+}
+
+/// What a block takes: glibc has eight bytes in front of each, in steps of sixteen.
+fn taken(size: usize) -> usize {
+    (size + 8).next_multiple_of(16).max(32)
 }
 
 /// What this thread has asked for so far, whatever other tests do beside it.
@@ -46,6 +58,7 @@ pub fn counted<R>(run: impl FnOnce() -> R) -> (R, Asked) {
 
 fn count(bytes: usize) {
     OF_ALL.fetch_add(1, Ordering::Relaxed);
+    HELD.fetch_add(taken(bytes), Ordering::Relaxed);
     // A thread that is ending has no counter any more, and nobody asks for it.
     let _ = OF_THIS.try_with(|asked| {
         let Asked { times, bytes: sum } = asked.get();
@@ -62,12 +75,14 @@ unsafe impl GlobalAlloc for Counting {
     }
 
     unsafe fn dealloc(&self, memory: *mut u8, layout: Layout) {
+        HELD.fetch_sub(taken(layout.size()), Ordering::Relaxed);
         // SAFETY: `memory` came from `System` with this layout, as everything here does.
         unsafe { System.dealloc(memory, layout) }
     }
 
     unsafe fn realloc(&self, memory: *mut u8, layout: Layout, size: usize) -> *mut u8 {
         count(size);
+        HELD.fetch_sub(taken(layout.size()), Ordering::Relaxed);
         // SAFETY: as above; the new size is the caller's promise, too.
         unsafe { System.realloc(memory, layout, size) }
     }
