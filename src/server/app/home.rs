@@ -42,6 +42,12 @@ impl Desk {
                 self.stats.calls.late_at_answer.add(1);
             }
         }
+        if batch.is_watched {
+            self.watched -= 1;
+            if self.watched == 0 {
+                self.watch_at = None;
+            }
+        }
         let number = batch.number;
         batch.recycle();
         batch.begin(number, self.inline_scope.clone(), conns.now());

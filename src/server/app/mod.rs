@@ -140,6 +140,9 @@ struct Desk {
     tap: Option<Tap>,
     /// Batches sent for which nobody has been woken.
     unannounced: u32,
+    /// Batches with the workers, if those could help each other; and when to look whether one of them is stuck.
+    watched: u32,
+    watch_at: Option<Instant>,
     /// A worker may start while this thread still reads: it has a core of its own. On a shared one it would only
     /// push this thread aside.
     wakes_early: bool,
@@ -191,6 +194,8 @@ impl RpcApp {
             #[cfg(feature = "record")]
             tap,
             unannounced: 0,
+            watched: 0,
+            watch_at: None,
             wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
         };
         RpcApp { registry, desk }
@@ -328,9 +333,10 @@ impl App for RpcApp {
         self.desk.clock = None;
     }
 
-    fn hand_off(&mut self, _now: Instant) {
+    fn hand_off(&mut self, now: Instant) {
         self.desk.send_gathered();
         self.desk.announce();
+        self.desk.watch(now);
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {
@@ -343,6 +349,15 @@ impl App for RpcApp {
     #[inline]
     fn next_deadline(&self, calls: &Calls) -> Option<Instant> {
         calls.next_deadline()
+    }
+
+    #[inline]
+    fn next_at(&self) -> Option<Instant> {
+        self.desk.watch_at
+    }
+
+    fn on_time(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        self.desk.look_after(conns.now());
     }
 
     fn on_deadline(&mut self, cx: &mut Cx<'_>) {
