@@ -133,6 +133,14 @@ impl Batch {
         self.asked.bytes.len()
     }
 
+    /// What its buffers take, full or empty.
+    pub fn capacity_bytes(&self) -> usize {
+        self.asked.jobs.capacity() * size_of::<Job>()
+            + self.done.capacity() * size_of::<Done>()
+            + self.asked.bytes.capacity()
+            + self.out.capacity()
+    }
+
     /// The body of an answer.
     #[inline]
     pub fn body_of(&self, done: &Done) -> &[u8] {

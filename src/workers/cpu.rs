@@ -124,12 +124,18 @@ impl Cpu {
         }
     }
 
-    /// Invites others to what stands behind a call in which a worker is stuck.
-    pub(super) fn relieve(&self, now: Instant) {
+    /// Invites others to what stands behind a call in which a worker is stuck. False if there is nothing to look after:
+    /// all that was sent is done, or begun.
+    pub(super) fn relieve(&self, now: Instant) -> bool {
+        let mut is_left = !self.queue.is_empty();
         for bench in self.benches.iter() {
-            // Whoever holds it is just beginning or ending a batch: not stuck.
-            let Ok(mut bench) = bench.try_lock() else { continue };
+            let Ok(mut bench) = bench.try_lock() else {
+                // Its worker is just beginning a batch, or ending one.
+                is_left = true;
+                continue;
+            };
             let Bench { shared: Some(shared), seen } = &mut *bench else { continue };
+            is_left |= shared.has_more();
             let claimed = shared.claimed();
             *seen = match *seen {
                 Seen::Stuck(before) if before == claimed => *seen,
@@ -146,6 +152,7 @@ impl Cpu {
                 Seen::Nothing | Seen::Claimed(..) | Seen::Stuck(_) => Seen::Claimed(claimed, now),
             };
         }
+        is_left
     }
 
     /// There is more than one, so that one can help the other.

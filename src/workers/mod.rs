@@ -112,9 +112,9 @@ impl Pools {
     }
 
     /// Looks for CPU workers that are stuck in a call, and has others do what stands behind it. To be asked every
-    /// [`STUCK_AFTER`] while batches are out.
-    pub fn relieve_cpu(&self, now: Instant) {
-        self.cpu.relieve(now);
+    /// [`STUCK_AFTER`] from when a batch is sent until it says that nothing is left to look after.
+    pub fn relieve_cpu(&self, now: Instant) -> bool {
+        self.cpu.relieve(now)
     }
 
     /// Queues a batch for the blocking threads. It comes back if the queue is full.

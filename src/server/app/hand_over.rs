@@ -95,8 +95,13 @@ impl Desk {
         let number = self.begin_group();
         // The batch itself is one more: a deferred answer may come home before the batch that it went out with.
         self.groups[number as usize].left = 1;
-        let mut batch =
-            self.spare_batches.pop().unwrap_or_else(|| Batch::new(self.home.clone(), self.back.clone()));
+        let mut batch = match self.spare_batches.pop() {
+            Some(batch) => {
+                self.spare_bytes -= batch.capacity_bytes();
+                batch
+            }
+            None => Batch::new(self.home.clone(), self.back.clone()),
+        };
         batch.begin(number, self.groups[number as usize].scope.clone(), now);
         batch
     }
@@ -131,8 +136,7 @@ impl Desk {
     }
 
     pub(super) fn look_after(&mut self, now: Instant) {
-        self.pools.relieve_cpu(now);
-        self.watch_at = Some(now + STUCK_AFTER);
+        self.watch_at = self.pools.relieve_cpu(now).then(|| now + STUCK_AFTER);
     }
 
     /// The workers have gone (the server is ending), or their queue is full: the requests are answered all the

@@ -31,8 +31,10 @@ use crate::status::{Code, Status};
 use crate::wire::{Protocols, ServerSide, Speaks};
 use crate::workers::{Batch, Pools};
 
-/// Batches and scopes kept for the next turn.
-const SPARE_MAX: usize = 64;
+/// Batches and scopes kept for the next turns: with batches of one as many are under way as calls are in flight.
+const SPARE_MAX: usize = 2048;
+/// What the batches that are kept may hold together.
+const SPARE_BYTES_MAX: usize = 32 << 20;
 /// A turn's batch is handed over early when its small arguments have grown to this.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
@@ -124,6 +126,8 @@ struct Desk {
     gathering: Option<Box<Batch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<Batch>>,
+    /// What they hold: `spare_bytes <= SPARE_BYTES_MAX`.
+    spare_bytes: usize,
     spare_scopes: Vec<Arc<Scope>>,
     /// Tables of calls for connections that have none in flight.
     stock: Stock,
@@ -184,6 +188,7 @@ impl RpcApp {
             groups: Slab::new(),
             gathering: None,
             spare_batches: Vec::new(),
+            spare_bytes: 0,
             spare_scopes: Vec::new(),
             stock: Stock::new(),
             inline_scope: Arc::new(Scope::default()),
