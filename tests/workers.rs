@@ -5,6 +5,7 @@ mod common;
 use common::rig::KINDS;
 use common::{Frame, Rig, rig, serial};
 use coreloop::Code;
+use coreloop::codec::Codec;
 
 fn plain() -> Rig {
     rig(|_| {})
@@ -203,6 +204,61 @@ fn slow_calls_do_not_stand_in_the_way_of_quick_ones() {
     let mut seen: Vec<i64> = (0..=50).map(|_| peer.answer().number()).collect();
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..=50));
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn what_stands_behind_a_stuck_call_in_its_batch_is_done_by_others() {
+    let _turn = serial();
+    for stuck in [1, 2] {
+        let rig = rig(|config| config.workers = stuck + 1);
+        let mut witness = rig.witness();
+        let mut peer = rig.peer();
+        // One write, one turn, one batch; the calls that are stuck stand in front, and everybody else behind them.
+        for first in [0, 100, 200] {
+            let frames: Vec<Frame> = (first..first + 30)
+                .map(|id| {
+                    let is_stuck = id - first < stuck as u64;
+                    Frame::call(id, if is_stuck { "Pooled.Gate" } else { "Pooled.Double" }, id as i64)
+                })
+                .collect();
+            peer.send_all(&frames);
+            let mut seen: Vec<u64> = (0..30 - stuck).map(|_| peer.answer().id).collect();
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(first + stuck as u64..first + 30), "while {stuck} are stuck");
+            witness.is_unharmed();
+            rig.gate.admit(stuck);
+            let mut seen: Vec<u64> = (0..stuck).map(|_| peer.answer().id).collect();
+            seen.sort_unstable();
+            assert!(seen.into_iter().eq(first..first + stuck as u64));
+        }
+        drop(peer);
+        witness.sees_all_given_back();
+    }
+}
+
+#[test]
+fn large_arguments_behind_a_stuck_call_are_shared_and_given_back() {
+    let _turn = serial();
+    let rig = rig(|config| config.workers = 2);
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let mut frames = vec![Frame::call(0, "Pooled.Gate", 0)];
+    let body = |id: u64| vec![id as u8; 3_000];
+    frames.extend((1..6).map(|id| Frame::request(id, "Pooled.Bytes", Codec::Raw, body(id))));
+    peer.send_all(&frames);
+    let mut seen: Vec<u64> = (1..6)
+        .map(|_| {
+            let answer = peer.answer();
+            assert_eq!(answer.body, body(answer.id));
+            answer.id
+        })
+        .collect();
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(1..6));
+    rig.gate.open();
+    assert_eq!(peer.answer().id, 0);
     drop(peer);
     witness.sees_all_given_back();
 }

@@ -76,6 +76,8 @@ struct Pace {
 #[derive(Clone, Copy, Debug, Default)]
 struct Window {
     began: Option<Instant>,
+    /// A turn that ends now or later is its last.
+    until: Option<Instant>,
     turns: u64,
     sum: Turn,
 }
@@ -100,9 +102,8 @@ impl Gather {
         self.window.sum.busy += turn.busy;
         self.window.sum.calls += turn.calls;
         self.window.sum.reads += turn.reads;
-        let began = *self.window.began.get_or_insert(now);
-        if now.saturating_duration_since(began) >= WINDOW {
-            self.judge(now, began);
+        if self.window.until.is_none_or(|until| now >= until) {
+            self.end_window(now);
         }
         match self.phase {
             Phase::Trying { .. } | Phase::Napping { .. } if turn.calls > 0 => self.nap,
@@ -111,9 +112,17 @@ impl Gather {
     }
 
     #[cold]
-    fn judge(&mut self, now: Instant, began: Instant) {
-        let Window { turns, sum, .. } = std::mem::take(&mut self.window);
+    fn end_window(&mut self, now: Instant) {
+        // The first turn of all counts in the first window, though it began before.
+        if let Some(began) = self.window.began {
+            let Window { turns, sum, .. } = std::mem::take(&mut self.window);
+            self.judge(now, began, turns, sum);
+        }
         self.window.began = Some(now);
+        self.window.until = Some(now + WINDOW);
+    }
+
+    fn judge(&mut self, now: Instant, began: Instant, turns: u64, sum: Turn) {
         let (seconds, calls) = (now.saturating_duration_since(began).as_secs_f64(), sum.calls as f64);
         let now_pace =
             Pace { calls_per_s: calls / seconds, busy_s_per_call: sum.busy.as_secs_f64() / calls.max(1.0) };

@@ -11,11 +11,17 @@ use crate::stats::SAMPLE_TURNS;
 impl<A: App> Reactor<A> {
     pub(super) fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
-        let began = is_sampled.then(Instant::now);
-        let timeout = wait_max.or_else(|| self.timeout());
         // A guest's calls are not to wait for company.
-        if self.gather.is_on() && self.guests.is_empty() {
-            self.let_gather(timeout);
+        let may_gather = self.gather.is_on() && self.guests.is_empty();
+        let wait_max = wait_max.or_else(|| self.wants_turn().then_some(Duration::ZERO));
+        // One reading of the clock, for all that asks what time it is between two turns; and none if nobody asks.
+        let ended = (is_sampled || may_gather || wait_max.is_none()).then(Instant::now);
+        let timeout = match (wait_max, ended) {
+            (None, Some(ended)) => self.next_at().map(|at| at.saturating_duration_since(ended)),
+            (known, _) => known,
+        };
+        if may_gather && let Some(ended) = ended {
+            self.let_gather(ended, timeout);
         }
         let may_spin = timeout != Some(Duration::ZERO) && !self.spin.budget().is_zero();
         if !(may_spin && self.busy_poll(timeout)?) {
@@ -23,8 +29,8 @@ impl<A: App> Reactor<A> {
             self.core.poller.wait(timeout, || mailbox.has_mail())?;
         }
         self.core.now = Instant::now();
-        if let Some(began) = began {
-            let waited = self.core.now.duration_since(began);
+        if is_sampled && let Some(ended) = ended {
+            let waited = self.core.now.duration_since(ended);
             self.core.stats.stage_ns[0].add(waited.as_nanos() as u64);
         }
         self.lap = is_sampled.then_some(self.core.now);
@@ -41,26 +47,25 @@ impl<A: App> Reactor<A> {
     }
 
     /// Naps where that lets calls gather; never beyond what has its time, and not while anything else waits for a turn.
-    fn let_gather(&mut self, timeout: Option<Duration>) {
-        let now = Instant::now();
+    #[inline]
+    fn let_gather(&mut self, now: Instant, timeout: Option<Duration>) {
         let turn = Turn {
             busy: now.saturating_duration_since(self.core.now),
             calls: std::mem::take(&mut self.core.taken),
             reads: std::mem::take(&mut self.core.taken_reads),
         };
-        let nap = self.gather.on_turn(now, turn).min(timeout.unwrap_or(Duration::MAX));
+        let nap = self.gather.on_turn(now, turn);
+        if !nap.is_zero() {
+            self.nap(nap.min(timeout.unwrap_or(Duration::MAX)));
+        }
+    }
+
+    #[cold]
+    fn nap(&mut self, nap: Duration) {
         if !nap.is_zero() && self.state == State::Running {
             std::thread::sleep(nap);
             self.core.stats.naps.add(1);
         }
-    }
-
-    /// How long the reactor may sleep; `None` is until somebody rings.
-    fn timeout(&self) -> Option<Duration> {
-        if self.wants_turn() {
-            return Some(Duration::ZERO);
-        }
-        Some(self.next_at()?.saturating_duration_since(Instant::now()))
     }
 
     /// There is something to do that no event will tell of.

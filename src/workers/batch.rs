@@ -1,8 +1,7 @@
 //! A batch: the requests that one turn hands over together, and what becomes of them.
 //!
 //! ```text
-//!   bytes  |meta 0|body 0|meta 1|body 1| …        small arguments, copied together
-//!   jobs   [{ends into bytes} {…, chunk} …]       large arguments stay where they were read
+//!   asked                                         the requests ([`asked`](super::asked))
 //!   out    |reply 0|reply 1| …                    replies, written by the worker
 //!   done   [{ends into out} …]
 //! ```
@@ -14,13 +13,15 @@ use std::any::Any;
 use std::ops::Range;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
+use super::asked::{Asked, Back, Shared};
+pub use super::asked::{Job, JobParts};
 use super::{Run, RunCall};
-use crate::context::{Context, Deferral, Home, Outcome, Parts, Peer, SCOPE_PLACES, Scope};
+use crate::context::{Context, Deferral, Home, Outcome, Parts, Scope};
 use crate::message::Metadata;
 use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
@@ -30,35 +31,6 @@ use crate::status::{Code, Status};
 pub const COPY_BYTES_MAX: usize = 2048;
 /// A batch's buffers are let go when a burst has made them larger than this.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
-
-/// Calls of quick methods that share a reading of the clock.
-const TIMED_TOGETHER_MAX: usize = 16;
-/// A call whose deadline is nearer than this is looked at by itself: quick calls before it could use that up.
-const NEAR: Duration = Duration::from_millis(10);
-
-/// One request in a batch.
-#[derive(Debug)]
-pub struct Job {
-    /// The connection that asked.
-    pub key: Key,
-    /// The call's slot there.
-    pub slot: u32,
-    /// The method's index.
-    pub method: u32,
-    /// The number of the body's codec.
-    pub codec: u8,
-    /// The body is compressed.
-    pub compressed: bool,
-    /// When the caller stops waiting.
-    pub deadline: Option<Instant>,
-    /// Who asked.
-    pub peer: Peer,
-    /// Where the metadata stand in the batch's bytes.
-    metadata: Range<u32>,
-    /// Where the body stands in the batch's bytes, unless it is a chunk.
-    body: Range<u32>,
-    chunk: Option<Chunk>,
-}
 
 /// What became of a request.
 #[derive(Debug)]
@@ -98,44 +70,19 @@ pub enum Note {
 pub struct Batch {
     /// The reactor's number for the group; every [`Done`] of it is counted against that.
     pub number: u32,
-    /// How many of the group's calls this batch brings home: all of them, but for one that was split.
+    /// What became of those of the group's requests that this batch brings home: of all, unless it was shared.
     pub done: Vec<Done>,
-    /// The rest of the group's calls come home with another batch: this one was split.
+    /// It brings home what another thread has done, or what was done early: the batch itself is still to come.
     pub is_part: bool,
-    jobs: Vec<Job>,
-    bytes: Vec<u8>,
+    /// Its reactor watches whether a worker is stuck with it.
+    pub is_watched: bool,
+    /// The requests, until they are run.
+    asked: Asked,
+    /// The requests while they are run; kept for the next time.
+    shared: Option<Arc<Shared>>,
     out: Vec<u8>,
-    scope: Arc<Scope>,
-    /// The place in the scope of the first job: not 0 in the second half of a batch that was split.
-    place_first: u8,
-    queued_at: Instant,
     home: Arc<dyn Home>,
-    /// Where the batch goes when it is done.
-    back: Arc<dyn Fn(Box<Batch>) + Send + Sync>,
-}
-
-/// An argument on its way into a batch.
-pub struct JobParts<'a> {
-    /// The connection that asks.
-    pub key: Key,
-    /// The call's slot there.
-    pub slot: u32,
-    /// The method's index.
-    pub method: u32,
-    /// The number of the body's codec.
-    pub codec: u8,
-    /// The body is compressed.
-    pub compressed: bool,
-    /// When the caller stops waiting.
-    pub deadline: Option<Instant>,
-    /// Who asks.
-    pub peer: Peer,
-    /// The metadata.
-    pub metadata: &'a [u8],
-    /// The body: copied, unless there is a chunk.
-    pub body: &'a [u8],
-    /// The body, shared.
-    pub chunk: Option<Chunk>,
+    back: Back,
 }
 
 impl Batch {
@@ -145,12 +92,10 @@ impl Batch {
             number: 0,
             done: Vec::new(),
             is_part: false,
-            jobs: Vec::new(),
-            bytes: Vec::new(),
+            is_watched: false,
+            asked: Asked::new(),
+            shared: None,
             out: Vec::new(),
-            scope: Arc::new(Scope::default()),
-            place_first: 0,
-            queued_at: Instant::now(),
             home,
             back,
         })
@@ -158,45 +103,42 @@ impl Batch {
 
     /// Makes the batch ready for a group with that number and scope, handed over at `now`.
     pub fn begin(&mut self, number: u32, scope: Arc<Scope>, now: Instant) {
-        debug_assert!(self.jobs.is_empty() && self.done.is_empty());
+        debug_assert!(self.asked.jobs.is_empty() && self.done.is_empty());
         self.number = number;
-        self.scope = scope;
-        self.place_first = 0;
-        self.queued_at = now;
+        self.asked.number = number;
+        self.asked.scope = scope;
+        self.asked.queued_at = now;
     }
 
     /// Adds a request; gives its place in the scope.
     #[inline]
     pub fn push(&mut self, parts: JobParts<'_>) -> u8 {
-        let place = self.jobs.len();
-        debug_assert!(place < SCOPE_PLACES);
-        let metadata_start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(parts.metadata);
-        let body_start = self.bytes.len() as u32;
-        if parts.chunk.is_none() {
-            self.bytes.extend_from_slice(parts.body);
-        }
-        let JobParts { key, slot, method, codec, compressed, deadline, peer, chunk, .. } = parts;
-        let (metadata, body) = (metadata_start..body_start, body_start..self.bytes.len() as u32);
-        self.jobs.push(Job { key, slot, method, codec, compressed, deadline, peer, metadata, body, chunk });
-        place as u8
+        self.asked.push(parts)
     }
 
-    /// How many requests it holds.
+    /// How many requests it holds that nobody has begun to run.
     #[inline]
     pub fn len(&self) -> usize {
-        self.jobs.len()
+        self.asked.jobs.len()
     }
 
     /// It holds none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.jobs.is_empty()
+        self.asked.jobs.is_empty()
     }
 
     /// Bytes of small arguments.
     pub fn bytes_len(&self) -> usize {
-        self.bytes.len()
+        self.asked.bytes.len()
+    }
+
+    /// What its buffers take, full or empty.
+    pub fn capacity_bytes(&self) -> usize {
+        self.asked.jobs.capacity() * size_of::<Job>()
+            + self.done.capacity() * size_of::<Done>()
+            + self.asked.bytes.capacity()
+            + self.out.capacity()
     }
 
     /// The body of an answer.
@@ -217,133 +159,86 @@ impl Batch {
         back(self);
     }
 
-    /// Runs the requests. `stop_early` is asked now and then with the time; the number of those run is returned.
+    /// Lays the requests out to be run, by this thread and, if it is open, by those who are invited.
+    pub(super) fn lay_out(&mut self, is_open: bool) -> &Arc<Shared> {
+        let Batch { shared, asked, home, back, .. } = self;
+        // Somebody who helped may still hold the last one's.
+        if shared.as_mut().is_none_or(|shared| Arc::get_mut(shared).is_none()) {
+            *shared = None;
+        }
+        let shared = shared.get_or_insert_with(|| Arc::new(Shared::new(home.clone(), back.clone())));
+        if let Some(shared) = Arc::get_mut(shared) {
+            shared.exchange(asked, is_open);
+        }
+        shared
+    }
+
+    /// The requests that were laid out.
+    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
+        self.shared.as_ref()
+    }
+
+    /// A batch that brings home what is done of another one's requests.
+    pub(super) fn helping(shared: Arc<Shared>) -> Box<Batch> {
+        let mut batch = Batch::new(shared.home.clone(), shared.back.clone());
+        batch.number = shared.asked.number;
+        batch.is_part = true;
+        batch.shared = Some(shared);
+        batch
+    }
+
+    /// Runs requests that were laid out until none is left to claim. `is_enough` is asked after each claim with the
+    /// time: if it says so, that ends it. True if there may be more.
     pub(super) fn run(
         &mut self,
         run: &dyn Run,
         paces: &mut Paces,
-        mut stop_early: impl FnMut(Instant) -> bool,
-    ) -> usize {
+        mut is_enough: impl FnMut(Instant) -> bool,
+    ) -> bool {
+        let Batch { shared: Some(shared), done, out, .. } = self else { return false };
         let mut now = Instant::now();
-        let mut index = 0;
-        while index < self.jobs.len() {
-            let quick = self.quick_run(paces, index, now);
+        while let Some(claim) = shared.claim(paces, now) {
             let began = now;
-            for next in index..index + quick {
-                self.run_one(run, next, began);
-            }
-            let method = self.jobs[index].method;
-            if quick == 0 {
-                self.run_one(run, index, began);
+            let done_before = done.len();
+            let (mut next, mut count) = (claim.first, Some(claim.count));
+            while let Some(claimed) = count {
+                for index in next..next + claimed {
+                    run_one(run, shared, index, began, out, done);
+                }
+                next += claimed;
+                count = shared.claim_next(claim, next);
             }
             now = Instant::now();
-            let ran = quick.max(1);
-            let mean = now.duration_since(began) / ran as u32;
-            for done in &mut self.done[index..index + ran] {
+            let mean = now.duration_since(began) / (done.len() - done_before) as u32;
+            for done in &mut done[done_before..] {
                 done.handler_us = micros(mean);
             }
-            if quick == 0 {
-                paces.note_exact(method, mean);
-            } else {
+            let method = shared.asked.jobs[claim.first].method;
+            if claim.quick > 0 {
                 paces.note_mean(method, mean);
+            } else {
+                paces.note_exact(method, mean);
             }
-            index += ran;
-            if index < self.jobs.len() && stop_early(now) {
-                break;
+            if shared.has_more() && is_enough(now) {
+                return true;
             }
         }
-        index
+        false
     }
 
-    /// How many requests from `first` on are of one method that is known to be quick, so that they can be timed
-    /// together; none with a deadline that is near.
-    fn quick_run(&self, paces: &Paces, first: usize, now: Instant) -> usize {
-        let method = self.jobs[first].method;
-        if !paces.is_quick(method) {
-            return 0;
-        }
-        let soon = now + NEAR;
-        let fits = |job: &&Job| job.method == method && job.deadline.is_none_or(|deadline| deadline > soon);
-        self.jobs[first..].iter().take(TIMED_TOGETHER_MAX).take_while(fits).count()
-    }
-
-    /// Runs one request.
-    fn run_one(&mut self, run: &dyn Run, index: usize, began: Instant) {
-        let Batch { jobs, bytes, out, scope, place_first, queued_at, home, number, done, .. } = self;
-        let job = &jobs[index];
-        let place = *place_first + index as u8;
-        let queue_us = micros(began.saturating_duration_since(*queued_at));
-        let start = out.len() as u32;
-        let (outcome, note) = if scope.is_cancelled(place) {
-            (Outcome::failed(Status::cancelled("the call was given up before it started")), Note::Removed)
-        } else if job.deadline.is_some_and(|deadline| deadline <= began) {
-            let status = Status::deadline_exceeded("the deadline passed while the call was queued");
-            (Outcome::failed(status), Note::LateAtDequeue)
-        } else {
-            let metadata =
-                Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
-            let deferral =
-                Deferral { home, key: job.key, slot: job.slot, batch: *number, codec: job.codec, queue_us };
-            let cx = Context::new(Parts {
-                method: run.name_of(job.method),
-                began,
-                deadline: job.deadline,
-                metadata,
-                peer: &job.peer,
-                scope,
-                place,
-                deferral: Some(&deferral),
-            });
-            let body = match &job.chunk {
-                Some(chunk) => &chunk[..],
-                None => &bytes[job.body.start as usize..job.body.end as usize],
-            };
-            let call = RunCall {
-                method: job.method,
-                codec: job.codec,
-                compressed: job.compressed,
-                metadata,
-                body,
-                chunk: job.chunk.as_ref(),
-            };
-            guarded(run, &call, &cx, out)
-        };
-        let compressed = matches!(outcome, Outcome::Compressed);
-        let (code, chunk) = settle(outcome, out, start as usize);
-        done.push(Done {
-            key: job.key,
-            slot: job.slot,
-            code,
-            note,
-            queue_us,
-            handler_us: 0,
-            compressed,
-            out: start..out.len() as u32,
-            chunk,
-        });
-    }
-
-    /// Splits off the requests from `first` on, into a batch that the caller provides.
-    pub(super) fn split_off(&mut self, first: usize, mut rest: Box<Batch>) -> Box<Batch> {
-        self.is_part = true;
-        rest.number = self.number;
-        rest.scope = self.scope.clone();
-        rest.place_first = self.place_first + first as u8;
-        rest.queued_at = self.queued_at;
-        let bytes_first = self.jobs[first].metadata.start;
-        rest.bytes.extend_from_slice(&self.bytes[bytes_first as usize..]);
-        let moved = |range: Range<u32>| range.start - bytes_first..range.end - bytes_first;
-        rest.jobs.extend(self.jobs.drain(first..).map(|job| Job {
-            metadata: moved(job.metadata.clone()),
-            body: moved(job.body.clone()),
-            ..job
-        }));
-        rest
+    /// Takes out what is done, to be sent home before the rest.
+    pub(super) fn take_done(&mut self) -> Box<Batch> {
+        let mut part = Batch::new(self.home.clone(), self.back.clone());
+        part.number = self.number;
+        part.is_part = true;
+        std::mem::swap(&mut part.done, &mut self.done);
+        std::mem::swap(&mut part.out, &mut self.out);
+        part
     }
 
     /// Answers every request with that failure, for want of anybody to run it.
     pub fn refuse(&mut self, status: &Status) {
-        for job in self.jobs.drain(..) {
+        for job in self.asked.jobs.drain(..) {
             let start = self.out.len() as u32;
             self.out.extend_from_slice(status.message.as_bytes());
             self.done.push(Done {
@@ -360,30 +255,97 @@ impl Batch {
         }
     }
 
-    /// An empty batch with the same home.
-    pub(super) fn sibling(&self) -> Box<Batch> {
-        Batch::new(self.home.clone(), self.back.clone())
-    }
-
     /// Empties the batch, to be used again.
     pub fn recycle(&mut self) {
         self.is_part = false;
-        self.jobs.clear();
+        self.is_watched = false;
         self.done.clear();
-        self.bytes.clear();
+        self.asked.jobs.clear();
+        self.asked.bytes.clear();
         self.out.clear();
-        if self.bytes.capacity() > KEEP_BYTES_MAX {
-            self.bytes = Vec::new();
+        if self.asked.bytes.capacity() > KEEP_BYTES_MAX {
+            self.asked.bytes = Vec::new();
         }
         if self.out.capacity() > KEEP_BYTES_MAX {
             self.out = Vec::new();
         }
     }
 
-    /// The arguments are not needed any more: large ones go home to their pool now, not when the batch does.
+    /// The arguments are not needed any more: large ones go home to their pool now, not when the batch does. Those
+    /// that somebody else still runs, with the last who does.
     pub(super) fn drop_arguments(&mut self) {
-        self.jobs.clear();
+        let Batch { shared, asked, .. } = self;
+        match shared.as_mut().and_then(Arc::get_mut) {
+            Some(shared) => {
+                shared.exchange(asked, false);
+                asked.jobs.clear();
+            }
+            None => *shared = None,
+        }
     }
+}
+
+/// Runs one request.
+fn run_one(
+    run: &dyn Run,
+    shared: &Shared,
+    index: usize,
+    began: Instant,
+    out: &mut Vec<u8>,
+    done: &mut Vec<Done>,
+) {
+    let Shared { asked: Asked { number, scope, queued_at, jobs, bytes }, home, .. } = shared;
+    let job = &jobs[index];
+    let place = index as u8;
+    let queue_us = micros(began.saturating_duration_since(*queued_at));
+    let start = out.len() as u32;
+    let (outcome, note) = if scope.is_cancelled(place) {
+        (Outcome::failed(Status::cancelled("the call was given up before it started")), Note::Removed)
+    } else if job.deadline.is_some_and(|deadline| deadline <= began) {
+        let status = Status::deadline_exceeded("the deadline passed while the call was queued");
+        (Outcome::failed(status), Note::LateAtDequeue)
+    } else {
+        let metadata =
+            Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
+        let deferral =
+            Deferral { home, key: job.key, slot: job.slot, batch: *number, codec: job.codec, queue_us };
+        let cx = Context::new(Parts {
+            method: run.name_of(job.method),
+            began,
+            deadline: job.deadline,
+            metadata,
+            peer: &job.peer,
+            scope,
+            place,
+            deferral: Some(&deferral),
+        });
+        let body = match &job.chunk {
+            Some(chunk) => &chunk[..],
+            None => &bytes[job.body.start as usize..job.body.end as usize],
+        };
+        let call = RunCall {
+            method: job.method,
+            codec: job.codec,
+            compressed: job.compressed,
+            metadata,
+            body,
+            chunk: job.chunk.as_ref(),
+        };
+        guarded(run, &call, &cx, out)
+    };
+    let compressed = matches!(outcome, Outcome::Compressed);
+    let (code, chunk) = settle(outcome, out, start as usize);
+    done.push(Done {
+        key: job.key,
+        slot: job.slot,
+        code,
+        note,
+        queue_us,
+        handler_us: 0,
+        compressed,
+        out: start..out.len() as u32,
+        chunk,
+    });
 }
 
 /// Runs the handler; a panic costs this one call an `internal`, and nothing else.
@@ -447,9 +409,10 @@ pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> (Option<Code
 #[cfg(test)]
 mod tests {
     use std::sync::Mutex;
+    use std::time::Duration;
 
     use super::*;
-    use crate::context::Late;
+    use crate::context::{Late, Peer, SCOPE_PLACES};
 
     struct Nowhere;
 
@@ -484,8 +447,8 @@ mod tests {
         batch.begin(7, Arc::new(Scope::default()), Instant::now());
         for (index, method) in methods.iter().enumerate() {
             let mut metadata = crate::message::MetadataBuf::new();
-            metadata.push("k", &[b'a' + index as u8]).unwrap();
-            let body = vec![b'0' + index as u8; index];
+            metadata.push("k", &[b"abcdefghijklmnopqrstuvwxyz"[index % 26]]).unwrap();
+            let body = vec![b"0123456789"[index % 10]; index];
             let place = batch.push(JobParts {
                 key: Key::new(1, 1),
                 slot: index as u32,
@@ -503,6 +466,20 @@ mod tests {
         batch
     }
 
+    fn laid_out(methods: &[u32]) -> Box<Batch> {
+        let mut batch = batch(methods);
+        batch.lay_out(true);
+        batch
+    }
+
+    fn quick_paces() -> Paces {
+        let mut paces = Paces::default();
+        while !paces.is_quick(1) {
+            paces.note_exact(1, Duration::from_nanos(100));
+        }
+        paces
+    }
+
     fn told(batch: &Batch) -> Vec<(u32, String)> {
         let text = |done: &Done| String::from_utf8(batch.body_of(done).to_vec()).unwrap();
         batch.done.iter().map(|done| (done.slot, text(done))).collect()
@@ -518,55 +495,102 @@ mod tests {
 
     #[test]
     fn each_request_is_answered_with_its_own_bytes() {
-        let mut batch = batch(&[1; 5]);
+        let mut batch = laid_out(&[1; 5]);
         let run = Say(Mutex::default());
-        assert_eq!(batch.run(&run, &mut Paces::default(), |_| true), 1, "stopped after the first");
-        let mut batch = self::batch(&[1; 5]);
-        assert_eq!(batch.run(&run, &mut Paces::default(), |_| false), 5);
+        assert!(batch.run(&run, &mut Paces::default(), |_| true), "there is more");
+        assert_eq!(told(&batch), all()[..1]);
+        assert!(!batch.run(&run, &mut Paces::default(), |_| false));
         assert_eq!(told(&batch), all());
     }
 
     #[test]
-    fn a_batch_that_is_split_anywhere_says_the_same_and_counts_once() {
+    fn a_batch_that_is_shared_anywhere_says_the_same_and_counts_once() {
         for cut in 1..5 {
-            let mut first = batch(&[1; 5]);
+            let mut batch = laid_out(&[1; 5]);
             let run = Say(Mutex::default());
             let mut ran = 0;
+            let is_cut = batch.run(&run, &mut Paces::default(), |_| {
+                ran += 1;
+                ran == cut
+            });
+            assert!(is_cut);
+            let early = batch.take_done();
+            let shared = batch.shared().unwrap().clone();
+            shared.asked.scope.cancel(4);
+            let mut helper = Batch::helping(shared);
+            assert!(!helper.run(&run, &mut Paces::default(), |_| false));
+            assert!(!batch.run(&run, &mut Paces::default(), |_| false));
+            assert!(batch.done.is_empty(), "all was claimed");
+            assert_eq!(told(&early), all()[..cut]);
+            assert_eq!(told(&helper)[..4 - cut], all()[cut..4], "cut at {cut}");
             assert_eq!(
-                first.run(&run, &mut Paces::default(), |_| {
-                    ran += 1;
-                    ran == cut
-                }),
-                cut
+                helper.done.last().map(|done| done.note),
+                Some(Note::Removed),
+                "its place went with it"
             );
-            let scope = first.scope.clone();
-            scope.cancel(4);
-            let sibling = first.sibling();
-            let mut rest = first.split_off(cut, sibling);
-            assert_eq!(rest.run(&run, &mut Paces::default(), |_| false), 5 - cut);
-            let mut both = told(&first);
-            both.extend(told(&rest));
-            assert_eq!(both[..4], all()[..4], "cut at {cut}");
-            assert_eq!(rest.done.last().map(|done| done.note), Some(Note::Removed), "its place went with it");
-            assert!(first.is_part && !rest.is_part, "only the last part stands for the batch");
-            assert_eq!((first.number, rest.number), (7, 7));
+            assert!(early.is_part && helper.is_part && !batch.is_part, "only the batch stands for itself");
+            assert_eq!((early.number, helper.number, batch.number), (7, 7, 7));
         }
+    }
+
+    #[test]
+    fn threads_that_share_a_batch_run_each_request_once() {
+        let methods = [1; SCOPE_PLACES];
+        for round in 0..200 {
+            let mut batch = laid_out(&methods);
+            let helpers: Vec<_> = (0..2).map(|_| Batch::helping(batch.shared().unwrap().clone())).collect();
+            let mut all = std::thread::scope(|scope| {
+                let helpers: Vec<_> = helpers
+                    .into_iter()
+                    .map(|mut helper| {
+                        scope.spawn(move || {
+                            helper.run(&Say(Mutex::default()), &mut Paces::default(), |_| false);
+                            told(&helper)
+                        })
+                    })
+                    .collect();
+                batch.run(&Say(Mutex::default()), &mut quick_paces(), |_| false);
+                let mut all = told(&batch);
+                helpers.into_iter().for_each(|helper| all.extend(helper.join().unwrap()));
+                all
+            });
+            all.sort_unstable_by_key(|(slot, _)| *slot);
+            let slots = all.iter().map(|(slot, _)| *slot);
+            assert!(slots.eq(0..SCOPE_PLACES as u32), "round {round}: {all:?}");
+            assert!(all.iter().all(|(slot, text)| text.len() == 1 + *slot as usize));
+        }
+    }
+
+    #[test]
+    fn the_requests_go_with_the_last_who_holds_them() {
+        let mut batch = laid_out(&[1; 5]);
+        let chunk = batch.shared().unwrap().asked.jobs[3].chunk.clone();
+        let helper = Batch::helping(batch.shared().unwrap().clone());
+        batch.drop_arguments();
+        assert!(batch.is_empty() && batch.shared().is_none());
+        assert_eq!(helper.shared().unwrap().asked.jobs.len(), 5, "who helps still reads them");
+        drop(helper);
+        assert_eq!(chunk.as_deref(), Some(&b"333"[..]));
+        // And alone, the next time.
+        batch.recycle();
+        batch.begin(8, Arc::new(Scope::default()), Instant::now());
+        batch.lay_out(false);
+        assert!(!batch.run(&Say(Mutex::default()), &mut Paces::default(), |_| false));
     }
 
     #[test]
     fn quick_requests_are_timed_together_and_still_answered_each() {
-        let mut paces = Paces::default();
-        while !paces.is_quick(1) {
-            paces.note_exact(1, Duration::from_nanos(100));
+        for is_open in [false, true] {
+            let mut batch = batch(&[1, 1, 2, 1, 1]);
+            batch.lay_out(is_open);
+            assert!(!batch.run(&Say(Mutex::default()), &mut quick_paces(), |_| false));
+            assert_eq!(told(&batch), all());
         }
-        let mut batch = batch(&[1, 1, 2, 1, 1]);
-        assert_eq!(batch.run(&Say(Mutex::default()), &mut paces, |_| false), 5);
-        assert_eq!(told(&batch), all());
     }
 
     #[test]
     fn a_panic_and_a_deferral_leave_the_neighbours_alone() {
-        let mut batch = batch(&[1, 13, 14, 1, 1]);
+        let mut batch = laid_out(&[1, 13, 14, 1, 1]);
         let run = Say(Mutex::default());
         batch.run(&run, &mut Paces::default(), |_| false);
         let codes: Vec<Option<Code>> = batch.done.iter().map(|done| done.code).collect();

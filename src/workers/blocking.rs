@@ -158,6 +158,7 @@ impl Shared {
     /// Work that may wait is run one by one; each answer goes home as soon as it is there.
     fn run_batch(&self, mut batch: Box<Batch>, paces: &mut Paces) {
         self.backlog.sub(batch.len());
+        batch.lay_out(false);
         batch.run(&*self.run, paces, |_| false);
         batch.drop_arguments();
         batch.send_back();

@@ -1,13 +1,15 @@
 //! The pool for CPU work: a fixed number of threads on one bounded queue of batches.
 //!
-//! A worker polls the queue for a bounded time before it parks, and a batch that turns out slow is shared: what
-//! is done goes home early, what is left goes back to the queue if somebody there is idle.
+//! A worker polls the queue for a bounded time before it parks, and a batch that turns out slow is shared: what is done
+//! goes home early, and others are invited to claim from what is left. A worker that is stuck in one call cannot
+//! invite; then whoever watches does ([`Cpu::relieve`]).
 
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
+use super::asked::Shared;
 use super::parking::Parking;
 use super::{Backlog, Batch, Ended, Run};
 use crate::stats::Paces;
@@ -15,16 +17,41 @@ use crate::stats::Paces;
 /// A batch that has run for longer than this sends home what is done, so that quick calls do not wait for slow
 /// neighbours.
 const SHARE_AFTER: Duration = Duration::from_micros(100);
+/// A worker that has claimed nothing more for so long is stuck: what stands behind the call is for others.
+pub const STUCK_AFTER: Duration = Duration::from_millis(1);
 
 enum Work {
     Batch(Box<Batch>),
+    /// Somebody else's batch, of which requests are left.
+    Help(Arc<Shared>),
     Stop,
+}
+
+/// What a worker is at, for those who may have to help: the requests of its batch, and what was seen of them.
+#[derive(Default)]
+struct Bench {
+    shared: Option<Arc<Shared>>,
+    seen: Seen,
+}
+
+/// What the last look at a worker's batch has found.
+#[derive(Clone, Copy, Default)]
+enum Seen {
+    /// Nobody has looked.
+    #[default]
+    Nothing,
+    /// So many were claimed, first seen then.
+    Claimed(usize, Instant),
+    /// It was stuck with so many claimed, and somebody is invited: once is enough.
+    Stuck(usize),
 }
 
 /// The pool for CPU work.
 pub struct Cpu {
     queue: Sender<Work>,
     parking: Arc<Parking>,
+    /// By worker; none where there is only one, who has nobody to help.
+    benches: Arc<[Mutex<Bench>]>,
     threads: usize,
     ended: Ended,
 }
@@ -36,6 +63,7 @@ struct Worker {
     run: Arc<dyn Run>,
     backlog: Arc<Backlog>,
     parking: Arc<Parking>,
+    benches: Arc<[Mutex<Bench>]>,
     spin: coreloop_poller::SpinBudget,
     paces: Paces,
 }
@@ -51,6 +79,8 @@ impl Cpu {
     ) -> std::io::Result<Cpu> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let parking = Arc::new(Parking::new(workers));
+        let with_others = if workers > 1 { workers } else { 0 };
+        let benches: Arc<[Mutex<Bench>]> = (0..with_others).map(|_| Mutex::default()).collect();
         let cores = coreloop_poller::os::allowed_cores().len();
         let (alive, ended) = super::life();
         for index in 0..workers {
@@ -61,6 +91,7 @@ impl Cpu {
                 run: run.clone(),
                 backlog: backlog.clone(),
                 parking: parking.clone(),
+                benches: benches.clone(),
                 spin: coreloop_poller::SpinBudget::new(spin, cores),
                 paces: Paces::default(),
             };
@@ -71,7 +102,7 @@ impl Cpu {
                 worker.work();
             })?;
         }
-        Ok(Cpu { queue: sender, parking, threads: workers, ended })
+        Ok(Cpu { queue: sender, parking, benches, threads: workers, ended })
     }
 
     pub(super) fn send(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
@@ -93,6 +124,42 @@ impl Cpu {
         }
     }
 
+    /// Invites others to what stands behind a call in which a worker is stuck. False if there is nothing to look after:
+    /// all that was sent is done, or begun.
+    pub(super) fn relieve(&self, now: Instant) -> bool {
+        let mut is_left = !self.queue.is_empty();
+        for bench in self.benches.iter() {
+            let Ok(mut bench) = bench.try_lock() else {
+                // Its worker is just beginning a batch, or ending one.
+                is_left = true;
+                continue;
+            };
+            let Bench { shared: Some(shared), seen } = &mut *bench else { continue };
+            is_left |= shared.has_more();
+            let claimed = shared.claimed();
+            *seen = match *seen {
+                Seen::Stuck(before) if before == claimed => *seen,
+                Seen::Claimed(before, since) if before == claimed => {
+                    let is_stuck = shared.has_more() && now.saturating_duration_since(since) >= STUCK_AFTER;
+                    // A full queue means that nobody is idle; the next look tries again.
+                    if is_stuck && self.queue.try_send(Work::Help(shared.clone())).is_ok() {
+                        self.parking.wake_one();
+                        Seen::Stuck(claimed)
+                    } else {
+                        *seen
+                    }
+                }
+                Seen::Nothing | Seen::Claimed(..) | Seen::Stuck(_) => Seen::Claimed(claimed, now),
+            };
+        }
+        is_left
+    }
+
+    /// There is more than one, so that one can help the other.
+    pub(super) fn can_help(&self) -> bool {
+        !self.benches.is_empty()
+    }
+
     pub(super) fn threads(&self) -> usize {
         self.threads
     }
@@ -111,23 +178,28 @@ impl Cpu {
 impl Worker {
     fn work(mut self) {
         self.run.begin_thread();
-        while let Some(batch) = self.next() {
-            self.backlog.sub(batch.len());
-            self.run_batch(batch);
+        loop {
+            match self.next() {
+                Work::Batch(batch) => {
+                    self.backlog.sub(batch.len());
+                    self.run_batch(batch);
+                }
+                Work::Help(shared) => self.help(shared),
+                Work::Stop => return,
+            }
         }
     }
 
-    /// The next batch: looked for a while, then waited for.
-    fn next(&mut self) -> Option<Box<Batch>> {
+    /// The next work: looked for a while, then waited for.
+    fn next(&mut self) -> Work {
         loop {
             let found = match self.queue.try_recv() {
                 Ok(work) => Some(work),
                 Err(TryRecvError::Empty) => self.spin_for_work(),
-                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Disconnected) => return Work::Stop,
             };
             match found {
-                Some(Work::Batch(batch)) => return Some(batch),
-                Some(Work::Stop) => return None,
+                Some(work) => return work,
                 None => self.parking.sleep(self.index, || !self.queue.is_empty()),
             }
         }
@@ -155,42 +227,52 @@ impl Worker {
     }
 
     fn run_batch(&mut self, mut batch: Box<Batch>) {
-        loop {
-            let began = Instant::now();
-            let ran = batch.run(&*self.run, &mut self.paces, |now| now.duration_since(began) >= SHARE_AFTER);
-            if ran == batch.len() {
-                batch.drop_arguments();
-                batch.send_back();
-                return;
-            }
-            let sibling = batch.sibling();
-            let rest = batch.split_off(ran, sibling);
+        let is_open = batch.len() > 1 && !self.benches.is_empty();
+        let shared = batch.lay_out(is_open);
+        if is_open {
+            self.show(Some(shared.clone()));
+        }
+        self.run_claims(&mut batch);
+        if is_open {
+            self.show(None);
+        }
+        batch.drop_arguments();
+        batch.send_back();
+    }
+
+    fn help(&mut self, shared: Arc<Shared>) {
+        // Most invitations come too late: what was left has been done meanwhile.
+        if shared.has_more() {
+            let mut batch = Batch::helping(shared);
+            self.run_claims(&mut batch);
             batch.drop_arguments();
             batch.send_back();
-            batch = match self.share(rest) {
-                Some(rest) => rest,
-                None => return,
-            };
         }
     }
 
-    /// Gives the rest of a slow batch to a worker that is idle; it comes back if there is none.
-    fn share(&self, rest: Box<Batch>) -> Option<Box<Batch>> {
-        if !self.parking.is_anyone_asleep() {
-            return Some(rest);
+    /// Runs what is left of a batch, and sends home in between what has been done for a while.
+    fn run_claims(&mut self, batch: &mut Batch) {
+        let mut began = Instant::now();
+        while batch.run(&*self.run, &mut self.paces, |now| now.duration_since(began) >= SHARE_AFTER) {
+            batch.take_done().send_back();
+            self.invite(batch);
+            began = Instant::now();
         }
-        let len = rest.len();
-        self.backlog.add(len);
-        match self.share.try_send(Work::Batch(rest)) {
-            Ok(()) => {
-                self.parking.wake_one();
-                None
-            }
-            Err(TrySendError::Full(Work::Batch(rest)) | TrySendError::Disconnected(Work::Batch(rest))) => {
-                self.backlog.sub(len);
-                Some(rest)
-            }
-            Err(_) => unreachable!("a batch was sent, so a batch comes back"),
+    }
+
+    /// Asks a worker that is idle to help with a slow batch.
+    fn invite(&self, batch: &Batch) {
+        if self.parking.is_anyone_asleep()
+            && let Some(shared) = batch.shared()
+            && self.share.try_send(Work::Help(shared.clone())).is_ok()
+        {
+            self.parking.wake_one();
         }
+    }
+
+    /// Lets others see what this worker is at.
+    fn show(&self, shared: Option<Arc<Shared>>) {
+        *self.benches[self.index].lock().unwrap_or_else(PoisonError::into_inner) =
+            Bench { shared, seen: Seen::Nothing };
     }
 }

@@ -4,6 +4,7 @@
 //! A reactor hands over whole batches and never waits: a full queue is its answer. What a method is, a worker
 //! does not know; it asks its [`Run`]. Batches are in [`batch`], the elastic pool in [`blocking`].
 
+mod asked;
 pub mod batch;
 pub mod blocking;
 mod callbacks;
@@ -19,7 +20,7 @@ use crate::stats::WorkersSnapshot;
 pub use batch::{Batch, Done, Job};
 pub use blocking::Blocking;
 use callbacks::Callbacks;
-pub use cpu::Cpu;
+pub use cpu::{Cpu, STUCK_AFTER};
 
 /// How the pools are built.
 #[derive(Clone, Copy, Debug)]
@@ -103,6 +104,17 @@ impl Pools {
     /// Wakes a CPU worker for what was queued, if one sleeps.
     pub fn wake_cpu(&self) {
         self.cpu.wake();
+    }
+
+    /// A CPU worker that is stuck in a call can be relieved of what stands behind it, since there are others.
+    pub fn can_relieve(&self) -> bool {
+        self.cpu.can_help()
+    }
+
+    /// Looks for CPU workers that are stuck in a call, and has others do what stands behind it. To be asked every
+    /// [`STUCK_AFTER`] from when a batch is sent until it says that nothing is left to look after.
+    pub fn relieve_cpu(&self, now: Instant) -> bool {
+        self.cpu.relieve(now)
     }
 
     /// Queues a batch for the blocking threads. It comes back if the queue is full.

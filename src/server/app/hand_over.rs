@@ -6,8 +6,8 @@ use super::{BATCH_BYTES_MAX, Cx, Desk, Group, deadline_of};
 use crate::conn::calls::Call;
 use crate::message::Request;
 use crate::status::Status;
-use crate::workers::Batch;
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
+use crate::workers::{Batch, STUCK_AFTER};
 
 impl Desk {
     /// Puts a request into the batch that this turn gathers.
@@ -95,15 +95,24 @@ impl Desk {
         let number = self.begin_group();
         // The batch itself is one more: a deferred answer may come home before the batch that it went out with.
         self.groups[number as usize].left = 1;
-        let mut batch =
-            self.spare_batches.pop().unwrap_or_else(|| Batch::new(self.home.clone(), self.back.clone()));
+        let mut batch = match self.spare_batches.pop() {
+            Some(batch) => {
+                self.spare_bytes -= batch.capacity_bytes();
+                batch
+            }
+            None => Batch::new(self.home.clone(), self.back.clone()),
+        };
         batch.begin(number, self.groups[number as usize].scope.clone(), now);
         batch
     }
 
     pub(super) fn send_gathered(&mut self) {
-        if let Some(batch) = self.gathering.take() {
+        if let Some(mut batch) = self.gathering.take() {
             self.pools.backlog().add(batch.len());
+            if self.pools.can_relieve() {
+                batch.is_watched = true;
+                self.watched += 1;
+            }
             match self.pools.send_cpu(batch) {
                 Ok(()) => self.unannounced += 1,
                 Err(batch) => self.take_back(batch),
@@ -116,6 +125,18 @@ impl Desk {
         for _ in 0..std::mem::take(&mut self.unannounced) {
             self.pools.wake_cpu();
         }
+    }
+
+    /// As long as batches are out, somebody looks whether a worker is stuck with one.
+    #[inline]
+    pub(super) fn watch(&mut self, now: Instant) {
+        if self.watched > 0 && self.watch_at.is_none() {
+            self.watch_at = Some(now + STUCK_AFTER);
+        }
+    }
+
+    pub(super) fn look_after(&mut self, now: Instant) {
+        self.watch_at = self.pools.relieve_cpu(now).then(|| now + STUCK_AFTER);
     }
 
     /// The workers have gone (the server is ending), or their queue is full: the requests are answered all the

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coreloop_bufpool::Chunk;
 
-use super::{Cx, Desk, Ended, RpcApp, SPARE_MAX, reply};
+use super::{Cx, Desk, Ended, RpcApp, SPARE_BYTES_MAX, SPARE_MAX, reply};
 use crate::context::{Late, code_of};
 use crate::message::SendBody;
 use crate::reactor::Conns;
@@ -42,14 +42,27 @@ impl Desk {
                 self.stats.calls.late_at_answer.add(1);
             }
         }
+        if batch.is_watched {
+            self.watched -= 1;
+            if self.watched == 0 {
+                self.watch_at = None;
+            }
+        }
         let number = batch.number;
         batch.recycle();
         batch.begin(number, self.inline_scope.clone(), conns.now());
-        if self.spare_batches.len() < SPARE_MAX {
-            self.spare_batches.push(batch);
-        }
+        self.keep(batch);
         if home > 0 {
             self.come_home(number, home);
+        }
+    }
+
+    /// Keeps an empty batch for a later turn, within bounds.
+    fn keep(&mut self, batch: Box<Batch>) {
+        let bytes = self.spare_bytes + batch.capacity_bytes();
+        if self.spare_batches.len() < SPARE_MAX && bytes <= SPARE_BYTES_MAX {
+            self.spare_bytes = bytes;
+            self.spare_batches.push(batch);
         }
     }
 

@@ -31,8 +31,10 @@ use crate::status::{Code, Status};
 use crate::wire::{Protocols, ServerSide, Speaks};
 use crate::workers::{Batch, Pools};
 
-/// Batches and scopes kept for the next turn.
-const SPARE_MAX: usize = 64;
+/// Batches and scopes kept for the next turns: with batches of one as many are under way as calls are in flight.
+const SPARE_MAX: usize = 2048;
+/// What the batches that are kept may hold together.
+const SPARE_BYTES_MAX: usize = 32 << 20;
 /// A turn's batch is handed over early when its small arguments have grown to this.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
@@ -124,6 +126,8 @@ struct Desk {
     gathering: Option<Box<Batch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<Batch>>,
+    /// What they hold: `spare_bytes <= SPARE_BYTES_MAX`.
+    spare_bytes: usize,
     spare_scopes: Vec<Arc<Scope>>,
     /// Tables of calls for connections that have none in flight.
     stock: Stock,
@@ -140,6 +144,9 @@ struct Desk {
     tap: Option<Tap>,
     /// Batches sent for which nobody has been woken.
     unannounced: u32,
+    /// Batches with the workers, if those could help each other; and when to look whether one of them is stuck.
+    watched: u32,
+    watch_at: Option<Instant>,
     /// A worker may start while this thread still reads: it has a core of its own. On a shared one it would only
     /// push this thread aside.
     wakes_early: bool,
@@ -181,6 +188,7 @@ impl RpcApp {
             groups: Slab::new(),
             gathering: None,
             spare_batches: Vec::new(),
+            spare_bytes: 0,
             spare_scopes: Vec::new(),
             stock: Stock::new(),
             inline_scope: Arc::new(Scope::default()),
@@ -191,6 +199,8 @@ impl RpcApp {
             #[cfg(feature = "record")]
             tap,
             unannounced: 0,
+            watched: 0,
+            watch_at: None,
             wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
         };
         RpcApp { registry, desk }
@@ -328,9 +338,10 @@ impl App for RpcApp {
         self.desk.clock = None;
     }
 
-    fn hand_off(&mut self, _now: Instant) {
+    fn hand_off(&mut self, now: Instant) {
         self.desk.send_gathered();
         self.desk.announce();
+        self.desk.watch(now);
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {
@@ -343,6 +354,15 @@ impl App for RpcApp {
     #[inline]
     fn next_deadline(&self, calls: &Calls) -> Option<Instant> {
         calls.next_deadline()
+    }
+
+    #[inline]
+    fn next_at(&self) -> Option<Instant> {
+        self.desk.watch_at
+    }
+
+    fn on_time(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        self.desk.look_after(conns.now());
     }
 
     fn on_deadline(&mut self, cx: &mut Cx<'_>) {
