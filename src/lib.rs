@@ -58,6 +58,7 @@ pub mod server;
 pub mod service;
 pub mod stats;
 pub mod status;
+mod threads;
 pub mod wire;
 pub mod workers;
 

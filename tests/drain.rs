@@ -223,12 +223,20 @@ fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
 fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
     let _turn = serial();
     // The test harness has threads of its own, which come and go.
-    let threads = || {
+    let threads = || -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
-        names.filter(|name| name.starts_with("coreloop")).count()
+        names.filter(|name| name.starts_with("coreloop")).collect()
     };
-    let before = common::descriptors();
+    let descriptors = || -> Vec<String> {
+        let all = std::fs::read_dir("/proc/self/fd").unwrap();
+        let targets = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
+        // A listing is one itself.
+        targets.map(|target| target.display().to_string()).filter(|target| !target.contains("/fd")).collect()
+    };
+    // The servers of the other tests, and whoever answered for them elsewhere.
+    eventually("they are gone", || threads().is_empty());
+    let before = descriptors();
     for round in 0..10 {
         let mut rig = rig(|config| (config.cores, config.workers) = (2, 3));
         let mut peer = rig.peer();
@@ -244,5 +252,14 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
             rig.shutdown();
         }
     }
-    eventually("all is given back", || (common::descriptors(), threads()) == (before, 0));
+    let until = std::time::Instant::now() + common::PATIENCE;
+    loop {
+        let (now, running) = (descriptors(), threads());
+        // What another test's server still gives back is not missed; what one of these keeps, all ten do.
+        if now.len() <= before.len() && running.is_empty() {
+            return;
+        }
+        assert!(std::time::Instant::now() < until, "left: {running:?}, {now:?}; before: {before:?}");
+        std::thread::sleep(std::time::Duration::from_millis(1));
+    }
 }

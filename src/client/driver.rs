@@ -131,7 +131,7 @@ impl Driver {
     /// A time that cannot be; or the system gives no thread or no event queue.
     pub fn spawn_with(config: &DriverConfig) -> io::Result<Driver> {
         let (mut reactor, driver) = build(config)?;
-        std::thread::Builder::new().name("coreloop-client".into()).spawn(move || {
+        crate::threads::detached("coreloop-client", move || {
             // Ended by itself, it drops its promises: every caller hears of it.
             let _ = reactor.run();
         })?;

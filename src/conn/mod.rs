@@ -85,6 +85,8 @@ pub struct Conn<W> {
     is_eof: bool,
     /// A message was completed since the last [`Conn::settle`].
     is_progress: bool,
+    /// It drains, which could not be said yet: the peer had not shown what it speaks.
+    owes_notice: bool,
     /// Calls begun and not ended, answered or not: work counts until it ends.
     in_flight: u32,
     /// Bytes of their arguments.
@@ -112,6 +114,7 @@ impl<W: Wire> Conn<W> {
             is_easy: true,
             is_eof: false,
             is_progress: false,
+            owes_notice: false,
             in_flight: 0,
             in_flight_bytes: 0,
             bytes_min: 1,
@@ -506,13 +509,12 @@ impl<W: Wire> Conn<W> {
         match self.state {
             // Who has just connected may have a request on its way, too.
             State::Opening { .. } | State::Serving => {
-                if self.out_len() == 0 {
-                    self.last_written = now;
-                }
-                self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
-                self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;
                 self.state = State::Draining;
                 self.since = now;
+                self.owes_notice = true;
+                if self.wire.is_decided() {
+                    self.say_drain(pool, now, limits);
+                }
             }
             State::Draining
             | State::HalfClosed
@@ -520,6 +522,23 @@ impl<W: Wire> Conn<W> {
             | State::Lingering(_)
             | State::Closed(_) => {}
         }
+    }
+
+    /// A notice waits for the peer's first message: to be asked with each, and said before it is answered.
+    #[inline]
+    pub fn owes_notice(&self) -> bool {
+        self.owes_notice
+    }
+
+    /// Says that the connection drains.
+    pub fn say_drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
+        self.owes_notice = false;
+        if self.out_len() == 0 {
+            self.last_written = now;
+        }
+        self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+        self.is_easy = false;
+        self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;
     }
 
     fn is_finishing(&self) -> bool {

@@ -78,6 +78,11 @@ impl Acceptor {
         self.listeners.clear();
     }
 
+    /// Somebody may wait at any listener: the event may not have been seen yet.
+    pub(super) fn on_all_ready(&mut self) {
+        self.listeners.iter_mut().for_each(|accepting| accepting.is_ready = true);
+    }
+
     /// Accepts one connection, from any listener where somebody waits.
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
         if self.paused_until.is_some_and(|until| until > now) {

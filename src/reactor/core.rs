@@ -415,6 +415,15 @@ impl<A: App> Core<A> {
         }
     }
 
+    /// Asks the peer for no new requests.
+    pub(super) fn drain(&mut self, key: Key) {
+        let Core { slots, pool, limits, now, .. } = self;
+        if let Some(slot) = slots.at_mut(key) {
+            slot.conn.drain(pool, *now, limits);
+        }
+        self.after(key);
+    }
+
     /// Forgets a connection and closes its socket; its session goes back to the app.
     pub(super) fn remove(&mut self, key: Key, why: &CloseReason) -> Option<A::Session> {
         let mut slot = self.slots.remove(key)?;
@@ -432,6 +441,9 @@ impl<A: App> Core<A> {
 fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
     match cx.conn.next_message() {
         Next::Message { message, consumed } => {
+            if cx.conn.owes_notice() {
+                cx.conn.say_drain(cx.pool, cx.now, cx.limits);
+            }
             app.on_message(cx, message);
             cx.conn.consume(consumed);
             true

@@ -324,7 +324,7 @@ impl<A: App> Reactor<A> {
 
     fn open(&mut self, mut stream: Stream, peer: Peer, listener: usize) {
         let is_over = self.core.slots.len() >= self.connections_max;
-        if is_over || self.state != State::Running {
+        if is_over || matches!(self.state, State::Aborting | State::Stopped) {
             self.core.stats.refused.add(u64::from(is_over));
             self.loads.sub(self.index);
             return;
@@ -340,6 +340,10 @@ impl<A: App> Reactor<A> {
         self.core.open(key, stream, peer, wire, session);
         if let Some(at) = app_at {
             self.core.arm_for_app(key, at);
+        }
+        if self.state == State::Draining {
+            // It was accepted before the drain began, by this reactor or another.
+            self.core.drain(key);
         }
     }
 
@@ -386,13 +390,16 @@ impl<A: App> Reactor<A> {
             return;
         }
         self.state = State::Draining;
+        self.for_each_conn(|core, _, key| core.drain(key));
+        // Closing the listener would reset those who wait to be accepted. They are as many as a backlog holds; who
+        // connects while they are taken is turned away.
+        self.acceptor.on_all_ready();
+        for _ in 0..socket::BACKLOG {
+            let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };
+            self.loads.add(self.index);
+            self.open(stream, peer, listener);
+        }
         self.acceptor.close();
-        self.for_each_conn(|core, _, key| {
-            let Core { slots, pool, limits, now, .. } = core;
-            if let Some(slot) = slots.at_mut(key) {
-                slot.conn.drain(pool, *now, limits);
-            }
-        });
     }
 
     fn begin_abort(&mut self) {
@@ -402,6 +409,7 @@ impl<A: App> Reactor<A> {
                 app.on_abort(&mut cx);
                 cx.conn.finish(CloseReason::Drained, cx.now);
             }
+            core.after(key);
         });
         self.state = State::Aborting;
     }
@@ -411,7 +419,6 @@ impl<A: App> Reactor<A> {
         self.core.slots.keys_into(&mut keys);
         for key in keys {
             f(&mut self.core, &mut self.app, key);
-            self.core.after(key);
         }
     }
 

@@ -417,7 +417,7 @@ fn spawn(
     events: crossbeam_channel::Sender<Event>,
 ) -> Result<(), Error> {
     let registry = registry.clone();
-    std::thread::Builder::new().name(format!("coreloop-reactor-{index}")).spawn(move || {
+    crate::threads::detached(format!("coreloop-reactor-{index}"), move || {
         registry.begin_thread();
         // The panic is reported, and takes the server down in an orderly way; it is not swallowed.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reactor.run()));

@@ -106,8 +106,7 @@ impl Shared {
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
         let started = alive.ok_or_else(|| std::io::Error::other("the pool is stopping")).and_then(|alive| {
             let shared = self.clone();
-            let thread = std::thread::Builder::new().name("coreloop-blocking".into());
-            thread.spawn(move || {
+            crate::threads::detached("coreloop-blocking", move || {
                 let _alive = alive;
                 shared.work();
             })

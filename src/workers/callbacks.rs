@@ -24,7 +24,7 @@ impl Callbacks {
     pub(super) fn start() -> std::io::Result<Callbacks> {
         let (queue, work) = crossbeam_channel::unbounded();
         let (alive, ended) = super::life();
-        std::thread::Builder::new().name("coreloop-cancel".into()).spawn(move || {
+        crate::threads::detached("coreloop-cancel", move || {
             let _alive = alive;
             while let Ok(Work::Callback(callback)) = work.recv() {
                 // The user's; its panic is its own.

@@ -97,7 +97,7 @@ impl Cpu {
             };
             let name = format!("coreloop-work-{index}");
             let alive = alive.clone();
-            std::thread::Builder::new().name(name).spawn(move || {
+            crate::threads::detached(name, move || {
                 let _alive = alive;
                 worker.work();
             })?;

@@ -1,7 +1,7 @@
 //! A server for tests: methods of every kind, whose handlers wait for the test where it wants to see them wait.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, Once};
+use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, mpsc};
 use std::time::Duration;
 
 use coreloop::codec::{Argument, Bytes, Codec, Plain, RawBytes};
@@ -222,6 +222,20 @@ fn deferring(name: &str, kind: Kind, what: impl Fn(i64, Reply<i64>) + Send + Syn
 pub const KINDS: [(&str, Kind); 3] =
     [("Inline", Kind::Inline), ("Pooled", Kind::Pooled), ("Blocking", Kind::Blocking)];
 
+/// Runs it on a thread that is nobody's pool. A thread for each would be let go of while it ends, which glibc does not
+/// always survive (`pthread_detach` looks at it once more).
+fn elsewhere(job: impl FnOnce() + Send + 'static) {
+    type Job = Box<dyn FnOnce() + Send>;
+    static JOBS: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
+    let jobs = JOBS.get_or_init(|| {
+        let (jobs, todo) = mpsc::channel::<Job>();
+        let thread = std::thread::Builder::new().name("elsewhere".into());
+        thread.spawn(move || todo.iter().for_each(|job| job())).unwrap();
+        jobs
+    });
+    jobs.send(Box::new(job)).unwrap();
+}
+
 fn with_deferred(mut builder: Builder, held: &Held) -> Builder {
     for (service, kind) in KINDS {
         let held = held.clone();
@@ -231,7 +245,7 @@ fn with_deferred(mut builder: Builder, held: &Held) -> Builder {
             }))
             .method_of(deferring(&format!("{service}.AnswerNow"), kind, |n, reply| reply.send(Ok(n))))
             .method_of(deferring(&format!("{service}.AnswerElsewhere"), kind, |n, reply| {
-                std::thread::spawn(move || reply.send(Ok(n)));
+                elsewhere(move || reply.send(Ok(n)));
             }))
             .method_of(deferring(&format!("{service}.Drop"), kind, |_n, reply| drop(reply)))
             .method_of(deferring(&format!("{service}.TakeAndPanic"), kind, |_n, _reply| {

@@ -152,7 +152,7 @@ impl ClientApp {
             let _ = remote.mail(Letter::Dialed { line: number, attempt, result: connect() });
         };
         self.look_by(until);
-        if let Err(error) = std::thread::Builder::new().name("coreloop-dial".into()).spawn(dialer) {
+        if let Err(error) = crate::threads::detached("coreloop-dial", dialer) {
             self.on_dial_failed(number, CallError::Connect(error), now);
         }
     }
