@@ -96,11 +96,23 @@ const run = async () => {
   await ask("Browser.close");
 };
 
+// The browser's own children may write there for a moment after it has ended.
+const removed = async (folder) => {
+  for (let left = 50; ; left--) {
+    try {
+      return rmSync(folder, { recursive: true, force: true });
+    } catch (error) {
+      if (left === 0) throw error;
+      await new Promise((again) => setTimeout(again, 100));
+    }
+  }
+};
+
 try {
   await run();
   console.log("the console page works");
 } finally {
   chromium.kill();
   await ended;
-  rmSync(profile, { recursive: true, force: true, maxRetries: 5 });
+  await removed(profile);
 }
