@@ -37,7 +37,7 @@ impl Comparison<'_> {
     pub fn article_s(&self) -> f64 {
         let under_wrk = self.subjects.iter().filter(|subject| HTTP.contains(&&*subject.name)).count();
         let native = self.subjects.iter().filter(|subject| subject.name == NATIVE).count();
-        (under_wrk * THREADS.len() + native) as f64 * self.article_each_s()
+        (under_wrk * THREADS.len() + native) as f64 * self.article_each_s() * f64::from(self.options.rounds())
     }
 
     pub fn article(&mut self) -> Result<(), Stopped> {
@@ -50,6 +50,7 @@ impl Comparison<'_> {
                 peak_mib,
                 server_us_per_call: None,
                 errors: 0,
+                runs: Vec::new(),
             });
         }
         self.record.notes.push(NOTE.into());
@@ -69,56 +70,70 @@ impl Comparison<'_> {
     }
 
     fn article_rows(&mut self) -> Result<(), Stopped> {
-        let seconds = self.options.article_seconds();
         let has_wrk = self.has("wrk", "article", INSTALL);
-        for subject in self.subjects.clone() {
-            if has_wrk && HTTP.contains(&&*subject.name) {
-                for threads in THREADS {
-                    let wrk = Wrk {
-                        threads,
-                        connections: CONNECTIONS,
-                        seconds,
-                        setting: Setting::Shared,
-                        round: 1,
-                    };
-                    let what = format!("wrk -t{threads} -c{CONNECTIONS}");
-                    let run = self.attempt(&subject, &what, self.article_each_s(), |ground| {
-                        let mut server = ground.start(&subject, wrk.setting)?;
-                        let run = ground.wrk(&mut server, wrk)?;
-                        server.stop();
-                        Ok(run)
-                    })?;
-                    self.article_row(&subject, what, run);
+        for round in 1..=self.options.rounds() {
+            for subject in self.in_turn(round) {
+                if has_wrk && HTTP.contains(&&*subject.name) {
+                    for threads in THREADS {
+                        self.under_wrk(&subject, threads, round)?;
+                    }
+                }
+                if subject.name == NATIVE {
+                    self.under_loadgen(&subject, round)?;
                 }
             }
-            if subject.name == NATIVE {
-                let what = format!("loadgen, {CONNECTIONS} connections");
-                let run = self.attempt(&subject, &what, self.article_each_s(), |ground| {
-                    let mut server = ground.start(&subject, Setting::Shared)?;
-                    let load = Load { connections: CONNECTIONS, depth: 1 };
-                    let usual = ground.order(Kind::Add, load, Setting::Shared, 1);
-                    let order = Order { seconds: seconds as f64, warmup_s: 1.0, ..usual };
-                    let run = ground.make(&subject, &mut server, &order)?.run;
-                    server.stop();
-                    Ok(run)
-                })?;
-                self.article_row(&subject, what, run);
-            }
         }
+        Ok(())
+    }
+
+    fn under_wrk(&mut self, subject: &Subject, threads: u32, round: u32) -> Result<(), Stopped> {
+        let seconds = self.options.article_seconds();
+        let wrk = Wrk { threads, connections: CONNECTIONS, seconds, setting: Setting::Shared, round };
+        let what = format!("wrk -t{threads} -c{CONNECTIONS}");
+        let run = self.attempt(subject, &what, self.article_each_s(), |ground| {
+            let mut server = ground.start(subject, wrk.setting)?;
+            let run = ground.wrk(&mut server, wrk)?;
+            server.stop();
+            Ok(run)
+        })?;
+        self.article_row(subject, what, run);
+        Ok(())
+    }
+
+    fn under_loadgen(&mut self, subject: &Subject, round: u32) -> Result<(), Stopped> {
+        let seconds = self.options.article_seconds();
+        let what = format!("loadgen, {CONNECTIONS} connections");
+        let run = self.attempt(subject, &what, self.article_each_s(), |ground| {
+            let mut server = ground.start(subject, Setting::Shared)?;
+            let load = Load { connections: CONNECTIONS, depth: 1 };
+            let usual = ground.order(Kind::Add, load, Setting::Shared, round);
+            let order = Order { seconds: seconds as f64, warmup_s: 1.0, ..usual };
+            let run = ground.make(subject, &mut server, &order)?.run;
+            server.stop();
+            Ok(run)
+        })?;
+        self.article_row(subject, what, run);
         Ok(())
     }
 
     fn article_row(&mut self, subject: &Subject, by: String, run: Option<Run>) {
         let Some(run) = run else { return };
         self.ground.screen.say(&super::capacity::line(&by, subject, &run));
-        self.record.article.push(ArticleRow {
-            name: subject.name.clone(),
-            by,
-            calls_per_s: run.calls_per_s,
-            mean_ms: run.mean_us.unwrap_or(0.0) / 1e3,
-            peak_mib: run.peak_kib.unwrap_or(0) as f64 / 1024.0,
-            server_us_per_call: run.server_us_per_call,
-            errors: run.errors,
+        let rows = &mut self.record.article;
+        let known = rows.iter().position(|row| row.name == subject.name && row.by == by);
+        let at = known.unwrap_or_else(|| {
+            rows.push(ArticleRow {
+                name: subject.name.clone(),
+                by,
+                calls_per_s: 0.0,
+                mean_ms: 0.0,
+                peak_mib: 0.0,
+                server_us_per_call: None,
+                errors: 0,
+                runs: Vec::new(),
+            });
+            rows.len() - 1
         });
+        rows[at].add(run);
     }
 }

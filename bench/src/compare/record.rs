@@ -287,8 +287,11 @@ pub struct ArticleRow {
     pub peak_mib: f64,
     /// CPU time of the server, where it was measured.
     pub server_us_per_call: Option<f64>,
-    /// Of the measured run; 0 in the article's rows.
+    /// Of all measured runs; 0 in the article's rows.
     pub errors: u64,
+    /// What was measured, one for each round: the figures above are their medians. None in the article's rows.
+    #[serde(default)]
+    pub runs: Vec<Run>,
 }
 
 /// The same calls in an open loop, alone and with company.

@@ -205,8 +205,8 @@ fn article(record: &Record) -> String {
         table.row(vec![
             title(record, &row.name).into(),
             row.by.clone(),
-            format!("{:.0}", row.calls_per_s),
-            format!("{:.2}", row.mean_ms),
+            spread(row.calls_per_s(), 0),
+            spread(row.mean_ms(), 2),
             format!("{:.1}", row.peak_mib),
             row.server_us_per_call.map_or(String::new(), |us| format!("{us:.2}")),
             row.errors.to_string(),

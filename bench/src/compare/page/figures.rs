@@ -48,6 +48,15 @@ fn ranged(spread: Option<Spread>) -> String {
     })
 }
 
+/// The same for calls per second, whole and in groups of three digits; once, where there is one figure alone.
+fn rates(spread: Option<Spread>) -> String {
+    let whole = |value: f64| units::count(value.round());
+    spread.map_or(String::new(), |Spread { median, min, max }| match min == max {
+        true => whole(median),
+        false => format!("{} [{}–{}]", whole(median), whole(min), whole(max)),
+    })
+}
+
 fn exact(value: f64) -> Spread {
     Spread { median: value, min: value, max: value }
 }
@@ -325,8 +334,8 @@ pub fn article(page: &mut String, record: &Record) {
             vec![
                 text::title(record, &row.name).into(),
                 row.by.clone(),
-                units::count(row.calls_per_s.round()),
-                format!("{:.2}", row.mean_ms),
+                rates(row.calls_per_s()),
+                text::spread(row.mean_ms(), 2),
                 format!("{:.1}", row.peak_mib),
                 row.server_us_per_call.map_or(String::new(), digits),
                 // The article says nothing of its errors.

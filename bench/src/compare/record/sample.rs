@@ -101,6 +101,7 @@ pub fn sample() -> Record {
             peak_mib: 42.6,
             server_us_per_call: None,
             errors: 0,
+            runs: Vec::new(),
         }],
         slow_mix: vec![pair.clone()],
         beside_big: vec![pair],
