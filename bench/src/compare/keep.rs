@@ -1,6 +1,7 @@
 //! The files of a comparison: the record as JSON, the page, the table for a README. Each is written anew after every
 //! section, so that whatever happens later loses little.
 
+use std::cell::Cell;
 use std::fs;
 use std::path::{Path, PathBuf};
 
@@ -14,6 +15,8 @@ pub struct Files {
     markdown: Option<PathBuf>,
     /// The picture for a README, in a folder of dated records.
     picture: Option<PathBuf>,
+    /// The picture is of this record, and not one that an earlier one has left.
+    is_drawn: Cell<bool>,
 }
 
 impl Files {
@@ -37,6 +40,7 @@ impl Files {
             page: with(&stem, "html"),
             markdown: markdown.map(Path::to_path_buf),
             picture: folder.map(|folder| folder.join("latest.svg")),
+            is_drawn: Cell::new(false),
         })
     }
 
@@ -53,6 +57,7 @@ impl Files {
             page: json.with_extension("html"),
             markdown: markdown.map(Path::to_path_buf),
             picture: Some(json.with_extension("svg")),
+            is_drawn: Cell::new(false),
         };
         files.show(&record)?;
         Ok(files)
@@ -73,6 +78,7 @@ impl Files {
             && let Some(picture) = page::latest(record).map_err(told)?
         {
             replace(path, &picture)?;
+            self.is_drawn.set(true);
         }
         if let Some(path) = &self.markdown {
             replace(path, &markdown::render(record))?;
@@ -82,7 +88,8 @@ impl Files {
 
     /// Those that are there.
     pub fn written(&self) -> impl Iterator<Item = &Path> {
-        let files = [Some(&self.json), Some(&self.page), self.markdown.as_ref(), self.picture.as_ref()];
+        let picture = self.picture.as_ref().filter(|_| self.is_drawn.get());
+        let files = [Some(&self.json), Some(&self.page), self.markdown.as_ref(), picture];
         files.into_iter().flatten().map(PathBuf::as_path).filter(|path| path.exists())
     }
 }
@@ -125,6 +132,14 @@ mod tests {
             .collect();
         names.sort();
         assert_eq!(names, ["2026-11-25-2.json", "2026-11-25.json", "latest.svg", "table.md"]);
+        assert_eq!((first.written().count(), second.written().count()), (3, 4));
+        // What nothing can be drawn of leaves the picture of the one before, and does not call it its own.
+        record.capacity.clear();
+        let third = Files::new(Some(&place), "2026-11-26", None).expect("a name");
+        third.write(&record).expect("written");
+        assert_eq!(third.written().count(), 2);
+        record = sample();
+        record.took_s = 99.0;
         let text = fs::read_to_string(place.join("2026-11-25.json")).expect("text");
         assert_eq!(serde_json::from_str::<Record>(&text).expect("as written"), record);
     }
