@@ -1,4 +1,5 @@
-//! Threads that nobody joins.
+//! Threads that nobody joins: how they are started, and nothing of what runs on them. Whoever must know that one has
+//! ended has it hold a sign of life.
 
 use std::convert::Infallible;
 use std::io;

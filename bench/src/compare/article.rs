@@ -42,15 +42,17 @@ impl Comparison<'_> {
 
     pub fn article(&mut self) -> Result<(), Stopped> {
         for (name, calls_per_s, mean_ms, peak_mib) in THEIRS {
+            let run = Run {
+                round: 1,
+                calls_per_s,
+                mean_us: Some(mean_ms * 1e3),
+                peak_kib: Some((peak_mib * 1024.0_f64).round() as u64),
+                ..Run::default()
+            };
             self.record.article.push(ArticleRow {
                 name: name.into(),
                 by: "the article".into(),
-                calls_per_s,
-                mean_ms,
-                peak_mib,
-                server_us_per_call: None,
-                errors: 0,
-                runs: Vec::new(),
+                runs: vec![run],
             });
         }
         self.record.notes.push(NOTE.into());
@@ -120,20 +122,9 @@ impl Comparison<'_> {
         let Some(run) = run else { return };
         self.ground.screen.say(&super::capacity::line(&by, subject, &run));
         let rows = &mut self.record.article;
-        let known = rows.iter().position(|row| row.name == subject.name && row.by == by);
-        let at = known.unwrap_or_else(|| {
-            rows.push(ArticleRow {
-                name: subject.name.clone(),
-                by,
-                calls_per_s: 0.0,
-                mean_ms: 0.0,
-                peak_mib: 0.0,
-                server_us_per_call: None,
-                errors: 0,
-                runs: Vec::new(),
-            });
-            rows.len() - 1
-        });
-        rows[at].add(run);
+        match rows.iter_mut().find(|row| row.name == subject.name && row.by == by) {
+            Some(row) => row.runs.push(run),
+            None => rows.push(ArticleRow { name: subject.name.clone(), by, runs: vec![run] }),
+        }
     }
 }

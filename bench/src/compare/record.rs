@@ -279,18 +279,7 @@ pub struct ArticleRow {
     pub name: String,
     /// `wrk -t12 -c400`, `wrk -t1 -c400`, `loadgen`, `the article`.
     pub by: String,
-    /// Calls per second.
-    pub calls_per_s: f64,
-    /// Mean latency.
-    pub mean_ms: f64,
-    /// The most memory.
-    pub peak_mib: f64,
-    /// CPU time of the server, where it was measured.
-    pub server_us_per_call: Option<f64>,
-    /// Of all measured runs; 0 in the article's rows.
-    pub errors: u64,
-    /// What was measured, one for each round: the figures above are their medians. None in the article's rows.
-    #[serde(default)]
+    /// Round by round; the article's own figures are one.
     pub runs: Vec<Run>,
 }
 

@@ -207,9 +207,9 @@ fn article(record: &Record) -> String {
             row.by.clone(),
             spread(row.calls_per_s(), 0),
             spread(row.mean_ms(), 2),
-            format!("{:.1}", row.peak_mib),
-            row.server_us_per_call.map_or(String::new(), |us| format!("{us:.2}")),
-            row.errors.to_string(),
+            mib(row.peak_kib()),
+            median(row.server_us_per_call(), 2),
+            row.errors().to_string(),
         ]);
     }
     format!("\n{}", table.render())

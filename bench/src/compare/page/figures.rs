@@ -336,10 +336,10 @@ pub fn article(page: &mut String, record: &Record) {
                 row.by.clone(),
                 rates(row.calls_per_s()),
                 text::spread(row.mean_ms(), 2),
-                format!("{:.1}", row.peak_mib),
-                row.server_us_per_call.map_or(String::new(), digits),
+                text::mib(row.peak_kib()),
+                row.server_us_per_call().map_or(String::new(), |us| digits(us.median)),
                 // The article says nothing of its errors.
-                record.peer(&row.name).map_or(String::new(), |_| units::count(row.errors as f64)),
+                record.peer(&row.name).map_or(String::new(), |_| units::count(row.errors() as f64)),
             ]
         })
         .collect();
