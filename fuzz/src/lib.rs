@@ -1,3 +1,3 @@
-//! What the fuzz targets do, apart from the fuzzer: `tests/fuzz_corpus.rs` of the root crate runs the same.
+//! What the fuzz targets do, apart from the fuzzer: `tests/codecs/fuzz_corpus.rs` of the root crate runs the same.
 
 pub mod targets;

@@ -1,15 +1,22 @@
-//! An allocator that counts, for test files that ask what something allocates. Not part of `common`: whoever wants it
-//! names it by its path, since it becomes the allocator of the whole test program.
+//! A counting allocator, for tests that check what something allocates. Not part of `common`: it becomes the allocator
+//! of the whole test program, so a program that needs it names it by its path.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 /// How often memory was asked for, and how many bytes; a block that grows counts as one that is asked for.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Asked {
     pub times: usize,
     pub bytes: usize,
+}
+
+/// The counters are those of the whole process, so tests take turns.
+pub fn serial() -> MutexGuard<'static, ()> {
+    static TURN: Mutex<()> = Mutex::new(());
+    TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 struct Counting;

@@ -1,4 +1,4 @@
-// Values in gob, written and checked by Go itself: the oracle of tests/gob_go.rs.
+// Values in gob, written and checked by Go itself: the oracle of tests/codecs/gob_go.rs.
 //
 //	gobcorpus write SEED COUNT   writes COUNT records to standard output
 //	gobcorpus json SEED COUNT    writes the same values as encoding/json has them; nothing for those that it has not

@@ -1,0 +1,23 @@
+//! What calls allocate in the steady state.
+//!
+//! The counters are those of the whole process, so every test here takes [`counting::serial`].
+
+#![allow(missing_docs)]
+
+#[path = "../common/counting.rs"]
+mod counting;
+#[cfg(any(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
+#[path = "../common/one_method.rs"]
+mod one_method;
+
+mod client;
+mod codecs;
+#[cfg(feature = "http")]
+mod http;
+#[cfg(feature = "jsonrpc")]
+mod jsonrpc;
+#[cfg(feature = "netrpc")]
+mod netrpc;
+#[cfg(feature = "netrpc")]
+mod netrpc_idle;
+mod server;

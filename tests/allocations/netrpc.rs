@@ -1,0 +1,80 @@
+//! What net/rpc allocates for a call once a connection is warm: nothing, at either end.
+
+use crate::counting::asked;
+use crate::one_method::{ADD, carry};
+use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
+use coreloop::codec::gob;
+use coreloop::message::{Call, Message, Outgoing, Reply, SendBody, method_hash};
+use coreloop::status::Code;
+use coreloop::wire::{Decoded, NetRpc, NetRpcClient, Out, Wire};
+
+/// What Go's example has for an argument: a struct, whose definition goes ahead of the first.
+#[derive(serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "PascalCase")]
+struct Args {
+    a: i64,
+    b: i64,
+}
+
+#[test]
+fn a_warm_connection_allocates_nothing_for_its_calls() {
+    let _turn = crate::counting::serial();
+    const DEPTH: u64 = 16;
+    let mut server = NetRpc::server(crate::one_method::side());
+    let mut client = NetRpcClient::new(1 << 20);
+    let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+    let (mut stream, mut ids) = (Vec::with_capacity(1 << 16), Vec::with_capacity(DEPTH as usize));
+    let (mut argument, mut result) = (Vec::new(), Vec::new());
+    gob::encode(&Args { a: 6, b: 7 }, &mut argument).unwrap();
+    gob::encode(&Args { a: 13, b: 42 }, &mut result).unwrap();
+    let mut times = Vec::with_capacity(8);
+    for round in 0..8 {
+        let before = asked();
+        for id in 0..DEPTH {
+            let call = Call {
+                id: round * DEPTH + id,
+                name: ADD,
+                method: method_hash(ADD),
+                codec: 3,
+                compressed: false,
+                one_way: id == 3,
+                schema: 0,
+                time_left_us: 0,
+                metadata: &[],
+                body: SendBody::Bytes(&argument),
+            };
+            client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
+        }
+        carry(&mut queue, &mut pool, &mut stream);
+        let mut at = 0;
+        while let Decoded::Message { message, consumed } = server.decode(&stream[at..]) {
+            let Message::Request(request) = message else { panic!("{message:?}") };
+            assert_eq!(&server.aside()[request.body.range()], argument);
+            ids.push(request.id);
+            at += consumed;
+        }
+        assert_eq!((at, ids.len()), (stream.len(), DEPTH as usize));
+        // All of a burst is in flight together, and ends in another order.
+        for id in ids.drain(..).rev() {
+            let (compressed, queue_us, handler_us) = (false, 0, 0);
+            let (code, body) = (Code::Ok, SendBody::Bytes(&result));
+            let reply = Reply { id, codec: 3, compressed, code, queue_us, handler_us, body };
+            server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
+        }
+        stream.clear();
+        carry(&mut queue, &mut pool, &mut stream);
+        let (mut at, mut answers) = (0, 0);
+        while let Decoded::Message { message, consumed } = client.decode(&stream[at..]) {
+            let Message::Reply(reply) = message else { panic!("{message:?}") };
+            assert_eq!((&client.aside()[reply.body.range()], reply.status), (&result[..], 0));
+            at += consumed;
+            answers += 1;
+        }
+        // One of them wanted no answer.
+        assert_eq!((at, answers), (stream.len(), DEPTH - 1));
+        stream.clear();
+        times.push(asked().times - before.times);
+    }
+    assert!(times[0] > 0, "what is warm must have been made");
+    assert_eq!(times[1..], [0; 7]);
+}

@@ -1,0 +1,378 @@
+//! The shared client on its bad days: servers that die in mid-call, say nothing, hang up, drain, or cannot be reached.
+//! Each call ends with what is known of it, and the client finds its way back by itself.
+
+use std::io;
+use std::sync::mpsc;
+use std::time::{Duration, Instant};
+
+use crate::common::raw_server::{BlackHole, RawServer, Side, end, greeted, lives, nobody, start};
+use crate::common::{Frame, MIB, PATIENCE, eventually, kind};
+use coreloop::Code;
+use coreloop::client::{Backoff, CallError, Client, Driver, MethodId, Starter};
+use coreloop::codec::{Codec, RawBytes};
+
+static ECHO: MethodId = MethodId::new("Raw.Echo");
+
+/// Longer than any test takes.
+const FOR_EVER: Backoff = Backoff { base_ms: 100_000_000_000, max_ms: 100_000_000_000 };
+
+/// A client that tries again soon after a failure.
+fn keen(address: &str) -> Client {
+    let soon = Backoff { base_ms: 1, max_ms: 20 };
+    Client::builder(address).configure(|config| config.backoff = soon).build().unwrap()
+}
+
+#[track_caller]
+fn is_lost(error: &CallError, may_have_run: bool) {
+    assert!(matches!(error, CallError::Lost { .. }), "{error:?}");
+    assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, may_have_run), "{error:?}");
+}
+
+/// The server's end of a connection comes to an end with a call on it, and then the server itself; later there is one
+/// again at the same address.
+fn dies_and_comes_back(die: impl FnOnce(Side)) {
+    let server = RawServer::start();
+    let client = keen(&server.address);
+    let mut side = greeted(&client, &server);
+    let call = start(&client, "in flight");
+    side.request();
+    let address = server.address.clone();
+    drop(server);
+    die(side);
+    is_lost(&end(call).unwrap_err(), true);
+    assert_eq!(client.stats().lost, 1);
+    for _ in 0..20 {
+        let error = end(start(&client, "nobody hears")).unwrap_err();
+        assert!(matches!(error, CallError::Connect(_)), "{error:?}");
+        assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, false));
+    }
+    // The pauses grow no longer than their bound, so a server that is back is found.
+    let server = RawServer::start_at(&address);
+    let serving = std::thread::spawn(move || {
+        let mut side = server.accept();
+        side.echo();
+        (server, side)
+    });
+    eventually("the server is found again", || end(start(&client, "back?")).is_ok());
+    let (_server, mut side) = serving.join().unwrap();
+    lives(&client, &mut side);
+    let stats = client.stats();
+    assert_eq!((stats.connects, stats.lost, client.in_flight()), (2, 1, 0));
+    assert!(stats.connect_failures >= 1);
+}
+
+#[test]
+fn a_server_that_is_killed_in_mid_call_and_started_again() {
+    dies_and_comes_back(Side::reset);
+}
+
+#[test]
+fn a_server_that_closes_in_mid_call_and_is_started_again() {
+    dies_and_comes_back(drop);
+}
+
+#[test]
+fn a_server_that_never_answers_is_waited_for_until_the_deadline_and_told() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    let call = start(&client.with_timeout(Duration::from_millis(500)), "well?");
+    let asked = side.request();
+    let error = end(call).unwrap_err();
+    assert!(matches!(error, CallError::DeadlineExceeded), "{error:?}");
+    assert!(error.may_have_run());
+    side.cancel_of(asked.id);
+    // Its answer comes too late, and is nobody's.
+    side.peer.send(&asked.reply("at last"));
+    lives(&client, &mut side);
+    let stats = client.stats();
+    assert_eq!((stats.late, stats.late_replies, stats.connects), (1, 1, 1));
+}
+
+#[test]
+fn time_on_the_wire_is_what_is_left_and_no_time_of_day() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    let begins = Instant::now();
+    let minute = Duration::from_secs(60);
+    let calls = [
+        start(&client, "none"),
+        start(&client.with_timeout(minute), "a minute"),
+        start(&client.with_deadline(begins + minute), "a minute from then"),
+        start(&client.with_timeout(minute).with_deadline(begins + minute / 2), "the earlier of two"),
+        start(&client.with_timeout(minute * 60 * 24), "more than can be stated"),
+    ];
+    let left: Vec<u64> = calls.iter().map(|_| u64::from(side.echo().time_left_us)).collect();
+    assert_eq!((left[0], left[4]), (0, 0));
+    // Counted from different moments of this thread, and never more than there was.
+    let minute_us = 60_000_000;
+    assert!(left[1] > 0 && left[1] <= minute_us, "{left:?}");
+    assert!(left[2] > 0 && left[2] <= left[1], "{left:?}");
+    assert!(left[3] > 0 && left[3] <= minute_us / 2, "{left:?}");
+    // What passed here in the meantime is gone from what is left: the server's clock has no part in it.
+    let passed_us = begins.elapsed().as_micros() as u64;
+    assert!(left[2] + passed_us >= minute_us, "{left:?} after {passed_us}");
+    calls.into_iter().for_each(|call| drop(end(call).unwrap()));
+}
+
+#[test]
+fn time_in_the_driver_s_hands_is_gone_from_what_is_left() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    // The call comes in the middle of a turn that began before it: it has its own time, and not the turn's.
+    let (is_in, came_in) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    client.start_then::<RawBytes, RawBytes>(&ECHO, b"hold", move |_| {
+        is_in.send(()).unwrap();
+        gate.recv_timeout(PATIENCE).unwrap();
+    });
+    side.echo();
+    came_in.recv_timeout(PATIENCE).unwrap();
+    let call = start(&client.with_timeout(Duration::from_secs(60)), "a minute");
+    open.send(()).unwrap();
+    let left_us = side.echo().time_left_us;
+    assert!(left_us > 0 && left_us <= 60_000_000, "{left_us}");
+    assert_eq!(end(call).unwrap(), b"a minute");
+}
+
+#[test]
+fn a_name_that_has_no_address_fails_its_callers() {
+    // A label may have 63 bytes (RFC 1035, section 2.3.4), so nobody needs to be asked about this one.
+    let client = keen(&format!("{}.invalid:6550", "x".repeat(64)));
+    for _ in 0..3 {
+        let error = end(start(&client, "?")).unwrap_err();
+        assert!(matches!(error, CallError::Connect(_)), "{error:?}");
+        assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, false));
+    }
+    assert!(Client::connect("127.0.0.1:no-port").is_err());
+    assert!(Client::connect("127.0.0.1:65536").is_err());
+}
+
+#[test]
+fn an_address_that_swallows_packets_is_given_up_after_the_time_to_connect() {
+    let hole = BlackHole::new();
+    let client =
+        Client::builder(&hole.address).configure(|config| config.connect_timeout_ms = 1_500).build().unwrap();
+    let patient = start(&client, "anybody?");
+    // A call whose time is shorter does not wait for that.
+    let hasty = end(start(&client.with_timeout(Duration::from_millis(20)), "now?")).unwrap_err();
+    assert!(matches!(hasty, CallError::DeadlineExceeded), "{hasty:?}");
+    let error = end(patient).unwrap_err();
+    let CallError::Connect(why) = &error else { panic!("{error:?}") };
+    assert_eq!((why.kind(), error.may_have_run()), (io::ErrorKind::TimedOut, false), "{error:?}");
+    assert_eq!((client.stats().connect_failures, client.in_flight()), (1, 0));
+}
+
+#[test]
+fn a_server_that_hangs_up_on_accept_is_not_connected_to_in_a_loop() {
+    let server = RawServer::start();
+    let client =
+        Client::builder(&server.address).configure(|config| config.backoff = FOR_EVER).build().unwrap();
+    let call = start(&client, "hello?");
+    drop(server.accept());
+    let error = end(call).unwrap_err();
+    assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+    for _ in 0..100 {
+        is_lost(&end(start(&client, "hello?")).unwrap_err(), false);
+    }
+    assert_eq!((client.stats().connects, client.in_flight()), (1, 0), "it pauses, whoever calls");
+}
+
+#[test]
+fn a_server_that_hangs_up_on_accept_for_a_while_is_found_when_it_has_done() {
+    let server = RawServer::start();
+    let client = keen(&server.address);
+    let serving = std::thread::spawn(move || {
+        (0..20).for_each(|_| drop(server.accept()));
+        let mut side = server.accept();
+        side.echo();
+        side
+    });
+    eventually("the server has come to its senses", || match end(start(&client, "hello?")) {
+        Ok(reply) => reply == b"hello?",
+        Err(error) => {
+            assert_eq!(error.code(), Code::Unavailable, "{error:?}");
+            false
+        }
+    });
+    lives(&client, &mut serving.join().unwrap());
+    assert_eq!(client.stats().connects, 21);
+}
+
+#[test]
+fn a_drain_notice_sends_new_calls_to_a_new_connection_and_loses_none() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut old = greeted(&client, &server);
+    let call = start(&client, "on the old one");
+    let asked = old.request();
+    old.peer.send(&Frame::of_kind(kind::DRAIN, 0));
+    eventually("the notice has come", || client.stats().drains == 1);
+    let next = start(&client, "on the new one");
+    let mut new = server.accept();
+    new.echo();
+    assert_eq!(end(next).unwrap(), b"on the new one");
+    old.peer.send(&asked.reply("still served"));
+    assert_eq!(end(call).unwrap(), b"still served");
+    old.ends();
+    lives(&client, &mut new);
+    assert_eq!((client.stats().connects, client.stats().lost), (2, 0));
+}
+
+#[test]
+fn a_server_that_closes_its_sending_half_answers_nothing_more() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    let (answered, unanswered) = (start(&client, "first"), start(&client, "second"));
+    let first = side.request();
+    side.request();
+    side.peer.send(&first.reply("just in time"));
+    side.half_close();
+    assert_eq!(end(answered).unwrap(), b"just in time");
+    is_lost(&end(unanswered).unwrap_err(), true);
+    let next = start(&client, "third");
+    let mut fresh = server.accept();
+    fresh.echo();
+    assert_eq!(end(next).unwrap(), b"third");
+}
+
+#[test]
+fn a_server_that_half_closes_while_it_is_written_to_is_not_written_to_for_long() {
+    let server = RawServer::start();
+    let client = server.client();
+    let side = greeted(&client, &server);
+    // More than the sockets hold: some of it waits in the client for a server that does not read.
+    let call = client.start_bytes("Raw.Echo", Codec::Raw, &vec![1; 16 * MIB]);
+    eventually("the call is under way", || client.stats().sent == 2);
+    side.half_close();
+    // It is the server's closing that ends it, and not the time for a write without progress.
+    let error = end(call).unwrap_err();
+    is_lost(&error, true);
+    let CallError::Lost { error: why, .. } = &error else { panic!("{error:?}") };
+    assert_eq!(why.kind(), io::ErrorKind::UnexpectedEof, "{error:?}");
+    let next = start(&client, "next");
+    let mut fresh = server.accept();
+    fresh.echo();
+    assert_eq!(end(next).unwrap(), b"next");
+}
+
+#[test]
+fn a_call_that_meets_the_end_of_its_connection_goes_out_on_the_next() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    // The driver is kept from its sockets while the server closes and the next call comes: by a call that is sent, and
+    // whose time passes. What is late is looked for after the letters of a turn, so the next one is read after the end.
+    let (is_in, came_in) = mpsc::channel();
+    let (open, gate) = mpsc::channel::<()>();
+    let late = client.with_timeout(Duration::from_secs(1));
+    late.start_then::<RawBytes, RawBytes>(&ECHO, b"late", move |result| {
+        assert!(matches!(result, Err(CallError::DeadlineExceeded)));
+        is_in.send(()).unwrap();
+        gate.recv_timeout(PATIENCE).unwrap();
+    });
+    side.request();
+    came_in.recv_timeout(PATIENCE).unwrap();
+    drop(side);
+    let call = start(&client, "unlucky");
+    open.send(()).unwrap();
+    let mut fresh = server.accept();
+    fresh.echo();
+    assert_eq!(end(call).unwrap(), b"unlucky");
+    assert_eq!((client.stats().connects, client.in_flight()), (2, 0));
+}
+
+#[test]
+fn calls_outlive_the_client_that_made_them() {
+    let server = RawServer::start();
+    let client = server.client();
+    let mut side = greeted(&client, &server);
+    let (kept, dropped) = (start(&client, "kept"), start(&client, "dropped"));
+    let (of_kept, of_dropped) = (side.request(), side.request());
+    drop(client);
+    drop(dropped);
+    side.cancel_of(of_dropped.id);
+    side.peer.send(&of_kept.reply("here"));
+    assert_eq!(end(kept).unwrap(), b"here");
+    // The last one takes the connection with it.
+    side.ends();
+}
+
+#[test]
+fn ten_thousand_that_wait_for_a_connection_are_dropped_at_once() {
+    let hole = BlackHole::new();
+    let client = Client::builder(&hole.address).build().unwrap();
+    let calls: Vec<_> = (0..10_000).map(|_| start(&client, "anybody?")).collect();
+    assert_eq!(client.in_flight(), 10_000);
+    drop(calls);
+    eventually("nothing is left of them", || client.in_flight() == 0);
+    assert_eq!(client.stats().cancelled, 10_000);
+}
+
+#[test]
+fn ten_thousand_that_wait_for_their_turn_are_dropped_at_once() {
+    let server = RawServer::start();
+    let client =
+        Client::builder(&server.address).configure(|config| config.in_flight_max = 1).build().unwrap();
+    let mut side = greeted(&client, &server);
+    let first = start(&client, "first");
+    let asked = side.request();
+    let calls: Vec<_> = (0..10_000).map(|_| start(&client, "next")).collect();
+    drop(calls);
+    eventually("nothing is left of them", || client.in_flight() == 1);
+    side.peer.send(&asked.reply("done"));
+    assert_eq!(end(first).unwrap(), b"done");
+    // None of them was sent: what comes next is the next call.
+    lives(&client, &mut side);
+}
+
+#[test]
+fn a_batch_whose_handles_are_gone_waits_for_no_connection() {
+    let client = Client::builder(&nobody())
+        .configure(|config| (config.waits_for_connection, config.backoff) = (true, FOR_EVER))
+        .build()
+        .unwrap();
+    let batch = client.batch();
+    for _ in 0..10 {
+        drop(batch.start_bytes("Raw.Echo", Codec::Raw, b"?"));
+    }
+    batch.send();
+    eventually("nothing is left of them", || client.in_flight() == 0);
+}
+
+#[test]
+fn a_client_is_there_for_its_first_call_however_busy_its_driver_is() {
+    let server = RawServer::start();
+    // Calls of this one fail on the driver's thread as soon as their letters are read, and keep it there.
+    let driver = Driver::spawn().unwrap();
+    let blocker = Client::builder(&nobody()).on(&driver);
+    let blocker = blocker.configure(|config| config.backoff = FOR_EVER).build().unwrap();
+    end(start(&blocker, "?")).unwrap_err();
+    let (is_in, came_in) = mpsc::channel();
+    let mut gates = Vec::new();
+    let mut block = || {
+        let (open, gate) = mpsc::channel::<()>();
+        let is_in = is_in.clone();
+        blocker.start_then::<RawBytes, RawBytes>(&ECHO, b"", move |_| {
+            is_in.send(()).unwrap();
+            gate.recv_timeout(PATIENCE).unwrap();
+        });
+        gates.push(open);
+    };
+    block();
+    came_in.recv_timeout(PATIENCE).unwrap();
+    block();
+    // More letters than the mailbox has room for: what follows goes another way, and the order is lost.
+    let filling: Vec<_> = (0..6_000).map(|_| start(&blocker, "?")).collect();
+    let client = Client::builder(&server.address).on(&driver).build().unwrap();
+    gates[0].send(()).unwrap();
+    came_in.recv_timeout(PATIENCE).unwrap();
+    let call = start(&client, "first");
+    gates[1].send(()).unwrap();
+    server.accept().echo();
+    assert_eq!(end(call).unwrap(), b"first");
+    filling.into_iter().for_each(|call| drop(end(call).unwrap_err()));
+}

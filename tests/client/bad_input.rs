@@ -1,0 +1,261 @@
+//! The shared client against a server that says what no server should: garbage, frames of another version, replies to
+//! nobody, replies twice, replies too large. The call concerned fails, with what it knows; nobody else is harmed.
+
+use std::time::Duration;
+
+use crate::common::raw_server::{RawServer, Side, end, greeted, lives, start};
+use crate::common::{Frame, MIB, eventually, kind};
+use coreloop::Code;
+use coreloop::client::{CallError, Client};
+
+/// A client with a connection that has been heard of.
+fn pair() -> (RawServer, Client, Side) {
+    let server = RawServer::start();
+    let client = server.client();
+    let side = greeted(&client, &server);
+    (server, client, side)
+}
+
+/// The call fails since the server's bytes mean nothing; the client closes, and its next call has a new connection,
+/// though the server holds on to the old one.
+#[track_caller]
+fn ends_the_connection(answer: impl FnOnce(u64) -> Vec<u8>) -> CallError {
+    let (server, client, mut side) = pair();
+    let call = start(&client, "one");
+    let asked = side.request();
+    side.peer.send_bytes(&answer(asked.id));
+    // It says no more: the connection is over for it, whether the server closes or not.
+    side.ends();
+    let next = start(&client, "two");
+    let error = end(call).unwrap_err();
+    assert!(error.may_have_run());
+    assert_eq!(error.code(), Code::Unavailable);
+    let mut fresh = server.accept();
+    fresh.echo();
+    assert_eq!(end(next).unwrap(), b"two");
+    assert_eq!((client.stats().connects, client.in_flight()), (2, 0));
+    error
+}
+
+#[test]
+fn garbage_ends_the_connection_and_its_calls() {
+    let error = ends_the_connection(|_| b"HTTP/1.1 400 Bad Request\r\n\r\n".to_vec());
+    assert!(matches!(error, CallError::Broken(_)), "{error:?}");
+}
+
+#[test]
+fn another_version_ends_the_connection_and_its_calls() {
+    let error = ends_the_connection(|id| {
+        let mut frame = Frame::of_kind(kind::REPLY, id);
+        frame.version = 2;
+        frame.bytes()
+    });
+    assert!(matches!(error, CallError::Broken(_)), "{error:?}");
+    assert!(error.to_string().contains("not 2"), "{error}");
+}
+
+#[test]
+fn a_frame_that_only_clients_send_ends_the_connection() {
+    for kind in [kind::REQUEST, kind::ONE_WAY, kind::CANCEL] {
+        let error = ends_the_connection(|id| Frame::of_kind(kind, id).bytes());
+        assert!(matches!(error, CallError::Broken(_)), "{error:?}");
+    }
+}
+
+#[test]
+fn a_body_far_over_the_limit_ends_the_connection_without_being_read() {
+    let error = ends_the_connection(|id| {
+        let mut frame = Frame::of_kind(kind::REPLY, id);
+        frame.body_bytes = Some(u32::MAX);
+        frame.bytes()
+    });
+    assert!(matches!(error, CallError::Broken(_)), "{error:?}");
+}
+
+#[test]
+fn a_body_a_little_over_the_limit_fails_its_call_alone() {
+    let server = RawServer::start();
+    let client =
+        Client::builder(&server.address).configure(|config| config.frame_bytes_max = 1000).build().unwrap();
+    let mut side = greeted(&client, &server);
+    let (large, small) = (start(&client, "large"), start(&client, "small"));
+    let (of_large, of_small) = (side.request(), side.request());
+    side.peer.send_all(&[of_large.reply(vec![1; 1001]), of_small.reply("fits")]);
+    let error = end(large).unwrap_err();
+    assert!(matches!(&error, CallError::ReplyRefused(_)), "{error:?}");
+    assert_eq!((error.code(), error.may_have_run()), (Code::ResourceExhausted, true));
+    assert_eq!(end(small).unwrap(), b"fits");
+    lives(&client, &mut side);
+}
+
+#[test]
+fn a_reply_with_flags_or_metadata_that_cannot_be_fails_its_call_alone() {
+    let (_server, client, mut side) = pair();
+    for change in [|frame: &mut Frame| frame.flags = 0x80, |frame: &mut Frame| frame.metadata = vec![0; 9]] {
+        let call = start(&client, "odd");
+        let mut frame = side.request().reply("what?");
+        change(&mut frame);
+        side.peer.send(&frame);
+        let error = end(call).unwrap_err();
+        assert!(matches!(error, CallError::ReplyRefused(_)), "{error:?}");
+        assert!(error.may_have_run());
+        lives(&client, &mut side);
+    }
+    assert_eq!((client.stats().connects, client.in_flight()), (1, 0));
+}
+
+#[test]
+fn a_frame_of_an_unknown_kind_is_skipped() {
+    let (_server, client, mut side) = pair();
+    let call = start(&client, "one");
+    let asked = side.request();
+    let mut unknown = Frame::of_kind(9, asked.id);
+    unknown.body = vec![0x19; 3 * MIB];
+    side.peer.send_all(&[unknown, asked.reply("one")]);
+    assert_eq!(end(call).unwrap(), b"one");
+    lives(&client, &mut side);
+}
+
+#[test]
+fn a_reply_to_nobody_is_counted_and_the_connection_lives() {
+    let (_server, client, mut side) = pair();
+    for id in [0, 1, u64::MAX, 1 << 63] {
+        side.peer.send(&Frame::of_kind(kind::REPLY, id));
+    }
+    lives(&client, &mut side);
+    assert_eq!((client.stats().unknown_replies, client.stats().late_replies), (4, 0));
+    assert_eq!(client.stats().answered, 2);
+}
+
+#[test]
+fn a_second_reply_is_counted_as_late_and_the_connection_lives() {
+    let (_server, client, mut side) = pair();
+    let call = start(&client, "one");
+    let asked = side.request();
+    side.peer.send_all(&[asked.reply("first"), asked.reply("second")]);
+    assert_eq!(end(call).unwrap(), b"first");
+    lives(&client, &mut side);
+    let stats = client.stats();
+    assert_eq!((stats.late_replies, stats.unknown_replies, stats.answered), (1, 0, 3));
+}
+
+#[test]
+fn replies_in_any_order_find_their_calls() {
+    let (_server, client, mut side) = pair();
+    let calls: Vec<_> = (0..50).map(|number| (number, start(&client, &number.to_string()))).collect();
+    let mut asked: Vec<_> = calls.iter().map(|_| side.request()).collect();
+    let mut dice = crate::common::Dice(7);
+    for at in (1..asked.len()).rev() {
+        asked.swap(at, dice.below(at + 1));
+    }
+    let replies: Vec<Frame> = asked.iter().map(|asked| asked.reply(asked.body.clone())).collect();
+    side.peer.send_all(&replies);
+    for (number, call) in calls {
+        assert_eq!(end(call).unwrap(), number.to_string().as_bytes());
+    }
+}
+
+#[test]
+fn a_server_that_dribbles_is_understood_at_every_split() {
+    let (_server, client, mut side) = pair();
+    let call = start(&client, "dribble");
+    let bytes = side.request().reply("a body with some bytes").bytes();
+    for byte in &bytes {
+        side.peer.send_bytes(std::slice::from_ref(byte));
+    }
+    assert_eq!(end(call).unwrap(), b"a body with some bytes");
+    // And at one place each, with the client having read what came before: it answers a ping that goes in front.
+    for at in 1..bytes.len() {
+        let call = start(&client, "split");
+        let reply = side.request().reply("a body with some bytes").bytes();
+        let (front, rest) = reply.split_at(at);
+        side.peer.send_bytes(&[&Frame::of_kind(kind::PING, at as u64).bytes(), front].concat());
+        let pong = side.next().unwrap();
+        assert_eq!((pong.kind, pong.id), (kind::PONG, at as u64));
+        side.peer.send_bytes(rest);
+        assert_eq!(end(call).unwrap(), b"a body with some bytes");
+    }
+    assert_eq!(client.stats().connects, 1);
+}
+
+#[test]
+fn absurd_times_are_reported_as_they_were_said() {
+    let (_server, client, mut side) = pair();
+    let mut call = start(&client.with_timeout(Duration::from_secs(600)), "how long?");
+    let mut frame = side.request().reply("ages");
+    (frame.words[1], frame.words[2]) = (u32::MAX, u32::MAX);
+    side.peer.send(&frame);
+    let reply = call.wait_timeout(crate::common::PATIENCE).unwrap();
+    assert_eq!(reply.unwrap(), b"ages");
+    assert_eq!((call.times().queue_us, call.times().handler_us), (u32::MAX, u32::MAX));
+    lives(&client, &mut side);
+}
+
+#[test]
+fn statuses_and_codecs_that_nobody_knows_are_the_call_s_own_affair() {
+    let (_server, client, mut side) = pair();
+    let call = start(&client, "status");
+    let mut frame = side.request().reply(b"\xff not text \xff".to_vec());
+    frame.words[0] = 4_000_000_000;
+    side.peer.send(&frame);
+    let error = end(call).unwrap_err();
+    assert_eq!(error.code(), Code::Unknown);
+    assert!(error.to_string().contains("4000000000"), "{error}");
+
+    let call = start(&client, "codec");
+    let mut frame = side.request().reply("?");
+    frame.codec = 200;
+    side.peer.send(&frame);
+    let error = end(call).unwrap_err();
+    assert!(matches!(error, CallError::Reply(_)), "{error:?}");
+
+    let call = start(&client, "compressed");
+    let mut frame = side.request().reply(b"\xff\xff\xff\xff nothing that LZ4 made".to_vec());
+    frame.flags = 1;
+    side.peer.send(&frame);
+    let error = end(call).unwrap_err();
+    assert!(matches!(error, CallError::Reply(_)), "{error:?}");
+    lives(&client, &mut side);
+    assert_eq!(client.stats().connects, 1);
+}
+
+#[test]
+fn a_server_that_pings_and_never_reads_makes_the_client_hold_no_more() {
+    const PINGS: usize = 1_000_000;
+    let (_server, client, mut side) = pair();
+    let call = start(&client, "while you wait");
+    let asked = side.request();
+    let burst: Vec<u8> = (0..1_000).flat_map(|id| Frame::of_kind(kind::PING, id).bytes()).collect();
+    for _ in 0..PINGS / 1_000 {
+        side.peer.send_bytes(&burst);
+    }
+    side.peer.send(&asked.reply("done"));
+    assert_eq!(end(call).unwrap(), b"done", "it has read all of the pings");
+    drop(client);
+    let mut pongs = 0;
+    while let Some(asked) = side.next() {
+        assert_eq!(asked.kind, kind::PONG);
+        pongs += 1;
+    }
+    // What the sockets hold and what the client may: far fewer than one for each.
+    assert!(pongs < PINGS / 2, "{pongs} answers to {PINGS} pings were kept for a server that did not read");
+}
+
+#[test]
+fn what_a_server_says_before_it_is_asked_harms_nobody() {
+    let server = RawServer::start();
+    let client = server.client();
+    let ready = client.ready();
+    let mut side = server.accept();
+    side.peer.send_all(&[
+        Frame::of_kind(kind::PONG, 5),
+        Frame::of_kind(kind::REPLY, 9),
+        Frame::of_kind(kind::PING, 3),
+    ]);
+    let pong = side.next().unwrap();
+    assert_eq!((pong.kind, pong.id), (kind::PONG, 3));
+    end(ready).unwrap();
+    lives(&client, &mut side);
+    eventually("nothing is left", || client.in_flight() == 0);
+    assert_eq!(client.stats().unknown_replies, 1);
+}

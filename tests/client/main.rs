@@ -1,0 +1,17 @@
+//! The client against real servers, and against peers that misbehave.
+
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod bad_days;
+mod bad_input;
+mod bounds;
+mod calls;
+mod futures;
+#[cfg(all(feature = "netrpc", feature = "http"))]
+mod gob_http;
+mod limits;
+mod metadata;
+mod nested_calls;

@@ -1,0 +1,282 @@
+//! Calls on behalf of calls, through three services: what is left of the time, who gives up, and what the caller said go
+//! on from each to the next; what the caller was trusted by does not. With a client's own thread, and with the reactor
+//! of the server that calls.
+
+use std::sync::mpsc;
+use std::time::Duration;
+
+use crate::common::raw_server::{end, nobody, start};
+use crate::common::{PATIENCE, eventually};
+use coreloop::client::{Backoff, CallError, Client, Driver};
+use coreloop::codec::Codec;
+use coreloop::{Code, Context, Server, Status};
+
+/// What a service saw of its call.
+#[derive(Debug)]
+struct Seen {
+    place: usize,
+    left: Option<Duration>,
+    metadata: Vec<(String, String)>,
+}
+
+impl Seen {
+    fn value(&self, key: &str) -> Option<&str> {
+        self.metadata.iter().find(|(name, _)| name == key).map(|(_, value)| value.as_str())
+    }
+}
+
+/// A service that calls the next one; the last one waits until nobody waits for it.
+struct Hop {
+    place: usize,
+    next: Option<Client>,
+    began: mpsc::Sender<Seen>,
+    ended: mpsc::Sender<(usize, Code, bool)>,
+}
+
+#[coreloop::service]
+impl Hop {
+    #[rpc(blocking)]
+    fn go(&self, cx: &Context) -> Result<u32, Status> {
+        let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
+        let metadata = cx.metadata().iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
+        let seen = Seen { place: self.place, left: cx.time_left(), metadata };
+        // The test may have ended over another call.
+        let _ = self.began.send(seen);
+        let result = match &self.next {
+            Some(next) => HopClient::new(cx.client(next)).go().map_err(Status::from),
+            None => cx.sleep(Duration::MAX).map(|()| 1),
+        };
+        let code = result.as_ref().map_or_else(|status| status.code, |_| Code::Ok);
+        let _ = self.ended.send((self.place, code, cx.is_cancelled()));
+        result
+    }
+}
+
+/// Three servers in a row, and a client of the first.
+struct Chain {
+    client: Client,
+    began: mpsc::Receiver<Seen>,
+    ended: mpsc::Receiver<(usize, Code, bool)>,
+    servers: Vec<Server>,
+}
+
+/// Who drives the connection from one service to the next.
+#[derive(Clone, Copy, Debug)]
+enum Drives {
+    OwnThread,
+    ServersReactor,
+}
+
+const BOTH: [Drives; 2] = [Drives::OwnThread, Drives::ServersReactor];
+
+fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
+    let (began_tx, began) = mpsc::channel();
+    let (ended_tx, ended) = mpsc::channel();
+    let mut servers: Vec<Server> = Vec::new();
+    for place in (0..3).rev() {
+        let mut builder = Server::builder().cores(1).workers(1).listen("127.0.0.1:0");
+        let next = servers.last().map(|server| {
+            let mut next = Client::builder(&server.addresses()[0].to_string());
+            if let Drives::ServersReactor = drives {
+                let (driver, guest) = Driver::guest().unwrap();
+                next = next.on(&driver);
+                builder = std::mem::replace(&mut builder, Server::builder()).guest(guest);
+            }
+            change(next.build().unwrap())
+        });
+        let hop = Hop { place, next, began: began_tx.clone(), ended: ended_tx.clone() };
+        servers.push(builder.service(hop).start().unwrap());
+    }
+    let client = Client::connect(&servers[2].addresses()[0].to_string()).unwrap();
+    Chain { client, began, ended, servers }
+}
+
+impl Chain {
+    /// The next three that began, in their order.
+    fn three(&self) -> [Seen; 3] {
+        [0, 1, 2].map(|place| {
+            let seen = self.began.recv_timeout(PATIENCE).expect("the next service is called");
+            assert_eq!(seen.place, place);
+            seen
+        })
+    }
+
+    /// All three end since nobody waits for them, the last one too, which would wait for ever.
+    #[track_caller]
+    fn all_end(self, code: Code) {
+        let mut ended = [false; 3];
+        for _ in 0..3 {
+            let (place, how, is_cancelled) = self.ended.recv_timeout(PATIENCE).expect("it is told");
+            assert_eq!((how, is_cancelled), (code, true), "service {place}");
+            ended[place] = true;
+        }
+        assert_eq!(ended, [true; 3]);
+        // Whoever calls goes first: a server waits for the calls that it still serves.
+        for server in self.servers.into_iter().rev() {
+            assert_eq!(server.shutdown().drain_cancelled, 0);
+        }
+    }
+}
+
+#[test]
+fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
+    const BUDGET: Duration = Duration::from_millis(50);
+    for drives in BOTH {
+        let chain = chain(drives, |client| client);
+        // A first call makes the connections, with all the time in the world.
+        let warm_up = HopClient::new(chain.client.clone()).go_start();
+        assert!(chain.three().iter().all(|seen| seen.left.is_none()), "nobody has set a deadline");
+        drop(warm_up);
+        // On a machine that is busy elsewhere the time may pass before the last service is called at all.
+        let (mut seen, mut tries) = (Vec::new(), 0);
+        eventually("the last service is called in time", || {
+            tries += 1;
+            let this_try = tries.to_string();
+            let client = chain.client.with_timeout(BUDGET).with_metadata("try", this_try.as_bytes());
+            let error = HopClient::new(client.unwrap()).go().unwrap_err();
+            assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
+            // What began in vain, in the tries before, may be told of late.
+            let of_this = |seen: &Seen| seen.value("try") == Some(&this_try);
+            seen = chain.began.try_iter().filter(of_this).collect();
+            seen.len() == 3
+        });
+        let mut before = BUDGET;
+        for (place, seen) in seen.iter().enumerate() {
+            let left = seen.left.expect("it has a deadline");
+            assert_eq!(seen.place, place);
+            assert!(left <= before, "{drives:?}: service {place} has {left:?} of {before:?}");
+            before = left;
+        }
+    }
+}
+
+#[test]
+fn a_call_that_is_given_up_at_the_top_is_stopped_at_the_bottom() {
+    for drives in BOTH {
+        let chain = chain(drives, |client| client);
+        let call = HopClient::new(chain.client.clone()).go_start();
+        chain.three();
+        drop(call);
+        chain.all_end(Code::Cancelled);
+    }
+}
+
+#[test]
+fn a_caller_that_goes_away_stops_the_bottom() {
+    for drives in BOTH {
+        let chain = chain(drives, |client| client);
+        let mut peer = crate::common::Peer::connect(&chain.servers[2].addresses()[0]);
+        peer.send(&crate::common::Frame::request(1, "Hop.Go", Codec::Json, "null"));
+        chain.three();
+        peer.reset();
+        chain.all_end(Code::Cancelled);
+    }
+}
+
+#[test]
+fn a_deadline_at_the_top_stops_the_bottom() {
+    for drives in BOTH {
+        let chain = chain(drives, |client| client);
+        let call = HopClient::new(chain.client.with_timeout(Duration::from_secs(1))).go_start();
+        let seen = chain.began.recv_timeout(PATIENCE).unwrap();
+        assert!(seen.left.is_some());
+        assert_eq!(end(call).unwrap_err().code(), Code::DeadlineExceeded);
+        // Each that began has ended, however far the call came.
+        let (mut began, mut ended) = (1, 0);
+        eventually("all have ended", || {
+            began += chain.began.try_iter().count();
+            ended += chain.ended.try_iter().count();
+            began == ended
+        });
+    }
+}
+
+#[test]
+fn what_the_caller_said_goes_on_but_not_what_it_is_trusted_by() {
+    const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    const B3: &str = "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1";
+    for drives in BOTH {
+        // The services have entries of their own, which come first.
+        let chain = chain(drives, |client| {
+            let client = client.with_metadata("tenant", b"of the service").unwrap();
+            client.with_metadata("hop", b"yes").unwrap()
+        });
+        let mut client = chain.client.clone();
+        for (key, value) in [
+            ("traceparent", TRACE),
+            ("b3", B3),
+            ("authorization", "Bearer of bad news"),
+            ("tenant", "of the caller"),
+            ("x-anything", "else"),
+        ] {
+            client = client.with_metadata(key, value.as_bytes()).unwrap();
+        }
+        let call = HopClient::new(client).go_start();
+        let [top, middle, bottom] = chain.three();
+        assert_eq!(top.value("authorization"), Some("Bearer of bad news"));
+        assert_eq!((top.value("tenant"), top.value("hop")), (Some("of the caller"), None));
+        for seen in [&top, &middle, &bottom] {
+            assert_eq!(seen.value("traceparent"), Some(TRACE));
+            assert_eq!(seen.value("b3"), Some(B3));
+            assert_eq!(seen.value("x-anything"), Some("else"));
+        }
+        for seen in [&middle, &bottom] {
+            assert_eq!(seen.value("authorization"), None, "{seen:?}");
+            assert_eq!(seen.value("method"), None, "{seen:?}");
+            assert_eq!((seen.value("tenant"), seen.value("hop")), (Some("of the service"), Some("yes")));
+            assert_eq!(seen.metadata.len(), 5, "each once: {seen:?}");
+        }
+        drop(call);
+        chain.all_end(Code::Cancelled);
+    }
+}
+
+#[test]
+fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for() {
+    // A client that waits without end for somebody to answer at its address.
+    let soon = Backoff { base_ms: 1, max_ms: 50 };
+    let next = Client::builder(&nobody())
+        .configure(|config| (config.waits_for_connection, config.backoff) = (true, soon))
+        .build()
+        .unwrap();
+    let (began_tx, began) = mpsc::channel();
+    let (ended_tx, ended) = mpsc::channel();
+    let of_handler = next.clone();
+    let server = Server::builder()
+        .method_of_kind("Front.Go", coreloop::service::Kind::Blocking, move |cx: &Context, is_late: bool| {
+            let nested = cx.client(&of_handler);
+            let batch = nested.batch();
+            let call = batch.start_bytes("Raw.Echo", Codec::Raw, b"?");
+            let (told, is_told) = mpsc::channel();
+            cx.on_cancel(move || told.send(()).unwrap_or_default());
+            let _ = began_tx.send(());
+            if is_late {
+                // Sent when everybody has been told of the cancellation: nobody will tell again.
+                is_told.recv_timeout(PATIENCE).unwrap();
+            }
+            batch.send();
+            let _ = ended_tx.send(end(call).map(|_| ()));
+            // Made after that, it is not even begun.
+            let _ = ended_tx.send(end(start(&nested, "?")).map(|_| ()));
+            Ok(1)
+        })
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    for is_late in ["true", "false"] {
+        let call = client.start_bytes("Front.Go", Codec::Json, is_late.as_bytes());
+        began.recv_timeout(PATIENCE).unwrap();
+        if is_late == "false" {
+            eventually("it waits for a connection", || next.in_flight() == 1);
+        }
+        drop(call);
+        for _ in 0..2 {
+            let result = ended.recv_timeout(PATIENCE).expect("it does not wait any longer");
+            let error = result.unwrap_err();
+            assert!(matches!(error, CallError::Cancelled { may_have_run: false }), "{error:?}");
+        }
+    }
+    assert_eq!((next.in_flight(), next.stats().sent), (0, 0));
+    server.shutdown();
+}

@@ -1,0 +1,20 @@
+//! The codecs against Go itself, and the fuzz corpus.
+
+#![allow(missing_docs)]
+
+#[cfg(feature = "full")]
+#[path = "../../fuzz/src/targets/mod.rs"]
+mod targets;
+
+#[cfg(all(
+    feature = "jsonrpc",
+    feature = "netrpc",
+    feature = "http",
+    feature = "fixed",
+    feature = "compact",
+    feature = "messagepack",
+    feature = "lz4"
+))]
+mod fuzz_corpus;
+#[cfg(all(feature = "gob", feature = "json"))]
+mod gob_go;

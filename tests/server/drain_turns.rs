@@ -1,0 +1,115 @@
+//! How a drain begins, turn by turn: a reactor without a thread, so that what a peer does between two turns is certain.
+
+use std::collections::BTreeMap;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::sync::Arc;
+
+use crate::common::{Frame, Peer, kind};
+use coreloop::Code;
+use coreloop::codec::Codec;
+use coreloop::config::Limits;
+use coreloop::context::Peer as From;
+use coreloop::message::{Message, Outgoing, Reply, SendBody};
+use coreloop::poller::Key;
+use coreloop::reactor::{Address, App, ConnCx, Reactor, ReactorConfig};
+use coreloop::wire::{Protocols, ServerSide, Speaks};
+
+/// Answers whatever is asked, at once.
+struct Answers;
+
+impl App for Answers {
+    type Wire = Speaks;
+    type Session = ();
+    type Mail = ();
+
+    fn open(&mut self, _key: Key, _peer: From, _listener: usize) -> (Speaks, ()) {
+        (Speaks::undecided(Protocols::SERVED, Arc::new(ServerSide::bare(Limits::default()))), ())
+    }
+
+    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: Message) {
+        let (id, code) = match message {
+            Message::Request(request) => (request.id, Code::Ok),
+            Message::Refused(refusal) => (refusal.id, refusal.code),
+            other => panic!("{other:?}"),
+        };
+        let (codec, compressed, queue_us, handler_us, body) =
+            (Codec::Raw as u8, false, 0, 0, SendBody::Bytes(b""));
+        cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+    }
+}
+
+fn reactor(accepts_max: usize) -> (Reactor<Answers>, Address) {
+    let mut config = ReactorConfig::default();
+    config.turn.accepts_max = accepts_max;
+    let mut reactor = Reactor::new(Answers, config).unwrap();
+    let address = reactor.listen("127.0.0.1:0").unwrap();
+    (reactor, address)
+}
+
+/// Turns until it has done so many reads or writes of sockets more.
+fn turn_until(reactor: &mut Reactor<Answers>, is_enough: impl Fn(u64, u64) -> bool) {
+    let stats = reactor.stats();
+    while !is_enough(stats.connections.value(), stats.writes.value()) {
+        reactor.turn().unwrap();
+    }
+}
+
+#[test]
+fn who_has_not_said_what_it_speaks_is_told_before_its_first_answer() {
+    let _turn = crate::common::serial();
+    let (mut reactor, address) = reactor(64);
+    let mut peer = Peer::connect(&address);
+    turn_until(&mut reactor, |connections, _| connections == 1);
+    reactor.remote().drain();
+    reactor.turn().unwrap();
+    peer.send(&Frame::call(7, "A.B", 1));
+    turn_until(&mut reactor, |_, writes| writes == 1);
+    let (notice, reply) = (peer.answer(), peer.answer());
+    assert_eq!((notice.kind, notice.id, reply.kind, reply.id), (kind::DRAIN, 0, kind::REPLY, 7));
+    // It is told once.
+    peer.send(&Frame::call(8, "A.B", 1));
+    turn_until(&mut reactor, |_, writes| writes == 2);
+    let reply = peer.answer();
+    assert_eq!((reply.kind, reply.id), (kind::REPLY, 8));
+    // Nobody is left to turn for: it ends by itself.
+    reactor.run().unwrap();
+    peer.ends();
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn over_http_its_first_answer_says_that_it_closes() {
+    let _turn = crate::common::serial();
+    let (mut reactor, address) = reactor(64);
+    let mut peer = TcpStream::connect(address.to_string()).unwrap();
+    turn_until(&mut reactor, |connections, _| connections == 1);
+    reactor.remote().drain();
+    reactor.turn().unwrap();
+    peer.write_all(b"POST /A/B HTTP/1.1\r\nHost: a\r\nContent-Length: 1\r\n\r\n1").unwrap();
+    reactor.run().unwrap();
+    let mut answer = String::new();
+    peer.read_to_string(&mut answer).unwrap();
+    assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
+}
+
+#[test]
+fn who_waits_to_be_accepted_as_the_drain_begins_is_accepted_and_told() {
+    let _turn = crate::common::serial();
+    const PEERS: u64 = 5;
+    let (mut reactor, address) = reactor(1);
+    let mut peers: BTreeMap<u64, Peer> = (0..PEERS).map(|id| (id, Peer::connect(&address))).collect();
+    reactor.remote().drain();
+    reactor.turn().unwrap();
+    assert_eq!(reactor.stats().connections.value(), PEERS, "one by the turn, the others by the drain");
+    assert!(Peer::try_connect(&address).is_err(), "nobody listens any more");
+    for (id, peer) in &mut peers {
+        peer.send(&Frame::call(*id, "A.B", 1));
+    }
+    reactor.run().unwrap();
+    for (id, peer) in &mut peers {
+        let (notice, reply) = (peer.answer(), peer.answer());
+        assert_eq!((notice.kind, reply.kind, reply.id), (kind::DRAIN, kind::REPLY, *id));
+        peer.ends();
+    }
+}

@@ -1,0 +1,99 @@
+//! One connection that takes all it can get must leave the others theirs.
+
+use std::io::Read;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+
+use crate::common::{Frame, Peer, Rig, eventually, rig, serial};
+use coreloop::codec::Codec;
+
+/// Sends the bytes as fast as they are taken, until told to stop; reads as fast as answers come.
+struct Busy {
+    stop: Arc<AtomicBool>,
+    read_bytes: Arc<AtomicU64>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+impl Busy {
+    fn start(rig: &Rig, bytes: Vec<u8>) -> Busy {
+        let (stop, read_bytes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+        let peer = rig.peer();
+        let (mut writer, is_over, count) = (peer.twin(), stop.clone(), read_bytes.clone());
+        let write = std::thread::spawn(move || {
+            while !is_over.load(Ordering::SeqCst) {
+                writer.send_bytes(&bytes);
+            }
+            writer.half_close();
+        });
+        let read = std::thread::spawn(move || {
+            let mut into = vec![0; 256 << 10];
+            loop {
+                match peer.tcp().read(&mut into).unwrap() {
+                    0 => return,
+                    n => count.fetch_add(n as u64, Ordering::SeqCst),
+                };
+            }
+        });
+        Busy { stop, read_bytes, threads: vec![write, read] }
+    }
+
+    fn read_bytes(&self) -> u64 {
+        self.read_bytes.load(Ordering::SeqCst)
+    }
+
+    fn end(self) {
+        self.stop.store(true, Ordering::SeqCst);
+        self.threads.into_iter().for_each(|thread| thread.join().unwrap());
+    }
+}
+
+fn others_are_served_beside(bytes: Vec<u8>) {
+    let rig = rig(|_| {});
+    let witness = rig.witness();
+    let mut others: Vec<Peer> = (0..99).map(|_| rig.peer()).collect();
+    others.iter_mut().for_each(Peer::ping);
+    let busy = Busy::start(&rig, bytes);
+    eventually("it is busy", || busy.read_bytes() > 1 << 20);
+    for round in 0..10 {
+        let before = busy.read_bytes();
+        for (id, peer) in others.iter_mut().enumerate() {
+            peer.send(&Frame::call(id as u64, ["Inline.Double", "Pooled.Double"][id % 2], round));
+        }
+        for peer in &mut others {
+            assert_eq!(peer.answer().number(), 2 * round);
+        }
+        eventually("it is busy all the while", || busy.read_bytes() > before);
+    }
+    busy.end();
+    drop(others);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_pipeline_of_small_inline_calls_starves_nobody() {
+    let _turn = serial();
+    others_are_served_beside(Frame::call(1, "Inline.Double", 1).bytes().repeat(2_000));
+}
+
+#[test]
+fn a_pipeline_of_small_pooled_calls_starves_nobody() {
+    let _turn = serial();
+    let bytes: Vec<u8> = (0..2_000).flat_map(|id| Frame::call(id, "Pooled.Double", 1).bytes()).collect();
+    others_are_served_beside(bytes);
+}
+
+#[test]
+fn a_pipeline_of_large_bodies_starves_nobody() {
+    let _turn = serial();
+    others_are_served_beside(Frame::request(1, "Inline.Bytes", Codec::Raw, vec![3; 1 << 20]).bytes());
+}
+
+#[test]
+fn a_body_without_end_that_is_skipped_starves_nobody() {
+    let _turn = serial();
+    let mut refused = Frame::call(1, "Inline.Double", 1);
+    (refused.body, refused.body_bytes) = (vec![0; 20 << 20], Some(20 << 20));
+    // Enough small calls behind it that there is something to read.
+    let bytes = [refused.bytes(), Frame::call(1, "Inline.Double", 1).bytes().repeat(40_000)].concat();
+    others_are_served_beside(bytes);
+}

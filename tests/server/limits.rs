@@ -1,0 +1,268 @@
+//! What happens at the limits: refused at once or kept waiting, as each limit says; nothing is lost, and the server
+//! goes on when there is room again.
+
+use std::io::{BufRead, BufReader, Write};
+use std::process::{Child, ChildStdin, Command, Stdio};
+
+use crate::common::{Frame, Peer, eventually, kind, rig, serial};
+use coreloop::Code;
+use coreloop::codec::Codec;
+use coreloop::reactor::Address;
+
+#[test]
+fn a_full_work_queue_refuses_at_once_and_the_connection_lives() {
+    let _turn = serial();
+    let rig = rig(|config| {
+        (config.workers, config.blocking_threads) = (1, 1);
+        config.limits.work_queue_max = 4;
+    });
+    let mut witness = rig.witness();
+    for (round, service) in [(1, "Pooled"), (2, "Blocking")] {
+        let mut peer = rig.peer();
+        let gate = format!("{service}.Gate");
+        peer.send(&Frame::call(0, &gate, 0));
+        rig.gate.wait_for(5 * (round - 1) + 1);
+        let frames: Vec<Frame> = (1..=30).map(|id| Frame::call(id, &gate, 0)).collect();
+        peer.send_all(&frames);
+        for _ in 0..26 {
+            let answer = peer.answer();
+            answer.is(answer.id, Code::ResourceExhausted, "work_queue_max");
+            assert!(answer.id > 4, "the first four have a place");
+        }
+        assert_eq!(rig.stats().queue_full, 26 * round);
+        // What needs no queue is served.
+        peer.ping();
+        assert_eq!(witness.peer.ask(&Frame::call(1, "Inline.Double", 2)).number(), 4);
+        rig.gate.admit(5);
+        let mut seen: Vec<u64> =
+            (0..5).map(|_| peer.answer()).inspect(|a| assert_eq!(a.number(), 0)).map(|a| a.id).collect();
+        seen.sort_unstable();
+        assert_eq!(seen, [0, 1, 2, 3, 4]);
+        assert_eq!(peer.ask(&Frame::call(7, &format!("{service}.Double"), 2)).number(), 4);
+    }
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn reading_stops_at_the_calls_in_flight_and_goes_on_at_half() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.in_flight_max = 8);
+    let mut witness = rig.witness();
+    let mut peer = rig.peer();
+    let frames: Vec<Frame> = (0..100).map(|id| Frame::call(id, "Blocking.Gate", id as i64)).collect();
+    peer.send_all(&frames);
+    rig.gate.wait_for(8);
+    rig.reading_stopped(1);
+    // Down to five: still more than half.
+    rig.gate.admit(3);
+    let mut seen: Vec<u64> = (0..3).map(|_| peer.answer().id).collect();
+    witness.is_unharmed();
+    assert_eq!((rig.gate.came(), rig.stats().reactors[0].pauses), (8, 1));
+    // Down to four: four more begin.
+    rig.gate.admit(1);
+    seen.push(peer.answer().id);
+    rig.gate.wait_for(12);
+    rig.reading_stopped(2);
+    rig.gate.open();
+    seen.extend((4..100).map(|_| peer.answer().id));
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..100));
+    assert_eq!(rig.gate.inside_max(), 8);
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn work_that_was_answered_early_still_counts_as_in_flight() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.in_flight_max = 8);
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    // Begin and cancel, as fast as it goes: what runs is bounded all the same.
+    for id in 0..7 {
+        peer.send(&Frame::call(id, "Blocking.Gate", 0));
+        rig.gate.wait_for(id + 1);
+        peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "");
+    }
+    let frames: Vec<Frame> = (7..100).map(|id| Frame::call(id, "Blocking.Gate", id as i64)).collect();
+    peer.send_all(&frames);
+    rig.gate.wait_for(8);
+    rig.reading_stopped(1);
+    assert_eq!(rig.gate.came(), 8);
+    rig.gate.open();
+    let mut seen: Vec<u64> = (7..100).map(|_| peer.answer().id).collect();
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(7..100));
+    assert_eq!(rig.gate.inside_max(), 8);
+    eventually("those cancelled have ended", || rig.stats().late == 7);
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn idle_buffers_are_used_again_unless_the_limit_keeps_none() {
+    let _turn = serial();
+    for (idle_buffer_bytes_max, is_kept) in [(8 << 20, true), (0, false)] {
+        let rig = rig(|config| config.limits.idle_buffer_bytes_max = idle_buffer_bytes_max);
+        let mut peer = rig.peer();
+        for id in 0..50 {
+            assert_eq!(peer.ask(&Frame::call(id, "Inline.Double", 2)).number(), 4);
+        }
+        let pool = || rig.stats().reactors[0].pool;
+        eventually("each call has lent a buffer", || {
+            let pool = pool();
+            (if is_kept { pool.hits } else { pool.misses }) >= 50
+        });
+        let pool = pool();
+        assert_eq!((pool.hits > 0, pool.misses < 10), (is_kept, is_kept), "{pool:?}");
+        assert!(is_kept || pool.retained_bytes == 0, "{pool:?}");
+    }
+}
+
+#[test]
+fn reading_stops_at_the_bytes_in_flight_too() {
+    let _turn = serial();
+    let rig = rig(|config| {
+        config.limits.frame_bytes_max = 16 << 10;
+        config.limits.in_flight_bytes_max = 64 << 10;
+    });
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let mut writer = peer.twin();
+    let sender = std::thread::spawn(move || {
+        for id in 0..50 {
+            writer.send(&Frame::request(id, "Blocking.GateBytes", Codec::Raw, vec![id as u8; 16 << 10]));
+        }
+    });
+    rig.gate.wait_for(4);
+    rig.reading_stopped(1);
+    rig.gate.admit(1);
+    let mut seen = vec![peer.answer().id];
+    assert_eq!(rig.gate.came(), 4);
+    rig.gate.admit(1);
+    seen.push(peer.answer().id);
+    rig.gate.wait_for(6);
+    rig.reading_stopped(2);
+    rig.gate.open();
+    for _ in 2..50 {
+        let answer = peer.answer();
+        assert!(answer.body.len() == 16 << 10 && answer.body.iter().all(|byte| *byte == answer.id as u8));
+        seen.push(answer.id);
+    }
+    seen.sort_unstable();
+    assert!(seen.into_iter().eq(0..50));
+    assert_eq!(rig.gate.inside_max(), 4);
+    sender.join().unwrap();
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn one_connection_too_many_is_closed_at_once_and_counted() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.connections_max = 4);
+    let mut witness = rig.witness();
+    let mut peers: Vec<Peer> = (0..3).map(|_| rig.peer()).collect();
+    peers.iter_mut().for_each(Peer::ping);
+    for count in 1..=5 {
+        rig.peer().ends();
+        eventually("it is counted", || rig.stats().reactors[0].refused == count);
+    }
+    witness.is_unharmed();
+    peers.pop();
+    rig.closed("peer_closed", 1);
+    let mut again = rig.peer();
+    again.ping();
+    drop((again, peers));
+    witness.sees_all_given_back();
+}
+
+/// What a child says begins so, among what the test harness says.
+const SAYS: &str = "@@ ";
+
+/// A server that does as it is told, in a process with few descriptors.
+#[test]
+#[ignore = "run by another test, in a process of its own"]
+fn child_with_few_descriptors() {
+    let _turn = serial();
+    let rig = rig(|_| {});
+    let say = |text: String| {
+        let mut out = std::io::stdout().lock();
+        writeln!(out, "\n{SAYS}{text}").unwrap();
+        out.flush().unwrap();
+    };
+    say(rig.address.to_string());
+    let mut hoard = Vec::new();
+    for line in std::io::stdin().lines() {
+        match line.unwrap().as_str() {
+            "fill" => {
+                while let Ok(file) = std::fs::File::open("/dev/null") {
+                    hoard.push(file);
+                }
+                say("filled".into());
+            }
+            "free" => {
+                hoard.clear();
+                say("freed".into());
+            }
+            "pauses" => say(rig.stats().reactors[0].accept_pauses.to_string()),
+            _ => break,
+        }
+    }
+}
+
+struct Told {
+    child: Child,
+    stdin: ChildStdin,
+    lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
+}
+
+impl Told {
+    fn hear(&mut self) -> String {
+        loop {
+            let line = self.lines.next().expect("the child ended").unwrap();
+            if let Some(text) = line.strip_prefix(SAYS) {
+                return text.to_owned();
+            }
+        }
+    }
+
+    fn tell(&mut self, what: &str) -> String {
+        writeln!(self.stdin, "{what}").unwrap();
+        self.hear()
+    }
+}
+
+#[test]
+fn out_of_descriptors_accepting_pauses_and_goes_on() {
+    let _turn = serial();
+    let mut child = Command::new("sh")
+        .args(["-c", "ulimit -n 128; exec \"$0\" limits::child_with_few_descriptors --exact --ignored --nocapture"])
+        .arg(std::env::current_exe().unwrap())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+    let mut told = Told { child, stdin, lines: BufReader::new(stdout).lines() };
+    let address: Address = told.hear().parse().unwrap();
+    let mut witness = Peer::connect(&address);
+    witness.ping();
+    assert_eq!(told.tell("pauses"), "0");
+    assert_eq!(told.tell("fill"), "filled");
+    for _ in 0..5 {
+        // The one that waits longest learns at once that there is no place.
+        Peer::connect(&address).ends();
+        assert_eq!(witness.ask(&Frame::call(1, "Pooled.Double", 2)).number(), 4);
+    }
+    assert!(told.tell("pauses").parse::<u64>().unwrap() >= 5);
+    assert_eq!(told.tell("free"), "freed");
+    for _ in 0..20 {
+        let mut peer = Peer::connect(&address);
+        peer.ping();
+        assert_eq!(peer.ask(&Frame::call(1, "Blocking.Double", 2)).number(), 4);
+    }
+    assert_eq!(witness.ask(&Frame::call(1, "Blocking.Double", 2)).number(), 4);
+    writeln!(told.stdin, "end").unwrap();
+    assert!(told.child.wait().unwrap().success());
+}

@@ -1,0 +1,24 @@
+//! The server on real sockets: calls, limits, slow and hostile peers, drains.
+//!
+//! Tests that count descriptors or memory count the whole process, so every test here takes [`common::serial`].
+
+#![allow(missing_docs)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod cancel_deadline;
+mod drain;
+mod drain_turns;
+mod fairness;
+mod flush;
+#[cfg(feature = "http")]
+mod http;
+mod idle;
+mod large_frames;
+mod limits;
+mod native_bad_input;
+mod reactors;
+mod slow_peers;
+mod stress;
+mod workers;

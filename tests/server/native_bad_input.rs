@@ -1,0 +1,463 @@
+//! Frames that are wrong, lie, or are meant to hurt: each gets a clear answer or a closed connection, nobody else
+//! notices, and everything is given back.
+
+use crate::common::{Dice, Frame, MIB, Peer, Rig, kind, resident_bytes, rig, serial};
+use coreloop::Code;
+use coreloop::codec::{Codec, compress};
+
+/// The frame is answered with that, and the connection lives.
+#[track_caller]
+fn is_refused(peer: &mut Peer, frame: &Frame, code: Code, part_of_text: &str) {
+    peer.ask(frame).is(frame.id, code, part_of_text);
+    assert_eq!(peer.ask(&Frame::call(1_000, "Inline.Double", 4)).number(), 8);
+}
+
+fn plain() -> Rig {
+    rig(|_| {})
+}
+
+#[test]
+fn wrong_first_bytes_end_the_connection_without_a_word() {
+    let _turn = serial();
+    let rig = plain();
+    let mut witness = rig.witness();
+    for (count, bytes) in [
+        &b"\x19\x97"[..],
+        b"\x00\x00\x00\x00",
+        b"SSH-2.0-x\r\n",
+        b"GETS / HTTP/1.1\r\n",
+        b"}{",
+        b"\x16\x03\x01",
+    ]
+    .into_iter()
+    .enumerate()
+    {
+        let mut peer = rig.peer();
+        peer.send_bytes(bytes);
+        peer.ends();
+        drop(peer);
+        rig.closed("broken", count as u64 + 1);
+        witness.is_unharmed();
+    }
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn wrong_magic_after_good_requests_ends_the_connection_after_their_answers() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let mut wrong = Frame::call(2, "Inline.Double", 1);
+    wrong.magic = [0x19, 0x97];
+    peer.send_all([&Frame::call(1, "Pooled.Double", 1), &wrong, &Frame::call(3, "Inline.Double", 1)]);
+    assert_eq!(peer.answer().number(), 2);
+    peer.ends();
+    drop(peer);
+    rig.closed("broken", 1);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn another_version_is_told_so_and_closed() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    for version in [0, 2, 255] {
+        let mut peer = rig.peer();
+        let mut frame = Frame::call(9, "Inline.Double", 1);
+        frame.version = version;
+        peer.ask(&frame).is(9, Code::Unimplemented, &format!("not {version}"));
+        peer.ends();
+    }
+    rig.closed("broken", 3);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn unknown_kinds_codecs_and_flags_are_refused_and_the_connection_lives() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    for kind in [7, 8, 9, 10, 255] {
+        let mut frame = Frame::call(u64::from(kind), "Inline.Double", 1);
+        frame.kind = kind;
+        is_refused(&mut peer, &frame, Code::Unimplemented, &format!("kind {kind}"));
+    }
+    for codec in [7, 100, 255] {
+        let mut frame = Frame::call(u64::from(codec), "Inline.Double", 1);
+        frame.codec = codec;
+        is_refused(&mut peer, &frame, Code::Unimplemented, &format!("codec {codec}"));
+    }
+    for codec in [Codec::Raw, Codec::Fixed] {
+        let frame = Frame::request(5, "Inline.Double", codec, *b"12345678");
+        is_refused(&mut peer, &frame, Code::Unimplemented, "takes");
+    }
+    for flags in [2, 3, 0x80, 0xff] {
+        let mut frame = Frame::call(u64::from(flags), "Inline.Double", 1);
+        frame.flags = flags;
+        is_refused(&mut peer, &frame, Code::Unimplemented, &format!("{flags:#04x}"));
+    }
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn metadata_that_lie_are_refused_and_the_connection_lives() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    for (metadata, part_of_text) in [
+        (&b"\x09b3\0\0\0\0\0"[..], "the key runs over the end"),
+        (b"\xffb3\0\0\0\0\0", "the key runs over the end"),
+        (b"\x02b3\xff\xff\0\0\0", "the value runs over the end"),
+        (b"\x02b3\x04\0\0\0\0", "the value runs over the end"),
+        (b"\x06abcdef\x01", "the value's length is missing"),
+        (b"\0\0\0\0\0\0\0\0", "the padding is longer than 7 bytes"),
+        (b"\x01a\0\0\0\0\0\x01", "the padding is not zero"),
+        (b"\x02\xff\xfe\0\0\0\0\0", "the key is not UTF-8"),
+        (b"\x01a\0\0\0\0\0\0\0\0\0\0", "12 bytes of metadata are not a multiple of 8"),
+        (b"\x01", "1 bytes of metadata are not a multiple of 8"),
+    ] {
+        let mut frame = Frame::call(5, "Inline.Double", 1);
+        frame.metadata = metadata.to_vec();
+        is_refused(&mut peer, &frame, Code::InvalidArgument, part_of_text);
+        frame.kind = kind::ONE_WAY;
+        peer.send(&frame);
+        peer.ping();
+    }
+    let mut frame = Frame::call(5, "Inline.Double", 1).named(b"\xff\xfe");
+    frame.words[0] = 0;
+    is_refused(&mut peer, &frame, Code::InvalidArgument, "name is not UTF-8");
+    assert_eq!(rig.refused("invalid_argument"), 21);
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_method_that_does_not_exist_is_unimplemented_by_hash_and_by_name() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let unknown = Frame::call(1, "Nobody.Home", 1);
+    let hash = format!("{:#010x}", unknown.words[0]);
+    is_refused(&mut peer, &unknown, Code::Unimplemented, &hash);
+    is_refused(&mut peer, &unknown.clone().named(b"Nobody.Home"), Code::Unimplemented, "Nobody.Home");
+    // By name alone, which is found; and a name with another's hash, which is not.
+    let mut named = Frame::call(2, "Inline.Double", 3).named(b"Inline.Double");
+    named.words[0] = 0;
+    assert_eq!(peer.ask(&named).number(), 6);
+    let lie = Frame::call(3, "Inline.Double", 3).named(b"Pooled.Double");
+    is_refused(&mut peer, &lie, Code::InvalidArgument, "Pooled.Double");
+    is_refused(&mut peer, &Frame::call(4, "", 1), Code::Unimplemented, "no method");
+    // Nobody waits for an answer to a one-way call, so there is none: the pong comes next.
+    peer.send(&unknown.one_way());
+    peer.ping();
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn another_fingerprint_is_refused_where_the_codec_needs_it() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let compact = |schema| Frame::request(1, "Inline.Double", Codec::Compact, [8]).schema(schema);
+    is_refused(&mut peer, &compact(0xdead_beef), Code::FailedPrecondition, "0xdeadbeef");
+    is_refused(&mut peer, &compact(0xdead_beef), Code::FailedPrecondition, "i64 -> i64");
+    let answer = peer.ask(&compact(0));
+    assert_eq!((answer.code(), answer.codec), (Code::Ok, Codec::Compact.number()));
+    // A body that describes itself may be of other types, as long as it decodes.
+    assert_eq!(peer.ask(&Frame::call(2, "Inline.Double", 5).schema(0xdead_beef)).number(), 10);
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn bodies_that_do_not_decode_or_do_not_end_are_refused() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let mut id = 0;
+    for (codec, bodies) in [
+        (
+            Codec::Json,
+            &[&b""[..], b"{", b"nul", b"\"x\"", b"1 2", b"1\0", b"1e999", b"99999999999999999999", b"\xff"][..],
+        ),
+        (Codec::Compact, &[b"", b"\x80", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff\xff", b"\x08\x08"]),
+        (Codec::MessagePack, &[b"", b"\xcf", b"\xc1", b"\xdf\xff\xff\xff\xff", b"\x01\x01", b"\xa1x"]),
+    ] {
+        for body in bodies {
+            for method in ["Inline.Double", "Pooled.Double", "Blocking.Double"] {
+                id += 1;
+                is_refused(&mut peer, &Frame::request(id, method, codec, *body), Code::InvalidArgument, "");
+            }
+        }
+    }
+    // A list that announces four thousand million numbers, and nesting without end.
+    for (codec, body) in [
+        (Codec::Compact, b"\x01x\xff\xff\xff\xff\x0f".to_vec()),
+        (Codec::MessagePack, b"\x92\xa1x\xdd\xff\xff\xff\xff".to_vec()),
+        (Codec::Json, [b'['].repeat(100_000)),
+        (Codec::MessagePack, [0x91].repeat(100_000)),
+    ] {
+        let before = resident_bytes();
+        is_refused(&mut peer, &Frame::request(9, "Pooled.Note", codec, body), Code::InvalidArgument, "");
+        assert!(resident_bytes() < before + 8 * MIB);
+    }
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_body_of_four_gibibytes_is_refused_and_closed() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    for metadata in [&b""[..], b"\x02b3\xff\xff\0\0\0"] {
+        let mut peer = rig.peer();
+        let before = resident_bytes();
+        let mut frame = Frame::call(3, "Inline.Double", 1);
+        (frame.body_bytes, frame.metadata) = (Some(u32::MAX), metadata.to_vec());
+        peer.ask(&frame).is(3, Code::ResourceExhausted, "frame_bytes_max");
+        peer.ends();
+        assert!(resident_bytes() < before + 4 * MIB);
+    }
+    rig.closed("broken", 2);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_body_of_twenty_mebibytes_is_refused_and_skipped_without_being_stored() {
+    let _turn = serial();
+    let rig = plain();
+    let mut witness = rig.witness();
+    let mut peer = rig.peer();
+    let block = vec![0x19; MIB];
+    let before = resident_bytes();
+    for id in [1, 2] {
+        let mut frame = Frame::call(id, "Inline.Double", 1);
+        (frame.body_bytes, frame.body) = (Some(20 << 20), Vec::new());
+        peer.ask(&frame).is(id, Code::ResourceExhausted, "frame_bytes_max");
+        for _ in 0..20 {
+            peer.send_bytes(&block);
+            witness.is_unharmed();
+        }
+        assert_eq!(peer.ask(&Frame::call(7, "Inline.Double", 1)).number(), 2);
+    }
+    assert!(resident_bytes() < before + 4 * MIB, "nothing of it is kept");
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn announcing_large_bodies_reserves_nothing() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut frame = Frame::call(3, "Inline.Double", 1);
+    (frame.body_bytes, frame.body) = (Some(16 << 20), vec![1; 100]);
+    let before = resident_bytes();
+    let mut peers: Vec<Peer> = (0..200).map(|_| rig.peer()).collect();
+    for peer in &mut peers {
+        peer.send(&frame);
+    }
+    let bytes = 200 * frame.bytes().len() as u64;
+    crate::common::eventually("all of it is read", || {
+        rig.stats().reactors.iter().map(|reactor| reactor.read_bytes).sum::<u64>() >= bytes
+    });
+    assert!(resident_bytes() < before + 8 * MIB, "{} bytes for 20 KiB", resident_bytes() - before);
+    drop(peers);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_frame_that_breaks_off_at_any_byte_does_no_harm() {
+    let _turn = serial();
+    let rig = plain();
+    let mut witness = rig.witness();
+    let whole = Frame::call(3, "Pooled.Double", 12_345).named(b"Pooled.Double").bytes();
+    for cut in 0..whole.len() {
+        let mut peer = rig.peer();
+        peer.send_bytes(&whole[..cut]);
+        peer.half_close();
+        peer.ends();
+    }
+    // And after a request that is whole, which is answered.
+    for cut in 0..whole.len() {
+        let mut peer = rig.peer();
+        let mut bytes = whole.clone();
+        bytes.extend_from_slice(&whole[..cut]);
+        peer.send_bytes(&bytes);
+        peer.half_close();
+        assert_eq!(peer.answer().number(), 24_690);
+        peer.ends();
+    }
+    rig.closed("peer_closed", 2 * whole.len() as u64);
+    witness.is_unharmed();
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn every_split_of_two_frames_gives_the_same_answers() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let mut bytes = Frame::call(3, "Inline.Double", 12).named(b"Inline.Double").bytes();
+    bytes.extend(Frame::call(4, "Pooled.Double", 13).bytes());
+    for cut in 1..bytes.len() {
+        peer.send_bytes(&bytes[..cut]);
+        // The witness' answer shows that the first part has been read.
+        let mut other = rig.peer();
+        other.ping();
+        peer.send_bytes(&bytes[cut..]);
+        let answers = [peer.answer(), peer.answer()];
+        assert_eq!(answers.map(|answer| (answer.id, answer.number())), [(3, 24), (4, 26)]);
+    }
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn frames_for_the_other_side_are_refused_and_end_the_connection() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    for kind in [kind::REPLY, kind::PONG, kind::DRAIN] {
+        let mut peer = rig.peer();
+        let mut frame = Frame::of_kind(kind, 8);
+        frame.body = vec![1; 10];
+        peer.ask(&frame).is(8, Code::InvalidArgument, &format!("kind {kind}"));
+        peer.ends();
+    }
+    rig.closed("broken", 3);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_call_id_that_is_in_flight_is_refused_and_both_requests_are_answered() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    peer.send(&Frame::call(5, "Blocking.Gate", 1));
+    rig.gate.wait_for(1);
+    peer.ask(&Frame::call(5, "Blocking.Gate", 2)).is(5, Code::InvalidArgument, "in flight");
+    rig.gate.open();
+    assert_eq!(peer.answer().number(), 1);
+    // It may be used again, and in one batch the second is refused too.
+    assert_eq!(peer.ask(&Frame::call(5, "Blocking.Gate", 3)).number(), 3);
+    peer.send_all([&Frame::call(6, "Pooled.Double", 1), &Frame::call(6, "Pooled.Double", 2)]);
+    let mut codes = [peer.answer(), peer.answer()].map(|answer| {
+        assert_eq!(answer.id, 6);
+        answer.code()
+    });
+    codes.sort_unstable();
+    assert_eq!(codes, [Code::Ok, Code::InvalidArgument]);
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+fn compressed(id: u64, method: &str, codec: Codec, body: Vec<u8>) -> Frame {
+    let mut frame = Frame::request(id, method, codec, body);
+    frame.flags = 1;
+    frame
+}
+
+#[test]
+fn decompression_bombs_are_refused_before_they_go_off() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let declaring = |size: u32, block: &[u8]| [&size.to_le_bytes()[..], block].concat();
+    let mut half_honest = Vec::new();
+    compress::compress(&vec![0; 17 << 20], &mut half_honest).unwrap();
+    let before = resident_bytes();
+    for method in ["Inline.Bytes", "Pooled.Bytes", "Blocking.Bytes"] {
+        for (body, code) in [
+            (declaring(u32::MAX, &[0; 100]), Code::ResourceExhausted),
+            (declaring(16 << 20, &[0; 16]), Code::InvalidArgument),
+            (declaring((16 << 20) + 1, &[0; 16]), Code::ResourceExhausted),
+            (declaring(100, &[0xff; 16]), Code::InvalidArgument),
+            (vec![1, 2], Code::InvalidArgument),
+            (Vec::new(), Code::InvalidArgument),
+            (half_honest.clone(), Code::ResourceExhausted),
+        ] {
+            is_refused(&mut peer, &compressed(4, method, Codec::Raw, body), code, "");
+        }
+    }
+    assert!(resident_bytes() < before + 8 * MIB);
+    let mut honest = Vec::new();
+    compress::compress(&[b'x'; 10_000], &mut honest).unwrap();
+    let answer = peer.ask(&compressed(4, "Pooled.Bytes", Codec::Raw, honest));
+    let mut plain = Vec::new();
+    compress::decompress(&answer.body, 10_000, &mut plain).unwrap();
+    assert_eq!((answer.flags, plain), (1, vec![b'x'; 10_000]));
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn pings_and_cancels_may_carry_bodies_that_say_nothing() {
+    let _turn = serial();
+    let rig = plain();
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    for bytes in [1, 100, 70_000] {
+        let mut cancel = Frame::of_kind(kind::CANCEL, 1);
+        cancel.body = vec![0x19; bytes];
+        let mut ping = Frame::of_kind(kind::PING, 2);
+        ping.body = vec![0x19; bytes];
+        peer.send_all([&cancel, &ping]);
+        let pong = peer.answer();
+        assert_eq!((pong.kind, pong.id, pong.body.len()), (kind::PONG, 2, 0));
+    }
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn frames_with_random_bytes_changed_never_harm_anybody_else() {
+    let _turn = serial();
+    let rig = plain();
+    let mut witness = rig.witness();
+    for seed in 0..300 {
+        let mut dice = Dice(seed);
+        let mut bytes = Vec::new();
+        for id in 0..20 {
+            let service = ["Inline", "Pooled", "Blocking"][dice.below(3)];
+            let frame = match dice.below(4) {
+                0 => Frame::call(id, &format!("{service}.Double"), dice.roll() as i64),
+                1 => Frame::request(id, &format!("{service}.Bytes"), Codec::Raw, vec![3; dice.below(3_000)]),
+                2 => Frame::call(id, "Pooled.Double", 1).named(b"Pooled.Double"),
+                _ => Frame::of_kind(kind::PING, id),
+            };
+            bytes.extend(frame.bytes());
+        }
+        for _ in 0..1 + dice.below(6) {
+            let at = dice.below(bytes.len());
+            bytes[at] = dice.roll() as u8;
+        }
+        let mut peer = rig.peer();
+        // The server may have closed before it was all sent.
+        let _ = peer.try_send(&bytes);
+        if dice.below(2) == 0 {
+            peer.half_close();
+            let answers = peer.drain();
+            assert!(answers.len() <= 20, "seed {seed}: {} answers", answers.len());
+        } else {
+            peer.reset();
+        }
+        if seed % 50 == 0 {
+            witness.is_unharmed();
+        }
+    }
+    witness.sees_all_given_back();
+}

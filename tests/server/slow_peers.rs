@@ -1,0 +1,349 @@
+//! Peers that are slow, silent or greedy: each is let go in time, for the right reason, and holds little until
+//! then.
+
+use std::io;
+#[cfg(feature = "jsonrpc")]
+use std::io::{BufRead, BufReader, Read, Write};
+use std::time::Duration;
+
+use crate::common::{Frame, MIB, Peer, Rig, eventually, is_gone, kind, resident_bytes, rig, serial};
+use coreloop::Code;
+use coreloop::codec::Codec;
+
+#[test]
+fn a_peer_that_says_nothing_is_closed() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.first_bytes_ms = 100);
+    let mut witness = rig.witness();
+    let mut silent: Vec<Peer> = (0..20).map(|_| rig.peer()).collect();
+    // One byte of the two that tell the protocol is as good as none.
+    silent.iter_mut().take(10).for_each(|peer| peer.send_bytes(&[0x19]));
+    silent.iter_mut().for_each(Peer::ends);
+    drop(silent);
+    rig.closed("first_bytes_late", 20);
+    witness.is_unharmed();
+    witness.sees_all_given_back();
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn where_go_alone_may_call_silence_is_no_slowness() {
+    let _turn = serial();
+    let server = coreloop::Server::builder()
+        .method("Arith.Negate", |_cx: &coreloop::Context, number: i64| Ok(-number))
+        .configure(|config| config.limits.first_bytes_ms = 100)
+        .listen("jsonrpc:127.0.0.1:0")
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let connect = |at: usize| std::net::TcpStream::connect(server.addresses()[at].to_string()).unwrap();
+    let mut early = connect(0);
+    // It connected later, and its time is over: so is that of the other, if it has the same.
+    let ended = connect(1).read_to_end(&mut Vec::new());
+    assert_eq!(ended.unwrap(), 0);
+    early.write_all(br#"{"method":"Arith.Negate","params":[-42],"id":1}"#).unwrap();
+    let mut answer = String::new();
+    BufReader::new(&early).read_line(&mut answer).unwrap();
+    assert!(answer.contains(r#""result":42"#), "{answer}");
+    // From its first byte on it is as any other.
+    let mut slow = connect(0);
+    slow.write_all(b" ").unwrap();
+    assert_eq!(slow.read_to_end(&mut Vec::new()).unwrap(), 0);
+    drop(early);
+    server.shutdown();
+}
+
+/// Sends the bytes one at a time until the server has had enough.
+fn drip(peer: &mut Peer, bytes: &[u8]) -> io::Result<()> {
+    for byte in bytes.iter().cycle() {
+        peer.try_send(&[*byte])?;
+        std::thread::sleep(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+#[test]
+fn a_frame_that_comes_byte_by_byte_is_late_as_a_whole() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.frame_ms = 200);
+    let mut witness = rig.witness();
+    let mut endless = Frame::call(1, "Inline.Double", 1);
+    endless.body_bytes = Some(16 << 20);
+    for already in [0, 1, 3] {
+        let mut peer = rig.peer();
+        for id in 0..already {
+            assert_eq!(peer.ask(&Frame::call(id, "Pooled.Double", 3)).number(), 6);
+        }
+        assert!(is_gone(&drip(&mut peer, &endless.bytes()).unwrap_err()));
+        assert!(peer.drain().is_empty(), "there is nobody to answer");
+        witness.is_unharmed();
+    }
+    rig.closed("frame_late", 3);
+    // One that is refused and skipped is late in the same way.
+    let mut peer = rig.peer();
+    endless.body_bytes = Some(20 << 20);
+    assert!(is_gone(&drip(&mut peer, &endless.bytes()).unwrap_err()));
+    let answers = peer.drain();
+    assert!(answers.len() <= 1, "{answers:?}");
+    drop(peer);
+    rig.closed("frame_late", 4);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_frame_that_stops_in_the_middle_is_late() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.frame_ms = 150);
+    let witness = rig.witness();
+    let frame = Frame::call(1, "Inline.Double", 1).bytes();
+    let mut peers: Vec<Peer> = [2, 3, 20, 31, 32]
+        .into_iter()
+        .map(|cut| {
+            let mut peer = rig.peer();
+            peer.send_bytes(&frame[..cut]);
+            peer
+        })
+        .collect();
+    // A call in flight does not keep the connection, but it is answered before the end.
+    let mut owed = rig.peer();
+    owed.send(&Frame::call(8, "Blocking.Gate", 5));
+    rig.gate.wait_for(1);
+    owed.send_bytes(&frame[..20]);
+    peers.iter_mut().for_each(Peer::ends);
+    rig.closed("frame_late", 5);
+    rig.gate.open();
+    assert_eq!(owed.answer().number(), 5);
+    owed.ends();
+    drop((owed, peers));
+    rig.closed("frame_late", 6);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn an_idle_connection_is_asked_to_go_and_closed() {
+    let _turn = serial();
+    let rig = rig(|config| config.limits.idle_ms = 100);
+    let mut peer = rig.peer();
+    assert_eq!(peer.ask(&Frame::call(1, "Pooled.Double", 3)).number(), 6);
+    let notice = peer.answer();
+    assert_eq!((notice.kind, notice.id), (kind::DRAIN, 0));
+    peer.ends();
+    drop(peer);
+    rig.closed("idle", 1);
+    // One that waits for its answer is not idle.
+    let mut peer = rig.peer();
+    peer.send(&Frame::call(2, "Blocking.Gate", 5));
+    rig.gate.wait_for(1);
+    let mut other = rig.peer();
+    other.ping();
+    assert_eq!(other.drain().len(), 1, "this one was idle for as long");
+    rig.gate.open();
+    assert_eq!(peer.answer().number(), 5);
+    assert_eq!(peer.drain().len(), 1);
+    rig.closed("idle", 3);
+}
+
+/// Sends the bytes again and again, and never reads, until the server has had enough.
+fn flood(peer: &mut Peer, bytes: &[u8]) -> usize {
+    let mut sent = 0;
+    loop {
+        match peer.try_send(bytes) {
+            Ok(()) => sent += bytes.len(),
+            Err(error) => {
+                assert!(is_gone(&error), "{error}");
+                return sent;
+            }
+        }
+    }
+}
+
+fn small_queues(change: impl FnOnce(&mut coreloop::config::Config)) -> Rig {
+    rig(|config| {
+        config.limits.write_stall_ms = 300;
+        config.limits.write_queue_high_bytes = 256 << 10;
+        config.limits.write_queue_low_bytes = 64 << 10;
+        change(config);
+    })
+}
+
+#[test]
+fn a_peer_that_never_reads_is_not_read_either_and_then_closed() {
+    let _turn = serial();
+    let rig = small_queues(|_| {});
+    let mut witness = rig.witness();
+    let large = Frame::request(1, "Inline.Bytes", Codec::Raw, vec![5; 60_000]).one_way();
+    let mut large = large;
+    large.kind = kind::REQUEST;
+    let floods: [(&str, Vec<u8>); 5] = [
+        ("pings", Frame::of_kind(kind::PING, 1).bytes().repeat(1000)),
+        ("refusals", Frame::call(1, "Nobody.Home", 1).bytes().repeat(1000)),
+        ("inline", Frame::call(1, "Inline.Double", 1).bytes().repeat(1000)),
+        ("large", large.bytes()),
+        ("mixed", [large.bytes(), Frame::of_kind(kind::PING, 1).bytes().repeat(1000)].concat()),
+    ];
+    for (count, (name, bytes)) in floods.into_iter().enumerate() {
+        let mut peer = rig.peer();
+        let before = resident_bytes();
+        let sent = flood(&mut peer, &bytes);
+        // Both sockets' buffers and the queue, with room to spare.
+        assert!(sent < 64 * MIB, "{name}: {sent} bytes were taken of a peer that never reads");
+        let grown = resident_bytes().saturating_sub(before);
+        assert!(grown < 8 * MIB, "{name}: {grown} bytes are held for a peer that never reads");
+        drop(peer);
+        rig.closed("write_stalled", count as u64 + 1);
+        witness.is_unharmed();
+    }
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn pooled_answers_that_nobody_reads_are_bounded_too() {
+    let _turn = serial();
+    let rig = small_queues(|config| config.limits.in_flight_max = 64);
+    let mut witness = rig.witness();
+    for (count, method) in ["Pooled.Bytes", "Blocking.Bytes"].into_iter().enumerate() {
+        let mut bytes = Vec::new();
+        for id in 0..1000 {
+            bytes.extend(Frame::request(id, method, Codec::Raw, vec![3; 2_000]).bytes());
+        }
+        let mut peer = rig.peer();
+        let before = resident_bytes();
+        let sent = flood(&mut peer, &bytes);
+        assert!(sent < 64 * MIB, "{method}: {sent}");
+        assert!(resident_bytes() < before + 12 * MIB, "{method}");
+        drop(peer);
+        rig.closed("write_stalled", count as u64 + 1);
+        witness.is_unharmed();
+    }
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_peer_that_reads_slowly_but_reads_gets_everything() {
+    let _turn = serial();
+    let rig = small_queues(|config| config.limits.write_stall_ms = 10_000);
+    let witness = rig.witness();
+    let mut peer = rig.peer();
+    let mut writer = peer.twin();
+    let sender = std::thread::spawn(move || {
+        for id in 0..400 {
+            writer.send(&Frame::request(id, "Inline.Bytes", Codec::Raw, vec![id as u8; 20_000]));
+        }
+    });
+    rig.reading_stopped(1);
+    for id in 0..400 {
+        let answer = peer.answer();
+        assert_eq!((answer.id, answer.code()), (id, Code::Ok));
+        assert!(answer.body.len() == 20_000 && answer.body.iter().all(|byte| *byte == id as u8));
+    }
+    sender.join().unwrap();
+    drop(peer);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_reset_in_the_middle_of_a_frame_is_an_ordinary_event() {
+    let _turn = serial();
+    let rig = rig(|_| {});
+    let mut witness = rig.witness();
+    let frame = Frame::request(1, "Pooled.Bytes", Codec::Raw, vec![1; 100_000]).bytes();
+    for (count, cut) in [0, 1, 10, 32, 50, 70_000, frame.len() - 1].into_iter().enumerate() {
+        let mut peer = rig.peer();
+        peer.ping();
+        peer.send_bytes(&frame[..cut]);
+        peer.reset();
+        rig.closed("reset", count as u64 + 1);
+    }
+    witness.is_unharmed();
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_reset_with_calls_outstanding_drops_their_answers() {
+    let _turn = serial();
+    let rig = rig(|_| {});
+    let mut witness = rig.witness();
+    let mut peer = rig.peer();
+    for (id, method) in ["Inline.Hold", "Pooled.Hold"].into_iter().enumerate() {
+        peer.send(&Frame::call(id as u64, method, 1));
+    }
+    eventually("two are held", || rig.held.lock().unwrap().len() == 2);
+    for (id, method) in ["Pooled.Gate", "Blocking.Gate"].into_iter().enumerate() {
+        peer.send(&Frame::call(id as u64 + 2, method, 1));
+    }
+    rig.gate.wait_for(2);
+    peer.reset();
+    rig.closed("reset", 1);
+    assert_eq!(rig.stats().dropped, 4);
+    rig.gate.open();
+    rig.held.lock().unwrap().drain(..).for_each(|(number, reply)| reply.send(Ok(number)));
+    witness.is_unharmed();
+    assert_eq!(rig.calls("Pooled.Gate") + rig.calls("Inline.Hold"), 0, "nobody was answered");
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_half_close_with_calls_outstanding_gets_every_answer_and_then_the_end() {
+    let _turn = serial();
+    let rig = rig(|_| {});
+    let witness = rig.witness();
+    let methods = [
+        "Blocking.Gate",
+        "Blocking.Gate",
+        "Inline.Hold",
+        "Pooled.Hold",
+        "Blocking.Hold",
+        "Pooled.Double",
+        "Inline.Double",
+        "Blocking.AnswerElsewhere",
+        "Pooled.Panic",
+        "Inline.Drop",
+        "Nobody.Home",
+    ];
+    for round in 1..=20 {
+        let mut peer = rig.peer();
+        let frames: Vec<Frame> =
+            methods.iter().enumerate().map(|(id, method)| Frame::call(id as u64, method, 1)).collect();
+        peer.send_all(&frames);
+        peer.half_close();
+        rig.gate.wait_for(2 * round);
+        eventually("three are held", || rig.held.lock().unwrap().len() == 3);
+        // What is owed later comes later: the six others are there before.
+        let mut seen: Vec<u64> = (0..6).map(|_| peer.answer().id).collect();
+        rig.gate.admit(2);
+        rig.held.lock().unwrap().drain(..).for_each(|(number, reply)| reply.send(Ok(number)));
+        seen.extend((0..5).map(|_| peer.answer().id));
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..11));
+        peer.ends();
+        drop(peer);
+        rig.closed("peer_closed", round);
+    }
+    assert_eq!(rig.stats().dropped, 0);
+    witness.sees_all_given_back();
+}
+
+#[test]
+fn a_half_close_behind_more_than_the_limits_allow_at_once_loses_nothing() {
+    let _turn = serial();
+    let rig = rig(|config| {
+        config.limits.in_flight_max = 4;
+        config.turn.messages_max = 3;
+        config.limits.write_queue_high_bytes = 64 << 10;
+        config.limits.write_queue_low_bytes = 1 << 10;
+    });
+    let witness = rig.witness();
+    for method in ["Pooled.Bytes", "Blocking.Bytes", "Inline.Bytes"] {
+        let mut peer = rig.peer();
+        for id in 0..500 {
+            peer.send(&Frame::request(id, method, Codec::Raw, vec![9; 500]));
+        }
+        peer.half_close();
+        let answers = peer.drain();
+        let mut seen: Vec<u64> = answers.iter().map(|answer| answer.id).collect();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..500), "{method}: {} of 500", answers.len());
+    }
+    rig.closed("peer_closed", 3);
+    witness.sees_all_given_back();
+}
