@@ -400,10 +400,3 @@ fn a_service_knows_its_name() {
     assert_eq!(Store("").service_name(), "Kept");
     assert_eq!(renamed::Odd::Only.service_name(), "Strange");
 }
-
-#[test]
-fn mistakes_are_told_where_they_are() {
-    let cases = trybuild::TestCases::new();
-    cases.pass("tests/ui/pass_*.rs");
-    cases.compile_fail("tests/ui/fail_*.rs");
-}
