@@ -87,6 +87,21 @@ pub fn picture(page: &mut String, svg: &str) {
     let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
 }
 
+/// A legend: each name behind its colour. It stands beside a plot, where it covers nothing.
+pub fn keys<'a>(page: &mut String, keys: impl IntoIterator<Item = (&'a str, RGBColor)>) {
+    *page += "<ul class=\"keys\">\n";
+    for (name, color) in keys {
+        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+        let _ = writeln!(
+            page,
+            "<li><svg width=\"20\" height=\"8\"><line x1=\"0\" y1=\"4\" x2=\"20\" y2=\"4\" stroke=\"{hex}\" \
+             stroke-width=\"3\"/></svg>{}</li>",
+            escaped(name)
+        );
+    }
+    *page += "</ul>\n";
+}
+
 fn style(width_px: u32) -> String {
     let mut style = String::from(
         ":root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#5b6675;--grid:#dfe4ea;--warn:#fff4d6;\

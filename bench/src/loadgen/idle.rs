@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::headers::HeaderOptions;
 use super::mix::{Body, Call};
 use super::outcome::Outcome;
+use super::output_file::OutputFile;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
-use super::{Ending, cut_before_anything, ending_of, progress, text, units, watch_signals, write_file};
-use crate::process;
+use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, units, watch_signals};
+use crate::{console, process};
 
 /// Descriptors of this process that are no connections: its output, epolls, what the library opens.
 const DESCRIPTORS_ELSE: u64 = 64;
@@ -58,6 +60,9 @@ pub struct Options {
     /// The body's codec in native frames. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
+    /// What is sent along.
+    #[command(flatten)]
+    pub headers: HeaderOptions,
     /// Threads of the generator, each with its share of the connections.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
@@ -109,6 +114,7 @@ pub struct Idle {
 
 /// Runs it, prints the result and writes the file.
 pub fn run(options: &Options) -> Result<Ending, String> {
+    let [json] = OutputFile::open_all([options.json.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let line = progress::Line::new(options.greeting() + options.duration, options.quiet);
@@ -118,10 +124,10 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         Err(why) if stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
         result => result?,
     };
-    print!("{}", idle.render());
-    if let Some(path) = &options.json {
+    console::out(&idle.render())?;
+    if let Some(mut json) = json {
         let text = serde_json::to_string_pretty(&idle).map_err(|error| error.to_string())?;
-        write_file(path, &(text + "\n"))?;
+        json.write(&(text + "\n"))?;
     }
     Ok(ending_of(&idle.outcome))
 }
@@ -144,7 +150,9 @@ pub fn measure(
     let body = options.body.clone().map_or(Body::Usual, Body::Json);
     let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
     let plan = options.plan(speaks, Target::resolve(address)?)?;
-    let speech = Speech::new(speaks, &calls, &plan.target)?;
+    let entries = options.headers.entries(speaks)?;
+    let speech = Speech::new(speaks, &calls, &plan.target, &entries)?;
+    preflight::check_methods(speaks, &plan.target, &entries, [options.method.as_str()])?;
     let mut memory = options.watch.map(Watched::begin);
     let measured = speech.measure(&plan, stop, &mut |live| {
         if live.connecting.is_none() {
@@ -211,6 +219,7 @@ impl Options {
             warmup: self.greeting(),
             duration: self.duration,
             drain: Duration::from_secs(5),
+            deadlines_ns: Arc::from([]),
             threads: self.threads as usize,
             cores: Vec::new(),
             spin: false,
@@ -342,6 +351,7 @@ mod tests {
             method: String::new(),
             body: None,
             codec: None,
+            headers: HeaderOptions::default(),
             threads: 1,
             json: None,
             quiet: true,

@@ -14,15 +14,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::file::{Recording, Unusable};
+use super::headers::HeaderOptions;
 use super::link::IN_FLIGHT_MAX;
 use super::mix::{Call, Content};
 use super::outcome::Outcome;
+use super::output_file::OutputFile;
 use super::protocol::gob;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
-use super::{Ending, cut_before_anything, ending_of, page, progress, text, units, watch_signals, write_file};
+use super::{Ending, cut_before_anything, ending_of, page, preflight, progress, text, units, watch_signals};
+use crate::console;
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::{Expect, Request};
 
@@ -47,6 +50,9 @@ pub struct Options {
     /// Connections; recorded ones beyond that share them. Default: as many as were recorded, at most 1000.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: Option<u32>,
+    /// What is sent along.
+    #[command(flatten)]
+    pub headers: HeaderOptions,
     /// Threads of the generator, each with its share of the connections.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
@@ -103,6 +109,7 @@ pub struct Replay {
 /// Runs it, prints the result and writes the files.
 pub fn run(options: &Options) -> Result<Ending, String> {
     let recording = Recording::read(&options.file).map_err(|unusable| unusable.to_string())?;
+    let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let line = progress::Line::new(length(&recording, options.speed), options.quiet);
@@ -112,13 +119,13 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         Err(why) if stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
         result => result?,
     };
-    print!("{}", text::render(&replay.outcome));
-    if let Some(path) = &options.json {
+    console::out(&text::render(&replay.outcome))?;
+    if let Some(mut json) = json {
         let text = serde_json::to_string_pretty(&replay).map_err(|error| error.to_string())?;
-        write_file(path, &(text + "\n"))?;
+        json.write(&(text + "\n"))?;
     }
-    if let Some(path) = &options.report {
-        write_file(path, &page::render(&replay.outcome, &[])?)?;
+    if let Some(mut report) = report {
+        report.write(&page::render(&replay.outcome, None, &[])?)?;
     }
     Ok(ending_of(&replay.outcome))
 }
@@ -158,6 +165,7 @@ fn measure_recording(
         warmup: Duration::ZERO,
         duration,
         drain: options.drain,
+        deadlines_ns: deadlines_ns(&requests),
         threads: options.threads as usize,
         cores: Vec::new(),
         spin: false,
@@ -169,7 +177,10 @@ fn measure_recording(
         refuse_mixed_types(options, &recording, &requests, connections)
             .map_err(|unusable| unusable.to_string())?;
     }
-    let speech = Speech::new(speaks, &requests, &plan.target)?;
+    let entries = options.headers.entries(speaks)?;
+    let speech = Speech::new(speaks, &requests, &plan.target, &entries)?;
+    let names = recording.methods.iter().map(|(name, ..)| name.as_str());
+    preflight::check_methods(speaks, &plan.target, &entries, names)?;
     let methods: Vec<Call> = recording.methods.iter().map(counted).collect();
     let measured = speech.measure(&plan, stop, progress)?;
     let mut outcome = Outcome::new(&plan, &methods, false, 0, &measured);
@@ -189,6 +200,18 @@ fn measure_recording(
 fn length(recording: &Recording, speed: f64) -> Duration {
     let (first, last) = (&recording.calls[0], &recording.calls[recording.calls.len() - 1]);
     Duration::from_secs_f64((last.at_us - first.at_us) as f64 / 1e6 / speed) + TAIL
+}
+
+/// The deadlines that were recorded with the requests; empty if none was.
+fn deadlines_ns(requests: &[Call]) -> Arc<[u64]> {
+    if requests.iter().all(|call| call.time_left_us == 0) {
+        return Arc::from([]);
+    }
+    let deadline_ns = |call: &Call| match call.time_left_us {
+        0 => u64::MAX,
+        us => u64::from(us) * 1000,
+    };
+    requests.iter().map(deadline_ns).collect()
 }
 
 /// The calls as the workers take them.

@@ -11,7 +11,7 @@ use super::bars::{Look, Result};
 use crate::compare::record::{Peer, Point, Record, Tail, against};
 use crate::compare::text;
 use crate::loadgen::plots::{count, time};
-use crate::sheet::{self, LINES, escaped};
+use crate::sheet::{self, LINES};
 
 const HEIGHT: u32 = 380;
 const LEFT_PX: i32 = 62;
@@ -70,7 +70,8 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
                 if parts.len() > 1 { format!(", {} of {}", at + 1, parts.len()) } else { String::new() };
             let _ = writeln!(page, "<h3>{title}{number}</h3>");
             sheet::picture(page, &draw(&shown)?);
-            keys(page, record, &shown);
+            let names = shown.iter().map(|tail| text::title(record, &tail.peer));
+            sheet::keys(page, names.zip(LINES));
         }
     }
     Ok(())
@@ -145,20 +146,6 @@ fn dashes(points: &[(i32, i32)]) -> Vec<Vec<(i32, i32)>> {
         pieces.extend((0..count).step_by(2).map(|part| vec![at(part), at(part + 1)]));
     }
     pieces
-}
-
-fn keys(page: &mut String, record: &Record, tails: &[&Tail]) {
-    *page += "<ul class=\"keys\">\n";
-    for (tail, color) in tails.iter().zip(LINES) {
-        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
-        let title = escaped(text::title(record, &tail.peer));
-        let _ = writeln!(
-            page,
-            "<li><svg width=\"20\" height=\"8\"><line x1=\"0\" y1=\"4\" x2=\"20\" y2=\"4\" stroke=\"{hex}\" \
-             stroke-width=\"3\"/></svg>{title}</li>"
-        );
-    }
-    *page += "</ul>\n";
 }
 
 #[cfg(test)]
