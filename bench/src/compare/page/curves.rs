@@ -40,14 +40,14 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
     if record.tails.is_empty() {
         return Ok(());
     }
-    *page +=
-        "<h2>Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each one's own capacity.";
+    *page += "<h2 id=\"latency\">Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each server's own capacity.";
     // Of one rate each, as a smoke run has, there is only the table.
     if record.tails.iter().all(|tail| curve(tail).len() < 2) {
         *page += "</p>\n";
         return Ok(());
     }
-    *page += " The line is the p99, the dashed one the p50. A curve ends at its knee, the first rate that was not kept.</p>\n";
+    *page += " The solid line is the p99, the dashed line the p50. A curve ends with the first rate that the server could not keep; a \
+              triangle at the top edge is a value beyond the axis, and is in the table.</p>\n";
     for title in [NATIVE, HTTP, GO] {
         let of = |is_coreloop: bool| -> Vec<&Tail> {
             let tails = record.tails.iter().filter(|tail| {
@@ -94,9 +94,14 @@ fn is_beyond(point: &Point) -> bool {
 
 fn draw(tails: &[&Tail]) -> Result<String> {
     let points = || tails.iter().flat_map(|tail| curve(tail));
-    let rates = Axis::of_points(points().map(|point| point.rate));
+    let rates = Axis::of(points().map(|point| point.rate));
     let latencies = |point: &Point| [point.p50_us(), point.p99_us()].map(|it| it.map_or(0.0, |it| it.median));
-    let times = Axis::of_points(points().flat_map(latencies));
+    // A knee is that of a queue that grows: it says how long the window was, and would make everything else a flat line.
+    let kept = points().filter(|point| !is_beyond(point)).flat_map(latencies);
+    let times = match kept.fold(0.0, f64::max) {
+        0.0 => Axis::of(points().flat_map(latencies)),
+        most => Axis::of([most]),
+    };
     let look = Look { label: count, ..LOOK };
     let (width, top) = (look.width as i32 - LEFT_PX - RIGHT_PX, 8);
     let x = |rate: f64| LEFT_PX + (rates.place(rate) * f64::from(width)) as i32;
@@ -124,9 +129,13 @@ fn draw(tails: &[&Tail]) -> Result<String> {
                 area.draw(&PathElement::new(dash, color.stroke_width(1)))?;
             }
             area.draw(&PathElement::new(p99.clone(), color.stroke_width(2)))?;
-            for (points, radius) in [(p50, 2), (p99, 3)] {
-                for point in points {
-                    area.draw(&Circle::new(point, radius, color.filled()))?;
+            for (which, (points, radius)) in [(p50, 2), (p99, 3)].into_iter().enumerate() {
+                for (place, point) in points.into_iter().zip(curve(tail)) {
+                    if times.is_beyond(latencies(point)[which]) {
+                        area.draw(&TriangleMarker::new(place, radius + 3, color.filled()))?;
+                    } else {
+                        area.draw(&Circle::new(place, radius, color.filled()))?;
+                    }
                 }
             }
         }

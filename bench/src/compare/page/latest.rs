@@ -48,7 +48,7 @@ pub fn render(record: &Record) -> Result<Option<String>> {
         mark: Some(1.0),
     };
     let values = rows.iter().flat_map(|(_, ratios)| ratios.iter().flatten());
-    let axis = Axis::of_bars(values.flat_map(|ratio| [ratio.min, ratio.max]).chain([1.0]));
+    let axis = Axis::of(values.flat_map(|ratio| [ratio.min, ratio.max]).chain([1.0]));
     let mut svg = String::new();
     {
         let size = (width, HEAD_PX + bars::height(rows.len()) + 26);
