@@ -125,7 +125,10 @@ fn style(width_px: u32) -> String {
          .lead{font-size:1.05rem}.soft{color:var(--soft)}summary{cursor:pointer;margin:14px 0 6px}\n\
          .keys{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;margin:4px 0}\n\
          .keys svg{vertical-align:middle;margin-right:6px}h3{font-size:.95rem;margin:18px 0 4px}\n\
-         .contents{columns:14rem 3;padding-left:18px;margin:12px 0}.contents a{color:var(--l0)}\n         .plot svg{display:block;width:100%;min-width:560px;height:auto}\n",
+         .worded th:last-child,.worded td:last-child{text-align:left;white-space:normal}\n\
+         .contents{columns:14rem 3;padding-left:18px;margin:12px 0}.contents a{color:var(--l0)}\n\
+         .plot svg{display:block;width:100%;min-width:560px;height:auto}\n\
+         @media(max-width:600px){th,td{padding:3px 6px}td:first-child{white-space:normal}.contents{columns:1}}\n",
     );
     let _ = writeln!(style, "main{{max-width:{width_px}px;margin:0 auto;padding:16px}}");
     let mut replaced = |color: &plotters::style::RGBColor, name: &str| {

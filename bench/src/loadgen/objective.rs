@@ -90,9 +90,9 @@ impl ObjectiveResult {
         }
         if self.errors_share > self.errors_share_max {
             let share = units::percent(self.errors_share);
-            self.missed_short.push(format!("{share} failed"));
+            self.missed_short.push(format!("{share} failed or late"));
             self.missed.push(format!(
-                "{share} of the calls failed, limit {}: {} percentage points over",
+                "{share} of the calls failed or were late, limit {}: {} percentage points over",
                 units::percent(self.errors_share_max),
                 units::percent(self.errors_share - self.errors_share_max).trim_end_matches(" %")
             ));
@@ -145,7 +145,7 @@ mod tests {
             [
                 "p99 is 3.00 ms, limit 2.00 ms: 1.00 ms (50.0 %) over",
                 "max is unknown, limit 5.00 ms: no call succeeded",
-                "3.0 % of the calls failed, limit 1.0 %: 2.0 percentage points over",
+                "3.0 % of the calls failed or were late, limit 1.0 %: 2.0 percentage points over",
                 "the rate was not reached",
             ]
         );

@@ -11,7 +11,7 @@ use crate::sheet::{self, escaped, table};
 
 /// The page; all text of others is escaped in here.
 pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) -> Result<String, String> {
-    let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target), 900);
+    let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target), 1080);
     let _ = writeln!(page, "<h1>{}</h1>", escaped(&headline(outcome)));
     figures(&mut page, outcome);
     let said = outcome.slo.iter().flat_map(|slo| slo.lines());
@@ -84,7 +84,8 @@ fn probe_table(page: &mut String, probes: &[Probe]) {
         })
         .collect();
     let names = ["calls/s wanted", "answered", "p50", "p99", "objective"];
-    table(page, "The search", &names.map(String::from), &rows);
+    *page += "<h2>The search</h2>\n";
+    sheet::grid(page, "worded", &names.map(String::from), &rows);
 }
 
 fn latency_table(page: &mut String, outcome: &Outcome) {
@@ -117,7 +118,8 @@ fn errors(page: &mut String, outcome: &Outcome) {
         ]
     };
     let rows: Vec<Vec<String>> = by_status.iter().map(row).collect();
-    table(page, "Errors", &["status", "calls", "the first one's message"].map(String::from), &rows);
+    *page += "<h2>Errors</h2>\n";
+    sheet::grid(page, "worded", &["status", "calls", "first message"].map(String::from), &rows);
 }
 
 fn circumstances(page: &mut String, outcome: &Outcome) {

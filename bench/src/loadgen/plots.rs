@@ -213,6 +213,7 @@ fn us(ns: u64) -> f64 {
 /// A label for so many microseconds.
 pub fn time(us: &f64) -> String {
     match *us {
+        0.0 => "0".into(),
         us if us < 0.95 => format!("{:.0} ns", us * 1e3),
         us if us < 1e3 => format!("{} µs", short(us)),
         us if us < 1e6 => format!("{} ms", short(us / 1e3)),
