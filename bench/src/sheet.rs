@@ -114,8 +114,8 @@ fn style(width_px: u32) -> String {
          .figures{display:flex;flex-wrap:wrap;gap:8px 28px;margin:12px 0}.figures dt{color:var(--soft)}\n\
          .figures dd{margin:0;font-size:1.5rem;font-variant-numeric:tabular-nums}\n\
          .remarks{background:var(--warn);border-radius:6px;padding:10px 10px 10px 28px}\n\
-         .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n\
-         th,td{padding:3px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
+         .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\n\
+         p,.remarks{max-width:66rem}th,td{padding:3px 8px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
          th{color:var(--soft);font-weight:normal}th:first-child,td:first-child{text-align:left;padding-left:0}\n\
          td:last-child:nth-child(-n+3){white-space:normal;overflow-wrap:anywhere;text-align:left}\n\
          .said td:first-child,.named td:first-child{white-space:normal;min-width:12rem}\n\

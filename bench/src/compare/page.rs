@@ -21,7 +21,7 @@ pub use latest::render as latest;
 
 /// The bars of the page, and the figures of its curves.
 const LOOK: Look = Look { ink: INK, grid: GRID, width: 1000, label: time, mark: None };
-const WIDTH_PX: u32 = 1080;
+const WIDTH_PX: u32 = 1360;
 
 /// The kind of coreloop that the headline speaks of.
 const FIRST: &str = "coreloop-inline";

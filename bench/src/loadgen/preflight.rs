@@ -26,7 +26,7 @@ pub fn check_methods<'a>(
     wanted: impl IntoIterator<Item = &'a str>,
 ) -> Result<(), String> {
     match methods_of(speaks, target, entries) {
-        Some(known) => missing(target, &known, wanted),
+        Some(known) => missing(speaks, target, &known, wanted),
         None => Ok(()),
     }
 }
@@ -63,6 +63,7 @@ fn names_in(codec: Codec, reply: &[u8]) -> Option<Vec<String>> {
 }
 
 fn missing<'a>(
+    speaks: Speaks,
     target: &Target,
     known: &[String],
     wanted: impl IntoIterator<Item = &'a str>,
@@ -71,7 +72,7 @@ fn missing<'a>(
         return Ok(());
     };
     Err(format!(
-        "the server at {target} has no method {method}; nearest: {} (all of them: coreloop list {target})",
+        "the server at {target} has no method {method}; nearest: {} (all of them: coreloop list {speaks}:{target})",
         nearest(method, known).join(", ")
     ))
 }
@@ -87,7 +88,12 @@ fn nearest<'a>(wanted: &str, known: &'a [String]) -> Vec<&'a str> {
             let (_, last) = lower_name.rsplit_once('.').unwrap_or(("", &lower_name));
             // A method of the same name in another service is near as well.
             let whole = distance(&lower, &lower_name);
-            (whole.min(1 + distance(wanted_last, last)), name.as_str())
+            let mut rank = whole.min(1 + distance(wanted_last, last));
+            // So is one whose name goes on where the wanted one ends.
+            if lower_name.starts_with(&lower) {
+                rank = rank.min(1);
+            }
+            (rank, name.as_str())
         })
         .collect();
     ranked.sort();
@@ -129,9 +135,12 @@ mod tests {
     #[test]
     fn missing_method_is_named_with_the_nearest() {
         let target = Target::Unix("/run/x".into());
-        assert_eq!(missing(&target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
-        let why = missing(&target, &known(), ["Arith.Add", "Arith.Multply"]).expect_err("misspelt");
+        assert_eq!(missing(Speaks::Native, &target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
+        let why =
+            missing(Speaks::Http, &target, &known(), ["Arith.Add", "Arith.Multply"]).expect_err("misspelt");
         assert!(why.contains("no method Arith.Multply; nearest: Arith.Multiply,"), "{why}");
+        assert!(why.ends_with("coreloop list http:unix:/run/x)"), "{why}");
+        assert_eq!(nearest("Arith.Mul", &known())[0], "Arith.Multiply");
         assert_eq!(nearest("arith.add", &known())[0], "Arith.Add");
         assert_eq!(nearest("Shop.Echo", &known())[0], "Echo.Echo");
     }

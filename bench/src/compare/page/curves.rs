@@ -19,6 +19,8 @@ const BOTTOM_PX: i32 = 330;
 const RIGHT_PX: i32 = 20;
 /// Words against a point that say that the rate was not kept: what it shows is a queue that grows.
 const BEYOND: [&str; 3] = ["saturated", "rate missed", "calls left over"];
+/// A p99 beyond this multiple of the picture's median is an outlier.
+const OUTLIER: f64 = 12.0;
 /// As many as can be told apart.
 const CURVES_MAX: usize = LINES.len();
 
@@ -92,16 +94,27 @@ fn is_beyond(point: &Point) -> bool {
         .any(|(word, rounds)| BEYOND.contains(&word.as_str()) && 2 * rounds > point.runs.len())
 }
 
+/// The medians of p50 and p99, in µs.
+fn latencies(point: &Point) -> [f64; 2] {
+    [point.p50_us(), point.p99_us()].map(|spread| spread.map_or(0.0, |spread| spread.median))
+}
+
+/// Up to the largest p99 that is no outlier. Where a server falls behind, latency is that of a queue that grows: it
+/// depends on the length of the window, and would make everything else a flat line.
+fn time_axis(points: &[&Point]) -> Axis {
+    let mut kept: Vec<f64> =
+        points.iter().filter(|point| !is_beyond(point)).map(|point| latencies(point)[1]).collect();
+    kept.sort_by(f64::total_cmp);
+    match (kept.get(kept.len() / 2), kept.last()) {
+        (Some(middle), Some(most)) if *middle > 0.0 => Axis::of([most.min(middle * OUTLIER)]),
+        _ => Axis::of(points.iter().flat_map(|point| latencies(point))),
+    }
+}
+
 fn draw(tails: &[&Tail]) -> Result<String> {
     let points = || tails.iter().flat_map(|tail| curve(tail));
     let rates = Axis::of(points().map(|point| point.rate));
-    let latencies = |point: &Point| [point.p50_us(), point.p99_us()].map(|it| it.map_or(0.0, |it| it.median));
-    // A knee is that of a queue that grows: it says how long the window was, and would make everything else a flat line.
-    let kept = points().filter(|point| !is_beyond(point)).flat_map(latencies);
-    let times = match kept.fold(0.0, f64::max) {
-        0.0 => Axis::of(points().flat_map(latencies)),
-        most => Axis::of([most]),
-    };
+    let times = time_axis(&points().collect::<Vec<_>>());
     let look = Look { label: count, ..LOOK };
     let (width, top) = (look.width as i32 - LEFT_PX - RIGHT_PX, 8);
     let x = |rate: f64| LEFT_PX + (rates.place(rate) * f64::from(width)) as i32;
@@ -195,6 +208,20 @@ mod tests {
         show(&mut page, &record).expect("drawn");
         assert!(page.contains(NATIVE) && page.contains("polyline"), "{page}");
         assert!(page.contains("coreloop-inline &lt;1.0&gt;") && !page.contains("<1.0>"), "{page}");
+    }
+
+    #[test]
+    fn axis_of_times_leaves_outliers_and_rates_that_were_not_kept_out() {
+        let at = |p99_us, words: &[&str]| {
+            let mut point = point(1.0, words);
+            point.runs[0].p99_us = Some(p99_us);
+            point
+        };
+        let all = [at(10.0, &[]), at(20.0, &[]), at(30.0, &[]), at(5000.0, &[]), at(100.0, &["rate missed"])];
+        let axis = time_axis(&all.iter().collect::<Vec<_>>());
+        assert!(axis.is_beyond(5000.0) && !axis.is_beyond(360.0));
+        assert!(time_axis(&[&all[0], &all[4]]).is_beyond(100.0));
+        assert!(!time_axis(&[&all[4]]).is_beyond(100.0), "there is nothing else to show");
     }
 
     #[test]

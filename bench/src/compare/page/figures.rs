@@ -222,7 +222,7 @@ pub fn tails(page: &mut String, record: &Record) {
     let first = headings(&["µs, median [least–most]", "capacity, calls/s", ""]).into_iter();
     let names: Vec<String> =
         first.chain(shares.iter().map(|share| format!("at {:.0} %", share * 100.0))).collect();
-    sheet::grid(page, "named", &names, &rows);
+    sheet::grid(page, "", &names, &rows);
     if rows.iter().flatten().any(|cell| cell.contains(" !")) {
         *page += "<p class=\"soft\">! Some calls failed.</p>\n";
     }
