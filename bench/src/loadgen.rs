@@ -64,8 +64,9 @@ pub use schedule::Arrivals;
 pub const EXIT_STATUS_HELP: &str = "\
 Exit status:
   0    the run is complete, and --slo (if given) is met
-  1    the run failed: no connection, no such method, no call succeeded, no rate met --slo, a file cannot be written
-  2    the arguments are wrong
+  1    the run failed: no connection, no such method, no call succeeded, no rate met --slo, a file cannot be written,
+       an option does not fit the protocol or the machine
+  2    the arguments cannot be read
   3    --slo is missed
   4    the run is incomplete: the server was gone at the end, or calls had no answer or were never sent
   130  a signal ended the run; what had been measured is reported";

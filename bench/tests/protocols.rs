@@ -159,11 +159,11 @@ fn a_body_that_no_command_line_holds_comes_from_a_file() {
 }
 
 #[test]
-fn what_a_protocol_has_no_word_for_is_told_before_anything_runs() {
+fn option_that_a_protocol_cannot_carry_is_an_error_before_the_run() {
     for (address, arguments, why) in [
-        ("jsonrpc:127.0.0.1:1", "--timeout 1s", "no word for a deadline"),
-        ("gob:127.0.0.1:1", "--timeout 1s", "no word for a deadline"),
-        ("gob-http:127.0.0.1:1", "--timeout 1s", "no word for a deadline"),
+        ("jsonrpc:127.0.0.1:1", "--timeout 1s", "cannot carry a deadline"),
+        ("gob:127.0.0.1:1", "--timeout 1s", "cannot carry a deadline"),
+        ("gob-http:127.0.0.1:1", "--timeout 1s", "cannot carry a deadline"),
         ("http:127.0.0.1:1", "--codec gob", "the codec json and no other"),
         ("http:127.0.0.1:1", "--body-hex 00", "not --body-hex"),
         ("gob:127.0.0.1:1", "--body [1,true]", "holds an int and a bool"),
