@@ -87,7 +87,7 @@ pub fn picture(page: &mut String, svg: &str) {
     let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
 }
 
-/// A legend: each name behind its colour. It stands beside a plot, where it covers nothing.
+/// A legend: each name behind its colour. It is placed beside a plot, so that it covers no data.
 pub fn keys<'a>(page: &mut String, keys: impl IntoIterator<Item = (&'a str, RGBColor)>) {
     *page += "<ul class=\"keys\">\n";
     for (name, color) in keys {

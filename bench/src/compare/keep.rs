@@ -212,7 +212,7 @@ mod tests {
 
         let text = fs::read_to_string(&json).expect("text").replace("\"format\": 1", "\"format\": 99");
         fs::write(&json, text).expect("written");
-        let why = Files::again(&json, None).err().expect("it cannot be read");
+        let why = Files::again(&json, None).expect_err("it cannot be read");
         assert!(why.contains("format 99"), "{why}");
     }
 }

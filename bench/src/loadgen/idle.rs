@@ -35,41 +35,41 @@ const CALLS_MAX: f64 = 20e6;
 /// How many connections, and how seldom each makes a call.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The server, as for a run: host:port or unix:PATH, with the protocol in front.
+    /// Address of the server, as for a run: host:port or unix:PATH, with the protocol in front.
     #[arg(value_name = "ADDR")]
     pub address: String,
-    /// Connections. Over TCP to one address there are some 28 000 local ports; over a Unix socket only the limit of open
-    /// files counts.
+    /// Number of connections. Over TCP the local ports limit it to about 28 000 for one address; over a Unix socket only the
+    /// limit of open files applies.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
-    /// Each connection makes a call once in that time; all together they are spread evenly over it.
+    /// Each connection makes one call in this time; the calls of all connections are spread evenly over it.
     #[arg(long, default_value = "30s", value_parser = units::some_duration)]
     pub every: Duration,
-    /// How long they are held open, once all are connected and have made a first call, which does not count.
+    /// How long the connections are kept open after each has made a first call, which is not measured.
     #[arg(long, default_value = "60s", value_parser = units::some_duration)]
     pub duration: Duration,
-    /// The server's process: its memory for each connection, and its CPU time.
+    /// Process ID of the server: report its memory per connection and its CPU time.
     #[arg(long, value_name = "PID")]
     pub watch: Option<u32>,
     /// Full name of the method.
     #[arg(long, default_value = "Arith.AddFixed")]
     pub method: String,
-    /// The body, as JSON.
+    /// Argument of the call, as JSON.
     #[arg(long, value_name = "JSON")]
     pub body: Option<String>,
-    /// The body's codec in native frames. Default: the method's usual one.
+    /// Codec of the argument in native frames. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
     /// What is sent along.
     #[command(flatten)]
     pub headers: HeaderOptions,
-    /// Threads of the generator, each with its share of the connections.
+    /// Threads of the generator; the connections are shared out among them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
-    /// Write every figure to this file.
+    /// Write all figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// No progress while it runs.
+    /// Show no progress line.
     #[arg(long)]
     pub quiet: bool,
 }

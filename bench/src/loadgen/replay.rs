@@ -37,38 +37,38 @@ const TAIL: Duration = Duration::from_millis(1);
 /// What is replayed, where, and how fast.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// A recording, as `coreloop serve --record` makes it.
+    /// A recording, as coreloop serve --record writes it.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The server, as for a run. JSON bodies go over native:, http: and jsonrpc:, gob bodies over native: and gob:, all
-    /// others over native: alone.
+    /// Address of the server, as for a run. JSON arguments can be sent over native:, http: and jsonrpc:, gob arguments over
+    /// native: and gob:, all others over native: only.
     #[arg(value_name = "ADDR")]
     pub address: String,
-    /// So many times as fast as it was recorded.
+    /// Factor of the recorded speed: 2 sends twice as fast.
     #[arg(long, default_value = "1", value_parser = speed)]
     pub speed: f64,
-    /// Connections; recorded ones beyond that share them. Default: as many as were recorded, at most 1000.
+    /// Number of connections; recorded connections beyond it share them. Default: as recorded, at most 1000.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: Option<u32>,
     /// What is sent along.
     #[command(flatten)]
     pub headers: HeaderOptions,
-    /// Threads of the generator, each with its share of the connections.
+    /// Threads of the generator; the connections are shared out among them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
-    /// How long the answers still owed at the end are waited for.
+    /// How long to wait at the end for answers that are still missing.
     #[arg(long, default_value = "5s", value_parser = units::duration)]
     pub drain: Duration,
-    /// Also say what this process, the server, used of CPU time for a call.
+    /// Process ID of the server: report its CPU time per call.
     #[arg(long, value_name = "PID")]
     pub watch: Option<u32>,
-    /// Write every figure to this file.
+    /// Write all figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the page of plots to this file.
-    #[arg(long, value_name = "FILE.html")]
+    /// Write a page with plots to this file, as HTML.
+    #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// No progress while it runs.
+    /// Show no progress line.
     #[arg(long)]
     pub quiet: bool,
 }

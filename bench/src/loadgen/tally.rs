@@ -182,7 +182,7 @@ pub struct Tally {
 }
 
 impl Tally {
-    /// An empty one, for so many methods, with the deadline of each request (empty: none has one).
+    /// An empty one for this number of methods, with the deadline of each request (empty: none has one).
     pub fn new(methods: usize, open_loop: bool, deadlines_ns: Arc<[u64]>) -> Tally {
         Tally {
             methods: vec![MethodTally::default(); methods],
