@@ -311,12 +311,17 @@ impl ResultFiles {
 /// What the result says of the run, the gravest first.
 fn ending_of(outcome: &Outcome) -> Ending {
     let verdict = &outcome.verdict;
-    match outcome.slo.as_ref().is_none_or(|slo| slo.met) {
-        _ if verdict.cut_short => Ending::Cut,
-        _ if verdict.all_failed => Ending::AllFailed,
-        _ if verdict.incomplete => Ending::Incomplete,
-        false => Ending::ObjectiveMissed,
-        true => Ending::Complete,
+    let is_slo_missed = outcome.slo.as_ref().is_some_and(|slo| !slo.met);
+    if verdict.cut_short {
+        Ending::Cut
+    } else if verdict.all_failed {
+        Ending::AllFailed
+    } else if verdict.incomplete {
+        Ending::Incomplete
+    } else if is_slo_missed {
+        Ending::ObjectiveMissed
+    } else {
+        Ending::Complete
     }
 }
 
