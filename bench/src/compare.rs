@@ -33,6 +33,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use coreloop::poller::signals;
 
+use crate::console;
 use crate::loadgen::Ending;
 use crate::loadgen::units;
 use crate::machine::Machine;
@@ -51,42 +52,43 @@ const LOADS: [Load; 4] = [
 ];
 const LOADS_QUICK: [Load; 2] = [LOADS[1], LOADS[2]];
 
-/// Who is compared, in what, and how thoroughly. Without more than the command it is everything but the article: more than
-/// an hour. --quick is a smoke run of a minute or two.
+/// Which servers are compared, in what, and how thoroughly. By default everything but the article: more than an hour.
+/// --quick is a smoke run of a minute or two. No file is written unless --record, --json, --report or --markdown names one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Only those whose name begins with one of these: `coreloop`, `go-`, `gin` …
+    /// Only the servers whose name begins with one of these: coreloop, go-, gin …
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub only: Vec<String>,
-    /// Not those whose name begins with one of these.
+    /// Not the servers whose name begins with one of these.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub skip: Vec<String>,
-    /// The sections to measure; the record is written after each.
+    /// The sections to measure.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTIONS")]
     pub sections: Vec<Section>,
-    /// Also as the article measured: wrk with 12 threads and 400 connections.
+    /// Also measure as the article did: wrk with 12 threads and 400 connections.
     #[arg(long)]
     pub article: bool,
     /// Length of each of the article's runs, in seconds.
     #[arg(long, value_name = "S", value_parser = clap::value_parser!(u64).range(1..=3600))]
     pub article_seconds: Option<u64>,
-    /// Closed loops also in a second setting: server and client share two cores.
+    /// Also run the closed loops with server and client on the same two cores.
     #[arg(long)]
     pub shared: bool,
-    /// Rounds, with the order reversed from one to the next; the figures are medians over them. Default 3, of a quick run 1.
+    /// Number of rounds, each in the reverse order of the one before; figures are medians over them. Default 3, with
+    /// --quick 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: Option<u32>,
-    /// Length of each measured window, in seconds. Default 2, of a quick run 0.5.
+    /// Length of each measured window, in seconds. Default 2, with --quick 0.5.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub seconds: Option<f64>,
-    /// Length of the run-up before each window, in seconds. Default 0.5, of a quick run 0.2.
+    /// Length of the warm-up before each window, in seconds. Default 0.5, with --quick 0.2.
     #[arg(long, value_name = "S", value_parser = seconds)]
     pub warmup: Option<f64>,
-    /// Connections by calls in flight on each, for the small call. Default 1x1,64x1,64x16,400x1.
+    /// Loads of the small call: connections x calls in flight on each. Default 1x1,64x1,64x16,400x1.
     #[arg(long, value_delimiter = ',')]
     pub loads: Vec<Load>,
-    /// Calls per second of the small calls that others keep company, where the server can do far more. With much
-    /// fewer the cores of a virtual machine sleep between calls, and it is their waking that is measured.
+    /// Rate of the small calls in the section mix. At much lower rates the cores of a virtual machine sleep between
+    /// calls, and the time to wake them is what is measured.
     #[arg(long, value_parser = units::rate, default_value = "40k")]
     pub mix_rate: f64,
     /// A smoke run: few sections, short windows, one round.
@@ -98,16 +100,22 @@ pub struct Options {
     /// Coreloop's program. Default: it is built.
     #[arg(long, value_name = "FILE")]
     pub coreloop: Option<PathBuf>,
-    /// Write record and page into this folder, by the date. Default: compare.json and compare.html, here.
-    #[arg(long, value_name = "DIR")]
+    /// Write record, page and picture into this folder, named by the date.
+    #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "report"])]
     pub record: Option<PathBuf>,
-    /// Also write the table for a README.
+    /// Write the record to this file, as JSON. It is rewritten after each section.
+    #[arg(long, value_name = "FILE")]
+    pub json: Option<PathBuf>,
+    /// Write the page to this file, as HTML. It is rewritten after each section.
+    #[arg(long, value_name = "FILE")]
+    pub report: Option<PathBuf>,
+    /// Write the table for a README to this file.
     #[arg(long, value_name = "FILE")]
     pub markdown: Option<PathBuf>,
-    /// Measure nothing: write the page of this earlier record anew, beside it.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "sections", "quick"])]
+    /// Measure nothing: write the page and the picture of this earlier record, beside it.
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["record", "json", "report", "sections", "quick"])]
     pub from: Option<PathBuf>,
-    /// No progress while it runs.
+    /// Show no progress.
     #[arg(long)]
     pub quiet: bool,
 }
@@ -188,11 +196,12 @@ impl Options {
 pub fn run(options: &Options) -> Result<Ending, String> {
     if let Some(record) = &options.from {
         let files = keep::Files::again(record, options.markdown.as_deref())?;
-        files.written().for_each(|file| println!("{}", file.display()));
+        let written: String = files.written().map(|file| format!("{}\n", file.display())).collect();
+        console::out(&written)?;
         return Ok(Ending::Complete);
     }
     let limit = process::raise_files_limit().map_err(|error| error.to_string())?;
-    let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
+    let own = env::current_exe().map_err(|error| format!("cannot find the path of this program: {error}"))?;
     let cores = ground::cores_here()?;
     if let Some(coreloop) = options.coreloop.as_ref().filter(|coreloop| !coreloop.is_file()) {
         return Err(format!("no program at {}", coreloop.display()));
@@ -242,7 +251,13 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         beside_big: Vec::new(),
     };
     let date = began.split(' ').next().unwrap_or_default();
-    let files = keep::Files::new(options.record.as_deref(), date, options.markdown.as_deref())?;
+    let names = keep::Names {
+        folder: options.record.as_deref(),
+        json: options.json.as_deref(),
+        page: options.report.as_deref(),
+        markdown: options.markdown.as_deref(),
+    };
+    let files = keep::Files::new(names, date)?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = {
         let stop = stop.clone();
@@ -257,6 +272,9 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         seconds: options.seconds(),
         warmup_s: options.warmup(),
     };
+    if files.is_empty() {
+        ground.screen.say("no file is written: name one with --record, --json, --report or --markdown");
+    }
     for note in &record.notes {
         ground.screen.say(&format!("! {note}"));
     }
@@ -270,7 +288,7 @@ fn on_signal(stop: &AtomicBool) {
         // SAFETY: no pointers; nothing of this process is wanted any more.
         unsafe { libc::_exit(130) };
     }
-    eprintln!("\nstopping: what was measured is kept (once more: ends at once)");
+    console::note("\nstopping: what was measured is kept; a second signal ends the program at once");
 }
 
 /// Who is to take part: coreloop first, then the peers by name.
@@ -287,7 +305,7 @@ fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
     let known: Vec<String> = all.iter().map(name).collect();
     for part in options.only.iter().chain(&options.skip) {
         if !known.iter().any(|known| known.starts_with(part.as_str())) {
-            return Err(format!("nobody's name begins with {part}: there are {}", known.join(", ")));
+            return Err(format!("no server's name begins with {part:?}; known: {}", known.join(", ")));
         }
     }
     let has = |parts: &[String], name: &str| parts.iter().any(|part| name.starts_with(part.as_str()));
@@ -296,7 +314,7 @@ fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
         (options.only.is_empty() || has(&options.only, &name)) && !has(&options.skip, &name)
     };
     let wanted: Vec<Found> = all.into_iter().filter(is_wanted).collect();
-    if wanted.is_empty() { Err("--only and --skip leave nobody".into()) } else { Ok(wanted) }
+    if wanted.is_empty() { Err("--only and --skip leave no server".into()) } else { Ok(wanted) }
 }
 
 /// The repository's root: cargo says where this crate is, or it is the current folder.

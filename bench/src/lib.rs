@@ -6,6 +6,7 @@
 //! without an address runs it within, as a trial, and says so.
 
 pub mod base64;
+pub mod console;
 pub mod frame;
 pub mod histogram;
 pub mod request;

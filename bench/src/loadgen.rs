@@ -17,11 +17,15 @@ pub mod units;
 
 mod ask;
 mod command;
+mod headers;
 mod job;
 mod link;
+mod objective;
 mod options;
+mod output_file;
 mod page;
 pub(crate) mod plots;
+mod preflight;
 pub(crate) mod progress;
 pub(crate) mod run;
 mod tally;
@@ -31,8 +35,6 @@ mod usage;
 pub(crate) mod verdict;
 mod worker;
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -41,10 +43,16 @@ use coreloop::{Server, demo};
 use serde::Serialize;
 
 use find_max::{Probe, Search};
+use headers::Entry;
 use mix::Call;
+use objective::ObjectiveResult;
+use output_file::OutputFile;
 use run::Plan;
 use speech::{Speaks, Speech};
 use target::Target;
+use units::Promise;
+
+use crate::console;
 
 pub use ask::Ask;
 pub use command::{Command, exit_code};
@@ -52,17 +60,32 @@ pub use options::Options;
 pub use outcome::{Figures, Outcome};
 pub use schedule::Arrivals;
 
+/// The exit statuses, as `--help` lists them.
+pub const EXIT_STATUS_HELP: &str = "\
+Exit status:
+  0    the run is complete, and --slo (if given) is met
+  1    the run failed: no connection, no such method, no call succeeded, no rate met --slo, a file cannot be written,
+       an option does not fit the protocol or the machine
+  2    the arguments cannot be read
+  3    --slo is missed
+  4    the run is incomplete: the server was gone at the end, or calls had no answer or were never sent
+  130  a signal ended the run; what had been measured is reported";
+
 /// Where a search begins if `--rate` does not say.
 const FIRST_RATE: f64 = 1000.0;
 
-/// How a run ended; the program's exit code follows from it.
+/// How a run ended; the program's exit status follows from it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// As planned.
+    /// As planned. Exit status 0.
     Complete,
-    /// Not one call succeeded, or no rate kept the promise.
+    /// Not one call succeeded, or no rate met the objective. Exit status 1.
     AllFailed,
-    /// A signal ended it.
+    /// The objective of `--slo` was missed. Exit status 3.
+    ObjectiveMissed,
+    /// The server was gone at the end, or calls had no answer or were never sent. Exit status 4.
+    Incomplete,
+    /// A signal ended it. Exit status 130.
     Cut,
 }
 
@@ -82,8 +105,10 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let (speaks, address) = options.address.as_deref().map(Speaks::split).unzip();
     let speaks = speaks.unwrap_or_default();
     let calls = options.calls(speaks)?;
+    let entries = options.headers.entries(speaks)?;
     let target = address.map(Target::resolve).transpose()?;
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
+    let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let (target, own_server) = match target {
@@ -93,19 +118,40 @@ pub fn run(options: &Options) -> Result<Ending, String> {
             (target, Some(server))
         }
     };
+    let plan = options.plan(speaks, target, &calls)?;
+    check_methods(&plan, &entries, &calls, &stop)?;
     let load = Load {
-        speech: Speech::new(speaks, &calls, &target)?,
-        plan: options.plan(speaks, target, &calls)?,
+        speech: Speech::new(speaks, &calls, &plan.target, &entries)?,
+        plan,
         calls,
         own_server: own_server.is_some(),
         options,
         stop,
+        files: ResultFiles { json, report },
     };
-    let ending = if options.find_max { load.search() } else { load.once() };
+    let ending = match &options.slo {
+        Some(objective) if options.find_max => load.search(objective),
+        _ => load.once(),
+    };
     if let Some(server) = own_server {
         server.shutdown();
     }
     ending
+}
+
+/// See [`preflight`]. After a signal the run itself reports that it was stopped.
+fn check_methods(plan: &Plan, entries: &[Entry], calls: &[Call], stop: &AtomicBool) -> Result<(), String> {
+    let methods = calls.iter().map(|call| call.method.as_str());
+    match preflight::check_methods(plan.speaks, &plan.target, entries, methods) {
+        Err(_) if stop.load(Ordering::Relaxed) => Ok(()),
+        result => result,
+    }
+}
+
+/// A file that reaches the limit of its size (`ulimit -f`) is an error of that write and does not end the process.
+pub fn ignore_file_size_signal() {
+    // SAFETY: no handler is installed that could run; the signal is ignored from here on.
+    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Has signals stop the run for as long as the result lives.
@@ -127,10 +173,16 @@ fn start_demo() -> Result<(Target, Server), String> {
     let server = server.map_err(|error| format!("cannot start the demo server: {error}"))?;
     let address =
         server.addresses().first().map(ToString::to_string).ok_or("the demo server listens nowhere")?;
-    eprintln!(
+    console::note(&format!(
         "no address given: the demo server runs in this process, at {address}; it and the generator share cores"
-    );
+    ));
     Ok((Target::resolve(&address)?, server))
+}
+
+/// The files that the options name, open.
+struct ResultFiles {
+    json: Option<OutputFile>,
+    report: Option<OutputFile>,
 }
 
 struct Load<'a> {
@@ -140,27 +192,31 @@ struct Load<'a> {
     speech: Speech,
     own_server: bool,
     stop: Arc<AtomicBool>,
+    files: ResultFiles,
 }
 
 impl Load<'_> {
     fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
         let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet);
         let measured = self.speech.measure(plan, &self.stop, &mut |live| line.show(live))?;
-        Ok(Outcome::new(plan, &self.calls, self.own_server, self.options.time_left_us(), &measured))
+        let time_left_us = self.options.time_left_us();
+        let mut outcome = Outcome::new(plan, &self.calls, self.own_server, time_left_us, &measured);
+        outcome.slo = self.options.slo.as_ref().map(|objective| ObjectiveResult::of(objective, &outcome));
+        Ok(outcome)
     }
 
-    fn once(&self) -> Result<Ending, String> {
+    fn once(self) -> Result<Ending, String> {
         let outcome = match self.measure(&self.plan) {
             Err(why) if self.stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
             result => result?,
         };
-        print!("{}", text::render(&outcome));
-        self.write(&outcome, &[], None)?;
+        let shown = console::out(&text::render(&outcome));
+        self.files.write(&outcome, None, &[], None)?;
+        shown?;
         Ok(ending_of(&outcome))
     }
 
-    fn search(&self) -> Result<Ending, String> {
-        let promise = self.options.slo.as_ref().ok_or("--find-max needs a promise: --slo p99=2ms")?;
+    fn search(self, objective: &Promise) -> Result<Ending, String> {
         let mut search = Search::new(self.plan.rate.unwrap_or(FIRST_RATE));
         let mut probes = Vec::new();
         let (mut best, mut last) = (None, None);
@@ -176,79 +232,101 @@ impl Load<'_> {
                 Err(why) if self.stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
                 result => result?,
             };
-            let probe = Probe::of(promise, rate, &outcome);
+            let probe = Probe::of(objective, rate, &outcome);
             if outcome.verdict.cut_short {
                 last.get_or_insert(outcome);
                 break;
             }
-            println!("{}", probe.line());
+            console::out(&(probe.line() + "\n"))?;
             search.on_probe(probe.kept);
-            let kept = probe.kept;
+            let (kept, gone) = (probe.kept, outcome.verdict.server_gone);
             probes.push(probe);
             if kept && best.as_ref().is_none_or(|best: &Outcome| best.settings.rate < Some(rate)) {
                 best = Some(outcome);
             } else {
                 last = Some(outcome);
             }
+            if gone {
+                trouble = Some("the server could not be reached any more".into());
+                break;
+            }
         }
         let is_cut = self.stop.load(Ordering::Relaxed);
         let found = search.found();
-        match found {
+        let mut text = match found {
             Some(rate) => {
-                println!("\nhighest rate that kept the promise: {} calls/s", units::count(rate.round()))
+                format!("\nhighest rate that met the objective: {} calls/s\n", units::count(rate.round()))
             }
-            None => println!("\nno rate that was tried kept the promise"),
-        }
+            None => "\nno rate that was tried met the objective\n".into(),
+        };
         if is_cut {
-            println!("! The search was cut short.");
+            text += "! The search was cut short.\n";
         }
         if let Some(why) = &trouble {
-            println!("! The search ended early: {why}.");
+            text += &format!("! The search ended early: {why}.\n");
         }
         if probes.iter().any(|probe| !probe.kept && probe.doubtful) {
-            println!(
-                "! In some probes that broke it the generator was at its own limit or was disturbed: the server may do more."
-            );
+            text += "! In some probes that missed it the generator was at its own limit or was disturbed: the server \
+                     may do more.\n";
         }
-        if let Some(outcome) = best.or(last) {
-            print!("\n{}", text::render(&outcome));
-            self.write(&outcome, &probes, found)?;
+        let shown = best.or(last);
+        if let Some(outcome) = &shown {
+            text += &format!("\n{}", text::render(outcome));
         }
-        Ok(match (is_cut, found) {
-            (true, _) => Ending::Cut,
-            (false, Some(_)) if trouble.is_none() => Ending::Complete,
-            (false, _) => Ending::AllFailed,
+        let printed = console::out(&text);
+        if let Some(outcome) = &shown {
+            self.files.write(outcome, Some(objective), &probes, found)?;
+        }
+        printed?;
+        Ok(match (is_cut, found, trouble) {
+            (true, ..) => Ending::Cut,
+            (false, None, _) => Ending::AllFailed,
+            (false, Some(_), Some(_)) => Ending::Incomplete,
+            (false, Some(_), None) => Ending::Complete,
         })
     }
+}
 
-    fn write(&self, outcome: &Outcome, probes: &[Probe], found_rate: Option<f64>) -> Result<(), String> {
-        if let Some(path) = &self.options.json {
+impl ResultFiles {
+    fn write(
+        mut self,
+        outcome: &Outcome,
+        objective: Option<&Promise>,
+        probes: &[Probe],
+        found_rate: Option<f64>,
+    ) -> Result<(), String> {
+        if let Some(json) = &mut self.json {
             let record = Record { outcome, probes, found_rate };
             let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-            write_file(path, &(text + "\n"))?;
+            json.write(&(text + "\n"))?;
         }
-        if !self.options.no_report {
-            write_file(&self.options.report, &page::render(outcome, probes)?)?;
-            eprintln!("page of plots: {}", self.options.report.display());
+        if let Some(report) = &mut self.report {
+            report.write(&page::render(outcome, objective, probes)?)?;
+            console::note(&format!("report: {}", report.path().display()));
         }
         Ok(())
     }
 }
 
+/// What the result says of the run, the gravest first.
 fn ending_of(outcome: &Outcome) -> Ending {
-    match (outcome.verdict.cut_short, outcome.verdict.all_failed) {
-        (true, _) => Ending::Cut,
-        (false, true) => Ending::AllFailed,
-        (false, false) => Ending::Complete,
+    let verdict = &outcome.verdict;
+    let is_slo_missed = outcome.slo.as_ref().is_some_and(|slo| !slo.met);
+    if verdict.cut_short {
+        Ending::Cut
+    } else if verdict.all_failed {
+        Ending::AllFailed
+    } else if verdict.incomplete {
+        Ending::Incomplete
+    } else if is_slo_missed {
+        Ending::ObjectiveMissed
+    } else {
+        Ending::Complete
     }
 }
 
-/// A run that was ended before there was anything to tell: a line, and the exit code of one that was.
+/// A run that was ended before anything was measured: a line, and the exit status of one that was cut.
 fn cut_before_anything(why: &str) -> Ending {
-    eprintln!("loadgen: {why}");
+    console::note(&format!("loadgen: {why}"));
     Ending::Cut
-}
-
-fn write_file(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }

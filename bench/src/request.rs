@@ -10,6 +10,8 @@ const AUGEND: i64 = 0x1234_5678_9abc;
 #[derive(Clone, Debug)]
 pub struct Request {
     frame: Vec<u8>,
+    /// Where the body begins: behind the header and the metadata.
+    body_at: usize,
     expect: Expect,
 }
 
@@ -87,12 +89,21 @@ impl Request {
         };
         let mut frame = header.to_bytes().to_vec();
         frame.extend_from_slice(&body);
-        Ok(Request { frame, expect })
+        Ok(Request { frame, body_at: HEADER_BYTES, expect })
     }
 
     /// States a deadline with every call: so many microseconds from its receipt, 0 for none.
     pub fn with_time_left_us(mut self, us: u32) -> Request {
         self.frame[24..28].copy_from_slice(&us.to_le_bytes());
+        self
+    }
+
+    /// Sends this metadata with every call: encoded entries, at most 65 528 bytes and a multiple of 8.
+    pub fn with_metadata(mut self, metadata: &[u8]) -> Request {
+        debug_assert!(self.body_at == HEADER_BYTES && metadata.len().is_multiple_of(8));
+        self.frame[6..8].copy_from_slice(&(metadata.len() as u16).to_le_bytes());
+        self.frame.splice(HEADER_BYTES..HEADER_BYTES, metadata.iter().copied());
+        self.body_at += metadata.len();
         self
     }
 
@@ -103,7 +114,8 @@ impl Request {
         out.extend_from_slice(&self.frame);
         out[at + 8..at + 16].copy_from_slice(&id.to_le_bytes());
         if self.expect == Expect::Sum {
-            out[at + HEADER_BYTES + 8..at + HEADER_BYTES + 16].copy_from_slice(&id.to_le_bytes());
+            let operand_at = at + self.body_at + 8;
+            out[operand_at..operand_at + 8].copy_from_slice(&id.to_le_bytes());
         }
     }
 
@@ -122,7 +134,7 @@ impl Request {
     }
 
     fn augend(&self) -> i64 {
-        match self.frame[HEADER_BYTES..].first_chunk() {
+        match self.frame[self.body_at..].first_chunk() {
             Some(bytes) => i64::from_le_bytes(*bytes),
             None => 0,
         }
@@ -162,6 +174,21 @@ mod tests {
         assert!(request.verdict(&reply(6, 1, 0, &sum), &sum).is_err());
         let refused = request.verdict(&reply(5, 1, 12, b"no such"), b"no such");
         assert_eq!(refused, Err("status 12: no such".into()));
+    }
+
+    #[test]
+    fn metadata_lies_between_header_and_body() {
+        let metadata = [2, b'b', b'3', 1, 0, b'1', 0, 0];
+        let request = Request::new("Arith.AddFixed", "fixed", None, None).expect("known");
+        let request = request.with_metadata(&metadata);
+        let mut out = Vec::new();
+        request.append(5, &mut out);
+        assert_eq!((out.len(), &out[32..40]), (56, metadata.as_slice()));
+        let frame::Next::Frame { header, body, .. } = frame::next(&out) else { panic!("{out:?}") };
+        assert_eq!((header.metadata_bytes, header.call), (8, 5));
+        assert_eq!(body, [AUGEND.to_le_bytes(), 5_i64.to_le_bytes()].concat());
+        let sum = (AUGEND + 5).to_le_bytes();
+        assert_eq!(request.verdict(&reply(5, 1, 0, &sum), &sum), Ok(()));
     }
 
     #[test]

@@ -87,6 +87,21 @@ pub fn picture(page: &mut String, svg: &str) {
     let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
 }
 
+/// A legend: each name behind its colour. It is placed beside a plot, so that it covers no data.
+pub fn keys<'a>(page: &mut String, keys: impl IntoIterator<Item = (&'a str, RGBColor)>) {
+    *page += "<ul class=\"keys\">\n";
+    for (name, color) in keys {
+        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
+        let _ = writeln!(
+            page,
+            "<li><svg width=\"20\" height=\"8\"><line x1=\"0\" y1=\"4\" x2=\"20\" y2=\"4\" stroke=\"{hex}\" \
+             stroke-width=\"3\"/></svg>{}</li>",
+            escaped(name)
+        );
+    }
+    *page += "</ul>\n";
+}
+
 fn style(width_px: u32) -> String {
     let mut style = String::from(
         ":root{color-scheme:light dark;--paper:#fff;--ink:#1c2430;--soft:#5b6675;--grid:#dfe4ea;--warn:#fff4d6;\
@@ -99,8 +114,8 @@ fn style(width_px: u32) -> String {
          .figures{display:flex;flex-wrap:wrap;gap:8px 28px;margin:12px 0}.figures dt{color:var(--soft)}\n\
          .figures dd{margin:0;font-size:1.5rem;font-variant-numeric:tabular-nums}\n\
          .remarks{background:var(--warn);border-radius:6px;padding:10px 10px 10px 28px}\n\
-         .wide{overflow-x:auto}table{border-collapse:collapse;font-variant-numeric:tabular-nums}\n\
-         th,td{padding:3px 10px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
+         .wide{overflow-x:auto}table{border-collapse:collapse;font-size:.9rem;font-variant-numeric:tabular-nums}\n\
+         p,.remarks{max-width:66rem}th,td{padding:3px 8px;text-align:right;border-bottom:1px solid var(--grid);white-space:nowrap}\n\
          th{color:var(--soft);font-weight:normal}th:first-child,td:first-child{text-align:left;padding-left:0}\n\
          td:last-child:nth-child(-n+3){white-space:normal;overflow-wrap:anywhere;text-align:left}\n\
          .said td:first-child,.named td:first-child{white-space:normal;min-width:12rem}\n\
@@ -110,7 +125,10 @@ fn style(width_px: u32) -> String {
          .lead{font-size:1.05rem}.soft{color:var(--soft)}summary{cursor:pointer;margin:14px 0 6px}\n\
          .keys{display:flex;flex-wrap:wrap;gap:4px 18px;list-style:none;padding:0;margin:4px 0}\n\
          .keys svg{vertical-align:middle;margin-right:6px}h3{font-size:.95rem;margin:18px 0 4px}\n\
-         .plot svg{display:block;width:100%;min-width:560px;height:auto}\n",
+         .worded th:last-child,.worded td:last-child{text-align:left;white-space:normal}\n\
+         .contents{columns:14rem 3;padding-left:18px;margin:12px 0}.contents a{color:var(--l0)}\n\
+         .plot svg{display:block;width:100%;min-width:560px;height:auto}\n\
+         @media(max-width:600px){th,td{padding:3px 6px}td:first-child{white-space:normal}.contents{columns:1}}\n",
     );
     let _ = writeln!(style, "main{{max-width:{width_px}px;margin:0 auto;padding:16px}}");
     let mut replaced = |color: &plotters::style::RGBColor, name: &str| {

@@ -67,6 +67,9 @@ impl Place {
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(LOADGEN);
         command.args(["compare", "--skip", "coreloop", "--peers"]).arg(self.peers.path());
+        if !arguments.contains("--record") {
+            command.args(["--json", "compare.json", "--report", "compare.html"]);
+        }
         command.args(arguments.split_whitespace()).current_dir(self.out.path());
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
         command
@@ -285,8 +288,8 @@ fn nobody_to_compare_is_a_line() {
     );
     place.peer("floor", &[]);
     for (arguments, want) in [
-        ("--only nobody", "nobody's name begins with nobody: there are coreloop-inline"),
-        ("--skip floor", "leave nobody"),
+        ("--only nobody", "no server's name begins with \"nobody\"; known: coreloop-inline"),
+        ("--skip floor", "leave no server"),
         ("--coreloop /no/such/program", "no program at /no/such/program"),
         ("--seconds 0", "between 0.01 and 3600"),
     ] {

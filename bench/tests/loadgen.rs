@@ -183,7 +183,9 @@ fn wrong_options_are_told_before_anything_runs() {
         ("--duration s", "no length of time"),
         ("--rate fast", "no rate"),
         ("--find-max", "--slo"),
-        ("--slo p99=1ms", "--find-max"),
+        ("--header nothing", "expected NAME: VALUE"),
+        ("--metadata nothing", "expected NAME=VALUE"),
+        ("--report a --no-report", "cannot be used"),
         ("--find-max --slo p99", "write p99=2ms"),
         ("--connections 0", "1..=60000"),
     ] {
@@ -203,17 +205,19 @@ fn wrong_options_are_told_before_anything_runs() {
 #[test]
 fn errors_alone_are_not_reported_as_fast() {
     let server = demo_server();
-    let run =
-        loadgen(&address_of(&server), "--method No.Such --body 1 --connections 2 --duration 0.3 --warmup 0");
+    let run = loadgen(
+        &address_of(&server),
+        "--mix Arith.Divide:{\"A\":1,\"B\":0}=1 --connections 2 --duration 0.3 --warmup 0",
+    );
     assert_eq!(run.code, Some(1));
     assert_eq!((&run.json["total"]["ok"], &run.json["calls_per_s"]), (&0.into(), &0.0.into()));
     let errors = run.json["total"]["errors"].as_u64();
     assert!(errors > Some(0));
-    assert_eq!(run.json["total"]["errors_by_status"]["unimplemented"].as_u64(), errors);
+    assert_eq!(run.json["total"]["errors_by_status"]["invalid_argument"].as_u64(), errors);
     assert_eq!(run.json["total"]["error_latency"]["count"].as_u64(), errors);
     assert_eq!(run.json["verdict"]["all_failed"], true);
     assert!(
-        run.stdout.contains("Not one call succeeded") && run.stdout.contains("no method"),
+        run.stdout.contains("Not one call succeeded") && run.stdout.contains("latency of failed calls"),
         "{}",
         run.stdout
     );
@@ -312,7 +316,7 @@ fn on_a_terminal_the_progress_is_a_line_that_is_gone_at_the_end() {
     let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
     let folder = tempfile::tempdir().expect("a folder");
     let command = format!(
-        "'{}' {} --connections 2 --duration 0.5 --warmup 0.2 --no-report",
+        "'{}' {} --connections 2 --duration 0.5 --warmup 0.2",
         env!("CARGO_BIN_EXE_loadgen"),
         fake.address
     );
@@ -340,14 +344,14 @@ fn search_that_finds_nothing_says_so() {
     let arguments = "--find-max --slo p50=1us --rate 10 --connections 1 --duration 0.5 --warmup 0";
     let run = loadgen(&address_of(&server), arguments);
     assert_eq!(run.code, Some(1));
-    assert!(run.stdout.contains("no rate that was tried kept the promise"), "{}", run.stdout);
+    assert!(run.stdout.contains("no rate that was tried met the objective"), "{}", run.stdout);
     let probes = run.json["probes"].as_array().expect("a list");
     // 10 and 2.5 calls/s, each tried twice; the next would be below one call a second.
     assert_eq!(
         probes.iter().filter_map(|probe| probe["rate"].as_f64()).collect::<Vec<_>>(),
         [10.0, 10.0, 2.5, 2.5]
     );
-    assert!(run.page.contains("The search"));
+    assert!(run.page.contains("The search") && run.page.contains("Latency against rate"));
 }
 
 #[test]

@@ -14,7 +14,10 @@ fn main() -> std::process::ExitCode {
 
     match coreloop_bench::drive::run(&Arguments::parse().options) {
         Ok(outcome) => {
-            println!("{}", serde_json::to_string(&outcome).expect("plain numbers and text"));
+            let text = serde_json::to_string(&outcome).expect("plain numbers and text");
+            if let Err(error) = coreloop_bench::console::out(&(text + "\n")) {
+                coreloop_bench::console::note(&format!("drive: {error}"));
+            }
             if outcome.errors == 0 {
                 std::process::ExitCode::SUCCESS
             } else {

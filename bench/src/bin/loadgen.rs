@@ -6,10 +6,24 @@ fn main() -> std::process::ExitCode {
     use clap::Parser;
     use coreloop_bench::loadgen::{self, Command};
 
-    /// Load for a server: closed loop without --rate, open loop with it. Without an address it starts the demo
-    /// server in its own process.
+    /// Load generator: makes calls to a server and reports rate, latency and errors.
+    ///
+    /// Without --rate the loop is closed: each connection keeps --depth calls in flight. With --rate the loop is open:
+    /// calls are due at fixed times, and latency counts from when a call was due.
+    ///
+    /// Before any load the server is asked for its methods (Meta.Methods). If it lists them and the method is missing,
+    /// the run ends with an error. Servers without Meta.Methods are not checked.
+    ///
+    /// No file is written unless --json or --report names one.
     #[derive(Parser)]
-    #[command(name = "loadgen", version, args_conflicts_with_subcommands = true)]
+    #[command(
+        name = "loadgen",
+        version,
+        args_conflicts_with_subcommands = true,
+        after_long_help = loadgen::EXIT_STATUS_HELP,
+        after_help = "Exit status: 0 done, 1 failed, 2 wrong arguments, 3 SLO missed, 4 incomplete, 130 interrupted. \
+                      More with --help."
+    )]
     struct Arguments {
         #[command(subcommand)]
         command: Option<Command>,
@@ -17,6 +31,7 @@ fn main() -> std::process::ExitCode {
         options: loadgen::Options,
     }
 
+    loadgen::ignore_file_size_signal();
     let arguments = Arguments::parse();
     match arguments.command {
         Some(command) => command.run(),
@@ -26,5 +41,5 @@ fn main() -> std::process::ExitCode {
 
 #[cfg(not(target_os = "linux"))]
 fn main() {
-    eprintln!("loadgen: needs epoll, so Linux");
+    eprintln!("loadgen: needs Linux (epoll)");
 }

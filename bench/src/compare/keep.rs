@@ -8,10 +8,11 @@ use std::path::{Path, PathBuf};
 use super::record::{FORMAT, Record};
 use super::{markdown, page};
 
-/// Where they go.
+/// Where they go. Without a name there is no file.
+#[derive(Debug, Default)]
 pub struct Files {
-    json: PathBuf,
-    page: PathBuf,
+    json: Option<PathBuf>,
+    page: Option<PathBuf>,
     markdown: Option<PathBuf>,
     /// The picture for a README, in a folder of dated records.
     picture: Option<PathBuf>,
@@ -19,29 +20,61 @@ pub struct Files {
     is_drawn: Cell<bool>,
 }
 
+/// What the options name.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Names<'a> {
+    /// A folder of dated records, where no earlier one is overwritten.
+    pub folder: Option<&'a Path>,
+    /// The record.
+    pub json: Option<&'a Path>,
+    /// The page.
+    pub page: Option<&'a Path>,
+    /// The table for a README.
+    pub markdown: Option<&'a Path>,
+}
+
 impl Files {
-    /// In the current folder, or in one of dated records, where no earlier one is overwritten.
-    pub fn new(folder: Option<&Path>, date: &str, markdown: Option<&Path>) -> Result<Files, String> {
-        let stem = match folder {
-            None => PathBuf::from("compare"),
+    /// Checks that each can be written, so that a wrong path is an error before anything is measured.
+    pub fn new(names: Names<'_>, date: &str) -> Result<Files, String> {
+        let stem = match names.folder {
+            None => None,
             Some(folder) => {
                 fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-                (1..)
+                let stem = (1..)
                     .map(|number| match number {
                         1 => folder.join(date),
                         number => folder.join(format!("{date}-{number}")),
                     })
                     .find(|stem| !with(stem, "json").exists())
-                    .ok_or("no name is left for the record")?
+                    .ok_or("no name is left for the record")?;
+                Some(stem)
             }
         };
-        Ok(Files {
-            json: with(&stem, "json"),
-            page: with(&stem, "html"),
-            markdown: markdown.map(Path::to_path_buf),
-            picture: folder.map(|folder| folder.join("latest.svg")),
+        let of = |extension: &str, named: Option<&Path>| {
+            named.map(Path::to_path_buf).or_else(|| stem.as_deref().map(|stem| with(stem, extension)))
+        };
+        let files = Files {
+            json: of("json", names.json),
+            page: of("html", names.page),
+            markdown: names.markdown.map(Path::to_path_buf),
+            picture: names.folder.map(|folder| folder.join("latest.svg")),
             is_drawn: Cell::new(false),
-        })
+        };
+        for path in files.named() {
+            let beside = with(path, "new");
+            let tried = fs::write(&beside, "").and_then(|()| fs::remove_file(&beside));
+            tried.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+        }
+        Ok(files)
+    }
+
+    fn named(&self) -> impl Iterator<Item = &PathBuf> {
+        [&self.json, &self.page, &self.markdown, &self.picture].into_iter().flatten()
+    }
+
+    /// Whether the options name none.
+    pub fn is_empty(&self) -> bool {
+        self.named().next().is_none()
     }
 
     /// Writes page and table anew, beside the record that is there.
@@ -53,8 +86,8 @@ impl Files {
             return Err(format!("{}: format {}, this program knows {FORMAT}", json.display(), record.format));
         }
         let files = Files {
-            json: json.into(),
-            page: json.with_extension("html"),
+            json: Some(json.into()),
+            page: Some(json.with_extension("html")),
             markdown: markdown.map(Path::to_path_buf),
             picture: Some(json.with_extension("svg")),
             is_drawn: Cell::new(false),
@@ -65,15 +98,19 @@ impl Files {
 
     /// Writes them.
     pub fn write(&self, record: &Record) -> Result<(), String> {
-        let text = serde_json::to_string_pretty(record).map_err(|error| error.to_string())?;
-        replace(&self.json, &(text + "\n"))?;
+        if let Some(path) = &self.json {
+            let text = serde_json::to_string_pretty(record).map_err(|error| error.to_string())?;
+            replace(path, &(text + "\n"))?;
+        }
         self.show(record)
     }
 
     /// All but the record itself.
     fn show(&self, record: &Record) -> Result<(), String> {
         let told = |error: Box<dyn std::error::Error>| format!("cannot draw: {error}");
-        replace(&self.page, &page::render(record).map_err(told)?)?;
+        if let Some(path) = &self.page {
+            replace(path, &page::render(record).map_err(told)?)?;
+        }
         if let Some(path) = &self.picture
             && let Some(picture) = page::latest(record).map_err(told)?
         {
@@ -89,7 +126,7 @@ impl Files {
     /// Those that are there.
     pub fn written(&self) -> impl Iterator<Item = &Path> {
         let picture = self.picture.as_ref().filter(|_| self.is_drawn.get());
-        let files = [Some(&self.json), Some(&self.page), self.markdown.as_ref(), picture];
+        let files = [self.json.as_ref(), self.page.as_ref(), self.markdown.as_ref(), picture];
         files.into_iter().flatten().map(PathBuf::as_path).filter(|path| path.exists())
     }
 }
@@ -114,16 +151,36 @@ mod tests {
     use super::super::record::sample::sample;
     use super::*;
 
+    fn dated<'a>(folder: &'a Path, markdown: Option<&'a Path>) -> Names<'a> {
+        Names { folder: Some(folder), markdown, ..Names::default() }
+    }
+
+    #[test]
+    fn without_names_nothing_is_written_and_a_path_that_cannot_be_is_an_error_at_once() {
+        let files = Files::new(Names::default(), "2026-11-25").expect("no names");
+        files.write(&sample()).expect("nothing to write");
+        assert!(files.is_empty() && files.written().count() == 0);
+        let folder = tempfile::tempdir().expect("a folder");
+        let (there, missing) = (folder.path().join("a.json"), folder.path().join("none/a.html"));
+        let why = Files::new(Names { page: Some(&missing), ..Names::default() }, "").expect_err("no folder");
+        assert!(why.contains("none/a.html"), "{why}");
+        let files =
+            Files::new(Names { json: Some(&there), ..Names::default() }, "").expect("it can be written");
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0);
+        files.write(&sample()).expect("written");
+        assert_eq!(files.written().collect::<Vec<_>>(), [there.as_path()]);
+    }
+
     #[test]
     fn dated_records_are_kept_and_one_of_a_run_is_replaced() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().join("record");
         let mut record = sample();
-        let first = Files::new(Some(&place), "2026-11-25", None).expect("a name");
+        let first = Files::new(dated(&place, None), "2026-11-25").expect("a name");
         first.write(&record).expect("written");
         record.took_s = 99.0;
         first.write(&record).expect("written again");
-        let second = Files::new(Some(&place), "2026-11-25", Some(&place.join("table.md"))).expect("a name");
+        let second = Files::new(dated(&place, Some(&place.join("table.md"))), "2026-11-25").expect("a name");
         second.write(&record).expect("written");
         let mut names: Vec<_> = fs::read_dir(&place)
             .expect("the folder")
@@ -134,7 +191,7 @@ mod tests {
         assert_eq!(names, ["2026-11-25-2.json", "2026-11-25.json", "latest.svg", "table.md"]);
         assert_eq!((first.written().count(), second.written().count()), (3, 4));
         // What nothing can be drawn of leaves the picture of the one before, and does not call it its own.
-        let third = Files::new(Some(&place), "2026-11-26", None).expect("a name");
+        let third = Files::new(dated(&place, None), "2026-11-26").expect("a name");
         third.write(&Record { capacity: Vec::new(), ..sample() }).expect("written");
         assert_eq!(third.written().count(), 2);
         let text = fs::read_to_string(place.join("2026-11-25.json")).expect("text");
@@ -144,17 +201,18 @@ mod tests {
     #[test]
     fn page_of_an_earlier_record_is_the_same_again() {
         let folder = tempfile::tempdir().expect("a folder");
-        let files = Files::new(Some(folder.path()), "2026-11-25", None).expect("a name");
+        let files = Files::new(dated(folder.path(), None), "2026-11-25").expect("a name");
         files.write(&sample()).expect("written");
-        let page = fs::read_to_string(&files.page).expect("the page");
-        fs::remove_file(&files.page).expect("it was there");
-        let again = Files::again(&files.json, None).expect("the record is read");
-        assert_eq!(fs::read_to_string(&again.page).expect("the page"), page);
+        let (json, html) = (files.json.expect("named"), files.page.expect("named"));
+        let page = fs::read_to_string(&html).expect("the page");
+        fs::remove_file(&html).expect("it was there");
+        let again = Files::again(&json, None).expect("the record is read");
+        assert_eq!(fs::read_to_string(&html).expect("the page"), page);
         assert_eq!(again.written().count(), 3);
 
-        let text = fs::read_to_string(&files.json).expect("text").replace("\"format\": 1", "\"format\": 99");
-        fs::write(&files.json, text).expect("written");
-        let why = Files::again(&files.json, None).err().expect("it cannot be read");
+        let text = fs::read_to_string(&json).expect("text").replace("\"format\": 1", "\"format\": 99");
+        fs::write(&json, text).expect("written");
+        let why = Files::again(&json, None).expect_err("it cannot be read");
         assert!(why.contains("format 99"), "{why}");
     }
 }

@@ -3,6 +3,7 @@
 use std::fmt::Write;
 
 use super::record::{Cell, Limit, Record, Setting};
+use super::text::is_disturbed;
 
 /// The loads of the table, and how a column of them is called.
 const LOADS: [(&str, &str); 4] =
@@ -12,15 +13,19 @@ const LOADS: [(&str, &str); 4] =
 pub fn render(record: &Record) -> String {
     let settings = &record.settings;
     let mut text = format!(
-        "Server CPU time per call, in µs, at connections × calls in flight on each; behind it how many times that of \
-         coreloop, called in the same way. {}, {} cores, Linux {}; {}; medians of {} rounds of {} s.{}\n\n",
+        "Server CPU time per call, in µs, at connections × calls in flight on each; in brackets the ratio to coreloop \
+         called in the same way. {}, {} cores, Linux {}; {}; medians of {} rounds of {} s.{}\n\n",
         cell_text(&record.machine.cpu),
         record.machine.cores,
         record.machine.kernel,
         record.began.split(' ').next().unwrap_or_default(),
         settings.rounds,
         settings.seconds,
-        if settings.quick { " A smoke run: it says that it works, not how well." } else { "" },
+        if settings.quick {
+            " A smoke run: it shows that the measurement works, not how fast anything is."
+        } else {
+            ""
+        },
     );
     let loads: Vec<_> = LOADS.iter().filter(|(load, _)| of(record, load).next().is_some()).collect();
     let _ = write!(text, "| server | called by |");
@@ -53,12 +58,18 @@ pub fn render(record: &Record) -> String {
             if cell.limit() == Limit::Client && cell.depth > 1 {
                 text += " ¹";
             }
+            if is_disturbed(&cell.runs) {
+                text += " ²";
+            }
             text += " |";
         }
         text.push('\n');
     }
     if text.contains('¹') {
         text += "\n¹ The client was the bottleneck: the server was not full, and a full one does more for each wake-up.\n";
+    }
+    if text.contains('²') {
+        text += "\n² Disturbed in at least one round: something else ran on the client's core, or the hypervisor took the cores.\n";
     }
     text
 }
@@ -106,5 +117,9 @@ mod tests {
         let text = render(&record);
         assert!(text.contains("| 64 × 1 | 64 × 16 |") && !text.contains("400"), "{text}");
         assert!(text.contains("| | 20.0 ¹ |") && text.contains("\n¹ "), "{text}");
+        assert!(!text.contains('²'), "{text}");
+        record.capacity[1].runs[0].against = vec!["disturbed".into()];
+        let text = render(&record);
+        assert!(text.contains("| | 20.0 ¹ ² |") && text.contains("\n² Disturbed"), "{text}");
     }
 }

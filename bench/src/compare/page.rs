@@ -14,14 +14,14 @@ use super::record::{LeftOut, Limit, Record, Setting, State, errors};
 use super::text;
 use crate::loadgen::plots::time;
 use crate::loadgen::units;
-use crate::sheet::{self, GRID, INK, escaped, table};
+use crate::sheet::{self, GRID, INK, escaped};
 use bars::Look;
 
 pub use latest::render as latest;
 
 /// The bars of the page, and the figures of its curves.
 const LOOK: Look = Look { ink: INK, grid: GRID, width: 1000, label: time, mark: None };
-const WIDTH_PX: u32 = 1080;
+const WIDTH_PX: u32 = 1360;
 
 /// The kind of coreloop that the headline speaks of.
 const FIRST: &str = "coreloop-inline";
@@ -41,20 +41,36 @@ pub fn render(record: &Record) -> bars::Result<String> {
         }
         page += "</ul>\n";
     }
-    figures::overview(&mut page, record);
-    figures::cpu(&mut page, record)?;
-    curves::show(&mut page, record)?;
-    figures::tails(&mut page, record);
-    figures::memory(&mut page, record)?;
-    figures::syscalls(&mut page, record)?;
-    figures::wrk(&mut page, record)?;
-    figures::article(&mut page, record);
-    figures::pairs(&mut page, record)?;
-    figures::details(&mut page, record);
-    left_out(&mut page, record);
-    circumstances(&mut page, record);
+    let mut sections = String::new();
+    figures::overview(&mut sections, record);
+    figures::cpu(&mut sections, record)?;
+    curves::show(&mut sections, record)?;
+    figures::tails(&mut sections, record);
+    figures::memory(&mut sections, record)?;
+    figures::syscalls(&mut sections, record)?;
+    figures::wrk(&mut sections, record)?;
+    figures::article(&mut sections, record);
+    figures::pairs(&mut sections, record)?;
+    figures::details(&mut sections, record);
+    circumstances(&mut sections, record);
+    left_out(&mut sections, record);
+    contents(&mut page, &sections);
+    page += &sections;
     page += sheet::FOOT;
     Ok(page)
+}
+
+/// The table of contents: every heading of the second rank that has a name.
+fn contents(page: &mut String, sections: &str) {
+    *page += "<nav><ul class=\"contents\">\n";
+    for heading in sections.split("<h2 id=\"").skip(1) {
+        if let Some((id, rest)) = heading.split_once("\">")
+            && let Some((title, _)) = rest.split_once("</h2>")
+        {
+            let _ = writeln!(page, "<li><a href=\"#{id}\">{title}</a></li>");
+        }
+    }
+    *page += "</ul></nav>\n";
 }
 
 /// What was found, in words.
@@ -86,12 +102,12 @@ fn headline(record: &Record) -> Vec<String> {
         match rivals.as_slice() {
             [] => text += ".",
             [only] => {
-                let _ = write!(text, "; the other takes {} of it.", times(only));
+                let _ = write!(text, "; the other server takes {} of that.", times(only));
             }
             [least, .., most] => {
                 let _ = write!(
                     text,
-                    ". The {} others take from {} to {} of what coreloop takes when it is called in their way.",
+                    ". The {} other servers take from {} to {} of what coreloop takes when it is called in the same way.",
                     rivals.len(),
                     times(least),
                     times(most)
@@ -100,7 +116,7 @@ fn headline(record: &Record) -> Vec<String> {
         }
         let floor = ratios.iter().find(|(.., is_reference)| *is_reference);
         if let Some((ratio, title, _)) = floor {
-            let _ = write!(text, " Of the references the least takes {ratio:.2} × ({title}).");
+            let _ = write!(text, " The cheapest reference takes {ratio:.2} × ({title}).");
         }
         Some(text)
     });
@@ -116,11 +132,13 @@ fn remarks(record: &Record) -> Vec<String> {
     let mut remarks = Vec::new();
     match record.state {
         State::Complete => {}
-        State::Running => remarks.push("It is not complete: sections are still to come.".into()),
-        State::Cut => remarks.push("It was cut short: this is what had been measured until then.".into()),
+        State::Running => remarks.push("Not complete: some sections are not measured yet.".into()),
+        State::Cut => {
+            remarks.push("The comparison was cut short: this is what had been measured until then.".into())
+        }
     }
     if record.settings.quick {
-        remarks.push("A smoke run: its figures say that it works, not how well.".into());
+        remarks.push("A smoke run: it shows that the measurement works, not how fast anything is.".into());
     }
     let tails = record.tails.iter().flat_map(|tail| &tail.points).map(|point| &point.runs);
     let pairs =
@@ -130,7 +148,7 @@ fn remarks(record: &Record) -> Vec<String> {
     let wrong: u64 = runs.iter().map(|runs| errors(runs)).sum();
     if wrong > 0 {
         remarks.push(format!(
-            "{} calls failed or were answered wrongly; the tables say whose.",
+            "{} calls failed or had a wrong answer; the tables show which server's.",
             units::count(wrong as f64)
         ));
     }
@@ -138,14 +156,15 @@ fn remarks(record: &Record) -> Vec<String> {
     let disturbed = all().filter(|run| run.against.iter().any(|word| word == "disturbed")).count();
     if disturbed > 0 {
         remarks.push(format!(
-            "{disturbed} of {} windows were disturbed: something else ran on the client's core.",
+            "{disturbed} of {} windows were disturbed: something else ran on the client's core. The tables mark them with ².",
             all().count()
         ));
     }
     let by_client = cells.clone().filter(|cell| cell.limit() == Limit::Client).count();
     if by_client > 0 {
         remarks.push(format!(
-            "In {by_client} of {} closed loops the client was the bottleneck: their rates are its own, the CPU times stand.",
+            "In {by_client} of {} closed loops the client was the bottleneck: the rate is the client's limit; the CPU time per call is \
+             the server's.",
             cells.count()
         ));
     }
@@ -165,14 +184,14 @@ fn left_out(page: &mut String, record: &Record) {
         ]
     };
     let rows: Vec<_> = record.left_out.iter().map(row).collect();
-    *page += "<h2>What could not be measured</h2>\n";
-    sheet::grid(page, "said", &["peer", "what", "installed by", "why"].map(String::from), &rows);
+    *page += "<h2 id=\"not-measured\">Not measured</h2>\n";
+    sheet::grid(page, "said", &["server", "what", "installed by", "why"].map(String::from), &rows);
 }
 
 fn circumstances(page: &mut String, record: &Record) {
     let (machine, settings) = (&record.machine, &record.settings);
     if !record.notes.is_empty() {
-        *page += "<h2>Notes</h2>\n<ul>\n";
+        *page += "<h2 id=\"notes\">Notes</h2>\n<ul>\n";
         for note in &record.notes {
             let _ = writeln!(page, "<li>{}</li>", escaped(note));
         }
@@ -187,7 +206,9 @@ fn circumstances(page: &mut String, record: &Record) {
                 .to_vec()
         })
         .collect();
-    table(page, "Who took part", &["", "in", "speaks", "called by", "version"].map(String::from), &versions);
+    *page += "<h2 id=\"servers\">Servers</h2>\n";
+    let names = ["server", "language", "protocol", "called by", "version"];
+    sheet::grid(page, "", &names.map(String::from), &versions);
     let cores = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let rows = [
         ("command", record.command.join(" ")),
@@ -221,7 +242,8 @@ fn circumstances(page: &mut String, record: &Record) {
         ),
     ];
     let rows = rows.map(|(name, value)| vec![name.to_owned(), value]);
-    table(page, "How it was measured", &[String::new(), String::new()], &rows);
+    *page += "<h2 id=\"how\">How it was measured</h2>\n";
+    sheet::grid(page, "", &[String::new(), String::new()], &rows);
 }
 
 #[cfg(test)]
@@ -248,7 +270,7 @@ mod tests {
     fn page_of_a_small_record_has_every_part() {
         let page = render(&sample()).expect("drawn");
         for want in [
-            "the other takes 5.00 × (other &lt;1.0&gt;)",
+            "the other server takes 5.00 × (other &lt;1.0&gt;)",
             "Server CPU time per call",
             "No deadlines.",
             "20.0 (5.00 ×)",
@@ -267,6 +289,13 @@ mod tests {
             assert!(page.contains(want), "{want} in {page}");
         }
         assert!(!page.contains("<1.0>"), "titles are escaped");
+        // Every heading is in the table of contents, and what was not measured comes last.
+        let ids: Vec<&str> =
+            page.split("<h2 id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
+        assert_eq!(page.matches("<h2").count(), ids.len());
+        assert!(ids.iter().all(|id| page.contains(&format!("href=\"#{id}\""))), "{ids:?}");
+        assert_eq!(ids.last(), Some(&"not-measured"));
+        assert!(!page.contains("log scale"));
         assert!(!page.contains("http://") && !page.contains("https://") && !page.contains("<script"));
         assert_eq!(open_at_end(&page), Vec::<String>::new());
     }
@@ -281,10 +310,10 @@ mod tests {
         record.state = State::Cut;
         record.settings.quick = true;
         let page = render(&record).expect("drawn");
-        for want in ["No closed loop", "cut short", "smoke run", "Who took part"] {
+        for want in ["No closed loop", "cut short", "smoke run", "Servers"] {
             assert!(page.contains(want), "{want} in {page}");
         }
-        for section in ["Memory", "System calls", "The article", "could not"] {
+        for section in ["Memory", "System calls", "The article", "Not measured"] {
             assert!(!page.contains(section), "{section}");
         }
         assert_eq!(open_at_end(&page), Vec::<String>::new());
@@ -295,6 +324,8 @@ mod tests {
         let mut record = sample();
         record.capacity[1].runs[0].errors = 1234;
         record.tails[0].points[0].runs[1].against = vec!["disturbed".into()];
+        let page = render(&record).expect("drawn");
+        assert!(page.contains("99.0 ²") && page.contains("² Disturbed"), "{page}");
         let remarks = remarks(&record);
         assert!(remarks.iter().any(|remark| remark.starts_with("1 234 calls failed")), "{remarks:?}");
         assert!(remarks.iter().any(|remark| remark.starts_with("1 of 24 windows")), "{remarks:?}");

@@ -49,7 +49,7 @@ pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<d
             return Err(format!("{speaks}: is not how a peer is asked"));
         }
         (Content::Body(bytes), Speaks::Http) => {
-            Connection::boxed(stream, Http::new(&body(bytes), &address.to_string()))
+            Connection::boxed(stream, Http::new(&body(bytes), &address.to_string(), &[]))
         }
     })
 }

@@ -24,15 +24,15 @@ pub fn render(record: &Record) -> String {
         settings.shared_cores,
     );
     if record.state == State::Cut {
-        text += "! It was cut short: what had been measured until then follows.\n";
+        text += "! The comparison was cut short: what had been measured until then follows.\n";
     }
-    for section in [capacity, tails, memory, syscalls, wrk, article, pairs, peers, left_out] {
+    for section in [capacity, tails, memory, syscalls, wrk, article, pairs, peers] {
         text += &section(record);
     }
     for note in &record.notes {
         let _ = writeln!(text, "\n{note}");
     }
-    text
+    text + &left_out(record)
 }
 
 pub(super) fn title<'a>(record: &'a Record, name: &'a str) -> &'a str {
@@ -47,15 +47,16 @@ pub(super) fn spread(spread: Option<Spread>, decimals: usize) -> String {
     })
 }
 
-pub(super) fn median(spread: Option<Spread>, decimals: usize) -> String {
-    spread.map_or(String::new(), |spread| format!("{:.decimals$}", spread.median))
-}
-
 pub(super) fn mib(kib: Option<u64>) -> String {
     kib.map_or(String::new(), |kib| format!("{:.1}", kib as f64 / 1024.0))
 }
 
-/// What stands against a row: who was the bottleneck, and what the generator said of itself.
+/// Whether something else took the client's core, or a hypervisor the machine's cores, in one of these windows.
+pub(super) fn is_disturbed(runs: &[Run]) -> bool {
+    runs.iter().flat_map(|run| &run.against).any(|word| word == "disturbed" || word == "stolen")
+}
+
+/// What qualifies a row: which side was the bottleneck, and what the generator said of itself.
 pub(super) fn doubts(limit: Limit, runs: &[Run]) -> String {
     let mut words: Vec<String> =
         against(runs).into_iter().map(|(word, rounds)| format!("{word} {rounds}/{}", runs.len())).collect();
@@ -70,10 +71,11 @@ fn row(record: &Record, cell: &Cell, ratio: Option<Spread>) -> Vec<String> {
         title(record, &cell.peer).into(),
         spread(cell.server_us_per_call(), 2),
         spread(ratio, 2),
-        median(cell.calls_per_s(), 0),
-        median(cell.p50_us(), 1),
-        median(cell.p99_us(), 1),
-        median(cell.client_us_per_call(), 2),
+        spread(cell.calls_per_s(), 0),
+        spread(cell.p50_us(), 1),
+        spread(cell.p99_us(), 1),
+        spread(cell.p999_us(), 1),
+        spread(cell.client_us_per_call(), 2),
         mib(cell.peak_kib()),
         cell.errors().to_string(),
         doubts(cell.limit(), &cell.runs),
@@ -88,6 +90,7 @@ fn headings(first: &str) -> Table {
         "calls/s",
         "p50 µs",
         "p99 µs",
+        "p99.9 µs",
         "client µs",
         "peak MiB",
         "errors",
@@ -148,9 +151,9 @@ fn tails(record: &Record) -> String {
             table.row(vec![
                 title(record, &tail.peer).into(),
                 format!("{:.0}", point.rate),
-                median(point.p50_us(), 1),
+                spread(point.p50_us(), 1),
                 spread(point.p99_us(), 1),
-                median(point.p999_us(), 1),
+                spread(point.p999_us(), 1),
                 errors(&point.runs).to_string(),
                 doubts(Limit::Between, &point.runs),
             ]);
@@ -208,7 +211,7 @@ fn article(record: &Record) -> String {
             spread(row.calls_per_s(), 0),
             spread(row.mean_ms(), 2),
             mib(row.peak_kib()),
-            median(row.server_us_per_call(), 2),
+            spread(row.server_us_per_call(), 2),
             row.errors().to_string(),
         ]);
     }
@@ -245,7 +248,7 @@ fn pairs(record: &Record) -> String {
 }
 
 fn peers(record: &Record) -> String {
-    let mut table = Table::new(&["who", "in", "speaks", "called by", "version"]);
+    let mut table = Table::new(&["server", "language", "protocol", "called by", "version"]);
     for peer in &record.peers {
         table.row(vec![
             peer.title.clone(),
@@ -275,7 +278,7 @@ fn left_out(record: &Record) -> String {
     if record.left_out.is_empty() {
         return String::new();
     }
-    let mut text = String::from("\nLeft out:\n");
+    let mut text = String::from("\nNot measured:\n");
     for left_out in &record.left_out {
         let _ = write!(text, "  {}, {}: {}", left_out.peer, left_out.what, left_out.why);
         let _ = match &left_out.install {

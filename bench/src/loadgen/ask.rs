@@ -85,6 +85,7 @@ impl<'a> Ask<'a> {
             warmup: Duration::from_secs_f64(self.warmup_s),
             duration: Duration::from_secs_f64(self.seconds),
             drain: Duration::from_secs(5),
+            deadlines_ns: Arc::from([]),
             threads: 1,
             cores: self.core.into_iter().collect(),
             spin: self.spin,
@@ -92,7 +93,7 @@ impl<'a> Ask<'a> {
             watch: self.watch,
             list: None,
         };
-        let speech = Speech::new(plan.speaks, calls, &plan.target)?;
+        let speech = Speech::new(plan.speaks, calls, &plan.target, &[])?;
         let measured = speech.measure(&plan, stop, progress)?;
         Ok(Outcome::new(&plan, calls, false, 0, &measured))
     }

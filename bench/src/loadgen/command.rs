@@ -1,32 +1,37 @@
-//! What else the program does besides a run: each subcommand with its options, and the exit code of each.
+//! The subcommands with their options, and the exit status of each.
 
 use std::process::ExitCode;
 
 use super::{Ending, diff, idle, replay};
-use crate::{compare, drive};
+use crate::{compare, console, drive};
 
 /// A subcommand; without one the program makes a run.
 #[derive(Clone, Debug, clap::Subcommand)]
 pub enum Command {
-    /// Says what changed, beyond the noise, between two records of --json.
+    /// Compares two results of --json and reports what changed beyond the noise.
     ///
-    /// Exit code 0: nothing got worse; 1: something did; 2: the files cannot be read or not be compared.
+    /// Exit status 0: nothing got worse. 1: something got worse. 2: a file cannot be read, or the two cannot be compared.
     Diff(diff::Options),
     /// Measures coreloop and its peers, one after the other on this machine.
     ///
-    /// Exit code 0: done; 1: nothing was measured; 130: a signal ended it, what was measured is kept.
+    /// Writes no file unless --record, --json, --report or --markdown names one. Exit status 0: done. 1: nothing was
+    /// measured. 130: a signal ended it; what had been measured is printed and written.
     Compare(Box<compare::Options>),
-    /// Is the bare client, as the program `drive`: `compare` starts it.
+    /// Runs the bare client, as the program `drive`: `compare` starts it.
     #[command(hide = true)]
     Drive(drive::Options),
-    /// Holds many connections open that seldom make a call, and says what each costs the server.
+    /// Keeps many connections open that seldom make a call, and reports what each costs the server.
+    ///
+    /// Exit status as of a run: see loadgen --help.
     Idle(idle::Options),
-    /// Sends what a server recorded (coreloop serve --record) again, with its distances in time.
+    /// Sends recorded requests (coreloop serve --record) again, at their recorded times.
+    ///
+    /// Exit status as of a run: see loadgen --help.
     Replay(replay::Options),
 }
 
 impl Command {
-    /// Does it, and says how it went as an exit code.
+    /// Runs it and returns the exit status.
     pub fn run(&self) -> ExitCode {
         match self {
             Command::Diff(options) => match diff::run(options) {
@@ -34,14 +39,15 @@ impl Command {
                 Ok(diff::Ending::Worse) => ExitCode::from(1),
                 Ok(diff::Ending::NotComparable) => ExitCode::from(2),
                 Err(unusable) => {
-                    eprintln!("loadgen diff: {unusable}");
+                    console::note(&format!("loadgen diff: {unusable}"));
                     ExitCode::from(2)
                 }
             },
             Command::Compare(options) => exit_code(compare::run(options)),
-            Command::Drive(options) => exit_code(drive::run(options).map(|outcome| {
-                println!("{}", serde_json::to_string(&outcome).expect("plain numbers and text"));
-                Ending::Complete
+            Command::Drive(options) => exit_code(drive::run(options).and_then(|outcome| {
+                let text = serde_json::to_string(&outcome).map_err(|error| error.to_string())?;
+                console::out(&(text + "\n"))?;
+                Ok(Ending::Complete)
             })),
             Command::Idle(options) => exit_code(idle::run(options)),
             Command::Replay(options) => exit_code(replay::run(options)),
@@ -49,14 +55,16 @@ impl Command {
     }
 }
 
-/// The exit code of a run.
+/// The exit status of a run.
 pub fn exit_code(ending: Result<Ending, String>) -> ExitCode {
     match ending {
         Ok(Ending::Complete) => ExitCode::SUCCESS,
         Ok(Ending::AllFailed) => ExitCode::FAILURE,
+        Ok(Ending::ObjectiveMissed) => ExitCode::from(3),
+        Ok(Ending::Incomplete) => ExitCode::from(4),
         Ok(Ending::Cut) => ExitCode::from(130),
         Err(error) => {
-            eprintln!("loadgen: {error}");
+            console::note(&format!("loadgen: {error}"));
             ExitCode::FAILURE
         }
     }

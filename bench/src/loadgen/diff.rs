@@ -15,6 +15,7 @@ pub use record::Unusable;
 use record::{Record, Run};
 
 use super::units::{count, percent, time};
+use crate::console;
 use crate::table::Table;
 
 /// The two files.
@@ -23,10 +24,10 @@ pub struct Options {
     /// The record from before, as --json wrote it. A file may also hold a list of records: rounds of the same run.
     #[arg(value_name = "OLD.json")]
     pub old: PathBuf,
-    /// The record to hold against it.
+    /// The record to compare with it.
     #[arg(value_name = "NEW.json")]
     pub new: PathBuf,
-    /// Judge although settings or machine differ.
+    /// Compare although settings or machine differ.
     #[arg(long)]
     pub anyway: bool,
 }
@@ -46,7 +47,8 @@ pub enum Ending {
 pub fn run(options: &Options) -> Result<Ending, Unusable> {
     let (old, new) = (Record::read(&options.old)?, Record::read(&options.new)?);
     let (text, ending) = compare(&old, &new, options.anyway);
-    print!("{text}");
+    // The exit status says how the comparison came out even if the table cannot be printed.
+    let _ = console::out(&text);
     Ok(ending)
 }
 

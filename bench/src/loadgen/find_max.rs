@@ -3,6 +3,7 @@
 
 use serde::Serialize;
 
+use super::objective::ObjectiveResult;
 use super::outcome::Outcome;
 use super::units::{self, Promise};
 
@@ -68,49 +69,34 @@ pub struct Probe {
     pub rate: f64,
     /// Ok answers per second.
     pub calls_per_s: f64,
+    /// Of those, within their deadline. None without a deadline.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub in_time_per_s: Option<f64>,
+    /// Median latency from the intended time, in ns.
+    pub p50_ns: Option<u64>,
     /// p99 from the intended time, in ns.
     pub p99_ns: Option<u64>,
-    /// Whether the promise was kept.
+    /// Whether the objective was met.
     pub kept: bool,
-    /// What broke it.
+    /// What missed it.
     pub why: Vec<String>,
     /// Whether generator or machine, rather than the server, may have been the reason.
     pub doubtful: bool,
 }
 
 impl Probe {
-    /// Holds a result to the promise.
+    /// Compares a result with the objective.
     pub fn of(promise: &Promise, rate: f64, outcome: &Outcome) -> Probe {
-        let total = &outcome.total;
-        let mut why = Vec::new();
-        for &(quantile, bound_ns) in &promise.bounds {
-            let name = match quantile {
-                1.0 => "max".to_owned(),
-                quantile => format!("p{}", (quantile * 1e5).round() / 1e3),
-            };
-            // The first percentile of the list that is not below: on the safe side.
-            let steps = &total.latency.percentiles;
-            let value = steps.iter().find(|(percent, _)| *percent >= quantile * 100.0 - 1e-9);
-            match value {
-                Some((_, ns)) if *ns <= bound_ns => {}
-                Some((_, ns)) => why.push(format!("{name} {}", units::time(*ns as f64))),
-                None => why.push(format!("{name} unknown: no call succeeded")),
-            }
-        }
-        let ended = total.ok + total.errors + total.unanswered + total.never_sent;
-        let failed = (ended - total.ok) as f64 / ended.max(1) as f64;
-        if failed > promise.errors_max {
-            why.push(format!("{} without an ok", units::percent(failed)));
-        }
-        if outcome.verdict.rate_missed {
-            why.push("rate not reached".into());
-        }
+        let result = ObjectiveResult::of(promise, outcome);
+        let latency = &outcome.total.latency;
         Probe {
             rate,
             calls_per_s: outcome.calls_per_s,
-            p99_ns: total.latency.at(99.0),
-            kept: why.is_empty(),
-            why,
+            in_time_per_s: outcome.in_time_per_s,
+            p50_ns: latency.at(50.0),
+            p99_ns: latency.at(99.0),
+            kept: result.met,
+            why: result.missed_short,
             doubtful: outcome.verdict.is_doubtful(),
         }
     }
@@ -120,8 +106,8 @@ impl Probe {
         format!(
             "{:>12} calls/s  p99 {:>9}  {}{}",
             units::count(self.rate.round()),
-            self.p99_ns.map_or("–".into(), |ns| units::time(ns as f64)),
-            if self.kept { "kept".to_owned() } else { format!("broken: {}", self.why.join(", ")) },
+            self.p99_ns.map_or("–".into(), |ns| units::latency(ns as f64)),
+            if self.kept { "met".to_owned() } else { format!("missed: {}", self.why.join(", ")) },
             if self.doubtful {
                 "  (generator late, saturated or disturbed, or its cores stolen)"
             } else {

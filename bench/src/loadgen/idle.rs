@@ -12,14 +12,16 @@ use std::time::Duration;
 
 use serde::Serialize;
 
+use super::headers::HeaderOptions;
 use super::mix::{Body, Call};
 use super::outcome::Outcome;
+use super::output_file::OutputFile;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
-use super::{Ending, cut_before_anything, ending_of, progress, text, units, watch_signals, write_file};
-use crate::process;
+use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, units, watch_signals};
+use crate::{console, process};
 
 /// Descriptors of this process that are no connections: its output, epolls, what the library opens.
 const DESCRIPTORS_ELSE: u64 = 64;
@@ -33,38 +35,41 @@ const CALLS_MAX: f64 = 20e6;
 /// How many connections, and how seldom each makes a call.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The server, as for a run: host:port or unix:PATH, with the protocol in front.
+    /// Address of the server, as for a run: host:port or unix:PATH, with the protocol in front.
     #[arg(value_name = "ADDR")]
     pub address: String,
-    /// Connections. Over TCP to one address there are some 28 000 local ports; over a Unix socket only the limit of open
-    /// files counts.
+    /// Number of connections. Over TCP the local ports limit it to about 28 000 for one address; over a Unix socket only the
+    /// limit of open files applies.
     #[arg(long, default_value_t = 1000, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     pub connections: u32,
-    /// Each connection makes a call once in that time; all together they are spread evenly over it.
+    /// Each connection makes one call in this time; the calls of all connections are spread evenly over it.
     #[arg(long, default_value = "30s", value_parser = units::some_duration)]
     pub every: Duration,
-    /// How long they are held open, once all are connected and have made a first call, which does not count.
+    /// How long the connections are kept open after each has made a first call, which is not measured.
     #[arg(long, default_value = "60s", value_parser = units::some_duration)]
     pub duration: Duration,
-    /// The server's process: its memory for each connection, and its CPU time.
+    /// Process ID of the server: report its memory per connection and its CPU time.
     #[arg(long, value_name = "PID")]
     pub watch: Option<u32>,
     /// Full name of the method.
     #[arg(long, default_value = "Arith.AddFixed")]
     pub method: String,
-    /// The body, as JSON.
+    /// Argument of the call, as JSON.
     #[arg(long, value_name = "JSON")]
     pub body: Option<String>,
-    /// The body's codec in native frames. Default: the method's usual one.
+    /// Codec of the argument in native frames. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
-    /// Threads of the generator, each with its share of the connections.
+    /// What is sent along.
+    #[command(flatten)]
+    pub headers: HeaderOptions,
+    /// Threads of the generator; the connections are shared out among them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
-    /// Write every figure to this file.
+    /// Write all figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// No progress while it runs.
+    /// Show no progress line.
     #[arg(long)]
     pub quiet: bool,
 }
@@ -109,6 +114,7 @@ pub struct Idle {
 
 /// Runs it, prints the result and writes the file.
 pub fn run(options: &Options) -> Result<Ending, String> {
+    let [json] = OutputFile::open_all([options.json.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let line = progress::Line::new(options.greeting() + options.duration, options.quiet);
@@ -118,10 +124,10 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         Err(why) if stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
         result => result?,
     };
-    print!("{}", idle.render());
-    if let Some(path) = &options.json {
+    console::out(&idle.render())?;
+    if let Some(mut json) = json {
         let text = serde_json::to_string_pretty(&idle).map_err(|error| error.to_string())?;
-        write_file(path, &(text + "\n"))?;
+        json.write(&(text + "\n"))?;
     }
     Ok(ending_of(&idle.outcome))
 }
@@ -144,7 +150,9 @@ pub fn measure(
     let body = options.body.clone().map_or(Body::Usual, Body::Json);
     let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
     let plan = options.plan(speaks, Target::resolve(address)?)?;
-    let speech = Speech::new(speaks, &calls, &plan.target)?;
+    let entries = options.headers.entries(speaks)?;
+    let speech = Speech::new(speaks, &calls, &plan.target, &entries)?;
+    preflight::check_methods(speaks, &plan.target, &entries, [options.method.as_str()])?;
     let mut memory = options.watch.map(Watched::begin);
     let measured = speech.measure(&plan, stop, &mut |live| {
         if live.connecting.is_none() {
@@ -211,6 +219,7 @@ impl Options {
             warmup: self.greeting(),
             duration: self.duration,
             drain: Duration::from_secs(5),
+            deadlines_ns: Arc::from([]),
             threads: self.threads as usize,
             cores: Vec::new(),
             spin: false,
@@ -342,6 +351,7 @@ mod tests {
             method: String::new(),
             body: None,
             codec: None,
+            headers: HeaderOptions::default(),
             threads: 1,
             json: None,
             quiet: true,

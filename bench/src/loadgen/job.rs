@@ -53,7 +53,9 @@ pub struct Job<P> {
     pub picker: Picker,
     /// Methods in the mix.
     pub methods: usize,
-    /// How long the answers still owed at the end are waited for.
+    /// By request, in ns; empty if no call states a deadline.
+    pub deadlines_ns: Arc<[u64]>,
+    /// How long the answers that are missing at the end are waited for.
     pub drain_ns: u64,
     /// Poll in place of sleeping.
     pub spin: bool,

@@ -3,8 +3,10 @@
 use std::fs::File;
 use std::io::Read;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
+use super::headers::HeaderOptions;
 use super::link::IN_FLIGHT_MAX;
 use super::mix::{self, Body, Call};
 use super::run::Plan;
@@ -22,89 +24,129 @@ const OPEN_IN_FLIGHT_MAX: u32 = 1_000_000;
 /// What to call, how often, and what to write about it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The server: host:port or unix:PATH; in front of it what it speaks: `native:` (or nothing), `gob:` (Go's net/rpc),
-    /// `gob-http:` (the same behind Go's rpc.HandleHTTP), `jsonrpc:` or `http:`. Without an address the demo server is started in this process.
+    /// Address of the server: host:port or unix:PATH, with the protocol in front.
+    ///
+    /// Protocols: native: (default), http:, jsonrpc:, gob: (Go's net/rpc), gob-http: (net/rpc behind rpc.HandleHTTP).
+    /// Without an address the demo server runs in this process.
     #[arg(value_name = "ADDR")]
     pub address: Option<String>,
     /// Full name of the method.
-    #[arg(long, default_value = "Arith.AddFixed", conflicts_with = "mix")]
+    #[arg(long, default_value = "Arith.AddFixed", conflicts_with = "mix", help_heading = "Calls")]
     pub method: String,
-    /// The body, as JSON. For gob: it is turned into gob ({"$uint": 7}, {"$float": 1}, {"$bytes": "base64"} and
-    /// {"$map": {…}} are what JSON has no word for).
-    #[arg(long, value_name = "JSON", conflicts_with_all = ["body_bytes", "body_hex", "mix"])]
+    /// Argument of the call, as JSON.
+    ///
+    /// For gob: it is converted to gob. {"$uint": 7}, {"$float": 1}, {"$bytes": "base64"} and {"$map": {…}} are values
+    /// that JSON has no form for.
+    #[arg(long, value_name = "JSON", conflicts_with_all = ["body_bytes", "body_hex", "mix"], help_heading = "Calls")]
     pub body: Option<String>,
-    /// A body of so many bytes.
-    #[arg(long, value_name = "N", conflicts_with_all = ["body_hex", "mix"])]
+    /// A generated argument of N bytes.
+    #[arg(long, value_name = "N", conflicts_with_all = ["body_hex", "mix"], help_heading = "Calls")]
     pub body_bytes: Option<usize>,
-    /// The body in hexadecimal, for any codec of native frames.
-    #[arg(long, value_name = "HEX", conflicts_with = "mix")]
+    /// Encoded argument in hexadecimal. Native frames only.
+    #[arg(long, value_name = "HEX", conflicts_with = "mix", help_heading = "Calls")]
     pub body_hex: Option<String>,
-    /// The body from a file: the bytes of any codec of native frames, where --codec names one other than json;
-    /// otherwise JSON, as with --body. For what is too long for a command line.
-    #[arg(long, value_name = "FILE", conflicts_with_all = ["body", "body_bytes", "body_hex", "mix"])]
+    /// Argument from a file: encoded bytes if --codec names a codec other than json, otherwise JSON.
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["body", "body_bytes", "body_hex", "mix"],
+        help_heading = "Calls"
+    )]
     pub body_file: Option<PathBuf>,
-    /// The body's codec in native frames: raw, fixed, json, compact, messagepack. Default: the method's usual one.
-    #[arg(long)]
+    /// Codec of the argument in native frames: raw, fixed, json, compact, messagepack. Default: the method's usual one.
+    #[arg(long, help_heading = "Calls")]
     pub codec: Option<String>,
-    /// Several methods by weight, as in `Arith.AddFixed=99,Echo.Sleep:20=1`: `method[:JSON]=weight`.
-    #[arg(long)]
+    /// Several methods by weight: METHOD[:JSON]=WEIGHT,… as in Arith.AddFixed=99,Echo.Sleep:20=1.
+    #[arg(long, help_heading = "Calls")]
     pub mix: Option<String>,
-    /// Connections.
-    #[arg(long, default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=60_000))]
-    pub connections: u32,
-    /// Calls in flight on each connection: in a closed loop always so many (default 1), with --rate at most.
-    #[arg(long, value_parser = clap::value_parser!(u32).range(1..=i64::from(IN_FLIGHT_MAX)))]
-    pub depth: Option<u32>,
-    /// Calls per second (200, 50k, 1.5M): an open loop, whose latency counts from when a call was due.
-    #[arg(long, value_parser = units::rate)]
-    pub rate: Option<f64>,
-    /// How the calls of an open loop arrive.
-    #[arg(long, value_enum, default_value = "fixed")]
-    pub arrivals: Arrivals,
-    /// Length of the measured window (10, 10s, 500ms, 2m); of each probe with --find-max.
-    #[arg(long, default_value = "10s", value_parser = units::some_duration)]
-    pub duration: Duration,
-    /// Length of the run-up before it, which does not count.
-    #[arg(long, default_value = "2s", value_parser = units::duration)]
-    pub warmup: Duration,
-    /// Deadline stated with each call (native: and http: can); the server answers deadline_exceeded after it.
-    #[arg(long, value_parser = units::some_duration)]
+    /// What is sent along with every call.
+    #[command(flatten, next_help_heading = "Calls")]
+    pub headers: HeaderOptions,
+    /// Deadline stated with each call. Native and http only.
+    ///
+    /// The server answers deadline_exceeded after it. Answers that arrive later than it, counted from when the call was
+    /// due, are reported apart from those in time.
+    #[arg(long, value_name = "TIME", value_parser = units::some_duration, help_heading = "Calls")]
     pub timeout: Option<Duration>,
-    /// How long the answers still owed at the end are waited for.
-    #[arg(long, default_value = "5s", value_parser = units::duration)]
+    /// Number of connections.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 64,
+        value_parser = clap::value_parser!(u32).range(1..=60_000),
+        help_heading = "Load"
+    )]
+    pub connections: u32,
+    /// Calls in flight on each connection. Closed loop: always this many (default 1). With --rate: at most.
+    #[arg(
+        long,
+        value_name = "N",
+        value_parser = clap::value_parser!(u32).range(1..=i64::from(IN_FLIGHT_MAX)),
+        help_heading = "Load"
+    )]
+    pub depth: Option<u32>,
+    /// Open loop with this many calls per second (200, 50k, 1.5M).
+    #[arg(long, value_name = "RATE", value_parser = units::rate, help_heading = "Load")]
+    pub rate: Option<f64>,
+    /// Spacing of the calls of an open loop.
+    #[arg(long, value_enum, default_value = "fixed", help_heading = "Load")]
+    pub arrivals: Arrivals,
+    /// Length of the measured window (10, 10s, 500ms, 2m). With --find-max: of each probe.
+    #[arg(
+        long,
+        value_name = "TIME",
+        default_value = "10s",
+        value_parser = units::some_duration,
+        help_heading = "Load"
+    )]
+    pub duration: Duration,
+    /// Length of the warm-up before it, which is not measured.
+    #[arg(long, value_name = "TIME", default_value = "2s", value_parser = units::duration, help_heading = "Load")]
+    pub warmup: Duration,
+    /// How long to wait at the end for answers that are still missing.
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = units::duration, help_heading = "Load")]
     pub drain: Duration,
-    /// Threads of the generator, each with its share of the connections.
-    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
+    /// Seed of Poisson gaps and of the order of a mix.
+    #[arg(long, default_value_t = 1, help_heading = "Load")]
+    pub seed: u64,
+    /// Service level objective: p99=2ms, or several as in p50=500us,p99.9=5ms,errors=0.1%.
+    ///
+    /// If the run misses it, the exit status is 3 and the report says by how much. Calls that fail, have no answer, are
+    /// never sent or are answered after --timeout count as errors; without errors=… none is allowed.
+    #[arg(long, help_heading = "Objective")]
+    pub slo: Option<Promise>,
+    /// Search for the highest rate that meets --slo. --rate is where the search begins.
+    #[arg(long, requires = "slo", conflicts_with = "depth", help_heading = "Objective")]
+    pub find_max: bool,
+    /// Threads of the generator; the connections are shared out among them.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 1,
+        value_parser = clap::value_parser!(u32).range(1..=256),
+        help_heading = "Generator"
+    )]
     pub threads: u32,
     /// Pin the threads to these cores, in turn.
-    #[arg(long, value_name = "CORE", value_delimiter = ',')]
+    #[arg(long, value_name = "CORE", value_delimiter = ',', help_heading = "Generator")]
     pub pin: Vec<usize>,
-    /// Poll in place of sleeping: calls leave on time, at the price of a core for each thread.
-    #[arg(long)]
+    /// Poll instead of sleeping: calls leave on time, and each thread uses a whole core.
+    #[arg(long, help_heading = "Generator")]
     pub spin: bool,
-    /// Also say what this process, the server, used of CPU time for a call.
-    #[arg(long, value_name = "PID")]
+    /// Process ID of the server: report its CPU time per call.
+    #[arg(long, value_name = "PID", help_heading = "Generator")]
     pub watch: Option<u32>,
-    /// Seed of Poisson gaps and of the order of a mix.
-    #[arg(long, default_value_t = 1)]
-    pub seed: u64,
-    /// Search for the highest rate at which the promise of --slo is kept; --rate is where the search begins.
-    #[arg(long, requires = "slo", conflicts_with = "depth")]
-    pub find_max: bool,
-    /// The promise: p99=2ms, or several, as in p50=500us,p99.9=5ms,errors=0.1% (errors: 0 if not said).
-    #[arg(long, requires = "find_max")]
-    pub slo: Option<Promise>,
-    /// Write every figure to this file.
-    #[arg(long, value_name = "FILE")]
+    /// Write all figures to this file, as JSON.
+    #[arg(long, value_name = "FILE", help_heading = "Results")]
     pub json: Option<PathBuf>,
-    /// Write the page of plots to this file.
-    #[arg(long, value_name = "FILE.html", default_value = "loadgen.html", conflicts_with = "no_report")]
-    pub report: PathBuf,
-    /// Write no page.
-    #[arg(long)]
+    /// Write a page with plots to this file, as HTML.
+    #[arg(long, value_name = "FILE", conflicts_with = "no_report", help_heading = "Results")]
+    pub report: Option<PathBuf>,
+    /// Accepted for older scripts: no page is written unless --report names a file.
+    #[arg(long, hide = true)]
     pub no_report: bool,
-    /// No progress while it runs.
-    #[arg(long)]
+    /// Show no progress line.
+    #[arg(long, help_heading = "Results")]
     pub quiet: bool,
 }
 
@@ -112,7 +154,7 @@ impl Options {
     /// What is called.
     pub fn calls(&self, speaks: Speaks) -> Result<Vec<Call>, String> {
         if self.timeout.is_some() && matches!(speaks, Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc) {
-            return Err(format!("{speaks}: has no word for a deadline: leave --timeout out"));
+            return Err(format!("{speaks}: cannot carry a deadline: leave --timeout out"));
         }
         let codec = self.codec.as_deref();
         if let Some(mix) = &self.mix {
@@ -157,6 +199,10 @@ impl Options {
             warmup: self.warmup,
             duration: self.duration,
             drain: self.drain,
+            deadlines_ns: match self.time_left_us() {
+                0 => Arc::from([]),
+                us => calls.iter().map(|_| u64::from(us) * 1000).collect(),
+            },
             threads: self.threads as usize,
             cores: self.pin.clone(),
             spin: self.spin,

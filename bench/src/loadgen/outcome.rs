@@ -5,7 +5,9 @@ use std::collections::BTreeMap;
 use coreloop::Code;
 use serde::Serialize;
 
+use super::headers;
 use super::mix::Call;
+use super::objective::ObjectiveResult;
 use super::run::{Measured, Plan, Point, ThreadUse};
 use super::schedule::Arrivals;
 use super::speech::Speaks;
@@ -73,6 +75,10 @@ pub struct Figures {
     pub weight: u32,
     /// Calls due in the window that were answered with ok.
     pub ok: u64,
+    /// Of those, answered within the deadline that the call states, from when it was due. None without a deadline.
+    pub in_time: Option<u64>,
+    /// Answered with ok after that deadline. None without a deadline.
+    pub after_deadline: Option<u64>,
     /// Those that were answered with an error or lost.
     pub errors: u64,
     /// Of the errors, those lost with their connection.
@@ -98,7 +104,14 @@ pub struct Figures {
 }
 
 impl Figures {
-    fn of(name: String, codec: String, weight: u32, tally: &MethodTally, open_loop: bool) -> Figures {
+    fn of(
+        name: String,
+        codec: String,
+        weight: u32,
+        tally: &MethodTally,
+        open_loop: bool,
+        has_deadline: bool,
+    ) -> Figures {
         let latency = Distribution::of(&tally.latency);
         let names = Code::ALL.iter().map(|code| code.name()).zip(tally.statuses);
         Figures {
@@ -106,6 +119,8 @@ impl Figures {
             codec,
             weight,
             ok: tally.statuses[0],
+            in_time: has_deadline.then_some(tally.in_time),
+            after_deadline: has_deadline.then(|| tally.statuses[0] - tally.in_time),
             errors: tally.errors(),
             lost: tally.lost,
             unanswered: tally.unanswered,
@@ -197,6 +212,8 @@ pub struct Outcome {
     pub window_s: f64,
     /// Answers with ok within the window, per second.
     pub calls_per_s: f64,
+    /// Answers with ok within the window and within their deadline, per second. None without a deadline.
+    pub in_time_per_s: Option<f64>,
     /// Errors within the window, per second.
     pub errors_per_s: f64,
     /// Answers in the whole run, those of the warm-up too.
@@ -215,6 +232,9 @@ pub struct Outcome {
     pub server: Option<ServerCost>,
     /// The window, interval by interval.
     pub series: Vec<Point>,
+    /// The objective of `--slo`, and whether it was met.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub slo: Option<ObjectiveResult>,
 }
 
 impl Outcome {
@@ -226,13 +246,13 @@ impl Outcome {
         time_left_us: u32,
         measured: &Measured,
     ) -> Outcome {
-        let open_loop = plan.rate.is_some();
+        let (open_loop, has_deadline) = (plan.rate.is_some(), !plan.deadlines_ns.is_empty());
         let mut all = MethodTally::default();
         for method in &measured.methods {
             all.add(method);
         }
         let figures = |(call, tally): (&Call, &MethodTally)| {
-            Figures::of(call.label(calls), call.codec.clone(), call.weight, tally, open_loop)
+            Figures::of(call.label(calls), call.codec.clone(), call.weight, tally, open_loop, has_deadline)
         };
         let methods: Vec<Figures> = calls.iter().zip(&measured.methods).map(figures).collect();
         let (name, codec) = match calls {
@@ -268,7 +288,7 @@ impl Outcome {
         };
         Outcome {
             version: env!("CARGO_PKG_VERSION"),
-            command: std::env::args().collect(),
+            command: headers::redacted(std::env::args()),
             machine: Machine::here(),
             settings: Settings {
                 protocol: plan.speaks,
@@ -288,9 +308,10 @@ impl Outcome {
             },
             window_s: measured.window_s,
             calls_per_s: measured.ok_in_window as f64 / measured.window_s,
+            in_time_per_s: has_deadline.then(|| measured.in_time_in_window as f64 / measured.window_s),
             errors_per_s: measured.failed_in_window as f64 / measured.window_s,
             answers_in_all: measured.answers_in_all,
-            total: Figures::of(name, codec, 1, &all, open_loop),
+            total: Figures::of(name, codec, 1, &all, open_loop, has_deadline),
             methods,
             messages: messages.filter_map(|(name, message)| Some((name, message.clone()?))).collect(),
             connections: measured.connections.clone(),
@@ -302,6 +323,7 @@ impl Outcome {
             },
             server,
             series: measured.series.clone(),
+            slo: None,
             verdict,
         }
     }

@@ -4,30 +4,40 @@ use std::fmt::Write as _;
 
 use super::find_max::Probe;
 use super::outcome::Outcome;
-use super::plots;
-use super::text::{cells, costs, headings, headline, rows};
-use super::units;
-use crate::sheet::{self, escaped, plot, table};
+use super::plots::{self, Plot};
+use super::text::{cells, costs, headings, headline, method_rows, rows};
+use super::units::{self, Promise};
+use crate::sheet::{self, escaped, table};
 
 /// The page; all text of others is escaped in here.
-pub fn render(outcome: &Outcome, probes: &[Probe]) -> Result<String, String> {
-    let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target), 900);
+pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) -> Result<String, String> {
+    let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target), 1080);
     let _ = writeln!(page, "<h1>{}</h1>", escaped(&headline(outcome)));
     figures(&mut page, outcome);
-    if !outcome.verdict.remarks.is_empty() {
+    let said = outcome.slo.iter().flat_map(|slo| slo.lines());
+    let said: Vec<String> = said.chain(outcome.verdict.remarks.iter().cloned()).collect();
+    if !said.is_empty() {
         page += "<ul class=\"remarks\">\n";
-        for remark in &outcome.verdict.remarks {
-            let _ = writeln!(page, "<li>{}</li>", escaped(remark));
+        for line in said {
+            let _ = writeln!(page, "<li>{}</li>", escaped(&line));
         }
         page += "</ul>\n";
     }
-    probe_table(&mut page, probes);
-    latency_table(&mut page, outcome);
     let told = |error: Box<dyn std::error::Error>| format!("cannot draw: {error}");
-    plot(&mut page, "Latency by percentile", &plots::percentiles(outcome).map_err(told)?);
-    plot(&mut page, "Latency over time", &plots::latency_over_time(outcome).map_err(told)?);
-    plot(&mut page, "Calls per second over time", &plots::rate_over_time(outcome).map_err(told)?);
-    plot(&mut page, "Where the time went", &plots::parts(outcome).map_err(told)?);
+    let show = |page: &mut String, title: &str, plot: Plot| {
+        let _ = writeln!(page, "<h2>{}</h2>", escaped(title));
+        sheet::keys(page, plot.keys);
+        sheet::picture(page, &plot.svg);
+    };
+    if let Some(objective) = objective.filter(|_| !probes.is_empty()) {
+        show(&mut page, "Latency against rate, every probe", plots::search(objective, probes).map_err(told)?);
+        probe_table(&mut page, probes);
+    }
+    latency_table(&mut page, outcome);
+    show(&mut page, "Latency by percentile", plots::percentiles(outcome).map_err(told)?);
+    show(&mut page, "Latency over time", plots::latency_over_time(outcome).map_err(told)?);
+    show(&mut page, "Calls per second over time", plots::rate_over_time(outcome).map_err(told)?);
+    show(&mut page, "Where the time went", plots::parts(outcome).map_err(told)?);
     methods(&mut page, outcome);
     errors(&mut page, outcome);
     circumstances(&mut page, outcome);
@@ -37,14 +47,21 @@ pub fn render(outcome: &Outcome, probes: &[Probe]) -> Result<String, String> {
 
 fn figures(page: &mut String, outcome: &Outcome) {
     let total = &outcome.total;
-    let at = |percent| total.latency.at(percent).map_or("–".into(), |ns| units::time(ns as f64));
-    let shown = [
-        ("calls/s", units::count(outcome.calls_per_s.round())),
+    let at = |percent| total.latency.at(percent).map_or("–".into(), |ns| units::latency(ns as f64));
+    let mut shown = vec![("calls/s", units::count(outcome.calls_per_s.round()))];
+    if let (Some(in_time_per_s), Some(late)) = (outcome.in_time_per_s, total.after_deadline) {
+        shown.push(("in time/s", units::count(in_time_per_s.round())));
+        shown.push(("after deadline", units::count(late as f64)));
+    }
+    shown.extend([
         ("p50", at(50.0)),
         ("p99", at(99.0)),
         ("p99.9", at(99.9)),
         ("errors", units::count(total.errors as f64)),
-    ];
+    ]);
+    if let Some(slo) = &outcome.slo {
+        shown.push(("SLO", if slo.met { "met".into() } else { "missed".into() }));
+    }
     *page += "<dl class=\"figures\">\n";
     for (name, value) in shown {
         let _ = writeln!(page, "<div><dt>{name}</dt><dd>{}</dd></div>", escaped(&value));
@@ -53,21 +70,22 @@ fn figures(page: &mut String, outcome: &Outcome) {
 }
 
 fn probe_table(page: &mut String, probes: &[Probe]) {
-    if probes.is_empty() {
-        return;
-    }
+    let time = |ns: Option<u64>| ns.map_or("–".into(), |ns| units::latency(ns as f64));
     let rows: Vec<Vec<String>> = probes
         .iter()
         .map(|probe| {
             vec![
                 units::count(probe.rate.round()),
                 units::count(probe.calls_per_s.round()),
-                probe.p99_ns.map_or("–".into(), |ns| units::time(ns as f64)),
-                if probe.kept { "kept".into() } else { probe.why.join(", ") },
+                time(probe.p50_ns),
+                time(probe.p99_ns),
+                if probe.kept { "met".into() } else { format!("missed: {}", probe.why.join(", ")) },
             ]
         })
         .collect();
-    table(page, "The search", &["calls/s wanted", "answered", "p99", "the promise"].map(String::from), &rows);
+    let names = ["calls/s wanted", "answered", "p50", "p99", "objective"];
+    *page += "<h2>The search</h2>\n";
+    sheet::grid(page, "worded", &names.map(String::from), &rows);
 }
 
 fn latency_table(page: &mut String, outcome: &Outcome) {
@@ -83,13 +101,8 @@ fn methods(page: &mut String, outcome: &Outcome) {
     if outcome.methods.len() < 2 {
         return;
     }
-    let headings = [["", "calls", "errors"].map(String::from).to_vec(), headings()].concat();
-    let row = |method: &super::outcome::Figures| {
-        let first =
-            vec![method.name.clone(), units::count(method.ok as f64), units::count(method.errors as f64)];
-        [first, cells(&method.latency)].concat()
-    };
-    table(page, "By method", &headings, &outcome.methods.iter().map(row).collect::<Vec<_>>());
+    let (names, rows) = method_rows(&outcome.methods, "");
+    table(page, "By method", &names, &rows);
 }
 
 fn errors(page: &mut String, outcome: &Outcome) {
@@ -105,7 +118,8 @@ fn errors(page: &mut String, outcome: &Outcome) {
         ]
     };
     let rows: Vec<Vec<String>> = by_status.iter().map(row).collect();
-    table(page, "Errors", &["status", "calls", "the first one's message"].map(String::from), &rows);
+    *page += "<h2>Errors</h2>\n";
+    sheet::grid(page, "worded", &["status", "calls", "first message"].map(String::from), &rows);
 }
 
 fn circumstances(page: &mut String, outcome: &Outcome) {

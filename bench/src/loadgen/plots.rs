@@ -5,8 +5,11 @@ use std::error::Error;
 use plotters::coord::Shift;
 use plotters::prelude::*;
 
+use super::find_max::Probe;
 use super::outcome::{Distribution, Outcome};
 use super::run::Point;
+use super::text::has_server_times;
+use super::units::Promise;
 use crate::sheet::{GRID, INK, LINES};
 
 type Result<T> = std::result::Result<T, Box<dyn Error>>;
@@ -17,15 +20,35 @@ const HEIGHT: u32 = 320;
 /// A long run has more points than a plot can show: neighbours are put together.
 const POINTS_MAX: usize = 400;
 
+/// A plot, and the names of its lines or bars for the legend beside it.
+pub struct Plot {
+    /// The picture.
+    pub svg: String,
+    /// Name and colour.
+    pub keys: Vec<(&'static str, RGBColor)>,
+}
+
 /// One line of a plot.
-struct Series<'a> {
-    name: &'a str,
+struct Series {
+    name: &'static str,
     color: RGBColor,
     points: Vec<(f64, f64)>,
 }
 
+/// What the vertical axis of a plot shows.
+#[derive(Clone, Copy, PartialEq)]
+enum Vertical {
+    /// Times in µs, on a logarithmic scale.
+    Latency,
+    /// Calls per second, from zero.
+    Rate,
+}
+
+/// Points up to this number are marked one by one; a line through one point would not be seen.
+const MARKED_POINTS_MAX: usize = 60;
+
 /// Latency by percentile: each step to the right is one more nine.
-pub fn percentiles(outcome: &Outcome) -> Result<String> {
+pub fn percentiles(outcome: &Outcome) -> Result<Plot> {
     let total = &outcome.total;
     let mut lines = vec![("latency", LINES[0], &total.latency)];
     if outcome.settings.rate.is_some() {
@@ -35,7 +58,7 @@ pub fn percentiles(outcome: &Outcome) -> Result<String> {
         ];
     }
     if total.errors > 0 {
-        lines.push(("errors", LINES[3], &total.error_latency));
+        lines.push(("failed calls", LINES[3], &total.error_latency));
     }
     let lines = lines.into_iter().map(|(name, color, distribution)| Series {
         name,
@@ -47,7 +70,7 @@ pub fn percentiles(outcome: &Outcome) -> Result<String> {
         // As many decimals as there are nines behind the point.
         format!("{percent:.*} %", (*nines - 2.0).max(0.0).round() as usize)
     };
-    draw(&lines.collect::<Vec<_>>(), &label, true)
+    draw(&lines.collect::<Vec<_>>(), &label, Vertical::Latency)
 }
 
 /// A percentile as the number of its nines: 0 % is 0, 90 % is 1, 99 % is 2.
@@ -57,7 +80,7 @@ fn nines(distribution: &Distribution) -> Vec<(f64, f64)> {
 }
 
 /// Latency over time.
-pub fn latency_over_time(outcome: &Outcome) -> Result<String> {
+pub fn latency_over_time(outcome: &Outcome) -> Result<Plot> {
     let of = |value: fn(&Point) -> Option<u64>| -> Vec<(f64, f64)> {
         // The slowest of neighbours stands for them: a stall must not be thinned out.
         let groups = grouped(&outcome.series);
@@ -70,11 +93,11 @@ pub fn latency_over_time(outcome: &Outcome) -> Result<String> {
         Series { name: "p99", color: LINES[1], points: of(|point| point.p99_ns) },
         Series { name: "p50", color: LINES[0], points: of(|point| point.p50_ns) },
     ];
-    draw(&lines, &seconds, true)
+    draw(&lines, &seconds, Vertical::Latency)
 }
 
 /// Calls per second over time: due, done, failed.
-pub fn rate_over_time(outcome: &Outcome) -> Result<String> {
+pub fn rate_over_time(outcome: &Outcome) -> Result<Plot> {
     let of = |value: fn(&Point) -> u64| -> Vec<(f64, f64)> {
         let groups = grouped(&outcome.series);
         let per_second = |group: &[Point]| {
@@ -88,28 +111,30 @@ pub fn rate_over_time(outcome: &Outcome) -> Result<String> {
         Series { name: due, color: LINES[2], points: of(|point| point.due) },
         Series { name: "answered", color: LINES[0], points: of(|point| point.ok) },
     ];
+    if outcome.in_time_per_s.is_some() {
+        lines.push(Series { name: "in time", color: LINES[4], points: of(|point| point.in_time) });
+    }
     if outcome.series.iter().any(|point| point.failed > 0) {
         lines.push(Series { name: "failed", color: LINES[3], points: of(|point| point.failed) });
     }
-    draw(&lines, &seconds, false)
+    draw(&lines, &seconds, Vertical::Rate)
 }
 
 fn seconds(at: &f64) -> String {
-    format!("{at} s")
+    format!("{} s", short(*at))
 }
 
-/// Where the time went: each part by percentile. What is below half a microsecond has no bar.
-pub fn parts(outcome: &Outcome) -> Result<String> {
+/// Where the time went: each part by percentile. A part below a microsecond has no bar.
+pub fn parts(outcome: &Outcome) -> Result<Plot> {
     let total = &outcome.total;
     let names = ["p50", "p90", "p99", "p99.9", "p99.99"];
-    let parts = [
-        ("wire", LINES[0], &total.wire),
-        ("queue", LINES[1], &total.queue),
-        ("handler", LINES[2], &total.handler),
-    ];
+    let mut parts = vec![("wire", LINES[0], &total.wire)];
+    if has_server_times(outcome) {
+        parts.extend([("queue", LINES[1], &total.queue), ("handler", LINES[2], &total.handler)]);
+    }
     let value =
         |distribution: &Distribution, at: usize| us(distribution.at(super::outcome::SHOWN[at]).unwrap_or(0));
-    let bottom = 0.5;
+    let bottom = 1.0;
     let top = parts.iter().map(|(_, _, part)| value(part, 4)).fold(10.0, f64::max) * 1.5;
     let mut svg = String::new();
     {
@@ -130,16 +155,12 @@ pub fn parts(outcome: &Outcome) -> Result<String> {
             .light_line_style(TRANSPARENT)
             .label_style(("sans-serif", 14).into_font().color(&INK))
             .draw()?;
-        for (place, (label, color, part)) in parts.iter().enumerate() {
+        for (place, (_, color, part)) in parts.iter().enumerate() {
             let bars = (0..names.len()).map(|at| {
                 let left = at as f64 + 0.14 + 0.24 * place as f64;
                 Rectangle::new([(left, bottom), (left + 0.21, value(part, at).max(bottom))], color.filled())
             });
-            let color = *color;
-            chart
-                .draw_series(bars)?
-                .label(*label)
-                .legend(move |(x, y)| Rectangle::new([(x, y - 5), (x + 14, y + 5)], color.filled()));
+            chart.draw_series(bars)?;
         }
         for at in 0..names.len() {
             let (x, y) = chart.backend_coord(&(at as f64 + 0.5, bottom));
@@ -150,10 +171,35 @@ pub fn parts(outcome: &Outcome) -> Result<String> {
                 ));
             area.draw_text(&name(&(at as f64 + 0.5)), &style, (x, y + 8))?;
         }
-        legend(&mut chart)?;
         area.present()?;
     }
-    Ok(svg)
+    Ok(Plot { svg, keys: parts.iter().map(|(name, color, _)| (*name, *color)).collect() })
+}
+
+/// Rate against latency: every probe of a search, with the limit of the p99 if the objective has one.
+pub fn search(objective: &Promise, probes: &[Probe]) -> Result<Plot> {
+    let of = |is_shown: fn(&Probe) -> bool, value: fn(&Probe) -> Option<u64>| -> Vec<(f64, f64)> {
+        let shown = probes.iter().filter(|probe| is_shown(probe));
+        let mut points: Vec<_> =
+            shown.filter_map(|probe| Some((probe.rate, us(value(probe)?.max(1000))))).collect();
+        points.sort_by(|one, next| one.0.total_cmp(&next.0).then(one.1.total_cmp(&next.1)));
+        points
+    };
+    let mut lines = vec![
+        Series { name: "p99", color: LINES[1], points: of(|_| true, |probe| probe.p99_ns) },
+        Series { name: "p50", color: LINES[0], points: of(|_| true, |probe| probe.p50_ns) },
+    ];
+    let rate_max = probes.iter().map(|probe| probe.rate).fold(0.0, f64::max);
+    if let Some((_, limit_ns)) = objective.bounds.iter().find(|(quantile, _)| *quantile == 0.99) {
+        let points = vec![(0.0, us(*limit_ns)), (rate_max, us(*limit_ns))];
+        lines.push(Series { name: "limit of the p99", color: LINES[4], points });
+    }
+    let missed = of(|probe| !probe.kept, |probe| probe.p99_ns);
+    let mut plot = draw_with(&lines, &count, Vertical::Latency, &missed)?;
+    if !missed.is_empty() {
+        plot.keys.push(("objective missed", LINES[3]));
+    }
+    Ok(plot)
 }
 
 fn grouped(series: &[Point]) -> impl Iterator<Item = &[Point]> {
@@ -167,6 +213,7 @@ fn us(ns: u64) -> f64 {
 /// A label for so many microseconds.
 pub fn time(us: &f64) -> String {
     match *us {
+        0.0 => "0".into(),
         us if us < 0.95 => format!("{:.0} ns", us * 1e3),
         us if us < 1e3 => format!("{} µs", short(us)),
         us if us < 1e6 => format!("{} ms", short(us / 1e3)),
@@ -183,9 +230,13 @@ pub fn count(value: &f64) -> String {
     }
 }
 
-/// Without decimals that are zero.
-fn short(value: f64) -> String {
-    format!("{value:.2}").trim_end_matches('0').trim_end_matches('.').to_owned()
+/// With at most two decimals, none of them a zero at the end.
+pub fn short(value: f64) -> String {
+    let text = format!("{value:.2}");
+    match text.trim_end_matches('0').trim_end_matches('.') {
+        "-0" => "0".into(),
+        text => text.into(),
+    }
 }
 
 fn framed<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
@@ -194,12 +245,19 @@ fn framed<'a, 'b>(area: &'a Area<'b>) -> ChartBuilder<'a, 'b, SVGBackend<'b>> {
     builder
 }
 
-/// Lines over one axis; latencies on a logarithmic axis, rates from zero.
-fn draw(lines: &[Series<'_>], x_label: &dyn Fn(&f64) -> String, is_latency: bool) -> Result<String> {
+fn draw(lines: &[Series], x_label: &dyn Fn(&f64) -> String, vertical: Vertical) -> Result<Plot> {
+    draw_with(lines, x_label, vertical, &[])
+}
+
+/// Lines over one axis from zero; `crosses` are marked on top of them.
+fn draw_with(
+    lines: &[Series],
+    x_label: &dyn Fn(&f64) -> String,
+    vertical: Vertical,
+    crosses: &[(f64, f64)],
+) -> Result<Plot> {
     let points = || lines.iter().flat_map(|line| &line.points);
     let x_max = points().map(|(x, _)| *x).fold(0.0, f64::max).max(1e-3);
-    let x_min =
-        if is_latency { 0.0 } else { points().map(|(x, _)| *x).fold(x_max, f64::min).min(x_max * 0.5) };
     let low = points().map(|(_, y)| *y).fold(f64::INFINITY, f64::min);
     let high = points().map(|(_, y)| *y).fold(0.0, f64::max).max(1.0);
     let mut svg = String::new();
@@ -207,7 +265,7 @@ fn draw(lines: &[Series<'_>], x_label: &dyn Fn(&f64) -> String, is_latency: bool
         let area = SVGBackend::with_string(&mut svg, (WIDTH, HEIGHT)).into_drawing_area();
         macro_rules! chart {
             ($y:expr, $format:expr) => {{
-                let mut chart = framed(&area).build_cartesian_2d(x_min..x_max, $y)?;
+                let mut chart = framed(&area).build_cartesian_2d(0.0..x_max * 1.01, $y)?;
                 chart
                     .configure_mesh()
                     .x_labels(8)
@@ -221,37 +279,28 @@ fn draw(lines: &[Series<'_>], x_label: &dyn Fn(&f64) -> String, is_latency: bool
                     .draw()?;
                 for line in lines {
                     let color = line.color;
-                    chart
-                        .draw_series(LineSeries::new(line.points.iter().copied(), color.stroke_width(2)))?
-                        .label(line.name)
-                        .legend(move |(x, y)| PathElement::new([(x, y), (x + 16, y)], color.stroke_width(2)));
+                    chart.draw_series(LineSeries::new(line.points.iter().copied(), color.stroke_width(2)))?;
+                    if line.points.len() <= MARKED_POINTS_MAX {
+                        chart.draw_series(
+                            line.points.iter().map(|point| Circle::new(*point, 3, color.filled())),
+                        )?;
+                    }
                 }
-                legend(&mut chart)?;
+                chart.draw_series(
+                    crosses.iter().map(|point| Cross::new(*point, 6, LINES[3].stroke_width(2))),
+                )?;
             }};
         }
-        if is_latency {
-            let low = if low.is_finite() { low.max(0.1) } else { 1.0 };
-            chart!((low * 0.8..(high * 4.0).max(low * 10.0)).log_scale(), &time);
-        } else {
-            chart!(0.0..high * 1.4, &count);
+        match vertical {
+            Vertical::Latency => {
+                let low = if low.is_finite() { low.max(1.0) } else { 1.0 };
+                chart!((low * 0.8..(high * 1.4).max(low * 10.0)).log_scale(), &time);
+            }
+            Vertical::Rate => chart!(0.0..high * 1.1, &count),
         }
         area.present()?;
     }
-    Ok(svg)
-}
-
-fn legend<'a, C>(chart: &mut ChartContext<'a, SVGBackend<'a>, C>) -> Result<()>
-where
-    C: CoordTranslate,
-{
-    chart
-        .configure_series_labels()
-        .position(SeriesLabelPosition::UpperLeft)
-        .margin(8)
-        .legend_area_size(22)
-        .label_font(("sans-serif", 14).into_font().color(&INK))
-        .draw()?;
-    Ok(())
+    Ok(Plot { svg, keys: lines.iter().map(|line| (line.name, line.color)).collect() })
 }
 
 #[cfg(test)]
@@ -262,6 +311,35 @@ mod tests {
     fn labels_are_short() {
         assert_eq!([0.5, 20.0, 1500.0, 2e6].map(|us| time(&us)), ["500 ns", "20 µs", "1.5 ms", "2 s"]);
         assert_eq!([0.0, 950.0, 2500.0, 1e6].map(|value| count(&value)), ["0", "950", "2.5k", "1M"]);
+    }
+
+    #[test]
+    fn labels_have_no_noise_of_floating_point() {
+        assert_eq!(seconds(&(0.1 + 0.2)), "0.3 s");
+        assert_eq!((time(&(3.0 * 0.1)), count(&(3.0 * 0.1))), ("300 ns".into(), "0.3".into()));
+        assert_eq!(short(-0.0001), "0");
+    }
+
+    #[test]
+    fn search_shows_each_probe_the_limit_and_what_missed_it() {
+        let probe = |rate, p99_ns, kept| Probe {
+            rate,
+            calls_per_s: rate,
+            in_time_per_s: None,
+            p50_ns: Some(100_000),
+            p99_ns,
+            kept,
+            why: Vec::new(),
+            doubtful: false,
+        };
+        let objective: Promise = "p99=2ms".parse().expect("well-formed");
+        let probes = [probe(1000.0, Some(900_000), true), probe(2000.0, Some(9_000_000), false)];
+        let names = |plot: &Plot| plot.keys.iter().map(|(name, _)| *name).collect::<Vec<_>>();
+        let plot = search(&objective, &probes).expect("drawn");
+        assert_eq!(names(&plot), ["p99", "p50", "limit of the p99", "objective missed"]);
+        assert!(plot.svg.contains("1k") && plot.svg.contains("2k"), "{}", plot.svg);
+        let none = search(&"max=1s".parse().expect("well-formed"), &[probe(1.0, None, true)]).expect("drawn");
+        assert_eq!(names(&none), ["p99", "p50"]);
     }
 
     #[test]

@@ -14,15 +14,18 @@ use std::time::Duration;
 use serde::Serialize;
 
 use self::file::{Recording, Unusable};
+use super::headers::HeaderOptions;
 use super::link::IN_FLIGHT_MAX;
 use super::mix::{Call, Content};
 use super::outcome::Outcome;
+use super::output_file::OutputFile;
 use super::protocol::gob;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
-use super::{Ending, cut_before_anything, ending_of, page, progress, text, units, watch_signals, write_file};
+use super::{Ending, cut_before_anything, ending_of, page, preflight, progress, text, units, watch_signals};
+use crate::console;
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::{Expect, Request};
 
@@ -34,35 +37,38 @@ const TAIL: Duration = Duration::from_millis(1);
 /// What is replayed, where, and how fast.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// A recording, as `coreloop serve --record` makes it.
+    /// A recording, as coreloop serve --record writes it.
     #[arg(value_name = "FILE")]
     pub file: PathBuf,
-    /// The server, as for a run. JSON bodies go over native:, http: and jsonrpc:, gob bodies over native: and gob:, all
-    /// others over native: alone.
+    /// Address of the server, as for a run. JSON arguments can be sent over native:, http: and jsonrpc:, gob arguments over
+    /// native: and gob:, all others over native: only.
     #[arg(value_name = "ADDR")]
     pub address: String,
-    /// So many times as fast as it was recorded.
+    /// Factor of the recorded speed: 2 sends twice as fast.
     #[arg(long, default_value = "1", value_parser = speed)]
     pub speed: f64,
-    /// Connections; recorded ones beyond that share them. Default: as many as were recorded, at most 1000.
+    /// Number of connections; recorded connections beyond it share them. Default: as recorded, at most 1000.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: Option<u32>,
-    /// Threads of the generator, each with its share of the connections.
+    /// What is sent along.
+    #[command(flatten)]
+    pub headers: HeaderOptions,
+    /// Threads of the generator; the connections are shared out among them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
-    /// How long the answers still owed at the end are waited for.
+    /// How long to wait at the end for answers that are still missing.
     #[arg(long, default_value = "5s", value_parser = units::duration)]
     pub drain: Duration,
-    /// Also say what this process, the server, used of CPU time for a call.
+    /// Process ID of the server: report its CPU time per call.
     #[arg(long, value_name = "PID")]
     pub watch: Option<u32>,
-    /// Write every figure to this file.
+    /// Write all figures to this file, as JSON.
     #[arg(long, value_name = "FILE")]
     pub json: Option<PathBuf>,
-    /// Write the page of plots to this file.
-    #[arg(long, value_name = "FILE.html")]
+    /// Write a page with plots to this file, as HTML.
+    #[arg(long, value_name = "FILE")]
     pub report: Option<PathBuf>,
-    /// No progress while it runs.
+    /// Show no progress line.
     #[arg(long)]
     pub quiet: bool,
 }
@@ -103,6 +109,7 @@ pub struct Replay {
 /// Runs it, prints the result and writes the files.
 pub fn run(options: &Options) -> Result<Ending, String> {
     let recording = Recording::read(&options.file).map_err(|unusable| unusable.to_string())?;
+    let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let line = progress::Line::new(length(&recording, options.speed), options.quiet);
@@ -112,13 +119,13 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         Err(why) if stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
         result => result?,
     };
-    print!("{}", text::render(&replay.outcome));
-    if let Some(path) = &options.json {
+    console::out(&text::render(&replay.outcome))?;
+    if let Some(mut json) = json {
         let text = serde_json::to_string_pretty(&replay).map_err(|error| error.to_string())?;
-        write_file(path, &(text + "\n"))?;
+        json.write(&(text + "\n"))?;
     }
-    if let Some(path) = &options.report {
-        write_file(path, &page::render(&replay.outcome, &[])?)?;
+    if let Some(mut report) = report {
+        report.write(&page::render(&replay.outcome, None, &[])?)?;
     }
     Ok(ending_of(&replay.outcome))
 }
@@ -158,6 +165,7 @@ fn measure_recording(
         warmup: Duration::ZERO,
         duration,
         drain: options.drain,
+        deadlines_ns: deadlines_ns(&requests),
         threads: options.threads as usize,
         cores: Vec::new(),
         spin: false,
@@ -169,7 +177,10 @@ fn measure_recording(
         refuse_mixed_types(options, &recording, &requests, connections)
             .map_err(|unusable| unusable.to_string())?;
     }
-    let speech = Speech::new(speaks, &requests, &plan.target)?;
+    let entries = options.headers.entries(speaks)?;
+    let speech = Speech::new(speaks, &requests, &plan.target, &entries)?;
+    let names = recording.methods.iter().map(|(name, ..)| name.as_str());
+    preflight::check_methods(speaks, &plan.target, &entries, names)?;
     let methods: Vec<Call> = recording.methods.iter().map(counted).collect();
     let measured = speech.measure(&plan, stop, progress)?;
     let mut outcome = Outcome::new(&plan, &methods, false, 0, &measured);
@@ -189,6 +200,18 @@ fn measure_recording(
 fn length(recording: &Recording, speed: f64) -> Duration {
     let (first, last) = (&recording.calls[0], &recording.calls[recording.calls.len() - 1]);
     Duration::from_secs_f64((last.at_us - first.at_us) as f64 / 1e6 / speed) + TAIL
+}
+
+/// The deadlines that were recorded with the requests; empty if none was.
+fn deadlines_ns(requests: &[Call]) -> Arc<[u64]> {
+    if requests.iter().all(|call| call.time_left_us == 0) {
+        return Arc::from([]);
+    }
+    let deadline_ns = |call: &Call| match call.time_left_us {
+        0 => u64::MAX,
+        us => u64::from(us) * 1000,
+    };
+    requests.iter().map(deadline_ns).collect()
 }
 
 /// The calls as the workers take them.

@@ -18,6 +18,9 @@ use crate::histogram::Histogram;
 use crate::machine;
 use crate::process::{CpuClock, tree};
 
+/// How long the one connection after a run with lost connections may take.
+const RECONNECT_PATIENCE: Duration = Duration::from_secs(1);
+
 /// What to run.
 #[derive(Clone, Debug)]
 pub struct Plan {
@@ -39,8 +42,11 @@ pub struct Plan {
     pub warmup: Duration,
     /// Its length.
     pub duration: Duration,
-    /// How long answers still owed are waited for.
+    /// How long answers that are missing at the end are waited for.
     pub drain: Duration,
+    /// The deadline that each request states, in ns from when the call is due; `u64::MAX` for none. Empty if no call
+    /// states one.
+    pub deadlines_ns: Arc<[u64]>,
     /// Threads.
     pub threads: usize,
     /// Their cores, used in turn; none: where the kernel likes.
@@ -65,6 +71,8 @@ pub struct Point {
     pub length_s: f64,
     /// Answers with ok.
     pub ok: u64,
+    /// Of those, within their deadline; all of them if none is stated.
+    pub in_time: u64,
     /// Answers with an error, and calls lost.
     pub failed: u64,
     /// Calls that were due; in a closed loop those sent.
@@ -131,6 +139,8 @@ pub struct Measured {
     pub answers_in_all: u64,
     /// Answers with ok within the window.
     pub ok_in_window: u64,
+    /// Of those, within their deadline.
+    pub in_time_in_window: u64,
     /// Answers with an error and lost calls within the window.
     pub failed_in_window: u64,
     /// The threads.
@@ -145,6 +155,8 @@ pub struct Measured {
     pub stolen_share: f64,
     /// Whether it was stopped before its end.
     pub is_cut: bool,
+    /// Why no connection to the server could be made after the run; tried only if some had been lost or never made.
+    pub server_gone: Option<String>,
 }
 
 /// Runs the plan, and tells how it goes.
@@ -201,6 +213,7 @@ fn job<P: Protocol>(plan: &Plan, protocol: &P, threads: usize, number: usize, st
         schedule,
         picker: Picker::new(&plan.weights, plan.seed.wrapping_add(number as u64)),
         methods: plan.weights.len(),
+        deadlines_ns: plan.deadlines_ns.clone(),
         drain_ns: plan.drain.as_nanos() as u64,
         spin: plan.spin,
         core: (!plan.cores.is_empty()).then(|| plan.cores[number % plan.cores.len()]),
@@ -345,6 +358,7 @@ impl<'a> Gathering<'a> {
         let entry = self.open.entry(index).or_default();
         entry.0 += 1;
         entry.1.ok += interval.ok;
+        entry.1.in_time += interval.in_time;
         entry.1.failed += interval.failed;
         entry.1.due += interval.due;
         entry.1.sent += interval.sent;
@@ -382,6 +396,7 @@ impl<'a> Gathering<'a> {
                 end_s,
                 length_s,
                 ok: interval.ok,
+                in_time: interval.in_time,
                 failed: interval.failed,
                 due: interval.due,
                 sent: interval.sent,
@@ -442,6 +457,7 @@ impl<'a> Gathering<'a> {
             window_s,
             answers_in_all: 0,
             ok_in_window: ends.iter().map(|(opened, closed)| closed.ok - opened.ok).sum(),
+            in_time_in_window: ends.iter().map(|(opened, closed)| closed.in_time - opened.in_time).sum(),
             failed_in_window: ends.iter().map(|(opened, closed)| closed.failed - opened.failed).sum(),
             threads,
             series: std::mem::take(&mut self.series),
@@ -449,6 +465,7 @@ impl<'a> Gathering<'a> {
             own_cpu_ns: last.own_ns.saturating_sub(first.own_ns),
             stolen_share: last.stolen_ns.saturating_sub(first.stolen_ns) as f64 / cores_ns.max(1.0),
             is_cut,
+            server_gone: None,
         };
         for counted in self.counted {
             let tally = counted.tally;
@@ -462,6 +479,11 @@ impl<'a> Gathering<'a> {
             for (known, message) in measured.messages.iter_mut().zip(tally.messages) {
                 *known = known.take().or(message);
             }
+        }
+        let connections = &measured.connections;
+        if !is_cut && connections.lost + connections.drained + connections.attempts_failed > 0 {
+            let reached = self.plan.target.connect_once(RECONNECT_PATIENCE);
+            measured.server_gone = reached.err().map(|error| error.to_string());
         }
         Ok(measured)
     }

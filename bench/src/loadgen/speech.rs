@@ -4,6 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use super::headers;
 use super::mix::{Call, Content};
 use super::protocol::gob::Gob;
 use super::protocol::http::Http;
@@ -87,12 +88,18 @@ pub enum Speech {
 }
 
 impl Speech {
-    /// Of calls that were made for this protocol, to that server.
-    pub fn new(speaks: Speaks, calls: &[Call], target: &Target) -> Result<Speech, String> {
+    /// Of calls that were made for this protocol, to that server, each with these headers or this metadata.
+    pub fn new(
+        speaks: Speaks,
+        calls: &[Call],
+        target: &Target,
+        entries: &[headers::Entry],
+    ) -> Result<Speech, String> {
+        let metadata = headers::metadata_bytes(entries);
         let (mut frames, mut bodies) = (Vec::new(), Vec::new());
         for call in calls {
             match &call.content {
-                Content::Frame(request) => frames.push(request.clone()),
+                Content::Frame(request) => frames.push(request.clone().with_metadata(&metadata)),
                 Content::Body(bytes) => bodies.push(Body {
                     method: call.method.clone(),
                     bytes: bytes.clone(),
@@ -109,7 +116,7 @@ impl Speech {
             Speaks::Gob => Speech::Gob(Box::new(Gob::new(&bodies)?)),
             Speaks::GobHttp => Speech::Gob(Box::new(Gob::new(&bodies)?.behind_http())),
             Speaks::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
-            Speaks::Http => Speech::Http(Http::new(&bodies, &target.host())),
+            Speaks::Http => Speech::Http(Http::new(&bodies, &target.host(), entries)),
         })
     }
 

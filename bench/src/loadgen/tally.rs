@@ -1,5 +1,6 @@
 //! What one thread counts. Nothing is allocated for a call; what happened in an interval is given away whole.
 
+use std::sync::Arc;
 use std::time::Instant;
 
 use super::protocol::Reply;
@@ -66,6 +67,8 @@ pub struct MethodTally {
     pub failed: Histogram,
     /// Answers by status, lost calls as `unavailable`.
     pub statuses: [u64; STATUSES],
+    /// Of the answers with ok, those that came within the deadline of their call; all of them if it states none.
+    pub in_time: u64,
     /// Lost with their connection.
     pub lost: u64,
     /// In flight when the run ended.
@@ -86,6 +89,7 @@ impl MethodTally {
         for (count, more) in self.statuses.iter_mut().zip(other.statuses) {
             *count += more;
         }
+        self.in_time += other.in_time;
         self.lost += other.lost;
         self.unanswered += other.unanswered;
         self.never_sent += other.never_sent;
@@ -104,6 +108,8 @@ pub struct Interval {
     pub index: i64,
     /// Answers with ok.
     pub ok: u64,
+    /// Of those, within their deadline.
+    pub in_time: u64,
     /// Answers with an error, and calls lost.
     pub failed: u64,
     /// Calls that the schedule had due; in a closed loop those sent.
@@ -164,16 +170,20 @@ pub struct Tally {
     pub messages: [Option<String>; STATUSES],
     /// Answers with ok so far, warm-up and all.
     pub answered_ok: u64,
+    /// Of those, within their deadline.
+    pub answered_in_time: u64,
     /// Other ends of calls so far, warm-up and all.
     pub answered_failed: u64,
     open_loop: bool,
+    /// By request, in ns; empty if no call states a deadline.
+    deadlines_ns: Arc<[u64]>,
     in_interval: Histogram,
     interval: Interval,
 }
 
 impl Tally {
-    /// An empty one, for so many methods.
-    pub fn new(methods: usize, open_loop: bool) -> Tally {
+    /// An empty one for this number of methods, with the deadline of each request (empty: none has one).
+    pub fn new(methods: usize, open_loop: bool, deadlines_ns: Arc<[u64]>) -> Tally {
         Tally {
             methods: vec![MethodTally::default(); methods],
             late: Histogram::default(),
@@ -181,8 +191,10 @@ impl Tally {
             connections: Connections::default(),
             messages: Default::default(),
             answered_ok: 0,
+            answered_in_time: 0,
             answered_failed: 0,
             open_loop,
+            deadlines_ns,
             in_interval: Histogram::default(),
             interval: Interval::default(),
         }
@@ -201,7 +213,11 @@ impl Tally {
             return self.on_error(call, reply, now_ns);
         }
         let latency_ns = now_ns.saturating_sub(call.intended_ns);
+        // As the caller sees it: an answer that is on its way at the deadline is late.
+        let deadline_ns = self.deadlines_ns.get(call.request as usize);
+        let is_in_time = deadline_ns.is_none_or(|deadline_ns| latency_ns <= *deadline_ns);
         self.answered_ok += 1;
+        self.answered_in_time += u64::from(is_in_time);
         self.in_interval.record(latency_ns);
         if !call.counts {
             return;
@@ -210,6 +226,7 @@ impl Tally {
         let total_ns = now_ns.saturating_sub(call.sent_ns);
         let (queue_ns, handler_ns) = (u64::from(reply.queue_us) * 1000, u64::from(reply.handler_us) * 1000);
         method.statuses[0] += 1;
+        method.in_time += u64::from(is_in_time);
         method.latency.record(latency_ns);
         if self.open_loop {
             method.uncorrected.record(total_ns);
@@ -267,11 +284,17 @@ impl Tally {
 
     /// Gives an interval away and begins the next. `due` is `None` in a closed loop.
     pub fn take_interval(&mut self, index: i64, due: Option<u64>, in_flight: u64) -> Interval {
-        let next = Interval { ok: self.answered_ok, failed: self.answered_failed, ..Interval::default() };
-        // While an interval runs, its `ok` and `failed` hold what had been counted before it.
+        let next = Interval {
+            ok: self.answered_ok,
+            in_time: self.answered_in_time,
+            failed: self.answered_failed,
+            ..Interval::default()
+        };
+        // While an interval runs, these three hold what had been counted before it.
         let mut ended = std::mem::replace(&mut self.interval, next);
         ended.index = index;
         ended.ok = self.answered_ok - ended.ok;
+        ended.in_time = self.answered_in_time - ended.in_time;
         ended.failed = self.answered_failed - ended.failed;
         ended.due = due.unwrap_or(ended.sent);
         ended.in_flight = in_flight;
@@ -292,7 +315,7 @@ mod tests {
 
     #[test]
     fn latency_counts_from_the_intended_time_and_its_parts_add_up() {
-        let mut tally = Tally::new(1, true);
+        let mut tally = Tally::new(1, true, Arc::from([]));
         tally.on_reply(&CALL, &reply(0, b""), 101_000);
         let method = &tally.methods[0];
         assert_eq!((method.latency.max(), method.uncorrected.max()), (100_000, 60_000));
@@ -300,8 +323,20 @@ mod tests {
     }
 
     #[test]
+    fn answer_is_in_time_up_to_its_deadline_from_the_intended_time() {
+        let mut tally = Tally::new(1, true, Arc::from([100_000, u64::MAX]));
+        for (request, now_ns) in [(0, 101_000), (0, 101_001), (1, 1 << 40)] {
+            tally.on_reply(&Call { request, ..CALL }, &reply(0, b""), now_ns);
+        }
+        tally.on_reply(&CALL, &reply(4, b""), 2_000);
+        assert_eq!((tally.methods[0].statuses[0], tally.methods[0].in_time), (3, 2));
+        let interval = tally.take_interval(0, None, 0);
+        assert_eq!((interval.ok, interval.in_time, interval.failed), (3, 2, 1));
+    }
+
+    #[test]
     fn errors_are_not_in_the_latency_of_what_succeeded() {
-        let mut tally = Tally::new(1, false);
+        let mut tally = Tally::new(1, false, Arc::from([]));
         tally.on_reply(&CALL, &reply(12, b"no such\nmethod"), 2_000);
         tally.on_reply(&CALL, &reply(4_000_000_000, b"?"), 3_000);
         tally.on_lost(&CALL, 4_000);
@@ -314,7 +349,7 @@ mod tests {
 
     #[test]
     fn warm_up_is_in_the_intervals_alone() {
-        let mut tally = Tally::new(1, false);
+        let mut tally = Tally::new(1, false, Arc::from([]));
         tally.on_sent(1);
         tally.on_reply(&Call { counts: false, ..CALL }, &reply(0, b""), 2_000);
         tally.on_unanswered(&Call { counts: false, ..CALL }, 3_000);
@@ -327,7 +362,7 @@ mod tests {
 
     #[test]
     fn calls_without_an_answer_count_with_what_they_had_waited() {
-        let mut tally = Tally::new(1, true);
+        let mut tally = Tally::new(1, true, Arc::from([]));
         tally.on_unanswered(&CALL, 5_001_000);
         tally.on_never_sent(0, 1_000, 9_001_000);
         let method = &tally.methods[0];

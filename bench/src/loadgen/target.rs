@@ -3,6 +3,7 @@
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
@@ -56,6 +57,21 @@ impl Target {
         match socket.connect(&address) {
             Err(error) if error.raw_os_error() == Some(libc::EINPROGRESS) => Ok(socket),
             result => result.map(|()| socket),
+        }
+    }
+}
+
+impl Target {
+    /// Connects and closes again: whether something listens there.
+    pub fn connect_once(&self, patience: Duration) -> std::io::Result<()> {
+        let (domain, address) = match self {
+            Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
+            Target::Unix(path) => (Domain::UNIX, SockAddr::unix(path)?),
+        };
+        match Socket::new(domain, Type::STREAM, None)?.connect_timeout(&address, patience) {
+            // The backlog of a Unix socket is full: something listens.
+            Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => Ok(()),
+            result => result,
         }
     }
 }

@@ -3,7 +3,8 @@
 use std::fmt::Write as _;
 
 use super::outcome::{Distribution, Figures, Outcome, SHOWN};
-use super::units::{count, percent, time};
+use super::speech::Speaks;
+use super::units::{count, latency, percent, time};
 use crate::table::Table;
 
 /// The whole result.
@@ -11,14 +12,10 @@ pub fn render(outcome: &Outcome) -> String {
     let mut text = String::new();
     let total = &outcome.total;
     let _ = writeln!(text, "{}\n", headline(outcome));
-    let mut table = Table::new(&["", "calls", "calls/s", "errors", "errors/s"]);
-    table.row(vec![
-        total.name.clone(),
-        count(total.ok as f64),
-        count(outcome.calls_per_s.round()),
-        count(total.errors as f64),
-        count(outcome.errors_per_s.round()),
-    ]);
+    let (headings, cells) = rates(outcome);
+    let names: Vec<&str> = headings.iter().map(String::as_str).collect();
+    let mut table = Table::new(&names);
+    table.row(cells);
     text += &table.render();
     text.push('\n');
     text += &latencies(outcome);
@@ -34,10 +31,31 @@ pub fn render(outcome: &Outcome) -> String {
     for line in costs(outcome) {
         let _ = writeln!(text, "{line}");
     }
+    for line in outcome.slo.iter().flat_map(|slo| slo.lines()) {
+        let _ = writeln!(text, "{line}");
+    }
     for remark in &outcome.verdict.remarks {
         let _ = writeln!(text, "! {remark}");
     }
     text
+}
+
+/// Calls and errors with their rates, and how many answers were in time where a deadline is stated: headings and cells.
+pub fn rates(outcome: &Outcome) -> (Vec<String>, Vec<String>) {
+    let total = &outcome.total;
+    let mut columns = vec![
+        ("", total.name.clone()),
+        ("calls", count(total.ok as f64)),
+        ("calls/s", count(outcome.calls_per_s.round())),
+    ];
+    if let (Some(in_time), Some(late)) = (total.in_time, total.after_deadline) {
+        columns.push(("in time", count(in_time as f64)));
+        columns.push(("in time/s", count(outcome.in_time_per_s.unwrap_or(0.0).round())));
+        columns.push(("after deadline", count(late as f64)));
+    }
+    columns.push(("errors", count(total.errors as f64)));
+    columns.push(("errors/s", count(outcome.errors_per_s.round())));
+    columns.into_iter().map(|(heading, cell)| (heading.to_owned(), cell)).unzip()
 }
 
 /// What was run, in one line.
@@ -67,9 +85,12 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
     } else {
         rows.push(("latency", &total.latency));
     }
-    rows.extend([("  wire", &total.wire), ("  queue", &total.queue), ("  handler", &total.handler)]);
+    rows.push(("  wire", &total.wire));
+    if has_server_times(outcome) {
+        rows.extend([("  queue", &total.queue), ("  handler", &total.handler)]);
+    }
     if total.errors > 0 {
-        rows.push(("latency of errors", &total.error_latency));
+        rows.push(("latency of failed calls", &total.error_latency));
     }
     if outcome.settings.rate.is_some() {
         rows.push(("generator late by", &outcome.generator.late));
@@ -77,14 +98,20 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
     rows
 }
 
+/// Whether the server reports how long a call was queued and in its handler. Native replies always do.
+pub fn has_server_times(outcome: &Outcome) -> bool {
+    let total = &outcome.total;
+    outcome.settings.protocol == Speaks::Native || total.queue.max_ns > 0 || total.handler.max_ns > 0
+}
+
 /// The cells of one distribution: mean, percentiles, maximum.
 pub fn cells(distribution: &Distribution) -> Vec<String> {
     if distribution.count == 0 {
         return vec!["–".into(); SHOWN.len() + 2];
     }
-    let mut cells = vec![time(distribution.mean_ns)];
-    cells.extend(SHOWN.map(|percent| distribution.at(percent).map_or("–".into(), |ns| time(ns as f64))));
-    cells.push(time(distribution.max_ns as f64));
+    let mut cells = vec![latency(distribution.mean_ns)];
+    cells.extend(SHOWN.map(|percent| distribution.at(percent).map_or("–".into(), |ns| latency(ns as f64))));
+    cells.push(latency(distribution.max_ns as f64));
     cells
 }
 
@@ -106,15 +133,39 @@ fn latencies(outcome: &Outcome) -> String {
 }
 
 fn by_method(methods: &[Figures]) -> String {
-    let headings = headings();
-    let mut names = vec!["by method", "calls", "errors"];
-    names.extend(headings.iter().map(String::as_str));
+    let (names, rows) = method_rows(methods, "by method");
+    let names: Vec<&str> = names.iter().map(String::as_str).collect();
     let mut table = Table::new(&names);
-    for method in methods {
-        let first = vec![method.name.clone(), count(method.ok as f64), count(method.errors as f64)];
-        table.row([first, cells(&method.latency)].concat());
-    }
+    rows.into_iter().for_each(|row| table.row(row));
     table.render()
+}
+
+/// Each method of a mix, and a row for its failed calls if there are some: headings and rows.
+pub fn method_rows(methods: &[Figures], first: &str) -> (Vec<String>, Vec<Vec<String>>) {
+    let has_deadline = methods.iter().any(|method| method.in_time.is_some());
+    let mut names = vec![first.to_owned(), "calls".into()];
+    if has_deadline {
+        names.extend(["in time".into(), "after deadline".into()]);
+    }
+    names.push("errors".into());
+    names.extend(headings());
+    let mut rows = Vec::new();
+    for method in methods {
+        let mut row = vec![method.name.clone(), count(method.ok as f64)];
+        if has_deadline {
+            row.extend([method.in_time, method.after_deadline].map(|calls| count(calls.unwrap_or(0) as f64)));
+        }
+        row.push(count(method.errors as f64));
+        row.extend(cells(&method.latency));
+        rows.push(row);
+        if method.errors > 0 {
+            let mut row = vec![format!("{}, failed calls", method.name)];
+            row.resize(names.len() - SHOWN.len() - 2, String::new());
+            row.extend(cells(&method.error_latency));
+            rows.push(row);
+        }
+    }
+    (names, rows)
 }
 
 fn errors(outcome: &Outcome) -> String {
@@ -124,7 +175,11 @@ fn errors(outcome: &Outcome) -> String {
         let _ = writeln!(text, "{:>12} {name}{message}", count(*calls as f64));
     }
     if outcome.total.lost > 0 {
-        let _ = writeln!(text, "{:>12} of them lost with their connection", count(outcome.total.lost as f64));
+        let _ = writeln!(
+            text,
+            "{:>12} of these were lost with their connection",
+            count(outcome.total.lost as f64)
+        );
     }
     text
 }
@@ -135,7 +190,7 @@ pub fn costs(outcome: &Outcome) -> Vec<String> {
     let busiest = generator.threads.iter().map(|used| used.cpu_share).fold(0.0, f64::max);
     let waited = generator.threads.iter().map(|used| used.waited_share).fold(0.0, f64::max);
     let mut lines = vec![format!(
-        "generator: {} of CPU a call, {} of a core{}, waited for it {} of the time",
+        "generator: {} of CPU per call, {} of a core{}, waited for it {} of the time",
         time(generator.cpu_ns_per_call),
         percent(busiest),
         if generator.threads.len() > 1 { " (the busiest thread)" } else { "" },
@@ -143,7 +198,7 @@ pub fn costs(outcome: &Outcome) -> Vec<String> {
     )];
     if let Some(server) = &outcome.server {
         lines.push(format!(
-            "server:    {} of CPU a call, {} of a core ({})",
+            "server:    {} of CPU per call, {} of a core ({})",
             time(server.cpu_ns_per_call),
             percent(server.cpu_share),
             server.source

@@ -55,6 +55,8 @@ pub fn some_duration(text: &str) -> Result<Duration, String> {
 /// What a server promises: percentiles with their bounds, and the share of calls that may fail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Promise {
+    /// As it was written.
+    pub text: String,
     /// Quantile (0 to 1) and the latency that it may not exceed, in ns.
     pub bounds: Vec<(f64, u64)>,
     /// Share of the calls that may fail.
@@ -66,7 +68,7 @@ impl FromStr for Promise {
 
     /// Reads `p99=2ms,p99.9=10ms,errors=0.1%`.
     fn from_str(text: &str) -> Result<Promise, String> {
-        let mut promise = Promise { bounds: Vec::new(), errors_max: 0.0 };
+        let mut promise = Promise { text: text.trim().to_owned(), bounds: Vec::new(), errors_max: 0.0 };
         for part in text.split(',') {
             let (name, value) = part.split_once('=').ok_or(format!("`{part}`: write p99=2ms"))?;
             if name.trim() == "errors" {
@@ -106,6 +108,11 @@ pub fn time(ns: f64) -> String {
         value if value < 100.0 => format!("{value:.1} {unit}"),
         value => format!("{value:.0} {unit}"),
     }
+}
+
+/// The same for a latency: below a microsecond, which is the unit of what servers report, only that it is so.
+pub fn latency(ns: f64) -> String {
+    if ns < 1e3 { "< 1 µs".into() } else { time(ns) }
 }
 
 /// A count with spaces between its thousands; of a small one two decimals.
@@ -173,6 +180,7 @@ mod tests {
 
     #[test]
     fn numbers_as_people_read_them() {
+        assert_eq!([0.0, 999.0, 1e3].map(latency), ["< 1 µs", "< 1 µs", "1.00 µs"]);
         let times = [0.0, 87_300.0, 2_040_000.0, 1.2e9, 999.6e6].map(time);
         assert_eq!(times, ["0 ns", "87.3 µs", "2.04 ms", "1.20 s", "1000 ms"]);
         assert_eq!([7.0, 0.5, 1234.4, 1_234_567.0].map(count), ["7", "0.50", "1 234", "1 234 567"]);

@@ -17,6 +17,8 @@ pub struct Marks {
     pub waited_ns: u64,
     /// Answers with ok so far.
     pub ok: u64,
+    /// Of those, within their deadline.
+    pub in_time: u64,
     /// Other ends of calls so far.
     pub failed: u64,
 }
@@ -30,6 +32,7 @@ impl Marks {
             // Kernels without the statistics have no such file.
             waited_ns: waited_ns().unwrap_or(0),
             ok: tally.answered_ok,
+            in_time: tally.answered_in_time,
             failed: tally.answered_failed,
         })
     }
@@ -76,7 +79,7 @@ mod tests {
 
     #[test]
     fn own_cpu_time_only_grows() {
-        let tally = Tally::new(1, false);
+        let tally = Tally::new(1, false, std::sync::Arc::from([]));
         let before = Marks::read(1, &tally).expect("clocks");
         let mut sum = 0_u64;
         while Marks::read(2, &tally).expect("clocks").cpu_ns == before.cpu_ns {

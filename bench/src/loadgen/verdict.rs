@@ -31,6 +31,10 @@ pub struct Verdict {
     pub stolen: bool,
     /// The rate that was asked for was not reached.
     pub rate_missed: bool,
+    /// The server could not be reached any more when the run ended.
+    pub server_gone: bool,
+    /// The server was gone, or calls had no answer or were never sent.
+    pub incomplete: bool,
     /// The run was stopped before its end.
     pub cut_short: bool,
     /// No call succeeded.
@@ -83,6 +87,14 @@ impl Verdict {
                 units::count(never_sent as f64)
             ));
         }
+        if let Some(why) = &measured.server_gone {
+            verdict.server_gone = true;
+            verdict.say(format!(
+                "The server at {} could not be reached when the run ended: {why}.",
+                plan.target
+            ));
+        }
+        verdict.incomplete = verdict.server_gone || unanswered + never_sent > 0;
         verdict.judge_rate(plan, measured);
         verdict.judge_generator(plan, measured);
         verdict.judge_machine(measured.stolen_share);

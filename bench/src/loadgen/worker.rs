@@ -74,7 +74,7 @@ impl<P: Protocol> Worker<P> {
         }
         usage::precise_sleep();
         let links = (0..job.connections).map(|_| Link::new(job.protocol.clone(), job.depth)).collect();
-        let mut tally = Tally::new(job.methods, job.schedule.is_some());
+        let mut tally = Tally::new(job.methods, job.schedule.is_some(), job.deadlines_ns.clone());
         tally.connections.wanted = job.connections as u64;
         // Until the real one comes: only how long connecting takes is read from it.
         let time = Timeline {

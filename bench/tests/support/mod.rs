@@ -125,8 +125,13 @@ impl Fake {
 }
 
 impl Connection {
-    /// Answers so many calls, then closes.
+    /// Answers this number of calls, then closes.
     pub fn answer(&mut self, calls: u64) {
+        self.answer_frames(calls, std::time::Duration::ZERO);
+    }
+
+    /// Answers this number of calls, each after a pause, one after the other.
+    pub fn answer_frames(&mut self, calls: u64, pause: std::time::Duration) {
         let mut bytes = Vec::new();
         let mut left = calls;
         let mut chunk = [0; 4096];
@@ -138,6 +143,9 @@ impl Connection {
             let mut used = 0;
             while let Next::Frame { header, len, .. } = frame::next(&bytes[used..]) {
                 let reply = Header { kind: REPLY, word: 0, body_bytes: 0, metadata_bytes: 0, ..header };
+                if !pause.is_zero() {
+                    thread::sleep(pause);
+                }
                 if left == 0 || self.stream.write_all(&reply.to_bytes()).is_err() {
                     return;
                 }

@@ -63,7 +63,7 @@ pub fn name_px<'a>(names: impl Iterator<Item = &'a str>) -> i32 {
 
 /// The room that figures behind the bars want.
 fn figure_px(bars: &[Bar]) -> i32 {
-    name_px(bars.iter().map(|bar| bar.figure.as_str()).chain(["log scale"]))
+    name_px(bars.iter().map(|bar| bar.figure.as_str()))
 }
 
 /// What an axis must have room for.
@@ -73,7 +73,7 @@ fn ends(bars: &[Bar]) -> impl Iterator<Item = f64> {
 
 /// A picture of its own.
 pub fn draw(bars: &[Bar], look: &Look) -> Result<String> {
-    let axis = Axis::of_bars(ends(bars).chain(look.mark));
+    let axis = Axis::of(ends(bars).chain(look.mark));
     let mut svg = String::new();
     {
         let area = SVGBackend::with_string(&mut svg, (look.width, height(bars.len()))).into_drawing_area();
@@ -100,10 +100,6 @@ pub fn panel(area: &Area<'_>, bars: &[Bar], look: &Look, axis: Axis, names_px: i
         taken.push((at - half, at + half));
         area.draw(&PathElement::new([(at, 0), (at, bottom + 4)], look.grid.stroke_width(1)))?;
         area.draw_text(&label, &look.font(12, HPos::Center), (at, bottom + 14))?;
-    }
-    if axis.is_log() {
-        let place = (look.width as i32 - 4, bottom + 14);
-        area.draw_text("log scale", &look.font(12, HPos::Right), place)?;
     }
     let mark = look.mark.map(x);
     for (row, bar) in (0..).zip(bars) {

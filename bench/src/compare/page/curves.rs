@@ -11,7 +11,7 @@ use super::bars::{Look, Result};
 use crate::compare::record::{Peer, Point, Record, Tail, against};
 use crate::compare::text;
 use crate::loadgen::plots::{count, time};
-use crate::sheet::{self, LINES, escaped};
+use crate::sheet::{self, LINES};
 
 const HEIGHT: u32 = 380;
 const LEFT_PX: i32 = 62;
@@ -19,6 +19,8 @@ const BOTTOM_PX: i32 = 330;
 const RIGHT_PX: i32 = 20;
 /// Words against a point that say that the rate was not kept: what it shows is a queue that grows.
 const BEYOND: [&str; 3] = ["saturated", "rate missed", "calls left over"];
+/// A p99 beyond this multiple of the picture's median is an outlier.
+const OUTLIER: f64 = 12.0;
 /// As many as can be told apart.
 const CURVES_MAX: usize = LINES.len();
 
@@ -40,14 +42,14 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
     if record.tails.is_empty() {
         return Ok(());
     }
-    *page +=
-        "<h2>Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each one's own capacity.";
+    *page += "<h2 id=\"latency\">Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each server's own capacity.";
     // Of one rate each, as a smoke run has, there is only the table.
     if record.tails.iter().all(|tail| curve(tail).len() < 2) {
         *page += "</p>\n";
         return Ok(());
     }
-    *page += " The line is the p99, the dashed one the p50. A curve ends at its knee, the first rate that was not kept.</p>\n";
+    *page += " The solid line is the p99, the dashed line the p50. A curve ends with the first rate that the server could not keep; a \
+              triangle at the top edge is a value beyond the axis, and is in the table.</p>\n";
     for title in [NATIVE, HTTP, GO] {
         let of = |is_coreloop: bool| -> Vec<&Tail> {
             let tails = record.tails.iter().filter(|tail| {
@@ -70,7 +72,8 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
                 if parts.len() > 1 { format!(", {} of {}", at + 1, parts.len()) } else { String::new() };
             let _ = writeln!(page, "<h3>{title}{number}</h3>");
             sheet::picture(page, &draw(&shown)?);
-            keys(page, record, &shown);
+            let names = shown.iter().map(|tail| text::title(record, &tail.peer));
+            sheet::keys(page, names.zip(LINES));
         }
     }
     Ok(())
@@ -91,11 +94,27 @@ fn is_beyond(point: &Point) -> bool {
         .any(|(word, rounds)| BEYOND.contains(&word.as_str()) && 2 * rounds > point.runs.len())
 }
 
+/// The medians of p50 and p99, in µs.
+fn latencies(point: &Point) -> [f64; 2] {
+    [point.p50_us(), point.p99_us()].map(|spread| spread.map_or(0.0, |spread| spread.median))
+}
+
+/// Up to the largest p99 that is no outlier. Where a server falls behind, latency is that of a queue that grows: it
+/// depends on the length of the window, and would make everything else a flat line.
+fn time_axis(points: &[&Point]) -> Axis {
+    let mut kept: Vec<f64> =
+        points.iter().filter(|point| !is_beyond(point)).map(|point| latencies(point)[1]).collect();
+    kept.sort_by(f64::total_cmp);
+    match (kept.get(kept.len() / 2), kept.last()) {
+        (Some(middle), Some(most)) if *middle > 0.0 => Axis::of([most.min(middle * OUTLIER)]),
+        _ => Axis::of(points.iter().flat_map(|point| latencies(point))),
+    }
+}
+
 fn draw(tails: &[&Tail]) -> Result<String> {
     let points = || tails.iter().flat_map(|tail| curve(tail));
-    let rates = Axis::of_points(points().map(|point| point.rate));
-    let latencies = |point: &Point| [point.p50_us(), point.p99_us()].map(|it| it.map_or(0.0, |it| it.median));
-    let times = Axis::of_points(points().flat_map(latencies));
+    let rates = Axis::of(points().map(|point| point.rate));
+    let times = time_axis(&points().collect::<Vec<_>>());
     let look = Look { label: count, ..LOOK };
     let (width, top) = (look.width as i32 - LEFT_PX - RIGHT_PX, 8);
     let x = |rate: f64| LEFT_PX + (rates.place(rate) * f64::from(width)) as i32;
@@ -123,9 +142,13 @@ fn draw(tails: &[&Tail]) -> Result<String> {
                 area.draw(&PathElement::new(dash, color.stroke_width(1)))?;
             }
             area.draw(&PathElement::new(p99.clone(), color.stroke_width(2)))?;
-            for (points, radius) in [(p50, 2), (p99, 3)] {
-                for point in points {
-                    area.draw(&Circle::new(point, radius, color.filled()))?;
+            for (which, (points, radius)) in [(p50, 2), (p99, 3)].into_iter().enumerate() {
+                for (place, point) in points.into_iter().zip(curve(tail)) {
+                    if times.is_beyond(latencies(point)[which]) {
+                        area.draw(&TriangleMarker::new(place, radius + 3, color.filled()))?;
+                    } else {
+                        area.draw(&Circle::new(place, radius, color.filled()))?;
+                    }
                 }
             }
         }
@@ -145,20 +168,6 @@ fn dashes(points: &[(i32, i32)]) -> Vec<Vec<(i32, i32)>> {
         pieces.extend((0..count).step_by(2).map(|part| vec![at(part), at(part + 1)]));
     }
     pieces
-}
-
-fn keys(page: &mut String, record: &Record, tails: &[&Tail]) {
-    *page += "<ul class=\"keys\">\n";
-    for (tail, color) in tails.iter().zip(LINES) {
-        let hex = format!("#{:02X}{:02X}{:02X}", color.0, color.1, color.2);
-        let title = escaped(text::title(record, &tail.peer));
-        let _ = writeln!(
-            page,
-            "<li><svg width=\"20\" height=\"8\"><line x1=\"0\" y1=\"4\" x2=\"20\" y2=\"4\" stroke=\"{hex}\" \
-             stroke-width=\"3\"/></svg>{title}</li>"
-        );
-    }
-    *page += "</ul>\n";
 }
 
 #[cfg(test)]
@@ -199,6 +208,20 @@ mod tests {
         show(&mut page, &record).expect("drawn");
         assert!(page.contains(NATIVE) && page.contains("polyline"), "{page}");
         assert!(page.contains("coreloop-inline &lt;1.0&gt;") && !page.contains("<1.0>"), "{page}");
+    }
+
+    #[test]
+    fn axis_of_times_leaves_outliers_and_rates_that_were_not_kept_out() {
+        let at = |p99_us, words: &[&str]| {
+            let mut point = point(1.0, words);
+            point.runs[0].p99_us = Some(p99_us);
+            point
+        };
+        let all = [at(10.0, &[]), at(20.0, &[]), at(30.0, &[]), at(5000.0, &[]), at(100.0, &["rate missed"])];
+        let axis = time_axis(&all.iter().collect::<Vec<_>>());
+        assert!(axis.is_beyond(5000.0) && !axis.is_beyond(360.0));
+        assert!(time_axis(&[&all[0], &all[4]]).is_beyond(100.0));
+        assert!(!time_axis(&[&all[4]]).is_beyond(100.0), "there is nothing else to show");
     }
 
     #[test]

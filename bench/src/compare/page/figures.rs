@@ -6,7 +6,7 @@ use plotters::style::RGBColor;
 
 use super::LOOK;
 use super::bars::{self, Bar, Look, Result};
-use crate::compare::record::{Cell, Limit, Memory, Pair, Peer, Record, Setting, errors};
+use crate::compare::record::{Cell, Limit, Memory, Pair, Peer, Point, Record, Run, Setting, errors};
 use crate::compare::text::{self, doubts, mib};
 use crate::loadgen::plots::count;
 use crate::loadgen::units;
@@ -92,10 +92,11 @@ pub fn overview(page: &mut String, record: &Record) {
             let cell = |load: &String| {
                 let cell = record.cell(&peer.name, Setting::Apart, "add", load)?;
                 let cost = digits(cell.server_us_per_call()?.median);
-                let mark = if cell.limit() == Limit::Client && cell.depth > 1 { " ¹" } else { "" };
+                let client = if cell.limit() == Limit::Client && cell.depth > 1 { " ¹" } else { "" };
+                let disturbed = disturbed(&cell.runs);
                 Some(match ratio(record, cell) {
-                    Some(ratio) => format!("{cost} ({} ×){mark}", digits(ratio.median)),
-                    None => cost + mark,
+                    Some(ratio) => format!("{cost} ({} ×){client}{disturbed}", digits(ratio.median)),
+                    None => cost + client + disturbed,
                 })
             };
             let cells: Vec<Option<String>> = loads.iter().map(cell).collect();
@@ -108,14 +109,28 @@ pub fn overview(page: &mut String, record: &Record) {
     if rows.is_empty() {
         return;
     }
-    *page += "<h2>Server CPU time per call</h2>\n<p class=\"soft\">Two integers added; in µs, medians, at connections x calls in \
-              flight on each. In brackets how many times that of coreloop, called in the same way.</p>\n";
+    *page += "<h2 id=\"cpu\">Server CPU time per call</h2>\n<p class=\"soft\">Two integers added; in µs, medians, at connections x \
+              calls in flight on each. In brackets the ratio to coreloop called in the same way.</p>\n";
     let first = ["server".to_owned()].into_iter();
     let names: Vec<String> = first.chain(loads).chain(["what differs".to_owned()]).collect();
     sheet::grid(page, "said", &names, &rows);
-    if rows.iter().flatten().any(|cell| cell.ends_with(" ¹")) {
+    if rows.iter().flatten().any(|cell| cell.contains(" ¹")) {
         *page += "<p class=\"soft\">¹ The client was the bottleneck: the server was not full, and a full one does more for \
                   each wake-up.</p>\n";
+    }
+    note_disturbed(page, &rows);
+}
+
+/// The mark behind figures of windows in which something else ran.
+fn disturbed(runs: &[Run]) -> &'static str {
+    if text::is_disturbed(runs) { " ²" } else { "" }
+}
+
+/// The note to that mark, where it is used.
+fn note_disturbed(page: &mut String, rows: &[Vec<String>]) {
+    if rows.iter().flatten().any(|cell| cell.ends_with(" ²")) {
+        *page += "<p class=\"soft\">² Disturbed in at least one round: something else ran on the client's core, or the hypervisor \
+                  took the cores.</p>\n";
     }
 }
 
@@ -172,34 +187,46 @@ fn bar(record: &Record, cell: &Cell) -> Option<Bar> {
     Some(Bar { name: text::title(record, &cell.peer).into(), spread: Some(cost), figure, color })
 }
 
-/// The figures of the curves.
+/// A percentile of an open loop.
+type Percentile = fn(&Point) -> Option<Spread>;
+
+/// The figures of the curves: a row for each percentile of each server.
 pub fn tails(page: &mut String, record: &Record) {
     let mut shares: Vec<f64> =
         record.tails.iter().flat_map(|tail| &tail.points).map(|point| point.share).collect();
     shares.sort_by(f64::total_cmp);
     shares.dedup();
-    let rows: Vec<Vec<String>> = record
-        .tails
-        .iter()
-        .map(|tail| {
+    let percentiles: [(&str, Percentile); 2] = [("p50", Point::p50_us), ("p99", Point::p99_us)];
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for tail in &record.tails {
+        for (name, percentile) in percentiles {
             let at = |share: &f64| {
-                let point = tail.at(*share).and_then(|point| Some((point.p50_us()?, point.p99_us()?, point)));
-                point.map_or(String::new(), |(p50, p99, point)| {
+                let point = tail.at(*share).and_then(|point| Some((percentile(point)?, point)));
+                point.map_or(String::new(), |(spread, point)| {
                     let wrong = if errors(&point.runs) > 0 { " !" } else { "" };
-                    format!("{} / {}{wrong}", digits(p50.median), digits(p99.median))
+                    ranged(Some(spread)) + wrong + disturbed(&point.runs)
                 })
             };
-            let first = [text::title(record, &tail.peer).to_owned(), units::count(tail.capacity.round())];
-            first.into_iter().chain(shares.iter().map(at)).collect()
-        })
-        .collect();
+            // The name once, for both rows.
+            let first = match name {
+                "p50" => [text::title(record, &tail.peer).to_owned(), units::count(tail.capacity.round())],
+                _ => Default::default(),
+            };
+            let first = first.into_iter().chain([name.to_owned()]);
+            rows.push(first.chain(shares.iter().map(at)).collect());
+        }
+    }
     if rows.is_empty() {
         return;
     }
-    let first = headings(&["p50 / p99, µs", "capacity, calls/s"]).into_iter();
+    let first = headings(&["µs, median [least–most]", "capacity, calls/s", ""]).into_iter();
     let names: Vec<String> =
         first.chain(shares.iter().map(|share| format!("at {:.0} %", share * 100.0))).collect();
-    sheet::grid(page, "named", &names, &rows);
+    sheet::grid(page, "", &names, &rows);
+    if rows.iter().flatten().any(|cell| cell.contains(" !")) {
+        *page += "<p class=\"soft\">! Some calls failed.</p>\n";
+    }
+    note_disturbed(page, &rows);
 }
 
 /// A figure of a server's memory.
@@ -214,10 +241,10 @@ pub fn memory(page: &mut String, record: &Record) -> Result<()> {
     if record.memory.is_empty() {
         return Ok(());
     }
-    *page += "<h2>Memory</h2>\n";
+    *page += "<h2 id=\"memory\">Memory</h2>\n";
     for (title, value) in [
         ("KiB for each idle connection", (|memory| Some(memory.bytes_per_idle()? / 1024.0)) as Figure),
-        ("MiB at most, with 400 connections busy", |memory| in_mib(memory.peak_kib)),
+        ("Peak MiB, with 400 connections busy", |memory| in_mib(memory.peak_kib)),
         ("MiB after its first answer", |memory| in_mib(memory.start_kib)),
     ] {
         let bar = |memory: &Memory| {
@@ -243,7 +270,7 @@ pub fn memory(page: &mut String, record: &Record) -> Result<()> {
         ]
     };
     let rows: Vec<_> = record.memory.iter().map(row).collect();
-    let names = ["MiB", "at start", "idle connections", "with them", "bytes each", "at most, 400x1"];
+    let names = ["MiB", "at start", "idle connections", "with them", "bytes each", "peak at 400x1"];
     sheet::grid(page, "named", &headings(&names), &rows);
     Ok(())
 }
@@ -257,7 +284,7 @@ pub fn syscalls(page: &mut String, record: &Record) -> Result<()> {
         }
     }
     if !loads.is_empty() {
-        *page += "<h2>System calls per call</h2>\n";
+        *page += "<h2 id=\"syscalls\">System calls per call</h2>\n";
     }
     for load in loads {
         let of = || record.syscalls.iter().filter(|counted| (counted.connections, counted.depth) == load);
@@ -290,7 +317,7 @@ pub fn wrk(page: &mut String, record: &Record) -> Result<()> {
     if record.wrk.iter().all(|cell| cell.runs.is_empty()) {
         return Ok(());
     }
-    *page += "<h2>HTTP under wrk</h2>\n";
+    *page += "<h2 id=\"wrk\">HTTP under wrk</h2>\n";
     let mut loads: Vec<(u32, u32)> = Vec::new();
     for cell in &record.wrk {
         if !loads.contains(&(cell.client_threads, cell.connections)) {
@@ -318,6 +345,7 @@ pub fn wrk(page: &mut String, record: &Record) -> Result<()> {
         let cells = of().filter(|cell| !cell.runs.is_empty());
         let rows: Vec<_> = cells.map(|cell| row(record, cell, ratio(cell))).collect();
         sheet::grid(page, "named", &headings(&CLOSED), &rows);
+        note_disturbed(page, &rows);
     }
     Ok(())
 }
@@ -337,13 +365,13 @@ pub fn article(page: &mut String, record: &Record) {
                 rates(row.calls_per_s()),
                 text::spread(row.mean_ms(), 2),
                 text::mib(row.peak_kib()),
-                row.server_us_per_call().map_or(String::new(), |us| digits(us.median)),
+                ranged(row.server_us_per_call()),
                 // The article says nothing of its errors.
                 record.peer(&row.name).map_or(String::new(), |_| units::count(row.errors() as f64)),
             ]
         })
         .collect();
-    *page += "<h2>The article's table</h2>\n<p class=\"soft\">Its own figures are of another machine: between its rows and the \
+    *page += "<h2 id=\"article\">The article's table</h2>\n<p class=\"soft\">Its own figures are of another machine: between its rows and the \
               measured ones only ratios of rows of the same kind can be compared.</p>\n";
     let names = ["", "by", "calls/s", "mean ms", "peak MiB", "µs CPU/call", "errors"];
     sheet::grid(page, "named", &headings(&names), &rows);
@@ -356,7 +384,7 @@ pub fn pairs(page: &mut String, record: &Record) -> Result<()> {
     if pairs.is_empty() {
         return Ok(());
     }
-    *page += "<h2>In company</h2>\n<p class=\"soft\">The p99 of the small calls in an open loop, alone and with others on the same \
+    *page += "<h2 id=\"mix\">Mixed loads</h2>\n<p class=\"soft\">The p99 of small calls in an open loop: alone, and with other calls on the same \
               server.</p>\n";
     for together in pairs.chunk_by(|one, next| one.company == next.company) {
         let bar = |pair: &&Pair| {
@@ -377,8 +405,8 @@ pub fn pairs(page: &mut String, record: &Record) -> Result<()> {
             vec![
                 text::title(record, &pair.peer).into(),
                 units::count(pair.rate.round()),
-                ranged(pair.alone_p99_us()),
-                ranged(pair.together_p99_us()),
+                ranged(pair.alone_p99_us()) + disturbed(&pair.alone),
+                ranged(pair.together_p99_us()) + disturbed(&pair.together),
                 ranged(pair.p99_ratio()),
                 units::count((errors(&pair.alone) + errors(&pair.together)) as f64),
                 doubts(Limit::Between, &pair.together),
@@ -387,6 +415,7 @@ pub fn pairs(page: &mut String, record: &Record) -> Result<()> {
         let rows: Vec<_> = together.iter().map(row).collect();
         let names = ["server", "calls/s", "p99 µs alone", "with them", "ratio", "errors", "the client was"];
         sheet::grid(page, "named", &headings(&names), &rows);
+        note_disturbed(page, &rows);
     }
     Ok(())
 }
@@ -406,16 +435,19 @@ const CLOSED: [&str; 11] = [
 ];
 
 fn row(record: &Record, cell: &Cell, ratio: Option<Spread>) -> Vec<String> {
-    let median = |spread: Option<Spread>| spread.map_or(String::new(), |spread| digits(spread.median));
+    let latency = |spread: Option<Spread>| match spread {
+        None => String::new(),
+        spread => ranged(spread) + disturbed(&cell.runs),
+    };
     vec![
         text::title(record, &cell.peer).into(),
-        ranged(cell.server_us_per_call()),
+        ranged(cell.server_us_per_call()) + disturbed(&cell.runs),
         ranged(ratio),
-        cell.calls_per_s().map_or(String::new(), |rate| units::count(rate.median.round())),
-        median(cell.p50_us()),
-        median(cell.p99_us()),
-        median(cell.p999_us()),
-        median(cell.client_us_per_call()),
+        rates(cell.calls_per_s()),
+        latency(cell.p50_us()),
+        latency(cell.p99_us()),
+        latency(cell.p999_us()),
+        ranged(cell.client_us_per_call()),
         mib(cell.peak_kib()),
         units::count(cell.errors() as f64),
         doubts(cell.limit(), &cell.runs),
@@ -427,7 +459,7 @@ pub fn details(page: &mut String, record: &Record) {
     if record.capacity.is_empty() {
         return;
     }
-    *page += "<h2>Closed loops in full</h2>\n<p class=\"soft\">Median [least–most] of the rounds; ratios are taken within a \
+    *page += "<h2 id=\"closed-loops\">Closed loops in full</h2>\n<p class=\"soft\">Median [least–most] of the rounds; ratios are taken within a \
               round.</p>\n";
     for (setting, call, load) in record.loads() {
         let cells = record.peers.iter().filter_map(|peer| record.cell(&peer.name, setting, &call, &load));
@@ -438,6 +470,7 @@ pub fn details(page: &mut String, record: &Record) {
         let title = escaped(&format!("{call} {load}, {}", cores(setting)));
         let _ = writeln!(page, "<details><summary>{title}</summary>");
         sheet::grid(page, "named", &headings(&CLOSED), &rows);
+        note_disturbed(page, &rows);
         *page += "</details>\n";
     }
 }

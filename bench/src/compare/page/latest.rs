@@ -6,6 +6,7 @@ use plotters::style::text_anchor::HPos;
 use super::axis::Axis;
 use super::bars::{self, Bar, Look, Result};
 use crate::compare::record::{Cell, Record, Setting};
+use crate::loadgen::plots::short;
 use crate::table::Spread;
 
 // On white, since it is seen on pages of either colour.
@@ -39,10 +40,15 @@ pub fn render(record: &Record) -> Result<Option<String>> {
     rows.sort_by(|(_, one), (_, next)| key(one).total_cmp(&key(next)));
     let names_px = bars::name_px(rows.iter().map(|(peer, _)| peer.title.as_str()));
     let width = names_px as u32 + 2 * PANEL_PX + 24;
-    let look =
-        Look { ink: INK, grid: GRID, width: PANEL_PX, label: |value| format!("{value} ×"), mark: Some(1.0) };
+    let look = Look {
+        ink: INK,
+        grid: GRID,
+        width: PANEL_PX,
+        label: |value| format!("{} ×", short(*value)),
+        mark: Some(1.0),
+    };
     let values = rows.iter().flat_map(|(_, ratios)| ratios.iter().flatten());
-    let axis = Axis::of_bars(values.flat_map(|ratio| [ratio.min, ratio.max]).chain([1.0]));
+    let axis = Axis::of(values.flat_map(|ratio| [ratio.min, ratio.max]).chain([1.0]));
     let mut svg = String::new();
     {
         let size = (width, HEAD_PX + bars::height(rows.len()) + 26);

@@ -12,6 +12,7 @@ use coreloop::status::Code;
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use serde::Deserialize;
 
+use super::super::headers::{Entry, fields};
 use super::{Body, Decoded, Protocol, Reply, Text};
 use crate::frame::BODY_BYTES_MAX;
 
@@ -31,9 +32,10 @@ pub struct Http {
 }
 
 impl Http {
-    /// With the bodies of the mix, in its order, for a server of that name.
-    pub fn new(bodies: &[Body], host: &str) -> Http {
-        let requests = bodies.iter().map(|body| request(body, host)).collect();
+    /// With the bodies of the mix, in its order, for a server of that name, and these header fields. A field `Host` among
+    /// them replaces the name.
+    pub fn new(bodies: &[Body], host: &str, entries: &[Entry]) -> Http {
+        let requests = bodies.iter().map(|body| request(body, host, entries)).collect();
         Http { requests, asked: VecDeque::new(), is_drain_told: false }
     }
 
@@ -52,9 +54,13 @@ impl Http {
 }
 
 /// The bytes of a call.
-fn request(body: &Body, host: &str) -> Vec<u8> {
+fn request(body: &Body, host: &str, entries: &[Entry]) -> Vec<u8> {
     let (service, method) = body.method.rsplit_once('.').unwrap_or((&body.method, ""));
-    let mut request = format!("POST /{}/{} HTTP/1.1\r\nHost: {host}\r\n", escaped(service), escaped(method));
+    let mut request = format!("POST /{}/{} HTTP/1.1\r\n", escaped(service), escaped(method));
+    if !entries.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
+        request += &format!("Host: {host}\r\n");
+    }
+    request += &fields(entries);
     request += "Content-Type: application/json\r\nConnect-Protocol-Version: 1\r\n";
     if body.time_left_us > 0 {
         request += &format!("Connect-Timeout-Ms: {}\r\n", body.time_left_us.div_ceil(1000));
@@ -315,7 +321,7 @@ mod tests {
 
     fn http() -> Http {
         let body = Body { method: "Arith.Add".into(), bytes: b"{}".to_vec(), time_left_us: 1500 };
-        Http::new(&[body], "h:1")
+        Http::new(&[body], "h:1", &[])
     }
 
     fn asked(count: u64) -> Http {

@@ -1,0 +1,156 @@
+//! Before any load the server is asked for its methods: a server that lacks the method is not flooded with calls that
+//! can only fail. A server that does not answer the question, or that is none of coreloop's, is tolerated.
+
+use std::time::{Duration, Instant};
+
+use coreloop::client::Client;
+use coreloop::codec::Codec;
+use coreloop::codec::gob::dynamic::{decode_json, encode_json};
+use coreloop::service::builtin::MethodInfo;
+use serde_json::Value;
+
+use super::headers::Entry;
+use super::speech::Speaks;
+use super::target::Target;
+
+/// How long the answer is waited for.
+const PATIENCE: Duration = Duration::from_secs(2);
+/// Names that an error suggests.
+const SUGGESTIONS_MAX: usize = 3;
+
+/// Checks that the server has these methods; a missing one is an error in one line that names the nearest ones.
+pub fn check_methods<'a>(
+    speaks: Speaks,
+    target: &Target,
+    entries: &[Entry],
+    wanted: impl IntoIterator<Item = &'a str>,
+) -> Result<(), String> {
+    match methods_of(speaks, target, entries) {
+        Some(known) => missing(speaks, target, &known, wanted),
+        None => Ok(()),
+    }
+}
+
+/// The names of the server's methods, if it says so in time.
+fn methods_of(speaks: Speaks, target: &Target, entries: &[Entry]) -> Option<Vec<String>> {
+    let until = Instant::now() + PATIENCE;
+    let builder = Client::builder(&format!("{speaks}:{target}"));
+    let patience_ms = PATIENCE.as_millis() as u64;
+    let client = builder.configure(|config| config.connect_timeout_ms = patience_ms).connect().ok()?;
+    let mut client = client.with_deadline(until);
+    for (name, value) in entries {
+        client = client.with_metadata(name, value.as_bytes()).ok()?;
+    }
+    let codec = if speaks.codec() == Some("gob") { Codec::Gob } else { Codec::Json };
+    let mut argument = b"\"\"".to_vec();
+    if codec == Codec::Gob {
+        argument.clear();
+        encode_json(&Value::from(""), &mut argument).ok()?;
+    }
+    let mut call = client.start_bytes("Meta.Methods", codec, &argument);
+    let reply = call.wait_timeout(until.saturating_duration_since(Instant::now()))?.ok()?;
+    names_in(codec, &reply)
+}
+
+fn names_in(codec: Codec, reply: &[u8]) -> Option<Vec<String>> {
+    let methods: Vec<MethodInfo> = match codec {
+        Codec::Gob => serde_json::from_value(decode_json(reply).ok()?).ok()?,
+        _ => serde_json::from_slice(reply).ok()?,
+    };
+    let names: Vec<String> = methods.into_iter().map(|method| method.name).collect();
+    // A list without the method that gave it is not that of a coreloop server.
+    names.iter().any(|name| name == "Meta.Methods").then_some(names)
+}
+
+fn missing<'a>(
+    speaks: Speaks,
+    target: &Target,
+    known: &[String],
+    wanted: impl IntoIterator<Item = &'a str>,
+) -> Result<(), String> {
+    let Some(method) = wanted.into_iter().find(|method| !known.iter().any(|name| name == method)) else {
+        return Ok(());
+    };
+    Err(format!(
+        "the server at {target} has no method {method}; nearest: {} (all of them: coreloop list {speaks}:{target})",
+        nearest(method, known).join(", ")
+    ))
+}
+
+/// The names that differ least.
+fn nearest<'a>(wanted: &str, known: &'a [String]) -> Vec<&'a str> {
+    let lower = wanted.to_lowercase();
+    let (_, wanted_last) = lower.rsplit_once('.').unwrap_or(("", &lower));
+    let mut ranked: Vec<(usize, &str)> = known
+        .iter()
+        .map(|name| {
+            let lower_name = name.to_lowercase();
+            let (_, last) = lower_name.rsplit_once('.').unwrap_or(("", &lower_name));
+            // A method of the same name in another service is near as well.
+            let whole = distance(&lower, &lower_name);
+            let mut rank = whole.min(1 + distance(wanted_last, last));
+            // So is one whose name goes on where the wanted one ends.
+            if lower_name.starts_with(&lower) {
+                rank = rank.min(1);
+            }
+            (rank, name.as_str())
+        })
+        .collect();
+    ranked.sort();
+    ranked.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| name).collect()
+}
+
+/// Insertions, deletions and replacements between two names.
+fn distance(one: &str, other: &str) -> usize {
+    let other: Vec<char> = other.chars().collect();
+    let mut row: Vec<usize> = (0..=other.len()).collect();
+    for (at, letter) in one.chars().enumerate() {
+        let mut diagonal = std::mem::replace(&mut row[0], at + 1);
+        for (column, other_letter) in other.iter().enumerate() {
+            let replaced = diagonal + usize::from(letter != *other_letter);
+            diagonal = row[column + 1];
+            row[column + 1] = replaced.min(diagonal + 1).min(row[column] + 1);
+        }
+    }
+    row[other.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn known() -> Vec<String> {
+        ["Arith.Add", "Arith.AddFixed", "Arith.Multiply", "Echo.Echo", "Meta.Methods"]
+            .map(String::from)
+            .into()
+    }
+
+    #[test]
+    fn distances_are_those_of_levenshtein() {
+        for (one, other, want) in [("", "abc", 3), ("kitten", "sitting", 3), ("a", "a", 0), ("é", "e", 1)] {
+            assert_eq!((distance(one, other), distance(other, one)), (want, want), "{one} {other}");
+        }
+    }
+
+    #[test]
+    fn missing_method_is_named_with_the_nearest() {
+        let target = Target::Unix("/run/x".into());
+        assert_eq!(missing(Speaks::Native, &target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
+        let why =
+            missing(Speaks::Http, &target, &known(), ["Arith.Add", "Arith.Multply"]).expect_err("misspelt");
+        assert!(why.contains("no method Arith.Multply; nearest: Arith.Multiply,"), "{why}");
+        assert!(why.ends_with("coreloop list http:unix:/run/x)"), "{why}");
+        assert_eq!(nearest("Arith.Mul", &known())[0], "Arith.Multiply");
+        assert_eq!(nearest("arith.add", &known())[0], "Arith.Add");
+        assert_eq!(nearest("Shop.Echo", &known())[0], "Echo.Echo");
+    }
+
+    #[test]
+    fn list_of_another_kind_is_no_answer() {
+        for reply in ["", "null", "[]", "{}", "[{\"Name\":\"A.B\"}]", "[1]"] {
+            assert_eq!(names_in(Codec::Json, reply.as_bytes()), None, "{reply}");
+        }
+        let names = names_in(Codec::Json, b"[{\"Name\":\"A.B\"},{\"Name\":\"Meta.Methods\"}]");
+        assert_eq!(names, Some(vec!["A.B".to_owned(), "Meta.Methods".to_owned()]));
+    }
+}
