@@ -46,7 +46,7 @@ impl fmt::Display for Origin {
 pub enum ConfigError {
     /// No key has this name. Mend the spelling, or remove it.
     UnknownKey {
-        /// The key, environment variable or flag as it was written.
+        /// The key or flag as it was written.
         key: String,
         /// Where it stands.
         origin: Origin,
@@ -117,12 +117,7 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownKey { key, origin, nearest, likely } => {
                 // What nobody checked may hold line breaks.
                 let key = key.escape_debug();
-                match origin {
-                    Origin::Env(_) => write!(f, "unknown environment variable `{key}`; ")?,
-                    Origin::Flag(_) | Origin::File { .. } | Origin::Default | Origin::Program => {
-                        write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
-                    }
-                }
+                write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
                 if *likely {
                     write!(f, "did you mean `{nearest}`?")
                 } else {
