@@ -31,8 +31,6 @@ mod usage;
 pub(crate) mod verdict;
 mod worker;
 
-use std::fs;
-use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -45,6 +43,8 @@ use mix::Call;
 use run::Plan;
 use speech::{Speaks, Speech};
 use target::Target;
+
+use crate::output::OutputFile;
 
 pub use ask::Ask;
 pub use command::{Command, exit_code};
@@ -83,6 +83,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     let speaks = speaks.unwrap_or_default();
     let calls = options.calls(speaks)?;
     let target = address.map(Target::resolve).transpose()?;
+    let files = OutputFiles::open(options)?;
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
@@ -101,7 +102,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         options,
         stop,
     };
-    let ending = if options.find_max { load.search() } else { load.once() };
+    let ending = if options.find_max { load.search(files) } else { load.once(files) };
     if let Some(server) = own_server {
         server.shutdown();
     }
@@ -142,6 +143,36 @@ struct Load<'a> {
     stop: Arc<AtomicBool>,
 }
 
+/// The files that the result goes into.
+struct OutputFiles {
+    json: Option<OutputFile>,
+    report: Option<OutputFile>,
+}
+
+impl OutputFiles {
+    fn open(options: &Options) -> Result<OutputFiles, String> {
+        let report = Some(&options.report).filter(|_| !options.no_report);
+        Ok(OutputFiles {
+            json: options.json.as_deref().map(OutputFile::open).transpose()?,
+            report: report.map(|path| OutputFile::open(path)).transpose()?,
+        })
+    }
+
+    fn write(self, outcome: &Outcome, probes: &[Probe], found_rate: Option<f64>) -> Result<(), String> {
+        if let Some(file) = self.json {
+            let record = Record { outcome, probes, found_rate };
+            let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
+            file.write(&(text + "\n"))?;
+        }
+        if let Some(file) = self.report {
+            let path = file.path().to_owned();
+            file.write(&page::render(outcome, probes)?)?;
+            eprintln!("page of plots: {}", path.display());
+        }
+        Ok(())
+    }
+}
+
 impl Load<'_> {
     fn measure(&self, plan: &Plan) -> Result<Outcome, String> {
         let line = progress::Line::new(plan.warmup + plan.duration, self.options.quiet);
@@ -149,17 +180,17 @@ impl Load<'_> {
         Ok(Outcome::new(plan, &self.calls, self.own_server, self.options.time_left_us(), &measured))
     }
 
-    fn once(&self) -> Result<Ending, String> {
+    fn once(&self, files: OutputFiles) -> Result<Ending, String> {
         let outcome = match self.measure(&self.plan) {
             Err(why) if self.stop.load(Ordering::Relaxed) => return Ok(cut_before_anything(&why)),
             result => result?,
         };
         print!("{}", text::render(&outcome));
-        self.write(&outcome, &[], None)?;
+        files.write(&outcome, &[], None)?;
         Ok(ending_of(&outcome))
     }
 
-    fn search(&self) -> Result<Ending, String> {
+    fn search(&self, files: OutputFiles) -> Result<Ending, String> {
         let promise = self.options.slo.as_ref().ok_or("--find-max needs a promise: --slo p99=2ms")?;
         let mut search = Search::new(self.plan.rate.unwrap_or(FIRST_RATE));
         let mut probes = Vec::new();
@@ -212,26 +243,13 @@ impl Load<'_> {
         }
         if let Some(outcome) = best.or(last) {
             print!("\n{}", text::render(&outcome));
-            self.write(&outcome, &probes, found)?;
+            files.write(&outcome, &probes, found)?;
         }
         Ok(match (is_cut, found) {
             (true, _) => Ending::Cut,
             (false, Some(_)) if trouble.is_none() => Ending::Complete,
             (false, _) => Ending::AllFailed,
         })
-    }
-
-    fn write(&self, outcome: &Outcome, probes: &[Probe], found_rate: Option<f64>) -> Result<(), String> {
-        if let Some(path) = &self.options.json {
-            let record = Record { outcome, probes, found_rate };
-            let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-            write_file(path, &(text + "\n"))?;
-        }
-        if !self.options.no_report {
-            write_file(&self.options.report, &page::render(outcome, probes)?)?;
-            eprintln!("page of plots: {}", self.options.report.display());
-        }
-        Ok(())
     }
 }
 
@@ -247,8 +265,4 @@ fn ending_of(outcome: &Outcome) -> Ending {
 fn cut_before_anything(why: &str) -> Ending {
     eprintln!("loadgen: {why}");
     Ending::Cut
-}
-
-fn write_file(path: &Path, text: &str) -> Result<(), String> {
-    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }

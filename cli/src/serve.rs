@@ -48,6 +48,7 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             sample: args.record_sample,
             bytes_max: args.record_max,
             blank: args.record_blank.clone(),
+            on_failure: Some(tell_recording_stopped),
             ..Recording::to(file)
         });
     }
@@ -153,6 +154,11 @@ fn reachable(address: &Address) -> String {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.strip_prefix("[::]:").map_or(text.clone(), |port| format!("[::1]:{port}")),
     }
+}
+
+fn tell_recording_stopped(record: &RecordSnapshot) {
+    let why = record.trouble.as_deref().unwrap_or("recording stopped");
+    say(format_args!("coreloop: {why}; {} requests are in the file; the server goes on", record.recorded));
 }
 
 fn tell_warnings(warnings: &[ConfigWarning]) {

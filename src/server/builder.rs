@@ -255,7 +255,12 @@ fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>)
                 }
                 first
             }
-            Address::Unix(_) => Listener::bind(&address, &unix_socket_access(config)?)?,
+            Address::Unix(_) => {
+                let access = unix_socket_access(config).map_err(|error| {
+                    std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                })?;
+                Listener::bind(&address, &access)?
+            }
         };
         let local = first.local()?;
         of_reactor[0].push((index, first));

@@ -17,6 +17,7 @@ fn main() -> std::process::ExitCode {
         options: loadgen::Options,
     }
 
+    coreloop_bench::process::refuse_file_size_signal();
     let arguments = Arguments::parse();
     match arguments.command {
         Some(command) => command.run(),

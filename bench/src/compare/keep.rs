@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::{FORMAT, Record};
 use super::{markdown, page};
+use crate::output::OutputFile;
 
 /// Where they go.
 pub struct Files {
@@ -35,13 +36,28 @@ impl Files {
                     .ok_or("no name is left for the record")?
             }
         };
-        Ok(Files {
+        let files = Files {
             json: with(&stem, "json"),
             page: with(&stem, "html"),
             markdown: markdown.map(Path::to_path_buf),
             picture: folder.map(|folder| folder.join("latest.svg")),
             is_drawn: Cell::new(false),
-        })
+        };
+        files.try_folders()?;
+        Ok(files)
+    }
+
+    /// Whether the files can be written, before the comparison takes its time.
+    fn try_folders(&self) -> Result<(), String> {
+        let all = [Some(&self.json), Some(&self.page), self.markdown.as_ref(), self.picture.as_ref()];
+        for path in all.into_iter().flatten() {
+            if path.is_dir() {
+                return Err(format!("{}: it is a folder", path.display()));
+            }
+            // The file beside it is what is written first; opened and not written, it is removed again.
+            drop(OutputFile::open(&with(path, "new"))?);
+        }
+        Ok(())
     }
 
     /// Writes page and table anew, beside the record that is there.
@@ -139,6 +155,17 @@ mod tests {
         assert_eq!(third.written().count(), 2);
         let text = fs::read_to_string(place.join("2026-11-25.json")).expect("text");
         assert_eq!(serde_json::from_str::<Record>(&text).expect("as written"), record);
+    }
+
+    #[test]
+    fn what_cannot_be_written_is_told_before_anything_is_measured() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let table = folder.path().join("none/table.md");
+        let why = Files::new(Some(folder.path()), "2026-11-25", Some(&table)).err().expect("no such folder");
+        assert!(why.contains("none/table.md"), "{why}");
+        let why = Files::new(Some(folder.path()), "2026-11-25", Some(folder.path())).err().expect("a folder");
+        assert!(why.contains("it is a folder"), "{why}");
+        assert_eq!(fs::read_dir(folder.path()).expect("the folder").count(), 0, "nothing is left behind");
     }
 
     #[test]

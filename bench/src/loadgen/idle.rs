@@ -18,7 +18,8 @@ use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
-use super::{Ending, cut_before_anything, ending_of, progress, text, units, watch_signals, write_file};
+use super::{Ending, cut_before_anything, ending_of, progress, text, units, watch_signals};
+use crate::output::OutputFile;
 use crate::process;
 
 /// Descriptors of this process that are no connections: its output, epolls, what the library opens.
@@ -109,6 +110,7 @@ pub struct Idle {
 
 /// Runs it, prints the result and writes the file.
 pub fn run(options: &Options) -> Result<Ending, String> {
+    let json = options.json.as_deref().map(OutputFile::open).transpose()?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let line = progress::Line::new(options.greeting() + options.duration, options.quiet);
@@ -119,9 +121,9 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         result => result?,
     };
     print!("{}", idle.render());
-    if let Some(path) = &options.json {
+    if let Some(file) = json {
         let text = serde_json::to_string_pretty(&idle).map_err(|error| error.to_string())?;
-        write_file(path, &(text + "\n"))?;
+        file.write(&(text + "\n"))?;
     }
     Ok(ending_of(&idle.outcome))
 }

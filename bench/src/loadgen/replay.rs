@@ -22,8 +22,9 @@ use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
-use super::{Ending, cut_before_anything, ending_of, page, progress, text, units, watch_signals, write_file};
+use super::{Ending, cut_before_anything, ending_of, page, progress, text, units, watch_signals};
 use crate::frame::BODY_BYTES_MAX;
+use crate::output::OutputFile;
 use crate::request::{Expect, Request};
 
 /// Connections that are made without being asked for, however many were recorded.
@@ -103,6 +104,8 @@ pub struct Replay {
 /// Runs it, prints the result and writes the files.
 pub fn run(options: &Options) -> Result<Ending, String> {
     let recording = Recording::read(&options.file).map_err(|unusable| unusable.to_string())?;
+    let json = options.json.as_deref().map(OutputFile::open).transpose()?;
+    let report = options.report.as_deref().map(OutputFile::open).transpose()?;
     let stop = Arc::new(AtomicBool::new(false));
     let _signals = watch_signals(&stop)?;
     let line = progress::Line::new(length(&recording, options.speed), options.quiet);
@@ -113,12 +116,12 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         result => result?,
     };
     print!("{}", text::render(&replay.outcome));
-    if let Some(path) = &options.json {
+    if let Some(file) = json {
         let text = serde_json::to_string_pretty(&replay).map_err(|error| error.to_string())?;
-        write_file(path, &(text + "\n"))?;
+        file.write(&(text + "\n"))?;
     }
-    if let Some(path) = &options.report {
-        write_file(path, &page::render(&replay.outcome, &[])?)?;
+    if let Some(file) = report {
+        file.write(&page::render(&replay.outcome, &[])?)?;
     }
     Ok(ending_of(&replay.outcome))
 }
