@@ -49,8 +49,10 @@ impl fmt::Debug for SocketMode {
 }
 
 /// A text that is not an octal number from 0 to 0777.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SocketModeError;
+
+crate::error_text::debug_as_text!(SocketModeError);
 
 impl fmt::Display for SocketModeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

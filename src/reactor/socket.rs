@@ -18,11 +18,13 @@ pub enum Address {
 }
 
 /// An address that is neither `host:port` nor `unix:PATH`.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct AddressError {
     /// What came.
     pub text: String,
 }
+
+crate::error_text::debug_as_text!(AddressError);
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

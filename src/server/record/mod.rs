@@ -64,13 +64,14 @@ impl Recording {
 }
 
 /// Why a recording could not begin.
-#[derive(Debug)]
 pub struct RecordError {
     /// The file that was to be made.
     pub file: PathBuf,
     /// What the system said.
     pub error: io::Error,
 }
+
+crate::error_text::debug_as_text!(RecordError);
 
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -86,7 +87,7 @@ impl fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
+        self.error.source()
     }
 }
 
