@@ -70,7 +70,7 @@ mod tests {
     fn codec_errors() -> Vec<CodecError> {
         let codec = Codec::Json;
         vec![
-            CodecError::NotAccepted { codec, why: "raw bytes".into() },
+            CodecError::NotAccepted { codec, why: "raw bytes" },
             CodecError::NotCompiledIn { codec, feature: "json" },
             CodecError::Malformed { codec, what: "a comma".into() },
             CodecError::TooDeep { codec, depth_max: 128 },
