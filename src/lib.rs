@@ -50,6 +50,7 @@ pub mod conn;
 pub mod context;
 #[cfg(feature = "demo")]
 pub mod demo;
+mod error_text;
 pub mod mailbox;
 pub mod message;
 pub mod policy;

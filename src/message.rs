@@ -310,13 +310,15 @@ pub struct Metadata<'a> {
 }
 
 /// Metadata whose lengths do not add up.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MetadataError {
     /// Offset of the entry at fault.
     pub at: usize,
     /// What is wrong with it.
     pub what: &'static str,
 }
+
+crate::error_text::debug_as_text!(MetadataError);
 
 impl fmt::Display for MetadataError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -426,13 +428,15 @@ pub struct MetadataBuf {
 
 /// An entry that does not fit: the key is empty or longer than 255 bytes, the value longer than 65 535, or all
 /// entries together longer than 65 528.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MetadataTooLong {
     /// Bytes of the key.
     pub key_len: usize,
     /// Bytes of the value.
     pub value_len: usize,
 }
+
+crate::error_text::debug_as_text!(MetadataTooLong);
 
 impl fmt::Display for MetadataTooLong {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

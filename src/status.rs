@@ -123,7 +123,7 @@ impl fmt::Display for Code {
 ///
 /// A handler returns it as its error; a client gets it back. `details` is opaque to coreloop and stays on this
 /// side of the wire unless the protocol has room for it (the native one has not).
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Status {
     /// What kind of failure it is.
     pub code: Code,
@@ -166,6 +166,8 @@ impl Status {
         self
     }
 }
+
+crate::error_text::debug_as_text!(Status);
 
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

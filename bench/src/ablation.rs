@@ -16,13 +16,14 @@ mod sets;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs, thread};
+use std::{env, thread};
 
 use serde::Serialize;
 
 use crate::loadgen::progress::Line;
 use crate::loadgen::{Ask, Outcome};
 use crate::machine::Machine;
+use crate::output::OutputFile;
 use crate::process::{self, Server};
 use crate::syscalls::Counting;
 use crate::versus::in_turn;
@@ -110,8 +111,14 @@ struct Record {
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = Bench::new(options.quiet)?;
     let wanted = |set: &&Set| options.sets.is_empty() || options.sets.iter().any(|name| name == set.name);
+    let open_picture = |set: &Set| -> Result<Option<OutputFile>, String> {
+        let folder = options.images.as_deref();
+        folder.map(|folder| OutputFile::open_in(folder, &format!("ablation-{}.svg", set.name))).transpose()
+    };
+    let json = options.json.as_deref().map(OutputFile::open).transpose()?;
+    let pictures = SETS.iter().filter(wanted).map(open_picture).collect::<Result<Vec<_>, _>>()?;
     let (mut rows, mut runs) = (Vec::new(), Vec::new());
-    for set in SETS.iter().filter(wanted) {
+    for (set, picture_file) in SETS.iter().filter(wanted).zip(pictures) {
         let set_runs = bench.rounds(set, options)?;
         let mut set_rows = Vec::new();
         for group in set.groups {
@@ -121,14 +128,14 @@ pub fn run(options: &Options) -> Result<(), String> {
             }
         }
         println!("{}", report::markdown(set, &set_rows));
-        if let Some(folder) = &options.images {
+        if let Some(file) = picture_file {
             let svg = picture::draw(set, &set_rows).map_err(|error| format!("cannot draw: {error}"))?;
-            write(folder, &format!("ablation-{}.svg", set.name), &svg)?;
+            file.write(&svg)?;
         }
         rows.extend(set_rows);
         runs.extend(set_runs);
     }
-    if let Some(path) = &options.json {
+    if let Some(file) = json {
         let record = Record {
             command: env::args().collect(),
             machine: Machine::here(),
@@ -139,15 +146,9 @@ pub fn run(options: &Options) -> Result<(), String> {
             runs,
         };
         let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-        fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+        file.write(&(text + "\n"))?;
     }
     Ok(())
-}
-
-fn write(folder: &PathBuf, name: &str, text: &str) -> Result<(), String> {
-    let path = folder.join(name);
-    let written = fs::create_dir_all(folder).and_then(|()| fs::write(&path, text));
-    written.map_err(|error| format!("{}: {error}", path.display()))
 }
 
 /// Where servers and load come from.

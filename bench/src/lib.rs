@@ -25,6 +25,7 @@ pub mod floor;
 pub mod loadgen;
 #[cfg(target_os = "linux")]
 pub mod machine;
+pub mod output;
 #[cfg(target_os = "linux")]
 pub mod process;
 #[cfg(target_os = "linux")]

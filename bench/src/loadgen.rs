@@ -22,7 +22,6 @@ mod job;
 mod link;
 mod objective;
 mod options;
-mod output_file;
 mod page;
 pub(crate) mod plots;
 mod preflight;
@@ -46,13 +45,13 @@ use find_max::{Probe, Search};
 use headers::Entry;
 use mix::Call;
 use objective::ObjectiveResult;
-use output_file::OutputFile;
 use run::Plan;
 use speech::{Speaks, Speech};
 use target::Target;
 use units::Promise;
 
 use crate::console;
+use crate::output::OutputFile;
 
 pub use ask::Ask;
 pub use command::{Command, exit_code};
@@ -146,12 +145,6 @@ fn check_methods(plan: &Plan, entries: &[Entry], calls: &[Call], stop: &AtomicBo
         Err(_) if stop.load(Ordering::Relaxed) => Ok(()),
         result => result,
     }
-}
-
-/// A file that reaches the limit of its size (`ulimit -f`) is an error of that write and does not end the process.
-pub fn ignore_file_size_signal() {
-    // SAFETY: no handler is installed that could run; the signal is ignored from here on.
-    unsafe { libc::signal(libc::SIGXFSZ, libc::SIG_IGN) };
 }
 
 /// Has signals stop the run for as long as the result lives.
@@ -289,20 +282,21 @@ impl Load<'_> {
 
 impl ResultFiles {
     fn write(
-        mut self,
+        self,
         outcome: &Outcome,
         objective: Option<&Promise>,
         probes: &[Probe],
         found_rate: Option<f64>,
     ) -> Result<(), String> {
-        if let Some(json) = &mut self.json {
+        if let Some(json) = self.json {
             let record = Record { outcome, probes, found_rate };
             let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
             json.write(&(text + "\n"))?;
         }
-        if let Some(report) = &mut self.report {
+        if let Some(report) = self.report {
+            let path = report.path().to_owned();
             report.write(&page::render(outcome, objective, probes)?)?;
-            console::note(&format!("report: {}", report.path().display()));
+            console::note(&format!("report: {}", path.display()));
         }
         Ok(())
     }

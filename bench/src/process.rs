@@ -181,6 +181,13 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
     Ok((0..count).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
 }
 
+/// Has a write beyond the file size limit (RLIMIT_FSIZE) fail with an error that names the file, instead of ending this
+/// program by SIGXFSZ. Programs that it starts have the signal's default.
+pub fn refuse_file_size_signal() {
+    // Where the system refuses, the signal keeps its default.
+    let _ = coreloop::poller::signals::refuse_file_size_signal();
+}
+
 /// Lifts the soft limit of open files to the hard one, for this process and those it starts.
 pub fn raise_files_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };

@@ -7,16 +7,17 @@
 mod picture;
 mod sets;
 
+use std::env;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
-use std::{env, fs};
 
 use serde::Serialize;
 
 use crate::loadgen::progress::Line;
 use crate::loadgen::{Ask, Outcome};
 use crate::machine::Machine;
+use crate::output::OutputFile;
 use crate::process::{self, Server};
 use crate::table::Spread;
 use sets::{SETS, Set, Setting, Trial};
@@ -112,25 +113,29 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
     let cores = process::allowed_cores().map_err(|error| error.to_string())?;
     let wanted = |set: &&Set| options.sets.is_empty() || options.sets.iter().any(|name| name == set.name);
+    let open_picture = |set: &Set| -> Result<Option<OutputFile>, String> {
+        let folder = options.images.as_deref();
+        folder.map(|folder| OutputFile::open_in(folder, &format!("tuning-{}.svg", set.name))).transpose()
+    };
+    let json = options.json.as_deref().map(OutputFile::open).transpose()?;
+    let pictures = SETS.iter().filter(wanted).map(open_picture).collect::<Result<Vec<_>, _>>()?;
     let bench = Bench { options, coreloop, cores };
     let (mut rows, mut runs) = (Vec::new(), Vec::new());
-    for set in SETS.iter().filter(wanted) {
+    for (set, picture_file) in SETS.iter().filter(wanted).zip(pictures) {
         let (set_rows, set_runs) = bench.measure_set(set)?;
         println!("{}", markdown(set, &set_rows));
-        if let Some(folder) = &options.images {
-            fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-            let path = folder.join(format!("tuning-{}.svg", set.name));
+        if let Some(file) = picture_file {
             let svg = picture::draw(set, &set_rows).map_err(|error| format!("cannot draw: {error}"))?;
-            fs::write(&path, svg).map_err(|error| format!("{}: {error}", path.display()))?;
+            file.write(&svg)?;
         }
         rows.extend(set_rows);
         runs.extend(set_runs);
     }
-    if let Some(path) = &options.json {
+    if let Some(file) = json {
         let command = env::args().collect();
         let record = Record { command, machine: Machine::here(), rounds: options.rounds, rows, runs };
         let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-        fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+        file.write(&(text + "\n"))?;
     }
     Ok(())
 }

@@ -11,15 +11,16 @@ mod report;
 mod subjects;
 
 use std::collections::BTreeMap;
+use std::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::{Command, Stdio};
-use std::{env, fs};
 
 use serde::Serialize;
 
 use crate::drive::Outcome;
 use crate::machine::Machine;
+use crate::output::OutputFile;
 use crate::process::{self, Guarded, Server};
 use crate::syscalls::Counting;
 use subjects::{Place, Set, Subject};
@@ -170,9 +171,10 @@ pub fn run(options: &Options) -> Result<(), String> {
             bench.coreloop.display()
         ));
     }
+    let json = options.json.as_deref().map(OutputFile::open).transpose()?;
     match options.idle {
         Some(connections) => idle::run(&bench, &subjects().collect::<Vec<_>>(), connections),
-        None => bench.compare(&sets),
+        None => bench.compare(&sets, json),
     }
 }
 
@@ -222,7 +224,7 @@ impl Bench<'_> {
         Ok(sets)
     }
 
-    fn compare(&self, sets: &[Chosen]) -> Result<(), String> {
+    fn compare(&self, sets: &[Chosen], json: Option<OutputFile>) -> Result<(), String> {
         let options = self.options;
         let mut runs = Vec::new();
         for chosen in sets {
@@ -274,9 +276,9 @@ impl Bench<'_> {
             }
         }
         print!("\n{}", report::text(&record));
-        if let Some(path) = &options.json {
+        if let Some(file) = json {
             let text = serde_json::to_string_pretty(&record).map_err(|error| error.to_string())?;
-            fs::write(path, text + "\n").map_err(|error| format!("{}: {error}", path.display()))?;
+            file.write(&(text + "\n"))?;
         }
         Ok(())
     }

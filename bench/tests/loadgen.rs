@@ -176,6 +176,52 @@ fn nothing_listens_or_no_such_name_is_one_line() {
 }
 
 #[test]
+fn a_file_that_cannot_be_written_is_told_before_anything_is_connected() {
+    // Nothing listens there: the file comes first.
+    let address = "127.0.0.1:1";
+    let folder = tempfile::tempdir().expect("a folder");
+    let record = folder.path().join("record");
+    let head = r#"{"coreloop_record":1,"sample":1,"began_unix_ms":0,"version":"0","bytes_max":1,"blank":[]}"#;
+    let call = r#"{"at_us":0,"method":"Arith.Add","codec":"json","connection":0,"time_left_us":0,"one_way":false,"body":"e30="}"#;
+    std::fs::write(&record, format!("{head}\n{call}\n")).expect("written");
+    let record = record.to_str().expect("text");
+    for arguments in [
+        &[address, "--json", "/no/such/a.json"][..],
+        &[address, "--report", "/no/such/a.json"],
+        &["idle", address, "--connections", "1", "--json", "/no/such/a.json"],
+        &["replay", record, address, "--json", "/no/such/a.json"],
+        &["replay", record, address, "--report", "/no/such/a.json"],
+    ] {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_loadgen"));
+        let output = command.args(arguments).current_dir(folder.path()).output().expect("it runs");
+        let stderr = String::from_utf8(output.stderr).expect("text");
+        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
+        assert!(stderr.starts_with("loadgen: /no/such/a.json: No such file"), "{arguments:?}: {stderr}");
+        assert_eq!(stderr.lines().count(), 1, "{stderr}");
+    }
+    assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1, "no file is left behind");
+}
+
+#[test]
+fn a_report_beyond_the_file_size_limit_is_an_error_with_its_name() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let report = folder.path().join("page.html");
+    let mut command = Command::new("sh");
+    command.args([
+        "-c",
+        "ulimit -f 1; exec \"$@\"",
+        "sh",
+        env!("CARGO_BIN_EXE_loadgen"),
+        "--duration",
+        "0.1",
+    ]);
+    let output = command.args(["--quiet", "--report"]).arg(&report).output().expect("it runs");
+    let stderr = String::from_utf8(output.stderr).expect("text");
+    assert_eq!(output.status.code(), Some(1), "{stderr}");
+    assert!(stderr.contains(&format!("{}: File too large", report.display())), "{stderr}");
+}
+
+#[test]
 fn wrong_options_are_told_before_anything_runs() {
     for (arguments, want) in [
         ("--duration 0", "more than 0"),

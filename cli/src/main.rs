@@ -18,11 +18,15 @@ use std::process::ExitCode;
 
 use clap::Parser;
 use clap::error::ErrorKind;
+use coreloop::poller::signals;
 
 use crate::args::{Args, Command, ServeArgs};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
+    // A file that reaches the file size limit is an error message, and does not end the process. It stays the default
+    // where the system refuses this.
+    let _ = signals::refuse_file_size_signal();
     let args = match Args::try_parse() {
         Ok(args) => args,
         Err(error) => return on_unreadable(&error),

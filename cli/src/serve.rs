@@ -8,8 +8,8 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use coreloop::config::{ConfigError, Layers, Resolved, split_listen};
-use coreloop::poller::{os, signals};
+use coreloop::config::{ConfigError, ConfigWarning, Layers, Resolved, split_listen};
+use coreloop::poller::{os, quota, signals};
 use coreloop::reactor::Address;
 use coreloop::server::{Recording, Stopper};
 use coreloop::stats::RecordSnapshot;
@@ -24,8 +24,10 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut resolved = layers(args).and_then(Layers::resolve).map_err(Failure::error)?;
     // What a limit comes to depends on how many descriptors there are, so they come first.
     let raised = os::raise_nofile_limit();
-    let valid = resolved.validate(os::allowed_cores().len()).map_err(Failure::error)?;
+    let valid = resolved.validate(quota::usable_cores()).map_err(Failure::error)?;
+    let warnings = std::mem::take(&mut resolved.warnings);
     if args.print_config {
+        tell_warnings(&warnings);
         resolved.config = valid.into_config();
         return print_config(&resolved);
     }
@@ -46,12 +48,16 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             sample: args.record_sample,
             bytes_max: args.record_max,
             blank: args.record_blank.clone(),
+            on_failure: Some(tell_recording_stopped),
             ..Recording::to(file)
         });
     }
-    let server = builder.start().map_err(Failure::error)?;
+    let server = builder.start().map_err(|error| {
+        tell_warnings(&warnings);
+        Failure::error(error)
+    })?;
     stop.on_started(server.stopper());
-    announce(server.addresses(), &listen);
+    announce(server.addresses(), &listen, &warnings);
     let ticker = args.stats_every.map(|seconds| {
         Ticker::start(server.stopper(), Duration::from_secs(u64::from(seconds))).map_err(Failure::error)
     });
@@ -108,13 +114,15 @@ fn recorded(record: &RecordSnapshot, file: &Path) -> String {
 }
 
 /// Tells programs where it listens, and people what to try next.
-fn announce(addresses: &[Address], listen: &[String]) {
+fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]) {
     let mut lines = String::new();
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");
     }
     // A server goes on where nobody reads what it prints.
     let _ = crate::print(&lines);
+    // After the lines above: some scripts read both outputs as one and wait for its first line.
+    tell_warnings(warnings);
     // A listener may be kept for another protocol; curl knows no `unix:`.
     let first = |protocol: &str| {
         let mut both = addresses.iter().zip(listen);
@@ -145,6 +153,17 @@ fn reachable(address: &Address) -> String {
     match text.strip_prefix("0.0.0.0:") {
         Some(port) => format!("127.0.0.1:{port}"),
         None => text.strip_prefix("[::]:").map_or(text.clone(), |port| format!("[::1]:{port}")),
+    }
+}
+
+fn tell_recording_stopped(record: &RecordSnapshot) {
+    let why = record.trouble.as_deref().unwrap_or("recording stopped");
+    say(format_args!("coreloop: {why}; {} requests are in the file; the server goes on", record.recorded));
+}
+
+fn tell_warnings(warnings: &[ConfigWarning]) {
+    for warning in warnings {
+        say(format_args!("coreloop: warning: {warning}"));
     }
 }
 

@@ -255,3 +255,89 @@ fn recording_into_a_file_that_is_there_is_refused() {
     assert!(ran.code == Some(1) && ran.stderr.contains("it is there already"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
 }
+
+/// Serves under a shell that has done something first, such as setting a limit.
+fn serve_under(before: &str, record: &std::path::Path) -> common::Served {
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", &format!("{before}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_coreloop"), "serve"]);
+    command.args(["--listen", "127.0.0.1:0", "--record-sample", "1/1", "--record"]).arg(record);
+    common::Served::start_command(command, 1)
+}
+
+/// Calls until the recording has been stopped, and checks that the server answers all of them and keeps a file that is good.
+fn recording_stops_and_the_server_goes_on(served: common::Served, record: &std::path::Path, why: &str) {
+    let argument = format!("\"{}\"", "x".repeat(40_000));
+    for _ in 0..8 {
+        assert_eq!(run(&["call", served.address(), "Echo.Echo", &argument]).code, Some(0));
+    }
+    let ended = served.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    assert_eq!(ended.summary("calls"), 8, "{ended:?}");
+    let text = fs::read_to_string(record).expect("the record");
+    assert!(text.ends_with('\n'), "it ends after a whole line");
+    let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    let recorded = lines.len() - 1;
+    assert!((1..8).contains(&recorded), "{recorded}");
+    let stopped = format!(
+        "coreloop: recording stopped: cannot write to {}: {why}; {recorded} requests are in the file; the server goes on",
+        record.display()
+    );
+    assert!(
+        ended.stderr.lines().any(|line| line.starts_with(&stopped)),
+        "{stopped}\nis not in\n{}",
+        ended.stderr
+    );
+    let summary = format!("recorded {recorded} requests in {} bytes to ", text.len());
+    let dropped = format!(" 0 without their body, {} dropped, 0 beyond the size", 8 - recorded);
+    assert!(ended.stderr.contains(&summary) && ended.stderr.contains(&dropped), "{}", ended.stderr);
+}
+
+#[test]
+fn the_file_size_limit_ends_the_recording_and_not_the_server() {
+    let files = Files::new();
+    let record = files.path("record");
+    // In units of 512 bytes in dash and of 1024 in bash: 125 or 250 KiB, two to four of the eight requests.
+    let served = serve_under("ulimit -f 250", &record);
+    recording_stops_and_the_server_goes_on(served, &record, "File too large (os error 27)");
+}
+
+#[test]
+fn a_full_disk_ends_the_recording_and_not_the_server() {
+    let files = Files::new();
+    let folder = files.path("disk");
+    fs::create_dir(&folder).expect("a folder");
+    let folder_text = folder.to_str().expect("text");
+    let mut mount = std::process::Command::new("mount");
+    mount.args(["-t", "tmpfs", "-o", "size=200k", "coreloop-test", folder_text]);
+    if !mount.output().is_ok_and(|output| output.status.success()) {
+        eprintln!("skipped: a file system cannot be mounted here (that needs root)");
+        return;
+    }
+    let unmount = Unmount(folder_text.to_owned());
+    let record = folder.join("record");
+    let served = serve_under("true", &record);
+    recording_stops_and_the_server_goes_on(served, &record, "No space left on device (os error 28)");
+    drop(unmount);
+}
+
+struct Unmount(String);
+
+impl Drop for Unmount {
+    fn drop(&mut self) {
+        let _ = std::process::Command::new("umount").arg(&self.0).status();
+    }
+}
+
+#[test]
+fn a_file_whose_head_cannot_be_written_is_an_error_at_the_start() {
+    let files = Files::new();
+    let record = files.path("record");
+    let mut command = std::process::Command::new("sh");
+    command.args(["-c", "ulimit -f 0; exec \"$@\"", "sh", env!("CARGO_BIN_EXE_coreloop"), "serve"]);
+    command.args(["--listen", "127.0.0.1:0", "--record"]).arg(&record);
+    let ran: common::Ran = command.output().expect("it runs").into();
+    assert_eq!(ran.code, Some(1), "{ran:?}");
+    let expected = format!("coreloop: cannot record into {}: File too large", record.display());
+    assert!(ran.stderr.starts_with(&expected), "{ran:?}");
+    assert!(!record.exists());
+}

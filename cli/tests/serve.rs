@@ -2,9 +2,11 @@
 
 mod common;
 
+use std::io::{BufRead, BufReader};
 use std::net::TcpListener;
+use std::process::{Command, Stdio};
 
-use common::{Served, coreloop, run};
+use common::{Ran, Served, coreloop, run};
 
 #[test]
 fn standard_output_has_the_listeners_and_nothing_else() {
@@ -96,12 +98,92 @@ fn mistakes_are_one_line_and_exit_status_1() {
     assert!(line(&["--listen", "nowhere"]).contains("host:port"));
     assert!(line(&["--listen", "no-such-host.invalid:1"]).contains("no-such-host.invalid:1"));
     assert!(line(&["--config", "/no/such.toml"]).contains("cannot read /no/such.toml"));
+}
+
+#[test]
+fn unknown_variables_are_warnings_and_wrong_values_are_errors() {
+    // What Kubernetes sets for a service that is called coreloop-headless, and a misspelt key.
+    let variables = [
+        ("CORELOOP_HEADLESS_SERVICE_HOST", "10.0.0.1"),
+        ("CORELOOP_HEADLESS_SERVICE_PORT_RPC", "6550"),
+        ("CORELOOP_HEADLESS_PORT_6550_TCP", "tcp://10.0.0.1:6550"),
+        ("CORELOOP_PORT", "tcp://10.0.0.1:6550"),
+        ("CORELOOP_WORKRES", "1"),
+    ];
+    let with_variables = |args: &[&str]| {
+        let mut command = coreloop(args);
+        command.envs(variables);
+        command
+    };
+    let server = Served::start_command(with_variables(&["serve", "--listen", "127.0.0.1:0"]), 1);
+    let ended = server.stop();
+    assert_eq!(ended.code, Some(0), "{ended:?}");
+    let warnings =
+        |stderr: &str| stderr.lines().filter(|line| line.starts_with("coreloop: warning: ")).count();
+    assert_eq!(warnings(&ended.stderr), 4, "{ended:?}");
+    let likely = "`CORELOOP_WORKRES` is ignored; did you mean `CORELOOP_WORKERS`?\n";
+    assert!(ended.stderr.contains(likely), "{ended:?}");
+
+    let printed: Ran = with_variables(&["serve", "--print-config"]).output().unwrap().into();
+    assert_eq!((printed.code, warnings(&printed.stderr)), (Some(0), 4), "{printed:?}");
+    assert!(!printed.stdout.contains("warning"), "{printed:?}");
+    // They are told where the server does not start, too.
+    let failed: Ran =
+        with_variables(&["serve", "--listen", "unix:/no/such/folder/s"]).output().unwrap().into();
+    assert_eq!((failed.code, warnings(&failed.stderr)), (Some(1), 4), "{failed:?}");
 
     let mut command = coreloop(&["serve"]);
-    let output = command.env("CORELOOP_WORKRES", "1").output().unwrap();
-    let stderr = String::from_utf8(output.stderr).unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(stderr.contains("did you mean `CORELOOP_WORKERS`?"), "{stderr}");
+    let wrong: Ran = command.env("CORELOOP_WORKERS", "tcp://10.0.0.1:6550").output().unwrap().into();
+    assert_eq!(wrong.code, Some(1));
+    assert!(wrong.stderr.contains("`workers` in environment variable CORELOOP_WORKERS"), "{wrong:?}");
+}
+
+#[test]
+fn of_two_simultaneous_starts_exactly_one_lives() {
+    for round in 0..12 {
+        let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let accept = if round % 3 == 0 { "accept=acceptor" } else { "accept=auto" };
+        let start = || {
+            let mut command = coreloop(&["serve", "--listen", &free, "--cores", "3", "--set", accept]);
+            command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
+        };
+        let mut children = [start(), start()];
+        // The one that lives says where it listens; the other one ends without a line on standard output.
+        let lines = children.each_mut().map(|child| {
+            let mut line = String::new();
+            BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+            line
+        });
+        let live = lines.iter().position(|line| !line.is_empty()).expect("one of them lives");
+        assert_eq!(lines.iter().filter(|line| line.is_empty()).count(), 1, "round {round}: {lines:?}");
+        let [first, second] = children;
+        let (live, other) = if live == 0 { (first, second) } else { (second, first) };
+        let refused: Ran = other.wait_with_output().unwrap().into();
+        assert_eq!(refused.code, Some(1), "{refused:?}");
+        assert!(
+            refused.stderr.contains(&format!("cannot listen on {free}: Address already in use")),
+            "{refused:?}"
+        );
+        // Once it drains, the next one can have the address.
+        assert!(
+            Command::new("kill").args(["-s", "TERM", &live.id().to_string()]).status().unwrap().success()
+        );
+        let ended: Ran = live.wait_with_output().unwrap().into();
+        assert_eq!(ended.code, Some(0), "{ended:?}");
+        let next = Served::start_command(coreloop(&["serve", "--listen", &free, "--cores", "2"]), 1);
+        assert_eq!(next.stop().code, Some(0));
+    }
+}
+
+#[test]
+fn two_listeners_of_one_configuration_cannot_share_an_address() {
+    let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let (http, native) = (format!("http:127.0.0.1:{free}"), format!("native:127.0.0.1:{free}"));
+    for cores in ["1", "3"] {
+        let ran = run(&["serve", "--cores", cores, "--listen", &http, "--listen", &native]);
+        assert_eq!(ran.code, Some(1), "{ran:?}");
+        assert!(ran.stderr.contains("Address already in use"), "{ran:?}");
+    }
 }
 
 #[test]

@@ -40,6 +40,7 @@ mod key;
 #[allow(unsafe_code)]
 pub mod os;
 mod poller;
+pub mod quota;
 #[cfg(feature = "signals")]
 pub mod signals;
 mod slots;

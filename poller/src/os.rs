@@ -1,4 +1,5 @@
-//! What only the operating system can tell or do: cores, limits, heap, CPU time. All `unsafe` of this crate.
+//! What only the operating system can tell or do: cores, limits, accounts, locks, heap, CPU time. All `unsafe` of this
+//! crate.
 //!
 //! Each function is safe, small, and has a twin for systems without the call. Nothing here but a clock is on the
 //! hot path, and nothing keeps state. Who uses the signal half: `signals.rs`.
@@ -15,7 +16,7 @@ const CORES_MAX: usize = 1 << 16;
 
 /// The cores that this thread may run on, in rising order. Never empty.
 ///
-/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota doesn't show here); elsewhere
+/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota is in [`crate::quota`]); elsewhere
 /// as many as [`available_parallelism`](std::thread::available_parallelism) counts, numbered from 0.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn allowed_cores() -> Vec<usize> {
@@ -44,7 +45,7 @@ pub fn allowed_cores() -> Vec<usize> {
 
 /// The cores that this thread may run on, in rising order. Never empty.
 ///
-/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota doesn't show here); elsewhere
+/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota is in [`crate::quota`]); elsewhere
 /// as many as [`available_parallelism`](std::thread::available_parallelism) counts, numbered from 0.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn allowed_cores() -> Vec<usize> {
@@ -189,6 +190,108 @@ pub fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
+/// Takes the exclusive lock of the system on a file or folder (flock), without waiting; `false` if another descriptor
+/// holds it. It is held until the file is closed.
+///
+/// # Errors
+///
+/// The kernel's: some file systems have no locks.
+pub fn try_lock(file: &std::fs::File) -> io::Result<bool> {
+    use std::os::fd::AsRawFd;
+
+    // SAFETY: no pointers; the borrowed file keeps the descriptor open during the call.
+    let status = unsafe { libc::flock(file.as_raw_fd(), libc::LOCK_EX | libc::LOCK_NB) };
+    if status == 0 {
+        return Ok(true);
+    }
+    let error = io::Error::last_os_error();
+    if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
+}
+
+/// The number of the user with that name; `None` if the system knows no such user.
+///
+/// # Errors
+///
+/// The kernel's, or those of the service that has the names.
+pub fn user_number(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = std::ffi::CString::new(name) else { return Ok(None) };
+    account_number(|buffer| {
+        let mut entry = std::mem::MaybeUninit::<libc::passwd>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: `name` is a C string that lives; `entry` and `found` are live and writable, and so is `buffer` for the
+        // length that is passed. The call keeps no reference to any of them.
+        let status = unsafe {
+            let (text, bytes) = (buffer.as_mut_ptr().cast(), buffer.len());
+            libc::getpwnam_r(name.as_ptr(), entry.as_mut_ptr(), text, bytes, &mut found)
+        };
+        // SAFETY: if it is not null, `found` points to `entry`, which the call has filled in then.
+        (status, (!found.is_null()).then(|| unsafe { (*found).pw_uid }))
+    })
+}
+
+/// The number of the group with that name; `None` if the system knows no such group.
+///
+/// # Errors
+///
+/// As [`user_number`].
+pub fn group_number(name: &str) -> io::Result<Option<u32>> {
+    let Ok(name) = std::ffi::CString::new(name) else { return Ok(None) };
+    account_number(|buffer| {
+        let mut entry = std::mem::MaybeUninit::<libc::group>::uninit();
+        let mut found = std::ptr::null_mut();
+        // SAFETY: as in `user_number`.
+        let status = unsafe {
+            let (text, bytes) = (buffer.as_mut_ptr().cast(), buffer.len());
+            libc::getgrnam_r(name.as_ptr(), entry.as_mut_ptr(), text, bytes, &mut found)
+        };
+        // SAFETY: as in `user_number`.
+        (status, (!found.is_null()).then(|| unsafe { (*found).gr_gid }))
+    })
+}
+
+/// Asks with a buffer that grows until the entry fits: a group has the names of all its members in it.
+fn account_number(ask: impl Fn(&mut [u8]) -> (libc::c_int, Option<u32>)) -> io::Result<Option<u32>> {
+    let mut buffer = vec![0; 1 << 10];
+    loop {
+        match ask(&mut buffer) {
+            (libc::ERANGE, _) if buffer.len() < ACCOUNT_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
+            (libc::EINTR, _) => {}
+            // The codes for "no such name" of the systems that do not return 0 for it (getpwnam(3)).
+            (0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM, number) => return Ok(number),
+            (code, _) => return Err(io::Error::from_raw_os_error(code)),
+        }
+    }
+}
+
+/// The largest entry of a user or group that is read.
+const ACCOUNT_BYTES_MAX: usize = 1 << 24;
+
+/// Has a write of the calling thread beyond the file size limit (RLIMIT_FSIZE) fail with an error, `FileTooLarge`,
+/// instead of ending the process by SIGXFSZ. It concerns this thread, and threads and processes that it starts.
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn refuse_file_size_signal() -> io::Result<()> {
+    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
+    // SAFETY: `set` is live and writable, and sigemptyset fills it in before the others read it; a null pointer for the
+    // old set is allowed. The signal is one that the kernel sends to the thread that wrote, so that it stays pending there.
+    let status = unsafe {
+        libc::sigemptyset(set.as_mut_ptr());
+        libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
+        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
+    };
+    if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
+}
+
+/// Has `signal` do nothing, whenever it arrives. A handler, unlike an ignored signal, is not inherited by the programs
+/// that this process starts.
+#[cfg(feature = "signals")]
+pub(crate) fn signal_to_nothing(signal: libc::c_int) -> io::Result<signal_hook_registry::SigId> {
+    // SAFETY: the action runs inside a signal handler, and does nothing.
+    unsafe { signal_hook_registry::register(signal, || {}) }
+}
+
 /// Has `signal`, whenever it arrives, write its number as one byte into `into`, which must not block. Bytes
 /// that don't fit are lost, which is fine: then the reader has much to read already.
 #[cfg(feature = "signals")]
@@ -254,6 +357,28 @@ mod tests {
     }
 
     const CORES_ABSURD: usize = 65_535;
+
+    #[test]
+    fn a_lock_is_held_by_one_descriptor_until_it_is_closed() {
+        let path = std::env::current_exe().expect("this program");
+        let open = || std::fs::File::open(path.parent().expect("its folder")).expect("readable");
+        let (first, second) = (open(), open());
+        assert!(try_lock(&first).expect("locks"));
+        assert!(!try_lock(&second).expect("locks"));
+        drop(first);
+        assert!(try_lock(&second).expect("locks"));
+    }
+
+    #[test]
+    fn accounts_have_numbers_and_unknown_ones_have_none() {
+        assert_eq!(user_number("root").expect("readable"), Some(0));
+        let group = if cfg!(target_vendor = "apple") { "wheel" } else { "root" };
+        assert_eq!(group_number(group).expect("readable"), Some(0));
+        for name in ["", "no-such-account", "ro\0ot"] {
+            assert_eq!(user_number(name).expect("readable"), None, "{name:?}");
+            assert_eq!(group_number(name).expect("readable"), None, "{name:?}");
+        }
+    }
 
     #[test]
     fn raised_limit_is_the_limit() {

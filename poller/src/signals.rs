@@ -83,6 +83,19 @@ pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignal
     Ok(signals)
 }
 
+/// Has every write of this process beyond the file size limit (RLIMIT_FSIZE) fail with an error, `FileTooLarge`, instead
+/// of ending the process by SIGXFSZ. Programs that it starts begin with the signal's default.
+///
+/// For programs; a library should not change what a signal does to the process that embeds it
+/// ([`os::refuse_file_size_signal`] concerns one thread).
+///
+/// # Errors
+///
+/// The kernel's; none is known.
+pub fn refuse_file_size_signal() -> io::Result<()> {
+    os::signal_to_nothing(libc::SIGXFSZ).map(drop)
+}
+
 impl Drop for StopSignals {
     fn drop(&mut self) {
         for id in self.ids.drain(..) {

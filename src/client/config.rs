@@ -83,7 +83,7 @@ impl Default for ClientConfig {
 }
 
 /// A bound that cannot be.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ClientConfigError {
     /// Which one.
     pub field: &'static str,
@@ -92,6 +92,8 @@ pub struct ClientConfigError {
     /// The least and the most that it can be.
     pub range: (u64, u64),
 }
+
+crate::error_text::debug_as_text!(ClientConfigError);
 
 impl fmt::Display for ClientConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

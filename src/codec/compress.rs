@@ -19,7 +19,7 @@ const EXPANSION_MAX: usize = 255;
 const EXPANSION_EXTRA: usize = 64;
 
 /// Why a body could not be decompressed, or compressed.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum CompressError {
     /// This build lacks LZ4: build with the feature `lz4`, or send bodies uncompressed.
     NotCompiledIn,
@@ -36,6 +36,8 @@ pub enum CompressError {
         what: String,
     },
 }
+
+crate::error_text::debug_as_text!(CompressError);
 
 impl fmt::Display for CompressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -147,7 +147,7 @@ impl fmt::Display for Codec {
 }
 
 /// Why a body did not become a value, or a value a body.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum CodecError {
     /// The method does not take this codec: call it with another one.
     NotAccepted {
@@ -201,6 +201,8 @@ pub enum CodecError {
         what: String,
     },
 }
+
+crate::error_text::debug_as_text!(CodecError);
 
 impl fmt::Display for CodecError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

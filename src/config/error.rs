@@ -41,12 +41,11 @@ impl fmt::Display for Origin {
 }
 
 /// Why a configuration was refused.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ConfigError {
     /// No key has this name. Mend the spelling, or remove it.
     UnknownKey {
-        /// The key, environment variable or flag as it was written.
+        /// The key or flag as it was written.
         key: String,
         /// Where it stands.
         origin: Origin,
@@ -111,18 +110,15 @@ pub enum ConfigError {
     },
 }
 
+crate::error_text::debug_as_text!(ConfigError);
+
 impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::UnknownKey { key, origin, nearest, likely } => {
                 // What nobody checked may hold line breaks.
                 let key = key.escape_debug();
-                match origin {
-                    Origin::Env(_) => write!(f, "unknown environment variable `{key}`; ")?,
-                    Origin::Flag(_) | Origin::File { .. } | Origin::Default | Origin::Program => {
-                        write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
-                    }
-                }
+                write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
                 if *likely {
                     write!(f, "did you mean `{nearest}`?")
                 } else {
@@ -146,7 +142,8 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            ConfigError::Unreadable { cause, .. } => Some(cause),
+            // Its text is a part of this error's own.
+            ConfigError::Unreadable { cause, .. } => cause.source(),
             ConfigError::UnknownKey { .. }
             | ConfigError::Invalid { .. }
             | ConfigError::OutOfRange { .. }
@@ -210,6 +207,6 @@ mod tests {
         let cause = io::Error::new(io::ErrorKind::NotFound, "gone");
         let error = ConfigError::Unreadable { path: "a.toml".into(), cause };
         assert_eq!(error.to_string(), "cannot read a.toml: gone");
-        assert!(error.source().is_some());
+        assert_eq!(format!("{error:?}"), "cannot read a.toml: gone");
     }
 }

@@ -90,6 +90,10 @@ fn value_of_toml(kind: Kind, value: &DeValue<'_>) -> Result<Value, Misfit> {
         (_, DeValue::Boolean(on)) => Value::Switch(*on),
         (Kind::Bytes(..), DeValue::String(text)) => return kind.value_of_size(text),
         (_, DeValue::String(text)) => Value::Text(text.to_string()),
+        // The number of a user or a group.
+        (Kind::Account, DeValue::Integer(number)) if number.radix() == 10 => {
+            Value::Text(number.as_str().to_owned())
+        }
         (_, DeValue::Integer(number)) => match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => Value::Number(number),
             // Negative or beyond 64 bits; either way a number, where the key takes one.
@@ -189,6 +193,15 @@ mod tests {
                 "limits.frame_bytes_max = '1 kB'",
                 "`limits.frame_bytes_max` in a.toml line 1: expected a size from 1 to 4294901727 bytes, an integer \
                  or like \"16 MiB\" (KiB, MiB, GiB); got \"1 kB\"",
+            ),
+            (
+                "unix_mode = 660",
+                "`unix_mode` in a.toml line 1: expected permission bits as octal text, such as \"0660\", at most \
+                 \"0777\"; got 660",
+            ),
+            (
+                "unix_user = -1",
+                "`unix_user` in a.toml line 1: expected the name or the number of an account; got \"-1\"",
             ),
             ("limits = 5", "`limits` in a.toml line 1: expected a table: [limits]; got 5"),
             ("[cores]\na = 1", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got a table"),

@@ -6,7 +6,7 @@
 
 use std::fmt;
 
-use super::value::Kind::{self, Addresses, Bytes, Choice, Number, Origins, Switch};
+use super::value::Kind::{self, Account, Addresses, Bytes, Choice, Number, Origins, SocketFileMode, Switch};
 use super::value::{Field, Misfit, Value};
 use super::{Accept, Config, ConfigError, Origin};
 
@@ -38,7 +38,7 @@ macro_rules! table {
 
 table! {
     listen: Addresses, "Addresses to listen on, with `native:`, `gob:`, `jsonrpc:` or `http:` in front for that protocol alone; between commas in the environment and in flags.";
-    cores: Number(0, 1024), zero "the number of allowed cores", "Reactors, one thread each.";
+    cores: Number(0, 1024), zero "the number of allowed cores, at most the CPU quota of the control group", "Reactors, one thread each.";
     workers: Number(0, 4096), zero "as many as reactors, at least 2", "Threads for pooled methods; when all are busy, requests wait in the work queue.";
     blocking_threads: Number(1, 65_536), "Most threads for methods that may wait; when all are busy, the call waits in the work queue.";
     pin: Switch, "Pin each reactor to one allowed core.";
@@ -47,6 +47,9 @@ table! {
     worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
     batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
     accept: Choice(&Accept::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";
+    unix_mode: SocketFileMode, "Permissions of the file of a Unix socket that is listened on; to connect needs write. `\"0\"`: as the umask leaves them.";
+    unix_user: Account, "User that owns that file, by name or number. Empty: the process's own.";
+    unix_group: Account, "Group that owns that file, by name or number. Empty: as the system gives it.";
     flush.high_mark_bytes: Bytes(0, HOLD_MAX), zero "80 % of limits.write_queue_high_bytes", "A write queue beyond this is flushed before the turn ends.";
     flush.delay_us: Number(0, MICROS_MAX), zero "no delay", "How long a reply may wait for company after its turn; then it leaves.";
     turn.read_bytes_max: Bytes(1, 1 << 30), "Bytes read from one connection in a turn; the rest is read in the next.";
@@ -168,6 +171,8 @@ mod tests {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
             Origins => "`scheme://host`, `*`".to_owned(),
             Switch => "`true`, `false`".to_owned(),
+            SocketFileMode => "`\"0\"` … `\"0777\"` (octal)".to_owned(),
+            Account => "a name, a number".to_owned(),
             Choice(names) => names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", "),
             Number(min, max) => format!("{min} … {max}"),
             Bytes(min, max) => {
@@ -236,7 +241,7 @@ mod tests {
     fn a_refused_text_leaves_the_config_as_it_was() {
         for key in keys() {
             let mut config = Config::default();
-            assert!(key.set(&mut config, "nonsense", Origin::Program).is_err(), "{}", key.name);
+            assert!(key.set(&mut config, "non sense", Origin::Program).is_err(), "{}", key.name);
             assert_eq!(config, Config::default());
         }
     }

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::keys::{KEYS, Key};
 use super::nearest::nearest;
 use super::value::Value;
-use super::{Config, ConfigError, Origin, Valid, file, valid};
+use super::{Config, ConfigError, ConfigWarning, Origin, Valid, file, valid};
 
 /// A config in the making.
 ///
@@ -35,6 +35,7 @@ pub struct Layers {
     file: Vec<Setting>,
     env: Vec<Setting>,
     flags: Vec<Setting>,
+    warnings: Vec<ConfigWarning>,
 }
 
 /// One value for one key, admitted, from one place.
@@ -54,6 +55,8 @@ pub struct Resolved {
     pub config: Config,
     /// Where each of its values came from.
     pub origins: Origins,
+    /// What the layers ignored, in the order in which it came.
+    pub warnings: Vec<ConfigWarning>,
 }
 
 /// Where each key's value came from.
@@ -86,18 +89,18 @@ impl Layers {
 
     /// Adds environment variables: `CORELOOP_` and a key in capitals with `_` for the dot.
     ///
-    /// Others are none of our business. One that starts with `CORELOOP_` and names no key is an error, save
-    /// those that Kubernetes sets in every pod for a service that is called coreloop: `CORELOOP_SERVICE_*`,
-    /// `CORELOOP_PORT` and `CORELOOP_PORT_*`.
+    /// One that starts with `CORELOOP_` and names no key is a warning ([`Resolved::warnings`]), except those that
+    /// Kubernetes sets in every pod for a service that is called coreloop: `CORELOOP_SERVICE_*`, `CORELOOP_PORT` and
+    /// `CORELOOP_PORT_*`. A key's variable with a value that the key does not take is an error.
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         for (name, text) in vars {
             if !name.starts_with(ENV_PREFIX) || is_from_kubernetes(&name) {
                 continue;
             }
             let Some(key) = KEYS.iter().find(|key| key.env_name() == name) else {
-                let (nearest, likely) = nearest(&name[ENV_PREFIX.len()..]);
-                let (nearest, origin) = (nearest.env_name(), Origin::Env(name.clone()));
-                return Err(ConfigError::UnknownKey { key: name, origin, nearest, likely });
+                let written = name[ENV_PREFIX.len()..].to_owned();
+                self.warnings.push(ConfigWarning::unknown_variable(name, &written));
+                continue;
             };
             self.env.push(setting(key, &text, Origin::Env(name))?);
         }
@@ -106,7 +109,7 @@ impl Layers {
 
     /// Adds the environment of this process.
     pub fn process_env(self) -> Result<Self, ConfigError> {
-        // What is not Unicode fits no key; made readable, it is refused with its name.
+        // A name that is not Unicode is no key's; made readable, it is ignored with a warning.
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         self.env(std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text))))
     }
@@ -139,7 +142,7 @@ impl Layers {
             (setting.key.write)(&mut config, setting.value);
             by_key[index_of(setting.key.name()).expect("settings name keys of the table")] = setting.origin;
         }
-        Resolved { config, origins: Origins { by_key } }
+        Resolved { config, origins: Origins { by_key }, warnings: self.warnings }
     }
 
     fn any_flag(mut self, name: &str, text: &str, origin: Origin) -> Result<Self, ConfigError> {
@@ -210,6 +213,8 @@ mod tests {
             Kind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
             Kind::Switch => return ("true".into(), "true".into()),
             Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
+            Kind::SocketFileMode => return ("0640".into(), "\"0640\"".into()),
+            Kind::Account => return ("33".into(), "33".into()),
             Kind::Number(min, max) | Kind::Bytes(min, max) => {
                 if key.toml(&Config::default()) == max.to_string() {
                     min.to_string()
@@ -280,12 +285,29 @@ mod tests {
     }
 
     #[test]
-    fn unknown_names_are_errors_in_every_layer() {
-        let error = |result: Result<Layers, ConfigError>| result.unwrap_err().to_string();
+    fn an_unknown_variable_is_a_warning_that_names_the_nearest() {
+        let resolved = Layers::new()
+            .env(var("CORELOOP_LIMIT_IDLE_MS", "5"))
+            .and_then(|layers| layers.env(var("CORELOOP_HEADLESS_SERVICE_HOST", "10.0.0.1")))
+            .and_then(|layers| layers.env(var("CORELOOP_A\nB", "")))
+            .and_then(Layers::resolve)
+            .unwrap();
+        assert_eq!(resolved.config, Config::default());
+        let warnings: Vec<String> = resolved.warnings.iter().map(ToString::to_string).collect();
         assert_eq!(
-            error(Layers::new().env(var("CORELOOP_LIMIT_IDLE_MS", "5"))),
-            "unknown environment variable `CORELOOP_LIMIT_IDLE_MS`; did you mean `CORELOOP_LIMITS_IDLE_MS`?"
+            warnings[0],
+            "unknown environment variable `CORELOOP_LIMIT_IDLE_MS` is ignored; did you mean `CORELOOP_LIMITS_IDLE_MS`?"
         );
+        let ignored = "unknown environment variable `CORELOOP_HEADLESS_SERVICE_HOST` is ignored; the nearest known name is `";
+        assert!(warnings[1].starts_with(ignored), "{}", warnings[1]);
+        assert!(warnings[2].contains("`CORELOOP_A\\nB`"), "{}", warnings[2]);
+        assert_eq!(warnings.len(), 3);
+    }
+
+    #[test]
+    fn unknown_names_are_errors_in_files_and_flags() {
+        let error = |result: Result<Layers, ConfigError>| result.unwrap_err().to_string();
+        assert!(error(Layers::new().text("a.toml", "coers = 2")).contains("did you mean `cores`?"));
         assert_eq!(
             error(Layers::new().set("coers=2")),
             "unknown key `coers` in flag --set; did you mean `cores`?"
@@ -318,9 +340,23 @@ mod tests {
     fn foreign_variables_and_those_of_kubernetes_are_left_alone() {
         for name in ["PATH", "CORELOOP", "CORELOOP_PORT", "CORELOOP_PORT_6550_TCP", "CORELOOP_SERVICE_HOST"] {
             let resolved = Layers::new().env(var(name, "tcp://10.0.0.1:6550")).unwrap().merge();
-            assert_eq!(resolved.config, Config::default());
+            assert_eq!((resolved.config, resolved.warnings.len()), (Config::default(), 0));
         }
-        assert!(!KEYS.iter().any(|key| is_from_kubernetes(&key.env_name())));
+    }
+
+    #[test]
+    fn no_key_has_the_name_of_a_service_link() {
+        // Kubernetes makes such variables of the names of services and their ports. A key with such a name would take
+        // an address of the cluster for its value, or keep the server from starting.
+        for name in KEYS.iter().map(Key::env_name) {
+            assert!(!is_from_kubernetes(&name), "{name}");
+            let is_link =
+                name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");
+            let words: Vec<&str> = name.split('_').collect();
+            let is_number = |word: &str| word.bytes().all(|byte| byte.is_ascii_digit());
+            let is_port = words.windows(2).any(|pair| pair[0] == "PORT" && is_number(pair[1]));
+            assert!(!is_link && !is_port, "{name}");
+        }
     }
 
     #[test]

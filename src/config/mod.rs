@@ -7,6 +7,7 @@
 mod error;
 mod keys;
 mod limits;
+mod socket_mode;
 mod valid;
 mod value;
 
@@ -18,14 +19,19 @@ mod layers;
 mod nearest;
 #[cfg(feature = "config-file")]
 mod print;
+#[cfg(feature = "config-file")]
+mod warning;
 
 pub use error::{ConfigError, Origin};
 pub use keys::{Key, keys};
 #[cfg(feature = "config-file")]
 pub use layers::{Layers, Origins, Resolved};
 pub use limits::Limits;
+pub use socket_mode::SocketMode;
 pub use valid::Valid;
 pub use value::split_listen;
+#[cfg(feature = "config-file")]
+pub use warning::ConfigWarning;
 
 /// Everything a server can be told before it starts.
 ///
@@ -43,7 +49,8 @@ pub struct Config {
     /// Default: `127.0.0.1:6550`, which other machines cannot reach; `0.0.0.0:6550` opens it to all of them.
     pub listen: Vec<String>,
 
-    /// Reactors, one thread each. Default 0: the number of cores that the process may run on.
+    /// Reactors, one thread each. Default 0: the number of cores that the process may use, by its affinity mask and by
+    /// the CPU quota of its control groups (Linux); a part of a core counts as one.
     /// Too few: decoding and the kernel's network work crowd one core. More than there are cores: they take
     /// turns, and every turn of the loop waits for the scheduler.
     pub cores: usize,
@@ -86,6 +93,19 @@ pub struct Config {
     /// How several reactors share one port. Default: [`Accept::Auto`].
     pub accept: Accept,
 
+    /// Permission bits of the file of each Unix socket that is listened on: whoever may write to the file may connect.
+    /// Default 0666, every local user, as with a TCP port on the loopback address; the permissions of the file's folder
+    /// narrow it. Too few: a proxy that runs as another user is refused. Too many: users that should not call can.
+    pub unix_mode: SocketMode,
+
+    /// The user, by name or number, that owns the file of each Unix socket. Default empty: the process's own. Only root
+    /// can name another one; a name that the system does not know keeps the server from starting.
+    pub unix_user: String,
+
+    /// The group, by name or number, that owns the file of each Unix socket. Default empty: the one that the system
+    /// gives. A process that is not root must be a member of it.
+    pub unix_group: String,
+
     /// When finished replies leave.
     pub flush: Flush,
 
@@ -112,6 +132,9 @@ impl Default for Config {
             worker_spin_us: 20,
             batch_max: 32,
             accept: Accept::Auto,
+            unix_mode: SocketMode::default(),
+            unix_user: String::new(),
+            unix_group: String::new(),
             flush: Flush::default(),
             turn: TurnBudget::default(),
             http: Http::default(),

@@ -1,6 +1,6 @@
 //! "Did you mean": the known name that is nearest to one that nobody knows.
 //!
-//! It only names; whether that is an error is for `layers.rs` and `file.rs` to say, and it always is.
+//! It only names; whether that is an error or a warning is for `layers.rs` and `file.rs` to say.
 
 use strsim::damerau_levenshtein;
 

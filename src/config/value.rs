@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::Accept;
+use super::{Accept, SocketMode};
 
 /// What a key takes. Numbers have a range that includes both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -15,6 +15,10 @@ pub(super) enum Kind {
     Origins,
     Switch,
     Choice(&'static [&'static str]),
+    /// Permission bits in octal.
+    SocketFileMode,
+    /// A user or a group, by name or number; empty for none.
+    Account,
     Number(u64, u64),
     /// A number of bytes, which may be written with a unit.
     Bytes(u64, u64),
@@ -49,6 +53,10 @@ impl Kind {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 quoted.join(" or ")
             }
+            Kind::SocketFileMode => {
+                "permission bits as octal text, such as \"0660\", at most \"0777\"".to_owned()
+            }
+            Kind::Account => "the name or the number of an account".to_owned(),
             Kind::Number(min, max) => format!("an integer from {min} to {max}"),
             Kind::Bytes(min, max) => {
                 format!("a size from {min} to {max} bytes, an integer or like \"16 MiB\" (KiB, MiB, GiB)")
@@ -66,7 +74,7 @@ impl Kind {
                 Value::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             Kind::Switch => Value::Switch(text.parse().map_err(|_| invalid())?),
-            Kind::Choice(_) => Value::Text(text.to_owned()),
+            Kind::Choice(_) | Kind::SocketFileMode | Kind::Account => Value::Text(text.to_owned()),
             // Only digits: the standard parser would also take "+5".
             Kind::Number(..) | Kind::Bytes(..) if is_integer(text) => match text.parse() {
                 Ok(number) => Value::Number(number),
@@ -125,6 +133,8 @@ impl Kind {
             }
             (Kind::Switch, Value::Switch(_)) => Ok(value),
             (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => Ok(value),
+            (Kind::SocketFileMode, Value::Text(text)) if text.parse::<SocketMode>().is_ok() => Ok(value),
+            (Kind::Account, Value::Text(text)) if is_account(text) => Ok(value),
             (Kind::Number(min, max) | Kind::Bytes(min, max), Value::Number(number)) => {
                 if (min..=max).contains(number) {
                     Ok(value)
@@ -137,6 +147,8 @@ impl Kind {
                 | Kind::Origins
                 | Kind::Switch
                 | Kind::Choice(_)
+                | Kind::SocketFileMode
+                | Kind::Account
                 | Kind::Number(..)
                 | Kind::Bytes(..),
                 _,
@@ -224,6 +236,13 @@ fn is_origin(origin: &str) -> bool {
     !scheme.is_empty() && !host.is_empty() && is_scheme && host.bytes().all(is_plain) && !is_default_port
 }
 
+/// A name as systems have it in their lists of users, or a number. Whether there is such an account only the system
+/// knows.
+fn is_account(text: &str) -> bool {
+    let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ':' | ',' | '/');
+    text.len() <= 255 && text.chars().all(is_plain) && !text.starts_with('-')
+}
+
 fn is_address(listen: &str) -> bool {
     let (_, address) = split_listen(listen);
     if address.chars().any(char::is_control) {
@@ -296,6 +315,26 @@ impl Field for usize {
     fn write(&mut self, value: Value) {
         let Value::Number(number) = value else { unreachable!("{ADMITTED}") };
         *self = usize::try_from(number).expect(ADMITTED);
+    }
+}
+
+impl Field for String {
+    fn read(&self) -> Value {
+        Value::Text(self.clone())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = text;
+    }
+}
+
+impl Field for SocketMode {
+    fn read(&self) -> Value {
+        Value::Text(self.to_string())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = text.parse().expect(ADMITTED);
     }
 }
 

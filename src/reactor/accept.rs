@@ -12,7 +12,8 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::Poller;
 
-use super::socket::{Listener, Stream};
+use super::listener::Listener;
+use super::socket::Stream;
 use super::{LISTENER_GENERATION, Remote};
 use crate::context::Peer;
 

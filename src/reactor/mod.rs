@@ -10,8 +10,10 @@ mod config;
 pub(crate) mod core;
 mod dial;
 mod guest;
+mod listener;
 mod remote;
 mod socket;
+mod unix_file;
 mod wait;
 
 use std::io;
@@ -26,8 +28,10 @@ pub use app::{App, ConnCx, Conns};
 pub use config::ReactorConfig;
 pub use dial::dial;
 pub use guest::{Guest, Host, NextTurn};
+pub use listener::Listener;
 pub use remote::Remote;
-pub use socket::{Address, AddressError, Listener, Stream};
+pub use socket::{Address, AddressError, Stream};
+pub use unix_file::UnixSocketAccess;
 
 use self::accept::{Accepted, Acceptor};
 use self::core::Core;
@@ -199,7 +203,7 @@ impl<A: App> Reactor<A> {
         let address: Address = address
             .parse()
             .map_err(|error: AddressError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-        let listener = Listener::bind(&address, false)?;
+        let listener = Listener::bind(&address, &UnixSocketAccess::default())?;
         let local = listener.local()?;
         self.add_listener(listener, 0)?;
         Ok(local)
@@ -394,7 +398,7 @@ impl<A: App> Reactor<A> {
         // Closing the listener would reset those who wait to be accepted. They are as many as a backlog holds; who
         // connects while they are taken is turned away.
         self.acceptor.on_all_ready();
-        for _ in 0..socket::BACKLOG {
+        for _ in 0..listener::BACKLOG {
             let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };
             self.loads.add(self.index);
             self.open(stream, peer, listener);

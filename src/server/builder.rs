@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use coreloop_bufpool::PoolConfig;
-use coreloop_poller::os;
+use coreloop_poller::{os, quota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
@@ -14,10 +14,10 @@ use super::record::{Recorder, Recording};
 use super::site::RegistrySite;
 use super::{Error, Event, Part, Server, Shared};
 use crate::codec::{Argument, Plain};
-use crate::config::{Accept, Config, Valid, split_listen};
+use crate::config::{Accept, Config, SocketMode, Valid, split_listen};
 use crate::context::{Context, Outcome, Run};
 use crate::policy::flush::FlushPolicy;
-use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConfig};
+use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConfig, UnixSocketAccess};
 use crate::service::builtin::{Health, Meta};
 use crate::service::{Kind, Method, RegisterError, Registry, Service, finish};
 use crate::status::Status;
@@ -198,7 +198,7 @@ impl Builder {
         if !self.listens.is_empty() {
             self.config.listen = std::mem::take(&mut self.listens);
         }
-        let config = std::mem::take(&mut self.config).validate(os::allowed_cores().len())?;
+        let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
         let registry = Registry::new(std::mem::take(&mut self.methods), &config.limits)?;
         self.meta.fill(registry.methods());
         Ok((config, Arc::new(registry)))
@@ -244,19 +244,54 @@ fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>)
             split_listen(text).1.parse().map_err(|error: crate::reactor::AddressError| {
                 std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
             })?;
-        let is_shared =
-            reactors > 1 && config.accept == Accept::ReusePort && matches!(address, Address::Tcp(_));
-        let first = Listener::bind(&address, is_shared)?;
+        let is_shared = reactors > 1 && config.accept == Accept::ReusePort;
+        let first = match &address {
+            Address::Tcp(text) => {
+                let mut listeners =
+                    Listener::bind_shared(text, if is_shared { reactors } else { 1 })?.into_iter();
+                let first = listeners.next().expect("at least one");
+                for (of_reactor, listener) in of_reactor[1..].iter_mut().zip(listeners) {
+                    of_reactor.push((index, listener));
+                }
+                first
+            }
+            Address::Unix(_) => {
+                let access = unix_socket_access(config).map_err(|error| {
+                    std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                })?;
+                Listener::bind(&address, &access)?
+            }
+        };
         let local = first.local()?;
         of_reactor[0].push((index, first));
-        if is_shared {
-            for listeners in &mut of_reactor[1..] {
-                listeners.push((index, Listener::bind(&local, true)?));
-            }
-        }
         addresses.push(local);
     }
     Ok((of_reactor, addresses))
+}
+
+/// Who may connect to the Unix sockets; names are looked up now.
+fn unix_socket_access(config: &Config) -> std::io::Result<UnixSocketAccess> {
+    let number = |key: &str, what: &str, name: &str, look_up: fn(&str) -> std::io::Result<Option<u32>>| {
+        if name.is_empty() {
+            return Ok(None);
+        }
+        // A name wins over a number, as in chown(1).
+        let found = look_up(name).map_err(|error| {
+            std::io::Error::new(error.kind(), format!("`{key}`: cannot look up {name:?}: {error}"))
+        })?;
+        // The largest number means "leave it" to the system.
+        let as_number = || name.parse::<u32>().ok().filter(|number| *number != u32::MAX);
+        found.or_else(as_number).map(Some).ok_or_else(|| {
+            let message =
+                format!("`{key}`: expected the name or the number of a {what} of this system; got {name:?}");
+            std::io::Error::new(std::io::ErrorKind::InvalidInput, message)
+        })
+    };
+    Ok(UnixSocketAccess {
+        mode: (config.unix_mode != SocketMode::UMASK).then_some(config.unix_mode.bits()),
+        user: number("unix_user", "user", &config.unix_user, os::user_number)?,
+        group: number("unix_group", "group", &config.unix_group, os::group_number)?,
+    })
 }
 
 /// What a server is made of, once it has been looked at.

@@ -37,7 +37,6 @@ use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
 use crate::workers::Pools;
 
 /// Why a server could not start, or ended before it was told to.
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum Error {
     /// A method cannot be registered.
@@ -56,6 +55,8 @@ pub enum Error {
     },
 }
 
+crate::error_text::debug_as_text!(Error);
+
 impl fmt::Display for Error {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -72,11 +73,12 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            Error::Register(error) => Some(error),
-            Error::Config(error) => Some(error),
-            Error::Io(error) => Some(error),
+            // Their text is this error's own.
+            Error::Register(error) => error.source(),
+            Error::Config(error) => error.source(),
+            Error::Io(error) => error.source(),
             #[cfg(feature = "record")]
-            Error::Record(error) => Some(error),
+            Error::Record(error) => error.source(),
             Error::ReactorPanicked { .. } => None,
         }
     }

@@ -201,7 +201,7 @@ pub trait Service: Send + Sync + 'static {
 }
 
 /// A method that cannot be registered.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum RegisterError {
     /// A type cannot be described from its serde implementation: give a description by hand.
@@ -233,6 +233,8 @@ pub enum RegisterError {
         method: String,
     },
 }
+
+crate::error_text::debug_as_text!(RegisterError);
 
 impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -41,13 +41,13 @@ pub struct RecordSnapshot {
     pub recorded: u64,
     /// Bytes of the file.
     pub bytes: u64,
-    /// Requests that were to be recorded and were not, since the writer did not keep up.
+    /// Requests that were to be recorded and were not, since the writer did not keep up, or could not write any more.
     pub dropped: u64,
     /// Requests that were to be recorded when the file had grown as large as it may.
     pub beyond: u64,
     /// Of those in the file, how many are there without their body.
     pub left_out: u64,
-    /// Why nothing more could be written.
+    /// Why nothing more could be written, with the file's name.
     pub trouble: Option<String>,
 }
 

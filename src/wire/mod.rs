@@ -60,7 +60,7 @@ pub enum Decoded<M> {
 }
 
 /// Why a peer's bytes cannot be understood any further: the peer's fault, and the end of the connection.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum Broken {
     /// The first bytes are of no protocol that this listener speaks.
     UnknownProtocol,
@@ -82,6 +82,8 @@ pub enum Broken {
     /// A protocol of the embedder's own says so.
     Other(String),
 }
+
+crate::error_text::debug_as_text!(Broken);
 
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

@@ -3,5 +3,6 @@
 #![allow(missing_docs)]
 
 mod documents;
+mod error_types;
 mod examples;
 mod layers;

@@ -10,11 +10,12 @@ use std::process::{Command, Stdio};
 use std::thread;
 use std::time::Duration;
 
+use super::Bench;
 use super::folded::Shares;
 use super::sets::{Group, Variant};
-use super::{Bench, write};
 use crate::loadgen::Outcome;
 use crate::loadgen::speech::Speaks;
+use crate::output::OutputFile;
 use crate::process;
 
 /// Samples in a second; an odd number, so as not to run in step with what is sampled.
@@ -114,7 +115,12 @@ pub fn run(options: &Options) -> Result<(), String> {
                      |---|---|---|---|---|---|---|---|---|\n"
             .to_owned();
     let mut most = String::new();
-    for (at, scene) in SCENES.iter().enumerate() {
+    let open_picture = |scene: &Scene| -> Result<Option<OutputFile>, String> {
+        let name = scene.picture.map(|picture| format!("flame-{picture}.svg"));
+        name.map(|name| OutputFile::open_in(&options.images, &name)).transpose()
+    };
+    let pictures = SCENES.iter().map(open_picture).collect::<Result<Vec<_>, _>>()?;
+    for (at, (scene, picture_file)) in SCENES.iter().zip(pictures).enumerate() {
         let samples = options.scratch.join(format!("{at}.perf"));
         let outcome = scene.record(&bench, options.seconds, &samples)?;
         let folded = fold(&samples)?;
@@ -132,9 +138,8 @@ pub fn run(options: &Options) -> Result<(), String> {
         for (name, share) in &shares.leaves {
             most += &format!("  {:>5.1} %  {name}\n", share * 100.0);
         }
-        if let Some(picture) = scene.picture {
-            let svg = draw(&folded, scene.name, options.width_min)?;
-            write(&options.images, &format!("flame-{picture}.svg"), &svg)?;
+        if let Some(file) = picture_file {
+            file.write(&draw(&folded, scene.name, options.width_min)?)?;
         }
         if !options.quiet {
             eprintln!("{}/{}  {}  {} samples", at + 1, SCENES.len(), scene.name, shares.samples);

@@ -29,6 +29,7 @@ fn main() -> std::process::ExitCode {
         Serve(serve::Options),
     }
 
+    coreloop_bench::process::refuse_file_size_signal();
     let result = match Arguments::parse().part {
         Part::Measure(options) => ablation::run(&options),
         Part::Flames(options) => flames::run(&options),

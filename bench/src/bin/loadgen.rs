@@ -31,7 +31,7 @@ fn main() -> std::process::ExitCode {
         options: loadgen::Options,
     }
 
-    loadgen::ignore_file_size_signal();
+    coreloop_bench::process::refuse_file_size_signal();
     let arguments = Arguments::parse();
     match arguments.command {
         Some(command) => command.run(),

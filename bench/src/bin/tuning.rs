@@ -14,6 +14,7 @@ fn main() -> std::process::ExitCode {
         options: tuning::Options,
     }
 
+    coreloop_bench::process::refuse_file_size_signal();
     match tuning::run(&Arguments::parse().options) {
         Ok(()) => std::process::ExitCode::SUCCESS,
         Err(error) => {

@@ -24,6 +24,7 @@ fn main() -> std::process::ExitCode {
         Drive(drive::Options),
     }
 
+    coreloop_bench::process::refuse_file_size_signal();
     let arguments = Arguments::parse();
     let result = match arguments.part {
         None => versus::run(&arguments.options),

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::record::{FORMAT, Record};
 use super::{markdown, page};
+use crate::output::OutputFile;
 
 /// Where they go. Without a name there is no file.
 #[derive(Debug, Default)]
@@ -61,9 +62,11 @@ impl Files {
             is_drawn: Cell::new(false),
         };
         for path in files.named() {
-            let beside = with(path, "new");
-            let tried = fs::write(&beside, "").and_then(|()| fs::remove_file(&beside));
-            tried.map_err(|error| format!("cannot write {}: {error}", path.display()))?;
+            if path.is_dir() {
+                return Err(format!("cannot write {}: it is a folder", path.display()));
+            }
+            // The file beside it is what is written first; opened and not written, it is removed again.
+            drop(OutputFile::open(&with(path, "new"))?);
         }
         Ok(files)
     }

@@ -15,12 +15,12 @@ use serde::Serialize;
 use super::headers::HeaderOptions;
 use super::mix::{Body, Call};
 use super::outcome::Outcome;
-use super::output_file::OutputFile;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
 use super::speech::{Speaks, Speech};
 use super::target::Target;
 use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, units, watch_signals};
+use crate::output::OutputFile;
 use crate::{console, process};
 
 /// Descriptors of this process that are no connections: its output, epolls, what the library opens.
@@ -125,7 +125,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         result => result?,
     };
     console::out(&idle.render())?;
-    if let Some(mut json) = json {
+    if let Some(json) = json {
         let text = serde_json::to_string_pretty(&idle).map_err(|error| error.to_string())?;
         json.write(&(text + "\n"))?;
     }

@@ -18,7 +18,6 @@ use super::headers::HeaderOptions;
 use super::link::IN_FLIGHT_MAX;
 use super::mix::{Call, Content};
 use super::outcome::Outcome;
-use super::output_file::OutputFile;
 use super::protocol::gob;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
@@ -27,6 +26,7 @@ use super::target::Target;
 use super::{Ending, cut_before_anything, ending_of, page, preflight, progress, text, units, watch_signals};
 use crate::console;
 use crate::frame::BODY_BYTES_MAX;
+use crate::output::OutputFile;
 use crate::request::{Expect, Request};
 
 /// Connections that are made without being asked for, however many were recorded.
@@ -120,11 +120,11 @@ pub fn run(options: &Options) -> Result<Ending, String> {
         result => result?,
     };
     console::out(&text::render(&replay.outcome))?;
-    if let Some(mut json) = json {
+    if let Some(json) = json {
         let text = serde_json::to_string_pretty(&replay).map_err(|error| error.to_string())?;
         json.write(&(text + "\n"))?;
     }
-    if let Some(mut report) = report {
+    if let Some(report) = report {
         report.write(&page::render(&replay.outcome, None, &[])?)?;
     }
     Ok(ending_of(&replay.outcome))

@@ -205,7 +205,7 @@ impl From<Shape> for Description {
 }
 
 /// Why a type could not be described from serde alone. In each case: describe it by hand.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum DescribeError {
     /// The type asks the format what comes next (untagged and internally tagged enums, `serde_json::Value`).
     SelfDescribing {
@@ -233,6 +233,8 @@ pub enum DescribeError {
         what: &'static str,
     },
 }
+
+crate::error_text::debug_as_text!(DescribeError);
 
 impl fmt::Display for DescribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

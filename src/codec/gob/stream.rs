@@ -24,7 +24,7 @@ pub use receive::{DefinitionLimits, Definitions, Taken};
 pub use send::{Sent, parts};
 
 /// Why a stream cannot go on: the connection must be closed, since what follows cannot be read.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum StreamError {
     /// A message is larger than allowed: send less at once.
     TooLarge {
@@ -48,6 +48,8 @@ pub enum StreamError {
     /// More types, or larger ones, than a connection may define.
     TooManyDefinitions,
 }
+
+crate::error_text::debug_as_text!(StreamError);
 
 impl fmt::Display for StreamError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

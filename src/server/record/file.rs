@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
-use std::io::{self, BufWriter, Write};
+use std::io::{self, Write};
 #[cfg(unix)]
 use std::os::unix::fs::OpenOptionsExt;
 use std::sync::Arc;
@@ -24,9 +24,24 @@ use crate::wire::Protocol;
 /// The version of the file, in its head.
 pub(super) const VERSION: u32 = 1;
 
+/// Bytes of lines that are written together.
+const BUFFER_BYTES: usize = 64 << 10;
+
+#[derive(Default)]
+struct BufferedCounts {
+    recorded: u64,
+    left_out: u64,
+}
+
 /// What writes it.
 pub(super) struct Writer {
-    file: BufWriter<File>,
+    file: File,
+    /// Whole lines that are not in the file yet.
+    buffer: Vec<u8>,
+    /// How many requests they are, and how many of these are there without their body.
+    buffered: BufferedCounts,
+    /// Bytes of the file, all of whole lines.
+    written: u64,
     registry: Arc<Registry>,
     shared: Arc<Shared>,
     blanker: Blanker,
@@ -61,7 +76,10 @@ impl Writer {
             "blank": recording.blank,
         });
         let mut writer = Writer {
-            file: BufWriter::with_capacity(64 << 10, file),
+            file,
+            buffer: Vec::with_capacity(BUFFER_BYTES),
+            buffered: BufferedCounts::default(),
+            written: 0,
             registry,
             shared,
             blanker: Blanker::new(&recording.blank),
@@ -70,16 +88,21 @@ impl Writer {
             began: Instant::now(),
             connections: HashMap::new(),
         };
-        writer.put(&format!("{head}\n"))?;
-        writer.file.flush()?;
+        writer.put(&format!("{head}\n"));
+        if let Err(error) = writer.flush() {
+            // Nothing is in it.
+            let _ = std::fs::remove_file(&recording.file);
+            return Err(error);
+        }
         Ok(writer)
     }
 
-    /// Writes what comes until it is told to end. Whenever nothing waits, what was written is given to the system.
-    pub(super) fn run(mut self, queued: &Receiver<Option<Sampled>>) {
+    /// Writes what comes until it is told to end. Whenever nothing waits, what was written is given to the system. A
+    /// write that fails ends the recording, and `failed` gets the reason.
+    pub(super) fn run(mut self, queued: &Receiver<Option<Sampled>>, failed: impl FnOnce(&io::Error)) {
         let outcome = self.write_all(queued).and_then(|()| self.end());
         if let Err(error) = outcome {
-            self.shared.end_with(format!("the record could not be written on: {error}"));
+            failed(&error);
             // Nobody else takes what is still put here.
             while let Ok(Some(sampled)) = queued.recv() {
                 self.shared.queued_bytes.fetch_sub(sampled.body.len(), Ordering::Relaxed);
@@ -90,16 +113,16 @@ impl Writer {
 
     fn write_all(&mut self, queued: &Receiver<Option<Sampled>>) -> io::Result<()> {
         loop {
-            if queued.is_empty() {
-                self.file.flush()?;
+            if queued.is_empty() || self.buffer.len() >= BUFFER_BYTES {
+                self.flush()?;
             }
             let Ok(Some(sampled)) = queued.recv() else { return Ok(()) };
             self.shared.queued_bytes.fetch_sub(sampled.body.len(), Ordering::Relaxed);
-            self.write(sampled)?;
+            self.write(sampled);
         }
     }
 
-    fn write(&mut self, mut sampled: Sampled) -> io::Result<()> {
+    fn write(&mut self, mut sampled: Sampled) {
         let next = self.connections.len() as u64;
         let connection = *self.connections.entry((sampled.reactor, sampled.connection)).or_insert(next);
         let body = std::mem::take(&mut sampled.body);
@@ -120,16 +143,15 @@ impl Writer {
             Err(why) => line["left_out"] = (*why).into(),
         }
         let line = format!("{line}\n");
-        let bytes = self.shared.bytes.load(Ordering::Relaxed);
+        let bytes = self.written + self.buffer.len() as u64;
         if bytes.saturating_add(line.len() as u64) > self.bytes_max {
             self.shared.is_over.store(true, Ordering::Relaxed);
             self.shared.beyond.fetch_add(1, Ordering::Relaxed);
-            return Ok(());
+            return;
         }
-        self.put(&line)?;
-        self.shared.recorded.fetch_add(1, Ordering::Relaxed);
-        self.shared.left_out.fetch_add(u64::from(body.is_err()), Ordering::Relaxed);
-        Ok(())
+        self.put(&line);
+        self.buffered.recorded += 1;
+        self.buffered.left_out += u64::from(body.is_err());
     }
 
     /// The body as it is recorded, or why it is not.
@@ -153,6 +175,7 @@ impl Writer {
 
     /// The last line; it is short, and goes over the bound if need be.
     fn end(&mut self) -> io::Result<()> {
+        self.flush()?;
         let counts = self.shared.snapshot();
         let end = json!({"end": {
             "recorded": counts.recorded,
@@ -160,13 +183,28 @@ impl Writer {
             "beyond": counts.beyond,
             "left_out": counts.left_out,
         }});
-        self.put(&format!("{end}\n"))?;
-        self.file.flush()
+        self.put(&format!("{end}\n"));
+        self.flush()
     }
 
-    fn put(&mut self, line: &str) -> io::Result<()> {
-        self.file.write_all(line.as_bytes())?;
-        self.shared.bytes.fetch_add(line.len() as u64, Ordering::Relaxed);
+    fn put(&mut self, line: &str) {
+        self.buffer.extend_from_slice(line.as_bytes());
+    }
+
+    /// Gives the buffered lines to the system, and counts them once they are in the file.
+    fn flush(&mut self) -> io::Result<()> {
+        let counts = std::mem::take(&mut self.buffered);
+        if let Err(error) = self.file.write_all(&self.buffer) {
+            // A part of the lines may be in the file: it ends after the last one that is counted.
+            let _ = self.file.set_len(self.written);
+            self.shared.dropped.fetch_add(counts.recorded, Ordering::Relaxed);
+            return Err(error);
+        }
+        self.written += self.buffer.len() as u64;
+        self.buffer.clear();
+        self.shared.bytes.store(self.written, Ordering::Relaxed);
+        self.shared.recorded.fetch_add(counts.recorded, Ordering::Relaxed);
+        self.shared.left_out.fetch_add(counts.left_out, Ordering::Relaxed);
         Ok(())
     }
 }

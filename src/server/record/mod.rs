@@ -15,6 +15,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use coreloop_poller::os;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::service::Registry;
@@ -42,6 +43,10 @@ pub struct Recording {
     pub blank: Vec<String>,
     /// The largest body once decompressed; a larger one is recorded without its bytes. Default 16 MiB.
     pub body_bytes_max: usize,
+    /// Called once, on the thread that writes the file, when a write fails (the disk is full, the file size limit is
+    /// reached): the recording ends then, and the server goes on. Default: nothing is called; the reason is in
+    /// [`RecordSnapshot::trouble`].
+    pub on_failure: Option<fn(&RecordSnapshot)>,
 }
 
 impl Recording {
@@ -53,18 +58,20 @@ impl Recording {
             bytes_max: 64 << 20,
             blank: Vec::new(),
             body_bytes_max: 16 << 20,
+            on_failure: None,
         }
     }
 }
 
 /// Why a recording could not begin.
-#[derive(Debug)]
 pub struct RecordError {
     /// The file that was to be made.
     pub file: PathBuf,
     /// What the system said.
     pub error: io::Error,
 }
+
+crate::error_text::debug_as_text!(RecordError);
 
 impl fmt::Display for RecordError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -80,7 +87,7 @@ impl fmt::Display for RecordError {
 
 impl std::error::Error for RecordError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
-        Some(&self.error)
+        self.error.source()
     }
 }
 
@@ -106,6 +113,8 @@ struct Shared {
     queued_bytes: AtomicUsize,
     /// The file is as large as it may be, or could not be written: nothing more is sampled.
     is_over: AtomicBool,
+    /// The file could not be written.
+    has_failed: AtomicBool,
     recorded: AtomicU64,
     bytes: AtomicU64,
     dropped: AtomicU64,
@@ -116,6 +125,7 @@ struct Shared {
 
 impl Shared {
     fn end_with(&self, trouble: String) {
+        self.has_failed.store(true, Ordering::Relaxed);
         self.is_over.store(true, Ordering::Relaxed);
         self.trouble.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert(trouble);
     }
@@ -149,6 +159,7 @@ impl Recorder {
             sample: recording.sample.max(1),
             queued_bytes: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
+            has_failed: AtomicBool::new(false),
             recorded: AtomicU64::new(0),
             bytes: AtomicU64::new(0),
             dropped: AtomicU64::new(0),
@@ -157,9 +168,32 @@ impl Recorder {
             trouble: Mutex::new(None),
         });
         let (queue, queued): (_, Receiver<Option<Sampled>>) = bounded(QUEUED_MAX);
-        let file = file::Writer::create(&recording, registry, shared.clone()).map_err(named)?;
+        let (made, outcome) = bounded(1);
+        let of_thread = (recording.clone(), shared.clone());
+        let body = move || {
+            let (recording, shared) = of_thread;
+            // All writes happen on this thread, for which a file that is too large is an error and no signal.
+            let file = os::refuse_file_size_signal()
+                .and_then(|()| file::Writer::create(&recording, registry, shared.clone()));
+            let file = match file {
+                Ok(file) => file,
+                Err(error) => return drop(made.send(Err(error))),
+            };
+            let _ = made.send(Ok(()));
+            file.run(&queued, |error| {
+                shared.end_with(format!(
+                    "recording stopped: cannot write to {}: {error}",
+                    recording.file.display()
+                ));
+                if let Some(on_failure) = recording.on_failure {
+                    on_failure(&shared.snapshot());
+                }
+            });
+        };
         let thread = std::thread::Builder::new().name("coreloop-record".into());
-        let writer = thread.spawn(move || file.run(&queued)).map_err(named)?;
+        let writer = thread.spawn(body).map_err(named)?;
+        let ended = || io::Error::other("its thread ended");
+        outcome.recv().map_err(|_| named(ended()))?.map_err(named)?;
         Ok(Recorder { shared, queue, writer: Mutex::new(Some(writer)) })
     }
 

@@ -64,7 +64,9 @@ impl Tap {
     pub(in crate::server) fn take(&mut self, seen: &Seen<'_>) {
         let shared = &self.shared;
         if shared.is_over.load(Ordering::Relaxed) {
-            shared.beyond.fetch_add(1, Ordering::Relaxed);
+            let counter =
+                if shared.has_failed.load(Ordering::Relaxed) { &shared.dropped } else { &shared.beyond };
+            counter.fetch_add(1, Ordering::Relaxed);
             return;
         }
         let len = seen.body.len();

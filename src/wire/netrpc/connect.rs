@@ -33,7 +33,7 @@ pub enum Granted {
 }
 
 /// Why a server does not speak Go's net/rpc behind CONNECT.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub enum ConnectError {
     /// It answers with another status: this is no server of `rpc.HandleHTTP`, or not on this path.
     Refused {
@@ -52,6 +52,8 @@ pub enum ConnectError {
     /// It closed the connection before its answer was whole.
     Closed,
 }
+
+crate::error_text::debug_as_text!(ConnectError);
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
