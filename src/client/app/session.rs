@@ -137,7 +137,7 @@ pub(super) fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
         CloseReason::PeerClosed => io::ErrorKind::UnexpectedEof,
         CloseReason::Reset(kind) => *kind,
         CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
-        CloseReason::FirstBytesLate | CloseReason::Idle | CloseReason::Drained | CloseReason::App => {
+        CloseReason::FirstBytesLate | CloseReason::Idle | CloseReason::Drained | CloseReason::App | CloseReason::TooManySilent => {
             io::ErrorKind::ConnectionAborted
         }
     };

@@ -18,7 +18,7 @@ fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet
     bench.at(180);
     bench.timer();
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
 }
@@ -32,7 +32,7 @@ fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
     bench.now = bench.conn.next_deadline(&bench.limits).unwrap();
     bench.conn.on_timer(bench.now, &mut bench.pool, &bench.limits);
     assert_eq!((bench.conn.step(), bench.conn.out_len()), (Step::ShutdownWrite, 0));
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
 }
@@ -49,7 +49,7 @@ fn nothing_is_read_after_a_broken_byte_and_what_is_owed_goes_out() {
     assert_eq!(bench.conn.step(), Step::Keep);
     assert_eq!(bench.write(100), b"owed\n");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     assert!(bench.conn.wants_read(), "what still comes is read, so that no reset eats the last word");
     assert!(bench.hear_lines(b"four\n").is_empty());
     assert_eq!(bench.conn.step(), Step::Keep);
@@ -76,7 +76,7 @@ fn what_is_owed_has_its_time_from_the_end_of_reading_on() {
 fn a_lingering_connection_drops_what_comes_and_holds_no_memory() {
     let mut bench = Bench::serving();
     bench.conn.finish(CloseReason::App, bench.now);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     for _ in 0..100 {
         bench.hear(&[b'x'; 1000]);
         assert_eq!(bench.pool.stats().outstanding, 0);

@@ -12,7 +12,7 @@ fn a_connection_that_says_nothing_ends() {
     bench.at(10);
     bench.timer();
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::FirstBytesLate);
 }
@@ -41,7 +41,7 @@ fn silence_is_idleness_where_only_go_may_call() {
         bench.at(600);
         bench.timer();
         assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-        bench.conn.on_shutdown(bench.now);
+        bench.conn.on_shutdown(bench.now, &bench.limits);
         bench.eof();
         bench.assert_closed(CloseReason::Idle);
     }
@@ -65,7 +65,7 @@ fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
         bench.at(510);
         bench.timer();
         bench.conn.step();
-        bench.conn.on_shutdown(bench.now);
+        bench.conn.on_shutdown(bench.now, &bench.limits);
         bench.eof();
         bench.assert_closed(CloseReason::FirstBytesLate);
     }
@@ -95,7 +95,7 @@ fn a_foreign_protocol_is_not_answered_and_ends() {
     bench.hear(b"\x16\x03\x01\x02\x00");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
     assert_eq!(bench.conn.out_len(), 0);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Broken(Broken::NotSpoken("tls")));
 }
@@ -108,7 +108,7 @@ fn a_silent_connection_is_let_go_after_a_notice() {
     bench.timer();
     assert_eq!(bench.write(100), b"bye\n");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     assert_eq!(bench.due_ms(), Some(1601), "lingers for a bounded time");
     bench.at(1601);
     bench.timer();

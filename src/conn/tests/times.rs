@@ -20,7 +20,7 @@ fn a_frame_has_its_time_from_its_first_byte_on() {
     assert_eq!(bench.conn.step(), Step::Keep, "what is in flight is still answered");
     bench.end(0);
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::FrameLate);
 }
