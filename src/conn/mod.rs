@@ -216,7 +216,9 @@ impl<W: Wire> Conn<W> {
                 State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
                     State::Closed(CloseReason::PeerClosed)
                 }
-                State::Finishing(why) | State::Lingering { why, .. } | State::Closed(why) => State::Closed(why),
+                State::Finishing(why) | State::Lingering { why, .. } | State::Closed(why) => {
+                    State::Closed(why)
+                }
             };
             return;
         }

@@ -391,9 +391,7 @@ impl<A: App> Core<A> {
         slot.is_readable = true;
         let was_again = slot.is_again;
         self.read(key, app);
-        if was_again
-            && let Some(slot) = self.slots.at_mut(key)
-        {
+        if was_again && let Some(slot) = self.slots.at_mut(key) {
             // It is on the list from before; the read may have put it there a second time.
             if slot.is_again {
                 self.again.pop();

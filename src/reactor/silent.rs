@@ -30,11 +30,7 @@ impl SilentConnections {
     }
 
     /// The oldest silent connection, if there are more than `count_max`.
-    pub(super) fn oldest_beyond(
-        &mut self,
-        count_max: usize,
-        is_silent: impl Fn(Key) -> bool,
-    ) -> Option<Key> {
+    pub(super) fn oldest_beyond(&mut self, count_max: usize, is_silent: impl Fn(Key) -> bool) -> Option<Key> {
         if self.count > count_max {
             while let Some(key) = self.queue.pop_front() {
                 if is_silent(key) {

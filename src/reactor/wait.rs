@@ -98,9 +98,7 @@ impl<A: App> Reactor<A> {
 
     /// There is something to do that no event will tell of.
     pub(super) fn wants_turn(&self) -> bool {
-        !self.core.again.is_empty()
-            || self.acceptor.is_ready()
-            || self.guests.wants_turn()
+        !self.core.again.is_empty() || self.acceptor.is_ready() || self.guests.wants_turn()
     }
 
     /// The first time at which there is something to do.

@@ -92,3 +92,15 @@ fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
     bench.timer();
     bench.assert_closed(CloseReason::WriteStalled);
 }
+
+#[test]
+fn the_time_for_which_the_process_was_stopped_is_given_back_to_a_frame() {
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.hear(b"half");
+    bench.at(5000);
+    bench.conn.forgive(Duration::from_millis(4890), bench.now);
+    assert_eq!(bench.due_ms(), Some(5020), "it had 20 ms left");
+    bench.conn.forgive(Duration::from_millis(60_000), bench.now);
+    assert_eq!(bench.due_ms(), Some(5030), "and never has more than its time");
+}

@@ -68,12 +68,7 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_late(
-        &mut self,
-        registry: &Registry,
-        conns: &mut Conns<'_, RpcApp>,
-        mut late: Late,
-    ) {
+    pub(super) fn on_late(&mut self, registry: &Registry, conns: &mut Conns<'_, RpcApp>, mut late: Late) {
         let bytes_max = registry.reply_bytes_max();
         let bytes = late.result.as_ref().map_or_else(|status| status.message.len(), |chunk| chunk.len());
         if bytes > bytes_max {
