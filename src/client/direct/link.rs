@@ -470,3 +470,63 @@ impl Link {
         result
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+    use super::*;
+    use crate::message::{Outgoing, Reply};
+    use crate::status::Code;
+    use crate::wire::{Out, native};
+
+    #[test]
+    fn a_reply_that_has_arrived_is_taken_after_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut link = Link::connect(&address, None).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let past = Some(Instant::now());
+        let late = |link: &mut Link| match link.next_message(past) {
+            Err(CallError::DeadlineExceeded) => true,
+            Err(other) => panic!("{other}"),
+            Ok((_, consumed)) => {
+                link.start += consumed;
+                false
+            }
+        };
+        assert!(late(&mut link), "nothing has arrived");
+        // A pong and a reply, larger than one read.
+        let mut bytes = native::ping(1).to_vec();
+        bytes[3] = 5;
+        bytes.extend(reply(&vec![7; 3 * READ_BYTES]));
+        server.write_all(&bytes).unwrap();
+        // It has all arrived when as much can be seen.
+        let Stream::Tcp(stream) = &link.stream else { panic!("it is TCP") };
+        let mut seen = vec![0; bytes.len()];
+        while stream.peek(&mut seen).unwrap() < bytes.len() {}
+        assert!(!late(&mut link) && !late(&mut link));
+        assert!(late(&mut link), "nothing is left");
+        // The connection lives, and waits again.
+        server.write_all(&reply(b"more")).unwrap();
+        assert!(link.next_message(None).is_ok());
+    }
+
+    fn reply(body: &[u8]) -> Vec<u8> {
+        let (compressed, code, queue_us, handler_us) = (false, Code::Ok, 0, 0);
+        let body = SendBody::Bytes(body);
+        let reply = Reply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        let out = &mut Out { queue: &mut queue, pool: &mut pool };
+        Native::server(1 << 20).encode(Outgoing::Reply(reply), out);
+        let mut bytes = Vec::new();
+        while let Some(first) = queue.first() {
+            bytes.extend_from_slice(first);
+            let n = first.len();
+            queue.written(&mut pool, n);
+        }
+        bytes
+    }
+}
