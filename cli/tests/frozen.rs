@@ -48,7 +48,7 @@ fn frame(id: u64, method: &str, body: &str) -> Vec<u8> {
 /// Reads until the text has come.
 fn read_until(stream: &mut TcpStream, name: &str, text: &[u8]) {
     let (mut heard, mut more) = (Vec::new(), [0; 4096]);
-    while !heard.windows(text.len()).any(|part| part == text) {
+    while !text.is_empty() && !heard.windows(text.len()).any(|part| part == text) {
         let n = stream.read(&mut more).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(n > 0, "{name}: the connection ended after {:?}", String::from_utf8_lossy(&heard));
         heard.extend_from_slice(&more[..n]);
@@ -69,7 +69,7 @@ const ARGS: &str = r#"{"A":6,"B":7}"#;
 const HTTP: &str = "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n\
                     Content-Length: 13\r\n\r\n{\"A\":6,\"B\":7}";
 const JSON: &str = "{\"id\":1,\"method\":\"Arith.Multiply\",\"params\":[{\"A\":6,\"B\":7}]}\n";
-/// `arg`, a message of 64 KiB and more, takes several reads.
+/// An argument that takes several turns to be read.
 const LARGE: usize = 3 << 20;
 
 fn waiting() -> Vec<Waiting> {

@@ -82,10 +82,18 @@ impl<W: Wire> Conn<W> {
         self.in_flight == 0 && self.out_len() == 0 && self.recv.is_empty() && !self.wire.is_inside_message()
     }
 
-    /// The process did not run for that long (it was stopped, or the machine slept): a frame that has begun gets that
-    /// time back, since its peer could not send on.
+    /// The process did not run for that long (it was stopped, or the machine slept): that time does not count. Peers
+    /// could not go on meanwhile, and what was read and written right after it carries the time of a turn that began
+    /// before.
     pub fn forgive(&mut self, stopped: Duration, now: Instant) {
-        self.frame_began = self.frame_began.map(|began| (began + stopped).min(now));
+        let later = |at: Instant| (at + stopped).min(now);
+        self.frame_began = self.frame_began.map(later);
+        if let State::Opening { heard: Some(at) } = &mut self.state {
+            *at = later(*at);
+        }
+        for at in [&mut self.since, &mut self.last_heard, &mut self.last_written] {
+            *at = later(*at);
+        }
     }
 
     /// Time has passed: what is late ends the connection.
