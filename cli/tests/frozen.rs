@@ -47,10 +47,13 @@ fn frame(id: u64, method: &str, body: &str) -> Vec<u8> {
 
 /// Reads until the text has come.
 fn read_until(stream: &mut TcpStream, name: &str, text: &[u8]) {
-    let (mut heard, mut more) = (Vec::new(), [0; 4096]);
+    let (mut heard, mut more) = (Vec::new(), vec![0; 64 << 10]);
     while !text.is_empty() && !heard.windows(text.len()).any(|part| part == text) {
         let n = stream.read(&mut more).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert!(n > 0, "{name}: the connection ended after {:?}", String::from_utf8_lossy(&heard));
+        // What was looked through is dropped, but for what may be a beginning of the text.
+        let kept = heard.len().saturating_sub(text.len());
+        heard.drain(..kept);
         heard.extend_from_slice(&more[..n]);
     }
 }
