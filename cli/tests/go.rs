@@ -8,8 +8,9 @@ mod common;
 
 use std::collections::BTreeMap;
 use std::env;
+use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 use std::sync::OnceLock;
 
 use coreloop::client::{CallError, Caller, Client, MethodId};
@@ -87,6 +88,34 @@ fn gos_client_in_gob_takes_its_calls_with_it_when_it_closes() {
     assert_eq!(ran.code, Some(0));
     let text = [ran.stdout, ran.stderr].concat();
     assert!(text.contains("dropped 2, drain-cancelled 0"), "{text}");
+}
+
+/// Go's net/rpc cannot be told of a drain, so it goes on calling.
+#[test]
+fn gos_client_loses_no_answer_to_a_drain() {
+    let Some(program) = interop() else { return };
+    for protocol in PROTOCOLS {
+        // Far longer than the test may take: the server ends because its connections do.
+        let served = Served::start(&["--cores", "2", "--set", "limits.drain_ms=600000"]);
+        let mut client = Command::new(&program);
+        client.args(["drain", protocol, served.address()]).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut client = client.spawn().expect("it runs");
+        let mut stdout = BufReader::new(client.stdout.take().expect("it is piped"));
+        let mut line = String::new();
+        stdout.read_line(&mut line).expect("text");
+        assert_eq!(line, "under way\n", "{protocol}");
+        let ran = served.stop();
+        line.clear();
+        stdout.read_line(&mut line).expect("text");
+        let output = client.wait_with_output().expect("it ends");
+        assert!(output.status.success(), "{protocol}: {}", String::from_utf8_lossy(&output.stderr));
+        let answered: u64 =
+            line.trim_end().strip_prefix("answered ").expect("a number").parse().expect("one");
+        assert_eq!(ran.code, Some(0), "{protocol}: {ran:?}");
+        let counted = (ran.summary("calls"), ran.summary("errors"), ran.summary("dropped"));
+        assert_eq!(counted, (answered, 0, 0), "{protocol}: every answer that was given has arrived");
+        assert_eq!(ran.summary("drain-cancelled"), 0, "{protocol}");
+    }
 }
 
 /// Methods that give back nothing, or take nothing.

@@ -187,7 +187,9 @@ impl Poller {
         };
         match polled {
             Ok(()) => {}
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => return Ok(0),
+            // A process that was stopped and continues is interrupted (signal(7)): what has become ready meanwhile
+            // must be known before its caller looks at the clock.
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poll_now()?,
             Err(error) => return Err(error),
         }
         for event in &self.events {
@@ -197,6 +199,17 @@ impl Poller {
             }
         }
         Ok(self.ready.len())
+    }
+
+    /// Collects what is ready, without a wait.
+    #[cold]
+    fn poll_now(&mut self) -> io::Result<()> {
+        loop {
+            match self.poll.poll(&mut self.events, Some(Duration::ZERO)) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                polled => return polled,
+            }
+        }
     }
 
     /// Starts to report under `key`, edge-triggered, that another poller has something to report: it may then be

@@ -65,7 +65,8 @@ table! {
     limits.work_queue_max: Number(1, 1 << 22), "Requests that wait for a worker: the next is answered `resource_exhausted`.";
     limits.http_headers_max: Number(1, 65_536), "Header lines of an HTTP request: 431.";
     limits.http_head_bytes_max: Bytes(64, 16 << 20), "Bytes of an HTTP head: 431.";
-    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time for the first bytes of a connection, in total: close. Where `gob:` or `jsonrpc:` alone is listened for it runs from the first byte, and until then `limits.idle_ms` does.";
+    limits.silent_connections_max: Number(1, 1 << 24), "Connections per reactor that have sent nothing yet: the oldest of them is closed.";
+    limits.first_bytes_ms: Number(1, MILLIS_MAX), "Time from the first byte of a connection to those that tell its protocol, in total: close. Before its first byte a connection is idle (`limits.idle_ms`).";
     limits.head_ms: Number(1, MILLIS_MAX), "Time for a whole HTTP head once begun, in total: 408 and close.";
     limits.frame_ms: Number(1, MILLIS_MAX), "Time for a whole frame or body once begun, in total: close (HTTP 408).";
     limits.idle_ms: Number(1, MILLIS_MAX), "Time without a request: a drain notice, then close.";
@@ -74,7 +75,12 @@ table! {
     limits.gob_types_max: Number(1, 65_536), "gob type definitions per connection: close.";
     limits.gob_type_bytes_max: Bytes(64, 16 << 20), "Bytes of one gob type definition: close.";
     limits.idle_buffer_bytes_max: Bytes(0, HOLD_MAX), zero "each buffer is allocated anew", "Idle buffers that a reactor keeps for its next reads and replies: one that comes back is freed.";
-    limits.drain_ms: Number(0, MILLIS_MAX), zero "cancel at once", "Time that a drain waits for calls in flight: what is left is cancelled and counted.";
+    limits.reply_bytes_max: Bytes(1, FRAME_BYTES_MAX), "The body of one reply, before compression: the call is answered `resource_exhausted` instead.";
+    limits.linger_bytes_max: Bytes(1, HOLD_MAX), "Bytes read and dropped after the last answer on a connection, or after an HTTP request was refused before its body: close.";
+    limits.linger_ms: Number(1, MILLIS_MAX), "Time for reading and dropping them: close.";
+    limits.drain_grace_ms: Number(0, MILLIS_MAX), zero "the drain begins at once", "Time between `not_serving` and the drain, in which everything is still served; it comes on top of `limits.drain_ms`.";
+    limits.drain_idle_ms: Number(0, MILLIS_MAX), zero "close at once", "Time that a drain keeps HTTP connections without a request: close. A request in that time is answered with `Connection: close`.";
+    limits.drain_ms: Number(0, MILLIS_MAX), zero "end them at once", "Time that a drain waits for calls in flight: what is left is answered `unavailable` and counted.";
 }
 
 /// A second: whoever spins or holds back longer has written milliseconds.

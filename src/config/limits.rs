@@ -51,10 +51,14 @@ pub struct Limits {
     /// Too small: long cookies or tokens fail. Too large: each silent connection can hold that much.
     pub http_head_bytes_max: usize,
 
-    /// Milliseconds from accept to the first bytes that tell the protocol. Default 10 000, in total. A listener that
-    /// is kept to gob or JSON-RPC counts them from the first byte, since Go programs connect ahead of their first
-    /// call; until then `idle_ms` counts. At the limit: close. Too small: peers on slow links never get in; clients that connect ahead of need are
-    /// dropped. Too large: silent connections keep their slots.
+    /// Connections per reactor whose peers have sent nothing yet. Default 1024. At the limit: the oldest of them is
+    /// closed when a new one is accepted. Too small: clients that connect ahead of their first call are dropped
+    /// when many connect at once. Too large: silent peers hold that many descriptors until `idle_ms`.
+    pub silent_connections_max: usize,
+
+    /// Milliseconds from the first byte to those that tell the protocol. Default 10 000, in total. Before its first
+    /// byte a connection is idle (`idle_ms`), since clients connect ahead of their first call. At the limit: close.
+    /// Too small: peers on slow links never get in. Too large: peers that stop after a byte keep their slots.
     pub first_bytes_ms: u64,
 
     /// Milliseconds for a whole HTTP head once begun. Default 10 000, in total, so that one byte a second does
@@ -90,9 +94,33 @@ pub struct Limits {
     /// in every turn. Too large: what a burst needed is held until it has lain idle for some seconds.
     pub idle_buffer_bytes_max: usize,
 
-    /// Milliseconds that a drain waits for calls in flight. Default 10 000; 0 cancels them at once.
-    /// At the limit: what is left is cancelled and counted. Too small: restarts lose calls. Too large: a
-    /// restart hangs on the slowest call, and may outlive the patience of whoever stops the process.
+    /// Bytes of one reply's body, before it is compressed. Default 64 MiB; at most as `frame_bytes_max`. At the limit:
+    /// the call is answered `resource_exhausted` instead, and the connection lives. Too small: honest large replies
+    /// fail. Too large: one call can make the server hold that much for each caller.
+    pub reply_bytes_max: usize,
+
+    /// Bytes that are still read and dropped after the last answer on a connection, or after an HTTP request was
+    /// refused before its body. Default 1 MiB. At the limit: close; a peer that has more on its way may not see the
+    /// answer. Too small: error answers are lost to resets. Too large: refused uploads cost as much as accepted ones.
+    pub linger_bytes_max: usize,
+
+    /// Milliseconds for the same. Default 2 000. At the limit: close. Too small: error answers are lost on slow
+    /// links. Too large: connections that are over keep their slots.
+    pub linger_ms: u64,
+
+    /// Milliseconds between the moment that health says `not_serving` and the drain: new connections and calls are
+    /// still served. Default 0: the drain begins at once. They come on top of `drain_ms`. Too small: load balancers
+    /// that poll the health send connections to a port that is closed. Too large: a restart takes longer.
+    pub drain_grace_ms: u64,
+
+    /// Milliseconds that a drain keeps HTTP connections without a request; a request in that time is served, and its
+    /// answer says `Connection: close`. Default 1 000; 0 closes them at once. At the limit: close. Too small: a
+    /// proxy's next request meets a closed connection. Too large: a restart waits for peers that send nothing.
+    pub drain_idle_ms: u64,
+
+    /// Milliseconds that a drain waits for calls in flight. Default 10 000; 0 ends them at once.
+    /// At the limit: what is left is answered `unavailable` and counted. Too small: restarts lose calls. Too large: a
+    /// restart hangs on the slowest call, and may last longer than the service manager waits.
     pub drain_ms: u64,
 }
 
@@ -108,6 +136,7 @@ impl Default for Limits {
             work_queue_max: 16_384,
             http_headers_max: 64,
             http_head_bytes_max: 16 << 10,
+            silent_connections_max: 1024,
             first_bytes_ms: 10_000,
             head_ms: 10_000,
             frame_ms: 30_000,
@@ -117,6 +146,11 @@ impl Default for Limits {
             gob_types_max: 1024,
             gob_type_bytes_max: 64 << 10,
             idle_buffer_bytes_max: 8 << 20,
+            reply_bytes_max: 64 << 20,
+            linger_bytes_max: 1 << 20,
+            linger_ms: 2_000,
+            drain_grace_ms: 0,
+            drain_idle_ms: 1_000,
             drain_ms: 10_000,
         }
     }

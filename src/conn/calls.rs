@@ -160,6 +160,12 @@ impl Calls {
         Some(call)
     }
 
+    /// The index of the method of the call in that slot.
+    pub fn method_of(&self, slot: u32) -> Option<u32> {
+        let call = self.table.as_ref()?.entries.get(slot as usize)?;
+        call.as_ref().map(|call| call.method)
+    }
+
     fn calls_mut(&mut self) -> impl Iterator<Item = &mut Call> {
         self.table.iter_mut().flat_map(|table| table.entries.iter_mut().flatten())
     }

@@ -4,9 +4,10 @@ use std::time::Instant;
 
 use coreloop_bufpool::Pool;
 
+use super::times::DRAIN_SERVE;
 use super::{CloseReason, Conn, State, Step};
 use crate::config::Limits;
-use crate::wire::{Out, Wire};
+use crate::wire::{DrainNotice, Out, Wire};
 
 impl<W: Wire> Conn<W> {
     /// Stops reading; what is owed still goes out, for as long as a drain may take, then the connection ends for
@@ -24,11 +25,19 @@ impl<W: Wire> Conn<W> {
                 self.since = now;
                 self.state = State::Finishing(why);
             }
-            State::Finishing(_) | State::Lingering(_) | State::Closed(_) => {}
+            State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => {}
         }
     }
 
-    /// Asks the peer for no new requests; ends when it is quiet.
+    /// Ends the connection for this reason without waiting for the work of its calls, all of which were answered: what
+    /// was said still goes out.
+    pub fn give_up(&mut self, why: CloseReason, now: Instant) {
+        self.is_given_up = true;
+        self.finish(why, now);
+    }
+
+    /// Asks the peer for no new requests; ends when it is quiet. Where the protocol cannot say so
+    /// ([`DrainNotice::None`]), it ends when what the peer has written by now is read and answered.
     pub fn drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.is_easy = false;
         match self.state {
@@ -44,9 +53,16 @@ impl<W: Wire> Conn<W> {
             State::Draining
             | State::HalfClosed
             | State::Finishing(_)
-            | State::Lingering(_)
+            | State::Lingering { .. }
             | State::Closed(_) => {}
         }
+    }
+
+    /// The peer was told of the drain long enough ago: a call that comes now is refused.
+    pub fn refuses_calls(&self, now: Instant) -> bool {
+        self.state == State::Draining
+            && self.wire.drain_notice() == DrainNotice::Message
+            && now >= self.since + DRAIN_SERVE
     }
 
     /// A notice waits for the peer's first message: to be asked with each, and said before it is answered.
@@ -62,14 +78,24 @@ impl<W: Wire> Conn<W> {
             self.last_written = now;
         }
         self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+        // The notice may have made an answer in flight the last one: the wire says so on its next look.
+        self.bytes_min = 0;
         self.is_easy = false;
         self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;
     }
 
     pub(super) fn is_finishing(&self) -> bool {
         match self.state {
-            State::Finishing(_) | State::Lingering(_) | State::Closed(_) => true,
+            State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => true,
             State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => false,
+        }
+    }
+
+    /// Requests may take the fast path. While the connection drains, each is looked at.
+    pub(super) fn is_fast_state(&self) -> bool {
+        match self.state {
+            State::Opening { .. } | State::Serving | State::HalfClosed => true,
+            State::Draining | State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => false,
         }
     }
 
@@ -77,7 +103,7 @@ impl<W: Wire> Conn<W> {
     pub fn is_open(&self) -> bool {
         match self.state {
             State::Opening { .. } | State::Serving | State::Draining => true,
-            State::HalfClosed | State::Finishing(_) | State::Lingering(_) | State::Closed(_) => false,
+            State::HalfClosed | State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => false,
         }
     }
 
@@ -85,7 +111,10 @@ impl<W: Wire> Conn<W> {
     #[inline]
     pub fn step(&mut self) -> Step {
         match &self.state {
-            State::Opening { .. } | State::Serving | State::Draining | State::Lingering(_) => Step::Keep,
+            State::Draining if !self.owes_notice && self.wire.drain_notice() == DrainNotice::None => {
+                Step::FinishWhenRead
+            }
+            State::Opening { .. } | State::Serving | State::Draining | State::Lingering { .. } => Step::Keep,
             State::HalfClosed => {
                 // Nobody answers what a caller still has to write.
                 let is_said = self.out_len() == 0 || self.wire.is_caller();
@@ -96,7 +125,9 @@ impl<W: Wire> Conn<W> {
                 }
                 Step::Keep
             }
-            State::Finishing(_) if self.in_flight == 0 && self.out_len() == 0 => Step::ShutdownWrite,
+            State::Finishing(_) if (self.in_flight == 0 || self.is_given_up) && self.out_len() == 0 => {
+                Step::ShutdownWrite
+            }
             State::Finishing(_) => Step::Keep,
             State::Closed(why) => Step::Close(why.clone()),
         }

@@ -39,8 +39,14 @@ enum State {
     HalfClosed,
     /// Nothing more is read; what is owed goes out, then our sending half closes.
     Finishing(CloseReason),
-    /// Our sending half is closed; what the peer still sends is dropped, for a bounded time.
-    Lingering(CloseReason),
+    /// Our sending half is closed; what the peer still sends is read and dropped, within `linger_ms` and
+    /// `linger_bytes_max`.
+    Lingering {
+        /// Why the connection ends.
+        why: CloseReason,
+        /// Bytes that may still be read.
+        bytes_left: usize,
+    },
     /// Over.
     Closed(CloseReason),
 }
@@ -52,6 +58,8 @@ pub enum Step {
     Keep,
     /// Close the sending half, then say so with [`Conn::on_shutdown`].
     ShutdownWrite,
+    /// Read what the peer has written so far, then [`Conn::finish`].
+    FinishWhenRead,
     /// Close the socket.
     Close(CloseReason),
 }
@@ -88,6 +96,8 @@ pub struct Conn<W> {
     is_progress: bool,
     /// It drains, which could not be said yet: the peer had not shown what it speaks.
     owes_notice: bool,
+    /// Every call has been answered, although its work may go on: the end does not wait for that work.
+    is_given_up: bool,
     /// Calls begun and not ended, answered or not: work counts until it ends.
     in_flight: u32,
     /// Bytes of their arguments.
@@ -116,6 +126,7 @@ impl<W: Wire> Conn<W> {
             is_eof: false,
             is_progress: false,
             owes_notice: false,
+            is_given_up: false,
             in_flight: 0,
             in_flight_bytes: 0,
             bytes_min: 1,
@@ -142,7 +153,7 @@ impl<W: Wire> Conn<W> {
     pub fn wants_read(&self) -> bool {
         match self.state {
             State::Opening { .. } | State::Serving | State::Draining => !self.is_paused && !self.is_eof,
-            State::Lingering(_) => true,
+            State::Lingering { .. } => true,
             State::HalfClosed | State::Finishing(_) | State::Closed(_) => false,
         }
     }
@@ -178,7 +189,14 @@ impl<W: Wire> Conn<W> {
             }
         }
         match &mut self.state {
-            State::Lingering(_) | State::Closed(_) => self.recv.consume(self.recv.len()),
+            State::Lingering { why, bytes_left } => {
+                self.recv.consume(self.recv.len());
+                *bytes_left = bytes_left.saturating_sub(n);
+                if *bytes_left == 0 {
+                    self.state = State::Closed(why.clone());
+                }
+            }
+            State::Closed(_) => self.recv.consume(self.recv.len()),
             State::Opening { heard } => *heard = heard.or(Some(now)),
             State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
         }
@@ -198,7 +216,9 @@ impl<W: Wire> Conn<W> {
                 State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
                     State::Closed(CloseReason::PeerClosed)
                 }
-                State::Finishing(why) | State::Lingering(why) | State::Closed(why) => State::Closed(why),
+                State::Finishing(why) | State::Lingering { why, .. } | State::Closed(why) => {
+                    State::Closed(why)
+                }
             };
             return;
         }
@@ -208,7 +228,7 @@ impl<W: Wire> Conn<W> {
                 self.state = State::HalfClosed;
             }
             State::Finishing(why) => self.state = State::Finishing(why),
-            State::Lingering(why) => self.state = State::Closed(why),
+            State::Lingering { why, .. } => self.state = State::Closed(why),
             State::Closed(why) => self.state = State::Closed(why),
         }
     }
@@ -217,7 +237,7 @@ impl<W: Wire> Conn<W> {
     pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
         self.is_easy = false;
         match self.state {
-            State::Lingering(ref why) => self.state = State::Closed(why.clone()),
+            State::Lingering { ref why, .. } => self.state = State::Closed(why.clone()),
             State::Closed(_) => {}
             State::Opening { .. }
             | State::Serving
@@ -294,7 +314,11 @@ impl<W: Wire> Conn<W> {
             Decoded::Broken(why) => {
                 self.finish(CloseReason::Broken(why), self.last_heard.max(self.last_written));
             }
-            Decoded::End => self.finish(CloseReason::PeerClosed, self.last_heard.max(self.last_written)),
+            Decoded::End => {
+                let is_draining = self.state == State::Draining;
+                let why = if is_draining { CloseReason::Drained } else { CloseReason::PeerClosed };
+                self.finish(why, self.last_heard.max(self.last_written));
+            }
         }
         Some(Next::Nothing)
     }
@@ -338,7 +362,7 @@ impl<W: Wire> Conn<W> {
         }
         self.is_progress = false;
         if !self.is_easy {
-            self.is_easy = !self.is_paused && !self.is_finishing() && self.filtered.is_none();
+            self.is_easy = !self.is_paused && self.is_fast_state() && self.filtered.is_none();
         }
         if let State::Opening { heard: Some(_) } = self.state
             && self.wire.is_decided()
@@ -419,7 +443,7 @@ impl<W: Wire> Conn<W> {
     /// Says something to the peer.
     #[inline(always)]
     pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
-        if !self.is_easy && matches!(self.state, State::Lingering(_) | State::Closed(_)) {
+        if !self.is_easy && matches!(self.state, State::Lingering { .. } | State::Closed(_)) {
             return;
         }
         // Where it is easy there is no filter, and nothing sealed to count.
@@ -466,16 +490,17 @@ impl<W: Wire> Conn<W> {
     }
 
     /// Our sending half is closed.
-    pub fn on_shutdown(&mut self, now: Instant) {
+    pub fn on_shutdown(&mut self, now: Instant, limits: &Limits) {
         match std::mem::replace(&mut self.state, State::HalfClosed) {
             State::Finishing(why) if self.is_eof => self.state = State::Closed(why),
             State::Finishing(why) => {
                 self.since = now;
                 self.recv.consume(self.recv.len());
-                self.state = State::Lingering(why);
+                self.bytes_min = 1;
+                self.state = State::Lingering { why, bytes_left: limits.linger_bytes_max };
             }
             // Asked for in `Finishing` only.
-            State::Lingering(why) => self.state = State::Lingering(why),
+            State::Lingering { why, bytes_left } => self.state = State::Lingering { why, bytes_left },
             State::Closed(why) => self.state = State::Closed(why),
             State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
                 self.state = State::HalfClosed;
@@ -486,6 +511,11 @@ impl<W: Wire> Conn<W> {
     /// When the peer was last heard: any byte counts.
     pub fn last_heard(&self) -> Instant {
         self.last_heard
+    }
+
+    /// The peer has not sent a byte yet.
+    pub fn is_silent(&self) -> bool {
+        matches!(self.state, State::Opening { heard: None })
     }
 
     /// Gives back every buffer. The connection is over.
@@ -508,7 +538,7 @@ impl<W: Wire> Conn<W> {
     /// What must hold whenever the reactor turns to another connection.
     pub fn check(&self, limits: &Limits) {
         debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
-        debug_assert!(!self.is_easy || !self.is_paused && !self.is_finishing() && self.filtered.is_none());
+        debug_assert!(!self.is_easy || !self.is_paused && self.is_fast_state() && self.filtered.is_none());
         debug_assert!(
             self.out.len() < limits.write_queue_high_bytes
                 || self.is_paused

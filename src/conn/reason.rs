@@ -28,6 +28,8 @@ pub enum CloseReason {
     Drained,
     /// The application asked for it.
     App,
+    /// It had sent nothing yet, and was the oldest of more than `silent_connections_max` such connections.
+    TooManySilent,
 }
 
 impl CloseReason {
@@ -39,7 +41,11 @@ impl CloseReason {
             | CloseReason::FirstBytesLate
             | CloseReason::FrameLate
             | CloseReason::WriteStalled => true,
-            CloseReason::PeerClosed | CloseReason::Idle | CloseReason::Drained | CloseReason::App => false,
+            CloseReason::PeerClosed
+            | CloseReason::Idle
+            | CloseReason::Drained
+            | CloseReason::App
+            | CloseReason::TooManySilent => false,
         }
     }
 
@@ -63,6 +69,7 @@ impl CloseReason {
             CloseReason::WriteStalled => 6,
             CloseReason::Drained => 7,
             CloseReason::App => 8,
+            CloseReason::TooManySilent => 9,
         }
     }
 }
@@ -93,6 +100,7 @@ mod tests {
             CloseReason::WriteStalled,
             CloseReason::Drained,
             CloseReason::App,
+            CloseReason::TooManySilent,
         ];
         let names: Vec<&str> = reasons.iter().map(CloseReason::name).collect();
         assert_eq!(names, CloseReason::NAMES);

@@ -8,13 +8,16 @@ use coreloop_bufpool::Pool;
 
 use super::{CloseReason, Conn, State};
 use crate::config::Limits;
-use crate::wire::{Out, Wire};
+use crate::wire::{DrainNotice, Out, Wire};
 
-/// After the last word the peer gets this long to close its side, so that a reset does not eat that word.
-const LINGER: Duration = Duration::from_secs(1);
 /// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
 /// that crossed the drain notice are still served.
 const DRAIN_QUIET: Duration = Duration::from_millis(100);
+/// Calls that come later than this after the drain began are refused; a protocol without a drain notice is not read any
+/// more.
+pub(super) const DRAIN_SERVE: Duration = Duration::from_secs(1);
+/// A peer that does not heed the notice is refused until then; afterwards its connection ends.
+const DRAIN_END: Duration = Duration::from_secs(2);
 
 impl<W: Wire> Conn<W> {
     /// The earliest time at which [`Conn::on_timer`] may have something to do.
@@ -28,37 +31,69 @@ impl<W: Wire> Conn<W> {
                 Some(self.last_heard.max(self.last_written) + ms(limits.idle_ms))
             }
             State::Serving => None,
-            State::Draining if self.is_resting() => Some(self.last_heard.max(self.since) + DRAIN_QUIET),
-            State::Draining => None,
+            State::Draining => self.drain_deadline(limits),
             State::HalfClosed => None,
+            // Whoever drains gives the calls up when their time has passed (`App::on_abort`).
+            State::Finishing(CloseReason::Drained) if self.in_flight > 0 && !self.is_given_up => None,
             State::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
-            State::Lingering(_) => Some(self.since + LINGER),
+            State::Lingering { .. } => Some(self.since + ms(limits.linger_ms)),
             State::Closed(_) => None,
         };
         [stall, frame, of_state].into_iter().flatten().min()
     }
 
-    /// When a peer that has decided nothing is late. One that may be silent at first has its time from its first byte on,
-    /// and until then that of a connection that rests: which costs no more than one that has made a single call.
+    /// When a peer that has decided nothing is late: from its first byte on it has the time of first bytes, and until
+    /// then it is idle like any other, since clients connect ahead of their first call.
     fn first_bytes_deadline(&self, heard: Option<Instant>, limits: &Limits) -> Instant {
         let ms = Duration::from_millis;
         match heard {
-            None if self.wire.may_be_silent() => self.since + ms(limits.idle_ms),
-            Some(at) if self.wire.may_be_silent() => at + ms(limits.first_bytes_ms),
-            None | Some(_) => self.since + ms(limits.first_bytes_ms),
+            None => self.since + ms(limits.idle_ms),
+            Some(at) => at + ms(limits.first_bytes_ms),
+        }
+    }
+
+    /// When a connection that drains ends, unless its peer closes it before.
+    fn drain_deadline(&self, limits: &Limits) -> Option<Instant> {
+        match self.wire.drain_notice() {
+            DrainNotice::Message if self.is_resting() => {
+                Some((self.last_heard.max(self.since) + DRAIN_QUIET).min(self.since + DRAIN_END))
+            }
+            DrainNotice::Message => (self.in_flight == 0).then(|| self.since + DRAIN_END),
+            DrainNotice::NextAnswer => {
+                self.is_resting().then(|| self.since + Duration::from_millis(limits.drain_idle_ms))
+            }
+            DrainNotice::None => Some(self.since + DRAIN_SERVE),
         }
     }
 
     /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
     fn frame_deadline(&self, limits: &Limits) -> Option<Instant> {
         let began = self.frame_began.filter(|_| !self.is_paused && !self.is_finishing())?;
-        let ms = if self.wire.is_in_head() { limits.head_ms } else { limits.frame_ms };
+        let ms = match (self.wire.is_in_head(), self.wire.is_lingering()) {
+            (true, _) => limits.head_ms,
+            (false, true) => limits.linger_ms,
+            (false, false) => limits.frame_ms,
+        };
         Some(began + Duration::from_millis(ms))
     }
 
     /// Nothing is in flight, at hand, or waiting to be written.
     fn is_resting(&self) -> bool {
         self.in_flight == 0 && self.out_len() == 0 && self.recv.is_empty() && !self.wire.is_inside_message()
+    }
+
+    /// The process did not run for that long (it was stopped, or the machine slept): that time does not count. Peers
+    /// could not go on meanwhile, and what was read and written right after it carries the time of a turn that began
+    /// before.
+    pub fn forgive(&mut self, stopped: Duration, now: Instant) {
+        let later = |at: Instant| (at + stopped).min(now);
+        self.frame_began = self.frame_began.map(later);
+        if let State::Opening { heard: Some(at) } = &mut self.state {
+            *at = later(*at);
+        }
+        for at in [&mut self.since, &mut self.last_heard, &mut self.last_written] {
+            *at = later(*at);
+        }
     }
 
     /// Time has passed: what is late ends the connection.
@@ -73,10 +108,8 @@ impl<W: Wire> Conn<W> {
             return;
         }
         match &self.state {
-            State::Opening { heard: None } if self.wire.may_be_silent() => {
-                self.finish(CloseReason::Idle, now);
-            }
-            State::Opening { .. } => self.finish(CloseReason::FirstBytesLate, now),
+            State::Opening { heard: None } => self.finish(CloseReason::Idle, now),
+            State::Opening { heard: Some(_) } => self.finish(CloseReason::FirstBytesLate, now),
             State::Serving | State::Draining | State::HalfClosed
                 if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
             {
@@ -96,7 +129,7 @@ impl<W: Wire> Conn<W> {
             }
             State::Draining => self.finish(CloseReason::Drained, now),
             State::HalfClosed => {}
-            State::Finishing(why) | State::Lingering(why) => self.state = State::Closed(why.clone()),
+            State::Finishing(why) | State::Lingering { why, .. } => self.state = State::Closed(why.clone()),
             State::Closed(_) => {}
         }
     }

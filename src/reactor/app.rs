@@ -35,6 +35,11 @@ pub trait App: Sized {
     /// A message has come. Its bytes are valid during this call only.
     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Wire>::Message);
 
+    /// A message has come after the time for which calls that cross a drain notice are served: a call is to be refused.
+    fn on_message_after_drain(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Wire>::Message) {
+        self.on_message(cx, message);
+    }
+
     /// The messages of one connection that were at hand have all been given.
     fn on_read_end(&mut self) {}
 
@@ -62,6 +67,12 @@ pub trait App: Sized {
     /// When the app wants a turn for something that is no connection's.
     fn next_at(&self) -> Option<Instant> {
         None
+    }
+
+    /// Whether [`App::on_time`] judges what peers have sent in time: everything that was ready to be read when the turn
+    /// began is read before it is called.
+    fn reads_before_time(&self) -> bool {
+        false
     }
 
     /// The time that [`App::next_at`] gave has come.

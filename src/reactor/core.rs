@@ -8,12 +8,13 @@ pub(crate) mod lone;
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
 use super::app::{App, ConnCx};
+use super::silent::SilentConnections;
 use super::socket::Stream;
 use crate::config::{Limits, TurnBudget};
 use crate::conn::{CloseReason, Conn, Next, Step};
@@ -40,6 +41,8 @@ pub(super) struct Slot<A: App> {
     is_writable: bool,
     /// Reading was stopped by a limit when it was last looked at.
     was_paused: bool,
+    /// It was accepted, has sent nothing yet, and is counted as such.
+    is_silent: bool,
     /// It is in `again`.
     is_again: bool,
     /// It is in `touched`.
@@ -72,6 +75,7 @@ pub(super) struct Core<A: App> {
     /// Connections that letters or timers touched.
     touched: Vec<Key>,
     pub(super) closing: Vec<(Key, CloseReason)>,
+    silent: SilentConnections,
     /// With a flush delay: when the first of the dirty is due.
     pub(super) flush_at: Option<Instant>,
 }
@@ -102,6 +106,7 @@ impl<A: App> Core<A> {
             dirty: Vec::new(),
             touched: Vec::new(),
             closing: Vec::new(),
+            silent: SilentConnections::default(),
             flush_at: None,
         }
     }
@@ -124,6 +129,7 @@ impl<A: App> Core<A> {
             is_hung_up: false,
             is_writable: true,
             was_paused: false,
+            is_silent: false,
             is_again: false,
             is_touched: false,
             is_overdue: false,
@@ -135,6 +141,22 @@ impl<A: App> Core<A> {
         self.stats.accepted.add(1);
         self.stats.connections.set(self.slots.len() as u64);
         self.after(key);
+    }
+
+    /// A connection was accepted, not adopted by its app: until it sends something it is one of a bounded number.
+    pub(super) fn note_accepted(&mut self, key: Key) {
+        let Some(slot) = self.slots.at_mut(key) else { return };
+        slot.is_silent = true;
+        self.silent.add(key);
+        let Core { slots, silent, limits, now, .. } = self;
+        let is_silent = |key| slots.at(key).is_some_and(|slot| slot.is_silent);
+        let Some(oldest) = silent.oldest_beyond(limits.silent_connections_max, is_silent) else { return };
+        silent.remove_one();
+        if let Some(slot) = slots.at_mut(oldest) {
+            slot.is_silent = false;
+            slot.conn.finish(CloseReason::TooManySilent, *now);
+        }
+        self.after(oldest);
     }
 
     /// Notes what the kernel said about a connection.
@@ -238,6 +260,10 @@ impl<A: App> Core<A> {
         }
         app.on_read_end();
         slot.conn.settle(pool, *now);
+        if slot.is_silent && !slot.conn.is_silent() {
+            slot.is_silent = false;
+            self.silent.remove_one();
+        }
         let app_at = app.next_deadline(&slot.session);
         self.taken += messages as u64;
         self.taken_reads += reads;
@@ -283,9 +309,16 @@ impl<A: App> Core<A> {
                 Step::Keep => break,
                 Step::ShutdownWrite => {
                     slot.stream.shutdown_write();
-                    slot.conn.on_shutdown(self.now);
+                    slot.conn.on_shutdown(self.now, &self.limits);
                     // What the peer still sends is read and dropped.
                     slot.is_readable = true;
+                }
+                Step::FinishWhenRead => {
+                    let may_read = slot.is_readable || slot.is_again || slot.conn.has_undecoded();
+                    if may_read || slot.conn.is_paused() {
+                        break;
+                    }
+                    slot.conn.finish(CloseReason::Drained, self.now);
                 }
                 Step::Close(why) => {
                     self.closing.push((key, why));
@@ -321,11 +354,50 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// A timer has fired: lets the connection see to its own deadlines.
-    pub(super) fn on_timer(&mut self, key: Key) {
-        let Some(slot) = self.slots.at_mut(key) else { return };
+    /// A timer has fired: lets the connection see to its own deadlines, and says whether one of these or of the app's
+    /// has passed.
+    ///
+    /// The process may have been stopped while the peer was not, so what waits in the socket is read, and what waits
+    /// to be written is offered, before anything is judged to be late. With more input than one turn reads, the
+    /// judgement waits for the next turn; the limits on messages bound how often. `stopped` is the time for which
+    /// this reactor did not run, if that was noticeable.
+    pub(super) fn on_timer(&mut self, key: Key, app: &mut A, stopped: Duration) -> bool {
+        let Some(slot) = self.slots.at_mut(key) else { return false };
         slot.armed = None;
-        slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
+        let is_late = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
+        if !is_late(slot.conn.next_deadline(&self.limits)) && !is_late(app.next_deadline(&slot.session)) {
+            return false;
+        }
+        self.catch_up(key, app);
+        let Some(slot) = self.slots.at_mut(key) else { return true };
+        if !(slot.is_readable && slot.conn.wants_read()) {
+            if !stopped.is_zero() {
+                slot.conn.forgive(stopped, self.now);
+            }
+            slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
+        }
+        true
+    }
+
+    /// Writes and reads what the socket takes and gives now, whether or not an event has told of it.
+    #[cold]
+    fn catch_up(&mut self, key: Key, app: &mut A) {
+        let Core { slots, pool, limits, now, stats, .. } = self;
+        let Some(slot) = slots.at_mut(key) else { return };
+        if slot.conn.out_len() > 0 {
+            slot.is_writable = true;
+            write_out(slot, pool, *now, limits, stats);
+        }
+        slot.is_readable = true;
+        let was_again = slot.is_again;
+        self.read(key, app);
+        if was_again && let Some(slot) = self.slots.at_mut(key) {
+            // It is on the list from before; the read may have put it there a second time.
+            if slot.is_again {
+                self.again.pop();
+            }
+            slot.is_again = true;
+        }
     }
 
     /// Lends the connection to the app, with the note that says whether it is on the list of the touched.
@@ -420,6 +492,8 @@ impl<A: App> Core<A> {
         let Core { slots, pool, limits, now, .. } = self;
         if let Some(slot) = slots.at_mut(key) {
             slot.conn.drain(pool, *now, limits);
+            // What was written before the drain began may not have been told of yet, and is read.
+            slot.is_readable = true;
         }
         self.after(key);
     }
@@ -429,6 +503,9 @@ impl<A: App> Core<A> {
         let mut slot = self.slots.remove(key)?;
         self.timers.cancel(key);
         slot.stream.deregister(&mut self.poller);
+        if slot.is_silent {
+            self.silent.remove_one();
+        }
         slot.conn.release(&mut self.pool);
         self.stats.closed[why.index()].add(1);
         self.stats.connections.set(self.slots.len() as u64);
@@ -444,7 +521,11 @@ fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
             if cx.conn.owes_notice() {
                 cx.conn.say_drain(cx.pool, cx.now, cx.limits);
             }
-            app.on_message(cx, message);
+            if cx.conn.refuses_calls(cx.now) {
+                app.on_message_after_drain(cx, message);
+            } else {
+                app.on_message(cx, message);
+            }
             cx.conn.consume(consumed);
             true
         }

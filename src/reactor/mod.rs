@@ -12,7 +12,9 @@ mod dial;
 mod guest;
 mod listener;
 mod remote;
+mod silent;
 mod socket;
+mod time;
 mod unix_file;
 mod wait;
 
@@ -53,6 +55,8 @@ const LETTERS_PER_TURN: usize = 1024;
 const SHRINK_EVERY: Duration = Duration::from_secs(1);
 /// So much freed at once is worth telling the allocator to give it back to the system.
 const TRIM_BYTES: usize = 1 << 20;
+/// What an aborted reactor gives its connections at the most, to write last answers and to see their peers close.
+const ABORT_MAX: Duration = Duration::from_secs(1);
 /// Keys of listeners; the table of connections starts at the other end.
 const LISTENER_GENERATION: u32 = u32::MAX - 1;
 /// Keys of guests, likewise.
@@ -135,6 +139,10 @@ pub struct Reactor<A: App> {
     pinned: Option<usize>,
     connections_max: usize,
     state: State,
+    /// When the reactor ends although connections are left, once it aborts.
+    abort_until: Option<Instant>,
+    /// The time for which it did not run before this turn, where that was long enough for peers to be misjudged.
+    stopped: Duration,
     /// Connections to be read in this turn.
     reading: Vec<Key>,
     expired: Vec<Key>,
@@ -187,6 +195,8 @@ impl<A: App> Reactor<A> {
             pinned: core,
             connections_max,
             state: State::Running,
+            abort_until: None,
+            stopped: Duration::ZERO,
             reading: Vec::new(),
             expired: Vec::new(),
             shrink_at: None,
@@ -342,6 +352,7 @@ impl<A: App> Reactor<A> {
         let (wire, session) = self.app.open(key, peer, listener);
         let app_at = self.app.next_deadline(&session);
         self.core.open(key, stream, peer, wire, session);
+        self.core.note_accepted(key);
         if let Some(at) = app_at {
             self.core.arm_for_app(key, at);
         }
@@ -411,11 +422,13 @@ impl<A: App> Reactor<A> {
         self.for_each_conn(|core, app, key| {
             if let Some((mut cx, _)) = core.conn_cx(key) {
                 app.on_abort(&mut cx);
-                cx.conn.finish(CloseReason::Drained, cx.now);
+                cx.conn.give_up(CloseReason::Drained, cx.now);
             }
             core.after(key);
         });
         self.state = State::Aborting;
+        let linger = Duration::from_millis(self.core.limits.linger_ms);
+        self.abort_until.get_or_insert(self.core.now + linger.min(ABORT_MAX));
     }
 
     fn for_each_conn(&mut self, mut f: impl FnMut(&mut Core<A>, &mut A, Key)) {
@@ -424,58 +437,6 @@ impl<A: App> Reactor<A> {
         for key in keys {
             f(&mut self.core, &mut self.app, key);
         }
-    }
-
-    // Timers.
-
-    fn run_timers(&mut self) {
-        let mut expired = std::mem::take(&mut self.expired);
-        self.core.timers.expire(self.core.now, &mut expired);
-        for key in expired.drain(..) {
-            self.core.on_timer(key);
-            let now = self.core.now;
-            let Some(slot) = self.core.slots.at_mut(key) else { continue };
-            let app_at = self.app.next_deadline(&slot.session);
-            if app_at.is_some_and(|at| at <= now)
-                && let Some((mut cx, _)) = self.core.conn_cx(key)
-            {
-                self.app.on_deadline(&mut cx);
-            }
-            self.core.after(key);
-            if let Some(slot) = self.core.slots.at_mut(key)
-                && let Some(at) = self.app.next_deadline(&slot.session)
-            {
-                self.core.arm_for_app(key, at);
-            }
-        }
-        self.expired = expired;
-        if self.app.next_at().is_some_and(|at| at <= self.core.now) {
-            let Reactor { app, core, loads, index, .. } = self;
-            app.on_time(&mut Conns { core, loads, index: *index });
-            self.core.after_touched(&self.app);
-        }
-        if self.shrink_at.is_some_and(|at| at <= self.core.now) {
-            self.shrink();
-        }
-    }
-
-    /// Gives back what a burst has left behind.
-    fn shrink(&mut self) {
-        // What came home after the last busy turn would otherwise be neither freed nor counted.
-        self.core.pool.collect();
-        let freed = self.core.pool.shrink(self.core.now);
-        // An idle reactor has few turns; its numbers must not stand as the last busy one left them.
-        self.note_pool();
-        if freed >= TRIM_BYTES {
-            os::trim_heap();
-        }
-        if self.core.slots.is_empty() {
-            self.core.slots.shrink();
-            self.core.timers.shrink();
-        }
-        // Once more, as long as there is something to give back; an idle reactor then sleeps for good.
-        let is_holding = self.core.pool.stats().retained_bytes > 0;
-        self.shrink_at = is_holding.then(|| self.core.now + SHRINK_EVERY);
     }
 
     // The end of a turn.
@@ -488,10 +449,12 @@ impl<A: App> Reactor<A> {
             }
         }
         match self.state {
-            State::Draining if self.core.slots.is_empty() => self.state = State::Stopped,
-            // One flush was tried; who does not take it in one go has had all the time of the drain.
-            State::Aborting => self.state = State::Stopped,
-            State::Running | State::Draining | State::Stopped => {}
+            State::Draining | State::Aborting if self.core.slots.is_empty() => self.state = State::Stopped,
+            // Peers had a moment to read their last answers.
+            State::Aborting if self.abort_until.is_none_or(|at| at <= self.core.now) => {
+                self.state = State::Stopped;
+            }
+            State::Running | State::Draining | State::Aborting | State::Stopped => {}
         }
     }
 

@@ -8,11 +8,16 @@ use super::{GUEST_GENERATION, LISTENER_GENERATION, Reactor, State};
 use crate::policy::gather::Turn;
 use crate::stats::SAMPLE_TURNS;
 
+/// A reactor that did not run for so long looks for events once more before it judges deadlines.
+const STOPPED_MIN: Duration = Duration::from_millis(20);
+
 impl<A: App> Reactor<A> {
     pub(super) fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
         // A guest's calls are not to wait for company.
         let may_gather = self.gather.is_on() && self.guests.is_empty();
+        // The host of a guest decides when the guest has its turn, so nothing follows from how long that took.
+        let is_guest = wait_max.is_some();
         let wait_max = wait_max.or_else(|| self.wants_turn().then_some(Duration::ZERO));
         // One reading of the clock, for all that asks what time it is between two turns; and none if nobody asks.
         let ended = (is_sampled || may_gather || wait_max.is_none()).then(Instant::now);
@@ -28,12 +33,36 @@ impl<A: App> Reactor<A> {
             let mailbox = &self.mailbox;
             self.core.poller.wait(timeout, || mailbox.has_mail())?;
         }
+        let before = self.core.now;
         self.core.now = Instant::now();
         if is_sampled && let Some(ended) = ended {
             let waited = self.core.now.duration_since(ended);
             self.core.stats.stage_ns[0].add(waited.as_nanos() as u64);
         }
         self.lap = is_sampled.then_some(self.core.now);
+        self.note_events();
+        if let Some(timeout) = timeout
+            && !is_guest
+        {
+            let stopped = self.core.now.saturating_duration_since(before).saturating_sub(timeout);
+            if stopped >= STOPPED_MIN {
+                self.look_again(stopped)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// The reactor did not run for a while (a long call, a stopped process): events of that time may be missing, while
+    /// its deadlines have passed.
+    #[cold]
+    fn look_again(&mut self, stopped: Duration) -> io::Result<()> {
+        self.core.poller.wait(Some(Duration::ZERO), || false)?;
+        self.note_events();
+        self.stopped = stopped;
+        Ok(())
+    }
+
+    fn note_events(&mut self) {
         let Reactor { core, acceptor, guests, .. } = self;
         for index in 0..core.poller.len() {
             let (key, ready) = core.poller.event(index);
@@ -43,7 +72,6 @@ impl<A: App> Reactor<A> {
                 _ => core.on_ready(key, ready),
             }
         }
-        Ok(())
     }
 
     /// Naps where that lets calls gather; never beyond what has its time, and not while anything else waits for a turn.
@@ -70,10 +98,7 @@ impl<A: App> Reactor<A> {
 
     /// There is something to do that no event will tell of.
     pub(super) fn wants_turn(&self) -> bool {
-        !self.core.again.is_empty()
-            || self.acceptor.is_ready()
-            || self.state == State::Aborting
-            || self.guests.wants_turn()
+        !self.core.again.is_empty() || self.acceptor.is_ready() || self.guests.wants_turn()
     }
 
     /// The first time at which there is something to do.
@@ -84,6 +109,7 @@ impl<A: App> Reactor<A> {
             core.flush_at,
             self.shrink_at,
             self.acceptor.paused_until,
+            self.abort_until,
             self.app.next_at(),
             self.guests.next_at(),
         ]

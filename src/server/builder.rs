@@ -370,8 +370,9 @@ fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Erro
         #[cfg(feature = "record")]
         recorder: make.recorder,
     });
+    let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
-    Ok(Server { shared, addresses, events, stop, drain, running: reactors })
+    Ok(Server { shared, addresses, events, stop, grace, drain, running: reactors })
 }
 
 /// Starts the workers.

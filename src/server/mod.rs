@@ -154,6 +154,7 @@ pub struct Server {
     addresses: Vec<Address>,
     events: Receiver<Event>,
     stop: Sender<Event>,
+    grace: Duration,
     drain: Duration,
     /// Reactors that have not ended.
     running: usize,
@@ -227,18 +228,23 @@ impl Server {
         }
     }
 
-    /// Stops accepting, tells peers, lets what is in flight finish within the time of the drain, cancels and
-    /// counts what is left, and ends. Gives the last numbers.
+    /// Says that it does not serve any longer and, after `drain_grace_ms`, stops accepting, tells peers, lets what is in
+    /// flight finish within `drain_ms`, answers `unavailable` to what is left and counts it, and ends. Gives the last
+    /// numbers.
     pub fn shutdown(mut self) -> Snapshot {
         self.end()
     }
 
     fn end(&mut self) -> Snapshot {
         self.shared.health.go_down();
+        if !self.grace.is_zero() {
+            // Load balancers see it before the port closes. Another request to stop ends the wait.
+            self.join_until(Instant::now() + self.grace, true);
+        }
         self.each(Remote::drain);
         if !self.join_until(Instant::now() + self.drain, true) {
             self.each(Remote::abort);
-            // What is left is a flush and some bookkeeping; a handler on the reactor that hangs is left behind.
+            // What is left are last answers and some bookkeeping; a handler on the reactor that hangs is left behind.
             self.join_until(Instant::now() + Duration::from_secs(2), false);
         }
         self.shared.pools.stop(Duration::from_secs(1));

@@ -20,20 +20,23 @@ pub struct Registry {
     /// Open addressing by the low bits of the hash: (hash, index).
     table: Vec<(u32, u32)>,
     body_bytes_max: usize,
+    reply_bytes_max: usize,
     depth_max: usize,
 }
 
 impl Registry {
-    /// A table of these methods. A compressed body may grow to `frame_bytes_max`, and bodies nest to `depth_max`.
+    /// A table of these methods. A compressed body may grow to `frame_bytes_max`, a reply to `reply_bytes_max`, and bodies
+    /// nest to `depth_max`.
     ///
     /// # Errors
     ///
     /// Two methods have the same name or hash, or a name is not `Service.Method`.
     pub fn new(methods: Vec<Method>, limits: &Limits) -> Result<Registry, RegisterError> {
-        let (body_bytes_max, depth_max) = (limits.frame_bytes_max, limits.depth_max);
+        let Limits { frame_bytes_max: body_bytes_max, reply_bytes_max, depth_max, .. } = *limits;
         let size = (methods.len() * 4).next_power_of_two().max(16);
+        let table = vec![(0, EMPTY); size];
         let mut registry =
-            Registry { methods: Vec::new(), table: vec![(0, EMPTY); size], body_bytes_max, depth_max };
+            Registry { methods: Vec::new(), table, body_bytes_max, reply_bytes_max, depth_max };
         for method in methods {
             registry.add(method)?;
         }
@@ -93,6 +96,37 @@ impl Registry {
         &self.methods
     }
 
+    /// The largest body of a reply, in bytes.
+    pub fn reply_bytes_max(&self) -> usize {
+        self.reply_bytes_max
+    }
+
+    /// The outcome, unless its body is larger than a reply may be: then that failure.
+    #[inline(always)]
+    fn bounded(&self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<u8>, start: usize) -> Outcome {
+        match outcome {
+            Outcome::Answer if out.len() - start <= self.reply_bytes_max => Outcome::Answer,
+            other => self.bounded_slow(other, cx, out, start),
+        }
+    }
+
+    #[inline(never)]
+    fn bounded_slow(&self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<u8>, start: usize) -> Outcome {
+        let bytes = match &outcome {
+            Outcome::Answer | Outcome::Compressed => out.len() - start,
+            Outcome::Shared(chunk) => chunk.len(),
+            Outcome::Failed(status) => status.message.len(),
+            Outcome::Deferred => return outcome,
+        };
+        if bytes <= self.reply_bytes_max {
+            return outcome;
+        }
+        out.truncate(start);
+        // What one reply needed is not kept for the next.
+        out.shrink_to(start);
+        Outcome::failed(reply_too_large(cx.method(), bytes, self.reply_bytes_max))
+    }
+
     /// The methods' handlers see a body as it was before it was compressed.
     #[cold]
     fn run_compressed(
@@ -108,7 +142,7 @@ impl Registry {
             return Outcome::failed(error);
         }
         let start = out.len();
-        let outcome = handler(cx, codec, Body::Slice(&body), out);
+        let outcome = self.bounded(handler(cx, codec, Body::Slice(&body), out), cx, out, start);
         let answer = match &outcome {
             Outcome::Answer => &out[start..],
             Outcome::Shared(chunk) => chunk,
@@ -125,6 +159,14 @@ impl Registry {
         out.extend_from_slice(&compressed);
         Outcome::Compressed
     }
+}
+
+/// Why a reply is not sent.
+#[cold]
+pub(crate) fn reply_too_large(method: &str, bytes: usize, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the reply of {method} has {bytes} bytes, over the limit of {bytes_max} (reply_bytes_max)"
+    ))
 }
 
 impl Run for Registry {
@@ -145,7 +187,9 @@ impl Run for Registry {
         if call.compressed {
             return self.run_compressed(handler, call, codec, cx, out);
         }
-        handler(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
+        let start = out.len();
+        let outcome = handler(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out);
+        self.bounded(outcome, cx, out, start)
     }
 }
 

@@ -49,7 +49,7 @@ pub const STAGES: [&str; 7] = ["wait", "accept", "read", "hand_off", "mail", "ti
 
 /// Why connections close, by the names that counters go by. Which of them a connection's end is, the connection
 /// says, two floors up.
-pub const CLOSE_REASONS: [&str; 9] = [
+pub const CLOSE_REASONS: [&str; 10] = [
     "peer_closed",
     "reset",
     "broken",
@@ -59,6 +59,7 @@ pub const CLOSE_REASONS: [&str; 9] = [
     "write_stalled",
     "drained",
     "app",
+    "too_many_silent",
 ];
 
 /// The time in each stage and the turn's length are taken on one turn in this many.

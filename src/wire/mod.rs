@@ -171,6 +171,17 @@ impl Out<'_> {
     }
 }
 
+/// How a protocol tells the peer that the server drains.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DrainNotice {
+    /// By a message of its own, which calls may cross: those are served for a short time.
+    Message,
+    /// By the next answer, which is the last.
+    NextAnswer,
+    /// Not at all: reading stops.
+    None,
+}
+
 /// A protocol without I/O: bytes to messages, messages to bytes.
 pub trait Wire {
     /// What the peer says.
@@ -200,6 +211,16 @@ pub trait Wire {
     /// Asks the peer, if the protocol can, to send no new requests on this connection.
     fn encode_drain(&mut self, out: &mut Out<'_>) {
         let _ = out;
+    }
+
+    /// How the peer learns of a drain. While the protocol is undecided it counts as the first of these.
+    fn drain_notice(&self) -> DrainNotice {
+        DrainNotice::Message
+    }
+
+    /// What is being skipped is the rest of a message that was answered with an error: it has `linger_ms`.
+    fn is_lingering(&self) -> bool {
+        false
     }
 
     /// The bytes decoded so far end in the middle of something that is being skipped.
@@ -247,12 +268,6 @@ pub trait Wire {
     /// This end asks and the other one answers: once the peer can say nothing more that means anything, there is
     /// nobody to whom a last word is owed, and the connection ends at once.
     fn is_caller(&self) -> bool {
-        false
-    }
-
-    /// A peer that has not said a word is idle, and not slow: in this protocol whoever connects has nothing to say until
-    /// the first call. From its first byte on it is held to the time of first bytes, as any other.
-    fn may_be_silent(&self) -> bool {
         false
     }
 
@@ -428,12 +443,12 @@ impl Wire for Speaks {
         each!(self, false, wire => wire.is_end_of_reading())
     }
 
-    fn may_be_silent(&self) -> bool {
-        // Where other protocols may come too, silence is what a slow attacker says.
-        match self {
-            Speaks::Sniffing { allowed, .. } => allowed.is_one_of(&[Protocol::NetRpc, Protocol::JsonRpc]),
-            _ => false,
-        }
+    fn drain_notice(&self) -> DrainNotice {
+        each!(self, DrainNotice::Message, wire => wire.drain_notice())
+    }
+
+    fn is_lingering(&self) -> bool {
+        each!(self, false, wire => wire.is_lingering())
     }
 
     fn is_decided(&self) -> bool {

@@ -51,11 +51,6 @@ impl Protocols {
         Protocols(1 << protocol as u8)
     }
 
-    /// Whether it is the set of one of these alone.
-    pub fn is_one_of(self, protocols: &[Protocol]) -> bool {
-        protocols.iter().any(|protocol| self == Protocols::only(*protocol))
-    }
-
     /// Whether the protocol is in the set.
     pub fn contains(self, protocol: Protocol) -> bool {
         self.0 & (1 << protocol as u8) != 0

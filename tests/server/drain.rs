@@ -152,7 +152,7 @@ fn calls_that_cross_the_notice_are_served() {
 }
 
 #[test]
-fn what_outlasts_the_drain_is_cancelled_answered_and_counted() {
+fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
     let _turn = serial();
     let rig = rig(|config| config.limits.drain_ms = 200);
     let cancelled = rig.cancelled.clone();
@@ -169,7 +169,7 @@ fn what_outlasts_the_drain_is_cancelled_answered_and_counted() {
         let mut ids: Vec<u64> = (0..3)
             .map(|_| {
                 let answer = peer.answer();
-                answer.is(answer.id, Code::Cancelled, "drained");
+                answer.is(answer.id, Code::Unavailable, "drain_ms");
                 answer.id
             })
             .collect();
@@ -196,7 +196,7 @@ fn a_second_stop_ends_the_patience() {
     stopper.stop();
     is_drain_notice(&mut peer);
     stopper.stop();
-    peer.answer().is(1, Code::Cancelled, "drained");
+    peer.answer().is(1, Code::Unavailable, "drain_ms");
     peer.ends();
     assert_eq!(waiting.join().unwrap().drain_cancelled, 1);
 }

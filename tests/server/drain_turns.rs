@@ -93,6 +93,25 @@ fn over_http_its_first_answer_says_that_it_closes() {
     assert!(answer.contains("\r\nConnection: close\r\n"), "{answer}");
 }
 
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn calls_written_before_a_drain_are_answered_where_the_protocol_has_no_notice() {
+    let _turn = crate::common::serial();
+    let (mut reactor, address) = reactor(64);
+    let call = |id: usize| format!("{{\"id\":{id},\"method\":\"A.B\",\"params\":[1]}}\n");
+    let mut peer = TcpStream::connect(address.to_string()).unwrap();
+    peer.write_all(call(0).as_bytes()).unwrap();
+    turn_until(&mut reactor, |_, writes| writes == 1);
+    reactor.remote().drain();
+    // The reactor has not been told of these when the drain begins; they take several reads.
+    let calls: String = (1..5_000).map(call).collect();
+    peer.write_all(calls.as_bytes()).unwrap();
+    reactor.run().unwrap();
+    let mut answers = String::new();
+    peer.read_to_string(&mut answers).unwrap();
+    assert_eq!(answers.lines().count(), 5_000);
+}
+
 #[test]
 fn who_waits_to_be_accepted_as_the_drain_begins_is_accepted_and_told() {
     let _turn = crate::common::serial();

@@ -2,8 +2,6 @@
 //! then.
 
 use std::io;
-#[cfg(feature = "jsonrpc")]
-use std::io::{BufRead, BufReader, Read, Write};
 use std::time::Duration;
 
 use crate::common::{Frame, MIB, Peer, Rig, eventually, is_gone, kind, resident_bytes, rig, serial};
@@ -13,44 +11,17 @@ use coreloop::codec::Codec;
 #[test]
 fn a_peer_that_says_nothing_is_closed() {
     let _turn = serial();
-    let rig = rig(|config| config.limits.first_bytes_ms = 100);
-    let mut witness = rig.witness();
+    let rig = rig(|config| (config.limits.first_bytes_ms, config.limits.idle_ms) = (100, 1_500));
+    let witness = rig.witness();
     let mut silent: Vec<Peer> = (0..20).map(|_| rig.peer()).collect();
-    // One byte of the two that tell the protocol is as good as none.
+    // One byte of the two that tell the protocol begins its time; without one the connection is idle.
     silent.iter_mut().take(10).for_each(|peer| peer.send_bytes(&[0x19]));
     silent.iter_mut().for_each(Peer::ends);
     drop(silent);
-    rig.closed("first_bytes_late", 20);
-    witness.is_unharmed();
-    witness.sees_all_given_back();
-}
-
-#[cfg(feature = "jsonrpc")]
-#[test]
-fn where_go_alone_may_call_silence_is_no_slowness() {
-    let _turn = serial();
-    let server = coreloop::Server::builder()
-        .method("Arith.Negate", |_cx: &coreloop::Context, number: i64| Ok(-number))
-        .configure(|config| config.limits.first_bytes_ms = 100)
-        .listen("jsonrpc:127.0.0.1:0")
-        .listen("127.0.0.1:0")
-        .start()
-        .unwrap();
-    let connect = |at: usize| std::net::TcpStream::connect(server.addresses()[at].to_string()).unwrap();
-    let mut early = connect(0);
-    // It connected later, and its time is over: so is that of the other, if it has the same.
-    let ended = connect(1).read_to_end(&mut Vec::new());
-    assert_eq!(ended.unwrap(), 0);
-    early.write_all(br#"{"method":"Arith.Negate","params":[-42],"id":1}"#).unwrap();
-    let mut answer = String::new();
-    BufReader::new(&early).read_line(&mut answer).unwrap();
-    assert!(answer.contains(r#""result":42"#), "{answer}");
-    // From its first byte on it is as any other.
-    let mut slow = connect(0);
-    slow.write_all(b" ").unwrap();
-    assert_eq!(slow.read_to_end(&mut Vec::new()).unwrap(), 0);
-    drop(early);
-    server.shutdown();
+    rig.closed("first_bytes_late", 10);
+    // The witness was idle for as long.
+    rig.closed("idle", 11);
+    drop(witness);
 }
 
 /// Sends the bytes one at a time until the server has had enough.

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crate::client::Client;
 use crate::pipe::Pipe;
 use crate::rng::Rng;
-use crate::server::Server;
+use crate::server::{NOW, Server};
 use coreloop::config::Limits;
 use coreloop::conn::CloseReason;
 
@@ -111,7 +111,7 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
             server.after(&mut up, &mut down, now);
         }
         if server.next_deadline().is_some_and(|at| at <= now) {
-            server.on_timer(now);
+            server.on_timer(&mut rng, &mut up, &mut down, now);
             server.after(&mut up, &mut down, now);
         }
         if rng.one_in(2) {
@@ -192,6 +192,46 @@ fn every_call_is_answered_once_whatever_the_seed() {
     if seeds >= 2_000 {
         for name in ["peer_closed", "reset", "broken", "drained", "write_stalled", "frame_late"] {
             assert!(ends.contains_key(name), "no run ended with {name}: {ends:?}");
+        }
+    }
+}
+
+/// The process is stopped for an hour while requests wait to be read and answers to be written: none of that makes the
+/// peer late.
+#[test]
+fn what_waits_while_the_clock_jumps_is_served() {
+    for seed in 0..500 {
+        let mut rng = Rng::new(seed);
+        let mut now = Instant::now();
+        let (mut up, mut down) = (Pipe::new(1 << 20), Pipe::new(1 << 20));
+        let limits = Limits { idle_ms: 20_000, ..limits(&mut rng) };
+        let mut server = Server::new(limits, now);
+        let frame = |id: u64| {
+            let mut frame = Vec::from([0x19, 0x96, 1, 0, 0, 0, 0, 0]);
+            frame.extend(id.to_le_bytes());
+            frame.extend([NOW, 0, 0, 20].map(u32::to_le_bytes).concat());
+            frame.extend([id as u8; 20]);
+            frame
+        };
+        // Nothing, a byte, a part or the whole of the first was read before; the rest waits.
+        let before = [0, 1, 2, 10, 51, 52][rng.below(6)];
+        let first = frame(1);
+        up.write(&first[..before]);
+        while up.is_readable() {
+            server.turn(&mut rng, &mut up, now);
+            server.after(&mut up, &mut down, now);
+        }
+        up.write(&first[before..]);
+        let calls = 1 + rng.below(20) as u64;
+        (2..=calls).for_each(|id| assert_eq!(up.write(&frame(id)), first.len()));
+        now += Duration::from_secs(3600);
+        while server.answered.len() < calls as usize {
+            server.on_timer(&mut rng, &mut up, &mut down, now);
+            server.after(&mut up, &mut down, now);
+            assert_eq!(server.closed, None, "seed {seed}");
+            server.turn(&mut rng, &mut up, now);
+            server.after(&mut up, &mut down, now);
+            server.write(&mut rng, &mut down, now);
         }
     }
 }

@@ -232,9 +232,10 @@ impl Server {
                 Step::Keep => break,
                 Step::ShutdownWrite => {
                     down.is_closed = true;
-                    self.conn.on_shutdown(now);
+                    self.conn.on_shutdown(now, &self.limits);
                     self.is_readable = true;
                 }
+                Step::FinishWhenRead => panic!("the native protocol has a drain notice"),
                 Step::Close(why) => {
                     down.is_closed = true;
                     up.is_reset = true;
@@ -254,11 +255,19 @@ impl Server {
         [of_conn, self.calls.next_deadline()].into_iter().flatten().min()
     }
 
-    pub fn on_timer(&mut self, now: Instant) {
+    /// As the reactor does it: what can be written and what waits to be read come before the judgement.
+    pub fn on_timer(&mut self, rng: &mut Rng, up: &mut Pipe, down: &mut Pipe, now: Instant) {
         if self.closed.is_some() {
             return;
         }
-        self.conn.on_timer(now, &mut self.pool, &self.limits);
+        if self.conn.next_deadline(&self.limits).is_some_and(|at| at <= now) {
+            self.write(rng, down, now);
+            (self.is_readable, self.is_again) = (true, true);
+            self.turn(rng, up, now);
+            if !(self.is_readable && self.conn.wants_read()) {
+                self.conn.on_timer(now, &mut self.pool, &self.limits);
+            }
+        }
         let mut late = Vec::new();
         self.calls.answer_late(now, |call| late.push((call.id, call.one_way)));
         for (id, one_way) in late {

@@ -383,6 +383,11 @@ impl App for ClientApp {
         self.look_at
     }
 
+    /// A reply that waits to be read is no late one, and a sign of life.
+    fn reads_before_time(&self) -> bool {
+        true
+    }
+
     fn wants_written(&self) -> bool {
         self.waiting > 0
     }

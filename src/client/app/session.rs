@@ -137,9 +137,11 @@ pub(super) fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
         CloseReason::PeerClosed => io::ErrorKind::UnexpectedEof,
         CloseReason::Reset(kind) => *kind,
         CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
-        CloseReason::FirstBytesLate | CloseReason::Idle | CloseReason::Drained | CloseReason::App => {
-            io::ErrorKind::ConnectionAborted
-        }
+        CloseReason::FirstBytesLate
+        | CloseReason::Idle
+        | CloseReason::Drained
+        | CloseReason::App
+        | CloseReason::TooManySilent => io::ErrorKind::ConnectionAborted,
     };
     let text = match why {
         CloseReason::PeerClosed => "the server closed the connection".to_owned(),

@@ -18,6 +18,8 @@ use crate::wire::{Decoded, Native, Wire};
 
 /// Bytes that one read asks for at least.
 const READ_BYTES: usize = 16 * 1024;
+/// What is read after a call's deadline, beside one frame of the largest size: replies that came too late, and the like.
+const LATE_BYTES_EXTRA: usize = 1 << 20;
 
 enum Stream {
     Tcp(TcpStream),
@@ -36,6 +38,13 @@ impl Stream {
         match self {
             Stream::Tcp(stream) => stream.write_vectored(slices),
             Stream::Unix(stream) => stream.write_vectored(slices),
+        }
+    }
+
+    fn set_nonblocking(&self, is_nonblocking: bool) -> io::Result<()> {
+        match self {
+            Stream::Tcp(stream) => stream.set_nonblocking(is_nonblocking),
+            Stream::Unix(stream) => stream.set_nonblocking(is_nonblocking),
         }
     }
 
@@ -307,7 +316,11 @@ impl Link {
         let mut sent = 0;
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
-            self.arm(deadline)?;
+            if !self.arm(deadline)? {
+                // Nothing can follow a frame that is half-written.
+                self.is_lost = sent > 0;
+                return Err(CallError::DeadlineExceeded);
+            }
             match self.stream.write_vectored(slices) {
                 Ok(0) => return Err(self.lost(io::ErrorKind::WriteZero.into(), sent > 0)),
                 Ok(n) => {
@@ -333,11 +346,11 @@ impl Link {
         CallError::Lost { error, may_have_run }
     }
 
-    /// Sets the socket's timeout to what is left, if that is not what it is set to.
-    fn arm(&mut self, deadline: Option<Instant>) -> Result<(), CallError> {
+    /// Sets the socket's timeout to what is left, if that is not what it is set to. False: nothing is left.
+    fn arm(&mut self, deadline: Option<Instant>) -> Result<bool, CallError> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
-            return Err(CallError::DeadlineExceeded);
+            return Ok(false);
         }
         // A call takes less time than it is given as a rule: a timeout that is a little long costs nothing, since
         // the deadline is looked at again, and saves two system calls for each call.
@@ -351,12 +364,22 @@ impl Link {
             self.stream.set_timeouts(left).map_err(|error| self.lost(error, false))?;
             self.socket_timeout = left;
         }
-        Ok(())
+        Ok(true)
+    }
+
+    /// Reads what has arrived by now. The process may have been stopped beyond a deadline that the reply met.
+    #[cold]
+    fn read_arrived(&mut self) -> io::Result<usize> {
+        self.stream.set_nonblocking(true)?;
+        let read = self.stream.read(&mut self.buffer[self.end..]);
+        self.stream.set_nonblocking(false)?;
+        read
     }
 
     /// The next message; its spans count from `self.start`.
     fn next_message(&mut self, deadline: Option<Instant>) -> Result<(Message, usize), CallError> {
         let mut bytes_min = 1;
+        let mut late_bytes = 0;
         loop {
             if self.end - self.start >= bytes_min {
                 match self.wire.decode(&self.buffer[self.start..self.end]) {
@@ -374,11 +397,15 @@ impl Link {
                     }
                 }
             }
-            self.read_more(bytes_min, deadline)?;
+            late_bytes += self.read_more(bytes_min, deadline)?;
+            if late_bytes > self.frame_bytes_max + LATE_BYTES_EXTRA {
+                return Err(CallError::DeadlineExceeded);
+            }
         }
     }
 
-    fn read_more(&mut self, bytes_min: usize, deadline: Option<Instant>) -> Result<(), CallError> {
+    /// Reads at least a byte; gives how many came after the deadline.
+    fn read_more(&mut self, bytes_min: usize, deadline: Option<Instant>) -> Result<usize, CallError> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
         }
@@ -392,15 +419,20 @@ impl Link {
             }
         }
         loop {
-            self.arm(deadline)?;
-            match self.stream.read(&mut self.buffer[self.end..]) {
+            let is_in_time = self.arm(deadline)?;
+            let read = match is_in_time {
+                true => self.stream.read(&mut self.buffer[self.end..]),
+                false => self.read_arrived(),
+            };
+            match read {
                 Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into(), true)),
                 Ok(n) => {
                     self.end += n;
-                    return Ok(());
+                    return Ok(if is_in_time { 0 } else { n });
                 }
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::WouldBlock if !is_in_time => return Err(CallError::DeadlineExceeded),
                     // The answer may still come; it is recognised as late by its id.
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
                     _ => return Err(self.lost(error, true)),
@@ -436,5 +468,65 @@ impl Link {
         let result = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);
         self.forget(&answered);
         result
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::net::TcpListener;
+
+    use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+    use super::*;
+    use crate::message::{Outgoing, Reply};
+    use crate::status::Code;
+    use crate::wire::{Out, native};
+
+    #[test]
+    fn a_reply_that_has_arrived_is_taken_after_the_deadline() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let mut link = Link::connect(&address, None).unwrap();
+        let (mut server, _) = listener.accept().unwrap();
+        let past = Some(Instant::now());
+        let late = |link: &mut Link| match link.next_message(past) {
+            Err(CallError::DeadlineExceeded) => true,
+            Err(other) => panic!("{other}"),
+            Ok((_, consumed)) => {
+                link.start += consumed;
+                false
+            }
+        };
+        assert!(late(&mut link), "nothing has arrived");
+        // A pong and a reply, larger than one read.
+        let mut bytes = native::ping(1).to_vec();
+        bytes[3] = 5;
+        bytes.extend(reply(&vec![7; 3 * READ_BYTES]));
+        server.write_all(&bytes).unwrap();
+        // It has all arrived when as much can be seen.
+        let Stream::Tcp(stream) = &link.stream else { panic!("it is TCP") };
+        let mut seen = vec![0; bytes.len()];
+        while stream.peek(&mut seen).unwrap() < bytes.len() {}
+        assert!(!late(&mut link) && !late(&mut link));
+        assert!(late(&mut link), "nothing is left");
+        // The connection lives, and waits again.
+        server.write_all(&reply(b"more")).unwrap();
+        assert!(link.next_message(None).is_ok());
+    }
+
+    fn reply(body: &[u8]) -> Vec<u8> {
+        let (compressed, code, queue_us, handler_us) = (false, Code::Ok, 0, 0);
+        let body = SendBody::Bytes(body);
+        let reply = Reply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
+        let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
+        let out = &mut Out { queue: &mut queue, pool: &mut pool };
+        Native::server(1 << 20).encode(Outgoing::Reply(reply), out);
+        let mut bytes = Vec::new();
+        while let Some(first) = queue.first() {
+            bytes.extend_from_slice(first);
+            let n = first.len();
+            queue.written(&mut pool, n);
+        }
+        bytes
     }
 }

@@ -18,7 +18,7 @@ fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet
     bench.at(180);
     bench.timer();
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
 }
@@ -32,7 +32,7 @@ fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
     bench.now = bench.conn.next_deadline(&bench.limits).unwrap();
     bench.conn.on_timer(bench.now, &mut bench.pool, &bench.limits);
     assert_eq!((bench.conn.step(), bench.conn.out_len()), (Step::ShutdownWrite, 0));
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
 }
@@ -49,7 +49,7 @@ fn nothing_is_read_after_a_broken_byte_and_what_is_owed_goes_out() {
     assert_eq!(bench.conn.step(), Step::Keep);
     assert_eq!(bench.write(100), b"owed\n");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     assert!(bench.conn.wants_read(), "what still comes is read, so that no reset eats the last word");
     assert!(bench.hear_lines(b"four\n").is_empty());
     assert_eq!(bench.conn.step(), Step::Keep);
@@ -76,7 +76,7 @@ fn what_is_owed_has_its_time_from_the_end_of_reading_on() {
 fn a_lingering_connection_drops_what_comes_and_holds_no_memory() {
     let mut bench = Bench::serving();
     bench.conn.finish(CloseReason::App, bench.now);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     for _ in 0..100 {
         bench.hear(&[b'x'; 1000]);
         assert_eq!(bench.pool.stats().outstanding, 0);
@@ -109,4 +109,108 @@ fn a_connection_with_nothing_at_hand_holds_no_memory() {
     assert_eq!(bench.pool.stats().outstanding, 1);
     bench.hear(b"lf\n");
     assert_eq!(bench.pool.stats().outstanding, 0);
+}
+
+#[test]
+fn a_lingering_connection_reads_no_more_than_its_limit() {
+    let mut bench = Bench::serving();
+    bench.conn.finish(CloseReason::App, bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
+    let mut read = 0;
+    while bench.conn.wants_read() {
+        bench.hear(&[b'x'; 1000]);
+        read += 1000;
+    }
+    assert_eq!(read, bench.limits.linger_bytes_max);
+    bench.assert_closed(CloseReason::App);
+}
+
+#[test]
+fn calls_that_come_long_after_the_notice_are_refused_and_a_peer_that_does_not_heed_it_is_closed() {
+    let mut bench = Bench::serving();
+    bench.at(50);
+    bench.drain();
+    bench.write(100);
+    for ms in (60..1050).step_by(90) {
+        bench.at(ms);
+        bench.hear_lines(b"call\n");
+        assert!(!bench.conn.refuses_calls(bench.now), "at {ms}");
+        bench.timer();
+    }
+    for ms in (1050..2050).step_by(90) {
+        bench.at(ms);
+        bench.hear_lines(b"call\n");
+        assert!(bench.conn.refuses_calls(bench.now), "at {ms}");
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::Keep);
+    }
+    assert_eq!(bench.due_ms(), Some(2050));
+    bench.at(2050);
+    bench.timer();
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+}
+
+#[test]
+fn calls_that_were_given_up_do_not_hold_the_end_of_their_connection() {
+    let mut bench = Bench::serving();
+    bench.begin(0);
+    bench.drain();
+    bench.say(b"unavailable");
+    bench.conn.give_up(CloseReason::Drained, bench.now);
+    assert_eq!(bench.conn.step(), Step::Keep, "the answer is to be written");
+    bench.write(100);
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
+    bench.end(0);
+    bench.eof();
+    bench.assert_closed(CloseReason::Drained);
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn without_a_notice_a_drain_takes_what_was_written_and_reads_no_more() {
+    let mut bench = kept_to(Protocol::JsonRpc);
+    let call = br#"{"method":"A.B","params":[1],"id":1}"#;
+    bench.hear(call);
+    bench.at(50);
+    bench.drain();
+    assert_eq!(bench.conn.step(), Step::FinishWhenRead);
+    assert_eq!(bench.hear(call).len(), 1, "it was written before");
+    bench.begin(0);
+    assert_eq!(bench.due_ms(), Some(1050), "what a peer goes on to write has an end");
+    bench.at(1050);
+    bench.timer();
+    assert!(!bench.conn.wants_read());
+    assert_eq!(bench.conn.step(), Step::Keep, "the call is answered");
+    assert_eq!(bench.due_ms(), None);
+    bench.end(0);
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+}
+
+#[cfg(feature = "http")]
+#[test]
+fn a_drain_keeps_an_idle_http_connection_for_a_while() {
+    let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    let mut bench = kept_to(Protocol::Http);
+    bench.limits.drain_idle_ms = 70;
+    assert_eq!(bench.hear(get).len(), 1);
+    let reply = |bench: &mut Bench<Speaks>, id| {
+        bench.conn.encode(Outgoing::Prepared { id }, &mut bench.pool, bench.now, &bench.limits);
+        let (code, body) = (Code::Ok, SendBody::Bytes(b""));
+        let reply = Reply { id, codec: 2, compressed: false, code, queue_us: 0, handler_us: 0, body };
+        bench.conn.encode(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
+        String::from_utf8(bench.write(10_000)).unwrap()
+    };
+    assert!(!reply(&mut bench, 0).contains("Connection: close"));
+    bench.at(20);
+    bench.drain();
+    assert_eq!(bench.due_ms(), Some(90));
+    bench.at(80);
+    bench.timer();
+    assert_eq!((bench.conn.step(), bench.hear(get).len()), (Step::Keep, 1));
+    assert!(reply(&mut bench, 1).contains("Connection: close"));
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
+    bench.eof();
+    bench.assert_closed(CloseReason::Drained);
 }

@@ -108,7 +108,8 @@ fn bytes_that_do_not_open_end_the_connection_and_are_not_kept() {
     bench.hear(&[255]);
     bench.write(1000);
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.limits.linger_bytes_max = usize::MAX;
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     for _ in 0..100 {
         bench.hear(&[255; 10_000]);
     }

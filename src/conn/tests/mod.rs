@@ -77,6 +77,8 @@ fn limits() -> Limits {
         idle_ms: 600,
         write_stall_ms: 300,
         drain_ms: 100,
+        linger_ms: 1000,
+        linger_bytes_max: 150_000,
         ..Limits::default()
     }
 }

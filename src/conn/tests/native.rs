@@ -64,7 +64,7 @@ fn another_version_is_answered_before_the_end() {
     );
     assert!(bench.write(1000).len() > 32);
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Broken(Broken::Version(9)));
 }

@@ -4,17 +4,20 @@ use super::*;
 
 #[test]
 fn a_connection_that_says_nothing_ends() {
-    let mut bench = Bench::lines();
-    assert_eq!(bench.due_ms(), Some(10));
-    bench.at(9);
-    bench.timer();
-    assert_eq!(bench.conn.step(), Step::Keep);
-    bench.at(10);
-    bench.timer();
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
-    bench.eof();
-    bench.assert_closed(CloseReason::FirstBytesLate);
+    let protocols = [Protocol::Native, Protocol::Http, Protocol::NetRpc, Protocol::JsonRpc];
+    let benches = protocols.into_iter().map(kept_to).chain([Bench::new(undecided(100))]);
+    for mut bench in benches {
+        assert_eq!(bench.due_ms(), Some(600), "it is idle, and not slow");
+        bench.at(599);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::Keep);
+        bench.at(600);
+        bench.timer();
+        assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+        bench.conn.on_shutdown(bench.now, &bench.limits);
+        bench.eof();
+        bench.assert_closed(CloseReason::Idle);
+    }
 }
 
 #[test]
@@ -23,31 +26,11 @@ fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
     for ms in 1..10 {
         bench.at(ms);
         assert!(bench.hear(if ms == 1 { b"\x19" } else { b"" }).is_empty());
-        assert_eq!(bench.due_ms(), Some(10));
+        assert_eq!(bench.due_ms(), Some(11));
     }
     bench.at(10);
     bench.hear(b"\x96");
     assert_eq!(bench.conn.state, State::Serving);
-}
-
-#[test]
-fn silence_is_idleness_where_only_go_may_call() {
-    for protocol in [Protocol::NetRpc, Protocol::JsonRpc] {
-        let mut bench = kept_to(protocol);
-        assert_eq!(bench.due_ms(), Some(600), "{protocol:?}");
-        bench.at(599);
-        bench.timer();
-        assert_eq!(bench.conn.step(), Step::Keep);
-        bench.at(600);
-        bench.timer();
-        assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-        bench.conn.on_shutdown(bench.now);
-        bench.eof();
-        bench.assert_closed(CloseReason::Idle);
-    }
-    for protocol in [Protocol::Native, Protocol::Http] {
-        assert_eq!(kept_to(protocol).due_ms(), Some(10), "{protocol:?}");
-    }
 }
 
 #[test]
@@ -65,7 +48,7 @@ fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
         bench.at(510);
         bench.timer();
         bench.conn.step();
-        bench.conn.on_shutdown(bench.now);
+        bench.conn.on_shutdown(bench.now, &bench.limits);
         bench.eof();
         bench.assert_closed(CloseReason::FirstBytesLate);
     }
@@ -95,7 +78,7 @@ fn a_foreign_protocol_is_not_answered_and_ends() {
     bench.hear(b"\x16\x03\x01\x02\x00");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
     assert_eq!(bench.conn.out_len(), 0);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Broken(Broken::NotSpoken("tls")));
 }
@@ -108,7 +91,7 @@ fn a_silent_connection_is_let_go_after_a_notice() {
     bench.timer();
     assert_eq!(bench.write(100), b"bye\n");
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     assert_eq!(bench.due_ms(), Some(1601), "lingers for a bounded time");
     bench.at(1601);
     bench.timer();

@@ -20,7 +20,7 @@ fn a_frame_has_its_time_from_its_first_byte_on() {
     assert_eq!(bench.conn.step(), Step::Keep, "what is in flight is still answered");
     bench.end(0);
     assert_eq!(bench.conn.step(), Step::ShutdownWrite);
-    bench.conn.on_shutdown(bench.now);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::FrameLate);
 }
@@ -91,4 +91,30 @@ fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
     bench.at(2197);
     bench.timer();
     bench.assert_closed(CloseReason::WriteStalled);
+}
+
+#[test]
+fn the_time_for_which_the_process_was_stopped_does_not_count() {
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.hear(b"half");
+    bench.at(5000);
+    bench.conn.forgive(Duration::from_millis(4890), bench.now);
+    assert_eq!(bench.due_ms(), Some(5020), "it had 20 ms left");
+    bench.conn.forgive(Duration::from_millis(60_000), bench.now);
+    assert_eq!(bench.due_ms(), Some(5030), "and never has more than its time");
+
+    let mut bench = Bench::serving();
+    bench.at(100);
+    bench.say(b"never read");
+    bench.at(5000);
+    bench.conn.forgive(Duration::from_millis(4890), bench.now);
+    assert_eq!(bench.due_ms(), Some(5290), "a peer that could not read what was not written has not stalled");
+
+    let mut bench = Bench::new(undecided(100));
+    bench.at(5);
+    bench.hear(b"\x19");
+    bench.at(5000);
+    bench.conn.forgive(Duration::from_millis(4990), bench.now);
+    assert_eq!(bench.due_ms(), Some(5005));
 }

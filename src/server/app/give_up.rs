@@ -42,7 +42,7 @@ impl Desk {
     pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
         let mut answered = std::mem::take(&mut self.answered);
         cx.session.answer_all(|call| answered.push(call.clone()));
-        let status = Status::cancelled("the server drained and the call took too long");
+        let status = Status::unavailable("the server drains, and the call did not end within drain_ms");
         for call in answered.drain(..) {
             self.stats.calls.drain_cancelled.add(1);
             self.answer_early(cx, &call, &status);

@@ -8,6 +8,8 @@ use super::{Cx, Desk, Ended, RpcApp, SPARE_BYTES_MAX, SPARE_MAX, reply};
 use crate::context::{Late, code_of};
 use crate::message::SendBody;
 use crate::reactor::Conns;
+use crate::service::Registry;
+use crate::service::registry::reply_too_large;
 use crate::stats::micros;
 use crate::status::Code;
 use crate::workers::Batch;
@@ -66,7 +68,14 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_late(&mut self, conns: &mut Conns<'_, RpcApp>, late: Late) {
+    pub(super) fn on_late(&mut self, registry: &Registry, conns: &mut Conns<'_, RpcApp>, mut late: Late) {
+        let bytes_max = registry.reply_bytes_max();
+        let bytes = late.result.as_ref().map_or_else(|status| status.message.len(), |chunk| chunk.len());
+        if bytes > bytes_max {
+            let method = conns.with(late.key, |cx| cx.session.method_of(late.slot)).flatten();
+            let name = method.map_or("a method", |method| registry.method(method).name());
+            late.result = Err(reply_too_large(name, bytes, bytes_max));
+        }
         let code = code_of(&late.result);
         let handler_us = micros(conns.now().saturating_duration_since(late.began));
         let body = match late.result {

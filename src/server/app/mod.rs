@@ -332,6 +332,16 @@ impl App for RpcApp {
         }
     }
 
+    fn on_message_after_drain(&mut self, cx: &mut Cx<'_>, message: Message) {
+        match message {
+            Message::Request(request) => {
+                let status = Status::unavailable("the server drains: the call was not run");
+                self.desk.refuse(cx, &request, &status);
+            }
+            other => self.on_message(cx, other),
+        }
+    }
+
     #[inline]
     fn on_read_end(&mut self) {
         self.desk.end_timing();
@@ -347,7 +357,7 @@ impl App for RpcApp {
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {
         match mail {
             Mail::Done(batch) => self.desk.on_done(conns, batch),
-            Mail::Late(late) => self.desk.on_late(conns, late),
+            Mail::Late(late) => self.desk.on_late(&self.registry, conns, late),
         }
     }
 

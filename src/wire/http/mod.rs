@@ -22,8 +22,9 @@ mod server;
 use std::sync::Arc;
 
 use self::server::Server;
+use crate::config::Limits;
 use crate::message::{Message, Outgoing, Reply};
-use crate::wire::{Decoded, Out, ServerSide, Wire};
+use crate::wire::{Decoded, DrainNotice, Out, ServerSide, Wire};
 pub(super) use call::fits_field;
 pub use client::HttpClient;
 
@@ -31,6 +32,12 @@ pub use client::HttpClient;
 const JSON: u8 = 2;
 /// A refused body of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
+/// The body of a request that was refused is read to its end up to this length; before a longer one the connection
+/// ends.
+fn skip_bytes_max(limits: &Limits) -> u64 {
+    (SKIP_FACTOR * limits.frame_bytes_max as u64).min(limits.linger_bytes_max as u64)
+}
+
 /// Memory that a connection keeps for its next request.
 const KEEP_BYTES_MAX: usize = 512;
 
@@ -95,8 +102,17 @@ impl Wire for Http {
         self.0.drain();
     }
 
+    fn drain_notice(&self) -> DrainNotice {
+        // Go's net/rpc comes next, which has no notice.
+        if self.0.becomes_go_rpc() { DrainNotice::None } else { DrainNotice::NextAnswer }
+    }
+
     fn is_inside_message(&self) -> bool {
         self.0.is_inside_message()
+    }
+
+    fn is_lingering(&self) -> bool {
+        self.0.is_lingering()
     }
 
     #[inline]

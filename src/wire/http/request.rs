@@ -8,7 +8,7 @@ use httparse::{Header, Status};
 use super::fault::Fault;
 use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
 use super::reply::{Allow, Asked};
-use super::{SKIP_FACTOR, query};
+use super::{query, skip_bytes_max};
 use crate::message::{MetadataBuf, time_left_us};
 use crate::status::Code;
 use crate::wire::{Page, ServerSide, SiteMethod};
@@ -408,7 +408,7 @@ fn checked(side: &ServerSide, fields: &Fields<'_>, body: BodyLength) -> Result<(
     if let BodyLength::Bytes(bytes) = body
         && bytes > bytes_max as u64
     {
-        let closes = bytes > SKIP_FACTOR * bytes_max as u64;
+        let closes = bytes > skip_bytes_max(&side.limits);
         return Err(Fault { closes, ..Fault::too_large(bytes_max) });
     }
     let is_bare_form = |media: &[u8]| media.eq_ignore_ascii_case(FORM) && !fields.is_from_page;

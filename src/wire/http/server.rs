@@ -10,7 +10,7 @@ use super::known::Known;
 use super::reply::{Allow, Asked, Said, say, say_end};
 use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
-use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
+use super::{JSON, KEEP_BYTES_MAX, skip_bytes_max};
 use crate::message::{Message, MetadataBuf, Refusal, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{InOrder, Place};
@@ -116,6 +116,11 @@ impl Server {
             }
             State::Head | State::Ended | State::GoRpc => false,
         }
+    }
+
+    /// The rest of a request that was refused is being read.
+    pub(super) fn is_lingering(&self) -> bool {
+        matches!(self.state, State::Skip { .. } | State::SkipChunks { .. })
     }
 
     pub(super) fn is_in_head(&self) -> bool {
@@ -294,22 +299,24 @@ impl Server {
 
     /// Decides what becomes of a body that nobody wants: it is skipped, or the connection ends.
     fn pass_over(&mut self, mut asked: Asked, body: BodyLength, expects_continue: bool) -> Asked {
-        let bytes_max = self.side.limits.frame_bytes_max as u64;
-        let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > SKIP_FACTOR * bytes_max);
+        let bytes_max = skip_bytes_max(&self.side.limits);
+        let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > bytes_max);
         // Who was not told to go on may or may not send the body all the same: what comes next could be either.
         asked.closes |= is_too_long || expects_continue || self.is_draining;
         self.state = match body {
             _ if asked.closes => State::Ended,
             BodyLength::Bytes(0) => State::Head,
             BodyLength::Bytes(bytes) => State::Skip { bytes },
-            BodyLength::Chunked => State::SkipChunks { chunks: self.chunks() },
+            BodyLength::Chunked => {
+                let frame_bytes_max = self.side.limits.frame_bytes_max as u64;
+                State::SkipChunks { chunks: self.chunks(frame_bytes_max.min(bytes_max)) }
+            }
         };
         asked
     }
 
-    fn chunks(&self) -> Chunks {
-        let limits = &self.side.limits;
-        Chunks::new(limits.frame_bytes_max as u64, limits.http_head_bytes_max as u64)
+    fn chunks(&self, bytes_max: u64) -> Chunks {
+        Chunks::new(bytes_max, self.side.limits.http_head_bytes_max as u64)
     }
 
     /// A call's head is known: it is a message at once if its body lies there whole.
@@ -331,7 +338,8 @@ impl Server {
             BodyLength::Chunked => {
                 self.gathered.extend_from_slice(self.metadata.as_bytes());
                 self.is_gathered = true;
-                self.state = State::Chunked { call, chunks: self.chunks() };
+                let bytes_max = self.side.limits.frame_bytes_max as u64;
+                self.state = State::Chunked { call, chunks: self.chunks(bytes_max) };
             }
         }
         if expects_continue && at_hand == head_bytes {

@@ -20,7 +20,7 @@ use super::request::{Heard, Refused, What, judge};
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
 use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
 use crate::status::Code;
-use crate::wire::{Decoded, Out, ServerSide, Wire};
+use crate::wire::{Decoded, DrainNotice, Out, ServerSide, Wire};
 
 /// The server's end of a JSON-RPC connection, 1.0 and 2.0.
 ///
@@ -302,6 +302,10 @@ impl Wire for JsonRpc {
             | Outgoing::Ping { .. }
             | Outgoing::Prepared { .. } => {}
         }
+    }
+
+    fn drain_notice(&self) -> DrainNotice {
+        DrainNotice::None
     }
 
     /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the end of a call of its own.

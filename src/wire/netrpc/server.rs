@@ -14,7 +14,7 @@ use super::send::Sender;
 use crate::codec::gob::stream::{self as gob, StreamError};
 use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, Out, ServerSide, Wire};
+use crate::wire::{Broken, Decoded, DrainNotice, Out, ServerSide, Wire};
 
 /// Bytes of a header at the most: room for a name, and for fields that newer callers may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -292,6 +292,10 @@ impl Wire for NetRpc {
 
     fn is_inside_message(&self) -> bool {
         self.heard.is_some()
+    }
+
+    fn drain_notice(&self) -> DrainNotice {
+        DrainNotice::None
     }
 
     /// Go's client closes its connection and has its calls fail (client.go, Close); it has no way to close one half.

@@ -4,6 +4,7 @@
 //	interop serve PROTOCOL [ADDR]  serves the same services with net/rpc; prints `listening on ADDR`
 //	interop capture TYPES          prints both directions of a talk of net/rpc in gob, as hex, after meeting so many types
 //	interop nothing ADDR           calls methods of JSON-RPC that give back nothing
+//	interop drain PROTOCOL ADDR    calls until the server ends the connections; prints how many calls were answered
 //	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
 //
 // PROTOCOL is gob, dialhttp or jsonrpc, and for serve also web: HTTP without net/rpc. ADDR may be unix:PATH. Nothing in the calls knows that
@@ -84,6 +85,8 @@ func run(arguments []string) error {
 		return capture(arguments[1])
 	case len(arguments) == 2 && arguments[0] == "nothing":
 		return nothing(arguments[1])
+	case len(arguments) == 3 && arguments[0] == "drain":
+		return drain(arguments[1], arguments[2])
 	case len(arguments) >= 6 && arguments[0] == "load":
 		return load(arguments[1], arguments[2], arguments[3:])
 	}

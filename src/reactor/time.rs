@@ -1,0 +1,78 @@
+//! What has its time: the deadlines of connections and of the app, and memory to give back.
+
+use coreloop_poller::os;
+
+use super::app::{App, Conns};
+use super::{Reactor, SHRINK_EVERY, TRIM_BYTES};
+
+/// Further reads for one look of the app: what one turn leaves in the sockets' buffers is read in as many.
+const REST_READS_MAX: usize = 32;
+
+impl<A: App> Reactor<A> {
+    pub(super) fn run_timers(&mut self) {
+        let stopped = std::mem::take(&mut self.stopped);
+        let mut expired = std::mem::take(&mut self.expired);
+        self.core.timers.expire(self.core.now, &mut expired);
+        let mut has_read = false;
+        for key in expired.drain(..) {
+            has_read |= self.core.on_timer(key, &mut self.app, stopped);
+            let now = self.core.now;
+            let Some(slot) = self.core.slots.at_mut(key) else { continue };
+            let app_at = self.app.next_deadline(&slot.session);
+            if app_at.is_some_and(|at| at <= now)
+                && let Some((mut cx, _)) = self.core.conn_cx(key)
+            {
+                self.app.on_deadline(&mut cx);
+            }
+            self.core.after(key);
+            if let Some(slot) = self.core.slots.at_mut(key)
+                && let Some(at) = self.app.next_deadline(&slot.session)
+            {
+                self.core.arm_for_app(key, at);
+            }
+        }
+        self.expired = expired;
+        if has_read {
+            self.app.hand_off(self.core.now);
+        }
+        if self.app.next_at().is_some_and(|at| at <= self.core.now) {
+            self.on_time();
+        }
+        if self.shrink_at.is_some_and(|at| at <= self.core.now) {
+            self.shrink();
+        }
+    }
+
+    fn on_time(&mut self) {
+        if self.app.reads_before_time() {
+            for _ in 0..REST_READS_MAX {
+                if self.core.again.is_empty() {
+                    break;
+                }
+                self.read();
+            }
+        }
+        let Reactor { app, core, loads, index, .. } = self;
+        app.on_time(&mut Conns { core, loads, index: *index });
+        self.core.after_touched(&self.app);
+    }
+
+    /// Gives back what a burst has left behind.
+    fn shrink(&mut self) {
+        // What came home after the last busy turn would otherwise be neither freed nor counted.
+        self.core.pool.collect();
+        let freed = self.core.pool.shrink(self.core.now);
+        // An idle reactor has few turns; its numbers must not stand as the last busy one left them.
+        self.note_pool();
+        if freed >= TRIM_BYTES {
+            os::trim_heap();
+        }
+        if self.core.slots.is_empty() {
+            self.core.slots.shrink();
+            self.core.timers.shrink();
+        }
+        // Once more, as long as there is something to give back; an idle reactor then sleeps for good.
+        let is_holding = self.core.pool.stats().retained_bytes > 0;
+        self.shrink_at = is_holding.then(|| self.core.now + SHRINK_EVERY);
+    }
+}
