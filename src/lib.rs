@@ -39,7 +39,7 @@
 //! | the loop | [`reactor`] |
 //! | a connection | [`conn`], [`mailbox`] |
 //! | pure logic | [`wire`], [`codec`], [`policy`] |
-//! | words | [`message`], [`context`], [`status`], [`config`], [`stats`] |
+//! | words | [`message`], [`method_name`], [`context`], [`status`], [`config`], [`stats`] |
 //! | tools | [`poller`], [`bufpool`] |
 #![forbid(unsafe_code)]
 
@@ -52,6 +52,7 @@ pub mod context;
 pub mod demo;
 pub mod mailbox;
 pub mod message;
+pub mod method_name;
 pub mod policy;
 pub mod reactor;
 pub mod server;
@@ -69,6 +70,7 @@ pub use codec::Bytes;
 pub use context::Context;
 #[cfg(feature = "macros")]
 pub use coreloop_macros::service;
+pub use method_name::MethodName;
 pub use server::{Error, Server};
 pub use service::{Reply, Service};
 pub use status::{Code, Status};

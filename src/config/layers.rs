@@ -208,7 +208,9 @@ mod tests {
         let texts = match key.kind {
             Kind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
             Kind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
-            Kind::Switch => return ("true".into(), "true".into()),
+            Kind::Switch if key.toml(&Config::default()) == "true" => "false".to_owned(),
+            Kind::Switch => "true".to_owned(),
+            Kind::Line(_) => return ("a b".into(), "\"a b\"".into()),
             Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
             Kind::Number(min, max) | Kind::Bytes(min, max) => {
                 if key.toml(&Config::default()) == max.to_string() {

@@ -122,6 +122,7 @@ mod tests {
             Kind::Choice(names) => {
                 prop::sample::select(names).prop_map(|name| Value::Text(name.to_owned())).boxed()
             }
+            Kind::Line(_) => "[ -~é\"\\\\]{0,20}".prop_map(Value::Text).boxed(),
             Kind::Number(min, max) => (min..=max).prop_map(Value::Number).boxed(),
             // Round sizes too, which print with a unit.
             Kind::Bytes(min, max) => (min..=max, 0u32..31)

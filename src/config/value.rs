@@ -15,6 +15,8 @@ pub(super) enum Kind {
     Origins,
     Switch,
     Choice(&'static [&'static str]),
+    /// A line of text with at most this many characters, which may be empty.
+    Line(usize),
     Number(u64, u64),
     /// A number of bytes, which may be written with a unit.
     Bytes(u64, u64),
@@ -49,6 +51,9 @@ impl Kind {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 quoted.join(" or ")
             }
+            Kind::Line(max) => {
+                format!("a line of at most {max} characters, without control characters")
+            }
             Kind::Number(min, max) => format!("an integer from {min} to {max}"),
             Kind::Bytes(min, max) => {
                 format!("a size from {min} to {max} bytes, an integer or like \"16 MiB\" (KiB, MiB, GiB)")
@@ -66,7 +71,7 @@ impl Kind {
                 Value::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             Kind::Switch => Value::Switch(text.parse().map_err(|_| invalid())?),
-            Kind::Choice(_) => Value::Text(text.to_owned()),
+            Kind::Choice(_) | Kind::Line(_) => Value::Text(text.to_owned()),
             // Only digits: the standard parser would also take "+5".
             Kind::Number(..) | Kind::Bytes(..) if is_integer(text) => match text.parse() {
                 Ok(number) => Value::Number(number),
@@ -125,6 +130,11 @@ impl Kind {
             }
             (Kind::Switch, Value::Switch(_)) => Ok(value),
             (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => Ok(value),
+            (Kind::Line(max), Value::Text(text))
+                if text.chars().count() <= max && !text.contains(char::is_control) =>
+            {
+                Ok(value)
+            }
             (Kind::Number(min, max) | Kind::Bytes(min, max), Value::Number(number)) => {
                 if (min..=max).contains(number) {
                     Ok(value)
@@ -137,6 +147,7 @@ impl Kind {
                 | Kind::Origins
                 | Kind::Switch
                 | Kind::Choice(_)
+                | Kind::Line(_)
                 | Kind::Number(..)
                 | Kind::Bytes(..),
                 _,
@@ -265,6 +276,16 @@ impl Field for Vec<String> {
     fn write(&mut self, value: Value) {
         let Value::List(list) = value else { unreachable!("{ADMITTED}") };
         *self = list;
+    }
+}
+
+impl Field for String {
+    fn read(&self) -> Value {
+        Value::Text(self.clone())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = text;
     }
 }
 

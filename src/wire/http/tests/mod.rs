@@ -40,7 +40,7 @@ impl Site for TestSite {
 
     fn page(&self, path: &str) -> Option<Page> {
         let body = Cow::Borrowed(&b"# page"[..]);
-        (path == "/page").then_some(Page { content_type: "text/plain", body })
+        (path == "/page").then_some(Page { status: 200, content_type: "text/plain", body })
     }
 
     fn date(&self) -> [u8; 29] {
