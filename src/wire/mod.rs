@@ -323,12 +323,9 @@ impl Speaks {
         let Speaks::Sniffing { allowed, side } = self else {
             unreachable!("only an undecided connection decides")
         };
-        if input.is_empty() {
-            return Decoded::NeedMore { bytes_min: 1 };
-        }
         let protocol = match sniff::sniff(input) {
-            // Where nothing else is expected, whatever comes gets an answer that says what is.
-            _ if allowed.is_one_of(&[Protocol::Http]) => Protocol::Http,
+            // Where HTTP alone is expected, what is no protocol at all is a malformed request, and is answered.
+            sniff::Sniffed::Unknown if allowed.is_one_of(&[Protocol::Http]) => Protocol::Http,
             sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
             sniff::Sniffed::Is(protocol) => protocol,

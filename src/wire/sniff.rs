@@ -222,9 +222,15 @@ mod tests {
             b"\x07",
             b"\x80",
             b"\xfc",
-            b"SSH-2.0",
-            b"GETX",
-            b"POSTAL",
+            b"SSH-2",
+            b"EHLO m",
+            b"HELP\r",
+            b"GETX x",
+            b"get\t",
+            b"POSTAL hx",
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG",
+            b" GET /",
+            b"\r\nHELP\r",
             b"\x16\x02",
             b" x",
             // Telnet: a length, then what is no id of a definition.
@@ -241,7 +247,33 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_told_by_any_method_and_after_empty_lines() {
+        for request in [
+            "BREW /",
+            "PROPFIND *",
+            "M-SEARCH *",
+            "VERSION-CONTROL https://",
+            "get http://",
+            "PRI *",
+            "GETX /",
+            "GET\t",
+            "POST\r",
+            "HEAD\n",
+            "\r\nGET ",
+            "\r\n\r\nBREW /",
+            "\n\nOPTIONS ",
+        ] {
+            let request = request.as_bytes();
+            for cut in 0..request.len() {
+                assert_eq!(sniff(&request[..cut]), Sniffed::NeedMore, "{request:?} cut at {cut}");
+            }
+            assert_eq!(sniff(request), Sniffed::Is(Protocol::Http), "{request:?}");
+        }
+    }
+
+    #[test]
     fn json_may_stand_after_white_space() {
+        assert_eq!(sniff(b"\r\n\r\n{"), Sniffed::Is(Protocol::JsonRpc));
         assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
         assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(Protocol::JsonRpc));
     }

@@ -17,6 +17,8 @@ mod http;
 mod idle;
 mod large_frames;
 mod limits;
+#[cfg(feature = "http")]
+mod names;
 mod native_bad_input;
 mod reactors;
 mod slow_peers;

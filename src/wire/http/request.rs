@@ -56,8 +56,6 @@ pub(super) enum Asks {
 
 /// The path of Go's net/rpc (net/rpc server.go, `DefaultRPCPath`).
 const GO_RPC_PATH: &str = "/_goRPC_";
-/// The first byte of a connection that speaks TLS (RFC 8446, section 5.1).
-const TLS_HANDSHAKE: u8 = 0x16;
 /// What `curl -d` says of its body, whatever that is. It is read as JSON, but from no page of a browser: there any
 /// site can send this type with its visitor's reach and without being asked (a "simple" request, Fetch section 2.2.2),
 /// where `application/json` needs a preflight. Every browser says with a POST where it comes from.
@@ -128,9 +126,6 @@ pub(super) fn check_method(input: &[u8]) -> Result<(), Fault> {
     match (first, method.all(is_token)) {
         // It may be an empty line.
         (b'\r', _) => Ok(()),
-        (b' ', _) | (_, false) if first == TLS_HANDSHAKE => {
-            Err(Fault::malformed("expected HTTP, found TLS, which this listener does not have"))
-        }
         (b' ', _) | (_, false) => {
             Err(Fault::malformed("the first line does not begin with a method of HTTP"))
         }
