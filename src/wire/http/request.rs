@@ -355,8 +355,10 @@ fn asks(
 ) -> Result<Asks, Fault> {
     let asked = &mut question.asked;
     let has_body = question.body != BodyLength::Bytes(0);
-    let not_allowed =
-        |allow| Fault { allow, ..Fault::new(405, Code::Unimplemented, "this is not the way to ask") };
+    let not_allowed = |allow| {
+        let message = format!("{method} is not allowed here; the field Allow lists the methods that are");
+        Fault { allow, ..Fault::new(405, Code::Unimplemented, message) }
+    };
     match method {
         "GET" | "HEAD" | "POST" | "OPTIONS" | "PUT" | "DELETE" | "PATCH" | "TRACE" => {}
         "CONNECT" if target == GO_RPC_PATH && has_body => {
