@@ -172,6 +172,7 @@ impl Method {
     }
 
     /// A call in JSON may come without a body: the method has no argument, or a default for it.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
     pub(crate) fn takes_empty_body(&self) -> bool {
         self.is_argument_optional || matches!(self.argument.shape(), Shape::Unit | Shape::Option(_))
     }

@@ -7,6 +7,7 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::config::Limits;
+#[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
 use crate::method_name::MethodName;
 
 /// A method, as a protocol needs it.
@@ -90,6 +91,7 @@ impl ServerSide {
 
     /// What Go's server answers to a call of a method that it does not have (net/rpc server.go, `readRequestHeader`).
     /// `shown` is the name as the text is to have it.
+    #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
     #[cold]
     pub(in crate::wire) fn unknown_method_in_go(&self, name: &str, shown: &str) -> String {
         match MethodName::split(name) {

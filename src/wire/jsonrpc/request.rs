@@ -145,7 +145,7 @@ fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Rang
 
 #[cold]
 fn unknown_one(name: &str, side: &ServerSide) -> Refused {
-    Refused::new(Code::Unimplemented, side.unknown_method_in_go(name, &clip(name)))
+    Refused::new(Code::Unimplemented, side.unknown_method_in_go(name, clip(name)))
 }
 
 fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, version: Option<Range<usize>>) -> Heard {
