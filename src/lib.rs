@@ -39,7 +39,7 @@
 //! | the loop | [`reactor`] |
 //! | a connection | [`conn`], [`mailbox`] |
 //! | pure logic | [`wire`], [`codec`], [`policy`] |
-//! | words | [`message`], [`context`], [`status`], [`config`], [`stats`] |
+//! | words | [`message`], [`method_name`], [`context`], [`status`], [`config`], [`stats`] |
 //! | tools | [`poller`], [`bufpool`] |
 #![forbid(unsafe_code)]
 
@@ -53,6 +53,7 @@ pub mod demo;
 mod error_text;
 pub mod mailbox;
 pub mod message;
+pub mod method_name;
 pub mod policy;
 pub mod reactor;
 pub mod server;
@@ -70,6 +71,7 @@ pub use codec::Bytes;
 pub use context::Context;
 #[cfg(feature = "macros")]
 pub use coreloop_macros::service;
+pub use method_name::MethodName;
 pub use server::{Error, Server};
 pub use service::{Reply, Service};
 pub use status::{Code, Status};

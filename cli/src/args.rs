@@ -4,6 +4,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, Subcommand, ValueEnum};
+use coreloop::MethodName;
 
 use crate::address::Target;
 
@@ -199,10 +200,7 @@ fn pair(text: &str) -> Result<(String, String), String> {
 }
 
 fn method(text: &str) -> Result<String, String> {
-    match text.split_once('.') {
-        Some((service, name)) if !service.is_empty() && !name.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("a method is Service.Method, not {text:?}")),
-    }
+    MethodName::parse(text).map(|name| name.to_string()).map_err(|error| error.to_string())
 }
 
 #[cfg(test)]

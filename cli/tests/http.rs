@@ -66,6 +66,43 @@ fn every_demo_method_answers() {
     assert!(methods.contains("Arith.Multiply") && methods.contains("Product of the two"), "{methods}");
 }
 
+/// What curl, libraries and probes send beside the plain call.
+#[test]
+fn requests_of_common_clients_are_answered() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&["--set", "http.application_name=Shop"]);
+    let status = |args: &[&str], path: &str| {
+        let url = url(&server, path);
+        let text = curled(&[args, &["-o", "/dev/null", "-w", "%{http_code} %{http_version}", &url]].concat());
+        text.strip_suffix(" 1.1").map(str::to_owned).unwrap_or(text)
+    };
+    for (args, path, wanted) in [
+        (&["-X", "BREW"][..], "/Users/Get", "501"),
+        (&["-X", "PROPFIND"], "/", "501"),
+        (&["-X", "PUT", "-d", "1"], "/Users/Get", "405"),
+        (&["-X", "POST"], "/Users/Get", "400"),
+        (&["-X", "POST"], "/Health/Check", "200"),
+        (&[], "/Users/Get", "400"),
+        (&[], "/Health/Check", "200"),
+        (&["-I"], "/Health/Check", "200"),
+        (&["-I"], "/readyz", "200"),
+        (&[], "/livez", "200"),
+        (&[], "/healthz", "200"),
+        (&["--http2", "-d", "1"], "/Users/Get", "200"),
+        (&["-d", "1", "-H", "Content-Type: application/json; charset=utf8"], "/Users/Get", "200"),
+        (&["-d", "1"], "/Users.Get", "404"),
+        (&["-d", "1"], "/Users/Get/", "404"),
+        (&["-d", "1"], "/Users/%47et", "200"),
+        (&["-X", "OPTIONS", "--request-target", "*"], "/", "204"),
+    ] {
+        assert_eq!(status(args, path), wanted, "{args:?} {path}");
+    }
+    assert!(curled(&[&url(&server, "/")]).contains("<title>Shop</title>"));
+    assert_eq!(server.stop().code, Some(0));
+}
+
 #[test]
 fn errors_have_the_status_of_their_code() {
     if !has_tool("curl", "--version") {

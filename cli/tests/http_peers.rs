@@ -3,6 +3,8 @@
 mod common;
 
 use std::fs;
+use std::io::{Read, Write};
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
@@ -112,6 +114,102 @@ fn collect(value: &serde_json::Value, references: &mut Vec<String>, names: &mut 
         serde_json::Value::Array(items) => items.iter().for_each(|item| collect(item, references, names)),
         _ => {}
     }
+}
+
+/// The probe that HAProxy sends by default is `OPTIONS / HTTP/1.0`; the other two are what its users write.
+#[test]
+fn the_health_checks_of_haproxy_pass() {
+    if !has_tool("haproxy", "-v") {
+        return;
+    }
+    let server = Served::start(&["--set", "http.console=false"]);
+    let folder = tempfile::tempdir().unwrap();
+    let socket = folder.path().join("admin");
+    let backend = |name: &str, check: &str| {
+        let address = server.address();
+        format!(
+            "backend {name}\n  mode http\n  option httpchk {check}\n  server s {address} check inter 50ms\n"
+        )
+    };
+    let config = format!(
+        "global\n  stats socket {}\ndefaults\n  timeout connect 5s\n  timeout server 5s\n  timeout client 5s\n{}{}{}",
+        socket.display(),
+        backend("plain", ""),
+        backend("ready", "GET /readyz"),
+        backend("head", "HEAD /livez HTTP/1.1\\r\\nHost:\\ a")
+    );
+    let file = folder.path().join("haproxy.cfg");
+    fs::write(&file, config).unwrap();
+    let mut haproxy = Command::new("haproxy").arg("-db").arg("-f").arg(&file).spawn().expect("haproxy runs");
+    let states = || -> Option<Vec<String>> {
+        let mut admin = UnixStream::connect(&socket).ok()?;
+        admin.write_all(b"show stat\n").ok()?;
+        let mut table = String::new();
+        admin.read_to_string(&mut table).ok()?;
+        let mut lines = table.trim_start_matches("# ").lines();
+        let at = lines.next()?.split(',').position(|column| column == "check_status")?;
+        let rows = lines.filter(|line| line.contains(",s,"));
+        Some(rows.filter_map(|row| row.split(',').nth(at)).map(str::to_owned).collect())
+    };
+    let is_decided = |state: &String| state.starts_with('L');
+    let found = loop {
+        match states() {
+            Some(states) if states.len() == 3 && states.iter().all(is_decided) => break states,
+            _ if haproxy.try_wait().unwrap().is_some() => panic!("haproxy ended"),
+            _ => std::thread::yield_now(),
+        }
+    };
+    haproxy.kill().unwrap();
+    haproxy.wait().unwrap();
+    assert_eq!(found, ["L7OK"; 3]);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn the_client_of_the_jdk_is_answered_in_http_1() {
+    if !has_tool("java", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let url = format!("http://{}", server.address());
+    let program = root().join("tests/java/Upgrade.java");
+    let output = Command::new("java").arg(program).arg(url).output().expect("java runs");
+    assert_eq!(text(&output), "HTTP_1_1 200 ok\nHTTP_1_1 200 \"serving\"\nHTTP_1_1 200 42\n");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn the_console_shows_names_of_any_script_and_the_application() {
+    if !has_tool("chromium", "--version") || !has_tool("timeout", "--version") {
+        return;
+    }
+    let server = coreloop::Server::builder()
+        .method("shop.Wörter.Zählen", |_, number: i64| Ok::<_, coreloop::Status>(number))
+        .application("Läden & Söhne", "1")
+        .cores(1)
+        .listen("127.0.0.1:0")
+        .start()
+        .unwrap();
+    let profile = tempfile::tempdir().unwrap();
+    let url = format!("http://{}/#shop.W%C3%B6rter.Z%C3%A4hlen", server.addresses()[0]);
+    let output = Command::new("timeout")
+        .args([
+            "90",
+            "chromium",
+            "--headless",
+            "--no-sandbox",
+            "--disable-gpu",
+            "--no-first-run",
+            "--dump-dom",
+        ])
+        .args(["--virtual-time-budget=10000", &format!("--user-data-dir={}", profile.path().display()), &url])
+        .output();
+    let page = text(&output.expect("chromium runs"));
+    assert!(page.contains("<title>Läden &amp; Söhne</title>") && page.contains("<h1>Läden &amp; Söhne</h1>"));
+    assert!(page.contains("<h2>shop.Wörter</h2>"), "{page}");
+    let found = page.split("<details ").find(|part| part.contains("id=\"shop.Wörter.Zählen\""));
+    assert!(found.is_some_and(|part| part.split('>').next().unwrap().contains("open")), "{page}");
+    server.shutdown();
 }
 
 #[test]

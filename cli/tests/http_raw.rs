@@ -195,8 +195,9 @@ fn a_strangers_first_bytes_close_the_connection() {
     for stranger in [
         &b"SSH-2.0-x\r\n"[..],
         b"\x16\x03\x01\x02\x00",
-        b"PRI * HTTP/2.0\r\n\r\n",
-        b"BREW / HTTP/1.1\r\n",
+        b"EHLO mail.example\r\n",
+        b"USER me\r\n",
+        b"HELP\r\n",
         b"\0",
     ] {
         let mut raw = Raw::connect(&server);

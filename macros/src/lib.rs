@@ -43,7 +43,7 @@ use syn::{ImplItem, Item, ItemImpl};
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `name = "…"` | the service's name, in place of the type's |
+/// | `name = "…"` | the service's name, in place of the type's, with a package if you like (`shop.v1.Orders`) |
 /// | `client = false` | no typed client; then arguments need `Deserialize` alone |
 /// | `client_vis = "pub(crate)"` | the client's visibility; `pub` unless it is given |
 /// | `crate = path` | where coreloop is, if not at `::coreloop` |

@@ -31,7 +31,7 @@ impl ServiceOptions {
         let mut seen = Seen::default();
         let parser = syn::meta::parser(|meta| {
             match seen.key(&meta, SERVICE_OPTIONS)?.as_str() {
-                "name" => name = Some(name_part(&meta, "service")?),
+                "name" => name = Some(service_name(&meta)?),
                 "client" => client = Some(meta.value()?.parse::<LitBool>()?),
                 "client_vis" => {
                     let text: LitStr = meta.value()?.parse()?;
@@ -101,7 +101,7 @@ impl RpcOptions {
             attr.parse_nested_meta(|meta| {
                 let key = seen.key(&meta, RPC_OPTIONS)?;
                 match key.as_str() {
-                    "name" => options.name = Some(name_part(&meta, "method")?),
+                    "name" => options.name = Some(method_name(&meta)?),
                     "inline" => options.kind = Kind::Inline,
                     "pooled" => options.kind = Kind::Pooled,
                     "blocking" => options.kind = Kind::Blocking,
@@ -152,13 +152,29 @@ fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
     meta.error(format!("there is no such option; there are {known}"))
 }
 
-/// A part of a name that the registry will take.
-fn name_part(meta: &ParseNestedMeta<'_>, what: &str) -> Result<LitStr> {
+/// The name of a service: one part, or several with dots between them (`shop.v1.Orders`).
+fn service_name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
     let text: LitStr = meta.value()?.parse()?;
-    let value = text.value();
-    if value.is_empty() || value.contains(|c: char| c.is_whitespace() || c == '.' || c == '/') {
-        let message = format!("a {what}'s name is one word, without dots, slashes and spaces");
+    if !text.value().split('.').all(is_name_part) {
+        let message = "a service's name is one word, with an optional package before it (`shop.v1.Orders`), \
+                       without slashes and spaces";
         return Err(Error::new(text.span(), message));
     }
     Ok(text)
+}
+
+/// The name of a method: one part.
+fn method_name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
+    let text: LitStr = meta.value()?.parse()?;
+    if !is_name_part(&text.value()) {
+        let message = "a method's name is one word, without dots, slashes and spaces";
+        return Err(Error::new(text.span(), message));
+    }
+    Ok(text)
+}
+
+/// Whether `coreloop::MethodName` takes it as a part of a name.
+fn is_name_part(part: &str) -> bool {
+    let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '/');
+    !part.is_empty() && !part.contains(is_invalid)
 }

@@ -6,7 +6,9 @@
 
 use std::fmt;
 
-use super::value::Kind::{self, Account, Addresses, Bytes, Choice, Number, Origins, SocketFileMode, Switch};
+use super::value::Kind::{
+    self, Account, Addresses, Bytes, Choice, Line, Number, Origins, SocketFileMode, Switch,
+};
 use super::value::{Field, Misfit, Value};
 use super::{Accept, Config, ConfigError, Origin};
 
@@ -56,6 +58,10 @@ table! {
     turn.accepts_max: Number(1, 65_536), "Connections accepted in a turn; the rest wait in the backlog.";
     turn.messages_max: Number(1, 1 << 20), "Messages decoded from one connection in a turn; the rest wait for the next.";
     http.cors_origins: Origins, "Origins whose pages browsers let call (CORS), `*` for all; between commas in the environment and in flags.";
+    http.console: Switch, "Serve the console, a page to read and call the methods, at `/`; only with `http.openapi`, which it reads.";
+    http.openapi: Switch, "Serve the OpenAPI document at `/openapi.json`.";
+    http.application_name: Line(LINE_CHARS_MAX), "Name of the application, shown by the console and the OpenAPI document; empty: none.";
+    http.application_version: Line(LINE_CHARS_MAX), "Version of the application in the OpenAPI document; empty: the version of coreloop.";
     limits.frame_bytes_max: Bytes(1, FRAME_BYTES_MAX), "A frame or body, also once decompressed: native `resource_exhausted`, then close if the frame cannot be skipped; HTTP 413.";
     limits.connections_max: Number(1, 1 << 24), "Connections per reactor: a new one is accepted, closed at once and counted.";
     limits.in_flight_max: Number(1, 1 << 20), "Requests in flight per connection: stop reading until half are answered.";
@@ -85,6 +91,9 @@ table! {
 
 /// A second: whoever spins or holds back longer has written milliseconds.
 const MICROS_MAX: u64 = 1_000_000;
+
+/// Longer, it would not be a title.
+const LINE_CHARS_MAX: usize = 200;
 
 /// A week: every timeout is a bound, and none means "never".
 const MILLIS_MAX: u64 = 7 * 24 * 3600 * 1000;
@@ -179,6 +188,7 @@ mod tests {
             Switch => "`true`, `false`".to_owned(),
             SocketFileMode => "`\"0\"` … `\"0777\"` (octal)".to_owned(),
             Account => "a name, a number".to_owned(),
+            Line(max) => format!("a line of at most {max} characters"),
             Choice(names) => names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", "),
             Number(min, max) => format!("{min} … {max}"),
             Bytes(min, max) => {
@@ -247,7 +257,7 @@ mod tests {
     fn a_refused_text_leaves_the_config_as_it_was() {
         for key in keys() {
             let mut config = Config::default();
-            assert!(key.set(&mut config, "non sense", Origin::Program).is_err(), "{}", key.name);
+            assert!(key.set(&mut config, "non\u{7}sense", Origin::Program).is_err(), "{}", key.name);
             assert_eq!(config, Config::default());
         }
     }

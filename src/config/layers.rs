@@ -211,7 +211,9 @@ mod tests {
         let texts = match key.kind {
             Kind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
             Kind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
-            Kind::Switch => return ("true".into(), "true".into()),
+            Kind::Switch if key.toml(&Config::default()) == "true" => "false".to_owned(),
+            Kind::Switch => "true".to_owned(),
+            Kind::Line(_) => return ("a b".into(), "\"a b\"".into()),
             Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
             Kind::SocketFileMode => return ("0640".into(), "\"0640\"".into()),
             Kind::Account => return ("33".into(), "33".into()),

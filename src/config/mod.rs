@@ -190,13 +190,41 @@ pub struct Flush {
 }
 
 /// What concerns HTTP alone.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Http {
     /// Origins whose pages may call methods and read the answers (CORS), as a browser writes them:
     /// `https://app.example`, without a path; `*` is every origin. Default: none, so browsers keep the pages of
     /// other sites out. Too many: each of those sites acts with its visitor's reach, into networks that it could
     /// not reach itself.
     pub cors_origins: Vec<String>,
+
+    /// Whether the console is served at `/`: a page to read and call the methods. Default: it is. It reads the OpenAPI
+    /// document, so it is not served without [`openapi`](Http::openapi).
+    pub console: bool,
+
+    /// Whether the OpenAPI document is served at `/openapi.json`. Default: it is. Off, strangers learn the methods and
+    /// their types only from `Meta.Methods`.
+    pub openapi: bool,
+
+    /// The name of the application, which the console and the OpenAPI document show, at most 200 characters.
+    /// Default: empty, they show none.
+    pub application_name: String,
+
+    /// The version of the application, which the OpenAPI document shows, at most 200 characters. Default: empty, the
+    /// version of coreloop.
+    pub application_version: String,
+}
+
+impl Default for Http {
+    fn default() -> Self {
+        Http {
+            cors_origins: Vec::new(),
+            console: true,
+            openapi: true,
+            application_name: String::new(),
+            application_version: String::new(),
+        }
+    }
 }
 
 /// How much one turn of the loop may do, so that one busy peer cannot hold all others up.

@@ -124,6 +124,7 @@ mod tests {
             }
             Kind::SocketFileMode => "0[0-7]{3}".prop_map(Value::Text).boxed(),
             Kind::Account => "[a-z_.é\"0-9]{0,9}".prop_map(Value::Text).boxed(),
+            Kind::Line(_) => "[ -~é\"\\\\]{0,20}".prop_map(Value::Text).boxed(),
             Kind::Number(min, max) => (min..=max).prop_map(Value::Number).boxed(),
             // Round sizes too, which print with a unit.
             Kind::Bytes(min, max) => (min..=max, 0u32..31)

@@ -19,6 +19,8 @@ pub(super) enum Kind {
     SocketFileMode,
     /// A user or a group, by name or number; empty for none.
     Account,
+    /// A line of text with at most this many characters, which may be empty.
+    Line(usize),
     Number(u64, u64),
     /// A number of bytes, which may be written with a unit.
     Bytes(u64, u64),
@@ -57,6 +59,9 @@ impl Kind {
                 "permission bits as octal text, such as \"0660\", at most \"0777\"".to_owned()
             }
             Kind::Account => "the name or the number of an account".to_owned(),
+            Kind::Line(max) => {
+                format!("a line of at most {max} characters, without control characters")
+            }
             Kind::Number(min, max) => format!("an integer from {min} to {max}"),
             Kind::Bytes(min, max) => {
                 format!("a size from {min} to {max} bytes, an integer or like \"16 MiB\" (KiB, MiB, GiB)")
@@ -74,7 +79,9 @@ impl Kind {
                 Value::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
             Kind::Switch => Value::Switch(text.parse().map_err(|_| invalid())?),
-            Kind::Choice(_) | Kind::SocketFileMode | Kind::Account => Value::Text(text.to_owned()),
+            Kind::Choice(_) | Kind::SocketFileMode | Kind::Account | Kind::Line(_) => {
+                Value::Text(text.to_owned())
+            }
             // Only digits: the standard parser would also take "+5".
             Kind::Number(..) | Kind::Bytes(..) if is_integer(text) => match text.parse() {
                 Ok(number) => Value::Number(number),
@@ -135,6 +142,11 @@ impl Kind {
             (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => Ok(value),
             (Kind::SocketFileMode, Value::Text(text)) if text.parse::<SocketMode>().is_ok() => Ok(value),
             (Kind::Account, Value::Text(text)) if is_account(text) => Ok(value),
+            (Kind::Line(max), Value::Text(text))
+                if text.chars().count() <= max && !text.contains(char::is_control) =>
+            {
+                Ok(value)
+            }
             (Kind::Number(min, max) | Kind::Bytes(min, max), Value::Number(number)) => {
                 if (min..=max).contains(number) {
                     Ok(value)
@@ -149,6 +161,7 @@ impl Kind {
                 | Kind::Choice(_)
                 | Kind::SocketFileMode
                 | Kind::Account
+                | Kind::Line(_)
                 | Kind::Number(..)
                 | Kind::Bytes(..),
                 _,
@@ -284,6 +297,16 @@ impl Field for Vec<String> {
     fn write(&mut self, value: Value) {
         let Value::List(list) = value else { unreachable!("{ADMITTED}") };
         *self = list;
+    }
+}
+
+impl Field for String {
+    fn read(&self) -> Value {
+        Value::Text(self.clone())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = text;
     }
 }
 

@@ -65,13 +65,14 @@ impl Builder {
     pub fn service_arc<S: Service>(mut self, service: Arc<S>) -> Builder {
         self.health.set(service.service_name(), true);
         match service.methods() {
-            Ok(methods) => self.methods.extend(methods),
+            Ok(methods) => self = methods.into_iter().fold(self, Builder::method_of),
             Err(error) => self.error = self.error.or(Some(error)),
         }
         self
     }
 
-    /// Adds a pooled method without a service: `Service.Method`, and a function of the context and the argument.
+    /// Adds a pooled method without a service: its name ([`MethodName`](crate::MethodName)), and a function of the
+    /// context and the argument.
     pub fn method<T, R>(
         self,
         name: &str,
@@ -111,7 +112,7 @@ impl Builder {
 
     /// Adds a method that was put together by hand.
     pub fn method_of(mut self, method: Method) -> Builder {
-        if let Some((service, _)) = method.name().split_once('.') {
+        if let Some(service) = method.service() {
             self.health.set(service, true);
         }
         self.methods.push(method);
@@ -162,6 +163,26 @@ impl Builder {
     /// How many reactors; 0 is one for each core that the process may use.
     pub fn cores(self, cores: usize) -> Builder {
         self.configure(|config| config.cores = cores)
+    }
+
+    /// The name and the version of the application, which the console and the OpenAPI document show
+    /// (`http.application_name` and `http.application_version`).
+    pub fn application(self, name: &str, version: &str) -> Builder {
+        self.configure(|config| {
+            config.http.application_name = name.to_owned();
+            config.http.application_version = version.to_owned();
+        })
+    }
+
+    /// Whether the console is served at `/` (`http.console`). Default: it is.
+    pub fn console(self, is_served: bool) -> Builder {
+        self.configure(|config| config.http.console = is_served)
+    }
+
+    /// Whether the OpenAPI document is served at `/openapi.json` (`http.openapi`), and with it the console, which reads
+    /// it. Default: it is.
+    pub fn openapi(self, is_served: bool) -> Builder {
+        self.configure(|config| config.http.openapi = is_served)
     }
 
     /// How many workers; 0 is two, or one for each reactor if that is more.
@@ -334,7 +355,7 @@ fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Erro
         make.recorder = Some(Recorder::start(recording, registry.clone())?);
     }
     let pools = pools(config, &registry)?;
-    let side = side(config, &registry);
+    let side = side(config, &registry, &make.health);
     let loads = Arc::new(Loads::new(reactors));
     let mut built = Vec::new();
     let mut parts = Vec::new();
@@ -387,11 +408,11 @@ pub(super) fn pools(config: &Valid, registry: &Arc<Registry>) -> Result<Arc<Pool
 }
 
 /// What the connections of a server share.
-pub(super) fn side(config: &Valid, registry: &Arc<Registry>) -> Arc<ServerSide> {
+pub(super) fn side(config: &Valid, registry: &Arc<Registry>, health: &Arc<Health>) -> Arc<ServerSide> {
     Arc::new(ServerSide {
         limits: config.limits.clone(),
         cors_origins: config.http.cors_origins.clone(),
-        site: Box::new(RegistrySite::new(registry.clone())),
+        site: Box::new(RegistrySite::new(registry.clone(), health.clone(), &config.http)),
     })
 }
 

@@ -31,7 +31,7 @@ impl LoneServer {
     pub fn new(mut builder: Builder) -> Result<LoneServer, Error> {
         let (config, registry) = builder.check()?;
         let pools = pools(&config, &registry)?;
-        let side = side(&config, &registry);
+        let side = side(&config, &registry, &Arc::default());
         let (reactor, part) = build(&Make::alone(&config, registry.clone()), 0, &pools, &side, Vec::new())?;
         Ok(LoneServer { lone: Lone::new(reactor), registry, _part: part, pools })
     }

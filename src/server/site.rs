@@ -6,8 +6,10 @@ use std::sync::Arc;
 #[cfg(feature = "http")]
 use std::time::{Duration, UNIX_EPOCH};
 
+use crate::config;
 use crate::message::method_hash;
-use crate::service::Registry;
+use crate::service::builtin::Health;
+use crate::service::{Method, Registry};
 use crate::wire::{Page, Site, SiteMethod};
 
 /// The site of a server's registry.
@@ -19,12 +21,13 @@ pub(super) struct RegistrySite {
 }
 
 impl RegistrySite {
-    pub(super) fn new(registry: Arc<Registry>) -> RegistrySite {
-        let service = |name: &str| name.split_once('.').map(|(service, _)| service.to_owned());
-        let services = registry.methods().iter().filter_map(|method| service(method.name())).collect();
+    #[cfg_attr(not(feature = "http"), allow(unused_variables, reason = "only HTTP has pages"))]
+    pub(super) fn new(registry: Arc<Registry>, health: Arc<Health>, http: &config::Http) -> RegistrySite {
+        let service = |method: &Method| method.service().map(str::to_owned);
+        let services = registry.methods().iter().filter_map(service).collect();
         RegistrySite {
             #[cfg(feature = "http")]
-            pages: super::pages::Pages::new(registry.methods()),
+            pages: super::pages::Pages::new(registry.methods(), health, http),
             registry,
             services,
         }
@@ -88,25 +91,36 @@ mod tests {
     use crate::codec::Plain;
     use crate::config::Limits;
     use crate::context::Outcome;
-    use crate::service::Method;
+
+    fn site(methods: Vec<Method>) -> RegistrySite {
+        let registry = Arc::new(Registry::new(methods, &Limits::default()).unwrap());
+        RegistrySite::new(registry, Arc::default(), &config::Http::default())
+    }
+
+    fn method(name: &str) -> Method {
+        Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(|_, _, _, _| Outcome::Deferred)).unwrap()
+    }
 
     #[test]
     fn methods_are_found_by_their_whole_name() {
-        let method =
-            Method::new::<Plain<i64>, Plain<i64>>("Math.Double", Box::new(|_, _, _, _| Outcome::Deferred));
-        let method = method.unwrap().free_of_side_effects();
-        let site = RegistrySite::new(Arc::new(Registry::new(vec![method], &Limits::default()).unwrap()));
+        let site = site(vec![method("Math.Double").free_of_side_effects()]);
         let found = site.method("Math.Double").unwrap();
         assert_eq!((found.hash, found.is_free_of_side_effects), (method_hash("Math.Double"), true));
         assert_eq!((site.method("Math.Halve"), site.method("")), (None, None));
         assert!(site.has_service("Math") && !site.has_service("Mat") && !site.has_service(""));
     }
 
+    #[test]
+    fn a_service_is_named_with_its_package() {
+        let site = site(vec![method("shop.v1.Orders.Price")]);
+        assert!(site.has_service("shop.v1.Orders"));
+        assert!(!site.has_service("shop") && !site.has_service("shop.v1") && !site.has_service("Orders"));
+    }
+
     #[cfg(feature = "http")]
     #[test]
     fn the_date_is_as_http_has_it() {
-        let site = RegistrySite::new(Arc::new(Registry::new(Vec::new(), &Limits::default()).unwrap()));
-        let date = site.date();
+        let date = site(Vec::new()).date();
         let text = std::str::from_utf8(&date).unwrap();
         assert!(httpdate::parse_http_date(text).is_ok() && text.ends_with(" GMT"), "{text}");
     }

@@ -8,8 +8,9 @@ use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Vis
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
 use super::{Method, RegisterError, Service, finish};
-use crate::codec::{Argument, Codec, Plain};
+use crate::codec::{Argument, Body, Codec, Plain};
 use crate::context::Outcome;
+use crate::method_name::MethodName;
 use crate::status::Status;
 
 /// What a server says of its health, and of that of each of its services.
@@ -36,6 +37,22 @@ impl Health {
         self.is_down.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
+    /// Whether the server is ready: it does not drain, and each of its services serves.
+    pub fn is_ready(&self) -> bool {
+        self.reason_not_ready().is_none()
+    }
+
+    /// Why the server is not ready; `None` if it is.
+    pub(crate) fn reason_not_ready(&self) -> Option<String> {
+        if self.is_down.load(std::sync::atomic::Ordering::Relaxed) {
+            return Some("draining".to_owned());
+        }
+        let services = self.services.read().unwrap_or_else(PoisonError::into_inner);
+        let down: Vec<&str> =
+            services.iter().filter(|(_, serves)| !**serves).map(|(service, _)| service.as_str()).collect();
+        (!down.is_empty()).then(|| format!("not serving: {}", down.join(", ")))
+    }
+
     /// Whether the service serves (the empty name: the server as a whole); `None` if there is no such service.
     pub fn serves(&self, service: &str) -> Option<bool> {
         let is_up = !self.is_down.load(std::sync::atomic::Ordering::Relaxed);
@@ -56,7 +73,7 @@ impl Service for Health {
         let check = Method::new::<Plain<String>, Plain<String>>(
             "Health.Check",
             Box::new(move |cx, codec, body, out| {
-                let service = match <Plain<String> as Argument>::decode(codec, body) {
+                let service = match service_or_all(codec, body) {
                     Ok(service) => service,
                     Err(error) => return Outcome::failed(error),
                 };
@@ -70,8 +87,16 @@ impl Service for Health {
         )?;
         let docs =
             "Whether a service serves: `serving` or `not_serving`. The empty name asks for the whole server.";
-        Ok(vec![check.docs(docs).free_of_side_effects()])
+        Ok(vec![check.docs(docs).free_of_side_effects().optional_argument()])
     }
+}
+
+/// The name of a service; no body at all is the empty name, so that probes which can only send a path are answered.
+fn service_or_all(codec: Codec, body: Body<'_>) -> Result<String, Status> {
+    if body.as_slice().is_empty() {
+        return Ok(String::new());
+    }
+    <Plain<String> as Argument>::decode(codec, body).map_err(Status::from)
 }
 
 /// A struct that goes by field names, written out here since the embedded server does without serde's derive.
@@ -199,12 +224,13 @@ impl Service for Meta {
         let methods = Method::new::<Plain<String>, Plain<Vec<MethodInfo>>>(
             "Meta.Methods",
             Box::new(move |cx, codec, body, out| {
-                let service = match <Plain<String> as Argument>::decode(codec, body) {
+                let service = match service_or_all(codec, body) {
                     Ok(service) => service,
                     Err(error) => return Outcome::failed(error),
                 };
                 let is_asked = |info: &&MethodInfo| {
-                    service.is_empty() || info.name.split('.').next() == Some(service.as_str())
+                    service.is_empty()
+                        || MethodName::split(&info.name).is_some_and(|(name, _)| name == service)
                 };
                 let all = self.methods.get().map_or(&[][..], Vec::as_slice);
                 let found: Vec<MethodInfo> = all.iter().filter(is_asked).cloned().collect();
@@ -213,6 +239,6 @@ impl Service for Meta {
         )?;
         let docs =
             "The methods of a service, or of all for the empty name, with their types and documentation.";
-        Ok(vec![methods.docs(docs).free_of_side_effects()])
+        Ok(vec![methods.docs(docs).free_of_side_effects().optional_argument()])
     }
 }

@@ -19,6 +19,7 @@ use crate::codec::describe::{DescribeError, Description};
 use crate::codec::{Answer, Argument, Body, Codec};
 use crate::context::{Context, Outcome};
 use crate::message::method_hash;
+use crate::method_name::{MethodName, MethodNameError};
 use crate::status::Status;
 
 /// Where a method runs.
@@ -55,6 +56,7 @@ pub struct Method {
     docs: String,
     may_defer: bool,
     is_free_of_side_effects: bool,
+    is_argument_optional: bool,
     shares_body: bool,
     argument: Description,
     reply: Description,
@@ -101,6 +103,7 @@ impl Method {
             docs: String::new(),
             may_defer: false,
             is_free_of_side_effects: false,
+            is_argument_optional: false,
             shares_body: false,
             argument,
             reply,
@@ -133,15 +136,26 @@ impl Method {
         self
     }
 
+    /// The same method, whose handler takes an empty body for a default argument; pages say so.
+    pub(crate) fn optional_argument(mut self) -> Method {
+        self.is_argument_optional = true;
+        self
+    }
+
     /// The same method, which keeps or returns the body as shared bytes: a large body is not copied for it.
     pub fn sharing_body(mut self) -> Method {
         self.shares_body = true;
         self
     }
 
-    /// `Service.Method`.
+    /// `Service.Method`, with the package, if there is one, before it.
     pub fn name(&self) -> &str {
         &self.name
+    }
+
+    /// The full name of its service; `None` if its name is not valid, which registration refuses.
+    pub fn service(&self) -> Option<&str> {
+        MethodName::parse(&self.name).ok().map(MethodName::service)
     }
 
     /// The number by which it goes on the wire.
@@ -189,7 +203,7 @@ impl fmt::Debug for Method {
 
 /// Methods that belong together. The `#[coreloop::service]` attribute implements it for an impl block.
 pub trait Service: Send + Sync + 'static {
-    /// The name in front of the dot.
+    /// The full name, package included: what precedes the last dot in the names of its methods.
     fn service_name(&self) -> &str;
 
     /// The methods.
@@ -227,10 +241,12 @@ pub enum RegisterError {
         /// Their hash.
         hash: u32,
     },
-    /// A name is not of the form `Service.Method`.
+    /// A name is not of the form `Service.Method`, with or without a package before it.
     Name {
-        /// What came.
+        /// The name that was given.
         method: String,
+        /// What is wrong with it.
+        error: MethodNameError,
     },
 }
 
@@ -240,11 +256,11 @@ impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RegisterError::Describe { method, side, error } => write!(f, "the {side} of {method}: {error}"),
-            RegisterError::SameName { method } => write!(f, "there are two methods {method}"),
+            RegisterError::SameName { method } => write!(f, "two methods have the name {method}"),
             RegisterError::SameHash { first, second, hash } => {
                 write!(f, "{first} and {second} have the same hash {hash:#010x}: rename one of them")
             }
-            RegisterError::Name { method } => write!(f, "a method's name is Service.Method, not {method:?}"),
+            RegisterError::Name { method, error } => write!(f, "name of a method {method:?}: {error}"),
         }
     }
 }

@@ -4,9 +4,10 @@
 //! chains are what registration made them.
 
 use super::{Handler, Method, RegisterError};
-use crate::codec::{self, Body, Codec, compress};
+use crate::codec::{self, Body, Codec, Shape, compress};
 use crate::config::Limits;
 use crate::context::{Context, Outcome, Run, RunCall};
+use crate::method_name::MethodName;
 use crate::status::Status;
 
 /// No method.
@@ -30,7 +31,7 @@ impl Registry {
     ///
     /// # Errors
     ///
-    /// Two methods have the same name or hash, or a name is not `Service.Method`.
+    /// Two methods have the same name or hash, or a name is not a [`MethodName`].
     pub fn new(methods: Vec<Method>, limits: &Limits) -> Result<Registry, RegisterError> {
         let Limits { frame_bytes_max: body_bytes_max, reply_bytes_max, depth_max, .. } = *limits;
         let size = (methods.len() * 4).next_power_of_two().max(16);
@@ -44,11 +45,8 @@ impl Registry {
     }
 
     fn add(&mut self, method: Method) -> Result<(), RegisterError> {
-        let is_named = method.name.split_once('.').is_some_and(|(service, name)| {
-            !service.is_empty() && !name.is_empty() && !method.name.contains(char::is_whitespace)
-        });
-        if !is_named {
-            return Err(RegisterError::Name { method: method.name });
+        if let Err(error) = MethodName::parse(&method.name) {
+            return Err(RegisterError::Name { method: method.name, error });
         }
         if let Some(first) = self.index_of(method.hash) {
             let first = self.methods[first as usize].name.clone();
@@ -217,6 +215,12 @@ impl Method {
         self.is_free_of_side_effects
     }
 
+    /// A call in JSON may come without a body: the method has no argument, or a default for it.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
+    pub(crate) fn takes_empty_body(&self) -> bool {
+        self.is_argument_optional || matches!(self.argument.shape(), Shape::Unit | Shape::Option(_))
+    }
+
     /// What it does, for people.
     pub fn documentation(&self) -> &str {
         &self.docs
@@ -254,7 +258,7 @@ mod tests {
         assert_eq!(crate::message::method_hash(&first), crate::message::method_hash(&second));
         let same = Registry::new(vec![method(&first), method(&second)], &Limits::default()).err().unwrap();
         assert!(matches!(same, RegisterError::SameHash { .. }), "{same}");
-        for name in ["AB", ".B", "A.", "A. B", ""] {
+        for name in ["AB", ".B", "A.", "A. B", "", "A..B", "A/B.C", "a.A.\u{7}"] {
             assert!(
                 matches!(
                     Registry::new(vec![method(name)], &Limits::default()),

@@ -341,6 +341,8 @@ impl Speaks {
             unreachable!("only an undecided connection decides")
         };
         let protocol = match sniff::sniff(input) {
+            // Where HTTP alone is expected, what is no protocol at all is a malformed request, and is answered.
+            sniff::Sniffed::Unknown if allowed.is_one_of(&[Protocol::Http]) => Protocol::Http,
             sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
             sniff::Sniffed::Is(protocol) => protocol,

@@ -7,6 +7,8 @@ use std::borrow::Cow;
 use std::fmt;
 
 use crate::config::Limits;
+#[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
+use crate::method_name::MethodName;
 
 /// A method, as a protocol needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -20,6 +22,8 @@ pub struct SiteMethod {
 /// A page that is served beside the methods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
+    /// The status of HTTP: 200, or 503 where a probe fails.
+    pub status: u16,
     /// Its media type.
     pub content_type: &'static str,
     /// Its bytes.
@@ -31,7 +35,7 @@ pub trait Site: Send + Sync {
     /// The method of that name, `Service.Method`.
     fn method(&self, name: &str) -> Option<SiteMethod>;
 
-    /// Whether there is a service of that name.
+    /// Whether there is a service of that full name, package included.
     fn has_service(&self, service: &str) -> bool;
 
     /// The page at that path.
@@ -83,5 +87,19 @@ impl ServerSide {
     /// The server side of protocols that ask for nothing but limits.
     pub fn bare(limits: Limits) -> ServerSide {
         ServerSide { limits, cors_origins: Vec::new(), site: Box::new(EmptySite) }
+    }
+
+    /// What Go's server answers to a call of a method that it does not have (net/rpc server.go, `readRequestHeader`).
+    /// `shown` is the name as the text is to have it.
+    #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
+    #[cold]
+    pub(in crate::wire) fn unknown_method_in_go(&self, name: &str, shown: &str) -> String {
+        match MethodName::split(name) {
+            None => format!("rpc: service/method request ill-formed: {shown}"),
+            Some((service, _)) if self.site.has_service(service) => {
+                format!("rpc: can't find method {shown}")
+            }
+            Some(_) => format!("rpc: can't find service {shown}"),
+        }
     }
 }

@@ -10,7 +10,7 @@
 pub enum Protocol {
     /// The native frame: `19 96`.
     Native,
-    /// HTTP/1.1: a method and a space.
+    /// HTTP/1.1: a method and a space; also after an empty line, and methods that are not known.
     Http,
     /// JSON-RPC: `{` or `[`.
     JsonRpc,
@@ -85,6 +85,9 @@ const TABLE: [(&[u8], Protocol); 13] = [
     (b"[", Protocol::JsonRpc),
 ];
 
+/// White space is looked at up to this length.
+const SPACE_MAX: usize = 64;
+
 /// Tells the protocol by the first bytes of a connection. The same bytes split anywhere give the same answer.
 pub fn sniff(input: &[u8]) -> Sniffed {
     // A length may be any first byte of another protocol; the second byte never is that protocol's.
@@ -102,7 +105,42 @@ pub fn sniff(input: &[u8]) -> Sniffed {
             open = true;
         }
     }
-    if open { Sniffed::NeedMore } else { sniff_after_space(input) }
+    if open { Sniffed::NeedMore } else { sniff_http(input).unwrap_or_else(|| sniff_after_space(input)) }
+}
+
+/// The first line of a request whose method is not in the table, or is known and followed by the wrong thing, and any
+/// request after empty lines (RFC 9112, section 2.2: they are ignored). What is wrong with it, HTTP answers. `None` if it
+/// cannot be a request.
+fn sniff_http(input: &[u8]) -> Option<Sniffed> {
+    /// Registered methods have up to 17 characters.
+    const METHOD_BYTES_MAX: usize = 32;
+    let is_method = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
+    let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
+    // JSON may follow them as well; the longer way knows how many there may be.
+    let line = &input[blank..];
+    if line.is_empty() || blank >= SPACE_MAX {
+        return None;
+    }
+    let method_len = line.iter().take_while(|byte| is_method(**byte)).count();
+    if !(1..=METHOD_BYTES_MAX).contains(&method_len) {
+        return None;
+    }
+    let Some((end, target)) = line[method_len..].split_first() else { return Some(Sniffed::NeedMore) };
+    let is_known = TABLE.iter().any(|(pattern, protocol)| {
+        *protocol == Protocol::Http && pattern[..pattern.len() - 1] == line[..method_len]
+    });
+    match (end, is_known) {
+        (b' ' | b'\t' | b'\r' | b'\n', true) => Some(Sniffed::Is(Protocol::Http)),
+        // Lines of other protocols begin with a word and a space as well, but hardly with one of these behind it.
+        (b' ', false) => [&b"/"[..], b"*", b"http://", b"https://"].into_iter().find_map(|start| {
+            let common = start.len().min(target.len());
+            (start[..common] == target[..common]).then_some(match common == start.len() {
+                true => Sniffed::Is(Protocol::Http),
+                false => Sniffed::NeedMore,
+            })
+        }),
+        _ => None,
+    }
 }
 
 /// A gob stream begins with a type's definition: the message's length, then the type's id, negated. Numbers below 128
@@ -142,7 +180,6 @@ fn gob_uint(input: &[u8], bytes_max: usize) -> Result<(u64, &[u8]), Sniffed> {
 
 /// JSON may stand after white space (RFC 8259, section 2). As much of it as a head may be long is looked at.
 fn sniff_after_space(input: &[u8]) -> Sniffed {
-    const SPACE_MAX: usize = 64;
     match input.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
         None if input.len() < SPACE_MAX => Sniffed::NeedMore,
         Some(at) if at > 0 && at < SPACE_MAX && matches!(input[at], b'{' | b'[') => {
@@ -180,9 +217,15 @@ mod tests {
             b"\x07",
             b"\x80",
             b"\xfc",
-            b"SSH-2.0",
-            b"GETX",
-            b"POSTAL",
+            b"SSH-2",
+            b"EHLO m",
+            b"HELP\r",
+            b"GETX x",
+            b"get\t",
+            b"POSTAL hx",
+            b"ABCDEFGHIJKLMNOPQRSTUVWXYZABCDEFG",
+            b" GET /",
+            b"\r\nHELP\r",
             b"\x16\x02",
             b" x",
             // Telnet: a length, then what is no id of a definition.
@@ -199,7 +242,33 @@ mod tests {
     }
 
     #[test]
+    fn a_request_is_told_by_any_method_and_after_empty_lines() {
+        for request in [
+            "BREW /",
+            "PROPFIND *",
+            "M-SEARCH *",
+            "VERSION-CONTROL https://",
+            "get http://",
+            "PRI *",
+            "GETX /",
+            "GET\t",
+            "POST\r",
+            "HEAD\n",
+            "\r\nGET ",
+            "\r\n\r\nBREW /",
+            "\n\nOPTIONS ",
+        ] {
+            let request = request.as_bytes();
+            for cut in 0..request.len() {
+                assert_eq!(sniff(&request[..cut]), Sniffed::NeedMore, "{request:?} cut at {cut}");
+            }
+            assert_eq!(sniff(request), Sniffed::Is(Protocol::Http), "{request:?}");
+        }
+    }
+
+    #[test]
     fn json_may_stand_after_white_space() {
+        assert_eq!(sniff(b"\r\n\r\n{"), Sniffed::Is(Protocol::JsonRpc));
         assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
         assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(Protocol::JsonRpc));
     }

@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 /// neighbours do not.
 const FLOORS: [&[&str]; 8] = [
     &["poller", "bufpool", "threads", "error_text"],
-    &["message", "context", "status", "config", "stats"],
+    &["message", "method_name", "context", "status", "config", "stats"],
     &["wire", "codec", "policy"],
     &["conn", "mailbox"],
     &["reactor"],

@@ -166,7 +166,7 @@ fn broken(server: &Server) -> u64 {
 fn strangers_are_closed_and_counted() {
     let _turn = crate::common::serial();
     let server = builder().listen("127.0.0.1:0").start().unwrap();
-    for stranger in [&b"SSH-2.0-x"[..], b"\x16\x03\x01", b"BREW / HTTP/1.1", b"\0"] {
+    for stranger in [&b"SSH-2.0-x"[..], b"\x16\x03\x01", b"HELP\r\n", b"\0"] {
         let mut peer = Peer::connect(&server.addresses()[0]);
         peer.send_bytes(stranger);
         peer.ends();

@@ -19,6 +19,8 @@ mod idle;
 mod large_frames;
 mod limits;
 mod linger;
+#[cfg(feature = "http")]
+mod names;
 mod native_bad_input;
 mod reactors;
 mod reply_limit;

@@ -56,8 +56,8 @@ impl Call {
         body: &Body,
         time_left_us: u32,
     ) -> Result<Call, String> {
-        if !method.contains('.') || method.starts_with('.') || method.ends_with('.') {
-            return Err(format!("`{method}` is no full name: write Service.Method"));
+        if let Err(error) = coreloop::MethodName::parse(method) {
+            return Err(format!("`{method}` is no full name: {error}"));
         }
         if let Some(only) = speaks.codec() {
             if codec.is_some_and(|codec| codec != only) {

@@ -36,7 +36,7 @@ impl Site for Fuzzed {
     }
 
     fn page(&self, path: &str) -> Option<Page> {
-        let page = Page { content_type: "text/plain", body: Cow::Borrowed(b"page") };
+        let page = Page { status: 200, content_type: "text/plain", body: Cow::Borrowed(b"page") };
         (path == "/page").then_some(page)
     }
 

@@ -1,39 +1,137 @@
-//! The pages that a server has beside its methods: `/`, where a person can read and call them, and `/openapi.json`.
+//! The pages that a server has beside its methods: `/`, where a person can read and call them, `/openapi.json`, and the
+//! probes of load balancers and of Kubernetes.
 //!
-//! Both are made once, when the server starts; nothing here is asked of a call.
+//! Console and document are made once, when the server starts; nothing here is asked of a call.
 
 mod openapi;
 mod schema;
 
 use std::borrow::Cow;
+use std::sync::Arc;
 
+use crate::config;
 use crate::service::Method;
+use crate::service::builtin::Health;
 use crate::wire::Page;
 
 /// The page of methods: one file, which asks for `/openapi.json` and nothing else.
 const CONSOLE: &str = include_str!("console.html");
+/// What the console has where the name of the application goes.
+const CONSOLE_TITLES: [(&str, &str, &str); 2] =
+    [("<title>", "Methods", "</title>"), ("<h1>", "Methods of this server", "</h1>")];
 
 /// The pages of one server.
 pub(super) struct Pages {
-    openapi: Vec<u8>,
+    health: Arc<Health>,
+    console: Option<Cow<'static, [u8]>>,
+    openapi: Option<Vec<u8>>,
 }
 
 impl Pages {
-    pub(super) fn new(methods: &[Method]) -> Pages {
-        Pages { openapi: openapi::document(methods).to_string().into_bytes() }
+    pub(super) fn new(methods: &[Method], health: Arc<Health>, config: &config::Http) -> Pages {
+        let openapi = config.openapi.then(|| openapi::document(methods, config).to_string().into_bytes());
+        // It reads the document.
+        let console = (config.console && config.openapi).then(|| console(&config.application_name));
+        Pages { health, console, openapi }
     }
 
     /// The page at that path.
     pub(super) fn at(&self, path: &str) -> Option<Page> {
+        let page = |content_type, body| Some(Page { status: 200, content_type, body });
         match path {
-            "/" => Some(Page {
-                content_type: "text/html; charset=utf-8",
-                body: Cow::Borrowed(CONSOLE.as_bytes()),
-            }),
-            "/openapi.json" => {
-                Some(Page { content_type: "application/json", body: Cow::Owned(self.openapi.clone()) })
-            }
+            "/" => page("text/html; charset=utf-8", self.console.clone()?),
+            "/openapi.json" => page("application/json", Cow::Owned(self.openapi.clone()?)),
+            // A process that draws to its end is alive.
+            "/livez" => page(PLAIN_TEXT, Cow::Borrowed(b"ok\n")),
+            "/readyz" | "/healthz" => match self.health.reason_not_ready() {
+                None => page(PLAIN_TEXT, Cow::Borrowed(b"ok\n")),
+                Some(reason) => {
+                    let body = Cow::Owned((reason + "\n").into_bytes());
+                    Some(Page { status: 503, content_type: PLAIN_TEXT, body })
+                }
+            },
             _ => None,
+        }
+    }
+}
+
+const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
+
+/// The console with the name of the application, if it has one.
+fn console(application_name: &str) -> Cow<'static, [u8]> {
+    if application_name.is_empty() {
+        return Cow::Borrowed(CONSOLE.as_bytes());
+    }
+    let name = escape_html(application_name);
+    let mut text = CONSOLE.to_owned();
+    for (before, default, after) in CONSOLE_TITLES {
+        text = text.replacen(&format!("{before}{default}{after}"), &format!("{before}{name}{after}"), 1);
+    }
+    Cow::Owned(text.into_bytes())
+}
+
+fn escape_html(text: &str) -> String {
+    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn pages(change: impl FnOnce(&mut config::Http)) -> (Pages, Arc<Health>) {
+        let (mut config, health) = (config::Http::default(), Arc::new(Health::new()));
+        change(&mut config);
+        (Pages::new(&[], health.clone(), &config), health)
+    }
+
+    fn text(pages: &Pages, path: &str) -> Option<(u16, String)> {
+        pages.at(path).map(|page| (page.status, String::from_utf8(page.body.into_owned()).unwrap()))
+    }
+
+    #[test]
+    fn probes_answer_by_the_state_of_the_server() {
+        let (pages, health) = pages(|_| {});
+        health.set("shop.v1.Orders", true);
+        for path in ["/livez", "/readyz", "/healthz"] {
+            assert_eq!(text(&pages, path), Some((200, "ok\n".into())), "{path}");
+        }
+        health.set("shop.v1.Orders", false);
+        let failed = Some((503, "not serving: shop.v1.Orders\n".into()));
+        assert_eq!((text(&pages, "/readyz"), text(&pages, "/healthz")), (failed.clone(), failed));
+        assert_eq!(text(&pages, "/livez"), Some((200, "ok\n".into())));
+        health.set("shop.v1.Orders", true);
+        health.go_down();
+        assert_eq!(text(&pages, "/readyz"), Some((503, "draining\n".into())));
+        assert_eq!(text(&pages, "/livez"), Some((200, "ok\n".into())));
+        assert_eq!(text(&pages, "/readyz/"), None);
+    }
+
+    #[test]
+    fn console_and_document_can_be_switched_off() {
+        let is_served = |change: fn(&mut config::Http)| {
+            let (pages, _) = pages(change);
+            (pages.at("/").is_some(), pages.at("/openapi.json").is_some(), pages.at("/livez").is_some())
+        };
+        assert_eq!(is_served(|_| {}), (true, true, true));
+        assert_eq!(is_served(|http| http.console = false), (false, true, true));
+        assert_eq!(is_served(|http| http.openapi = false), (false, false, true));
+    }
+
+    #[test]
+    fn console_and_document_carry_the_name_of_the_application() {
+        let (pages, _) = pages(|http| {
+            http.application_name = "Shop <&> Söhne".into();
+            http.application_version = "2.1".into();
+        });
+        let console = text(&pages, "/").unwrap().1;
+        assert!(console.contains("<title>Shop &lt;&amp;&gt; Söhne</title>"));
+        assert!(console.contains("<h1>Shop &lt;&amp;&gt; Söhne</h1>"));
+        let document = text(&pages, "/openapi.json").unwrap().1;
+        let document: serde_json::Value = serde_json::from_str(&document).unwrap();
+        assert_eq!(document["info"]["title"], "Shop <&> Söhne");
+        assert_eq!(document["info"]["version"], "2.1");
+        for (before, default, after) in CONSOLE_TITLES {
+            assert!(CONSOLE.contains(&format!("{before}{default}{after}")), "{default}");
         }
     }
 }

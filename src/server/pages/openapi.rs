@@ -4,25 +4,28 @@ use serde_json::{Map, Value, json};
 
 use super::schema::Schemas;
 use crate::codec::Codec;
+use crate::config;
+use crate::method_name::MethodName;
 use crate::service::Method;
 use crate::status::Code;
 
 /// The document.
-pub(super) fn document(methods: &[Method]) -> Value {
+pub(super) fn document(methods: &[Method], config: &config::Http) -> Value {
     let mut schemas = Schemas::default();
     let mut paths = Map::new();
     for method in methods.iter().filter(|method| method.accepts_codec(Codec::Json)) {
-        let Some((service, name)) = method.name().split_once('.') else { continue };
-        paths.insert(format!("/{service}/{name}"), item(service, method, &mut schemas));
+        let Ok(name) = MethodName::parse(method.name()) else { continue };
+        paths.insert(name.http_path(), item(name.service(), method, &mut schemas));
     }
     let mut components = schemas.into_components();
     components.insert("coreloop.Error".into(), error_schema());
+    let or = |text: &str, default: &str| if text.is_empty() { default.to_owned() } else { text.to_owned() };
     json!({
         "openapi": "3.1.0",
         "info": {
-            "title": "The methods of this server",
+            "title": or(&config.application_name, "The methods of this server"),
             "description": "Unary calls in the manner of the Connect protocol: the body is the argument, the reply's body the result.",
-            "version": env!("CARGO_PKG_VERSION"),
+            "version": or(&config.application_version, env!("CARGO_PKG_VERSION")),
         },
         "paths": paths,
         "components": { "schemas": components },
@@ -33,6 +36,7 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
     let argument = schemas.schema_of(method.argument().shape());
     let reply = schemas.schema_of(method.reply().shape());
     let content = |schema: &Value| json!({ "application/json": { "schema": schema } });
+    let is_required = !method.takes_empty_body();
     let common = json!({
         "tags": [service],
         "summary": method.documentation().lines().next().unwrap_or_default(),
@@ -48,7 +52,7 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
     });
     let mut post = common.clone();
     post["operationId"] = json!(method.name());
-    post["requestBody"] = json!({ "required": true, "content": content(&argument) });
+    post["requestBody"] = json!({ "required": is_required, "content": content(&argument) });
     post["parameters"] = json!([{
         "name": "Connect-Timeout-Ms",
         "in": "header",
@@ -61,7 +65,7 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
         get["operationId"] = json!(format!("{}.get", method.name()));
         get["parameters"] = json!([
             { "name": "encoding", "in": "query", "required": false, "schema": { "const": "json" } },
-            { "name": "message", "in": "query", "required": true, "content": content(&argument) },
+            { "name": "message", "in": "query", "required": is_required, "content": content(&argument) },
         ]);
         item["get"] = get;
     }

@@ -5,15 +5,13 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 use super::chunks::is_token;
 use super::framing::is_hop_by_hop;
 use crate::message::{Call, Metadata, SendBody};
+use crate::method_name::write_http_path;
 use crate::wire::Out;
 
 /// Writes a call as a Connect unary request.
 pub(super) fn write(host: &str, call: Call<'_>, out: &mut Out<'_>) {
-    out.put(b"POST /");
-    let (service, method) = call.name.rsplit_once('.').unwrap_or((call.name, ""));
-    put_path(service, out);
-    out.put(b"/");
-    put_path(method, out);
+    out.put(b"POST ");
+    write_http_path(call.name, |bytes| out.put(bytes));
     out.put(b" HTTP/1.1\r\nHost: ");
     out.put(host.as_bytes());
     out.put(b"\r\nContent-Type: application/json\r\nConnect-Protocol-Version: 1\r\n");
@@ -32,21 +30,6 @@ pub(super) fn write(host: &str, call: Call<'_>, out: &mut Out<'_>) {
         SendBody::Chunk(chunk) => {
             out.put(b"\r\n");
             out.link(chunk);
-        }
-    }
-}
-
-/// A part of a name as a segment of a path.
-fn put_path(name: &str, out: &mut Out<'_>) {
-    let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || b"-._~".contains(byte);
-    if name.as_bytes().iter().all(is_plain) {
-        return out.put(name.as_bytes());
-    }
-    for byte in name.bytes() {
-        let hex = |digit: u8| b"0123456789ABCDEF"[usize::from(digit)];
-        match byte {
-            byte if is_plain(&byte) => out.put(&[byte]),
-            byte => out.put(&[b'%', hex(byte >> 4), hex(byte & 15)]),
         }
     }
 }

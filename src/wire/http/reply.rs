@@ -71,7 +71,7 @@ pub(super) enum Said<'a> {
     /// How a call ended.
     Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
     /// A page.
-    Page { content_type: &'static str, body: Chunk },
+    Page { status: u16, content_type: &'static str, body: Chunk },
     /// Go on and send the body.
     Continue,
     /// From here on another protocol speaks.
@@ -150,8 +150,8 @@ pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Ou
         Said::Reply { code, queue_us, handler_us, body } => {
             say_end(side, asked, code, (queue_us, handler_us), body, out);
         }
-        Said::Page { content_type, body } => {
-            let mut head = Head::begin(side, asked, 200, out);
+        Said::Page { status, content_type, body } => {
+            let mut head = Head::begin(side, asked, status, out);
             head.content(content_type, body.len());
             head.end(side, asked, SendBody::Chunk(body));
         }

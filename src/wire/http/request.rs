@@ -5,11 +5,13 @@
 
 use httparse::{Header, Status};
 
+use super::chunks::is_token;
 use super::fault::Fault;
 use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
 use super::reply::{Allow, Asked};
 use super::{query, skip_bytes_max};
 use crate::message::{MetadataBuf, time_left_us};
+use crate::method_name::MethodName;
 use crate::status::Code;
 use crate::wire::{Page, ServerSide, SiteMethod};
 
@@ -58,8 +60,6 @@ const GO_RPC_PATH: &str = "/_goRPC_";
 /// site can send this type with its visitor's reach and without being asked (a "simple" request, Fetch section 2.2.2),
 /// where `application/json` needs a preflight. Every browser says with a POST where it comes from.
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
-/// The longest `Service.Method` that is looked up.
-const NAME_BYTES_MAX: usize = 256;
 
 /// The fields that mean something here.
 #[derive(Default)]
@@ -95,7 +95,6 @@ pub(super) fn read(
                 understand(side, &request, metadata, argument)
             }
             Ok(_) => hopeless(Fault::malformed("the head does not end where its lines do")),
-            Err(httparse::Error::Version) => hopeless(version_fault(head)),
             Err(error) => hopeless(Fault::malformed(format!("the head is malformed: {error}"))),
         }
     })
@@ -116,18 +115,52 @@ pub(super) fn too_many(what: &str) -> Fault {
     Fault::new(431, Code::ResourceExhausted, format!("the head has {what}")).and_close()
 }
 
-/// A version that is not spoken is one thing, a line that names none another.
-fn version_fault(head: &[u8]) -> Fault {
-    let line = head.split(|byte| *byte == b'\r').next().unwrap_or_default();
-    let mut parts = line.split(|byte| *byte == b' ').skip(2);
-    match (parts.next(), parts.next()) {
-        (Some([b'H', b'T', b'T', b'P', b'/', major, b'.', minor]), None)
-            if major.is_ascii_digit() && minor.is_ascii_digit() =>
-        {
-            Fault::new(505, Code::Unimplemented, "HTTP/1.1 is spoken here, and HTTP/1.0").and_close()
+/// Whether the bytes begin with a method of HTTP, or with as much of one as has come: what another protocol says is
+/// answered at once, however long it goes on without the end of a line.
+pub(super) fn check_method(input: &[u8]) -> Result<(), Fault> {
+    /// A longer method is looked at with its whole line.
+    const LOOKED_BYTES_MAX: usize = 64;
+    let first = input.first().copied().unwrap_or_default();
+    let looked = &input[..input.len().min(LOOKED_BYTES_MAX)];
+    let mut method = looked.iter().copied().take_while(|byte| !matches!(byte, b' ' | b'\r'));
+    match (first, method.all(is_token)) {
+        // It may be an empty line.
+        (b'\r', _) => Ok(()),
+        (b' ', _) | (_, false) => {
+            Err(Fault::malformed("the first line does not begin with a method of HTTP"))
         }
-        _ => Fault::malformed("the first line does not end with a version of HTTP"),
+        (_, true) => Ok(()),
     }
+}
+
+/// Whether a first line, its CR and LF included, has the form of a request's: what is wrong with it is answered before
+/// anything else is waited for, since a client of HTTP/0.9 sends no more.
+pub(super) fn check_first_line(line: &[u8]) -> Result<(), Fault> {
+    let line = line.strip_suffix(b"\r\n").unwrap_or(line);
+    let mut parts = line.split(|byte| *byte == b' ');
+    let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+    let version = parts.next().unwrap_or_default();
+    if method.is_empty() || !method.iter().copied().all(is_token) {
+        return Err(Fault::malformed("the first line does not begin with a method of HTTP"));
+    }
+    if target.is_empty() || parts.next().is_some() {
+        return Err(Fault::malformed(
+            "the first line is not a method, a target and a version, with one space between",
+        ));
+    }
+    let Some(number) = version.strip_prefix(b"HTTP/") else {
+        return Err(Fault::malformed("the first line does not end with a version of HTTP"));
+    };
+    if matches!(number, b"1.1" | b"1.0") {
+        return Ok(());
+    }
+    // HTTP/2 and later have no minor version.
+    let mut digits = number.splitn(2, |byte| *byte == b'.');
+    if digits.all(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)) {
+        let message = "expected HTTP/1.1 or HTTP/1.0, found another version";
+        return Err(Fault::new(505, Code::Unimplemented, message).and_close());
+    }
+    Err(Fault::malformed("the first line does not end with a version of HTTP"))
 }
 
 fn understand(
@@ -270,7 +303,8 @@ fn is_host(host: &[u8]) -> bool {
 /// Path and query of a target in one of the forms of RFC 9112 section 3.2, save `*` and that of CONNECT.
 fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
     if !target.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'#') {
-        return Err(Fault::malformed("the target holds a character that no target may hold"));
+        let message = "the target has a character that must be percent-encoded there";
+        return Err(Fault::malformed(message));
     }
     let path = if target.starts_with('/') {
         target
@@ -293,26 +327,18 @@ fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
 
 /// The method that a path names.
 fn method_at(side: &ServerSide, path: &str) -> Option<SiteMethod> {
-    let (service, method) = path.strip_prefix('/')?.rsplit_once('/')?;
-    let mut name = [0; NAME_BYTES_MAX];
-    let name = name.get_mut(..service.len() + 1 + method.len())?;
-    if service.contains('/') {
-        return None;
-    }
-    name[..service.len()].copy_from_slice(service.as_bytes());
-    name[service.len()] = b'.';
-    name[service.len() + 1..].copy_from_slice(method.as_bytes());
-    side.site.method(std::str::from_utf8(name).ok()?)
+    let mut buffer = [0; MethodName::BYTES_MAX];
+    side.site.method(MethodName::from_http_path(path, &mut buffer)?.as_str())
 }
 
 #[cold]
 fn not_found(side: &ServerSide, path: &str) -> Fault {
-    let of_service = path.strip_prefix('/').and_then(|path| path.rsplit_once('/'));
-    let message = match of_service {
-        Some((service, method)) if side.site.has_service(service) => {
-            format!("there is no method {service}.{method} here")
+    let mut buffer = [0; MethodName::BYTES_MAX];
+    let message = match MethodName::from_http_path(path, &mut buffer) {
+        Some(name) if side.site.has_service(name.service()) => {
+            format!("there is no method {name} here")
         }
-        Some((service, _)) => format!("there is no service {service} here"),
+        Some(name) => format!("there is no service {} here", name.service()),
         None => format!("there is nothing at {path}; methods are at /Service/Method"),
     };
     // The code says what the native protocol says, and what the Connect protocol infers from a bare 404.
@@ -329,8 +355,10 @@ fn asks(
 ) -> Result<Asks, Fault> {
     let asked = &mut question.asked;
     let has_body = question.body != BodyLength::Bytes(0);
-    let not_allowed =
-        |allow| Fault { allow, ..Fault::new(405, Code::Unimplemented, "this is not the way to ask") };
+    let not_allowed = |allow| {
+        let message = format!("{method} is not allowed here; the field Allow lists the methods that are");
+        Fault { allow, ..Fault::new(405, Code::Unimplemented, message) }
+    };
     match method {
         "GET" | "HEAD" | "POST" | "OPTIONS" | "PUT" | "DELETE" | "PATCH" | "TRACE" => {}
         "CONNECT" if target == GO_RPC_PATH && has_body => {
@@ -355,7 +383,14 @@ fn asks(
         return Ok(Asks::MustConnect);
     }
     let Some(found) = method_at(side, path) else {
-        let page = side.site.page(path).ok_or_else(|| not_found(side, path))?;
+        let Some(page) = side.site.page(path) else {
+            if is_options && path == "/" {
+                // Load balancers ask this whether the server is up (HAProxy's `option httpchk`), console or not.
+                asked.allow = Allow::All;
+                return Ok(Asks::Options { is_preflight: false });
+            }
+            return Err(not_found(side, path));
+        };
         return match method {
             "GET" | "HEAD" => Ok(Asks::Page(page)),
             "OPTIONS" => {
@@ -412,7 +447,9 @@ fn checked(side: &ServerSide, fields: &Fields<'_>, body: BodyLength) -> Result<(
         return Err(Fault { closes, ..Fault::too_large(bytes_max) });
     }
     let is_bare_form = |media: &[u8]| media.eq_ignore_ascii_case(FORM) && !fields.is_from_page;
-    if !fields.content_type.is_some_and(|media| is_json(media) || is_bare_form(media)) {
+    // What is not there needs no type. A page of a browser can send such a POST without a preflight, too.
+    let is_nothing = body == BodyLength::Bytes(0) && !fields.is_from_page;
+    if !fields.content_type.map_or(is_nothing, |media| is_json(media) || is_bare_form(media)) {
         return Err(Fault::unsupported("Content-Type must be application/json"));
     }
     match fields.content_encoding {
@@ -443,8 +480,9 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
     parts.all(|parameter| {
         let mut halves = parameter.splitn(2, |byte| *byte == b'=');
         let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
-        !name.eq_ignore_ascii_case(b"charset")
-            || value.eq_ignore_ascii_case(b"utf-8")
-            || value.eq_ignore_ascii_case(b"\"utf-8\"")
+        let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
+        // The second is no registered name, but what many clients write.
+        let is_utf_8 = value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8");
+        !name.eq_ignore_ascii_case(b"charset") || is_utf_8
     })
 }

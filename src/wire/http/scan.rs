@@ -15,6 +15,8 @@ pub(super) struct Scan {
     is_cr: bool,
     /// Lines that have ended, the first among them.
     lines: usize,
+    /// Bytes of the first line, with its CR and LF, once it has ended and until it is taken.
+    first_line: Option<usize>,
 }
 
 /// What the bytes at hand hold.
@@ -44,6 +46,24 @@ impl Scan {
         self.looked > 0
     }
 
+    /// The first line has not ended.
+    pub(super) fn is_in_first_line(&self) -> bool {
+        self.lines == 0
+    }
+
+    /// The bytes of the first line, once, when it has ended.
+    pub(super) fn take_first_line(&mut self) -> Option<usize> {
+        self.first_line.take()
+    }
+
+    fn end_line(&mut self) {
+        if self.lines == 0 {
+            self.first_line = Some(self.looked);
+        }
+        self.lines += 1;
+        self.line_bytes = 0;
+    }
+
     /// Looks at what is new. `input` begins where the head does.
     pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> Scanned {
         let end = input.len().min(bytes_max);
@@ -60,8 +80,7 @@ impl Scan {
                     if self.line_bytes == 0 {
                         return Scanned::Head { bytes: self.looked, lines: self.lines };
                     }
-                    self.lines += 1;
-                    self.line_bytes = 0;
+                    self.end_line();
                     continue;
                 }
             }
@@ -73,8 +92,7 @@ impl Scan {
                     if self.line_bytes == 1 {
                         return Scanned::Head { bytes: self.looked, lines: self.lines };
                     }
-                    self.lines += 1;
-                    self.line_bytes = 0;
+                    self.end_line();
                     continue;
                 }
                 (b'\r', false) => self.is_cr = true,

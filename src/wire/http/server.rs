@@ -8,7 +8,7 @@ use super::chunks::{ChunkFault, Chunks, Piece};
 use super::fault::Fault;
 use super::known::Known;
 use super::reply::{Allow, Asked, Said, say, say_end};
-use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
+use super::request::{Asks, BodyLength, Question, check_first_line, check_method, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, skip_bytes_max};
 use crate::message::{Message, MetadataBuf, Refusal, Request, SendBody, Span};
@@ -175,7 +175,20 @@ impl Server {
             }
             return self.begin_call(call, BodyLength::Bytes(body_bytes as u64), false, bytes, input.len());
         }
-        match self.scan.go_on(input, self.side.limits.http_head_bytes_max) {
+        let bytes_max = self.side.limits.http_head_bytes_max;
+        if self.scan.is_in_first_line()
+            && let Err(fault) = check_method(input)
+        {
+            return self.refuse_head(fault);
+        }
+        let scanned = self.scan.go_on(input, bytes_max);
+        // Before what follows it is judged, so that the answer does not depend on how the bytes were split.
+        if let Some(bytes) = self.scan.take_first_line()
+            && let Err(fault) = check_first_line(&input[..bytes])
+        {
+            return self.refuse_head(fault);
+        }
+        match scanned {
             Scanned::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
             Scanned::Head { bytes, lines: 0 } if !self.is_after_blank => {
                 self.is_after_blank = true;
@@ -266,7 +279,7 @@ impl Server {
                     std::borrow::Cow::Borrowed(bytes) => Chunk::from(bytes),
                     std::borrow::Cow::Owned(bytes) => Chunk::from(bytes),
                 };
-                Said::Page { content_type: page.content_type, body }
+                Said::Page { status: page.status, content_type: page.content_type, body }
             }
             Ok(Asks::Options { is_preflight }) => Said::Options { is_preflight },
             Ok(Asks::MustConnect) => Said::MustConnect,

@@ -145,17 +145,7 @@ fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Rang
 
 #[cold]
 fn unknown_one(name: &str, side: &ServerSide) -> Refused {
-    let clipped = clip(name);
-    Refused::new(
-        Code::Unimplemented,
-        match name.rsplit_once('.') {
-            None => format!("rpc: service/method request ill-formed: {clipped}"),
-            Some((service, _)) if side.site.has_service(service) => {
-                format!("rpc: can't find method {clipped}")
-            }
-            Some(_) => format!("rpc: can't find service {clipped}"),
-        },
-    )
+    Refused::new(Code::Unimplemented, side.unknown_method_in_go(name, clip(name)))
 }
 
 fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, version: Option<Range<usize>>) -> Heard {

@@ -246,16 +246,10 @@ fn without_body(piece: Piece<()>) -> Piece<Span> {
 fn method(name: &[u8], side: &ServerSide) -> Result<u32, String> {
     match std::str::from_utf8(name).ok().and_then(|name| side.site.method(name)) {
         Some(found) => Ok(found.hash),
-        None => Err(unknown(&String::from_utf8_lossy(name), side)),
-    }
-}
-
-#[cold]
-fn unknown(name: &str, side: &ServerSide) -> String {
-    match name.rsplit_once('.') {
-        None => format!("rpc: service/method request ill-formed: {name}"),
-        Some((service, _)) if side.site.has_service(service) => format!("rpc: can't find method {name}"),
-        Some(_) => format!("rpc: can't find service {name}"),
+        None => {
+            let name = String::from_utf8_lossy(name);
+            Err(side.unknown_method_in_go(&name, &name))
+        }
     }
 }
 

@@ -8,6 +8,7 @@ use std::collections::VecDeque;
 use std::ops::Range;
 use std::sync::Arc;
 
+use coreloop::MethodName;
 use coreloop::status::Code;
 use httparse::{EMPTY_HEADER, Header, Response, Status};
 use serde::Deserialize;
@@ -55,8 +56,9 @@ impl Http {
 
 /// The bytes of a call.
 fn request(body: &Body, host: &str, entries: &[Entry]) -> Vec<u8> {
-    let (service, method) = body.method.rsplit_once('.').unwrap_or((&body.method, ""));
-    let mut request = format!("POST /{}/{} HTTP/1.1\r\n", escaped(service), escaped(method));
+    // The mix holds valid names only.
+    let path = MethodName::parse(&body.method).map_or_else(|_| "/".to_owned(), MethodName::http_path);
+    let mut request = format!("POST {path} HTTP/1.1\r\n");
     if !entries.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
         request += &format!("Host: {host}\r\n");
     }
@@ -69,15 +71,6 @@ fn request(body: &Body, host: &str, entries: &[Entry]) -> Vec<u8> {
     let mut request = request.into_bytes();
     request.extend_from_slice(&body.bytes);
     request
-}
-
-/// A part of a name as a segment of a path (RFC 3986 section 2.3).
-fn escaped(name: &str) -> String {
-    let byte = |byte: u8| match byte {
-        b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => char::from(byte).to_string(),
-        byte => format!("%{byte:02X}"),
-    };
-    name.bytes().map(byte).collect()
 }
 
 impl Protocol for Http {
@@ -337,7 +330,6 @@ mod tests {
         let text = "POST /Arith/Add HTTP/1.1\r\nHost: h:1\r\nContent-Type: application/json\r\n\
             Connect-Protocol-Version: 1\r\nConnect-Timeout-Ms: 2\r\nContent-Length: 2\r\n\r\n{}";
         assert_eq!(String::from_utf8(out).expect("text"), text);
-        assert_eq!(escaped("a b/é"), "a%20b%2F%C3%A9");
     }
 
     #[test]

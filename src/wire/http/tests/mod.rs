@@ -27,7 +27,7 @@ struct TestSite;
 impl Site for TestSite {
     fn method(&self, name: &str) -> Option<SiteMethod> {
         let is_free_of_side_effects = match name {
-            "Arith.Multiply" | "a.b.C.Do" => false,
+            "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => false,
             "Users.Get" => true,
             _ => return None,
         };
@@ -39,8 +39,12 @@ impl Site for TestSite {
     }
 
     fn page(&self, path: &str) -> Option<Page> {
-        let body = Cow::Borrowed(&b"# page"[..]);
-        (path == "/page").then_some(Page { content_type: "text/plain", body })
+        let status = match path {
+            "/page" => 200,
+            "/down" => 503,
+            _ => return None,
+        };
+        Some(Page { status, content_type: "text/plain", body: Cow::Borrowed(&b"# page"[..]) })
     }
 
     fn date(&self) -> [u8; 29] {

@@ -65,6 +65,19 @@ fn each_way_to_ask_wrongly_has_its_status() {
     for (request, status, is_ended) in [
         (post("", "1"), 200, false),
         (post("", ""), 200, false),
+        (post("", "").replace("Content-Type: application/json\r\n", ""), 200, false),
+        ("POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\n\r\n".to_owned(), 200, false),
+        ("POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nOrigin: http://b\r\n\r\n".to_owned(), 415, false),
+        (
+            "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: text/plain\r\n\r\n".to_owned(),
+            415,
+            false,
+        ),
+        (typed("application/json; charset=utf8"), 200, false),
+        (typed("application/json; charset=\"UTF8\""), 200, false),
+        (typed("application/json;CHARSET=Utf-8"), 200, false),
+        (typed("application/json; charset=\"utf-8"), 415, false),
+        (typed("application/json; charset=utf-16"), 415, false),
         (typed("Application/JSON ; charset=UTF-8"), 200, false),
         (typed("application/json;charset=\"utf-8\""), 200, false),
         (typed("application/json; x=y"), 200, false),
@@ -99,7 +112,41 @@ fn each_way_to_ask_wrongly_has_its_status() {
         (post("", "1").replace("POST", "post"), 501, false),
         (post("", "1").replace("HTTP/1.1", "HTTP/2.0"), 505, true),
         (post("", "1").replace("HTTP/1.1", "HTTP/1.2"), 505, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/0.9"), 505, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/1.10"), 505, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/3"), 505, true),
+        ("PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_owned(), 505, true),
         (post("", "1").replace("HTTP/1.1", "HTTP/x"), 400, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/1."), 400, true),
+        (post("", "1").replace("HTTP/1.1", "HTTP/.1"), 400, true),
+        (post("", "1").replace("HTTP/1.1", "http/1.1"), 400, true),
+        (post("", "1").replace(" HTTP/1.1", ""), 400, true),
+        (post("", "1").replace(" HTTP/1.1", " HTTP/1.1 "), 400, true),
+        (post("", "1").replace("POST ", "POST  "), 400, true),
+        (post("", "1").replace("POST ", " POST "), 400, true),
+        (post("", "1").replace("POST ", "PO(ST "), 400, true),
+        (post("", "1").replace("/Arith/Multiply", "/a.b.C/%44o"), 200, false),
+        (post("", "1").replace("/Arith/Multiply", "/a%2eb%2EC/Do"), 200, false),
+        (post("", "1").replace("/Arith/Multiply", "/a.b/C.Do"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/a/b.C.Do"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/a.b/C%2EDo"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/a.b.C%2FDo"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/a.b.C/Do/"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/a.b.C.Do"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/A.B.c/dO"), 404, false),
+        (post("", "1").replace("/Arith/Multiply", "/W%C3%B6rter/Z%c3%a4hlen"), 200, false),
+        (post("", "1").replace("/Arith/Multiply", "/W\u{f6}rter/Z\u{e4}hlen"), 400, true),
+        (post("", "1").replace("/Arith/Multiply", "http://a/Arith/Multiply"), 200, false),
+        (post("", "1").replace("/Arith/Multiply", "HTTP://a:80/Arith/Multiply?x"), 200, false),
+        (post("", "1").replace("/Arith/Multiply", "Arith/Multiply"), 400, true),
+        (
+            post(
+                "Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAEAAEAAAAI\r\n",
+                "1",
+            ),
+            200,
+            false,
+        ),
         (post("", &"1".repeat(BODY_MAX)), 200, false),
         (post("", &"1".repeat(BODY_MAX + 1)), 413, false),
         (post("", &"1".repeat(2 * BODY_MAX)), 413, false),
@@ -121,6 +168,11 @@ fn each_way_to_ask_wrongly_has_its_status() {
         (with("TRACE", "/page"), 405, false),
         (with("OPTIONS", "/page"), 204, false),
         (with("OPTIONS", "/pages"), 404, false),
+        (with("OPTIONS", "/"), 204, false),
+        (with("OPTIONS", "http://a"), 204, false),
+        (with("PROPFIND", "/page"), 501, false),
+        (with("PROPFIND", "/none"), 501, false),
+        ("OPTIONS / HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".to_owned(), 204, false),
         (with("OPTIONS", "/Arith/Multiply"), 204, false),
         (with("OPTIONS", "*"), 204, false),
         (with("CONNECT", "a:80"), 405, true),
@@ -164,6 +216,7 @@ fn a_405_says_what_is_allowed_and_a_404_does_not_come_after_it() {
         ("PUT /Arith/Halve", 404, None),
         ("OPTIONS /Users/Get", 204, Some("GET, HEAD, POST, OPTIONS")),
         ("OPTIONS *", 204, Some("GET, HEAD, POST, OPTIONS")),
+        ("OPTIONS /", 204, Some("GET, HEAD, POST, OPTIONS")),
         ("PUT /_goRPC_", 405, Some("CONNECT")),
     ] {
         let (answers, _) = ask(format!("{line} HTTP/1.1\r\nHost: a\r\n\r\n"));
@@ -236,6 +289,36 @@ fn head_is_get_without_the_body() {
     rig.feed(b"HEAD /page HTTP/1.1\r\nHost: a\r\n\r\nHEAD /none HTTP/1.1\r\nHost: a\r\n\r\n");
     let heads = String::from_utf8(rig.written()).unwrap();
     assert!(!heads.contains("# page") && !heads.contains("unimplemented"), "{heads}");
+}
+
+/// A client of HTTP/0.9 sends one line and waits.
+#[test]
+fn a_malformed_first_line_is_answered_before_anything_follows_it() {
+    for (line, status) in [
+        ("GET /\r\n", 400),
+        ("GET\r\n", 400),
+        ("GET /page HTTP/2\r\n", 505),
+        ("GET /page HTTP/1.1\n", 400),
+        ("hello world\r\n", 400),
+        ("\r\nGET /\r\n", 400),
+        // These need no end of a line.
+        ("{\"id\":1", 400),
+        ("\u{16}\u{3}\u{1}", 400),
+        ("G\u{7f}", 400),
+        (" ", 400),
+    ] {
+        assert_eq!(statuses(line), (vec![status], true), "{line:?}");
+    }
+    assert_eq!(statuses("GET /page HTTP/1.1\r\n"), (vec![], false));
+}
+
+#[test]
+fn a_head_for_a_page_with_another_status_has_that_status() {
+    let mut rig = server();
+    rig.feed(b"HEAD /down HTTP/1.1\r\nHost: a\r\n\r\n");
+    let head = String::from_utf8(rig.written()).unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 Service Unavailable\r\n") && head.ends_with("\r\n\r\n"), "{head}");
+    assert_eq!(ask("GET /down HTTP/1.1\r\nHost: a\r\n\r\n").0[0].body, "# page");
 }
 
 #[test]
