@@ -100,3 +100,21 @@ fn unicode(escape: &[u8]) -> (char, usize) {
         _ => (char::REPLACEMENT_CHARACTER, 5),
     }
 }
+
+/// Whether a string, or the text between its quotes, has an escape of half a surrogate pair without the other half.
+/// Readers replace it, keep it or refuse it.
+pub(super) fn has_lone_surrogate(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {
+        let escape = &rest[at + 1..];
+        let used = match unit(escape) {
+            Some(0xd800..=0xdfff) => match unicode(escape) {
+                (char::REPLACEMENT_CHARACTER, _) => return true,
+                (_, used) => used,
+            },
+            _ => 1,
+        };
+        rest = escape.get(used..).unwrap_or_default();
+    }
+    false
+}

@@ -15,6 +15,7 @@ mod known;
 mod members;
 mod nest;
 mod pending;
+mod portable;
 mod reader;
 mod request;
 mod server;
