@@ -72,6 +72,12 @@ pub(super) enum Said<'a> {
     Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
     /// A page.
     Page { content_type: &'static str, body: Chunk },
+    /// The answers to a JSON-RPC message or batch.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc { body: Chunk },
+    /// Nothing: JSON-RPC notifications have no answers.
+    #[cfg(feature = "jsonrpc")]
+    NoContent,
     /// Go on and send the body.
     Continue,
     /// From here on another protocol speaks.
@@ -89,6 +95,10 @@ impl Said<'_> {
             + match self {
                 Said::Reply { body, .. } => body.len(),
                 Said::Page { body, .. } => body.len(),
+                #[cfg(feature = "jsonrpc")]
+                Said::JsonRpc { body } => body.len(),
+                #[cfg(feature = "jsonrpc")]
+                Said::NoContent => 0,
                 Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
             }
     }
@@ -155,6 +165,14 @@ pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Ou
             head.content(content_type, body.len());
             head.end(side, asked, SendBody::Chunk(body));
         }
+        #[cfg(feature = "jsonrpc")]
+        Said::JsonRpc { body } => {
+            let mut head = Head::begin(side, asked, 200, out);
+            head.content("application/json", body.len());
+            head.end(side, asked, SendBody::Chunk(body));
+        }
+        #[cfg(feature = "jsonrpc")]
+        Said::NoContent => Head::begin(side, asked, 204, out).end(side, asked, SendBody::Bytes(&[])),
         Said::MustConnect => {
             let body = b"405 must CONNECT\n";
             let mut head = Head::begin(side, asked, 405, out);

@@ -8,7 +8,10 @@
 
 mod answer;
 mod batch;
+#[cfg(feature = "http")]
+mod carried;
 mod client;
+mod deliver;
 mod escape;
 mod frame;
 mod known;
@@ -23,6 +26,8 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "http")]
+pub(super) use carried::{CarriedCalls, CarriedMessages};
 pub use client::JsonRpcClient;
 pub use request::ID_BYTES_MAX;
 pub use server::JsonRpc;

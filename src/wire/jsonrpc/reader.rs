@@ -16,6 +16,20 @@ pub(super) struct Fault {
     pub(super) expected: &'static str,
 }
 
+/// What is expected where a text is nested too deep.
+const LESS_NESTING: &str = "less nesting";
+
+impl Fault {
+    /// The text of the error, for a text whose arguments may be nested as deep as this.
+    #[cold]
+    pub(super) fn message(self, depth_max: usize) -> String {
+        if self.expected == LESS_NESTING {
+            return format!("parse error: nested deeper than {depth_max} (depth_max)");
+        }
+        format!("parse error: expected {} at byte {}", self.expected, self.at)
+    }
+}
+
 /// A place in a text.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reader<'a> {
@@ -138,7 +152,7 @@ impl<'a> Reader<'a> {
             return self.fault("an opening bracket");
         }
         if self.depth_left == 0 {
-            return self.fault("less nesting");
+            return self.fault(LESS_NESTING);
         }
         let is_empty = self.take(close);
         self.depth_left -= usize::from(!is_empty);
@@ -181,6 +195,11 @@ impl<'a> Reader<'a> {
         let which = names.iter().position(|name| rest.starts_with(name.as_bytes()))?;
         self.at += names[which].len();
         Some(which)
+    }
+
+    /// Nothing but white space is left.
+    pub(super) fn end(&mut self) -> Result<(), Fault> {
+        if self.next().is_some() { self.fault("the end of the text") } else { Ok(()) }
     }
 
     /// One whole value.
