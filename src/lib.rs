@@ -50,6 +50,8 @@ pub mod conn;
 pub mod context;
 #[cfg(feature = "demo")]
 pub mod demo;
+#[cfg(feature = "json")]
+mod json_text;
 pub mod mailbox;
 pub mod message;
 pub mod policy;

@@ -6,10 +6,10 @@
 
 use std::ops::Range;
 
-use super::escape::unescape;
 use super::members::{Asked, Params};
 use super::pending::{Dialect, PeerId};
-use super::portable;
+use crate::json_text::portable;
+use crate::json_text::unescape;
 use crate::status::{Code, jsonrpc};
 use crate::wire::ServerSide;
 

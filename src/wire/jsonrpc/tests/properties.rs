@@ -5,10 +5,9 @@ use proptest::prelude::*;
 use proptest::sample::select;
 use serde::de::IgnoredAny;
 
-use super::super::escape::{put_string, unescape};
-use super::super::frame::{Found, Frame};
-use super::super::reader::{Reader, plain_len};
+use super::super::escape::put_string;
 use super::*;
+use crate::json_text::{Found, Frame, Reader, plain_len, unescape};
 use crate::message::Call;
 
 /// What an end makes of a stream: what it heard, what it said, how it ended.

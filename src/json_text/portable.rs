@@ -3,8 +3,8 @@
 //! The grammar allows more than readers do: numbers beyond a double's range, escapes of half a surrogate pair, names that
 //! repeat, any depth.
 
-use super::escape::has_lone_surrogate;
 use super::reader::{Fault, Reader};
+use super::strings::has_lone_surrogate;
 
 /// Containers inside each other.
 const DEPTH_MAX: usize = 16;
@@ -13,7 +13,7 @@ const EXPONENT_DIGITS_MAX: usize = 3;
 
 /// Checks a value that the reader has accepted; the error says what some readers refuse.
 #[inline]
-pub(super) fn check(value: &[u8]) -> Result<(), &'static str> {
+pub(crate) fn check(value: &[u8]) -> Result<(), &'static str> {
     match value {
         // A number of this length is below 10^20.
         [b'0'..=b'9', ..] if value.len() <= 20 && value.iter().all(u8::is_ascii_digit) => Ok(()),
