@@ -75,9 +75,9 @@ pub(super) enum Said<'a> {
     /// The answers to a JSON-RPC message or batch.
     #[cfg(feature = "jsonrpc")]
     JsonRpc { body: Chunk },
-    /// Nothing: JSON-RPC notifications have no answers.
+    /// Nothing: JSON-RPC notifications have no answers. The status is 200, since some clients take no other.
     #[cfg(feature = "jsonrpc")]
-    NoContent,
+    NoAnswers,
     /// Go on and send the body.
     Continue,
     /// From here on another protocol speaks.
@@ -98,7 +98,7 @@ impl Said<'_> {
                 #[cfg(feature = "jsonrpc")]
                 Said::JsonRpc { body } => body.len(),
                 #[cfg(feature = "jsonrpc")]
-                Said::NoContent => 0,
+                Said::NoAnswers => 0,
                 Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
             }
     }
@@ -172,7 +172,11 @@ pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Ou
             head.end(side, asked, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
-        Said::NoContent => Head::begin(side, asked, 204, out).end(side, asked, SendBody::Bytes(&[])),
+        Said::NoAnswers => {
+            let mut head = Head::begin(side, asked, 200, out);
+            head.put(b"Content-Length: 0\r\n");
+            head.end(side, asked, SendBody::Bytes(&[]));
+        }
         Said::MustConnect => {
             let body = b"405 must CONNECT\n";
             let mut head = Head::begin(side, asked, 405, out);

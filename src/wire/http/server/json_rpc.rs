@@ -67,7 +67,7 @@ impl Server {
         self.state = State::JsonRpc;
         if is_silent {
             // Notifications have no answers: the response says that they have come, and the requests follow.
-            self.keep(place, Said::NoContent);
+            self.keep(place, Said::NoAnswers);
             return Decoded::Message { message: Message::Prepared { id: place }, consumed: 0 };
         }
         self.next_json_rpc()
