@@ -51,6 +51,8 @@ pub mod context;
 #[cfg(feature = "demo")]
 pub mod demo;
 mod error_text;
+#[cfg(feature = "json")]
+mod json_text;
 pub mod mailbox;
 pub mod message;
 pub mod method_name;

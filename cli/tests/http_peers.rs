@@ -47,16 +47,54 @@ fn the_connect_client_works_unchanged() {
     if !has_tool("node", "--version") || !has_tool("npm", "--version") {
         return;
     }
-    let folder = tempfile::tempdir().unwrap();
-    for file in ["package.json", "package-lock.json", "connect.mjs"] {
-        fs::copy(root().join("tests/node/connect").join(file), folder.path().join(file)).unwrap();
-    }
-    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-    text(&Command::new("npm").args(npm).current_dir(&folder).output().expect("npm runs"));
     let server = Served::start(&[]);
     let url = format!("http://{}", server.address());
-    let output = Command::new("node").args(["connect.mjs", &url]).current_dir(&folder).output();
-    assert_eq!(text(&output.expect("node runs")).lines().count(), 12);
+    assert_eq!(run_node("connect", "connect.mjs", &url).lines().count(), 12);
+    assert_eq!(server.stop().code, Some(0));
+}
+
+/// Installs the packages of a folder of `tests/node` beside its script, and runs that with an argument.
+fn run_node(folder: &str, script: &str, argument: &str) -> String {
+    let place = tempfile::tempdir().unwrap();
+    for file in ["package.json", "package-lock.json", script] {
+        fs::copy(root().join("tests/node").join(folder).join(file), place.path().join(file)).unwrap();
+    }
+    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+    text(&Command::new("npm").args(npm).current_dir(&place).output().expect("npm runs"));
+    let output = Command::new("node").args([script, argument]).current_dir(&place).output();
+    text(&output.expect("node runs"))
+}
+
+#[test]
+fn the_json_rpc_client_jayson_works_over_http_and_tcp() {
+    if !has_tool("node", "--version") || !has_tool("npm", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let printed = run_node("jayson", "jayson.mjs", server.address());
+    assert_eq!(printed.lines().count(), 15, "{printed}");
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn json_rpc_clients_of_python_work() {
+    if !has_tool("python3", "--version") {
+        return;
+    }
+    let has_clients = Command::new("python3").args(["-c", "import jsonrpclib, jsonrpcclient"]).output();
+    let has_clients = has_clients.unwrap().status.success();
+    assert!(
+        has_clients || std::env::var_os("CI").is_none(),
+        "jsonrpclib-pelix and jsonrpcclient are not installed"
+    );
+    if !has_clients {
+        return eprintln!("SKIPPED: jsonrpclib-pelix and jsonrpcclient are not installed");
+    }
+    let server = Served::start(&[]);
+    let url = format!("http://{}", server.address());
+    let script = root().join("tests/python/json_rpc.py");
+    let output = Command::new("python3").arg(script).arg(url).output();
+    assert_eq!(text(&output.expect("python3 runs")).lines().count(), 6);
     assert_eq!(server.stop().code, Some(0));
 }
 

@@ -8,11 +8,12 @@ use std::str::Utf8Error;
 
 use super::nesting::Guard;
 use super::{Codec, CodecError, depth_max};
+use crate::json_text::{Reader, is_blank};
 
 const CODEC: Codec = Codec::Json;
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
-    if body.iter().all(u8::is_ascii_whitespace) {
+    if is_blank(body) {
         return serde_json::from_slice(b"null").map_err(|_| CodecError::Malformed {
             codec: CODEC,
             what: "expected a value, the body is empty".into(),
@@ -35,8 +36,8 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
-    let inside = body.trim_ascii().strip_prefix(b"{").and_then(|rest| rest.strip_suffix(b"}"));
-    inside.is_some_and(|inside| inside.iter().all(u8::is_ascii_whitespace))
+    let mut reader = Reader::new(body, 1);
+    reader.opens(b'{', b'}') == Ok(false) && reader.end().is_ok()
 }
 
 pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {

@@ -129,6 +129,10 @@ fn write_the_corpus() {
         ("notification", br#"{"jsonrpc":"2.0","method":"Echo.Echo"}{"jsonrpc":"2.0","method":"No.Such"}"#),
         ("batch", &[&b"["[..], two, b", 7 ,", two, b"] ", two].concat()),
         ("batches", br#"[][{"jsonrpc":"2.0","method":"Echo.Echo"}][1,2,3,4,5][[]]"#),
+        ("notifications", br#"[{"jsonrpc":"2.0","method":"Echo.Echo"},{"jsonrpc":"2.0","method":"No.Such"}]"#),
+        ("version-1", br#"{"jsonrpc":"1.0","method":"Echo.Echo","params":[1],"id":[7]}"#),
+        ("large-id", br#"{"method":"Echo.Echo","params":[1],"id":1e3756501519}"#),
+        ("half-a-pair", br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":"\ud800"}"#),
         ("not-json", br#"{"method":}{"method":"Echo.Echo","params":[1],"id":1}"#),
         ("twice", br#"{"jsonrpc":"2.0","method":"Echo.Echo","id":1,"i\u0064":2}"#),
         ("stray", br#"{"method":"Echo.Echo","params":[1],"id":1}?"#),
@@ -140,8 +144,10 @@ fn write_the_corpus() {
         ("error-object", br#"{"jsonrpc":"2.0","error":{"code":-32601,"message":"n\u006f"},"id":18446744073709551615}"#),
         ("unread", br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"},"id":null}"#),
     ] {
-        keep("jsonrpc", &format!("{name}-whole"), &[&[0], stream].concat());
-        keep("jsonrpc", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], stream].concat());
+        for target in ["jsonrpc", "http_json_rpc"] {
+            keep(target, &format!("{name}-whole"), &[&[0], stream].concat());
+            keep(target, &format!("{name}-split"), &[&[2, 1, 0, 40, 0], stream].concat());
+        }
     }
 
     for (name, text) in [

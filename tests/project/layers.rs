@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// The floors of the root crate, from the ground up. The words may import each other; on every other floor the
 /// neighbours do not.
 const FLOORS: [&[&str]; 8] = [
-    &["poller", "bufpool", "threads", "error_text"],
+    &["poller", "bufpool", "threads", "error_text", "json_text"],
     &["message", "method_name", "context", "status", "config", "stats"],
     &["wire", "codec", "policy"],
     &["conn", "mailbox"],

@@ -174,3 +174,67 @@ fn strangers_are_closed_and_counted() {
     eventually("strangers are counted", || broken(&server) == 4);
     server.shutdown();
 }
+
+/// A request of JSON-RPC 2.0.
+#[cfg(feature = "jsonrpc")]
+fn json_rpc(method: &str, id: u32) -> String {
+    format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":[{id}],"id":{id}}}"#)
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn a_json_rpc_batch_waits_for_calls_in_flight_and_goes_on() {
+    let _turn = crate::common::serial();
+    let rig = crate::common::rig::rig(|config| config.limits.in_flight_max = 8);
+    let mut witness = rig.witness();
+    let batch: Vec<String> = (1..=8).map(|id| json_rpc("Blocking.Gate", id)).collect();
+    let batch = format!("[{}]", batch.join(","));
+    let head = "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
+    let with_length = format!("{head}Content-Length: {}\r\n\r\n{batch}", batch.len());
+    let in_chunks =
+        format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{batch}\r\n0\r\n\r\n", batch.len());
+    let results: Vec<String> =
+        (1..=8).map(|id| format!(r#"{{"jsonrpc":"2.0","id":{id},"result":{id}}}"#)).collect();
+    let results = format!("[{}]", results.join(","));
+    for (round, stream) in (0..).zip([with_length, in_chunks]) {
+        let mut peer = rig.peer();
+        // The second batch stops in its middle: reading goes on when half of the calls have ended.
+        peer.send_bytes(stream.repeat(2).as_bytes());
+        rig.gate.wait_for(16 * round + 8);
+        rig.gate.admit(6);
+        rig.gate.wait_for(16 * round + 12);
+        rig.gate.admit(10);
+        for _ in 0..2 {
+            assert!(ask(&mut peer, "", "}]").ends_with(&results));
+        }
+        witness.is_unharmed();
+        assert!(rig.gate.inside_max() <= 8);
+    }
+    witness.sees_all_given_back();
+}
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() {
+    let _turn = crate::common::serial();
+    let rig = crate::common::rig::rig(|_| {});
+    let witness = rig.witness();
+    let batch = format!("[{},{}]", json_rpc("Blocking.Gate", 1), json_rpc("Inline.Double", 2));
+    let post = |fields: &str| {
+        format!(
+            "POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{batch}",
+            batch.len()
+        )
+    };
+    // The connection ends while a call waits: nothing is left of it.
+    let mut peer = rig.peer();
+    peer.send_bytes(post("").as_bytes());
+    rig.gate.wait_for(1);
+    drop(peer);
+    let mut peer = rig.peer();
+    let answer = ask(&mut peer, &post("Connect-Timeout-Ms: 20\r\n"), "}]");
+    let body: serde_json::Value = serde_json::from_str(answer.rsplit_once("\r\n\r\n").unwrap().1).unwrap();
+    assert_eq!((&body[0]["error"]["code"], &body[1]["result"]), (&(-32004).into(), &4.into()), "{answer}");
+    rig.gate.open();
+    witness.sees_all_given_back();
+}

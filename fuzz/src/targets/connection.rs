@@ -40,6 +40,19 @@ pub fn connection<'a, W>(
 where
     W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
 {
+    connection_with(wire, pieces, |_| None, answer)
+}
+
+/// The same, for a protocol that has something ready for some messages.
+pub fn connection_with<'a, W>(
+    wire: W,
+    pieces: impl Iterator<Item = &'a [u8]>,
+    prepared: impl Fn(&Message) -> Option<Outgoing<'static>>,
+    answer: impl Fn((Message, Vec<u8>)) -> Option<Answer>,
+) -> (Vec<u8>, bool)
+where
+    W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
+{
     let now = Instant::now();
     let limits = small_limits();
     let mut pool = Pool::new(PoolConfig::default());
@@ -56,6 +69,9 @@ where
         }
         while let Next::Message { message, consumed } = conn.next_message() {
             let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();
+            if let Some(outgoing) = prepared(&message) {
+                conn.encode(outgoing, &mut pool, now, &limits);
+            }
             conn.consume(consumed);
             if let Some((id, code, body)) = answer((message, body)) {
                 let (compressed, queue_us, handler_us) = (false, 0, 0);

@@ -6,6 +6,7 @@
 mod codecs;
 mod connection;
 mod http;
+mod http_json_rpc;
 mod native;
 mod rpc;
 
@@ -13,6 +14,7 @@ pub use codecs::{
     Everything, User, codec_compact, codec_fixed_raw, codec_gob, codec_json, codec_messagepack, decompress,
 };
 pub use http::http;
+pub use http_json_rpc::http_json_rpc;
 pub use native::{frame, metadata, sniff};
 pub use rpc::{connect, jsonrpc, netrpc};
 
@@ -20,7 +22,7 @@ pub use rpc::{connect, jsonrpc, netrpc};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// Every target.
-pub const TARGETS: [Target; 13] = [
+pub const TARGETS: [Target; 14] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -34,6 +36,7 @@ pub const TARGETS: [Target; 13] = [
     ("codec_fixed_raw", codec_fixed_raw),
     ("decompress", decompress),
     ("http", http),
+    ("http_json_rpc", http_json_rpc),
 ];
 
 /// The largest body that the targets of protocols take: small, so that the fuzzer finds both sides of the limit.

@@ -17,7 +17,7 @@ use super::connection::{Answer, connection, small_limits};
 use super::{BODY_MAX, cut, pieces_of};
 
 /// A site with one method.
-struct EchoSite;
+pub(super) struct EchoSite;
 
 impl Site for EchoSite {
     fn method(&self, name: &str) -> Option<SiteMethod> {
@@ -39,7 +39,7 @@ impl Site for EchoSite {
 }
 
 /// Answers as a method that gives back its argument.
-fn echo((message, body): (Message, Vec<u8>)) -> Option<Answer> {
+pub(super) fn echo((message, body): (Message, Vec<u8>)) -> Option<Answer> {
     match message {
         Message::Request(request) => (!request.one_way).then_some((request.id, Code::Ok, body)),
         Message::Refused(refused) => {

@@ -72,6 +72,12 @@ pub(super) enum Said<'a> {
     Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
     /// A page.
     Page { status: u16, content_type: &'static str, body: Chunk },
+    /// The answers to a JSON-RPC message or batch.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc { body: Chunk },
+    /// Nothing: JSON-RPC notifications have no answers. The status is 200, since some clients take no other.
+    #[cfg(feature = "jsonrpc")]
+    NoAnswers,
     /// Go on and send the body.
     Continue,
     /// From here on another protocol speaks.
@@ -89,6 +95,10 @@ impl Said<'_> {
             + match self {
                 Said::Reply { body, .. } => body.len(),
                 Said::Page { body, .. } => body.len(),
+                #[cfg(feature = "jsonrpc")]
+                Said::JsonRpc { body } => body.len(),
+                #[cfg(feature = "jsonrpc")]
+                Said::NoAnswers => 0,
                 Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
             }
     }
@@ -154,6 +164,18 @@ pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Ou
             let mut head = Head::begin(side, asked, status, out);
             head.content(content_type, body.len());
             head.end(side, asked, SendBody::Chunk(body));
+        }
+        #[cfg(feature = "jsonrpc")]
+        Said::JsonRpc { body } => {
+            let mut head = Head::begin(side, asked, 200, out);
+            head.content("application/json", body.len());
+            head.end(side, asked, SendBody::Chunk(body));
+        }
+        #[cfg(feature = "jsonrpc")]
+        Said::NoAnswers => {
+            let mut head = Head::begin(side, asked, 200, out);
+            head.put(b"Content-Length: 0\r\n");
+            head.end(side, asked, SendBody::Bytes(&[]));
         }
         Said::MustConnect => {
             let body = b"405 must CONNECT\n";

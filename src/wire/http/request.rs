@@ -3,12 +3,16 @@
 //! Nothing of the body is looked at here. The order of the checks is part of the protocol: framing first, then whether
 //! there is such a thing (404), whether it may be asked so (405), and then what it is asked with.
 
+#[cfg(feature = "jsonrpc")]
+mod json_rpc;
+
 use httparse::{Header, Status};
 
 use super::chunks::is_token;
 use super::fault::Fault;
 use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
 use super::reply::{Allow, Asked};
+use super::server::CallTarget;
 use super::{query, skip_bytes_max};
 use crate::message::{MetadataBuf, time_left_us};
 use crate::method_name::MethodName;
@@ -40,8 +44,8 @@ pub(super) enum BodyLength {
 /// What is asked for.
 #[derive(Debug)]
 pub(super) enum Asks {
-    /// A method is called; its argument is the body.
-    Call { method: u32, time_left_us: u32 },
+    /// The body is the argument of a method, or JSON-RPC.
+    Call { target: CallTarget, time_left_us: u32 },
     /// A method is called by GET; its argument is in the query and has been put aside.
     CallByGet { method: u32, time_left_us: u32 },
     /// A page.
@@ -62,7 +66,7 @@ const GO_RPC_PATH: &str = "/_goRPC_";
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// The fields that mean something here.
-#[derive(Default)]
+#[derive(Clone, Copy, Default)]
 struct Fields<'a> {
     framing: Framing,
     host: Option<&'a [u8]>,
@@ -382,6 +386,11 @@ fn asks(
         asked.allow = Allow::Connect;
         return Ok(Asks::MustConnect);
     }
+    #[cfg(feature = "jsonrpc")]
+    if let Some(asks) = json_rpc::asks(side, method, path, fields, question) {
+        return asks;
+    }
+    let asked = &mut question.asked;
     let Some(found) = method_at(side, path) else {
         let Some(page) = side.site.page(path) else {
             if is_options && path == "/" {
@@ -407,14 +416,9 @@ fn asks(
     }
     match method {
         "POST" => {
-            if asked.is_http_10 && fields.framing.length.is_none() {
-                // There it could also mean a body up to the end of the connection.
-                let fault = Fault::new(411, Code::InvalidArgument, "HTTP/1.0 wants a Content-Length here");
-                return Err(fault.and_close());
-            }
-            checked(side, fields, question.body)?;
+            checked(side, fields, question)?;
             let time_left_us = called(fields)?;
-            Ok(Asks::Call { method: found.hash, time_left_us })
+            Ok(Asks::Call { target: CallTarget::Method(found.hash), time_left_us })
         }
         "GET" | "HEAD" if found.is_free_of_side_effects => {
             if has_body {
@@ -433,7 +437,13 @@ fn asks(
 }
 
 /// Whether a body may come as it is announced.
-fn checked(side: &ServerSide, fields: &Fields<'_>, body: BodyLength) -> Result<(), Fault> {
+fn checked(side: &ServerSide, fields: &Fields<'_>, question: &Question) -> Result<(), Fault> {
+    let &Question { asked, body, .. } = question;
+    if asked.is_http_10 && fields.framing.length.is_none() {
+        // There it could also mean a body up to the end of the connection.
+        let fault = Fault::new(411, Code::InvalidArgument, "HTTP/1.0 wants a Content-Length here");
+        return Err(fault.and_close());
+    }
     if let Some(expect) = fields.expect
         && !expect.eq_ignore_ascii_case(b"100-continue")
     {

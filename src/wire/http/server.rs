@@ -1,5 +1,8 @@
 //! A server's end: from heads and bodies to messages, and answers in the order of their questions.
 
+#[cfg(feature = "jsonrpc")]
+mod json_rpc;
+
 use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
@@ -33,16 +36,29 @@ enum State {
     Skip { bytes: u64 },
     /// The same, in chunks.
     SkipChunks { chunks: Chunks },
+    /// The requests of a JSON-RPC body are going up.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc,
     /// Nothing more is taken.
     Ended,
     /// The next byte is of another protocol.
     GoRpc,
 }
 
+/// What the body of a POST is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum CallTarget {
+    /// It is the argument of the method of this hash.
+    Method(u32),
+    /// It is JSON-RPC, and names its methods.
+    #[cfg(feature = "jsonrpc")]
+    JsonRpc,
+}
+
 /// A call whose head is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
-    pub(super) method: u32,
+    pub(super) target: CallTarget,
     pub(super) time_left_us: u32,
     pub(super) asked: Asked,
 }
@@ -71,6 +87,8 @@ pub(super) struct Server {
     order: InOrder<Asked, Box<Said<'static>>>,
     /// Bytes of the answers that wait.
     held_bytes: usize,
+    #[cfg(feature = "jsonrpc")]
+    json_rpc: Option<Box<json_rpc::JsonRpcBodies>>,
 }
 
 impl Server {
@@ -89,6 +107,8 @@ impl Server {
             gathered: Vec::new(),
             order: InOrder::default(),
             held_bytes: 0,
+            #[cfg(feature = "jsonrpc")]
+            json_rpc: None,
         }
     }
 
@@ -114,6 +134,8 @@ impl Server {
             State::Body { .. } | State::Chunked { .. } | State::Skip { .. } | State::SkipChunks { .. } => {
                 true
             }
+            #[cfg(feature = "jsonrpc")]
+            State::JsonRpc => true,
             State::Head | State::Ended | State::GoRpc => false,
         }
     }
@@ -136,6 +158,16 @@ impl Server {
         match self.state {
             State::Head => self.head(input),
             State::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            #[cfg(feature = "jsonrpc")]
+            State::Body { call, bytes } if call.target == CallTarget::JsonRpc => {
+                self.begin_json_rpc(call, None, &input[..bytes], bytes)
+            }
+            #[cfg(feature = "jsonrpc")]
+            State::JsonRpc if input.len() < self.json_rpc_bytes_left() => {
+                Decoded::NeedMore { bytes_min: self.json_rpc_bytes_left() }
+            }
+            #[cfg(feature = "jsonrpc")]
+            State::JsonRpc => self.next_json_rpc(),
             State::Body { call, bytes } => self.call(call, Span::new(0, bytes as u32), bytes),
             State::Chunked { call, chunks } => self.chunked(call, chunks, input),
             State::Skip { .. } | State::SkipChunks { .. } if input.is_empty() => {
@@ -170,7 +202,7 @@ impl Server {
             && let Some((call, body_bytes, bytes)) = self.known.begins(input)
         {
             self.scan = Scan::default();
-            if body_bytes <= input.len() - bytes {
+            if body_bytes <= input.len() - bytes && matches!(call.target, CallTarget::Method(_)) {
                 return self.call(call, Span::new(bytes as u32, body_bytes as u32), bytes + body_bytes);
             }
             return self.begin_call(call, BodyLength::Bytes(body_bytes as u64), false, bytes, input.len());
@@ -240,8 +272,8 @@ impl Server {
     fn ask(&mut self, question: Question, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
         let Question { asked, body, expects_continue, asks } = question;
         let said = match asks {
-            Ok(Asks::Call { method, time_left_us }) => {
-                let call = Call { method, time_left_us, asked };
+            Ok(Asks::Call { target, time_left_us }) => {
+                let call = Call { target, time_left_us, asked };
                 return self.begin_call(call, body, expects_continue, head_bytes, at_hand);
             }
             Ok(Asks::CallByGet { method, time_left_us }) => {
@@ -251,7 +283,8 @@ impl Server {
                 self.gathered.splice(0..0, self.metadata.as_bytes().iter().copied());
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
-                return self.call(Call { method, time_left_us, asked }, body, head_bytes);
+                let target = CallTarget::Method(method);
+                return self.call(Call { target, time_left_us, asked }, body, head_bytes);
             }
             Ok(Asks::GoRpc) if !self.grants_go_rpc => {
                 let message = "Go's net/rpc is not spoken on this listener";
@@ -342,6 +375,15 @@ impl Server {
         at_hand: usize,
     ) -> Decoded<Message> {
         match body {
+            // Its bytes are looked at where they are the first.
+            #[cfg(feature = "jsonrpc")]
+            BodyLength::Bytes(0) if call.target == CallTarget::JsonRpc => {
+                return self.begin_json_rpc(call, None, &[], head_bytes);
+            }
+            #[cfg(feature = "jsonrpc")]
+            BodyLength::Bytes(bytes) if call.target == CallTarget::JsonRpc => {
+                self.state = State::Body { call, bytes: bytes as usize };
+            }
             BodyLength::Bytes(bytes) if bytes <= (at_hand - head_bytes) as u64 => {
                 let span = Span::new(head_bytes as u32, bytes as u32);
                 return self.call(call, span, head_bytes + bytes as usize);
@@ -365,7 +407,13 @@ impl Server {
     /// A whole call.
     #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
-        let Call { method, time_left_us, mut asked } = call;
+        let Call { target, time_left_us, mut asked } = call;
+        let method = match target {
+            CallTarget::Method(hash) => hash,
+            // Its body is not an argument: it was taken before.
+            #[cfg(feature = "jsonrpc")]
+            CallTarget::JsonRpc => 0,
+        };
         asked.closes |= self.is_draining;
         self.state = if asked.closes { State::Ended } else { State::Head };
         self.is_aside_stale = true;
@@ -395,6 +443,10 @@ impl Server {
                 Ok(Piece::Framing(bytes)) => at += bytes,
                 Ok(Piece::End(bytes)) => {
                     let start = self.metadata.as_bytes().len();
+                    #[cfg(feature = "jsonrpc")]
+                    if call.target == CallTarget::JsonRpc {
+                        return self.begin_json_rpc(call, Some(start), &input[..at + bytes], at + bytes);
+                    }
                     let body = Span::aside(start as u32, (self.gathered.len() - start) as u32);
                     return self.call(call, body, at + bytes);
                 }
@@ -468,6 +520,10 @@ impl Server {
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) {
+        #[cfg(feature = "jsonrpc")]
+        if id & json_rpc::ID_BIT != 0 {
+            return self.reply_json_rpc(id, code, body, out);
+        }
         if let Some(asked) = self.order.take_turn(Place::of(id)) {
             say_end(&self.side, &asked, code, (queue_us, handler_us), body, out);
             return self.say_ready(out);
@@ -499,6 +555,10 @@ impl Server {
             && !matches!(self.state, State::GoRpc)
         {
             last.closes = true;
+            #[cfg(feature = "jsonrpc")]
+            if matches!(self.state, State::JsonRpc) {
+                return self.end_after_json_rpc();
+            }
             self.state = State::Ended;
         }
     }
@@ -508,6 +568,8 @@ impl Server {
         let has_begun = match self.state {
             State::Head => self.scan.has_begun(),
             State::Body { .. } | State::Chunked { .. } => true,
+            #[cfg(feature = "jsonrpc")]
+            State::JsonRpc => false,
             State::Skip { .. } | State::SkipChunks { .. } | State::Ended | State::GoRpc => false,
         };
         self.state = State::Ended;

@@ -3,6 +3,7 @@
 use super::escape::put_string;
 use super::pending::{Dialect, Owed};
 use super::sink::Sink;
+use crate::json_text::trim;
 use crate::message::SendBody;
 use crate::status::Code;
 use crate::wire::Out;
@@ -117,7 +118,7 @@ fn is_nothing(text: &[u8]) -> bool {
     // The commonest are told by their first byte.
     match text.first() {
         None => true,
-        Some(b'n' | b' ' | b'\t' | b'\r' | b'\n') => matches!(text.trim_ascii(), b"null" | b""),
+        Some(b'n' | b' ' | b'\t' | b'\r' | b'\n') => matches!(trim(text), b"null" | b""),
         Some(_) => false,
     }
 }

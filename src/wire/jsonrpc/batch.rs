@@ -9,12 +9,14 @@ use std::ops::Range;
 
 use slab::Slab;
 
+use super::answer::put_answer;
 use super::members::Asked;
-use super::pending::Dialect;
-use super::reader::{Fault, Reader};
+use super::pending::{Dialect, Owed};
 use super::request::{Heard, Refused, judge};
 use super::sink::Sink;
 use crate::config::Limits;
+use crate::json_text::{Fault, Reader};
+use crate::message::SendBody;
 use crate::status::Code;
 use crate::wire::ServerSide;
 
@@ -22,6 +24,7 @@ use crate::wire::ServerSide;
 const OWED_FACTOR: usize = 4;
 
 /// A request of a batch, and the offset of its end in the batch.
+#[derive(Debug)]
 pub(super) struct Element {
     pub(super) heard: Heard,
     pub(super) end: usize,
@@ -40,18 +43,18 @@ pub(super) struct Gathered {
     pub(super) place: u32,
 }
 
-/// Reads the requests of a batch, which stands whole in these bytes. The error is what is answered in its place.
+/// Reads the requests of a batch, the bracket of which is next and which is complete in these bytes. The error is what
+/// is answered in its place.
 pub(super) fn read(
+    reader: &mut Reader<'_>,
     bytes: &[u8],
-    depth_max: usize,
     side: &ServerSide,
 ) -> Result<Result<VecDeque<Element>, Refused>, Fault> {
-    let mut reader = Reader::new(bytes, depth_max);
     let (mut elements, mut count) = (VecDeque::new(), 0_usize);
     let mut goes_on = reader.opens(b'[', b']')?;
     while goes_on {
         let heard = if reader.next() == Some(b'{') {
-            let asked = Asked::read(&mut reader)?;
+            let asked = Asked::read(reader)?;
             (count < side.limits.in_flight_max).then(|| judge(&asked, bytes, side, true))
         } else {
             reader.value()?;
@@ -83,6 +86,38 @@ struct Open {
     places: Vec<Range<usize>>,
     /// How many are still to come; never 0.
     missing: usize,
+    /// What [`Batches::begin`] was given with it.
+    label: u64,
+}
+
+/// A batch of which every answer has come.
+#[derive(Debug)]
+pub(super) struct AnsweredBatch {
+    /// The answers, in the order in which they came.
+    text: Vec<u8>,
+    /// Where each of them is, in the order of the requests.
+    places: Vec<Range<usize>>,
+    /// What [`Batches::begin`] was given with it.
+    pub(super) label: u64,
+}
+
+impl AnsweredBatch {
+    /// Writes the array of the answers.
+    pub(super) fn put(&self, sink: &mut impl Sink) {
+        sink.put(b"[");
+        for (place, range) in self.places.iter().enumerate() {
+            sink.put(if place == 0 { b"" } else { b"," });
+            sink.put(&self.text[range.clone()]);
+        }
+        sink.put(b"]");
+    }
+
+    /// The answer of a batch that has one request, without the array.
+    #[cfg(feature = "http")]
+    pub(super) fn into_only_answer(self) -> Vec<u8> {
+        debug_assert_eq!(self.places.len(), 1, "a batch of one answer");
+        self.text
+    }
 }
 
 /// The batches of a connection that are not answered yet.
@@ -96,46 +131,51 @@ pub(super) struct Batches {
 }
 
 impl Batches {
-    /// Begins a batch that is owed so many answers, at least one; `None` if that is too many.
-    pub(super) fn begin(&mut self, answers: usize, limits: &Limits) -> Option<u32> {
+    /// Begins a batch of this number of answers, at least one; `None` if that is too many. The label comes back with
+    /// the answers.
+    pub(super) fn begin(&mut self, answers: usize, label: u64, limits: &Limits) -> Option<u32> {
         if self.owed + answers > limits.in_flight_max.saturating_mul(OWED_FACTOR) {
             return None;
         }
         self.owed += answers;
-        let open = Open { text: Vec::new(), places: vec![0..0; answers], missing: answers };
+        let open = Open { text: Vec::new(), places: vec![0..0; answers], missing: answers, label };
         Some(self.open.insert(open) as u32)
     }
 
-    /// The answers that wait are as many bytes as may be: the next is to be a short one.
-    pub(super) fn is_full(&self, limits: &Limits) -> bool {
-        self.held_bytes >= limits.write_queue_high_bytes
+    /// Begins a batch of one answer, whatever is owed: that of a refusal, which comes at once.
+    #[cfg(feature = "http")]
+    pub(super) fn begin_beyond(&mut self, label: u64) -> u32 {
+        self.owed += 1;
+        self.open.insert(Open { text: Vec::new(), places: vec![0..0], missing: 1, label }) as u32
     }
 
-    /// Takes an answer; the last one sends all of them off.
+    /// Takes an answer; with the last one the batch is complete.
     pub(super) fn answer(
         &mut self,
         (batch, place): (u32, u32),
-        sink: &mut impl Sink,
-        write: impl FnOnce(&mut Vec<u8>),
-    ) {
-        let Some(open) = self.open.get_mut(batch as usize) else { return };
+        owed: &Owed,
+        (code, body): (Code, SendBody<'_>),
+        limits: &Limits,
+    ) -> Option<AnsweredBatch> {
+        let is_full = self.held_bytes >= limits.write_queue_high_bytes;
+        let open = self.open.get_mut(batch as usize)?;
         let start = open.text.len();
-        write(&mut open.text);
+        if is_full {
+            let message = b"the answers of the batches on this connection are too large together";
+            put_answer(&mut open.text, owed, Code::ResourceExhausted, SendBody::Bytes(message));
+        } else {
+            put_answer(&mut open.text, owed, code, body);
+        }
         open.places[place as usize] = start..open.text.len();
         open.missing -= 1;
         self.held_bytes += open.text.len() - start;
         if open.missing > 0 {
-            return;
+            return None;
         }
-        let done = self.open.remove(batch as usize);
-        self.owed -= done.places.len();
-        self.held_bytes -= done.text.len();
-        sink.put(b"[");
-        for (place, range) in done.places.into_iter().enumerate() {
-            sink.put(if place == 0 { b"" } else { b"," });
-            sink.put(&done.text[range]);
-        }
-        sink.put(b"]\n");
+        let Open { text, places, missing: _, label } = self.open.remove(batch as usize);
+        self.owed -= places.len();
+        self.held_bytes -= text.len();
+        Some(AnsweredBatch { text, places, label })
     }
 
     /// None is open.

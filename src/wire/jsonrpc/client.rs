@@ -4,13 +4,14 @@
 //! goes out as a notification of 2.0: our server and those of 2.0 answer nothing, Go's answers with a null id, and
 //! such an answer is skipped here. Nothing can be cancelled or pinged: the protocol has no words for it.
 
-use super::escape::{put_string, unescape};
-use super::frame::{Found, Frame};
+use super::escape::put_string;
 use super::members::{Failed, Told};
-use super::nest::Nest;
-use super::reader::{Fault, Reader, space_len};
 use super::sink::Sink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
+use crate::json_text::Nest;
+use crate::json_text::unescape;
+use crate::json_text::{Fault, Reader, space_len};
+use crate::json_text::{Found, Frame};
 use crate::message::{Answered, Call, Message, Outgoing, Span};
 use crate::status::{Code, jsonrpc};
 use crate::wire::{Broken, Decoded, Out, Wire};

@@ -4,7 +4,7 @@
 use std::ops::Range;
 
 use super::members::Asked;
-use super::reader::{Fault, Reader};
+use crate::json_text::{Fault, Reader};
 
 /// The longest beginning that is kept. Twice as much as the names of a method and of the members usually take.
 const BYTES_MAX: usize = 128;

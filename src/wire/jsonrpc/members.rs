@@ -5,8 +5,8 @@
 
 use std::ops::Range;
 
-use super::escape::unescape;
-use super::reader::{Fault, Reader};
+use crate::json_text::unescape;
+use crate::json_text::{Fault, Reader};
 
 /// What a request's `params` are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]

@@ -1,27 +1,29 @@
 //! JSON-RPC on a plain stream, both ends: 1.0 as Go's net/rpc/jsonrpc speaks it, and 2.0 with batches.
 //!
 //! Messages are objects (or arrays of them) one behind the other, with or without white space between them. The end
-//! of one is found in `frame.rs`, what it says is read in place in `members.rs` (and not again where `known.rs` knows it),
+//! of one is found in `json_text/frame.rs`, what it says is read in place in `members.rs` (and not again where `known.rs` knows it),
 //! and judged in `request.rs`. The argument goes up and the result goes out as the bytes that they are: no JSON value is
 //! ever built here.
 //! [`JsonRpc`] and [`JsonRpcClient`] are the two ends; start there.
 
 mod answer;
 mod batch;
+#[cfg(feature = "http")]
+mod carried;
 mod client;
+mod deliver;
 mod escape;
-mod frame;
 mod known;
 mod members;
-mod nest;
 mod pending;
-mod reader;
 mod request;
 mod server;
 mod sink;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "http")]
+pub(super) use carried::{CarriedCalls, CarriedMessages};
 pub use client::JsonRpcClient;
 pub use request::ID_BYTES_MAX;
 pub use server::JsonRpc;

@@ -94,6 +94,9 @@ pub(super) struct Pending {
     turn: u32,
 }
 
+/// Of a turn only these bits are used, so that the highest bit of an id is always 0.
+const TURN_MASK: u32 = u32::MAX >> 1;
+
 impl Pending {
     /// Nothing is owed.
     pub(super) fn new() -> Pending {
@@ -102,14 +105,14 @@ impl Pending {
 
     /// An id for a call that is not answered.
     pub(super) fn next_one_way(&mut self) -> u64 {
-        self.turn = self.turn.wrapping_add(1);
+        self.turn = self.turn.wrapping_add(1) & TURN_MASK;
         u64::from(self.turn) << 32 | u64::from(NO_SLOT)
     }
 
     /// Notes an answer that is owed; gives the id by which it comes.
     #[inline]
     pub(super) fn begin(&mut self, owed: Owed) -> u64 {
-        self.turn = self.turn.wrapping_add(1);
+        self.turn = self.turn.wrapping_add(1) & TURN_MASK;
         self.len += 1;
         let (slot, taken) = (self.free, Slot::Taken(self.turn, owed));
         let slot = match self.slots.get_mut(slot as usize) {

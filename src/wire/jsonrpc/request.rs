@@ -1,14 +1,15 @@
 //! What an envelope asks for, by the rules of its dialect: a call, or a refusal with the text that is due.
 //!
-//! Without a `jsonrpc` member it is 1.0, judged as Go's server does (net/rpc/server.go `readRequestHeader`,
-//! net/rpc/jsonrpc/server.go), error texts included; with it, 2.0 by the letter of its specification. A member that
-//! has a meaning and stands there twice is refused in both: which of them counts depends on the reader.
+//! Without a `jsonrpc` member, or with `"1.0"` there, it is 1.0, judged as Go's server does (net/rpc/server.go
+//! `readRequestHeader`, net/rpc/jsonrpc/server.go), error texts included; with it, 2.0 by its specification. A member
+//! that has a meaning and stands there twice is refused in both: which of them counts depends on the reader.
 
 use std::ops::Range;
 
-use super::escape::unescape;
 use super::members::{Asked, Params};
 use super::pending::{Dialect, PeerId};
+use crate::json_text::portable;
+use crate::json_text::unescape;
 use crate::status::{Code, jsonrpc};
 use crate::wire::ServerSide;
 
@@ -95,17 +96,41 @@ fn clip(name: &str) -> &str {
 /// Judges a request that stands in these bytes.
 #[inline]
 pub(super) fn judge(asked: &Asked, bytes: &[u8], side: &ServerSide, in_batch: bool) -> Heard {
-    match &asked.jsonrpc {
-        None if !in_batch => judge_one(asked, bytes, side),
-        version => judge_two(asked, bytes, side, version.clone()),
+    let version = asked.jsonrpc.clone().map(|version| Version::of(&bytes[version]));
+    match version {
+        None | Some(Version::One) if !in_batch => judge_one(asked, bytes, side),
+        version => judge_two(asked, bytes, side, version == Some(Version::Two)),
+    }
+}
+
+/// What a `jsonrpc` member says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Version {
+    /// `"1.0"`.
+    One,
+    /// `"2.0"`.
+    Two,
+    /// Anything else, as `"2"`, `2.0` and `null`.
+    Unknown,
+}
+
+impl Version {
+    #[inline]
+    fn of(value: &[u8]) -> Version {
+        let of_text = |text: &str| match text {
+            "1.0" => Version::One,
+            "2.0" => Version::Two,
+            _ => Version::Unknown,
+        };
+        if value == b"\"2.0\"" { Version::Two } else { with_text(value, of_text).unwrap_or(Version::Unknown) }
     }
 }
 
 fn judge_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Heard {
     let dialect = Dialect::One;
     let id = asked.id.clone().map_or(&b"null"[..], |id| &bytes[id]);
-    if id.len() > ID_BYTES_MAX {
-        return Refused::invalid(long_id(id.len())).heard_in(dialect);
+    if let Err(refused) = check_id(id) {
+        return refused.heard_in(dialect);
     }
     let what = match &asked.twice {
         Some(name) => Err(Refused::invalid(format!("jsonrpc: the member {name} stands there twice"))),
@@ -148,19 +173,15 @@ fn unknown_one(name: &str, side: &ServerSide) -> Refused {
     Refused::new(Code::Unimplemented, side.unknown_method_in_go(name, clip(name)))
 }
 
-fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, version: Option<Range<usize>>) -> Heard {
+fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, is_two: bool) -> Heard {
     let dialect = Dialect::Two;
     let id = asked.id.clone().map(|id| &bytes[id]);
     if let Some(id) = id
-        && let Err(refused) = check_id(id)
+        && let Err(refused) = check_scalar_id(id)
     {
         return refused.heard_in(dialect);
     }
-    let is_two = version.and_then(|version| match &bytes[version] {
-        b"\"2.0\"" => Some(true),
-        other => with_text(other, |text| text == "2.0"),
-    });
-    let what = if is_two != Some(true) {
+    let what = if !is_two {
         Err(Refused::invalid("invalid request: `jsonrpc` is not \"2.0\""))
     } else if let Some(name) = asked.twice {
         Err(Refused::invalid(format!("invalid request: the member `{name}` stands there twice")))
@@ -182,12 +203,19 @@ fn long_id(len: usize) -> String {
     format!("invalid request: an id of {len} bytes, {ID_BYTES_MAX} is the limit")
 }
 
+/// An id is echoed as it came, so it must be JSON that every reader takes.
+#[inline]
 fn check_id(id: &[u8]) -> Result<(), Refused> {
     if id.len() > ID_BYTES_MAX {
         return Err(Refused::invalid(long_id(id.len())));
     }
+    portable::check(id).map_err(|what| Refused::invalid(format!("invalid request: the id has {what}")))
+}
+
+#[inline]
+fn check_scalar_id(id: &[u8]) -> Result<(), Refused> {
     match id.first() {
-        Some(b'"' | b'-' | b'0'..=b'9' | b'n') => Ok(()),
+        Some(b'"' | b'-' | b'0'..=b'9' | b'n') => check_id(id),
         _ => Err(Refused::invalid("invalid request: the id is neither a string nor a number nor null")),
     }
 }

@@ -6,19 +6,21 @@
 
 use std::collections::VecDeque;
 use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 
+use super::MESSAGE_BYTES_MAX;
 use super::answer::{put_answer, put_result_line};
 use super::batch::{self, Batches, Gathered};
-use super::frame::{Found, Frame};
+use super::deliver::{CallDetails, message};
 use super::known::Known;
 use super::members::Asked;
-use super::nest::Nest;
 use super::pending::{Dialect, Owed, PeerId, Pending};
-use super::reader::{Fault, Reader, space_len};
 use super::request::{Heard, Refused, What, judge};
-use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
-use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::json_text::Nest;
+use crate::json_text::{Fault, Reader, space_len};
+use crate::json_text::{Found, Frame};
+use crate::message::{Message, Outgoing, Reply, SendBody, Span};
 use crate::status::Code;
 use crate::wire::{Decoded, DrainNotice, Out, ServerSide, Wire};
 
@@ -66,38 +68,9 @@ impl JsonRpc {
     /// A message, alone or of a batch, whose bytes begin `base` behind those that its ranges count from.
     #[inline]
     fn message(&mut self, heard: Heard, base: usize, batch: Option<(u32, u32)>) -> Message {
-        let Heard { dialect, id, what } = heard;
-        let one_way = id.is_none();
-        let number = match &what {
-            What::Refuse(refused) => refused.number,
-            What::Call { .. } => None,
-        };
-        let id = match id {
-            Some(id) => self.pending.begin(Owed { id, dialect, number, batch }),
-            None => self.pending.next_one_way(),
-        };
-        match what {
-            What::Call { method, body } => Message::Request(Request {
-                id,
-                method,
-                // The site has compared the name.
-                name: None,
-                codec: CODEC_JSON,
-                compressed: false,
-                one_way,
-                schema: 0,
-                time_left_us: 0,
-                metadata: Span::default(),
-                body: if body.is_empty() {
-                    Span::default()
-                } else {
-                    Span::new((body.start - base) as u32, body.len() as u32)
-                },
-            }),
-            What::Refuse(Refused { code, message, .. }) => {
-                Message::Refused(Refusal { id, codec: CODEC_JSON, one_way, code, message })
-            }
-        }
+        let in_place = |body: Range<usize>| Span::new((body.start - base) as u32, body.len() as u32);
+        let call = CallDetails { time_left_us: 0, metadata: Span::default() };
+        message(&mut self.pending, heard, batch, call, in_place)
     }
 
     /// Answers what is no request, and goes on behind it.
@@ -116,7 +89,7 @@ impl JsonRpc {
 
     #[cold]
     fn not_json(&mut self, fault: Fault, consumed: usize) -> Decoded<Message> {
-        let message = format!("parse error: expected {} at byte {}", fault.expected, fault.at);
+        let message = fault.message(self.side.limits.depth_max);
         self.refuse(Refused::parse(message), self.dialect, consumed)
     }
 
@@ -159,7 +132,7 @@ impl JsonRpc {
         let consumed = end + space_len(&input[end..]);
         let whole = &input[..end];
         if whole[0] == b'[' {
-            return match batch::read(whole, self.depth_max, &self.side) {
+            return match batch::read(&mut Reader::new(whole, self.depth_max), whole, &self.side) {
                 Ok(Ok(elements)) => self.begin_batch(elements, input, consumed),
                 Ok(Err(refused)) => self.refuse(refused, Dialect::Two, consumed),
                 Err(fault) => self.not_json(fault, consumed),
@@ -181,7 +154,8 @@ impl JsonRpc {
         let answers = elements.iter().filter(|element| element.heard.id.is_some()).count();
         let mut batch = 0;
         if answers > 0 {
-            let Some(begun) = self.batches.get_or_insert_default().begin(answers, &self.side.limits) else {
+            let Some(begun) = self.batches.get_or_insert_default().begin(answers, 0, &self.side.limits)
+            else {
                 let message =
                     "the batches on this connection that are not answered yet hold too many requests";
                 return self.refuse(Refused::new(Code::ResourceExhausted, message), Dialect::Two, len);
@@ -244,15 +218,10 @@ impl JsonRpc {
         out: &mut Out<'_>,
     ) {
         let Some(batches) = &mut self.batches else { return };
-        let is_full = batches.is_full(&self.side.limits);
-        batches.answer(place, out, |text| {
-            if is_full {
-                let message = b"the answers of the batches on this connection are too large together";
-                put_answer(text, owed, Code::ResourceExhausted, SendBody::Bytes(message));
-            } else {
-                put_answer(text, owed, code, body);
-            }
-        });
+        if let Some(answered) = batches.answer(place, owed, (code, body), &self.side.limits) {
+            answered.put(out);
+            out.put(b"\n");
+        }
         if batches.is_empty() {
             self.batches = None;
         }

@@ -3,6 +3,8 @@
 mod client;
 mod conn;
 mod framing;
+#[cfg(feature = "jsonrpc")]
+mod json_rpc;
 mod order;
 mod rules;
 mod split;

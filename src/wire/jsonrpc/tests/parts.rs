@@ -1,11 +1,10 @@
 //! The parts by themselves: the search for an end, strings, and the table of what is owed.
 
-use super::super::escape::{put_string, unescape};
-use super::super::frame::{Found, Frame};
+use super::super::escape::put_string;
 use super::super::pending::{Dialect, Owed, PeerId, Pending};
-use super::super::reader::Reader;
 use super::super::sink::Sink;
 use super::*;
+use crate::json_text::{Found, Frame, Reader, unescape};
 
 fn owed(id: &[u8]) -> Owed {
     Owed { id: PeerId::new(id), dialect: Dialect::One, number: None, batch: None }

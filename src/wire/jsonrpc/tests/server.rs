@@ -48,7 +48,7 @@ fn arguments_of_2_0_are_positional_or_named_or_left_out() {
 #[test]
 fn ids_of_2_0_are_echoed_as_they_were_written() {
     let long_text = format!("\"{}\"", "x".repeat(ID_BYTES_MAX - 2));
-    let digits = "9".repeat(400);
+    let digits = "9".repeat(300);
     for id in [
         "0",
         "-0",
@@ -153,7 +153,10 @@ fn what_is_no_request_of_2_0_is_said_to_be_none() {
         (r#"{"jsonrpc":"2.0","id":7}"#, "7", no_method.into()),
         (r#"{"jsonrpc":"2.0","method":1,"params":"bar"}"#, "null", no_method.into()),
         (r#"{"jsonrpc":"2.0","method":null,"id":"x"}"#, "\"x\"", no_method.into()),
-        (r#"{"jsonrpc":"1.0","method":"Echo.Echo","id":1}"#, "1", version.into()),
+        (r#"{"jsonrpc":"2","method":"Echo.Echo","id":1}"#, "1", version.into()),
+        (r#"{"jsonrpc":"1","method":"Echo.Echo","id":1}"#, "1", version.into()),
+        (r#"{"jsonrpc":1.0,"method":"Echo.Echo","id":1}"#, "1", version.into()),
+        (r#"{"jsonrpc":["2.0"],"method":"Echo.Echo","id":1}"#, "1", version.into()),
         (r#"{"jsonrpc":"2.1","method":"Echo.Echo"}"#, "null", version.into()),
         (r#"{"jsonrpc":2.0,"method":"Echo.Echo","id":1}"#, "1", version.into()),
         (r#"{"jsonrpc":null,"method":"Echo.Echo","id":1}"#, "1", version.into()),
@@ -162,6 +165,58 @@ fn what_is_no_request_of_2_0_is_said_to_be_none() {
         (r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":false}"#, "null", format!("{scalar}bool")),
     ] {
         assert_eq!(answers(request), error_line(id, -32600, &message), "{request}");
+    }
+}
+
+#[test]
+fn the_version_1_0_is_1_0() {
+    for version in [r#""1.0""#, r#""1\u002e0""#] {
+        let said = answers(format!(
+            r#"{{"jsonrpc":{version},"method":"Echo.Echo","params":[1],"id":[7]}}
+            {{"jsonrpc":{version},"method":"Echo.No","params":[1],"id":2}}
+            {{"jsonrpc":{version},"method":"Echo.Echo","id":3}}
+            {{"jsonrpc":{version},"method":"Echo.Echo","params":[1]}}"#
+        ));
+        let expected = concat!(
+            r#"{"id":[7],"result":1,"error":null}"#,
+            "\n",
+            r#"{"id":2,"result":null,"error":"rpc: can't find method Echo.No"}"#,
+            "\n",
+            r#"{"id":3,"result":null,"error":"jsonrpc: request body missing params"}"#,
+            "\n",
+            r#"{"id":null,"result":1,"error":null}"#,
+            "\n",
+        );
+        assert_eq!(said, expected);
+    }
+    // A fault behind it is answered in the same version, as behind a request without one.
+    let said = answers(r#"{"jsonrpc":"1.0","method":"Echo.Echo","params":[1],"id":1}{"method":}"#);
+    assert!(said.lines().nth(1).unwrap().starts_with(r#"{"id":null,"result":null,"error":"#), "{said}");
+}
+
+#[test]
+fn an_id_is_echoed_if_every_reader_takes_it() {
+    for id in ["0", "-1.5e3", "18446744073709551616", "1e308", r#""\u00e9\ud83e\udd80""#, "null"] {
+        let two = format!(r#"{{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":{id}}}"#);
+        assert_eq!(answers(two), ok(id, "1"));
+        let one = format!(r#"{{"method":"Echo.Echo","params":[1],"id":{id}}}"#);
+        assert_eq!(answers(one), format!("{{\"id\":{id},\"result\":1,\"error\":null}}\n"));
+    }
+    for (id, what) in [
+        ("1e3756501519", "a number that not every JSON reader takes"),
+        ("-1E+400", "a number that not every JSON reader takes"),
+        ("1e-99999", "a number that not every JSON reader takes"),
+        (r#""\ud83e""#, "a string with half a surrogate pair"),
+    ] {
+        let message = format!("invalid request: the id has {what}");
+        let two = format!(r#"{{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":{id}}}"#);
+        assert_eq!(answers(&two), error_line("null", -32600, &message));
+        assert_eq!(answers(format!("[{two}]")), format!("[{}]\n", error("null", -32600, &message)));
+        for id in [id.to_owned(), format!("[[1],{id}]")] {
+            let one = format!(r#"{{"method":"Echo.Echo","params":[1],"id":{id}}}"#);
+            let refused = format!("{{\"id\":null,\"result\":null,\"error\":\"{message}\"}}\n");
+            assert_eq!(answers(one), refused);
+        }
     }
 }
 

@@ -7,7 +7,7 @@ const DEPTH_MAX: usize = 128;
 
 /// The open containers, outermost first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Nest {
+pub(crate) struct Nest {
     /// Bit n is set if container n is an object. DEPTH_MAX + ENVELOPE of them fit.
     objects: [u64; 3],
     depth: u8,
@@ -15,16 +15,16 @@ pub(super) struct Nest {
 
 impl Nest {
     /// How many containers a whole message may open inside each other: the envelope's, and its argument's.
-    pub(super) fn depth_max(limit: usize) -> usize {
+    pub(crate) fn depth_max(limit: usize) -> usize {
         limit.min(DEPTH_MAX) + ENVELOPE
     }
 
     /// More than [`Nest::depth_max`] ever is.
-    pub(super) const ROOM: usize = 3 * 64;
+    pub(crate) const ROOM: usize = 3 * 64;
 
     /// Opens one more; false if that would be more than `depth_max` (of [`Nest::depth_max`]).
     #[inline]
-    pub(super) fn open(&mut self, is_object: bool, depth_max: usize) -> bool {
+    pub(crate) fn open(&mut self, is_object: bool, depth_max: usize) -> bool {
         let at = self.depth as usize;
         if at >= depth_max {
             return false;
@@ -38,14 +38,14 @@ impl Nest {
 
     /// The innermost is an object; `None` if none is open.
     #[inline]
-    pub(super) fn innermost(&self) -> Option<bool> {
+    pub(crate) fn innermost(&self) -> Option<bool> {
         let at = (self.depth as usize).checked_sub(1)?;
         Some(self.objects[at / 64] >> (at % 64) & 1 == 1)
     }
 
     /// Closes the innermost, which must be of that kind.
     #[inline]
-    pub(super) fn close(&mut self, is_object: bool) -> bool {
+    pub(crate) fn close(&mut self, is_object: bool) -> bool {
         let fits = self.innermost() == Some(is_object);
         self.depth -= u8::from(fits);
         fits
@@ -53,7 +53,7 @@ impl Nest {
 
     /// Nothing is open.
     #[inline]
-    pub(super) fn is_empty(&self) -> bool {
+    pub(crate) fn is_empty(&self) -> bool {
         self.depth == 0
     }
 }

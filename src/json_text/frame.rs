@@ -8,7 +8,7 @@ use super::reader::plain_len;
 
 /// What was found in the bytes at hand.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Found {
+pub(crate) enum Found {
     /// The value ends in front of this offset.
     End(usize),
     /// It goes on.
@@ -21,7 +21,7 @@ pub(super) enum Found {
 
 /// The search for the end of one value.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Frame {
+pub(crate) struct Frame {
     /// Bytes of the value that need not be looked at again.
     looked: usize,
     nest: Nest,
@@ -31,12 +31,12 @@ pub(super) struct Frame {
 impl Frame {
     /// Nothing of the value has been looked at.
     #[inline]
-    pub(super) fn is_fresh(&self) -> bool {
+    pub(crate) fn is_fresh(&self) -> bool {
         self.looked == 0
     }
 
     /// Looks on. `input` begins with the value's first bracket, and is what it was before, and more.
-    pub(super) fn look(&mut self, input: &[u8], depth_max: usize) -> Found {
+    pub(crate) fn look(&mut self, input: &[u8], depth_max: usize) -> Found {
         let mut at = self.looked;
         while at < input.len() {
             if self.in_string {

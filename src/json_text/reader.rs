@@ -9,16 +9,30 @@ use super::nest::Nest;
 
 /// Why a text is not JSON, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Fault {
+pub(crate) struct Fault {
     /// Offset of the byte that does not fit.
-    pub(super) at: usize,
+    pub(crate) at: usize,
     /// What would have.
-    pub(super) expected: &'static str,
+    pub(crate) expected: &'static str,
+}
+
+/// What is expected where a text is nested too deep.
+const LESS_NESTING: &str = "less nesting";
+
+impl Fault {
+    /// The text of the error, for a text whose arguments may be nested as deep as this.
+    #[cold]
+    pub(crate) fn message(self, depth_max: usize) -> String {
+        if self.expected == LESS_NESTING {
+            return format!("parse error: nested deeper than {depth_max} (depth_max)");
+        }
+        format!("parse error: expected {} at byte {}", self.expected, self.at)
+    }
 }
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Containers that may still be opened inside those that are.
@@ -27,20 +41,33 @@ pub(super) struct Reader<'a> {
 
 /// JSON's white space.
 #[inline]
-pub(super) fn is_space(byte: u8) -> bool {
+pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
 /// How much white space the bytes begin with.
 #[inline]
-pub(super) fn space_len(bytes: &[u8]) -> usize {
+pub(crate) fn space_len(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !is_space(*byte)).unwrap_or(bytes.len())
+}
+
+/// Nothing but white space.
+#[inline]
+pub(crate) fn is_blank(bytes: &[u8]) -> bool {
+    space_len(bytes) == bytes.len()
+}
+
+/// The bytes without white space around them.
+pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
+    let bytes = &bytes[space_len(bytes)..];
+    let end = bytes.iter().rposition(|byte| !is_space(*byte)).map_or(0, |at| at + 1);
+    &bytes[..end]
 }
 
 /// How many bytes stand in front of the first that needs a look inside a string (a quote, a backslash, a control
 /// character, one that is not ASCII), by eights: up to seven that need none may be left.
 #[inline]
-pub(super) fn plain_len(bytes: &[u8]) -> usize {
+pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES << 7;
     // The high bit of each byte that is below `limit`, and maybe of others above the first such.
@@ -61,26 +88,26 @@ pub(super) fn plain_len(bytes: &[u8]) -> usize {
 impl<'a> Reader<'a> {
     /// At the start of a text, in which at most `depth_max` containers (at most [`Nest::ROOM`]) may be open at once.
     #[inline]
-    pub(super) fn new(bytes: &'a [u8], depth_max: usize) -> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8], depth_max: usize) -> Reader<'a> {
         Reader { bytes, at: 0, depth_left: depth_max }
     }
 
     /// Goes to a place in the outermost container, in front of which all was read before.
     #[inline]
-    pub(super) fn stand_inside(&mut self, at: usize) {
+    pub(crate) fn stand_inside(&mut self, at: usize) {
         self.at = at;
         self.depth_left -= 1;
     }
 
     /// Where it stands.
     #[inline]
-    pub(super) fn at(&self) -> usize {
+    pub(crate) fn at(&self) -> usize {
         self.at
     }
 
     /// A part of the text.
     #[inline]
-    pub(super) fn bytes_of(&self, range: Range<usize>) -> &'a [u8] {
+    pub(crate) fn bytes_of(&self, range: Range<usize>) -> &'a [u8] {
         &self.bytes[range]
     }
 
@@ -96,7 +123,7 @@ impl<'a> Reader<'a> {
 
     /// Skips white space; the next byte, which stays.
     #[inline]
-    pub(super) fn next(&mut self) -> Option<u8> {
+    pub(crate) fn next(&mut self) -> Option<u8> {
         while let Some(byte) = self.peek() {
             if byte > b' ' || !is_space(byte) {
                 return Some(byte);
@@ -108,7 +135,7 @@ impl<'a> Reader<'a> {
 
     /// Takes this byte, if it is the next behind white space.
     #[inline]
-    pub(super) fn take(&mut self, wanted: u8) -> bool {
+    pub(crate) fn take(&mut self, wanted: u8) -> bool {
         let is_next = self.next() == Some(wanted);
         self.at += usize::from(is_next);
         is_next
@@ -116,7 +143,7 @@ impl<'a> Reader<'a> {
 
     /// Behind a value inside of brackets: true if another one follows, false if this was the last.
     #[inline]
-    pub(super) fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
+    pub(crate) fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
         match self.next() {
             Some(b',') => {
                 self.at += 1;
@@ -133,12 +160,12 @@ impl<'a> Reader<'a> {
 
     /// Takes the opening bracket; true if something stands inside, false if it is closed at once.
     #[inline]
-    pub(super) fn opens(&mut self, open: u8, close: u8) -> Result<bool, Fault> {
+    pub(crate) fn opens(&mut self, open: u8, close: u8) -> Result<bool, Fault> {
         if !self.take(open) {
             return self.fault("an opening bracket");
         }
         if self.depth_left == 0 {
-            return self.fault("less nesting");
+            return self.fault(LESS_NESTING);
         }
         let is_empty = self.take(close);
         self.depth_left -= usize::from(!is_empty);
@@ -147,7 +174,7 @@ impl<'a> Reader<'a> {
 
     /// A member's name with its colon; the range is that of the text between the quotes.
     #[inline]
-    pub(super) fn name(&mut self) -> Result<Range<usize>, Fault> {
+    pub(crate) fn name(&mut self) -> Result<Range<usize>, Fault> {
         self.next();
         let start = self.at;
         self.quoted_name()?;
@@ -175,7 +202,7 @@ impl<'a> Reader<'a> {
 
     /// Takes a member's name with its colon, if it is one of these, written as most write it (`"name":`).
     #[inline(always)]
-    pub(super) fn usual_name(&mut self, names: &[&str]) -> Option<usize> {
+    pub(crate) fn usual_name(&mut self, names: &[&str]) -> Option<usize> {
         self.next();
         let rest = &self.bytes[self.at..];
         let which = names.iter().position(|name| rest.starts_with(name.as_bytes()))?;
@@ -183,9 +210,14 @@ impl<'a> Reader<'a> {
         Some(which)
     }
 
+    /// Nothing but white space is left.
+    pub(crate) fn end(&mut self) -> Result<(), Fault> {
+        if self.next().is_some() { self.fault("the end of the text") } else { Ok(()) }
+    }
+
     /// One whole value.
     #[inline]
-    pub(super) fn value(&mut self) -> Result<Range<usize>, Fault> {
+    pub(crate) fn value(&mut self) -> Result<Range<usize>, Fault> {
         let first = self.next();
         let start = self.at;
         match first {

@@ -1,0 +1,54 @@
+//! Where JSON-RPC is served by POST, and which bodies are read as JSON-RPC.
+
+use super::{Asks, Fields, Question, called, checked};
+use crate::status::Code;
+use crate::wire::ServerSide;
+use crate::wire::http::fault::Fault;
+use crate::wire::http::reply::Allow;
+use crate::wire::http::server::CallTarget;
+
+/// The paths: `/`, where the console is by GET, and one of its own.
+const PATHS: [&str; 2] = ["/", "/rpc"];
+
+/// What is asked for at a path of JSON-RPC; `None`: the path is another one, or its page is asked for.
+pub(super) fn asks(
+    side: &ServerSide,
+    method: &str,
+    path: &str,
+    fields: &Fields<'_>,
+    question: &mut Question,
+) -> Option<Result<Asks, Fault>> {
+    if !PATHS.contains(&path) {
+        return None;
+    }
+    let has_page = || side.site.page(path).is_some();
+    let allow = || if has_page() { Allow::GetAndPost } else { Allow::Post };
+    Some(match method {
+        "POST" => call(side, fields, question),
+        // The console, or nothing.
+        "GET" | "HEAD" if path == "/" => return None,
+        "OPTIONS" => {
+            question.asked.allow = allow();
+            Ok(Asks::Options { is_preflight: fields.is_preflight && question.asked.origin != 0 })
+        }
+        _ => {
+            let message = "JSON-RPC is called by POST at this path";
+            Err(Fault { allow: allow(), ..Fault::new(405, Code::Unimplemented, message) })
+        }
+    })
+}
+
+fn call(side: &ServerSide, fields: &Fields<'_>, question: &Question) -> Result<Asks, Fault> {
+    let is_json_rpc = fields.content_type.is_some_and(|media| is_json_rpc(media, fields.is_from_page));
+    let content_type = if is_json_rpc { Some(&b"application/json"[..]) } else { fields.content_type };
+    checked(side, &Fields { content_type, ..*fields }, question)?;
+    Ok(Asks::Call { target: CallTarget::JsonRpc, time_left_us: called(fields)? })
+}
+
+/// Media types of JSON-RPC beside application/json: those of the drafts of JSON-RPC over HTTP, and text/plain, which
+/// some clients send. A page of a browser may send text/plain anywhere without being asked, so from there it is refused.
+fn is_json_rpc(content_type: &[u8], is_from_page: bool) -> bool {
+    let media = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
+    let is = |known: &[u8]| media.eq_ignore_ascii_case(known);
+    is(b"application/json-rpc") || is(b"application/jsonrequest") || is(b"text/plain") && !is_from_page
+}

@@ -1,0 +1,134 @@
+//! JSON-RPC by POST: a request's body is a message or a batch, and its response carries all answers.
+//!
+//! The calls of a body go up one by one while the connection's input waits behind it, so the limits of a connection hold
+//! for them as for any others. Their ids have a bit that no place in the order of responses has.
+
+use std::ops::Range;
+
+use coreloop_bufpool::Chunk;
+
+use super::super::reply::{Asked, Said};
+use super::{Call, Server, State};
+use crate::message::{Message, SendBody, Span};
+use crate::status::Code;
+use crate::wire::jsonrpc::{CarriedCalls, CarriedMessages};
+use crate::wire::{Decoded, Out};
+
+/// The bit of the ids of calls that came by JSON-RPC.
+pub(super) const ID_BIT: u64 = 1 << 63;
+
+/// What a connection keeps for JSON-RPC, from the first such request on.
+#[derive(Debug)]
+pub(super) struct JsonRpcBodies {
+    calls: CarriedCalls,
+    /// The body whose requests are going up.
+    current: Option<JsonRpcBody>,
+}
+
+/// A body whose requests are going up.
+#[derive(Debug)]
+struct JsonRpcBody {
+    messages: CarriedMessages,
+    call: Call,
+    /// Where the text begins in the bytes aside; `None`: it is in the input, its first byte not consumed yet.
+    aside_at: Option<usize>,
+    /// Bytes of the input to be consumed with the last request.
+    len: usize,
+    /// Those of them that have been consumed.
+    consumed: usize,
+    /// The response is the connection's last.
+    closes: bool,
+}
+
+impl Server {
+    /// A body has arrived: it is in the first `len` bytes of the input, or in the bytes aside from `aside_at` on, and then
+    /// `len` is what its end takes in the input.
+    pub(super) fn begin_json_rpc(
+        &mut self,
+        call: Call,
+        aside_at: Option<usize>,
+        input: &[u8],
+        len: usize,
+    ) -> Decoded<Message> {
+        let text = match aside_at {
+            Some(at) => &self.gathered[at..],
+            None => input,
+        };
+        let mut messages = CarriedMessages::read(text, &self.side);
+        let asked = Asked { closes: call.asked.closes || self.is_draining, ..call.asked };
+        let is_silent = messages.are_notifications();
+        let place = self.take_place(asked);
+        let bodies = self
+            .json_rpc
+            .get_or_insert_with(|| Box::new(JsonRpcBodies { calls: CarriedCalls::new(), current: None }));
+        bodies.calls.begin(&mut messages, place, &self.side);
+        bodies.current =
+            Some(JsonRpcBody { messages, call, aside_at, len, consumed: 0, closes: asked.closes });
+        self.state = State::JsonRpc;
+        if is_silent {
+            // Notifications have no answers: the response says that they have come, and the requests follow.
+            self.keep(place, Said::NoAnswers);
+            return Decoded::Message { message: Message::Prepared { id: place }, consumed: 0 };
+        }
+        self.next_json_rpc()
+    }
+
+    /// Bytes of the input that the body whose requests are going up still takes.
+    pub(super) fn json_rpc_bytes_left(&self) -> usize {
+        let body = self.json_rpc.as_ref().and_then(|bodies| bodies.current.as_ref());
+        body.map_or(0, |body| body.len - body.consumed)
+    }
+
+    /// The next request of the body whose requests are going up.
+    pub(super) fn next_json_rpc(&mut self) -> Decoded<Message> {
+        let Some(bodies) = &mut self.json_rpc else { return Decoded::End };
+        let JsonRpcBodies { calls, current } = &mut **bodies;
+        let Some(body) = current else { return Decoded::End };
+        let base = body.consumed;
+        let in_place = |range: Range<usize>| match body.aside_at {
+            Some(at) => Span::aside((at + range.start) as u32, range.len() as u32),
+            None => Span::new((range.start - base) as u32, range.len() as u32),
+        };
+        let metadata = Span::aside(0, self.metadata.as_bytes().len() as u32);
+        let details = (body.call.time_left_us, metadata);
+        let Some((mut message, end)) = calls.next(&mut body.messages, details, in_place) else {
+            return Decoded::End;
+        };
+        match &mut message {
+            Message::Request(request) => request.id |= ID_BIT,
+            Message::Refused(refusal) => refusal.id |= ID_BIT,
+            _ => {}
+        }
+        let is_last = body.messages.is_empty();
+        if is_last {
+            body.consumed = body.len;
+        } else if body.aside_at.is_none() {
+            body.consumed = end;
+        }
+        let consumed = body.consumed - base;
+        if is_last {
+            self.state = if body.closes { State::Ended } else { State::Head };
+            *current = None;
+            self.is_aside_stale = true;
+        }
+        Decoded::Message { message, consumed }
+    }
+
+    /// The connection drains while the requests of a body go up: they still do, and then it ends.
+    pub(super) fn end_after_json_rpc(&mut self) {
+        if let Some(body) = self.json_rpc.as_mut().and_then(|bodies| bodies.current.as_mut()) {
+            body.closes = true;
+        }
+    }
+
+    /// How a call that came by JSON-RPC ended. The last answer of a body sends all of them.
+    #[inline(never)]
+    pub(super) fn reply_json_rpc(&mut self, id: u64, code: Code, body: SendBody<'_>, out: &mut Out<'_>) {
+        if let Some(bodies) = &mut self.json_rpc
+            && let Some((place, text)) = bodies.calls.answer(id & !ID_BIT, code, body, &self.side)
+        {
+            self.keep(place, Said::JsonRpc { body: Chunk::from(text) });
+            self.say_ready(out);
+        }
+    }
+}

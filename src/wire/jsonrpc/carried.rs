@@ -1,0 +1,161 @@
+//! JSON-RPC in the bodies of another protocol: one text in, with a message or a batch, and one text out.
+//!
+//! The requests of a text go up one by one, as those of a batch on a plain stream do; their answers gather in the same
+//! table and leave together. Where the text begins and ends, and how its answer travels, is the other protocol's matter.
+
+use std::collections::VecDeque;
+use std::ops::Range;
+
+use super::batch::{self, Batches, Element};
+use super::deliver::{CallDetails, message};
+use super::members::Asked;
+use super::pending::{Dialect, Pending};
+use super::request::{Heard, Refused, judge};
+use crate::json_text::Nest;
+use crate::json_text::{Fault, Reader};
+use crate::message::{Message, SendBody, Span};
+use crate::status::Code;
+use crate::wire::ServerSide;
+
+/// The calls of one connection that came in texts and are not answered yet.
+#[derive(Debug)]
+pub(in crate::wire) struct CarriedCalls {
+    pending: Pending,
+    batches: Batches,
+}
+
+/// The requests of one text that have not gone up yet.
+#[derive(Debug)]
+pub(in crate::wire) struct CarriedMessages {
+    elements: VecDeque<Element>,
+    is_array: bool,
+    /// The batch that gathers the answers, and the place of the next one.
+    batch: u32,
+    place: u32,
+}
+
+/// In a batch's label, the bit of a text that is an array.
+const IS_ARRAY: u64 = 1 << 63;
+
+impl CarriedCalls {
+    /// None is in flight.
+    pub(in crate::wire) fn new() -> CarriedCalls {
+        CarriedCalls { pending: Pending::new(), batches: Batches::default() }
+    }
+
+    /// Begins the calls of the text. `label`, below 2^63, comes back with their answers.
+    pub(in crate::wire) fn begin(&mut self, messages: &mut CarriedMessages, label: u64, side: &ServerSide) {
+        let answers = messages.answers();
+        if answers == 0 {
+            return;
+        }
+        let label = if messages.is_array { label | IS_ARRAY } else { label };
+        messages.batch = match self.batches.begin(answers, label, &side.limits) {
+            Some(batch) => batch,
+            None => {
+                let message =
+                    "the batches on this connection that are not answered yet hold too many requests";
+                *messages = CarriedMessages::refused(Refused::new(Code::ResourceExhausted, message));
+                self.batches.begin_beyond(label & !IS_ARRAY)
+            }
+        };
+    }
+
+    /// The next request, and the offset of its end in the text. Its id is below 2^63.
+    pub(in crate::wire) fn next(
+        &mut self,
+        messages: &mut CarriedMessages,
+        (time_left_us, metadata): (u32, Span),
+        in_place: impl FnOnce(Range<usize>) -> Span,
+    ) -> Option<(Message, usize)> {
+        let Element { heard, end } = messages.elements.pop_front()?;
+        let batch = heard.id.is_some().then(|| {
+            messages.place += 1;
+            (messages.batch, messages.place - 1)
+        });
+        let details = CallDetails { time_left_us, metadata };
+        Some((message(&mut self.pending, heard, batch, details, in_place), end))
+    }
+
+    /// Takes the answer to a call. With the last one of a text, the text of the answers and the label.
+    pub(in crate::wire) fn answer(
+        &mut self,
+        id: u64,
+        code: Code,
+        body: SendBody<'_>,
+        side: &ServerSide,
+    ) -> Option<(u64, Vec<u8>)> {
+        let owed = self.pending.end(id)?;
+        let answered = self.batches.answer(owed.batch?, &owed, (code, body), &side.limits)?;
+        let label = answered.label & !IS_ARRAY;
+        let text = if answered.label & IS_ARRAY != 0 {
+            let mut text = Vec::new();
+            answered.put(&mut text);
+            text
+        } else {
+            answered.into_only_answer()
+        };
+        Some((label, text))
+    }
+}
+
+impl CarriedMessages {
+    /// Reads a text. One that is not JSON, or no request, has one request that is refused.
+    pub(in crate::wire) fn read(text: &[u8], side: &ServerSide) -> CarriedMessages {
+        let mut reader = Reader::new(text, Nest::depth_max(side.limits.depth_max));
+        match CarriedMessages::read_all(&mut reader, text, side) {
+            Ok(messages) => messages,
+            Err(fault) => CarriedMessages::refused(Refused::parse(fault.message(side.limits.depth_max))),
+        }
+    }
+
+    fn read_all(reader: &mut Reader<'_>, text: &[u8], side: &ServerSide) -> Result<CarriedMessages, Fault> {
+        let (elements, is_array) = match reader.next() {
+            Some(b'[') => (batch::read(reader, text, side)?, true),
+            Some(b'{') => {
+                let asked = Asked::read(reader)?;
+                (
+                    Ok(VecDeque::from([Element {
+                        heard: judge(&asked, text, side, false),
+                        end: text.len(),
+                    }])),
+                    false,
+                )
+            }
+            _ => {
+                reader.value()?;
+                (Err(Refused::invalid("invalid request: a message is an object or an array")), false)
+            }
+        };
+        reader.end()?;
+        Ok(match elements {
+            Ok(elements) => CarriedMessages { elements, is_array, batch: 0, place: 0 },
+            Err(refused) => CarriedMessages::refused(refused),
+        })
+    }
+
+    fn refused(refused: Refused) -> CarriedMessages {
+        let heard = refused.heard_in(Dialect::Two);
+        CarriedMessages {
+            elements: VecDeque::from([Element { heard, end: 0 }]),
+            is_array: false,
+            batch: 0,
+            place: 0,
+        }
+    }
+
+    fn answers(&self) -> usize {
+        let is_answered = |element: &&Element| matches!(element.heard, Heard { id: Some(_), .. });
+        self.elements.iter().filter(is_answered).count()
+    }
+
+    /// Only notifications are left: the text gets no answer.
+    pub(in crate::wire) fn are_notifications(&self) -> bool {
+        self.answers() == 0
+    }
+
+    /// All have gone up.
+    pub(in crate::wire) fn is_empty(&self) -> bool {
+        self.elements.is_empty()
+    }
+}

@@ -1,0 +1,56 @@
+//! A request that was judged becomes the message that goes up, and what its answer needs is kept.
+
+use std::ops::Range;
+
+use super::CODEC_JSON;
+use super::pending::{Owed, Pending};
+use super::request::{Heard, Refused, What};
+use crate::message::{Message, Refusal, Request, Span};
+
+/// What belongs to a call beside its JSON.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallDetails {
+    /// Microseconds until the caller stops waiting; 0 without a deadline.
+    pub(super) time_left_us: u32,
+    /// The metadata of the call.
+    pub(super) metadata: Span,
+}
+
+/// The message of a request. `in_place` gives the span of an argument's range.
+#[inline]
+pub(super) fn message(
+    pending: &mut Pending,
+    heard: Heard,
+    batch: Option<(u32, u32)>,
+    CallDetails { time_left_us, metadata }: CallDetails,
+    in_place: impl FnOnce(Range<usize>) -> Span,
+) -> Message {
+    let Heard { dialect, id, what } = heard;
+    let one_way = id.is_none();
+    let number = match &what {
+        What::Refuse(refused) => refused.number,
+        What::Call { .. } => None,
+    };
+    let id = match id {
+        Some(id) => pending.begin(Owed { id, dialect, number, batch }),
+        None => pending.next_one_way(),
+    };
+    match what {
+        What::Call { method, body } => Message::Request(Request {
+            id,
+            method,
+            // The site has compared the name.
+            name: None,
+            codec: CODEC_JSON,
+            compressed: false,
+            one_way,
+            schema: 0,
+            time_left_us,
+            metadata,
+            body: if body.is_empty() { Span::default() } else { in_place(body) },
+        }),
+        What::Refuse(Refused { code, message, .. }) => {
+            Message::Refused(Refusal { id, codec: CODEC_JSON, one_way, code, message })
+        }
+    }
+}
