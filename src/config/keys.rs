@@ -8,7 +8,7 @@ use std::fmt;
 
 use super::value::Kind::{self, Addresses, Bytes, Choice, Number, Origins, Switch};
 use super::value::{Field, Misfit, Value};
-use super::{Accept, Config, ConfigError, Origin};
+use super::{Accept, Config, ConfigError, MissingFields, Origin};
 
 /// One key of the configuration.
 pub struct Key {
@@ -47,6 +47,7 @@ table! {
     worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
     batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
     accept: Choice(&Accept::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";
+    missing_fields: Choice(&MissingFields::NAMES), "Fields that an argument lacks or has as null: their type's zero, or `invalid_argument`; `by_protocol` is zero in gob, JSON-RPC 1.0 and Connect, else an error.";
     flush.high_mark_bytes: Bytes(0, HOLD_MAX), zero "80 % of limits.write_queue_high_bytes", "A write queue beyond this is flushed before the turn ends.";
     flush.delay_us: Number(0, MICROS_MAX), zero "no delay", "How long a reply may wait for company after its turn; then it leaves.";
     turn.read_bytes_max: Bytes(1, 1 << 30), "Bytes read from one connection in a turn; the rest is read in the next.";

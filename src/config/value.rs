@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::Accept;
+use super::{Accept, MissingFields};
 
 /// What a key takes. Numbers have a range that includes both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -306,6 +306,16 @@ impl Field for Accept {
     fn write(&mut self, value: Value) {
         let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = Accept::from_name(&text).expect(ADMITTED);
+    }
+}
+
+impl Field for MissingFields {
+    fn read(&self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = MissingFields::from_name(&text).expect(ADMITTED);
     }
 }
 

@@ -7,9 +7,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::{Method, RegisterError, Service, finish};
+use super::{Method, RegisterError, Service, finish, refuse_argument};
 use crate::codec::{Argument, Codec, Plain};
-use crate::context::Outcome;
 use crate::status::Status;
 
 /// What a server says of its health, and of that of each of its services.
@@ -58,7 +57,7 @@ impl Service for Health {
             Box::new(move |cx, codec, body, out| {
                 let service = match <Plain<String> as Argument>::decode(codec, body) {
                     Ok(service) => service,
-                    Err(error) => return Outcome::failed(error),
+                    Err(error) => return refuse_argument(cx, error),
                 };
                 let result = match self.serves(&service) {
                     Some(true) => Ok("serving".to_owned()),
@@ -201,7 +200,7 @@ impl Service for Meta {
             Box::new(move |cx, codec, body, out| {
                 let service = match <Plain<String> as Argument>::decode(codec, body) {
                     Ok(service) => service,
-                    Err(error) => return Outcome::failed(error),
+                    Err(error) => return refuse_argument(cx, error),
                 };
                 let is_asked = |info: &&MethodInfo| {
                     service.is_empty() || info.name.split('.').next() == Some(service.as_str())

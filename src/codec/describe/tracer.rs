@@ -209,12 +209,16 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         false
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
-        Err(self.state.fail(Cause::SelfDescribing))
+    /// A type that takes nothing for a value as well (`serde_json::Value`) has any shape at this place alone. One that
+    /// does not ends the tracing, since the types around it cannot be read without it.
+    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
+        self.leaf(Shape::Any)?;
+        let value = self.state.inside(|_| visitor.visit_unit());
+        value.map_err(|_| self.state.fail(Cause::SelfDescribing))
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
-        Err(self.state.fail(Cause::SelfDescribing))
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
+        self.deserialize_any(visitor)
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {

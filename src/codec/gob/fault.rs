@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::codec::zero::NO_ZERO;
 use crate::codec::{Codec, CodecError};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -21,6 +22,8 @@ pub(super) enum Fault {
     MissingField(&'static str),
     /// A type was handed a field twice.
     DuplicateField(&'static str),
+    /// The field at this path was left out, and its type has no zero.
+    NoZero(String),
 }
 
 impl Fault {
@@ -34,11 +37,21 @@ impl Fault {
         Fault::What(Cow::Owned(what.to_string()))
     }
 
+    /// A field that was left out, of a type without a zero. What is wrong further in is part of the field's path.
+    #[cold]
+    pub(super) fn without_zero(field: &str, error: &Fault) -> Fault {
+        Fault::NoZero(match error {
+            Fault::NoZero(path) => format!("{field}.{path}"),
+            _ => field.to_owned(),
+        })
+    }
+
     /// As the caller of a decoder sees it.
     #[cold]
     pub(super) fn malformed(self) -> CodecError {
         match self {
             Fault::TooDeep => CodecError::TooDeep { codec: Codec::Gob, depth_max: crate::codec::depth_max() },
+            Fault::NoZero(field) => CodecError::MissingField { codec: Codec::Gob, field, fills_zeros: true },
             other => CodecError::Malformed { codec: Codec::Gob, what: other.to_string() },
         }
     }
@@ -60,6 +73,7 @@ impl fmt::Display for Fault {
             }
             Fault::MissingField(name) => write!(f, "missing field `{name}`"),
             Fault::DuplicateField(name) => write!(f, "duplicate field `{name}`"),
+            Fault::NoZero(field) => write!(f, "missing field `{field}`: {NO_ZERO}"),
         }
     }
 }

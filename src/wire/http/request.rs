@@ -9,7 +9,7 @@ use super::fault::Fault;
 use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
 use super::reply::{Allow, Asked};
 use super::{SKIP_FACTOR, query};
-use crate::message::{MetadataBuf, time_left_us};
+use crate::message::{JsonDialect, MetadataBuf, time_left_us};
 use crate::status::Code;
 use crate::wire::{Page, ServerSide, SiteMethod};
 
@@ -39,9 +39,9 @@ pub(super) enum BodyLength {
 #[derive(Debug)]
 pub(super) enum Asks {
     /// A method is called; its argument is the body.
-    Call { method: u32, time_left_us: u32 },
+    Call { method: u32, time_left_us: u32, dialect: JsonDialect },
     /// A method is called by GET; its argument is in the query and has been put aside.
-    CallByGet { method: u32, time_left_us: u32 },
+    CallByGet { method: u32, time_left_us: u32, dialect: JsonDialect },
     /// A page.
     Page(Page),
     /// What may be asked.
@@ -230,6 +230,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// How values are written: a client of the Connect protocol says that it is one, in a field or in the query.
+    fn dialect(&self, is_said_in_query: bool) -> JsonDialect {
+        match self.version.is_some() || is_said_in_query {
+            true => JsonDialect::Connect,
+            false => JsonDialect::Serde,
+        }
+    }
+
     #[cold]
     fn without_named(&mut self, headers: &[Header<'a>], metadata: &mut MetadataBuf) -> Result<(), Fault> {
         metadata.clear();
@@ -379,7 +387,7 @@ fn asks(
             }
             checked(side, fields, question.body)?;
             let time_left_us = called(fields)?;
-            Ok(Asks::Call { method: found.hash, time_left_us })
+            Ok(Asks::Call { method: found.hash, time_left_us, dialect: fields.dialect(false) })
         }
         "GET" | "HEAD" if found.is_free_of_side_effects => {
             if has_body {
@@ -387,11 +395,11 @@ fn asks(
                 return Err(Fault::malformed("GET and HEAD have no body"));
             }
             let time_left_us = called(fields)?;
-            query::argument(query, argument)?;
+            let is_connect = query::argument(query, argument)?;
             if argument.len() > side.limits.frame_bytes_max {
                 return Err(Fault::too_large(side.limits.frame_bytes_max));
             }
-            Ok(Asks::CallByGet { method: found.hash, time_left_us })
+            Ok(Asks::CallByGet { method: found.hash, time_left_us, dialect: fields.dialect(is_connect) })
         }
         _ => Err(not_allowed(allow)),
     }

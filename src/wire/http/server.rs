@@ -11,7 +11,7 @@ use super::reply::{Allow, Asked, Said, say, say_end};
 use super::request::{Asks, BodyLength, Question, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
-use crate::message::{Message, MetadataBuf, Refusal, Request, SendBody, Span};
+use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{InOrder, Place};
 use crate::wire::{Decoded, Out, ServerSide};
@@ -44,6 +44,7 @@ enum State {
 pub(super) struct Call {
     pub(super) method: u32,
     pub(super) time_left_us: u32,
+    pub(super) dialect: JsonDialect,
     pub(super) asked: Asked,
 }
 
@@ -222,18 +223,18 @@ impl Server {
     fn ask(&mut self, question: Question, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
         let Question { asked, body, expects_continue, asks } = question;
         let said = match asks {
-            Ok(Asks::Call { method, time_left_us }) => {
-                let call = Call { method, time_left_us, asked };
+            Ok(Asks::Call { method, time_left_us, dialect }) => {
+                let call = Call { method, time_left_us, dialect, asked };
                 return self.begin_call(call, body, expects_continue, head_bytes, at_hand);
             }
-            Ok(Asks::CallByGet { method, time_left_us }) => {
+            Ok(Asks::CallByGet { method, time_left_us, dialect }) => {
                 let start = self.metadata.as_bytes().len();
                 let bytes = self.gathered.len();
                 // The metadata are short; what is put aside stands in one piece.
                 self.gathered.splice(0..0, self.metadata.as_bytes().iter().copied());
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
-                return self.call(Call { method, time_left_us, asked }, body, head_bytes);
+                return self.call(Call { method, time_left_us, dialect, asked }, body, head_bytes);
             }
             Ok(Asks::GoRpc) if !self.grants_go_rpc => {
                 let message = "Go's net/rpc is not spoken on this listener";
@@ -344,7 +345,7 @@ impl Server {
     /// A whole call.
     #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
-        let Call { method, time_left_us, mut asked } = call;
+        let Call { method, time_left_us, dialect, mut asked } = call;
         asked.closes |= self.is_draining;
         self.state = if asked.closes { State::Ended } else { State::Head };
         self.is_aside_stale = true;
@@ -352,7 +353,7 @@ impl Server {
             id: self.take_place(asked),
             method,
             name: None,
-            codec: JSON,
+            codec: dialect.codec_number(),
             compressed: false,
             one_way: false,
             schema: 0,

@@ -11,7 +11,7 @@ use super::nest::Nest;
 use super::reader::{Fault, Reader, space_len};
 use super::sink::Sink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
-use crate::message::{Answered, Call, Message, Outgoing, Span};
+use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Span};
 use crate::status::{Code, jsonrpc};
 use crate::wire::{Broken, Decoded, Out, Wire};
 
@@ -84,7 +84,7 @@ impl JsonRpcClient {
         let Some(id) = number(&input[id]) else { return broken("an answer's id is none that was given") };
         let message = Message::Reply(Answered {
             id,
-            codec: CODEC_JSON,
+            codec: JsonDialect::GoRpc.codec_number(),
             compressed: false,
             status: code.number(),
             queue_us: 0,

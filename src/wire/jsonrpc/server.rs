@@ -18,7 +18,7 @@ use super::pending::{Dialect, Owed, PeerId, Pending};
 use super::reader::{Fault, Reader, space_len};
 use super::request::{Heard, Refused, What, judge};
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
-use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::message::{JsonDialect, Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::{Decoded, Out, ServerSide, Wire};
 
@@ -82,7 +82,10 @@ impl JsonRpc {
                 method,
                 // The site has compared the name.
                 name: None,
-                codec: CODEC_JSON,
+                codec: match dialect {
+                    Dialect::One => JsonDialect::GoRpc.codec_number(),
+                    Dialect::Two => CODEC_JSON,
+                },
                 compressed: false,
                 one_way,
                 schema: 0,
