@@ -5,6 +5,7 @@
 
 use std::cell::Cell;
 
+#[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
 use super::Codec;
 use crate::config::MissingFields;
 use crate::message::JsonDialect;
@@ -59,6 +60,7 @@ impl ValueRules {
     }
 
     /// Whether a field that a body lacks is zero.
+    #[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
     pub(super) fn fills_zeros(self, codec: Codec) -> bool {
         match self.missing {
             MissingFields::ByProtocol => codec == Codec::Gob,
@@ -68,6 +70,7 @@ impl ValueRules {
     }
 
     /// Whether JSON is written as protobuf's JSON mapping has it.
+    #[cfg(any(feature = "json", feature = "messagepack"))]
     pub(super) fn is_proto_json(self) -> bool {
         self.is_proto_json
     }

@@ -21,4 +21,6 @@ mod native_bad_input;
 mod reactors;
 mod slow_peers;
 mod stress;
+#[cfg(all(feature = "http", feature = "jsonrpc", feature = "macros"))]
+mod values;
 mod workers;

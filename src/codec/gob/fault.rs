@@ -20,6 +20,8 @@ pub(super) enum Fault {
     },
     /// A type misses a field that was not handed in.
     MissingField(&'static str),
+    /// The same, where that is an error.
+    Absent(&'static str),
     /// A type was handed a field twice.
     DuplicateField(&'static str),
     /// The field at this path was left out, and its type has no zero.
@@ -51,6 +53,9 @@ impl Fault {
     pub(super) fn malformed(self) -> CodecError {
         match self {
             Fault::TooDeep => CodecError::TooDeep { codec: Codec::Gob, depth_max: crate::codec::depth_max() },
+            Fault::Absent(name) => {
+                CodecError::MissingField { codec: Codec::Gob, field: name.to_owned(), fills_zeros: false }
+            }
             Fault::NoZero(field) => CodecError::MissingField { codec: Codec::Gob, field, fills_zeros: true },
             other => CodecError::Malformed { codec: Codec::Gob, what: other.to_string() },
         }
@@ -71,7 +76,7 @@ impl fmt::Display for Fault {
             Fault::NeedMore { missing } => {
                 write!(f, "the body ends before the value does, at least {missing} bytes are missing")
             }
-            Fault::MissingField(name) => write!(f, "missing field `{name}`"),
+            Fault::MissingField(name) | Fault::Absent(name) => write!(f, "missing field `{name}`"),
             Fault::DuplicateField(name) => write!(f, "duplicate field `{name}`"),
             Fault::NoZero(field) => write!(f, "missing field `{field}`: {NO_ZERO}"),
         }

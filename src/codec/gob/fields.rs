@@ -127,6 +127,7 @@ impl<'de, 't> Fields<'_, 'de, 't, '_> {
                 fields.walk.end(fields.run)?;
                 Ok(value)
             }
+            Err(Fault::MissingField(name)) if !fields.run.fills_absent => Err(Fault::Absent(name)),
             Err(fault @ (Fault::MissingField(_) | Fault::DuplicateField(_))) => {
                 let run = fields.run;
                 run.learnt |= run.plan.learns_from(&fault, at, &pair, names);
@@ -159,7 +160,8 @@ impl<'de> MapAccess<'de> for &mut Fields<'_, 'de, '_, '_> {
             }
             .map(Some);
         }
-        let Some(name) = self.pair.and_then(|pair| pair.absent.get(self.absent_next)) else {
+        let pair = self.pair.filter(|_| self.run.fills_absent);
+        let Some(name) = pair.and_then(|pair| pair.absent.get(self.absent_next)) else {
             return Ok(None);
         };
         self.absent_next += 1;

@@ -222,3 +222,6 @@ impl<'de, E: Error> ZeroContext<'de> for ReadingZeros<'_, E> {
         visitor.visit_unit()
     }
 }
+
+#[cfg(all(test, feature = "json"))]
+mod tests;
