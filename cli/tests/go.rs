@@ -108,7 +108,8 @@ fn what_gos_client_leaves_out_or_has_as_null_is_zero() {
     let tell = |_: &Context<'_>, order: Order| {
         let Order { item, count, lines, stock, main, gift, stars } = order;
         let lines: Vec<String> = lines.iter().map(Line::told).collect();
-        let text = format!("{item:?} {count} [{}] {stock:?} {} {gift} {stars}", lines.join(", "), main.told());
+        let text =
+            format!("{item:?} {count} [{}] {stock:?} {} {gift} {stars}", lines.join(", "), main.told());
         Ok(Told { text })
     };
     let mean = |_: &Context<'_>, list: Vec<f64>| Ok(list.iter().sum::<f64>() / list.len() as f64);

@@ -21,7 +21,8 @@ const STEPS_MAX: usize = 1 << 17;
 const DEPTH_MAX: usize = 128;
 
 pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
-    let mut state = State { graph: Graph::new(), path: Vec::new(), steps: 0, depth: 0, cause: None };
+    let mut state =
+        State { graph: Graph::new(), path: Vec::new(), steps: 0, depth: 0, untyped_at: None, cause: None };
     let root = state.graph.unknown();
     let type_name = std::any::type_name::<T>();
     loop {
@@ -31,6 +32,10 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
             return Err(match state.cause {
                 Some(Cause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
                 Some(Cause::Unsupported(what)) => DescribeError::Unsupported { type_name, path, what },
+                // It was given something, kept it, and then did not take it for any of its variants.
+                None if state.untyped_at == Some(state.steps) => {
+                    DescribeError::SelfDescribing { type_name, path }
+                }
                 None => DescribeError::Refused { type_name, path, message: error.0 },
             });
         }
@@ -51,6 +56,8 @@ struct State {
     path: Vec<String>,
     steps: usize,
     depth: usize,
+    /// The step at which something asked for whatever there is.
+    untyped_at: Option<usize>,
     /// Why we ended the reading, where it was not the type's doing.
     cause: Option<Cause>,
 }
@@ -213,7 +220,10 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     /// does not ends the tracing, since the types around it cannot be read without it.
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
         self.leaf(Shape::Any)?;
-        let value = self.state.inside(|_| visitor.visit_unit());
+        let value = self.state.inside(|state| {
+            state.untyped_at = Some(state.steps);
+            visitor.visit_unit()
+        });
         value.map_err(|_| self.state.fail(Cause::SelfDescribing))
     }
 

@@ -26,8 +26,9 @@ use super::zero::{NO_ZERO, UntypedZero, ZeroContext};
 use super::{Codec, CodecError, DEPTH_MAX_DEFAULT, depth_max};
 use wrap::LenientSeed;
 
-/// Readings of one body at the most: each but the last two learns something of a type, which is kept.
-const READINGS_MAX: usize = 1024;
+/// Readings of one body that find nulls and learn nothing. One finds all of them, unless a null is in place of a type
+/// without a zero, where the reading ends; a body full of those must not cost a reading for each.
+const NULL_READINGS_MAX: usize = 8;
 
 /// One reading of a body.
 pub(super) struct Reading {
@@ -137,15 +138,19 @@ pub(super) fn read_again<T>(
         is_explained: Cell::new(false),
         without_zero: RefCell::default(),
     };
-    let mut readings = 1;
+    let mut null_readings = 0;
     loop {
         let result = read(&reading);
         let nulls = reading.nulls.take();
-        let is_last = nulls.is_empty() && (result.is_ok() || !reading.has_learnt.get());
-        if is_last || readings == READINGS_MAX {
+        let has_learnt = reading.has_learnt.get();
+        if nulls.is_empty() && (result.is_ok() || !has_learnt) {
             return result;
         }
-        readings += 1;
+        // What is learnt of types is kept, so that ends by itself.
+        null_readings += usize::from(!has_learnt);
+        if null_readings > NULL_READINGS_MAX {
+            return result;
+        }
         reading.passed_over.extend(nulls);
         reading.members.set(0);
         reading.has_learnt.set(false);

@@ -314,3 +314,22 @@ fn what_is_wrong_stays_wrong_and_ends() {
     let _ = std::panic::catch_unwind(|| go(|| panic!("a handler")));
     assert!(json::<Item>("{}").is_err());
 }
+
+#[test]
+fn a_null_that_serde_has_a_default_for_may_have_a_type_without_a_zero() {
+    fn cash() -> Payment {
+        Payment::Cash
+    }
+    #[derive(Debug, PartialEq, Deserialize)]
+    struct Defaulted {
+        #[serde(default = "cash")]
+        by: Payment,
+        id: u8,
+    }
+    let one = Defaulted { by: Payment::Cash, id: 0 };
+    assert_eq!(go(|| json(r#"{"by":null}"#)), Ok(one));
+    assert_eq!(go(|| json::<Vec<Defaulted>>(r#"[{"by":null},{"by":null,"id":2}]"#)).unwrap()[1].id, 2);
+    // But a body full of them costs no reading for each.
+    let many = format!("[{}]", vec![r#"{"by":null}"#; 10_000].join(","));
+    assert!(go(|| json::<Vec<Defaulted>>(&many)).is_err());
+}
