@@ -19,6 +19,7 @@ pub use crate::codec::{
     Answer, AnswerDecode, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Description,
     Outgoing, Plain, Raw, RawBytes,
 };
+pub use crate::config::MissingFields;
 pub use crate::context::{Context, Outcome};
-pub use crate::service::{Kind, Method, RegisterError, Reply, Service, finish};
+pub use crate::service::{Kind, Method, RegisterError, Reply, Service, finish, refuse_argument};
 pub use crate::status::Status;

@@ -132,6 +132,46 @@ pub enum Message {
     },
 }
 
+/// How a protocol's clients write their values in JSON, where that is not what serde says.
+///
+/// It follows a request to where its body is decoded and its reply encoded inside the codec's number: the numbers from
+/// 128 on are never those of a frame.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum JsonDialect {
+    /// As serde says.
+    #[default]
+    Serde,
+    /// As Go's encoding/json does, in JSON-RPC 1.0: zero values may be left out, nil pointers are null.
+    GoRpc,
+    /// As protobuf's JSON mapping does, in the Connect protocol: zero values are left out, NaN and 64-bit integers are
+    /// text.
+    Connect,
+}
+
+impl JsonDialect {
+    /// The number of a request's codec: JSON in this dialect.
+    pub const fn codec_number(self) -> u8 {
+        match self {
+            JsonDialect::Serde => JSON_CODEC,
+            JsonDialect::GoRpc => 128,
+            JsonDialect::Connect => 129,
+        }
+    }
+
+    /// The number of a codec as frames have it, and the dialect, of the number in a request.
+    #[inline]
+    pub const fn split(codec: u8) -> (u8, JsonDialect) {
+        match codec {
+            128 => (JSON_CODEC, JsonDialect::GoRpc),
+            129 => (JSON_CODEC, JsonDialect::Connect),
+            _ => (codec, JsonDialect::Serde),
+        }
+    }
+}
+
+/// The number of JSON in a frame.
+const JSON_CODEC: u8 = 2;
+
 /// A call as it was decoded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {

@@ -77,7 +77,7 @@ fn a_status_is_one_line_and_exit_status_1() {
         ("Users.List", "100001", "out_of_range: n out of range"),
         ("Users.List", "-1", "out_of_range: n out of range"),
         ("Arith.Modulo", "1", "unimplemented: there is no method"),
-        ("Arith.Add", "[]", "invalid_argument: malformed json body"),
+        ("Arith.Add", "[]", "invalid_argument: argument of Arith.Add: malformed json body"),
         ("Echo.Sleep", "60001", "out_of_range: "),
         ("Health.Check", r#""Nope""#, "not_found: "),
     ] {
@@ -105,7 +105,9 @@ fn metadata_may_name_the_method_for_the_server() {
         |pair| run(&["call", "--metadata", pair, "--metadata", "b3=1", server.address(), "Arith.Add", "{}"]);
     // Name and hash disagree: so the metadata did arrive.
     assert!(call("method=Arith.Multiply").stderr.contains("the name Arith.Multiply"));
-    assert!(call("method=Arith.Add").stderr.starts_with("invalid_argument: malformed json body"));
+    assert!(
+        call("method=Arith.Add").stderr.starts_with("invalid_argument: argument of Arith.Add: missing field")
+    );
 }
 
 #[test]

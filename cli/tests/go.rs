@@ -18,6 +18,7 @@ use coreloop::codec::{Bytes, Codec, Plain, encode_plain};
 use coreloop::demo::{Args, ArithClient, EchoClient, Quotient, User, UsersClient};
 use coreloop::status::Code;
 use coreloop::{Context, Server};
+use serde::{Deserialize, Serialize};
 use tempfile::TempDir;
 
 use common::{Served, coreloop};
@@ -60,6 +61,66 @@ fn check(program: &Path, protocol: &str, address: &str) {
         run.status.success() && text.contains("every answer is as it must be"),
         "{protocol} at {address}: {text}"
     );
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    sku: String,
+    price: f64,
+}
+
+impl Line {
+    fn told(&self) -> String {
+        format!("{:?}:{}", self.sku, self.price)
+    }
+}
+
+#[derive(Serialize, Deserialize)]
+struct Order {
+    item: String,
+    count: i64,
+    lines: Vec<Line>,
+    stock: BTreeMap<String, i64>,
+    main: Line,
+    gift: bool,
+    #[serde(default = "three")]
+    stars: u8,
+}
+
+fn three() -> u8 {
+    3
+}
+
+#[derive(Serialize, Deserialize)]
+struct Told {
+    text: String,
+}
+
+#[test]
+fn what_gos_client_leaves_out_or_has_as_null_is_zero() {
+    if interop().is_none() {
+        return;
+    }
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/go/values");
+    let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join("values");
+    let build = Command::new("go").args(["build", "-o"]).arg(&program).arg(".").current_dir(source).output();
+    let build = build.expect("go runs");
+    assert!(build.status.success(), "{}", String::from_utf8_lossy(&build.stderr));
+    let tell = |_: &Context<'_>, order: Order| {
+        let Order { item, count, lines, stock, main, gift, stars } = order;
+        let lines: Vec<String> = lines.iter().map(Line::told).collect();
+        let text =
+            format!("{item:?} {count} [{}] {stock:?} {} {gift} {stars}", lines.join(", "), main.told());
+        Ok(Told { text })
+    };
+    let mean = |_: &Context<'_>, list: Vec<f64>| Ok(list.iter().sum::<f64>() / list.len() as f64);
+    let server = Server::builder().method("Orders.Tell", tell).method("Orders.Mean", mean);
+    let server = server.listen("127.0.0.1:0").start().unwrap();
+    let address = server.addresses()[0].to_string();
+    let run = Command::new(&program).args(["jsonrpc", &address]).output().expect("it runs");
+    let text = String::from_utf8_lossy(&run.stdout);
+    assert!(run.status.success() && text.contains("every value is as it must be"), "{text}");
+    server.shutdown();
 }
 
 #[test]

@@ -8,6 +8,10 @@ use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
+use coreloop::codec::Bytes;
+use coreloop::{Context, Server, Status};
+use serde::{Deserialize, Serialize};
+
 use common::Served;
 use common::http::{Raw, has_tool};
 
@@ -42,11 +46,73 @@ fn wrk_gets_nothing_but_answers() {
     assert!(ended.summary("calls") > 64 && ended.summary("errors") == 0, "{ended:?}");
 }
 
+/// A folder with the Connect client and this script for it, if node and npm are here.
+fn connect_client(script: &str) -> Option<tempfile::TempDir> {
+    if !has_tool("node", "--version") || !has_tool("npm", "--version") {
+        return None;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    for file in ["package.json", "package-lock.json", script] {
+        fs::copy(root().join("tests/node/connect").join(file), folder.path().join(file)).unwrap();
+    }
+    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
+    text(&Command::new("npm").args(npm).current_dir(&folder).output().expect("npm runs"));
+    Some(folder)
+}
+
+#[derive(Serialize, Deserialize)]
+struct Point {
+    x: f64,
+    y: f32,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(rename_all = "UPPERCASE")]
+enum Color {
+    Red,
+    Green,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Values {
+    long: i64,
+    unsigned: u64,
+    real: f64,
+    data: Bytes,
+    text: String,
+    yes: bool,
+    points: Vec<Point>,
+    main: Option<Point>,
+    color: Color,
+}
+
+struct ValuesService;
+
+#[coreloop::service(name = "Values", client = false)]
+impl ValuesService {
+    fn same(&self, _cx: &Context, values: Values) -> Result<Values, Status> {
+        Ok(values)
+    }
+
+    #[rpc(idempotent)]
+    fn nothing(&self, _cx: &Context) -> Result<(), Status> {
+        Ok(())
+    }
+}
+
+#[test]
+fn the_connect_client_carries_every_value_of_protobufs_json() {
+    let Some(folder) = connect_client("values.mjs") else { return };
+    let server = Server::builder().service(ValuesService).listen("127.0.0.1:0").start().unwrap();
+    let url = format!("http://{}", server.addresses()[0]);
+    let output = Command::new("node").args(["values.mjs", &url]).current_dir(&folder).output();
+    assert!(text(&output.expect("node runs")).contains("every value is as it must be"));
+    server.shutdown();
+}
+
 #[test]
 fn the_connect_client_works_unchanged() {
-    if !has_tool("node", "--version") || !has_tool("npm", "--version") {
-        return;
-    }
+    let Some(folder) = connect_client("connect.mjs") else { return };
     let server = Served::start(&[]);
     let url = format!("http://{}", server.address());
     assert_eq!(run_node("connect", "connect.mjs", &url).lines().count(), 12);

@@ -47,6 +47,7 @@ use syn::{ImplItem, Item, ItemImpl};
 /// | `client = false` | no typed client; then arguments need `Deserialize` alone |
 /// | `client_vis = "pub(crate)"` | the client's visibility; `pub` unless it is given |
 /// | `crate = path` | where coreloop is, if not at `::coreloop` |
+/// | `missing_fields = "zero"` | the rule for fields that arguments lack, in place of the server's: `"by_protocol"`, `"zero"`, `"error"` |
 ///
 /// # On a function: `#[rpc(…)]`
 ///

@@ -8,7 +8,8 @@ use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
 use syn::{Attribute, Error, Ident, LitBool, LitStr, Path, Result, Visibility};
 
-const SERVICE_OPTIONS: &str = "`name = \"…\"`, `client = false`, `client_vis = \"…\"`, `crate = path`";
+const SERVICE_OPTIONS: &str = "`name = \"…\"`, `client = false`, `client_vis = \"…\"`, `crate = path`, \
+                               `missing_fields = \"…\"`";
 const RPC_OPTIONS: &str = "`name = \"…\"`, `inline`, `pooled`, `blocking`, `idempotent`, `argument = path`, \
                            `reply = path`, `skip`";
 
@@ -22,12 +23,15 @@ pub struct ServiceOptions {
     pub client_vis: Visibility,
     /// The path of coreloop.
     pub root: TokenStream,
+    /// The variant of `MissingFields`, if the service has a rule of its own.
+    pub missing_fields: Option<Ident>,
 }
 
 impl ServiceOptions {
     /// Reads them.
     pub fn parse(tokens: TokenStream) -> Result<ServiceOptions> {
         let (mut name, mut client, mut client_vis, mut root) = (None, None, None, None);
+        let mut missing_fields = None;
         let mut seen = Seen::default();
         let parser = syn::meta::parser(|meta| {
             match seen.key(&meta, SERVICE_OPTIONS)?.as_str() {
@@ -40,6 +44,7 @@ impl ServiceOptions {
                     })?;
                     client_vis = Some((text, vis));
                 }
+                "missing_fields" => missing_fields = Some(missing_fields_rule(&meta)?),
                 "crate" => root = Some(meta.value()?.call(Path::parse_mod_style)?),
                 _ => return Err(unknown(&meta, SERVICE_OPTIONS)),
             }
@@ -58,8 +63,21 @@ impl ServiceOptions {
             has_client,
             client_vis: client_vis.map_or_else(|| syn::parse_quote!(pub), |(_, vis)| vis),
             root: root.map_or_else(|| quote!(::coreloop), |path| quote!(#path)),
+            missing_fields,
         })
     }
+}
+
+/// The variant of `MissingFields` that a text names.
+fn missing_fields_rule(meta: &ParseNestedMeta<'_>) -> Result<Ident> {
+    let text: LitStr = meta.value()?.parse()?;
+    let variant = match text.value().as_str() {
+        "by_protocol" => "ByProtocol",
+        "zero" => "Zero",
+        "error" => "Error",
+        _ => return Err(Error::new(text.span(), "expected `\"by_protocol\"`, `\"zero\"` or `\"error\"`")),
+    };
+    Ok(Ident::new(variant, text.span()))
 }
 
 /// Where a method runs.

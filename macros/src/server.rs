@@ -22,6 +22,13 @@ pub fn service_impl(model: &Model) -> TokenStream {
         ));
     }
     let (impl_generics, _, where_clause) = generics.split_for_impl();
+    let missing_fields = model.options.missing_fields.as_ref().map(|rule| {
+        quote! {
+            fn missing_fields(&self) -> #support::Option<#support::MissingFields> {
+                #support::Option::Some(#support::MissingFields::#rule)
+            }
+        }
+    });
     let count = model.methods.len();
     let methods = model.methods.iter().map(|method| {
         let cfgs = &method.cfgs;
@@ -36,6 +43,8 @@ pub fn service_impl(model: &Model) -> TokenStream {
             fn service_name(&self) -> &str {
                 #name
             }
+
+            #missing_fields
 
             fn methods(
                 self: #support::Arc<Self>,
@@ -57,19 +66,14 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let made = match (&method.argument_by_hand, &method.reply_by_hand) {
         (None, None) => quote!(#support::Method::new::<#argument, #reply>(#name, handler)?),
         (argument_by_hand, reply_by_hand) => {
-            let described = |by_hand: &Option<TokenStream>, side: &str, traced: TokenStream| match by_hand {
+            let described = |by_hand: &Option<TokenStream>, traced: TokenStream| match by_hand {
                 Some(path) => quote!(#path()),
                 None => quote! {
-                    #traced::describe().map_err(|error| #support::RegisterError::Describe {
-                        method: #support::String::from(#name),
-                        side: #side,
-                        error,
-                    })?
+                    #traced::describe().unwrap_or_else(#support::DescribeError::into_description)
                 },
             };
-            let argument_by_hand =
-                described(argument_by_hand, "argument", quote!(<#argument as #support::Argument>));
-            let reply_by_hand = described(reply_by_hand, "reply", quote!(<#reply as #support::Answer>));
+            let argument_by_hand = described(argument_by_hand, quote!(<#argument as #support::Argument>));
+            let reply_by_hand = described(reply_by_hand, quote!(<#reply as #support::Answer>));
             quote! {
                 #support::Method::described::<#argument, #reply>(#name, #argument_by_hand, #reply_by_hand, handler)
             }
@@ -127,7 +131,7 @@ fn handler(
         #support::Box::new(move |cx: &#support::Context<'_>, codec, body: #support::Body<'_>, #out: &mut #support::Vec<u8>| {
             match #before #argument #decode {
                 #support::Ok(#pattern) => #call,
-                #support::Err(error) => #support::Outcome::failed(error),
+                #support::Err(error) => #support::refuse_argument(cx, error),
             }
         })
     }

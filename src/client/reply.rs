@@ -2,8 +2,9 @@
 
 use super::flight::Decode;
 use super::{CallError, Times};
-use crate::codec::{Codec, CodecError, compress};
-use crate::message::Answered;
+use crate::codec::{Codec, CodecError, ValueRules, compress};
+use crate::config::MissingFields;
+use crate::message::{Answered, JsonDialect};
 use crate::status::{Code, Status};
 
 /// An answer without its bytes.
@@ -53,17 +54,19 @@ impl Answer {
                 None => Status::unknown(format!("status {}: {message}", self.status)),
             }));
         }
-        let codec = Codec::from_number(self.codec).ok_or_else(|| {
+        let (number, dialect) = JsonDialect::split(self.codec);
+        let codec = Codec::from_number(number).ok_or_else(|| {
             let what = format!("the reply is in codec {}, which is not known", self.codec);
             CallError::Reply(CodecError::Malformed { codec: Codec::Raw, what })
         })?;
+        let rules = ValueRules::of(dialect, MissingFields::ByProtocol);
         if !self.compressed {
-            return decode(codec, body).map_err(CallError::Reply);
+            return rules.apply(|| decode(codec, body)).map_err(CallError::Reply);
         }
         let mut plain = Vec::new();
         compress::decompress(body, self.frame_bytes_max, &mut plain)
             .map_err(|error| CallError::Reply(CodecError::Malformed { codec, what: error.to_string() }))?;
-        decode(codec, &plain).map_err(CallError::Reply)
+        rules.apply(|| decode(codec, &plain)).map_err(CallError::Reply)
     }
 }
 

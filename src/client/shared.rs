@@ -14,7 +14,8 @@ use super::lane::Lane;
 use super::reply::{Answer, as_bytes};
 use super::route::Lines;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
-use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, compress};
+use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, ValueRules, compress};
+use crate::config::MissingFields;
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
 use crate::wire::Scheme;
 
@@ -365,7 +366,8 @@ impl Client {
         codec: Codec,
         argument: &A::Given,
     ) -> Result<Draft, CallError> {
-        self.draft(codec, |out| A::encode(argument, codec, out))
+        let rules = ValueRules::of(self.shared.scheme.json_dialect(), MissingFields::ByProtocol);
+        self.draft(codec, |out| rules.apply(|| A::encode(argument, codec, out)))
     }
 
     pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target {

@@ -11,6 +11,8 @@ use coreloop_bufpool::Chunk;
 use serde::de::{Error, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+#[cfg(feature = "json")]
+use super::ValueRules;
 use super::describe::{DescribeError, Description, Shape};
 use super::value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body};
 use super::{Codec, CodecError, decode, encode};
@@ -176,7 +178,12 @@ impl<'de> Visitor<'de> for BytesVisitor {
         #[cfg(feature = "json")]
         {
             use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD
+            let engine = match ValueRules::current().is_proto_json() && text.contains(['-', '_']) {
+                true => &PROTO_URL_SAFE,
+                false if ValueRules::current().is_proto_json() => &PROTO_STANDARD,
+                false => &base64::engine::general_purpose::STANDARD,
+            };
+            engine
                 .decode(text)
                 .map(|bytes| FromBytes(Cow::Owned(bytes)))
                 .map_err(|error| E::custom(format_args!("expected base64 text: {error}")))
@@ -214,6 +221,17 @@ impl<'de> Visitor<'de> for BytesVisitor {
         Ok(FromBytes(Cow::Owned(bytes)))
     }
 }
+
+/// protobuf's JSON mapping takes either alphabet, with padding or without.
+#[cfg(feature = "json")]
+const PROTO_BASE64: base64::engine::GeneralPurposeConfig = base64::engine::GeneralPurposeConfig::new()
+    .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
+#[cfg(feature = "json")]
+const PROTO_STANDARD: base64::engine::GeneralPurpose =
+    base64::engine::GeneralPurpose::new(&base64::alphabet::STANDARD, PROTO_BASE64);
+#[cfg(feature = "json")]
+const PROTO_URL_SAFE: base64::engine::GeneralPurpose =
+    base64::engine::GeneralPurpose::new(&base64::alphabet::URL_SAFE, PROTO_BASE64);
 
 fn accepts_bytes(codec: Codec) -> bool {
     codec == Codec::Raw || codec.takes_any_type()

@@ -2,11 +2,16 @@
 //!
 //! serde_json does the reading; `nesting.rs` bounds it. A body that is empty stands for `null`, so that a method
 //! without an argument can be called with none; and so does an empty object where nothing is expected, as Go writes its
-//! `struct{}`. It knows no JSON-RPC: that is a protocol.
+//! `struct{}`. It knows no JSON-RPC: that is a protocol. What protocols say about missing fields, numbers and nothing
+//! are the rules of `rules.rs`: `lenient` reads by them, `finite.rs` writes by them.
 
+use std::marker::PhantomData;
 use std::str::Utf8Error;
 
+use super::finite::{Finite, Numbers};
+use super::lenient;
 use super::nesting::Guard;
+use super::rules::ValueRules;
 use super::{Codec, CodecError, depth_max};
 use crate::json_text::{Reader, is_blank};
 
@@ -14,9 +19,9 @@ const CODEC: Codec = Codec::Json;
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
     if is_blank(body) {
-        return serde_json::from_slice(b"null").map_err(|_| CodecError::Malformed {
-            codec: CODEC,
-            what: "expected a value, the body is empty".into(),
+        return serde_json::from_slice(b"null").or_else(|_| {
+            let what = "expected a value, the body is empty".into();
+            again(b"null", "null", CodecError::Malformed { codec: CODEC, what })
         });
     }
     if size_of::<T>() == 0
@@ -29,10 +34,34 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
     // All of it at once: from bytes, each string would be looked through by itself.
     let text = std::str::from_utf8(body).map_err(not_text)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
-    guard
-        .run(&mut deserializer)
+    let value = guard.run_named(PhantomData::<T>, &mut deserializer);
+    value
         .and_then(|value| deserializer.end().map(|()| value))
-        .map_err(|error| refused(&guard, &error))
+        .or_else(|error| again(body, text, refused(&guard, &error)))
+}
+
+/// The value in a body that was refused, if the rules of the call let it be read in another way.
+#[cold]
+fn again<'a, T: serde::Deserialize<'a>>(
+    body: &[u8],
+    text: &'a str,
+    refused_as: CodecError,
+) -> Result<T, CodecError> {
+    let rules = ValueRules::current();
+    if matches!(refused_as, CodecError::TooDeep { .. }) || !lenient::can_help(rules, CODEC) {
+        return Err(refused_as);
+    }
+    lenient::read_again(rules, CODEC, |reading| {
+        let guard = Guard::for_body(body);
+        let mut deserializer = serde_json::Deserializer::from_str(text);
+        let value = guard.run_named(reading.seed::<T>(), &mut deserializer);
+        value.and_then(|value| deserializer.end().map(|()| value)).map_err(|error| {
+            match is_too_deep(&guard, &error) {
+                true => too_deep(),
+                false => reading.refusal(&error.to_string()),
+            }
+        })
+    })
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
@@ -41,8 +70,17 @@ fn is_empty_object(body: &[u8]) -> bool {
 }
 
 pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError> {
-    serde_json::to_writer(out, value)
-        .map_err(|error| CodecError::Encode { codec: CODEC, what: error.to_string() })
+    let (numbers, start) = (Numbers::default(), out.len());
+    let mut serializer = serde_json::Serializer::new(&mut *out);
+    value.serialize(Finite { inner: &mut serializer, numbers: &numbers }).map_err(|error| {
+        CodecError::Encode { codec: CODEC, what: numbers.refusal().unwrap_or_else(|| error.to_string()) }
+    })?;
+    if size_of_val(value) == 0 && out[start..] == *b"null" && ValueRules::current().is_proto_json() {
+        // google.protobuf.Empty, like any message, is an object.
+        out.truncate(start);
+        out.extend_from_slice(b"{}");
+    }
+    Ok(())
 }
 
 #[cold]
@@ -53,10 +91,17 @@ fn not_text(error: Utf8Error) -> CodecError {
 
 #[cold]
 fn refused(guard: &Guard, error: &serde_json::Error) -> CodecError {
-    let what = error.to_string();
-    // serde_json has its own limit, of the same depth, and names it in no other way than by this text.
-    if guard.was_too_deep() || what.starts_with("recursion limit exceeded") {
-        return CodecError::TooDeep { codec: CODEC, depth_max: depth_max() };
+    if is_too_deep(guard, error) {
+        return too_deep();
     }
-    CodecError::Malformed { codec: CODEC, what }
+    lenient::refusal(CODEC, &error.to_string(), false)
+}
+
+fn is_too_deep(guard: &Guard, error: &serde_json::Error) -> bool {
+    // serde_json has its own limit, of the same depth, and names it in no other way than by this text.
+    guard.was_too_deep() || error.to_string().starts_with("recursion limit exceeded")
+}
+
+fn too_deep() -> CodecError {
+    CodecError::TooDeep { codec: CODEC, depth_max: depth_max() }
 }

@@ -4,28 +4,54 @@
 //! Bytes after the value are refused. An empty body stands for nil.
 
 use std::io::Cursor;
+use std::marker::PhantomData;
 
 use rmp_serde::decode::Error;
 use serde::Deserialize as _;
-use serde::de::IgnoredAny;
+use serde::de::{DeserializeSeed, IgnoredAny};
 
+use super::lenient;
 use super::nesting::Guard;
+use super::rules::ValueRules;
 use super::{Codec, CodecError, DEPTH_MAX_DEFAULT, depth_max};
 
 const CODEC: Codec = Codec::MessagePack;
+/// The body of nothing.
+const NIL: &[u8] = &[0xc0];
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
     if body.is_empty() {
-        return rmp_serde::from_slice(&[0xc0]).map_err(|_| CodecError::Malformed {
-            codec: CODEC,
-            what: "expected a value, the body is empty".into(),
-        });
+        return read(NIL, PhantomData::<T>, |_| {
+            let what = "expected a value, the body is empty".into();
+            CodecError::Malformed { codec: CODEC, what }
+        })
+        .or_else(|refused_as| again(NIL, refused_as));
     }
+    read(body, PhantomData::<T>, |what| lenient::refusal(CODEC, what, false))
+        .or_else(|refused_as| again(body, refused_as))
+}
+
+/// The value in a body that was refused, if the rules of the call let it be read in another way.
+#[cold]
+fn again<'a, T: serde::Deserialize<'a>>(body: &'a [u8], refused_as: CodecError) -> Result<T, CodecError> {
+    let rules = ValueRules::current();
+    if matches!(refused_as, CodecError::TooDeep { .. }) || !lenient::can_help(rules, CODEC) {
+        return Err(refused_as);
+    }
+    lenient::read_again(rules, CODEC, |reading| read(body, reading.seed::<T>(), |what| reading.refusal(what)))
+}
+
+fn read<'a, S: DeserializeSeed<'a>>(
+    body: &'a [u8],
+    seed: S,
+    malformed: impl FnOnce(&str) -> CodecError,
+) -> Result<S::Value, CodecError> {
     let guard = Guard::for_body(body);
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
     // One more than ours, so that it is ours that speaks.
     deserializer.set_max_depth(DEPTH_MAX_DEFAULT + 1);
-    let value = guard.run(&mut deserializer).map_err(|error| refused(&guard, &error))?;
+    let value =
+        guard.run_named(seed, &mut deserializer).map_err(|error| refused(&guard, &error, malformed))?;
     // This reader does not tell where it stands, but at the end it finds no further marker.
     match bool::deserialize(&mut deserializer) {
         Err(Error::InvalidMarkerRead(_)) => Ok(value),
@@ -48,7 +74,7 @@ fn bytes_after_first_value(body: &[u8]) -> usize {
 }
 
 #[cold]
-fn refused(guard: &Guard, error: &Error) -> CodecError {
+fn refused(guard: &Guard, error: &Error, malformed: impl FnOnce(&str) -> CodecError) -> CodecError {
     if guard.was_too_deep() || matches!(error, Error::DepthLimitExceeded) {
         return CodecError::TooDeep { codec: CODEC, depth_max: depth_max() };
     }
@@ -58,5 +84,5 @@ fn refused(guard: &Guard, error: &Error) -> CodecError {
         }
         other => other.to_string(),
     };
-    CodecError::Malformed { codec: CODEC, what }
+    malformed(&what)
 }

@@ -6,20 +6,29 @@
 
 #[cfg(feature = "compact")]
 mod compact;
+#[cfg(feature = "json")]
+mod finite;
 #[cfg(feature = "gob")]
 pub mod gob;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(any(feature = "json", feature = "messagepack"))]
+mod lenient;
 #[cfg(feature = "messagepack")]
 mod messagepack;
+#[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
+mod needs;
 #[cfg(any(feature = "json", feature = "compact", feature = "messagepack"))]
 mod nesting;
+#[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
+mod zero;
 
 mod bytes;
 pub mod compress;
 pub mod describe;
 #[cfg(feature = "fixed")]
 mod fixed;
+mod rules;
 pub mod value;
 
 use std::fmt;
@@ -30,6 +39,7 @@ pub use bytes::{Bytes, Raw, RawBytes};
 pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash, signature};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
+pub(crate) use rules::ValueRules;
 pub use value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body, Outgoing, Plain};
 
 /// How deep a body may nest: a value nested this deep is refused, one level less is taken.
@@ -170,6 +180,16 @@ pub enum CodecError {
         /// What was expected and what came.
         what: String,
     },
+    /// A field is missing or null: send it, or give it a default or the server another rule for such fields
+    /// ([`MissingFields`](crate::config::MissingFields)).
+    MissingField {
+        /// The codec of the body.
+        codec: Codec,
+        /// The field, with those around it as far as they are known.
+        field: String,
+        /// What is missing is zero here, but the field's type has none.
+        fills_zeros: bool,
+    },
     /// The body nests too deep: send a flatter one.
     TooDeep {
         /// The codec of the body.
@@ -212,6 +232,12 @@ impl fmt::Display for CodecError {
                 write!(f, "codec {codec} is not compiled in (cargo feature `{feature}`)")
             }
             CodecError::Malformed { codec, what } => write!(f, "malformed {codec} body: {what}"),
+            CodecError::MissingField { field, fills_zeros: false, .. } => {
+                write!(f, "missing field \"{field}\" (missing_fields = \"error\")")
+            }
+            CodecError::MissingField { field, fills_zeros: true, .. } => {
+                write!(f, "missing field \"{field}\": its type has no zero value (missing_fields = \"zero\")")
+            }
             CodecError::TooDeep { codec, depth_max } => {
                 write!(f, "{codec} body is too deep: expected fewer than {depth_max} levels of nesting")
             }
@@ -236,6 +262,7 @@ impl From<CodecError> for Status {
                 Status::unimplemented(message)
             }
             CodecError::Malformed { .. }
+            | CodecError::MissingField { .. }
             | CodecError::TooDeep { .. }
             | CodecError::TrailingBytes { .. }
             | CodecError::WrongLength { .. } => Status::invalid_argument(message),

@@ -8,7 +8,7 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{
-    Deserialize, DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, VariantAccess,
+    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, VariantAccess,
     Visitor,
 };
 
@@ -47,11 +47,23 @@ impl Guard {
     }
 
     /// The value, read under this guard.
-    pub(super) fn run<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    #[cfg(feature = "compact")]
+    pub(super) fn run<'de, T: serde::de::Deserialize<'de>, D: Deserializer<'de>>(
         &self,
         inner: D,
     ) -> Result<T, D::Error> {
-        T::deserialize(Guarded { inner, guard: self, containers: 0, steps: 0 })
+        T::deserialize(Guarded::<D, false, false> { inner, guard: self, containers: 0, steps: 0 })
+    }
+
+    /// The same where structs are maps with field names, and a list in place of one is refused: the fields of a later
+    /// version may stand in another order, so their places say nothing.
+    #[cfg(any(feature = "json", feature = "messagepack"))]
+    pub(super) fn run_named<'de, S: DeserializeSeed<'de>, D: Deserializer<'de>>(
+        &self,
+        seed: S,
+        inner: D,
+    ) -> Result<S::Value, D::Error> {
+        seed.deserialize(Guarded::<D, true, false> { inner, guard: self, containers: 0, steps: 0 })
     }
 
     fn refuse_depth<E: Error>(&self) -> E {
@@ -79,8 +91,9 @@ impl Guard {
     }
 }
 
-/// Anything of serde's, wrapped: a deserializer, a visitor, a seed, an access.
-struct Guarded<'g, X> {
+/// Anything of serde's, wrapped: a deserializer, a visitor, a seed, an access. With `NAMED` structs are maps with field
+/// names; with `FIELDS` what is wrapped is the visitor of such a struct.
+struct Guarded<'g, X, const NAMED: bool, const FIELDS: bool = false> {
     inner: X,
     guard: &'g Guard,
     /// Containers around this place: always below the guard's `depth_max`.
@@ -89,16 +102,22 @@ struct Guarded<'g, X> {
     steps: usize,
 }
 
-impl<'g, X> Guarded<'g, X> {
+impl<'g, X, const NAMED: bool, const FIELDS: bool> Guarded<'g, X, NAMED, FIELDS> {
     /// At the same level.
     #[inline]
-    fn beside<Y>(&self, inner: Y) -> Guarded<'g, Y> {
+    fn beside<Y>(&self, inner: Y) -> Guarded<'g, Y, NAMED> {
+        Guarded { inner, guard: self.guard, containers: self.containers, steps: self.steps }
+    }
+
+    /// At the same level: the visitor of a struct's fields.
+    #[inline]
+    fn fields<Y>(&self, inner: Y) -> Guarded<'g, Y, NAMED, true> {
         Guarded { inner, guard: self.guard, containers: self.containers, steps: self.steps }
     }
 
     /// One container further in.
     #[inline]
-    fn inside<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y>, E> {
+    fn inside<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y, NAMED>, E> {
         let mut next = self.through(inner)?;
         next.containers += 1;
         if next.containers >= self.guard.depth_max { Err(self.guard.refuse_depth()) } else { Ok(next) }
@@ -106,7 +125,7 @@ impl<'g, X> Guarded<'g, X> {
 
     /// One option or newtype further in.
     #[inline]
-    fn through<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y>, E> {
+    fn through<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y, NAMED>, E> {
         let mut next = self.beside(inner);
         next.steps += 1;
         if next.steps >= STEPS_MAX { Err(self.guard.refuse_depth()) } else { Ok(next) }
@@ -123,7 +142,7 @@ macro_rules! forward_deserialize {
     )*};
 }
 
-impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
+impl<'de, D: Deserializer<'de>, const NAMED: bool> Deserializer<'de> for Guarded<'_, D, NAMED> {
     type Error = D::Error;
 
     forward_deserialize! {
@@ -185,7 +204,7 @@ impl<'de, D: Deserializer<'de>> Deserializer<'de> for Guarded<'_, D> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, D::Error> {
-        let visitor = self.beside(visitor);
+        let visitor = self.fields(visitor);
         self.inner.deserialize_struct(name, fields, visitor)
     }
 
@@ -215,7 +234,9 @@ macro_rules! forward_visit {
     )*};
 }
 
-impl<'de, V: Visitor<'de>> Visitor<'de> for Guarded<'_, V> {
+impl<'de, V: Visitor<'de>, const NAMED: bool, const FIELDS: bool> Visitor<'de>
+    for Guarded<'_, V, NAMED, FIELDS>
+{
     type Value = V::Value;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -255,6 +276,9 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guarded<'_, V> {
 
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
+        if NAMED && FIELDS {
+            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+        }
         let access = self.inside(access)?;
         self.inner.visit_seq(access)
     }
@@ -272,7 +296,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for Guarded<'_, V> {
     }
 }
 
-impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
+impl<'de, S: DeserializeSeed<'de>, const NAMED: bool> DeserializeSeed<'de> for Guarded<'_, S, NAMED> {
     type Value = S::Value;
 
     #[inline]
@@ -282,7 +306,7 @@ impl<'de, S: DeserializeSeed<'de>> DeserializeSeed<'de> for Guarded<'_, S> {
     }
 }
 
-impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
+impl<'de, A: SeqAccess<'de>, const NAMED: bool> SeqAccess<'de> for Guarded<'_, A, NAMED> {
     type Error = A::Error;
 
     #[inline]
@@ -301,7 +325,7 @@ impl<'de, A: SeqAccess<'de>> SeqAccess<'de> for Guarded<'_, A> {
     }
 }
 
-impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
+impl<'de, A: MapAccess<'de>, const NAMED: bool> MapAccess<'de> for Guarded<'_, A, NAMED> {
     type Error = A::Error;
 
     #[inline]
@@ -326,9 +350,9 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Guarded<'_, A> {
     }
 }
 
-impl<'de, 'g, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'g, A> {
+impl<'de, 'g, A: EnumAccess<'de>, const NAMED: bool> EnumAccess<'de> for Guarded<'g, A, NAMED> {
     type Error = A::Error;
-    type Variant = Guarded<'g, A::Variant>;
+    type Variant = Guarded<'g, A::Variant, NAMED>;
 
     #[inline]
     fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self::Variant), A::Error> {
@@ -339,7 +363,7 @@ impl<'de, 'g, A: EnumAccess<'de>> EnumAccess<'de> for Guarded<'g, A> {
     }
 }
 
-impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
+impl<'de, A: VariantAccess<'de>, const NAMED: bool> VariantAccess<'de> for Guarded<'_, A, NAMED> {
     type Error = A::Error;
 
     #[inline]
@@ -365,7 +389,7 @@ impl<'de, A: VariantAccess<'de>> VariantAccess<'de> for Guarded<'_, A> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, A::Error> {
-        let visitor = self.beside(visitor);
+        let visitor = self.fields(visitor);
         self.inner.struct_variant(fields, visitor)
     }
 }

@@ -144,7 +144,7 @@ impl<T: Serialize + DeserializeOwned + 'static> AnswerDecode for Plain<T> {
 
 /// A reply that can be written but not read: a type with `Serialize` alone.
 ///
-/// Types are described by reading them, so this one must be described by hand.
+/// Types are described by reading them, so this one must be described by hand, or travels in JSON and MessagePack alone.
 pub struct Outgoing<T>(PhantomData<fn() -> T>);
 
 impl<T: Serialize + 'static> Answer for Outgoing<T> {

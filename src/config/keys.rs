@@ -10,7 +10,7 @@ use super::value::Kind::{
     self, Account, Addresses, Bytes, Choice, Line, Number, Origins, SocketFileMode, Switch,
 };
 use super::value::{Field, Misfit, Value};
-use super::{Accept, Config, ConfigError, Origin};
+use super::{Accept, Config, ConfigError, MissingFields, Origin};
 
 /// One key of the configuration.
 pub struct Key {
@@ -52,6 +52,7 @@ table! {
     unix_mode: SocketFileMode, "Permissions of the file of a Unix socket that is listened on; to connect needs write. `\"0\"`: as the umask leaves them.";
     unix_user: Account, "User that owns that file, by name or number. Empty: the process's own.";
     unix_group: Account, "Group that owns that file, by name or number. Empty: as the system gives it.";
+    missing_fields: Choice(&MissingFields::NAMES), "Fields that an argument lacks or has as null: their type's zero, or `invalid_argument`; `by_protocol` is zero in gob, JSON-RPC 1.0 and Connect, else an error.";
     flush.high_mark_bytes: Bytes(0, HOLD_MAX), zero "80 % of limits.write_queue_high_bytes", "A write queue beyond this is flushed before the turn ends.";
     flush.delay_us: Number(0, MICROS_MAX), zero "no delay", "How long a reply may wait for company after its turn; then it leaves.";
     turn.read_bytes_max: Bytes(1, 1 << 30), "Bytes read from one connection in a turn; the rest is read in the next.";

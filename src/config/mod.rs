@@ -105,6 +105,10 @@ pub struct Config {
     /// The group, by name or number, that owns the file of each Unix socket. Default empty: the one that the system
     /// gives. A process that is not root must be a member of it.
     pub unix_group: String,
+    /// What becomes of fields that an argument lacks, or that are null. Default: [`MissingFields::ByProtocol`].
+    /// A service and a method may have another rule. `Zero` where callers forget fields: they are not told.
+    /// `Error` where Go's or protobuf's clients call: they leave out every field that is zero.
+    pub missing_fields: MissingFields,
 
     /// When finished replies leave.
     pub flush: Flush,
@@ -135,6 +139,7 @@ impl Default for Config {
             unix_mode: SocketMode::default(),
             unix_user: String::new(),
             unix_group: String::new(),
+            missing_fields: MissingFields::ByProtocol,
             flush: Flush::default(),
             turn: TurnBudget::default(),
             http: Http::default(),
@@ -173,6 +178,43 @@ impl Accept {
     /// The choice of that name, if there is one.
     pub fn from_name(name: &str) -> Option<Accept> {
         [Accept::Auto, Accept::ReusePort, Accept::Acceptor].into_iter().find(|accept| accept.name() == name)
+    }
+}
+
+/// What becomes of a field that an argument lacks, or that is null where its type has no null.
+///
+/// A default that serde knows of (`#[serde(default)]`, `Option`) counts in any case.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum MissingFields {
+    /// Zero where clients leave out their zero values: in gob, in JSON-RPC 1.0, and in requests with
+    /// `Connect-Protocol-Version`. An error in plain JSON over HTTP, JSON-RPC 2.0, and native JSON and MessagePack.
+    #[default]
+    ByProtocol,
+    /// Zero in every protocol: 0, false, empty text, list or map, a struct of zeros, the first variant of an enum without
+    /// data. A type without a zero (an enum with data, a NonZero) is an error.
+    Zero,
+    /// An error in every protocol. In gob, where a zero cannot be told from a field that is left out, only a field that
+    /// the sender's type does not have.
+    Error,
+}
+
+impl MissingFields {
+    /// The names that a config file knows, in the order of the variants.
+    pub const NAMES: [&'static str; 3] = ["by_protocol", "zero", "error"];
+
+    /// The name as a config file has it.
+    pub fn name(self) -> &'static str {
+        match self {
+            MissingFields::ByProtocol => "by_protocol",
+            MissingFields::Zero => "zero",
+            MissingFields::Error => "error",
+        }
+    }
+
+    /// The rule of that name, if there is one.
+    pub fn from_name(name: &str) -> Option<MissingFields> {
+        let all = [MissingFields::ByProtocol, MissingFields::Zero, MissingFields::Error];
+        all.into_iter().find(|rule| rule.name() == name)
     }
 }
 

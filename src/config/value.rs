@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::{Accept, SocketMode};
+use super::{Accept, MissingFields, SocketMode};
 
 /// What a key takes. Numbers have a range that includes both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -341,16 +341,6 @@ impl Field for usize {
     }
 }
 
-impl Field for String {
-    fn read(&self) -> Value {
-        Value::Text(self.clone())
-    }
-    fn write(&mut self, value: Value) {
-        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
-        *self = text;
-    }
-}
-
 impl Field for SocketMode {
     fn read(&self) -> Value {
         Value::Text(self.to_string())
@@ -368,6 +358,16 @@ impl Field for Accept {
     fn write(&mut self, value: Value) {
         let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = Accept::from_name(&text).expect(ADMITTED);
+    }
+}
+
+impl Field for MissingFields {
+    fn read(&self) -> Value {
+        Value::Text(self.name().to_owned())
+    }
+    fn write(&mut self, value: Value) {
+        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = MissingFields::from_name(&text).expect(ADMITTED);
     }
 }
 

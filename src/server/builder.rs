@@ -15,11 +15,11 @@ use super::site::RegistrySite;
 use super::{Error, Event, Part, Server, Shared};
 use crate::codec::{Argument, Plain};
 use crate::config::{Accept, Config, SocketMode, Valid, split_listen};
-use crate::context::{Context, Outcome, Run};
+use crate::context::{Context, Run};
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConfig, UnixSocketAccess};
 use crate::service::builtin::{Health, Meta};
-use crate::service::{Kind, Method, RegisterError, Registry, Service, finish};
+use crate::service::{Kind, Method, RegisterError, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
 use crate::wire::{Protocol, Protocols, ServerSide};
 use crate::workers::{Pools, PoolsConfig};
@@ -64,8 +64,12 @@ impl Builder {
     /// Adds a service that is used elsewhere too.
     pub fn service_arc<S: Service>(mut self, service: Arc<S>) -> Builder {
         self.health.set(service.service_name(), true);
+        let rule = service.missing_fields();
         match service.methods() {
-            Ok(methods) => self = methods.into_iter().fold(self, Builder::method_of),
+            Ok(methods) => {
+                let methods = methods.into_iter().map(|method| method.missing_fields_or(rule));
+                self = methods.fold(self, Builder::method_of);
+            }
             Err(error) => self.error = self.error.or(Some(error)),
         }
         self
@@ -100,7 +104,7 @@ impl Builder {
             name,
             Box::new(move |cx, codec, body, out| match <Plain<T> as Argument>::decode(codec, body) {
                 Ok(argument) => finish::<Plain<R>>(cx, codec, function(cx, argument), out),
-                Err(error) => Outcome::failed(error),
+                Err(error) => refuse_argument(cx, error),
             }),
         );
         match method {
@@ -220,7 +224,10 @@ impl Builder {
             self.config.listen = std::mem::take(&mut self.listens);
         }
         let config = std::mem::take(&mut self.config).validate(quota::usable_cores())?;
-        let registry = Registry::new(std::mem::take(&mut self.methods), &config.limits)?;
+        let rule = Some(config.missing_fields);
+        let methods = std::mem::take(&mut self.methods).into_iter();
+        let methods = methods.map(|method| method.missing_fields_or(rule)).collect();
+        let registry = Registry::new(methods, &config.limits)?;
         self.meta.fill(registry.methods());
         Ok((config, Arc::new(registry)))
     }
@@ -233,6 +240,9 @@ impl Builder {
     /// As [`Builder::start`]; and a reactor that ended by itself.
     pub fn run(self) -> Result<(), Error> {
         let server = self.start()?;
+        for warning in server.warnings() {
+            eprintln!("warning: {warning}");
+        }
         #[cfg(feature = "signals")]
         let _signals = {
             let stopper = server.stopper();

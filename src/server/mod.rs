@@ -191,6 +191,12 @@ impl Server {
         &self.addresses
     }
 
+    /// What callers in some codecs miss: one line for each method with a type that is not described
+    /// ([`Method::warning`](crate::service::Method::warning)). [`Builder::run`] prints them.
+    pub fn warnings(&self) -> Vec<String> {
+        self.shared.registry.methods().iter().filter_map(|method| method.warning()).collect()
+    }
+
     /// The numbers now: by method, by reactor, of the workers.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()

@@ -7,9 +7,8 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use serde::de::{Deserialize, Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::{Serialize, SerializeStruct, Serializer};
 
-use super::{Method, RegisterError, Service, finish};
-use crate::codec::{Argument, Body, Codec, Plain};
-use crate::context::Outcome;
+use super::{Method, RegisterError, Service, finish, refuse_argument};
+use crate::codec::{Argument, Body, Codec, CodecError, Plain};
 use crate::method_name::MethodName;
 use crate::status::Status;
 
@@ -75,7 +74,7 @@ impl Service for Health {
             Box::new(move |cx, codec, body, out| {
                 let service = match service_or_all(codec, body) {
                     Ok(service) => service,
-                    Err(error) => return Outcome::failed(error),
+                    Err(error) => return refuse_argument(cx, error),
                 };
                 let result = match self.serves(&service) {
                     Some(true) => Ok("serving".to_owned()),
@@ -92,11 +91,11 @@ impl Service for Health {
 }
 
 /// The name of a service; no body at all is the empty name, so that probes which can only send a path are answered.
-fn service_or_all(codec: Codec, body: Body<'_>) -> Result<String, Status> {
+fn service_or_all(codec: Codec, body: Body<'_>) -> Result<String, CodecError> {
     if body.as_slice().is_empty() {
         return Ok(String::new());
     }
-    <Plain<String> as Argument>::decode(codec, body).map_err(Status::from)
+    <Plain<String> as Argument>::decode(codec, body)
 }
 
 /// A struct that goes by field names, written out here since the embedded server does without serde's derive.
@@ -226,7 +225,7 @@ impl Service for Meta {
             Box::new(move |cx, codec, body, out| {
                 let service = match service_or_all(codec, body) {
                     Ok(service) => service,
-                    Err(error) => return Outcome::failed(error),
+                    Err(error) => return refuse_argument(cx, error),
                 };
                 let is_asked = |info: &&MethodInfo| {
                     service.is_empty()

@@ -16,7 +16,8 @@ pub use registry::Registry;
 pub use reply::Reply;
 
 use crate::codec::describe::{DescribeError, Description};
-use crate::codec::{Answer, Argument, Body, Codec};
+use crate::codec::{Answer, Argument, Body, Codec, CodecError};
+use crate::config::MissingFields;
 use crate::context::{Context, Outcome};
 use crate::message::method_hash;
 use crate::method_name::{MethodName, MethodNameError};
@@ -62,26 +63,29 @@ pub struct Method {
     reply: Description,
     schema: u32,
     accepts: u8,
+    /// `None`: as the service or the server has it.
+    missing_fields: Option<MissingFields>,
+    /// There is a rule, and it is another than the protocols'.
+    has_rule: bool,
     handler: Handler,
 }
 
 impl Method {
     /// A pooled method of that name (`Service.Method`) whose argument and reply travel as `A` and `R`.
     ///
+    /// A type that cannot be described from its serde implementation alone can still be called in the codecs that
+    /// describe themselves, JSON and MessagePack; [`Method::warning`] says so. [`Method::described`] takes descriptions
+    /// made by hand, which serve every codec.
+    ///
     /// # Errors
     ///
-    /// A type cannot be described from its serde implementation alone; [`Method::described`] takes descriptions
-    /// made by hand.
+    /// None today.
     pub fn new<A: Argument, R: Answer>(
         name: impl Into<String>,
         handler: Handler,
     ) -> Result<Method, RegisterError> {
-        let name = name.into();
-        let describe = |side, described: Result<Description, DescribeError>| {
-            described.map_err(|error| RegisterError::Describe { method: name.clone(), side, error })
-        };
-        let argument = describe("argument", A::describe())?;
-        let reply = describe("reply", R::describe())?;
+        let argument = A::describe().unwrap_or_else(DescribeError::into_description);
+        let reply = R::describe().unwrap_or_else(DescribeError::into_description);
         Ok(Method::described::<A, R>(name, argument, reply, handler))
     }
 
@@ -93,7 +97,11 @@ impl Method {
         handler: Handler,
     ) -> Method {
         let name = name.into();
-        let accepted = |codec: &&Codec| codec.is_compiled_in() && A::accepts(**codec) && R::accepts(**codec);
+        let is_dynamic = argument.is_dynamic() || reply.is_dynamic();
+        let accepted = |codec: &&Codec| {
+            let fits_types = !is_dynamic || matches!(codec, Codec::Json | Codec::MessagePack);
+            codec.is_compiled_in() && fits_types && A::accepts(**codec) && R::accepts(**codec)
+        };
         let accepts = Codec::ALL.iter().filter(accepted).fold(0, |set, codec| set | 1 << codec.number());
         Method {
             hash: method_hash(&name),
@@ -108,8 +116,22 @@ impl Method {
             argument,
             reply,
             accepts,
+            missing_fields: None,
+            has_rule: false,
             handler,
         }
+    }
+
+    /// The same method with this rule for fields that its argument lacks, whatever the service and the server have.
+    pub fn missing_fields(self, rule: MissingFields) -> Method {
+        Method { missing_fields: None, ..self }.missing_fields_or(Some(rule))
+    }
+
+    /// The same method, with the rule for missing fields of its service or server if it has none of its own.
+    pub(crate) fn missing_fields_or(mut self, rule: Option<MissingFields>) -> Method {
+        self.missing_fields = self.missing_fields.or(rule);
+        self.has_rule = self.missing_fields.is_some_and(|rule| rule != MissingFields::ByProtocol);
+        self
     }
 
     /// The same method, run there.
@@ -183,6 +205,21 @@ impl Method {
         &self.reply
     }
 
+    /// What callers in some codecs miss, if any do: types that serde can only describe while reading them (untagged,
+    /// internally tagged and flattened ones) travel in JSON and MessagePack alone.
+    pub fn warning(&self) -> Option<String> {
+        let of = |side, description: &Description| {
+            description.is_dynamic().then(|| format!("the {side} {}", description.why_dynamic()))
+        };
+        let why: Vec<String> =
+            [of("argument", &self.argument), of("reply", &self.reply)].into_iter().flatten().collect();
+        if why.is_empty() {
+            return None;
+        }
+        let takes: Vec<&str> = self.codecs().map(Codec::name).collect();
+        Some(format!("{} can be called in {} only: {}", self.name, takes.join(" and "), why.join("; ")))
+    }
+
     /// The codecs that it takes.
     pub fn codecs(&self) -> impl Iterator<Item = Codec> {
         Codec::ALL.into_iter().filter(|codec| self.accepts_codec(*codec))
@@ -206,11 +243,17 @@ pub trait Service: Send + Sync + 'static {
     /// The full name, package included: what precedes the last dot in the names of its methods.
     fn service_name(&self) -> &str;
 
+    /// The rule for fields that arguments lack; `None`: the server's
+    /// ([`Config::missing_fields`](crate::config::Config::missing_fields)).
+    fn missing_fields(&self) -> Option<MissingFields> {
+        None
+    }
+
     /// The methods.
     ///
     /// # Errors
     ///
-    /// A type cannot be described.
+    /// A method cannot be made.
     fn methods(self: Arc<Self>) -> Result<Vec<Method>, RegisterError>;
 }
 
@@ -289,8 +332,21 @@ pub fn finish<R: Answer>(
     match R::encode(value, codec, out) {
         Ok(None) => Outcome::Answer,
         Ok(Some(chunk)) => Outcome::Shared(Box::new(chunk)),
-        Err(error) => Outcome::failed(error),
+        Err(error) => Outcome::failed(of_side("reply", cx.method(), error)),
     }
+}
+
+/// The outcome of a call whose argument cannot be decoded: for those who write handlers over bytes, as the attribute does.
+#[cold]
+pub fn refuse_argument(cx: &Context<'_>, error: CodecError) -> Outcome {
+    Outcome::failed(of_side("argument", cx.method(), error))
+}
+
+/// What is wrong with a value, and which value that is.
+fn of_side(side: &str, method: &str, error: CodecError) -> Status {
+    let mut status = Status::from(error);
+    status.message = format!("{side} of {method}: {}", status.message);
+    status
 }
 
 /// The name that a Rust method or type goes by: PascalCase, as Go callers expect.

@@ -4,9 +4,10 @@
 //! chains are what registration made them.
 
 use super::{Handler, Method, RegisterError};
-use crate::codec::{self, Body, Codec, Shape, compress};
+use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
 use crate::config::Limits;
 use crate::context::{Context, Outcome, Run, RunCall};
+use crate::message::JsonDialect;
 use crate::method_name::MethodName;
 use crate::status::Status;
 
@@ -125,6 +126,31 @@ impl Registry {
         Outcome::failed(reply_too_large(cx.method(), bytes, self.reply_bytes_max))
     }
 
+    /// Runs a method whose values follow rules beside the codec, or whose body is compressed.
+    #[inline(never)]
+    fn run_by_rules(
+        &self,
+        method: &Method,
+        call: &RunCall<'_>,
+        cx: &Context<'_>,
+        out: &mut Vec<u8>,
+    ) -> Outcome {
+        let (number, dialect) = JsonDialect::split(call.codec);
+        let Some(codec) = Codec::from_number(number) else {
+            return Outcome::failed(Status::unimplemented(format!("codec {} is not known", call.codec)));
+        };
+        let rules = ValueRules::of(dialect, method.missing_fields.unwrap_or_default());
+        rules.apply(|| {
+            if call.compressed {
+                return self.run_compressed(&method.handler, call, codec, cx, out);
+            }
+            let start = out.len();
+            let body = call.chunk.map_or(Body::Slice(call.body), Body::Chunk);
+            let outcome = (method.handler)(cx, codec, body, out);
+            self.bounded(outcome, cx, out, start)
+        })
+    }
+
     /// The methods' handlers see a body as it was before it was compressed.
     #[cold]
     fn run_compressed(
@@ -178,15 +204,14 @@ impl Run for Registry {
 
     #[inline(always)]
     fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
-        let Some(codec) = Codec::from_number(call.codec) else {
-            return Outcome::failed(Status::unimplemented(format!("codec {} is not known", call.codec)));
+        let method = self.method(call.method);
+        let Some(codec) = Codec::from_number(call.codec).filter(|_| !call.compressed && !method.has_rule)
+        else {
+            return self.run_by_rules(method, call, cx, out);
         };
-        let handler = &self.method(call.method).handler;
-        if call.compressed {
-            return self.run_compressed(handler, call, codec, cx, out);
-        }
         let start = out.len();
-        let outcome = handler(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out);
+        let outcome =
+            (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out);
         self.bounded(outcome, cx, out, start)
     }
 }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use coreloop_bufpool::Chunk;
 
-use crate::codec::{Answer, Codec, CodecError};
+use crate::codec::{Answer, Codec, CodecError, ValueRules};
 use crate::context::{Context, Ticket};
 use crate::status::Status;
 
@@ -30,6 +30,8 @@ type Encode<T> = fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>
 pub struct Reply<T> {
     ticket: Ticket,
     codec: Codec,
+    /// Those of the call, which another thread does not have.
+    rules: ValueRules,
     encode: Encode<T>,
 }
 
@@ -41,15 +43,15 @@ impl<T> Reply<T> {
     /// `internal`, if it was taken before.
     pub fn take<R: Answer<Value = T>>(cx: &Context<'_>, codec: Codec) -> Result<Reply<T>, Status> {
         let ticket = cx.take_ticket().ok_or_else(|| Status::internal("the reply was taken twice"))?;
-        Ok(Reply { ticket, codec, encode: R::encode })
+        Ok(Reply { ticket, codec, rules: ValueRules::current(), encode: R::encode })
     }
 
     /// Answers.
     pub fn send(self, result: Result<T, Status>) {
-        let Reply { ticket, codec, encode } = self;
+        let Reply { ticket, codec, rules, encode } = self;
         let body = result.and_then(|value| {
             let mut out = Vec::new();
-            let chunk = encode(value, codec, &mut out)?;
+            let chunk = rules.apply(|| encode(value, codec, &mut out))?;
             Ok(chunk.unwrap_or_else(|| Chunk::from(out)))
         });
         ticket.answer(body);

@@ -1,6 +1,6 @@
 //! The wire of a client's connection: which protocol it speaks is known from its address.
 
-use crate::message::{Message, Outgoing};
+use crate::message::{JsonDialect, Message, Outgoing};
 #[cfg(feature = "http")]
 use crate::wire::HttpClient;
 #[cfg(feature = "jsonrpc")]
@@ -119,6 +119,19 @@ impl Scheme {
             Scheme::Http => Some(JSON),
             #[cfg(feature = "netrpc")]
             Scheme::Gob | Scheme::GobHttp => Some(GOB),
+        }
+    }
+
+    /// How the values of its JSON bodies are written.
+    pub fn json_dialect(self) -> JsonDialect {
+        match self {
+            Scheme::Native => JsonDialect::Serde,
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => JsonDialect::GoRpc,
+            #[cfg(feature = "http")]
+            Scheme::Http => JsonDialect::Connect,
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob | Scheme::GobHttp => JsonDialect::Serde,
         }
     }
 

@@ -342,7 +342,7 @@ impl Speaks {
         };
         let protocol = match sniff::sniff(input) {
             // Where HTTP alone is expected, what is no protocol at all is a malformed request, and is answered.
-            sniff::Sniffed::Unknown if allowed.is_one_of(&[Protocol::Http]) => Protocol::Http,
+            sniff::Sniffed::Unknown if *allowed == Protocols::only(Protocol::Http) => Protocol::Http,
             sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
             sniff::Sniffed::Is(protocol) => protocol,

@@ -27,4 +27,6 @@ mod reply_limit;
 mod silent;
 mod slow_peers;
 mod stress;
+#[cfg(all(feature = "http", feature = "jsonrpc", feature = "macros"))]
+mod values;
 mod workers;

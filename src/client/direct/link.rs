@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use super::super::reply::{Answer, as_bytes};
 use super::super::{CallError, MethodId, codec_for};
 use super::Times;
-use crate::codec::{AnswerDecode, ArgumentEncode, Codec, compress};
+use crate::codec::{AnswerDecode, ArgumentEncode, Codec, ValueRules, compress};
 use crate::config::Limits;
 use crate::context::Peer;
 use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash, time_left_us};
@@ -146,7 +146,8 @@ impl Link {
     ) -> Result<(), CallError> {
         let codec = codec_for(self.codec, A::accepts);
         self.body.clear();
-        A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
+        let body = &mut self.body;
+        ValueRules::default().apply(|| A::encode(argument, codec, body)).map_err(CallError::Argument)?;
         let deadline = self.begin()?;
         self.send(method.hash(), 0, codec, None, true, deadline).map(|_| ())
     }
@@ -462,7 +463,8 @@ impl Link {
     ) -> Result<R::Value, CallError> {
         let codec = codec_for(self.codec, |codec| A::accepts(codec) && R::accepts(codec));
         self.body.clear();
-        A::encode(argument, codec, &mut self.body).map_err(CallError::Argument)?;
+        let body = &mut self.body;
+        ValueRules::default().apply(|| A::encode(argument, codec, body)).map_err(CallError::Argument)?;
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
         let answered = self.exchange(method.hash(), schema, codec, None)?;
         let result = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);

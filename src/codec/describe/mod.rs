@@ -66,6 +66,9 @@ pub enum Shape {
         /// The variants.
         variants: Vec<Variant>,
     },
+    /// A value of any shape: the type asks the format what comes next. Only the codecs that describe themselves, JSON and
+    /// MessagePack, can answer.
+    Any,
     /// The shape that many levels up again: 0 is the nearest enclosing option, sequence, tuple, map, struct or enum.
     Recursive {
         /// Enclosing shapes to pass over.
@@ -153,6 +156,27 @@ impl Shape {
         Shape::Enum { name: name.into(), variants }
     }
 
+    fn holds_any(&self) -> bool {
+        match self {
+            Shape::Any => true,
+            Shape::Option(inner) | Shape::Sequence(inner) => inner.holds_any(),
+            Shape::Tuple(elements) => elements.iter().any(Shape::holds_any),
+            Shape::Map { key, value } => key.holds_any() || value.holds_any(),
+            Shape::Struct { fields, .. } => fields.iter().any(|field| field.shape.holds_any()),
+            Shape::Enum { variants, .. } => {
+                variants.iter().filter_map(|variant| variant.content.as_ref()).any(Shape::holds_any)
+            }
+            Shape::Bool
+            | Shape::Int { .. }
+            | Shape::Float { .. }
+            | Shape::Char
+            | Shape::String
+            | Shape::Bytes
+            | Shape::Unit
+            | Shape::Recursive { .. } => false,
+        }
+    }
+
     /// The shape that many levels up again.
     pub fn recursive(levels: usize) -> Shape {
         Shape::Recursive { levels }
@@ -163,6 +187,8 @@ impl Shape {
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Description {
     shape: Shape,
+    /// Why the shape is `Any`, where the type could not be described.
+    why_any: Option<String>,
 }
 
 impl Description {
@@ -179,7 +205,17 @@ impl Description {
 
     /// A description made by hand.
     pub fn new(shape: Shape) -> Description {
-        Description { shape }
+        Description { shape, why_any: None }
+    }
+
+    /// Whether some of it has any shape: it travels in the codecs that describe themselves alone.
+    pub fn is_dynamic(&self) -> bool {
+        self.shape.holds_any()
+    }
+
+    /// Why it is dynamic, as what follows "the argument".
+    pub(crate) fn why_dynamic(&self) -> &str {
+        self.why_any.as_deref().unwrap_or("holds a value of any shape")
     }
 
     /// The shape that is described.
@@ -204,7 +240,8 @@ impl From<Shape> for Description {
     }
 }
 
-/// Why a type could not be described from serde alone. In each case: describe it by hand.
+/// Why a type could not be described from serde alone. In each case: describe it by hand, or call it in JSON or
+/// MessagePack.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DescribeError {
     /// The type asks the format what comes next (untagged and internally tagged enums, `serde_json::Value`).
@@ -235,23 +272,30 @@ pub enum DescribeError {
 }
 
 crate::error_text::debug_as_text!(DescribeError);
+impl DescribeError {
+    /// The description of a value of any shape, which remembers why.
+    pub fn into_description(self) -> Description {
+        Description { shape: Shape::Any, why_any: Some(self.why()) }
+    }
+
+    /// The sentence without advice.
+    fn why(&self) -> String {
+        let (DescribeError::SelfDescribing { type_name, path }
+        | DescribeError::Refused { type_name, path, .. }
+        | DescribeError::Unsupported { type_name, path, .. }) = self;
+        let place = if path.is_empty() { String::new() } else { format!(" (at {path})") };
+        let why = match self {
+            DescribeError::SelfDescribing { .. } => "it asks the format what comes next".to_owned(),
+            DescribeError::Refused { message, .. } => format!("it refused a sample value: {message}"),
+            DescribeError::Unsupported { what, .. } => (*what).to_owned(),
+        };
+        format!("type {type_name} cannot be described from serde alone{place}: {why}")
+    }
+}
 
 impl fmt::Display for DescribeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let (type_name, path) = match self {
-            DescribeError::SelfDescribing { type_name, path }
-            | DescribeError::Refused { type_name, path, .. }
-            | DescribeError::Unsupported { type_name, path, .. } => (type_name, path),
-        };
-        write!(f, "type {type_name} cannot be described from serde alone")?;
-        if !path.is_empty() {
-            write!(f, " (at {path})")?;
-        }
-        match self {
-            DescribeError::SelfDescribing { .. } => f.write_str(": it asks the format what comes next")?,
-            DescribeError::Refused { message, .. } => write!(f, ": it refused a sample value: {message}")?,
-            DescribeError::Unsupported { what, .. } => write!(f, ": {what}")?,
-        }
+        f.write_str(&self.why())?;
         f.write_str("; describe it by hand, with Description::new and the constructors of Shape")
     }
 }

@@ -157,6 +157,7 @@ fn serdes_attributes_are_respected() {
 #[allow(dead_code, reason = "only described")]
 enum Untagged {
     A(u8),
+    B { x: u8 },
 }
 
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! shape     = scalar | option | sequence | tuple | map | struct | enum | recursion
-//! scalar    = "bool" | "i8" … "i128" | "u8" … "u128" | "f32" | "f64" | "char" | "string" | "bytes" | "unit"
+//! scalar    = "bool" | "i8" … "i128" | "u8" … "u128" | "f32" | "f64" | "char" | "string" | "bytes" | "unit" | "any"
 //! option    = "?" shape
 //! sequence  = "[" shape "]"
 //! map       = "[" shape ":" shape "]"
@@ -74,6 +74,7 @@ fn write(shape: &Shape, style: &Style, out: &mut String) {
         Shape::String => out.push_str("string"),
         Shape::Bytes => out.push_str("bytes"),
         Shape::Unit => out.push_str("unit"),
+        Shape::Any => out.push_str("any"),
         Shape::Option(inner) => {
             out.push('?');
             write(inner, style, out);

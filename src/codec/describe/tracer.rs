@@ -21,7 +21,8 @@ const STEPS_MAX: usize = 1 << 17;
 const DEPTH_MAX: usize = 128;
 
 pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
-    let mut state = State { graph: Graph::new(), path: Vec::new(), steps: 0, depth: 0, cause: None };
+    let mut state =
+        State { graph: Graph::new(), path: Vec::new(), steps: 0, depth: 0, untyped_at: None, cause: None };
     let root = state.graph.unknown();
     let type_name = std::any::type_name::<T>();
     loop {
@@ -31,6 +32,10 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
             return Err(match state.cause {
                 Some(Cause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
                 Some(Cause::Unsupported(what)) => DescribeError::Unsupported { type_name, path, what },
+                // It was given something, kept it, and then did not take it for any of its variants.
+                None if state.untyped_at == Some(state.steps) => {
+                    DescribeError::SelfDescribing { type_name, path }
+                }
                 None => DescribeError::Refused { type_name, path, message: error.0 },
             });
         }
@@ -51,6 +56,8 @@ struct State {
     path: Vec<String>,
     steps: usize,
     depth: usize,
+    /// The step at which something asked for whatever there is.
+    untyped_at: Option<usize>,
     /// Why we ended the reading, where it was not the type's doing.
     cause: Option<Cause>,
 }
@@ -209,12 +216,19 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         false
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
-        Err(self.state.fail(Cause::SelfDescribing))
+    /// A type that takes nothing for a value as well (`serde_json::Value`) has any shape at this place alone. One that
+    /// does not ends the tracing, since the types around it cannot be read without it.
+    fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
+        self.leaf(Shape::Any)?;
+        let value = self.state.inside(|state| {
+            state.untyped_at = Some(state.steps);
+            visitor.visit_unit()
+        });
+        value.map_err(|_| self.state.fail(Cause::SelfDescribing))
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {
-        Err(self.state.fail(Cause::SelfDescribing))
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
+        self.deserialize_any(visitor)
     }
 
     fn deserialize_identifier<V: Visitor<'de>>(self, _visitor: V) -> Result<V::Value, TraceError> {

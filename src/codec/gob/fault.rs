@@ -6,6 +6,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use crate::codec::zero::NO_ZERO;
 use crate::codec::{Codec, CodecError};
 
 #[derive(Clone, Debug, PartialEq)]
@@ -19,8 +20,12 @@ pub(super) enum Fault {
     },
     /// A type misses a field that was not handed in.
     MissingField(&'static str),
+    /// The same, where that is an error.
+    Absent(&'static str),
     /// A type was handed a field twice.
     DuplicateField(&'static str),
+    /// The field at this path was left out, and its type has no zero.
+    NoZero(String),
 }
 
 impl Fault {
@@ -34,11 +39,24 @@ impl Fault {
         Fault::What(Cow::Owned(what.to_string()))
     }
 
+    /// A field that was left out, of a type without a zero. What is wrong further in is part of the field's path.
+    #[cold]
+    pub(super) fn without_zero(field: &str, error: &Fault) -> Fault {
+        Fault::NoZero(match error {
+            Fault::NoZero(path) => format!("{field}.{path}"),
+            _ => field.to_owned(),
+        })
+    }
+
     /// As the caller of a decoder sees it.
     #[cold]
     pub(super) fn malformed(self) -> CodecError {
         match self {
             Fault::TooDeep => CodecError::TooDeep { codec: Codec::Gob, depth_max: crate::codec::depth_max() },
+            Fault::Absent(name) => {
+                CodecError::MissingField { codec: Codec::Gob, field: name.to_owned(), fills_zeros: false }
+            }
+            Fault::NoZero(field) => CodecError::MissingField { codec: Codec::Gob, field, fills_zeros: true },
             other => CodecError::Malformed { codec: Codec::Gob, what: other.to_string() },
         }
     }
@@ -58,8 +76,9 @@ impl fmt::Display for Fault {
             Fault::NeedMore { missing } => {
                 write!(f, "the body ends before the value does, at least {missing} bytes are missing")
             }
-            Fault::MissingField(name) => write!(f, "missing field `{name}`"),
+            Fault::MissingField(name) | Fault::Absent(name) => write!(f, "missing field `{name}`"),
             Fault::DuplicateField(name) => write!(f, "duplicate field `{name}`"),
+            Fault::NoZero(field) => write!(f, "missing field `{field}`: {NO_ZERO}"),
         }
     }
 }

@@ -14,6 +14,7 @@ use super::plan::Pair;
 use super::run::Run;
 use super::wire::At;
 use super::zero::Zero;
+use crate::codec::zero::ZeroContext as _;
 
 /// Name and type of the fields on the wire.
 pub(super) type WireFields = [(Box<str>, At)];
@@ -30,8 +31,10 @@ enum Coming {
 /// The value of the key that was given last.
 enum Value {
     Present(At),
-    /// A zero, with its type on the wire if it has one.
-    Zero(Option<At>),
+    /// A zero, of this type on the wire.
+    Zero(At),
+    /// The zero of a field of Rust's that the wire has not.
+    Absent(&'static str),
 }
 
 /// Which fields come, in the order of their numbers.
@@ -124,6 +127,7 @@ impl<'de, 't> Fields<'_, 'de, 't, '_> {
                 fields.walk.end(fields.run)?;
                 Ok(value)
             }
+            Err(Fault::MissingField(name)) if !fields.run.fills_absent => Err(Fault::Absent(name)),
             Err(fault @ (Fault::MissingField(_) | Fault::DuplicateField(_))) => {
                 let run = fields.run;
                 run.learnt |= run.plan.learns_from(&fault, at, &pair, names);
@@ -145,7 +149,7 @@ impl<'de> MapAccess<'de> for &mut Fields<'_, 'de, '_, '_> {
             if !is_present && known.is_none() && self.pair.is_some() {
                 continue;
             }
-            self.value = Some(if is_present { Value::Present(*at) } else { Value::Zero(Some(*at)) });
+            self.value = Some(if is_present { Value::Present(*at) } else { Value::Zero(*at) });
             return match known {
                 Some(name) => seed.deserialize(BorrowedStrDeserializer::<Fault>::new(name)),
                 // Not a field as far as we know; the type passes over it, or takes or refuses it.
@@ -156,18 +160,22 @@ impl<'de> MapAccess<'de> for &mut Fields<'_, 'de, '_, '_> {
             }
             .map(Some);
         }
-        let Some(name) = self.pair.and_then(|pair| pair.absent.get(self.absent_next)) else {
+        let pair = self.pair.filter(|_| self.run.fills_absent);
+        let Some(name) = pair.and_then(|pair| pair.absent.get(self.absent_next)) else {
             return Ok(None);
         };
         self.absent_next += 1;
-        self.value = Some(Value::Zero(None));
+        self.value = Some(Value::Absent(name));
         seed.deserialize(BorrowedStrDeserializer::<Fault>::new(name)).map(Some)
     }
 
     fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
         match self.value.take() {
             Some(Value::Present(at)) => seed.deserialize(Place { run: self.run, at }),
-            Some(Value::Zero(kind)) => seed.deserialize(Zero { run: self.run, kind }),
+            Some(Value::Zero(at)) => seed.deserialize(Zero { run: self.run, kind: Some(at) }),
+            Some(Value::Absent(name)) => seed
+                .deserialize(Zero { run: &mut *self.run, kind: None })
+                .map_err(|fault| self.run.without_zero(name, fault)),
             None => Err(Fault::text("a value was asked for before its key")),
         }
     }

@@ -1,43 +1,28 @@
 //! What decoding has learnt and keeps: the tables of types by the bytes that define them, and for each struct on
-//! the wire and each of Rust's which field is which.
+//! the wire and each of Rust's which field is which. What a type of Rust's needs is kept in `codec/needs.rs`.
 //!
 //! Both are kept per thread and bounded; what does not fit is made anew. Bytes are compared, not hashes, since peers
 //! choose them. The reading itself is in `decode.rs`.
 
 use std::cell::{Cell, RefCell};
-use std::collections::HashMap;
 use std::rc::Rc;
 
 use super::fault::Fault;
 use super::number::Reader;
 use super::stream;
 use super::wire::{At, Definition, Kind, Table};
+use crate::codec::needs::{RustType, needs, note_need};
 
 /// Plans that a thread keeps, and the bytes of definitions that they may be for together.
 const PLANS_MAX: usize = 64;
 const PLAN_BYTES_MAX: usize = 256 << 10;
 /// Types of Rust's that are remembered for one struct on the wire.
 const PAIRS_MAX: usize = 16;
-/// Types of Rust's whose needs are remembered.
-const NEEDS_MAX: usize = 4096;
-
-/// A struct type of Rust's: its name and its fields, by where they lie in memory.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub(super) struct RustStruct {
-    name: *const str,
-    fields: *const [&'static str],
-}
-
-impl RustStruct {
-    pub(super) fn of<T>(fields: &'static [&'static str]) -> RustStruct {
-        RustStruct { name: std::any::type_name::<T>(), fields }
-    }
-}
 
 /// How the fields of a struct on the wire go with those of one of Rust's.
 #[derive(Clone)]
 pub(super) struct Pair {
-    rust: RustStruct,
+    rust: RustType,
     /// By field on the wire: the field of Rust's of that name.
     pub(super) names: Box<[Option<&'static str>]>,
     /// Fields that the wire has not, and Rust's type cannot do without.
@@ -50,7 +35,6 @@ pub(super) struct Pair {
 
 thread_local! {
     static PLANS: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
-    static NEEDS: RefCell<HashMap<RustStruct, Rc<[&'static str]>>> = RefCell::new(HashMap::new());
 }
 
 struct Kept {
@@ -165,7 +149,7 @@ impl Plan {
 
     /// How the struct at this place of the wire goes with a struct of Rust's.
     pub(super) fn pair<T>(&self, at: At, fields: &'static [&'static str]) -> Rc<Pair> {
-        let rust = RustStruct::of::<T>(fields);
+        let rust = RustType::of::<T>(fields);
         if let Some(pair) = self.pairs.borrow()[at as usize].iter().find(|pair| pair.rust == rust) {
             return pair.clone();
         }
@@ -209,26 +193,6 @@ impl Plan {
             None => is_new,
         }
     }
-}
-
-/// The fields that a struct of Rust's cannot do without, as far as is known.
-pub(super) fn needs(rust: RustStruct) -> Option<Rc<[&'static str]>> {
-    NEEDS.with_borrow(|needs| needs.get(&rust).cloned())
-}
-
-/// Remembers a field that cannot be done without; whether that is new.
-pub(super) fn note_need(rust: RustStruct, name: &'static str) -> bool {
-    NEEDS.with_borrow_mut(|needs| {
-        if needs.len() >= NEEDS_MAX && !needs.contains_key(&rust) {
-            return false;
-        }
-        let fields = needs.entry(rust).or_default();
-        let is_new = !fields.contains(&name);
-        if is_new {
-            *fields = fields.iter().copied().chain([name]).collect();
-        }
-        is_new
-    })
 }
 
 /// Definitions that a value holds itself, collected in a first pass over it.

@@ -7,7 +7,7 @@ use super::number::Reader;
 use super::plan::Plan;
 use super::skip::skip;
 use super::wire::{At, Table};
-use crate::codec::{DEPTH_MAX_DEFAULT, depth_max};
+use crate::codec::{Codec, DEPTH_MAX_DEFAULT, ValueRules, depth_max};
 
 /// Containers, options and newtypes around one place: the last two take no bytes, so that a type which holds itself
 /// through them alone would recurse for ever.
@@ -24,6 +24,8 @@ pub(super) struct Run<'de, 't> {
     steps: usize,
     /// Elements that hints may still have reserved: all together never exceed the bytes of the body.
     reserve_left: usize,
+    /// Fields of Rust's that the sender's type does not have are zero; otherwise they are an error.
+    pub(super) fills_absent: bool,
     /// Whether a second reading will know more.
     pub(super) learnt: bool,
     pub(super) too_deep: bool,
@@ -38,6 +40,7 @@ impl<'de, 't> Run<'de, 't> {
             depth_max: depth_max(),
             steps: 0,
             reserve_left: reader.left().len() + reader.after().len(),
+            fills_absent: ValueRules::current().fills_zeros(Codec::Gob),
             learnt: false,
             too_deep: false,
         }

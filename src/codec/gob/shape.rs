@@ -79,6 +79,7 @@ impl Building {
             Shape::Int { signed: false, .. } => self.leaf(Node::Uint),
             Shape::Float { .. } => self.leaf(Node::Float),
             Shape::Bytes => self.leaf(Node::Bytes),
+            Shape::Any => Err(Fault::text("a value of any shape has no type in gob")),
             Shape::Unit => self.leaf(Node::Struct { name: String::new(), fields: Vec::new() }),
             Shape::Recursive { levels } => {
                 let at = self.open.len().checked_sub(levels + 1).map(|at| self.open[at]);

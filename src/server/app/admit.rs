@@ -2,9 +2,10 @@
 
 use super::Cx;
 use crate::codec::Codec;
-use crate::message::Request;
+use crate::message::{JsonDialect, Request};
 use crate::service::Method;
 use crate::status::Status;
+use crate::wire::Protocol;
 
 /// Whether a request fits the method that it names.
 #[inline]
@@ -18,7 +19,7 @@ pub(super) fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(
     admit_slowly(method, request, codec, is_accepted, cx)
 }
 
-#[cold]
+#[inline(never)]
 fn admit_slowly(
     method: &Method,
     request: &Request,
@@ -26,6 +27,12 @@ fn admit_slowly(
     is_accepted: bool,
     cx: &Cx<'_>,
 ) -> Result<(), Status> {
+    // Such a number is not one that a frame may have.
+    if let (number, JsonDialect::GoRpc | JsonDialect::Connect) = JsonDialect::split(request.codec)
+        && cx.wire().protocol() != Some(Protocol::Native)
+    {
+        return admit(method, &Request { codec: number, ..*request }, cx);
+    }
     if let Some(name) = request.name
         && cx.bytes(name) != method.name().as_bytes()
     {
@@ -38,7 +45,8 @@ fn admit_slowly(
     if !is_accepted {
         let takes: Vec<&str> = method.codecs().map(Codec::name).collect();
         let (name, takes) = (method.name(), takes.join(", "));
-        return Err(Status::unimplemented(format!("{name} takes {takes}, not {}", codec.name())));
+        let why = method.warning().map(|warning| format!(" ({warning})")).unwrap_or_default();
+        return Err(Status::unimplemented(format!("{name} takes {takes}, not {}{why}", codec.name())));
     }
     if request.schema != 0 && request.schema != method.schema() && !codec.is_self_describing() {
         return Err(Status::failed_precondition(format!(

@@ -39,6 +39,7 @@ impl Schemas {
             Shape::String => json!({ "type": "string" }),
             Shape::Bytes => json!({ "type": "string", "contentEncoding": "base64" }),
             Shape::Unit => json!({ "type": "null" }),
+            Shape::Any => json!({}),
             Shape::Recursive { levels } => {
                 let target = around.len().checked_sub(levels + 1).and_then(|at| around[at].1.as_deref());
                 // What refers to nothing says nothing.

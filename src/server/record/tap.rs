@@ -7,7 +7,7 @@ use std::time::Instant;
 use crossbeam_channel::Sender;
 
 use super::{QUEUED_BYTES_MAX, Sampled, Shared};
-use crate::message::Request;
+use crate::message::{JsonDialect, Request};
 use crate::wire::Protocol;
 
 /// Where a request came from, and what was in it.
@@ -84,7 +84,7 @@ impl Tap {
             connection: seen.connection,
             protocol: seen.protocol,
             method: seen.method,
-            codec,
+            codec: JsonDialect::split(codec).0,
             compressed,
             one_way,
             time_left_us,

@@ -11,7 +11,7 @@ use super::framing::{Framing, with_fields};
 use super::request::is_json;
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
-use crate::message::{Answered, Call, Message, Outgoing, Refusal, Span};
+use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Refusal, Span};
 use crate::status::Code;
 use crate::wire::{Broken, Decoded, Out, Wire};
 
@@ -291,7 +291,7 @@ impl Client {
         };
         let answered = Answered {
             id,
-            codec: JSON,
+            codec: JsonDialect::Connect.codec_number(),
             compressed: false,
             status: code.number(),
             queue_us: head.times.0,

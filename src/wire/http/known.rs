@@ -25,13 +25,14 @@ impl Known {
     pub(super) fn remember(&mut self, head: &[u8], question: &Question, metadata_bytes: usize) {
         self.meant = None;
         if let Question { asked, body: BodyLength::Bytes(bytes), expects_continue: false, asks } = question
-            && let Ok(Asks::Call { target, time_left_us }) = asks
+            && let Ok(Asks::Call { target, time_left_us, dialect }) = asks
             && !asked.closes
             && head.len() + metadata_bytes <= KEEP_BYTES_MAX
         {
             self.head.clear();
             self.head.extend_from_slice(head);
-            let call = Call { target: *target, time_left_us: *time_left_us, asked: *asked };
+            let call =
+                Call { target: *target, time_left_us: *time_left_us, dialect: *dialect, asked: *asked };
             // No more than `frame_bytes_max`, which fits.
             self.meant = Some((call, *bytes as usize));
         }

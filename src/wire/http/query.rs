@@ -15,8 +15,8 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 );
 
 /// Appends the argument that a query holds. Parameters that are not known are passed over; one that is known and
-/// stands there twice is refused.
-pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
+/// stands there twice is refused. Whether the query says that it is of the Connect protocol.
+pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, Fault> {
     let mut known = [None; 5];
     const NAMES: [&[u8]; 5] = [b"message", b"encoding", b"base64", b"compression", b"connect"];
     for parameter in query.split('&') {
@@ -41,14 +41,17 @@ pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<(), Fault> {
     if !is(compression, b"identity")? && !is(compression, b"")? {
         return Err(Fault::unsupported("compression must be identity: no other is supported here"));
     }
-    let Some(message) = message else { return Ok(()) };
+    let is_connect = connect.is_some();
+    let Some(message) = message else { return Ok(is_connect) };
     let message = percent(message)?;
     if base64.is_some() && is(base64, b"1")? {
         let decoded = BASE64.decode_vec(&*message, out);
-        return decoded.map_err(|_| Fault::invalid("message is not base64 of the URL-safe alphabet"));
+        return decoded
+            .map(|()| is_connect)
+            .map_err(|_| Fault::invalid("message is not base64 of the URL-safe alphabet"));
     }
     out.extend_from_slice(&message);
-    Ok(())
+    Ok(is_connect)
 }
 
 /// Percent-decoding, as forms do it: a plus sign is a space.

@@ -14,7 +14,7 @@ use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
 use super::reply::{Allow, Asked};
 use super::server::CallTarget;
 use super::{query, skip_bytes_max};
-use crate::message::{MetadataBuf, time_left_us};
+use crate::message::{JsonDialect, MetadataBuf, time_left_us};
 use crate::method_name::MethodName;
 use crate::status::Code;
 use crate::wire::{Page, ServerSide, SiteMethod};
@@ -45,9 +45,9 @@ pub(super) enum BodyLength {
 #[derive(Debug)]
 pub(super) enum Asks {
     /// The body is the argument of a method, or JSON-RPC.
-    Call { target: CallTarget, time_left_us: u32 },
+    Call { target: CallTarget, time_left_us: u32, dialect: JsonDialect },
     /// A method is called by GET; its argument is in the query and has been put aside.
-    CallByGet { method: u32, time_left_us: u32 },
+    CallByGet { method: u32, time_left_us: u32, dialect: JsonDialect },
     /// A page.
     Page(Page),
     /// What may be asked.
@@ -267,6 +267,14 @@ impl<'a> Fields<'a> {
         }
     }
 
+    /// How values are written: a client of the Connect protocol says that it is one, in a field or in the query.
+    fn dialect(&self, is_said_in_query: bool) -> JsonDialect {
+        match self.version.is_some() || is_said_in_query {
+            true => JsonDialect::Connect,
+            false => JsonDialect::Serde,
+        }
+    }
+
     #[cold]
     fn without_named(&mut self, headers: &[Header<'a>], metadata: &mut MetadataBuf) -> Result<(), Fault> {
         metadata.clear();
@@ -418,7 +426,8 @@ fn asks(
         "POST" => {
             checked(side, fields, question)?;
             let time_left_us = called(fields)?;
-            Ok(Asks::Call { target: CallTarget::Method(found.hash), time_left_us })
+            let dialect = fields.dialect(false);
+            Ok(Asks::Call { target: CallTarget::Method(found.hash), time_left_us, dialect })
         }
         "GET" | "HEAD" if found.is_free_of_side_effects => {
             if has_body {
@@ -426,11 +435,11 @@ fn asks(
                 return Err(Fault::malformed("GET and HEAD have no body"));
             }
             let time_left_us = called(fields)?;
-            query::argument(query, argument)?;
+            let is_connect = query::argument(query, argument)?;
             if argument.len() > side.limits.frame_bytes_max {
                 return Err(Fault::too_large(side.limits.frame_bytes_max));
             }
-            Ok(Asks::CallByGet { method: found.hash, time_left_us })
+            Ok(Asks::CallByGet { method: found.hash, time_left_us, dialect: fields.dialect(is_connect) })
         }
         _ => Err(not_allowed(allow)),
     }

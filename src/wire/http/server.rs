@@ -14,7 +14,7 @@ use super::reply::{Allow, Asked, Said, say, say_end};
 use super::request::{Asks, BodyLength, Question, check_first_line, check_method, hopeless, read, too_many};
 use super::scan::{Scan, Scanned};
 use super::{JSON, KEEP_BYTES_MAX, skip_bytes_max};
-use crate::message::{Message, MetadataBuf, Refusal, Request, SendBody, Span};
+use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{InOrder, Place};
 use crate::wire::{Decoded, Out, ServerSide};
@@ -60,6 +60,7 @@ pub(super) enum CallTarget {
 pub(super) struct Call {
     pub(super) target: CallTarget,
     pub(super) time_left_us: u32,
+    pub(super) dialect: JsonDialect,
     pub(super) asked: Asked,
 }
 
@@ -272,11 +273,11 @@ impl Server {
     fn ask(&mut self, question: Question, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
         let Question { asked, body, expects_continue, asks } = question;
         let said = match asks {
-            Ok(Asks::Call { target, time_left_us }) => {
-                let call = Call { target, time_left_us, asked };
+            Ok(Asks::Call { target, time_left_us, dialect }) => {
+                let call = Call { target, time_left_us, dialect, asked };
                 return self.begin_call(call, body, expects_continue, head_bytes, at_hand);
             }
-            Ok(Asks::CallByGet { method, time_left_us }) => {
+            Ok(Asks::CallByGet { method, time_left_us, dialect }) => {
                 let start = self.metadata.as_bytes().len();
                 let bytes = self.gathered.len();
                 // The metadata are short; what is put aside stands in one piece.
@@ -284,7 +285,7 @@ impl Server {
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
                 let target = CallTarget::Method(method);
-                return self.call(Call { target, time_left_us, asked }, body, head_bytes);
+                return self.call(Call { target, time_left_us, dialect, asked }, body, head_bytes);
             }
             Ok(Asks::GoRpc) if !self.grants_go_rpc => {
                 let message = "Go's net/rpc is not spoken on this listener";
@@ -407,7 +408,7 @@ impl Server {
     /// A whole call.
     #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
-        let Call { target, time_left_us, mut asked } = call;
+        let Call { target, time_left_us, dialect, mut asked } = call;
         let method = match target {
             CallTarget::Method(hash) => hash,
             // Its body is not an argument: it was taken before.
@@ -421,7 +422,7 @@ impl Server {
             id: self.take_place(asked),
             method,
             name: None,
-            codec: JSON,
+            codec: dialect.codec_number(),
             compressed: false,
             one_way: false,
             schema: 0,

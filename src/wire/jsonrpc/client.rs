@@ -8,11 +8,8 @@ use super::escape::put_string;
 use super::members::{Failed, Told};
 use super::sink::Sink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
-use crate::json_text::Nest;
-use crate::json_text::unescape;
-use crate::json_text::{Fault, Reader, space_len};
-use crate::json_text::{Found, Frame};
-use crate::message::{Answered, Call, Message, Outgoing, Span};
+use crate::json_text::{Fault, Found, Frame, Nest, Reader, space_len, unescape};
+use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Span};
 use crate::status::{Code, jsonrpc};
 use crate::wire::{Broken, Decoded, Out, Wire};
 
@@ -85,7 +82,7 @@ impl JsonRpcClient {
         let Some(id) = number(&input[id]) else { return broken("an answer's id is none that was given") };
         let message = Message::Reply(Answered {
             id,
-            codec: CODEC_JSON,
+            codec: JsonDialect::GoRpc.codec_number(),
             compressed: false,
             status: code.number(),
             queue_us: 0,

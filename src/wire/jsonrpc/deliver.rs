@@ -3,9 +3,9 @@
 use std::ops::Range;
 
 use super::CODEC_JSON;
-use super::pending::{Owed, Pending};
+use super::pending::{Dialect, Owed, Pending};
 use super::request::{Heard, Refused, What};
-use crate::message::{Message, Refusal, Request, Span};
+use crate::message::{JsonDialect, Message, Refusal, Request, Span};
 
 /// What belongs to a call beside its JSON.
 #[derive(Clone, Copy, Debug)]
@@ -41,7 +41,10 @@ pub(super) fn message(
             method,
             // The site has compared the name.
             name: None,
-            codec: CODEC_JSON,
+            codec: match dialect {
+                Dialect::One => JsonDialect::GoRpc.codec_number(),
+                Dialect::Two => CODEC_JSON,
+            },
             compressed: false,
             one_way,
             schema: 0,

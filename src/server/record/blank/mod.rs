@@ -90,6 +90,8 @@ impl Names {
                 self.has(&variant.name)
                     || variant.content.as_ref().is_some_and(|content| self.are_in(content))
             }),
+            // It may hold whatever a caller puts there.
+            Shape::Any => true,
             Shape::Bool
             | Shape::Int { .. }
             | Shape::Float { .. }

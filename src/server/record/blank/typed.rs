@@ -19,19 +19,36 @@ use crate::codec::{self, Codec, Description, gob};
 #[derive(Debug)]
 pub(super) enum Node {
     Bool,
-    Int { bits: u8, signed: bool },
-    Float { bits: u8 },
+    Int {
+        bits: u8,
+        signed: bool,
+    },
+    Float {
+        bits: u8,
+    },
     Char,
     String,
     Bytes,
     Unit,
+    /// Read as nothing: what it holds is not known, so all of it could be a secret.
+    Any,
     Option(Box<Node>),
     Sequence(Box<Node>),
     Tuple(Vec<Node>),
     Map(Box<Node>, Box<Node>),
-    Struct { name: &'static str, fields: &'static [&'static str], nodes: Vec<Node> },
-    Enum { name: &'static str, variants: &'static [&'static str], contents: Vec<Content> },
-    Recursive { levels: usize },
+    Struct {
+        name: &'static str,
+        fields: &'static [&'static str],
+        nodes: Vec<Node>,
+    },
+    Enum {
+        name: &'static str,
+        variants: &'static [&'static str],
+        contents: Vec<Content>,
+    },
+    Recursive {
+        levels: usize,
+    },
 }
 
 /// What a variant holds.
@@ -54,6 +71,7 @@ impl Node {
             Shape::String => Node::String,
             Shape::Bytes => Node::Bytes,
             Shape::Unit => Node::Unit,
+            Shape::Any => Node::Any,
             Shape::Option(inner) => Node::Option(boxed(inner)),
             Shape::Sequence(inner) => Node::Sequence(boxed(inner)),
             Shape::Tuple(shapes) => Node::Tuple(shapes.iter().map(Node::of).collect()),
@@ -189,7 +207,7 @@ impl Serialize for Written<'_> {
             (Node::Char, Value::Char(c)) => to.serialize_char(*c),
             (Node::String, Value::Text(text)) => to.serialize_str(text),
             (Node::Bytes, Value::Bytes(bytes)) => to.serialize_bytes(bytes),
-            (Node::Unit, Value::Unit) => to.serialize_unit(),
+            (Node::Unit | Node::Any, Value::Unit) => to.serialize_unit(),
             (Node::Option(_), Value::None) => to.serialize_none(),
             (Node::Option(inner), Value::Some(value)) => to.serialize_some(&written(value, inner)),
             (Node::Sequence(inner), Value::List(values)) => {

@@ -124,6 +124,7 @@ impl<'de> DeserializeSeed<'de> for Seed<'_> {
             Node::String => from.deserialize_string(this),
             Node::Bytes => from.deserialize_byte_buf(this),
             Node::Unit => from.deserialize_unit(this),
+            Node::Any => from.deserialize_ignored_any(IgnoredAny).map(|_| Value::Unit),
             Node::Option(_) => from.deserialize_option(this),
             Node::Sequence(_) => from.deserialize_seq(this),
             Node::Tuple(nodes) => from.deserialize_tuple(nodes.len(), this),

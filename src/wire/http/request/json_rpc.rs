@@ -1,6 +1,7 @@
 //! Where JSON-RPC is served by POST, and which bodies are read as JSON-RPC.
 
 use super::{Asks, Fields, Question, called, checked};
+use crate::message::JsonDialect;
 use crate::status::Code;
 use crate::wire::ServerSide;
 use crate::wire::http::fault::Fault;
@@ -42,7 +43,8 @@ fn call(side: &ServerSide, fields: &Fields<'_>, question: &Question) -> Result<A
     let is_json_rpc = fields.content_type.is_some_and(|media| is_json_rpc(media, fields.is_from_page));
     let content_type = if is_json_rpc { Some(&b"application/json"[..]) } else { fields.content_type };
     checked(side, &Fields { content_type, ..*fields }, question)?;
-    Ok(Asks::Call { target: CallTarget::JsonRpc, time_left_us: called(fields)? })
+    let (target, dialect) = (CallTarget::JsonRpc, JsonDialect::Serde);
+    Ok(Asks::Call { target, time_left_us: called(fields)?, dialect })
 }
 
 /// Media types of JSON-RPC beside application/json: those of the drafts of JSON-RPC over HTTP, and text/plain, which

@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{Answered, Call, MetadataBuf};
+use crate::message::{Answered, Call, JsonDialect, MetadataBuf};
 use crate::wire::Broken;
 
 impl Rig<HttpClient> {
@@ -139,7 +139,7 @@ fn a_reply_is_read_in_every_framing_and_every_split() {
             let Message::Reply(Answered { queue_us, handler_us, codec, .. }) = rig.heard[0].message else {
                 panic!()
             };
-            assert_eq!((queue_us, handler_us, codec), (12, 3000, JSON));
+            assert_eq!((queue_us, handler_us, codec), (12, 3000, JsonDialect::Connect.codec_number()));
             let drained = rig.heard.iter().any(|heard| heard.message == Message::Drain);
             assert_eq!((drained, rig.ended), (is_last, is_last), "{}", stream.escape_ascii());
         }

@@ -26,7 +26,7 @@ fn heard(stream: &str) -> (u64, Code, String) {
     let told = client.hear(stream.as_bytes());
     assert_eq!((told.len(), client.broken), (1, None), "{stream}");
     let Message::Reply(reply) = told[0].0 else { panic!("{:?}", told[0].0) };
-    assert_eq!((reply.codec, reply.compressed, reply.queue_us, reply.handler_us), (2, false, 0, 0));
+    assert_eq!((reply.codec, reply.compressed, reply.queue_us, reply.handler_us), (128, false, 0, 0));
     assert!(reply.metadata.is_empty());
     (reply.id, Code::from_number(reply.status).unwrap(), String::from_utf8(told[0].1.clone()).unwrap())
 }

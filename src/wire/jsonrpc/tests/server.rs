@@ -19,7 +19,7 @@ fn a_request_goes_up_with_its_argument_in_place() {
     let told = server.hear(stream);
     let request = request_of(&told[0]);
     assert_eq!(request.method, method_hash("Arith.Add"));
-    assert_eq!((request.codec, request.one_way, request.compressed, request.name), (2, false, false, None));
+    assert_eq!((request.codec, request.one_way, request.compressed, request.name), (128, false, false, None));
     assert_eq!((request.schema, request.time_left_us, request.metadata.len()), (0, 0, 0));
     assert!(!request.body.is_aside());
     assert_eq!(&stream[request.body.range()], br#"{"A":6, "B":7}"#);

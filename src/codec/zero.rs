@@ -1,0 +1,330 @@
+//! The zero of whatever type is asked for: what a caller left out of a body, or wrote as null.
+//!
+//! Numbers are 0, text and lists empty, options none, structs all of zeros, an enum without data its first variant. A type
+//! without a zero (an enum with data, a NonZero) is an error that names the field. It reads no bytes; it recurses with
+//! the type of Rust's, within the limits of the body around it. A [`ZeroContext`] is the reading that it is part of.
+
+use std::rc::Rc;
+
+use serde::de::value::{BorrowedStrDeserializer, U32Deserializer};
+use serde::de::{
+    DeserializeSeed, Deserializer, EnumAccess, Error, IntoDeserializer, MapAccess, SeqAccess, VariantAccess,
+    Visitor,
+};
+
+use super::needs::{EnumZero, RustType, enum_zero, needs, note_enum, note_need};
+
+/// Why a value that was left out stays out.
+pub(super) const NO_ZERO: &str = "its type has no zero value";
+
+/// The zero for a type that takes whatever comes.
+#[derive(Clone, Copy)]
+pub(super) enum UntypedZero {
+    Unit,
+    Bool,
+    Int,
+    Uint,
+    Float,
+    Text,
+    Bytes,
+    List,
+    Map,
+}
+
+/// The reading of a body that zeros are handed into.
+pub(super) trait ZeroContext<'de> {
+    /// The error of the reading.
+    type Error: Error;
+    /// What types see that look different to people.
+    const IS_HUMAN_READABLE: bool;
+    /// The name of a struct that is read from [`ZeroContext::special`] instead of from its fields.
+    const SPECIAL: &'static str;
+
+    /// Reads what is in a container.
+    fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Self::Error>)
+    -> Result<R, Self::Error>;
+
+    /// Reads what is in a newtype.
+    fn through<R>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<R, Self::Error>,
+    ) -> Result<R, Self::Error>;
+
+    /// Which of the fields the struct that was just read misses, if that is what it said. The error is not taken for
+    /// one about a struct around it afterwards.
+    fn missing_field(&mut self, error: &mut Self::Error, fields: &[&'static str]) -> Option<&'static str>;
+
+    /// A second reading will know more.
+    fn set_learnt(&mut self);
+
+    /// The error of a field whose type has no zero; as it was, if a second reading will know more.
+    fn without_zero(&mut self, field: &str, error: Self::Error) -> Self::Error;
+
+    /// The zero of a type that takes anything, at a place of this type of the sender's.
+    fn untyped(&self, kind: Option<u32>) -> UntypedZero;
+
+    /// The zero of the struct that is special.
+    fn special<V: Visitor<'de>>(visitor: V) -> Result<V::Value, Self::Error>;
+}
+
+/// A zero, to be read as whatever it is to be.
+pub(super) struct Zero<'r, C> {
+    pub(super) run: &'r mut C,
+    /// The type on the wire, where it has the field and types have numbers.
+    pub(super) kind: Option<u32>,
+}
+
+macro_rules! zeros {
+    ($($method:ident $visit:ident($($zero:expr)?);)*) => {$(
+        #[inline]
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, C::Error> {
+            visitor.$visit($($zero)?)
+        }
+    )*};
+}
+
+impl<'de, C: ZeroContext<'de>> Deserializer<'de> for Zero<'_, C> {
+    type Error = C::Error;
+
+    zeros! {
+        deserialize_bool visit_bool(false);
+        deserialize_i8 visit_i8(0);
+        deserialize_i16 visit_i16(0);
+        deserialize_i32 visit_i32(0);
+        deserialize_i64 visit_i64(0);
+        deserialize_i128 visit_i128(0);
+        deserialize_u8 visit_u8(0);
+        deserialize_u16 visit_u16(0);
+        deserialize_u32 visit_u32(0);
+        deserialize_u64 visit_u64(0);
+        deserialize_u128 visit_u128(0);
+        deserialize_f32 visit_f32(0.0);
+        deserialize_f64 visit_f64(0.0);
+        deserialize_char visit_char('\0');
+        deserialize_str visit_borrowed_str("");
+        deserialize_string visit_borrowed_str("");
+        deserialize_identifier visit_borrowed_str("");
+        deserialize_bytes visit_borrowed_bytes(&[]);
+        deserialize_byte_buf visit_borrowed_bytes(&[]);
+        deserialize_option visit_none();
+        deserialize_unit visit_unit();
+        deserialize_ignored_any visit_unit();
+        deserialize_seq visit_seq(Nothing(std::marker::PhantomData));
+        deserialize_map visit_map(Nothing(std::marker::PhantomData));
+    }
+
+    fn is_human_readable(&self) -> bool {
+        C::IS_HUMAN_READABLE
+    }
+
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, C::Error> {
+        match self.run.untyped(self.kind) {
+            UntypedZero::Unit => visitor.visit_unit(),
+            UntypedZero::Bool => visitor.visit_bool(false),
+            UntypedZero::Int => visitor.visit_i64(0),
+            UntypedZero::Uint => visitor.visit_u64(0),
+            UntypedZero::Float => visitor.visit_f64(0.0),
+            UntypedZero::Text => visitor.visit_borrowed_str(""),
+            UntypedZero::Bytes => visitor.visit_borrowed_bytes(&[]),
+            UntypedZero::List => visitor.visit_seq(Nothing(std::marker::PhantomData)),
+            UntypedZero::Map => visitor.visit_map(Nothing(std::marker::PhantomData)),
+        }
+    }
+
+    fn deserialize_unit_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
+        visitor.visit_unit()
+    }
+
+    fn deserialize_newtype_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
+        let kind = self.kind;
+        self.run.through(|run| visitor.visit_newtype_struct(Zero { run, kind }))
+    }
+
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, C::Error> {
+        self.run.inside(|run| visitor.visit_seq(Zeros { run, left: len }))
+    }
+
+    fn deserialize_tuple_struct<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        len: usize,
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
+        self.deserialize_tuple(len, visitor)
+    }
+
+    fn deserialize_struct<V: Visitor<'de>>(
+        self,
+        name: &'static str,
+        fields: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
+        if name == C::SPECIAL {
+            return self.run.inside(|_| C::special(visitor));
+        }
+        let rust = RustType::of::<V::Value>(fields);
+        self.run.inside(|run| {
+            let names = needs(rust);
+            let zeros = ZeroFields { run: &mut *run, names: names.clone(), next: 0, name: "" };
+            visitor.visit_map(zeros).map_err(|mut error| {
+                if let Some(name) = run.missing_field(&mut error, fields) {
+                    let has = names.is_some_and(|names| names.contains(&name));
+                    if !has && note_need(rust, name) {
+                        run.set_learnt();
+                    }
+                }
+                error
+            })
+        })
+    }
+
+    fn deserialize_enum<V: Visitor<'de>>(
+        self,
+        _name: &'static str,
+        variants: &'static [&'static str],
+        visitor: V,
+    ) -> Result<V::Value, C::Error> {
+        let rust = RustType::of::<V::Value>(variants);
+        let known = enum_zero(rust);
+        let (pick, probed) = match known {
+            EnumZero::Unknown { next } => (next, Some((rust, variants.len()))),
+            EnumZero::First => (0, None),
+            EnumZero::None => return Err(C::Error::custom(NO_ZERO)),
+        };
+        self.run.inside(|run| visitor.visit_enum(ZeroVariant { run, pick, probed }))
+    }
+}
+
+/// A variant of an enum: the first, or one of which is to be seen whether it holds anything.
+struct ZeroVariant<'r, C> {
+    run: &'r mut C,
+    pick: u32,
+    /// The enum and the number of its variants, while that is unknown.
+    probed: Option<(RustType, usize)>,
+}
+
+impl<'de, C: ZeroContext<'de>> EnumAccess<'de> for ZeroVariant<'_, C> {
+    type Error = C::Error;
+    type Variant = Self;
+
+    fn variant_seed<S: DeserializeSeed<'de>>(self, seed: S) -> Result<(S::Value, Self), C::Error> {
+        let index: U32Deserializer<C::Error> = self.pick.into_deserializer();
+        Ok((seed.deserialize(index)?, self))
+    }
+}
+
+impl<'de, C: ZeroContext<'de>> ZeroVariant<'_, C> {
+    /// There is content, so there is no zero.
+    fn refuse<R>(self) -> Result<R, C::Error> {
+        if let Some((rust, _)) = self.probed {
+            note_enum(rust, EnumZero::None);
+        }
+        Err(C::Error::custom(NO_ZERO))
+    }
+}
+
+impl<'de, C: ZeroContext<'de>> VariantAccess<'de> for ZeroVariant<'_, C> {
+    type Error = C::Error;
+
+    fn unit_variant(self) -> Result<(), C::Error> {
+        let Some((rust, count)) = self.probed else { return Ok(()) };
+        let next = self.pick + 1;
+        let known = if next as usize >= count { EnumZero::First } else { EnumZero::Unknown { next } };
+        if note_enum(rust, known) {
+            self.run.set_learnt();
+        }
+        Err(C::Error::custom("the enum's variants are still being looked at"))
+    }
+
+    fn newtype_variant_seed<S: DeserializeSeed<'de>>(self, _seed: S) -> Result<S::Value, C::Error> {
+        self.refuse()
+    }
+
+    fn tuple_variant<V: Visitor<'de>>(self, _len: usize, _visitor: V) -> Result<V::Value, C::Error> {
+        self.refuse()
+    }
+
+    fn struct_variant<V: Visitor<'de>>(
+        self,
+        _fields: &'static [&'static str],
+        _visitor: V,
+    ) -> Result<V::Value, C::Error> {
+        self.refuse()
+    }
+}
+
+/// A list or map without anything in it.
+struct Nothing<E>(std::marker::PhantomData<E>);
+
+impl<'de, E: Error> SeqAccess<'de> for Nothing<E> {
+    type Error = E;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, _seed: S) -> Result<Option<S::Value>, E> {
+        Ok(None)
+    }
+
+    fn size_hint(&self) -> Option<usize> {
+        Some(0)
+    }
+}
+
+impl<'de, E: Error> MapAccess<'de> for Nothing<E> {
+    type Error = E;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, _seed: S) -> Result<Option<S::Value>, E> {
+        Ok(None)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, _seed: S) -> Result<S::Value, E> {
+        Err(E::custom("a value was asked for before its key"))
+    }
+}
+
+/// A tuple's elements.
+struct Zeros<'r, C> {
+    run: &'r mut C,
+    left: usize,
+}
+
+impl<'de, C: ZeroContext<'de>> SeqAccess<'de> for Zeros<'_, C> {
+    type Error = C::Error;
+
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, C::Error> {
+        let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
+        self.left = left;
+        seed.deserialize(Zero { run: self.run, kind: None }).map(Some)
+    }
+}
+
+/// A struct's fields, those that it cannot do without.
+struct ZeroFields<'r, C> {
+    run: &'r mut C,
+    names: Option<Rc<[&'static str]>>,
+    next: usize,
+    /// The field whose value comes next.
+    name: &'static str,
+}
+
+impl<'de, C: ZeroContext<'de>> MapAccess<'de> for ZeroFields<'_, C> {
+    type Error = C::Error;
+
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, C::Error> {
+        let Some(name) = self.names.as_ref().and_then(|names| names.get(self.next)) else { return Ok(None) };
+        self.next += 1;
+        self.name = name;
+        seed.deserialize(BorrowedStrDeserializer::<C::Error>::new(name)).map(Some)
+    }
+
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, C::Error> {
+        let value = seed.deserialize(Zero { run: &mut *self.run, kind: None });
+        value.map_err(|error| self.run.without_zero(self.name, error))
+    }
+}

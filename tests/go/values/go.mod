@@ -1,0 +1,3 @@
+module coreloop.example/values
+
+go 1.20
