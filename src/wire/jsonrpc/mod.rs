@@ -14,6 +14,7 @@ mod frame;
 mod known;
 mod members;
 mod nest;
+mod oversize;
 mod pending;
 mod reader;
 mod request;
