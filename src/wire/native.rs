@@ -114,12 +114,26 @@ impl Header {
 impl Native {
     /// The end that receives requests. A body over `frame_bytes_max` is refused before any of it is stored.
     pub fn server(frame_bytes_max: usize) -> Native {
-        Native { side: Side::Server, frame_bytes_max, skip_bytes: 0, broken: None, is_plain: true, is_fresh_client: false }
+        Native {
+            side: Side::Server,
+            frame_bytes_max,
+            skip_bytes: 0,
+            broken: None,
+            is_plain: true,
+            is_fresh_client: false,
+        }
     }
 
     /// The end that receives replies.
     pub fn client(frame_bytes_max: usize) -> Native {
-        Native { side: Side::Client, frame_bytes_max, skip_bytes: 0, broken: None, is_plain: false, is_fresh_client: true }
+        Native {
+            side: Side::Client,
+            frame_bytes_max,
+            skip_bytes: 0,
+            broken: None,
+            is_plain: false,
+            is_fresh_client: true,
+        }
     }
 
     /// What goes wrong before a whole header is at hand, or with one that cannot be trusted.

@@ -262,7 +262,9 @@ fn an_error_of_any_length_keeps_its_code_and_its_text_in_each_protocol() {
     let text = "no é\n\"such\" ".repeat(30_000);
     let said = text.clone();
     let server = Server::builder()
-        .method("Any.Fail", move |_: &Context<'_>, _: u64| Err::<u64, _>(coreloop::Status::not_found(said.clone())))
+        .method("Any.Fail", move |_: &Context<'_>, _: u64| {
+            Err::<u64, _>(coreloop::Status::not_found(said.clone()))
+        })
         .listen("127.0.0.1:0")
         .start()
         .unwrap();

@@ -159,7 +159,8 @@ fn no_call_is_lost(kind: ProxyKind) {
     let server = backend();
     let Some(proxy) = Proxy::start(kind, &server.addresses()[0].to_string()) else { return };
     let client = Client::connect(&format!("http:{}", proxy.address)).unwrap();
-    let (done, errors) = call_all(&client.with_timeout(Duration::from_secs(60)), calls(), &AtomicBool::new(false));
+    let (done, errors) =
+        call_all(&client.with_timeout(Duration::from_secs(60)), calls(), &AtomicBool::new(false));
     assert_eq!((done, errors.len()), (calls(), 0), "{:?}", errors.first());
 }
 

@@ -81,9 +81,13 @@ fn each_protocol_says_what_it_met_at_a_listener_of_another() {
             }
         }
         if name != "native" {
-            let error = Direct::connect(&address).unwrap().call_bytes("Any.Any", Codec::Json, b"1").unwrap_err();
+            let error =
+                Direct::connect(&address).unwrap().call_bytes("Any.Any", Codec::Json, b"1").unwrap_err();
             let text = error.to_string();
-            assert!(text.contains("does not speak native") || text.contains("may not speak native"), "{text}");
+            assert!(
+                text.contains("does not speak native") || text.contains("may not speak native"),
+                "{text}"
+            );
         }
     }
 }
@@ -107,12 +111,18 @@ fn peer(says: &'static [u8]) -> String {
 #[test]
 fn a_peer_that_is_no_rpc_server_is_named() {
     for (says, met) in [
-        (&b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"[..], ForeignProtocol::Http),
+        (
+            &b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"[..],
+            ForeignProtocol::Http,
+        ),
         (b"\x15\x03\x01\0\x02\x02\x46", ForeignProtocol::Tls),
         (b"SSH-2.0-OpenSSH_9.2\r\n", ForeignProtocol::Ssh),
         (b"-ERR unknown command\r\n", ForeignProtocol::Redis),
         (b"220 mail.example ESMTP\r\n", ForeignProtocol::Greeting),
-        (b"\x19\x96\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0", ForeignProtocol::Native),
+        (
+            b"\x19\x96\x01\x01\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0\0",
+            ForeignProtocol::Native,
+        ),
     ] {
         let address = peer(says);
         for scheme in ["native", "gob", "jsonrpc", "http"] {
@@ -130,7 +140,8 @@ fn a_peer_that_is_no_rpc_server_is_named() {
             assert!(text.contains(&said), "{text}");
         }
         if met != ForeignProtocol::Native {
-            let error = Direct::connect(&address).unwrap().call_bytes("Any.Any", Codec::Json, b"1").unwrap_err();
+            let error =
+                Direct::connect(&address).unwrap().call_bytes("Any.Any", Codec::Json, b"1").unwrap_err();
             assert!(matches!(&error, CallError::WrongProtocol(wrong) if wrong.met == met), "{error:?}");
         }
     }

@@ -20,7 +20,9 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
 use self::line::{Line, ReplyOrder};
-use self::session::{Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send};
+use self::session::{
+    Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send,
+};
 use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;

@@ -114,7 +114,8 @@ impl<'de> Visitor<'de> for TextVisitor {
 pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String) {
     let from_status =
         || (Code::from_http_status(status), format!("the server answered with HTTP status {status}"));
-    let Ok(ErrorBody { code: Text::Is(code), message }) = serde_json::from_slice::<ErrorBody<'_>>(body) else {
+    let Ok(ErrorBody { code: Text::Is(code), message }) = serde_json::from_slice::<ErrorBody<'_>>(body)
+    else {
         return from_status();
     };
     match (Code::from_connect_name(&code), message) {
@@ -167,11 +168,15 @@ mod tests {
         }
         // However long it is, and whatever else it says.
         let long = "é\\n".repeat(100_000);
-        let (code, message) = of(503, &format!(r#"{{"details":[{{"x":[1]}}],"message":"{long}","code":"not_found"}}"#));
+        let (code, message) =
+            of(503, &format!(r#"{{"details":[{{"x":[1]}}],"message":"{long}","code":"not_found"}}"#));
         assert_eq!((code, message), (Code::NotFound, "é\n".repeat(100_000)));
         let spaced = format!("{error}{}", " ".repeat(1 << 20));
         assert_eq!(of(503, &spaced), (Code::Cancelled, "é".into()));
-        assert_eq!(of(503, r#"{"code":"not_found","message":[1,{"a":null}]}"#), (Code::NotFound, String::new()));
+        assert_eq!(
+            of(503, r#"{"code":"not_found","message":[1,{"a":null}]}"#),
+            (Code::NotFound, String::new())
+        );
         assert_eq!(of(503, &"[".repeat(10_000)).0, Code::Unavailable);
     }
 

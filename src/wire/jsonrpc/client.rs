@@ -253,7 +253,9 @@ impl Wire for JsonRpcClient {
             }
             Some(b'{') => self.decode_slowly(input),
             Some(_) => match space_len(input) {
-                0 if input.len() == 1 && ForeignProtocol::may_begin(input[0]) => Decoded::NeedMore { bytes_min: 2 },
+                0 if input.len() == 1 && ForeignProtocol::may_begin(input[0]) => {
+                    Decoded::NeedMore { bytes_min: 2 }
+                }
                 0 => match ForeignProtocol::at_start(input, &[ForeignProtocol::Json]) {
                     Some(met) => Decoded::Broken(Broken::Foreign(met)),
                     None => broken("an answer is an object"),

@@ -202,7 +202,9 @@ fn a_reply_over_the_limit_fails_its_call_alone() {
         for step in [7, 1 << 20] {
             let mut rig = client(2);
             (stream.clone() + OK).as_bytes().chunks(step).for_each(|piece| rig.feed(piece));
-            let Message::Refused(refusal) = &rig.heard[0].message else { panic!("{:?}", rig.heard[0].message) };
+            let Message::Refused(refusal) = &rig.heard[0].message else {
+                panic!("{:?}", rig.heard[0].message)
+            };
             assert_eq!((refusal.id, refusal.code), (10, Code::ResourceExhausted));
             let limit = format!("over the limit of {BODY_MAX} (frame_bytes_max)");
             assert!(refusal.message.ends_with(&limit), "{}", refusal.message);

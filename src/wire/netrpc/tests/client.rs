@@ -135,8 +135,7 @@ fn an_answer_over_the_limit_fails_its_call_alone() {
             let body = body_of(&"x".repeat(bytes));
             server.reply(request_of(told).id, Code::Ok, SendBody::Bytes(&body));
         }
-        let heard: Vec<Told> =
-            server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
+        let heard: Vec<Told> = server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
         assert_eq!((&client.broken, heard.len()), (&None, 3), "in pieces of {pieces}");
         for (told, id) in heard.iter().zip([1, 2]) {
             let Message::Refused(refusal) = &told.0 else { panic!("{:?}", told.0) };
