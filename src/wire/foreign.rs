@@ -53,6 +53,7 @@ impl ForeignProtocol {
     }
 
     /// What the bytes at hand begin with, if that is another protocol than one that is expected there.
+    #[cfg(any(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
     pub(super) fn at_start(input: &[u8], expected: &[ForeignProtocol]) -> Option<ForeignProtocol> {
         let found = ForeignProtocol::of(*input.first_chunk()?)?;
         (!expected.contains(&found)).then_some(found)
