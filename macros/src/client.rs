@@ -123,9 +123,10 @@ impl Call {
             }
             None => reply_marker,
         };
+        let idempotent = method.options.is_idempotent.then(|| quote!(.idempotent()));
         items.extend(quote! {
             let method = {
-                static ID: #support::MethodId = #support::MethodId::new(#name);
+                static ID: #support::MethodId = #support::MethodId::new(#name) #idempotent;
                 &ID
             };
         });

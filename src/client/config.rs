@@ -47,8 +47,20 @@ pub struct ClientConfig {
     /// [`Client::ready`](super::Client::ready) and [`Builder::connect`](super::Builder::connect).
     pub waits_for_connection: bool,
 
+    /// Connections to an `http:` address. Default 8, from 1 to 1024; not more than [`ClientConfig::in_flight_max`] are
+    /// made. Each has one call at a time, so that no call waits for the reply to another and a server may close one
+    /// after any reply. They are made as calls need them and kept until [`ClientConfig::idle_ms`]. At the limit: calls
+    /// wait for their turn. Too small: quick calls wait behind slow ones. Too large: a server has that many connections
+    /// of each client. The other protocols have one connection.
+    pub http_connections_max: usize,
+
+    /// Calls that are written to one `http:` connection before the first of them is answered. Default 1: none behind
+    /// another. More saves round trips to a server that is known to answer all of them; through a proxy that closes a
+    /// connection, calls behind the one that had no answer may have run and fail.
+    pub http_pipelined_max: usize,
+
     /// Bytes of an argument or of a reply. Default 16 MiB, as the server's. At the limit: an argument is refused before
-    /// it is sent; a reply of up to twice as much fails its call, a larger one ends the connection.
+    /// it is sent; a larger reply fails its call alone, with `resource_exhausted`, and is skipped as it arrives.
     pub frame_bytes_max: usize,
 
     /// The pauses between tries to connect.
@@ -74,6 +86,8 @@ impl Default for ClientConfig {
             when_full: WhenFull::Wait,
             waiting_max: 16_384,
             waits_for_connection: false,
+            http_connections_max: 8,
+            http_pipelined_max: 1,
             frame_bytes_max: 16 << 20,
             backoff: Backoff::default(),
             ping_ms: 30_000,
@@ -119,6 +133,8 @@ impl ClientConfig {
             ("in_flight_max", self.in_flight_max as u64, (1, PENDING_MAX as u64)),
             ("in_flight_bytes_max", self.in_flight_bytes_max as u64, (1, u64::MAX)),
             ("waiting_max", self.waiting_max as u64, (1, u64::from(u32::MAX))),
+            ("http_connections_max", self.http_connections_max as u64, (1, 1024)),
+            ("http_pipelined_max", self.http_pipelined_max as u64, (1, PENDING_MAX as u64)),
             ("frame_bytes_max", self.frame_bytes_max as u64, (1, u64::from(u32::MAX) - 65_568)),
             ("backoff.base_ms", self.backoff.base_ms, (1, MS_MAX)),
             ("backoff.max_ms", self.backoff.max_ms, (self.backoff.base_ms, MS_MAX)),

@@ -3,9 +3,10 @@
 use std::fmt;
 use std::io;
 
+use super::reply::with_method_name;
 use crate::codec::CodecError;
 use crate::status::{Code, Status};
-use crate::wire::{Broken, Scheme};
+use crate::wire::{Broken, ForeignProtocol, Scheme};
 
 /// Why a call has no result.
 #[non_exhaustive]
@@ -30,6 +31,8 @@ pub enum CallError {
     },
     /// What the server sent could not be understood; the connection is closed. It may have run the call.
     Broken(Broken),
+    /// The peer at the address speaks another protocol than the one that the address names. It has not run the call.
+    WrongProtocol(Box<WrongProtocol>),
     /// The server said that it wants no new requests here; nothing was sent. Connect anew. (Of
     /// [`Direct`](super::Direct) alone: [`Client`](super::Client) does that by itself.)
     Draining,
@@ -69,7 +72,54 @@ pub enum CallError {
     },
 }
 
+/// A peer that answers in another protocol than it is called by.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WrongProtocol {
+    /// The address, without its scheme.
+    pub address: String,
+    /// The protocol that the client speaks there.
+    pub scheme: Scheme,
+    /// What the peer's first bytes are.
+    pub met: ForeignProtocol,
+}
+
+impl fmt::Display for WrongProtocol {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let WrongProtocol { address, scheme, met } = self;
+        write!(f, "the peer at {address} does not speak {}: it answered with {met}", scheme.name())?;
+        match met.scheme() {
+            Some(other) => write!(f, "; use {}:{address}", other.name()),
+            None => Ok(()),
+        }
+    }
+}
+
+impl std::error::Error for WrongProtocol {}
+
 impl CallError {
+    /// The same error with the method's name, where the server could name its hash alone.
+    pub(super) fn naming(self, hash: u32, name: &str) -> CallError {
+        match self {
+            CallError::Status(mut status) if status.code == Code::Unimplemented => {
+                if let Some(text) = with_method_name(&status.message, hash, name) {
+                    status.message = text;
+                }
+                CallError::Status(status)
+            }
+            other => other,
+        }
+    }
+
+    /// What is reported of a connection whose bytes could not be understood.
+    pub(super) fn broken(why: Broken, scheme: Scheme, address: &str) -> CallError {
+        match why {
+            Broken::Foreign(met) => {
+                CallError::WrongProtocol(Box::new(WrongProtocol { address: address.to_owned(), scheme, met }))
+            }
+            why => CallError::Broken(why),
+        }
+    }
+
     /// The status code that says the same.
     pub fn code(&self) -> Code {
         match self {
@@ -83,7 +133,9 @@ impl CallError {
             CallError::TooLarge { .. } | CallError::Full { .. } => Code::ResourceExhausted,
             CallError::ReplyRefused(status) => status.code,
             CallError::Cancelled { .. } => Code::Cancelled,
-            CallError::OnReactor | CallError::NotSent => Code::FailedPrecondition,
+            CallError::OnReactor | CallError::NotSent | CallError::WrongProtocol(_) => {
+                Code::FailedPrecondition
+            }
         }
     }
 
@@ -102,6 +154,7 @@ impl CallError {
             | CallError::Full { .. }
             | CallError::NotSent
             | CallError::Metadata { .. }
+            | CallError::WrongProtocol(_)
             | CallError::TooLarge { .. } => false,
             CallError::Lost { may_have_run, .. } | CallError::Cancelled { may_have_run } => *may_have_run,
         }
@@ -109,6 +162,16 @@ impl CallError {
 }
 
 crate::error_text::debug_as_text!(CallError);
+/// The end of a connection that a server has closed. One that has said nothing at all may not speak the protocol.
+pub(super) fn closed(is_heard: bool, scheme: Scheme, address: &str) -> io::Error {
+    let text = if is_heard {
+        format!("the server at {address} closed the connection")
+    } else {
+        let name = scheme.name();
+        format!("{address} closed the connection without an answer; it may not speak {name} there")
+    };
+    io::Error::new(io::ErrorKind::UnexpectedEof, text)
+}
 
 impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -125,6 +188,7 @@ impl fmt::Display for CallError {
                 write!(f, "unavailable: the connection was lost: {error}")
             }
             CallError::Broken(why) => write!(f, "the server's bytes cannot be understood: {why}"),
+            CallError::WrongProtocol(why) => write!(f, "failed_precondition: {why}"),
             CallError::Draining => {
                 f.write_str("unavailable: the server drains and wants no new requests here")
             }
@@ -158,7 +222,8 @@ impl std::error::Error for CallError {
             CallError::Argument(error) | CallError::Reply(error) => error.source(),
             CallError::Connect(error) | CallError::Lost { error, .. } => error.source(),
             CallError::Broken(why) => why.source(),
-            CallError::DeadlineExceeded
+            CallError::WrongProtocol(_)
+            | CallError::DeadlineExceeded
             | CallError::Draining
             | CallError::Cancelled { .. }
             | CallError::Full { .. }
@@ -198,6 +263,10 @@ mod tests {
             ("Connect", CallError::Connect(io())),
             ("Lost", CallError::Lost { error: io(), may_have_run: true }),
             ("Broken", CallError::Broken(Broken::Version(9))),
+            (
+                "WrongProtocol",
+                CallError::broken(Broken::Foreign(ForeignProtocol::Http), Scheme::Native, "a:1"),
+            ),
             ("Draining", CallError::Draining),
             ("ReplyRefused", CallError::ReplyRefused(Status::internal("no"))),
             ("Cancelled", CallError::Cancelled { may_have_run: true }),

@@ -20,7 +20,7 @@ use atomic_waker::AtomicWaker;
 use coreloop_bufpool::Chunk;
 
 use super::lane::Lane;
-use super::reply::Answer;
+use super::reply::{Answer, with_method_name};
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
@@ -55,6 +55,8 @@ pub(super) struct Inside {
     pub(super) body: Vec<u8>,
     outcome: Option<Result<Answer, CallError>>,
     shared: Option<Chunk>,
+    /// The method's name, for errors in which the server could name its hash alone.
+    method_name: String,
 }
 
 impl Flight {
@@ -143,9 +145,21 @@ pub(super) enum What {
         codec: Codec,
         compressed: bool,
         one_way: bool,
+        /// It may run twice.
+        idempotent: bool,
     },
     /// To say that there is a connection.
     Reach,
+}
+
+impl What {
+    /// Whether it may be sent again when it may have run.
+    pub(super) fn is_idempotent(&self) -> bool {
+        match self {
+            What::Call { idempotent, .. } => *idempotent,
+            What::Reach => true,
+        }
+    }
 }
 
 /// The call that a nested one was made for.
@@ -173,6 +187,8 @@ pub(super) struct Promise {
     pub(super) body_bytes: usize,
     /// It was put into a connection's write queue: the server may run it.
     pub(super) is_sent: bool,
+    /// How often it was.
+    pub(super) tries: u8,
 }
 
 impl Promise {
@@ -213,6 +229,14 @@ impl Promise {
 
     pub(super) fn put_body(&self, body: Vec<u8>) {
         self.flight().inside().body = body;
+    }
+
+    /// The text of an answer that says that there is no such method, with the method's name for its hash.
+    #[cold]
+    pub(super) fn named(&self, text: &[u8]) -> Option<String> {
+        let What::Call { method, .. } = self.what else { return None };
+        let text = std::str::from_utf8(text).ok()?;
+        with_method_name(text, method, &self.flight().inside().method_name)
     }
 
     /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
@@ -314,9 +338,14 @@ impl Draft {
     }
 
     /// The promise for the reactor.
-    pub(super) fn promise(&self, parts: Parts) -> Promise {
+    pub(super) fn promise(&self, method_name: &str, parts: Parts) -> Promise {
         let Parts { lane, what, deadline, metadata, parent } = parts;
-        let body_bytes = self.0.inside().body.len();
+        let body_bytes = {
+            let mut inside = self.0.inside();
+            inside.method_name.clear();
+            inside.method_name.push_str(method_name);
+            inside.body.len()
+        };
         Promise {
             flight: Some(self.0.clone()),
             began: lane.route().is_some().then(Instant::now),
@@ -328,6 +357,7 @@ impl Draft {
             parent,
             body_bytes,
             is_sent: false,
+            tries: 0,
         }
     }
 

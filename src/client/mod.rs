@@ -1,5 +1,5 @@
-//! Calling others. [`Client`] is shared by many threads: one connection, any number of calls in flight, driven by a
-//! reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
+//! Calling others. [`Client`] is shared by many threads: any number of calls in flight on one connection (by HTTP on a
+//! pool of them), driven by a reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
 //! typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`] or a [`Starter`].
 //!
 //! `builder.rs` makes a client, `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one,
@@ -28,7 +28,7 @@ pub use builder::Builder;
 pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
-pub use error::CallError;
+pub use error::{CallError, WrongProtocol};
 pub use flight::InFlight;
 pub use route::{Lines, Route};
 pub use shared::Client;
@@ -48,6 +48,7 @@ use crate::message::method_hash;
 pub struct MethodId {
     name: &'static str,
     hash: u32,
+    is_idempotent: bool,
     schema: OnceLock<u32>,
     shared_name: OnceLock<Arc<String>>,
 }
@@ -55,7 +56,24 @@ pub struct MethodId {
 impl MethodId {
     /// The method of that name.
     pub const fn new(name: &'static str) -> MethodId {
-        MethodId { name, hash: method_hash(name), schema: OnceLock::new(), shared_name: OnceLock::new() }
+        MethodId {
+            name,
+            hash: method_hash(name),
+            is_idempotent: false,
+            schema: OnceLock::new(),
+            shared_name: OnceLock::new(),
+        }
+    }
+
+    /// The same method, which may run twice for one call: a client may send a call again that may have run.
+    pub const fn idempotent(mut self) -> MethodId {
+        self.is_idempotent = true;
+        self
+    }
+
+    /// Whether a call of it may run twice.
+    pub fn is_idempotent(&self) -> bool {
+        self.is_idempotent
     }
 
     /// `Service.Method`.

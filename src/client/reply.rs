@@ -2,6 +2,7 @@
 
 use super::flight::Decode;
 use super::{CallError, Times};
+use crate::codec::compress::CompressError;
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::config::MissingFields;
 use crate::message::{Answered, JsonDialect};
@@ -64,10 +65,28 @@ impl Answer {
             return rules.apply(|| decode(codec, body)).map_err(CallError::Reply);
         }
         let mut plain = Vec::new();
-        compress::decompress(body, self.frame_bytes_max, &mut plain)
-            .map_err(|error| CallError::Reply(CodecError::Malformed { codec, what: error.to_string() }))?;
+        compress::decompress(body, self.frame_bytes_max, &mut plain).map_err(|error| match error {
+            CompressError::TooLarge { declared, output_bytes_max } => {
+                CallError::ReplyRefused(Status::resource_exhausted(format!(
+                    "a reply of {declared} bytes, decompressed, is over the limit of {output_bytes_max} \
+                     (frame_bytes_max)"
+                )))
+            }
+            error => CallError::Reply(CodecError::Malformed { codec, what: error.to_string() }),
+        })?;
         rules.apply(|| decode(codec, &plain)).map_err(CallError::Reply)
     }
+}
+
+/// What a server says of a method that it knows by its hash alone, with the name that its caller knows; `None` where
+/// the hash is not in it.
+#[cold]
+pub(super) fn with_method_name(text: &str, hash: u32, name: &str) -> Option<String> {
+    let hash = format!("{hash:#010x}");
+    if name.is_empty() || !text.contains(&hash) {
+        return None;
+    }
+    Some(text.replace(&format!("with the hash {hash}"), name).replace(&hash, name))
 }
 
 /// The bytes themselves, whatever they mean.

@@ -38,13 +38,15 @@ struct Settings {
     misfit: Option<Arc<str>>,
     codec: Option<Codec>,
     compresses: bool,
+    idempotent: bool,
     parent: Option<Arc<Parent>>,
 }
 
-/// A client of one server that many threads share: one connection, any number of calls in flight on it.
+/// A client of one server that many threads share: one connection with any number of calls in flight on it, or by
+/// `http:` a pool of connections with one call on each.
 ///
-/// A clone is cheap and shares the connection. What `with_…` gives is a clone with other settings. The connection is
-/// made when it is needed and made anew when it was lost; the calls that were on it fail with
+/// A clone is cheap and shares the connections. What `with_…` gives is a clone with other settings. A connection is
+/// made when it is needed, and another one after it was lost; the calls that were on it fail with
 /// [`CallError::Lost`], which says whether they may have run.
 ///
 /// ```
@@ -144,6 +146,13 @@ impl Client {
         self.with(|settings| settings.compresses = compresses)
     }
 
+    /// The same client, whose calls may run twice, or not: so it is for each method by itself unless this is set to true,
+    /// as `#[rpc(idempotent)]` says. By `http:` such a call is sent again, at most twice, when its connection ends
+    /// before the answer; by the other protocols nothing is.
+    pub fn with_idempotent(&self, idempotent: bool) -> Client {
+        self.with(|settings| settings.idempotent = idempotent)
+    }
+
     fn with(&self, change: impl FnOnce(&mut Settings)) -> Client {
         let mut client = self.clone();
         change(&mut client.settings);
@@ -186,7 +195,7 @@ impl Client {
             Err(error) => return InFlight::failed(error, nothing),
         };
         let draft = Draft::new();
-        let promise = match self.promise(&draft, lane, What::Reach) {
+        let promise = match self.promise(&draft, lane, "", What::Reach) {
             Ok(promise) => promise,
             Err(error) => return InFlight::failed(error, nothing),
         };
@@ -310,7 +319,13 @@ impl Client {
         }
     }
 
-    fn promise(&self, draft: &Draft, lane: &Arc<Lane>, what: What) -> Result<Promise, CallError> {
+    fn promise(
+        &self,
+        draft: &Draft,
+        lane: &Arc<Lane>,
+        method_name: &str,
+        what: What,
+    ) -> Result<Promise, CallError> {
         let Settings { metadata, parent, .. } = &self.settings;
         if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
             return Err(CallError::Cancelled { may_have_run: false });
@@ -322,28 +337,29 @@ impl Client {
         lane.enter()?;
         let parts =
             Parts { lane: lane.clone(), what, deadline, metadata: metadata.clone(), parent: parent.clone() };
-        Ok(draft.promise(parts))
+        Ok(draft.promise(method_name, parts))
     }
 
     /// Everything but handing it over.
     pub(super) fn prepare(
         &self,
         draft: Result<Draft, CallError>,
-        target: Target,
+        target: Target<'_>,
     ) -> Result<Prepared, CallError> {
         let draft = draft?;
         let lane = self.lane(target.method)?.clone();
-        let Target { name, method, schema, codec, one_way } = target;
+        let Target { name, method_name, method, schema, codec, one_way, idempotent } = target;
         let compressed = self.compresses();
-        let what = What::Call { name, method, schema, codec, compressed, one_way };
-        let promise = self.promise(&draft, &lane, what)?;
+        let idempotent = idempotent || self.settings.idempotent;
+        let what = What::Call { name, method, schema, codec, compressed, one_way, idempotent };
+        let promise = self.promise(&draft, &lane, method_name, what)?;
         Ok(Prepared { draft, lane, promise })
     }
 
     fn start_draft<T>(
         &self,
         draft: Result<Draft, CallError>,
-        target: Target,
+        target: Target<'_>,
         decode: Decode<T>,
     ) -> InFlight<T> {
         match self.prepare(draft, target) {
@@ -355,7 +371,7 @@ impl Client {
         }
     }
 
-    fn send_draft(&self, draft: Result<Draft, CallError>, target: Target) -> Result<(), CallError> {
+    fn send_draft(&self, draft: Result<Draft, CallError>, target: Target<'_>) -> Result<(), CallError> {
         let Prepared { lane, promise, .. } = self.prepare(draft, target)?;
         lane.start(promise);
         Ok(())
@@ -370,13 +386,15 @@ impl Client {
         self.draft(codec, |out| rules.apply(|| A::encode(argument, codec, out)))
     }
 
-    pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target {
+    pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target<'static> {
         let codec = match self.only_codec() {
             Some(codec) => codec,
             None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
         };
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
-        Target { name: self.name_of(method), method: method.hash(), schema, codec, one_way: false }
+        let (name, idempotent) = (self.name_of(method), method.is_idempotent());
+        let method_name = method.name();
+        Target { name, method_name, method: method.hash(), schema, codec, one_way: false, idempotent }
     }
 
     fn name_of(&self, method: &MethodId) -> Option<Arc<String>> {
@@ -384,14 +402,17 @@ impl Client {
     }
 
     /// A call by name: the protocols that call by it are given it, the native one has the hash.
-    pub(super) fn named_target(&self, method: &str, codec: Codec, one_way: bool) -> Target {
+    pub(super) fn named_target<'n>(&self, method: &'n str, codec: Codec, one_way: bool) -> Target<'n> {
         let name = (self.shared.scheme != Scheme::Native).then(|| Arc::new(method.to_owned()));
-        Target { name, method: method_hash(method), schema: 0, codec, one_way }
+        let hash = method_hash(method);
+        Target { name, method_name: method, method: hash, schema: 0, codec, one_way, idempotent: false }
     }
 
-    pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target {
+    pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target<'static> {
         let codec = self.only_codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
-        Target { name: self.name_of(method), method: method.hash(), schema: 0, codec, one_way: true }
+        let (name, idempotent) = (self.name_of(method), method.is_idempotent());
+        let method_name = method.name();
+        Target { name, method_name, method: method.hash(), schema: 0, codec, one_way: true, idempotent }
     }
 }
 
@@ -403,12 +424,15 @@ pub(super) struct Prepared {
 }
 
 /// Which method, in which codec.
-pub(super) struct Target {
+pub(super) struct Target<'n> {
+    pub(super) method_name: &'n str,
+    /// The same, for the protocols that call by it.
     pub(super) name: Option<Arc<String>>,
     pub(super) method: u32,
     pub(super) schema: u32,
     pub(super) codec: Codec,
     pub(super) one_way: bool,
+    pub(super) idempotent: bool,
 }
 
 impl Caller for Client {

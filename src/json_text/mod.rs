@@ -18,7 +18,5 @@ mod tests;
 
 pub(crate) use frame::{Found, Frame};
 pub(crate) use nest::Nest;
-#[cfg(test)]
-pub(crate) use reader::plain_len;
-pub(crate) use reader::{Fault, Reader, is_blank, space_len, trim};
+pub(crate) use reader::{Fault, Reader, is_blank, plain_len, space_len, trim};
 pub(crate) use strings::unescape;

@@ -142,6 +142,20 @@ impl Scheme {
         self == Scheme::GobHttp
     }
 
+    /// Whether replies come in the order of the calls: a slow call holds up the replies to those behind it, and a server
+    /// may close the connection after any reply.
+    pub fn has_ordered_replies(self) -> bool {
+        match self {
+            Scheme::Native => false,
+            #[cfg(feature = "http")]
+            Scheme::Http => true,
+            #[cfg(feature = "jsonrpc")]
+            Scheme::JsonRpc => false,
+            #[cfg(feature = "netrpc")]
+            Scheme::Gob | Scheme::GobHttp => false,
+        }
+    }
+
     /// Whether it can ask a server for a sign of life.
     pub fn can_ping(self) -> bool {
         self == Scheme::Native
@@ -177,6 +191,18 @@ impl Asks {
             Scheme::Http => Asks::Http(Box::new(HttpClient::new(host_of(authority), frame_bytes_max))),
             #[cfg(feature = "netrpc")]
             Scheme::Gob | Scheme::GobHttp => Asks::Gob(Box::new(NetRpcClient::new(frame_bytes_max))),
+        }
+    }
+}
+
+impl Asks {
+    /// Whether the server still takes calls on this connection, as far as it has said.
+    #[inline]
+    pub fn takes_calls(&self) -> bool {
+        match self {
+            #[cfg(feature = "http")]
+            Asks::Http(http) => http.takes_calls(),
+            _ => true,
         }
     }
 }

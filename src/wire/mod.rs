@@ -5,6 +5,7 @@
 //! others, and add it to [`Speaks`], and to [`Asks`] for clients; nothing above this floor changes.
 
 pub mod asks;
+pub mod foreign;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "jsonrpc")]
@@ -23,6 +24,7 @@ use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
 pub use asks::{Asks, Scheme};
+pub use foreign::ForeignProtocol;
 #[cfg(feature = "http")]
 pub use http::{Http, HttpClient};
 #[cfg(feature = "jsonrpc")]
@@ -66,6 +68,8 @@ pub enum Broken {
     UnknownProtocol,
     /// The bytes are of a protocol that is known, but not spoken here.
     NotSpoken(&'static str),
+    /// The first bytes from a server are of another protocol than that of the client.
+    Foreign(ForeignProtocol),
     /// A native frame does not begin with `19 96`.
     Magic([u8; 2]),
     /// A native frame of another version.
@@ -90,6 +94,7 @@ impl fmt::Display for Broken {
         match self {
             Broken::UnknownProtocol => f.write_str("the first bytes are of no protocol that is spoken here"),
             Broken::NotSpoken(name) => write!(f, "{name} is not spoken on this listener"),
+            Broken::Foreign(met) => write!(f, "the server's first bytes are {met}"),
             Broken::Magic([a, b]) => write!(f, "a frame begins with 19 96, not {a:02x} {b:02x}"),
             Broken::Version(version) => write!(f, "frame version 1 is spoken here, not {version}"),
             Broken::TooLarge { bytes, bytes_max } => {

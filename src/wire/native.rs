@@ -13,7 +13,7 @@ use crate::message::{
     Answered, Call, Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -21,7 +21,7 @@ pub const HEADER_BYTES: usize = 32;
 pub const MAGIC: [u8; 2] = [0x19, 0x96];
 /// The version spoken here.
 pub const VERSION: u8 = 1;
-/// A refused body of up to this many times the limit is skipped; a larger one is not worth the traffic.
+/// A refused argument of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
 const FLAG_COMPRESSED: u8 = 1;
 /// The first eight bytes of a request without metadata, read as a number: magic, version, kind; the codec and the
@@ -58,6 +58,8 @@ pub struct Native {
     broken: Option<Broken>,
     /// A server's end with nothing to skip and nothing broken: most requests take the short way.
     is_plain: bool,
+    /// A client's end that has not read a frame yet.
+    is_fresh_client: bool,
 }
 
 /// The fixed part of a frame, read.
@@ -112,12 +114,26 @@ impl Header {
 impl Native {
     /// The end that receives requests. A body over `frame_bytes_max` is refused before any of it is stored.
     pub fn server(frame_bytes_max: usize) -> Native {
-        Native { side: Side::Server, frame_bytes_max, skip_bytes: 0, broken: None, is_plain: true }
+        Native {
+            side: Side::Server,
+            frame_bytes_max,
+            skip_bytes: 0,
+            broken: None,
+            is_plain: true,
+            is_fresh_client: false,
+        }
     }
 
     /// The end that receives replies.
     pub fn client(frame_bytes_max: usize) -> Native {
-        Native { side: Side::Client, frame_bytes_max, skip_bytes: 0, broken: None, is_plain: false }
+        Native {
+            side: Side::Client,
+            frame_bytes_max,
+            skip_bytes: 0,
+            broken: None,
+            is_plain: false,
+            is_fresh_client: true,
+        }
     }
 
     /// What goes wrong before a whole header is at hand, or with one that cannot be trusted.
@@ -126,7 +142,8 @@ impl Native {
         // Both bytes at once, so that what is said of them does not depend on how they were split.
         let Some(magic) = input.first_chunk::<2>() else { return Decoded::NeedMore { bytes_min: 2 } };
         if *magic != MAGIC {
-            return Decoded::Broken(Broken::Magic(*magic));
+            let foreign = ForeignProtocol::of(*magic).filter(|_| self.is_fresh_client);
+            return Decoded::Broken(foreign.map_or(Broken::Magic(*magic), Broken::Foreign));
         }
         if input.len() < HEADER_BYTES {
             return Decoded::NeedMore { bytes_min: HEADER_BYTES };
@@ -177,10 +194,12 @@ impl Native {
         let why =
             Broken::TooLarge { bytes: header.body_bytes as u64, bytes_max: self.frame_bytes_max as u64 };
         let message = why.to_string();
-        let is_worth_skipping = header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
-        if self.side == Side::Client && (header.kind != kind::REPLY || !is_worth_skipping) {
+        if self.side == Side::Client && header.kind != kind::REPLY {
             return Decoded::Broken(why);
         }
+        // A client reads on whatever the size: the other calls of the connection wait for replies behind this one.
+        let is_worth_skipping = self.side == Side::Client
+            || header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
         let refused = self.refuse(header, Code::ResourceExhausted, message);
         if !is_worth_skipping {
             self.skip_bytes = 0;
@@ -362,6 +381,7 @@ impl Native {
             return self.short_or_foreign(input);
         }
         let header = Header::read(bytes);
+        self.is_fresh_client = false;
         if header.body_bytes > self.frame_bytes_max {
             return self.too_large(&header);
         }

@@ -12,6 +12,12 @@ mod calls;
 mod futures;
 #[cfg(all(feature = "netrpc", feature = "http"))]
 mod gob_http;
+#[cfg(all(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
+mod http_pool;
+#[cfg(feature = "http")]
+mod http_proxies;
 mod limits;
 mod metadata;
 mod nested_calls;
+#[cfg(all(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
+mod wrong_peer;

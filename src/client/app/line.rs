@@ -1,26 +1,21 @@
-//! One address: connecting to it, pausing after a failure, and the calls that wait meanwhile.
+//! One address: its connections, connecting, pausing after a failure, and the calls that wait meanwhile.
 //!
-//! ```text
-//!            a call             connected
-//!   Idle ───────────▶ Dialing ───────────▶ Open
-//!    ▲ ▲                │ ▲                 │ │
-//!    │ │         failed │ │ a call, later   │ │ ended before the server said a word
-//!    │ │                ▼ │                 │ │
-//!    │ │               Pause ◀──────────────┼─┘
-//!    │ └────────────────────────────────────┘ ended, or the server drains
-//!    └ the first state
-//! ```
+//! A line has up to `connections_max` connections that take calls. Protocols whose replies name their call have one; by
+//! HTTP/1.1, where a reply waits for those before it, there is a pool of them with one call on each. A call that no
+//! connection has room for waits; while there are more calls that wait than connections being made, and fewer
+//! connections than allowed, one more is made. After a failure there is a pause before the next try.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
 use std::io;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 use socket2::Socket;
 
-use super::{ClientApp, Letter, Session, lost};
+use super::{ClientApp, Letter, Session, call_error};
 use crate::client::CallError;
 use crate::client::config::ClientConfig;
 use crate::client::flight::Promise;
@@ -31,62 +26,137 @@ use crate::reactor::{Address, Conns, Stream, dial};
 use crate::wire::netrpc::connect::ConnectError;
 use crate::wire::{Asks, Scheme};
 
+/// A try to connect, on a thread of its own.
+#[derive(Clone, Copy, Debug)]
+struct Dial {
+    attempt: u64,
+    /// What it brings after that time is not taken.
+    until: Instant,
+}
+
+/// In which order replies come on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum State {
-    /// No connection, and nobody asks for one.
-    Idle,
-    /// A thread connects; what it brings after that time is not taken.
-    Dialing { attempt: u64, until: Instant },
-    /// Calls go out here.
-    Open(Key),
-    /// The last try failed; there is no other before that time.
-    Pause { until: Instant },
+pub(super) enum ReplyOrder {
+    /// In any: each names its call.
+    Any,
+    /// In that of the calls.
+    AsCalled,
+    /// The same, and there is no second call before the reply to the first.
+    OneAtATime,
+}
+
+/// What one connection of a line may carry.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct ConnectionBounds {
+    /// Calls that wait for their replies.
+    pub(super) calls_max: usize,
+    /// With at least this many bytes of arguments, or bytes to be written, there is room for no call more.
+    pub(super) bytes_max: usize,
 }
 
 pub(super) struct Line {
     pub(super) scheme: Scheme,
     pub(super) address: Address,
     pub(super) config: Arc<ClientConfig>,
-    pub(super) state: State,
+    pub(super) order: ReplyOrder,
+    pub(super) bounds: ConnectionBounds,
+    /// Connections that take calls, the oldest first. One that drains is not among them.
+    pub(super) connections: Vec<Key>,
+    connections_max: usize,
+    dials: Vec<Dial>,
+    /// The last try failed; there is no other before that time.
+    pause_until: Option<Instant>,
     /// Calls without a connection, or beyond the bound of what may be in flight; `Lane::enter` bounds them.
     pub(super) waiting: VecDeque<Promise>,
     /// How many of them were given up since they were last gone through.
     pub(super) abandoned: usize,
     /// Tries that failed, in a row.
-    failures: u32,
+    pub(super) failures: u32,
     /// Why the last one did.
     error: Option<CallError>,
 }
 
+/// Connections in a row that an HTTP server may close without an answer before calls fail without a try: while it is
+/// replaced by its successor, those in its accept queue are.
+const DROPPED_MAX: u32 = 2;
+
 impl Line {
     pub(super) fn new(scheme: Scheme, address: Address, config: Arc<ClientConfig>) -> Line {
-        let waiting = VecDeque::new();
-        Line { scheme, address, config, state: State::Idle, waiting, abandoned: 0, failures: 0, error: None }
-    }
-
-    /// When this line has something to do by itself.
-    fn next_at(&self) -> Option<Instant> {
-        match self.state {
-            State::Idle | State::Open(_) => None,
-            State::Dialing { until, .. } => Some(until),
-            State::Pause { until } => (!self.waiting.is_empty()).then_some(until),
+        let ClientConfig { in_flight_max, in_flight_bytes_max: bytes_max, .. } = *config;
+        let (order, connections_max, bounds) = if scheme.has_ordered_replies() {
+            // Together they stay within `in_flight_max`.
+            let connections_max = config.http_connections_max.min(in_flight_max);
+            let calls_max = config.http_pipelined_max.min(in_flight_max / connections_max);
+            if calls_max == 1 {
+                // A call goes out only when nothing of the one before is left to be written.
+                (ReplyOrder::OneAtATime, connections_max, ConnectionBounds { calls_max, bytes_max: 0 })
+            } else {
+                let bytes_max = bytes_max / connections_max;
+                (ReplyOrder::AsCalled, connections_max, ConnectionBounds { calls_max, bytes_max })
+            }
+        } else {
+            (ReplyOrder::Any, 1, ConnectionBounds { calls_max: in_flight_max, bytes_max })
+        };
+        Line {
+            scheme,
+            address,
+            config,
+            order,
+            bounds,
+            connections: Vec::new(),
+            connections_max,
+            dials: Vec::new(),
+            pause_until: None,
+            waiting: VecDeque::new(),
+            abandoned: 0,
+            failures: 0,
+            error: None,
         }
     }
 
-    /// Why there is no connection, for one more caller.
-    fn unreachable(&self) -> CallError {
-        match &self.error {
-            Some(CallError::Connect(error)) => CallError::Connect(again(error)),
-            Some(CallError::Lost { error, .. }) => {
-                let error = io::Error::new(error.kind(), error.to_string());
-                CallError::Lost { error, may_have_run: false }
+    /// The connection takes no more calls. False if it did not before.
+    pub(super) fn retire(&mut self, key: Key) -> bool {
+        let before = self.connections.len();
+        self.connections.retain(|other| *other != key);
+        self.connections.len() < before
+    }
+
+    /// When this line has something to do by itself, as of now.
+    fn next_at(&self, now: Instant) -> Option<Instant> {
+        let pause = self.pause_until.filter(|until| *until > now && self.wants_connection());
+        self.dials.iter().map(|dial| dial.until).chain(pause).min()
+    }
+
+    /// Calls wait for a connection that may be made and is not being made.
+    fn wants_connection(&self) -> bool {
+        self.connections.len() + self.dials.len() < self.connections_max
+            && self.dials.len() < self.waiting.len()
+    }
+
+    /// In a pause, calls do not wait for the next try: there is no connection that could take them, and no hope.
+    fn fails_at_once(&self) -> bool {
+        let is_replaced = self.order != ReplyOrder::Any
+            && matches!(self.error, Some(CallError::Lost { .. }))
+            && self.failures <= DROPPED_MAX;
+        self.connections.is_empty()
+            && self.dials.is_empty()
+            && !self.config.waits_for_connection
+            && !is_replaced
+    }
+
+    /// Why there is no connection, for one more caller. A call that is to be sent again may have run before.
+    fn unreachable(&self, may_have_run: bool) -> CallError {
+        let error = match &self.error {
+            Some(CallError::Connect(error)) if !may_have_run => return CallError::Connect(again(error)),
+            Some(CallError::WrongProtocol(why)) if !may_have_run => {
+                return CallError::WrongProtocol(why.clone());
             }
-            Some(CallError::Broken(why)) => {
-                let error = io::Error::new(io::ErrorKind::InvalidData, why.to_string());
-                CallError::Lost { error, may_have_run: false }
-            }
-            _ => CallError::Connect(io::ErrorKind::NotConnected.into()),
-        }
+            Some(CallError::Connect(error) | CallError::Lost { error, .. }) => again(error),
+            Some(other) => io::Error::new(io::ErrorKind::InvalidData, other.to_string()),
+            None if !may_have_run => return CallError::Connect(io::ErrorKind::NotConnected.into()),
+            None => io::ErrorKind::NotConnected.into(),
+        };
+        CallError::Lost { error, may_have_run }
     }
 }
 
@@ -113,35 +183,45 @@ impl ClientApp {
     /// A call that cannot go out now waits, or fails where there is nothing to wait for.
     pub(super) fn wait_for_turn(&mut self, number: u64, promise: Promise, now: Instant) {
         let Some(line) = self.lines.get_mut(&number) else { return };
-        let dials = match line.state {
-            State::Open(_) | State::Dialing { .. } => false,
-            State::Idle => true,
-            State::Pause { until } if until <= now => true,
-            State::Pause { .. } if !line.config.waits_for_connection => {
-                let error = line.unreachable();
-                return promise.fail(error);
-            }
-            State::Pause { until } => {
-                line.waiting.push_back(promise);
-                self.waiting += 1;
-                return self.look_by(until);
-            }
-        };
+        if line.pause_until.is_some_and(|until| until > now) && line.fails_at_once() {
+            let error = line.unreachable(promise.is_sent);
+            return promise.fail(error);
+        }
         line.waiting.push_back(promise);
         self.waiting += 1;
-        if dials {
-            self.dial(number, now);
+        self.dial_for_waiting(number, now);
+    }
+
+    /// Calls that were on a connection which ended go out first on another.
+    pub(super) fn send_again(&mut self, number: u64, promises: impl DoubleEndedIterator<Item = Promise>) {
+        let Some(line) = self.lines.get_mut(&number) else { return };
+        for promise in promises.rev() {
+            promise.flight().id.store(0, Ordering::Relaxed);
+            line.waiting.push_front(promise);
+            self.waiting += 1;
+        }
+    }
+
+    /// Makes the connections that calls wait for, as far as the line may have more and does not pause.
+    pub(super) fn dial_for_waiting(&mut self, number: u64, now: Instant) {
+        while let Some(line) = self.lines.get(&number)
+            && line.wants_connection()
+        {
+            match line.pause_until {
+                Some(until) if until > now => return self.look_by(until),
+                Some(_) | None => self.dial(number, now),
+            }
         }
     }
 
     /// Connects, on a thread that may wait for names and for packets.
-    pub(super) fn dial(&mut self, number: u64, now: Instant) {
+    fn dial(&mut self, number: u64, now: Instant) {
         let Some(line) = self.lines.get_mut(&number) else { return };
         self.attempts += 1;
         let attempt = self.attempts;
         let timeout = Duration::from_millis(line.config.connect_timeout_ms);
         let until = now + timeout;
-        line.state = State::Dialing { attempt, until };
+        line.dials.push(Dial { attempt, until });
         let (scheme, address, remote) = (line.scheme, line.address.clone(), self.remote.clone());
         let dialer = move || {
             let connect = || {
@@ -153,6 +233,9 @@ impl ClientApp {
         };
         self.look_by(until);
         if let Err(error) = crate::threads::detached("coreloop-dial", dialer) {
+            if let Some(line) = self.lines.get_mut(&number) {
+                line.dials.retain(|dial| dial.attempt != attempt);
+            }
             self.on_dial_failed(number, CallError::Connect(error), now);
         }
     }
@@ -166,19 +249,21 @@ impl ClientApp {
     ) {
         let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
-        if !matches!(line.state, State::Dialing { attempt: awaited, .. } if awaited == attempt) {
+        let Some(at) = line.dials.iter().position(|dial| dial.attempt == attempt) else {
             // It was given up; the socket is closed here.
             return;
-        }
+        };
+        line.dials.swap_remove(at);
         let config = line.config.clone();
         let adopted = result.and_then(|(stream, peer)| {
             let wire = Asks::new(line.scheme, &line.address.to_string(), config.frame_bytes_max);
-            conns.adopt(stream, peer, wire, Session::new(number, now))
+            conns.adopt(stream, peer, wire, Session::new(number, line.order, now))
         });
         match adopted {
             Err(error) => self.on_dial_failed(number, CallError::Connect(error), now),
             Ok(key) => {
-                line.state = State::Open(key);
+                line.connections.push(key);
+                line.pause_until = None;
                 self.keys.push(key);
                 self.shared.stats.connects.add(1);
                 let silent_ms = [config.ping_ms, config.idle_ms].into_iter().filter(|ms| *ms > 0).min();
@@ -190,16 +275,23 @@ impl ClientApp {
         }
     }
 
-    /// There is no connection, for this reason: whoever waits hears of it, and the next try waits a while.
+    /// A connection could not be made, or was dropped before the server said a word: the next try waits a while. Calls
+    /// that no other connection can take hear of it.
     fn on_dial_failed(&mut self, number: u64, error: CallError, now: Instant) {
         self.shared.stats.connect_failures.add(1);
         let Some(line) = self.lines.get_mut(&number) else { return };
-        line.failures = line.failures.saturating_add(1);
-        let random = RandomState::new().hash_one(line.failures);
-        let until = now + line.config.backoff.delay(line.failures, random);
-        line.state = State::Pause { until };
         line.error = Some(error);
-        if line.config.waits_for_connection {
+        let until = match line.pause_until {
+            // Several were tried at a time; they have failed once.
+            Some(until) if until > now => until,
+            Some(_) | None => {
+                line.failures = line.failures.saturating_add(1);
+                let random = RandomState::new().hash_one(line.failures);
+                now + line.config.backoff.delay(line.failures, random)
+            }
+        };
+        line.pause_until = Some(until);
+        if !line.fails_at_once() {
             if !line.waiting.is_empty() {
                 self.look_by(until);
             }
@@ -209,7 +301,8 @@ impl ClientApp {
         self.waiting -= waiting.len();
         for promise in waiting {
             // Looked up each time: the caller's function may have closed the line.
-            let error = self.lines.get(&number).map_or(CallError::NotSent, Line::unreachable);
+            let line = self.lines.get(&number);
+            let error = line.map_or(CallError::NotSent, |line| line.unreachable(promise.is_sent));
             promise.fail(error);
         }
     }
@@ -217,20 +310,18 @@ impl ClientApp {
     pub(super) fn on_connection_ended(&mut self, key: Key, session: &Session, why: &CloseReason) {
         let now = Instant::now();
         let Some(line) = self.lines.get_mut(&session.line) else { return };
-        if session.is_heard {
-            line.failures = 0;
-        }
-        if line.state != State::Open(key) {
-            return;
-        }
+        let took_calls = line.retire(key);
         let is_ours = matches!(why, CloseReason::App | CloseReason::Drained | CloseReason::Idle);
-        if !session.is_heard && !is_ours {
+        // A spare connection of a pool is dropped by its server some time, and that is no failure.
+        let is_spare = line.order != ReplyOrder::Any && !session.has_sent;
+        if took_calls && !session.is_heard && !is_ours && !is_spare {
             // A server that takes connections only to drop them is not connected to in a loop.
-            return self.on_dial_failed(session.line, lost(why, false), now);
+            let error = call_error(line, session, why, false);
+            return self.on_dial_failed(session.line, error, now);
         }
-        line.state = State::Idle;
         if !line.waiting.is_empty() {
-            self.dial(session.line, now);
+            // Other connections may have room for what waits.
+            self.look_by(now);
         }
     }
 
@@ -238,20 +329,17 @@ impl ClientApp {
     pub(super) fn look_at_lines(&mut self, now: Instant) {
         let numbers: Vec<u64> = self.lines.keys().copied().collect();
         for number in numbers {
-            let Some(line) = self.lines.get(&number) else { continue };
-            match line.state {
-                State::Dialing { until, .. } if until <= now => {
-                    let error = io::Error::new(io::ErrorKind::TimedOut, "the time to connect has passed");
-                    self.on_dial_failed(number, CallError::Connect(error), now);
-                }
-                State::Pause { until } if until <= now && !line.waiting.is_empty() => {
-                    self.dial(number, now);
-                }
-                State::Idle | State::Dialing { .. } | State::Open(_) | State::Pause { .. } => {}
+            while let Some(line) = self.lines.get_mut(&number)
+                && let Some(at) = line.dials.iter().position(|dial| dial.until <= now)
+            {
+                line.dials.swap_remove(at);
+                let error = io::Error::new(io::ErrorKind::TimedOut, "the time to connect has passed");
+                self.on_dial_failed(number, CallError::Connect(error), now);
             }
+            self.dial_for_waiting(number, now);
             if let Some(line) = self.lines.get(&number) {
                 let deadline = line.waiting.iter().filter_map(|promise| promise.deadline).min();
-                line.next_at().into_iter().chain(deadline).for_each(|at| self.look_by(at));
+                line.next_at(now).into_iter().chain(deadline).for_each(|at| self.look_by(at));
             }
         }
     }
@@ -261,7 +349,7 @@ impl ClientApp {
         if let Some(line) = self.lines.remove(&number) {
             debug_assert!(line.waiting.is_empty(), "a call keeps its line");
             self.waiting -= line.waiting.len();
-            if let State::Open(key) = line.state {
+            for key in line.connections {
                 conns.with(key, |cx| cx.close());
             }
         }

@@ -1,6 +1,6 @@
 //! The role that a client's reactor plays: letters from callers become requests, replies become answers.
 //!
-//! A [`Line`] is one address and where it stands (`line.rs`: connecting, back-off); a [`Session`] is one connection and
+//! A [`Line`] is one address and its connections (`line.rs`: connecting, back-off); a [`Session`] is one connection and
 //! its calls (`session.rs`). When a server drains, its line has a new connection while the old one is still being answered.
 
 #[cfg(feature = "netrpc")]
@@ -19,8 +19,10 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
-use self::line::{Line, State};
-use self::session::{Session, give_up, has_room, lost, on_ping, send};
+use self::line::{Line, ReplyOrder};
+use self::session::{
+    Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send,
+};
 use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;
@@ -30,13 +32,16 @@ use super::pending::Found;
 use super::reply::Answer;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::message::{Answered, Message, Outgoing, Refusal};
+use crate::message::{Answered, Message, Refusal};
 use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
-use crate::status::Status;
+use crate::status::{Code, Status};
 use crate::wire::{Asks, Scheme};
 
 /// Looks for what is late are at least this far apart.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
+
+/// How often a call goes out, where each connection that it went out on ended before the server had said a word there.
+const TRIES_MAX: u8 = 3;
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
@@ -117,20 +122,20 @@ impl ClientApp {
             .entry(number)
             .or_insert_with(|| Line::new(lane.scheme, lane.target.clone(), lane.config.clone()));
         let mut rest = Some(promise);
-        if let State::Open(key) = line.state {
-            conns.with(key, |cx| {
-                if !cx.is_open() {
-                    // It ends in this turn; then the line is seen to.
-                    return;
+        if line.waiting.is_empty() {
+            for &key in &line.connections {
+                conns.with(key, |cx| {
+                    // One that ends in this turn has no room; then the line is seen to.
+                    if has_room(cx, &line.bounds)
+                        && let Some(promise) = rest.take()
+                    {
+                        send(&self.shared.stats, cx, promise);
+                    }
+                });
+                if rest.is_none() {
+                    break;
                 }
-                let is_first = line.waiting.is_empty();
-                if is_first
-                    && has_room(cx, &line.config)
-                    && let Some(promise) = rest.take()
-                {
-                    send(&self.shared.stats, cx, promise);
-                }
-            });
+            }
         }
         if let Some(promise) = rest {
             self.wait_for_turn(number, promise, conns.now());
@@ -140,10 +145,10 @@ impl ClientApp {
     /// Sends what has waited, as far as there is room.
     fn refill(&mut self, cx: &mut Cx<'_>) {
         let Some(line) = self.lines.get_mut(&cx.session.line) else { return };
-        if line.state != State::Open(cx.key()) || !cx.is_open() {
+        if cx.session.is_draining {
             return;
         }
-        while has_room(cx, &line.config)
+        while has_room(cx, &line.bounds)
             && let Some(promise) = line.waiting.pop_front()
         {
             self.waiting -= 1;
@@ -161,6 +166,11 @@ impl ClientApp {
         };
         self.stats().answered.add(1);
         let answer = Answer::of(answered, promise.lane().config.frame_bytes_max);
+        if answered.status == Code::Unimplemented.number()
+            && let Some(text) = promise.named(cx.bytes(answered.body))
+        {
+            return self.wakers.extend(promise.land(answer, text.as_bytes()));
+        }
         if answered.body.len() >= LINK_BYTES_MIN {
             let chunk = cx.cut(answered.body);
             self.wakers.extend(promise.land_shared(answer, chunk));
@@ -174,6 +184,10 @@ impl ClientApp {
         match cx.session.pending.take(refusal.id) {
             Found::Call(promise) => {
                 promise.fail(CallError::ReplyRefused(Status::new(refusal.code, refusal.message)));
+                // What is left of the reply would hold up the next call.
+                if cx.session.order == ReplyOrder::OneAtATime {
+                    drop_connection(cx);
+                }
             }
             Found::Late => self.stats().late_replies.add(1),
             Found::Unknown => self.stats().unknown_replies.add(1),
@@ -194,14 +208,42 @@ impl ClientApp {
     fn on_drain(&mut self, cx: &mut Cx<'_>) {
         self.stats().drains.add(1);
         cx.session.is_draining = true;
-        let (number, key, now) = (cx.session.line, cx.key(), cx.now());
-        if let Some(line) = self.lines.get_mut(&number)
-            && line.state == State::Open(key)
-        {
-            line.state = State::Idle;
-            if !line.waiting.is_empty() {
-                self.dial(number, now);
+        let (number, now) = (cx.session.line, cx.now());
+        let Some(line) = self.lines.get_mut(&number) else { return };
+        line.retire(cx.key());
+        if line.order != ReplyOrder::Any {
+            self.on_last_reply(cx);
+        }
+        self.look_by_if_waiting(number, now);
+    }
+
+    /// The server has answered its last call on this connection: what was written behind it was not run (RFC 9112
+    /// section 9.6), and goes out on another one.
+    fn on_last_reply(&mut self, cx: &mut Cx<'_>) {
+        let mut over = std::mem::take(&mut self.over);
+        cx.session.pending.take_if(|_| true, &mut over);
+        over.sort_unstable_by_key(|(id, _)| *id);
+        let is_progress = cx.session.is_heard;
+        let mut again = Vec::new();
+        for (_, mut promise) in over.drain(..) {
+            // One that went out before on another connection may have run there.
+            promise.is_sent = promise.tries > 1;
+            if is_progress || promise.tries < TRIES_MAX {
+                again.push(promise);
+            } else {
+                let text = "the server closed the connection before it had read the call";
+                let error = io::Error::new(io::ErrorKind::ConnectionAborted, text);
+                promise.fail(CallError::Lost { error, may_have_run: false });
             }
+        }
+        self.send_again(cx.session.line, again.into_iter());
+        self.over = over;
+    }
+
+    /// Calls that wait may go out on another connection: looks for one when the turn comes to it.
+    fn look_by_if_waiting(&mut self, number: u64, now: Instant) {
+        if self.lines.get(&number).is_some_and(|line| !line.waiting.is_empty()) {
+            self.look_by(now);
         }
     }
 
@@ -221,7 +263,7 @@ impl ClientApp {
                     return false;
                 }
                 if let Found::Call(promise) = cx.session.pending.take(id) {
-                    cx.send(Outgoing::Cancel { id });
+                    cancel(cx, id);
                     promise.fail(CallError::Cancelled { may_have_run: true });
                 }
                 self.stats().cancelled.add(1);
@@ -249,7 +291,10 @@ impl ClientApp {
         self.waiting -= over.len();
         debug_assert_eq!(line.waiting.len() + over.len(), before);
         self.stats().cancelled.add(over.len() as u64);
-        over.into_iter().for_each(|promise| promise.fail(CallError::Cancelled { may_have_run: false }));
+        for promise in over {
+            let may_have_run = promise.is_sent;
+            promise.fail(CallError::Cancelled { may_have_run });
+        }
     }
 
     fn on_cancel_group(&mut self, conns: &mut Conns<'_, ClientApp>, group: u64) {
@@ -274,7 +319,7 @@ impl ClientApp {
                 cx.session.pending.take_if(&is_over, &mut over);
                 for (id, promise) in over.drain(..) {
                     count += 1;
-                    cx.send(Outgoing::Cancel { id });
+                    cancel(cx, id);
                     promise.fail(why(true));
                 }
                 self.after_end(cx);
@@ -287,7 +332,8 @@ impl ClientApp {
                 for promise in all {
                     if is_over(&promise) {
                         count += 1;
-                        promise.fail(why(false));
+                        let error = why(promise.is_sent);
+                        promise.fail(error);
                     } else {
                         line.waiting.push_back(promise);
                     }
@@ -314,6 +360,9 @@ impl ClientApp {
                 let next = watch(cx, line);
                 let deadline = cx.session.pending.iter().filter_map(|promise| promise.deadline).min();
                 next.into_iter().chain(deadline).for_each(|at| self.look_by(at));
+                if self.waiting > 0 {
+                    self.refill(cx);
+                }
             });
         }
         self.look_at_lines(now);
@@ -335,12 +384,17 @@ impl App for ClientApp {
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Asks, Session) {
         (
             Asks::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
-            Session::new(0, Instant::now()),
+            Session::new(0, ReplyOrder::Any, Instant::now()),
         )
     }
 
     fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
-        cx.session.is_heard = true;
+        if !cx.session.is_heard && message != Message::Drain {
+            cx.session.is_heard = true;
+            if let Some(line) = self.lines.get_mut(&cx.session.line) {
+                line.failures = 0;
+            }
+        }
         match message {
             Message::Reply(answered) => {
                 cx.session.last_used = cx.now();
@@ -405,9 +459,18 @@ impl App for ClientApp {
         let mut over = std::mem::take(&mut self.over);
         session.pending.take_if(|_| true, &mut over);
         self.stats().lost.add(u64::from(!over.is_empty()));
+        if session.order != ReplyOrder::Any {
+            over.sort_unstable_by_key(|(id, _)| *id);
+            let (again, failed): (Vec<_>, Vec<_>) =
+                over.drain(..).partition(|(_, promise)| may_repeat(&session, promise, why));
+            self.send_again(session.line, again.into_iter().map(|(_, promise)| promise));
+            over = failed;
+        }
         self.on_connection_ended(key, &session, why);
         for (_, promise) in over.drain(..) {
-            promise.fail(lost(why, true));
+            let line = self.lines.get(&session.line);
+            let error = line.map_or(CallError::NotSent, |line| call_error(line, &session, why, true));
+            promise.fail(error);
         }
         self.over = over;
     }

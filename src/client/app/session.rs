@@ -6,10 +6,11 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::Cx;
+use super::line::{ConnectionBounds, Line, ReplyOrder};
+use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
-use crate::client::config::ClientConfig;
 use crate::client::driver::Stats;
+use crate::client::error::closed;
 use crate::client::flight::{Promise, What};
 use crate::client::pending::Pending;
 use crate::client::reply::Answer;
@@ -25,8 +26,11 @@ pub(in crate::client) struct Session {
     pub(super) pending: Pending,
     /// The server wants no new requests here.
     pub(super) is_draining: bool,
-    /// The server has said something.
+    /// The server has said something, besides that it wants no new requests.
     pub(super) is_heard: bool,
+    /// A call went out here.
+    pub(super) has_sent: bool,
+    pub(super) order: ReplyOrder,
     /// When it was asked for a sign of life, if nothing was heard since.
     pub(super) pinged_at: Option<Instant>,
     /// When the first of the calls in flight came: before, nothing was owed.
@@ -37,12 +41,14 @@ pub(in crate::client) struct Session {
 }
 
 impl Session {
-    pub(super) fn new(line: u64, now: Instant) -> Session {
+    pub(super) fn new(line: u64, order: ReplyOrder, now: Instant) -> Session {
         Session {
             line,
             pending: Pending::default(),
             is_draining: false,
             is_heard: false,
+            has_sent: false,
+            order,
             pinged_at: None,
             owed_since: now,
             last_used: now,
@@ -61,9 +67,12 @@ impl Session {
 
 /// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
 /// given up are in flight no more, but their bytes lie here as long as the server takes none.
-pub(super) fn has_room(cx: &Cx<'_>, config: &ClientConfig) -> bool {
+pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds) -> bool {
     let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
-    calls < config.in_flight_max && (bytes < config.in_flight_bytes_max || calls == 0 && cx.out_len() == 0)
+    cx.is_open()
+        && cx.wire().takes_calls()
+        && calls < bounds.calls_max
+        && (bytes < bounds.bytes_max || calls == 0 && cx.out_len() == 0)
 }
 
 /// Sends a call that has its turn, unless it is over already.
@@ -77,18 +86,22 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
         stats.late.add(1);
         return promise.fail(CallError::DeadlineExceeded);
     }
-    let What::Call { ref name, method, schema, codec, compressed, one_way } = promise.what else {
+    let What::Call { ref name, method, schema, codec, compressed, one_way, .. } = promise.what else {
         return promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake);
     };
     let name = name.clone();
     promise.is_sent = true;
+    promise.tries = promise.tries.saturating_add(1);
+    cx.session.has_sent = true;
+    // Where replies come in order, a call that wants no reply has one all the same, which the next call waits for.
+    let one_way = one_way && cx.session.order == ReplyOrder::Any;
     let now = cx.now();
     cx.session.last_used = now;
     if cx.session.pending.is_empty() {
         // Nothing was owed before; the time to the next word counts from here.
         cx.session.owed_since = now;
     }
-    let (body, metadata) = (promise.take_body(), promise.metadata.take());
+    let (body, metadata) = (promise.take_body(), promise.metadata.clone());
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
     cx.send(Outgoing::Request(Call {
         id,
@@ -130,11 +143,41 @@ pub(super) fn on_ping(cx: &mut Cx<'_>, id: u64) {
     }
 }
 
+/// Has the server give up a call that it has. By HTTP/1.1 it is the end of the connection that says so.
+pub(super) fn cancel(cx: &mut Cx<'_>, id: u64) {
+    match cx.session.order {
+        ReplyOrder::Any | ReplyOrder::AsCalled => cx.send(Outgoing::Cancel { id }),
+        ReplyOrder::OneAtATime => drop_connection(cx),
+    }
+}
+
+/// Closes a connection whose only call is over here.
+pub(super) fn drop_connection(cx: &mut Cx<'_>) {
+    cx.session.is_draining = true;
+    cx.abort(io::ErrorKind::ConnectionAborted);
+}
+
+/// Whether a call that had no answer when its connection ended is sent again: it may run twice, its server may close a
+/// connection at any time, and it has not gone out too often.
+pub(super) fn may_repeat(session: &Session, promise: &Promise, why: &CloseReason) -> bool {
+    let is_closed = matches!(why, CloseReason::PeerClosed | CloseReason::Reset(_));
+    session.order != ReplyOrder::Any
+        && is_closed
+        && promise.what.is_idempotent()
+        && promise.tries < TRIES_MAX
+        && !promise.is_given_up()
+}
+
 /// What the callers of a connection that ended are told.
-pub(super) fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
+pub(super) fn call_error(line: &Line, session: &Session, why: &CloseReason, may_have_run: bool) -> CallError {
     let kind = match why {
-        CloseReason::Broken(why) => return CallError::Broken(why.clone()),
-        CloseReason::PeerClosed => io::ErrorKind::UnexpectedEof,
+        CloseReason::Broken(why) => {
+            return CallError::broken(why.clone(), line.scheme, &line.address.to_string());
+        }
+        CloseReason::PeerClosed => {
+            let error = closed(session.is_heard, line.scheme, &line.address.to_string());
+            return CallError::Lost { error, may_have_run };
+        }
         CloseReason::Reset(kind) => *kind,
         CloseReason::FrameLate | CloseReason::WriteStalled => io::ErrorKind::TimedOut,
         CloseReason::FirstBytesLate
@@ -144,7 +187,6 @@ pub(super) fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
         | CloseReason::TooManySilent => io::ErrorKind::ConnectionAborted,
     };
     let text = match why {
-        CloseReason::PeerClosed => "the server closed the connection".to_owned(),
         CloseReason::Reset(io::ErrorKind::TimedOut) => "the server gave no sign of life".to_owned(),
         why => format!("the connection ended: {why}"),
     };

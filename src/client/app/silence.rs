@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Cx;
-use super::line::{Line, State};
+use super::line::Line;
 use crate::client::config::ClientConfig;
 use crate::message::Outgoing;
 
@@ -23,9 +23,7 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
         }
         let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
         if idle_at.is_some_and(|at| at <= now) {
-            if line.state == State::Open(cx.key()) {
-                line.state = State::Idle;
-            }
+            line.retire(cx.key());
             cx.session.is_draining = true;
             cx.close();
             return None;

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
+use super::super::error::closed;
 use super::super::reply::{Answer, as_bytes};
 use super::super::{CallError, MethodId, codec_for};
 use super::Times;
@@ -14,7 +15,7 @@ use crate::context::Peer;
 use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash, time_left_us};
 use crate::reactor::{Address, dial};
 use crate::status::Status;
-use crate::wire::{Decoded, Native, Wire};
+use crate::wire::{Broken, Decoded, Native, Scheme, Wire};
 
 /// Bytes that one read asks for at least.
 const READ_BYTES: usize = 16 * 1024;
@@ -58,7 +59,11 @@ impl Stream {
 
 /// One connection and the call at hand.
 pub(super) struct Link {
+    /// The address, without its scheme.
+    address: String,
     stream: Stream,
+    /// The server has said something.
+    is_heard: bool,
     wire: Native,
     frame_bytes_max: usize,
     /// What was read: `start..end` has not been decoded.
@@ -97,7 +102,9 @@ impl Link {
         let stream = connect().map_err(CallError::Connect)?;
         let frame_bytes_max = Limits::default().frame_bytes_max;
         Ok(Link {
+            address: address.strip_prefix("native:").unwrap_or(address).to_owned(),
             stream,
+            is_heard: false,
             wire: Native::client(frame_bytes_max),
             frame_bytes_max,
             buffer: vec![0; READ_BYTES],
@@ -131,7 +138,7 @@ impl Link {
         let answered = self.exchange(method_hash(method), 0, codec, Some(argument))?;
         let reply = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), as_bytes);
         self.forget(&answered);
-        reply
+        reply.map_err(|error| error.naming(method_hash(method), method))
     }
 
     /// Sends a call that wants no answer. That it arrives, and what comes of it, is not known.
@@ -203,10 +210,7 @@ impl Link {
                 Decoded::NeedMore { .. } => break,
                 // The native protocol has no last word.
                 Decoded::End => break,
-                Decoded::Broken(why) => {
-                    self.is_lost = true;
-                    return Err(CallError::Broken(why));
-                }
+                Decoded::Broken(why) => return Err(self.broken(why)),
             }
         }
         Ok(())
@@ -342,6 +346,11 @@ impl Link {
         Ok(())
     }
 
+    fn broken(&mut self, why: Broken) -> CallError {
+        self.is_lost = true;
+        CallError::broken(why, Scheme::Native, &self.address)
+    }
+
     fn lost(&mut self, error: io::Error, may_have_run: bool) -> CallError {
         self.is_lost = true;
         CallError::Lost { error, may_have_run }
@@ -384,7 +393,10 @@ impl Link {
         loop {
             if self.end - self.start >= bytes_min {
                 match self.wire.decode(&self.buffer[self.start..self.end]) {
-                    Decoded::Message { message, consumed } => return Ok((message, consumed)),
+                    Decoded::Message { message, consumed } => {
+                        self.is_heard = true;
+                        return Ok((message, consumed));
+                    }
                     Decoded::Skip { consumed } => {
                         self.start += consumed;
                         bytes_min = 1;
@@ -392,10 +404,7 @@ impl Link {
                     }
                     Decoded::NeedMore { bytes_min: needed } => bytes_min = needed,
                     Decoded::End => bytes_min = usize::MAX,
-                    Decoded::Broken(why) => {
-                        self.is_lost = true;
-                        return Err(CallError::Broken(why));
-                    }
+                    Decoded::Broken(why) => return Err(self.broken(why)),
                 }
             }
             late_bytes += self.read_more(bytes_min, deadline)?;
@@ -426,7 +435,10 @@ impl Link {
                 false => self.read_arrived(),
             };
             match read {
-                Ok(0) => return Err(self.lost(io::ErrorKind::UnexpectedEof.into(), true)),
+                Ok(0) => {
+                    let error = closed(self.is_heard, Scheme::Native, &self.address);
+                    return Err(self.lost(error, true));
+                }
                 Ok(n) => {
                     self.end += n;
                     return Ok(if is_in_time { 0 } else { n });
@@ -469,7 +481,7 @@ impl Link {
         let answered = self.exchange(method.hash(), schema, codec, None)?;
         let result = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);
         self.forget(&answered);
-        result
+        result.map_err(|error| error.naming(method.hash(), method.name()))
     }
 }
 

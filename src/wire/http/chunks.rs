@@ -114,7 +114,7 @@ impl Chunks {
         }
         for (at, byte) in input.iter().enumerate() {
             self.overhead += 1;
-            if self.overhead > self.overhead_max + self.total {
+            if self.overhead > self.overhead_max.saturating_add(self.total) {
                 return Err(ChunkFault::TooMuchFraming);
             }
             self.at = self.after(*byte)?;

@@ -10,10 +10,10 @@ use super::error::{read_error, read_server_timing};
 use super::framing::{Framing, with_fields};
 use super::request::is_json;
 use super::scan::{Scan, Scanned};
-use super::{JSON, KEEP_BYTES_MAX, SKIP_FACTOR};
+use super::{JSON, KEEP_BYTES_MAX};
 use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Refusal, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
 
 /// Bytes of a reply's head at the most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -38,6 +38,8 @@ struct Client {
     frame_bytes_max: usize,
     state: State,
     scan: Scan,
+    /// No reply was read yet.
+    is_fresh: bool,
     /// Interim responses since the last reply.
     interims: u32,
     /// The calls that wait for a reply, in order.
@@ -65,8 +67,8 @@ enum State {
     Head,
     /// A body of known length.
     Body { head: ReplyHead, bytes: usize },
-    /// A body in chunks.
-    Chunked { head: ReplyHead, chunks: Chunks },
+    /// A body in chunks; of one that is refused, nothing is kept.
+    Chunked { head: ReplyHead, chunks: Chunks, is_refused: bool },
     /// A body up to the end of the connection; whether that has come.
     UntilEnd { head: ReplyHead, is_end: bool },
     /// A body that nobody wants.
@@ -106,12 +108,20 @@ impl HttpClient {
             frame_bytes_max,
             state: State::Head,
             scan: Scan::default(),
+            is_fresh: true,
             interims: 0,
             asked: VecDeque::new(),
             is_last: false,
             is_aside_stale: false,
             gathered: Vec::new(),
         }))
+    }
+}
+
+impl HttpClient {
+    /// No reply has said yet that it is the last one: a call may be written.
+    pub fn takes_calls(&self) -> bool {
+        !self.0.is_last && !matches!(self.0.state, State::Last | State::Ended | State::Broken(_))
     }
 }
 
@@ -149,7 +159,7 @@ impl Client {
             State::Body { head, bytes } => {
                 self.reply(&head, &input[..bytes], Span::new(0, bytes as u32), bytes)
             }
-            State::Chunked { head, chunks } => self.chunked(head, chunks, input),
+            State::Chunked { head, chunks, is_refused } => self.chunked(head, chunks, is_refused, input),
             State::UntilEnd { head, is_end } => self.until_end(head, is_end, input),
             State::Skip { .. } if input.is_empty() => Decoded::NeedMore { bytes_min: 1 },
             State::Skip { bytes } => {
@@ -174,6 +184,14 @@ impl Client {
     }
 
     fn head(&mut self, input: &[u8]) -> Decoded<Message> {
+        if self.is_fresh && input.len() < 2 {
+            return Decoded::NeedMore { bytes_min: 2 };
+        }
+        if self.is_fresh
+            && let Some(met) = ForeignProtocol::at_start(input, &[ForeignProtocol::Http])
+        {
+            return self.break_off(Broken::Foreign(met));
+        }
         let (bytes, lines) = match self.scan.go_on(input, HEAD_BYTES_MAX) {
             Scanned::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             Scanned::Head { lines: 0, .. } => {
@@ -189,6 +207,7 @@ impl Client {
             }
         };
         self.scan = Scan::default();
+        self.is_fresh = false;
         match read_head(&input[..bytes], lines) {
             Ok(head) => self.after_head(head, bytes, input),
             Err(why) => self.break_off(broken(why)),
@@ -208,12 +227,13 @@ impl Client {
         }
         self.interims = 0;
         self.is_last = head.framing.is_last(head.is_http_10);
+        if head.status == 408 && self.is_last && !head.is_json {
+            // It says why an idle connection closes, and answers no call: one that has crossed it was not read (RFC
+            // 9110 section 15.5.9).
+            self.state = State::Head;
+            return self.decode(input);
+        }
         if self.asked.is_empty() {
-            // A 408 says why an idle connection closes (RFC 9110 section 15.5.9); any other reply is a stranger's.
-            if head.status == 408 && self.is_last {
-                self.state = State::Head;
-                return self.decode(input);
-            }
             return self.break_off(broken("a reply came that nothing was asked for"));
         }
         let bytes_max = self.frame_bytes_max as u64;
@@ -223,17 +243,14 @@ impl Client {
             }
             _ if matches!(head.status, 204 | 304) => self.reply(&head, &[], Span::default(), head_bytes),
             Framing { is_chunked: true, .. } => {
-                let chunks = Chunks::new(bytes_max, HEAD_BYTES_MAX as u64);
-                self.state = State::Chunked { head, chunks };
+                // The limit is looked at here, since what is over it has to be read to its end.
+                let chunks = Chunks::new(u64::MAX, HEAD_BYTES_MAX as u64);
+                self.state = State::Chunked { head, chunks, is_refused: false };
                 Decoded::Skip { consumed: head_bytes }
             }
             Framing { length: Some(length), .. } if length > bytes_max => {
-                let why = Broken::TooLarge { bytes: length, bytes_max };
-                if length > SKIP_FACTOR * bytes_max {
-                    return self.break_off(why);
-                }
                 self.state = State::Skip { bytes: length };
-                self.refuse(&why, head_bytes)
+                self.refuse(length, head_bytes)
             }
             Framing { length: Some(length), .. } => {
                 let (bytes, rest) = (length as usize, &input[head_bytes..]);
@@ -253,7 +270,9 @@ impl Client {
     }
 
     /// A reply over the limit: its call ends, its body is skipped.
-    fn refuse(&mut self, why: &Broken, consumed: usize) -> Decoded<Message> {
+    fn refuse(&mut self, bytes: u64, consumed: usize) -> Decoded<Message> {
+        let why = Broken::TooLarge { bytes, bytes_max: self.frame_bytes_max as u64 };
+        self.is_aside_stale = true;
         match self.asked.pop_front() {
             Some(Asked { id, is_ignored: false }) => {
                 let (codec, one_way, code) = (JSON, false, Code::ResourceExhausted);
@@ -313,10 +332,27 @@ impl Client {
         decoded
     }
 
-    fn chunked(&mut self, head: ReplyHead, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
+    fn chunked(
+        &mut self,
+        head: ReplyHead,
+        mut chunks: Chunks,
+        is_refused: bool,
+        input: &[u8],
+    ) -> Decoded<Message> {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
+                Ok(Piece::Data(bytes)) if is_refused => at += bytes,
+                Ok(Piece::End(bytes)) if is_refused => {
+                    self.state = State::Head;
+                    return Decoded::Skip { consumed: at + bytes };
+                }
+                Ok(Piece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
+                    // More may follow: how much in all is not known before the end.
+                    let at_least = (self.gathered.len() + bytes) as u64;
+                    self.state = State::Chunked { head, chunks, is_refused: true };
+                    return self.refuse(at_least, at + bytes);
+                }
                 Ok(Piece::Data(bytes)) => {
                     self.gathered.extend_from_slice(&input[at..at + bytes]);
                     at += bytes;
@@ -326,24 +362,21 @@ impl Client {
                 Err(fault) => {
                     return self.break_off(match fault {
                         ChunkFault::Malformed(what) => broken(what),
-                        ChunkFault::TooLarge => self.too_large(),
+                        ChunkFault::TooLarge => broken("a reply's chunks have no end"),
                         ChunkFault::TooMuchFraming => broken("a reply's chunks are more framing than data"),
                     });
                 }
             }
         }
-        self.state = State::Chunked { head, chunks };
+        self.state = State::Chunked { head, chunks, is_refused };
         if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
-    }
-
-    fn too_large(&self) -> Broken {
-        let bytes_max = self.frame_bytes_max as u64;
-        Broken::TooLarge { bytes: bytes_max + 1, bytes_max }
     }
 
     fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Decoded<Message> {
         if input.len() > self.frame_bytes_max - self.gathered.len() {
-            return self.break_off(self.too_large());
+            // What is left has no end but that of the connection, which takes no more calls anyway.
+            self.state = State::Head;
+            return self.refuse((self.gathered.len() + input.len()) as u64, input.len());
         }
         self.gathered.extend_from_slice(input);
         match input.len() {

@@ -1,27 +1,127 @@
 //! What a reply says beside its result: the error in its body, and where the time went.
 
-use serde_json::Value;
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::Deserialize;
+use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 
 use super::framing::{digits, list, trim};
 use crate::status::Code;
 
-/// The largest body that is read as an error; parsed, it takes several times the memory.
-const ERROR_BYTES_MAX: usize = 64 * 1024;
+/// The members of an error that count. Whatever else is in the body is passed over, and costs no memory.
+#[derive(Default)]
+struct ErrorBody<'a> {
+    code: Text<'a>,
+    message: Text<'a>,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for ErrorBody<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<ErrorBody<'a>, D::Error> {
+        deserializer.deserialize_map(ErrorBodyVisitor)
+    }
+}
+
+struct ErrorBodyVisitor;
+
+impl<'de> Visitor<'de> for ErrorBodyVisitor {
+    type Value = ErrorBody<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("an object")
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut members: A) -> Result<ErrorBody<'de>, A::Error> {
+        let mut body = ErrorBody::default();
+        while let Some(name) = members.next_key::<Text<'de>>()? {
+            match name {
+                Text::Is(name) if name == "code" => body.code = members.next_value()?,
+                Text::Is(name) if name == "message" => body.message = members.next_value()?,
+                Text::Is(_) | Text::None => {
+                    members.next_value::<IgnoredAny>()?;
+                }
+            }
+        }
+        Ok(body)
+    }
+}
+
+/// A member that should be a string.
+#[derive(Default)]
+enum Text<'a> {
+    Is(Cow<'a, str>),
+    /// It is missing, or something else.
+    #[default]
+    None,
+}
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Text<'a>, D::Error> {
+        deserializer.deserialize_any(TextVisitor)
+    }
+}
+
+struct TextVisitor;
+
+impl<'de> Visitor<'de> for TextVisitor {
+    type Value = Text<'de>;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Text<'de>, E> {
+        Ok(Text::Is(Cow::Borrowed(text)))
+    }
+
+    fn visit_str<E>(self, text: &str) -> Result<Text<'de>, E> {
+        Ok(Text::Is(Cow::Owned(text.to_owned())))
+    }
+
+    fn visit_unit<E>(self) -> Result<Text<'de>, E> {
+        Ok(Text::None)
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<Text<'de>, E> {
+        Ok(Text::None)
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<Text<'de>, E> {
+        Ok(Text::None)
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<Text<'de>, E> {
+        Ok(Text::None)
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<Text<'de>, E> {
+        Ok(Text::None)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut items: A) -> Result<Text<'de>, A::Error> {
+        while items.next_element::<IgnoredAny>()?.is_some() {}
+        Ok(Text::None)
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut entries: A) -> Result<Text<'de>, A::Error> {
+        while entries.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
+        Ok(Text::None)
+    }
+}
 
 /// The code and the message of a reply that is not 200. A body that is no error of the Connect protocol leaves it to
 /// the status.
 pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String) {
     let from_status =
         || (Code::from_http_status(status), format!("the server answered with HTTP status {status}"));
-    if body.len() > ERROR_BYTES_MAX {
+    let Ok(ErrorBody { code: Text::Is(code), message }) = serde_json::from_slice::<ErrorBody<'_>>(body)
+    else {
         return from_status();
-    }
-    let Ok(Value::Object(mut error)) = serde_json::from_slice::<Value>(body) else { return from_status() };
-    let code = error.get("code").and_then(Value::as_str).and_then(Code::from_connect_name);
-    match (code, error.remove("message")) {
+    };
+    match (Code::from_connect_name(&code), message) {
         (None | Some(Code::Ok), _) => from_status(),
-        (Some(code), Some(Value::String(message))) => (code, message),
-        (Some(code), _) => (code, String::new()),
+        (Some(code), Text::Is(message)) => (code, message.into_owned()),
+        (Some(code), Text::None) => (code, String::new()),
     }
 }
 
@@ -66,7 +166,17 @@ mod tests {
             let said = (Code::Unimplemented, "the server answered with HTTP status 404".into());
             assert_eq!(of(404, body), said, "{body}");
         }
-        assert_eq!(of(503, &format!("{error}{}", " ".repeat(ERROR_BYTES_MAX))).0, Code::Unavailable);
+        // However long it is, and whatever else it says.
+        let long = "é\\n".repeat(100_000);
+        let (code, message) =
+            of(503, &format!(r#"{{"details":[{{"x":[1]}}],"message":"{long}","code":"not_found"}}"#));
+        assert_eq!((code, message), (Code::NotFound, "é\n".repeat(100_000)));
+        let spaced = format!("{error}{}", " ".repeat(1 << 20));
+        assert_eq!(of(503, &spaced), (Code::Cancelled, "é".into()));
+        assert_eq!(
+            of(503, r#"{"code":"not_found","message":[1,{"a":null}]}"#),
+            (Code::NotFound, String::new())
+        );
         assert_eq!(of(503, &"[".repeat(10_000)).0, Code::Unavailable);
     }
 

@@ -6,12 +6,13 @@
 
 use super::escape::put_string;
 use super::members::{Failed, Told};
+use super::oversize::OversizedAnswer;
 use super::sink::Sink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
 use crate::json_text::{Fault, Found, Frame, Nest, Reader, space_len, unescape};
-use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Span};
+use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Refusal, Span};
 use crate::status::{Code, jsonrpc};
-use crate::wire::{Broken, Decoded, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
 
 /// Containers inside each other in an answer, at the most: those of the largest argument that a server takes.
 const DEPTH_MAX: usize = 128;
@@ -23,6 +24,8 @@ pub struct JsonRpcClient {
     frame: Frame,
     /// The text of an error that was written with escapes.
     aside: String,
+    /// The answer that is passed over, since it is over the limit.
+    oversized: Option<Box<OversizedAnswer>>,
 }
 
 /// What stands for a message that is not in the bytes, or not as it is.
@@ -35,6 +38,7 @@ impl JsonRpcClient {
             bytes_max: frame_bytes_max.min(MESSAGE_BYTES_MAX),
             frame: Frame::default(),
             aside: String::new(),
+            oversized: None,
         }
     }
 
@@ -49,13 +53,37 @@ impl JsonRpcClient {
                     Err(fault) => not_json(fault),
                 }
             }
-            Found::Open if input.len() > self.bytes_max => Decoded::Broken(Broken::TooLarge {
-                bytes: input.len() as u64,
-                bytes_max: self.bytes_max as u64,
-            }),
+            Found::Open if input.len() > self.bytes_max => {
+                self.frame = Frame::default();
+                self.pass_over(Box::default(), input)
+            }
             Found::Open => Decoded::NeedMore { bytes_min: input.len() + 1 },
             Found::TooDeep => broken(format!("an answer is nested deeper than {DEPTH_MAX}")),
             Found::Unbalanced => broken("in an answer a bracket closes what is not open"),
+        }
+    }
+
+    /// Passes over an answer that is over the limit: its call fails when the end has come, the others go on.
+    #[cold]
+    fn pass_over(&mut self, mut answer: Box<OversizedAnswer>, input: &[u8]) -> Decoded<Message> {
+        if input.is_empty() {
+            self.oversized = Some(answer);
+            return Decoded::NeedMore { bytes_min: 1 };
+        }
+        let Some(consumed) = answer.pass(input) else {
+            self.oversized = Some(answer);
+            return Decoded::Skip { consumed: input.len() };
+        };
+        let why = Broken::TooLarge { bytes: answer.bytes(), bytes_max: self.bytes_max as u64 };
+        match number(answer.id()) {
+            Some(id) => {
+                let (code, message) = (Code::ResourceExhausted, why.to_string());
+                let refusal = Refusal { id, codec: CODEC_JSON, one_way: false, code, message };
+                Decoded::Message { message: Message::Refused(refusal), consumed }
+            }
+            // It answers a call that wanted no answer.
+            None if answer.id() == b"null" => Decoded::Skip { consumed },
+            None => Decoded::Broken(why),
         }
     }
 
@@ -210,6 +238,9 @@ impl Wire for JsonRpcClient {
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         self.aside.clear();
+        if let Some(answer) = self.oversized.take() {
+            return self.pass_over(answer, input);
+        }
         match input.first() {
             Some(b'{') if self.frame.is_fresh() => {
                 let mut reader = Reader::new(input, Nest::depth_max(DEPTH_MAX));
@@ -220,7 +251,13 @@ impl Wire for JsonRpcClient {
             }
             Some(b'{') => self.decode_slowly(input),
             Some(_) => match space_len(input) {
-                0 => broken("an answer is an object"),
+                0 if input.len() == 1 && ForeignProtocol::may_begin(input[0]) => {
+                    Decoded::NeedMore { bytes_min: 2 }
+                }
+                0 => match ForeignProtocol::at_start(input, &[ForeignProtocol::Json]) {
+                    Some(met) => Decoded::Broken(Broken::Foreign(met)),
+                    None => broken("an answer is an object"),
+                },
                 consumed => Decoded::Skip { consumed },
             },
             None => Decoded::NeedMore { bytes_min: 1 },
@@ -238,6 +275,10 @@ impl Wire for JsonRpcClient {
             | Outgoing::Ping { .. }
             | Outgoing::Prepared { .. } => {}
         }
+    }
+
+    fn is_inside_message(&self) -> bool {
+        self.oversized.is_some()
     }
 
     fn aside(&self) -> &[u8] {

@@ -15,6 +15,7 @@ mod deliver;
 mod escape;
 mod known;
 mod members;
+mod oversize;
 mod pending;
 mod request;
 mod server;

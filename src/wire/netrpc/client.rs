@@ -9,9 +9,9 @@ use super::head::{Head, Kind};
 use super::receive::{Piece, Receiver, broken};
 use super::send::Sender;
 use crate::codec::gob::stream::StreamError;
-use crate::message::{Answered, Call, Message, Outgoing, Span};
+use crate::message::{Answered, Call, Message, Outgoing, Refusal, Span};
 use crate::status::Code;
-use crate::wire::{Decoded, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
 
 /// Types that a server may define, at the most: those that ours takes from a client by default.
 const TYPES_MAX: usize = 1024;
@@ -30,6 +30,10 @@ pub struct NetRpcClient {
     sender: Sender,
     /// The answer whose body is to come.
     told: Option<Told>,
+    /// Bytes to come of a body that is over the limit.
+    skip_bytes: u64,
+    /// Nothing was read yet.
+    is_fresh: bool,
 }
 
 /// An answer whose header was read.
@@ -47,6 +51,8 @@ impl NetRpcClient {
             receiver: Receiver::new(TYPES_MAX, TYPE_BYTES_MAX, frame_bytes_max, frame_bytes_max),
             sender: Sender::new(Kind::Request),
             told: None,
+            skip_bytes: 0,
+            is_fresh: true,
         }
     }
 
@@ -69,7 +75,18 @@ impl NetRpcClient {
     fn body(&mut self, told: Told, input: &[u8], at: usize) -> Result<Piece<Option<Message>>, StreamError> {
         let is_dropped = told.seq & ONE_WAY != 0;
         if is_dropped || told.error.is_some() {
-            return Ok(match self.receiver.pass_over(input)? {
+            let piece = match self.receiver.pass_over(input) {
+                Err(StreamError::TooLarge { .. }) => match self.receiver.oversized(input)? {
+                    Piece::Found { what, bytes } => {
+                        self.skip_bytes = what;
+                        Piece::Found { what: (), bytes }
+                    }
+                    Piece::Definition { bytes } => Piece::Definition { bytes },
+                    Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+                },
+                other => other?,
+            };
+            return Ok(match piece {
                 Piece::Found { what: (), bytes } if is_dropped => Piece::Found { what: None, bytes },
                 Piece::Found { what: (), bytes } => {
                     let text = told.error.unwrap_or_default();
@@ -87,7 +104,11 @@ impl NetRpcClient {
                 }
             });
         }
-        Ok(match self.receiver.body(input, at)? {
+        let piece = match self.receiver.body(input, at) {
+            Err(error @ StreamError::TooLarge { .. }) => return self.oversized_body(told, input, error),
+            other => other?,
+        };
+        Ok(match piece {
             Piece::Found { what, bytes } => {
                 Piece::Found { what: Some(answer(told.seq, Code::Ok, what)), bytes }
             }
@@ -95,6 +116,34 @@ impl NetRpcClient {
                 self.told = Some(told);
                 Piece::Definition { bytes }
             }
+            Piece::NeedMore(bytes_min) => {
+                self.told = Some(told);
+                Piece::NeedMore(bytes_min)
+            }
+        })
+    }
+
+    /// A body over the limit: its call fails, and it is skipped as it comes.
+    #[cold]
+    fn oversized_body(
+        &mut self,
+        told: Told,
+        input: &[u8],
+        error: StreamError,
+    ) -> Result<Piece<Option<Message>>, StreamError> {
+        Ok(match self.receiver.oversized(input)? {
+            Piece::Found { what, bytes } => {
+                self.skip_bytes = what;
+                let refusal = Refusal {
+                    id: told.seq,
+                    codec: CODEC_GOB,
+                    one_way: false,
+                    code: Code::ResourceExhausted,
+                    message: broken(error).to_string(),
+                };
+                Piece::Found { what: Some(Message::Refused(refusal)), bytes }
+            }
+            Piece::Definition { bytes } => Piece::Definition { bytes },
             Piece::NeedMore(bytes_min) => {
                 self.told = Some(told);
                 Piece::NeedMore(bytes_min)
@@ -138,8 +187,28 @@ impl Wire for NetRpcClient {
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         self.receiver.let_go_of_aside();
+        if self.is_fresh {
+            if input.len() < 2 {
+                return Decoded::NeedMore { bytes_min: 2 };
+            }
+            self.is_fresh = false;
+            // The first message of a server defines a type, whose id has a second byte of its own.
+            if let Some(met) = ForeignProtocol::at_start(input, &[]) {
+                return Decoded::Broken(Broken::Foreign(met));
+            }
+        }
         let mut at = 0;
         loop {
+            if self.skip_bytes > 0 {
+                let skipped = self.skip_bytes.min((input.len() - at) as u64);
+                self.skip_bytes -= skipped;
+                at += skipped as usize;
+                match at {
+                    0 => return Decoded::NeedMore { bytes_min: 1 },
+                    consumed if self.skip_bytes > 0 => return Decoded::Skip { consumed },
+                    _ => {}
+                }
+            }
             let piece = match self.told.take() {
                 None => self.head(&input[at..]),
                 Some(told) => self.body(told, &input[at..], at),
@@ -171,7 +240,7 @@ impl Wire for NetRpcClient {
     }
 
     fn is_inside_message(&self) -> bool {
-        self.told.is_some()
+        self.told.is_some() || self.skip_bytes > 0
     }
 
     #[inline]

@@ -1,13 +1,18 @@
 //! What comes on a stream: headers, and bodies made self-contained.
 
 use super::{KEEP_BYTES_MAX, VALUE_BYTES_MAX};
-use crate::codec::gob::stream::{DefinitionLimits, Definitions, Message, Split, StreamError, Taken, split};
+use crate::codec::gob::stream::{
+    DefinitionLimits, Definitions, Message, Split, StreamError, Taken, number_at, split,
+};
 use crate::message::Span;
 use crate::wire::Broken;
 
 /// Bytes of all definitions of a connection together, unless one alone may have more. A small value may need all of
 /// them in front of it, at each call anew: not so many that this would be worth a peer's while.
 const DEFINITIONS_BYTES_MAX: usize = 256 << 10;
+
+/// Bytes of an id at the most: a length and eight bytes.
+const ID_BYTES_MAX: usize = 9;
 
 /// What stands at the start of the bytes at hand.
 #[derive(Debug)]
@@ -179,6 +184,24 @@ impl Receiver {
         self.aside.extend_from_slice(&definitions);
         self.aside.extend_from_slice(&input[..bytes]);
         Ok(Piece::Found { what: Span::aside(0, len as u32), bytes })
+    }
+
+    /// The bytes of a body that is over the limit, from its first to its last. One that may hold values of any type is an
+    /// error: it defines types that later values need, so that it must be read.
+    pub(super) fn oversized(&self, input: &[u8]) -> Result<Piece<u64>, StreamError> {
+        let Some((len, payload)) = number_at(input) else { return Ok(Piece::NeedMore(input.len() + 1)) };
+        let prefix = input.len() - payload.len();
+        if payload.len() < ID_BYTES_MAX {
+            return Ok(Piece::NeedMore(prefix + ID_BYTES_MAX));
+        }
+        // A signed number whose lowest bit is its sign: below zero are the ids of definitions.
+        let number = number_at(payload).map(|(number, _)| number).filter(|number| number & 1 == 0);
+        match number.and_then(|number| i32::try_from(number >> 1).ok()) {
+            Some(id) if !self.definitions.may_hold_interfaces(id)? => {
+                Ok(Piece::Found { what: len.saturating_add(prefix as u64), bytes: 0 })
+            }
+            _ => Err(StreamError::TooLarge { bytes: len, bytes_max: self.value_bytes_max as usize }),
+        }
     }
 
     /// The next body, of which only the end is wanted.

@@ -190,26 +190,32 @@ fn an_error_in_chunks_is_read_too() {
 }
 
 #[test]
-fn a_reply_over_the_limit_ends_its_call_and_if_it_is_far_over_the_connection() {
+fn a_reply_over_the_limit_fails_its_call_alone() {
     let of = |bytes: usize| {
         OK.replace("Length: 3", &format!("Length: {bytes}")).replace("[1]", &"1".repeat(bytes))
     };
-    let mut rig = client(2);
-    rig.feed(of(2 * BODY_MAX).as_bytes());
-    rig.feed(OK.as_bytes());
-    assert!(matches!(&rig.heard[0].message, Message::Refused(refusal) if refusal.id == 10));
-    assert_eq!(replies(&rig), [ok(11)]);
-    let mut rig = client(2);
-    rig.feed(of(2 * BODY_MAX + 1).as_bytes());
-    assert!(matches!(rig.broken, Some(Broken::TooLarge { .. })));
-    for stream in [
-        "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n65\r\n".to_owned(),
-        format!("HTTP/1.1 200 OK\r\n\r\n{}", "1".repeat(BODY_MAX + 1)),
-    ] {
-        let mut rig = client(1);
-        rig.feed(stream.as_bytes());
-        assert!(matches!(rig.broken, Some(Broken::TooLarge { .. })), "{stream}");
+    let chunked = |chunks: usize| {
+        let chunks = format!("{:x}\r\n{}\r\n", BODY_MAX, "1".repeat(BODY_MAX)).repeat(chunks);
+        format!("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n{chunks}0\r\n\r\n")
+    };
+    for stream in [of(BODY_MAX + 1), of(2 * BODY_MAX + 1), of(100 * BODY_MAX), chunked(2), chunked(50)] {
+        for step in [7, 1 << 20] {
+            let mut rig = client(2);
+            (stream.clone() + OK).as_bytes().chunks(step).for_each(|piece| rig.feed(piece));
+            let Message::Refused(refusal) = &rig.heard[0].message else {
+                panic!("{:?}", rig.heard[0].message)
+            };
+            assert_eq!((refusal.id, refusal.code), (10, Code::ResourceExhausted));
+            let limit = format!("over the limit of {BODY_MAX} (frame_bytes_max)");
+            assert!(refusal.message.ends_with(&limit), "{}", refusal.message);
+            assert_eq!((replies(&rig), rig.broken), (vec![ok(11)], None));
+        }
     }
+    // A body that ends with the connection is not read to its end: no call can follow it.
+    let mut rig = client(2);
+    rig.feed(format!("HTTP/1.1 200 OK\r\n\r\n{}", "1".repeat(BODY_MAX + 1)).as_bytes());
+    assert!(matches!(&rig.heard[0].message, Message::Refused(refusal) if refusal.id == 10));
+    assert_eq!((&rig.heard[1].message, rig.ended, rig.broken), (&Message::Drain, true, None));
 }
 
 #[test]
@@ -250,6 +256,45 @@ fn a_server_may_give_up_an_idle_connection() {
     let mut rig = client(0);
     rig.feed(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
     assert_eq!((rig.heard[0].message.clone(), rig.ended), (Message::Drain, true));
+    // A call that has crossed it was not read, and has no answer.
+    let mut rig = client(1);
+    rig.feed(b"HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>");
+    assert_eq!((replies(&rig), rig.heard[0].message.clone(), rig.ended), (vec![], Message::Drain, true));
+}
+
+#[test]
+fn no_call_is_written_once_a_reply_says_that_it_is_the_last() {
+    for (stream, takes_calls) in [
+        ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nContent-Length: 3\r\n\r\n", false),
+        ("HTTP/1.0 200 OK\r\nConnection: keep-alive\r\nContent-Length: 3\r\n\r\n", true),
+        ("HTTP/1.1 200 OK\r\n\r\n", false),
+    ] {
+        let mut rig = client(1);
+        assert!(rig.wire.takes_calls());
+        rig.feed(stream.as_bytes());
+        assert_eq!(rig.wire.takes_calls(), takes_calls, "{stream}");
+    }
+}
+
+#[test]
+fn a_peer_of_another_protocol_is_known_by_its_first_bytes() {
+    use crate::wire::ForeignProtocol as Met;
+    for (bytes, met) in [
+        (&b"\x19\x96\x01\x01"[..], Met::Native),
+        (b"SSH-2.0-OpenSSH\r\n", Met::Ssh),
+        (b"\x15\x03\x01\0\x02\x02\x46", Met::Tls),
+        (b"-ERR unknown command\r\n", Met::Redis),
+        (br#"{"id":1}"#, Met::Json),
+        (b"220 mail.example ESMTP\r\n", Met::Greeting),
+    ] {
+        for step in [1, 100] {
+            let mut rig = client(1);
+            bytes.chunks(step).for_each(|piece| rig.feed(piece));
+            assert_eq!(rig.broken, Some(Broken::Foreign(met)), "{}", bytes.escape_ascii());
+        }
+    }
 }
 
 #[test]

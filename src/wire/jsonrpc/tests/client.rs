@@ -153,10 +153,37 @@ fn what_is_no_answer_breaks_the_connection() {
 }
 
 #[test]
-fn an_answer_over_the_limit_breaks_the_connection() {
-    let answer = r#"{"id":1,"result":"xxxxxxxx"}"#;
-    let mut just = End::of(JsonRpcClient::new(answer.len()));
-    assert_eq!(just.hear(answer.as_bytes()).len(), 1);
+fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
+    let next = r#"{"id":2,"result":3}"#;
+    for (answer, id) in [
+        (r#"{"id":1,"result":"xxxxxxxxxxxxxx"}"#, Some(1)),
+        (r#"{"result":{"id":9,"x":["}\\\"",{"id":8}],"y":"id"}, "i" : [], "id" : 17 }"#, Some(17)),
+        (r#"{"error":"xxxxxxxxxxxxxxxxxxxxx","result":null,"id":18446744073709551615}"#, Some(u64::MAX)),
+        (r#"{"result":[1,2,3,4,5,6,7,8,9],"id":null}"#, None),
+    ] {
+        for pieces in [1, 7, 100] {
+            let mut client = End::of(JsonRpcClient::new(24));
+            let heard: Vec<_> = format!("{answer}\n{next}")
+                .as_bytes()
+                .chunks(pieces)
+                .flat_map(|piece| client.hear(piece))
+                .map(|told| told.0)
+                .collect();
+            assert_eq!(client.broken, None, "{answer}");
+            let (refused, rest) = heard.split_at(usize::from(id.is_some()));
+            assert!(matches!(rest, [Message::Reply(reply)] if reply.id == 2), "{answer}: {heard:?}");
+            let Some(id) = id else { continue };
+            let [Message::Refused(refusal)] = refused else { panic!("{answer}: {heard:?}") };
+            let why = Broken::TooLarge { bytes: answer.len() as u64, bytes_max: 24 };
+            assert_eq!((refusal.id, refusal.code), (id, Code::ResourceExhausted), "{answer}");
+            assert_eq!(refusal.message, why.to_string());
+        }
+    }
+}
+
+#[test]
+fn an_answer_over_the_limit_that_names_no_call_breaks_the_connection() {
+    let answer = r#"{"id":"1","result":"xxxxxxxx"}"#;
     for pieces in [1, answer.len()] {
         let mut client = End::of(JsonRpcClient::new(answer.len() - 1));
         for piece in answer.as_bytes().chunks(pieces) {

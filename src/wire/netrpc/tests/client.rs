@@ -124,12 +124,25 @@ fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
 }
 
 #[test]
-fn an_answer_over_the_limit_ends_the_connection() {
-    let mut server = server();
-    let mut client = End::of(NetRpcClient::new(1000));
-    client.call(1, "Echo.Echo", false, &body_of(&String::new()));
-    let told = server.hear(&client.said());
-    server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Bytes(&body_of(&"x".repeat(1000))));
-    assert!(client.hear(&server.said()).is_empty());
-    assert!(matches!(client.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })));
+fn an_answer_over_the_limit_fails_its_call_alone() {
+    for pieces in [1, 3, 700, 1 << 20] {
+        let (mut client, mut server) = (End::of(NetRpcClient::new(1000)), server());
+        for id in 1..=4 {
+            client.call(id, "Echo.Echo", id == 3, &body_of(&String::new()));
+        }
+        let told = server.hear(&client.said());
+        for (told, bytes) in told.iter().zip([1000, 5000, 2000, 10]) {
+            let body = body_of(&"x".repeat(bytes));
+            server.reply(request_of(told).id, Code::Ok, SendBody::Bytes(&body));
+        }
+        let heard: Vec<Told> = server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
+        assert_eq!((&client.broken, heard.len()), (&None, 3), "in pieces of {pieces}");
+        for (told, id) in heard.iter().zip([1, 2]) {
+            let Message::Refused(refusal) = &told.0 else { panic!("{:?}", told.0) };
+            assert_eq!((refusal.id, refusal.code), (id, Code::ResourceExhausted));
+            assert!(refusal.message.contains("limit of 1000 (frame_bytes_max)"), "{}", refusal.message);
+        }
+        assert_eq!(answer_of(&heard[2]).id, 4);
+        assert_eq!(gob::decode(&heard[2].1), Ok("x".repeat(10)));
+    }
 }

@@ -1,0 +1,101 @@
+//! An answer over the client's limit: passed over as it comes, for the number of the call that it answers.
+//!
+//! It keeps brackets, strings and the members of the answer itself, and of those no more than a name or a number needs.
+
+use crate::json_text::plain_len;
+
+/// Bytes of a name or a number that are kept: one more than any that counts.
+const KEPT_BYTES_MAX: usize = 24;
+
+/// The passing over of one answer.
+#[derive(Debug, Default)]
+pub(super) struct OversizedAnswer {
+    bytes: u64,
+    depth: u64,
+    in_string: bool,
+    is_escaped: bool,
+    /// In the answer itself: the next string is a member's name.
+    wants_name: bool,
+    /// The name that was read last.
+    name: Vec<u8>,
+    /// The value of `id`, once it was read.
+    id: Vec<u8>,
+    is_in_id: bool,
+}
+
+impl OversizedAnswer {
+    /// Passes over the next bytes of the answer, which begins with its first. Where it ends in them, says in front of
+    /// which of them.
+    pub(super) fn pass(&mut self, input: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while at < input.len() {
+            if self.in_string && !self.is_escaped && self.depth > 1 {
+                at += plain_len(&input[at..]);
+            }
+            let Some(&byte) = input.get(at) else { break };
+            at += 1;
+            if self.in_string {
+                self.inside_string(byte);
+            } else if self.outside_string(byte) {
+                self.bytes += at as u64;
+                return Some(at);
+            }
+        }
+        self.bytes += input.len() as u64;
+        None
+    }
+
+    fn inside_string(&mut self, byte: u8) {
+        match byte {
+            _ if self.is_escaped => self.is_escaped = false,
+            b'\\' => self.is_escaped = true,
+            b'"' => {
+                self.in_string = false;
+                return;
+            }
+            _ => {}
+        }
+        if self.depth == 1 && self.wants_name && self.name.len() < KEPT_BYTES_MAX {
+            self.name.push(byte);
+        }
+    }
+
+    /// Takes a byte outside of strings. True if the answer ends with it.
+    fn outside_string(&mut self, byte: u8) -> bool {
+        match byte {
+            b'"' => {
+                self.in_string = true;
+                if self.wants_name {
+                    self.name.clear();
+                }
+            }
+            b'{' | b'[' => {
+                self.depth += 1;
+                self.wants_name = self.depth == 1;
+            }
+            b'}' | b']' => {
+                self.depth = self.depth.saturating_sub(1);
+                return self.depth == 0;
+            }
+            b',' if self.depth == 1 => (self.wants_name, self.is_in_id) = (true, false),
+            b':' if self.depth == 1 => {
+                self.wants_name = false;
+                self.is_in_id = self.name == b"id";
+            }
+            b' ' | b'\t' | b'\r' | b'\n' => {}
+            byte if self.is_in_id && self.depth == 1 && self.id.len() < KEPT_BYTES_MAX => self.id.push(byte),
+            _ => {}
+        }
+        false
+    }
+
+    /// Bytes that it had, as far as it was passed over.
+    pub(super) fn bytes(&self) -> u64 {
+        self.bytes
+    }
+
+    /// The text of its `id`; empty where there was none.
+    pub(super) fn id(&self) -> &[u8] {
+        &self.id
+    }
+}
