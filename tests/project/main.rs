@@ -5,3 +5,4 @@
 mod documents;
 mod examples;
 mod layers;
+mod wording;

@@ -237,7 +237,10 @@ impl Told {
 fn out_of_descriptors_accepting_pauses_and_goes_on() {
     let _turn = serial();
     let mut child = Command::new("sh")
-        .args(["-c", "ulimit -n 128; exec \"$0\" limits::child_with_few_descriptors --exact --ignored --nocapture"])
+        .args([
+            "-c",
+            "ulimit -n 128; exec \"$0\" limits::child_with_few_descriptors --exact --ignored --nocapture",
+        ])
         .arg(std::env::current_exe().unwrap())
         .stdin(Stdio::piped())
         .stdout(Stdio::piped())
