@@ -67,7 +67,8 @@ codes! {
     13 Internal "internal" "internal" 500 -32603 "Something that must not happen happened: a broken invariant, a panic.";
     14 Unavailable "unavailable" "unavailable" 503 -32014 "The service cannot be reached now; trying again may work.";
     15 DataLoss "data_loss" "data_loss" 500 -32015 "Data was lost or corrupted beyond repair.";
-    16 Unauthenticated "unauthenticated" "unauthenticated" 401 -32016 "The caller has not said, or not proved, who it is.";
+    16 Unauthenticated "unauthenticated" "unauthenticated" 401 -32016 "The caller has not identified or \
+        authenticated itself.";
 }
 
 impl Code {

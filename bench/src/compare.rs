@@ -287,7 +287,7 @@ fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
     let known: Vec<String> = all.iter().map(name).collect();
     for part in options.only.iter().chain(&options.skip) {
         if !known.iter().any(|known| known.starts_with(part.as_str())) {
-            return Err(format!("nobody's name begins with {part}: there are {}", known.join(", ")));
+            return Err(format!("no name begins with {part}: there are {}", known.join(", ")));
         }
     }
     let has = |parts: &[String], name: &str| parts.iter().any(|part| name.starts_with(part.as_str()));
@@ -296,7 +296,7 @@ fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
         (options.only.is_empty() || has(&options.only, &name)) && !has(&options.skip, &name)
     };
     let wanted: Vec<Found> = all.into_iter().filter(is_wanted).collect();
-    if wanted.is_empty() { Err("--only and --skip leave nobody".into()) } else { Ok(wanted) }
+    if wanted.is_empty() { Err("--only and --skip leave no server".into()) } else { Ok(wanted) }
 }
 
 /// The repository's root: cargo says where this crate is, or it is the current folder.

@@ -285,8 +285,8 @@ fn nobody_to_compare_is_a_line() {
     );
     place.peer("floor", &[]);
     for (arguments, want) in [
-        ("--only nobody", "nobody's name begins with nobody: there are coreloop-inline"),
-        ("--skip floor", "leave nobody"),
+        ("--only nobody", "no name begins with nobody: there are coreloop-inline"),
+        ("--skip floor", "leave no server"),
         ("--coreloop /no/such/program", "no program at /no/such/program"),
         ("--seconds 0", "between 0.01 and 3600"),
     ] {

@@ -13,11 +13,11 @@ use crate::address::Target;
     name = "coreloop",
     version,
     arg_required_else_help = false,
-    after_help = "Without a command it serves: `coreloop` is `coreloop serve`.\n\
-                  Exit status: 0 done; 1 it went wrong; 2 the command line cannot be understood, nothing was tried."
+    after_help = "Without a command, `coreloop` is `coreloop serve`.\n\
+                  Exit status: 0 success; 1 failure; 2 invalid command line, nothing was done."
 )]
 pub struct Args {
-    /// What to do; to serve, if nothing is said.
+    /// The command; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -36,10 +36,10 @@ pub enum Command {
 /// `coreloop serve`.
 #[derive(Debug, Default, Parser)]
 #[command(
-    after_help = "Each listener prints `listening on ADDR` on standard output once it is ready; all else goes \
-                        to standard error.\n\
-                        SIGTERM and SIGINT let the calls in flight finish and end with status 0; a second one cuts \
-                        that short.\n\
+    after_help = "Each listener prints `listening on ADDR` on standard output when it is ready; all other output \
+                        goes to standard error.\n\
+                        SIGTERM and SIGINT let the calls in flight finish, and the exit status is 0; a second signal \
+                        ends the server at once.\n\
                         Values come from defaults, then the config file, then CORELOOP_… variables, then flags \
                         (docs/configuration.md)."
 )]
@@ -47,40 +47,40 @@ pub struct ServeArgs {
     /// Read this TOML file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Listen there: host:port (port 0: any that is free) or unix:PATH. May come several times. Unless it is said
-    /// anywhere, 127.0.0.1:6550.
+    /// Address to listen on: host:port (port 0: any free port) or unix:PATH. May be given several times. Default:
+    /// 127.0.0.1:6550.
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// How many reactors, one thread each; 0 is one per core.
+    /// Number of reactors, one thread each; 0: one per core.
     #[arg(long, value_name = "N")]
     pub cores: Option<String>,
-    /// How many threads for pooled methods; 0 is as many as reactors, at least 2.
+    /// Number of threads for pooled methods; 0: as many as reactors, at least 2.
     #[arg(long, value_name = "N")]
     pub workers: Option<String>,
     /// Pin each reactor to a core.
     #[arg(long)]
     pub pin: bool,
-    /// Set any key of the configuration, such as limits.idle_ms=5000. May come several times.
+    /// Set any key of the configuration, such as limits.idle_ms=5000. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the configuration, with the place that each value came from, and exit.
+    /// Print the configuration with the origin of each value, and exit.
     #[arg(long)]
     pub print_config: bool,
-    /// Print a line of statistics on standard error every so many seconds.
+    /// Print a line of statistics on standard error every N seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub stats_every: Option<u32>,
-    /// Record a sample of the requests into this file, which must not be there yet; `loadgen replay` sends them again.
-    /// It holds arguments, whatever is in them, and no metadata; only its owner may read it.
+    /// Record a sample of the requests into this file, which must not exist; `loadgen replay` sends them again. The
+    /// file contains arguments, including any secrets in them, and no metadata; only its owner may read it.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Record one request in so many.
+    /// Record one request of N.
     #[arg(long, value_name = "1/N", value_parser = share, default_value = "1/100", requires = "record")]
     pub record_sample: u32,
-    /// Stop recording when the file has grown to this.
+    /// Stop recording when the file has this size.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB", requires = "record")]
     pub record_max: u64,
-    /// Blank the values of the fields that have these names. A body that cannot be looked into (raw bytes) is recorded
-    /// without its bytes then.
+    /// Empty the values of the fields with these names. A body that cannot be inspected (raw bytes) is then recorded
+    /// without its bytes.
     #[arg(long, value_name = "FIELD,…", value_delimiter = ',', requires = "record")]
     pub record_blank: Vec<String>,
 }
@@ -88,51 +88,49 @@ pub struct ServeArgs {
 /// `coreloop call`.
 #[derive(Debug, Parser)]
 #[command(
-    after_help = "The reply goes to standard output as the server sent it (where gob travels: shown as JSON), its times to \
-                        standard error: of native: and http: also those that the server tells.\n\
+    after_help = "The reply goes to standard output as the server sent it (gob is shown as JSON), its times to standard \
+                        error: with native: and http: including those that the server reports.\n\
                         Exit status: 0 the call was answered ok; 1 it was not, and standard error has \
-                        `STATUS_NAME: message`;\n2 the arguments cannot be understood, nothing was sent.\n\n\
-                        In gob a whole number is an int, another one a float64, an array a slice, an object a struct. \
-                        {\"$uint\": 7}, {\"$float\": 1}, {\"$bytes\": \"base64\"} and {\"$map\": {\"k\": 1}} say otherwise.\n\n\
+                        `STATUS_NAME: message`;\n2 invalid arguments, nothing was sent.\n\n\
+                        In gob a whole number is an int, another number a float64, an array a slice, an object a struct. \
+                        {\"$uint\": 7}, {\"$float\": 1}, {\"$bytes\": \"base64\"} and {\"$map\": {\"k\": 1}} select other types.\n\n\
                         coreloop call 127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'\n\
                         coreloop call http:127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'"
 )]
 pub struct CallArgs {
-    /// Give up after that long, connecting included: 500ms, 2s, 1m. Without it the call waits for ever. native: and
-    /// http: tell the server, the others have no word for it.
+    /// Time for the call, including connecting: 500ms, 2s, 1m. Without it the call waits forever. native: and http:
+    /// transmit it to the server, the other protocols cannot.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
-    /// Send this along: http: does as header fields, jsonrpc: and gob: cannot. May come several times.
+    /// Metadata to send: http: sends it as header fields, jsonrpc: and gob: cannot. May be given several times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub metadata: Vec<(String, String)>,
-    /// How the argument and the reply travel: for native:, JSON if nothing is said; the other protocols have one each.
+    /// Codec of the argument and the reply: for native: JSON by default; the other protocols have one each.
     #[arg(long, value_enum)]
     pub codec: Option<CodecName>,
-    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
+    /// host:port or unix:PATH, with an optional prefix `native:`, `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The method.
     #[arg(value_name = "Service.Method", value_parser = method)]
     pub method: String,
-    /// The argument; `-` reads it from standard input, nothing is null.
+    /// The argument; `-` reads it from standard input; the default is null.
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     pub argument: Option<String>,
 }
 
 /// `coreloop list`.
 #[derive(Debug, Parser)]
-#[command(
-    after_help = "One line for each method, in the order of the alphabet, with its documentation indented \
-                        below:\n\n  Arith.Multiply  {A: i64, B: i64} -> i64   pooled\n      Product of the two."
-)]
+#[command(after_help = "One line for each method, in alphabetical order, with its documentation indented \
+                        below:\n\n  Arith.Multiply  {A: i64, B: i64} -> i64   pooled\n      Product of the two.")]
 pub struct ListArgs {
-    /// Give up after that long, connecting included.
+    /// Time for the request, including connecting.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
-    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
+    /// host:port or unix:PATH, with an optional prefix `native:`, `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
-    /// The methods of this service only.
+    /// Show only the methods of this service.
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
 }
@@ -140,15 +138,16 @@ pub struct ListArgs {
 /// The codecs that text can be turned into here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CodecName {
-    /// JSON text, as it stands on the command line.
+    /// JSON text, as on the command line.
     Json,
-    /// Go's gob, made of the JSON.
+    /// Go's gob, converted from the JSON.
     Gob,
 }
 
 /// `500ms`, `2s`, `1m`, also `1.5s`; never 0, which would be no time at all.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("a duration is a number above 0 and us, ms, s or m, such as 500ms; not {text:?}");
+    let wrong =
+        || format!("expected a duration above 0 with the unit us, ms, s or m, such as 500ms; found {text:?}");
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let scale = match unit {
@@ -171,7 +170,7 @@ fn share(text: &str) -> Result<u32, String> {
     let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
     number
         .filter(|number| (1..=1_000_000_000).contains(number))
-        .ok_or_else(|| format!("a sample is one in so many, such as 1/100; not {text:?}"))
+        .ok_or_else(|| format!("expected a sample of the form 1/N, such as 1/100; found {text:?}"))
 }
 
 /// `64MiB`, `1 GiB`, `4096`; at least what a head needs.
@@ -188,20 +187,20 @@ fn size(text: &str) -> Result<u64, String> {
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(shift)?));
     bytes
         .filter(|bytes| (4096..=1 << 40).contains(bytes))
-        .ok_or_else(|| format!("a size is from 4 KiB to 1024 GiB, such as 64MiB; not {text:?}"))
+        .ok_or_else(|| format!("expected a size from 4 KiB to 1024 GiB, such as 64MiB; found {text:?}"))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("metadata is KEY=VALUE, not {text:?}")),
+        _ => Err(format!("expected metadata of the form KEY=VALUE; found {text:?}")),
     }
 }
 
 fn method(text: &str) -> Result<String, String> {
     match text.split_once('.') {
         Some((service, name)) if !service.is_empty() && !name.is_empty() => Ok(text.to_owned()),
-        _ => Err(format!("a method is Service.Method, not {text:?}")),
+        _ => Err(format!("expected a method of the form Service.Method; found {text:?}")),
     }
 }
 

@@ -113,7 +113,7 @@ fn announce(addresses: &[Address], listen: &[String]) {
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");
     }
-    // A server goes on where nobody reads what it prints.
+    // The server continues when its output is closed.
     let _ = crate::print(&lines);
     // A listener may be kept for another protocol; curl knows no `unix:`.
     let first = |protocol: &str| {

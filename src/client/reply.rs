@@ -54,7 +54,7 @@ impl Answer {
             }));
         }
         let codec = Codec::from_number(self.codec).ok_or_else(|| {
-            let what = format!("the reply is in codec {}, which is not known", self.codec);
+            let what = format!("the reply has the unknown codec {}", self.codec);
             CallError::Reply(CodecError::Malformed { codec: Codec::Raw, what })
         })?;
         if !self.compressed {

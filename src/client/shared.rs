@@ -284,7 +284,7 @@ impl Client {
             if !fits {
                 return Err(CodecError::NotAccepted {
                     codec,
-                    why: "the protocol of the address has another one",
+                    why: "the protocol of the address uses another codec",
                 });
             }
             encode(out)?;

@@ -70,7 +70,8 @@ table! {
     limits.depth_max: Number(1, 128), "Nesting of JSON, gob and the like: `invalid_argument`.";
     limits.gob_types_max: Number(1, 65_536), "gob type definitions per connection: close.";
     limits.gob_type_bytes_max: Bytes(64, 16 << 20), "Bytes of one gob type definition: close.";
-    limits.idle_buffer_bytes_max: Bytes(0, HOLD_MAX), zero "each buffer is allocated anew", "Idle buffers that a reactor keeps for its next reads and replies: one that comes back is freed.";
+    limits.idle_buffer_bytes_max: Bytes(0, HOLD_MAX), zero "every buffer is allocated and freed", "Idle buffers \
+        that a reactor keeps for its next reads and replies: one that comes back is freed.";
     limits.drain_ms: Number(0, MILLIS_MAX), zero "cancel at once", "Time that a drain waits for calls in flight: what is left is cancelled and counted.";
 }
 

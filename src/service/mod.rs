@@ -238,11 +238,15 @@ impl fmt::Display for RegisterError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             RegisterError::Describe { method, side, error } => write!(f, "the {side} of {method}: {error}"),
-            RegisterError::SameName { method } => write!(f, "there are two methods {method}"),
+            RegisterError::SameName { method } => write!(f, "method {method} is registered twice"),
             RegisterError::SameHash { first, second, hash } => {
                 write!(f, "{first} and {second} have the same hash {hash:#010x}: rename one of them")
             }
-            RegisterError::Name { method } => write!(f, "a method's name is Service.Method, not {method:?}"),
+            RegisterError::Name { method } => write!(
+                f,
+                "expected a method name of the form Service.Method; \
+                found {method:?}"
+            ),
         }
     }
 }

@@ -187,7 +187,7 @@ fn circumstances(page: &mut String, record: &Record) {
                 .to_vec()
         })
         .collect();
-    table(page, "Who took part", &["", "in", "speaks", "called by", "version"].map(String::from), &versions);
+    table(page, "Servers", &["", "in", "speaks", "called by", "version"].map(String::from), &versions);
     let cores = |cores: &[usize]| cores.iter().map(usize::to_string).collect::<Vec<_>>().join(", ");
     let rows = [
         ("command", record.command.join(" ")),
@@ -281,7 +281,7 @@ mod tests {
         record.state = State::Cut;
         record.settings.quick = true;
         let page = render(&record).expect("drawn");
-        for want in ["No closed loop", "cut short", "smoke run", "Who took part"] {
+        for want in ["No closed loop", "cut short", "smoke run", "Servers"] {
             assert!(page.contains(want), "{want} in {page}");
         }
         for section in ["Memory", "System calls", "The article", "could not"] {

@@ -245,7 +245,7 @@ fn pairs(record: &Record) -> String {
 }
 
 fn peers(record: &Record) -> String {
-    let mut table = Table::new(&["who", "in", "speaks", "called by", "version"]);
+    let mut table = Table::new(&["server", "in", "speaks", "called by", "version"]);
     for peer in &record.peers {
         table.row(vec![
             peer.title.clone(),

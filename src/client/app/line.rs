@@ -241,7 +241,8 @@ impl ClientApp {
             let Some(line) = self.lines.get(&number) else { continue };
             match line.state {
                 State::Dialing { until, .. } if until <= now => {
-                    let error = io::Error::new(io::ErrorKind::TimedOut, "the time to connect has passed");
+                    let error =
+                        io::Error::new(io::ErrorKind::TimedOut, "not connected within connect_timeout_ms");
                     self.on_dial_failed(number, CallError::Connect(error), now);
                 }
                 State::Pause { until } if until <= now && !line.waiting.is_empty() => {

@@ -143,7 +143,9 @@ pub(super) fn lost(why: &CloseReason, may_have_run: bool) -> CallError {
     };
     let text = match why {
         CloseReason::PeerClosed => "the server closed the connection".to_owned(),
-        CloseReason::Reset(io::ErrorKind::TimedOut) => "the server gave no sign of life".to_owned(),
+        CloseReason::Reset(io::ErrorKind::TimedOut) => {
+            "the server did not answer a ping within ping_ms".to_owned()
+        }
         why => format!("the connection ended: {why}"),
     };
     CallError::Lost { error: io::Error::new(kind, text), may_have_run }

@@ -79,7 +79,7 @@ impl Writer {
     pub(super) fn run(mut self, queued: &Receiver<Option<Sampled>>) {
         let outcome = self.write_all(queued).and_then(|()| self.end());
         if let Err(error) = outcome {
-            self.shared.end_with(format!("the record could not be written on: {error}"));
+            self.shared.end_with(format!("writing the record failed: {error}"));
             // Nobody else takes what is still put here.
             while let Ok(Some(sampled)) = queued.recv() {
                 self.shared.queued_bytes.fetch_sub(sampled.body.len(), Ordering::Relaxed);

@@ -182,8 +182,7 @@ impl JsonRpc {
         let mut batch = 0;
         if answers > 0 {
             let Some(begun) = self.batches.get_or_insert_default().begin(answers, &self.side.limits) else {
-                let message =
-                    "the batches on this connection that are not answered yet hold too many requests";
+                let message = "the unanswered batches of this connection contain too many requests";
                 return self.refuse(Refused::new(Code::ResourceExhausted, message), Dialect::Two, len);
             };
             batch = begun;
@@ -247,7 +246,7 @@ impl JsonRpc {
         let is_full = batches.is_full(&self.side.limits);
         batches.answer(place, out, |text| {
             if is_full {
-                let message = b"the answers of the batches on this connection are too large together";
+                let message = b"the answers to the batches of this connection are too large in total";
                 put_answer(text, owed, Code::ResourceExhausted, SendBody::Bytes(message));
             } else {
                 put_answer(text, owed, code, body);
@@ -312,7 +311,7 @@ impl Wire for JsonRpc {
                 out,
                 &owed,
                 Code::DeadlineExceeded,
-                SendBody::Bytes(b"the message took too long to come"),
+                SendBody::Bytes(b"the message took too long to arrive (frame_ms)"),
             );
             out.put(b"\n");
         }

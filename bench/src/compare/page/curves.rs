@@ -40,8 +40,7 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
     if record.tails.is_empty() {
         return Ok(());
     }
-    *page +=
-        "<h2>Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each one's own capacity.";
+    *page += "<h2>Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each server's own capacity.";
     // Of one rate each, as a smoke run has, there is only the table.
     if record.tails.iter().all(|tail| curve(tail).len() < 2) {
         *page += "</p>\n";
