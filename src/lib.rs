@@ -1,7 +1,7 @@
 //! coreloop: an embeddable RPC server and client, one event loop per core, plain threads.
 //!
-//! A service is a plain impl over plain serde types; [`Server`] serves it, [`client::Client`] calls it for many threads
-//! at once, and [`client::Direct`] for one:
+//! A service is an `impl` block over serde types. [`Server`] serves it; [`client::Client`] calls it from many threads, and
+//! [`client::Direct`] from one:
 //!
 //! ```
 //! use coreloop::client::Direct;
@@ -30,16 +30,16 @@
 //! # }
 //! ```
 //!
-//! The floors, from the ground up; each imports lower ones only:
+//! The layers; each imports lower ones only:
 //!
-//! | floor | modules |
+//! | layer | modules |
 //! |---|---|
 //! | roles | [`server`], [`client`] |
 //! | work | [`mod@service`], [`workers`] |
-//! | the loop | [`reactor`] |
-//! | a connection | [`conn`], [`mailbox`] |
+//! | event loop | [`reactor`] |
+//! | connection | [`conn`], [`mailbox`] |
 //! | pure logic | [`wire`], [`codec`], [`policy`] |
-//! | words | [`message`], [`context`], [`status`], [`config`], [`stats`] |
+//! | common types | [`message`], [`context`], [`status`], [`config`], [`stats`] |
 //! | tools | [`poller`], [`bufpool`] |
 #![forbid(unsafe_code)]
 

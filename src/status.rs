@@ -101,7 +101,7 @@ pub mod jsonrpc {
 }
 
 impl Code {
-    /// The code of an error of JSON-RPC 2.0, whoever sent it. Numbers that are not in the table say nothing here.
+    /// The code of an error number of JSON-RPC 2.0. Numbers that are not in the table are `unknown`.
     pub fn from_jsonrpc_number(number: i64) -> Code {
         match i32::try_from(number) {
             Ok(jsonrpc::PARSE_ERROR | jsonrpc::INVALID_REQUEST) => Code::InvalidArgument,

@@ -79,7 +79,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `host:port` or `unix:PATH` (with `native:` in front, if you like), with the default bounds and a
+    /// Connects to `host:port` or `unix:PATH`, with the prefix `http:`, `jsonrpc:`, `gob:` or `gob-http:` for another
+    /// protocol than native frames (`native:`, the default), with the default bounds and a
     /// thread of its own.
     ///
     /// # Errors

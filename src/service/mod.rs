@@ -253,9 +253,9 @@ impl fmt::Display for RegisterError {
 
 impl std::error::Error for RegisterError {}
 
-/// Turns what a handler returned into an outcome: for those who write handlers over bytes, as the attribute does.
+/// Turns what a handler returned into an outcome: for code that defines handlers over bytes, as the attribute does.
 ///
-/// The result of a call that nobody waits for any more is not encoded.
+/// The result of a cancelled call is not encoded.
 #[inline]
 pub fn finish<R: Answer>(
     cx: &Context<'_>,
