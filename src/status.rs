@@ -52,7 +52,7 @@ macro_rules! codes {
 
 codes! {
     0 Ok "ok" "ok" 200 -32000 "The call did what it was asked.";
-    1 Cancelled "cancelled" "canceled" 499 -32001 "The caller gave the call up.";
+    1 Cancelled "cancelled" "canceled" 499 -32001 "The caller cancelled the call.";
     2 Unknown "unknown" "unknown" 500 -32002 "An error that fits no other code.";
     3 InvalidArgument "invalid_argument" "invalid_argument" 400 -32602 "The argument is wrong whatever the state of the system.";
     4 DeadlineExceeded "deadline_exceeded" "deadline_exceeded" 504 -32004 "The deadline passed before the call was done.";

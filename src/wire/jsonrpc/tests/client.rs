@@ -119,7 +119,7 @@ fn answers_to_calls_that_wanted_none_are_skipped() {
 fn a_server_that_could_not_read_a_call_ends_the_connection() {
     assert_eq!(
         broken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what \"is\" this"}}"#),
-        "the server could not read what it was sent: what \"is\" this"
+        "the server reports an unreadable request: what \"is\" this"
     );
     assert_eq!(
         broken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}"#),
