@@ -56,7 +56,8 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let mut links = 0;
-    let others = ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "bench/peers/README.md"];
+    let others =
+        ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "bench/peers/README.md"];
     for document in documents().into_iter().chain(others.map(str::to_owned)) {
         let text = read(&document);
         let folder = Path::new(&document).parent().unwrap();
