@@ -1,10 +1,11 @@
 #!/bin/sh
-# Runs every fuzz target from its kept corpus, each for so many seconds (default SECONDS_EACH, or 10); fails on a crash.
+# Runs every fuzz target from its kept corpus, each for SECONDS (default: SECONDS_EACH, or 10); fails on a crash.
 #
 #   fuzz/run.sh [SECONDS] [TARGET…]
 #
-# It needs a nightly compiler and nothing else: the flags are those that cargo-fuzz sets. What is found new is kept
-# under fuzz/target/found; an input that crashes is left under fuzz/artifacts/TARGET.
+# It needs a compiler and nothing else: nightly if it is installed, otherwise stable with RUSTC_BOOTSTRAP=1. The flags are
+# those that cargo-fuzz sets. New inputs are kept under fuzz/target/found; an input that crashes is written to
+# fuzz/artifacts/TARGET.
 set -eu
 cd "$(dirname "$0")"
 
@@ -12,14 +13,19 @@ seconds=${1:-${SECONDS_EACH:-10}}
 [ $# -gt 0 ] && shift
 targets=${*:-$(sed -n 's/^name = "\(.*\)"$/\1/p' Cargo.toml | grep -v '^coreloop-fuzz$')}
 
-host=$(rustc +nightly -vV | sed -n 's/^host: //p')
+if rustup toolchain list 2>/dev/null | grep -q '^nightly'; then
+    export RUSTUP_TOOLCHAIN=nightly
+else
+    export RUSTC_BOOTSTRAP=1
+fi
+host=$(rustc -vV | sed -n 's/^host: //p')
 export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-target}"
 # The passes of libFuzzer, and the address sanitizer.
 export RUSTFLAGS="-Cpasses=sancov-module -Cllvm-args=-sanitizer-coverage-level=4 \
 -Cllvm-args=-sanitizer-coverage-inline-8bit-counters -Cllvm-args=-sanitizer-coverage-pc-table \
 -Cllvm-args=-sanitizer-coverage-trace-compares --cfg fuzzing -Zsanitizer=address"
 # Named, so that build scripts and macros are built without the flags.
-cargo +nightly build --release --target "$host" --bins
+cargo build --release --target "$host" --bins
 
 for target in $targets; do
     found=$CARGO_TARGET_DIR/found/$target

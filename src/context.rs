@@ -348,7 +348,10 @@ impl<'a> Context<'a> {
                 "the deadline passed {} us ago",
                 now.duration_since(deadline).as_micros()
             ))),
-            _ if self.is_cancelled() => Err(Status::cancelled("the caller gave up or went away")),
+            _ if self.is_cancelled() => Err(Status::cancelled(
+                "the caller cancelled the call or closed its \
+                connection",
+            )),
             _ => Ok(()),
         }
     }

@@ -1,4 +1,4 @@
-//! What the code that `#[coreloop::service]` writes refers to; not for anybody else.
+//! What the code that `#[coreloop::service]` writes refers to; not public API.
 //!
 //! Re-exports only. The code goes by these paths alone, so it means the same whatever the user's module has in
 //! scope, and under whatever name the user's crate knows this one.

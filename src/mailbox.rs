@@ -1,11 +1,11 @@
-//! The only door into a reactor's thread: a bounded channel, and a bell that rings once for many letters.
+//! The queue through which other threads reach a reactor: a bounded channel, and a bell that rings once for many letters.
 //!
 //! A sender never waits: a reactor may send to itself or to another, and two that waited on each other would
-//! stand still. What does not fit the channel goes to an overflow that the reactor looks at when it is told to;
+//! deadlock. What does not fit the channel goes to an overflow, which the reactor reads when a flag says so;
 //! letters are bounded by the calls in flight, so the overflow is bounded too.
 //!
-//! A letter may hold the door that it came through, and would keep the mailbox for ever once nobody takes it. So
-//! whoever comes to a closed mailbox last empties it.
+//! A letter may hold the door that it came through, and would keep the mailbox alive forever once no reactor reads it. So
+//! the last sender that reaches a closed mailbox empties it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -93,7 +93,7 @@ impl<M> Inside<M> {
 
     #[cold]
     fn take_over(&self) -> Option<M> {
-        // The lock is held for one push or pop by anybody, never across anything that waits.
+        // The lock is held for one push or pop, never across anything that blocks.
         let mut letters = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
         let letter = letters.pop_front();
         self.overflow_len.store(letters.len(), Ordering::SeqCst);

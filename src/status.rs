@@ -52,7 +52,7 @@ macro_rules! codes {
 
 codes! {
     0 Ok "ok" "ok" 200 -32000 "The call did what it was asked.";
-    1 Cancelled "cancelled" "canceled" 499 -32001 "The caller gave the call up.";
+    1 Cancelled "cancelled" "canceled" 499 -32001 "The caller cancelled the call.";
     2 Unknown "unknown" "unknown" 500 -32002 "An error that fits no other code.";
     3 InvalidArgument "invalid_argument" "invalid_argument" 400 -32602 "The argument is wrong whatever the state of the system.";
     4 DeadlineExceeded "deadline_exceeded" "deadline_exceeded" 504 -32004 "The deadline passed before the call was done.";
@@ -67,7 +67,8 @@ codes! {
     13 Internal "internal" "internal" 500 -32603 "Something that must not happen happened: a broken invariant, a panic.";
     14 Unavailable "unavailable" "unavailable" 503 -32014 "The service cannot be reached now; trying again may work.";
     15 DataLoss "data_loss" "data_loss" 500 -32015 "Data was lost or corrupted beyond repair.";
-    16 Unauthenticated "unauthenticated" "unauthenticated" 401 -32016 "The caller has not said, or not proved, who it is.";
+    16 Unauthenticated "unauthenticated" "unauthenticated" 401 -32016 "The caller has not identified or \
+        authenticated itself.";
 }
 
 impl Code {
@@ -100,7 +101,7 @@ pub mod jsonrpc {
 }
 
 impl Code {
-    /// The code of an error of JSON-RPC 2.0, whoever sent it. Numbers that are not in the table say nothing here.
+    /// The code of an error number of JSON-RPC 2.0. Numbers that are not in the table are `unknown`.
     pub fn from_jsonrpc_number(number: i64) -> Code {
         match i32::try_from(number) {
             Ok(jsonrpc::PARSE_ERROR | jsonrpc::INVALID_REQUEST) => Code::InvalidArgument,

@@ -1,5 +1,5 @@
-//! Threads that nobody joins: how they are started, and nothing of what runs on them. Whoever must know that one has
-//! ended has it hold a sign of life.
+//! Detached threads: how they are started, and nothing of what runs on them. To learn that one has ended, give it a
+//! value to hold, and observe that value's drop.
 
 use std::convert::Infallible;
 use std::io;
@@ -17,7 +17,7 @@ use std::io;
 pub(crate) fn detached(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (held, released) = crossbeam_channel::bounded::<Infallible>(0);
     let thread = std::thread::Builder::new().name(name.into()).spawn(move || {
-        // Nothing is sent; the channel closes when the one who starts lets go.
+        // Nothing is sent; the channel closes when the starting thread drops its end.
         let _ = released.recv();
         body();
     })?;

@@ -128,7 +128,7 @@ impl Home {
     }
 
     /// The block travels without its pointer to this home: otherwise blocks lying in the lane would keep the lane
-    /// alive, and be freed by nobody.
+    /// alive, and never be freed.
     fn take_back(&self, block: Box<Block>) {
         let bytes = block.memory.len();
         // The pool would only free what is above the largest class: better here, off the reactor's thread.

@@ -1,4 +1,4 @@
-//! Size classes: which buffer serves a request for so many bytes. Pure arithmetic, no memory.
+//! Size classes: which buffer serves a request for a number of bytes. Pure arithmetic, no memory.
 //! Four times from one class to the next: few lists, and a growing frame is moved seldom.
 //! Read [`crate::Pool`] next, which keeps one free list per class.
 

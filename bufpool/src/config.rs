@@ -1,4 +1,4 @@
-//! What a pool is told, and what it tells: [`PoolConfig`] and [`PoolStats`]. Plain values, no behaviour.
+//! The configuration and the counters of a pool: [`PoolConfig`] and [`PoolStats`]. Plain values, no behaviour.
 //! Read [`crate::Pool`] next.
 
 /// Bounds of one [`Pool`](crate::Pool).
@@ -19,7 +19,7 @@ pub struct PoolConfig {
 
     /// Buffers that may be under way home from other threads between two collects. Default 1024; 0 counts as 1.
     ///
-    /// Too small: memory dropped elsewhere is freed there, and the pool allocates anew. Too large: 16 bytes each,
+    /// Too small: memory dropped elsewhere is freed there, and the pool allocates again. Too large: 16 bytes each,
     /// reserved at start.
     pub lane_len: usize,
 }

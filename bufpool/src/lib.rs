@@ -2,7 +2,7 @@
 //! any thread, and the queue of what waits to be written.
 //!
 //! Nothing here knows sockets, clocks, threads or protocols: callers read, write and pass `now` in. Read
-//! [`Pool`] first (who owns memory), then [`RecvBuf`] (bytes in), then [`WriteQueue`] (bytes out).
+//! [`Pool`] first (the owner of memory), then [`RecvBuf`] (bytes in), then [`WriteQueue`] (bytes out).
 //!
 //! ```text
 //!   Pool ──lend──▶ Buf ──into_chunk / RecvBuf::cut──▶ Chunk ──clone──▶ Chunk … on any thread

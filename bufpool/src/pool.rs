@@ -54,7 +54,7 @@ pub struct Pool {
 #[derive(Default)]
 struct List {
     idle: Vec<Buf>,
-    /// The fewest that were idle at any moment of this period: so many were not needed. `idle_min <= idle.len()`.
+    /// The fewest that were idle at any moment of this period: that number was not needed. `idle_min <= idle.len()`.
     idle_min: usize,
 }
 
@@ -81,7 +81,7 @@ impl Pool {
     }
 
     /// Lends a buffer of the smallest class that holds `bytes_min`. Above the largest class, exactly `bytes_min`
-    /// bytes are allocated, and freed when they come home.
+    /// bytes are allocated, and freed when they are returned.
     ///
     /// A length that a peer declares must be checked against its limit before it gets here: this allocates what it
     /// is asked for.

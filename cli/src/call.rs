@@ -1,6 +1,6 @@
 //! `coreloop call`: one call, its reply on standard output, its times on standard error.
 //!
-//! Where JSON travels, the argument's text does as it was written: it is checked here, so that a slip is told before
+//! Where JSON travels, the argument's text does as it was written: it is checked here, so that a mistake is reported before
 //! anything is sent, and not rewritten, so that a number of many digits arrives as it is. Where gob does, it is made of
 //! the text, and the reply is shown as JSON. Protocols and codecs are in `line.rs`.
 
@@ -25,7 +25,7 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     let scheme = args.target.scheme;
     let codec = codec_of(scheme, asked)?;
     if !args.metadata.is_empty() && !scheme.carries_metadata() {
-        return Err(Failure::usage(format!("{}: has no place for --metadata", scheme.name())));
+        return Err(Failure::usage(format!("{}: transmits no metadata; omit --metadata", scheme.name())));
     }
     let argument = encoded(codec, argument)?;
     let line = Line::connect(&args.target, codec, args.timeout);

@@ -66,14 +66,14 @@ mod tests {
     fn every_call_error_begins_with_the_name_of_a_status() {
         for (error, line) in [
             (CallError::Status(Status::not_found("no user 7")), "not_found: no user 7"),
-            (CallError::DeadlineExceeded, "deadline_exceeded: no answer came in time"),
+            (CallError::DeadlineExceeded, "deadline_exceeded: no answer before the deadline of the call"),
             (
                 CallError::TooLarge { bytes: 9, bytes_max: 8 },
-                "resource_exhausted: 9 bytes are over the limit of 8",
+                "resource_exhausted: the argument or its metadata have 9 bytes; the limit is 8",
             ),
             (
                 CallError::Broken(coreloop::wire::Broken::Version(2)),
-                "unavailable: the server's bytes cannot be understood: frame version 1 is spoken here, not 2",
+                "unavailable: the server violated the protocol: expected frame version 1; found 2",
             ),
         ] {
             assert_eq!(Failure::call(&error).line, line);

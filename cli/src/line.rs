@@ -33,7 +33,7 @@ pub fn codec_of(scheme: Scheme, asked: Option<Codec>) -> Result<Codec, Failure> 
     match (only, asked) {
         (None, asked) => Ok(asked.unwrap_or(Codec::Json)),
         (Some(only), Some(asked)) if only != asked => Err(Failure::usage(format!(
-            "{}: has the codec {} and no other: leave --codec out",
+            "{}: supports only the codec {}; omit --codec",
             scheme.name(),
             only.name()
         ))),
@@ -118,7 +118,7 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
     let address = address.to_owned();
     // The system's own patience with a silent host is minutes; the thread is left behind to it.
     thread::spawn(move || {
-        // Nobody waits any more if it took too long.
+        // A late result has no receiver, which is no error.
         let _ = send.send(Direct::connect(&address));
     });
     let mut client = match connected.recv_timeout(timeout) {

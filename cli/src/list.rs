@@ -17,7 +17,7 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let asked = encoded(codec, serde_json::json!(service).to_string())?;
     let (reply, _) = line.call("Meta.Methods", &asked).map_err(|failure| {
         // Go's servers, and others that are not coreloop's.
-        let none = "this server has no Meta.Methods, and nothing else tells what it has";
+        let none = "the server has no method Meta.Methods, which `list` calls";
         failure.explain(Code::Unimplemented, none)
     })?;
     let mut methods: Vec<MethodInfo> = serde_json::from_str(&reply)

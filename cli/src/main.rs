@@ -49,7 +49,7 @@ fn main() -> ExitCode {
 /// Help and version were asked for; everything else is a mistake, told in the form of all our messages.
 fn on_unreadable(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
-        // Nobody to read it (a closed pipe) is no failure.
+        // A closed pipe is not an error.
         let _ = error.print();
         return ExitCode::SUCCESS;
     }
@@ -63,7 +63,7 @@ fn one_line(rendered: &str) -> String {
     let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
     let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|tail| text.find(tail)).min();
     let words: Vec<&str> = text[..end.unwrap_or(text.len())].split_whitespace().collect();
-    format!("{} (--help shows how)", words.join(" "))
+    format!("{} (see --help)", words.join(" "))
 }
 
 /// Writes to standard output. A reader that has gone (`| head`) has read what it wanted.

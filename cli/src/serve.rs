@@ -119,7 +119,7 @@ fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");
     }
-    // A server goes on where nobody reads what it prints.
+    // The server continues when its output is closed.
     let _ = crate::print(&lines);
     // After the lines above: some scripts read both outputs as one and wait for its first line.
     tell_warnings(warnings);

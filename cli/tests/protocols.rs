@@ -191,7 +191,7 @@ fn calls_gos_server(protocol: &str) {
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.contains("rpc: can't find method Arith.Modulo"), "{ran:?}");
     let ran = run(&["list", address]);
-    let line = "unimplemented: this server has no Meta.Methods, and nothing else tells what it has\n";
+    let line = "unimplemented: the server has no method Meta.Methods, which `list` calls\n";
     assert_eq!((ran.code, ran.stderr.as_str()), (Some(1), line));
 }
 

@@ -252,7 +252,7 @@ fn recording_into_a_file_that_is_there_is_refused() {
     fs::write(files.path("mine"), "precious").expect("written");
     let path = files.path("mine");
     let ran = run(&["serve", "--listen", "127.0.0.1:0", "--record", path.to_str().expect("text")]);
-    assert!(ran.code == Some(1) && ran.stderr.contains("it is there already"), "{}", ran.stderr);
+    assert!(ran.code == Some(1) && ran.stderr.contains("the file exists"), "{}", ran.stderr);
     assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
 }
 

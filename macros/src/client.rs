@@ -19,7 +19,7 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     let (vis, cfgs, name) = (&model.options.client_vis, &model.cfgs, &model.name);
     let client = format_ident!("{}Client", model.ident);
     let parameter = parameter(model);
-    let about = format!("Typed calls of the service `{name}`, over any caller.");
+    let about = format!("A typed client of the service `{name}`.");
     let methods = model.methods.iter().map(|method| client_method(method, &parameter, &support));
     let starters = model.methods.iter().map(|method| starters(model, method, &parameter, &support));
     Some(quote! {
@@ -136,7 +136,7 @@ impl Call {
 
 fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, docs, .. } = method;
-    let calls = format!("Calls `{name}` and waits for the answer.");
+    let calls = format!("Calls `{name}` and blocks until the answer.");
     // The documentation as it was written: each line in its own attribute, with the space in front.
     let lines = docs.lines().map(|line| format!(" {line}"));
     let docs = if docs.is_empty() {
@@ -171,8 +171,7 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
     let reply = &method.form.reply;
     let Call { given, passed, items, argument_marker, reply_marker } = Call::of(method, support);
     let start = free("start").map(|made| {
-        let about =
-            format!("Starts a call of `{name}`; its answer is waited for, or awaited, at the handle.");
+        let about = format!("Starts a call of `{name}` and returns a handle to wait for or to await.");
         quote! {
             #(#cfgs)*
             #[doc = #about]
@@ -189,7 +188,8 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
     });
     let then = free("then").map(|made| {
         let about = format!(
-            "Starts a call of `{name}` whose answer goes to a function, on the thread that brings it: it must not wait."
+            "Starts a call of `{name}` and passes the result to a function. It runs on the client's thread and \
+                must not block."
         );
         quote! {
             #(#cfgs)*
@@ -212,7 +212,7 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
         }
     });
     let one_way = free("one_way").map(|made| {
-        let about = format!("Sends a call of `{name}` that wants no answer.");
+        let about = format!("Sends a one-way call of `{name}`: there is no answer.");
         quote! {
             #(#cfgs)*
             #[doc = #about]

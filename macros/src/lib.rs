@@ -99,7 +99,7 @@ fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
         Ok(other) => {
             let error = syn::Error::new_spanned(
                 &other,
-                "`#[coreloop::service]` stands on an `impl` block: `impl Arith { … }`",
+                "expected an `impl` block after `#[coreloop::service]`: `impl Arith { … }`",
             );
             return with_error(&item, &error);
         }

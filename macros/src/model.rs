@@ -63,8 +63,7 @@ impl Model {
     pub fn of(options: TokenStream, block: &ItemImpl) -> Result<Model> {
         let options = ServiceOptions::parse(options)?;
         if let Some((path, _)) = &block.trait_ {
-            let message =
-                "a service is what its own type can do: expected `impl Arith { … }`, not the impl of a trait";
+            let message = "expected an inherent impl, `impl Arith { … }`; found the impl of a trait";
             return Err(Error::new_spanned(path, message));
         }
         let ident = type_name(&block.self_ty)?;
@@ -299,7 +298,7 @@ fn same_names(methods: &[Method]) -> Vec<Error> {
     for method in methods.iter().filter(|method| method.cfgs.is_empty()) {
         if let Some(other) = first.insert(&method.name, &method.ident) {
             let message = format!(
-                "`{}` is the name of `{other}` already: give one of them another, `#[rpc(name = \"…\")]`",
+                "`{}` is the name of `{other}` already: rename one of them, `#[rpc(name = \"…\")]`",
                 method.name
             );
             errors.push(Error::new_spanned(&method.ident, message));
@@ -324,8 +323,8 @@ fn clash_with_client(model: &Model) -> Vec<Error> {
     for method in &model.methods {
         if ["new", "caller", "caller_mut", "into_caller"].iter().any(|own| method.ident == own) {
             let message = format!(
-                "the typed client has a `{0}` of its own: call the function something else, and the method what you \
-                 like with `#[rpc(name = \"…\")]`; or go without the client, `#[coreloop::service(client = false)]`",
+                "the typed client has a `{0}` of its own: rename the function (`#[rpc(name = \"…\")]` sets the \
+                    method's name), or omit the client, `#[coreloop::service(client = false)]`",
                 method.ident
             );
             errors.push(Error::new_spanned(&method.ident, message));
@@ -336,8 +335,8 @@ fn clash_with_client(model: &Model) -> Vec<Error> {
         };
         for ty in argument.into_iter().chain([&method.form.reply]) {
             if names_any(ty.to_token_stream(), &parameters) {
-                let message = "the typed client does not know the parameters of the service: name a type without \
-                               them, or go without the client, `#[coreloop::service(client = false)]`";
+                let message = "the typed client cannot use the type parameters of the service: use a type \
+                    without them, or omit the client, `#[coreloop::service(client = false)]`";
                 errors.push(Error::new_spanned(ty, message));
             }
         }

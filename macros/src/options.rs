@@ -1,4 +1,4 @@
-//! What stands in the parentheses: of `#[coreloop::service(…)]` and of `#[rpc(…)]`.
+//! The options in parentheses: of `#[coreloop::service(…)]` and of `#[rpc(…)]`.
 //!
 //! Every mistake is reported at its own token, with the options that there are.
 
@@ -142,7 +142,7 @@ impl RpcOptions {
             && let Some(other) = seen.keys.iter().find(|key| *key != "skip")
         {
             let message =
-                format!("`{other}` has no meaning beside `skip`, which says that this is not a method");
+                format!("`{other}` has no effect with `skip`, which excludes the function from the service");
             return Err(Error::new_spanned(other, message));
         }
         Ok(options)
@@ -159,7 +159,7 @@ impl Seen {
     fn key(&mut self, meta: &ParseNestedMeta<'_>, known: &str) -> Result<String> {
         let key = meta.path.get_ident().ok_or_else(|| unknown(meta, known))?;
         if self.keys.contains(key) {
-            return Err(Error::new_spanned(key, format!("`{key}` stands here twice")));
+            return Err(Error::new_spanned(key, format!("`{key}` is given twice")));
         }
         self.keys.push(key.clone());
         Ok(key.to_string())
@@ -167,7 +167,7 @@ impl Seen {
 }
 
 fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
-    meta.error(format!("there is no such option; there are {known}"))
+    meta.error(format!("unknown option; expected {known}"))
 }
 
 /// The name of a service: one part, or several with dots between them (`shop.v1.Orders`).

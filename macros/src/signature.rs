@@ -65,7 +65,7 @@ impl Form {
             Some(first) => check_context(first)?,
             None => {
                 let message = format!(
-                    "a method is given the call's context: expected `fn {}(&self, cx: &Context, …)`; \
+                    "a method takes the call's context: expected `fn {}(&self, cx: &Context, …)`; \
                      a helper function is marked `#[rpc(skip)]`",
                     sig.ident
                 );
@@ -98,30 +98,32 @@ impl Argument {
     fn of(ty: &Type) -> Result<Argument> {
         let Type::Reference(reference) = ty else {
             if let Type::ImplTrait(ty) = ty {
-                return Err(Error::new_spanned(ty, "an argument is of one type, which its callers know too"));
+                return Err(Error::new_spanned(
+                    ty,
+                    "an argument has one concrete type, which callers use too",
+                ));
             }
             return Ok(if is_bytes(ty) { Argument::Bytes } else { Argument::Plain(ty.clone()) });
         };
         if let Some(mutability) = &reference.mutability {
-            let message = "an argument lies in the body, which is only read: take `&T` (fixed layout) or `T`";
+            let message = "an argument cannot be changed: take `&T` (fixed layout) or `T`";
             return Err(Error::new_spanned(mutability, message));
         }
         if let Some(lifetime) = &reference.lifetime {
-            let message = "an argument is lent for the call alone: leave the lifetime out, or take `T`";
+            let message = "an argument is borrowed for the call only: omit the lifetime, or take `T`";
             return Err(Error::new_spanned(lifetime, message));
         }
         match peel(&reference.elem) {
             Type::Slice(slice) if is_named(&slice.elem, "u8") => Ok(Argument::Raw),
             Type::Slice(slice) => {
-                let message =
-                    "of slices only `&[u8]` can be lent: take `Vec<T>`, or a struct of fixed layout";
+                let message = "the only slice that can be borrowed is `&[u8]`: take `Vec<T>`, or a struct of fixed layout";
                 Err(Error::new_spanned(slice, message))
             }
             Type::TraitObject(object) => {
-                Err(Error::new_spanned(object, "an argument is of one type, which its callers know too"))
+                Err(Error::new_spanned(object, "an argument has one concrete type, which callers use too"))
             }
             ty if is_named(ty, "str") => {
-                Err(Error::new_spanned(ty, "text cannot be lent: take `String`, or `&[u8]`"))
+                Err(Error::new_spanned(ty, "text cannot be borrowed: take `String`, or `&[u8]`"))
             }
             ty => Ok(Argument::Fixed(ty.clone())),
         }
@@ -130,12 +132,12 @@ impl Argument {
 
 fn check_qualifiers(sig: &Signature) -> Result<()> {
     if let Some(asyncness) = &sig.asyncness {
-        let message = "methods run on plain threads: leave `async` out; to answer later, take a `Reply<R>` as the \
+        let message = "methods run on plain threads: remove `async`; to answer later, take a `Reply<R>` as the \
                        last parameter and return nothing";
         return Err(Error::new_spanned(asyncness, message));
     }
     if let Safety::Unsafe(token) = &sig.safety {
-        return Err(Error::new_spanned(token, "any caller may call a method: it cannot be `unsafe`"));
+        return Err(Error::new_spanned(token, "a method cannot be `unsafe`: any peer can call it"));
     }
     if !sig.generics.params.is_empty() {
         let message = "a method has one argument type and one reply type, which its callers know too: it cannot be \
@@ -150,7 +152,7 @@ fn check_receiver(receiver: &Receiver) -> Result<()> {
         ReceiverKind::Reference(_, _, None) => return Ok(()),
         ReceiverKind::Reference(_, _, Some(mutability)) => (
             mutability,
-            "calls run at the same time: expected `&self`; keep what changes in a `Mutex` or an atomic",
+            "calls run concurrently: expected `&self`; keep mutable state in a `Mutex` or an atomic",
         ),
         ReceiverKind::Value => (receiver, "a service outlives its calls: expected `&self`"),
         _ => (receiver, "expected `&self`; a function that is not a method is marked `#[rpc(skip)]`"),
@@ -185,7 +187,7 @@ fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
     match (returned, replies) {
         (Some(returned), None) => result_of(returned).map(|reply| (reply, false)),
         (Some(returned), Some(_)) => {
-            let message = "this method answers through its `Reply`: leave the return type out";
+            let message = "this method answers through its `Reply`: remove the return type";
             Err(Error::new_spanned(returned, message))
         }
         (None, Some(index)) if index + 1 < types.len() => {
@@ -198,7 +200,7 @@ fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
         }
         (None, None) => {
             if let Some(bare) = types.iter().find(|ty| is_named(ty, "Reply")) {
-                return Err(Error::new_spanned(bare, "say what the reply is: `Reply<R>`"));
+                return Err(Error::new_spanned(bare, "expected the type of the reply: `Reply<R>`"));
             }
             let message = format!(
                 "`{}` returns nothing: expected `-> Result<R, Status>`, or a last parameter `reply: Reply<R>` to \
@@ -222,9 +224,10 @@ fn result_of(ty: &Type) -> Result<Type> {
     let types = type_arguments(segment);
     match types[..] {
         [reply, _] => match reply {
-            Type::ImplTrait(_) | Type::Infer(_) => {
-                Err(Error::new_spanned(reply, "a reply is of one type, which its callers know too: name it"))
-            }
+            Type::ImplTrait(_) | Type::Infer(_) => Err(Error::new_spanned(
+                reply,
+                "a reply has one concrete type, which callers use too: name it",
+            )),
             reply => Ok(reply.clone()),
         },
         _ => {

@@ -9,7 +9,7 @@ use crate::Doorbell;
 
 /// Wakes one [`Poller`](crate::Poller), from any thread. Cheap to clone; outlives the poller without harm.
 ///
-/// Ringing is for whoever has just pushed something that the poller's `has_mail` looks at. While the poller is
+/// Ring it after pushing something that the poller's `has_mail` looks at. While the poller is
 /// awake, a ring is a fence and a load: no system call, no write to a shared cache line.
 #[derive(Clone)]
 pub struct Bell {

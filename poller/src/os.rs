@@ -2,7 +2,7 @@
 //! crate.
 //!
 //! Each function is safe, small, and has a twin for systems without the call. Nothing here but a clock is on the
-//! hot path, and nothing keeps state. Who uses the signal half: `signals.rs`.
+//! hot path, and nothing keeps state. `signals.rs` uses the functions for signals.
 
 use std::{io, time::Duration};
 

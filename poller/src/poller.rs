@@ -140,7 +140,7 @@ impl Poller {
         self.poll.registry().register(source, tenant_token(key)?, interest.0)
     }
 
-    /// Changes key or interest of a registered source. It is reported anew where it is ready now.
+    /// Changes key or interest of a registered source. If it is ready now, it is reported again.
     ///
     /// # Errors
     ///

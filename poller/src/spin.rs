@@ -1,6 +1,6 @@
 //! How long a thread polls before it sleeps: a budget that learns.
 //!
-//! It holds no clock and does not spin; whoever spins reports how it ended. Waking a thread on another core
+//! It holds no clock and does not spin; the spinning thread reports how it ended. Waking a thread on another core
 //! takes 30 to 40 µs here, a thread that polls sees its work in 0.1 µs; with a single core, spinning only keeps
 //! the one it waits for from running.
 

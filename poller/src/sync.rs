@@ -1,4 +1,4 @@
-//! The atomics that the wake-up protocol stands on: std's, or loom's when its interleavings are being tried.
+//! The atomics that the wake-up protocol uses: std's, or loom's when its interleavings are being tried.
 //!
 //! Built with `--cfg loom`, these work only inside `loom::model`; everything that needs a real poller stays out
 //! of such builds. The protocol is in `wake.rs`.

@@ -1,4 +1,4 @@
-//! Timers without a clock: a hierarchical wheel that is told what time it is.
+//! Timers without a clock: a hierarchical wheel that receives the time as an argument.
 //!
 //! One timer at most per slot of the caller's table, armed and cancelled in O(1) without allocating. It never
 //! reads the time and never calls back: it takes `now` and returns keys. The idea is Varghese and Lauck's
@@ -44,7 +44,7 @@ const NIL: u32 = u32::MAX;
 ///
 /// So no list behind the current digit is ever occupied, the lowest occupied level has the next thing to do,
 /// and a bitmap per level finds it. When time passes, each list that it passes is emptied once: what is due
-/// goes out, the rest hangs itself anew, lower down. A long pause costs what its timers cost, not its ticks.
+/// goes out, the rest is inserted again, lower down. A long pause costs what its timers cost, not its ticks.
 ///
 /// Memory: 24 bytes for each slot up to the highest that was armed since [`shrink`](Timers::shrink), and 1.1 KiB.
 ///

@@ -1,4 +1,4 @@
-//! The wake-up protocol: who rings wakes a sleeper once, and never one that is awake.
+//! The wake-up protocol: a ring wakes a sleeping thread once, and never one that is awake.
 //!
 //! A wake-up costs its sender some 14 µs here, so it is sent only where it is needed. This file knows neither
 //! mio nor a queue; `poller.rs` sleeps with it, `bell.rs` rings with it, `tests/loom.rs` tries its
@@ -72,7 +72,7 @@ impl<W: Wake> Doorbell<W> {
         Doorbell { asleep: AtomicBool::new(false), waker }
     }
 
-    /// Wakes the sleeper if it sleeps or is about to, and nobody else has done so. Call it after the mail has
+    /// Wakes the sleeper if it sleeps or is about to, and no other thread has done so. Call it after the mail has
     /// been pushed. Returns whether a wake-up was sent.
     #[inline]
     pub fn ring(&self) -> bool {
@@ -92,7 +92,7 @@ impl<W: Wake> Doorbell<W> {
         }
         let woken = self.waker.wake();
         if !woken {
-            // Nobody else would try: let the next ring do so.
+            // No other ring would try: let the next one do so.
             self.asleep.swap(true, Ordering::Relaxed);
         }
         woken

@@ -76,8 +76,11 @@ impl Builder {
         let scheme = Scheme::split(&self.addresses[0]).0;
         let others = self.addresses.iter().map(|text| Scheme::split(text).0);
         if let Some(other) = others.into_iter().find(|other| *other != scheme) {
-            let error =
-                format!("the addresses of one client speak {} or {}, not both", scheme.name(), other.name());
+            let error = format!(
+                "all addresses of a client must use one protocol; found {} and {}",
+                scheme.name(),
+                other.name()
+            );
             return Err(invalid(&error));
         }
         let read = |text: String| {

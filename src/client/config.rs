@@ -112,7 +112,7 @@ crate::error_text::debug_as_text!(ClientConfigError);
 impl fmt::Display for ClientConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let ClientConfigError { field, value, range: (least, most) } = self;
-        write!(f, "{field} is {value}; it can be from {least} to {most}")
+        write!(f, "{field}: expected a value from {least} to {most}; found {value}")
     }
 }
 
@@ -180,7 +180,7 @@ mod tests {
         assert_eq!(ClientConfig::default().check(), Ok(()));
         let none = ClientConfig { in_flight_max: 0, ..ClientConfig::default() };
         let error = none.check().unwrap_err();
-        assert_eq!(error.to_string(), "in_flight_max is 0; it can be from 1 to 1048576");
+        assert_eq!(error.to_string(), "in_flight_max: expected a value from 1 to 1048576; found 0");
         let backoff = Backoff { base_ms: 100, max_ms: 10 };
         let error = ClientConfig { backoff, ..ClientConfig::default() }.check().unwrap_err();
         assert_eq!(error.field, "backoff.max_ms");

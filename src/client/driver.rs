@@ -213,7 +213,7 @@ impl fmt::Debug for Driver {
 fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
     for (name, ms) in [("frame_ms", config.frame_ms), ("write_stall_ms", config.write_stall_ms)] {
         if !(1..=FOR_EVER_MS).contains(&ms) {
-            let error = format!("{name} is {ms}; it can be from 1 to {FOR_EVER_MS}");
+            let error = format!("{name}: expected a value from 1 to {FOR_EVER_MS}; found {ms}");
             return Err(io::Error::new(io::ErrorKind::InvalidInput, error));
         }
     }

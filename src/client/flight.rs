@@ -240,13 +240,13 @@ impl Promise {
     }
 
     /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
-    #[must_use = "somebody may wait for it"]
+    #[must_use = "a thread or task may wait for the result"]
     pub(super) fn land(mut self, answer: Answer, bytes: &[u8]) -> Option<Waker> {
         self.end(Ok(answer), Some(bytes), None)
     }
 
     /// The answer has come, and its bytes are shared.
-    #[must_use = "somebody may wait for it"]
+    #[must_use = "a thread or task may wait for the result"]
     pub(super) fn land_shared(mut self, answer: Answer, chunk: Chunk) -> Option<Waker> {
         self.end(Ok(answer), None, Some(chunk))
     }
@@ -396,7 +396,7 @@ pub(super) type Decode<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
 /// # Ok(())
 /// # }
 /// ```
-#[must_use = "a call that is dropped is cancelled"]
+#[must_use = "dropping the handle cancels the call"]
 pub struct InFlight<T> {
     /// `None` once the answer was taken, or where there never was a call.
     flight: Option<Arc<Flight>>,

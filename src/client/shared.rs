@@ -82,7 +82,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `host:port` or `unix:PATH` (with `native:` in front, if you like), with the default bounds and a
+    /// Connects to `host:port` or `unix:PATH`, with the prefix `http:`, `jsonrpc:`, `gob:` or `gob-http:` for another
+    /// protocol than native frames (`native:`, the default), with the default bounds and a
     /// thread of its own.
     ///
     /// # Errors
@@ -294,7 +295,7 @@ impl Client {
             if !fits {
                 return Err(CodecError::NotAccepted {
                     codec,
-                    why: "the protocol of the address has another one",
+                    why: "the protocol of the address uses another codec",
                 });
             }
             encode(out)?;

@@ -242,10 +242,13 @@ impl fmt::Display for CodecError {
                 write!(f, "{codec} body is too deep: expected fewer than {depth_max} levels of nesting")
             }
             CodecError::TrailingBytes { codec, count } => {
-                write!(f, "malformed {codec} body: expected its end after the value, {count} more bytes came")
+                write!(
+                    f,
+                    "malformed {codec} body: expected its end after the value; found {count} more bytes"
+                )
             }
             CodecError::WrongLength { codec, expected, actual } => {
-                write!(f, "{codec} body of the wrong length: expected {expected} bytes, {actual} came")
+                write!(f, "{codec} body of the wrong length: expected {expected} bytes; found {actual}")
             }
             CodecError::Encode { codec, what } => write!(f, "the value cannot be written as {codec}: {what}"),
         }
@@ -366,7 +369,7 @@ fn not_here(codec: Codec) -> CodecError {
         }
         Codec::Gob => CodecError::NotCompiledIn { codec, feature: "gob" },
         Codec::Protobuf => {
-            CodecError::NotAccepted { codec, why: "the number is kept, there is no codec yet" }
+            CodecError::NotAccepted { codec, why: "the number is reserved, the codec is not implemented" }
         }
     }
 }

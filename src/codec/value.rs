@@ -162,7 +162,7 @@ impl<T: Serialize + 'static> Answer for Outgoing<T> {
         Err(DescribeError::Unsupported {
             type_name: std::any::type_name::<T>(),
             path: String::new(),
-            what: "the type has no Deserialize, which is what types are described by",
+            what: "the type does not implement Deserialize, which describes types",
         })
     }
 }

@@ -308,7 +308,7 @@ impl<W: Wire> Conn<W> {
                 return None;
             }
             Decoded::NeedMore { bytes_min } => {
-                debug_assert!(bytes_min > self.recv.len(), "asked for bytes that are at hand");
+                debug_assert!(bytes_min > self.recv.len(), "asked for bytes that were already received");
                 self.bytes_min = bytes_min;
             }
             Decoded::Broken(why) => {

@@ -1,6 +1,6 @@
 //! How long to wait before the next try: exponential, with full jitter.
 //!
-//! The delay is drawn anew each time, evenly between nothing and a bound that doubles with each failure: so clients
+//! A new delay is drawn each time, evenly between nothing and a bound that doubles with each failure: so clients
 //! that lost the same server do not come back all at once (Marc Brooker, "Exponential Backoff And Jitter", AWS
 //! Architecture Blog, 2015). No clock and no source of randomness: both are given.
 
@@ -23,14 +23,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The longest delay after so many failures in a row, at least one.
+    /// The longest delay after this number of failures in a row, at least one.
     pub fn bound(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(32);
         let bound = u128::from(self.base_ms) << doublings;
         Duration::from_millis(bound.min(u128::from(self.max_ms)) as u64)
     }
 
-    /// The delay after so many failures in a row; `random` is any 64 bits.
+    /// The delay after this number of failures in a row; `random` is any 64 bits.
     ///
     /// ```
     /// use coreloop::policy::backoff::Backoff;

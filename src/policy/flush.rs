@@ -16,7 +16,7 @@ pub struct FlushPolicy {
 }
 
 impl FlushPolicy {
-    /// In the middle of a turn, when more may come: whether so many bytes are written without waiting for its end.
+    /// In the middle of a turn, when more may come: whether `bytes` are written without waiting for its end.
     #[inline]
     pub fn is_full(&self, bytes: usize) -> bool {
         bytes >= self.high_mark_bytes

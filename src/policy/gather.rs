@@ -3,7 +3,7 @@
 //! A peer that writes each of many calls by itself keeps a fast server awake for one or two at a time: a wake-up, a
 //! read and a write for each. Network cards meet the same with interrupt moderation; here it is tried and measured.
 //! Naps stay only where calls became clearly cheaper *and* more of them came, so that by Little's law the mean
-//! latency fell: peers who wait for their answers send the next calls sooner. A load that comes at its own pace, below
+//! latency fell: peers that wait for their answers send the next calls sooner. A load that comes at its own pace, below
 //! what the core can do, gains no rate and is left alone. No clock and no sleep here: the reactor brings the time,
 //! and naps.
 
@@ -29,7 +29,7 @@ const COST_SHARE_MAX: f64 = 0.8;
 const RATE_SHARE_MIN: f64 = 1.05;
 /// Naps end when the rate has fallen to this share of what they brought.
 const LEAVE_SHARE: f64 = 0.6;
-/// Every so often naps have to prove themselves anew.
+/// Naps are compared with no naps again after this time.
 const HOLD: Duration = Duration::from_secs(5);
 /// After a trial that brought nothing the next one waits so long, twice as long each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
@@ -88,7 +88,7 @@ impl Gather {
         Gather { nap, phase: WATCHING, window: Window::default(), try_at: None, retry: RETRY_MIN }
     }
 
-    /// Whether there is anything to be told.
+    /// Whether naps are enabled.
     #[inline]
     pub fn is_on(&self) -> bool {
         !self.nap.is_zero()

@@ -1,4 +1,4 @@
-//! Decisions without I/O: plain functions of the numbers at hand, tested as such.
+//! Decisions without I/O: plain functions of their arguments, tested as such.
 
 pub mod backoff;
 pub mod flush;

@@ -35,7 +35,7 @@ pub fn dial(address: &Address, timeout: Option<Duration>) -> io::Result<(Socket,
 }
 
 fn dial_tcp(text: &str, until: Option<Instant>) -> io::Result<(Socket, Peer)> {
-    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot look {text} up: {error}"));
+    let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot resolve {text}: {error}"));
     let addresses: Vec<SocketAddr> = text.to_socket_addrs().map_err(named)?.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("the name in {text} has no address"));
     for (index, addr) in addresses.iter().enumerate() {
@@ -46,7 +46,10 @@ fn dial_tcp(text: &str, until: Option<Instant>) -> io::Result<(Socket, Peer)> {
                 let others = (addresses.len() - index) as u32;
                 let left = until.saturating_duration_since(Instant::now()) / others;
                 if left.is_zero() {
-                    return Err(io::Error::new(io::ErrorKind::TimedOut, "the time to connect has passed"));
+                    return Err(io::Error::new(
+                        io::ErrorKind::TimedOut,
+                        "not connected within connect_timeout_ms",
+                    ));
                 }
                 Some(left)
             }

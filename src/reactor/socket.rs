@@ -28,7 +28,7 @@ crate::error_text::debug_as_text!(AddressError);
 
 impl fmt::Display for AddressError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "an address is host:port or unix:PATH, not {:?}", self.text)
+        write!(f, "expected an address host:port or unix:PATH; found {:?}", self.text)
     }
 }
 

@@ -229,7 +229,7 @@ impl Server {
             Ok(Event::Ended(index, result)) => {
                 self.running -= 1;
                 result?;
-                Err(Error::Io(io::Error::other(format!("reactor {index} ended without being told to"))))
+                Err(Error::Io(io::Error::other(format!("reactor {index} ended unexpectedly"))))
             }
         }
     }

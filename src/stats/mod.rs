@@ -72,7 +72,7 @@ pub struct ReactorStats {
     pub accepted: Counter,
     /// Connections refused by `connections_max`.
     pub refused: Counter,
-    /// Times that accepting had to pause for want of a descriptor.
+    /// Times that accepting paused because no descriptor was free.
     pub accept_pauses: Counter,
     /// Connections open now.
     pub connections: Counter,

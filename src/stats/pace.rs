@@ -6,7 +6,7 @@
 
 use std::time::Duration;
 
-/// After so many exact timings a method's mean is believed.
+/// The number of exact timings after which a method's mean is used.
 pub const EXACT_CALLS: u32 = 64;
 /// A method with a mean below this is quick.
 pub const QUICK: Duration = Duration::from_micros(1);

@@ -60,7 +60,7 @@ pub struct ReactorSnapshot {
     pub accepted: u64,
     /// Connections refused by the limit.
     pub refused: u64,
-    /// Times that accepting paused for want of a descriptor.
+    /// Times that accepting paused because no descriptor was free.
     pub accept_pauses: u64,
     /// Connections closed so far: the reason, and how many; without zeros.
     pub closed: Vec<(&'static str, u64)>,
@@ -173,7 +173,7 @@ impl ReactorSnapshot {
 }
 
 impl MethodSnapshot {
-    /// The numbers of one method, added up over those who counted them.
+    /// The numbers of one method, added up over the threads that counted them.
     pub fn of<'a>(name: &str, parts: impl Iterator<Item = &'a MethodStats>) -> MethodSnapshot {
         let mut snapshot = MethodSnapshot { name: name.to_owned(), ..MethodSnapshot::default() };
         let mut answers = [0; Code::ALL.len()];

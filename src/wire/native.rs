@@ -305,7 +305,7 @@ impl Native {
                 return self.wrong_direction(header);
             }
             (unknown, _) => {
-                let message = format!("a frame of kind {unknown} is not known in version {VERSION}");
+                let message = format!("unknown frame kind {unknown} in version {VERSION}");
                 return self.refuse(header, Code::Unimplemented, message);
             }
         };
@@ -386,7 +386,7 @@ impl Native {
             return self.too_large(&header);
         }
         if header.flags & !FLAG_COMPRESSED != 0 {
-            let message = format!("flags {:#04x} are set that version {VERSION} does not know", header.flags);
+            let message = format!("unknown flags {:#04x} in version {VERSION}", header.flags);
             return self.refuse(&header, Code::Unimplemented, message);
         }
         if !header.metadata_bytes.is_multiple_of(8) {

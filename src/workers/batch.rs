@@ -300,7 +300,7 @@ fn run_one(
     let queue_us = micros(began.saturating_duration_since(*queued_at));
     let start = out.len() as u32;
     let (outcome, note) = if scope.is_cancelled(place) {
-        (Outcome::failed(Status::cancelled("the call was given up before it started")), Note::Removed)
+        (Outcome::failed(Status::cancelled("the call was cancelled before it started")), Note::Removed)
     } else if job.deadline.is_some_and(|deadline| deadline <= began) {
         let status = Status::deadline_exceeded("the deadline passed while the call was queued");
         (Outcome::failed(status), Note::LateAtDequeue)

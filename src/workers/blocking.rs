@@ -104,13 +104,14 @@ impl Shared {
         }
         self.threads_peak.fetch_max(threads, Ordering::Relaxed);
         let alive = self.alive.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        let started = alive.ok_or_else(|| std::io::Error::other("the pool is stopping")).and_then(|alive| {
-            let shared = self.clone();
-            crate::threads::detached("coreloop-blocking", move || {
-                let _alive = alive;
-                shared.work();
-            })
-        });
+        let started =
+            alive.ok_or_else(|| std::io::Error::other("the server is stopping")).and_then(|alive| {
+                let shared = self.clone();
+                crate::threads::detached("coreloop-blocking", move || {
+                    let _alive = alive;
+                    shared.work();
+                })
+            });
         if let Err(error) = started {
             self.threads.fetch_sub(1, Ordering::SeqCst);
             return Err(error);

@@ -51,7 +51,7 @@ fn another_version_ends_the_connection_and_its_calls() {
         frame.bytes()
     });
     assert!(matches!(error, CallError::Broken(_)), "{error:?}");
-    assert!(error.to_string().contains("not 2"), "{error}");
+    assert!(error.to_string().contains("found 2"), "{error}");
 }
 
 #[test]

@@ -38,7 +38,7 @@ fn a_protocol_without_a_place_for_metadata_says_so_and_sends_nothing() {
         assert_eq!((named, &**key), (scheme, "tenant"));
         assert_eq!((error.code(), error.may_have_run()), (Code::InvalidArgument, false), "{error}");
         let words = error.to_string();
-        assert!(words.contains(scheme.name()) && words.contains("no place"), "{words}");
+        assert!(words.contains(scheme.name()) && words.contains("transmits no metadata"), "{words}");
         assert_eq!(heard.load(Ordering::Relaxed), without, "{address}: nothing was sent");
         // The connection is as good as before, and a deadline is no metadata.
         call(&client.with_timeout(PATIENCE)).unwrap();

@@ -15,6 +15,15 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
+/// Lines of the README at most: details belong into `docs`.
+const README_LINES_MAX: usize = 250;
+
+#[test]
+fn the_readme_is_short() {
+    let lines = read("README.md").lines().count();
+    assert!(lines <= README_LINES_MAX, "README.md has {lines} lines, at most {README_LINES_MAX} are allowed");
+}
+
 /// README and the pages of `docs`.
 fn documents() -> Vec<String> {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
@@ -47,7 +56,9 @@ fn anchor(heading: &str) -> String {
 #[test]
 fn every_link_of_the_documents_leads_somewhere() {
     let mut links = 0;
-    for document in documents() {
+    let others =
+        ["CHANGELOG.md", "CONTRIBUTING.md", "SECURITY.md", "bench/README.md", "bench/peers/README.md"];
+    for document in documents().into_iter().chain(others.map(str::to_owned)) {
         let text = read(&document);
         let folder = Path::new(&document).parent().unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
@@ -81,9 +92,12 @@ fn every_command_of_the_readme_exists() {
         "docs/embedding.md",
         "docs/architecture.md",
         "docs/client.md",
+        "docs/comparison.md",
+        "docs/features.md",
         "docs/go-interop.md",
         "docs/http.md",
         "docs/performance.md",
+        "docs/services.md",
         "docs/tuning.md",
     ] {
         for line in blocks(&read(document), "sh") {
@@ -129,16 +143,16 @@ fn every_command_of_the_readme_exists() {
 }
 
 #[test]
-fn the_readme_names_every_feature() {
+fn the_table_of_features_names_every_feature() {
     let manifest = read("Cargo.toml");
     let features = manifest.split("\n[features]\n").nth(1).unwrap().split("\n\n").next().unwrap();
     let features: BTreeSet<&str> =
         features.lines().filter_map(|line| line.split_once(" = ").map(|(name, _)| name)).collect();
-    let readme = read("README.md");
-    // No user's choice: what the micro-benchmarks reach inside for.
+    let page = read("docs/features.md");
+    // Not for users: the micro-benchmarks need it.
     let is_hidden = |feature: &str| ["default", "bench-internals"].contains(&feature);
     for feature in features.iter().filter(|feature| !is_hidden(feature)) {
-        assert!(readme.contains(&format!("| `{feature}` |")), "the table of features lacks {feature}");
+        assert!(page.contains(&format!("| `{feature}` |")), "the table of docs/features.md lacks {feature}");
     }
 }
 
@@ -177,19 +191,19 @@ fn crates(args: &[&str]) -> Option<(usize, usize)> {
 }
 
 #[test]
-fn the_readme_counts_the_crates_right() {
-    let readme = read("README.md");
+fn the_page_of_features_counts_the_crates_right() {
+    let page = read("docs/features.md");
     let (Some((registry, ours)), Some((least, _))) = (crates(&[]), crates(&["--no-default-features"])) else {
         return;
     };
-    let flat = readme.split_whitespace().collect::<Vec<_>>().join(" ");
+    let flat = page.split_whitespace().collect::<Vec<_>>().join(" ");
     assert!(
         flat.contains(&format!("with default features: {registry} crates from the registry")),
         "{registry}"
     );
     assert!(flat.contains(&format!("and {ours} of our own")), "{ours}");
     assert!(flat.contains(&format!("Without default features it is {least} from the registry")), "{least}");
-    for row in readme.lines().filter(|line| line.starts_with("| `")) {
+    for row in page.lines().filter(|line| line.starts_with("| `")) {
         let cells: Vec<&str> = row.trim_matches('|').split('|').map(str::trim).collect();
         if let [feature, _, added] = cells[..]
             && let Ok(added) = added.parse::<usize>()
@@ -243,8 +257,10 @@ fn the_names_in_the_documents_exist() {
         "docs/architecture.md",
         "docs/embedding.md",
         "docs/client.md",
+        "docs/features.md",
         "docs/go-interop.md",
         "docs/performance.md",
+        "docs/services.md",
         "docs/tuning.md",
     ] {
         let text = read(document);

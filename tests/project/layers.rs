@@ -64,7 +64,7 @@ fn sources() -> Vec<(String, String)> {
         .collect()
 }
 
-fn is_test_file(name: &str) -> bool {
+pub(super) fn is_test_file(name: &str) -> bool {
     name.ends_with("tests.rs") || name.contains("/tests/")
 }
 
@@ -76,7 +76,7 @@ fn module_of(name: &str) -> Vec<&str> {
 }
 
 /// The text without its tests: what stands behind a `cfg(test)` on the outermost level.
-fn without_tests(text: &str) -> String {
+pub(super) fn without_tests(text: &str) -> String {
     let mut kept = String::new();
     let mut lines = text.lines();
     while let Some(line) = lines.next() {

@@ -6,3 +6,4 @@ mod documents;
 mod error_types;
 mod examples;
 mod layers;
+mod wording;

@@ -31,7 +31,7 @@ fn queued_work_that_is_cancelled_never_begins() {
         }
         peer.ping();
         for id in 1..=5 {
-            peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "gave the call up");
+            peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "cancelled the call");
         }
         rig.gate.admit(1);
         assert_eq!(peer.answer().id, 0);
@@ -57,7 +57,7 @@ fn a_cancelled_sleep_wakes_and_its_callback_runs() {
     }
     rig.counts(10);
     for id in 0..10 {
-        peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "gave the call up");
+        peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "cancelled the call");
     }
     eventually("all of them have ended", || rig.stats().late == 10);
     assert_eq!(rig.cancelled.load(Ordering::SeqCst), 10);
@@ -84,7 +84,7 @@ fn a_cancelled_sleep_wakes_when_every_blocking_thread_sleeps() {
     peer.ping();
     // Those in the queue first: whoever wakes takes the next.
     for id in (0..6).rev() {
-        peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "gave the call up");
+        peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "cancelled the call");
     }
     eventually("all of them have ended", || rig.stats().late == 6);
     assert_eq!(rig.stats().removed, 4);
@@ -144,7 +144,7 @@ fn a_handler_that_overruns_its_deadline_is_answered_at_the_deadline() {
     for (count, service) in [(1, "Pooled"), (2, "Blocking")] {
         peer.send(&Frame::call(5, &format!("{service}.Gate"), 1).time_left(SHORT));
         // The handler is still inside.
-        peer.answer().is(5, Code::DeadlineExceeded, "while the call was under way");
+        peer.answer().is(5, Code::DeadlineExceeded, "while the call was running");
         rig.gate.wait_for(count);
         rig.gate.admit(1);
         eventually("the late result is counted", || rig.stats().late == count);
@@ -168,7 +168,7 @@ fn a_reply_that_is_held_past_its_deadline_is_answered_for_its_handler() {
         peer.ask(&Frame::call(5, &format!("{service}.Hold"), 1).time_left(SHORT)).is(
             5,
             Code::DeadlineExceeded,
-            "under way",
+            "was running",
         );
         let (_, reply) = rig.held.lock().unwrap().pop().unwrap();
         assert!(reply.is_cancelled());

@@ -67,7 +67,7 @@ fn another_version_is_told_so_and_closed() {
         let mut peer = rig.peer();
         let mut frame = Frame::call(9, "Inline.Double", 1);
         frame.version = version;
-        peer.ask(&frame).is(9, Code::Unimplemented, &format!("not {version}"));
+        peer.ask(&frame).is(9, Code::Unimplemented, &format!("found {version}"));
         peer.ends();
     }
     rig.closed("broken", 3);

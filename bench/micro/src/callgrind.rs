@@ -1,7 +1,7 @@
 //! Counts the instructions of a case under callgrind: exact, and the same from run to run.
 //!
 //! Each case has a process of its own, so that its figure depends on no other. What could vary is held still: the C
-//! library may choose among its copies of memcpy by the processor, and is told to take the one that every x86-64 has.
+//! library may choose among its copies of memcpy by the processor, and is made to take the one that every x86-64 has.
 
 use std::process::Command;
 

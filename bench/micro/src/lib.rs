@@ -1,4 +1,4 @@
-//! The pieces of the hot path, each as a case that can be run as often as one likes; who runs them, and how they are
+//! The pieces of the hot path, each as a case that can be run any number of times; and how they are
 //! counted and compared.
 //!
 //! `cargo bench -p coreloop-micro` times the cases; the program `counts` counts their instructions under callgrind and

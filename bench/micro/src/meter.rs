@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 /// Both functions turn the counting over, from off to on as from on to off, so the second must not run without the first.
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 
-/// Runs a case so many times; this is what is counted. One thread does so at a time.
+/// Runs a case `times` times; this is what is counted. One thread does so at a time.
 pub fn count(run: &mut dyn FnMut(u64), times: u64) {
     IS_COUNTING.store(true, Ordering::Relaxed);
     counted(run, times);

@@ -13,7 +13,7 @@ use serde::{Deserialize, Serialize};
 pub const GROWTH_MAX: u64 = 5;
 /// The same, made by others.
 pub const GROWTH_MAX_ABROAD: u64 = 25;
-/// A count of a few instructions may grow by so many: the register allocator's mood.
+/// A count of a few instructions may grow by this number, which register allocation can change.
 pub const SLACK: u64 = 3;
 
 /// Instructions of one operation, by the case's name.

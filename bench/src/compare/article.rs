@@ -23,9 +23,10 @@ const THREADS: [u32; 2] = [12, 1];
 const THEIRS: [(&str, f64, f64, f64); 3] =
     [("Gorpc", 128_400.0, 3.1, 18.2), ("Gin", 55_700.0, 7.2, 42.6), ("net/http", 92_100.0, 4.8, 31.3)];
 
-const NOTE: &str = "The article's rows are its own figures, of another machine (4 cores, 8 GB) that is not at hand: \
+const NOTE: &str = "The article's rows are its own figures, of another machine (4 cores, 8 GB), which was not \
+    available: \
                     between its rows and the measured ones nothing can be compared but the ratios of rows of the \
-                    same kind. Gorpc stands there beside HTTP servers under wrk, which speaks nothing but HTTP; \
+                    same kind. The article lists Gorpc beside HTTP servers under wrk, which speaks nothing but HTTP; \
                     here coreloop has a row under wrk, with HTTP and JSON as the others, and one in native frames \
                     under the load generator. Server and client share the cores, so wrk's own cost lowers every rate.";
 

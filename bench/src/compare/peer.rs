@@ -180,7 +180,7 @@ impl Contract {
             return Err("the client is not told the {address}".into());
         }
         if self.ready == ReadyBy::Connect && !names(&self.server, "{address}") {
-            return Err("a server that does not print its port must be told the {address}".into());
+            return Err("a server that does not print its port must take the {address} as an argument".into());
         }
         if !self.calls.iter().any(|kind| matches!(kind, Kind::Add | Kind::Ping | Kind::Static)) {
             return Err("it answers none of add, ping and static, with which every table begins".into());
@@ -254,7 +254,7 @@ mod tests {
             ("pipelines = false", "pipelines = false\nclient = [\"./client\"]", "not told the {address}"),
             ("\"add\", ", "", "none of add"),
             ("\"add\", ", "\"add\", \"subtract\", ", "unknown variant"),
-            (", \"{address}\"]", "]\nready = \"connect\"", "must be told"),
+            (", \"{address}\"]", "]\nready = \"connect\"", "must take the"),
         ] {
             let why = changed(from, to);
             assert!(why.contains(want), "{to}: {why}");

@@ -43,7 +43,7 @@ pub struct Record {
     pub notes: Vec<String>,
     /// Closed loops.
     pub capacity: Vec<Cell>,
-    /// Open loops at shares of each one's own capacity.
+    /// Open loops at shares of each server's own capacity.
     pub tails: Vec<Tail>,
     /// Memory, idle and busy.
     pub memory: Vec<Memory>,

@@ -45,7 +45,7 @@ fn left(until: Instant) -> io::Result<Duration> {
 }
 
 fn late() -> io::Error {
-    io::Error::new(io::ErrorKind::TimedOut, "no answer to CONNECT in the time to connect")
+    io::Error::new(io::ErrorKind::TimedOut, "no answer to CONNECT within connect_timeout_ms")
 }
 
 /// A socket's timeout is said as a read that would block.

@@ -46,7 +46,7 @@ impl<'a> Counted<'a> {
         if value.serialize(place)? {
             Ok(())
         } else {
-            Err(Fault::text("a none in a list or a map has no form in gob"))
+            Err(Fault::text("gob cannot express None in a list or a map"))
         }
     }
 

@@ -124,8 +124,8 @@ fn name_of(kind: &Kind) -> &'static str {
         Kind::Slice { .. } => "a slice",
         Kind::Map { .. } => "a map",
         Kind::Struct(_) => "a struct",
-        Kind::Opaque { .. } => "bytes of its own making",
-        Kind::OpaqueText => "text of its own making",
+        Kind::Opaque { .. } => "the bytes of a GobEncoder",
+        Kind::OpaqueText => "the text of a TextMarshaler",
     }
 }
 

@@ -30,7 +30,7 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(
     let is_written =
         value.serialize(Place { out, gob_type, at: gob_type.root, delta: 0, keeps_zero: true })?;
     if !is_written {
-        return Err(Fault::text("a none that is the whole value has no form in gob"));
+        return Err(Fault::text("gob cannot express None as the whole value"));
     }
     end_message(out, start);
     Ok(())
@@ -251,7 +251,7 @@ impl<'a> Serializer for Place<'a> {
     ) -> Result<bool, Fault> {
         let Place { out, gob_type, at, delta, keeps_zero } = self.variant(variant, index)?;
         if !value.serialize(Place { out: &mut *out, gob_type, at, delta, keeps_zero })? {
-            return Err(Fault::said(format_args!("the variant {variant} of a none has no form in gob")));
+            return Err(Fault::said(format_args!("gob cannot express None in the variant {variant}")));
         }
         out.push(0);
         Ok(true)

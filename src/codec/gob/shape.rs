@@ -63,7 +63,7 @@ impl Building {
                 Place::Same(None) => break,
             }
         }
-        Err(Fault::text("the type holds nothing but itself, which gob has no type for"))
+        Err(Fault::text("the type contains only itself, which gob cannot express"))
     }
 
     fn leaf(&mut self, node: Node) -> Result<usize, Fault> {

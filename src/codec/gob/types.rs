@@ -192,7 +192,7 @@ impl Naming<'_> {
         let id = match ids.entry(text) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(_) if next >= IDS_MAX => {
-                return Err(Fault::text("the process has met more types than there are ids"));
+                return Err(Fault::text("the process has used all gob type ids"));
             }
             Entry::Vacant(entry) => *entry.insert(next),
         };

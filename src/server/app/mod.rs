@@ -229,8 +229,10 @@ impl Desk {
             return self.refuse(cx, &request, &status);
         }
         if cx.session.contains(request.id) && !request.one_way {
-            let status =
-                Status::invalid_argument(format!("call {} is in flight on this connection", request.id));
+            let status = Status::invalid_argument(format!(
+                "the call id {} is already in flight on this connection",
+                request.id
+            ));
             return self.refuse(cx, &request, &status);
         }
         #[cfg(feature = "record")]

@@ -78,7 +78,7 @@ impl fmt::Display for RecordError {
         let file = self.file.display();
         match self.error.kind() {
             io::ErrorKind::AlreadyExists => {
-                write!(f, "cannot record into {file}: it is there already; give another name or remove it")
+                write!(f, "cannot record into {file}: the file exists; choose another name or remove it")
             }
             _ => write!(f, "cannot record into {file}: {}", self.error),
         }

@@ -91,7 +91,7 @@ fn file_is_its_owners_alone_and_never_one_that_was_there() {
     assert_eq!(fs::metadata(&recording.file).unwrap().permissions().mode() & 0o777, 0o600);
     let before = fs::read(&recording.file).unwrap();
     let Err(error) = Recorder::start(recording.clone(), registry()) else { panic!("it was there") };
-    assert!(error.to_string().contains("it is there already"), "{error}");
+    assert!(error.to_string().contains("the file exists"), "{error}");
     assert_eq!(fs::read(&recording.file).unwrap(), before);
     let nowhere = Recording::to(folder.path().join("no such folder/record"));
     assert!(Recorder::start(nowhere, registry()).is_err());

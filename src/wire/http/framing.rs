@@ -26,14 +26,14 @@ impl Framing {
                 // Even if they are equal: whoever repeats a length has been through something that joins messages.
                 return Err("there are two Content-Length fields");
             }
-            let Some(length) = digits(value, 19) else { return Err("Content-Length is no number") };
+            let Some(length) = digits(value, 19) else { return Err("Content-Length is not a number") };
             self.length = Some(length);
         } else if name.eq_ignore_ascii_case("transfer-encoding") {
             if self.is_chunked {
                 return Err("there are two Transfer-Encoding fields");
             }
             if !value.eq_ignore_ascii_case(b"chunked") {
-                return Err("the only Transfer-Encoding known here is chunked");
+                return Err("unsupported Transfer-Encoding: expected chunked");
             }
             self.is_chunked = true;
         } else if name.eq_ignore_ascii_case("connection") {
@@ -46,7 +46,7 @@ impl Framing {
                     self.names_fields = true;
                 }
                 if !token.iter().all(|byte| is_token(*byte)) {
-                    return Err("Connection is no list of tokens");
+                    return Err("Connection is not a list of tokens");
                 }
             }
         } else {

@@ -25,7 +25,7 @@ pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, Fault> {
         if let Some(at) = NAMES.iter().position(|known| *known == &name[..])
             && known[at].replace(value).is_some()
         {
-            return Err(Fault::invalid("a parameter of the query stands there twice"));
+            return Err(Fault::invalid("a parameter of the query occurs twice"));
         }
     }
     let [message, encoding, base64, compression, connect] = known;
@@ -69,7 +69,7 @@ fn percent(text: &str) -> Result<Cow<'_, [u8]>, Fault> {
                 let hex = |at: usize| after.get(at).and_then(|digit| (*digit as char).to_digit(16));
                 let (Some(high), Some(low)) = (hex(0), hex(1)) else {
                     return Err(Fault::invalid(
-                        "a percent sign in the query has no two hex digits behind it",
+                        "a percent sign in the query is not followed by two hex digits",
                     ));
                 };
                 out.push((high << 4 | low) as u8);

@@ -229,7 +229,7 @@ impl Server {
                 Decoded::Skip { consumed: bytes }
             }
             Scanned::Head { lines: 0, .. } => {
-                self.refuse_head(Fault::malformed("more than one empty line stands before a request"))
+                self.refuse_head(Fault::malformed("more than one empty line before a request"))
             }
             Scanned::Head { bytes, lines } => {
                 self.scan = Scan::default();
@@ -288,7 +288,7 @@ impl Server {
                 return self.call(Call { target, time_left_us, dialect, asked }, body, head_bytes);
             }
             Ok(Asks::GoRpc) if !self.grants_go_rpc => {
-                let message = "Go's net/rpc is not spoken on this listener";
+                let message = "Go's net/rpc is not enabled on this listener";
                 let fault = Fault { allow: Allow::All, ..Fault::new(405, Code::Unimplemented, message) };
                 return self.refuse(asked, fault.and_close(), body, expects_continue, head_bytes);
             }
@@ -299,7 +299,7 @@ impl Server {
             }
             Ok(Asks::GoRpc) if !self.order.is_empty() => {
                 // The answers before it are still to come, and are not of that protocol.
-                let fault = Fault::malformed("CONNECT is the last thing to ask, and alone");
+                let fault = Fault::malformed("CONNECT must be the only request in flight on its connection");
                 return self.refuse(asked, fault, body, expects_continue, head_bytes);
             }
             Ok(Asks::GoRpc) => {

@@ -91,7 +91,7 @@ impl JsonRpcClient {
     #[inline]
     fn answer(&mut self, told: &Told, end: usize, input: &[u8]) -> Decoded<Message> {
         if let Some(name) = told.twice {
-            return broken(format!("the member {name} stands twice in an answer"));
+            return broken(format!("the member {name} occurs twice in an answer"));
         }
         let consumed = end + space_len(&input[end..]);
         let error = told.error.clone().filter(|error| input[error.clone()] != *b"null");
@@ -107,7 +107,7 @@ impl JsonRpcClient {
         let Some(id) = told.id.clone().filter(|id| input[id.clone()] != *b"null") else {
             return self.answers_no_call(told, body, consumed, input);
         };
-        let Some(id) = number(&input[id]) else { return broken("an answer's id is none that was given") };
+        let Some(id) = number(&input[id]) else { return broken("the id of an answer belongs to no call") };
         let message = Message::Reply(Answered {
             id,
             codec: JsonDialect::GoRpc.codec_number(),
@@ -132,7 +132,7 @@ impl JsonRpcClient {
         }
         let text = if body.is_aside() { self.aside.as_bytes() } else { input };
         let text = String::from_utf8_lossy(&text[body.range()]);
-        broken(format!("the server could not read what it was sent: {text}"))
+        broken(format!("the server reports an unreadable request: {text}"))
     }
 
     /// The status of an error, and where its message stands.
@@ -180,7 +180,7 @@ impl JsonRpcClient {
 
     fn encode_call(call: Call<'_>, out: &mut Out<'_>) {
         debug_assert!(call.codec == CODEC_JSON && !call.compressed, "JSON alone is spoken here");
-        debug_assert!(!call.name.is_empty(), "a method is called by its name here");
+        debug_assert!(!call.name.is_empty(), "this protocol calls methods by name, not by hash");
         out.put(if call.one_way { b"{\"jsonrpc\":\"2.0\",\"method\":" } else { b"{\"method\":" });
         put_string(out, call.name.as_bytes());
         out.put(b",\"params\":[");

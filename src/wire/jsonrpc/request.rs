@@ -133,7 +133,7 @@ fn judge_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Heard {
         return refused.heard_in(dialect);
     }
     let what = match &asked.twice {
-        Some(name) => Err(Refused::invalid(format!("jsonrpc: the member {name} stands there twice"))),
+        Some(name) => Err(Refused::invalid(format!("jsonrpc: the member {name} occurs twice"))),
         None => call_one(asked, bytes, side),
     };
     let what = what.map_or_else(What::Refuse, |(method, body)| What::Call { method, body });
@@ -184,7 +184,7 @@ fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, is_two: bool) -> He
     let what = if !is_two {
         Err(Refused::invalid("invalid request: `jsonrpc` is not \"2.0\""))
     } else if let Some(name) = asked.twice {
-        Err(Refused::invalid(format!("invalid request: the member `{name}` stands there twice")))
+        Err(Refused::invalid(format!("invalid request: the member `{name}` occurs twice")))
     } else {
         call_two(asked, bytes, side)
     };

@@ -62,7 +62,7 @@ fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
                     bytes_min = 0;
                 }
                 Decoded::NeedMore { bytes_min: needed } => {
-                    assert!(needed > held.len(), "asked for bytes that are at hand");
+                    assert!(needed > held.len(), "asked for bytes that were already received");
                     bytes_min = needed;
                 }
                 Decoded::Broken(why) => story.broken = Some(why),

@@ -153,7 +153,7 @@ impl NetRpcClient {
 
     fn encode_call(&mut self, call: Call<'_>, out: &mut Out<'_>) {
         debug_assert!(call.codec == CODEC_GOB && !call.compressed, "gob alone is spoken here");
-        debug_assert!(!call.name.is_empty(), "a method is called by its name here");
+        debug_assert!(!call.name.is_empty(), "this protocol calls methods by name, not by hash");
         let seq = if call.one_way { call.id | ONE_WAY } else { call.id };
         let head = Head { method: call.name.as_bytes(), seq, error: b"" };
         if self.sender.put(&head, call.body, out).is_err() {

@@ -68,7 +68,7 @@ impl fmt::Display for ConnectError {
             ConnectError::TooLong => {
                 write!(f, "the answer to CONNECT does not end within {ANSWER_BYTES_MAX} bytes")
             }
-            ConnectError::Unasked => f.write_str("the server went on behind its answer to CONNECT, unasked"),
+            ConnectError::Unasked => f.write_str("the server sent more bytes after its answer to CONNECT"),
             ConnectError::Closed => {
                 f.write_str("the server closed the connection instead of answering CONNECT")
             }

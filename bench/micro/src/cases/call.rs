@@ -70,7 +70,7 @@ fn is_whole(written: usize, expected: usize, depth: usize) -> bool {
     written.abs_diff(expected) <= 8 * depth && written > 0
 }
 
-/// A server whose connection has had its first call; so many requests to feed it; and how long their replies are.
+/// A server whose connection has had its first call; `depth` requests to feed it; and how long their replies are.
 fn begun(scheme: Scheme, depth: usize) -> (LoneServer, Vec<u8>, usize) {
     // No thread of the server has anything to do here, so the least of each will do.
     let builder = Server::builder().configure(|config| {

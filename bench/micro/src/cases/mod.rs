@@ -1,7 +1,7 @@
 //! The list of cases: every piece that a call passes through, by the folder that it lives in.
 //!
 //! A case is made ready once and then run as often as is asked. Its figure must not depend on the clock, on a seed or on
-//! another case: what it needs it makes itself. A new case stands in one of the files here, and the record must be
+//! another case: it creates what it needs. A new case belongs into one of these files, and the record must be
 //! renewed with it.
 
 mod call;
@@ -11,7 +11,7 @@ mod dispatch;
 mod tools;
 mod wire;
 
-/// Does a case's work so many times.
+/// Does a case's work the given number of times.
 pub type Run = Box<dyn FnMut(u64)>;
 
 /// A piece of the hot path.

@@ -10,7 +10,7 @@ use coreloop::poller::{Key, Poller, Timers};
 
 use super::Case;
 
-/// Timers that are armed beside the one at hand: a reactor with so many connections.
+/// Timers that are armed beside the measured one: a reactor with this number of connections.
 const TIMERS: u32 = 1000;
 /// Tables of them.
 const TABLES: u32 = 16;

@@ -35,7 +35,9 @@ impl<'v> Form<'v> {
                     )));
                 }
                 (None, Some(number)) => Form::Float(number),
-                (None, None) => return Err(Fault::said(format_args!("{number} is no number of gob's"))),
+                (None, None) => {
+                    return Err(Fault::said(format_args!("gob cannot express the number {number}")));
+                }
             },
             Value::String(text) => Form::Text(text),
             Value::Array(list) => Form::List(list),
@@ -43,9 +45,7 @@ impl<'v> Form<'v> {
                 None => Form::Struct(object),
                 Some((name, value)) if object.len() == 1 => Form::marked(name, value)?,
                 Some((name, _)) => {
-                    return Err(Fault::said(format_args!(
-                        "{name} stands alone in its object, or not at all"
-                    )));
+                    return Err(Fault::said(format_args!("{name} must be the only member of its object")));
                 }
             },
         })

@@ -47,7 +47,7 @@ impl fmt::Display for Type {
 pub(super) fn graph(value: &Value) -> Result<(Vec<Node>, usize), Fault> {
     let found = Type::of(value, depth_max())?;
     if !found.is_known() {
-        return Err(Fault::text("an empty list does not say what it holds: this value has no type"));
+        return Err(Fault::text("the element type of an empty list is unknown"));
     }
     let mut nodes = Vec::new();
     let root = found.place(&mut nodes);
@@ -59,7 +59,7 @@ impl Type {
         let inside = || depth_left.checked_sub(1).filter(|left| *left > 0).ok_or(Fault::TooDeep);
         Ok(match Form::of(value)? {
             Form::Null => {
-                return Err(Fault::text("null stands for a field that is left out, and for nothing else"));
+                return Err(Fault::text("null is allowed for an omitted field only"));
             }
             Form::Bool(_) => Type::Bool,
             Form::Int(_) => Type::Int,

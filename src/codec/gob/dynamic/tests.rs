@@ -83,8 +83,8 @@ fn structs_of_one_list_may_leave_out_different_fields_at_any_depth() {
 #[test]
 fn what_has_no_form_in_gob_is_told_and_nothing_is_written() {
     for (value, why) in [
-        (json!(null), "null stands for a field"),
-        (json!([1, null]), "null stands for a field"),
+        (json!(null), "null is allowed for an omitted field"),
+        (json!([1, null]), "null is allowed for an omitted field"),
         (json!([1, "a"]), "a list holds an int and a string"),
         (json!({"A": [1, 2.5]}), "a list holds an int and a float"),
         (json!([[1], [[1]]]), "a list holds an int and a list"),
@@ -92,14 +92,14 @@ fn what_has_no_form_in_gob_is_told_and_nothing_is_written() {
         (json!({"$map": {"a": 1, "b": true}}), "a map holds an int and a bool"),
         (json!({"$map": [[1, 2], ["a", 2]]}), "the keys of a map holds an int and a string"),
         (json!({"$map": [[1, 2, 3]]}), "[[key, value], …]"),
-        (json!([]), "does not say what it holds"),
-        (json!({"$map": {}}), "does not say what it holds"),
-        (json!([[]]), "does not say what it holds"),
+        (json!([]), "the element type of an empty list"),
+        (json!({"$map": {}}), "the element type of an empty list"),
+        (json!([[]]), "the element type of an empty list"),
         (json!({"$uint": -1}), "not negative"),
         (json!({"$bytes": "a"}), "base64"),
         (json!({"$float": "1"}), "\"NaN\""),
         (json!({"$int": 1}), "none of $uint"),
-        (json!({"$uint": 1, "A": 2}), "stands alone"),
+        (json!({"$uint": 1, "A": 2}), "only member"),
         (json!({"": 1}), "no name"),
         (json!(u64::MAX), "write {\"$uint\": 18446744073709551615}"),
     ] {

@@ -163,7 +163,7 @@ struct Whole(Value);
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Whole, D::Error> {
         let reading = READING.with_borrow(Clone::clone);
-        let Some((node, names)) = reading else { return Err(D::Error::custom("no description at hand")) };
+        let Some((node, names)) = reading else { return Err(D::Error::custom("no description of the type")) };
         let place = Place { node: &node, up: None };
         Seed { place, names: &names }.deserialize(from).map(Whole)
     }

@@ -324,7 +324,7 @@ impl Visitor<'_> for VariantName {
         usize::try_from(number)
             .ok()
             .filter(|at| *at < self.0.len())
-            .ok_or_else(|| E::custom("there are not so many variants"))
+            .ok_or_else(|| E::custom("the variant number is out of range"))
     }
 
     fn visit_str<E: serde::de::Error>(self, name: &str) -> Result<usize, E> {

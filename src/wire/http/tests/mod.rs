@@ -118,7 +118,7 @@ impl<W: Wire<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
                     self.bytes_min = 1;
                 }
                 Decoded::NeedMore { bytes_min } => {
-                    assert!(bytes_min > self.held.len(), "asked for bytes that are at hand");
+                    assert!(bytes_min > self.held.len(), "asked for bytes that were already received");
                     self.bytes_min = bytes_min;
                 }
                 Decoded::Broken(why) => self.broken = Some(why),

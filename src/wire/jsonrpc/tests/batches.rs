@@ -129,7 +129,7 @@ fn open_batches_may_owe_so_many_answers_and_no_more() {
     assert_eq!(told.len(), 8);
     let refused = server.hear_and_echo(batch.as_bytes());
     assert_eq!((refused.len(), refusal_of(&refused[0]).code), (1, Code::ResourceExhausted));
-    let message = "the batches on this connection that are not answered yet hold too many requests";
+    let message = "the unanswered batches of this connection contain too many requests";
     assert_eq!(server.said(), error("null", -32008, message) + "\n");
     server.echo(&told[0]);
     server.echo(&told[1]);
@@ -146,7 +146,7 @@ fn answers_that_wait_take_so_many_bytes_and_no_more() {
     for told in &told {
         server.reply(request_of(told).id, Code::Ok, large.as_bytes());
     }
-    let full = "the answers of the batches on this connection are too large together";
+    let full = "the answers to the batches of this connection are too large in total";
     let full = |id| error(id, -32008, full);
     assert_eq!(server.said(), format!("[{},{},{}]\n", ok("1", &large), full("2"), full("3")));
     let told = server.hear(batch.as_bytes());

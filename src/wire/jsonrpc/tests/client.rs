@@ -119,11 +119,11 @@ fn answers_to_calls_that_wanted_none_are_skipped() {
 fn a_server_that_could_not_read_a_call_ends_the_connection() {
     assert_eq!(
         broken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32700,"message":"what \"is\" this"}}"#),
-        "the server could not read what it was sent: what \"is\" this"
+        "the server reports an unreadable request: what \"is\" this"
     );
     assert_eq!(
         broken(r#"{"jsonrpc":"2.0","id":null,"error":{"code":-32600,"message":"no"}}"#),
-        "the server could not read what it was sent: no"
+        "the server reports an unreadable request: no"
     );
 }
 
@@ -137,15 +137,15 @@ fn what_is_no_answer_breaks_the_connection() {
         ("{}", "an answer has neither a result nor an error"),
         (r#"{"id":1,"error":null}"#, "an answer has neither a result nor an error"),
         (r#"{"jsonrpc":"2.0","method":"x","params":[]}"#, "an answer has neither a result nor an error"),
-        (r#"{"id":1,"result":1,"id":2}"#, "the member id stands twice in an answer"),
+        (r#"{"id":1,"result":1,"id":2}"#, "the member id occurs twice in an answer"),
         (r#"{"id":1,"null":true}"#, "an answer has neither a result nor an error"),
-        (r#"{"id":1,"result":{},"null":true,"null":true}"#, "the member null stands twice in an answer"),
-        (r#"{"id":1,"result":1,"result":2}"#, "the member result stands twice in an answer"),
-        (r#"{"id":"1","result":1}"#, "an answer's id is none that was given"),
-        (r#"{"id":-1,"result":1}"#, "an answer's id is none that was given"),
-        (r#"{"id":1.0,"result":1}"#, "an answer's id is none that was given"),
-        (r#"{"id":18446744073709551616,"result":1}"#, "an answer's id is none that was given"),
-        (r#"{"id":true,"result":1}"#, "an answer's id is none that was given"),
+        (r#"{"id":1,"result":{},"null":true,"null":true}"#, "the member null occurs twice in an answer"),
+        (r#"{"id":1,"result":1,"result":2}"#, "the member result occurs twice in an answer"),
+        (r#"{"id":"1","result":1}"#, "the id of an answer belongs to no call"),
+        (r#"{"id":-1,"result":1}"#, "the id of an answer belongs to no call"),
+        (r#"{"id":1.0,"result":1}"#, "the id of an answer belongs to no call"),
+        (r#"{"id":18446744073709551616,"result":1}"#, "the id of an answer belongs to no call"),
+        (r#"{"id":true,"result":1}"#, "the id of an answer belongs to no call"),
     ] {
         assert_eq!(broken(stream), why, "{stream}");
     }

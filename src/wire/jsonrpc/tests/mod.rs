@@ -106,7 +106,7 @@ where
                     self.bytes_min = 1;
                 }
                 Decoded::NeedMore { bytes_min } => {
-                    assert!(bytes_min > self.held.len(), "asked for bytes that are at hand");
+                    assert!(bytes_min > self.held.len(), "asked for bytes that were already received");
                     self.bytes_min = bytes_min;
                 }
                 Decoded::Broken(why) => self.broken = Some(why),

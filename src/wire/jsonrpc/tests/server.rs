@@ -233,12 +233,12 @@ fn members_that_stand_there_twice_are_refused() {
         let id = if name == "id" && !again.contains('\\') { "2" } else { "1" };
         assert_eq!(
             answers(format!(r#"{{"jsonrpc":"2.0",{members}}}"#)),
-            error_line(id, -32600, &format!("invalid request: the member `{name}` stands there twice"))
+            error_line(id, -32600, &format!("invalid request: the member `{name}` occurs twice"))
         );
         assert_eq!(
             answers(format!("{{{members}}}")),
             format!(
-                "{{\"id\":{id},\"result\":null,\"error\":\"jsonrpc: the member {name} stands there twice\"}}\n"
+                "{{\"id\":{id},\"result\":null,\"error\":\"jsonrpc: the member {name} occurs twice\"}}\n"
             )
         );
     }
@@ -445,7 +445,7 @@ fn white_space_is_skipped_and_never_kept() {
 #[test]
 fn who_is_too_late_hears_of_it_in_2_0_alone() {
     for (stream, answer) in [
-        (r#"{"jsonrpc":"2."#, error_line("null", -32004, "the message took too long to come")),
+        (r#"{"jsonrpc":"2."#, error_line("null", -32004, "the message took too long to arrive (frame_ms)")),
         (r#"{"method":"Echo.Echo","params":[1],"id":1}{"met"#, String::new()),
         ("?", String::new()),
     ] {
