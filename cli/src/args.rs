@@ -67,14 +67,14 @@ pub struct ServeArgs {
     /// Print the configuration, with the place that each value came from, and exit.
     #[arg(long)]
     pub print_config: bool,
-    /// Print a line of statistics on standard error every so many seconds.
+    /// Print a line of statistics on standard error every N seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub stats_every: Option<u32>,
     /// Record a sample of the requests into this file, which must not be there yet; `loadgen replay` sends them again.
     /// It holds arguments, whatever is in them, and no metadata; only its owner may read it.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
-    /// Record one request in so many.
+    /// Record one request of N.
     #[arg(long, value_name = "1/N", value_parser = share, default_value = "1/100", requires = "record")]
     pub record_sample: u32,
     /// Stop recording when the file has grown to this.
@@ -141,7 +141,7 @@ pub struct ListArgs {
 /// The codecs that text can be turned into here.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CodecName {
-    /// JSON text, as it stands on the command line.
+    /// JSON text, as on the command line.
     Json,
     /// Go's gob, made of the JSON.
     Gob,
@@ -149,7 +149,8 @@ pub enum CodecName {
 
 /// `500ms`, `2s`, `1m`, also `1.5s`; never 0, which would be no time at all.
 fn duration(text: &str) -> Result<Duration, String> {
-    let wrong = || format!("a duration is a number above 0 and us, ms, s or m, such as 500ms; not {text:?}");
+    let wrong =
+        || format!("expected a duration above 0 with the unit us, ms, s or m, such as 500ms; found {text:?}");
     let unit_at = text.find(|c: char| !c.is_ascii_digit() && c != '.').unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
     let scale = match unit {
@@ -172,7 +173,7 @@ fn share(text: &str) -> Result<u32, String> {
     let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
     number
         .filter(|number| (1..=1_000_000_000).contains(number))
-        .ok_or_else(|| format!("a sample is one in so many, such as 1/100; not {text:?}"))
+        .ok_or_else(|| format!("expected a sample of the form 1/N, such as 1/100; found {text:?}"))
 }
 
 /// `64MiB`, `1 GiB`, `4096`; at least what a head needs.
@@ -189,13 +190,13 @@ fn size(text: &str) -> Result<u64, String> {
     let bytes = number.parse::<u64>().ok().and_then(|number| number.checked_mul(1_u64.checked_shl(shift)?));
     bytes
         .filter(|bytes| (4096..=1 << 40).contains(bytes))
-        .ok_or_else(|| format!("a size is from 4 KiB to 1024 GiB, such as 64MiB; not {text:?}"))
+        .ok_or_else(|| format!("expected a size from 4 KiB to 1024 GiB, such as 64MiB; found {text:?}"))
 }
 
 fn pair(text: &str) -> Result<(String, String), String> {
     match text.split_once('=') {
         Some((key, value)) if !key.is_empty() => Ok((key.to_owned(), value.to_owned())),
-        _ => Err(format!("metadata is KEY=VALUE, not {text:?}")),
+        _ => Err(format!("expected metadata of the form KEY=VALUE; found {text:?}")),
     }
 }
 

@@ -177,7 +177,8 @@ impl fmt::Display for CallError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             CallError::Status(status) => status.fmt(f),
-            CallError::DeadlineExceeded => f.write_str("deadline_exceeded: no answer came in time"),
+            CallError::DeadlineExceeded => f.write_str("deadline_exceeded: no answer before the deadline of the \
+                call"),
             CallError::Argument(error) => write!(f, "the argument cannot be encoded: {error}"),
             CallError::Reply(error) => write!(f, "the reply cannot be decoded: {error}"),
             CallError::Connect(error) => write!(f, "unavailable: cannot connect: {error}"),
@@ -187,28 +188,32 @@ impl fmt::Display for CallError {
             CallError::Lost { error, may_have_run: false } => {
                 write!(f, "unavailable: the connection was lost: {error}")
             }
-            CallError::Broken(why) => write!(f, "the server's bytes cannot be understood: {why}"),
+            CallError::Broken(why) => write!(f, "the server violated the protocol: {why}"),
             CallError::WrongProtocol(why) => write!(f, "failed_precondition: {why}"),
             CallError::Draining => {
-                f.write_str("unavailable: the server drains and wants no new requests here")
+                f.write_str("unavailable: the server is draining and accepts no new requests on this connection")
             }
-            CallError::ReplyRefused(status) => write!(f, "the reply was refused here: {status}"),
-            CallError::Cancelled { .. } => f.write_str("cancelled: the call was given up"),
+            CallError::ReplyRefused(status) => write!(f, "the client refused the reply: {status}"),
+            CallError::Cancelled { .. } => f.write_str("cancelled: the call was cancelled by its caller, or \
+                with the call on whose behalf it was made"),
             CallError::Full { calls_max } => {
-                write!(f, "resource_exhausted: {calls_max} calls are under way, as many as the client allows")
+                write!(f, "resource_exhausted: {calls_max} calls are in flight or waiting, the limit of the \
+                    client (in_flight_max, waiting_max)")
             }
             CallError::OnReactor => f.write_str(
-                "failed_precondition: this thread brings the answers, and would wait for itself for ever",
+                "failed_precondition: a blocking call on the thread that drives the client would wait forever; \
+                    use a callback",
             ),
             CallError::Metadata { scheme, key } if scheme.carries_metadata() => {
-                write!(f, "invalid_argument: the metadata {key:?} cannot travel by {}", scheme.name())
+                write!(f, "invalid_argument: metadata {key:?} cannot be sent as a header field of {}", scheme.name())
             }
             CallError::Metadata { scheme, key } => {
-                write!(f, "invalid_argument: {} has no place for metadata, {key:?} among them", scheme.name())
+                write!(f, "invalid_argument: {} transmits no metadata; found {key:?}", scheme.name())
             }
             CallError::NotSent => f.write_str("failed_precondition: the call's batch was not sent"),
             CallError::TooLarge { bytes, bytes_max } => {
-                write!(f, "resource_exhausted: {bytes} bytes are over the limit of {bytes_max}")
+                write!(f, "resource_exhausted: the argument or its metadata have {bytes} bytes; the limit is \
+                    {bytes_max}")
             }
         }
     }

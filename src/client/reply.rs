@@ -57,7 +57,7 @@ impl Answer {
         }
         let (number, dialect) = JsonDialect::split(self.codec);
         let codec = Codec::from_number(number).ok_or_else(|| {
-            let what = format!("the reply is in codec {}, which is not known", self.codec);
+            let what = format!("the reply has the unknown codec {}", self.codec);
             CallError::Reply(CodecError::Malformed { codec: Codec::Raw, what })
         })?;
         let rules = ValueRules::of(dialect, MissingFields::ByProtocol);

@@ -81,7 +81,8 @@ table! {
     limits.depth_max: Number(1, 128), "Nesting of JSON, gob and the like: `invalid_argument`.";
     limits.gob_types_max: Number(1, 65_536), "gob type definitions per connection: close.";
     limits.gob_type_bytes_max: Bytes(64, 16 << 20), "Bytes of one gob type definition: close.";
-    limits.idle_buffer_bytes_max: Bytes(0, HOLD_MAX), zero "each buffer is allocated anew", "Idle buffers that a reactor keeps for its next reads and replies: one that comes back is freed.";
+    limits.idle_buffer_bytes_max: Bytes(0, HOLD_MAX), zero "every buffer is allocated and freed", "Idle buffers \
+        that a reactor keeps for its next reads and replies: one that comes back is freed.";
     limits.reply_bytes_max: Bytes(1, FRAME_BYTES_MAX), "The body of one reply, before compression: the call is answered `resource_exhausted` instead.";
     limits.linger_bytes_max: Bytes(1, HOLD_MAX), "Bytes read and dropped after the last answer on a connection, or after an HTTP request was refused before its body: close.";
     limits.linger_ms: Number(1, MILLIS_MAX), "Time for reading and dropping them: close.";

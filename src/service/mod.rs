@@ -310,9 +310,9 @@ impl fmt::Display for RegisterError {
 
 impl std::error::Error for RegisterError {}
 
-/// Turns what a handler returned into an outcome: for those who write handlers over bytes, as the attribute does.
+/// Turns what a handler returned into an outcome: for code that defines handlers over bytes, as the attribute does.
 ///
-/// The result of a call that nobody waits for any more is not encoded.
+/// The result of a cancelled call is not encoded.
 #[inline]
 pub fn finish<R: Answer>(
     cx: &Context<'_>,
@@ -336,7 +336,7 @@ pub fn finish<R: Answer>(
     }
 }
 
-/// The outcome of a call whose argument cannot be decoded: for those who write handlers over bytes, as the attribute does.
+/// The outcome of a call whose argument cannot be decoded: for code that defines handlers over bytes, as the attribute does.
 #[cold]
 pub fn refuse_argument(cx: &Context<'_>, error: CodecError) -> Outcome {
     Outcome::failed(of_side("argument", cx.method(), error))

@@ -92,16 +92,18 @@ crate::error_text::debug_as_text!(Broken);
 impl fmt::Display for Broken {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Broken::UnknownProtocol => f.write_str("the first bytes are of no protocol that is spoken here"),
-            Broken::NotSpoken(name) => write!(f, "{name} is not spoken on this listener"),
+            Broken::UnknownProtocol => f.write_str("the first bytes match no protocol of this server"),
+            Broken::NotSpoken(name) => write!(f, "{name} is not enabled on this listener"),
             Broken::Foreign(met) => write!(f, "the server's first bytes are {met}"),
-            Broken::Magic([a, b]) => write!(f, "a frame begins with 19 96, not {a:02x} {b:02x}"),
-            Broken::Version(version) => write!(f, "frame version 1 is spoken here, not {version}"),
+            Broken::Magic([a, b]) => {
+                write!(f, "expected a frame that begins with 19 96; found {a:02x} {b:02x}")
+            }
+            Broken::Version(version) => write!(f, "expected frame version 1; found {version}"),
             Broken::TooLarge { bytes, bytes_max } => {
                 write!(f, "a body of {bytes} bytes is over the limit of {bytes_max} (frame_bytes_max)")
             }
             Broken::WrongDirection(kind) => {
-                write!(f, "a frame of kind {kind} is not for this side to receive")
+                write!(f, "unexpected frame of kind {kind} on this side of the connection")
             }
             Broken::Other(why) => f.write_str(why),
         }

@@ -333,7 +333,8 @@ impl ClientApp {
                 && let Some(at) = line.dials.iter().position(|dial| dial.until <= now)
             {
                 line.dials.swap_remove(at);
-                let error = io::Error::new(io::ErrorKind::TimedOut, "the time to connect has passed");
+                let error =
+                    io::Error::new(io::ErrorKind::TimedOut, "not connected within connect_timeout_ms");
                 self.on_dial_failed(number, CallError::Connect(error), now);
             }
             self.dial_for_waiting(number, now);

@@ -187,7 +187,9 @@ pub(super) fn call_error(line: &Line, session: &Session, why: &CloseReason, may_
         | CloseReason::TooManySilent => io::ErrorKind::ConnectionAborted,
     };
     let text = match why {
-        CloseReason::Reset(io::ErrorKind::TimedOut) => "the server gave no sign of life".to_owned(),
+        CloseReason::Reset(io::ErrorKind::TimedOut) => {
+            "the server did not answer a ping within ping_ms".to_owned()
+        }
         why => format!("the connection ended: {why}"),
     };
     CallError::Lost { error: io::Error::new(kind, text), may_have_run }

@@ -30,7 +30,7 @@ impl Desk {
         let mut answered = std::mem::take(&mut self.answered);
         let now = cx.now();
         cx.session.answer_late(now, |call| answered.push(call.clone()));
-        let status = Status::deadline_exceeded("the deadline passed while the call was under way");
+        let status = Status::deadline_exceeded("the deadline passed while the call was running");
         for call in answered.drain(..) {
             self.stats.calls.late_at_answer.add(1);
             self.answer_early(cx, &call, &status);
@@ -53,7 +53,7 @@ impl Desk {
     pub(super) fn on_cancel(&mut self, cx: &mut Cx<'_>, id: u64) {
         if let Some(call) = cx.session.answer_by_id(id).cloned() {
             self.stats.calls.cancelled.add(1);
-            self.answer_early(cx, &call, &Status::cancelled("the caller gave the call up"));
+            self.answer_early(cx, &call, &Status::cancelled("the caller cancelled the call"));
         }
     }
 }

@@ -216,12 +216,12 @@ impl Client {
 
     fn after_head(&mut self, head: ReplyHead, head_bytes: usize, input: &[u8]) -> Decoded<Message> {
         if head.status == 101 {
-            return self.break_off(broken("the server changes to a protocol that was not asked for"));
+            return self.break_off(broken("the server changed the protocol without a request"));
         }
         if head.status < 200 {
             self.interims += 1;
             if self.interims > INTERIM_MAX {
-                return self.break_off(broken("the server puts its reply off too often"));
+                return self.break_off(broken("the server sent too many informational (1xx) replies"));
             }
             return Decoded::Skip { consumed: head_bytes };
         }
@@ -234,12 +234,12 @@ impl Client {
             return self.decode(input);
         }
         if self.asked.is_empty() {
-            return self.break_off(broken("a reply came that nothing was asked for"));
+            return self.break_off(broken("a reply arrived without a request"));
         }
         let bytes_max = self.frame_bytes_max as u64;
         match head.framing {
             Framing { is_chunked: true, .. } if matches!(head.status, 204 | 304) => {
-                self.break_off(broken("a reply that has no body comes with one"))
+                self.break_off(broken("a reply that must not have a body has one"))
             }
             _ if matches!(head.status, 204 | 304) => self.reply(&head, &[], Span::default(), head_bytes),
             Framing { is_chunked: true, .. } => {

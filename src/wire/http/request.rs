@@ -329,7 +329,7 @@ fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
         let rest = &target[scheme.len()..];
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         if end == 0 || !is_host(&rest.as_bytes()[..end]) {
-            return Err(Fault::malformed("the target's host is no host"));
+            return Err(Fault::malformed("the host of the request target is invalid"));
         }
         &rest[end..]
     };
@@ -380,7 +380,7 @@ fn asks(
         // The answer to a CONNECT is not framed as others are; the connection is of no further use.
         "CONNECT" => return Err(not_allowed(Allow::All).and_close()),
         _ => {
-            let message = format!("the method {method} is not known here");
+            let message = format!("unknown HTTP method {method}");
             return Err(Fault::new(501, Code::Unimplemented, message));
         }
     }
@@ -450,13 +450,13 @@ fn checked(side: &ServerSide, fields: &Fields<'_>, question: &Question) -> Resul
     let &Question { asked, body, .. } = question;
     if asked.is_http_10 && fields.framing.length.is_none() {
         // There it could also mean a body up to the end of the connection.
-        let fault = Fault::new(411, Code::InvalidArgument, "HTTP/1.0 wants a Content-Length here");
+        let fault = Fault::new(411, Code::InvalidArgument, "a POST in HTTP/1.0 requires a Content-Length");
         return Err(fault.and_close());
     }
     if let Some(expect) = fields.expect
         && !expect.eq_ignore_ascii_case(b"100-continue")
     {
-        return Err(Fault::new(417, Code::Unimplemented, "no expectation but 100-continue can be met"));
+        return Err(Fault::new(417, Code::Unimplemented, "unsupported expectation: expected 100-continue"));
     }
     let bytes_max = side.limits.frame_bytes_max;
     if let BodyLength::Bytes(bytes) = body

@@ -161,7 +161,7 @@ impl Batches {
         let open = self.open.get_mut(batch as usize)?;
         let start = open.text.len();
         if is_full {
-            let message = b"the answers of the batches on this connection are too large together";
+            let message = b"the answers to the batches of this connection are too large in total";
             put_answer(&mut open.text, owed, Code::ResourceExhausted, SendBody::Bytes(message));
         } else {
             put_answer(&mut open.text, owed, code, body);

@@ -53,8 +53,7 @@ impl CarriedCalls {
         messages.batch = match self.batches.begin(answers, label, &side.limits) {
             Some(batch) => batch,
             None => {
-                let message =
-                    "the batches on this connection that are not answered yet hold too many requests";
+                let message = "the unanswered batches of this connection contain too many requests";
                 *messages = CarriedMessages::refused(Refused::new(Code::ResourceExhausted, message));
                 self.batches.begin_beyond(label & !IS_ARRAY)
             }

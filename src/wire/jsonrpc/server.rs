@@ -154,8 +154,7 @@ impl JsonRpc {
         if answers > 0 {
             let Some(begun) = self.batches.get_or_insert_default().begin(answers, 0, &self.side.limits)
             else {
-                let message =
-                    "the batches on this connection that are not answered yet hold too many requests";
+                let message = "the unanswered batches of this connection contain too many requests";
                 return self.refuse(Refused::new(Code::ResourceExhausted, message), Dialect::Two, len);
             };
             batch = begun;
@@ -283,7 +282,7 @@ impl Wire for JsonRpc {
                 out,
                 &owed,
                 Code::DeadlineExceeded,
-                SendBody::Bytes(b"the message took too long to come"),
+                SendBody::Bytes(b"the message took too long to arrive (frame_ms)"),
             );
             out.put(b"\n");
         }

@@ -38,7 +38,7 @@ func drain(protocol, address string) error {
 						return
 					}
 					if answered.Add(1) == enough {
-						fmt.Println("under way")
+						fmt.Println("was running")
 					}
 				}
 			}(d * 1000)
