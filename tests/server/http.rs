@@ -235,6 +235,7 @@ fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() 
     let answer = ask(&mut peer, &post("Connect-Timeout-Ms: 20\r\n"), "}]");
     let body: serde_json::Value = serde_json::from_str(answer.rsplit_once("\r\n\r\n").unwrap().1).unwrap();
     assert_eq!((&body[0]["error"]["code"], &body[1]["result"]), (&(-32004).into(), &4.into()), "{answer}");
+    drop(peer);
     rig.gate.open();
     witness.sees_all_given_back();
 }

@@ -55,6 +55,18 @@ pub(super) enum CallTarget {
     JsonRpc,
 }
 
+impl CallTarget {
+    /// The hash of the method. A body of JSON-RPC has none, and is taken before this is asked.
+    #[inline(always)]
+    fn method(self) -> u32 {
+        match self {
+            CallTarget::Method(hash) => hash,
+            #[cfg(feature = "jsonrpc")]
+            CallTarget::JsonRpc => 0,
+        }
+    }
+}
+
 /// A call whose head is known.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Call {
@@ -408,6 +420,7 @@ impl Server {
     /// A whole call.
     #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
+<<<<<<< HEAD
         let Call { target, time_left_us, dialect, mut asked } = call;
         let method = match target {
             CallTarget::Method(hash) => hash,
@@ -415,12 +428,15 @@ impl Server {
             #[cfg(feature = "jsonrpc")]
             CallTarget::JsonRpc => 0,
         };
+=======
+        let Call { target, time_left_us, mut asked } = call;
+>>>>>>> w-jsonrpc
         asked.closes |= self.is_draining;
         self.state = if asked.closes { State::Ended } else { State::Head };
         self.is_aside_stale = true;
         let request = Request {
             id: self.take_place(asked),
-            method,
+            method: target.method(),
             name: None,
             codec: dialect.codec_number(),
             compressed: false,

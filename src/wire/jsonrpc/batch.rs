@@ -98,6 +98,7 @@ pub(super) struct AnsweredBatch {
     /// Where each of them is, in the order of the requests.
     places: Vec<Range<usize>>,
     /// What [`Batches::begin`] was given with it.
+    #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "a plain connection has no use for it"))]
     pub(super) label: u64,
 }
 
