@@ -27,7 +27,7 @@ const INTERIM_MAX: u32 = 16;
 /// Calls go out as `POST /Service/Method` with a JSON body, one behind the other; replies come in the same order. The
 /// caller sees to it that a call has a name, and a body in JSON that is not compressed: there is no room for others.
 /// HTTP cannot take a call back, so the reply to one that was given up is read and dropped, and so is that to a one-way
-/// call.
+/// call. How many calls are written before a reply is the caller's choice; [`HttpClient::takes_calls`] says until when.
 #[derive(Debug)]
 pub struct HttpClient(Box<Client>);
 
