@@ -4,7 +4,6 @@
 //! becomes serde's default if the type names one, else the zero of its type (`zero.rs`). With protobuf's JSON mapping,
 //! numbers may be text. What serde reads through a buffer of its own (untagged, internally tagged and flattened types)
 //! is seen as a whole only: inside it nothing is filled in.
-
 //!
 //! Here is the loop of readings and what it learns; `wrap.rs` has the deserializer, `fields.rs` structs, `wanted.rs` what
 //! becomes of null and of numbers as text.
