@@ -41,6 +41,7 @@ mod tests {
     use crate::codec::{Codec, CodecError};
     use crate::config::{ConfigError, Origin, SocketMode};
     use crate::message::{MetadataError, MetadataTooLong};
+    use crate::method_name::MethodNameError;
     use crate::reactor::Address;
     use crate::service::RegisterError;
     use crate::status::{Code, Status};
@@ -110,7 +111,7 @@ mod tests {
         let others = [
             RegisterError::SameName { method: "A.B".into() },
             RegisterError::SameHash { first: "A.B".into(), second: "C.D".into(), hash: 7 },
-            RegisterError::Name { method: "A".into() },
+            RegisterError::Name { method: "A".into(), error: MethodNameError::NoDot },
         ];
         described.into_iter().chain(others).collect()
     }

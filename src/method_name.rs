@@ -30,7 +30,7 @@ pub struct MethodName<'a> {
 }
 
 /// Why a text is not the name of a method.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum MethodNameError {
     /// It has no dot, so either the service or the method is missing.
@@ -45,6 +45,8 @@ pub enum MethodNameError {
         bytes: usize,
     },
 }
+
+crate::error_text::debug_as_text!(MethodNameError);
 
 impl fmt::Display for MethodNameError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

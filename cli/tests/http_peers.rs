@@ -46,18 +46,20 @@ fn wrk_gets_nothing_but_answers() {
     assert!(ended.summary("calls") > 64 && ended.summary("errors") == 0, "{ended:?}");
 }
 
-/// A folder with the Connect client and this script for it, if node and npm are here.
-fn connect_client(script: &str) -> Option<tempfile::TempDir> {
+/// Installs the packages of a folder of `tests/node` beside its script, and runs the script with an argument; `None`
+/// where node or npm is missing.
+fn run_node(folder: &str, script: &str, argument: &str) -> Option<String> {
     if !has_tool("node", "--version") || !has_tool("npm", "--version") {
         return None;
     }
-    let folder = tempfile::tempdir().unwrap();
+    let place = tempfile::tempdir().unwrap();
     for file in ["package.json", "package-lock.json", script] {
-        fs::copy(root().join("tests/node/connect").join(file), folder.path().join(file)).unwrap();
+        fs::copy(root().join("tests/node").join(folder).join(file), place.path().join(file)).unwrap();
     }
     let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-    text(&Command::new("npm").args(npm).current_dir(&folder).output().expect("npm runs"));
-    Some(folder)
+    text(&Command::new("npm").args(npm).current_dir(&place).output().expect("npm runs"));
+    let output = Command::new("node").args([script, argument]).current_dir(&place).output();
+    Some(text(&output.expect("node runs")))
 }
 
 #[derive(Serialize, Deserialize)]
@@ -102,42 +104,26 @@ impl ValuesService {
 
 #[test]
 fn the_connect_client_carries_every_value_of_protobufs_json() {
-    let Some(folder) = connect_client("values.mjs") else { return };
     let server = Server::builder().service(ValuesService).listen("127.0.0.1:0").start().unwrap();
     let url = format!("http://{}", server.addresses()[0]);
-    let output = Command::new("node").args(["values.mjs", &url]).current_dir(&folder).output();
-    assert!(text(&output.expect("node runs")).contains("every value is as it must be"));
+    let Some(printed) = run_node("connect", "values.mjs", &url) else { return };
+    assert!(printed.contains("every value is as it must be"), "{printed}");
     server.shutdown();
 }
 
 #[test]
 fn the_connect_client_works_unchanged() {
-    let Some(folder) = connect_client("connect.mjs") else { return };
     let server = Served::start(&[]);
     let url = format!("http://{}", server.address());
-    assert_eq!(run_node("connect", "connect.mjs", &url).lines().count(), 12);
+    let Some(printed) = run_node("connect", "connect.mjs", &url) else { return };
+    assert_eq!(printed.lines().count(), 12, "{printed}");
     assert_eq!(server.stop().code, Some(0));
-}
-
-/// Installs the packages of a folder of `tests/node` beside its script, and runs that with an argument.
-fn run_node(folder: &str, script: &str, argument: &str) -> String {
-    let place = tempfile::tempdir().unwrap();
-    for file in ["package.json", "package-lock.json", script] {
-        fs::copy(root().join("tests/node").join(folder).join(file), place.path().join(file)).unwrap();
-    }
-    let npm = ["ci", "--no-audit", "--no-fund", "--ignore-scripts", "--loglevel=error"];
-    text(&Command::new("npm").args(npm).current_dir(&place).output().expect("npm runs"));
-    let output = Command::new("node").args([script, argument]).current_dir(&place).output();
-    text(&output.expect("node runs"))
 }
 
 #[test]
 fn the_json_rpc_client_jayson_works_over_http_and_tcp() {
-    if !has_tool("node", "--version") || !has_tool("npm", "--version") {
-        return;
-    }
     let server = Served::start(&[]);
-    let printed = run_node("jayson", "jayson.mjs", server.address());
+    let Some(printed) = run_node("jayson", "jayson.mjs", server.address()) else { return };
     assert_eq!(printed.lines().count(), 15, "{printed}");
     assert_eq!(server.stop().code, Some(0));
 }

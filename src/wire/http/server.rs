@@ -420,17 +420,7 @@ impl Server {
     /// A whole call.
     #[inline(always)]
     fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
-<<<<<<< HEAD
         let Call { target, time_left_us, dialect, mut asked } = call;
-        let method = match target {
-            CallTarget::Method(hash) => hash,
-            // Its body is not an argument: it was taken before.
-            #[cfg(feature = "jsonrpc")]
-            CallTarget::JsonRpc => 0,
-        };
-=======
-        let Call { target, time_left_us, mut asked } = call;
->>>>>>> w-jsonrpc
         asked.closes |= self.is_draining;
         self.state = if asked.closes { State::Ended } else { State::Head };
         self.is_aside_stale = true;
