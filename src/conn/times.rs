@@ -13,6 +13,9 @@ use crate::wire::{DrainNotice, Out, Wire};
 /// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
 /// that crossed the drain notice are still served.
 const DRAIN_QUIET: Duration = Duration::from_millis(100);
+/// After the last answer of a drain a peer that sends nothing for so long has nothing on its way that could cause a reset:
+/// the server does not wait for it to close.
+const DRAIN_LINGER_QUIET: Duration = Duration::from_millis(500);
 /// Calls that come later than this after the drain began are refused; a protocol without a drain notice is not read any
 /// more.
 pub(super) const DRAIN_SERVE: Duration = Duration::from_secs(1);
@@ -36,7 +39,15 @@ impl<W: Wire> Conn<W> {
             // Whoever drains gives the calls up when their time has passed (`App::on_abort`).
             State::Finishing(CloseReason::Drained) if self.in_flight > 0 && !self.is_given_up => None,
             State::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
-            State::Lingering { .. } => Some(self.since + ms(limits.linger_ms)),
+            State::Lingering { ref why, .. } => {
+                let end = self.since + ms(limits.linger_ms);
+                let is_drained = *why == CloseReason::Drained;
+                Some(if is_drained {
+                    end.min(self.last_heard.max(self.since) + DRAIN_LINGER_QUIET)
+                } else {
+                    end
+                })
+            }
             State::Closed(_) => None,
         };
         [stall, frame, of_state].into_iter().flatten().min()

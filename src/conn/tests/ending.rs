@@ -214,3 +214,24 @@ fn a_drain_keeps_an_idle_http_connection_for_a_while() {
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
 }
+
+#[test]
+fn a_drain_does_not_wait_for_a_quiet_peer_to_close() {
+    let mut bench = Bench::serving();
+    bench.drain();
+    bench.write(100);
+    bench.at(101);
+    bench.timer();
+    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    bench.conn.on_shutdown(bench.now, &bench.limits);
+    assert_eq!(bench.due_ms(), Some(601));
+    bench.at(500);
+    bench.hear_lines(b"late\n");
+    assert_eq!(bench.due_ms(), Some(1000), "what still comes is read");
+    bench.at(1000);
+    bench.hear_lines(b"late\n");
+    assert_eq!(bench.due_ms(), Some(1101), "for no longer than linger_ms");
+    bench.at(1101);
+    bench.timer();
+    bench.assert_closed(CloseReason::Drained);
+}
