@@ -147,7 +147,7 @@ impl Batches {
     #[cfg(feature = "http")]
     pub(super) fn begin_beyond(&mut self, label: u64) -> u32 {
         self.owed += 1;
-        self.open.insert(Open { text: Vec::new(), places: vec![0..0], missing: 1, label }) as u32
+        self.open.insert(Open { text: Vec::new(), places: vec![0..0; 1], missing: 1, label }) as u32
     }
 
     /// Takes an answer; with the last one the batch is complete.
