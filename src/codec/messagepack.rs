@@ -21,14 +21,21 @@ const NIL: &[u8] = &[0xc0];
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
     if body.is_empty() {
-        return read(NIL, PhantomData::<T>, |_| {
-            let what = "expected a value, the body is empty".into();
-            CodecError::Malformed { codec: CODEC, what }
-        })
-        .or_else(|refused_as| again(NIL, refused_as));
+        return nothing();
     }
-    read(body, PhantomData::<T>, |what| lenient::refusal(CODEC, what, false))
-        .or_else(|refused_as| again(body, refused_as))
+    match read(body, PhantomData::<T>, |what| lenient::refusal(CODEC, what, false)) {
+        Ok(value) => Ok(value),
+        Err(refused_as) => again(body, refused_as),
+    }
+}
+
+#[cold]
+fn nothing<'a, T: serde::Deserialize<'a>>() -> Result<T, CodecError> {
+    let malformed = |_: &str| {
+        let what = "expected a value, the body is empty".into();
+        CodecError::Malformed { codec: CODEC, what }
+    };
+    read(NIL, PhantomData::<T>, malformed).or_else(|refused_as| again(NIL, refused_as))
 }
 
 /// The value in a body that was refused, if the rules of the call let it be read in another way.
@@ -41,6 +48,7 @@ fn again<'a, T: serde::Deserialize<'a>>(body: &'a [u8], refused_as: CodecError) 
     lenient::read_again(rules, CODEC, |reading| read(body, reading.seed::<T>(), |what| reading.refusal(what)))
 }
 
+#[inline(always)]
 fn read<'a, S: DeserializeSeed<'a>>(
     body: &'a [u8],
     seed: S,

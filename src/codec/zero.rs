@@ -19,6 +19,7 @@ pub(super) const NO_ZERO: &str = "its type has no zero value";
 
 /// The zero for a type that takes whatever comes.
 #[derive(Clone, Copy)]
+#[cfg_attr(not(feature = "gob"), allow(dead_code, reason = "only gob knows the sender's type"))]
 pub(super) enum UntypedZero {
     Unit,
     Bool,

@@ -22,7 +22,7 @@ const file = create(FileDescriptorProtoSchema, {
   messageType: [
     { name: "Point", field: [field("x", 1, Type.DOUBLE), field("y", 2, Type.FLOAT)] },
     {
-      name: "Values",
+      name: "AllValues",
       field: [
         field("long", 1, Type.INT64),
         field("unsigned", 2, Type.UINT64),
@@ -41,7 +41,7 @@ const file = create(FileDescriptorProtoSchema, {
     {
       name: "Values",
       method: [
-        { name: "Same", inputType: ".Values", outputType: ".Values" },
+        { name: "Same", inputType: ".AllValues", outputType: ".AllValues" },
         { name: "Nothing", inputType: ".google.protobuf.Empty", outputType: ".google.protobuf.Empty", ...free },
       ],
     },
