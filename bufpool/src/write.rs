@@ -1,5 +1,5 @@
-//! [`WriteQueue`]: what waits to be written to one connection. Never writes to a socket; says what to write, and is
-//! told how much went. Small writes join in lent buffers, large chunks are linked without a copy.
+//! [`WriteQueue`]: what waits to be written to one connection. Never writes to a socket; returns what to write, and
+//! receives how much was written. Small writes join in lent buffers, large chunks are linked without a copy.
 //! Read `pool.rs` for where memory comes from, `chunk.rs` for what is linked.
 
 use std::collections::VecDeque;
