@@ -72,8 +72,8 @@ pub enum CallError {
     },
 }
 
-/// A peer that answers in another protocol than it is called by.
-#[derive(Clone, Debug, PartialEq, Eq)]
+/// A peer that answers in another protocol than the client's.
+#[derive(Clone, PartialEq, Eq)]
 pub struct WrongProtocol {
     /// The address, without its scheme.
     pub address: String,
@@ -82,6 +82,8 @@ pub struct WrongProtocol {
     /// What the peer's first bytes are.
     pub met: ForeignProtocol,
 }
+
+crate::error_text::debug_as_text!(WrongProtocol);
 
 impl fmt::Display for WrongProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {

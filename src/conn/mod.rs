@@ -372,8 +372,8 @@ impl<W: Wire> Conn<W> {
     }
 
     fn settle_partial(&mut self, pool: &mut Pool, now: Instant) {
-        if self.is_eof && !self.is_paused && !self.is_finishing() {
-            // What is left can never become whole.
+        if self.is_eof && !self.is_paused && !self.is_finishing() && !self.has_undecoded() {
+            // An incomplete message: no more bytes follow. Complete ones may wait behind the budget of a turn.
             self.recv.consume(self.recv.len());
         }
         let is_inside = !self.recv.is_empty() || self.wire.is_inside_message();

@@ -6,7 +6,7 @@
 use super::nest::Nest;
 use super::reader::plain_len;
 
-/// What was found in the bytes at hand.
+/// What the bytes given so far hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Found {
     /// The value ends in front of this offset.

@@ -193,7 +193,7 @@ impl<'a> Reader<'a> {
         self.string()
     }
 
-    /// The same, where nobody asks for the text.
+    /// The same, without the text.
     #[inline]
     fn any_name(&mut self) -> Result<(), Fault> {
         self.quoted_name()?;
@@ -337,7 +337,7 @@ impl<'a> Reader<'a> {
         self.string_from(start, end)
     }
 
-    /// The rest of a string that was begun at `start`: what stands in front of `at` is plain.
+    /// The rest of a string that was begun at `start`: what precedes `at` is plain.
     #[inline(never)]
     fn string_from(&mut self, start: usize, at: usize) -> Result<(), Fault> {
         let mut is_ascii = true;

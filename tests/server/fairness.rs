@@ -97,3 +97,18 @@ fn a_body_without_end_that_is_skipped_starves_nobody() {
     let bytes = [refused.bytes(), Frame::call(1, "Inline.Double", 1).bytes().repeat(40_000)].concat();
     others_are_served_beside(bytes);
 }
+
+#[test]
+fn complete_requests_before_a_half_close_are_answered_whatever_the_budget_of_a_turn() {
+    let _turn = serial();
+    let rig = rig(|config| config.turn.messages_max = 3);
+    for method in ["Inline.Double", "Pooled.Double"] {
+        let mut peer = rig.peer();
+        let requests: Vec<u8> = (0..100).flat_map(|id| Frame::call(id, method, id as i64).bytes()).collect();
+        peer.send_bytes(&requests);
+        peer.half_close();
+        let ids: std::collections::HashSet<u64> = (0..100).map(|_| peer.answer().id).collect();
+        assert_eq!(ids.len(), 100, "{method}");
+        peer.ends();
+    }
+}

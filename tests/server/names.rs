@@ -246,7 +246,7 @@ fn a_first_line_without_end_is_closed_in_time() {
     for address in server.addresses() {
         assert!(said(address, "GET /livez").starts_with("HTTP/1.1 408 "));
         assert!(said(address, "\r\nGET /livez HTTP/1.1\r\nHost").starts_with("HTTP/1.1 408 "));
-        for line in ["", "GE", "BREW", "BREW ", "\r\n"] {
+        for line in ["GE", "BREW", "BREW ", "\r\n"] {
             assert_eq!(said(address, line), "", "{line:?}");
         }
     }
