@@ -82,7 +82,7 @@ impl Top {
 fn main() -> Result<(), Box<dyn Error>> {
     let budget_ms = std::env::args().nth(1).map_or(Ok(50), |text| text.parse())?;
     let (told, hears) = mpsc::channel();
-    let start = |builder: coreloop::server::Builder| builder.cores(1).listen("127.0.0.1:0").start();
+    let start = |builder: coreloop::server::ServerBuilder| builder.cores(1).listen("127.0.0.1:0").start();
     let reach = |server: &Server| Client::connect(&server.addresses()[0].to_string());
 
     let bottom = start(Server::builder().service(Bottom { told }))?;

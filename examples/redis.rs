@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use coreloop::context::Peer;
 use coreloop::poller::{Key, signals};
 use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
-use coreloop::wire::{Decoded, Out, Wire};
+use coreloop::wire::{Decoded, Out, Protocol};
 
 const COMMAND_BYTES_MAX: usize = 16 << 20;
 const LINE_BYTES_MAX: usize = 4096;
@@ -13,7 +13,7 @@ type Words = Vec<Vec<u8>>;
 const WRONG: Decoded<Words> = Decoded::Message { message: Vec::new(), consumed: 1 };
 
 struct Resp;
-impl Wire for Resp {
+impl Protocol for Resp {
     type Message = Words;
     type Outgoing<'a> = Vec<u8>;
     fn decode(&mut self, input: &[u8]) -> Decoded<Words> {

@@ -2,7 +2,7 @@
 //! to answer later.
 //!
 //! Several calls that went out together share one [`Scope`]; each has a place in it, so that cancelling costs a
-//! bit and no allocation. Nothing here knows who carries the answer home: that is a [`Home`].
+//! bit and no allocation. Nothing here knows who carries the answer home: that is a [`CompletionSink`].
 
 use std::cell::Cell;
 use std::fmt;
@@ -125,7 +125,7 @@ impl Outcome {
 
 /// The answer to a call that its handler put off.
 #[derive(Debug)]
-pub struct Late {
+pub struct DeferredReply {
     /// The connection.
     pub key: Key,
     /// The call's slot among those of the connection.
@@ -141,14 +141,14 @@ pub struct Late {
 }
 
 /// Who takes an answer home to the connection that waits for it.
-pub trait Home: Send + Sync {
+pub trait CompletionSink: Send + Sync {
     /// Takes one late answer.
-    fn late(&self, late: Late);
+    fn late(&self, late: DeferredReply);
 }
 
 /// The right to answer one call later. Dropped without an answer it answers `internal`.
 pub struct Ticket {
-    home: Option<Arc<dyn Home>>,
+    home: Option<Arc<dyn CompletionSink>>,
     scope: Arc<Scope>,
     place: u8,
     key: Key,
@@ -183,7 +183,7 @@ impl Ticket {
     fn send(&mut self, result: Result<Chunk, Status>) {
         if let Some(home) = self.home.take() {
             let Ticket { key, slot, batch, began, queue_us, .. } = *self;
-            home.late(Late { key, slot, batch, result, began, queue_us });
+            home.late(DeferredReply { key, slot, batch, result, began, queue_us });
         }
     }
 }
@@ -204,7 +204,7 @@ impl fmt::Debug for Ticket {
 #[derive(Clone, Copy)]
 pub struct Deferral<'a> {
     /// Who takes it home.
-    pub home: &'a Arc<dyn Home>,
+    pub home: &'a Arc<dyn CompletionSink>,
     /// The connection.
     pub key: Key,
     /// The call's slot.
@@ -233,7 +233,7 @@ pub struct Context<'a> {
 }
 
 /// The parts of a [`Context`].
-pub struct Parts<'a> {
+pub struct ContextParts<'a> {
     /// `Service.Method`.
     pub method: &'a str,
     /// When the handler begins.
@@ -255,8 +255,8 @@ pub struct Parts<'a> {
 impl<'a> Context<'a> {
     /// A context of these parts.
     #[inline]
-    pub fn new(parts: Parts<'a>) -> Context<'a> {
-        let Parts { method, began, deadline, metadata, peer, scope, place, deferral } = parts;
+    pub fn new(parts: ContextParts<'a>) -> Context<'a> {
+        let ContextParts { method, began, deadline, metadata, peer, scope, place, deferral } = parts;
         Context {
             method,
             began,
@@ -403,7 +403,7 @@ impl fmt::Debug for Context<'_> {
 }
 
 /// Runs the handler of a method.
-pub trait Run: Send + Sync + 'static {
+pub trait RunMethod: Send + Sync + 'static {
     /// `Service.Method` of the method with that index.
     fn name_of(&self, method: u32) -> &str;
 
@@ -458,10 +458,10 @@ mod tests {
         assert!(scope.is_cancelled(3) && !scope.is_cancelled(4));
     }
 
-    struct Answers(Mutex<Vec<Late>>);
+    struct Answers(Mutex<Vec<DeferredReply>>);
 
-    impl Home for Answers {
-        fn late(&self, late: Late) {
+    impl CompletionSink for Answers {
+        fn late(&self, late: DeferredReply) {
             self.0.lock().unwrap().push(late);
         }
     }
@@ -469,12 +469,12 @@ mod tests {
     #[test]
     fn a_ticket_answers_exactly_once_also_when_it_is_dropped() {
         let answers = Arc::new(Answers(Mutex::new(Vec::new())));
-        let home: Arc<dyn Home> = answers.clone();
+        let home: Arc<dyn CompletionSink> = answers.clone();
         let scope = Arc::new(Scope::default());
         let deferral =
             Deferral { home: &home, key: Key::new(1, 2), slot: 3, batch: 4, codec: 2, queue_us: 0 };
         let context = || {
-            Context::new(Parts {
+            Context::new(ContextParts {
                 method: "A.B",
                 began: Instant::now(),
                 deadline: None,

@@ -16,8 +16,8 @@ pub use crate::client::{CallError, Caller, Direct, InFlight, MethodId, Starter};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{
-    Answer, AnswerDecode, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Description,
-    Outgoing, Plain, Raw, RawBytes,
+    Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Description, EncodeOnly, Plain, Raw,
+    RawBytes, ReplyDecode, ReplyEncode,
 };
 pub use crate::config::MissingFields;
 pub use crate::context::{Context, Outcome};

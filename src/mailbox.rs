@@ -15,7 +15,7 @@ use coreloop_poller::Bell;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 /// What both ends share.
-struct Inside<M> {
+struct MailboxShared<M> {
     letters: Receiver<M>,
     overflow: Mutex<VecDeque<M>>,
     overflow_len: AtomicUsize,
@@ -25,35 +25,35 @@ struct Inside<M> {
 
 /// The reactor's end.
 pub struct Mailbox<M> {
-    inside: Arc<Inside<M>>,
+    inside: Arc<MailboxShared<M>>,
 }
 
 /// The senders' end.
-pub struct Door<M> {
+pub struct ReactorSender<M> {
     letters: Sender<M>,
-    inside: Arc<Inside<M>>,
+    inside: Arc<MailboxShared<M>>,
     bell: Bell,
 }
 
-impl<M> Clone for Door<M> {
+impl<M> Clone for ReactorSender<M> {
     fn clone(&self) -> Self {
-        Door { letters: self.letters.clone(), inside: self.inside.clone(), bell: self.bell.clone() }
+        ReactorSender { letters: self.letters.clone(), inside: self.inside.clone(), bell: self.bell.clone() }
     }
 }
 
 /// A mailbox for that many letters without overflow, and its door; the bell wakes the reactor.
-pub fn mailbox<M>(letters_max: usize, bell: Bell) -> (Mailbox<M>, Door<M>) {
+pub fn mailbox<M>(letters_max: usize, bell: Bell) -> (Mailbox<M>, ReactorSender<M>) {
     let (sender, receiver) = crossbeam_channel::bounded(letters_max);
-    let inside = Arc::new(Inside {
+    let inside = Arc::new(MailboxShared {
         letters: receiver,
         overflow: Mutex::new(VecDeque::new()),
         overflow_len: AtomicUsize::new(0),
         is_closed: AtomicBool::new(false),
     });
-    (Mailbox { inside: inside.clone() }, Door { letters: sender, inside, bell })
+    (Mailbox { inside: inside.clone() }, ReactorSender { letters: sender, inside, bell })
 }
 
-impl<M> Door<M> {
+impl<M> ReactorSender<M> {
     /// Leaves a letter; wakes the reactor if it sleeps. The letter comes back if there is no reactor any more.
     pub fn send(&self, letter: M) -> Result<(), M> {
         if self.inside.is_closed.load(Ordering::SeqCst) {
@@ -74,7 +74,7 @@ impl<M> Door<M> {
     }
 }
 
-impl<M> Inside<M> {
+impl<M> MailboxShared<M> {
     #[cold]
     fn put_over(&self, letter: M) {
         let mut letters = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
@@ -152,7 +152,7 @@ mod tests {
 
     #[test]
     fn letters_to_a_closed_mailbox_come_back_and_those_inside_are_let_go() {
-        struct Letter(#[allow(dead_code, reason = "held for its end")] Option<Door<Letter>>);
+        struct Letter(#[allow(dead_code, reason = "held for its end")] Option<ReactorSender<Letter>>);
         let poller = Poller::new(8).unwrap();
         let (mailbox, door) = mailbox(2, poller.bell());
         let inside = Arc::downgrade(&door.inside);
@@ -167,7 +167,7 @@ mod tests {
 
     #[test]
     fn letters_sent_while_the_mailbox_closes_are_let_go() {
-        struct Letter(#[allow(dead_code, reason = "held for its end")] Door<Letter>);
+        struct Letter(#[allow(dead_code, reason = "held for its end")] ReactorSender<Letter>);
         let poller = Poller::new(8).unwrap();
         for _ in 0..200 {
             let (mailbox, door) = mailbox(4, poller.bell());

@@ -13,7 +13,7 @@ use coreloop_bufpool::Chunk;
 use crate::status::Code;
 
 /// A part of the bytes that a decoder was given: an offset from their start, and a length. Or a part of those that it
-/// has put together by itself, which stand aside ([`Wire::aside`](crate::wire::Wire::aside)).
+/// has put together by itself, which stand aside ([`Wire::aside`](crate::wire::Protocol::aside)).
 ///
 /// One word: two halves, stored one by one and loaded as one, would wait for the store on the way of every call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -121,7 +121,7 @@ pub enum Message {
         id: u64,
     },
     /// An answer (the client's side).
-    Reply(Answered),
+    Reply(IncomingReply),
     /// The peer wants no new requests on this connection.
     Drain,
     /// What was asked is answered by the wire itself (a page, an interim response): it goes out when
@@ -214,7 +214,7 @@ pub struct Refusal {
 
 /// An answer as a client decodes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Answered {
+pub struct IncomingReply {
     /// The id of the call.
     pub id: u64,
     /// The number of the body's codec.
@@ -263,7 +263,7 @@ impl SendBody<'_> {
 #[derive(Debug)]
 pub enum Outgoing<'a> {
     /// An answer (the server's side).
-    Reply(Reply<'a>),
+    Reply(OutgoingReply<'a>),
     /// A sign of life.
     Pong {
         /// The ping's id.
@@ -272,7 +272,7 @@ pub enum Outgoing<'a> {
     /// No new requests on this connection, please.
     Drain,
     /// A call (the client's side).
-    Request(Call<'a>),
+    Request(OutgoingCall<'a>),
     /// The call with this id is given up.
     Cancel {
         /// The id of the call.
@@ -292,7 +292,7 @@ pub enum Outgoing<'a> {
 
 /// An answer that is to be sent.
 #[derive(Debug)]
-pub struct Reply<'a> {
+pub struct OutgoingReply<'a> {
     /// The id of the call that it answers.
     pub id: u64,
     /// The number of the body's codec: the request's.
@@ -311,7 +311,7 @@ pub struct Reply<'a> {
 
 /// A call that is to be sent.
 #[derive(Debug)]
-pub struct Call<'a> {
+pub struct OutgoingCall<'a> {
     /// Unique among the calls in flight on the connection.
     pub id: u64,
     /// `Service.Method`; empty where only the hash is known.
@@ -445,9 +445,9 @@ impl fmt::Debug for Metadata<'_> {
 }
 
 /// The first entry, and what follows it.
-type Split<'a> = ((&'a str, &'a [u8]), &'a [u8]);
+type MetadataEntries<'a> = ((&'a str, &'a [u8]), &'a [u8]);
 
-fn split_entry(bytes: &[u8]) -> Option<Split<'_>> {
+fn split_entry(bytes: &[u8]) -> Option<MetadataEntries<'_>> {
     let key_len = *bytes.first()? as usize;
     if key_len == 0 {
         return None;

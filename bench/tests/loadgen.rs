@@ -196,7 +196,10 @@ fn a_file_that_cannot_be_written_is_told_before_anything_is_connected() {
         let output = command.args(arguments).current_dir(folder.path()).output().expect("it runs");
         let stderr = String::from_utf8(output.stderr).expect("text");
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {stderr}");
-        assert!(stderr.starts_with("loadgen: /no/such/a.json: No such file"), "{arguments:?}: {stderr}");
+        assert!(
+            stderr.starts_with("loadgen: cannot write /no/such/a.json: No such file"),
+            "{arguments:?}: {stderr}"
+        );
         assert_eq!(stderr.lines().count(), 1, "{stderr}");
     }
     assert_eq!(std::fs::read_dir(folder.path()).expect("the folder").count(), 1, "no file is left behind");

@@ -11,7 +11,7 @@ use std::time::Instant;
 use common::{PATIENCE, Served};
 use coreloop::client::{CallError, Direct};
 use coreloop::codec::Codec;
-use coreloop::message::{Call, SendBody, method_hash};
+use coreloop::message::{OutgoingCall, SendBody, method_hash};
 use coreloop::wire::Native;
 use coreloop::wire::native::{HEADER_BYTES, ping};
 
@@ -98,7 +98,7 @@ impl Frames {
     /// Sends a call of `Echo.Sleep`, and returns once the server has taken it.
     fn begin_sleep(&mut self, id: u64, ms: u64) {
         let body = ms.to_string();
-        let header = Native::request_header(&Call {
+        let header = Native::request_header(&OutgoingCall {
             name: "",
             id,
             method: method_hash("Echo.Sleep"),

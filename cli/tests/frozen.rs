@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use common::{PATIENCE, Served, coreloop};
 use coreloop::codec::Codec;
-use coreloop::message::{Call, SendBody, method_hash};
+use coreloop::message::{OutgoingCall, SendBody, method_hash};
 use coreloop::service::Kind;
 use coreloop::wire::Native;
 use coreloop::wire::native::ping;
@@ -30,7 +30,7 @@ fn signal(pid: u32, name: &str) {
 
 /// A native request with an argument in JSON.
 fn frame(id: u64, method: &str, body: &str) -> Vec<u8> {
-    let header = Native::request_header(&Call {
+    let header = Native::request_header(&OutgoingCall {
         id,
         name: "",
         method: method_hash(method),

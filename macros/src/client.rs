@@ -274,11 +274,11 @@ fn described_reply(path: &TokenStream, marker: &TokenStream, support: &TokenStre
     quote! {
         struct DescribedReply;
 
-        impl #support::Answer for DescribedReply {
-            type Value = <#marker as #support::Answer>::Value;
+        impl #support::ReplyEncode for DescribedReply {
+            type Value = <#marker as #support::ReplyEncode>::Value;
 
             fn accepts(codec: #support::Codec) -> bool {
-                <#marker as #support::Answer>::accepts(codec)
+                <#marker as #support::ReplyEncode>::accepts(codec)
             }
 
             fn encode(
@@ -286,7 +286,7 @@ fn described_reply(path: &TokenStream, marker: &TokenStream, support: &TokenStre
                 codec: #support::Codec,
                 out: &mut #support::Vec<u8>,
             ) -> #support::Result<#chunk, #support::CodecError> {
-                <#marker as #support::Answer>::encode(value, codec, out)
+                <#marker as #support::ReplyEncode>::encode(value, codec, out)
             }
 
             fn describe() -> #support::Result<#support::Description, #support::DescribeError> {
@@ -294,12 +294,12 @@ fn described_reply(path: &TokenStream, marker: &TokenStream, support: &TokenStre
             }
         }
 
-        impl #support::AnswerDecode for DescribedReply {
+        impl #support::ReplyDecode for DescribedReply {
             fn decode(
                 codec: #support::Codec,
                 body: &[u8],
             ) -> #support::Result<Self::Value, #support::CodecError> {
-                <#marker as #support::AnswerDecode>::decode(codec, body)
+                <#marker as #support::ReplyDecode>::decode(codec, body)
             }
         }
     }

@@ -189,7 +189,7 @@ impl Method {
         let reply = &self.form.reply;
         match self.form.reply_marker() {
             Marker::Plain if self.reply_by_hand.is_some() && !has_client => {
-                spanned_marker(support, "Outgoing", reply)
+                spanned_marker(support, "EncodeOnly", reply)
             }
             Marker::Plain => spanned_marker(support, "Plain", reply),
             Marker::Fixed => spanned_marker(support, "Fixed", reply),

@@ -73,7 +73,7 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
                 },
             };
             let argument_by_hand = described(argument_by_hand, quote!(<#argument as #support::Argument>));
-            let reply_by_hand = described(reply_by_hand, quote!(<#reply as #support::Answer>));
+            let reply_by_hand = described(reply_by_hand, quote!(<#reply as #support::ReplyEncode>));
             quote! {
                 #support::Method::described::<#argument, #reply>(#name, #argument_by_hand, #reply_by_hand, handler)
             }

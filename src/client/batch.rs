@@ -5,11 +5,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::flight::{InFlight, Promise};
-use super::lane::Lane;
-use super::reply::{Answer, as_bytes};
-use super::shared::{Client, Prepared};
+use super::lane::Endpoint;
+use super::reply::{ReplyOutcome, as_bytes};
+use super::shared::{Client, PreparedCall};
 use super::{CallError, MethodId, Starter};
-use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
+use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 
 /// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it: they fail with
 /// [`CallError::NotSent`].
@@ -36,7 +36,7 @@ use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
 /// ```
 pub struct Batch {
     client: Client,
-    calls: RefCell<Vec<(Arc<Lane>, Promise)>>,
+    calls: RefCell<Vec<(Arc<Endpoint>, Promise)>>,
 }
 
 impl Batch {
@@ -77,7 +77,7 @@ impl Batch {
         let target = self.client.named_target(method, codec, false);
         match self.client.prepare(draft, target) {
             Ok(prepared) => {
-                let Prepared { draft, lane, promise } = prepared;
+                let PreparedCall { draft, lane, promise } = prepared;
                 self.calls.borrow_mut().push((lane.clone(), promise));
                 draft.handle(lane, as_bytes)
             }
@@ -87,14 +87,14 @@ impl Batch {
 }
 
 impl Starter for Batch {
-    fn start<A: ArgumentEncode, R: AnswerDecode>(
+    fn start<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
     ) -> InFlight<R::Value> {
         let target = self.client.target::<A, R>(method);
         match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
-            Ok(Prepared { draft, lane, promise }) => {
+            Ok(PreparedCall { draft, lane, promise }) => {
                 self.calls.borrow_mut().push((lane.clone(), promise));
                 draft.handle(lane, R::decode)
             }
@@ -102,7 +102,7 @@ impl Starter for Batch {
         }
     }
 
-    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+    fn start_then<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -110,8 +110,8 @@ impl Starter for Batch {
     ) {
         let target = self.client.target::<A, R>(method);
         match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
-            Ok(Prepared { lane, mut promise, .. }) => {
-                promise.call_then(Box::new(move |outcome: Result<(Answer, &[u8]), CallError>| {
+            Ok(PreparedCall { lane, mut promise, .. }) => {
+                promise.call_then(Box::new(move |outcome: Result<(ReplyOutcome, &[u8]), CallError>| {
                     then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
                 }));
                 self.calls.borrow_mut().push((lane, promise));
@@ -126,7 +126,7 @@ impl Starter for Batch {
         argument: &A::Given,
     ) -> Result<(), CallError> {
         let target = self.client.one_way_target::<A>(method);
-        let Prepared { lane, promise, .. } =
+        let PreparedCall { lane, promise, .. } =
             self.client.prepare(self.client.typed::<A>(target.codec, argument), target)?;
         self.calls.borrow_mut().push((lane, promise));
         Ok(())

@@ -6,24 +6,24 @@ use std::sync::Arc;
 
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
-use super::lane::Lane;
-use super::shared::{Client, Shared};
+use super::lane::Endpoint;
+use super::shared::{Client, ClientShared};
 use super::{CallError, Route};
 use crate::reactor::{Address, AddressError};
 use crate::wire::Scheme;
 
 /// A client to be built.
 #[must_use = "a builder does nothing until it is built"]
-pub struct Builder {
+pub struct ClientBuilder {
     addresses: Vec<String>,
     route: Option<Arc<dyn Route>>,
     driver: Option<Driver>,
     config: ClientConfig,
 }
 
-impl Builder {
-    pub(super) fn new(address: &str) -> Builder {
-        Builder {
+impl ClientBuilder {
+    pub(super) fn new(address: &str) -> ClientBuilder {
+        ClientBuilder {
             addresses: vec![address.to_owned()],
             route: None,
             driver: None,
@@ -32,32 +32,32 @@ impl Builder {
     }
 
     /// The thread that drives its connections. Without this it has one of its own.
-    pub fn on(mut self, driver: &Driver) -> Builder {
+    pub fn on(mut self, driver: &Driver) -> ClientBuilder {
         self.driver = Some(driver.clone());
         self
     }
 
     /// All bounds at once.
-    pub fn config(mut self, config: ClientConfig) -> Builder {
+    pub fn config(mut self, config: ClientConfig) -> ClientBuilder {
         self.config = config;
         self
     }
 
     /// Changes some of the bounds.
-    pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> Builder {
+    pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> ClientBuilder {
         change(&mut self.config);
         self
     }
 
     /// Calls that may be on their way or with the server, and what happens to those over it: two fields of
     /// [`ClientConfig`].
-    pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> Builder {
+    pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> ClientBuilder {
         self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
     }
 
     /// More addresses, and who picks one of them for each call. The first one is line 0, these follow in their order; each
     /// has a connection and the bounds for itself. All speak the same protocol.
-    pub fn route(mut self, others: &[&str], route: impl Route) -> Builder {
+    pub fn route(mut self, others: &[&str], route: impl Route) -> ClientBuilder {
         self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
         self.route = Some(Arc::new(route));
         self
@@ -100,18 +100,18 @@ impl Builder {
         let config = Arc::new(self.config);
         let lane = |(index, address)| {
             let route = self.route.clone();
-            Arc::new(Lane::new(driver.clone(), index, scheme, address, config.clone(), route))
+            Arc::new(Endpoint::new(driver.clone(), index, scheme, address, config.clone(), route))
         };
-        let lanes: Vec<Arc<Lane>> = addresses.into_iter().enumerate().map(lane).collect();
-        Ok(Client::of(Shared { lanes, route: self.route, driver, config, scheme }))
+        let lanes: Vec<Arc<Endpoint>> = addresses.into_iter().enumerate().map(lane).collect();
+        Ok(Client::of(ClientShared { lanes, route: self.route, driver, config, scheme }))
     }
 
     /// The client, connected: waits for that, up to `connect_timeout_ms`. Not for a driver whose guest has no host yet,
-    /// nor in async code: there [`Builder::build`], and [`Client::ready`].
+    /// nor in async code: there [`ClientBuilder::build`], and [`Client::ready`].
     ///
     /// # Errors
     ///
-    /// As [`Builder::build`]; and [`CallError::Connect`] if no connection can be had.
+    /// As [`ClientBuilder::build`]; and [`CallError::Connect`] if no connection can be had.
     pub fn connect(self) -> Result<Client, CallError> {
         let client = self.build()?;
         client.ready().wait()?;

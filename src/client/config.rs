@@ -44,7 +44,7 @@ pub struct ClientConfig {
     /// Whether calls wait while the address cannot be reached, until their deadline. Default: no; between two tries
     /// they fail at once with `unavailable`, so that the caller can turn elsewhere. While a try is under way they wait
     /// for it in any case. With it, calls without a deadline wait for an address that is never there for ever, and so do
-    /// [`Client::ready`](super::Client::ready) and [`Builder::connect`](super::Builder::connect).
+    /// [`Client::ready`](super::Client::ready) and [`ClientBuilder::connect`](super::ClientBuilder::connect).
     pub waits_for_connection: bool,
 
     /// Connections to an `http:` address. Default 8, from 1 to 1024; not more than [`ClientConfig::in_flight_max`] are

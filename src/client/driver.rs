@@ -7,7 +7,7 @@ use std::sync::{Arc, OnceLock};
 use std::thread::ThreadId;
 use std::time::Duration;
 
-use super::app::{ClientApp, Letter};
+use super::app::{ClientApp, ClientCommand};
 use crate::config::Limits;
 use crate::reactor::{Guest, Host, Reactor, ReactorConfig, Remote};
 use crate::stats::Counter;
@@ -58,25 +58,25 @@ impl Default for DriverConfig {
 /// ```
 #[derive(Clone)]
 pub struct Driver {
-    inner: Arc<Inner>,
+    inner: Arc<DriverInner>,
 }
 
-struct Inner {
-    remote: Remote<Letter>,
-    shared: Arc<Shared>,
+struct DriverInner {
+    remote: Remote<ClientCommand>,
+    shared: Arc<DriverShared>,
     numbers: AtomicU64,
 }
 
 /// What the app and those who ask it share.
 #[derive(Default)]
-pub(super) struct Shared {
+pub(super) struct DriverShared {
     pub(super) thread: OnceLock<ThreadId>,
-    pub(super) stats: Stats,
+    pub(super) stats: DriverCounters,
 }
 
 /// What a driver counts; the driver's thread alone writes.
 #[derive(Default)]
-pub(super) struct Stats {
+pub(super) struct DriverCounters {
     pub(super) connects: Counter,
     pub(super) connect_failures: Counter,
     pub(super) lost: Counter,
@@ -152,7 +152,7 @@ impl Driver {
     }
 
     /// A driver whose thread is still to be found: bring the guest to a server with
-    /// [`Builder::guest`](crate::server::Builder::guest), for services that call others from its own reactors. Calls
+    /// [`ClientBuilder::guest`](crate::server::ServerBuilder::guest), for services that call others from its own reactors. Calls
     /// wait until then; if the guest is dropped, they fail.
     ///
     /// # Errors
@@ -184,11 +184,11 @@ impl Driver {
         self.inner.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn mail(&self, letter: Letter) -> Result<(), Letter> {
+    pub(super) fn mail(&self, letter: ClientCommand) -> Result<(), ClientCommand> {
         self.inner.remote.mail(letter)
     }
 
-    pub(super) fn remote(&self) -> &Remote<Letter> {
+    pub(super) fn remote(&self) -> &Remote<ClientCommand> {
         &self.inner.remote
     }
 
@@ -197,7 +197,7 @@ impl Driver {
     }
 }
 
-impl Drop for Inner {
+impl Drop for DriverInner {
     fn drop(&mut self) {
         // Each line has closed before: what is left is to write what was said, and to end.
         self.remote.drain();
@@ -237,11 +237,11 @@ fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
         core: config.core,
         ..ReactorConfig::default()
     };
-    let shared = Arc::new(Shared::default());
+    let shared = Arc::new(DriverShared::default());
     let of_app = shared.clone();
     let reactor = Reactor::with_app(reactor_config, |remote| ClientApp::new(remote, of_app))?;
     let remote = reactor.remote();
-    Ok((reactor, Driver { inner: Arc::new(Inner { remote, shared, numbers: AtomicU64::new(1) }) }))
+    Ok((reactor, Driver { inner: Arc::new(DriverInner { remote, shared, numbers: AtomicU64::new(1) }) }))
 }
 
 #[cfg(test)]

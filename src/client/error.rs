@@ -19,7 +19,7 @@ pub enum CallError {
     Argument(CodecError),
     /// The server answered ok, but the reply could not be decoded.
     Reply(CodecError),
-    /// The address could not be connected to; nothing was sent. From [`Builder::build`](super::Builder::build) also: an
+    /// The address could not be connected to; nothing was sent. From [`ClientBuilder::build`](super::ClientBuilder::build) also: an
     /// address that cannot be read, or a bound that cannot be.
     Connect(io::Error),
     /// The connection failed.

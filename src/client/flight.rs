@@ -19,8 +19,8 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 use coreloop_bufpool::Chunk;
 
-use super::lane::Lane;
-use super::reply::{Answer, with_method_name};
+use super::lane::Endpoint;
+use super::reply::{ReplyOutcome, with_method_name};
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
@@ -41,36 +41,36 @@ const DONE: u8 = 2;
 const ABANDONED: u8 = 3;
 
 /// The cell between a caller and the reactor.
-pub(super) struct Flight {
+pub(super) struct CallSlot {
     state: AtomicU8,
     /// The id under which the call is in flight, 0 if it is not: for the reactor alone.
     pub(super) id: AtomicU64,
     waker: AtomicWaker,
-    inside: Mutex<Inside>,
+    inside: Mutex<SlotContents>,
 }
 
 #[derive(Default)]
-pub(super) struct Inside {
+pub(super) struct SlotContents {
     /// The argument, then the reply (unless that is shared).
     pub(super) body: Vec<u8>,
-    outcome: Option<Result<Answer, CallError>>,
+    outcome: Option<Result<ReplyOutcome, CallError>>,
     shared: Option<Chunk>,
     /// The method's name, for errors in which the server could name its hash alone.
     method_name: String,
 }
 
-impl Flight {
-    fn new() -> Flight {
-        Flight {
+impl CallSlot {
+    fn new() -> CallSlot {
+        CallSlot {
             state: AtomicU8::new(UNSENT),
             id: AtomicU64::new(0),
             waker: AtomicWaker::new(),
-            inside: Mutex::new(Inside::default()),
+            inside: Mutex::new(SlotContents::default()),
         }
     }
 
     /// The cell's inside, for the side whose phase it is: never waits.
-    fn inside(&self) -> MutexGuard<'_, Inside> {
+    fn inside(&self) -> MutexGuard<'_, SlotContents> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -80,7 +80,7 @@ impl Flight {
 }
 
 thread_local! {
-    static STOCK: RefCell<Vec<Arc<Flight>>> = const { RefCell::new(Vec::new()) };
+    static STOCK: RefCell<Vec<Arc<CallSlot>>> = const { RefCell::new(Vec::new()) };
     static UNPARK: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
 }
 
@@ -97,14 +97,14 @@ impl Wake for Unpark {
 }
 
 /// A cell that nobody else holds, with an empty body.
-fn take_cell() -> Arc<Flight> {
+fn take_cell() -> Arc<CallSlot> {
     let kept = STOCK.try_with(|stock| {
         let mut stock = stock.borrow_mut();
         // The reactor lets go of a cell just after it has woken the caller; the oldest are free as a rule.
         let at = stock.iter().take(4).position(|cell| Arc::strong_count(cell) == 1)?;
         Some(stock.swap_remove(at))
     });
-    let mut cell = kept.ok().flatten().unwrap_or_else(|| Arc::new(Flight::new()));
+    let mut cell = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
     if let Some(flight) = Arc::get_mut(&mut cell) {
         *flight.state.get_mut() = UNSENT;
         *flight.id.get_mut() = 0;
@@ -112,10 +112,10 @@ fn take_cell() -> Arc<Flight> {
         inside.body.clear();
         return cell;
     }
-    Arc::new(Flight::new())
+    Arc::new(CallSlot::new())
 }
 
-fn put_back(cell: Arc<Flight>) {
+fn put_back(cell: Arc<CallSlot>) {
     // What it held ends here, and not when this thread makes its next call: the task of an executor, too.
     drop(cell.waker.take());
     let is_large = {
@@ -135,7 +135,7 @@ fn put_back(cell: Arc<Flight>) {
 
 /// What a promise is for.
 #[derive(Clone, Debug)]
-pub(super) enum What {
+pub(super) enum PromiseKind {
     /// A call that wants an answer, or that does not. The name is there for the protocols that call by it; thin, since
     /// every letter to the reactor has room for it.
     Call {
@@ -152,37 +152,37 @@ pub(super) enum What {
     Reach,
 }
 
-impl What {
+impl PromiseKind {
     /// Whether it may be sent again when it may have run.
     pub(super) fn is_idempotent(&self) -> bool {
         match self {
-            What::Call { idempotent, .. } => *idempotent,
-            What::Reach => true,
+            PromiseKind::Call { idempotent, .. } => *idempotent,
+            PromiseKind::Reach => true,
         }
     }
 }
 
 /// The call that a nested one was made for.
-pub(super) struct Parent {
+pub(super) struct ParentCall {
     pub(super) scope: Arc<Scope>,
     pub(super) place: u8,
     /// One number for all calls that were made with the same nested client.
     pub(super) group: u64,
 }
 
-pub(super) type Then = Box<dyn FnOnce(Result<(Answer, &[u8]), CallError>) + Send>;
+pub(super) type ReplyCallback = Box<dyn FnOnce(Result<(ReplyOutcome, &[u8]), CallError>) + Send>;
 
 /// The reactor's side of a call: whatever becomes of it, the caller hears of it once. Dropped, it says that the client
 /// has ended, or that its batch was never sent.
 pub(super) struct Promise {
     /// `None` once the caller has heard.
-    flight: Option<Arc<Flight>>,
-    lane: Arc<Lane>,
-    then: Option<Then>,
-    pub(super) what: What,
+    flight: Option<Arc<CallSlot>>,
+    lane: Arc<Endpoint>,
+    then: Option<ReplyCallback>,
+    pub(super) what: PromiseKind,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Arc<Parent>>,
+    pub(super) parent: Option<Arc<ParentCall>>,
     began: Option<Instant>,
     pub(super) body_bytes: usize,
     /// It was put into a connection's write queue: the server may run it.
@@ -192,16 +192,16 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    pub(super) fn lane(&self) -> &Arc<Lane> {
+    pub(super) fn lane(&self) -> &Arc<Endpoint> {
         &self.lane
     }
 
-    pub(super) fn flight(&self) -> &Arc<Flight> {
+    pub(super) fn flight(&self) -> &Arc<CallSlot> {
         self.flight.as_ref().expect("taken only by what consumes the promise")
     }
 
     /// The answer goes to this function, on the reactor's thread, and not to the cell.
-    pub(super) fn call_then(&mut self, then: Then) {
+    pub(super) fn call_then(&mut self, then: ReplyCallback) {
         self.then = Some(then);
     }
 
@@ -234,20 +234,20 @@ impl Promise {
     /// The text of an answer that says that there is no such method, with the method's name for its hash.
     #[cold]
     pub(super) fn named(&self, text: &[u8]) -> Option<String> {
-        let What::Call { method, .. } = self.what else { return None };
+        let PromiseKind::Call { method, .. } = self.what else { return None };
         let text = std::str::from_utf8(text).ok()?;
         with_method_name(text, method, &self.flight().inside().method_name)
     }
 
     /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
     #[must_use = "a thread or task may wait for the result"]
-    pub(super) fn land(mut self, answer: Answer, bytes: &[u8]) -> Option<Waker> {
+    pub(super) fn land(mut self, answer: ReplyOutcome, bytes: &[u8]) -> Option<Waker> {
         self.end(Ok(answer), Some(bytes), None)
     }
 
     /// The answer has come, and its bytes are shared.
     #[must_use = "a thread or task may wait for the result"]
-    pub(super) fn land_shared(mut self, answer: Answer, chunk: Chunk) -> Option<Waker> {
+    pub(super) fn land_shared(mut self, answer: ReplyOutcome, chunk: Chunk) -> Option<Waker> {
         self.end(Ok(answer), None, Some(chunk))
     }
 
@@ -258,14 +258,14 @@ impl Promise {
 
     fn end(
         &mut self,
-        outcome: Result<Answer, CallError>,
+        outcome: Result<ReplyOutcome, CallError>,
         bytes: Option<&[u8]>,
         chunk: Option<Chunk>,
     ) -> Option<Waker> {
         let flight = self.flight.take()?;
         self.lane.leave();
         if let Some(route) = self.lane.route() {
-            let code = outcome.as_ref().map_or_else(|error| error.code(), Answer::code);
+            let code = outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code);
             let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
             guarded(|| route.on_end(self.lane.index, code, took));
         }
@@ -285,7 +285,7 @@ impl Promise {
         }
         if flight.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
             // What it held must not wait for the next call of a thread that may never make one.
-            *flight.inside() = Inside::default();
+            *flight.inside() = SlotContents::default();
             return None;
         }
         flight.waker.take()
@@ -311,20 +311,20 @@ fn guarded(function: impl FnOnce()) {
 }
 
 /// What a call is made of, besides its argument.
-pub(super) struct Parts {
-    pub(super) lane: Arc<Lane>,
-    pub(super) what: What,
+pub(super) struct CallParts {
+    pub(super) lane: Arc<Endpoint>,
+    pub(super) what: PromiseKind,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
-    pub(super) parent: Option<Arc<Parent>>,
+    pub(super) parent: Option<Arc<ParentCall>>,
 }
 
 /// A call being put together: the argument is written into its cell.
-pub(super) struct Draft(Arc<Flight>);
+pub(super) struct CallDraft(Arc<CallSlot>);
 
-impl Draft {
-    pub(super) fn new() -> Draft {
-        Draft(take_cell())
+impl CallDraft {
+    pub(super) fn new() -> CallDraft {
+        CallDraft(take_cell())
     }
 
     /// Lets `f` write the body.
@@ -338,8 +338,8 @@ impl Draft {
     }
 
     /// The promise for the reactor.
-    pub(super) fn promise(&self, method_name: &str, parts: Parts) -> Promise {
-        let Parts { lane, what, deadline, metadata, parent } = parts;
+    pub(super) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
+        let CallParts { lane, what, deadline, metadata, parent } = parts;
         let body_bytes = {
             let mut inside = self.0.inside();
             inside.method_name.clear();
@@ -362,7 +362,7 @@ impl Draft {
     }
 
     /// The handle for the caller.
-    pub(super) fn handle<T>(self, lane: Arc<Lane>, decode: Decode<T>) -> InFlight<T> {
+    pub(super) fn handle<T>(self, lane: Arc<Endpoint>, decode: DecodeReply<T>) -> InFlight<T> {
         InFlight { flight: Some(self.0), lane: Some(lane), early: None, decode, times: Times::default() }
     }
 
@@ -373,7 +373,7 @@ impl Draft {
 }
 
 /// How a reply's bytes become its value.
-pub(super) type Decode<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
+pub(super) type DecodeReply<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
 
 /// A call in flight: wait for its answer, or `await` it on any executor. Dropped, the call is cancelled, and the server
 /// is told.
@@ -399,16 +399,16 @@ pub(super) type Decode<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
 #[must_use = "dropping the handle cancels the call"]
 pub struct InFlight<T> {
     /// `None` once the answer was taken, or where there never was a call.
-    flight: Option<Arc<Flight>>,
-    lane: Option<Arc<Lane>>,
+    flight: Option<Arc<CallSlot>>,
+    lane: Option<Arc<Endpoint>>,
     early: Option<CallError>,
-    decode: Decode<T>,
+    decode: DecodeReply<T>,
     times: Times,
 }
 
 impl<T> InFlight<T> {
     /// A call that failed before it was one.
-    pub(super) fn failed(error: CallError, decode: Decode<T>) -> InFlight<T> {
+    pub(super) fn failed(error: CallError, decode: DecodeReply<T>) -> InFlight<T> {
         InFlight { flight: None, lane: None, early: Some(error), decode, times: Times::default() }
     }
 

@@ -4,16 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::app::Letter;
+use super::app::ClientCommand;
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
-use super::flight::{Flight, Promise};
+use super::flight::{CallSlot, Promise};
 use super::{CallError, Route};
 use crate::reactor::Address;
 use crate::wire::Scheme;
 
 /// One address of a client. It lives as long as the client or one of its calls does.
-pub(super) struct Lane {
+pub(super) struct Endpoint {
     driver: Driver,
     /// By which the reactor knows it.
     pub(super) number: u64,
@@ -29,7 +29,7 @@ pub(super) struct Lane {
     under_way: AtomicUsize,
 }
 
-impl Lane {
+impl Endpoint {
     pub(super) fn new(
         driver: Driver,
         index: usize,
@@ -37,10 +37,20 @@ impl Lane {
         address: (String, Address),
         config: Arc<ClientConfig>,
         route: Option<Arc<dyn Route>>,
-    ) -> Lane {
+    ) -> Endpoint {
         let number = driver.take_number();
         let (address, target) = address;
-        Lane { driver, number, index, scheme, address, target, config, route, under_way: AtomicUsize::new(0) }
+        Endpoint {
+            driver,
+            number,
+            index,
+            scheme,
+            address,
+            target,
+            config,
+            route,
+            under_way: AtomicUsize::new(0),
+        }
     }
 
     pub(super) fn route(&self) -> Option<&Arc<dyn Route>> {
@@ -78,28 +88,28 @@ impl Lane {
     pub(super) fn start(&self, promise: Promise) {
         promise.mark_sent();
         // If the reactor has ended, the promise comes back, and says so to its caller.
-        drop(self.driver.mail(Letter::Start(promise)));
+        drop(self.driver.mail(ClientCommand::Start(promise)));
     }
 
     /// Hands over many at once: they leave in one write.
     pub(super) fn start_all(&self, promises: Vec<Promise>) {
         promises.iter().for_each(Promise::mark_sent);
-        drop(self.driver.mail(Letter::StartAll(promises)));
+        drop(self.driver.mail(ClientCommand::StartAll(promises)));
     }
 
     /// Nobody waits for that call any more.
-    pub(super) fn cancel(&self, flight: Arc<Flight>) {
-        drop(self.driver.mail(Letter::Cancel { line: self.number, flight }));
+    pub(super) fn cancel(&self, flight: Arc<CallSlot>) {
+        drop(self.driver.mail(ClientCommand::Cancel { line: self.number, flight }));
     }
 }
 
-impl Drop for Lane {
+impl Drop for Endpoint {
     fn drop(&mut self) {
-        drop(self.driver.mail(Letter::Close { line: self.number }));
+        drop(self.driver.mail(ClientCommand::Close { line: self.number }));
     }
 }
 
-impl fmt::Debug for Lane {
+impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Lane").field("address", &self.address).finish_non_exhaustive()
     }

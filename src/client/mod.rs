@@ -24,17 +24,17 @@ use std::sync::{Arc, OnceLock};
 
 pub use crate::policy::backoff::Backoff;
 pub use batch::Batch;
-pub use builder::Builder;
+pub use builder::ClientBuilder;
 pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::{CallError, WrongProtocol};
 pub use flight::InFlight;
-pub use route::{Lines, Route};
+pub use route::{Endpoints, Route};
 pub use shared::Client;
 
 use crate::codec::describe::{Description, fingerprint};
-use crate::codec::{Answer, AnswerDecode, Argument, ArgumentEncode, Codec};
+use crate::codec::{Argument, ArgumentEncode, Codec, ReplyDecode, ReplyEncode};
 use crate::message::method_hash;
 
 /// A method as its caller knows it: its name, and the fingerprint of the types that the caller has of it.
@@ -92,7 +92,7 @@ impl MethodId {
     }
 
     /// The fingerprint of the types, worked out at the first call; 0 (not stated) if they cannot be described.
-    pub fn schema<A: Argument, R: Answer>(&self) -> u32 {
+    pub fn schema<A: Argument, R: ReplyEncode>(&self) -> u32 {
         *self.schema.get_or_init(|| {
             let both = A::describe().and_then(|argument| Ok((argument, R::describe()?)));
             both.map_or(0, |(argument, reply): (Description, Description)| fingerprint(&argument, &reply))
@@ -107,7 +107,7 @@ pub trait Caller {
     /// # Errors
     ///
     /// [`CallError::Status`] is the server's answer; everything else says how far the call came.
-    fn call<A: ArgumentEncode, R: AnswerDecode>(
+    fn call<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -117,7 +117,7 @@ pub trait Caller {
 /// Whatever can start typed calls without waiting for them.
 pub trait Starter {
     /// Starts a call; what became of it is in the handle.
-    fn start<A: ArgumentEncode, R: AnswerDecode>(
+    fn start<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -126,7 +126,7 @@ pub trait Starter {
     /// Starts a call whose answer goes to a function. That runs once, on the thread that brings the answers, or on this
     /// one if the call could not be started: it must be quick, and not wait. If it panics, that is reported as any
     /// panic is, and goes no further.
-    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+    fn start_then<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -146,7 +146,7 @@ pub trait Starter {
 }
 
 impl<C: Caller> Caller for &C {
-    fn call<A: ArgumentEncode, R: AnswerDecode>(
+    fn call<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -156,7 +156,7 @@ impl<C: Caller> Caller for &C {
 }
 
 impl<S: Starter> Starter for &S {
-    fn start<A: ArgumentEncode, R: AnswerDecode>(
+    fn start<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -164,7 +164,7 @@ impl<S: Starter> Starter for &S {
         S::start::<A, R>(self, method, argument)
     }
 
-    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+    fn start_then<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,

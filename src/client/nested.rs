@@ -2,8 +2,8 @@
 
 use std::sync::Arc;
 
-use super::app::Letter;
-use super::flight::Parent;
+use super::app::ClientCommand;
+use super::flight::ParentCall;
 use super::shared::Client;
 use crate::context::Context;
 use crate::message::MetadataBuf;
@@ -60,8 +60,8 @@ impl Context<'_> {
             let driver = client.driver();
             let group = driver.take_number();
             let remote = driver.remote().clone();
-            self.on_cancel(move || drop(remote.mail(Letter::CancelGroup { group })));
-            Arc::new(Parent { scope: scope.clone(), place, group })
+            self.on_cancel(move || drop(remote.mail(ClientCommand::CancelGroup { group })));
+            Arc::new(ParentCall { scope: scope.clone(), place, group })
         });
         client.nested(self.deadline(), self.inherited(client), parent)
     }

@@ -11,7 +11,7 @@ const SLOT_BITS: u32 = 20;
 pub(super) const PENDING_MAX: usize = 1 << SLOT_BITS;
 
 /// What became of the id in a reply.
-pub(super) enum Found {
+pub(super) enum PendingLookup {
     /// The call, which waits no longer.
     Call(Promise),
     /// There was such a call; it is over.
@@ -21,8 +21,8 @@ pub(super) enum Found {
 }
 
 #[derive(Default)]
-pub(super) struct Pending {
-    slots: Vec<Slot>,
+pub(super) struct PendingCalls {
+    slots: Vec<PendingSlot>,
     free: Vec<u32>,
     /// The number of the last call; the first has 1.
     last: u64,
@@ -31,12 +31,12 @@ pub(super) struct Pending {
     bytes: usize,
 }
 
-struct Slot {
+struct PendingSlot {
     id: u64,
     promise: Option<Promise>,
 }
 
-impl Pending {
+impl PendingCalls {
     pub(super) fn len(&self) -> usize {
         self.slots.len() - self.free.len()
     }
@@ -57,7 +57,7 @@ impl Pending {
         self.bytes += promise.body_bytes;
         let slot = self.free.pop().unwrap_or(self.slots.len() as u32);
         let id = self.last << SLOT_BITS | u64::from(slot);
-        let entry = Slot { id, promise: Some(promise) };
+        let entry = PendingSlot { id, promise: Some(promise) };
         match self.slots.get_mut(slot as usize) {
             Some(free) => *free = entry,
             None => self.slots.push(entry),
@@ -72,7 +72,7 @@ impl Pending {
     }
 
     /// Takes the call out.
-    pub(super) fn take(&mut self, id: u64) -> Found {
+    pub(super) fn take(&mut self, id: u64) -> PendingLookup {
         let index = id as usize & (PENDING_MAX - 1);
         if let Some(slot) = self.slots.get_mut(index)
             && slot.id == id
@@ -80,13 +80,13 @@ impl Pending {
         {
             self.free.push(index as u32);
             self.bytes -= promise.body_bytes;
-            return Found::Call(promise);
+            return PendingLookup::Call(promise);
         }
         let number = id >> SLOT_BITS;
         if number >= 1 && number <= self.last && index < self.slots_max {
-            Found::Late
+            PendingLookup::Late
         } else {
-            Found::Unknown
+            PendingLookup::Unknown
         }
     }
 

@@ -1,16 +1,16 @@
 //! What an answer says, and how its bytes become a value: the same for every client of the native protocol.
 
-use super::flight::Decode;
+use super::flight::DecodeReply;
 use super::{CallError, Times};
 use crate::codec::compress::CompressError;
 use crate::codec::{Codec, CodecError, ValueRules, compress};
 use crate::config::MissingFields;
-use crate::message::{Answered, JsonDialect};
+use crate::message::{IncomingReply, JsonDialect};
 use crate::status::{Code, Status};
 
 /// An answer without its bytes.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Answer {
+pub(super) struct ReplyOutcome {
     codec: u8,
     compressed: bool,
     status: u32,
@@ -18,9 +18,9 @@ pub(super) struct Answer {
     pub(super) times: Times,
 }
 
-impl Answer {
-    pub(super) fn of(answered: &Answered, frame_bytes_max: usize) -> Answer {
-        Answer {
+impl ReplyOutcome {
+    pub(super) fn of(answered: &IncomingReply, frame_bytes_max: usize) -> ReplyOutcome {
+        ReplyOutcome {
             codec: answered.codec,
             compressed: answered.compressed,
             status: answered.status,
@@ -30,9 +30,9 @@ impl Answer {
     }
 
     /// For what is no call: well, and empty.
-    pub(super) fn empty() -> Answer {
+    pub(super) fn empty() -> ReplyOutcome {
         let times = Times::default();
-        Answer {
+        ReplyOutcome {
             codec: Codec::Raw.number(),
             compressed: false,
             status: Code::Ok.number(),
@@ -47,7 +47,7 @@ impl Answer {
     }
 
     /// The value in the bytes, or what the server said instead.
-    pub(super) fn decode<T>(&self, body: &[u8], decode: Decode<T>) -> Result<T, CallError> {
+    pub(super) fn decode<T>(&self, body: &[u8], decode: DecodeReply<T>) -> Result<T, CallError> {
         if self.status != Code::Ok.number() {
             let message = String::from_utf8_lossy(body).into_owned();
             return Err(CallError::Status(match Code::from_number(self.status) {

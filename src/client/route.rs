@@ -6,16 +6,16 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::Lane;
+use super::lane::Endpoint;
 use crate::status::{Code, Status};
 
 /// The lines of a client, as a [`Route`] sees them.
 #[derive(Clone, Copy)]
-pub struct Lines<'a> {
-    pub(super) lanes: &'a [Arc<Lane>],
+pub struct Endpoints<'a> {
+    pub(super) lanes: &'a [Arc<Endpoint>],
 }
 
-impl Lines<'_> {
+impl Endpoints<'_> {
     /// How many there are; at least one.
     #[allow(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
@@ -41,7 +41,7 @@ impl Lines<'_> {
     }
 }
 
-impl fmt::Debug for Lines<'_> {
+impl fmt::Debug for Endpoints<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let line = |line| (self.address(line), self.in_flight(line));
         f.debug_map().entries((0..self.len()).map(line)).finish()
@@ -56,7 +56,7 @@ pub trait Route: Send + Sync + 'static {
     /// # Errors
     ///
     /// The call fails with that status, and nothing is sent: no line is fit to be used.
-    fn pick(&self, method: u32, lines: Lines<'_>) -> Result<usize, Status>;
+    fn pick(&self, method: u32, lines: Endpoints<'_>) -> Result<usize, Status>;
 
     /// A call on that line has ended so, after so long; called once for each that was begun there. Runs on the driver's
     /// thread as a rule: it must not wait. A panic is printed and goes no further.

@@ -6,22 +6,22 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::batch::Batch;
-use super::builder::Builder;
+use super::builder::ClientBuilder;
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
-use super::flight::{Decode, Draft, InFlight, Parent, Parts, Promise, What};
-use super::lane::Lane;
-use super::reply::{Answer, as_bytes};
-use super::route::Lines;
+use super::flight::{CallDraft, CallParts, DecodeReply, InFlight, ParentCall, Promise, PromiseKind};
+use super::lane::Endpoint;
+use super::reply::{ReplyOutcome, as_bytes};
+use super::route::Endpoints;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
-use crate::codec::{AnswerDecode, ArgumentEncode, Codec, CodecError, ValueRules, compress};
+use crate::codec::{ArgumentEncode, Codec, CodecError, ReplyDecode, ValueRules, compress};
 use crate::config::MissingFields;
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
 use crate::wire::Scheme;
 
 /// What all clones of a client share.
-pub(super) struct Shared {
-    pub(super) lanes: Vec<Arc<Lane>>,
+pub(super) struct ClientShared {
+    pub(super) lanes: Vec<Arc<Endpoint>>,
     pub(super) route: Option<Arc<dyn Route>>,
     pub(super) driver: Driver,
     pub(super) config: Arc<ClientConfig>,
@@ -39,7 +39,7 @@ struct Settings {
     codec: Option<Codec>,
     compresses: bool,
     idempotent: bool,
-    parent: Option<Arc<Parent>>,
+    parent: Option<Arc<ParentCall>>,
 }
 
 /// A client of one server that many threads share: one connection with any number of calls in flight on it, or by
@@ -77,7 +77,7 @@ struct Settings {
 /// ```
 #[derive(Clone)]
 pub struct Client {
-    shared: Arc<Shared>,
+    shared: Arc<ClientShared>,
     settings: Settings,
 }
 
@@ -94,11 +94,11 @@ impl Client {
     }
 
     /// A client to be built.
-    pub fn builder(address: &str) -> Builder {
-        Builder::new(address)
+    pub fn builder(address: &str) -> ClientBuilder {
+        ClientBuilder::new(address)
     }
 
-    pub(super) fn of(shared: Shared) -> Client {
+    pub(super) fn of(shared: ClientShared) -> Client {
         Client { shared: Arc::new(shared), settings: Settings::default() }
     }
 
@@ -165,7 +165,7 @@ impl Client {
         &self,
         deadline: Option<Instant>,
         metadata: Option<MetadataBuf>,
-        parent: Option<Arc<Parent>>,
+        parent: Option<Arc<ParentCall>>,
     ) -> Client {
         let client = match deadline {
             Some(deadline) => self.with_deadline(deadline),
@@ -195,8 +195,8 @@ impl Client {
             Ok(lane) => lane,
             Err(error) => return InFlight::failed(error, nothing),
         };
-        let draft = Draft::new();
-        let promise = match self.promise(&draft, lane, "", What::Reach) {
+        let draft = CallDraft::new();
+        let promise = match self.promise(&draft, lane, "", PromiseKind::Reach) {
             Ok(promise) => promise,
             Err(error) => return InFlight::failed(error, nothing),
         };
@@ -254,11 +254,11 @@ impl Client {
 
     // The start of a call.
 
-    fn lane(&self, method: u32) -> Result<&Arc<Lane>, CallError> {
+    fn lane(&self, method: u32) -> Result<&Arc<Endpoint>, CallError> {
         let lanes = &self.shared.lanes;
         let index = match &self.shared.route {
             None => 0,
-            Some(route) => route.pick(method, Lines { lanes }).map_err(CallError::Status)?,
+            Some(route) => route.pick(method, Endpoints { lanes }).map_err(CallError::Status)?,
         };
         lanes.get(index).ok_or_else(|| {
             let error = format!("the route picked line {index} of {}", lanes.len());
@@ -287,8 +287,8 @@ impl Client {
         &self,
         codec: Codec,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
-    ) -> Result<Draft, CallError> {
-        let mut draft = Draft::new();
+    ) -> Result<CallDraft, CallError> {
+        let mut draft = CallDraft::new();
         let compresses = self.compresses();
         let fits = self.only_codec().is_none_or(|only| only == codec);
         let filled = draft.fill(|out| {
@@ -322,10 +322,10 @@ impl Client {
 
     fn promise(
         &self,
-        draft: &Draft,
-        lane: &Arc<Lane>,
+        draft: &CallDraft,
+        lane: &Arc<Endpoint>,
         method_name: &str,
-        what: What,
+        what: PromiseKind,
     ) -> Result<Promise, CallError> {
         let Settings { metadata, parent, .. } = &self.settings;
         if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
@@ -336,35 +336,40 @@ impl Client {
         }
         let deadline = self.deadline();
         lane.enter()?;
-        let parts =
-            Parts { lane: lane.clone(), what, deadline, metadata: metadata.clone(), parent: parent.clone() };
+        let parts = CallParts {
+            lane: lane.clone(),
+            what,
+            deadline,
+            metadata: metadata.clone(),
+            parent: parent.clone(),
+        };
         Ok(draft.promise(method_name, parts))
     }
 
     /// Everything but handing it over.
     pub(super) fn prepare(
         &self,
-        draft: Result<Draft, CallError>,
-        target: Target<'_>,
-    ) -> Result<Prepared, CallError> {
+        draft: Result<CallDraft, CallError>,
+        target: MethodTarget<'_>,
+    ) -> Result<PreparedCall, CallError> {
         let draft = draft?;
         let lane = self.lane(target.method)?.clone();
-        let Target { name, method_name, method, schema, codec, one_way, idempotent } = target;
+        let MethodTarget { name, method_name, method, schema, codec, one_way, idempotent } = target;
         let compressed = self.compresses();
         let idempotent = idempotent || self.settings.idempotent;
-        let what = What::Call { name, method, schema, codec, compressed, one_way, idempotent };
+        let what = PromiseKind::Call { name, method, schema, codec, compressed, one_way, idempotent };
         let promise = self.promise(&draft, &lane, method_name, what)?;
-        Ok(Prepared { draft, lane, promise })
+        Ok(PreparedCall { draft, lane, promise })
     }
 
     fn start_draft<T>(
         &self,
-        draft: Result<Draft, CallError>,
-        target: Target<'_>,
-        decode: Decode<T>,
+        draft: Result<CallDraft, CallError>,
+        target: MethodTarget<'_>,
+        decode: DecodeReply<T>,
     ) -> InFlight<T> {
         match self.prepare(draft, target) {
-            Ok(Prepared { draft, lane, promise }) => {
+            Ok(PreparedCall { draft, lane, promise }) => {
                 lane.start(promise);
                 draft.handle(lane, decode)
             }
@@ -372,8 +377,12 @@ impl Client {
         }
     }
 
-    fn send_draft(&self, draft: Result<Draft, CallError>, target: Target<'_>) -> Result<(), CallError> {
-        let Prepared { lane, promise, .. } = self.prepare(draft, target)?;
+    fn send_draft(
+        &self,
+        draft: Result<CallDraft, CallError>,
+        target: MethodTarget<'_>,
+    ) -> Result<(), CallError> {
+        let PreparedCall { lane, promise, .. } = self.prepare(draft, target)?;
         lane.start(promise);
         Ok(())
     }
@@ -382,12 +391,12 @@ impl Client {
         &self,
         codec: Codec,
         argument: &A::Given,
-    ) -> Result<Draft, CallError> {
+    ) -> Result<CallDraft, CallError> {
         let rules = ValueRules::of(self.shared.scheme.json_dialect(), MissingFields::ByProtocol);
         self.draft(codec, |out| rules.apply(|| A::encode(argument, codec, out)))
     }
 
-    pub(super) fn target<A: ArgumentEncode, R: AnswerDecode>(&self, method: &MethodId) -> Target<'static> {
+    pub(super) fn target<A: ArgumentEncode, R: ReplyDecode>(&self, method: &MethodId) -> MethodTarget<'static> {
         let codec = match self.only_codec() {
             Some(codec) => codec,
             None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
@@ -395,7 +404,7 @@ impl Client {
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
         let (name, idempotent) = (self.name_of(method), method.is_idempotent());
         let method_name = method.name();
-        Target { name, method_name, method: method.hash(), schema, codec, one_way: false, idempotent }
+        MethodTarget { name, method_name, method: method.hash(), schema, codec, one_way: false, idempotent }
     }
 
     fn name_of(&self, method: &MethodId) -> Option<Arc<String>> {
@@ -403,29 +412,29 @@ impl Client {
     }
 
     /// A call by name: the protocols that call by it are given it, the native one has the hash.
-    pub(super) fn named_target<'n>(&self, method: &'n str, codec: Codec, one_way: bool) -> Target<'n> {
+    pub(super) fn named_target<'n>(&self, method: &'n str, codec: Codec, one_way: bool) -> MethodTarget<'n> {
         let name = (self.shared.scheme != Scheme::Native).then(|| Arc::new(method.to_owned()));
         let hash = method_hash(method);
-        Target { name, method_name: method, method: hash, schema: 0, codec, one_way, idempotent: false }
+        MethodTarget { name, method_name: method, method: hash, schema: 0, codec, one_way, idempotent: false }
     }
 
-    pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> Target<'static> {
+    pub(super) fn one_way_target<A: ArgumentEncode>(&self, method: &MethodId) -> MethodTarget<'static> {
         let codec = self.only_codec().unwrap_or_else(|| codec_for(self.settings.codec, A::accepts));
         let (name, idempotent) = (self.name_of(method), method.is_idempotent());
         let method_name = method.name();
-        Target { name, method_name, method: method.hash(), schema: 0, codec, one_way: true, idempotent }
+        MethodTarget { name, method_name, method: method.hash(), schema: 0, codec, one_way: true, idempotent }
     }
 }
 
 /// A call that only needs to be handed over.
-pub(super) struct Prepared {
-    pub(super) draft: Draft,
-    pub(super) lane: Arc<Lane>,
+pub(super) struct PreparedCall {
+    pub(super) draft: CallDraft,
+    pub(super) lane: Arc<Endpoint>,
     pub(super) promise: Promise,
 }
 
 /// Which method, in which codec.
-pub(super) struct Target<'n> {
+pub(super) struct MethodTarget<'n> {
     pub(super) method_name: &'n str,
     /// The same, for the protocols that call by it.
     pub(super) name: Option<Arc<String>>,
@@ -437,7 +446,7 @@ pub(super) struct Target<'n> {
 }
 
 impl Caller for Client {
-    fn call<A: ArgumentEncode, R: AnswerDecode>(
+    fn call<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -447,7 +456,7 @@ impl Caller for Client {
 }
 
 impl Starter for Client {
-    fn start<A: ArgumentEncode, R: AnswerDecode>(
+    fn start<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -456,7 +465,7 @@ impl Starter for Client {
         self.start_draft(self.typed::<A>(target.codec, argument), target, R::decode)
     }
 
-    fn start_then<A: ArgumentEncode, R: AnswerDecode>(
+    fn start_then<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
@@ -464,8 +473,8 @@ impl Starter for Client {
     ) {
         let target = self.target::<A, R>(method);
         match self.prepare(self.typed::<A>(target.codec, argument), target) {
-            Ok(Prepared { lane, mut promise, .. }) => {
-                promise.call_then(Box::new(move |outcome: Result<(Answer, &[u8]), CallError>| {
+            Ok(PreparedCall { lane, mut promise, .. }) => {
+                promise.call_then(Box::new(move |outcome: Result<(ReplyOutcome, &[u8]), CallError>| {
                     then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
                 }));
                 lane.start(promise);
@@ -486,6 +495,8 @@ impl Starter for Client {
 
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Client").field("lines", &Lines { lanes: &self.shared.lanes }).finish_non_exhaustive()
+        f.debug_struct("Client")
+            .field("lines", &Endpoints { lanes: &self.shared.lanes })
+            .finish_non_exhaustive()
     }
 }

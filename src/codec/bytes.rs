@@ -14,7 +14,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 #[cfg(feature = "json")]
 use super::ValueRules;
 use super::describe::{DescribeError, Description, Shape};
-use super::value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body};
+use super::value::{Argument, ArgumentEncode, Body, ReplyDecode, ReplyEncode};
 use super::{Codec, CodecError, decode, encode};
 
 /// Up to this size a byte string needs no allocation.
@@ -30,10 +30,10 @@ const SHARE_BYTES_MIN: usize = 4096;
 /// assert_eq!(&hello[..], b"hello");
 /// ```
 #[derive(Clone)]
-pub struct Bytes(Held);
+pub struct Bytes(BytesSource);
 
 #[derive(Clone)]
-enum Held {
+enum BytesSource {
     Small { len: u8, bytes: [u8; SMALL_BYTES_MAX] },
     Shared(Chunk),
     Owned(Vec<u8>),
@@ -43,18 +43,18 @@ impl Bytes {
     /// The bytes as a chunk: as it is, or made from the vector without a copy.
     pub fn into_chunk(self) -> Chunk {
         match self.0 {
-            Held::Small { len, bytes } => Chunk::from(bytes[..usize::from(len)].to_vec()),
-            Held::Shared(chunk) => chunk,
-            Held::Owned(vec) => Chunk::from(vec),
+            BytesSource::Small { len, bytes } => Chunk::from(bytes[..usize::from(len)].to_vec()),
+            BytesSource::Shared(chunk) => chunk,
+            BytesSource::Owned(vec) => Chunk::from(vec),
         }
     }
 
     /// The bytes as a vector: as it is, or copied from the chunk.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
-            Held::Small { len, bytes } => bytes[..usize::from(len)].to_vec(),
-            Held::Shared(chunk) => chunk.to_vec(),
-            Held::Owned(vec) => vec,
+            BytesSource::Small { len, bytes } => bytes[..usize::from(len)].to_vec(),
+            BytesSource::Shared(chunk) => chunk.to_vec(),
+            BytesSource::Owned(vec) => vec,
         }
     }
 }
@@ -64,9 +64,9 @@ impl Deref for Bytes {
 
     fn deref(&self) -> &[u8] {
         match &self.0 {
-            Held::Small { len, bytes } => &bytes[..usize::from(*len)],
-            Held::Shared(chunk) => chunk,
-            Held::Owned(vec) => vec,
+            BytesSource::Small { len, bytes } => &bytes[..usize::from(*len)],
+            BytesSource::Shared(chunk) => chunk,
+            BytesSource::Owned(vec) => vec,
         }
     }
 }
@@ -79,30 +79,30 @@ impl AsRef<[u8]> for Bytes {
 
 impl Default for Bytes {
     fn default() -> Bytes {
-        Bytes(Held::Owned(Vec::new()))
+        Bytes(BytesSource::Owned(Vec::new()))
     }
 }
 
 impl From<Vec<u8>> for Bytes {
     fn from(bytes: Vec<u8>) -> Bytes {
-        Bytes(Held::Owned(bytes))
+        Bytes(BytesSource::Owned(bytes))
     }
 }
 
 impl From<&[u8]> for Bytes {
     fn from(bytes: &[u8]) -> Bytes {
         if bytes.len() > SMALL_BYTES_MAX {
-            return Bytes(Held::Owned(bytes.to_vec()));
+            return Bytes(BytesSource::Owned(bytes.to_vec()));
         }
         let mut small = [0; SMALL_BYTES_MAX];
         small[..bytes.len()].copy_from_slice(bytes);
-        Bytes(Held::Small { len: bytes.len() as u8, bytes: small })
+        Bytes(BytesSource::Small { len: bytes.len() as u8, bytes: small })
     }
 }
 
 impl From<Chunk> for Bytes {
     fn from(chunk: Chunk) -> Bytes {
-        Bytes(Held::Shared(chunk))
+        Bytes(BytesSource::Shared(chunk))
     }
 }
 
@@ -289,7 +289,7 @@ impl ArgumentEncode for Raw {
     }
 }
 
-impl Answer for Raw {
+impl ReplyEncode for Raw {
     type Value = Vec<u8>;
 
     fn accepts(codec: Codec) -> bool {
@@ -305,7 +305,7 @@ impl Answer for Raw {
     }
 }
 
-impl AnswerDecode for Raw {
+impl ReplyDecode for Raw {
     fn decode(codec: Codec, body: &[u8]) -> Result<Vec<u8>, CodecError> {
         decode_bytes(codec, body).map(Cow::into_owned)
     }
@@ -317,13 +317,15 @@ pub struct RawBytes;
 impl RawBytes {
     fn encode_owned(value: Bytes, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
         match (codec, value.0) {
-            (Codec::Raw, Held::Shared(chunk)) => Ok(Some(chunk)),
-            (Codec::Raw, Held::Owned(vec)) if vec.len() >= SHARE_BYTES_MIN => Ok(Some(Chunk::from(vec))),
-            (_, Held::Small { len, bytes }) => {
+            (Codec::Raw, BytesSource::Shared(chunk)) => Ok(Some(chunk)),
+            (Codec::Raw, BytesSource::Owned(vec)) if vec.len() >= SHARE_BYTES_MIN => {
+                Ok(Some(Chunk::from(vec)))
+            }
+            (_, BytesSource::Small { len, bytes }) => {
                 encode_bytes(&bytes[..usize::from(len)], codec, out).map(|()| None)
             }
-            (_, Held::Shared(chunk)) => encode_bytes(&chunk, codec, out).map(|()| None),
-            (_, Held::Owned(vec)) => encode_bytes(&vec, codec, out).map(|()| None),
+            (_, BytesSource::Shared(chunk)) => encode_bytes(&chunk, codec, out).map(|()| None),
+            (_, BytesSource::Owned(vec)) => encode_bytes(&vec, codec, out).map(|()| None),
         }
     }
 }
@@ -358,7 +360,7 @@ impl ArgumentEncode for RawBytes {
     }
 }
 
-impl Answer for RawBytes {
+impl ReplyEncode for RawBytes {
     type Value = Bytes;
 
     fn accepts(codec: Codec) -> bool {
@@ -374,7 +376,7 @@ impl Answer for RawBytes {
     }
 }
 
-impl AnswerDecode for RawBytes {
+impl ReplyDecode for RawBytes {
     fn decode(codec: Codec, body: &[u8]) -> Result<Bytes, CodecError> {
         decode_bytes(codec, body).map(|bytes| Bytes::from(bytes.into_owned()))
     }
@@ -411,12 +413,12 @@ mod tests {
         let shared = <RawBytes as Argument>::decode(Codec::Raw, Body::Chunk(&chunk)).unwrap();
         assert!(std::ptr::eq(shared.as_ptr(), chunk.as_ptr()));
         let mut out = vec![1];
-        let reply = <RawBytes as Answer>::encode(shared, Codec::Raw, &mut out).unwrap().unwrap();
+        let reply = <RawBytes as ReplyEncode>::encode(shared, Codec::Raw, &mut out).unwrap().unwrap();
         assert!(std::ptr::eq(reply.as_ptr(), chunk.as_ptr()));
         assert_eq!(out, [1]);
-        assert_eq!(<Raw as Answer>::encode(vec![2], Codec::Raw, &mut out), Ok(None));
+        assert_eq!(<Raw as ReplyEncode>::encode(vec![2], Codec::Raw, &mut out), Ok(None));
         assert_eq!(out, [1, 2]);
-        let large = <Raw as Answer>::encode(vec![3; SHARE_BYTES_MIN], Codec::Raw, &mut out).unwrap();
+        let large = <Raw as ReplyEncode>::encode(vec![3; SHARE_BYTES_MIN], Codec::Raw, &mut out).unwrap();
         assert_eq!(large.map(|chunk| chunk.len()), Some(SHARE_BYTES_MIN));
     }
 
@@ -426,14 +428,11 @@ mod tests {
             let mut body = Vec::new();
             <Raw as ArgumentEncode>::encode(b"\0\xfe", codec, &mut body).unwrap();
             assert_eq!(&*<Raw as Argument>::decode(codec, Body::Slice(&body)).unwrap(), b"\0\xfe");
-            assert_eq!(
-                <RawBytes as AnswerDecode>::decode(codec, &body).unwrap(),
-                Bytes::from(&b"\0\xfe"[..])
-            );
+            assert_eq!(<RawBytes as ReplyDecode>::decode(codec, &body).unwrap(), Bytes::from(&b"\0\xfe"[..]));
             assert!(<Raw as Argument>::accepts(codec));
         }
         assert!(!<Raw as Argument>::accepts(Codec::Fixed));
-        assert_eq!(<RawBytes as Answer>::describe().unwrap(), Description::of::<Bytes>().unwrap());
+        assert_eq!(<RawBytes as ReplyEncode>::describe().unwrap(), Description::of::<Bytes>().unwrap());
     }
 
     #[test]

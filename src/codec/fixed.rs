@@ -14,7 +14,7 @@ use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::describe::{DescribeError, Description};
-use super::value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body};
+use super::value::{Argument, ArgumentEncode, Body, ReplyDecode, ReplyEncode};
 use super::{Codec, CodecError, decode, encode_plain};
 
 #[cfg(target_endian = "big")]
@@ -111,7 +111,7 @@ where
     }
 }
 
-impl<T> Answer for Fixed<T>
+impl<T> ReplyEncode for Fixed<T>
 where
     T: IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
@@ -131,7 +131,7 @@ where
     }
 }
 
-impl<T> AnswerDecode for Fixed<T>
+impl<T> ReplyDecode for Fixed<T>
 where
     T: FromBytes + IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
@@ -220,9 +220,9 @@ mod tests {
     fn the_other_codecs_see_the_serde_form() {
         for codec in [Codec::Json, Codec::Compact, Codec::MessagePack] {
             let mut body = Vec::new();
-            assert_eq!(<Fixed<Person> as Answer>::encode(person(), codec, &mut body), Ok(None));
+            assert_eq!(<Fixed<Person> as ReplyEncode>::encode(person(), codec, &mut body), Ok(None));
             assert_eq!(*<Fixed<Person> as Argument>::decode(codec, Body::Slice(&body)).unwrap(), person());
-            assert_eq!(<Fixed<Person> as AnswerDecode>::decode(codec, &body), Ok(person()));
+            assert_eq!(<Fixed<Person> as ReplyDecode>::decode(codec, &body), Ok(person()));
         }
         let description = <Fixed<Person> as Argument>::describe().unwrap();
         assert_eq!(description.text(), "{id:u64,name:(u8*32),age:u8}");
@@ -241,13 +241,14 @@ mod tests {
     #[test]
     fn a_reply_may_be_a_plain_number() {
         let mut body = vec![9];
-        assert_eq!(<Fixed<i64> as Answer>::encode(-2, Codec::Fixed, &mut body), Ok(None));
+        assert_eq!(<Fixed<i64> as ReplyEncode>::encode(-2, Codec::Fixed, &mut body), Ok(None));
         assert_eq!(body[1..], (-2i64).to_le_bytes());
         // Not aligned, and read all the same.
-        assert_eq!(<Fixed<i64> as AnswerDecode>::decode(Codec::Fixed, &body[1..]), Ok(-2));
-        assert!(<Fixed<i64> as AnswerDecode>::decode(Codec::Fixed, &body).is_err());
+        assert_eq!(<Fixed<i64> as ReplyDecode>::decode(Codec::Fixed, &body[1..]), Ok(-2));
+        assert!(<Fixed<i64> as ReplyDecode>::decode(Codec::Fixed, &body).is_err());
         assert!(
-            <Fixed<i64> as Answer>::accepts(Codec::Fixed) && !<Fixed<i64> as Answer>::accepts(Codec::Raw)
+            <Fixed<i64> as ReplyEncode>::accepts(Codec::Fixed)
+                && !<Fixed<i64> as ReplyEncode>::accepts(Codec::Raw)
         );
     }
 }

@@ -13,7 +13,7 @@ use super::lenient;
 use super::nesting::Guard;
 use super::rules::ValueRules;
 use super::{Codec, CodecError, depth_max};
-use crate::json_text::{Reader, is_blank};
+use crate::json_text::{JsonReader, is_blank};
 
 const CODEC: Codec = Codec::Json;
 
@@ -65,7 +65,7 @@ fn again<'a, T: serde::Deserialize<'a>>(
 }
 
 fn is_empty_object(body: &[u8]) -> bool {
-    let mut reader = Reader::new(body, 1);
+    let mut reader = JsonReader::new(body, 1);
     reader.opens(b'{', b'}') == Ok(false) && reader.end().is_ok()
 }
 

@@ -40,7 +40,7 @@ pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, meth
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;
-pub use value::{Answer, AnswerDecode, Argument, ArgumentEncode, Body, Outgoing, Plain};
+pub use value::{Argument, ArgumentEncode, Body, EncodeOnly, Plain, ReplyDecode, ReplyEncode};
 
 /// How deep a body may nest: a value nested this deep is refused, one level less is taken.
 ///

@@ -8,13 +8,13 @@ fn an_empty_object_in_json_is_nothing_where_nothing_is_expected() {
     use super::{Codec, decode};
 
     #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
-    struct Nothing;
+    struct UnitStruct;
     #[derive(Debug, PartialEq, serde::Serialize, serde::Deserialize)]
     struct Braces {}
 
     for body in [&b"{}"[..], b" {\n} ", b"null", b""] {
         assert_eq!(decode::<()>(Codec::Json, body), Ok(()));
-        assert_eq!(decode::<Nothing>(Codec::Json, body), Ok(Nothing));
+        assert_eq!(decode::<UnitStruct>(Codec::Json, body), Ok(UnitStruct));
     }
     // Where something is, it is that.
     assert_eq!(decode::<Braces>(Codec::Json, b"{}"), Ok(Braces {}));
@@ -41,7 +41,7 @@ mod serde_codecs {
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
     #[serde(rename_all = "PascalCase")]
-    struct User {
+    struct PlainUser {
         #[serde(rename = "ID")]
         id: u64,
         name: String,
@@ -60,8 +60,8 @@ mod serde_codecs {
     }
 
     #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-    struct Link {
-        next: Option<Box<Link>>,
+    struct ChainLink {
+        next: Option<Box<ChainLink>>,
     }
 
     #[derive(Debug, Serialize, Deserialize)]
@@ -84,8 +84,8 @@ mod serde_codecs {
         }
     }
 
-    fn user() -> User {
-        User {
+    fn user() -> PlainUser {
+        PlainUser {
             id: 300,
             name: "é".into(),
             age: 7,
@@ -114,7 +114,7 @@ mod serde_codecs {
             tags in proptest::collection::vec(".*", 0..4),
             scores in proptest::collection::btree_map(".*", proptest::num::f64::NORMAL, 0..4),
         ) {
-            comes_back(&User { id, name, age, email, tags, scores });
+            comes_back(&PlainUser { id, name, age, email, tags, scores });
         }
 
         #[test]
@@ -125,7 +125,7 @@ mod serde_codecs {
         #[test]
         fn any_bytes_end_in_an_answer(body in proptest::collection::vec(any::<u8>(), 0..300)) {
             for codec in SERDE_CODECS {
-                let _ = decode::<User>(codec, &body);
+                let _ = decode::<PlainUser>(codec, &body);
                 let _ = decode::<Tree>(codec, &body);
                 let _ = decode::<Ring>(codec, &body);
                 let _ = decode::<Vec<()>>(codec, &body);
@@ -138,10 +138,10 @@ mod serde_codecs {
         for codec in SERDE_CODECS {
             let body = bytes_of(codec, &user());
             for len in 0..body.len() {
-                assert!(decode::<User>(codec, &body[..len]).is_err(), "{codec} at {len}");
+                assert!(decode::<PlainUser>(codec, &body[..len]).is_err(), "{codec} at {len}");
             }
             let longer = [&body[..], b"0"].concat();
-            let error = decode::<User>(codec, &longer).unwrap_err();
+            let error = decode::<PlainUser>(codec, &longer).unwrap_err();
             match codec {
                 Codec::Json => assert!(matches!(error, CodecError::Malformed { .. })),
                 codec => assert_eq!(error, CodecError::TrailingBytes { codec, count: 1 }),
@@ -190,17 +190,17 @@ mod serde_codecs {
     }
 
     /// A chain of that many links, from the inside out.
-    fn links(count: usize) -> Link {
-        (1..count).fold(Link { next: None }, |inner, _| Link { next: Some(Box::new(inner)) })
+    fn links(count: usize) -> ChainLink {
+        (1..count).fold(ChainLink { next: None }, |inner, _| ChainLink { next: Some(Box::new(inner)) })
     }
 
     #[test]
     fn nesting_ends_at_the_limit_in_each_codec() {
         for codec in SERDE_CODECS {
             let body = bytes_of(codec, &links(DEPTH_MAX_DEFAULT - 1));
-            assert!(decode::<Link>(codec, &body).is_ok(), "{codec}");
+            assert!(decode::<ChainLink>(codec, &body).is_ok(), "{codec}");
             let body = bytes_of(codec, &links(DEPTH_MAX_DEFAULT));
-            let error = decode::<Link>(codec, &body).unwrap_err();
+            let error = decode::<ChainLink>(codec, &body).unwrap_err();
             assert_eq!(error, CodecError::TooDeep { codec, depth_max: DEPTH_MAX_DEFAULT });
         }
     }
@@ -226,7 +226,7 @@ mod serde_codecs {
             Err(too_deep(Codec::MessagePack))
         );
         assert_eq!(decode::<Tree>(Codec::Compact, &vec![1; deep]), Err(too_deep(Codec::Compact)));
-        assert_eq!(decode::<Link>(Codec::Compact, &vec![1; deep]), Err(too_deep(Codec::Compact)));
+        assert_eq!(decode::<ChainLink>(Codec::Compact, &vec![1; deep]), Err(too_deep(Codec::Compact)));
         // A type that holds itself through what takes no bytes.
         assert_eq!(decode::<Ring>(Codec::Json, b"1").err(), Some(too_deep(Codec::Json)));
         assert_eq!(decode::<Ring>(Codec::MessagePack, b"\x01").err(), Some(too_deep(Codec::MessagePack)));

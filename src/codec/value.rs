@@ -65,7 +65,7 @@ pub trait ArgumentEncode: Argument {
 }
 
 /// A way for a reply to travel: the server's side.
-pub trait Answer {
+pub trait ReplyEncode {
     /// What the handler returns, and what the caller gets.
     type Value;
 
@@ -80,7 +80,7 @@ pub trait Answer {
 }
 
 /// A way for a reply to travel: the client's side.
-pub trait AnswerDecode: Answer {
+pub trait ReplyDecode: ReplyEncode {
     /// The reply in the body.
     fn decode(codec: Codec, body: &[u8]) -> Result<Self::Value, CodecError>;
 }
@@ -120,7 +120,7 @@ impl<T: DeserializeOwned + Serialize + 'static> ArgumentEncode for Plain<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + 'static> Answer for Plain<T> {
+impl<T: Serialize + DeserializeOwned + 'static> ReplyEncode for Plain<T> {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {
@@ -136,7 +136,7 @@ impl<T: Serialize + DeserializeOwned + 'static> Answer for Plain<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + 'static> AnswerDecode for Plain<T> {
+impl<T: Serialize + DeserializeOwned + 'static> ReplyDecode for Plain<T> {
     fn decode(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
         decode(codec, body)
     }
@@ -145,9 +145,9 @@ impl<T: Serialize + DeserializeOwned + 'static> AnswerDecode for Plain<T> {
 /// A reply that can be written but not read: a type with `Serialize` alone.
 ///
 /// Types are described by reading them, so this one must be described by hand, or travels in JSON and MessagePack alone.
-pub struct Outgoing<T>(PhantomData<fn() -> T>);
+pub struct EncodeOnly<T>(PhantomData<fn() -> T>);
 
-impl<T: Serialize + 'static> Answer for Outgoing<T> {
+impl<T: Serialize + 'static> ReplyEncode for EncodeOnly<T> {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {

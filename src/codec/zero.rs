@@ -110,8 +110,8 @@ impl<'de, C: ZeroContext<'de>> Deserializer<'de> for Zero<'_, C> {
         deserialize_option visit_none();
         deserialize_unit visit_unit();
         deserialize_ignored_any visit_unit();
-        deserialize_seq visit_seq(Nothing(std::marker::PhantomData));
-        deserialize_map visit_map(Nothing(std::marker::PhantomData));
+        deserialize_seq visit_seq(EmptyContainer(std::marker::PhantomData));
+        deserialize_map visit_map(EmptyContainer(std::marker::PhantomData));
     }
 
     fn is_human_readable(&self) -> bool {
@@ -127,8 +127,8 @@ impl<'de, C: ZeroContext<'de>> Deserializer<'de> for Zero<'_, C> {
             UntypedZero::Float => visitor.visit_f64(0.0),
             UntypedZero::Text => visitor.visit_borrowed_str(""),
             UntypedZero::Bytes => visitor.visit_borrowed_bytes(&[]),
-            UntypedZero::List => visitor.visit_seq(Nothing(std::marker::PhantomData)),
-            UntypedZero::Map => visitor.visit_map(Nothing(std::marker::PhantomData)),
+            UntypedZero::List => visitor.visit_seq(EmptyContainer(std::marker::PhantomData)),
+            UntypedZero::Map => visitor.visit_map(EmptyContainer(std::marker::PhantomData)),
         }
     }
 
@@ -263,9 +263,9 @@ impl<'de, C: ZeroContext<'de>> VariantAccess<'de> for ZeroVariant<'_, C> {
 }
 
 /// A list or map without anything in it.
-struct Nothing<E>(std::marker::PhantomData<E>);
+struct EmptyContainer<E>(std::marker::PhantomData<E>);
 
-impl<'de, E: Error> SeqAccess<'de> for Nothing<E> {
+impl<'de, E: Error> SeqAccess<'de> for EmptyContainer<E> {
     type Error = E;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, _seed: S) -> Result<Option<S::Value>, E> {
@@ -277,7 +277,7 @@ impl<'de, E: Error> SeqAccess<'de> for Nothing<E> {
     }
 }
 
-impl<'de, E: Error> MapAccess<'de> for Nothing<E> {
+impl<'de, E: Error> MapAccess<'de> for EmptyContainer<E> {
     type Error = E;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, _seed: S) -> Result<Option<S::Value>, E> {

@@ -118,7 +118,7 @@ impl fmt::Display for ConfigError {
             ConfigError::UnknownKey { key, origin, nearest, likely } => {
                 // What nobody checked may hold line breaks.
                 let key = key.escape_debug();
-                write!(f, "unknown key `{key}` in {}; ", Place(origin))?;
+                write!(f, "unknown key `{key}` in {}; ", OriginClause(origin))?;
                 if *likely {
                     write!(f, "did you mean `{nearest}`?")
                 } else {
@@ -128,7 +128,7 @@ impl fmt::Display for ConfigError {
             ConfigError::Invalid { key, expected, came, origin }
             | ConfigError::OutOfRange { key, expected, came, origin }
             | ConfigError::Conflict { key, expected, came, origin } => {
-                write!(f, "`{key}` in {}: expected {expected}; got {came}", Place(origin))
+                write!(f, "`{key}` in {}: expected {expected}; got {came}", OriginClause(origin))
             }
             ConfigError::Syntax { path, line, message } => write!(f, "{path} line {line}: {message}"),
             ConfigError::Unreadable { path, cause } => write!(f, "cannot read {path}: {cause}"),
@@ -155,9 +155,9 @@ impl Error for ConfigError {
 }
 
 /// An origin as the end of a sentence: "in coreloop.toml line 3".
-struct Place<'a>(&'a Origin);
+struct OriginClause<'a>(&'a Origin);
 
-impl fmt::Display for Place<'_> {
+impl fmt::Display for OriginClause<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self.0 {
             Origin::Default => f.write_str("the defaults"),

@@ -9,7 +9,7 @@ use toml::de::{DeTable, DeValue};
 use super::keys::KEYS;
 use super::layers::Setting;
 use super::nearest::nearest;
-use super::value::{Kind, Misfit, Value};
+use super::value::{ConfigValue, Misfit, ValueKind};
 use super::{ConfigError, Origin};
 
 /// Every setting in the text, in the order of the lines; `path` is what errors call the file.
@@ -85,29 +85,29 @@ fn is_section(name: &str) -> bool {
     KEYS.iter().any(|key| key.name().strip_prefix(name).is_some_and(|rest| rest.starts_with('.')))
 }
 
-fn value_of_toml(kind: Kind, value: &DeValue<'_>) -> Result<Value, Misfit> {
+fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Misfit> {
     let value = match (kind, value) {
-        (_, DeValue::Boolean(on)) => Value::Switch(*on),
-        (Kind::Bytes(..), DeValue::String(text)) => return kind.value_of_size(text),
-        (_, DeValue::String(text)) => Value::Text(text.to_string()),
+        (_, DeValue::Boolean(on)) => ConfigValue::Switch(*on),
+        (ValueKind::Bytes(..), DeValue::String(text)) => return kind.value_of_size(text),
+        (_, DeValue::String(text)) => ConfigValue::Text(text.to_string()),
         // The number of a user or a group.
-        (Kind::Account, DeValue::Integer(number)) if number.radix() == 10 => {
-            Value::Text(number.as_str().to_owned())
+        (ValueKind::Account, DeValue::Integer(number)) if number.radix() == 10 => {
+            ConfigValue::Text(number.as_str().to_owned())
         }
         (_, DeValue::Integer(number)) => match u64::from_str_radix(number.as_str(), number.radix()) {
-            Ok(number) => Value::Number(number),
+            Ok(number) => ConfigValue::Number(number),
             // Negative or beyond 64 bits; either way a number, where the key takes one.
-            Err(_) if matches!(kind, Kind::Number(..) | Kind::Bytes(..)) => {
+            Err(_) if matches!(kind, ValueKind::Number(..) | ValueKind::Bytes(..)) => {
                 return Err(Misfit::OutOfRange(number.to_string()));
             }
             Err(_) => return Err(Misfit::Invalid(number.to_string())),
         },
-        (Kind::Addresses | Kind::Origins, DeValue::Array(items)) => {
+        (ValueKind::Addresses | ValueKind::Origins, DeValue::Array(items)) => {
             let text = |item: &Spanned<DeValue<'_>>| match item.get_ref() {
                 DeValue::String(text) => Ok(text.to_string()),
                 other => Err(Misfit::Invalid(format!("{} in the list", came(other)))),
             };
-            Value::List(items.iter().map(text).collect::<Result<_, _>>()?)
+            ConfigValue::List(items.iter().map(text).collect::<Result<_, _>>()?)
         }
         (_, DeValue::Array(_) | DeValue::Table(_) | DeValue::Float(_) | DeValue::Datetime(_)) => {
             return Err(Misfit::Invalid(came(value)));
@@ -119,7 +119,7 @@ fn value_of_toml(kind: Kind, value: &DeValue<'_>) -> Result<Value, Misfit> {
 /// A value as it was written where that is short, else its type.
 fn came(value: &DeValue<'_>) -> String {
     match value {
-        DeValue::String(text) => Value::Text(text.to_string()).to_string(),
+        DeValue::String(text) => ConfigValue::Text(text.to_string()).to_string(),
         DeValue::Integer(number) => number.to_string(),
         DeValue::Float(number) => number.to_string(),
         DeValue::Boolean(on) => on.to_string(),
@@ -151,7 +151,10 @@ mod tests {
         ] {
             let settings = settings("a.toml", text).unwrap();
             assert_eq!(settings.len(), 1);
-            assert_eq!((settings[0].key.name(), &settings[0].value), ("limits.idle_ms", &Value::Number(5)));
+            assert_eq!(
+                (settings[0].key.name(), &settings[0].value),
+                ("limits.idle_ms", &ConfigValue::Number(5))
+            );
         }
     }
 

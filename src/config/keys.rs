@@ -6,32 +6,32 @@
 
 use std::fmt;
 
-use super::value::Kind::{
+use super::value::ValueKind::{
     self, Account, Addresses, Bytes, Choice, Line, Number, Origins, SocketFileMode, Switch,
 };
-use super::value::{Field, Misfit, Value};
-use super::{Accept, Config, ConfigError, MissingFields, Origin};
+use super::value::{ConfigField, ConfigValue, Misfit};
+use super::{AcceptMode, Config, ConfigError, MissingFields, Origin};
 
 /// One key of the configuration.
-pub struct Key {
+pub struct ConfigKey {
     name: &'static str,
-    pub(super) kind: Kind,
+    pub(super) kind: ValueKind,
     zero: Option<&'static str>,
     summary: &'static str,
-    pub(super) read: fn(&Config) -> Value,
-    pub(super) write: fn(&mut Config, Value),
+    pub(super) read: fn(&Config) -> ConfigValue,
+    pub(super) write: fn(&mut Config, ConfigValue),
 }
 
 macro_rules! table {
     ($($first:ident $(. $rest:ident)?: $kind:expr, $(zero $zero:literal,)? $summary:literal;)*) => {
         /// Top-level keys first, then section by section, so that a print can be read from the top.
-        pub(super) static KEYS: &[Key] = &[$(Key {
+        pub(super) static KEYS: &[ConfigKey] = &[$(ConfigKey {
             name: concat!(stringify!($first) $(, ".", stringify!($rest))?),
             kind: $kind,
             zero: table!(@zero $($zero)?),
             summary: $summary,
-            read: |config| Field::read(&config.$first $(. $rest)?),
-            write: |config, value| Field::write(&mut config.$first $(. $rest)?, value),
+            read: |config| ConfigField::read(&config.$first $(. $rest)?),
+            write: |config, value| ConfigField::write(&mut config.$first $(. $rest)?, value),
         },)*];
     };
     (@zero) => { None };
@@ -48,7 +48,7 @@ table! {
     gather_us: Number(0, 10_000), zero "never", "How long a busy reactor naps so that calls gather, while that makes them cheaper and more.";
     worker_spin_us: Number(0, MICROS_MAX), zero "park at once", "How long an idle worker looks for work before it parks; never with one allowed core.";
     batch_max: Number(1, 64), "Requests handed to a worker in one batch; the rest of the turn goes out in further batches.";
-    accept: Choice(&Accept::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";
+    accept: Choice(&AcceptMode::NAMES), "How reactors share a port; `auto` is `reuseport` on Linux with several reactors, else `acceptor`.";
     unix_mode: SocketFileMode, "Permissions of the file of a Unix socket that is listened on; to connect needs write. `\"0\"`: as the umask leaves them.";
     unix_user: Account, "User that owns that file, by name or number. Empty: the process's own.";
     unix_group: Account, "Group that owns that file, by name or number. Empty: as the system gives it.";
@@ -107,11 +107,11 @@ const FRAME_BYTES_MAX: u64 = (u32::MAX - 65_536 - 32) as u64;
 const HOLD_MAX: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
 
 /// Every key of the configuration, in the order in which it is printed.
-pub fn keys() -> impl ExactSizeIterator<Item = &'static Key> {
+pub fn keys() -> impl ExactSizeIterator<Item = &'static ConfigKey> {
     KEYS.iter()
 }
 
-impl Key {
+impl ConfigKey {
     /// The dotted name: `limits.frame_bytes_max`.
     pub fn name(&self) -> &'static str {
         self.name
@@ -168,7 +168,7 @@ impl Key {
     }
 }
 
-impl fmt::Debug for Key {
+impl fmt::Debug for ConfigKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Key").field("name", &self.name).field("kind", &self.kind).finish_non_exhaustive()
     }
@@ -183,7 +183,7 @@ mod tests {
     const DOCS: &str = include_str!("../../docs/configuration.md");
 
     /// The row of a key in the docs' table.
-    fn docs_row(key: &Key) -> String {
+    fn docs_row(key: &ConfigKey) -> String {
         let range = match key.kind {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
             Origins => "`scheme://host`, `*`".to_owned(),
@@ -194,7 +194,7 @@ mod tests {
             Choice(names) => names.iter().map(|name| format!("`\"{name}\"`")).collect::<Vec<_>>().join(", "),
             Number(min, max) => format!("{min} … {max}"),
             Bytes(min, max) => {
-                let max = key.kind.toml(&Value::Number(max));
+                let max = key.kind.toml(&ConfigValue::Number(max));
                 format!("{min} … {}", max.trim_matches('"'))
             }
         };
@@ -225,12 +225,12 @@ mod tests {
                 _ => {}
             }
         }
-        assert_eq!(fields, keys().map(Key::name).collect::<Vec<_>>());
+        assert_eq!(fields, keys().map(ConfigKey::name).collect::<Vec<_>>());
     }
 
     #[test]
     fn names_are_unique_in_every_spelling() {
-        let names: HashSet<_> = keys().map(Key::env_name).collect();
+        let names: HashSet<_> = keys().map(ConfigKey::env_name).collect();
         assert_eq!(names.len(), keys().len());
     }
 
@@ -249,7 +249,7 @@ mod tests {
                 for number in [min, max] {
                     let mut config = Config::default();
                     key.set(&mut config, &number.to_string(), Origin::Program).unwrap();
-                    assert_eq!((key.read)(&config), Value::Number(number), "{}", key.name);
+                    assert_eq!((key.read)(&config), ConfigValue::Number(number), "{}", key.name);
                 }
             }
         }

@@ -6,10 +6,10 @@
 use std::fs;
 use std::path::Path;
 
-use super::keys::{KEYS, Key};
+use super::keys::{ConfigKey, KEYS};
 use super::nearest::nearest;
-use super::value::Value;
-use super::{Config, ConfigError, ConfigWarning, Origin, Valid, file, valid};
+use super::value::ConfigValue;
+use super::{Config, ConfigError, ConfigWarning, Origin, ValidConfig, file, valid};
 
 /// A config in the making.
 ///
@@ -41,8 +41,8 @@ pub struct Layers {
 /// One value for one key, admitted, from one place.
 #[derive(Debug)]
 pub(super) struct Setting {
-    pub(super) key: &'static Key,
-    pub(super) value: Value,
+    pub(super) key: &'static ConfigKey,
+    pub(super) value: ConfigValue,
     pub(super) origin: Origin,
 }
 
@@ -154,10 +154,12 @@ impl Layers {
         let mut new = setting(&KEYS[at], text, origin)?;
         // `--listen A --listen B` listens on both.
         let earlier = self.flags.iter().rposition(|earlier| earlier.key.name() == name);
-        if let (Value::List(list), Some(earlier)) = (&new.value, earlier) {
-            let Value::List(mut joined) = self.flags.remove(earlier).value else { unreachable!("same key") };
+        if let (ConfigValue::List(list), Some(earlier)) = (&new.value, earlier) {
+            let ConfigValue::List(mut joined) = self.flags.remove(earlier).value else {
+                unreachable!("same key")
+            };
             joined.extend_from_slice(list);
-            let joined = new.key.kind.admit(Value::List(joined));
+            let joined = new.key.kind.admit(ConfigValue::List(joined));
             new.value = joined.map_err(|misfit| new.key.refusal(misfit, new.origin.clone()))?;
         }
         self.flags.push(new);
@@ -165,7 +167,7 @@ impl Layers {
     }
 }
 
-fn setting(key: &'static Key, text: &str, origin: Origin) -> Result<Setting, ConfigError> {
+fn setting(key: &'static ConfigKey, text: &str, origin: Origin) -> Result<Setting, ConfigError> {
     match key.kind.value_of_text(text) {
         Ok(value) => Ok(Setting { key, value, origin }),
         Err(misfit) => Err(key.refusal(misfit, origin)),
@@ -184,7 +186,7 @@ const ENV_PREFIX: &str = "CORELOOP_";
 
 impl Resolved {
     /// As [`Config::validate`], with errors that say where the value came from.
-    pub fn validate(&self, cores_allowed: usize) -> Result<Valid, ConfigError> {
+    pub fn validate(&self, cores_allowed: usize) -> Result<ValidConfig, ConfigError> {
         valid::check(&self.config, |key| self.origins.of(key).cloned().unwrap_or_default())?;
         self.config.clone().validate(cores_allowed)
     }
@@ -200,24 +202,24 @@ impl Origins {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::value::Kind;
+    use crate::config::value::ValueKind;
 
     fn var(name: &str, text: &str) -> [(String, String); 1] {
         [(name.to_owned(), text.to_owned())]
     }
 
     /// A text that is valid for the key and is not its default, and the same as TOML.
-    fn other_than_default(key: &Key) -> (String, String) {
+    fn other_than_default(key: &ConfigKey) -> (String, String) {
         let texts = match key.kind {
-            Kind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
-            Kind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
-            Kind::Switch if key.toml(&Config::default()) == "true" => "false".to_owned(),
-            Kind::Switch => "true".to_owned(),
-            Kind::Line(_) => return ("a b".into(), "\"a b\"".into()),
-            Kind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
-            Kind::SocketFileMode => return ("0640".into(), "\"0640\"".into()),
-            Kind::Account => return ("33".into(), "33".into()),
-            Kind::Number(min, max) | Kind::Bytes(min, max) => {
+            ValueKind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
+            ValueKind::Origins => return ("https://b".into(), "[\"https://b\"]".into()),
+            ValueKind::Switch if key.toml(&Config::default()) == "true" => "false".to_owned(),
+            ValueKind::Switch => "true".to_owned(),
+            ValueKind::Line(_) => return ("a b".into(), "\"a b\"".into()),
+            ValueKind::Choice(names) => return (names[1].into(), format!("\"{}\"", names[1])),
+            ValueKind::SocketFileMode => return ("0640".into(), "\"0640\"".into()),
+            ValueKind::Account => return ("33".into(), "33".into()),
+            ValueKind::Number(min, max) | ValueKind::Bytes(min, max) => {
                 if key.toml(&Config::default()) == max.to_string() {
                     min.to_string()
                 } else {
@@ -350,7 +352,7 @@ mod tests {
     fn no_key_has_the_name_of_a_service_link() {
         // Kubernetes makes such variables of the names of services and their ports. A key with such a name would take
         // an address of the cluster for its value, or keep the server from starting.
-        for name in KEYS.iter().map(Key::env_name) {
+        for name in KEYS.iter().map(ConfigKey::env_name) {
             assert!(!is_from_kubernetes(&name), "{name}");
             let is_link =
                 name.ends_with("_PORT") || name.ends_with("_SERVICE_HOST") || name.contains("_SERVICE_PORT");

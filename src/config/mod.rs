@@ -1,7 +1,7 @@
 //! The configuration of a server: plain structs with public fields, a safe default for each.
 //!
 //! Here are the fields and what they mean; `limits.rs` has the bounds. Nothing here opens a socket or starts a
-//! thread, and nothing is checked until [`Config::validate`] turns a `Config` into a [`Valid`], which cannot be
+//! thread, and nothing is checked until [`Config::validate`] turns a `Config` into a [`ValidConfig`], which cannot be
 //! wrong. `keys.rs` is the one table of names and ranges; `layers.rs` reads file, environment and flags.
 
 mod error;
@@ -23,12 +23,12 @@ mod print;
 mod warning;
 
 pub use error::{ConfigError, Origin};
-pub use keys::{Key, keys};
+pub use keys::{ConfigKey, keys};
 #[cfg(feature = "config-file")]
 pub use layers::{Layers, Origins, Resolved};
 pub use limits::Limits;
 pub use socket_mode::SocketMode;
-pub use valid::Valid;
+pub use valid::ValidConfig;
 pub use value::split_listen;
 #[cfg(feature = "config-file")]
 pub use warning::ConfigWarning;
@@ -90,8 +90,8 @@ pub struct Config {
     /// Too large: one worker holds what others could have begun.
     pub batch_max: usize,
 
-    /// How several reactors share one port. Default: [`Accept::Auto`].
-    pub accept: Accept,
+    /// How several reactors share one port. Default: [`AcceptMode::Auto`].
+    pub accept: AcceptMode,
 
     /// Permission bits of the file of each Unix socket that is listened on: whoever may write to the file may connect.
     /// Default 0666, every local user, as with a TCP port on the loopback address; the permissions of the file's folder
@@ -117,7 +117,7 @@ pub struct Config {
     pub turn: TurnBudget,
 
     /// What concerns HTTP alone.
-    pub http: Http,
+    pub http: HttpConfig,
 
     /// The bounds on what peers can make the server hold.
     pub limits: Limits,
@@ -135,14 +135,14 @@ impl Default for Config {
             gather_us: 200,
             worker_spin_us: 20,
             batch_max: 32,
-            accept: Accept::Auto,
+            accept: AcceptMode::Auto,
             unix_mode: SocketMode::default(),
             unix_user: String::new(),
             unix_group: String::new(),
             missing_fields: MissingFields::ByProtocol,
             flush: Flush::default(),
             turn: TurnBudget::default(),
-            http: Http::default(),
+            http: HttpConfig::default(),
             limits: Limits::default(),
         }
     }
@@ -150,8 +150,8 @@ impl Default for Config {
 
 /// How several reactors share one listening port.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Accept {
-    /// `ReusePort` on Linux with several reactors, else `Acceptor`. A [`Valid`] never holds it.
+pub enum AcceptMode {
+    /// `ReusePort` on Linux with several reactors, else `Acceptor`. A [`ValidConfig`] never holds it.
     #[default]
     Auto,
     /// Each reactor has a listening socket of its own (SO_REUSEPORT) and the kernel spreads connections by
@@ -162,22 +162,24 @@ pub enum Accept {
     Acceptor,
 }
 
-impl Accept {
+impl AcceptMode {
     /// The names that a config file knows, in the order of the variants.
     pub const NAMES: [&'static str; 3] = ["auto", "reuseport", "acceptor"];
 
     /// The name as a config file has it.
     pub fn name(self) -> &'static str {
         match self {
-            Accept::Auto => "auto",
-            Accept::ReusePort => "reuseport",
-            Accept::Acceptor => "acceptor",
+            AcceptMode::Auto => "auto",
+            AcceptMode::ReusePort => "reuseport",
+            AcceptMode::Acceptor => "acceptor",
         }
     }
 
     /// The choice of that name, if there is one.
-    pub fn from_name(name: &str) -> Option<Accept> {
-        [Accept::Auto, Accept::ReusePort, Accept::Acceptor].into_iter().find(|accept| accept.name() == name)
+    pub fn from_name(name: &str) -> Option<AcceptMode> {
+        [AcceptMode::Auto, AcceptMode::ReusePort, AcceptMode::Acceptor]
+            .into_iter()
+            .find(|accept| accept.name() == name)
     }
 }
 
@@ -233,7 +235,7 @@ pub struct Flush {
 
 /// What concerns HTTP alone.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Http {
+pub struct HttpConfig {
     /// Origins whose pages may call methods and read the answers (CORS), as a browser writes them:
     /// `https://app.example`, without a path; `*` is every origin. Default: none, so browsers keep the pages of
     /// other sites out. Too many: each of those sites acts with its visitor's reach, into networks that it could
@@ -241,7 +243,7 @@ pub struct Http {
     pub cors_origins: Vec<String>,
 
     /// Whether the console is served at `/`: a page to read and call the methods. Default: it is. It reads the OpenAPI
-    /// document, so it is not served without [`openapi`](Http::openapi).
+    /// document, so it is not served without [`openapi`](HttpConfig::openapi).
     pub console: bool,
 
     /// Whether the OpenAPI document is served at `/openapi.json`. Default: it is. Off, strangers learn the methods and
@@ -257,9 +259,9 @@ pub struct Http {
     pub application_version: String,
 }
 
-impl Default for Http {
+impl Default for HttpConfig {
     fn default() -> Self {
-        Http {
+        HttpConfig {
             cors_origins: Vec::new(),
             console: true,
             openapi: true,

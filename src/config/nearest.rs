@@ -4,17 +4,17 @@
 
 use strsim::damerau_levenshtein;
 
-use super::keys::{KEYS, Key};
+use super::keys::{ConfigKey, KEYS};
 
 /// The key whose name is nearest, and whether it is near enough to be what was meant.
 ///
 /// A name without its section, or with another's, counts by its last part: `frame_bytes_max` is near to
 /// `limits.frame_bytes_max`. Case, and which of `.`, `-` and `_` joins the words, make no difference.
-pub(super) fn nearest(written: &str) -> (&'static Key, bool) {
+pub(super) fn nearest(written: &str) -> (&'static ConfigKey, bool) {
     // Beyond the length of any name more letters only cost time: the distance is quadratic in them.
     let written: String = written.chars().take(WRITTEN_CHARS_MAX).collect();
     let written = written.to_lowercase().replace('-', "_");
-    let distance = |key: &Key| {
+    let distance = |key: &ConfigKey| {
         let whole = damerau_levenshtein(&written.replace('.', "_"), &key.name().replace('.', "_"));
         // One letter dearer, so that a whole name wins over a part that fits as well.
         let part = 1 + damerau_levenshtein(last_part(&written), last_part(key.name()));
@@ -37,7 +37,7 @@ const WRITTEN_CHARS_MAX: usize = 100;
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::config::{Key, keys};
+    use crate::config::{ConfigKey, keys};
 
     fn near(written: &str) -> (String, bool) {
         let (key, likely) = nearest(written);
@@ -73,7 +73,7 @@ mod tests {
 
     #[test]
     fn every_key_with_two_letters_swapped_finds_itself() {
-        for name in keys().map(Key::name) {
+        for name in keys().map(ConfigKey::name) {
             let mut letters: Vec<char> = name.chars().collect();
             letters.swap(0, 1);
             assert_eq!(near(&letters.into_iter().collect::<String>()), (name.to_owned(), true));

@@ -47,8 +47,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::config::value::{Kind, Value};
-    use crate::config::{Config, Key, Layers};
+    use crate::config::value::{ConfigValue, ValueKind};
+    use crate::config::{Config, ConfigKey, Layers};
 
     const DOCS: &str = include_str!("../../docs/configuration.md");
 
@@ -102,12 +102,12 @@ mod tests {
         resolved.validate(4).unwrap();
     }
 
-    fn value_for(key: &'static Key) -> BoxedStrategy<Value> {
+    fn value_for(key: &'static ConfigKey) -> BoxedStrategy<ConfigValue> {
         match key.kind {
-            Kind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
-                .prop_map(|set| Value::List(set.into_iter().collect()))
+            ValueKind::Origins => prop::collection::btree_set("https?://[a-z]{1,9}(:[5-9][0-9]{3})?", 0..4)
+                .prop_map(|set| ConfigValue::List(set.into_iter().collect()))
                 .boxed(),
-            Kind::Addresses => {
+            ValueKind::Addresses => {
                 let address = prop_oneof![
                     "(native|jsonrpc|http):[a-z]{1,9}:[1-9][0-9]{0,3}",
                     "[a-z]{1,9}:[1-9][0-9]{0,3}",
@@ -115,20 +115,20 @@ mod tests {
                     "\\[::[0-9a-f]{1,4}\\]:0"
                 ];
                 prop::collection::btree_set(address, 1..4)
-                    .prop_map(|set| Value::List(set.into_iter().collect()))
+                    .prop_map(|set| ConfigValue::List(set.into_iter().collect()))
                     .boxed()
             }
-            Kind::Switch => any::<bool>().prop_map(Value::Switch).boxed(),
-            Kind::Choice(names) => {
-                prop::sample::select(names).prop_map(|name| Value::Text(name.to_owned())).boxed()
+            ValueKind::Switch => any::<bool>().prop_map(ConfigValue::Switch).boxed(),
+            ValueKind::Choice(names) => {
+                prop::sample::select(names).prop_map(|name| ConfigValue::Text(name.to_owned())).boxed()
             }
-            Kind::SocketFileMode => "0[0-7]{3}".prop_map(Value::Text).boxed(),
-            Kind::Account => "[a-z_.é\"0-9]{0,9}".prop_map(Value::Text).boxed(),
-            Kind::Line(_) => "[ -~é\"\\\\]{0,20}".prop_map(Value::Text).boxed(),
-            Kind::Number(min, max) => (min..=max).prop_map(Value::Number).boxed(),
+            ValueKind::SocketFileMode => "0[0-7]{3}".prop_map(ConfigValue::Text).boxed(),
+            ValueKind::Account => "[a-z_.é\"0-9]{0,9}".prop_map(ConfigValue::Text).boxed(),
+            ValueKind::Line(_) => "[ -~é\"\\\\]{0,20}".prop_map(ConfigValue::Text).boxed(),
+            ValueKind::Number(min, max) => (min..=max).prop_map(ConfigValue::Number).boxed(),
             // Round sizes too, which print with a unit.
-            Kind::Bytes(min, max) => (min..=max, 0u32..31)
-                .prop_map(move |(bytes, shift)| Value::Number((bytes >> shift << shift).max(min)))
+            ValueKind::Bytes(min, max) => (min..=max, 0u32..31)
+                .prop_map(move |(bytes, shift)| ConfigValue::Number((bytes >> shift << shift).max(min)))
                 .boxed(),
         }
     }

@@ -1,30 +1,30 @@
-//! From a `Config` to a `Valid`: ranges, the rules between keys, and every 0 that stands for something resolved.
+//! From a `Config` to a `ValidConfig`: ranges, the rules between keys, and every 0 that stands for something resolved.
 //!
-//! This happens once, at start; whoever holds a `Valid` checks nothing again. Ranges come from `keys.rs`. Nothing
+//! This happens once, at start; whoever holds a `ValidConfig` checks nothing again. Ranges come from `keys.rs`. Nothing
 //! here looks at the machine: the number of allowed cores is an argument.
 
 use std::ops::Deref;
 
 use super::keys::KEYS;
-use super::{Accept, Config, ConfigError, Origin};
+use super::{AcceptMode, Config, ConfigError, Origin};
 
 /// A configuration that cannot be wrong, with nothing left to be worked out.
 ///
 /// Beyond the ranges of the single keys: `cores` and `workers` are at least 1; `accept` is not
-/// [`Accept::Auto`]; `batch_max <= work_queue_max`; with one allowed core nothing spins;
+/// [`AcceptMode::Auto`]; `batch_max <= work_queue_max`; with one allowed core nothing spins;
 /// `write_queue_low_bytes < write_queue_high_bytes`; `1 <= flush.high_mark_bytes <= write_queue_high_bytes`;
 /// `frame_bytes_max <= in_flight_bytes_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Valid(Config);
+pub struct ValidConfig(Config);
 
-impl Valid {
+impl ValidConfig {
     /// The plain structs again, to change and validate anew.
     pub fn into_config(self) -> Config {
         self.0
     }
 }
 
-impl Deref for Valid {
+impl Deref for ValidConfig {
     type Target = Config;
 
     fn deref(&self) -> &Config {
@@ -43,7 +43,7 @@ impl Config {
     /// let error = Config { limits, ..Config::default() }.validate(4).unwrap_err();
     /// assert!(matches!(error, ConfigError::OutOfRange { ref key, .. } if key == "limits.depth_max"));
     /// ```
-    pub fn validate(self, cores_allowed: usize) -> Result<Valid, ConfigError> {
+    pub fn validate(self, cores_allowed: usize) -> Result<ValidConfig, ConfigError> {
         check(&self, |_| Origin::Program)?;
         Ok(resolve(self, cores_allowed.max(1)))
     }
@@ -100,7 +100,7 @@ fn toml(config: &Config, name: &str) -> String {
         .expect("rules name keys of the table")
 }
 
-fn resolve(mut config: Config, cores_allowed: usize) -> Valid {
+fn resolve(mut config: Config, cores_allowed: usize) -> ValidConfig {
     if config.cores == 0 {
         config.cores = cores_allowed;
     }
@@ -115,15 +115,15 @@ fn resolve(mut config: Config, cores_allowed: usize) -> Valid {
     // A batch that the queue could never hold would always be refused.
     config.batch_max = config.batch_max.min(config.limits.work_queue_max);
     config.accept = match config.accept {
-        Accept::Auto if cfg!(target_os = "linux") && config.cores > 1 => Accept::ReusePort,
-        Accept::Auto | Accept::Acceptor => Accept::Acceptor,
-        Accept::ReusePort => Accept::ReusePort,
+        AcceptMode::Auto if cfg!(target_os = "linux") && config.cores > 1 => AcceptMode::ReusePort,
+        AcceptMode::Auto | AcceptMode::Acceptor => AcceptMode::Acceptor,
+        AcceptMode::ReusePort => AcceptMode::ReusePort,
     };
     if config.flush.high_mark_bytes == 0 {
         let high = config.limits.write_queue_high_bytes;
         config.flush.high_mark_bytes = high - high / 5;
     }
-    Valid(config)
+    ValidConfig(config)
 }
 
 #[cfg(test)]
@@ -142,7 +142,7 @@ mod tests {
         let valid = Config::default().validate(8).unwrap();
         assert_eq!((valid.cores, valid.workers, valid.worker_spin_us), (8, 8, 20));
         assert_eq!(valid.flush.high_mark_bytes, (4 << 20) - (4 << 20) / 5);
-        let expected = if cfg!(target_os = "linux") { Accept::ReusePort } else { Accept::Acceptor };
+        let expected = if cfg!(target_os = "linux") { AcceptMode::ReusePort } else { AcceptMode::Acceptor };
         assert_eq!(valid.accept, expected);
     }
 
@@ -151,14 +151,15 @@ mod tests {
         let config = Config { busy_poll_us: 50, ..Config::default() };
         let valid = config.clone().validate(1).unwrap();
         assert_eq!((valid.cores, valid.workers, valid.busy_poll_us, valid.worker_spin_us), (1, 2, 0, 0));
-        assert_eq!(valid.accept, Accept::Acceptor);
+        assert_eq!(valid.accept, AcceptMode::Acceptor);
         assert_eq!(config.validate(0).unwrap(), valid);
     }
 
     #[test]
     fn what_was_set_stays_as_it_was_set() {
         let flush = Flush { high_mark_bytes: 7, delay_us: 10 };
-        let config = Config { cores: 3, workers: 1, accept: Accept::Acceptor, flush, ..Config::default() };
+        let config =
+            Config { cores: 3, workers: 1, accept: AcceptMode::Acceptor, flush, ..Config::default() };
         assert_eq!(config.clone().validate(8).unwrap().into_config(), config);
     }
 
@@ -233,7 +234,7 @@ mod tests {
             let flush = Flush { high_mark_bytes: mark, delay_us: 0 };
             let config = Config { cores, workers, batch_max, flush, limits, ..Config::default() };
             if let Ok(valid) = config.validate(allowed) {
-                prop_assert!(valid.cores >= 1 && valid.workers >= 1 && valid.accept != Accept::Auto);
+                prop_assert!(valid.cores >= 1 && valid.workers >= 1 && valid.accept != AcceptMode::Auto);
                 prop_assert!((1..=64.min(queue)).contains(&valid.batch_max));
                 prop_assert!((1..=high).contains(&valid.flush.high_mark_bytes) && low < high);
                 // Resolving again changes nothing.

@@ -5,11 +5,11 @@
 
 use std::fmt;
 
-use super::{Accept, MissingFields, SocketMode};
+use super::{AcceptMode, MissingFields, SocketMode};
 
 /// What a key takes. Numbers have a range that includes both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
+pub(super) enum ValueKind {
     Addresses,
     /// Web origins, which may be none.
     Origins,
@@ -28,7 +28,7 @@ pub(super) enum Kind {
 
 /// A value that fits some kind, or is on its way to be checked.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Value {
+pub(super) enum ConfigValue {
     List(Vec<String>),
     Switch(bool),
     Text(String),
@@ -42,59 +42,61 @@ pub(super) enum Misfit {
     OutOfRange(String),
 }
 
-impl Kind {
+impl ValueKind {
     /// What to write, for an error's "expected …".
     pub(super) fn expected(self) -> String {
         match self {
-            Kind::Addresses => {
+            ValueKind::Addresses => {
                 "one or more addresses, `host:port` (IPv6 in brackets) or `unix:PATH`, each once".to_owned()
             }
-            Kind::Origins => "origins, `scheme://host` with or without a port, or `*`, each once".to_owned(),
-            Kind::Switch => "true or false".to_owned(),
-            Kind::Choice(names) => {
+            ValueKind::Origins => {
+                "origins, `scheme://host` with or without a port, or `*`, each once".to_owned()
+            }
+            ValueKind::Switch => "true or false".to_owned(),
+            ValueKind::Choice(names) => {
                 let quoted: Vec<String> = names.iter().map(|name| format!("\"{name}\"")).collect();
                 quoted.join(" or ")
             }
-            Kind::SocketFileMode => {
+            ValueKind::SocketFileMode => {
                 "permission bits as octal text, such as \"0660\", at most \"0777\"".to_owned()
             }
-            Kind::Account => "the name or the number of an account".to_owned(),
-            Kind::Line(max) => {
+            ValueKind::Account => "the name or the number of an account".to_owned(),
+            ValueKind::Line(max) => {
                 format!("a line of at most {max} characters, without control characters")
             }
-            Kind::Number(min, max) => format!("an integer from {min} to {max}"),
-            Kind::Bytes(min, max) => {
+            ValueKind::Number(min, max) => format!("an integer from {min} to {max}"),
+            ValueKind::Bytes(min, max) => {
                 format!("a size from {min} to {max} bytes, an integer or like \"16 MiB\" (KiB, MiB, GiB)")
             }
         }
     }
 
     /// Reads what an environment variable or a flag holds.
-    pub(super) fn value_of_text(self, text: &str) -> Result<Value, Misfit> {
+    pub(super) fn value_of_text(self, text: &str) -> Result<ConfigValue, Misfit> {
         let text = text.trim();
         let invalid = || Misfit::Invalid(format!("\"{}\"", text.escape_debug()));
         let value = match self {
-            Kind::Origins if text.is_empty() => Value::List(Vec::new()),
-            Kind::Addresses | Kind::Origins => {
-                Value::List(text.split(',').map(|part| part.trim().to_owned()).collect())
+            ValueKind::Origins if text.is_empty() => ConfigValue::List(Vec::new()),
+            ValueKind::Addresses | ValueKind::Origins => {
+                ConfigValue::List(text.split(',').map(|part| part.trim().to_owned()).collect())
             }
-            Kind::Switch => Value::Switch(text.parse().map_err(|_| invalid())?),
-            Kind::Choice(_) | Kind::SocketFileMode | Kind::Account | Kind::Line(_) => {
-                Value::Text(text.to_owned())
+            ValueKind::Switch => ConfigValue::Switch(text.parse().map_err(|_| invalid())?),
+            ValueKind::Choice(_) | ValueKind::SocketFileMode | ValueKind::Account | ValueKind::Line(_) => {
+                ConfigValue::Text(text.to_owned())
             }
             // Only digits: the standard parser would also take "+5".
-            Kind::Number(..) | Kind::Bytes(..) if is_integer(text) => match text.parse() {
-                Ok(number) => Value::Number(number),
+            ValueKind::Number(..) | ValueKind::Bytes(..) if is_integer(text) => match text.parse() {
+                Ok(number) => ConfigValue::Number(number),
                 Err(_) => return Err(Misfit::OutOfRange(text.to_owned())),
             },
-            Kind::Bytes(..) => return self.value_of_size(text),
-            Kind::Number(..) => return Err(invalid()),
+            ValueKind::Bytes(..) => return self.value_of_size(text),
+            ValueKind::Number(..) => return Err(invalid()),
         };
         self.admit(value)
     }
 
     /// Reads a size with a unit: `64KiB`, `16 MiB`.
-    pub(super) fn value_of_size(self, text: &str) -> Result<Value, Misfit> {
+    pub(super) fn value_of_size(self, text: &str) -> Result<ConfigValue, Misfit> {
         let came = || format!("\"{}\"", text.escape_debug());
         let trimmed = text.trim();
         let unit_at = trimmed.find(|c: char| !c.is_ascii_digit()).unwrap_or(trimmed.len());
@@ -103,16 +105,16 @@ impl Kind {
         match (digits.is_empty(), shift) {
             (false, Some((unit_bytes, _))) => {
                 let number = digits.parse::<u64>().ok().and_then(|count| count.checked_mul(*unit_bytes));
-                self.admit(Value::Number(number.ok_or_else(|| Misfit::OutOfRange(came()))?))
+                self.admit(ConfigValue::Number(number.ok_or_else(|| Misfit::OutOfRange(came()))?))
             }
             (true, _) | (_, None) => Err(Misfit::Invalid(came())),
         }
     }
 
     /// Lets a value through if it is of this kind and within range.
-    pub(super) fn admit(self, value: Value) -> Result<Value, Misfit> {
+    pub(super) fn admit(self, value: ConfigValue) -> Result<ConfigValue, Misfit> {
         match (self, &value) {
-            (Kind::Addresses, Value::List(list)) => {
+            (ValueKind::Addresses, ConfigValue::List(list)) => {
                 if list.is_empty() {
                     return Err(Misfit::Invalid("an empty list".to_owned()));
                 }
@@ -127,7 +129,7 @@ impl Kind {
                 }
                 Ok(value)
             }
-            (Kind::Origins, Value::List(list)) => {
+            (ValueKind::Origins, ConfigValue::List(list)) => {
                 for (at, origin) in list.iter().enumerate() {
                     if !is_origin(origin) {
                         return Err(Misfit::Invalid(format!("\"{}\"", origin.escape_debug())));
@@ -138,16 +140,20 @@ impl Kind {
                 }
                 Ok(value)
             }
-            (Kind::Switch, Value::Switch(_)) => Ok(value),
-            (Kind::Choice(names), Value::Text(text)) if names.contains(&text.as_str()) => Ok(value),
-            (Kind::SocketFileMode, Value::Text(text)) if text.parse::<SocketMode>().is_ok() => Ok(value),
-            (Kind::Account, Value::Text(text)) if is_account(text) => Ok(value),
-            (Kind::Line(max), Value::Text(text))
+            (ValueKind::Switch, ConfigValue::Switch(_)) => Ok(value),
+            (ValueKind::Choice(names), ConfigValue::Text(text)) if names.contains(&text.as_str()) => {
+                Ok(value)
+            }
+            (ValueKind::SocketFileMode, ConfigValue::Text(text)) if text.parse::<SocketMode>().is_ok() => {
+                Ok(value)
+            }
+            (ValueKind::Account, ConfigValue::Text(text)) if is_account(text) => Ok(value),
+            (ValueKind::Line(max), ConfigValue::Text(text))
                 if text.chars().count() <= max && !text.contains(char::is_control) =>
             {
                 Ok(value)
             }
-            (Kind::Number(min, max) | Kind::Bytes(min, max), Value::Number(number)) => {
+            (ValueKind::Number(min, max) | ValueKind::Bytes(min, max), ConfigValue::Number(number)) => {
                 if (min..=max).contains(number) {
                     Ok(value)
                 } else {
@@ -155,24 +161,24 @@ impl Kind {
                 }
             }
             (
-                Kind::Addresses
-                | Kind::Origins
-                | Kind::Switch
-                | Kind::Choice(_)
-                | Kind::SocketFileMode
-                | Kind::Account
-                | Kind::Line(_)
-                | Kind::Number(..)
-                | Kind::Bytes(..),
+                ValueKind::Addresses
+                | ValueKind::Origins
+                | ValueKind::Switch
+                | ValueKind::Choice(_)
+                | ValueKind::SocketFileMode
+                | ValueKind::Account
+                | ValueKind::Line(_)
+                | ValueKind::Number(..)
+                | ValueKind::Bytes(..),
                 _,
             ) => Err(Misfit::Invalid(value.to_string())),
         }
     }
 
     /// The value as TOML; sizes with the largest unit that divides them.
-    pub(super) fn toml(self, value: &Value) -> String {
+    pub(super) fn toml(self, value: &ConfigValue) -> String {
         match (self, value) {
-            (Kind::Bytes(..), Value::Number(number)) if *number > 0 => {
+            (ValueKind::Bytes(..), ConfigValue::Number(number)) if *number > 0 => {
                 match UNITS.iter().find(|(unit_bytes, _)| number % unit_bytes == 0) {
                     Some((unit_bytes, name)) if *unit_bytes > 1 => {
                         format!("\"{} {name}\"", number / unit_bytes)
@@ -186,16 +192,16 @@ impl Kind {
 }
 
 /// As TOML, sizes in bytes.
-impl fmt::Display for Value {
+impl fmt::Display for ConfigValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Value::List(list) => {
+            ConfigValue::List(list) => {
                 let quoted: Vec<String> = list.iter().map(|text| quoted(text)).collect();
                 write!(f, "[{}]", quoted.join(", "))
             }
-            Value::Switch(on) => write!(f, "{on}"),
-            Value::Text(text) => f.write_str(&quoted(text)),
-            Value::Number(number) => write!(f, "{number}"),
+            ConfigValue::Switch(on) => write!(f, "{on}"),
+            ConfigValue::Text(text) => f.write_str(&quoted(text)),
+            ConfigValue::Number(number) => write!(f, "{number}"),
         }
     }
 }
@@ -283,90 +289,90 @@ const UNITS: [(u64, &str); 4] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "
 /// A field of the config that a value can be read from and written to.
 ///
 /// Only values that its kind admitted are written, so a write cannot fail.
-pub(super) trait Field {
-    fn read(&self) -> Value;
-    fn write(&mut self, value: Value);
+pub(super) trait ConfigField {
+    fn read(&self) -> ConfigValue;
+    fn write(&mut self, value: ConfigValue);
 }
 
 const ADMITTED: &str = "the kind of the key admits only what its field holds";
 
-impl Field for Vec<String> {
-    fn read(&self) -> Value {
-        Value::List(self.clone())
+impl ConfigField for Vec<String> {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::List(self.clone())
     }
-    fn write(&mut self, value: Value) {
-        let Value::List(list) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::List(list) = value else { unreachable!("{ADMITTED}") };
         *self = list;
     }
 }
 
-impl Field for String {
-    fn read(&self) -> Value {
-        Value::Text(self.clone())
+impl ConfigField for String {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.clone())
     }
-    fn write(&mut self, value: Value) {
-        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = text;
     }
 }
 
-impl Field for bool {
-    fn read(&self) -> Value {
-        Value::Switch(*self)
+impl ConfigField for bool {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Switch(*self)
     }
-    fn write(&mut self, value: Value) {
-        let Value::Switch(on) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Switch(on) = value else { unreachable!("{ADMITTED}") };
         *self = on;
     }
 }
 
-impl Field for u64 {
-    fn read(&self) -> Value {
-        Value::Number(*self)
+impl ConfigField for u64 {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Number(*self)
     }
-    fn write(&mut self, value: Value) {
-        let Value::Number(number) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Number(number) = value else { unreachable!("{ADMITTED}") };
         *self = number;
     }
 }
 
-impl Field for usize {
-    fn read(&self) -> Value {
+impl ConfigField for usize {
+    fn read(&self) -> ConfigValue {
         // No platform has a usize beyond 64 bits.
-        Value::Number(*self as u64)
+        ConfigValue::Number(*self as u64)
     }
-    fn write(&mut self, value: Value) {
-        let Value::Number(number) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Number(number) = value else { unreachable!("{ADMITTED}") };
         *self = usize::try_from(number).expect(ADMITTED);
     }
 }
 
-impl Field for SocketMode {
-    fn read(&self) -> Value {
-        Value::Text(self.to_string())
+impl ConfigField for SocketMode {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.to_string())
     }
-    fn write(&mut self, value: Value) {
-        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = text.parse().expect(ADMITTED);
     }
 }
 
-impl Field for Accept {
-    fn read(&self) -> Value {
-        Value::Text(self.name().to_owned())
+impl ConfigField for AcceptMode {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.name().to_owned())
     }
-    fn write(&mut self, value: Value) {
-        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
-        *self = Accept::from_name(&text).expect(ADMITTED);
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
+        *self = AcceptMode::from_name(&text).expect(ADMITTED);
     }
 }
 
-impl Field for MissingFields {
-    fn read(&self) -> Value {
-        Value::Text(self.name().to_owned())
+impl ConfigField for MissingFields {
+    fn read(&self) -> ConfigValue {
+        ConfigValue::Text(self.name().to_owned())
     }
-    fn write(&mut self, value: Value) {
-        let Value::Text(text) = value else { unreachable!("{ADMITTED}") };
+    fn write(&mut self, value: ConfigValue) {
+        let ConfigValue::Text(text) = value else { unreachable!("{ADMITTED}") };
         *self = MissingFields::from_name(&text).expect(ADMITTED);
     }
 }
@@ -375,14 +381,14 @@ impl Field for MissingFields {
 mod tests {
     use super::*;
 
-    const SIZE: Kind = Kind::Bytes(0, 1 << 40);
+    const SIZE: ValueKind = ValueKind::Bytes(0, 1 << 40);
 
     #[test]
     fn sizes_take_integers_and_binary_units() {
         for (text, bytes) in
             [("0", 0), ("1000", 1000), ("64KiB", 65_536), (" 16 MiB ", 16 << 20), ("1 gib", 1 << 30)]
         {
-            assert_eq!(SIZE.value_of_text(text), Ok(Value::Number(bytes)), "{text}");
+            assert_eq!(SIZE.value_of_text(text), Ok(ConfigValue::Number(bytes)), "{text}");
         }
         for text in ["", "KiB", "1 KB", "64k", "1.5 MiB", "+5", "0x10", "1_000", "1 Ki B"] {
             assert!(matches!(SIZE.value_of_text(text), Err(Misfit::Invalid(_))), "{text}");
@@ -401,14 +407,14 @@ mod tests {
             (3 << 20, "\"3 MiB\""),
             (1025 << 10, "\"1025 KiB\""),
         ] {
-            assert_eq!(SIZE.toml(&Value::Number(bytes)), text);
+            assert_eq!(SIZE.toml(&ConfigValue::Number(bytes)), text);
         }
     }
 
     #[test]
     fn numbers_take_no_unit_and_keep_their_range() {
-        let kind = Kind::Number(1, 64);
-        assert_eq!(kind.value_of_text("64"), Ok(Value::Number(64)));
+        let kind = ValueKind::Number(1, 64);
+        assert_eq!(kind.value_of_text("64"), Ok(ConfigValue::Number(64)));
         assert_eq!(kind.value_of_text("65"), Err(Misfit::OutOfRange("65".into())));
         assert_eq!(kind.value_of_text("0"), Err(Misfit::OutOfRange("0".into())));
         assert_eq!(kind.value_of_text("1 KiB"), Err(Misfit::Invalid("\"1 KiB\"".into())));
@@ -473,17 +479,23 @@ mod tests {
         ] {
             assert!(!is_origin(bad), "{bad}");
         }
-        assert_eq!(Kind::Origins.value_of_text(" "), Ok(Value::List(Vec::new())));
-        let twice = Kind::Origins.value_of_text("http://a, http://a");
+        assert_eq!(ValueKind::Origins.value_of_text(" "), Ok(ConfigValue::List(Vec::new())));
+        let twice = ValueKind::Origins.value_of_text("http://a, http://a");
         assert_eq!(twice, Err(Misfit::Invalid("\"http://a\" twice".into())));
     }
 
     #[test]
     fn addresses_come_once_but_port_0_may_repeat() {
-        assert!(Kind::Addresses.value_of_text("a:0, a:0,b:1").is_ok());
-        assert_eq!(Kind::Addresses.value_of_text("a:1,a:1"), Err(Misfit::Invalid("\"a:1\" twice".into())));
-        assert_eq!(Kind::Addresses.value_of_text(""), Err(Misfit::Invalid("\"\"".into())));
-        assert_eq!(Kind::Addresses.admit(Value::List(vec![])), Err(Misfit::Invalid("an empty list".into())));
+        assert!(ValueKind::Addresses.value_of_text("a:0, a:0,b:1").is_ok());
+        assert_eq!(
+            ValueKind::Addresses.value_of_text("a:1,a:1"),
+            Err(Misfit::Invalid("\"a:1\" twice".into()))
+        );
+        assert_eq!(ValueKind::Addresses.value_of_text(""), Err(Misfit::Invalid("\"\"".into())));
+        assert_eq!(
+            ValueKind::Addresses.admit(ConfigValue::List(vec![])),
+            Err(Misfit::Invalid("an empty list".into()))
+        );
     }
 
     #[test]

@@ -11,7 +11,7 @@ const ANSWERED: u8 = 1;
 
 /// A call in flight.
 #[derive(Clone, Debug)]
-pub struct Call {
+pub struct ConnCall {
     /// The peer's id.
     pub id: u64,
     /// When the peer stops waiting.
@@ -33,7 +33,7 @@ pub struct Call {
     state: u8,
 }
 
-impl Call {
+impl ConnCall {
     /// A call that waits for its answer.
     #[allow(
         clippy::too_many_arguments,
@@ -48,8 +48,8 @@ impl Call {
         compressed: bool,
         method: u32,
         body_bytes: u32,
-    ) -> Call {
-        Call { id, deadline, batch, place, codec, one_way, compressed, method, body_bytes, state: 0 }
+    ) -> ConnCall {
+        ConnCall { id, deadline, batch, place, codec, one_way, compressed, method, body_bytes, state: 0 }
     }
 
     /// It has been answered; only its work goes on.
@@ -62,7 +62,7 @@ impl Call {
 #[derive(Debug, Default)]
 pub struct Calls {
     /// Present while there are calls: an idle connection holds no table.
-    table: Option<Box<Table>>,
+    table: Option<Box<CallTable>>,
     /// The largest id begun since the table was last empty: a larger one cannot be a repetition.
     id_max: u64,
     /// The earliest deadline of those not answered; may be too early after calls have ended, never too late.
@@ -70,30 +70,30 @@ pub struct Calls {
 }
 
 #[derive(Debug, Default)]
-struct Table {
-    entries: Vec<Option<Call>>,
+struct CallTable {
+    entries: Vec<Option<ConnCall>>,
     free: Vec<u32>,
 }
 
 /// Tables that are not in use, for the next connection that has a call: a connection whose calls come one at a
 /// time would else allocate one for each.
 #[derive(Debug, Default)]
-pub struct Stock {
+pub struct FreeList {
     #[allow(clippy::vec_box, reason = "the table moves between here and a connection in its box")]
-    tables: Vec<Box<Table>>,
+    tables: Vec<Box<CallTable>>,
 }
 
 /// Tables kept; and the largest that is.
 const STOCK_MAX: usize = 64;
 const STOCK_ENTRIES_MAX: usize = 1024;
 
-impl Stock {
+impl FreeList {
     /// Empty.
-    pub fn new() -> Stock {
-        Stock::default()
+    pub fn new() -> FreeList {
+        FreeList::default()
     }
 
-    fn put(&mut self, mut table: Box<Table>) {
+    fn put(&mut self, mut table: Box<CallTable>) {
         if self.tables.len() < STOCK_MAX && table.entries.capacity() <= STOCK_ENTRIES_MAX {
             table.entries.clear();
             table.free.clear();
@@ -127,14 +127,14 @@ impl Calls {
     }
 
     fn slot_of(&self, id: u64) -> Option<u32> {
-        let waits = |call: &Option<Call>| {
+        let waits = |call: &Option<ConnCall>| {
             call.as_ref().is_some_and(|call| call.id == id && !call.one_way && !call.is_answered())
         };
         self.table.as_ref()?.entries.iter().position(waits).map(|slot| slot as u32)
     }
 
     /// Begins a call; gives its slot.
-    pub fn begin(&mut self, call: Call, stock: &mut Stock) -> u32 {
+    pub fn begin(&mut self, call: ConnCall, stock: &mut FreeList) -> u32 {
         self.id_max = if self.is_empty() { call.id } else { self.id_max.max(call.id) };
         if let Some(deadline) = call.deadline {
             self.deadline_min = Some(self.deadline_min.map_or(deadline, |min| min.min(deadline)));
@@ -149,7 +149,7 @@ impl Calls {
     }
 
     /// The work of a call has ended; its slot is free.
-    pub fn end(&mut self, slot: u32, stock: &mut Stock) -> Option<Call> {
+    pub fn end(&mut self, slot: u32, stock: &mut FreeList) -> Option<ConnCall> {
         let table = self.table.as_mut()?;
         let call = table.entries.get_mut(slot as usize)?.take()?;
         table.free.push(slot);
@@ -166,12 +166,12 @@ impl Calls {
         call.as_ref().map(|call| call.method)
     }
 
-    fn calls_mut(&mut self) -> impl Iterator<Item = &mut Call> {
+    fn calls_mut(&mut self) -> impl Iterator<Item = &mut ConnCall> {
         self.table.iter_mut().flat_map(|table| table.entries.iter_mut().flatten())
     }
 
     /// Takes the call with that id as answered, if it waits: the caller answers it now.
-    pub fn answer_by_id(&mut self, id: u64) -> Option<&Call> {
+    pub fn answer_by_id(&mut self, id: u64) -> Option<&ConnCall> {
         let slot = if id <= self.id_max { self.slot_of(id)? } else { return None };
         let call = self.table.as_mut()?.entries[slot as usize].as_mut()?;
         call.state |= ANSWERED;
@@ -179,7 +179,7 @@ impl Calls {
     }
 
     /// The calls whose deadline has passed, each taken as answered.
-    pub fn answer_late(&mut self, now: Instant, mut late: impl FnMut(&Call)) {
+    pub fn answer_late(&mut self, now: Instant, mut late: impl FnMut(&ConnCall)) {
         if self.deadline_min.is_none_or(|min| min > now) {
             return;
         }
@@ -198,7 +198,7 @@ impl Calls {
     }
 
     /// Every call that waits for its answer, each taken as answered.
-    pub fn answer_all(&mut self, mut each: impl FnMut(&Call)) {
+    pub fn answer_all(&mut self, mut each: impl FnMut(&ConnCall)) {
         for call in self.calls_mut().filter(|call| !call.is_answered()) {
             call.state |= ANSWERED;
             each(call);
@@ -206,7 +206,7 @@ impl Calls {
     }
 
     /// Every call in flight, answered or not.
-    pub fn iter(&self) -> impl Iterator<Item = &Call> {
+    pub fn iter(&self) -> impl Iterator<Item = &ConnCall> {
         self.table.iter().flat_map(|table| table.entries.iter().flatten())
     }
 
@@ -223,13 +223,13 @@ mod tests {
 
     use super::*;
 
-    fn call(id: u64, deadline: Option<Instant>) -> Call {
-        Call::new(id, deadline, (0, 0), 0, false, false, 0, 0)
+    fn call(id: u64, deadline: Option<Instant>) -> ConnCall {
+        ConnCall::new(id, deadline, (0, 0), 0, false, false, 0, 0)
     }
 
     #[test]
     fn an_id_is_in_flight_from_its_begin_to_its_answer() {
-        let (mut calls, mut stock) = (Calls::new(), Stock::new());
+        let (mut calls, mut stock) = (Calls::new(), FreeList::new());
         let nine = calls.begin(call(9, None), &mut stock);
         calls.begin(call(3, None), &mut stock);
         assert!(calls.contains(9) && calls.contains(3) && !calls.contains(4) && !calls.contains(10));
@@ -246,7 +246,7 @@ mod tests {
     fn late_calls_are_answered_once_and_the_next_deadline_is_found() {
         let t0 = Instant::now();
         let at = |ms| Some(t0 + Duration::from_millis(ms));
-        let (mut calls, mut stock) = (Calls::new(), Stock::new());
+        let (mut calls, mut stock) = (Calls::new(), FreeList::new());
         for (id, deadline) in [(1, at(30)), (2, at(10)), (3, None), (4, at(20))] {
             calls.begin(call(id, deadline), &mut stock);
         }
@@ -260,7 +260,7 @@ mod tests {
 
     #[test]
     fn a_table_that_is_empty_after_a_burst_holds_no_memory() {
-        let (mut calls, mut stock) = (Calls::new(), Stock::new());
+        let (mut calls, mut stock) = (Calls::new(), FreeList::new());
         let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None), &mut stock)).collect();
         for slot in slots {
             calls.end(slot, &mut stock);

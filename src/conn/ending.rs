@@ -5,11 +5,11 @@ use std::time::Instant;
 use coreloop_bufpool::Pool;
 
 use super::times::DRAIN_SERVE;
-use super::{CloseReason, Conn, State, Step};
+use super::{CloseReason, Conn, ConnState, SocketAction};
 use crate::config::Limits;
-use crate::wire::{DrainNotice, Out, Wire};
+use crate::wire::{DrainNotice, Out, Protocol};
 
-impl<W: Wire> Conn<W> {
+impl<W: Protocol> Conn<W> {
     /// Stops reading; what is owed still goes out, for as long as a drain may take, then the connection ends for
     /// this reason.
     ///
@@ -18,14 +18,16 @@ impl<W: Wire> Conn<W> {
         self.is_easy = false;
         let is_for_nobody = self.wire.is_caller() && why.is_failure();
         match self.state {
-            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed if is_for_nobody => {
-                self.state = State::Closed(why);
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed
+                if is_for_nobody =>
+            {
+                self.state = ConnState::Closed(why);
             }
-            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
                 self.since = now;
-                self.state = State::Finishing(why);
+                self.state = ConnState::Finishing(why);
             }
-            State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => {}
+            ConnState::Finishing(_) | ConnState::Lingering { .. } | ConnState::Closed(_) => {}
         }
     }
 
@@ -42,25 +44,25 @@ impl<W: Wire> Conn<W> {
         self.is_easy = false;
         match self.state {
             // Who has just connected may have a request on its way, too.
-            State::Opening { .. } | State::Serving => {
-                self.state = State::Draining;
+            ConnState::Opening { .. } | ConnState::Serving => {
+                self.state = ConnState::Draining;
                 self.since = now;
                 self.owes_notice = true;
                 if self.wire.is_decided() {
                     self.say_drain(pool, now, limits);
                 }
             }
-            State::Draining
-            | State::HalfClosed
-            | State::Finishing(_)
-            | State::Lingering { .. }
-            | State::Closed(_) => {}
+            ConnState::Draining
+            | ConnState::HalfClosed
+            | ConnState::Finishing(_)
+            | ConnState::Lingering { .. }
+            | ConnState::Closed(_) => {}
         }
     }
 
     /// The peer was told of the drain long enough ago: a call that comes now is refused.
     pub fn refuses_calls(&self, now: Instant) -> bool {
-        self.state == State::Draining
+        self.state == ConnState::Draining
             && self.wire.drain_notice() == DrainNotice::Message
             && now >= self.since + DRAIN_SERVE
     }
@@ -86,50 +88,61 @@ impl<W: Wire> Conn<W> {
 
     pub(super) fn is_finishing(&self) -> bool {
         match self.state {
-            State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => true,
-            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => false,
+            ConnState::Finishing(_) | ConnState::Lingering { .. } | ConnState::Closed(_) => true,
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
+                false
+            }
         }
     }
 
     /// Requests may take the fast path. While the connection drains, each is looked at.
     pub(super) fn is_fast_state(&self) -> bool {
         match self.state {
-            State::Opening { .. } | State::Serving | State::HalfClosed => true,
-            State::Draining | State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => false,
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::HalfClosed => true,
+            ConnState::Draining
+            | ConnState::Finishing(_)
+            | ConnState::Lingering { .. }
+            | ConnState::Closed(_) => false,
         }
     }
 
     /// Neither end has begun to close: what is said now can still be answered.
     pub fn is_open(&self) -> bool {
         match self.state {
-            State::Opening { .. } | State::Serving | State::Draining => true,
-            State::HalfClosed | State::Finishing(_) | State::Lingering { .. } | State::Closed(_) => false,
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining => true,
+            ConnState::HalfClosed
+            | ConnState::Finishing(_)
+            | ConnState::Lingering { .. }
+            | ConnState::Closed(_) => false,
         }
     }
 
     /// What to do with the socket now.
     #[inline]
-    pub fn step(&mut self) -> Step {
+    pub fn step(&mut self) -> SocketAction {
         match &self.state {
-            State::Draining if !self.owes_notice && self.wire.drain_notice() == DrainNotice::None => {
-                Step::FinishWhenRead
+            ConnState::Draining if !self.owes_notice && self.wire.drain_notice() == DrainNotice::None => {
+                SocketAction::FinishWhenRead
             }
-            State::Opening { .. } | State::Serving | State::Draining | State::Lingering { .. } => Step::Keep,
-            State::HalfClosed => {
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining
+            | ConnState::Lingering { .. } => SocketAction::Keep,
+            ConnState::HalfClosed => {
                 // Nobody answers what a caller still has to write.
                 let is_said = self.out_len() == 0 || self.wire.is_caller();
                 if self.in_flight == 0 && is_said && !(self.is_paused || self.has_undecoded()) {
                     self.is_easy = false;
-                    self.state = State::Closed(CloseReason::PeerClosed);
-                    return Step::Close(CloseReason::PeerClosed);
+                    self.state = ConnState::Closed(CloseReason::PeerClosed);
+                    return SocketAction::Close(CloseReason::PeerClosed);
                 }
-                Step::Keep
+                SocketAction::Keep
             }
-            State::Finishing(_) if (self.in_flight == 0 || self.is_given_up) && self.out_len() == 0 => {
-                Step::ShutdownWrite
+            ConnState::Finishing(_) if (self.in_flight == 0 || self.is_given_up) && self.out_len() == 0 => {
+                SocketAction::ShutdownWrite
             }
-            State::Finishing(_) => Step::Keep,
-            State::Closed(why) => Step::Close(why.clone()),
+            ConnState::Finishing(_) => SocketAction::Keep,
+            ConnState::Closed(why) => SocketAction::Close(why.clone()),
         }
     }
 }

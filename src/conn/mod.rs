@@ -18,14 +18,14 @@ use crate::config::Limits;
 use crate::conn::filter::{Filter, Filtered};
 pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
-use crate::wire::{Decoded, Out, Wire};
+use crate::wire::{Decoded, Out, Protocol};
 
 /// What one read asks for when nothing is known about the frame: a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
 
 /// Where a connection is in its life. Each event is one `match` over these, without a catch-all arm.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum State {
+enum ConnState {
     /// Nothing has been said yet that decides anything.
     Opening {
         /// When the first byte came.
@@ -53,7 +53,7 @@ enum State {
 
 /// What the reactor is to do with the socket now.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Step {
+pub enum SocketAction {
     /// Go on.
     Keep,
     /// Close the sending half, then say so with [`Conn::on_shutdown`].
@@ -66,7 +66,7 @@ pub enum Step {
 
 /// What [`Conn::next_message`] found.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Next<M> {
+pub enum NextMessage<M> {
     /// A message; [`Conn::consume`] its bytes when they are not needed any more.
     Message {
         /// The message; its spans are read with [`Conn::bytes`].
@@ -84,7 +84,7 @@ pub struct Conn<W> {
     recv: RecvBuf,
     out: WriteQueue,
     filtered: Option<Box<Filtered>>,
-    state: State,
+    state: ConnState,
     /// Reading is stopped until the peer takes its answers or calls end. Set at the high, cleared at the low mark.
     is_paused: bool,
     /// Messages are taken and answers are written as usual: an open state, not paused, no filter. The short way
@@ -112,7 +112,7 @@ pub struct Conn<W> {
     last_written: Instant,
 }
 
-impl<W: Wire> Conn<W> {
+impl<W: Protocol> Conn<W> {
     /// A connection that has just been opened.
     pub fn new(wire: W, now: Instant) -> Conn<W> {
         Conn {
@@ -120,7 +120,7 @@ impl<W: Wire> Conn<W> {
             recv: RecvBuf::new(),
             out: WriteQueue::new(),
             filtered: None,
-            state: State::Opening { heard: None },
+            state: ConnState::Opening { heard: None },
             is_paused: false,
             is_easy: true,
             is_eof: false,
@@ -140,7 +140,7 @@ impl<W: Wire> Conn<W> {
 
     /// The same connection behind a filter; only before its first byte.
     pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
-        debug_assert!(self.state == State::Opening { heard: None } && self.recv.is_empty());
+        debug_assert!(self.state == ConnState::Opening { heard: None } && self.recv.is_empty());
         self.filtered = Some(Box::new(Filtered::new(filter)));
         self.is_easy = false;
         self
@@ -152,9 +152,11 @@ impl<W: Wire> Conn<W> {
     #[inline]
     pub fn wants_read(&self) -> bool {
         match self.state {
-            State::Opening { .. } | State::Serving | State::Draining => !self.is_paused && !self.is_eof,
-            State::Lingering { .. } => true,
-            State::HalfClosed | State::Finishing(_) | State::Closed(_) => false,
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining => {
+                !self.is_paused && !self.is_eof
+            }
+            ConnState::Lingering { .. } => true,
+            ConnState::HalfClosed | ConnState::Finishing(_) | ConnState::Closed(_) => false,
         }
     }
 
@@ -189,16 +191,16 @@ impl<W: Wire> Conn<W> {
             }
         }
         match &mut self.state {
-            State::Lingering { why, bytes_left } => {
+            ConnState::Lingering { why, bytes_left } => {
                 self.recv.consume(self.recv.len());
                 *bytes_left = bytes_left.saturating_sub(n);
                 if *bytes_left == 0 {
-                    self.state = State::Closed(why.clone());
+                    self.state = ConnState::Closed(why.clone());
                 }
             }
-            State::Closed(_) => self.recv.consume(self.recv.len()),
-            State::Opening { heard } => *heard = heard.or(Some(now)),
-            State::Serving | State::Draining | State::HalfClosed | State::Finishing(_) => {}
+            ConnState::Closed(_) => self.recv.consume(self.recv.len()),
+            ConnState::Opening { heard } => *heard = heard.or(Some(now)),
+            ConnState::Serving | ConnState::Draining | ConnState::HalfClosed | ConnState::Finishing(_) => {}
         }
     }
 
@@ -212,24 +214,25 @@ impl<W: Wire> Conn<W> {
         if self.wire.is_end_of_reading() {
             // Every whole message has been taken, and nobody is left to hear of it.
             self.is_easy = false;
-            self.state = match std::mem::replace(&mut self.state, State::HalfClosed) {
-                State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
-                    State::Closed(CloseReason::PeerClosed)
-                }
-                State::Finishing(why) | State::Lingering { why, .. } | State::Closed(why) => {
-                    State::Closed(why)
+            self.state = match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
+                ConnState::Opening { .. }
+                | ConnState::Serving
+                | ConnState::Draining
+                | ConnState::HalfClosed => ConnState::Closed(CloseReason::PeerClosed),
+                ConnState::Finishing(why) | ConnState::Lingering { why, .. } | ConnState::Closed(why) => {
+                    ConnState::Closed(why)
                 }
             };
             return;
         }
-        match std::mem::replace(&mut self.state, State::HalfClosed) {
+        match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
             // What is at hand is still decoded by `next_message`, which sees `is_eof`.
-            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
-                self.state = State::HalfClosed;
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
+                self.state = ConnState::HalfClosed;
             }
-            State::Finishing(why) => self.state = State::Finishing(why),
-            State::Lingering { why, .. } => self.state = State::Closed(why),
-            State::Closed(why) => self.state = State::Closed(why),
+            ConnState::Finishing(why) => self.state = ConnState::Finishing(why),
+            ConnState::Lingering { why, .. } => self.state = ConnState::Closed(why),
+            ConnState::Closed(why) => self.state = ConnState::Closed(why),
         }
     }
 
@@ -237,14 +240,14 @@ impl<W: Wire> Conn<W> {
     pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
         self.is_easy = false;
         match self.state {
-            State::Lingering { ref why, .. } => self.state = State::Closed(why.clone()),
-            State::Closed(_) => {}
-            State::Opening { .. }
-            | State::Serving
-            | State::Draining
-            | State::HalfClosed
-            | State::Finishing(_) => {
-                self.state = State::Closed(CloseReason::Reset(kind));
+            ConnState::Lingering { ref why, .. } => self.state = ConnState::Closed(why.clone()),
+            ConnState::Closed(_) => {}
+            ConnState::Opening { .. }
+            | ConnState::Serving
+            | ConnState::Draining
+            | ConnState::HalfClosed
+            | ConnState::Finishing(_) => {
+                self.state = ConnState::Closed(CloseReason::Reset(kind));
             }
         }
     }
@@ -263,19 +266,19 @@ impl<W: Wire> Conn<W> {
     }
 
     /// The next whole message of the bytes at hand.
-    pub fn next_message(&mut self) -> Next<W::Message> {
+    pub fn next_message(&mut self) -> NextMessage<W::Message> {
         loop {
             if !self.is_easy && (self.is_paused || self.is_finishing()) {
-                return Next::Nothing;
+                return NextMessage::Nothing;
             }
             let input = self.recv.bytes();
             if input.len() < self.bytes_min {
-                return Next::Nothing;
+                return NextMessage::Nothing;
             }
             match self.wire.decode(input) {
                 Decoded::Message { message, consumed } => {
                     self.on_progress(consumed);
-                    return Next::Message { message, consumed };
+                    return NextMessage::Message { message, consumed };
                 }
                 other => {
                     if let Some(next) = self.on_no_message(other) {
@@ -296,9 +299,11 @@ impl<W: Wire> Conn<W> {
 
     /// What to do about bytes that are no whole message; `None` is to look again.
     #[inline(never)]
-    fn on_no_message(&mut self, decoded: Decoded<W::Message>) -> Option<Next<W::Message>> {
+    fn on_no_message(&mut self, decoded: Decoded<W::Message>) -> Option<NextMessage<W::Message>> {
         match decoded {
-            Decoded::Message { message, consumed } => return Some(Next::Message { message, consumed }),
+            Decoded::Message { message, consumed } => {
+                return Some(NextMessage::Message { message, consumed });
+            }
             Decoded::Skip { consumed } => {
                 debug_assert!(consumed > 0);
                 self.recv.consume(consumed);
@@ -315,12 +320,12 @@ impl<W: Wire> Conn<W> {
                 self.finish(CloseReason::Broken(why), self.last_heard.max(self.last_written));
             }
             Decoded::End => {
-                let is_draining = self.state == State::Draining;
+                let is_draining = self.state == ConnState::Draining;
                 let why = if is_draining { CloseReason::Drained } else { CloseReason::PeerClosed };
                 self.finish(why, self.last_heard.max(self.last_written));
             }
         }
-        Some(Next::Nothing)
+        Some(NextMessage::Nothing)
     }
 
     /// The bytes of the message at hand, and what follows it: spans count from their start.
@@ -364,10 +369,10 @@ impl<W: Wire> Conn<W> {
         if !self.is_easy {
             self.is_easy = !self.is_paused && self.is_fast_state() && self.filtered.is_none();
         }
-        if let State::Opening { heard: Some(_) } = self.state
+        if let ConnState::Opening { heard: Some(_) } = self.state
             && self.wire.is_decided()
         {
-            self.state = State::Serving;
+            self.state = ConnState::Serving;
         }
     }
 
@@ -443,7 +448,7 @@ impl<W: Wire> Conn<W> {
     /// Says something to the peer.
     #[inline(always)]
     pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
-        if !self.is_easy && matches!(self.state, State::Lingering { .. } | State::Closed(_)) {
+        if !self.is_easy && matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_)) {
             return;
         }
         // Where it is easy there is no filter, and nothing sealed to count.
@@ -491,19 +496,19 @@ impl<W: Wire> Conn<W> {
 
     /// Our sending half is closed.
     pub fn on_shutdown(&mut self, now: Instant, limits: &Limits) {
-        match std::mem::replace(&mut self.state, State::HalfClosed) {
-            State::Finishing(why) if self.is_eof => self.state = State::Closed(why),
-            State::Finishing(why) => {
+        match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
+            ConnState::Finishing(why) if self.is_eof => self.state = ConnState::Closed(why),
+            ConnState::Finishing(why) => {
                 self.since = now;
                 self.recv.consume(self.recv.len());
                 self.bytes_min = 1;
-                self.state = State::Lingering { why, bytes_left: limits.linger_bytes_max };
+                self.state = ConnState::Lingering { why, bytes_left: limits.linger_bytes_max };
             }
             // Asked for in `Finishing` only.
-            State::Lingering { why, bytes_left } => self.state = State::Lingering { why, bytes_left },
-            State::Closed(why) => self.state = State::Closed(why),
-            State::Opening { .. } | State::Serving | State::Draining | State::HalfClosed => {
-                self.state = State::HalfClosed;
+            ConnState::Lingering { why, bytes_left } => self.state = ConnState::Lingering { why, bytes_left },
+            ConnState::Closed(why) => self.state = ConnState::Closed(why),
+            ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
+                self.state = ConnState::HalfClosed;
             }
         }
     }
@@ -515,7 +520,7 @@ impl<W: Wire> Conn<W> {
 
     /// The peer has not sent a byte yet.
     pub fn is_silent(&self) -> bool {
-        matches!(self.state, State::Opening { heard: None })
+        matches!(self.state, ConnState::Opening { heard: None })
     }
 
     /// Gives back every buffer. The connection is over.

@@ -6,9 +6,9 @@ use std::time::{Duration, Instant};
 
 use coreloop_bufpool::Pool;
 
-use super::{CloseReason, Conn, State};
+use super::{CloseReason, Conn, ConnState};
 use crate::config::Limits;
-use crate::wire::{DrainNotice, Out, Wire};
+use crate::wire::{DrainNotice, Out, Protocol};
 
 /// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
 /// that crossed the drain notice are still served.
@@ -22,24 +22,24 @@ pub(super) const DRAIN_SERVE: Duration = Duration::from_secs(1);
 /// A peer that does not heed the notice is refused until then; afterwards its connection ends.
 const DRAIN_END: Duration = Duration::from_secs(2);
 
-impl<W: Wire> Conn<W> {
+impl<W: Protocol> Conn<W> {
     /// The earliest time at which [`Conn::on_timer`] may have something to do.
     pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
         let ms = Duration::from_millis;
         let stall = (self.out_len() > 0).then(|| self.last_written + ms(limits.write_stall_ms));
         let frame = self.frame_deadline(limits);
         let of_state = match self.state {
-            State::Opening { heard } => Some(self.first_bytes_deadline(heard, limits)),
-            State::Serving if self.is_resting() => {
+            ConnState::Opening { heard } => Some(self.first_bytes_deadline(heard, limits)),
+            ConnState::Serving if self.is_resting() => {
                 Some(self.last_heard.max(self.last_written) + ms(limits.idle_ms))
             }
-            State::Serving => None,
-            State::Draining => self.drain_deadline(limits),
-            State::HalfClosed => None,
+            ConnState::Serving => None,
+            ConnState::Draining => self.drain_deadline(limits),
+            ConnState::HalfClosed => None,
             // Whoever drains gives the calls up when their time has passed (`App::on_abort`).
-            State::Finishing(CloseReason::Drained) if self.in_flight > 0 && !self.is_given_up => None,
-            State::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
-            State::Lingering { ref why, .. } => {
+            ConnState::Finishing(CloseReason::Drained) if self.in_flight > 0 && !self.is_given_up => None,
+            ConnState::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
+            ConnState::Lingering { ref why, .. } => {
                 let end = self.since + ms(limits.linger_ms);
                 let is_drained = *why == CloseReason::Drained;
                 Some(if is_drained {
@@ -48,7 +48,7 @@ impl<W: Wire> Conn<W> {
                     end
                 })
             }
-            State::Closed(_) => None,
+            ConnState::Closed(_) => None,
         };
         [stall, frame, of_state].into_iter().flatten().min()
     }
@@ -99,7 +99,7 @@ impl<W: Wire> Conn<W> {
     pub fn forgive(&mut self, stopped: Duration, now: Instant) {
         let later = |at: Instant| (at + stopped).min(now);
         self.frame_began = self.frame_began.map(later);
-        if let State::Opening { heard: Some(at) } = &mut self.state {
+        if let ConnState::Opening { heard: Some(at) } = &mut self.state {
             *at = later(*at);
         }
         for at in [&mut self.since, &mut self.last_heard, &mut self.last_written] {
@@ -115,13 +115,13 @@ impl<W: Wire> Conn<W> {
         self.is_easy = false;
         let ms = Duration::from_millis;
         if self.out_len() > 0 && self.last_written + ms(limits.write_stall_ms) <= now {
-            self.state = State::Closed(CloseReason::WriteStalled);
+            self.state = ConnState::Closed(CloseReason::WriteStalled);
             return;
         }
         match &self.state {
-            State::Opening { heard: None } => self.finish(CloseReason::Idle, now),
-            State::Opening { heard: Some(_) } => self.finish(CloseReason::FirstBytesLate, now),
-            State::Serving | State::Draining | State::HalfClosed
+            ConnState::Opening { heard: None } => self.finish(CloseReason::Idle, now),
+            ConnState::Opening { heard: Some(_) } => self.finish(CloseReason::FirstBytesLate, now),
+            ConnState::Serving | ConnState::Draining | ConnState::HalfClosed
                 if self.frame_deadline(limits).is_some_and(|at| at <= now) =>
             {
                 self.frame_began = None;
@@ -131,17 +131,19 @@ impl<W: Wire> Conn<W> {
                 self.wire.encode_late(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::FrameLate, now);
             }
-            State::Serving => {
+            ConnState::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
                 self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::Idle, now);
             }
-            State::Draining => self.finish(CloseReason::Drained, now),
-            State::HalfClosed => {}
-            State::Finishing(why) | State::Lingering { why, .. } => self.state = State::Closed(why.clone()),
-            State::Closed(_) => {}
+            ConnState::Draining => self.finish(CloseReason::Drained, now),
+            ConnState::HalfClosed => {}
+            ConnState::Finishing(why) | ConnState::Lingering { why, .. } => {
+                self.state = ConnState::Closed(why.clone())
+            }
+            ConnState::Closed(_) => {}
         }
     }
 }

@@ -11,7 +11,7 @@ pub use arith::{Args, Arith, ArithClient, Pair, Quotient};
 pub use echo::{Echo, EchoClient};
 pub use users::{User, Users, UsersClient};
 
-use crate::server::Builder;
+use crate::server::ServerBuilder;
 
 /// Adds all of them.
 ///
@@ -27,6 +27,6 @@ use crate::server::Builder;
 /// # Ok(())
 /// # }
 /// ```
-pub fn services(builder: Builder) -> Builder {
+pub fn services(builder: ServerBuilder) -> ServerBuilder {
     builder.service(Arith).service(Echo).service(Users)
 }

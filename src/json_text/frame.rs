@@ -3,12 +3,12 @@
 //! It looks at each byte once, and remembers how far it came: brackets of both kinds and strings are all that it
 //! knows. Whether what stands between them is JSON, `reader.rs` says, once it is whole.
 
-use super::nest::Nest;
+use super::nest::ContainerStack;
 use super::reader::plain_len;
 
 /// What the bytes given so far hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Found {
+pub(crate) enum FoundValue {
     /// The value ends in front of this offset.
     End(usize),
     /// It goes on.
@@ -21,14 +21,14 @@ pub(crate) enum Found {
 
 /// The search for the end of one value.
 #[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Frame {
+pub(crate) struct ValueSearch {
     /// Bytes of the value that need not be looked at again.
     looked: usize,
-    nest: Nest,
+    nest: ContainerStack,
     in_string: bool,
 }
 
-impl Frame {
+impl ValueSearch {
     /// Nothing of the value has been looked at.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
@@ -36,7 +36,7 @@ impl Frame {
     }
 
     /// Looks on. `input` begins with the value's first bracket, and is what it was before, and more.
-    pub(crate) fn look(&mut self, input: &[u8], depth_max: usize) -> Found {
+    pub(crate) fn look(&mut self, input: &[u8], depth_max: usize) -> FoundValue {
         let mut at = self.looked;
         while at < input.len() {
             if self.in_string {
@@ -54,11 +54,11 @@ impl Frame {
             } else {
                 match byte {
                     b'"' => self.in_string = true,
-                    b'{' | b'[' if !self.nest.open(byte == b'{', depth_max) => return Found::TooDeep,
-                    b'}' | b']' if !self.nest.close(byte == b'}') => return Found::Unbalanced,
+                    b'{' | b'[' if !self.nest.open(byte == b'{', depth_max) => return FoundValue::TooDeep,
+                    b'}' | b']' if !self.nest.close(byte == b'}') => return FoundValue::Unbalanced,
                     b'}' | b']' if self.nest.is_empty() => {
                         self.looked = at + 1;
-                        return Found::End(at + 1);
+                        return FoundValue::End(at + 1);
                     }
                     _ => {}
                 }
@@ -66,6 +66,6 @@ impl Frame {
             at += 1;
         }
         self.looked = at;
-        Found::Open
+        FoundValue::Open
     }
 }

@@ -16,7 +16,7 @@ mod strings;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use frame::{Found, Frame};
-pub(crate) use nest::Nest;
-pub(crate) use reader::{Fault, Reader, is_blank, plain_len, space_len, trim};
+pub(crate) use frame::{FoundValue, ValueSearch};
+pub(crate) use nest::ContainerStack;
+pub(crate) use reader::{JsonFault, JsonReader, is_blank, plain_len, space_len, trim};
 pub(crate) use strings::unescape;

@@ -7,22 +7,22 @@ const DEPTH_MAX: usize = 128;
 
 /// The open containers, outermost first.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(crate) struct Nest {
+pub(crate) struct ContainerStack {
     /// Bit n is set if container n is an object. DEPTH_MAX + ENVELOPE of them fit.
     objects: [u64; 3],
     depth: u8,
 }
 
-impl Nest {
+impl ContainerStack {
     /// How many containers a whole message may open inside each other: the envelope's, and its argument's.
     pub(crate) fn depth_max(limit: usize) -> usize {
         limit.min(DEPTH_MAX) + ENVELOPE
     }
 
-    /// More than [`Nest::depth_max`] ever is.
+    /// More than [`ContainerStack::depth_max`] ever is.
     pub(crate) const ROOM: usize = 3 * 64;
 
-    /// Opens one more; false if that would be more than `depth_max` (of [`Nest::depth_max`]).
+    /// Opens one more; false if that would be more than `depth_max` (of [`ContainerStack::depth_max`]).
     #[inline]
     pub(crate) fn open(&mut self, is_object: bool, depth_max: usize) -> bool {
         let at = self.depth as usize;

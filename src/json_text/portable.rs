@@ -3,7 +3,7 @@
 //! The grammar allows more than readers do: numbers beyond a double's range, escapes of half a surrogate pair, names that
 //! repeat, any depth.
 
-use super::reader::{Fault, Reader};
+use super::reader::{JsonFault, JsonReader};
 use super::strings::has_lone_surrogate;
 
 /// Containers inside each other.
@@ -24,22 +24,22 @@ pub(crate) fn check(value: &[u8]) -> Result<(), &'static str> {
 
 #[inline(never)]
 fn check_any(value: &[u8]) -> Result<(), &'static str> {
-    let mut walk = Walk { reader: Reader::new(value, DEPTH_MAX), value };
+    let mut walk = Walk { reader: JsonReader::new(value, DEPTH_MAX), value };
     walk.check().map_err(|Unportable(what)| what)
 }
 
 /// What some readers refuse.
 struct Unportable(&'static str);
 
-impl From<Fault> for Unportable {
-    fn from(_: Fault) -> Unportable {
+impl From<JsonFault> for Unportable {
+    fn from(_: JsonFault) -> Unportable {
         // The value was accepted before, in a text that may be nested deeper.
         Unportable("more than 16 containers inside each other")
     }
 }
 
 struct Walk<'a> {
-    reader: Reader<'a>,
+    reader: JsonReader<'a>,
     value: &'a [u8],
 }
 

@@ -5,11 +5,11 @@
 
 use std::ops::Range;
 
-use super::nest::Nest;
+use super::nest::ContainerStack;
 
 /// Why a text is not JSON, and where.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Fault {
+pub(crate) struct JsonFault {
     /// Offset of the byte that does not fit.
     pub(crate) at: usize,
     /// What would have.
@@ -19,7 +19,7 @@ pub(crate) struct Fault {
 /// What is expected where a text is nested too deep.
 const LESS_NESTING: &str = "less nesting";
 
-impl Fault {
+impl JsonFault {
     /// The text of the error, for a text whose arguments may be nested as deep as this.
     #[cold]
     pub(crate) fn message(self, depth_max: usize) -> String {
@@ -32,7 +32,7 @@ impl Fault {
 
 /// A place in a text.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Reader<'a> {
+pub(crate) struct JsonReader<'a> {
     bytes: &'a [u8],
     at: usize,
     /// Containers that may still be opened inside those that are.
@@ -85,11 +85,11 @@ pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     8 * words.len()
 }
 
-impl<'a> Reader<'a> {
-    /// At the start of a text, in which at most `depth_max` containers (at most [`Nest::ROOM`]) may be open at once.
+impl<'a> JsonReader<'a> {
+    /// At the start of a text, in which at most `depth_max` containers (at most [`ContainerStack::ROOM`]) may be open at once.
     #[inline]
-    pub(crate) fn new(bytes: &'a [u8], depth_max: usize) -> Reader<'a> {
-        Reader { bytes, at: 0, depth_left: depth_max }
+    pub(crate) fn new(bytes: &'a [u8], depth_max: usize) -> JsonReader<'a> {
+        JsonReader { bytes, at: 0, depth_left: depth_max }
     }
 
     /// Goes to a place in the outermost container, in front of which all was read before.
@@ -117,8 +117,8 @@ impl<'a> Reader<'a> {
     }
 
     #[cold]
-    fn fault<T>(&self, expected: &'static str) -> Result<T, Fault> {
-        Err(Fault { at: self.at, expected })
+    fn fault<T>(&self, expected: &'static str) -> Result<T, JsonFault> {
+        Err(JsonFault { at: self.at, expected })
     }
 
     /// Skips white space; the next byte, which stays.
@@ -143,7 +143,7 @@ impl<'a> Reader<'a> {
 
     /// Behind a value inside of brackets: true if another one follows, false if this was the last.
     #[inline]
-    pub(crate) fn goes_on(&mut self, close: u8) -> Result<bool, Fault> {
+    pub(crate) fn goes_on(&mut self, close: u8) -> Result<bool, JsonFault> {
         match self.next() {
             Some(b',') => {
                 self.at += 1;
@@ -160,7 +160,7 @@ impl<'a> Reader<'a> {
 
     /// Takes the opening bracket; true if something stands inside, false if it is closed at once.
     #[inline]
-    pub(crate) fn opens(&mut self, open: u8, close: u8) -> Result<bool, Fault> {
+    pub(crate) fn opens(&mut self, open: u8, close: u8) -> Result<bool, JsonFault> {
         if !self.take(open) {
             return self.fault("an opening bracket");
         }
@@ -174,7 +174,7 @@ impl<'a> Reader<'a> {
 
     /// A member's name with its colon; the range is that of the text between the quotes.
     #[inline]
-    pub(crate) fn name(&mut self) -> Result<Range<usize>, Fault> {
+    pub(crate) fn name(&mut self) -> Result<Range<usize>, JsonFault> {
         self.next();
         let start = self.at;
         self.quoted_name()?;
@@ -186,7 +186,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn quoted_name(&mut self) -> Result<(), Fault> {
+    fn quoted_name(&mut self) -> Result<(), JsonFault> {
         if self.next() != Some(b'"') {
             return self.fault("a member's name");
         }
@@ -195,7 +195,7 @@ impl<'a> Reader<'a> {
 
     /// The same, without the text.
     #[inline]
-    fn any_name(&mut self) -> Result<(), Fault> {
+    fn any_name(&mut self) -> Result<(), JsonFault> {
         self.quoted_name()?;
         if self.take(b':') { Ok(()) } else { self.fault("`:`") }
     }
@@ -211,13 +211,13 @@ impl<'a> Reader<'a> {
     }
 
     /// Nothing but white space is left.
-    pub(crate) fn end(&mut self) -> Result<(), Fault> {
+    pub(crate) fn end(&mut self) -> Result<(), JsonFault> {
         if self.next().is_some() { self.fault("the end of the text") } else { Ok(()) }
     }
 
     /// One whole value.
     #[inline]
-    pub(crate) fn value(&mut self) -> Result<Range<usize>, Fault> {
+    pub(crate) fn value(&mut self) -> Result<Range<usize>, JsonFault> {
         let first = self.next();
         let start = self.at;
         match first {
@@ -229,7 +229,7 @@ impl<'a> Reader<'a> {
 
     /// A value that is no container, and begins with this byte.
     #[inline]
-    fn scalar(&mut self, first: Option<u8>) -> Result<(), Fault> {
+    fn scalar(&mut self, first: Option<u8>) -> Result<(), JsonFault> {
         match first {
             Some(b'"') => self.string(),
             Some(b'-' | b'0'..=b'9') => self.number(),
@@ -241,14 +241,14 @@ impl<'a> Reader<'a> {
     }
 
     /// A container, the bracket of which is next.
-    fn container(&mut self) -> Result<(), Fault> {
-        let mut nest = Nest::default();
+    fn container(&mut self) -> Result<(), JsonFault> {
+        let mut nest = ContainerStack::default();
         loop {
             match self.next() {
                 Some(open @ (b'{' | b'[')) => {
                     // The closing bracket stands two behind the opening one in ASCII.
                     if self.opens(open, open + 2)? {
-                        nest.open(open == b'{', Nest::ROOM);
+                        nest.open(open == b'{', ContainerStack::ROOM);
                         if open == b'{' {
                             self.any_name()?;
                         }
@@ -271,7 +271,7 @@ impl<'a> Reader<'a> {
         }
     }
 
-    fn literal(&mut self, word: &'static [u8]) -> Result<(), Fault> {
+    fn literal(&mut self, word: &'static [u8]) -> Result<(), JsonFault> {
         if !self.bytes[self.at..].starts_with(word) {
             return self.fault("true, false or null");
         }
@@ -280,7 +280,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn digits(&mut self) -> Result<(), Fault> {
+    fn digits(&mut self) -> Result<(), JsonFault> {
         if !matches!(self.peek(), Some(b'0'..=b'9')) {
             return self.fault("a digit");
         }
@@ -291,7 +291,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline]
-    fn number(&mut self) -> Result<(), Fault> {
+    fn number(&mut self) -> Result<(), JsonFault> {
         let rest = &self.bytes[self.at..];
         let unsigned = if let [b'-', unsigned @ ..] = rest { unsigned } else { rest };
         let digits = unsigned.iter().take_while(|byte| byte.is_ascii_digit()).count();
@@ -306,7 +306,7 @@ impl<'a> Reader<'a> {
     }
 
     #[inline(never)]
-    fn any_number(&mut self) -> Result<(), Fault> {
+    fn any_number(&mut self) -> Result<(), JsonFault> {
         self.at += usize::from(self.peek() == Some(b'-'));
         if self.peek() == Some(b'0') {
             self.at += 1;
@@ -327,7 +327,7 @@ impl<'a> Reader<'a> {
 
     /// A string with its quotes, the first of which is next.
     #[inline]
-    fn string(&mut self) -> Result<(), Fault> {
+    fn string(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
         let end = start + 1 + plain_len(&self.bytes[start + 1..]);
         if self.bytes.get(end) == Some(&b'"') {
@@ -339,7 +339,7 @@ impl<'a> Reader<'a> {
 
     /// The rest of a string that was begun at `start`: what precedes `at` is plain.
     #[inline(never)]
-    fn string_from(&mut self, start: usize, at: usize) -> Result<(), Fault> {
+    fn string_from(&mut self, start: usize, at: usize) -> Result<(), JsonFault> {
         let mut is_ascii = true;
         self.at = at;
         loop {
@@ -362,7 +362,7 @@ impl<'a> Reader<'a> {
         Ok(())
     }
 
-    fn escape(&mut self) -> Result<(), Fault> {
+    fn escape(&mut self) -> Result<(), JsonFault> {
         self.at += 1;
         let digits = match self.peek() {
             Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => 0,

@@ -125,7 +125,7 @@ const NO: &[&[u8]] = &[
 ];
 
 fn is_json(text: &[u8]) -> bool {
-    let mut reader = Reader::new(text, 128);
+    let mut reader = JsonReader::new(text, 128);
     reader.value().is_ok() && reader.end().is_ok()
 }
 
@@ -134,10 +134,10 @@ fn serde_says(text: &[u8]) -> bool {
 }
 
 /// Where the frame says that a text ends which comes in two pieces.
-fn framed(text: &[u8], cut: usize) -> Found {
-    let mut frame = Frame::default();
+fn framed(text: &[u8], cut: usize) -> FoundValue {
+    let mut frame = ValueSearch::default();
     match frame.look(&text[..cut], 128) {
-        Found::Open => frame.look(text, 128),
+        FoundValue::Open => frame.look(text, 128),
         found => found,
     }
 }
@@ -168,8 +168,8 @@ fn the_end_of_a_container_is_the_same_at_every_split_and_to_both() {
         for cut in 0..text.len() {
             assert_eq!(framed(text, cut), whole, "{} cut at {cut}", text.escape_ascii());
         }
-        if let Ok(range) = Reader::new(text, 128).value() {
-            assert_eq!(whole, Found::End(range.end), "{}", text.escape_ascii());
+        if let Ok(range) = JsonReader::new(text, 128).value() {
+            assert_eq!(whole, FoundValue::End(range.end), "{}", text.escape_ascii());
         }
     }
 }

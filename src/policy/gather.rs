@@ -39,15 +39,15 @@ const RETRY_MAX: Duration = Duration::from_secs(30);
 #[derive(Clone, Debug)]
 pub struct Gather {
     nap: Duration,
-    phase: Phase,
-    window: Window,
+    phase: GatherPhase,
+    window: GatherWindow,
     try_at: Option<Instant>,
     retry: Duration,
 }
 
 /// What one turn did.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct Turn {
+pub struct TurnLoad {
     /// From the end of its wait to its own end.
     pub busy: Duration,
     /// Calls that were taken in.
@@ -57,35 +57,35 @@ pub struct Turn {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Phase {
+enum GatherPhase {
     /// No naps: how it goes by itself, and for how many windows in a row.
-    Watching { pace: Pace, windows: u32 },
+    Watching { pace: TurnPace, windows: u32 },
     /// Naps on trial, against what was seen before; judged from `from` on.
-    Trying { without: Pace, from: Instant },
+    Trying { without: TurnPace, from: Instant },
     /// Naps that paid, and the rate that they brought.
     Napping { calls_per_s: f64, until: Instant },
 }
 
 /// How many calls there were, and what one cost.
 #[derive(Clone, Copy, Debug, Default)]
-struct Pace {
+struct TurnPace {
     calls_per_s: f64,
     busy_s_per_call: f64,
 }
 
 #[derive(Clone, Copy, Debug, Default)]
-struct Window {
+struct GatherWindow {
     began: Option<Instant>,
     /// A turn that ends now or later is its last.
     until: Option<Instant>,
     turns: u64,
-    sum: Turn,
+    sum: TurnLoad,
 }
 
 impl Gather {
     /// Naps of this length; zero is never.
     pub fn new(nap: Duration) -> Gather {
-        Gather { nap, phase: WATCHING, window: Window::default(), try_at: None, retry: RETRY_MIN }
+        Gather { nap, phase: WATCHING, window: GatherWindow::default(), try_at: None, retry: RETRY_MIN }
     }
 
     /// Whether naps are enabled.
@@ -97,7 +97,7 @@ impl Gather {
     /// A turn has ended. The answer is how long to nap before the next wait; nothing after a turn without calls, which
     /// is how an idle server's ends.
     #[inline]
-    pub fn on_turn(&mut self, now: Instant, turn: Turn) -> Duration {
+    pub fn on_turn(&mut self, now: Instant, turn: TurnLoad) -> Duration {
         self.window.turns += 1;
         self.window.sum.busy += turn.busy;
         self.window.sum.calls += turn.calls;
@@ -106,8 +106,10 @@ impl Gather {
             self.end_window(now);
         }
         match self.phase {
-            Phase::Trying { .. } | Phase::Napping { .. } if turn.calls > 0 => self.nap,
-            Phase::Watching { .. } | Phase::Trying { .. } | Phase::Napping { .. } => Duration::ZERO,
+            GatherPhase::Trying { .. } | GatherPhase::Napping { .. } if turn.calls > 0 => self.nap,
+            GatherPhase::Watching { .. } | GatherPhase::Trying { .. } | GatherPhase::Napping { .. } => {
+                Duration::ZERO
+            }
         }
     }
 
@@ -115,65 +117,68 @@ impl Gather {
     fn end_window(&mut self, now: Instant) {
         // The first turn of all counts in the first window, though it began before.
         if let Some(began) = self.window.began {
-            let Window { turns, sum, .. } = std::mem::take(&mut self.window);
+            let GatherWindow { turns, sum, .. } = std::mem::take(&mut self.window);
             self.judge(now, began, turns, sum);
         }
         self.window.began = Some(now);
         self.window.until = Some(now + WINDOW);
     }
 
-    fn judge(&mut self, now: Instant, began: Instant, turns: u64, sum: Turn) {
+    fn judge(&mut self, now: Instant, began: Instant, turns: u64, sum: TurnLoad) {
         let (seconds, calls) = (now.saturating_duration_since(began).as_secs_f64(), sum.calls as f64);
-        let now_pace =
-            Pace { calls_per_s: calls / seconds, busy_s_per_call: sum.busy.as_secs_f64() / calls.max(1.0) };
+        let now_pace = TurnPace {
+            calls_per_s: calls / seconds,
+            busy_s_per_call: sum.busy.as_secs_f64() / calls.max(1.0),
+        };
         let is_telling = sum.calls >= CALLS_MIN;
         let may_gain = sum.busy.as_secs_f64() / seconds >= BUSY_SHARE_MIN
             && calls <= CALLS_PER_TURN_MAX * turns as f64
             && calls >= CALLS_PER_READ_MIN * sum.reads as f64;
         self.phase = match self.phase {
-            Phase::Watching { .. } if !is_telling || !may_gain => WATCHING,
-            Phase::Watching { pace, windows } => {
+            GatherPhase::Watching { .. } if !is_telling || !may_gain => WATCHING,
+            GatherPhase::Watching { pace, windows } => {
                 let pace = if windows == 0 { now_pace } else { pace.joined(now_pace) };
                 if windows + 1 >= WATCHED_MIN && self.try_at.is_none_or(|at| now >= at) {
-                    Phase::Trying { without: pace, from: now + SETTLE }
+                    GatherPhase::Trying { without: pace, from: now + SETTLE }
                 } else {
-                    Phase::Watching { pace, windows: windows.saturating_add(1) }
+                    GatherPhase::Watching { pace, windows: windows.saturating_add(1) }
                 }
             }
             // Only a window that lies in the trial as a whole is judged.
-            Phase::Trying { from, .. } if began < from && is_telling => self.phase,
-            Phase::Trying { without, .. } if is_telling && without.is_bettered_by(now_pace) => {
+            GatherPhase::Trying { from, .. } if began < from && is_telling => self.phase,
+            GatherPhase::Trying { without, .. } if is_telling && without.is_bettered_by(now_pace) => {
                 self.retry = RETRY_MIN;
-                Phase::Napping { calls_per_s: now_pace.calls_per_s, until: now + HOLD }
+                GatherPhase::Napping { calls_per_s: now_pace.calls_per_s, until: now + HOLD }
             }
-            Phase::Trying { .. } => {
+            GatherPhase::Trying { .. } => {
                 self.try_at = Some(now + self.retry);
                 self.retry = (self.retry * 2).min(RETRY_MAX);
                 WATCHING
             }
-            Phase::Napping { calls_per_s, until }
+            GatherPhase::Napping { calls_per_s, until }
                 if now < until && now_pace.calls_per_s >= calls_per_s * LEAVE_SHARE =>
             {
-                Phase::Napping { calls_per_s, until }
+                GatherPhase::Napping { calls_per_s, until }
             }
-            Phase::Napping { .. } => WATCHING,
+            GatherPhase::Napping { .. } => WATCHING,
         };
     }
 }
 
-const WATCHING: Phase = Phase::Watching { pace: Pace { calls_per_s: 0.0, busy_s_per_call: 0.0 }, windows: 0 };
+const WATCHING: GatherPhase =
+    GatherPhase::Watching { pace: TurnPace { calls_per_s: 0.0, busy_s_per_call: 0.0 }, windows: 0 };
 
-impl Pace {
+impl TurnPace {
     /// The two, the newer one with a third of the weight: one hiccup is no baseline.
-    fn joined(self, newer: Pace) -> Pace {
+    fn joined(self, newer: TurnPace) -> TurnPace {
         let join = |old: f64, new: f64| (2.0 * old + new) / 3.0;
-        Pace {
+        TurnPace {
             calls_per_s: join(self.calls_per_s, newer.calls_per_s),
             busy_s_per_call: join(self.busy_s_per_call, newer.busy_s_per_call),
         }
     }
 
-    fn is_bettered_by(self, with: Pace) -> bool {
+    fn is_bettered_by(self, with: TurnPace) -> bool {
         with.busy_s_per_call <= self.busy_s_per_call * COST_SHARE_MAX
             && with.calls_per_s >= self.calls_per_s * RATE_SHARE_MIN
     }
@@ -187,15 +192,15 @@ mod tests {
 
     /// A load as the reactor meets it: what a turn is like without a nap before it, and with one.
     struct Load {
-        without: (Duration, Turn),
-        with: (Duration, Turn),
+        without: (Duration, TurnLoad),
+        with: (Duration, TurnLoad),
     }
 
-    fn turn(busy_us: u64, calls: u64, reads: u64) -> Turn {
-        Turn { busy: Duration::from_micros(busy_us), calls, reads }
+    fn turn(busy_us: u64, calls: u64, reads: u64) -> TurnLoad {
+        TurnLoad { busy: Duration::from_micros(busy_us), calls, reads }
     }
 
-    fn every(us: u64, turn: Turn) -> (Duration, Turn) {
+    fn every(us: u64, turn: TurnLoad) -> (Duration, TurnLoad) {
         (Duration::from_micros(us), turn)
     }
 
@@ -273,7 +278,7 @@ mod tests {
         let thin = every(125, turn(10, 1, 1));
         let shares = run(&mut gather, &Load { without: thin, with: thin }, &mut now, 1);
         assert!(shares[0] < 0.5, "{shares:?}");
-        assert_eq!(gather.on_turn(now, Turn::default()), Duration::ZERO);
+        assert_eq!(gather.on_turn(now, TurnLoad::default()), Duration::ZERO);
     }
 
     #[test]

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 use coreloop_poller::Poller;
 
 use super::listener::Listener;
-use super::socket::Stream;
+use super::socket::NetStream;
 use super::{LISTENER_GENERATION, Remote};
 use crate::context::Peer;
 
@@ -39,7 +39,7 @@ pub(super) struct Acceptor {
 
 /// What accepting one connection came to.
 pub(super) enum Accepted {
-    One(Stream, Peer, usize),
+    One(NetStream, Peer, usize),
     /// Nobody waits, or accepting is paused.
     None,
     /// There was no descriptor for it; accepting is paused.
@@ -149,7 +149,7 @@ impl Loads {
 }
 
 /// The acceptor's dealing: each new connection goes to the reactor with the fewest.
-pub struct Deal<M> {
+pub struct AcceptorShare<M> {
     /// The doors of all reactors, in the order of [`Loads`].
     pub remotes: Vec<Remote<M>>,
     /// How many connections each has.
@@ -158,7 +158,7 @@ pub struct Deal<M> {
     pub keeps: Vec<bool>,
 }
 
-impl<M> Deal<M> {
+impl<M> AcceptorShare<M> {
     /// Which reactor the next connection from that listener goes to; `None` is to keep it.
     pub(super) fn next(&self, listener: usize) -> Option<usize> {
         let is_kept = self.keeps.get(listener).copied().unwrap_or(false);

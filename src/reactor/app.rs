@@ -10,17 +10,17 @@ use coreloop_poller::Key;
 
 use super::accept::Loads;
 use super::core::Core;
-use super::socket::Stream;
+use super::socket::NetStream;
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn};
 use crate::context::Peer;
 use crate::message::Span;
-use crate::wire::Wire;
+use crate::wire::Protocol;
 
 /// What a reactor does with its connections.
 pub trait App: Sized {
     /// The protocol.
-    type Wire: Wire;
+    type Wire: Protocol;
     /// What the app keeps for each connection.
     type Session;
     /// What other threads may tell the app.
@@ -33,10 +33,14 @@ pub trait App: Sized {
     fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Wire, Self::Session);
 
     /// A message has come. Its bytes are valid during this call only.
-    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Wire>::Message);
+    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Protocol>::Message);
 
     /// A message has come after the time for which calls that cross a drain notice are served: a call is to be refused.
-    fn on_message_after_drain(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Wire>::Message) {
+    fn on_message_after_drain(
+        &mut self,
+        cx: &mut ConnCx<'_, Self>,
+        message: <Self::Wire as Protocol>::Message,
+    ) {
         self.on_message(cx, message);
     }
 
@@ -157,7 +161,7 @@ impl<A: App> ConnCx<'_, A> {
 
     /// Says something to the peer. It is written by the end of the turn, with everything else that was said.
     #[inline(always)]
-    pub fn send(&mut self, outgoing: <A::Wire as Wire>::Outgoing<'_>) {
+    pub fn send(&mut self, outgoing: <A::Wire as Protocol>::Outgoing<'_>) {
         self.conn.encode(outgoing, self.pool, self.now, self.limits);
     }
 
@@ -235,7 +239,7 @@ impl<A: App> Conns<'_, A> {
     /// There are `connections_max` of them, or the poller does not take it. The socket is closed then.
     pub fn adopt(
         &mut self,
-        mut stream: Stream,
+        mut stream: NetStream,
         peer: Peer,
         wire: A::Wire,
         session: A::Session,

@@ -15,9 +15,9 @@ use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
 use super::app::{App, ConnCx};
 use super::silent::SilentConnections;
-use super::socket::Stream;
+use super::socket::NetStream;
 use crate::config::{Limits, TurnBudget};
-use crate::conn::{CloseReason, Conn, Next, Step};
+use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
 use crate::context::Peer;
 use crate::policy::flush::FlushPolicy;
 use crate::stats::ReactorStats;
@@ -26,8 +26,8 @@ use crate::stats::ReactorStats;
 const SLICES: usize = 64;
 
 /// A connection with its socket and what the reactor notes about it.
-pub(super) struct Slot<A: App> {
-    pub(super) stream: Stream,
+pub(super) struct ConnSlot<A: App> {
+    pub(super) stream: NetStream,
     pub(super) conn: Conn<A::Wire>,
     pub(super) session: A::Session,
     pub(super) peer: Peer,
@@ -56,7 +56,7 @@ pub(super) struct Slot<A: App> {
 
 pub(super) struct Core<A: App> {
     pub(super) poller: Poller,
-    pub(super) slots: Slots<Slot<A>>,
+    pub(super) slots: Slots<ConnSlot<A>>,
     pub(super) timers: Timers,
     pub(super) pool: Pool,
     pub(super) limits: Limits,
@@ -111,15 +111,22 @@ impl<A: App> Core<A> {
         }
     }
     /// Has the poller watch a socket, for the key that the next connection gets.
-    pub(super) fn register(&mut self, stream: &mut Stream) -> io::Result<Key> {
+    pub(super) fn register(&mut self, stream: &mut NetStream) -> io::Result<Key> {
         let key = self.slots.next_key();
         stream.register(&mut self.poller, key)?;
         Ok(key)
     }
 
     /// Takes in the socket that was registered last; its app has made the wire and the session.
-    pub(super) fn open(&mut self, key: Key, stream: Stream, peer: Peer, wire: A::Wire, session: A::Session) {
-        let slot = Slot {
+    pub(super) fn open(
+        &mut self,
+        key: Key,
+        stream: NetStream,
+        peer: Peer,
+        wire: A::Wire,
+        session: A::Session,
+    ) {
+        let slot = ConnSlot {
             stream,
             conn: Conn::new(wire, self.now),
             session,
@@ -191,7 +198,7 @@ impl<A: App> Core<A> {
         let mut is_over_budget = false;
         'reading: loop {
             // What is at hand comes first: reading more while requests wait only makes them wait in our memory.
-            let Slot { conn, session, peer, .. } = slot;
+            let ConnSlot { conn, session, peer, .. } = slot;
             let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
             let taken_before = messages;
             loop {
@@ -306,21 +313,21 @@ impl<A: App> Core<A> {
         }
         loop {
             match slot.conn.step() {
-                Step::Keep => break,
-                Step::ShutdownWrite => {
+                SocketAction::Keep => break,
+                SocketAction::ShutdownWrite => {
                     slot.stream.shutdown_write();
                     slot.conn.on_shutdown(self.now, &self.limits);
                     // What the peer still sends is read and dropped.
                     slot.is_readable = true;
                 }
-                Step::FinishWhenRead => {
+                SocketAction::FinishWhenRead => {
                     let may_read = slot.is_readable || slot.is_again || slot.conn.has_undecoded();
                     if may_read || slot.conn.is_paused() {
                         break;
                     }
                     slot.conn.finish(CloseReason::Drained, self.now);
                 }
-                Step::Close(why) => {
+                SocketAction::Close(why) => {
                     self.closing.push((key, why));
                     return;
                 }
@@ -404,7 +411,7 @@ impl<A: App> Core<A> {
     #[inline]
     pub(super) fn conn_cx(&mut self, key: Key) -> Option<(ConnCx<'_, A>, &mut bool)> {
         let slot = self.slots.at_mut(key)?;
-        let Slot { conn, session, peer, is_touched, .. } = slot;
+        let ConnSlot { conn, session, peer, is_touched, .. } = slot;
         let cx = ConnCx {
             key,
             peer: *peer,
@@ -469,7 +476,7 @@ impl<A: App> Core<A> {
             write_out(slot, pool, *now, limits, stats);
             // What the app adds would otherwise lie until something else happens to this connection.
             while slot.is_writable && app.wants_written() {
-                let Slot { conn, session, peer, .. } = slot;
+                let ConnSlot { conn, session, peer, .. } = slot;
                 let pool = &mut *pool;
                 app.on_written(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
                 if slot.conn.out_len() == 0 {
@@ -517,7 +524,7 @@ impl<A: App> Core<A> {
 #[inline(never)]
 fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
     match cx.conn.next_message() {
-        Next::Message { message, consumed } => {
+        NextMessage::Message { message, consumed } => {
             if cx.conn.owes_notice() {
                 cx.conn.say_drain(cx.pool, cx.now, cx.limits);
             }
@@ -529,13 +536,13 @@ fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
             cx.conn.consume(consumed);
             true
         }
-        Next::Nothing => false,
+        NextMessage::Nothing => false,
     }
 }
 
 /// Writes until all is written or the socket takes no more.
 fn write_out<A: App>(
-    slot: &mut Slot<A>,
+    slot: &mut ConnSlot<A>,
     pool: &mut Pool,
     now: Instant,
     limits: &Limits,

@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::socket::{Address, Stream};
+use super::socket::{Address, NetStream};
 use crate::context::Peer;
 
 /// Connects, and waits for that as long as `timeout` allows, all addresses of the name together; `None` is as long as
@@ -73,19 +73,19 @@ fn dial_one(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<Socket> {
     Ok(socket)
 }
 
-impl Stream {
+impl NetStream {
     /// A connected socket, for a reactor to drive.
     ///
     /// # Errors
     ///
     /// It cannot be made nonblocking.
-    pub fn from_socket(socket: Socket, peer: Peer) -> io::Result<Stream> {
+    pub fn from_socket(socket: Socket, peer: Peer) -> io::Result<NetStream> {
         socket.set_nonblocking(true)?;
         Ok(match peer {
-            Peer::Tcp(_) => Stream::Tcp(mio::net::TcpStream::from_std(socket.into())),
+            Peer::Tcp(_) => NetStream::Tcp(mio::net::TcpStream::from_std(socket.into())),
             Peer::Unix => {
                 let std: std::os::unix::net::UnixStream = std::os::fd::OwnedFd::from(socket).into();
-                Stream::Unix(mio::net::UnixStream::from_std(std))
+                NetStream::Unix(mio::net::UnixStream::from_std(std))
             }
         })
     }

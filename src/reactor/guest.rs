@@ -13,8 +13,8 @@ use std::time::{Duration, Instant};
 use coreloop_poller::{Key, Poller};
 
 use super::app::App;
-use super::remote::{Post, Remote};
-use super::{Reactor, State};
+use super::remote::{ReactorCommand, Remote};
+use super::{Reactor, ReactorState};
 
 /// Passes of a guest in one turn of its host: more wait for the next turn, so that the host's own peers have theirs.
 const PASSES_MAX: usize = 4;
@@ -62,7 +62,7 @@ where
         self.core.poller.rouse();
         for _ in 0..PASSES_MAX {
             self.pass(Some(Duration::ZERO))?;
-            if self.state == State::Stopped {
+            if self.state == ReactorState::Stopped {
                 self.close_all();
                 return Ok(NextTurn::Over);
             }
@@ -103,9 +103,13 @@ impl<M: Send + 'static> Remote<M> {
     pub fn host(&self) -> Host {
         let remote = self.clone();
         Host(Arc::new(move |guest| {
-            remote.door.send(Post::Guest(guest)).map_err(|post| match post {
-                Post::Guest(guest) => guest,
-                Post::App(_) | Post::Adopt(..) | Post::Drain | Post::Abort | Post::Stop => {
+            remote.door.send(ReactorCommand::Guest(guest)).map_err(|post| match post {
+                ReactorCommand::Guest(guest) => guest,
+                ReactorCommand::App(_)
+                | ReactorCommand::Adopt(..)
+                | ReactorCommand::Drain
+                | ReactorCommand::Abort
+                | ReactorCommand::Stop => {
                     unreachable!("the letter that was sent")
                 }
             })

@@ -11,7 +11,7 @@ use std::time::Duration;
 use coreloop_poller::{Interest, Key, Poller};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::socket::{Address, Stream};
+use super::socket::{Address, NetStream};
 use super::unix_file::{self, UnixSocketAccess, UnixSocketFile};
 use crate::context::Peer;
 
@@ -86,17 +86,17 @@ impl Listener {
     }
 
     /// Accepts one connection.
-    pub(super) fn accept(&self) -> io::Result<(Stream, Peer)> {
+    pub(super) fn accept(&self) -> io::Result<(NetStream, Peer)> {
         match &self.kind {
             ListenerKind::Tcp(socket) => {
                 let (stream, addr) = socket.accept()?;
                 // A reply is written when it is complete; waiting for more to put with it only adds delay.
                 let _ = stream.set_nodelay(true);
-                Ok((Stream::Tcp(stream), Peer::Tcp(addr)))
+                Ok((NetStream::Tcp(stream), Peer::Tcp(addr)))
             }
             ListenerKind::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
-                Ok((Stream::Unix(stream), Peer::Unix))
+                Ok((NetStream::Unix(stream), Peer::Unix))
             }
         }
     }

@@ -25,23 +25,23 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Pool;
 use coreloop_poller::{Key, Poller, SpinBudget, os};
 
-pub use accept::{Deal, Loads};
+pub use accept::{AcceptorShare, Loads};
 pub use app::{App, ConnCx, Conns};
 pub use config::ReactorConfig;
 pub use dial::dial;
 pub use guest::{Guest, Host, NextTurn};
 pub use listener::Listener;
 pub use remote::Remote;
-pub use socket::{Address, AddressError, Stream};
+pub use socket::{Address, AddressError, NetStream};
 pub use unix_file::UnixSocketAccess;
 
 use self::accept::{Accepted, Acceptor};
 use self::core::Core;
 use self::guest::Guests;
-use self::remote::Post;
+use self::remote::ReactorCommand;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::mailbox::{Door, Mailbox, mailbox};
+use crate::mailbox::{Mailbox, ReactorSender, mailbox};
 use crate::policy::gather::Gather;
 use crate::stats::{ReactorStats, STAGES, micros};
 
@@ -128,9 +128,9 @@ pub struct Reactor<A: App> {
     app: A,
     core: Core<A>,
     acceptor: Acceptor,
-    mailbox: Mailbox<Post<A::Mail>>,
-    door: Door<Post<A::Mail>>,
-    deal: Option<Deal<A::Mail>>,
+    mailbox: Mailbox<ReactorCommand<A::Mail>>,
+    door: ReactorSender<ReactorCommand<A::Mail>>,
+    deal: Option<AcceptorShare<A::Mail>>,
     loads: Arc<Loads>,
     index: usize,
     guests: Guests,
@@ -138,7 +138,7 @@ pub struct Reactor<A: App> {
     gather: Gather,
     pinned: Option<usize>,
     connections_max: usize,
-    state: State,
+    state: ReactorState,
     /// When the reactor ends although connections are left, once it aborts.
     abort_until: Option<Instant>,
     /// The time for which it did not run before this turn, where that was long enough for peers to be misjudged.
@@ -151,7 +151,7 @@ pub struct Reactor<A: App> {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum State {
+enum ReactorState {
     Running,
     Draining,
     Aborting,
@@ -194,7 +194,7 @@ impl<A: App> Reactor<A> {
             gather: Gather::new(gather),
             pinned: core,
             connections_max,
-            state: State::Running,
+            state: ReactorState::Running,
             abort_until: None,
             stopped: Duration::ZERO,
             reading: Vec::new(),
@@ -230,7 +230,7 @@ impl<A: App> Reactor<A> {
 
     /// One of several reactors: `index` is its place in the loads, and `deal`, given to the one that accepts,
     /// spreads new connections over all.
-    pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<Deal<A::Mail>>) {
+    pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<AcceptorShare<A::Mail>>) {
         self.index = index;
         self.loads = loads;
         self.deal = deal;
@@ -267,7 +267,7 @@ impl<A: App> Reactor<A> {
         }
         // Guests who were brought before live here from the first call on.
         self.read_mail();
-        while self.state != State::Stopped {
+        while self.state != ReactorState::Stopped {
             self.turn()?;
         }
         self.close_all();
@@ -323,7 +323,7 @@ impl<A: App> Reactor<A> {
     }
 
     /// Gives a new connection to the reactor that is to have it.
-    fn deal(&mut self, stream: Stream, peer: Peer, listener: usize) {
+    fn deal(&mut self, stream: NetStream, peer: Peer, listener: usize) {
         let target = self.deal.as_ref().and_then(|deal| deal.next(listener)).unwrap_or(self.index);
         self.loads.add(target);
         match &self.deal {
@@ -336,9 +336,9 @@ impl<A: App> Reactor<A> {
         }
     }
 
-    fn open(&mut self, mut stream: Stream, peer: Peer, listener: usize) {
+    fn open(&mut self, mut stream: NetStream, peer: Peer, listener: usize) {
         let is_over = self.core.slots.len() >= self.connections_max;
-        if is_over || matches!(self.state, State::Aborting | State::Stopped) {
+        if is_over || matches!(self.state, ReactorState::Aborting | ReactorState::Stopped) {
             self.core.stats.refused.add(u64::from(is_over));
             self.loads.sub(self.index);
             return;
@@ -356,7 +356,7 @@ impl<A: App> Reactor<A> {
         if let Some(at) = app_at {
             self.core.arm_for_app(key, at);
         }
-        if self.state == State::Draining {
+        if self.state == ReactorState::Draining {
             // It was accepted before the drain began, by this reactor or another.
             self.core.drain(key);
         }
@@ -381,15 +381,17 @@ impl<A: App> Reactor<A> {
         {
             letters += 1;
             match post {
-                Post::App(mail) => {
+                ReactorCommand::App(mail) => {
                     let Reactor { app, core, loads, index, .. } = self;
                     app.on_mail(&mut Conns { core, loads, index: *index }, mail);
                 }
-                Post::Guest(guest) => self.guests.add(guest, &mut self.core.poller, GUEST_GENERATION),
-                Post::Adopt(stream, peer, listener) => self.open(stream, peer, listener),
-                Post::Drain => self.begin_drain(),
-                Post::Abort => self.begin_abort(),
-                Post::Stop => self.state = State::Stopped,
+                ReactorCommand::Guest(guest) => {
+                    self.guests.add(guest, &mut self.core.poller, GUEST_GENERATION)
+                }
+                ReactorCommand::Adopt(stream, peer, listener) => self.open(stream, peer, listener),
+                ReactorCommand::Drain => self.begin_drain(),
+                ReactorCommand::Abort => self.begin_abort(),
+                ReactorCommand::Stop => self.state = ReactorState::Stopped,
             }
         }
         self.core.stats.letters.add(letters as u64);
@@ -401,10 +403,10 @@ impl<A: App> Reactor<A> {
     }
 
     fn begin_drain(&mut self) {
-        if self.state != State::Running {
+        if self.state != ReactorState::Running {
             return;
         }
-        self.state = State::Draining;
+        self.state = ReactorState::Draining;
         self.for_each_conn(|core, _, key| core.drain(key));
         // Closing the listener would reset those who wait to be accepted. They are as many as a backlog holds; who
         // connects while they are taken is turned away.
@@ -426,7 +428,7 @@ impl<A: App> Reactor<A> {
             }
             core.after(key);
         });
-        self.state = State::Aborting;
+        self.state = ReactorState::Aborting;
         let linger = Duration::from_millis(self.core.limits.linger_ms);
         self.abort_until.get_or_insert(self.core.now + linger.min(ABORT_MAX));
     }
@@ -449,12 +451,17 @@ impl<A: App> Reactor<A> {
             }
         }
         match self.state {
-            State::Draining | State::Aborting if self.core.slots.is_empty() => self.state = State::Stopped,
-            // Peers had a moment to read their last answers.
-            State::Aborting if self.abort_until.is_none_or(|at| at <= self.core.now) => {
-                self.state = State::Stopped;
+            ReactorState::Draining | ReactorState::Aborting if self.core.slots.is_empty() => {
+                self.state = ReactorState::Stopped
             }
-            State::Running | State::Draining | State::Aborting | State::Stopped => {}
+            // Peers had a moment to read their last answers.
+            ReactorState::Aborting if self.abort_until.is_none_or(|at| at <= self.core.now) => {
+                self.state = ReactorState::Stopped;
+            }
+            ReactorState::Running
+            | ReactorState::Draining
+            | ReactorState::Aborting
+            | ReactorState::Stopped => {}
         }
     }
 

@@ -1,14 +1,14 @@
 //! A hand on a reactor from other threads: letters through its door, and nothing shared.
 
 use super::guest::Guest;
-use super::socket::Stream;
+use super::socket::NetStream;
 use crate::context::Peer;
-use crate::mailbox::Door;
+use crate::mailbox::ReactorSender;
 
 /// A letter to a reactor.
-pub(super) enum Post<M> {
+pub(super) enum ReactorCommand<M> {
     App(M),
-    Adopt(Stream, Peer, usize),
+    Adopt(NetStream, Peer, usize),
     Guest(Box<dyn Guest>),
     Drain,
     Abort,
@@ -17,7 +17,7 @@ pub(super) enum Post<M> {
 
 /// A hand on a reactor from any thread.
 pub struct Remote<M> {
-    pub(super) door: Door<Post<M>>,
+    pub(super) door: ReactorSender<ReactorCommand<M>>,
 }
 
 impl<M> Clone for Remote<M> {
@@ -29,9 +29,13 @@ impl<M> Clone for Remote<M> {
 impl<M> Remote<M> {
     /// Tells the app something. The letter comes back if the reactor has ended.
     pub fn mail(&self, mail: M) -> Result<(), M> {
-        self.door.send(Post::App(mail)).map_err(|post| match post {
-            Post::App(mail) => mail,
-            Post::Adopt(..) | Post::Guest(_) | Post::Drain | Post::Abort | Post::Stop => {
+        self.door.send(ReactorCommand::App(mail)).map_err(|post| match post {
+            ReactorCommand::App(mail) => mail,
+            ReactorCommand::Adopt(..)
+            | ReactorCommand::Guest(_)
+            | ReactorCommand::Drain
+            | ReactorCommand::Abort
+            | ReactorCommand::Stop => {
                 unreachable!("the letter that was sent")
             }
         })
@@ -39,22 +43,22 @@ impl<M> Remote<M> {
 
     /// Gives the reactor a connected socket; `listener` is the number that its app will be told. A client's
     /// connection is served in the same way as an accepted one. False if the reactor has ended.
-    pub fn adopt(&self, stream: Stream, peer: Peer, listener: usize) -> bool {
-        self.door.send(Post::Adopt(stream, peer, listener)).is_ok()
+    pub fn adopt(&self, stream: NetStream, peer: Peer, listener: usize) -> bool {
+        self.door.send(ReactorCommand::Adopt(stream, peer, listener)).is_ok()
     }
 
     /// Stops accepting, asks peers for no new requests, and ends when all connections are done.
     pub fn drain(&self) {
-        let _ = self.door.send(Post::Drain);
+        let _ = self.door.send(ReactorCommand::Drain);
     }
 
     /// Gives up what is in flight, with an answer, and ends.
     pub fn abort(&self) {
-        let _ = self.door.send(Post::Abort);
+        let _ = self.door.send(ReactorCommand::Abort);
     }
 
     /// Ends at once.
     pub fn stop(&self) {
-        let _ = self.door.send(Post::Stop);
+        let _ = self.door.send(ReactorCommand::Stop);
     }
 }

@@ -62,43 +62,43 @@ impl fmt::Display for Address {
 
 /// A connected nonblocking socket.
 #[derive(Debug)]
-pub enum Stream {
+pub enum NetStream {
     /// TCP.
     Tcp(mio::net::TcpStream),
     /// Unix.
     Unix(mio::net::UnixStream),
 }
 
-impl Stream {
+impl NetStream {
     #[inline]
     pub(super) fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.read(into),
-            Stream::Unix(stream) => stream.read(into),
+            NetStream::Tcp(stream) => stream.read(into),
+            NetStream::Unix(stream) => stream.read(into),
         }
     }
 
     #[inline]
     pub(super) fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write(bytes),
-            Stream::Unix(stream) => stream.write(bytes),
+            NetStream::Tcp(stream) => stream.write(bytes),
+            NetStream::Unix(stream) => stream.write(bytes),
         }
     }
 
     #[inline]
     pub(super) fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write_vectored(slices),
-            Stream::Unix(stream) => stream.write_vectored(slices),
+            NetStream::Tcp(stream) => stream.write_vectored(slices),
+            NetStream::Unix(stream) => stream.write_vectored(slices),
         }
     }
 
     /// Why the socket failed.
     pub(super) fn take_error(&self) -> io::ErrorKind {
         let error = match self {
-            Stream::Tcp(stream) => stream.take_error(),
-            Stream::Unix(stream) => stream.take_error(),
+            NetStream::Tcp(stream) => stream.take_error(),
+            NetStream::Unix(stream) => stream.take_error(),
         };
         error.ok().flatten().map_or(io::ErrorKind::ConnectionReset, |error| error.kind())
     }
@@ -106,23 +106,23 @@ impl Stream {
     pub(super) fn shutdown_write(&self) {
         // A peer that is gone already is not an error here: the read that follows says so.
         let _ = match self {
-            Stream::Tcp(stream) => stream.shutdown(Shutdown::Write),
-            Stream::Unix(stream) => stream.shutdown(Shutdown::Write),
+            NetStream::Tcp(stream) => stream.shutdown(Shutdown::Write),
+            NetStream::Unix(stream) => stream.shutdown(Shutdown::Write),
         };
     }
 
     pub(super) fn register(&mut self, poller: &mut Poller, key: Key) -> io::Result<()> {
         // Once, for both: edge-triggered readiness costs nothing while nobody asks for it.
         match self {
-            Stream::Tcp(stream) => poller.register(stream, key, Interest::BOTH),
-            Stream::Unix(stream) => poller.register(stream, key, Interest::BOTH),
+            NetStream::Tcp(stream) => poller.register(stream, key, Interest::BOTH),
+            NetStream::Unix(stream) => poller.register(stream, key, Interest::BOTH),
         }
     }
 
     pub(super) fn deregister(&mut self, poller: &mut Poller) {
         let _ = match self {
-            Stream::Tcp(stream) => poller.deregister(stream),
-            Stream::Unix(stream) => poller.deregister(stream),
+            NetStream::Tcp(stream) => poller.deregister(stream),
+            NetStream::Unix(stream) => poller.deregister(stream),
         };
     }
 }

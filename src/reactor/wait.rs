@@ -4,8 +4,8 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::app::App;
-use super::{GUEST_GENERATION, LISTENER_GENERATION, Reactor, State};
-use crate::policy::gather::Turn;
+use super::{GUEST_GENERATION, LISTENER_GENERATION, Reactor, ReactorState};
+use crate::policy::gather::TurnLoad;
 use crate::stats::SAMPLE_TURNS;
 
 /// A reactor that did not run for so long looks for events once more before it judges deadlines.
@@ -77,7 +77,7 @@ impl<A: App> Reactor<A> {
     /// Naps where that lets calls gather; never beyond what has its time, and not while anything else waits for a turn.
     #[inline]
     fn let_gather(&mut self, now: Instant, timeout: Option<Duration>) {
-        let turn = Turn {
+        let turn = TurnLoad {
             busy: now.saturating_duration_since(self.core.now),
             calls: std::mem::take(&mut self.core.taken),
             reads: std::mem::take(&mut self.core.taken_reads),
@@ -90,7 +90,7 @@ impl<A: App> Reactor<A> {
 
     #[cold]
     fn nap(&mut self, nap: Duration) {
-        if !nap.is_zero() && self.state == State::Running {
+        if !nap.is_zero() && self.state == ReactorState::Running {
             std::thread::sleep(nap);
             self.core.stats.naps.add(1);
         }

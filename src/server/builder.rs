@@ -11,24 +11,26 @@ use serde::de::DeserializeOwned;
 use super::app::{AppParts, AppStats, RpcApp};
 #[cfg(feature = "record")]
 use super::record::{Recorder, Recording};
-use super::site::RegistrySite;
-use super::{Error, Event, Part, Server, Shared};
+use super::site::RegistryDirectory;
+use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
-use crate::config::{Accept, Config, SocketMode, Valid, split_listen};
-use crate::context::{Context, Run};
+use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
+use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
-use crate::reactor::{Address, Deal, Guest, Listener, Loads, Reactor, ReactorConfig, UnixSocketAccess};
+use crate::reactor::{
+    AcceptorShare, Address, Guest, Listener, Loads, Reactor, ReactorConfig, UnixSocketAccess,
+};
 use crate::service::builtin::{Health, Meta};
 use crate::service::{Kind, Method, RegisterError, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
-use crate::wire::{Protocol, Protocols, ServerSide};
+use crate::wire::{ProtocolId, ProtocolSet, ServerContext};
 use crate::workers::{Pools, PoolsConfig};
 
-/// A server to be built. What is wrong with any part of it is said by [`Builder::start`] and [`Builder::run`].
-pub struct Builder {
+/// A server to be built. What is wrong with any part of it is said by [`ServerBuilder::start`] and [`ServerBuilder::run`].
+pub struct ServerBuilder {
     config: Config,
     listens: Vec<String>,
-    protocols: Vec<Protocols>,
+    protocols: Vec<ProtocolSet>,
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
@@ -38,9 +40,9 @@ pub struct Builder {
     error: Option<RegisterError>,
 }
 
-impl Builder {
-    pub(super) fn new() -> Builder {
-        let builder = Builder {
+impl ServerBuilder {
+    pub(super) fn new() -> ServerBuilder {
+        let builder = ServerBuilder {
             config: Config::default(),
             listens: Vec::new(),
             protocols: Vec::new(),
@@ -57,18 +59,18 @@ impl Builder {
     }
 
     /// Adds a service.
-    pub fn service(self, service: impl Service) -> Builder {
+    pub fn service(self, service: impl Service) -> ServerBuilder {
         self.service_arc(Arc::new(service))
     }
 
     /// Adds a service that is used elsewhere too.
-    pub fn service_arc<S: Service>(mut self, service: Arc<S>) -> Builder {
+    pub fn service_arc<S: Service>(mut self, service: Arc<S>) -> ServerBuilder {
         self.health.set(service.service_name(), true);
         let rule = service.missing_fields();
         match service.methods() {
             Ok(methods) => {
                 let methods = methods.into_iter().map(|method| method.missing_fields_or(rule));
-                self = methods.fold(self, Builder::method_of);
+                self = methods.fold(self, ServerBuilder::method_of);
             }
             Err(error) => self.error = self.error.or(Some(error)),
         }
@@ -81,7 +83,7 @@ impl Builder {
         self,
         name: &str,
         function: impl Fn(&Context<'_>, T) -> Result<R, Status> + Send + Sync + 'static,
-    ) -> Builder
+    ) -> ServerBuilder
     where
         T: DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
@@ -95,7 +97,7 @@ impl Builder {
         name: &str,
         kind: Kind,
         function: impl Fn(&Context<'_>, T) -> Result<R, Status> + Send + Sync + 'static,
-    ) -> Builder
+    ) -> ServerBuilder
     where
         T: DeserializeOwned + 'static,
         R: Serialize + DeserializeOwned + 'static,
@@ -115,7 +117,7 @@ impl Builder {
     }
 
     /// Adds a method that was put together by hand.
-    pub fn method_of(mut self, method: Method) -> Builder {
+    pub fn method_of(mut self, method: Method) -> ServerBuilder {
         if let Some(service) = method.service() {
             self.health.set(service, true);
         }
@@ -125,12 +127,12 @@ impl Builder {
 
     /// Listens there, instead of where the configuration says: `host:port` or `unix:PATH`, with the name of a
     /// protocol in front (`http:127.0.0.1:8080`) for that one alone. More calls, more listeners.
-    pub fn listen(self, address: &str) -> Builder {
-        self.listen_for(address, Protocols::SERVED)
+    pub fn listen(self, address: &str) -> ServerBuilder {
+        self.listen_for(address, ProtocolSet::SERVED)
     }
 
     /// Listens there, for these protocols only. The name of one in front of the address says more.
-    pub fn listen_for(mut self, address: &str, protocols: Protocols) -> Builder {
+    pub fn listen_for(mut self, address: &str, protocols: ProtocolSet) -> ServerBuilder {
         self.listens.push(address.to_owned());
         self.protocols.push(protocols);
         self
@@ -139,7 +141,7 @@ impl Builder {
     /// Another reactor that is to live on this server's threads: a client's
     /// ([`Driver::guest`](crate::client::Driver::guest)), so that services call others without a thread in between.
     /// Several guests go to the reactors in turn.
-    pub fn guest(mut self, guest: Box<dyn Guest>) -> Builder {
+    pub fn guest(mut self, guest: Box<dyn Guest>) -> ServerBuilder {
         self.guests.push(guest);
         self
     }
@@ -147,31 +149,31 @@ impl Builder {
     /// Records a sample of the requests into a file, off the reactors' threads. What came of it is in
     /// [`Snapshot::record`](crate::stats::Snapshot::record).
     #[cfg(feature = "record")]
-    pub fn record(mut self, recording: Recording) -> Builder {
+    pub fn record(mut self, recording: Recording) -> ServerBuilder {
         self.recording = Some(recording);
         self
     }
 
     /// The whole configuration.
-    pub fn config(mut self, config: Config) -> Builder {
+    pub fn config(mut self, config: Config) -> ServerBuilder {
         self.config = config;
         self
     }
 
     /// Changes some of the configuration.
-    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> Builder {
+    pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> ServerBuilder {
         change(&mut self.config);
         self
     }
 
     /// How many reactors; 0 is one for each core that the process may use.
-    pub fn cores(self, cores: usize) -> Builder {
+    pub fn cores(self, cores: usize) -> ServerBuilder {
         self.configure(|config| config.cores = cores)
     }
 
     /// The name and the version of the application, which the console and the OpenAPI document show
     /// (`http.application_name` and `http.application_version`).
-    pub fn application(self, name: &str, version: &str) -> Builder {
+    pub fn application(self, name: &str, version: &str) -> ServerBuilder {
         self.configure(|config| {
             config.http.application_name = name.to_owned();
             config.http.application_version = version.to_owned();
@@ -179,18 +181,18 @@ impl Builder {
     }
 
     /// Whether the console is served at `/` (`http.console`). Default: it is.
-    pub fn console(self, is_served: bool) -> Builder {
+    pub fn console(self, is_served: bool) -> ServerBuilder {
         self.configure(|config| config.http.console = is_served)
     }
 
     /// Whether the OpenAPI document is served at `/openapi.json` (`http.openapi`), and with it the console, which reads
     /// it. Default: it is.
-    pub fn openapi(self, is_served: bool) -> Builder {
+    pub fn openapi(self, is_served: bool) -> ServerBuilder {
         self.configure(|config| config.http.openapi = is_served)
     }
 
     /// How many workers; 0 is two, or one for each reactor if that is more.
-    pub fn workers(self, workers: usize) -> Builder {
+    pub fn workers(self, workers: usize) -> ServerBuilder {
         self.configure(|config| config.workers = workers)
     }
 
@@ -202,7 +204,7 @@ impl Builder {
     pub fn start(mut self) -> Result<Server, Error> {
         let (config, registry) = self.check()?;
         let protocols = allowed(&config.listen, &self.protocols);
-        let make = Make {
+        let make = ServerPlan {
             config: &config,
             registry,
             health: self.health,
@@ -216,7 +218,7 @@ impl Builder {
     }
 
     /// The configuration and the methods, once nothing is wrong with either.
-    pub(super) fn check(&mut self) -> Result<(Valid, Arc<Registry>), Error> {
+    pub(super) fn check(&mut self) -> Result<(ValidConfig, Arc<Registry>), Error> {
         if let Some(error) = self.error.take() {
             return Err(error.into());
         }
@@ -237,7 +239,7 @@ impl Builder {
     ///
     /// # Errors
     ///
-    /// As [`Builder::start`]; and a reactor that ended by itself.
+    /// As [`ServerBuilder::start`]; and a reactor that ended by itself.
     pub fn run(self) -> Result<(), Error> {
         let server = self.start()?;
         for warning in server.warnings() {
@@ -253,13 +255,14 @@ impl Builder {
 }
 
 /// What each listener serves: what stands in front of its address, else what the program said, else everything.
-fn allowed(listen: &[String], said: &[Protocols]) -> Vec<Protocols> {
-    const NAMED: [Protocol; 4] = [Protocol::Native, Protocol::NetRpc, Protocol::JsonRpc, Protocol::Http];
+fn allowed(listen: &[String], said: &[ProtocolSet]) -> Vec<ProtocolSet> {
+    const NAMED: [ProtocolId; 4] =
+        [ProtocolId::Native, ProtocolId::NetRpc, ProtocolId::JsonRpc, ProtocolId::Http];
     let named = |text: &String| {
         let name = split_listen(text).0?;
-        NAMED.into_iter().find(|protocol| protocol.name() == name).map(Protocols::only)
+        NAMED.into_iter().find(|protocol| protocol.name() == name).map(ProtocolSet::only)
     };
-    let said = said.iter().copied().chain(std::iter::repeat(Protocols::SERVED));
+    let said = said.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
     listen.iter().zip(said).map(|(text, said)| named(text).unwrap_or(said)).collect()
 }
 
@@ -267,7 +270,7 @@ fn allowed(listen: &[String], said: &[Protocols]) -> Vec<Protocols> {
 type Numbered = Vec<(usize, Listener)>;
 
 /// Where each reactor listens: its own sockets on shared ports, or all with the first.
-fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>), Error> {
+fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>), Error> {
     let mut of_reactor: Vec<Numbered> = (0..reactors).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
     for (index, text) in config.listen.iter().enumerate() {
@@ -275,7 +278,7 @@ fn bind(config: &Valid, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>)
             split_listen(text).1.parse().map_err(|error: crate::reactor::AddressError| {
                 std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
             })?;
-        let is_shared = reactors > 1 && config.accept == Accept::ReusePort;
+        let is_shared = reactors > 1 && config.accept == AcceptMode::ReusePort;
         let first = match &address {
             Address::Tcp(text) => {
                 let mut listeners =
@@ -326,11 +329,11 @@ fn unix_socket_access(config: &Config) -> std::io::Result<UnixSocketAccess> {
 }
 
 /// What a server is made of, once it has been looked at.
-pub(super) struct Make<'a> {
-    config: &'a Valid,
+pub(super) struct ServerPlan<'a> {
+    config: &'a ValidConfig,
     registry: Arc<Registry>,
     health: Arc<Health>,
-    protocols: Vec<Protocols>,
+    protocols: Vec<ProtocolSet>,
     #[cfg(feature = "record")]
     recording: Option<Recording>,
     #[cfg(feature = "record")]
@@ -338,10 +341,10 @@ pub(super) struct Make<'a> {
 }
 
 #[cfg(feature = "bench-internals")]
-impl<'a> Make<'a> {
+impl<'a> ServerPlan<'a> {
     /// Without listeners, and without anybody who asks how it is.
-    pub(super) fn alone(config: &'a Valid, registry: Arc<Registry>) -> Make<'a> {
-        Make {
+    pub(super) fn alone(config: &'a ValidConfig, registry: Arc<Registry>) -> ServerPlan<'a> {
+        ServerPlan {
             config,
             registry,
             health: Arc::default(),
@@ -355,7 +358,7 @@ impl<'a> Make<'a> {
 }
 
 #[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "it is the recorder that is put in"))]
-fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Error> {
+fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
     let (listeners, addresses) = bind(config, reactors)?;
@@ -376,14 +379,18 @@ fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Erro
         parts.push(part);
     }
     for (index, reactor) in built.iter_mut().enumerate() {
-        let remotes = parts.iter().map(|part: &Part| part.remote.clone()).collect();
+        let remotes = parts.iter().map(|part: &ReactorThread| part.remote.clone()).collect();
         // Unix sockets cannot be shared by the kernel, so the first reactor deals in any case; what it accepts
         // from a shared port it keeps.
         let is_unix = |listen: &str| split_listen(listen).1.starts_with("unix:");
-        let is_shared = |listen: &String| config.accept == Accept::ReusePort && !is_unix(listen);
+        let is_shared = |listen: &String| config.accept == AcceptMode::ReusePort && !is_unix(listen);
         let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
         let deals = index == 0 && reactors > 1;
-        reactor.share(index, loads.clone(), deals.then(|| Deal { remotes, loads: loads.clone(), keeps }));
+        reactor.share(
+            index,
+            loads.clone(),
+            deals.then(|| AcceptorShare { remotes, loads: loads.clone(), keeps }),
+        );
     }
     for (guest, part) in guests.into_iter().zip(parts.iter().cycle()) {
         // Before a reactor runs nobody is turned away.
@@ -393,7 +400,7 @@ fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Erro
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let shared = Arc::new(Shared {
+    let shared = Arc::new(ServerShared {
         registry,
         parts,
         pools,
@@ -407,7 +414,7 @@ fn start(mut make: Make<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Erro
 }
 
 /// Starts the workers.
-pub(super) fn pools(config: &Valid, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
+pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Arc<Pools>, Error> {
     let config = PoolsConfig {
         workers: config.workers,
         blocking_threads: config.blocking_threads,
@@ -418,22 +425,26 @@ pub(super) fn pools(config: &Valid, registry: &Arc<Registry>) -> Result<Arc<Pool
 }
 
 /// What the connections of a server share.
-pub(super) fn side(config: &Valid, registry: &Arc<Registry>, health: &Arc<Health>) -> Arc<ServerSide> {
-    Arc::new(ServerSide {
+pub(super) fn side(
+    config: &ValidConfig,
+    registry: &Arc<Registry>,
+    health: &Arc<Health>,
+) -> Arc<ServerContext> {
+    Arc::new(ServerContext {
         limits: config.limits.clone(),
         cors_origins: config.http.cors_origins.clone(),
-        site: Box::new(RegistrySite::new(registry.clone(), health.clone(), &config.http)),
+        site: Box::new(RegistryDirectory::new(registry.clone(), health.clone(), &config.http)),
     })
 }
 
 pub(super) fn build(
-    make: &Make<'_>,
+    make: &ServerPlan<'_>,
     index: usize,
     pools: &Arc<Pools>,
-    side: &Arc<ServerSide>,
+    side: &Arc<ServerContext>,
     listeners: Numbered,
-) -> Result<(Reactor<RpcApp>, Part), Error> {
-    let Make { config, registry, protocols, .. } = make;
+) -> Result<(Reactor<RpcApp>, ReactorThread), Error> {
+    let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
     let parts = |remote| AppParts {
@@ -465,7 +476,7 @@ pub(super) fn build(
     for (listener_index, listener) in listeners {
         reactor.add_listener(listener, listener_index)?;
     }
-    let part = Part { remote: reactor.remote(), reactor: reactor.stats(), app: app_stats };
+    let part = ReactorThread { remote: reactor.remote(), reactor: reactor.stats(), app: app_stats };
     Ok((reactor, part))
 }
 
@@ -481,7 +492,7 @@ fn spawn(
     index: usize,
     mut reactor: Reactor<RpcApp>,
     registry: &Arc<Registry>,
-    events: crossbeam_channel::Sender<Event>,
+    events: crossbeam_channel::Sender<ServerEvent>,
 ) -> Result<(), Error> {
     let registry = registry.clone();
     crate::threads::detached(format!("coreloop-reactor-{index}"), move || {
@@ -493,7 +504,7 @@ fn spawn(
             Err(_) => Err(Error::ReactorPanicked { reactor: index }),
         };
         drop(reactor);
-        let _ = events.send(Event::Ended(index, result));
+        let _ = events.send(ServerEvent::Ended(index, result));
     })?;
     Ok(())
 }

@@ -5,35 +5,36 @@ use std::io;
 use std::sync::Arc;
 
 use super::app::RpcApp;
-use super::builder::{Builder, Make, build, pools, side};
-use super::{Error, Part};
+use super::builder::{ServerBuilder, ServerPlan, build, pools, side};
+use super::{Error, ReactorThread};
 use crate::message::method_hash;
-use crate::reactor::Stream;
-use crate::reactor::core::lone::Lone;
+use crate::reactor::NetStream;
+use crate::reactor::core::lone::DetachedConn;
 use crate::service::Registry;
 use crate::workers::Pools;
 
 /// One connection of a server, driven by bytes, and the server's reactor, driven by turns.
-pub struct LoneServer {
-    lone: Lone<RpcApp>,
+pub struct DetachedServer {
+    lone: DetachedConn<RpcApp>,
     registry: Arc<Registry>,
     /// Whom the app reports to, and who works for it: kept for as long as it lives.
-    _part: Part,
+    _part: ReactorThread,
     pools: Arc<Pools>,
 }
 
-impl LoneServer {
+impl DetachedServer {
     /// The connection of a server with these methods. It listens nowhere.
     ///
     /// # Errors
     ///
     /// Whatever is wrong with the methods or the configuration.
-    pub fn new(mut builder: Builder) -> Result<LoneServer, Error> {
+    pub fn new(mut builder: ServerBuilder) -> Result<DetachedServer, Error> {
         let (config, registry) = builder.check()?;
         let pools = pools(&config, &registry)?;
         let side = side(&config, &registry, &Arc::default());
-        let (reactor, part) = build(&Make::alone(&config, registry.clone()), 0, &pools, &side, Vec::new())?;
-        Ok(LoneServer { lone: Lone::new(reactor), registry, _part: part, pools })
+        let (reactor, part) =
+            build(&ServerPlan::alone(&config, registry.clone()), 0, &pools, &side, Vec::new())?;
+        Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools })
     }
 
     /// Bytes that one read gave.
@@ -51,7 +52,7 @@ impl LoneServer {
     /// # Errors
     ///
     /// The reactor's wait fails.
-    pub fn adopt(&mut self, stream: Stream) -> io::Result<()> {
+    pub fn adopt(&mut self, stream: NetStream) -> io::Result<()> {
         self.lone.adopt(stream)
     }
 
@@ -90,7 +91,7 @@ impl LoneServer {
     }
 }
 
-impl Drop for LoneServer {
+impl Drop for DetachedServer {
     fn drop(&mut self) {
         self.pools.stop(std::time::Duration::from_secs(1));
     }

@@ -20,11 +20,11 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender};
 
-pub use app::Mail;
-pub use builder::Builder;
+pub use app::Completion;
+pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
-pub use lone::LoneServer;
+pub use lone::DetachedServer;
 #[cfg(feature = "record")]
 pub use record::{RecordError, Recording};
 
@@ -110,7 +110,7 @@ impl From<io::Error> for Error {
 }
 
 /// What wakes the one who waits for the server.
-enum Event {
+enum ServerEvent {
     /// Asked to stop, by a signal or a [`Stopper`].
     Stop,
     /// A reactor has ended.
@@ -118,16 +118,16 @@ enum Event {
 }
 
 /// One reactor, as its server knows it.
-struct Part {
-    remote: Remote<Mail>,
+struct ReactorThread {
+    remote: Remote<Completion>,
     reactor: Arc<ReactorStats>,
     app: Arc<AppStats>,
 }
 
 /// What is shared between the server's owner and those who only look.
-struct Shared {
+struct ServerShared {
     registry: Arc<Registry>,
-    parts: Vec<Part>,
+    parts: Vec<ReactorThread>,
     pools: Arc<Pools>,
     health: Arc<Health>,
     #[cfg(feature = "record")]
@@ -150,10 +150,10 @@ struct Shared {
 /// # }
 /// ```
 pub struct Server {
-    shared: Arc<Shared>,
+    shared: Arc<ServerShared>,
     addresses: Vec<Address>,
-    events: Receiver<Event>,
-    stop: Sender<Event>,
+    events: Receiver<ServerEvent>,
+    stop: Sender<ServerEvent>,
     grace: Duration,
     drain: Duration,
     /// Reactors that have not ended.
@@ -163,15 +163,15 @@ pub struct Server {
 /// A hand on a server from any thread: asks it to stop, reads its numbers.
 #[derive(Clone)]
 pub struct Stopper {
-    shared: Arc<Shared>,
-    stop: Sender<Event>,
+    shared: Arc<ServerShared>,
+    stop: Sender<ServerEvent>,
 }
 
 impl Stopper {
     /// Asks for a drain, as SIGTERM does; whoever waits for the server carries it out.
     pub fn stop(&self) {
         // The one who waits takes one stop at a time; more would say the same.
-        let _ = self.stop.try_send(Event::Stop);
+        let _ = self.stop.try_send(ServerEvent::Stop);
     }
 
     /// The numbers now.
@@ -182,8 +182,8 @@ impl Stopper {
 
 impl Server {
     /// A server to be built.
-    pub fn builder() -> Builder {
-        Builder::new()
+    pub fn builder() -> ServerBuilder {
+        ServerBuilder::new()
     }
 
     /// Where it listens, with real ports, in the order of the configuration.
@@ -192,7 +192,7 @@ impl Server {
     }
 
     /// What callers in some codecs miss: one line for each method with a type that is not described
-    /// ([`Method::warning`](crate::service::Method::warning)). [`Builder::run`] prints them.
+    /// ([`Method::warning`](crate::service::Method::warning)). [`ServerBuilder::run`] prints them.
     pub fn warnings(&self) -> Vec<String> {
         self.shared.registry.methods().iter().filter_map(|method| method.warning()).collect()
     }
@@ -225,8 +225,8 @@ impl Server {
     /// A reactor ended by itself.
     pub fn wait(mut self) -> Result<Snapshot, Error> {
         match self.events.recv() {
-            Ok(Event::Stop) | Err(_) => Ok(self.end()),
-            Ok(Event::Ended(index, result)) => {
+            Ok(ServerEvent::Stop) | Err(_) => Ok(self.end()),
+            Ok(ServerEvent::Ended(index, result)) => {
                 self.running -= 1;
                 result?;
                 Err(Error::Io(io::Error::other(format!("reactor {index} ended unexpectedly"))))
@@ -259,7 +259,7 @@ impl Server {
         self.shared.snapshot()
     }
 
-    fn each(&self, tell: impl Fn(&Remote<Mail>)) {
+    fn each(&self, tell: impl Fn(&Remote<Completion>)) {
         self.shared.parts.iter().for_each(|part| tell(&part.remote));
     }
 
@@ -267,9 +267,9 @@ impl Server {
     fn join_until(&mut self, until: Instant, heeds_stop: bool) -> bool {
         while self.running > 0 {
             match self.events.recv_deadline(until) {
-                Ok(Event::Ended(..)) => self.running -= 1,
-                Ok(Event::Stop) if heeds_stop => return false,
-                Ok(Event::Stop) => {}
+                Ok(ServerEvent::Ended(..)) => self.running -= 1,
+                Ok(ServerEvent::Stop) if heeds_stop => return false,
+                Ok(ServerEvent::Stop) => {}
                 Err(_) => return false,
             }
         }
@@ -289,7 +289,7 @@ impl Drop for Server {
     }
 }
 
-impl Shared {
+impl ServerShared {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { workers: self.pools.snapshot(), ..Snapshot::default() };
         #[cfg(feature = "record")]

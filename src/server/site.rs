@@ -10,22 +10,26 @@ use crate::config;
 use crate::message::method_hash;
 use crate::service::builtin::Health;
 use crate::service::{Method, Registry};
-use crate::wire::{Page, Site, SiteMethod};
+use crate::wire::{DirectoryEntry, MethodDirectory, Page};
 
 /// The site of a server's registry.
-pub(super) struct RegistrySite {
+pub(super) struct RegistryDirectory {
     registry: Arc<Registry>,
     services: BTreeSet<String>,
     #[cfg(feature = "http")]
     pages: super::pages::Pages,
 }
 
-impl RegistrySite {
+impl RegistryDirectory {
     #[cfg_attr(not(feature = "http"), allow(unused_variables, reason = "only HTTP has pages"))]
-    pub(super) fn new(registry: Arc<Registry>, health: Arc<Health>, http: &config::Http) -> RegistrySite {
+    pub(super) fn new(
+        registry: Arc<Registry>,
+        health: Arc<Health>,
+        http: &config::HttpConfig,
+    ) -> RegistryDirectory {
         let service = |method: &Method| method.service().map(str::to_owned);
         let services = registry.methods().iter().filter_map(service).collect();
-        RegistrySite {
+        RegistryDirectory {
             #[cfg(feature = "http")]
             pages: super::pages::Pages::new(registry.methods(), health, http),
             registry,
@@ -34,12 +38,12 @@ impl RegistrySite {
     }
 }
 
-impl Site for RegistrySite {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for RegistryDirectory {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
         let method = self.registry.method(self.registry.index_of(hash)?);
         let is_free_of_side_effects = method.is_free_of_side_effects();
-        (method.name() == name).then_some(SiteMethod { hash, is_free_of_side_effects })
+        (method.name() == name).then_some(DirectoryEntry { hash, is_free_of_side_effects })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -92,9 +96,9 @@ mod tests {
     use crate::config::Limits;
     use crate::context::Outcome;
 
-    fn site(methods: Vec<Method>) -> RegistrySite {
+    fn site(methods: Vec<Method>) -> RegistryDirectory {
         let registry = Arc::new(Registry::new(methods, &Limits::default()).unwrap());
-        RegistrySite::new(registry, Arc::default(), &config::Http::default())
+        RegistryDirectory::new(registry, Arc::default(), &config::HttpConfig::default())
     }
 
     fn method(name: &str) -> Method {

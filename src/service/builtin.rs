@@ -117,9 +117,9 @@ macro_rules! plain_struct {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                struct Fields;
+                struct HealthFields;
 
-                impl<'de> Visitor<'de> for Fields {
+                impl<'de> Visitor<'de> for HealthFields {
                     type Value = $name;
 
                     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -148,7 +148,7 @@ macro_rules! plain_struct {
                     }
                 }
 
-                deserializer.deserialize_struct(stringify!($name), &[$($key),*], Fields)
+                deserializer.deserialize_struct(stringify!($name), &[$($key),*], HealthFields)
             }
         }
     };

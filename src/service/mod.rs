@@ -16,7 +16,7 @@ pub use registry::Registry;
 pub use reply::Reply;
 
 use crate::codec::describe::{DescribeError, Description};
-use crate::codec::{Answer, Argument, Body, Codec, CodecError};
+use crate::codec::{Argument, Body, Codec, CodecError, ReplyEncode};
 use crate::config::MissingFields;
 use crate::context::{Context, Outcome};
 use crate::message::method_hash;
@@ -80,7 +80,7 @@ impl Method {
     /// # Errors
     ///
     /// None today.
-    pub fn new<A: Argument, R: Answer>(
+    pub fn new<A: Argument, R: ReplyEncode>(
         name: impl Into<String>,
         handler: Handler,
     ) -> Result<Method, RegisterError> {
@@ -90,7 +90,7 @@ impl Method {
     }
 
     /// The same with descriptions made by hand, for types that serde cannot tell about.
-    pub fn described<A: Argument, R: Answer>(
+    pub fn described<A: Argument, R: ReplyEncode>(
         name: impl Into<String>,
         argument: Description,
         reply: Description,
@@ -314,7 +314,7 @@ impl std::error::Error for RegisterError {}
 ///
 /// The result of a cancelled call is not encoded.
 #[inline]
-pub fn finish<R: Answer>(
+pub fn finish<R: ReplyEncode>(
     cx: &Context<'_>,
     codec: Codec,
     result: Result<R::Value, Status>,

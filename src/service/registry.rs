@@ -6,7 +6,7 @@
 use super::{Handler, Method, RegisterError};
 use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
 use crate::config::Limits;
-use crate::context::{Context, Outcome, Run, RunCall};
+use crate::context::{Context, Outcome, RunCall, RunMethod};
 use crate::message::JsonDialect;
 use crate::method_name::MethodName;
 use crate::status::Status;
@@ -193,7 +193,7 @@ pub(crate) fn reply_too_large(method: &str, bytes: usize, bytes_max: usize) -> S
     ))
 }
 
-impl Run for Registry {
+impl RunMethod for Registry {
     fn name_of(&self, method: u32) -> &str {
         &self.method(method).name
     }

@@ -4,7 +4,7 @@ use std::fmt;
 
 use coreloop_bufpool::Chunk;
 
-use crate::codec::{Answer, Codec, CodecError, ValueRules};
+use crate::codec::{Codec, CodecError, ReplyEncode, ValueRules};
 use crate::context::{Context, Ticket};
 use crate::status::Status;
 
@@ -41,7 +41,7 @@ impl<T> Reply<T> {
     /// # Errors
     ///
     /// `internal`, if it was taken before.
-    pub fn take<R: Answer<Value = T>>(cx: &Context<'_>, codec: Codec) -> Result<Reply<T>, Status> {
+    pub fn take<R: ReplyEncode<Value = T>>(cx: &Context<'_>, codec: Codec) -> Result<Reply<T>, Status> {
         let ticket = cx.take_ticket().ok_or_else(|| Status::internal("the reply was taken twice"))?;
         Ok(Reply { ticket, codec, rules: ValueRules::current(), encode: R::encode })
     }

@@ -12,17 +12,17 @@ pub const EXACT_CALLS: u32 = 64;
 pub const QUICK: Duration = Duration::from_micros(1);
 
 #[derive(Clone, Copy, Debug)]
-struct Pace {
+struct MethodPace {
     /// Calls to be timed one by one before the mean is looked at; 0: quick.
     exact_left: u32,
     sum: Duration,
 }
 
-const UNKNOWN: Pace = Pace { exact_left: EXACT_CALLS, sum: Duration::ZERO };
+const UNKNOWN: MethodPace = MethodPace { exact_left: EXACT_CALLS, sum: Duration::ZERO };
 
 /// The pace of each method, as one thread has seen it.
 #[derive(Debug, Default)]
-pub struct Paces(Vec<Pace>);
+pub struct Paces(Vec<MethodPace>);
 
 impl Paces {
     /// For that many methods; more are added as they come.
@@ -46,7 +46,7 @@ impl Paces {
         pace.exact_left = pace.exact_left.saturating_sub(1);
         if pace.exact_left == 0 {
             let is_quick = pace.sum / EXACT_CALLS < QUICK;
-            *pace = if is_quick { Pace { exact_left: 0, sum: Duration::ZERO } } else { UNKNOWN };
+            *pace = if is_quick { MethodPace { exact_left: 0, sum: Duration::ZERO } } else { UNKNOWN };
         }
     }
 

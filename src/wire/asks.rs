@@ -7,7 +7,7 @@ use crate::wire::HttpClient;
 use crate::wire::JsonRpcClient;
 #[cfg(feature = "netrpc")]
 use crate::wire::NetRpcClient;
-use crate::wire::{Decoded, Native, Out, Wire};
+use crate::wire::{Decoded, Native, Out, Protocol};
 
 /// A protocol that clients speak, by the name that stands in front of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -164,7 +164,7 @@ impl Scheme {
 
 /// A client's connection.
 #[derive(Debug)]
-pub enum Asks {
+pub enum ClientProtocol {
     /// The native protocol.
     Native(Native),
     /// JSON-RPC.
@@ -178,30 +178,34 @@ pub enum Asks {
     Gob(Box<NetRpcClient>),
 }
 
-impl Asks {
+impl ClientProtocol {
     /// A connection that has said nothing yet, to that authority (the address without its scheme).
-    pub fn new(scheme: Scheme, authority: &str, frame_bytes_max: usize) -> Asks {
+    pub fn new(scheme: Scheme, authority: &str, frame_bytes_max: usize) -> ClientProtocol {
         #[cfg(not(feature = "http"))]
         let _ = authority;
         match scheme {
-            Scheme::Native => Asks::Native(Native::client(frame_bytes_max)),
+            Scheme::Native => ClientProtocol::Native(Native::client(frame_bytes_max)),
             #[cfg(feature = "jsonrpc")]
-            Scheme::JsonRpc => Asks::JsonRpc(Box::new(JsonRpcClient::new(frame_bytes_max))),
+            Scheme::JsonRpc => ClientProtocol::JsonRpc(Box::new(JsonRpcClient::new(frame_bytes_max))),
             #[cfg(feature = "http")]
-            Scheme::Http => Asks::Http(Box::new(HttpClient::new(host_of(authority), frame_bytes_max))),
+            Scheme::Http => {
+                ClientProtocol::Http(Box::new(HttpClient::new(host_of(authority), frame_bytes_max)))
+            }
             #[cfg(feature = "netrpc")]
-            Scheme::Gob | Scheme::GobHttp => Asks::Gob(Box::new(NetRpcClient::new(frame_bytes_max))),
+            Scheme::Gob | Scheme::GobHttp => {
+                ClientProtocol::Gob(Box::new(NetRpcClient::new(frame_bytes_max)))
+            }
         }
     }
 }
 
-impl Asks {
+impl ClientProtocol {
     /// Whether the server still takes calls on this connection, as far as it has said.
     #[inline]
     pub fn takes_calls(&self) -> bool {
         match self {
             #[cfg(feature = "http")]
-            Asks::Http(http) => http.takes_calls(),
+            ClientProtocol::Http(http) => http.takes_calls(),
             _ => true,
         }
     }
@@ -217,18 +221,18 @@ fn host_of(authority: &str) -> String {
 macro_rules! each {
     ($asks:expr, $wire:ident => $answer:expr) => {
         match $asks {
-            Asks::Native($wire) => $answer,
+            ClientProtocol::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
-            Asks::JsonRpc($wire) => $answer,
+            ClientProtocol::JsonRpc($wire) => $answer,
             #[cfg(feature = "http")]
-            Asks::Http($wire) => $answer,
+            ClientProtocol::Http($wire) => $answer,
             #[cfg(feature = "netrpc")]
-            Asks::Gob($wire) => $answer,
+            ClientProtocol::Gob($wire) => $answer,
         }
     };
 }
 
-impl Wire for Asks {
+impl Protocol for ClientProtocol {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 

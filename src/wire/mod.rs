@@ -1,8 +1,8 @@
-//! What the bytes of a connection mean: the trait [`Wire`], and one file or folder for each protocol.
+//! What the bytes of a connection mean: the trait [`Protocol`], and one file or folder for each protocol.
 //!
 //! A wire takes bytes and returns values; it knows no socket, no clock and no service (what it may ask of the server
-//! stands in [`site`]). To add a protocol: write its `Wire` here, give [`sniff`] the first bytes that tell it from the
-//! others, and add it to [`Speaks`], and to [`Asks`] for clients; nothing above this floor changes.
+//! stands in [`site`]). To add a protocol: write its `Protocol` here, give [`sniff`] the first bytes that tell it from the
+//! others, and add it to [`ServerProtocol`], and to [`ClientProtocol`] for clients; nothing above this floor changes.
 
 pub mod asks;
 pub mod foreign;
@@ -23,7 +23,7 @@ use std::sync::Arc;
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
-pub use asks::{Asks, Scheme};
+pub use asks::{ClientProtocol, Scheme};
 pub use foreign::ForeignProtocol;
 #[cfg(feature = "http")]
 pub use http::{Http, HttpClient};
@@ -32,8 +32,8 @@ pub use jsonrpc::{JsonRpc, JsonRpcClient};
 pub use native::Native;
 #[cfg(feature = "netrpc")]
 pub use netrpc::{NetRpc, NetRpcClient};
-pub use site::{Page, ServerSide, Site, SiteMethod};
-pub use sniff::{Protocol, Protocols};
+pub use site::{DirectoryEntry, MethodDirectory, Page, ServerContext};
+pub use sniff::{ProtocolId, ProtocolSet};
 
 /// What a decoder makes of the bytes at hand.
 #[derive(Debug, PartialEq, Eq)]
@@ -190,7 +190,7 @@ pub enum DrainNotice {
 }
 
 /// A protocol without I/O: bytes to messages, messages to bytes.
-pub trait Wire {
+pub trait Protocol {
     /// What the peer says.
     type Message;
     /// What is said to the peer; it may borrow the bytes of its body.
@@ -203,7 +203,7 @@ pub trait Wire {
     fn decode(&mut self, input: &[u8]) -> Decoded<Self::Message>;
 
     /// The commonest message, if it stands whole at the start of the bytes: the same answer as that of
-    /// [`Wire::decode`], by a way short enough to be compiled into the loop that reads. `None` says nothing. After such
+    /// [`Protocol::decode`], by a way short enough to be compiled into the loop that reads. `None` says nothing. After such
     /// a message the wire is not asked again before there are more bytes: one that is to say more ([`Decoded::End`])
     /// must not answer here.
     #[inline(always)]
@@ -286,13 +286,13 @@ pub trait Wire {
 
 /// The wire of a server's connection: undecided until its first bytes have come, then one protocol for good.
 #[derive(Debug)]
-pub enum Speaks {
+pub enum ServerProtocol {
     /// Too few bytes yet to tell which protocol it is.
     Sniffing {
         /// Those that the listener allows.
-        allowed: Protocols,
+        allowed: ProtocolSet,
         /// What every protocol may have to know of the server.
-        side: Arc<ServerSide>,
+        side: Arc<ServerContext>,
     },
     /// The native protocol.
     Native(Native),
@@ -311,45 +311,45 @@ pub enum Speaks {
 macro_rules! each {
     ($speaks:expr, $undecided:expr, $wire:ident => $answer:expr) => {
         match $speaks {
-            Speaks::Sniffing { .. } => $undecided,
-            Speaks::Native($wire) => $answer,
+            ServerProtocol::Sniffing { .. } => $undecided,
+            ServerProtocol::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
-            Speaks::JsonRpc($wire) => $answer,
+            ServerProtocol::JsonRpc($wire) => $answer,
             #[cfg(feature = "http")]
-            Speaks::Http($wire) => $answer,
+            ServerProtocol::Http($wire) => $answer,
             #[cfg(feature = "netrpc")]
-            Speaks::NetRpc($wire) => $answer,
+            ServerProtocol::NetRpc($wire) => $answer,
         }
     };
 }
 
-impl Speaks {
+impl ServerProtocol {
     /// The protocol, once it has been decided.
-    pub fn protocol(&self) -> Option<Protocol> {
+    pub fn protocol(&self) -> Option<ProtocolId> {
         match self {
-            Speaks::Sniffing { .. } => None,
-            Speaks::Native(_) => Some(Protocol::Native),
+            ServerProtocol::Sniffing { .. } => None,
+            ServerProtocol::Native(_) => Some(ProtocolId::Native),
             #[cfg(feature = "jsonrpc")]
-            Speaks::JsonRpc(_) => Some(Protocol::JsonRpc),
+            ServerProtocol::JsonRpc(_) => Some(ProtocolId::JsonRpc),
             #[cfg(feature = "http")]
-            Speaks::Http(_) => Some(Protocol::Http),
+            ServerProtocol::Http(_) => Some(ProtocolId::Http),
             #[cfg(feature = "netrpc")]
-            Speaks::NetRpc(_) => Some(Protocol::NetRpc),
+            ServerProtocol::NetRpc(_) => Some(ProtocolId::NetRpc),
         }
     }
 
     /// A connection that has said nothing yet.
-    pub fn undecided(allowed: Protocols, side: Arc<ServerSide>) -> Speaks {
-        Speaks::Sniffing { allowed, side }
+    pub fn undecided(allowed: ProtocolSet, side: Arc<ServerContext>) -> ServerProtocol {
+        ServerProtocol::Sniffing { allowed, side }
     }
 
     fn decide(&mut self, input: &[u8]) -> Decoded<Message> {
-        let Speaks::Sniffing { allowed, side } = self else {
+        let ServerProtocol::Sniffing { allowed, side } = self else {
             unreachable!("only an undecided connection decides")
         };
         let protocol = match sniff::sniff(input) {
             // Where HTTP alone is expected, what is no protocol at all is a malformed request, and is answered.
-            sniff::Sniffed::Unknown if *allowed == Protocols::only(Protocol::Http) => Protocol::Http,
+            sniff::Sniffed::Unknown if *allowed == ProtocolSet::only(ProtocolId::Http) => ProtocolId::Http,
             sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
             sniff::Sniffed::Is(protocol) => protocol,
@@ -358,17 +358,17 @@ impl Speaks {
             return Decoded::Broken(Broken::NotSpoken(protocol.name()));
         }
         *self = match protocol {
-            Protocol::Native => Speaks::Native(Native::server(side.limits.frame_bytes_max)),
+            ProtocolId::Native => ServerProtocol::Native(Native::server(side.limits.frame_bytes_max)),
             #[cfg(feature = "jsonrpc")]
-            Protocol::JsonRpc => Speaks::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
+            ProtocolId::JsonRpc => ServerProtocol::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
             #[cfg(feature = "http")]
-            Protocol::Http => {
+            ProtocolId::Http => {
                 // Where gob is not allowed, there is no way round by CONNECT either.
-                let grants_go_rpc = cfg!(feature = "netrpc") && allowed.contains(Protocol::NetRpc);
-                Speaks::Http(Http::server(side.clone()).granting_go_rpc(grants_go_rpc))
+                let grants_go_rpc = cfg!(feature = "netrpc") && allowed.contains(ProtocolId::NetRpc);
+                ServerProtocol::Http(Http::server(side.clone()).granting_go_rpc(grants_go_rpc))
             }
             #[cfg(feature = "netrpc")]
-            Protocol::NetRpc => Speaks::NetRpc(Box::new(NetRpc::server(side.clone()))),
+            ProtocolId::NetRpc => ServerProtocol::NetRpc(Box::new(NetRpc::server(side.clone()))),
             other => return Decoded::Broken(Broken::NotSpoken(other.name())),
         };
         self.decode(input)
@@ -382,26 +382,26 @@ impl Speaks {
     }
 }
 
-impl Wire for Speaks {
+impl Protocol for ServerProtocol {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
     #[inline(always)]
     fn decode_quick(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         match self {
-            Speaks::Native(native) => native.decode_quick(input),
+            ServerProtocol::Native(native) => native.decode_quick(input),
             _ => None,
         }
     }
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         #[cfg(all(feature = "http", feature = "netrpc"))]
-        if let Speaks::Http(http) = self
+        if let ServerProtocol::Http(http) = self
             && http.becomes_go_rpc()
             && http.held_bytes() == 0
         {
             // The answer that grants it is written; this byte is the first of the other protocol.
-            *self = Speaks::NetRpc(Box::new(NetRpc::server(http.side().clone())));
+            *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(http.side().clone())));
         }
         each!(self, self.decide(input), wire => wire.decode(input))
     }
@@ -409,7 +409,7 @@ impl Wire for Speaks {
     #[inline(always)]
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match self {
-            Speaks::Native(native) => native.encode(outgoing, out),
+            ServerProtocol::Native(native) => native.encode(outgoing, out),
             other => other.encode_other(outgoing, out),
         }
     }
@@ -439,7 +439,7 @@ impl Wire for Speaks {
     fn held_bytes(&self) -> usize {
         match self {
             #[cfg(feature = "http")]
-            Speaks::Http(http) => http.held_bytes(),
+            ServerProtocol::Http(http) => http.held_bytes(),
             _ => 0,
         }
     }
@@ -461,6 +461,6 @@ impl Wire for Speaks {
     }
 
     fn is_decided(&self) -> bool {
-        !matches!(self, Speaks::Sniffing { .. })
+        !matches!(self, ServerProtocol::Sniffing { .. })
     }
 }

@@ -10,10 +10,11 @@
 //! where it says is answered and skipped when it cannot be accepted; any other ends the connection.
 
 use crate::message::{
-    Answered, Call, Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash,
+    IncomingReply, Message, Metadata, Outgoing, OutgoingCall, OutgoingReply, Refusal, Request, SendBody,
+    Span, method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
 /// Bytes of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -42,7 +43,7 @@ mod kind {
 
 /// Which end of the connection decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Side {
+enum FrameSide {
     Server,
     Client,
 }
@@ -50,7 +51,7 @@ enum Side {
 /// One connection's end of the native protocol.
 #[derive(Debug)]
 pub struct Native {
-    side: Side,
+    side: FrameSide,
     frame_bytes_max: usize,
     /// Bytes of a refused frame that are still to come and say nothing.
     skip_bytes: u64,
@@ -115,7 +116,7 @@ impl Native {
     /// The end that receives requests. A body over `frame_bytes_max` is refused before any of it is stored.
     pub fn server(frame_bytes_max: usize) -> Native {
         Native {
-            side: Side::Server,
+            side: FrameSide::Server,
             frame_bytes_max,
             skip_bytes: 0,
             broken: None,
@@ -127,7 +128,7 @@ impl Native {
     /// The end that receives replies.
     pub fn client(frame_bytes_max: usize) -> Native {
         Native {
-            side: Side::Client,
+            side: FrameSide::Client,
             frame_bytes_max,
             skip_bytes: 0,
             broken: None,
@@ -149,7 +150,7 @@ impl Native {
             return Decoded::NeedMore { bytes_min: HEADER_BYTES };
         }
         self.broken = Some(Broken::Version(input[2]));
-        if self.side == Side::Client {
+        if self.side == FrameSide::Client {
             return Decoded::Broken(Broken::Version(input[2]));
         }
         // Another version may lay out its header otherwise, but an answer to these 8 bytes is the best there is.
@@ -173,7 +174,7 @@ impl Native {
     #[cold]
     fn refuse(&mut self, header: &Header, code: Code, message: String) -> Decoded<Message> {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
-        if self.side == Side::Client && header.kind != kind::REPLY {
+        if self.side == FrameSide::Client && header.kind != kind::REPLY {
             return Decoded::Skip { consumed: HEADER_BYTES };
         }
         Decoded::Message {
@@ -194,11 +195,11 @@ impl Native {
         let why =
             Broken::TooLarge { bytes: header.body_bytes as u64, bytes_max: self.frame_bytes_max as u64 };
         let message = why.to_string();
-        if self.side == Side::Client && header.kind != kind::REPLY {
+        if self.side == FrameSide::Client && header.kind != kind::REPLY {
             return Decoded::Broken(why);
         }
         // A client reads on whatever the size: the other calls of the connection wait for replies behind this one.
-        let is_worth_skipping = self.side == Side::Client
+        let is_worth_skipping = self.side == FrameSide::Client
             || header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
         let refused = self.refuse(header, Code::ResourceExhausted, message);
         if !is_worth_skipping {
@@ -234,7 +235,7 @@ impl Native {
         let refused = self.refuse(header, Code::InvalidArgument, message);
         self.skip_bytes = 0;
         self.broken = Some(why.clone());
-        if self.side == Side::Client { Decoded::Broken(why) } else { refused }
+        if self.side == FrameSide::Client { Decoded::Broken(why) } else { refused }
     }
 
     /// Finds the full name among the metadata, and the method that it means.
@@ -268,7 +269,7 @@ impl Native {
     fn whole(&mut self, header: &Header, input: &[u8]) -> Decoded<Message> {
         let consumed = header.frame_bytes();
         let message = match (header.kind, self.side) {
-            (kind::REQUEST | kind::ONE_WAY, Side::Server) => {
+            (kind::REQUEST | kind::ONE_WAY, FrameSide::Server) => {
                 let request = Request {
                     id: header.id,
                     method: header.word_16,
@@ -286,11 +287,11 @@ impl Native {
                 }
                 Message::Request(request)
             }
-            (kind::CANCEL, Side::Server) => Message::Cancel { id: header.id },
+            (kind::CANCEL, FrameSide::Server) => Message::Cancel { id: header.id },
             (kind::PING, _) => Message::Ping { id: header.id },
-            (kind::PONG, Side::Client) => Message::Pong { id: header.id },
-            (kind::DRAIN, Side::Client) => Message::Drain,
-            (kind::REPLY, Side::Client) => Message::Reply(Answered {
+            (kind::PONG, FrameSide::Client) => Message::Pong { id: header.id },
+            (kind::DRAIN, FrameSide::Client) => Message::Drain,
+            (kind::REPLY, FrameSide::Client) => Message::Reply(IncomingReply {
                 id: header.id,
                 codec: header.codec,
                 compressed: header.flags & FLAG_COMPRESSED != 0,
@@ -300,8 +301,8 @@ impl Native {
                 metadata: header.metadata(),
                 body: header.body(),
             }),
-            (kind::REPLY | kind::PONG | kind::DRAIN, Side::Server)
-            | (kind::REQUEST | kind::ONE_WAY | kind::CANCEL, Side::Client) => {
+            (kind::REPLY | kind::PONG | kind::DRAIN, FrameSide::Server)
+            | (kind::REQUEST | kind::ONE_WAY | kind::CANCEL, FrameSide::Client) => {
                 return self.wrong_direction(header);
             }
             (unknown, _) => {
@@ -343,7 +344,7 @@ impl Native {
     ///
     /// The lengths must fit their fields: at most 65 528 bytes of metadata and `u32::MAX` of body, which
     /// [`crate::message::MetadataBuf`] and `frame_bytes_max` see to.
-    pub fn request_header(call: &Call<'_>) -> [u8; HEADER_BYTES] {
+    pub fn request_header(call: &OutgoingCall<'_>) -> [u8; HEADER_BYTES] {
         to_bytes(Native::words(
             if call.one_way { kind::ONE_WAY } else { kind::REQUEST },
             call.codec,
@@ -356,7 +357,7 @@ impl Native {
     }
 
     #[inline(always)]
-    fn reply_words(reply: &Reply<'_>) -> [u64; 4] {
+    fn reply_words(reply: &OutgoingReply<'_>) -> [u64; 4] {
         Native::words(
             kind::REPLY,
             reply.codec,
@@ -435,13 +436,13 @@ fn to_bytes(words: [u64; 4]) -> [u8; HEADER_BYTES] {
     bytes
 }
 
-impl Wire for Native {
+impl Protocol for Native {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         let decoded = self.decode_any(input);
-        self.is_plain = self.side == Side::Server && self.skip_bytes == 0 && self.broken.is_none();
+        self.is_plain = self.side == FrameSide::Server && self.skip_bytes == 0 && self.broken.is_none();
         decoded
     }
 
@@ -484,7 +485,7 @@ impl Wire for Native {
 
     fn encode_drain(&mut self, out: &mut Out<'_>) {
         // A client's notice would be a frame in the wrong direction; it just asks for nothing more.
-        if self.side == Side::Server {
+        if self.side == FrameSide::Server {
             self.encode(Outgoing::Drain, out);
         }
     }
@@ -494,7 +495,7 @@ impl Wire for Native {
     }
 
     fn is_caller(&self) -> bool {
-        self.side == Side::Client
+        self.side == FrameSide::Client
     }
 }
 

@@ -7,12 +7,12 @@ use std::collections::VecDeque;
 
 /// The place of one answer in the order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Place(u64);
+pub struct OrderTicket(u64);
 
-impl Place {
+impl OrderTicket {
     /// The place with that number: the first question has 0, each further one the next.
-    pub fn of(number: u64) -> Place {
-        Place(number)
+    pub fn of(number: u64) -> OrderTicket {
+        OrderTicket(number)
     }
 
     /// The number, which may serve as an id.
@@ -24,29 +24,29 @@ impl Place {
 /// Questions, each with what is to be remembered of it, and answers that wait for those before them. As long as the
 /// questions are bounded (`in_flight_max`), so is this.
 #[derive(Debug)]
-pub struct InOrder<Q, T> {
+pub struct OrderedReplies<Q, T> {
     /// The front is the oldest question that has not been answered.
     waiting: VecDeque<(Q, Option<T>)>,
     /// The place of the front.
     front: u64,
 }
 
-impl<Q, T> Default for InOrder<Q, T> {
+impl<Q, T> Default for OrderedReplies<Q, T> {
     fn default() -> Self {
-        InOrder { waiting: VecDeque::new(), front: 0 }
+        OrderedReplies { waiting: VecDeque::new(), front: 0 }
     }
 }
 
-impl<Q, T> InOrder<Q, T> {
+impl<Q, T> OrderedReplies<Q, T> {
     /// A question has come: its answer will stand here.
     #[inline]
-    pub fn take_place(&mut self, question: Q) -> Place {
+    pub fn take_place(&mut self, question: Q) -> OrderTicket {
         self.waiting.push_back((question, None));
-        Place(self.front + self.waiting.len() as u64 - 1)
+        OrderTicket(self.front + self.waiting.len() as u64 - 1)
     }
 
     /// The answer for a place. A place that was filled before hands the answer back.
-    pub fn fill(&mut self, place: Place, answer: T) -> Result<(), T> {
+    pub fn fill(&mut self, place: OrderTicket, answer: T) -> Result<(), T> {
         let slot = place.0.checked_sub(self.front).and_then(|at| self.waiting.get_mut(at as usize));
         match slot {
             Some((_, slot @ None)) => {
@@ -60,7 +60,7 @@ impl<Q, T> InOrder<Q, T> {
     /// If this place is the next to be answered it counts as answered, and its answer may go out at once, without a
     /// wait in here; the question.
     #[inline]
-    pub fn take_turn(&mut self, place: Place) -> Option<Q> {
+    pub fn take_turn(&mut self, place: OrderTicket) -> Option<Q> {
         if place.0 != self.front || !matches!(self.waiting.front(), Some((_, None))) {
             return None;
         }
@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn an_answer_waits_for_those_before_it() {
-        let mut order = InOrder::default();
+        let mut order = OrderedReplies::default();
         let (a, b) = (order.take_place(1), order.take_place(2));
         order.fill(b, 'b').unwrap();
         assert_eq!(order.next_ready(), None);
@@ -116,7 +116,7 @@ mod tests {
 
     #[test]
     fn the_next_in_order_need_not_wait() {
-        let mut order = InOrder::default();
+        let mut order = OrderedReplies::default();
         let (a, b) = (order.take_place(1), order.take_place(2));
         assert_eq!(order.take_turn(b), None);
         order.fill(b, 'b').unwrap();
@@ -125,13 +125,13 @@ mod tests {
         assert_eq!(order.take_turn(b), None, "an answer waits here already");
         assert_eq!(order.next_ready(), Some((12, 'b')));
         assert_eq!(order.last_mut(), None);
-        assert_eq!((a.number(), Place::of(1)), (0, b));
+        assert_eq!((a.number(), OrderTicket::of(1)), (0, b));
     }
 
     proptest! {
         #[test]
         fn any_order_of_work_gives_the_order_of_questions(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
-            let mut order = InOrder::default();
+            let mut order = OrderedReplies::default();
             let mut work: Vec<_> = keys.iter().map(|key| (*key, order.take_place(*key))).collect();
             let asked = work.clone();
             work.sort_by_key(|(key, _)| *key);

@@ -12,7 +12,7 @@ use crate::method_name::MethodName;
 
 /// A method, as a protocol needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SiteMethod {
+pub struct DirectoryEntry {
     /// The hash by which it is called ([`method_hash`](crate::message::method_hash) of its name).
     pub hash: u32,
     /// It changes nothing, so it may be called by GET.
@@ -31,9 +31,9 @@ pub struct Page {
 }
 
 /// The server, as its protocols see it.
-pub trait Site: Send + Sync {
+pub trait MethodDirectory: Send + Sync {
     /// The method of that name, `Service.Method`.
-    fn method(&self, name: &str) -> Option<SiteMethod>;
+    fn method(&self, name: &str) -> Option<DirectoryEntry>;
 
     /// Whether there is a service of that full name, package included.
     fn has_service(&self, service: &str) -> bool;
@@ -46,16 +46,16 @@ pub trait Site: Send + Sync {
 }
 
 /// What every connection of a server shares: its limits and its site.
-pub struct ServerSide {
+pub struct ServerContext {
     /// The limits.
     pub limits: Limits,
     /// Origins that pages of other hosts may call from (CORS), `*` for all; empty: none.
     pub cors_origins: Vec<String>,
     /// The methods and pages.
-    pub site: Box<dyn Site>,
+    pub site: Box<dyn MethodDirectory>,
 }
 
-impl fmt::Debug for ServerSide {
+impl fmt::Debug for ServerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("ServerSide").field("limits", &self.limits).finish_non_exhaustive()
     }
@@ -63,10 +63,10 @@ impl fmt::Debug for ServerSide {
 
 /// A server without methods and pages.
 #[derive(Clone, Copy, Debug, Default)]
-pub struct EmptySite;
+pub struct EmptyDirectory;
 
-impl Site for EmptySite {
-    fn method(&self, _name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for EmptyDirectory {
+    fn method(&self, _name: &str) -> Option<DirectoryEntry> {
         None
     }
 
@@ -83,10 +83,10 @@ impl Site for EmptySite {
     }
 }
 
-impl ServerSide {
+impl ServerContext {
     /// The server side of protocols that ask for nothing but limits.
-    pub fn bare(limits: Limits) -> ServerSide {
-        ServerSide { limits, cors_origins: Vec::new(), site: Box::new(EmptySite) }
+    pub fn bare(limits: Limits) -> ServerContext {
+        ServerContext { limits, cors_origins: Vec::new(), site: Box::new(EmptyDirectory) }
     }
 
     /// What Go's server answers to a call of a method that it does not have (net/rpc server.go, `readRequestHeader`).

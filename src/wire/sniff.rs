@@ -7,7 +7,7 @@
 /// A protocol that can be told by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
-pub enum Protocol {
+pub enum ProtocolId {
     /// The native frame: `19 96`.
     Native,
     /// HTTP/1.1: a method and a space; also after an empty line, and methods that are not known.
@@ -20,39 +20,39 @@ pub enum Protocol {
     NetRpc,
 }
 
-impl Protocol {
+impl ProtocolId {
     /// The name, as configuration and counters spell it.
     pub fn name(self) -> &'static str {
         match self {
-            Protocol::Native => "native",
-            Protocol::Http => "http",
-            Protocol::JsonRpc => "jsonrpc",
-            Protocol::Tls => "tls",
-            Protocol::NetRpc => "gob",
+            ProtocolId::Native => "native",
+            ProtocolId::Http => "http",
+            ProtocolId::JsonRpc => "jsonrpc",
+            ProtocolId::Tls => "tls",
+            ProtocolId::NetRpc => "gob",
         }
     }
 }
 
 /// A set of protocols.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Protocols(u8);
+pub struct ProtocolSet(u8);
 
-impl Protocols {
+impl ProtocolSet {
     /// Every protocol that this version serves.
-    pub const SERVED: Protocols = Protocols(
-        1 << Protocol::Native as u8
-            | (cfg!(feature = "jsonrpc") as u8) << Protocol::JsonRpc as u8
-            | (cfg!(feature = "http") as u8) << Protocol::Http as u8
-            | (cfg!(feature = "netrpc") as u8) << Protocol::NetRpc as u8,
+    pub const SERVED: ProtocolSet = ProtocolSet(
+        1 << ProtocolId::Native as u8
+            | (cfg!(feature = "jsonrpc") as u8) << ProtocolId::JsonRpc as u8
+            | (cfg!(feature = "http") as u8) << ProtocolId::Http as u8
+            | (cfg!(feature = "netrpc") as u8) << ProtocolId::NetRpc as u8,
     );
 
     /// The set of one protocol.
-    pub fn only(protocol: Protocol) -> Protocols {
-        Protocols(1 << protocol as u8)
+    pub fn only(protocol: ProtocolId) -> ProtocolSet {
+        ProtocolSet(1 << protocol as u8)
     }
 
     /// Whether the protocol is in the set.
-    pub fn contains(self, protocol: Protocol) -> bool {
+    pub fn contains(self, protocol: ProtocolId) -> bool {
         self.0 & (1 << protocol as u8) != 0
     }
 }
@@ -61,7 +61,7 @@ impl Protocols {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sniffed {
     /// It is this one.
-    Is(Protocol),
+    Is(ProtocolId),
     /// It could still become one of several.
     NeedMore,
     /// It is none.
@@ -69,20 +69,20 @@ pub enum Sniffed {
 }
 
 /// First bytes, and the protocol they announce. None is the beginning of another.
-const TABLE: [(&[u8], Protocol); 13] = [
-    (&[0x19, 0x96], Protocol::Native),
-    (&[0x16, 0x03], Protocol::Tls),
-    (b"GET ", Protocol::Http),
-    (b"POST ", Protocol::Http),
-    (b"PUT ", Protocol::Http),
-    (b"HEAD ", Protocol::Http),
-    (b"PATCH ", Protocol::Http),
-    (b"TRACE ", Protocol::Http),
-    (b"DELETE ", Protocol::Http),
-    (b"OPTIONS ", Protocol::Http),
-    (b"CONNECT ", Protocol::Http),
-    (b"{", Protocol::JsonRpc),
-    (b"[", Protocol::JsonRpc),
+const TABLE: [(&[u8], ProtocolId); 13] = [
+    (&[0x19, 0x96], ProtocolId::Native),
+    (&[0x16, 0x03], ProtocolId::Tls),
+    (b"GET ", ProtocolId::Http),
+    (b"POST ", ProtocolId::Http),
+    (b"PUT ", ProtocolId::Http),
+    (b"HEAD ", ProtocolId::Http),
+    (b"PATCH ", ProtocolId::Http),
+    (b"TRACE ", ProtocolId::Http),
+    (b"DELETE ", ProtocolId::Http),
+    (b"OPTIONS ", ProtocolId::Http),
+    (b"CONNECT ", ProtocolId::Http),
+    (b"{", ProtocolId::JsonRpc),
+    (b"[", ProtocolId::JsonRpc),
 ];
 
 /// White space is looked at up to this length.
@@ -127,15 +127,15 @@ fn sniff_http(input: &[u8]) -> Option<Sniffed> {
     }
     let Some((end, target)) = line[method_len..].split_first() else { return Some(Sniffed::NeedMore) };
     let is_known = TABLE.iter().any(|(pattern, protocol)| {
-        *protocol == Protocol::Http && pattern[..pattern.len() - 1] == line[..method_len]
+        *protocol == ProtocolId::Http && pattern[..pattern.len() - 1] == line[..method_len]
     });
     match (end, is_known) {
-        (b' ' | b'\t' | b'\r' | b'\n', true) => Some(Sniffed::Is(Protocol::Http)),
+        (b' ' | b'\t' | b'\r' | b'\n', true) => Some(Sniffed::Is(ProtocolId::Http)),
         // Lines of other protocols begin with a word and a space as well, but hardly with one of these behind it.
         (b' ', false) => [&b"/"[..], b"*", b"http://", b"https://"].into_iter().find_map(|start| {
             let common = start.len().min(target.len());
             (start[..common] == target[..common]).then_some(match common == start.len() {
-                true => Sniffed::Is(Protocol::Http),
+                true => Sniffed::Is(ProtocolId::Http),
                 false => Sniffed::NeedMore,
             })
         }),
@@ -158,7 +158,7 @@ fn sniff_gob(input: &[u8]) -> Sniffed {
     }
     match gob_uint(rest, 4) {
         // Minus 64 is 127, and each further id two more.
-        Ok((id, _)) if id >= 127 && id % 2 == 1 => Sniffed::Is(Protocol::NetRpc),
+        Ok((id, _)) if id >= 127 && id % 2 == 1 => Sniffed::Is(ProtocolId::NetRpc),
         Ok(_) => Sniffed::Unknown,
         Err(sniffed) => sniffed,
     }
@@ -183,7 +183,7 @@ fn sniff_after_space(input: &[u8]) -> Sniffed {
     match input.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
         None if input.len() < SPACE_MAX => Sniffed::NeedMore,
         Some(at) if at > 0 && at < SPACE_MAX && matches!(input[at], b'{' | b'[') => {
-            Sniffed::Is(Protocol::JsonRpc)
+            Sniffed::Is(ProtocolId::JsonRpc)
         }
         _ => Sniffed::Unknown,
     }
@@ -262,15 +262,15 @@ mod tests {
             for cut in 0..request.len() {
                 assert_eq!(sniff(&request[..cut]), Sniffed::NeedMore, "{request:?} cut at {cut}");
             }
-            assert_eq!(sniff(request), Sniffed::Is(Protocol::Http), "{request:?}");
+            assert_eq!(sniff(request), Sniffed::Is(ProtocolId::Http), "{request:?}");
         }
     }
 
     #[test]
     fn json_may_stand_after_white_space() {
-        assert_eq!(sniff(b"\r\n\r\n{"), Sniffed::Is(Protocol::JsonRpc));
+        assert_eq!(sniff(b"\r\n\r\n{"), Sniffed::Is(ProtocolId::JsonRpc));
         assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
-        assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(Protocol::JsonRpc));
+        assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(ProtocolId::JsonRpc));
     }
 
     #[test]
@@ -285,7 +285,7 @@ mod tests {
                 for cut in 0..start.len() {
                     assert_eq!(sniff(&start[..cut]), Sniffed::NeedMore, "{start:?} cut at {cut}");
                 }
-                assert_eq!(sniff(&start), Sniffed::Is(Protocol::NetRpc), "{start:?}");
+                assert_eq!(sniff(&start), Sniffed::Is(ProtocolId::NetRpc), "{start:?}");
             }
         }
     }

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use crate::context::{Home, Peer, SCOPE_PLACES, Scope};
+use crate::context::{CompletionSink, Peer, SCOPE_PLACES, Scope};
 use crate::stats::Paces;
 
 /// Calls of quick methods that share a reading of the clock.
@@ -77,7 +77,7 @@ pub struct JobParts<'a> {
 }
 
 /// The requests of a batch.
-pub(super) struct Asked {
+pub(super) struct BatchRequests {
     /// The reactor's number for the group.
     pub(super) number: u32,
     pub(super) scope: Arc<Scope>,
@@ -86,10 +86,10 @@ pub(super) struct Asked {
     pub(super) bytes: Vec<u8>,
 }
 
-impl Asked {
+impl BatchRequests {
     /// None yet.
-    pub(super) fn new() -> Asked {
-        Asked {
+    pub(super) fn new() -> BatchRequests {
+        BatchRequests {
             number: 0,
             scope: Arc::new(Scope::default()),
             queued_at: Instant::now(),
@@ -129,18 +129,18 @@ impl Asked {
 }
 
 /// The requests of a batch that is being run, by one thread or by several.
-pub(super) struct Shared {
-    pub(super) asked: Asked,
+pub(super) struct SharedRequests {
+    pub(super) asked: BatchRequests,
     /// The first request that nobody has claimed. Only who does what hangs on it, so no order is needed.
     next: AtomicUsize,
     /// Others may be invited. If not, all requests that are timed together are claimed together, too.
     is_open: bool,
-    pub(super) home: Arc<dyn Home>,
-    pub(super) back: Back,
+    pub(super) home: Arc<dyn CompletionSink>,
+    pub(super) back: ReturnBatch,
 }
 
 /// Where a batch goes when it is done.
-pub(super) type Back = Arc<dyn Fn(Box<super::Batch>) + Send + Sync>;
+pub(super) type ReturnBatch = Arc<dyn Fn(Box<super::WorkBatch>) + Send + Sync>;
 
 /// Requests that a thread has claimed, and what it may do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -154,13 +154,13 @@ pub(super) struct Claim {
     pub(super) quick: usize,
 }
 
-impl Shared {
-    pub(super) fn new(home: Arc<dyn Home>, back: Back) -> Shared {
-        Shared { asked: Asked::new(), next: AtomicUsize::new(0), is_open: false, home, back }
+impl SharedRequests {
+    pub(super) fn new(home: Arc<dyn CompletionSink>, back: ReturnBatch) -> SharedRequests {
+        SharedRequests { asked: BatchRequests::new(), next: AtomicUsize::new(0), is_open: false, home, back }
     }
 
     /// Exchanges the requests; none of the new ones is claimed.
-    pub(super) fn exchange(&mut self, asked: &mut Asked, is_open: bool) {
+    pub(super) fn exchange(&mut self, asked: &mut BatchRequests, is_open: bool) {
         std::mem::swap(&mut self.asked, asked);
         *self.next.get_mut() = 0;
         self.is_open = is_open;

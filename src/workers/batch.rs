@@ -18,10 +18,10 @@ use std::time::Instant;
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use super::asked::{Asked, Back, Shared};
+use super::asked::{BatchRequests, ReturnBatch, SharedRequests};
 pub use super::asked::{Job, JobParts};
-use super::{Run, RunCall};
-use crate::context::{Context, Deferral, Home, Outcome, Parts, Scope};
+use super::{RunCall, RunMethod};
+use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, Scope};
 use crate::message::Metadata;
 use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
@@ -34,7 +34,7 @@ const KEEP_BYTES_MAX: usize = 256 * 1024;
 
 /// What became of a request.
 #[derive(Debug)]
-pub struct Done {
+pub struct FinishedCall {
     /// The connection that asked.
     pub key: Key,
     /// The call's slot there.
@@ -42,7 +42,7 @@ pub struct Done {
     /// How it ended; `None` if the answer was put off.
     pub code: Option<Code>,
     /// What stopped it, where that is worth a count of its own.
-    pub note: Note,
+    pub note: CallNote,
     /// Microseconds that it was queued.
     pub queue_us: u32,
     /// Microseconds that the handler took.
@@ -55,7 +55,7 @@ pub struct Done {
 
 /// What is worth a count of its own in how a request ended.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Note {
+pub enum CallNote {
     /// Nothing.
     Ran,
     /// It was cancelled before it started.
@@ -67,33 +67,36 @@ pub enum Note {
 }
 
 /// Requests handed over together, and what became of them.
-pub struct Batch {
-    /// The reactor's number for the group; every [`Done`] of it is counted against that.
+pub struct WorkBatch {
+    /// The reactor's number for the group; every [`FinishedCall`] of it is counted against that.
     pub number: u32,
     /// What became of those of the group's requests that this batch brings home: of all, unless it was shared.
-    pub done: Vec<Done>,
+    pub done: Vec<FinishedCall>,
     /// It brings home what another thread has done, or what was done early: the batch itself is still to come.
     pub is_part: bool,
     /// Its reactor watches whether a worker is stuck with it.
     pub is_watched: bool,
     /// The requests, until they are run.
-    asked: Asked,
+    asked: BatchRequests,
     /// The requests while they are run; kept for the next time.
-    shared: Option<Arc<Shared>>,
+    shared: Option<Arc<SharedRequests>>,
     out: Vec<u8>,
-    home: Arc<dyn Home>,
-    back: Back,
+    home: Arc<dyn CompletionSink>,
+    back: ReturnBatch,
 }
 
-impl Batch {
+impl WorkBatch {
     /// An empty batch whose answers go to `home`, and which itself goes `back`.
-    pub fn new(home: Arc<dyn Home>, back: Arc<dyn Fn(Box<Batch>) + Send + Sync>) -> Box<Batch> {
-        Box::new(Batch {
+    pub fn new(
+        home: Arc<dyn CompletionSink>,
+        back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
+    ) -> Box<WorkBatch> {
+        Box::new(WorkBatch {
             number: 0,
             done: Vec::new(),
             is_part: false,
             is_watched: false,
-            asked: Asked::new(),
+            asked: BatchRequests::new(),
             shared: None,
             out: Vec::new(),
             home,
@@ -136,14 +139,14 @@ impl Batch {
     /// What its buffers take, full or empty.
     pub fn capacity_bytes(&self) -> usize {
         self.asked.jobs.capacity() * size_of::<Job>()
-            + self.done.capacity() * size_of::<Done>()
+            + self.done.capacity() * size_of::<FinishedCall>()
             + self.asked.bytes.capacity()
             + self.out.capacity()
     }
 
     /// The body of an answer.
     #[inline]
-    pub fn body_of(&self, done: &Done) -> &[u8] {
+    pub fn body_of(&self, done: &FinishedCall) -> &[u8] {
         &self.out[done.out.start as usize..done.out.end as usize]
     }
 
@@ -160,13 +163,13 @@ impl Batch {
     }
 
     /// Lays the requests out to be run, by this thread and, if it is open, by those who are invited.
-    pub(super) fn lay_out(&mut self, is_open: bool) -> &Arc<Shared> {
-        let Batch { shared, asked, home, back, .. } = self;
+    pub(super) fn lay_out(&mut self, is_open: bool) -> &Arc<SharedRequests> {
+        let WorkBatch { shared, asked, home, back, .. } = self;
         // Somebody who helped may still hold the last one's.
         if shared.as_mut().is_none_or(|shared| Arc::get_mut(shared).is_none()) {
             *shared = None;
         }
-        let shared = shared.get_or_insert_with(|| Arc::new(Shared::new(home.clone(), back.clone())));
+        let shared = shared.get_or_insert_with(|| Arc::new(SharedRequests::new(home.clone(), back.clone())));
         if let Some(shared) = Arc::get_mut(shared) {
             shared.exchange(asked, is_open);
         }
@@ -174,13 +177,13 @@ impl Batch {
     }
 
     /// The requests that were laid out.
-    pub(super) fn shared(&self) -> Option<&Arc<Shared>> {
+    pub(super) fn shared(&self) -> Option<&Arc<SharedRequests>> {
         self.shared.as_ref()
     }
 
     /// A batch that brings home what is done of another one's requests.
-    pub(super) fn helping(shared: Arc<Shared>) -> Box<Batch> {
-        let mut batch = Batch::new(shared.home.clone(), shared.back.clone());
+    pub(super) fn helping(shared: Arc<SharedRequests>) -> Box<WorkBatch> {
+        let mut batch = WorkBatch::new(shared.home.clone(), shared.back.clone());
         batch.number = shared.asked.number;
         batch.is_part = true;
         batch.shared = Some(shared);
@@ -191,11 +194,11 @@ impl Batch {
     /// time: if it says so, that ends it. True if there may be more.
     pub(super) fn run(
         &mut self,
-        run: &dyn Run,
+        run: &dyn RunMethod,
         paces: &mut Paces,
         mut is_enough: impl FnMut(Instant) -> bool,
     ) -> bool {
-        let Batch { shared: Some(shared), done, out, .. } = self else { return false };
+        let WorkBatch { shared: Some(shared), done, out, .. } = self else { return false };
         let mut now = Instant::now();
         while let Some(claim) = shared.claim(paces, now) {
             let began = now;
@@ -227,8 +230,8 @@ impl Batch {
     }
 
     /// Takes out what is done, to be sent home before the rest.
-    pub(super) fn take_done(&mut self) -> Box<Batch> {
-        let mut part = Batch::new(self.home.clone(), self.back.clone());
+    pub(super) fn take_done(&mut self) -> Box<WorkBatch> {
+        let mut part = WorkBatch::new(self.home.clone(), self.back.clone());
         part.number = self.number;
         part.is_part = true;
         std::mem::swap(&mut part.done, &mut self.done);
@@ -241,11 +244,11 @@ impl Batch {
         for job in self.asked.jobs.drain(..) {
             let start = self.out.len() as u32;
             self.out.extend_from_slice(status.message.as_bytes());
-            self.done.push(Done {
+            self.done.push(FinishedCall {
                 key: job.key,
                 slot: job.slot,
                 code: Some(status.code),
-                note: Note::Ran,
+                note: CallNote::Ran,
                 queue_us: 0,
                 handler_us: 0,
                 compressed: false,
@@ -274,7 +277,7 @@ impl Batch {
     /// The arguments are not needed any more: large ones go home to their pool now, not when the batch does. Those
     /// that somebody else still runs, with the last who does.
     pub(super) fn drop_arguments(&mut self) {
-        let Batch { shared, asked, .. } = self;
+        let WorkBatch { shared, asked, .. } = self;
         match shared.as_mut().and_then(Arc::get_mut) {
             Some(shared) => {
                 shared.exchange(asked, false);
@@ -287,29 +290,29 @@ impl Batch {
 
 /// Runs one request.
 fn run_one(
-    run: &dyn Run,
-    shared: &Shared,
+    run: &dyn RunMethod,
+    shared: &SharedRequests,
     index: usize,
     began: Instant,
     out: &mut Vec<u8>,
-    done: &mut Vec<Done>,
+    done: &mut Vec<FinishedCall>,
 ) {
-    let Shared { asked: Asked { number, scope, queued_at, jobs, bytes }, home, .. } = shared;
+    let SharedRequests { asked: BatchRequests { number, scope, queued_at, jobs, bytes }, home, .. } = shared;
     let job = &jobs[index];
     let place = index as u8;
     let queue_us = micros(began.saturating_duration_since(*queued_at));
     let start = out.len() as u32;
     let (outcome, note) = if scope.is_cancelled(place) {
-        (Outcome::failed(Status::cancelled("the call was cancelled before it started")), Note::Removed)
+        (Outcome::failed(Status::cancelled("the call was cancelled before it started")), CallNote::Removed)
     } else if job.deadline.is_some_and(|deadline| deadline <= began) {
         let status = Status::deadline_exceeded("the deadline passed while the call was queued");
-        (Outcome::failed(status), Note::LateAtDequeue)
+        (Outcome::failed(status), CallNote::LateAtDequeue)
     } else {
         let metadata =
             Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
         let deferral =
             Deferral { home, key: job.key, slot: job.slot, batch: *number, codec: job.codec, queue_us };
-        let cx = Context::new(Parts {
+        let cx = Context::new(ContextParts {
             method: run.name_of(job.method),
             began,
             deadline: job.deadline,
@@ -335,7 +338,7 @@ fn run_one(
     };
     let compressed = matches!(outcome, Outcome::Compressed);
     let (code, chunk) = settle(outcome, out, start as usize);
-    done.push(Done {
+    done.push(FinishedCall {
         key: job.key,
         slot: job.slot,
         code,
@@ -350,17 +353,17 @@ fn run_one(
 
 /// Runs the handler; a panic costs this one call an `internal`, and nothing else.
 #[inline(always)]
-pub fn guarded<R: Run + ?Sized>(
+pub fn guarded<R: RunMethod + ?Sized>(
     run: &R,
     call: &RunCall<'_>,
     cx: &Context<'_>,
     out: &mut Vec<u8>,
-) -> (Outcome, Note) {
+) -> (Outcome, CallNote) {
     let start = out.len();
     // What the handler shares with others is behind its own locks, and they poison; `out` is cut back below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
     match result {
-        Ok(outcome) => (outcome, Note::Ran),
+        Ok(outcome) => (outcome, CallNote::Ran),
         Err(payload) => after_panic(payload, cx, out, start),
     }
 }
@@ -372,7 +375,7 @@ fn after_panic(
     cx: &Context<'_>,
     out: &mut Vec<u8>,
     start: usize,
-) -> (Outcome, Note) {
+) -> (Outcome, CallNote) {
     out.truncate(start);
     let text = payload
         .downcast_ref::<&str>()
@@ -383,9 +386,9 @@ fn after_panic(
     std::mem::forget(payload);
     if cx.is_deferred() {
         // The ticket, dropped by the panic or alive in another thread, answers.
-        return (Outcome::Deferred, Note::Panicked);
+        return (Outcome::Deferred, CallNote::Panicked);
     }
-    (Outcome::failed(Status::internal(format!("the handler panicked: {text}"))), Note::Panicked)
+    (Outcome::failed(Status::internal(format!("the handler panicked: {text}"))), CallNote::Panicked)
 }
 
 /// Turns an outcome into a code and the bytes that stand in `out` from `start` on.
@@ -412,18 +415,18 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::context::{Late, Peer, SCOPE_PLACES};
+    use crate::context::{DeferredReply, Peer, SCOPE_PLACES};
 
     struct Nowhere;
 
-    impl Home for Nowhere {
-        fn late(&self, _late: Late) {}
+    impl CompletionSink for Nowhere {
+        fn late(&self, _late: DeferredReply) {}
     }
 
     /// Says its metadata, its body and its method; panics for method 13, and takes its answer away for 14.
     struct Say(Mutex<Vec<crate::context::Ticket>>);
 
-    impl Run for Say {
+    impl RunMethod for Say {
         fn name_of(&self, _method: u32) -> &str {
             "Say.It"
         }
@@ -442,8 +445,8 @@ mod tests {
         }
     }
 
-    fn batch(methods: &[u32]) -> Box<Batch> {
-        let mut batch = Batch::new(Arc::new(Nowhere), Arc::new(|_| {}));
+    fn batch(methods: &[u32]) -> Box<WorkBatch> {
+        let mut batch = WorkBatch::new(Arc::new(Nowhere), Arc::new(|_| {}));
         batch.begin(7, Arc::new(Scope::default()), Instant::now());
         for (index, method) in methods.iter().enumerate() {
             let mut metadata = crate::message::MetadataBuf::new();
@@ -466,7 +469,7 @@ mod tests {
         batch
     }
 
-    fn laid_out(methods: &[u32]) -> Box<Batch> {
+    fn laid_out(methods: &[u32]) -> Box<WorkBatch> {
         let mut batch = batch(methods);
         batch.lay_out(true);
         batch
@@ -480,8 +483,8 @@ mod tests {
         paces
     }
 
-    fn told(batch: &Batch) -> Vec<(u32, String)> {
-        let text = |done: &Done| String::from_utf8(batch.body_of(done).to_vec()).unwrap();
+    fn told(batch: &WorkBatch) -> Vec<(u32, String)> {
+        let text = |done: &FinishedCall| String::from_utf8(batch.body_of(done).to_vec()).unwrap();
         batch.done.iter().map(|done| (done.slot, text(done))).collect()
     }
 
@@ -517,7 +520,7 @@ mod tests {
             let early = batch.take_done();
             let shared = batch.shared().unwrap().clone();
             shared.asked.scope.cancel(4);
-            let mut helper = Batch::helping(shared);
+            let mut helper = WorkBatch::helping(shared);
             assert!(!helper.run(&run, &mut Paces::default(), |_| false));
             assert!(!batch.run(&run, &mut Paces::default(), |_| false));
             assert!(batch.done.is_empty(), "all was claimed");
@@ -525,7 +528,7 @@ mod tests {
             assert_eq!(told(&helper)[..4 - cut], all()[cut..4], "cut at {cut}");
             assert_eq!(
                 helper.done.last().map(|done| done.note),
-                Some(Note::Removed),
+                Some(CallNote::Removed),
                 "its place went with it"
             );
             assert!(early.is_part && helper.is_part && !batch.is_part, "only the batch stands for itself");
@@ -538,7 +541,8 @@ mod tests {
         let methods = [1; SCOPE_PLACES];
         for round in 0..200 {
             let mut batch = laid_out(&methods);
-            let helpers: Vec<_> = (0..2).map(|_| Batch::helping(batch.shared().unwrap().clone())).collect();
+            let helpers: Vec<_> =
+                (0..2).map(|_| WorkBatch::helping(batch.shared().unwrap().clone())).collect();
             let mut all = std::thread::scope(|scope| {
                 let helpers: Vec<_> = helpers
                     .into_iter()
@@ -565,7 +569,7 @@ mod tests {
     fn the_requests_go_with_the_last_who_holds_them() {
         let mut batch = laid_out(&[1; 5]);
         let chunk = batch.shared().unwrap().asked.jobs[3].chunk.clone();
-        let helper = Batch::helping(batch.shared().unwrap().clone());
+        let helper = WorkBatch::helping(batch.shared().unwrap().clone());
         batch.drop_arguments();
         assert!(batch.is_empty() && batch.shared().is_none());
         assert_eq!(helper.shared().unwrap().asked.jobs.len(), 5, "who helps still reads them");

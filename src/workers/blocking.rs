@@ -10,27 +10,27 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, TrySendError};
 
-use super::{Alive, Backlog, Batch, Ended, Run};
+use super::{Backlog, PoolsEnded, RunMethod, ThreadAlive, WorkBatch};
 use crate::stats::Paces;
 
 /// A thread without work for this long ends.
 const IDLE_MAX: Duration = Duration::from_secs(10);
 
-enum Work {
-    Batch(Box<Batch>),
+enum BlockingWork {
+    Batch(Box<WorkBatch>),
     Stop,
 }
 
 /// The elastic pool.
-pub struct Blocking {
-    queue: Sender<Work>,
-    shared: Arc<Shared>,
-    ended: Ended,
+pub struct BlockingPool {
+    queue: Sender<BlockingWork>,
+    shared: Arc<BlockingShared>,
+    ended: PoolsEnded,
 }
 
-struct Shared {
-    queue: Receiver<Work>,
-    run: Arc<dyn Run>,
+struct BlockingShared {
+    queue: Receiver<BlockingWork>,
+    run: Arc<dyn RunMethod>,
     backlog: Arc<Backlog>,
     threads_max: usize,
     threads: AtomicUsize,
@@ -38,20 +38,20 @@ struct Shared {
     /// Threads that wait for work.
     waiting: AtomicUsize,
     /// Given to each thread; taken away when the pool stops, so that its end can be seen.
-    alive: Mutex<Option<Alive>>,
+    alive: Mutex<Option<ThreadAlive>>,
 }
 
-impl Blocking {
+impl BlockingPool {
     /// A pool of one thread, which may grow to `threads_max`.
     pub(super) fn start(
         threads_max: usize,
         queue_max: usize,
-        run: Arc<dyn Run>,
+        run: Arc<dyn RunMethod>,
         backlog: Arc<Backlog>,
-    ) -> std::io::Result<Blocking> {
+    ) -> std::io::Result<BlockingPool> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let (alive, ended) = super::life();
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(BlockingShared {
             queue: receiver,
             run,
             backlog,
@@ -62,15 +62,16 @@ impl Blocking {
             alive: Mutex::new(Some(alive)),
         });
         shared.grow()?;
-        Ok(Blocking { queue: sender, shared, ended })
+        Ok(BlockingPool { queue: sender, shared, ended })
     }
 
-    pub(super) fn send(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
-        match self.queue.try_send(Work::Batch(batch)) {
+    pub(super) fn send(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
+        match self.queue.try_send(BlockingWork::Batch(batch)) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(Work::Batch(batch)) | TrySendError::Disconnected(Work::Batch(batch))) => {
-                Err(batch)
-            }
+            Err(
+                TrySendError::Full(BlockingWork::Batch(batch))
+                | TrySendError::Disconnected(BlockingWork::Batch(batch)),
+            ) => Err(batch),
             Err(_) => unreachable!("a batch was sent, so a batch comes back"),
         }
     }
@@ -88,13 +89,13 @@ impl Blocking {
         // No thread starts from here on: it would have to hold a sign of life.
         drop(self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
         for _ in 0..self.threads() {
-            let _ = self.queue.send_deadline(Work::Stop, until);
+            let _ = self.queue.send_deadline(BlockingWork::Stop, until);
         }
         self.ended.wait(until);
     }
 }
 
-impl Shared {
+impl BlockingShared {
     /// Starts one more thread, if the bound allows it.
     fn grow(self: &Arc<Self>) -> std::io::Result<()> {
         let threads = self.threads.fetch_add(1, Ordering::SeqCst) + 1;
@@ -124,14 +125,14 @@ impl Shared {
         let mut paces = Paces::default();
         while let Some(work) = self.next() {
             match work {
-                Work::Batch(batch) => self.run_batch(batch, &mut paces),
-                Work::Stop => break,
+                BlockingWork::Batch(batch) => self.run_batch(batch, &mut paces),
+                BlockingWork::Stop => break,
             }
         }
         self.threads.fetch_sub(1, Ordering::SeqCst);
     }
 
-    fn next(self: &Arc<Self>) -> Option<Work> {
+    fn next(self: &Arc<Self>) -> Option<BlockingWork> {
         self.waiting.fetch_add(1, Ordering::SeqCst);
         loop {
             let taken = match self.queue.recv_timeout(IDLE_MAX) {
@@ -147,7 +148,7 @@ impl Shared {
                 }
             };
             let is_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
-            if is_last && matches!(taken, Some(Work::Batch(_))) {
+            if is_last && matches!(taken, Some(BlockingWork::Batch(_))) {
                 // Without a thread to spare the work waits in the queue: that is what the bound is for.
                 let _ = self.grow();
             }
@@ -156,7 +157,7 @@ impl Shared {
     }
 
     /// Work that may wait is run one by one; each answer goes home as soon as it is there.
-    fn run_batch(&self, mut batch: Box<Batch>, paces: &mut Paces) {
+    fn run_batch(&self, mut batch: Box<WorkBatch>, paces: &mut Paces) {
         self.backlog.sub(batch.len());
         batch.lay_out(false);
         batch.run(&*self.run, paces, |_| false);

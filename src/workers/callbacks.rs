@@ -7,17 +7,17 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::Sender;
 
-use super::Ended;
+use super::PoolsEnded;
 
-enum Work {
+enum CallbackWork {
     Callback(Box<dyn FnOnce() + Send>),
     Stop,
 }
 
 /// The thread for callbacks.
 pub(super) struct Callbacks {
-    queue: Sender<Work>,
-    ended: Ended,
+    queue: Sender<CallbackWork>,
+    ended: PoolsEnded,
 }
 
 impl Callbacks {
@@ -26,7 +26,7 @@ impl Callbacks {
         let (alive, ended) = super::life();
         crate::threads::detached("coreloop-cancel", move || {
             let _alive = alive;
-            while let Ok(Work::Callback(callback)) = work.recv() {
+            while let Ok(CallbackWork::Callback(callback)) = work.recv() {
                 // The user's; its panic is its own.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));
             }
@@ -35,12 +35,12 @@ impl Callbacks {
     }
 
     pub(super) fn run(&self, callback: Box<dyn FnOnce() + Send>) {
-        let _ = self.queue.send(Work::Callback(callback));
+        let _ = self.queue.send(CallbackWork::Callback(callback));
     }
 
     /// Ends the thread once everything that was given to it has run.
     pub(super) fn stop(&self, patience: Duration) {
-        let _ = self.queue.send(Work::Stop);
+        let _ = self.queue.send(CallbackWork::Stop);
         self.ended.wait(Instant::now() + patience);
     }
 }

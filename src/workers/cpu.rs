@@ -2,16 +2,16 @@
 //!
 //! A worker polls the queue for a bounded time before it parks, and a batch that turns out slow is shared: what is done
 //! goes home early, and others are invited to claim from what is left. A worker that is stuck in one call cannot
-//! invite; then whoever watches does ([`Cpu::relieve`]).
+//! invite; then whoever watches does ([`CpuPool::relieve`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
-use super::asked::Shared;
+use super::asked::SharedRequests;
 use super::parking::Parking;
-use super::{Backlog, Batch, Ended, Run};
+use super::{Backlog, PoolsEnded, RunMethod, WorkBatch};
 use crate::stats::Paces;
 
 /// A batch that has run for longer than this sends home what is done, so that quick calls do not wait for slow
@@ -20,23 +20,23 @@ const SHARE_AFTER: Duration = Duration::from_micros(100);
 /// A worker that has claimed nothing more for so long is stuck: what stands behind the call is for others.
 pub const STUCK_AFTER: Duration = Duration::from_millis(1);
 
-enum Work {
-    Batch(Box<Batch>),
+enum CpuWork {
+    Batch(Box<WorkBatch>),
     /// Somebody else's batch, of which requests are left.
-    Help(Arc<Shared>),
+    Help(Arc<SharedRequests>),
     Stop,
 }
 
 /// What a worker is at, for those who may have to help: the requests of its batch, and what was seen of them.
 #[derive(Default)]
-struct Bench {
-    shared: Option<Arc<Shared>>,
-    seen: Seen,
+struct WorkerStatus {
+    shared: Option<Arc<SharedRequests>>,
+    seen: WorkerProgress,
 }
 
 /// What the last look at a worker's batch has found.
 #[derive(Clone, Copy, Default)]
-enum Seen {
+enum WorkerProgress {
     /// Nobody has looked.
     #[default]
     Nothing,
@@ -47,40 +47,40 @@ enum Seen {
 }
 
 /// The pool for CPU work.
-pub struct Cpu {
-    queue: Sender<Work>,
+pub struct CpuPool {
+    queue: Sender<CpuWork>,
     parking: Arc<Parking>,
     /// By worker; none where there is only one, who has nobody to help.
-    benches: Arc<[Mutex<Bench>]>,
+    benches: Arc<[Mutex<WorkerStatus>]>,
     threads: usize,
-    ended: Ended,
+    ended: PoolsEnded,
 }
 
 struct Worker {
     index: usize,
-    queue: Receiver<Work>,
-    share: Sender<Work>,
-    run: Arc<dyn Run>,
+    queue: Receiver<CpuWork>,
+    share: Sender<CpuWork>,
+    run: Arc<dyn RunMethod>,
     backlog: Arc<Backlog>,
     parking: Arc<Parking>,
-    benches: Arc<[Mutex<Bench>]>,
+    benches: Arc<[Mutex<WorkerStatus>]>,
     spin: coreloop_poller::SpinBudget,
     paces: Paces,
 }
 
-impl Cpu {
+impl CpuPool {
     /// Starts `workers` threads.
     pub(super) fn start(
         workers: usize,
         spin: Duration,
         queue_max: usize,
-        run: Arc<dyn Run>,
+        run: Arc<dyn RunMethod>,
         backlog: Arc<Backlog>,
-    ) -> std::io::Result<Cpu> {
+    ) -> std::io::Result<CpuPool> {
         let (sender, receiver) = crossbeam_channel::bounded(queue_max.max(1));
         let parking = Arc::new(Parking::new(workers));
         let with_others = if workers > 1 { workers } else { 0 };
-        let benches: Arc<[Mutex<Bench>]> = (0..with_others).map(|_| Mutex::default()).collect();
+        let benches: Arc<[Mutex<WorkerStatus>]> = (0..with_others).map(|_| Mutex::default()).collect();
         let cores = coreloop_poller::os::allowed_cores().len();
         let (alive, ended) = super::life();
         for index in 0..workers {
@@ -102,15 +102,15 @@ impl Cpu {
                 worker.work();
             })?;
         }
-        Ok(Cpu { queue: sender, parking, benches, threads: workers, ended })
+        Ok(CpuPool { queue: sender, parking, benches, threads: workers, ended })
     }
 
-    pub(super) fn send(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
-        match self.queue.try_send(Work::Batch(batch)) {
+    pub(super) fn send(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
+        match self.queue.try_send(CpuWork::Batch(batch)) {
             Ok(()) => Ok(()),
-            Err(TrySendError::Full(Work::Batch(batch)) | TrySendError::Disconnected(Work::Batch(batch))) => {
-                Err(batch)
-            }
+            Err(
+                TrySendError::Full(CpuWork::Batch(batch)) | TrySendError::Disconnected(CpuWork::Batch(batch)),
+            ) => Err(batch),
             Err(_) => unreachable!("a batch was sent, so a batch comes back"),
         }
     }
@@ -134,22 +134,24 @@ impl Cpu {
                 is_left = true;
                 continue;
             };
-            let Bench { shared: Some(shared), seen } = &mut *bench else { continue };
+            let WorkerStatus { shared: Some(shared), seen } = &mut *bench else { continue };
             is_left |= shared.has_more();
             let claimed = shared.claimed();
             *seen = match *seen {
-                Seen::Stuck(before) if before == claimed => *seen,
-                Seen::Claimed(before, since) if before == claimed => {
+                WorkerProgress::Stuck(before) if before == claimed => *seen,
+                WorkerProgress::Claimed(before, since) if before == claimed => {
                     let is_stuck = shared.has_more() && now.saturating_duration_since(since) >= STUCK_AFTER;
                     // A full queue means that nobody is idle; the next look tries again.
-                    if is_stuck && self.queue.try_send(Work::Help(shared.clone())).is_ok() {
+                    if is_stuck && self.queue.try_send(CpuWork::Help(shared.clone())).is_ok() {
                         self.parking.wake_one();
-                        Seen::Stuck(claimed)
+                        WorkerProgress::Stuck(claimed)
                     } else {
                         *seen
                     }
                 }
-                Seen::Nothing | Seen::Claimed(..) | Seen::Stuck(_) => Seen::Claimed(claimed, now),
+                WorkerProgress::Nothing | WorkerProgress::Claimed(..) | WorkerProgress::Stuck(_) => {
+                    WorkerProgress::Claimed(claimed, now)
+                }
             };
         }
         is_left
@@ -168,7 +170,7 @@ impl Cpu {
         let until = Instant::now() + patience;
         for _ in 0..self.threads {
             // The queue may be full of work that nobody waits for any more; the workers make room.
-            let _ = self.queue.send_deadline(Work::Stop, until);
+            let _ = self.queue.send_deadline(CpuWork::Stop, until);
             self.parking.wake_one();
         }
         self.ended.wait(until);
@@ -180,23 +182,23 @@ impl Worker {
         self.run.begin_thread();
         loop {
             match self.next() {
-                Work::Batch(batch) => {
+                CpuWork::Batch(batch) => {
                     self.backlog.sub(batch.len());
                     self.run_batch(batch);
                 }
-                Work::Help(shared) => self.help(shared),
-                Work::Stop => return,
+                CpuWork::Help(shared) => self.help(shared),
+                CpuWork::Stop => return,
             }
         }
     }
 
     /// The next work: looked for a while, then waited for.
-    fn next(&mut self) -> Work {
+    fn next(&mut self) -> CpuWork {
         loop {
             let found = match self.queue.try_recv() {
                 Ok(work) => Some(work),
                 Err(TryRecvError::Empty) => self.spin_for_work(),
-                Err(TryRecvError::Disconnected) => return Work::Stop,
+                Err(TryRecvError::Disconnected) => return CpuWork::Stop,
             };
             match found {
                 Some(work) => return work,
@@ -205,7 +207,7 @@ impl Worker {
         }
     }
 
-    fn spin_for_work(&mut self) -> Option<Work> {
+    fn spin_for_work(&mut self) -> Option<CpuWork> {
         let budget = self.spin.budget();
         if budget.is_zero() {
             return None;
@@ -226,7 +228,7 @@ impl Worker {
         }
     }
 
-    fn run_batch(&mut self, mut batch: Box<Batch>) {
+    fn run_batch(&mut self, mut batch: Box<WorkBatch>) {
         let is_open = batch.len() > 1 && !self.benches.is_empty();
         let shared = batch.lay_out(is_open);
         if is_open {
@@ -240,10 +242,10 @@ impl Worker {
         batch.send_back();
     }
 
-    fn help(&mut self, shared: Arc<Shared>) {
+    fn help(&mut self, shared: Arc<SharedRequests>) {
         // Most invitations come too late: what was left has been done meanwhile.
         if shared.has_more() {
-            let mut batch = Batch::helping(shared);
+            let mut batch = WorkBatch::helping(shared);
             self.run_claims(&mut batch);
             batch.drop_arguments();
             batch.send_back();
@@ -251,7 +253,7 @@ impl Worker {
     }
 
     /// Runs what is left of a batch, and sends home in between what has been done for a while.
-    fn run_claims(&mut self, batch: &mut Batch) {
+    fn run_claims(&mut self, batch: &mut WorkBatch) {
         let mut began = Instant::now();
         while batch.run(&*self.run, &mut self.paces, |now| now.duration_since(began) >= SHARE_AFTER) {
             batch.take_done().send_back();
@@ -261,18 +263,18 @@ impl Worker {
     }
 
     /// Asks a worker that is idle to help with a slow batch.
-    fn invite(&self, batch: &Batch) {
+    fn invite(&self, batch: &WorkBatch) {
         if self.parking.is_anyone_asleep()
             && let Some(shared) = batch.shared()
-            && self.share.try_send(Work::Help(shared.clone())).is_ok()
+            && self.share.try_send(CpuWork::Help(shared.clone())).is_ok()
         {
             self.parking.wake_one();
         }
     }
 
     /// Lets others see what this worker is at.
-    fn show(&self, shared: Option<Arc<Shared>>) {
+    fn show(&self, shared: Option<Arc<SharedRequests>>) {
         *self.benches[self.index].lock().unwrap_or_else(PoisonError::into_inner) =
-            Bench { shared, seen: Seen::Nothing };
+            WorkerStatus { shared, seen: WorkerProgress::Nothing };
     }
 }

@@ -2,7 +2,7 @@
 //! that may wait.
 //!
 //! A reactor hands over whole batches and never waits: a full queue is its answer. What a method is, a worker
-//! does not know; it asks its [`Run`]. Batches are in [`batch`], the elastic pool in [`blocking`].
+//! does not know; it asks its [`RunMethod`]. Batches are in [`batch`], the elastic pool in [`blocking`].
 
 mod asked;
 pub mod batch;
@@ -15,12 +15,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-pub use crate::context::{Run, RunCall};
+pub use crate::context::{RunCall, RunMethod};
 use crate::stats::WorkersSnapshot;
-pub use batch::{Batch, Done, Job};
-pub use blocking::Blocking;
+pub use batch::{FinishedCall, Job, WorkBatch};
+pub use blocking::BlockingPool;
 use callbacks::Callbacks;
-pub use cpu::{Cpu, STUCK_AFTER};
+pub use cpu::{CpuPool, STUCK_AFTER};
 
 /// How the pools are built.
 #[derive(Clone, Copy, Debug)]
@@ -75,8 +75,8 @@ impl Backlog {
 
 /// Both pools.
 pub struct Pools {
-    cpu: Cpu,
-    blocking: Blocking,
+    cpu: CpuPool,
+    blocking: BlockingPool,
     callbacks: Callbacks,
     backlog: Arc<Backlog>,
 }
@@ -87,17 +87,18 @@ impl Pools {
     /// # Errors
     ///
     /// A thread could not be started.
-    pub fn start(config: PoolsConfig, run: Arc<dyn Run>) -> std::io::Result<Pools> {
+    pub fn start(config: PoolsConfig, run: Arc<dyn RunMethod>) -> std::io::Result<Pools> {
         let backlog = Arc::new(Backlog::new(config.work_queue_max));
         let cpu =
-            Cpu::start(config.workers, config.spin, config.work_queue_max, run.clone(), backlog.clone())?;
-        let blocking = Blocking::start(config.blocking_threads, config.work_queue_max, run, backlog.clone())?;
+            CpuPool::start(config.workers, config.spin, config.work_queue_max, run.clone(), backlog.clone())?;
+        let blocking =
+            BlockingPool::start(config.blocking_threads, config.work_queue_max, run, backlog.clone())?;
         Ok(Pools { cpu, blocking, callbacks: Callbacks::start()?, backlog })
     }
 
     /// Queues a batch for the CPU workers, and wakes nobody: [`Pools::wake_cpu`] does. It comes back if the queue is
     /// full.
-    pub fn send_cpu(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
+    pub fn send_cpu(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
         self.cpu.send(batch)
     }
 
@@ -118,7 +119,7 @@ impl Pools {
     }
 
     /// Queues a batch for the blocking threads. It comes back if the queue is full.
-    pub fn send_blocking(&self, batch: Box<Batch>) -> Result<(), Box<Batch>> {
+    pub fn send_blocking(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
         self.blocking.send(batch)
     }
 
@@ -154,19 +155,19 @@ impl Pools {
 
 /// A thread holds it for as long as it lives.
 #[derive(Clone)]
-struct Alive {
+struct ThreadAlive {
     _sign: crossbeam_channel::Sender<std::convert::Infallible>,
 }
 
-/// Tells when every thread that held an [`Alive`] has ended.
-struct Ended(crossbeam_channel::Receiver<std::convert::Infallible>);
+/// Tells when every thread that held an [`ThreadAlive`] has ended.
+struct PoolsEnded(crossbeam_channel::Receiver<std::convert::Infallible>);
 
-fn life() -> (Alive, Ended) {
+fn life() -> (ThreadAlive, PoolsEnded) {
     let (sign, ended) = crossbeam_channel::bounded(0);
-    (Alive { _sign: sign }, Ended(ended))
+    (ThreadAlive { _sign: sign }, PoolsEnded(ended))
 }
 
-impl Ended {
+impl PoolsEnded {
     /// Waits until they have, or until then. A thread that does not come back is left behind.
     fn wait(&self, until: Instant) {
         // Nothing can be sent; the channel closes when the last sign of life is dropped.

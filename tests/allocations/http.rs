@@ -2,9 +2,9 @@
 
 use crate::counting::{Asked, counted};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
-use coreloop::message::{Message, Outgoing, Reply, SendBody};
+use coreloop::message::{Message, Outgoing, OutgoingReply, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, Http, Out, Wire};
+use coreloop::wire::{Decoded, Http, Out, Protocol};
 
 #[test]
 fn a_post_allocates_nothing_in_the_steady_state() {
@@ -20,7 +20,7 @@ fn a_post_allocates_nothing_in_the_steady_state() {
             panic!("a call is whole")
         };
         assert_eq!((&request[call.body.range()], consumed), (&br#"{"A":6,"B":7}"#[..], request.len()));
-        let reply = Reply {
+        let reply = OutgoingReply {
             id: call.id,
             codec: call.codec,
             compressed: false,

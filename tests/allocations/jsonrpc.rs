@@ -3,9 +3,9 @@
 use crate::counting::asked;
 use crate::one_method::{ADD, carry};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
-use coreloop::message::{Call, Message, Outgoing, Reply, SendBody, method_hash};
+use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, JsonRpc, JsonRpcClient, Out, Wire};
+use coreloop::wire::{Decoded, JsonRpc, JsonRpcClient, Out, Protocol};
 
 #[test]
 fn a_warm_connection_allocates_nothing_for_its_calls() {
@@ -19,7 +19,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
     for round in 0..8 {
         let before = asked();
         for id in 0..DEPTH {
-            let call = Call {
+            let call = OutgoingCall {
                 id: round * DEPTH + id,
                 name: ADD,
                 method: method_hash(ADD),
@@ -47,7 +47,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
                 for id in ids.drain(..).rev() {
                     let (compressed, queue_us, handler_us) = (false, 0, 0);
                     let (code, body) = (Code::Ok, SendBody::Bytes(b"13"));
-                    let reply = Reply { id, codec: 2, compressed, code, queue_us, handler_us, body };
+                    let reply = OutgoingReply { id, codec: 2, compressed, code, queue_us, handler_us, body };
                     server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
                 }
             }

@@ -4,9 +4,9 @@ use crate::counting::asked;
 use crate::one_method::{ADD, carry};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::codec::gob;
-use coreloop::message::{Call, Message, Outgoing, Reply, SendBody, method_hash};
+use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, NetRpc, NetRpcClient, Out, Wire};
+use coreloop::wire::{Decoded, NetRpc, NetRpcClient, Out, Protocol};
 
 /// What Go's example has for an argument: a struct, whose definition goes ahead of the first.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -31,7 +31,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
     for round in 0..8 {
         let before = asked();
         for id in 0..DEPTH {
-            let call = Call {
+            let call = OutgoingCall {
                 id: round * DEPTH + id,
                 name: ADD,
                 method: method_hash(ADD),
@@ -58,7 +58,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         for id in ids.drain(..).rev() {
             let (compressed, queue_us, handler_us) = (false, 0, 0);
             let (code, body) = (Code::Ok, SendBody::Bytes(&result));
-            let reply = Reply { id, codec: 3, compressed, code, queue_us, handler_us, body };
+            let reply = OutgoingReply { id, codec: 3, compressed, code, queue_us, handler_us, body };
             server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         stream.clear();

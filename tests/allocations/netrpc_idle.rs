@@ -8,8 +8,8 @@ use std::time::Duration;
 use crate::counting::held_bytes;
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::codec::gob;
-use coreloop::message::{Call, Outgoing, SendBody, method_hash};
-use coreloop::wire::{NetRpcClient, Out, Wire};
+use coreloop::message::{Outgoing, OutgoingCall, SendBody, method_hash};
+use coreloop::wire::{NetRpcClient, Out, Protocol};
 use coreloop::{Server, demo};
 
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -23,7 +23,7 @@ struct Args {
 fn first_call() -> Vec<u8> {
     let (mut argument, mut bytes) = (Vec::new(), Vec::new());
     gob::encode(&Args { a: 6, b: 7 }, &mut argument).unwrap();
-    let call = Call {
+    let call = OutgoingCall {
         id: 1,
         name: "Arith.Add",
         method: method_hash("Arith.Add"),

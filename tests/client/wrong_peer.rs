@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use coreloop::client::{CallError, Client, Direct, MethodId, Starter};
 use coreloop::codec::{Codec, Plain};
-use coreloop::wire::{ForeignProtocol, Protocol, Protocols};
+use coreloop::wire::{ForeignProtocol, ProtocolId, ProtocolSet};
 use coreloop::{Code, Context, Server};
 
 fn text_of(scheme: &str) -> (Codec, &'static [u8]) {
@@ -44,14 +44,14 @@ fn an_error_names_the_method_and_not_its_hash() {
 #[test]
 fn each_protocol_says_what_it_met_at_a_listener_of_another() {
     for (allowed, name) in [
-        (Protocol::Native, "native"),
-        (Protocol::Http, "http"),
-        (Protocol::JsonRpc, "jsonrpc"),
-        (Protocol::NetRpc, "gob"),
+        (ProtocolId::Native, "native"),
+        (ProtocolId::Http, "http"),
+        (ProtocolId::JsonRpc, "jsonrpc"),
+        (ProtocolId::NetRpc, "gob"),
     ] {
         let server = Server::builder()
             .method("Any.Any", |_: &Context<'_>, n: i64| Ok(n))
-            .listen_for("127.0.0.1:0", Protocols::only(allowed))
+            .listen_for("127.0.0.1:0", ProtocolSet::only(allowed))
             .start()
             .unwrap();
         let address = server.addresses()[0].to_string();

@@ -9,7 +9,7 @@ use std::path::PathBuf;
 use crate::targets::{BODY_MAX, Everything, TARGETS, User};
 use coreloop::codec::compress::compress;
 use coreloop::codec::{self, Bytes, Codec};
-use coreloop::message::{Call, MetadataBuf, SendBody, method_hash};
+use coreloop::message::{MetadataBuf, OutgoingCall, SendBody, method_hash};
 use coreloop::wire::{Native, native};
 
 fn folder(target: &str) -> PathBuf {
@@ -51,9 +51,9 @@ fn user(i: u64) -> User {
     }
 }
 
-fn call<'a>(id: u64, metadata: &'a [u8], body: &'a [u8]) -> Call<'a> {
+fn call<'a>(id: u64, metadata: &'a [u8], body: &'a [u8]) -> OutgoingCall<'a> {
     let (codec, body) = (2, SendBody::Bytes(body));
-    Call {
+    OutgoingCall {
         name: "",
         id,
         method: 0,

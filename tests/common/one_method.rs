@@ -5,16 +5,16 @@ use std::sync::Arc;
 use coreloop::bufpool::{Pool, WriteQueue};
 use coreloop::config::Limits;
 use coreloop::message::method_hash;
-use coreloop::wire::{Page, ServerSide, Site, SiteMethod};
+use coreloop::wire::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 
 /// The one.
 pub const ADD: &str = "Arith.Add";
 
 struct OneMethod;
 
-impl Site for OneMethod {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
-        let found = SiteMethod { hash: method_hash(name), is_free_of_side_effects: false };
+impl MethodDirectory for OneMethod {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
+        let found = DirectoryEntry { hash: method_hash(name), is_free_of_side_effects: false };
         (name == ADD).then_some(found)
     }
 
@@ -32,9 +32,9 @@ impl Site for OneMethod {
 }
 
 /// A side with the usual limits.
-pub fn side() -> Arc<ServerSide> {
+pub fn side() -> Arc<ServerContext> {
     let (limits, cors_origins) = (Limits::default(), Vec::new());
-    Arc::new(ServerSide { limits, cors_origins, site: Box::new(OneMethod) })
+    Arc::new(ServerContext { limits, cors_origins, site: Box::new(OneMethod) })
 }
 
 /// The bytes that wait, moved to the end of `into`.

@@ -8,7 +8,7 @@ use coreloop::codec::{Argument, Bytes, Codec, Plain, RawBytes};
 use coreloop::config::Config;
 use coreloop::context::Outcome;
 use coreloop::reactor::Address;
-use coreloop::server::Builder;
+use coreloop::server::ServerBuilder;
 use coreloop::service::{Kind, Method, finish};
 use coreloop::stats::Snapshot;
 use coreloop::{Context, Reply, Server, Status};
@@ -157,7 +157,7 @@ pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
     Rig { server: Some(server), address, gate, held, counted, cancelled }
 }
 
-fn with_plain_methods(builder: Builder) -> Builder {
+fn with_plain_methods(builder: ServerBuilder) -> ServerBuilder {
     let double = |_cx: &Context<'_>, n: i64| Ok::<i64, Status>(n.wrapping_mul(2));
     let echo = || -> coreloop::service::Handler {
         Box::new(|cx, codec, body, out| match <RawBytes as Argument>::decode(codec, body) {
@@ -177,7 +177,7 @@ fn with_plain_methods(builder: Builder) -> Builder {
         .method_of(bytes("Blocking.Bytes").kind(Kind::Blocking))
 }
 
-fn with_gates(mut builder: Builder, gate: &Arc<Gate>) -> Builder {
+fn with_gates(mut builder: ServerBuilder, gate: &Arc<Gate>) -> ServerBuilder {
     for (name, kind) in [("Pooled.Gate", Kind::Pooled), ("Blocking.Gate", Kind::Blocking)] {
         let gate = gate.clone();
         builder = builder.method_of_kind(name, kind, move |_cx: &Context<'_>, n: i64| {
@@ -236,7 +236,7 @@ fn elsewhere(job: impl FnOnce() + Send + 'static) {
     jobs.send(Box::new(job)).unwrap();
 }
 
-fn with_deferred(mut builder: Builder, held: &Held) -> Builder {
+fn with_deferred(mut builder: ServerBuilder, held: &Held) -> ServerBuilder {
     for (service, kind) in KINDS {
         let held = held.clone();
         builder = builder
@@ -255,7 +255,7 @@ fn with_deferred(mut builder: Builder, held: &Held) -> Builder {
     builder
 }
 
-fn with_panics(mut builder: Builder) -> Builder {
+fn with_panics(mut builder: ServerBuilder) -> ServerBuilder {
     static QUIET: Once = Once::new();
     QUIET.call_once(|| {
         let usual = std::panic::take_hook();

@@ -10,21 +10,21 @@ use coreloop::Code;
 use coreloop::codec::Codec;
 use coreloop::config::Limits;
 use coreloop::context::Peer as From;
-use coreloop::message::{Message, Outgoing, Reply, SendBody};
+use coreloop::message::{Message, Outgoing, OutgoingReply, SendBody};
 use coreloop::poller::Key;
 use coreloop::reactor::{Address, App, ConnCx, Reactor, ReactorConfig};
-use coreloop::wire::{Protocols, ServerSide, Speaks};
+use coreloop::wire::{ProtocolSet, ServerContext, ServerProtocol};
 
 /// Answers whatever is asked, at once.
 struct Answers;
 
 impl App for Answers {
-    type Wire = Speaks;
+    type Wire = ServerProtocol;
     type Session = ();
     type Mail = ();
 
-    fn open(&mut self, _key: Key, _peer: From, _listener: usize) -> (Speaks, ()) {
-        (Speaks::undecided(Protocols::SERVED, Arc::new(ServerSide::bare(Limits::default()))), ())
+    fn open(&mut self, _key: Key, _peer: From, _listener: usize) -> (ServerProtocol, ()) {
+        (ServerProtocol::undecided(ProtocolSet::SERVED, Arc::new(ServerContext::bare(Limits::default()))), ())
     }
 
     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: Message) {
@@ -35,7 +35,7 @@ impl App for Answers {
         };
         let (codec, compressed, queue_us, handler_us, body) =
             (Codec::Raw as u8, false, 0, 0, SendBody::Bytes(b""));
-        cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+        cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
     }
 }
 

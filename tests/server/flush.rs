@@ -9,12 +9,12 @@ use coreloop::context::Peer as PeerAddress;
 use coreloop::policy::flush::FlushPolicy;
 use coreloop::poller::Key;
 use coreloop::reactor::{App, ConnCx, Conns, Reactor, ReactorConfig, Remote};
-use coreloop::wire::{Decoded, Out, Wire};
+use coreloop::wire::{Decoded, Out, Protocol};
 
 /// A number of bytes in, that many bytes out.
 struct Numbers;
 
-impl Wire for Numbers {
+impl Protocol for Numbers {
     type Message = u32;
     type Outgoing<'a> = Vec<u8>;
 

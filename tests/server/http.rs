@@ -5,11 +5,11 @@ use std::io::{Read, Write};
 use crate::common::{Frame, Peer, eventually};
 use coreloop::codec::Codec;
 use coreloop::message::Metadata;
-use coreloop::wire::{Protocol, Protocols};
+use coreloop::wire::{ProtocolId, ProtocolSet};
 use coreloop::{Server, Status};
 
 /// A server whose one method answers with the metadata that came with the call.
-fn builder() -> coreloop::server::Builder {
+fn builder() -> coreloop::server::ServerBuilder {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let all = move |metadata: Metadata<'_>| -> Vec<(String, String)> {
         metadata.iter().map(|(name, value)| (name.to_owned(), text(value))).collect()
@@ -88,14 +88,14 @@ fn pages_of_the_configured_origins_may_call() {
 }
 
 /// What each protocol sends, and how its answer ends.
-fn greetings() -> Vec<(Protocol, Vec<u8>, &'static [u8])> {
+fn greetings() -> Vec<(ProtocolId, Vec<u8>, &'static [u8])> {
     let native = Frame::request(1, "Tell.Twice", Codec::Json, "21").bytes();
     let json = br#" {"jsonrpc":"2.0","id":1,"method":"Tell.Twice","params":[21]}"#.to_vec();
     vec![
-        (Protocol::Native, native, b"42"),
-        (Protocol::Http, post("Twice", "", "21").into_bytes(), b"\r\n\r\n42"),
+        (ProtocolId::Native, native, b"42"),
+        (ProtocolId::Http, post("Twice", "", "21").into_bytes(), b"\r\n\r\n42"),
         #[cfg(feature = "jsonrpc")]
-        (Protocol::JsonRpc, json, b"42"),
+        (ProtocolId::JsonRpc, json, b"42"),
     ]
 }
 
@@ -140,7 +140,7 @@ fn a_listener_serves_the_protocols_that_it_is_kept_for() {
     for (allowed, _, _) in &greetings {
         let builder = builder()
             .listen(&format!("{}:127.0.0.1:0", allowed.name()))
-            .listen_for("127.0.0.1:0", Protocols::only(*allowed))
+            .listen_for("127.0.0.1:0", ProtocolSet::only(*allowed))
             .listen("127.0.0.1:0");
         let server = builder.start().unwrap();
         for (protocol, hello, end) in &greetings {

@@ -8,7 +8,7 @@ use std::time::Duration;
 use coreloop::client::Client;
 use coreloop::codec::Codec;
 use coreloop::reactor::Address;
-use coreloop::server::Builder;
+use coreloop::server::ServerBuilder;
 use coreloop::{Code, Context, Server, Status};
 
 const PRICE: &str = "acme.shop.v1.Shop.Price";
@@ -25,7 +25,7 @@ impl Stock {
     }
 }
 
-fn builder() -> Builder {
+fn builder() -> ServerBuilder {
     let twice = |_: &Context<'_>, number: i64| Ok::<_, Status>(number * 2);
     Server::builder().method(PRICE, twice).method(COUNT, twice).service(Stock).cores(1).listen("127.0.0.1:0")
 }
@@ -167,8 +167,9 @@ fn pages_and_built_in_services_name_services_with_their_package() {
 #[test]
 fn what_is_no_name_cannot_be_registered() {
     let error = |names: &[&str]| {
-        let method =
-            |builder: Builder, name: &&str| builder.method(name, |_, number: i64| Ok::<_, Status>(number));
+        let method = |builder: ServerBuilder, name: &&str| {
+            builder.method(name, |_, number: i64| Ok::<_, Status>(number))
+        };
         names.iter().fold(Server::builder(), method).listen("127.0.0.1:0").start().err().unwrap().to_string()
     };
     for (name, reason) in [

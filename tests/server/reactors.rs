@@ -2,7 +2,7 @@
 
 use crate::common::rig::{KINDS, rig_at};
 use crate::common::{Frame, Peer, Rig, kind, serial};
-use coreloop::config::{Accept, Config};
+use coreloop::config::{AcceptMode, Config};
 
 fn calls_every_kind(peer: &mut Peer) {
     peer.ping();
@@ -16,7 +16,7 @@ fn connections(rig: &Rig) -> Vec<u64> {
     rig.stats().reactors.iter().map(|reactor| reactor.connections).collect()
 }
 
-fn two_reactors(addresses: &[&str], accept: Accept, change: impl FnOnce(&mut Config)) -> Rig {
+fn two_reactors(addresses: &[&str], accept: AcceptMode, change: impl FnOnce(&mut Config)) -> Rig {
     rig_at(addresses, |config| {
         (config.cores, config.accept) = (2, accept);
         change(config);
@@ -26,7 +26,7 @@ fn two_reactors(addresses: &[&str], accept: Accept, change: impl FnOnce(&mut Con
 #[test]
 fn one_acceptor_deals_connections_out_evenly() {
     let _turn = serial();
-    let rig = two_reactors(&["127.0.0.1:0"], Accept::Acceptor, |_| {});
+    let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |_| {});
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
     assert_eq!(connections(&rig), [32, 32]);
@@ -45,7 +45,7 @@ fn one_acceptor_deals_connections_out_evenly() {
 #[test]
 fn the_kernel_spreads_connections_over_shared_ports() {
     let _turn = serial();
-    let rig = two_reactors(&["127.0.0.1:0"], Accept::ReusePort, |_| {});
+    let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::ReusePort, |_| {});
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
     let connections = connections(&rig);
@@ -61,7 +61,7 @@ fn several_listeners_of_both_kinds_are_served_by_all_reactors() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("socket");
     let unix = format!("unix:{}", path.display());
-    for accept in [Accept::Acceptor, Accept::ReusePort] {
+    for accept in [AcceptMode::Acceptor, AcceptMode::ReusePort] {
         let rig = two_reactors(&["127.0.0.1:0", &unix, "127.0.0.1:0"], accept, |_| {});
         let addresses = rig.server().addresses().to_vec();
         assert_eq!((addresses.len(), addresses[1].to_string()), (3, unix.clone()));
@@ -108,7 +108,7 @@ fn unix_sockets_end_as_others_do() {
 fn spinning_reactors_and_workers_serve_and_end() {
     let _turn = serial();
     for (busy_poll_us, worker_spin_us) in [(0, 0), (200, 0), (0, 200), (1_000, 1_000)] {
-        let rig = two_reactors(&["127.0.0.1:0"], Accept::Acceptor, |config| {
+        let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |config| {
             (config.busy_poll_us, config.worker_spin_us) = (busy_poll_us, worker_spin_us);
         });
         let mut peers: Vec<Peer> = (0..8).map(|_| rig.peer()).collect();
@@ -129,7 +129,7 @@ fn spinning_reactors_and_workers_serve_and_end() {
 #[test]
 fn pinned_reactors_serve() {
     let _turn = serial();
-    let rig = two_reactors(&["127.0.0.1:0"], Accept::Acceptor, |config| config.pin = true);
+    let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |config| config.pin = true);
     let mut peers: Vec<Peer> = (0..4).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
 }

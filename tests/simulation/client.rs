@@ -3,9 +3,9 @@
 use std::collections::{HashMap, HashSet};
 
 use coreloop::bufpool::{Pool, PoolConfig, RecvBuf, WriteQueue};
-use coreloop::message::{Call, Message, MetadataBuf, Outgoing, SendBody};
+use coreloop::message::{Message, MetadataBuf, Outgoing, OutgoingCall, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, Native, Out, Wire};
+use coreloop::wire::{Decoded, Native, Out, Protocol};
 
 use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
@@ -94,7 +94,7 @@ impl Client {
         let body = vec![id as u8; body_len];
         let one_way = rng.one_in(10);
         let time_left_us = if rng.one_in(6) { 1 + rng.below(50_000) as u32 } else { 0 };
-        let call = Call {
+        let call = OutgoingCall {
             name: "",
             id,
             method,
@@ -260,7 +260,7 @@ impl Client {
 }
 
 fn request(id: u64) -> [u8; 32] {
-    Native::request_header(&Call {
+    Native::request_header(&OutgoingCall {
         name: "",
         id,
         method: NOW,

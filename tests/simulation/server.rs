@@ -7,11 +7,11 @@ use std::time::{Duration, Instant};
 
 use coreloop::bufpool::{Chunk, Pool, PoolConfig};
 use coreloop::config::Limits;
-use coreloop::conn::calls::{Call, Calls, Stock};
-use coreloop::conn::{CloseReason, Conn, Next, Step};
-use coreloop::message::{Message, Outgoing, Reply, Request, SendBody};
+use coreloop::conn::calls::{Calls, ConnCall, FreeList};
+use coreloop::conn::{CloseReason, Conn, NextMessage, SocketAction};
+use coreloop::message::{Message, Outgoing, OutgoingReply, Request, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Protocols, ServerSide, Speaks};
+use coreloop::wire::{ProtocolSet, ServerContext, ServerProtocol};
 
 use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
@@ -32,11 +32,11 @@ struct Work {
 }
 
 pub struct Server {
-    pub conn: Conn<Speaks>,
+    pub conn: Conn<ServerProtocol>,
     pub pool: Pool,
     pub limits: Limits,
     calls: Calls,
-    stock: Stock,
+    stock: FreeList,
     work: Vec<Work>,
     /// Bodies that a handler keeps beyond its call.
     kept: Vec<Chunk>,
@@ -53,13 +53,13 @@ pub struct Server {
 
 impl Server {
     pub fn new(limits: Limits, now: Instant) -> Server {
-        let side = Arc::new(ServerSide::bare(limits.clone()));
+        let side = Arc::new(ServerContext::bare(limits.clone()));
         Server {
-            conn: Conn::new(Speaks::undecided(Protocols::SERVED, side), now),
+            conn: Conn::new(ServerProtocol::undecided(ProtocolSet::SERVED, side), now),
             pool: Pool::new(PoolConfig::default()),
             limits,
             calls: Calls::new(),
-            stock: Stock::new(),
+            stock: FreeList::new(),
             work: Vec::new(),
             kept: Vec::new(),
             is_readable: false,
@@ -77,7 +77,7 @@ impl Server {
         if self.forgets_one_in.is_some_and(|times| id.is_multiple_of(times as u64)) {
             return;
         }
-        let reply = Reply { id, codec: 0, compressed: false, code, queue_us: 0, handler_us: 0, body };
+        let reply = OutgoingReply { id, codec: 0, compressed: false, code, queue_us: 0, handler_us: 0, body };
         self.conn.encode(Outgoing::Reply(reply), &mut self.pool, now, &self.limits);
     }
 
@@ -92,7 +92,7 @@ impl Server {
         }
         let (mut messages_left, mut reads_left) = (1 + rng.below(8), 1 + rng.below(4));
         'reading: loop {
-            while let Next::Message { message, consumed } = self.conn.next_message() {
+            while let NextMessage::Message { message, consumed } = self.conn.next_message() {
                 self.on_message(message, rng, now);
                 self.conn.consume(consumed);
                 messages_left -= 1;
@@ -163,7 +163,8 @@ impl Server {
                 let left = Duration::from_micros(request.time_left_us.into());
                 let deadline = (request.time_left_us != 0).then(|| now + left);
                 let Request { id, codec, one_way, compressed, .. } = request;
-                let call = Call::new(id, deadline, (0, 0), codec, one_way, compressed, 0, body.len() as u32);
+                let call =
+                    ConnCall::new(id, deadline, (0, 0), codec, one_way, compressed, 0, body.len() as u32);
                 let slot = self.calls.begin(call, &mut self.stock);
                 self.conn.begin_call(body.len(), &self.limits);
                 let body = if rng.one_in(2) { self.conn.cut(request.body) } else { Chunk::from(body) };
@@ -229,14 +230,14 @@ impl Server {
         self.conn.check(&self.limits);
         loop {
             match self.conn.step() {
-                Step::Keep => break,
-                Step::ShutdownWrite => {
+                SocketAction::Keep => break,
+                SocketAction::ShutdownWrite => {
                     down.is_closed = true;
                     self.conn.on_shutdown(now, &self.limits);
                     self.is_readable = true;
                 }
-                Step::FinishWhenRead => panic!("the native protocol has a drain notice"),
-                Step::Close(why) => {
+                SocketAction::FinishWhenRead => panic!("the native protocol has a drain notice"),
+                SocketAction::Close(why) => {
                     down.is_closed = true;
                     up.is_reset = true;
                     self.conn.release(&mut self.pool);

@@ -5,7 +5,7 @@ use std::fmt::Debug;
 
 use coreloop::codec::compress::{compress, decompress as decompress_into};
 use coreloop::codec::gob::dynamic::decode_json;
-use coreloop::codec::gob::stream::{DefinitionLimits, Definitions, StreamError, Taken};
+use coreloop::codec::gob::stream::{DefinitionLimits, Definitions, ReceivedItem, StreamError};
 use coreloop::codec::{self, Argument, Body, Bytes, Codec, Fixed, Raw};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
@@ -107,16 +107,16 @@ fn taken(stream: &[u8], ends: impl Iterator<Item = usize>) -> (Vec<Vec<u8>>, Opt
     for end in ends {
         while end - at >= bytes_min {
             match definitions.take(&stream[at..end], 2048) {
-                Ok(Taken::Definition { bytes }) => {
+                Ok(ReceivedItem::Definition { bytes }) => {
                     at += bytes;
                     bytes_min = 0;
                 }
-                Ok(Taken::Value { bytes, definitions, .. }) => {
+                Ok(ReceivedItem::Value { bytes, definitions, .. }) => {
                     bodies.push([&definitions, &stream[at..at + bytes]].concat());
                     at += bytes;
                     bytes_min = 0;
                 }
-                Ok(Taken::NeedMore { bytes_min: needed }) => {
+                Ok(ReceivedItem::NeedMore { bytes_min: needed }) => {
                     assert!(needed > end - at);
                     bytes_min = needed;
                 }

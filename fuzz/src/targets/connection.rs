@@ -4,10 +4,10 @@ use std::time::Instant;
 
 use coreloop::bufpool::{Pool, PoolConfig};
 use coreloop::config::Limits;
-use coreloop::conn::{Conn, Next};
-use coreloop::message::{Message, Outgoing, Reply, SendBody, Span};
+use coreloop::conn::{Conn, NextMessage};
+use coreloop::message::{Message, Outgoing, OutgoingReply, SendBody, Span};
 use coreloop::status::Code;
-use coreloop::wire::Wire;
+use coreloop::wire::Protocol;
 
 use super::BODY_MAX;
 
@@ -38,7 +38,7 @@ pub fn connection<'a, W>(
     answer: impl Fn((Message, Vec<u8>)) -> Option<Answer>,
 ) -> (Vec<u8>, bool)
 where
-    W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
+    W: for<'b> Protocol<Message = Message, Outgoing<'b> = Outgoing<'b>>,
 {
     connection_with(wire, pieces, |_| None, answer)
 }
@@ -51,7 +51,7 @@ pub fn connection_with<'a, W>(
     answer: impl Fn((Message, Vec<u8>)) -> Option<Answer>,
 ) -> (Vec<u8>, bool)
 where
-    W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
+    W: for<'b> Protocol<Message = Message, Outgoing<'b> = Outgoing<'b>>,
 {
     let now = Instant::now();
     let limits = small_limits();
@@ -67,7 +67,7 @@ where
             conn.on_bytes(n, &mut pool, now);
             piece = &piece[n..];
         }
-        while let Next::Message { message, consumed } = conn.next_message() {
+        while let NextMessage::Message { message, consumed } = conn.next_message() {
             let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();
             if let Some(outgoing) = prepared(&message) {
                 conn.encode(outgoing, &mut pool, now, &limits);
@@ -76,7 +76,7 @@ where
             if let Some((id, code, body)) = answer((message, body)) {
                 let (compressed, queue_us, handler_us) = (false, 0, 0);
                 let body = SendBody::Bytes(&body);
-                let reply = Reply { id, codec: 2, compressed, code, queue_us, handler_us, body };
+                let reply = OutgoingReply { id, codec: 2, compressed, code, queue_us, handler_us, body };
                 conn.encode(Outgoing::Reply(reply), &mut pool, now, &limits);
             }
         }

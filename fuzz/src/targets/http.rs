@@ -6,10 +6,14 @@ use std::time::Instant;
 
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::config::Limits;
-use coreloop::conn::{Conn, Next};
-use coreloop::message::{Call, Message, Metadata, Outgoing, Refusal, Reply, Request, SendBody, method_hash};
+use coreloop::conn::{Conn, NextMessage};
+use coreloop::message::{
+    Message, Metadata, Outgoing, OutgoingCall, OutgoingReply, Refusal, Request, SendBody, method_hash,
+};
 use coreloop::status::Code;
-use coreloop::wire::{Broken, Decoded, Http, HttpClient, Out, Page, ServerSide, Site, SiteMethod, Wire};
+use coreloop::wire::{
+    Broken, Decoded, DirectoryEntry, Http, HttpClient, MethodDirectory, Out, Page, Protocol, ServerContext,
+};
 
 use super::connection::spans_of;
 use super::{BODY_MAX, cut, pieces_of};
@@ -21,14 +25,14 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 struct Fuzzed;
 
-impl Site for Fuzzed {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for Fuzzed {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let is_free_of_side_effects = match name {
             "A.B" => false,
             "A.G" => true,
             _ => return None,
         };
-        Some(SiteMethod { hash: method_hash(name), is_free_of_side_effects })
+        Some(DirectoryEntry { hash: method_hash(name), is_free_of_side_effects })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -55,7 +59,7 @@ struct HttpStory {
 }
 
 /// Tells the story of one end, answering as `answer` does; memory beside the bytes at hand stays within bounds.
-fn tell_it<'a, W: Wire<Message = Message>>(
+fn tell_it<'a, W: Protocol<Message = Message>>(
     mut wire: W,
     pieces: impl Iterator<Item = &'a [u8]>,
     begin: impl Fn(&mut W, &mut Out<'_>),
@@ -120,7 +124,7 @@ fn tell_it<'a, W: Wire<Message = Message>>(
     story
 }
 
-fn server_story<'a>(side: &Arc<ServerSide>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
+fn server_story<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
     let answer = |http: &mut Http, message: &Message, body: &[u8], out: &mut Out<'_>| match message {
         Message::Prepared { id } => http.encode(Outgoing::Prepared { id: *id }, out),
         Message::Request(Request { id, .. }) | Message::Refused(Refusal { id, .. }) => {
@@ -129,7 +133,7 @@ fn server_story<'a>(side: &Arc<ServerSide>, pieces: impl Iterator<Item = &'a [u8
             let body = SendBody::Bytes(body);
             let id = *id;
             http.encode(
-                Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }),
+                Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }),
                 out,
             );
         }
@@ -145,7 +149,7 @@ fn client_story<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
             let body = SendBody::Bytes(b"1");
             let (method, one_way, metadata) = (0, id == 1, &[][..]);
             client.encode(
-                Outgoing::Request(Call {
+                Outgoing::Request(OutgoingCall {
                     id,
                     name,
                     method,
@@ -170,7 +174,7 @@ pub fn http(input: &[u8]) {
     let pieces = || pieces_of(stream, &cuts);
     let limits = Limits { frame_bytes_max: BODY_MAX, http_head_bytes_max: HEAD_MAX, ..Limits::default() };
     let cors_origins = vec!["http://a".to_owned()];
-    let side = Arc::new(ServerSide { limits: limits.clone(), cors_origins, site: Box::new(Fuzzed) });
+    let side = Arc::new(ServerContext { limits: limits.clone(), cors_origins, site: Box::new(Fuzzed) });
     let whole = server_story(&side, [stream].into_iter());
     assert_eq!(server_story(&side, pieces()), whole);
     assert_eq!(server_story(&side, stream.chunks(1)), whole);
@@ -181,7 +185,11 @@ pub fn http(input: &[u8]) {
 }
 
 /// Memory stays within bounds, and comes home.
-fn through_a_connection<'a>(limits: &Limits, side: Arc<ServerSide>, pieces: impl Iterator<Item = &'a [u8]>) {
+fn through_a_connection<'a>(
+    limits: &Limits,
+    side: Arc<ServerContext>,
+    pieces: impl Iterator<Item = &'a [u8]>,
+) {
     let now = Instant::now();
     let mut pool = Pool::new(PoolConfig::default());
     let mut conn = Conn::new(Http::server(side), now);
@@ -195,7 +203,7 @@ fn through_a_connection<'a>(limits: &Limits, side: Arc<ServerSide>, pieces: impl
             arrived += n;
             piece = &piece[n..];
         }
-        while let Next::Message { message, consumed } = conn.next_message() {
+        while let NextMessage::Message { message, consumed } = conn.next_message() {
             if let Message::Prepared { id } = message {
                 conn.encode(Outgoing::Prepared { id }, &mut pool, now, limits);
             }

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coreloop::codec::{self, Codec};
 use coreloop::config::Limits;
 use coreloop::message::{Message, Outgoing};
-use coreloop::wire::{Http, ServerSide};
+use coreloop::wire::{Http, ServerContext};
 use serde::de::IgnoredAny;
 
 use super::connection::{connection_with, small_limits};
@@ -19,7 +19,7 @@ pub fn http_json_rpc(input: &[u8]) {
     let limits = Limits { http_head_bytes_max: 64 << 10, ..small_limits() };
     let responses = |stream: &[u8], piece_bytes: usize| {
         let (limits, cors_origins) = (limits.clone(), Vec::new());
-        let side = ServerSide { limits, cors_origins, site: Box::new(EchoSite) };
+        let side = ServerContext { limits, cors_origins, site: Box::new(EchoSite) };
         let answers = |message: (Message, Vec<u8>)| match message.0 {
             Message::Prepared { .. } => None,
             _ => echo(message),

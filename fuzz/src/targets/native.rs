@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coreloop::message::{Message, Metadata, MetadataBuf};
 use coreloop::wire::sniff::{Sniffed, sniff as tell};
-use coreloop::wire::{Broken, Decoded, Native, Protocols, ServerSide, Speaks, Wire};
+use coreloop::wire::{Broken, Decoded, Native, Protocol, ProtocolSet, ServerContext, ServerProtocol};
 
 use super::connection::{connection, small_limits, spans_of};
 use super::{BODY_MAX, cut, pieces_of};
@@ -57,8 +57,8 @@ pub fn frame(input: &[u8]) {
         assert_eq!(story(side(BODY_MAX), pieces()), whole);
         assert_eq!(story(side(BODY_MAX), stream.chunks(1)), whole);
     }
-    let side = Arc::new(ServerSide::bare(small_limits()));
-    connection(Speaks::undecided(Protocols::SERVED, side), pieces(), |_| None);
+    let side = Arc::new(ServerContext::bare(small_limits()));
+    connection(ServerProtocol::undecided(ProtocolSet::SERVED, side), pieces(), |_| None);
 }
 
 /// Metadata that pass the check read the same when they are written again.

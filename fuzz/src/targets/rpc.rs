@@ -7,9 +7,10 @@ use coreloop::codec::{self, Codec};
 use coreloop::config::Limits;
 use coreloop::message::{Message, Outgoing, method_hash};
 use coreloop::status::Code;
-use coreloop::wire::netrpc::connect::{ANSWER_BYTES_MAX, ConnectError, Granted, granted};
+use coreloop::wire::netrpc::connect::{ANSWER_BYTES_MAX, ConnectError, ConnectReply, granted};
 use coreloop::wire::{
-    JsonRpc, JsonRpcClient, NetRpc, NetRpcClient, Page, ServerSide, Site, SiteMethod, Wire,
+    DirectoryEntry, JsonRpc, JsonRpcClient, MethodDirectory, NetRpc, NetRpcClient, Page, Protocol,
+    ServerContext,
 };
 use serde::de::IgnoredAny;
 
@@ -19,10 +20,10 @@ use super::{BODY_MAX, cut, pieces_of};
 /// A site with one method.
 pub(super) struct EchoSite;
 
-impl Site for EchoSite {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for EchoSite {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        (name == "Echo.Echo").then_some(SiteMethod { hash, is_free_of_side_effects: false })
+        (name == "Echo.Echo").then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -52,7 +53,7 @@ pub(super) fn echo((message, body): (Message, Vec<u8>)) -> Option<Answer> {
 /// What a client's end hears of a stream is the same however it is cut.
 fn client_hears<W>(client: impl Fn() -> W, stream: &[u8])
 where
-    W: for<'b> Wire<Message = Message, Outgoing<'b> = Outgoing<'b>>,
+    W: for<'b> Protocol<Message = Message, Outgoing<'b> = Outgoing<'b>>,
 {
     let heard = |pieces: &mut dyn Iterator<Item = &[u8]>| {
         let heard = RefCell::new(Vec::new());
@@ -73,7 +74,7 @@ pub fn jsonrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
         let (limits, cors_origins) = (small_limits(), Vec::new());
-        JsonRpc::server(Arc::new(ServerSide { limits, cors_origins, site: Box::new(EchoSite) }))
+        JsonRpc::server(Arc::new(ServerContext { limits, cors_origins, site: Box::new(EchoSite) }))
     };
     let whole = connection(server(), [stream].into_iter(), echo);
     assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
@@ -93,7 +94,7 @@ pub fn netrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
         let limits = Limits { gob_types_max: 16, gob_type_bytes_max: 64, ..small_limits() };
-        NetRpc::server(Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(EchoSite) }))
+        NetRpc::server(Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(EchoSite) }))
     };
     let whole = connection(server(), [stream].into_iter(), echo);
     assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
@@ -107,10 +108,10 @@ pub fn netrpc(input: &[u8]) {
 /// The answer to CONNECT. More of it never changes what some of it has told, and no end means no end of reading.
 pub fn connect(input: &[u8]) {
     /// What must not depend on how much has come: of what is no HTTP as much is told as there is.
-    fn kind(told: Granted) -> Granted {
+    fn kind(told: ConnectReply) -> ConnectReply {
         match told {
-            Granted::No(ConnectError::NotHttp { .. }) => {
-                Granted::No(ConnectError::NotHttp { begins: String::new() })
+            ConnectReply::No(ConnectError::NotHttp { .. }) => {
+                ConnectReply::No(ConnectError::NotHttp { begins: String::new() })
             }
             other => other,
         }
@@ -122,14 +123,14 @@ pub fn connect(input: &[u8]) {
     for len in near.chain(far) {
         let told = kind(granted(&input[..len]));
         match (&told, &decided) {
-            (Granted::NeedMore, None) => assert!(len < ANSWER_BYTES_MAX),
-            (Granted::Yes { bytes }, None) => assert!(*bytes <= len && input[..*bytes].ends_with(b"\n")),
+            (ConnectReply::NeedMore, None) => assert!(len < ANSWER_BYTES_MAX),
+            (ConnectReply::Yes { bytes }, None) => assert!(*bytes <= len && input[..*bytes].ends_with(b"\n")),
             (_, None) => {}
             (_, Some(before)) => assert_eq!(&told, before),
         }
-        decided = decided.or((told != Granted::NeedMore).then_some(told));
+        decided = decided.or((told != ConnectReply::NeedMore).then_some(told));
     }
-    if let Some(Granted::No(why)) = decided {
+    if let Some(ConnectReply::No(why)) = decided {
         assert!(why.to_string().len() <= 1024, "a peer's words are told in part");
     }
 }

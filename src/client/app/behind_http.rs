@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use socket2::Socket;
 
-use crate::wire::netrpc::connect::{CONNECT, ConnectError, Granted, granted};
+use crate::wire::netrpc::connect::{CONNECT, ConnectError, ConnectReply, granted};
 
 /// Bytes of one read. The answer of Go's server comes in one.
 const READ_BYTES: usize = 512;
@@ -31,10 +31,10 @@ pub(super) fn ask_for_gob(socket: &Socket, until: Instant) -> io::Result<()> {
             Err(error) => return Err(in_time(error)),
         }
         match granted(&answer) {
-            Granted::NeedMore => {}
-            Granted::Yes { bytes } if bytes == answer.len() => return Ok(()),
-            Granted::Yes { .. } => return Err(refused(ConnectError::Unasked)),
-            Granted::No(why) => return Err(refused(why)),
+            ConnectReply::NeedMore => {}
+            ConnectReply::Yes { bytes } if bytes == answer.len() => return Ok(()),
+            ConnectReply::Yes { .. } => return Err(refused(ConnectError::Unasked)),
+            ConnectReply::No(why) => return Err(refused(why)),
         }
     }
 }

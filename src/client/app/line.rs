@@ -15,16 +15,16 @@ use std::time::{Duration, Instant};
 use coreloop_poller::Key;
 use socket2::Socket;
 
-use super::{ClientApp, Letter, Session, call_error};
+use super::{ClientApp, ClientCommand, Session, call_error};
 use crate::client::CallError;
 use crate::client::config::ClientConfig;
 use crate::client::flight::Promise;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::reactor::{Address, Conns, Stream, dial};
+use crate::reactor::{Address, Conns, NetStream, dial};
 #[cfg(feature = "netrpc")]
 use crate::wire::netrpc::connect::ConnectError;
-use crate::wire::{Asks, Scheme};
+use crate::wire::{ClientProtocol, Scheme};
 
 /// A try to connect, on a thread of its own.
 #[derive(Clone, Copy, Debug)]
@@ -54,7 +54,7 @@ pub(super) struct ConnectionBounds {
     pub(super) bytes_max: usize,
 }
 
-pub(super) struct Line {
+pub(super) struct EndpointState {
     pub(super) scheme: Scheme,
     pub(super) address: Address,
     pub(super) config: Arc<ClientConfig>,
@@ -80,8 +80,8 @@ pub(super) struct Line {
 /// replaced by its successor, those in its accept queue are.
 const DROPPED_MAX: u32 = 2;
 
-impl Line {
-    pub(super) fn new(scheme: Scheme, address: Address, config: Arc<ClientConfig>) -> Line {
+impl EndpointState {
+    pub(super) fn new(scheme: Scheme, address: Address, config: Arc<ClientConfig>) -> EndpointState {
         let ClientConfig { in_flight_max, in_flight_bytes_max: bytes_max, .. } = *config;
         let (order, connections_max, bounds) = if scheme.has_ordered_replies() {
             // Together they stay within `in_flight_max`.
@@ -97,7 +97,7 @@ impl Line {
         } else {
             (ReplyOrder::Any, 1, ConnectionBounds { calls_max: in_flight_max, bytes_max })
         };
-        Line {
+        EndpointState {
             scheme,
             address,
             config,
@@ -227,9 +227,9 @@ impl ClientApp {
             let connect = || {
                 let (socket, peer) = dial(&address, Some(timeout))?;
                 open(scheme, &socket, until)?;
-                Ok((Stream::from_socket(socket, peer)?, peer))
+                Ok((NetStream::from_socket(socket, peer)?, peer))
             };
-            let _ = remote.mail(Letter::Dialed { line: number, attempt, result: connect() });
+            let _ = remote.mail(ClientCommand::Dialed { line: number, attempt, result: connect() });
         };
         self.look_by(until);
         if let Err(error) = crate::threads::detached("coreloop-dial", dialer) {
@@ -245,7 +245,7 @@ impl ClientApp {
         conns: &mut Conns<'_, ClientApp>,
         number: u64,
         attempt: u64,
-        result: io::Result<(Stream, Peer)>,
+        result: io::Result<(NetStream, Peer)>,
     ) {
         let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
@@ -256,7 +256,7 @@ impl ClientApp {
         line.dials.swap_remove(at);
         let config = line.config.clone();
         let adopted = result.and_then(|(stream, peer)| {
-            let wire = Asks::new(line.scheme, &line.address.to_string(), config.frame_bytes_max);
+            let wire = ClientProtocol::new(line.scheme, &line.address.to_string(), config.frame_bytes_max);
             conns.adopt(stream, peer, wire, Session::new(number, line.order, now))
         });
         match adopted {

@@ -1,6 +1,6 @@
 //! The role that a client's reactor plays: letters from callers become requests, replies become answers.
 //!
-//! A [`Line`] is one address and its connections (`line.rs`: connecting, back-off); a [`Session`] is one connection and
+//! A [`EndpointState`] is one address and its connections (`line.rs`: connecting, back-off); a [`Session`] is one connection and
 //! its calls (`session.rs`). When a server drains, its line has a new connection while the old one is still being answered.
 
 #[cfg(feature = "netrpc")]
@@ -19,23 +19,23 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
-use self::line::{Line, ReplyOrder};
+use self::line::{EndpointState, ReplyOrder};
 use self::session::{
     Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send,
 };
 use self::silence::watch;
 use super::CallError;
 use super::config::ClientConfig;
-use super::driver::{Shared, Stats};
-use super::flight::{Flight, Promise};
-use super::pending::Found;
-use super::reply::Answer;
+use super::driver::{DriverCounters, DriverShared};
+use super::flight::{CallSlot, Promise};
+use super::pending::PendingLookup;
+use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::message::{Answered, Message, Refusal};
-use crate::reactor::{App, ConnCx, Conns, Remote, Stream};
+use crate::message::{IncomingReply, Message, Refusal};
+use crate::reactor::{App, ConnCx, Conns, NetStream, Remote};
 use crate::status::{Code, Status};
-use crate::wire::{Asks, Scheme};
+use crate::wire::{ClientProtocol, Scheme};
 
 /// Looks for what is late are at least this far apart.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
@@ -45,25 +45,25 @@ const TRIES_MAX: u8 = 3;
 
 /// What callers tell the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
-pub(super) enum Letter {
+pub(super) enum ClientCommand {
     /// A call.
     Start(Promise),
     /// Calls that leave together.
     StartAll(Vec<Promise>),
     /// Nobody waits for that call.
-    Cancel { line: u64, flight: Arc<Flight> },
+    Cancel { line: u64, flight: Arc<CallSlot> },
     /// The call that these were made for is cancelled.
     CancelGroup { group: u64 },
     /// A try to connect has ended.
-    Dialed { line: u64, attempt: u64, result: io::Result<(Stream, Peer)> },
+    Dialed { line: u64, attempt: u64, result: io::Result<(NetStream, Peer)> },
     /// Nobody calls there any more.
     Close { line: u64 },
 }
 
 pub(super) struct ClientApp {
-    remote: Remote<Letter>,
-    shared: Arc<Shared>,
-    lines: BTreeMap<u64, Line>,
+    remote: Remote<ClientCommand>,
+    shared: Arc<DriverShared>,
+    lines: BTreeMap<u64, EndpointState>,
     /// Every open connection, the draining ones too.
     keys: Vec<Key>,
     /// Calls that wait for their turn or for a connection, over all lines.
@@ -80,7 +80,7 @@ pub(super) struct ClientApp {
 type Cx<'a> = ConnCx<'a, ClientApp>;
 
 impl ClientApp {
-    pub(super) fn new(remote: Remote<Letter>, shared: Arc<Shared>) -> ClientApp {
+    pub(super) fn new(remote: Remote<ClientCommand>, shared: Arc<DriverShared>) -> ClientApp {
         ClientApp {
             remote,
             shared,
@@ -94,7 +94,7 @@ impl ClientApp {
         }
     }
 
-    fn stats(&self) -> &Stats {
+    fn stats(&self) -> &DriverCounters {
         &self.shared.stats
     }
 
@@ -120,7 +120,7 @@ impl ClientApp {
         let line = self
             .lines
             .entry(number)
-            .or_insert_with(|| Line::new(lane.scheme, lane.target.clone(), lane.config.clone()));
+            .or_insert_with(|| EndpointState::new(lane.scheme, lane.target.clone(), lane.config.clone()));
         let mut rest = Some(promise);
         if line.waiting.is_empty() {
             for &key in &line.connections {
@@ -158,14 +158,14 @@ impl ClientApp {
 
     // Answers in.
 
-    fn on_reply(&mut self, cx: &mut Cx<'_>, answered: &Answered) {
+    fn on_reply(&mut self, cx: &mut Cx<'_>, answered: &IncomingReply) {
         let promise = match cx.session.pending.take(answered.id) {
-            Found::Call(promise) => promise,
-            Found::Late => return self.stats().late_replies.add(1),
-            Found::Unknown => return self.stats().unknown_replies.add(1),
+            PendingLookup::Call(promise) => promise,
+            PendingLookup::Late => return self.stats().late_replies.add(1),
+            PendingLookup::Unknown => return self.stats().unknown_replies.add(1),
         };
         self.stats().answered.add(1);
-        let answer = Answer::of(answered, promise.lane().config.frame_bytes_max);
+        let answer = ReplyOutcome::of(answered, promise.lane().config.frame_bytes_max);
         if answered.status == Code::Unimplemented.number()
             && let Some(text) = promise.named(cx.bytes(answered.body))
         {
@@ -182,15 +182,15 @@ impl ClientApp {
     /// A reply that the wire does not take: its call fails, the connection lives.
     fn on_refused(&mut self, cx: &mut Cx<'_>, refusal: Refusal) {
         match cx.session.pending.take(refusal.id) {
-            Found::Call(promise) => {
+            PendingLookup::Call(promise) => {
                 promise.fail(CallError::ReplyRefused(Status::new(refusal.code, refusal.message)));
                 // What is left of the reply would hold up the next call.
                 if cx.session.order == ReplyOrder::OneAtATime {
                     drop_connection(cx);
                 }
             }
-            Found::Late => self.stats().late_replies.add(1),
-            Found::Unknown => self.stats().unknown_replies.add(1),
+            PendingLookup::Late => self.stats().late_replies.add(1),
+            PendingLookup::Unknown => self.stats().unknown_replies.add(1),
         }
     }
 
@@ -249,7 +249,7 @@ impl ClientApp {
 
     // Calls given up.
 
-    fn on_cancel(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, flight: &Flight) {
+    fn on_cancel(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, flight: &CallSlot) {
         let id = flight.id.load(Ordering::Relaxed);
         if id == 0 {
             // It waits in a queue, if it is not over.
@@ -262,7 +262,7 @@ impl ClientApp {
                 if promise.is_none_or(|promise| !std::ptr::eq(promise.flight().as_ref(), flight)) {
                     return false;
                 }
-                if let Found::Call(promise) = cx.session.pending.take(id) {
+                if let PendingLookup::Call(promise) = cx.session.pending.take(id) {
                     cancel(cx, id);
                     promise.fail(CallError::Cancelled { may_have_run: true });
                 }
@@ -372,18 +372,18 @@ impl ClientApp {
 }
 
 impl App for ClientApp {
-    type Wire = Asks;
+    type Wire = ClientProtocol;
     type Session = Session;
-    type Mail = Letter;
+    type Mail = ClientCommand;
 
     fn begin_thread(&mut self) {
         self.shared.thread.get_or_init(|| std::thread::current().id());
     }
 
     /// A client's reactor listens nowhere: whoever brings it a socket that it did not ask for, has it for nothing.
-    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Asks, Session) {
+    fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (ClientProtocol, Session) {
         (
-            Asks::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
+            ClientProtocol::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
             Session::new(0, ReplyOrder::Any, Instant::now()),
         )
     }
@@ -420,16 +420,16 @@ impl App for ClientApp {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
-    fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: Letter) {
+    fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: ClientCommand) {
         match letter {
-            Letter::Start(promise) => self.on_start(conns, promise),
-            Letter::StartAll(promises) => {
+            ClientCommand::Start(promise) => self.on_start(conns, promise),
+            ClientCommand::StartAll(promises) => {
                 promises.into_iter().for_each(|promise| self.on_start(conns, promise));
             }
-            Letter::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
-            Letter::CancelGroup { group } => self.on_cancel_group(conns, group),
-            Letter::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
-            Letter::Close { line } => self.on_line_closed(conns, line),
+            ClientCommand::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
+            ClientCommand::CancelGroup { group } => self.on_cancel_group(conns, group),
+            ClientCommand::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
+            ClientCommand::Close { line } => self.on_line_closed(conns, line),
         }
     }
 

@@ -6,16 +6,16 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::line::{ConnectionBounds, Line, ReplyOrder};
+use super::line::{ConnectionBounds, EndpointState, ReplyOrder};
 use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
-use crate::client::driver::Stats;
+use crate::client::driver::DriverCounters;
 use crate::client::error::closed;
-use crate::client::flight::{Promise, What};
-use crate::client::pending::Pending;
-use crate::client::reply::Answer;
+use crate::client::flight::{Promise, PromiseKind};
+use crate::client::pending::PendingCalls;
+use crate::client::reply::ReplyOutcome;
 use crate::conn::CloseReason;
-use crate::message::{Call, Outgoing, SendBody, time_left_us};
+use crate::message::{Outgoing, OutgoingCall, SendBody, time_left_us};
 
 /// Answers to pings that may wait for a server to read them.
 const PONGS_MAX: u32 = 1024;
@@ -23,7 +23,7 @@ const PONGS_MAX: u32 = 1024;
 /// One connection: the calls on it, and when it was last of use.
 pub(in crate::client) struct Session {
     pub(super) line: u64,
-    pub(super) pending: Pending,
+    pub(super) pending: PendingCalls,
     /// The server wants no new requests here.
     pub(super) is_draining: bool,
     /// The server has said something, besides that it wants no new requests.
@@ -44,7 +44,7 @@ impl Session {
     pub(super) fn new(line: u64, order: ReplyOrder, now: Instant) -> Session {
         Session {
             line,
-            pending: Pending::default(),
+            pending: PendingCalls::default(),
             is_draining: false,
             is_heard: false,
             has_sent: false,
@@ -76,7 +76,7 @@ pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds) -> bool {
 }
 
 /// Sends a call that has its turn, unless it is over already.
-pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
+pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise) {
     if promise.is_given_up() {
         return give_up(stats, promise);
     }
@@ -86,8 +86,8 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
         stats.late.add(1);
         return promise.fail(CallError::DeadlineExceeded);
     }
-    let What::Call { ref name, method, schema, codec, compressed, one_way, .. } = promise.what else {
-        return promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake);
+    let PromiseKind::Call { ref name, method, schema, codec, compressed, one_way, .. } = promise.what else {
+        return promise.land(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake);
     };
     let name = name.clone();
     promise.is_sent = true;
@@ -103,7 +103,7 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     }
     let (body, metadata) = (promise.take_body(), promise.metadata.clone());
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
-    cx.send(Outgoing::Request(Call {
+    cx.send(Outgoing::Request(OutgoingCall {
         id,
         name: name.as_ref().map_or("", |name| name.as_str()),
         method,
@@ -117,7 +117,7 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
     }));
     stats.sent.add(1);
     match waits {
-        Some(promise) => promise.land(Answer::empty(), &[]).into_iter().for_each(Waker::wake),
+        Some(promise) => promise.land(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake),
         None => {
             if let Some(promise) = cx.session.pending.at_mut(id) {
                 promise.put_body(body);
@@ -127,7 +127,7 @@ pub(super) fn send(stats: &Stats, cx: &mut Cx<'_>, mut promise: Promise) {
 }
 
 /// Ends a call that nobody waits for and that was not sent.
-pub(super) fn give_up(stats: &Stats, promise: Promise) {
+pub(super) fn give_up(stats: &DriverCounters, promise: Promise) {
     stats.cancelled.add(1);
     promise.fail(CallError::Cancelled { may_have_run: false });
 }
@@ -169,7 +169,12 @@ pub(super) fn may_repeat(session: &Session, promise: &Promise, why: &CloseReason
 }
 
 /// What the callers of a connection that ended are told.
-pub(super) fn call_error(line: &Line, session: &Session, why: &CloseReason, may_have_run: bool) -> CallError {
+pub(super) fn call_error(
+    line: &EndpointState,
+    session: &Session,
+    why: &CloseReason,
+    may_have_run: bool,
+) -> CallError {
     let kind = match why {
         CloseReason::Broken(why) => {
             return CallError::broken(why.clone(), line.scheme, &line.address.to_string());

@@ -4,13 +4,13 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Cx;
-use super::line::Line;
+use super::line::EndpointState;
 use crate::client::config::ClientConfig;
 use crate::message::Outgoing;
 
 /// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
 /// closed. Gives the time of the next look.
-pub(super) fn watch(cx: &mut Cx<'_>, line: &mut Line) -> Option<Instant> {
+pub(super) fn watch(cx: &mut Cx<'_>, line: &mut EndpointState) -> Option<Instant> {
     let ms = Duration::from_millis;
     let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
     let ping_ms = if line.scheme.can_ping() { ping_ms } else { 0 };

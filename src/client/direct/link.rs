@@ -6,62 +6,68 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::super::error::closed;
-use super::super::reply::{Answer, as_bytes};
+use super::super::reply::{ReplyOutcome, as_bytes};
 use super::super::{CallError, MethodId, codec_for};
 use super::Times;
-use crate::codec::{AnswerDecode, ArgumentEncode, Codec, ValueRules, compress};
+use crate::codec::{ArgumentEncode, Codec, ReplyDecode, ValueRules, compress};
 use crate::config::Limits;
 use crate::context::Peer;
-use crate::message::{Answered, Call, Message, MetadataBuf, SendBody, method_hash, time_left_us};
+use crate::message::{
+    IncomingReply, Message, MetadataBuf, OutgoingCall, SendBody, method_hash, time_left_us,
+};
 use crate::reactor::{Address, dial};
 use crate::status::Status;
-use crate::wire::{Broken, Decoded, Native, Scheme, Wire};
+use crate::wire::{Broken, Decoded, Native, Protocol, Scheme};
 
 /// Bytes that one read asks for at least.
 const READ_BYTES: usize = 16 * 1024;
 /// What is read after a call's deadline, beside one frame of the largest size: replies that came too late, and the like.
 const LATE_BYTES_EXTRA: usize = 1 << 20;
 
-enum Stream {
+enum BlockingSocket {
     Tcp(TcpStream),
     Unix(UnixStream),
 }
 
-impl Stream {
+impl BlockingSocket {
     fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.read(into),
-            Stream::Unix(stream) => stream.read(into),
+            BlockingSocket::Tcp(stream) => stream.read(into),
+            BlockingSocket::Unix(stream) => stream.read(into),
         }
     }
 
     fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self {
-            Stream::Tcp(stream) => stream.write_vectored(slices),
-            Stream::Unix(stream) => stream.write_vectored(slices),
+            BlockingSocket::Tcp(stream) => stream.write_vectored(slices),
+            BlockingSocket::Unix(stream) => stream.write_vectored(slices),
         }
     }
 
     fn set_nonblocking(&self, is_nonblocking: bool) -> io::Result<()> {
         match self {
-            Stream::Tcp(stream) => stream.set_nonblocking(is_nonblocking),
-            Stream::Unix(stream) => stream.set_nonblocking(is_nonblocking),
+            BlockingSocket::Tcp(stream) => stream.set_nonblocking(is_nonblocking),
+            BlockingSocket::Unix(stream) => stream.set_nonblocking(is_nonblocking),
         }
     }
 
     fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
         match self {
-            Stream::Tcp(stream) => stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)),
-            Stream::Unix(stream) => stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout)),
+            BlockingSocket::Tcp(stream) => {
+                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
+            }
+            BlockingSocket::Unix(stream) => {
+                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
+            }
         }
     }
 }
 
 /// One connection and the call at hand.
-pub(super) struct Link {
+pub(super) struct DirectConn {
     /// The address, without its scheme.
     address: String,
-    stream: Stream,
+    stream: BlockingSocket,
     /// The server has said something.
     is_heard: bool,
     wire: Native,
@@ -86,8 +92,8 @@ pub(super) struct Link {
     pub(super) unknown_replies: u64,
 }
 
-impl Link {
-    pub(super) fn connect(address: &str, timeout: Option<Duration>) -> Result<Link, CallError> {
+impl DirectConn {
+    pub(super) fn connect(address: &str, timeout: Option<Duration>) -> Result<DirectConn, CallError> {
         let connect = || {
             let text = address.strip_prefix("native:").unwrap_or(address);
             let parsed: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
@@ -95,13 +101,13 @@ impl Link {
             })?;
             let (socket, peer) = dial(&parsed, timeout)?;
             Ok(match peer {
-                Peer::Tcp(_) => Stream::Tcp(socket.into()),
-                Peer::Unix => Stream::Unix(std::os::fd::OwnedFd::from(socket).into()),
+                Peer::Tcp(_) => BlockingSocket::Tcp(socket.into()),
+                Peer::Unix => BlockingSocket::Unix(std::os::fd::OwnedFd::from(socket).into()),
             })
         };
         let stream = connect().map_err(CallError::Connect)?;
         let frame_bytes_max = Limits::default().frame_bytes_max;
-        Ok(Link {
+        Ok(DirectConn {
             address: address.strip_prefix("native:").unwrap_or(address).to_owned(),
             stream,
             is_heard: false,
@@ -136,7 +142,8 @@ impl Link {
         argument: &[u8],
     ) -> Result<Vec<u8>, CallError> {
         let answered = self.exchange(method_hash(method), 0, codec, Some(argument))?;
-        let reply = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), as_bytes);
+        let reply =
+            ReplyOutcome::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), as_bytes);
         self.forget(&answered);
         reply.map_err(|error| error.naming(method_hash(method), method))
     }
@@ -226,14 +233,14 @@ impl Link {
     }
 
     /// Sends one call (its argument from outside, or from `self.body`) and waits for its answer, which stands in
-    /// the buffer until [`Link::forget`].
+    /// the buffer until [`DirectConn::forget`].
     fn exchange(
         &mut self,
         method: u32,
         schema: u32,
         codec: Codec,
         argument: Option<&[u8]>,
-    ) -> Result<Answered, CallError> {
+    ) -> Result<IncomingReply, CallError> {
         let deadline = self.begin()?;
         let id = self.send(method, schema, codec, argument, false, deadline)?;
         loop {
@@ -294,7 +301,7 @@ impl Link {
             return Err(CallError::TooLarge { bytes: body.len(), bytes_max: self.frame_bytes_max });
         }
         let time_left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let header = Native::request_header(&Call {
+        let header = Native::request_header(&OutgoingCall {
             id,
             name: "",
             method,
@@ -455,20 +462,20 @@ impl Link {
     }
 
     /// The body of the answer that stands at the front of the buffer.
-    fn body_of(&self, answered: &Answered) -> &[u8] {
+    fn body_of(&self, answered: &IncomingReply) -> &[u8] {
         &self.buffer[self.start..][answered.body.range()]
     }
 
     /// The answer at the front of the buffer is done with.
-    fn forget(&mut self, answered: &Answered) {
+    fn forget(&mut self, answered: &IncomingReply) {
         let body = answered.body.range();
         self.start += body.end;
     }
 }
 
-impl Link {
+impl DirectConn {
     /// A typed call.
-    pub(super) fn call<A: ArgumentEncode, R: AnswerDecode>(
+    pub(super) fn call<A: ArgumentEncode, R: ReplyDecode>(
         &mut self,
         method: &MethodId,
         argument: &A::Given,
@@ -479,7 +486,8 @@ impl Link {
         ValueRules::default().apply(|| A::encode(argument, codec, body)).map_err(CallError::Argument)?;
         let schema = if codec.is_self_describing() { 0 } else { method.schema::<A, R>() };
         let answered = self.exchange(method.hash(), schema, codec, None)?;
-        let result = Answer::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);
+        let result =
+            ReplyOutcome::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);
         self.forget(&answered);
         result.map_err(|error| error.naming(method.hash(), method.name()))
     }
@@ -492,7 +500,7 @@ mod tests {
     use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
     use super::*;
-    use crate::message::{Outgoing, Reply};
+    use crate::message::{Outgoing, OutgoingReply};
     use crate::status::Code;
     use crate::wire::{Out, native};
 
@@ -500,10 +508,10 @@ mod tests {
     fn a_reply_that_has_arrived_is_taken_after_the_deadline() {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap().to_string();
-        let mut link = Link::connect(&address, None).unwrap();
+        let mut link = DirectConn::connect(&address, None).unwrap();
         let (mut server, _) = listener.accept().unwrap();
         let past = Some(Instant::now());
-        let late = |link: &mut Link| match link.next_message(past) {
+        let late = |link: &mut DirectConn| match link.next_message(past) {
             Err(CallError::DeadlineExceeded) => true,
             Err(other) => panic!("{other}"),
             Ok((_, consumed)) => {
@@ -518,7 +526,7 @@ mod tests {
         bytes.extend(reply(&vec![7; 3 * READ_BYTES]));
         server.write_all(&bytes).unwrap();
         // It has all arrived when as much can be seen.
-        let Stream::Tcp(stream) = &link.stream else { panic!("it is TCP") };
+        let BlockingSocket::Tcp(stream) = &link.stream else { panic!("it is TCP") };
         let mut seen = vec![0; bytes.len()];
         while stream.peek(&mut seen).unwrap() < bytes.len() {}
         assert!(!late(&mut link) && !late(&mut link));
@@ -531,7 +539,7 @@ mod tests {
     fn reply(body: &[u8]) -> Vec<u8> {
         let (compressed, code, queue_us, handler_us) = (false, Code::Ok, 0, 0);
         let body = SendBody::Bytes(body);
-        let reply = Reply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
+        let reply = OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let out = &mut Out { queue: &mut queue, pool: &mut pool };
         Native::server(1 << 20).encode(Outgoing::Reply(reply), out);

@@ -10,9 +10,9 @@ use std::cell::RefCell;
 use std::fmt;
 use std::time::Duration;
 
-use self::link::Link;
+use self::link::DirectConn;
 use super::{CallError, Caller, MethodId};
-use crate::codec::{AnswerDecode, ArgumentEncode, Codec};
+use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 use crate::message::MetadataBuf;
 
 /// Where the time of a call went, in microseconds, as the server said with its answer.
@@ -36,7 +36,7 @@ pub struct Times {
 /// # Ok::<(), coreloop::client::CallError>(())
 /// ```
 pub struct Direct {
-    link: RefCell<Link>,
+    link: RefCell<DirectConn>,
 }
 
 impl Direct {
@@ -47,7 +47,7 @@ impl Direct {
     ///
     /// [`CallError::Connect`].
     pub fn connect(address: &str) -> Result<Direct, CallError> {
-        Ok(Direct { link: RefCell::new(Link::connect(address, None)?) })
+        Ok(Direct { link: RefCell::new(DirectConn::connect(address, None)?) })
     }
 
     /// The same, but waits no longer than that.
@@ -56,7 +56,7 @@ impl Direct {
     ///
     /// [`CallError::Connect`].
     pub fn connect_timeout(address: &str, timeout: Duration) -> Result<Direct, CallError> {
-        Ok(Direct { link: RefCell::new(Link::connect(address, Some(timeout))?) })
+        Ok(Direct { link: RefCell::new(DirectConn::connect(address, Some(timeout))?) })
     }
 
     /// Gives each call from here on that much time; `None` is without end. The server is told what is left. A call whose
@@ -134,7 +134,7 @@ impl Caller for Direct {
     /// # Panics
     ///
     /// If the argument's own `Serialize`, or the reply's `Deserialize`, calls with this very client.
-    fn call<A: ArgumentEncode, R: AnswerDecode>(
+    fn call<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,

@@ -1,105 +1,109 @@
 //! What is known of a type while it is traced: places, named types, and what is still to explore.
 //!
-//! A graph rather than a tree, since a type may hold itself; [`Graph::shape`] unfolds it. It reads nothing itself:
+//! A graph rather than a tree, since a type may hold itself; [`ShapeGraph::shape`] unfolds it. It reads nothing itself:
 //! `tracer.rs` does.
 
-use super::{Field, Shape, Variant};
+use super::{FieldShape, Shape, VariantShape};
 
 /// Places that an unfolded description may have.
 const SHAPES_MAX: usize = 1 << 16;
 
-pub(super) type NodeId = usize;
+pub(super) type ShapeNodeId = usize;
 
 /// A place in the type.
-pub(super) enum Node {
+pub(super) enum ShapeNode {
     Unknown,
     Leaf(Shape),
-    Option(NodeId),
-    Sequence(NodeId),
-    Map(NodeId, NodeId),
-    Tuple(Vec<NodeId>),
+    Option(ShapeNodeId),
+    Sequence(ShapeNodeId),
+    Map(ShapeNodeId, ShapeNodeId),
+    Tuple(Vec<ShapeNodeId>),
     Named(usize),
 }
 
 /// What tells named types apart: the name alone does not, two types may share it.
 #[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) struct Key {
+pub(super) struct NamedTypeKey {
     pub(super) type_name: &'static str,
     pub(super) name: &'static str,
     pub(super) members: &'static [&'static str],
 }
 
-pub(super) enum Content {
+pub(super) enum NamedTypeContent {
     Unit,
-    Newtype(NodeId),
-    Tuple(Vec<NodeId>),
-    Struct(Vec<(&'static str, NodeId)>),
+    Newtype(ShapeNodeId),
+    Tuple(Vec<ShapeNodeId>),
+    Struct(Vec<(&'static str, ShapeNodeId)>),
     /// By variant: what it holds, once that is known.
-    Enum(Vec<Option<Content>>),
+    Enum(Vec<Option<NamedTypeContent>>),
 }
 
-impl Content {
+impl NamedTypeContent {
     /// The places in it, with the names of fields; `None` for an enum.
-    pub(super) fn elements(&self) -> Option<Vec<(Option<&'static str>, NodeId)>> {
+    pub(super) fn elements(&self) -> Option<Vec<(Option<&'static str>, ShapeNodeId)>> {
         Some(match self {
-            Content::Unit => Vec::new(),
-            Content::Newtype(inner) => vec![(None, *inner)],
-            Content::Tuple(ids) => ids.iter().map(|&id| (None, id)).collect(),
-            Content::Struct(fields) => fields.iter().map(|&(name, id)| (Some(name), id)).collect(),
-            Content::Enum(_) => return None,
+            NamedTypeContent::Unit => Vec::new(),
+            NamedTypeContent::Newtype(inner) => vec![(None, *inner)],
+            NamedTypeContent::Tuple(ids) => ids.iter().map(|&id| (None, id)).collect(),
+            NamedTypeContent::Struct(fields) => fields.iter().map(|&(name, id)| (Some(name), id)).collect(),
+            NamedTypeContent::Enum(_) => return None,
         })
     }
 }
 
-pub(super) struct Named {
-    pub(super) key: Key,
-    pub(super) content: Content,
+pub(super) struct NamedType {
+    pub(super) key: NamedTypeKey,
+    pub(super) content: NamedTypeContent,
     /// Variants that are being read further out.
     busy: Vec<usize>,
 }
 
-pub(super) struct Graph {
-    nodes: Vec<Node>,
-    named: Vec<Named>,
+pub(super) struct ShapeGraph {
+    nodes: Vec<ShapeNode>,
+    named: Vec<NamedType>,
     /// Options, lists and maps that are being read further out.
-    busy: Vec<NodeId>,
+    busy: Vec<ShapeNodeId>,
     /// Grows with everything learnt: a round in which it does not will not end otherwise.
     known: usize,
 }
 
-impl Graph {
-    pub(super) fn new() -> Graph {
-        Graph { nodes: Vec::new(), named: Vec::new(), busy: Vec::new(), known: 0 }
+impl ShapeGraph {
+    pub(super) fn new() -> ShapeGraph {
+        ShapeGraph { nodes: Vec::new(), named: Vec::new(), busy: Vec::new(), known: 0 }
     }
 
     pub(super) fn known(&self) -> usize {
         self.known
     }
 
-    pub(super) fn unknown(&mut self) -> NodeId {
-        self.nodes.push(Node::Unknown);
+    pub(super) fn unknown(&mut self) -> ShapeNodeId {
+        self.nodes.push(ShapeNode::Unknown);
         self.nodes.len() - 1
     }
 
-    pub(super) fn node(&self, id: NodeId) -> &Node {
+    pub(super) fn node(&self, id: ShapeNodeId) -> &ShapeNode {
         &self.nodes[id]
     }
 
-    pub(super) fn set(&mut self, id: NodeId, node: Node) {
+    pub(super) fn set(&mut self, id: ShapeNodeId, node: ShapeNode) {
         self.known += 1;
         self.nodes[id] = node;
     }
 
-    pub(super) fn named(&self, id: usize) -> &Named {
+    pub(super) fn named(&self, id: usize) -> &NamedType {
         &self.named[id]
     }
 
-    pub(super) fn named_or_insert(&mut self, key: &Key, make: impl FnOnce(&mut Graph) -> Content) -> usize {
+    pub(super) fn named_or_insert(
+        &mut self,
+        key: &NamedTypeKey,
+        make: impl FnOnce(&mut ShapeGraph) -> NamedTypeContent,
+    ) -> usize {
         if let Some(id) = self.named.iter().position(|named| named.key == *key) {
             return id;
         }
         let content = make(self);
-        self.named.push(Named { key: *key, content, busy: Vec::new() });
+        self.named.push(NamedType { key: *key, content, busy: Vec::new() });
         self.named.len() - 1
     }
 
@@ -108,27 +112,26 @@ impl Graph {
         &mut self,
         id: usize,
         variant: usize,
-        make: impl FnOnce(&mut Graph) -> Content,
-    ) -> Vec<(Option<&'static str>, NodeId)> {
-        let is_new =
-            matches!(&self.named[id].content, Content::Enum(variants) if variants[variant].is_none());
+        make: impl FnOnce(&mut ShapeGraph) -> NamedTypeContent,
+    ) -> Vec<(Option<&'static str>, ShapeNodeId)> {
+        let is_new = matches!(&self.named[id].content, NamedTypeContent::Enum(variants) if variants[variant].is_none());
         if is_new {
             let content = make(self);
             self.known += 1;
-            if let Content::Enum(variants) = &mut self.named[id].content {
+            if let NamedTypeContent::Enum(variants) = &mut self.named[id].content {
                 variants[variant] = Some(content);
             }
         }
         match &self.named[id].content {
-            Content::Enum(variants) => {
-                variants[variant].as_ref().and_then(Content::elements).unwrap_or_default()
+            NamedTypeContent::Enum(variants) => {
+                variants[variant].as_ref().and_then(NamedTypeContent::elements).unwrap_or_default()
             }
             _ => Vec::new(),
         }
     }
 
-    /// Whether an option, list or map should be read with something in it; if so it is busy until [`Graph::end`].
-    pub(super) fn begin(&mut self, at: NodeId, inner: &[NodeId]) -> bool {
+    /// Whether an option, list or map should be read with something in it; if so it is busy until [`ShapeGraph::end`].
+    pub(super) fn begin(&mut self, at: ShapeNodeId, inner: &[ShapeNodeId]) -> bool {
         if self.busy.contains(&at) || inner.iter().all(|&id| self.is_complete(id)) {
             return false;
         }
@@ -136,21 +139,22 @@ impl Graph {
         true
     }
 
-    pub(super) fn end(&mut self, at: NodeId) {
+    pub(super) fn end(&mut self, at: ShapeNodeId) {
         self.busy.retain(|&busy| busy != at);
     }
 
     /// Which variant of an enum to read: one still to explore, or the one that ends soonest. It is busy until
-    /// [`Graph::end_variant`]. `None` if none would end.
+    /// [`ShapeGraph::end_variant`]. `None` if none would end.
     pub(super) fn begin_variant(&mut self, id: usize) -> Option<usize> {
         let named = &self.named[id];
-        let Content::Enum(variants) = &named.content else { return None };
+        let NamedTypeContent::Enum(variants) = &named.content else { return None };
         let untraced = (0..variants.len()).find(|at| variants[*at].is_none() && !named.busy.contains(at));
         let pick = if named.busy.is_empty() {
             // What leads back here is not what is missing: with this enum taken as known, is the variant?
             let mut seen = self.seen_busy();
             seen[id] = true;
-            let incomplete = |content: &Content| !self.is_content_complete(content, &mut seen.clone());
+            let incomplete =
+                |content: &NamedTypeContent| !self.is_content_complete(content, &mut seen.clone());
             untraced
                 .or_else(|| variants.iter().position(|content| content.as_ref().is_some_and(incomplete)))
                 .or_else(|| self.shortest_variant(id))
@@ -169,7 +173,7 @@ impl Graph {
     }
 
     /// Whether nothing is left to explore from here, other than in enums that are being read further out.
-    pub(super) fn is_complete(&self, id: NodeId) -> bool {
+    pub(super) fn is_complete(&self, id: ShapeNodeId) -> bool {
         self.is_node_complete(id, &mut self.seen_busy())
     }
 
@@ -177,23 +181,25 @@ impl Graph {
         self.named.iter().map(|named| !named.busy.is_empty()).collect()
     }
 
-    fn is_node_complete(&self, id: NodeId, seen: &mut [bool]) -> bool {
+    fn is_node_complete(&self, id: ShapeNodeId, seen: &mut [bool]) -> bool {
         match &self.nodes[id] {
-            Node::Unknown => false,
-            Node::Leaf(_) => true,
-            Node::Option(inner) | Node::Sequence(inner) => self.is_node_complete(*inner, seen),
-            Node::Map(key, value) => self.is_node_complete(*key, seen) && self.is_node_complete(*value, seen),
-            Node::Tuple(ids) => ids.iter().all(|&id| self.is_node_complete(id, seen)),
-            Node::Named(id) => {
+            ShapeNode::Unknown => false,
+            ShapeNode::Leaf(_) => true,
+            ShapeNode::Option(inner) | ShapeNode::Sequence(inner) => self.is_node_complete(*inner, seen),
+            ShapeNode::Map(key, value) => {
+                self.is_node_complete(*key, seen) && self.is_node_complete(*value, seen)
+            }
+            ShapeNode::Tuple(ids) => ids.iter().all(|&id| self.is_node_complete(id, seen)),
+            ShapeNode::Named(id) => {
                 std::mem::replace(&mut seen[*id], true)
                     || self.is_content_complete(&self.named[*id].content, seen)
             }
         }
     }
 
-    fn is_content_complete(&self, content: &Content, seen: &mut [bool]) -> bool {
+    fn is_content_complete(&self, content: &NamedTypeContent, seen: &mut [bool]) -> bool {
         match content {
-            Content::Enum(variants) => variants.iter().all(|content| {
+            NamedTypeContent::Enum(variants) => variants.iter().all(|content| {
                 content.as_ref().is_some_and(|content| self.is_content_complete(content, seen))
             }),
             other => other
@@ -214,8 +220,8 @@ impl Graph {
             }
             lengths = next;
         }
-        let Content::Enum(variants) = &self.named[id].content else { return None };
-        let length = |content: &Option<Content>| {
+        let NamedTypeContent::Enum(variants) = &self.named[id].content else { return None };
+        let length = |content: &Option<NamedTypeContent>| {
             content.as_ref().and_then(|content| self.content_length(content, &lengths))
         };
         variants
@@ -226,9 +232,9 @@ impl Graph {
             .map(|(_, at)| at)
     }
 
-    fn content_length(&self, content: &Content, lengths: &[Option<usize>]) -> Option<usize> {
+    fn content_length(&self, content: &NamedTypeContent, lengths: &[Option<usize>]) -> Option<usize> {
         match content {
-            Content::Enum(variants) => {
+            NamedTypeContent::Enum(variants) => {
                 variants.iter().filter_map(|content| self.content_length(content.as_ref()?, lengths)).min()
             }
             other => other
@@ -239,26 +245,28 @@ impl Graph {
         }
     }
 
-    fn node_length(&self, id: NodeId, lengths: &[Option<usize>]) -> Option<usize> {
+    fn node_length(&self, id: ShapeNodeId, lengths: &[Option<usize>]) -> Option<usize> {
         match &self.nodes[id] {
-            Node::Unknown => None,
-            Node::Leaf(_) | Node::Option(_) | Node::Sequence(_) | Node::Map(..) => Some(0),
-            Node::Tuple(ids) => ids
+            ShapeNode::Unknown => None,
+            ShapeNode::Leaf(_) | ShapeNode::Option(_) | ShapeNode::Sequence(_) | ShapeNode::Map(..) => {
+                Some(0)
+            }
+            ShapeNode::Tuple(ids) => ids
                 .iter()
                 .map(|&id| self.node_length(id, lengths))
                 .try_fold(0, |most, length| length.map(|length| most.max(length))),
-            Node::Named(id) => lengths[*id].map(|length| length + 1),
+            ShapeNode::Named(id) => lengths[*id].map(|length| length + 1),
         }
     }
 
     /// The tree of what is known; `None` if that would be too large, or not everything is known.
-    pub(super) fn shape(&self, root: NodeId) -> Option<Shape> {
+    pub(super) fn shape(&self, root: ShapeNodeId) -> Option<Shape> {
         Unfolding { graph: self, open: Vec::new(), left: SHAPES_MAX }.node(root, 0)
     }
 }
 
 struct Unfolding<'g> {
-    graph: &'g Graph,
+    graph: &'g ShapeGraph,
     /// Named types around this place, with the level of the shape that stands for each.
     open: Vec<(usize, usize)>,
     left: usize,
@@ -266,18 +274,18 @@ struct Unfolding<'g> {
 
 impl Unfolding<'_> {
     /// The shape of a place that has `level` enclosing shapes.
-    fn node(&mut self, id: NodeId, level: usize) -> Option<Shape> {
+    fn node(&mut self, id: ShapeNodeId, level: usize) -> Option<Shape> {
         self.left = self.left.checked_sub(1)?;
         match &self.graph.nodes[id] {
-            Node::Unknown => None,
-            Node::Leaf(shape) => Some(shape.clone()),
-            Node::Option(inner) => Some(Shape::option(self.node(*inner, level + 1)?)),
-            Node::Sequence(inner) => Some(Shape::sequence(self.node(*inner, level + 1)?)),
-            Node::Map(key, value) => {
+            ShapeNode::Unknown => None,
+            ShapeNode::Leaf(shape) => Some(shape.clone()),
+            ShapeNode::Option(inner) => Some(Shape::option(self.node(*inner, level + 1)?)),
+            ShapeNode::Sequence(inner) => Some(Shape::sequence(self.node(*inner, level + 1)?)),
+            ShapeNode::Map(key, value) => {
                 Some(Shape::map(self.node(*key, level + 1)?, self.node(*value, level + 1)?))
             }
-            Node::Tuple(ids) => self.tuple(ids, level),
-            Node::Named(id) => {
+            ShapeNode::Tuple(ids) => self.tuple(ids, level),
+            ShapeNode::Named(id) => {
                 if let Some(&(_, at)) = self.open.iter().find(|(open, _)| open == id) {
                     // A newtype that holds itself and nothing around it has no value, so it is never traced.
                     return level.checked_sub(at + 1).map(Shape::recursive);
@@ -285,13 +293,13 @@ impl Unfolding<'_> {
                 self.open.push((*id, level));
                 let named = &self.graph.named[*id];
                 let shape = match &named.content {
-                    Content::Enum(variants) => {
+                    NamedTypeContent::Enum(variants) => {
                         let variants = named.key.members.iter().zip(variants).map(|(name, content)| {
                             let content = match content.as_ref()? {
-                                Content::Unit => None,
+                                NamedTypeContent::Unit => None,
                                 holding => Some(self.content(name, holding, level + 1)?),
                             };
-                            Some(Variant { name: name.to_string(), content })
+                            Some(VariantShape { name: name.to_string(), content })
                         });
                         Shape::Enum {
                             name: named.key.name.into(),
@@ -306,22 +314,22 @@ impl Unfolding<'_> {
         }
     }
 
-    fn content(&mut self, name: &str, content: &Content, level: usize) -> Option<Shape> {
+    fn content(&mut self, name: &str, content: &NamedTypeContent, level: usize) -> Option<Shape> {
         match content {
-            Content::Unit => Some(Shape::Unit),
-            Content::Newtype(inner) => self.node(*inner, level),
-            Content::Tuple(ids) => self.tuple(ids, level),
-            Content::Struct(fields) => {
-                let fields = fields
-                    .iter()
-                    .map(|&(name, id)| Some(Field { name: name.into(), shape: self.node(id, level + 1)? }));
+            NamedTypeContent::Unit => Some(Shape::Unit),
+            NamedTypeContent::Newtype(inner) => self.node(*inner, level),
+            NamedTypeContent::Tuple(ids) => self.tuple(ids, level),
+            NamedTypeContent::Struct(fields) => {
+                let fields = fields.iter().map(|&(name, id)| {
+                    Some(FieldShape { name: name.into(), shape: self.node(id, level + 1)? })
+                });
                 Some(Shape::Struct { name: name.into(), fields: fields.collect::<Option<_>>()? })
             }
-            Content::Enum(_) => None,
+            NamedTypeContent::Enum(_) => None,
         }
     }
 
-    fn tuple(&mut self, ids: &[NodeId], level: usize) -> Option<Shape> {
+    fn tuple(&mut self, ids: &[ShapeNodeId], level: usize) -> Option<Shape> {
         ids.iter().map(|&id| self.node(id, level + 1)).collect::<Option<_>>().map(Shape::Tuple)
     }
 }

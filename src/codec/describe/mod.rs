@@ -57,14 +57,14 @@ pub enum Shape {
         /// The type's name; not part of the canonical text.
         name: String,
         /// The fields.
-        fields: Vec<Field>,
+        fields: Vec<FieldShape>,
     },
     /// One of several variants, in order.
     Enum {
         /// The type's name; not part of the canonical text.
         name: String,
         /// The variants.
-        variants: Vec<Variant>,
+        variants: Vec<VariantShape>,
     },
     /// A value of any shape: the type asks the format what comes next. Only the codecs that describe themselves, JSON and
     /// MessagePack, can answer.
@@ -78,7 +78,7 @@ pub enum Shape {
 
 /// A field of a struct.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Field {
+pub struct FieldShape {
     /// The name, after serde's renames.
     pub name: String,
     /// What it holds.
@@ -87,7 +87,7 @@ pub struct Field {
 
 /// A variant of an enum.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Variant {
+pub struct VariantShape {
     /// The name, after serde's renames.
     pub name: String,
     /// What it holds: `None` for a unit variant, a [`Shape::Tuple`] or [`Shape::Struct`] for those kinds, otherwise
@@ -142,7 +142,8 @@ impl Shape {
         name: impl Into<String>,
         fields: impl IntoIterator<Item = (N, Shape)>,
     ) -> Shape {
-        let fields = fields.into_iter().map(|(name, shape)| Field { name: name.into(), shape }).collect();
+        let fields =
+            fields.into_iter().map(|(name, shape)| FieldShape { name: name.into(), shape }).collect();
         Shape::Struct { name: name.into(), fields }
     }
 
@@ -152,7 +153,7 @@ impl Shape {
         variants: impl IntoIterator<Item = (N, Option<Shape>)>,
     ) -> Shape {
         let variants =
-            variants.into_iter().map(|(name, content)| Variant { name: name.into(), content }).collect();
+            variants.into_iter().map(|(name, content)| VariantShape { name: name.into(), content }).collect();
         Shape::Enum { name: name.into(), variants }
     }
 

@@ -15,7 +15,7 @@ fn text<T: DeserializeOwned>() -> String {
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 #[allow(dead_code, reason = "only described")]
-struct User {
+struct DescribedUser {
     #[serde(rename = "ID")]
     id: u64,
     name: String,
@@ -29,14 +29,14 @@ struct User {
 #[allow(dead_code, reason = "only described")]
 enum Every {
     Unit,
-    New(Box<Inner>),
+    New(Box<InnerEnum>),
     Pair(u8, char),
     Fields { on: bool, kids: Vec<Every> },
 }
 
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "only described")]
-enum Inner {
+enum InnerEnum {
     Back(Box<Every>),
     Stop,
     Other(Last),
@@ -51,19 +51,19 @@ enum Last {
 
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "only described")]
-struct Node {
+struct ListNode {
     value: i32,
-    next: Option<Box<Node>>,
-    by_name: BTreeMap<String, Node>,
+    next: Option<Box<ListNode>>,
+    by_name: BTreeMap<String, ListNode>,
 }
 
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "only described")]
-struct Nest(Vec<Nest>);
+struct NestedList(Vec<NestedList>);
 
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "only described")]
-struct Pair(u8, Option<Box<Pair>>);
+struct ChainPair(u8, Option<Box<ChainPair>>);
 
 #[test]
 fn every_scalar_has_its_text() {
@@ -82,7 +82,7 @@ fn every_scalar_has_its_text() {
 #[test]
 fn the_demo_user_has_gos_names() {
     // The number was computed apart from this code: it is on the wire and must not change.
-    let description = Description::of::<User>().unwrap();
+    let description = Description::of::<DescribedUser>().unwrap();
     assert_eq!(
         description.text(),
         "{ID:u64,Name:string,Age:u8,Email:string,Tags:[string],Scores:[string:f64]}"
@@ -103,15 +103,15 @@ fn every_variant_is_found_also_behind_others() {
         "<Unit|New:<Back:^1|Stop|Other:<X|Y:unit>>|Pair:(u8,char)|Fields:{on:bool,kids:[^2]}>"
     );
     assert_eq!(text::<Vec<Option<Last>>>(), "[?<X|Y:unit>]");
-    assert_eq!(text::<BTreeMap<String, Inner>>().matches("Other").count(), 1);
+    assert_eq!(text::<BTreeMap<String, InnerEnum>>().matches("Other").count(), 1);
 }
 
 #[test]
 fn types_that_hold_themselves_end() {
-    assert_eq!(text::<Node>(), "{value:i32,next:?^1,by_name:[string:^1]}");
-    assert_eq!(text::<Nest>(), "[^0]");
-    assert_eq!(text::<Pair>(), "(u8,?^1)");
-    assert_eq!(text::<Option<Nest>>(), "?[^0]");
+    assert_eq!(text::<ListNode>(), "{value:i32,next:?^1,by_name:[string:^1]}");
+    assert_eq!(text::<NestedList>(), "[^0]");
+    assert_eq!(text::<ChainPair>(), "(u8,?^1)");
+    assert_eq!(text::<Option<NestedList>>(), "?[^0]");
 }
 
 mod other {
@@ -119,14 +119,14 @@ mod other {
 
     #[derive(Deserialize)]
     #[allow(dead_code, reason = "only described")]
-    pub struct Node {
-        pub inner: Option<Box<super::Node>>,
+    pub struct ListNode {
+        pub inner: Option<Box<super::ListNode>>,
     }
 }
 
 #[test]
 fn two_types_may_share_a_name() {
-    assert_eq!(text::<other::Node>(), "{inner:?{value:i32,next:?^1,by_name:[string:^1]}}");
+    assert_eq!(text::<other::ListNode>(), "{inner:?{value:i32,next:?^1,by_name:[string:^1]}}");
 }
 
 #[derive(Deserialize)]
@@ -193,7 +193,7 @@ struct Marked {
 
 #[derive(Deserialize)]
 #[allow(dead_code, reason = "only described")]
-struct Aliased {
+struct AliasedFields {
     #[serde(alias = "z", alias = "b")]
     a: u8,
 }
@@ -221,7 +221,7 @@ fn what_cannot_be_traced_says_what_to_do() {
     );
     assert!(error.to_string().contains("by hand"));
     assert!(matches!(Description::of::<Flat>(), Err(DescribeError::Unsupported { .. })));
-    assert!(matches!(Description::of::<Aliased>(), Err(DescribeError::Unsupported { .. })));
+    assert!(matches!(Description::of::<AliasedFields>(), Err(DescribeError::Unsupported { .. })));
     assert!(matches!(Description::of::<Endless>(), Err(DescribeError::Unsupported { .. })));
     assert!(matches!(Description::of::<Looping>(), Err(DescribeError::Unsupported { .. })));
 }

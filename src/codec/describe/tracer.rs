@@ -12,7 +12,7 @@ use serde::de::{
     SeqAccess, VariantAccess, Visitor,
 };
 
-use super::graph::{Content, Graph, Key, Node, NodeId};
+use super::graph::{NamedTypeContent, NamedTypeKey, ShapeGraph, ShapeNode, ShapeNodeId};
 use super::{DescribeError, Shape};
 
 /// Places read in all rounds together: what loops, or is far too large to describe, ends here.
@@ -21,8 +21,14 @@ const STEPS_MAX: usize = 1 << 17;
 const DEPTH_MAX: usize = 128;
 
 pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
-    let mut state =
-        State { graph: Graph::new(), path: Vec::new(), steps: 0, depth: 0, untyped_at: None, cause: None };
+    let mut state = TraceState {
+        graph: ShapeGraph::new(),
+        path: Vec::new(),
+        steps: 0,
+        depth: 0,
+        untyped_at: None,
+        cause: None,
+    };
     let root = state.graph.unknown();
     let type_name = std::any::type_name::<T>();
     loop {
@@ -30,8 +36,8 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
         if let Err(error) = T::deserialize(Tracer { state: &mut state, at: root }) {
             let path = state.path.join(".");
             return Err(match state.cause {
-                Some(Cause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
-                Some(Cause::Unsupported(what)) => DescribeError::Unsupported { type_name, path, what },
+                Some(TraceCause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
+                Some(TraceCause::Unsupported(what)) => DescribeError::Unsupported { type_name, path, what },
                 // It was given something, kept it, and then did not take it for any of its variants.
                 None if state.untyped_at == Some(state.steps) => {
                     DescribeError::SelfDescribing { type_name, path }
@@ -50,8 +56,8 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
     }
 }
 
-struct State {
-    graph: Graph,
+struct TraceState {
+    graph: ShapeGraph,
     /// Fields and variants on the way to the place that is being read; left as it was when an error comes.
     path: Vec<String>,
     steps: usize,
@@ -59,10 +65,10 @@ struct State {
     /// The step at which something asked for whatever there is.
     untyped_at: Option<usize>,
     /// Why we ended the reading, where it was not the type's doing.
-    cause: Option<Cause>,
+    cause: Option<TraceCause>,
 }
 
-enum Cause {
+enum TraceCause {
     SelfDescribing,
     Unsupported(&'static str),
 }
@@ -85,18 +91,21 @@ impl Error for TraceError {
     }
 }
 
-impl State {
-    fn fail(&mut self, cause: Cause) -> TraceError {
+impl TraceState {
+    fn fail(&mut self, cause: TraceCause) -> TraceError {
         self.cause.get_or_insert(cause);
         TraceError("cannot be traced".into())
     }
 
     fn unsupported(&mut self, what: &'static str) -> TraceError {
-        self.fail(Cause::Unsupported(what))
+        self.fail(TraceCause::Unsupported(what))
     }
 
     /// Reads one level further in.
-    fn inside<R>(&mut self, read: impl FnOnce(&mut State) -> Result<R, TraceError>) -> Result<R, TraceError> {
+    fn inside<R>(
+        &mut self,
+        read: impl FnOnce(&mut TraceState) -> Result<R, TraceError>,
+    ) -> Result<R, TraceError> {
         self.steps += 1;
         self.depth += 1;
         if self.steps > STEPS_MAX {
@@ -113,16 +122,16 @@ impl State {
 
 /// One place in the type.
 struct Tracer<'t> {
-    state: &'t mut State,
-    at: NodeId,
+    state: &'t mut TraceState,
+    at: ShapeNodeId,
 }
 
 const CHANGES: &str = "it asks for different things on different readings";
 
 impl Tracer<'_> {
     /// Notes what the place is, unless that is known already.
-    fn settle(&mut self, make: impl FnOnce(&mut Graph) -> Node) -> &Node {
-        if matches!(self.state.graph.node(self.at), Node::Unknown) {
+    fn settle(&mut self, make: impl FnOnce(&mut ShapeGraph) -> ShapeNode) -> &ShapeNode {
+        if matches!(self.state.graph.node(self.at), ShapeNode::Unknown) {
             let node = make(&mut self.state.graph);
             self.state.graph.set(self.at, node);
         }
@@ -130,13 +139,18 @@ impl Tracer<'_> {
     }
 
     fn leaf(&mut self, shape: Shape) -> Result<(), TraceError> {
-        let fits = matches!(self.settle(|_| Node::Leaf(shape.clone())), Node::Leaf(known) if *known == shape);
+        let fits = matches!(self.settle(|_| ShapeNode::Leaf(shape.clone())), ShapeNode::Leaf(known) if *known == shape);
         if fits { Ok(()) } else { Err(self.state.unsupported(CHANGES)) }
     }
 
     /// The named type at this place, new or known.
-    fn named(&mut self, key: Key, make: impl FnOnce(&mut Graph) -> Content) -> Result<usize, TraceError> {
-        if let Node::Named(id) = *self.settle(|graph| Node::Named(graph.named_or_insert(&key, make)))
+    fn named(
+        &mut self,
+        key: NamedTypeKey,
+        make: impl FnOnce(&mut ShapeGraph) -> NamedTypeContent,
+    ) -> Result<usize, TraceError> {
+        if let ShapeNode::Named(id) =
+            *self.settle(|graph| ShapeNode::Named(graph.named_or_insert(&key, make)))
             && self.state.graph.named(id).key == key
         {
             return Ok(id);
@@ -147,11 +161,11 @@ impl Tracer<'_> {
     /// Reads the elements of something that must be read whole.
     fn elements<'de, V: Visitor<'de>>(
         self,
-        elements: Vec<(Option<&'static str>, NodeId)>,
+        elements: Vec<(Option<&'static str>, ShapeNodeId)>,
         visitor: V,
     ) -> Result<V::Value, TraceError> {
         self.state.inside(|state| {
-            let mut elements = Elements { state, left: elements.into_iter() };
+            let mut elements = ElementTracer { state, left: elements.into_iter() };
             let value = visitor.visit_seq(&mut elements)?;
             if elements.left.len() > 0 {
                 // serde's derive counts an alias as a field of its own, and hides which one it belongs to.
@@ -164,8 +178,8 @@ impl Tracer<'_> {
     }
 }
 
-fn key_of<V>(name: &'static str, members: &'static [&'static str]) -> Key {
-    Key { type_name: std::any::type_name::<V>(), name, members }
+fn key_of<V>(name: &'static str, members: &'static [&'static str]) -> NamedTypeKey {
+    NamedTypeKey { type_name: std::any::type_name::<V>(), name, members }
 }
 
 macro_rules! leaves {
@@ -224,7 +238,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
             state.untyped_at = Some(state.steps);
             visitor.visit_unit()
         });
-        value.map_err(|_| self.state.fail(Cause::SelfDescribing))
+        value.map_err(|_| self.state.fail(TraceCause::SelfDescribing))
     }
 
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, TraceError> {
@@ -238,7 +252,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_option<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
-        let Node::Option(inner) = *self.settle(|graph| Node::Option(graph.unknown())) else {
+        let ShapeNode::Option(inner) = *self.settle(|graph| ShapeNode::Option(graph.unknown())) else {
             return Err(self.state.unsupported(CHANGES));
         };
         let at = self.at;
@@ -253,14 +267,14 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_seq<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
-        let Node::Sequence(inner) = *self.settle(|graph| Node::Sequence(graph.unknown())) else {
+        let ShapeNode::Sequence(inner) = *self.settle(|graph| ShapeNode::Sequence(graph.unknown())) else {
             return Err(self.state.unsupported(CHANGES));
         };
         let at = self.at;
         self.state.inside(|state| {
             let explores = state.graph.begin(at, &[inner]);
             let elements = if explores { vec![(None, inner)] } else { Vec::new() };
-            let value = visitor.visit_seq(&mut Elements { state, left: elements.into_iter() })?;
+            let value = visitor.visit_seq(&mut ElementTracer { state, left: elements.into_iter() })?;
             if explores {
                 state.graph.end(at);
             }
@@ -269,14 +283,16 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 
     fn deserialize_map<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
-        let Node::Map(key, value) = *self.settle(|graph| Node::Map(graph.unknown(), graph.unknown())) else {
+        let ShapeNode::Map(key, value) =
+            *self.settle(|graph| ShapeNode::Map(graph.unknown(), graph.unknown()))
+        else {
             return Err(self.state.unsupported(CHANGES));
         };
         let at = self.at;
         self.state.inside(|state| {
             let explores = state.graph.begin(at, &[key, value]);
             let elements = if explores { vec![(None, key), (None, value)] } else { Vec::new() };
-            let value = visitor.visit_map(&mut Elements { state, left: elements.into_iter() })?;
+            let value = visitor.visit_map(&mut ElementTracer { state, left: elements.into_iter() })?;
             if explores {
                 state.graph.end(at);
             }
@@ -288,8 +304,8 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         if len > STEPS_MAX {
             return Err(self.state.unsupported("it is too large"));
         }
-        match self.settle(|graph| Node::Tuple((0..len).map(|_| graph.unknown()).collect())) {
-            Node::Tuple(ids) if ids.len() == len => {
+        match self.settle(|graph| ShapeNode::Tuple((0..len).map(|_| graph.unknown()).collect())) {
+            ShapeNode::Tuple(ids) if ids.len() == len => {
                 let elements = ids.iter().map(|&id| (None, id)).collect();
                 self.elements(elements, visitor)
             }
@@ -302,9 +318,10 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         name: &'static str,
         visitor: V,
     ) -> Result<V::Value, TraceError> {
-        let id = self.named(key_of::<V::Value>(name, &[]), |graph| Content::Newtype(graph.unknown()))?;
+        let id =
+            self.named(key_of::<V::Value>(name, &[]), |graph| NamedTypeContent::Newtype(graph.unknown()))?;
         match self.state.graph.named(id).content {
-            Content::Newtype(inner) => {
+            NamedTypeContent::Newtype(inner) => {
                 self.state.inside(|state| visitor.visit_newtype_struct(Tracer { state, at: inner }))
             }
             _ => Err(self.state.unsupported(CHANGES)),
@@ -318,7 +335,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor: V,
     ) -> Result<V::Value, TraceError> {
         let id = self.named(key_of::<V::Value>(name, &[]), |graph| {
-            Content::Tuple((0..len).map(|_| graph.unknown()).collect())
+            NamedTypeContent::Tuple((0..len).map(|_| graph.unknown()).collect())
         })?;
         match self.state.graph.named(id).content.elements() {
             Some(elements) if elements.len() == len => self.elements(elements, visitor),
@@ -333,7 +350,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor: V,
     ) -> Result<V::Value, TraceError> {
         let id = self.named(key_of::<V::Value>(name, fields), |graph| {
-            Content::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect())
+            NamedTypeContent::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect())
         })?;
         match self.state.graph.named(id).content.elements() {
             Some(elements) if elements.len() == fields.len() => self.elements(elements, visitor),
@@ -348,7 +365,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         visitor: V,
     ) -> Result<V::Value, TraceError> {
         let id = self.named(key_of::<V::Value>(name, variants), |_| {
-            Content::Enum(variants.iter().map(|_| None).collect())
+            NamedTypeContent::Enum(variants.iter().map(|_| None).collect())
         })?;
         let Some(pick) = self.state.graph.begin_variant(id) else {
             return Err(self.state.unsupported("it has no value that ends"));
@@ -364,12 +381,12 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
 }
 
 /// The elements of a list, tuple or struct, or key and value of a map.
-struct Elements<'t> {
-    state: &'t mut State,
-    left: std::vec::IntoIter<(Option<&'static str>, NodeId)>,
+struct ElementTracer<'t> {
+    state: &'t mut TraceState,
+    left: std::vec::IntoIter<(Option<&'static str>, ShapeNodeId)>,
 }
 
-impl Elements<'_> {
+impl ElementTracer<'_> {
     fn next<'de, S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, TraceError> {
         let Some((name, at)) = self.left.next() else { return Ok(None) };
         if let Some(name) = name {
@@ -383,7 +400,7 @@ impl Elements<'_> {
     }
 }
 
-impl<'de> SeqAccess<'de> for &mut Elements<'_> {
+impl<'de> SeqAccess<'de> for &mut ElementTracer<'_> {
     type Error = TraceError;
 
     fn next_element_seed<S: DeserializeSeed<'de>>(
@@ -394,7 +411,7 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_> {
     }
 }
 
-impl<'de> MapAccess<'de> for &mut Elements<'_> {
+impl<'de> MapAccess<'de> for &mut ElementTracer<'_> {
     type Error = TraceError;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, TraceError> {
@@ -408,14 +425,17 @@ impl<'de> MapAccess<'de> for &mut Elements<'_> {
 
 /// The variant that was picked of an enum.
 struct VariantTracer<'t> {
-    state: &'t mut State,
+    state: &'t mut TraceState,
     id: usize,
     pick: usize,
 }
 
 impl VariantTracer<'_> {
     /// Notes what the variant holds, unless that is known already.
-    fn settle(&mut self, make: impl FnOnce(&mut Graph) -> Content) -> Vec<(Option<&'static str>, NodeId)> {
+    fn settle(
+        &mut self,
+        make: impl FnOnce(&mut ShapeGraph) -> NamedTypeContent,
+    ) -> Vec<(Option<&'static str>, ShapeNodeId)> {
         self.state.graph.variant_or_insert(self.id, self.pick, make)
     }
 }
@@ -438,19 +458,20 @@ impl<'de> VariantAccess<'de> for VariantTracer<'_> {
     type Error = TraceError;
 
     fn unit_variant(mut self) -> Result<(), TraceError> {
-        self.settle(|_| Content::Unit);
+        self.settle(|_| NamedTypeContent::Unit);
         Ok(())
     }
 
     fn newtype_variant_seed<S: DeserializeSeed<'de>>(mut self, seed: S) -> Result<S::Value, TraceError> {
-        match self.settle(|graph| Content::Newtype(graph.unknown()))[..] {
+        match self.settle(|graph| NamedTypeContent::Newtype(graph.unknown()))[..] {
             [(_, at)] => seed.deserialize(Tracer { state: self.state, at }),
             _ => Err(self.state.unsupported(CHANGES)),
         }
     }
 
     fn tuple_variant<V: Visitor<'de>>(mut self, len: usize, visitor: V) -> Result<V::Value, TraceError> {
-        let elements = self.settle(|graph| Content::Tuple((0..len).map(|_| graph.unknown()).collect()));
+        let elements =
+            self.settle(|graph| NamedTypeContent::Tuple((0..len).map(|_| graph.unknown()).collect()));
         Tracer { state: self.state, at: 0 }.elements(elements, visitor)
     }
 
@@ -459,8 +480,9 @@ impl<'de> VariantAccess<'de> for VariantTracer<'_> {
         fields: &'static [&'static str],
         visitor: V,
     ) -> Result<V::Value, TraceError> {
-        let elements = self
-            .settle(|graph| Content::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect()));
+        let elements = self.settle(|graph| {
+            NamedTypeContent::Struct(fields.iter().map(|&field| (field, graph.unknown())).collect())
+        });
         Tracer { state: self.state, at: 0 }.elements(elements, visitor)
     }
 }

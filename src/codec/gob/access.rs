@@ -5,30 +5,30 @@
 use serde::de::value::{F64Deserializer, U8Deserializer};
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess};
 
-use super::decode::Place;
-use super::fault::Fault;
-use super::run::Run;
-use super::wire::At;
+use super::decode::ValueDecoder;
+use super::fault::GobFault;
+use super::run::DecodeRun;
+use super::wire::TypeIndex;
 
 /// The elements of an array or slice.
-pub(super) struct Elements<'r, 'de, 't> {
-    pub(super) run: &'r mut Run<'de, 't>,
+pub(super) struct GobElements<'r, 'de, 't> {
+    pub(super) run: &'r mut DecodeRun<'de, 't>,
     pub(super) left: usize,
-    pub(super) elem: At,
+    pub(super) elem: TypeIndex,
     /// How many may be reserved for.
     pub(super) reserve: usize,
 }
 
-impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de, '_> {
-    type Error = Fault;
+impl<'de> SeqAccess<'de> for &mut GobElements<'_, 'de, '_> {
+    type Error = GobFault;
 
     #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, GobFault> {
         if self.left == 0 {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(Place { run: self.run, at: self.elem }).map(Some)
+        seed.deserialize(ValueDecoder { run: self.run, at: self.elem }).map(Some)
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -37,30 +37,30 @@ impl<'de> SeqAccess<'de> for &mut Elements<'_, 'de, '_> {
 }
 
 /// The entries of a map.
-pub(super) struct Entries<'r, 'de, 't> {
-    pub(super) run: &'r mut Run<'de, 't>,
+pub(super) struct GobEntries<'r, 'de, 't> {
+    pub(super) run: &'r mut DecodeRun<'de, 't>,
     pub(super) left: usize,
-    pub(super) key: At,
-    pub(super) elem: At,
+    pub(super) key: TypeIndex,
+    pub(super) elem: TypeIndex,
     /// How many may be reserved for.
     pub(super) reserve: usize,
 }
 
-impl<'de> MapAccess<'de> for &mut Entries<'_, 'de, '_> {
-    type Error = Fault;
+impl<'de> MapAccess<'de> for &mut GobEntries<'_, 'de, '_> {
+    type Error = GobFault;
 
     #[inline]
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, GobFault> {
         if self.left == 0 {
             return Ok(None);
         }
         self.left -= 1;
-        seed.deserialize(Place { run: self.run, at: self.key }).map(Some)
+        seed.deserialize(ValueDecoder { run: self.run, at: self.key }).map(Some)
     }
 
     #[inline]
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
-        seed.deserialize(Place { run: self.run, at: self.elem })
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, GobFault> {
+        seed.deserialize(ValueDecoder { run: self.run, at: self.elem })
     }
 
     fn size_hint(&self) -> Option<usize> {
@@ -69,18 +69,18 @@ impl<'de> MapAccess<'de> for &mut Entries<'_, 'de, '_> {
 }
 
 /// A byte string, byte by byte.
-pub(super) struct Bits<'de> {
+pub(super) struct ByteElements<'de> {
     pub(super) bytes: &'de [u8],
 }
 
-impl<'de> SeqAccess<'de> for &mut Bits<'de> {
-    type Error = Fault;
+impl<'de> SeqAccess<'de> for &mut ByteElements<'de> {
+    type Error = GobFault;
 
     #[inline]
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, GobFault> {
         let Some((byte, rest)) = self.bytes.split_first() else { return Ok(None) };
         self.bytes = rest;
-        let byte: U8Deserializer<Fault> = (*byte).into_deserializer();
+        let byte: U8Deserializer<GobFault> = (*byte).into_deserializer();
         seed.deserialize(byte).map(Some)
     }
 
@@ -90,18 +90,18 @@ impl<'de> SeqAccess<'de> for &mut Bits<'de> {
 }
 
 /// The two parts of a complex number.
-pub(super) struct Parts {
+pub(super) struct ComplexParts {
     pub(super) parts: [f64; 2],
     pub(super) at: usize,
 }
 
-impl<'de> SeqAccess<'de> for Parts {
-    type Error = Fault;
+impl<'de> SeqAccess<'de> for ComplexParts {
+    type Error = GobFault;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, GobFault> {
         let Some(part) = self.parts.get(self.at) else { return Ok(None) };
         self.at += 1;
-        let part: F64Deserializer<Fault> = (*part).into_deserializer();
+        let part: F64Deserializer<GobFault> = (*part).into_deserializer();
         seed.deserialize(part).map(Some)
     }
 

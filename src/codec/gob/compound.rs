@@ -9,12 +9,12 @@ use serde::ser::{
     SerializeTupleStruct, SerializeTupleVariant,
 };
 
-use super::encode::Place;
-use super::fault::Fault;
+use super::encode::ValueEncoder;
+use super::fault::GobFault;
 use super::number::{insert_uint, put_uint};
 use super::single::Number;
-use super::time::Parts;
-use super::types::{GobType, Node};
+use super::time::TimeParts;
+use super::types::{GobNode, GobType};
 
 /// Elements of one type, being counted.
 struct Counted<'a> {
@@ -29,7 +29,7 @@ struct Counted<'a> {
 }
 
 impl<'a> Counted<'a> {
-    fn begin(mut place: Place<'a>, len: Option<usize>, leaves_out: bool) -> Counted<'a> {
+    fn begin(mut place: ValueEncoder<'a>, len: Option<usize>, leaves_out: bool) -> Counted<'a> {
         let start = place.out.len();
         let leaves_out = leaves_out && place.delta > 0 && !place.keeps_zero;
         let is_written = place.begin(leaves_out && len == Some(0));
@@ -37,21 +37,22 @@ impl<'a> Counted<'a> {
             put_uint(place.out, len as u64);
         }
         let unknown = len.is_none().then_some((place.out.len(), start));
-        let Place { out, gob_type, .. } = place;
+        let ValueEncoder { out, gob_type, .. } = place;
         Counted { out, gob_type, unknown, leaves_out, declared: len.unwrap_or(0), count: 0 }
     }
 
-    fn element<T: Serialize + ?Sized>(&mut self, at: usize, value: &T) -> Result<(), Fault> {
-        let place = Place { out: &mut *self.out, gob_type: self.gob_type, at, delta: 0, keeps_zero: true };
+    fn element<T: Serialize + ?Sized>(&mut self, at: usize, value: &T) -> Result<(), GobFault> {
+        let place =
+            ValueEncoder { out: &mut *self.out, gob_type: self.gob_type, at, delta: 0, keeps_zero: true };
         if value.serialize(place)? {
             Ok(())
         } else {
-            Err(Fault::text("gob cannot express None in a list or a map"))
+            Err(GobFault::text("gob cannot express None in a list or a map"))
         }
     }
 
     /// Whether anything was written.
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         match self.unknown {
             Some((_, start)) if self.count == 0 && self.leaves_out => {
                 self.out.truncate(start);
@@ -61,7 +62,7 @@ impl<'a> Counted<'a> {
                 insert_uint(self.out, at, self.count as u64);
                 Ok(true)
             }
-            None if self.count != self.declared => Err(Fault::said(format_args!(
+            None if self.count != self.declared => Err(GobFault::said(format_args!(
                 "the value said that it has {} elements, and has {}",
                 self.declared, self.count
             ))),
@@ -71,7 +72,7 @@ impl<'a> Counted<'a> {
 }
 
 /// A list: a slice, a byte string, or an array that does not know its length.
-pub(super) struct List<'a> {
+pub(super) struct ListEncoder<'a> {
     counted: Counted<'a>,
     /// The type of the elements; `None` for the bytes of a byte string.
     elem: Option<usize>,
@@ -81,16 +82,16 @@ pub(super) struct List<'a> {
     in_variant: bool,
 }
 
-impl<'a> List<'a> {
-    pub(super) fn begin(place: Place<'a>, len: Option<usize>) -> Result<List<'a>, Fault> {
+impl<'a> ListEncoder<'a> {
+    pub(super) fn begin(place: ValueEncoder<'a>, len: Option<usize>) -> Result<ListEncoder<'a>, GobFault> {
         let (elem, array_len) = match place.node() {
-            Node::Slice { elem } => (Some(*elem), None),
-            Node::Bytes => (None, None),
-            Node::Array { elem, len } => (Some(*elem), Some(*len)),
+            GobNode::Slice { elem } => (Some(*elem), None),
+            GobNode::Bytes => (None, None),
+            GobNode::Array { elem, len } => (Some(*elem), Some(*len)),
             _ => return place.mismatch("a list"),
         };
         // Arrays are never left out, not even of zeros.
-        Ok(List {
+        Ok(ListEncoder {
             counted: Counted::begin(place, len, array_len.is_none()),
             elem,
             len: array_len,
@@ -98,22 +99,22 @@ impl<'a> List<'a> {
         })
     }
 
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         self.counted.count += 1;
         match self.elem {
             Some(elem) => self.counted.element(elem, value),
             None => {
                 let byte = u8::try_from(value.serialize(Number)?);
-                self.counted.out.push(byte.map_err(|_| Fault::text("expected a byte"))?);
+                self.counted.out.push(byte.map_err(|_| GobFault::text("expected a byte"))?);
                 Ok(())
             }
         }
     }
 
-    fn finish(self) -> Result<bool, Fault> {
+    fn finish(self) -> Result<bool, GobFault> {
         if let Some(len) = self.len.filter(|len| *len != self.counted.count) {
             let count = self.counted.count;
-            return Err(Fault::said(format_args!("{count} elements in an array of {len}")));
+            return Err(GobFault::said(format_args!("{count} elements in an array of {len}")));
         }
         if !self.in_variant {
             return self.counted.end();
@@ -126,55 +127,55 @@ impl<'a> List<'a> {
     }
 }
 
-impl SerializeSeq for List<'_> {
+impl SerializeSeq for ListEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
     #[inline]
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         self.element(value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         self.finish()
     }
 }
 
 /// A map.
-pub(super) struct Map<'a> {
+pub(super) struct MapEncoder<'a> {
     counted: Counted<'a>,
     key: usize,
     elem: usize,
 }
 
-impl<'a> Map<'a> {
-    pub(super) fn begin(place: Place<'a>, len: Option<usize>) -> Result<Map<'a>, Fault> {
-        let Node::Map { key, elem } = place.node() else { return place.mismatch("a map") };
+impl<'a> MapEncoder<'a> {
+    pub(super) fn begin(place: ValueEncoder<'a>, len: Option<usize>) -> Result<MapEncoder<'a>, GobFault> {
+        let GobNode::Map { key, elem } = place.node() else { return place.mismatch("a map") };
         // Go leaves out nil maps alone, and ours never are.
-        Ok(Map { key: *key, elem: *elem, counted: Counted::begin(place, len, false) })
+        Ok(MapEncoder { key: *key, elem: *elem, counted: Counted::begin(place, len, false) })
     }
 }
 
-impl SerializeMap for Map<'_> {
+impl SerializeMap for MapEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
-    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), Fault> {
+    fn serialize_key<T: Serialize + ?Sized>(&mut self, key: &T) -> Result<(), GobFault> {
         self.counted.count += 1;
         self.counted.element(self.key, key)
     }
 
-    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn serialize_value<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         self.counted.element(self.elem, value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         self.counted.end()
     }
 }
 
 /// A struct: fields with numbers, zero at the end.
-pub(super) struct Struct<'a> {
+pub(super) struct StructEncoder<'a> {
     out: &'a mut Vec<u8>,
     gob_type: &'a GobType,
     fields: &'a [(String, usize)],
@@ -185,27 +186,30 @@ pub(super) struct Struct<'a> {
     /// Whether it is what a variant holds, so that the enum's struct ends behind it.
     in_variant: bool,
     /// A moment's parts, where it is one.
-    time: Option<(Parts, bool)>,
+    time: Option<(TimeParts, bool)>,
 }
 
-impl<'a> Struct<'a> {
-    pub(super) fn begin(mut place: Place<'a>, in_variant: bool) -> Result<Struct<'a>, Fault> {
+impl<'a> StructEncoder<'a> {
+    pub(super) fn begin(
+        mut place: ValueEncoder<'a>,
+        in_variant: bool,
+    ) -> Result<StructEncoder<'a>, GobFault> {
         let (fields, time) = match place.node() {
-            Node::Struct { fields, .. } => {
+            GobNode::Struct { fields, .. } => {
                 place.begin(false);
                 (&fields[..], None)
             }
-            Node::Time => (&[][..], Some(Parts::ZERO)),
+            GobNode::Time => (&[][..], Some(TimeParts::ZERO)),
             _ => return place.mismatch("a struct"),
         };
-        let Place { out, gob_type, delta, keeps_zero, .. } = place;
+        let ValueEncoder { out, gob_type, delta, keeps_zero, .. } = place;
         // A moment is written when all of it is known.
         let time = time.map(|parts| (parts, keeps_zero || delta == 0));
         let written = if time.is_some() { delta } else { 0 };
-        Ok(Struct { out, gob_type, fields, next: 0, written, in_variant, time })
+        Ok(StructEncoder { out, gob_type, fields, next: 0, written, in_variant, time })
     }
 
-    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), Fault> {
+    fn field<T: Serialize + ?Sized>(&mut self, name: &str, value: &T) -> Result<(), GobFault> {
         if let Some((parts, _)) = &mut self.time {
             let number = value.serialize(Number)?;
             match name {
@@ -227,11 +231,12 @@ impl<'a> Struct<'a> {
     }
 
     /// Writes the field of that number, unless it is left out.
-    fn value<T: Serialize + ?Sized>(&mut self, field: usize, value: &T) -> Result<(), Fault> {
+    fn value<T: Serialize + ?Sized>(&mut self, field: usize, value: &T) -> Result<(), GobFault> {
         let Some((_, at)) = self.fields.get(field) else { return Err(self.unknown(field)) };
         self.next = field + 1;
         let delta = self.next - self.written;
-        let place = Place { out: &mut *self.out, gob_type: self.gob_type, at: *at, delta, keeps_zero: false };
+        let place =
+            ValueEncoder { out: &mut *self.out, gob_type: self.gob_type, at: *at, delta, keeps_zero: false };
         if value.serialize(place)? {
             self.written = self.next;
         }
@@ -239,8 +244,8 @@ impl<'a> Struct<'a> {
     }
 
     #[cold]
-    fn unknown(&self, name: impl std::fmt::Display) -> Fault {
-        Fault::said(format_args!(
+    fn unknown(&self, name: impl std::fmt::Display) -> GobFault {
+        GobFault::said(format_args!(
             "the value has a field {name} that its description has not, or has earlier: describe the type as it \
              serializes"
         ))
@@ -268,100 +273,112 @@ impl<'a> Struct<'a> {
     }
 }
 
-impl SerializeStruct for Struct<'_> {
+impl SerializeStruct for StructEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
     #[inline]
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Fault> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), GobFault> {
         self.field(name, value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         Ok(self.finish())
     }
 }
 
-impl SerializeStructVariant for Struct<'_> {
+impl SerializeStructVariant for StructEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, name: &'static str, value: &T) -> Result<(), Fault> {
+    fn serialize_field<T: Serialize + ?Sized>(
+        &mut self,
+        name: &'static str,
+        value: &T,
+    ) -> Result<(), GobFault> {
         self.field(name, value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         Ok(self.finish())
     }
 }
 
 /// A tuple: an array if its elements are alike, otherwise a struct.
-pub(super) enum Tuple<'a> {
-    Alike(List<'a>),
-    Mixed(Struct<'a>),
+pub(super) enum TupleEncoder<'a> {
+    Alike(ListEncoder<'a>),
+    Mixed(StructEncoder<'a>),
 }
 
-impl<'a> Tuple<'a> {
-    pub(super) fn begin(place: Place<'a>, len: usize, in_variant: bool) -> Result<Tuple<'a>, Fault> {
+impl<'a> TupleEncoder<'a> {
+    pub(super) fn begin(
+        place: ValueEncoder<'a>,
+        len: usize,
+        in_variant: bool,
+    ) -> Result<TupleEncoder<'a>, GobFault> {
         match place.node() {
-            Node::Struct { fields, .. } if fields.len() == len => {
-                Struct::begin(place, in_variant).map(Tuple::Mixed)
+            GobNode::Struct { fields, .. } if fields.len() == len => {
+                StructEncoder::begin(place, in_variant).map(TupleEncoder::Mixed)
             }
-            Node::Struct { .. } => place.mismatch("a tuple of another length"),
-            _ => Ok(Tuple::Alike(List { in_variant, ..List::begin(place, Some(len))? })),
+            GobNode::Struct { .. } => place.mismatch("a tuple of another length"),
+            _ => Ok(TupleEncoder::Alike(ListEncoder { in_variant, ..ListEncoder::begin(place, Some(len))? })),
         }
     }
 
-    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         match self {
-            Tuple::Alike(list) => list.element(value),
-            Tuple::Mixed(fields) => fields.value(fields.next, value),
+            TupleEncoder::Alike(list) => list.element(value),
+            TupleEncoder::Mixed(fields) => fields.value(fields.next, value),
         }
     }
 
-    fn finish(self) -> Result<bool, Fault> {
+    fn finish(self) -> Result<bool, GobFault> {
         match self {
-            Tuple::Alike(list) => list.finish(),
-            Tuple::Mixed(fields) => Ok(fields.finish()),
+            TupleEncoder::Alike(list) => list.finish(),
+            TupleEncoder::Mixed(fields) => Ok(fields.finish()),
         }
     }
 }
 
-impl SerializeTuple for Tuple<'_> {
+impl SerializeTuple for TupleEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
-    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn serialize_element<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         self.element(value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         self.finish()
     }
 }
 
-impl SerializeTupleStruct for Tuple<'_> {
+impl SerializeTupleStruct for TupleEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         self.element(value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         self.finish()
     }
 }
 
-impl SerializeTupleVariant for Tuple<'_> {
+impl SerializeTupleVariant for TupleEncoder<'_> {
     type Ok = bool;
-    type Error = Fault;
+    type Error = GobFault;
 
-    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), Fault> {
+    fn serialize_field<T: Serialize + ?Sized>(&mut self, value: &T) -> Result<(), GobFault> {
         self.element(value)
     }
 
-    fn end(self) -> Result<bool, Fault> {
+    fn end(self) -> Result<bool, GobFault> {
         self.finish()
     }
 }

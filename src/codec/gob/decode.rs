@@ -8,16 +8,16 @@ use std::rc::Rc;
 
 use serde::de::{Deserialize, Deserializer, Visitor};
 
-use super::access::{Bits, Elements, Entries, Parts};
-use super::fault::Fault;
-use super::fields::{Fields, Positions};
-use super::number::Reader;
+use super::access::{ByteElements, ComplexParts, GobElements, GobEntries};
+use super::fault::GobFault;
+use super::fields::{NamedFields, PositionalFields};
+use super::number::GobReader;
 use super::plan::{Collector, Plan};
-use super::run::Run;
+use super::run::DecodeRun;
 use super::skip::{array_count, read_interface, read_single, skip_top};
 use super::time;
 use super::variant;
-use super::wire::{At, Kind};
+use super::wire::{TypeIndex, WireType};
 use crate::codec::depth_max;
 
 /// The value of a message (without its length), whose types the definition messages define, and `plan` with them;
@@ -27,8 +27,8 @@ pub(super) fn decode_value<'de, T: Deserialize<'de>>(
     definitions: &[u8],
     payload: &'de [u8],
     after: &'de [u8],
-) -> Result<(T, &'de [u8]), Fault> {
-    let mut reader = Reader::new(payload, after);
+) -> Result<(T, &'de [u8]), GobFault> {
+    let mut reader = GobReader::new(payload, after);
     let id = reader.id()?;
     let (mut at, holds_interfaces) = plan.root(id)?;
     if holds_interfaces {
@@ -41,30 +41,30 @@ pub(super) fn decode_value<'de, T: Deserialize<'de>>(
             at = plan.root(id)?.0;
         }
     }
-    if !matches!(plan.table().kind(at), Kind::Struct(_)) {
+    if !matches!(plan.table().kind(at), WireType::Struct(_)) {
         read_single(&mut reader)?;
     }
     loop {
-        let mut run = Run::new(reader, &plan);
-        match T::deserialize(Place { run: &mut run, at }) {
+        let mut run = DecodeRun::new(reader, &plan);
+        match T::deserialize(ValueDecoder { run: &mut run, at }) {
             Ok(value) if run.reader.left().is_empty() => return Ok((value, run.reader.after())),
-            Ok(_) => return Err(Fault::said(format_args!("{} more bytes", run.reader.left().len()))),
+            Ok(_) => return Err(GobFault::said(format_args!("{} more bytes", run.reader.left().len()))),
             // Each time something is learnt that a type of Rust's will need again, so this ends.
             Err(_) if run.learnt => {}
-            Err(_) if run.too_deep => return Err(Fault::TooDeep),
+            Err(_) if run.too_deep => return Err(GobFault::TooDeep),
             Err(fault) => return Err(fault),
         }
     }
 }
 
 /// A value on the wire.
-pub(super) struct Place<'r, 'de, 't> {
-    pub(super) run: &'r mut Run<'de, 't>,
-    pub(super) at: At,
+pub(super) struct ValueDecoder<'r, 'de, 't> {
+    pub(super) run: &'r mut DecodeRun<'de, 't>,
+    pub(super) at: TypeIndex,
 }
 
-impl<'de, 't> Place<'_, 'de, 't> {
-    fn kind(&self) -> &'t Kind {
+impl<'de, 't> ValueDecoder<'_, 'de, 't> {
+    fn kind(&self) -> &'t WireType {
         self.run.table().kind(self.at)
     }
 
@@ -72,81 +72,84 @@ impl<'de, 't> Place<'_, 'de, 't> {
     fn concrete<V: Visitor<'de>>(
         self,
         visitor: V,
-        read: impl FnOnce(Place<'_, 'de, 't>, V) -> Result<V::Value, Fault>,
-    ) -> Result<V::Value, Fault> {
+        read: impl FnOnce(ValueDecoder<'_, 'de, 't>, V) -> Result<V::Value, GobFault>,
+    ) -> Result<V::Value, GobFault> {
         let mut table = self.run.table();
         self.run.inside(|run| match read_interface(&mut run.reader, &mut table)? {
             Some((_, at)) => {
-                if !matches!(run.table().kind(at), Kind::Struct(_)) {
+                if !matches!(run.table().kind(at), WireType::Struct(_)) {
                     read_single(&mut run.reader)?;
                 }
-                read(Place { run, at }, visitor)
+                read(ValueDecoder { run, at }, visitor)
             }
             None => visitor.visit_none(),
         })
     }
 
-    fn list<V: Visitor<'de>>(self, count: usize, elem: At, visitor: V) -> Result<V::Value, Fault> {
+    fn list<V: Visitor<'de>>(self, count: usize, elem: TypeIndex, visitor: V) -> Result<V::Value, GobFault> {
         self.run.inside(|run| {
             let reserve = run.reserve(count);
-            let mut elements = Elements { run, left: count, elem, reserve };
+            let mut elements = GobElements { run, left: count, elem, reserve };
             let value = visitor.visit_seq(&mut elements)?;
             match elements.left {
                 0 => Ok(value),
-                left => Err(Fault::said(format_args!("expected {} elements, {count} came", count - left))),
+                left => Err(GobFault::said(format_args!("expected {} elements, {count} came", count - left))),
             }
         })
     }
 
-    fn fields_as_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
-        let Kind::Struct(wire) = self.kind() else { return self.deserialize_any(visitor) };
-        self.run.inside(|run| Fields::named(run, wire, visitor))
+    fn fields_as_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
+        let WireType::Struct(wire) = self.kind() else { return self.deserialize_any(visitor) };
+        self.run.inside(|run| NamedFields::named(run, wire, visitor))
     }
 
     #[cold]
-    pub(super) fn mismatch<R>(&self, expected: &str) -> Result<R, Fault> {
-        Err(Fault::said(format_args!("expected {expected}, the sender's type is {}", name_of(self.kind()))))
+    pub(super) fn mismatch<R>(&self, expected: &str) -> Result<R, GobFault> {
+        Err(GobFault::said(format_args!(
+            "expected {expected}, the sender's type is {}",
+            name_of(self.kind())
+        )))
     }
 }
 
-fn name_of(kind: &Kind) -> &'static str {
+fn name_of(kind: &WireType) -> &'static str {
     match kind {
-        Kind::Undefined => "not defined",
-        Kind::Bool => "a boolean",
-        Kind::Int => "a signed integer",
-        Kind::Uint => "an unsigned integer",
-        Kind::Float => "a floating-point number",
-        Kind::Bytes => "a byte string",
-        Kind::String => "a string",
-        Kind::Complex => "a complex number",
-        Kind::Interface => "an interface",
-        Kind::Array { .. } => "an array",
-        Kind::Slice { .. } => "a slice",
-        Kind::Map { .. } => "a map",
-        Kind::Struct(_) => "a struct",
-        Kind::Opaque { .. } => "the bytes of a GobEncoder",
-        Kind::OpaqueText => "the text of a TextMarshaler",
+        WireType::Undefined => "not defined",
+        WireType::Bool => "a boolean",
+        WireType::Int => "a signed integer",
+        WireType::Uint => "an unsigned integer",
+        WireType::Float => "a floating-point number",
+        WireType::Bytes => "a byte string",
+        WireType::String => "a string",
+        WireType::Complex => "a complex number",
+        WireType::Interface => "an interface",
+        WireType::Array { .. } => "an array",
+        WireType::Slice { .. } => "a slice",
+        WireType::Map { .. } => "a map",
+        WireType::Struct(_) => "a struct",
+        WireType::Opaque { .. } => "the bytes of a GobEncoder",
+        WireType::OpaqueText => "the text of a TextMarshaler",
     }
 }
 
 #[cold]
-fn out_of_range<R>(number: impl std::fmt::Display, bits: u32) -> Result<R, Fault> {
-    Err(Fault::said(format_args!("{number} is out of range for {bits} bits")))
+fn out_of_range<R>(number: impl std::fmt::Display, bits: u32) -> Result<R, GobFault> {
+    Err(GobFault::said(format_args!("{number} is out of range for {bits} bits")))
 }
 
 macro_rules! integers {
     ($($method:ident $kind:ident $read:ident $visit:ident $type:ty, $expected:literal;)*) => {$(
         #[inline]
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
             match self.kind() {
-                Kind::$kind => {
+                WireType::$kind => {
                     let number = self.run.reader.$read()?;
                     match <$type>::try_from(number) {
                         Ok(number) => visitor.$visit(number),
                         Err(_) => out_of_range(number, <$type>::BITS),
                     }
                 }
-                Kind::Interface => self.concrete(visitor, |place, visitor| place.$method(visitor)),
+                WireType::Interface => self.concrete(visitor, |place, visitor| place.$method(visitor)),
                 _ => self.mismatch($expected),
             }
         }
@@ -155,30 +158,30 @@ macro_rules! integers {
 
 macro_rules! wide_integers {
     ($($method:ident $visit:ident $type:ty;)*) => {$(
-        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+        fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
             match self.kind() {
-                Kind::String => match self.run.reader.text().map(|text| (text, text.parse::<$type>()))? {
+                WireType::String => match self.run.reader.text().map(|text| (text, text.parse::<$type>()))? {
                     // Rust takes a plus sign, which nobody writes.
                     (text, Ok(number)) if !text.starts_with('+') => visitor.$visit(number),
-                    _ => Err(Fault::text("expected an integer of at most 128 bits as decimal text")),
+                    _ => Err(GobFault::text("expected an integer of at most 128 bits as decimal text")),
                 },
-                Kind::Int => {
+                WireType::Int => {
                     let number = self.run.reader.int()?;
                     match <$type>::try_from(number) {
                         Ok(number) => visitor.$visit(number),
                         Err(_) => out_of_range(number, <$type>::BITS),
                     }
                 }
-                Kind::Uint => visitor.$visit(<$type>::from(self.run.reader.uint()?)),
-                Kind::Interface => self.concrete(visitor, |place, visitor| place.$method(visitor)),
+                WireType::Uint => visitor.$visit(<$type>::from(self.run.reader.uint()?)),
+                WireType::Interface => self.concrete(visitor, |place, visitor| place.$method(visitor)),
                 _ => self.mismatch("an integer, or its decimal text"),
             }
         }
     )*};
 }
 
-impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
-    type Error = Fault;
+impl<'de> Deserializer<'de> for ValueDecoder<'_, 'de, '_> {
+    type Error = GobFault;
 
     integers! {
         deserialize_i8 Int int visit_i8 i8, "a signed integer";
@@ -200,55 +203,54 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         false
     }
 
-    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         let run = self.run;
         match run.table().kind(self.at) {
-            Kind::Undefined => Err(Fault::text("a value of a type that is never defined")),
-            Kind::Bool => visitor.visit_bool(run.reader.uint()? != 0),
-            Kind::Int => visitor.visit_i64(run.reader.int()?),
-            Kind::Uint => visitor.visit_u64(run.reader.uint()?),
-            Kind::Float => visitor.visit_f64(run.reader.float()?),
-            Kind::Bytes | Kind::Opaque { .. } => visitor.visit_borrowed_bytes(run.reader.bytes()?),
-            Kind::String | Kind::OpaqueText => visitor.visit_borrowed_str(run.reader.text()?),
-            Kind::Complex => run.inside(|run| {
+            WireType::Undefined => Err(GobFault::text("a value of a type that is never defined")),
+            WireType::Bool => visitor.visit_bool(run.reader.uint()? != 0),
+            WireType::Int => visitor.visit_i64(run.reader.int()?),
+            WireType::Uint => visitor.visit_u64(run.reader.uint()?),
+            WireType::Float => visitor.visit_f64(run.reader.float()?),
+            WireType::Bytes | WireType::Opaque { .. } => visitor.visit_borrowed_bytes(run.reader.bytes()?),
+            WireType::String | WireType::OpaqueText => visitor.visit_borrowed_str(run.reader.text()?),
+            WireType::Complex => run.inside(|run| {
                 let parts = [run.reader.float()?, run.reader.float()?];
-                visitor.visit_seq(Parts { parts, at: 0 })
+                visitor.visit_seq(ComplexParts { parts, at: 0 })
             }),
-            Kind::Array { elem, len } => {
+            WireType::Array { elem, len } => {
                 let count = array_count(&mut run.reader, *len)?;
-                Place { run, at: self.at }.list(count, *elem, visitor)
+                ValueDecoder { run, at: self.at }.list(count, *elem, visitor)
             }
-            Kind::Slice { elem } => {
+            WireType::Slice { elem } => {
                 let count = run.reader.count()?;
-                Place { run, at: self.at }.list(count, *elem, visitor)
+                ValueDecoder { run, at: self.at }.list(count, *elem, visitor)
             }
-            Kind::Map { key, elem } => run.inside(|run| {
+            WireType::Map { key, elem } => run.inside(|run| {
                 let count = run.reader.count()?;
                 let reserve = run.reserve(count);
-                let mut entries = Entries { run, left: count, key: *key, elem: *elem, reserve };
+                let mut entries = GobEntries { run, left: count, key: *key, elem: *elem, reserve };
                 let value = visitor.visit_map(&mut entries)?;
                 match entries.left {
                     0 => Ok(value),
-                    left => Err(Fault::said(format_args!("{left} entries of a map were not read"))),
+                    left => Err(GobFault::said(format_args!("{left} entries of a map were not read"))),
                 }
             }),
-            Kind::Struct(_) => Place { run, at: self.at }.fields_as_map(visitor),
-            Kind::Interface => {
-                Place { run, at: self.at }.concrete(visitor, |place, visitor| place.deserialize_any(visitor))
-            }
+            WireType::Struct(_) => ValueDecoder { run, at: self.at }.fields_as_map(visitor),
+            WireType::Interface => ValueDecoder { run, at: self.at }
+                .concrete(visitor, |place, visitor| place.deserialize_any(visitor)),
         }
     }
 
-    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_bool<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Bool | Kind::Interface => self.deserialize_any(visitor),
+            WireType::Bool | WireType::Interface => self.deserialize_any(visitor),
             _ => self.mismatch("a boolean"),
         }
     }
 
-    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_f32<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Float => {
+            WireType::Float => {
                 let number = self.run.reader.float()?;
                 // Infinity fits; what would become one does not. Precision may be lost, as in Go.
                 if number.is_finite() && number.abs() > f64::from(f32::MAX) {
@@ -256,71 +258,72 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
                 }
                 visitor.visit_f32(number as f32)
             }
-            Kind::Interface => self.concrete(visitor, |place, visitor| place.deserialize_f32(visitor)),
+            WireType::Interface => self.concrete(visitor, |place, visitor| place.deserialize_f32(visitor)),
             _ => self.mismatch("a floating-point number"),
         }
     }
 
-    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_f64<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Float | Kind::Interface => self.deserialize_any(visitor),
+            WireType::Float | WireType::Interface => self.deserialize_any(visitor),
             _ => self.mismatch("a floating-point number"),
         }
     }
 
-    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_char<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Int => {
+            WireType::Int => {
                 let number = self.run.reader.int()?;
                 match u32::try_from(number).ok().and_then(char::from_u32) {
                     Some(letter) => visitor.visit_char(letter),
-                    None => Err(Fault::said(format_args!("{number} is not a character's number"))),
+                    None => Err(GobFault::said(format_args!("{number} is not a character's number"))),
                 }
             }
-            Kind::String | Kind::Interface => self.deserialize_any(visitor),
+            WireType::String | WireType::Interface => self.deserialize_any(visitor),
             _ => self.mismatch("a character (a rune)"),
         }
     }
 
-    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_str<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::String => visitor.visit_borrowed_str(self.run.reader.text()?),
-            Kind::OpaqueText | Kind::Interface => self.deserialize_any(visitor),
+            WireType::String => visitor.visit_borrowed_str(self.run.reader.text()?),
+            WireType::OpaqueText | WireType::Interface => self.deserialize_any(visitor),
             _ => self.mismatch("a string"),
         }
     }
 
-    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_string<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         self.deserialize_str(visitor)
     }
 
-    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_bytes<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Bytes => visitor.visit_borrowed_bytes(self.run.reader.bytes()?),
-            Kind::Opaque { .. } | Kind::Array { .. } | Kind::Slice { .. } | Kind::Interface => {
-                self.deserialize_any(visitor)
-            }
+            WireType::Bytes => visitor.visit_borrowed_bytes(self.run.reader.bytes()?),
+            WireType::Opaque { .. }
+            | WireType::Array { .. }
+            | WireType::Slice { .. }
+            | WireType::Interface => self.deserialize_any(visitor),
             _ => self.mismatch("a byte string"),
         }
     }
 
-    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_byte_buf<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         self.deserialize_bytes(visitor)
     }
 
-    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_option<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         let at = self.at;
-        if let Kind::Interface = self.kind()
+        if let WireType::Interface = self.kind()
             && let Some(0) = self.run.reader.left().first()
         {
             self.run.reader.uint()?;
             return visitor.visit_none();
         }
-        self.run.through(|run| visitor.visit_some(Place { run, at }))
+        self.run.through(|run| visitor.visit_some(ValueDecoder { run, at }))
     }
 
     /// Whatever came says nothing.
-    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         self.run.skip(self.at)?;
         visitor.visit_unit()
     }
@@ -329,7 +332,7 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, GobFault> {
         self.deserialize_unit(visitor)
     }
 
@@ -337,40 +340,42 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         self,
         _name: &'static str,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, GobFault> {
         let at = self.at;
-        self.run.through(|run| visitor.visit_newtype_struct(Place { run, at }))
+        self.run.through(|run| visitor.visit_newtype_struct(ValueDecoder { run, at }))
     }
 
-    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_seq<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Bytes | Kind::Opaque { .. } => self.run.inside(|run| {
+            WireType::Bytes | WireType::Opaque { .. } => self.run.inside(|run| {
                 let bytes = run.reader.bytes()?;
                 // They are there, so that a reservation of as many is no more than was sent.
-                let mut bits = Bits { bytes };
+                let mut bits = ByteElements { bytes };
                 let value = visitor.visit_seq(&mut bits)?;
                 match bits.bytes.len() {
                     0 => Ok(value),
-                    left => Err(Fault::said(format_args!("{left} bytes more than expected"))),
+                    left => Err(GobFault::said(format_args!("{left} bytes more than expected"))),
                 }
             }),
-            Kind::Slice { .. } | Kind::Array { .. } | Kind::Complex | Kind::Interface => {
+            WireType::Slice { .. } | WireType::Array { .. } | WireType::Complex | WireType::Interface => {
                 self.deserialize_any(visitor)
             }
             _ => self.mismatch("a slice"),
         }
     }
 
-    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_tuple<V: Visitor<'de>>(self, len: usize, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Struct(wire) if wire.len() <= len => {
-                self.run.inside(|run| Positions::read(run, wire, len, visitor))
+            WireType::Struct(wire) if wire.len() <= len => {
+                self.run.inside(|run| PositionalFields::read(run, wire, len, visitor))
             }
-            Kind::Struct(wire) => Err(Fault::said(format_args!(
+            WireType::Struct(wire) => Err(GobFault::said(format_args!(
                 "expected a tuple of {len}, the sender's struct has {} fields",
                 wire.len()
             ))),
-            Kind::Interface => self.concrete(visitor, |place, visitor| place.deserialize_tuple(len, visitor)),
+            WireType::Interface => {
+                self.concrete(visitor, |place, visitor| place.deserialize_tuple(len, visitor))
+            }
             _ => self.deserialize_seq(visitor),
         }
     }
@@ -380,13 +385,13 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         _name: &'static str,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, GobFault> {
         self.deserialize_tuple(len, visitor)
     }
 
-    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_map<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Map { .. } | Kind::Struct(_) | Kind::Interface => self.deserialize_any(visitor),
+            WireType::Map { .. } | WireType::Struct(_) | WireType::Interface => self.deserialize_any(visitor),
             _ => self.mismatch("a map"),
         }
     }
@@ -396,21 +401,21 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         name: &'static str,
         fields: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, GobFault> {
         match self.kind() {
-            Kind::Struct(wire) => {
+            WireType::Struct(wire) => {
                 let at = self.at;
-                self.run.inside(|run| Fields::of_struct(run, at, wire, (name, fields), visitor))
+                self.run.inside(|run| NamedFields::of_struct(run, at, wire, (name, fields), visitor))
             }
-            Kind::Opaque { name: wire_name } if name == time::NAME && **wire_name == *time::WIRE_NAME => {
+            WireType::Opaque { name: wire_name } if name == time::NAME && **wire_name == *time::WIRE_NAME => {
                 let parts = time::read(self.run.reader.bytes()?)?;
                 self.run.inside(|_| visitor.visit_seq(parts.into_access()))
             }
-            Kind::Interface => {
+            WireType::Interface => {
                 self.concrete(visitor, |place, visitor| place.deserialize_struct(name, fields, visitor))
             }
             // A complex number is two floats, in whatever struct.
-            Kind::Complex if fields.len() == 2 => self.deserialize_any(visitor),
+            WireType::Complex if fields.len() == 2 => self.deserialize_any(visitor),
             _ => self.mismatch("a struct"),
         }
     }
@@ -420,17 +425,17 @@ impl<'de> Deserializer<'de> for Place<'_, 'de, '_> {
         _name: &'static str,
         _variants: &'static [&'static str],
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, GobFault> {
         let at = self.at;
         let kind = self.kind();
         self.run.through(|run| variant::read(run, at, kind, visitor))
     }
 
-    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_identifier<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         self.deserialize_any(visitor)
     }
 
-    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, Fault> {
+    fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         self.run.skip(self.at)?;
         visitor.visit_unit()
     }

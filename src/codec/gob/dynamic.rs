@@ -38,7 +38,7 @@ mod show;
 
 use serde_json::Value;
 
-use super::fault::Fault;
+use super::fault::GobFault;
 use super::stream;
 use super::types::GobType;
 use crate::codec::{Codec, CodecError};
@@ -63,7 +63,7 @@ pub fn encode_json(value: &Value, out: &mut Vec<u8>) -> Result<(), CodecError> {
     })
 }
 
-fn append(value: &Value, out: &mut Vec<u8>) -> Result<(), Fault> {
+fn append(value: &Value, out: &mut Vec<u8>) -> Result<(), GobFault> {
     let (nodes, root) = infer::graph(value)?;
     let gob_type = GobType::of_graph(&nodes, root)?;
     make::append(value, &gob_type, out)
@@ -78,9 +78,9 @@ pub fn decode_json(body: &[u8]) -> Result<Value, CodecError> {
     if body.is_empty() {
         return Ok(Value::Null);
     }
-    let (definitions, value) = stream::definitions_of(body).map_err(Fault::malformed)?;
-    let (payload, after) = stream::next_of(value).map_err(Fault::malformed)?;
-    let (value, left) = show::value_of(definitions, payload, after).map_err(Fault::malformed)?;
+    let (definitions, value) = stream::definitions_of(body).map_err(GobFault::malformed)?;
+    let (payload, after) = stream::next_of(value).map_err(GobFault::malformed)?;
+    let (value, left) = show::value_of(definitions, payload, after).map_err(GobFault::malformed)?;
     match left.len() {
         0 => Ok(value),
         count => Err(CodecError::TrailingBytes { codec: Codec::Gob, count }),

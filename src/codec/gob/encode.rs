@@ -8,36 +8,36 @@
 use serde::Serialize;
 use serde::ser::Serializer;
 
-use super::compound::{List, Map, Struct, Tuple};
-use super::fault::Fault;
+use super::compound::{ListEncoder, MapEncoder, StructEncoder, TupleEncoder};
+use super::fault::GobFault;
 use super::number::{end_message, put_bytes, put_float, put_int, put_uint};
-use super::types::{GobType, Node};
+use super::types::{GobNode, GobType};
 
 /// Appends the definitions and the message of a value.
 pub(super) fn encode_value<T: Serialize + ?Sized>(
     value: &T,
     gob_type: &GobType,
     out: &mut Vec<u8>,
-) -> Result<(), Fault> {
+) -> Result<(), GobFault> {
     out.extend_from_slice(&gob_type.definitions);
     let start = out.len();
     // Most values are short: the room for their length.
     out.push(0);
     put_int(out, i64::from(gob_type.id));
-    if !matches!(gob_type.nodes[gob_type.root], Node::Struct { .. }) {
+    if !matches!(gob_type.nodes[gob_type.root], GobNode::Struct { .. }) {
         out.push(0);
     }
     let is_written =
-        value.serialize(Place { out, gob_type, at: gob_type.root, delta: 0, keeps_zero: true })?;
+        value.serialize(ValueEncoder { out, gob_type, at: gob_type.root, delta: 0, keeps_zero: true })?;
     if !is_written {
-        return Err(Fault::text("gob cannot express None as the whole value"));
+        return Err(GobFault::text("gob cannot express None as the whole value"));
     }
     end_message(out, start);
     Ok(())
 }
 
 /// Where a value goes. Its `Ok` says whether anything was written.
-pub(super) struct Place<'a> {
+pub(super) struct ValueEncoder<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) gob_type: &'a GobType,
     pub(super) at: usize,
@@ -47,8 +47,8 @@ pub(super) struct Place<'a> {
     pub(super) keeps_zero: bool,
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn node(&self) -> &'a Node {
+impl<'a> ValueEncoder<'a> {
+    pub(super) fn node(&self) -> &'a GobNode {
         &self.gob_type.nodes[self.at]
     }
 
@@ -65,15 +65,15 @@ impl<'a> Place<'a> {
     }
 
     #[cold]
-    pub(super) fn mismatch<R>(&self, what: &str) -> Result<R, Fault> {
-        Err(Fault::said(format_args!(
+    pub(super) fn mismatch<R>(&self, what: &str) -> Result<R, GobFault> {
+        Err(GobFault::said(format_args!(
             "the value has {what} where its description has {:?}: describe the type as it serializes",
             self.node()
         )))
     }
 
-    fn signed(mut self, number: i64) -> Result<bool, Fault> {
-        let Node::Int = self.node() else { return self.mismatch("a signed integer") };
+    fn signed(mut self, number: i64) -> Result<bool, GobFault> {
+        let GobNode::Int = self.node() else { return self.mismatch("a signed integer") };
         let is_written = self.begin(number == 0);
         if is_written {
             put_int(self.out, number);
@@ -81,8 +81,8 @@ impl<'a> Place<'a> {
         Ok(is_written)
     }
 
-    fn unsigned(mut self, number: u64) -> Result<bool, Fault> {
-        let Node::Uint = self.node() else { return self.mismatch("an unsigned integer") };
+    fn unsigned(mut self, number: u64) -> Result<bool, GobFault> {
+        let GobNode::Uint = self.node() else { return self.mismatch("an unsigned integer") };
         let is_written = self.begin(number == 0);
         if is_written {
             put_uint(self.out, number);
@@ -90,8 +90,8 @@ impl<'a> Place<'a> {
         Ok(is_written)
     }
 
-    fn text(mut self, text: &str) -> Result<bool, Fault> {
-        let Node::String = self.node() else { return self.mismatch("text") };
+    fn text(mut self, text: &str) -> Result<bool, GobFault> {
+        let GobNode::String = self.node() else { return self.mismatch("text") };
         let is_written = self.begin(text.is_empty());
         if is_written {
             put_bytes(self.out, text.as_bytes());
@@ -100,37 +100,37 @@ impl<'a> Place<'a> {
     }
 
     /// The place of a variant's content, in the struct that stands for the enum; behind it the struct ends.
-    fn variant(mut self, variant: &str, index: u32) -> Result<Place<'a>, Fault> {
-        let Node::Struct { fields, .. } = self.node() else { return self.mismatch("a variant") };
+    fn variant(mut self, variant: &str, index: u32) -> Result<ValueEncoder<'a>, GobFault> {
+        let GobNode::Struct { fields, .. } = self.node() else { return self.mismatch("a variant") };
         let index = index as usize;
         // Variants that are only read or only written shift the numbers.
         let is_there = fields.get(index).is_some_and(|(name, _)| name == variant);
         let found = if is_there { Some(index) } else { fields.iter().position(|(name, _)| name == variant) };
         let Some(index) = found else { return self.mismatch("another variant") };
         self.begin(false);
-        Ok(Place { at: fields[index].1, delta: index + 1, keeps_zero: true, ..self })
+        Ok(ValueEncoder { at: fields[index].1, delta: index + 1, keeps_zero: true, ..self })
     }
 }
 
 macro_rules! numbers {
     ($($method:ident $write:ident $type:ty;)*) => {$(
         #[inline]
-        fn $method(self, number: $type) -> Result<bool, Fault> {
+        fn $method(self, number: $type) -> Result<bool, GobFault> {
             self.$write(number.into())
         }
     )*};
 }
 
-impl<'a> Serializer for Place<'a> {
+impl<'a> Serializer for ValueEncoder<'a> {
     type Ok = bool;
-    type Error = Fault;
-    type SerializeSeq = List<'a>;
-    type SerializeTuple = Tuple<'a>;
-    type SerializeTupleStruct = Tuple<'a>;
-    type SerializeTupleVariant = Tuple<'a>;
-    type SerializeMap = Map<'a>;
-    type SerializeStruct = Struct<'a>;
-    type SerializeStructVariant = Struct<'a>;
+    type Error = GobFault;
+    type SerializeSeq = ListEncoder<'a>;
+    type SerializeTuple = TupleEncoder<'a>;
+    type SerializeTupleStruct = TupleEncoder<'a>;
+    type SerializeTupleVariant = TupleEncoder<'a>;
+    type SerializeMap = MapEncoder<'a>;
+    type SerializeStruct = StructEncoder<'a>;
+    type SerializeStructVariant = StructEncoder<'a>;
 
     numbers! {
         serialize_i8 signed i8;
@@ -147,16 +147,16 @@ impl<'a> Serializer for Place<'a> {
         false
     }
 
-    fn serialize_i128(self, number: i128) -> Result<bool, Fault> {
+    fn serialize_i128(self, number: i128) -> Result<bool, GobFault> {
         self.text(&number.to_string())
     }
 
-    fn serialize_u128(self, number: u128) -> Result<bool, Fault> {
+    fn serialize_u128(self, number: u128) -> Result<bool, GobFault> {
         self.text(&number.to_string())
     }
 
-    fn serialize_bool(mut self, is_so: bool) -> Result<bool, Fault> {
-        let Node::Bool = self.node() else { return self.mismatch("a boolean") };
+    fn serialize_bool(mut self, is_so: bool) -> Result<bool, GobFault> {
+        let GobNode::Bool = self.node() else { return self.mismatch("a boolean") };
         let is_written = self.begin(!is_so);
         if is_written {
             self.out.push(u8::from(is_so));
@@ -164,12 +164,12 @@ impl<'a> Serializer for Place<'a> {
         Ok(is_written)
     }
 
-    fn serialize_f32(self, number: f32) -> Result<bool, Fault> {
+    fn serialize_f32(self, number: f32) -> Result<bool, GobFault> {
         self.serialize_f64(f64::from(number))
     }
 
-    fn serialize_f64(mut self, number: f64) -> Result<bool, Fault> {
-        let Node::Float = self.node() else { return self.mismatch("a floating-point number") };
+    fn serialize_f64(mut self, number: f64) -> Result<bool, GobFault> {
+        let GobNode::Float = self.node() else { return self.mismatch("a floating-point number") };
         // Minus zero is zero here, as it is for Go.
         let is_written = self.begin(number == 0.0);
         if is_written {
@@ -178,16 +178,16 @@ impl<'a> Serializer for Place<'a> {
         Ok(is_written)
     }
 
-    fn serialize_char(self, letter: char) -> Result<bool, Fault> {
+    fn serialize_char(self, letter: char) -> Result<bool, GobFault> {
         self.signed(i64::from(u32::from(letter)))
     }
 
-    fn serialize_str(self, text: &str) -> Result<bool, Fault> {
+    fn serialize_str(self, text: &str) -> Result<bool, GobFault> {
         self.text(text)
     }
 
-    fn serialize_bytes(mut self, bytes: &[u8]) -> Result<bool, Fault> {
-        let Node::Bytes = self.node() else { return self.mismatch("a byte string") };
+    fn serialize_bytes(mut self, bytes: &[u8]) -> Result<bool, GobFault> {
+        let GobNode::Bytes = self.node() else { return self.mismatch("a byte string") };
         let is_written = self.begin(bytes.is_empty());
         if is_written {
             put_bytes(self.out, bytes);
@@ -195,17 +195,17 @@ impl<'a> Serializer for Place<'a> {
         Ok(is_written)
     }
 
-    fn serialize_none(self) -> Result<bool, Fault> {
+    fn serialize_none(self) -> Result<bool, GobFault> {
         Ok(false)
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, Fault> {
-        value.serialize(Place { keeps_zero: true, ..self })
+    fn serialize_some<T: Serialize + ?Sized>(self, value: &T) -> Result<bool, GobFault> {
+        value.serialize(ValueEncoder { keeps_zero: true, ..self })
     }
 
-    fn serialize_unit(mut self) -> Result<bool, Fault> {
+    fn serialize_unit(mut self) -> Result<bool, GobFault> {
         match self.node() {
-            Node::Struct { fields, .. } if fields.is_empty() => {
+            GobNode::Struct { fields, .. } if fields.is_empty() => {
                 self.begin(false);
                 self.out.push(0);
                 Ok(true)
@@ -214,7 +214,7 @@ impl<'a> Serializer for Place<'a> {
         }
     }
 
-    fn serialize_unit_struct(self, _name: &'static str) -> Result<bool, Fault> {
+    fn serialize_unit_struct(self, _name: &'static str) -> Result<bool, GobFault> {
         self.serialize_unit()
     }
 
@@ -223,12 +223,12 @@ impl<'a> Serializer for Place<'a> {
         _name: &'static str,
         index: u32,
         variant: &'static str,
-    ) -> Result<bool, Fault> {
-        if let Node::String = self.node() {
+    ) -> Result<bool, GobFault> {
+        if let GobNode::String = self.node() {
             return self.text(variant);
         }
         let mut place = self.variant(variant, index)?;
-        let Node::Bool = place.node() else { return place.mismatch("a variant that holds nothing") };
+        let GobNode::Bool = place.node() else { return place.mismatch("a variant that holds nothing") };
         place.begin(false);
         place.out.extend_from_slice(&[1, 0]);
         Ok(true)
@@ -238,7 +238,7 @@ impl<'a> Serializer for Place<'a> {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<bool, Fault> {
+    ) -> Result<bool, GobFault> {
         value.serialize(self)
     }
 
@@ -248,25 +248,25 @@ impl<'a> Serializer for Place<'a> {
         index: u32,
         variant: &'static str,
         value: &T,
-    ) -> Result<bool, Fault> {
-        let Place { out, gob_type, at, delta, keeps_zero } = self.variant(variant, index)?;
-        if !value.serialize(Place { out: &mut *out, gob_type, at, delta, keeps_zero })? {
-            return Err(Fault::said(format_args!("gob cannot express None in the variant {variant}")));
+    ) -> Result<bool, GobFault> {
+        let ValueEncoder { out, gob_type, at, delta, keeps_zero } = self.variant(variant, index)?;
+        if !value.serialize(ValueEncoder { out: &mut *out, gob_type, at, delta, keeps_zero })? {
+            return Err(GobFault::said(format_args!("gob cannot express None in the variant {variant}")));
         }
         out.push(0);
         Ok(true)
     }
 
-    fn serialize_seq(self, len: Option<usize>) -> Result<List<'a>, Fault> {
-        List::begin(self, len)
+    fn serialize_seq(self, len: Option<usize>) -> Result<ListEncoder<'a>, GobFault> {
+        ListEncoder::begin(self, len)
     }
 
-    fn serialize_tuple(self, len: usize) -> Result<Tuple<'a>, Fault> {
-        Tuple::begin(self, len, false)
+    fn serialize_tuple(self, len: usize) -> Result<TupleEncoder<'a>, GobFault> {
+        TupleEncoder::begin(self, len, false)
     }
 
-    fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<Tuple<'a>, Fault> {
-        Tuple::begin(self, len, false)
+    fn serialize_tuple_struct(self, _name: &'static str, len: usize) -> Result<TupleEncoder<'a>, GobFault> {
+        TupleEncoder::begin(self, len, false)
     }
 
     fn serialize_tuple_variant(
@@ -275,16 +275,16 @@ impl<'a> Serializer for Place<'a> {
         index: u32,
         variant: &'static str,
         len: usize,
-    ) -> Result<Tuple<'a>, Fault> {
-        Tuple::begin(self.variant(variant, index)?, len, true)
+    ) -> Result<TupleEncoder<'a>, GobFault> {
+        TupleEncoder::begin(self.variant(variant, index)?, len, true)
     }
 
-    fn serialize_map(self, len: Option<usize>) -> Result<Map<'a>, Fault> {
-        Map::begin(self, len)
+    fn serialize_map(self, len: Option<usize>) -> Result<MapEncoder<'a>, GobFault> {
+        MapEncoder::begin(self, len)
     }
 
-    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<Struct<'a>, Fault> {
-        Struct::begin(self, false)
+    fn serialize_struct(self, _name: &'static str, _len: usize) -> Result<StructEncoder<'a>, GobFault> {
+        StructEncoder::begin(self, false)
     }
 
     fn serialize_struct_variant(
@@ -293,11 +293,11 @@ impl<'a> Serializer for Place<'a> {
         index: u32,
         variant: &'static str,
         _len: usize,
-    ) -> Result<Struct<'a>, Fault> {
-        Struct::begin(self.variant(variant, index)?, true)
+    ) -> Result<StructEncoder<'a>, GobFault> {
+        StructEncoder::begin(self.variant(variant, index)?, true)
     }
 
-    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<bool, Fault> {
+    fn collect_str<T: std::fmt::Display + ?Sized>(self, value: &T) -> Result<bool, GobFault> {
         self.text(&value.to_string())
     }
 }

@@ -10,7 +10,7 @@ use crate::codec::zero::NO_ZERO;
 use crate::codec::{Codec, CodecError};
 
 #[derive(Clone, Debug, PartialEq)]
-pub(super) enum Fault {
+pub(super) enum GobFault {
     What(Cow<'static, str>),
     /// Nested too deep.
     TooDeep,
@@ -28,22 +28,22 @@ pub(super) enum Fault {
     NoZero(String),
 }
 
-impl Fault {
+impl GobFault {
     #[cold]
-    pub(super) fn text(what: &'static str) -> Fault {
-        Fault::What(Cow::Borrowed(what))
+    pub(super) fn text(what: &'static str) -> GobFault {
+        GobFault::What(Cow::Borrowed(what))
     }
 
     #[cold]
-    pub(super) fn said(what: impl fmt::Display) -> Fault {
-        Fault::What(Cow::Owned(what.to_string()))
+    pub(super) fn said(what: impl fmt::Display) -> GobFault {
+        GobFault::What(Cow::Owned(what.to_string()))
     }
 
     /// A field that was left out, of a type without a zero. What is wrong further in is part of the field's path.
     #[cold]
-    pub(super) fn without_zero(field: &str, error: &Fault) -> Fault {
-        Fault::NoZero(match error {
-            Fault::NoZero(path) => format!("{field}.{path}"),
+    pub(super) fn without_zero(field: &str, error: &GobFault) -> GobFault {
+        GobFault::NoZero(match error {
+            GobFault::NoZero(path) => format!("{field}.{path}"),
             _ => field.to_owned(),
         })
     }
@@ -52,11 +52,15 @@ impl Fault {
     #[cold]
     pub(super) fn malformed(self) -> CodecError {
         match self {
-            Fault::TooDeep => CodecError::TooDeep { codec: Codec::Gob, depth_max: crate::codec::depth_max() },
-            Fault::Absent(name) => {
+            GobFault::TooDeep => {
+                CodecError::TooDeep { codec: Codec::Gob, depth_max: crate::codec::depth_max() }
+            }
+            GobFault::Absent(name) => {
                 CodecError::MissingField { codec: Codec::Gob, field: name.to_owned(), fills_zeros: false }
             }
-            Fault::NoZero(field) => CodecError::MissingField { codec: Codec::Gob, field, fills_zeros: true },
+            GobFault::NoZero(field) => {
+                CodecError::MissingField { codec: Codec::Gob, field, fills_zeros: true }
+            }
             other => CodecError::Malformed { codec: Codec::Gob, what: other.to_string() },
         }
     }
@@ -68,43 +72,43 @@ impl Fault {
     }
 }
 
-impl fmt::Display for Fault {
+impl fmt::Display for GobFault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Fault::What(what) => f.write_str(what),
-            Fault::TooDeep => f.write_str("nested too deep"),
-            Fault::NeedMore { missing } => {
+            GobFault::What(what) => f.write_str(what),
+            GobFault::TooDeep => f.write_str("nested too deep"),
+            GobFault::NeedMore { missing } => {
                 write!(f, "the body ends before the value does, at least {missing} bytes are missing")
             }
-            Fault::MissingField(name) | Fault::Absent(name) => write!(f, "missing field `{name}`"),
-            Fault::DuplicateField(name) => write!(f, "duplicate field `{name}`"),
-            Fault::NoZero(field) => write!(f, "missing field `{field}`: {NO_ZERO}"),
+            GobFault::MissingField(name) | GobFault::Absent(name) => write!(f, "missing field `{name}`"),
+            GobFault::DuplicateField(name) => write!(f, "duplicate field `{name}`"),
+            GobFault::NoZero(field) => write!(f, "missing field `{field}`: {NO_ZERO}"),
         }
     }
 }
 
-impl std::error::Error for Fault {}
+impl std::error::Error for GobFault {}
 
-impl serde::de::Error for Fault {
+impl serde::de::Error for GobFault {
     #[cold]
-    fn custom<T: fmt::Display>(message: T) -> Fault {
-        Fault::said(message)
+    fn custom<T: fmt::Display>(message: T) -> GobFault {
+        GobFault::said(message)
     }
 
     #[cold]
-    fn missing_field(name: &'static str) -> Fault {
-        Fault::MissingField(name)
+    fn missing_field(name: &'static str) -> GobFault {
+        GobFault::MissingField(name)
     }
 
     #[cold]
-    fn duplicate_field(name: &'static str) -> Fault {
-        Fault::DuplicateField(name)
+    fn duplicate_field(name: &'static str) -> GobFault {
+        GobFault::DuplicateField(name)
     }
 }
 
-impl serde::ser::Error for Fault {
+impl serde::ser::Error for GobFault {
     #[cold]
-    fn custom<T: fmt::Display>(message: T) -> Fault {
-        Fault::said(message)
+    fn custom<T: fmt::Display>(message: T) -> GobFault {
+        GobFault::said(message)
     }
 }

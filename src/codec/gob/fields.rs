@@ -7,21 +7,21 @@
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
 
-use super::decode::Place;
-use super::fault::Fault;
-use super::number::Deltas;
-use super::plan::Pair;
-use super::run::Run;
-use super::wire::At;
+use super::decode::ValueDecoder;
+use super::fault::GobFault;
+use super::number::FieldDeltas;
+use super::plan::StructMatch;
+use super::run::DecodeRun;
+use super::wire::TypeIndex;
 use super::zero::Zero;
 use crate::codec::zero::ZeroContext as _;
 
 /// Name and type of the fields on the wire.
-pub(super) type WireFields = [(Box<str>, At)];
+pub(super) type WireFields = [(Box<str>, TypeIndex)];
 
 /// The field that comes next in the body.
 #[derive(Clone, Copy, PartialEq)]
-enum Coming {
+enum NextField {
     /// Its number has not been read.
     Unread,
     Field(usize),
@@ -29,77 +29,78 @@ enum Coming {
 }
 
 /// The value of the key that was given last.
-enum Value {
-    Present(At),
+enum FieldSource {
+    Present(TypeIndex),
     /// A zero, of this type on the wire.
-    Zero(At),
+    Zero(TypeIndex),
     /// The zero of a field of Rust's that the wire has not.
     Absent(&'static str),
 }
 
 /// Which fields come, in the order of their numbers.
-struct Walk<'t> {
+struct FieldWalk<'t> {
     wire: &'t WireFields,
-    deltas: Deltas,
-    coming: Coming,
+    deltas: FieldDeltas,
+    coming: NextField,
     /// The least number that was not handed out: never above that of the field that comes.
     next: usize,
 }
 
-impl<'t> Walk<'t> {
-    fn new(wire: &'t WireFields) -> Walk<'t> {
-        Walk { wire, deltas: Deltas::new(), coming: Coming::Unread, next: 0 }
+impl<'t> FieldWalk<'t> {
+    fn new(wire: &'t WireFields) -> FieldWalk<'t> {
+        FieldWalk { wire, deltas: FieldDeltas::new(), coming: NextField::Unread, next: 0 }
     }
 
     /// The next field of the type, and whether the body has it.
     #[inline]
-    fn step(&mut self, run: &mut Run<'_, '_>) -> Result<Option<(usize, bool)>, Fault> {
-        if self.coming == Coming::Unread {
+    fn step(&mut self, run: &mut DecodeRun<'_, '_>) -> Result<Option<(usize, bool)>, GobFault> {
+        if self.coming == NextField::Unread {
             self.coming = match self.deltas.next(&mut run.reader, self.wire.len())? {
-                Some(field) => Coming::Field(field),
-                None => Coming::End,
+                Some(field) => NextField::Field(field),
+                None => NextField::End,
             };
         }
         let field = self.next;
-        let is_present = self.coming == Coming::Field(field);
+        let is_present = self.coming == NextField::Field(field);
         if field == self.wire.len() {
             return Ok(None);
         }
         if is_present {
-            self.coming = Coming::Unread;
+            self.coming = NextField::Unread;
         }
         self.next += 1;
         Ok(Some((field, is_present)))
     }
 
     /// Whoever was given the fields must have taken them all.
-    fn end(&mut self, run: &mut Run<'_, '_>) -> Result<(), Fault> {
+    fn end(&mut self, run: &mut DecodeRun<'_, '_>) -> Result<(), GobFault> {
         match self.coming {
-            Coming::End => Ok(()),
-            Coming::Unread if self.deltas.next(&mut run.reader, self.wire.len())?.is_none() => Ok(()),
-            _ => Err(Fault::text("not all fields of a struct were read")),
+            NextField::End => Ok(()),
+            NextField::Unread if self.deltas.next(&mut run.reader, self.wire.len())?.is_none() => Ok(()),
+            _ => Err(GobFault::text("not all fields of a struct were read")),
         }
     }
 }
 
 /// Fields by name.
-pub(super) struct Fields<'r, 'de, 't, 'p> {
-    run: &'r mut Run<'de, 't>,
-    walk: Walk<'t>,
+pub(super) struct NamedFields<'r, 'de, 't, 'p> {
+    run: &'r mut DecodeRun<'de, 't>,
+    walk: FieldWalk<'t>,
     /// How they go with a struct of Rust's; without one all are handed in.
-    pair: Option<&'p Pair>,
+    pair: Option<&'p StructMatch>,
     absent_next: usize,
-    value: Option<Value>,
+    value: Option<FieldSource>,
 }
 
-impl<'de, 't> Fields<'_, 'de, 't, '_> {
+impl<'de, 't> NamedFields<'_, 'de, 't, '_> {
     /// All of them, for whoever asks for a map.
     pub(super) fn named<V: Visitor<'de>>(
-        run: &mut Run<'de, 't>,
+        run: &mut DecodeRun<'de, 't>,
         wire: &'t WireFields,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let mut fields = Fields { run, walk: Walk::new(wire), pair: None, absent_next: 0, value: None };
+    ) -> Result<V::Value, GobFault> {
+        let mut fields =
+            NamedFields { run, walk: FieldWalk::new(wire), pair: None, absent_next: 0, value: None };
         let value = visitor.visit_map(&mut fields)?;
         fields.walk.end(fields.run)?;
         Ok(value)
@@ -107,54 +108,54 @@ impl<'de, 't> Fields<'_, 'de, 't, '_> {
 
     /// Those that a struct of Rust's has.
     pub(super) fn of_struct<V: Visitor<'de>>(
-        run: &mut Run<'de, 't>,
-        at: At,
+        run: &mut DecodeRun<'de, 't>,
+        at: TypeIndex,
         wire: &'t WireFields,
         (name, names): (&'static str, &'static [&'static str]),
         visitor: V,
-    ) -> Result<V::Value, Fault> {
+    ) -> Result<V::Value, GobFault> {
         let pair = run.plan.pair::<V::Value>(at, names);
         // Go looks at this for whole values alone (encoding/gob decode.go, decodeValue), and so says it.
         if pair.is_disjoint && run.is_in_value() {
-            return Err(Fault::said(format_args!(
+            return Err(GobFault::said(format_args!(
                 "type mismatch: no fields matched compiling decoder for {name}"
             )));
         }
-        let walk = Walk::new(wire);
-        let mut fields = Fields { run, walk, pair: Some(&pair), absent_next: 0, value: None };
+        let walk = FieldWalk::new(wire);
+        let mut fields = NamedFields { run, walk, pair: Some(&pair), absent_next: 0, value: None };
         match visitor.visit_map(&mut fields) {
             Ok(value) => {
                 fields.walk.end(fields.run)?;
                 Ok(value)
             }
-            Err(Fault::MissingField(name)) if !fields.run.fills_absent => Err(Fault::Absent(name)),
-            Err(fault @ (Fault::MissingField(_) | Fault::DuplicateField(_))) => {
+            Err(GobFault::MissingField(name)) if !fields.run.fills_absent => Err(GobFault::Absent(name)),
+            Err(fault @ (GobFault::MissingField(_) | GobFault::DuplicateField(_))) => {
                 let run = fields.run;
                 run.learnt |= run.plan.learns_from(&fault, at, &pair, names);
                 // It is about this struct, and must not be taken for one about a struct around it.
-                Err(Fault::said(fault))
+                Err(GobFault::said(fault))
             }
             Err(fault) => Err(fault),
         }
     }
 }
 
-impl<'de> MapAccess<'de> for &mut Fields<'_, 'de, '_, '_> {
-    type Error = Fault;
+impl<'de> MapAccess<'de> for &mut NamedFields<'_, 'de, '_, '_> {
+    type Error = GobFault;
 
-    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, GobFault> {
         while let Some((field, is_present)) = self.walk.step(self.run)? {
             let (wire_name, at) = &self.walk.wire[field];
             let known = self.pair.and_then(|pair| pair.names[field]);
             if !is_present && known.is_none() && self.pair.is_some() {
                 continue;
             }
-            self.value = Some(if is_present { Value::Present(*at) } else { Value::Zero(*at) });
+            self.value = Some(if is_present { FieldSource::Present(*at) } else { FieldSource::Zero(*at) });
             return match known {
-                Some(name) => seed.deserialize(BorrowedStrDeserializer::<Fault>::new(name)),
+                Some(name) => seed.deserialize(BorrowedStrDeserializer::<GobFault>::new(name)),
                 // Not a field as far as we know; the type passes over it, or takes or refuses it.
                 None => {
-                    let name: StrDeserializer<'_, Fault> = (**wire_name).into_deserializer();
+                    let name: StrDeserializer<'_, GobFault> = (**wire_name).into_deserializer();
                     seed.deserialize(name)
                 }
             }
@@ -165,52 +166,52 @@ impl<'de> MapAccess<'de> for &mut Fields<'_, 'de, '_, '_> {
             return Ok(None);
         };
         self.absent_next += 1;
-        self.value = Some(Value::Absent(name));
-        seed.deserialize(BorrowedStrDeserializer::<Fault>::new(name)).map(Some)
+        self.value = Some(FieldSource::Absent(name));
+        seed.deserialize(BorrowedStrDeserializer::<GobFault>::new(name)).map(Some)
     }
 
-    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, Fault> {
+    fn next_value_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<S::Value, GobFault> {
         match self.value.take() {
-            Some(Value::Present(at)) => seed.deserialize(Place { run: self.run, at }),
-            Some(Value::Zero(at)) => seed.deserialize(Zero { run: self.run, kind: Some(at) }),
-            Some(Value::Absent(name)) => seed
+            Some(FieldSource::Present(at)) => seed.deserialize(ValueDecoder { run: self.run, at }),
+            Some(FieldSource::Zero(at)) => seed.deserialize(Zero { run: self.run, kind: Some(at) }),
+            Some(FieldSource::Absent(name)) => seed
                 .deserialize(Zero { run: &mut *self.run, kind: None })
                 .map_err(|fault| self.run.without_zero(name, fault)),
-            None => Err(Fault::text("a value was asked for before its key")),
+            None => Err(GobFault::text("a value was asked for before its key")),
         }
     }
 }
 
 /// Fields by position: a tuple's, whatever they are called.
-pub(super) struct Positions<'r, 'de, 't> {
-    run: &'r mut Run<'de, 't>,
-    walk: Walk<'t>,
+pub(super) struct PositionalFields<'r, 'de, 't> {
+    run: &'r mut DecodeRun<'de, 't>,
+    walk: FieldWalk<'t>,
     left: usize,
 }
 
-impl<'de, 't> Positions<'_, 'de, 't> {
+impl<'de, 't> PositionalFields<'_, 'de, 't> {
     pub(super) fn read<V: Visitor<'de>>(
-        run: &mut Run<'de, 't>,
+        run: &mut DecodeRun<'de, 't>,
         wire: &'t WireFields,
         len: usize,
         visitor: V,
-    ) -> Result<V::Value, Fault> {
-        let mut positions = Positions { run, walk: Walk::new(wire), left: len };
+    ) -> Result<V::Value, GobFault> {
+        let mut positions = PositionalFields { run, walk: FieldWalk::new(wire), left: len };
         let value = visitor.visit_seq(&mut positions)?;
         positions.walk.end(positions.run)?;
         Ok(value)
     }
 }
 
-impl<'de> SeqAccess<'de> for &mut Positions<'_, 'de, '_> {
-    type Error = Fault;
+impl<'de> SeqAccess<'de> for &mut PositionalFields<'_, 'de, '_> {
+    type Error = GobFault;
 
-    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, Fault> {
+    fn next_element_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, GobFault> {
         let Some(left) = self.left.checked_sub(1) else { return Ok(None) };
         self.left = left;
         match self.walk.step(self.run)? {
             Some((field, true)) => {
-                seed.deserialize(Place { run: self.run, at: self.walk.wire[field].1 }).map(Some)
+                seed.deserialize(ValueDecoder { run: self.run, at: self.walk.wire[field].1 }).map(Some)
             }
             Some((field, false)) => {
                 let kind = Some(self.walk.wire[field].1);

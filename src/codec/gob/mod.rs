@@ -87,22 +87,22 @@ pub use types::GobType;
 /// ```
 pub fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, CodecError> {
     if body.is_empty() {
-        let nothing = serde::de::value::UnitDeserializer::<fault::Fault>::new();
+        let nothing = serde::de::value::UnitDeserializer::<fault::GobFault>::new();
         return T::deserialize(nothing)
-            .map_err(|_| fault::Fault::text("expected a value, the body is empty").malformed());
+            .map_err(|_| fault::GobFault::text("expected a value, the body is empty").malformed());
     }
     if let Some((plan, definitions)) = plan::Plan::in_front_of(body) {
         let (definitions, value) = body.split_at(definitions);
         return decode_by(plan, definitions, value);
     }
-    let (definitions, value) = stream::definitions_of(body).map_err(fault::Fault::malformed)?;
+    let (definitions, value) = stream::definitions_of(body).map_err(fault::GobFault::malformed)?;
     decode_parts(definitions, value)
 }
 
 /// The value in a message (or the messages, where interfaces bring types of their own) whose definitions are
 /// elsewhere: [`stream::Definitions`] gives both, so that they need not be put together.
 pub fn decode_parts<'de, T: Deserialize<'de>>(definitions: &[u8], value: &'de [u8]) -> Result<T, CodecError> {
-    let plan = plan::Plan::of(definitions).map_err(fault::Fault::malformed)?;
+    let plan = plan::Plan::of(definitions).map_err(fault::GobFault::malformed)?;
     decode_by(plan, definitions, value)
 }
 
@@ -112,9 +112,9 @@ fn decode_by<'de, T: Deserialize<'de>>(
     definitions: &[u8],
     value: &'de [u8],
 ) -> Result<T, CodecError> {
-    let (payload, after) = stream::next_of(value).map_err(fault::Fault::malformed)?;
+    let (payload, after) = stream::next_of(value).map_err(fault::GobFault::malformed)?;
     let decoded = decode::decode_value(plan, definitions, payload, after);
-    let (value, left) = decoded.map_err(fault::Fault::malformed)?;
+    let (value, left) = decoded.map_err(fault::GobFault::malformed)?;
     match left.len() {
         0 => Ok(value),
         count => Err(CodecError::TrailingBytes { codec: Codec::Gob, count }),
@@ -173,7 +173,7 @@ pub(super) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecE
 
 /// The gob types of a description; ids are given to those that the process has not met.
 pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
-    GobType::new(description).map_err(fault::Fault::unwritten)
+    GobType::new(description).map_err(fault::GobFault::unwritten)
 }
 
 /// Describes a type by hand for all that encodes it from here on: for types that cannot be described from serde

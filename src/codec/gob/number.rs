@@ -6,21 +6,21 @@
 
 use std::borrow::Cow;
 
-use super::fault::Fault;
-use super::stream::{self, Split};
+use super::fault::GobFault;
+use super::stream::{self, StreamItem};
 
 /// What is left of a message, and the bytes that follow it.
 #[derive(Clone, Copy)]
-pub(super) struct Reader<'de> {
+pub(super) struct GobReader<'de> {
     left: &'de [u8],
     /// A value that holds interfaces may run on in further messages (Go's decodeTypeSequence).
     after: &'de [u8],
 }
 
-impl<'de> Reader<'de> {
+impl<'de> GobReader<'de> {
     /// Reads the payload of one message; `after` is what follows it.
-    pub(super) fn new(left: &'de [u8], after: &'de [u8]) -> Reader<'de> {
-        Reader { left, after }
+    pub(super) fn new(left: &'de [u8], after: &'de [u8]) -> GobReader<'de> {
+        GobReader { left, after }
     }
 
     pub(super) fn left(&self) -> &'de [u8] {
@@ -32,7 +32,7 @@ impl<'de> Reader<'de> {
     }
 
     #[inline]
-    pub(super) fn uint(&mut self) -> Result<u64, Fault> {
+    pub(super) fn uint(&mut self) -> Result<u64, GobFault> {
         match self.left {
             [first, rest @ ..] if *first < 0x80 => {
                 self.left = rest;
@@ -41,7 +41,7 @@ impl<'de> Reader<'de> {
             [first, rest @ ..] => {
                 let count = usize::from(first.wrapping_neg());
                 if count > 8 {
-                    return Err(Fault::text("an unsigned integer of more than eight bytes"));
+                    return Err(GobFault::text("an unsigned integer of more than eight bytes"));
                 }
                 let Some((bytes, rest)) = rest.split_at_checked(count) else {
                     return Err(ends_early());
@@ -54,18 +54,18 @@ impl<'de> Reader<'de> {
     }
 
     #[inline]
-    pub(super) fn int(&mut self) -> Result<i64, Fault> {
+    pub(super) fn int(&mut self) -> Result<i64, GobFault> {
         self.uint().map(unfold)
     }
 
     #[inline]
-    pub(super) fn float(&mut self) -> Result<f64, Fault> {
+    pub(super) fn float(&mut self) -> Result<f64, GobFault> {
         self.uint().map(|bits| f64::from_bits(bits.swap_bytes()))
     }
 
     /// A count of things that take at least a byte each: never more than there are bytes left.
     #[inline]
-    pub(super) fn count(&mut self) -> Result<usize, Fault> {
+    pub(super) fn count(&mut self) -> Result<usize, GobFault> {
         let count = self.uint()?;
         match usize::try_from(count) {
             Ok(count) if count <= self.left.len() => Ok(count),
@@ -75,7 +75,7 @@ impl<'de> Reader<'de> {
 
     /// A byte string: its length, and it.
     #[inline]
-    pub(super) fn bytes(&mut self) -> Result<&'de [u8], Fault> {
+    pub(super) fn bytes(&mut self) -> Result<&'de [u8], GobFault> {
         let len = self.count()?;
         let (bytes, rest) = self.left.split_at(len);
         self.left = rest;
@@ -83,13 +83,13 @@ impl<'de> Reader<'de> {
     }
 
     #[inline]
-    pub(super) fn text(&mut self) -> Result<&'de str, Fault> {
-        std::str::from_utf8(self.bytes()?).map_err(|_| Fault::text("expected a string of UTF-8"))
+    pub(super) fn text(&mut self) -> Result<&'de str, GobFault> {
+        std::str::from_utf8(self.bytes()?).map_err(|_| GobFault::text("expected a string of UTF-8"))
     }
 
     /// A type's id: positive for a value, negative for the definition of the id without its sign.
     #[inline]
-    pub(super) fn id(&mut self) -> Result<i32, Fault> {
+    pub(super) fn id(&mut self) -> Result<i32, GobFault> {
         let id = self.int()?;
         match i32::try_from(id) {
             // Without its least value, so that the sign can be turned.
@@ -99,30 +99,36 @@ impl<'de> Reader<'de> {
     }
 
     /// Goes on in the message behind this one, which must have been read to its end.
-    pub(super) fn next_message(&mut self) -> Result<(), Fault> {
-        match stream::split(self.after, usize::MAX).map_err(Fault::said)? {
-            Split::Message(message) => {
-                *self = Reader::new(message.payload(), &self.after[message.whole().len()..]);
+    pub(super) fn next_message(&mut self) -> Result<(), GobFault> {
+        match stream::split(self.after, usize::MAX).map_err(GobFault::said)? {
+            StreamItem::Message(message) => {
+                *self = GobReader::new(message.payload(), &self.after[message.whole().len()..]);
                 Ok(())
             }
-            Split::NeedMore { bytes_min } => Err(Fault::NeedMore { missing: bytes_min - self.after.len() }),
+            StreamItem::NeedMore { bytes_min } => {
+                Err(GobFault::NeedMore { missing: bytes_min - self.after.len() })
+            }
         }
     }
 }
 
 /// The numbers of the fields of a struct as they come: each as its distance from the one before, zero ends them.
-pub(super) struct Deltas {
+pub(super) struct FieldDeltas {
     /// The least number that the next field can have: at most the number of fields.
     next: usize,
 }
 
-impl Deltas {
-    pub(super) fn new() -> Deltas {
-        Deltas { next: 0 }
+impl FieldDeltas {
+    pub(super) fn new() -> FieldDeltas {
+        FieldDeltas { next: 0 }
     }
 
     #[inline]
-    pub(super) fn next(&mut self, reader: &mut Reader<'_>, fields: usize) -> Result<Option<usize>, Fault> {
+    pub(super) fn next(
+        &mut self,
+        reader: &mut GobReader<'_>,
+        fields: usize,
+    ) -> Result<Option<usize>, GobFault> {
         let delta = reader.uint()?;
         if delta == 0 {
             return Ok(None);
@@ -133,24 +139,24 @@ impl Deltas {
                 self.next += delta;
                 Ok(Some(self.next - 1))
             }
-            _ => Err(Fault::text("a field number that the type does not have")),
+            _ => Err(GobFault::text("a field number that the type does not have")),
         }
     }
 }
 
 #[cold]
-fn ends_early() -> Fault {
-    Fault::text("the body ends before the value does")
+fn ends_early() -> GobFault {
+    GobFault::text("the body ends before the value does")
 }
 
 #[cold]
-fn no_id(id: i64) -> Fault {
-    Fault::What(Cow::Owned(format!("the type id {id} is none")))
+fn no_id(id: i64) -> GobFault {
+    GobFault::What(Cow::Owned(format!("the type id {id} is none")))
 }
 
 #[cold]
-fn lies(count: u64, left: usize) -> Fault {
-    Fault::What(Cow::Owned(format!("a count of {count}, and {left} bytes are left")))
+fn lies(count: u64, left: usize) -> GobFault {
+    GobFault::What(Cow::Owned(format!("a count of {count}, and {left} bytes are left")))
 }
 
 fn unfold(folded: u64) -> i64 {
@@ -250,7 +256,7 @@ mod tests {
                 assert_eq!(inserted, [&[1], &out[..], &[2]].concat());
                 put_int(&mut out, number as i64);
                 put_float(&mut out, f64::from_bits(number));
-                let mut reader = Reader::new(&out, &[]);
+                let mut reader = GobReader::new(&out, &[]);
                 assert_eq!(reader.uint(), Ok(number));
                 assert_eq!(reader.int(), Ok(number as i64));
                 assert_eq!(reader.float().unwrap().to_bits(), number);
@@ -262,11 +268,11 @@ mod tests {
     #[test]
     fn what_is_cut_off_or_lies_is_refused() {
         for wrong in [&[][..], &[0xff], &[0xf8, 1, 2, 3], &[0xf7, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[0x80]] {
-            assert!(Reader::new(wrong, &[]).uint().is_err(), "{wrong:?}");
+            assert!(GobReader::new(wrong, &[]).uint().is_err(), "{wrong:?}");
         }
-        assert!(Reader::new(&[3, 1, 2], &[]).bytes().is_err());
-        assert!(Reader::new(&[0xf8, 255, 255, 255, 255, 255, 255, 255, 255], &[]).count().is_err());
-        assert!(Reader::new(&[0xfc, 255, 255, 255, 255], &[]).id().is_err());
-        assert!(Reader::new(&[0], &[]).id().is_err());
+        assert!(GobReader::new(&[3, 1, 2], &[]).bytes().is_err());
+        assert!(GobReader::new(&[0xf8, 255, 255, 255, 255, 255, 255, 255, 255], &[]).count().is_err());
+        assert!(GobReader::new(&[0xfc, 255, 255, 255, 255], &[]).id().is_err());
+        assert!(GobReader::new(&[0], &[]).id().is_err());
     }
 }

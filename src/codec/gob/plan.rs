@@ -7,10 +7,10 @@
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 
-use super::fault::Fault;
-use super::number::Reader;
+use super::fault::GobFault;
+use super::number::GobReader;
 use super::stream;
-use super::wire::{At, Definition, Kind, Table};
+use super::wire::{Definition, TypeIndex, TypeTable, WireType};
 use crate::codec::needs::{RustType, needs, note_need};
 
 /// Plans that a thread keeps, and the bytes of definitions that they may be for together.
@@ -21,7 +21,7 @@ const PAIRS_MAX: usize = 16;
 
 /// How the fields of a struct on the wire go with those of one of Rust's.
 #[derive(Clone)]
-pub(super) struct Pair {
+pub(super) struct StructMatch {
     rust: RustType,
     /// By field on the wire: the field of Rust's of that name.
     pub(super) names: Box<[Option<&'static str>]>,
@@ -34,17 +34,17 @@ pub(super) struct Pair {
 }
 
 thread_local! {
-    static PLANS: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
+    static PLANS: RefCell<Vec<CachedPlan>> = const { RefCell::new(Vec::new()) };
 }
 
-struct Kept {
+struct CachedPlan {
     definitions: Box<[u8]>,
     plan: Rc<Plan>,
 }
 
 /// The plan at that place, which goes one place forward for each use: what is used most is found first.
 #[inline]
-fn use_kept(plans: &mut [Kept], at: usize) -> &Kept {
+fn use_kept(plans: &mut [CachedPlan], at: usize) -> &CachedPlan {
     let before = at.saturating_sub(1);
     if before != at {
         plans.swap(at, before);
@@ -54,23 +54,23 @@ fn use_kept(plans: &mut [Kept], at: usize) -> &Kept {
 
 /// The types that some definitions define, and what goes with them.
 pub(super) struct Plan {
-    table: Table,
+    table: TypeTable,
     /// By place in the table.
-    pairs: RefCell<Vec<Vec<Rc<Pair>>>>,
+    pairs: RefCell<Vec<Vec<Rc<StructMatch>>>>,
     /// Types of values that have been looked through, with whether they may hold interfaces.
-    roots: RefCell<Vec<(i32, At, bool)>>,
+    roots: RefCell<Vec<(i32, TypeIndex, bool)>>,
     /// The one that was asked for last; 0 is no id.
-    root: Cell<(i32, At, bool)>,
+    root: Cell<(i32, TypeIndex, bool)>,
 }
 
 impl Plan {
-    fn new(table: Table) -> Plan {
+    fn new(table: TypeTable) -> Plan {
         let pairs = RefCell::new(vec![Vec::new(); table.len()]);
         Plan { table, pairs, roots: RefCell::default(), root: Cell::new((0, 0, false)) }
     }
 
     /// The plan for these definition messages, kept or new.
-    pub(super) fn of(definitions: &[u8]) -> Result<Rc<Plan>, Fault> {
+    pub(super) fn of(definitions: &[u8]) -> Result<Rc<Plan>, GobFault> {
         let kept = PLANS.with_borrow_mut(|plans| {
             let at = plans.iter().position(|kept| *kept.definitions == *definitions)?;
             Some(use_kept(plans, at).plan.clone())
@@ -81,11 +81,12 @@ impl Plan {
         let plan = Rc::new(Plan::new(read_table(definitions)?));
         if definitions.len() <= PLAN_BYTES_MAX / 4 {
             PLANS.with_borrow_mut(|plans| {
-                let bytes = |plans: &[Kept]| plans.iter().map(|kept| kept.definitions.len()).sum::<usize>();
+                let bytes =
+                    |plans: &[CachedPlan]| plans.iter().map(|kept| kept.definitions.len()).sum::<usize>();
                 while plans.len() >= PLANS_MAX || bytes(plans) + definitions.len() > PLAN_BYTES_MAX {
                     plans.pop();
                 }
-                plans.push(Kept { definitions: definitions.into(), plan: plan.clone() });
+                plans.push(CachedPlan { definitions: definitions.into(), plan: plan.clone() });
             });
         }
         Ok(plan)
@@ -96,7 +97,7 @@ impl Plan {
     #[inline]
     pub(super) fn in_front_of(body: &[u8]) -> Option<(Rc<Plan>, usize)> {
         // Definitions that are more than those of one plan may be all of another.
-        let is_whole = |kept: &Kept| {
+        let is_whole = |kept: &CachedPlan| {
             let value = body.strip_prefix(&*kept.definitions);
             value.is_some_and(|value| !stream::begins_with_definition(value))
         };
@@ -108,7 +109,7 @@ impl Plan {
     }
 
     /// The plan of a value that defines types itself.
-    pub(super) fn with(definitions: &[u8], more: &[(i32, Definition)]) -> Result<Rc<Plan>, Fault> {
+    pub(super) fn with(definitions: &[u8], more: &[(i32, Definition)]) -> Result<Rc<Plan>, GobFault> {
         let mut table = read_table(definitions)?;
         for (id, definition) in more {
             table.define(*id, definition)?;
@@ -116,13 +117,13 @@ impl Plan {
         Ok(Rc::new(Plan::new(table)))
     }
 
-    pub(super) fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &TypeTable {
         &self.table
     }
 
     /// The place of a value's type, and whether interfaces may be in it.
     #[inline]
-    pub(super) fn root(&self, id: i32) -> Result<(At, bool), Fault> {
+    pub(super) fn root(&self, id: i32) -> Result<(TypeIndex, bool), GobFault> {
         match self.root.get() {
             (last, at, holds) if last == id => Ok((at, holds)),
             _ => {
@@ -134,11 +135,12 @@ impl Plan {
     }
 
     #[inline(never)]
-    fn other_root(&self, id: i32) -> Result<(At, bool), Fault> {
+    fn other_root(&self, id: i32) -> Result<(TypeIndex, bool), GobFault> {
         if let Some((_, at, holds)) = self.roots.borrow().iter().find(|(known, ..)| *known == id) {
             return Ok((*at, *holds));
         }
-        let at = self.table.find(id).ok_or_else(|| Fault::said(format_args!("type {id} is not defined")))?;
+        let at =
+            self.table.find(id).ok_or_else(|| GobFault::said(format_args!("type {id} is not defined")))?;
         let holds = self.table.holds_interfaces(at)?;
         let mut roots = self.roots.borrow_mut();
         if roots.len() < PAIRS_MAX {
@@ -148,18 +150,18 @@ impl Plan {
     }
 
     /// How the struct at this place of the wire goes with a struct of Rust's.
-    pub(super) fn pair<T>(&self, at: At, fields: &'static [&'static str]) -> Rc<Pair> {
+    pub(super) fn pair<T>(&self, at: TypeIndex, fields: &'static [&'static str]) -> Rc<StructMatch> {
         let rust = RustType::of::<T>(fields);
         if let Some(pair) = self.pairs.borrow()[at as usize].iter().find(|pair| pair.rust == rust) {
             return pair.clone();
         }
-        let wire: &[_] = if let Kind::Struct(fields) = self.table.kind(at) { fields } else { &[] };
+        let wire: &[_] = if let WireType::Struct(fields) = self.table.kind(at) { fields } else { &[] };
         let names: Box<[_]> =
             wire.iter().map(|(name, _)| fields.iter().find(|field| ***field == **name).copied()).collect();
         let is_absent = |field: &&'static str| !names.contains(&Some(*field));
         let absent = needs(rust).iter().flat_map(|needs| needs.iter().copied()).filter(is_absent).collect();
         let is_disjoint = !fields.is_empty() && !names.is_empty() && names.iter().all(Option::is_none);
-        let pair = Rc::new(Pair { rust, names, absent, is_disjoint, refused: Vec::new() });
+        let pair = Rc::new(StructMatch { rust, names, absent, is_disjoint, refused: Vec::new() });
         let pairs = &mut self.pairs.borrow_mut()[at as usize];
         if pairs.len() < PAIRS_MAX {
             pairs.push(pair.clone());
@@ -168,16 +170,22 @@ impl Plan {
     }
 
     /// Whether the fault tells something that a second reading can do better.
-    pub(super) fn learns_from(&self, fault: &Fault, at: At, pair: &Pair, fields: &[&'static str]) -> bool {
+    pub(super) fn learns_from(
+        &self,
+        fault: &GobFault,
+        at: TypeIndex,
+        pair: &StructMatch,
+        fields: &[&'static str],
+    ) -> bool {
         let (mut next, mut is_new) = (pair.clone(), false);
         match fault {
-            Fault::MissingField(name)
+            GobFault::MissingField(name)
                 if fields.contains(name) && !pair.absent.contains(name) && !pair.refused.contains(name) =>
             {
                 is_new = note_need(pair.rust, name);
                 next.absent.push(name);
             }
-            Fault::DuplicateField(name) if pair.absent.contains(name) => {
+            GobFault::DuplicateField(name) if pair.absent.contains(name) => {
                 next.absent.retain(|absent| absent != name);
                 next.refused.push(name);
             }
@@ -197,12 +205,12 @@ impl Plan {
 
 /// Definitions that a value holds itself, collected in a first pass over it.
 pub(super) struct Collector {
-    table: Table,
+    table: TypeTable,
     found: Vec<(i32, Definition)>,
 }
 
 impl Collector {
-    pub(super) fn new(definitions: &[u8]) -> Result<Collector, Fault> {
+    pub(super) fn new(definitions: &[u8]) -> Result<Collector, GobFault> {
         Ok(Collector { table: read_table(definitions)?, found: Vec::new() })
     }
 
@@ -211,30 +219,30 @@ impl Collector {
     }
 }
 
-impl super::skip::Types for Collector {
-    fn table(&self) -> &Table {
+impl super::skip::ValueTypes for Collector {
+    fn table(&self) -> &TypeTable {
         &self.table
     }
 
-    fn on_definition(&mut self, id: i32, definition: Definition, _raw: &[u8]) -> Result<(), Fault> {
+    fn on_definition(&mut self, id: i32, definition: Definition, _raw: &[u8]) -> Result<(), GobFault> {
         self.table.define(id, &definition)?;
         self.found.push((id, definition));
         Ok(())
     }
 }
 
-fn read_table(mut definitions: &[u8]) -> Result<Table, Fault> {
-    let mut table = Table::new();
+fn read_table(mut definitions: &[u8]) -> Result<TypeTable, GobFault> {
+    let mut table = TypeTable::new();
     while !definitions.is_empty() {
         let (payload, rest) = stream::next_of(definitions)?;
-        let mut reader = Reader::new(payload, &[]);
+        let mut reader = GobReader::new(payload, &[]);
         let id = reader.id()?;
         if id > 0 {
-            return Err(Fault::text("expected a definition, a value came"));
+            return Err(GobFault::text("expected a definition, a value came"));
         }
         let definition = Definition::read(&mut reader)?;
         if !reader.left().is_empty() {
-            return Err(Fault::text("a definition with more behind it"));
+            return Err(GobFault::text("a definition with more behind it"));
         }
         table.define(-id, &definition)?;
         definitions = rest;

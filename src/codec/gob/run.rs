@@ -2,11 +2,11 @@
 //!
 //! Depth is bounded for the sake of the stack, reservations by the bytes of the body. What is read is in `decode.rs`.
 
-use super::fault::Fault;
-use super::number::Reader;
+use super::fault::GobFault;
+use super::number::GobReader;
 use super::plan::Plan;
 use super::skip::skip;
-use super::wire::{At, Table};
+use super::wire::{TypeIndex, TypeTable};
 use crate::codec::{Codec, DEPTH_MAX_DEFAULT, ValueRules, depth_max};
 
 /// Containers, options and newtypes around one place: the last two take no bytes, so that a type which holds itself
@@ -14,8 +14,8 @@ use crate::codec::{Codec, DEPTH_MAX_DEFAULT, ValueRules, depth_max};
 const STEPS_MAX: usize = 4 * DEPTH_MAX_DEFAULT;
 
 /// The reading of one body.
-pub(super) struct Run<'de, 't> {
-    pub(super) reader: Reader<'de>,
+pub(super) struct DecodeRun<'de, 't> {
+    pub(super) reader: GobReader<'de>,
     pub(super) plan: &'t Plan,
     /// Containers around the place that is being read: below `depth_max`.
     depth: usize,
@@ -31,9 +31,9 @@ pub(super) struct Run<'de, 't> {
     pub(super) too_deep: bool,
 }
 
-impl<'de, 't> Run<'de, 't> {
-    pub(super) fn new(reader: Reader<'de>, plan: &'t Plan) -> Run<'de, 't> {
-        Run {
+impl<'de, 't> DecodeRun<'de, 't> {
+    pub(super) fn new(reader: GobReader<'de>, plan: &'t Plan) -> DecodeRun<'de, 't> {
+        DecodeRun {
             reader,
             plan,
             depth: 0,
@@ -46,7 +46,7 @@ impl<'de, 't> Run<'de, 't> {
         }
     }
 
-    pub(super) fn table(&self) -> &'t Table {
+    pub(super) fn table(&self) -> &'t TypeTable {
         self.plan.table()
     }
 
@@ -57,7 +57,10 @@ impl<'de, 't> Run<'de, 't> {
 
     /// Reads what is in a container.
     #[inline]
-    pub(super) fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+    pub(super) fn inside<R>(
+        &mut self,
+        read: impl FnOnce(&mut Self) -> Result<R, GobFault>,
+    ) -> Result<R, GobFault> {
         self.depth += 1;
         if self.depth >= self.depth_max {
             return Err(self.refuse_depth());
@@ -71,8 +74,8 @@ impl<'de, 't> Run<'de, 't> {
     #[inline]
     pub(super) fn through<R>(
         &mut self,
-        read: impl FnOnce(&mut Self) -> Result<R, Fault>,
-    ) -> Result<R, Fault> {
+        read: impl FnOnce(&mut Self) -> Result<R, GobFault>,
+    ) -> Result<R, GobFault> {
         self.steps += 1;
         if self.steps >= STEPS_MAX {
             return Err(self.refuse_depth());
@@ -83,9 +86,9 @@ impl<'de, 't> Run<'de, 't> {
     }
 
     #[cold]
-    fn refuse_depth(&mut self) -> Fault {
+    fn refuse_depth(&mut self) -> GobFault {
         self.too_deep = true;
-        Fault::TooDeep
+        GobFault::TooDeep
     }
 
     /// A count as a hint, cut down to what the bytes of the body could hold.
@@ -95,11 +98,11 @@ impl<'de, 't> Run<'de, 't> {
         granted
     }
 
-    pub(super) fn skip(&mut self, at: At) -> Result<(), Fault> {
+    pub(super) fn skip(&mut self, at: TypeIndex) -> Result<(), GobFault> {
         let depth_left = self.depth_max - self.depth;
         let mut table = self.table();
         let skipped = skip(&mut self.reader, &mut table, at, depth_left);
-        if skipped == Err(Fault::TooDeep) {
+        if skipped == Err(GobFault::TooDeep) {
             self.too_deep = true;
         }
         skipped

@@ -1,16 +1,16 @@
 //! Which gob type stands for which shape; the table is in the head of `mod.rs`.
 
-use super::fault::Fault;
+use super::fault::GobFault;
 use super::time;
-use super::types::Node;
-use crate::codec::describe::{Shape, Variant};
+use super::types::GobNode;
+use crate::codec::describe::{Shape, VariantShape};
 
 /// Levels of a description, for the sake of the stack; the tracer stops at as many.
 const DEPTH_MAX: usize = 128;
 
 /// The types of a shape as a graph, and the place of the outermost.
-pub(super) fn graph(shape: &Shape) -> Result<(Vec<Node>, usize), Fault> {
-    let mut building = Building { places: Vec::new(), open: Vec::new() };
+pub(super) fn graph(shape: &Shape) -> Result<(Vec<GobNode>, usize), GobFault> {
+    let mut building = ShapeBuilder { places: Vec::new(), open: Vec::new() };
     let root = building.place(shape)?;
     // Options are no types of their own: places that stand for others are passed over.
     let mut ends = Vec::new();
@@ -20,7 +20,7 @@ pub(super) fn graph(shape: &Shape) -> Result<(Vec<Node>, usize), Fault> {
     let mut numbers = vec![0; ends.len()];
     let mut nodes = Vec::new();
     for (at, place) in building.places.iter().enumerate() {
-        if let Place::Node(_) = place {
+        if let ShapePlace::Node(_) = place {
             numbers[at] = nodes.len();
             nodes.push(at);
         }
@@ -29,80 +29,82 @@ pub(super) fn graph(shape: &Shape) -> Result<(Vec<Node>, usize), Fault> {
     let nodes = nodes
         .into_iter()
         .filter_map(|at| match &building.places[at] {
-            Place::Node(node) => Some(node.with_parts(turn)),
-            Place::Same(_) => None,
+            ShapePlace::Node(node) => Some(node.with_parts(turn)),
+            ShapePlace::Same(_) => None,
         })
         .collect();
     Ok((nodes, turn(root)))
 }
 
-enum Place {
-    Node(Node),
+enum ShapePlace {
+    Node(GobNode),
     /// The same as that place, once that is known.
     Same(Option<usize>),
 }
 
-struct Building {
-    places: Vec<Place>,
+struct ShapeBuilder {
+    places: Vec<ShapePlace>,
     /// The places of the enclosing shapes, the outermost first.
     open: Vec<usize>,
 }
 
-impl Building {
-    fn new_place(&mut self, place: Place) -> usize {
+impl ShapeBuilder {
+    fn new_place(&mut self, place: ShapePlace) -> usize {
         self.places.push(place);
         self.places.len() - 1
     }
 
     /// The place that this one stands for.
-    fn end(&self, mut at: usize) -> Result<usize, Fault> {
+    fn end(&self, mut at: usize) -> Result<usize, GobFault> {
         for _ in 0..=self.places.len() {
             match &self.places[at] {
-                Place::Node(_) => return Ok(at),
-                Place::Same(Some(other)) => at = *other,
-                Place::Same(None) => break,
+                ShapePlace::Node(_) => return Ok(at),
+                ShapePlace::Same(Some(other)) => at = *other,
+                ShapePlace::Same(None) => break,
             }
         }
-        Err(Fault::text("the type contains only itself, which gob cannot express"))
+        Err(GobFault::text("the type contains only itself, which gob cannot express"))
     }
 
-    fn leaf(&mut self, node: Node) -> Result<usize, Fault> {
-        Ok(self.new_place(Place::Node(node)))
+    fn leaf(&mut self, node: GobNode) -> Result<usize, GobFault> {
+        Ok(self.new_place(ShapePlace::Node(node)))
     }
 
-    fn place(&mut self, shape: &Shape) -> Result<usize, Fault> {
+    fn place(&mut self, shape: &Shape) -> Result<usize, GobFault> {
         match shape {
-            Shape::Bool => self.leaf(Node::Bool),
+            Shape::Bool => self.leaf(GobNode::Bool),
             // Go's 64 bits are the widest; wider ones travel as decimal text.
-            Shape::Int { bits: 128, .. } | Shape::String => self.leaf(Node::String),
-            Shape::Int { signed: true, .. } | Shape::Char => self.leaf(Node::Int),
-            Shape::Int { signed: false, .. } => self.leaf(Node::Uint),
-            Shape::Float { .. } => self.leaf(Node::Float),
-            Shape::Bytes => self.leaf(Node::Bytes),
-            Shape::Any => Err(Fault::text("a value of any shape has no type in gob")),
-            Shape::Unit => self.leaf(Node::Struct { name: String::new(), fields: Vec::new() }),
+            Shape::Int { bits: 128, .. } | Shape::String => self.leaf(GobNode::String),
+            Shape::Int { signed: true, .. } | Shape::Char => self.leaf(GobNode::Int),
+            Shape::Int { signed: false, .. } => self.leaf(GobNode::Uint),
+            Shape::Float { .. } => self.leaf(GobNode::Float),
+            Shape::Bytes => self.leaf(GobNode::Bytes),
+            Shape::Any => Err(GobFault::text("a value of any shape has no type in gob")),
+            Shape::Unit => self.leaf(GobNode::Struct { name: String::new(), fields: Vec::new() }),
             Shape::Recursive { levels } => {
                 let at = self.open.len().checked_sub(levels + 1).map(|at| self.open[at]);
-                at.ok_or_else(|| Fault::text("the description leads back to more levels than it has"))
+                at.ok_or_else(|| GobFault::text("the description leads back to more levels than it has"))
             }
-            time if time::is_time(time) => self.leaf(Node::Time),
-            Shape::Option(inner) => self.enclosing(|building| Ok(Place::Same(Some(building.place(inner)?)))),
-            Shape::Sequence(inner) if **inner == Shape::uint(8) => self.leaf(Node::Bytes),
+            time if time::is_time(time) => self.leaf(GobNode::Time),
+            Shape::Option(inner) => {
+                self.enclosing(|building| Ok(ShapePlace::Same(Some(building.place(inner)?))))
+            }
+            Shape::Sequence(inner) if **inner == Shape::uint(8) => self.leaf(GobNode::Bytes),
             Shape::Sequence(inner) => self.enclosing(|building| {
                 let elem = building.place(inner)?;
-                Ok(Place::Node(Node::Slice { elem }))
+                Ok(ShapePlace::Node(GobNode::Slice { elem }))
             }),
             Shape::Map { key, value } => self.enclosing(|building| {
                 let (key, elem) = (building.place(key)?, building.place(value)?);
-                Ok(Place::Node(Node::Map { key, elem }))
+                Ok(ShapePlace::Node(GobNode::Map { key, elem }))
             }),
             Shape::Tuple(elements) => self.enclosing(|building| building.tuple(elements)),
             Shape::Struct { name, fields } => self.enclosing(|building| {
                 let fields = fields
                     .iter()
                     .map(|field| Ok((field.name.clone(), building.place(&field.shape)?)))
-                    .collect::<Result<_, Fault>>()?;
-                Ok(Place::Node(Node::Struct { name: name.clone(), fields }))
+                    .collect::<Result<_, GobFault>>()?;
+                Ok(ShapePlace::Node(GobNode::Struct { name: name.clone(), fields }))
             }),
             Shape::Enum { name, variants } => self.enclosing(|building| building.variants(name, variants)),
         }
@@ -111,12 +113,12 @@ impl Building {
     /// Builds a shape that others may lead back to, with its place known beforehand.
     fn enclosing(
         &mut self,
-        build: impl FnOnce(&mut Building) -> Result<Place, Fault>,
-    ) -> Result<usize, Fault> {
+        build: impl FnOnce(&mut ShapeBuilder) -> Result<ShapePlace, GobFault>,
+    ) -> Result<usize, GobFault> {
         if self.open.len() >= DEPTH_MAX {
-            return Err(Fault::text("the description nests too deep"));
+            return Err(GobFault::text("the description nests too deep"));
         }
-        let at = self.new_place(Place::Same(None));
+        let at = self.new_place(ShapePlace::Same(None));
         self.open.push(at);
         self.places[at] = build(self)?;
         self.open.pop();
@@ -124,40 +126,40 @@ impl Building {
     }
 
     /// An array if all elements are alike, otherwise a struct. Elements of an array cannot be none, fields can.
-    fn tuple(&mut self, elements: &[Shape]) -> Result<Place, Fault> {
+    fn tuple(&mut self, elements: &[Shape]) -> Result<ShapePlace, GobFault> {
         match elements {
             [first, rest @ ..]
                 if !matches!(first, Shape::Option(_)) && rest.iter().all(|other| other == first) =>
             {
                 let elem = self.place(first)?;
-                Ok(Place::Node(Node::Array { elem, len: elements.len() }))
+                Ok(ShapePlace::Node(GobNode::Array { elem, len: elements.len() }))
             }
             _ => {
                 let fields = elements
                     .iter()
                     .enumerate()
                     .map(|(at, shape)| Ok((format!("F{at}"), self.place(shape)?)))
-                    .collect::<Result<_, Fault>>()?;
-                Ok(Place::Node(Node::Struct { name: String::new(), fields }))
+                    .collect::<Result<_, GobFault>>()?;
+                Ok(ShapePlace::Node(GobNode::Struct { name: String::new(), fields }))
             }
         }
     }
 
     /// A string if no variant holds anything, otherwise a struct with a field for each.
-    fn variants(&mut self, name: &str, variants: &[Variant]) -> Result<Place, Fault> {
+    fn variants(&mut self, name: &str, variants: &[VariantShape]) -> Result<ShapePlace, GobFault> {
         if variants.iter().all(|variant| variant.content.is_none()) {
-            return Ok(Place::Node(Node::String));
+            return Ok(ShapePlace::Node(GobNode::String));
         }
         let fields = variants
             .iter()
             .map(|variant| {
                 let at = match &variant.content {
-                    None => self.leaf(Node::Bool)?,
+                    None => self.leaf(GobNode::Bool)?,
                     Some(shape) => self.place(shape)?,
                 };
                 Ok((variant.name.clone(), at))
             })
-            .collect::<Result<_, Fault>>()?;
-        Ok(Place::Node(Node::Struct { name: name.to_string(), fields }))
+            .collect::<Result<_, GobFault>>()?;
+        Ok(ShapePlace::Node(GobNode::Struct { name: name.to_string(), fields }))
     }
 }

@@ -3,20 +3,20 @@
 use serde::Serialize;
 use serde::ser::{Impossible, Serializer};
 
-use super::fault::Fault;
+use super::fault::GobFault;
 
 pub(super) struct Number;
 
-type No = Impossible<i64, Fault>;
+type No = Impossible<i64, GobFault>;
 
 #[cold]
-fn refused<R>() -> Result<R, Fault> {
-    Err(Fault::text("expected an integer, as the description has it"))
+fn refused<R>() -> Result<R, GobFault> {
+    Err(GobFault::text("expected an integer, as the description has it"))
 }
 
 macro_rules! refuse {
     ($($method:ident($($argument:ty),*) -> $ok:ty;)*) => {$(
-        fn $method(self, $(_: $argument),*) -> Result<$ok, Fault> {
+        fn $method(self, $(_: $argument),*) -> Result<$ok, GobFault> {
             refused()
         }
     )*};
@@ -25,7 +25,7 @@ macro_rules! refuse {
 macro_rules! take {
     ($($method:ident $type:ty;)*) => {$(
         #[inline]
-        fn $method(self, number: $type) -> Result<i64, Fault> {
+        fn $method(self, number: $type) -> Result<i64, GobFault> {
             Ok(number.into())
         }
     )*};
@@ -33,7 +33,7 @@ macro_rules! take {
 
 impl Serializer for Number {
     type Ok = i64;
-    type Error = Fault;
+    type Error = GobFault;
     type SerializeSeq = No;
     type SerializeTuple = No;
     type SerializeTupleStruct = No;
@@ -73,7 +73,7 @@ impl Serializer for Number {
         serialize_struct_variant(&'static str, u32, &'static str, usize) -> No;
     }
 
-    fn serialize_some<T: Serialize + ?Sized>(self, _value: &T) -> Result<i64, Fault> {
+    fn serialize_some<T: Serialize + ?Sized>(self, _value: &T) -> Result<i64, GobFault> {
         refused()
     }
 
@@ -81,7 +81,7 @@ impl Serializer for Number {
         self,
         _name: &'static str,
         value: &T,
-    ) -> Result<i64, Fault> {
+    ) -> Result<i64, GobFault> {
         value.serialize(self)
     }
 
@@ -91,7 +91,7 @@ impl Serializer for Number {
         _index: u32,
         _variant: &'static str,
         _value: &T,
-    ) -> Result<i64, Fault> {
+    ) -> Result<i64, GobFault> {
         refused()
     }
 }

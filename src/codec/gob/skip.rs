@@ -5,75 +5,77 @@
 //! shows inside an interface right there, in the middle of the value, which then goes on in another message: here
 //! such definitions are met, and handed to whoever keeps the types.
 
-use super::fault::Fault;
-use super::number::{Deltas, Reader};
-use super::wire::{At, Definition, Kind, Table};
+use super::fault::GobFault;
+use super::number::{FieldDeltas, GobReader};
+use super::wire::{Definition, TypeIndex, TypeTable, WireType};
 
 /// The types that a value is read by.
-pub(super) trait Types {
-    fn table(&self) -> &Table;
+pub(super) trait ValueTypes {
+    fn table(&self) -> &TypeTable;
 
     /// A definition inside a value; `raw` is its message without the length.
-    fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), Fault>;
+    fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), GobFault>;
 }
 
 /// Types that are complete: definitions inside the value have been collected before.
-impl Types for &Table {
-    fn table(&self) -> &Table {
+impl ValueTypes for &TypeTable {
+    fn table(&self) -> &TypeTable {
         self
     }
 
-    fn on_definition(&mut self, _id: i32, _definition: Definition, _raw: &[u8]) -> Result<(), Fault> {
+    fn on_definition(&mut self, _id: i32, _definition: Definition, _raw: &[u8]) -> Result<(), GobFault> {
         Ok(())
     }
 }
 
 /// Types that grow with the value.
-impl Types for Table {
-    fn table(&self) -> &Table {
+impl ValueTypes for TypeTable {
+    fn table(&self) -> &TypeTable {
         self
     }
 
-    fn on_definition(&mut self, id: i32, definition: Definition, _raw: &[u8]) -> Result<(), Fault> {
+    fn on_definition(&mut self, id: i32, definition: Definition, _raw: &[u8]) -> Result<(), GobFault> {
         self.define(id, &definition)
     }
 }
 
 /// Passes over the value of a message, behind the type's id.
-pub(super) fn skip_top<T: Types>(
-    reader: &mut Reader<'_>,
+pub(super) fn skip_top<T: ValueTypes>(
+    reader: &mut GobReader<'_>,
     types: &mut T,
-    at: At,
+    at: TypeIndex,
     depth_left: usize,
-) -> Result<(), Fault> {
-    if !matches!(types.table().kind(at), Kind::Struct(_)) {
+) -> Result<(), GobFault> {
+    if !matches!(types.table().kind(at), WireType::Struct(_)) {
         read_single(reader)?;
     }
     skip(reader, types, at, depth_left)
 }
 
 /// The zero in front of a value that is not a struct and has no field around it.
-pub(super) fn read_single(reader: &mut Reader<'_>) -> Result<(), Fault> {
+pub(super) fn read_single(reader: &mut GobReader<'_>) -> Result<(), GobFault> {
     match reader.uint()? {
         0 => Ok(()),
-        _ => Err(Fault::text("expected a zero in front of a value that is no struct")),
+        _ => Err(GobFault::text("expected a zero in front of a value that is no struct")),
     }
 }
 
 /// Passes over one value; `depth_left` containers may be around what is in it.
-pub(super) fn skip<T: Types>(
-    reader: &mut Reader<'_>,
+pub(super) fn skip<T: ValueTypes>(
+    reader: &mut GobReader<'_>,
     types: &mut T,
-    at: At,
+    at: TypeIndex,
     depth_left: usize,
-) -> Result<(), Fault> {
-    let inside = || depth_left.checked_sub(1).filter(|left| *left > 0).ok_or(Fault::TooDeep);
+) -> Result<(), GobFault> {
+    let inside = || depth_left.checked_sub(1).filter(|left| *left > 0).ok_or(GobFault::TooDeep);
     match types.table().kind(at) {
-        Kind::Undefined => Err(Fault::text("a value of a type that is never defined")),
-        Kind::Bool | Kind::Int | Kind::Uint | Kind::Float => reader.uint().map(drop),
-        Kind::Complex => reader.uint().and_then(|_| reader.uint()).map(drop),
-        Kind::Bytes | Kind::String | Kind::Opaque { .. } | Kind::OpaqueText => reader.bytes().map(drop),
-        Kind::Array { elem, len } => {
+        WireType::Undefined => Err(GobFault::text("a value of a type that is never defined")),
+        WireType::Bool | WireType::Int | WireType::Uint | WireType::Float => reader.uint().map(drop),
+        WireType::Complex => reader.uint().and_then(|_| reader.uint()).map(drop),
+        WireType::Bytes | WireType::String | WireType::Opaque { .. } | WireType::OpaqueText => {
+            reader.bytes().map(drop)
+        }
+        WireType::Array { elem, len } => {
             let (elem, len) = (*elem, *len);
             let inside = inside()?;
             for _ in 0..array_count(reader, len)? {
@@ -81,7 +83,7 @@ pub(super) fn skip<T: Types>(
             }
             Ok(())
         }
-        Kind::Slice { elem } => {
+        WireType::Slice { elem } => {
             let elem = *elem;
             let inside = inside()?;
             for _ in 0..reader.count()? {
@@ -89,7 +91,7 @@ pub(super) fn skip<T: Types>(
             }
             Ok(())
         }
-        Kind::Map { key, elem } => {
+        WireType::Map { key, elem } => {
             let (key, elem) = (*key, *elem);
             let inside = inside()?;
             for _ in 0..reader.count()? {
@@ -98,19 +100,19 @@ pub(super) fn skip<T: Types>(
             }
             Ok(())
         }
-        Kind::Struct(fields) => {
+        WireType::Struct(fields) => {
             let count = fields.len();
             let inside = inside()?;
-            let mut deltas = Deltas::new();
+            let mut deltas = FieldDeltas::new();
             while let Some(field) = deltas.next(reader, count)? {
-                if let Kind::Struct(fields) = types.table().kind(at) {
+                if let WireType::Struct(fields) = types.table().kind(at) {
                     let field = fields[field].1;
                     skip(reader, types, field, inside)?;
                 }
             }
             Ok(())
         }
-        Kind::Interface => {
+        WireType::Interface => {
             let inside = inside()?;
             match read_interface(reader, types)? {
                 Some((_, at)) => skip_top(reader, types, at, inside),
@@ -121,12 +123,12 @@ pub(super) fn skip<T: Types>(
 }
 
 /// The number of an array's elements, which is in the type and again in the value.
-pub(super) fn array_count(reader: &mut Reader<'_>, len: u64) -> Result<usize, Fault> {
+pub(super) fn array_count(reader: &mut GobReader<'_>, len: u64) -> Result<usize, GobFault> {
     let count = reader.count()?;
     if count as u64 == len {
         Ok(count)
     } else {
-        Err(Fault::said(format_args!("{count} elements in an array of {len}")))
+        Err(GobFault::said(format_args!("{count} elements in an array of {len}")))
     }
 }
 
@@ -134,10 +136,10 @@ pub(super) fn array_count(reader: &mut Reader<'_>, len: u64) -> Result<usize, Fa
 ///
 /// Between the two are the definitions of types that are new. The length behind the type is not believed: where a
 /// definition interrupted the value, it counts the bytes up to there alone.
-pub(super) fn read_interface<'de, T: Types>(
-    reader: &mut Reader<'de>,
+pub(super) fn read_interface<'de, T: ValueTypes>(
+    reader: &mut GobReader<'de>,
     types: &mut T,
-) -> Result<Option<(&'de str, At)>, Fault> {
+) -> Result<Option<(&'de str, TypeIndex)>, GobFault> {
     let name = reader.text()?;
     if name.is_empty() {
         return Ok(None);
@@ -150,7 +152,7 @@ pub(super) fn read_interface<'de, T: Types>(
         let id = reader.id()?;
         if id > 0 {
             let at = types.table().find(id);
-            let at = at.ok_or_else(|| Fault::said(format_args!("type {id} is not defined")))?;
+            let at = at.ok_or_else(|| GobFault::said(format_args!("type {id} is not defined")))?;
             reader.uint()?;
             return Ok(Some((name, at)));
         }

@@ -1,7 +1,7 @@
 //! The messages of a stream: cut, told apart, and kept: what net/rpc needs to know of gob.
 //!
 //! A stream defines each type once, a body of ours is a stream of its own. [`Definitions`] is what a receiving
-//! connection keeps to make bodies out of a stream, [`Sent`] what a sending one keeps to make a stream out of bodies.
+//! connection keeps to make bodies out of a stream, [`SentTypes`] what a sending one keeps to make a stream out of bodies.
 //! Nothing here looks into values, save those that hold interfaces, whose end shows only when they are read.
 
 mod fields;
@@ -12,16 +12,17 @@ mod send;
 use std::borrow::Cow;
 use std::fmt;
 
-use super::fault::Fault;
-use super::number::Reader;
+use super::fault::GobFault;
+use super::number::GobReader;
 
 pub use super::number::number_bytes;
 pub use super::wire::{
-    BOOL, BYTES, COMPLEX, Definition, FIRST_USER_ID, FLOAT, Form, INT, INTERFACE, STRING, UINT, WIRE_TYPE,
+    BOOL, BYTES, COMPLEX, DefinedType, Definition, FIRST_USER_ID, FLOAT, INT, INTERFACE, STRING, UINT,
+    WIRE_TYPE,
 };
-pub use fields::{Field, HEADER_ID, NOTHING_ID, StructWriter, put_struct_definition};
-pub use receive::{DefinitionLimits, Definitions, Taken};
-pub use send::{Sent, parts};
+pub use fields::{HEADER_ID, NOTHING_ID, RpcHeaderField, StructWriter, put_struct_definition};
+pub use receive::{DefinitionLimits, Definitions, ReceivedItem};
+pub use send::{SentTypes, parts};
 
 /// Why a stream cannot go on: the connection must be closed, since what follows cannot be read.
 #[derive(Clone, PartialEq, Eq)]
@@ -69,10 +70,10 @@ impl fmt::Display for StreamError {
 
 impl std::error::Error for StreamError {}
 
-impl From<Fault> for StreamError {
-    fn from(fault: Fault) -> StreamError {
+impl From<GobFault> for StreamError {
+    fn from(fault: GobFault) -> StreamError {
         StreamError::Malformed(match fault {
-            Fault::What(what) => what,
+            GobFault::What(what) => what,
             other => Cow::Owned(other.to_string()),
         })
     }
@@ -80,9 +81,9 @@ impl From<Fault> for StreamError {
 
 /// What stands at the beginning of some bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Split<'b> {
+pub enum StreamItem<'b> {
     /// A whole message.
-    Message(Message<'b>),
+    Message(GobMessage<'b>),
     /// At least so many bytes in all are needed to say more.
     NeedMore {
         /// More than there are.
@@ -92,12 +93,12 @@ pub enum Split<'b> {
 
 /// One message: a definition or a value.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Message<'b> {
+pub struct GobMessage<'b> {
     whole: &'b [u8],
     payload: &'b [u8],
 }
 
-impl<'b> Message<'b> {
+impl<'b> GobMessage<'b> {
     /// The message with its length in front.
     #[inline]
     pub fn whole(&self) -> &'b [u8] {
@@ -113,12 +114,12 @@ impl<'b> Message<'b> {
     /// The id that it begins with: a type's for a value, minus a type's for that type's definition.
     #[inline]
     pub fn id(&self) -> Result<i32, StreamError> {
-        Ok(Reader::new(self.payload, &[]).id()?)
+        Ok(GobReader::new(self.payload, &[]).id()?)
     }
 
     /// The type that it defines.
     pub fn definition(&self) -> Result<(i32, Definition), StreamError> {
-        let mut reader = Reader::new(self.payload, &[]);
+        let mut reader = GobReader::new(self.payload, &[]);
         let id = reader.id()?;
         if id > 0 {
             return Err(StreamError::Malformed(Cow::Borrowed("expected a definition, a value came")));
@@ -142,33 +143,33 @@ impl<'b> Message<'b> {
 /// assert_eq!(split(&[3, 4], 100), Ok(Split::NeedMore { bytes_min: 4 }));
 /// ```
 #[inline]
-pub fn split(bytes: &[u8], bytes_max: usize) -> Result<Split<'_>, StreamError> {
+pub fn split(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
     // Most messages are short and all there.
     if let [len @ 1..=0x7f, ..] = bytes
         && usize::from(*len) <= bytes_max
         && let Some(whole) = bytes.get(..=usize::from(*len))
     {
-        return Ok(Split::Message(Message { whole, payload: &whole[1..] }));
+        return Ok(StreamItem::Message(GobMessage { whole, payload: &whole[1..] }));
     }
     split_slowly(bytes, bytes_max)
 }
 
 #[inline(never)]
-fn split_slowly(bytes: &[u8], bytes_max: usize) -> Result<Split<'_>, StreamError> {
-    let Some(first) = bytes.first() else { return Ok(Split::NeedMore { bytes_min: 1 }) };
+fn split_slowly(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
+    let Some(first) = bytes.first() else { return Ok(StreamItem::NeedMore { bytes_min: 1 }) };
     let prefix = if *first < 0x80 { 1 } else { 1 + usize::from(first.wrapping_neg()) };
     if prefix > 9 {
         return Err(StreamError::Malformed(Cow::Borrowed("a length of more than eight bytes")));
     }
     if bytes.len() < prefix {
-        return Ok(Split::NeedMore { bytes_min: prefix });
+        return Ok(StreamItem::NeedMore { bytes_min: prefix });
     }
-    let len = Reader::new(bytes, &[]).uint()?;
+    let len = GobReader::new(bytes, &[]).uint()?;
     match usize::try_from(len) {
         Ok(0) => Err(StreamError::Malformed(Cow::Borrowed("an empty message"))),
         Ok(len) if len <= bytes_max => match bytes.get(..prefix.saturating_add(len)) {
-            Some(whole) => Ok(Split::Message(Message { whole, payload: &whole[prefix..] })),
-            None => Ok(Split::NeedMore { bytes_min: prefix.saturating_add(len) }),
+            Some(whole) => Ok(StreamItem::Message(GobMessage { whole, payload: &whole[prefix..] })),
+            None => Ok(StreamItem::NeedMore { bytes_min: prefix.saturating_add(len) }),
         },
         _ => Err(StreamError::TooLarge { bytes: len, bytes_max }),
     }
@@ -177,18 +178,18 @@ fn split_slowly(bytes: &[u8], bytes_max: usize) -> Result<Split<'_>, StreamError
 /// The unsigned integer at the start of some bytes, if it is all there, and what is behind it.
 #[inline]
 pub fn number_at(bytes: &[u8]) -> Option<(u64, &[u8])> {
-    let mut reader = Reader::new(bytes, &[]);
+    let mut reader = GobReader::new(bytes, &[]);
     let number = reader.uint().ok()?;
     Some((number, reader.left()))
 }
 
 /// The payload of the first message, which must be all there, and what follows it.
 #[inline]
-pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
     match split(bytes, usize::MAX) {
-        Ok(Split::Message(message)) => Ok((message.payload, &bytes[message.whole.len()..])),
-        Ok(Split::NeedMore { .. }) => Err(Fault::text("the body ends before the value does")),
-        Err(error) => Err(Fault::said(error)),
+        Ok(StreamItem::Message(message)) => Ok((message.payload, &bytes[message.whole.len()..])),
+        Ok(StreamItem::NeedMore { .. }) => Err(GobFault::text("the body ends before the value does")),
+        Err(error) => Err(GobFault::said(error)),
     }
 }
 
@@ -196,17 +197,17 @@ pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
 #[inline]
 pub(super) fn begins_with_definition(bytes: &[u8]) -> bool {
     match split(bytes, usize::MAX) {
-        Ok(Split::Message(message)) => !message.id().is_ok_and(|id| id > 0),
+        Ok(StreamItem::Message(message)) => !message.id().is_ok_and(|id| id > 0),
         _ => true,
     }
 }
 
 /// The definitions in front of a value, and the value's message with what follows.
-pub(super) fn definitions_of(body: &[u8]) -> Result<(&[u8], &[u8]), Fault> {
+pub(super) fn definitions_of(body: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
     let mut rest = body;
     loop {
         let (payload, after) = next_of(rest)?;
-        if Reader::new(payload, &[]).id()? > 0 {
+        if GobReader::new(payload, &[]).id()? > 0 {
             return Ok(body.split_at(body.len() - rest.len()));
         }
         rest = after;

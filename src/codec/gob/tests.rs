@@ -7,7 +7,7 @@ use proptest::prelude::*;
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-use super::stream::{DefinitionLimits, Definitions, Sent, Split, StreamError, Taken, split};
+use super::stream::{DefinitionLimits, Definitions, ReceivedItem, SentTypes, StreamError, StreamItem, split};
 use super::*;
 use crate::codec::Shape;
 
@@ -60,11 +60,11 @@ fn ten() -> u8 {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Tree {
+enum GobTree {
     Leaf,
-    Wrap(Box<Tree>),
-    Both(Box<Tree>, Option<Box<Tree>>),
-    Many { kids: Vec<Tree>, id: i64 },
+    Wrap(Box<GobTree>),
+    Both(Box<GobTree>, Option<Box<GobTree>>),
+    Many { kids: Vec<GobTree>, id: i64 },
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -128,7 +128,7 @@ fn a_struct_of_which_no_field_matches_is_refused_as_in_go() {
         x: i64,
     }
     #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-    struct Wanted {
+    struct WantedFields {
         a: i64,
         #[serde(default, alias = "z")]
         b: i64,
@@ -140,26 +140,26 @@ fn a_struct_of_which_no_field_matches_is_refused_as_in_go() {
         inside: T,
     }
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
-    struct Aliased {
+    struct GobAliased {
         z: i64,
     }
 
     let why = "type mismatch: no fields matched compiling decoder for Wanted";
     for _ in 0..2 {
-        let error = decode::<Wanted>(&body_of(&Sent { x: 0 })).unwrap_err().to_string();
+        let error = decode::<WantedFields>(&body_of(&Sent { x: 0 })).unwrap_err().to_string();
         assert!(error.ends_with(why), "{error}");
-        let error = decode::<Option<Box<Wanted>>>(&body_of(&Sent { x: 1 })).unwrap_err().to_string();
+        let error = decode::<Option<Box<WantedFields>>>(&body_of(&Sent { x: 1 })).unwrap_err().to_string();
         assert!(error.ends_with(why), "{error}");
     }
     // Where one of the two has nothing there is nothing to miss.
-    assert_eq!(decode::<Wanted>(&body_of(&Empty {})), Ok(Wanted::default()));
-    assert_eq!(decode::<Wanted>(&body_of(&())), Ok(Wanted::default()));
+    assert_eq!(decode::<WantedFields>(&body_of(&Empty {})), Ok(WantedFields::default()));
+    assert_eq!(decode::<WantedFields>(&body_of(&())), Ok(WantedFields::default()));
     assert_eq!(decode::<Empty>(&body_of(&Sent { x: 1 })), Ok(Empty {}));
     assert_eq!(decode::<()>(&body_of(&Sent { x: 1 })), Ok(()));
     // Another name of a field is its name; further inside nobody looks.
-    assert_eq!(decode::<Wanted>(&body_of(&Aliased { z: 7 })), Ok(Wanted { a: 0, b: 7 }));
+    assert_eq!(decode::<WantedFields>(&body_of(&GobAliased { z: 7 })), Ok(WantedFields { a: 0, b: 7 }));
     let inside = body_of(&Around { inside: Sent { x: 1 } });
-    assert_eq!(decode::<Around<Wanted>>(&inside), Ok(Around { inside: Wanted::default() }));
+    assert_eq!(decode::<Around<WantedFields>>(&inside), Ok(Around { inside: WantedFields::default() }));
 }
 
 #[test]
@@ -199,8 +199,8 @@ fn what_has_no_form_is_refused_and_leaves_nothing_behind() {
     assert!(encode(&None::<i64>, &mut out).is_err());
     assert_eq!(out, b"kept");
     #[derive(Serialize, Deserialize)]
-    struct Ring(Option<Box<Ring>>);
-    let error = encode(&Ring(None), &mut out).unwrap_err();
+    struct GobRing(Option<Box<GobRing>>);
+    let error = encode(&GobRing(None), &mut out).unwrap_err();
     assert!(error.to_string().contains("contains only itself"), "{error}");
 }
 
@@ -229,7 +229,7 @@ fn equal_types_have_equal_ids() {
     assert_eq!(one.id, of(Description::of::<Kid>()).id);
     let list = Definitions::new(DefinitionLimits::default());
     let mut list = (list, &many.definitions[..]);
-    while let Taken::Definition { bytes } = list.0.take(list.1, 1000).unwrap() {
+    while let ReceivedItem::Definition { bytes } = list.0.take(list.1, 1000).unwrap() {
         list.1 = &list.1[bytes..];
     }
     // `[]Kid` is the same inside of Kid and around it.
@@ -261,12 +261,12 @@ fn bodies(stream: &[u8], cuts: &[usize]) -> Result<Vec<Vec<u8>>, StreamError> {
     for end in cuts.iter().copied().chain([stream.len()]) {
         loop {
             match definitions.take(&stream[at..end.max(at)], 1000)? {
-                Taken::Definition { bytes } => at += bytes,
-                Taken::Value { bytes, definitions, .. } => {
+                ReceivedItem::Definition { bytes } => at += bytes,
+                ReceivedItem::Value { bytes, definitions, .. } => {
                     found.push([&definitions, &stream[at..at + bytes]].concat());
                     at += bytes;
                 }
-                Taken::NeedMore { bytes_min } => {
+                ReceivedItem::NeedMore { bytes_min } => {
                     assert!(bytes_min > end.max(at) - at);
                     break;
                 }
@@ -280,7 +280,7 @@ fn bodies(stream: &[u8], cuts: &[usize]) -> Result<Vec<Vec<u8>>, StreamError> {
 #[test]
 fn streams_are_taken_apart_the_same_however_they_are_cut() {
     let old = Old { a: 7, b: "x".into(), c: vec![] };
-    let (mut ours, mut sent) = (Vec::new(), Sent::new());
+    let (mut ours, mut sent) = (Vec::new(), SentTypes::new());
     for body in [body_of(&old), body_of(&5i64), body_of(&old), body_of(&vec![old.clone()])] {
         sent.append(&body, &mut ours).unwrap();
     }
@@ -303,7 +303,7 @@ fn streams_are_taken_apart_the_same_however_they_are_cut() {
 #[test]
 fn definitions_have_limits_and_are_made_once() {
     let body = body_of(&Old { a: 1, b: String::new(), c: vec![] });
-    let Ok(Split::Message(first)) = split(&body, 1000) else { panic!() };
+    let Ok(StreamItem::Message(first)) = split(&body, 1000) else { panic!() };
     let mut definitions = Definitions::new(DefinitionLimits::default());
     definitions.define(first).unwrap();
     assert!(matches!(definitions.define(first), Err(StreamError::Redefined { .. })));
@@ -351,14 +351,14 @@ fn nesting_is_bounded_also_where_it_is_skipped() {
     }
 }
 
-fn trees() -> impl Strategy<Value = Tree> {
-    Just(Tree::Leaf).prop_recursive(6, 40, 4, |inner| {
+fn trees() -> impl Strategy<Value = GobTree> {
+    Just(GobTree::Leaf).prop_recursive(6, 40, 4, |inner| {
         prop_oneof![
-            inner.clone().prop_map(|tree| Tree::Wrap(Box::new(tree))),
+            inner.clone().prop_map(|tree| GobTree::Wrap(Box::new(tree))),
             (inner.clone(), proptest::option::of(inner.clone()))
-                .prop_map(|(left, right)| Tree::Both(Box::new(left), right.map(Box::new))),
+                .prop_map(|(left, right)| GobTree::Both(Box::new(left), right.map(Box::new))),
             (proptest::collection::vec(inner, 0..4), any::<i64>())
-                .prop_map(|(kids, id)| Tree::Many { kids, id }),
+                .prop_map(|(kids, id)| GobTree::Many { kids, id }),
         ]
     })
 }
@@ -378,13 +378,13 @@ proptest! {
         which in 0usize..4,
         cut in 0usize..400,
     ) {
-        let tree = Tree::Many { kids: vec![Tree::Leaf, Tree::Wrap(Box::new(Tree::Leaf))], id: -5 };
+        let tree = GobTree::Many { kids: vec![GobTree::Leaf, GobTree::Wrap(Box::new(GobTree::Leaf))], id: -5 };
         let mut body = [HOLDER.to_vec(), WHEN.to_vec(), body_of(&tree), nested(9)][which].clone();
         let at = at % body.len();
         body[at] = byte;
         body.truncate(cut.max(at));
         let _ = decode::<FullHolder>(&body);
-        let _ = decode::<Tree>(&body);
+        let _ = decode::<GobTree>(&body);
         let _ = decode::<New>(&body);
         let _ = decode::<IgnoredAny>(&body);
         let _ = bodies_of_any(&body);
@@ -395,8 +395,10 @@ fn bodies_of_any(mut stream: &[u8]) -> Result<(), StreamError> {
     let mut definitions = Definitions::new(DefinitionLimits::default());
     loop {
         match definitions.take(stream, 1000)? {
-            Taken::Definition { bytes } | Taken::Value { bytes, .. } => stream = &stream[bytes..],
-            Taken::NeedMore { .. } => return Ok(()),
+            ReceivedItem::Definition { bytes } | ReceivedItem::Value { bytes, .. } => {
+                stream = &stream[bytes..]
+            }
+            ReceivedItem::NeedMore { .. } => return Ok(()),
         }
     }
 }

@@ -10,7 +10,7 @@ use serde::de::{Error, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use serde::ser::SerializeStruct as _;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::fault::Fault;
+use super::fault::GobFault;
 use crate::codec::describe::Shape;
 
 /// The name by which serde's side knows the type.
@@ -54,17 +54,17 @@ impl Default for Time {
 
 /// The same with an offset that cannot be none, since options in lists have no place in gob.
 #[derive(Clone, Copy)]
-pub(super) struct Parts {
+pub(super) struct TimeParts {
     pub(super) seconds: i64,
     pub(super) nanos: u32,
     pub(super) offset: i16,
 }
 
-impl Parts {
-    pub(super) const ZERO: Parts = Parts { seconds: -YEAR_1_TO_EPOCH, nanos: 0, offset: UTC };
+impl TimeParts {
+    pub(super) const ZERO: TimeParts = TimeParts { seconds: -YEAR_1_TO_EPOCH, nanos: 0, offset: UTC };
 
     /// For the visitor of [`Time`].
-    pub(super) fn into_access(self) -> SeqDeserializer<std::array::IntoIter<i64, 3>, Fault> {
+    pub(super) fn into_access(self) -> SeqDeserializer<std::array::IntoIter<i64, 3>, GobFault> {
         SeqDeserializer::new([self.seconds, i64::from(self.nanos), i64::from(self.offset)].into_iter())
     }
 
@@ -82,7 +82,7 @@ impl Parts {
 }
 
 /// The moment in what a `time.Time` made of itself. Seconds of an offset are dropped, it is for showing alone.
-pub(super) fn read(bytes: &[u8]) -> Result<Parts, Fault> {
+pub(super) fn read(bytes: &[u8]) -> Result<TimeParts, GobFault> {
     let (bytes, is_known) = match bytes {
         [1, rest @ ..] => (rest, rest.len() == 14),
         [2, rest @ ..] => (rest, rest.len() == 15),
@@ -90,14 +90,14 @@ pub(super) fn read(bytes: &[u8]) -> Result<Parts, Fault> {
     };
     let fields = bytes.first_chunk::<8>().zip(bytes.get(8..14));
     let Some((seconds, &[a, b, c, d, e, f])) = fields.filter(|_| is_known) else {
-        return Err(Fault::text("a time of an unknown version"));
+        return Err(GobFault::text("a time of an unknown version"));
     };
     let nanos = u32::from_be_bytes([a, b, c, d]);
     if nanos >= 1_000_000_000 {
-        return Err(Fault::text("a time of more nanoseconds than a second has"));
+        return Err(GobFault::text("a time of more nanoseconds than a second has"));
     }
     let seconds = i64::from_be_bytes(*seconds).wrapping_sub(YEAR_1_TO_EPOCH);
-    Ok(Parts { seconds, nanos, offset: i16::from_be_bytes([e, f]) })
+    Ok(TimeParts { seconds, nanos, offset: i16::from_be_bytes([e, f]) })
 }
 
 /// Whether a shape is that of [`Time`].

@@ -9,7 +9,7 @@ use std::collections::hash_map::Entry;
 use std::fmt::Write as _;
 use std::sync::{Mutex, PoisonError};
 
-use super::fault::Fault;
+use super::fault::GobFault;
 use super::number::{put_bytes, put_int, put_uint};
 use super::wire::{BOOL, BYTES, FIRST_USER_ID, FLOAT, INT, STRING, UINT};
 use super::{shape, time};
@@ -22,7 +22,7 @@ pub(super) const IDS_MAX: i32 = 1 << 16;
 
 /// A type of gob's; its parts are places in [`GobType::nodes`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub(super) enum Node {
+pub(super) enum GobNode {
     Bool,
     Int,
     Uint,
@@ -48,23 +48,23 @@ pub(super) enum Node {
     Time,
 }
 
-impl Node {
+impl GobNode {
     pub(super) fn parts(&self) -> Vec<usize> {
         match self {
-            Node::Array { elem, .. } | Node::Slice { elem } => vec![*elem],
-            Node::Map { key, elem } => vec![*key, *elem],
-            Node::Struct { fields, .. } => fields.iter().map(|(_, at)| *at).collect(),
+            GobNode::Array { elem, .. } | GobNode::Slice { elem } => vec![*elem],
+            GobNode::Map { key, elem } => vec![*key, *elem],
+            GobNode::Struct { fields, .. } => fields.iter().map(|(_, at)| *at).collect(),
             _ => Vec::new(),
         }
     }
 
     /// The same with other parts.
-    pub(super) fn with_parts(&self, mut turn: impl FnMut(usize) -> usize) -> Node {
+    pub(super) fn with_parts(&self, mut turn: impl FnMut(usize) -> usize) -> GobNode {
         let mut node = self.clone();
         match &mut node {
-            Node::Array { elem, .. } | Node::Slice { elem } => *elem = turn(*elem),
-            Node::Map { key, elem } => (*key, *elem) = (turn(*key), turn(*elem)),
-            Node::Struct { fields, .. } => fields.iter_mut().for_each(|(_, at)| *at = turn(*at)),
+            GobNode::Array { elem, .. } | GobNode::Slice { elem } => *elem = turn(*elem),
+            GobNode::Map { key, elem } => (*key, *elem) = (turn(*key), turn(*elem)),
+            GobNode::Struct { fields, .. } => fields.iter_mut().for_each(|(_, at)| *at = turn(*at)),
             _ => {}
         }
         node
@@ -72,12 +72,12 @@ impl Node {
 
     fn built_in(&self) -> Option<i32> {
         Some(match self {
-            Node::Bool => BOOL,
-            Node::Int => INT,
-            Node::Uint => UINT,
-            Node::Float => FLOAT,
-            Node::Bytes => BYTES,
-            Node::String => STRING,
+            GobNode::Bool => BOOL,
+            GobNode::Int => INT,
+            GobNode::Uint => UINT,
+            GobNode::Float => FLOAT,
+            GobNode::Bytes => BYTES,
+            GobNode::String => STRING,
             _ => return None,
         })
     }
@@ -88,7 +88,7 @@ impl Node {
 /// Made from a description, once for each type of Rust's; those described by hand, too.
 #[derive(Debug)]
 pub struct GobType {
-    pub(super) nodes: Vec<Node>,
+    pub(super) nodes: Vec<GobNode>,
     pub(super) root: usize,
     pub(super) id: i32,
     pub(super) definitions: Vec<u8>,
@@ -96,19 +96,19 @@ pub struct GobType {
 
 impl GobType {
     /// The gob types of a description, with ids given to those that are new to the process.
-    pub(super) fn new(description: &Description) -> Result<GobType, Fault> {
+    pub(super) fn new(description: &Description) -> Result<GobType, GobFault> {
         let (nodes, root) = shape::graph(description.shape())?;
         GobType::of_graph(&nodes, root)
     }
 
     /// The same of types that were found otherwise: a graph, and the place of the value's own.
-    pub(super) fn of_graph(nodes: &[Node], root: usize) -> Result<GobType, Fault> {
+    pub(super) fn of_graph(nodes: &[GobNode], root: usize) -> Result<GobType, GobFault> {
         let (nodes, root) = merge(nodes, root);
         if nodes.iter().filter(|node| node.built_in().is_none()).count() > TYPES_MAX {
-            return Err(Fault::said(format_args!("it consists of more than {TYPES_MAX} types")));
+            return Err(GobFault::said(format_args!("it consists of more than {TYPES_MAX} types")));
         }
         let mut registry = REGISTRY.lock().unwrap_or_else(PoisonError::into_inner);
-        let mut naming = Naming { nodes: &nodes, ids: vec![0; nodes.len()], registry: &mut registry };
+        let mut naming = TypeNames { nodes: &nodes, ids: vec![0; nodes.len()], registry: &mut registry };
         for at in 0..nodes.len() {
             naming.id(at)?;
         }
@@ -128,7 +128,7 @@ impl GobType {
 }
 
 /// Makes places that cannot be told apart, however far one looks, into one.
-fn merge(nodes: &[Node], root: usize) -> (Vec<Node>, usize) {
+fn merge(nodes: &[GobNode], root: usize) -> (Vec<GobNode>, usize) {
     let mut classes = vec![0; nodes.len()];
     let mut count = 1;
     loop {
@@ -156,21 +156,21 @@ fn merge(nodes: &[Node], root: usize) -> (Vec<Node>, usize) {
 }
 
 /// The ids that were given, by what the types consist of.
-static REGISTRY: Mutex<Registry> = Mutex::new(Registry { ids: None });
+static REGISTRY: Mutex<GobTypeRegistry> = Mutex::new(GobTypeRegistry { ids: None });
 
-struct Registry {
+struct GobTypeRegistry {
     ids: Option<HashMap<String, i32>>,
 }
 
-struct Naming<'n> {
-    nodes: &'n [Node],
+struct TypeNames<'n> {
+    nodes: &'n [GobNode],
     /// By place; 0 where there is none so far.
     ids: Vec<i32>,
-    registry: &'n mut Registry,
+    registry: &'n mut GobTypeRegistry,
 }
 
-impl Naming<'_> {
-    fn id(&mut self, at: usize) -> Result<i32, Fault> {
+impl TypeNames<'_> {
+    fn id(&mut self, at: usize) -> Result<i32, GobFault> {
         if let Some(id) = self.nodes[at].built_in() {
             self.ids[at] = id;
         }
@@ -192,7 +192,7 @@ impl Naming<'_> {
         let id = match ids.entry(text) {
             Entry::Occupied(entry) => *entry.get(),
             Entry::Vacant(_) if next >= IDS_MAX => {
-                return Err(Fault::text("the process has used all gob type ids"));
+                return Err(GobFault::text("the process has used all gob type ids"));
             }
             Entry::Vacant(entry) => *entry.insert(next),
         };
@@ -214,7 +214,7 @@ impl Naming<'_> {
     }
 
     /// The text of a type that leads back to itself: what it leads through is spelt out, once.
-    fn circle(&mut self, at: usize, open: &mut Vec<usize>, text: &mut String) -> Result<(), Fault> {
+    fn circle(&mut self, at: usize, open: &mut Vec<usize>, text: &mut String) -> Result<(), GobFault> {
         if let Some(known) = open.iter().position(|known| *known == at) {
             let _ = write!(text, "^{known}");
             return Ok(());
@@ -232,25 +232,25 @@ impl Naming<'_> {
         &mut self,
         at: usize,
         text: &mut String,
-        mut part: impl FnMut(&mut Self, usize, &mut String) -> Result<(), Fault>,
-    ) -> Result<(), Fault> {
+        mut part: impl FnMut(&mut Self, usize, &mut String) -> Result<(), GobFault>,
+    ) -> Result<(), GobFault> {
         let nodes = self.nodes;
         match &nodes[at] {
-            Node::Array { elem, len } => {
+            GobNode::Array { elem, len } => {
                 let _ = write!(text, "[{len}]");
                 part(self, *elem, text)
             }
-            Node::Slice { elem } => {
+            GobNode::Slice { elem } => {
                 text.push_str("[]");
                 part(self, *elem, text)
             }
-            Node::Map { key, elem } => {
+            GobNode::Map { key, elem } => {
                 text.push_str("map ");
                 part(self, *key, text)?;
                 text.push(' ');
                 part(self, *elem, text)
             }
-            Node::Struct { name, fields } => {
+            GobNode::Struct { name, fields } => {
                 // Names may hold anything, so their lengths stand in front.
                 let _ = write!(text, "{}:{name}{{", name.len());
                 for (name, at) in fields {
@@ -261,7 +261,7 @@ impl Naming<'_> {
                 text.push('}');
                 Ok(())
             }
-            Node::Time => {
+            GobNode::Time => {
                 text.push_str("time");
                 Ok(())
             }
@@ -271,14 +271,14 @@ impl Naming<'_> {
 }
 
 /// Appends the message that defines a type: Go's wireType with the one field set that says what it is.
-fn put_definition(out: &mut Vec<u8>, nodes: &[Node], ids: &[i32], at: usize) {
+fn put_definition(out: &mut Vec<u8>, nodes: &[GobNode], ids: &[i32], at: usize) {
     let mut message = Vec::new();
     put_int(&mut message, -i64::from(ids[at]));
     let (field, name) = match &nodes[at] {
-        Node::Array { .. } => (1, name_of(nodes, at, 0)),
-        Node::Slice { .. } => (2, name_of(nodes, at, 0)),
-        Node::Struct { name, .. } => (3, name.clone()),
-        Node::Map { .. } => (4, name_of(nodes, at, 0)),
+        GobNode::Array { .. } => (1, name_of(nodes, at, 0)),
+        GobNode::Slice { .. } => (2, name_of(nodes, at, 0)),
+        GobNode::Struct { name, .. } => (3, name.clone()),
+        GobNode::Map { .. } => (4, name_of(nodes, at, 0)),
         _ => (5, time::WIRE_NAME.to_string()),
     };
     put_uint(&mut message, field);
@@ -298,17 +298,17 @@ fn put_definition(out: &mut Vec<u8>, nodes: &[Node], ids: &[i32], at: usize) {
         put_int(message, i64::from(ids[at]));
     };
     match &nodes[at] {
-        Node::Array { elem, len } => {
+        GobNode::Array { elem, len } => {
             put_id(&mut message, *elem);
             message.push(1);
             put_int(&mut message, *len as i64);
         }
-        Node::Slice { elem } => put_id(&mut message, *elem),
-        Node::Map { key, elem } => {
+        GobNode::Slice { elem } => put_id(&mut message, *elem),
+        GobNode::Map { key, elem } => {
             put_id(&mut message, *key);
             put_id(&mut message, *elem);
         }
-        Node::Struct { fields, .. } if !fields.is_empty() => {
+        GobNode::Struct { fields, .. } if !fields.is_empty() => {
             message.push(1);
             put_uint(&mut message, fields.len() as u64);
             for (name, at) in fields {
@@ -326,23 +326,23 @@ fn put_definition(out: &mut Vec<u8>, nodes: &[Node], ids: &[i32], at: usize) {
 }
 
 /// A name for types that have none, as Go spells them; only people read it.
-fn name_of(nodes: &[Node], at: usize, depth: usize) -> String {
+fn name_of(nodes: &[GobNode], at: usize, depth: usize) -> String {
     if depth > 4 {
         return "…".into();
     }
     let of = |part| name_of(nodes, part, depth + 1);
     match &nodes[at] {
-        Node::Bool => "bool".into(),
-        Node::Int => "int".into(),
-        Node::Uint => "uint".into(),
-        Node::Float => "float64".into(),
-        Node::Bytes => "[]uint8".into(),
-        Node::String => "string".into(),
-        Node::Array { elem, len } => format!("[{len}]{}", of(*elem)),
-        Node::Slice { elem } => format!("[]{}", of(*elem)),
-        Node::Map { key, elem } => format!("map[{}]{}", of(*key), of(*elem)),
-        Node::Struct { name, .. } if name.is_empty() => "struct".into(),
-        Node::Struct { name, .. } => name.clone(),
-        Node::Time => "time.Time".into(),
+        GobNode::Bool => "bool".into(),
+        GobNode::Int => "int".into(),
+        GobNode::Uint => "uint".into(),
+        GobNode::Float => "float64".into(),
+        GobNode::Bytes => "[]uint8".into(),
+        GobNode::String => "string".into(),
+        GobNode::Array { elem, len } => format!("[{len}]{}", of(*elem)),
+        GobNode::Slice { elem } => format!("[]{}", of(*elem)),
+        GobNode::Map { key, elem } => format!("map[{}]{}", of(*key), of(*elem)),
+        GobNode::Struct { name, .. } if name.is_empty() => "struct".into(),
+        GobNode::Struct { name, .. } => name.clone(),
+        GobNode::Time => "time.Time".into(),
     }
 }

@@ -6,9 +6,9 @@
 
 use std::sync::Arc;
 
-use super::fault::Fault;
+use super::fault::GobFault;
 use super::ids::Ids;
-use super::number::{Deltas, Reader};
+use super::number::{FieldDeltas, GobReader};
 
 /// The least id of a type that is not built in. Our own begin one above, as those in Go's documentation do.
 pub const FIRST_USER_ID: i32 = 64;
@@ -37,12 +37,12 @@ pub struct Definition {
     /// Go's name of the type; empty if it has none.
     pub name: String,
     /// What it is.
-    pub form: Form,
+    pub form: DefinedType,
 }
 
 /// What a defined type is. Other types are referred to by their ids.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Form {
+pub enum DefinedType {
     /// A fixed number of elements.
     Array {
         /// Their type.
@@ -77,66 +77,67 @@ impl Definition {
     /// The ids that it refers to, as often as it does.
     pub fn refers_to(&self) -> impl Iterator<Item = i32> + '_ {
         let (pair, fields) = match &self.form {
-            Form::Array { elem, .. } | Form::Slice { elem } => ([Some(*elem), None], &[][..]),
-            Form::Map { key, elem } => ([Some(*key), Some(*elem)], &[][..]),
-            Form::Struct { fields } => ([None, None], &fields[..]),
-            Form::Opaque | Form::OpaqueText => ([None, None], &[][..]),
+            DefinedType::Array { elem, .. } | DefinedType::Slice { elem } => ([Some(*elem), None], &[][..]),
+            DefinedType::Map { key, elem } => ([Some(*key), Some(*elem)], &[][..]),
+            DefinedType::Struct { fields } => ([None, None], &fields[..]),
+            DefinedType::Opaque | DefinedType::OpaqueText => ([None, None], &[][..]),
         };
         pair.into_iter().flatten().chain(fields.iter().map(|(_, id)| *id))
     }
 
     /// Reads a wireType, behind the id.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Definition, Fault> {
-        let mut deltas = Deltas::new();
+    pub(super) fn read(reader: &mut GobReader<'_>) -> Result<Definition, GobFault> {
+        let mut deltas = FieldDeltas::new();
         let mut found = None;
         while let Some(field) = deltas.next(reader, 7)? {
             if found.is_some() {
-                return Err(Fault::text("a definition of two types at once"));
+                return Err(GobFault::text("a definition of two types at once"));
             }
             found = Some(read_form(reader, field)?);
         }
-        found.ok_or_else(|| Fault::text("a definition of nothing"))
+        found.ok_or_else(|| GobFault::text("a definition of nothing"))
     }
 }
 
 /// The field of a wireType that is set: arrayType, sliceType, structType, mapType and three kinds of gobEncoderType.
-fn read_form(reader: &mut Reader<'_>, which: usize) -> Result<Definition, Fault> {
+fn read_form(reader: &mut GobReader<'_>, which: usize) -> Result<Definition, GobFault> {
     let mut name = String::new();
     let (mut elem, mut key, mut len, mut fields) = (0, 0, 0, Vec::new());
-    let mut deltas = Deltas::new();
+    let mut deltas = FieldDeltas::new();
     let count = [3, 2, 2, 3, 1, 1, 1][which];
     while let Some(field) = deltas.next(reader, count)? {
         match (which, field) {
             (_, 0) => name = read_common(reader)?,
             (0 | 1, 1) => elem = reader.id()?,
             (0, 2) => {
-                len = u64::try_from(reader.int()?).map_err(|_| Fault::text("an array of negative length"))?;
+                len = u64::try_from(reader.int()?)
+                    .map_err(|_| GobFault::text("an array of negative length"))?;
             }
             (2, 1) => fields = read_fields(reader)?,
             (3, 1) => key = reader.id()?,
             (3, 2) => elem = reader.id()?,
             // `count` lets no other pair through.
-            _ => return Err(Fault::text("a definition with unknown fields")),
+            _ => return Err(GobFault::text("a definition with unknown fields")),
         }
     }
     let form = match which {
-        0 => Form::Array { elem, len },
-        1 => Form::Slice { elem },
-        2 => Form::Struct { fields },
-        3 => Form::Map { key, elem },
-        4 | 5 => Form::Opaque,
-        _ => Form::OpaqueText,
+        0 => DefinedType::Array { elem, len },
+        1 => DefinedType::Slice { elem },
+        2 => DefinedType::Struct { fields },
+        3 => DefinedType::Map { key, elem },
+        4 | 5 => DefinedType::Opaque,
+        _ => DefinedType::OpaqueText,
     };
     let definition = Definition { name, form };
     if definition.refers_to().any(|id| id <= 0) {
-        return Err(Fault::text("a definition that refers to no type"));
+        return Err(GobFault::text("a definition that refers to no type"));
     }
     Ok(definition)
 }
 
 /// A CommonType: the name, and the id once more, which Go does not look at either.
-fn read_common(reader: &mut Reader<'_>) -> Result<String, Fault> {
-    let (mut name, mut deltas) = (String::new(), Deltas::new());
+fn read_common(reader: &mut GobReader<'_>) -> Result<String, GobFault> {
+    let (mut name, mut deltas) = (String::new(), FieldDeltas::new());
     while let Some(field) = deltas.next(reader, 2)? {
         match field {
             0 => name = reader.text()?.to_string(),
@@ -146,11 +147,11 @@ fn read_common(reader: &mut Reader<'_>) -> Result<String, Fault> {
     Ok(name)
 }
 
-fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, i32)>, Fault> {
+fn read_fields(reader: &mut GobReader<'_>) -> Result<Vec<(String, i32)>, GobFault> {
     let count = reader.count()?;
     let mut fields = Vec::new();
     for _ in 0..count {
-        let (mut name, mut id, mut deltas) = (String::new(), 0, Deltas::new());
+        let (mut name, mut id, mut deltas) = (String::new(), 0, FieldDeltas::new());
         while let Some(field) = deltas.next(reader, 2)? {
             match field {
                 0 => name = reader.text()?.to_string(),
@@ -158,19 +159,19 @@ fn read_fields(reader: &mut Reader<'_>) -> Result<Vec<(String, i32)>, Fault> {
             }
         }
         if name.is_empty() {
-            return Err(Fault::text("a field without a name"));
+            return Err(GobFault::text("a field without a name"));
         }
         fields.push((name, id));
     }
     Ok(fields)
 }
 
-/// A place in a [`Table`].
-pub(super) type At = u32;
+/// A place in a [`TypeTable`].
+pub(super) type TypeIndex = u32;
 
 /// What a type is, with its parts as places.
 #[derive(Clone, Debug)]
-pub(super) enum Kind {
+pub(super) enum WireType {
     /// Mentioned, and not defined so far.
     Undefined,
     Bool,
@@ -182,18 +183,18 @@ pub(super) enum Kind {
     Complex,
     Interface,
     Array {
-        elem: At,
+        elem: TypeIndex,
         len: u64,
     },
     Slice {
-        elem: At,
+        elem: TypeIndex,
     },
     Map {
-        key: At,
-        elem: At,
+        key: TypeIndex,
+        elem: TypeIndex,
     },
     /// Shared by copies of the table.
-    Struct(Arc<[(Box<str>, At)]>),
+    Struct(Arc<[(Box<str>, TypeIndex)]>),
     Opaque {
         name: Box<str>,
     },
@@ -201,15 +202,15 @@ pub(super) enum Kind {
 }
 
 /// The built-in types, by their ids, of which the first is 1: they stand first in every table.
-static BUILT_IN: [Kind; 8] = [
-    Kind::Bool,
-    Kind::Int,
-    Kind::Uint,
-    Kind::Float,
-    Kind::Bytes,
-    Kind::String,
-    Kind::Complex,
-    Kind::Interface,
+static BUILT_IN: [WireType; 8] = [
+    WireType::Bool,
+    WireType::Int,
+    WireType::Uint,
+    WireType::Float,
+    WireType::Bytes,
+    WireType::String,
+    WireType::Complex,
+    WireType::Interface,
 ];
 
 /// A table with fewer types than this has no room for more of them: an idle connection keeps it.
@@ -217,19 +218,19 @@ const SMALL: usize = 8;
 
 /// Types by id: the built-in ones, those that were defined, and those that these mention.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Table {
+pub(super) struct TypeTable {
     /// Those behind the built-in ones.
-    kinds: Vec<Kind>,
-    places: Ids<At>,
+    kinds: Vec<WireType>,
+    places: Ids<TypeIndex>,
 }
 
-impl Table {
-    pub(super) fn new() -> Table {
-        Table::default()
+impl TypeTable {
+    pub(super) fn new() -> TypeTable {
+        TypeTable::default()
     }
 
     #[inline]
-    pub(super) fn kind(&self, at: At) -> &Kind {
+    pub(super) fn kind(&self, at: TypeIndex) -> &WireType {
         let at = at as usize;
         BUILT_IN.get(at).unwrap_or_else(|| &self.kinds[at - BUILT_IN.len()])
     }
@@ -240,50 +241,53 @@ impl Table {
 
     /// The place of a type that can be used: it is built in or defined.
     #[inline]
-    pub(super) fn find(&self, id: i32) -> Option<At> {
-        let at = if (BOOL..=INTERFACE).contains(&id) { (id - 1) as At } else { *self.places.get(id)? };
-        (!matches!(self.kind(at), Kind::Undefined)).then_some(at)
+    pub(super) fn find(&self, id: i32) -> Option<TypeIndex> {
+        let at =
+            if (BOOL..=INTERFACE).contains(&id) { (id - 1) as TypeIndex } else { *self.places.get(id)? };
+        (!matches!(self.kind(at), WireType::Undefined)).then_some(at)
     }
 
     /// The place of a type, made if need be.
-    fn mention(&mut self, id: i32) -> At {
+    fn mention(&mut self, id: i32) -> TypeIndex {
         if (BOOL..=INTERFACE).contains(&id) {
-            return (id - 1) as At;
+            return (id - 1) as TypeIndex;
         }
         if let Some(at) = self.places.get(id) {
             return *at;
         }
-        let next = self.len() as At;
+        let next = self.len() as TypeIndex;
         self.places.insert(id, next);
         if self.kinds.len() < SMALL {
             self.kinds.reserve_exact(1);
         }
-        self.kinds.push(Kind::Undefined);
+        self.kinds.push(WireType::Undefined);
         next
     }
 
     /// Takes a definition; none may be made twice, nor for an id of Go's own.
-    pub(super) fn define(&mut self, id: i32, definition: &Definition) -> Result<(), Fault> {
+    pub(super) fn define(&mut self, id: i32, definition: &Definition) -> Result<(), GobFault> {
         if id < FIRST_USER_ID || self.find(id).is_some() {
-            return Err(Fault::said(format_args!("type {id} is defined twice")));
+            return Err(GobFault::said(format_args!("type {id} is defined twice")));
         }
         let at = self.mention(id);
         let kind = match &definition.form {
-            Form::Array { elem, len } => Kind::Array { elem: self.mention(*elem), len: *len },
-            Form::Slice { elem } => Kind::Slice { elem: self.mention(*elem) },
-            Form::Map { key, elem } => Kind::Map { key: self.mention(*key), elem: self.mention(*elem) },
-            Form::Struct { fields } => Kind::Struct(
+            DefinedType::Array { elem, len } => WireType::Array { elem: self.mention(*elem), len: *len },
+            DefinedType::Slice { elem } => WireType::Slice { elem: self.mention(*elem) },
+            DefinedType::Map { key, elem } => {
+                WireType::Map { key: self.mention(*key), elem: self.mention(*elem) }
+            }
+            DefinedType::Struct { fields } => WireType::Struct(
                 fields.iter().map(|(name, id)| (name.as_str().into(), self.mention(*id))).collect(),
             ),
-            Form::Opaque => Kind::Opaque { name: definition.name.as_str().into() },
-            Form::OpaqueText => Kind::OpaqueText,
+            DefinedType::Opaque => WireType::Opaque { name: definition.name.as_str().into() },
+            DefinedType::OpaqueText => WireType::OpaqueText,
         };
         self.kinds[at as usize - BUILT_IN.len()] = kind;
         Ok(())
     }
 
     /// Whether a value of this type may hold interfaces. Types on the way that are not defined are refused.
-    pub(super) fn holds_interfaces(&self, root: At) -> Result<bool, Fault> {
+    pub(super) fn holds_interfaces(&self, root: TypeIndex) -> Result<bool, GobFault> {
         let mut seen = vec![false; self.len()];
         let mut open = vec![root];
         let mut holds = false;
@@ -292,11 +296,11 @@ impl Table {
                 continue;
             }
             match self.kind(at) {
-                Kind::Undefined => return Err(Fault::text("a type that is never defined")),
-                Kind::Interface => holds = true,
-                Kind::Array { elem, .. } | Kind::Slice { elem } => open.push(*elem),
-                Kind::Map { key, elem } => open.extend([*key, *elem]),
-                Kind::Struct(fields) => open.extend(fields.iter().map(|(_, at)| *at)),
+                WireType::Undefined => return Err(GobFault::text("a type that is never defined")),
+                WireType::Interface => holds = true,
+                WireType::Array { elem, .. } | WireType::Slice { elem } => open.push(*elem),
+                WireType::Map { key, elem } => open.extend([*key, *elem]),
+                WireType::Struct(fields) => open.extend(fields.iter().map(|(_, at)| *at)),
                 _ => {}
             }
         }

@@ -34,11 +34,11 @@ struct Maker {
     color: Color,
     data: Bytes,
     unit: (),
-    wrapped: Wrapped,
+    wrapped: WrappedNumber,
 }
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
-struct Wrapped(u16);
+struct WrappedNumber(u16);
 
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 enum Color {
@@ -60,12 +60,12 @@ struct Paid {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Counted {
+struct CountedFields {
     count: NonZeroU8,
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Outer<T> {
+struct OuterFields<T> {
     inner: T,
 }
 
@@ -119,7 +119,7 @@ fn elsewhere_it_is_an_error_that_names_the_field() {
     assert_eq!(said::<Maker>("{}"), r#"missing field "id" (missing_fields = "error")"#);
     let error = ValueRules::of(JsonDialect::Connect, MissingFields::Error);
     assert_eq!(error.apply(|| said::<Maker>("{}")), r#"missing field "id" (missing_fields = "error")"#);
-    assert!(said::<Counted>(r#"{"count":null}"#).contains("invalid type: null"));
+    assert!(said::<CountedFields>(r#"{"count":null}"#).contains("invalid type: null"));
     assert_eq!(set(MissingFields::Zero, || json("{}")), Ok(zero_item()));
 }
 
@@ -133,9 +133,9 @@ fn a_type_without_a_zero_is_an_error_that_names_the_field() {
             assert_eq!(go(|| said::<Paid>(body)), no_zero("by"), "{body}");
         }
         for body in ["{}", r#"{"count":null}"#] {
-            assert_eq!(go(|| said::<Counted>(body)), no_zero("count"), "{body}");
+            assert_eq!(go(|| said::<CountedFields>(body)), no_zero("count"), "{body}");
         }
-        assert_eq!(go(|| said::<Outer<Counted>>("{}")), no_zero("inner.count"));
+        assert_eq!(go(|| said::<OuterFields<CountedFields>>("{}")), no_zero("inner.count"));
         assert_eq!(
             go(|| json(r#"{"by":"Cash"}"#)),
             Ok(Paid { id: 0, by: Payment::Cash }),
@@ -178,15 +178,15 @@ fn messagepack_follows_the_same_rules() {
     // {"inner": nil}, {}, and a list in place of the struct.
     let bodies: [&[u8]; 3] = [b"\x81\xa5inner\xc0", b"\x80", b"\x91\x80"];
     for body in &bodies[..2] {
-        assert!(decode::<Outer<Maker>>(Codec::MessagePack, body).is_err());
-        let filled = set(MissingFields::Zero, || decode::<Outer<Maker>>(Codec::MessagePack, body));
-        assert_eq!(filled, Ok(Outer { inner: Maker::default() }));
+        assert!(decode::<OuterFields<Maker>>(Codec::MessagePack, body).is_err());
+        let filled = set(MissingFields::Zero, || decode::<OuterFields<Maker>>(Codec::MessagePack, body));
+        assert_eq!(filled, Ok(OuterFields { inner: Maker::default() }));
     }
-    let error = decode::<Outer<Maker>>(Codec::MessagePack, bodies[1]).unwrap_err();
+    let error = decode::<OuterFields<Maker>>(Codec::MessagePack, bodies[1]).unwrap_err();
     assert_eq!(error.to_string(), r#"missing field "inner" (missing_fields = "error")"#);
-    let error = decode::<Outer<Maker>>(Codec::MessagePack, bodies[2]).unwrap_err();
+    let error = decode::<OuterFields<Maker>>(Codec::MessagePack, bodies[2]).unwrap_err();
     assert!(error.to_string().contains("sequence"), "{error}");
-    let error = decode::<Outer<i64>>(Codec::MessagePack, b"\x81\xa5inner\xa11").unwrap_err();
+    let error = decode::<OuterFields<i64>>(Codec::MessagePack, b"\x81\xa5inner\xa11").unwrap_err();
     assert!(matches!(error, CodecError::Malformed { .. }), "only JSON has numbers as text: {error}");
 }
 
@@ -217,7 +217,7 @@ fn gob_fills_in_what_the_sender_does_not_have_unless_told_otherwise() {
 }
 
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
-struct Numbers {
+struct NumberFields {
     long: i64,
     unsigned: u64,
     short: i8,
@@ -230,10 +230,10 @@ struct Numbers {
 fn protobufs_json_has_numbers_as_text() {
     let body = r#"{"long":"-9223372036854775808","unsigned":"18446744073709551615","short":1e1,"real":"-Infinity",
         "single":"1.5","data":"-_8"}"#;
-    assert!(json::<Numbers>(body).is_err() && go(|| json::<Numbers>(body)).is_err());
-    let numbers: Numbers = connect(|| json(body)).unwrap();
+    assert!(json::<NumberFields>(body).is_err() && go(|| json::<NumberFields>(body)).is_err());
+    let numbers: NumberFields = connect(|| json(body)).unwrap();
     let data = Bytes::from(vec![0xfb, 0xff]);
-    let expected = Numbers {
+    let expected = NumberFields {
         long: i64::MIN,
         unsigned: u64::MAX,
         short: 10,
@@ -260,10 +260,10 @@ fn protobufs_json_has_numbers_as_text() {
 fn json_does_not_write_what_it_has_no_number_for() {
     #[derive(Serialize)]
     struct Deep {
-        list: Vec<Option<Outer<BTreeMap<String, f32>>>>,
+        list: Vec<Option<OuterFields<BTreeMap<String, f32>>>>,
     }
     let deep =
-        Deep { list: vec![None, Some(Outer { inner: BTreeMap::from([("a".into(), f32::INFINITY)]) })] };
+        Deep { list: vec![None, Some(OuterFields { inner: BTreeMap::from([("a".into(), f32::INFINITY)]) })] };
     let mut out = b"kept".to_vec();
     let error = encode(Codec::Json, &deep, &mut out).unwrap_err();
     assert_eq!(
@@ -306,10 +306,10 @@ fn what_is_wrong_stays_wrong_and_ends() {
     /// It has no zero, and would be looked for without end.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "never made")]
-    struct Endless {
-        next: Box<Endless>,
+    struct EndlessType {
+        next: Box<EndlessType>,
     }
-    assert!(go(|| json::<Endless>("{}")).is_err());
+    assert!(go(|| json::<EndlessType>("{}")).is_err());
     // The rules are the call's, and end with it, also when it panics.
     let _ = std::panic::catch_unwind(|| go(|| panic!("a handler")));
     assert!(json::<Item>("{}").is_err());

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.at(50);
     bench.drain();
@@ -17,7 +17,7 @@ fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet
     assert_eq!(bench.due_ms(), Some(180), "100 ms of silence");
     bench.at(180);
     bench.timer();
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
@@ -25,13 +25,13 @@ fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet
 
 #[test]
 fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
-    let mut bench = Bench::lines();
+    let mut bench = ConnBench::lines();
     bench.drain();
-    assert_eq!(bench.conn.step(), Step::Keep, "its first request may be on its way");
+    assert_eq!(bench.conn.step(), SocketAction::Keep, "its first request may be on its way");
     bench.write(1000);
     bench.now = bench.conn.next_deadline(&bench.limits).unwrap();
     bench.conn.on_timer(bench.now, &mut bench.pool, &bench.limits);
-    assert_eq!((bench.conn.step(), bench.conn.out_len()), (Step::ShutdownWrite, 0));
+    assert_eq!((bench.conn.step(), bench.conn.out_len()), (SocketAction::ShutdownWrite, 0));
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
@@ -39,34 +39,34 @@ fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
 
 #[test]
 fn nothing_is_read_after_a_broken_byte_and_what_is_owed_goes_out() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(0);
     assert_eq!(bench.hear_lines(b"one\n!two\nthree\n"), ["one\n"]);
     assert!(!bench.conn.wants_read());
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
     bench.end(0);
     bench.say(b"owed");
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
     assert_eq!(bench.write(100), b"owed\n");
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     assert!(bench.conn.wants_read(), "what still comes is read, so that no reset eats the last word");
     assert!(bench.hear_lines(b"four\n").is_empty());
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
     bench.eof();
     bench.assert_closed(CloseReason::Broken(Broken::Other("no shouting".into())));
 }
 
 #[test]
 fn what_is_owed_has_its_time_from_the_end_of_reading_on() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.at(5000);
     bench.conn.finish(CloseReason::App, bench.now);
     assert_eq!(bench.due_ms(), Some(5100));
     bench.at(5099);
     bench.timer();
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
     bench.at(5100);
     bench.timer();
     bench.assert_closed(CloseReason::App);
@@ -74,7 +74,7 @@ fn what_is_owed_has_its_time_from_the_end_of_reading_on() {
 
 #[test]
 fn a_lingering_connection_drops_what_comes_and_holds_no_memory() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.conn.finish(CloseReason::App, bench.now);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     for _ in 0..100 {
@@ -88,9 +88,9 @@ fn a_lingering_connection_drops_what_comes_and_holds_no_memory() {
 
 #[test]
 fn buffers_come_home_whatever_was_under_way() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.arrive(b"whole\nand half");
-    let Next::Message { message, consumed } = bench.conn.next_message() else { panic!("a line") };
+    let NextMessage::Message { message, consumed } = bench.conn.next_message() else { panic!("a line") };
     let chunk = bench.conn.cut(message);
     bench.conn.consume(consumed);
     bench.conn.settle(&mut bench.pool, bench.now);
@@ -103,7 +103,7 @@ fn buffers_come_home_whatever_was_under_way() {
 
 #[test]
 fn a_connection_with_nothing_at_hand_holds_no_memory() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     assert_eq!(bench.pool.stats().outstanding, 0);
     bench.hear(b"ha");
     assert_eq!(bench.pool.stats().outstanding, 1);
@@ -113,7 +113,7 @@ fn a_connection_with_nothing_at_hand_holds_no_memory() {
 
 #[test]
 fn a_lingering_connection_reads_no_more_than_its_limit() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.conn.finish(CloseReason::App, bench.now);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     let mut read = 0;
@@ -127,7 +127,7 @@ fn a_lingering_connection_reads_no_more_than_its_limit() {
 
 #[test]
 fn calls_that_come_long_after_the_notice_are_refused_and_a_peer_that_does_not_heed_it_is_closed() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(50);
     bench.drain();
     bench.write(100);
@@ -142,24 +142,24 @@ fn calls_that_come_long_after_the_notice_are_refused_and_a_peer_that_does_not_he
         bench.hear_lines(b"call\n");
         assert!(bench.conn.refuses_calls(bench.now), "at {ms}");
         bench.timer();
-        assert_eq!(bench.conn.step(), Step::Keep);
+        assert_eq!(bench.conn.step(), SocketAction::Keep);
     }
     assert_eq!(bench.due_ms(), Some(2050));
     bench.at(2050);
     bench.timer();
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
 }
 
 #[test]
 fn calls_that_were_given_up_do_not_hold_the_end_of_their_connection() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.drain();
     bench.say(b"unavailable");
     bench.conn.give_up(CloseReason::Drained, bench.now);
-    assert_eq!(bench.conn.step(), Step::Keep, "the answer is to be written");
+    assert_eq!(bench.conn.step(), SocketAction::Keep, "the answer is to be written");
     bench.write(100);
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.end(0);
     bench.eof();
@@ -169,35 +169,35 @@ fn calls_that_were_given_up_do_not_hold_the_end_of_their_connection() {
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn without_a_notice_a_drain_takes_what_was_written_and_reads_no_more() {
-    let mut bench = kept_to(Protocol::JsonRpc);
+    let mut bench = kept_to(ProtocolId::JsonRpc);
     let call = br#"{"method":"A.B","params":[1],"id":1}"#;
     bench.hear(call);
     bench.at(50);
     bench.drain();
-    assert_eq!(bench.conn.step(), Step::FinishWhenRead);
+    assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead);
     assert_eq!(bench.hear(call).len(), 1, "it was written before");
     bench.begin(0);
     assert_eq!(bench.due_ms(), Some(1050), "what a peer goes on to write has an end");
     bench.at(1050);
     bench.timer();
     assert!(!bench.conn.wants_read());
-    assert_eq!(bench.conn.step(), Step::Keep, "the call is answered");
+    assert_eq!(bench.conn.step(), SocketAction::Keep, "the call is answered");
     assert_eq!(bench.due_ms(), None);
     bench.end(0);
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
 }
 
 #[cfg(feature = "http")]
 #[test]
 fn a_drain_keeps_an_idle_http_connection_for_a_while() {
     let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
-    let mut bench = kept_to(Protocol::Http);
+    let mut bench = kept_to(ProtocolId::Http);
     bench.limits.drain_idle_ms = 70;
     assert_eq!(bench.hear(get).len(), 1);
-    let reply = |bench: &mut Bench<Speaks>, id| {
+    let reply = |bench: &mut ConnBench<ServerProtocol>, id| {
         bench.conn.encode(Outgoing::Prepared { id }, &mut bench.pool, bench.now, &bench.limits);
         let (code, body) = (Code::Ok, SendBody::Bytes(b""));
-        let reply = Reply { id, codec: 2, compressed: false, code, queue_us: 0, handler_us: 0, body };
+        let reply = OutgoingReply { id, codec: 2, compressed: false, code, queue_us: 0, handler_us: 0, body };
         bench.conn.encode(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
         String::from_utf8(bench.write(10_000)).unwrap()
     };
@@ -207,9 +207,9 @@ fn a_drain_keeps_an_idle_http_connection_for_a_while() {
     assert_eq!(bench.due_ms(), Some(90));
     bench.at(80);
     bench.timer();
-    assert_eq!((bench.conn.step(), bench.hear(get).len()), (Step::Keep, 1));
+    assert_eq!((bench.conn.step(), bench.hear(get).len()), (SocketAction::Keep, 1));
     assert!(reply(&mut bench, 1).contains("Connection: close"));
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Drained);
@@ -217,12 +217,12 @@ fn a_drain_keeps_an_idle_http_connection_for_a_while() {
 
 #[test]
 fn a_drain_does_not_wait_for_a_quiet_peer_to_close() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.drain();
     bench.write(100);
     bench.at(101);
     bench.timer();
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     assert_eq!(bench.due_ms(), Some(601));
     bench.at(500);

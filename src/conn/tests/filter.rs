@@ -46,9 +46,9 @@ impl Filter for Turned {
     }
 }
 
-fn filtered() -> Bench<Lines> {
-    let mut bench = Bench::lines();
-    let conn = Conn::new(Lines::default(), bench.now).with_filter(Box::new(Turned::default()));
+fn filtered() -> ConnBench<LineProtocol> {
+    let mut bench = ConnBench::lines();
+    let conn = Conn::new(LineProtocol::default(), bench.now).with_filter(Box::new(Turned::default()));
     bench.conn = conn;
     bench.at(1);
     bench
@@ -107,7 +107,7 @@ fn bytes_that_do_not_open_end_the_connection_and_are_not_kept() {
     bench.hear(&sealed(b"one\n"));
     bench.hear(&[255]);
     bench.write(1000);
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.limits.linger_bytes_max = usize::MAX;
     bench.conn.on_shutdown(bench.now, &bench.limits);
     for _ in 0..100 {

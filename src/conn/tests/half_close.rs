@@ -4,38 +4,38 @@ use super::*;
 
 #[test]
 fn a_peer_that_half_closes_gets_every_answer_it_is_owed() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.hear(b"one\ntwo\n");
     bench.begin(0);
     bench.begin(0);
     bench.eof();
     assert!(!bench.conn.wants_read());
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
     assert_eq!(bench.due_ms(), None, "the work decides how long it takes");
     bench.end(0);
     bench.say(b"1");
-    assert_eq!((bench.write(100), bench.conn.step()), (b"1\n".to_vec(), Step::Keep));
+    assert_eq!((bench.write(100), bench.conn.step()), (b"1\n".to_vec(), SocketAction::Keep));
     bench.end(0);
     bench.say(b"2");
-    assert_eq!(bench.conn.step(), Step::Keep, "not before the answer is written");
+    assert_eq!(bench.conn.step(), SocketAction::Keep, "not before the answer is written");
     bench.write(1);
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
     bench.write(1);
     bench.assert_closed(CloseReason::PeerClosed);
 }
 
 /// A call of a method that is not there, as the protocol has it.
 #[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
-fn call_in(protocol: Protocol) -> Vec<u8> {
+fn call_in(protocol: ProtocolId) -> Vec<u8> {
     use crate::wire::NetRpcClient;
 
-    if protocol == Protocol::JsonRpc {
+    if protocol == ProtocolId::JsonRpc {
         return br#"{"method":"A.B","params":[1],"id":1}"#.to_vec();
     }
-    let (mut client, mut body) = (Bench::new(NetRpcClient::new(100)), Vec::new());
+    let (mut client, mut body) = (ConnBench::new(NetRpcClient::new(100)), Vec::new());
     crate::codec::gob::encode(&1_i64, &mut body).unwrap();
     client.conn.encode(
-        Outgoing::Request(crate::message::Call {
+        Outgoing::Request(crate::message::OutgoingCall {
             id: 1,
             name: "A.B",
             method: 0,
@@ -66,34 +66,34 @@ fn the_end_of_gos_client_in_gob_is_the_end_of_its_calls() {
         bench.hear(&call[..3]);
         bench
     };
-    let mut gob = in_mid_call(Protocol::NetRpc);
+    let mut gob = in_mid_call(ProtocolId::NetRpc);
     gob.eof();
     assert_eq!((gob.conn.in_flight(), gob.due_ms()), (1, None));
     gob.assert_closed(CloseReason::PeerClosed);
 
     // Drained or not, with answers that were not taken or without.
-    let mut gob = in_mid_call(Protocol::NetRpc);
+    let mut gob = in_mid_call(ProtocolId::NetRpc);
     gob.conn.drain(&mut gob.pool, gob.now, &gob.limits);
     gob.eof();
     gob.assert_closed(CloseReason::PeerClosed);
 
     // The reason for which it ended before stays.
-    let mut gob = in_mid_call(Protocol::NetRpc);
+    let mut gob = in_mid_call(ProtocolId::NetRpc);
     gob.conn.finish(CloseReason::FrameLate, gob.now);
     gob.eof();
     gob.assert_closed(CloseReason::FrameLate);
 
     // Of JSON-RPC and whatever has not said what it is, the end is half a close: `nc` asks so, and reads.
-    let mut json = in_mid_call(Protocol::JsonRpc);
+    let mut json = in_mid_call(ProtocolId::JsonRpc);
     json.eof();
-    assert_eq!((json.conn.step(), json.conn.in_flight()), (Step::Keep, 1));
+    assert_eq!((json.conn.step(), json.conn.in_flight()), (SocketAction::Keep, 1));
     json.end(0);
     json.assert_closed(CloseReason::PeerClosed);
 }
 
 #[test]
 fn a_half_message_at_the_end_is_dropped() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.hear(b"one\ntw");
     bench.eof();
     bench.assert_closed(CloseReason::PeerClosed);
@@ -101,7 +101,7 @@ fn a_half_message_at_the_end_is_dropped() {
 
 #[test]
 fn an_end_inside_a_skipped_message_leaves_the_answers_their_time() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.hear(b"skip and the rest never");
     bench.eof();
@@ -116,7 +116,7 @@ fn an_end_inside_a_skipped_message_leaves_the_answers_their_time() {
 
 #[test]
 fn a_peer_that_half_closes_and_never_reads_is_closed() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.say(b"answer");
     bench.eof();
     assert_eq!(bench.due_ms(), Some(301));

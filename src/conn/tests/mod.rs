@@ -16,17 +16,17 @@ use coreloop_bufpool::PoolConfig;
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{Message, Outgoing, Reply, SendBody};
+use crate::message::{Message, Outgoing, OutgoingReply, SendBody};
 use crate::status::Code;
-use crate::wire::{Broken, Native, Protocol, Protocols, ServerSide, Speaks};
+use crate::wire::{Broken, Native, ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
 
 /// Lines that end in a line break; a `!` ends the connection, a line `skip` is skipped as if it were refused.
 #[derive(Default)]
-struct Lines {
+struct LineProtocol {
     is_skipping: bool,
 }
 
-impl Wire for Lines {
+impl Protocol for LineProtocol {
     type Message = Span;
     type Outgoing<'a> = &'a [u8];
 
@@ -84,7 +84,7 @@ fn limits() -> Limits {
 }
 
 /// A connection with its pool and its time.
-struct Bench<W> {
+struct ConnBench<W> {
     conn: Conn<W>,
     pool: Pool,
     limits: Limits,
@@ -92,10 +92,10 @@ struct Bench<W> {
     now: Instant,
 }
 
-impl<W: Wire> Bench<W> {
-    fn new(wire: W) -> Bench<W> {
+impl<W: Protocol> ConnBench<W> {
+    fn new(wire: W) -> ConnBench<W> {
         let now = Instant::now();
-        Bench {
+        ConnBench {
             conn: Conn::new(wire, now),
             pool: Pool::new(PoolConfig::default()),
             limits: limits(),
@@ -130,7 +130,7 @@ impl<W: Wire> Bench<W> {
     /// The whole messages at hand, each with its bytes.
     fn take(&mut self) -> Vec<(W::Message, Vec<u8>)> {
         let mut taken = Vec::new();
-        while let Next::Message { message, consumed } = self.conn.next_message() {
+        while let NextMessage::Message { message, consumed } = self.conn.next_message() {
             taken.push((message, self.conn.bytes()[..consumed].to_vec()));
             self.conn.consume(consumed);
         }
@@ -185,16 +185,16 @@ impl<W: Wire> Bench<W> {
 
     /// Closed for that reason, and every buffer is home.
     fn assert_closed(&mut self, why: CloseReason) {
-        assert_eq!(self.conn.step(), Step::Close(why));
+        assert_eq!(self.conn.step(), SocketAction::Close(why));
         self.conn.release(&mut self.pool);
         self.pool.collect();
         assert_eq!(self.pool.stats().outstanding, 0, "every buffer is home");
     }
 }
 
-impl Bench<Lines> {
-    fn lines() -> Bench<Lines> {
-        Bench::new(Lines::default())
+impl ConnBench<LineProtocol> {
+    fn lines() -> ConnBench<LineProtocol> {
+        ConnBench::new(LineProtocol::default())
     }
 
     fn hear_lines(&mut self, bytes: &[u8]) -> Vec<String> {
@@ -207,21 +207,21 @@ impl Bench<Lines> {
     }
 
     /// A connection that has been spoken to.
-    fn serving() -> Bench<Lines> {
-        let mut bench = Bench::lines();
+    fn serving() -> ConnBench<LineProtocol> {
+        let mut bench = ConnBench::lines();
         bench.at(1);
         assert_eq!(bench.hear_lines(b"hello\n"), ["hello\n"]);
-        assert_eq!(bench.conn.state, State::Serving);
+        assert_eq!(bench.conn.state, ConnState::Serving);
         bench
     }
 }
 
-fn undecided(frame_bytes_max: usize) -> Speaks {
+fn undecided(frame_bytes_max: usize) -> ServerProtocol {
     let limits = Limits { frame_bytes_max, ..Limits::default() };
-    Speaks::undecided(Protocols::SERVED, Arc::new(ServerSide::bare(limits)))
+    ServerProtocol::undecided(ProtocolSet::SERVED, Arc::new(ServerContext::bare(limits)))
 }
 
-fn kept_to(protocol: Protocol) -> Bench<Speaks> {
-    let side = Arc::new(ServerSide::bare(Limits::default()));
-    Bench::new(Speaks::undecided(Protocols::only(protocol), side))
+fn kept_to(protocol: ProtocolId) -> ConnBench<ServerProtocol> {
+    let side = Arc::new(ServerContext::bare(Limits::default()));
+    ConnBench::new(ServerProtocol::undecided(ProtocolSet::only(protocol), side))
 }

@@ -3,7 +3,7 @@
 use super::*;
 
 fn request(id: u64, body: &[u8]) -> Vec<u8> {
-    let call = crate::message::Call {
+    let call = crate::message::OutgoingCall {
         name: "",
         id,
         method: 1,
@@ -20,7 +20,7 @@ fn request(id: u64, body: &[u8]) -> Vec<u8> {
 
 #[test]
 fn memory_grows_with_what_arrives_and_not_with_what_is_announced() {
-    let mut bench = Bench::new(Native::server(16 << 20));
+    let mut bench = ConnBench::new(Native::server(16 << 20));
     bench.at(1);
     let large = request(1, &vec![7; 8 << 20]);
     bench.hear(&large[..100]);
@@ -41,7 +41,7 @@ fn memory_grows_with_what_arrives_and_not_with_what_is_announced() {
 
 #[test]
 fn another_version_is_answered_before_the_end() {
-    let mut bench = Bench::new(Native::server(100));
+    let mut bench = ConnBench::new(Native::server(100));
     bench.at(1);
     let mut frame = request(5, b"");
     frame[2] = 9;
@@ -49,7 +49,7 @@ fn another_version_is_answered_before_the_end() {
     let Message::Refused(refusal) = &heard[0].0 else { panic!("{heard:?}") };
     assert_eq!(refusal.id, 5);
     bench.conn.encode(
-        Outgoing::Reply(Reply {
+        Outgoing::Reply(OutgoingReply {
             id: refusal.id,
             codec: refusal.codec,
             compressed: false,
@@ -63,7 +63,7 @@ fn another_version_is_answered_before_the_end() {
         &bench.limits,
     );
     assert!(bench.write(1000).len() > 32);
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::Broken(Broken::Version(9)));
@@ -75,7 +75,7 @@ proptest! {
         sizes in proptest::collection::vec(0..200usize, 1..20),
         steps in proptest::collection::vec(1..300usize, 1..20),
     ) {
-        let mut bench = Bench::new(undecided(1000));
+        let mut bench = ConnBench::new(undecided(1000));
         let frames: Vec<Vec<u8>> =
             sizes.iter().zip(0..).map(|(size, id)| request(id, &vec![id as u8; *size])).collect();
         let stream = frames.concat();

@@ -4,16 +4,16 @@ use super::*;
 
 #[test]
 fn a_connection_that_says_nothing_ends() {
-    let protocols = [Protocol::Native, Protocol::Http, Protocol::NetRpc, Protocol::JsonRpc];
-    let benches = protocols.into_iter().map(kept_to).chain([Bench::new(undecided(100))]);
+    let protocols = [ProtocolId::Native, ProtocolId::Http, ProtocolId::NetRpc, ProtocolId::JsonRpc];
+    let benches = protocols.into_iter().map(kept_to).chain([ConnBench::new(undecided(100))]);
     for mut bench in benches {
         assert_eq!(bench.due_ms(), Some(600), "it is idle, and not slow");
         bench.at(599);
         bench.timer();
-        assert_eq!(bench.conn.step(), Step::Keep);
+        assert_eq!(bench.conn.step(), SocketAction::Keep);
         bench.at(600);
         bench.timer();
-        assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+        assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
         bench.conn.on_shutdown(bench.now, &bench.limits);
         bench.eof();
         bench.assert_closed(CloseReason::Idle);
@@ -22,7 +22,7 @@ fn a_connection_that_says_nothing_ends() {
 
 #[test]
 fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
-    let mut bench = Bench::new(undecided(100));
+    let mut bench = ConnBench::new(undecided(100));
     for ms in 1..10 {
         bench.at(ms);
         assert!(bench.hear(if ms == 1 { b"\x19" } else { b"" }).is_empty());
@@ -30,20 +30,20 @@ fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
     }
     bench.at(10);
     bench.hear(b"\x96");
-    assert_eq!(bench.conn.state, State::Serving);
+    assert_eq!(bench.conn.state, ConnState::Serving);
 }
 
 #[test]
 fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
     // White space may stand in front of JSON; the length of a gob message decides nothing yet.
-    for (protocol, bytes) in [(Protocol::JsonRpc, b" "), (Protocol::NetRpc, b"\x40")] {
+    for (protocol, bytes) in [(ProtocolId::JsonRpc, b" "), (ProtocolId::NetRpc, b"\x40")] {
         let mut bench = kept_to(protocol);
         bench.at(500);
         assert!(bench.hear(bytes).is_empty());
         assert_eq!(bench.due_ms(), Some(510), "{protocol:?}");
         // A further byte now and then does not stop that clock.
         bench.at(509);
-        bench.hear(if protocol == Protocol::JsonRpc { b" " } else { b"" });
+        bench.hear(if protocol == ProtocolId::JsonRpc { b" " } else { b"" });
         assert_eq!(bench.due_ms(), Some(510));
         bench.at(510);
         bench.timer();
@@ -57,26 +57,26 @@ fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
 #[cfg(feature = "jsonrpc")]
 #[test]
 fn a_late_first_call_is_answered_and_held_to_the_time_of_a_frame() {
-    let mut bench = kept_to(Protocol::JsonRpc);
+    let mut bench = kept_to(ProtocolId::JsonRpc);
     bench.at(500);
     assert!(bench.hear(br#"{"method":"#).is_empty());
-    assert_eq!((&bench.conn.state, bench.due_ms()), (&State::Serving, Some(530)));
+    assert_eq!((&bench.conn.state, bench.due_ms()), (&ConnState::Serving, Some(530)));
     assert_eq!(bench.hear(br#""A.B","params":[1],"id":1}"#).len(), 1);
-    assert_eq!(bench.conn.state, State::Serving);
+    assert_eq!(bench.conn.state, ConnState::Serving);
 }
 
 #[test]
 fn a_connection_that_is_heard_in_the_instant_of_its_opening_serves() {
-    let mut bench = Bench::lines();
+    let mut bench = ConnBench::lines();
     assert_eq!(bench.hear_lines(b"hello\n"), ["hello\n"]);
-    assert_eq!(bench.conn.state, State::Serving);
+    assert_eq!(bench.conn.state, ConnState::Serving);
 }
 
 #[test]
 fn a_foreign_protocol_is_not_answered_and_ends() {
-    let mut bench = Bench::new(undecided(100));
+    let mut bench = ConnBench::new(undecided(100));
     bench.hear(b"\x16\x03\x01\x02\x00");
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     assert_eq!(bench.conn.out_len(), 0);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
@@ -85,12 +85,12 @@ fn a_foreign_protocol_is_not_answered_and_ends() {
 
 #[test]
 fn a_silent_connection_is_let_go_after_a_notice() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     assert_eq!(bench.due_ms(), Some(601));
     bench.at(601);
     bench.timer();
     assert_eq!(bench.write(100), b"bye\n");
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     assert_eq!(bench.due_ms(), Some(1601), "lingers for a bounded time");
     bench.at(1601);
@@ -100,12 +100,12 @@ fn a_silent_connection_is_let_go_after_a_notice() {
 
 #[test]
 fn a_connection_with_work_in_flight_is_not_idle() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(0);
     assert_eq!(bench.due_ms(), None);
     bench.at(10_000);
     bench.timer();
-    assert_eq!(bench.conn.state, State::Serving);
+    assert_eq!(bench.conn.state, ConnState::Serving);
     bench.end(0);
     bench.say(b"done");
     bench.write(100);
@@ -115,17 +115,17 @@ fn a_connection_with_work_in_flight_is_not_idle() {
 #[test]
 fn a_reset_ends_a_connection_in_every_state() {
     let drained = || {
-        let mut bench = Bench::serving();
+        let mut bench = ConnBench::serving();
         bench.drain();
         bench
     };
     let half_closed = || {
-        let mut bench = Bench::serving();
+        let mut bench = ConnBench::serving();
         bench.begin(0);
         bench.eof();
         bench
     };
-    for make in [Bench::lines, Bench::serving, drained, half_closed] {
+    for make in [ConnBench::lines, ConnBench::serving, drained, half_closed] {
         let mut bench = make();
         bench.say(b"never read");
         bench.conn.on_reset(ErrorKind::ConnectionReset);
@@ -137,7 +137,7 @@ fn a_reset_ends_a_connection_in_every_state() {
 /// Single bytes, told the quick way; it is never asked about none.
 struct Quick;
 
-impl Wire for Quick {
+impl Protocol for Quick {
     type Message = Span;
     type Outgoing<'a> = &'a [u8];
 
@@ -165,5 +165,5 @@ fn after_the_last_quick_message_nothing_is_decoded() {
         conn.consume(consumed);
     }
     assert_eq!(conn.next_quick(), None);
-    assert_eq!(conn.next_message(), Next::Nothing);
+    assert_eq!(conn.next_message(), NextMessage::Nothing);
 }

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn reading_stops_at_the_most_calls_and_goes_on_at_half() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     (0..3).for_each(|_| bench.begin(1));
     assert!(bench.conn.wants_read());
     bench.begin(1);
@@ -19,7 +19,7 @@ fn reading_stops_at_the_most_calls_and_goes_on_at_half() {
 
 #[test]
 fn reading_stops_at_the_most_bytes_in_flight_and_goes_on_at_half() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.begin(999);
     assert!(bench.conn.wants_read());
     bench.begin(500);
@@ -30,7 +30,7 @@ fn reading_stops_at_the_most_bytes_in_flight_and_goes_on_at_half() {
 
 #[test]
 fn a_limit_of_one_call_lets_one_call_through_at_a_time() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.limits.in_flight_max = 1;
     bench.begin(0);
     assert!(!bench.conn.wants_read());
@@ -39,7 +39,7 @@ fn a_limit_of_one_call_lets_one_call_through_at_a_time() {
 
 #[test]
 fn reading_stops_at_the_high_mark_of_the_queue_and_goes_on_at_the_low_one() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.say(&[b'x'; 98]);
     assert!(bench.conn.wants_read(), "99 bytes wait");
     bench.say(b"");
@@ -52,7 +52,7 @@ fn reading_stops_at_the_high_mark_of_the_queue_and_goes_on_at_the_low_one() {
 
 #[test]
 fn reading_goes_on_when_both_calls_and_queue_are_low() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     (0..4).for_each(|_| bench.begin(0));
     bench.say(&[b'x'; 100]);
     assert!(!bench.end(0) && !bench.end(0) && !bench.end(0) && !bench.end(0));
@@ -62,7 +62,7 @@ fn reading_goes_on_when_both_calls_and_queue_are_low() {
 
 #[test]
 fn a_drain_notice_that_fills_the_queue_stops_the_reading() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.say(&[b'x'; 97]);
     bench.drain();
     assert!(!bench.conn.wants_read());

@@ -4,7 +4,7 @@ use super::*;
 
 #[test]
 fn a_frame_has_its_time_from_its_first_byte_on() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"w");
     assert_eq!(bench.due_ms(), Some(130));
@@ -17,9 +17,9 @@ fn a_frame_has_its_time_from_its_first_byte_on() {
     bench.at(130);
     bench.begin(0);
     bench.timer();
-    assert_eq!(bench.conn.step(), Step::Keep, "what is in flight is still answered");
+    assert_eq!(bench.conn.step(), SocketAction::Keep, "what is in flight is still answered");
     bench.end(0);
-    assert_eq!(bench.conn.step(), Step::ShutdownWrite);
+    assert_eq!(bench.conn.step(), SocketAction::ShutdownWrite);
     bench.conn.on_shutdown(bench.now, &bench.limits);
     bench.eof();
     bench.assert_closed(CloseReason::FrameLate);
@@ -27,7 +27,7 @@ fn a_frame_has_its_time_from_its_first_byte_on() {
 
 #[test]
 fn the_next_frame_has_a_time_of_its_own() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"w");
     bench.at(120);
@@ -40,7 +40,7 @@ fn the_next_frame_has_a_time_of_its_own() {
 
 #[test]
 fn a_skipped_frame_has_its_time_and_the_one_after_it_another() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"skip");
     bench.at(110);
@@ -53,7 +53,7 @@ fn a_skipped_frame_has_its_time_and_the_one_after_it_another() {
 
 #[test]
 fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"half");
     bench.say(&[b'x'; 200]);
@@ -65,7 +65,7 @@ fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
     bench.write(1);
     assert_eq!(bench.due_ms(), Some(230), "it goes on where reading does");
     bench.hear(b" and half\n");
-    assert_eq!(bench.conn.step(), Step::Keep);
+    assert_eq!(bench.conn.step(), SocketAction::Keep);
 
     // The same where calls stop the reading.
     bench.hear(b"half");
@@ -78,7 +78,7 @@ fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
 
 #[test]
 fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(1000);
     bench.say(&[b'x'; 10]);
     for ms in [1299, 1598, 1897] {
@@ -95,7 +95,7 @@ fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
 
 #[test]
 fn the_time_for_which_the_process_was_stopped_does_not_count() {
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"half");
     bench.at(5000);
@@ -104,14 +104,14 @@ fn the_time_for_which_the_process_was_stopped_does_not_count() {
     bench.conn.forgive(Duration::from_millis(60_000), bench.now);
     assert_eq!(bench.due_ms(), Some(5030), "and never has more than its time");
 
-    let mut bench = Bench::serving();
+    let mut bench = ConnBench::serving();
     bench.at(100);
     bench.say(b"never read");
     bench.at(5000);
     bench.conn.forgive(Duration::from_millis(4890), bench.now);
     assert_eq!(bench.due_ms(), Some(5290), "a peer that could not read what was not written has not stalled");
 
-    let mut bench = Bench::new(undecided(100));
+    let mut bench = ConnBench::new(undecided(100));
     bench.at(5);
     bench.hear(b"\x19");
     bench.at(5000);

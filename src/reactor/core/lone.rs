@@ -9,41 +9,42 @@ use std::time::Instant;
 
 use coreloop_poller::Key;
 
-use super::{App, ConnCx, Stream, take_message};
+use super::{App, ConnCx, NetStream, take_message};
 use crate::conn::Conn;
 use crate::context::Peer;
 use crate::reactor::{GUEST_GENERATION, Reactor};
 
 /// A reactor that does not turn by itself, and one connection of its app that has no socket.
-pub struct Lone<A: App> {
+pub struct DetachedConn<A: App> {
     reactor: Reactor<A>,
     conn: Conn<A::Wire>,
     session: A::Session,
 }
 
-impl<A: App> Lone<A> {
+impl<A: App> DetachedConn<A> {
     /// A key that no connection of the reactor has: generations at that end are never theirs.
     const KEY: Key = Key::new(0, GUEST_GENERATION - 1);
 
     /// The connection is the app's own, as if it had been accepted by the first listener.
-    pub fn new(mut reactor: Reactor<A>) -> Lone<A> {
+    pub fn new(mut reactor: Reactor<A>) -> DetachedConn<A> {
         reactor.app.begin_thread();
-        let (wire, session) = reactor.app.open(Lone::<A>::KEY, Peer::Unix, 0);
+        let (wire, session) = reactor.app.open(DetachedConn::<A>::KEY, Peer::Unix, 0);
         let conn = Conn::new(wire, Instant::now());
-        Lone { reactor, conn, session }
+        DetachedConn { reactor, conn, session }
     }
 
     /// What one read does, once the kernel has given these bytes: every whole message in them is answered, or handed
     /// over. They must fit the space of one read.
     #[inline(never)]
     pub fn feed(&mut self, bytes: &[u8]) {
-        let Lone { reactor, conn, session } = self;
+        let DetachedConn { reactor, conn, session } = self;
         let Reactor { app, core, .. } = reactor;
         core.now = Instant::now();
         conn.space(&mut core.pool)[..bytes.len()].copy_from_slice(bytes);
         conn.on_bytes(bytes.len(), &mut core.pool, core.now);
         let (pool, limits, now) = (&mut core.pool, &core.limits, core.now);
-        let mut cx = ConnCx { key: Lone::<A>::KEY, peer: Peer::Unix, conn, session, pool, limits, now };
+        let mut cx =
+            ConnCx { key: DetachedConn::<A>::KEY, peer: Peer::Unix, conn, session, pool, limits, now };
         loop {
             if let Some((message, consumed)) = cx.conn.next_quick() {
                 app.on_message(&mut cx, message);
@@ -73,12 +74,12 @@ impl<A: App> Lone<A> {
         &mut self.reactor.app
     }
 
-    /// Takes in a connected socket, which is served in whole turns ([`Lone::turn`]).
+    /// Takes in a connected socket, which is served in whole turns ([`DetachedConn::turn`]).
     ///
     /// # Errors
     ///
     /// The reactor's wait fails.
-    pub fn adopt(&mut self, stream: Stream) -> io::Result<()> {
+    pub fn adopt(&mut self, stream: NetStream) -> io::Result<()> {
         self.reactor.remote().adopt(stream, Peer::Unix, 0);
         self.turn()
     }

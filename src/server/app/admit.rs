@@ -5,7 +5,7 @@ use crate::codec::Codec;
 use crate::message::{JsonDialect, Request};
 use crate::service::Method;
 use crate::status::Status;
-use crate::wire::Protocol;
+use crate::wire::ProtocolId;
 
 /// Whether a request fits the method that it names.
 #[inline]
@@ -29,7 +29,7 @@ fn admit_slowly(
 ) -> Result<(), Status> {
     // Such a number is not one that a frame may have.
     if let (number, JsonDialect::GoRpc | JsonDialect::Connect) = JsonDialect::split(request.codec)
-        && cx.wire().protocol() != Some(Protocol::Native)
+        && cx.wire().protocol() != Some(ProtocolId::Native)
     {
         return admit(method, &Request { codec: number, ..*request }, cx);
     }

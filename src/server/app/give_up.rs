@@ -1,12 +1,12 @@
 //! Giving up: a call that is cancelled, late, or left over is answered at once, and its work is told.
 
-use super::{Cx, Desk, Ended, reply};
-use crate::conn::calls::Call;
+use super::{CallEnd, Cx, Dispatcher, reply};
+use crate::conn::calls::ConnCall;
 use crate::status::Status;
 
-impl Desk {
+impl Dispatcher {
     /// Tells the work of a call that nobody waits for it.
-    pub(super) fn cancel_work(&self, call: &Call) {
+    pub(super) fn cancel_work(&self, call: &ConnCall) {
         let scope = &self.groups[call.batch as usize].scope;
         if scope.cancel(call.place) {
             let (scope, place) = (scope.clone(), call.place);
@@ -16,13 +16,13 @@ impl Desk {
     }
 
     /// Answers a call before its work has ended.
-    pub(super) fn answer_early(&self, cx: &mut Cx<'_>, call: &Call, status: &Status) {
+    pub(super) fn answer_early(&self, cx: &mut Cx<'_>, call: &ConnCall, status: &Status) {
         self.cancel_work(call);
         if call.one_way {
             return;
         }
         self.count(call.method, status.code, 0, 0, false);
-        reply(cx, call.id, call.codec, Ended::early(status.code, &status.message));
+        reply(cx, call.id, call.codec, CallEnd::early(status.code, &status.message));
     }
 
     /// Answers every call whose deadline has passed, whether its work has ended or not.

@@ -2,14 +2,14 @@
 
 use std::time::Instant;
 
-use super::{BATCH_BYTES_MAX, Cx, Desk, Group, deadline_of};
-use crate::conn::calls::Call;
+use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, deadline_of};
+use crate::conn::calls::ConnCall;
 use crate::message::Request;
 use crate::status::Status;
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
-use crate::workers::{Batch, STUCK_AFTER};
+use crate::workers::{STUCK_AFTER, WorkBatch};
 
-impl Desk {
+impl Dispatcher {
     /// Puts a request into the batch that this turn gathers.
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
@@ -50,7 +50,7 @@ impl Desk {
         self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
     }
 
-    pub(super) fn push(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, batch: &mut Batch) {
+    pub(super) fn push(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, batch: &mut WorkBatch) {
         let deadline = deadline_of(request, cx.now());
         let place = (batch.number, batch.len() as u8);
         let (slot, body_len) = self.begin_call(cx, request, index, deadline, place);
@@ -79,7 +79,7 @@ impl Desk {
     ) -> (u32, usize) {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
-        let call = Call::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
+        let call = ConnCall::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
         let slot = cx.session.begin(call, &mut self.stock);
         cx.begin_call(body_len);
         self.groups[place.0 as usize].left += 1;
@@ -88,10 +88,10 @@ impl Desk {
 
     pub(super) fn begin_group(&mut self) -> u32 {
         let scope = self.spare_scopes.pop().unwrap_or_default();
-        self.groups.insert(Group { scope, left: 0 }) as u32
+        self.groups.insert(BatchGroup { scope, left: 0 }) as u32
     }
 
-    pub(super) fn begin_batch(&mut self, now: Instant) -> Box<Batch> {
+    pub(super) fn begin_batch(&mut self, now: Instant) -> Box<WorkBatch> {
         let number = self.begin_group();
         // The batch itself is one more: a deferred answer may come home before the batch that it went out with.
         self.groups[number as usize].left = 1;
@@ -100,7 +100,7 @@ impl Desk {
                 self.spare_bytes -= batch.capacity_bytes();
                 batch
             }
-            None => Batch::new(self.home.clone(), self.back.clone()),
+            None => WorkBatch::new(self.home.clone(), self.back.clone()),
         };
         batch.begin(number, self.groups[number as usize].scope.clone(), now);
         batch
@@ -142,7 +142,7 @@ impl Desk {
     /// The workers have gone (the server is ending), or their queue is full: the requests are answered all the
     /// same, by way of the mailbox, since there may be no connection at hand.
     #[cold]
-    pub(super) fn take_back(&mut self, mut batch: Box<Batch>) {
+    pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
         self.pools.backlog().sub(batch.len());
         self.stats.calls.queue_full.add(batch.len() as u64);
         batch.refuse(&Status::resource_exhausted("the work queue is full (work_queue_max)"));

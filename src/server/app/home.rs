@@ -4,35 +4,35 @@ use std::sync::Arc;
 
 use coreloop_bufpool::Chunk;
 
-use super::{Cx, Desk, Ended, RpcApp, SPARE_BYTES_MAX, SPARE_MAX, reply};
-use crate::context::{Late, code_of};
+use super::{CallEnd, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX, reply};
+use crate::context::{DeferredReply, code_of};
 use crate::message::SendBody;
 use crate::reactor::Conns;
 use crate::service::Registry;
 use crate::service::registry::reply_too_large;
 use crate::stats::micros;
 use crate::status::Code;
-use crate::workers::Batch;
-use crate::workers::batch::Note;
+use crate::workers::WorkBatch;
+use crate::workers::batch::CallNote;
 
-impl Desk {
-    pub(super) fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<Batch>) {
+impl Dispatcher {
+    pub(super) fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<WorkBatch>) {
         // The batch itself, with its last part.
         let mut home = u32::from(!batch.is_part);
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
             let done = &batch.done[index];
             match done.note {
-                Note::Ran => {}
-                Note::Removed => self.stats.calls.removed.add(1),
-                Note::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
-                Note::Panicked => self.stats.calls.panics.add(1),
+                CallNote::Ran => {}
+                CallNote::Removed => self.stats.calls.removed.add(1),
+                CallNote::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
+                CallNote::Panicked => self.stats.calls.panics.add(1),
             }
             let Some(code) = done.code else { continue };
             home += 1;
             let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
-            let is_late = code == Code::DeadlineExceeded && done.note == Note::Ran;
-            let ended = Ended {
+            let is_late = code == Code::DeadlineExceeded && done.note == CallNote::Ran;
+            let ended = CallEnd {
                 code,
                 queue_us: done.queue_us,
                 handler_us: done.handler_us,
@@ -60,7 +60,7 @@ impl Desk {
     }
 
     /// Keeps an empty batch for a later turn, within bounds.
-    fn keep(&mut self, batch: Box<Batch>) {
+    fn keep(&mut self, batch: Box<WorkBatch>) {
         let bytes = self.spare_bytes + batch.capacity_bytes();
         if self.spare_batches.len() < SPARE_MAX && bytes <= SPARE_BYTES_MAX {
             self.spare_bytes = bytes;
@@ -68,7 +68,12 @@ impl Desk {
         }
     }
 
-    pub(super) fn on_late(&mut self, registry: &Registry, conns: &mut Conns<'_, RpcApp>, mut late: Late) {
+    pub(super) fn on_late(
+        &mut self,
+        registry: &Registry,
+        conns: &mut Conns<'_, RpcApp>,
+        mut late: DeferredReply,
+    ) {
         let bytes_max = registry.reply_bytes_max();
         let bytes = late.result.as_ref().map_or_else(|status| status.message.len(), |chunk| chunk.len());
         if bytes > bytes_max {
@@ -82,7 +87,7 @@ impl Desk {
             Ok(chunk) => SendBody::Chunk(chunk),
             Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
         };
-        let ended = Ended { code, queue_us: late.queue_us, handler_us, compressed: false, body };
+        let ended = CallEnd { code, queue_us: late.queue_us, handler_us, compressed: false, body };
         conns.with(late.key, |cx| self.end_call(cx, late.slot, ended));
         self.come_home(late.batch, 1);
     }
@@ -106,7 +111,7 @@ impl Desk {
 
     /// The work of a call has ended: it is answered, unless it has been before. True if it was answered now.
     #[inline]
-    pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: Ended<'_>) -> bool {
+    pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: CallEnd<'_>) -> bool {
         let Some(call) = cx.session.end(slot, &mut self.stock) else {
             debug_assert!(false, "a call ends once");
             return false;

@@ -4,15 +4,15 @@ use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::{Cx, Desk, Ended, deadline_of, reply};
-use crate::context::{Context, Deferral, Outcome, Parts, RunCall};
+use super::{CallEnd, Cx, Dispatcher, deadline_of, reply};
+use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::{Metadata, Request, SendBody};
 use crate::service::{Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
-use crate::workers::batch::{Note, guarded, settle};
+use crate::workers::batch::{CallNote, guarded, settle};
 
-impl Desk {
+impl Dispatcher {
     /// Runs a method that is known to take less than a microsecond: timed with its like, not one by one.
     #[inline(always)]
     pub(super) fn run_quick(
@@ -35,11 +35,16 @@ impl Desk {
         if let Outcome::Answer = outcome {
             self.timing.ok += 1;
             let body = SendBody::Bytes(&self.out);
-            let ended = Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body };
+            let ended = CallEnd { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body };
             return reply(cx, request.id, request.codec, ended);
         }
-        let times =
-            Ended { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body: SendBody::Bytes(&[]) };
+        let times = CallEnd {
+            code: Code::Ok,
+            queue_us,
+            handler_us: 0,
+            compressed: false,
+            body: SendBody::Bytes(&[]),
+        };
         self.settle_inline(cx, request, index, outcome, note, times);
     }
 
@@ -52,10 +57,10 @@ impl Desk {
         request: &Request,
         index: u32,
         outcome: Outcome,
-        note: Note,
-        times: Ended<'_>,
+        note: CallNote,
+        times: CallEnd<'_>,
     ) {
-        if note == Note::Panicked {
+        if note == CallNote::Panicked {
             self.stats.calls.panics.add(1);
         }
         let compressed = matches!(outcome, Outcome::Compressed);
@@ -68,7 +73,7 @@ impl Desk {
         } else {
             stats.answers[code as usize].add(1);
             let body = chunk.map_or(SendBody::Bytes(&self.out), SendBody::Chunk);
-            reply(cx, request.id, request.codec, Ended { code, compressed, body, ..times });
+            reply(cx, request.id, request.codec, CallEnd { code, compressed, body, ..times });
         }
     }
 
@@ -106,7 +111,7 @@ impl Desk {
         stats.queue_us.record(queue_us);
         stats.handler_us.record(handler_us);
         let times =
-            Ended { code: Code::Ok, queue_us, handler_us, compressed: false, body: SendBody::Bytes(&[]) };
+            CallEnd { code: Code::Ok, queue_us, handler_us, compressed: false, body: SendBody::Bytes(&[]) };
         self.settle_inline(cx, request, index, outcome, note, times);
     }
 
@@ -125,7 +130,7 @@ impl Desk {
         method: &Method,
         began: Instant,
         deadline: Option<Instant>,
-    ) -> (Outcome, Note) {
+    ) -> (Outcome, CallNote) {
         let chunk = shared_body(cx, request, method);
         self.out.clear();
         let metadata = match request.metadata.is_empty() {
@@ -133,7 +138,7 @@ impl Desk {
             false => Metadata::checked_before(cx.bytes(request.metadata)),
         };
         let peer = cx.peer();
-        let context = Context::new(Parts {
+        let context = Context::new(ContextParts {
             method: method.name(),
             began,
             deadline,
@@ -185,7 +190,7 @@ impl Desk {
                 queue_us,
             };
             let peer = cx.peer();
-            let context = Context::new(Parts {
+            let context = Context::new(ContextParts {
                 method: method.name(),
                 began,
                 deadline,
@@ -198,7 +203,7 @@ impl Desk {
             let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
             guarded(registry, &call, &context, &mut self.out)
         };
-        if note == Note::Panicked {
+        if note == CallNote::Panicked {
             self.stats.calls.panics.add(1);
         }
         let compressed = matches!(outcome, Outcome::Compressed);
@@ -206,7 +211,7 @@ impl Desk {
         if let (Some(code), chunk) = settle(outcome, &mut out, 0) {
             let body = chunk.map_or(SendBody::Bytes(&out), SendBody::Chunk);
             let handler_us = micros(began.elapsed());
-            self.end_call(cx, slot, Ended { code, queue_us, handler_us, compressed, body });
+            self.end_call(cx, slot, CallEnd { code, queue_us, handler_us, compressed, body });
             drop(scope);
             self.come_home(number, 1);
         }

@@ -18,9 +18,9 @@ use slab::Slab;
 
 use self::admit::admit;
 use crate::conn::CloseReason;
-use crate::conn::calls::{Call, Calls, Stock};
-use crate::context::{Home, Late, Peer, Scope};
-use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody};
+use crate::conn::calls::{Calls, ConnCall, FreeList};
+use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
+use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 #[cfg(feature = "record")]
 use crate::server::record::{Seen, Tap};
@@ -28,8 +28,8 @@ use crate::server::timing::Timing;
 use crate::service::{Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::{Code, Status};
-use crate::wire::{Protocols, ServerSide, Speaks};
-use crate::workers::{Batch, Pools};
+use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
+use crate::workers::{Pools, WorkBatch};
 
 /// Batches and scopes kept for the next turns: with batches of one as many are under way as calls are in flight.
 const SPARE_MAX: usize = 2048;
@@ -39,11 +39,11 @@ const SPARE_BYTES_MAX: usize = 32 << 20;
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// What comes home to a server's reactor.
-pub enum Mail {
+pub enum Completion {
     /// A batch whose requests were run.
-    Done(Box<Batch>),
+    Done(Box<WorkBatch>),
     /// An answer that was put off.
-    Late(Late),
+    Late(DeferredReply),
 }
 
 /// What a server's reactor counts of its calls.
@@ -59,24 +59,24 @@ impl AppStats {
 }
 
 /// The way home from the workers: the reactor's door.
-struct WayHome(Remote<Mail>);
+struct MailCompletions(Remote<Completion>);
 
-impl Home for WayHome {
-    fn late(&self, late: Late) {
+impl CompletionSink for MailCompletions {
+    fn late(&self, late: DeferredReply) {
         // Without a reactor there is no connection either.
-        let _ = self.0.mail(Mail::Late(late));
+        let _ = self.0.mail(Completion::Late(late));
     }
 }
 
 /// Calls that went out together.
-struct Group {
+struct BatchGroup {
     scope: Arc<Scope>,
     /// How many of them have not come home, their batch among them.
     left: u32,
 }
 
 /// How a call ended, for its answer.
-struct Ended<'a> {
+struct CallEnd<'a> {
     code: Code,
     queue_us: u32,
     handler_us: u32,
@@ -84,10 +84,10 @@ struct Ended<'a> {
     body: SendBody<'a>,
 }
 
-impl<'a> Ended<'a> {
+impl<'a> CallEnd<'a> {
     /// It ended before it began.
-    fn early(code: Code, message: &'a str) -> Ended<'a> {
-        Ended {
+    fn early(code: Code, message: &'a str) -> CallEnd<'a> {
+        CallEnd {
             code,
             queue_us: 0,
             handler_us: 0,
@@ -99,38 +99,38 @@ impl<'a> Ended<'a> {
 
 /// Says how a call ended.
 #[inline(always)]
-fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: Ended<'_>) {
-    let Ended { code, queue_us, handler_us, compressed, body } = ended;
-    cx.send(Outgoing::Reply(Reply { id, codec, compressed, code, queue_us, handler_us, body }));
+fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: CallEnd<'_>) {
+    let CallEnd { code, queue_us, handler_us, compressed, body } = ended;
+    cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
 }
 
 /// The app of a server's reactor.
 pub(super) struct RpcApp {
     /// Beside the desk, so that a method can be held while the desk works on its call.
     registry: Arc<Registry>,
-    desk: Desk,
+    desk: Dispatcher,
 }
 
 /// Everything of the app but the methods.
-struct Desk {
+struct Dispatcher {
     pools: Arc<Pools>,
     stats: Arc<AppStats>,
-    side: Arc<ServerSide>,
+    side: Arc<ServerContext>,
     /// What each listener speaks.
-    protocols: Vec<Protocols>,
+    protocols: Vec<ProtocolSet>,
     batch_max: usize,
-    home: Arc<dyn Home>,
-    back: Arc<dyn Fn(Box<Batch>) + Send + Sync>,
-    groups: Slab<Group>,
+    home: Arc<dyn CompletionSink>,
+    back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
+    groups: Slab<BatchGroup>,
     /// The batch that gathers this turn's pooled requests.
-    gathering: Option<Box<Batch>>,
+    gathering: Option<Box<WorkBatch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
-    spare_batches: Vec<Box<Batch>>,
+    spare_batches: Vec<Box<WorkBatch>>,
     /// What they hold: `spare_bytes <= SPARE_BYTES_MAX`.
     spare_bytes: usize,
     spare_scopes: Vec<Arc<Scope>>,
     /// Tables of calls for connections that have none in flight.
-    stock: Stock,
+    stock: FreeList,
     /// For inline calls, which nobody can cancel while they run.
     inline_scope: Arc<Scope>,
     /// The reply of an inline call, before it is written.
@@ -138,7 +138,7 @@ struct Desk {
     /// The end of the last inline call, which is the beginning of the next; `None` when a read came between.
     clock: Option<Instant>,
     timing: Timing,
-    answered: Vec<Call>,
+    answered: Vec<ConnCall>,
     /// Where requests are recorded, if they are.
     #[cfg(feature = "record")]
     tap: Option<Tap>,
@@ -157,10 +157,10 @@ pub(super) struct AppParts {
     pub(super) registry: Arc<Registry>,
     pub(super) pools: Arc<Pools>,
     pub(super) stats: Arc<AppStats>,
-    pub(super) side: Arc<ServerSide>,
-    pub(super) protocols: Vec<Protocols>,
+    pub(super) side: Arc<ServerContext>,
+    pub(super) protocols: Vec<ProtocolSet>,
     pub(super) batch_max: usize,
-    pub(super) remote: Remote<Mail>,
+    pub(super) remote: Remote<Completion>,
     #[cfg(feature = "record")]
     pub(super) tap: Option<Tap>,
 }
@@ -172,25 +172,25 @@ impl RpcApp {
         let AppParts { registry, pools, stats, side, protocols, batch_max, remote, .. } = parts;
         let back = {
             let remote = remote.clone();
-            move |batch: Box<Batch>| {
-                let _ = remote.mail(Mail::Done(batch));
+            move |batch: Box<WorkBatch>| {
+                let _ = remote.mail(Completion::Done(batch));
             }
         };
         let timing = Timing::new(registry.methods().len());
-        let desk = Desk {
+        let desk = Dispatcher {
             pools,
             stats,
             side,
             protocols,
             batch_max,
-            home: Arc::new(WayHome(remote)),
+            home: Arc::new(MailCompletions(remote)),
             back: Arc::new(back),
             groups: Slab::new(),
             gathering: None,
             spare_batches: Vec::new(),
             spare_bytes: 0,
             spare_scopes: Vec::new(),
-            stock: Stock::new(),
+            stock: FreeList::new(),
             inline_scope: Arc::new(Scope::default()),
             out: Vec::new(),
             clock: None,
@@ -216,7 +216,7 @@ impl RpcApp {
 
 type Cx<'a> = ConnCx<'a, RpcApp>;
 
-impl Desk {
+impl Dispatcher {
     // Requests.
 
     #[inline(always)]
@@ -284,7 +284,7 @@ impl Desk {
             let body = SendBody::Bytes(status.message.as_bytes());
             let Request { id, codec, .. } = *request;
             let (queue_us, handler_us) = (0, 0);
-            cx.send(Outgoing::Reply(Reply {
+            cx.send(Outgoing::Reply(OutgoingReply {
                 id,
                 codec,
                 compressed: false,
@@ -300,7 +300,7 @@ impl Desk {
     fn on_refusal(&mut self, cx: &mut Cx<'_>, refusal: &Refusal) {
         self.stats.calls.refused[refusal.code as usize].add(1);
         if !refusal.one_way {
-            reply(cx, refusal.id, refusal.codec, Ended::early(refusal.code, &refusal.message));
+            reply(cx, refusal.id, refusal.codec, CallEnd::early(refusal.code, &refusal.message));
         }
     }
 }
@@ -311,13 +311,13 @@ fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
 }
 
 impl App for RpcApp {
-    type Wire = Speaks;
+    type Wire = ServerProtocol;
     type Session = Calls;
-    type Mail = Mail;
+    type Mail = Completion;
 
-    fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (Speaks, Calls) {
-        let allowed = self.desk.protocols.get(listener).copied().unwrap_or(Protocols::SERVED);
-        (Speaks::undecided(allowed, self.desk.side.clone()), Calls::new())
+    fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (ServerProtocol, Calls) {
+        let allowed = self.desk.protocols.get(listener).copied().unwrap_or(ProtocolSet::SERVED);
+        (ServerProtocol::undecided(allowed, self.desk.side.clone()), Calls::new())
     }
 
     #[inline(always)]
@@ -356,10 +356,10 @@ impl App for RpcApp {
         self.desk.watch(now);
     }
 
-    fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Mail) {
+    fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Completion) {
         match mail {
-            Mail::Done(batch) => self.desk.on_done(conns, batch),
-            Mail::Late(late) => self.desk.on_late(&self.registry, conns, late),
+            Completion::Done(batch) => self.desk.on_done(conns, batch),
+            Completion::Late(late) => self.desk.on_late(&self.registry, conns, late),
         }
     }
 

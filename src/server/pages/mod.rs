@@ -28,7 +28,7 @@ pub(super) struct Pages {
 }
 
 impl Pages {
-    pub(super) fn new(methods: &[Method], health: Arc<Health>, config: &config::Http) -> Pages {
+    pub(super) fn new(methods: &[Method], health: Arc<Health>, config: &config::HttpConfig) -> Pages {
         let openapi = config.openapi.then(|| openapi::document(methods, config).to_string().into_bytes());
         // It reads the document.
         let console = (config.console && config.openapi).then(|| console(&config.application_name));
@@ -78,8 +78,8 @@ fn escape_html(text: &str) -> String {
 mod tests {
     use super::*;
 
-    fn pages(change: impl FnOnce(&mut config::Http)) -> (Pages, Arc<Health>) {
-        let (mut config, health) = (config::Http::default(), Arc::new(Health::new()));
+    fn pages(change: impl FnOnce(&mut config::HttpConfig)) -> (Pages, Arc<Health>) {
+        let (mut config, health) = (config::HttpConfig::default(), Arc::new(Health::new()));
         change(&mut config);
         (Pages::new(&[], health.clone(), &config), health)
     }
@@ -108,7 +108,7 @@ mod tests {
 
     #[test]
     fn console_and_document_can_be_switched_off() {
-        let is_served = |change: fn(&mut config::Http)| {
+        let is_served = |change: fn(&mut config::HttpConfig)| {
             let (pages, _) = pages(change);
             (pages.at("/").is_some(), pages.at("/openapi.json").is_some(), pages.at("/livez").is_some())
         };

@@ -10,7 +10,7 @@ use crate::service::Method;
 use crate::status::Code;
 
 /// The document.
-pub(super) fn document(methods: &[Method], config: &config::Http) -> Value {
+pub(super) fn document(methods: &[Method], config: &config::HttpConfig) -> Value {
     let mut schemas = Schemas::default();
     let mut paths = Map::new();
     for method in methods.iter().filter(|method| method.accepts_codec(Codec::Json)) {

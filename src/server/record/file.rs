@@ -15,11 +15,11 @@ use base64::engine::general_purpose::STANDARD;
 use crossbeam_channel::Receiver;
 use serde_json::json;
 
-use super::blank::Blanker;
-use super::{Recording, Sampled, Shared};
+use super::blank::Redactor;
+use super::{RecordShared, Recording, SampledRequest};
 use crate::codec::{Codec, compress};
 use crate::service::Registry;
-use crate::wire::Protocol;
+use crate::wire::ProtocolId;
 
 /// The version of the file, in its head.
 pub(super) const VERSION: u32 = 1;
@@ -34,7 +34,7 @@ struct BufferedCounts {
 }
 
 /// What writes it.
-pub(super) struct Writer {
+pub(super) struct RecordWriter {
     file: File,
     /// Whole lines that are not in the file yet.
     buffer: Vec<u8>,
@@ -43,8 +43,8 @@ pub(super) struct Writer {
     /// Bytes of the file, all of whole lines.
     written: u64,
     registry: Arc<Registry>,
-    shared: Arc<Shared>,
-    blanker: Blanker,
+    shared: Arc<RecordShared>,
+    blanker: Redactor,
     bytes_max: u64,
     body_bytes_max: usize,
     began: Instant,
@@ -53,13 +53,13 @@ pub(super) struct Writer {
     connections: HashMap<(usize, u64), u64>,
 }
 
-impl Writer {
+impl RecordWriter {
     /// Makes the file, for its owner alone, and writes the head.
     pub(super) fn create(
         recording: &Recording,
         registry: Arc<Registry>,
-        shared: Arc<Shared>,
-    ) -> io::Result<Writer> {
+        shared: Arc<RecordShared>,
+    ) -> io::Result<RecordWriter> {
         let mut options = OpenOptions::new();
         options.write(true).create_new(true);
         #[cfg(unix)]
@@ -75,14 +75,14 @@ impl Writer {
             "bytes_max": recording.bytes_max,
             "blank": recording.blank,
         });
-        let mut writer = Writer {
+        let mut writer = RecordWriter {
             file,
             buffer: Vec::with_capacity(BUFFER_BYTES),
             buffered: BufferedCounts::default(),
             written: 0,
             registry,
             shared,
-            blanker: Blanker::new(&recording.blank),
+            blanker: Redactor::new(&recording.blank),
             bytes_max: recording.bytes_max,
             body_bytes_max: recording.body_bytes_max,
             began: Instant::now(),
@@ -99,7 +99,7 @@ impl Writer {
 
     /// Writes what comes until it is told to end. Whenever nothing waits, what was written is given to the system. A
     /// write that fails ends the recording, and `failed` gets the reason.
-    pub(super) fn run(mut self, queued: &Receiver<Option<Sampled>>, failed: impl FnOnce(&io::Error)) {
+    pub(super) fn run(mut self, queued: &Receiver<Option<SampledRequest>>, failed: impl FnOnce(&io::Error)) {
         let outcome = self.write_all(queued).and_then(|()| self.end());
         if let Err(error) = outcome {
             failed(&error);
@@ -111,7 +111,7 @@ impl Writer {
         }
     }
 
-    fn write_all(&mut self, queued: &Receiver<Option<Sampled>>) -> io::Result<()> {
+    fn write_all(&mut self, queued: &Receiver<Option<SampledRequest>>) -> io::Result<()> {
         loop {
             if queued.is_empty() || self.buffer.len() >= BUFFER_BYTES {
                 self.flush()?;
@@ -122,7 +122,7 @@ impl Writer {
         }
     }
 
-    fn write(&mut self, mut sampled: Sampled) {
+    fn write(&mut self, mut sampled: SampledRequest) {
         let next = self.connections.len() as u64;
         let connection = *self.connections.entry((sampled.reactor, sampled.connection)).or_insert(next);
         let body = std::mem::take(&mut sampled.body);
@@ -132,7 +132,7 @@ impl Writer {
         let mut line = json!({
             "at_us": at.as_micros() as u64,
             "method": self.registry.method(sampled.method).name(),
-            "protocol": sampled.protocol.map(Protocol::name),
+            "protocol": sampled.protocol.map(ProtocolId::name),
             "codec": codec.map(Codec::name),
             "connection": connection,
             "time_left_us": sampled.time_left_us,
@@ -157,7 +157,7 @@ impl Writer {
     /// The body as it is recorded, or why it is not.
     fn body_of(
         &mut self,
-        sampled: &Sampled,
+        sampled: &SampledRequest,
         codec: Option<Codec>,
         body: Vec<u8>,
     ) -> Result<Vec<u8>, &'static str> {

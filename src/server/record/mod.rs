@@ -20,7 +20,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::service::Registry;
 use crate::stats::RecordSnapshot;
-use crate::wire::Protocol;
+use crate::wire::ProtocolId;
 
 pub(super) use tap::{Seen, Tap};
 
@@ -92,12 +92,12 @@ impl std::error::Error for RecordError {
 }
 
 /// A request on its way from a reactor to the file.
-struct Sampled {
+struct SampledRequest {
     at: Instant,
     reactor: usize,
     /// The connection's key, as one number: unique on its reactor.
     connection: u64,
-    protocol: Option<Protocol>,
+    protocol: Option<ProtocolId>,
     /// Its place in the registry.
     method: u32,
     codec: u8,
@@ -108,7 +108,7 @@ struct Sampled {
 }
 
 /// What reactors and the writer share.
-struct Shared {
+struct RecordShared {
     sample: u32,
     queued_bytes: AtomicUsize,
     /// The file is as large as it may be, or could not be written: nothing more is sampled.
@@ -123,7 +123,7 @@ struct Shared {
     trouble: Mutex<Option<String>>,
 }
 
-impl Shared {
+impl RecordShared {
     fn end_with(&self, trouble: String) {
         self.has_failed.store(true, Ordering::Relaxed);
         self.is_over.store(true, Ordering::Relaxed);
@@ -145,9 +145,9 @@ impl Shared {
 
 /// A recording that goes on.
 pub(super) struct Recorder {
-    shared: Arc<Shared>,
+    shared: Arc<RecordShared>,
     /// What is sent here is written; `None` says the end, whoever else may still hold a sender.
-    queue: Sender<Option<Sampled>>,
+    queue: Sender<Option<SampledRequest>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -155,7 +155,7 @@ impl Recorder {
     /// Makes the file, writes its head, and starts the thread that writes the rest.
     pub(super) fn start(recording: Recording, registry: Arc<Registry>) -> Result<Recorder, RecordError> {
         let named = |error| RecordError { file: recording.file.clone(), error };
-        let shared = Arc::new(Shared {
+        let shared = Arc::new(RecordShared {
             sample: recording.sample.max(1),
             queued_bytes: AtomicUsize::new(0),
             is_over: AtomicBool::new(false),
@@ -167,14 +167,14 @@ impl Recorder {
             left_out: AtomicU64::new(0),
             trouble: Mutex::new(None),
         });
-        let (queue, queued): (_, Receiver<Option<Sampled>>) = bounded(QUEUED_MAX);
+        let (queue, queued): (_, Receiver<Option<SampledRequest>>) = bounded(QUEUED_MAX);
         let (made, outcome) = bounded(1);
         let of_thread = (recording.clone(), shared.clone());
         let body = move || {
             let (recording, shared) = of_thread;
             // All writes happen on this thread, for which a file that is too large is an error and no signal.
             let file = os::refuse_file_size_signal()
-                .and_then(|()| file::Writer::create(&recording, registry, shared.clone()));
+                .and_then(|()| file::RecordWriter::create(&recording, registry, shared.clone()));
             let file = match file {
                 Ok(file) => file,
                 Err(error) => return drop(made.send(Err(error))),

@@ -6,15 +6,15 @@ use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
-use super::{QUEUED_BYTES_MAX, Sampled, Shared};
+use super::{QUEUED_BYTES_MAX, RecordShared, SampledRequest};
 use crate::message::{JsonDialect, Request};
-use crate::wire::Protocol;
+use crate::wire::ProtocolId;
 
 /// Where a request came from, and what was in it.
 pub(in crate::server) struct Seen<'a> {
     pub(in crate::server) at: Instant,
     pub(in crate::server) connection: u64,
-    pub(in crate::server) protocol: Option<Protocol>,
+    pub(in crate::server) protocol: Option<ProtocolId>,
     pub(in crate::server) method: u32,
     pub(in crate::server) request: &'a Request,
     pub(in crate::server) body: &'a [u8],
@@ -22,8 +22,8 @@ pub(in crate::server) struct Seen<'a> {
 
 /// One reactor's.
 pub(in crate::server) struct Tap {
-    shared: Arc<Shared>,
-    queue: Sender<Option<Sampled>>,
+    shared: Arc<RecordShared>,
+    queue: Sender<Option<SampledRequest>>,
     reactor: usize,
     /// Requests up to the next one that is recorded, that one included.
     left: u32,
@@ -31,7 +31,11 @@ pub(in crate::server) struct Tap {
 }
 
 impl Tap {
-    pub(super) fn new(shared: Arc<Shared>, queue: Sender<Option<Sampled>>, reactor: usize) -> Tap {
+    pub(super) fn new(
+        shared: Arc<RecordShared>,
+        queue: Sender<Option<SampledRequest>>,
+        reactor: usize,
+    ) -> Tap {
         let mut tap = Tap { shared, queue, reactor, left: 0, random: reactor as u64 + 1 };
         tap.left = tap.draw();
         tap
@@ -78,7 +82,7 @@ impl Tap {
             return;
         }
         let Request { codec, compressed, one_way, time_left_us, .. } = *seen.request;
-        let sampled = Sampled {
+        let sampled = SampledRequest {
             at: seen.at,
             reactor: self.reactor,
             connection: seen.connection,

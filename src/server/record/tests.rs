@@ -38,7 +38,7 @@ const REQUEST: Request = Request {
 
 fn see(tap: &mut Tap, connection: u64, body: &[u8]) {
     let (at, method) = (Instant::now(), 1);
-    let seen = Seen { at, connection, protocol: Some(Protocol::Http), method, request: &REQUEST, body };
+    let seen = Seen { at, connection, protocol: Some(ProtocolId::Http), method, request: &REQUEST, body };
     assert!(tap.wants(), "each is sampled");
     tap.take(&seen);
 }

@@ -4,12 +4,12 @@ use coreloop_bufpool::LINK_BYTES_MIN;
 
 use super::chunks::is_token;
 use super::framing::is_hop_by_hop;
-use crate::message::{Call, Metadata, SendBody};
+use crate::message::{Metadata, OutgoingCall, SendBody};
 use crate::method_name::write_http_path;
 use crate::wire::Out;
 
 /// Writes a call as a Connect unary request.
-pub(super) fn write(host: &str, call: Call<'_>, out: &mut Out<'_>) {
+pub(super) fn write(host: &str, call: OutgoingCall<'_>, out: &mut Out<'_>) {
     out.put(b"POST ");
     write_http_path(call.name, |bytes| out.put(bytes));
     out.put(b" HTTP/1.1\r\nHost: ");

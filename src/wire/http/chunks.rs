@@ -6,7 +6,7 @@
 /// A chunked body being read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
-    at: At,
+    at: ChunkPosition,
     /// The size being read, then the bytes of the chunk still to come.
     left: u64,
     /// Bytes of data so far, those of a chunk that has begun included.
@@ -21,7 +21,7 @@ pub(super) struct Chunks {
 
 /// What comes next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum At {
+enum ChunkPosition {
     /// The digits of a size; so many were read.
     Size(u8),
     /// White space that only an extension may follow.
@@ -66,7 +66,7 @@ enum At {
 
 /// What a piece of the body is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Piece {
+pub(super) enum BodyPiece {
     /// So many bytes of data stand at the start.
     Data(usize),
     /// So many bytes of framing do.
@@ -99,18 +99,18 @@ fn is_text(byte: u8) -> bool {
 
 impl Chunks {
     pub(super) fn new(total_max: u64, overhead_max: u64) -> Chunks {
-        Chunks { at: At::Size(0), left: 0, total: 0, total_max, overhead: 0, overhead_max }
+        Chunks { at: ChunkPosition::Size(0), left: 0, total: 0, total_max, overhead: 0, overhead_max }
     }
 
     /// The first piece of the bytes, which are not none.
-    pub(super) fn next(&mut self, input: &[u8]) -> Result<Piece, ChunkFault> {
-        if self.at == At::Data {
+    pub(super) fn next(&mut self, input: &[u8]) -> Result<BodyPiece, ChunkFault> {
+        if self.at == ChunkPosition::Data {
             let bytes = self.left.min(input.len() as u64);
             self.left -= bytes;
             if self.left == 0 {
-                self.at = At::DataCr;
+                self.at = ChunkPosition::DataCr;
             }
-            return Ok(Piece::Data(bytes as usize));
+            return Ok(BodyPiece::Data(bytes as usize));
         }
         for (at, byte) in input.iter().enumerate() {
             self.overhead += 1;
@@ -119,85 +119,112 @@ impl Chunks {
             }
             self.at = self.after(*byte)?;
             match self.at {
-                At::Done => return Ok(Piece::End(at + 1)),
-                At::Data => return Ok(Piece::Framing(at + 1)),
+                ChunkPosition::Done => return Ok(BodyPiece::End(at + 1)),
+                ChunkPosition::Data => return Ok(BodyPiece::Framing(at + 1)),
                 _ => {}
             }
         }
-        Ok(Piece::Framing(input.len()))
+        Ok(BodyPiece::Framing(input.len()))
     }
 
     /// The step that a byte of framing leads to.
-    fn after(&mut self, byte: u8) -> Result<At, ChunkFault> {
+    fn after(&mut self, byte: u8) -> Result<ChunkPosition, ChunkFault> {
         let malformed = |what| Err(ChunkFault::Malformed(what));
         Ok(match (self.at, byte) {
-            (At::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+            (ChunkPosition::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
                 // Sixteen digits cannot overflow; more of them are no size that anyone means.
                 if digits == 16 {
                     return malformed("a chunk size has more than 16 digits");
                 }
                 self.left = self.left << 4 | u64::from((byte as char).to_digit(16).unwrap_or(0));
-                At::Size(digits + 1)
+                ChunkPosition::Size(digits + 1)
             }
-            (At::Size(0), _) => return malformed("a chunk size begins with a digit"),
-            (At::Size(_) | At::InExtToken | At::AfterExtValue | At::InExtName, b'\r') => At::SizeLf,
+            (ChunkPosition::Size(0), _) => return malformed("a chunk size begins with a digit"),
             (
-                At::Size(_)
-                | At::BeforeExt
-                | At::InExtToken
-                | At::AfterExtValue
-                | At::InExtName
-                | At::AfterExtName,
+                ChunkPosition::Size(_)
+                | ChunkPosition::InExtToken
+                | ChunkPosition::AfterExtValue
+                | ChunkPosition::InExtName,
+                b'\r',
+            ) => ChunkPosition::SizeLf,
+            (
+                ChunkPosition::Size(_)
+                | ChunkPosition::BeforeExt
+                | ChunkPosition::InExtToken
+                | ChunkPosition::AfterExtValue
+                | ChunkPosition::InExtName
+                | ChunkPosition::AfterExtName,
                 b';',
-            ) => At::ExtName,
-            (At::Size(_) | At::BeforeExt, b' ' | b'\t') => At::BeforeExt,
-            (At::InExtToken | At::AfterExtValue, b' ' | b'\t') => At::BeforeExt,
-            (At::ExtName, b' ' | b'\t') => At::ExtName,
-            (At::ExtName | At::InExtName, byte) if is_token(byte) => At::InExtName,
-            (At::InExtName | At::AfterExtName, b' ' | b'\t') => At::AfterExtName,
-            (At::InExtName | At::AfterExtName, b'=') => At::ExtValue,
-            (At::ExtValue, b' ' | b'\t') => At::ExtValue,
-            (At::ExtValue, b'"') => At::InExtQuotes,
-            (At::ExtValue | At::InExtToken, byte) if is_token(byte) => At::InExtToken,
-            (At::InExtQuotes, b'"') => At::AfterExtValue,
-            (At::InExtQuotes, b'\\') => At::InExtEscape,
-            (At::InExtQuotes | At::InExtEscape, byte) if is_text(byte) => At::InExtQuotes,
-            (At::SizeLf, b'\n') if self.left == 0 => At::TrailerStart,
-            (At::SizeLf, b'\n') => {
+            ) => ChunkPosition::ExtName,
+            (ChunkPosition::Size(_) | ChunkPosition::BeforeExt, b' ' | b'\t') => ChunkPosition::BeforeExt,
+            (ChunkPosition::InExtToken | ChunkPosition::AfterExtValue, b' ' | b'\t') => {
+                ChunkPosition::BeforeExt
+            }
+            (ChunkPosition::ExtName, b' ' | b'\t') => ChunkPosition::ExtName,
+            (ChunkPosition::ExtName | ChunkPosition::InExtName, byte) if is_token(byte) => {
+                ChunkPosition::InExtName
+            }
+            (ChunkPosition::InExtName | ChunkPosition::AfterExtName, b' ' | b'\t') => {
+                ChunkPosition::AfterExtName
+            }
+            (ChunkPosition::InExtName | ChunkPosition::AfterExtName, b'=') => ChunkPosition::ExtValue,
+            (ChunkPosition::ExtValue, b' ' | b'\t') => ChunkPosition::ExtValue,
+            (ChunkPosition::ExtValue, b'"') => ChunkPosition::InExtQuotes,
+            (ChunkPosition::ExtValue | ChunkPosition::InExtToken, byte) if is_token(byte) => {
+                ChunkPosition::InExtToken
+            }
+            (ChunkPosition::InExtQuotes, b'"') => ChunkPosition::AfterExtValue,
+            (ChunkPosition::InExtQuotes, b'\\') => ChunkPosition::InExtEscape,
+            (ChunkPosition::InExtQuotes | ChunkPosition::InExtEscape, byte) if is_text(byte) => {
+                ChunkPosition::InExtQuotes
+            }
+            (ChunkPosition::SizeLf, b'\n') if self.left == 0 => ChunkPosition::TrailerStart,
+            (ChunkPosition::SizeLf, b'\n') => {
                 self.total = self.total.saturating_add(self.left);
                 if self.total > self.total_max {
                     return Err(ChunkFault::TooLarge);
                 }
-                At::Data
+                ChunkPosition::Data
             }
-            (At::DataCr, b'\r') => At::DataLf,
-            (At::DataLf, b'\n') => At::Size(0),
-            (At::DataCr | At::DataLf, _) => return malformed("a chunk does not end where its size says"),
-            (At::TrailerStart, b'\r') => At::LastLf,
-            (At::TrailerStart | At::TrailerName, byte) if is_token(byte) => At::TrailerName,
-            (At::TrailerName, b':') => At::TrailerValue,
-            (At::TrailerValue, b'\r') => At::TrailerLf,
-            (At::TrailerValue, byte) if is_text(byte) => At::TrailerValue,
-            (At::TrailerLf, b'\n') => At::TrailerStart,
-            (At::LastLf, b'\n') => At::Done,
-            (At::TrailerStart | At::TrailerName | At::TrailerValue | At::TrailerLf | At::LastLf, _) => {
+            (ChunkPosition::DataCr, b'\r') => ChunkPosition::DataLf,
+            (ChunkPosition::DataLf, b'\n') => ChunkPosition::Size(0),
+            (ChunkPosition::DataCr | ChunkPosition::DataLf, _) => {
+                return malformed("a chunk does not end where its size says");
+            }
+            (ChunkPosition::TrailerStart, b'\r') => ChunkPosition::LastLf,
+            (ChunkPosition::TrailerStart | ChunkPosition::TrailerName, byte) if is_token(byte) => {
+                ChunkPosition::TrailerName
+            }
+            (ChunkPosition::TrailerName, b':') => ChunkPosition::TrailerValue,
+            (ChunkPosition::TrailerValue, b'\r') => ChunkPosition::TrailerLf,
+            (ChunkPosition::TrailerValue, byte) if is_text(byte) => ChunkPosition::TrailerValue,
+            (ChunkPosition::TrailerLf, b'\n') => ChunkPosition::TrailerStart,
+            (ChunkPosition::LastLf, b'\n') => ChunkPosition::Done,
+            (
+                ChunkPosition::TrailerStart
+                | ChunkPosition::TrailerName
+                | ChunkPosition::TrailerValue
+                | ChunkPosition::TrailerLf
+                | ChunkPosition::LastLf,
+                _,
+            ) => {
                 return malformed("a trailer is malformed");
             }
             (
-                At::Size(_)
-                | At::BeforeExt
-                | At::ExtName
-                | At::InExtName
-                | At::AfterExtName
-                | At::ExtValue
-                | At::InExtToken
-                | At::InExtQuotes
-                | At::InExtEscape
-                | At::AfterExtValue
-                | At::SizeLf,
+                ChunkPosition::Size(_)
+                | ChunkPosition::BeforeExt
+                | ChunkPosition::ExtName
+                | ChunkPosition::InExtName
+                | ChunkPosition::AfterExtName
+                | ChunkPosition::ExtValue
+                | ChunkPosition::InExtToken
+                | ChunkPosition::InExtQuotes
+                | ChunkPosition::InExtEscape
+                | ChunkPosition::AfterExtValue
+                | ChunkPosition::SizeLf,
                 _,
             ) => return malformed("a chunk's size line is malformed"),
-            (At::Data | At::Done, _) => return malformed("there is no framing here"),
+            (ChunkPosition::Data | ChunkPosition::Done, _) => return malformed("there is no framing here"),
         })
     }
 }
@@ -217,12 +244,12 @@ mod tests {
         while taken < stream.len() {
             let input = &stream[taken..stream.len().min(taken.saturating_add(step))];
             match chunks.next(input)? {
-                Piece::Data(bytes) => {
+                BodyPiece::Data(bytes) => {
                     out.extend_from_slice(&input[..bytes]);
                     taken += bytes;
                 }
-                Piece::Framing(bytes) => taken += bytes,
-                Piece::End(bytes) => return Ok((out, taken + bytes)),
+                BodyPiece::Framing(bytes) => taken += bytes,
+                BodyPiece::End(bytes) => return Ok((out, taken + bytes)),
             }
         }
         panic!("the body has no end");

@@ -5,15 +5,15 @@ use std::collections::VecDeque;
 use httparse::Status;
 
 use super::call;
-use super::chunks::{ChunkFault, Chunks, Piece};
+use super::chunks::{BodyPiece, ChunkFault, Chunks};
 use super::error::{read_error, read_server_timing};
 use super::framing::{Framing, with_fields};
 use super::request::is_json;
-use super::scan::{Scan, Scanned};
+use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX};
-use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Refusal, Span};
+use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall, Refusal, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
 /// Bytes of a reply's head at the most.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -29,21 +29,21 @@ const INTERIM_MAX: u32 = 16;
 /// HTTP cannot take a call back, so the reply to one that was given up is read and dropped, and so is that to a one-way
 /// call. How many calls are written before a reply is the caller's choice; [`HttpClient::takes_calls`] says until when.
 #[derive(Debug)]
-pub struct HttpClient(Box<Client>);
+pub struct HttpClient(Box<HttpClientInner>);
 
 #[derive(Debug)]
-struct Client {
+struct HttpClientInner {
     /// What `Host` says, with its line.
     host: String,
     frame_bytes_max: usize,
-    state: State,
-    scan: Scan,
+    state: ReplyState,
+    scan: HeadScan,
     /// No reply was read yet.
     is_fresh: bool,
     /// Interim responses since the last reply.
     interims: u32,
     /// The calls that wait for a reply, in order.
-    asked: VecDeque<Asked>,
+    asked: VecDeque<PendingRequest>,
     /// The reply before was the last.
     is_last: bool,
     /// The bytes aside were those of a message that was given out.
@@ -54,7 +54,7 @@ struct Client {
 
 /// A call that waits for its reply.
 #[derive(Clone, Copy, Debug)]
-struct Asked {
+struct PendingRequest {
     id: u64,
     /// Nobody wants the reply.
     is_ignored: bool,
@@ -62,7 +62,7 @@ struct Asked {
 
 /// Where in the stream of replies it is.
 #[derive(Clone, Debug)]
-enum State {
+enum ReplyState {
     /// Between replies, or in a head.
     Head,
     /// A body of known length.
@@ -103,11 +103,11 @@ impl HttpClient {
         let is_host = |byte: &u8| (b'!'..=b'~').contains(byte);
         // What cannot stand in a field is left out: nothing, too, is a host.
         let host = if host.as_bytes().iter().all(is_host) { host } else { String::new() };
-        HttpClient(Box::new(Client {
+        HttpClient(Box::new(HttpClientInner {
             host,
             frame_bytes_max,
-            state: State::Head,
-            scan: Scan::default(),
+            state: ReplyState::Head,
+            scan: HeadScan::default(),
             is_fresh: true,
             interims: 0,
             asked: VecDeque::new(),
@@ -121,15 +121,16 @@ impl HttpClient {
 impl HttpClient {
     /// No reply has said yet that it is the last one: a call may be written.
     pub fn takes_calls(&self) -> bool {
-        !self.0.is_last && !matches!(self.0.state, State::Last | State::Ended | State::Broken(_))
+        !self.0.is_last
+            && !matches!(self.0.state, ReplyState::Last | ReplyState::Ended | ReplyState::Broken(_))
     }
 }
 
-impl Client {
+impl HttpClientInner {
     // Calls out.
 
-    fn request(&mut self, call: Call<'_>, out: &mut Out<'_>) {
-        self.asked.push_back(Asked { id: call.id, is_ignored: call.one_way });
+    fn request(&mut self, call: OutgoingCall<'_>, out: &mut Out<'_>) {
+        self.asked.push_back(PendingRequest { id: call.id, is_ignored: call.one_way });
         call::write(&self.host, call, out);
     }
 
@@ -150,36 +151,36 @@ impl Client {
             }
         }
         match self.state {
-            State::Head if self.is_last => {
-                self.state = State::Last;
+            ReplyState::Head if self.is_last => {
+                self.state = ReplyState::Last;
                 Decoded::Message { message: Message::Drain, consumed: 0 }
             }
-            State::Head => self.head(input),
-            State::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
-            State::Body { head, bytes } => {
+            ReplyState::Head => self.head(input),
+            ReplyState::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            ReplyState::Body { head, bytes } => {
                 self.reply(&head, &input[..bytes], Span::new(0, bytes as u32), bytes)
             }
-            State::Chunked { head, chunks, is_refused } => self.chunked(head, chunks, is_refused, input),
-            State::UntilEnd { head, is_end } => self.until_end(head, is_end, input),
-            State::Skip { .. } if input.is_empty() => Decoded::NeedMore { bytes_min: 1 },
-            State::Skip { bytes } => {
+            ReplyState::Chunked { head, chunks, is_refused } => self.chunked(head, chunks, is_refused, input),
+            ReplyState::UntilEnd { head, is_end } => self.until_end(head, is_end, input),
+            ReplyState::Skip { .. } if input.is_empty() => Decoded::NeedMore { bytes_min: 1 },
+            ReplyState::Skip { bytes } => {
                 let consumed = bytes.min(input.len() as u64);
                 let left = bytes - consumed;
-                self.state = if left == 0 { State::Head } else { State::Skip { bytes: left } };
+                self.state = if left == 0 { ReplyState::Head } else { ReplyState::Skip { bytes: left } };
                 Decoded::Skip { consumed: consumed as usize }
             }
-            State::Last => {
-                self.state = State::Ended;
+            ReplyState::Last => {
+                self.state = ReplyState::Ended;
                 Decoded::End
             }
-            State::Ended => Decoded::End,
-            State::Broken(ref why) => Decoded::Broken(why.clone()),
+            ReplyState::Ended => Decoded::End,
+            ReplyState::Broken(ref why) => Decoded::Broken(why.clone()),
         }
     }
 
     #[cold]
     fn break_off(&mut self, why: Broken) -> Decoded<Message> {
-        self.state = State::Broken(why.clone());
+        self.state = ReplyState::Broken(why.clone());
         Decoded::Broken(why)
     }
 
@@ -193,20 +194,20 @@ impl Client {
             return self.break_off(Broken::Foreign(met));
         }
         let (bytes, lines) = match self.scan.go_on(input, HEAD_BYTES_MAX) {
-            Scanned::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
-            Scanned::Head { lines: 0, .. } => {
+            ScannedHead::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            ScannedHead::Head { lines: 0, .. } => {
                 return self.break_off(broken("a reply begins with an empty line"));
             }
-            Scanned::Head { bytes, lines } => (bytes, lines),
-            Scanned::Bad(_) => {
+            ScannedHead::Head { bytes, lines } => (bytes, lines),
+            ScannedHead::Bad(_) => {
                 return self
                     .break_off(broken("a reply's head holds a CR, LF or control character out of place"));
             }
-            Scanned::TooLong { .. } => {
+            ScannedHead::TooLong { .. } => {
                 return self.break_off(broken(format!("a reply's head is over {HEAD_BYTES_MAX} bytes")));
             }
         };
-        self.scan = Scan::default();
+        self.scan = HeadScan::default();
         self.is_fresh = false;
         match read_head(&input[..bytes], lines) {
             Ok(head) => self.after_head(head, bytes, input),
@@ -230,7 +231,7 @@ impl Client {
         if head.status == 408 && self.is_last && !head.is_json {
             // It says why an idle connection closes, and answers no call: one that has crossed it was not read (RFC
             // 9110 section 15.5.9).
-            self.state = State::Head;
+            self.state = ReplyState::Head;
             return self.decode(input);
         }
         if self.asked.is_empty() {
@@ -245,11 +246,11 @@ impl Client {
             Framing { is_chunked: true, .. } => {
                 // The limit is looked at here, since what is over it has to be read to its end.
                 let chunks = Chunks::new(u64::MAX, HEAD_BYTES_MAX as u64);
-                self.state = State::Chunked { head, chunks, is_refused: false };
+                self.state = ReplyState::Chunked { head, chunks, is_refused: false };
                 Decoded::Skip { consumed: head_bytes }
             }
             Framing { length: Some(length), .. } if length > bytes_max => {
-                self.state = State::Skip { bytes: length };
+                self.state = ReplyState::Skip { bytes: length };
                 self.refuse(length, head_bytes)
             }
             Framing { length: Some(length), .. } => {
@@ -258,12 +259,12 @@ impl Client {
                     let span = Span::new(head_bytes as u32, bytes as u32);
                     return self.reply(&head, body, span, head_bytes + bytes);
                 }
-                self.state = State::Body { head, bytes };
+                self.state = ReplyState::Body { head, bytes };
                 Decoded::Skip { consumed: head_bytes }
             }
             Framing { length: None, .. } => {
                 self.is_last = true;
-                self.state = State::UntilEnd { head, is_end: false };
+                self.state = ReplyState::UntilEnd { head, is_end: false };
                 Decoded::Skip { consumed: head_bytes }
             }
         }
@@ -274,7 +275,7 @@ impl Client {
         let why = Broken::TooLarge { bytes, bytes_max: self.frame_bytes_max as u64 };
         self.is_aside_stale = true;
         match self.asked.pop_front() {
-            Some(Asked { id, is_ignored: false }) => {
+            Some(PendingRequest { id, is_ignored: false }) => {
                 let (codec, one_way, code) = (JSON, false, Code::ResourceExhausted);
                 let refusal = Refusal { id, codec, one_way, code, message: why.to_string() };
                 Decoded::Message { message: Message::Refused(refusal), consumed }
@@ -285,9 +286,9 @@ impl Client {
 
     /// A whole reply. `consumed` may be 0, where its bytes were taken before.
     fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Decoded<Message> {
-        self.state = State::Head;
+        self.state = ReplyState::Head;
         self.is_aside_stale = true;
-        let Some(Asked { id, is_ignored: false }) = self.asked.pop_front() else {
+        let Some(PendingRequest { id, is_ignored: false }) = self.asked.pop_front() else {
             // The next look must not ask for bytes where the end is near.
             return if consumed > 0 { Decoded::Skip { consumed } } else { self.decode(&[]) };
         };
@@ -308,7 +309,7 @@ impl Client {
                 (code, Span::aside(0, self.gathered.len() as u32))
             }
         };
-        let answered = Answered {
+        let answered = IncomingReply {
             id,
             codec: JsonDialect::Connect.codec_number(),
             compressed: false,
@@ -342,23 +343,23 @@ impl Client {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
-                Ok(Piece::Data(bytes)) if is_refused => at += bytes,
-                Ok(Piece::End(bytes)) if is_refused => {
-                    self.state = State::Head;
+                Ok(BodyPiece::Data(bytes)) if is_refused => at += bytes,
+                Ok(BodyPiece::End(bytes)) if is_refused => {
+                    self.state = ReplyState::Head;
                     return Decoded::Skip { consumed: at + bytes };
                 }
-                Ok(Piece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
+                Ok(BodyPiece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
                     // More may follow: how much in all is not known before the end.
                     let at_least = (self.gathered.len() + bytes) as u64;
-                    self.state = State::Chunked { head, chunks, is_refused: true };
+                    self.state = ReplyState::Chunked { head, chunks, is_refused: true };
                     return self.refuse(at_least, at + bytes);
                 }
-                Ok(Piece::Data(bytes)) => {
+                Ok(BodyPiece::Data(bytes)) => {
                     self.gathered.extend_from_slice(&input[at..at + bytes]);
                     at += bytes;
                 }
-                Ok(Piece::Framing(bytes)) => at += bytes,
-                Ok(Piece::End(bytes)) => return self.gathered_reply(&head, at + bytes),
+                Ok(BodyPiece::Framing(bytes)) => at += bytes,
+                Ok(BodyPiece::End(bytes)) => return self.gathered_reply(&head, at + bytes),
                 Err(fault) => {
                     return self.break_off(match fault {
                         ChunkFault::Malformed(what) => broken(what),
@@ -368,14 +369,14 @@ impl Client {
                 }
             }
         }
-        self.state = State::Chunked { head, chunks, is_refused };
+        self.state = ReplyState::Chunked { head, chunks, is_refused };
         if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
     }
 
     fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Decoded<Message> {
         if input.len() > self.frame_bytes_max - self.gathered.len() {
             // What is left has no end but that of the connection, which takes no more calls anyway.
-            self.state = State::Head;
+            self.state = ReplyState::Head;
             return self.refuse((self.gathered.len() + input.len()) as u64, input.len());
         }
         self.gathered.extend_from_slice(input);
@@ -423,7 +424,7 @@ fn read_head(head: &[u8], lines: usize) -> Result<ReplyHead, String> {
     })
 }
 
-impl Wire for HttpClient {
+impl Protocol for HttpClient {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
@@ -446,8 +447,11 @@ impl Wire for HttpClient {
 
     fn is_inside_message(&self) -> bool {
         match self.0.state {
-            State::Body { .. } | State::Chunked { .. } | State::UntilEnd { .. } | State::Skip { .. } => true,
-            State::Head | State::Last | State::Ended | State::Broken(_) => false,
+            ReplyState::Body { .. }
+            | ReplyState::Chunked { .. }
+            | ReplyState::UntilEnd { .. }
+            | ReplyState::Skip { .. } => true,
+            ReplyState::Head | ReplyState::Last | ReplyState::Ended | ReplyState::Broken(_) => false,
         }
     }
 
@@ -457,21 +461,21 @@ impl Wire for HttpClient {
 
     fn on_end(&mut self) -> bool {
         match &mut self.0.state {
-            State::UntilEnd { is_end, .. } => {
+            ReplyState::UntilEnd { is_end, .. } => {
                 *is_end = true;
                 true
             }
-            State::Head
-            | State::Body { .. }
-            | State::Chunked { .. }
-            | State::Skip { .. }
-            | State::Last
-            | State::Ended
-            | State::Broken(_) => false,
+            ReplyState::Head
+            | ReplyState::Body { .. }
+            | ReplyState::Chunked { .. }
+            | ReplyState::Skip { .. }
+            | ReplyState::Last
+            | ReplyState::Ended
+            | ReplyState::Broken(_) => false,
         }
     }
 
     fn is_in_head(&self) -> bool {
-        matches!(self.0.state, State::Head) && self.0.scan.has_begun()
+        matches!(self.0.state, ReplyState::Head) && self.0.scan.has_begun()
     }
 }

@@ -125,7 +125,7 @@ pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String) {
     }
 }
 
-/// Microseconds queued and in the handler, as `Server-Timing` has them. Whatever else it says is passed over.
+/// Microseconds queued and in the handler, as `HttpServerInner-Timing` has them. Whatever else it says is passed over.
 pub(super) fn read_server_timing(value: &[u8], times: &mut (u32, u32)) {
     for metric in list(value) {
         let mut parts = metric.split(|byte| *byte == b';').map(trim);

@@ -21,10 +21,10 @@ mod server;
 
 use std::sync::Arc;
 
-use self::server::Server;
+use self::server::HttpServerInner;
 use crate::config::Limits;
-use crate::message::{Message, Outgoing, Reply};
-use crate::wire::{Decoded, DrainNotice, Out, ServerSide, Wire};
+use crate::message::{Message, Outgoing, OutgoingReply};
+use crate::wire::{Decoded, DrainNotice, Out, Protocol, ServerContext};
 pub(super) use call::fits_field;
 pub use client::HttpClient;
 
@@ -45,12 +45,12 @@ const KEEP_BYTES_MAX: usize = 512;
 ///
 /// A box: most of a server's connections may speak something else.
 #[derive(Debug)]
-pub struct Http(Box<Server>);
+pub struct Http(Box<HttpServerInner>);
 
 impl Http {
     /// The end that receives requests.
-    pub fn server(side: Arc<ServerSide>) -> Http {
-        Http(Box::new(Server::new(side)))
+    pub fn server(side: Arc<ServerContext>) -> Http {
+        Http(Box::new(HttpServerInner::new(side)))
     }
 
     /// Whether Go's net/rpc may be asked for. Without it, as if it were not known.
@@ -61,7 +61,7 @@ impl Http {
 
     /// What it shares with the other connections of its server.
     #[cfg(feature = "netrpc")]
-    pub(super) fn side(&self) -> &Arc<ServerSide> {
+    pub(super) fn side(&self) -> &Arc<ServerContext> {
         self.0.side()
     }
 
@@ -73,7 +73,7 @@ impl Http {
     }
 }
 
-impl Wire for Http {
+impl Protocol for Http {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
@@ -85,7 +85,15 @@ impl Wire for Http {
     #[inline]
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
-            Outgoing::Reply(Reply { id, code, queue_us, handler_us, body, codec: _, compressed: _ }) => {
+            Outgoing::Reply(OutgoingReply {
+                id,
+                code,
+                queue_us,
+                handler_us,
+                body,
+                codec: _,
+                compressed: _,
+            }) => {
                 self.0.reply(id, code, (queue_us, handler_us), body, out);
             }
             Outgoing::Prepared { .. } => self.0.say_ready(out),

@@ -6,9 +6,9 @@
 
 use std::ops::Range;
 
-use super::reply::{Allow, Asked};
+use super::reply::{AllowedMethods, PendingResponse};
 use crate::message::SendBody;
-use crate::wire::{Out, ServerSide};
+use crate::wire::{Out, ServerContext};
 
 /// Up to the digits of the length.
 const BEFORE: &[u8; 102] = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
@@ -27,10 +27,14 @@ const HEAD_BYTES_MAX: usize = BEFORE.len() + 20 + AFTER.len();
 
 /// Whether an answer of 200 with these times has this form.
 #[inline]
-pub(super) fn fits(side: &ServerSide, asked: &Asked, (queue_us, handler_us): (u32, u32)) -> bool {
+pub(super) fn fits(
+    side: &ServerContext,
+    asked: &PendingResponse,
+    (queue_us, handler_us): (u32, u32),
+) -> bool {
     // Where there are origins, each answer says for whom it is.
     side.cors_origins.is_empty()
-        && asked.allow == Allow::Nothing
+        && asked.allow == AllowedMethods::Nothing
         && !asked.is_head
         && !asked.is_http_10
         && !asked.closes
@@ -41,7 +45,7 @@ pub(super) fn fits(side: &ServerSide, asked: &Asked, (queue_us, handler_us): (u3
 /// Writes an answer that [`fits`].
 #[inline]
 pub(super) fn say(
-    side: &ServerSide,
+    side: &ServerContext,
     (queue_us, handler_us): (u32, u32),
     body: SendBody<'_>,
     out: &mut Out<'_>,
@@ -133,7 +137,7 @@ mod tests {
             is_chunk in any::<bool>(),
             before in prop_oneof![Just(0_usize), 0..4096_usize],
         ) {
-            let (side, asked) = (ServerSide::bare(Limits::default()), Asked::default());
+            let (side, asked) = (ServerContext::bare(Limits::default()), PendingResponse::default());
             let fits = fits(&side, &asked, (queue_us, handler_us));
             prop_assert_eq!(fits, queue_us < 10_000 && handler_us < 10_000);
             if fits {
@@ -150,14 +154,15 @@ mod tests {
 
     #[test]
     fn an_answer_of_another_form_is_left_to_the_longer_way() {
-        let bare = ServerSide::bare(Limits::default());
-        let of = |asked: &Asked| fits(&bare, asked, (0, 0));
-        assert!(of(&Asked::default()));
-        assert!(!of(&Asked { closes: true, ..Asked::default() }));
-        assert!(!of(&Asked { is_head: true, ..Asked::default() }));
-        assert!(!of(&Asked { is_http_10: true, ..Asked::default() }));
-        assert!(!of(&Asked { allow: Allow::Post, ..Asked::default() }));
-        let shared = ServerSide { cors_origins: vec!["*".into()], ..ServerSide::bare(Limits::default()) };
-        assert!(!fits(&shared, &Asked::default(), (0, 0)));
+        let bare = ServerContext::bare(Limits::default());
+        let of = |asked: &PendingResponse| fits(&bare, asked, (0, 0));
+        assert!(of(&PendingResponse::default()));
+        assert!(!of(&PendingResponse { closes: true, ..PendingResponse::default() }));
+        assert!(!of(&PendingResponse { is_head: true, ..PendingResponse::default() }));
+        assert!(!of(&PendingResponse { is_http_10: true, ..PendingResponse::default() }));
+        assert!(!of(&PendingResponse { allow: AllowedMethods::Post, ..PendingResponse::default() }));
+        let shared =
+            ServerContext { cors_origins: vec!["*".into()], ..ServerContext::bare(Limits::default()) };
+        assert!(!fits(&shared, &PendingResponse::default(), (0, 0)));
     }
 }

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::alphabet::URL_SAFE;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
-use super::fault::Fault;
+use super::fault::RequestFault;
 
 /// Padding may be there or not.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
@@ -16,7 +16,7 @@ const BASE64: GeneralPurpose = GeneralPurpose::new(
 
 /// Appends the argument that a query holds. Parameters that are not known are passed over; one that is known and
 /// stands there twice is refused. Whether the query says that it is of the Connect protocol.
-pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, Fault> {
+pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, RequestFault> {
     let mut known = [None; 5];
     const NAMES: [&[u8]; 5] = [b"message", b"encoding", b"base64", b"compression", b"connect"];
     for parameter in query.split('&') {
@@ -25,21 +25,21 @@ pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, Fault> {
         if let Some(at) = NAMES.iter().position(|known| *known == &name[..])
             && known[at].replace(value).is_some()
         {
-            return Err(Fault::invalid("a parameter of the query occurs twice"));
+            return Err(RequestFault::invalid("a parameter of the query occurs twice"));
         }
     }
     let [message, encoding, base64, compression, connect] = known;
-    let is = |value: Option<&str>, right: &[u8]| -> Result<bool, Fault> {
+    let is = |value: Option<&str>, right: &[u8]| -> Result<bool, RequestFault> {
         value.map_or(Ok(true), |value| Ok(*percent(value)? == *right))
     };
     if !is(connect, b"v1")? {
-        return Err(Fault::invalid("connect must be v1"));
+        return Err(RequestFault::invalid("connect must be v1"));
     }
     if !is(encoding, b"json")? {
-        return Err(Fault::unsupported("encoding must be json"));
+        return Err(RequestFault::unsupported("encoding must be json"));
     }
     if !is(compression, b"identity")? && !is(compression, b"")? {
-        return Err(Fault::unsupported("compression must be identity: no other is supported here"));
+        return Err(RequestFault::unsupported("compression must be identity: no other is supported here"));
     }
     let is_connect = connect.is_some();
     let Some(message) = message else { return Ok(is_connect) };
@@ -48,14 +48,14 @@ pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, Fault> {
         let decoded = BASE64.decode_vec(&*message, out);
         return decoded
             .map(|()| is_connect)
-            .map_err(|_| Fault::invalid("message is not base64 of the URL-safe alphabet"));
+            .map_err(|_| RequestFault::invalid("message is not base64 of the URL-safe alphabet"));
     }
     out.extend_from_slice(&message);
     Ok(is_connect)
 }
 
 /// Percent-decoding, as forms do it: a plus sign is a space.
-fn percent(text: &str) -> Result<Cow<'_, [u8]>, Fault> {
+fn percent(text: &str) -> Result<Cow<'_, [u8]>, RequestFault> {
     let bytes = text.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
         return Ok(Cow::Borrowed(bytes));
@@ -68,7 +68,7 @@ fn percent(text: &str) -> Result<Cow<'_, [u8]>, Fault> {
             b'%' => {
                 let hex = |at: usize| after.get(at).and_then(|digit| (*digit as char).to_digit(16));
                 let (Some(high), Some(low)) = (hex(0), hex(1)) else {
-                    return Err(Fault::invalid(
+                    return Err(RequestFault::invalid(
                         "a percent sign in the query is not followed by two hex digits",
                     ));
                 };

@@ -5,7 +5,7 @@ use coreloop_bufpool::Chunk;
 use super::plain;
 use crate::message::SendBody;
 use crate::status::Code;
-use crate::wire::{Out, ServerSide};
+use crate::wire::{Out, ServerContext};
 
 /// What Go's `rpc.DialHTTP` waits for (net/rpc server.go, `connected`).
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
@@ -16,9 +16,9 @@ const KEPT_BYTES: usize = 512;
 /// Seconds that a browser may remember what a preflight said.
 const PREFLIGHT_SECONDS: &[u8] = b"7200";
 
-/// What a resource allows, for `Allow`.
+/// What a resource allows, for `AllowedMethods`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) enum Allow {
+pub(super) enum AllowedMethods {
     /// Not to be said.
     #[default]
     Nothing,
@@ -34,27 +34,27 @@ pub(super) enum Allow {
     Connect,
 }
 
-impl Allow {
+impl AllowedMethods {
     fn text(self) -> &'static [u8] {
         match self {
-            Allow::Nothing => b"",
-            Allow::All | Allow::GetAndPost => b"GET, HEAD, POST, OPTIONS",
-            Allow::Post => b"POST, OPTIONS",
-            Allow::Get => b"GET, HEAD, OPTIONS",
-            Allow::Connect => b"CONNECT",
+            AllowedMethods::Nothing => b"",
+            AllowedMethods::All | AllowedMethods::GetAndPost => b"GET, HEAD, POST, OPTIONS",
+            AllowedMethods::Post => b"POST, OPTIONS",
+            AllowedMethods::Get => b"GET, HEAD, OPTIONS",
+            AllowedMethods::Connect => b"CONNECT",
         }
     }
 }
 
 /// What is remembered of a question until it is answered.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct PendingResponse {
     /// The status of a refusal; 0 where the code decides.
     pub(super) status: u16,
     /// The origin of the site that lets the asking page read the answer: its index and 1; 0 is none.
     pub(super) origin: u16,
     /// What the resource allows, where it is to be said.
-    pub(super) allow: Allow,
+    pub(super) allow: AllowedMethods,
     /// HEAD: the body is left out.
     pub(super) is_head: bool,
     /// It came in HTTP/1.0, where keeping the connection must be said.
@@ -67,7 +67,7 @@ pub(super) struct Asked {
 
 /// An answer.
 #[derive(Debug)]
-pub(super) enum Said<'a> {
+pub(super) enum Response<'a> {
     /// How a call ended.
     Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
     /// A page.
@@ -88,18 +88,18 @@ pub(super) enum Said<'a> {
     Options { is_preflight: bool },
 }
 
-impl Said<'_> {
+impl Response<'_> {
     /// What it holds while it waits.
     pub(super) fn kept_bytes(&self) -> usize {
         KEPT_BYTES
             + match self {
-                Said::Reply { body, .. } => body.len(),
-                Said::Page { body, .. } => body.len(),
+                Response::Reply { body, .. } => body.len(),
+                Response::Page { body, .. } => body.len(),
                 #[cfg(feature = "jsonrpc")]
-                Said::JsonRpc { body } => body.len(),
+                Response::JsonRpc { body } => body.len(),
                 #[cfg(feature = "jsonrpc")]
-                Said::NoAnswers => 0,
-                Said::Continue | Said::GoRpc | Said::MustConnect | Said::Options { .. } => 0,
+                Response::NoAnswers => 0,
+                Response::Continue | Response::GoRpc | Response::MustConnect | Response::Options { .. } => 0,
             }
     }
 }
@@ -107,8 +107,8 @@ impl Said<'_> {
 /// Writes how a call ended.
 #[inline]
 pub(super) fn say_end(
-    side: &ServerSide,
-    asked: &Asked,
+    side: &ServerContext,
+    asked: &PendingResponse,
     code: Code,
     times_us: (u32, u32),
     body: SendBody<'_>,
@@ -124,15 +124,15 @@ pub(super) fn say_end(
 /// How a call ended, whatever is to be said with it.
 #[inline(never)]
 pub(super) fn say_with_any_head(
-    side: &ServerSide,
-    asked: &Asked,
+    side: &ServerContext,
+    asked: &PendingResponse,
     code: Code,
     (queue_us, handler_us): (u32, u32),
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
     if code == Code::Ok {
-        let mut head = Head::begin(side, asked, 200, out);
+        let mut head = ResponseHead::begin(side, asked, 200, out);
         head.content("application/json", body.len());
         head.server_timing(queue_us, handler_us);
         return head.end(side, asked, body);
@@ -143,7 +143,7 @@ pub(super) fn say_with_any_head(
         SendBody::Bytes(bytes) => error_body(code, bytes),
         SendBody::Chunk(chunk) => error_body(code, chunk),
     };
-    let mut head = Head::begin(side, asked, status, out);
+    let mut head = ResponseHead::begin(side, asked, status, out);
     head.content("application/json", body.len());
     if !is_refusal {
         head.server_timing(queue_us, handler_us);
@@ -153,38 +153,38 @@ pub(super) fn say_with_any_head(
 
 /// Writes an answer.
 #[inline(never)]
-pub(super) fn say(side: &ServerSide, asked: &Asked, said: Said<'_>, out: &mut Out<'_>) {
+pub(super) fn say(side: &ServerContext, asked: &PendingResponse, said: Response<'_>, out: &mut Out<'_>) {
     match said {
-        Said::Continue => out.put(CONTINUE),
-        Said::GoRpc => out.put(GO_RPC),
-        Said::Reply { code, queue_us, handler_us, body } => {
+        Response::Continue => out.put(CONTINUE),
+        Response::GoRpc => out.put(GO_RPC),
+        Response::Reply { code, queue_us, handler_us, body } => {
             say_end(side, asked, code, (queue_us, handler_us), body, out);
         }
-        Said::Page { status, content_type, body } => {
-            let mut head = Head::begin(side, asked, status, out);
+        Response::Page { status, content_type, body } => {
+            let mut head = ResponseHead::begin(side, asked, status, out);
             head.content(content_type, body.len());
             head.end(side, asked, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
-        Said::JsonRpc { body } => {
-            let mut head = Head::begin(side, asked, 200, out);
+        Response::JsonRpc { body } => {
+            let mut head = ResponseHead::begin(side, asked, 200, out);
             head.content("application/json", body.len());
             head.end(side, asked, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
-        Said::NoAnswers => {
-            let mut head = Head::begin(side, asked, 200, out);
+        Response::NoAnswers => {
+            let mut head = ResponseHead::begin(side, asked, 200, out);
             head.put(b"Content-Length: 0\r\n");
             head.end(side, asked, SendBody::Bytes(&[]));
         }
-        Said::MustConnect => {
+        Response::MustConnect => {
             let body = b"405 must CONNECT\n";
-            let mut head = Head::begin(side, asked, 405, out);
+            let mut head = ResponseHead::begin(side, asked, 405, out);
             head.content("text/plain; charset=utf-8", body.len());
             head.end(side, asked, SendBody::Bytes(body));
         }
-        Said::Options { is_preflight } => {
-            let mut head = Head::begin(side, asked, 204, out);
+        Response::Options { is_preflight } => {
+            let mut head = ResponseHead::begin(side, asked, 204, out);
             if is_preflight {
                 head.put(b"Access-Control-Allow-Methods: GET, HEAD, POST\r\n");
                 // A star stands for every name but Authorization (Fetch, section 4.9).
@@ -240,15 +240,20 @@ fn status_line(status: u16) -> &'static [u8] {
 const HEAD_BYTES: usize = 384;
 
 /// A head being written: gathered on the stack, so that head and body go to the queue together.
-struct Head<'a, 'b> {
+struct ResponseHead<'a, 'b> {
     out: &'a mut Out<'b>,
     text: [u8; HEAD_BYTES],
     len: usize,
 }
 
-impl<'a, 'b> Head<'a, 'b> {
-    fn begin(side: &ServerSide, asked: &Asked, status: u16, out: &'a mut Out<'b>) -> Head<'a, 'b> {
-        let mut head = Head { out, text: [0; HEAD_BYTES], len: 0 };
+impl<'a, 'b> ResponseHead<'a, 'b> {
+    fn begin(
+        side: &ServerContext,
+        asked: &PendingResponse,
+        status: u16,
+        out: &'a mut Out<'b>,
+    ) -> ResponseHead<'a, 'b> {
+        let mut head = ResponseHead { out, text: [0; HEAD_BYTES], len: 0 };
         if status == 200 {
             head.put(b"HTTP/1.1 200 OK\r\nDate: ");
         } else {
@@ -257,7 +262,7 @@ impl<'a, 'b> Head<'a, 'b> {
         }
         head.put(&side.site.date());
         head.put(b"\r\n");
-        if asked.allow != Allow::Nothing {
+        if asked.allow != AllowedMethods::Nothing {
             head.field(b"Allow: ", asked.allow.text());
         }
         if status == 415 {
@@ -335,7 +340,7 @@ impl<'a, 'b> Head<'a, 'b> {
         self.put(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
     }
 
-    fn end(mut self, side: &ServerSide, asked: &Asked, body: SendBody<'_>) {
+    fn end(mut self, side: &ServerContext, asked: &PendingResponse, body: SendBody<'_>) {
         if !side.cors_origins.is_empty() {
             self.cross_origin(side, asked);
         }
@@ -350,7 +355,7 @@ impl<'a, 'b> Head<'a, 'b> {
     }
 
     #[cold]
-    fn cross_origin(&mut self, side: &ServerSide, asked: &Asked) {
+    fn cross_origin(&mut self, side: &ServerContext, asked: &PendingResponse) {
         if let Some(origin) =
             usize::from(asked.origin).checked_sub(1).and_then(|at| side.cors_origins.get(at))
         {

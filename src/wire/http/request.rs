@@ -1,4 +1,4 @@
-//! What a head asks for: its fields are read, its target is found, and whatever is wrong with it becomes a [`Fault`].
+//! What a head asks for: its fields are read, its target is found, and whatever is wrong with it becomes a [`RequestFault`].
 //!
 //! Nothing of the body is looked at here. The order of the checks is part of the protocol: framing first, then whether
 //! there is such a thing (404), whether it may be asked so (405), and then what it is asked with.
@@ -9,27 +9,27 @@ mod json_rpc;
 use httparse::{Header, Status};
 
 use super::chunks::is_token;
-use super::fault::Fault;
+use super::fault::RequestFault;
 use super::framing::{Framing, digits, is_hop_by_hop, list, with_fields};
-use super::reply::{Allow, Asked};
+use super::reply::{AllowedMethods, PendingResponse};
 use super::server::CallTarget;
 use super::{query, skip_bytes_max};
 use crate::message::{JsonDialect, MetadataBuf, time_left_us};
 use crate::method_name::MethodName;
 use crate::status::Code;
-use crate::wire::{Page, ServerSide, SiteMethod};
+use crate::wire::{DirectoryEntry, Page, ServerContext};
 
 /// A head, understood.
 #[derive(Debug)]
-pub(super) struct Question {
+pub(super) struct RequestHead {
     /// What is to be remembered for the answer.
-    pub(super) asked: Asked,
+    pub(super) asked: PendingResponse,
     /// What follows the head.
     pub(super) body: BodyLength,
     /// The client waits for a word before it sends the body.
     pub(super) expects_continue: bool,
     /// What is asked for.
-    pub(super) asks: Result<Asks, Fault>,
+    pub(super) asks: Result<RequestTarget, RequestFault>,
 }
 
 /// How long a body is.
@@ -43,7 +43,7 @@ pub(super) enum BodyLength {
 
 /// What is asked for.
 #[derive(Debug)]
-pub(super) enum Asks {
+pub(super) enum RequestTarget {
     /// The body is the argument of a method, or JSON-RPC.
     Call { target: CallTarget, time_left_us: u32, dialect: JsonDialect },
     /// A method is called by GET; its argument is in the query and has been put aside.
@@ -67,7 +67,7 @@ const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
 /// The fields that mean something here.
 #[derive(Clone, Copy, Default)]
-struct Fields<'a> {
+struct RequestFields<'a> {
     framing: Framing,
     host: Option<&'a [u8]>,
     content_type: Option<&'a [u8]>,
@@ -83,12 +83,12 @@ struct Fields<'a> {
 
 /// Reads a whole head. The metadata and, for a GET, the argument are put where they are wanted.
 pub(super) fn read(
-    side: &ServerSide,
+    side: &ServerContext,
     head: &[u8],
     lines: usize,
     metadata: &mut MetadataBuf,
     argument: &mut Vec<u8>,
-) -> Question {
+) -> RequestHead {
     if lines - 1 > side.limits.http_headers_max {
         return hopeless(too_many(&format!("more than {} fields", side.limits.http_headers_max)));
     }
@@ -98,16 +98,16 @@ pub(super) fn read(
             Ok(Status::Complete(bytes)) if bytes == head.len() => {
                 understand(side, &request, metadata, argument)
             }
-            Ok(_) => hopeless(Fault::malformed("the head does not end where its lines do")),
-            Err(error) => hopeless(Fault::malformed(format!("the head is malformed: {error}"))),
+            Ok(_) => hopeless(RequestFault::malformed("the head does not end where its lines do")),
+            Err(error) => hopeless(RequestFault::malformed(format!("the head is malformed: {error}"))),
         }
     })
 }
 
 /// A question of which nothing can be trusted.
-pub(super) fn hopeless(fault: Fault) -> Question {
-    Question {
-        asked: Asked::default(),
+pub(super) fn hopeless(fault: RequestFault) -> RequestHead {
+    RequestHead {
+        asked: PendingResponse::default(),
         body: BodyLength::Bytes(0),
         expects_continue: false,
         asks: Err(fault.and_close()),
@@ -115,13 +115,13 @@ pub(super) fn hopeless(fault: Fault) -> Question {
 }
 
 /// 431; the connection ends.
-pub(super) fn too_many(what: &str) -> Fault {
-    Fault::new(431, Code::ResourceExhausted, format!("the head has {what}")).and_close()
+pub(super) fn too_many(what: &str) -> RequestFault {
+    RequestFault::new(431, Code::ResourceExhausted, format!("the head has {what}")).and_close()
 }
 
 /// Whether the bytes begin with a method of HTTP, or with as much of one as has come: what another protocol says is
 /// answered at once, however long it goes on without the end of a line.
-pub(super) fn check_method(input: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_method(input: &[u8]) -> Result<(), RequestFault> {
     /// A longer method is looked at with its whole line.
     const LOOKED_BYTES_MAX: usize = 64;
     let first = input.first().copied().unwrap_or_default();
@@ -131,7 +131,7 @@ pub(super) fn check_method(input: &[u8]) -> Result<(), Fault> {
         // It may be an empty line.
         (b'\r', _) => Ok(()),
         (b' ', _) | (_, false) => {
-            Err(Fault::malformed("the first line does not begin with a method of HTTP"))
+            Err(RequestFault::malformed("the first line does not begin with a method of HTTP"))
         }
         (_, true) => Ok(()),
     }
@@ -139,21 +139,21 @@ pub(super) fn check_method(input: &[u8]) -> Result<(), Fault> {
 
 /// Whether a first line, its CR and LF included, has the form of a request's: what is wrong with it is answered before
 /// anything else is waited for, since a client of HTTP/0.9 sends no more.
-pub(super) fn check_first_line(line: &[u8]) -> Result<(), Fault> {
+pub(super) fn check_first_line(line: &[u8]) -> Result<(), RequestFault> {
     let line = line.strip_suffix(b"\r\n").unwrap_or(line);
     let mut parts = line.split(|byte| *byte == b' ');
     let (method, target) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
     let version = parts.next().unwrap_or_default();
     if method.is_empty() || !method.iter().copied().all(is_token) {
-        return Err(Fault::malformed("the first line does not begin with a method of HTTP"));
+        return Err(RequestFault::malformed("the first line does not begin with a method of HTTP"));
     }
     if target.is_empty() || parts.next().is_some() {
-        return Err(Fault::malformed(
+        return Err(RequestFault::malformed(
             "the first line is not a method, a target and a version, with one space between",
         ));
     }
     let Some(number) = version.strip_prefix(b"HTTP/") else {
-        return Err(Fault::malformed("the first line does not end with a version of HTTP"));
+        return Err(RequestFault::malformed("the first line does not end with a version of HTTP"));
     };
     if matches!(number, b"1.1" | b"1.0") {
         return Ok(());
@@ -162,27 +162,27 @@ pub(super) fn check_first_line(line: &[u8]) -> Result<(), Fault> {
     let mut digits = number.splitn(2, |byte| *byte == b'.');
     if digits.all(|digits| !digits.is_empty() && digits.iter().all(u8::is_ascii_digit)) {
         let message = "expected HTTP/1.1 or HTTP/1.0, found another version";
-        return Err(Fault::new(505, Code::Unimplemented, message).and_close());
+        return Err(RequestFault::new(505, Code::Unimplemented, message).and_close());
     }
-    Err(Fault::malformed("the first line does not end with a version of HTTP"))
+    Err(RequestFault::malformed("the first line does not end with a version of HTTP"))
 }
 
 fn understand(
-    side: &ServerSide,
+    side: &ServerContext,
     request: &httparse::Request<'_, '_>,
     metadata: &mut MetadataBuf,
     argument: &mut Vec<u8>,
-) -> Question {
+) -> RequestHead {
     let is_http_10 = request.version == Some(0);
-    let fields = match Fields::read(request.headers, is_http_10, metadata) {
+    let fields = match RequestFields::read(request.headers, is_http_10, metadata) {
         Ok(fields) => fields,
         Err(fault) => return hopeless(fault),
     };
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    let asked = Asked {
+    let asked = PendingResponse {
         status: 0,
         origin: fields.origin.map_or(0, |origin| allowed_origin(side, origin)),
-        allow: Allow::Nothing,
+        allow: AllowedMethods::Nothing,
         is_head: method == "HEAD",
         is_http_10,
         closes: fields.framing.is_last(is_http_10),
@@ -193,26 +193,26 @@ fn understand(
         (false, length) => BodyLength::Bytes(length.unwrap_or(0)),
     };
     let is_expecting = fields.expect.is_some_and(|_| !is_http_10);
-    let mut question = Question { asked, body, expects_continue: false, asks: Ok(Asks::GoRpc) };
+    let mut question = RequestHead { asked, body, expects_continue: false, asks: Ok(RequestTarget::GoRpc) };
     question.asks = asks(side, method, target, &fields, &mut question, argument);
     question.expects_continue = is_expecting && body != BodyLength::Bytes(0);
     question
 }
 
 /// The index of an origin that may read answers, and 1; 0 if it may not.
-fn allowed_origin(side: &ServerSide, origin: &[u8]) -> u16 {
+fn allowed_origin(side: &ServerContext, origin: &[u8]) -> u16 {
     let may = |allowed: &String| allowed == "*" || allowed.as_bytes() == origin;
     let at = side.cors_origins.iter().position(may);
     at.and_then(|at| u16::try_from(at + 1).ok()).unwrap_or(0)
 }
 
-impl<'a> Fields<'a> {
+impl<'a> RequestFields<'a> {
     fn read(
         headers: &[Header<'a>],
         is_http_10: bool,
         metadata: &mut MetadataBuf,
-    ) -> Result<Fields<'a>, Fault> {
-        let mut fields = Fields::default();
+    ) -> Result<RequestFields<'a>, RequestFault> {
+        let mut fields = RequestFields::default();
         metadata.clear();
         for Header { name, value } in headers {
             if !fields.take(name, value)? {
@@ -223,17 +223,17 @@ impl<'a> Fields<'a> {
             // What Connection names is not for the handler; it may stand before what it names, or behind.
             fields.without_named(headers, metadata)?;
         }
-        fields.framing.check(is_http_10).map_err(Fault::malformed)?;
+        fields.framing.check(is_http_10).map_err(RequestFault::malformed)?;
         match fields.host {
-            None if !is_http_10 => return Err(Fault::malformed("HTTP/1.1 wants a Host")),
-            Some(host) if !is_host(host) => return Err(Fault::malformed("the Host is no host")),
+            None if !is_http_10 => return Err(RequestFault::malformed("HTTP/1.1 wants a Host")),
+            Some(host) if !is_host(host) => return Err(RequestFault::malformed("the Host is no host")),
             _ => {}
         }
         Ok(fields)
     }
 
     /// Takes a field that means something here. False if it is metadata.
-    fn take(&mut self, name: &str, value: &'a [u8]) -> Result<bool, Fault> {
+    fn take(&mut self, name: &str, value: &'a [u8]) -> Result<bool, RequestFault> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         let slot = if is("host") {
             &mut self.host
@@ -259,11 +259,11 @@ impl<'a> Fields<'a> {
             self.is_preflight = true;
             return Ok(false);
         } else {
-            return self.framing.take(name, value).map_err(Fault::malformed);
+            return self.framing.take(name, value).map_err(RequestFault::malformed);
         };
         match slot.replace(value) {
             None => Ok(true),
-            Some(_) => Err(Fault::malformed(format!("there are two {name} fields"))),
+            Some(_) => Err(RequestFault::malformed(format!("there are two {name} fields"))),
         }
     }
 
@@ -276,14 +276,18 @@ impl<'a> Fields<'a> {
     }
 
     #[cold]
-    fn without_named(&mut self, headers: &[Header<'a>], metadata: &mut MetadataBuf) -> Result<(), Fault> {
+    fn without_named(
+        &mut self,
+        headers: &[Header<'a>],
+        metadata: &mut MetadataBuf,
+    ) -> Result<(), RequestFault> {
         metadata.clear();
         let options = || headers.iter().filter(|header| header.name.eq_ignore_ascii_case("connection"));
         for Header { name, value } in headers {
             let is_named = options()
                 .flat_map(|option| list(option.value))
                 .any(|token| token.eq_ignore_ascii_case(name.as_bytes()));
-            let mut none = Fields::default();
+            let mut none = RequestFields::default();
             if !is_named && !none.take(name, value)? {
                 push(metadata, name, value)?;
             }
@@ -293,7 +297,7 @@ impl<'a> Fields<'a> {
 }
 
 /// A field becomes an entry of the metadata, its name in lower case.
-fn push(metadata: &mut MetadataBuf, name: &str, value: &[u8]) -> Result<(), Fault> {
+fn push(metadata: &mut MetadataBuf, name: &str, value: &[u8]) -> Result<(), RequestFault> {
     if is_hop_by_hop(name) {
         return Ok(());
     }
@@ -313,10 +317,10 @@ fn is_host(host: &[u8]) -> bool {
 }
 
 /// Path and query of a target in one of the forms of RFC 9112 section 3.2, save `*` and that of CONNECT.
-fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
+fn path_and_query(target: &str) -> Result<(&str, &str), RequestFault> {
     if !target.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'#') {
         let message = "the target has a character that must be percent-encoded there";
-        return Err(Fault::malformed(message));
+        return Err(RequestFault::malformed(message));
     }
     let path = if target.starts_with('/') {
         target
@@ -324,12 +328,12 @@ fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
         // What is said here of the host counts instead of Host (RFC 9112 section 3.2.2), and neither is used.
         let is = |scheme: &str| target.get(..scheme.len()).is_some_and(|at| at.eq_ignore_ascii_case(scheme));
         let Some(scheme) = ["http://", "https://"].into_iter().find(|scheme| is(scheme)) else {
-            return Err(Fault::malformed("the target is neither a path nor an address of HTTP"));
+            return Err(RequestFault::malformed("the target is neither a path nor an address of HTTP"));
         };
         let rest = &target[scheme.len()..];
         let end = rest.find(['/', '?']).unwrap_or(rest.len());
         if end == 0 || !is_host(&rest.as_bytes()[..end]) {
-            return Err(Fault::malformed("the host of the request target is invalid"));
+            return Err(RequestFault::malformed("the host of the request target is invalid"));
         }
         &rest[end..]
     };
@@ -338,13 +342,13 @@ fn path_and_query(target: &str) -> Result<(&str, &str), Fault> {
 }
 
 /// The method that a path names.
-fn method_at(side: &ServerSide, path: &str) -> Option<SiteMethod> {
+fn method_at(side: &ServerContext, path: &str) -> Option<DirectoryEntry> {
     let mut buffer = [0; MethodName::BYTES_MAX];
     side.site.method(MethodName::from_http_path(path, &mut buffer)?.as_str())
 }
 
 #[cold]
-fn not_found(side: &ServerSide, path: &str) -> Fault {
+fn not_found(side: &ServerContext, path: &str) -> RequestFault {
     let mut buffer = [0; MethodName::BYTES_MAX];
     let message = match MethodName::from_http_path(path, &mut buffer) {
         Some(name) if side.site.has_service(name.service()) => {
@@ -354,45 +358,45 @@ fn not_found(side: &ServerSide, path: &str) -> Fault {
         None => format!("there is nothing at {path}; methods are at /Service/Method"),
     };
     // The code says what the native protocol says, and what the Connect protocol infers from a bare 404.
-    Fault::new(404, Code::Unimplemented, message)
+    RequestFault::new(404, Code::Unimplemented, message)
 }
 
 fn asks(
-    side: &ServerSide,
+    side: &ServerContext,
     method: &str,
     target: &str,
-    fields: &Fields<'_>,
-    question: &mut Question,
+    fields: &RequestFields<'_>,
+    question: &mut RequestHead,
     argument: &mut Vec<u8>,
-) -> Result<Asks, Fault> {
+) -> Result<RequestTarget, RequestFault> {
     let asked = &mut question.asked;
     let has_body = question.body != BodyLength::Bytes(0);
     let not_allowed = |allow| {
         let message = format!("{method} is not allowed here; the field Allow lists the methods that are");
-        Fault { allow, ..Fault::new(405, Code::Unimplemented, message) }
+        RequestFault { allow, ..RequestFault::new(405, Code::Unimplemented, message) }
     };
     match method {
         "GET" | "HEAD" | "POST" | "OPTIONS" | "PUT" | "DELETE" | "PATCH" | "TRACE" => {}
         "CONNECT" if target == GO_RPC_PATH && has_body => {
-            return Err(Fault::malformed("CONNECT has no body"));
+            return Err(RequestFault::malformed("CONNECT has no body"));
         }
-        "CONNECT" if target == GO_RPC_PATH => return Ok(Asks::GoRpc),
+        "CONNECT" if target == GO_RPC_PATH => return Ok(RequestTarget::GoRpc),
         // The answer to a CONNECT is not framed as others are; the connection is of no further use.
-        "CONNECT" => return Err(not_allowed(Allow::All).and_close()),
+        "CONNECT" => return Err(not_allowed(AllowedMethods::All).and_close()),
         _ => {
             let message = format!("unknown HTTP method {method}");
-            return Err(Fault::new(501, Code::Unimplemented, message));
+            return Err(RequestFault::new(501, Code::Unimplemented, message));
         }
     }
     let is_options = method == "OPTIONS";
     if target == "*" && is_options {
-        asked.allow = Allow::All;
-        return Ok(Asks::Options { is_preflight: false });
+        asked.allow = AllowedMethods::All;
+        return Ok(RequestTarget::Options { is_preflight: false });
     }
     let (path, query) = path_and_query(target)?;
     if path == GO_RPC_PATH {
-        asked.allow = Allow::Connect;
-        return Ok(Asks::MustConnect);
+        asked.allow = AllowedMethods::Connect;
+        return Ok(RequestTarget::MustConnect);
     }
     #[cfg(feature = "jsonrpc")]
     if let Some(asks) = json_rpc::asks(side, method, path, fields, question) {
@@ -403,89 +407,104 @@ fn asks(
         let Some(page) = side.site.page(path) else {
             if is_options && path == "/" {
                 // Load balancers ask this whether the server is up (HAProxy's `option httpchk`), console or not.
-                asked.allow = Allow::All;
-                return Ok(Asks::Options { is_preflight: false });
+                asked.allow = AllowedMethods::All;
+                return Ok(RequestTarget::Options { is_preflight: false });
             }
             return Err(not_found(side, path));
         };
         return match method {
-            "GET" | "HEAD" => Ok(Asks::Page(page)),
+            "GET" | "HEAD" => Ok(RequestTarget::Page(page)),
             "OPTIONS" => {
-                asked.allow = Allow::Get;
-                Ok(Asks::Options { is_preflight: fields.is_preflight && asked.origin != 0 })
+                asked.allow = AllowedMethods::Get;
+                Ok(RequestTarget::Options { is_preflight: fields.is_preflight && asked.origin != 0 })
             }
-            _ => Err(not_allowed(Allow::Get)),
+            _ => Err(not_allowed(AllowedMethods::Get)),
         };
     };
-    let allow = if found.is_free_of_side_effects { Allow::GetAndPost } else { Allow::Post };
+    let allow = if found.is_free_of_side_effects { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     if is_options {
         asked.allow = allow;
-        return Ok(Asks::Options { is_preflight: fields.is_preflight && asked.origin != 0 });
+        return Ok(RequestTarget::Options { is_preflight: fields.is_preflight && asked.origin != 0 });
     }
     match method {
         "POST" => {
             checked(side, fields, question)?;
             let time_left_us = called(fields)?;
             let dialect = fields.dialect(false);
-            Ok(Asks::Call { target: CallTarget::Method(found.hash), time_left_us, dialect })
+            Ok(RequestTarget::Call { target: CallTarget::Method(found.hash), time_left_us, dialect })
         }
         "GET" | "HEAD" if found.is_free_of_side_effects => {
             if has_body {
                 // RFC 9110 section 9.3.1: it has no meaning, and hides requests from those who do not look.
-                return Err(Fault::malformed("GET and HEAD have no body"));
+                return Err(RequestFault::malformed("GET and HEAD have no body"));
             }
             let time_left_us = called(fields)?;
             let is_connect = query::argument(query, argument)?;
             if argument.len() > side.limits.frame_bytes_max {
-                return Err(Fault::too_large(side.limits.frame_bytes_max));
+                return Err(RequestFault::too_large(side.limits.frame_bytes_max));
             }
-            Ok(Asks::CallByGet { method: found.hash, time_left_us, dialect: fields.dialect(is_connect) })
+            Ok(RequestTarget::CallByGet {
+                method: found.hash,
+                time_left_us,
+                dialect: fields.dialect(is_connect),
+            })
         }
         _ => Err(not_allowed(allow)),
     }
 }
 
 /// Whether a body may come as it is announced.
-fn checked(side: &ServerSide, fields: &Fields<'_>, question: &Question) -> Result<(), Fault> {
-    let &Question { asked, body, .. } = question;
+fn checked(
+    side: &ServerContext,
+    fields: &RequestFields<'_>,
+    question: &RequestHead,
+) -> Result<(), RequestFault> {
+    let &RequestHead { asked, body, .. } = question;
     if asked.is_http_10 && fields.framing.length.is_none() {
         // There it could also mean a body up to the end of the connection.
-        let fault = Fault::new(411, Code::InvalidArgument, "a POST in HTTP/1.0 requires a Content-Length");
+        let fault =
+            RequestFault::new(411, Code::InvalidArgument, "a POST in HTTP/1.0 requires a Content-Length");
         return Err(fault.and_close());
     }
     if let Some(expect) = fields.expect
         && !expect.eq_ignore_ascii_case(b"100-continue")
     {
-        return Err(Fault::new(417, Code::Unimplemented, "unsupported expectation: expected 100-continue"));
+        return Err(RequestFault::new(
+            417,
+            Code::Unimplemented,
+            "unsupported expectation: expected 100-continue",
+        ));
     }
     let bytes_max = side.limits.frame_bytes_max;
     if let BodyLength::Bytes(bytes) = body
         && bytes > bytes_max as u64
     {
         let closes = bytes > skip_bytes_max(&side.limits);
-        return Err(Fault { closes, ..Fault::too_large(bytes_max) });
+        return Err(RequestFault { closes, ..RequestFault::too_large(bytes_max) });
     }
     let is_bare_form = |media: &[u8]| media.eq_ignore_ascii_case(FORM) && !fields.is_from_page;
     // What is not there needs no type. A page of a browser can send such a POST without a preflight, too.
     let is_nothing = body == BodyLength::Bytes(0) && !fields.is_from_page;
     if !fields.content_type.map_or(is_nothing, |media| is_json(media) || is_bare_form(media)) {
-        return Err(Fault::unsupported("Content-Type must be application/json"));
+        return Err(RequestFault::unsupported("Content-Type must be application/json"));
     }
     match fields.content_encoding {
         None => Ok(()),
         Some(coding) if coding.is_empty() || coding.eq_ignore_ascii_case(b"identity") => Ok(()),
-        Some(_) => Err(Fault::unsupported("Content-Encoding must be identity: no other is supported here")),
+        Some(_) => {
+            Err(RequestFault::unsupported("Content-Encoding must be identity: no other is supported here"))
+        }
     }
 }
 
 /// What the fields of the Connect protocol say: the time left.
-fn called(fields: &Fields<'_>) -> Result<u32, Fault> {
+fn called(fields: &RequestFields<'_>) -> Result<u32, RequestFault> {
     if fields.version.is_some_and(|version| version != b"1") {
-        return Err(Fault::invalid("Connect-Protocol-Version must be 1"));
+        return Err(RequestFault::invalid("Connect-Protocol-Version must be 1"));
     }
     let Some(timeout) = fields.timeout else { return Ok(0) };
     let Some(millis) = digits(timeout, 10) else {
-        return Err(Fault::invalid("Connect-Timeout-Ms must be 1 to 10 digits"));
+        return Err(RequestFault::invalid("Connect-Timeout-Ms must be 1 to 10 digits"));
     };
     Ok(time_left_us(Some(std::time::Duration::from_millis(millis))))
 }

@@ -6,7 +6,7 @@
 /// What an end of a line may be: CR and LF, nothing else (RFC 9112 section 2.2 lets a recipient be milder; two that
 /// are mild in different ways can be played against each other).
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Scan {
+pub(super) struct HeadScan {
     /// Bytes looked at.
     looked: usize,
     /// Bytes of the line that has begun, its CR included.
@@ -21,7 +21,7 @@ pub(super) struct Scan {
 
 /// What the bytes at hand hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Scanned {
+pub(super) enum ScannedHead {
     /// A whole head.
     Head {
         /// Its bytes, with the empty line.
@@ -40,7 +40,7 @@ pub(super) enum Scanned {
     },
 }
 
-impl Scan {
+impl HeadScan {
     /// Something of a head has been seen.
     pub(super) fn has_begun(&self) -> bool {
         self.looked > 0
@@ -65,7 +65,7 @@ impl Scan {
     }
 
     /// Looks at what is new. `input` begins where the head does.
-    pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> Scanned {
+    pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> ScannedHead {
         let end = input.len().min(bytes_max);
         while self.looked < end {
             if !self.is_cr {
@@ -78,7 +78,7 @@ impl Scan {
                 if input[self.looked..end].starts_with(b"\r\n") {
                     self.looked += 2;
                     if self.line_bytes == 0 {
-                        return Scanned::Head { bytes: self.looked, lines: self.lines };
+                        return ScannedHead::Head { bytes: self.looked, lines: self.lines };
                     }
                     self.end_line();
                     continue;
@@ -90,7 +90,7 @@ impl Scan {
                     self.is_cr = false;
                     self.looked += 1;
                     if self.line_bytes == 1 {
-                        return Scanned::Head { bytes: self.looked, lines: self.lines };
+                        return ScannedHead::Head { bytes: self.looked, lines: self.lines };
                     }
                     self.end_line();
                     continue;
@@ -98,12 +98,16 @@ impl Scan {
                 (b'\r', false) => self.is_cr = true,
                 (b'\t', false) => {}
                 // Behind a CR nothing else may stand, and what is not plain may not stand anywhere.
-                _ => return Scanned::Bad(self.looked),
+                _ => return ScannedHead::Bad(self.looked),
             }
             self.looked += 1;
             self.line_bytes += 1;
         }
-        if end == bytes_max { Scanned::TooLong { is_first_line: self.lines == 0 } } else { Scanned::NeedMore }
+        if end == bytes_max {
+            ScannedHead::TooLong { is_first_line: self.lines == 0 }
+        } else {
+            ScannedHead::NeedMore
+        }
     }
 }
 
@@ -143,28 +147,28 @@ mod tests {
     fn the_end_is_found_in_whatever_pieces_it_comes() {
         let bytes = HEAD.len() - 4;
         for step in 1..HEAD.len() {
-            let mut scan = Scan::default();
-            let mut last = Scanned::NeedMore;
+            let mut scan = HeadScan::default();
+            let mut last = ScannedHead::NeedMore;
             for len in (step..HEAD.len() + step).step_by(step) {
                 last = scan.go_on(&HEAD[..len.min(HEAD.len())], 1000);
-                if last != Scanned::NeedMore {
+                if last != ScannedHead::NeedMore {
                     break;
                 }
             }
-            assert_eq!(last, Scanned::Head { bytes, lines: 3 }, "in steps of {step}");
+            assert_eq!(last, ScannedHead::Head { bytes, lines: 3 }, "in steps of {step}");
         }
     }
 
     #[test]
     fn what_was_looked_at_is_not_looked_at_again() {
-        let mut scan = Scan::default();
+        let mut scan = HeadScan::default();
         for len in 0..HEAD.len() - 4 {
             let mut seen = HEAD[..len].to_vec();
             let new = len.saturating_sub(1);
             seen[..new].fill(0);
-            assert_eq!(scan.go_on(&seen, 1000), Scanned::NeedMore, "after {len} bytes");
+            assert_eq!(scan.go_on(&seen, 1000), ScannedHead::NeedMore, "after {len} bytes");
         }
-        assert_eq!(scan.go_on(HEAD, 1000), Scanned::Head { bytes: HEAD.len() - 4, lines: 3 });
+        assert_eq!(scan.go_on(HEAD, 1000), ScannedHead::Head { bytes: HEAD.len() - 4, lines: 3 });
     }
 
     #[test]
@@ -198,19 +202,24 @@ mod tests {
             (b"GET / HTTP/1.1\r\nA: b\r\r\n", 21),
         ] {
             for len in 0..=at {
-                assert_eq!(Scan::default().go_on(&head[..len], 1000), Scanned::NeedMore);
+                assert_eq!(HeadScan::default().go_on(&head[..len], 1000), ScannedHead::NeedMore);
             }
-            assert_eq!(Scan::default().go_on(head, 1000), Scanned::Bad(at), "{}", head.escape_ascii());
+            assert_eq!(
+                HeadScan::default().go_on(head, 1000),
+                ScannedHead::Bad(at),
+                "{}",
+                head.escape_ascii()
+            );
         }
     }
 
     #[test]
     fn a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not() {
         let bytes = HEAD.len() - 4;
-        assert_eq!(Scan::default().go_on(HEAD, bytes), Scanned::Head { bytes, lines: 3 });
-        let too_long = |is_first_line| Scanned::TooLong { is_first_line };
-        assert_eq!(Scan::default().go_on(HEAD, bytes - 1), too_long(false));
-        assert_eq!(Scan::default().go_on(HEAD, 10), too_long(true));
-        assert_eq!(Scan::default().go_on(&HEAD[..9], 10), Scanned::NeedMore);
+        assert_eq!(HeadScan::default().go_on(HEAD, bytes), ScannedHead::Head { bytes, lines: 3 });
+        let too_long = |is_first_line| ScannedHead::TooLong { is_first_line };
+        assert_eq!(HeadScan::default().go_on(HEAD, bytes - 1), too_long(false));
+        assert_eq!(HeadScan::default().go_on(HEAD, 10), too_long(true));
+        assert_eq!(HeadScan::default().go_on(&HEAD[..9], 10), ScannedHead::NeedMore);
     }
 }

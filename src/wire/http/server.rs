@@ -7,17 +7,19 @@ use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::chunks::{ChunkFault, Chunks, Piece};
-use super::fault::Fault;
-use super::known::Known;
-use super::reply::{Allow, Asked, Said, say, say_end};
-use super::request::{Asks, BodyLength, Question, check_first_line, check_method, hopeless, read, too_many};
-use super::scan::{Scan, Scanned};
+use super::chunks::{BodyPiece, ChunkFault, Chunks};
+use super::fault::RequestFault;
+use super::known::KnownRequestHead;
+use super::reply::{AllowedMethods, PendingResponse, Response, say, say_end};
+use super::request::{
+    BodyLength, RequestHead, RequestTarget, check_first_line, check_method, hopeless, read, too_many,
+};
+use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX, skip_bytes_max};
 use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, Request, SendBody, Span};
 use crate::status::Code;
-use crate::wire::order::{InOrder, Place};
-use crate::wire::{Decoded, Out, ServerSide};
+use crate::wire::order::{OrderTicket, OrderedReplies};
+use crate::wire::{Decoded, Out, ServerContext};
 
 /// What Go's client sends (net/rpc client.go, `DialHTTPPath`), up to its two line feeds: the only lines without a CR
 /// that are taken here.
@@ -25,13 +27,13 @@ const GO_CONNECT: &[u8] = b"CONNECT /_goRPC_ HTTP/1.0";
 
 /// Where in the stream of requests it is.
 #[derive(Clone, Copy, Debug)]
-enum State {
+enum RequestState {
     /// Between requests, or in a head.
     Head,
     /// A call's body is to come, which is taken where it lies.
-    Body { call: Call, bytes: usize },
+    Body { call: RequestCall, bytes: usize },
     /// A call's body comes in chunks, and is put together aside.
-    Chunked { call: Call, chunks: Chunks },
+    Chunked { call: RequestCall, chunks: Chunks },
     /// A body that nobody wants.
     Skip { bytes: u64 },
     /// The same, in chunks.
@@ -69,21 +71,21 @@ impl CallTarget {
 
 /// A call whose head is known.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Call {
+pub(super) struct RequestCall {
     pub(super) target: CallTarget,
     pub(super) time_left_us: u32,
     pub(super) dialect: JsonDialect,
-    pub(super) asked: Asked,
+    pub(super) asked: PendingResponse,
 }
 
 /// A server's end of one connection.
 #[derive(Debug)]
-pub(super) struct Server {
-    side: Arc<ServerSide>,
+pub(super) struct HttpServerInner {
+    side: Arc<ServerContext>,
     /// Go's net/rpc is spoken here.
     pub(super) grants_go_rpc: bool,
-    state: State,
-    scan: Scan,
+    state: RequestState,
+    scan: HeadScan,
     /// An empty line came before the head; one is let pass (RFC 9112 section 2.2).
     is_after_blank: bool,
     /// The next answer to a new question is the last.
@@ -94,31 +96,31 @@ pub(super) struct Server {
     is_gathered: bool,
     metadata: MetadataBuf,
     /// The last head, where it may come again.
-    known: Known,
+    known: KnownRequestHead,
     /// Metadata, then a body that did not come in one piece. Grown as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
-    order: InOrder<Asked, Box<Said<'static>>>,
+    order: OrderedReplies<PendingResponse, Box<Response<'static>>>,
     /// Bytes of the answers that wait.
     held_bytes: usize,
     #[cfg(feature = "jsonrpc")]
     json_rpc: Option<Box<json_rpc::JsonRpcBodies>>,
 }
 
-impl Server {
-    pub(super) fn new(side: Arc<ServerSide>) -> Server {
-        Server {
+impl HttpServerInner {
+    pub(super) fn new(side: Arc<ServerContext>) -> HttpServerInner {
+        HttpServerInner {
             side,
             grants_go_rpc: true,
-            state: State::Head,
-            scan: Scan::default(),
+            state: RequestState::Head,
+            scan: HeadScan::default(),
             is_after_blank: false,
             is_draining: false,
             is_aside_stale: false,
             is_gathered: false,
             metadata: MetadataBuf::new(),
-            known: Known::default(),
+            known: KnownRequestHead::default(),
             gathered: Vec::new(),
-            order: InOrder::default(),
+            order: OrderedReplies::default(),
             held_bytes: 0,
             #[cfg(feature = "jsonrpc")]
             json_rpc: None,
@@ -126,7 +128,7 @@ impl Server {
     }
 
     #[cfg(feature = "netrpc")]
-    pub(super) fn side(&self) -> &Arc<ServerSide> {
+    pub(super) fn side(&self) -> &Arc<ServerContext> {
         &self.side
     }
 
@@ -139,27 +141,28 @@ impl Server {
     }
 
     pub(super) fn becomes_go_rpc(&self) -> bool {
-        matches!(self.state, State::GoRpc)
+        matches!(self.state, RequestState::GoRpc)
     }
 
     pub(super) fn is_inside_message(&self) -> bool {
         match self.state {
-            State::Body { .. } | State::Chunked { .. } | State::Skip { .. } | State::SkipChunks { .. } => {
-                true
-            }
+            RequestState::Body { .. }
+            | RequestState::Chunked { .. }
+            | RequestState::Skip { .. }
+            | RequestState::SkipChunks { .. } => true,
             #[cfg(feature = "jsonrpc")]
-            State::JsonRpc => true,
-            State::Head | State::Ended | State::GoRpc => false,
+            RequestState::JsonRpc => true,
+            RequestState::Head | RequestState::Ended | RequestState::GoRpc => false,
         }
     }
 
     /// The rest of a request that was refused is being read.
     pub(super) fn is_lingering(&self) -> bool {
-        matches!(self.state, State::Skip { .. } | State::SkipChunks { .. })
+        matches!(self.state, RequestState::Skip { .. } | RequestState::SkipChunks { .. })
     }
 
     pub(super) fn is_in_head(&self) -> bool {
-        matches!(self.state, State::Head) && self.scan.has_begun()
+        matches!(self.state, RequestState::Head) && self.scan.has_begun()
     }
 
     // Bytes in.
@@ -169,31 +172,31 @@ impl Server {
             self.let_go_of_aside();
         }
         match self.state {
-            State::Head => self.head(input),
-            State::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            RequestState::Head => self.head(input),
+            RequestState::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
             #[cfg(feature = "jsonrpc")]
-            State::Body { call, bytes } if call.target == CallTarget::JsonRpc => {
+            RequestState::Body { call, bytes } if call.target == CallTarget::JsonRpc => {
                 self.begin_json_rpc(call, None, &input[..bytes], bytes)
             }
             #[cfg(feature = "jsonrpc")]
-            State::JsonRpc if input.len() < self.json_rpc_bytes_left() => {
+            RequestState::JsonRpc if input.len() < self.json_rpc_bytes_left() => {
                 Decoded::NeedMore { bytes_min: self.json_rpc_bytes_left() }
             }
             #[cfg(feature = "jsonrpc")]
-            State::JsonRpc => self.next_json_rpc(),
-            State::Body { call, bytes } => self.call(call, Span::new(0, bytes as u32), bytes),
-            State::Chunked { call, chunks } => self.chunked(call, chunks, input),
-            State::Skip { .. } | State::SkipChunks { .. } if input.is_empty() => {
+            RequestState::JsonRpc => self.next_json_rpc(),
+            RequestState::Body { call, bytes } => self.call(call, Span::new(0, bytes as u32), bytes),
+            RequestState::Chunked { call, chunks } => self.chunked(call, chunks, input),
+            RequestState::Skip { .. } | RequestState::SkipChunks { .. } if input.is_empty() => {
                 Decoded::NeedMore { bytes_min: 1 }
             }
-            State::Skip { bytes } => {
+            RequestState::Skip { bytes } => {
                 let consumed = bytes.min(input.len() as u64);
                 let left = bytes - consumed;
-                self.state = if left == 0 { State::Head } else { State::Skip { bytes: left } };
+                self.state = if left == 0 { RequestState::Head } else { RequestState::Skip { bytes: left } };
                 Decoded::Skip { consumed: consumed as usize }
             }
-            State::SkipChunks { chunks } => self.skip_chunks(chunks, input),
-            State::Ended | State::GoRpc => Decoded::End,
+            RequestState::SkipChunks { chunks } => self.skip_chunks(chunks, input),
+            RequestState::Ended | RequestState::GoRpc => Decoded::End,
         }
     }
 
@@ -214,7 +217,7 @@ impl Server {
         if !self.is_after_blank
             && let Some((call, body_bytes, bytes)) = self.known.begins(input)
         {
-            self.scan = Scan::default();
+            self.scan = HeadScan::default();
             if body_bytes <= input.len() - bytes && matches!(call.target, CallTarget::Method(_)) {
                 return self.call(call, Span::new(bytes as u32, body_bytes as u32), bytes + body_bytes);
             }
@@ -234,41 +237,44 @@ impl Server {
             return self.refuse_head(fault);
         }
         match scanned {
-            Scanned::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
-            Scanned::Head { bytes, lines: 0 } if !self.is_after_blank => {
+            ScannedHead::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            ScannedHead::Head { bytes, lines: 0 } if !self.is_after_blank => {
                 self.is_after_blank = true;
-                self.scan = Scan::default();
+                self.scan = HeadScan::default();
                 Decoded::Skip { consumed: bytes }
             }
-            Scanned::Head { lines: 0, .. } => {
-                self.refuse_head(Fault::malformed("more than one empty line before a request"))
+            ScannedHead::Head { lines: 0, .. } => {
+                self.refuse_head(RequestFault::malformed("more than one empty line before a request"))
             }
-            Scanned::Head { bytes, lines } => {
-                self.scan = Scan::default();
+            ScannedHead::Head { bytes, lines } => {
+                self.scan = HeadScan::default();
                 self.is_after_blank = false;
-                let Server { side, metadata, gathered, known, .. } = self;
+                let HttpServerInner { side, metadata, gathered, known, .. } = self;
                 let question = read(side, &input[..bytes], lines, metadata, gathered);
                 known.remember(&input[..bytes], &question, metadata.as_bytes().len());
                 self.ask(question, bytes, input.len())
             }
-            Scanned::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => match input.get(at + 1) {
+            ScannedHead::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => match input
+                .get(at + 1)
+            {
                 None => Decoded::NeedMore { bytes_min: at + 2 },
                 Some(b'\n') => {
-                    let asks = Ok(Asks::GoRpc);
-                    self.ask(Question { asks, ..hopeless(Fault::invalid("")) }, at + 2, input.len())
+                    let asks = Ok(RequestTarget::GoRpc);
+                    self.ask(RequestHead { asks, ..hopeless(RequestFault::invalid("")) }, at + 2, input.len())
                 }
-                Some(_) => self.refuse_head(Fault::malformed("lines end in CR and LF")),
+                Some(_) => self.refuse_head(RequestFault::malformed("lines end in CR and LF")),
             },
-            Scanned::Bad(_) => self
-                .refuse_head(Fault::malformed("the head holds a CR, LF or control character out of place")),
-            Scanned::TooLong { is_first_line: true } => {
+            ScannedHead::Bad(_) => self.refuse_head(RequestFault::malformed(
+                "the head holds a CR, LF or control character out of place",
+            )),
+            ScannedHead::TooLong { is_first_line: true } => {
                 let message = format!(
                     "the first line is over the limit of {} bytes (http_head_bytes_max)",
                     self.side.limits.http_head_bytes_max
                 );
-                self.refuse_head(Fault::new(414, Code::ResourceExhausted, message))
+                self.refuse_head(RequestFault::new(414, Code::ResourceExhausted, message))
             }
-            Scanned::TooLong { is_first_line: false } => {
+            ScannedHead::TooLong { is_first_line: false } => {
                 let bytes_max = self.side.limits.http_head_bytes_max;
                 self.refuse_head(too_many(&format!("over {bytes_max} bytes (http_head_bytes_max)")))
             }
@@ -277,19 +283,19 @@ impl Server {
 
     /// Refuses what is not even a head. Where it ends is not known, so the connection does.
     #[cold]
-    fn refuse_head(&mut self, fault: Fault) -> Decoded<Message> {
+    fn refuse_head(&mut self, fault: RequestFault) -> Decoded<Message> {
         self.ask(hopeless(fault), 0, 0)
     }
 
     /// A head was read: `head_bytes` of the bytes at hand.
-    fn ask(&mut self, question: Question, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
-        let Question { asked, body, expects_continue, asks } = question;
+    fn ask(&mut self, question: RequestHead, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
+        let RequestHead { asked, body, expects_continue, asks } = question;
         let said = match asks {
-            Ok(Asks::Call { target, time_left_us, dialect }) => {
-                let call = Call { target, time_left_us, dialect, asked };
+            Ok(RequestTarget::Call { target, time_left_us, dialect }) => {
+                let call = RequestCall { target, time_left_us, dialect, asked };
                 return self.begin_call(call, body, expects_continue, head_bytes, at_hand);
             }
-            Ok(Asks::CallByGet { method, time_left_us, dialect }) => {
+            Ok(RequestTarget::CallByGet { method, time_left_us, dialect }) => {
                 let start = self.metadata.as_bytes().len();
                 let bytes = self.gathered.len();
                 // The metadata are short; what is put aside stands in one piece.
@@ -297,38 +303,42 @@ impl Server {
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
                 let target = CallTarget::Method(method);
-                return self.call(Call { target, time_left_us, dialect, asked }, body, head_bytes);
+                return self.call(RequestCall { target, time_left_us, dialect, asked }, body, head_bytes);
             }
-            Ok(Asks::GoRpc) if !self.grants_go_rpc => {
+            Ok(RequestTarget::GoRpc) if !self.grants_go_rpc => {
                 let message = "Go's net/rpc is not enabled on this listener";
-                let fault = Fault { allow: Allow::All, ..Fault::new(405, Code::Unimplemented, message) };
+                let fault = RequestFault {
+                    allow: AllowedMethods::All,
+                    ..RequestFault::new(405, Code::Unimplemented, message)
+                };
                 return self.refuse(asked, fault.and_close(), body, expects_continue, head_bytes);
             }
-            Ok(Asks::MustConnect) if !self.grants_go_rpc => {
-                let fault = Fault::new(404, Code::Unimplemented, "there is nothing at this path");
-                let asked = Asked { allow: Allow::Nothing, ..asked };
+            Ok(RequestTarget::MustConnect) if !self.grants_go_rpc => {
+                let fault = RequestFault::new(404, Code::Unimplemented, "there is nothing at this path");
+                let asked = PendingResponse { allow: AllowedMethods::Nothing, ..asked };
                 return self.refuse(asked, fault, body, expects_continue, head_bytes);
             }
-            Ok(Asks::GoRpc) if !self.order.is_empty() => {
+            Ok(RequestTarget::GoRpc) if !self.order.is_empty() => {
                 // The answers before it are still to come, and are not of that protocol.
-                let fault = Fault::malformed("CONNECT must be the only request in flight on its connection");
+                let fault =
+                    RequestFault::malformed("CONNECT must be the only request in flight on its connection");
                 return self.refuse(asked, fault, body, expects_continue, head_bytes);
             }
-            Ok(Asks::GoRpc) => {
-                let asked = Asked { closes: false, ..asked };
-                let id = self.prepare(asked, Said::GoRpc);
-                self.state = State::GoRpc;
+            Ok(RequestTarget::GoRpc) => {
+                let asked = PendingResponse { closes: false, ..asked };
+                let id = self.prepare(asked, Response::GoRpc);
+                self.state = RequestState::GoRpc;
                 return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
             }
-            Ok(Asks::Page(page)) => {
+            Ok(RequestTarget::Page(page)) => {
                 let body = match page.body {
                     std::borrow::Cow::Borrowed(bytes) => Chunk::from(bytes),
                     std::borrow::Cow::Owned(bytes) => Chunk::from(bytes),
                 };
-                Said::Page { status: page.status, content_type: page.content_type, body }
+                Response::Page { status: page.status, content_type: page.content_type, body }
             }
-            Ok(Asks::Options { is_preflight }) => Said::Options { is_preflight },
-            Ok(Asks::MustConnect) => Said::MustConnect,
+            Ok(RequestTarget::Options { is_preflight }) => Response::Options { is_preflight },
+            Ok(RequestTarget::MustConnect) => Response::MustConnect,
             Err(fault) => return self.refuse(asked, fault, body, expects_continue, head_bytes),
         };
         let asked = self.pass_over(asked, body, expects_continue);
@@ -340,14 +350,14 @@ impl Server {
     #[cold]
     fn refuse(
         &mut self,
-        asked: Asked,
-        fault: Fault,
+        asked: PendingResponse,
+        fault: RequestFault,
         body: BodyLength,
         expects_continue: bool,
         consumed: usize,
     ) -> Decoded<Message> {
-        let Fault { status, code, message, closes, allow } = fault;
-        let asked = Asked { status, allow, closes: asked.closes || closes, ..asked };
+        let RequestFault { status, code, message, closes, allow } = fault;
+        let asked = PendingResponse { status, allow, closes: asked.closes || closes, ..asked };
         let asked = self.pass_over(asked, body, expects_continue);
         let id = self.take_place(asked);
         self.is_aside_stale = true;
@@ -357,18 +367,23 @@ impl Server {
     }
 
     /// Decides what becomes of a body that nobody wants: it is skipped, or the connection ends.
-    fn pass_over(&mut self, mut asked: Asked, body: BodyLength, expects_continue: bool) -> Asked {
+    fn pass_over(
+        &mut self,
+        mut asked: PendingResponse,
+        body: BodyLength,
+        expects_continue: bool,
+    ) -> PendingResponse {
         let bytes_max = skip_bytes_max(&self.side.limits);
         let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > bytes_max);
         // Who was not told to go on may or may not send the body all the same: what comes next could be either.
         asked.closes |= is_too_long || expects_continue || self.is_draining;
         self.state = match body {
-            _ if asked.closes => State::Ended,
-            BodyLength::Bytes(0) => State::Head,
-            BodyLength::Bytes(bytes) => State::Skip { bytes },
+            _ if asked.closes => RequestState::Ended,
+            BodyLength::Bytes(0) => RequestState::Head,
+            BodyLength::Bytes(bytes) => RequestState::Skip { bytes },
             BodyLength::Chunked => {
                 let frame_bytes_max = self.side.limits.frame_bytes_max as u64;
-                State::SkipChunks { chunks: self.chunks(frame_bytes_max.min(bytes_max)) }
+                RequestState::SkipChunks { chunks: self.chunks(frame_bytes_max.min(bytes_max)) }
             }
         };
         asked
@@ -381,7 +396,7 @@ impl Server {
     /// A call's head is known: it is a message at once if its body lies there whole.
     fn begin_call(
         &mut self,
-        call: Call,
+        call: RequestCall,
         body: BodyLength,
         expects_continue: bool,
         head_bytes: usize,
@@ -395,23 +410,26 @@ impl Server {
             }
             #[cfg(feature = "jsonrpc")]
             BodyLength::Bytes(bytes) if call.target == CallTarget::JsonRpc => {
-                self.state = State::Body { call, bytes: bytes as usize };
+                self.state = RequestState::Body { call, bytes: bytes as usize };
             }
             BodyLength::Bytes(bytes) if bytes <= (at_hand - head_bytes) as u64 => {
                 let span = Span::new(head_bytes as u32, bytes as u32);
                 return self.call(call, span, head_bytes + bytes as usize);
             }
             // No more than `frame_bytes_max`, which fits.
-            BodyLength::Bytes(bytes) => self.state = State::Body { call, bytes: bytes as usize },
+            BodyLength::Bytes(bytes) => self.state = RequestState::Body { call, bytes: bytes as usize },
             BodyLength::Chunked => {
                 self.gathered.extend_from_slice(self.metadata.as_bytes());
                 self.is_gathered = true;
                 let bytes_max = self.side.limits.frame_bytes_max as u64;
-                self.state = State::Chunked { call, chunks: self.chunks(bytes_max) };
+                self.state = RequestState::Chunked { call, chunks: self.chunks(bytes_max) };
             }
         }
         if expects_continue && at_hand == head_bytes {
-            let id = self.prepare(Asked { is_interim: true, ..Asked::default() }, Said::Continue);
+            let id = self.prepare(
+                PendingResponse { is_interim: true, ..PendingResponse::default() },
+                Response::Continue,
+            );
             return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
         }
         Decoded::Skip { consumed: head_bytes }
@@ -419,10 +437,10 @@ impl Server {
 
     /// A whole call.
     #[inline(always)]
-    fn call(&mut self, call: Call, body: Span, consumed: usize) -> Decoded<Message> {
-        let Call { target, time_left_us, dialect, mut asked } = call;
+    fn call(&mut self, call: RequestCall, body: Span, consumed: usize) -> Decoded<Message> {
+        let RequestCall { target, time_left_us, dialect, mut asked } = call;
         asked.closes |= self.is_draining;
-        self.state = if asked.closes { State::Ended } else { State::Head };
+        self.state = if asked.closes { RequestState::Ended } else { RequestState::Head };
         self.is_aside_stale = true;
         let request = Request {
             id: self.take_place(asked),
@@ -439,16 +457,16 @@ impl Server {
         Decoded::Message { message: Message::Request(request), consumed }
     }
 
-    fn chunked(&mut self, call: Call, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
+    fn chunked(&mut self, call: RequestCall, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
-                Ok(Piece::Data(bytes)) => {
+                Ok(BodyPiece::Data(bytes)) => {
                     self.gathered.extend_from_slice(&input[at..at + bytes]);
                     at += bytes;
                 }
-                Ok(Piece::Framing(bytes)) => at += bytes,
-                Ok(Piece::End(bytes)) => {
+                Ok(BodyPiece::Framing(bytes)) => at += bytes,
+                Ok(BodyPiece::End(bytes)) => {
                     let start = self.metadata.as_bytes().len();
                     #[cfg(feature = "jsonrpc")]
                     if call.target == CallTarget::JsonRpc {
@@ -459,18 +477,18 @@ impl Server {
                 }
                 Err(fault) => {
                     let fault = match fault {
-                        ChunkFault::Malformed(what) => Fault::malformed(what),
-                        ChunkFault::TooLarge => Fault::too_large(self.side.limits.frame_bytes_max),
+                        ChunkFault::Malformed(what) => RequestFault::malformed(what),
+                        ChunkFault::TooLarge => RequestFault::too_large(self.side.limits.frame_bytes_max),
                         ChunkFault::TooMuchFraming => {
                             let message = "size lines, extensions and trailers are over their limit";
-                            Fault::new(413, Code::ResourceExhausted, message).and_close()
+                            RequestFault::new(413, Code::ResourceExhausted, message).and_close()
                         }
                     };
                     return self.refuse(call.asked, fault, BodyLength::Bytes(0), false, at);
                 }
             }
         }
-        self.state = State::Chunked { call, chunks };
+        self.state = RequestState::Chunked { call, chunks };
         if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
     }
 
@@ -478,19 +496,19 @@ impl Server {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
-                Ok(Piece::Data(bytes) | Piece::Framing(bytes)) => at += bytes,
-                Ok(Piece::End(bytes)) => {
-                    self.state = State::Head;
+                Ok(BodyPiece::Data(bytes) | BodyPiece::Framing(bytes)) => at += bytes,
+                Ok(BodyPiece::End(bytes)) => {
+                    self.state = RequestState::Head;
                     return Decoded::Skip { consumed: at + bytes };
                 }
                 // It was answered before; there is nothing left to say.
                 Err(_) => {
-                    self.state = State::Ended;
+                    self.state = RequestState::Ended;
                     return Decoded::End;
                 }
             }
         }
-        self.state = State::SkipChunks { chunks };
+        self.state = RequestState::SkipChunks { chunks };
         Decoded::Skip { consumed: at }
     }
 
@@ -498,21 +516,21 @@ impl Server {
 
     /// The id of a question, which is its place.
     #[inline]
-    fn take_place(&mut self, asked: Asked) -> u64 {
+    fn take_place(&mut self, asked: PendingResponse) -> u64 {
         self.order.take_place(asked).number()
     }
 
     /// An answer that is known with its question.
-    fn prepare(&mut self, asked: Asked, said: Said<'static>) -> u64 {
+    fn prepare(&mut self, asked: PendingResponse, said: Response<'static>) -> u64 {
         let id = self.take_place(asked);
         self.keep(id, said);
         id
     }
 
-    fn keep(&mut self, id: u64, said: Said<'static>) {
+    fn keep(&mut self, id: u64, said: Response<'static>) {
         let bytes = said.kept_bytes();
         // Only an answer to nothing, or a second one, comes back; it has no place to go to.
-        if self.order.fill(Place::of(id), Box::new(said)).is_ok() {
+        if self.order.fill(OrderTicket::of(id), Box::new(said)).is_ok() {
             self.held_bytes += bytes;
         }
     }
@@ -531,7 +549,7 @@ impl Server {
         if id & json_rpc::ID_BIT != 0 {
             return self.reply_json_rpc(id, code, body, out);
         }
-        if let Some(asked) = self.order.take_turn(Place::of(id)) {
+        if let Some(asked) = self.order.take_turn(OrderTicket::of(id)) {
             say_end(&self.side, &asked, code, (queue_us, handler_us), body, out);
             return self.say_ready(out);
         }
@@ -541,7 +559,7 @@ impl Server {
             SendBody::Chunk(chunk) => Chunk::from(chunk.to_vec()),
             SendBody::Bytes(bytes) => Chunk::from(bytes.to_vec()),
         });
-        self.keep(id, Said::Reply { code, queue_us, handler_us, body });
+        self.keep(id, Response::Reply { code, queue_us, handler_us, body });
     }
 
     /// Whatever is ready at the front goes out.
@@ -559,29 +577,32 @@ impl Server {
         if let Some(last) = self.order.last_mut()
             // Whose body was asked for is answered.
             && !last.is_interim
-            && !matches!(self.state, State::GoRpc)
+            && !matches!(self.state, RequestState::GoRpc)
         {
             last.closes = true;
             #[cfg(feature = "jsonrpc")]
-            if matches!(self.state, State::JsonRpc) {
+            if matches!(self.state, RequestState::JsonRpc) {
                 return self.end_after_json_rpc();
             }
-            self.state = State::Ended;
+            self.state = RequestState::Ended;
         }
     }
 
     /// 408 for what has begun and is late. Where answers are owed it would be taken for one of them.
     pub(super) fn late(&mut self, out: &mut Out<'_>) {
         let has_begun = match self.state {
-            State::Head => self.scan.has_begun(),
-            State::Body { .. } | State::Chunked { .. } => true,
+            RequestState::Head => self.scan.has_begun(),
+            RequestState::Body { .. } | RequestState::Chunked { .. } => true,
             #[cfg(feature = "jsonrpc")]
-            State::JsonRpc => false,
-            State::Skip { .. } | State::SkipChunks { .. } | State::Ended | State::GoRpc => false,
+            RequestState::JsonRpc => false,
+            RequestState::Skip { .. }
+            | RequestState::SkipChunks { .. }
+            | RequestState::Ended
+            | RequestState::GoRpc => false,
         };
-        self.state = State::Ended;
+        self.state = RequestState::Ended;
         if has_begun && self.order.is_empty() {
-            let asked = Asked { status: 408, closes: true, ..Asked::default() };
+            let asked = PendingResponse { status: 408, closes: true, ..PendingResponse::default() };
             let body = SendBody::Bytes(b"the request took too long to arrive");
             let code = Code::DeadlineExceeded;
             say_end(&self.side, &asked, code, (0, 0), body, out);

@@ -1,8 +1,8 @@
 //! How an answer is written, in each dialect. Nothing is allocated: its pieces go where the answer goes.
 
 use super::escape::put_string;
-use super::pending::{Dialect, Owed};
-use super::sink::Sink;
+use super::pending::{Dialect, OutstandingReply};
+use super::sink::ByteSink;
 use crate::json_text::trim;
 use crate::message::SendBody;
 use crate::status::Code;
@@ -10,7 +10,7 @@ use crate::wire::Out;
 
 /// Writes an answer: the result as it is, or an error with the message.
 #[inline]
-pub(super) fn put_answer(sink: &mut impl Sink, owed: &Owed, code: Code, body: SendBody<'_>) {
+pub(super) fn put_answer(sink: &mut impl ByteSink, owed: &OutstandingReply, code: Code, body: SendBody<'_>) {
     match (owed.dialect, code) {
         (Dialect::One, Code::Ok) => {
             sink.put(b"{\"id\":");
@@ -60,7 +60,7 @@ pub(super) fn put_answer(sink: &mut impl Sink, owed: &Owed, code: Code, body: Se
 }
 
 #[inline]
-fn put_result(sink: &mut impl Sink, body: SendBody<'_>) {
+fn put_result(sink: &mut impl ByteSink, body: SendBody<'_>) {
     if body.is_empty() {
         sink.put(b"null");
     } else {
@@ -71,7 +71,7 @@ fn put_result(sink: &mut impl Sink, body: SendBody<'_>) {
 /// Writes a result, and the line's end, where they end up: as [`put_answer`] does it, if there is room in one piece.
 /// False if nothing was written.
 #[inline]
-pub(super) fn put_result_line(owed: &Owed, result: &[u8], out: &mut Out<'_>) -> bool {
+pub(super) fn put_result_line(owed: &OutstandingReply, result: &[u8], out: &mut Out<'_>) -> bool {
     if is_nothing(result) {
         return false;
     }
@@ -84,7 +84,7 @@ pub(super) fn put_result_line(owed: &Owed, result: &[u8], out: &mut Out<'_>) -> 
 #[inline(always)]
 fn put_pieces<const N: usize, const M: usize>(
     before: &[u8; N],
-    owed: &Owed,
+    owed: &OutstandingReply,
     result: &[u8],
     after: &[u8; M],
     out: &mut Out<'_>,
@@ -124,7 +124,7 @@ fn is_nothing(text: &[u8]) -> bool {
 }
 
 /// An empty message would be no error to a client of 1.0.
-fn put_message(sink: &mut impl Sink, code: Code, body: SendBody<'_>) {
+fn put_message(sink: &mut impl ByteSink, code: Code, body: SendBody<'_>) {
     match &body {
         SendBody::Bytes([]) => put_string(sink, code.name().as_bytes()),
         SendBody::Bytes(bytes) => put_string(sink, bytes),

@@ -10,29 +10,29 @@ use std::ops::Range;
 use slab::Slab;
 
 use super::answer::put_answer;
-use super::members::Asked;
-use super::pending::{Dialect, Owed};
-use super::request::{Heard, Refused, judge};
-use super::sink::Sink;
+use super::members::RequestMembers;
+use super::pending::{Dialect, OutstandingReply};
+use super::request::{JudgedRequest, RequestRefusal, judge};
+use super::sink::ByteSink;
 use crate::config::Limits;
-use crate::json_text::{Fault, Reader};
+use crate::json_text::{JsonFault, JsonReader};
 use crate::message::SendBody;
 use crate::status::Code;
-use crate::wire::ServerSide;
+use crate::wire::ServerContext;
 
 /// Answers that the open batches of a connection may owe together, in multiples of what may be in flight.
 const OWED_FACTOR: usize = 4;
 
 /// A request of a batch, and the offset of its end in the batch.
 #[derive(Debug)]
-pub(super) struct Element {
-    pub(super) heard: Heard,
+pub(super) struct BatchElement {
+    pub(super) heard: JudgedRequest,
     pub(super) end: usize,
 }
 
 /// The requests of a batch that have not gone up yet.
-pub(super) struct Gathered {
-    pub(super) elements: VecDeque<Element>,
+pub(super) struct BatchRemainder {
+    pub(super) elements: VecDeque<BatchElement>,
     /// Bytes of the batch that were consumed.
     pub(super) consumed: usize,
     /// Bytes of the batch.
@@ -46,32 +46,32 @@ pub(super) struct Gathered {
 /// Reads the requests of a batch, the bracket of which is next and which is complete in these bytes. The error is what
 /// is answered in its place.
 pub(super) fn read(
-    reader: &mut Reader<'_>,
+    reader: &mut JsonReader<'_>,
     bytes: &[u8],
-    side: &ServerSide,
-) -> Result<Result<VecDeque<Element>, Refused>, Fault> {
+    side: &ServerContext,
+) -> Result<Result<VecDeque<BatchElement>, RequestRefusal>, JsonFault> {
     let (mut elements, mut count) = (VecDeque::new(), 0_usize);
     let mut goes_on = reader.opens(b'[', b']')?;
     while goes_on {
         let heard = if reader.next() == Some(b'{') {
-            let asked = Asked::read(reader)?;
+            let asked = RequestMembers::read(reader)?;
             (count < side.limits.in_flight_max).then(|| judge(&asked, bytes, side, true))
         } else {
             reader.value()?;
-            Some(Refused::invalid("invalid request: not an object").heard_in(Dialect::Two))
+            Some(RequestRefusal::invalid("invalid request: not an object").heard_in(Dialect::Two))
         };
         // One that is too long is still read to its end: it may not be JSON.
         if count < side.limits.in_flight_max {
-            elements.extend(heard.map(|heard| Element { heard, end: reader.at() }));
+            elements.extend(heard.map(|heard| BatchElement { heard, end: reader.at() }));
         }
         count += 1;
         goes_on = reader.goes_on(b']')?;
     }
     Ok(if count == 0 {
-        Err(Refused::invalid("invalid request: an empty batch"))
+        Err(RequestRefusal::invalid("invalid request: an empty batch"))
     } else if count > elements.len() {
         let message = format!("a batch of {count} requests is over the limit of {}", elements.len());
-        Err(Refused::new(Code::ResourceExhausted, message))
+        Err(RequestRefusal::new(Code::ResourceExhausted, message))
     } else {
         Ok(elements)
     })
@@ -79,7 +79,7 @@ pub(super) fn read(
 
 /// A batch that was begun.
 #[derive(Debug)]
-struct Open {
+struct OpenBatch {
     /// The answers that have come, one behind the other.
     text: Vec<u8>,
     /// Where each of them stands.
@@ -104,7 +104,7 @@ pub(super) struct AnsweredBatch {
 
 impl AnsweredBatch {
     /// Writes the array of the answers.
-    pub(super) fn put(&self, sink: &mut impl Sink) {
+    pub(super) fn put(&self, sink: &mut impl ByteSink) {
         sink.put(b"[");
         for (place, range) in self.places.iter().enumerate() {
             sink.put(if place == 0 { b"" } else { b"," });
@@ -124,7 +124,7 @@ impl AnsweredBatch {
 /// The batches of a connection that are not answered yet.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
-    open: Slab<Open>,
+    open: Slab<OpenBatch>,
     /// Answers that they owe, those that wait here included.
     owed: usize,
     /// Bytes of the answers that wait here.
@@ -139,7 +139,7 @@ impl Batches {
             return None;
         }
         self.owed += answers;
-        let open = Open { text: Vec::new(), places: vec![0..0; answers], missing: answers, label };
+        let open = OpenBatch { text: Vec::new(), places: vec![0..0; answers], missing: answers, label };
         Some(self.open.insert(open) as u32)
     }
 
@@ -147,14 +147,14 @@ impl Batches {
     #[cfg(feature = "http")]
     pub(super) fn begin_beyond(&mut self, label: u64) -> u32 {
         self.owed += 1;
-        self.open.insert(Open { text: Vec::new(), places: vec![0..0; 1], missing: 1, label }) as u32
+        self.open.insert(OpenBatch { text: Vec::new(), places: vec![0..0; 1], missing: 1, label }) as u32
     }
 
     /// Takes an answer; with the last one the batch is complete.
     pub(super) fn answer(
         &mut self,
         (batch, place): (u32, u32),
-        owed: &Owed,
+        owed: &OutstandingReply,
         (code, body): (Code, SendBody<'_>),
         limits: &Limits,
     ) -> Option<AnsweredBatch> {
@@ -173,7 +173,7 @@ impl Batches {
         if open.missing > 0 {
             return None;
         }
-        let Open { text, places, missing: _, label } = self.open.remove(batch as usize);
+        let OpenBatch { text, places, missing: _, label } = self.open.remove(batch as usize);
         self.owed -= places.len();
         self.held_bytes -= text.len();
         Some(AnsweredBatch { text, places, label })

@@ -6,28 +6,28 @@
 use std::collections::VecDeque;
 use std::ops::Range;
 
-use super::batch::{self, Batches, Element};
+use super::batch::{self, BatchElement, Batches};
 use super::deliver::{CallDetails, message};
-use super::members::Asked;
-use super::pending::{Dialect, Pending};
-use super::request::{Heard, Refused, judge};
-use crate::json_text::Nest;
-use crate::json_text::{Fault, Reader};
+use super::members::RequestMembers;
+use super::pending::{Dialect, OutstandingReplies};
+use super::request::{JudgedRequest, RequestRefusal, judge};
+use crate::json_text::ContainerStack;
+use crate::json_text::{JsonFault, JsonReader};
 use crate::message::{Message, SendBody, Span};
 use crate::status::Code;
-use crate::wire::ServerSide;
+use crate::wire::ServerContext;
 
 /// The calls of one connection that came in texts and are not answered yet.
 #[derive(Debug)]
 pub(in crate::wire) struct CarriedCalls {
-    pending: Pending,
+    pending: OutstandingReplies,
     batches: Batches,
 }
 
 /// The requests of one text that have not gone up yet.
 #[derive(Debug)]
 pub(in crate::wire) struct CarriedMessages {
-    elements: VecDeque<Element>,
+    elements: VecDeque<BatchElement>,
     is_array: bool,
     /// The batch that gathers the answers, and the place of the next one.
     batch: u32,
@@ -40,11 +40,16 @@ const IS_ARRAY: u64 = 1 << 63;
 impl CarriedCalls {
     /// None is in flight.
     pub(in crate::wire) fn new() -> CarriedCalls {
-        CarriedCalls { pending: Pending::new(), batches: Batches::default() }
+        CarriedCalls { pending: OutstandingReplies::new(), batches: Batches::default() }
     }
 
     /// Begins the calls of the text. `label`, below 2^63, comes back with their answers.
-    pub(in crate::wire) fn begin(&mut self, messages: &mut CarriedMessages, label: u64, side: &ServerSide) {
+    pub(in crate::wire) fn begin(
+        &mut self,
+        messages: &mut CarriedMessages,
+        label: u64,
+        side: &ServerContext,
+    ) {
         let answers = messages.answers();
         if answers == 0 {
             return;
@@ -54,7 +59,7 @@ impl CarriedCalls {
             Some(batch) => batch,
             None => {
                 let message = "the unanswered batches of this connection contain too many requests";
-                *messages = CarriedMessages::refused(Refused::new(Code::ResourceExhausted, message));
+                *messages = CarriedMessages::refused(RequestRefusal::new(Code::ResourceExhausted, message));
                 self.batches.begin_beyond(label & !IS_ARRAY)
             }
         };
@@ -67,7 +72,7 @@ impl CarriedCalls {
         (time_left_us, metadata): (u32, Span),
         in_place: impl FnOnce(Range<usize>) -> Span,
     ) -> Option<(Message, usize)> {
-        let Element { heard, end } = messages.elements.pop_front()?;
+        let BatchElement { heard, end } = messages.elements.pop_front()?;
         let batch = heard.id.is_some().then(|| {
             messages.place += 1;
             (messages.batch, messages.place - 1)
@@ -82,7 +87,7 @@ impl CarriedCalls {
         id: u64,
         code: Code,
         body: SendBody<'_>,
-        side: &ServerSide,
+        side: &ServerContext,
     ) -> Option<(u64, Vec<u8>)> {
         let owed = self.pending.end(id)?;
         let answered = self.batches.answer(owed.batch?, &owed, (code, body), &side.limits)?;
@@ -100,21 +105,27 @@ impl CarriedCalls {
 
 impl CarriedMessages {
     /// Reads a text. One that is not JSON, or no request, has one request that is refused.
-    pub(in crate::wire) fn read(text: &[u8], side: &ServerSide) -> CarriedMessages {
-        let mut reader = Reader::new(text, Nest::depth_max(side.limits.depth_max));
+    pub(in crate::wire) fn read(text: &[u8], side: &ServerContext) -> CarriedMessages {
+        let mut reader = JsonReader::new(text, ContainerStack::depth_max(side.limits.depth_max));
         match CarriedMessages::read_all(&mut reader, text, side) {
             Ok(messages) => messages,
-            Err(fault) => CarriedMessages::refused(Refused::parse(fault.message(side.limits.depth_max))),
+            Err(fault) => {
+                CarriedMessages::refused(RequestRefusal::parse(fault.message(side.limits.depth_max)))
+            }
         }
     }
 
-    fn read_all(reader: &mut Reader<'_>, text: &[u8], side: &ServerSide) -> Result<CarriedMessages, Fault> {
+    fn read_all(
+        reader: &mut JsonReader<'_>,
+        text: &[u8],
+        side: &ServerContext,
+    ) -> Result<CarriedMessages, JsonFault> {
         let (elements, is_array) = match reader.next() {
             Some(b'[') => (batch::read(reader, text, side)?, true),
             Some(b'{') => {
-                let asked = Asked::read(reader)?;
+                let asked = RequestMembers::read(reader)?;
                 (
-                    Ok(VecDeque::from([Element {
+                    Ok(VecDeque::from([BatchElement {
                         heard: judge(&asked, text, side, false),
                         end: text.len(),
                     }])),
@@ -123,7 +134,7 @@ impl CarriedMessages {
             }
             _ => {
                 reader.value()?;
-                (Err(Refused::invalid("invalid request: a message is an object or an array")), false)
+                (Err(RequestRefusal::invalid("invalid request: a message is an object or an array")), false)
             }
         };
         reader.end()?;
@@ -133,10 +144,10 @@ impl CarriedMessages {
         })
     }
 
-    fn refused(refused: Refused) -> CarriedMessages {
+    fn refused(refused: RequestRefusal) -> CarriedMessages {
         let heard = refused.heard_in(Dialect::Two);
         CarriedMessages {
-            elements: VecDeque::from([Element { heard, end: 0 }]),
+            elements: VecDeque::from([BatchElement { heard, end: 0 }]),
             is_array: false,
             batch: 0,
             place: 0,
@@ -144,7 +155,8 @@ impl CarriedMessages {
     }
 
     fn answers(&self) -> usize {
-        let is_answered = |element: &&Element| matches!(element.heard, Heard { id: Some(_), .. });
+        let is_answered =
+            |element: &&BatchElement| matches!(element.heard, JudgedRequest { id: Some(_), .. });
         self.elements.iter().filter(is_answered).count()
     }
 

@@ -5,14 +5,14 @@
 //! such an answer is skipped here. Nothing can be cancelled or pinged: the protocol has no words for it.
 
 use super::escape::put_string;
-use super::members::{Failed, Told};
+use super::members::{ErrorMembers, ResponseMembers};
 use super::oversize::OversizedAnswer;
-use super::sink::Sink;
+use super::sink::ByteSink;
 use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
-use crate::json_text::{Fault, Found, Frame, Nest, Reader, space_len, unescape};
-use crate::message::{Answered, Call, JsonDialect, Message, Outgoing, Refusal, Span};
+use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len, unescape};
+use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall, Refusal, Span};
 use crate::status::{Code, jsonrpc};
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
 /// Containers inside each other in an answer, at the most: those of the largest argument that a server takes.
 const DEPTH_MAX: usize = 128;
@@ -21,7 +21,7 @@ const DEPTH_MAX: usize = 128;
 #[derive(Debug)]
 pub struct JsonRpcClient {
     bytes_max: usize,
-    frame: Frame,
+    frame: ValueSearch,
     /// The text of an error that was written with escapes.
     aside: String,
     /// The answer that is passed over, since it is over the limit.
@@ -36,7 +36,7 @@ impl JsonRpcClient {
     pub fn new(frame_bytes_max: usize) -> JsonRpcClient {
         JsonRpcClient {
             bytes_max: frame_bytes_max.min(MESSAGE_BYTES_MAX),
-            frame: Frame::default(),
+            frame: ValueSearch::default(),
             aside: String::new(),
             oversized: None,
         }
@@ -45,21 +45,24 @@ impl JsonRpcClient {
     /// Everything but an answer that is whole at the first look.
     fn decode_slowly(&mut self, input: &[u8]) -> Decoded<Message> {
         let window = &input[..input.len().min(self.bytes_max)];
-        match self.frame.look(window, Nest::depth_max(DEPTH_MAX)) {
-            Found::End(end) => {
-                self.frame = Frame::default();
-                match Told::read(&mut Reader::new(&input[..end], Nest::depth_max(DEPTH_MAX))) {
+        match self.frame.look(window, ContainerStack::depth_max(DEPTH_MAX)) {
+            FoundValue::End(end) => {
+                self.frame = ValueSearch::default();
+                match ResponseMembers::read(&mut JsonReader::new(
+                    &input[..end],
+                    ContainerStack::depth_max(DEPTH_MAX),
+                )) {
                     Ok(told) => self.answer(&told, end, input),
                     Err(fault) => not_json(fault),
                 }
             }
-            Found::Open if input.len() > self.bytes_max => {
-                self.frame = Frame::default();
+            FoundValue::Open if input.len() > self.bytes_max => {
+                self.frame = ValueSearch::default();
                 self.pass_over(Box::default(), input)
             }
-            Found::Open => Decoded::NeedMore { bytes_min: input.len() + 1 },
-            Found::TooDeep => broken(format!("an answer is nested deeper than {DEPTH_MAX}")),
-            Found::Unbalanced => broken("in an answer a bracket closes what is not open"),
+            FoundValue::Open => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            FoundValue::TooDeep => broken(format!("an answer is nested deeper than {DEPTH_MAX}")),
+            FoundValue::Unbalanced => broken("in an answer a bracket closes what is not open"),
         }
     }
 
@@ -89,7 +92,7 @@ impl JsonRpcClient {
 
     /// An answer that stands whole in front of `end`.
     #[inline]
-    fn answer(&mut self, told: &Told, end: usize, input: &[u8]) -> Decoded<Message> {
+    fn answer(&mut self, told: &ResponseMembers, end: usize, input: &[u8]) -> Decoded<Message> {
         if let Some(name) = told.twice {
             return broken(format!("the member {name} occurs twice in an answer"));
         }
@@ -108,7 +111,7 @@ impl JsonRpcClient {
             return self.answers_no_call(told, body, consumed, input);
         };
         let Some(id) = number(&input[id]) else { return broken("the id of an answer belongs to no call") };
-        let message = Message::Reply(Answered {
+        let message = Message::Reply(IncomingReply {
             id,
             codec: JsonDialect::GoRpc.codec_number(),
             compressed: false,
@@ -124,7 +127,13 @@ impl JsonRpcClient {
     /// The answer to a call that wanted none; or what a server says when it could not read what it was sent, and
     /// then nobody knows whose answer will be missing.
     #[cold]
-    fn answers_no_call(&self, told: &Told, body: Span, consumed: usize, input: &[u8]) -> Decoded<Message> {
+    fn answers_no_call(
+        &self,
+        told: &ResponseMembers,
+        body: Span,
+        consumed: usize,
+        input: &[u8],
+    ) -> Decoded<Message> {
         let failed = told.error.clone().and_then(|error| read_failed(&input[error])?.1);
         let unread = [jsonrpc::PARSE_ERROR, jsonrpc::INVALID_REQUEST].map(i64::from);
         if !failed.is_some_and(|number| unread.contains(&number)) {
@@ -178,7 +187,7 @@ impl JsonRpcClient {
         Span::aside(0, self.aside.len() as u32)
     }
 
-    fn encode_call(call: Call<'_>, out: &mut Out<'_>) {
+    fn encode_call(call: OutgoingCall<'_>, out: &mut Out<'_>) {
         debug_assert!(call.codec == CODEC_JSON && !call.compressed, "JSON alone is spoken here");
         debug_assert!(!call.name.is_empty(), "this protocol calls methods by name, not by hash");
         out.put(if call.one_way { b"{\"jsonrpc\":\"2.0\",\"method\":" } else { b"{\"method\":" });
@@ -200,8 +209,8 @@ impl JsonRpcClient {
 }
 
 /// The members of an error object, and its number if it has one.
-fn read_failed(error: &[u8]) -> Option<(Failed, Option<i64>)> {
-    let failed = Failed::read(&mut Reader::new(error, Nest::ROOM)).ok()?;
+fn read_failed(error: &[u8]) -> Option<(ErrorMembers, Option<i64>)> {
+    let failed = ErrorMembers::read(&mut JsonReader::new(error, ContainerStack::ROOM)).ok()?;
     let code = failed.code.clone().and_then(|code| {
         let text = &error[code];
         let below = text.strip_prefix(b"-");
@@ -228,11 +237,11 @@ fn broken(why: impl Into<String>) -> Decoded<Message> {
 }
 
 #[cold]
-fn not_json(fault: Fault) -> Decoded<Message> {
+fn not_json(fault: JsonFault) -> Decoded<Message> {
     broken(format!("an answer is not JSON: expected {} at byte {}", fault.expected, fault.at))
 }
 
-impl Wire for JsonRpcClient {
+impl Protocol for JsonRpcClient {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
@@ -243,8 +252,8 @@ impl Wire for JsonRpcClient {
         }
         match input.first() {
             Some(b'{') if self.frame.is_fresh() => {
-                let mut reader = Reader::new(input, Nest::depth_max(DEPTH_MAX));
-                match Told::read(&mut reader) {
+                let mut reader = JsonReader::new(input, ContainerStack::depth_max(DEPTH_MAX));
+                match ResponseMembers::read(&mut reader) {
                     Ok(told) if reader.at() <= self.bytes_max => self.answer(&told, reader.at(), input),
                     _ => self.decode_slowly(input),
                 }

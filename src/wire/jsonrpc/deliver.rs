@@ -3,8 +3,8 @@
 use std::ops::Range;
 
 use super::CODEC_JSON;
-use super::pending::{Dialect, Owed, Pending};
-use super::request::{Heard, Refused, What};
+use super::pending::{Dialect, OutstandingReplies, OutstandingReply};
+use super::request::{JudgedRequest, RequestAction, RequestRefusal};
 use crate::message::{JsonDialect, Message, Refusal, Request, Span};
 
 /// What belongs to a call beside its JSON.
@@ -19,24 +19,24 @@ pub(super) struct CallDetails {
 /// The message of a request. `in_place` gives the span of an argument's range.
 #[inline]
 pub(super) fn message(
-    pending: &mut Pending,
-    heard: Heard,
+    pending: &mut OutstandingReplies,
+    heard: JudgedRequest,
     batch: Option<(u32, u32)>,
     CallDetails { time_left_us, metadata }: CallDetails,
     in_place: impl FnOnce(Range<usize>) -> Span,
 ) -> Message {
-    let Heard { dialect, id, what } = heard;
+    let JudgedRequest { dialect, id, what } = heard;
     let one_way = id.is_none();
     let number = match &what {
-        What::Refuse(refused) => refused.number,
-        What::Call { .. } => None,
+        RequestAction::Refuse(refused) => refused.number,
+        RequestAction::Call { .. } => None,
     };
     let id = match id {
-        Some(id) => pending.begin(Owed { id, dialect, number, batch }),
+        Some(id) => pending.begin(OutstandingReply { id, dialect, number, batch }),
         None => pending.next_one_way(),
     };
     match what {
-        What::Call { method, body } => Message::Request(Request {
+        RequestAction::Call { method, body } => Message::Request(Request {
             id,
             method,
             // The site has compared the name.
@@ -52,7 +52,7 @@ pub(super) fn message(
             metadata,
             body: if body.is_empty() { Span::default() } else { in_place(body) },
         }),
-        What::Refuse(Refused { code, message, .. }) => {
+        RequestAction::Refuse(RequestRefusal { code, message, .. }) => {
             Message::Refused(Refusal { id, codec: CODEC_JSON, one_way, code, message })
         }
     }

@@ -3,7 +3,7 @@
 //! Written as Go's encoding/json writes it (`appendString` in encode.go, with HTML escaped), so that the bytes are
 //! those that a Go server would have sent; every JSON reader understands them.
 
-use super::sink::Sink;
+use super::sink::ByteSink;
 
 /// How the byte is written inside a string; `None`: as it is.
 fn escape_of(byte: u8) -> Option<&'static str> {
@@ -23,7 +23,7 @@ fn escape_of(byte: u8) -> Option<&'static str> {
 }
 
 /// Writes text as a JSON string, with its quotes. What is not UTF-8 becomes the replacement character.
-pub(super) fn put_string(sink: &mut impl Sink, text: &[u8]) {
+pub(super) fn put_string(sink: &mut impl ByteSink, text: &[u8]) {
     sink.put(b"\"");
     for chunk in text.utf8_chunks() {
         put_escaped(sink, chunk.valid());
@@ -34,7 +34,7 @@ pub(super) fn put_string(sink: &mut impl Sink, text: &[u8]) {
     sink.put(b"\"");
 }
 
-fn put_escaped(sink: &mut impl Sink, text: &str) {
+fn put_escaped(sink: &mut impl ByteSink, text: &str) {
     const HEX: &[u8; 16] = b"0123456789abcdef";
     let bytes = text.as_bytes();
     let (mut from, mut at) = (0, 0);

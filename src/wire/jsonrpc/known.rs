@@ -3,8 +3,8 @@
 
 use std::ops::Range;
 
-use super::members::Asked;
-use crate::json_text::{Fault, Reader};
+use super::members::RequestMembers;
+use crate::json_text::{JsonFault, JsonReader};
 
 /// The longest beginning that is kept. Twice as much as the names of a method and of the members usually take.
 const BYTES_MAX: usize = 128;
@@ -16,7 +16,7 @@ const BYTES_MAX: usize = 128;
 ///   `--- the same as the last time: not read --'
 /// ```
 #[derive(Debug, Default)]
-pub(super) struct Known {
+pub(super) struct KnownRequestPrefix {
     /// Empty: none is known.
     begins: Vec<u8>,
     method: Range<usize>,
@@ -24,11 +24,16 @@ pub(super) struct Known {
     hash: u32,
 }
 
-impl Known {
+impl KnownRequestPrefix {
     /// Reads a request, the bracket of which is the first byte of the input, into one that says nothing yet; where it ends.
     #[inline]
-    pub(super) fn read(&self, input: &[u8], depth_max: usize, asked: &mut Asked) -> Result<usize, Fault> {
-        let mut reader = Reader::new(input, depth_max);
+    pub(super) fn read(
+        &self,
+        input: &[u8],
+        depth_max: usize,
+        asked: &mut RequestMembers,
+    ) -> Result<usize, JsonFault> {
+        let mut reader = JsonReader::new(input, depth_max);
         if !self.begins.is_empty() && input.starts_with(&self.begins) {
             reader.stand_inside(self.begins.len());
             asked.method = Some(self.method.clone());
@@ -44,7 +49,7 @@ impl Known {
 
     /// A request was read that calls the method of this hash. Its beginning is kept if it may come again: without the id,
     /// which changes with each call.
-    pub(super) fn remember(&mut self, asked: &Asked, input: &[u8], hash: u32) {
+    pub(super) fn remember(&mut self, asked: &RequestMembers, input: &[u8], hash: u32) {
         self.begins.clear();
         let (Some(method), end) = (&asked.method, asked.params_at) else { return };
         let is_in_front = |range: &Range<usize>| range.end <= end;

@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use crate::json_text::unescape;
-use crate::json_text::{Fault, Reader};
+use crate::json_text::{JsonFault, JsonReader};
 
 /// What a request's `params` are.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -28,7 +28,7 @@ pub(super) enum Params {
 }
 
 impl Params {
-    fn read(reader: &mut Reader<'_>) -> Result<Params, Fault> {
+    fn read(reader: &mut JsonReader<'_>) -> Result<Params, JsonFault> {
         let scalar = match reader.next() {
             Some(b'[') => return Params::list(reader),
             Some(b'{') => return Ok(Params::Named(reader.value()?)),
@@ -41,7 +41,7 @@ impl Params {
         Ok(scalar)
     }
 
-    fn list(reader: &mut Reader<'_>) -> Result<Params, Fault> {
+    fn list(reader: &mut JsonReader<'_>) -> Result<Params, JsonFault> {
         if !reader.opens(b'[', b']')? {
             return Ok(Params::Listed { first: 0..0, count: 0 });
         }
@@ -56,7 +56,7 @@ impl Params {
 
 /// A request's members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Asked {
+pub(super) struct RequestMembers {
     /// The version.
     pub(super) jsonrpc: Option<Range<usize>>,
     /// The method's name.
@@ -73,32 +73,32 @@ pub(super) struct Asked {
     pub(super) known: Option<u32>,
 }
 
-impl Asked {
+impl RequestMembers {
     const NAMES: [&'static str; 4] = ["\"method\":", "\"params\":", "\"id\":", "\"jsonrpc\":"];
 
     /// Reads an object, the bracket of which is next.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Asked, Fault> {
-        let mut asked = Asked::default();
+    pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<RequestMembers, JsonFault> {
+        let mut asked = RequestMembers::default();
         asked.read_whole(reader)?;
         Ok(asked)
     }
 
     /// The same, into one that says nothing yet.
-    pub(super) fn read_whole(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    pub(super) fn read_whole(&mut self, reader: &mut JsonReader<'_>) -> Result<(), JsonFault> {
         let goes_on = reader.opens(b'{', b'}')?;
         self.read_members(reader, goes_on)
     }
 
     /// The rest, where this says what is in front of the params and the reader stands behind their name.
-    pub(super) fn read_on(&mut self, reader: &mut Reader<'_>) -> Result<(), Fault> {
+    pub(super) fn read_on(&mut self, reader: &mut JsonReader<'_>) -> Result<(), JsonFault> {
         self.params = Params::read(reader)?;
         let goes_on = reader.goes_on(b'}')?;
         self.read_members(reader, goes_on)
     }
 
     #[inline(always)]
-    fn read_members(&mut self, reader: &mut Reader<'_>, goes_on: bool) -> Result<(), Fault> {
-        each_member(reader, goes_on, &Asked::NAMES, |reader, which| {
+    fn read_members(&mut self, reader: &mut JsonReader<'_>, goes_on: bool) -> Result<(), JsonFault> {
+        each_member(reader, goes_on, &RequestMembers::NAMES, |reader, which| {
             let is_again = if which == 1 {
                 let is_again = self.params_at != 0;
                 self.params_at = reader.at();
@@ -114,7 +114,7 @@ impl Asked {
                 member.replace(value).is_some()
             };
             if is_again {
-                self.twice = Some(bare(Asked::NAMES[which]));
+                self.twice = Some(bare(RequestMembers::NAMES[which]));
             }
             Ok(())
         })
@@ -123,7 +123,7 @@ impl Asked {
 
 /// An answer's members.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Told {
+pub(super) struct ResponseMembers {
     /// The id of the call.
     pub(super) id: Option<Range<usize>>,
     /// The result.
@@ -136,14 +136,14 @@ pub(super) struct Told {
     pub(super) twice: Option<&'static str>,
 }
 
-impl Told {
+impl ResponseMembers {
     const NAMES: [&'static str; 4] = ["\"id\":", "\"result\":", "\"error\":", "\"null\":"];
 
     /// Reads an object, the bracket of which is next.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Told, Fault> {
-        let mut told = Told::default();
+    pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<ResponseMembers, JsonFault> {
+        let mut told = ResponseMembers::default();
         let goes_on = reader.opens(b'{', b'}')?;
-        each_member(reader, goes_on, &Told::NAMES, |reader, which| {
+        each_member(reader, goes_on, &ResponseMembers::NAMES, |reader, which| {
             let value = reader.value()?;
             let member = match which {
                 0 => &mut told.id,
@@ -152,7 +152,7 @@ impl Told {
                 _ => &mut told.null,
             };
             if member.replace(value).is_some() {
-                told.twice = Some(bare(Told::NAMES[which]));
+                told.twice = Some(bare(ResponseMembers::NAMES[which]));
             }
             Ok(())
         })?;
@@ -162,17 +162,17 @@ impl Told {
 
 /// The members of an error object.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Failed {
+pub(super) struct ErrorMembers {
     /// The code.
     pub(super) code: Option<Range<usize>>,
     /// The message.
     pub(super) message: Option<Range<usize>>,
 }
 
-impl Failed {
+impl ErrorMembers {
     /// Reads an object, the bracket of which is next. Of a member that stands there twice, the last counts.
-    pub(super) fn read(reader: &mut Reader<'_>) -> Result<Failed, Fault> {
-        let mut failed = Failed::default();
+    pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<ErrorMembers, JsonFault> {
+        let mut failed = ErrorMembers::default();
         let goes_on = reader.opens(b'{', b'}')?;
         each_member(reader, goes_on, &["\"code\":", "\"message\":"], |reader, which| {
             let value = reader.value()?;
@@ -187,11 +187,11 @@ impl Failed {
 /// stand here as most write them, with quotes and colon.
 #[inline(always)]
 fn each_member<'a>(
-    reader: &mut Reader<'a>,
+    reader: &mut JsonReader<'a>,
     mut goes_on: bool,
     names: &[&str],
-    mut take: impl FnMut(&mut Reader<'a>, usize) -> Result<(), Fault>,
-) -> Result<(), Fault> {
+    mut take: impl FnMut(&mut JsonReader<'a>, usize) -> Result<(), JsonFault>,
+) -> Result<(), JsonFault> {
     while goes_on {
         let which = match reader.usual_name(names) {
             Some(which) => Some(which),

@@ -60,7 +60,7 @@ impl PeerId {
 
 /// An answer that is owed.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Owed {
+pub(super) struct OutstandingReply {
     /// What the peer calls it.
     pub(super) id: PeerId,
     /// How the peer writes.
@@ -72,10 +72,10 @@ pub(super) struct Owed {
 }
 
 #[derive(Debug)]
-enum Slot {
+enum OutstandingSlot {
     /// The next free slot, or NO_SLOT.
     Free(u32),
-    Taken(u32, Owed),
+    Taken(u32, OutstandingReply),
 }
 
 /// Not a slot.
@@ -86,8 +86,8 @@ const KEPT: usize = 16;
 
 /// The answers that are owed on one connection. As many as requests may be in flight, and one that is refused.
 #[derive(Debug)]
-pub(super) struct Pending {
-    slots: Vec<Slot>,
+pub(super) struct OutstandingReplies {
+    slots: Vec<OutstandingSlot>,
     free: u32,
     len: u32,
     /// Runs with each id, and may wrap: the slot tells ids apart.
@@ -97,10 +97,10 @@ pub(super) struct Pending {
 /// Of a turn only these bits are used, so that the highest bit of an id is always 0.
 const TURN_MASK: u32 = u32::MAX >> 1;
 
-impl Pending {
+impl OutstandingReplies {
     /// Nothing is owed.
-    pub(super) fn new() -> Pending {
-        Pending { slots: Vec::new(), free: NO_SLOT, len: 0, turn: 0 }
+    pub(super) fn new() -> OutstandingReplies {
+        OutstandingReplies { slots: Vec::new(), free: NO_SLOT, len: 0, turn: 0 }
     }
 
     /// An id for a call that is not answered.
@@ -111,13 +111,13 @@ impl Pending {
 
     /// Notes an answer that is owed; gives the id by which it comes.
     #[inline]
-    pub(super) fn begin(&mut self, owed: Owed) -> u64 {
+    pub(super) fn begin(&mut self, owed: OutstandingReply) -> u64 {
         self.turn = self.turn.wrapping_add(1) & TURN_MASK;
         self.len += 1;
-        let (slot, taken) = (self.free, Slot::Taken(self.turn, owed));
+        let (slot, taken) = (self.free, OutstandingSlot::Taken(self.turn, owed));
         let slot = match self.slots.get_mut(slot as usize) {
             Some(free) => {
-                if let Slot::Free(next) = std::mem::replace(free, taken) {
+                if let OutstandingSlot::Free(next) = std::mem::replace(free, taken) {
                     self.free = next;
                 }
                 slot
@@ -132,13 +132,16 @@ impl Pending {
 
     /// The answer of that id is given.
     #[inline]
-    pub(super) fn end(&mut self, id: u64) -> Option<Owed> {
+    pub(super) fn end(&mut self, id: u64) -> Option<OutstandingReply> {
         let (turn, slot) = ((id >> 32) as u32, id as u32);
         let place = self.slots.get_mut(slot as usize)?;
-        if !matches!(place, Slot::Taken(taken, _) if *taken == turn) {
+        if !matches!(place, OutstandingSlot::Taken(taken, _) if *taken == turn) {
             return None;
         }
-        let Slot::Taken(_, owed) = std::mem::replace(place, Slot::Free(self.free)) else { return None };
+        let OutstandingSlot::Taken(_, owed) = std::mem::replace(place, OutstandingSlot::Free(self.free))
+        else {
+            return None;
+        };
         self.free = slot;
         self.len -= 1;
         if self.len == 0 && self.slots.capacity() > KEPT {

@@ -6,12 +6,12 @@
 
 use std::ops::Range;
 
-use super::members::{Asked, Params};
+use super::members::{Params, RequestMembers};
 use super::pending::{Dialect, PeerId};
 use crate::json_text::portable;
 use crate::json_text::unescape;
 use crate::status::{Code, jsonrpc};
-use crate::wire::ServerSide;
+use crate::wire::ServerContext;
 
 /// Bytes of a caller's id at the most. A connection remembers as many ids as it has calls in flight.
 pub const ID_BYTES_MAX: usize = 1024;
@@ -21,18 +21,18 @@ const NAME_CHARS_MAX: usize = 256;
 
 /// A request, judged.
 #[derive(Debug)]
-pub(super) struct Heard {
+pub(super) struct JudgedRequest {
     /// How the peer writes.
     pub(super) dialect: Dialect,
     /// What the answer is to be called; `None`: no answer is wanted.
     pub(super) id: Option<PeerId>,
     /// What is to be done.
-    pub(super) what: What,
+    pub(super) what: RequestAction,
 }
 
 /// What is to be done about a request.
 #[derive(Debug)]
-pub(super) enum What {
+pub(super) enum RequestAction {
     /// A method is called.
     Call {
         /// Its hash.
@@ -41,12 +41,12 @@ pub(super) enum What {
         body: Range<usize>,
     },
     /// It is refused.
-    Refuse(Refused),
+    Refuse(RequestRefusal),
 }
 
 /// A refusal.
 #[derive(Debug)]
-pub(super) struct Refused {
+pub(super) struct RequestRefusal {
     /// As what it is counted.
     pub(super) code: Code,
     /// Its number in 2.0, if the code does not tell it.
@@ -55,25 +55,25 @@ pub(super) struct Refused {
     pub(super) message: String,
 }
 
-impl Refused {
-    pub(super) fn new(code: Code, message: impl Into<String>) -> Refused {
-        Refused { code, number: None, message: message.into() }
+impl RequestRefusal {
+    pub(super) fn new(code: Code, message: impl Into<String>) -> RequestRefusal {
+        RequestRefusal { code, number: None, message: message.into() }
     }
 
     /// Not a request.
-    pub(super) fn invalid(message: impl Into<String>) -> Refused {
+    pub(super) fn invalid(message: impl Into<String>) -> RequestRefusal {
         let number = Some(jsonrpc::INVALID_REQUEST);
-        Refused { code: Code::InvalidArgument, number, message: message.into() }
+        RequestRefusal { code: Code::InvalidArgument, number, message: message.into() }
     }
 
     /// Not JSON.
-    pub(super) fn parse(message: impl Into<String>) -> Refused {
-        Refused { number: Some(jsonrpc::PARSE_ERROR), ..Refused::invalid(message) }
+    pub(super) fn parse(message: impl Into<String>) -> RequestRefusal {
+        RequestRefusal { number: Some(jsonrpc::PARSE_ERROR), ..RequestRefusal::invalid(message) }
     }
 
     /// As the answer to no request in particular.
-    pub(super) fn heard_in(self, dialect: Dialect) -> Heard {
-        Heard { dialect, id: Some(PeerId::NULL), what: What::Refuse(self) }
+    pub(super) fn heard_in(self, dialect: Dialect) -> JudgedRequest {
+        JudgedRequest { dialect, id: Some(PeerId::NULL), what: RequestAction::Refuse(self) }
     }
 }
 
@@ -95,7 +95,12 @@ fn clip(name: &str) -> &str {
 
 /// Judges a request that stands in these bytes.
 #[inline]
-pub(super) fn judge(asked: &Asked, bytes: &[u8], side: &ServerSide, in_batch: bool) -> Heard {
+pub(super) fn judge(
+    asked: &RequestMembers,
+    bytes: &[u8],
+    side: &ServerContext,
+    in_batch: bool,
+) -> JudgedRequest {
     let version = asked.jsonrpc.clone().map(|version| Version::of(&bytes[version]));
     match version {
         None | Some(Version::One) if !in_batch => judge_one(asked, bytes, side),
@@ -126,22 +131,26 @@ impl Version {
     }
 }
 
-fn judge_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Heard {
+fn judge_one(asked: &RequestMembers, bytes: &[u8], side: &ServerContext) -> JudgedRequest {
     let dialect = Dialect::One;
     let id = asked.id.clone().map_or(&b"null"[..], |id| &bytes[id]);
     if let Err(refused) = check_id(id) {
         return refused.heard_in(dialect);
     }
     let what = match &asked.twice {
-        Some(name) => Err(Refused::invalid(format!("jsonrpc: the member {name} occurs twice"))),
+        Some(name) => Err(RequestRefusal::invalid(format!("jsonrpc: the member {name} occurs twice"))),
         None => call_one(asked, bytes, side),
     };
-    let what = what.map_or_else(What::Refuse, |(method, body)| What::Call { method, body });
-    Heard { dialect, id: Some(PeerId::new(id)), what }
+    let what = what.map_or_else(RequestAction::Refuse, |(method, body)| RequestAction::Call { method, body });
+    JudgedRequest { dialect, id: Some(PeerId::new(id)), what }
 }
 
 /// A call of 1.0: the method's hash, and where the argument stands.
-fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Range<usize>), Refused> {
+fn call_one(
+    asked: &RequestMembers,
+    bytes: &[u8],
+    side: &ServerContext,
+) -> Result<(u32, Range<usize>), RequestRefusal> {
     let method = match asked.known {
         Some(hash) => hash,
         None => {
@@ -150,7 +159,7 @@ fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Rang
             // No name is an empty name, in Go.
             let name = if name == b"null" { b"\"\"" } else { name };
             let Some(found) = with_text(name, find) else {
-                return Err(Refused::invalid("jsonrpc: the method is not a string"));
+                return Err(RequestRefusal::invalid("jsonrpc: the method is not a string"));
             };
             found?.hash
         }
@@ -159,21 +168,21 @@ fn call_one(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Rang
         // Go ignores what stands behind the first.
         Params::Listed { first, .. } => return Ok((method, first.clone())),
         Params::None => {
-            return Err(Refused::new(Code::InvalidArgument, "jsonrpc: request body missing params"));
+            return Err(RequestRefusal::new(Code::InvalidArgument, "jsonrpc: request body missing params"));
         }
         Params::Named(_) => "object",
         Params::Scalar(kind) => kind,
     };
     let message = format!("json: cannot unmarshal {kind} into Go value of type [1]interface {{}}");
-    Err(Refused::new(Code::InvalidArgument, message))
+    Err(RequestRefusal::new(Code::InvalidArgument, message))
 }
 
 #[cold]
-fn unknown_one(name: &str, side: &ServerSide) -> Refused {
-    Refused::new(Code::Unimplemented, side.unknown_method_in_go(name, clip(name)))
+fn unknown_one(name: &str, side: &ServerContext) -> RequestRefusal {
+    RequestRefusal::new(Code::Unimplemented, side.unknown_method_in_go(name, clip(name)))
 }
 
-fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, is_two: bool) -> Heard {
+fn judge_two(asked: &RequestMembers, bytes: &[u8], side: &ServerContext, is_two: bool) -> JudgedRequest {
     let dialect = Dialect::Two;
     let id = asked.id.clone().map(|id| &bytes[id]);
     if let Some(id) = id
@@ -182,20 +191,20 @@ fn judge_two(asked: &Asked, bytes: &[u8], side: &ServerSide, is_two: bool) -> He
         return refused.heard_in(dialect);
     }
     let what = if !is_two {
-        Err(Refused::invalid("invalid request: `jsonrpc` is not \"2.0\""))
+        Err(RequestRefusal::invalid("invalid request: `jsonrpc` is not \"2.0\""))
     } else if let Some(name) = asked.twice {
-        Err(Refused::invalid(format!("invalid request: the member `{name}` occurs twice")))
+        Err(RequestRefusal::invalid(format!("invalid request: the member `{name}` occurs twice")))
     } else {
         call_two(asked, bytes, side)
     };
     let id = id.map(PeerId::new);
     match what {
-        Ok((method, body)) => Heard { dialect, id, what: What::Call { method, body } },
+        Ok((method, body)) => JudgedRequest { dialect, id, what: RequestAction::Call { method, body } },
         // What is no request cannot be a notification either.
         Err(refused) if refused.number == Some(jsonrpc::INVALID_REQUEST) => {
-            Heard { dialect, id: id.or(Some(PeerId::NULL)), what: What::Refuse(refused) }
+            JudgedRequest { dialect, id: id.or(Some(PeerId::NULL)), what: RequestAction::Refuse(refused) }
         }
-        Err(refused) => Heard { dialect, id, what: What::Refuse(refused) },
+        Err(refused) => JudgedRequest { dialect, id, what: RequestAction::Refuse(refused) },
     }
 }
 
@@ -205,33 +214,41 @@ fn long_id(len: usize) -> String {
 
 /// An id is echoed as it came, so it must be JSON that every reader takes.
 #[inline]
-fn check_id(id: &[u8]) -> Result<(), Refused> {
+fn check_id(id: &[u8]) -> Result<(), RequestRefusal> {
     if id.len() > ID_BYTES_MAX {
-        return Err(Refused::invalid(long_id(id.len())));
+        return Err(RequestRefusal::invalid(long_id(id.len())));
     }
-    portable::check(id).map_err(|what| Refused::invalid(format!("invalid request: the id has {what}")))
+    portable::check(id).map_err(|what| RequestRefusal::invalid(format!("invalid request: the id has {what}")))
 }
 
 #[inline]
-fn check_scalar_id(id: &[u8]) -> Result<(), Refused> {
+fn check_scalar_id(id: &[u8]) -> Result<(), RequestRefusal> {
     match id.first() {
         Some(b'"' | b'-' | b'0'..=b'9' | b'n') => check_id(id),
-        _ => Err(Refused::invalid("invalid request: the id is neither a string nor a number nor null")),
+        _ => {
+            Err(RequestRefusal::invalid("invalid request: the id is neither a string nor a number nor null"))
+        }
     }
 }
 
 /// A call of 2.0: the method's hash, and where the argument stands.
-fn call_two(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Range<usize>), Refused> {
+fn call_two(
+    asked: &RequestMembers,
+    bytes: &[u8],
+    side: &ServerContext,
+) -> Result<(u32, Range<usize>), RequestRefusal> {
     let find = |name: &str| {
         let method = side.site.method(name).map(|method| method.hash);
-        method.ok_or_else(|| Refused::new(Code::Unimplemented, format!("method not found: {}", clip(name))))
+        method.ok_or_else(|| {
+            RequestRefusal::new(Code::Unimplemented, format!("method not found: {}", clip(name)))
+        })
     };
     let found = match asked.known {
         Some(hash) => Some(Ok(hash)),
         None => asked.method.clone().and_then(|method| with_text(&bytes[method], find)),
     };
     let Some(found) = found else {
-        return Err(Refused::invalid("invalid request: the method is missing, or not a string"));
+        return Err(RequestRefusal::invalid("invalid request: the method is missing, or not a string"));
     };
     let body = match &asked.params {
         Params::None => Ok(0..0),
@@ -239,11 +256,11 @@ fn call_two(asked: &Asked, bytes: &[u8], side: &ServerSide) -> Result<(u32, Rang
         Params::Listed { first, count: 0 | 1 } => Ok(first.clone()),
         Params::Listed { count, .. } => {
             let message = format!("invalid params: a method takes one argument, not {count}");
-            Err(Refused::new(Code::InvalidArgument, message))
+            Err(RequestRefusal::new(Code::InvalidArgument, message))
         }
         Params::Scalar(kind) => {
             let message = format!("invalid request: params are an array or an object, not a {kind}");
-            return Err(Refused::invalid(message));
+            return Err(RequestRefusal::invalid(message));
         }
     };
     // What is not there is said first, whatever it was to be called with.

@@ -11,16 +11,16 @@ use std::sync::Arc;
 
 use super::MESSAGE_BYTES_MAX;
 use super::answer::{put_answer, put_result_line};
-use super::batch::{self, Batches, Gathered};
+use super::batch::{self, BatchRemainder, Batches};
 use super::deliver::{CallDetails, message};
-use super::known::Known;
-use super::members::Asked;
-use super::pending::{Dialect, Owed, PeerId, Pending};
-use super::request::{Heard, Refused, What, judge};
-use crate::json_text::{Fault, Found, Frame, Nest, Reader, space_len};
-use crate::message::{Message, Outgoing, Reply, SendBody, Span};
+use super::known::KnownRequestPrefix;
+use super::members::RequestMembers;
+use super::pending::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
+use super::request::{JudgedRequest, RequestAction, RequestRefusal, judge};
+use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len};
+use crate::message::{Message, Outgoing, OutgoingReply, SendBody, Span};
 use crate::status::Code;
-use crate::wire::{Decoded, DrainNotice, Out, ServerSide, Wire};
+use crate::wire::{Decoded, DrainNotice, Out, Protocol, ServerContext};
 
 /// The server's end of a JSON-RPC connection, 1.0 and 2.0.
 ///
@@ -28,15 +28,15 @@ use crate::wire::{Decoded, DrainNotice, Out, ServerSide, Wire};
 /// [`in_flight_max`](crate::config::Limits::in_flight_max) requests. Of 1.0, a request without an id, or with `null`
 /// for one, is answered like any other, as Go does it; in 2.0 one without an id is a notification.
 pub struct JsonRpc {
-    side: Arc<ServerSide>,
+    side: Arc<ServerContext>,
     depth_max: usize,
-    frame: Frame,
-    known: Known,
-    pending: Pending,
+    frame: ValueSearch,
+    known: KnownRequestPrefix,
+    pending: OutstandingReplies,
     /// Present while there are any.
     batches: Option<Box<Batches>>,
     /// The batch whose requests are going up.
-    gathered: Option<Box<Gathered>>,
+    gathered: Option<Box<BatchRemainder>>,
     /// How the peer wrote last, for answers to what cannot be read.
     dialect: Dialect,
     /// The last word is said.
@@ -45,13 +45,13 @@ pub struct JsonRpc {
 
 impl JsonRpc {
     /// The end that receives requests.
-    pub fn server(side: Arc<ServerSide>) -> JsonRpc {
+    pub fn server(side: Arc<ServerContext>) -> JsonRpc {
         JsonRpc {
-            depth_max: Nest::depth_max(side.limits.depth_max),
+            depth_max: ContainerStack::depth_max(side.limits.depth_max),
             side,
-            frame: Frame::default(),
-            known: Known::default(),
-            pending: Pending::new(),
+            frame: ValueSearch::default(),
+            known: KnownRequestPrefix::default(),
+            pending: OutstandingReplies::new(),
             batches: None,
             gathered: None,
             dialect: Dialect::Two,
@@ -65,7 +65,7 @@ impl JsonRpc {
 
     /// A message, alone or of a batch, whose bytes begin `base` behind those that its ranges count from.
     #[inline]
-    fn message(&mut self, heard: Heard, base: usize, batch: Option<(u32, u32)>) -> Message {
+    fn message(&mut self, heard: JudgedRequest, base: usize, batch: Option<(u32, u32)>) -> Message {
         let in_place = |body: Range<usize>| Span::new((body.start - base) as u32, body.len() as u32);
         let call = CallDetails { time_left_us: 0, metadata: Span::default() };
         message(&mut self.pending, heard, batch, call, in_place)
@@ -73,30 +73,30 @@ impl JsonRpc {
 
     /// Answers what is no request, and goes on behind it.
     #[cold]
-    fn refuse(&mut self, refused: Refused, dialect: Dialect, consumed: usize) -> Decoded<Message> {
+    fn refuse(&mut self, refused: RequestRefusal, dialect: Dialect, consumed: usize) -> Decoded<Message> {
         let message = self.message(refused.heard_in(dialect), 0, None);
         Decoded::Message { message, consumed }
     }
 
     /// Answers what cannot be trusted to end; nothing behind it is read.
     #[cold]
-    fn last_word(&mut self, refused: Refused, input: &[u8]) -> Decoded<Message> {
+    fn last_word(&mut self, refused: RequestRefusal, input: &[u8]) -> Decoded<Message> {
         self.is_over = true;
         self.refuse(refused, self.dialect, input.len())
     }
 
     #[cold]
-    fn not_json(&mut self, fault: Fault, consumed: usize) -> Decoded<Message> {
+    fn not_json(&mut self, fault: JsonFault, consumed: usize) -> Decoded<Message> {
         let message = fault.message(self.side.limits.depth_max);
-        self.refuse(Refused::parse(message), self.dialect, consumed)
+        self.refuse(RequestRefusal::parse(message), self.dialect, consumed)
     }
 
     /// A request that stands whole in front of `end`.
     #[inline]
-    fn one(&mut self, asked: &Asked, end: usize, input: &[u8]) -> Decoded<Message> {
+    fn one(&mut self, asked: &RequestMembers, end: usize, input: &[u8]) -> Decoded<Message> {
         let heard = judge(asked, input, &self.side, false);
         self.dialect = heard.dialect;
-        if let What::Call { method, .. } = heard.what
+        if let RequestAction::Call { method, .. } = heard.what
             && asked.known.is_none()
         {
             self.known.remember(asked, input, method);
@@ -110,33 +110,33 @@ impl JsonRpc {
         let bytes_max = self.bytes_max();
         let window = &input[..input.len().min(bytes_max)];
         let end = match self.frame.look(window, self.depth_max) {
-            Found::End(end) => end,
-            Found::Open if input.len() > bytes_max => {
+            FoundValue::End(end) => end,
+            FoundValue::Open if input.len() > bytes_max => {
                 let message = format!("a message of more than {bytes_max} bytes (frame_bytes_max)");
-                return self.last_word(Refused::new(Code::ResourceExhausted, message), input);
+                return self.last_word(RequestRefusal::new(Code::ResourceExhausted, message), input);
             }
-            Found::Open => return Decoded::NeedMore { bytes_min: input.len() + 1 },
-            Found::TooDeep => {
+            FoundValue::Open => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            FoundValue::TooDeep => {
                 let depth_max = self.side.limits.depth_max;
                 let message = format!("parse error: nested deeper than {depth_max} (depth_max)");
-                return self.last_word(Refused::parse(message), input);
+                return self.last_word(RequestRefusal::parse(message), input);
             }
-            Found::Unbalanced => {
+            FoundValue::Unbalanced => {
                 let message = "parse error: a bracket closes what is not open";
-                return self.last_word(Refused::parse(message), input);
+                return self.last_word(RequestRefusal::parse(message), input);
             }
         };
-        self.frame = Frame::default();
+        self.frame = ValueSearch::default();
         let consumed = end + space_len(&input[end..]);
         let whole = &input[..end];
         if whole[0] == b'[' {
-            return match batch::read(&mut Reader::new(whole, self.depth_max), whole, &self.side) {
+            return match batch::read(&mut JsonReader::new(whole, self.depth_max), whole, &self.side) {
                 Ok(Ok(elements)) => self.begin_batch(elements, input, consumed),
                 Ok(Err(refused)) => self.refuse(refused, Dialect::Two, consumed),
                 Err(fault) => self.not_json(fault, consumed),
             };
         }
-        match Asked::read(&mut Reader::new(whole, self.depth_max)) {
+        match RequestMembers::read(&mut JsonReader::new(whole, self.depth_max)) {
             Ok(asked) => self.one(&asked, end, input),
             Err(fault) => self.not_json(fault, consumed),
         }
@@ -144,7 +144,7 @@ impl JsonRpc {
 
     fn begin_batch(
         &mut self,
-        elements: VecDeque<batch::Element>,
+        elements: VecDeque<batch::BatchElement>,
         input: &[u8],
         len: usize,
     ) -> Decoded<Message> {
@@ -155,11 +155,11 @@ impl JsonRpc {
             let Some(begun) = self.batches.get_or_insert_default().begin(answers, 0, &self.side.limits)
             else {
                 let message = "the unanswered batches of this connection contain too many requests";
-                return self.refuse(Refused::new(Code::ResourceExhausted, message), Dialect::Two, len);
+                return self.refuse(RequestRefusal::new(Code::ResourceExhausted, message), Dialect::Two, len);
             };
             batch = begun;
         }
-        self.gathered = Some(Box::new(Gathered { elements, consumed: 0, len, batch, place: 0 }));
+        self.gathered = Some(Box::new(BatchRemainder { elements, consumed: 0, len, batch, place: 0 }));
         self.next_of_batch(input)
     }
 
@@ -188,7 +188,7 @@ impl JsonRpc {
     }
 
     #[inline]
-    fn encode_reply(&mut self, reply: Reply<'_>, out: &mut Out<'_>) {
+    fn encode_reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
         // A one-way call is owed nothing.
         let Some(owed) = self.pending.end(reply.id) else { return };
         match owed.batch {
@@ -209,7 +209,7 @@ impl JsonRpc {
     fn encode_in_batch(
         &mut self,
         place: (u32, u32),
-        owed: &Owed,
+        owed: &OutstandingReply,
         code: Code,
         body: SendBody<'_>,
         out: &mut Out<'_>,
@@ -225,7 +225,7 @@ impl JsonRpc {
     }
 }
 
-impl Wire for JsonRpc {
+impl Protocol for JsonRpc {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
@@ -238,7 +238,7 @@ impl Wire for JsonRpc {
         }
         match input.first() {
             Some(b'{') if self.frame.is_fresh() => {
-                let mut asked = Asked::default();
+                let mut asked = RequestMembers::default();
                 match self.known.read(input, self.depth_max, &mut asked) {
                     Ok(end) if end <= self.bytes_max() => self.one(&asked, end, input),
                     _ => self.decode_slowly(input),
@@ -248,7 +248,7 @@ impl Wire for JsonRpc {
             Some(_) => match space_len(input) {
                 0 => {
                     let message = "parse error: a message is an object or an array";
-                    self.last_word(Refused::parse(message), input)
+                    self.last_word(RequestRefusal::parse(message), input)
                 }
                 consumed => Decoded::Skip { consumed },
             },
@@ -277,7 +277,8 @@ impl Wire for JsonRpc {
     /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the end of a call of its own.
     fn encode_late(&mut self, out: &mut Out<'_>) {
         if self.dialect == Dialect::Two && !self.is_over {
-            let owed = Owed { id: PeerId::NULL, dialect: Dialect::Two, number: None, batch: None };
+            let owed =
+                OutstandingReply { id: PeerId::NULL, dialect: Dialect::Two, number: None, batch: None };
             put_answer(
                 out,
                 &owed,

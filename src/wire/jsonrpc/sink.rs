@@ -4,7 +4,7 @@ use crate::message::SendBody;
 use crate::wire::Out;
 
 /// Takes bytes at its end.
-pub(super) trait Sink {
+pub(super) trait ByteSink {
     /// Copies bytes.
     fn put(&mut self, bytes: &[u8]);
 
@@ -27,7 +27,7 @@ pub(super) trait Sink {
     }
 }
 
-impl Sink for Out<'_> {
+impl ByteSink for Out<'_> {
     #[inline]
     fn put(&mut self, bytes: &[u8]) {
         Out::put(self, bytes);
@@ -42,7 +42,7 @@ impl Sink for Out<'_> {
     }
 }
 
-impl Sink for Vec<u8> {
+impl ByteSink for Vec<u8> {
     fn put(&mut self, bytes: &[u8]) {
         self.extend_from_slice(bytes);
     }

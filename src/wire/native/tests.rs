@@ -11,7 +11,7 @@ const BODY_MAX: usize = 100;
 
 /// A message with the bytes that its spans meant.
 #[derive(Clone, Debug, PartialEq)]
-struct Heard {
+struct NativeMessage {
     message: Message,
     name: Vec<u8>,
     metadata: Vec<u8>,
@@ -20,14 +20,14 @@ struct Heard {
 
 /// What a decoder said of a stream, skipped bytes left out.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct Story {
-    heard: Vec<Heard>,
+struct NativeStory {
+    heard: Vec<NativeMessage>,
     broken: Option<Broken>,
     /// Bytes that were neither consumed nor skipped.
     left: usize,
 }
 
-fn heard(message: Message, input: &[u8]) -> Heard {
+fn heard(message: Message, input: &[u8]) -> NativeMessage {
     let of = |span: Span| input[span.range()].to_vec();
     let (name, metadata, body) = match &message {
         Message::Request(request) => {
@@ -41,12 +41,12 @@ fn heard(message: Message, input: &[u8]) -> Heard {
         | Message::Drain
         | Message::Prepared { .. } => Default::default(),
     };
-    Heard { message, name, metadata, body }
+    NativeMessage { message, name, metadata, body }
 }
 
 /// Decodes a stream that comes in these pieces, as a connection does: never with fewer bytes than were asked for.
-fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
-    let (mut story, mut held, mut bytes_min) = (Story::default(), Vec::new(), 0);
+fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> NativeStory {
+    let (mut story, mut held, mut bytes_min) = (NativeStory::default(), Vec::new(), 0);
     for piece in pieces {
         held.extend_from_slice(piece);
         while story.broken.is_none() && held.len() >= bytes_min {
@@ -76,13 +76,13 @@ fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
     story
 }
 
-fn tell_whole(native: &mut Native, stream: &[u8]) -> Story {
+fn tell_whole(native: &mut Native, stream: &[u8]) -> NativeStory {
     tell(native, [stream])
 }
 
 /// A header with its words, which may lie.
 #[derive(Clone, Debug)]
-struct Frame {
+struct TestFrame {
     version: u8,
     kind: u8,
     codec: u8,
@@ -95,9 +95,9 @@ struct Frame {
     announced: Option<u32>,
 }
 
-impl Default for Frame {
-    fn default() -> Frame {
-        Frame {
+impl Default for TestFrame {
+    fn default() -> TestFrame {
+        TestFrame {
             version: VERSION,
             kind: kind::REQUEST,
             codec: 2,
@@ -111,9 +111,9 @@ impl Default for Frame {
     }
 }
 
-impl Frame {
-    fn of(kind: u8) -> Frame {
-        Frame { kind, ..Frame::default() }
+impl TestFrame {
+    fn of(kind: u8) -> TestFrame {
+        TestFrame { kind, ..TestFrame::default() }
     }
 
     fn bytes(&self) -> Vec<u8> {
@@ -146,14 +146,14 @@ fn client() -> Native {
     Native::client(BODY_MAX)
 }
 
-fn request_of(story: &Story, at: usize) -> Request {
+fn request_of(story: &NativeStory, at: usize) -> Request {
     match story.heard[at].message {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(story: &Story, at: usize) -> &Refusal {
+fn refusal_of(story: &NativeStory, at: usize) -> &Refusal {
     match &story.heard[at].message {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
@@ -179,7 +179,7 @@ fn encoded(outgoing: Vec<Outgoing<'_>>) -> Vec<u8> {
 
 #[test]
 fn a_request_is_laid_out_as_the_table_says() {
-    let frame = encoded(vec![Outgoing::Request(Call {
+    let frame = encoded(vec![Outgoing::Request(OutgoingCall {
         name: "",
         id: 0x0102_0304_0506_0708,
         method: 0xa1a2_a3a4,
@@ -199,7 +199,7 @@ fn a_request_is_laid_out_as_the_table_says() {
 
 #[test]
 fn a_reply_is_laid_out_as_the_table_says() {
-    let frame = encoded(vec![Outgoing::Reply(Reply {
+    let frame = encoded(vec![Outgoing::Reply(OutgoingReply {
         id: 9,
         codec: 2,
         compressed: false,
@@ -217,7 +217,7 @@ fn a_reply_is_laid_out_as_the_table_says() {
 #[test]
 fn a_server_hears_what_a_client_says() {
     let chunk = Chunk::from(vec![5; 60]);
-    let call = |id, body| Call {
+    let call = |id, body| OutgoingCall {
         name: "",
         id,
         method: 11,
@@ -252,8 +252,15 @@ fn a_server_hears_what_a_client_says() {
 
 #[test]
 fn a_client_hears_what_a_server_says() {
-    let reply =
-        |id, code, body| Reply { id, codec: 3, compressed: id == 2, code, queue_us: 4, handler_us: 5, body };
+    let reply = |id, code, body| OutgoingReply {
+        id,
+        codec: 3,
+        compressed: id == 2,
+        code,
+        queue_us: 4,
+        handler_us: 5,
+        body,
+    };
     let stream = encoded(vec![
         Outgoing::Reply(reply(1, Code::Ok, SendBody::Bytes(b"result"))),
         Outgoing::Pong { id: 90 },
@@ -269,7 +276,7 @@ fn a_client_hears_what_a_server_says() {
     assert_eq!(story.heard[2].message, Message::Drain);
     assert!(matches!(
         story.heard[3].message,
-        Message::Reply(Answered { id: 2, compressed: true, status: 10, .. })
+        Message::Reply(IncomingReply { id: 2, compressed: true, status: 10, .. })
     ));
     assert_eq!(story.heard[4].message, Message::Ping { id: 91 });
     assert_eq!((story.heard.len(), story.left, story.broken), (5, 0, None));
@@ -283,7 +290,7 @@ fn the_ping_that_a_caller_writes_by_itself_is_the_encoders() {
 #[test]
 fn a_kind_for_the_other_side_is_answered_and_ends_a_server() {
     for kind in [kind::REPLY, kind::PONG, kind::DRAIN] {
-        let stream = [Frame::of(kind).bytes(), Frame::default().bytes()].concat();
+        let stream = [TestFrame::of(kind).bytes(), TestFrame::default().bytes()].concat();
         let story = tell_whole(&mut server(), &stream);
         assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::InvalidArgument));
         assert_eq!((story.heard.len(), &story.broken), (1, &Some(Broken::WrongDirection(kind))));
@@ -293,7 +300,7 @@ fn a_kind_for_the_other_side_is_answered_and_ends_a_server() {
 #[test]
 fn a_kind_for_the_other_side_ends_a_client_without_a_word() {
     for kind in [kind::REQUEST, kind::ONE_WAY, kind::CANCEL] {
-        let story = tell_whole(&mut client(), &Frame::of(kind).bytes());
+        let story = tell_whole(&mut client(), &TestFrame::of(kind).bytes());
         assert_eq!((story.heard.len(), &story.broken), (0, &Some(Broken::WrongDirection(kind))));
     }
 }
@@ -302,25 +309,25 @@ fn a_kind_for_the_other_side_ends_a_client_without_a_word() {
 
 /// Frames of every fate with a server, and the least bytes at which something can be said of each.
 fn frames_of_every_fate() -> Vec<(Vec<u8>, usize)> {
-    let whole = |frame: Frame| {
+    let whole = |frame: TestFrame| {
         let bytes = frame.bytes();
         let len = bytes.len();
         (bytes, len)
     };
-    let early = |frame: Frame| (frame.bytes(), HEADER_BYTES);
+    let early = |frame: TestFrame| (frame.bytes(), HEADER_BYTES);
     vec![
-        whole(Frame::default()),
-        whole(Frame { body: vec![1; BODY_MAX], ..Frame::default() }),
-        whole(Frame { metadata: metadata(&[("b3", b"1")]), body: vec![2; 3], ..Frame::default() }),
-        whole(Frame { metadata: b"\x09b3\0\0\0\0\0".to_vec(), body: vec![2; 3], ..Frame::default() }),
-        whole(Frame { kind: kind::CANCEL, body: vec![2; 3], ..Frame::default() }),
-        whole(Frame { kind: 9, body: vec![2; 3], ..Frame::default() }),
-        whole(Frame { kind: kind::PONG, body: vec![2; 3], ..Frame::default() }),
-        early(Frame { flags: 2, body: vec![2; 3], ..Frame::default() }),
-        early(Frame { metadata: vec![0; 7], body: vec![2; 3], ..Frame::default() }),
-        early(Frame { body: vec![2; BODY_MAX + 1], ..Frame::default() }),
-        early(Frame { announced: Some(u32::MAX), ..Frame::default() }),
-        early(Frame { version: 2, ..Frame::default() }),
+        whole(TestFrame::default()),
+        whole(TestFrame { body: vec![1; BODY_MAX], ..TestFrame::default() }),
+        whole(TestFrame { metadata: metadata(&[("b3", b"1")]), body: vec![2; 3], ..TestFrame::default() }),
+        whole(TestFrame { metadata: b"\x09b3\0\0\0\0\0".to_vec(), body: vec![2; 3], ..TestFrame::default() }),
+        whole(TestFrame { kind: kind::CANCEL, body: vec![2; 3], ..TestFrame::default() }),
+        whole(TestFrame { kind: 9, body: vec![2; 3], ..TestFrame::default() }),
+        whole(TestFrame { kind: kind::PONG, body: vec![2; 3], ..TestFrame::default() }),
+        early(TestFrame { flags: 2, body: vec![2; 3], ..TestFrame::default() }),
+        early(TestFrame { metadata: vec![0; 7], body: vec![2; 3], ..TestFrame::default() }),
+        early(TestFrame { body: vec![2; BODY_MAX + 1], ..TestFrame::default() }),
+        early(TestFrame { announced: Some(u32::MAX), ..TestFrame::default() }),
+        early(TestFrame { version: 2, ..TestFrame::default() }),
         (b"\x19\x97".to_vec(), 2),
         (b"\x18\x96".to_vec(), 2),
     ]
@@ -365,15 +372,16 @@ fn nothing_is_asked_for_ahead_of_the_header() {
     let mut native = server();
     assert_eq!(native.decode(b""), Decoded::NeedMore { bytes_min: 2 });
     assert_eq!(native.decode(b"\x19\x96"), Decoded::NeedMore { bytes_min: HEADER_BYTES });
-    let frame = Frame { announced: Some(BODY_MAX as u32), ..Frame::default() }.bytes();
+    let frame = TestFrame { announced: Some(BODY_MAX as u32), ..TestFrame::default() }.bytes();
     assert_eq!(native.decode(&frame), Decoded::NeedMore { bytes_min: HEADER_BYTES + BODY_MAX });
 }
 
 #[test]
 fn a_body_over_the_limit_is_refused_and_skipped_when_that_is_worth_it() {
     for body_bytes in [BODY_MAX + 1, 2 * BODY_MAX] {
-        let large = Frame { id: 1, metadata: vec![9; 24], body: vec![0x19; body_bytes], ..Frame::default() };
-        let stream = [large.bytes(), Frame { id: 2, ..Frame::default() }.bytes()].concat();
+        let large =
+            TestFrame { id: 1, metadata: vec![9; 24], body: vec![0x19; body_bytes], ..TestFrame::default() };
+        let stream = [large.bytes(), TestFrame { id: 2, ..TestFrame::default() }.bytes()].concat();
         let story = tell_whole(&mut server(), &stream);
         assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (1, Code::ResourceExhausted));
         assert_eq!((request_of(&story, 1).id, story.left, story.broken), (2, 0, None));
@@ -383,7 +391,7 @@ fn a_body_over_the_limit_is_refused_and_skipped_when_that_is_worth_it() {
 #[test]
 fn a_body_far_over_the_limit_is_refused_and_ends_the_connection() {
     for announced in [2 * BODY_MAX as u32 + 1, u32::MAX] {
-        let stream = Frame { id: 1, announced: Some(announced), ..Frame::default() }.bytes();
+        let stream = TestFrame { id: 1, announced: Some(announced), ..TestFrame::default() }.bytes();
         let story = tell_whole(&mut server(), &stream);
         assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (1, Code::ResourceExhausted));
         let why = Broken::TooLarge { bytes: u64::from(announced), bytes_max: BODY_MAX as u64 };
@@ -393,7 +401,7 @@ fn a_body_far_over_the_limit_is_refused_and_ends_the_connection() {
 
 #[test]
 fn the_largest_lengths_there_are_do_not_overflow() {
-    let mut frame = Frame { announced: Some(u32::MAX), ..Frame::default() }.bytes();
+    let mut frame = TestFrame { announced: Some(u32::MAX), ..TestFrame::default() }.bytes();
     frame[6..8].fill(0xff);
     let story = tell_whole(&mut server(), &frame);
     assert!(matches!(story.broken, Some(Broken::TooLarge { .. })));
@@ -403,11 +411,12 @@ fn the_largest_lengths_there_are_do_not_overflow() {
 #[test]
 fn an_answer_over_the_limit_fails_its_call_alone() {
     for bytes in [BODY_MAX + 1, 2 * BODY_MAX + 1, 100 * BODY_MAX] {
-        let over = Frame { kind: kind::REPLY, body: vec![0; bytes], ..Frame::default() };
-        let stream = [over.bytes(), Frame { kind: kind::REPLY, id: 8, ..Frame::default() }.bytes()].concat();
+        let over = TestFrame { kind: kind::REPLY, body: vec![0; bytes], ..TestFrame::default() };
+        let stream =
+            [over.bytes(), TestFrame { kind: kind::REPLY, id: 8, ..TestFrame::default() }.bytes()].concat();
         let story = tell_whole(&mut client(), &stream);
         assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::ResourceExhausted));
-        let is_next = matches!(story.heard[1].message, Message::Reply(Answered { id: 8, .. }));
+        let is_next = matches!(story.heard[1].message, Message::Reply(IncomingReply { id: 8, .. }));
         assert!(is_next, "the connection lives");
         assert_eq!((story.left, story.broken), (0, None));
     }
@@ -418,13 +427,19 @@ fn an_answer_over_the_limit_fails_its_call_alone() {
 #[test]
 fn a_refused_frame_is_skipped_to_its_last_byte() {
     let refused = [
-        (Frame { kind: 9, body: vec![0x19; 40], ..Frame::default() }, Code::Unimplemented),
-        (Frame { flags: 0x80, body: vec![0x19; 40], ..Frame::default() }, Code::Unimplemented),
-        (Frame { metadata: vec![0x19; 9], body: vec![0x19; 40], ..Frame::default() }, Code::InvalidArgument),
-        (Frame { metadata: b"\x02b3\xff\xff\0\0\0".to_vec(), ..Frame::default() }, Code::InvalidArgument),
+        (TestFrame { kind: 9, body: vec![0x19; 40], ..TestFrame::default() }, Code::Unimplemented),
+        (TestFrame { flags: 0x80, body: vec![0x19; 40], ..TestFrame::default() }, Code::Unimplemented),
+        (
+            TestFrame { metadata: vec![0x19; 9], body: vec![0x19; 40], ..TestFrame::default() },
+            Code::InvalidArgument,
+        ),
+        (
+            TestFrame { metadata: b"\x02b3\xff\xff\0\0\0".to_vec(), ..TestFrame::default() },
+            Code::InvalidArgument,
+        ),
     ];
     for (frame, code) in refused {
-        let stream = [frame.bytes(), Frame { id: 8, ..Frame::default() }.bytes()].concat();
+        let stream = [frame.bytes(), TestFrame { id: 8, ..TestFrame::default() }.bytes()].concat();
         let story = tell_whole(&mut server(), &stream);
         assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).codec), (7, 2));
         assert_eq!(refusal_of(&story, 0).code, code, "{frame:?}");
@@ -435,7 +450,7 @@ fn a_refused_frame_is_skipped_to_its_last_byte() {
 #[test]
 fn a_refusal_says_when_no_answer_is_wanted() {
     let refused = |kind| {
-        let story = tell_whole(&mut server(), &Frame { kind, flags: 2, ..Frame::default() }.bytes());
+        let story = tell_whole(&mut server(), &TestFrame { kind, flags: 2, ..TestFrame::default() }.bytes());
         refusal_of(&story, 0).one_way
     };
     assert!(refused(kind::ONE_WAY));
@@ -446,31 +461,32 @@ fn a_refusal_says_when_no_answer_is_wanted() {
 #[test]
 fn a_client_skips_what_it_does_not_know_and_hears_of_a_reply_that_it_cannot_read() {
     let stream = [
-        Frame { kind: 9, body: vec![0x19; 40], ..Frame::default() }.bytes(),
-        Frame { kind: kind::REPLY, flags: 4, body: vec![0x19; 40], ..Frame::default() }.bytes(),
-        Frame { kind: kind::REPLY, id: 5, metadata: vec![0; 9], ..Frame::default() }.bytes(),
-        Frame { kind: kind::REPLY, id: 3, ..Frame::default() }.bytes(),
+        TestFrame { kind: 9, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
+        TestFrame { kind: kind::REPLY, flags: 4, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
+        TestFrame { kind: kind::REPLY, id: 5, metadata: vec![0; 9], ..TestFrame::default() }.bytes(),
+        TestFrame { kind: kind::REPLY, id: 3, ..TestFrame::default() }.bytes(),
     ]
     .concat();
     let story = tell_whole(&mut client(), &stream);
     // Its call would wait for it without end.
     assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::Unimplemented));
     assert_eq!((refusal_of(&story, 1).id, refusal_of(&story, 1).code), (5, Code::InvalidArgument));
-    assert!(matches!(story.heard[2].message, Message::Reply(Answered { id: 3, .. })));
+    assert!(matches!(story.heard[2].message, Message::Reply(IncomingReply { id: 3, .. })));
     assert_eq!(story.heard.len(), 3);
     assert_eq!((story.left, story.broken), (0, None));
 }
 
 #[test]
 fn another_version_is_answered_once_and_ends_the_connection() {
-    let stream = [Frame { version: 2, ..Frame::default() }.bytes(), Frame::default().bytes()].concat();
+    let stream =
+        [TestFrame { version: 2, ..TestFrame::default() }.bytes(), TestFrame::default().bytes()].concat();
     let mut native = server();
     let story = tell_whole(&mut native, &stream);
     assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::Unimplemented));
     assert_eq!((story.heard.len(), &story.broken), (1, &Some(Broken::Version(2))));
     // It stays so, with bytes and without.
     assert_eq!(native.decode(b""), Decoded::Broken(Broken::Version(2)));
-    assert_eq!(native.decode(&Frame::default().bytes()), Decoded::Broken(Broken::Version(2)));
+    assert_eq!(native.decode(&TestFrame::default().bytes()), Decoded::Broken(Broken::Version(2)));
     assert_eq!(tell_whole(&mut client(), &stream).broken, Some(Broken::Version(2)));
 }
 
@@ -482,7 +498,7 @@ fn foreign_bytes_end_the_connection_before_a_header_has_come() {
 
 #[test]
 fn the_rest_of_a_refused_frame_is_inside_a_message() {
-    let frame = Frame { flags: 2, body: vec![0; 10], ..Frame::default() }.bytes();
+    let frame = TestFrame { flags: 2, body: vec![0; 10], ..TestFrame::default() }.bytes();
     let mut native = server();
     assert!(matches!(native.decode(&frame[..34]), Decoded::Message { consumed: HEADER_BYTES, .. }));
     assert!(native.is_inside_message());
@@ -496,27 +512,28 @@ fn the_rest_of_a_refused_frame_is_inside_a_message() {
 
 #[test]
 fn a_method_may_come_by_name() {
-    let frame = Frame {
+    let frame = TestFrame {
         words: [0; 3],
         metadata: metadata(&[("b3", b"1"), ("method", b"Arith.Multiply")]),
         body: b"x".to_vec(),
-        ..Frame::default()
+        ..TestFrame::default()
     };
     let story = tell_whole(&mut server(), &frame.bytes());
     assert_eq!(request_of(&story, 0).method, 0xfb82_3841);
     assert_eq!((&story.heard[0].name[..], &story.heard[0].body[..]), (&b"Arith.Multiply"[..], &b"x"[..]));
-    let both = Frame { words: [0xfb82_3841, 0, 0], ..frame.clone() };
+    let both = TestFrame { words: [0xfb82_3841, 0, 0], ..frame.clone() };
     assert_eq!(request_of(&tell_whole(&mut server(), &both.bytes()), 0).method, 0xfb82_3841);
-    let lie = Frame { words: [0xfb82_3842, 0, 0], ..frame.clone() };
+    let lie = TestFrame { words: [0xfb82_3842, 0, 0], ..frame.clone() };
     assert_eq!(refusal_of(&tell_whole(&mut server(), &lie.bytes()), 0).code, Code::InvalidArgument);
-    let not_utf8 = Frame { metadata: metadata(&[("method", b"\xff")]), ..frame };
+    let not_utf8 = TestFrame { metadata: metadata(&[("method", b"\xff")]), ..frame };
     assert_eq!(refusal_of(&tell_whole(&mut server(), &not_utf8.bytes()), 0).code, Code::InvalidArgument);
 }
 
 #[test]
 fn metadata_lie_within_their_frame() {
     // The entry's value runs into the body, the body would make it whole.
-    let frame = Frame { metadata: b"\x01k\x08\0abc\0".to_vec(), body: vec![b'd'; 16], ..Frame::default() };
+    let frame =
+        TestFrame { metadata: b"\x01k\x08\0abc\0".to_vec(), body: vec![b'd'; 16], ..TestFrame::default() };
     let story = tell_whole(&mut server(), &frame.bytes());
     assert_eq!(refusal_of(&story, 0).code, Code::InvalidArgument);
     assert_eq!((story.left, story.broken), (0, None));
@@ -544,7 +561,7 @@ fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     );
     let frame = frame.prop_map(|(version, kind, flags, (codec, id), method, metadata, body, announced)| {
         let words = [method, codec.into(), 3];
-        Frame { version, kind, codec, flags, id, words, metadata, body, announced }.bytes()
+        TestFrame { version, kind, codec, flags, id, words, metadata, body, announced }.bytes()
     });
     prop_oneof![20 => frame, 1 => proptest::collection::vec(any::<u8>(), 1..40)]
 }
@@ -559,7 +576,7 @@ fn split_at<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 
 #[test]
 fn every_split_point_of_every_fate_gives_the_same_story() {
-    let after = Frame { id: 99, body: vec![1; 4], ..Frame::default() }.bytes();
+    let after = TestFrame { id: 99, body: vec![1; 4], ..TestFrame::default() }.bytes();
     for (frame, _) in frames_of_every_fate() {
         let stream = [&after[..], &frame, &after].concat();
         for side in [server, client] {
@@ -626,7 +643,7 @@ proptest! {
 
     #[test]
     fn every_plain_request_takes_the_short_way(id: u64, method: u32, body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX)) {
-        let call = Call {
+        let call = OutgoingCall {
             name: "",
         id, method, codec: 1, compressed: false, one_way: false, schema: 0, time_left_us: 5,
             metadata: &[], body: SendBody::Bytes(&body),
@@ -646,7 +663,7 @@ proptest! {
         for value in &values {
             entries.push("key", value).unwrap();
         }
-        let call = Call {
+        let call = OutgoingCall {
             name: "",
         id, method, codec, compressed, one_way, schema, time_left_us,
             metadata: entries.as_bytes(), body: SendBody::Bytes(&body),
@@ -660,7 +677,7 @@ proptest! {
         prop_assert_eq!((request.schema, request.time_left_us), (schema, time_left_us));
         prop_assert_eq!((&story.heard[0].metadata[..], &story.heard[0].body), (entries.as_bytes(), &body));
 
-        let reply = Reply {
+        let reply = OutgoingReply {
             id, codec, compressed, code: Code::ALL[schema as usize % 17], queue_us: method, handler_us: time_left_us,
             body: SendBody::Bytes(&body),
         };

@@ -5,13 +5,13 @@
 //! has no words for it.
 
 use super::CODEC_GOB;
-use super::head::{Head, Kind};
-use super::receive::{Piece, Receiver, broken};
-use super::send::Sender;
+use super::head::{HeaderKind, RpcHeader};
+use super::receive::{RpcReceiver, StreamPiece, broken};
+use super::send::RpcSender;
 use crate::codec::gob::stream::StreamError;
-use crate::message::{Answered, Call, Message, Outgoing, Refusal, Span};
+use crate::message::{IncomingReply, Message, Outgoing, OutgoingCall, Refusal, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Wire};
+use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
 /// Types that a server may define, at the most: those that ours takes from a client by default.
 const TYPES_MAX: usize = 1024;
@@ -26,10 +26,10 @@ const NO_BODY: &[u8] = b"the argument is not a gob body of this process";
 /// The client's end of a connection that speaks Go's net/rpc.
 #[derive(Debug)]
 pub struct NetRpcClient {
-    receiver: Receiver,
-    sender: Sender,
+    receiver: RpcReceiver,
+    sender: RpcSender,
     /// The answer whose body is to come.
-    told: Option<Told>,
+    told: Option<ParsedResponse>,
     /// Bytes to come of a body that is over the limit.
     skip_bytes: u64,
     /// Nothing was read yet.
@@ -38,7 +38,7 @@ pub struct NetRpcClient {
 
 /// An answer whose header was read.
 #[derive(Debug)]
-struct Told {
+struct ParsedResponse {
     seq: u64,
     /// What the server says went wrong.
     error: Option<Box<[u8]>>,
@@ -48,8 +48,8 @@ impl NetRpcClient {
     /// The end that receives answers, of up to so many bytes.
     pub fn new(frame_bytes_max: usize) -> NetRpcClient {
         NetRpcClient {
-            receiver: Receiver::new(TYPES_MAX, TYPE_BYTES_MAX, frame_bytes_max, frame_bytes_max),
-            sender: Sender::new(Kind::Request),
+            receiver: RpcReceiver::new(TYPES_MAX, TYPE_BYTES_MAX, frame_bytes_max, frame_bytes_max),
+            sender: RpcSender::new(HeaderKind::Request),
             told: None,
             skip_bytes: 0,
             is_fresh: true,
@@ -57,50 +57,57 @@ impl NetRpcClient {
     }
 
     #[inline]
-    fn head(&mut self, input: &[u8]) -> Result<Piece<Option<Message>>, StreamError> {
+    fn head(&mut self, input: &[u8]) -> Result<StreamPiece<Option<Message>>, StreamError> {
         Ok(match self.receiver.head(input)? {
-            Piece::Found { what, bytes } => {
-                let head = Head::read(what, self.receiver.definitions())?;
+            StreamPiece::Found { what, bytes } => {
+                let head = RpcHeader::read(what, self.receiver.definitions())?;
                 let error = (!head.error.is_empty()).then(|| head.error.into());
-                self.told = Some(Told { seq: head.seq, error });
-                Piece::Definition { bytes }
+                self.told = Some(ParsedResponse { seq: head.seq, error });
+                StreamPiece::Definition { bytes }
             }
-            Piece::Definition { bytes } => Piece::Definition { bytes },
-            Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+            StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
+            StreamPiece::NeedMore(bytes_min) => StreamPiece::NeedMore(bytes_min),
         })
     }
 
     /// The body of the answer that was told; `at` of the bytes at hand stand in front of it. `None`: nobody wants it.
     #[inline]
-    fn body(&mut self, told: Told, input: &[u8], at: usize) -> Result<Piece<Option<Message>>, StreamError> {
+    fn body(
+        &mut self,
+        told: ParsedResponse,
+        input: &[u8],
+        at: usize,
+    ) -> Result<StreamPiece<Option<Message>>, StreamError> {
         let is_dropped = told.seq & ONE_WAY != 0;
         if is_dropped || told.error.is_some() {
             let piece = match self.receiver.pass_over(input) {
                 Err(StreamError::TooLarge { .. }) => match self.receiver.oversized(input)? {
-                    Piece::Found { what, bytes } => {
+                    StreamPiece::Found { what, bytes } => {
                         self.skip_bytes = what;
-                        Piece::Found { what: (), bytes }
+                        StreamPiece::Found { what: (), bytes }
                     }
-                    Piece::Definition { bytes } => Piece::Definition { bytes },
-                    Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+                    StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
+                    StreamPiece::NeedMore(bytes_min) => StreamPiece::NeedMore(bytes_min),
                 },
                 other => other?,
             };
             return Ok(match piece {
-                Piece::Found { what: (), bytes } if is_dropped => Piece::Found { what: None, bytes },
-                Piece::Found { what: (), bytes } => {
+                StreamPiece::Found { what: (), bytes } if is_dropped => {
+                    StreamPiece::Found { what: None, bytes }
+                }
+                StreamPiece::Found { what: (), bytes } => {
                     let text = told.error.unwrap_or_default();
                     let code = code_of(&text);
                     let text = self.receiver.put_aside(&text);
-                    Piece::Found { what: Some(answer(told.seq, code, text)), bytes }
+                    StreamPiece::Found { what: Some(answer(told.seq, code, text)), bytes }
                 }
-                Piece::Definition { bytes } => {
+                StreamPiece::Definition { bytes } => {
                     self.told = Some(told);
-                    Piece::Definition { bytes }
+                    StreamPiece::Definition { bytes }
                 }
-                Piece::NeedMore(bytes_min) => {
+                StreamPiece::NeedMore(bytes_min) => {
                     self.told = Some(told);
-                    Piece::NeedMore(bytes_min)
+                    StreamPiece::NeedMore(bytes_min)
                 }
             });
         }
@@ -109,16 +116,16 @@ impl NetRpcClient {
             other => other?,
         };
         Ok(match piece {
-            Piece::Found { what, bytes } => {
-                Piece::Found { what: Some(answer(told.seq, Code::Ok, what)), bytes }
+            StreamPiece::Found { what, bytes } => {
+                StreamPiece::Found { what: Some(answer(told.seq, Code::Ok, what)), bytes }
             }
-            Piece::Definition { bytes } => {
+            StreamPiece::Definition { bytes } => {
                 self.told = Some(told);
-                Piece::Definition { bytes }
+                StreamPiece::Definition { bytes }
             }
-            Piece::NeedMore(bytes_min) => {
+            StreamPiece::NeedMore(bytes_min) => {
                 self.told = Some(told);
-                Piece::NeedMore(bytes_min)
+                StreamPiece::NeedMore(bytes_min)
             }
         })
     }
@@ -127,12 +134,12 @@ impl NetRpcClient {
     #[cold]
     fn oversized_body(
         &mut self,
-        told: Told,
+        told: ParsedResponse,
         input: &[u8],
         error: StreamError,
-    ) -> Result<Piece<Option<Message>>, StreamError> {
+    ) -> Result<StreamPiece<Option<Message>>, StreamError> {
         Ok(match self.receiver.oversized(input)? {
-            Piece::Found { what, bytes } => {
+            StreamPiece::Found { what, bytes } => {
                 self.skip_bytes = what;
                 let refusal = Refusal {
                     id: told.seq,
@@ -141,30 +148,30 @@ impl NetRpcClient {
                     code: Code::ResourceExhausted,
                     message: broken(error).to_string(),
                 };
-                Piece::Found { what: Some(Message::Refused(refusal)), bytes }
+                StreamPiece::Found { what: Some(Message::Refused(refusal)), bytes }
             }
-            Piece::Definition { bytes } => Piece::Definition { bytes },
-            Piece::NeedMore(bytes_min) => {
+            StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
+            StreamPiece::NeedMore(bytes_min) => {
                 self.told = Some(told);
-                Piece::NeedMore(bytes_min)
+                StreamPiece::NeedMore(bytes_min)
             }
         })
     }
 
-    fn encode_call(&mut self, call: Call<'_>, out: &mut Out<'_>) {
+    fn encode_call(&mut self, call: OutgoingCall<'_>, out: &mut Out<'_>) {
         debug_assert!(call.codec == CODEC_GOB && !call.compressed, "gob alone is spoken here");
         debug_assert!(!call.name.is_empty(), "this protocol calls methods by name, not by hash");
         let seq = if call.one_way { call.id | ONE_WAY } else { call.id };
-        let head = Head { method: call.name.as_bytes(), seq, error: b"" };
+        let head = RpcHeader { method: call.name.as_bytes(), seq, error: b"" };
         if self.sender.put(&head, call.body, out).is_err() {
             // The call is to fail, and only a server can say so here: it answers that this names no method.
-            self.sender.put_nothing(&Head { method: NO_BODY, ..head }, out);
+            self.sender.put_nothing(&RpcHeader { method: NO_BODY, ..head }, out);
         }
     }
 }
 
 fn answer(id: u64, code: Code, body: Span) -> Message {
-    Message::Reply(Answered {
+    Message::Reply(IncomingReply {
         id,
         codec: CODEC_GOB,
         compressed: false,
@@ -181,7 +188,7 @@ fn code_of(text: &[u8]) -> Code {
     if text.starts_with(b"rpc: can't find ") { Code::Unimplemented } else { Code::Unknown }
 }
 
-impl Wire for NetRpcClient {
+impl Protocol for NetRpcClient {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
@@ -214,12 +221,14 @@ impl Wire for NetRpcClient {
                 Some(told) => self.body(told, &input[at..], at),
             };
             match piece {
-                Ok(Piece::Definition { bytes } | Piece::Found { what: None, bytes }) => at += bytes,
-                Ok(Piece::Found { what: Some(message), bytes }) => {
+                Ok(StreamPiece::Definition { bytes } | StreamPiece::Found { what: None, bytes }) => {
+                    at += bytes
+                }
+                Ok(StreamPiece::Found { what: Some(message), bytes }) => {
                     return Decoded::Message { message, consumed: at + bytes };
                 }
-                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
-                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Ok(StreamPiece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
+                Ok(StreamPiece::NeedMore(_)) => return Decoded::Skip { consumed: at },
                 Err(error) => return Decoded::Broken(broken(error)),
             }
         }

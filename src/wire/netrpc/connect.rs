@@ -20,7 +20,7 @@ const TOLD_MAX: usize = 128;
 
 /// What the bytes that came make of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Granted {
+pub enum ConnectReply {
     /// Gob follows from here.
     Yes {
         /// Bytes of the answer.
@@ -85,10 +85,10 @@ impl std::error::Error for ConnectError {}
 /// assert_eq!(granted(b"HTTP/1.0 200 Connected to Go RPC\n\n"), Granted::Yes { bytes: 34 });
 /// assert_eq!(granted(b"HTTP/1.0 200 Conn"), Granted::NeedMore);
 /// ```
-pub fn granted(input: &[u8]) -> Granted {
+pub fn granted(input: &[u8]) -> ConnectReply {
     let common = input.len().min(HTTP.len());
     if input[..common] != HTTP[..common] {
-        return Granted::No(ConnectError::NotHttp { begins: told(input) });
+        return ConnectReply::No(ConnectError::NotHttp { begins: told(input) });
     }
     let head = &input[..input.len().min(ANSWER_BYTES_MAX)];
     let mut at = 0;
@@ -99,13 +99,17 @@ pub fn granted(input: &[u8]) -> Granted {
         let is_first = at == 0;
         at += end + 1;
         if is_first && status(line) != CONNECTED {
-            return Granted::No(ConnectError::Refused { line: told(line) });
+            return ConnectReply::No(ConnectError::Refused { line: told(line) });
         }
         if line.is_empty() {
-            return Granted::Yes { bytes: at };
+            return ConnectReply::Yes { bytes: at };
         }
     }
-    if head.len() < ANSWER_BYTES_MAX { Granted::NeedMore } else { Granted::No(ConnectError::TooLong) }
+    if head.len() < ANSWER_BYTES_MAX {
+        ConnectReply::NeedMore
+    } else {
+        ConnectReply::No(ConnectError::TooLong)
+    }
 }
 
 /// What follows the version.
@@ -125,16 +129,16 @@ mod tests {
     use super::*;
 
     /// What an answer comes to when it arrives in pieces: whatever is no longer open stays.
-    fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Granted {
+    fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> ConnectReply {
         let mut held = Vec::new();
         for piece in pieces {
             held.extend_from_slice(piece);
             match granted(&held) {
-                Granted::NeedMore => {}
+                ConnectReply::NeedMore => {}
                 told => return told,
             }
         }
-        Granted::NeedMore
+        ConnectReply::NeedMore
     }
 
     #[test]
@@ -144,10 +148,10 @@ mod tests {
             b"HTTP/1.1 200 Connected to Go RPC\r\n\r\n",
             b"HTTP/1.1 200 Connected to Go RPC\r\nServer: x\r\nDate: now\n\r\n",
         ] {
-            let yes = Granted::Yes { bytes: answer.len() };
+            let yes = ConnectReply::Yes { bytes: answer.len() };
             for cut in 0..answer.len() {
                 let (first, rest) = answer.split_at(cut);
-                assert_eq!(granted(first), Granted::NeedMore, "{cut}");
+                assert_eq!(granted(first), ConnectReply::NeedMore, "{cut}");
                 assert_eq!(in_pieces([first, rest]), yes, "{cut}");
             }
             assert_eq!(in_pieces(answer.chunks(1)), yes);
@@ -163,7 +167,7 @@ mod tests {
             (b"HTTP/1.0 200 Connected to Go RPC \n\n", "HTTP/1.0 200 Connected to Go RPC "),
             (b"HTTP/1.0\n\n", "HTTP/1.0"),
         ] {
-            let refused = Granted::No(ConnectError::Refused { line: line.to_owned() });
+            let refused = ConnectReply::No(ConnectError::Refused { line: line.to_owned() });
             assert_eq!(granted(answer), refused);
             assert_eq!(in_pieces(answer.chunks(1)), refused);
         }
@@ -171,11 +175,13 @@ mod tests {
         for (answer, begins) in
             [(&b"220 smtp"[..], "220 smtp"), (b"HTTP/2", "HTTP/2"), (b"\x19\x96", "\u{19}\u{fffd}")]
         {
-            let other = Granted::No(ConnectError::NotHttp { begins: begins.to_owned() });
+            let other = ConnectReply::No(ConnectError::NotHttp { begins: begins.to_owned() });
             assert_eq!(granted(answer), other);
         }
         let long = format!("HTTP/1.0 {}\n", "x".repeat(1000));
-        let Granted::No(ConnectError::Refused { line }) = granted(long.as_bytes()) else { panic!("refused") };
+        let ConnectReply::No(ConnectError::Refused { line }) = granted(long.as_bytes()) else {
+            panic!("refused")
+        };
         assert_eq!(line.len(), TOLD_MAX);
     }
 
@@ -184,11 +190,11 @@ mod tests {
         let yes = b"HTTP/1.0 200 Connected to Go RPC\n";
         let endless: Vec<u8> =
             yes.iter().copied().chain(b"a: b\n".iter().copied().cycle()).take(5000).collect();
-        assert_eq!(granted(&endless[..ANSWER_BYTES_MAX - 1]), Granted::NeedMore);
-        assert_eq!(granted(&endless[..ANSWER_BYTES_MAX]), Granted::No(ConnectError::TooLong));
-        assert_eq!(granted(&endless), Granted::No(ConnectError::TooLong));
+        assert_eq!(granted(&endless[..ANSWER_BYTES_MAX - 1]), ConnectReply::NeedMore);
+        assert_eq!(granted(&endless[..ANSWER_BYTES_MAX]), ConnectReply::No(ConnectError::TooLong));
+        assert_eq!(granted(&endless), ConnectReply::No(ConnectError::TooLong));
         let line = [&b"HTTP/1.0 "[..], &[b'x'; ANSWER_BYTES_MAX]].concat();
-        assert_eq!(granted(&line), Granted::No(ConnectError::TooLong));
+        assert_eq!(granted(&line), ConnectReply::No(ConnectError::TooLong));
     }
 
     proptest! {
@@ -203,7 +209,7 @@ mod tests {
             let (whole, pieces) = (granted(&answer), in_pieces(answer.chunks(step)));
             match (&whole, &pieces) {
                 // How much of what is no HTTP had come is all that may differ.
-                (Granted::No(ConnectError::NotHttp { .. }), Granted::No(ConnectError::NotHttp { .. })) => {}
+                (ConnectReply::No(ConnectError::NotHttp { .. }), ConnectReply::No(ConnectError::NotHttp { .. })) => {}
                 _ => prop_assert_eq!(whole, pieces),
             }
         }

@@ -12,8 +12,8 @@ const NAME_MAX: usize = 64;
 
 /// A method's name, where an answer is owed.
 #[derive(Debug)]
-pub(super) enum Name {
-    /// Its place among the [`Methods`].
+pub(super) enum MethodText {
+    /// Its place among the [`ConnMethods`].
     Kept(u8),
     /// The name.
     Own(Box<[u8]>),
@@ -21,14 +21,14 @@ pub(super) enum Name {
 
 /// The methods of a connection.
 #[derive(Debug, Default)]
-pub(super) struct Methods {
-    kept: Vec<Method>,
+pub(super) struct ConnMethods {
+    kept: Vec<ConnMethod>,
     /// The one that was called last: the next call is most likely to name it again.
     last: u8,
 }
 
 #[derive(Debug)]
-struct Method {
+struct ConnMethod {
     /// A header up to the number of the call: the id of its type, one for the first field, the name, one for the next.
     front: Box<[u8]>,
     /// Bytes of the id. An answer's header has another id, and then the same.
@@ -36,18 +36,18 @@ struct Method {
     hash: u32,
 }
 
-impl Method {
+impl ConnMethod {
     fn name(&self) -> &[u8] {
         &self.front[usize::from(self.id_bytes) + 2..self.front.len() - 1]
     }
 }
 
-impl Methods {
+impl ConnMethods {
     /// The method and the number of a header (a message without its length) that names a kept one as most do.
     #[inline]
     pub(super) fn in_header(&mut self, header: &[u8]) -> Option<(u8, u64)> {
         let last = usize::from(self.last);
-        let begins = |method: &Method| header.starts_with(&method.front);
+        let begins = |method: &ConnMethod| header.starts_with(&method.front);
         if !self.kept.get(last).is_some_and(begins) {
             self.last = self.kept.iter().position(begins)? as u8;
         }
@@ -79,7 +79,7 @@ impl Methods {
             // An idle connection keeps it, and most call no other.
             self.kept.reserve_exact(1);
         }
-        self.kept.push(Method { front: front.into(), id_bytes, hash });
+        self.kept.push(ConnMethod { front: front.into(), id_bytes, hash });
         self.last = (self.kept.len() - 1) as u8;
         Some(self.last)
     }
@@ -91,49 +91,49 @@ impl Methods {
 
     /// The text of a name.
     #[inline]
-    pub(super) fn name<'a>(&'a self, name: &'a Name) -> &'a [u8] {
+    pub(super) fn name<'a>(&'a self, name: &'a MethodText) -> &'a [u8] {
         match name {
-            Name::Kept(at) => self.kept[usize::from(*at)].name(),
-            Name::Own(name) => name,
+            MethodText::Kept(at) => self.kept[usize::from(*at)].name(),
+            MethodText::Own(name) => name,
         }
     }
 
     /// What the header of an answer has between the id and the number, if the name is kept.
     #[inline]
-    pub(super) fn fields(&self, name: &Name) -> Option<&[u8]> {
+    pub(super) fn fields(&self, name: &MethodText) -> Option<&[u8]> {
         match name {
-            Name::Kept(at) => {
+            MethodText::Kept(at) => {
                 let method = &self.kept[usize::from(*at)];
                 Some(&method.front[usize::from(method.id_bytes)..])
             }
-            Name::Own(_) => None,
+            MethodText::Own(_) => None,
         }
     }
 }
 
 #[cfg(test)]
 mod tests {
-    use super::super::head::{Head, Kind};
+    use super::super::head::{HeaderKind, RpcHeader};
     use super::*;
-    use crate::codec::gob::stream::{HEADER_ID, Split, split};
+    use crate::codec::gob::stream::{HEADER_ID, StreamItem, split};
 
     fn header(method: &[u8], seq: u64) -> Vec<u8> {
         let mut out = Vec::new();
-        Kind::Request.put(&Head { method, seq, error: b"" }, &mut out);
-        let Ok(Split::Message(message)) = split(&out, usize::MAX) else { panic!("it is whole") };
+        HeaderKind::Request.put(&RpcHeader { method, seq, error: b"" }, &mut out);
+        let Ok(StreamItem::Message(message)) = split(&out, usize::MAX) else { panic!("it is whole") };
         message.payload().to_vec()
     }
 
     #[test]
     fn a_kept_method_is_told_by_its_header() {
-        let mut methods = Methods::default();
+        let mut methods = ConnMethods::default();
         for (hash, name) in
             [&b"Arith.Add"[..], b"Arith.AddFixed", b"Arith", &[b'x'; NAME_MAX]].iter().enumerate()
         {
             assert_eq!(methods.in_header(&header(name, 7)), None);
             let at = methods.keep(name, hash as u32, HEADER_ID, false).unwrap();
             assert_eq!((methods.find(name), methods.hash(at)), (Some(at), hash as u32));
-            assert_eq!(methods.name(&Name::Kept(at)), *name);
+            assert_eq!(methods.name(&MethodText::Kept(at)), *name);
             for seq in [1, 127, 128, 1 << 40, u64::MAX] {
                 assert_eq!(methods.in_header(&header(name, seq)), Some((at, seq)));
                 assert_eq!(methods.in_header(&header(b"Other.Method", seq)), None);
@@ -147,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_header_with_anything_else_in_it_is_read_in_full() {
-        let mut methods = Methods::default();
+        let mut methods = ConnMethods::default();
         methods.keep(b"Arith.Add", 1, HEADER_ID, false).unwrap();
         let whole = header(b"Arith.Add", 300);
         assert_eq!(methods.in_header(&whole), Some((0, 300)));
@@ -165,7 +165,7 @@ mod tests {
 
     #[test]
     fn no_more_than_a_few_are_kept_and_none_is_given_up_while_answers_are_owed() {
-        let mut methods = Methods::default();
+        let mut methods = ConnMethods::default();
         let name = |number: usize| format!("Service.Method{number}").into_bytes();
         for number in 0..100 {
             let at = methods.keep(&name(number), 0, HEADER_ID, false);

@@ -2,7 +2,7 @@
 
 use super::{KEEP_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::codec::gob::stream::{
-    DefinitionLimits, Definitions, Message, Split, StreamError, Taken, number_at, split,
+    DefinitionLimits, Definitions, GobMessage, ReceivedItem, StreamError, StreamItem, number_at, split,
 };
 use crate::message::Span;
 use crate::wire::Broken;
@@ -16,7 +16,7 @@ const ID_BYTES_MAX: usize = 9;
 
 /// What stands at the start of the bytes at hand.
 #[derive(Debug)]
-pub(super) enum Piece<T> {
+pub(super) enum StreamPiece<T> {
     /// A definition, which was taken in.
     Definition {
         /// Bytes that it took.
@@ -35,45 +35,45 @@ pub(super) enum Piece<T> {
 
 /// The receiving half of a connection.
 #[derive(Debug)]
-pub(super) struct Receiver {
+pub(super) struct RpcReceiver {
     definitions: Definitions,
     definition_bytes_max: u32,
     head_bytes_max: u32,
     value_bytes_max: u32,
     /// A body put together: definitions, then the value. The value stays until the next decoding.
     aside: Vec<u8>,
-    again: Again,
+    again: LastBodyType,
 }
 
 /// The type of the last body. Most have the same, and need no more than what was found out then.
 #[derive(Clone, Copy, Debug, Default)]
-struct Again {
+struct LastBodyType {
     /// Its id: a type without interfaces, whose values are one message each. None has 0.
     id: i32,
     /// Bytes of the definitions that it needs, which stand aside. No later definition changes them.
     definitions: u32,
 }
 
-impl Receiver {
+impl RpcReceiver {
     pub(super) fn new(
         types_max: usize,
         type_bytes_max: usize,
         head_bytes_max: usize,
         frame_bytes_max: usize,
-    ) -> Receiver {
+    ) -> RpcReceiver {
         let limits = DefinitionLimits {
             count_max: types_max,
             bytes_max: type_bytes_max,
             total_bytes_max: type_bytes_max.max(DEFINITIONS_BYTES_MAX),
         };
         let limit = |bytes_max: usize| bytes_max.min(VALUE_BYTES_MAX) as u32;
-        Receiver {
+        RpcReceiver {
             definitions: Definitions::new(limits),
             definition_bytes_max: limit(type_bytes_max),
             head_bytes_max: limit(head_bytes_max),
             value_bytes_max: limit(frame_bytes_max),
             aside: Vec::new(),
-            again: Again::default(),
+            again: LastBodyType::default(),
         }
     }
 
@@ -91,13 +91,13 @@ impl Receiver {
     pub(super) fn let_go_of_aside(&mut self) {
         if self.aside.capacity() > KEEP_BYTES_MAX {
             self.aside = Vec::new();
-            self.again = Again::default();
+            self.again = LastBodyType::default();
         }
     }
 
     /// Puts a text aside.
     pub(super) fn put_aside(&mut self, text: &[u8]) -> Span {
-        self.again = Again::default();
+        self.again = LastBodyType::default();
         self.aside.clear();
         self.aside.extend_from_slice(text);
         Span::aside(0, text.len() as u32)
@@ -105,30 +105,30 @@ impl Receiver {
 
     /// The message of the next header.
     #[inline]
-    pub(super) fn head<'b>(&mut self, input: &'b [u8]) -> Result<Piece<Message<'b>>, StreamError> {
+    pub(super) fn head<'b>(&mut self, input: &'b [u8]) -> Result<StreamPiece<GobMessage<'b>>, StreamError> {
         let head_bytes_max = self.head_bytes_max as usize;
         let message = match split(input, self.head_bytes_max.max(self.definition_bytes_max) as usize)? {
-            Split::NeedMore { bytes_min } => return Ok(Piece::NeedMore(bytes_min)),
-            Split::Message(message) => message,
+            StreamItem::NeedMore { bytes_min } => return Ok(StreamPiece::NeedMore(bytes_min)),
+            StreamItem::Message(message) => message,
         };
         let bytes = message.whole().len();
         if message.id()? < 0 {
             self.definitions.define(message)?;
-            return Ok(Piece::Definition { bytes });
+            return Ok(StreamPiece::Definition { bytes });
         }
         match message.payload().len() {
             len if len > head_bytes_max => {
                 Err(StreamError::TooLarge { bytes: len as u64, bytes_max: head_bytes_max })
             }
-            _ => Ok(Piece::Found { what: message, bytes }),
+            _ => Ok(StreamPiece::Found { what: message, bytes }),
         }
     }
 
     /// The next body: in place if it needs no definitions (then it begins at `at` of all that is at hand), else aside.
     #[inline]
-    pub(super) fn body(&mut self, input: &[u8], at: usize) -> Result<Piece<Span>, StreamError> {
+    pub(super) fn body(&mut self, input: &[u8], at: usize) -> Result<StreamPiece<Span>, StreamError> {
         match self.body_again(input, at) {
-            Some((what, bytes)) => Ok(Piece::Found { what, bytes }),
+            Some((what, bytes)) => Ok(StreamPiece::Found { what, bytes }),
             None => self.other_body(input, at),
         }
     }
@@ -138,7 +138,7 @@ impl Receiver {
     #[inline]
     pub(super) fn whole_head<'b>(&self, input: &'b [u8]) -> Option<(&'b [u8], usize)> {
         match split(input, self.head_bytes_max as usize) {
-            Ok(Split::Message(message)) => Some((message.payload(), message.whole().len())),
+            Ok(StreamItem::Message(message)) => Some((message.payload(), message.whole().len())),
             _ => None,
         }
     }
@@ -146,7 +146,9 @@ impl Receiver {
     /// The next body, if it is of the type of the one before, and whole; and the bytes that it takes.
     #[inline]
     pub(super) fn body_again(&mut self, input: &[u8], at: usize) -> Option<(Span, usize)> {
-        let Ok(Split::Message(message)) = split(input, self.value_bytes_max as usize) else { return None };
+        let Ok(StreamItem::Message(message)) = split(input, self.value_bytes_max as usize) else {
+            return None;
+        };
         if !message.id().is_ok_and(|id| id == self.again.id) {
             return None;
         }
@@ -163,17 +165,20 @@ impl Receiver {
     }
 
     #[inline(never)]
-    fn other_body(&mut self, input: &[u8], at: usize) -> Result<Piece<Span>, StreamError> {
+    fn other_body(&mut self, input: &[u8], at: usize) -> Result<StreamPiece<Span>, StreamError> {
         let (id, bytes, definitions) = match self.definitions.take(input, self.value_bytes_max as usize)? {
-            Taken::NeedMore { bytes_min } => return Ok(Piece::NeedMore(bytes_min)),
-            Taken::Definition { bytes } => return Ok(Piece::Definition { bytes }),
-            Taken::Value { id, bytes, definitions } => (id, bytes, definitions),
+            ReceivedItem::NeedMore { bytes_min } => return Ok(StreamPiece::NeedMore(bytes_min)),
+            ReceivedItem::Definition { bytes } => return Ok(StreamPiece::Definition { bytes }),
+            ReceivedItem::Value { id, bytes, definitions } => (id, bytes, definitions),
         };
         let is_simple = !self.definitions.may_hold_interfaces(id)?;
-        self.again =
-            if is_simple { Again { id, definitions: definitions.len() as u32 } } else { Again::default() };
+        self.again = if is_simple {
+            LastBodyType { id, definitions: definitions.len() as u32 }
+        } else {
+            LastBodyType::default()
+        };
         if definitions.is_empty() {
-            return Ok(Piece::Found { what: Span::new(at as u32, bytes as u32), bytes });
+            return Ok(StreamPiece::Found { what: Span::new(at as u32, bytes as u32), bytes });
         }
         self.aside.clear();
         let len = definitions.len() + bytes;
@@ -183,33 +188,35 @@ impl Receiver {
         }
         self.aside.extend_from_slice(&definitions);
         self.aside.extend_from_slice(&input[..bytes]);
-        Ok(Piece::Found { what: Span::aside(0, len as u32), bytes })
+        Ok(StreamPiece::Found { what: Span::aside(0, len as u32), bytes })
     }
 
     /// The bytes of a body that is over the limit, from its first to its last. One that may hold values of any type is an
     /// error: it defines types that later values need, so that it must be read.
-    pub(super) fn oversized(&self, input: &[u8]) -> Result<Piece<u64>, StreamError> {
-        let Some((len, payload)) = number_at(input) else { return Ok(Piece::NeedMore(input.len() + 1)) };
+    pub(super) fn oversized(&self, input: &[u8]) -> Result<StreamPiece<u64>, StreamError> {
+        let Some((len, payload)) = number_at(input) else {
+            return Ok(StreamPiece::NeedMore(input.len() + 1));
+        };
         let prefix = input.len() - payload.len();
         if payload.len() < ID_BYTES_MAX {
-            return Ok(Piece::NeedMore(prefix + ID_BYTES_MAX));
+            return Ok(StreamPiece::NeedMore(prefix + ID_BYTES_MAX));
         }
         // A signed number whose lowest bit is its sign: below zero are the ids of definitions.
         let number = number_at(payload).map(|(number, _)| number).filter(|number| number & 1 == 0);
         match number.and_then(|number| i32::try_from(number >> 1).ok()) {
             Some(id) if !self.definitions.may_hold_interfaces(id)? => {
-                Ok(Piece::Found { what: len.saturating_add(prefix as u64), bytes: 0 })
+                Ok(StreamPiece::Found { what: len.saturating_add(prefix as u64), bytes: 0 })
             }
             _ => Err(StreamError::TooLarge { bytes: len, bytes_max: self.value_bytes_max as usize }),
         }
     }
 
     /// The next body, of which only the end is wanted.
-    pub(super) fn pass_over(&mut self, input: &[u8]) -> Result<Piece<()>, StreamError> {
+    pub(super) fn pass_over(&mut self, input: &[u8]) -> Result<StreamPiece<()>, StreamError> {
         Ok(match self.definitions.take(input, self.value_bytes_max as usize)? {
-            Taken::NeedMore { bytes_min } => Piece::NeedMore(bytes_min),
-            Taken::Definition { bytes } => Piece::Definition { bytes },
-            Taken::Value { bytes, .. } => Piece::Found { what: (), bytes },
+            ReceivedItem::NeedMore { bytes_min } => StreamPiece::NeedMore(bytes_min),
+            ReceivedItem::Definition { bytes } => StreamPiece::Definition { bytes },
+            ReceivedItem::Value { bytes, .. } => StreamPiece::Found { what: (), bytes },
         })
     }
 }

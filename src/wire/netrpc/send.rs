@@ -1,9 +1,9 @@
 //! What goes out on a stream: headers and bodies, each type defined before the first value that needs it, once.
 
 use super::KEEP_BYTES_MAX;
-use super::head::{Head, Kind};
+use super::head::{HeaderKind, RpcHeader};
 use crate::codec::gob::stream::{
-    NOTHING_ID, Sent, StreamError, StructWriter, number_bytes, parts, put_struct_definition,
+    NOTHING_ID, SentTypes, StreamError, StructWriter, number_bytes, parts, put_struct_definition,
 };
 use crate::message::SendBody;
 use crate::wire::Out;
@@ -15,9 +15,9 @@ const HEAD_MAX: usize = 0x80;
 
 /// The sending half of a connection.
 #[derive(Debug)]
-pub(super) struct Sender {
-    kind: Kind,
-    sent: Sent,
+pub(super) struct RpcSender {
+    kind: HeaderKind,
+    sent: SentTypes,
     is_head_defined: bool,
     is_nothing_defined: bool,
     /// There is a definition in front of the value at hand.
@@ -26,11 +26,11 @@ pub(super) struct Sender {
     front: Vec<u8>,
 }
 
-impl Sender {
-    pub(super) fn new(kind: Kind) -> Sender {
-        Sender {
+impl RpcSender {
+    pub(super) fn new(kind: HeaderKind) -> RpcSender {
+        RpcSender {
             kind,
-            sent: Sent::new(),
+            sent: SentTypes::new(),
             is_head_defined: false,
             is_nothing_defined: false,
             has_defined: false,
@@ -39,7 +39,7 @@ impl Sender {
     }
 
     #[inline]
-    fn begin(&mut self, head: &Head<'_>) {
+    fn begin(&mut self, head: &RpcHeader<'_>) {
         self.front.clear();
         let is_first = !self.is_head_defined;
         if !self.is_head_defined {
@@ -69,7 +69,7 @@ impl Sender {
     #[inline]
     pub(super) fn put(
         &mut self,
-        head: &Head<'_>,
+        head: &RpcHeader<'_>,
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) -> Result<(), StreamError> {
@@ -136,7 +136,7 @@ impl Sender {
     }
 
     /// A header, and a struct without fields for a body (Go's invalidRequest).
-    pub(super) fn put_nothing(&mut self, head: &Head<'_>, out: &mut Out<'_>) {
+    pub(super) fn put_nothing(&mut self, head: &RpcHeader<'_>, out: &mut Out<'_>) {
         self.begin(head);
         if !self.is_nothing_defined {
             self.is_nothing_defined = true;
@@ -175,13 +175,13 @@ mod tests {
     fn the_short_way_writes_what_the_long_one_does() {
         let mut body = Vec::new();
         gob::encode(&13_i64, &mut body).unwrap();
-        let mut sender = Sender::new(Kind::Response);
+        let mut sender = RpcSender::new(HeaderKind::Response);
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         for len in [1, 9, 64, 100, 126] {
             let method = vec![b'm'; len];
             let fields = [&[1, len as u8], &method[..], &[1]].concat();
             for seq in [0, 1, 127, 128, 70_000, u64::MAX] {
-                let head = Head { method: &method, seq, error: b"" };
+                let head = RpcHeader { method: &method, seq, error: b"" };
                 sender
                     .put(&head, SendBody::Bytes(&body), &mut Out { queue: &mut queue, pool: &mut pool })
                     .unwrap();
@@ -204,18 +204,18 @@ mod tests {
     #[test]
     fn what_has_types_that_were_not_sent_goes_the_long_way() {
         #[derive(serde::Serialize, serde::Deserialize)]
-        struct Pair {
+        struct DefinedPair {
             one: i64,
             other: String,
         }
         let mut body = Vec::new();
-        gob::encode(&Pair { one: 1, other: "x".into() }, &mut body).unwrap();
-        let mut sender = Sender::new(Kind::Response);
+        gob::encode(&DefinedPair { one: 1, other: "x".into() }, &mut body).unwrap();
+        let mut sender = RpcSender::new(HeaderKind::Response);
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let out = &mut Out { queue: &mut queue, pool: &mut pool };
         let fields = [1, 1, b'm', 1];
         assert!(!sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
-        let head = Head { method: b"m", seq: 1, error: b"" };
+        let head = RpcHeader { method: b"m", seq: 1, error: b"" };
         sender.put(&head, SendBody::Bytes(&body), out).unwrap();
         assert!(sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
         // What is no body, or only the types of one, is left to the long way to refuse.

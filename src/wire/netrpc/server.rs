@@ -6,15 +6,15 @@
 use std::sync::Arc;
 
 use super::CODEC_GOB;
-use super::head::{Head, Kind};
-use super::methods::{Methods, Name};
-use super::owed::{Owed, Pending};
-use super::receive::{Piece, Receiver, broken};
-use super::send::Sender;
+use super::head::{HeaderKind, RpcHeader};
+use super::methods::{ConnMethods, MethodText};
+use super::owed::{OwedReplies, OwedReply};
+use super::receive::{RpcReceiver, StreamPiece, broken};
+use super::send::RpcSender;
 use crate::codec::gob::stream::{self as gob, StreamError};
-use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span};
+use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, DrainNotice, Out, ServerSide, Wire};
+use crate::wire::{Broken, Decoded, DrainNotice, Out, Protocol, ServerContext};
 
 /// Bytes of a header at the most: room for a name, and for fields that newer callers may have.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -22,42 +22,42 @@ const HEAD_BYTES_MAX: usize = 16 << 10;
 /// The server's end of a connection that speaks Go's net/rpc.
 #[derive(Debug)]
 pub struct NetRpc {
-    side: Arc<ServerSide>,
-    receiver: Receiver,
-    sender: Sender,
+    side: Arc<ServerContext>,
+    receiver: RpcReceiver,
+    sender: RpcSender,
     /// The call whose argument is to come.
-    heard: Option<Heard>,
-    pending: Pending,
-    methods: Methods,
+    heard: Option<ParsedRequest>,
+    pending: OwedReplies,
+    methods: ConnMethods,
     /// The connection is to end, once the refusal before it has been taken.
     broken: Option<Box<Broken>>,
 }
 
 /// A call whose header was read.
 #[derive(Debug)]
-struct Heard {
-    owed: Owed,
+struct ParsedRequest {
+    owed: OwedReply,
     /// The method's hash, or why there is none.
     method: Result<u32, Box<str>>,
 }
 
 impl NetRpc {
     /// The end that receives requests.
-    pub fn server(side: Arc<ServerSide>) -> NetRpc {
+    pub fn server(side: Arc<ServerContext>) -> NetRpc {
         let limits = &side.limits;
         let head_bytes_max = limits.frame_bytes_max.min(HEAD_BYTES_MAX);
         NetRpc {
-            receiver: Receiver::new(
+            receiver: RpcReceiver::new(
                 limits.gob_types_max,
                 limits.gob_type_bytes_max,
                 head_bytes_max,
                 limits.frame_bytes_max,
             ),
             side,
-            sender: Sender::new(Kind::Response),
+            sender: RpcSender::new(HeaderKind::Response),
             heard: None,
-            pending: Pending::default(),
-            methods: Methods::default(),
+            pending: OwedReplies::default(),
+            methods: ConnMethods::default(),
             broken: None,
         }
     }
@@ -69,80 +69,90 @@ impl NetRpc {
         let (header, at) = self.receiver.whole_head(input)?;
         let (method, seq) = self.methods.in_header(header)?;
         let (body, bytes) = self.receiver.body_again(&input[at..], at)?;
-        let owed = Owed { method: Name::Kept(method), seq };
+        let owed = OwedReply { method: MethodText::Kept(method), seq };
         Some((self.request(owed, self.methods.hash(method), body), at + bytes))
     }
 
     #[inline]
-    fn head(&mut self, input: &[u8]) -> Result<Piece<Heard>, StreamError> {
+    fn head(&mut self, input: &[u8]) -> Result<StreamPiece<ParsedRequest>, StreamError> {
         Ok(match self.receiver.head(input)? {
-            Piece::Found { what, bytes } => {
+            StreamPiece::Found { what, bytes } => {
                 let heard = match self.methods.in_header(what.payload()) {
                     Some((at, seq)) => {
-                        let owed = Owed { method: Name::Kept(at), seq };
-                        Heard { owed, method: Ok(self.methods.hash(at)) }
+                        let owed = OwedReply { method: MethodText::Kept(at), seq };
+                        ParsedRequest { owed, method: Ok(self.methods.hash(at)) }
                     }
                     None => self.other_head(what)?,
                 };
-                Piece::Found { what: heard, bytes }
+                StreamPiece::Found { what: heard, bytes }
             }
-            Piece::Definition { bytes } => Piece::Definition { bytes },
-            Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+            StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
+            StreamPiece::NeedMore(bytes_min) => StreamPiece::NeedMore(bytes_min),
         })
     }
 
     /// A header that is read in full.
     #[inline(never)]
-    fn other_head(&mut self, header: gob::Message<'_>) -> Result<Heard, StreamError> {
+    fn other_head(&mut self, header: gob::GobMessage<'_>) -> Result<ParsedRequest, StreamError> {
         let definitions = self.receiver.definitions();
-        let head = Head::read(header, definitions)?;
-        let own = || Name::Own(head.method.into());
+        let head = RpcHeader::read(header, definitions)?;
+        let own = || MethodText::Own(head.method.into());
         let (name, method) = match self.methods.find(head.method) {
-            Some(at) => (Name::Kept(at), Ok(self.methods.hash(at))),
+            Some(at) => (MethodText::Kept(at), Ok(self.methods.hash(at))),
             None => match method(head.method, &self.side) {
                 Ok(hash) => {
                     let id = header.id()?;
-                    let is_plain = Kind::Request.is_of(id, definitions);
+                    let is_plain = HeaderKind::Request.is_of(id, definitions);
                     let is_unused = self.pending.is_empty();
                     let kept =
                         is_plain.then(|| self.methods.keep(head.method, hash, id, is_unused)).flatten();
-                    (kept.map_or_else(own, Name::Kept), Ok(hash))
+                    (kept.map_or_else(own, MethodText::Kept), Ok(hash))
                 }
                 Err(why) => (own(), Err(why.into())),
             },
         };
-        Ok(Heard { owed: Owed { method: name, seq: head.seq }, method })
+        Ok(ParsedRequest { owed: OwedReply { method: name, seq: head.seq }, method })
     }
 
     /// The argument of the call that was heard; `at` of the bytes at hand stand in front of it.
     #[inline]
-    fn body(&mut self, heard: Heard, input: &[u8], at: usize) -> Result<Piece<Message>, StreamError> {
+    fn body(
+        &mut self,
+        heard: ParsedRequest,
+        input: &[u8],
+        at: usize,
+    ) -> Result<StreamPiece<Message>, StreamError> {
         let piece = match &heard.method {
             Ok(_) => self.receiver.body(input, at),
             Err(_) => self.receiver.pass_over(input).map(without_body),
         };
         Ok(match piece {
-            Ok(Piece::Found { what, bytes }) => Piece::Found { what: self.message(heard, what), bytes },
-            Ok(Piece::Definition { bytes }) => {
-                self.heard = Some(heard);
-                Piece::Definition { bytes }
+            Ok(StreamPiece::Found { what, bytes }) => {
+                StreamPiece::Found { what: self.message(heard, what), bytes }
             }
-            Ok(Piece::NeedMore(bytes_min)) => {
+            Ok(StreamPiece::Definition { bytes }) => {
                 self.heard = Some(heard);
-                Piece::NeedMore(bytes_min)
+                StreamPiece::Definition { bytes }
+            }
+            Ok(StreamPiece::NeedMore(bytes_min)) => {
+                self.heard = Some(heard);
+                StreamPiece::NeedMore(bytes_min)
             }
             Err(error @ StreamError::TooLarge { .. }) => {
                 let why = broken(error);
                 let method = Err(why.to_string().into());
                 self.broken = Some(Box::new(why));
-                Piece::Found { what: self.refusal(heard.owed, Code::ResourceExhausted, method), bytes: 0 }
+                StreamPiece::Found {
+                    what: self.refusal(heard.owed, Code::ResourceExhausted, method),
+                    bytes: 0,
+                }
             }
             Err(error) => return Err(error),
         })
     }
 
     #[inline]
-    fn message(&mut self, heard: Heard, body: Span) -> Message {
+    fn message(&mut self, heard: ParsedRequest, body: Span) -> Message {
         match heard.method {
             Ok(method) => self.request(heard.owed, method, body),
             why => self.refusal(heard.owed, Code::Unimplemented, why),
@@ -150,7 +160,7 @@ impl NetRpc {
     }
 
     #[inline]
-    fn request(&mut self, owed: Owed, method: u32, body: Span) -> Message {
+    fn request(&mut self, owed: OwedReply, method: u32, body: Span) -> Message {
         Message::Request(Request {
             id: self.pending.begin(owed),
             method,
@@ -167,14 +177,14 @@ impl NetRpc {
     }
 
     #[cold]
-    fn refusal(&mut self, owed: Owed, code: Code, why: Result<u32, Box<str>>) -> Message {
+    fn refusal(&mut self, owed: OwedReply, code: Code, why: Result<u32, Box<str>>) -> Message {
         let id = self.pending.begin(owed);
         let message = why.err().unwrap_or_default().into();
         Message::Refused(Refusal { id, codec: CODEC_GOB, one_way: false, code, message })
     }
 
     #[inline]
-    fn encode_reply(&mut self, reply: Reply<'_>, out: &mut Out<'_>) {
+    fn encode_reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
         let Some(owed) = self.pending.end(reply.id) else { return };
         if reply.code == Code::Ok
             && let Some(fields) = self.methods.fields(&owed.method)
@@ -182,11 +192,11 @@ impl NetRpc {
         {
             return;
         }
-        let head = Head { method: self.methods.name(&owed.method), seq: owed.seq, error: b"" };
+        let head = RpcHeader { method: self.methods.name(&owed.method), seq: owed.seq, error: b"" };
         if reply.code == Code::Ok {
             if let Err(error) = self.sender.put(&head, reply.body, out) {
                 let error = format!("the reply cannot be sent: {error}");
-                self.sender.put_nothing(&Head { error: error.as_bytes(), ..head }, out);
+                self.sender.put_nothing(&RpcHeader { error: error.as_bytes(), ..head }, out);
             }
             return;
         }
@@ -196,7 +206,7 @@ impl NetRpc {
         };
         // Without a text it would be no error to Go.
         let error = if error.is_empty() { reply.code.name().as_bytes() } else { error };
-        self.sender.put_nothing(&Head { error, ..head }, out);
+        self.sender.put_nothing(&RpcHeader { error, ..head }, out);
     }
 
     /// A header and its argument in one go, where both are at hand.
@@ -207,22 +217,22 @@ impl NetRpc {
             let piece = match self.heard.take() {
                 Some(heard) => self.body(heard, &input[at..], at),
                 None => match self.head(&input[at..]) {
-                    Ok(Piece::Found { what: heard, bytes }) => {
+                    Ok(StreamPiece::Found { what: heard, bytes }) => {
                         at += bytes;
                         self.body(heard, &input[at..], at)
                     }
-                    Ok(Piece::Definition { bytes }) => Ok(Piece::Definition { bytes }),
-                    Ok(Piece::NeedMore(bytes_min)) => Ok(Piece::NeedMore(bytes_min)),
+                    Ok(StreamPiece::Definition { bytes }) => Ok(StreamPiece::Definition { bytes }),
+                    Ok(StreamPiece::NeedMore(bytes_min)) => Ok(StreamPiece::NeedMore(bytes_min)),
                     Err(error) => Err(error),
                 },
             };
             match piece {
-                Ok(Piece::Definition { bytes }) => at += bytes,
-                Ok(Piece::Found { what: message, bytes }) => {
+                Ok(StreamPiece::Definition { bytes }) => at += bytes,
+                Ok(StreamPiece::Found { what: message, bytes }) => {
                     return Decoded::Message { message, consumed: at + bytes };
                 }
-                Ok(Piece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
-                Ok(Piece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Ok(StreamPiece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
+                Ok(StreamPiece::NeedMore(_)) => return Decoded::Skip { consumed: at },
                 Err(error) => {
                     let why = broken(error);
                     self.broken = Some(Box::new(why.clone()));
@@ -233,17 +243,17 @@ impl NetRpc {
     }
 }
 
-fn without_body(piece: Piece<()>) -> Piece<Span> {
+fn without_body(piece: StreamPiece<()>) -> StreamPiece<Span> {
     match piece {
-        Piece::Found { what: (), bytes } => Piece::Found { what: Span::default(), bytes },
-        Piece::Definition { bytes } => Piece::Definition { bytes },
-        Piece::NeedMore(bytes_min) => Piece::NeedMore(bytes_min),
+        StreamPiece::Found { what: (), bytes } => StreamPiece::Found { what: Span::default(), bytes },
+        StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
+        StreamPiece::NeedMore(bytes_min) => StreamPiece::NeedMore(bytes_min),
     }
 }
 
 /// The hash of the method of that name, or what Go's server says when there is none (server.go, readRequestHeader).
 #[inline]
-fn method(name: &[u8], side: &ServerSide) -> Result<u32, String> {
+fn method(name: &[u8], side: &ServerContext) -> Result<u32, String> {
     match std::str::from_utf8(name).ok().and_then(|name| side.site.method(name)) {
         Some(found) => Ok(found.hash),
         None => {
@@ -253,7 +263,7 @@ fn method(name: &[u8], side: &ServerSide) -> Result<u32, String> {
     }
 }
 
-impl Wire for NetRpc {
+impl Protocol for NetRpc {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 

@@ -7,8 +7,8 @@
 use std::io::{Read, Write};
 
 use coreloop::Server;
-use coreloop::reactor::Stream;
-use coreloop::server::LoneServer;
+use coreloop::reactor::NetStream;
+use coreloop::server::DetachedServer;
 use coreloop::wire::Scheme;
 
 use super::Case;
@@ -34,7 +34,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
             let turn = Case::new(name("turn"), move || {
                 let (mut server, input, expected) = begun(scheme, depth);
                 let (mut peer, ours) = mio::net::UnixStream::pair().expect("the system has descriptors left");
-                server.adopt(Stream::Unix(ours)).expect("the wait goes well");
+                server.adopt(NetStream::Unix(ours)).expect("the wait goes well");
                 let mut output = vec![0; 64 << 10];
                 let mut exchange = move |input: &[u8]| {
                     uncounted(|| {
@@ -71,7 +71,7 @@ fn is_whole(written: usize, expected: usize, depth: usize) -> bool {
 }
 
 /// A server whose connection has had its first call; `depth` requests to feed it; and how long their replies are.
-fn begun(scheme: Scheme, depth: usize) -> (LoneServer, Vec<u8>, usize) {
+fn begun(scheme: Scheme, depth: usize) -> (DetachedServer, Vec<u8>, usize) {
     // No thread of the server has anything to do here, so the least of each will do.
     let builder = Server::builder().configure(|config| {
         config.cores = 1;
@@ -79,7 +79,7 @@ fn begun(scheme: Scheme, depth: usize) -> (LoneServer, Vec<u8>, usize) {
         config.worker_spin_us = 0;
     });
     let mut server =
-        LoneServer::new(coreloop::demo::services(builder)).expect("the demo's services are in order");
+        DetachedServer::new(coreloop::demo::services(builder)).expect("the demo's services are in order");
     let bytes = bytes_of(scheme);
     let mut answered = |input: &[u8]| {
         let mut replies = Vec::new();

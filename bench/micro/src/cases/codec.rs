@@ -5,7 +5,7 @@
 
 use std::hint::black_box;
 
-use coreloop::codec::{AnswerDecode, Argument, ArgumentEncode, Body, Codec, Fixed, Plain, Raw};
+use coreloop::codec::{Argument, ArgumentEncode, Body, Codec, Fixed, Plain, Raw, ReplyDecode};
 use coreloop::demo::{Args, Pair, User};
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
@@ -126,7 +126,7 @@ where
     cases.push(Case::new(format!("codec/fixed/decode-owned/{what}"), move || {
         let body = encoded::<Fixed<T>>(&make(), Codec::Fixed);
         move || {
-            let value = <Fixed<T> as AnswerDecode>::decode(black_box(Codec::Fixed), black_box(&body));
+            let value = <Fixed<T> as ReplyDecode>::decode(black_box(Codec::Fixed), black_box(&body));
             black_box(value.expect("what was written can be read"));
         }
     }));

@@ -8,8 +8,8 @@ use coreloop::Code;
 use coreloop::bufpool::{Pool, PoolConfig};
 use coreloop::config::Limits;
 use coreloop::conn::Conn;
-use coreloop::message::{Message, Outgoing, Reply, SendBody};
-use coreloop::wire::{Protocols, Scheme, ServerSide, Speaks};
+use coreloop::message::{Message, Outgoing, OutgoingReply, SendBody};
+use coreloop::wire::{ProtocolSet, Scheme, ServerContext, ServerProtocol};
 
 use super::Case;
 use super::wire::bytes_of;
@@ -18,8 +18,8 @@ pub(super) fn add(cases: &mut Vec<Case>) {
     for depth in [1, 16] {
         let case = Case::new(format!("conn/native/x{depth}"), move || {
             let (limits, now) = (Limits::default(), Instant::now());
-            let side = Arc::new(ServerSide::bare(limits.clone()));
-            let mut conn = Conn::new(Speaks::undecided(Protocols::SERVED, side), now);
+            let side = Arc::new(ServerContext::bare(limits.clone()));
+            let mut conn = Conn::new(ServerProtocol::undecided(ProtocolSet::SERVED, side), now);
             let mut pool = Pool::new(PoolConfig::default());
             let bytes = bytes_of(Scheme::Native);
             let input = bytes.request.repeat(depth);
@@ -29,7 +29,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
                 while let Some((message, consumed)) = conn.next_quick().or_else(|| slowly(&mut conn)) {
                     let Message::Request(request) = message else { panic!("a request, not {message:?}") };
                     black_box(conn.bytes_of(request.body));
-                    let reply = Reply {
+                    let reply = OutgoingReply {
                         id: request.id,
                         codec: request.codec,
                         compressed: false,
@@ -52,9 +52,9 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 
 /// The first message decides what is spoken.
 #[cold]
-fn slowly(conn: &mut Conn<Speaks>) -> Option<(Message, usize)> {
+fn slowly(conn: &mut Conn<ServerProtocol>) -> Option<(Message, usize)> {
     match conn.next_message() {
-        coreloop::conn::Next::Message { message, consumed } => Some((message, consumed)),
-        coreloop::conn::Next::Nothing => None,
+        coreloop::conn::NextMessage::Message { message, consumed } => Some((message, consumed)),
+        coreloop::conn::NextMessage::Nothing => None,
     }
 }

@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use coreloop::Service;
 use coreloop::config::Limits;
-use coreloop::context::{Context, Outcome, Parts, Peer, Run, RunCall, Scope};
+use coreloop::context::{Context, ContextParts, Outcome, Peer, RunCall, RunMethod, Scope};
 use coreloop::demo::{Arith, Echo, Users};
 use coreloop::message::{Metadata, method_hash};
 use coreloop::service::Registry;
@@ -27,7 +27,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
                 out.clear();
                 let index = registry.index_of(black_box(hash)).expect("a method of the demo");
                 let metadata = Metadata::default();
-                let cx = Context::new(Parts {
+                let cx = Context::new(ContextParts {
                     method: registry.method(index).name(),
                     began,
                     deadline: None,

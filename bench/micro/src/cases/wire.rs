@@ -11,10 +11,13 @@ use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::codec::{Codec, encode_plain};
 use coreloop::config::Limits;
 use coreloop::demo::{Args, Arith};
-use coreloop::message::{Answered, Call, Message, Outgoing, Reply, Request, SendBody, method_hash};
+use coreloop::message::{
+    IncomingReply, Message, Outgoing, OutgoingCall, OutgoingReply, Request, SendBody, method_hash,
+};
 use coreloop::wire::sniff::sniff;
 use coreloop::wire::{
-    Asks, Decoded, Out, Page, Protocols, Scheme, ServerSide, Site, SiteMethod, Speaks, Wire,
+    ClientProtocol, Decoded, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ProtocolSet, Scheme,
+    ServerContext, ServerProtocol,
 };
 use coreloop::{Code, Service};
 
@@ -132,7 +135,7 @@ struct End<W> {
 
 impl<W> End<W>
 where
-    W: for<'a> Wire<Message = Message, Outgoing<'a> = Outgoing<'a>>,
+    W: for<'a> Protocol<Message = Message, Outgoing<'a> = Outgoing<'a>>,
 {
     fn new(wire: W) -> End<W> {
         End { wire, pool: Pool::new(PoolConfig::default()), queue: WriteQueue::new(), said: Vec::new() }
@@ -171,13 +174,13 @@ where
 
 /// A server's end.
 pub(super) struct Server {
-    end: End<Speaks>,
+    end: End<ServerProtocol>,
 }
 
 impl Server {
     fn new() -> Server {
-        let side = ServerSide { site: Box::new(Methods), ..ServerSide::bare(Limits::default()) };
-        Server { end: End::new(Speaks::undecided(Protocols::SERVED, Arc::new(side))) }
+        let side = ServerContext { site: Box::new(Methods), ..ServerContext::bare(Limits::default()) };
+        Server { end: End::new(ServerProtocol::undecided(ProtocolSet::SERVED, Arc::new(side))) }
     }
 
     /// One that has had its first call.
@@ -199,7 +202,7 @@ impl Server {
         let Request { id, codec, .. } = *request;
         let body = SendBody::Bytes(black_box(result));
         let (queue_us, handler_us) = (0, 0);
-        self.end.encode(Outgoing::Reply(Reply {
+        self.end.encode(Outgoing::Reply(OutgoingReply {
             id,
             codec,
             compressed: false,
@@ -213,7 +216,7 @@ impl Server {
 
 /// A client's end.
 struct Client {
-    end: End<Asks>,
+    end: End<ClientProtocol>,
     method: &'static str,
     codec: Codec,
 }
@@ -221,7 +224,7 @@ struct Client {
 impl Client {
     fn new(scheme: Scheme) -> Client {
         let (method, codec) = method_of(scheme);
-        let wire = Asks::new(scheme, "localhost:6550", Limits::default().frame_bytes_max);
+        let wire = ClientProtocol::new(scheme, "localhost:6550", Limits::default().frame_bytes_max);
         Client { end: End::new(wire), method, codec }
     }
 
@@ -233,7 +236,7 @@ impl Client {
     }
 
     fn encode(&mut self, argument: &[u8]) {
-        self.end.encode(Outgoing::Request(Call {
+        self.end.encode(Outgoing::Request(OutgoingCall {
             id: ID,
             name: self.method,
             method: method_hash(self.method),
@@ -247,7 +250,7 @@ impl Client {
         }));
     }
 
-    fn decode(&mut self, input: &[u8]) -> Answered {
+    fn decode(&mut self, input: &[u8]) -> IncomingReply {
         match self.end.decode(input) {
             Message::Reply(answered) => answered,
             other => panic!("a reply, not {other:?}"),
@@ -258,10 +261,10 @@ impl Client {
 /// The methods that are called here.
 struct Methods;
 
-impl Site for Methods {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for Methods {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        [ADD, ADD_FIXED].contains(&name).then_some(SiteMethod { hash, is_free_of_side_effects: false })
+        [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
     }
 
     fn has_service(&self, service: &str) -> bool {

@@ -8,10 +8,10 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use coreloop::codec::gob::stream::{
-    DefinitionLimits, Definitions, Form, HEADER_ID, Message, STRING, Split, StreamError, StructWriter, Taken,
-    UINT, put_struct_definition, split,
+    DefinedType, DefinitionLimits, Definitions, GobMessage, HEADER_ID, ReceivedItem, STRING, StreamError,
+    StreamItem, StructWriter, UINT, put_struct_definition, split,
 };
-use coreloop::wire::netrpc::connect::{CONNECT, ConnectError, Granted, granted};
+use coreloop::wire::netrpc::connect::{CONNECT, ConnectError, ConnectReply, granted};
 
 use super::super::mix::{Call, Content};
 use super::jsonrpc::code_of;
@@ -95,18 +95,18 @@ impl Gob {
     #[cold]
     fn granted<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a> {
         match granted(bytes) {
-            Granted::NeedMore => Decoded::NeedMore(bytes.len() + 1),
-            Granted::Yes { bytes } => {
+            ConnectReply::NeedMore => Decoded::NeedMore(bytes.len() + 1),
+            ConnectReply::Yes { bytes } => {
                 self.is_asking = false;
                 Decoded::Greeted(bytes)
             }
-            Granted::No(ConnectError::NotHttp { .. }) => {
+            ConnectReply::No(ConnectError::NotHttp { .. }) => {
                 Decoded::Broken("the server does not speak HTTP, behind which gob would be")
             }
-            Granted::No(ConnectError::Refused { .. }) => {
+            ConnectReply::No(ConnectError::Refused { .. }) => {
                 Decoded::Broken("the server does not speak gob behind HTTP: it refuses CONNECT /_goRPC_")
             }
-            Granted::No(_) => Decoded::Broken("the server does not end its answer to CONNECT"),
+            ConnectReply::No(_) => Decoded::Broken("the server does not end its answer to CONNECT"),
         }
     }
 
@@ -120,10 +120,10 @@ impl Gob {
     }
 
     /// Takes a definition in, and keeps it if the type may be a header's.
-    fn learn(&mut self, message: Message<'_>) -> Result<(), StreamError> {
+    fn learn(&mut self, message: GobMessage<'_>) -> Result<(), StreamError> {
         self.known.define(message)?;
         let (id, definition) = message.definition()?;
-        let Form::Struct { fields } = definition.form else { return Ok(()) };
+        let DefinedType::Struct { fields } = definition.form else { return Ok(()) };
         let place = |name, of| fields.iter().position(|(known, id)| known == name && *id == of);
         if let (Some(seq), Some(error)) = (place("Seq", UINT), place("Error", STRING))
             && self.headers.len() < HEADERS_MAX
@@ -140,8 +140,8 @@ impl Gob {
             return self.next_of_answer(seq, bytes);
         }
         let header = match split(bytes, BODY_BYTES_MAX)? {
-            Split::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(bytes_min)),
-            Split::Message(message) => message,
+            StreamItem::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(bytes_min)),
+            StreamItem::Message(message) => message,
         };
         let id = header.id()?;
         let len = header.whole().len();
@@ -166,16 +166,16 @@ impl Gob {
 
     /// Behind a header: the types that are new, and the body, which may bring more of them inside of interfaces.
     fn next_of_answer<'a>(&mut self, seq: u64, bytes: &'a [u8]) -> Result<Decoded<'a>, StreamError> {
-        if let Split::Message(message) = split(bytes, BODY_BYTES_MAX)?
+        if let StreamItem::Message(message) = split(bytes, BODY_BYTES_MAX)?
             && message.id()? < 0
         {
             self.learn(message)?;
             return Ok(Decoded::Skip(message.whole().len()));
         }
         match self.known.take(bytes, BODY_BYTES_MAX)? {
-            Taken::NeedMore { bytes_min } => Ok(Decoded::NeedMore(bytes_min)),
-            Taken::Definition { bytes } => Ok(Decoded::Skip(bytes)),
-            Taken::Value { bytes: len, .. } => {
+            ReceivedItem::NeedMore { bytes_min } => Ok(Decoded::NeedMore(bytes_min)),
+            ReceivedItem::Definition { bytes } => Ok(Decoded::Skip(bytes)),
+            ReceivedItem::Value { bytes: len, .. } => {
                 self.answered = None;
                 let body = &bytes[..len];
                 Ok(Decoded::Reply(Reply { id: seq, status: 0, queue_us: 0, handler_us: 0, body, len }))
@@ -195,8 +195,8 @@ impl Gob {
         let (mut len, mut new) = (header_len, Vec::new());
         loop {
             let message = match split(&bytes[len..], BODY_BYTES_MAX)? {
-                Split::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(len + bytes_min)),
-                Split::Message(message) => message,
+                StreamItem::NeedMore { bytes_min } => return Ok(Decoded::NeedMore(len + bytes_min)),
+                StreamItem::Message(message) => message,
             };
             len += message.whole().len();
             if message.id()? > 0 {
@@ -254,10 +254,10 @@ impl Template {
 
 /// A self-contained stream: its definitions, and its value.
 #[allow(clippy::type_complexity, reason = "a list and what follows it")]
-fn parts(stream: &[u8]) -> Result<(Vec<(i32, Vec<u8>)>, Message<'_>), StreamError> {
+fn parts(stream: &[u8]) -> Result<(Vec<(i32, Vec<u8>)>, GobMessage<'_>), StreamError> {
     let (mut types, mut rest) = (Vec::new(), stream);
     loop {
-        let Split::Message(message) = split(rest, usize::MAX)? else {
+        let StreamItem::Message(message) = split(rest, usize::MAX)? else {
             return Err(StreamError::Malformed("the body of a call ends early".into()));
         };
         match message.id()? {
@@ -381,7 +381,7 @@ fn spell(number: u64) -> ([u8; 9], usize) {
 mod tests {
     use coreloop::codec::gob;
     use coreloop::codec::gob::dynamic::{decode_json, encode_json};
-    use coreloop::codec::gob::stream::Sent;
+    use coreloop::codec::gob::stream::SentTypes;
     use serde::{Deserialize, Serialize};
     use serde_json::{Value, json};
 
@@ -414,12 +414,12 @@ mod tests {
         let mut values = Vec::new();
         while !bytes.is_empty() {
             let taken = match known.take(bytes, 1 << 20).expect("a stream") {
-                Taken::Definition { bytes } => bytes,
-                Taken::Value { bytes: taken, definitions, .. } => {
+                ReceivedItem::Definition { bytes } => bytes,
+                ReceivedItem::Value { bytes: taken, definitions, .. } => {
                     values.push(decode_json(&[&definitions, &bytes[..taken]].concat()).expect("a value"));
                     taken
                 }
-                Taken::NeedMore { .. } => panic!("it ends early"),
+                ReceivedItem::NeedMore { .. } => panic!("it ends early"),
             };
             bytes = &bytes[taken..];
         }
@@ -451,7 +451,7 @@ mod tests {
 
     #[test]
     fn answers_cut_at_every_byte_are_waited_for_and_then_read() {
-        let (mut sent, mut bytes) = (Sent::new(), Vec::new());
+        let (mut sent, mut bytes) = (SentTypes::new(), Vec::new());
         let mut say = |seq, error: &str, reply: &Value| {
             let response = Response { service_method: "Arith.Add".into(), seq, error: error.into() };
             let mut stream = Vec::new();
@@ -481,7 +481,7 @@ mod tests {
     #[test]
     fn behind_http_an_answer_stands_in_front_of_those_to_calls() {
         let mut answers = Vec::new();
-        let mut sent = Sent::new();
+        let mut sent = SentTypes::new();
         let mut say = |seq| {
             let response = Response { service_method: String::new(), seq, error: String::new() };
             let mut stream = Vec::new();

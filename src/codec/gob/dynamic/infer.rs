@@ -5,13 +5,13 @@ use std::fmt;
 
 use serde_json::Value;
 
-use super::super::fault::Fault;
-use super::super::types::Node;
-use super::form::{Form, pair};
+use super::super::fault::GobFault;
+use super::super::types::GobNode;
+use super::form::{JsonForm, pair};
 use crate::codec::depth_max;
 
 /// What is known of a type.
-enum Type {
+enum InferredType {
     /// Nothing: the elements of an empty list.
     Open,
     Bool,
@@ -20,94 +20,94 @@ enum Type {
     Float,
     Bytes,
     Text,
-    List(Box<Type>),
-    Map(Box<Type>, Box<Type>),
+    List(Box<InferredType>),
+    Map(Box<InferredType>, Box<InferredType>),
     /// By name: a field's place in the type says nothing.
-    Struct(BTreeMap<String, Type>),
+    Struct(BTreeMap<String, InferredType>),
 }
 
-impl fmt::Display for Type {
+impl fmt::Display for InferredType {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Type::Open => "nothing",
-            Type::Bool => "a bool",
-            Type::Int => "an int",
-            Type::Uint => "a uint",
-            Type::Float => "a float",
-            Type::Bytes => "a byte string",
-            Type::Text => "a string",
-            Type::List(_) => "a list",
-            Type::Map(..) => "a map",
-            Type::Struct(_) => "a struct",
+            InferredType::Open => "nothing",
+            InferredType::Bool => "a bool",
+            InferredType::Int => "an int",
+            InferredType::Uint => "a uint",
+            InferredType::Float => "a float",
+            InferredType::Bytes => "a byte string",
+            InferredType::Text => "a string",
+            InferredType::List(_) => "a list",
+            InferredType::Map(..) => "a map",
+            InferredType::Struct(_) => "a struct",
         })
     }
 }
 
 /// The types of a value, and which of them is its own.
-pub(super) fn graph(value: &Value) -> Result<(Vec<Node>, usize), Fault> {
-    let found = Type::of(value, depth_max())?;
+pub(super) fn graph(value: &Value) -> Result<(Vec<GobNode>, usize), GobFault> {
+    let found = InferredType::of(value, depth_max())?;
     if !found.is_known() {
-        return Err(Fault::text("the element type of an empty list is unknown"));
+        return Err(GobFault::text("the element type of an empty list is unknown"));
     }
     let mut nodes = Vec::new();
     let root = found.place(&mut nodes);
     Ok((nodes, root))
 }
 
-impl Type {
-    fn of(value: &Value, depth_left: usize) -> Result<Type, Fault> {
-        let inside = || depth_left.checked_sub(1).filter(|left| *left > 0).ok_or(Fault::TooDeep);
-        Ok(match Form::of(value)? {
-            Form::Null => {
-                return Err(Fault::text("null is allowed for an omitted field only"));
+impl InferredType {
+    fn of(value: &Value, depth_left: usize) -> Result<InferredType, GobFault> {
+        let inside = || depth_left.checked_sub(1).filter(|left| *left > 0).ok_or(GobFault::TooDeep);
+        Ok(match JsonForm::of(value)? {
+            JsonForm::Null => {
+                return Err(GobFault::text("null is allowed for an omitted field only"));
             }
-            Form::Bool(_) => Type::Bool,
-            Form::Int(_) => Type::Int,
-            Form::Uint(_) => Type::Uint,
-            Form::Float(_) => Type::Float,
-            Form::Bytes(_) => Type::Bytes,
-            Form::Text(_) => Type::Text,
-            Form::List(list) => {
+            JsonForm::Bool(_) => InferredType::Bool,
+            JsonForm::Int(_) => InferredType::Int,
+            JsonForm::Uint(_) => InferredType::Uint,
+            JsonForm::Float(_) => InferredType::Float,
+            JsonForm::Bytes(_) => InferredType::Bytes,
+            JsonForm::Text(_) => InferredType::Text,
+            JsonForm::List(list) => {
                 let inside = inside()?;
-                let elem = list
-                    .iter()
-                    .try_fold(Type::Open, |known, value| known.with(Type::of(value, inside)?, "a list"))?;
-                Type::List(Box::new(elem))
+                let elem = list.iter().try_fold(InferredType::Open, |known, value| {
+                    known.with(InferredType::of(value, inside)?, "a list")
+                })?;
+                InferredType::List(Box::new(elem))
             }
-            Form::Named(entries) => {
+            JsonForm::Named(entries) => {
                 let inside = inside()?;
-                let elem = entries
-                    .values()
-                    .try_fold(Type::Open, |known, value| known.with(Type::of(value, inside)?, "a map"))?;
-                Type::Map(Box::new(Type::Text), Box::new(elem))
+                let elem = entries.values().try_fold(InferredType::Open, |known, value| {
+                    known.with(InferredType::of(value, inside)?, "a map")
+                })?;
+                InferredType::Map(Box::new(InferredType::Text), Box::new(elem))
             }
-            Form::Pairs(pairs) => {
+            JsonForm::Pairs(pairs) => {
                 let inside = inside()?;
-                let (mut key, mut elem) = (Type::Open, Type::Open);
+                let (mut key, mut elem) = (InferredType::Open, InferredType::Open);
                 for both in pairs {
                     let (one, other) = pair(both)?;
-                    key = key.with(Type::of(one, inside)?, "the keys of a map")?;
-                    elem = elem.with(Type::of(other, inside)?, "a map")?;
+                    key = key.with(InferredType::of(one, inside)?, "the keys of a map")?;
+                    elem = elem.with(InferredType::of(other, inside)?, "a map")?;
                 }
-                Type::Map(Box::new(key), Box::new(elem))
+                InferredType::Map(Box::new(key), Box::new(elem))
             }
-            Form::Struct(fields) => {
+            JsonForm::Struct(fields) => {
                 let inside = inside()?;
                 let mut types = BTreeMap::new();
                 for (name, value) in fields.iter().filter(|(_, value)| !value.is_null()) {
                     if name.is_empty() {
-                        return Err(Fault::text("a field has no name"));
+                        return Err(GobFault::text("a field has no name"));
                     }
-                    types.insert(name.clone(), Type::of(value, inside)?);
+                    types.insert(name.clone(), InferredType::of(value, inside)?);
                 }
-                Type::Struct(types)
+                InferredType::Struct(types)
             }
         })
     }
 
     /// The one type of both.
-    fn with(self, other: Type, of: &str) -> Result<Type, Fault> {
-        use Type::*;
+    fn with(self, other: InferredType, of: &str) -> Result<InferredType, GobFault> {
+        use InferredType::*;
         Ok(match (self, other) {
             (Open, known) | (known, Open) => known,
             (Bool, Bool) => Bool,
@@ -131,7 +131,7 @@ impl Type {
                 Struct(fields)
             }
             (one, other) => {
-                return Err(Fault::said(format_args!(
+                return Err(GobFault::said(format_args!(
                     "{of} holds {one} and {other}: in gob it holds one type (floats are written 1.0 or \
                      {{\"$float\": 1}}, unsigned integers {{\"$uint\": 1}})"
                 )));
@@ -142,32 +142,32 @@ impl Type {
     /// Whether nothing in it is open; fields that are will be left out.
     fn is_known(&self) -> bool {
         match self {
-            Type::Open => false,
-            Type::List(elem) => elem.is_known(),
-            Type::Map(key, elem) => key.is_known() && elem.is_known(),
+            InferredType::Open => false,
+            InferredType::List(elem) => elem.is_known(),
+            InferredType::Map(key, elem) => key.is_known() && elem.is_known(),
             _ => true,
         }
     }
 
     /// Puts it, and what it consists of, with the others.
-    fn place(&self, nodes: &mut Vec<Node>) -> usize {
+    fn place(&self, nodes: &mut Vec<GobNode>) -> usize {
         let node = match self {
             // Nothing that is known has an open part.
-            Type::Open | Type::Int => Node::Int,
-            Type::Bool => Node::Bool,
-            Type::Uint => Node::Uint,
-            Type::Float => Node::Float,
-            Type::Bytes => Node::Bytes,
-            Type::Text => Node::String,
-            Type::List(elem) => Node::Slice { elem: elem.place(nodes) },
-            Type::Map(key, elem) => {
+            InferredType::Open | InferredType::Int => GobNode::Int,
+            InferredType::Bool => GobNode::Bool,
+            InferredType::Uint => GobNode::Uint,
+            InferredType::Float => GobNode::Float,
+            InferredType::Bytes => GobNode::Bytes,
+            InferredType::Text => GobNode::String,
+            InferredType::List(elem) => GobNode::Slice { elem: elem.place(nodes) },
+            InferredType::Map(key, elem) => {
                 let key = key.place(nodes);
-                Node::Map { key, elem: elem.place(nodes) }
+                GobNode::Map { key, elem: elem.place(nodes) }
             }
-            Type::Struct(fields) => {
+            InferredType::Struct(fields) => {
                 let known = fields.iter().filter(|(_, field)| field.is_known());
                 let fields = known.map(|(name, field)| (name.clone(), field.place(nodes))).collect();
-                Node::Struct { name: String::new(), fields }
+                GobNode::Struct { name: String::new(), fields }
             }
         };
         nodes.push(node);

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use super::super::time::Parts;
+use super::super::time::TimeParts;
 
 /// Days from the beginning of the year 0 (in March, so that a leap day comes last) to that of 1970.
 const MARCH_0_TO_EPOCH: i128 = 719_468;
@@ -11,7 +11,7 @@ const DAYS_OF_400_YEARS: i128 = 146_097;
 const DAY_S: i128 = 86_400;
 
 /// The text of a moment. Years that RFC 3339 has no place for are written with as many digits as they have.
-pub(super) fn rfc3339(moment: &Parts) -> String {
+pub(super) fn rfc3339(moment: &TimeParts) -> String {
     // -1 stands for UTC itself.
     let offset = if moment.offset == -1 { 0 } else { i128::from(moment.offset) };
     let local_s = i128::from(moment.seconds) + 60 * offset;
@@ -56,12 +56,12 @@ mod tests {
     use super::*;
 
     fn text(seconds: i64, nanos: u32, offset: i16) -> String {
-        rfc3339(&Parts { seconds, nanos, offset })
+        rfc3339(&TimeParts { seconds, nanos, offset })
     }
 
     #[test]
     fn moments_are_spelt_as_go_spells_them() {
-        assert_eq!(rfc3339(&Parts::ZERO), "0001-01-01T00:00:00Z");
+        assert_eq!(rfc3339(&TimeParts::ZERO), "0001-01-01T00:00:00Z");
         assert_eq!(text(0, 0, -1), "1970-01-01T00:00:00Z");
         assert_eq!(text(1_700_000_000, 5_000_000, 60), "2023-11-14T23:13:20.005+01:00");
         assert_eq!(text(951_782_400, 1, -330), "2000-02-28T18:30:00.000000001-05:30");

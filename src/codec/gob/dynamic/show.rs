@@ -6,12 +6,12 @@
 use base64::Engine as _;
 use serde_json::{Map, Number, Value};
 
-use super::super::fault::Fault;
-use super::super::number::{Deltas, Reader};
+use super::super::fault::GobFault;
+use super::super::number::{FieldDeltas, GobReader};
 use super::super::plan::{Collector, Plan};
 use super::super::skip::{array_count, read_interface, read_single, skip_top};
 use super::super::time;
-use super::super::wire::{At, Kind, Table};
+use super::super::wire::{TypeIndex, TypeTable, WireType};
 use super::moment::rfc3339;
 use crate::codec::depth_max;
 
@@ -28,9 +28,9 @@ pub(super) fn value_of<'b>(
     definitions: &[u8],
     payload: &'b [u8],
     after: &'b [u8],
-) -> Result<(Value, &'b [u8]), Fault> {
+) -> Result<(Value, &'b [u8]), GobFault> {
     let mut plan = Plan::of(definitions)?;
-    let mut reader = Reader::new(payload, after);
+    let mut reader = GobReader::new(payload, after);
     let id = reader.id()?;
     let (mut at, holds_interfaces) = plan.root(id)?;
     if holds_interfaces {
@@ -55,39 +55,39 @@ pub(super) fn value_of<'b>(
     let value = show.top(at)?;
     match show.reader.left().len() {
         0 => Ok((value, show.reader.after())),
-        count => Err(Fault::said(format_args!("{count} more bytes"))),
+        count => Err(GobFault::said(format_args!("{count} more bytes"))),
     }
 }
 
 struct Show<'b, 't> {
-    reader: Reader<'b>,
-    table: &'t Table,
+    reader: GobReader<'b>,
+    table: &'t TypeTable,
     /// Containers around the place: below `depth_max`.
     depth: usize,
     depth_max: usize,
     /// Structs around the place, those of which a zero is being shown among them.
-    open: Vec<At>,
+    open: Vec<TypeIndex>,
     /// Bytes that may still be shown.
     budget: usize,
 }
 
 impl<'b, 't> Show<'b, 't> {
-    fn kind(&self, at: At) -> &'t Kind {
+    fn kind(&self, at: TypeIndex) -> &'t WireType {
         self.table.kind(at)
     }
 
-    fn spend(&mut self, bytes: usize) -> Result<(), Fault> {
+    fn spend(&mut self, bytes: usize) -> Result<(), GobFault> {
         self.budget = self
             .budget
             .checked_sub(bytes)
-            .ok_or_else(|| Fault::text("what it leaves out is too much to be shown"))?;
+            .ok_or_else(|| GobFault::text("what it leaves out is too much to be shown"))?;
         Ok(())
     }
 
-    fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Fault>) -> Result<R, Fault> {
+    fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, GobFault>) -> Result<R, GobFault> {
         self.depth += 1;
         if self.depth >= self.depth_max {
-            return Err(Fault::TooDeep);
+            return Err(GobFault::TooDeep);
         }
         let value = read(self);
         self.depth -= 1;
@@ -95,51 +95,51 @@ impl<'b, 't> Show<'b, 't> {
     }
 
     /// A value that has no field or element around it.
-    fn top(&mut self, at: At) -> Result<Value, Fault> {
-        if !matches!(self.kind(at), Kind::Struct(_)) {
+    fn top(&mut self, at: TypeIndex) -> Result<Value, GobFault> {
+        if !matches!(self.kind(at), WireType::Struct(_)) {
             read_single(&mut self.reader)?;
         }
         self.value(at)
     }
 
-    fn value(&mut self, at: At) -> Result<Value, Fault> {
+    fn value(&mut self, at: TypeIndex) -> Result<Value, GobFault> {
         self.spend(VALUE_BYTES)?;
         let reader = &mut self.reader;
         Ok(match self.table.kind(at) {
-            Kind::Undefined => return Err(Fault::text("a value of a type that is never defined")),
-            Kind::Bool => Value::Bool(reader.uint()? != 0),
-            Kind::Int => reader.int()?.into(),
-            Kind::Uint => reader.uint()?.into(),
-            Kind::Float => float(reader.float()?),
-            Kind::Bytes => base64(reader.bytes()?),
-            Kind::String | Kind::OpaqueText => text(reader.bytes()?).into(),
-            Kind::Complex => vec![float(reader.float()?), float(reader.float()?)].into(),
-            Kind::Opaque { name } => opaque(name, reader.bytes()?),
-            Kind::Array { elem, len } => {
+            WireType::Undefined => return Err(GobFault::text("a value of a type that is never defined")),
+            WireType::Bool => Value::Bool(reader.uint()? != 0),
+            WireType::Int => reader.int()?.into(),
+            WireType::Uint => reader.uint()?.into(),
+            WireType::Float => float(reader.float()?),
+            WireType::Bytes => base64(reader.bytes()?),
+            WireType::String | WireType::OpaqueText => text(reader.bytes()?).into(),
+            WireType::Complex => vec![float(reader.float()?), float(reader.float()?)].into(),
+            WireType::Opaque { name } => opaque(name, reader.bytes()?),
+            WireType::Array { elem, len } => {
                 let count = array_count(reader, *len)?;
                 self.list(count, *elem)?
             }
-            Kind::Slice { elem } => {
+            WireType::Slice { elem } => {
                 let count = reader.count()?;
                 self.list(count, *elem)?
             }
-            Kind::Map { key, elem } => self.inside(|show| show.map(*key, *elem))?,
-            Kind::Struct(fields) => {
+            WireType::Map { key, elem } => self.inside(|show| show.map(*key, *elem))?,
+            WireType::Struct(fields) => {
                 self.open.push(at);
                 let object = self.inside(|show| show.fields(fields))?;
                 self.open.pop();
                 object
             }
-            Kind::Interface => self.inside(Show::interface)?,
+            WireType::Interface => self.inside(Show::interface)?,
         })
     }
 
-    fn list(&mut self, count: usize, elem: At) -> Result<Value, Fault> {
+    fn list(&mut self, count: usize, elem: TypeIndex) -> Result<Value, GobFault> {
         self.inside(|show| (0..count).map(|_| show.value(elem)).collect::<Result<Vec<_>, _>>())
             .map(Value::Array)
     }
 
-    fn map(&mut self, key: At, elem: At) -> Result<Value, Fault> {
+    fn map(&mut self, key: TypeIndex, elem: TypeIndex) -> Result<Value, GobFault> {
         let count = self.reader.count()?;
         if !has_text(self.kind(key)) {
             let pair = |show: &mut Self| Ok(vec![show.value(key)?, show.value(elem)?].into());
@@ -153,9 +153,9 @@ impl<'b, 't> Show<'b, 't> {
         Ok(object.into())
     }
 
-    fn fields(&mut self, fields: &'t [(Box<str>, At)]) -> Result<Value, Fault> {
+    fn fields(&mut self, fields: &'t [(Box<str>, TypeIndex)]) -> Result<Value, GobFault> {
         let mut object = Map::new();
-        let (mut deltas, mut next) = (Deltas::new(), 0);
+        let (mut deltas, mut next) = (FieldDeltas::new(), 0);
         loop {
             let came = deltas.next(&mut self.reader, fields.len())?;
             for (name, at) in &fields[next..came.unwrap_or(fields.len())] {
@@ -172,7 +172,7 @@ impl<'b, 't> Show<'b, 't> {
         }
     }
 
-    fn interface(&mut self) -> Result<Value, Fault> {
+    fn interface(&mut self) -> Result<Value, GobFault> {
         let mut table = self.table;
         let Some((name, at)) = read_interface(&mut self.reader, &mut table)? else { return Ok(Value::Null) };
         let value = self.top(at)?;
@@ -180,27 +180,27 @@ impl<'b, 't> Show<'b, 't> {
     }
 
     /// What was left out.
-    fn zero(&mut self, at: At) -> Result<Value, Fault> {
+    fn zero(&mut self, at: TypeIndex) -> Result<Value, GobFault> {
         self.spend(VALUE_BYTES)?;
         Ok(match self.kind(at) {
-            Kind::Undefined => return Err(Fault::text("a value of a type that is never defined")),
-            Kind::Bool => Value::Bool(false),
-            Kind::Int | Kind::Uint => 0.into(),
-            Kind::Float => float(0.0),
-            Kind::Complex => vec![float(0.0), float(0.0)].into(),
-            Kind::Bytes | Kind::String | Kind::OpaqueText => "".into(),
-            Kind::Opaque { name } if **name == *time::WIRE_NAME => rfc3339(&time::Parts::ZERO).into(),
-            Kind::Opaque { .. } => "".into(),
-            Kind::Interface => Value::Null,
-            Kind::Slice { .. } => Value::Array(Vec::new()),
-            Kind::Map { key, .. } if has_text(self.kind(*key)) => Map::new().into(),
-            Kind::Map { .. } => Value::Array(Vec::new()),
-            Kind::Array { elem, len } => self
+            WireType::Undefined => return Err(GobFault::text("a value of a type that is never defined")),
+            WireType::Bool => Value::Bool(false),
+            WireType::Int | WireType::Uint => 0.into(),
+            WireType::Float => float(0.0),
+            WireType::Complex => vec![float(0.0), float(0.0)].into(),
+            WireType::Bytes | WireType::String | WireType::OpaqueText => "".into(),
+            WireType::Opaque { name } if **name == *time::WIRE_NAME => rfc3339(&time::TimeParts::ZERO).into(),
+            WireType::Opaque { .. } => "".into(),
+            WireType::Interface => Value::Null,
+            WireType::Slice { .. } => Value::Array(Vec::new()),
+            WireType::Map { key, .. } if has_text(self.kind(*key)) => Map::new().into(),
+            WireType::Map { .. } => Value::Array(Vec::new()),
+            WireType::Array { elem, len } => self
                 .inside(|show| (0..*len).map(|_| show.zero(*elem)).collect::<Result<Vec<_>, _>>())
                 .map(Value::Array)?,
             // It holds itself: in Go through a pointer, which is nil.
-            Kind::Struct(_) if self.open.contains(&at) => Value::Null,
-            Kind::Struct(fields) => {
+            WireType::Struct(_) if self.open.contains(&at) => Value::Null,
+            WireType::Struct(fields) => {
                 self.open.push(at);
                 let object = self.inside(|show| show.zeros(fields))?;
                 self.open.pop();
@@ -209,7 +209,7 @@ impl<'b, 't> Show<'b, 't> {
         })
     }
 
-    fn zeros(&mut self, fields: &'t [(Box<str>, At)]) -> Result<Map<String, Value>, Fault> {
+    fn zeros(&mut self, fields: &'t [(Box<str>, TypeIndex)]) -> Result<Map<String, Value>, GobFault> {
         let mut object = Map::new();
         for (name, at) in fields {
             self.spend(name.len())?;
@@ -220,8 +220,8 @@ impl<'b, 't> Show<'b, 't> {
     }
 }
 
-fn has_text(kind: &Kind) -> bool {
-    matches!(kind, Kind::String | Kind::OpaqueText)
+fn has_text(kind: &WireType) -> bool {
+    matches!(kind, WireType::String | WireType::OpaqueText)
 }
 
 /// What JSON has no number for goes by Go's name for it.

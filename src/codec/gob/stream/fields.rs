@@ -3,11 +3,11 @@
 //! Such a header needs no description and no allocation. Fields are told by their names, in any order; those that
 //! nobody asks for are passed over. Whole values of any type are `decode.rs` and `encode.rs`.
 
-use super::super::number::{Deltas, Reader, end_message, put_bytes, put_int, put_uint};
+use super::super::number::{FieldDeltas, GobReader, end_message, put_bytes, put_int, put_uint};
 use super::super::skip::skip;
 use super::super::types::IDS_MAX;
-use super::super::wire::Kind;
-use super::{Definitions, FIRST_USER_ID, Message, StreamError};
+use super::super::wire::WireType;
+use super::{Definitions, FIRST_USER_ID, GobMessage, StreamError};
 use crate::codec::depth_max;
 
 /// An id that no type in a body of ours has: for the header of a protocol.
@@ -17,7 +17,7 @@ pub const NOTHING_ID: i32 = IDS_MAX;
 
 /// A field of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Field<'b> {
+pub enum RpcHeaderField<'b> {
     /// Text; Go does not promise UTF-8.
     Text(&'b [u8]),
     /// An unsigned integer.
@@ -32,20 +32,20 @@ impl Definitions {
     #[inline]
     pub fn read_fields<'b>(
         &self,
-        message: Message<'b>,
+        message: GobMessage<'b>,
         names: &[&str],
-        mut on_field: impl FnMut(usize, Field<'b>),
+        mut on_field: impl FnMut(usize, RpcHeaderField<'b>),
     ) -> Result<(), StreamError> {
-        let mut reader = Reader::new(message.payload(), &[]);
+        let mut reader = GobReader::new(message.payload(), &[]);
         let id = reader.id()?;
         let mut table = self.table();
         let at = table.find(id).ok_or(StreamError::Undefined { id })?;
-        let Kind::Struct(fields) = table.kind(at) else {
+        let WireType::Struct(fields) = table.kind(at) else {
             return Err(StreamError::Malformed("a header that is no struct".into()));
         };
         let index_of = |field: &str| names.iter().position(|name| *name == field);
         let mut is_known = false;
-        let mut deltas = Deltas::new();
+        let mut deltas = FieldDeltas::new();
         while let Some(field) = deltas.next(&mut reader, fields.len())? {
             let (name, at) = &fields[field];
             let Some(index) = index_of(name) else {
@@ -54,11 +54,11 @@ impl Definitions {
             };
             is_known = true;
             let field = match table.kind(*at) {
-                Kind::String => Field::Text(reader.bytes()?),
-                Kind::Uint => Field::Uint(reader.uint()?),
+                WireType::String => RpcHeaderField::Text(reader.bytes()?),
+                WireType::Uint => RpcHeaderField::Uint(reader.uint()?),
                 _ => {
                     skip(&mut reader, &mut table, *at, depth_max())?;
-                    Field::Other
+                    RpcHeaderField::Other
                 }
             };
             on_field(index, field);

@@ -12,10 +12,10 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock};
 
 use super::super::ids::Ids;
-use super::super::wire::{Kind, Table};
+use super::super::wire::{TypeTable, WireType};
 use super::{Definition, FIRST_USER_ID, INTERFACE, StreamError};
 
-/// Values of [`Known`] that a thread shares, and the bytes of definitions in all of them. What is made of definitions may
+/// Values of [`KnownTypes`] that a thread shares, and the bytes of definitions in all of them. What is made of definitions may
 /// take fifteen times as much: a mebibyte, then.
 const SHARED_MAX: usize = 128;
 const SHARED_BYTES_MAX: usize = 64 << 10;
@@ -28,17 +28,17 @@ const HELD_PER_BYTE: usize = 4;
 const HELD_BYTES_MAX: usize = 512 << 10;
 
 thread_local! {
-    static SHARED: RefCell<Vec<Arc<Known>>> = const { RefCell::new(Vec::new()) };
-    static NOTHING: Arc<Known> = Arc::default();
+    static SHARED: RefCell<Vec<Arc<KnownTypes>>> = const { RefCell::new(Vec::new()) };
+    static NOTHING: Arc<KnownTypes> = Arc::default();
 }
 
 /// The types that were defined, in the order in which they were.
 #[derive(Debug, Default)]
-pub(super) struct Known {
-    table: Table,
+pub(super) struct KnownTypes {
+    table: TypeTable,
     /// The definition messages, one behind the other.
     messages: Vec<u8>,
-    kept: Vec<Kept>,
+    kept: Vec<SharedType>,
     /// Places in `kept`.
     places: Ids<u32>,
     /// Bytes of the closures that are kept.
@@ -46,24 +46,24 @@ pub(super) struct Known {
 }
 
 #[derive(Debug)]
-struct Kept {
+struct SharedType {
     id: i32,
     /// Where its message is.
     message: Range<usize>,
     refers_to: Box<[i32]>,
     /// What its values need, once that was asked.
-    closure: OnceLock<Closure>,
+    closure: OnceLock<TypeClosure>,
 }
 
 /// What a value of a type needs.
 #[derive(Clone, Debug)]
-pub(super) struct Closure {
+pub(super) struct TypeClosure {
     pub(super) definitions: Arc<[u8]>,
     pub(super) holds_interfaces: bool,
 }
 
 /// Shares what was not shared so far. Who was used least gives room.
-fn share(known: Arc<Known>) {
+fn share(known: Arc<KnownTypes>) {
     SHARED.with_borrow_mut(|shared| {
         let mut bytes: usize = shared.iter().map(|known| known.bytes()).sum();
         while shared.len() >= SHARED_MAX || bytes + known.bytes() > SHARED_BYTES_MAX {
@@ -73,16 +73,16 @@ fn share(known: Arc<Known>) {
     });
 }
 
-impl Clone for Known {
+impl Clone for KnownTypes {
     /// Without the closures: whoever makes a copy adds to it, and what values with interfaces need changes with that.
-    fn clone(&self) -> Known {
-        let kept = |kept: &Kept| Kept {
+    fn clone(&self) -> KnownTypes {
+        let kept = |kept: &SharedType| SharedType {
             id: kept.id,
             message: kept.message.clone(),
             refers_to: kept.refers_to.clone(),
             closure: OnceLock::new(),
         };
-        Known {
+        KnownTypes {
             table: self.table.clone(),
             messages: self.messages.clone(),
             kept: self.kept.iter().map(kept).collect(),
@@ -92,14 +92,14 @@ impl Clone for Known {
     }
 }
 
-impl Known {
+impl KnownTypes {
     /// What a stream knows at its beginning.
-    pub(super) fn nothing() -> Arc<Known> {
+    pub(super) fn nothing() -> Arc<KnownTypes> {
         NOTHING.with(Arc::clone)
     }
 
     /// The same and one more, if that is shared. It was found right then, so the message defines what it may define.
-    pub(super) fn shared_with(&self, message: &[u8]) -> Option<Arc<Known>> {
+    pub(super) fn shared_with(&self, message: &[u8]) -> Option<Arc<KnownTypes>> {
         let len = self.messages.len() + message.len();
         SHARED.with_borrow_mut(|shared| {
             let at = shared.iter().position(|known| {
@@ -115,7 +115,7 @@ impl Known {
 
     /// Adds a definition: to a copy, if others have a share in it.
     pub(super) fn add(
-        known: &mut Arc<Known>,
+        known: &mut Arc<KnownTypes>,
         id: i32,
         definition: &Definition,
         message: &[u8],
@@ -146,7 +146,7 @@ impl Known {
         let start = self.messages.len();
         self.messages.extend_from_slice(message);
         self.places.insert(id, self.kept.len() as u32);
-        self.kept.push(Kept {
+        self.kept.push(SharedType {
             id,
             message: start..self.messages.len(),
             refers_to: refers_to.into(),
@@ -155,7 +155,7 @@ impl Known {
         Ok(())
     }
 
-    pub(super) fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &TypeTable {
         &self.table
     }
 
@@ -171,7 +171,7 @@ impl Known {
 
     /// Whether a type is a struct of these fields and no others, in that order.
     pub(super) fn is_struct_of(&self, id: i32, fields: &[(&str, i32)]) -> bool {
-        let Some(Kind::Struct(found)) = self.table.find(id).map(|at| self.table.kind(at)) else {
+        let Some(WireType::Struct(found)) = self.table.find(id).map(|at| self.table.kind(at)) else {
             return false;
         };
         found.len() == fields.len()
@@ -181,7 +181,7 @@ impl Known {
                 .all(|((name, at), (expected, id))| **name == **expected && self.table.find(*id) == Some(*at))
     }
 
-    fn kept(&self, id: i32) -> Option<&Kept> {
+    fn kept(&self, id: i32) -> Option<&SharedType> {
         self.places.get(id).map(|at| &self.kept[*at as usize])
     }
 
@@ -192,7 +192,7 @@ impl Known {
 
     /// What a value of that type needs: the definitions of all that it refers to, or, where it may hold anything,
     /// all that there are but those of `pending`, which it brings itself.
-    pub(super) fn closure(&self, id: i32, pending: &[i32]) -> Result<Closure, StreamError> {
+    pub(super) fn closure(&self, id: i32, pending: &[i32]) -> Result<TypeClosure, StreamError> {
         let root = self.kept(id);
         if pending.is_empty()
             && let Some(closure) = root.and_then(|kept| kept.closure.get())
@@ -215,7 +215,7 @@ impl Known {
             needed = self.kept.iter().filter(|kept| !pending.contains(&kept.id)).collect();
         }
         let messages = needed.iter().flat_map(|kept| &self.messages[kept.message.clone()]);
-        let closure = Closure { definitions: messages.copied().collect(), holds_interfaces };
+        let closure = TypeClosure { definitions: messages.copied().collect(), holds_interfaces };
         if let Some(root) = root
             && pending.is_empty()
         {
@@ -225,7 +225,7 @@ impl Known {
     }
 
     /// Each costs its bytes, so that there are not more of them than what they are made of, many times over.
-    fn keep(&self, root: &Kept, closure: &Closure) {
+    fn keep(&self, root: &SharedType, closure: &TypeClosure) {
         let bytes = closure.definitions.len();
         let held_bytes_max = (HELD_PER_BYTE * self.messages.len()).min(HELD_BYTES_MAX);
         if self.held_bytes.load(Ordering::Relaxed) + bytes <= held_bytes_max
@@ -238,7 +238,7 @@ impl Known {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{DefinitionLimits, Definitions, INT, Split, put_struct_definition, split};
+    use super::super::{DefinitionLimits, Definitions, INT, StreamItem, put_struct_definition, split};
     use super::*;
 
     fn struct_of(id: i32, name: &str, fields: &[(&str, i32)]) -> Vec<u8> {
@@ -247,14 +247,14 @@ mod tests {
         message
     }
 
-    fn define(known: &mut Arc<Known>, message: &[u8]) -> Result<(), StreamError> {
+    fn define(known: &mut Arc<KnownTypes>, message: &[u8]) -> Result<(), StreamError> {
         if let Some(shared) = known.shared_with(message) {
             *known = shared;
             return Ok(());
         }
-        let Split::Message(whole) = split(message, usize::MAX)? else { panic!("it is whole") };
+        let StreamItem::Message(whole) = split(message, usize::MAX)? else { panic!("it is whole") };
         let (id, definition) = whole.definition()?;
-        Known::add(known, id, &definition, message)
+        KnownTypes::add(known, id, &definition, message)
     }
 
     fn shared() -> (usize, usize) {
@@ -263,7 +263,7 @@ mod tests {
 
     #[test]
     fn streams_that_define_the_same_share_it_and_part_when_they_differ() {
-        let (mut one, mut other) = (Known::nothing(), Known::nothing());
+        let (mut one, mut other) = (KnownTypes::nothing(), KnownTypes::nothing());
         for message in [struct_of(65, "Args", &[("A", INT), ("B", INT)]), struct_of(66, "In", &[("Of", 65)])]
         {
             define(&mut one, &message).unwrap();
@@ -287,7 +287,7 @@ mod tests {
     fn what_is_shared_refuses_what_its_streams_may_not_define() {
         let message = struct_of(65, "Args", &[("A", INT)]);
         for _ in 0..3 {
-            let mut known = Known::nothing();
+            let mut known = KnownTypes::nothing();
             define(&mut known, &message).unwrap();
             let again = define(&mut known, &message);
             assert_eq!(again, Err(StreamError::Redefined { id: 65 }));
@@ -297,7 +297,7 @@ mod tests {
         // A stream's own limits hold for what another stream was allowed.
         let limits = DefinitionLimits { bytes_max: message.len() - 1, ..DefinitionLimits::default() };
         let mut strict = Definitions::new(limits);
-        let Ok(Split::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
+        let Ok(StreamItem::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
         assert_eq!(strict.define(whole), Err(StreamError::TooManyDefinitions));
     }
 
@@ -305,7 +305,7 @@ mod tests {
     fn a_flood_of_types_takes_little_and_pushes_out_nothing_that_is_used() {
         let used = struct_of(65, "Used", &[("A", INT)]);
         let use_it = || {
-            let mut known = Known::nothing();
+            let mut known = KnownTypes::nothing();
             let is_shared = known.shared_with(&used).is_some();
             define(&mut known, &used).unwrap();
             is_shared
@@ -313,7 +313,7 @@ mod tests {
         assert!(!use_it());
         let long = "x".repeat(1_000);
         for flood in 0..2_000 {
-            let mut known = Known::nothing();
+            let mut known = KnownTypes::nothing();
             let name = format!("Flood{flood}{}", if flood % 2 == 0 { &long } else { "" });
             define(&mut known, &struct_of(65, &name, &[("A", INT)])).unwrap();
             let (count, bytes) = shared();
@@ -326,7 +326,7 @@ mod tests {
 
     #[test]
     fn a_stream_with_many_types_keeps_them_itself() {
-        let mut known = Known::nothing();
+        let mut known = KnownTypes::nothing();
         for id in 65..1_065 {
             define(&mut known, &struct_of(id, "", &[("Next", id + 1), ("Any", INTERFACE)])).unwrap();
             let is_shared = Arc::strong_count(&known) > 1;

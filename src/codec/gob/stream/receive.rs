@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use super::super::fault::Fault;
-use super::super::number::{Reader, put_bytes};
-use super::super::skip::{Types, skip_top};
-use super::super::wire::Table;
-use super::known::{Closure, Known};
-use super::{Definition, Message, Split, StreamError, split};
+use super::super::fault::GobFault;
+use super::super::number::{GobReader, put_bytes};
+use super::super::skip::{ValueTypes, skip_top};
+use super::super::wire::TypeTable;
+use super::known::{KnownTypes, TypeClosure};
+use super::{Definition, GobMessage, StreamError, StreamItem, split};
 use crate::codec::depth_max;
 
 /// Messages that one value may take, each but the last ended by a definition: the value is read again for each.
@@ -34,14 +34,14 @@ impl Default for DefinitionLimits {
 #[derive(Debug)]
 pub struct Definitions {
     limits: DefinitionLimits,
-    known: Arc<Known>,
+    known: Arc<KnownTypes>,
     /// Ids that the value which is being taken defines itself.
     pending: Box<[i32]>,
 }
 
 /// What stands at the beginning of the bytes of a stream, to a connection that knows its types.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Taken {
+pub enum ReceivedItem {
     /// A definition, which was taken in.
     Definition {
         /// Bytes that it took.
@@ -66,7 +66,7 @@ pub enum Taken {
 impl Definitions {
     /// A stream that has defined nothing.
     pub fn new(limits: DefinitionLimits) -> Definitions {
-        Definitions { limits, known: Known::nothing(), pending: Box::default() }
+        Definitions { limits, known: KnownTypes::nothing(), pending: Box::default() }
     }
 
     /// How many types were defined.
@@ -80,7 +80,7 @@ impl Definitions {
     }
 
     /// Takes a definition message in.
-    pub fn define(&mut self, message: Message<'_>) -> Result<(), StreamError> {
+    pub fn define(&mut self, message: GobMessage<'_>) -> Result<(), StreamError> {
         self.keep(message.whole(), || message.definition())
     }
 
@@ -101,7 +101,7 @@ impl Definitions {
             return Ok(());
         }
         let (id, definition) = read()?;
-        Known::add(&mut self.known, id, &definition, message)
+        KnownTypes::add(&mut self.known, id, &definition, message)
     }
 
     /// The definition messages that a value of this type needs, all of those that it refers to.
@@ -119,35 +119,35 @@ impl Definitions {
         self.known.is_struct_of(id, fields)
     }
 
-    pub(super) fn table(&self) -> &Table {
+    pub(super) fn table(&self) -> &TypeTable {
         self.known.table()
     }
 
     /// Looks at the first message of the bytes; a definition is taken in. A value may have `value_bytes_max` bytes.
-    pub fn take(&mut self, bytes: &[u8], value_bytes_max: usize) -> Result<Taken, StreamError> {
+    pub fn take(&mut self, bytes: &[u8], value_bytes_max: usize) -> Result<ReceivedItem, StreamError> {
         let message = match split(bytes, value_bytes_max.max(self.limits.bytes_max))? {
-            Split::NeedMore { bytes_min } => return Ok(Taken::NeedMore { bytes_min }),
-            Split::Message(message) => message,
+            StreamItem::NeedMore { bytes_min } => return Ok(ReceivedItem::NeedMore { bytes_min }),
+            StreamItem::Message(message) => message,
         };
         let len = message.whole().len();
         let id = message.id()?;
         if id < 0 {
             self.define(message)?;
-            return Ok(Taken::Definition { bytes: len });
+            return Ok(ReceivedItem::Definition { bytes: len });
         }
         let too_large =
             |bytes: usize| StreamError::TooLarge { bytes: bytes as u64, bytes_max: value_bytes_max };
         if message.payload().len() > value_bytes_max {
             return Err(too_large(message.payload().len()));
         }
-        let Closure { definitions, holds_interfaces } = self.known.closure(id, &self.pending)?;
+        let TypeClosure { definitions, holds_interfaces } = self.known.closure(id, &self.pending)?;
         if !holds_interfaces {
-            return Ok(Taken::Value { id, bytes: len, definitions });
+            return Ok(ReceivedItem::Value { id, bytes: len, definitions });
         }
         let at = self.table().find(id).ok_or(StreamError::Undefined { id })?;
-        let mut reader = Reader::new(message.payload(), &bytes[len..]);
+        let mut reader = GobReader::new(message.payload(), &bytes[len..]);
         reader.id()?;
-        let mut walk = Walk { definitions: self, error: None, messages: 0 };
+        let mut walk = ValueWalk { definitions: self, error: None, messages: 0 };
         match skip_top(&mut reader, &mut walk, at, depth_max()) {
             Ok(()) if reader.left().is_empty() => {
                 let taken = bytes.len() - reader.after().len();
@@ -155,15 +155,15 @@ impl Definitions {
                     return Err(too_large(taken));
                 }
                 self.pending = Box::default();
-                Ok(Taken::Value { id, bytes: taken, definitions })
+                Ok(ReceivedItem::Value { id, bytes: taken, definitions })
             }
             Ok(()) => Err(StreamError::Malformed("bytes behind a value".into())),
-            Err(Fault::NeedMore { missing }) => {
+            Err(GobFault::NeedMore { missing }) => {
                 let bytes_min = bytes.len().saturating_add(missing);
                 if bytes_min > value_bytes_max.saturating_add(9 * VALUE_MESSAGES_MAX) {
                     return Err(too_large(bytes_min));
                 }
-                Ok(Taken::NeedMore { bytes_min })
+                Ok(ReceivedItem::NeedMore { bytes_min })
             }
             Err(fault) => Err(walk.error.unwrap_or_else(|| fault.into())),
         }
@@ -171,21 +171,21 @@ impl Definitions {
 }
 
 /// The reading of a value that defines types itself.
-struct Walk<'d> {
+struct ValueWalk<'d> {
     definitions: &'d mut Definitions,
     error: Option<StreamError>,
     messages: usize,
 }
 
-impl Types for Walk<'_> {
-    fn table(&self) -> &Table {
+impl ValueTypes for ValueWalk<'_> {
+    fn table(&self) -> &TypeTable {
         self.definitions.table()
     }
 
-    fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), Fault> {
+    fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), GobFault> {
         self.messages += 1;
         if self.messages >= VALUE_MESSAGES_MAX {
-            return Err(Fault::text("a value in too many messages"));
+            return Err(GobFault::text("a value in too many messages"));
         }
         let mut message = Vec::with_capacity(raw.len() + 9);
         put_bytes(&mut message, raw);
@@ -195,7 +195,7 @@ impl Types for Walk<'_> {
             return Ok(());
         }
         if let Err(error) = definitions.keep(&message, || Ok((id, definition))) {
-            let fault = Fault::said(&error);
+            let fault = GobFault::said(&error);
             self.error = Some(error);
             return Err(fault);
         }

@@ -1,22 +1,22 @@
 //! Which definitions a stream has carried.
 
 use super::super::types::IDS_MAX;
-use super::{Split, StreamError, split};
+use super::{StreamError, StreamItem, split};
 
 /// The types that were defined on a stream that we write.
 ///
 /// Ids are the process's own, so that a type means the same in every body; bodies that another process encoded must
 /// not be mixed in.
 #[derive(Debug, Default)]
-pub struct Sent {
+pub struct SentTypes {
     /// A bit for each id.
     ids: Vec<u64>,
 }
 
-impl Sent {
+impl SentTypes {
     /// A stream that has carried nothing.
-    pub fn new() -> Sent {
-        Sent::default()
+    pub fn new() -> SentTypes {
+        SentTypes::default()
     }
 
     /// Whether the type was defined.
@@ -48,7 +48,7 @@ impl Sent {
     #[inline]
     pub fn value_of<'b>(&self, body: &'b [u8]) -> Option<&'b [u8]> {
         let mut rest = body;
-        while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+        while let Ok(StreamItem::Message(message)) = split(rest, usize::MAX) {
             match message.id() {
                 Ok(1..) => return Some(rest),
                 Ok(id) if self.has(id.wrapping_neg()) => rest = &rest[message.whole().len()..],
@@ -62,7 +62,7 @@ impl Sent {
     #[inline]
     pub fn append_new(&mut self, definitions: &[u8], out: &mut Vec<u8>) {
         let mut rest = definitions;
-        while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+        while let Ok(StreamItem::Message(message)) = split(rest, usize::MAX) {
             match message.id() {
                 Ok(id) if (-IDS_MAX..0).contains(&id) => {
                     if !self.has(-id) {
@@ -82,7 +82,7 @@ impl Sent {
 pub fn parts(body: &[u8]) -> Result<(&[u8], &[u8]), StreamError> {
     let mut rest = body;
     loop {
-        let Split::Message(message) = split(rest, usize::MAX)? else {
+        let StreamItem::Message(message) = split(rest, usize::MAX)? else {
             return Err(StreamError::Malformed("a body without a value".into()));
         };
         let id = message.id()?;

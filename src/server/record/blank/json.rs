@@ -2,35 +2,35 @@
 //!
 //! Everything else is copied as it is, number by number: what a reader would round or put in another order stays.
 
-use super::Names;
-use crate::json_text::{Fault, Reader, unescape};
+use super::SecretNames;
+use crate::json_text::{JsonFault, JsonReader, unescape};
 
 /// Containers within each other; the codec reads no deeper ones by default.
 const DEPTH_MAX: usize = 128;
 
 /// The text without the secrets; `None` if it is no JSON.
-pub(super) fn blanked(text: &[u8], names: &Names) -> Option<Vec<u8>> {
-    let reader = Reader::new(text, DEPTH_MAX);
-    let mut walk = Walk { reader, text, copied: 0, out: Vec::with_capacity(text.len()), names };
+pub(super) fn blanked(text: &[u8], names: &SecretNames) -> Option<Vec<u8>> {
+    let reader = JsonReader::new(text, DEPTH_MAX);
+    let mut walk = JsonRedaction { reader, text, copied: 0, out: Vec::with_capacity(text.len()), names };
     walk.value(false).ok()?;
     walk.reader.end().ok()?;
     walk.out.extend_from_slice(&text[walk.copied..]);
     Some(walk.out)
 }
 
-struct Walk<'t> {
-    reader: Reader<'t>,
+struct JsonRedaction<'t> {
+    reader: JsonReader<'t>,
     text: &'t [u8],
     /// How much of the text is in `out`, or has a blank there.
     copied: usize,
     out: Vec<u8>,
-    names: &'t Names,
+    names: &'t SecretNames,
 }
 
-impl Walk<'_> {
+impl JsonRedaction<'_> {
     /// Passes over a value; in place of a secret, writes a blank of its kind. It recurses as deep as the reader lets it,
     /// which is [`DEPTH_MAX`].
-    fn value(&mut self, is_secret: bool) -> Result<(), Fault> {
+    fn value(&mut self, is_secret: bool) -> Result<(), JsonFault> {
         match self.reader.next() {
             Some(b'{') => return self.members(is_secret),
             Some(b'[') if !is_secret => return self.elements(),
@@ -53,7 +53,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn members(&mut self, is_secret: bool) -> Result<(), Fault> {
+    fn members(&mut self, is_secret: bool) -> Result<(), JsonFault> {
         let mut goes_on = self.reader.opens(b'{', b'}')?;
         while goes_on {
             let key = self.reader.name()?;
@@ -66,7 +66,7 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn elements(&mut self) -> Result<(), Fault> {
+    fn elements(&mut self) -> Result<(), JsonFault> {
         let mut goes_on = self.reader.opens(b'[', b']')?;
         while goes_on {
             self.value(false)?;

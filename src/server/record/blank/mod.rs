@@ -14,36 +14,36 @@ use std::sync::Arc;
 use crate::codec::describe::Shape;
 use crate::codec::{Codec, Description};
 
-use self::typed::Typed;
+use self::typed::TypedArgument;
 
 /// Why a body is not in the record, as the record spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum LeftOut {
+pub(super) enum OmissionReason {
     /// Its codec has no fields that could be looked at.
     Opaque,
     /// It is not what its codec and its method's type say.
     Undecodable,
 }
 
-impl LeftOut {
+impl OmissionReason {
     pub(super) fn name(self) -> &'static str {
         match self {
-            LeftOut::Opaque => "opaque",
-            LeftOut::Undecodable => "undecodable",
+            OmissionReason::Opaque => "opaque",
+            OmissionReason::Undecodable => "undecodable",
         }
     }
 }
 
 /// Takes secrets out; it keeps what it has found out about the types of methods.
-pub(super) struct Blanker {
-    names: Arc<Names>,
+pub(super) struct Redactor {
+    names: Arc<SecretNames>,
     /// By number of the method.
-    methods: HashMap<u32, Typed>,
+    methods: HashMap<u32, TypedArgument>,
 }
 
-impl Blanker {
-    pub(super) fn new(names: &[String]) -> Blanker {
-        Blanker { names: Arc::new(Names(names.to_vec())), methods: HashMap::new() }
+impl Redactor {
+    pub(super) fn new(names: &[String]) -> Redactor {
+        Redactor { names: Arc::new(SecretNames(names.to_vec())), methods: HashMap::new() }
     }
 
     /// The body without the secrets. The method is known by its number, and its argument by the description.
@@ -53,27 +53,27 @@ impl Blanker {
         method: u32,
         argument: &Description,
         body: Vec<u8>,
-    ) -> Result<Vec<u8>, LeftOut> {
+    ) -> Result<Vec<u8>, OmissionReason> {
         if self.names.0.is_empty() || body.is_empty() {
             return Ok(body);
         }
         match codec {
-            Codec::Json => json::blanked(&body, &self.names).ok_or(LeftOut::Undecodable),
+            Codec::Json => json::blanked(&body, &self.names).ok_or(OmissionReason::Undecodable),
             Codec::Gob | Codec::Compact | Codec::MessagePack => {
-                let typed = self.methods.entry(method).or_insert_with(|| Typed::new(argument));
-                typed.blanked(codec, &body, &self.names).ok_or(LeftOut::Undecodable)
+                let typed = self.methods.entry(method).or_insert_with(|| TypedArgument::new(argument));
+                typed.blanked(codec, &body, &self.names).ok_or(OmissionReason::Undecodable)
             }
             // Here the type is all that there is: a body of it has no other fields.
             Codec::Fixed if !self.names.are_in(argument.shape()) => Ok(body),
-            Codec::Fixed | Codec::Raw | Codec::Protobuf => Err(LeftOut::Opaque),
+            Codec::Fixed | Codec::Raw | Codec::Protobuf => Err(OmissionReason::Opaque),
         }
     }
 }
 
 /// The names of fields whose values are secrets; upper and lower case are the same.
-struct Names(Vec<String>);
+struct SecretNames(Vec<String>);
 
-impl Names {
+impl SecretNames {
     fn has(&self, name: &str) -> bool {
         self.0.iter().any(|known| known.eq_ignore_ascii_case(name))
     }

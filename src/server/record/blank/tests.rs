@@ -5,12 +5,12 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::codec::{Bytes, decode, encode_plain};
 
-fn blanker() -> Blanker {
-    Blanker::new(&["password".to_owned(), "Token".to_owned()])
+fn blanker() -> Redactor {
+    Redactor::new(&["password".to_owned(), "Token".to_owned()])
 }
 
 fn json(text: &str) -> Option<String> {
-    let names = Names(vec!["password".into(), "Token".into()]);
+    let names = SecretNames(vec!["password".into(), "Token".into()]);
     super::json::blanked(text.as_bytes(), &names).map(|text| String::from_utf8(text).unwrap())
 }
 
@@ -68,29 +68,29 @@ struct Login {
     tries: u8,
     since: i64,
     share: f64,
-    keys: Vec<Key>,
+    keys: Vec<SecretKey>,
     by_name: BTreeMap<String, String>,
-    kind: Kind,
+    kind: SecretKind,
     inner: Vec<Login>,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Key {
+struct SecretKey {
     token: Bytes,
     kept: Bytes,
     pair: (i32, bool),
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-enum Kind {
+enum SecretKind {
     Plain,
     Token(String),
     Both(u16, String),
     Named { password: String, left: u64 },
 }
 
-fn login(kind: Kind) -> Login {
-    let key = Key { token: b"secret"[..].into(), kept: b"kept"[..].into(), pair: (-7, true) };
+fn login(kind: SecretKind) -> Login {
+    let key = SecretKey { token: b"secret"[..].into(), kept: b"kept"[..].into(), pair: (-7, true) };
     let leaf = Login {
         user: "u".into(),
         password: Some("secret".into()),
@@ -112,9 +112,9 @@ fn without_secrets(mut login: Login) -> Login {
     }
     login.by_name.insert("token".into(), String::new());
     match &mut login.kind {
-        Kind::Token(token) => token.clear(),
-        Kind::Named { password, .. } => password.clear(),
-        Kind::Plain | Kind::Both(..) => {}
+        SecretKind::Token(token) => token.clear(),
+        SecretKind::Named { password, .. } => password.clear(),
+        SecretKind::Plain | SecretKind::Both(..) => {}
     }
     login.inner = login.inner.into_iter().map(without_secrets).collect();
     login
@@ -125,10 +125,10 @@ fn values_behind_the_names_are_blank_in_every_codec_that_has_fields() {
     let argument = Description::of::<Login>().unwrap();
     let mut blanker = blanker();
     for kind in [
-        Kind::Plain,
-        Kind::Token("secret".into()),
-        Kind::Both(1, "kept".into()),
-        Kind::Named { password: "secret".into(), left: u64::MAX },
+        SecretKind::Plain,
+        SecretKind::Token("secret".into()),
+        SecretKind::Both(1, "kept".into()),
+        SecretKind::Named { password: "secret".into(), left: u64::MAX },
     ] {
         for codec in [Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack] {
             let login = login(kind.clone());
@@ -148,16 +148,16 @@ fn what_cannot_be_looked_into_is_left_out() {
     let argument = Description::of::<Login>().unwrap();
     for codec in [Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack] {
         let wrong = blanker.blanked(codec, 1, &argument, vec![0xff; 9]);
-        assert_eq!(wrong, Err(LeftOut::Undecodable), "{codec}");
+        assert_eq!(wrong, Err(OmissionReason::Undecodable), "{codec}");
         assert_eq!(blanker.blanked(codec, 1, &argument, Vec::new()), Ok(Vec::new()), "{codec}");
     }
-    let opaque = |blanker: &mut Blanker, codec| blanker.blanked(codec, 1, &argument, vec![1]);
-    assert_eq!(opaque(&mut blanker, Codec::Raw), Err(LeftOut::Opaque));
-    assert_eq!(opaque(&mut blanker, Codec::Protobuf), Err(LeftOut::Opaque));
-    assert_eq!(opaque(&mut blanker, Codec::Fixed), Err(LeftOut::Opaque), "its type has such a field");
+    let opaque = |blanker: &mut Redactor, codec| blanker.blanked(codec, 1, &argument, vec![1]);
+    assert_eq!(opaque(&mut blanker, Codec::Raw), Err(OmissionReason::Opaque));
+    assert_eq!(opaque(&mut blanker, Codec::Protobuf), Err(OmissionReason::Opaque));
+    assert_eq!(opaque(&mut blanker, Codec::Fixed), Err(OmissionReason::Opaque), "its type has such a field");
     let plain = Description::of::<(i64, i64)>().unwrap();
     assert_eq!(blanker.blanked(Codec::Fixed, 2, &plain, vec![1; 16]), Ok(vec![1; 16]));
-    let mut nothing = Blanker::new(&[]);
+    let mut nothing = Redactor::new(&[]);
     assert_eq!(
         nothing.blanked(Codec::Raw, 1, &argument, vec![1, 2]),
         Ok(vec![1, 2]),

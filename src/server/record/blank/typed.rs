@@ -9,15 +9,15 @@ use serde::ser::{
     SerializeTuple, SerializeTupleVariant, Serializer,
 };
 
-use super::Names;
-use super::value::{Seed, Value, all_for_good, for_good};
+use super::SecretNames;
+use super::value::{RecordedValue, RedactSeed, all_for_good, for_good};
 use crate::codec::describe::Shape;
 use crate::codec::gob::GobType;
 use crate::codec::{self, Codec, Description, gob};
 
 /// A shape with the names that serde wants.
 #[derive(Debug)]
-pub(super) enum Node {
+pub(super) enum NamedShape {
     Bool,
     Int {
         bits: u8,
@@ -32,19 +32,19 @@ pub(super) enum Node {
     Unit,
     /// Read as nothing: what it holds is not known, so all of it could be a secret.
     Any,
-    Option(Box<Node>),
-    Sequence(Box<Node>),
-    Tuple(Vec<Node>),
-    Map(Box<Node>, Box<Node>),
+    Option(Box<NamedShape>),
+    Sequence(Box<NamedShape>),
+    Tuple(Vec<NamedShape>),
+    Map(Box<NamedShape>, Box<NamedShape>),
     Struct {
         name: &'static str,
         fields: &'static [&'static str],
-        nodes: Vec<Node>,
+        nodes: Vec<NamedShape>,
     },
     Enum {
         name: &'static str,
         variants: &'static [&'static str],
-        contents: Vec<Content>,
+        contents: Vec<VariantContent>,
     },
     Recursive {
         levels: usize,
@@ -53,69 +53,74 @@ pub(super) enum Node {
 
 /// What a variant holds.
 #[derive(Debug)]
-pub(super) enum Content {
+pub(super) enum VariantContent {
     Unit,
-    One(Node),
+    One(NamedShape),
     /// A tuple or a struct.
-    Many(Node),
+    Many(NamedShape),
 }
 
-impl Node {
-    fn of(shape: &Shape) -> Node {
-        let boxed = |shape: &Shape| Box::new(Node::of(shape));
+impl NamedShape {
+    fn of(shape: &Shape) -> NamedShape {
+        let boxed = |shape: &Shape| Box::new(NamedShape::of(shape));
         match shape {
-            Shape::Bool => Node::Bool,
-            Shape::Int { bits, signed } => Node::Int { bits: *bits, signed: *signed },
-            Shape::Float { bits } => Node::Float { bits: *bits },
-            Shape::Char => Node::Char,
-            Shape::String => Node::String,
-            Shape::Bytes => Node::Bytes,
-            Shape::Unit => Node::Unit,
-            Shape::Any => Node::Any,
-            Shape::Option(inner) => Node::Option(boxed(inner)),
-            Shape::Sequence(inner) => Node::Sequence(boxed(inner)),
-            Shape::Tuple(shapes) => Node::Tuple(shapes.iter().map(Node::of).collect()),
-            Shape::Map { key, value } => Node::Map(boxed(key), boxed(value)),
-            Shape::Struct { name, fields } => Node::Struct {
+            Shape::Bool => NamedShape::Bool,
+            Shape::Int { bits, signed } => NamedShape::Int { bits: *bits, signed: *signed },
+            Shape::Float { bits } => NamedShape::Float { bits: *bits },
+            Shape::Char => NamedShape::Char,
+            Shape::String => NamedShape::String,
+            Shape::Bytes => NamedShape::Bytes,
+            Shape::Unit => NamedShape::Unit,
+            Shape::Any => NamedShape::Any,
+            Shape::Option(inner) => NamedShape::Option(boxed(inner)),
+            Shape::Sequence(inner) => NamedShape::Sequence(boxed(inner)),
+            Shape::Tuple(shapes) => NamedShape::Tuple(shapes.iter().map(NamedShape::of).collect()),
+            Shape::Map { key, value } => NamedShape::Map(boxed(key), boxed(value)),
+            Shape::Struct { name, fields } => NamedShape::Struct {
                 name: for_good(name),
                 fields: all_for_good(fields.iter().map(|field| for_good(&field.name)).collect()),
-                nodes: fields.iter().map(|field| Node::of(&field.shape)).collect(),
+                nodes: fields.iter().map(|field| NamedShape::of(&field.shape)).collect(),
             },
-            Shape::Enum { name, variants } => Node::Enum {
+            Shape::Enum { name, variants } => NamedShape::Enum {
                 name: for_good(name),
                 variants: all_for_good(variants.iter().map(|variant| for_good(&variant.name)).collect()),
-                contents: variants.iter().map(|variant| Content::of(variant.content.as_ref())).collect(),
+                contents: variants
+                    .iter()
+                    .map(|variant| VariantContent::of(variant.content.as_ref()))
+                    .collect(),
             },
-            Shape::Recursive { levels } => Node::Recursive { levels: *levels },
+            Shape::Recursive { levels } => NamedShape::Recursive { levels: *levels },
         }
     }
 }
 
-impl Content {
-    fn of(shape: Option<&Shape>) -> Content {
+impl VariantContent {
+    fn of(shape: Option<&Shape>) -> VariantContent {
         match shape {
-            None => Content::Unit,
-            Some(shape @ (Shape::Tuple(_) | Shape::Struct { .. })) => Content::Many(Node::of(shape)),
-            Some(shape) => Content::One(Node::of(shape)),
+            None => VariantContent::Unit,
+            Some(shape @ (Shape::Tuple(_) | Shape::Struct { .. })) => {
+                VariantContent::Many(NamedShape::of(shape))
+            }
+            Some(shape) => VariantContent::One(NamedShape::of(shape)),
         }
     }
 }
 
 /// A node, and those around it.
 #[derive(Clone, Copy)]
-pub(super) struct Place<'a> {
-    pub(super) node: &'a Node,
-    up: Option<&'a Place<'a>>,
+pub(super) struct ShapePath<'a> {
+    pub(super) node: &'a NamedShape,
+    up: Option<&'a ShapePath<'a>>,
 }
 
-impl<'a> Place<'a> {
-    pub(super) fn inside<'b>(&'b self, node: &'b Node) -> Place<'b> {
-        Place { node, up: Some(self) }
+impl<'a> ShapePath<'a> {
+    pub(super) fn inside<'b>(&'b self, node: &'b NamedShape) -> ShapePath<'b> {
+        ShapePath { node, up: Some(self) }
     }
 
     /// The place that this one stands for, if it is one that says "as further out".
-    pub(super) fn resolved(self) -> Option<Place<'a>> {
-        let Node::Recursive { levels } = self.node else { return Some(self) };
+    pub(super) fn resolved(self) -> Option<ShapePath<'a>> {
+        let NamedShape::Recursive { levels } = self.node else { return Some(self) };
         let mut place = self.up?;
         for _ in 0..*levels {
             place = place.up?;
@@ -125,24 +130,27 @@ impl<'a> Place<'a> {
 }
 
 /// The argument of a method, to be read and written by its description.
-pub(super) struct Typed {
-    node: Arc<Node>,
+pub(super) struct TypedArgument {
+    node: Arc<NamedShape>,
     /// `None`: it has no form in gob.
     gob_type: Option<GobType>,
 }
 
-impl Typed {
-    pub(super) fn new(argument: &Description) -> Typed {
-        Typed { node: Arc::new(Node::of(argument.shape())), gob_type: gob::gob_type(argument).ok() }
+impl TypedArgument {
+    pub(super) fn new(argument: &Description) -> TypedArgument {
+        TypedArgument {
+            node: Arc::new(NamedShape::of(argument.shape())),
+            gob_type: gob::gob_type(argument).ok(),
+        }
     }
 
     /// The body without what has one of the names; `None` if it is no body of the type.
-    pub(super) fn blanked(&self, codec: Codec, body: &[u8], names: &Arc<Names>) -> Option<Vec<u8>> {
+    pub(super) fn blanked(&self, codec: Codec, body: &[u8], names: &Arc<SecretNames>) -> Option<Vec<u8>> {
         READING.set(Some((self.node.clone(), names.clone())));
-        let read = codec::decode::<Whole>(codec, body);
+        let read = codec::decode::<TypedSeed>(codec, body);
         READING.set(None);
-        let Whole(value) = read.ok()?;
-        let written = Written { value: &value, place: Place { node: &self.node, up: None } };
+        let TypedSeed(value) = read.ok()?;
+        let written = TypedValue { value: &value, place: ShapePath { node: &self.node, up: None } };
         let mut out = Vec::with_capacity(body.len());
         match codec {
             Codec::Gob => gob::encode_as(&written, self.gob_type.as_ref()?, &mut out).ok()?,
@@ -154,35 +162,35 @@ impl Typed {
 
 thread_local! {
     /// By what a body is being read: serde's `Deserialize` takes nothing along.
-    static READING: RefCell<Option<(Arc<Node>, Arc<Names>)>> = const { RefCell::new(None) };
+    static READING: RefCell<Option<(Arc<NamedShape>, Arc<SecretNames>)>> = const { RefCell::new(None) };
 }
 
 /// A value of the type that is being read.
-struct Whole(Value);
+struct TypedSeed(RecordedValue);
 
-impl<'de> Deserialize<'de> for Whole {
-    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<Whole, D::Error> {
+impl<'de> Deserialize<'de> for TypedSeed {
+    fn deserialize<D: Deserializer<'de>>(from: D) -> Result<TypedSeed, D::Error> {
         let reading = READING.with_borrow(Clone::clone);
         let Some((node, names)) = reading else { return Err(D::Error::custom("no description of the type")) };
-        let place = Place { node: &node, up: None };
-        Seed { place, names: &names }.deserialize(from).map(Whole)
+        let place = ShapePath { node: &node, up: None };
+        RedactSeed { place, names: &names }.deserialize(from).map(TypedSeed)
     }
 }
 
 /// A value at its place, to be written.
-struct Written<'a> {
-    value: &'a Value,
-    place: Place<'a>,
+struct TypedValue<'a> {
+    value: &'a RecordedValue,
+    place: ShapePath<'a>,
 }
 
-impl Serialize for Written<'_> {
+impl Serialize for TypedValue<'_> {
     fn serialize<S: Serializer>(&self, to: S) -> Result<S::Ok, S::Error> {
         let mismatch = || S::Error::custom("a value that is not of its type");
         let place = self.place.resolved().ok_or_else(mismatch)?;
-        let written = |value, node| Written { value, place: place.inside(node) };
+        let written = |value, node| TypedValue { value, place: place.inside(node) };
         match (place.node, self.value) {
-            (Node::Bool, Value::Bool(truth)) => to.serialize_bool(*truth),
-            (Node::Int { bits, signed: true }, Value::Int(number)) => {
+            (NamedShape::Bool, RecordedValue::Bool(truth)) => to.serialize_bool(*truth),
+            (NamedShape::Int { bits, signed: true }, RecordedValue::Int(number)) => {
                 let number = *number;
                 match bits {
                     8 => to.serialize_i8(number as i8),
@@ -192,7 +200,7 @@ impl Serialize for Written<'_> {
                     _ => to.serialize_i128(number),
                 }
             }
-            (Node::Int { bits, signed: false }, Value::Uint(number)) => {
+            (NamedShape::Int { bits, signed: false }, RecordedValue::Uint(number)) => {
                 let number = *number;
                 match bits {
                     8 => to.serialize_u8(number as u8),
@@ -202,50 +210,54 @@ impl Serialize for Written<'_> {
                     _ => to.serialize_u128(number),
                 }
             }
-            (Node::Float { bits: 32 }, Value::Float(number)) => to.serialize_f32(*number as f32),
-            (Node::Float { .. }, Value::Float(number)) => to.serialize_f64(*number),
-            (Node::Char, Value::Char(c)) => to.serialize_char(*c),
-            (Node::String, Value::Text(text)) => to.serialize_str(text),
-            (Node::Bytes, Value::Bytes(bytes)) => to.serialize_bytes(bytes),
-            (Node::Unit | Node::Any, Value::Unit) => to.serialize_unit(),
-            (Node::Option(_), Value::None) => to.serialize_none(),
-            (Node::Option(inner), Value::Some(value)) => to.serialize_some(&written(value, inner)),
-            (Node::Sequence(inner), Value::List(values)) => {
+            (NamedShape::Float { bits: 32 }, RecordedValue::Float(number)) => {
+                to.serialize_f32(*number as f32)
+            }
+            (NamedShape::Float { .. }, RecordedValue::Float(number)) => to.serialize_f64(*number),
+            (NamedShape::Char, RecordedValue::Char(c)) => to.serialize_char(*c),
+            (NamedShape::String, RecordedValue::Text(text)) => to.serialize_str(text),
+            (NamedShape::Bytes, RecordedValue::Bytes(bytes)) => to.serialize_bytes(bytes),
+            (NamedShape::Unit | NamedShape::Any, RecordedValue::Unit) => to.serialize_unit(),
+            (NamedShape::Option(_), RecordedValue::None) => to.serialize_none(),
+            (NamedShape::Option(inner), RecordedValue::Some(value)) => {
+                to.serialize_some(&written(value, inner))
+            }
+            (NamedShape::Sequence(inner), RecordedValue::List(values)) => {
                 let mut list = to.serialize_seq(Some(values.len()))?;
                 for value in values {
                     list.serialize_element(&written(value, inner))?;
                 }
                 list.end()
             }
-            (Node::Tuple(nodes), Value::List(values)) => {
+            (NamedShape::Tuple(nodes), RecordedValue::List(values)) => {
                 let mut tuple = to.serialize_tuple(nodes.len())?;
                 for (value, node) in values.iter().zip(nodes) {
                     tuple.serialize_element(&written(value, node))?;
                 }
                 tuple.end()
             }
-            (Node::Map(key, value), Value::Map(pairs)) => {
+            (NamedShape::Map(key, value), RecordedValue::Map(pairs)) => {
                 let mut map = to.serialize_map(Some(pairs.len()))?;
                 for (known, held) in pairs {
                     map.serialize_entry(&written(known, key), &written(held, value))?;
                 }
                 map.end()
             }
-            (Node::Struct { name, fields, nodes }, Value::Struct(read)) => {
+            (NamedShape::Struct { name, fields, nodes }, RecordedValue::Struct(read)) => {
                 let mut object = to.serialize_struct(name, read.len())?;
                 for (at, value) in read {
                     object.serialize_field(fields[*at], &written(value, &nodes[*at]))?;
                 }
                 object.end()
             }
-            (Node::Enum { name, variants, contents }, Value::Variant(at, held)) => {
+            (NamedShape::Enum { name, variants, contents }, RecordedValue::Variant(at, held)) => {
                 let (index, variant) = (*at as u32, variants[*at]);
                 match (&contents[*at], &**held) {
-                    (Content::Unit, _) => to.serialize_unit_variant(name, index, variant),
-                    (Content::One(node), held) => {
+                    (VariantContent::Unit, _) => to.serialize_unit_variant(name, index, variant),
+                    (VariantContent::One(node), held) => {
                         to.serialize_newtype_variant(name, index, variant, &written(held, node))
                     }
-                    (Content::Many(node), held) => {
+                    (VariantContent::Many(node), held) => {
                         many(to, (name, index, variant), &place.inside(node), held)
                     }
                 }
@@ -259,19 +271,19 @@ impl Serialize for Written<'_> {
 fn many<S: Serializer>(
     to: S,
     (name, index, variant): (&'static str, u32, &'static str),
-    place: &Place<'_>,
-    held: &Value,
+    place: &ShapePath<'_>,
+    held: &RecordedValue,
 ) -> Result<S::Ok, S::Error> {
-    let written = |value, node| Written { value, place: place.inside(node) };
+    let written = |value, node| TypedValue { value, place: place.inside(node) };
     match (place.node, held) {
-        (Node::Tuple(nodes), Value::List(values)) => {
+        (NamedShape::Tuple(nodes), RecordedValue::List(values)) => {
             let mut tuple = to.serialize_tuple_variant(name, index, variant, values.len())?;
             for (value, node) in values.iter().zip(nodes) {
                 tuple.serialize_field(&written(value, node))?;
             }
             tuple.end()
         }
-        (Node::Struct { fields, nodes, .. }, Value::Struct(read)) => {
+        (NamedShape::Struct { fields, nodes, .. }, RecordedValue::Struct(read)) => {
             let mut object = to.serialize_struct_variant(name, index, variant, read.len())?;
             for (at, value) in read {
                 object.serialize_field(fields[*at], &written(value, &nodes[*at]))?;

@@ -11,12 +11,12 @@ use serde::de::{
     Visitor,
 };
 
-use super::Names;
-use super::typed::{Content, Node, Place};
+use super::SecretNames;
+use super::typed::{NamedShape, ShapePath, VariantContent};
 
 /// A value, read.
 #[derive(Debug, PartialEq)]
-pub(super) enum Value {
+pub(super) enum RecordedValue {
     Bool(bool),
     Int(i128),
     Uint(u128),
@@ -26,32 +26,32 @@ pub(super) enum Value {
     Bytes(Vec<u8>),
     Unit,
     None,
-    Some(Box<Value>),
+    Some(Box<RecordedValue>),
     /// A sequence or a tuple.
-    List(Vec<Value>),
-    Map(Vec<(Value, Value)>),
+    List(Vec<RecordedValue>),
+    Map(Vec<(RecordedValue, RecordedValue)>),
     /// The fields that came, each with its number.
-    Struct(Vec<(usize, Value)>),
+    Struct(Vec<(usize, RecordedValue)>),
     /// The number of the variant, and what it holds.
-    Variant(usize, Box<Value>),
+    Variant(usize, Box<RecordedValue>),
 }
 
-impl Value {
+impl RecordedValue {
     /// What is left of it when it is a secret: something of the same type that says nothing.
     pub(super) fn blank(&mut self) {
         match self {
-            Value::Bool(truth) => *truth = false,
-            Value::Int(number) => *number = 0,
-            Value::Uint(number) => *number = 0,
-            Value::Float(number) => *number = 0.0,
-            Value::Char(c) => *c = ' ',
-            Value::Text(text) => text.clear(),
-            Value::Bytes(bytes) => bytes.clear(),
-            Value::Unit | Value::None => {}
-            Value::Some(inner) | Value::Variant(_, inner) => inner.blank(),
-            Value::List(values) => values.iter_mut().for_each(Value::blank),
-            Value::Map(pairs) => pairs.clear(),
-            Value::Struct(fields) => fields.iter_mut().for_each(|(_, value)| value.blank()),
+            RecordedValue::Bool(truth) => *truth = false,
+            RecordedValue::Int(number) => *number = 0,
+            RecordedValue::Uint(number) => *number = 0,
+            RecordedValue::Float(number) => *number = 0.0,
+            RecordedValue::Char(c) => *c = ' ',
+            RecordedValue::Text(text) => text.clear(),
+            RecordedValue::Bytes(bytes) => bytes.clear(),
+            RecordedValue::Unit | RecordedValue::None => {}
+            RecordedValue::Some(inner) | RecordedValue::Variant(_, inner) => inner.blank(),
+            RecordedValue::List(values) => values.iter_mut().for_each(RecordedValue::blank),
+            RecordedValue::Map(pairs) => pairs.clear(),
+            RecordedValue::Struct(fields) => fields.iter_mut().for_each(|(_, value)| value.blank()),
         }
     }
 }
@@ -86,143 +86,147 @@ pub(super) fn all_for_good(texts: Vec<&'static str>) -> &'static [&'static str] 
 
 /// Reads what stands at a place, and blanks what has one of the names.
 #[derive(Clone, Copy)]
-pub(super) struct Seed<'a> {
-    pub(super) place: Place<'a>,
-    pub(super) names: &'a Names,
+pub(super) struct RedactSeed<'a> {
+    pub(super) place: ShapePath<'a>,
+    pub(super) names: &'a SecretNames,
 }
 
-impl Seed<'_> {
+impl RedactSeed<'_> {
     /// For what is inside of this.
-    fn of<'b>(&'b self, node: &'b Node) -> Seed<'b> {
-        Seed { place: self.place.inside(node), names: self.names }
+    fn of<'b>(&'b self, node: &'b NamedShape) -> RedactSeed<'b> {
+        RedactSeed { place: self.place.inside(node), names: self.names }
     }
 }
 
-impl<'de> DeserializeSeed<'de> for Seed<'_> {
-    type Value = Value;
+impl<'de> DeserializeSeed<'de> for RedactSeed<'_> {
+    type Value = RecordedValue;
 
-    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
+    fn deserialize<D: Deserializer<'de>>(self, from: D) -> Result<RecordedValue, D::Error> {
         let Some(place) = self.place.resolved() else {
             return Err(D::Error::custom("a description that leads nowhere"));
         };
-        let this = Seed { place, ..self };
+        let this = RedactSeed { place, ..self };
         match place.node {
-            Node::Bool => from.deserialize_bool(this),
-            Node::Int { bits: 8, signed: true } => from.deserialize_i8(this),
-            Node::Int { bits: 16, signed: true } => from.deserialize_i16(this),
-            Node::Int { bits: 32, signed: true } => from.deserialize_i32(this),
-            Node::Int { bits: 64, signed: true } => from.deserialize_i64(this),
-            Node::Int { signed: true, .. } => from.deserialize_i128(this),
-            Node::Int { bits: 8, .. } => from.deserialize_u8(this),
-            Node::Int { bits: 16, .. } => from.deserialize_u16(this),
-            Node::Int { bits: 32, .. } => from.deserialize_u32(this),
-            Node::Int { bits: 64, .. } => from.deserialize_u64(this),
-            Node::Int { .. } => from.deserialize_u128(this),
-            Node::Float { bits: 32 } => from.deserialize_f32(this),
-            Node::Float { .. } => from.deserialize_f64(this),
-            Node::Char => from.deserialize_char(this),
-            Node::String => from.deserialize_string(this),
-            Node::Bytes => from.deserialize_byte_buf(this),
-            Node::Unit => from.deserialize_unit(this),
-            Node::Any => from.deserialize_ignored_any(IgnoredAny).map(|_| Value::Unit),
-            Node::Option(_) => from.deserialize_option(this),
-            Node::Sequence(_) => from.deserialize_seq(this),
-            Node::Tuple(nodes) => from.deserialize_tuple(nodes.len(), this),
-            Node::Map(..) => from.deserialize_map(this),
-            Node::Struct { name, fields, .. } => from.deserialize_struct(name, fields, this),
-            Node::Enum { name, variants, .. } => from.deserialize_enum(name, variants, this),
-            Node::Recursive { .. } => Err(D::Error::custom("a description that leads nowhere")),
+            NamedShape::Bool => from.deserialize_bool(this),
+            NamedShape::Int { bits: 8, signed: true } => from.deserialize_i8(this),
+            NamedShape::Int { bits: 16, signed: true } => from.deserialize_i16(this),
+            NamedShape::Int { bits: 32, signed: true } => from.deserialize_i32(this),
+            NamedShape::Int { bits: 64, signed: true } => from.deserialize_i64(this),
+            NamedShape::Int { signed: true, .. } => from.deserialize_i128(this),
+            NamedShape::Int { bits: 8, .. } => from.deserialize_u8(this),
+            NamedShape::Int { bits: 16, .. } => from.deserialize_u16(this),
+            NamedShape::Int { bits: 32, .. } => from.deserialize_u32(this),
+            NamedShape::Int { bits: 64, .. } => from.deserialize_u64(this),
+            NamedShape::Int { .. } => from.deserialize_u128(this),
+            NamedShape::Float { bits: 32 } => from.deserialize_f32(this),
+            NamedShape::Float { .. } => from.deserialize_f64(this),
+            NamedShape::Char => from.deserialize_char(this),
+            NamedShape::String => from.deserialize_string(this),
+            NamedShape::Bytes => from.deserialize_byte_buf(this),
+            NamedShape::Unit => from.deserialize_unit(this),
+            NamedShape::Any => from.deserialize_ignored_any(IgnoredAny).map(|_| RecordedValue::Unit),
+            NamedShape::Option(_) => from.deserialize_option(this),
+            NamedShape::Sequence(_) => from.deserialize_seq(this),
+            NamedShape::Tuple(nodes) => from.deserialize_tuple(nodes.len(), this),
+            NamedShape::Map(..) => from.deserialize_map(this),
+            NamedShape::Struct { name, fields, .. } => from.deserialize_struct(name, fields, this),
+            NamedShape::Enum { name, variants, .. } => from.deserialize_enum(name, variants, this),
+            NamedShape::Recursive { .. } => Err(D::Error::custom("a description that leads nowhere")),
         }
     }
 }
 
 macro_rules! visit {
     ($($method:ident $type:ty => $make:expr;)*) => {$(
-        fn $method<E: serde::de::Error>(self, value: $type) -> Result<Value, E> {
+        fn $method<E: serde::de::Error>(self, value: $type) -> Result<RecordedValue, E> {
             Ok($make(value))
         }
     )*};
 }
 
-impl<'de> Visitor<'de> for Seed<'_> {
-    type Value = Value;
+impl<'de> Visitor<'de> for RedactSeed<'_> {
+    type Value = RecordedValue;
 
     fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("a value of the method's argument")
     }
 
     visit! {
-        visit_bool bool => Value::Bool;
-        visit_f32 f32 => |number| Value::Float(f64::from(number));
-        visit_f64 f64 => Value::Float;
-        visit_char char => Value::Char;
-        visit_string String => Value::Text;
-        visit_byte_buf Vec<u8> => Value::Bytes;
+        visit_bool bool => RecordedValue::Bool;
+        visit_f32 f32 => |number| RecordedValue::Float(f64::from(number));
+        visit_f64 f64 => RecordedValue::Float;
+        visit_char char => RecordedValue::Char;
+        visit_string String => RecordedValue::Text;
+        visit_byte_buf Vec<u8> => RecordedValue::Bytes;
     }
 
-    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<Value, E> {
+    fn visit_i64<E: serde::de::Error>(self, number: i64) -> Result<RecordedValue, E> {
         self.visit_i128(i128::from(number))
     }
 
-    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<Value, E> {
+    fn visit_u64<E: serde::de::Error>(self, number: u64) -> Result<RecordedValue, E> {
         self.visit_u128(u128::from(number))
     }
 
-    fn visit_i128<E: serde::de::Error>(self, number: i128) -> Result<Value, E> {
+    fn visit_i128<E: serde::de::Error>(self, number: i128) -> Result<RecordedValue, E> {
         match self.place.node {
-            Node::Int { signed: false, .. } => {
-                u128::try_from(number).map(Value::Uint).map_err(|_| E::custom("a number below 0"))
+            NamedShape::Int { signed: false, .. } => {
+                u128::try_from(number).map(RecordedValue::Uint).map_err(|_| E::custom("a number below 0"))
             }
-            _ => Ok(Value::Int(number)),
+            _ => Ok(RecordedValue::Int(number)),
         }
     }
 
-    fn visit_u128<E: serde::de::Error>(self, number: u128) -> Result<Value, E> {
+    fn visit_u128<E: serde::de::Error>(self, number: u128) -> Result<RecordedValue, E> {
         match self.place.node {
-            Node::Int { signed: false, .. } => Ok(Value::Uint(number)),
-            _ => i128::try_from(number).map(Value::Int).map_err(|_| E::custom("too large a number")),
+            NamedShape::Int { signed: false, .. } => Ok(RecordedValue::Uint(number)),
+            _ => i128::try_from(number).map(RecordedValue::Int).map_err(|_| E::custom("too large a number")),
         }
     }
 
-    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Value, E> {
+    fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<RecordedValue, E> {
         Ok(match self.place.node {
-            Node::Bytes => Value::Bytes(text.into()),
-            _ => Value::Text(text.into()),
+            NamedShape::Bytes => RecordedValue::Bytes(text.into()),
+            _ => RecordedValue::Text(text.into()),
         })
     }
 
-    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<Value, E> {
-        Ok(Value::Bytes(bytes.into()))
+    fn visit_bytes<E: serde::de::Error>(self, bytes: &[u8]) -> Result<RecordedValue, E> {
+        Ok(RecordedValue::Bytes(bytes.into()))
     }
 
-    fn visit_unit<E: serde::de::Error>(self) -> Result<Value, E> {
-        Ok(if matches!(self.place.node, Node::Option(_)) { Value::None } else { Value::Unit })
+    fn visit_unit<E: serde::de::Error>(self) -> Result<RecordedValue, E> {
+        Ok(if matches!(self.place.node, NamedShape::Option(_)) {
+            RecordedValue::None
+        } else {
+            RecordedValue::Unit
+        })
     }
 
-    fn visit_none<E: serde::de::Error>(self) -> Result<Value, E> {
-        Ok(Value::None)
+    fn visit_none<E: serde::de::Error>(self) -> Result<RecordedValue, E> {
+        Ok(RecordedValue::None)
     }
 
-    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<Value, D::Error> {
-        let Node::Option(inner) = self.place.node else { return Err(D::Error::custom("no option")) };
-        Ok(Value::Some(Box::new(self.of(inner).deserialize(from)?)))
+    fn visit_some<D: Deserializer<'de>>(self, from: D) -> Result<RecordedValue, D::Error> {
+        let NamedShape::Option(inner) = self.place.node else { return Err(D::Error::custom("no option")) };
+        Ok(RecordedValue::Some(Box::new(self.of(inner).deserialize(from)?)))
     }
 
-    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_seq<A: SeqAccess<'de>>(self, mut access: A) -> Result<RecordedValue, A::Error> {
         let mut values = Vec::new();
         match self.place.node {
-            Node::Sequence(inner) => {
+            NamedShape::Sequence(inner) => {
                 while let Some(value) = access.next_element_seed(self.of(inner))? {
                     values.push(value);
                 }
             }
-            Node::Tuple(nodes) => {
+            NamedShape::Tuple(nodes) => {
                 for node in nodes {
                     let next = access.next_element_seed(self.of(node))?;
                     values.push(next.ok_or_else(|| A::Error::custom("a tuple ends early"))?);
                 }
             }
-            Node::Struct { fields, nodes, .. } => {
+            NamedShape::Struct { fields, nodes, .. } => {
                 let mut read = Vec::new();
                 for (at, (name, node)) in fields.iter().zip(nodes).enumerate() {
                     let Some(mut value) = access.next_element_seed(self.of(node))? else {
@@ -233,24 +237,24 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     }
                     read.push((at, value));
                 }
-                return Ok(Value::Struct(read));
+                return Ok(RecordedValue::Struct(read));
             }
             // A byte string may travel as a list of numbers.
-            Node::Bytes => {
+            NamedShape::Bytes => {
                 let mut bytes = Vec::new();
                 while let Some(byte) = access.next_element()? {
                     bytes.push(byte);
                 }
-                return Ok(Value::Bytes(bytes));
+                return Ok(RecordedValue::Bytes(bytes));
             }
             _ => return Err(A::Error::custom("a list where there is none")),
         }
-        Ok(Value::List(values))
+        Ok(RecordedValue::List(values))
     }
 
-    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<Value, A::Error> {
+    fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<RecordedValue, A::Error> {
         match self.place.node {
-            Node::Struct { fields, nodes, .. } => {
+            NamedShape::Struct { fields, nodes, .. } => {
                 let mut read = Vec::new();
                 while let Some(key) = access.next_key::<String>()? {
                     let Some(at) = fields.iter().position(|name| *name == key) else {
@@ -264,41 +268,41 @@ impl<'de> Visitor<'de> for Seed<'_> {
                     }
                     read.push((at, value));
                 }
-                Ok(Value::Struct(read))
+                Ok(RecordedValue::Struct(read))
             }
-            Node::Map(key, value) => {
+            NamedShape::Map(key, value) => {
                 let mut pairs = Vec::new();
                 while let Some(known) = access.next_key_seed(self.of(key))? {
                     let mut value = access.next_value_seed(self.of(value))?;
-                    if matches!(&known, Value::Text(text) if self.names.has(text)) {
+                    if matches!(&known, RecordedValue::Text(text) if self.names.has(text)) {
                         value.blank();
                     }
                     pairs.push((known, value));
                 }
-                Ok(Value::Map(pairs))
+                Ok(RecordedValue::Map(pairs))
             }
             _ => Err(A::Error::custom("a map where there is none")),
         }
     }
 
-    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<Value, A::Error> {
-        let Node::Enum { variants, contents, .. } = self.place.node else {
+    fn visit_enum<A: EnumAccess<'de>>(self, access: A) -> Result<RecordedValue, A::Error> {
+        let NamedShape::Enum { variants, contents, .. } = self.place.node else {
             return Err(A::Error::custom("a variant where there is none"));
         };
         let (at, content) = access.variant_seed(VariantName(variants))?;
         let mut value = match &contents[at] {
-            Content::Unit => content.unit_variant().map(|()| Value::Unit),
-            Content::One(node) => content.newtype_variant_seed(self.of(node)),
-            Content::Many(node) => match node {
-                Node::Tuple(nodes) => content.tuple_variant(nodes.len(), self.of(node)),
-                Node::Struct { fields, .. } => content.struct_variant(fields, self.of(node)),
+            VariantContent::Unit => content.unit_variant().map(|()| RecordedValue::Unit),
+            VariantContent::One(node) => content.newtype_variant_seed(self.of(node)),
+            VariantContent::Many(node) => match node {
+                NamedShape::Tuple(nodes) => content.tuple_variant(nodes.len(), self.of(node)),
+                NamedShape::Struct { fields, .. } => content.struct_variant(fields, self.of(node)),
                 _ => Err(A::Error::custom("a description that leads nowhere")),
             },
         }?;
         if self.names.has(variants[at]) {
             value.blank();
         }
-        Ok(Value::Variant(at, Box::new(value)))
+        Ok(RecordedValue::Variant(at, Box::new(value)))
     }
 }
 

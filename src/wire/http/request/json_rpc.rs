@@ -1,11 +1,11 @@
 //! Where JSON-RPC is served by POST, and which bodies are read as JSON-RPC.
 
-use super::{Asks, Fields, Question, called, checked};
+use super::{RequestFields, RequestHead, RequestTarget, called, checked};
 use crate::message::JsonDialect;
 use crate::status::Code;
-use crate::wire::ServerSide;
-use crate::wire::http::fault::Fault;
-use crate::wire::http::reply::Allow;
+use crate::wire::ServerContext;
+use crate::wire::http::fault::RequestFault;
+use crate::wire::http::reply::AllowedMethods;
 use crate::wire::http::server::CallTarget;
 
 /// The paths: `/`, where the console is by GET, and one of its own.
@@ -13,38 +13,42 @@ const PATHS: [&str; 2] = ["/", "/rpc"];
 
 /// What is asked for at a path of JSON-RPC; `None`: the path is another one, or its page is asked for.
 pub(super) fn asks(
-    side: &ServerSide,
+    side: &ServerContext,
     method: &str,
     path: &str,
-    fields: &Fields<'_>,
-    question: &mut Question,
-) -> Option<Result<Asks, Fault>> {
+    fields: &RequestFields<'_>,
+    question: &mut RequestHead,
+) -> Option<Result<RequestTarget, RequestFault>> {
     if !PATHS.contains(&path) {
         return None;
     }
     let has_page = || side.site.page(path).is_some();
-    let allow = || if has_page() { Allow::GetAndPost } else { Allow::Post };
+    let allow = || if has_page() { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     Some(match method {
         "POST" => call(side, fields, question),
         // The console, or nothing.
         "GET" | "HEAD" if path == "/" => return None,
         "OPTIONS" => {
             question.asked.allow = allow();
-            Ok(Asks::Options { is_preflight: fields.is_preflight && question.asked.origin != 0 })
+            Ok(RequestTarget::Options { is_preflight: fields.is_preflight && question.asked.origin != 0 })
         }
         _ => {
             let message = "JSON-RPC is called by POST at this path";
-            Err(Fault { allow: allow(), ..Fault::new(405, Code::Unimplemented, message) })
+            Err(RequestFault { allow: allow(), ..RequestFault::new(405, Code::Unimplemented, message) })
         }
     })
 }
 
-fn call(side: &ServerSide, fields: &Fields<'_>, question: &Question) -> Result<Asks, Fault> {
+fn call(
+    side: &ServerContext,
+    fields: &RequestFields<'_>,
+    question: &RequestHead,
+) -> Result<RequestTarget, RequestFault> {
     let is_json_rpc = fields.content_type.is_some_and(|media| is_json_rpc(media, fields.is_from_page));
     let content_type = if is_json_rpc { Some(&b"application/json"[..]) } else { fields.content_type };
-    checked(side, &Fields { content_type, ..*fields }, question)?;
+    checked(side, &RequestFields { content_type, ..*fields }, question)?;
     let (target, dialect) = (CallTarget::JsonRpc, JsonDialect::Serde);
-    Ok(Asks::Call { target, time_left_us: called(fields)?, dialect })
+    Ok(RequestTarget::Call { target, time_left_us: called(fields)?, dialect })
 }
 
 /// Media types of JSON-RPC beside application/json: those of the drafts of JSON-RPC over HTTP, and text/plain, which

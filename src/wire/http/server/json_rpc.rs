@@ -7,8 +7,8 @@ use std::ops::Range;
 
 use coreloop_bufpool::Chunk;
 
-use super::super::reply::{Asked, Said};
-use super::{Call, Server, State};
+use super::super::reply::{PendingResponse, Response};
+use super::{HttpServerInner, RequestCall, RequestState};
 use crate::message::{Message, SendBody, Span};
 use crate::status::Code;
 use crate::wire::jsonrpc::{CarriedCalls, CarriedMessages};
@@ -29,7 +29,7 @@ pub(super) struct JsonRpcBodies {
 #[derive(Debug)]
 struct JsonRpcBody {
     messages: CarriedMessages,
-    call: Call,
+    call: RequestCall,
     /// Where the text begins in the bytes aside; `None`: it is in the input, its first byte not consumed yet.
     aside_at: Option<usize>,
     /// Bytes of the input to be consumed with the last request.
@@ -40,12 +40,12 @@ struct JsonRpcBody {
     closes: bool,
 }
 
-impl Server {
+impl HttpServerInner {
     /// A body has arrived: it is in the first `len` bytes of the input, or in the bytes aside from `aside_at` on, and then
     /// `len` is what its end takes in the input.
     pub(super) fn begin_json_rpc(
         &mut self,
-        call: Call,
+        call: RequestCall,
         aside_at: Option<usize>,
         input: &[u8],
         len: usize,
@@ -55,7 +55,7 @@ impl Server {
             None => input,
         };
         let mut messages = CarriedMessages::read(text, &self.side);
-        let asked = Asked { closes: call.asked.closes || self.is_draining, ..call.asked };
+        let asked = PendingResponse { closes: call.asked.closes || self.is_draining, ..call.asked };
         let is_silent = messages.are_notifications();
         let place = self.take_place(asked);
         let bodies = self
@@ -64,10 +64,10 @@ impl Server {
         bodies.calls.begin(&mut messages, place, &self.side);
         bodies.current =
             Some(JsonRpcBody { messages, call, aside_at, len, consumed: 0, closes: asked.closes });
-        self.state = State::JsonRpc;
+        self.state = RequestState::JsonRpc;
         if is_silent {
             // Notifications have no answers: the response says that they have come, and the requests follow.
-            self.keep(place, Said::NoAnswers);
+            self.keep(place, Response::NoAnswers);
             return Decoded::Message { message: Message::Prepared { id: place }, consumed: 0 };
         }
         self.next_json_rpc()
@@ -107,7 +107,7 @@ impl Server {
         }
         let consumed = body.consumed - base;
         if is_last {
-            self.state = if body.closes { State::Ended } else { State::Head };
+            self.state = if body.closes { RequestState::Ended } else { RequestState::Head };
             *current = None;
             self.is_aside_stale = true;
         }
@@ -127,7 +127,7 @@ impl Server {
         if let Some(bodies) = &mut self.json_rpc
             && let Some((place, text)) = bodies.calls.answer(id & !ID_BIT, code, body, &self.side)
         {
-            self.keep(place, Said::JsonRpc { body: Chunk::from(text) });
+            self.keep(place, Response::JsonRpc { body: Chunk::from(text) });
             self.say_ready(out);
         }
     }

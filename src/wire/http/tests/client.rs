@@ -3,7 +3,7 @@
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::{Answered, Call, JsonDialect, MetadataBuf};
+use crate::message::{IncomingReply, JsonDialect, MetadataBuf, OutgoingCall};
 use crate::wire::Broken;
 
 impl Rig<HttpClient> {
@@ -15,7 +15,7 @@ impl Rig<HttpClient> {
     }
 
     fn call(&mut self, id: u64, name: &str, metadata: &[u8], body: &[u8], one_way: bool) {
-        self.say(Outgoing::Request(Call {
+        self.say(Outgoing::Request(OutgoingCall {
             id,
             name,
             method: method_hash(name),
@@ -40,8 +40,8 @@ fn client(calls: u64) -> Rig<HttpClient> {
 
 /// The id, the status and the body of each reply.
 fn replies(rig: &Rig<HttpClient>) -> Vec<(u64, u32, String)> {
-    let said = |heard: &Heard| match &heard.message {
-        Message::Reply(Answered { id, status, .. }) => {
+    let said = |heard: &HeardMessage| match &heard.message {
+        Message::Reply(IncomingReply { id, status, .. }) => {
             Some((*id, *status, String::from_utf8(heard.body.clone()).unwrap()))
         }
         _ => None,
@@ -136,7 +136,8 @@ fn a_reply_is_read_in_every_framing_and_every_split() {
                 rig.feed(b"");
             }
             assert_eq!(replies(&rig), [ok(10)], "{} cut at {cut}", stream.escape_ascii());
-            let Message::Reply(Answered { queue_us, handler_us, codec, .. }) = rig.heard[0].message else {
+            let Message::Reply(IncomingReply { queue_us, handler_us, codec, .. }) = rig.heard[0].message
+            else {
                 panic!()
             };
             assert_eq!((queue_us, handler_us, codec), (12, 3000, JsonDialect::Connect.codec_number()));

@@ -3,20 +3,20 @@
 use std::time::{Duration, Instant};
 
 use super::*;
-use crate::conn::{Conn, Next, Step};
-use crate::message::Call;
+use crate::conn::{Conn, NextMessage, SocketAction};
+use crate::message::OutgoingCall;
 
-struct Line<W: Wire> {
+struct HttpConn<W: Protocol> {
     conn: Conn<W>,
     pool: Pool,
     limits: Limits,
     now: Instant,
 }
 
-impl<W: Wire<Message = Message>> Line<W> {
-    fn new(wire: W, limits: Limits) -> Line<W> {
+impl<W: Protocol<Message = Message>> HttpConn<W> {
+    fn new(wire: W, limits: Limits) -> HttpConn<W> {
         let now = Instant::now();
-        Line { conn: Conn::new(wire, now), pool: Pool::new(PoolConfig::default()), limits, now }
+        HttpConn { conn: Conn::new(wire, now), pool: Pool::new(PoolConfig::default()), limits, now }
     }
 
     /// Takes bytes in; gives the messages with their bodies.
@@ -33,7 +33,7 @@ impl<W: Wire<Message = Message>> Line<W> {
 
     fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
         let mut heard = Vec::new();
-        while let Next::Message { message, consumed } = self.conn.next_message() {
+        while let NextMessage::Message { message, consumed } = self.conn.next_message() {
             let body = match &message {
                 Message::Request(request) => self.conn.bytes_of(request.body).to_vec(),
                 Message::Reply(reply) => self.conn.bytes_of(reply.body).to_vec(),
@@ -64,9 +64,9 @@ impl<W: Wire<Message = Message>> Line<W> {
 #[test]
 fn answers_that_pile_up_behind_a_slow_call_stop_the_reading() {
     let limits = Limits { write_queue_high_bytes: 10_000, write_queue_low_bytes: 2_000, ..limits() };
-    let mut line = Line::new(Http::server(side_with(&[])), limits);
-    let end = |line: &mut Line<Http>, id: u64| {
-        let Line { conn, pool, limits, now } = line;
+    let mut line = HttpConn::new(Http::server(side_with(&[])), limits);
+    let end = |line: &mut HttpConn<Http>, id: u64| {
+        let HttpConn { conn, pool, limits, now } = line;
         conn.encode(reply(id, Code::Ok, b"x"), pool, *now, limits);
         conn.end_call(1, *now, limits)
     };
@@ -88,7 +88,7 @@ fn answers_that_pile_up_behind_a_slow_call_stop_the_reading() {
 fn a_head_that_does_not_end_gets_its_408_and_the_connection_its_end() {
     let limits = Limits { head_ms: 1_000, frame_ms: 5_000, ..limits() };
     for (cut, ms) in [(20, 1_000), (post("", "1").len() - 1, 5_000)] {
-        let mut line = Line::new(Http::server(side_with(&[])), limits.clone());
+        let mut line = HttpConn::new(Http::server(side_with(&[])), limits.clone());
         // Later than the connection was opened, or nothing was heard since.
         line.now += Duration::from_millis(1);
         line.feed(&post("", "1").as_bytes()[..cut]);
@@ -97,28 +97,28 @@ fn a_head_that_does_not_end_gets_its_408_and_the_connection_its_end() {
         line.conn.on_timer(at, &mut line.pool, &line.limits);
         let said = answers(&line.written());
         assert_eq!((said.len(), said[0].status, said[0].closes()), (1, 408, true));
-        assert_eq!(line.conn.step(), Step::ShutdownWrite);
+        assert_eq!(line.conn.step(), SocketAction::ShutdownWrite);
     }
 }
 
 #[test]
 fn a_last_request_is_answered_before_the_connection_ends() {
-    let mut line = Line::new(Http::server(side_with(&[])), limits());
+    let mut line = HttpConn::new(Http::server(side_with(&[])), limits());
     let heard = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
-    assert_eq!((heard.len(), line.conn.wants_read(), line.conn.step()), (1, false, Step::Keep));
-    let Line { conn, pool, limits, now } = &mut line;
+    assert_eq!((heard.len(), line.conn.wants_read(), line.conn.step()), (1, false, SocketAction::Keep));
+    let HttpConn { conn, pool, limits, now } = &mut line;
     conn.encode(reply(0, Code::Ok, b"1"), pool, *now, limits);
     conn.end_call(1, *now, limits);
     assert!(answers(&line.written())[0].closes());
-    assert_eq!(line.conn.step(), Step::ShutdownWrite);
+    assert_eq!(line.conn.step(), SocketAction::ShutdownWrite);
 }
 
 #[test]
 fn a_reply_that_ends_with_the_connection_is_heard_at_its_end() {
     for body in ["", "[1]"] {
-        let mut line = Line::new(HttpClient::new("a".into(), BODY_MAX), limits());
-        let Line { conn, pool, limits, now } = &mut line;
-        let call = Call {
+        let mut line = HttpConn::new(HttpClient::new("a".into(), BODY_MAX), limits());
+        let HttpConn { conn, pool, limits, now } = &mut line;
+        let call = OutgoingCall {
             id: 7,
             name: "A.B",
             method: 0,

@@ -10,7 +10,7 @@ fn roomy() -> Limits {
 }
 
 fn rig_with(limits: Limits) -> Rig<Http> {
-    let side = ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) };
+    let side = ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) };
     Rig::new(Http::server(Arc::new(side)))
 }
 

@@ -16,24 +16,24 @@ use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
 use crate::config::Limits;
-use crate::message::{Metadata, Refusal, Reply, SendBody, Span, method_hash};
+use crate::message::{Metadata, OutgoingReply, Refusal, SendBody, Span, method_hash};
 use crate::status::Code;
-use crate::wire::{Page, Site, SiteMethod};
+use crate::wire::{DirectoryEntry, MethodDirectory, Page};
 
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
 
 /// Two services, three methods, one page.
-struct TestSite;
+struct HttpTestDirectory;
 
-impl Site for TestSite {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for HttpTestDirectory {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let is_free_of_side_effects = match name {
             "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => false,
             "Users.Get" => true,
             _ => return None,
         };
-        Some(SiteMethod { hash: method_hash(name), is_free_of_side_effects })
+        Some(DirectoryEntry { hash: method_hash(name), is_free_of_side_effects })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -59,14 +59,14 @@ fn limits() -> Limits {
     Limits { frame_bytes_max: BODY_MAX, http_headers_max, http_head_bytes_max, ..Limits::default() }
 }
 
-fn side_with(cors_origins: &[&str]) -> Arc<ServerSide> {
+fn side_with(cors_origins: &[&str]) -> Arc<ServerContext> {
     let cors_origins = cors_origins.iter().map(|origin| (*origin).to_owned()).collect();
-    Arc::new(ServerSide { limits: limits(), cors_origins, site: Box::new(TestSite) })
+    Arc::new(ServerContext { limits: limits(), cors_origins, site: Box::new(HttpTestDirectory) })
 }
 
 /// A message with the bytes that its spans meant.
 #[derive(Clone, Debug, PartialEq)]
-struct Heard {
+struct HeardMessage {
     message: Message,
     metadata: Vec<u8>,
     body: Vec<u8>,
@@ -79,12 +79,12 @@ struct Rig<W> {
     queue: WriteQueue,
     held: Vec<u8>,
     bytes_min: usize,
-    heard: Vec<Heard>,
+    heard: Vec<HeardMessage>,
     ended: bool,
     broken: Option<crate::wire::Broken>,
 }
 
-impl<W: Wire<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
+impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     fn new(wire: W) -> Rig<W> {
         Rig {
             wire,
@@ -103,7 +103,7 @@ impl<W: Wire<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     }
 
     /// The next message of what is at hand.
-    fn next(&mut self) -> Option<Heard> {
+    fn next(&mut self) -> Option<HeardMessage> {
         while !self.ended && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
@@ -128,7 +128,7 @@ impl<W: Wire<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         None
     }
 
-    fn hear(&self, mut message: Message) -> Heard {
+    fn hear(&self, mut message: Message) -> HeardMessage {
         let of = |span: Span| {
             let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
             bytes[span.range()].to_vec()
@@ -146,7 +146,7 @@ impl<W: Wire<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
             }
             _ => Default::default(),
         };
-        Heard { message, metadata, body }
+        HeardMessage { message, metadata, body }
     }
 
     /// What was written since the last time.
@@ -184,7 +184,7 @@ fn server() -> Rig<Http> {
 
 fn reply<'a>(id: u64, code: Code, body: &'a [u8]) -> Outgoing<'a> {
     let (codec, compressed, body) = (JSON, false, SendBody::Bytes(body));
-    Outgoing::Reply(Reply { id, codec, compressed, code, queue_us: 12, handler_us: 34_567, body })
+    Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us: 12, handler_us: 34_567, body })
 }
 
 impl Rig<Http> {
@@ -201,7 +201,7 @@ impl Rig<Http> {
                     let Refusal { id, codec, code, ref message, .. } = *refusal;
                     let (compressed, queue_us, handler_us) = (false, 0, 0);
                     let body = SendBody::Bytes(message.as_bytes());
-                    self.say(Outgoing::Reply(Reply {
+                    self.say(Outgoing::Reply(OutgoingReply {
                         id,
                         codec,
                         compressed,
@@ -218,20 +218,20 @@ impl Rig<Http> {
         }
     }
 
-    fn answers(&mut self) -> Vec<Answer> {
+    fn answers(&mut self) -> Vec<TestAnswer> {
         answers(&self.written())
     }
 }
 
 /// A reply as a mild reader sees it.
 #[derive(Clone, Debug, PartialEq)]
-struct Answer {
+struct TestAnswer {
     status: u16,
     head: String,
     body: String,
 }
 
-impl Answer {
+impl TestAnswer {
     fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(": "))
     }
@@ -242,13 +242,13 @@ impl Answer {
 }
 
 /// Cuts what a server wrote into replies, by their Content-Length. HEAD must not be among the questions.
-fn answers(mut bytes: &[u8]) -> Vec<Answer> {
+fn answers(mut bytes: &[u8]) -> Vec<TestAnswer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
         let end = bytes.windows(4).position(|four| four == b"\r\n\r\n").expect("a head that ends") + 4;
         let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
         let status = head.split(' ').nth(1).unwrap().parse().unwrap();
-        let mut answer = Answer { status, head, body: String::new() };
+        let mut answer = TestAnswer { status, head, body: String::new() };
         let length = answer.field("Content-Length").map_or(0, |length| length.parse().unwrap());
         answer.body = String::from_utf8(bytes[end..end + length].to_vec()).unwrap();
         bytes = &bytes[end + length..];
@@ -258,7 +258,7 @@ fn answers(mut bytes: &[u8]) -> Vec<Answer> {
 }
 
 /// What a new connection answers to these bytes, and whether it takes more.
-fn ask(stream: impl AsRef<[u8]>) -> (Vec<Answer>, bool) {
+fn ask(stream: impl AsRef<[u8]>) -> (Vec<TestAnswer>, bool) {
     let mut rig = server();
     rig.feed(stream.as_ref());
     (rig.answers(), rig.ended)
@@ -268,7 +268,10 @@ fn ask(stream: impl AsRef<[u8]>) -> (Vec<Answer>, bool) {
 fn statuses(stream: impl AsRef<[u8]>) -> (Vec<u16>, bool) {
     let (answers, ended) = ask(stream);
     if ended {
-        assert!(answers.last().is_none_or(Answer::closes), "the last answer says that it is: {answers:?}");
+        assert!(
+            answers.last().is_none_or(TestAnswer::closes),
+            "the last answer says that it is: {answers:?}"
+        );
     }
     (answers.into_iter().map(|answer| answer.status).collect(), ended)
 }

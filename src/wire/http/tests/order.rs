@@ -73,7 +73,15 @@ fn large_bodies_are_linked_and_small_parts_of_large_buffers_are_not_kept() {
     let mut rig = calls(2);
     let chunk = |bytes: usize| {
         let body = SendBody::Chunk(Chunk::from(vec![b'x'; 100_000]).slice(0..bytes));
-        Reply { id: 1, codec: JSON, compressed: false, code: Code::Ok, queue_us: 0, handler_us: 0, body }
+        OutgoingReply {
+            id: 1,
+            codec: JSON,
+            compressed: false,
+            code: Code::Ok,
+            queue_us: 0,
+            handler_us: 0,
+            body,
+        }
     };
     rig.say(Outgoing::Reply(chunk(10_000)));
     rig.say(reply(0, Code::Ok, b"0"));
@@ -93,7 +101,7 @@ fn a_drain_lets_the_last_of_the_taken_say_so() {
     assert!(rig.ended && rig.heard.is_empty());
     rig.say(reply(1, Code::Ok, b"1"));
     rig.say(reply(0, Code::Ok, b"0"));
-    let closes: Vec<bool> = rig.answers().iter().map(Answer::closes).collect();
+    let closes: Vec<bool> = rig.answers().iter().map(TestAnswer::closes).collect();
     assert_eq!(closes, [false, true], "what came after a close would be lost on the peer");
 }
 
@@ -214,10 +222,10 @@ fn memory_of_one_large_request_is_not_kept() {
     rig.feed(chunked.as_bytes());
     assert_eq!(rig.answers()[0].body.len(), BODY_MAX);
     assert!(rig.wire.0.aside().is_empty() || rig.wire.0.aside().len() <= KEEP_BYTES_MAX);
-    let mut rig = Rig::new(Http::server(Arc::new(ServerSide {
+    let mut rig = Rig::new(Http::server(Arc::new(ServerContext {
         limits: Limits::default(),
         cors_origins: Vec::new(),
-        site: Box::new(TestSite),
+        site: Box::new(HttpTestDirectory),
     })));
     rig.feed(post(&format!("X: {}\r\n", "y".repeat(10_000)), &"1".repeat(100)).as_bytes());
     assert_eq!(rig.wire.0.aside(), b"");

@@ -6,7 +6,7 @@ use crate::message::time_left_us;
 #[test]
 fn a_connection_pays_one_word_until_it_speaks_http() {
     assert_eq!((size_of::<Http>(), size_of::<HttpClient>()), (8, 8));
-    assert!(size_of::<Server>() <= 400, "{}", size_of::<Server>());
+    assert!(size_of::<HttpServerInner>() <= 400, "{}", size_of::<HttpServerInner>());
 }
 
 #[test]
@@ -14,7 +14,7 @@ fn a_call_is_answered_in_full() {
     let (answers, ended) = ask(post("", r#"{"A":6}"#));
     let head = "HTTP/1.1 200 OK\r\nDate: Sun, 06 Nov 1994 08:49:37 GMT\r\nContent-Type: application/json\r\n\
         Content-Length: 7\r\nServer-Timing: queue;dur=0.012, handler;dur=34.567\r\n\r\n";
-    assert_eq!(answers, [Answer { status: 200, head: head.into(), body: r#"{"A":6}"#.into() }]);
+    assert_eq!(answers, [TestAnswer { status: 200, head: head.into(), body: r#"{"A":6}"#.into() }]);
     assert!(!ended);
 }
 
@@ -362,7 +362,8 @@ fn a_head_that_is_too_long_is_431_and_a_target_that_is_414() {
 #[test]
 fn more_fields_than_the_common_table_holds_are_read_all_the_same() {
     let limits = Limits { http_headers_max: 500, ..Limits::default() };
-    let side = Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) });
+    let side =
+        Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) });
     let mut rig = Rig::new(Http::server(side));
     for count in [63, 64, 65, 300] {
         rig.feed(format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(count - 1)).as_bytes());
@@ -401,7 +402,7 @@ fn go_on_is_said_only_where_the_body_is_wanted_and_missing() {
 
 #[test]
 fn other_origins_may_call_if_they_are_named() {
-    let field = |answer: &Answer, name| answer.field(name).map(str::to_owned);
+    let field = |answer: &TestAnswer, name| answer.field(name).map(str::to_owned);
     let ask = |origins: &[&str], request: &str| {
         let mut rig = Rig::new(Http::server(side_with(origins)));
         rig.feed(request.as_bytes());

@@ -9,15 +9,15 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 /// All that can be seen of a connection. A word to go on, which depends on what was there already, is left out.
 #[derive(Debug, PartialEq)]
-struct Story {
-    heard: Vec<Heard>,
+struct HttpStory {
+    heard: Vec<HeardMessage>,
     out: Vec<u8>,
     ended: bool,
     broken: Option<Broken>,
     becomes_go_rpc: bool,
 }
 
-fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpStory {
     let (mut rig, mut out) = (server(), Vec::new());
     for piece in pieces {
         let seen = rig.heard.len();
@@ -44,7 +44,7 @@ fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
         }
     }
     let becomes_go_rpc = rig.wire.becomes_go_rpc();
-    Story { heard, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
+    HttpStory { heard, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
 }
 
 #[test]
@@ -160,7 +160,8 @@ proptest! {
 #[test]
 fn a_head_that_trickles_in_is_looked_at_once() {
     let limits = Limits { http_head_bytes_max: 512 * 1024, ..Limits::default() };
-    let side = Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) });
+    let side =
+        Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) });
     let mut http = Http::server(side);
     let head = format!("GET /page HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(60_000)).into_bytes();
     let long = format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(50)).into_bytes();

@@ -3,10 +3,10 @@
 use coreloop_bufpool::Chunk;
 
 use super::*;
-use crate::message::Call;
+use crate::message::OutgoingCall;
 
 fn call(id: u64, one_way: bool, body: SendBody<'_>) -> Outgoing<'_> {
-    Outgoing::Request(Call {
+    Outgoing::Request(OutgoingCall {
         id,
         name: "Arith.Add",
         method: method_hash("Arith.Add"),
@@ -162,7 +162,7 @@ fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
         (r#"{"result":[1,2,3,4,5,6,7,8,9],"id":null}"#, None),
     ] {
         for pieces in [1, 7, 100] {
-            let mut client = End::of(JsonRpcClient::new(24));
+            let mut client = JsonRpcEnd::of(JsonRpcClient::new(24));
             let heard: Vec<_> = format!("{answer}\n{next}")
                 .as_bytes()
                 .chunks(pieces)
@@ -185,7 +185,7 @@ fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
 fn an_answer_over_the_limit_that_names_no_call_breaks_the_connection() {
     let answer = r#"{"id":"1","result":"xxxxxxxx"}"#;
     for pieces in [1, answer.len()] {
-        let mut client = End::of(JsonRpcClient::new(answer.len() - 1));
+        let mut client = JsonRpcEnd::of(JsonRpcClient::new(answer.len() - 1));
         for piece in answer.as_bytes().chunks(pieces) {
             assert!(client.hear(piece).is_empty());
         }

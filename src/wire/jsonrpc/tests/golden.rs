@@ -1,7 +1,7 @@
 //! Bytes of Go's own client and server (net/rpc/jsonrpc of Go 1.27), captured on a pipe between the two.
 
 use super::*;
-use crate::message::Call;
+use crate::message::OutgoingCall;
 
 /// What the client wrote, the method and argument that it meant, what the server answered.
 const CALLS: [(&str, &str, &str, &str); 9] = [
@@ -66,8 +66,8 @@ const ODD: &[u8] = b"\xc3\xa9\xe4\xb8\x96\"\\\n\r\t\x08\x0c\x00\x1f\x7f<&>\xe2\x
 const ODD_IN_GO: &str = "{\"id\":4,\"result\":null,\"error\":\"é世\\\"\\\\\\n\\r\\t\\b\\f\\u0000\\u001f\x7f\\u003c\\u0026\
                          \\u003e\\u2028\\u2029\u{fffd}/\"}\n";
 
-fn call<'a>(id: u64, name: &'a str, body: &'a str) -> Call<'a> {
-    Call {
+fn call<'a>(id: u64, name: &'a str, body: &'a str) -> OutgoingCall<'a> {
+    OutgoingCall {
         id,
         name,
         method: method_hash(name),
@@ -98,10 +98,10 @@ fn a_call_is_written_as_by_gos_client() {
 /// A server with Go's methods, too: only what is said is of interest.
 struct GoSite;
 
-impl Site for GoSite {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for GoSite {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let known = ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Fail"].contains(&name);
-        known.then_some(SiteMethod { hash: method_hash(name), is_free_of_side_effects: false })
+        known.then_some(DirectoryEntry { hash: method_hash(name), is_free_of_side_effects: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -117,9 +117,9 @@ impl Site for GoSite {
     }
 }
 
-fn go_server() -> End<JsonRpc> {
-    let side = ServerSide { limits: Limits::default(), cors_origins: Vec::new(), site: Box::new(GoSite) };
-    End::of(JsonRpc::server(Arc::new(side)))
+fn go_server() -> JsonRpcEnd<JsonRpc> {
+    let side = ServerContext { limits: Limits::default(), cors_origins: Vec::new(), site: Box::new(GoSite) };
+    JsonRpcEnd::of(JsonRpc::server(Arc::new(side)))
 }
 
 #[test]

@@ -13,19 +13,19 @@ use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
 use super::*;
 use crate::config::Limits;
-use crate::message::{Message, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash};
+use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody, Span, method_hash};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, Out, Page, ServerSide, Site, SiteMethod, Wire};
+use crate::wire::{Broken, Decoded, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ServerContext};
 
 /// The methods of these tests.
 const METHODS: [&str; 4] = ["Arith.Add", "Echo.Echo", "Échos.Tout", "Deep.Name.Get"];
 
-struct TestSite;
+struct JsonRpcTestDirectory;
 
-impl Site for TestSite {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for JsonRpcTestDirectory {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        METHODS.contains(&name).then_some(SiteMethod { hash, is_free_of_side_effects: false })
+        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -41,15 +41,15 @@ impl Site for TestSite {
     }
 }
 
-fn side(limits: Limits) -> Arc<ServerSide> {
-    Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) })
+fn side(limits: Limits) -> Arc<ServerContext> {
+    Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(JsonRpcTestDirectory) })
 }
 
 /// What a wire was told, with the bytes that the body's span meant.
 type Told = (Message, Vec<u8>);
 
 /// A wire and what a connection does with it.
-struct End<W> {
+struct JsonRpcEnd<W> {
     wire: W,
     held: Vec<u8>,
     bytes_min: usize,
@@ -61,12 +61,12 @@ struct End<W> {
     skipped: usize,
 }
 
-impl<W> End<W>
+impl<W> JsonRpcEnd<W>
 where
-    W: for<'a> Wire<Message = Message, Outgoing<'a> = Outgoing<'a>>,
+    W: for<'a> Protocol<Message = Message, Outgoing<'a> = Outgoing<'a>>,
 {
-    fn of(wire: W) -> End<W> {
-        End {
+    fn of(wire: W) -> JsonRpcEnd<W> {
+        JsonRpcEnd {
             wire,
             held: Vec::new(),
             bytes_min: 0,
@@ -163,19 +163,19 @@ where
 }
 
 fn reply(id: u64, code: Code, body: SendBody<'_>) -> Outgoing<'_> {
-    Outgoing::Reply(Reply { id, codec: 2, compressed: false, code, queue_us: 1, handler_us: 2, body })
+    Outgoing::Reply(OutgoingReply { id, codec: 2, compressed: false, code, queue_us: 1, handler_us: 2, body })
 }
 
-fn server_with(limits: Limits) -> End<JsonRpc> {
-    End::of(JsonRpc::server(side(limits)))
+fn server_with(limits: Limits) -> JsonRpcEnd<JsonRpc> {
+    JsonRpcEnd::of(JsonRpc::server(side(limits)))
 }
 
-fn server() -> End<JsonRpc> {
+fn server() -> JsonRpcEnd<JsonRpc> {
     server_with(Limits::default())
 }
 
-fn client() -> End<JsonRpcClient> {
-    End::of(JsonRpcClient::new(1 << 20))
+fn client() -> JsonRpcEnd<JsonRpcClient> {
+    JsonRpcEnd::of(JsonRpcClient::new(1 << 20))
 }
 
 /// What a server of echoing methods says to these bytes.

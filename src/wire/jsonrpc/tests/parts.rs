@@ -1,31 +1,31 @@
 //! The parts by themselves: the search for an end, strings, and the table of what is owed.
 
 use super::super::escape::put_string;
-use super::super::pending::{Dialect, Owed, PeerId, Pending};
-use super::super::sink::Sink;
+use super::super::pending::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
+use super::super::sink::ByteSink;
 use super::*;
-use crate::json_text::{Found, Frame, Reader, unescape};
+use crate::json_text::{FoundValue, JsonReader, ValueSearch, unescape};
 
-fn owed(id: &[u8]) -> Owed {
-    Owed { id: PeerId::new(id), dialect: Dialect::One, number: None, batch: None }
+fn owed(id: &[u8]) -> OutstandingReply {
+    OutstandingReply { id: PeerId::new(id), dialect: Dialect::One, number: None, batch: None }
 }
 
 #[test]
 fn the_end_of_a_value_is_found_in_pieces_and_each_byte_is_looked_at_once() {
     let value = br#"{"a\"}":["]}\\",{"b":[]}],"c":"\\\\"}"#;
     for cut in 1..value.len() {
-        let mut frame = Frame::default();
-        assert_eq!(frame.look(&value[..cut], 9), Found::Open, "cut at {cut}");
+        let mut frame = ValueSearch::default();
+        assert_eq!(frame.look(&value[..cut], 9), FoundValue::Open, "cut at {cut}");
         // What was looked at is not looked at again, whatever has become of it.
         let mut later = value.to_vec();
         let seen = if value[cut - 1] == b'\\' { cut - 1 } else { cut };
         later[..seen.saturating_sub(1)].fill(b'}');
-        assert_eq!(frame.look(&later, 9), Found::End(value.len()), "cut at {cut}");
+        assert_eq!(frame.look(&later, 9), FoundValue::End(value.len()), "cut at {cut}");
     }
-    assert_eq!(Frame::default().look(b"[[]] ]", 2), Found::End(4));
-    assert_eq!(Frame::default().look(b"[[[", 2), Found::TooDeep);
-    assert_eq!(Frame::default().look(b"[}", 2), Found::Unbalanced);
-    assert_eq!(Frame::default().look(b"{\"a\":[1}]", 2), Found::Unbalanced);
+    assert_eq!(ValueSearch::default().look(b"[[]] ]", 2), FoundValue::End(4));
+    assert_eq!(ValueSearch::default().look(b"[[[", 2), FoundValue::TooDeep);
+    assert_eq!(ValueSearch::default().look(b"[}", 2), FoundValue::Unbalanced);
+    assert_eq!(ValueSearch::default().look(b"{\"a\":[1}]", 2), FoundValue::Unbalanced);
 }
 
 #[test]
@@ -94,18 +94,18 @@ fn an_answer_is_the_same_wherever_a_buffer_ends() {
 fn nesting_is_counted_over_the_whole_message() {
     let deep = |n: usize| [vec![b'['; n], vec![b']'; n]].concat();
     for depth_max in [1, 2, 63, 64, 65, 128, 131] {
-        assert!(Reader::new(&deep(depth_max), depth_max).value().is_ok());
+        assert!(JsonReader::new(&deep(depth_max), depth_max).value().is_ok());
         assert_eq!(
-            Reader::new(&deep(depth_max + 1), depth_max).value().unwrap_err().expected,
+            JsonReader::new(&deep(depth_max + 1), depth_max).value().unwrap_err().expected,
             "less nesting"
         );
     }
-    assert!(Reader::new(b"[[],[],[[]],[]]", 3).value().is_ok(), "what is closed does not count");
+    assert!(JsonReader::new(b"[[],[],[[]],[]]", 3).value().is_ok(), "what is closed does not count");
 }
 
 #[test]
 fn ids_keep_their_text_and_an_answer_is_owed_once() {
-    let mut pending = Pending::new();
+    let mut pending = OutstandingReplies::new();
     let long = [b'7'; 40];
     let ids: Vec<u64> = [&b"1"[..], b"\"x\"", &[b'9'; 22], &[b'9'; 23], &long, b"1"]
         .map(|id| pending.begin(owed(id)))
@@ -127,7 +127,7 @@ fn ids_keep_their_text_and_an_answer_is_owed_once() {
 
 #[test]
 fn a_table_that_is_empty_after_a_burst_holds_little() {
-    let mut pending = Pending::new();
+    let mut pending = OutstandingReplies::new();
     for round in 0..3 {
         let ids: Vec<u64> = (0..1000).map(|_| pending.begin(owed(b"1"))).collect();
         for id in ids {

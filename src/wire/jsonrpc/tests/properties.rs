@@ -7,8 +7,8 @@ use serde::de::IgnoredAny;
 
 use super::super::escape::put_string;
 use super::*;
-use crate::json_text::{Found, Frame, Reader, plain_len, unescape};
-use crate::message::Call;
+use crate::json_text::{FoundValue, JsonReader, ValueSearch, plain_len, unescape};
+use crate::message::OutgoingCall;
 
 /// What an end makes of a stream: what it heard, what it said, how it ended.
 type Story = (Vec<Told>, String, bool, Option<Broken>);
@@ -27,7 +27,7 @@ fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
 }
 
 fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
-    let mut client = End::of(JsonRpcClient::new(200));
+    let mut client = JsonRpcEnd::of(JsonRpcClient::new(200));
     let mut told = Vec::new();
     for piece in pieces {
         told.extend(client.hear(piece));
@@ -180,7 +180,7 @@ fn value() -> impl Strategy<Value = serde_json::Value> {
 }
 
 fn is_json(text: &[u8]) -> bool {
-    let mut reader = Reader::new(text, 128);
+    let mut reader = JsonReader::new(text, 128);
     reader.value().is_ok() && reader.next().is_none()
 }
 
@@ -298,8 +298,8 @@ proptest! {
         prop_assert!(is_json(&text));
         if matches!(text[0], b'{' | b'[') {
             let stream = [&text[..], &rest].concat();
-            prop_assert_eq!(Frame::default().look(&stream, 128), Found::End(text.len()));
-            prop_assert_eq!(Reader::new(&stream, 128).value().unwrap(), 0..text.len());
+            prop_assert_eq!(ValueSearch::default().look(&stream, 128), FoundValue::End(text.len()));
+            prop_assert_eq!(JsonReader::new(&stream, 128).value().unwrap(), 0..text.len());
         }
     }
 
@@ -323,7 +323,7 @@ proptest! {
         let (mut client, mut server) = (client(), server());
         for (id, name, argument, one_way, ..) in &calls {
             let body = serde_json::to_vec(argument).unwrap();
-            client.say(Outgoing::Request(Call {
+            client.say(Outgoing::Request(OutgoingCall {
                 id: *id, name, method: method_hash(name), codec: 2, compressed: false, one_way: *one_way, schema: 0,
                 time_left_us: 0, metadata: &[], body: SendBody::Bytes(&body),
             }));

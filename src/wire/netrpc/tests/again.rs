@@ -1,7 +1,9 @@
 //! What is known again from call to call (headers, types of bodies) means what it would if it were read anew.
 
 use super::*;
-use crate::codec::gob::stream::{STRING, Split, StructWriter, UINT, parts, put_struct_definition, split};
+use crate::codec::gob::stream::{
+    STRING, StreamItem, StructWriter, UINT, parts, put_struct_definition, split,
+};
 
 /// Calls of `Echo.Echo` whose headers have one more field, behind the usual ones or between them.
 fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
@@ -24,7 +26,7 @@ fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
 }
 
 /// The numbers of the answers, in their order, and what they say.
-fn answered(server: &mut End<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
+fn answered(server: &mut NetRpcEnd<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
     for told in server.hear(asked) {
         echo(server, &told);
     }
@@ -68,7 +70,7 @@ fn a_number_is_the_callers_whatever_stands_beside_it() {
 fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (definitions, value) = parts(body).unwrap();
     let (mut messages, mut rest) = (Vec::new(), definitions);
-    while let Ok(Split::Message(message)) = split(rest, usize::MAX) {
+    while let Ok(StreamItem::Message(message)) = split(rest, usize::MAX) {
         messages.push(message.whole().to_vec());
         rest = &rest[message.whole().len()..];
     }
@@ -78,7 +80,7 @@ fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
 
 #[test]
 fn bodies_of_several_types_come_as_they_were_sent() {
-    let user = |id| User {
+    let user = |id| GoUser {
         id,
         name: "x".repeat(id as usize % 7_000),
         age: 3,
@@ -86,7 +88,7 @@ fn bodies_of_several_types_come_as_they_were_sent() {
         tags: vec!["a".into(); 3],
         scores: BTreeMap::new(),
     };
-    let args = |a| body_of(&Args { a, b: -a });
+    let args = |a| body_of(&GoArgs { a, b: -a });
     // Long ones, too, whose memory is given up; and types that only later ones bring.
     let bodies = [
         args(1),
@@ -101,7 +103,7 @@ fn bodies_of_several_types_come_as_they_were_sent() {
         args(4),
         body_of(&vec![1_i64, 2]),
         body_of(&user(2)),
-        body_of(&Empty {}),
+        body_of(&GoEmpty {}),
         body_of(&vec![3_i64]),
     ];
     let (mut caller, mut server) = (client(), server());

@@ -18,7 +18,7 @@ fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<Told> {
 
 #[test]
 fn values_of_every_form_come_back() {
-    let user = User {
+    let user = GoUser {
         id: 1 << 40,
         name: "é世".to_owned(),
         age: 255,
@@ -33,14 +33,14 @@ fn values_of_every_form_come_back() {
         (3, "Echo.Echo", false, body_of(&map)),
         (4, "Echo.Echo", false, body_of(&"text".to_owned())),
         (5, "Echo.Echo", false, body_of(&())),
-        (6, "Echo.Echo", false, body_of(&Args { a: 0, b: 0 })),
+        (6, "Echo.Echo", false, body_of(&GoArgs { a: 0, b: 0 })),
         (1 << 62, "Echo.Echo", false, body_of(&user)),
     ]);
     let ids: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
     assert_eq!(ids, [1 << 62, 6, 5, 4, 3, 2, 1]);
     assert!(heard.iter().all(|told| answer_of(told).status == 0 && answer_of(told).codec == 3));
     assert_eq!(gob::decode(&heard[0].1), Ok(user.clone()));
-    assert_eq!(gob::decode(&heard[1].1), Ok(Args { a: 0, b: 0 }));
+    assert_eq!(gob::decode(&heard[1].1), Ok(GoArgs { a: 0, b: 0 }));
     assert_eq!(gob::decode(&heard[2].1), Ok(()));
     assert_eq!(gob::decode(&heard[3].1), Ok("text".to_owned()));
     assert_eq!(gob::decode(&heard[4].1), Ok(map));
@@ -67,17 +67,17 @@ fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
 #[test]
 fn the_answer_to_a_one_way_call_is_dropped() {
     // Several may be under way under one id, and one that wants its answer, too.
-    let one_way = |id, name| (id, name, true, body_of(&Args { a: 1, b: 2 }));
+    let one_way = |id, name| (id, name, true, body_of(&GoArgs { a: 1, b: 2 }));
     let heard = talk(&[
         one_way(0, "Echo.Echo"),
         one_way(0, "No.Such"),
         (0, "Echo.Echo", false, body_of(&7i64)),
         one_way(0, "Echo.Echo"),
-        (1, "Echo.Echo", false, body_of(&Args { a: 1, b: 2 })),
+        (1, "Echo.Echo", false, body_of(&GoArgs { a: 1, b: 2 })),
     ]);
     let ids: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
     assert_eq!(ids, [1, 0]);
-    assert_eq!(gob::decode(&heard[0].1), Ok(Args { a: 1, b: 2 }));
+    assert_eq!(gob::decode(&heard[0].1), Ok(GoArgs { a: 1, b: 2 }));
 }
 
 #[test]
@@ -90,22 +90,22 @@ fn nothing_is_said_but_calls() {
     let mut server = server();
     server.say(Outgoing::Pong { id: 1 });
     server.say(Outgoing::Drain);
-    let Server { wire, queue, pool } = Server::of(&mut server);
+    let GoServer { wire, queue, pool } = GoServer::of(&mut server);
     wire.encode_drain(&mut Out { queue, pool });
     wire.encode_late(&mut Out { queue, pool });
     assert_eq!(server.said(), b"");
 }
 
 /// The parts of a server's end, to be borrowed one by one.
-struct Server<'e> {
+struct GoServer<'e> {
     wire: &'e mut NetRpc,
     queue: &'e mut WriteQueue,
     pool: &'e mut Pool,
 }
 
-impl Server<'_> {
-    fn of(end: &mut End<NetRpc>) -> Server<'_> {
-        Server { wire: &mut end.wire, queue: &mut end.queue, pool: &mut end.pool }
+impl GoServer<'_> {
+    fn of(end: &mut NetRpcEnd<NetRpc>) -> GoServer<'_> {
+        GoServer { wire: &mut end.wire, queue: &mut end.queue, pool: &mut end.pool }
     }
 }
 
@@ -126,7 +126,7 @@ fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
 #[test]
 fn an_answer_over_the_limit_fails_its_call_alone() {
     for pieces in [1, 3, 700, 1 << 20] {
-        let (mut client, mut server) = (End::of(NetRpcClient::new(1000)), server());
+        let (mut client, mut server) = (NetRpcEnd::of(NetRpcClient::new(1000)), server());
         for id in 1..=4 {
             client.call(id, "Echo.Echo", id == 3, &body_of(&String::new()));
         }

@@ -2,9 +2,9 @@
 //! in processes whose gob had met no types before, or many, since ids run through a process.
 
 use super::*;
-use crate::codec::gob::stream::{self, Split, split};
+use crate::codec::gob::stream::{self, StreamItem, split};
 use crate::wire::sniff::{Sniffed, sniff};
-use crate::wire::{Protocol, Protocols, Speaks};
+use crate::wire::{ProtocolId, ProtocolSet, ServerProtocol};
 
 const CAPTURED: [(&str, &str); 4] = [
     ("no types", include_str!("captured/after-0-types.hex")),
@@ -25,12 +25,12 @@ fn captured() -> impl Iterator<Item = (&'static str, Vec<u8>, Vec<u8>)> {
     })
 }
 
-fn args(a: i64, b: i64) -> Args {
-    Args { a, b }
+fn args(a: i64, b: i64) -> GoArgs {
+    GoArgs { a, b }
 }
 
-fn user(id: u64, tags: &[&str]) -> User {
-    User {
+fn user(id: u64, tags: &[&str]) -> GoUser {
+    GoUser {
         id,
         name: format!("user-{id} é世"),
         age: id as u8,
@@ -60,7 +60,7 @@ fn check_requests(told: &[Told]) {
     assert_eq!(methods, names.map(method_hash));
     let arguments = [(0, 6, 7), (1, 0, 0), (2, 17, 5), (3, 1, 0), (4, 6, 7), (9, 20, 22)];
     for (at, a, b) in arguments {
-        assert_eq!(gob::decode::<Args>(&calls[at].1), Ok(args(a, b)), "call {at}");
+        assert_eq!(gob::decode::<GoArgs>(&calls[at].1), Ok(args(a, b)), "call {at}");
     }
     assert_eq!(gob::decode::<String>(&calls[5].1), Ok("é世".to_owned()));
     assert_eq!(gob::decode::<Vec<u8>>(&calls[6].1), Ok(vec![0, 1, 254, 255]));
@@ -106,8 +106,8 @@ fn check_answers(told: &[Told]) {
         assert_eq!(gob::decode::<i64>(&told[at].1), Ok(sum));
     }
     assert_eq!(gob::decode::<String>(&told[5].1), Ok("é世".to_owned()));
-    assert_eq!(gob::decode::<User>(&told[7].1), Ok(user(7, &["tag0", "tag1", "tag2"])));
-    assert_eq!(gob::decode::<Vec<User>>(&told[8].1), Ok(vec![user(1, &["tag0"])]));
+    assert_eq!(gob::decode::<GoUser>(&told[7].1), Ok(user(7, &["tag0", "tag1", "tag2"])));
+    assert_eq!(gob::decode::<Vec<GoUser>>(&told[8].1), Ok(vec![user(1, &["tag0"])]));
 }
 
 #[test]
@@ -141,11 +141,12 @@ fn gos_streams_are_told_by_their_first_bytes() {
     for (name, asked, _) in captured() {
         let told = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
         assert!(told <= 4, "{name}: {told} bytes");
-        assert!((told..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(Protocol::NetRpc)));
+        assert!((told..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(ProtocolId::NetRpc)));
         each_split(&asked, |pieces, cut| {
-            let mut server = End::of(Speaks::undecided(Protocols::SERVED, side(Limits::default())));
+            let mut server =
+                NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
             let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
-            assert!(matches!(server.wire, Speaks::NetRpc(_)), "{name} cut at {cut}");
+            assert!(matches!(server.wire, ServerProtocol::NetRpc(_)), "{name} cut at {cut}");
             check_requests(&told);
         });
     }
@@ -157,7 +158,8 @@ fn a_connect_of_gos_client_goes_on_in_gob() {
     for (_, asked, _) in captured() {
         let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &asked[..]].concat();
         each_split(&stream, |pieces, _| {
-            let mut server = End::of(Speaks::undecided(Protocols::SERVED, side(Limits::default())));
+            let mut server =
+                NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
             let mut told = Vec::new();
             for piece in pieces {
                 server.held.extend_from_slice(piece);
@@ -176,19 +178,19 @@ fn a_connect_of_gos_client_goes_on_in_gob() {
 
 #[test]
 fn a_listener_without_gob_grants_no_connect() {
-    for protocols in [Protocols::only(Protocol::Http), Protocols::only(Protocol::NetRpc)] {
+    for protocols in [ProtocolSet::only(ProtocolId::Http), ProtocolSet::only(ProtocolId::NetRpc)] {
         for (_, asked, _) in captured() {
             let connect = &b"CONNECT /_goRPC_ HTTP/1.0\n\n"[..];
-            let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+            let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
             let told = server.hear(connect);
-            if protocols.contains(Protocol::Http) {
+            if protocols.contains(ProtocolId::Http) {
                 assert_eq!(refusal_of(&told[0]).code, Code::Unimplemented);
                 let (id, text) = (refusal_of(&told[0]).id, refusal_of(&told[0]).message.clone());
                 server.reply(id, Code::Unimplemented, SendBody::Bytes(text.as_bytes()));
                 let said = String::from_utf8(server.said()).unwrap();
                 assert!(said.starts_with("HTTP/1.1 405 ") && said.contains("Connection: close"), "{said}");
                 assert_eq!(server.wire.decode(&asked), Decoded::End);
-                let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+                let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
                 let told = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
                 server.reply(refusal_of(&told[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
                 let said = String::from_utf8(server.said()).unwrap();
@@ -196,9 +198,9 @@ fn a_listener_without_gob_grants_no_connect() {
             } else {
                 assert_eq!(server.broken, Some(Broken::NotSpoken("http")));
             }
-            let mut server = End::of(Speaks::undecided(protocols, side(Limits::default())));
+            let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
             let told = server.hear(&asked);
-            match protocols.contains(Protocol::NetRpc) {
+            match protocols.contains(ProtocolId::NetRpc) {
                 true => check_requests(&told),
                 false => assert_eq!(server.broken, Some(Broken::NotSpoken("gob"))),
             }
@@ -209,7 +211,7 @@ fn a_listener_without_gob_grants_no_connect() {
 /// The messages of a stream.
 fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
     let mut all = Vec::new();
-    while let Ok(Split::Message(message)) = split(stream, usize::MAX) {
+    while let Ok(StreamItem::Message(message)) = split(stream, usize::MAX) {
         all.push(message.whole());
         stream = &stream[message.whole().len()..];
     }
@@ -220,11 +222,12 @@ fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
 #[test]
 fn definitions_and_headers_are_gos_to_the_byte() {
     for (name, asked, answered) in captured() {
-        for (kind, goes, title, count) in
-            [(head::Kind::Request, &asked, "Request", 2), (head::Kind::Response, &answered, "Response", 3)]
-        {
+        for (kind, goes, title, count) in [
+            (head::HeaderKind::Request, &asked, "Request", 2),
+            (head::HeaderKind::Response, &answered, "Response", 3),
+        ] {
             let goes = messages(goes);
-            let Ok(Split::Message(first)) = split(goes[0], usize::MAX) else { panic!() };
+            let Ok(StreamItem::Message(first)) = split(goes[0], usize::MAX) else { panic!() };
             let (id, _) = first.definition().unwrap();
             let fields =
                 [("ServiceMethod", stream::STRING), ("Seq", stream::UINT), ("Error", stream::STRING)];
@@ -236,16 +239,16 @@ fn definitions_and_headers_are_gos_to_the_byte() {
                 kind.define(&mut ours);
                 assert_eq!(ours, goes[0]);
                 ours.clear();
-                kind.put(&head::Head { method: b"Arith.Add", seq: 0, error: b"" }, &mut ours);
+                kind.put(&head::RpcHeader { method: b"Arith.Add", seq: 0, error: b"" }, &mut ours);
                 assert_eq!(ours, goes[1]);
             }
         }
         // The body of an answer that says what went wrong.
         let (mut definition, mut value) = (Vec::new(), Vec::new());
         let nothing = messages(&answered).into_iter().find_map(|message| {
-            let Ok(Split::Message(message)) = split(message, usize::MAX) else { return None };
+            let Ok(StreamItem::Message(message)) = split(message, usize::MAX) else { return None };
             let (id, definition) = message.definition().ok()?;
-            (definition.form == stream::Form::Struct { fields: Vec::new() }).then_some(id)
+            (definition.form == stream::DefinedType::Struct { fields: Vec::new() }).then_some(id)
         });
         stream::put_struct_definition(&mut definition, nothing.unwrap(), "", &[]);
         stream::StructWriter::new(&mut value, nothing.unwrap()).end();

@@ -17,21 +17,22 @@ use super::*;
 use crate::codec::gob;
 use crate::config::Limits;
 use crate::message::{
-    Answered, Call, Message, Outgoing, Refusal, Reply, Request, SendBody, Span, method_hash,
+    IncomingReply, Message, Outgoing, OutgoingCall, OutgoingReply, Refusal, Request, SendBody, Span,
+    method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, Out, Page, ServerSide, Site, SiteMethod, Wire};
+use crate::wire::{Broken, Decoded, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ServerContext};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct Args {
+struct GoArgs {
     a: i64,
     b: i64,
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
-struct User {
+struct GoUser {
     #[serde(rename = "ID")]
     id: u64,
     name: String,
@@ -42,18 +43,18 @@ struct User {
 }
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Empty {}
+struct GoEmpty {}
 
 /// The methods of these tests.
 const METHODS: [&str; 6] =
     ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Bytes", "Users.Get", "Users.List"];
 
-struct TestSite;
+struct NetRpcTestDirectory;
 
-impl Site for TestSite {
-    fn method(&self, name: &str) -> Option<SiteMethod> {
+impl MethodDirectory for NetRpcTestDirectory {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        METHODS.contains(&name).then_some(SiteMethod { hash, is_free_of_side_effects: false })
+        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -69,15 +70,15 @@ impl Site for TestSite {
     }
 }
 
-fn side(limits: Limits) -> Arc<ServerSide> {
-    Arc::new(ServerSide { limits, cors_origins: Vec::new(), site: Box::new(TestSite) })
+fn side(limits: Limits) -> Arc<ServerContext> {
+    Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(NetRpcTestDirectory) })
 }
 
 /// What a wire was told, with the bytes that the body's span meant.
 type Told = (Message, Vec<u8>);
 
 /// A wire and what a connection does with it.
-struct End<W> {
+struct NetRpcEnd<W> {
     wire: W,
     held: Vec<u8>,
     bytes_min: usize,
@@ -86,13 +87,13 @@ struct End<W> {
     broken: Option<Broken>,
 }
 
-impl<W> End<W>
+impl<W> NetRpcEnd<W>
 where
-    W: for<'a> Wire<Message = Message, Outgoing<'a> = Outgoing<'a>>,
+    W: for<'a> Protocol<Message = Message, Outgoing<'a> = Outgoing<'a>>,
 {
-    fn of(wire: W) -> End<W> {
+    fn of(wire: W) -> NetRpcEnd<W> {
         let (pool, queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
-        End { wire, held: Vec::new(), bytes_min: 0, pool, queue, broken: None }
+        NetRpcEnd { wire, held: Vec::new(), bytes_min: 0, pool, queue, broken: None }
     }
 
     /// The next message of what has arrived, as a connection takes it: never with fewer bytes than were asked for.
@@ -139,7 +140,7 @@ where
     }
 
     fn reply(&mut self, id: u64, code: Code, body: SendBody<'_>) {
-        self.say(Outgoing::Reply(Reply {
+        self.say(Outgoing::Reply(OutgoingReply {
             id,
             codec: 3,
             compressed: false,
@@ -151,7 +152,7 @@ where
     }
 
     fn call(&mut self, id: u64, name: &str, one_way: bool, body: &[u8]) {
-        self.say(Outgoing::Request(Call {
+        self.say(Outgoing::Request(OutgoingCall {
             id,
             name,
             method: method_hash(name),
@@ -187,16 +188,16 @@ fn without_place(mut message: Message) -> Message {
     message
 }
 
-fn server_with(limits: Limits) -> End<NetRpc> {
-    End::of(NetRpc::server(side(limits)))
+fn server_with(limits: Limits) -> NetRpcEnd<NetRpc> {
+    NetRpcEnd::of(NetRpc::server(side(limits)))
 }
 
-fn server() -> End<NetRpc> {
+fn server() -> NetRpcEnd<NetRpc> {
     server_with(Limits::default())
 }
 
-fn client() -> End<NetRpcClient> {
-    End::of(NetRpcClient::new(1 << 20))
+fn client() -> NetRpcEnd<NetRpcClient> {
+    NetRpcEnd::of(NetRpcClient::new(1 << 20))
 }
 
 fn body_of<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Vec<u8> {
@@ -219,7 +220,7 @@ fn refusal_of(told: &Told) -> &Refusal {
     }
 }
 
-fn answer_of(told: &Told) -> Answered {
+fn answer_of(told: &Told) -> IncomingReply {
     match told.0 {
         Message::Reply(answered) => answered,
         ref other => panic!("an answer was expected, not {other:?}"),
@@ -227,7 +228,7 @@ fn answer_of(told: &Told) -> Answered {
 }
 
 /// Answers as a method that gives back its argument.
-fn echo(end: &mut End<NetRpc>, told: &Told) {
+fn echo(end: &mut NetRpcEnd<NetRpc>, told: &Told) {
     match &told.0 {
         Message::Request(request) => end.reply(request.id, Code::Ok, SendBody::Bytes(&told.1)),
         Message::Refused(refusal) => {

@@ -33,7 +33,7 @@ fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
 }
 
 fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
-    let mut client = End::of(NetRpcClient::new(300));
+    let mut client = NetRpcEnd::of(NetRpcClient::new(300));
     let told = pieces.into_iter().flat_map(|piece| client.hear(piece)).collect();
     (told, client.said(), client.broken)
 }
@@ -43,7 +43,7 @@ fn talk() -> (Vec<u8>, Vec<u8>) {
     let mut client = client();
     for (id, name) in ["Arith.Add", "No.Such", "Echo.Echo", "Users.Get", "Arith.Add"].iter().enumerate() {
         let body =
-            if id % 2 == 0 { body_of(&Args { a: -1, b: 1 << 40 }) } else { body_of(&vec!["x".to_owned()]) };
+            if id % 2 == 0 { body_of(&GoArgs { a: -1, b: 1 << 40 }) } else { body_of(&vec!["x".to_owned()]) };
         client.call(id as u64, name, id == 4, &body);
     }
     let asked = client.said();
@@ -90,10 +90,10 @@ proptest! {
         let (mut client, mut server) = (client(), server());
         for (at, (_, name, number, text)) in calls.iter().enumerate() {
             let body = match at % 4 {
-                0 => body_of(&Args { a: *number, b: at as i64 }),
+                0 => body_of(&GoArgs { a: *number, b: at as i64 }),
                 1 => body_of(text),
                 2 => body_of(&vec![text.clone(), text.clone()]),
-                _ => body_of(&Empty {}),
+                _ => body_of(&GoEmpty {}),
             };
             client.call(at as u64, name, false, &body);
         }
@@ -120,10 +120,10 @@ proptest! {
             let at = answer_of(told).id as usize;
             let (_, _, number, text) = &calls[at];
             match at % 4 {
-                0 => prop_assert_eq!(gob::decode(&told.1), Ok(Args { a: *number, b: at as i64 })),
+                0 => prop_assert_eq!(gob::decode(&told.1), Ok(GoArgs { a: *number, b: at as i64 })),
                 1 => prop_assert_eq!(gob::decode(&told.1), Ok(text.clone())),
                 2 => prop_assert_eq!(gob::decode(&told.1), Ok(vec![text.clone(), text.clone()])),
-                _ => prop_assert_eq!(gob::decode(&told.1), Ok(Empty {})),
+                _ => prop_assert_eq!(gob::decode(&told.1), Ok(GoEmpty {})),
             }
         }
     }

@@ -13,7 +13,7 @@ fn asked(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
 }
 
 /// What a client makes of what the server said.
-fn answers(server: &mut End<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
+fn answers(server: &mut NetRpcEnd<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
     let mut client = client();
     let told = client.hear(&server.said());
     assert_eq!((client.broken, client.held.len()), (None, 0));
@@ -22,18 +22,18 @@ fn answers(server: &mut End<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
 
 #[test]
 fn each_type_is_defined_once_in_each_direction() {
-    let args = body_of(&Args { a: 6, b: 7 });
+    let args = body_of(&GoArgs { a: 6, b: 7 });
     let (mut client, mut server) = (client(), server());
     let mut lengths = Vec::new();
     for id in 0..3 {
         client.call(id, "Arith.Add", false, &args);
         let asked = client.said();
         let told = server.hear(&asked);
-        assert_eq!(gob::decode::<Args>(&told[0].1), Ok(Args { a: 6, b: 7 }));
+        assert_eq!(gob::decode::<GoArgs>(&told[0].1), Ok(GoArgs { a: 6, b: 7 }));
         echo(&mut server, &told[0]);
         let answered = server.said();
         let told = client.hear(&answered);
-        assert_eq!(gob::decode::<Args>(&told[0].1), Ok(Args { a: 6, b: 7 }));
+        assert_eq!(gob::decode::<GoArgs>(&told[0].1), Ok(GoArgs { a: 6, b: 7 }));
         lengths.push((asked.len(), answered.len()));
     }
     assert!(lengths[0].0 > lengths[1].0 + 60 && lengths[0].1 > lengths[1].1 + 60, "{lengths:?}");
@@ -45,7 +45,7 @@ fn each_type_is_defined_once_in_each_direction() {
 fn a_body_of_a_built_in_type_lies_where_it_came() {
     let stream = asked(&[
         ("Echo.Echo", 1, body_of(&"text".to_owned())),
-        ("Arith.Add", 2, body_of(&Args { a: 1, b: 2 })),
+        ("Arith.Add", 2, body_of(&GoArgs { a: 1, b: 2 })),
     ]);
     let mut server = NetRpc::server(side(Limits::default()));
     let Decoded::Message { message: Message::Request(first), consumed } = server.decode(&stream) else {
@@ -59,7 +59,7 @@ fn a_body_of_a_built_in_type_lies_where_it_came() {
     };
     assert!(second.body.is_aside());
     assert_eq!(consumed, rest.len());
-    assert_eq!(gob::decode::<Args>(&server.aside()[second.body.range()]), Ok(Args { a: 1, b: 2 }));
+    assert_eq!(gob::decode::<GoArgs>(&server.aside()[second.body.range()]), Ok(GoArgs { a: 1, b: 2 }));
     assert_eq!(server.decode(&[]), Decoded::NeedMore { bytes_min: 1 });
 }
 
@@ -87,7 +87,7 @@ fn answers_go_out_in_any_order_under_the_callers_numbers() {
 
 #[test]
 fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
-    let args = body_of(&Args { a: 1, b: 2 });
+    let args = body_of(&GoArgs { a: 1, b: 2 });
     let long = format!("Arith.{}", "x".repeat(300));
     for (name, text) in [
         ("Nobody.Add", "rpc: can't find service Nobody.Add".to_owned()),
@@ -101,7 +101,7 @@ fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
         let mut server = server();
         let told = server.hear(&asked(&[(name, 1, args.clone()), ("Arith.Add", 2, args.clone())]));
         assert_eq!((refusal_of(&told[0]).message.as_str(), told.len()), (text.as_str(), 2));
-        assert_eq!(gob::decode::<Args>(&told[1].1), Ok(Args { a: 1, b: 2 }));
+        assert_eq!(gob::decode::<GoArgs>(&told[1].1), Ok(GoArgs { a: 1, b: 2 }));
         told.iter().for_each(|told| echo(&mut server, told));
         let heard = answers(&mut server);
         assert_eq!(heard[0].2, text.as_bytes());
@@ -129,17 +129,17 @@ fn a_failed_call_says_its_text_and_an_empty_struct() {
     let (mut rest, mut bodies) = (&said[..], Vec::new());
     while !rest.is_empty() {
         let bytes = match definitions.take(rest, 1000).unwrap() {
-            stream::Taken::Definition { bytes } => bytes,
-            stream::Taken::Value { id, bytes, definitions } => {
+            stream::ReceivedItem::Definition { bytes } => bytes,
+            stream::ReceivedItem::Value { id, bytes, definitions } => {
                 bodies.push((id, [&definitions[..], &rest[..bytes]].concat()));
                 bytes
             }
-            stream::Taken::NeedMore { .. } => panic!(),
+            stream::ReceivedItem::NeedMore { .. } => panic!(),
         };
         rest = &rest[bytes..];
     }
     assert_eq!(bodies.len(), 6);
-    assert!(bodies.iter().skip(1).step_by(2).all(|(_, body)| gob::decode::<Empty>(body) == Ok(Empty {})));
+    assert!(bodies.iter().skip(1).step_by(2).all(|(_, body)| gob::decode::<GoEmpty>(body) == Ok(GoEmpty {})));
     let mut client = client();
     let texts: Vec<String> =
         client.hear(&said).iter().map(|told| String::from_utf8(told.1.clone()).unwrap()).collect();
@@ -154,7 +154,7 @@ fn a_large_result_is_linked() {
     let told = server.hear(&asked(&[("Echo.Echo", 1, body_of(&String::new()))]));
     server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Chunk(large.clone().into()));
     assert_eq!(answers(&mut server), [(1, 0, large)]);
-    let users = body_of(&vec![Args { a: 1, b: 2 }; 10_000]);
+    let users = body_of(&vec![GoArgs { a: 1, b: 2 }; 10_000]);
     let told = server.hear(&asked(&[("Echo.Echo", 2, body_of(&String::new()))])[0x2e + 1..]);
     server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Chunk(users.into()));
     let mut client = client();
