@@ -164,7 +164,7 @@ fn gos_client_loses_no_answer_to_a_drain() {
         let mut stdout = BufReader::new(client.stdout.take().expect("it is piped"));
         let mut line = String::new();
         stdout.read_line(&mut line).expect("text");
-        assert_eq!(line, "under way\n", "{protocol}");
+        assert_eq!(line, "calls in flight\n", "{protocol}");
         let ran = served.stop();
         line.clear();
         stdout.read_line(&mut line).expect("text");

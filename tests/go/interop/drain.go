@@ -10,7 +10,7 @@ import (
 )
 
 // drain keeps calling on each of so many connections until the server ends them, one call after the other and several at
-// once, and prints how many calls were answered. It says when it is well under way. A call may only fail because its
+// once, and prints how many calls were answered. It prints a line when many calls are in flight. A call may only fail because its
 // connection has ended.
 func drain(protocol, address string) error {
 	const connections, depth, enough = 4, 3, 2000
@@ -38,7 +38,7 @@ func drain(protocol, address string) error {
 						return
 					}
 					if answered.Add(1) == enough {
-						fmt.Println("was running")
+						fmt.Println("calls in flight")
 					}
 				}
 			}(d * 1000)
