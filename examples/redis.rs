@@ -61,7 +61,7 @@ fn number(line: &[u8], sign: &[u8], max: usize) -> Result<usize, Decoded<Words>>
 
 struct Redis(HashMap<Vec<u8>, Vec<u8>>);
 impl App for Redis {
-    type Wire = Resp;
+    type Protocol = Resp;
     type Session = ();
     type Mail = ();
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (Resp, ()) {

@@ -16,7 +16,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError};
 
 /// What both ends share.
 struct MailboxShared<M> {
-    letters: Receiver<M>,
+    messages: Receiver<M>,
     overflow: Mutex<VecDeque<M>>,
     overflow_len: AtomicUsize,
     /// There is no reactor any more.
@@ -30,39 +30,43 @@ pub struct Mailbox<M> {
 
 /// The senders' end.
 pub struct ReactorSender<M> {
-    letters: Sender<M>,
+    messages: Sender<M>,
     inside: Arc<MailboxShared<M>>,
     bell: Bell,
 }
 
 impl<M> Clone for ReactorSender<M> {
     fn clone(&self) -> Self {
-        ReactorSender { letters: self.letters.clone(), inside: self.inside.clone(), bell: self.bell.clone() }
+        ReactorSender {
+            messages: self.messages.clone(),
+            inside: self.inside.clone(),
+            bell: self.bell.clone(),
+        }
     }
 }
 
 /// A mailbox for that many letters without overflow, and its door; the bell wakes the reactor.
-pub fn mailbox<M>(letters_max: usize, bell: Bell) -> (Mailbox<M>, ReactorSender<M>) {
-    let (sender, receiver) = crossbeam_channel::bounded(letters_max);
+pub fn mailbox<M>(messages_max: usize, bell: Bell) -> (Mailbox<M>, ReactorSender<M>) {
+    let (sender, receiver) = crossbeam_channel::bounded(messages_max);
     let inside = Arc::new(MailboxShared {
-        letters: receiver,
+        messages: receiver,
         overflow: Mutex::new(VecDeque::new()),
         overflow_len: AtomicUsize::new(0),
         is_closed: AtomicBool::new(false),
     });
-    (Mailbox { inside: inside.clone() }, ReactorSender { letters: sender, inside, bell })
+    (Mailbox { inside: inside.clone() }, ReactorSender { messages: sender, inside, bell })
 }
 
 impl<M> ReactorSender<M> {
     /// Leaves a letter; wakes the reactor if it sleeps. The letter comes back if there is no reactor any more.
-    pub fn send(&self, letter: M) -> Result<(), M> {
+    pub fn send(&self, message: M) -> Result<(), M> {
         if self.inside.is_closed.load(Ordering::SeqCst) {
-            return Err(letter);
+            return Err(message);
         }
-        match self.letters.try_send(letter) {
+        match self.messages.try_send(message) {
             Ok(()) => {}
-            Err(TrySendError::Full(letter) | TrySendError::Disconnected(letter)) => {
-                self.inside.put_over(letter);
+            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
+                self.inside.put_over(message);
             }
         }
         if self.inside.is_closed.load(Ordering::SeqCst) {
@@ -76,16 +80,16 @@ impl<M> ReactorSender<M> {
 
 impl<M> MailboxShared<M> {
     #[cold]
-    fn put_over(&self, letter: M) {
-        let mut letters = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
-        letters.push_back(letter);
-        self.overflow_len.store(letters.len(), Ordering::SeqCst);
+    fn put_over(&self, message: M) {
+        let mut messages = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+        messages.push_back(message);
+        self.overflow_len.store(messages.len(), Ordering::SeqCst);
     }
 
     #[inline]
     fn take(&self) -> Option<M> {
-        match self.letters.try_recv() {
-            Ok(letter) => Some(letter),
+        match self.messages.try_recv() {
+            Ok(message) => Some(message),
             Err(_) if self.overflow_len.load(Ordering::SeqCst) > 0 => self.take_over(),
             Err(_) => None,
         }
@@ -94,17 +98,17 @@ impl<M> MailboxShared<M> {
     #[cold]
     fn take_over(&self) -> Option<M> {
         // The lock is held for one push or pop, never across anything that blocks.
-        let mut letters = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
-        let letter = letters.pop_front();
-        self.overflow_len.store(letters.len(), Ordering::SeqCst);
-        letter
+        let mut messages = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+        let message = messages.pop_front();
+        self.overflow_len.store(messages.len(), Ordering::SeqCst);
+        message
     }
 
     #[cold]
     fn empty(&self) {
         // One at a time: a letter that is dropped may send another, which comes back to its sender.
-        while let Some(letter) = self.take() {
-            drop(letter);
+        while let Some(message) = self.take() {
+            drop(message);
         }
     }
 }
@@ -119,7 +123,7 @@ impl<M> Mailbox<M> {
     /// Whether there is a letter.
     #[inline]
     pub fn has_mail(&self) -> bool {
-        !self.inside.letters.is_empty() || self.inside.overflow_len.load(Ordering::SeqCst) > 0
+        !self.inside.messages.is_empty() || self.inside.overflow_len.load(Ordering::SeqCst) > 0
     }
 }
 
@@ -140,8 +144,8 @@ mod tests {
     fn more_letters_than_fit_are_all_delivered_and_no_sender_waits() {
         let poller = Poller::new(8).unwrap();
         let (mailbox, door) = mailbox(2, poller.bell());
-        for letter in 0..100 {
-            door.send(letter).unwrap();
+        for message in 0..100 {
+            door.send(message).unwrap();
         }
         assert!(mailbox.has_mail());
         let mut all: Vec<i32> = std::iter::from_fn(|| mailbox.take()).collect();

@@ -37,7 +37,7 @@ impl Span {
 
     /// The bytes stand aside.
     #[inline]
-    pub const fn is_aside(self) -> bool {
+    pub const fn is_scratch(self) -> bool {
         self.0 as u32 & ASIDE != 0
     }
 

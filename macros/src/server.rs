@@ -86,7 +86,7 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     };
     let documented = (!docs.is_empty()).then(|| quote!(.docs(#docs)));
     let deferring = method.form.is_deferred.then(|| quote!(.deferring()));
-    let idempotent = options.is_idempotent.then(|| quote!(.free_of_side_effects()));
+    let idempotent = options.is_idempotent.then(|| quote!(.idempotent()));
     let sharing = matches!(method.form.argument, Argument::Bytes).then(|| quote!(.sharing_body()));
     quote! {{
         let service = #support::Arc::clone(&self);

@@ -99,10 +99,7 @@ fn attributes_say_where_it_runs_and_what_it_is() {
     let function =
         format!("/// One.\n///  Two.\n #[rpc(inline, idempotent, name = \"X\")] #[cfg(unix)] {MULTIPLY}");
     let text = expanded("", &function);
-    assert_has(
-        &text,
-        &["\"Arith.X\"", "Kind::Inline", ".free_of_side_effects()", "#[cfg(unix)] methods.push"],
-    );
+    assert_has(&text, &["\"Arith.X\"", "Kind::Inline", ".idempotent()", "#[cfg(unix)] methods.push"]);
     assert_has(&text, &[r#".docs("One.\nTwo.")"#, "#[cfg(unix)] #[doc"]);
 }
 

@@ -4,8 +4,8 @@ use std::cell::RefCell;
 use std::fmt;
 use std::sync::Arc;
 
-use super::flight::{InFlight, Promise};
-use super::lane::Endpoint;
+use super::call_slot::{InFlight, Promise};
+use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::shared::{Client, PreparedCall};
 use super::{CallError, MethodId, Starter};
@@ -59,11 +59,11 @@ impl Batch {
     pub fn send(self) {
         let mut rest = self.calls.into_inner();
         // One letter for each line; there is one line, unless somebody routes.
-        while let Some((lane, _)) = rest.first() {
-            let lane = lane.clone();
+        while let Some((endpoint, _)) = rest.first() {
+            let endpoint = endpoint.clone();
             let (these, others): (Vec<_>, Vec<_>) =
-                rest.into_iter().partition(|(other, _)| Arc::ptr_eq(other, &lane));
-            lane.start_all(these.into_iter().map(|(_, promise)| promise).collect());
+                rest.into_iter().partition(|(other, _)| Arc::ptr_eq(other, &endpoint));
+            endpoint.start_all(these.into_iter().map(|(_, promise)| promise).collect());
             rest = others;
         }
     }
@@ -77,9 +77,9 @@ impl Batch {
         let target = self.client.named_target(method, codec, false);
         match self.client.prepare(draft, target) {
             Ok(prepared) => {
-                let PreparedCall { draft, lane, promise } = prepared;
-                self.calls.borrow_mut().push((lane.clone(), promise));
-                draft.handle(lane, as_bytes)
+                let PreparedCall { draft, endpoint, promise } = prepared;
+                self.calls.borrow_mut().push((endpoint.clone(), promise));
+                draft.handle(endpoint, as_bytes)
             }
             Err(error) => InFlight::failed(error, as_bytes),
         }
@@ -94,9 +94,9 @@ impl Starter for Batch {
     ) -> InFlight<R::Value> {
         let target = self.client.target::<A, R>(method);
         match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
-            Ok(PreparedCall { draft, lane, promise }) => {
-                self.calls.borrow_mut().push((lane.clone(), promise));
-                draft.handle(lane, R::decode)
+            Ok(PreparedCall { draft, endpoint, promise }) => {
+                self.calls.borrow_mut().push((endpoint.clone(), promise));
+                draft.handle(endpoint, R::decode)
             }
             Err(error) => InFlight::failed(error, R::decode),
         }
@@ -110,11 +110,11 @@ impl Starter for Batch {
     ) {
         let target = self.client.target::<A, R>(method);
         match self.client.prepare(self.client.typed::<A>(target.codec, argument), target) {
-            Ok(PreparedCall { lane, mut promise, .. }) => {
+            Ok(PreparedCall { endpoint, mut promise, .. }) => {
                 promise.call_then(Box::new(move |outcome: Result<(ReplyOutcome, &[u8]), CallError>| {
                     then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
                 }));
-                self.calls.borrow_mut().push((lane, promise));
+                self.calls.borrow_mut().push((endpoint, promise));
             }
             Err(error) => then(Err(error)),
         }
@@ -126,9 +126,9 @@ impl Starter for Batch {
         argument: &A::Given,
     ) -> Result<(), CallError> {
         let target = self.client.one_way_target::<A>(method);
-        let PreparedCall { lane, promise, .. } =
+        let PreparedCall { endpoint, promise, .. } =
             self.client.prepare(self.client.typed::<A>(target.codec, argument), target)?;
-        self.calls.borrow_mut().push((lane, promise));
+        self.calls.borrow_mut().push((endpoint, promise));
         Ok(())
     }
 }

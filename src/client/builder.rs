@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
-use super::lane::Endpoint;
+use super::endpoint::Endpoint;
 use super::shared::{Client, ClientShared};
 use super::{CallError, Route};
 use crate::reactor::{Address, AddressError};
@@ -98,12 +98,12 @@ impl ClientBuilder {
             None => Driver::spawn().map_err(CallError::Connect)?,
         };
         let config = Arc::new(self.config);
-        let lane = |(index, address)| {
+        let endpoint = |(index, address)| {
             let route = self.route.clone();
             Arc::new(Endpoint::new(driver.clone(), index, scheme, address, config.clone(), route))
         };
-        let lanes: Vec<Arc<Endpoint>> = addresses.into_iter().enumerate().map(lane).collect();
-        Ok(Client::of(ClientShared { lanes, route: self.route, driver, config, scheme }))
+        let endpoints: Vec<Arc<Endpoint>> = addresses.into_iter().enumerate().map(endpoint).collect();
+        Ok(Client::of(ClientShared { endpoints, route: self.route, driver, config, scheme }))
     }
 
     /// The client, connected: waits for that, up to `connect_timeout_ms`. Not for a driver whose guest has no host yet,

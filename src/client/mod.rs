@@ -2,18 +2,18 @@
 //! pool of them), driven by a reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
 //! typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`] or a [`Starter`].
 //!
-//! `builder.rs` makes a client, `shared.rs` starts calls, `flight.rs` is what the caller and the reactor hold of one,
+//! `builder.rs` makes a client, `shared.rs` starts calls, `call_slot.rs` is what the caller and the reactor hold of one,
 //! `app/` is the reactor's side.
 
 mod app;
 mod batch;
 mod builder;
+mod call_slot;
 mod config;
 mod direct;
 mod driver;
+mod endpoint;
 mod error;
-mod flight;
-mod lane;
 mod nested;
 mod pending;
 mod reply;
@@ -25,11 +25,11 @@ use std::sync::{Arc, OnceLock};
 pub use crate::policy::backoff::Backoff;
 pub use batch::Batch;
 pub use builder::ClientBuilder;
+pub use call_slot::InFlight;
 pub use config::{ClientConfig, ClientConfigError, WhenFull};
 pub use direct::{Direct, Times};
 pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::{CallError, WrongProtocol};
-pub use flight::InFlight;
 pub use route::{Endpoints, Route};
 pub use shared::Client;
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use super::app::ClientCommand;
-use super::flight::ParentCall;
+use super::call_slot::ParentCall;
 use super::shared::Client;
 use crate::context::Context;
 use crate::message::MetadataBuf;

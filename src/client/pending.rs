@@ -3,7 +3,7 @@
 //! An id is a running number and the slot it lies in, so a lookup is an index and a compare, and a reply to a call that
 //! is over (cancelled, late, or answered before) is told from one that never was.
 
-use super::flight::Promise;
+use super::call_slot::Promise;
 
 /// Bits of an id that name the slot.
 const SLOT_BITS: u32 = 20;

@@ -1,6 +1,6 @@
 //! What an answer says, and how its bytes become a value: the same for every client of the native protocol.
 
-use super::flight::DecodeReply;
+use super::call_slot::DecodeReply;
 use super::{CallError, Times};
 use crate::codec::compress::CompressError;
 use crate::codec::{Codec, CodecError, ValueRules, compress};

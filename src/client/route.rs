@@ -6,20 +6,20 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::lane::Endpoint;
+use super::endpoint::Endpoint;
 use crate::status::{Code, Status};
 
 /// The lines of a client, as a [`Route`] sees them.
 #[derive(Clone, Copy)]
 pub struct Endpoints<'a> {
-    pub(super) lanes: &'a [Arc<Endpoint>],
+    pub(super) endpoints: &'a [Arc<Endpoint>],
 }
 
 impl Endpoints<'_> {
     /// How many there are; at least one.
     #[allow(clippy::len_without_is_empty, reason = "there is always one")]
     pub fn len(&self) -> usize {
-        self.lanes.len()
+        self.endpoints.len()
     }
 
     /// The address of one, as it was given.
@@ -28,7 +28,7 @@ impl Endpoints<'_> {
     ///
     /// There is no such line.
     pub fn address(&self, line: usize) -> &str {
-        &self.lanes[line].address
+        &self.endpoints[line].address
     }
 
     /// Calls begun there and not ended, as of now.
@@ -37,7 +37,7 @@ impl Endpoints<'_> {
     ///
     /// There is no such line.
     pub fn in_flight(&self, line: usize) -> usize {
-        self.lanes[line].in_flight()
+        self.endpoints[line].in_flight()
     }
 }
 

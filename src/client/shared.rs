@@ -7,10 +7,10 @@ use std::time::{Duration, Instant};
 
 use super::batch::Batch;
 use super::builder::ClientBuilder;
+use super::call_slot::{CallDraft, CallParts, DecodeReply, InFlight, ParentCall, Promise, PromiseKind};
 use super::config::ClientConfig;
 use super::driver::{ClientStats, Driver};
-use super::flight::{CallDraft, CallParts, DecodeReply, InFlight, ParentCall, Promise, PromiseKind};
-use super::lane::Endpoint;
+use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, as_bytes};
 use super::route::Endpoints;
 use super::{CallError, Caller, MethodId, Route, Starter, codec_for};
@@ -21,7 +21,7 @@ use crate::wire::Scheme;
 
 /// What all clones of a client share.
 pub(super) struct ClientShared {
-    pub(super) lanes: Vec<Arc<Endpoint>>,
+    pub(super) endpoints: Vec<Arc<Endpoint>>,
     pub(super) route: Option<Arc<dyn Route>>,
     pub(super) driver: Driver,
     pub(super) config: Arc<ClientConfig>,
@@ -191,17 +191,17 @@ impl Client {
         fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
             Ok(())
         }
-        let lane = match self.lane(0) {
-            Ok(lane) => lane,
+        let endpoint = match self.endpoint(0) {
+            Ok(endpoint) => endpoint,
             Err(error) => return InFlight::failed(error, nothing),
         };
         let draft = CallDraft::new();
-        let promise = match self.promise(&draft, lane, "", PromiseKind::Reach) {
+        let promise = match self.promise(&draft, endpoint, "", PromiseKind::Reach) {
             Ok(promise) => promise,
             Err(error) => return InFlight::failed(error, nothing),
         };
-        lane.start(promise);
-        draft.handle(lane.clone(), nothing)
+        endpoint.start(promise);
+        draft.handle(endpoint.clone(), nothing)
     }
 
     /// Calls a method by name with an encoded argument; gives the encoded reply.
@@ -249,19 +249,19 @@ impl Client {
 
     /// Calls begun and not ended, over all lines and all clones: on their way, with the server, or waiting.
     pub fn in_flight(&self) -> usize {
-        self.shared.lanes.iter().map(|lane| lane.in_flight()).sum()
+        self.shared.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum()
     }
 
     // The start of a call.
 
-    fn lane(&self, method: u32) -> Result<&Arc<Endpoint>, CallError> {
-        let lanes = &self.shared.lanes;
+    fn endpoint(&self, method: u32) -> Result<&Arc<Endpoint>, CallError> {
+        let endpoints = &self.shared.endpoints;
         let index = match &self.shared.route {
             None => 0,
-            Some(route) => route.pick(method, Endpoints { lanes }).map_err(CallError::Status)?,
+            Some(route) => route.pick(method, Endpoints { endpoints }).map_err(CallError::Status)?,
         };
-        lanes.get(index).ok_or_else(|| {
-            let error = format!("the route picked line {index} of {}", lanes.len());
+        endpoints.get(index).ok_or_else(|| {
+            let error = format!("the route picked line {index} of {}", endpoints.len());
             CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error))
         })
     }
@@ -323,7 +323,7 @@ impl Client {
     fn promise(
         &self,
         draft: &CallDraft,
-        lane: &Arc<Endpoint>,
+        endpoint: &Arc<Endpoint>,
         method_name: &str,
         what: PromiseKind,
     ) -> Result<Promise, CallError> {
@@ -335,9 +335,9 @@ impl Client {
             return Err(CallError::Metadata { scheme: self.shared.scheme, key: key.to_string() });
         }
         let deadline = self.deadline();
-        lane.enter()?;
+        endpoint.enter()?;
         let parts = CallParts {
-            lane: lane.clone(),
+            endpoint: endpoint.clone(),
             what,
             deadline,
             metadata: metadata.clone(),
@@ -353,13 +353,13 @@ impl Client {
         target: MethodTarget<'_>,
     ) -> Result<PreparedCall, CallError> {
         let draft = draft?;
-        let lane = self.lane(target.method)?.clone();
+        let endpoint = self.endpoint(target.method)?.clone();
         let MethodTarget { name, method_name, method, schema, codec, one_way, idempotent } = target;
         let compressed = self.compresses();
         let idempotent = idempotent || self.settings.idempotent;
         let what = PromiseKind::Call { name, method, schema, codec, compressed, one_way, idempotent };
-        let promise = self.promise(&draft, &lane, method_name, what)?;
-        Ok(PreparedCall { draft, lane, promise })
+        let promise = self.promise(&draft, &endpoint, method_name, what)?;
+        Ok(PreparedCall { draft, endpoint, promise })
     }
 
     fn start_draft<T>(
@@ -369,9 +369,9 @@ impl Client {
         decode: DecodeReply<T>,
     ) -> InFlight<T> {
         match self.prepare(draft, target) {
-            Ok(PreparedCall { draft, lane, promise }) => {
-                lane.start(promise);
-                draft.handle(lane, decode)
+            Ok(PreparedCall { draft, endpoint, promise }) => {
+                endpoint.start(promise);
+                draft.handle(endpoint, decode)
             }
             Err(error) => InFlight::failed(error, decode),
         }
@@ -382,8 +382,8 @@ impl Client {
         draft: Result<CallDraft, CallError>,
         target: MethodTarget<'_>,
     ) -> Result<(), CallError> {
-        let PreparedCall { lane, promise, .. } = self.prepare(draft, target)?;
-        lane.start(promise);
+        let PreparedCall { endpoint, promise, .. } = self.prepare(draft, target)?;
+        endpoint.start(promise);
         Ok(())
     }
 
@@ -396,7 +396,10 @@ impl Client {
         self.draft(codec, |out| rules.apply(|| A::encode(argument, codec, out)))
     }
 
-    pub(super) fn target<A: ArgumentEncode, R: ReplyDecode>(&self, method: &MethodId) -> MethodTarget<'static> {
+    pub(super) fn target<A: ArgumentEncode, R: ReplyDecode>(
+        &self,
+        method: &MethodId,
+    ) -> MethodTarget<'static> {
         let codec = match self.only_codec() {
             Some(codec) => codec,
             None => codec_for(self.settings.codec, |codec| A::accepts(codec) && R::accepts(codec)),
@@ -429,7 +432,7 @@ impl Client {
 /// A call that only needs to be handed over.
 pub(super) struct PreparedCall {
     pub(super) draft: CallDraft,
-    pub(super) lane: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) promise: Promise,
 }
 
@@ -473,11 +476,11 @@ impl Starter for Client {
     ) {
         let target = self.target::<A, R>(method);
         match self.prepare(self.typed::<A>(target.codec, argument), target) {
-            Ok(PreparedCall { lane, mut promise, .. }) => {
+            Ok(PreparedCall { endpoint, mut promise, .. }) => {
                 promise.call_then(Box::new(move |outcome: Result<(ReplyOutcome, &[u8]), CallError>| {
                     then(outcome.and_then(|(answer, body)| answer.decode(body, R::decode)));
                 }));
-                lane.start(promise);
+                endpoint.start(promise);
             }
             Err(error) => then(Err(error)),
         }
@@ -496,7 +499,7 @@ impl Starter for Client {
 impl fmt::Debug for Client {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Client")
-            .field("lines", &Endpoints { lanes: &self.shared.lanes })
+            .field("lines", &Endpoints { endpoints: &self.shared.endpoints })
             .finish_non_exhaustive()
     }
 }

@@ -84,8 +84,8 @@ pub struct FreeList {
 }
 
 /// Tables kept; and the largest that is.
-const STOCK_MAX: usize = 64;
-const STOCK_ENTRIES_MAX: usize = 1024;
+const FREE_TABLES_MAX: usize = 64;
+const FREE_TABLE_ENTRIES_MAX: usize = 1024;
 
 impl FreeList {
     /// Empty.
@@ -94,7 +94,7 @@ impl FreeList {
     }
 
     fn put(&mut self, mut table: Box<CallTable>) {
-        if self.tables.len() < STOCK_MAX && table.entries.capacity() <= STOCK_ENTRIES_MAX {
+        if self.tables.len() < FREE_TABLES_MAX && table.entries.capacity() <= FREE_TABLE_ENTRIES_MAX {
             table.entries.clear();
             table.free.clear();
             self.tables.push(table);
@@ -134,12 +134,12 @@ impl Calls {
     }
 
     /// Begins a call; gives its slot.
-    pub fn begin(&mut self, call: ConnCall, stock: &mut FreeList) -> u32 {
+    pub fn begin(&mut self, call: ConnCall, free_list: &mut FreeList) -> u32 {
         self.id_max = if self.is_empty() { call.id } else { self.id_max.max(call.id) };
         if let Some(deadline) = call.deadline {
             self.deadline_min = Some(self.deadline_min.map_or(deadline, |min| min.min(deadline)));
         }
-        let table = self.table.get_or_insert_with(|| stock.tables.pop().unwrap_or_default());
+        let table = self.table.get_or_insert_with(|| free_list.tables.pop().unwrap_or_default());
         if let Some(slot) = table.free.pop() {
             table.entries[slot as usize] = Some(call);
             return slot;
@@ -149,13 +149,13 @@ impl Calls {
     }
 
     /// The work of a call has ended; its slot is free.
-    pub fn end(&mut self, slot: u32, stock: &mut FreeList) -> Option<ConnCall> {
+    pub fn end(&mut self, slot: u32, free_list: &mut FreeList) -> Option<ConnCall> {
         let table = self.table.as_mut()?;
         let call = table.entries.get_mut(slot as usize)?.take()?;
         table.free.push(slot);
         if table.free.len() == table.entries.len() {
             self.deadline_min = None;
-            self.table.take().into_iter().for_each(|table| stock.put(table));
+            self.table.take().into_iter().for_each(|table| free_list.put(table));
         }
         Some(call)
     }
@@ -229,16 +229,16 @@ mod tests {
 
     #[test]
     fn an_id_is_in_flight_from_its_begin_to_its_answer() {
-        let (mut calls, mut stock) = (Calls::new(), FreeList::new());
-        let nine = calls.begin(call(9, None), &mut stock);
-        calls.begin(call(3, None), &mut stock);
+        let (mut calls, mut free_list) = (Calls::new(), FreeList::new());
+        let nine = calls.begin(call(9, None), &mut free_list);
+        calls.begin(call(3, None), &mut free_list);
         assert!(calls.contains(9) && calls.contains(3) && !calls.contains(4) && !calls.contains(10));
         assert_eq!(calls.answer_by_id(9).unwrap().id, 9);
         assert!(!calls.contains(9), "the peer may use an id again once it was answered");
         assert!(calls.answer_by_id(9).is_none(), "only one answer");
         assert_eq!(calls.len(), 2, "the work goes on and counts");
-        assert!(calls.end(nine, &mut stock).unwrap().is_answered());
-        assert!(calls.end(nine, &mut stock).is_none());
+        assert!(calls.end(nine, &mut free_list).unwrap().is_answered());
+        assert!(calls.end(nine, &mut free_list).is_none());
         assert_eq!(calls.len(), 1);
     }
 
@@ -246,9 +246,9 @@ mod tests {
     fn late_calls_are_answered_once_and_the_next_deadline_is_found() {
         let t0 = Instant::now();
         let at = |ms| Some(t0 + Duration::from_millis(ms));
-        let (mut calls, mut stock) = (Calls::new(), FreeList::new());
+        let (mut calls, mut free_list) = (Calls::new(), FreeList::new());
         for (id, deadline) in [(1, at(30)), (2, at(10)), (3, None), (4, at(20))] {
-            calls.begin(call(id, deadline), &mut stock);
+            calls.begin(call(id, deadline), &mut free_list);
         }
         assert_eq!(calls.next_deadline(), at(10));
         let mut late = Vec::new();
@@ -260,14 +260,14 @@ mod tests {
 
     #[test]
     fn a_table_that_is_empty_after_a_burst_holds_no_memory() {
-        let (mut calls, mut stock) = (Calls::new(), FreeList::new());
-        let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None), &mut stock)).collect();
+        let (mut calls, mut free_list) = (Calls::new(), FreeList::new());
+        let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None), &mut free_list)).collect();
         for slot in slots {
-            calls.end(slot, &mut stock);
+            calls.end(slot, &mut free_list);
         }
         assert!(calls.is_empty() && calls.table.is_none());
-        assert_eq!(stock.tables.len(), 1, "the next connection with a call has it");
-        calls.begin(call(1, None), &mut stock);
-        assert!(stock.tables.is_empty());
+        assert_eq!(free_list.tables.len(), 1, "the next connection with a call has it");
+        calls.begin(call(1, None), &mut free_list);
+        assert!(free_list.tables.is_empty());
     }
 }

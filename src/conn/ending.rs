@@ -15,8 +15,8 @@ impl<W: Protocol> Conn<W> {
     ///
     /// A caller whose peer has failed owes it nothing: it ends at once, and whoever waits for an answer hears of it.
     pub fn finish(&mut self, why: CloseReason, now: Instant) {
-        self.is_easy = false;
-        let is_for_nobody = self.wire.is_caller() && why.is_failure();
+        self.fast_path = false;
+        let is_for_nobody = self.protocol.is_caller() && why.is_failure();
         match self.state {
             ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed
                 if is_for_nobody =>
@@ -41,15 +41,15 @@ impl<W: Protocol> Conn<W> {
     /// Asks the peer for no new requests; ends when it is quiet. Where the protocol cannot say so
     /// ([`DrainNotice::None`]), it ends when what the peer has written by now is read and answered.
     pub fn drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
-        self.is_easy = false;
+        self.fast_path = false;
         match self.state {
             // Who has just connected may have a request on its way, too.
             ConnState::Opening { .. } | ConnState::Serving => {
                 self.state = ConnState::Draining;
                 self.since = now;
-                self.owes_notice = true;
-                if self.wire.is_decided() {
-                    self.say_drain(pool, now, limits);
+                self.owes_drain_notice = true;
+                if self.protocol.is_decided() {
+                    self.write_drain_notice(pool, now, limits);
                 }
             }
             ConnState::Draining
@@ -63,26 +63,26 @@ impl<W: Protocol> Conn<W> {
     /// The peer was told of the drain long enough ago: a call that comes now is refused.
     pub fn refuses_calls(&self, now: Instant) -> bool {
         self.state == ConnState::Draining
-            && self.wire.drain_notice() == DrainNotice::Message
+            && self.protocol.drain_notice() == DrainNotice::Message
             && now >= self.since + DRAIN_SERVE
     }
 
     /// A notice waits for the peer's first message: to be asked with each, and said before it is answered.
     #[inline]
-    pub fn owes_notice(&self) -> bool {
-        self.owes_notice
+    pub fn owes_drain_notice(&self) -> bool {
+        self.owes_drain_notice
     }
 
     /// Says that the connection drains.
-    pub fn say_drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
-        self.owes_notice = false;
+    pub fn write_drain_notice(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
+        self.owes_drain_notice = false;
         if self.out_len() == 0 {
             self.last_written = now;
         }
-        self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+        self.protocol.encode_drain(&mut Out { queue: &mut self.out, pool });
         // The notice may have made an answer in flight the last one: the wire says so on its next look.
         self.bytes_min = 0;
-        self.is_easy = false;
+        self.fast_path = false;
         self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;
     }
 
@@ -121,7 +121,9 @@ impl<W: Protocol> Conn<W> {
     #[inline]
     pub fn step(&mut self) -> SocketAction {
         match &self.state {
-            ConnState::Draining if !self.owes_notice && self.wire.drain_notice() == DrainNotice::None => {
+            ConnState::Draining
+                if !self.owes_drain_notice && self.protocol.drain_notice() == DrainNotice::None =>
+            {
                 SocketAction::FinishWhenRead
             }
             ConnState::Opening { .. }
@@ -130,9 +132,9 @@ impl<W: Protocol> Conn<W> {
             | ConnState::Lingering { .. } => SocketAction::Keep,
             ConnState::HalfClosed => {
                 // Nobody answers what a caller still has to write.
-                let is_said = self.out_len() == 0 || self.wire.is_caller();
+                let is_said = self.out_len() == 0 || self.protocol.is_caller();
                 if self.in_flight == 0 && is_said && !(self.is_paused || self.has_undecoded()) {
-                    self.is_easy = false;
+                    self.fast_path = false;
                     self.state = ConnState::Closed(CloseReason::PeerClosed);
                     return SocketAction::Close(CloseReason::PeerClosed);
                 }

@@ -80,7 +80,7 @@ pub enum NextMessage<M> {
 
 /// One connection without its socket.
 pub struct Conn<W> {
-    wire: W,
+    protocol: W,
     recv: RecvBuf,
     out: WriteQueue,
     filtered: Option<Box<Filtered>>,
@@ -89,13 +89,13 @@ pub struct Conn<W> {
     is_paused: bool,
     /// Messages are taken and answers are written as usual: an open state, not paused, no filter. The short way
     /// of a request asks for this alone; `check` holds it to what it stands for.
-    is_easy: bool,
+    fast_path: bool,
     /// The peer has closed its sending half.
     is_eof: bool,
     /// A message was completed since the last [`Conn::settle`].
     is_progress: bool,
     /// It drains, which could not be said yet: the peer had not shown what it speaks.
-    owes_notice: bool,
+    owes_drain_notice: bool,
     /// Every call has been answered, although its work may go on: the end does not wait for that work.
     is_given_up: bool,
     /// Calls begun and not ended, answered or not: work counts until it ends.
@@ -114,18 +114,18 @@ pub struct Conn<W> {
 
 impl<W: Protocol> Conn<W> {
     /// A connection that has just been opened.
-    pub fn new(wire: W, now: Instant) -> Conn<W> {
+    pub fn new(protocol: W, now: Instant) -> Conn<W> {
         Conn {
-            wire,
+            protocol,
             recv: RecvBuf::new(),
             out: WriteQueue::new(),
             filtered: None,
             state: ConnState::Opening { heard: None },
             is_paused: false,
-            is_easy: true,
+            fast_path: true,
             is_eof: false,
             is_progress: false,
-            owes_notice: false,
+            owes_drain_notice: false,
             is_given_up: false,
             in_flight: 0,
             in_flight_bytes: 0,
@@ -142,7 +142,7 @@ impl<W: Protocol> Conn<W> {
     pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
         debug_assert!(self.state == ConnState::Opening { heard: None } && self.recv.is_empty());
         self.filtered = Some(Box::new(Filtered::new(filter)));
-        self.is_easy = false;
+        self.fast_path = false;
         self
     }
 
@@ -208,12 +208,12 @@ impl<W: Protocol> Conn<W> {
     pub fn on_eof(&mut self, now: Instant) {
         self.is_eof = true;
         self.last_heard = now;
-        if self.wire.on_end() {
+        if self.protocol.on_end() {
             self.bytes_min = 0;
         }
-        if self.wire.is_end_of_reading() {
+        if self.protocol.is_end_of_reading() {
             // Every whole message has been taken, and nobody is left to hear of it.
-            self.is_easy = false;
+            self.fast_path = false;
             self.state = match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
                 ConnState::Opening { .. }
                 | ConnState::Serving
@@ -238,7 +238,7 @@ impl<W: Protocol> Conn<W> {
 
     /// The socket failed: nothing can be said any more.
     pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
-        self.is_easy = false;
+        self.fast_path = false;
         match self.state {
             ConnState::Lingering { ref why, .. } => self.state = ConnState::Closed(why.clone()),
             ConnState::Closed(_) => {}
@@ -254,11 +254,11 @@ impl<W: Protocol> Conn<W> {
 
     /// The next message, if it is of the commonest kind; `None` is to ask [`Conn::next_message`].
     #[inline(always)]
-    pub fn next_quick(&mut self) -> Option<(W::Message, usize)> {
-        if !self.is_easy {
+    pub fn try_fast_decode(&mut self) -> Option<(W::Message, usize)> {
+        if !self.fast_path {
             return None;
         }
-        let (message, consumed) = self.wire.decode_quick(self.recv.bytes())?;
+        let (message, consumed) = self.protocol.try_fast_decode(self.recv.bytes())?;
         self.on_progress(consumed);
         // A wire that has something to say without bytes does not answer quickly.
         self.bytes_min = 1;
@@ -268,14 +268,14 @@ impl<W: Protocol> Conn<W> {
     /// The next whole message of the bytes at hand.
     pub fn next_message(&mut self) -> NextMessage<W::Message> {
         loop {
-            if !self.is_easy && (self.is_paused || self.is_finishing()) {
+            if !self.fast_path && (self.is_paused || self.is_finishing()) {
                 return NextMessage::Nothing;
             }
             let input = self.recv.bytes();
             if input.len() < self.bytes_min {
                 return NextMessage::Nothing;
             }
-            match self.wire.decode(input) {
+            match self.protocol.decode(input) {
                 Decoded::Message { message, consumed } => {
                     self.on_progress(consumed);
                     return NextMessage::Message { message, consumed };
@@ -309,7 +309,7 @@ impl<W: Protocol> Conn<W> {
                 self.recv.consume(consumed);
                 self.bytes_min = 1;
                 // What comes next has a time of its own.
-                self.is_progress |= !self.wire.is_inside_message();
+                self.is_progress |= !self.protocol.is_inside_message();
                 return None;
             }
             Decoded::NeedMore { bytes_min } => {
@@ -337,14 +337,18 @@ impl<W: Protocol> Conn<W> {
     /// A part of the message at hand.
     #[inline]
     pub fn bytes_of(&self, span: Span) -> &[u8] {
-        if span.is_aside() { &self.wire.aside()[span.range()] } else { &self.recv.bytes()[span.range()] }
+        if span.is_scratch() {
+            &self.protocol.aside()[span.range()]
+        } else {
+            &self.recv.bytes()[span.range()]
+        }
     }
 
     /// A part of the message at hand as a chunk that may outlive the buffer: not copied, shared.
     pub fn cut(&mut self, span: Span) -> Chunk {
-        if span.is_aside() {
+        if span.is_scratch() {
             // The wire needs its room for the next message.
-            return Chunk::from(self.wire.aside()[span.range()].to_vec());
+            return Chunk::from(self.protocol.aside()[span.range()].to_vec());
         }
         self.recv.cut(span.range())
     }
@@ -358,7 +362,7 @@ impl<W: Protocol> Conn<W> {
     /// Reading is over for this turn: lets go of the memory that is not needed, notes what is still missing.
     #[inline]
     pub fn settle(&mut self, pool: &mut Pool, now: Instant) {
-        if self.recv.is_empty() && !self.wire.is_inside_message() {
+        if self.recv.is_empty() && !self.protocol.is_inside_message() {
             self.frame_began = None;
             self.bytes_min = self.bytes_min.max(1);
             self.recv.settle(pool, 0);
@@ -366,11 +370,11 @@ impl<W: Protocol> Conn<W> {
             self.settle_partial(pool, now);
         }
         self.is_progress = false;
-        if !self.is_easy {
-            self.is_easy = !self.is_paused && self.is_fast_state() && self.filtered.is_none();
+        if !self.fast_path {
+            self.fast_path = !self.is_paused && self.is_fast_state() && self.filtered.is_none();
         }
         if let ConnState::Opening { heard: Some(_) } = self.state
-            && self.wire.is_decided()
+            && self.protocol.is_decided()
         {
             self.state = ConnState::Serving;
         }
@@ -381,7 +385,7 @@ impl<W: Protocol> Conn<W> {
             // An incomplete message: no more bytes follow. Complete ones may wait behind the budget of a turn.
             self.recv.consume(self.recv.len());
         }
-        let is_inside = !self.recv.is_empty() || self.wire.is_inside_message();
+        let is_inside = !self.recv.is_empty() || self.protocol.is_inside_message();
         if !is_inside || self.is_eof {
             self.frame_began = None;
         } else if self.is_progress || self.frame_began.is_none() {
@@ -408,7 +412,7 @@ impl<W: Protocol> Conn<W> {
             || self.in_flight_bytes >= limits.in_flight_bytes_max
         {
             self.is_paused = true;
-            self.is_easy = false;
+            self.fast_path = false;
         }
     }
 
@@ -424,7 +428,7 @@ impl<W: Protocol> Conn<W> {
     fn try_resume(&mut self, now: Instant, limits: &Limits) -> bool {
         let calls_low = (self.in_flight as usize) <= limits.in_flight_max / 2
             && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
-        if calls_low && self.out_len() + self.wire.held_bytes() <= limits.write_queue_low_bytes {
+        if calls_low && self.out_len() + self.protocol.held_bytes() <= limits.write_queue_low_bytes {
             self.is_paused = false;
             // Its clock stood while the peer was kept waiting.
             self.frame_began = self.frame_began.map(|_| now);
@@ -448,20 +452,20 @@ impl<W: Protocol> Conn<W> {
     /// Says something to the peer.
     #[inline(always)]
     pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
-        if !self.is_easy && matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_)) {
+        if !self.fast_path && matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_)) {
             return;
         }
         // Where it is easy there is no filter, and nothing sealed to count.
-        if self.out.is_empty() && (self.is_easy || self.out_len() == 0) {
+        if self.out.is_empty() && (self.fast_path || self.out_len() == 0) {
             // Time spent with nothing to write is no stall.
             self.last_written = now;
         }
-        self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool });
-        if self.out.len() + self.wire.held_bytes() >= limits.write_queue_high_bytes
-            || !self.is_easy && self.out_len() >= limits.write_queue_high_bytes
+        self.protocol.encode(outgoing, &mut Out { queue: &mut self.out, pool });
+        if self.out.len() + self.protocol.held_bytes() >= limits.write_queue_high_bytes
+            || !self.fast_path && self.out_len() >= limits.write_queue_high_bytes
         {
             self.is_paused = true;
-            self.is_easy = false;
+            self.fast_path = false;
         }
     }
 
@@ -536,14 +540,14 @@ impl<W: Protocol> Conn<W> {
     }
 
     /// The protocol's own state.
-    pub fn wire(&self) -> &W {
-        &self.wire
+    pub fn protocol(&self) -> &W {
+        &self.protocol
     }
 
     /// What must hold whenever the reactor turns to another connection.
     pub fn check(&self, limits: &Limits) {
         debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
-        debug_assert!(!self.is_easy || !self.is_paused && self.is_fast_state() && self.filtered.is_none());
+        debug_assert!(!self.fast_path || !self.is_paused && self.is_fast_state() && self.filtered.is_none());
         debug_assert!(
             self.out.len() < limits.write_queue_high_bytes
                 || self.is_paused

@@ -65,7 +65,7 @@ impl<W: Protocol> Conn<W> {
 
     /// When a connection that drains ends, unless its peer closes it before.
     fn drain_deadline(&self, limits: &Limits) -> Option<Instant> {
-        match self.wire.drain_notice() {
+        match self.protocol.drain_notice() {
             DrainNotice::Message if self.is_resting() => {
                 Some((self.last_heard.max(self.since) + DRAIN_QUIET).min(self.since + DRAIN_END))
             }
@@ -80,7 +80,7 @@ impl<W: Protocol> Conn<W> {
     /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
     fn frame_deadline(&self, limits: &Limits) -> Option<Instant> {
         let began = self.frame_began.filter(|_| !self.is_paused && !self.is_finishing())?;
-        let ms = match (self.wire.is_in_head(), self.wire.is_lingering()) {
+        let ms = match (self.protocol.is_in_head(), self.protocol.is_lingering()) {
             (true, _) => limits.head_ms,
             (false, true) => limits.linger_ms,
             (false, false) => limits.frame_ms,
@@ -90,7 +90,10 @@ impl<W: Protocol> Conn<W> {
 
     /// Nothing is in flight, at hand, or waiting to be written.
     fn is_resting(&self) -> bool {
-        self.in_flight == 0 && self.out_len() == 0 && self.recv.is_empty() && !self.wire.is_inside_message()
+        self.in_flight == 0
+            && self.out_len() == 0
+            && self.recv.is_empty()
+            && !self.protocol.is_inside_message()
     }
 
     /// The process did not run for that long (it was stopped, or the machine slept): that time does not count. Peers
@@ -112,7 +115,7 @@ impl<W: Protocol> Conn<W> {
         if self.next_deadline(limits).is_none_or(|at| at > now) {
             return;
         }
-        self.is_easy = false;
+        self.fast_path = false;
         let ms = Duration::from_millis;
         if self.out_len() > 0 && self.last_written + ms(limits.write_stall_ms) <= now {
             self.state = ConnState::Closed(CloseReason::WriteStalled);
@@ -128,14 +131,14 @@ impl<W: Protocol> Conn<W> {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
-                self.wire.encode_late(&mut Out { queue: &mut self.out, pool });
+                self.protocol.encode_late(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::FrameLate, now);
             }
             ConnState::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
-                self.wire.encode_drain(&mut Out { queue: &mut self.out, pool });
+                self.protocol.encode_drain(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::Idle, now);
             }
             ConnState::Draining => self.finish(CloseReason::Drained, now),

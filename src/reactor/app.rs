@@ -20,7 +20,7 @@ use crate::wire::Protocol;
 /// What a reactor does with its connections.
 pub trait App: Sized {
     /// The protocol.
-    type Wire: Protocol;
+    type Protocol: Protocol;
     /// What the app keeps for each connection.
     type Session;
     /// What other threads may tell the app.
@@ -30,16 +30,16 @@ pub trait App: Sized {
     fn begin_thread(&mut self) {}
 
     /// A connection was opened, on the listener with that index.
-    fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Wire, Self::Session);
+    fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Protocol, Self::Session);
 
     /// A message has come. Its bytes are valid during this call only.
-    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Wire as Protocol>::Message);
+    fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Protocol as Protocol>::Message);
 
     /// A message has come after the time for which calls that cross a drain notice are served: a call is to be refused.
     fn on_message_after_drain(
         &mut self,
         cx: &mut ConnCx<'_, Self>,
-        message: <Self::Wire as Protocol>::Message,
+        message: <Self::Protocol as Protocol>::Message,
     ) {
         self.on_message(cx, message);
     }
@@ -109,7 +109,7 @@ pub trait App: Sized {
 pub struct ConnCx<'a, A: App> {
     pub(super) key: Key,
     pub(super) peer: Peer,
-    pub(super) conn: &'a mut Conn<A::Wire>,
+    pub(super) conn: &'a mut Conn<A::Protocol>,
     /// What the app keeps for the connection.
     pub session: &'a mut A::Session,
     pub(super) pool: &'a mut Pool,
@@ -144,8 +144,8 @@ impl<A: App> ConnCx<'_, A> {
 
     /// The protocol's own state.
     #[inline]
-    pub fn wire(&self) -> &A::Wire {
-        self.conn.wire()
+    pub fn protocol(&self) -> &A::Protocol {
+        self.conn.protocol()
     }
 
     /// A part of the message at hand.
@@ -161,7 +161,7 @@ impl<A: App> ConnCx<'_, A> {
 
     /// Says something to the peer. It is written by the end of the turn, with everything else that was said.
     #[inline(always)]
-    pub fn send(&mut self, outgoing: <A::Wire as Protocol>::Outgoing<'_>) {
+    pub fn send(&mut self, outgoing: <A::Protocol as Protocol>::Outgoing<'_>) {
         self.conn.encode(outgoing, self.pool, self.now, self.limits);
     }
 
@@ -241,7 +241,7 @@ impl<A: App> Conns<'_, A> {
         &mut self,
         mut stream: NetStream,
         peer: Peer,
-        wire: A::Wire,
+        protocol: A::Protocol,
         session: A::Session,
     ) -> io::Result<Key> {
         if self.core.slots.len() >= self.core.limits.connections_max {
@@ -252,7 +252,7 @@ impl<A: App> Conns<'_, A> {
         }
         let key = self.core.register(&mut stream)?;
         self.loads.add(self.index);
-        self.core.open(key, stream, peer, wire, session);
+        self.core.open(key, stream, peer, protocol, session);
         Ok(key)
     }
 

@@ -28,7 +28,7 @@ const SLICES: usize = 64;
 /// A connection with its socket and what the reactor notes about it.
 pub(super) struct ConnSlot<A: App> {
     pub(super) stream: NetStream,
-    pub(super) conn: Conn<A::Wire>,
+    pub(super) conn: Conn<A::Protocol>,
     pub(super) session: A::Session,
     pub(super) peer: Peer,
     /// The kernel said readable and no read has said otherwise since.
@@ -123,12 +123,12 @@ impl<A: App> Core<A> {
         key: Key,
         stream: NetStream,
         peer: Peer,
-        wire: A::Wire,
+        protocol: A::Protocol,
         session: A::Session,
     ) {
         let slot = ConnSlot {
             stream,
-            conn: Conn::new(wire, self.now),
+            conn: Conn::new(protocol, self.now),
             session,
             peer,
             is_readable: false,
@@ -202,7 +202,7 @@ impl<A: App> Core<A> {
             let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
             let taken_before = messages;
             loop {
-                if let Some((message, consumed)) = cx.conn.next_quick() {
+                if let Some((message, consumed)) = cx.conn.try_fast_decode() {
                     app.on_message(&mut cx, message);
                     cx.conn.consume(consumed);
                 } else if !take_message(app, &mut cx) {
@@ -525,8 +525,8 @@ impl<A: App> Core<A> {
 fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
     match cx.conn.next_message() {
         NextMessage::Message { message, consumed } => {
-            if cx.conn.owes_notice() {
-                cx.conn.say_drain(cx.pool, cx.now, cx.limits);
+            if cx.conn.owes_drain_notice() {
+                cx.conn.write_drain_notice(cx.pool, cx.now, cx.limits);
             }
             if cx.conn.refuses_calls(cx.now) {
                 app.on_message_after_drain(cx, message);

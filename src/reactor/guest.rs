@@ -50,7 +50,7 @@ pub trait Guest: Send {
 impl<A> Guest for Reactor<A>
 where
     A: App + Send,
-    A::Wire: Send,
+    A::Protocol: Send,
     A::Session: Send,
 {
     fn move_in(&mut self, poller: &mut Poller, key: Key) -> io::Result<()> {
@@ -103,7 +103,7 @@ impl<M: Send + 'static> Remote<M> {
     pub fn host(&self) -> Host {
         let remote = self.clone();
         Host(Arc::new(move |guest| {
-            remote.door.send(ReactorCommand::Guest(guest)).map_err(|post| match post {
+            remote.sender.send(ReactorCommand::Guest(guest)).map_err(|command| match command {
                 ReactorCommand::Guest(guest) => guest,
                 ReactorCommand::App(_)
                 | ReactorCommand::Adopt(..)

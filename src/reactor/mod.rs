@@ -48,9 +48,9 @@ use crate::stats::{ReactorStats, STAGES, micros};
 /// Events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
 /// Letters for which the mailbox has room without its overflow.
-const LETTERS_MAX: usize = 4096;
+const COMMANDS_MAX: usize = 4096;
 /// Letters read in one turn.
-const LETTERS_PER_TURN: usize = 1024;
+const COMMANDS_PER_TURN: usize = 1024;
 /// How often unused buffers are looked for while there may be some.
 const SHRINK_EVERY: Duration = Duration::from_secs(1);
 /// So much freed at once is worth telling the allocator to give it back to the system.
@@ -93,7 +93,7 @@ const GUEST_GENERATION: u32 = u32::MAX - 2;
 /// struct Echo;
 ///
 /// impl App for Echo {
-///     type Wire = Lines;
+///     type Protocol = Lines;
 ///     type Session = ();
 ///     type Mail = ();
 ///
@@ -129,7 +129,7 @@ pub struct Reactor<A: App> {
     core: Core<A>,
     acceptor: Acceptor,
     mailbox: Mailbox<ReactorCommand<A::Mail>>,
-    door: ReactorSender<ReactorCommand<A::Mail>>,
+    sender: ReactorSender<ReactorCommand<A::Mail>>,
     deal: Option<AcceptorShare<A::Mail>>,
     loads: Arc<Loads>,
     index: usize,
@@ -175,8 +175,8 @@ impl<A: App> Reactor<A> {
     /// The system gives no event queue.
     pub fn with_app(config: ReactorConfig, app: impl FnOnce(Remote<A::Mail>) -> A) -> io::Result<Reactor<A>> {
         let poller = Poller::new(EVENTS_MAX)?;
-        let (mailbox, door) = mailbox(LETTERS_MAX, poller.bell());
-        let app = app(Remote { door: door.clone() });
+        let (mailbox, sender) = mailbox(COMMANDS_MAX, poller.bell());
+        let app = app(Remote { sender: sender.clone() });
         let cores = os::allowed_cores().len();
         let connections_max = config.limits.connections_max;
         let ReactorConfig { limits, flush, turn, busy_poll, gather, core, pool } = config;
@@ -185,7 +185,7 @@ impl<A: App> Reactor<A> {
             core: Core::new(poller, Pool::new(pool), limits, turn, flush, Arc::new(ReactorStats::new())),
             acceptor: Acceptor::new(),
             mailbox,
-            door,
+            sender,
             deal: None,
             loads: Arc::new(Loads::new(1)),
             index: 0,
@@ -238,7 +238,7 @@ impl<A: App> Reactor<A> {
 
     /// A hand on the reactor, for other threads.
     pub fn remote(&self) -> Remote<A::Mail> {
-        Remote { door: self.door.clone() }
+        Remote { sender: self.sender.clone() }
     }
 
     /// What the reactor counts.
@@ -349,9 +349,9 @@ impl<A: App> Reactor<A> {
             self.loads.sub(self.index);
             return;
         };
-        let (wire, session) = self.app.open(key, peer, listener);
+        let (protocol, session) = self.app.open(key, peer, listener);
         let app_at = self.app.next_deadline(&session);
-        self.core.open(key, stream, peer, wire, session);
+        self.core.open(key, stream, peer, protocol, session);
         self.core.note_accepted(key);
         if let Some(at) = app_at {
             self.core.arm_for_app(key, at);
@@ -376,11 +376,11 @@ impl<A: App> Reactor<A> {
 
     fn read_mail(&mut self) {
         let mut letters = 0;
-        while letters < LETTERS_PER_TURN
-            && let Some(post) = self.mailbox.take()
+        while letters < COMMANDS_PER_TURN
+            && let Some(command) = self.mailbox.take()
         {
             letters += 1;
-            match post {
+            match command {
                 ReactorCommand::App(mail) => {
                     let Reactor { app, core, loads, index, .. } = self;
                     app.on_mail(&mut Conns { core, loads, index: *index }, mail);

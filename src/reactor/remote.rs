@@ -17,19 +17,19 @@ pub(super) enum ReactorCommand<M> {
 
 /// A hand on a reactor from any thread.
 pub struct Remote<M> {
-    pub(super) door: ReactorSender<ReactorCommand<M>>,
+    pub(super) sender: ReactorSender<ReactorCommand<M>>,
 }
 
 impl<M> Clone for Remote<M> {
     fn clone(&self) -> Self {
-        Remote { door: self.door.clone() }
+        Remote { sender: self.sender.clone() }
     }
 }
 
 impl<M> Remote<M> {
     /// Tells the app something. The letter comes back if the reactor has ended.
     pub fn mail(&self, mail: M) -> Result<(), M> {
-        self.door.send(ReactorCommand::App(mail)).map_err(|post| match post {
+        self.sender.send(ReactorCommand::App(mail)).map_err(|command| match command {
             ReactorCommand::App(mail) => mail,
             ReactorCommand::Adopt(..)
             | ReactorCommand::Guest(_)
@@ -44,21 +44,21 @@ impl<M> Remote<M> {
     /// Gives the reactor a connected socket; `listener` is the number that its app will be told. A client's
     /// connection is served in the same way as an accepted one. False if the reactor has ended.
     pub fn adopt(&self, stream: NetStream, peer: Peer, listener: usize) -> bool {
-        self.door.send(ReactorCommand::Adopt(stream, peer, listener)).is_ok()
+        self.sender.send(ReactorCommand::Adopt(stream, peer, listener)).is_ok()
     }
 
     /// Stops accepting, asks peers for no new requests, and ends when all connections are done.
     pub fn drain(&self) {
-        let _ = self.door.send(ReactorCommand::Drain);
+        let _ = self.sender.send(ReactorCommand::Drain);
     }
 
     /// Gives up what is in flight, with an answer, and ends.
     pub fn abort(&self) {
-        let _ = self.door.send(ReactorCommand::Abort);
+        let _ = self.sender.send(ReactorCommand::Abort);
     }
 
     /// Ends at once.
     pub fn stop(&self) {
-        let _ = self.door.send(ReactorCommand::Stop);
+        let _ = self.sender.send(ReactorCommand::Stop);
     }
 }

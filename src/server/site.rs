@@ -42,8 +42,8 @@ impl MethodDirectory for RegistryDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
         let method = self.registry.method(self.registry.index_of(hash)?);
-        let is_free_of_side_effects = method.is_free_of_side_effects();
-        (method.name() == name).then_some(DirectoryEntry { hash, is_free_of_side_effects })
+        let is_idempotent = method.is_idempotent();
+        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -107,9 +107,9 @@ mod tests {
 
     #[test]
     fn methods_are_found_by_their_whole_name() {
-        let site = site(vec![method("Math.Double").free_of_side_effects()]);
+        let site = site(vec![method("Math.Double").idempotent()]);
         let found = site.method("Math.Double").unwrap();
-        assert_eq!((found.hash, found.is_free_of_side_effects), (method_hash("Math.Double"), true));
+        assert_eq!((found.hash, found.is_idempotent), (method_hash("Math.Double"), true));
         assert_eq!((site.method("Math.Halve"), site.method("")), (None, None));
         assert!(site.has_service("Math") && !site.has_service("Mat") && !site.has_service(""));
     }

@@ -86,7 +86,7 @@ impl Service for Health {
         )?;
         let docs =
             "Whether a service serves: `serving` or `not_serving`. The empty name asks for the whole server.";
-        Ok(vec![check.docs(docs).free_of_side_effects().optional_argument()])
+        Ok(vec![check.docs(docs).idempotent().optional_argument()])
     }
 }
 
@@ -172,7 +172,7 @@ plain_struct! {
         /// The names of the codecs that it takes.
         codecs "Codecs" Vec<String>,
         /// It changes nothing.
-        free_of_side_effects "FreeOfSideEffects" bool,
+        idempotent "FreeOfSideEffects" bool,
         /// What it does.
         docs "Docs" String,
     }
@@ -189,7 +189,7 @@ impl MethodInfo {
             types: format!("{}->{}", method.argument().text(), method.reply().text()),
             kind: method.runs().name().to_owned(),
             codecs: method.codecs().map(|codec: Codec| codec.name().to_owned()).collect(),
-            free_of_side_effects: method.is_free_of_side_effects(),
+            idempotent: method.is_idempotent(),
             docs: method.documentation().to_owned(),
         }
     }
@@ -238,6 +238,6 @@ impl Service for Meta {
         )?;
         let docs =
             "The methods of a service, or of all for the empty name, with their types and documentation.";
-        Ok(vec![methods.docs(docs).free_of_side_effects().optional_argument()])
+        Ok(vec![methods.docs(docs).idempotent().optional_argument()])
     }
 }

@@ -56,7 +56,7 @@ pub struct Method {
     kind: Kind,
     docs: String,
     may_defer: bool,
-    is_free_of_side_effects: bool,
+    is_idempotent: bool,
     is_argument_optional: bool,
     shares_body: bool,
     argument: Description,
@@ -110,7 +110,7 @@ impl Method {
             kind: Kind::Pooled,
             docs: String::new(),
             may_defer: false,
-            is_free_of_side_effects: false,
+            is_idempotent: false,
             is_argument_optional: false,
             shares_body: false,
             argument,
@@ -153,8 +153,8 @@ impl Method {
     }
 
     /// The same method, which changes nothing: it may be called with GET, and tried again.
-    pub fn free_of_side_effects(mut self) -> Method {
-        self.is_free_of_side_effects = true;
+    pub fn idempotent(mut self) -> Method {
+        self.is_idempotent = true;
         self
     }
 

@@ -236,8 +236,8 @@ impl Method {
     }
 
     /// It changes nothing.
-    pub fn is_free_of_side_effects(&self) -> bool {
-        self.is_free_of_side_effects
+    pub fn is_idempotent(&self) -> bool {
+        self.is_idempotent
     }
 
     /// A call in JSON may come without a body: the method has no argument, or a default for it.

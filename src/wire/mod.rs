@@ -154,11 +154,11 @@ impl Out<'_> {
             rest.copy_from_slice(bytes);
             return;
         }
-        self.words_frame_slowly(words, body);
+        self.words_frame_slow(words, body);
     }
 
     #[inline(never)]
-    fn words_frame_slowly(&mut self, words: [u64; 4], body: SendBody<'_>) {
+    fn words_frame_slow(&mut self, words: [u64; 4], body: SendBody<'_>) {
         let mut head = [0; 32];
         for (room, word) in head.as_chunks_mut::<8>().0.iter_mut().zip(words) {
             *room = word.to_le_bytes();
@@ -207,7 +207,7 @@ pub trait Protocol {
     /// a message the wire is not asked again before there are more bytes: one that is to say more ([`Decoded::End`])
     /// must not answer here.
     #[inline(always)]
-    fn decode_quick(&mut self, input: &[u8]) -> Option<(Self::Message, usize)> {
+    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Self::Message, usize)> {
         let _ = input;
         None
     }
@@ -325,7 +325,7 @@ macro_rules! each {
 
 impl ServerProtocol {
     /// The protocol, once it has been decided.
-    pub fn protocol(&self) -> Option<ProtocolId> {
+    pub fn id(&self) -> Option<ProtocolId> {
         match self {
             ServerProtocol::Sniffing { .. } => None,
             ServerProtocol::Native(_) => Some(ProtocolId::Native),
@@ -387,9 +387,9 @@ impl Protocol for ServerProtocol {
     type Outgoing<'a> = Outgoing<'a>;
 
     #[inline(always)]
-    fn decode_quick(&mut self, input: &[u8]) -> Option<(Message, usize)> {
+    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         match self {
-            ServerProtocol::Native(native) => native.decode_quick(input),
+            ServerProtocol::Native(native) => native.try_fast_decode(input),
             _ => None,
         }
     }

@@ -447,7 +447,7 @@ impl Protocol for Native {
     }
 
     #[inline(always)]
-    fn decode_quick(&mut self, input: &[u8]) -> Option<(Message, usize)> {
+    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         if !self.is_plain {
             return None;
         }

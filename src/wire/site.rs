@@ -16,7 +16,7 @@ pub struct DirectoryEntry {
     /// The hash by which it is called ([`method_hash`](crate::message::method_hash) of its name).
     pub hash: u32,
     /// It changes nothing, so it may be called by GET.
-    pub is_free_of_side_effects: bool,
+    pub is_idempotent: bool,
 }
 
 /// A page that is served beside the methods.

@@ -1,7 +1,7 @@
 //! A batch: the requests that one turn hands over together, and what becomes of them.
 //!
 //! ```text
-//!   asked                                         the requests ([`asked`](super::asked))
+//!   asked                                         the requests ([`requests`](super::asked))
 //!   out    |reply 0|reply 1| …                    replies, written by the worker
 //!   done   [{ends into out} …]
 //! ```
@@ -18,8 +18,8 @@ use std::time::Instant;
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use super::asked::{BatchRequests, ReturnBatch, SharedRequests};
-pub use super::asked::{Job, JobParts};
+use super::requests::{BatchRequests, ReturnBatch, SharedRequests};
+pub use super::requests::{Job, JobParts};
 use super::{RunCall, RunMethod};
 use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, Scope};
 use crate::message::Metadata;
@@ -77,7 +77,7 @@ pub struct WorkBatch {
     /// Its reactor watches whether a worker is stuck with it.
     pub is_watched: bool,
     /// The requests, until they are run.
-    asked: BatchRequests,
+    requests: BatchRequests,
     /// The requests while they are run; kept for the next time.
     shared: Option<Arc<SharedRequests>>,
     out: Vec<u8>,
@@ -96,7 +96,7 @@ impl WorkBatch {
             done: Vec::new(),
             is_part: false,
             is_watched: false,
-            asked: BatchRequests::new(),
+            requests: BatchRequests::new(),
             shared: None,
             out: Vec::new(),
             home,
@@ -106,41 +106,41 @@ impl WorkBatch {
 
     /// Makes the batch ready for a group with that number and scope, handed over at `now`.
     pub fn begin(&mut self, number: u32, scope: Arc<Scope>, now: Instant) {
-        debug_assert!(self.asked.jobs.is_empty() && self.done.is_empty());
+        debug_assert!(self.requests.jobs.is_empty() && self.done.is_empty());
         self.number = number;
-        self.asked.number = number;
-        self.asked.scope = scope;
-        self.asked.queued_at = now;
+        self.requests.number = number;
+        self.requests.scope = scope;
+        self.requests.queued_at = now;
     }
 
     /// Adds a request; gives its place in the scope.
     #[inline]
     pub fn push(&mut self, parts: JobParts<'_>) -> u8 {
-        self.asked.push(parts)
+        self.requests.push(parts)
     }
 
     /// How many requests it holds that nobody has begun to run.
     #[inline]
     pub fn len(&self) -> usize {
-        self.asked.jobs.len()
+        self.requests.jobs.len()
     }
 
     /// It holds none.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.asked.jobs.is_empty()
+        self.requests.jobs.is_empty()
     }
 
     /// Bytes of small arguments.
     pub fn bytes_len(&self) -> usize {
-        self.asked.bytes.len()
+        self.requests.bytes.len()
     }
 
     /// What its buffers take, full or empty.
     pub fn capacity_bytes(&self) -> usize {
-        self.asked.jobs.capacity() * size_of::<Job>()
+        self.requests.jobs.capacity() * size_of::<Job>()
             + self.done.capacity() * size_of::<FinishedCall>()
-            + self.asked.bytes.capacity()
+            + self.requests.bytes.capacity()
             + self.out.capacity()
     }
 
@@ -164,14 +164,14 @@ impl WorkBatch {
 
     /// Lays the requests out to be run, by this thread and, if it is open, by those who are invited.
     pub(super) fn lay_out(&mut self, is_open: bool) -> &Arc<SharedRequests> {
-        let WorkBatch { shared, asked, home, back, .. } = self;
+        let WorkBatch { shared, requests, home, back, .. } = self;
         // Somebody who helped may still hold the last one's.
         if shared.as_mut().is_none_or(|shared| Arc::get_mut(shared).is_none()) {
             *shared = None;
         }
         let shared = shared.get_or_insert_with(|| Arc::new(SharedRequests::new(home.clone(), back.clone())));
         if let Some(shared) = Arc::get_mut(shared) {
-            shared.exchange(asked, is_open);
+            shared.exchange(requests, is_open);
         }
         shared
     }
@@ -184,7 +184,7 @@ impl WorkBatch {
     /// A batch that brings home what is done of another one's requests.
     pub(super) fn helping(shared: Arc<SharedRequests>) -> Box<WorkBatch> {
         let mut batch = WorkBatch::new(shared.home.clone(), shared.back.clone());
-        batch.number = shared.asked.number;
+        batch.number = shared.requests.number;
         batch.is_part = true;
         batch.shared = Some(shared);
         batch
@@ -216,7 +216,7 @@ impl WorkBatch {
             for done in &mut done[done_before..] {
                 done.handler_us = micros(mean);
             }
-            let method = shared.asked.jobs[claim.first].method;
+            let method = shared.requests.jobs[claim.first].method;
             if claim.quick > 0 {
                 paces.note_mean(method, mean);
             } else {
@@ -241,7 +241,7 @@ impl WorkBatch {
 
     /// Answers every request with that failure, for want of anybody to run it.
     pub fn refuse(&mut self, status: &Status) {
-        for job in self.asked.jobs.drain(..) {
+        for job in self.requests.jobs.drain(..) {
             let start = self.out.len() as u32;
             self.out.extend_from_slice(status.message.as_bytes());
             self.done.push(FinishedCall {
@@ -263,11 +263,11 @@ impl WorkBatch {
         self.is_part = false;
         self.is_watched = false;
         self.done.clear();
-        self.asked.jobs.clear();
-        self.asked.bytes.clear();
+        self.requests.jobs.clear();
+        self.requests.bytes.clear();
         self.out.clear();
-        if self.asked.bytes.capacity() > KEEP_BYTES_MAX {
-            self.asked.bytes = Vec::new();
+        if self.requests.bytes.capacity() > KEEP_BYTES_MAX {
+            self.requests.bytes = Vec::new();
         }
         if self.out.capacity() > KEEP_BYTES_MAX {
             self.out = Vec::new();
@@ -277,11 +277,11 @@ impl WorkBatch {
     /// The arguments are not needed any more: large ones go home to their pool now, not when the batch does. Those
     /// that somebody else still runs, with the last who does.
     pub(super) fn drop_arguments(&mut self) {
-        let WorkBatch { shared, asked, .. } = self;
+        let WorkBatch { shared, requests, .. } = self;
         match shared.as_mut().and_then(Arc::get_mut) {
             Some(shared) => {
-                shared.exchange(asked, false);
-                asked.jobs.clear();
+                shared.exchange(requests, false);
+                requests.jobs.clear();
             }
             None => *shared = None,
         }
@@ -297,7 +297,8 @@ fn run_one(
     out: &mut Vec<u8>,
     done: &mut Vec<FinishedCall>,
 ) {
-    let SharedRequests { asked: BatchRequests { number, scope, queued_at, jobs, bytes }, home, .. } = shared;
+    let SharedRequests { requests: BatchRequests { number, scope, queued_at, jobs, bytes }, home, .. } =
+        shared;
     let job = &jobs[index];
     let place = index as u8;
     let queue_us = micros(began.saturating_duration_since(*queued_at));
@@ -519,7 +520,7 @@ mod tests {
             assert!(is_cut);
             let early = batch.take_done();
             let shared = batch.shared().unwrap().clone();
-            shared.asked.scope.cancel(4);
+            shared.requests.scope.cancel(4);
             let mut helper = WorkBatch::helping(shared);
             assert!(!helper.run(&run, &mut Paces::default(), |_| false));
             assert!(!batch.run(&run, &mut Paces::default(), |_| false));
@@ -568,11 +569,11 @@ mod tests {
     #[test]
     fn the_requests_go_with_the_last_who_holds_them() {
         let mut batch = laid_out(&[1; 5]);
-        let chunk = batch.shared().unwrap().asked.jobs[3].chunk.clone();
+        let chunk = batch.shared().unwrap().requests.jobs[3].chunk.clone();
         let helper = WorkBatch::helping(batch.shared().unwrap().clone());
         batch.drop_arguments();
         assert!(batch.is_empty() && batch.shared().is_none());
-        assert_eq!(helper.shared().unwrap().asked.jobs.len(), 5, "who helps still reads them");
+        assert_eq!(helper.shared().unwrap().requests.jobs.len(), 5, "who helps still reads them");
         drop(helper);
         assert_eq!(chunk.as_deref(), Some(&b"333"[..]));
         // And alone, the next time.

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, TryRecvError, TrySendError};
 
-use super::asked::SharedRequests;
 use super::parking::Parking;
+use super::requests::SharedRequests;
 use super::{Backlog, PoolsEnded, RunMethod, WorkBatch};
 use crate::stats::Paces;
 
@@ -128,13 +128,13 @@ impl CpuPool {
     /// all that was sent is done, or begun.
     pub(super) fn relieve(&self, now: Instant) -> bool {
         let mut is_left = !self.queue.is_empty();
-        for bench in self.benches.iter() {
-            let Ok(mut bench) = bench.try_lock() else {
+        for status in self.benches.iter() {
+            let Ok(mut status) = status.try_lock() else {
                 // Its worker is just beginning a batch, or ending one.
                 is_left = true;
                 continue;
             };
-            let WorkerStatus { shared: Some(shared), seen } = &mut *bench else { continue };
+            let WorkerStatus { shared: Some(shared), seen } = &mut *status else { continue };
             is_left |= shared.has_more();
             let claimed = shared.claimed();
             *seen = match *seen {

@@ -4,12 +4,12 @@
 //! A reactor hands over whole batches and never waits: a full queue is its answer. What a method is, a worker
 //! does not know; it asks its [`RunMethod`]. Batches are in [`batch`], the elastic pool in [`blocking`].
 
-mod asked;
 pub mod batch;
 pub mod blocking;
 mod callbacks;
 mod cpu;
 mod parking;
+mod requests;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};

@@ -14,7 +14,7 @@ struct OneMethod;
 
 impl MethodDirectory for OneMethod {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let found = DirectoryEntry { hash: method_hash(name), is_free_of_side_effects: false };
+        let found = DirectoryEntry { hash: method_hash(name), is_idempotent: false };
         (name == ADD).then_some(found)
     }
 

@@ -356,7 +356,7 @@ struct Info {
     signature: String,
     kind: String,
     codecs: Vec<String>,
-    free_of_side_effects: bool,
+    idempotent: bool,
     docs: String,
 }
 
@@ -373,10 +373,10 @@ fn what_the_attribute_says_is_seen_through_meta() {
 
     let swap = info("Forms.SwapAxes");
     assert_eq!(swap.docs, "Mirrored at the diagonal.\n\n    x, y -> y, x");
-    assert_eq!((&*swap.kind, swap.free_of_side_effects), ("pooled", false));
+    assert_eq!((&*swap.kind, swap.idempotent), ("pooled", false));
     assert_eq!(swap.signature, "{x: i64, y: i64} -> {x: i64, y: i64}");
     let count = info("Forms.Count");
-    assert_eq!((&*count.kind, count.free_of_side_effects, &*count.docs), ("inline", true, ""));
+    assert_eq!((&*count.kind, count.idempotent, &*count.docs), ("inline", true, ""));
     assert_eq!(info("Forms.Doubled").kind, "blocking");
     assert_eq!(info("Forms.Match").docs, "What `match` would be called.");
     assert_eq!(info("Forms.Half").signature, "u64 -> u64");

@@ -19,7 +19,7 @@ use coreloop::wire::{ProtocolSet, ServerContext, ServerProtocol};
 struct Answers;
 
 impl App for Answers {
-    type Wire = ServerProtocol;
+    type Protocol = ServerProtocol;
     type Session = ();
     type Mail = ();
 

@@ -36,7 +36,7 @@ struct Serve {
 }
 
 impl App for Serve {
-    type Wire = Numbers;
+    type Protocol = Numbers;
     type Session = ();
     /// Answers to the connection that was opened last, one by one.
     type Mail = Vec<u32>;

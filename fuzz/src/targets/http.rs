@@ -27,12 +27,12 @@ struct Fuzzed;
 
 impl MethodDirectory for Fuzzed {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let is_free_of_side_effects = match name {
+        let is_idempotent = match name {
             "A.B" => false,
             "A.G" => true,
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_free_of_side_effects })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -78,7 +78,7 @@ fn tell_it<'a, W: Protocol<Message = Message>>(
                     let mut bytes = Vec::new();
                     for span in spans_of(&message) {
                         bytes.push(b'|');
-                        let from = if span.is_aside() { wire.aside() } else { &held[..consumed] };
+                        let from = if span.is_scratch() { wire.aside() } else { &held[..consumed] };
                         bytes.extend_from_slice(&from[span.range()]);
                     }
                     answer(&mut wire, &message, &bytes, &mut Out { queue: &mut queue, pool: &mut pool });
@@ -211,9 +211,9 @@ fn through_a_connection<'a>(
         }
         conn.settle(&mut pool, now);
         conn.check(limits);
-        let waiting = conn.out_len() + conn.wire().held_bytes();
+        let waiting = conn.out_len() + conn.protocol().held_bytes();
         assert!(pool.stats().outstanding_bytes as usize <= 4 * arrived + 2 * waiting + 8 * 1024);
-        assert!(conn.wire().held_bytes() <= 64 * arrived, "{} wait", conn.wire().held_bytes());
+        assert!(conn.protocol().held_bytes() <= 64 * arrived, "{} wait", conn.protocol().held_bytes());
     }
     conn.release(&mut pool);
     assert_eq!(pool.stats().outstanding, 0);

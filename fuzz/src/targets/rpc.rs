@@ -23,7 +23,7 @@ pub(super) struct EchoSite;
 impl MethodDirectory for EchoSite {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        (name == "Echo.Echo").then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
+        (name == "Echo.Echo").then_some(DirectoryEntry { hash, is_idempotent: false })
     }
 
     fn has_service(&self, service: &str) -> bool {

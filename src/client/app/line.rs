@@ -17,8 +17,8 @@ use socket2::Socket;
 
 use super::{ClientApp, ClientCommand, Session, call_error};
 use crate::client::CallError;
+use crate::client::call_slot::Promise;
 use crate::client::config::ClientConfig;
-use crate::client::flight::Promise;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::reactor::{Address, Conns, NetStream, dial};
@@ -196,7 +196,7 @@ impl ClientApp {
     pub(super) fn send_again(&mut self, number: u64, promises: impl DoubleEndedIterator<Item = Promise>) {
         let Some(line) = self.lines.get_mut(&number) else { return };
         for promise in promises.rev() {
-            promise.flight().id.store(0, Ordering::Relaxed);
+            promise.call_slot().id.store(0, Ordering::Relaxed);
             line.waiting.push_front(promise);
             self.waiting += 1;
         }

@@ -25,9 +25,9 @@ use self::session::{
 };
 use self::silence::watch;
 use super::CallError;
+use super::call_slot::{CallSlot, Promise};
 use super::config::ClientConfig;
 use super::driver::{DriverCounters, DriverShared};
-use super::flight::{CallSlot, Promise};
 use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
@@ -51,7 +51,7 @@ pub(super) enum ClientCommand {
     /// Calls that leave together.
     StartAll(Vec<Promise>),
     /// Nobody waits for that call.
-    Cancel { line: u64, flight: Arc<CallSlot> },
+    Cancel { line: u64, call_slot: Arc<CallSlot> },
     /// The call that these were made for is cancelled.
     CancelGroup { group: u64 },
     /// A try to connect has ended.
@@ -113,14 +113,13 @@ impl ClientApp {
             // Before its letter was read: whoever told of that found nothing to give up.
             return give_up(&self.shared.stats, promise);
         }
-        let lane = promise.lane();
-        let number = lane.number;
+        let endpoint = promise.endpoint();
+        let number = endpoint.number;
         // Its first call makes a line known, and its last one forgotten: no other letter could be trusted to be read
         // before this one when the mailbox is full.
-        let line = self
-            .lines
-            .entry(number)
-            .or_insert_with(|| EndpointState::new(lane.scheme, lane.target.clone(), lane.config.clone()));
+        let line = self.lines.entry(number).or_insert_with(|| {
+            EndpointState::new(endpoint.scheme, endpoint.target.clone(), endpoint.config.clone())
+        });
         let mut rest = Some(promise);
         if line.waiting.is_empty() {
             for &key in &line.connections {
@@ -165,17 +164,17 @@ impl ClientApp {
             PendingLookup::Unknown => return self.stats().unknown_replies.add(1),
         };
         self.stats().answered.add(1);
-        let answer = ReplyOutcome::of(answered, promise.lane().config.frame_bytes_max);
+        let answer = ReplyOutcome::of(answered, promise.endpoint().config.frame_bytes_max);
         if answered.status == Code::Unimplemented.number()
             && let Some(text) = promise.named(cx.bytes(answered.body))
         {
-            return self.wakers.extend(promise.land(answer, text.as_bytes()));
+            return self.wakers.extend(promise.complete(answer, text.as_bytes()));
         }
         if answered.body.len() >= LINK_BYTES_MIN {
             let chunk = cx.cut(answered.body);
-            self.wakers.extend(promise.land_shared(answer, chunk));
+            self.wakers.extend(promise.complete_shared(answer, chunk));
         } else {
-            self.wakers.extend(promise.land(answer, cx.bytes(answered.body)));
+            self.wakers.extend(promise.complete(answer, cx.bytes(answered.body)));
         }
     }
 
@@ -249,8 +248,8 @@ impl ClientApp {
 
     // Calls given up.
 
-    fn on_cancel(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, flight: &CallSlot) {
-        let id = flight.id.load(Ordering::Relaxed);
+    fn on_cancel(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, call_slot: &CallSlot) {
+        let id = call_slot.id.load(Ordering::Relaxed);
         if id == 0 {
             // It waits in a queue, if it is not over.
             return self.drop_abandoned(number);
@@ -259,7 +258,7 @@ impl ClientApp {
         for at in 0..self.keys.len() {
             let is_found = conns.with(self.keys[at], |cx| {
                 let promise = (cx.session.line == number).then(|| cx.session.pending.at_mut(id)).flatten();
-                if promise.is_none_or(|promise| !std::ptr::eq(promise.flight().as_ref(), flight)) {
+                if promise.is_none_or(|promise| !std::ptr::eq(promise.call_slot().as_ref(), call_slot)) {
                     return false;
                 }
                 if let PendingLookup::Call(promise) = cx.session.pending.take(id) {
@@ -372,7 +371,7 @@ impl ClientApp {
 }
 
 impl App for ClientApp {
-    type Wire = ClientProtocol;
+    type Protocol = ClientProtocol;
     type Session = Session;
     type Mail = ClientCommand;
 
@@ -426,7 +425,7 @@ impl App for ClientApp {
             ClientCommand::StartAll(promises) => {
                 promises.into_iter().for_each(|promise| self.on_start(conns, promise));
             }
-            ClientCommand::Cancel { line, flight } => self.on_cancel(conns, line, &flight),
+            ClientCommand::Cancel { line, call_slot } => self.on_cancel(conns, line, &call_slot),
             ClientCommand::CancelGroup { group } => self.on_cancel_group(conns, group),
             ClientCommand::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
             ClientCommand::Close { line } => self.on_line_closed(conns, line),

@@ -9,9 +9,9 @@ use std::time::Instant;
 use super::line::{ConnectionBounds, EndpointState, ReplyOrder};
 use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
+use crate::client::call_slot::{Promise, PromiseKind};
 use crate::client::driver::DriverCounters;
 use crate::client::error::closed;
-use crate::client::flight::{Promise, PromiseKind};
 use crate::client::pending::PendingCalls;
 use crate::client::reply::ReplyOutcome;
 use crate::conn::CloseReason;
@@ -58,9 +58,9 @@ impl Session {
 
     /// The call waits for its reply; gives its id.
     fn enter(&mut self, promise: Promise) -> u64 {
-        let flight = promise.flight().clone();
+        let call_slot = promise.call_slot().clone();
         let id = self.pending.insert(promise);
-        flight.id.store(id, Ordering::Relaxed);
+        call_slot.id.store(id, Ordering::Relaxed);
         id
     }
 }
@@ -70,7 +70,7 @@ impl Session {
 pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds) -> bool {
     let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
     cx.is_open()
-        && cx.wire().takes_calls()
+        && cx.protocol().takes_calls()
         && calls < bounds.calls_max
         && (bytes < bounds.bytes_max || calls == 0 && cx.out_len() == 0)
 }
@@ -87,7 +87,7 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         return promise.fail(CallError::DeadlineExceeded);
     }
     let PromiseKind::Call { ref name, method, schema, codec, compressed, one_way, .. } = promise.what else {
-        return promise.land(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake);
+        return promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake);
     };
     let name = name.clone();
     promise.is_sent = true;
@@ -117,7 +117,7 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
     }));
     stats.sent.add(1);
     match waits {
-        Some(promise) => promise.land(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake),
+        Some(promise) => promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake),
         None => {
             if let Some(promise) = cx.session.pending.at_mut(id) {
                 promise.put_body(body);

@@ -70,7 +70,7 @@ pub(super) struct DirectConn {
     stream: BlockingSocket,
     /// The server has said something.
     is_heard: bool,
-    wire: Native,
+    protocol: Native,
     frame_bytes_max: usize,
     /// What was read: `start..end` has not been decoded.
     buffer: Vec<u8>,
@@ -111,7 +111,7 @@ impl DirectConn {
             address: address.strip_prefix("native:").unwrap_or(address).to_owned(),
             stream,
             is_heard: false,
-            wire: Native::client(frame_bytes_max),
+            protocol: Native::client(frame_bytes_max),
             frame_bytes_max,
             buffer: vec![0; READ_BYTES],
             start: 0,
@@ -208,7 +208,7 @@ impl DirectConn {
     /// What has been read beyond the last answer may hold a notice.
     fn look_for_drain(&mut self) -> Result<(), CallError> {
         while self.start < self.end {
-            match self.wire.decode(&self.buffer[self.start..self.end]) {
+            match self.protocol.decode(&self.buffer[self.start..self.end]) {
                 Decoded::Message { message, consumed } => {
                     self.note(&message);
                     self.start += consumed;
@@ -399,7 +399,7 @@ impl DirectConn {
         let mut late_bytes = 0;
         loop {
             if self.end - self.start >= bytes_min {
-                match self.wire.decode(&self.buffer[self.start..self.end]) {
+                match self.protocol.decode(&self.buffer[self.start..self.end]) {
                     Decoded::Message { message, consumed } => {
                         self.is_heard = true;
                         return Ok((message, consumed));

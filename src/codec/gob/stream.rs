@@ -151,11 +151,11 @@ pub fn split(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamErr
     {
         return Ok(StreamItem::Message(GobMessage { whole, payload: &whole[1..] }));
     }
-    split_slowly(bytes, bytes_max)
+    split_slow(bytes, bytes_max)
 }
 
 #[inline(never)]
-fn split_slowly(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
+fn split_slow(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
     let Some(first) = bytes.first() else { return Ok(StreamItem::NeedMore { bytes_min: 1 }) };
     let prefix = if *first < 0x80 { 1 } else { 1 + usize::from(first.wrapping_neg()) };
     if prefix > 9 {

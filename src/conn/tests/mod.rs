@@ -93,10 +93,10 @@ struct ConnBench<W> {
 }
 
 impl<W: Protocol> ConnBench<W> {
-    fn new(wire: W) -> ConnBench<W> {
+    fn new(protocol: W) -> ConnBench<W> {
         let now = Instant::now();
         ConnBench {
-            conn: Conn::new(wire, now),
+            conn: Conn::new(protocol, now),
             pool: Pool::new(PoolConfig::default()),
             limits: limits(),
             began: now,

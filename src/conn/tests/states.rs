@@ -146,7 +146,7 @@ impl Protocol for Quick {
         Decoded::Message { message: Span::new(0, 1), consumed: 1 }
     }
 
-    fn decode_quick(&mut self, input: &[u8]) -> Option<(Span, usize)> {
+    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Span, usize)> {
         (!input.is_empty()).then_some((Span::new(0, 1), 1))
     }
 
@@ -160,10 +160,10 @@ fn after_the_last_quick_message_nothing_is_decoded() {
     conn.space(&mut pool)[..2].copy_from_slice(b"ab");
     conn.on_bytes(2, &mut pool, now);
     for letter in [b"a", b"b"] {
-        let (span, consumed) = conn.next_quick().unwrap();
+        let (span, consumed) = conn.try_fast_decode().unwrap();
         assert_eq!(conn.bytes_of(span), letter);
         conn.consume(consumed);
     }
-    assert_eq!(conn.next_quick(), None);
+    assert_eq!(conn.try_fast_decode(), None);
     assert_eq!(conn.next_message(), NextMessage::Nothing);
 }

@@ -17,7 +17,7 @@ use crate::reactor::{GUEST_GENERATION, Reactor};
 /// A reactor that does not turn by itself, and one connection of its app that has no socket.
 pub struct DetachedConn<A: App> {
     reactor: Reactor<A>,
-    conn: Conn<A::Wire>,
+    conn: Conn<A::Protocol>,
     session: A::Session,
 }
 
@@ -28,8 +28,8 @@ impl<A: App> DetachedConn<A> {
     /// The connection is the app's own, as if it had been accepted by the first listener.
     pub fn new(mut reactor: Reactor<A>) -> DetachedConn<A> {
         reactor.app.begin_thread();
-        let (wire, session) = reactor.app.open(DetachedConn::<A>::KEY, Peer::Unix, 0);
-        let conn = Conn::new(wire, Instant::now());
+        let (protocol, session) = reactor.app.open(DetachedConn::<A>::KEY, Peer::Unix, 0);
+        let conn = Conn::new(protocol, Instant::now());
         DetachedConn { reactor, conn, session }
     }
 
@@ -46,7 +46,7 @@ impl<A: App> DetachedConn<A> {
         let mut cx =
             ConnCx { key: DetachedConn::<A>::KEY, peer: Peer::Unix, conn, session, pool, limits, now };
         loop {
-            if let Some((message, consumed)) = cx.conn.next_quick() {
+            if let Some((message, consumed)) = cx.conn.try_fast_decode() {
                 app.on_message(&mut cx, message);
                 cx.conn.consume(consumed);
             } else if !take_message(app, &mut cx) {

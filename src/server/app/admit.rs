@@ -16,11 +16,11 @@ pub(super) fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(
     if is_accepted && is_same && request.name.is_none() {
         return Ok(());
     }
-    admit_slowly(method, request, codec, is_accepted, cx)
+    admit_slow(method, request, codec, is_accepted, cx)
 }
 
 #[inline(never)]
-fn admit_slowly(
+fn admit_slow(
     method: &Method,
     request: &Request,
     codec: Option<Codec>,
@@ -29,7 +29,7 @@ fn admit_slowly(
 ) -> Result<(), Status> {
     // Such a number is not one that a frame may have.
     if let (number, JsonDialect::GoRpc | JsonDialect::Connect) = JsonDialect::split(request.codec)
-        && cx.wire().protocol() != Some(ProtocolId::Native)
+        && cx.protocol().id() != Some(ProtocolId::Native)
     {
         return admit(method, &Request { codec: number, ..*request }, cx);
     }

@@ -55,7 +55,7 @@ impl Dispatcher {
         batch.begin(number, self.inline_scope.clone(), conns.now());
         self.keep(batch);
         if home > 0 {
-            self.come_home(number, home);
+            self.complete(number, home);
         }
     }
 
@@ -68,7 +68,7 @@ impl Dispatcher {
         }
     }
 
-    pub(super) fn on_late(
+    pub(super) fn on_deferred(
         &mut self,
         registry: &Registry,
         conns: &mut Conns<'_, RpcApp>,
@@ -89,11 +89,11 @@ impl Dispatcher {
         };
         let ended = CallEnd { code, queue_us: late.queue_us, handler_us, compressed: false, body };
         conns.with(late.key, |cx| self.end_call(cx, late.slot, ended));
-        self.come_home(late.batch, 1);
+        self.complete(late.batch, 1);
     }
 
     /// So many of a group have come home: calls, and the batch that they went out with.
-    pub(super) fn come_home(&mut self, number: u32, calls: u32) {
+    pub(super) fn complete(&mut self, number: u32, calls: u32) {
         let group = &mut self.groups[number as usize];
         debug_assert!(group.left >= calls);
         group.left -= calls;
@@ -112,7 +112,7 @@ impl Dispatcher {
     /// The work of a call has ended: it is answered, unless it has been before. True if it was answered now.
     #[inline]
     pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: CallEnd<'_>) -> bool {
-        let Some(call) = cx.session.end(slot, &mut self.stock) else {
+        let Some(call) = cx.session.end(slot, &mut self.free_list) else {
             debug_assert!(false, "a call ends once");
             return false;
         };

@@ -213,7 +213,7 @@ impl Dispatcher {
             let handler_us = micros(began.elapsed());
             self.end_call(cx, slot, CallEnd { code, queue_us, handler_us, compressed, body });
             drop(scope);
-            self.come_home(number, 1);
+            self.complete(number, 1);
         }
         self.out = out;
     }

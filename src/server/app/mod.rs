@@ -108,7 +108,7 @@ fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: CallEnd<'_>) {
 pub(super) struct RpcApp {
     /// Beside the desk, so that a method can be held while the desk works on its call.
     registry: Arc<Registry>,
-    desk: Dispatcher,
+    dispatcher: Dispatcher,
 }
 
 /// Everything of the app but the methods.
@@ -130,7 +130,7 @@ struct Dispatcher {
     spare_bytes: usize,
     spare_scopes: Vec<Arc<Scope>>,
     /// Tables of calls for connections that have none in flight.
-    stock: FreeList,
+    free_list: FreeList,
     /// For inline calls, which nobody can cancel while they run.
     inline_scope: Arc<Scope>,
     /// The reply of an inline call, before it is written.
@@ -177,7 +177,7 @@ impl RpcApp {
             }
         };
         let timing = Timing::new(registry.methods().len());
-        let desk = Dispatcher {
+        let dispatcher = Dispatcher {
             pools,
             stats,
             side,
@@ -190,7 +190,7 @@ impl RpcApp {
             spare_batches: Vec::new(),
             spare_bytes: 0,
             spare_scopes: Vec::new(),
-            stock: FreeList::new(),
+            free_list: FreeList::new(),
             inline_scope: Arc::new(Scope::default()),
             out: Vec::new(),
             clock: None,
@@ -203,14 +203,14 @@ impl RpcApp {
             watch_at: None,
             wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
         };
-        RpcApp { registry, desk }
+        RpcApp { registry, dispatcher }
     }
 }
 
 #[cfg(feature = "bench-internals")]
 impl RpcApp {
     pub(super) fn timing_mut(&mut self) -> &mut Timing {
-        &mut self.desk.timing
+        &mut self.dispatcher.timing
     }
 }
 
@@ -261,7 +261,7 @@ impl Dispatcher {
         tap.take(&Seen {
             at: cx.now(),
             connection: cx.key().to_bits(),
-            protocol: cx.wire().protocol(),
+            protocol: cx.protocol().id(),
             method,
             request,
             body: cx.bytes(request.body),
@@ -311,22 +311,22 @@ fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
 }
 
 impl App for RpcApp {
-    type Wire = ServerProtocol;
+    type Protocol = ServerProtocol;
     type Session = Calls;
     type Mail = Completion;
 
     fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (ServerProtocol, Calls) {
-        let allowed = self.desk.protocols.get(listener).copied().unwrap_or(ProtocolSet::SERVED);
-        (ServerProtocol::undecided(allowed, self.desk.side.clone()), Calls::new())
+        let allowed = self.dispatcher.protocols.get(listener).copied().unwrap_or(ProtocolSet::SERVED);
+        (ServerProtocol::undecided(allowed, self.dispatcher.side.clone()), Calls::new())
     }
 
     #[inline(always)]
     fn on_message(&mut self, cx: &mut Cx<'_>, message: Message) {
-        let RpcApp { registry, desk } = self;
+        let RpcApp { registry, dispatcher } = self;
         match message {
-            Message::Request(request) => desk.on_request(registry, cx, request),
-            Message::Refused(refusal) => desk.on_refusal(cx, &refusal),
-            Message::Cancel { id } => desk.on_cancel(cx, id),
+            Message::Request(request) => dispatcher.on_request(registry, cx, request),
+            Message::Refused(refusal) => dispatcher.on_refusal(cx, &refusal),
+            Message::Cancel { id } => dispatcher.on_cancel(cx, id),
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
             Message::Prepared { id } => cx.send(Outgoing::Prepared { id }),
             // The wire lets none of these through to a server.
@@ -338,7 +338,7 @@ impl App for RpcApp {
         match message {
             Message::Request(request) => {
                 let status = Status::unavailable("the server drains: the call was not run");
-                self.desk.refuse(cx, &request, &status);
+                self.dispatcher.refuse(cx, &request, &status);
             }
             other => self.on_message(cx, other),
         }
@@ -346,20 +346,20 @@ impl App for RpcApp {
 
     #[inline]
     fn on_read_end(&mut self) {
-        self.desk.end_timing();
-        self.desk.clock = None;
+        self.dispatcher.end_timing();
+        self.dispatcher.clock = None;
     }
 
     fn hand_off(&mut self, now: Instant) {
-        self.desk.send_gathered();
-        self.desk.announce();
-        self.desk.watch(now);
+        self.dispatcher.send_gathered();
+        self.dispatcher.announce();
+        self.dispatcher.watch(now);
     }
 
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Completion) {
         match mail {
-            Completion::Done(batch) => self.desk.on_done(conns, batch),
-            Completion::Late(late) => self.desk.on_late(&self.registry, conns, late),
+            Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
+            Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
         }
     }
 
@@ -370,27 +370,27 @@ impl App for RpcApp {
 
     #[inline]
     fn next_at(&self) -> Option<Instant> {
-        self.desk.watch_at
+        self.dispatcher.watch_at
     }
 
     fn on_time(&mut self, conns: &mut Conns<'_, RpcApp>) {
-        self.desk.look_after(conns.now());
+        self.dispatcher.look_after(conns.now());
     }
 
     fn on_deadline(&mut self, cx: &mut Cx<'_>) {
-        self.desk.answer_late(cx);
+        self.dispatcher.answer_late(cx);
     }
 
     fn on_abort(&mut self, cx: &mut Cx<'_>) {
-        self.desk.give_up(cx);
+        self.dispatcher.give_up(cx);
     }
 
     fn on_close(&mut self, _key: Key, calls: Calls, _why: &CloseReason) {
         for call in calls.iter() {
             if !call.is_answered() {
-                self.desk.stats.calls.dropped.add(1);
+                self.dispatcher.stats.calls.dropped.add(1);
             }
-            self.desk.cancel_work(call);
+            self.dispatcher.cancel_work(call);
         }
     }
 }

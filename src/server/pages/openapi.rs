@@ -60,7 +60,7 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
         "schema": { "type": "integer", "minimum": 1, "maximum": 9_999_999_999_u64 },
     }]);
     let mut item = json!({ "post": post });
-    if method.is_free_of_side_effects() {
+    if method.is_idempotent() {
         let mut get = common;
         get["operationId"] = json!(format!("{}.get", method.name()));
         get["parameters"] = json!([

@@ -43,11 +43,11 @@ struct HttpClientInner {
     /// Interim responses since the last reply.
     interims: u32,
     /// The calls that wait for a reply, in order.
-    asked: VecDeque<PendingRequest>,
+    pending: VecDeque<PendingRequest>,
     /// The reply before was the last.
     is_last: bool,
     /// The bytes aside were those of a message that was given out.
-    is_aside_stale: bool,
+    is_scratch_stale: bool,
     /// A body that did not come in one piece, or a message that was read out of one.
     gathered: Vec<u8>,
 }
@@ -110,9 +110,9 @@ impl HttpClient {
             scan: HeadScan::default(),
             is_fresh: true,
             interims: 0,
-            asked: VecDeque::new(),
+            pending: VecDeque::new(),
             is_last: false,
-            is_aside_stale: false,
+            is_scratch_stale: false,
             gathered: Vec::new(),
         }))
     }
@@ -130,21 +130,21 @@ impl HttpClientInner {
     // Calls out.
 
     fn request(&mut self, call: OutgoingCall<'_>, out: &mut Out<'_>) {
-        self.asked.push_back(PendingRequest { id: call.id, is_ignored: call.one_way });
+        self.pending.push_back(PendingRequest { id: call.id, is_ignored: call.one_way });
         call::write(&self.host, call, out);
     }
 
     fn cancel(&mut self, id: u64) {
-        if let Some(asked) = self.asked.iter_mut().find(|asked| asked.id == id) {
-            asked.is_ignored = true;
+        if let Some(pending) = self.pending.iter_mut().find(|pending| pending.id == id) {
+            pending.is_ignored = true;
         }
     }
 
     // Replies in.
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        if self.is_aside_stale {
-            self.is_aside_stale = false;
+        if self.is_scratch_stale {
+            self.is_scratch_stale = false;
             self.gathered.clear();
             if self.gathered.capacity() > KEEP_BYTES_MAX {
                 self.gathered = Vec::new();
@@ -234,7 +234,7 @@ impl HttpClientInner {
             self.state = ReplyState::Head;
             return self.decode(input);
         }
-        if self.asked.is_empty() {
+        if self.pending.is_empty() {
             return self.break_off(broken("a reply arrived without a request"));
         }
         let bytes_max = self.frame_bytes_max as u64;
@@ -273,8 +273,8 @@ impl HttpClientInner {
     /// A reply over the limit: its call ends, its body is skipped.
     fn refuse(&mut self, bytes: u64, consumed: usize) -> Decoded<Message> {
         let why = Broken::TooLarge { bytes, bytes_max: self.frame_bytes_max as u64 };
-        self.is_aside_stale = true;
-        match self.asked.pop_front() {
+        self.is_scratch_stale = true;
+        match self.pending.pop_front() {
             Some(PendingRequest { id, is_ignored: false }) => {
                 let (codec, one_way, code) = (JSON, false, Code::ResourceExhausted);
                 let refusal = Refusal { id, codec, one_way, code, message: why.to_string() };
@@ -287,8 +287,8 @@ impl HttpClientInner {
     /// A whole reply. `consumed` may be 0, where its bytes were taken before.
     fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Decoded<Message> {
         self.state = ReplyState::Head;
-        self.is_aside_stale = true;
-        let Some(PendingRequest { id, is_ignored: false }) = self.asked.pop_front() else {
+        self.is_scratch_stale = true;
+        let Some(PendingRequest { id, is_ignored: false }) = self.pending.pop_front() else {
             // The next look must not ask for bytes where the end is near.
             return if consumed > 0 { Decoded::Skip { consumed } } else { self.decode(&[]) };
         };
@@ -402,25 +402,25 @@ fn read_head(head: &[u8], lines: usize) -> Result<ReplyHead, String> {
             Err(error) => return Err(format!("a reply's head is malformed: {error}")),
         }
         let is_http_10 = reply.version == Some(0);
-        let mut said = ReplyHead { status: reply.code.unwrap_or(0), is_http_10, ..ReplyHead::default() };
-        if said.status < 100 {
-            return Err(format!("{} is no status", said.status));
+        let mut response = ReplyHead { status: reply.code.unwrap_or(0), is_http_10, ..ReplyHead::default() };
+        if response.status < 100 {
+            return Err(format!("{} is no status", response.status));
         }
         for header in reply.headers.iter() {
             let is = |name: &str| header.name.eq_ignore_ascii_case(name);
-            if said.framing.take(header.name, header.value)? {
+            if response.framing.take(header.name, header.value)? {
                 continue;
             }
             if is("content-type") {
-                said.is_json = is_json(header.value);
+                response.is_json = is_json(header.value);
             } else if is("content-encoding") {
-                said.is_encoded = !header.value.eq_ignore_ascii_case(b"identity");
+                response.is_encoded = !header.value.eq_ignore_ascii_case(b"identity");
             } else if is("server-timing") {
-                read_server_timing(header.value, &mut said.times);
+                read_server_timing(header.value, &mut response.times);
             }
         }
-        said.framing.check(is_http_10)?;
-        Ok(said)
+        response.framing.check(is_http_10)?;
+        Ok(response)
     })
 }
 

@@ -163,8 +163,8 @@ mod tests {
         assert_eq!(of(200, error), (Code::Cancelled, "é".into()));
         assert_eq!(of(500, r#"{"code":"not_found"}"#), (Code::NotFound, String::new()));
         for body in ["", "{}", "[]", "<html>", r#"{"code":null}"#, r#"{"code":"ok"}"#, r#"{"code":"none"}"#] {
-            let said = (Code::Unimplemented, "the server answered with HTTP status 404".into());
-            assert_eq!(of(404, body), said, "{body}");
+            let response = (Code::Unimplemented, "the server answered with HTTP status 404".into());
+            assert_eq!(of(404, body), response, "{body}");
         }
         // However long it is, and whatever else it says.
         let long = "é\\n".repeat(100_000);

@@ -24,9 +24,14 @@ impl KnownRequestHead {
     /// connection keeps between requests.
     pub(super) fn remember(&mut self, head: &[u8], question: &RequestHead, metadata_bytes: usize) {
         self.meant = None;
-        if let RequestHead { asked, body: BodyLength::Bytes(bytes), expects_continue: false, asks } = question
-            && let Ok(RequestTarget::Call { target, time_left_us, dialect }) = asks
-            && !asked.closes
+        if let RequestHead {
+            pending,
+            body: BodyLength::Bytes(bytes),
+            expects_continue: false,
+            request_target,
+        } = question
+            && let Ok(RequestTarget::Call { target, time_left_us, dialect }) = request_target
+            && !pending.closes
             && head.len() + metadata_bytes <= KEEP_BYTES_MAX
         {
             self.head.clear();
@@ -35,7 +40,7 @@ impl KnownRequestHead {
                 target: *target,
                 time_left_us: *time_left_us,
                 dialect: *dialect,
-                asked: *asked,
+                pending: *pending,
             };
             // No more than `frame_bytes_max`, which fits.
             self.meant = Some((call, *bytes as usize));

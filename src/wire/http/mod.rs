@@ -96,7 +96,7 @@ impl Protocol for Http {
             }) => {
                 self.0.reply(id, code, (queue_us, handler_us), body, out);
             }
-            Outgoing::Prepared { .. } => self.0.say_ready(out),
+            Outgoing::Prepared { .. } => self.0.write_ready(out),
             Outgoing::Drain => self.0.drain(),
             // A server asks nothing, and HTTP has no signs of life.
             Outgoing::Pong { .. }

@@ -29,22 +29,22 @@ const HEAD_BYTES_MAX: usize = BEFORE.len() + 20 + AFTER.len();
 #[inline]
 pub(super) fn fits(
     side: &ServerContext,
-    asked: &PendingResponse,
+    pending: &PendingResponse,
     (queue_us, handler_us): (u32, u32),
 ) -> bool {
     // Where there are origins, each answer says for whom it is.
     side.cors_origins.is_empty()
-        && asked.allow == AllowedMethods::Nothing
-        && !asked.is_head
-        && !asked.is_http_10
-        && !asked.closes
+        && pending.allow == AllowedMethods::Nothing
+        && !pending.is_head
+        && !pending.is_http_10
+        && !pending.closes
         && queue_us < TIME_US_END
         && handler_us < TIME_US_END
 }
 
 /// Writes an answer that [`fits`].
 #[inline]
-pub(super) fn say(
+pub(super) fn write_response(
     side: &ServerContext,
     (queue_us, handler_us): (u32, u32),
     body: SendBody<'_>,
@@ -84,12 +84,12 @@ pub(super) fn say(
             SendBody::Chunk(body)
         }
     };
-    say_across(head_bytes, fill, body, out);
+    write_across(head_bytes, fill, body, out);
 }
 
 /// The answer does not fit into the rest of a buffer, or into any.
 #[inline(never)]
-fn say_across(head_bytes: usize, fill: impl Fn(&mut [u8]), body: SendBody<'_>, out: &mut Out<'_>) {
+fn write_across(head_bytes: usize, fill: impl Fn(&mut [u8]), body: SendBody<'_>, out: &mut Out<'_>) {
     let mut head = [0; HEAD_BYTES_MAX];
     let head = &mut head[..head_bytes];
     fill(head);
@@ -110,7 +110,7 @@ mod tests {
     use coreloop_bufpool::{Chunk, Pool, PoolConfig, WriteQueue};
     use proptest::prelude::*;
 
-    use super::super::reply::say_with_any_head;
+    use super::super::reply::write_with_any_head;
     use super::*;
     use crate::config::Limits;
     use crate::status::Code;
@@ -137,15 +137,15 @@ mod tests {
             is_chunk in any::<bool>(),
             before in prop_oneof![Just(0_usize), 0..4096_usize],
         ) {
-            let (side, asked) = (ServerContext::bare(Limits::default()), PendingResponse::default());
-            let fits = fits(&side, &asked, (queue_us, handler_us));
+            let (side, pending) = (ServerContext::bare(Limits::default()), PendingResponse::default());
+            let fits = fits(&side, &pending, (queue_us, handler_us));
             prop_assert_eq!(fits, queue_us < 10_000 && handler_us < 10_000);
             if fits {
                 let text = vec![b'7'; len];
                 let body = || if is_chunk { SendBody::Chunk(Chunk::from(text.clone())) } else { SendBody::Bytes(&text) };
-                let short = written(before, |out| say(&side, (queue_us, handler_us), body(), out));
+                let short = written(before, |out| write_response(&side, (queue_us, handler_us), body(), out));
                 let long = written(before, |out| {
-                    say_with_any_head(&side, &asked, Code::Ok, (queue_us, handler_us), body(), out);
+                    write_with_any_head(&side, &pending, Code::Ok, (queue_us, handler_us), body(), out);
                 });
                 prop_assert_eq!(short.escape_ascii().to_string(), long.escape_ascii().to_string());
             }
@@ -155,7 +155,7 @@ mod tests {
     #[test]
     fn an_answer_of_another_form_is_left_to_the_longer_way() {
         let bare = ServerContext::bare(Limits::default());
-        let of = |asked: &PendingResponse| fits(&bare, asked, (0, 0));
+        let of = |pending: &PendingResponse| fits(&bare, pending, (0, 0));
         assert!(of(&PendingResponse::default()));
         assert!(!of(&PendingResponse { closes: true, ..PendingResponse::default() }));
         assert!(!of(&PendingResponse { is_head: true, ..PendingResponse::default() }));

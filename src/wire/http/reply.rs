@@ -106,85 +106,90 @@ impl Response<'_> {
 
 /// Writes how a call ended.
 #[inline]
-pub(super) fn say_end(
+pub(super) fn write_end(
     side: &ServerContext,
-    asked: &PendingResponse,
+    pending: &PendingResponse,
     code: Code,
     times_us: (u32, u32),
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
-    if code == Code::Ok && plain::fits(side, asked, times_us) {
-        plain::say(side, times_us, body, out);
+    if code == Code::Ok && plain::fits(side, pending, times_us) {
+        plain::write_response(side, times_us, body, out);
     } else {
-        say_with_any_head(side, asked, code, times_us, body, out);
+        write_with_any_head(side, pending, code, times_us, body, out);
     }
 }
 
 /// How a call ended, whatever is to be said with it.
 #[inline(never)]
-pub(super) fn say_with_any_head(
+pub(super) fn write_with_any_head(
     side: &ServerContext,
-    asked: &PendingResponse,
+    pending: &PendingResponse,
     code: Code,
     (queue_us, handler_us): (u32, u32),
     body: SendBody<'_>,
     out: &mut Out<'_>,
 ) {
     if code == Code::Ok {
-        let mut head = ResponseHead::begin(side, asked, 200, out);
+        let mut head = ResponseHead::begin(side, pending, 200, out);
         head.content("application/json", body.len());
         head.server_timing(queue_us, handler_us);
-        return head.end(side, asked, body);
+        return head.end(side, pending, body);
     }
-    let is_refusal = asked.status != 0;
-    let status = if is_refusal { asked.status } else { code.http_status() };
+    let is_refusal = pending.status != 0;
+    let status = if is_refusal { pending.status } else { code.http_status() };
     let body = match &body {
         SendBody::Bytes(bytes) => error_body(code, bytes),
         SendBody::Chunk(chunk) => error_body(code, chunk),
     };
-    let mut head = ResponseHead::begin(side, asked, status, out);
+    let mut head = ResponseHead::begin(side, pending, status, out);
     head.content("application/json", body.len());
     if !is_refusal {
         head.server_timing(queue_us, handler_us);
     }
-    head.end(side, asked, SendBody::Bytes(&body));
+    head.end(side, pending, SendBody::Bytes(&body));
 }
 
 /// Writes an answer.
 #[inline(never)]
-pub(super) fn say(side: &ServerContext, asked: &PendingResponse, said: Response<'_>, out: &mut Out<'_>) {
-    match said {
+pub(super) fn write_response(
+    side: &ServerContext,
+    pending: &PendingResponse,
+    response: Response<'_>,
+    out: &mut Out<'_>,
+) {
+    match response {
         Response::Continue => out.put(CONTINUE),
         Response::GoRpc => out.put(GO_RPC),
         Response::Reply { code, queue_us, handler_us, body } => {
-            say_end(side, asked, code, (queue_us, handler_us), body, out);
+            write_end(side, pending, code, (queue_us, handler_us), body, out);
         }
         Response::Page { status, content_type, body } => {
-            let mut head = ResponseHead::begin(side, asked, status, out);
+            let mut head = ResponseHead::begin(side, pending, status, out);
             head.content(content_type, body.len());
-            head.end(side, asked, SendBody::Chunk(body));
+            head.end(side, pending, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
         Response::JsonRpc { body } => {
-            let mut head = ResponseHead::begin(side, asked, 200, out);
+            let mut head = ResponseHead::begin(side, pending, 200, out);
             head.content("application/json", body.len());
-            head.end(side, asked, SendBody::Chunk(body));
+            head.end(side, pending, SendBody::Chunk(body));
         }
         #[cfg(feature = "jsonrpc")]
         Response::NoAnswers => {
-            let mut head = ResponseHead::begin(side, asked, 200, out);
+            let mut head = ResponseHead::begin(side, pending, 200, out);
             head.put(b"Content-Length: 0\r\n");
-            head.end(side, asked, SendBody::Bytes(&[]));
+            head.end(side, pending, SendBody::Bytes(&[]));
         }
         Response::MustConnect => {
             let body = b"405 must CONNECT\n";
-            let mut head = ResponseHead::begin(side, asked, 405, out);
+            let mut head = ResponseHead::begin(side, pending, 405, out);
             head.content("text/plain; charset=utf-8", body.len());
-            head.end(side, asked, SendBody::Bytes(body));
+            head.end(side, pending, SendBody::Bytes(body));
         }
         Response::Options { is_preflight } => {
-            let mut head = ResponseHead::begin(side, asked, 204, out);
+            let mut head = ResponseHead::begin(side, pending, 204, out);
             if is_preflight {
                 head.put(b"Access-Control-Allow-Methods: GET, HEAD, POST\r\n");
                 // A star stands for every name but Authorization (Fetch, section 4.9).
@@ -192,7 +197,7 @@ pub(super) fn say(side: &ServerContext, asked: &PendingResponse, said: Response<
                 head.put(b"Connect-Timeout-Ms, Authorization, Traceparent, B3, *\r\n");
                 head.field(b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS);
             }
-            head.end(side, asked, SendBody::Bytes(&[]));
+            head.end(side, pending, SendBody::Bytes(&[]));
         }
     }
 }
@@ -249,7 +254,7 @@ struct ResponseHead<'a, 'b> {
 impl<'a, 'b> ResponseHead<'a, 'b> {
     fn begin(
         side: &ServerContext,
-        asked: &PendingResponse,
+        pending: &PendingResponse,
         status: u16,
         out: &'a mut Out<'b>,
     ) -> ResponseHead<'a, 'b> {
@@ -262,8 +267,8 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
         }
         head.put(&side.site.date());
         head.put(b"\r\n");
-        if asked.allow != AllowedMethods::Nothing {
-            head.field(b"Allow: ", asked.allow.text());
+        if pending.allow != AllowedMethods::Nothing {
+            head.field(b"Allow: ", pending.allow.text());
         }
         if status == 415 {
             // RFC 9110 section 15.5.16: which codings would have been taken.
@@ -340,24 +345,24 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
         self.put(&[b'.', digit(rest / 100), digit(rest / 10), digit(rest)]);
     }
 
-    fn end(mut self, side: &ServerContext, asked: &PendingResponse, body: SendBody<'_>) {
+    fn end(mut self, side: &ServerContext, pending: &PendingResponse, body: SendBody<'_>) {
         if !side.cors_origins.is_empty() {
-            self.cross_origin(side, asked);
+            self.cross_origin(side, pending);
         }
-        if asked.closes {
+        if pending.closes {
             self.put(b"Connection: close\r\n");
-        } else if asked.is_http_10 {
+        } else if pending.is_http_10 {
             self.put(b"Connection: keep-alive\r\n");
         }
         self.put(b"\r\n");
-        let body = if asked.is_head { SendBody::Bytes(&[]) } else { body };
+        let body = if pending.is_head { SendBody::Bytes(&[]) } else { body };
         self.out.frame(&self.text[..self.len], body);
     }
 
     #[cold]
-    fn cross_origin(&mut self, side: &ServerContext, asked: &PendingResponse) {
+    fn cross_origin(&mut self, side: &ServerContext, pending: &PendingResponse) {
         if let Some(origin) =
-            usize::from(asked.origin).checked_sub(1).and_then(|at| side.cors_origins.get(at))
+            usize::from(pending.origin).checked_sub(1).and_then(|at| side.cors_origins.get(at))
         {
             self.field(b"Access-Control-Allow-Origin: ", origin.as_bytes());
             self.put(b"Access-Control-Expose-Headers: Server-Timing\r\n");

@@ -23,13 +23,13 @@ use crate::wire::{DirectoryEntry, Page, ServerContext};
 #[derive(Debug)]
 pub(super) struct RequestHead {
     /// What is to be remembered for the answer.
-    pub(super) asked: PendingResponse,
+    pub(super) pending: PendingResponse,
     /// What follows the head.
     pub(super) body: BodyLength,
     /// The client waits for a word before it sends the body.
     pub(super) expects_continue: bool,
     /// What is asked for.
-    pub(super) asks: Result<RequestTarget, RequestFault>,
+    pub(super) request_target: Result<RequestTarget, RequestFault>,
 }
 
 /// How long a body is.
@@ -90,27 +90,27 @@ pub(super) fn read(
     argument: &mut Vec<u8>,
 ) -> RequestHead {
     if lines - 1 > side.limits.http_headers_max {
-        return hopeless(too_many(&format!("more than {} fields", side.limits.http_headers_max)));
+        return reject(too_many(&format!("more than {} fields", side.limits.http_headers_max)));
     }
     with_fields!(lines, |fields| {
         let mut request = httparse::Request::new(&mut []);
         match request.parse_with_uninit_headers(head, fields) {
             Ok(Status::Complete(bytes)) if bytes == head.len() => {
-                understand(side, &request, metadata, argument)
+                interpret(side, &request, metadata, argument)
             }
-            Ok(_) => hopeless(RequestFault::malformed("the head does not end where its lines do")),
-            Err(error) => hopeless(RequestFault::malformed(format!("the head is malformed: {error}"))),
+            Ok(_) => reject(RequestFault::malformed("the head does not end where its lines do")),
+            Err(error) => reject(RequestFault::malformed(format!("the head is malformed: {error}"))),
         }
     })
 }
 
 /// A question of which nothing can be trusted.
-pub(super) fn hopeless(fault: RequestFault) -> RequestHead {
+pub(super) fn reject(fault: RequestFault) -> RequestHead {
     RequestHead {
-        asked: PendingResponse::default(),
+        pending: PendingResponse::default(),
         body: BodyLength::Bytes(0),
         expects_continue: false,
-        asks: Err(fault.and_close()),
+        request_target: Err(fault.and_close()),
     }
 }
 
@@ -167,7 +167,7 @@ pub(super) fn check_first_line(line: &[u8]) -> Result<(), RequestFault> {
     Err(RequestFault::malformed("the first line does not end with a version of HTTP"))
 }
 
-fn understand(
+fn interpret(
     side: &ServerContext,
     request: &httparse::Request<'_, '_>,
     metadata: &mut MetadataBuf,
@@ -176,10 +176,10 @@ fn understand(
     let is_http_10 = request.version == Some(0);
     let fields = match RequestFields::read(request.headers, is_http_10, metadata) {
         Ok(fields) => fields,
-        Err(fault) => return hopeless(fault),
+        Err(fault) => return reject(fault),
     };
     let (method, target) = (request.method.unwrap_or_default(), request.path.unwrap_or_default());
-    let asked = PendingResponse {
+    let pending = PendingResponse {
         status: 0,
         origin: fields.origin.map_or(0, |origin| allowed_origin(side, origin)),
         allow: AllowedMethods::Nothing,
@@ -193,8 +193,9 @@ fn understand(
         (false, length) => BodyLength::Bytes(length.unwrap_or(0)),
     };
     let is_expecting = fields.expect.is_some_and(|_| !is_http_10);
-    let mut question = RequestHead { asked, body, expects_continue: false, asks: Ok(RequestTarget::GoRpc) };
-    question.asks = asks(side, method, target, &fields, &mut question, argument);
+    let mut question =
+        RequestHead { pending, body, expects_continue: false, request_target: Ok(RequestTarget::GoRpc) };
+    question.request_target = request_target(side, method, target, &fields, &mut question, argument);
     question.expects_continue = is_expecting && body != BodyLength::Bytes(0);
     question
 }
@@ -361,7 +362,7 @@ fn not_found(side: &ServerContext, path: &str) -> RequestFault {
     RequestFault::new(404, Code::Unimplemented, message)
 }
 
-fn asks(
+fn request_target(
     side: &ServerContext,
     method: &str,
     target: &str,
@@ -369,7 +370,7 @@ fn asks(
     question: &mut RequestHead,
     argument: &mut Vec<u8>,
 ) -> Result<RequestTarget, RequestFault> {
-    let asked = &mut question.asked;
+    let pending = &mut question.pending;
     let has_body = question.body != BodyLength::Bytes(0);
     let not_allowed = |allow| {
         let message = format!("{method} is not allowed here; the field Allow lists the methods that are");
@@ -390,24 +391,24 @@ fn asks(
     }
     let is_options = method == "OPTIONS";
     if target == "*" && is_options {
-        asked.allow = AllowedMethods::All;
+        pending.allow = AllowedMethods::All;
         return Ok(RequestTarget::Options { is_preflight: false });
     }
     let (path, query) = path_and_query(target)?;
     if path == GO_RPC_PATH {
-        asked.allow = AllowedMethods::Connect;
+        pending.allow = AllowedMethods::Connect;
         return Ok(RequestTarget::MustConnect);
     }
     #[cfg(feature = "jsonrpc")]
-    if let Some(asks) = json_rpc::asks(side, method, path, fields, question) {
-        return asks;
+    if let Some(request_target) = json_rpc::request_target(side, method, path, fields, question) {
+        return request_target;
     }
-    let asked = &mut question.asked;
+    let pending = &mut question.pending;
     let Some(found) = method_at(side, path) else {
         let Some(page) = side.site.page(path) else {
             if is_options && path == "/" {
                 // Load balancers ask this whether the server is up (HAProxy's `option httpchk`), console or not.
-                asked.allow = AllowedMethods::All;
+                pending.allow = AllowedMethods::All;
                 return Ok(RequestTarget::Options { is_preflight: false });
             }
             return Err(not_found(side, path));
@@ -415,16 +416,16 @@ fn asks(
         return match method {
             "GET" | "HEAD" => Ok(RequestTarget::Page(page)),
             "OPTIONS" => {
-                asked.allow = AllowedMethods::Get;
-                Ok(RequestTarget::Options { is_preflight: fields.is_preflight && asked.origin != 0 })
+                pending.allow = AllowedMethods::Get;
+                Ok(RequestTarget::Options { is_preflight: fields.is_preflight && pending.origin != 0 })
             }
             _ => Err(not_allowed(AllowedMethods::Get)),
         };
     };
-    let allow = if found.is_free_of_side_effects { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
+    let allow = if found.is_idempotent { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     if is_options {
-        asked.allow = allow;
-        return Ok(RequestTarget::Options { is_preflight: fields.is_preflight && asked.origin != 0 });
+        pending.allow = allow;
+        return Ok(RequestTarget::Options { is_preflight: fields.is_preflight && pending.origin != 0 });
     }
     match method {
         "POST" => {
@@ -433,7 +434,7 @@ fn asks(
             let dialect = fields.dialect(false);
             Ok(RequestTarget::Call { target: CallTarget::Method(found.hash), time_left_us, dialect })
         }
-        "GET" | "HEAD" if found.is_free_of_side_effects => {
+        "GET" | "HEAD" if found.is_idempotent => {
             if has_body {
                 // RFC 9110 section 9.3.1: it has no meaning, and hides requests from those who do not look.
                 return Err(RequestFault::malformed("GET and HEAD have no body"));
@@ -459,8 +460,8 @@ fn checked(
     fields: &RequestFields<'_>,
     question: &RequestHead,
 ) -> Result<(), RequestFault> {
-    let &RequestHead { asked, body, .. } = question;
-    if asked.is_http_10 && fields.framing.length.is_none() {
+    let &RequestHead { pending, body, .. } = question;
+    if pending.is_http_10 && fields.framing.length.is_none() {
         // There it could also mean a body up to the end of the connection.
         let fault =
             RequestFault::new(411, Code::InvalidArgument, "a POST in HTTP/1.0 requires a Content-Length");

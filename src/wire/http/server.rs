@@ -10,9 +10,9 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 use super::chunks::{BodyPiece, ChunkFault, Chunks};
 use super::fault::RequestFault;
 use super::known::KnownRequestHead;
-use super::reply::{AllowedMethods, PendingResponse, Response, say, say_end};
+use super::reply::{AllowedMethods, PendingResponse, Response, write_end, write_response};
 use super::request::{
-    BodyLength, RequestHead, RequestTarget, check_first_line, check_method, hopeless, read, too_many,
+    BodyLength, RequestHead, RequestTarget, check_first_line, check_method, read, reject, too_many,
 };
 use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX, skip_bytes_max};
@@ -75,7 +75,7 @@ pub(super) struct RequestCall {
     pub(super) target: CallTarget,
     pub(super) time_left_us: u32,
     pub(super) dialect: JsonDialect,
-    pub(super) asked: PendingResponse,
+    pub(super) pending: PendingResponse,
 }
 
 /// A server's end of one connection.
@@ -91,7 +91,7 @@ pub(super) struct HttpServerInner {
     /// The next answer to a new question is the last.
     is_draining: bool,
     /// A message was given out, and the bytes aside were its own.
-    is_aside_stale: bool,
+    is_scratch_stale: bool,
     /// What stands aside is in `gathered`; otherwise in `metadata`.
     is_gathered: bool,
     metadata: MetadataBuf,
@@ -115,7 +115,7 @@ impl HttpServerInner {
             scan: HeadScan::default(),
             is_after_blank: false,
             is_draining: false,
-            is_aside_stale: false,
+            is_scratch_stale: false,
             is_gathered: false,
             metadata: MetadataBuf::new(),
             known: KnownRequestHead::default(),
@@ -168,8 +168,8 @@ impl HttpServerInner {
     // Bytes in.
 
     pub(super) fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        if self.is_aside_stale {
-            self.let_go_of_aside();
+        if self.is_scratch_stale {
+            self.release_scratch();
         }
         match self.state {
             RequestState::Head => self.head(input),
@@ -201,8 +201,8 @@ impl HttpServerInner {
     }
 
     /// Whoever had the bytes is done with them. What one large request needed is not kept for the next.
-    fn let_go_of_aside(&mut self) {
-        self.is_aside_stale = false;
+    fn release_scratch(&mut self) {
+        self.is_scratch_stale = false;
         self.is_gathered = false;
         self.gathered.clear();
         if self.gathered.capacity() > KEEP_BYTES_MAX {
@@ -254,16 +254,20 @@ impl HttpServerInner {
                 known.remember(&input[..bytes], &question, metadata.as_bytes().len());
                 self.ask(question, bytes, input.len())
             }
-            ScannedHead::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => match input
-                .get(at + 1)
-            {
-                None => Decoded::NeedMore { bytes_min: at + 2 },
-                Some(b'\n') => {
-                    let asks = Ok(RequestTarget::GoRpc);
-                    self.ask(RequestHead { asks, ..hopeless(RequestFault::invalid("")) }, at + 2, input.len())
+            ScannedHead::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => {
+                match input.get(at + 1) {
+                    None => Decoded::NeedMore { bytes_min: at + 2 },
+                    Some(b'\n') => {
+                        let request_target = Ok(RequestTarget::GoRpc);
+                        self.ask(
+                            RequestHead { request_target, ..reject(RequestFault::invalid("")) },
+                            at + 2,
+                            input.len(),
+                        )
+                    }
+                    Some(_) => self.refuse_head(RequestFault::malformed("lines end in CR and LF")),
                 }
-                Some(_) => self.refuse_head(RequestFault::malformed("lines end in CR and LF")),
-            },
+            }
             ScannedHead::Bad(_) => self.refuse_head(RequestFault::malformed(
                 "the head holds a CR, LF or control character out of place",
             )),
@@ -284,16 +288,16 @@ impl HttpServerInner {
     /// Refuses what is not even a head. Where it ends is not known, so the connection does.
     #[cold]
     fn refuse_head(&mut self, fault: RequestFault) -> Decoded<Message> {
-        self.ask(hopeless(fault), 0, 0)
+        self.ask(reject(fault), 0, 0)
     }
 
     /// A head was read: `head_bytes` of the bytes at hand.
-    fn ask(&mut self, question: RequestHead, head_bytes: usize, at_hand: usize) -> Decoded<Message> {
-        let RequestHead { asked, body, expects_continue, asks } = question;
-        let said = match asks {
+    fn ask(&mut self, question: RequestHead, head_bytes: usize, available: usize) -> Decoded<Message> {
+        let RequestHead { pending, body, expects_continue, request_target } = question;
+        let response = match request_target {
             Ok(RequestTarget::Call { target, time_left_us, dialect }) => {
-                let call = RequestCall { target, time_left_us, dialect, asked };
-                return self.begin_call(call, body, expects_continue, head_bytes, at_hand);
+                let call = RequestCall { target, time_left_us, dialect, pending };
+                return self.begin_call(call, body, expects_continue, head_bytes, available);
             }
             Ok(RequestTarget::CallByGet { method, time_left_us, dialect }) => {
                 let start = self.metadata.as_bytes().len();
@@ -303,7 +307,7 @@ impl HttpServerInner {
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
                 let target = CallTarget::Method(method);
-                return self.call(RequestCall { target, time_left_us, dialect, asked }, body, head_bytes);
+                return self.call(RequestCall { target, time_left_us, dialect, pending }, body, head_bytes);
             }
             Ok(RequestTarget::GoRpc) if !self.grants_go_rpc => {
                 let message = "Go's net/rpc is not enabled on this listener";
@@ -311,22 +315,22 @@ impl HttpServerInner {
                     allow: AllowedMethods::All,
                     ..RequestFault::new(405, Code::Unimplemented, message)
                 };
-                return self.refuse(asked, fault.and_close(), body, expects_continue, head_bytes);
+                return self.refuse(pending, fault.and_close(), body, expects_continue, head_bytes);
             }
             Ok(RequestTarget::MustConnect) if !self.grants_go_rpc => {
                 let fault = RequestFault::new(404, Code::Unimplemented, "there is nothing at this path");
-                let asked = PendingResponse { allow: AllowedMethods::Nothing, ..asked };
-                return self.refuse(asked, fault, body, expects_continue, head_bytes);
+                let pending = PendingResponse { allow: AllowedMethods::Nothing, ..pending };
+                return self.refuse(pending, fault, body, expects_continue, head_bytes);
             }
             Ok(RequestTarget::GoRpc) if !self.order.is_empty() => {
                 // The answers before it are still to come, and are not of that protocol.
                 let fault =
                     RequestFault::malformed("CONNECT must be the only request in flight on its connection");
-                return self.refuse(asked, fault, body, expects_continue, head_bytes);
+                return self.refuse(pending, fault, body, expects_continue, head_bytes);
             }
             Ok(RequestTarget::GoRpc) => {
-                let asked = PendingResponse { closes: false, ..asked };
-                let id = self.prepare(asked, Response::GoRpc);
+                let pending = PendingResponse { closes: false, ..pending };
+                let id = self.prepare(pending, Response::GoRpc);
                 self.state = RequestState::GoRpc;
                 return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
             }
@@ -339,10 +343,10 @@ impl HttpServerInner {
             }
             Ok(RequestTarget::Options { is_preflight }) => Response::Options { is_preflight },
             Ok(RequestTarget::MustConnect) => Response::MustConnect,
-            Err(fault) => return self.refuse(asked, fault, body, expects_continue, head_bytes),
+            Err(fault) => return self.refuse(pending, fault, body, expects_continue, head_bytes),
         };
-        let asked = self.pass_over(asked, body, expects_continue);
-        let id = self.prepare(asked, said);
+        let pending = self.pass_over(pending, body, expects_continue);
+        let id = self.prepare(pending, response);
         Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes }
     }
 
@@ -350,17 +354,17 @@ impl HttpServerInner {
     #[cold]
     fn refuse(
         &mut self,
-        asked: PendingResponse,
+        pending: PendingResponse,
         fault: RequestFault,
         body: BodyLength,
         expects_continue: bool,
         consumed: usize,
     ) -> Decoded<Message> {
         let RequestFault { status, code, message, closes, allow } = fault;
-        let asked = PendingResponse { status, allow, closes: asked.closes || closes, ..asked };
-        let asked = self.pass_over(asked, body, expects_continue);
-        let id = self.take_place(asked);
-        self.is_aside_stale = true;
+        let pending = PendingResponse { status, allow, closes: pending.closes || closes, ..pending };
+        let pending = self.pass_over(pending, body, expects_continue);
+        let id = self.take_place(pending);
+        self.is_scratch_stale = true;
         let message = message.into_owned();
         let refusal = Refusal { id, codec: JSON, one_way: false, code, message };
         Decoded::Message { message: Message::Refused(refusal), consumed }
@@ -369,16 +373,16 @@ impl HttpServerInner {
     /// Decides what becomes of a body that nobody wants: it is skipped, or the connection ends.
     fn pass_over(
         &mut self,
-        mut asked: PendingResponse,
+        mut pending: PendingResponse,
         body: BodyLength,
         expects_continue: bool,
     ) -> PendingResponse {
         let bytes_max = skip_bytes_max(&self.side.limits);
         let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > bytes_max);
         // Who was not told to go on may or may not send the body all the same: what comes next could be either.
-        asked.closes |= is_too_long || expects_continue || self.is_draining;
+        pending.closes |= is_too_long || expects_continue || self.is_draining;
         self.state = match body {
-            _ if asked.closes => RequestState::Ended,
+            _ if pending.closes => RequestState::Ended,
             BodyLength::Bytes(0) => RequestState::Head,
             BodyLength::Bytes(bytes) => RequestState::Skip { bytes },
             BodyLength::Chunked => {
@@ -386,7 +390,7 @@ impl HttpServerInner {
                 RequestState::SkipChunks { chunks: self.chunks(frame_bytes_max.min(bytes_max)) }
             }
         };
-        asked
+        pending
     }
 
     fn chunks(&self, bytes_max: u64) -> Chunks {
@@ -400,7 +404,7 @@ impl HttpServerInner {
         body: BodyLength,
         expects_continue: bool,
         head_bytes: usize,
-        at_hand: usize,
+        available: usize,
     ) -> Decoded<Message> {
         match body {
             // Its bytes are looked at where they are the first.
@@ -412,7 +416,7 @@ impl HttpServerInner {
             BodyLength::Bytes(bytes) if call.target == CallTarget::JsonRpc => {
                 self.state = RequestState::Body { call, bytes: bytes as usize };
             }
-            BodyLength::Bytes(bytes) if bytes <= (at_hand - head_bytes) as u64 => {
+            BodyLength::Bytes(bytes) if bytes <= (available - head_bytes) as u64 => {
                 let span = Span::new(head_bytes as u32, bytes as u32);
                 return self.call(call, span, head_bytes + bytes as usize);
             }
@@ -425,7 +429,7 @@ impl HttpServerInner {
                 self.state = RequestState::Chunked { call, chunks: self.chunks(bytes_max) };
             }
         }
-        if expects_continue && at_hand == head_bytes {
+        if expects_continue && available == head_bytes {
             let id = self.prepare(
                 PendingResponse { is_interim: true, ..PendingResponse::default() },
                 Response::Continue,
@@ -438,12 +442,12 @@ impl HttpServerInner {
     /// A whole call.
     #[inline(always)]
     fn call(&mut self, call: RequestCall, body: Span, consumed: usize) -> Decoded<Message> {
-        let RequestCall { target, time_left_us, dialect, mut asked } = call;
-        asked.closes |= self.is_draining;
-        self.state = if asked.closes { RequestState::Ended } else { RequestState::Head };
-        self.is_aside_stale = true;
+        let RequestCall { target, time_left_us, dialect, mut pending } = call;
+        pending.closes |= self.is_draining;
+        self.state = if pending.closes { RequestState::Ended } else { RequestState::Head };
+        self.is_scratch_stale = true;
         let request = Request {
-            id: self.take_place(asked),
+            id: self.take_place(pending),
             method: target.method(),
             name: None,
             codec: dialect.codec_number(),
@@ -484,7 +488,7 @@ impl HttpServerInner {
                             RequestFault::new(413, Code::ResourceExhausted, message).and_close()
                         }
                     };
-                    return self.refuse(call.asked, fault, BodyLength::Bytes(0), false, at);
+                    return self.refuse(call.pending, fault, BodyLength::Bytes(0), false, at);
                 }
             }
         }
@@ -516,21 +520,21 @@ impl HttpServerInner {
 
     /// The id of a question, which is its place.
     #[inline]
-    fn take_place(&mut self, asked: PendingResponse) -> u64 {
-        self.order.take_place(asked).number()
+    fn take_place(&mut self, pending: PendingResponse) -> u64 {
+        self.order.take_place(pending).number()
     }
 
     /// An answer that is known with its question.
-    fn prepare(&mut self, asked: PendingResponse, said: Response<'static>) -> u64 {
-        let id = self.take_place(asked);
-        self.keep(id, said);
+    fn prepare(&mut self, pending: PendingResponse, response: Response<'static>) -> u64 {
+        let id = self.take_place(pending);
+        self.keep(id, response);
         id
     }
 
-    fn keep(&mut self, id: u64, said: Response<'static>) {
-        let bytes = said.kept_bytes();
+    fn keep(&mut self, id: u64, response: Response<'static>) {
+        let bytes = response.kept_bytes();
         // Only an answer to nothing, or a second one, comes back; it has no place to go to.
-        if self.order.fill(OrderTicket::of(id), Box::new(said)).is_ok() {
+        if self.order.fill(OrderTicket::of(id), Box::new(response)).is_ok() {
             self.held_bytes += bytes;
         }
     }
@@ -549,9 +553,9 @@ impl HttpServerInner {
         if id & json_rpc::ID_BIT != 0 {
             return self.reply_json_rpc(id, code, body, out);
         }
-        if let Some(asked) = self.order.take_turn(OrderTicket::of(id)) {
-            say_end(&self.side, &asked, code, (queue_us, handler_us), body, out);
-            return self.say_ready(out);
+        if let Some(pending) = self.order.take_turn(OrderTicket::of(id)) {
+            write_end(&self.side, &pending, code, (queue_us, handler_us), body, out);
+            return self.write_ready(out);
         }
         let body = SendBody::Chunk(match body {
             SendBody::Chunk(chunk) if chunk.len() >= LINK_BYTES_MIN => chunk,
@@ -564,10 +568,10 @@ impl HttpServerInner {
 
     /// Whatever is ready at the front goes out.
     #[inline]
-    pub(super) fn say_ready(&mut self, out: &mut Out<'_>) {
-        while let Some((asked, said)) = self.order.next_ready() {
-            self.held_bytes -= said.kept_bytes();
-            say(&self.side, &asked, *said, out);
+    pub(super) fn write_ready(&mut self, out: &mut Out<'_>) {
+        while let Some((pending, response)) = self.order.next_ready() {
+            self.held_bytes -= response.kept_bytes();
+            write_response(&self.side, &pending, *response, out);
         }
     }
 
@@ -602,10 +606,10 @@ impl HttpServerInner {
         };
         self.state = RequestState::Ended;
         if has_begun && self.order.is_empty() {
-            let asked = PendingResponse { status: 408, closes: true, ..PendingResponse::default() };
+            let pending = PendingResponse { status: 408, closes: true, ..PendingResponse::default() };
             let body = SendBody::Bytes(b"the request took too long to arrive");
             let code = Code::DeadlineExceeded;
-            say_end(&self.side, &asked, code, (0, 0), body, out);
+            write_end(&self.side, &pending, code, (0, 0), body, out);
         }
     }
 }

@@ -10,11 +10,16 @@ use crate::wire::Out;
 
 /// Writes an answer: the result as it is, or an error with the message.
 #[inline]
-pub(super) fn put_answer(sink: &mut impl ByteSink, owed: &OutstandingReply, code: Code, body: SendBody<'_>) {
-    match (owed.dialect, code) {
+pub(super) fn put_answer(
+    sink: &mut impl ByteSink,
+    outstanding: &OutstandingReply,
+    code: Code,
+    body: SendBody<'_>,
+) {
+    match (outstanding.dialect, code) {
         (Dialect::One, Code::Ok) => {
             sink.put(b"{\"id\":");
-            sink.put(owed.id.text());
+            sink.put(outstanding.id.text());
             sink.put(b",\"result\":");
             if is_null(&body) {
                 // Go's client takes a null for a broken answer and ends the connection (net/rpc/jsonrpc client.go,
@@ -28,28 +33,28 @@ pub(super) fn put_answer(sink: &mut impl ByteSink, owed: &OutstandingReply, code
         }
         (Dialect::Two, Code::Ok) => {
             sink.put(b"{\"jsonrpc\":\"2.0\",\"id\":");
-            sink.put(owed.id.text());
+            sink.put(outstanding.id.text());
             sink.put(b",\"result\":");
             put_result(sink, body);
             sink.put(b"}");
         }
         (Dialect::One, code) => {
             sink.put(b"{\"id\":");
-            sink.put(owed.id.text());
+            sink.put(outstanding.id.text());
             sink.put(b",\"result\":null,\"error\":");
             put_message(sink, code, body);
             sink.put(b"}");
         }
         (Dialect::Two, code) => {
-            let number = owed.number.unwrap_or(code.jsonrpc_number());
+            let number = outstanding.number.unwrap_or(code.jsonrpc_number());
             sink.put(b"{\"jsonrpc\":\"2.0\",\"id\":");
-            sink.put(owed.id.text());
+            sink.put(outstanding.id.text());
             sink.put(b",\"error\":{\"code\":-");
             // All of them are below zero.
             sink.put_number(u64::from(number.unsigned_abs()));
             sink.put(b",\"message\":");
             put_message(sink, code, body);
-            if owed.number.is_none() {
+            if outstanding.number.is_none() {
                 sink.put(b",\"data\":\"");
                 sink.put(code.name().as_bytes());
                 sink.put(b"\"");
@@ -71,26 +76,26 @@ fn put_result(sink: &mut impl ByteSink, body: SendBody<'_>) {
 /// Writes a result, and the line's end, where they end up: as [`put_answer`] does it, if there is room in one piece.
 /// False if nothing was written.
 #[inline]
-pub(super) fn put_result_line(owed: &OutstandingReply, result: &[u8], out: &mut Out<'_>) -> bool {
+pub(super) fn put_result_line(outstanding: &OutstandingReply, result: &[u8], out: &mut Out<'_>) -> bool {
     if is_nothing(result) {
         return false;
     }
-    match owed.dialect {
-        Dialect::One => put_pieces(b"{\"id\":", owed, result, b",\"error\":null}\n", out),
-        Dialect::Two => put_pieces(b"{\"jsonrpc\":\"2.0\",\"id\":", owed, result, b"}\n", out),
+    match outstanding.dialect {
+        Dialect::One => put_pieces(b"{\"id\":", outstanding, result, b",\"error\":null}\n", out),
+        Dialect::Two => put_pieces(b"{\"jsonrpc\":\"2.0\",\"id\":", outstanding, result, b"}\n", out),
     }
 }
 
 #[inline(always)]
 fn put_pieces<const N: usize, const M: usize>(
     before: &[u8; N],
-    owed: &OutstandingReply,
+    outstanding: &OutstandingReply,
     result: &[u8],
     after: &[u8; M],
     out: &mut Out<'_>,
 ) -> bool {
     const BETWEEN: &[u8; 10] = b",\"result\":";
-    let id = owed.id.text();
+    let id = outstanding.id.text();
     let Some(room) = out.room(N + id.len() + BETWEEN.len() + result.len() + M) else { return false };
     let (room, rest) = room.split_at_mut(N);
     room.copy_from_slice(before);

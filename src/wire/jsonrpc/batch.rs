@@ -26,7 +26,7 @@ const OWED_FACTOR: usize = 4;
 /// A request of a batch, and the offset of its end in the batch.
 #[derive(Debug)]
 pub(super) struct BatchElement {
-    pub(super) heard: JudgedRequest,
+    pub(super) judged: JudgedRequest,
     pub(super) end: usize,
 }
 
@@ -53,16 +53,16 @@ pub(super) fn read(
     let (mut elements, mut count) = (VecDeque::new(), 0_usize);
     let mut goes_on = reader.opens(b'[', b']')?;
     while goes_on {
-        let heard = if reader.next() == Some(b'{') {
-            let asked = RequestMembers::read(reader)?;
-            (count < side.limits.in_flight_max).then(|| judge(&asked, bytes, side, true))
+        let judged = if reader.next() == Some(b'{') {
+            let members = RequestMembers::read(reader)?;
+            (count < side.limits.in_flight_max).then(|| judge(&members, bytes, side, true))
         } else {
             reader.value()?;
-            Some(RequestRefusal::invalid("invalid request: not an object").heard_in(Dialect::Two))
+            Some(RequestRefusal::invalid("invalid request: not an object").judged_in(Dialect::Two))
         };
         // One that is too long is still read to its end: it may not be JSON.
         if count < side.limits.in_flight_max {
-            elements.extend(heard.map(|heard| BatchElement { heard, end: reader.at() }));
+            elements.extend(judged.map(|judged| BatchElement { judged, end: reader.at() }));
         }
         count += 1;
         goes_on = reader.goes_on(b']')?;
@@ -126,7 +126,7 @@ impl AnsweredBatch {
 pub(super) struct Batches {
     open: Slab<OpenBatch>,
     /// Answers that they owe, those that wait here included.
-    owed: usize,
+    outstanding: usize,
     /// Bytes of the answers that wait here.
     held_bytes: usize,
 }
@@ -135,10 +135,10 @@ impl Batches {
     /// Begins a batch of this number of answers, at least one; `None` if that is too many. The label comes back with
     /// the answers.
     pub(super) fn begin(&mut self, answers: usize, label: u64, limits: &Limits) -> Option<u32> {
-        if self.owed + answers > limits.in_flight_max.saturating_mul(OWED_FACTOR) {
+        if self.outstanding + answers > limits.in_flight_max.saturating_mul(OWED_FACTOR) {
             return None;
         }
-        self.owed += answers;
+        self.outstanding += answers;
         let open = OpenBatch { text: Vec::new(), places: vec![0..0; answers], missing: answers, label };
         Some(self.open.insert(open) as u32)
     }
@@ -146,7 +146,7 @@ impl Batches {
     /// Begins a batch of one answer, whatever is owed: that of a refusal, which comes at once.
     #[cfg(feature = "http")]
     pub(super) fn begin_beyond(&mut self, label: u64) -> u32 {
-        self.owed += 1;
+        self.outstanding += 1;
         self.open.insert(OpenBatch { text: Vec::new(), places: vec![0..0; 1], missing: 1, label }) as u32
     }
 
@@ -154,7 +154,7 @@ impl Batches {
     pub(super) fn answer(
         &mut self,
         (batch, place): (u32, u32),
-        owed: &OutstandingReply,
+        outstanding: &OutstandingReply,
         (code, body): (Code, SendBody<'_>),
         limits: &Limits,
     ) -> Option<AnsweredBatch> {
@@ -163,9 +163,9 @@ impl Batches {
         let start = open.text.len();
         if is_full {
             let message = b"the answers to the batches of this connection are too large in total";
-            put_answer(&mut open.text, owed, Code::ResourceExhausted, SendBody::Bytes(message));
+            put_answer(&mut open.text, outstanding, Code::ResourceExhausted, SendBody::Bytes(message));
         } else {
-            put_answer(&mut open.text, owed, code, body);
+            put_answer(&mut open.text, outstanding, code, body);
         }
         open.places[place as usize] = start..open.text.len();
         open.missing -= 1;
@@ -174,7 +174,7 @@ impl Batches {
             return None;
         }
         let OpenBatch { text, places, missing: _, label } = self.open.remove(batch as usize);
-        self.owed -= places.len();
+        self.outstanding -= places.len();
         self.held_bytes -= text.len();
         Some(AnsweredBatch { text, places, label })
     }

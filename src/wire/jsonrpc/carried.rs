@@ -72,13 +72,13 @@ impl CarriedCalls {
         (time_left_us, metadata): (u32, Span),
         in_place: impl FnOnce(Range<usize>) -> Span,
     ) -> Option<(Message, usize)> {
-        let BatchElement { heard, end } = messages.elements.pop_front()?;
-        let batch = heard.id.is_some().then(|| {
+        let BatchElement { judged, end } = messages.elements.pop_front()?;
+        let batch = judged.id.is_some().then(|| {
             messages.place += 1;
             (messages.batch, messages.place - 1)
         });
         let details = CallDetails { time_left_us, metadata };
-        Some((message(&mut self.pending, heard, batch, details, in_place), end))
+        Some((message(&mut self.pending, judged, batch, details, in_place), end))
     }
 
     /// Takes the answer to a call. With the last one of a text, the text of the answers and the label.
@@ -89,8 +89,8 @@ impl CarriedCalls {
         body: SendBody<'_>,
         side: &ServerContext,
     ) -> Option<(u64, Vec<u8>)> {
-        let owed = self.pending.end(id)?;
-        let answered = self.batches.answer(owed.batch?, &owed, (code, body), &side.limits)?;
+        let outstanding = self.pending.end(id)?;
+        let answered = self.batches.answer(outstanding.batch?, &outstanding, (code, body), &side.limits)?;
         let label = answered.label & !IS_ARRAY;
         let text = if answered.label & IS_ARRAY != 0 {
             let mut text = Vec::new();
@@ -123,10 +123,10 @@ impl CarriedMessages {
         let (elements, is_array) = match reader.next() {
             Some(b'[') => (batch::read(reader, text, side)?, true),
             Some(b'{') => {
-                let asked = RequestMembers::read(reader)?;
+                let members = RequestMembers::read(reader)?;
                 (
                     Ok(VecDeque::from([BatchElement {
-                        heard: judge(&asked, text, side, false),
+                        judged: judge(&members, text, side, false),
                         end: text.len(),
                     }])),
                     false,
@@ -145,9 +145,9 @@ impl CarriedMessages {
     }
 
     fn refused(refused: RequestRefusal) -> CarriedMessages {
-        let heard = refused.heard_in(Dialect::Two);
+        let judged = refused.judged_in(Dialect::Two);
         CarriedMessages {
-            elements: VecDeque::from([BatchElement { heard, end: 0 }]),
+            elements: VecDeque::from([BatchElement { judged, end: 0 }]),
             is_array: false,
             batch: 0,
             place: 0,
@@ -156,7 +156,7 @@ impl CarriedMessages {
 
     fn answers(&self) -> usize {
         let is_answered =
-            |element: &&BatchElement| matches!(element.heard, JudgedRequest { id: Some(_), .. });
+            |element: &&BatchElement| matches!(element.judged, JudgedRequest { id: Some(_), .. });
         self.elements.iter().filter(is_answered).count()
     }
 

@@ -43,7 +43,7 @@ impl JsonRpcClient {
     }
 
     /// Everything but an answer that is whole at the first look.
-    fn decode_slowly(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode_slow(&mut self, input: &[u8]) -> Decoded<Message> {
         let window = &input[..input.len().min(self.bytes_max)];
         match self.frame.look(window, ContainerStack::depth_max(DEPTH_MAX)) {
             FoundValue::End(end) => {
@@ -52,7 +52,7 @@ impl JsonRpcClient {
                     &input[..end],
                     ContainerStack::depth_max(DEPTH_MAX),
                 )) {
-                    Ok(told) => self.answer(&told, end, input),
+                    Ok(response) => self.answer(&response, end, input),
                     Err(fault) => not_json(fault),
                 }
             }
@@ -92,23 +92,23 @@ impl JsonRpcClient {
 
     /// An answer that stands whole in front of `end`.
     #[inline]
-    fn answer(&mut self, told: &ResponseMembers, end: usize, input: &[u8]) -> Decoded<Message> {
-        if let Some(name) = told.twice {
+    fn answer(&mut self, response: &ResponseMembers, end: usize, input: &[u8]) -> Decoded<Message> {
+        if let Some(name) = response.twice {
             return broken(format!("the member {name} occurs twice in an answer"));
         }
         let consumed = end + space_len(&input[end..]);
-        let error = told.error.clone().filter(|error| input[error.clone()] != *b"null");
-        let (code, body) = match (error, &told.result) {
+        let error = response.error.clone().filter(|error| input[error.clone()] != *b"null");
+        let (code, body) = match (error, &response.result) {
             (Some(error), _) => self.failed(Span::new(error.start as u32, error.len() as u32), input),
-            (None, Some(_)) if told.null.clone().is_some_and(|null| input[null] == *b"true") => {
+            (None, Some(_)) if response.null.clone().is_some_and(|null| input[null] == *b"true") => {
                 self.aside.push_str("null");
                 (Code::Ok, Span::aside(0, 4))
             }
             (None, Some(result)) => (Code::Ok, Span::new(result.start as u32, result.len() as u32)),
             (None, None) => return broken("an answer has neither a result nor an error"),
         };
-        let Some(id) = told.id.clone().filter(|id| input[id.clone()] != *b"null") else {
-            return self.answers_no_call(told, body, consumed, input);
+        let Some(id) = response.id.clone().filter(|id| input[id.clone()] != *b"null") else {
+            return self.answers_no_call(response, body, consumed, input);
         };
         let Some(id) = number(&input[id]) else { return broken("the id of an answer belongs to no call") };
         let message = Message::Reply(IncomingReply {
@@ -129,17 +129,17 @@ impl JsonRpcClient {
     #[cold]
     fn answers_no_call(
         &self,
-        told: &ResponseMembers,
+        response: &ResponseMembers,
         body: Span,
         consumed: usize,
         input: &[u8],
     ) -> Decoded<Message> {
-        let failed = told.error.clone().and_then(|error| read_failed(&input[error])?.1);
+        let failed = response.error.clone().and_then(|error| read_failed(&input[error])?.1);
         let unread = [jsonrpc::PARSE_ERROR, jsonrpc::INVALID_REQUEST].map(i64::from);
         if !failed.is_some_and(|number| unread.contains(&number)) {
             return Decoded::Skip { consumed };
         }
-        let text = if body.is_aside() { self.aside.as_bytes() } else { input };
+        let text = if body.is_scratch() { self.aside.as_bytes() } else { input };
         let text = String::from_utf8_lossy(&text[body.range()]);
         broken(format!("the server reports an unreadable request: {text}"))
     }
@@ -150,7 +150,7 @@ impl JsonRpcClient {
         let bytes = &input[error.range()];
         if bytes[0] == b'"' {
             let text = self.text(error, input);
-            let said = if text.is_aside() { self.aside.as_bytes() } else { input };
+            let said = if text.is_scratch() { self.aside.as_bytes() } else { input };
             let code = if said[text.range()].starts_with(b"rpc: can't find ") {
                 Code::Unimplemented
             } else {
@@ -254,11 +254,13 @@ impl Protocol for JsonRpcClient {
             Some(b'{') if self.frame.is_fresh() => {
                 let mut reader = JsonReader::new(input, ContainerStack::depth_max(DEPTH_MAX));
                 match ResponseMembers::read(&mut reader) {
-                    Ok(told) if reader.at() <= self.bytes_max => self.answer(&told, reader.at(), input),
-                    _ => self.decode_slowly(input),
+                    Ok(response) if reader.at() <= self.bytes_max => {
+                        self.answer(&response, reader.at(), input)
+                    }
+                    _ => self.decode_slow(input),
                 }
             }
-            Some(b'{') => self.decode_slowly(input),
+            Some(b'{') => self.decode_slow(input),
             Some(_) => match space_len(input) {
                 0 if input.len() == 1 && ForeignProtocol::may_begin(input[0]) => {
                     Decoded::NeedMore { bytes_min: 2 }

@@ -20,12 +20,12 @@ pub(super) struct CallDetails {
 #[inline]
 pub(super) fn message(
     pending: &mut OutstandingReplies,
-    heard: JudgedRequest,
+    judged: JudgedRequest,
     batch: Option<(u32, u32)>,
     CallDetails { time_left_us, metadata }: CallDetails,
     in_place: impl FnOnce(Range<usize>) -> Span,
 ) -> Message {
-    let JudgedRequest { dialect, id, what } = heard;
+    let JudgedRequest { dialect, id, what } = judged;
     let one_way = id.is_none();
     let number = match &what {
         RequestAction::Refuse(refused) => refused.number,

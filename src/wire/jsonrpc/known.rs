@@ -31,32 +31,32 @@ impl KnownRequestPrefix {
         &self,
         input: &[u8],
         depth_max: usize,
-        asked: &mut RequestMembers,
+        members: &mut RequestMembers,
     ) -> Result<usize, JsonFault> {
         let mut reader = JsonReader::new(input, depth_max);
         if !self.begins.is_empty() && input.starts_with(&self.begins) {
             reader.stand_inside(self.begins.len());
-            asked.method = Some(self.method.clone());
-            asked.jsonrpc = self.jsonrpc.clone();
-            asked.params_at = self.begins.len();
-            asked.known = Some(self.hash);
-            asked.read_on(&mut reader)?;
+            members.method = Some(self.method.clone());
+            members.jsonrpc = self.jsonrpc.clone();
+            members.params_at = self.begins.len();
+            members.known = Some(self.hash);
+            members.read_on(&mut reader)?;
         } else {
-            asked.read_whole(&mut reader)?;
+            members.read_whole(&mut reader)?;
         }
         Ok(reader.at())
     }
 
     /// A request was read that calls the method of this hash. Its beginning is kept if it may come again: without the id,
     /// which changes with each call.
-    pub(super) fn remember(&mut self, asked: &RequestMembers, input: &[u8], hash: u32) {
+    pub(super) fn remember(&mut self, members: &RequestMembers, input: &[u8], hash: u32) {
         self.begins.clear();
-        let (Some(method), end) = (&asked.method, asked.params_at) else { return };
+        let (Some(method), end) = (&members.method, members.params_at) else { return };
         let is_in_front = |range: &Range<usize>| range.end <= end;
-        if end <= BYTES_MAX && is_in_front(method) && !asked.id.as_ref().is_some_and(is_in_front) {
+        if end <= BYTES_MAX && is_in_front(method) && !members.id.as_ref().is_some_and(is_in_front) {
             self.begins.extend_from_slice(&input[..end]);
             self.method = method.clone();
-            self.jsonrpc = asked.jsonrpc.clone().filter(is_in_front);
+            self.jsonrpc = members.jsonrpc.clone().filter(is_in_front);
             self.hash = hash;
         }
     }

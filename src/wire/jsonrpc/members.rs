@@ -78,9 +78,9 @@ impl RequestMembers {
 
     /// Reads an object, the bracket of which is next.
     pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<RequestMembers, JsonFault> {
-        let mut asked = RequestMembers::default();
-        asked.read_whole(reader)?;
-        Ok(asked)
+        let mut members = RequestMembers::default();
+        members.read_whole(reader)?;
+        Ok(members)
     }
 
     /// The same, into one that says nothing yet.
@@ -141,22 +141,22 @@ impl ResponseMembers {
 
     /// Reads an object, the bracket of which is next.
     pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<ResponseMembers, JsonFault> {
-        let mut told = ResponseMembers::default();
+        let mut response = ResponseMembers::default();
         let goes_on = reader.opens(b'{', b'}')?;
         each_member(reader, goes_on, &ResponseMembers::NAMES, |reader, which| {
             let value = reader.value()?;
             let member = match which {
-                0 => &mut told.id,
-                1 => &mut told.result,
-                2 => &mut told.error,
-                _ => &mut told.null,
+                0 => &mut response.id,
+                1 => &mut response.result,
+                2 => &mut response.error,
+                _ => &mut response.null,
             };
             if member.replace(value).is_some() {
-                told.twice = Some(bare(ResponseMembers::NAMES[which]));
+                response.twice = Some(bare(ResponseMembers::NAMES[which]));
             }
             Ok(())
         })?;
-        Ok(told)
+        Ok(response)
     }
 }
 

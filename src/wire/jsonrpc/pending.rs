@@ -111,10 +111,10 @@ impl OutstandingReplies {
 
     /// Notes an answer that is owed; gives the id by which it comes.
     #[inline]
-    pub(super) fn begin(&mut self, owed: OutstandingReply) -> u64 {
+    pub(super) fn begin(&mut self, outstanding: OutstandingReply) -> u64 {
         self.turn = self.turn.wrapping_add(1) & TURN_MASK;
         self.len += 1;
-        let (slot, taken) = (self.free, OutstandingSlot::Taken(self.turn, owed));
+        let (slot, taken) = (self.free, OutstandingSlot::Taken(self.turn, outstanding));
         let slot = match self.slots.get_mut(slot as usize) {
             Some(free) => {
                 if let OutstandingSlot::Free(next) = std::mem::replace(free, taken) {
@@ -138,7 +138,8 @@ impl OutstandingReplies {
         if !matches!(place, OutstandingSlot::Taken(taken, _) if *taken == turn) {
             return None;
         }
-        let OutstandingSlot::Taken(_, owed) = std::mem::replace(place, OutstandingSlot::Free(self.free))
+        let OutstandingSlot::Taken(_, outstanding) =
+            std::mem::replace(place, OutstandingSlot::Free(self.free))
         else {
             return None;
         };
@@ -148,6 +149,6 @@ impl OutstandingReplies {
             self.slots = Vec::new();
             self.free = NO_SLOT;
         }
-        Some(owed)
+        Some(outstanding)
     }
 }

@@ -72,7 +72,7 @@ impl RequestRefusal {
     }
 
     /// As the answer to no request in particular.
-    pub(super) fn heard_in(self, dialect: Dialect) -> JudgedRequest {
+    pub(super) fn judged_in(self, dialect: Dialect) -> JudgedRequest {
         JudgedRequest { dialect, id: Some(PeerId::NULL), what: RequestAction::Refuse(self) }
     }
 }
@@ -96,15 +96,15 @@ fn clip(name: &str) -> &str {
 /// Judges a request that stands in these bytes.
 #[inline]
 pub(super) fn judge(
-    asked: &RequestMembers,
+    members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
     in_batch: bool,
 ) -> JudgedRequest {
-    let version = asked.jsonrpc.clone().map(|version| Version::of(&bytes[version]));
+    let version = members.jsonrpc.clone().map(|version| Version::of(&bytes[version]));
     match version {
-        None | Some(Version::One) if !in_batch => judge_one(asked, bytes, side),
-        version => judge_two(asked, bytes, side, version == Some(Version::Two)),
+        None | Some(Version::One) if !in_batch => judge_one(members, bytes, side),
+        version => judge_two(members, bytes, side, version == Some(Version::Two)),
     }
 }
 
@@ -131,15 +131,15 @@ impl Version {
     }
 }
 
-fn judge_one(asked: &RequestMembers, bytes: &[u8], side: &ServerContext) -> JudgedRequest {
+fn judge_one(members: &RequestMembers, bytes: &[u8], side: &ServerContext) -> JudgedRequest {
     let dialect = Dialect::One;
-    let id = asked.id.clone().map_or(&b"null"[..], |id| &bytes[id]);
+    let id = members.id.clone().map_or(&b"null"[..], |id| &bytes[id]);
     if let Err(refused) = check_id(id) {
-        return refused.heard_in(dialect);
+        return refused.judged_in(dialect);
     }
-    let what = match &asked.twice {
+    let what = match &members.twice {
         Some(name) => Err(RequestRefusal::invalid(format!("jsonrpc: the member {name} occurs twice"))),
-        None => call_one(asked, bytes, side),
+        None => call_one(members, bytes, side),
     };
     let what = what.map_or_else(RequestAction::Refuse, |(method, body)| RequestAction::Call { method, body });
     JudgedRequest { dialect, id: Some(PeerId::new(id)), what }
@@ -147,14 +147,14 @@ fn judge_one(asked: &RequestMembers, bytes: &[u8], side: &ServerContext) -> Judg
 
 /// A call of 1.0: the method's hash, and where the argument stands.
 fn call_one(
-    asked: &RequestMembers,
+    members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
 ) -> Result<(u32, Range<usize>), RequestRefusal> {
-    let method = match asked.known {
+    let method = match members.known {
         Some(hash) => hash,
         None => {
-            let name = asked.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
+            let name = members.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
             let find = |name: &str| side.site.method(name).ok_or_else(|| unknown_one(name, side));
             // No name is an empty name, in Go.
             let name = if name == b"null" { b"\"\"" } else { name };
@@ -164,7 +164,7 @@ fn call_one(
             found?.hash
         }
     };
-    let kind = match &asked.params {
+    let kind = match &members.params {
         // Go ignores what stands behind the first.
         Params::Listed { first, .. } => return Ok((method, first.clone())),
         Params::None => {
@@ -182,20 +182,20 @@ fn unknown_one(name: &str, side: &ServerContext) -> RequestRefusal {
     RequestRefusal::new(Code::Unimplemented, side.unknown_method_in_go(name, clip(name)))
 }
 
-fn judge_two(asked: &RequestMembers, bytes: &[u8], side: &ServerContext, is_two: bool) -> JudgedRequest {
+fn judge_two(members: &RequestMembers, bytes: &[u8], side: &ServerContext, is_two: bool) -> JudgedRequest {
     let dialect = Dialect::Two;
-    let id = asked.id.clone().map(|id| &bytes[id]);
+    let id = members.id.clone().map(|id| &bytes[id]);
     if let Some(id) = id
         && let Err(refused) = check_scalar_id(id)
     {
-        return refused.heard_in(dialect);
+        return refused.judged_in(dialect);
     }
     let what = if !is_two {
         Err(RequestRefusal::invalid("invalid request: `jsonrpc` is not \"2.0\""))
-    } else if let Some(name) = asked.twice {
+    } else if let Some(name) = members.twice {
         Err(RequestRefusal::invalid(format!("invalid request: the member `{name}` occurs twice")))
     } else {
-        call_two(asked, bytes, side)
+        call_two(members, bytes, side)
     };
     let id = id.map(PeerId::new);
     match what {
@@ -233,7 +233,7 @@ fn check_scalar_id(id: &[u8]) -> Result<(), RequestRefusal> {
 
 /// A call of 2.0: the method's hash, and where the argument stands.
 fn call_two(
-    asked: &RequestMembers,
+    members: &RequestMembers,
     bytes: &[u8],
     side: &ServerContext,
 ) -> Result<(u32, Range<usize>), RequestRefusal> {
@@ -243,14 +243,14 @@ fn call_two(
             RequestRefusal::new(Code::Unimplemented, format!("method not found: {}", clip(name)))
         })
     };
-    let found = match asked.known {
+    let found = match members.known {
         Some(hash) => Some(Ok(hash)),
-        None => asked.method.clone().and_then(|method| with_text(&bytes[method], find)),
+        None => members.method.clone().and_then(|method| with_text(&bytes[method], find)),
     };
     let Some(found) = found else {
         return Err(RequestRefusal::invalid("invalid request: the method is missing, or not a string"));
     };
-    let body = match &asked.params {
+    let body = match &members.params {
         Params::None => Ok(0..0),
         Params::Named(object) => Ok(object.clone()),
         Params::Listed { first, count: 0 | 1 } => Ok(first.clone()),

@@ -65,16 +65,16 @@ impl JsonRpc {
 
     /// A message, alone or of a batch, whose bytes begin `base` behind those that its ranges count from.
     #[inline]
-    fn message(&mut self, heard: JudgedRequest, base: usize, batch: Option<(u32, u32)>) -> Message {
+    fn message(&mut self, judged: JudgedRequest, base: usize, batch: Option<(u32, u32)>) -> Message {
         let in_place = |body: Range<usize>| Span::new((body.start - base) as u32, body.len() as u32);
         let call = CallDetails { time_left_us: 0, metadata: Span::default() };
-        message(&mut self.pending, heard, batch, call, in_place)
+        message(&mut self.pending, judged, batch, call, in_place)
     }
 
     /// Answers what is no request, and goes on behind it.
     #[cold]
     fn refuse(&mut self, refused: RequestRefusal, dialect: Dialect, consumed: usize) -> Decoded<Message> {
-        let message = self.message(refused.heard_in(dialect), 0, None);
+        let message = self.message(refused.judged_in(dialect), 0, None);
         Decoded::Message { message, consumed }
     }
 
@@ -93,20 +93,20 @@ impl JsonRpc {
 
     /// A request that stands whole in front of `end`.
     #[inline]
-    fn one(&mut self, asked: &RequestMembers, end: usize, input: &[u8]) -> Decoded<Message> {
-        let heard = judge(asked, input, &self.side, false);
-        self.dialect = heard.dialect;
-        if let RequestAction::Call { method, .. } = heard.what
-            && asked.known.is_none()
+    fn one(&mut self, members: &RequestMembers, end: usize, input: &[u8]) -> Decoded<Message> {
+        let judged = judge(members, input, &self.side, false);
+        self.dialect = judged.dialect;
+        if let RequestAction::Call { method, .. } = judged.what
+            && members.known.is_none()
         {
-            self.known.remember(asked, input, method);
+            self.known.remember(members, input, method);
         }
-        let message = self.message(heard, 0, None);
+        let message = self.message(judged, 0, None);
         Decoded::Message { message, consumed: end + space_len(&input[end..]) }
     }
 
     /// Everything but a request that is whole at the first look.
-    fn decode_slowly(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode_slow(&mut self, input: &[u8]) -> Decoded<Message> {
         let bytes_max = self.bytes_max();
         let window = &input[..input.len().min(bytes_max)];
         let end = match self.frame.look(window, self.depth_max) {
@@ -137,7 +137,7 @@ impl JsonRpc {
             };
         }
         match RequestMembers::read(&mut JsonReader::new(whole, self.depth_max)) {
-            Ok(asked) => self.one(&asked, end, input),
+            Ok(members) => self.one(&members, end, input),
             Err(fault) => self.not_json(fault, consumed),
         }
     }
@@ -149,7 +149,7 @@ impl JsonRpc {
         len: usize,
     ) -> Decoded<Message> {
         self.dialect = Dialect::Two;
-        let answers = elements.iter().filter(|element| element.heard.id.is_some()).count();
+        let answers = elements.iter().filter(|element| element.judged.id.is_some()).count();
         let mut batch = 0;
         if answers > 0 {
             let Some(begun) = self.batches.get_or_insert_default().begin(answers, 0, &self.side.limits)
@@ -176,11 +176,11 @@ impl JsonRpc {
         let base = gathered.consumed;
         gathered.consumed = if gathered.elements.is_empty() { gathered.len } else { element.end };
         let consumed = gathered.consumed - base;
-        let batch = element.heard.id.is_some().then(|| {
+        let batch = element.judged.id.is_some().then(|| {
             gathered.place += 1;
             (gathered.batch, gathered.place - 1)
         });
-        let message = self.message(element.heard, base, batch);
+        let message = self.message(element.judged, base, batch);
         if !gathered.elements.is_empty() {
             self.gathered = Some(gathered);
         }
@@ -190,32 +190,34 @@ impl JsonRpc {
     #[inline]
     fn encode_reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
         // A one-way call is owed nothing.
-        let Some(owed) = self.pending.end(reply.id) else { return };
-        match owed.batch {
+        let Some(outstanding) = self.pending.end(reply.id) else { return };
+        match outstanding.batch {
             None => {
                 let is_said = match reply.body {
-                    SendBody::Bytes(result) if reply.code == Code::Ok => put_result_line(&owed, result, out),
+                    SendBody::Bytes(result) if reply.code == Code::Ok => {
+                        put_result_line(&outstanding, result, out)
+                    }
                     _ => false,
                 };
                 if !is_said {
-                    put_answer(out, &owed, reply.code, reply.body);
+                    put_answer(out, &outstanding, reply.code, reply.body);
                     out.put(b"\n");
                 }
             }
-            Some(place) => self.encode_in_batch(place, &owed, reply.code, reply.body, out),
+            Some(place) => self.encode_in_batch(place, &outstanding, reply.code, reply.body, out),
         }
     }
 
     fn encode_in_batch(
         &mut self,
         place: (u32, u32),
-        owed: &OutstandingReply,
+        outstanding: &OutstandingReply,
         code: Code,
         body: SendBody<'_>,
         out: &mut Out<'_>,
     ) {
         let Some(batches) = &mut self.batches else { return };
-        if let Some(answered) = batches.answer(place, owed, (code, body), &self.side.limits) {
+        if let Some(answered) = batches.answer(place, outstanding, (code, body), &self.side.limits) {
             answered.put(out);
             out.put(b"\n");
         }
@@ -238,13 +240,13 @@ impl Protocol for JsonRpc {
         }
         match input.first() {
             Some(b'{') if self.frame.is_fresh() => {
-                let mut asked = RequestMembers::default();
-                match self.known.read(input, self.depth_max, &mut asked) {
-                    Ok(end) if end <= self.bytes_max() => self.one(&asked, end, input),
-                    _ => self.decode_slowly(input),
+                let mut members = RequestMembers::default();
+                match self.known.read(input, self.depth_max, &mut members) {
+                    Ok(end) if end <= self.bytes_max() => self.one(&members, end, input),
+                    _ => self.decode_slow(input),
                 }
             }
-            Some(b'{' | b'[') => self.decode_slowly(input),
+            Some(b'{' | b'[') => self.decode_slow(input),
             Some(_) => match space_len(input) {
                 0 => {
                     let message = "parse error: a message is an object or an array";
@@ -277,11 +279,11 @@ impl Protocol for JsonRpc {
     /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the end of a call of its own.
     fn encode_late(&mut self, out: &mut Out<'_>) {
         if self.dialect == Dialect::Two && !self.is_over {
-            let owed =
+            let outstanding =
                 OutstandingReply { id: PeerId::NULL, dialect: Dialect::Two, number: None, batch: None };
             put_answer(
                 out,
-                &owed,
+                &outstanding,
                 Code::DeadlineExceeded,
                 SendBody::Bytes(b"the message took too long to arrive (frame_ms)"),
             );

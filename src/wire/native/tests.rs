@@ -635,10 +635,10 @@ proptest! {
             }
         }
         let input = [&header[..], &rest].concat();
-        if let Some((message, consumed)) = server().decode_quick(&input) {
+        if let Some((message, consumed)) = server().try_fast_decode(&input) {
             prop_assert_eq!(server().decode(&input), Decoded::Message { message, consumed });
         }
-        prop_assert_eq!(Native::client(BODY_MAX).decode_quick(&input), None);
+        prop_assert_eq!(Native::client(BODY_MAX).try_fast_decode(&input), None);
     }
 
     #[test]
@@ -649,8 +649,8 @@ proptest! {
             metadata: &[], body: SendBody::Bytes(&body),
         };
         let frame = encoded(vec![Outgoing::Request(call)]);
-        prop_assert!(server().decode_quick(&frame).is_some());
-        prop_assert!(server().decode_quick(&frame[..frame.len() - 1]).is_none(), "not whole");
+        prop_assert!(server().try_fast_decode(&frame).is_some());
+        prop_assert!(server().try_fast_decode(&frame[..frame.len() - 1]).is_none(), "not whole");
     }
 
     #[test]

@@ -29,7 +29,7 @@ pub struct NetRpcClient {
     receiver: RpcReceiver,
     sender: RpcSender,
     /// The answer whose body is to come.
-    told: Option<ParsedResponse>,
+    parsed: Option<ParsedResponse>,
     /// Bytes to come of a body that is over the limit.
     skip_bytes: u64,
     /// Nothing was read yet.
@@ -50,7 +50,7 @@ impl NetRpcClient {
         NetRpcClient {
             receiver: RpcReceiver::new(TYPES_MAX, TYPE_BYTES_MAX, frame_bytes_max, frame_bytes_max),
             sender: RpcSender::new(HeaderKind::Request),
-            told: None,
+            parsed: None,
             skip_bytes: 0,
             is_fresh: true,
         }
@@ -62,7 +62,7 @@ impl NetRpcClient {
             StreamPiece::Found { what, bytes } => {
                 let head = RpcHeader::read(what, self.receiver.definitions())?;
                 let error = (!head.error.is_empty()).then(|| head.error.into());
-                self.told = Some(ParsedResponse { seq: head.seq, error });
+                self.parsed = Some(ParsedResponse { seq: head.seq, error });
                 StreamPiece::Definition { bytes }
             }
             StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
@@ -74,12 +74,12 @@ impl NetRpcClient {
     #[inline]
     fn body(
         &mut self,
-        told: ParsedResponse,
+        parsed: ParsedResponse,
         input: &[u8],
         at: usize,
     ) -> Result<StreamPiece<Option<Message>>, StreamError> {
-        let is_dropped = told.seq & ONE_WAY != 0;
-        if is_dropped || told.error.is_some() {
+        let is_dropped = parsed.seq & ONE_WAY != 0;
+        if is_dropped || parsed.error.is_some() {
             let piece = match self.receiver.pass_over(input) {
                 Err(StreamError::TooLarge { .. }) => match self.receiver.oversized(input)? {
                     StreamPiece::Found { what, bytes } => {
@@ -96,35 +96,35 @@ impl NetRpcClient {
                     StreamPiece::Found { what: None, bytes }
                 }
                 StreamPiece::Found { what: (), bytes } => {
-                    let text = told.error.unwrap_or_default();
+                    let text = parsed.error.unwrap_or_default();
                     let code = code_of(&text);
-                    let text = self.receiver.put_aside(&text);
-                    StreamPiece::Found { what: Some(answer(told.seq, code, text)), bytes }
+                    let text = self.receiver.put_scratch(&text);
+                    StreamPiece::Found { what: Some(answer(parsed.seq, code, text)), bytes }
                 }
                 StreamPiece::Definition { bytes } => {
-                    self.told = Some(told);
+                    self.parsed = Some(parsed);
                     StreamPiece::Definition { bytes }
                 }
                 StreamPiece::NeedMore(bytes_min) => {
-                    self.told = Some(told);
+                    self.parsed = Some(parsed);
                     StreamPiece::NeedMore(bytes_min)
                 }
             });
         }
         let piece = match self.receiver.body(input, at) {
-            Err(error @ StreamError::TooLarge { .. }) => return self.oversized_body(told, input, error),
+            Err(error @ StreamError::TooLarge { .. }) => return self.oversized_body(parsed, input, error),
             other => other?,
         };
         Ok(match piece {
             StreamPiece::Found { what, bytes } => {
-                StreamPiece::Found { what: Some(answer(told.seq, Code::Ok, what)), bytes }
+                StreamPiece::Found { what: Some(answer(parsed.seq, Code::Ok, what)), bytes }
             }
             StreamPiece::Definition { bytes } => {
-                self.told = Some(told);
+                self.parsed = Some(parsed);
                 StreamPiece::Definition { bytes }
             }
             StreamPiece::NeedMore(bytes_min) => {
-                self.told = Some(told);
+                self.parsed = Some(parsed);
                 StreamPiece::NeedMore(bytes_min)
             }
         })
@@ -134,7 +134,7 @@ impl NetRpcClient {
     #[cold]
     fn oversized_body(
         &mut self,
-        told: ParsedResponse,
+        parsed: ParsedResponse,
         input: &[u8],
         error: StreamError,
     ) -> Result<StreamPiece<Option<Message>>, StreamError> {
@@ -142,7 +142,7 @@ impl NetRpcClient {
             StreamPiece::Found { what, bytes } => {
                 self.skip_bytes = what;
                 let refusal = Refusal {
-                    id: told.seq,
+                    id: parsed.seq,
                     codec: CODEC_GOB,
                     one_way: false,
                     code: Code::ResourceExhausted,
@@ -152,7 +152,7 @@ impl NetRpcClient {
             }
             StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
             StreamPiece::NeedMore(bytes_min) => {
-                self.told = Some(told);
+                self.parsed = Some(parsed);
                 StreamPiece::NeedMore(bytes_min)
             }
         })
@@ -193,7 +193,7 @@ impl Protocol for NetRpcClient {
     type Outgoing<'a> = Outgoing<'a>;
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        self.receiver.let_go_of_aside();
+        self.receiver.release_scratch();
         if self.is_fresh {
             if input.len() < 2 {
                 return Decoded::NeedMore { bytes_min: 2 };
@@ -216,9 +216,9 @@ impl Protocol for NetRpcClient {
                     _ => {}
                 }
             }
-            let piece = match self.told.take() {
+            let piece = match self.parsed.take() {
                 None => self.head(&input[at..]),
-                Some(told) => self.body(told, &input[at..], at),
+                Some(parsed) => self.body(parsed, &input[at..], at),
             };
             match piece {
                 Ok(StreamPiece::Definition { bytes } | StreamPiece::Found { what: None, bytes }) => {
@@ -249,7 +249,7 @@ impl Protocol for NetRpcClient {
     }
 
     fn is_inside_message(&self) -> bool {
-        self.told.is_some() || self.skip_bytes > 0
+        self.parsed.is_some() || self.skip_bytes > 0
     }
 
     #[inline]

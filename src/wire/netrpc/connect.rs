@@ -88,7 +88,7 @@ impl std::error::Error for ConnectError {}
 pub fn granted(input: &[u8]) -> ConnectReply {
     let common = input.len().min(HTTP.len());
     if input[..common] != HTTP[..common] {
-        return ConnectReply::No(ConnectError::NotHttp { begins: told(input) });
+        return ConnectReply::No(ConnectError::NotHttp { begins: parsed(input) });
     }
     let head = &input[..input.len().min(ANSWER_BYTES_MAX)];
     let mut at = 0;
@@ -99,7 +99,7 @@ pub fn granted(input: &[u8]) -> ConnectReply {
         let is_first = at == 0;
         at += end + 1;
         if is_first && status(line) != CONNECTED {
-            return ConnectReply::No(ConnectError::Refused { line: told(line) });
+            return ConnectReply::No(ConnectError::Refused { line: parsed(line) });
         }
         if line.is_empty() {
             return ConnectReply::Yes { bytes: at };
@@ -118,7 +118,7 @@ fn status(line: &[u8]) -> &[u8] {
 }
 
 /// What came, as far as it is worth showing.
-fn told(bytes: &[u8]) -> String {
+fn parsed(bytes: &[u8]) -> String {
     String::from_utf8_lossy(&bytes[..bytes.len().min(TOLD_MAX)]).into_owned()
 }
 
@@ -135,7 +135,7 @@ mod tests {
             held.extend_from_slice(piece);
             match granted(&held) {
                 ConnectReply::NeedMore => {}
-                told => return told,
+                parsed => return parsed,
             }
         }
         ConnectReply::NeedMore

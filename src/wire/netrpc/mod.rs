@@ -9,7 +9,7 @@ mod client;
 pub mod connect;
 mod head;
 mod methods;
-mod owed;
+mod outstanding;
 mod receive;
 mod send;
 mod server;

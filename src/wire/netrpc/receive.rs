@@ -88,7 +88,7 @@ impl RpcReceiver {
 
     /// Whoever had the bytes aside is done with them. What one large body needed is not kept for the next.
     #[inline]
-    pub(super) fn let_go_of_aside(&mut self) {
+    pub(super) fn release_scratch(&mut self) {
         if self.aside.capacity() > KEEP_BYTES_MAX {
             self.aside = Vec::new();
             self.again = LastBodyType::default();
@@ -96,7 +96,7 @@ impl RpcReceiver {
     }
 
     /// Puts a text aside.
-    pub(super) fn put_aside(&mut self, text: &[u8]) -> Span {
+    pub(super) fn put_scratch(&mut self, text: &[u8]) -> Span {
         self.again = LastBodyType::default();
         self.aside.clear();
         self.aside.extend_from_slice(text);

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use super::CODEC_GOB;
 use super::head::{HeaderKind, RpcHeader};
 use super::methods::{ConnMethods, MethodText};
-use super::owed::{OwedReplies, OwedReply};
+use super::outstanding::{OutstandingCall, OutstandingCalls};
 use super::receive::{RpcReceiver, StreamPiece, broken};
 use super::send::RpcSender;
 use crate::codec::gob::stream::{self as gob, StreamError};
@@ -26,8 +26,8 @@ pub struct NetRpc {
     receiver: RpcReceiver,
     sender: RpcSender,
     /// The call whose argument is to come.
-    heard: Option<ParsedRequest>,
-    pending: OwedReplies,
+    parsed: Option<ParsedRequest>,
+    pending: OutstandingCalls,
     methods: ConnMethods,
     /// The connection is to end, once the refusal before it has been taken.
     broken: Option<Box<Broken>>,
@@ -36,7 +36,7 @@ pub struct NetRpc {
 /// A call whose header was read.
 #[derive(Debug)]
 struct ParsedRequest {
-    owed: OwedReply,
+    outstanding: OutstandingCall,
     /// The method's hash, or why there is none.
     method: Result<u32, Box<str>>,
 }
@@ -55,8 +55,8 @@ impl NetRpc {
             ),
             side,
             sender: RpcSender::new(HeaderKind::Response),
-            heard: None,
-            pending: OwedReplies::default(),
+            parsed: None,
+            pending: OutstandingCalls::default(),
             methods: ConnMethods::default(),
             broken: None,
         }
@@ -69,22 +69,22 @@ impl NetRpc {
         let (header, at) = self.receiver.whole_head(input)?;
         let (method, seq) = self.methods.in_header(header)?;
         let (body, bytes) = self.receiver.body_again(&input[at..], at)?;
-        let owed = OwedReply { method: MethodText::Kept(method), seq };
-        Some((self.request(owed, self.methods.hash(method), body), at + bytes))
+        let outstanding = OutstandingCall { method: MethodText::Kept(method), seq };
+        Some((self.request(outstanding, self.methods.hash(method), body), at + bytes))
     }
 
     #[inline]
     fn head(&mut self, input: &[u8]) -> Result<StreamPiece<ParsedRequest>, StreamError> {
         Ok(match self.receiver.head(input)? {
             StreamPiece::Found { what, bytes } => {
-                let heard = match self.methods.in_header(what.payload()) {
+                let parsed = match self.methods.in_header(what.payload()) {
                     Some((at, seq)) => {
-                        let owed = OwedReply { method: MethodText::Kept(at), seq };
-                        ParsedRequest { owed, method: Ok(self.methods.hash(at)) }
+                        let outstanding = OutstandingCall { method: MethodText::Kept(at), seq };
+                        ParsedRequest { outstanding, method: Ok(self.methods.hash(at)) }
                     }
                     None => self.other_head(what)?,
                 };
-                StreamPiece::Found { what: heard, bytes }
+                StreamPiece::Found { what: parsed, bytes }
             }
             StreamPiece::Definition { bytes } => StreamPiece::Definition { bytes },
             StreamPiece::NeedMore(bytes_min) => StreamPiece::NeedMore(bytes_min),
@@ -111,31 +111,31 @@ impl NetRpc {
                 Err(why) => (own(), Err(why.into())),
             },
         };
-        Ok(ParsedRequest { owed: OwedReply { method: name, seq: head.seq }, method })
+        Ok(ParsedRequest { outstanding: OutstandingCall { method: name, seq: head.seq }, method })
     }
 
     /// The argument of the call that was heard; `at` of the bytes at hand stand in front of it.
     #[inline]
     fn body(
         &mut self,
-        heard: ParsedRequest,
+        parsed: ParsedRequest,
         input: &[u8],
         at: usize,
     ) -> Result<StreamPiece<Message>, StreamError> {
-        let piece = match &heard.method {
+        let piece = match &parsed.method {
             Ok(_) => self.receiver.body(input, at),
             Err(_) => self.receiver.pass_over(input).map(without_body),
         };
         Ok(match piece {
             Ok(StreamPiece::Found { what, bytes }) => {
-                StreamPiece::Found { what: self.message(heard, what), bytes }
+                StreamPiece::Found { what: self.message(parsed, what), bytes }
             }
             Ok(StreamPiece::Definition { bytes }) => {
-                self.heard = Some(heard);
+                self.parsed = Some(parsed);
                 StreamPiece::Definition { bytes }
             }
             Ok(StreamPiece::NeedMore(bytes_min)) => {
-                self.heard = Some(heard);
+                self.parsed = Some(parsed);
                 StreamPiece::NeedMore(bytes_min)
             }
             Err(error @ StreamError::TooLarge { .. }) => {
@@ -143,7 +143,7 @@ impl NetRpc {
                 let method = Err(why.to_string().into());
                 self.broken = Some(Box::new(why));
                 StreamPiece::Found {
-                    what: self.refusal(heard.owed, Code::ResourceExhausted, method),
+                    what: self.refusal(parsed.outstanding, Code::ResourceExhausted, method),
                     bytes: 0,
                 }
             }
@@ -152,17 +152,17 @@ impl NetRpc {
     }
 
     #[inline]
-    fn message(&mut self, heard: ParsedRequest, body: Span) -> Message {
-        match heard.method {
-            Ok(method) => self.request(heard.owed, method, body),
-            why => self.refusal(heard.owed, Code::Unimplemented, why),
+    fn message(&mut self, parsed: ParsedRequest, body: Span) -> Message {
+        match parsed.method {
+            Ok(method) => self.request(parsed.outstanding, method, body),
+            why => self.refusal(parsed.outstanding, Code::Unimplemented, why),
         }
     }
 
     #[inline]
-    fn request(&mut self, owed: OwedReply, method: u32, body: Span) -> Message {
+    fn request(&mut self, outstanding: OutstandingCall, method: u32, body: Span) -> Message {
         Message::Request(Request {
-            id: self.pending.begin(owed),
+            id: self.pending.begin(outstanding),
             method,
             // The site has compared the name.
             name: None,
@@ -177,22 +177,23 @@ impl NetRpc {
     }
 
     #[cold]
-    fn refusal(&mut self, owed: OwedReply, code: Code, why: Result<u32, Box<str>>) -> Message {
-        let id = self.pending.begin(owed);
+    fn refusal(&mut self, outstanding: OutstandingCall, code: Code, why: Result<u32, Box<str>>) -> Message {
+        let id = self.pending.begin(outstanding);
         let message = why.err().unwrap_or_default().into();
         Message::Refused(Refusal { id, codec: CODEC_GOB, one_way: false, code, message })
     }
 
     #[inline]
     fn encode_reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
-        let Some(owed) = self.pending.end(reply.id) else { return };
+        let Some(outstanding) = self.pending.end(reply.id) else { return };
         if reply.code == Code::Ok
-            && let Some(fields) = self.methods.fields(&owed.method)
-            && self.sender.put_again(fields, owed.seq, &reply.body, out)
+            && let Some(fields) = self.methods.fields(&outstanding.method)
+            && self.sender.put_again(fields, outstanding.seq, &reply.body, out)
         {
             return;
         }
-        let head = RpcHeader { method: self.methods.name(&owed.method), seq: owed.seq, error: b"" };
+        let head =
+            RpcHeader { method: self.methods.name(&outstanding.method), seq: outstanding.seq, error: b"" };
         if reply.code == Code::Ok {
             if let Err(error) = self.sender.put(&head, reply.body, out) {
                 let error = format!("the reply cannot be sent: {error}");
@@ -211,15 +212,15 @@ impl NetRpc {
 
     /// A header and its argument in one go, where both are at hand.
     #[inline(never)]
-    fn decode_anew(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode_afresh(&mut self, input: &[u8]) -> Decoded<Message> {
         let mut at = 0;
         loop {
-            let piece = match self.heard.take() {
-                Some(heard) => self.body(heard, &input[at..], at),
+            let piece = match self.parsed.take() {
+                Some(parsed) => self.body(parsed, &input[at..], at),
                 None => match self.head(&input[at..]) {
-                    Ok(StreamPiece::Found { what: heard, bytes }) => {
+                    Ok(StreamPiece::Found { what: parsed, bytes }) => {
                         at += bytes;
-                        self.body(heard, &input[at..], at)
+                        self.body(parsed, &input[at..], at)
                     }
                     Ok(StreamPiece::Definition { bytes }) => Ok(StreamPiece::Definition { bytes }),
                     Ok(StreamPiece::NeedMore(bytes_min)) => Ok(StreamPiece::NeedMore(bytes_min)),
@@ -268,16 +269,16 @@ impl Protocol for NetRpc {
     type Outgoing<'a> = Outgoing<'a>;
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        self.receiver.let_go_of_aside();
+        self.receiver.release_scratch();
         if let Some(why) = &self.broken {
             return Decoded::Broken(Broken::clone(why));
         }
-        if self.heard.is_none()
+        if self.parsed.is_none()
             && let Some((message, consumed)) = self.call_again(input)
         {
             return Decoded::Message { message, consumed };
         }
-        self.decode_anew(input)
+        self.decode_afresh(input)
     }
 
     #[inline]
@@ -295,7 +296,7 @@ impl Protocol for NetRpc {
     }
 
     fn is_inside_message(&self) -> bool {
-        self.heard.is_some()
+        self.parsed.is_some()
     }
 
     fn drain_notice(&self) -> DrainNotice {

@@ -26,7 +26,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
             move || {
                 conn.space(&mut pool)[..input.len()].copy_from_slice(black_box(&input));
                 conn.on_bytes(input.len(), &mut pool, now);
-                while let Some((message, consumed)) = conn.next_quick().or_else(|| slowly(&mut conn)) {
+                while let Some((message, consumed)) = conn.try_fast_decode().or_else(|| slow(&mut conn)) {
                     let Message::Request(request) = message else { panic!("a request, not {message:?}") };
                     black_box(conn.bytes_of(request.body));
                     let reply = OutgoingReply {
@@ -52,7 +52,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 
 /// The first message decides what is spoken.
 #[cold]
-fn slowly(conn: &mut Conn<ServerProtocol>) -> Option<(Message, usize)> {
+fn slow(conn: &mut Conn<ServerProtocol>) -> Option<(Message, usize)> {
     match conn.next_message() {
         coreloop::conn::NextMessage::Message { message, consumed } => Some((message, consumed)),
         coreloop::conn::NextMessage::Nothing => None,

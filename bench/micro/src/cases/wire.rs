@@ -145,7 +145,7 @@ where
     fn decode(&mut self, input: &[u8]) -> Message {
         let mut rest = black_box(input);
         loop {
-            if let Some((message, consumed)) = self.wire.decode_quick(rest) {
+            if let Some((message, consumed)) = self.wire.try_fast_decode(rest) {
                 assert_eq!(consumed, rest.len());
                 return message;
             }
@@ -264,7 +264,7 @@ struct Methods;
 impl MethodDirectory for Methods {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
+        [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry { hash, is_idempotent: false })
     }
 
     fn has_service(&self, service: &str) -> bool {

@@ -12,7 +12,7 @@ use crate::wire::http::server::CallTarget;
 const PATHS: [&str; 2] = ["/", "/rpc"];
 
 /// What is asked for at a path of JSON-RPC; `None`: the path is another one, or its page is asked for.
-pub(super) fn asks(
+pub(super) fn request_target(
     side: &ServerContext,
     method: &str,
     path: &str,
@@ -29,8 +29,8 @@ pub(super) fn asks(
         // The console, or nothing.
         "GET" | "HEAD" if path == "/" => return None,
         "OPTIONS" => {
-            question.asked.allow = allow();
-            Ok(RequestTarget::Options { is_preflight: fields.is_preflight && question.asked.origin != 0 })
+            question.pending.allow = allow();
+            Ok(RequestTarget::Options { is_preflight: fields.is_preflight && question.pending.origin != 0 })
         }
         _ => {
             let message = "JSON-RPC is called by POST at this path";

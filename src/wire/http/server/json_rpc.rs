@@ -31,7 +31,7 @@ struct JsonRpcBody {
     messages: CarriedMessages,
     call: RequestCall,
     /// Where the text begins in the bytes aside; `None`: it is in the input, its first byte not consumed yet.
-    aside_at: Option<usize>,
+    scratch_at: Option<usize>,
     /// Bytes of the input to be consumed with the last request.
     len: usize,
     /// Those of them that have been consumed.
@@ -41,29 +41,29 @@ struct JsonRpcBody {
 }
 
 impl HttpServerInner {
-    /// A body has arrived: it is in the first `len` bytes of the input, or in the bytes aside from `aside_at` on, and then
+    /// A body has arrived: it is in the first `len` bytes of the input, or in the bytes aside from `scratch_at` on, and then
     /// `len` is what its end takes in the input.
     pub(super) fn begin_json_rpc(
         &mut self,
         call: RequestCall,
-        aside_at: Option<usize>,
+        scratch_at: Option<usize>,
         input: &[u8],
         len: usize,
     ) -> Decoded<Message> {
-        let text = match aside_at {
+        let text = match scratch_at {
             Some(at) => &self.gathered[at..],
             None => input,
         };
         let mut messages = CarriedMessages::read(text, &self.side);
-        let asked = PendingResponse { closes: call.asked.closes || self.is_draining, ..call.asked };
+        let pending = PendingResponse { closes: call.pending.closes || self.is_draining, ..call.pending };
         let is_silent = messages.are_notifications();
-        let place = self.take_place(asked);
+        let place = self.take_place(pending);
         let bodies = self
             .json_rpc
             .get_or_insert_with(|| Box::new(JsonRpcBodies { calls: CarriedCalls::new(), current: None }));
         bodies.calls.begin(&mut messages, place, &self.side);
         bodies.current =
-            Some(JsonRpcBody { messages, call, aside_at, len, consumed: 0, closes: asked.closes });
+            Some(JsonRpcBody { messages, call, scratch_at, len, consumed: 0, closes: pending.closes });
         self.state = RequestState::JsonRpc;
         if is_silent {
             // Notifications have no answers: the response says that they have come, and the requests follow.
@@ -85,7 +85,7 @@ impl HttpServerInner {
         let JsonRpcBodies { calls, current } = &mut **bodies;
         let Some(body) = current else { return Decoded::End };
         let base = body.consumed;
-        let in_place = |range: Range<usize>| match body.aside_at {
+        let in_place = |range: Range<usize>| match body.scratch_at {
             Some(at) => Span::aside((at + range.start) as u32, range.len() as u32),
             None => Span::new((range.start - base) as u32, range.len() as u32),
         };
@@ -102,14 +102,14 @@ impl HttpServerInner {
         let is_last = body.messages.is_empty();
         if is_last {
             body.consumed = body.len;
-        } else if body.aside_at.is_none() {
+        } else if body.scratch_at.is_none() {
             body.consumed = end;
         }
         let consumed = body.consumed - base;
         if is_last {
             self.state = if body.closes { RequestState::Ended } else { RequestState::Head };
             *current = None;
-            self.is_aside_stale = true;
+            self.is_scratch_stale = true;
         }
         Decoded::Message { message, consumed }
     }
@@ -128,7 +128,7 @@ impl HttpServerInner {
             && let Some((place, text)) = bodies.calls.answer(id & !ID_BIT, code, body, &self.side)
         {
             self.keep(place, Response::JsonRpc { body: Chunk::from(text) });
-            self.say_ready(out);
+            self.write_ready(out);
         }
     }
 }

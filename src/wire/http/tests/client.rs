@@ -15,7 +15,7 @@ impl Rig<HttpClient> {
     }
 
     fn call(&mut self, id: u64, name: &str, metadata: &[u8], body: &[u8], one_way: bool) {
-        self.say(Outgoing::Request(OutgoingCall {
+        self.write_response(Outgoing::Request(OutgoingCall {
             id,
             name,
             method: method_hash(name),
@@ -40,13 +40,13 @@ fn client(calls: u64) -> Rig<HttpClient> {
 
 /// The id, the status and the body of each reply.
 fn replies(rig: &Rig<HttpClient>) -> Vec<(u64, u32, String)> {
-    let said = |heard: &HeardMessage| match &heard.message {
+    let response = |heard: &HeardMessage| match &heard.message {
         Message::Reply(IncomingReply { id, status, .. }) => {
             Some((*id, *status, String::from_utf8(heard.body.clone()).unwrap()))
         }
         _ => None,
     };
-    rig.heard.iter().filter_map(said).collect()
+    rig.heard.iter().filter_map(response).collect()
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n[1]";
@@ -98,8 +98,8 @@ fn replies_are_matched_in_order_and_those_that_nobody_wants_are_dropped() {
     let mut rig = client(2);
     rig.call(20, "Arith.Multiply", &[], b"[1]", true);
     rig.call(21, "Arith.Multiply", &[], b"[1]", false);
-    rig.say(Outgoing::Cancel { id: 11 });
-    rig.say(Outgoing::Cancel { id: 99 });
+    rig.write_response(Outgoing::Cancel { id: 11 });
+    rig.write_response(Outgoing::Cancel { id: 99 });
     let stream = OK.repeat(4);
     rig.feed(&stream.as_bytes()[..stream.len() - 1]);
     assert_eq!(replies(&rig), [ok(10)]);
@@ -335,7 +335,7 @@ proptest! {
             while let Some(heard) = server.next() {
                 let at = expected.len();
                 let (order, _, body, code) = &calls[at];
-                let (id, code, said) = match &heard.message {
+                let (id, code, response) = match &heard.message {
                     Message::Request(request) => {
                         prop_assert_eq!(&heard.body, body.as_bytes());
                         prop_assert_eq!(request.time_left_us, 2000);
@@ -347,15 +347,15 @@ proptest! {
                     Message::Refused(refusal) => (refusal.id, refusal.code, refusal.message.clone()),
                     other => panic!("{other:?}"),
                 };
-                work.push((*order, id, code, said.clone()));
-                expected.push((at as u64 * 3, code.number(), said));
+                work.push((*order, id, code, response.clone()));
+                expected.push((at as u64 * 3, code.number(), response));
             }
         }
         prop_assert_eq!(work.len(), calls.len());
         work.sort();
         let mut back = Vec::new();
-        for (_, id, code, said) in work {
-            server.say(reply(id, code, said.as_bytes()));
+        for (_, id, code, response) in work {
+            server.write_response(reply(id, code, response.as_bytes()));
             back.extend(server.written());
         }
         for piece in back.chunks(step) {

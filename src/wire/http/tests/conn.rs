@@ -95,8 +95,8 @@ fn a_head_that_does_not_end_gets_its_408_and_the_connection_its_end() {
         let at = line.conn.next_deadline(&line.limits).unwrap();
         assert_eq!(at, line.now + Duration::from_millis(ms), "cut at {cut}");
         line.conn.on_timer(at, &mut line.pool, &line.limits);
-        let said = answers(&line.written());
-        assert_eq!((said.len(), said[0].status, said[0].closes()), (1, 408, true));
+        let response = answers(&line.written());
+        assert_eq!((response.len(), response[0].status, response[0].closes()), (1, 408, true));
         assert_eq!(line.conn.step(), SocketAction::ShutdownWrite);
     }
 }

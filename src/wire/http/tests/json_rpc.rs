@@ -148,13 +148,13 @@ fn calls_end_in_any_order_and_responses_keep_theirs() {
     let unique: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(unique.len(), 4);
     for at in [3, 2, 1] {
-        rig.say(reply(ids[at], Code::Ok, &heard[at].body));
+        rig.write_response(reply(ids[at], Code::Ok, &heard[at].body));
         // A second answer is one to nothing.
-        rig.say(reply(ids[at], Code::Ok, b"0"));
+        rig.write_response(reply(ids[at], Code::Ok, b"0"));
         assert!(rig.queue.is_empty());
     }
     assert!(rig.wire.held_bytes() > 0, "what waits is counted");
-    rig.say(reply(ids[0], Code::Ok, b"5"));
+    rig.write_response(reply(ids[0], Code::Ok, b"5"));
     let bodies: Vec<_> = rig.answers().into_iter().map(|answer| answer.body).collect();
     let both = format!("[{},{}]", result("1", "6"), result("2", "7"));
     assert_eq!(bodies, ["5".to_owned(), both, result("3", "8")]);
@@ -169,13 +169,13 @@ fn a_drain_while_a_batch_goes_up_loses_none_of_it() {
         let mut rig = rig_with(roomy());
         rig.held.extend_from_slice((stream.clone() + &rpc(&two("9", "[9]"))).as_bytes());
         let first = rig.next().unwrap();
-        rig.say(Outgoing::Drain);
+        rig.write_response(Outgoing::Drain);
         let rest: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
         assert_eq!(rest.len(), 2, "what comes behind the last response is not taken");
         assert!(rig.ended);
         for heard in std::iter::once(first).chain(rest) {
             let Message::Request(request) = &heard.message else { panic!("{heard:?}") };
-            rig.say(reply(request.id, Code::Ok, &heard.body));
+            rig.write_response(reply(request.id, Code::Ok, &heard.body));
         }
         let answers = rig.answers();
         assert_eq!(answers.len(), 1);
@@ -184,7 +184,7 @@ fn a_drain_while_a_batch_goes_up_loses_none_of_it() {
     // A drain before the request: its response says so.
     for body in [two("1", "[6]"), NOTIFICATION.to_owned()] {
         let mut rig = rig_with(roomy());
-        rig.say(Outgoing::Drain);
+        rig.write_response(Outgoing::Drain);
         rig.feed(rpc(&body).as_bytes());
         let answers = rig.answers();
         assert!(answers[0].status == 200 && answers[0].closes() && rig.ended, "{answers:?}");
@@ -289,22 +289,22 @@ proptest! {
             _ => chunked(body, *chunk_bytes),
         });
         let stream = streams.collect::<String>();
-        let said = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let response = |pieces: &mut dyn Iterator<Item = &[u8]>| {
             let mut rig = rig_with(roomy());
             pieces.for_each(|piece| rig.feed(piece));
             assert!(rig.wire.held_bytes() == 0 && rig.broken.is_none());
             (rig.answers(), rig.heard.len(), rig.ended)
         };
-        let whole = said(&mut [stream.as_bytes()].into_iter());
+        let whole = response(&mut [stream.as_bytes()].into_iter());
         prop_assert_eq!(whole.0.len(), bodies.len());
         for answer in &whole.0 {
             let is_json = serde_json::from_str::<serde_json::Value>(&answer.body).is_ok();
             prop_assert!(answer.status == 200 && (is_json || answer.body.is_empty()));
         }
-        prop_assert_eq!(&said(&mut stream.as_bytes().chunks(1)), &whole);
+        prop_assert_eq!(&response(&mut stream.as_bytes().chunks(1)), &whole);
         let mut at: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len())).collect();
         at.extend([0, stream.len()]);
         at.sort_unstable();
-        prop_assert_eq!(&said(&mut at.windows(2).map(|pair| &stream.as_bytes()[pair[0]..pair[1]])), &whole);
+        prop_assert_eq!(&response(&mut at.windows(2).map(|pair| &stream.as_bytes()[pair[0]..pair[1]])), &whole);
     }
 }

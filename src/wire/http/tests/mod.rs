@@ -28,12 +28,12 @@ struct HttpTestDirectory;
 
 impl MethodDirectory for HttpTestDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let is_free_of_side_effects = match name {
+        let is_idempotent = match name {
             "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => false,
             "Users.Get" => true,
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_free_of_side_effects })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -98,7 +98,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         }
     }
 
-    fn say(&mut self, outgoing: Outgoing<'_>) {
+    fn write_response(&mut self, outgoing: Outgoing<'_>) {
         self.wire.out(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
     }
 
@@ -130,7 +130,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
 
     fn hear(&self, mut message: Message) -> HeardMessage {
         let of = |span: Span| {
-            let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
+            let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
             bytes[span.range()].to_vec()
         };
         let (metadata, body) = match &mut message {
@@ -195,13 +195,13 @@ impl Rig<Http> {
             match &heard.message {
                 Message::Request(request) => {
                     Metadata::check(&heard.metadata).unwrap();
-                    self.say(reply(request.id, Code::Ok, &heard.body));
+                    self.write_response(reply(request.id, Code::Ok, &heard.body));
                 }
                 Message::Refused(refusal) => {
                     let Refusal { id, codec, code, ref message, .. } = *refusal;
                     let (compressed, queue_us, handler_us) = (false, 0, 0);
                     let body = SendBody::Bytes(message.as_bytes());
-                    self.say(Outgoing::Reply(OutgoingReply {
+                    self.write_response(Outgoing::Reply(OutgoingReply {
                         id,
                         codec,
                         compressed,
@@ -211,7 +211,7 @@ impl Rig<Http> {
                         body,
                     }));
                 }
-                Message::Prepared { id } => self.say(Outgoing::Prepared { id: *id }),
+                Message::Prepared { id } => self.write_response(Outgoing::Prepared { id: *id }),
                 other => panic!("{other:?}"),
             }
             self.heard.push(heard);

@@ -19,13 +19,13 @@ fn bodies(rig: &mut Rig<Http>) -> Vec<String> {
 #[test]
 fn answers_go_out_in_the_order_of_their_questions() {
     let mut rig = calls(4);
-    rig.say(reply(2, Code::Ok, b"two"));
-    rig.say(reply(3, Code::Ok, b"three"));
+    rig.write_response(reply(2, Code::Ok, b"two"));
+    rig.write_response(reply(3, Code::Ok, b"three"));
     assert!(rig.queue.is_empty());
     assert!(rig.wire.held_bytes() > 8, "what waits is counted");
-    rig.say(reply(0, Code::Ok, b"zero"));
+    rig.write_response(reply(0, Code::Ok, b"zero"));
     assert_eq!(bodies(&mut rig), ["zero"]);
-    rig.say(reply(1, Code::Ok, b"one"));
+    rig.write_response(reply(1, Code::Ok, b"one"));
     assert_eq!(
         (bodies(&mut rig), rig.wire.held_bytes()),
         (vec!["one".into(), "two".into(), "three".into()], 0)
@@ -36,11 +36,11 @@ fn answers_go_out_in_the_order_of_their_questions() {
 fn an_answer_to_nothing_and_a_second_one_are_dropped() {
     let mut rig = calls(2);
     for id in [1, 1, 2, u64::MAX] {
-        rig.say(reply(id, Code::Ok, b"x"));
+        rig.write_response(reply(id, Code::Ok, b"x"));
     }
-    rig.say(reply(0, Code::Ok, b"0"));
+    rig.write_response(reply(0, Code::Ok, b"0"));
     assert_eq!((bodies(&mut rig), rig.wire.held_bytes()), (vec!["0".into(), "x".into()], 0));
-    rig.say(reply(0, Code::Ok, b"0"));
+    rig.write_response(reply(0, Code::Ok, b"0"));
     assert!(rig.queue.is_empty());
 }
 
@@ -57,11 +57,11 @@ fn pages_refusals_and_words_to_go_on_keep_the_order_too() {
         heard[..],
         [Message::Request(_), Message::Prepared { id: 1 }, Message::Refused(_), Message::Prepared { id: 3 }]
     ));
-    rig.say(Outgoing::Prepared { id: 1 });
-    rig.say(reply(2, Code::Unimplemented, b"no"));
-    rig.say(Outgoing::Prepared { id: 3 });
+    rig.write_response(Outgoing::Prepared { id: 1 });
+    rig.write_response(reply(2, Code::Unimplemented, b"no"));
+    rig.write_response(Outgoing::Prepared { id: 3 });
     assert!(rig.queue.is_empty());
-    rig.say(reply(0, Code::Ok, b"0"));
+    rig.write_response(reply(0, Code::Ok, b"0"));
     let statuses: Vec<u16> = rig.answers().iter().map(|answer| answer.status).collect();
     assert_eq!(statuses, [200, 200, 404, 100]);
     rig.feed(b"1");
@@ -83,13 +83,13 @@ fn large_bodies_are_linked_and_small_parts_of_large_buffers_are_not_kept() {
             body,
         }
     };
-    rig.say(Outgoing::Reply(chunk(10_000)));
-    rig.say(reply(0, Code::Ok, b"0"));
+    rig.write_response(Outgoing::Reply(chunk(10_000)));
+    rig.write_response(reply(0, Code::Ok, b"0"));
     assert!(rig.queue.segments() > 1);
     assert_eq!(bodies(&mut rig)[1].len(), 10_000);
     let mut rig = calls(2);
-    rig.say(Outgoing::Reply(chunk(10)));
-    rig.say(reply(0, Code::NotFound, b"0"));
+    rig.write_response(Outgoing::Reply(chunk(10)));
+    rig.write_response(reply(0, Code::NotFound, b"0"));
     assert_eq!(bodies(&mut rig)[1], "x".repeat(10));
 }
 
@@ -99,8 +99,8 @@ fn a_drain_lets_the_last_of_the_taken_say_so() {
     rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(post("", "2").as_bytes());
     assert!(rig.ended && rig.heard.is_empty());
-    rig.say(reply(1, Code::Ok, b"1"));
-    rig.say(reply(0, Code::Ok, b"0"));
+    rig.write_response(reply(1, Code::Ok, b"1"));
+    rig.write_response(reply(0, Code::Ok, b"0"));
     let closes: Vec<bool> = rig.answers().iter().map(TestAnswer::closes).collect();
     assert_eq!(closes, [false, true], "what came after a close would be lost on the peer");
 }
@@ -120,7 +120,7 @@ fn a_drain_with_nothing_owed_serves_the_next_request_as_the_last() {
     rig.held.extend_from_slice(&expecting.as_bytes()[..expecting.len() - 1]);
     assert!(rig.next().is_some());
     rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
-    rig.say(Outgoing::Prepared { id: 0 });
+    rig.write_response(Outgoing::Prepared { id: 0 });
     rig.feed(b"1");
     let answers = rig.answers();
     assert_eq!(
@@ -138,10 +138,11 @@ fn a_drain_with_nothing_owed_serves_the_next_request_as_the_last() {
 fn what_is_late_is_told_unless_an_answer_is_owed() {
     let late = |rig: &mut Rig<Http>| {
         rig.wire.encode_late(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
-        let said = rig.answers().iter().map(|answer| (answer.status, answer.closes())).collect::<Vec<_>>();
+        let response =
+            rig.answers().iter().map(|answer| (answer.status, answer.closes())).collect::<Vec<_>>();
         rig.feed(b"GET");
         assert!(rig.ended);
-        said
+        response
     };
     let stream = post("", "123");
     for cut in [1, 30, stream.len() - 3, stream.len() - 1] {
@@ -180,7 +181,7 @@ fn go_asks_for_its_own_protocol_and_gets_it() {
             rig.held.push(*byte);
             if let Some(heard) = rig.next() {
                 assert_eq!(heard.message, Message::Prepared { id: 0 });
-                rig.say(Outgoing::Prepared { id: 0 });
+                rig.write_response(Outgoing::Prepared { id: 0 });
             }
         }
         assert!(rig.wire.becomes_go_rpc());
@@ -209,7 +210,7 @@ fn go_is_not_let_in_by_any_other_way() {
     let mut rig = calls(1);
     rig.feed(b"CONNECT /_goRPC_ HTTP/1.0\n\n");
     assert!(rig.ended && !rig.wire.becomes_go_rpc());
-    rig.say(reply(0, Code::Ok, b"0"));
+    rig.write_response(reply(0, Code::Ok, b"0"));
     assert_eq!(rig.answers().iter().map(|answer| answer.status).collect::<Vec<_>>(), [200, 400]);
 }
 

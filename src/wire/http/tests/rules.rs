@@ -27,7 +27,7 @@ fn a_call_says_what_it_is_and_takes_its_body_from_where_it_lies() {
         panic!("a request is whole")
     };
     assert_eq!(consumed, stream.len());
-    assert!(!request.body.is_aside() && request.metadata.is_aside());
+    assert!(!request.body.is_scratch() && request.metadata.is_scratch());
     assert_eq!(&stream.as_bytes()[request.body.range()], b"[1]");
     assert_eq!((request.id, request.method, request.codec), (0, method_hash("Arith.Multiply"), JSON));
     assert_eq!((request.time_left_us, request.one_way, request.schema), (250_000, false, 0));
@@ -236,9 +236,9 @@ fn an_error_is_as_connect_has_it() {
     let mut rig = server();
     rig.held.extend_from_slice(post("", "1").repeat(3).as_bytes());
     while rig.next().is_some() {}
-    rig.say(reply(0, Code::Cancelled, b"given up"));
-    rig.say(reply(1, Code::NotFound, b"no \"user\" 7\n\xff"));
-    rig.say(reply(2, Code::Internal, b""));
+    rig.write_response(reply(0, Code::Cancelled, b"given up"));
+    rig.write_response(reply(1, Code::NotFound, b"no \"user\" 7\n\xff"));
+    rig.write_response(reply(2, Code::Internal, b""));
     let answers = rig.answers();
     let seen: Vec<_> = answers.iter().map(|answer| (answer.status, &answer.body[..])).collect();
     assert_eq!(

@@ -23,17 +23,17 @@ fn a_batch_is_answered_when_all_have_ended_in_the_order_of_its_requests() {
         call("3", "[]"),
         call("4", "0")
     );
-    let told = server.hear(stream.as_bytes());
-    let bodies: Vec<&[u8]> = told.iter().map(|told| &told.1[..]).collect();
+    let response = server.hear(stream.as_bytes());
+    let bodies: Vec<&[u8]> = response.iter().map(|response| &response.1[..]).collect();
     assert_eq!(bodies, [&b"\"a\""[..], b"\"note\"", b"{}", b"[]", b"0"]);
-    assert!(request_of(&told[1]).one_way);
+    assert!(request_of(&response[1]).one_way);
     for at in [3, 2] {
-        server.echo(&told[at]);
+        server.echo(&response[at]);
     }
     assert_eq!(server.said(), "");
-    server.echo(&told[4]);
+    server.echo(&response[4]);
     assert_eq!(server.said(), ok("4", "0") + "\n", "others need not wait for it");
-    server.echo(&told[0]);
+    server.echo(&response[0]);
     assert_eq!(server.said(), format!("[{},{},{}]\n", ok("1", "\"a\""), ok("\"x\"", "{}"), ok("3", "[]")));
     assert!(format!("{:?}", server.wire).contains("is_over: false"));
 }
@@ -42,9 +42,9 @@ fn a_batch_is_answered_when_all_have_ended_in_the_order_of_its_requests() {
 fn batches_may_be_open_beside_each_other() {
     let mut server = server();
     let batch = |a, b| format!("[{},{}]", call(a, a), call(b, b));
-    let told = server.hear((batch("1", "2") + &batch("3", "4")).as_bytes());
+    let response = server.hear((batch("1", "2") + &batch("3", "4")).as_bytes());
     for at in [3, 0, 2, 1] {
-        server.echo(&told[at]);
+        server.echo(&response[at]);
     }
     assert_eq!(
         server.said(),
@@ -92,10 +92,10 @@ fn what_is_no_request_in_a_batch_is_answered_in_its_place() {
 #[test]
 fn a_batch_that_is_not_json_is_answered_once_and_none_of_it_runs() {
     let mut server = server();
-    let told = server.hear_and_echo(
+    let response = server.hear_and_echo(
         format!("[{},{{\"jsonrpc\":\"2.0\",\"method\"}}]{}", call("1", "1"), call("2", "2")).as_bytes(),
     );
-    assert_eq!(told.len(), 2);
+    assert_eq!(response.len(), 2);
     let at = call("1", "1").len() + "[,{\"jsonrpc\":\"2.0\",\"method\"".len();
     let parse = error("null", -32700, &format!("parse error: expected `:` at byte {at}"));
     assert_eq!(server.said(), format!("{parse}\n{}\n", ok("2", "2")));
@@ -108,8 +108,8 @@ fn a_batch_of_more_requests_than_may_be_in_flight_is_refused() {
     let mut server = server_with(limits);
     assert_eq!(server.hear_and_echo(batch(3).as_bytes()).len(), 3);
     server.said();
-    let told = server.hear_and_echo((batch(4) + &call("1", "1")).as_bytes());
-    assert_eq!((told.len(), refusal_of(&told[0]).code), (2, Code::ResourceExhausted));
+    let response = server.hear_and_echo((batch(4) + &call("1", "1")).as_bytes());
+    assert_eq!((response.len(), refusal_of(&response[0]).code), (2, Code::ResourceExhausted));
     let refused = error("null", -32008, "a batch of 4 requests is over the limit of 3");
     assert_eq!(server.said(), format!("{refused}\n{}\n", ok("1", "1")));
     // What is too long must be JSON all the same.
@@ -125,14 +125,14 @@ fn open_batches_may_owe_so_many_answers_and_no_more() {
     let limits = Limits { in_flight_max: 2, ..Limits::default() };
     let mut server = server_with(limits);
     let batch = format!("[{},{}]", call("1", "1"), call("2", "2"));
-    let told = server.hear(batch.repeat(4).as_bytes());
-    assert_eq!(told.len(), 8);
+    let response = server.hear(batch.repeat(4).as_bytes());
+    assert_eq!(response.len(), 8);
     let refused = server.hear_and_echo(batch.as_bytes());
     assert_eq!((refused.len(), refusal_of(&refused[0]).code), (1, Code::ResourceExhausted));
     let message = "the unanswered batches of this connection contain too many requests";
     assert_eq!(server.said(), error("null", -32008, message) + "\n");
-    server.echo(&told[0]);
-    server.echo(&told[1]);
+    server.echo(&response[0]);
+    server.echo(&response[1]);
     assert_eq!(server.hear(batch.as_bytes()).len(), 2, "one has ended, so there is room");
 }
 
@@ -141,16 +141,16 @@ fn answers_that_wait_take_so_many_bytes_and_no_more() {
     let limits = Limits { write_queue_high_bytes: 200, ..Limits::default() };
     let mut server = server_with(limits);
     let batch = format!("[{},{},{}]", call("1", "1"), call("2", "2"), call("3", "3"));
-    let told = server.hear(batch.as_bytes());
+    let response = server.hear(batch.as_bytes());
     let large = format!("\"{}\"", "x".repeat(500));
-    for told in &told {
-        server.reply(request_of(told).id, Code::Ok, large.as_bytes());
+    for response in &response {
+        server.reply(request_of(response).id, Code::Ok, large.as_bytes());
     }
     let full = "the answers to the batches of this connection are too large in total";
     let full = |id| error(id, -32008, full);
     assert_eq!(server.said(), format!("[{},{},{}]\n", ok("1", &large), full("2"), full("3")));
-    let told = server.hear(batch.as_bytes());
-    server.reply(request_of(&told[0]).id, Code::Ok, large.as_bytes());
+    let response = server.hear(batch.as_bytes());
+    server.reply(request_of(&response[0]).id, Code::Ok, large.as_bytes());
     assert_eq!(server.said(), "", "what went out does not count");
 }
 

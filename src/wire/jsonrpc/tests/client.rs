@@ -21,14 +21,14 @@ fn call(id: u64, one_way: bool, body: SendBody<'_>) -> Outgoing<'_> {
 }
 
 /// The id, status and body of an answer.
-fn heard(stream: &str) -> (u64, Code, String) {
+fn judged(stream: &str) -> (u64, Code, String) {
     let mut client = client();
-    let told = client.hear(stream.as_bytes());
-    assert_eq!((told.len(), client.broken), (1, None), "{stream}");
-    let Message::Reply(reply) = told[0].0 else { panic!("{:?}", told[0].0) };
+    let response = client.hear(stream.as_bytes());
+    assert_eq!((response.len(), client.broken), (1, None), "{stream}");
+    let Message::Reply(reply) = response[0].0 else { panic!("{:?}", response[0].0) };
     assert_eq!((reply.codec, reply.compressed, reply.queue_us, reply.handler_us), (128, false, 0, 0));
     assert!(reply.metadata.is_empty());
-    (reply.id, Code::from_number(reply.status).unwrap(), String::from_utf8(told[0].1.clone()).unwrap())
+    (reply.id, Code::from_number(reply.status).unwrap(), String::from_utf8(response[0].1.clone()).unwrap())
 }
 
 fn broken(stream: &str) -> String {
@@ -68,7 +68,7 @@ fn results_are_handed_up_in_place() {
         (r#"{"id":1,"result":{},"null":false}"#, 1, "{}"),
         (r#" {"re\u0073ult":"x","id":3} "#, 3, "\"x\""),
     ] {
-        assert_eq!(heard(stream), (id, Code::Ok, body.to_owned()));
+        assert_eq!(judged(stream), (id, Code::Ok, body.to_owned()));
     }
 }
 
@@ -100,7 +100,7 @@ fn errors_become_statuses() {
             format!(r#"{{"id":4,"result":null,"error":{error}}}"#),
             format!(r#"{{"jsonrpc":"2.0","error":{error},"id":4}}"#),
         ] {
-            assert_eq!(heard(&stream), (4, code, text.to_owned()), "{stream}");
+            assert_eq!(judged(&stream), (4, code, text.to_owned()), "{stream}");
         }
     }
 }
@@ -108,11 +108,11 @@ fn errors_become_statuses() {
 #[test]
 fn answers_to_calls_that_wanted_none_are_skipped() {
     let mut client = client();
-    let told = client.hear(
+    let response = client.hear(
         br#"{"id":null,"result":3,"error":null}{"id":null,"result":null,"error":"rpc: can't find service X"}
             {"jsonrpc":"2.0","error":{"code":-32601,"message":"x"},"id":null}{"result":1}{"id":2,"result":1}"#,
     );
-    assert_eq!((told.len(), client.broken), (1, None));
+    assert_eq!((response.len(), client.broken), (1, None));
 }
 
 #[test]
@@ -163,17 +163,17 @@ fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
     ] {
         for pieces in [1, 7, 100] {
             let mut client = JsonRpcEnd::of(JsonRpcClient::new(24));
-            let heard: Vec<_> = format!("{answer}\n{next}")
+            let judged: Vec<_> = format!("{answer}\n{next}")
                 .as_bytes()
                 .chunks(pieces)
                 .flat_map(|piece| client.hear(piece))
-                .map(|told| told.0)
+                .map(|response| response.0)
                 .collect();
             assert_eq!(client.broken, None, "{answer}");
-            let (refused, rest) = heard.split_at(usize::from(id.is_some()));
-            assert!(matches!(rest, [Message::Reply(reply)] if reply.id == 2), "{answer}: {heard:?}");
+            let (refused, rest) = judged.split_at(usize::from(id.is_some()));
+            assert!(matches!(rest, [Message::Reply(reply)] if reply.id == 2), "{answer}: {judged:?}");
             let Some(id) = id else { continue };
-            let [Message::Refused(refusal)] = refused else { panic!("{answer}: {heard:?}") };
+            let [Message::Refused(refusal)] = refused else { panic!("{answer}: {judged:?}") };
             let why = Broken::TooLarge { bytes: answer.len() as u64, bytes_max: 24 };
             assert_eq!((refusal.id, refusal.code), (id, Code::ResourceExhausted), "{answer}");
             assert_eq!(refusal.message, why.to_string());

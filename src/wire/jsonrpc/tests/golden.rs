@@ -101,7 +101,7 @@ struct GoSite;
 impl MethodDirectory for GoSite {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let known = ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Fail"].contains(&name);
-        known.then_some(DirectoryEntry { hash: method_hash(name), is_free_of_side_effects: false })
+        known.then_some(DirectoryEntry { hash: method_hash(name), is_idempotent: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -126,11 +126,11 @@ fn go_server() -> JsonRpcEnd<JsonRpc> {
 fn a_call_is_answered_as_by_gos_server() {
     let mut server = go_server();
     for (line, name, argument, answer) in CALLS {
-        let told = server.hear(line.as_bytes()).remove(0);
-        match &told.0 {
-            Message::Refused(_) => server.echo(&told),
+        let response = server.hear(line.as_bytes()).remove(0);
+        match &response.0 {
+            Message::Refused(_) => server.echo(&response),
             Message::Request(request) => {
-                assert_eq!((request.method, &told.1[..]), (method_hash(name), argument.as_bytes()));
+                assert_eq!((request.method, &response.1[..]), (method_hash(name), argument.as_bytes()));
                 if let Some((_, text)) = answer.split_once("null,\"error\":\"") {
                     let text = text.strip_suffix("\"}\n").unwrap();
                     server.reply(request.id, Code::InvalidArgument, text.as_bytes());
@@ -170,8 +170,8 @@ fn a_result_of_nothing_is_no_broken_answer_to_gos_client() {
 #[test]
 fn error_texts_are_escaped_as_in_go() {
     let mut server = go_server();
-    let told = server.hear(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
-    server.reply(request_of(&told[0]).id, Code::Unknown, ODD);
+    let response = server.hear(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
+    server.reply(request_of(&response[0]).id, Code::Unknown, ODD);
     assert_eq!(server.said(), ODD_IN_GO);
 }
 

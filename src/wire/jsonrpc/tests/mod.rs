@@ -25,7 +25,7 @@ struct JsonRpcTestDirectory;
 impl MethodDirectory for JsonRpcTestDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
+        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_idempotent: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -92,8 +92,8 @@ where
                         Message::Reply(reply) => reply.body,
                         _ => Span::default(),
                     };
-                    assert!(span.is_aside() || span.range().end <= consumed, "a span within its message");
-                    let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
+                    assert!(span.is_scratch() || span.range().end <= consumed, "a span within its message");
+                    let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
                     let body = bytes[span.range()].to_vec();
                     self.held.drain(..consumed);
                     self.bytes_min = 0;
@@ -141,11 +141,11 @@ where
     }
 
     /// Answers as a server whose every method gives back its argument, at once.
-    fn echo(&mut self, told: &Told) {
-        match &told.0 {
+    fn echo(&mut self, response: &Told) {
+        match &response.0 {
             Message::Request(Request { one_way: true, .. })
             | Message::Refused(Refusal { one_way: true, .. }) => {}
-            Message::Request(request) => self.reply(request.id, Code::Ok, &told.1),
+            Message::Request(request) => self.reply(request.id, Code::Ok, &response.1),
             Message::Refused(refusal) => self.reply(refusal.id, refusal.code, refusal.message.as_bytes()),
             other => panic!("a request was expected, not {other:?}"),
         }
@@ -154,9 +154,9 @@ where
     fn hear_and_echo(&mut self, bytes: &[u8]) -> Vec<Told> {
         self.arrive(bytes);
         let mut all = Vec::new();
-        while let Some(told) = self.next() {
-            self.echo(&told);
-            all.push(told);
+        while let Some(response) = self.next() {
+            self.echo(&response);
+            all.push(response);
         }
         all
     }
@@ -185,15 +185,15 @@ fn answers(stream: impl AsRef<[u8]>) -> String {
     server.said()
 }
 
-fn request_of(told: &Told) -> Request {
-    match told.0 {
+fn request_of(response: &Told) -> Request {
+    match response.0 {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(told: &Told) -> &Refusal {
-    match &told.0 {
+fn refusal_of(response: &Told) -> &Refusal {
+    match &response.0 {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
     }

@@ -6,7 +6,7 @@ use super::super::sink::ByteSink;
 use super::*;
 use crate::json_text::{FoundValue, JsonReader, ValueSearch, unescape};
 
-fn owed(id: &[u8]) -> OutstandingReply {
+fn outstanding(id: &[u8]) -> OutstandingReply {
     OutstandingReply { id: PeerId::new(id), dialect: Dialect::One, number: None, batch: None }
 }
 
@@ -79,8 +79,8 @@ fn an_answer_is_the_same_wherever_a_buffer_ends() {
             }
         };
         let call = format!("{{{dialect}\"method\":\"Echo.Echo\",\"params\":[1],\"id\":{id}}}");
-        let heard = server.hear(call.as_bytes());
-        server.reply(request_of(&heard[0]).id, Code::Ok, result.as_bytes());
+        let judged = server.hear(call.as_bytes());
+        server.reply(request_of(&judged[0]).id, Code::Ok, result.as_bytes());
         expected.push_str(&line);
         // A hundred thousand bytes wait together, and a few alone.
         if id > 900 {
@@ -108,14 +108,14 @@ fn ids_keep_their_text_and_an_answer_is_owed_once() {
     let mut pending = OutstandingReplies::new();
     let long = [b'7'; 40];
     let ids: Vec<u64> = [&b"1"[..], b"\"x\"", &[b'9'; 22], &[b'9'; 23], &long, b"1"]
-        .map(|id| pending.begin(owed(id)))
+        .map(|id| pending.begin(outstanding(id)))
         .to_vec();
     assert!(ids.is_sorted(), "later ids are larger");
     assert_eq!(pending.end(ids[4]).unwrap().id.text(), long);
     assert_eq!(pending.end(ids[4]), None);
     assert_eq!(pending.end(ids[0]).unwrap().id.text(), b"1");
     // Its place is taken again, by another id.
-    let again = pending.begin(owed(b"null"));
+    let again = pending.begin(outstanding(b"null"));
     assert_eq!(again as u32, ids[0] as u32);
     assert_eq!(pending.end(ids[0]), None);
     assert_eq!(pending.end(again).unwrap().id, PeerId::NULL);
@@ -129,7 +129,7 @@ fn ids_keep_their_text_and_an_answer_is_owed_once() {
 fn a_table_that_is_empty_after_a_burst_holds_little() {
     let mut pending = OutstandingReplies::new();
     for round in 0..3 {
-        let ids: Vec<u64> = (0..1000).map(|_| pending.begin(owed(b"1"))).collect();
+        let ids: Vec<u64> = (0..1000).map(|_| pending.begin(outstanding(b"1"))).collect();
         for id in ids {
             assert!(pending.end(id).is_some(), "round {round}");
         }

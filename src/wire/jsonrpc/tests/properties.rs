@@ -19,25 +19,25 @@ fn limits() -> Limits {
 
 fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
     let mut server = server_with(limits());
-    let mut told = Vec::new();
+    let mut response = Vec::new();
     for piece in pieces {
-        told.extend(server.hear_and_echo(piece));
+        response.extend(server.hear_and_echo(piece));
     }
-    (told.into_iter().map(without_places).collect(), server.said(), server.is_over, server.broken)
+    (response.into_iter().map(without_places).collect(), server.said(), server.is_over, server.broken)
 }
 
 fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
     let mut client = JsonRpcEnd::of(JsonRpcClient::new(200));
-    let mut told = Vec::new();
+    let mut response = Vec::new();
     for piece in pieces {
-        told.extend(client.hear(piece));
+        response.extend(client.hear(piece));
     }
     let broken = client.broken.map(|why| match why {
         // How many bytes were at hand depends on the pieces.
         Broken::TooLarge { bytes_max, .. } => Broken::TooLarge { bytes: 0, bytes_max },
         why => why,
     });
-    (told.into_iter().map(without_places).collect(), String::new(), client.is_over, broken)
+    (response.into_iter().map(without_places).collect(), String::new(), client.is_over, broken)
 }
 
 /// Where a span stands depends on the white space in front of it that came with it.
@@ -248,12 +248,12 @@ proptest! {
             if before.is_empty() || server.is_over {
                 continue;
             }
-            let told: Vec<Told> = server.hear_and_echo(later).into_iter().map(without_places).collect();
+            let response: Vec<Told> = server.hear_and_echo(later).into_iter().map(without_places).collect();
             let (mut alone, said) = (server_with(limits()), server.said());
             let expected: Vec<Told> = alone.hear_and_echo(later).into_iter().map(without_places).collect();
             // Numbers that go up run on.
-            let anonymous = |told: Vec<Told>| told.into_iter().map(without_id).collect::<Vec<_>>();
-            prop_assert_eq!(anonymous(told), anonymous(expected));
+            let anonymous = |response: Vec<Told>| response.into_iter().map(without_id).collect::<Vec<_>>();
+            prop_assert_eq!(anonymous(response), anonymous(expected));
             prop_assert_eq!(server.is_over, alone.is_over);
             // What cannot be read is answered in the dialect of what came before.
             if !said.contains("parse error") {
@@ -328,8 +328,8 @@ proptest! {
                 time_left_us: 0, metadata: &[], body: SendBody::Bytes(&body),
             }));
         }
-        let heard = server.hear(client.said().as_bytes());
-        prop_assert_eq!(heard.len(), calls.len());
+        let judged = server.hear(client.said().as_bytes());
+        prop_assert_eq!(judged.len(), calls.len());
         let mut order: Vec<usize> = (0..calls.len()).collect();
         if backwards {
             order.reverse();
@@ -337,14 +337,14 @@ proptest! {
         let mut expected = Vec::new();
         for at in order {
             let (id, name, argument, one_way, code, text) = &calls[at];
-            let request = request_of(&heard[at]);
+            let request = request_of(&judged[at]);
             prop_assert_eq!((request.method, request.one_way), (method_hash(name), *one_way));
-            prop_assert_eq!(&heard[at].1, &serde_json::to_vec(argument).unwrap());
+            prop_assert_eq!(&judged[at].1, &serde_json::to_vec(argument).unwrap());
             if *one_way {
                 continue;
             }
             let code = Code::from_number(*code).unwrap();
-            let body = if code == Code::Ok { heard[at].1.clone() } else { text.clone().into_bytes() };
+            let body = if code == Code::Ok { judged[at].1.clone() } else { text.clone().into_bytes() };
             server.reply(request.id, code, &body);
             // 1.0 has no codes; no text is the name of the code.
             expected.push(match code {

@@ -16,12 +16,12 @@ fn error_line(id: &str, number: i32, message: &str) -> String {
 fn a_request_goes_up_with_its_argument_in_place() {
     let mut server = server();
     let stream = br#"{"method":"Arith.Add","params":[ {"A":6, "B":7} ],"id":41}"#;
-    let told = server.hear(stream);
-    let request = request_of(&told[0]);
+    let response = server.hear(stream);
+    let request = request_of(&response[0]);
     assert_eq!(request.method, method_hash("Arith.Add"));
     assert_eq!((request.codec, request.one_way, request.compressed, request.name), (128, false, false, None));
     assert_eq!((request.schema, request.time_left_us, request.metadata.len()), (0, 0, 0));
-    assert!(!request.body.is_aside());
+    assert!(!request.body.is_scratch());
     assert_eq!(&stream[request.body.range()], br#"{"A":6, "B":7}"#);
 }
 
@@ -39,9 +39,9 @@ fn arguments_of_2_0_are_positional_or_named_or_left_out() {
         ("", ""),
     ] {
         let request = format!(r#"{{"jsonrpc":"2.0","method":"Arith.Add"{params},"id":1}}"#);
-        let told = server().hear(request.as_bytes());
-        assert_eq!(request_of(&told[0]).method, method_hash("Arith.Add"));
-        assert_eq!(String::from_utf8_lossy(&told[0].1), argument, "{request}");
+        let response = server().hear(request.as_bytes());
+        assert_eq!(request_of(&response[0]).method, method_hash("Arith.Add"));
+        assert_eq!(String::from_utf8_lossy(&response[0].1), argument, "{request}");
     }
 }
 
@@ -93,15 +93,15 @@ fn ids_of_2_0_that_are_none_are_refused_with_null() {
 #[test]
 fn a_notification_is_one_way_and_never_answered() {
     let mut server = server();
-    let told = server.hear_and_echo(
+    let response = server.hear_and_echo(
         br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1]}{"jsonrpc":"2.0","method":"No.Such"}
             {"jsonrpc":"2.0","method":"Echo.Echo","params":[1,2]}"#,
     );
-    let first = request_of(&told[0]);
+    let first = request_of(&response[0]);
     assert!(first.one_way);
-    let refusal = refusal_of(&told[1]);
+    let refusal = refusal_of(&response[1]);
     assert!(refusal.one_way && refusal.code == Code::Unimplemented);
-    assert!(refusal_of(&told[2]).one_way && refusal_of(&told[2]).code == Code::InvalidArgument);
+    assert!(refusal_of(&response[2]).one_way && refusal_of(&response[2]).code == Code::InvalidArgument);
     // Whoever answers all the same is not heard.
     server.reply(first.id, Code::Ok, b"1");
     assert_eq!(server.said(), "");
@@ -109,8 +109,8 @@ fn a_notification_is_one_way_and_never_answered() {
 
 #[test]
 fn methods_that_are_not_there_are_refused_by_the_rule_of_the_dialect() {
-    let told = server().hear(br#"{"jsonrpc":"2.0","method":"No.Such","params":[1,2],"id":7}"#);
-    let refusal = refusal_of(&told[0]);
+    let response = server().hear(br#"{"jsonrpc":"2.0","method":"No.Such","params":[1,2],"id":7}"#);
+    let refusal = refusal_of(&response[0]);
     assert_eq!((refusal.code, refusal.codec, refusal.one_way), (Code::Unimplemented, 2, false));
     assert_eq!(
         answers(r#"{"jsonrpc":"2.0","method":"No.Such","params":[1,2],"id":7}"#),
@@ -256,14 +256,14 @@ fn params_of_2_0_are_one_argument() {
 #[test]
 fn replies_may_come_in_any_order_and_their_ids_may_be_the_same() {
     let mut server = server();
-    let told = server.hear(
+    let response = server.hear(
         br#"{"method":"Echo.Echo","params":["a"],"id":1}{"jsonrpc":"2.0","method":"Echo.Echo","params":["b"],"id":1}
             {"method":"Echo.Echo","params":["c"],"id":"x"}"#,
     );
-    let ids: Vec<u64> = told.iter().map(|told| request_of(told).id).collect();
+    let ids: Vec<u64> = response.iter().map(|response| request_of(response).id).collect();
     assert!(ids[0] < ids[1] && ids[1] < ids[2]);
     for at in [2, 0, 1] {
-        server.reply(ids[at], Code::Ok, &told[at].1);
+        server.reply(ids[at], Code::Ok, &response[at].1);
         server.reply(ids[at], Code::Ok, b"\"again\"");
     }
     assert_eq!(
@@ -277,11 +277,11 @@ fn replies_may_come_in_any_order_and_their_ids_may_be_the_same() {
 fn every_code_has_its_form() {
     for code in Code::ALL.into_iter().filter(|code| *code != Code::Ok) {
         let mut server = server();
-        let told = server.hear(
+        let response = server.hear(
             br#"{"jsonrpc":"2.0","method":"Echo.Echo","id":1}{"method":"Echo.Echo","params":[],"id":2}"#,
         );
-        server.reply(request_of(&told[0]).id, code, b"no \"such\" thing");
-        server.reply(request_of(&told[1]).id, code, b"no \"such\" thing");
+        server.reply(request_of(&response[0]).id, code, b"no \"such\" thing");
+        server.reply(request_of(&response[1]).id, code, b"no \"such\" thing");
         let (number, name) = (code.jsonrpc_number(), code.name());
         assert_eq!(
             server.said(),
@@ -296,22 +296,22 @@ fn every_code_has_its_form() {
 #[test]
 fn an_error_without_a_message_has_the_name_of_its_code() {
     let mut server = server();
-    let told = server.hear(br#"{"method":"Echo.Echo","params":[],"id":2}"#);
-    server.reply(request_of(&told[0]).id, Code::NotFound, b"");
+    let response = server.hear(br#"{"method":"Echo.Echo","params":[],"id":2}"#);
+    server.reply(request_of(&response[0]).id, Code::NotFound, b"");
     assert_eq!(server.said(), "{\"id\":2,\"result\":null,\"error\":\"not_found\"}\n");
 }
 
 #[test]
 fn results_are_linked_and_an_empty_one_stands_for_null() {
     let mut server = server();
-    let told = server.hear(&br#"{"method":"Echo.Echo","params":[],"id":2}"#.repeat(2));
+    let response = server.hear(&br#"{"method":"Echo.Echo","params":[],"id":2}"#.repeat(2));
     let large = format!("\"{}\"", "x".repeat(100_000));
     let chunk = SendBody::Chunk(Chunk::from(large.clone().into_bytes()));
-    server.say(super::reply(request_of(&told[0]).id, Code::Ok, chunk));
+    server.say(super::reply(request_of(&response[0]).id, Code::Ok, chunk));
     assert!(server.queue.segments() > 1, "a large result is not copied");
     assert_eq!(server.said(), format!("{{\"id\":2,\"result\":{large},\"error\":null}}\n"));
     let none = SendBody::Chunk(Chunk::from(Vec::new()));
-    server.say(super::reply(request_of(&told[1]).id, Code::Ok, none));
+    server.say(super::reply(request_of(&response[1]).id, Code::Ok, none));
     assert_eq!(server.said(), "{\"id\":2,\"result\":{},\"error\":null,\"null\":true}\n");
 }
 
@@ -386,10 +386,10 @@ fn where_the_end_cannot_be_trusted_one_error_is_the_last_word() {
 #[test]
 fn calls_in_flight_are_answered_after_the_last_word() {
     let mut server = server();
-    let told = server.hear(br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}?"#);
-    server.echo(&told[1]);
+    let response = server.hear(br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}?"#);
+    server.echo(&response[1]);
     assert!(server.is_over && server.hear(b"{}").is_empty());
-    server.echo(&told[0]);
+    server.echo(&response[0]);
     assert!(server.said().ends_with(&ok("1", "1")));
 }
 
@@ -418,11 +418,11 @@ fn a_message_over_the_limit_is_the_last() {
     assert!(!just.is_over);
     for pieces in [request.len(), 1] {
         let mut server = server_with(limits(request.len() - 1));
-        let mut told = Vec::new();
+        let mut response = Vec::new();
         for piece in request.as_bytes().chunks(pieces) {
-            told.extend(server.hear_and_echo(piece));
+            response.extend(server.hear_and_echo(piece));
         }
-        assert_eq!((told.len(), refusal_of(&told[0]).code), (1, Code::ResourceExhausted));
+        assert_eq!((response.len(), refusal_of(&response[0]).code), (1, Code::ResourceExhausted));
         let message = format!("a message of more than {} bytes (frame_bytes_max)", request.len() - 1);
         assert_eq!(server.said(), error_line("null", -32008, &message));
         assert!(server.is_over);

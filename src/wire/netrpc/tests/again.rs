@@ -27,12 +27,12 @@ fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
 
 /// The numbers of the answers, in their order, and what they say.
 fn answered(server: &mut NetRpcEnd<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
-    for told in server.hear(asked) {
-        echo(server, &told);
+    for parsed in server.hear(asked) {
+        echo(server, &parsed);
     }
     assert_eq!(server.broken, None);
-    let told = client().hear(&server.said());
-    told.iter().map(|told| (answer_of(told).id, gob::decode(&told.1).unwrap())).collect()
+    let parsed = client().hear(&server.said());
+    parsed.iter().map(|parsed| (answer_of(parsed).id, gob::decode(&parsed.1).unwrap())).collect()
 }
 
 #[test]
@@ -58,10 +58,10 @@ fn a_number_is_the_callers_whatever_stands_beside_it() {
     assert_eq!(answered(&mut server(), &asked), expected);
     each_split(&asked, |pieces, cut| {
         let mut server = server();
-        let told: Vec<_> = pieces.flat_map(|piece| server.hear(piece)).collect();
-        told.iter().for_each(|told| echo(&mut server, told));
-        let heard = client().hear(&server.said());
-        let seqs_heard: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
+        let parsed: Vec<_> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        parsed.iter().for_each(|parsed| echo(&mut server, parsed));
+        let parsed = client().hear(&server.said());
+        let seqs_heard: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
         assert_eq!(seqs_heard, seqs, "{cut}");
     });
 }
@@ -109,20 +109,20 @@ fn bodies_of_several_types_come_as_they_were_sent() {
     let (mut caller, mut server) = (client(), server());
     for (id, body) in bodies.iter().enumerate() {
         caller.call(id as u64, "Echo.Echo", false, body);
-        let told = server.hear(&caller.said());
-        assert_eq!(told.len(), 1);
-        assert_eq!(without_order(&told[0].1), without_order(body), "{id}");
-        echo(&mut server, &told[0]);
-        let heard = caller.hear(&server.said());
-        assert_eq!(answer_of(&heard[0]).id, id as u64);
-        assert_eq!(without_order(&heard[0].1), without_order(body), "{id}");
+        let parsed = server.hear(&caller.said());
+        assert_eq!(parsed.len(), 1);
+        assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
+        echo(&mut server, &parsed[0]);
+        let parsed = caller.hear(&server.said());
+        assert_eq!(answer_of(&parsed[0]).id, id as u64);
+        assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
     }
     // The same in one go, through a server that remembers others' types by now.
     let mut caller = client();
     bodies.iter().for_each(|body| caller.call(7, "Echo.Echo", false, body));
-    let told = self::server().hear(&caller.said());
-    let told: Vec<_> = told.iter().map(|told| without_order(&told.1)).collect();
-    assert_eq!(told, bodies.each_ref().map(|body| without_order(body)));
+    let parsed = self::server().hear(&caller.said());
+    let parsed: Vec<_> = parsed.iter().map(|parsed| without_order(&parsed.1)).collect();
+    assert_eq!(parsed, bodies.each_ref().map(|body| without_order(body)));
 }
 
 #[test]
@@ -133,13 +133,13 @@ fn a_body_over_the_limit_is_refused_though_its_type_is_known() {
     for (id, len) in [(1, 90), (2, 90), (3, 96)] {
         caller.call(id, "Echo.Echo", false, &body_of(&"x".repeat(len)));
     }
-    let told = server.hear(&caller.said());
+    let parsed = server.hear(&caller.said());
     assert_eq!(
-        told.iter().map(|told| matches!(told.0, Message::Request(_))).collect::<Vec<_>>(),
+        parsed.iter().map(|parsed| matches!(parsed.0, Message::Request(_))).collect::<Vec<_>>(),
         [true, true, true]
     );
     caller.call(4, "Echo.Echo", false, &body_of(&"x".repeat(98)));
-    let told = server.hear(&caller.said());
-    assert_eq!(refusal_of(&told[0]).code, Code::ResourceExhausted);
+    let parsed = server.hear(&caller.said());
+    assert_eq!(refusal_of(&parsed[0]).code, Code::ResourceExhausted);
     assert!(matches!(server.broken, Some(Broken::TooLarge { .. })), "{:?}", server.broken);
 }

@@ -8,12 +8,12 @@ fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<Told> {
     for (id, name, one_way, body) in calls {
         client.call(*id, name, *one_way, body);
     }
-    let told = server.hear(&client.said());
-    assert_eq!((told.len(), &server.broken), (calls.len(), &None));
-    told.iter().rev().for_each(|told| echo(&mut server, told));
-    let heard = client.hear(&server.said());
+    let parsed = server.hear(&client.said());
+    assert_eq!((parsed.len(), &server.broken), (calls.len(), &None));
+    parsed.iter().rev().for_each(|parsed| echo(&mut server, parsed));
+    let parsed = client.hear(&server.said());
     assert_eq!((&client.broken, client.held.len()), (&None, 0));
-    heard
+    parsed
 }
 
 #[test]
@@ -27,7 +27,7 @@ fn values_of_every_form_come_back() {
         scores: BTreeMap::from([("x".to_owned(), 1.0 / 3.0), ("y".to_owned(), -0.5)]),
     };
     let map = BTreeMap::from([(-1i64, vec![true]), (7, Vec::new())]);
-    let heard = talk(&[
+    let parsed = talk(&[
         (1, "Echo.Echo", false, body_of(&user)),
         (2, "Echo.Echo", false, body_of(&vec![user.clone(), user.clone()])),
         (3, "Echo.Echo", false, body_of(&map)),
@@ -36,27 +36,29 @@ fn values_of_every_form_come_back() {
         (6, "Echo.Echo", false, body_of(&GoArgs { a: 0, b: 0 })),
         (1 << 62, "Echo.Echo", false, body_of(&user)),
     ]);
-    let ids: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
+    let ids: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
     assert_eq!(ids, [1 << 62, 6, 5, 4, 3, 2, 1]);
-    assert!(heard.iter().all(|told| answer_of(told).status == 0 && answer_of(told).codec == 3));
-    assert_eq!(gob::decode(&heard[0].1), Ok(user.clone()));
-    assert_eq!(gob::decode(&heard[1].1), Ok(GoArgs { a: 0, b: 0 }));
-    assert_eq!(gob::decode(&heard[2].1), Ok(()));
-    assert_eq!(gob::decode(&heard[3].1), Ok("text".to_owned()));
-    assert_eq!(gob::decode(&heard[4].1), Ok(map));
-    assert_eq!(gob::decode(&heard[5].1), Ok(vec![user.clone(), user.clone()]));
-    assert_eq!(gob::decode(&heard[6].1), Ok(user));
+    assert!(parsed.iter().all(|parsed| answer_of(parsed).status == 0 && answer_of(parsed).codec == 3));
+    assert_eq!(gob::decode(&parsed[0].1), Ok(user.clone()));
+    assert_eq!(gob::decode(&parsed[1].1), Ok(GoArgs { a: 0, b: 0 }));
+    assert_eq!(gob::decode(&parsed[2].1), Ok(()));
+    assert_eq!(gob::decode(&parsed[3].1), Ok("text".to_owned()));
+    assert_eq!(gob::decode(&parsed[4].1), Ok(map));
+    assert_eq!(gob::decode(&parsed[5].1), Ok(vec![user.clone(), user.clone()]));
+    assert_eq!(gob::decode(&parsed[6].1), Ok(user));
 }
 
 #[test]
 fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
-    let heard = talk(&[(1, "No.Such", false, body_of(&1i64)), (2, "NoDot", false, body_of(&1i64))]);
-    let told: Vec<_> = heard
+    let parsed = talk(&[(1, "No.Such", false, body_of(&1i64)), (2, "NoDot", false, body_of(&1i64))]);
+    let parsed: Vec<_> = parsed
         .iter()
-        .map(|told| (answer_of(told).id, answer_of(told).status, String::from_utf8(told.1.clone()).unwrap()))
+        .map(|parsed| {
+            (answer_of(parsed).id, answer_of(parsed).status, String::from_utf8(parsed.1.clone()).unwrap())
+        })
         .collect();
     assert_eq!(
-        told,
+        parsed,
         [
             (2, Code::Unknown.number(), "rpc: service/method request ill-formed: NoDot".to_owned()),
             (1, Code::Unimplemented.number(), "rpc: can't find service No.Such".to_owned()),
@@ -68,16 +70,16 @@ fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
 fn the_answer_to_a_one_way_call_is_dropped() {
     // Several may be under way under one id, and one that wants its answer, too.
     let one_way = |id, name| (id, name, true, body_of(&GoArgs { a: 1, b: 2 }));
-    let heard = talk(&[
+    let parsed = talk(&[
         one_way(0, "Echo.Echo"),
         one_way(0, "No.Such"),
         (0, "Echo.Echo", false, body_of(&7i64)),
         one_way(0, "Echo.Echo"),
         (1, "Echo.Echo", false, body_of(&GoArgs { a: 1, b: 2 })),
     ]);
-    let ids: Vec<u64> = heard.iter().map(|told| answer_of(told).id).collect();
+    let ids: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
     assert_eq!(ids, [1, 0]);
-    assert_eq!(gob::decode(&heard[0].1), Ok(GoArgs { a: 1, b: 2 }));
+    assert_eq!(gob::decode(&parsed[0].1), Ok(GoArgs { a: 1, b: 2 }));
 }
 
 #[test]
@@ -114,12 +116,12 @@ fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
     let (mut client, mut server) = (client(), server());
     for body in [&b"{\"A\":6}"[..], b"", &[3, 4, 0], &[4, 0xff, 0x84, 0]] {
         client.call(1, "Echo.Echo", false, body);
-        let told = server.hear(&client.said());
+        let parsed = server.hear(&client.said());
         assert_eq!(server.broken, None);
-        echo(&mut server, &told[0]);
-        let heard = client.hear(&server.said());
+        echo(&mut server, &parsed[0]);
+        let parsed = client.hear(&server.said());
         let text = "rpc: service/method request ill-formed: the argument is not a gob body of this process";
-        assert_eq!((answer_of(&heard[0]).id, heard[0].1.as_slice()), (1, text.as_bytes()));
+        assert_eq!((answer_of(&parsed[0]).id, parsed[0].1.as_slice()), (1, text.as_bytes()));
     }
 }
 
@@ -130,19 +132,19 @@ fn an_answer_over_the_limit_fails_its_call_alone() {
         for id in 1..=4 {
             client.call(id, "Echo.Echo", id == 3, &body_of(&String::new()));
         }
-        let told = server.hear(&client.said());
-        for (told, bytes) in told.iter().zip([1000, 5000, 2000, 10]) {
+        let parsed = server.hear(&client.said());
+        for (parsed, bytes) in parsed.iter().zip([1000, 5000, 2000, 10]) {
             let body = body_of(&"x".repeat(bytes));
-            server.reply(request_of(told).id, Code::Ok, SendBody::Bytes(&body));
+            server.reply(request_of(parsed).id, Code::Ok, SendBody::Bytes(&body));
         }
-        let heard: Vec<Told> = server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
-        assert_eq!((&client.broken, heard.len()), (&None, 3), "in pieces of {pieces}");
-        for (told, id) in heard.iter().zip([1, 2]) {
-            let Message::Refused(refusal) = &told.0 else { panic!("{:?}", told.0) };
+        let parsed: Vec<Told> = server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
+        assert_eq!((&client.broken, parsed.len()), (&None, 3), "in pieces of {pieces}");
+        for (parsed, id) in parsed.iter().zip([1, 2]) {
+            let Message::Refused(refusal) = &parsed.0 else { panic!("{:?}", parsed.0) };
             assert_eq!((refusal.id, refusal.code), (id, Code::ResourceExhausted));
             assert!(refusal.message.contains("limit of 1000 (frame_bytes_max)"), "{}", refusal.message);
         }
-        assert_eq!(answer_of(&heard[2]).id, 4);
-        assert_eq!(gob::decode(&heard[2].1), Ok("x".repeat(10)));
+        assert_eq!(answer_of(&parsed[2]).id, 4);
+        assert_eq!(gob::decode(&parsed[2].1), Ok("x".repeat(10)));
     }
 }

@@ -41,10 +41,10 @@ fn user(id: u64, tags: &[&str]) -> GoUser {
 }
 
 /// Checks what a server hears of the client's stream.
-fn check_requests(told: &[Told]) {
+fn check_requests(parsed: &[Told]) {
     let calls: Vec<&Told> =
-        told.iter().filter(|(message, _)| matches!(message, Message::Request(_))).collect();
-    let methods: Vec<u32> = calls.iter().map(|told| request_of(told).method).collect();
+        parsed.iter().filter(|(message, _)| matches!(message, Message::Request(_))).collect();
+    let methods: Vec<u32> = calls.iter().map(|parsed| request_of(parsed).method).collect();
     let names = [
         "Arith.Add",
         "Arith.Add",
@@ -66,10 +66,10 @@ fn check_requests(told: &[Told]) {
     assert_eq!(gob::decode::<Vec<u8>>(&calls[6].1), Ok(vec![0, 1, 254, 255]));
     assert_eq!(gob::decode::<u64>(&calls[7].1), Ok(7));
     assert_eq!(gob::decode::<i64>(&calls[8].1), Ok(1));
-    let refused: Vec<_> = told
+    let refused: Vec<_> = parsed
         .iter()
         .filter(|(message, _)| matches!(message, Message::Refused(_)))
-        .map(|told| (refusal_of(told).code, &refusal_of(told).message[..]))
+        .map(|parsed| (refusal_of(parsed).code, &refusal_of(parsed).message[..]))
         .collect();
     assert_eq!(
         refused,
@@ -83,13 +83,15 @@ fn check_requests(told: &[Told]) {
 }
 
 /// Checks what a client hears of the server's stream.
-fn check_answers(told: &[Told]) {
-    let ids: Vec<u64> = told.iter().map(|told| answer_of(told).id).collect();
+fn check_answers(parsed: &[Told]) {
+    let ids: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
     assert_eq!(ids, Vec::from_iter(0..13));
-    let failed: Vec<_> = told
+    let failed: Vec<_> = parsed
         .iter()
-        .filter(|told| answer_of(told).status != 0)
-        .map(|told| (answer_of(told).id, answer_of(told).status, std::str::from_utf8(&told.1).unwrap()))
+        .filter(|parsed| answer_of(parsed).status != 0)
+        .map(|parsed| {
+            (answer_of(parsed).id, answer_of(parsed).status, std::str::from_utf8(&parsed.1).unwrap())
+        })
         .collect();
     let unimplemented = Code::Unimplemented.number();
     let unknown = Code::Unknown.number();
@@ -103,11 +105,11 @@ fn check_answers(told: &[Told]) {
         ]
     );
     for (at, sum) in [(0, 13), (1, 0), (4, 13), (12, 42)] {
-        assert_eq!(gob::decode::<i64>(&told[at].1), Ok(sum));
+        assert_eq!(gob::decode::<i64>(&parsed[at].1), Ok(sum));
     }
-    assert_eq!(gob::decode::<String>(&told[5].1), Ok("é世".to_owned()));
-    assert_eq!(gob::decode::<GoUser>(&told[7].1), Ok(user(7, &["tag0", "tag1", "tag2"])));
-    assert_eq!(gob::decode::<Vec<GoUser>>(&told[8].1), Ok(vec![user(1, &["tag0"])]));
+    assert_eq!(gob::decode::<String>(&parsed[5].1), Ok("é世".to_owned()));
+    assert_eq!(gob::decode::<GoUser>(&parsed[7].1), Ok(user(7, &["tag0", "tag1", "tag2"])));
+    assert_eq!(gob::decode::<Vec<GoUser>>(&parsed[8].1), Ok(vec![user(1, &["tag0"])]));
 }
 
 #[test]
@@ -115,10 +117,10 @@ fn what_gos_client_writes_is_heard_however_it_is_split() {
     for (_, asked, _) in captured() {
         each_split(&asked, |pieces, _| {
             let mut server = server();
-            let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
             assert_eq!(server.broken, None);
             assert!(!server.wire.is_inside_message() && server.held.is_empty());
-            check_requests(&told);
+            check_requests(&parsed);
         });
     }
 }
@@ -128,10 +130,10 @@ fn what_gos_server_writes_is_heard_however_it_is_split() {
     for (_, _, answered) in captured() {
         each_split(&answered, |pieces, _| {
             let mut client = client();
-            let told: Vec<Told> = pieces.flat_map(|piece| client.hear(piece)).collect();
+            let parsed: Vec<Told> = pieces.flat_map(|piece| client.hear(piece)).collect();
             assert_eq!(client.broken, None);
             assert!(!client.wire.is_inside_message() && client.held.is_empty());
-            check_answers(&told);
+            check_answers(&parsed);
         });
     }
 }
@@ -139,15 +141,15 @@ fn what_gos_server_writes_is_heard_however_it_is_split() {
 #[test]
 fn gos_streams_are_told_by_their_first_bytes() {
     for (name, asked, _) in captured() {
-        let told = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
-        assert!(told <= 4, "{name}: {told} bytes");
-        assert!((told..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(ProtocolId::NetRpc)));
+        let parsed = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
+        assert!(parsed <= 4, "{name}: {parsed} bytes");
+        assert!((parsed..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(ProtocolId::NetRpc)));
         each_split(&asked, |pieces, cut| {
             let mut server =
                 NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
-            let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
             assert!(matches!(server.wire, ServerProtocol::NetRpc(_)), "{name} cut at {cut}");
-            check_requests(&told);
+            check_requests(&parsed);
         });
     }
 }
@@ -160,18 +162,18 @@ fn a_connect_of_gos_client_goes_on_in_gob() {
         each_split(&stream, |pieces, _| {
             let mut server =
                 NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
-            let mut told = Vec::new();
+            let mut parsed = Vec::new();
             for piece in pieces {
                 server.held.extend_from_slice(piece);
-                while let Some(heard) = server.next() {
-                    match heard.0 {
+                while let Some(message) = server.next() {
+                    match message.0 {
                         Message::Prepared { id } => server.say(Outgoing::Prepared { id }),
-                        _ => told.push(heard),
+                        _ => parsed.push(message),
                     }
                 }
             }
             assert_eq!(server.said(), granted);
-            check_requests(&told);
+            check_requests(&parsed);
         });
     }
 }
@@ -182,26 +184,26 @@ fn a_listener_without_gob_grants_no_connect() {
         for (_, asked, _) in captured() {
             let connect = &b"CONNECT /_goRPC_ HTTP/1.0\n\n"[..];
             let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-            let told = server.hear(connect);
+            let parsed = server.hear(connect);
             if protocols.contains(ProtocolId::Http) {
-                assert_eq!(refusal_of(&told[0]).code, Code::Unimplemented);
-                let (id, text) = (refusal_of(&told[0]).id, refusal_of(&told[0]).message.clone());
+                assert_eq!(refusal_of(&parsed[0]).code, Code::Unimplemented);
+                let (id, text) = (refusal_of(&parsed[0]).id, refusal_of(&parsed[0]).message.clone());
                 server.reply(id, Code::Unimplemented, SendBody::Bytes(text.as_bytes()));
                 let said = String::from_utf8(server.said()).unwrap();
                 assert!(said.starts_with("HTTP/1.1 405 ") && said.contains("Connection: close"), "{said}");
                 assert_eq!(server.wire.decode(&asked), Decoded::End);
                 let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-                let told = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
-                server.reply(refusal_of(&told[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
+                let parsed = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
+                server.reply(refusal_of(&parsed[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
                 let said = String::from_utf8(server.said()).unwrap();
                 assert!(said.starts_with("HTTP/1.1 404 ") && !said.contains("Allow"), "{said}");
             } else {
                 assert_eq!(server.broken, Some(Broken::NotSpoken("http")));
             }
             let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-            let told = server.hear(&asked);
+            let parsed = server.hear(&asked);
             match protocols.contains(ProtocolId::NetRpc) {
-                true => check_requests(&told),
+                true => check_requests(&parsed),
                 false => assert_eq!(server.broken, Some(Broken::NotSpoken("gob"))),
             }
         }

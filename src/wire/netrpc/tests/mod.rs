@@ -54,7 +54,7 @@ struct NetRpcTestDirectory;
 impl MethodDirectory for NetRpcTestDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_free_of_side_effects: false })
+        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_idempotent: false })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -106,8 +106,8 @@ where
                         Message::Reply(reply) => reply.body,
                         _ => Span::default(),
                     };
-                    assert!(span.is_aside() || span.range().end <= consumed, "a span within its message");
-                    let bytes = if span.is_aside() { self.wire.aside() } else { &self.held[..] };
+                    assert!(span.is_scratch() || span.range().end <= consumed, "a span within its message");
+                    let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
                     let body = bytes[span.range()].to_vec();
                     self.held.drain(..consumed);
                     self.bytes_min = 0;
@@ -206,31 +206,31 @@ fn body_of<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Vec<u8> {
     body
 }
 
-fn request_of(told: &Told) -> Request {
-    match told.0 {
+fn request_of(parsed: &Told) -> Request {
+    match parsed.0 {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(told: &Told) -> &Refusal {
-    match &told.0 {
+fn refusal_of(parsed: &Told) -> &Refusal {
+    match &parsed.0 {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
     }
 }
 
-fn answer_of(told: &Told) -> IncomingReply {
-    match told.0 {
+fn answer_of(parsed: &Told) -> IncomingReply {
+    match parsed.0 {
         Message::Reply(answered) => answered,
         ref other => panic!("an answer was expected, not {other:?}"),
     }
 }
 
 /// Answers as a method that gives back its argument.
-fn echo(end: &mut NetRpcEnd<NetRpc>, told: &Told) {
-    match &told.0 {
-        Message::Request(request) => end.reply(request.id, Code::Ok, SendBody::Bytes(&told.1)),
+fn echo(end: &mut NetRpcEnd<NetRpc>, parsed: &Told) {
+    match &parsed.0 {
+        Message::Request(request) => end.reply(request.id, Code::Ok, SendBody::Bytes(&parsed.1)),
         Message::Refused(refusal) => {
             end.reply(refusal.id, refusal.code, SendBody::Bytes(refusal.message.as_bytes()));
         }

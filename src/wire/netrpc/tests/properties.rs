@@ -24,9 +24,9 @@ fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
     let mut all = Vec::new();
     for piece in pieces {
         server.held.extend_from_slice(piece);
-        while let Some(told) = server.next() {
-            echo(&mut server, &told);
-            all.push(told);
+        while let Some(parsed) = server.next() {
+            echo(&mut server, &parsed);
+            all.push(parsed);
         }
     }
     (all, server.said(), server.broken)
@@ -34,8 +34,8 @@ fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
 
 fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
     let mut client = NetRpcEnd::of(NetRpcClient::new(300));
-    let told = pieces.into_iter().flat_map(|piece| client.hear(piece)).collect();
-    (told, client.said(), client.broken)
+    let parsed = pieces.into_iter().flat_map(|piece| client.hear(piece)).collect();
+    (parsed, client.said(), client.broken)
 }
 
 /// A stream of calls of ours, and what a server says to it.
@@ -97,33 +97,33 @@ proptest! {
             };
             client.call(at as u64, name, false, &body);
         }
-        let (asked, mut told, mut from) = (client.said(), Vec::new(), 0);
+        let (asked, mut parsed, mut from) = (client.said(), Vec::new(), 0);
         for cut in cuts.iter().cycle() {
             let to = (from + cut).min(asked.len());
-            told.extend(server.hear(&asked[from..to]));
+            parsed.extend(server.hear(&asked[from..to]));
             from = to;
             if from == asked.len() {
                 break;
             }
         }
-        prop_assert_eq!(told.len(), calls.len());
+        prop_assert_eq!(parsed.len(), calls.len());
         let mut order: Vec<usize> = (0..calls.len()).collect();
         order.sort_by_key(|at| calls[*at].0);
         for at in &order {
-            prop_assert_eq!(request_of(&told[*at]).method, method_hash(calls[*at].1));
-            echo(&mut server, &told[*at]);
+            prop_assert_eq!(request_of(&parsed[*at]).method, method_hash(calls[*at].1));
+            echo(&mut server, &parsed[*at]);
         }
-        let heard = client.hear(&server.said());
-        let ids: Vec<usize> = heard.iter().map(|told| answer_of(told).id as usize).collect();
+        let parsed = client.hear(&server.said());
+        let ids: Vec<usize> = parsed.iter().map(|parsed| answer_of(parsed).id as usize).collect();
         prop_assert_eq!(ids, order);
-        for told in &heard {
-            let at = answer_of(told).id as usize;
+        for parsed in &parsed {
+            let at = answer_of(parsed).id as usize;
             let (_, _, number, text) = &calls[at];
             match at % 4 {
-                0 => prop_assert_eq!(gob::decode(&told.1), Ok(GoArgs { a: *number, b: at as i64 })),
-                1 => prop_assert_eq!(gob::decode(&told.1), Ok(text.clone())),
-                2 => prop_assert_eq!(gob::decode(&told.1), Ok(vec![text.clone(), text.clone()])),
-                _ => prop_assert_eq!(gob::decode(&told.1), Ok(GoEmpty {})),
+                0 => prop_assert_eq!(gob::decode(&parsed.1), Ok(GoArgs { a: *number, b: at as i64 })),
+                1 => prop_assert_eq!(gob::decode(&parsed.1), Ok(text.clone())),
+                2 => prop_assert_eq!(gob::decode(&parsed.1), Ok(vec![text.clone(), text.clone()])),
+                _ => prop_assert_eq!(gob::decode(&parsed.1), Ok(GoEmpty {})),
             }
         }
     }

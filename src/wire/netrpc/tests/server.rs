@@ -15,9 +15,9 @@ fn asked(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
 /// What a client makes of what the server said.
 fn answers(server: &mut NetRpcEnd<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
     let mut client = client();
-    let told = client.hear(&server.said());
+    let parsed = client.hear(&server.said());
     assert_eq!((client.broken, client.held.len()), (None, 0));
-    told.iter().map(|told| (answer_of(told).id, answer_of(told).status, told.1.clone())).collect()
+    parsed.iter().map(|parsed| (answer_of(parsed).id, answer_of(parsed).status, parsed.1.clone())).collect()
 }
 
 #[test]
@@ -28,12 +28,12 @@ fn each_type_is_defined_once_in_each_direction() {
     for id in 0..3 {
         client.call(id, "Arith.Add", false, &args);
         let asked = client.said();
-        let told = server.hear(&asked);
-        assert_eq!(gob::decode::<GoArgs>(&told[0].1), Ok(GoArgs { a: 6, b: 7 }));
-        echo(&mut server, &told[0]);
+        let parsed = server.hear(&asked);
+        assert_eq!(gob::decode::<GoArgs>(&parsed[0].1), Ok(GoArgs { a: 6, b: 7 }));
+        echo(&mut server, &parsed[0]);
         let answered = server.said();
-        let told = client.hear(&answered);
-        assert_eq!(gob::decode::<GoArgs>(&told[0].1), Ok(GoArgs { a: 6, b: 7 }));
+        let parsed = client.hear(&answered);
+        assert_eq!(gob::decode::<GoArgs>(&parsed[0].1), Ok(GoArgs { a: 6, b: 7 }));
         lengths.push((asked.len(), answered.len()));
     }
     assert!(lengths[0].0 > lengths[1].0 + 60 && lengths[0].1 > lengths[1].1 + 60, "{lengths:?}");
@@ -51,13 +51,13 @@ fn a_body_of_a_built_in_type_lies_where_it_came() {
     let Decoded::Message { message: Message::Request(first), consumed } = server.decode(&stream) else {
         panic!()
     };
-    assert!(!first.body.is_aside());
+    assert!(!first.body.is_scratch());
     assert_eq!(gob::decode::<String>(&stream[first.body.range()]), Ok("text".to_owned()));
     let rest = &stream[consumed..];
     let Decoded::Message { message: Message::Request(second), consumed } = server.decode(rest) else {
         panic!()
     };
-    assert!(second.body.is_aside());
+    assert!(second.body.is_scratch());
     assert_eq!(consumed, rest.len());
     assert_eq!(gob::decode::<GoArgs>(&server.aside()[second.body.range()]), Ok(GoArgs { a: 1, b: 2 }));
     assert_eq!(server.decode(&[]), Decoded::NeedMore { bytes_min: 1 });
@@ -70,19 +70,19 @@ fn answers_go_out_in_any_order_under_the_callers_numbers() {
     let calls: Vec<_> =
         numbers.iter().map(|seq| ("Echo.Echo", *seq, body_of(&format!("for {seq}")))).collect();
     let mut server = server();
-    let told = server.hear(&asked(&calls));
-    for told in told.iter().rev() {
-        echo(&mut server, told);
+    let parsed = server.hear(&asked(&calls));
+    for parsed in parsed.iter().rev() {
+        echo(&mut server, parsed);
     }
     // A second answer, and one to nothing, are not said.
-    echo(&mut server, &told[0]);
-    server.reply(12345, Code::Ok, SendBody::Bytes(&told[0].1));
-    let heard = answers(&mut server);
+    echo(&mut server, &parsed[0]);
+    server.reply(12345, Code::Ok, SendBody::Bytes(&parsed[0].1));
+    let parsed = answers(&mut server);
     let expected: Vec<_> =
         numbers.iter().rev().map(|seq| (*seq & !(1 << 63), body_of(&format!("for {seq}")))).collect();
     // The client takes the one with the highest bit for an answer that it does not want.
     let expected: Vec<_> = expected.into_iter().filter(|(seq, _)| *seq != u64::MAX >> 1).collect();
-    assert_eq!(heard.into_iter().map(|(id, _, body)| (id, body)).collect::<Vec<_>>(), expected);
+    assert_eq!(parsed.into_iter().map(|(id, _, body)| (id, body)).collect::<Vec<_>>(), expected);
 }
 
 #[test]
@@ -99,13 +99,13 @@ fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
         (&long, format!("rpc: can't find method {long}")),
     ] {
         let mut server = server();
-        let told = server.hear(&asked(&[(name, 1, args.clone()), ("Arith.Add", 2, args.clone())]));
-        assert_eq!((refusal_of(&told[0]).message.as_str(), told.len()), (text.as_str(), 2));
-        assert_eq!(gob::decode::<GoArgs>(&told[1].1), Ok(GoArgs { a: 1, b: 2 }));
-        told.iter().for_each(|told| echo(&mut server, told));
-        let heard = answers(&mut server);
-        assert_eq!(heard[0].2, text.as_bytes());
-        assert_eq!((heard[1].0, heard[1].1), (2, 0));
+        let parsed = server.hear(&asked(&[(name, 1, args.clone()), ("Arith.Add", 2, args.clone())]));
+        assert_eq!((refusal_of(&parsed[0]).message.as_str(), parsed.len()), (text.as_str(), 2));
+        assert_eq!(gob::decode::<GoArgs>(&parsed[1].1), Ok(GoArgs { a: 1, b: 2 }));
+        parsed.iter().for_each(|parsed| echo(&mut server, parsed));
+        let parsed = answers(&mut server);
+        assert_eq!(parsed[0].2, text.as_bytes());
+        assert_eq!((parsed[1].0, parsed[1].1), (2, 0));
     }
 }
 
@@ -113,12 +113,12 @@ fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
 fn a_failed_call_says_its_text_and_an_empty_struct() {
     let mut server = server();
     let body = body_of(&"x".to_owned());
-    let told = server.hear(&asked(&[
+    let parsed = server.hear(&asked(&[
         ("Echo.Echo", 1, body.clone()),
         ("Echo.Echo", 2, body.clone()),
         ("Echo.Echo", 3, body.clone()),
     ]));
-    let ids: Vec<u64> = told.iter().map(|told| request_of(told).id).collect();
+    let ids: Vec<u64> = parsed.iter().map(|parsed| request_of(parsed).id).collect();
     server.reply(ids[0], Code::InvalidArgument, SendBody::Bytes(b"divide by zero"));
     // To Go an answer without a text is a good one.
     server.reply(ids[1], Code::Internal, SendBody::Bytes(b""));
@@ -142,7 +142,7 @@ fn a_failed_call_says_its_text_and_an_empty_struct() {
     assert!(bodies.iter().skip(1).step_by(2).all(|(_, body)| gob::decode::<GoEmpty>(body) == Ok(GoEmpty {})));
     let mut client = client();
     let texts: Vec<String> =
-        client.hear(&said).iter().map(|told| String::from_utf8(told.1.clone()).unwrap()).collect();
+        client.hear(&said).iter().map(|parsed| String::from_utf8(parsed.1.clone()).unwrap()).collect();
     assert_eq!(texts[..2], ["divide by zero", "internal"]);
     assert!(texts[2].starts_with("the reply cannot be sent: "), "{}", texts[2]);
 }
@@ -151,12 +151,12 @@ fn a_failed_call_says_its_text_and_an_empty_struct() {
 fn a_large_result_is_linked() {
     let large = body_of(&"x".repeat(100_000));
     let mut server = server();
-    let told = server.hear(&asked(&[("Echo.Echo", 1, body_of(&String::new()))]));
-    server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Chunk(large.clone().into()));
+    let parsed = server.hear(&asked(&[("Echo.Echo", 1, body_of(&String::new()))]));
+    server.reply(request_of(&parsed[0]).id, Code::Ok, SendBody::Chunk(large.clone().into()));
     assert_eq!(answers(&mut server), [(1, 0, large)]);
     let users = body_of(&vec![GoArgs { a: 1, b: 2 }; 10_000]);
-    let told = server.hear(&asked(&[("Echo.Echo", 2, body_of(&String::new()))])[0x2e + 1..]);
-    server.reply(request_of(&told[0]).id, Code::Ok, SendBody::Chunk(users.into()));
+    let parsed = server.hear(&asked(&[("Echo.Echo", 2, body_of(&String::new()))])[0x2e + 1..]);
+    server.reply(request_of(&parsed[0]).id, Code::Ok, SendBody::Chunk(users.into()));
     let mut client = client();
     let first = client.hear(&server.said());
     assert!(first.is_empty() && client.broken.is_some(), "the header's type was defined before");
@@ -187,8 +187,8 @@ fn a_header_is_read_by_the_names_of_its_fields() {
         writer.text(b"Echo.Echo");
     });
     let mut server = server();
-    let told = server.hear(&[&stream[..], &body_of(&"x".to_owned())].concat());
-    echo(&mut server, &told[0]);
+    let parsed = server.hear(&[&stream[..], &body_of(&"x".to_owned())].concat());
+    echo(&mut server, &parsed[0]);
     assert_eq!(answers(&mut server), [(300, 0, body_of(&"x".to_owned()))]);
 }
 
@@ -228,8 +228,8 @@ fn limits_end_the_connection() {
         stream
     };
     let mut server = server_with(limits.clone());
-    let told = server.hear(&(0..4).flat_map(|n| define(70 + n, "T")).collect::<Vec<u8>>());
-    assert!(told.is_empty() && matches!(server.broken, Some(Broken::Other(_))));
+    let parsed = server.hear(&(0..4).flat_map(|n| define(70 + n, "T")).collect::<Vec<u8>>());
+    assert!(parsed.is_empty() && matches!(server.broken, Some(Broken::Other(_))));
     let mut server = server_with(limits.clone());
     server.hear(&define(70, &"T".repeat(100)));
     assert!(server.broken.is_some());
@@ -256,12 +256,12 @@ fn an_argument_over_the_limit_is_answered_and_is_the_last() {
         asked(&[("Echo.Echo", 5, body_of(&"x".repeat(1000))), ("Echo.Echo", 6, body_of(&String::new()))]);
     each_split(&stream, |pieces, _| {
         let mut server = server_with(limits.clone());
-        let told: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
-        assert_eq!((refusal_of(&told[0]).code, told.len()), (Code::ResourceExhausted, 1));
+        let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        assert_eq!((refusal_of(&parsed[0]).code, parsed.len()), (Code::ResourceExhausted, 1));
         assert!(matches!(server.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })));
-        echo(&mut server, &told[0]);
-        let heard = answers(&mut server);
-        assert_eq!((heard[0].0, heard.len()), (5, 1));
+        echo(&mut server, &parsed[0]);
+        let parsed = answers(&mut server);
+        assert_eq!((parsed[0].0, parsed.len()), (5, 1));
     });
 }
 

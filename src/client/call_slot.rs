@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use atomic_waker::AtomicWaker;
 use coreloop_bufpool::Chunk;
 
-use super::lane::Endpoint;
+use super::endpoint::Endpoint;
 use super::reply::{ReplyOutcome, with_method_name};
 use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
@@ -27,9 +27,9 @@ use crate::context::Scope;
 use crate::message::MetadataBuf;
 
 /// Cells that a thread keeps for its next calls.
-const STOCK_MAX: usize = 64;
+const FREE_SLOTS_MAX: usize = 64;
 /// A cell that carried more than this is not kept.
-const STOCK_BYTES_MAX: usize = 64 * 1024;
+const FREE_SLOT_BYTES_MAX: usize = 64 * 1024;
 
 /// Not handed over yet: it waits in a batch.
 const UNSENT: u8 = 0;
@@ -80,7 +80,7 @@ impl CallSlot {
 }
 
 thread_local! {
-    static STOCK: RefCell<Vec<Arc<CallSlot>>> = const { RefCell::new(Vec::new()) };
+    static FREE_SLOTS: RefCell<Vec<Arc<CallSlot>>> = const { RefCell::new(Vec::new()) };
     static UNPARK: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
 }
 
@@ -98,17 +98,17 @@ impl Wake for Unpark {
 
 /// A cell that nobody else holds, with an empty body.
 fn take_cell() -> Arc<CallSlot> {
-    let kept = STOCK.try_with(|stock| {
-        let mut stock = stock.borrow_mut();
+    let kept = FREE_SLOTS.try_with(|free| {
+        let mut free = free.borrow_mut();
         // The reactor lets go of a cell just after it has woken the caller; the oldest are free as a rule.
-        let at = stock.iter().take(4).position(|cell| Arc::strong_count(cell) == 1)?;
-        Some(stock.swap_remove(at))
+        let at = free.iter().take(4).position(|cell| Arc::strong_count(cell) == 1)?;
+        Some(free.swap_remove(at))
     });
     let mut cell = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
-    if let Some(flight) = Arc::get_mut(&mut cell) {
-        *flight.state.get_mut() = UNSENT;
-        *flight.id.get_mut() = 0;
-        let inside = flight.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
+    if let Some(call_slot) = Arc::get_mut(&mut cell) {
+        *call_slot.state.get_mut() = UNSENT;
+        *call_slot.id.get_mut() = 0;
+        let inside = call_slot.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
         inside.body.clear();
         return cell;
     }
@@ -121,13 +121,13 @@ fn put_back(cell: Arc<CallSlot>) {
     let is_large = {
         let mut inside = cell.inside();
         (inside.outcome, inside.shared) = (None, None);
-        inside.body.capacity() > STOCK_BYTES_MAX
+        inside.body.capacity() > FREE_SLOT_BYTES_MAX
     };
     if !is_large {
-        let _ = STOCK.try_with(|stock| {
-            let mut stock = stock.borrow_mut();
-            if stock.len() < STOCK_MAX {
-                stock.push(cell);
+        let _ = FREE_SLOTS.try_with(|free| {
+            let mut free = free.borrow_mut();
+            if free.len() < FREE_SLOTS_MAX {
+                free.push(cell);
             }
         });
     }
@@ -176,8 +176,8 @@ pub(super) type ReplyCallback = Box<dyn FnOnce(Result<(ReplyOutcome, &[u8]), Cal
 /// has ended, or that its batch was never sent.
 pub(super) struct Promise {
     /// `None` once the caller has heard.
-    flight: Option<Arc<CallSlot>>,
-    lane: Arc<Endpoint>,
+    call_slot: Option<Arc<CallSlot>>,
+    endpoint: Arc<Endpoint>,
     then: Option<ReplyCallback>,
     pub(super) what: PromiseKind,
     pub(super) deadline: Option<Instant>,
@@ -192,12 +192,12 @@ pub(super) struct Promise {
 }
 
 impl Promise {
-    pub(super) fn lane(&self) -> &Arc<Endpoint> {
-        &self.lane
+    pub(super) fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
     }
 
-    pub(super) fn flight(&self) -> &Arc<CallSlot> {
-        self.flight.as_ref().expect("taken only by what consumes the promise")
+    pub(super) fn call_slot(&self) -> &Arc<CallSlot> {
+        self.call_slot.as_ref().expect("taken only by what consumes the promise")
     }
 
     /// The answer goes to this function, on the reactor's thread, and not to the cell.
@@ -213,22 +213,22 @@ impl Promise {
 
     /// Its handle was dropped.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.flight().state.load(Ordering::Acquire) == ABANDONED
+        self.call_slot().state.load(Ordering::Acquire) == ABANDONED
     }
 
     /// The reactor has it now, or will in a moment.
     pub(super) fn mark_sent(&self) {
         // A batch's handle may have been dropped before the batch was sent.
-        let _ = self.flight().state.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
+        let _ = self.call_slot().state.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
     }
 
     /// The argument, to be written; given back with [`Promise::put_body`].
     pub(super) fn take_body(&self) -> Vec<u8> {
-        std::mem::take(&mut self.flight().inside().body)
+        std::mem::take(&mut self.call_slot().inside().body)
     }
 
     pub(super) fn put_body(&self, body: Vec<u8>) {
-        self.flight().inside().body = body;
+        self.call_slot().inside().body = body;
     }
 
     /// The text of an answer that says that there is no such method, with the method's name for its hash.
@@ -236,18 +236,18 @@ impl Promise {
     pub(super) fn named(&self, text: &[u8]) -> Option<String> {
         let PromiseKind::Call { method, .. } = self.what else { return None };
         let text = std::str::from_utf8(text).ok()?;
-        with_method_name(text, method, &self.flight().inside().method_name)
+        with_method_name(text, method, &self.call_slot().inside().method_name)
     }
 
     /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
     #[must_use = "a thread or task may wait for the result"]
-    pub(super) fn land(mut self, answer: ReplyOutcome, bytes: &[u8]) -> Option<Waker> {
+    pub(super) fn complete(mut self, answer: ReplyOutcome, bytes: &[u8]) -> Option<Waker> {
         self.end(Ok(answer), Some(bytes), None)
     }
 
     /// The answer has come, and its bytes are shared.
     #[must_use = "a thread or task may wait for the result"]
-    pub(super) fn land_shared(mut self, answer: ReplyOutcome, chunk: Chunk) -> Option<Waker> {
+    pub(super) fn complete_shared(mut self, answer: ReplyOutcome, chunk: Chunk) -> Option<Waker> {
         self.end(Ok(answer), None, Some(chunk))
     }
 
@@ -262,12 +262,12 @@ impl Promise {
         bytes: Option<&[u8]>,
         chunk: Option<Chunk>,
     ) -> Option<Waker> {
-        let flight = self.flight.take()?;
-        self.lane.leave();
-        if let Some(route) = self.lane.route() {
+        let call_slot = self.call_slot.take()?;
+        self.endpoint.leave();
+        if let Some(route) = self.endpoint.route() {
             let code = outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code);
             let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
-            guarded(|| route.on_end(self.lane.index, code, took));
+            guarded(|| route.on_end(self.endpoint.index, code, took));
         }
         if let Some(then) = self.then.take() {
             let body = chunk.as_deref().or(bytes).unwrap_or_default();
@@ -275,7 +275,7 @@ impl Promise {
             return None;
         }
         {
-            let mut inside = flight.inside();
+            let mut inside = call_slot.inside();
             if let Some(bytes) = bytes {
                 inside.body.clear();
                 inside.body.extend_from_slice(bytes);
@@ -283,19 +283,19 @@ impl Promise {
             inside.shared = chunk;
             inside.outcome = Some(outcome);
         }
-        if flight.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
+        if call_slot.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
             // What it held must not wait for the next call of a thread that may never make one.
-            *flight.inside() = SlotContents::default();
+            *call_slot.inside() = SlotContents::default();
             return None;
         }
-        flight.waker.take()
+        call_slot.waker.take()
     }
 }
 
 impl Drop for Promise {
     fn drop(&mut self) {
-        let Some(flight) = &self.flight else { return };
-        let error = if flight.state.load(Ordering::Acquire) == UNSENT {
+        let Some(call_slot) = &self.call_slot else { return };
+        let error = if call_slot.state.load(Ordering::Acquire) == UNSENT {
             CallError::NotSent
         } else {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the client's reactor has ended");
@@ -312,7 +312,7 @@ fn guarded(function: impl FnOnce()) {
 
 /// What a call is made of, besides its argument.
 pub(super) struct CallParts {
-    pub(super) lane: Arc<Endpoint>,
+    pub(super) endpoint: Arc<Endpoint>,
     pub(super) what: PromiseKind,
     pub(super) deadline: Option<Instant>,
     pub(super) metadata: Option<Arc<MetadataBuf>>,
@@ -339,7 +339,7 @@ impl CallDraft {
 
     /// The promise for the reactor.
     pub(super) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
-        let CallParts { lane, what, deadline, metadata, parent } = parts;
+        let CallParts { endpoint, what, deadline, metadata, parent } = parts;
         let body_bytes = {
             let mut inside = self.0.inside();
             inside.method_name.clear();
@@ -347,9 +347,9 @@ impl CallDraft {
             inside.body.len()
         };
         Promise {
-            flight: Some(self.0.clone()),
-            began: lane.route().is_some().then(Instant::now),
-            lane,
+            call_slot: Some(self.0.clone()),
+            began: endpoint.route().is_some().then(Instant::now),
+            endpoint,
             then: None,
             what,
             deadline,
@@ -362,8 +362,14 @@ impl CallDraft {
     }
 
     /// The handle for the caller.
-    pub(super) fn handle<T>(self, lane: Arc<Endpoint>, decode: DecodeReply<T>) -> InFlight<T> {
-        InFlight { flight: Some(self.0), lane: Some(lane), early: None, decode, times: Times::default() }
+    pub(super) fn handle<T>(self, endpoint: Arc<Endpoint>, decode: DecodeReply<T>) -> InFlight<T> {
+        InFlight {
+            call_slot: Some(self.0),
+            endpoint: Some(endpoint),
+            early: None,
+            decode,
+            times: Times::default(),
+        }
     }
 
     /// It comes to nothing: the cell is kept for the next one.
@@ -399,8 +405,8 @@ pub(super) type DecodeReply<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
 #[must_use = "dropping the handle cancels the call"]
 pub struct InFlight<T> {
     /// `None` once the answer was taken, or where there never was a call.
-    flight: Option<Arc<CallSlot>>,
-    lane: Option<Arc<Endpoint>>,
+    call_slot: Option<Arc<CallSlot>>,
+    endpoint: Option<Arc<Endpoint>>,
     early: Option<CallError>,
     decode: DecodeReply<T>,
     times: Times,
@@ -409,7 +415,7 @@ pub struct InFlight<T> {
 impl<T> InFlight<T> {
     /// A call that failed before it was one.
     pub(super) fn failed(error: CallError, decode: DecodeReply<T>) -> InFlight<T> {
-        InFlight { flight: None, lane: None, early: Some(error), decode, times: Times::default() }
+        InFlight { call_slot: None, endpoint: None, early: Some(error), decode, times: Times::default() }
     }
 
     /// Waits for the answer.
@@ -443,7 +449,7 @@ impl<T> InFlight<T> {
 
     /// Whether the answer has come, or the error; no more once it was taken.
     pub fn is_done(&self) -> bool {
-        self.flight.as_ref().map_or(self.early.is_some(), |flight| flight.is_done())
+        self.call_slot.as_ref().map_or(self.early.is_some(), |call_slot| call_slot.is_done())
     }
 
     /// Gives the call up; the server is told. The same as to drop it.
@@ -459,15 +465,15 @@ impl<T> InFlight<T> {
             if self.is_done() {
                 return Some(self.take());
             }
-            let flight = self.flight.as_ref().expect("the answer was taken before");
-            if flight.state.load(Ordering::Acquire) == UNSENT {
+            let call_slot = self.call_slot.as_ref().expect("the answer was taken before");
+            if call_slot.state.load(Ordering::Acquire) == UNSENT {
                 return Some(Err(CallError::NotSent));
             }
-            if self.lane.as_ref().is_some_and(|lane| lane.is_driven_here()) {
+            if self.endpoint.as_ref().is_some_and(|endpoint| endpoint.is_driven_here()) {
                 return Some(Err(CallError::OnReactor));
             }
-            UNPARK.with(|waker| flight.waker.register(waker));
-            if flight.is_done() {
+            UNPARK.with(|waker| call_slot.waker.register(waker));
+            if call_slot.is_done() {
                 continue;
             }
             match until {
@@ -487,9 +493,9 @@ impl<T> InFlight<T> {
         if let Some(error) = self.early.take() {
             return Err(error);
         }
-        let flight = self.flight.take().expect("the answer was taken before");
+        let call_slot = self.call_slot.take().expect("the answer was taken before");
         let (outcome, body, shared) = {
-            let mut inside = flight.inside();
+            let mut inside = call_slot.inside();
             (inside.outcome.take(), std::mem::take(&mut inside.body), inside.shared.take())
         };
         let outcome = outcome.expect("it is done");
@@ -499,8 +505,8 @@ impl<T> InFlight<T> {
         // Without the lock: what decodes may be the user's code.
         let result =
             outcome.and_then(|answer| answer.decode(shared.as_deref().unwrap_or(&body), self.decode));
-        flight.inside().body = body;
-        put_back(flight);
+        call_slot.inside().body = body;
+        put_back(call_slot);
         result
     }
 }
@@ -510,10 +516,10 @@ impl<T> Future for InFlight<T> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<T, CallError>> {
         if !self.is_done() {
-            let flight = self.flight.as_ref().expect("polled after it was ready");
-            flight.waker.register(cx.waker());
+            let call_slot = self.call_slot.as_ref().expect("polled after it was ready");
+            call_slot.waker.register(cx.waker());
             // The answer may have come in between; then nobody wakes.
-            if !flight.is_done() {
+            if !call_slot.is_done() {
                 return Poll::Pending;
             }
         }
@@ -523,12 +529,12 @@ impl<T> Future for InFlight<T> {
 
 impl<T> Drop for InFlight<T> {
     fn drop(&mut self) {
-        let Some(flight) = self.flight.take() else { return };
-        match flight.state.swap(ABANDONED, Ordering::AcqRel) {
-            DONE => put_back(flight),
+        let Some(call_slot) = self.call_slot.take() else { return };
+        match call_slot.state.swap(ABANDONED, Ordering::AcqRel) {
+            DONE => put_back(call_slot),
             SENT => {
-                if let Some(lane) = &self.lane {
-                    lane.cancel(flight);
+                if let Some(endpoint) = &self.endpoint {
+                    endpoint.cancel(call_slot);
                 }
             }
             // In a batch that was not sent: whoever sends it sees that nobody waits.

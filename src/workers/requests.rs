@@ -130,7 +130,7 @@ impl BatchRequests {
 
 /// The requests of a batch that is being run, by one thread or by several.
 pub(super) struct SharedRequests {
-    pub(super) asked: BatchRequests,
+    pub(super) requests: BatchRequests,
     /// The first request that nobody has claimed. Only who does what hangs on it, so no order is needed.
     next: AtomicUsize,
     /// Others may be invited. If not, all requests that are timed together are claimed together, too.
@@ -156,12 +156,18 @@ pub(super) struct Claim {
 
 impl SharedRequests {
     pub(super) fn new(home: Arc<dyn CompletionSink>, back: ReturnBatch) -> SharedRequests {
-        SharedRequests { asked: BatchRequests::new(), next: AtomicUsize::new(0), is_open: false, home, back }
+        SharedRequests {
+            requests: BatchRequests::new(),
+            next: AtomicUsize::new(0),
+            is_open: false,
+            home,
+            back,
+        }
     }
 
     /// Exchanges the requests; none of the new ones is claimed.
-    pub(super) fn exchange(&mut self, asked: &mut BatchRequests, is_open: bool) {
-        std::mem::swap(&mut self.asked, asked);
+    pub(super) fn exchange(&mut self, requests: &mut BatchRequests, is_open: bool) {
+        std::mem::swap(&mut self.requests, requests);
         *self.next.get_mut() = 0;
         self.is_open = is_open;
     }
@@ -170,8 +176,8 @@ impl SharedRequests {
     #[inline]
     pub(super) fn claim(&self, paces: &Paces, now: Instant) -> Option<Claim> {
         let mut first = self.claimed();
-        while first < self.asked.jobs.len() {
-            let quick = self.asked.quick_run(paces, first, now);
+        while first < self.requests.jobs.len() {
+            let quick = self.requests.quick_run(paces, first, now);
             let count_max = if self.is_open { CLAIMED_TOGETHER_MAX } else { TIMED_TOGETHER_MAX };
             let count = quick.clamp(1, count_max);
             match self.next.compare_exchange(first, first + count, Ordering::Relaxed, Ordering::Relaxed) {
@@ -201,6 +207,6 @@ impl SharedRequests {
     /// Some are not.
     #[inline]
     pub(super) fn has_more(&self) -> bool {
-        self.claimed() < self.asked.jobs.len()
+        self.claimed() < self.requests.jobs.len()
     }
 }

@@ -12,7 +12,7 @@ const KEPT: usize = 16;
 
 /// An answer that is owed.
 #[derive(Debug)]
-pub(super) struct OwedReply {
+pub(super) struct OutstandingCall {
     /// The method, which the answer names again.
     pub(super) method: MethodText,
     /// The peer's number.
@@ -21,44 +21,44 @@ pub(super) struct OwedReply {
 
 /// The answers that are owed on one connection. As many as requests may be in flight, and one that is refused.
 #[derive(Debug)]
-pub(super) struct OwedReplies {
-    owed: Slab<(u32, OwedReply)>,
+pub(super) struct OutstandingCalls {
+    outstanding: Slab<(u32, OutstandingCall)>,
     /// Runs with each id, and may wrap: the place tells ids apart.
     turn: u32,
 }
 
-impl Default for OwedReplies {
-    fn default() -> OwedReplies {
+impl Default for OutstandingCalls {
+    fn default() -> OutstandingCalls {
         // Who calls one after the other needs no more, and idles with it.
-        OwedReplies { owed: Slab::with_capacity(1), turn: 0 }
+        OutstandingCalls { outstanding: Slab::with_capacity(1), turn: 0 }
     }
 }
 
-impl OwedReplies {
+impl OutstandingCalls {
     /// Whether none is owed.
     pub(super) fn is_empty(&self) -> bool {
-        self.owed.is_empty()
+        self.outstanding.is_empty()
     }
 
     /// Notes an answer that is owed; gives the id by which it comes.
     #[inline]
-    pub(super) fn begin(&mut self, owed: OwedReply) -> u64 {
+    pub(super) fn begin(&mut self, outstanding: OutstandingCall) -> u64 {
         self.turn = self.turn.wrapping_add(1);
-        let place = self.owed.insert((self.turn, owed));
+        let place = self.outstanding.insert((self.turn, outstanding));
         u64::from(self.turn) << 32 | place as u64
     }
 
     /// The answer of that id is given.
     #[inline]
-    pub(super) fn end(&mut self, id: u64) -> Option<OwedReply> {
+    pub(super) fn end(&mut self, id: u64) -> Option<OutstandingCall> {
         let (turn, place) = ((id >> 32) as u32, id as u32 as usize);
-        if self.owed.get(place)?.0 != turn {
+        if self.outstanding.get(place)?.0 != turn {
             return None;
         }
-        let (_, owed) = self.owed.remove(place);
-        if self.owed.is_empty() && self.owed.capacity() > KEPT {
-            self.owed = Slab::new();
+        let (_, outstanding) = self.outstanding.remove(place);
+        if self.outstanding.is_empty() && self.outstanding.capacity() > KEPT {
+            self.outstanding = Slab::new();
         }
-        Some(owed)
+        Some(outstanding)
     }
 }

@@ -5,9 +5,9 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::app::ClientCommand;
+use super::call_slot::{CallSlot, Promise};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
-use super::flight::{CallSlot, Promise};
 use super::{CallError, Route};
 use crate::reactor::Address;
 use crate::wire::Scheme;
@@ -98,8 +98,8 @@ impl Endpoint {
     }
 
     /// Nobody waits for that call any more.
-    pub(super) fn cancel(&self, flight: Arc<CallSlot>) {
-        drop(self.driver.mail(ClientCommand::Cancel { line: self.number, flight }));
+    pub(super) fn cancel(&self, call_slot: Arc<CallSlot>) {
+        drop(self.driver.mail(ClientCommand::Cancel { line: self.number, call_slot }));
     }
 }
 
