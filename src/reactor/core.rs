@@ -4,7 +4,7 @@
 //! (it has none); closings wait in a list until the reactor tells the app.
 
 #[cfg(feature = "bench-internals")]
-pub(crate) mod lone;
+pub(crate) mod detached;
 
 use std::io::{self, IoSlice};
 use std::sync::Arc;

@@ -9,9 +9,9 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, RpcApp};
+use super::directory::RegistryDirectory;
 #[cfg(feature = "record")]
 use super::record::{Recorder, Recording};
-use super::site::RegistryDirectory;
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
 use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};

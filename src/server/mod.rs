@@ -5,12 +5,12 @@
 mod app;
 mod builder;
 #[cfg(feature = "bench-internals")]
-mod lone;
+mod detached;
+mod directory;
 #[cfg(feature = "http")]
 mod pages;
 #[cfg(feature = "record")]
 mod record;
-mod site;
 mod timing;
 
 use std::fmt;
@@ -24,7 +24,7 @@ pub use app::Completion;
 pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
-pub use lone::DetachedServer;
+pub use detached::DetachedServer;
 #[cfg(feature = "record")]
 pub use record::{RecordError, Recording};
 

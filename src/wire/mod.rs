@@ -4,7 +4,8 @@
 //! stands in [`site`]). To add a protocol: write its `Protocol` here, give [`sniff`] the first bytes that tell it from the
 //! others, and add it to [`ServerProtocol`], and to [`ClientProtocol`] for clients; nothing above this floor changes.
 
-pub mod asks;
+pub mod client_protocol;
+pub mod directory;
 pub mod foreign;
 #[cfg(feature = "http")]
 pub mod http;
@@ -14,7 +15,6 @@ pub mod native;
 #[cfg(feature = "netrpc")]
 pub mod netrpc;
 pub mod order;
-pub mod site;
 pub mod sniff;
 
 use std::fmt;
@@ -23,7 +23,8 @@ use std::sync::Arc;
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
 use crate::message::{Message, Outgoing, SendBody};
-pub use asks::{ClientProtocol, Scheme};
+pub use client_protocol::{ClientProtocol, Scheme};
+pub use directory::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 pub use foreign::ForeignProtocol;
 #[cfg(feature = "http")]
 pub use http::{Http, HttpClient};
@@ -32,7 +33,6 @@ pub use jsonrpc::{JsonRpc, JsonRpcClient};
 pub use native::Native;
 #[cfg(feature = "netrpc")]
 pub use netrpc::{NetRpc, NetRpcClient};
-pub use site::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 pub use sniff::{ProtocolId, ProtocolSet};
 
 /// What a decoder makes of the bytes at hand.

@@ -5,7 +5,7 @@
 
 #[cfg(feature = "netrpc")]
 mod behind_http;
-mod line;
+mod endpoint;
 mod session;
 mod silence;
 
@@ -19,7 +19,7 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::LINK_BYTES_MIN;
 use coreloop_poller::Key;
 
-use self::line::{EndpointState, ReplyOrder};
+use self::endpoint::{EndpointState, ReplyOrder};
 use self::session::{
     Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send,
 };

@@ -6,7 +6,7 @@ use std::sync::atomic::Ordering;
 use std::task::Waker;
 use std::time::Instant;
 
-use super::line::{ConnectionBounds, EndpointState, ReplyOrder};
+use super::endpoint::{ConnectionBounds, EndpointState, ReplyOrder};
 use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
 use crate::client::call_slot::{Promise, PromiseKind};

@@ -4,7 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use super::Cx;
-use super::line::EndpointState;
+use super::endpoint::EndpointState;
 use crate::client::config::ClientConfig;
 use crate::message::Outgoing;
 

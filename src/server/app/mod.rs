@@ -5,9 +5,9 @@
 //! them has come home.
 
 mod admit;
+mod completion;
 mod give_up;
 mod hand_over;
-mod home;
 mod inline;
 
 use std::sync::Arc;
@@ -23,7 +23,7 @@ use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
 use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 #[cfg(feature = "record")]
-use crate::server::record::{Seen, Tap};
+use crate::server::record::{RequestSampler, SeenRequest};
 use crate::server::timing::Timing;
 use crate::service::{Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
@@ -141,7 +141,7 @@ struct Dispatcher {
     answered: Vec<ConnCall>,
     /// Where requests are recorded, if they are.
     #[cfg(feature = "record")]
-    tap: Option<Tap>,
+    tap: Option<RequestSampler>,
     /// Batches sent for which nobody has been woken.
     unannounced: u32,
     /// Batches with the workers, if those could help each other; and when to look whether one of them is stuck.
@@ -162,7 +162,7 @@ pub(super) struct AppParts {
     pub(super) batch_max: usize,
     pub(super) remote: Remote<Completion>,
     #[cfg(feature = "record")]
-    pub(super) tap: Option<Tap>,
+    pub(super) tap: Option<RequestSampler>,
 }
 
 impl RpcApp {
@@ -236,7 +236,7 @@ impl Dispatcher {
             return self.refuse(cx, &request, &status);
         }
         #[cfg(feature = "record")]
-        if self.tap.as_mut().is_some_and(Tap::wants) {
+        if self.tap.as_mut().is_some_and(RequestSampler::wants) {
             self.record(cx, &request, index);
         }
         match method.runs() {
@@ -258,7 +258,7 @@ impl Dispatcher {
     #[inline(never)]
     fn record(&mut self, cx: &mut Cx<'_>, request: &Request, method: u32) {
         let Some(tap) = &mut self.tap else { return };
-        tap.take(&Seen {
+        tap.take(&SeenRequest {
             at: cx.now(),
             connection: cx.key().to_bits(),
             protocol: cx.protocol().id(),

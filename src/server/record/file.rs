@@ -15,7 +15,7 @@ use base64::engine::general_purpose::STANDARD;
 use crossbeam_channel::Receiver;
 use serde_json::json;
 
-use super::blank::Redactor;
+use super::redact::Redactor;
 use super::{RecordShared, Recording, SampledRequest};
 use crate::codec::{Codec, compress};
 use crate::service::Registry;

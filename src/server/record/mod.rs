@@ -3,9 +3,9 @@
 //! A reactor copies what it samples into a bounded queue (`tap.rs`) and never waits: what does not fit is counted and
 //! gone. A thread of its own takes secrets out (`blank`) and writes the lines (`file.rs`). See docs/load-testing.md.
 
-mod blank;
 mod file;
-mod tap;
+mod redact;
+mod sampler;
 
 use std::fmt;
 use std::io;
@@ -22,7 +22,7 @@ use crate::service::Registry;
 use crate::stats::RecordSnapshot;
 use crate::wire::ProtocolId;
 
-pub(super) use tap::{Seen, Tap};
+pub(super) use sampler::{RequestSampler, SeenRequest};
 
 /// Requests that wait for the writer; beyond that they are dropped.
 const QUEUED_MAX: usize = 4096;
@@ -198,8 +198,8 @@ impl Recorder {
     }
 
     /// For a reactor.
-    pub(super) fn tap(&self, reactor: usize) -> Tap {
-        Tap::new(self.shared.clone(), self.queue.clone(), reactor)
+    pub(super) fn tap(&self, reactor: usize) -> RequestSampler {
+        RequestSampler::new(self.shared.clone(), self.queue.clone(), reactor)
     }
 
     /// The counts now.

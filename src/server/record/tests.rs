@@ -3,7 +3,7 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::tap::Seen;
+use super::sampler::SeenRequest;
 use super::*;
 use crate::codec::{Bytes, Codec, Plain};
 use crate::config::Limits;
@@ -36,9 +36,10 @@ const REQUEST: Request = Request {
     body: Span::new(0, 0),
 };
 
-fn see(tap: &mut Tap, connection: u64, body: &[u8]) {
+fn see(tap: &mut RequestSampler, connection: u64, body: &[u8]) {
     let (at, method) = (Instant::now(), 1);
-    let seen = Seen { at, connection, protocol: Some(ProtocolId::Http), method, request: &REQUEST, body };
+    let seen =
+        SeenRequest { at, connection, protocol: Some(ProtocolId::Http), method, request: &REQUEST, body };
     assert!(tap.wants(), "each is sampled");
     tap.take(&seen);
 }
@@ -122,14 +123,14 @@ fn full_queue_costs_requests_and_no_time() {
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::start(recording(&folder), registry()).unwrap();
     let (queue, queued) = bounded(QUEUED_MAX);
-    let mut tap = Tap::new(recorder.shared.clone(), queue, 0);
+    let mut tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
     for _ in 0..QUEUED_MAX + 5 {
         see(&mut tap, 1, b"\"\"");
     }
     assert_eq!((recorder.snapshot().dropped, queued.len()), (5, QUEUED_MAX));
     let (queue, queued) = bounded(QUEUED_MAX);
     recorder.shared.queued_bytes.store(0, Ordering::Relaxed);
-    let mut tap = Tap::new(recorder.shared.clone(), queue, 0);
+    let mut tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
     let large = vec![b'1'; QUEUED_BYTES_MAX / 3];
     for _ in 0..5 {
         see(&mut tap, 1, &large);

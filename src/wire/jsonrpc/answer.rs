@@ -1,7 +1,7 @@
 //! How an answer is written, in each dialect. Nothing is allocated: its pieces go where the answer goes.
 
 use super::escape::put_string;
-use super::pending::{Dialect, OutstandingReply};
+use super::outstanding::{Dialect, OutstandingReply};
 use super::sink::ByteSink;
 use crate::json_text::trim;
 use crate::message::SendBody;

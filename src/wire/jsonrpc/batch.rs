@@ -11,7 +11,7 @@ use slab::Slab;
 
 use super::answer::put_answer;
 use super::members::RequestMembers;
-use super::pending::{Dialect, OutstandingReply};
+use super::outstanding::{Dialect, OutstandingReply};
 use super::request::{JudgedRequest, RequestRefusal, judge};
 use super::sink::ByteSink;
 use crate::config::Limits;

@@ -9,7 +9,7 @@ use std::ops::Range;
 use super::batch::{self, BatchElement, Batches};
 use super::deliver::{CallDetails, message};
 use super::members::RequestMembers;
-use super::pending::{Dialect, OutstandingReplies};
+use super::outstanding::{Dialect, OutstandingReplies};
 use super::request::{JudgedRequest, RequestRefusal, judge};
 use crate::json_text::ContainerStack;
 use crate::json_text::{JsonFault, JsonReader};

@@ -3,7 +3,7 @@
 use std::ops::Range;
 
 use super::CODEC_JSON;
-use super::pending::{Dialect, OutstandingReplies, OutstandingReply};
+use super::outstanding::{Dialect, OutstandingReplies, OutstandingReply};
 use super::request::{JudgedRequest, RequestAction, RequestRefusal};
 use crate::message::{JsonDialect, Message, Refusal, Request, Span};
 

@@ -7,7 +7,7 @@
 use std::ops::Range;
 
 use super::members::{Params, RequestMembers};
-use super::pending::{Dialect, PeerId};
+use super::outstanding::{Dialect, PeerId};
 use crate::json_text::portable;
 use crate::json_text::unescape;
 use crate::status::{Code, jsonrpc};

@@ -15,7 +15,7 @@ use super::batch::{self, BatchRemainder, Batches};
 use super::deliver::{CallDetails, message};
 use super::known::KnownRequestPrefix;
 use super::members::RequestMembers;
-use super::pending::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
+use super::outstanding::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
 use super::request::{JudgedRequest, RequestAction, RequestRefusal, judge};
 use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len};
 use crate::message::{Message, Outgoing, OutgoingReply, SendBody, Span};

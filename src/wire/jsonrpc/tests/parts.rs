@@ -1,7 +1,7 @@
 //! The parts by themselves: the search for an end, strings, and the table of what is owed.
 
 use super::super::escape::put_string;
-use super::super::pending::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
+use super::super::outstanding::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
 use super::super::sink::ByteSink;
 use super::*;
 use crate::json_text::{FoundValue, JsonReader, ValueSearch, unescape};

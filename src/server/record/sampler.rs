@@ -11,7 +11,7 @@ use crate::message::{JsonDialect, Request};
 use crate::wire::ProtocolId;
 
 /// Where a request came from, and what was in it.
-pub(in crate::server) struct Seen<'a> {
+pub(in crate::server) struct SeenRequest<'a> {
     pub(in crate::server) at: Instant,
     pub(in crate::server) connection: u64,
     pub(in crate::server) protocol: Option<ProtocolId>,
@@ -21,7 +21,7 @@ pub(in crate::server) struct Seen<'a> {
 }
 
 /// One reactor's.
-pub(in crate::server) struct Tap {
+pub(in crate::server) struct RequestSampler {
     shared: Arc<RecordShared>,
     queue: Sender<Option<SampledRequest>>,
     reactor: usize,
@@ -30,13 +30,13 @@ pub(in crate::server) struct Tap {
     random: u64,
 }
 
-impl Tap {
+impl RequestSampler {
     pub(super) fn new(
         shared: Arc<RecordShared>,
         queue: Sender<Option<SampledRequest>>,
         reactor: usize,
-    ) -> Tap {
-        let mut tap = Tap { shared, queue, reactor, left: 0, random: reactor as u64 + 1 };
+    ) -> RequestSampler {
+        let mut tap = RequestSampler { shared, queue, reactor, left: 0, random: reactor as u64 + 1 };
         tap.left = tap.draw();
         tap
     }
@@ -65,7 +65,7 @@ impl Tap {
     /// Copies a request for the writer, if there is room for it.
     #[cold]
     #[inline(never)]
-    pub(in crate::server) fn take(&mut self, seen: &Seen<'_>) {
+    pub(in crate::server) fn take(&mut self, seen: &SeenRequest<'_>) {
         let shared = &self.shared;
         if shared.is_over.load(Ordering::Relaxed) {
             let counter =

@@ -9,7 +9,7 @@ use super::builder::{ServerBuilder, ServerPlan, build, pools, side};
 use super::{Error, ReactorThread};
 use crate::message::method_hash;
 use crate::reactor::NetStream;
-use crate::reactor::core::lone::DetachedConn;
+use crate::reactor::core::detached::DetachedConn;
 use crate::service::Registry;
 use crate::workers::Pools;
 
