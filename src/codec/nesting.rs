@@ -8,8 +8,8 @@ use std::cell::Cell;
 use std::fmt;
 
 use serde::de::{
-    DeserializeSeed, Deserializer, EnumAccess, Error, MapAccess, SeqAccess, Unexpected, VariantAccess,
-    Visitor,
+    DeserializeSeed, Deserializer, EnumAccess, Error, Expected, MapAccess, SeqAccess, Unexpected,
+    VariantAccess, Visitor,
 };
 
 use super::{DEPTH_MAX_DEFAULT, depth_max};
@@ -89,6 +89,13 @@ impl Guard {
             None => Err(E::custom("more elements than the bytes of the body can hold")),
         }
     }
+}
+
+/// A list came where a struct is expected.
+#[cold]
+#[inline(never)]
+fn refuse_list<E: Error>(expected: &dyn Expected) -> E {
+    E::invalid_type(Unexpected::Seq, expected)
 }
 
 /// Anything of serde's, wrapped: a deserializer, a visitor, a seed, an access. With `NAMED` structs are maps with field
@@ -277,7 +284,7 @@ impl<'de, V: Visitor<'de>, const NAMED: bool, const FIELDS: bool> Visitor<'de>
     #[inline]
     fn visit_seq<A: SeqAccess<'de>>(self, access: A) -> Result<V::Value, A::Error> {
         if NAMED && FIELDS {
-            return Err(A::Error::invalid_type(Unexpected::Seq, &self));
+            return Err(refuse_list(&self));
         }
         let access = self.inside(access)?;
         self.inner.visit_seq(access)
