@@ -121,6 +121,39 @@ impl Outcome {
     pub fn failed(status: impl Into<Status>) -> Outcome {
         Outcome::Failed(Box::new(status.into()))
     }
+
+    /// The same outcome, or `resource_exhausted` where the body, or the text of a failure, has more than `bytes_max`
+    /// bytes. An answer is what `out` holds from `start` on; a compressed one was checked before it was compressed.
+    #[inline(never)]
+    pub(crate) fn limit_reply(
+        self,
+        bytes_max: usize,
+        method: &str,
+        out: &mut Vec<u8>,
+        start: usize,
+    ) -> Outcome {
+        let bytes = match &self {
+            Outcome::Answer => out.len() - start,
+            Outcome::Shared(chunk) => chunk.len(),
+            Outcome::Failed(status) => status.message.len(),
+            Outcome::Compressed | Outcome::Deferred => return self,
+        };
+        if bytes <= bytes_max {
+            return self;
+        }
+        out.truncate(start);
+        // The memory that one reply needed is not kept for the next.
+        out.shrink_to(start);
+        Outcome::failed(reply_too_large(method, bytes, bytes_max))
+    }
+}
+
+/// The failure of a call whose reply is over `reply_bytes_max`.
+#[cold]
+pub(crate) fn reply_too_large(method: &str, bytes: usize, bytes_max: usize) -> Status {
+    Status::resource_exhausted(format!(
+        "the reply of {method} has {bytes} bytes, over the limit of {bytes_max} (reply_bytes_max)"
+    ))
 }
 
 /// The answer to a call that its handler put off.
@@ -412,6 +445,12 @@ pub trait RunMethod: Send + Sync + 'static {
 
     /// Runs the method on the body; the answer is appended to `out` or returned.
     fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome;
+
+    /// Bytes of a reply's body at the most, before it is compressed. The caller of [`RunMethod::run`] holds the answer
+    /// to it.
+    fn reply_bytes_max(&self) -> usize {
+        usize::MAX
+    }
 }
 
 /// What a handler is run on.

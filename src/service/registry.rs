@@ -95,37 +95,6 @@ impl Registry {
         &self.methods
     }
 
-    /// The largest body of a reply, in bytes.
-    pub fn reply_bytes_max(&self) -> usize {
-        self.reply_bytes_max
-    }
-
-    /// The outcome, unless its body is larger than a reply may be: then that failure.
-    #[inline(always)]
-    fn bounded(&self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<u8>, start: usize) -> Outcome {
-        match outcome {
-            Outcome::Answer if out.len() - start <= self.reply_bytes_max => Outcome::Answer,
-            other => self.bounded_slow(other, cx, out, start),
-        }
-    }
-
-    #[inline(never)]
-    fn bounded_slow(&self, outcome: Outcome, cx: &Context<'_>, out: &mut Vec<u8>, start: usize) -> Outcome {
-        let bytes = match &outcome {
-            Outcome::Answer | Outcome::Compressed => out.len() - start,
-            Outcome::Shared(chunk) => chunk.len(),
-            Outcome::Failed(status) => status.message.len(),
-            Outcome::Deferred => return outcome,
-        };
-        if bytes <= self.reply_bytes_max {
-            return outcome;
-        }
-        out.truncate(start);
-        // What one reply needed is not kept for the next.
-        out.shrink_to(start);
-        Outcome::failed(reply_too_large(cx.method(), bytes, self.reply_bytes_max))
-    }
-
     /// Runs a method whose values follow rules beside the codec, or whose body is compressed.
     #[inline(never)]
     fn run_by_rules(
@@ -144,10 +113,7 @@ impl Registry {
             if call.compressed {
                 return self.run_compressed(&method.handler, call, codec, cx, out);
             }
-            let start = out.len();
-            let body = call.chunk.map_or(Body::Slice(call.body), Body::Chunk);
-            let outcome = (method.handler)(cx, codec, body, out);
-            self.bounded(outcome, cx, out, start)
+            (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
         })
     }
 
@@ -166,7 +132,8 @@ impl Registry {
             return Outcome::failed(error);
         }
         let start = out.len();
-        let outcome = self.bounded(handler(cx, codec, Body::Slice(&body), out), cx, out, start);
+        let outcome = handler(cx, codec, Body::Slice(&body), out);
+        let outcome = outcome.limit_reply(self.reply_bytes_max, cx.method(), out, start);
         let answer = match &outcome {
             Outcome::Answer => &out[start..],
             Outcome::Shared(chunk) => chunk,
@@ -185,14 +152,6 @@ impl Registry {
     }
 }
 
-/// Why a reply is not sent.
-#[cold]
-pub(crate) fn reply_too_large(method: &str, bytes: usize, bytes_max: usize) -> Status {
-    Status::resource_exhausted(format!(
-        "the reply of {method} has {bytes} bytes, over the limit of {bytes_max} (reply_bytes_max)"
-    ))
-}
-
 impl RunMethod for Registry {
     fn name_of(&self, method: u32) -> &str {
         &self.method(method).name
@@ -205,14 +164,16 @@ impl RunMethod for Registry {
     #[inline(always)]
     fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
         let method = self.method(call.method);
-        let Some(codec) = Codec::from_number(call.codec).filter(|_| !call.compressed && !method.has_rule)
-        else {
+        let has_rules = call.compressed | method.has_rule;
+        let Some(codec) = Codec::from_number(call.codec).filter(|_| !has_rules) else {
             return self.run_by_rules(method, call, cx, out);
         };
-        let start = out.len();
-        let outcome =
-            (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out);
-        self.bounded(outcome, cx, out, start)
+        (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
+    }
+
+    #[inline]
+    fn reply_bytes_max(&self) -> usize {
+        self.reply_bytes_max
     }
 }
 

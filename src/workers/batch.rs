@@ -31,6 +31,8 @@ use crate::status::{Code, Status};
 pub const COPY_BYTES_MAX: usize = 2048;
 /// A batch's buffers are let go when a burst has made them larger than this.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
+/// The buffer of a batch's replies does not grow beyond this by more than one reply.
+const OUT_BYTES_MAX: usize = 1 << 30;
 
 /// What became of a request.
 #[derive(Debug)]
@@ -338,7 +340,12 @@ fn run_one(
         guarded(run, &call, &cx, out)
     };
     let compressed = matches!(outcome, Outcome::Compressed);
-    let (code, chunk) = settle(outcome, out, start as usize);
+    let (code, mut chunk) = settle(outcome, out, start as usize);
+    if out.len() > OUT_BYTES_MAX {
+        // Offsets of replies are 32 bits wide; many large ones do not share the buffer.
+        chunk = chunk.or_else(|| Some(Chunk::from(out.split_off(start as usize))));
+        out.truncate(start as usize);
+    }
     done.push(FinishedCall {
         key: job.key,
         slot: job.slot,
@@ -364,7 +371,8 @@ pub fn guarded<R: RunMethod + ?Sized>(
     // What the handler shares with others is behind its own locks, and they poison; `out` is cut back below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
     match result {
-        Ok(outcome) => (outcome, CallNote::Ran),
+        Ok(Outcome::Answer) if out.len() - start <= run.reply_bytes_max() => (Outcome::Answer, CallNote::Ran),
+        Ok(other) => (other.limit_reply(run.reply_bytes_max(), cx.method(), out, start), CallNote::Ran),
         Err(payload) => after_panic(payload, cx, out, start),
     }
 }

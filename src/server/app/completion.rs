@@ -6,10 +6,10 @@ use coreloop_bufpool::Chunk;
 
 use super::{CallEnd, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX, reply};
 use crate::context::{DeferredReply, code_of};
+use crate::context::{RunMethod, reply_too_large};
 use crate::message::SendBody;
 use crate::reactor::Conns;
 use crate::service::Registry;
-use crate::service::registry::reply_too_large;
 use crate::stats::micros;
 use crate::status::Code;
 use crate::workers::WorkBatch;
