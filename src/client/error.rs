@@ -280,6 +280,7 @@ mod tests {
             ("Full", CallError::Full { calls_max: 1 }),
             ("OnReactor", CallError::OnReactor),
             ("NotSent", CallError::NotSent),
+            ("Metadata", CallError::Metadata { scheme: Scheme::Native, key: "b3".to_owned() }),
             ("TooLarge", CallError::TooLarge { bytes: 2, bytes_max: 1 }),
         ];
         let table = DOCS.split("| `CallError` |").nth(1).unwrap().split("\n\n").next().unwrap();
