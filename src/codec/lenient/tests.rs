@@ -94,7 +94,7 @@ fn said<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> String {
 }
 
 #[test]
-fn a_missing_or_null_field_is_serdes_default_or_else_its_zero() {
+fn a_missing_field_gets_its_default_or_zero() {
     let all_null = r#"{"name":null,"price":null,"count":null,"tags":null,"stock":null,"maker":null,"note":null,"stars":null}"#;
     let inner = r#"{"maker":{"id":null,"color":null,"at":null,"wrapped":null,"unit":{}},"tags":[null]}"#;
     for _ in 0..2 {
@@ -115,7 +115,7 @@ fn a_missing_or_null_field_is_serdes_default_or_else_its_zero() {
 }
 
 #[test]
-fn elsewhere_it_is_an_error_that_names_the_field() {
+fn other_protocols_report_the_missing_field() {
     assert_eq!(said::<Maker>("{}"), r#"missing field "id" (missing_fields = "error")"#);
     let error = ValueRules::of(JsonDialect::Connect, MissingFields::Error);
     assert_eq!(error.apply(|| said::<Maker>("{}")), r#"missing field "id" (missing_fields = "error")"#);
@@ -192,7 +192,7 @@ fn messagepack_follows_the_same_rules() {
 
 #[cfg(feature = "gob")]
 #[test]
-fn gob_fills_in_what_the_sender_does_not_have_unless_told_otherwise() {
+fn gob_fills_missing_fields_with_zeros_by_default() {
     use crate::codec::encode_plain;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -257,7 +257,7 @@ fn protobufs_json_has_numbers_as_text() {
 }
 
 #[test]
-fn json_does_not_write_what_it_has_no_number_for() {
+fn json_refuses_nan_and_infinity() {
     #[derive(Serialize)]
     struct Deep {
         list: Vec<Option<OuterFields<BTreeMap<String, f32>>>>,
@@ -297,7 +297,7 @@ fn json_does_not_write_what_it_has_no_number_for() {
 }
 
 #[test]
-fn what_is_wrong_stays_wrong_and_ends() {
+fn a_second_reading_refuses_other_errors() {
     let deep = "[".repeat(200);
     for body in ["{", r#"{"maker":"x"}"#, r#"{"name":1}"#, "[]", r#"{"tags":{}}"#, r#"{"count":-1}"#, &deep] {
         assert!(go(|| json::<Item>(body)).is_err(), "{body}");
@@ -316,7 +316,7 @@ fn what_is_wrong_stays_wrong_and_ends() {
 }
 
 #[test]
-fn a_null_that_serde_has_a_default_for_may_have_a_type_without_a_zero() {
+fn a_null_field_with_a_default_needs_no_zero() {
     fn cash() -> Payment {
         Payment::Cash
     }
