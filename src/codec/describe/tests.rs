@@ -81,7 +81,7 @@ fn every_scalar_has_its_text() {
 
 #[test]
 fn the_demo_user_has_gos_names() {
-    // The number was computed apart from this code: it is on the wire and must not change.
+    // The number was computed independently of this code: it is on the wire and must not change.
     let description = Description::of::<DescribedUser>().unwrap();
     assert_eq!(
         description.text(),

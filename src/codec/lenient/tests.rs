@@ -1,4 +1,5 @@
-//! What is missing, null, not a number or nothing, in each codec and under each rule.
+//! Tests of missing and null values, of values that are not numbers, and of empty bodies, in each codec under each
+//! rule.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
@@ -98,14 +99,14 @@ fn a_missing_field_gets_its_default_or_zero() {
     let all_null = r#"{"name":null,"price":null,"count":null,"tags":null,"stock":null,"maker":null,"note":null,"stars":null}"#;
     let inner = r#"{"maker":{"id":null,"color":null,"at":null,"wrapped":null,"unit":{}},"tags":[null]}"#;
     for _ in 0..2 {
-        // What was learnt the first time changes nothing the second.
+        // What the first reading learned does not change the result of the second.
         for body in ["{}", "null", "", all_null] {
             assert_eq!(go(|| json(body)), Ok(zero_item()), "{body}");
             assert_eq!(connect(|| json(body)), Ok(zero_item()), "{body}");
         }
         assert_eq!(go(|| json(inner)), Ok(Item { tags: vec![String::new()], ..zero_item() }));
     }
-    // What is there counts, whatever is missing beside it.
+    // Values that are present are kept, whatever else is missing.
     let body =
         r#"[{"name":"a","stars":null},{"stars":5,"count":7},{"maker":{"at":[1,true],"later":{"x":null}}}]"#;
     let items: Vec<Item> = go(|| json(body)).unwrap();
@@ -142,7 +143,7 @@ fn a_type_without_a_zero_is_an_error_that_names_the_field() {
             "what came is taken"
         );
     }
-    // A struct variant is a struct.
+    // A struct variant follows the rules of a struct.
     let card = Payment::Card { number: String::new() };
     assert_eq!(go(|| json(r#"{"id":1,"by":{"Card":{}}}"#)), Ok(Paid { id: 1, by: card }));
 }
@@ -303,14 +304,14 @@ fn a_second_reading_refuses_other_errors() {
         assert!(go(|| json::<Item>(body)).is_err(), "{body}");
         assert!(connect(|| json::<Item>(body)).is_err(), "{body}");
     }
-    /// It has no zero, and would be looked for without end.
+    /// It has no zero, and the search for one would not end.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "never made")]
     struct EndlessType {
         next: Box<EndlessType>,
     }
     assert!(go(|| json::<EndlessType>("{}")).is_err());
-    // The rules are the call's, and end with it, also when it panics.
+    // The rules apply to the call and end with it, also when it panics.
     let _ = std::panic::catch_unwind(|| go(|| panic!("a handler")));
     assert!(json::<Item>("{}").is_err());
 }
@@ -329,7 +330,7 @@ fn a_null_field_with_a_default_needs_no_zero() {
     let one = Defaulted { by: Payment::Cash, id: 0 };
     assert_eq!(go(|| json(r#"{"by":null}"#)), Ok(one));
     assert_eq!(go(|| json::<Vec<Defaulted>>(r#"[{"by":null},{"by":null,"id":2}]"#)).unwrap()[1].id, 2);
-    // But a body full of them costs no reading for each.
+    // But a body full of them does not cost one reading each.
     let many = format!("[{}]", vec![r#"{"by":null}"#; 10_000].join(","));
     assert!(go(|| json::<Vec<Defaulted>>(&many)).is_err());
 }
