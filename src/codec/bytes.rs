@@ -424,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_strings_come_back_in_every_codec() {
+    fn byte_strings_round_trip_in_every_codec() {
         for codec in [Codec::Raw, Codec::Json, Codec::Compact, Codec::MessagePack] {
             let mut body = Vec::new();
             <Raw as ArgumentEncode>::encode(b"\0\xfe", codec, &mut body).unwrap();

@@ -6,7 +6,7 @@
 //! option    = "?" shape
 //! sequence  = "[" shape "]"
 //! map       = "[" shape ":" shape "]"
-//! tuple     = "(" [shape {"," shape}] ")" | "(" shape "*" count ")"    count ≥ 2: if and only if all elements are alike
+//! tuple     = "(" [shape {"," shape}] ")" | "(" shape "*" count ")"    count ≥ 2: iff all elements are alike
 //! struct    = "{" [name ":" shape {"," name ":" shape}] "}"
 //! enum      = "<" [variant {"|" variant}] ">"       variant = name [":" shape]
 //! recursion = "^" level      0 = the nearest enclosing option, sequence, map, tuple, struct or enum

@@ -177,7 +177,7 @@ impl<'p, E> ReadingZeros<'p, E> {
 
 impl<'de, E: Error> ZeroContext<'de> for ReadingZeros<'_, E> {
     type Error = E;
-    // JSON and MessagePack pass byte strings, and everything else that differs, on to either kind of request.
+    // JSON and MessagePack describe themselves: byte strings, and all else that differs, match any kind of request.
     const IS_HUMAN_READABLE: bool = true;
     const SPECIAL: &'static str = "";
 
