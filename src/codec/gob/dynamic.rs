@@ -24,8 +24,8 @@
 //!
 //! # To JSON
 //!
-//! The same mapping in reverse. Of the `$` forms only interfaces have one, `{"$type": "name", "value": …}`: unsigned
-//! integers are numbers and byte strings base64 text. Maps whose keys are not text are lists of pairs, complex
+//! The same mapping in reverse, without the `$` forms, except that an interface is `{"$type": "name", "value": …}`.
+//! Unsigned integers are numbers and byte strings base64 text. Maps whose keys are not text are lists of pairs, complex
 //! numbers are `[re, im]`, a `time.Time` is RFC 3339 text, and a type that encodes itself as bytes (GobEncoder) is
 //! base64 text. Fields that the sender left out are shown as their zero; a struct that contains itself is `null`
 //! there. Bytes of a string that are not UTF-8 are shown as U+FFFD.

@@ -52,7 +52,7 @@ pub(super) fn skip_top<T: ValueTypes>(
     skip(reader, types, at, depth_left)
 }
 
-/// Reads the zero that precedes a top-level value which is not a struct.
+/// Reads the zero that precedes a value which is neither a struct nor in a field.
 pub(super) fn read_single(reader: &mut GobReader<'_>) -> Result<(), GobFault> {
     match reader.uint()? {
         0 => Ok(()),

@@ -125,7 +125,7 @@ fn other_protocols_report_the_missing_field() {
 }
 
 #[test]
-fn a_type_without_a_zero_is_an_error_that_names_the_field() {
+fn a_type_without_a_zero_is_an_error() {
     let no_zero = |path: &str| {
         format!(r#"missing field "{path}": its type has no zero value (missing_fields = "zero")"#)
     };

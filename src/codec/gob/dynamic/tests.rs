@@ -103,8 +103,8 @@ fn unsupported_json_is_refused_without_output() {
         (json!({"": 1}), "no name"),
         (json!(u64::MAX), "write {\"$uint\": 18446744073709551615}"),
     ] {
-        let said = refused(&value);
-        assert!(said.contains(why), "{value}: {said}");
+        let message = refused(&value);
+        assert!(message.contains(why), "{value}: {message}");
     }
 }
 
