@@ -1,7 +1,8 @@
 //! Byte strings: the type [`Bytes`], and the markers [`Raw`] (borrowed) and [`RawBytes`] (shared).
 //!
-//! In the codec raw a byte string is the body itself. In text formats it is base64 (standard alphabet, padded), as
-//! Go's encoding/json has it; in the others bytes. No copy is made where the body is a chunk that can be shared.
+//! In the codec raw a byte string is the body itself. In text formats it is base64 (standard alphabet, padded), as in
+//! Go's encoding/json; in the other formats it is bytes. No copy is made where the body is a chunk that can be
+//! shared.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -17,12 +18,12 @@ use super::describe::{DescribeError, Description, Shape};
 use super::value::{Argument, ArgumentEncode, Body, ReplyDecode, ReplyEncode};
 use super::{Codec, CodecError, decode, encode};
 
-/// Up to this size a byte string needs no allocation.
+/// A byte string up to this size needs no allocation.
 const SMALL_BYTES_MAX: usize = 62;
-/// From this size on a reply's own vector becomes the body; below, copying costs less than sharing.
+/// From this size on, the handler's vector becomes the body of the reply; below it, copying costs less than sharing.
 const SHARE_BYTES_MIN: usize = 4096;
 
-/// A byte string: the bytes of a request where they lie, or a vector of one's own.
+/// A byte string: inline if it is short, otherwise a shared part of the request or an owned vector.
 ///
 /// ```
 /// use coreloop::codec::Bytes;
@@ -40,7 +41,7 @@ enum BytesSource {
 }
 
 impl Bytes {
-    /// The bytes as a chunk: as it is, or made from the vector without a copy.
+    /// Returns the bytes as a chunk: a chunk is returned as it is, a vector is converted without a copy.
     pub fn into_chunk(self) -> Chunk {
         match self.0 {
             BytesSource::Small { len, bytes } => Chunk::from(bytes[..usize::from(len)].to_vec()),
@@ -49,7 +50,7 @@ impl Bytes {
         }
     }
 
-    /// The bytes as a vector: as it is, or copied from the chunk.
+    /// Returns the bytes as a vector: a vector is returned as it is, a chunk is copied.
     pub fn into_vec(self) -> Vec<u8> {
         match self.0 {
             BytesSource::Small { len, bytes } => bytes[..usize::from(len)].to_vec(),
@@ -132,7 +133,7 @@ impl<'de> Deserialize<'de> for Bytes {
     }
 }
 
-/// How a byte string is written, whoever holds it.
+/// Serializes a byte string, independent of the type that owns it.
 struct AsBytes<'b>(&'b [u8]);
 
 impl Serialize for AsBytes<'_> {
@@ -146,13 +147,13 @@ impl Serialize for AsBytes<'_> {
     }
 }
 
-/// A byte string as it is read: lent by the body where that is possible.
+/// A deserialized byte string, borrowed from the body where possible.
 struct FromBytes<'de>(Cow<'de, [u8]>);
 
 impl<'de> Deserialize<'de> for FromBytes<'de> {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<FromBytes<'de>, D::Error> {
         if deserializer.is_human_readable() {
-            // Text, a list of numbers or null: the format knows which.
+            // Text, a list of numbers or null: only the format knows which.
             deserializer.deserialize_any(BytesVisitor { is_text: true })
         } else {
             deserializer.deserialize_bytes(BytesVisitor { is_text: false })
@@ -222,7 +223,7 @@ impl<'de> Visitor<'de> for BytesVisitor {
     }
 }
 
-/// protobuf's JSON mapping takes either alphabet, with padding or without.
+/// protobuf's JSON mapping accepts both alphabets, with or without padding.
 #[cfg(feature = "json")]
 const PROTO_BASE64: base64::engine::GeneralPurposeConfig = base64::engine::GeneralPurposeConfig::new()
     .with_decode_padding_mode(base64::engine::DecodePaddingMode::Indifferent);
@@ -256,7 +257,7 @@ fn encode_bytes(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), Cod
     }
 }
 
-/// Byte strings, borrowed: a handler is given `&[u8]` and returns a vector.
+/// Borrowed byte strings: a handler takes `&[u8]` and returns a vector.
 ///
 /// ```
 /// use coreloop::codec::{Argument, Body, Codec, Raw};
@@ -311,7 +312,7 @@ impl ReplyDecode for Raw {
     }
 }
 
-/// Byte strings, shared: a handler is given [`Bytes`] to keep, without a copy where the body is a chunk.
+/// Shared byte strings: a handler takes an owned [`Bytes`], without a copy where the body is a chunk.
 pub struct RawBytes;
 
 impl RawBytes {
@@ -423,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn byte_strings_come_back_in_every_codec() {
+    fn byte_strings_round_trip_in_every_codec() {
         for codec in [Codec::Raw, Codec::Json, Codec::Compact, Codec::MessagePack] {
             let mut body = Vec::new();
             <Raw as ArgumentEncode>::encode(b"\0\xfe", codec, &mut body).unwrap();

@@ -1,7 +1,7 @@
 //! The compact codec: postcard's wire format, without names and without tags.
 //!
-//! postcard does the reading and writing; `nesting.rs` bounds depth, reservations and elements that take no bytes,
-//! none of which postcard limits. Bytes after the value are refused. The unit value is an empty body.
+//! postcard reads and writes; `nesting.rs` limits depth, reservations and elements that take no bytes, none of which
+//! postcard limits. Bytes after the value are refused. The unit value is an empty body.
 
 use postcard::ser_flavors::Flavor;
 
@@ -26,7 +26,7 @@ pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>)
         .map_err(|error| CodecError::Encode { codec: CODEC, what: error.to_string() })
 }
 
-/// postcard's own growing buffer is always a new one; this one appends to ours.
+/// Appends to an existing vector; postcard's own growing buffer always allocates a new one.
 struct Append<'v>(&'v mut Vec<u8>);
 
 impl Flavor for Append<'_> {
@@ -56,7 +56,7 @@ fn refused(guard: &Guard, error: postcard::Error) -> CodecError {
     }
     let what = match error {
         postcard::Error::DeserializeUnexpectedEnd => "the body ends before the value does".to_string(),
-        // The codec says no more than that; a caller who sees it should compare the signatures.
+        // postcard reports no details; a caller that gets this error should compare the signatures.
         postcard::Error::SerdeDeCustom => "the body is not a value of this type".to_string(),
         other => other.to_string(),
     };

@@ -1,7 +1,8 @@
 //! Compressed bodies: the size of the output as `u32` little-endian, then one LZ4 block.
 //!
-//! What a peer declares is believed only as far as the limit and the length of its block allow; the output grows no
-//! further than that. Nothing here decides whether to compress. Without the feature `lz4` both functions say so.
+//! The size that a peer declares is checked against the limit and against the length of its block; the output never
+//! grows beyond it. The decision whether to compress is made elsewhere. Without the feature `lz4` both functions
+//! return [`CompressError::NotCompiledIn`].
 
 use std::fmt;
 
@@ -10,29 +11,29 @@ use crate::status::Status;
 #[cfg(feature = "lz4")]
 const SIZE_BYTES: usize = 4;
 
-/// A byte of an LZ4 block stands for at most 255 bytes of output (a length goes on in steps of 255)...
+/// The maximum output of one byte of an LZ4 block (a length continues in steps of 255).
 #[cfg(feature = "lz4")]
 const EXPANSION_MAX: usize = 255;
 
-/// ...and the token of a block adds a few: the lengths of its two nibbles, and the shortest match.
+/// The additional output of a block's token: the lengths in its two nibbles, and the shortest match.
 #[cfg(feature = "lz4")]
 const EXPANSION_EXTRA: usize = 64;
 
-/// Why a body could not be decompressed, or compressed.
+/// The error of compressing or decompressing a body.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CompressError {
     /// This build lacks LZ4: build with the feature `lz4`, or send bodies uncompressed.
     NotCompiledIn,
     /// The output would exceed the limit: send less, or raise the limit.
     TooLarge {
-        /// Bytes of output that the body declares.
+        /// The number of output bytes that the body declares.
         declared: usize,
-        /// The limit.
+        /// The limit in bytes.
         output_bytes_max: usize,
     },
     /// The body is not an LZ4 block of the declared size: correct the sender.
     Malformed {
-        /// What was expected and what came.
+        /// What was expected and what was found.
         what: String,
     },
 }
@@ -69,10 +70,10 @@ impl From<CompressError> for Status {
     }
 }
 
-/// Appends what the body decompresses to. On an error `out` is as it was.
+/// Appends the decompressed body to `out`. On an error `out` is unchanged.
 ///
-/// The declared size is checked against `output_bytes_max`, and against the most that a block of this length can
-/// give, before anything is allocated; the output has exactly that size or it is an error.
+/// The declared size is checked against `output_bytes_max`, and against the maximum output of a block of this length,
+/// before anything is allocated. It is an error if the output does not have exactly the declared size.
 #[cfg(feature = "lz4")]
 pub fn decompress(body: &[u8], output_bytes_max: usize, out: &mut Vec<u8>) -> Result<(), CompressError> {
     let Some((size, block)) = body.split_first_chunk::<SIZE_BYTES>() else {
@@ -106,7 +107,7 @@ pub fn decompress(body: &[u8], output_bytes_max: usize, out: &mut Vec<u8>) -> Re
     outcome
 }
 
-/// Appends the compressed body: its size, then the block.
+/// Appends the compressed body to `out`: its size, then the block.
 ///
 /// ```
 /// # #[cfg(feature = "lz4")] {
@@ -138,13 +139,13 @@ pub fn compress(body: &[u8], out: &mut Vec<u8>) -> Result<(), CompressError> {
     }
 }
 
-/// Says that this build has no compression.
+/// Returns [`CompressError::NotCompiledIn`].
 #[cfg(not(feature = "lz4"))]
 pub fn decompress(_body: &[u8], _output_bytes_max: usize, _out: &mut Vec<u8>) -> Result<(), CompressError> {
     Err(CompressError::NotCompiledIn)
 }
 
-/// Says that this build has no compression.
+/// Returns [`CompressError::NotCompiledIn`].
 #[cfg(not(feature = "lz4"))]
 pub fn compress(_body: &[u8], _out: &mut Vec<u8>) -> Result<(), CompressError> {
     Err(CompressError::NotCompiledIn)

@@ -1,7 +1,8 @@
-//! What JSON has no number for: serde_json writes NaN and infinities as null, which no reader takes for what it was.
+//! Handles numbers that JSON cannot represent: serde_json writes NaN and infinities as null, and the reader cannot
+//! recover the value.
 //!
-//! This stands between a value and serde_json's serializer. It passes everything through, and refuses such numbers with
-//! the path of the field, or writes them as protobuf's JSON mapping does.
+//! [`Finite`] wraps serde_json's serializer and forwards everything to it. It refuses such numbers with an error that
+//! names the path of the field, or writes them as text as in protobuf's JSON mapping.
 
 use std::cell::{Cell, RefCell};
 use std::fmt;
@@ -13,17 +14,17 @@ use serde::ser::{
 
 use super::rules::ValueRules;
 
-/// What came of the numbers of one value.
+/// The result of checking the numbers of one value.
 #[derive(Default)]
 pub(super) struct Numbers {
-    /// The first that JSON cannot have.
+    /// The first number that JSON cannot represent.
     refused: Cell<Option<f64>>,
-    /// The fields around it, from the inside out.
+    /// The path of fields to it, innermost first.
     path: RefCell<Vec<String>>,
 }
 
 impl Numbers {
-    /// What was refused, if anything was.
+    /// Returns the error message for the refused number, if there is one.
     #[cold]
     pub(super) fn refusal(&self) -> Option<String> {
         let number = self.refused.get()?;
@@ -62,13 +63,13 @@ impl Numbers {
     }
 }
 
-/// The name of a map's entry, for the path.
+/// Returns the name of a map's entry, for the path.
 fn entry_name(key: &(impl Serialize + ?Sized)) -> String {
     let text = serde_json::to_string(key).unwrap_or_default();
     text.trim_matches('"').to_owned()
 }
 
-/// A serializer, or one of its compounds, or a value on its way into it.
+/// Wraps a serializer, one of its compound serializers, or a value that is passed to it.
 pub(super) struct Finite<'n, X> {
     pub(super) inner: X,
     pub(super) numbers: &'n Numbers,

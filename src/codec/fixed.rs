@@ -1,8 +1,8 @@
 //! The fixed-layout codec: the body is the value's memory, little-endian, without padding.
 //!
-//! zerocopy's derives check the layout when the type is compiled; here only the length is left to check. With
-//! [`Codec::Fixed`] an argument is a reference into the body: no copy, no allocation. With the other codecs the
-//! same type travels in its serde form.
+//! zerocopy's derives check the layout at compile time; only the length is checked at run time. With [`Codec::Fixed`]
+//! an argument is a reference into the body: no copy, no allocation. The other codecs use the serde form of the same
+//! type.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -23,10 +23,10 @@ compile_error!(
      machine plain integers would come out reversed. Build without the feature `fixed`."
 );
 
-/// A type of fixed layout, in the codec fixed as its memory, in the others in its serde form.
+/// A type of fixed layout: its memory in the codec fixed, its serde form in the others.
 ///
-/// As an argument the type must be unaligned (zerocopy's `little_endian` integers, bytes, arrays of those), since it
-/// is read where it lies. A reply may be any type without padding, such as `i64` or `f64`.
+/// An argument type must be unaligned (zerocopy's `little_endian` integers, bytes, arrays of those), since it is read
+/// in place. A reply may be any type without padding, such as `i64` or `f64`.
 ///
 /// ```
 /// use coreloop::codec::{Argument, Body, Codec, Fixed};
@@ -46,10 +46,10 @@ compile_error!(
 /// ```
 pub struct Fixed<T>(PhantomData<fn() -> T>);
 
-/// An argument of fixed layout: where it lies in the body, or decoded from another codec.
+/// An argument of fixed layout: borrowed from the body, or decoded from another codec.
 #[derive(Clone, Copy)]
 pub enum FixedRef<'a, T> {
-    /// In the body.
+    /// Borrowed from the body.
     Borrowed(&'a T),
     /// Decoded from its serde form.
     Owned(T),
@@ -87,7 +87,7 @@ where
     fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<FixedRef<'a, T>, CodecError> {
         let bytes = body.as_slice();
         match codec {
-            // An unaligned type can only be refused for its length.
+            // For an unaligned type, a wrong length is the only possible error.
             Codec::Fixed => {
                 T::ref_from_bytes(bytes).map(FixedRef::Borrowed).map_err(|_| wrong_length::<T>(bytes))
             }
@@ -168,7 +168,7 @@ mod tests {
 
     use super::*;
 
-    /// The article's example.
+    /// The example of the article.
     #[derive(
         Clone,
         Debug,
@@ -243,7 +243,7 @@ mod tests {
         let mut body = vec![9];
         assert_eq!(<Fixed<i64> as ReplyEncode>::encode(-2, Codec::Fixed, &mut body), Ok(None));
         assert_eq!(body[1..], (-2i64).to_le_bytes());
-        // Not aligned, and read all the same.
+        // An unaligned body is accepted.
         assert_eq!(<Fixed<i64> as ReplyDecode>::decode(Codec::Fixed, &body[1..]), Ok(-2));
         assert!(<Fixed<i64> as ReplyDecode>::decode(Codec::Fixed, &body).is_err());
         assert!(

@@ -1,9 +1,9 @@
-//! The JSON codec: strict JSON text, one value to a body.
+//! The JSON codec: strict JSON text, one value per body.
 //!
-//! serde_json does the reading; `nesting.rs` bounds it. A body that is empty stands for `null`, so that a method
-//! without an argument can be called with none; and so does an empty object where nothing is expected, as Go writes its
-//! `struct{}`. It knows no JSON-RPC: that is a protocol. What protocols say about missing fields, numbers and nothing
-//! are the rules of `rules.rs`: `lenient` reads by them, `finite.rs` writes by them.
+//! serde_json reads and writes; `nesting.rs` limits it. An empty body is `null`, so that a method without an argument
+//! can be called with none. An empty object is accepted as the unit value, since Go writes its `struct{}` that way.
+//! JSON-RPC is a protocol and not part of this file. `rules.rs` holds the rules of the protocols for missing fields,
+//! numbers and the unit value: `lenient` applies them when reading, `finite.rs` when writing.
 
 use std::marker::PhantomData;
 use std::str::Utf8Error;
@@ -31,7 +31,7 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
         return Ok(nothing);
     }
     let guard = Guard::for_body(body);
-    // All of it at once: from bytes, each string would be looked through by itself.
+    // Validates the whole body at once: serde_json would validate each string separately if it read from bytes.
     let text = std::str::from_utf8(body).map_err(not_text)?;
     let mut deserializer = serde_json::Deserializer::from_str(text);
     let value = guard.run_named(PhantomData::<T>, &mut deserializer);
@@ -40,7 +40,7 @@ pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T,
         .or_else(|error| again(body, text, refused(&guard, &error)))
 }
 
-/// The value in a body that was refused, if the rules of the call let it be read in another way.
+/// Reads a refused body again, if the rules of the call allow a lenient reading.
 #[cold]
 fn again<'a, T: serde::Deserialize<'a>>(
     body: &[u8],
@@ -76,7 +76,7 @@ pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>)
         CodecError::Encode { codec: CODEC, what: numbers.refusal().unwrap_or_else(|| error.to_string()) }
     })?;
     if size_of_val(value) == 0 && out[start..] == *b"null" && ValueRules::current().is_proto_json() {
-        // google.protobuf.Empty, like any message, is an object.
+        // google.protobuf.Empty is an object, like every message.
         out.truncate(start);
         out.extend_from_slice(b"{}");
     }
@@ -98,7 +98,7 @@ fn refused(guard: &Guard, error: &serde_json::Error) -> CodecError {
 }
 
 fn is_too_deep(guard: &Guard, error: &serde_json::Error) -> bool {
-    // serde_json has its own limit, of the same depth, and names it in no other way than by this text.
+    // serde_json has its own limit of the same depth, and only the text of its error identifies it.
     guard.was_too_deep() || error.to_string().starts_with("recursion limit exceeded")
 }
 

@@ -1,7 +1,7 @@
-//! The MessagePack codec: structs as maps with field names, so that a body says of itself what it is.
+//! The MessagePack codec: structs are maps keyed by field name, so that a body describes itself.
 //!
-//! rmp-serde does the reading; `nesting.rs` bounds what rmp-serde does not (enums, options, reservations).
-//! Bytes after the value are refused. An empty body stands for nil.
+//! rmp-serde reads and writes; `nesting.rs` limits what rmp-serde does not (enums, options, reservations). Bytes
+//! after the value are refused. An empty body is nil.
 
 use std::io::Cursor;
 use std::marker::PhantomData;
@@ -16,7 +16,7 @@ use super::rules::ValueRules;
 use super::{Codec, CodecError, DEPTH_MAX_DEFAULT, depth_max};
 
 const CODEC: Codec = Codec::MessagePack;
-/// The body of nothing.
+/// The body that replaces an empty one.
 const NIL: &[u8] = &[0xc0];
 
 pub(super) fn decode<'a, T: serde::Deserialize<'a>>(body: &'a [u8]) -> Result<T, CodecError> {
@@ -38,7 +38,7 @@ fn nothing<'a, T: serde::Deserialize<'a>>() -> Result<T, CodecError> {
     read(NIL, PhantomData::<T>, malformed).or_else(|refused_as| again(NIL, refused_as))
 }
 
-/// The value in a body that was refused, if the rules of the call let it be read in another way.
+/// Reads a refused body again, if the rules of the call allow a lenient reading.
 #[cold]
 fn again<'a, T: serde::Deserialize<'a>>(body: &'a [u8], refused_as: CodecError) -> Result<T, CodecError> {
     let rules = ValueRules::current();
@@ -56,11 +56,11 @@ fn read<'a, S: DeserializeSeed<'a>>(
 ) -> Result<S::Value, CodecError> {
     let guard = Guard::for_body(body);
     let mut deserializer = rmp_serde::Deserializer::from_read_ref(body);
-    // One more than ours, so that it is ours that speaks.
+    // One more than the guard's limit, so that the error is always the guard's.
     deserializer.set_max_depth(DEPTH_MAX_DEFAULT + 1);
     let value =
         guard.run_named(seed, &mut deserializer).map_err(|error| refused(&guard, &error, malformed))?;
-    // This reader does not tell where it stands, but at the end it finds no further marker.
+    // This reader does not expose its position, but at the end of the body it finds no marker.
     match bool::deserialize(&mut deserializer) {
         Err(Error::InvalidMarkerRead(_)) => Ok(value),
         _ => Err(CodecError::TrailingBytes { codec: CODEC, count: bytes_after_first_value(body) }),
@@ -73,7 +73,8 @@ pub(super) fn encode<T: serde::Serialize + ?Sized>(value: &T, out: &mut Vec<u8>)
         .map_err(|error| CodecError::Encode { codec: CODEC, what: error.to_string() })
 }
 
-/// How much is left over, for the message alone: the body is read once more, by a reader that knows its place.
+/// Returns the number of bytes left over, for the error message only: reads the body again with a reader that exposes
+/// its position.
 #[cold]
 fn bytes_after_first_value(body: &[u8]) -> usize {
     let mut again = rmp_serde::Deserializer::new(Cursor::new(body));

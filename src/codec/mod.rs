@@ -1,8 +1,9 @@
-//! Typed values to bodies and back: which codec a body is in, what can go wrong, and the one place that picks.
+//! Converts between typed values and message bodies; defines the codecs and their errors, and dispatches to them.
 //!
-//! Each codec has its file (JSON, compact, MessagePack, fixed layout) or folder (gob); [`value`] says how a method's
-//! argument comes out of a body and its reply goes in; [`describe`] turns types into descriptions and fingerprints;
-//! [`compress`] shrinks bodies. Nothing here knows a protocol, a socket or a connection. Read `value.rs` next.
+//! Each codec has its own file (JSON, compact, MessagePack, fixed layout) or folder (gob). [`value`] defines how a
+//! method's argument is decoded from a body and how its reply is encoded; [`describe`] turns types into descriptions
+//! and fingerprints; [`compress`] compresses bodies. Nothing here depends on a protocol, a socket or a connection.
+//! Read `value.rs` next.
 
 #[cfg(feature = "compact")]
 mod compact;
@@ -42,18 +43,21 @@ pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;
 pub use value::{Argument, ArgumentEncode, Body, EncodeOnly, Plain, ReplyDecode, ReplyEncode};
 
-/// How deep a body may nest: a value nested this deep is refused, one level less is taken.
+/// The default and maximum nesting limit of a body: a value with this many levels is refused, one level less is
+/// accepted.
 ///
-/// It counts containers (lists, maps, structs, variants with content), also in fields that the type does not have
-/// and that are skipped. The limit is there because an overflowing stack aborts the whole process.
+/// Containers count as levels (lists, maps, structs, variants with content), also in unknown fields that are skipped.
+/// The limit exists because a stack overflow aborts the whole process.
 pub const DEPTH_MAX_DEFAULT: usize = 128;
 
 thread_local! {
     static DEPTH_MAX: std::cell::Cell<usize> = const { std::cell::Cell::new(DEPTH_MAX_DEFAULT) };
 }
 
-/// Containers nest at most one less than this in what this thread decodes from here on; at most
-/// [`DEPTH_MAX_DEFAULT`], which is as deep as serde_json goes. A server sets it for each of its threads.
+/// Sets the nesting limit for everything that this thread decodes from now on.
+///
+/// A body may nest containers at most one level less than `depth_max`. Values above [`DEPTH_MAX_DEFAULT`], the limit
+/// of serde_json, are lowered to it. A server calls this on each of its threads.
 pub fn set_depth_max(depth_max: usize) {
     DEPTH_MAX.set(depth_max.min(DEPTH_MAX_DEFAULT));
 }
@@ -63,28 +67,28 @@ fn depth_max() -> usize {
     DEPTH_MAX.get()
 }
 
-/// How a body's bytes stand for a value; the numbers are those of the native frame.
+/// The encoding of a body. The numbers are those of the native frame.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 #[repr(u8)]
 pub enum Codec {
-    /// The body is the value: a byte string. Only for methods over byte strings.
+    /// The body is the value itself, a byte string. Only for methods over byte strings.
     Raw = 0,
-    /// The value's memory, little-endian and without padding. Only for methods over fixed-layout types.
+    /// The memory of the value, little-endian and without padding. Only for methods over fixed-layout types.
     Fixed = 1,
     /// JSON text.
     Json = 2,
-    /// One self-contained gob stream, definitions first.
+    /// One self-contained gob stream that starts with its type definitions.
     Gob = 3,
-    /// postcard's wire format: no names, no tags; both sides must know the types.
+    /// postcard's wire format: no names and no tags, so both sides must know the types.
     Compact = 4,
-    /// MessagePack, structs as maps with field names.
+    /// MessagePack, with structs as maps keyed by field name.
     MessagePack = 5,
-    /// Kept for Protocol Buffers.
+    /// Reserved for Protocol Buffers.
     Protobuf = 6,
 }
 
 impl Codec {
-    /// Every codec, in the order of the numbers.
+    /// All codecs, ordered by number.
     pub const ALL: [Codec; 7] = [
         Codec::Raw,
         Codec::Fixed,
@@ -95,17 +99,17 @@ impl Codec {
         Codec::Protobuf,
     ];
 
-    /// The codec of that number, if there is one.
+    /// Returns the codec with this number, if there is one.
     pub fn from_number(number: u8) -> Option<Codec> {
         Codec::ALL.get(usize::from(number)).copied()
     }
 
-    /// The number on the wire.
+    /// Returns the number used on the wire.
     pub fn number(self) -> u8 {
         self as u8
     }
 
-    /// The name, as configuration, metrics and messages spell it.
+    /// Returns the name used in configuration, metrics and messages.
     pub fn name(self) -> &'static str {
         match self {
             Codec::Raw => "raw",
@@ -118,20 +122,20 @@ impl Codec {
         }
     }
 
-    /// Whether a body says enough of itself that a changed type is noticed or bridged.
+    /// Returns whether a body describes itself well enough that a changed type is detected or bridged.
     ///
-    /// Where it does not, caller and server compare fingerprints of the types. Raw has nothing to describe, so
-    /// nothing can be mistaken.
+    /// For the other codecs, caller and server compare fingerprints of the types. Raw counts as self-describing
+    /// because a byte string has no structure that could be misread.
     pub fn is_self_describing(self) -> bool {
         match self {
             Codec::Raw | Codec::Json | Codec::Gob | Codec::MessagePack => true,
-            // protobuf's field numbers and wire types bridge changes, its names do not travel.
+            // protobuf's field numbers and wire types bridge changes, although its names are not transmitted.
             Codec::Protobuf => true,
             Codec::Fixed | Codec::Compact => false,
         }
     }
 
-    /// Whether this build can read and write bodies in this codec.
+    /// Returns whether this build can read and write bodies in this codec.
     pub fn is_compiled_in(self) -> bool {
         match self {
             Codec::Raw => true,
@@ -144,7 +148,7 @@ impl Codec {
         }
     }
 
-    /// Whether this build can put any serde type into this codec.
+    /// Returns whether this build can write any serde type in this codec.
     pub(crate) fn takes_any_type(self) -> bool {
         self.is_compiled_in() && !matches!(self, Codec::Raw | Codec::Fixed)
     }
@@ -156,68 +160,68 @@ impl fmt::Display for Codec {
     }
 }
 
-/// Why a body did not become a value, or a value a body.
+/// The error of decoding a body to a value, or of encoding a value to a body.
 #[derive(Clone, PartialEq, Eq)]
 pub enum CodecError {
-    /// The method does not take this codec: call it with another one.
+    /// The method does not accept this codec: call it with another one.
     NotAccepted {
         /// The codec of the body.
         codec: Codec,
-        /// What stands in the way.
+        /// The reason.
         why: &'static str,
     },
     /// This build lacks the codec: build with the feature, or call with another codec.
     NotCompiledIn {
         /// The codec of the body.
         codec: Codec,
-        /// The cargo feature that brings it.
+        /// The cargo feature that provides it.
         feature: &'static str,
     },
     /// The body is not a value of the type: correct the caller.
     Malformed {
         /// The codec of the body.
         codec: Codec,
-        /// What was expected and what came.
+        /// What was expected and what was found.
         what: String,
     },
-    /// A field is missing or null: send it, or give it a default or the server another rule for such fields
+    /// A field is missing or null: send it, give it a default, or change the server's rule for such fields
     /// ([`MissingFields`](crate::config::MissingFields)).
     MissingField {
         /// The codec of the body.
         codec: Codec,
-        /// The field, with those around it as far as they are known.
+        /// The path of the field, as far as it is known.
         field: String,
-        /// What is missing is zero here, but the field's type has none.
+        /// Whether missing fields are filled with zeros in this call, but the type of this field has no zero value.
         fills_zeros: bool,
     },
     /// The body nests too deep: send a flatter one.
     TooDeep {
         /// The codec of the body.
         codec: Codec,
-        /// The depth that is refused.
+        /// The limit: the smallest depth that is refused.
         depth_max: usize,
     },
-    /// The value ends before the body does: the caller's type is probably another one.
+    /// The body continues after the value: the caller's type is probably a different one.
     TrailingBytes {
         /// The codec of the body.
         codec: Codec,
-        /// Bytes left over.
+        /// The number of bytes left over.
         count: usize,
     },
-    /// A fixed-layout body has not the size of the type: the caller's type is another one.
+    /// The length of a fixed-layout body is not the size of the type: the caller's type is a different one.
     WrongLength {
         /// The codec of the body.
         codec: Codec,
-        /// Bytes that the type has.
+        /// The size of the type in bytes.
         expected: usize,
-        /// Bytes that came.
+        /// The length of the body in bytes.
         actual: usize,
     },
-    /// The value cannot be written in this codec: a mistake on this side, look at the type's `Serialize`.
+    /// The value cannot be written in this codec: an error of this program, check the type's `Serialize`.
     Encode {
         /// The codec of the body.
         codec: Codec,
-        /// What the codec said.
+        /// The error message of the codec.
         what: String,
     },
 }
@@ -274,10 +278,10 @@ impl From<CodecError> for Status {
     }
 }
 
-/// The value in a body of a codec that takes any serde type (JSON, gob, compact, MessagePack).
+/// Decodes the value in a body, for the codecs that take any serde type (JSON, gob, compact, MessagePack).
 ///
-/// The body must be the value and nothing more. Declared lengths reserve nothing beyond what the body can hold.
-/// An empty body stands for the unit value.
+/// The body must contain exactly one value. Declared lengths reserve no more memory than the body can fill. An empty
+/// body is the unit value.
 ///
 /// ```
 /// # #[cfg(feature = "json")] {
@@ -303,9 +307,9 @@ pub fn decode<'a, T: serde::Deserialize<'a>>(codec: Codec, body: &'a [u8]) -> Re
     }
 }
 
-/// Appends the value to `out`, in a codec that takes any serde type. On an error `out` is as it was.
+/// Appends the value to `out`, for the codecs that take any serde type. On an error `out` is unchanged.
 ///
-/// Gob needs to know the type besides the value, and is refused here: [`encode_plain`] writes that as well.
+/// Gob also needs a description of the type and is refused here: [`encode_plain`] supports it.
 pub fn encode<T: serde::Serialize + ?Sized>(
     codec: Codec,
     value: &T,
@@ -330,7 +334,7 @@ pub fn encode<T: serde::Serialize + ?Sized>(
     outcome
 }
 
-/// The same for types that can be described: in gob, too.
+/// Appends the value to `out`, like [`encode`], and also supports gob: the type must be one that can be described.
 pub fn encode_plain<T: serde::Serialize + serde::de::DeserializeOwned + 'static>(
     codec: Codec,
     value: &T,
@@ -339,7 +343,7 @@ pub fn encode_plain<T: serde::Serialize + serde::de::DeserializeOwned + 'static>
     encode_described(codec, value, Description::of::<T>, out)
 }
 
-/// The same, with what describes the type where the codec needs that.
+/// Appends the value to `out`, like [`encode_plain`]. `describe` is called only if the codec needs the description.
 pub(crate) fn encode_described<T: serde::Serialize + 'static>(
     codec: Codec,
     value: &T,
@@ -354,7 +358,7 @@ pub(crate) fn encode_described<T: serde::Serialize + 'static>(
     encode(codec, value, out)
 }
 
-/// Why the serde codecs cannot serve this one.
+/// Returns the error for a codec that cannot encode or decode an arbitrary serde type in this build.
 fn not_here(codec: Codec) -> CodecError {
     match codec {
         Codec::Raw => CodecError::NotAccepted { codec, why: "raw bodies are for methods over byte strings" },

@@ -1,18 +1,19 @@
-//! What types of Rust's cannot do without: learnt from what they refuse, and kept for each thread.
+//! Records per thread which fields and variants a Rust type requires, learned from the errors of its `Deserialize`.
 //!
-//! serde does not say which fields of a struct have a default, or what the variants of an enum hold. A type shows it when
-//! it is read: a struct without a default refuses to be without the field, and a variant asks for its content. So a body
-//! with fields left out is read again until nothing new is learnt; from then on one reading is enough. `zero.rs` hands
-//! in the zeros; gob and the lenient reading of JSON and MessagePack share both.
+//! serde does not expose which fields of a struct have a default, or what the variants of an enum hold. They become
+//! known when the type is read: a struct returns an error for a missing field without a default, and a variant with
+//! content requests the content. So a body with missing fields is read repeatedly until nothing new is learned; after
+//! that, one reading is enough. `zero.rs` supplies the zeros; gob and the lenient reading of JSON and MessagePack use
+//! both files.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-/// Types of Rust's whose needs are remembered. The types are the program's, so this is only for the sake of a bound.
+/// The maximum number of Rust types with a record. The types are part of the program, so this is only a safety bound.
 const NEEDS_MAX: usize = 4096;
 
-/// A struct or enum of Rust's: its name and its members, by where they lie in memory.
+/// Identifies a Rust struct or enum, by the addresses of its name and its member list.
 #[derive(Clone, Copy, PartialEq, Eq, Hash)]
 pub(super) struct RustType {
     name: *const str,
@@ -30,23 +31,23 @@ thread_local! {
     static ENUMS: RefCell<HashMap<RustType, EnumZero>> = RefCell::new(HashMap::new());
 }
 
-/// What is known of an enum's zero: its first variant, if no variant holds data.
+/// The zero value of an enum, as far as it is known: its first variant, if no variant holds data.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) enum EnumZero {
-    /// The variants in front of this one hold nothing.
+    /// The variants before `next` hold no data.
     Unknown { next: u32 },
-    /// No variant holds anything: the first is the zero.
+    /// No variant holds data: the first one is the zero.
     First,
-    /// One of them does: there is no zero.
+    /// A variant holds data: there is no zero.
     None,
 }
 
-/// The fields that a struct cannot do without, as far as is known.
+/// Returns the fields that a struct requires, as far as they are known.
 pub(super) fn needs(rust: RustType) -> Option<Rc<[&'static str]>> {
     NEEDS.with_borrow(|needs| needs.get(&rust).cloned())
 }
 
-/// Remembers a field that cannot be done without; whether that is new.
+/// Records a required field. Returns whether it is new.
 pub(super) fn note_need(rust: RustType, name: &'static str) -> bool {
     NEEDS.with_borrow_mut(|needs| {
         if needs.len() >= NEEDS_MAX && !needs.contains_key(&rust) {
@@ -61,12 +62,12 @@ pub(super) fn note_need(rust: RustType, name: &'static str) -> bool {
     })
 }
 
-/// What is known of an enum's zero.
+/// Returns what is known of an enum's zero value.
 pub(super) fn enum_zero(rust: RustType) -> EnumZero {
     ENUMS.with_borrow(|enums| enums.get(&rust).copied().unwrap_or(EnumZero::Unknown { next: 0 }))
 }
 
-/// Remembers what one variant of an enum showed; whether it could be remembered.
+/// Records the result for one variant of an enum. Returns whether there was room for it.
 pub(super) fn note_enum(rust: RustType, known: EnumZero) -> bool {
     ENUMS.with_borrow_mut(|enums| {
         let has_room = enums.len() < NEEDS_MAX || enums.contains_key(&rust);

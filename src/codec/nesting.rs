@@ -1,8 +1,8 @@
-//! A guard around any serde deserializer: it bounds nesting, reservations and elements that cost no bytes.
+//! A guard around any serde deserializer that limits nesting, reservations and elements that take no bytes.
 //!
-//! The codecs below us count only part of what recurses (rmp-serde counts neither enums nor options, postcard
-//! nothing), and hand declared lengths on as hints. So every container passes through here, skipped ones included.
-//! It reads no bytes itself. `json.rs`, `compact.rs` and `messagepack.rs` use it.
+//! The codecs count only part of what recurses (rmp-serde counts neither enums nor options, postcard nothing), and
+//! pass declared lengths on as hints. So every container passes through here, including skipped ones. The guard reads
+//! no bytes itself. `json.rs`, `compact.rs` and `messagepack.rs` use it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -14,18 +14,19 @@ use serde::de::{
 
 use super::{DEPTH_MAX_DEFAULT, depth_max};
 
-/// Containers, options and newtypes together: the last two take no bytes in some codecs, so that a type which
-/// holds itself through them alone would recurse for ever.
+/// The limit for containers, options and newtypes together. Options and newtypes take no bytes in some codecs, so a
+/// type that contains itself only through them would recurse without end.
 const STEPS_MAX: usize = 4 * DEPTH_MAX_DEFAULT;
 
-/// Elements that a body may hold beyond its number of bytes: those that take none (units, empty structs).
+/// The number of elements that a body may hold beyond its number of bytes, for elements that take none (units, empty
+/// structs).
 const FREE_ELEMENTS_MAX: usize = 1 << 16;
 
 /// The budgets of one body.
 pub(super) struct Guard {
-    /// Elements that hints may still have reserved: all hints together never exceed the bytes of the body.
+    /// The number of elements that hints may still reserve: all hints together never exceed the bytes of the body.
     reserve_left: Cell<usize>,
-    /// Elements that the body may still hold.
+    /// The number of elements that the body may still hold.
     elements_left: Cell<usize>,
     too_deep: Cell<bool>,
     depth_max: usize,
@@ -41,12 +42,12 @@ impl Guard {
         }
     }
 
-    /// Whether nesting was what ended the decoding.
+    /// Returns whether the nesting limit ended the decoding.
     pub(super) fn was_too_deep(&self) -> bool {
         self.too_deep.get()
     }
 
-    /// The value, read under this guard.
+    /// Reads the value under this guard.
     #[cfg(feature = "compact")]
     pub(super) fn run<'de, T: serde::de::Deserialize<'de>, D: Deserializer<'de>>(
         &self,
@@ -55,8 +56,8 @@ impl Guard {
         T::deserialize(Guarded::<D, false, false> { inner, guard: self, containers: 0, steps: 0 })
     }
 
-    /// The same where structs are maps with field names, and a list in place of one is refused: the fields of a later
-    /// version may stand in another order, so their places say nothing.
+    /// Reads the value under this guard, with structs as maps keyed by field name. A list in place of a struct is
+    /// refused: a later version may have its fields in another order, so positions are not reliable.
     #[cfg(any(feature = "json", feature = "messagepack"))]
     pub(super) fn run_named<'de, S: DeserializeSeed<'de>, D: Deserializer<'de>>(
         &self,
@@ -71,7 +72,7 @@ impl Guard {
         E::custom("nested too deep")
     }
 
-    /// A hint cut down to what the bytes of the body could hold.
+    /// Reduces a hint to what the bytes of the body can hold.
     fn hint(&self, declared: Option<usize>) -> Option<usize> {
         declared.map(|declared| {
             let granted = declared.min(self.reserve_left.get());
@@ -91,38 +92,38 @@ impl Guard {
     }
 }
 
-/// A list came where a struct is expected.
+/// Returns the error for a list in place of a struct.
 #[cold]
 #[inline(never)]
 fn refuse_list<E: Error>(expected: &dyn Expected) -> E {
     E::invalid_type(Unexpected::Seq, expected)
 }
 
-/// Anything of serde's, wrapped: a deserializer, a visitor, a seed, an access. With `NAMED` structs are maps with field
-/// names; with `FIELDS` what is wrapped is the visitor of such a struct.
+/// Wraps a serde object: a deserializer, a visitor, a seed, an access. With `NAMED`, structs are maps keyed by field
+/// name; with `FIELDS`, the wrapped object is the visitor of such a struct.
 struct Guarded<'g, X, const NAMED: bool, const FIELDS: bool = false> {
     inner: X,
     guard: &'g Guard,
-    /// Containers around this place: always below the guard's `depth_max`.
+    /// The number of containers around this place: always below the guard's `depth_max`.
     containers: usize,
-    /// Containers, options and newtypes around this place: always < STEPS_MAX.
+    /// The number of containers, options and newtypes around this place: always < STEPS_MAX.
     steps: usize,
 }
 
 impl<'g, X, const NAMED: bool, const FIELDS: bool> Guarded<'g, X, NAMED, FIELDS> {
-    /// At the same level.
+    /// Wraps `inner` at the same level.
     #[inline]
     fn beside<Y>(&self, inner: Y) -> Guarded<'g, Y, NAMED> {
         Guarded { inner, guard: self.guard, containers: self.containers, steps: self.steps }
     }
 
-    /// At the same level: the visitor of a struct's fields.
+    /// Wraps the visitor of a struct's fields at the same level.
     #[inline]
     fn fields<Y>(&self, inner: Y) -> Guarded<'g, Y, NAMED, true> {
         Guarded { inner, guard: self.guard, containers: self.containers, steps: self.steps }
     }
 
-    /// One container further in.
+    /// Wraps `inner` one container deeper.
     #[inline]
     fn inside<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y, NAMED>, E> {
         let mut next = self.through(inner)?;
@@ -130,7 +131,7 @@ impl<'g, X, const NAMED: bool, const FIELDS: bool> Guarded<'g, X, NAMED, FIELDS>
         if next.containers >= self.guard.depth_max { Err(self.guard.refuse_depth()) } else { Ok(next) }
     }
 
-    /// One option or newtype further in.
+    /// Wraps `inner` one option or newtype deeper.
     #[inline]
     fn through<Y, E: Error>(&self, inner: Y) -> Result<Guarded<'g, Y, NAMED>, E> {
         let mut next = self.beside(inner);
@@ -161,7 +162,7 @@ impl<'de, D: Deserializer<'de>, const NAMED: bool> Deserializer<'de> for Guarded
         deserialize_seq deserialize_map deserialize_identifier
     }
 
-    /// What is skipped is read like anything else, so that it is counted: serde_json would skip without a limit.
+    /// Reads a skipped value like any other, so that it is counted: serde_json would skip without a limit.
     #[inline]
     fn deserialize_ignored_any<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, D::Error> {
         self.deserialize_any(visitor)

@@ -1,7 +1,7 @@
-//! What the protocol of a call, and the settings of its method, say about values beside the codec.
+//! The rules for values that come from the protocol of a call and the settings of its method, not from the codec.
 //!
-//! The rules hold for a thread while it runs a call, since a handler decodes and encodes by itself. They are looked at
-//! only where a value does not fit without them, so a value that does pays nothing for them.
+//! The rules apply to a thread while it runs a call, since the handler decodes and encodes. They are read only where
+//! a value is not accepted without them, so a value that is accepted costs nothing.
 
 use std::cell::Cell;
 
@@ -13,10 +13,10 @@ use crate::message::JsonDialect;
 /// The rules of one call.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct ValueRules {
-    /// What becomes of fields that a body lacks. `ByProtocol`: what the codec itself says, zero in gob and an error in
-    /// the others.
+    /// The handling of fields that a body lacks. `ByProtocol` selects the default of the codec: zero in gob, an error
+    /// in the others.
     missing: MissingFields,
-    /// JSON is written as protobuf's JSON mapping has it: NaN and infinities as text, unit as `{}`.
+    /// Whether JSON is written as in protobuf's JSON mapping: NaN and infinities as text, unit as `{}`.
     is_proto_json: bool,
 }
 
@@ -27,7 +27,7 @@ thread_local! {
 }
 
 impl ValueRules {
-    /// The rules of a call in that dialect, where its method has that setting.
+    /// Returns the rules of a call in this dialect, for a method with this setting.
     pub(crate) fn of(dialect: JsonDialect, setting: MissingFields) -> ValueRules {
         let missing = match (setting, dialect) {
             (MissingFields::ByProtocol, JsonDialect::GoRpc | JsonDialect::Connect) => MissingFields::Zero,
@@ -36,14 +36,14 @@ impl ValueRules {
         ValueRules { missing, is_proto_json: dialect == JsonDialect::Connect }
     }
 
-    /// The rules that hold on this thread.
+    /// Returns the rules that apply to this thread.
     pub(crate) fn current() -> ValueRules {
         RULES.get()
     }
 
     /// Runs the function under these rules.
     pub(crate) fn apply<R>(self, run: impl FnOnce() -> R) -> R {
-        /// Also when the function panics.
+        /// Restores the previous rules, also when the function panics.
         struct Restore(ValueRules);
         impl Drop for Restore {
             fn drop(&mut self) {
@@ -59,7 +59,7 @@ impl ValueRules {
         run()
     }
 
-    /// Whether a field that a body lacks is zero.
+    /// Returns whether a field that a body lacks is set to zero.
     #[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
     pub(super) fn fills_zeros(self, codec: Codec) -> bool {
         match self.missing {
@@ -69,7 +69,7 @@ impl ValueRules {
         }
     }
 
-    /// Whether JSON is written as protobuf's JSON mapping has it.
+    /// Returns whether JSON is written as in protobuf's JSON mapping.
     #[cfg(any(feature = "json", feature = "messagepack"))]
     pub(super) fn is_proto_json(self) -> bool {
         self.is_proto_json

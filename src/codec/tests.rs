@@ -2,7 +2,7 @@
 
 #[cfg(feature = "json")]
 #[test]
-fn an_empty_object_in_json_is_nothing_where_nothing_is_expected() {
+fn an_empty_json_object_decodes_as_unit() {
     use std::collections::BTreeMap;
 
     use super::{Codec, decode};
@@ -16,7 +16,7 @@ fn an_empty_object_in_json_is_nothing_where_nothing_is_expected() {
         assert_eq!(decode::<()>(Codec::Json, body), Ok(()));
         assert_eq!(decode::<UnitStruct>(Codec::Json, body), Ok(UnitStruct));
     }
-    // Where something is, it is that.
+    // A type with content keeps its own meaning of `{}`.
     assert_eq!(decode::<Braces>(Codec::Json, b"{}"), Ok(Braces {}));
     assert_eq!(decode(Codec::Json, b"{}"), Ok(BTreeMap::<String, u8>::new()));
     assert!(decode::<Option<u8>>(Codec::Json, b"{}").is_err());
@@ -153,8 +153,8 @@ mod serde_codecs {
     fn compact_bytes_are_postcards() {
         let expected = [
             &[0xac, 0x02][..],                  // 300 as a varint
-            &[2, 0xc3, 0xa9],                   // "é", its length first
-            &[7],                               // u8 as it is
+            &[2, 0xc3, 0xa9],                   // "é" after its length
+            &[7],                               // u8, unencoded
             &[3, b'u', b'@', b'x'],             //
             &[2, 2, b't', b'0', 2, b't', b'1'], // two strings
             &[1, 1, b's'],                      // one entry
@@ -189,7 +189,7 @@ mod serde_codecs {
         assert_eq!(message, "malformed json body: expected a value, the body is empty");
     }
 
-    /// A chain of that many links, from the inside out.
+    /// Returns a chain of this many links.
     fn links(count: usize) -> ChainLink {
         (1..count).fold(ChainLink { next: None }, |inner, _| ChainLink { next: Some(Box::new(inner)) })
     }
@@ -206,7 +206,7 @@ mod serde_codecs {
     }
 
     #[test]
-    fn deep_bodies_are_refused_whatever_nests() {
+    fn deep_bodies_are_refused_in_every_container() {
         let deep = 1_000_000;
         let too_deep = |codec| CodecError::TooDeep { codec, depth_max: DEPTH_MAX_DEFAULT };
         // Lists and maps.
@@ -227,7 +227,7 @@ mod serde_codecs {
         );
         assert_eq!(decode::<Tree>(Codec::Compact, &vec![1; deep]), Err(too_deep(Codec::Compact)));
         assert_eq!(decode::<ChainLink>(Codec::Compact, &vec![1; deep]), Err(too_deep(Codec::Compact)));
-        // A type that holds itself through what takes no bytes.
+        // A type that contains itself only through constructs that take no bytes.
         assert_eq!(decode::<Ring>(Codec::Json, b"1").err(), Some(too_deep(Codec::Json)));
         assert_eq!(decode::<Ring>(Codec::MessagePack, b"\x01").err(), Some(too_deep(Codec::MessagePack)));
     }
@@ -265,7 +265,7 @@ mod serde_codecs {
             let what = format!("expected UTF-8 at byte {at}");
             let refused = CodecError::Malformed { codec: Codec::Json, what };
             assert_eq!(decode::<Names>(Codec::Json, &named(bytes)).unwrap_err(), refused);
-            // In what nobody asked for, too.
+            // Also in a value that is ignored.
             assert_eq!(decode::<serde::de::IgnoredAny>(Codec::Json, &named(bytes)).map(|_| ()), Err(refused));
         }
     }
@@ -281,7 +281,7 @@ mod serde_codecs {
     }
 
     #[test]
-    fn errors_become_the_callers_or_our_fault() {
+    fn errors_map_to_status_codes() {
         let code = |error: CodecError| Status::from(error).code;
         assert_eq!(code(decode::<i64>(Codec::Json, b"x").unwrap_err()), Code::InvalidArgument);
         assert_eq!(code(decode::<i64>(Codec::Raw, b"x").unwrap_err()), Code::Unimplemented);

@@ -1,8 +1,9 @@
-//! How a method's argument comes out of a body, and how its reply goes in.
+//! The traits that decode a method's argument from a body and encode its reply.
 //!
-//! The traits are about markers, not about the user's types: [`Plain<T>`] for any serde type, `Fixed<T>` for a
-//! fixed layout, `Raw` and `RawBytes` for byte strings. So one Rust type can travel in two ways, and a macro only
-//! names the marker. No protocol here, and no method. The other markers are in `fixed.rs` and `bytes.rs`.
+//! The traits are implemented by marker types, not by the user's types: [`Plain<T>`] for any serde type, `Fixed<T>`
+//! for a fixed layout, `Raw` and `RawBytes` for byte strings. So one Rust type can have two encodings, and a macro
+//! only names the marker. Nothing here depends on a protocol or a method. The other markers are in `fixed.rs` and
+//! `bytes.rs`.
 
 use std::marker::PhantomData;
 
@@ -13,17 +14,17 @@ use serde::de::DeserializeOwned;
 use super::describe::{DescribeError, Description};
 use super::{Codec, CodecError, decode, encode_described};
 
-/// The bytes of a request's argument, as the connection has them.
+/// The bytes of a request's argument, as the connection holds them.
 #[derive(Clone, Copy, Debug)]
 pub enum Body<'a> {
-    /// Bytes in somebody's buffer; keeping them means copying.
+    /// Borrowed bytes; keeping them requires a copy.
     Slice(&'a [u8]),
     /// Bytes that can be shared; keeping them is cheap.
     Chunk(&'a Chunk),
 }
 
 impl<'a> Body<'a> {
-    /// The bytes.
+    /// Returns the bytes.
     pub fn as_slice(self) -> &'a [u8] {
         match self {
             Body::Slice(bytes) => bytes,
@@ -31,7 +32,7 @@ impl<'a> Body<'a> {
         }
     }
 
-    /// The bytes, to keep: shared if they can be, copied otherwise.
+    /// Returns the bytes as an owned chunk: shared if possible, copied otherwise.
     pub fn to_chunk(self) -> Chunk {
         match self {
             Body::Slice(bytes) => Chunk::from(bytes.to_vec()),
@@ -40,52 +41,53 @@ impl<'a> Body<'a> {
     }
 }
 
-/// A way for an argument to travel: the server's side.
+/// The encoding of an argument, on the server.
 pub trait Argument {
-    /// What the handler is given; may borrow from the body.
+    /// The type that the handler takes; may borrow from the body.
     type Value<'a>;
 
-    /// Whether a body in this codec can be the argument.
+    /// Returns whether a body in this codec can be the argument.
     fn accepts(codec: Codec) -> bool;
 
-    /// The argument in the body.
+    /// Decodes the argument from the body.
     fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<Self::Value<'a>, CodecError>;
 
-    /// What the type looks like.
+    /// Returns the description of the type.
     fn describe() -> Result<Description, DescribeError>;
 }
 
-/// A way for an argument to travel: the client's side.
+/// The encoding of an argument, on the client.
 pub trait ArgumentEncode: Argument {
-    /// What the caller hands in, by reference.
+    /// The type that the caller passes by reference.
     type Given: ?Sized;
 
-    /// Appends the argument to `out`. On an error `out` is as it was.
+    /// Appends the argument to `out`. On an error `out` is unchanged.
     fn encode(value: &Self::Given, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>;
 }
 
-/// A way for a reply to travel: the server's side.
+/// The encoding of a reply, on the server.
 pub trait ReplyEncode {
-    /// What the handler returns, and what the caller gets.
+    /// The type that the handler returns and the caller receives.
     type Value;
 
-    /// Whether the reply can be a body in this codec.
+    /// Returns whether the reply can be a body in this codec.
     fn accepts(codec: Codec) -> bool;
 
-    /// The reply's body: appended to `out`, or, with `Some(chunk)`, that chunk alone and `out` untouched.
+    /// Encodes the reply: appends the body to `out`, or returns a chunk that is the whole body and leaves `out`
+    /// unchanged.
     fn encode(value: Self::Value, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;
 
-    /// What the type looks like.
+    /// Returns the description of the type.
     fn describe() -> Result<Description, DescribeError>;
 }
 
-/// A way for a reply to travel: the client's side.
+/// The encoding of a reply, on the client.
 pub trait ReplyDecode: ReplyEncode {
-    /// The reply in the body.
+    /// Decodes the reply from the body.
     fn decode(codec: Codec, body: &[u8]) -> Result<Self::Value, CodecError>;
 }
 
-/// Any serde type, in every codec but raw and fixed.
+/// Any serde type, in all codecs except raw and fixed.
 ///
 /// ```
 /// # #[cfg(feature = "json")] {
@@ -144,7 +146,8 @@ impl<T: Serialize + DeserializeOwned + 'static> ReplyDecode for Plain<T> {
 
 /// A reply that can be written but not read: a type with `Serialize` alone.
 ///
-/// Types are described by reading them, so this one must be described by hand, or travels in JSON and MessagePack alone.
+/// Types are described by deserializing them, so this type must be described by hand, or is limited to JSON and
+/// MessagePack.
 pub struct EncodeOnly<T>(PhantomData<fn() -> T>);
 
 impl<T: Serialize + 'static> ReplyEncode for EncodeOnly<T> {

@@ -1,8 +1,9 @@
-//! The zero of whatever type is asked for: what a caller left out of a body, or wrote as null.
+//! The zero value of any type that is read: the replacement for a field that a body lacks, or that is null.
 //!
-//! Numbers are 0, text and lists empty, options none, structs all of zeros, an enum without data its first variant. A type
-//! without a zero (an enum with data, a NonZero) is an error that names the field. It reads no bytes; it recurses with
-//! the type of Rust's, within the limits of the body around it. A [`ZeroContext`] is the reading that it is part of.
+//! Numbers are 0, text and lists are empty, options are none, structs consist of zeros, and an enum without data is
+//! its first variant. A type without a zero (an enum with data, a NonZero) causes an error that names the field. This
+//! file reads no bytes; it recurses with the Rust type, within the limits of the body around it. A [`ZeroContext`] is
+//! the reading of that body.
 
 use std::rc::Rc;
 
@@ -14,10 +15,10 @@ use serde::de::{
 
 use super::needs::{EnumZero, RustType, enum_zero, needs, note_enum, note_need};
 
-/// Why a value that was left out stays out.
+/// The error for a missing value whose type has no zero.
 pub(super) const NO_ZERO: &str = "its type has no zero value";
 
-/// The zero for a type that takes whatever comes.
+/// The zero for a type that accepts any value (`deserialize_any`).
 #[derive(Clone, Copy)]
 #[cfg_attr(not(feature = "gob"), allow(dead_code, reason = "only gob knows the sender's type"))]
 pub(super) enum UntypedZero {
@@ -32,46 +33,47 @@ pub(super) enum UntypedZero {
     Map,
 }
 
-/// The reading of a body that zeros are handed into.
+/// The reading of a body that zeros are inserted into.
 pub(super) trait ZeroContext<'de> {
-    /// The error of the reading.
+    /// The error type of the reading.
     type Error: Error;
-    /// What types see that look different to people.
+    /// The value of `is_human_readable` that types see.
     const IS_HUMAN_READABLE: bool;
-    /// The name of a struct that is read from [`ZeroContext::special`] instead of from its fields.
+    /// The name of the struct that is read from [`ZeroContext::special`] instead of from its fields.
     const SPECIAL: &'static str;
 
-    /// Reads what is in a container.
+    /// Reads the content of a container.
     fn inside<R>(&mut self, read: impl FnOnce(&mut Self) -> Result<R, Self::Error>)
     -> Result<R, Self::Error>;
 
-    /// Reads what is in a newtype.
+    /// Reads the content of a newtype.
     fn through<R>(
         &mut self,
         read: impl FnOnce(&mut Self) -> Result<R, Self::Error>,
     ) -> Result<R, Self::Error>;
 
-    /// Which of the fields the struct that was just read misses, if that is what it said. The error is not taken for
-    /// one about a struct around it afterwards.
+    /// Returns the field whose absence caused the error of the struct that was just read, if that is the cause. Marks
+    /// the error, so that a surrounding struct does not take it for its own.
     fn missing_field(&mut self, error: &mut Self::Error, fields: &[&'static str]) -> Option<&'static str>;
 
-    /// A second reading will know more.
+    /// Records that a second reading will know more.
     fn set_learnt(&mut self);
 
-    /// The error of a field whose type has no zero; as it was, if a second reading will know more.
+    /// Returns the error for a field whose type has no zero; the error is unchanged if a second reading will know
+    /// more.
     fn without_zero(&mut self, field: &str, error: Self::Error) -> Self::Error;
 
-    /// The zero of a type that takes anything, at a place of this type of the sender's.
+    /// Returns the zero of a type that accepts any value, where the sender's type is `kind`.
     fn untyped(&self, kind: Option<u32>) -> UntypedZero;
 
-    /// The zero of the struct that is special.
+    /// Returns the zero of the special struct.
     fn special<V: Visitor<'de>>(visitor: V) -> Result<V::Value, Self::Error>;
 }
 
-/// A zero, to be read as whatever it is to be.
+/// A deserializer that yields the zero of the type that is read.
 pub(super) struct Zero<'r, C> {
     pub(super) run: &'r mut C,
-    /// The type on the wire, where it has the field and types have numbers.
+    /// The type on the wire, if it has the field and the codec numbers its types.
     pub(super) kind: Option<u32>,
 }
 
@@ -204,11 +206,11 @@ impl<'de, C: ZeroContext<'de>> Deserializer<'de> for Zero<'_, C> {
     }
 }
 
-/// A variant of an enum: the first, or one of which is to be seen whether it holds anything.
+/// A variant of an enum: the first one, or one that is probed for content.
 struct ZeroVariant<'r, C> {
     run: &'r mut C,
     pick: u32,
-    /// The enum and the number of its variants, while that is unknown.
+    /// The enum and the number of its variants, while its zero is unknown.
     probed: Option<(RustType, usize)>,
 }
 
@@ -223,7 +225,7 @@ impl<'de, C: ZeroContext<'de>> EnumAccess<'de> for ZeroVariant<'_, C> {
 }
 
 impl<'de, C: ZeroContext<'de>> ZeroVariant<'_, C> {
-    /// There is content, so there is no zero.
+    /// Records that a variant has content, so that the enum has no zero.
     fn refuse<R>(self) -> Result<R, C::Error> {
         if let Some((rust, _)) = self.probed {
             note_enum(rust, EnumZero::None);
@@ -262,7 +264,7 @@ impl<'de, C: ZeroContext<'de>> VariantAccess<'de> for ZeroVariant<'_, C> {
     }
 }
 
-/// A list or map without anything in it.
+/// A list or map without elements.
 struct EmptyContainer<E>(std::marker::PhantomData<E>);
 
 impl<'de, E: Error> SeqAccess<'de> for EmptyContainer<E> {
@@ -289,7 +291,7 @@ impl<'de, E: Error> MapAccess<'de> for EmptyContainer<E> {
     }
 }
 
-/// A tuple's elements.
+/// The elements of a tuple.
 struct Zeros<'r, C> {
     run: &'r mut C,
     left: usize,
@@ -305,12 +307,12 @@ impl<'de, C: ZeroContext<'de>> SeqAccess<'de> for Zeros<'_, C> {
     }
 }
 
-/// A struct's fields, those that it cannot do without.
+/// The required fields of a struct.
 struct ZeroFields<'r, C> {
     run: &'r mut C,
     names: Option<Rc<[&'static str]>>,
     next: usize,
-    /// The field whose value comes next.
+    /// The field whose value is read next.
     name: &'static str,
 }
 

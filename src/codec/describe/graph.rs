@@ -1,11 +1,11 @@
-//! What is known of a type while it is traced: places, named types, and what is still to explore.
+//! The knowledge about a type while it is traced: places, named types, and what is still to explore.
 //!
-//! A graph rather than a tree, since a type may hold itself; [`ShapeGraph::shape`] unfolds it. It reads nothing itself:
-//! `tracer.rs` does.
+//! It is a graph and not a tree, since a type may contain itself; [`ShapeGraph::shape`] unfolds it. `tracer.rs` reads
+//! the type and fills the graph.
 
 use super::{FieldShape, Shape, VariantShape};
 
-/// Places that an unfolded description may have.
+/// The maximum number of places in an unfolded description.
 const SHAPES_MAX: usize = 1 << 16;
 
 pub(super) type ShapeNodeId = usize;
@@ -21,7 +21,7 @@ pub(super) enum ShapeNode {
     Named(usize),
 }
 
-/// What tells named types apart: the name alone does not, two types may share it.
+/// The identity of a named type: the name is not enough, since two types may share it.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(super) struct NamedTypeKey {
     pub(super) type_name: &'static str,
@@ -34,12 +34,12 @@ pub(super) enum NamedTypeContent {
     Newtype(ShapeNodeId),
     Tuple(Vec<ShapeNodeId>),
     Struct(Vec<(&'static str, ShapeNodeId)>),
-    /// By variant: what it holds, once that is known.
+    /// The content of each variant, once it is known.
     Enum(Vec<Option<NamedTypeContent>>),
 }
 
 impl NamedTypeContent {
-    /// The places in it, with the names of fields; `None` for an enum.
+    /// Returns the places in it, with the names of fields; `None` for an enum.
     pub(super) fn elements(&self) -> Option<Vec<(Option<&'static str>, ShapeNodeId)>> {
         Some(match self {
             NamedTypeContent::Unit => Vec::new(),
@@ -54,16 +54,16 @@ impl NamedTypeContent {
 pub(super) struct NamedType {
     pub(super) key: NamedTypeKey,
     pub(super) content: NamedTypeContent,
-    /// Variants that are being read further out.
+    /// The variants that are being read at enclosing places.
     busy: Vec<usize>,
 }
 
 pub(super) struct ShapeGraph {
     nodes: Vec<ShapeNode>,
     named: Vec<NamedType>,
-    /// Options, lists and maps that are being read further out.
+    /// The options, lists and maps that are being read at enclosing places.
     busy: Vec<ShapeNodeId>,
-    /// Grows with everything learnt: a round in which it does not will not end otherwise.
+    /// Grows with every new fact: tracing stops with an error after a round in which it does not grow.
     known: usize,
 }
 
@@ -107,7 +107,7 @@ impl ShapeGraph {
         self.named.len() - 1
     }
 
-    /// The places in a variant, which is noted if it is new.
+    /// Returns the places in a variant; records the variant if it is new.
     pub(super) fn variant_or_insert(
         &mut self,
         id: usize,
@@ -130,7 +130,8 @@ impl ShapeGraph {
         }
     }
 
-    /// Whether an option, list or map should be read with something in it; if so it is busy until [`ShapeGraph::end`].
+    /// Returns whether an option, list or map is to be read with content. If so, it is busy until
+    /// [`ShapeGraph::end`].
     pub(super) fn begin(&mut self, at: ShapeNodeId, inner: &[ShapeNodeId]) -> bool {
         if self.busy.contains(&at) || inner.iter().all(|&id| self.is_complete(id)) {
             return false;
@@ -143,14 +144,16 @@ impl ShapeGraph {
         self.busy.retain(|&busy| busy != at);
     }
 
-    /// Which variant of an enum to read: one still to explore, or the one that ends soonest. It is busy until
-    /// [`ShapeGraph::end_variant`]. `None` if none would end.
+    /// Returns the variant of an enum to read next: an unexplored one, or else the one that ends soonest.
+    ///
+    /// The variant is busy until [`ShapeGraph::end_variant`]. Returns `None` if no variant would end.
     pub(super) fn begin_variant(&mut self, id: usize) -> Option<usize> {
         let named = &self.named[id];
         let NamedTypeContent::Enum(variants) = &named.content else { return None };
         let untraced = (0..variants.len()).find(|at| variants[*at].is_none() && !named.busy.contains(at));
         let pick = if named.busy.is_empty() {
-            // What leads back here is not what is missing: with this enum taken as known, is the variant?
+            // This enum counts as explored here, so that a variant is not incomplete only because it contains the
+            // enum.
             let mut seen = self.seen_busy();
             seen[id] = true;
             let incomplete =
@@ -172,7 +175,7 @@ impl ShapeGraph {
         }
     }
 
-    /// Whether nothing is left to explore from here, other than in enums that are being read further out.
+    /// Returns whether nothing is left to explore from here, except in enums that are being read at enclosing places.
     pub(super) fn is_complete(&self, id: ShapeNodeId) -> bool {
         self.is_node_complete(id, &mut self.seen_busy())
     }
@@ -208,9 +211,9 @@ impl ShapeGraph {
         }
     }
 
-    /// The variant that ends after the fewest named types, options and lists taken as empty.
+    /// Returns the variant that ends after the fewest named types, with options and lists taken as empty.
     fn shortest_variant(&self, id: usize) -> Option<usize> {
-        // By named type, how many there are on the shortest way out; found from the shortest up.
+        // The number of named types on the shortest path to an end, by named type; computed from the shortest up.
         let mut lengths: Vec<Option<usize>> = vec![None; self.named.len()];
         for _ in 0..=self.named.len() {
             let next: Vec<_> =
@@ -259,7 +262,7 @@ impl ShapeGraph {
         }
     }
 
-    /// The tree of what is known; `None` if that would be too large, or not everything is known.
+    /// Unfolds the graph to a tree. Returns `None` if the tree would be too large, or if a part is still unknown.
     pub(super) fn shape(&self, root: ShapeNodeId) -> Option<Shape> {
         Unfolding { graph: self, open: Vec::new(), left: SHAPES_MAX }.node(root, 0)
     }
@@ -267,13 +270,13 @@ impl ShapeGraph {
 
 struct Unfolding<'g> {
     graph: &'g ShapeGraph,
-    /// Named types around this place, with the level of the shape that stands for each.
+    /// The named types around this place, each with the level of its shape.
     open: Vec<(usize, usize)>,
     left: usize,
 }
 
 impl Unfolding<'_> {
-    /// The shape of a place that has `level` enclosing shapes.
+    /// Unfolds a place that has `level` enclosing shapes.
     fn node(&mut self, id: ShapeNodeId, level: usize) -> Option<Shape> {
         self.left = self.left.checked_sub(1)?;
         match &self.graph.nodes[id] {
@@ -287,7 +290,7 @@ impl Unfolding<'_> {
             ShapeNode::Tuple(ids) => self.tuple(ids, level),
             ShapeNode::Named(id) => {
                 if let Some(&(_, at)) = self.open.iter().find(|(open, _)| open == id) {
-                    // A newtype that holds itself and nothing around it has no value, so it is never traced.
+                    // A newtype that contains only itself has no value, so it is never traced.
                     return level.checked_sub(at + 1).map(Shape::recursive);
                 }
                 self.open.push((*id, level));

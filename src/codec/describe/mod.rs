@@ -1,8 +1,8 @@
-//! What a type looks like: descriptions made from serde alone, their canonical text, and fingerprints.
+//! Descriptions of types, made from serde alone, with their canonical text and fingerprints.
 //!
-//! A [`Description`] feeds the fingerprint in the native frame, gob's type definitions, JSON Schema and forms, so it
-//! keeps the containers' names; the canonical text leaves them out. This file holds the types and the builders; the
-//! grammar and the hashes are in `text.rs`, the tracing of a type in `tracer.rs`.
+//! A [`Description`] is the source of the fingerprint in the native frame, of gob's type definitions, JSON Schema and
+//! forms, so it keeps the names of containers; the canonical text omits them. This file holds the types and the
+//! builders; the grammar and the hashes are in `text.rs`, the tracing of a type in `tracer.rs`.
 
 mod graph;
 mod text;
@@ -14,21 +14,21 @@ use serde::de::DeserializeOwned;
 
 pub use text::{fingerprint, fnv1a32, method_hash, signature};
 
-/// The shape of a type, as its serde form has it.
+/// The shape of a type's serde form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub enum Shape {
     /// True or false.
     Bool,
     /// An integer of 8, 16, 32, 64 or 128 bits.
     Int {
-        /// Its width.
+        /// The width in bits.
         bits: u8,
         /// Whether it can be negative.
         signed: bool,
     },
     /// A floating-point number of 32 or 64 bits.
     Float {
-        /// Its width.
+        /// The width in bits.
         bits: u8,
     },
     /// One Unicode scalar value.
@@ -37,41 +37,41 @@ pub enum Shape {
     String,
     /// A byte string.
     Bytes,
-    /// Nothing to say: `()` and unit structs.
+    /// The unit value: `()` and unit structs.
     Unit,
-    /// A value or none.
+    /// An optional value.
     Option(Box<Shape>),
     /// Any number of values of one shape.
     Sequence(Box<Shape>),
     /// A fixed number of values: tuples, tuple structs, arrays.
     Tuple(Vec<Shape>),
-    /// Any number of keys with a value each.
+    /// Any number of keys, each with a value.
     Map {
-        /// Shape of the keys.
+        /// The shape of the keys.
         key: Box<Shape>,
-        /// Shape of the values.
+        /// The shape of the values.
         value: Box<Shape>,
     },
     /// Named fields, in order.
     Struct {
-        /// The type's name; not part of the canonical text.
+        /// The name of the type; not part of the canonical text.
         name: String,
         /// The fields.
         fields: Vec<FieldShape>,
     },
     /// One of several variants, in order.
     Enum {
-        /// The type's name; not part of the canonical text.
+        /// The name of the type; not part of the canonical text.
         name: String,
         /// The variants.
         variants: Vec<VariantShape>,
     },
-    /// A value of any shape: the type asks the format what comes next. Only the codecs that describe themselves, JSON and
-    /// MessagePack, can answer.
+    /// A value of any shape: the type requests whatever the format contains next. Only self-describing codecs support
+    /// it, JSON and MessagePack.
     Any,
-    /// The shape that many levels up again: 0 is the nearest enclosing option, sequence, tuple, map, struct or enum.
+    /// A reference to an enclosing shape: 0 is the nearest option, sequence, tuple, map, struct or enum.
     Recursive {
-        /// Enclosing shapes to pass over.
+        /// The number of enclosing shapes to skip.
         levels: usize,
     },
 }
@@ -81,7 +81,7 @@ pub enum Shape {
 pub struct FieldShape {
     /// The name, after serde's renames.
     pub name: String,
-    /// What it holds.
+    /// The shape of the field's value.
     pub shape: Shape,
 }
 
@@ -90,48 +90,48 @@ pub struct FieldShape {
 pub struct VariantShape {
     /// The name, after serde's renames.
     pub name: String,
-    /// What it holds: `None` for a unit variant, a [`Shape::Tuple`] or [`Shape::Struct`] for those kinds, otherwise
-    /// the one value.
+    /// The content: `None` for a unit variant, a [`Shape::Tuple`] or [`Shape::Struct`] for those kinds, otherwise the
+    /// shape of the single value.
     pub content: Option<Shape>,
 }
 
 impl Shape {
-    /// A signed integer of that many bits.
+    /// Returns a signed integer of this width in bits.
     pub fn int(bits: u8) -> Shape {
         Shape::Int { bits, signed: true }
     }
 
-    /// An unsigned integer of that many bits.
+    /// Returns an unsigned integer of this width in bits.
     pub fn uint(bits: u8) -> Shape {
         Shape::Int { bits, signed: false }
     }
 
-    /// A floating-point number of that many bits.
+    /// Returns a floating-point number of this width in bits.
     pub fn float(bits: u8) -> Shape {
         Shape::Float { bits }
     }
 
-    /// That or none.
+    /// Returns an option of this shape.
     pub fn option(inner: Shape) -> Shape {
         Shape::Option(Box::new(inner))
     }
 
-    /// Any number of those.
+    /// Returns a sequence of this shape.
     pub fn sequence(inner: Shape) -> Shape {
         Shape::Sequence(Box::new(inner))
     }
 
-    /// These, in this order.
+    /// Returns a tuple of these shapes, in this order.
     pub fn tuple(elements: impl IntoIterator<Item = Shape>) -> Shape {
         Shape::Tuple(elements.into_iter().collect())
     }
 
-    /// Any number of keys with a value each.
+    /// Returns a map with keys and values of these shapes.
     pub fn map(key: Shape, value: Shape) -> Shape {
         Shape::Map { key: Box::new(key), value: Box::new(value) }
     }
 
-    /// A struct with these fields.
+    /// Returns a struct with these fields.
     ///
     /// ```
     /// use coreloop::codec::{Description, Shape};
@@ -147,7 +147,7 @@ impl Shape {
         Shape::Struct { name: name.into(), fields }
     }
 
-    /// An enum with these variants; `None` makes a unit variant.
+    /// Returns an enum with these variants; `None` makes a unit variant.
     pub fn enumeration<N: Into<String>>(
         name: impl Into<String>,
         variants: impl IntoIterator<Item = (N, Option<Shape>)>,
@@ -178,22 +178,22 @@ impl Shape {
         }
     }
 
-    /// The shape that many levels up again.
+    /// Returns a reference to the enclosing shape this many levels up.
     pub fn recursive(levels: usize) -> Shape {
         Shape::Recursive { levels }
     }
 }
 
-/// What a type looks like; made from serde by [`Description::of`], or by hand from a [`Shape`].
+/// The description of a type, made from serde by [`Description::of`] or by hand from a [`Shape`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Description {
     shape: Shape,
-    /// Why the shape is `Any`, where the type could not be described.
+    /// The reason why the shape is `Any`, if the type could not be described.
     why_any: Option<String>,
 }
 
 impl Description {
-    /// The description of a type, found by having it read sample values.
+    /// Describes a type, by letting it read sample values.
     ///
     /// ```
     /// use coreloop::codec::Description;
@@ -204,32 +204,32 @@ impl Description {
         tracer::trace::<T>().map(Description::new)
     }
 
-    /// A description made by hand.
+    /// Returns a description made by hand.
     pub fn new(shape: Shape) -> Description {
         Description { shape, why_any: None }
     }
 
-    /// Whether some of it has any shape: it travels in the codecs that describe themselves alone.
+    /// Returns whether a part of the type has any shape: such a type is limited to the self-describing codecs.
     pub fn is_dynamic(&self) -> bool {
         self.shape.holds_any()
     }
 
-    /// Why it is dynamic, as what follows "the argument".
+    /// Returns why the type is dynamic, as the end of a sentence that begins with "the argument".
     pub(crate) fn why_dynamic(&self) -> &str {
         self.why_any.as_deref().unwrap_or("holds a value of any shape")
     }
 
-    /// The shape that is described.
+    /// Returns the shape.
     pub fn shape(&self) -> &Shape {
         &self.shape
     }
 
-    /// The canonical text, without the containers' names; the grammar is in `text.rs`.
+    /// Returns the canonical text, without the names of containers; the grammar is in `text.rs`.
     pub fn text(&self) -> String {
         text::canonical(&self.shape)
     }
 
-    /// The text for people.
+    /// Returns a readable text.
     pub fn readable(&self) -> String {
         text::readable(&self.shape)
     }
@@ -241,45 +241,47 @@ impl From<Shape> for Description {
     }
 }
 
-/// Why a type could not be described from serde alone. In each case: describe it by hand, or call it in JSON or
-/// MessagePack.
+/// The reason why a type could not be described from serde alone.
+///
+/// The remedy is the same in each case: describe the type by hand, or call the method in JSON or MessagePack.
 #[derive(Clone, PartialEq, Eq)]
 pub enum DescribeError {
-    /// The type asks the format what comes next (untagged and internally tagged enums, `serde_json::Value`).
+    /// The type requests whatever the format contains next (untagged and internally tagged enums,
+    /// `serde_json::Value`).
     SelfDescribing {
-        /// The type that was to be described.
+        /// The type to describe.
         type_name: &'static str,
-        /// Where in it, as fields and variants.
+        /// The place in the type, as fields and variants.
         path: String,
     },
     /// The type refused a sample value (a validated newtype, a hand-written `Deserialize`).
     Refused {
-        /// The type that was to be described.
+        /// The type to describe.
         type_name: &'static str,
-        /// Where in it, as fields and variants.
+        /// The place in the type, as fields and variants.
         path: String,
-        /// What the type said.
+        /// The error message of the type.
         message: String,
     },
     /// The type is of a kind that cannot be traced.
     Unsupported {
-        /// The type that was to be described.
+        /// The type to describe.
         type_name: &'static str,
-        /// Where in it, as fields and variants.
+        /// The place in the type, as fields and variants.
         path: String,
-        /// What stands in the way.
+        /// The reason.
         what: &'static str,
     },
 }
 
 crate::error_text::debug_as_text!(DescribeError);
 impl DescribeError {
-    /// The description of a value of any shape, which remembers why.
+    /// Returns the description of a value of any shape, with this error as the reason.
     pub fn into_description(self) -> Description {
         Description { shape: Shape::Any, why_any: Some(self.why()) }
     }
 
-    /// The sentence without advice.
+    /// Returns the message without advice.
     fn why(&self) -> String {
         let (DescribeError::SelfDescribing { type_name, path }
         | DescribeError::Refused { type_name, path, .. }

@@ -81,7 +81,7 @@ fn every_scalar_has_its_text() {
 
 #[test]
 fn the_demo_user_has_gos_names() {
-    // The number was computed apart from this code: it is on the wire and must not change.
+    // The number was computed independently of this code: it is on the wire and must not change.
     let description = Description::of::<DescribedUser>().unwrap();
     assert_eq!(
         description.text(),
@@ -97,7 +97,7 @@ fn the_demo_user_has_gos_names() {
 }
 
 #[test]
-fn every_variant_is_found_also_behind_others() {
+fn nested_variants_are_found() {
     assert_eq!(
         text::<Every>(),
         "<Unit|New:<Back:^1|Stop|Other:<X|Y:unit>>|Pair:(u8,char)|Fields:{on:bool,kids:[^2]}>"
@@ -107,7 +107,7 @@ fn every_variant_is_found_also_behind_others() {
 }
 
 #[test]
-fn types_that_hold_themselves_end() {
+fn recursive_types_are_described() {
     assert_eq!(text::<ListNode>(), "{value:i32,next:?^1,by_name:[string:^1]}");
     assert_eq!(text::<NestedList>(), "[^0]");
     assert_eq!(text::<ChainPair>(), "(u8,?^1)");
@@ -213,7 +213,7 @@ impl<'de> Deserialize<'de> for Looping {
 }
 
 #[test]
-fn what_cannot_be_traced_says_what_to_do() {
+fn untraceable_types_report_a_remedy() {
     assert!(matches!(Description::of::<Untagged>(), Err(DescribeError::SelfDescribing { .. })));
     let Err(error) = Description::of::<Holds>() else { panic!("described") };
     assert!(

@@ -1,4 +1,4 @@
-//! Descriptions as text, and the hashes that go into the frame: all of it part of the wire contract.
+//! The text of descriptions, and the hashes for the frame: all of it is part of the wire contract.
 //!
 //! ```text
 //! shape     = scalar | option | sequence | tuple | map | struct | enum | recursion
@@ -6,21 +6,23 @@
 //! option    = "?" shape
 //! sequence  = "[" shape "]"
 //! map       = "[" shape ":" shape "]"
-//! tuple     = "(" [shape {"," shape}] ")" | "(" shape "*" count ")"    count ≥ 2: all elements alike, always so
+//! tuple     = "(" [shape {"," shape}] ")" | "(" shape "*" count ")"    count ≥ 2: iff all elements are alike
 //! struct    = "{" [name ":" shape {"," name ":" shape}] "}"
 //! enum      = "<" [variant {"|" variant}] ">"       variant = name [":" shape]
 //! recursion = "^" level      0 = the nearest enclosing option, sequence, map, tuple, struct or enum
 //! ```
 //!
-//! No white space; fields and variants in the order of declaration; the containers' names left out; newtypes are
-//! what they hold. In a name each of `\ { } [ ] ( ) < > : , | ? ^ *` follows a backslash. A variant with several
-//! fields holds a tuple, or a struct, which counts as a level. The fingerprint is FNV-1a, 32 bits, of
-//! `ARGUMENT->REPLY`, such as `{A:i64,B:i64}->i64`, with 0 replaced by 1, since 0 means that none is stated.
+//! There is no white space. Fields and variants are in the order of declaration. The names of containers are omitted,
+//! and newtypes are replaced by their content. In a name each of `\ { } [ ] ( ) < > : , | ? ^ *` is escaped with a
+//! backslash. A variant with several fields contains a tuple or a struct, which counts as a level. The fingerprint is
+//! the 32-bit FNV-1a hash of `ARGUMENT->REPLY`, such as `{A:i64,B:i64}->i64`. A hash of 0 is replaced by 1, since 0
+//! means that no fingerprint is given.
 
 use super::{Description, Shape};
 pub use crate::message::{fnv1a32, method_hash};
 
-/// The number that argument and reply types share with a caller of the same types; never 0.
+/// Returns the fingerprint of a method's argument and reply types; never 0. A caller with the same types has the same
+/// one.
 ///
 /// ```
 /// use coreloop::codec::{Description, fingerprint, fnv1a32};
@@ -31,7 +33,7 @@ pub fn fingerprint(argument: &Description, reply: &Description) -> u32 {
     fnv1a32(format!("{}->{}", argument.text(), reply.text()).as_bytes()).max(1)
 }
 
-/// A method's types for people: `{A: i64, B: i64} -> i64`.
+/// Returns the readable types of a method: `{A: i64, B: i64} -> i64`.
 pub fn signature(argument: &Description, reply: &Description) -> String {
     format!("{} -> {}", argument.readable(), reply.readable())
 }
@@ -125,7 +127,7 @@ fn write(shape: &Shape, style: &Style, out: &mut String) {
     }
 }
 
-/// Elements that are all alike are written once: an array of thousands stays short.
+/// Writes equal elements once, so that an array of thousands stays short.
 fn write_tuple(elements: &[Shape], style: &Style, out: &mut String) {
     let texts_of = |shape: &Shape| {
         let mut text = String::new();
@@ -136,7 +138,7 @@ fn write_tuple(elements: &[Shape], style: &Style, out: &mut String) {
     if let [first, rest @ ..] = elements {
         let first_text = texts_of(first);
         out.push_str(&first_text);
-        // Equal shapes have equal texts; those that differ in names alone have, too.
+        // Equal shapes have equal texts; shapes that differ only in names have equal texts as well.
         if !rest.is_empty() && rest.iter().all(|other| other == first || texts_of(other) == first_text) {
             out.push_str(style.repeat);
             out.push_str(&elements.len().to_string());
@@ -211,7 +213,7 @@ mod tests {
     fn a_fingerprint_is_never_zero_and_never_changes() {
         let args = Description::new(Shape::structure("Args", [("A", Shape::int(64)), ("B", Shape::int(64))]));
         let int = Description::new(Shape::int(64));
-        // Computed apart from this code: it is on the wire.
+        // Computed independently of this code: it is on the wire.
         assert_eq!(fingerprint(&args, &int), 0xe8af_7046);
         assert_ne!(fingerprint(&args, &int), fingerprint(&int, &args));
         assert_eq!(signature(&args, &int), "{A: i64, B: i64} -> i64");

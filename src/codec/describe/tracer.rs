@@ -1,8 +1,9 @@
-//! Finds a type's shape by having its `Deserialize` read sample values, and noting what it asks for.
+//! Finds a type's shape by letting its `Deserialize` read sample values and recording what it requests.
 //!
-//! A type is read in rounds: each explores one more variant of every enum, until nothing is left to explore. A place
-//! that is being explored further out is ended on the way in: an option is none, a list empty, an enum its shortest
-//! variant. Fingerprints depend on this file's answers, so they must not change. `graph.rs` holds what is known.
+//! A type is read in rounds: each explores one more variant of every enum, until nothing is left to explore. Inside a
+//! place that is already being explored, the reading takes the shortest end: an option is none, a list is empty, an
+//! enum is its shortest variant. Fingerprints depend on the results of this file, so they must not change. `graph.rs`
+//! holds what is known.
 
 use std::fmt;
 
@@ -15,9 +16,9 @@ use serde::de::{
 use super::graph::{NamedTypeContent, NamedTypeKey, ShapeGraph, ShapeNode, ShapeNodeId};
 use super::{DescribeError, Shape};
 
-/// Places read in all rounds together: what loops, or is far too large to describe, ends here.
+/// The limit of places read in all rounds together: it ends loops and types that are far too large to describe.
 const STEPS_MAX: usize = 1 << 17;
-/// Levels of nesting, for the sake of the stack.
+/// The limit of nesting levels, to protect the stack.
 const DEPTH_MAX: usize = 128;
 
 pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
@@ -38,7 +39,7 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
             return Err(match state.cause {
                 Some(TraceCause::SelfDescribing) => DescribeError::SelfDescribing { type_name, path },
                 Some(TraceCause::Unsupported(what)) => DescribeError::Unsupported { type_name, path, what },
-                // It was given something, kept it, and then did not take it for any of its variants.
+                // The type buffered a value of any shape, and then did not accept it for any of its variants.
                 None if state.untyped_at == Some(state.steps) => {
                     DescribeError::SelfDescribing { type_name, path }
                 }
@@ -58,13 +59,13 @@ pub(super) fn trace<T: DeserializeOwned>() -> Result<Shape, DescribeError> {
 
 struct TraceState {
     graph: ShapeGraph,
-    /// Fields and variants on the way to the place that is being read; left as it was when an error comes.
+    /// The fields and variants on the way to the current place; not changed after an error.
     path: Vec<String>,
     steps: usize,
     depth: usize,
-    /// The step at which something asked for whatever there is.
+    /// The step at which the type last requested a value of any shape.
     untyped_at: Option<usize>,
-    /// Why we ended the reading, where it was not the type's doing.
+    /// The reason why the tracer ended the reading, if the type did not.
     cause: Option<TraceCause>,
 }
 
@@ -73,7 +74,7 @@ enum TraceCause {
     Unsupported(&'static str),
 }
 
-/// An error on the way through somebody's `Deserialize`.
+/// An error that passes through the `Deserialize` of the type.
 #[derive(Debug)]
 struct TraceError(String);
 
@@ -101,7 +102,7 @@ impl TraceState {
         self.fail(TraceCause::Unsupported(what))
     }
 
-    /// Reads one level further in.
+    /// Reads one level deeper.
     fn inside<R>(
         &mut self,
         read: impl FnOnce(&mut TraceState) -> Result<R, TraceError>,
@@ -120,7 +121,7 @@ impl TraceState {
     }
 }
 
-/// One place in the type.
+/// A deserializer for one place in the type.
 struct Tracer<'t> {
     state: &'t mut TraceState,
     at: ShapeNodeId,
@@ -129,7 +130,7 @@ struct Tracer<'t> {
 const CHANGES: &str = "it asks for different things on different readings";
 
 impl Tracer<'_> {
-    /// Notes what the place is, unless that is known already.
+    /// Records the node of this place, if it is not known yet.
     fn settle(&mut self, make: impl FnOnce(&mut ShapeGraph) -> ShapeNode) -> &ShapeNode {
         if matches!(self.state.graph.node(self.at), ShapeNode::Unknown) {
             let node = make(&mut self.state.graph);
@@ -143,7 +144,7 @@ impl Tracer<'_> {
         if fits { Ok(()) } else { Err(self.state.unsupported(CHANGES)) }
     }
 
-    /// The named type at this place, new or known.
+    /// Returns the named type at this place, new or known.
     fn named(
         &mut self,
         key: NamedTypeKey,
@@ -158,7 +159,7 @@ impl Tracer<'_> {
         Err(self.state.unsupported(CHANGES))
     }
 
-    /// Reads the elements of something that must be read whole.
+    /// Reads elements that the type must read completely.
     fn elements<'de, V: Visitor<'de>>(
         self,
         elements: Vec<(Option<&'static str>, ShapeNodeId)>,
@@ -168,7 +169,7 @@ impl Tracer<'_> {
             let mut elements = ElementTracer { state, left: elements.into_iter() };
             let value = visitor.visit_seq(&mut elements)?;
             if elements.left.len() > 0 {
-                // serde's derive counts an alias as a field of its own, and hides which one it belongs to.
+                // serde's derive counts an alias as a separate field, and does not expose which field it belongs to.
                 return Err(elements
                     .state
                     .unsupported("not all of its fields are read (has one of them an alias?)"));
@@ -194,7 +195,7 @@ macro_rules! leaves {
 impl<'de> Deserializer<'de> for Tracer<'_> {
     type Error = TraceError;
 
-    // The samples are 1 rather than 0 or empty, since types that refuse values refuse those first.
+    // The samples are 1 and not 0 or empty, since types that refuse values usually refuse those.
     leaves! {
         deserialize_bool visit_bool(false) Shape::Bool;
         deserialize_i8 visit_i8(1) Shape::int(8);
@@ -225,12 +226,12 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
         self.deserialize_unit(visitor)
     }
 
-    /// Most codecs of ours are not readable by people, and those are what fingerprints guard.
+    /// Most of the codecs are not human-readable, and the fingerprints protect those.
     fn is_human_readable(&self) -> bool {
         false
     }
 
-    /// A type that takes nothing for a value as well (`serde_json::Value`) has any shape at this place alone. One that
+    /// A type that also accepts a unit value (`serde_json::Value`) has any shape at this place alone. A type that
     /// does not ends the tracing, since the types around it cannot be read without it.
     fn deserialize_any<V: Visitor<'de>>(mut self, visitor: V) -> Result<V::Value, TraceError> {
         self.leaf(Shape::Any)?;
@@ -380,7 +381,7 @@ impl<'de> Deserializer<'de> for Tracer<'_> {
     }
 }
 
-/// The elements of a list, tuple or struct, or key and value of a map.
+/// The elements of a list, tuple or struct, or the key and value of a map.
 struct ElementTracer<'t> {
     state: &'t mut TraceState,
     left: std::vec::IntoIter<(Option<&'static str>, ShapeNodeId)>,
@@ -423,7 +424,7 @@ impl<'de> MapAccess<'de> for &mut ElementTracer<'_> {
     }
 }
 
-/// The variant that was picked of an enum.
+/// The selected variant of an enum.
 struct VariantTracer<'t> {
     state: &'t mut TraceState,
     id: usize,
@@ -431,7 +432,7 @@ struct VariantTracer<'t> {
 }
 
 impl VariantTracer<'_> {
-    /// Notes what the variant holds, unless that is known already.
+    /// Records the content of the variant, if it is not known yet.
     fn settle(
         &mut self,
         make: impl FnOnce(&mut ShapeGraph) -> NamedTypeContent,

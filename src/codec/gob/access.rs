@@ -1,6 +1,6 @@
-//! The elements of lists and maps, one after the other, as a type of Rust's asks for them.
+//! The elements of lists and maps, one at a time, as a Rust type requests them.
 //!
-//! Counts have been checked against the bytes that are left: every value takes at least one.
+//! Counts have been checked against the bytes left: every value takes at least one byte.
 
 use serde::de::value::{F64Deserializer, U8Deserializer};
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess};
@@ -15,7 +15,7 @@ pub(super) struct GobElements<'r, 'de, 't> {
     pub(super) run: &'r mut DecodeRun<'de, 't>,
     pub(super) left: usize,
     pub(super) elem: TypeIndex,
-    /// How many may be reserved for.
+    /// The number of elements that may be reserved.
     pub(super) reserve: usize,
 }
 
@@ -42,7 +42,7 @@ pub(super) struct GobEntries<'r, 'de, 't> {
     pub(super) left: usize,
     pub(super) key: TypeIndex,
     pub(super) elem: TypeIndex,
-    /// How many may be reserved for.
+    /// The number of entries that may be reserved.
     pub(super) reserve: usize,
 }
 

@@ -1,4 +1,4 @@
-//! The gob types of Rust's types, made once for the process; each thread keeps those it has used.
+//! The gob types of Rust types, made once per process; each thread caches those that it has used.
 
 use std::any::TypeId;
 use std::cell::RefCell;
@@ -12,7 +12,7 @@ use super::types::GobType;
 use crate::codec::describe::{DescribeError, Description};
 use crate::codec::{Codec, CodecError};
 
-/// Type ids are hashes already.
+/// A hasher that returns the type id unchanged, since type ids are hashes already.
 #[derive(Default)]
 struct AsItIs(u64);
 
@@ -33,8 +33,8 @@ impl Hasher for AsItIs {
 }
 
 type ByType<V> = HashMap<TypeId, V, BuildHasherDefault<AsItIs>>;
-/// What is made stays as long as the process does, one for each type of Rust's: threads that encode the same type
-/// share no count of who uses it. Failures are kept, too: describing a type is far more work than refusing it.
+/// The outcome for one Rust type, kept for the life of the process, so that threads that encode the same type share
+/// no reference count. Failures are kept as well: describing a type costs far more than refusing it.
 type Outcome = Result<&'static Arc<GobType>, CodecError>;
 
 static TYPES: Mutex<Option<ByType<Outcome>>> = Mutex::new(None);
@@ -47,7 +47,7 @@ fn types() -> MutexGuard<'static, Option<ByType<Outcome>>> {
     TYPES.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Keeps it for good.
+/// Leaks the type, so that it lives as long as the process.
 fn kept(made: GobType) -> &'static Arc<GobType> {
     Box::leak(Box::new(Arc::new(made)))
 }
@@ -59,7 +59,7 @@ pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, Describe
     }
     let known = types().get_or_insert_default().get(&id).cloned();
     let outcome = known.unwrap_or_else(|| {
-        // Not under the lock: describing runs the type's own `Deserialize`.
+        // Runs without the lock, since describing runs the type's own `Deserialize`.
         let made = describe()
             .map_err(|error| CodecError::Encode { codec: Codec::Gob, what: error.to_string() })
             .and_then(|description| gob_type(&description));
@@ -69,7 +69,7 @@ pub(super) fn type_of<T: 'static>(describe: fn() -> Result<Description, Describe
     Ok(outcome)
 }
 
-/// Keeps what was made by hand, unless something was made before.
+/// Stores a type that was described by hand, unless one is stored already.
 pub(super) fn insert<T: 'static>(made: GobType) -> Outcome {
     match types().get_or_insert_default().entry(TypeId::of::<T>()) {
         Entry::Occupied(mut entry) if entry.get().is_err() => {

@@ -1,7 +1,7 @@
-//! What holds elements, being written: lists, tuples, maps, structs.
+//! Writes values with elements: lists, tuples, maps, structs.
 //!
-//! Counts stand in front, so a list that does not know its length gets it put in at the end. Fields are written in
-//! the order of the description, which is that of derived types.
+//! Counts precede the elements, so a list that does not know its length gets its count inserted at the end. Fields
+//! are written in the order of the description, which is the order of derived types.
 
 use serde::Serialize;
 use serde::ser::{
@@ -16,13 +16,13 @@ use super::single::Number;
 use super::time::TimeParts;
 use super::types::{GobNode, GobType};
 
-/// Elements of one type, being counted.
+/// Elements of one type, with their count.
 struct Counted<'a> {
     out: &'a mut Vec<u8>,
     gob_type: &'a GobType,
-    /// Where the count goes if it was not known before, with where the field's number began.
+    /// The position of the count if it is not known in advance, and the position of the field's number.
     unknown: Option<(usize, usize)>,
-    /// Whether a count of zero found at the end takes the field back.
+    /// Whether the field is removed again if the count is zero at the end.
     leaves_out: bool,
     declared: usize,
     count: usize,
@@ -51,7 +51,7 @@ impl<'a> Counted<'a> {
         }
     }
 
-    /// Whether anything was written.
+    /// Returns whether anything was written.
     fn end(self) -> Result<bool, GobFault> {
         match self.unknown {
             Some((_, start)) if self.count == 0 && self.leaves_out => {
@@ -76,9 +76,9 @@ pub(super) struct ListEncoder<'a> {
     counted: Counted<'a>,
     /// The type of the elements; `None` for the bytes of a byte string.
     elem: Option<usize>,
-    /// For an array, how many there must be.
+    /// The required number of elements, for an array.
     len: Option<usize>,
-    /// Whether it is what a variant holds, so that the enum's struct ends behind it.
+    /// Whether this is the content of a variant, so that the enum's struct ends after it.
     in_variant: bool,
 }
 
@@ -90,7 +90,7 @@ impl<'a> ListEncoder<'a> {
             GobNode::Array { elem, len } => (Some(*elem), Some(*len)),
             _ => return place.mismatch("a list"),
         };
-        // Arrays are never left out, not even of zeros.
+        // Arrays are never left out, not even arrays of zeros.
         Ok(ListEncoder {
             counted: Counted::begin(place, len, array_len.is_none()),
             elem,
@@ -120,7 +120,7 @@ impl<'a> ListEncoder<'a> {
             return self.counted.end();
         }
         let Counted { out, unknown, .. } = self.counted;
-        // A tuple's length is known, and what a variant holds is always written.
+        // The length of a tuple is known, and the content of a variant is always written.
         debug_assert!(unknown.is_none());
         out.push(0);
         Ok(true)
@@ -151,7 +151,7 @@ pub(super) struct MapEncoder<'a> {
 impl<'a> MapEncoder<'a> {
     pub(super) fn begin(place: ValueEncoder<'a>, len: Option<usize>) -> Result<MapEncoder<'a>, GobFault> {
         let GobNode::Map { key, elem } = place.node() else { return place.mismatch("a map") };
-        // Go leaves out nil maps alone, and ours never are.
+        // Go leaves out only nil maps, and maps in Rust are never nil.
         Ok(MapEncoder { key: *key, elem: *elem, counted: Counted::begin(place, len, false) })
     }
 }
@@ -174,18 +174,18 @@ impl SerializeMap for MapEncoder<'_> {
     }
 }
 
-/// A struct: fields with numbers, zero at the end.
+/// A struct: fields with numbers, and a zero at the end.
 pub(super) struct StructEncoder<'a> {
     out: &'a mut Vec<u8>,
     gob_type: &'a GobType,
     fields: &'a [(String, usize)],
-    /// The least number that the next field can have.
+    /// The smallest number that the next field can have.
     next: usize,
-    /// One more than the number that was written last.
+    /// One more than the last number that was written.
     written: usize,
-    /// Whether it is what a variant holds, so that the enum's struct ends behind it.
+    /// Whether this is the content of a variant, so that the enum's struct ends after it.
     in_variant: bool,
-    /// A moment's parts, where it is one.
+    /// The parts of the time, if this is one, and whether a zero is written.
     time: Option<(TimeParts, bool)>,
 }
 
@@ -203,7 +203,7 @@ impl<'a> StructEncoder<'a> {
             _ => return place.mismatch("a struct"),
         };
         let ValueEncoder { out, gob_type, delta, keeps_zero, .. } = place;
-        // A moment is written when all of it is known.
+        // A time is written once all its parts are known.
         let time = time.map(|parts| (parts, keeps_zero || delta == 0));
         let written = if time.is_some() { delta } else { 0 };
         Ok(StructEncoder { out, gob_type, fields, next: 0, written, in_variant, time })
@@ -230,7 +230,7 @@ impl<'a> StructEncoder<'a> {
         self.value(field, value)
     }
 
-    /// Writes the field of that number, unless it is left out.
+    /// Writes the field with this number, unless it is left out.
     fn value<T: Serialize + ?Sized>(&mut self, field: usize, value: &T) -> Result<(), GobFault> {
         let Some((_, at)) = self.fields.get(field) else { return Err(self.unknown(field)) };
         self.next = field + 1;

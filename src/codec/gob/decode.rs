@@ -1,8 +1,8 @@
-//! The deserializer: driven by the types on the wire, visiting a type of Rust's.
+//! The deserializer: driven by the types on the wire, it visits a Rust type.
 //!
-//! Kinds must agree as they must for Go: a signed integer is not read into an unsigned one. Fields go by name. What
-//! Go leaves out is zero, and is handed in as such (`zero.rs`), so that no type needs serde defaults. Containers,
-//! their elements are in `access.rs` and `fields.rs`, enums in `variant.rs`.
+//! Kinds must agree as in Go: a signed integer is not read into an unsigned one. Fields are matched by name. A value
+//! that Go leaves out is passed on as a zero (`zero.rs`), so that no type needs serde defaults. The elements of
+//! containers are in `access.rs` and `fields.rs`, enums in `variant.rs`.
 
 use std::rc::Rc;
 
@@ -20,8 +20,10 @@ use super::variant;
 use super::wire::{TypeIndex, WireType};
 use crate::codec::depth_max;
 
-/// The value of a message (without its length), whose types the definition messages define, and `plan` with them;
-/// `after` goes on with it.
+/// Decodes the value of a message (without its length).
+///
+/// The types are defined by the messages in `definitions`, and `plan` is the plan for those; the value may continue
+/// in `after`.
 pub(super) fn decode_value<'de, T: Deserialize<'de>>(
     mut plan: Rc<Plan>,
     definitions: &[u8],
@@ -49,7 +51,7 @@ pub(super) fn decode_value<'de, T: Deserialize<'de>>(
         match T::deserialize(ValueDecoder { run: &mut run, at }) {
             Ok(value) if run.reader.left().is_empty() => return Ok((value, run.reader.after())),
             Ok(_) => return Err(GobFault::said(format_args!("{} more bytes", run.reader.left().len()))),
-            // Each time something is learnt that a type of Rust's will need again, so this ends.
+            // Each repetition records a new need of a Rust type, so the loop ends.
             Err(_) if run.learnt => {}
             Err(_) if run.too_deep => return Err(GobFault::TooDeep),
             Err(fault) => return Err(fault),
@@ -57,7 +59,7 @@ pub(super) fn decode_value<'de, T: Deserialize<'de>>(
     }
 }
 
-/// A value on the wire.
+/// The deserializer of one value on the wire.
 pub(super) struct ValueDecoder<'r, 'de, 't> {
     pub(super) run: &'r mut DecodeRun<'de, 't>,
     pub(super) at: TypeIndex,
@@ -68,7 +70,7 @@ impl<'de, 't> ValueDecoder<'_, 'de, 't> {
         self.run.table().kind(self.at)
     }
 
-    /// Reads an interface's value with the type that it names; nil is read as nothing.
+    /// Reads the value in an interface with the type that it names; nil is read as none.
     fn concrete<V: Visitor<'de>>(
         self,
         visitor: V,
@@ -161,7 +163,7 @@ macro_rules! wide_integers {
         fn $method<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
             match self.kind() {
                 WireType::String => match self.run.reader.text().map(|text| (text, text.parse::<$type>()))? {
-                    // Rust takes a plus sign, which nobody writes.
+                    // Rust's parser accepts a plus sign, which no encoder writes.
                     (text, Ok(number)) if !text.starts_with('+') => visitor.$visit(number),
                     _ => Err(GobFault::text("expected an integer of at most 128 bits as decimal text")),
                 },
@@ -252,7 +254,8 @@ impl<'de> Deserializer<'de> for ValueDecoder<'_, 'de, '_> {
         match self.kind() {
             WireType::Float => {
                 let number = self.run.reader.float()?;
-                // Infinity fits; what would become one does not. Precision may be lost, as in Go.
+                // Infinity fits; a finite number that would become infinite does not. Precision may be lost, as in
+                // Go.
                 if number.is_finite() && number.abs() > f64::from(f32::MAX) {
                     return out_of_range(number, 32);
                 }
@@ -322,7 +325,7 @@ impl<'de> Deserializer<'de> for ValueDecoder<'_, 'de, '_> {
         self.run.through(|run| visitor.visit_some(ValueDecoder { run, at }))
     }
 
-    /// Whatever came says nothing.
+    /// Skips any value.
     fn deserialize_unit<V: Visitor<'de>>(self, visitor: V) -> Result<V::Value, GobFault> {
         self.run.skip(self.at)?;
         visitor.visit_unit()
@@ -349,7 +352,8 @@ impl<'de> Deserializer<'de> for ValueDecoder<'_, 'de, '_> {
         match self.kind() {
             WireType::Bytes | WireType::Opaque { .. } => self.run.inside(|run| {
                 let bytes = run.reader.bytes()?;
-                // They are there, so that a reservation of as many is no more than was sent.
+                // The bytes are present in the body, so a reservation of this many elements is bounded by what was
+                // sent.
                 let mut bits = ByteElements { bytes };
                 let value = visitor.visit_seq(&mut bits)?;
                 match bits.bytes.len() {
@@ -414,7 +418,7 @@ impl<'de> Deserializer<'de> for ValueDecoder<'_, 'de, '_> {
             WireType::Interface => {
                 self.concrete(visitor, |place, visitor| place.deserialize_struct(name, fields, visitor))
             }
-            // A complex number is two floats, in whatever struct.
+            // A complex number is two floats, whatever the struct is.
             WireType::Complex if fields.len() == 2 => self.deserialize_any(visitor),
             _ => self.mismatch("a struct"),
         }

@@ -1,7 +1,7 @@
-//! Gob without a type of Rust's: values shown as JSON, and made from JSON. For tools, which know no types.
+//! Gob without a Rust type: values converted to JSON and from JSON, for tools that have no types.
 //!
-//! `form.rs` reads what a piece of JSON stands for, `infer.rs` finds the gob type of that, `make.rs` writes it by that
-//! type; `show.rs` reads a stream by the definitions that it carries, `moment.rs` spells times.
+//! `form.rs` interprets a piece of JSON, `infer.rs` finds its gob type, and `make.rs` writes it with that type.
+//! `show.rs` reads a stream with the definitions in it, and `moment.rs` formats times.
 //!
 //! # From JSON
 //!
@@ -19,16 +19,16 @@
 //! | `{"$map": {"k": …}}`, `{"$map": [[1, …]]}` | a map |
 //! | `null` | a field that is left out |
 //!
-//! Structs in one list or map may leave different fields out: their type has them all. A field that holds nothing but
-//! empty lists has no type, and is left out as Go leaves it out.
+//! Structs in one list or map may leave out different fields: their type has all of them. A field that contains only
+//! empty lists has no type and is left out, as in Go.
 //!
 //! # To JSON
 //!
-//! The same the other way round, without the `$` forms but for interfaces, which are
-//! `{"$type": "name", "value": …}`: unsigned integers are numbers and byte strings base64 text. Maps whose keys are no
-//! text are lists of pairs, complex numbers `[re, im]`, a `time.Time` is RFC 3339 text, what makes bytes of itself
-//! (GobEncoder) is base64 text. Fields that the sender left out are shown as the zero that they are; a struct that holds
-//! itself is `null` there. Bytes of a string that are not UTF-8 show as U+FFFD.
+//! The same mapping in reverse, without the `$` forms, except that an interface is `{"$type": "name", "value": …}`.
+//! Unsigned integers are numbers and byte strings base64 text. Maps whose keys are not text are lists of pairs, complex
+//! numbers are `[re, im]`, a `time.Time` is RFC 3339 text, and a type that encodes itself as bytes (GobEncoder) is
+//! base64 text. Fields that the sender left out are shown as their zero; a struct that contains itself is `null`
+//! there. Bytes of a string that are not UTF-8 are shown as U+FFFD.
 
 mod form;
 mod infer;
@@ -43,10 +43,10 @@ use super::stream;
 use super::types::GobType;
 use crate::codec::{Codec, CodecError};
 
-/// Appends the body of a piece of JSON: one self-contained stream. On an error `out` is as it was.
+/// Appends the body of a JSON value to `out`, as one self-contained stream. On an error `out` is unchanged.
 ///
-/// Ids are the process's own, as those of all its types: each new type takes one for good, so this is not for what peers
-/// send.
+/// Ids are shared with all other types of the process, and each new type takes one permanently. So this must not be
+/// used on input from peers.
 ///
 /// ```
 /// use coreloop::codec::gob::dynamic::{decode_json, encode_json};
@@ -69,11 +69,11 @@ fn append(value: &Value, out: &mut Vec<u8>) -> Result<(), GobFault> {
     make::append(value, &gob_type, out)
 }
 
-/// Shows a self-contained body by the definitions that it carries; an empty one is null.
+/// Converts a self-contained body to JSON, with the definitions in it; an empty body is null.
 ///
 /// # Errors
 ///
-/// The bytes are no gob, nest too deep, or would show as far more than they are.
+/// Fails if the bytes are not gob, nest too deep, or would expand to far more than their own size.
 pub fn decode_json(body: &[u8]) -> Result<Value, CodecError> {
     if body.is_empty() {
         return Ok(Value::Null);

@@ -1,8 +1,8 @@
-//! The serializer: a value written straight behind what is there, as the types of its description have it.
+//! The serializer: appends a value directly to the output, with the types of its description.
 //!
-//! A zero in a field is left out where Go leaves it out; whether it is one is looked at before anything is written.
-//! In lists and maps everything is written, so that none has no form there. The one difference from Go: `Some` of a
-//! zero is written, as a zero, since Go's way (leaving it out) would turn it into `None`. What holds elements is in
+//! A zero in a field is left out where Go leaves it out; the check for zero comes before anything is written. In
+//! lists and maps everything is written, so `None` has no form there. There is one difference from Go: `Some` of a
+//! zero is written as a zero, since Go's rule (leaving it out) would turn it into `None`. Values with elements are in
 //! `compound.rs`.
 
 use serde::Serialize;
@@ -21,7 +21,7 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(
 ) -> Result<(), GobFault> {
     out.extend_from_slice(&gob_type.definitions);
     let start = out.len();
-    // Most values are short: the room for their length.
+    // Most values are short: reserves one byte for the length.
     out.push(0);
     put_int(out, i64::from(gob_type.id));
     if !matches!(gob_type.nodes[gob_type.root], GobNode::Struct { .. }) {
@@ -36,14 +36,14 @@ pub(super) fn encode_value<T: Serialize + ?Sized>(
     Ok(())
 }
 
-/// Where a value goes. Its `Ok` says whether anything was written.
+/// The serializer of one value. Its `Ok` is whether anything was written.
 pub(super) struct ValueEncoder<'a> {
     pub(super) out: &'a mut Vec<u8>,
     pub(super) gob_type: &'a GobType,
     pub(super) at: usize,
-    /// The distance from the field before; 0 for elements, which have no number.
+    /// The distance from the previous field; 0 for elements, which have no number.
     pub(super) delta: usize,
-    /// Whether a zero is written, too.
+    /// Whether a zero is written as well.
     pub(super) keeps_zero: bool,
 }
 
@@ -52,7 +52,7 @@ impl<'a> ValueEncoder<'a> {
         &self.gob_type.nodes[self.at]
     }
 
-    /// Writes the field's number in front of a value; false if the value is left out.
+    /// Writes the field's number before a value. Returns false if the value is left out.
     #[inline]
     pub(super) fn begin(&mut self, is_zero: bool) -> bool {
         if self.delta > 0 {
@@ -99,7 +99,8 @@ impl<'a> ValueEncoder<'a> {
         Ok(is_written)
     }
 
-    /// The place of a variant's content, in the struct that stands for the enum; behind it the struct ends.
+    /// Returns the encoder for a variant's content, in the struct that represents the enum; that struct ends after
+    /// the content.
     fn variant(mut self, variant: &str, index: u32) -> Result<ValueEncoder<'a>, GobFault> {
         let GobNode::Struct { fields, .. } = self.node() else { return self.mismatch("a variant") };
         let index = index as usize;
@@ -170,7 +171,7 @@ impl<'a> Serializer for ValueEncoder<'a> {
 
     fn serialize_f64(mut self, number: f64) -> Result<bool, GobFault> {
         let GobNode::Float = self.node() else { return self.mismatch("a floating-point number") };
-        // Minus zero is zero here, as it is for Go.
+        // Minus zero counts as zero, as in Go.
         let is_written = self.begin(number == 0.0);
         if is_written {
             put_float(self.out, number);

@@ -1,7 +1,8 @@
-//! Why reading or writing gob stopped, inside this folder; outside it becomes a [`CodecError`] or a stream's error.
+//! The reasons why reading or writing gob stops, inside this folder; outside it they become a [`CodecError`] or a
+//! stream's error.
 //!
-//! Two of the reasons are not for the caller: fields that a type misses or meets twice tell the decoder which zeros
-//! to hand in, and are answered by a second reading (see `plan.rs`).
+//! Two of the reasons do not reach the caller: a missing or duplicate field shows the decoder which zeros to insert,
+//! and causes a second reading (see `plan.rs`).
 
 use std::borrow::Cow;
 use std::fmt;
@@ -12,19 +13,19 @@ use crate::codec::{Codec, CodecError};
 #[derive(Clone, Debug, PartialEq)]
 pub(super) enum GobFault {
     What(Cow<'static, str>),
-    /// Nested too deep.
+    /// The body nests too deep.
     TooDeep,
-    /// The value runs on in a message that is not all there.
+    /// The value continues in a message that is not complete.
     NeedMore {
         missing: usize,
     },
-    /// A type misses a field that was not handed in.
+    /// A type reports a missing field that was not inserted as a zero.
     MissingField(&'static str),
-    /// The same, where that is an error.
+    /// A missing field, where that is an error.
     Absent(&'static str),
-    /// A type was handed a field twice.
+    /// A type reports a duplicate field.
     DuplicateField(&'static str),
-    /// The field at this path was left out, and its type has no zero.
+    /// The field at this path is missing, and its type has no zero.
     NoZero(String),
 }
 
@@ -39,7 +40,8 @@ impl GobFault {
         GobFault::What(Cow::Owned(what.to_string()))
     }
 
-    /// A field that was left out, of a type without a zero. What is wrong further in is part of the field's path.
+    /// Returns the fault for a missing field of a type without a zero. If the cause is an inner field, that becomes
+    /// part of the path.
     #[cold]
     pub(super) fn without_zero(field: &str, error: &GobFault) -> GobFault {
         GobFault::NoZero(match error {
@@ -48,7 +50,7 @@ impl GobFault {
         })
     }
 
-    /// As the caller of a decoder sees it.
+    /// Converts the fault to an error for the caller of a decoder.
     #[cold]
     pub(super) fn malformed(self) -> CodecError {
         match self {
@@ -65,7 +67,7 @@ impl GobFault {
         }
     }
 
-    /// As the caller of an encoder sees it.
+    /// Converts the fault to an error for the caller of an encoder.
     #[cold]
     pub(super) fn unwritten(self) -> CodecError {
         CodecError::Encode { codec: Codec::Gob, what: self.to_string() }

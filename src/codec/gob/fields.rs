@@ -1,8 +1,8 @@
-//! The fields of a struct: by name for structs and maps of Rust's, by position for tuples.
+//! The fields of a struct: by name for Rust structs and maps, by position for tuples.
 //!
-//! The sender leaves out what is zero, so each of its type's fields that did not come is handed in as a zero. Fields
-//! that its type has not are left to serde's defaults, until the type of Rust's says that it cannot do without: then
-//! they are handed in as zeros from there on (see `Plan::learns_from`).
+//! The sender leaves out zeros, so each absent field of the sender's type is passed on as a zero. Fields that the
+//! sender's type lacks are left to serde's defaults, until the Rust type reports one as missing: from then on that
+//! field is passed on as a zero (see `Plan::learns_from`).
 
 use serde::de::value::{BorrowedStrDeserializer, StrDeserializer};
 use serde::de::{DeserializeSeed, IntoDeserializer, MapAccess, SeqAccess, Visitor};
@@ -16,10 +16,10 @@ use super::wire::TypeIndex;
 use super::zero::Zero;
 use crate::codec::zero::ZeroContext as _;
 
-/// Name and type of the fields on the wire.
+/// The names and types of the fields on the wire.
 pub(super) type WireFields = [(Box<str>, TypeIndex)];
 
-/// The field that comes next in the body.
+/// The next field in the body.
 #[derive(Clone, Copy, PartialEq)]
 enum NextField {
     /// Its number has not been read.
@@ -28,21 +28,21 @@ enum NextField {
     End,
 }
 
-/// The value of the key that was given last.
+/// The source of the value for the last key.
 enum FieldSource {
     Present(TypeIndex),
     /// A zero, of this type on the wire.
     Zero(TypeIndex),
-    /// The zero of a field of Rust's that the wire has not.
+    /// The zero of a field of the Rust type that the type on the wire lacks.
     Absent(&'static str),
 }
 
-/// Which fields come, in the order of their numbers.
+/// Walks through the fields in the order of their numbers.
 struct FieldWalk<'t> {
     wire: &'t WireFields,
     deltas: FieldDeltas,
     coming: NextField,
-    /// The least number that was not handed out: never above that of the field that comes.
+    /// The smallest number not returned yet: never above that of the next field in the body.
     next: usize,
 }
 
@@ -51,7 +51,7 @@ impl<'t> FieldWalk<'t> {
         FieldWalk { wire, deltas: FieldDeltas::new(), coming: NextField::Unread, next: 0 }
     }
 
-    /// The next field of the type, and whether the body has it.
+    /// Returns the next field of the type, and whether the body has it.
     #[inline]
     fn step(&mut self, run: &mut DecodeRun<'_, '_>) -> Result<Option<(usize, bool)>, GobFault> {
         if self.coming == NextField::Unread {
@@ -72,7 +72,7 @@ impl<'t> FieldWalk<'t> {
         Ok(Some((field, is_present)))
     }
 
-    /// Whoever was given the fields must have taken them all.
+    /// Checks that all fields of the body were read.
     fn end(&mut self, run: &mut DecodeRun<'_, '_>) -> Result<(), GobFault> {
         match self.coming {
             NextField::End => Ok(()),
@@ -86,14 +86,14 @@ impl<'t> FieldWalk<'t> {
 pub(super) struct NamedFields<'r, 'de, 't, 'p> {
     run: &'r mut DecodeRun<'de, 't>,
     walk: FieldWalk<'t>,
-    /// How they go with a struct of Rust's; without one all are handed in.
+    /// The mapping to a Rust struct; without it all fields are passed on.
     pair: Option<&'p StructMatch>,
     absent_next: usize,
     value: Option<FieldSource>,
 }
 
 impl<'de, 't> NamedFields<'_, 'de, 't, '_> {
-    /// All of them, for whoever asks for a map.
+    /// Reads all fields, for a type that requests a map.
     pub(super) fn named<V: Visitor<'de>>(
         run: &mut DecodeRun<'de, 't>,
         wire: &'t WireFields,
@@ -106,7 +106,7 @@ impl<'de, 't> NamedFields<'_, 'de, 't, '_> {
         Ok(value)
     }
 
-    /// Those that a struct of Rust's has.
+    /// Reads the fields that a Rust struct has.
     pub(super) fn of_struct<V: Visitor<'de>>(
         run: &mut DecodeRun<'de, 't>,
         at: TypeIndex,
@@ -115,7 +115,7 @@ impl<'de, 't> NamedFields<'_, 'de, 't, '_> {
         visitor: V,
     ) -> Result<V::Value, GobFault> {
         let pair = run.plan.pair::<V::Value>(at, names);
-        // Go looks at this for whole values alone (encoding/gob decode.go, decodeValue), and so says it.
+        // Go checks this for whole values only (encoding/gob decode.go, decodeValue); the text of the error is Go's.
         if pair.is_disjoint && run.is_in_value() {
             return Err(GobFault::said(format_args!(
                 "type mismatch: no fields matched compiling decoder for {name}"
@@ -132,7 +132,7 @@ impl<'de, 't> NamedFields<'_, 'de, 't, '_> {
             Err(fault @ (GobFault::MissingField(_) | GobFault::DuplicateField(_))) => {
                 let run = fields.run;
                 run.learnt |= run.plan.learns_from(&fault, at, &pair, names);
-                // It is about this struct, and must not be taken for one about a struct around it.
+                // The error is about this struct and must not be attributed to an enclosing one.
                 Err(GobFault::said(fault))
             }
             Err(fault) => Err(fault),
@@ -153,7 +153,7 @@ impl<'de> MapAccess<'de> for &mut NamedFields<'_, 'de, '_, '_> {
             self.value = Some(if is_present { FieldSource::Present(*at) } else { FieldSource::Zero(*at) });
             return match known {
                 Some(name) => seed.deserialize(BorrowedStrDeserializer::<GobFault>::new(name)),
-                // Not a field as far as we know; the type passes over it, or takes or refuses it.
+                // An unknown name: the type ignores, accepts or refuses it.
                 None => {
                     let name: StrDeserializer<'_, GobFault> = (**wire_name).into_deserializer();
                     seed.deserialize(name)
@@ -182,7 +182,7 @@ impl<'de> MapAccess<'de> for &mut NamedFields<'_, 'de, '_, '_> {
     }
 }
 
-/// Fields by position: a tuple's, whatever they are called.
+/// Fields by position, for tuples; names are ignored.
 pub(super) struct PositionalFields<'r, 'de, 't> {
     run: &'r mut DecodeRun<'de, 't>,
     walk: FieldWalk<'t>,

@@ -1,18 +1,18 @@
-//! What is known by a type's id: most peers define a handful, which a short list holds in less room than a table, and
-//! is looked through sooner than a key is hashed.
+//! A map keyed by type id. Most peers define a handful of types: a short list takes less room than a table, and
+//! searching it is faster than hashing a key.
 //!
-//! Ids are the peer's choice, so what does not fit the list goes to a keyed map.
+//! Peers choose the ids, so entries beyond the list go to a keyed hash map.
 
 use std::collections::HashMap;
 
-/// Ids that are kept in the list.
+/// The maximum number of ids in the list.
 const FEW_MAX: usize = 16;
 
 /// Values by id.
 #[derive(Clone, Debug)]
 pub(super) struct Ids<V> {
     few: Vec<(i32, V)>,
-    /// All of them, once they were more than a few.
+    /// All entries, once there are more than a few.
     #[allow(
         clippy::box_collection,
         reason = "most have none, and every idle connection has room for it thrice"
@@ -39,14 +39,14 @@ impl<V> Ids<V> {
         self.get(id).is_some()
     }
 
-    /// Adds one, or replaces it.
+    /// Inserts or replaces an entry.
     pub(super) fn insert(&mut self, id: i32, value: V) {
         if let Some(many) = &mut self.many {
             many.insert(id, value);
         } else if let Some((_, known)) = self.few.iter_mut().find(|(known, _)| *known == id) {
             *known = value;
         } else if self.few.len() < FEW_MAX {
-            // As much as there is, since a connection keeps it while it idles.
+            // Reserves exactly one entry, since an idle connection keeps the list.
             self.few.reserve_exact(1);
             self.few.push((id, value));
         } else {
@@ -65,7 +65,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_knows_what_a_map_knows(entries in proptest::collection::vec((-5..40i32, any::<u8>()), 0..80)) {
+        fn ids_match_a_hash_map(entries in proptest::collection::vec((-5..40i32, any::<u8>()), 0..80)) {
             let (mut ids, mut map) = (Ids::default(), HashMap::new());
             for (id, value) in entries {
                 ids.insert(id, value);

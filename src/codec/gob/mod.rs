@@ -1,10 +1,10 @@
 //! The gob codec: the wire format of Go's encoding/gob, over plain serde types.
 //!
-//! A body is one self-contained stream: the definitions of the types that the value needs, then the value.
-//! `shape.rs` and `types.rs` turn a description into gob types with ids, `encode.rs` writes values by them;
-//! `wire.rs` and `plan.rs` turn definitions that came into types, `decode.rs` reads values by those. [`stream`] is for
-//! protocols that define each type once on a connection, `dynamic` for tools that have no types. It follows Go's doc.go,
-//! type.go, encode.go and decode.go.
+//! A body is one self-contained stream: the definitions of the types that the value needs, then the value. `shape.rs`
+//! and `types.rs` turn a description into gob types with ids, and `encode.rs` writes values of those types. `wire.rs`
+//! and `plan.rs` turn received definitions into types, and `decode.rs` reads values of those types. [`stream`] is for
+//! protocols that define each type once on a connection, `dynamic` for tools that have no types. The implementation
+//! follows Go's doc.go, type.go, encode.go and decode.go.
 //!
 //! # Types
 //!
@@ -29,18 +29,18 @@
 //! | struct with a pointer for each variant | enums with content | one is set; `bool` for variants without content |
 //! | `complex128` | struct or tuple of two `f64` | read only |
 //! | `time.Time` | [`Time`] | |
-//! | interface | the type that came; an enum with the registered names as variants | read only |
+//! | interface | the concrete type; an enum with the registered names as variants | read only |
 //! | GobEncoder, BinaryMarshaler | bytes | read only |
 //! | TextMarshaler | text | read only |
 //!
 //! - A field that the sender left out is zero: 0, "", empty, `None`, all fields zero, the first variant. A field that
-//!   the sender's type has not takes its serde default, or is zero if it has none. Fields that the receiver has not
-//!   are passed over.
+//!   the sender's type lacks takes its serde default, or is zero if it has none. Fields that the receiver's type lacks
+//!   are skipped.
 //! - Pointers are flattened: `None` is a field that is left out. `Some` of a zero is written as a zero, where Go
-//!   leaves it out (and reads it back as nil); Go reads ours as a pointer to zero. `None` in a list or map, as the
+//!   leaves it out (and reads it back as nil); Go reads the zero as a pointer to zero. `None` in a list or map, as the
 //!   whole value, or as a variant's content has no form in gob, and is refused.
-//! - Types are described from serde alone (`Description::of`); a type that cannot be so is refused, unless it was
-//!   described by hand with [`describe_as`].
+//! - Types are described from serde alone (`Description::of`). A type that cannot be described so is refused, unless it
+//!   was described by hand with [`describe_as`].
 //! - Minus zero in a field becomes zero, as in Go.
 
 mod access;
@@ -78,7 +78,7 @@ use super::{Codec, CodecError};
 pub use time::Time;
 pub use types::GobType;
 
-/// The value in a self-contained body.
+/// Decodes the value in a self-contained body.
 ///
 /// ```
 /// use coreloop::codec::gob;
@@ -99,8 +99,10 @@ pub fn decode<'de, T: Deserialize<'de>>(body: &'de [u8]) -> Result<T, CodecError
     decode_parts(definitions, value)
 }
 
-/// The value in a message (or the messages, where interfaces bring types of their own) whose definitions are
-/// elsewhere: [`stream::Definitions`] gives both, so that they need not be put together.
+/// Decodes a value whose definitions are separate: [`stream::Definitions`] returns both parts, so that they need not
+/// be joined.
+///
+/// The value is one message, or several where interfaces define further types.
 pub fn decode_parts<'de, T: Deserialize<'de>>(definitions: &[u8], value: &'de [u8]) -> Result<T, CodecError> {
     let plan = plan::Plan::of(definitions).map_err(fault::GobFault::malformed)?;
     decode_by(plan, definitions, value)
@@ -121,7 +123,7 @@ fn decode_by<'de, T: Deserialize<'de>>(
     }
 }
 
-/// Appends the body of a value. On an error `out` is as it was.
+/// Appends the body of a value to `out`. On an error `out` is unchanged.
 ///
 /// ```
 /// use coreloop::codec::gob;
@@ -136,7 +138,7 @@ pub fn encode<T: Serialize + DeserializeOwned + 'static>(
     encode_described(value, Description::of::<T>, out)
 }
 
-/// The same, with what describes the type if it was not described before.
+/// Appends the body of a value to `out`; `describe` is called if the type was not described before.
 pub(super) fn encode_described<T: Serialize + 'static>(
     value: &T,
     describe: fn() -> Result<Description, DescribeError>,
@@ -146,7 +148,7 @@ pub(super) fn encode_described<T: Serialize + 'static>(
     encode_as(value, gob_type, out)
 }
 
-/// Appends the body of a value whose type was described somehow. On an error `out` is as it was.
+/// Appends the body of a value of an explicitly described type to `out`. On an error `out` is unchanged.
 pub fn encode_as<T: Serialize + ?Sized>(
     value: &T,
     gob_type: &GobType,
@@ -159,7 +161,7 @@ pub fn encode_as<T: Serialize + ?Sized>(
     })
 }
 
-/// Appends the body of a byte string. On an error `out` is as it was.
+/// Appends the body of a byte string to `out`. On an error `out` is unchanged.
 pub(super) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecError> {
     let mut message = Vec::with_capacity(12);
     number::put_int(&mut message, i64::from(wire::BYTES));
@@ -171,13 +173,15 @@ pub(super) fn encode_bytes(bytes: &[u8], out: &mut Vec<u8>) -> Result<(), CodecE
     Ok(())
 }
 
-/// The gob types of a description; ids are given to those that the process has not met.
+/// Returns the gob types of a description. Types that are new to the process get ids.
 pub fn gob_type(description: &Description) -> Result<GobType, CodecError> {
     GobType::new(description).map_err(fault::GobFault::unwritten)
 }
 
-/// Describes a type by hand for all that encodes it from here on: for types that cannot be described from serde
-/// alone. It must come before the first value, and the first description stays.
+/// Describes a type by hand, for all encodings of it from now on.
+///
+/// For types that cannot be described from serde alone. Must be called before the first value is encoded; the first
+/// description stays.
 pub fn describe_as<T: 'static>(description: &Description) -> Result<Arc<GobType>, CodecError> {
     cache::insert::<T>(gob_type(description)?).cloned()
 }

@@ -1,24 +1,24 @@
-//! Gob's numbers and byte strings, read and written: the alphabet that everything else is spelt in.
+//! Reads and writes gob's numbers and byte strings.
 //!
-//! An unsigned integer below 128 is one byte; a larger one is its bytes, high byte first, after their negated count
-//! (Go's encodeUint). Signed integers fold the sign into the low bit, floats are sent with their bytes reversed.
-//! No types here: those are in `wire.rs`.
+//! An unsigned integer below 128 is one byte; a larger one is its negated byte count followed by its bytes, high byte
+//! first (Go's encodeUint). Signed integers fold the sign into the low bit, floats are sent with their bytes
+//! reversed. Types are in `wire.rs`.
 
 use std::borrow::Cow;
 
 use super::fault::GobFault;
 use super::stream::{self, StreamItem};
 
-/// What is left of a message, and the bytes that follow it.
+/// The unread part of a message, and the bytes that follow the message.
 #[derive(Clone, Copy)]
 pub(super) struct GobReader<'de> {
     left: &'de [u8],
-    /// A value that holds interfaces may run on in further messages (Go's decodeTypeSequence).
+    /// A value with interfaces may continue in further messages (Go's decodeTypeSequence).
     after: &'de [u8],
 }
 
 impl<'de> GobReader<'de> {
-    /// Reads the payload of one message; `after` is what follows it.
+    /// Returns a reader for the payload of one message; `after` is what follows it.
     pub(super) fn new(left: &'de [u8], after: &'de [u8]) -> GobReader<'de> {
         GobReader { left, after }
     }
@@ -63,7 +63,7 @@ impl<'de> GobReader<'de> {
         self.uint().map(|bits| f64::from_bits(bits.swap_bytes()))
     }
 
-    /// A count of things that take at least a byte each: never more than there are bytes left.
+    /// Reads a count of items that take at least one byte each: never more than the bytes left.
     #[inline]
     pub(super) fn count(&mut self) -> Result<usize, GobFault> {
         let count = self.uint()?;
@@ -73,7 +73,7 @@ impl<'de> GobReader<'de> {
         }
     }
 
-    /// A byte string: its length, and it.
+    /// Reads a byte string: its length, then its bytes.
     #[inline]
     pub(super) fn bytes(&mut self) -> Result<&'de [u8], GobFault> {
         let len = self.count()?;
@@ -87,18 +87,18 @@ impl<'de> GobReader<'de> {
         std::str::from_utf8(self.bytes()?).map_err(|_| GobFault::text("expected a string of UTF-8"))
     }
 
-    /// A type's id: positive for a value, negative for the definition of the id without its sign.
+    /// Reads a type's id: positive for a value, negative for the definition of the type with the negated id.
     #[inline]
     pub(super) fn id(&mut self) -> Result<i32, GobFault> {
         let id = self.int()?;
         match i32::try_from(id) {
-            // Without its least value, so that the sign can be turned.
+            // Excludes the smallest value, so that the id can be negated.
             Ok(id) if id != 0 && id != i32::MIN => Ok(id),
             _ => Err(no_id(id)),
         }
     }
 
-    /// Goes on in the message behind this one, which must have been read to its end.
+    /// Continues with the next message. The current message must have been read to its end.
     pub(super) fn next_message(&mut self) -> Result<(), GobFault> {
         match stream::split(self.after, usize::MAX).map_err(GobFault::said)? {
             StreamItem::Message(message) => {
@@ -112,9 +112,9 @@ impl<'de> GobReader<'de> {
     }
 }
 
-/// The numbers of the fields of a struct as they come: each as its distance from the one before, zero ends them.
+/// Reads the field numbers of a struct: each is the distance from the previous field, and zero ends the struct.
 pub(super) struct FieldDeltas {
-    /// The least number that the next field can have: at most the number of fields.
+    /// The smallest number that the next field can have: at most the number of fields.
     next: usize,
 }
 
@@ -176,7 +176,7 @@ pub(super) fn put_uint(out: &mut Vec<u8>, number: u64) {
 
 #[inline]
 pub(super) fn put_int(out: &mut Vec<u8>, number: i64) {
-    // The low bit tells a number that is complemented.
+    // The low bit marks a complemented number.
     put_uint(out, (number << 1 ^ number >> 63) as u64);
 }
 
@@ -190,13 +190,13 @@ pub(super) fn put_bytes(out: &mut Vec<u8>, bytes: &[u8]) {
     out.extend_from_slice(bytes);
 }
 
-/// An unsigned integer's spelling: the bytes from that index on.
+/// Returns the encoding of an unsigned integer: the bytes from the returned index on.
 #[inline]
 pub fn number_bytes(number: u64) -> ([u8; 9], usize) {
     if number < 0x80 { ([number as u8; 9], 8) } else { spelt(number) }
 }
 
-/// Puts the length of a message into the byte of room that it begins with, or makes more room.
+/// Writes the length of a message into the byte reserved at its start, or makes more room.
 #[inline]
 pub(super) fn end_message(out: &mut Vec<u8>, start: usize) {
     let len = out.len() - start - 1;
@@ -211,7 +211,7 @@ pub(super) fn end_message(out: &mut Vec<u8>, start: usize) {
     out[start..=start + more].copy_from_slice(&bytes[from..]);
 }
 
-/// Puts a number in at a place where only what came after it told it.
+/// Inserts a number at a position that was passed before the number was known.
 pub(super) fn insert_uint(out: &mut Vec<u8>, at: usize, number: u64) {
     let (bytes, from) = number_bytes(number);
     let len = out.len();
@@ -220,7 +220,7 @@ pub(super) fn insert_uint(out: &mut Vec<u8>, at: usize, number: u64) {
     out[at..at + 9 - from].copy_from_slice(&bytes[from..]);
 }
 
-/// A number of 128 and more: its spelling, from that index on.
+/// Returns the encoding of a number of 128 or more, from the returned index on.
 fn spelt(number: u64) -> ([u8; 9], usize) {
     let mut bytes = [0; 9];
     bytes[1..].copy_from_slice(&number.to_be_bytes());
@@ -234,8 +234,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_are_spelt_as_gos_documentation_has_them() {
-        // The examples of Go's doc.go of encoding/gob.
+    fn numbers_match_gos_documentation() {
+        // The examples in doc.go of Go's encoding/gob.
         let mut out = Vec::new();
         put_uint(&mut out, 0);
         put_uint(&mut out, 7);
@@ -266,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_cut_off_or_lies_is_refused() {
+    fn truncated_and_inconsistent_bytes_are_refused() {
         for wrong in [&[][..], &[0xff], &[0xf8, 1, 2, 3], &[0xf7, 1, 2, 3, 4, 5, 6, 7, 8, 9], &[0x80]] {
             assert!(GobReader::new(wrong, &[]).uint().is_err(), "{wrong:?}");
         }

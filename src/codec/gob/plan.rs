@@ -1,8 +1,9 @@
-//! What decoding has learnt and keeps: the tables of types by the bytes that define them, and for each struct on
-//! the wire and each of Rust's which field is which. What a type of Rust's needs is kept in `codec/needs.rs`.
+//! Cached results of decoding: the tables of types by the bytes of their definitions, and the mapping of fields
+//! between each struct on the wire and each Rust struct. The required fields of Rust types are cached in
+//! `codec/needs.rs`.
 //!
-//! Both are kept per thread and bounded; what does not fit is made anew. Bytes are compared, not hashes, since peers
-//! choose them. The reading itself is in `decode.rs`.
+//! Both caches are per thread and bounded; entries that do not fit are made again each time. Bytes are compared and
+//! not hashed, since peers choose them. The reading itself is in `decode.rs`.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -13,23 +14,23 @@ use super::stream;
 use super::wire::{Definition, TypeIndex, TypeTable, WireType};
 use crate::codec::needs::{RustType, needs, note_need};
 
-/// Plans that a thread keeps, and the bytes of definitions that they may be for together.
+/// The limits of a thread's plan cache: the number of plans, and the total bytes of their definitions.
 const PLANS_MAX: usize = 64;
 const PLAN_BYTES_MAX: usize = 256 << 10;
-/// Types of Rust's that are remembered for one struct on the wire.
+/// The maximum number of Rust types that are cached for one struct on the wire.
 const PAIRS_MAX: usize = 16;
 
-/// How the fields of a struct on the wire go with those of one of Rust's.
+/// The mapping between the fields of a struct on the wire and those of a Rust struct.
 #[derive(Clone)]
 pub(super) struct StructMatch {
     rust: RustType,
-    /// By field on the wire: the field of Rust's of that name.
+    /// For each field on the wire, the Rust field of that name.
     pub(super) names: Box<[Option<&'static str>]>,
-    /// Fields that the wire has not, and Rust's type cannot do without.
+    /// Required fields of the Rust type that the type on the wire lacks.
     pub(super) absent: Vec<&'static str>,
-    /// Both have fields, and share no name: nothing of what was sent could be read.
+    /// Whether both have fields but share no name: nothing that was sent could be read.
     pub(super) is_disjoint: bool,
-    /// Fields that were handed in, and were too many: under another name they had been there.
+    /// Fields that were filled with a zero although the body had them under another name (duplicates).
     refused: Vec<&'static str>,
 }
 
@@ -42,7 +43,7 @@ struct CachedPlan {
     plan: Rc<Plan>,
 }
 
-/// The plan at that place, which goes one place forward for each use: what is used most is found first.
+/// Returns the plan at this index, and moves it one place forward, so that the most used plans are found first.
 #[inline]
 fn use_kept(plans: &mut [CachedPlan], at: usize) -> &CachedPlan {
     let before = at.saturating_sub(1);
@@ -52,14 +53,14 @@ fn use_kept(plans: &mut [CachedPlan], at: usize) -> &CachedPlan {
     &plans[before]
 }
 
-/// The types that some definitions define, and what goes with them.
+/// The types of a set of definitions, with cached results for them.
 pub(super) struct Plan {
     table: TypeTable,
-    /// By place in the table.
+    /// By index in the table.
     pairs: RefCell<Vec<Vec<Rc<StructMatch>>>>,
-    /// Types of values that have been looked through, with whether they may hold interfaces.
+    /// The types of values that were examined, with whether they may contain interfaces.
     roots: RefCell<Vec<(i32, TypeIndex, bool)>>,
-    /// The one that was asked for last; 0 is no id.
+    /// The last requested entry of `roots`; 0 is not an id.
     root: Cell<(i32, TypeIndex, bool)>,
 }
 
@@ -69,7 +70,7 @@ impl Plan {
         Plan { table, pairs, roots: RefCell::default(), root: Cell::new((0, 0, false)) }
     }
 
-    /// The plan for these definition messages, kept or new.
+    /// Returns the plan for these definition messages, cached or new.
     pub(super) fn of(definitions: &[u8]) -> Result<Rc<Plan>, GobFault> {
         let kept = PLANS.with_borrow_mut(|plans| {
             let at = plans.iter().position(|kept| *kept.definitions == *definitions)?;
@@ -92,11 +93,11 @@ impl Plan {
         Ok(plan)
     }
 
-    /// The plan for the definitions that a body begins with, and the bytes that they take: told by comparing bytes,
-    /// which is quicker than looking for where they end. `None` if it is not kept.
+    /// Returns the cached plan for the definitions at the start of a body, and their length in bytes. Comparing bytes
+    /// is faster than finding the end of the definitions. Returns `None` if the plan is not cached.
     #[inline]
     pub(super) fn in_front_of(body: &[u8]) -> Option<(Rc<Plan>, usize)> {
-        // Definitions that are more than those of one plan may be all of another.
+        // The definitions of one plan may be a prefix of those of another.
         let is_whole = |kept: &CachedPlan| {
             let value = body.strip_prefix(&*kept.definitions);
             value.is_some_and(|value| !stream::begins_with_definition(value))
@@ -108,7 +109,7 @@ impl Plan {
         })
     }
 
-    /// The plan of a value that defines types itself.
+    /// Returns the plan of a value that contains definitions.
     pub(super) fn with(definitions: &[u8], more: &[(i32, Definition)]) -> Result<Rc<Plan>, GobFault> {
         let mut table = read_table(definitions)?;
         for (id, definition) in more {
@@ -121,7 +122,7 @@ impl Plan {
         &self.table
     }
 
-    /// The place of a value's type, and whether interfaces may be in it.
+    /// Returns the index of a value's type, and whether the value may contain interfaces.
     #[inline]
     pub(super) fn root(&self, id: i32) -> Result<(TypeIndex, bool), GobFault> {
         match self.root.get() {
@@ -149,7 +150,7 @@ impl Plan {
         Ok((at, holds))
     }
 
-    /// How the struct at this place of the wire goes with a struct of Rust's.
+    /// Returns the mapping between the struct at this index and a Rust struct.
     pub(super) fn pair<T>(&self, at: TypeIndex, fields: &'static [&'static str]) -> Rc<StructMatch> {
         let rust = RustType::of::<T>(fields);
         if let Some(pair) = self.pairs.borrow()[at as usize].iter().find(|pair| pair.rust == rust) {
@@ -169,7 +170,7 @@ impl Plan {
         pair
     }
 
-    /// Whether the fault tells something that a second reading can do better.
+    /// Learns from a fault. Returns whether a second reading can do better.
     pub(super) fn learns_from(
         &self,
         fault: &GobFault,
@@ -197,13 +198,13 @@ impl Plan {
                 *kept = Rc::new(next);
                 true
             }
-            // A pair that is not kept would learn the same for ever.
+            // A mapping that is not cached would learn the same fact without end.
             None => is_new,
         }
     }
 }
 
-/// Definitions that a value holds itself, collected in a first pass over it.
+/// Collects the definitions that a value contains, in a first pass over it.
 pub(super) struct Collector {
     table: TypeTable,
     found: Vec<(i32, Definition)>,

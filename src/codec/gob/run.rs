@@ -1,6 +1,7 @@
-//! The reading of one body: where it stands, and what it may still cost.
+//! The reading of one body: its position, and its remaining budgets.
 //!
-//! Depth is bounded for the sake of the stack, reservations by the bytes of the body. What is read is in `decode.rs`.
+//! Depth is limited to protect the stack, reservations are limited by the bytes of the body. Values are read in
+//! `decode.rs`.
 
 use super::fault::GobFault;
 use super::number::GobReader;
@@ -9,22 +10,22 @@ use super::skip::skip;
 use super::wire::{TypeIndex, TypeTable};
 use crate::codec::{Codec, DEPTH_MAX_DEFAULT, ValueRules, depth_max};
 
-/// Containers, options and newtypes around one place: the last two take no bytes, so that a type which holds itself
-/// through them alone would recurse for ever.
+/// The limit for containers, options and newtypes around one place. Options and newtypes take no bytes, so a type
+/// that contains itself only through them would recurse without end.
 const STEPS_MAX: usize = 4 * DEPTH_MAX_DEFAULT;
 
 /// The reading of one body.
 pub(super) struct DecodeRun<'de, 't> {
     pub(super) reader: GobReader<'de>,
     pub(super) plan: &'t Plan,
-    /// Containers around the place that is being read: below `depth_max`.
+    /// The number of containers around the current place: below `depth_max`.
     depth: usize,
     depth_max: usize,
-    /// Containers, options and newtypes around it: below STEPS_MAX.
+    /// The number of containers, options and newtypes around it: below STEPS_MAX.
     steps: usize,
-    /// Elements that hints may still have reserved: all together never exceed the bytes of the body.
+    /// The number of elements that hints may still reserve: all hints together never exceed the bytes of the body.
     reserve_left: usize,
-    /// Fields of Rust's that the sender's type does not have are zero; otherwise they are an error.
+    /// Whether Rust fields that the sender's type lacks are zero; otherwise they are an error.
     pub(super) fills_absent: bool,
     /// Whether a second reading will know more.
     pub(super) learnt: bool,
@@ -50,12 +51,12 @@ impl<'de, 't> DecodeRun<'de, 't> {
         self.plan.table()
     }
 
-    /// What is being read is the body's value or directly in it, and not deeper.
+    /// Returns whether the current place is the value of the body or directly inside it.
     pub(super) fn is_in_value(&self) -> bool {
         self.depth <= 1
     }
 
-    /// Reads what is in a container.
+    /// Reads the content of a container.
     #[inline]
     pub(super) fn inside<R>(
         &mut self,
@@ -70,7 +71,7 @@ impl<'de, 't> DecodeRun<'de, 't> {
         value
     }
 
-    /// Reads what is in an option or a newtype.
+    /// Reads the content of an option or a newtype.
     #[inline]
     pub(super) fn through<R>(
         &mut self,
@@ -91,7 +92,7 @@ impl<'de, 't> DecodeRun<'de, 't> {
         GobFault::TooDeep
     }
 
-    /// A count as a hint, cut down to what the bytes of the body could hold.
+    /// Reduces a count to a hint that the bytes of the body can hold.
     pub(super) fn reserve(&mut self, count: usize) -> usize {
         let granted = count.min(self.reserve_left);
         self.reserve_left -= granted;

@@ -1,18 +1,18 @@
-//! Which gob type stands for which shape; the table is in the head of `mod.rs`.
+//! Maps shapes to gob types; the table is in the documentation of `mod.rs`.
 
 use super::fault::GobFault;
 use super::time;
 use super::types::GobNode;
 use crate::codec::describe::{Shape, VariantShape};
 
-/// Levels of a description, for the sake of the stack; the tracer stops at as many.
+/// The maximum depth of a description, to protect the stack; the same as the tracer's.
 const DEPTH_MAX: usize = 128;
 
-/// The types of a shape as a graph, and the place of the outermost.
+/// Returns the types of a shape as a graph, and the outermost place.
 pub(super) fn graph(shape: &Shape) -> Result<(Vec<GobNode>, usize), GobFault> {
     let mut building = ShapeBuilder { places: Vec::new(), open: Vec::new() };
     let root = building.place(shape)?;
-    // Options are no types of their own: places that stand for others are passed over.
+    // Options have no type of their own: places that are aliases of others are resolved.
     let mut ends = Vec::new();
     for at in 0..building.places.len() {
         ends.push(building.end(at)?);
@@ -38,13 +38,13 @@ pub(super) fn graph(shape: &Shape) -> Result<(Vec<GobNode>, usize), GobFault> {
 
 enum ShapePlace {
     Node(GobNode),
-    /// The same as that place, once that is known.
+    /// An alias of another place, once that is known.
     Same(Option<usize>),
 }
 
 struct ShapeBuilder {
     places: Vec<ShapePlace>,
-    /// The places of the enclosing shapes, the outermost first.
+    /// The places of the enclosing shapes, outermost first.
     open: Vec<usize>,
 }
 
@@ -54,7 +54,7 @@ impl ShapeBuilder {
         self.places.len() - 1
     }
 
-    /// The place that this one stands for.
+    /// Returns the place that this one is an alias of.
     fn end(&self, mut at: usize) -> Result<usize, GobFault> {
         for _ in 0..=self.places.len() {
             match &self.places[at] {
@@ -73,7 +73,7 @@ impl ShapeBuilder {
     fn place(&mut self, shape: &Shape) -> Result<usize, GobFault> {
         match shape {
             Shape::Bool => self.leaf(GobNode::Bool),
-            // Go's 64 bits are the widest; wider ones travel as decimal text.
+            // Go's widest integers have 64 bits; wider ones are sent as decimal text.
             Shape::Int { bits: 128, .. } | Shape::String => self.leaf(GobNode::String),
             Shape::Int { signed: true, .. } | Shape::Char => self.leaf(GobNode::Int),
             Shape::Int { signed: false, .. } => self.leaf(GobNode::Uint),
@@ -110,7 +110,7 @@ impl ShapeBuilder {
         }
     }
 
-    /// Builds a shape that others may lead back to, with its place known beforehand.
+    /// Builds a shape that inner shapes may refer to: its place is allocated first.
     fn enclosing(
         &mut self,
         build: impl FnOnce(&mut ShapeBuilder) -> Result<ShapePlace, GobFault>,
@@ -125,7 +125,8 @@ impl ShapeBuilder {
         Ok(at)
     }
 
-    /// An array if all elements are alike, otherwise a struct. Elements of an array cannot be none, fields can.
+    /// Returns an array if all elements are alike, otherwise a struct. Elements of an array cannot be none, fields
+    /// can.
     fn tuple(&mut self, elements: &[Shape]) -> Result<ShapePlace, GobFault> {
         match elements {
             [first, rest @ ..]
@@ -145,7 +146,7 @@ impl ShapeBuilder {
         }
     }
 
-    /// A string if no variant holds anything, otherwise a struct with a field for each.
+    /// Returns a string if no variant has content, otherwise a struct with a field for each variant.
     fn variants(&mut self, name: &str, variants: &[VariantShape]) -> Result<ShapePlace, GobFault> {
         if variants.iter().all(|variant| variant.content.is_none()) {
             return Ok(ShapePlace::Node(GobNode::String));

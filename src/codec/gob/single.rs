@@ -1,4 +1,4 @@
-//! A serializer of integers alone: the bytes of a byte string, the parts of a moment.
+//! A serializer for integers alone: the bytes of a byte string, the parts of a time.
 
 use serde::Serialize;
 use serde::ser::{Impossible, Serializer};

@@ -1,23 +1,23 @@
-//! Passing over values that nobody asks for, with the wire's types alone: fields that the receiver has not, and
-//! whole values of which only the end is wanted.
+//! Skips values with the types on the wire alone: fields that the receiver's type lacks, and whole values of which
+//! only the end is needed.
 //!
-//! It recurses with the value, so it has the same limit on depth as everything else. Go writes a type that first
-//! shows inside an interface right there, in the middle of the value, which then goes on in another message: here
-//! such definitions are met, and handed to whoever keeps the types.
+//! Skipping recurses with the value, so it has the same depth limit as decoding. Go defines a type that first occurs
+//! inside an interface in place, in the middle of the value, which then continues in another message. Such
+//! definitions are found here and passed to the [`ValueTypes`].
 
 use super::fault::GobFault;
 use super::number::{FieldDeltas, GobReader};
 use super::wire::{Definition, TypeIndex, TypeTable, WireType};
 
-/// The types that a value is read by.
+/// The types that a value is read with.
 pub(super) trait ValueTypes {
     fn table(&self) -> &TypeTable;
 
-    /// A definition inside a value; `raw` is its message without the length.
+    /// Handles a definition inside a value; `raw` is its message without the length.
     fn on_definition(&mut self, id: i32, definition: Definition, raw: &[u8]) -> Result<(), GobFault>;
 }
 
-/// Types that are complete: definitions inside the value have been collected before.
+/// Complete types: definitions inside the value were collected before.
 impl ValueTypes for &TypeTable {
     fn table(&self) -> &TypeTable {
         self
@@ -39,7 +39,7 @@ impl ValueTypes for TypeTable {
     }
 }
 
-/// Passes over the value of a message, behind the type's id.
+/// Skips the value of a message, after the type's id.
 pub(super) fn skip_top<T: ValueTypes>(
     reader: &mut GobReader<'_>,
     types: &mut T,
@@ -52,7 +52,7 @@ pub(super) fn skip_top<T: ValueTypes>(
     skip(reader, types, at, depth_left)
 }
 
-/// The zero in front of a value that is not a struct and has no field around it.
+/// Reads the zero that precedes a value which is neither a struct nor in a field.
 pub(super) fn read_single(reader: &mut GobReader<'_>) -> Result<(), GobFault> {
     match reader.uint()? {
         0 => Ok(()),
@@ -60,7 +60,7 @@ pub(super) fn read_single(reader: &mut GobReader<'_>) -> Result<(), GobFault> {
     }
 }
 
-/// Passes over one value; `depth_left` containers may be around what is in it.
+/// Skips one value. Fails if containers in it nest `depth_left` levels deep.
 pub(super) fn skip<T: ValueTypes>(
     reader: &mut GobReader<'_>,
     types: &mut T,
@@ -122,7 +122,7 @@ pub(super) fn skip<T: ValueTypes>(
     }
 }
 
-/// The number of an array's elements, which is in the type and again in the value.
+/// Reads the number of an array's elements, and checks it against the number in the type.
 pub(super) fn array_count(reader: &mut GobReader<'_>, len: u64) -> Result<usize, GobFault> {
     let count = reader.count()?;
     if count as u64 == len {
@@ -132,10 +132,10 @@ pub(super) fn array_count(reader: &mut GobReader<'_>, len: u64) -> Result<usize,
     }
 }
 
-/// The beginning of an interface's value: the name of its concrete type and the type; `None` for nil.
+/// Reads the start of an interface's value: the name of its concrete type, and the type; `None` for nil.
 ///
-/// Between the two are the definitions of types that are new. The length behind the type is not believed: where a
-/// definition interrupted the value, it counts the bytes up to there alone.
+/// The definitions of new types are between the two. The length after the type is ignored: where a definition
+/// interrupts the value, it counts only the bytes up to the definition.
 pub(super) fn read_interface<'de, T: ValueTypes>(
     reader: &mut GobReader<'de>,
     types: &mut T,
@@ -160,7 +160,7 @@ pub(super) fn read_interface<'de, T: ValueTypes>(
         let raw = &start[..start.len() - reader.left().len()];
         types.on_definition(-id, definition, raw)?;
         if !reader.left().is_empty() {
-            // The definition came inside an outer interface, which counts its parts.
+            // Inside an outer interface, a length precedes the continuation.
             reader.uint()?;
         }
     }

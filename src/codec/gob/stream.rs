@@ -1,8 +1,8 @@
-//! The messages of a stream: cut, told apart, and kept: what net/rpc needs to know of gob.
+//! The messages of a stream: splits and classifies them, and tracks the definitions, as net/rpc requires.
 //!
-//! A stream defines each type once, a body of ours is a stream of its own. [`Definitions`] is what a receiving
-//! connection keeps to make bodies out of a stream, [`SentTypes`] what a sending one keeps to make a stream out of bodies.
-//! Nothing here looks into values, save those that hold interfaces, whose end shows only when they are read.
+//! A stream defines each type once, while a body is a complete stream of its own. [`Definitions`] is the state of a
+//! receiving connection that turns a stream into bodies, [`SentTypes`] the state of a sending one that turns bodies
+//! into a stream. Values are not examined, except those with interfaces, whose end is known only after reading them.
 
 mod fields;
 mod known;
@@ -24,29 +24,29 @@ pub use fields::{HEADER_ID, NOTHING_ID, RpcHeaderField, StructWriter, put_struct
 pub use receive::{DefinitionLimits, Definitions, ReceivedItem};
 pub use send::{SentTypes, parts};
 
-/// Why a stream cannot go on: the connection must be closed, since what follows cannot be read.
+/// The error that ends a stream. The connection must be closed, since the following bytes cannot be read.
 #[derive(Clone, PartialEq, Eq)]
 pub enum StreamError {
     /// A message is larger than allowed: send less at once.
     TooLarge {
-        /// Its length.
+        /// The length of the message in bytes.
         bytes: u64,
-        /// The limit.
+        /// The limit in bytes.
         bytes_max: usize,
     },
     /// The bytes are not gob.
     Malformed(Cow<'static, str>),
-    /// A type was defined that was defined before, or is built in.
+    /// A definition of a type that is already defined or built in.
     Redefined {
-        /// Its id.
+        /// The id of the type.
         id: i32,
     },
-    /// A type was used that was not defined.
+    /// A use of a type that is not defined.
     Undefined {
-        /// Its id.
+        /// The id of the type.
         id: i32,
     },
-    /// More types, or larger ones, than a connection may define.
+    /// More or larger definitions than a connection may send.
     TooManyDefinitions,
 }
 
@@ -79,14 +79,14 @@ impl From<GobFault> for StreamError {
     }
 }
 
-/// What stands at the beginning of some bytes of a stream.
+/// The first item in the bytes of a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum StreamItem<'b> {
-    /// A whole message.
+    /// A complete message.
     Message(GobMessage<'b>),
-    /// At least so many bytes in all are needed to say more.
+    /// The message is incomplete.
     NeedMore {
-        /// More than there are.
+        /// The minimum number of bytes in total to continue; more than there are.
         bytes_min: usize,
     },
 }
@@ -99,25 +99,25 @@ pub struct GobMessage<'b> {
 }
 
 impl<'b> GobMessage<'b> {
-    /// The message with its length in front.
+    /// Returns the message including its length prefix.
     #[inline]
     pub fn whole(&self) -> &'b [u8] {
         self.whole
     }
 
-    /// The message without its length.
+    /// Returns the message without its length.
     #[inline]
     pub fn payload(&self) -> &'b [u8] {
         self.payload
     }
 
-    /// The id that it begins with: a type's for a value, minus a type's for that type's definition.
+    /// Returns the id at its start: that of the type for a value, negated for the type's definition.
     #[inline]
     pub fn id(&self) -> Result<i32, StreamError> {
         Ok(GobReader::new(self.payload, &[]).id()?)
     }
 
-    /// The type that it defines.
+    /// Returns the definition in the message, and the id of the type that it defines.
     pub fn definition(&self) -> Result<(i32, Definition), StreamError> {
         let mut reader = GobReader::new(self.payload, &[]);
         let id = reader.id()?;
@@ -132,19 +132,21 @@ impl<'b> GobMessage<'b> {
     }
 }
 
-/// The first message of the bytes, if it is all there. The limit is on its length without the length itself, and is
-/// looked at as soon as that is there.
+/// Returns the first message of the bytes, if it is complete.
+///
+/// `bytes_max` limits the length of the message, not counting the length prefix. It is checked as soon as the prefix
+/// is there.
 ///
 /// ```
-/// use coreloop::codec::gob::stream::{Split, split};
+/// use coreloop::codec::gob::stream::{StreamItem, split};
 /// // Go's documentation: the integer 3.
-/// let Ok(Split::Message(message)) = split(&[3, 4, 0, 6, 9], 100) else { panic!() };
+/// let Ok(StreamItem::Message(message)) = split(&[3, 4, 0, 6, 9], 100) else { panic!() };
 /// assert_eq!((message.whole(), message.id()), (&[3, 4, 0, 6][..], Ok(2)));
-/// assert_eq!(split(&[3, 4], 100), Ok(Split::NeedMore { bytes_min: 4 }));
+/// assert_eq!(split(&[3, 4], 100), Ok(StreamItem::NeedMore { bytes_min: 4 }));
 /// ```
 #[inline]
 pub fn split(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamError> {
-    // Most messages are short and all there.
+    // Most messages are short and complete.
     if let [len @ 1..=0x7f, ..] = bytes
         && usize::from(*len) <= bytes_max
         && let Some(whole) = bytes.get(..=usize::from(*len))
@@ -175,7 +177,7 @@ fn split_slow(bytes: &[u8], bytes_max: usize) -> Result<StreamItem<'_>, StreamEr
     }
 }
 
-/// The unsigned integer at the start of some bytes, if it is all there, and what is behind it.
+/// Returns the unsigned integer at the start of the bytes, if it is complete, and the bytes after it.
 #[inline]
 pub fn number_at(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let mut reader = GobReader::new(bytes, &[]);
@@ -183,7 +185,7 @@ pub fn number_at(bytes: &[u8]) -> Option<(u64, &[u8])> {
     Some((number, reader.left()))
 }
 
-/// The payload of the first message, which must be all there, and what follows it.
+/// Returns the payload of the first message, which must be complete, and the bytes after it.
 #[inline]
 pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
     match split(bytes, usize::MAX) {
@@ -193,7 +195,7 @@ pub(super) fn next_of(bytes: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
     }
 }
 
-/// Whether what comes first is a definition, or cannot be told to be none.
+/// Returns whether the first message is a definition, or cannot be identified as a value.
 #[inline]
 pub(super) fn begins_with_definition(bytes: &[u8]) -> bool {
     match split(bytes, usize::MAX) {
@@ -202,7 +204,7 @@ pub(super) fn begins_with_definition(bytes: &[u8]) -> bool {
     }
 }
 
-/// The definitions in front of a value, and the value's message with what follows.
+/// Splits a body into the definitions before the value, and the value's message with everything after it.
 pub(super) fn definitions_of(body: &[u8]) -> Result<(&[u8], &[u8]), GobFault> {
     let mut rest = body;
     loop {

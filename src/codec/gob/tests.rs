@@ -1,4 +1,4 @@
-//! Tests of the codec's parts together: evolution, refusals, hostile bodies, and streams cut at every byte.
+//! Tests of the codec's parts together: evolution, refusals, hostile bodies, and streams split at every byte.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -11,9 +11,9 @@ use super::stream::{DefinitionLimits, Definitions, ReceivedItem, SentTypes, Stre
 use super::*;
 use crate::codec::Shape;
 
-/// Written by Go 1.27: a struct with interfaces, among them one in one, whose types show on the way.
+/// Written by Go 1.27: a struct with interfaces, one of them nested, whose types are defined in place.
 const HOLDER: &[u8] = include_bytes!("../../../fuzz/corpus/codec_gob/go-holder");
-/// Two of them on one stream.
+/// Two such structs on one stream.
 const TWO_HOLDERS: &[u8] = include_bytes!("../../../fuzz/corpus/codec_gob/go-two-holders");
 /// `complex(1.5, -2)`.
 const COMPLEX: &[u8] = include_bytes!("../../../fuzz/corpus/codec_gob/go-complex");
@@ -109,7 +109,7 @@ struct FullHolder {
 }
 
 #[test]
-fn fields_are_matched_by_name_and_missing_ones_are_zero_or_default() {
+fn missing_fields_are_zero_or_default() {
     let old = Old { a: 7, b: "x".into(), c: vec![Old { a: 0, b: String::new(), c: vec![] }] };
     let nested = || Nested { x: 0, y: (false, String::new()), z: None };
     for _ in 0..2 {
@@ -122,7 +122,7 @@ fn fields_are_matched_by_name_and_missing_ones_are_zero_or_default() {
 }
 
 #[test]
-fn a_struct_of_which_no_field_matches_is_refused_as_in_go() {
+fn a_struct_without_matching_fields_is_refused() {
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
     struct Sent {
         x: i64,
@@ -151,12 +151,12 @@ fn a_struct_of_which_no_field_matches_is_refused_as_in_go() {
         let error = decode::<Option<Box<WantedFields>>>(&body_of(&Sent { x: 1 })).unwrap_err().to_string();
         assert!(error.ends_with(why), "{error}");
     }
-    // Where one of the two has nothing there is nothing to miss.
+    // A type without fields cannot mismatch.
     assert_eq!(decode::<WantedFields>(&body_of(&Empty {})), Ok(WantedFields::default()));
     assert_eq!(decode::<WantedFields>(&body_of(&())), Ok(WantedFields::default()));
     assert_eq!(decode::<Empty>(&body_of(&Sent { x: 1 })), Ok(Empty {}));
     assert_eq!(decode::<()>(&body_of(&Sent { x: 1 })), Ok(()));
-    // Another name of a field is its name; further inside nobody looks.
+    // An alias counts as a name of the field; the check applies to the outermost struct only.
     assert_eq!(decode::<WantedFields>(&body_of(&GobAliased { z: 7 })), Ok(WantedFields { a: 0, b: 7 }));
     let inside = body_of(&Around { inside: Sent { x: 1 } });
     assert_eq!(decode::<Around<WantedFields>>(&inside), Ok(Around { inside: WantedFields::default() }));
@@ -177,7 +177,7 @@ fn kinds_must_agree_and_numbers_must_fit() {
 }
 
 #[test]
-fn every_kind_comes_back() {
+fn every_kind_round_trips() {
     comes_back((1u8, "two".to_string(), Some(3.5f64)));
     comes_back((None::<i64>, Some(0i64)));
     comes_back([0u8; 4]);
@@ -193,7 +193,7 @@ fn every_kind_comes_back() {
 }
 
 #[test]
-fn what_has_no_form_is_refused_and_leaves_nothing_behind() {
+fn unsupported_values_are_refused_without_output() {
     let mut out = b"kept".to_vec();
     assert!(encode(&vec![Some(1i64), None], &mut out).is_err());
     assert!(encode(&None::<i64>, &mut out).is_err());
@@ -232,7 +232,7 @@ fn equal_types_have_equal_ids() {
     while let ReceivedItem::Definition { bytes } = list.0.take(list.1, 1000).unwrap() {
         list.1 = &list.1[bytes..];
     }
-    // `[]Kid` is the same inside of Kid and around it.
+    // `[]Kid` is the same type inside Kid and around it.
     assert_eq!((list.0.len(), one.definitions.len()), (2, many.definitions.len()));
 }
 
@@ -254,7 +254,7 @@ fn gos_interfaces_complex_numbers_and_times_are_read() {
     assert_eq!(decode::<When>(WHEN), Ok(When { at }));
 }
 
-/// Takes a stream apart as its bytes come, in pieces ended where `cuts` says.
+/// Splits a stream into bodies as its bytes arrive, in pieces that end at `cuts`.
 fn bodies(stream: &[u8], cuts: &[usize]) -> Result<Vec<Vec<u8>>, StreamError> {
     let mut definitions = Definitions::new(DefinitionLimits::default());
     let (mut at, mut found) = (0, Vec::new());
@@ -278,7 +278,7 @@ fn bodies(stream: &[u8], cuts: &[usize]) -> Result<Vec<Vec<u8>>, StreamError> {
 }
 
 #[test]
-fn streams_are_taken_apart_the_same_however_they_are_cut() {
+fn stream_pieces_do_not_change_the_bodies() {
     let old = Old { a: 7, b: "x".into(), c: vec![] };
     let (mut ours, mut sent) = (Vec::new(), SentTypes::new());
     for body in [body_of(&old), body_of(&5i64), body_of(&old), body_of(&vec![old.clone()])] {
@@ -307,7 +307,7 @@ fn definitions_have_limits_and_are_made_once() {
     let mut definitions = Definitions::new(DefinitionLimits::default());
     definitions.define(first).unwrap();
     assert!(matches!(definitions.define(first), Err(StreamError::Redefined { .. })));
-    // `[]Old` is not there.
+    // `[]Old` is not defined.
     let id = -first.id().unwrap();
     assert!(matches!(definitions.closure(id), Err(StreamError::Undefined { .. })));
     assert!(matches!(definitions.take(&[3, 0x7e, 0, 0], 9), Err(StreamError::Undefined { id: 63 })));
@@ -321,7 +321,7 @@ fn definitions_have_limits_and_are_made_once() {
     }
 }
 
-/// A slice of itself (`type T []T`), nested that deep.
+/// Returns a slice of itself (`type T []T`), nested this deep.
 fn nested(depth: usize) -> Vec<u8> {
     let definition = [&[0xff, 0x83, 2, 1, 2, 0xff, 0x84, 0, 1, 0xff, 0x84, 0, 0][..]].concat();
     let mut value = vec![0xff, 0x84, 0];
@@ -334,7 +334,7 @@ fn nested(depth: usize) -> Vec<u8> {
 }
 
 #[test]
-fn nesting_is_bounded_also_where_it_is_skipped() {
+fn skipped_values_count_towards_the_depth() {
     #[derive(Debug, Deserialize)]
     struct Itself(#[allow(dead_code)] Vec<Itself>);
     for (depth, is_refused) in [(127, false), (128, true), (100_000, true)] {

@@ -1,7 +1,7 @@
-//! Go's `time.Time`, which makes bytes of its own of itself: version, seconds, nanoseconds, offset.
+//! Go's `time.Time`, which encodes itself as bytes: version, seconds, nanoseconds, offset.
 //!
-//! The layout is that of `Time.MarshalBinary` in Go's time/time.go: version 1, or 2 with an offset that has seconds;
-//! 64 bits of seconds since the year 1, 32 of nanoseconds, 16 of minutes east of UTC (-1 stands for UTC itself).
+//! The layout is that of `Time.MarshalBinary` in Go's time/time.go: version 1, or 2 for an offset with seconds; 64
+//! bits of seconds since the year 1, 32 bits of nanoseconds, 16 bits of minutes east of UTC (-1 is UTC itself).
 
 use std::fmt;
 
@@ -13,21 +13,21 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::fault::GobFault;
 use crate::codec::describe::Shape;
 
-/// The name by which serde's side knows the type.
+/// The name of the type in its serde form.
 pub(super) const NAME: &str = "time.Time";
-/// Go's name of the type in definitions.
+/// The Go name of the type in definitions.
 pub(super) const WIRE_NAME: &str = "Time";
 /// The fields of [`Time`].
 const FIELDS: [&str; 3] = ["Seconds", "Nanos", "OffsetMinutes"];
 
-/// Seconds from the beginning of the year 1 to that of 1970.
+/// Seconds from the start of the year 1 to the start of 1970.
 const YEAR_1_TO_EPOCH: i64 = 62_135_596_800;
 const UTC: i16 = -1;
 
-/// A moment, as Go's `time.Time` has it; in gob it travels as one, in the other codecs as a struct.
+/// A point in time, as in Go's `time.Time`. In gob it is encoded as a `time.Time`, in the other codecs as a struct.
 ///
-/// The default is Go's zero, the first moment of the year 1, UTC. There an offset of -1 minute stands for UTC, as it
-/// does in Go's bytes.
+/// The default is Go's zero, the first moment of the year 1, UTC. There an offset of -1 minute means UTC, as in Go's
+/// bytes.
 ///
 /// ```
 /// use coreloop::codec::gob::Time;
@@ -38,11 +38,11 @@ const UTC: i16 = -1;
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Time {
-    /// Seconds since the beginning of 1970, UTC.
+    /// Seconds since the start of 1970, UTC.
     pub seconds: i64,
-    /// Nanoseconds of the second: below a billion.
+    /// Nanoseconds within the second: less than a billion.
     pub nanos: u32,
-    /// Minutes east of UTC that the sender showed it in; `None` for UTC itself.
+    /// The sender's offset in minutes east of UTC; `None` for UTC itself.
     pub offset_minutes: Option<i16>,
 }
 
@@ -52,7 +52,7 @@ impl Default for Time {
     }
 }
 
-/// The same with an offset that cannot be none, since options in lists have no place in gob.
+/// A [`Time`] whose offset is not optional, since options in lists have no form in gob.
 #[derive(Clone, Copy)]
 pub(super) struct TimeParts {
     pub(super) seconds: i64,
@@ -63,7 +63,7 @@ pub(super) struct TimeParts {
 impl TimeParts {
     pub(super) const ZERO: TimeParts = TimeParts { seconds: -YEAR_1_TO_EPOCH, nanos: 0, offset: UTC };
 
-    /// For the visitor of [`Time`].
+    /// Returns the access for the visitor of [`Time`].
     pub(super) fn into_access(self) -> SeqDeserializer<std::array::IntoIter<i64, 3>, GobFault> {
         SeqDeserializer::new([self.seconds, i64::from(self.nanos), i64::from(self.offset)].into_iter())
     }
@@ -81,7 +81,7 @@ impl TimeParts {
     }
 }
 
-/// The moment in what a `time.Time` made of itself. Seconds of an offset are dropped, it is for showing alone.
+/// Decodes the bytes of a `time.Time`. The seconds of an offset are dropped, since the offset is only for display.
 pub(super) fn read(bytes: &[u8]) -> Result<TimeParts, GobFault> {
     let (bytes, is_known) = match bytes {
         [1, rest @ ..] => (rest, rest.len() == 14),
@@ -100,7 +100,7 @@ pub(super) fn read(bytes: &[u8]) -> Result<TimeParts, GobFault> {
     Ok(TimeParts { seconds, nanos, offset: i16::from_be_bytes([e, f]) })
 }
 
-/// Whether a shape is that of [`Time`].
+/// Returns whether a shape is that of [`Time`].
 pub(super) fn is_time(shape: &Shape) -> bool {
     let Shape::Struct { name, fields } = shape else { return false };
     let shapes = [Shape::int(64), Shape::uint(32), Shape::int(16)];

@@ -1,8 +1,8 @@
-//! From a type's description to gob types: which kinds, in a graph, and the ids that the whole process gives them.
+//! Converts a type's description to gob types: a graph of kinds, with ids that are unique in the process.
 //!
-//! Options vanish (Go flattens pointers), as do newtypes. The same structural type with the same names gets the same
-//! id, wherever it shows: places of the graph that cannot be told apart are one type, and a type is known by what it
-//! consists of, as its parts' ids, or, where it leads back to itself, as the text of that circle.
+//! Options vanish (Go flattens pointers), and so do newtypes. The same structural type with the same names has the
+//! same id wherever it occurs: indistinguishable places of the graph are merged, and a type is identified by the ids
+//! of its parts, or, if it is recursive, by the text of the cycle.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,12 +15,12 @@ use super::wire::{BOOL, BYTES, FIRST_USER_ID, FLOAT, INT, STRING, UINT};
 use super::{shape, time};
 use crate::codec::Description;
 
-/// Types that are not built in, in one description: as many as a connection takes definitions.
+/// The maximum number of user-defined types in one description: the default limit of definitions on a connection.
 const TYPES_MAX: usize = 1024;
-/// Ids that the process gives in all.
+/// The number of ids that the process assigns in total.
 pub(super) const IDS_MAX: i32 = 1 << 16;
 
-/// A type of gob's; its parts are places in [`GobType::nodes`].
+/// A gob type; its parts are indexes into [`GobType::nodes`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub(super) enum GobNode {
     Bool,
@@ -58,7 +58,7 @@ impl GobNode {
         }
     }
 
-    /// The same with other parts.
+    /// Returns a copy with other parts.
     pub(super) fn with_parts(&self, mut turn: impl FnMut(usize) -> usize) -> GobNode {
         let mut node = self.clone();
         match &mut node {
@@ -83,9 +83,9 @@ impl GobNode {
     }
 }
 
-/// What encoding a type needs: its types, their definitions as messages, and the id of the value.
+/// The encoding plan of a type: its types, their definitions as messages, and the id of the value.
 ///
-/// Made from a description, once for each type of Rust's; those described by hand, too.
+/// Made from a description, once for each Rust type; also for types that are described by hand.
 #[derive(Debug)]
 pub struct GobType {
     pub(super) nodes: Vec<GobNode>,
@@ -95,13 +95,13 @@ pub struct GobType {
 }
 
 impl GobType {
-    /// The gob types of a description, with ids given to those that are new to the process.
+    /// Returns the gob types of a description. Types that are new to the process get ids.
     pub(super) fn new(description: &Description) -> Result<GobType, GobFault> {
         let (nodes, root) = shape::graph(description.shape())?;
         GobType::of_graph(&nodes, root)
     }
 
-    /// The same of types that were found otherwise: a graph, and the place of the value's own.
+    /// Returns the gob types of a graph that was found in another way; `root` is the place of the value's own type.
     pub(super) fn of_graph(nodes: &[GobNode], root: usize) -> Result<GobType, GobFault> {
         let (nodes, root) = merge(nodes, root);
         if nodes.iter().filter(|node| node.built_in().is_none()).count() > TYPES_MAX {
@@ -114,7 +114,7 @@ impl GobType {
         }
         let ids = naming.ids;
         let mut definitions = Vec::new();
-        // As Go does it, from the outermost type inwards.
+        // In Go's order, from the outermost type inwards.
         let (mut seen, mut open) = (vec![false; nodes.len()], vec![root]);
         while let Some(at) = open.pop() {
             if std::mem::replace(&mut seen[at], true) || nodes[at].built_in().is_some() {
@@ -127,7 +127,7 @@ impl GobType {
     }
 }
 
-/// Makes places that cannot be told apart, however far one looks, into one.
+/// Merges places that are indistinguishable at any depth.
 fn merge(nodes: &[GobNode], root: usize) -> (Vec<GobNode>, usize) {
     let mut classes = vec![0; nodes.len()];
     let mut count = 1;
@@ -155,7 +155,7 @@ fn merge(nodes: &[GobNode], root: usize) -> (Vec<GobNode>, usize) {
     (merged.into_iter().flatten().collect(), classes[root])
 }
 
-/// The ids that were given, by what the types consist of.
+/// The assigned ids, by the structure of the types.
 static REGISTRY: Mutex<GobTypeRegistry> = Mutex::new(GobTypeRegistry { ids: None });
 
 struct GobTypeRegistry {
@@ -164,7 +164,7 @@ struct GobTypeRegistry {
 
 struct TypeNames<'n> {
     nodes: &'n [GobNode],
-    /// By place; 0 where there is none so far.
+    /// By place; 0 where no id is known so far.
     ids: Vec<i32>,
     registry: &'n mut GobTypeRegistry,
 }
@@ -213,7 +213,7 @@ impl TypeNames<'_> {
         false
     }
 
-    /// The text of a type that leads back to itself: what it leads through is spelt out, once.
+    /// Writes the text of a recursive type: each type of the cycle is written out once.
     fn circle(&mut self, at: usize, open: &mut Vec<usize>, text: &mut String) -> Result<(), GobFault> {
         if let Some(known) = open.iter().position(|known| *known == at) {
             let _ = write!(text, "^{known}");
@@ -251,7 +251,7 @@ impl TypeNames<'_> {
                 part(self, *elem, text)
             }
             GobNode::Struct { name, fields } => {
-                // Names may hold anything, so their lengths stand in front.
+                // Names may contain any character, so their lengths precede them.
                 let _ = write!(text, "{}:{name}{{", name.len());
                 for (name, at) in fields {
                     let _ = write!(text, "{}:{name} ", name.len());
@@ -270,7 +270,7 @@ impl TypeNames<'_> {
     }
 }
 
-/// Appends the message that defines a type: Go's wireType with the one field set that says what it is.
+/// Appends the message that defines a type: Go's wireType with the one field set that matches the kind.
 fn put_definition(out: &mut Vec<u8>, nodes: &[GobNode], ids: &[i32], at: usize) {
     let mut message = Vec::new();
     put_int(&mut message, -i64::from(ids[at]));
@@ -325,7 +325,7 @@ fn put_definition(out: &mut Vec<u8>, nodes: &[GobNode], ids: &[i32], at: usize) 
     put_bytes(out, &message);
 }
 
-/// A name for types that have none, as Go spells them; only people read it.
+/// Returns a name for a type that has none, in Go's notation; it is only for human readers.
 fn name_of(nodes: &[GobNode], at: usize, depth: usize) -> String {
     if depth > 4 {
         return "…".into();

@@ -75,7 +75,7 @@ impl<'r, 'de, 't> EnumAccess<'de> for GobVariant<'r, '_, 'de, 't> {
     }
 }
 
-/// What a variant holds.
+/// Reads the content of a variant.
 impl<'de> VariantAccess<'de> for ValueDecoder<'_, 'de, '_> {
     type Error = GobFault;
 

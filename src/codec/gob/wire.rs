@@ -1,8 +1,8 @@
-//! Types as they travel: definitions read from their messages, and the table that values are read by.
+//! Types on the wire: reads definitions from their messages, and builds the table that values are read with.
 //!
-//! A definition is a value of Go's wireType (type.go), which is known beforehand. The table resolves ids to places,
-//! types that are only mentioned so far included: definitions may refer to later ones, and to themselves. Nothing
-//! is expanded, so that types which double cost no more than their definitions. What a value means is in `decode.rs`.
+//! A definition is a value of Go's wireType (type.go), which is known in advance. The table resolves ids to indexes,
+//! including types that are only referenced so far: definitions may refer to later ones and to themselves. Nothing is
+//! expanded, so types that double cost no more than their definitions. The meaning of values is in `decode.rs`.
 
 use std::sync::Arc;
 
@@ -10,52 +10,52 @@ use super::fault::GobFault;
 use super::ids::Ids;
 use super::number::{FieldDeltas, GobReader};
 
-/// The least id of a type that is not built in. Our own begin one above, as those in Go's documentation do.
+/// The smallest id of a type that is not built in. Ids of this process start one above, as in Go's documentation.
 pub const FIRST_USER_ID: i32 = 64;
-/// Booleans.
+/// The id of booleans.
 pub const BOOL: i32 = 1;
-/// Signed integers of every width.
+/// The id of signed integers of every width.
 pub const INT: i32 = 2;
-/// Unsigned integers of every width.
+/// The id of unsigned integers of every width.
 pub const UINT: i32 = 3;
-/// Floating-point numbers of either width.
+/// The id of floating-point numbers of either width.
 pub const FLOAT: i32 = 4;
-/// Byte strings.
+/// The id of byte strings.
 pub const BYTES: i32 = 5;
-/// Text.
+/// The id of text.
 pub const STRING: i32 = 6;
-/// Complex numbers.
+/// The id of complex numbers.
 pub const COMPLEX: i32 = 7;
-/// Any value, with its type's name.
+/// The id of interfaces: any value, with the name of its type.
 pub const INTERFACE: i32 = 8;
-/// Definitions.
+/// The id of definitions.
 pub const WIRE_TYPE: i32 = 16;
 
-/// A type's definition, as a message holds it.
+/// The definition of a type, as a message contains it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Definition {
-    /// Go's name of the type; empty if it has none.
+    /// The Go name of the type; empty if it has none.
     pub name: String,
-    /// What it is.
+    /// The structure of the type.
     pub form: DefinedType,
 }
 
-/// What a defined type is. Other types are referred to by their ids.
+/// The structure of a defined type. It refers to other types by id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DefinedType {
     /// A fixed number of elements.
     Array {
-        /// Their type.
+        /// The type of the elements.
         elem: i32,
-        /// How many.
+        /// The number of elements.
         len: u64,
     },
     /// Any number of elements.
     Slice {
-        /// Their type.
+        /// The type of the elements.
         elem: i32,
     },
-    /// Any number of keys with a value each.
+    /// Any number of keys, each with a value.
     Map {
         /// The type of the keys.
         key: i32,
@@ -64,17 +64,17 @@ pub enum DefinedType {
     },
     /// Named fields, in order.
     Struct {
-        /// Name and type of each.
+        /// The name and type of each field.
         fields: Vec<(String, i32)>,
     },
-    /// Bytes that a type of Go's made of itself (GobEncoder, BinaryMarshaler).
+    /// Bytes that a Go type encodes itself (GobEncoder, BinaryMarshaler).
     Opaque,
-    /// Text that a type of Go's made of itself (TextMarshaler).
+    /// Text that a Go type encodes itself (TextMarshaler).
     OpaqueText,
 }
 
 impl Definition {
-    /// The ids that it refers to, as often as it does.
+    /// Returns the ids that it refers to, including repetitions.
     pub fn refers_to(&self) -> impl Iterator<Item = i32> + '_ {
         let (pair, fields) = match &self.form {
             DefinedType::Array { elem, .. } | DefinedType::Slice { elem } => ([Some(*elem), None], &[][..]),
@@ -85,7 +85,7 @@ impl Definition {
         pair.into_iter().flatten().chain(fields.iter().map(|(_, id)| *id))
     }
 
-    /// Reads a wireType, behind the id.
+    /// Reads a wireType, which follows the id.
     pub(super) fn read(reader: &mut GobReader<'_>) -> Result<Definition, GobFault> {
         let mut deltas = FieldDeltas::new();
         let mut found = None;
@@ -99,7 +99,8 @@ impl Definition {
     }
 }
 
-/// The field of a wireType that is set: arrayType, sliceType, structType, mapType and three kinds of gobEncoderType.
+/// Reads the field of a wireType that is set: arrayType, sliceType, structType, mapType or one of three kinds of
+/// gobEncoderType.
 fn read_form(reader: &mut GobReader<'_>, which: usize) -> Result<Definition, GobFault> {
     let mut name = String::new();
     let (mut elem, mut key, mut len, mut fields) = (0, 0, 0, Vec::new());
@@ -116,7 +117,7 @@ fn read_form(reader: &mut GobReader<'_>, which: usize) -> Result<Definition, Gob
             (2, 1) => fields = read_fields(reader)?,
             (3, 1) => key = reader.id()?,
             (3, 2) => elem = reader.id()?,
-            // `count` lets no other pair through.
+            // `count` excludes all other pairs.
             _ => return Err(GobFault::text("a definition with unknown fields")),
         }
     }
@@ -135,7 +136,7 @@ fn read_form(reader: &mut GobReader<'_>, which: usize) -> Result<Definition, Gob
     Ok(definition)
 }
 
-/// A CommonType: the name, and the id once more, which Go does not look at either.
+/// Reads a CommonType: the name, and the id once more, which Go ignores as well.
 fn read_common(reader: &mut GobReader<'_>) -> Result<String, GobFault> {
     let (mut name, mut deltas) = (String::new(), FieldDeltas::new());
     while let Some(field) = deltas.next(reader, 2)? {
@@ -166,13 +167,13 @@ fn read_fields(reader: &mut GobReader<'_>) -> Result<Vec<(String, i32)>, GobFaul
     Ok(fields)
 }
 
-/// A place in a [`TypeTable`].
+/// An index into a [`TypeTable`].
 pub(super) type TypeIndex = u32;
 
-/// What a type is, with its parts as places.
+/// The structure of a type, with its parts as indexes.
 #[derive(Clone, Debug)]
 pub(super) enum WireType {
-    /// Mentioned, and not defined so far.
+    /// Referenced, but not defined so far.
     Undefined,
     Bool,
     Int,
@@ -201,7 +202,7 @@ pub(super) enum WireType {
     OpaqueText,
 }
 
-/// The built-in types, by their ids, of which the first is 1: they stand first in every table.
+/// The built-in types, ordered by id from 1: they come first in every table.
 static BUILT_IN: [WireType; 8] = [
     WireType::Bool,
     WireType::Int,
@@ -213,13 +214,13 @@ static BUILT_IN: [WireType; 8] = [
     WireType::Interface,
 ];
 
-/// A table with fewer types than this has no room for more of them: an idle connection keeps it.
+/// A table with fewer types than this reserves no spare room, since an idle connection keeps it.
 const SMALL: usize = 8;
 
-/// Types by id: the built-in ones, those that were defined, and those that these mention.
+/// Types by id: the built-in ones, the defined ones, and those that the definitions reference.
 #[derive(Clone, Debug, Default)]
 pub(super) struct TypeTable {
-    /// Those behind the built-in ones.
+    /// The types after the built-in ones.
     kinds: Vec<WireType>,
     places: Ids<TypeIndex>,
 }
@@ -239,7 +240,7 @@ impl TypeTable {
         BUILT_IN.len() + self.kinds.len()
     }
 
-    /// The place of a type that can be used: it is built in or defined.
+    /// Returns the index of a type that can be used: it is built in or defined.
     #[inline]
     pub(super) fn find(&self, id: i32) -> Option<TypeIndex> {
         let at =
@@ -247,7 +248,7 @@ impl TypeTable {
         (!matches!(self.kind(at), WireType::Undefined)).then_some(at)
     }
 
-    /// The place of a type, made if need be.
+    /// Returns the index of a type; adds the type if it is missing.
     fn mention(&mut self, id: i32) -> TypeIndex {
         if (BOOL..=INTERFACE).contains(&id) {
             return (id - 1) as TypeIndex;
@@ -264,7 +265,7 @@ impl TypeTable {
         next
     }
 
-    /// Takes a definition; none may be made twice, nor for an id of Go's own.
+    /// Adds a definition. Fails if the id is defined already or reserved by Go.
     pub(super) fn define(&mut self, id: i32, definition: &Definition) -> Result<(), GobFault> {
         if id < FIRST_USER_ID || self.find(id).is_some() {
             return Err(GobFault::said(format_args!("type {id} is defined twice")));
@@ -286,7 +287,7 @@ impl TypeTable {
         Ok(())
     }
 
-    /// Whether a value of this type may hold interfaces. Types on the way that are not defined are refused.
+    /// Returns whether a value of this type may contain interfaces. Fails if a type that it refers to is not defined.
     pub(super) fn holds_interfaces(&self, root: TypeIndex) -> Result<bool, GobFault> {
         let mut seen = vec![false; self.len()];
         let mut open = vec![root];

@@ -1,4 +1,4 @@
-//! How the zeros of `codec/zero.rs` are handed into the reading of a gob body.
+//! Inserts the zeros of `codec/zero.rs` into the reading of a gob body.
 
 use serde::de::Visitor;
 
@@ -50,7 +50,7 @@ impl<'de> ZeroContext<'de> for DecodeRun<'de, '_> {
             Some(WireType::Bytes) => UntypedZero::Bytes,
             Some(WireType::Slice { .. }) => UntypedZero::List,
             Some(WireType::Map { .. }) => UntypedZero::Map,
-            // Nil pointers, and what the sender does not know.
+            // Nil pointers, and fields that the sender does not have.
             _ => UntypedZero::Unit,
         }
     }

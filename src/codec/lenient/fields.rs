@@ -1,4 +1,5 @@
-//! The members of a struct: null ones that it may do without are passed over, absent ones that it needs are zeros.
+//! The members of a struct: null members that the struct does not require are skipped, required members that are
+//! absent become zeros.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -19,7 +20,7 @@ use crate::codec::zero::Zero;
 pub(super) struct Member {
     pub(super) number: u32,
     pub(super) name: &'static str,
-    /// The struct cannot do without it.
+    /// Whether the struct requires it.
     pub(super) is_needed: bool,
 }
 
@@ -47,22 +48,22 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for FieldsVisitor<'_, V> {
     }
 }
 
-/// What the next value of a struct is.
+/// The source of the next value of a struct.
 enum FieldValue {
-    /// The member's, or that of something the struct does not know.
+    /// The value of a member, or of an unknown member.
     Member(Option<Member>),
-    /// A zero, of a field that did not come.
+    /// The zero of a field that the body lacks.
     Zero(&'static str),
 }
 
-/// The members of a struct, and after them the zeros of the fields that did not come and that it cannot do without.
+/// The members of a struct in the body, followed by zeros for the required fields that the body lacks.
 struct Fields<'p, A> {
     access: A,
     reading: &'p Reading,
     rust: RustType,
     fields: &'static [&'static str],
     needs: Option<Rc<[&'static str]>>,
-    /// The fields that came.
+    /// The fields that the body has.
     given: Vec<&'static str>,
     value: Option<FieldValue>,
     next_need: usize,
@@ -78,7 +79,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<'_, A> {
     type Error = A::Error;
 
     fn next_key_seed<S: DeserializeSeed<'de>>(&mut self, seed: S) -> Result<Option<S::Value>, A::Error> {
-        // An error of a key or a value is not about the fields that are missing.
+        // An error of a key or a value is not about missing fields.
         self.reading.is_explained.set(true);
         while let Some(key) = self.access.next_key::<FieldKey<'de>>()? {
             let number = self.reading.members.get();
@@ -124,7 +125,7 @@ impl<'de, A: MapAccess<'de>> MapAccess<'de> for Fields<'_, A> {
     }
 }
 
-/// The key of a member: its name, or in MessagePack perhaps its place.
+/// The key of a member: its name, or possibly its index in MessagePack.
 enum FieldKey<'de> {
     Text(Cow<'de, str>),
     Place(u64),

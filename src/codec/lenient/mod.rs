@@ -1,12 +1,12 @@
-//! The second reading of a JSON or MessagePack body, where its caller's protocol lets fields be left out or null.
+//! The lenient second reading of a JSON or MessagePack body, for protocols that allow missing or null fields.
 //!
-//! The first reading is strict and costs nothing extra; only a body that does not fit comes here. What is missing or null
-//! becomes serde's default if the type names one, else the zero of its type (`zero.rs`). With protobuf's JSON mapping,
-//! numbers may be text. What serde reads through a buffer of its own (untagged, internally tagged and flattened types)
-//! is seen as a whole only: inside it nothing is filled in.
+//! The first reading is strict and costs nothing extra; only a body that it refuses is read here. A missing or null
+//! value becomes serde's default if the type has one, else the zero of its type (`zero.rs`). With protobuf's JSON
+//! mapping, numbers may be text. Content that serde reads through its own buffer (untagged, internally tagged and
+//! flattened types) is visible only as a whole: nothing is filled in inside it.
 //!
-//! Here is the loop of readings and what it learns; `wrap.rs` has the deserializer, `fields.rs` structs, `wanted.rs` what
-//! becomes of null and of numbers as text.
+//! This file holds the loop of readings and what it learns; `wrap.rs` the deserializer, `fields.rs` structs,
+//! `wanted.rs` the handling of null and of numbers as text.
 
 mod fields;
 mod wanted;
@@ -25,8 +25,9 @@ use super::zero::{NO_ZERO, UntypedZero, ZeroContext};
 use super::{Codec, CodecError, DEPTH_MAX_DEFAULT, depth_max};
 use wrap::LenientSeed;
 
-/// Readings of one body that find nulls and learn nothing. One finds all of them, unless a null is in place of a type
-/// without a zero, where the reading ends; a body full of those must not cost a reading for each.
+/// The maximum number of readings of one body that find nulls and learn nothing. One reading finds all nulls, unless
+/// a null replaces a type without a zero, where the reading ends; a body full of those must not cost one reading
+/// each.
 const NULL_READINGS_MAX: usize = 8;
 
 /// One reading of a body.
@@ -34,24 +35,24 @@ pub(super) struct Reading {
     codec: Codec,
     fills_zeros: bool,
     is_proto_json: bool,
-    /// Members of structs that are passed over, by their number: their value is null, and the struct may do without.
+    /// The numbers of the struct members to skip: their value is null, and the struct does not require them.
     passed_over: HashSet<u32>,
-    /// The same, found in this reading.
+    /// Members to skip that this reading found.
     nulls: RefCell<Vec<u32>>,
-    /// Members of structs that were met.
+    /// The number of struct members read so far.
     members: Cell<u32>,
-    /// Fields that were handed in, and were too many: they had come under another name.
+    /// Fields that were filled with a zero although the body had them under another name (duplicates).
     refused: RefCell<Vec<(RustType, &'static str)>>,
-    /// The next reading will know more.
+    /// Whether the next reading will know more.
     has_learnt: Cell<bool>,
-    /// What went wrong lies further in than the struct that hears of it.
+    /// Whether the cause of the current error is inside a member, not in the struct that receives the error.
     is_explained: Cell<bool>,
     /// The path of the field without a zero.
     without_zero: RefCell<Option<String>>,
 }
 
 impl Reading {
-    /// What an error of this reading is to the caller.
+    /// Converts an error of this reading to an error for the caller.
     pub(super) fn refusal(&self, what: &str) -> CodecError {
         if let Some(field) = &*self.without_zero.borrow() {
             return CodecError::MissingField { codec: self.codec, field: field.clone(), fills_zeros: true };
@@ -59,7 +60,7 @@ impl Reading {
         refusal(self.codec, what, self.fills_zeros)
     }
 
-    /// What reads a whole body.
+    /// Returns the seed that reads a whole body.
     pub(super) fn seed<'de, T: Deserialize<'de>>(&self) -> impl DeserializeSeed<'de, Value = T> {
         LenientSeed { seed: PhantomData::<T>, reading: self, member: None }
     }
@@ -68,7 +69,7 @@ impl Reading {
         self.refused.borrow().contains(&(rust, name))
     }
 
-    /// A field without a zero, from the inside out.
+    /// Records a field without a zero, innermost first.
     fn note_without_zero(&self, field: &str) {
         if !self.has_learnt.get() {
             let mut path = self.without_zero.borrow_mut();
@@ -79,7 +80,7 @@ impl Reading {
         }
     }
 
-    /// A struct was not satisfied with the fields that it was given.
+    /// Learns from the error of a struct: a required field is missing, or a field is a duplicate.
     fn learn(&self, rust: RustType, fields: &'static [&'static str], error: &impl fmt::Display) {
         if !self.fills_zeros || self.is_explained.replace(true) {
             return;
@@ -103,10 +104,11 @@ impl Reading {
     }
 }
 
-/// How serde's derive begins what it says of a field that is missing.
+/// The start of the error message that serde's derive reports for a missing field.
 const MISSING: &str = "missing field `";
 
-/// What an error's text is to the caller: a missing field by its name, with the rule that made it an error.
+/// Converts the text of an error to an error for the caller: a missing field is reported by name, with the rule that
+/// made it an error.
 pub(super) fn refusal(codec: Codec, what: &str, fills_zeros: bool) -> CodecError {
     match what.strip_prefix(MISSING).and_then(|rest| rest.split('`').next()) {
         Some(field) => CodecError::MissingField { codec, field: field.to_owned(), fills_zeros },
@@ -114,12 +116,12 @@ pub(super) fn refusal(codec: Codec, what: &str, fills_zeros: bool) -> CodecError
     }
 }
 
-/// Whether a second reading could take what the first refused.
+/// Returns whether a second reading could accept what the first refused.
 pub(super) fn can_help(rules: ValueRules, codec: Codec) -> bool {
     rules.fills_zeros(codec) || (rules.is_proto_json() && codec == Codec::Json)
 }
 
-/// Reads a body until nothing more is learnt of its types.
+/// Reads a body until nothing more is learned about its types.
 pub(super) fn read_again<T>(
     rules: ValueRules,
     codec: Codec,
@@ -145,7 +147,7 @@ pub(super) fn read_again<T>(
         if nulls.is_empty() && (result.is_ok() || !has_learnt) {
             return result;
         }
-        // What is learnt of types is kept, so that ends by itself.
+        // Readings that learn end by themselves, since what is learned about types is kept.
         null_readings += usize::from(!has_learnt);
         if null_readings > NULL_READINGS_MAX {
             return result;
@@ -158,11 +160,11 @@ pub(super) fn read_again<T>(
     }
 }
 
-/// The zeros that are handed into a reading.
+/// Inserts zeros into a reading.
 struct ReadingZeros<'p, E> {
     reading: &'p Reading,
     containers: usize,
-    /// Containers and newtypes: a type may hold itself through newtypes alone.
+    /// Containers and newtypes: a type may contain itself through newtypes alone.
     steps: usize,
     error: PhantomData<E>,
 }
@@ -175,7 +177,7 @@ impl<'p, E> ReadingZeros<'p, E> {
 
 impl<'de, E: Error> ZeroContext<'de> for ReadingZeros<'_, E> {
     type Error = E;
-    // Both codecs that come here hand byte strings, and all else that differs, to whatever asks.
+    // JSON and MessagePack describe themselves: byte strings, and all else that differs, match any kind of request.
     const IS_HUMAN_READABLE: bool = true;
     const SPECIAL: &'static str = "";
 

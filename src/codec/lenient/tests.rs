@@ -1,4 +1,5 @@
-//! What is missing, null, not a number or nothing, in each codec and under each rule.
+//! Tests of missing and null values, of values that are not numbers, and of empty bodies, in each codec under each
+//! rule.
 
 use std::collections::BTreeMap;
 use std::num::NonZeroU8;
@@ -94,18 +95,18 @@ fn said<T: DeserializeOwned + std::fmt::Debug>(body: &str) -> String {
 }
 
 #[test]
-fn a_missing_or_null_field_is_serdes_default_or_else_its_zero() {
+fn a_missing_field_gets_its_default_or_zero() {
     let all_null = r#"{"name":null,"price":null,"count":null,"tags":null,"stock":null,"maker":null,"note":null,"stars":null}"#;
     let inner = r#"{"maker":{"id":null,"color":null,"at":null,"wrapped":null,"unit":{}},"tags":[null]}"#;
     for _ in 0..2 {
-        // What was learnt the first time changes nothing the second.
+        // What the first reading learned does not change the result of the second.
         for body in ["{}", "null", "", all_null] {
             assert_eq!(go(|| json(body)), Ok(zero_item()), "{body}");
             assert_eq!(connect(|| json(body)), Ok(zero_item()), "{body}");
         }
         assert_eq!(go(|| json(inner)), Ok(Item { tags: vec![String::new()], ..zero_item() }));
     }
-    // What is there counts, whatever is missing beside it.
+    // Values that are present are kept, whatever else is missing.
     let body =
         r#"[{"name":"a","stars":null},{"stars":5,"count":7},{"maker":{"at":[1,true],"later":{"x":null}}}]"#;
     let items: Vec<Item> = go(|| json(body)).unwrap();
@@ -115,7 +116,7 @@ fn a_missing_or_null_field_is_serdes_default_or_else_its_zero() {
 }
 
 #[test]
-fn elsewhere_it_is_an_error_that_names_the_field() {
+fn other_protocols_report_the_missing_field() {
     assert_eq!(said::<Maker>("{}"), r#"missing field "id" (missing_fields = "error")"#);
     let error = ValueRules::of(JsonDialect::Connect, MissingFields::Error);
     assert_eq!(error.apply(|| said::<Maker>("{}")), r#"missing field "id" (missing_fields = "error")"#);
@@ -124,7 +125,7 @@ fn elsewhere_it_is_an_error_that_names_the_field() {
 }
 
 #[test]
-fn a_type_without_a_zero_is_an_error_that_names_the_field() {
+fn a_type_without_a_zero_is_an_error() {
     let no_zero = |path: &str| {
         format!(r#"missing field "{path}": its type has no zero value (missing_fields = "zero")"#)
     };
@@ -142,7 +143,7 @@ fn a_type_without_a_zero_is_an_error_that_names_the_field() {
             "what came is taken"
         );
     }
-    // A struct variant is a struct.
+    // A struct variant follows the rules of a struct.
     let card = Payment::Card { number: String::new() };
     assert_eq!(go(|| json(r#"{"id":1,"by":{"Card":{}}}"#)), Ok(Paid { id: 1, by: card }));
 }
@@ -192,7 +193,7 @@ fn messagepack_follows_the_same_rules() {
 
 #[cfg(feature = "gob")]
 #[test]
-fn gob_fills_in_what_the_sender_does_not_have_unless_told_otherwise() {
+fn gob_fills_missing_fields_with_zeros_by_default() {
     use crate::codec::encode_plain;
 
     #[derive(Debug, PartialEq, Serialize, Deserialize)]
@@ -257,7 +258,7 @@ fn protobufs_json_has_numbers_as_text() {
 }
 
 #[test]
-fn json_does_not_write_what_it_has_no_number_for() {
+fn json_refuses_nan_and_infinity() {
     #[derive(Serialize)]
     struct Deep {
         list: Vec<Option<OuterFields<BTreeMap<String, f32>>>>,
@@ -297,26 +298,26 @@ fn json_does_not_write_what_it_has_no_number_for() {
 }
 
 #[test]
-fn what_is_wrong_stays_wrong_and_ends() {
+fn a_second_reading_refuses_other_errors() {
     let deep = "[".repeat(200);
     for body in ["{", r#"{"maker":"x"}"#, r#"{"name":1}"#, "[]", r#"{"tags":{}}"#, r#"{"count":-1}"#, &deep] {
         assert!(go(|| json::<Item>(body)).is_err(), "{body}");
         assert!(connect(|| json::<Item>(body)).is_err(), "{body}");
     }
-    /// It has no zero, and would be looked for without end.
+    /// It has no zero, and the search for one would not end.
     #[derive(Debug, Deserialize)]
     #[allow(dead_code, reason = "never made")]
     struct EndlessType {
         next: Box<EndlessType>,
     }
     assert!(go(|| json::<EndlessType>("{}")).is_err());
-    // The rules are the call's, and end with it, also when it panics.
+    // The rules apply to the call and end with it, also when it panics.
     let _ = std::panic::catch_unwind(|| go(|| panic!("a handler")));
     assert!(json::<Item>("{}").is_err());
 }
 
 #[test]
-fn a_null_that_serde_has_a_default_for_may_have_a_type_without_a_zero() {
+fn a_null_field_with_a_default_needs_no_zero() {
     fn cash() -> Payment {
         Payment::Cash
     }
@@ -329,7 +330,7 @@ fn a_null_that_serde_has_a_default_for_may_have_a_type_without_a_zero() {
     let one = Defaulted { by: Payment::Cash, id: 0 };
     assert_eq!(go(|| json(r#"{"by":null}"#)), Ok(one));
     assert_eq!(go(|| json::<Vec<Defaulted>>(r#"[{"by":null},{"by":null,"id":2}]"#)).unwrap()[1].id, 2);
-    // But a body full of them costs no reading for each.
+    // But a body full of them does not cost one reading each.
     let many = format!("[{}]", vec![r#"{"by":null}"#; 10_000].join(","));
     assert!(go(|| json::<Vec<Defaulted>>(&many)).is_err());
 }

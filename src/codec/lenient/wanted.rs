@@ -1,4 +1,4 @@
-//! What a type asks for, and what it is given when that is null, or a number written as text.
+//! The kind of value that a type requests, and its replacement for null or for a number written as text.
 
 use std::fmt;
 
@@ -9,7 +9,7 @@ use super::wrap::Lenient;
 use super::{Reading, ReadingZeros};
 use crate::codec::zero::Zero;
 
-/// A type's question to the format, kept so that it can be asked once it is known that the value is not null.
+/// A type's request to the format, kept so that it can be repeated once it is known that the value is not null.
 #[derive(Clone, Copy, PartialEq)]
 pub(super) enum Wanted {
     Bool,
@@ -76,7 +76,7 @@ impl Wanted {
         }
     }
 
-    /// Asks for what is there, and is not null.
+    /// Requests the value, which is present and not null.
     pub(super) fn ask_lenient<'de, D: Deserializer<'de>, V: Visitor<'de>>(
         self,
         inner: D,
@@ -100,7 +100,8 @@ impl Wanted {
     }
 }
 
-/// Null becomes a zero, or the struct around does without it; anything else is what was asked for.
+/// Replaces null with a zero and, if the struct does not require the member, marks it as one to skip in the next
+/// reading. Forwards any other value as requested.
 pub(super) struct NullVisitor<'p, V> {
     pub(super) wanted: Wanted,
     pub(super) visitor: V,
@@ -143,7 +144,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NullVisitor<'_, V> {
     }
 }
 
-/// A number, which may be text.
+/// A number, which may be written as text.
 struct NumberVisitor<V> {
     visitor: V,
     is_float: bool,
@@ -165,7 +166,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NumberVisitor<V> {
     }
 
     fn visit_f64<E: Error>(self, value: f64) -> Result<V::Value, E> {
-        // The mapping lets an integer be written as 1.0 or 1e3. Beyond 2^53 it would not be sure which one is meant.
+        // The mapping allows an integer to be written as 1.0 or 1e3. Beyond 2^53 the integer would be ambiguous.
         if !self.is_float && value.fract() == 0.0 && value.abs() <= 9_007_199_254_740_992.0 {
             return self.visitor.visit_i64(value as i64);
         }
@@ -198,7 +199,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for NumberVisitor<V> {
     }
 }
 
-/// Nothing, which Go and protobuf write as an object without members.
+/// The unit value, which Go and protobuf write as an object without members.
 struct UnitVisitor<V> {
     visitor: V,
 }
@@ -215,7 +216,7 @@ impl<'de, V: Visitor<'de>> Visitor<'de> for UnitVisitor<V> {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, mut access: A) -> Result<V::Value, A::Error> {
-        // What a later version of the type holds is passed over, as in any struct.
+        // Fields of a later version of the type are skipped, as in any struct.
         while access.next_entry::<IgnoredAny, IgnoredAny>()?.is_some() {}
         self.visitor.visit_unit()
     }

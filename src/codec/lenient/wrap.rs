@@ -1,4 +1,4 @@
-//! The deserializer of a lenient reading: it asks what the type asks, and looks for null and text on the way.
+//! The deserializer of a lenient reading: it forwards the type's requests, and handles null and text on the way.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use super::Reading;
 use super::fields::{FieldsVisitor, Member};
 use super::wanted::{NullVisitor, Wanted};
 
-/// A deserializer or visitor, wrapped.
+/// Wraps a deserializer or a visitor.
 pub(super) struct Lenient<'p, X> {
     pub(super) inner: X,
     pub(super) reading: &'p Reading,

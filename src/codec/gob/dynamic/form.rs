@@ -1,11 +1,11 @@
-//! What a piece of JSON stands for: itself, or what a `$` in front of a name says.
+//! Interprets a piece of JSON: as itself, or as the form that a `$` name selects.
 
 use base64::Engine as _;
 use serde_json::{Map, Value};
 
 use super::super::fault::GobFault;
 
-/// A piece of JSON as gob has it.
+/// A piece of JSON, as gob represents it.
 pub(super) enum JsonForm<'v> {
     Null,
     Bool(bool),
@@ -15,9 +15,9 @@ pub(super) enum JsonForm<'v> {
     Bytes(Vec<u8>),
     Text(&'v str),
     List(&'v [Value]),
-    /// A map with text for keys.
+    /// A map with text keys.
     Named(&'v Map<String, Value>),
-    /// A map with whatever for keys: lists of two.
+    /// A map with keys of any type: lists of two.
     Pairs(&'v [Value]),
     Struct(&'v Map<String, Value>),
 }
@@ -80,7 +80,7 @@ impl<'v> JsonForm<'v> {
     }
 }
 
-/// The two of a pair.
+/// Returns the two parts of a pair.
 pub(super) fn pair(value: &Value) -> Result<(&Value, &Value), GobFault> {
     match value.as_array().map(Vec::as_slice) {
         Some([key, value]) => Ok((key, value)),

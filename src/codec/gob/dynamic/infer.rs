@@ -1,4 +1,5 @@
-//! The gob type of a piece of JSON: what all elements of a list have in common, or why there is none.
+//! Infers the gob type of a piece of JSON: the common type of all elements of a list, or the reason why there is
+//! none.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -10,9 +11,9 @@ use super::super::types::GobNode;
 use super::form::{JsonForm, pair};
 use crate::codec::depth_max;
 
-/// What is known of a type.
+/// The knowledge about a type.
 enum InferredType {
-    /// Nothing: the elements of an empty list.
+    /// Unknown: the elements of an empty list.
     Open,
     Bool,
     Int,
@@ -22,7 +23,7 @@ enum InferredType {
     Text,
     List(Box<InferredType>),
     Map(Box<InferredType>, Box<InferredType>),
-    /// By name: a field's place in the type says nothing.
+    /// By name: the order of fields is not significant.
     Struct(BTreeMap<String, InferredType>),
 }
 
@@ -43,7 +44,7 @@ impl fmt::Display for InferredType {
     }
 }
 
-/// The types of a value, and which of them is its own.
+/// Returns the types of a value as a graph, and the place of its own type.
 pub(super) fn graph(value: &Value) -> Result<(Vec<GobNode>, usize), GobFault> {
     let found = InferredType::of(value, depth_max())?;
     if !found.is_known() {
@@ -105,7 +106,7 @@ impl InferredType {
         })
     }
 
-    /// The one type of both.
+    /// Returns the common type of both.
     fn with(self, other: InferredType, of: &str) -> Result<InferredType, GobFault> {
         use InferredType::*;
         Ok(match (self, other) {
@@ -139,7 +140,7 @@ impl InferredType {
         })
     }
 
-    /// Whether nothing in it is open; fields that are will be left out.
+    /// Returns whether no part is unknown; unknown fields are left out.
     fn is_known(&self) -> bool {
         match self {
             InferredType::Open => false,
@@ -149,10 +150,10 @@ impl InferredType {
         }
     }
 
-    /// Puts it, and what it consists of, with the others.
+    /// Adds the type and its parts to the nodes.
     fn place(&self, nodes: &mut Vec<GobNode>) -> usize {
         let node = match self {
-            // Nothing that is known has an open part.
+            // A known type has no unknown part.
             InferredType::Open | InferredType::Int => GobNode::Int,
             InferredType::Bool => GobNode::Bool,
             InferredType::Uint => GobNode::Uint,

@@ -1,6 +1,6 @@
-//! Writes a piece of JSON by the gob type that was found for it.
+//! Writes a piece of JSON with the gob type that was inferred for it.
 //!
-//! A zero in a field is left out where Go leaves it out; elements are all written.
+//! A zero in a field is left out where Go leaves it out; elements are always written.
 
 use serde_json::Value;
 
@@ -63,13 +63,13 @@ fn put(value: &Value, gob_type: &GobType, at: usize, out: &mut Vec<u8>) -> Resul
             }
             out.push(0);
         }
-        // The type was made of this very value.
+        // The type was inferred from this value.
         _ => return Err(GobFault::text("the value is not of its type")),
     }
     Ok(())
 }
 
-/// Whether Go leaves it out of a struct.
+/// Returns whether Go leaves the value out of a struct.
 fn is_left_out(form: &JsonForm<'_>) -> bool {
     match form {
         JsonForm::Null => true,
@@ -80,7 +80,8 @@ fn is_left_out(form: &JsonForm<'_>) -> bool {
         JsonForm::Bytes(bytes) => bytes.is_empty(),
         JsonForm::Text(text) => text.is_empty(),
         JsonForm::List(list) => list.is_empty(),
-        // Go writes a map that is there and empty; whoever misses it has an empty one.
+        // Go writes an empty map that is not nil; here it is left out, since a receiver reads an absent map as an
+        // empty one.
         JsonForm::Named(entries) => entries.is_empty(),
         JsonForm::Pairs(pairs) => pairs.is_empty(),
         JsonForm::Struct(_) => false,

@@ -1,18 +1,18 @@
-//! A moment as RFC 3339 text, as Go's `time.RFC3339Nano` has it: no more digits of the second than it has.
+//! Formats a time as RFC 3339 text, like Go's `time.RFC3339Nano`: without trailing zeros of the second.
 
 use std::fmt::Write as _;
 
 use super::super::time::TimeParts;
 
-/// Days from the beginning of the year 0 (in March, so that a leap day comes last) to that of 1970.
+/// Days from the start of the year 0 (in March, so that a leap day comes last) to the start of 1970.
 const MARCH_0_TO_EPOCH: i128 = 719_468;
-/// Days of 400 years, after which the calendar repeats itself.
+/// Days in 400 years, after which the calendar repeats.
 const DAYS_OF_400_YEARS: i128 = 146_097;
 const DAY_S: i128 = 86_400;
 
-/// The text of a moment. Years that RFC 3339 has no place for are written with as many digits as they have.
+/// Returns the text of a time. Years that do not fit RFC 3339 are written with all their digits.
 pub(super) fn rfc3339(moment: &TimeParts) -> String {
-    // -1 stands for UTC itself.
+    // -1 is UTC itself.
     let offset = if moment.offset == -1 { 0 } else { i128::from(moment.offset) };
     let local_s = i128::from(moment.seconds) + 60 * offset;
     let (days, second) = (local_s.div_euclid(DAY_S), local_s.rem_euclid(DAY_S));
@@ -36,14 +36,14 @@ pub(super) fn rfc3339(moment: &TimeParts) -> String {
     text
 }
 
-/// Year, month and day, from days since 1970.
+/// Returns year, month and day, from days since 1970.
 fn date(days: i128) -> (i128, i128, i128) {
     let days = days + MARCH_0_TO_EPOCH;
     let (era, day) = (days.div_euclid(DAYS_OF_400_YEARS), days.rem_euclid(DAYS_OF_400_YEARS));
     // A leap day every 4 years, not every 100, every 400.
     let year = (day - day / 1460 + day / 36_524 - day / (DAYS_OF_400_YEARS - 1)) / 365;
     let day = day - (365 * year + year / 4 - year / 100);
-    // From March on the lengths of months repeat: 153 days for five.
+    // From March on the lengths of months repeat: 153 days in five months.
     let month = (5 * day + 2) / 153;
     let day = day - (153 * month + 2) / 5 + 1;
     let is_next_year = month >= 10;
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn moments_are_spelt_as_go_spells_them() {
+    fn times_match_gos_text() {
         assert_eq!(rfc3339(&TimeParts::ZERO), "0001-01-01T00:00:00Z");
         assert_eq!(text(0, 0, -1), "1970-01-01T00:00:00Z");
         assert_eq!(text(1_700_000_000, 5_000_000, 60), "2023-11-14T23:13:20.005+01:00");

@@ -1,7 +1,8 @@
-//! Reads a value by the types on the wire alone, into JSON.
+//! Reads a value into JSON, with the types on the wire alone.
 //!
-//! What a sender left out is shown, so a few bytes may stand for a great deal: a struct of a thousand fields, none of
-//! them sent; a type that holds two of another that holds two. What is shown has a budget that grows with the body.
+//! Values that the sender left out are shown, so a few bytes may expand to a large output: a struct of a thousand
+//! fields of which none was sent, or a type that contains two of another that contains two. The output has a budget
+//! that grows with the body.
 
 use base64::Engine as _;
 use serde_json::{Map, Number, Value};
@@ -15,15 +16,16 @@ use super::super::wire::{TypeIndex, TypeTable, WireType};
 use super::moment::rfc3339;
 use crate::codec::depth_max;
 
-/// What may be shown of an empty body, and for each byte of it, and in all: in bytes, roughly.
+/// The output budget in bytes, approximately: for an empty body, for each byte of the body, and in total.
 const BUDGET_MIN: usize = 1 << 20;
 const BUDGET_PER_BYTE: usize = 64;
 const BUDGET_MAX: usize = 256 << 20;
-/// What a value costs, beside its text.
+/// The cost of a value in addition to its text, in bytes.
 const VALUE_BYTES: usize = 32;
 
-/// The value of a message (without its length), whose types the definition messages define; `after` goes on with it.
-/// Also gives what is left of that.
+/// Converts the value of a message (without its length); also returns the unread rest of `after`.
+///
+/// The types are defined by the messages in `definitions`; the value may continue in `after`.
 pub(super) fn value_of<'b>(
     definitions: &[u8],
     payload: &'b [u8],
@@ -62,12 +64,12 @@ pub(super) fn value_of<'b>(
 struct Show<'b, 't> {
     reader: GobReader<'b>,
     table: &'t TypeTable,
-    /// Containers around the place: below `depth_max`.
+    /// The number of containers around the current place: below `depth_max`.
     depth: usize,
     depth_max: usize,
-    /// Structs around the place, those of which a zero is being shown among them.
+    /// The structs around the current place, including those whose zero is being shown.
     open: Vec<TypeIndex>,
-    /// Bytes that may still be shown.
+    /// The number of bytes that may still be shown.
     budget: usize,
 }
 
@@ -94,7 +96,7 @@ impl<'b, 't> Show<'b, 't> {
         value
     }
 
-    /// A value that has no field or element around it.
+    /// Reads a value that is not inside a field or an element.
     fn top(&mut self, at: TypeIndex) -> Result<Value, GobFault> {
         if !matches!(self.kind(at), WireType::Struct(_)) {
             read_single(&mut self.reader)?;
@@ -179,7 +181,7 @@ impl<'b, 't> Show<'b, 't> {
         Ok(Map::from_iter([("$type".to_owned(), name.into()), ("value".to_owned(), value)]).into())
     }
 
-    /// What was left out.
+    /// Returns the zero of a value that was left out.
     fn zero(&mut self, at: TypeIndex) -> Result<Value, GobFault> {
         self.spend(VALUE_BYTES)?;
         Ok(match self.kind(at) {
@@ -198,7 +200,7 @@ impl<'b, 't> Show<'b, 't> {
             WireType::Array { elem, len } => self
                 .inside(|show| (0..*len).map(|_| show.zero(*elem)).collect::<Result<Vec<_>, _>>())
                 .map(Value::Array)?,
-            // It holds itself: in Go through a pointer, which is nil.
+            // The struct contains itself: in Go through a pointer, which is nil.
             WireType::Struct(_) if self.open.contains(&at) => Value::Null,
             WireType::Struct(fields) => {
                 self.open.push(at);
@@ -224,7 +226,7 @@ fn has_text(kind: &WireType) -> bool {
     matches!(kind, WireType::String | WireType::OpaqueText)
 }
 
-/// What JSON has no number for goes by Go's name for it.
+/// Converts a number; Go's name replaces a number that JSON cannot represent.
 fn float(number: f64) -> Value {
     match Number::from_f64(number) {
         Some(number) => Value::Number(number),

@@ -24,7 +24,7 @@ fn refused(value: &Value) -> String {
 }
 
 #[test]
-fn the_streams_of_gos_documentation_show_what_they_hold() {
+fn streams_of_gos_documentation_are_decoded() {
     let point =
         b"\x1f\xff\x81\x03\x01\x01\x05\x50\x6f\x69\x6e\x74\x01\xff\x82\x00\x01\x02\x01\x01\x58\x01\x04\
         \x00\x01\x01\x59\x01\x04\x00\x00\x00\x07\xff\x82\x01\x2c\x01\x42\x00";
@@ -35,7 +35,7 @@ fn the_streams_of_gos_documentation_show_what_they_hold() {
 }
 
 #[test]
-fn what_is_made_of_json_is_read_by_types_of_rusts() {
+fn rust_types_read_encoded_json() {
     assert_eq!(gob::decode::<u64>(&encoded(&json!({"$uint": u64::MAX}))), Ok(u64::MAX));
     assert_eq!(gob::decode::<f64>(&encoded(&json!({"$float": 1}))), Ok(1.0));
     assert_eq!(gob::decode::<f64>(&encoded(&json!({"$float": "-Inf"}))), Ok(f64::NEG_INFINITY));
@@ -62,7 +62,7 @@ fn what_is_made_of_json_is_read_by_types_of_rusts() {
 }
 
 #[test]
-fn fields_that_were_left_out_are_shown_as_their_zero() {
+fn omitted_fields_are_shown_as_zero() {
     let sent = json!([{"A": 0, "B": "", "C": 0.5, "D": {}, "E": null, "F": []}, {"E": true, "F": [1], "G": {"$map": {}}}]);
     let shown = json!([
         {"A": 0, "B": "", "C": 0.5, "D": {}, "E": false, "F": []},
@@ -72,7 +72,7 @@ fn fields_that_were_left_out_are_shown_as_their_zero() {
 }
 
 #[test]
-fn structs_of_one_list_may_leave_out_different_fields_at_any_depth() {
+fn structs_in_a_list_may_omit_different_fields() {
     let sent = json!([[], [{"A": [[]]}], [{"B": 1}, {"A": [[2]]}]]);
     assert_eq!(
         there_and_back(&sent),
@@ -81,7 +81,7 @@ fn structs_of_one_list_may_leave_out_different_fields_at_any_depth() {
 }
 
 #[test]
-fn what_has_no_form_in_gob_is_told_and_nothing_is_written() {
+fn unsupported_json_is_refused_without_output() {
     for (value, why) in [
         (json!(null), "null is allowed for an omitted field"),
         (json!([1, null]), "null is allowed for an omitted field"),
@@ -103,8 +103,8 @@ fn what_has_no_form_in_gob_is_told_and_nothing_is_written() {
         (json!({"": 1}), "no name"),
         (json!(u64::MAX), "write {\"$uint\": 18446744073709551615}"),
     ] {
-        let said = refused(&value);
-        assert!(said.contains(why), "{value}: {said}");
+        let message = refused(&value);
+        assert!(message.contains(why), "{value}: {message}");
     }
 }
 
@@ -132,7 +132,7 @@ fn nesting_is_bounded_both_ways() {
     assert!(matches!(decode_json(&body), Err(CodecError::TooDeep { .. })));
 }
 
-/// The message that defines a type; `form` writes the wireType.
+/// Returns the message that defines a type; `form` writes the wireType.
 fn definition(id: i64, form: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     let mut message = Vec::new();
     put_int(&mut message, -id);
@@ -142,7 +142,7 @@ fn definition(id: i64, form: impl FnOnce(&mut Vec<u8>)) -> Vec<u8> {
     whole
 }
 
-/// Defines a struct with these fields.
+/// Returns the definition of a struct with these fields.
 fn structure(id: i64, fields: &[(&str, i64)]) -> Vec<u8> {
     definition(id, |out| {
         out.extend_from_slice(&[3, 1, 2]);
@@ -162,7 +162,7 @@ fn structure(id: i64, fields: &[(&str, i64)]) -> Vec<u8> {
 }
 
 #[test]
-fn types_that_double_are_not_expanded_without_end() {
+fn doubling_types_have_an_output_budget() {
     let mut body: Vec<u8> = (65..105).flat_map(|id| structure(id, &[("a", id + 1), ("b", id + 1)])).collect();
     body.extend(structure(105, &[("c", 2)]));
     put_bytes(&mut body, &[0xff, 65 * 2, 0]);
@@ -171,7 +171,7 @@ fn types_that_double_are_not_expanded_without_end() {
 }
 
 #[test]
-fn long_names_of_fields_that_never_came_are_not_shown_without_end() {
+fn long_names_of_omitted_fields_have_an_output_budget() {
     let name = "n".repeat(120);
     let mut body = structure(66, &[(name.as_str(), 2); 100]);
     body.extend(definition(65, |out| {
@@ -193,7 +193,7 @@ fn long_names_of_fields_that_never_came_are_not_shown_without_end() {
 }
 
 #[test]
-fn structs_that_hold_themselves_end_with_null() {
+fn recursive_structs_end_with_null() {
     let mut body = structure(65, &[("Value", 2), ("Next", 65), ("Other", 66)]);
     body.extend(structure(66, &[("Back", 65), ("Own", 66), ("N", 3)]));
     put_bytes(&mut body, &[0xff, 65 * 2, 1, 2, 1, 0, 0]);
@@ -203,12 +203,12 @@ fn structs_that_hold_themselves_end_with_null() {
 }
 
 #[test]
-fn moments_are_text_and_other_types_of_their_own_making_base64() {
+fn times_are_text_and_opaque_types_base64() {
     let moment = Time { seconds: 1_700_000_000, nanos: 5, offset_minutes: Some(60) };
     let mut body = Vec::new();
     gob::encode(&moment, &mut body).expect("it has a form");
     assert_eq!(decode_json(&body), Ok(json!("2023-11-14T23:13:20.000000005+01:00")));
-    // The same by another name, and one by that name that is no time.
+    // The same with another name, and one with this name that is not a time.
     let opaque = |name: &str, bytes: &[u8]| {
         let mut body = definition(65, |out| {
             out.extend_from_slice(&[5, 1, 1]);
@@ -242,13 +242,13 @@ fn complex_numbers_infinities_and_interfaces_are_shown() {
 }
 
 #[test]
-fn bytes_behind_a_value_are_refused() {
+fn bytes_after_a_value_are_refused() {
     let mut body = encoded(&json!(1));
     body.push(1);
     assert_eq!(decode_json(&body), Err(CodecError::TrailingBytes { codec: Codec::Gob, count: 1 }));
 }
 
-/// JSON as it is written, and as it is shown.
+/// Generates JSON to encode, and the JSON expected after decoding.
 fn pieces() -> impl Strategy<Value = (Value, Value)> {
     let name = "[A-Za-zé][a-z0-9]{0,5}";
     let same = |value: Value| (value.clone(), value);
@@ -272,7 +272,7 @@ fn pieces() -> impl Strategy<Value = (Value, Value)> {
     ];
     leaf.prop_recursive(5, 40, 5, move |inner| {
         prop_oneof![
-            // Elements of one type: the same one again.
+            // Elements of one type: copies of the same one.
             (inner.clone(), 1..4_usize)
                 .prop_map(|((sent, shown), count)| { (vec![sent; count].into(), vec![shown; count].into()) }),
             prop::collection::hash_map(name, inner.clone(), 0..5).prop_map(|fields| {

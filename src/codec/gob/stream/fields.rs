@@ -1,7 +1,7 @@
-//! A struct's fields, read and written one by one: for the headers that a protocol puts in front of its bodies.
+//! Reads and writes a struct's fields one by one, for the headers that a protocol puts before its bodies.
 //!
-//! Such a header needs no description and no allocation. Fields are told by their names, in any order; those that
-//! nobody asks for are passed over. Whole values of any type are `decode.rs` and `encode.rs`.
+//! Such a header needs no description and no allocation. Fields are identified by name, in any order; fields that are
+//! not requested are skipped. Whole values of any type are handled in `decode.rs` and `encode.rs`.
 
 use super::super::number::{FieldDeltas, GobReader, end_message, put_bytes, put_int, put_uint};
 use super::super::skip::skip;
@@ -10,25 +10,26 @@ use super::super::wire::WireType;
 use super::{Definitions, FIRST_USER_ID, GobMessage, StreamError};
 use crate::codec::depth_max;
 
-/// An id that no type in a body of ours has: for the header of a protocol.
+/// An id that no type in a body of this process has: for the header of a protocol.
 pub const HEADER_ID: i32 = FIRST_USER_ID;
-/// Another one, for a struct without fields where a body must be and says nothing.
+/// Another such id, for a struct without fields where a body is required but has no content.
 pub const NOTHING_ID: i32 = IDS_MAX;
 
 /// A field of a header.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum RpcHeaderField<'b> {
-    /// Text; Go does not promise UTF-8.
+    /// Text; Go does not guarantee UTF-8.
     Text(&'b [u8]),
     /// An unsigned integer.
     Uint(u64),
-    /// Something else, which was passed over.
+    /// A value of another type, which was skipped.
     Other,
 }
 
 impl Definitions {
-    /// Reads a struct: `on_field` gets those of its fields that have one of the names, by the name's index. A type
-    /// with none of them is refused, as Go does it.
+    /// Reads a struct and calls `on_field` for each field in `names`, with the index of the name.
+    ///
+    /// A type that has none of the names is refused, as in Go.
     #[inline]
     pub fn read_fields<'b>(
         &self,
@@ -63,7 +64,7 @@ impl Definitions {
             };
             on_field(index, field);
         }
-        // One that has come is enough; of what left all of them out the type must be asked.
+        // One present field is enough; if none is present, the type must have one of the names.
         if !is_known && !fields.iter().any(|(name, _)| index_of(name).is_some()) {
             return Err(StreamError::Malformed("a header with none of its fields".into()));
         }
@@ -78,18 +79,18 @@ impl Definitions {
 #[derive(Debug)]
 pub struct StructWriter<'o> {
     out: &'o mut Vec<u8>,
-    /// Where the message begins.
+    /// The start of the message.
     start: usize,
-    /// How far the next field is from the last that was written.
+    /// The distance of the next field from the last one that was written.
     delta: u64,
 }
 
 impl<'o> StructWriter<'o> {
-    /// Begins a value of that type.
+    /// Starts a value of the type with this id.
     #[inline]
     pub fn new(out: &'o mut Vec<u8>, id: i32) -> StructWriter<'o> {
         let start = out.len();
-        // Most messages are short: the room for their length.
+        // Most messages are short: reserves one byte for the length.
         out.push(0);
         put_int(out, i64::from(id));
         StructWriter { out, start, delta: 1 }
@@ -101,7 +102,7 @@ impl<'o> StructWriter<'o> {
         self.delta = 1;
     }
 
-    /// The next field, text.
+    /// Writes the next field as text.
     #[inline]
     pub fn text(&mut self, text: &[u8]) {
         if text.is_empty() {
@@ -112,7 +113,7 @@ impl<'o> StructWriter<'o> {
         }
     }
 
-    /// The next field, an unsigned integer.
+    /// Writes the next field as an unsigned integer.
     #[inline]
     pub fn uint(&mut self, number: u64) {
         if number == 0 {
@@ -123,7 +124,7 @@ impl<'o> StructWriter<'o> {
         }
     }
 
-    /// There are no more fields.
+    /// Ends the struct and its message.
     #[inline]
     pub fn end(self) {
         self.out.push(0);
@@ -136,7 +137,7 @@ pub fn put_struct_definition(out: &mut Vec<u8>, id: i32, name: &str, fields: &[(
     let start = out.len();
     out.push(0);
     put_int(out, -i64::from(id));
-    // wireType has a structType; that begins with a CommonType: name and id.
+    // wireType has a structType, which starts with a CommonType: name and id.
     out.extend_from_slice(&[3, 1]);
     if !name.is_empty() {
         out.push(1);

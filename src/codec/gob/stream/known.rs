@@ -1,9 +1,9 @@
-//! The types that a stream has defined so far; kept once for all streams of a thread that have defined the same.
+//! The types that a stream has defined so far, shared by all streams of a thread with the same definitions.
 //!
-//! Most peers of a server define the same few types in the same order. So what they have defined is one value, known
-//! by the bytes of its messages, and a connection holds no more than a reference to it. Only small ones are shared, and
-//! a bounded number: whatever does not fit is the stream's own, and costs it as if nothing were shared. Bytes are
-//! compared, not hashes, since peers choose them.
+//! Most peers of a server define the same few types in the same order. So their definitions are one value, identified
+//! by the bytes of its messages, and a connection holds only a reference to it. Only small values are shared, and a
+//! bounded number of them: any other value belongs to its stream and costs what it would cost without sharing. Bytes
+//! are compared and not hashed, since peers choose them.
 
 use std::cell::RefCell;
 use std::collections::HashSet;
@@ -15,16 +15,16 @@ use super::super::ids::Ids;
 use super::super::wire::{TypeTable, WireType};
 use super::{Definition, FIRST_USER_ID, INTERFACE, StreamError};
 
-/// Values of [`KnownTypes`] that a thread shares, and the bytes of definitions in all of them. What is made of definitions may
-/// take fifteen times as much: a mebibyte, then.
+/// The limits of a thread's shared [`KnownTypes`]: their number, and the total bytes of their definitions. The memory
+/// built from definitions may be fifteen times as large, so about a mebibyte.
 const SHARED_MAX: usize = 128;
 const SHARED_BYTES_MAX: usize = 64 << 10;
-/// Types and bytes of definitions in one that is shared.
+/// The limits of one shared value: its types, and the bytes of its definitions.
 const SMALL_TYPES_MAX: usize = 16;
 const SMALL_BYTES_MAX: usize = 4 << 10;
-/// What is kept of closures, for each byte that they are made of.
+/// The number of bytes of closures that are kept per byte of definitions.
 const HELD_PER_BYTE: usize = 4;
-/// The same for all bytes: types that double would have it grow with their square.
+/// The limit of all kept closures in bytes: the closures of types that double grow with the square of their number.
 const HELD_BYTES_MAX: usize = 512 << 10;
 
 thread_local! {
@@ -32,37 +32,37 @@ thread_local! {
     static NOTHING: Arc<KnownTypes> = Arc::default();
 }
 
-/// The types that were defined, in the order in which they were.
+/// The defined types, in the order of their definitions.
 #[derive(Debug, Default)]
 pub(super) struct KnownTypes {
     table: TypeTable,
-    /// The definition messages, one behind the other.
+    /// The definition messages, concatenated.
     messages: Vec<u8>,
     kept: Vec<SharedType>,
-    /// Places in `kept`.
+    /// Indexes into `kept`.
     places: Ids<u32>,
-    /// Bytes of the closures that are kept.
+    /// The number of bytes of the closures that are kept.
     held_bytes: AtomicUsize,
 }
 
 #[derive(Debug)]
 struct SharedType {
     id: i32,
-    /// Where its message is.
+    /// The range of its message in `messages`.
     message: Range<usize>,
     refers_to: Box<[i32]>,
-    /// What its values need, once that was asked.
+    /// The definitions that its values need, once they were requested.
     closure: OnceLock<TypeClosure>,
 }
 
-/// What a value of a type needs.
+/// The definitions that a value of a type needs.
 #[derive(Clone, Debug)]
 pub(super) struct TypeClosure {
     pub(super) definitions: Arc<[u8]>,
     pub(super) holds_interfaces: bool,
 }
 
-/// Shares what was not shared so far. Who was used least gives room.
+/// Shares a value that is not shared yet. Evicts the least used values to make room.
 fn share(known: Arc<KnownTypes>) {
     SHARED.with_borrow_mut(|shared| {
         let mut bytes: usize = shared.iter().map(|known| known.bytes()).sum();
@@ -74,7 +74,8 @@ fn share(known: Arc<KnownTypes>) {
 }
 
 impl Clone for KnownTypes {
-    /// Without the closures: whoever makes a copy adds to it, and what values with interfaces need changes with that.
+    /// Copies everything except the closures: the copy gets further definitions, which change the closures of values
+    /// with interfaces.
     fn clone(&self) -> KnownTypes {
         let kept = |kept: &SharedType| SharedType {
             id: kept.id,
@@ -93,12 +94,13 @@ impl Clone for KnownTypes {
 }
 
 impl KnownTypes {
-    /// What a stream knows at its beginning.
+    /// Returns the value of a stream without definitions.
     pub(super) fn nothing() -> Arc<KnownTypes> {
         NOTHING.with(Arc::clone)
     }
 
-    /// The same and one more, if that is shared. It was found right then, so the message defines what it may define.
+    /// Returns the shared value with one more definition, if there is one. The definition was validated when that
+    /// value was made for the same definitions before it.
     pub(super) fn shared_with(&self, message: &[u8]) -> Option<Arc<KnownTypes>> {
         let len = self.messages.len() + message.len();
         SHARED.with_borrow_mut(|shared| {
@@ -106,14 +108,14 @@ impl KnownTypes {
                 let known = &known.messages;
                 known.len() == len && known.starts_with(&self.messages) && known.ends_with(message)
             })?;
-            // One place forward for each use: what passes by is pushed out again, not what is used.
+            // Each use moves a value one place forward, so that values in rare use are evicted first.
             let before = at.saturating_sub(1);
             shared.swap(at, before);
             Some(shared[before].clone())
         })
     }
 
-    /// Adds a definition: to a copy, if others have a share in it.
+    /// Adds a definition, to a copy if the value is shared.
     pub(super) fn add(
         known: &mut Arc<KnownTypes>,
         id: i32,
@@ -123,7 +125,7 @@ impl KnownTypes {
         if id < FIRST_USER_ID || known.places.contains(id) {
             return Err(StreamError::Redefined { id });
         }
-        // What is large is nobody else's, and is not copied each time.
+        // Large values are not shared, so they are not copied for each definition.
         let own = Arc::make_mut(known);
         own.add_own(id, definition, message)?;
         if own.kept.len() <= SMALL_TYPES_MAX && own.messages.len() <= SMALL_BYTES_MAX {
@@ -139,7 +141,7 @@ impl KnownTypes {
         let mut refers_to: Vec<i32> = definition.refers_to().collect();
         refers_to.sort_unstable();
         refers_to.dedup();
-        // Values with interfaces may need whatever is known.
+        // Values with interfaces may need every known type, so their closures change.
         if std::mem::take(self.held_bytes.get_mut()) > 0 {
             self.kept.iter_mut().for_each(|kept| drop(kept.closure.take()));
         }
@@ -159,17 +161,17 @@ impl KnownTypes {
         &self.table
     }
 
-    /// How many types were defined.
+    /// Returns the number of defined types.
     pub(super) fn len(&self) -> usize {
         self.kept.len()
     }
 
-    /// Bytes of their definitions.
+    /// Returns the number of bytes of their definitions.
     pub(super) fn bytes(&self) -> usize {
         self.messages.len()
     }
 
-    /// Whether a type is a struct of these fields and no others, in that order.
+    /// Returns whether a type is a struct of exactly these fields, in this order.
     pub(super) fn is_struct_of(&self, id: i32, fields: &[(&str, i32)]) -> bool {
         let Some(WireType::Struct(found)) = self.table.find(id).map(|at| self.table.kind(at)) else {
             return false;
@@ -185,13 +187,14 @@ impl KnownTypes {
         self.places.get(id).map(|at| &self.kept[*at as usize])
     }
 
-    /// Whether this message defined that type.
+    /// Returns whether this message defined the type.
     pub(super) fn is_defined_by(&self, id: i32, message: &[u8]) -> bool {
         self.kept(id).is_some_and(|kept| self.messages[kept.message.clone()] == *message)
     }
 
-    /// What a value of that type needs: the definitions of all that it refers to, or, where it may hold anything,
-    /// all that there are but those of `pending`, which it brings itself.
+    /// Returns what a value of this type needs: the definitions of all types that it refers to. If the value may
+    /// contain interfaces, these are all known definitions except those of `pending`, which the value itself
+    /// contains.
     pub(super) fn closure(&self, id: i32, pending: &[i32]) -> Result<TypeClosure, StreamError> {
         let root = self.kept(id);
         if pending.is_empty()
@@ -211,7 +214,7 @@ impl KnownTypes {
             open.extend(kept.refers_to.iter().rev());
         }
         if holds_interfaces {
-            // Whatever was defined may be inside.
+            // Any defined type may be inside.
             needed = self.kept.iter().filter(|kept| !pending.contains(&kept.id)).collect();
         }
         let messages = needed.iter().flat_map(|kept| &self.messages[kept.message.clone()]);
@@ -224,7 +227,8 @@ impl KnownTypes {
         Ok(closure)
     }
 
-    /// Each costs its bytes, so that there are not more of them than what they are made of, many times over.
+    /// Keeps a closure if the budget allows: each closure costs its bytes, so all of them together are bounded by a
+    /// small multiple of the definitions.
     fn keep(&self, root: &SharedType, closure: &TypeClosure) {
         let bytes = closure.definitions.len();
         let held_bytes_max = (HELD_PER_BYTE * self.messages.len()).min(HELD_BYTES_MAX);
@@ -262,7 +266,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_define_the_same_share_it_and_part_when_they_differ() {
+    fn equal_streams_share_their_definitions() {
         let (mut one, mut other) = (KnownTypes::nothing(), KnownTypes::nothing());
         for message in [struct_of(65, "Args", &[("A", INT), ("B", INT)]), struct_of(66, "In", &[("Of", 65)])]
         {
@@ -273,7 +277,7 @@ mod tests {
         }
         let before = other.closure(66, &[]).unwrap();
         assert_eq!(before.definitions.len(), other.bytes());
-        // The same type under another name is another, and what one stream adds the other does not know.
+        // The same type under another name is a different type, and a stream does not see the additions of another.
         define(&mut one, &struct_of(67, "X", &[("A", INT)])).unwrap();
         define(&mut other, &struct_of(67, "Y", &[("A", INT)])).unwrap();
         assert!(!Arc::ptr_eq(&one, &other));
@@ -284,7 +288,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_shared_refuses_what_its_streams_may_not_define() {
+    fn shared_definitions_keep_the_limits_of_each_stream() {
         let message = struct_of(65, "Args", &[("A", INT)]);
         for _ in 0..3 {
             let mut known = KnownTypes::nothing();
@@ -294,7 +298,7 @@ mod tests {
             assert_eq!(define(&mut known, &struct_of(8, "Own", &[])), Err(StreamError::Redefined { id: 8 }));
             assert_eq!(known.len(), 1);
         }
-        // A stream's own limits hold for what another stream was allowed.
+        // The limits of a stream apply to definitions that another stream was allowed.
         let limits = DefinitionLimits { bytes_max: message.len() - 1, ..DefinitionLimits::default() };
         let mut strict = Definitions::new(limits);
         let Ok(StreamItem::Message(whole)) = split(&message, usize::MAX) else { panic!("it is whole") };
@@ -302,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_of_types_takes_little_and_pushes_out_nothing_that_is_used() {
+    fn a_flood_of_types_evicts_nothing_in_use() {
         let used = struct_of(65, "Used", &[("A", INT)]);
         let use_it = || {
             let mut known = KnownTypes::nothing();
@@ -325,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stream_with_many_types_keeps_them_itself() {
+    fn a_stream_with_many_types_does_not_share_them() {
         let mut known = KnownTypes::nothing();
         for id in 65..1_065 {
             define(&mut known, &struct_of(id, "", &[("Next", id + 1), ("Any", INTERFACE)])).unwrap();
@@ -334,12 +338,13 @@ mod tests {
         }
         assert!(shared().1 <= SMALL_TYPES_MAX * SMALL_BYTES_MAX);
         define(&mut known, &struct_of(1_065, "", &[])).unwrap();
-        // Each value needs all of them; but not all that is needed is kept.
+        // Each value needs all definitions, but not all closures are kept.
         for id in 65..1_065 {
             assert_eq!(known.closure(id, &[]).unwrap().definitions.len(), known.bytes());
         }
         assert!(known.held_bytes.load(Ordering::Relaxed) <= HELD_PER_BYTE * known.bytes());
-        // What comes behind is needed, too, also by those that were kept; but not what the value brings itself.
+        // Later definitions are needed as well, also by types whose closure was kept; definitions that the value
+        // contains are not.
         define(&mut known, &struct_of(1_066, "", &[])).unwrap();
         assert_eq!(known.closure(65, &[]).unwrap().definitions.len(), known.bytes());
         let last = struct_of(1_066, "", &[]).len();

@@ -1,4 +1,4 @@
-//! What a receiving connection keeps of a stream: the definitions so far.
+//! The state of a receiving connection: the definitions of its stream so far.
 
 use std::sync::Arc;
 
@@ -10,17 +10,18 @@ use super::known::{KnownTypes, TypeClosure};
 use super::{Definition, GobMessage, StreamError, StreamItem, split};
 use crate::codec::depth_max;
 
-/// Messages that one value may take, each but the last ended by a definition: the value is read again for each.
+/// The maximum number of messages of one value, where each but the last ends with a definition: the value is read
+/// again for each.
 const VALUE_MESSAGES_MAX: usize = 256;
 
-/// How much a connection may define.
+/// The limits of definitions on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DefinitionLimits {
-    /// Types. Default 1024.
+    /// The number of types. Default 1024.
     pub count_max: usize,
-    /// Bytes of one definition. Default 64 KiB.
+    /// The size of one definition in bytes. Default 64 KiB.
     pub bytes_max: usize,
-    /// Bytes of all of them together. Default 1 MiB.
+    /// The size of all definitions together in bytes. Default 1 MiB.
     pub total_bytes_max: usize,
 }
 
@@ -35,56 +36,56 @@ impl Default for DefinitionLimits {
 pub struct Definitions {
     limits: DefinitionLimits,
     known: Arc<KnownTypes>,
-    /// Ids that the value which is being taken defines itself.
+    /// The ids that the value being received defines itself.
     pending: Box<[i32]>,
 }
 
-/// What stands at the beginning of the bytes of a stream, to a connection that knows its types.
+/// The first item in the bytes of a stream whose types are known.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ReceivedItem {
-    /// A definition, which was taken in.
+    /// A definition, which was recorded.
     Definition {
-        /// Bytes that it took.
+        /// The length of its message in bytes.
         bytes: usize,
     },
-    /// A value: its bytes behind these definitions are a self-contained body.
+    /// A value: `definitions` followed by its bytes are a self-contained body.
     Value {
         /// The id of its type.
         id: i32,
-        /// Bytes that it takes: one message, or several where new types show inside interfaces.
+        /// The length of the value in bytes: one message, or several where interfaces define new types.
         bytes: usize,
         /// The definition messages that it needs.
         definitions: Arc<[u8]>,
     },
-    /// At least so many bytes in all are needed to say more.
+    /// The item is incomplete.
     NeedMore {
-        /// More than there are.
+        /// The minimum number of bytes in total to continue; more than there are.
         bytes_min: usize,
     },
 }
 
 impl Definitions {
-    /// A stream that has defined nothing.
+    /// Returns the state of a stream without definitions.
     pub fn new(limits: DefinitionLimits) -> Definitions {
         Definitions { limits, known: KnownTypes::nothing(), pending: Box::default() }
     }
 
-    /// How many types were defined.
+    /// Returns the number of defined types.
     pub fn len(&self) -> usize {
         self.known.len()
     }
 
-    /// Whether nothing was defined.
+    /// Returns whether no type is defined.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Takes a definition message in.
+    /// Records the definition in a message.
     pub fn define(&mut self, message: GobMessage<'_>) -> Result<(), StreamError> {
         self.keep(message.whole(), || message.definition())
     }
 
-    /// Takes one in that `read` reads, unless others have read the same.
+    /// Records a definition. `read` parses it, unless another stream shares the same definitions.
     fn keep(
         &mut self,
         message: &[u8],
@@ -104,17 +105,17 @@ impl Definitions {
         KnownTypes::add(&mut self.known, id, &definition, message)
     }
 
-    /// The definition messages that a value of this type needs, all of those that it refers to.
+    /// Returns the definition messages of all types that a value of this type refers to.
     pub fn closure(&self, id: i32) -> Result<Arc<[u8]>, StreamError> {
         Ok(self.known.closure(id, &self.pending)?.definitions)
     }
 
-    /// Whether values of a type may hold others of any type: only those can be more than one message.
+    /// Returns whether values of a type may contain interfaces: only those can take more than one message.
     pub fn may_hold_interfaces(&self, id: i32) -> Result<bool, StreamError> {
         Ok(self.known.closure(id, &self.pending)?.holds_interfaces)
     }
 
-    /// Whether a type is a struct of these fields and no others, in that order.
+    /// Returns whether a type is a struct of exactly these fields, in this order.
     pub fn is_struct_of(&self, id: i32, fields: &[(&str, i32)]) -> bool {
         self.known.is_struct_of(id, fields)
     }
@@ -123,7 +124,8 @@ impl Definitions {
         self.known.table()
     }
 
-    /// Looks at the first message of the bytes; a definition is taken in. A value may have `value_bytes_max` bytes.
+    /// Takes the first item of the bytes, and records it if it is a definition. A value may have `value_bytes_max`
+    /// bytes.
     pub fn take(&mut self, bytes: &[u8], value_bytes_max: usize) -> Result<ReceivedItem, StreamError> {
         let message = match split(bytes, value_bytes_max.max(self.limits.bytes_max))? {
             StreamItem::NeedMore { bytes_min } => return Ok(ReceivedItem::NeedMore { bytes_min }),
@@ -170,7 +172,7 @@ impl Definitions {
     }
 }
 
-/// The reading of a value that defines types itself.
+/// The reading of a value that contains definitions.
 struct ValueWalk<'d> {
     definitions: &'d mut Definitions,
     error: Option<StreamError>,
@@ -189,7 +191,7 @@ impl ValueTypes for ValueWalk<'_> {
         }
         let mut message = Vec::with_capacity(raw.len() + 9);
         put_bytes(&mut message, raw);
-        // The value was looked at before, when less of it was there.
+        // The value was read before, when less of it had arrived.
         let definitions = &mut *self.definitions;
         if definitions.pending.contains(&id) && definitions.known.is_defined_by(id, &message) {
             return Ok(());

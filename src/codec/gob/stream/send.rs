@@ -1,25 +1,25 @@
-//! Which definitions a stream has carried.
+//! The state of a sending connection: the definitions that its stream has carried.
 
 use super::super::types::IDS_MAX;
 use super::{StreamError, StreamItem, split};
 
-/// The types that were defined on a stream that we write.
+/// The types that were defined on an outgoing stream.
 ///
-/// Ids are the process's own, so that a type means the same in every body; bodies that another process encoded must
-/// not be mixed in.
+/// Ids are unique in the process, so that a type has the same id in every body. Bodies that another process encoded
+/// must not be mixed in.
 #[derive(Debug, Default)]
 pub struct SentTypes {
-    /// A bit for each id.
+    /// One bit for each id.
     ids: Vec<u64>,
 }
 
 impl SentTypes {
-    /// A stream that has carried nothing.
+    /// Returns the state of a stream without definitions.
     pub fn new() -> SentTypes {
         SentTypes::default()
     }
 
-    /// Whether the type was defined.
+    /// Returns whether the type was defined.
     #[inline]
     pub fn has(&self, id: i32) -> bool {
         let id = id as usize;
@@ -34,9 +34,9 @@ impl SentTypes {
         self.ids[id / 64] |= 1 << (id % 64);
     }
 
-    /// Appends what the stream has not carried of a self-contained body: new definitions, then the value.
+    /// Appends the parts of a self-contained body that the stream has not carried: new definitions, then the value.
     ///
-    /// On an error nothing is appended, and nothing counts as carried.
+    /// On an error nothing is appended, and no definition counts as carried.
     pub fn append(&mut self, body: &[u8], out: &mut Vec<u8>) -> Result<(), StreamError> {
         let (definitions, value) = parts(body)?;
         self.append_new(definitions, out);
@@ -44,7 +44,7 @@ impl SentTypes {
         Ok(())
     }
 
-    /// The value of a body whose types the stream has carried, all of them: it can go as it is.
+    /// Returns the value of a body if the stream has carried all its types, so that the value can be sent as it is.
     #[inline]
     pub fn value_of<'b>(&self, body: &'b [u8]) -> Option<&'b [u8]> {
         let mut rest = body;
@@ -58,7 +58,7 @@ impl SentTypes {
         None
     }
 
-    /// Appends those of the definitions (the first of [`parts`]) that the stream has not carried; now it has.
+    /// Appends those of the definitions (the first of [`parts`]) that the stream has not carried, and records them.
     #[inline]
     pub fn append_new(&mut self, definitions: &[u8], out: &mut Vec<u8>) {
         let mut rest = definitions;
@@ -77,7 +77,7 @@ impl SentTypes {
     }
 }
 
-/// The definitions of a body that this process encoded, and the value behind them.
+/// Splits a body that this process encoded into its definitions and its value.
 #[inline]
 pub fn parts(body: &[u8]) -> Result<(&[u8], &[u8]), StreamError> {
     let mut rest = body;
@@ -89,7 +89,7 @@ pub fn parts(body: &[u8]) -> Result<(&[u8], &[u8]), StreamError> {
         if id > 0 {
             return Ok(body.split_at(body.len() - rest.len()));
         }
-        // Ids of ours are small; others would make the bits many.
+        // Ids of this process are small; large ones would make the bit set large.
         if id <= -IDS_MAX {
             return Err(StreamError::Malformed("a body of another process".into()));
         }
