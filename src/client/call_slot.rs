@@ -98,29 +98,29 @@ impl Wake for Unpark {
 }
 
 /// Returns a slot that has no other owner, with an empty body.
-fn take_cell() -> Arc<CallSlot> {
+fn take_slot() -> Arc<CallSlot> {
     let kept = FREE_SLOTS.try_with(|free| {
         let mut free = free.borrow_mut();
         // The reactor releases a slot just after it has woken the caller, so the oldest ones are usually free.
-        let at = free.iter().take(4).position(|cell| Arc::strong_count(cell) == 1)?;
+        let at = free.iter().take(4).position(|slot| Arc::strong_count(slot) == 1)?;
         Some(free.swap_remove(at))
     });
-    let mut cell = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
-    if let Some(call_slot) = Arc::get_mut(&mut cell) {
+    let mut slot = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
+    if let Some(call_slot) = Arc::get_mut(&mut slot) {
         *call_slot.state.get_mut() = UNSENT;
         *call_slot.id.get_mut() = 0;
         let inside = call_slot.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
         inside.body.clear();
-        return cell;
+        return slot;
     }
     Arc::new(CallSlot::new())
 }
 
-fn put_back(cell: Arc<CallSlot>) {
+fn put_back(slot: Arc<CallSlot>) {
     // Frees what the slot held now, not when this thread makes its next call. That includes the executor's task.
-    drop(cell.waker.take());
+    drop(slot.waker.take());
     let is_large = {
-        let mut inside = cell.inside();
+        let mut inside = slot.inside();
         (inside.outcome, inside.shared) = (None, None);
         inside.body.capacity() > FREE_SLOT_BYTES_MAX
     };
@@ -128,7 +128,7 @@ fn put_back(cell: Arc<CallSlot>) {
         let _ = FREE_SLOTS.try_with(|free| {
             let mut free = free.borrow_mut();
             if free.len() < FREE_SLOTS_MAX {
-                free.push(cell);
+                free.push(slot);
             }
         });
     }
@@ -326,7 +326,7 @@ pub(super) struct CallDraft(Arc<CallSlot>);
 
 impl CallDraft {
     pub(super) fn new() -> CallDraft {
-        CallDraft(take_cell())
+        CallDraft(take_slot())
     }
 
     /// Lets `f` write the body and returns its length.

@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_can_be_and_nonsense_cannot() {
+    fn defaults_pass_and_invalid_values_fail() {
         assert_eq!(ClientConfig::default().check(), Ok(()));
         let none = ClientConfig { in_flight_max: 0, ..ClientConfig::default() };
         let error = none.check().unwrap_err();

@@ -185,8 +185,8 @@ impl Driver {
         self.inner.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn mail(&self, letter: ClientCommand) -> Result<(), ClientCommand> {
-        self.inner.remote.mail(letter)
+    pub(super) fn mail(&self, command: ClientCommand) -> Result<(), ClientCommand> {
+        self.inner.remote.mail(command)
     }
 
     pub(super) fn remote(&self) -> &Remote<ClientCommand> {
@@ -261,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_its_place_in_the_docs() {
+    fn every_counter_is_in_the_docs() {
         let docs = include_str!("../../docs/client.md");
         let table = docs.split("| field of `ClientStats` |").nth(1).unwrap().split("\n\n").next().unwrap();
         let numbers = format!("{:#?}", ClientStats::default());

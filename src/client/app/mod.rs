@@ -423,8 +423,8 @@ impl App for ClientApp {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
-    fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: ClientCommand) {
-        match letter {
+    fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, command: ClientCommand) {
+        match command {
             ClientCommand::Start(promise) => self.on_start(conns, promise),
             ClientCommand::StartAll(promises) => {
                 promises.into_iter().for_each(|promise| self.on_start(conns, promise));
