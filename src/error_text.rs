@@ -1,12 +1,13 @@
-//! `Debug` of the error types: the text that a person reads.
+//! `Debug` of the error types: their readable text.
 //!
-//! `fn main() -> Result<(), coreloop::Error>`, `unwrap` and `expect` print an error by `Debug`. An error's own text holds
-//! that of the error behind it, or `source` gives that error, never both: so no text comes twice in a chain.
+//! `fn main() -> Result<(), coreloop::Error>`, `unwrap` and `expect` print an error with `Debug`. An error either
+//! includes the text of its cause, or returns the cause from `source`, never both: so no text appears twice in a
+//! chain.
 
 use std::error::Error;
 use std::fmt;
 
-/// Writes the error's text, and those of the errors behind it, each after a colon.
+/// Writes the error's text and those of its sources, separated by colons.
 pub(crate) fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     write!(f, "{error}")?;
     let mut source = error.source();
@@ -17,7 +18,7 @@ pub(crate) fn write_chain(error: &dyn Error, f: &mut fmt::Formatter<'_>) -> fmt:
     Ok(())
 }
 
-/// Implements `Debug` for error types by [`write_chain`].
+/// Implements `Debug` for an error type with [`write_chain`].
 macro_rules! debug_as_text {
     ($name:ty) => {
         impl ::std::fmt::Debug for $name {
@@ -48,7 +49,7 @@ mod tests {
     use crate::wire::netrpc::connect::ConnectError;
     use crate::wire::{Broken, Scheme};
 
-    /// An error with another one behind it, as a program may put into an `io::Error`.
+    /// An error with a source, as a program may put into an `io::Error`.
     #[derive(Debug)]
     struct Outer;
 
@@ -261,7 +262,7 @@ mod tests {
     }
 
     #[test]
-    fn no_text_comes_twice_in_a_chain() {
+    fn no_text_repeats_in_a_chain() {
         for error in all_errors() {
             let mut texts = vec![error.to_string()];
             let mut source = error.source();
@@ -277,7 +278,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_behind_an_io_error_is_not_lost() {
+    fn debug_includes_the_source_of_an_io_error() {
         let error = crate::Error::Io(io::Error::other(Outer));
         assert_eq!(format!("{error:?}"), format!("outer text: {}", fmt::Error));
     }

@@ -1,17 +1,17 @@
-//! The name of a method, and its forms: as text (`shop.v1.Orders.Price`) and as a path of HTTP
+//! Names of methods in their two forms: as text (`shop.v1.Orders.Price`) and as an HTTP path
 //! (`/shop.v1.Orders/Price`).
 //!
-//! Every protocol, page and error text takes names apart with [`MethodName`], so that all of them agree where a service
-//! ends and its method begins: at the last dot. The macro `#[coreloop::service]` checks the parts that it puts together
-//! in `macros/src/options.rs`, since that crate cannot import this one.
+//! Every protocol, page and error text parses names with [`MethodName`], so that all of them agree where a service
+//! ends and its method begins: at the last dot. The macro `#[coreloop::service]` checks its names in
+//! `macros/src/options.rs`, since that crate cannot import this one.
 
 use std::fmt;
 
 /// The name of a method: `Service.Method`, with an optional package before it (`shop.v1.Orders.Price`).
 ///
-/// The method is what follows the last dot; what precedes it is the full name of the service, package included. No part
-/// is empty. A name has no white space, no control characters and no slash, and at most
-/// [`BYTES_MAX`](MethodName::BYTES_MAX) bytes; letters of any script are allowed, and upper and lower case differ.
+/// The method is what follows the last dot; what precedes it is the full name of the service, package included. No
+/// part is empty. A name has no white space, no control characters and no slash, and at most
+/// [`BYTES_MAX`](MethodName::BYTES_MAX) bytes. Letters of any script are allowed, and names are case-sensitive.
 ///
 /// ```
 /// use coreloop::method_name::MethodName;
@@ -25,7 +25,7 @@ use std::fmt;
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct MethodName<'a> {
     text: &'a str,
-    /// Where the last dot is.
+    /// The position of the last dot.
     dot: usize,
 }
 
@@ -37,7 +37,7 @@ pub enum MethodNameError {
     NoDot,
     /// It begins or ends with a dot, or has two in a row.
     EmptyPart,
-    /// It has a character that no name may have.
+    /// It has a character that is not allowed in a name.
     InvalidCharacter(char),
     /// It is longer than [`MethodName::BYTES_MAX`].
     TooLong {
@@ -75,16 +75,16 @@ impl<'a> MethodName<'a> {
     /// The longest name, in bytes.
     pub const BYTES_MAX: usize = 256;
 
-    /// Reads a name.
+    /// Parses a name.
     ///
     /// # Errors
     ///
-    /// What is wrong with it; see [`MethodNameError`].
+    /// See [`MethodNameError`].
     pub fn parse(text: &'a str) -> Result<MethodName<'a>, MethodNameError> {
         if text.len() > MethodName::BYTES_MAX {
             return Err(MethodNameError::TooLong { bytes: text.len() });
         }
-        // A dot at the start is an empty part as well as two in a row.
+        // Initially true: a dot at the start is an empty part, like the second of two dots in a row.
         let mut was_dot = true;
         for found in text.chars() {
             match found {
@@ -100,46 +100,46 @@ impl<'a> MethodName<'a> {
         }
     }
 
-    /// The service and the method of a text that a peer sent, whether or not it is a valid name: what precedes the last
-    /// dot, and what follows it. `None` if there is no dot.
+    /// Splits a text that a peer sent, whether or not it is a valid name, at the last dot into service and method.
+    /// Returns `None` if there is no dot.
     pub fn split(text: &str) -> Option<(&str, &str)> {
         text.rsplit_once('.')
     }
 
-    /// The whole name.
+    /// Returns the whole name.
     pub fn as_str(self) -> &'a str {
         self.text
     }
 
-    /// The package, if there is one: `shop.v1` of `shop.v1.Orders.Price`.
+    /// Returns the package, if there is one: `shop.v1` of `shop.v1.Orders.Price`.
     pub fn package(self) -> Option<&'a str> {
         self.service().rsplit_once('.').map(|(package, _)| package)
     }
 
-    /// The full name of the service, with its package: `shop.v1.Orders` of `shop.v1.Orders.Price`.
+    /// Returns the full name of the service, with its package: `shop.v1.Orders` of `shop.v1.Orders.Price`.
     pub fn service(self) -> &'a str {
         &self.text[..self.dot]
     }
 
-    /// The method: `Price` of `shop.v1.Orders.Price`.
+    /// Returns the method: `Price` of `shop.v1.Orders.Price`.
     pub fn method(self) -> &'a str {
         &self.text[self.dot + 1..]
     }
 
-    /// The path at which the method answers over HTTP: `/shop.v1.Orders/Price`. A character that a segment of a path
-    /// cannot have (RFC 3986, section 3.3) is percent-encoded as UTF-8.
+    /// Returns the HTTP path of the method: `/shop.v1.Orders/Price`. A character that is not allowed in a path
+    /// segment (RFC 3986, section 3.3) is percent-encoded as UTF-8.
     pub fn http_path(self) -> String {
         let mut path = String::with_capacity(self.text.len() + 1);
         write_http_path(self.text, |bytes| path.push_str(&String::from_utf8_lossy(bytes)));
         path
     }
 
-    /// The name that a path of HTTP, without its query, stands for; `None` if it is not the path of any method.
+    /// Returns the name for an HTTP path without its query; `None` if it is not the path of any method.
     ///
-    /// A method has one path. Spellings of it that RFC 3986, section 6.2.2, calls equivalent are the same path: a
-    /// percent-encoded letter, digit, `-`, `.`, `_` or `~` is that character, and hexadecimal digits have no case. Any
-    /// other path (a slash more or less, a dot in place of the slash, `%2F`, a character encoded or plain that
-    /// [`http_path`](MethodName::http_path) writes otherwise) stands for no method.
+    /// A method has one path. Spellings of it that are equivalent by RFC 3986, section 6.2.2, are the same path: a
+    /// percent-encoded letter, digit, `-`, `.`, `_` or `~` is that character, and hexadecimal digits have no case.
+    /// Any other path (an additional or missing slash, a dot in place of the slash, `%2F`, a character encoded or
+    /// plain that [`http_path`](MethodName::http_path) writes otherwise) belongs to no method.
     ///
     /// ```
     /// use coreloop::method_name::MethodName;
@@ -175,7 +175,7 @@ impl<'a> MethodName<'a> {
             len += 1;
         }
         let name = MethodName::parse(std::str::from_utf8(&buffer[..len]).ok()?).ok()?;
-        // Otherwise a dot in the last segment would part the name elsewhere than the slash does.
+        // Otherwise a dot in the last segment would split the name at a place other than the slash.
         (dot == Some(name.dot)).then_some(name)
     }
 }
@@ -186,8 +186,8 @@ impl fmt::Display for MethodName<'_> {
     }
 }
 
-/// Writes the path of HTTP for a name that a caller gave, in pieces. A text that is not a valid name gets a path that
-/// is not the path of any method, and that ends neither the request line nor the path.
+/// Writes the HTTP path for a name that a caller gave, in pieces. A text that is not a valid name gets a path that is
+/// not the path of any method, and that ends neither the request line nor the path.
 pub(crate) fn write_http_path(name: &str, mut write: impl FnMut(&[u8])) {
     let (service, method) = MethodName::split(name).unwrap_or((name, ""));
     for segment in [service, method] {
@@ -207,12 +207,12 @@ fn is_name_character(c: char) -> bool {
     !(c == '/' || c.is_whitespace() || c.is_control())
 }
 
-/// What RFC 3986, section 2.3, calls unreserved: encoded or not, it is the same character.
+/// Returns whether a byte is unreserved by RFC 3986, section 2.3: encoded or not, it is the same character.
 fn is_unreserved(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'.' | b'_' | b'~')
 }
 
-/// What a segment of a path may have without encoding (`pchar` of RFC 3986, section 3.3).
+/// Returns whether a byte may be in a path segment without encoding (`pchar` of RFC 3986, section 3.3).
 fn is_path_character(byte: u8) -> bool {
     is_unreserved(byte) || b"!$&'()*+,;=:@".contains(&byte)
 }
@@ -232,7 +232,7 @@ mod tests {
     }
 
     #[test]
-    fn the_method_follows_the_last_dot_and_the_package_is_optional() {
+    fn the_last_dot_separates_service_and_method() {
         let of = |text| MethodName::parse(text).map(|name| (name.package(), name.service(), name.method()));
         assert_eq!(of("Orders.Price"), Ok((None, "Orders", "Price")));
         assert_eq!(of("shop.v1.Orders.Price"), Ok((Some("shop.v1"), "shop.v1.Orders", "Price")));
@@ -240,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_name_is_refused_with_the_reason() {
+    fn invalid_names_are_refused_with_the_reason() {
         for (text, error) in [
             ("", MethodNameError::NoDot),
             ("Price", MethodNameError::NoDot),
@@ -305,7 +305,7 @@ mod tests {
         ] {
             assert_eq!(decoded(path), None, "{path}");
         }
-        // These stand for other names, which are not registered.
+        // These are the paths of other names, which are not registered.
         for path in [
             "/shop.v1.orders/Price",
             "/shop.v1.Orders/Price;a",
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reserved_character_is_plain_and_any_other_is_encoded() {
+    fn characters_outside_pchar_are_percent_encoded() {
         let name = MethodName::parse("a$b.c<d\"%?#é").unwrap();
         assert_eq!(name.http_path(), "/a$b/c%3Cd%22%25%3F%23%C3%A9");
         assert_eq!(decoded(&name.http_path()).as_deref(), Some(name.as_str()));
@@ -326,7 +326,7 @@ mod tests {
         }
     }
 
-    /// A part of a name: anything that one may have.
+    /// Generates a part of a name, from all allowed characters.
     fn part() -> impl Strategy<Value = String> {
         prop_oneof![
             "[A-Za-z][A-Za-z0-9_]{0,8}",
@@ -342,7 +342,8 @@ mod tests {
         proptest::collection::vec(part(), 2..5).prop_map(|parts| parts.join("."))
     }
 
-    /// Each character of a path in one of its spellings, as the bits say; true if all of them are equivalent.
+    /// Writes each character of a path in one of its spellings, chosen by `choices`; returns true if all of them are
+    /// equivalent.
     fn spelled(path: &str, choices: &[u8]) -> (String, bool) {
         let (mut out, mut is_equivalent) = (String::new(), true);
         let mut choices = choices.iter().cycle();
@@ -370,7 +371,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_name_is_read_as_it_is_printed(text in name()) {
+        fn a_printed_name_parses_back(text in name()) {
             let name = MethodName::parse(&text).unwrap();
             prop_assert_eq!(name.to_string(), &text[..]);
             prop_assert_eq!(MethodName::parse(name.as_str()), Ok(name));
@@ -379,22 +380,22 @@ mod tests {
         }
 
         #[test]
-        fn a_path_is_read_as_it_is_written(text in name()) {
+        fn a_written_path_decodes_back(text in name()) {
             let path = MethodName::parse(&text).unwrap().http_path();
             prop_assert!(path.bytes().all(|byte| byte == b'/' || byte == b'%' || is_path_character(byte)));
             prop_assert_eq!(decoded(&path), Some(text));
         }
 
         #[test]
-        fn equivalent_spellings_are_the_method_and_no_others(text in name(), choices in proptest::collection::vec(any::<u8>(), 1..40)) {
+        fn only_equivalent_spellings_decode_to_the_method(text in name(), choices in proptest::collection::vec(any::<u8>(), 1..40)) {
             let path = MethodName::parse(&text).unwrap().http_path();
             let (spelling, is_equivalent) = spelled(&path, &choices);
             prop_assert_eq!(decoded(&spelling) == Some(text), is_equivalent, "{} as {}", path, spelling);
         }
 
-        /// What is decoded from any path at all is a name, and its own path is equivalent to that one.
+        /// Whatever a path decodes to is a name whose own path is equivalent to it.
         #[test]
-        fn whatever_is_decoded_has_the_path_that_it_came_from(path in "/[a-zA-Z.%0-9/~$é]{1,12}/?[a-z.%0-9]{1,6}") {
+        fn a_decoded_name_has_an_equivalent_path(path in "/[a-zA-Z.%0-9/~$é]{1,12}/?[a-z.%0-9]{1,6}") {
             if let Some(text) = decoded(&path) {
                 let canonical = MethodName::parse(&text).unwrap().http_path();
                 prop_assert_eq!(normalized(&path), canonical);
@@ -402,7 +403,7 @@ mod tests {
         }
     }
 
-    /// RFC 3986, section 6.2.2: upper case digits, and no unreserved character encoded.
+    /// Normalizes as in RFC 3986, section 6.2.2: upper-case digits, and no unreserved character encoded.
     fn normalized(path: &str) -> String {
         let (mut out, mut rest) = (String::new(), path);
         while let Some(at) = rest.find('%') {

@@ -1,4 +1,4 @@
-//! Calls that leave together: gathered on the caller's side, handed over in one letter, written in one write.
+//! Batches of calls: collected on the caller's thread, passed to the reactor in one message, sent in one write.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -11,7 +11,7 @@ use super::shared::{Client, PreparedCall};
 use super::{CallError, MethodId, Starter};
 use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 
-/// Calls that wait to be sent together. Dropped without [`Batch::send`], it takes them with it: they fail with
+/// Calls that are to be sent together. Dropping a batch without [`Batch::send`] fails its calls with
 /// [`CallError::NotSent`].
 ///
 /// ```
@@ -44,21 +44,21 @@ impl Batch {
         Batch { client, calls: RefCell::new(Vec::new()) }
     }
 
-    /// How many calls it has.
+    /// Returns the number of calls in the batch.
     pub fn len(&self) -> usize {
         self.calls.borrow().len()
     }
 
-    /// It has none.
+    /// Returns whether the batch has no calls.
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// Sends them: in one write to each line, as far as its bounds allow. Their time to the deadline counts from when each
-    /// was put in.
+    /// Sends the calls: one write for each endpoint, as far as its limits allow. The time to the deadline of a call
+    /// counts from when it was added.
     pub fn send(self) {
         let mut rest = self.calls.into_inner();
-        // One letter for each line; there is one line, unless somebody routes.
+        // One message for each endpoint; there is one endpoint, unless the client has a route.
         while let Some((endpoint, _)) = rest.first() {
             let endpoint = endpoint.clone();
             let (these, others): (Vec<_>, Vec<_>) =
@@ -68,7 +68,7 @@ impl Batch {
         }
     }
 
-    /// Puts in a call of a method by name, with an encoded argument.
+    /// Adds a call of a method by name, with an encoded argument.
     pub fn start_bytes(&self, method: &str, codec: Codec, argument: &[u8]) -> InFlight<Vec<u8>> {
         let draft = self.client.draft(codec, |out| {
             out.extend_from_slice(argument);

@@ -1,4 +1,4 @@
-//! What a client is built of: addresses and who picks among them, bounds, the thread that drives it.
+//! The builder of a client: addresses and the route among them, limits, and the driver.
 
 use std::fmt;
 use std::io;
@@ -12,7 +12,7 @@ use super::{CallError, Route};
 use crate::reactor::{Address, AddressError};
 use crate::wire::Scheme;
 
-/// A client to be built.
+/// Builds a [`Client`].
 #[must_use = "a builder does nothing until it is built"]
 pub struct ClientBuilder {
     addresses: Vec<String>,
@@ -31,43 +31,45 @@ impl ClientBuilder {
         }
     }
 
-    /// The thread that drives its connections. Without this it has one of its own.
+    /// Uses this driver for the client's connections. By default the client starts one of its own.
     pub fn on(mut self, driver: &Driver) -> ClientBuilder {
         self.driver = Some(driver.clone());
         self
     }
 
-    /// All bounds at once.
+    /// Sets all limits.
     pub fn config(mut self, config: ClientConfig) -> ClientBuilder {
         self.config = config;
         self
     }
 
-    /// Changes some of the bounds.
+    /// Changes some of the limits.
     pub fn configure(mut self, change: impl FnOnce(&mut ClientConfig)) -> ClientBuilder {
         change(&mut self.config);
         self
     }
 
-    /// Calls that may be on their way or with the server, and what happens to those over it: two fields of
+    /// Sets the most calls that may be in flight, and what happens to calls beyond that: two fields of
     /// [`ClientConfig`].
     pub fn in_flight_max(self, in_flight_max: usize, when_full: WhenFull) -> ClientBuilder {
         self.configure(|config| (config.in_flight_max, config.when_full) = (in_flight_max, when_full))
     }
 
-    /// More addresses, and who picks one of them for each call. The first one is line 0, these follow in their order; each
-    /// has a connection and the bounds for itself. All speak the same protocol.
+    /// Adds addresses, and the [`Route`] that picks one of them for each call. The first address is endpoint 0, and
+    /// these follow in their order. Each endpoint has its own connection and its own limits. All use the same
+    /// protocol.
     pub fn route(mut self, others: &[&str], route: impl Route) -> ClientBuilder {
         self.addresses.extend(others.iter().map(|address| (*address).to_owned()));
         self.route = Some(Arc::new(route));
         self
     }
 
-    /// The client; it connects when it is first called.
+    /// Builds the client. It connects at its first call.
     ///
     /// # Errors
     ///
-    /// [`CallError::Connect`] with what is wrong: an address that cannot be read, a bound that cannot be, no thread.
+    /// [`CallError::Connect`] with the reason: an invalid address, a limit out of range, or no thread could be
+    /// started.
     pub fn build(self) -> Result<Client, CallError> {
         let invalid = |error: &dyn fmt::Display| {
             CallError::Connect(io::Error::new(io::ErrorKind::InvalidInput, error.to_string()))
@@ -106,12 +108,13 @@ impl ClientBuilder {
         Ok(Client::of(ClientShared { endpoints, route: self.route, driver, config, scheme }))
     }
 
-    /// The client, connected: waits for that, up to `connect_timeout_ms`. Not for a driver whose guest has no host yet,
-    /// nor in async code: there [`ClientBuilder::build`], and [`Client::ready`].
+    /// Builds the client and waits until it is connected, for up to `connect_timeout_ms`. Do not call this with a
+    /// driver whose guest has no host yet, nor in async code: there use [`ClientBuilder::build`] and
+    /// [`Client::ready`].
     ///
     /// # Errors
     ///
-    /// As [`ClientBuilder::build`]; and [`CallError::Connect`] if no connection can be had.
+    /// As [`ClientBuilder::build`]; and [`CallError::Connect`] if the connection cannot be made.
     pub fn connect(self) -> Result<Client, CallError> {
         let client = self.build()?;
         client.ready().wait()?;

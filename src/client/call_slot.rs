@@ -1,8 +1,9 @@
-//! A call on its way: the handle that its caller keeps, the promise that the reactor keeps, and the cell between.
+//! A call in flight: the handle of its caller, the promise of the reactor, and the slot that they share.
 //!
-//! The cell is locked by one side at a time, by its phase: the caller fills it before the call is sent, the reactor
-//! owns it until it says `DONE`, then the caller takes the answer. So no thread ever waits for the lock, the reactor's
-//! least of all. Cells go back to their thread's stock: in steady state a call allocates nothing.
+//! The slot's state determines which side may lock its contents: the caller fills it before the call is sent, the
+//! reactor owns it until it sets `DONE`, then the caller takes the result. So no thread ever waits for the lock,
+//! least of all the reactor's. Slots return to the free list of their thread: in steady state a call allocates
+//! nothing.
 
 use std::cell::RefCell;
 use std::fmt;
@@ -26,24 +27,24 @@ use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
 use crate::message::MetadataBuf;
 
-/// Cells that a thread keeps for its next calls.
+/// Slots that a thread keeps for its next calls.
 const FREE_SLOTS_MAX: usize = 64;
-/// A cell that carried more than this is not kept.
+/// A slot whose buffer is larger than this is not kept.
 const FREE_SLOT_BYTES_MAX: usize = 64 * 1024;
 
-/// Not handed over yet: it waits in a batch.
+/// Not passed to the reactor yet: the call waits in a batch.
 const UNSENT: u8 = 0;
-/// With the reactor.
+/// Passed to the reactor.
 const SENT: u8 = 1;
-/// Answered.
+/// Completed.
 const DONE: u8 = 2;
-/// Nobody waits for the answer.
+/// The caller has dropped the handle.
 const ABANDONED: u8 = 3;
 
-/// The cell between a caller and the reactor.
+/// The state that a caller and the reactor share for one call.
 pub(super) struct CallSlot {
     state: AtomicU8,
-    /// The id under which the call is in flight, 0 if it is not: for the reactor alone.
+    /// The id under which the call is in flight, 0 if it is not. Only the reactor uses it.
     pub(super) id: AtomicU64,
     waker: AtomicWaker,
     inside: Mutex<SlotContents>,
@@ -51,11 +52,11 @@ pub(super) struct CallSlot {
 
 #[derive(Default)]
 pub(super) struct SlotContents {
-    /// The argument, then the reply (unless that is shared).
+    /// The argument, then the reply (unless that is in `shared`).
     pub(super) body: Vec<u8>,
     outcome: Option<Result<ReplyOutcome, CallError>>,
     shared: Option<Chunk>,
-    /// The method's name, for errors in which the server could name its hash alone.
+    /// The method's name, for errors in which the server could only give its hash.
     method_name: String,
 }
 
@@ -69,7 +70,7 @@ impl CallSlot {
         }
     }
 
-    /// The cell's inside, for the side whose phase it is: never waits.
+    /// Locks the contents, for the side that owns them in the current state. Never waits.
     fn inside(&self) -> MutexGuard<'_, SlotContents> {
         self.inside.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -96,30 +97,30 @@ impl Wake for Unpark {
     }
 }
 
-/// A cell that nobody else holds, with an empty body.
-fn take_cell() -> Arc<CallSlot> {
+/// Returns a slot that has no other owner, with an empty body.
+fn take_slot() -> Arc<CallSlot> {
     let kept = FREE_SLOTS.try_with(|free| {
         let mut free = free.borrow_mut();
-        // The reactor lets go of a cell just after it has woken the caller; the oldest are free as a rule.
-        let at = free.iter().take(4).position(|cell| Arc::strong_count(cell) == 1)?;
+        // The reactor releases a slot just after it has woken the caller, so the oldest ones are usually free.
+        let at = free.iter().take(4).position(|slot| Arc::strong_count(slot) == 1)?;
         Some(free.swap_remove(at))
     });
-    let mut cell = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
-    if let Some(call_slot) = Arc::get_mut(&mut cell) {
+    let mut slot = kept.ok().flatten().unwrap_or_else(|| Arc::new(CallSlot::new()));
+    if let Some(call_slot) = Arc::get_mut(&mut slot) {
         *call_slot.state.get_mut() = UNSENT;
         *call_slot.id.get_mut() = 0;
         let inside = call_slot.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
         inside.body.clear();
-        return cell;
+        return slot;
     }
     Arc::new(CallSlot::new())
 }
 
-fn put_back(cell: Arc<CallSlot>) {
-    // What it held ends here, and not when this thread makes its next call: the task of an executor, too.
-    drop(cell.waker.take());
+fn put_back(slot: Arc<CallSlot>) {
+    // Frees what the slot held now, not when this thread makes its next call. That includes the executor's task.
+    drop(slot.waker.take());
     let is_large = {
-        let mut inside = cell.inside();
+        let mut inside = slot.inside();
         (inside.outcome, inside.shared) = (None, None);
         inside.body.capacity() > FREE_SLOT_BYTES_MAX
     };
@@ -127,17 +128,17 @@ fn put_back(cell: Arc<CallSlot>) {
         let _ = FREE_SLOTS.try_with(|free| {
             let mut free = free.borrow_mut();
             if free.len() < FREE_SLOTS_MAX {
-                free.push(cell);
+                free.push(slot);
             }
         });
     }
 }
 
-/// What a promise is for.
+/// What a promise stands for.
 #[derive(Clone, Debug)]
 pub(super) enum PromiseKind {
-    /// A call that wants an answer, or that does not. The name is there for the protocols that call by it; thin, since
-    /// every letter to the reactor has room for it.
+    /// A call, with a reply or one-way. The name is set for the protocols that send it; it is a thin pointer, since
+    /// every message to the reactor has room for it.
     Call {
         name: Option<Arc<String>>,
         method: u32,
@@ -145,15 +146,15 @@ pub(super) enum PromiseKind {
         codec: Codec,
         compressed: bool,
         one_way: bool,
-        /// It may run twice.
+        /// The server may run it twice.
         idempotent: bool,
     },
-    /// To say that there is a connection.
+    /// A request to connect, completed when there is a connection.
     Reach,
 }
 
 impl PromiseKind {
-    /// Whether it may be sent again when it may have run.
+    /// Returns whether it may be sent again when it may have run.
     pub(super) fn is_idempotent(&self) -> bool {
         match self {
             PromiseKind::Call { idempotent, .. } => *idempotent,
@@ -162,7 +163,7 @@ impl PromiseKind {
     }
 }
 
-/// The call that a nested one was made for.
+/// The call that a nested call was made for.
 pub(super) struct ParentCall {
     pub(super) scope: Arc<Scope>,
     pub(super) place: u8,
@@ -172,10 +173,10 @@ pub(super) struct ParentCall {
 
 pub(super) type ReplyCallback = Box<dyn FnOnce(Result<(ReplyOutcome, &[u8]), CallError>) + Send>;
 
-/// The reactor's side of a call: whatever becomes of it, the caller hears of it once. Dropped, it says that the client
-/// has ended, or that its batch was never sent.
+/// The reactor's side of a call: it completes the caller's side exactly once. Dropping it fails the call, because the
+/// client has ended or the batch was never sent.
 pub(super) struct Promise {
-    /// `None` once the caller has heard.
+    /// `None` once the call is completed.
     call_slot: Option<Arc<CallSlot>>,
     endpoint: Arc<Endpoint>,
     then: Option<ReplyCallback>,
@@ -185,9 +186,9 @@ pub(super) struct Promise {
     pub(super) parent: Option<Arc<ParentCall>>,
     began: Option<Instant>,
     pub(super) body_bytes: usize,
-    /// It was put into a connection's write queue: the server may run it.
+    /// The call was put into a connection's write queue: the server may run it.
     pub(super) is_sent: bool,
-    /// How often it was.
+    /// How often it was put into one.
     pub(super) tries: u8,
 }
 
@@ -200,29 +201,30 @@ impl Promise {
         self.call_slot.as_ref().expect("taken only by what consumes the promise")
     }
 
-    /// The answer goes to this function, on the reactor's thread, and not to the cell.
+    /// Passes the result to this function, on the reactor's thread, instead of the slot.
     pub(super) fn call_then(&mut self, then: ReplyCallback) {
         self.then = Some(then);
     }
 
-    /// Nobody waits for it any more: its caller has given it up, or the call that it was made for is cancelled.
+    /// Returns whether the result is not needed any more: the caller has abandoned the call, or the call that it was
+    /// made for is cancelled.
     pub(super) fn is_given_up(&self) -> bool {
         self.is_abandoned()
             || self.parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place))
     }
 
-    /// Its handle was dropped.
+    /// Returns whether the handle was dropped.
     pub(super) fn is_abandoned(&self) -> bool {
         self.call_slot().state.load(Ordering::Acquire) == ABANDONED
     }
 
-    /// The reactor has it now, or will in a moment.
+    /// Marks the call as passed to the reactor.
     pub(super) fn mark_sent(&self) {
         // A batch's handle may have been dropped before the batch was sent.
         let _ = self.call_slot().state.compare_exchange(UNSENT, SENT, Ordering::AcqRel, Ordering::Acquire);
     }
 
-    /// The argument, to be written; given back with [`Promise::put_body`].
+    /// Takes the argument to write it; [`Promise::put_body`] returns it.
     pub(super) fn take_body(&self) -> Vec<u8> {
         std::mem::take(&mut self.call_slot().inside().body)
     }
@@ -231,7 +233,7 @@ impl Promise {
         self.call_slot().inside().body = body;
     }
 
-    /// The text of an answer that says that there is no such method, with the method's name for its hash.
+    /// Returns the text of an "unknown method" reply, with the method's name in place of its hash.
     #[cold]
     pub(super) fn named(&self, text: &[u8]) -> Option<String> {
         let PromiseKind::Call { method, .. } = self.what else { return None };
@@ -239,19 +241,19 @@ impl Promise {
         with_method_name(text, method, &self.call_slot().inside().method_name)
     }
 
-    /// The answer has come, with these bytes. Who waits for it is woken by whoever gets the waker.
+    /// Completes the call with a reply of these bytes. The returned waker, if any, must be woken.
     #[must_use = "a thread or task may wait for the result"]
     pub(super) fn complete(mut self, answer: ReplyOutcome, bytes: &[u8]) -> Option<Waker> {
         self.end(Ok(answer), Some(bytes), None)
     }
 
-    /// The answer has come, and its bytes are shared.
+    /// Completes the call with a reply whose bytes are shared.
     #[must_use = "a thread or task may wait for the result"]
     pub(super) fn complete_shared(mut self, answer: ReplyOutcome, chunk: Chunk) -> Option<Waker> {
         self.end(Ok(answer), None, Some(chunk))
     }
 
-    /// There will be no answer.
+    /// Completes the call with an error.
     pub(super) fn fail(mut self, error: CallError) {
         self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
     }
@@ -284,7 +286,7 @@ impl Promise {
             inside.outcome = Some(outcome);
         }
         if call_slot.state.swap(DONE, Ordering::AcqRel) == ABANDONED {
-            // What it held must not wait for the next call of a thread that may never make one.
+            // Frees the contents now: this thread may never make another call.
             *call_slot.inside() = SlotContents::default();
             return None;
         }
@@ -305,12 +307,12 @@ impl Drop for Promise {
     }
 }
 
-/// A user's function on the reactor's thread: its panic is its own, and has been printed.
+/// Runs a user's function on the reactor's thread and contains its panic, which the panic hook has reported.
 fn guarded(function: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(function));
 }
 
-/// What a call is made of, besides its argument.
+/// The parts of a call besides its argument.
 pub(super) struct CallParts {
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) what: PromiseKind,
@@ -319,25 +321,25 @@ pub(super) struct CallParts {
     pub(super) parent: Option<Arc<ParentCall>>,
 }
 
-/// A call being put together: the argument is written into its cell.
+/// A call under construction: its argument is encoded into its slot.
 pub(super) struct CallDraft(Arc<CallSlot>);
 
 impl CallDraft {
     pub(super) fn new() -> CallDraft {
-        CallDraft(take_cell())
+        CallDraft(take_slot())
     }
 
-    /// Lets `f` write the body.
+    /// Lets `f` write the body and returns its length.
     pub(super) fn fill<E>(&mut self, f: impl FnOnce(&mut Vec<u8>) -> Result<(), E>) -> Result<usize, E> {
         let mut body = std::mem::take(&mut self.0.inside().body);
-        // Outside the lock: what it runs is the user's.
+        // Outside the lock: `f` runs the user's code.
         let filled = f(&mut body);
         let len = body.len();
         self.0.inside().body = body;
         filled.map(|()| len)
     }
 
-    /// The promise for the reactor.
+    /// Returns the promise for the reactor.
     pub(super) fn promise(&self, method_name: &str, parts: CallParts) -> Promise {
         let CallParts { endpoint, what, deadline, metadata, parent } = parts;
         let body_bytes = {
@@ -361,7 +363,7 @@ impl CallDraft {
         }
     }
 
-    /// The handle for the caller.
+    /// Returns the handle for the caller.
     pub(super) fn handle<T>(self, endpoint: Arc<Endpoint>, decode: DecodeReply<T>) -> InFlight<T> {
         InFlight {
             call_slot: Some(self.0),
@@ -372,17 +374,17 @@ impl CallDraft {
         }
     }
 
-    /// It comes to nothing: the cell is kept for the next one.
+    /// Discards the draft and keeps its slot for the next call.
     pub(super) fn discard(self) {
         put_back(self.0);
     }
 }
 
-/// How a reply's bytes become its value.
+/// Decodes a reply's bytes.
 pub(super) type DecodeReply<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
 
-/// A call in flight: wait for its answer, or `await` it on any executor. Dropped, the call is cancelled, and the server
-/// is told.
+/// A call in flight: wait for its result, or `await` it on any executor. Dropping the handle cancels the call and
+/// notifies the server.
 ///
 /// ```
 /// # use coreloop::{Context, Server, Status};
@@ -404,7 +406,7 @@ pub(super) type DecodeReply<T> = fn(Codec, &[u8]) -> Result<T, CodecError>;
 /// ```
 #[must_use = "dropping the handle cancels the call"]
 pub struct InFlight<T> {
-    /// `None` once the answer was taken, or where there never was a call.
+    /// `None` once the result was taken, or if the call never started.
     call_slot: Option<Arc<CallSlot>>,
     endpoint: Option<Arc<Endpoint>>,
     early: Option<CallError>,
@@ -413,17 +415,17 @@ pub struct InFlight<T> {
 }
 
 impl<T> InFlight<T> {
-    /// A call that failed before it was one.
+    /// Returns the handle of a call that failed before it started.
     pub(super) fn failed(error: CallError, decode: DecodeReply<T>) -> InFlight<T> {
         InFlight { call_slot: None, endpoint: None, early: Some(error), decode, times: Times::default() }
     }
 
-    /// Waits for the answer.
+    /// Waits for the result.
     ///
     /// # Errors
     ///
-    /// What became of the call; [`CallError::NotSent`] at once if it belongs to a batch that was not sent yet;
-    /// [`CallError::OnReactor`] on the thread that would have to bring the answer.
+    /// The error of the call; [`CallError::NotSent`] at once if the call belongs to a batch that was not sent yet;
+    /// [`CallError::OnReactor`] on the thread that drives the client, which cannot wait for its own work.
     pub fn wait(mut self) -> Result<T, CallError> {
         loop {
             if let Some(result) = self.wait_until(None) {
@@ -432,30 +434,32 @@ impl<T> InFlight<T> {
         }
     }
 
-    /// Waits for the answer, but no longer than that; `None` if it has not come. The call goes on then, and also where
-    /// this says [`CallError::NotSent`] or [`CallError::OnReactor`], as for [`InFlight::wait`].
+    /// Waits for the result for at most `timeout`. Returns `None` if it has not come by then; the call continues. The
+    /// call also continues after [`CallError::NotSent`] and [`CallError::OnReactor`], which are returned as by
+    /// [`InFlight::wait`].
     ///
     /// # Panics
     ///
-    /// The answer was taken before.
+    /// If the result was taken before.
     pub fn wait_timeout(&mut self, timeout: Duration) -> Option<Result<T, CallError>> {
         self.wait_until(Instant::now().checked_add(timeout))
     }
 
-    /// The answer, if it has come and was not taken. Never waits.
+    /// Returns the result, if it has come and was not taken. Never waits.
     pub fn try_take(&mut self) -> Option<Result<T, CallError>> {
         self.is_done().then(|| self.take())
     }
 
-    /// Whether the answer has come, or the error; no more once it was taken.
+    /// Returns whether the result, or an error, can be taken. False once it was taken.
     pub fn is_done(&self) -> bool {
         self.call_slot.as_ref().map_or(self.early.is_some(), |call_slot| call_slot.is_done())
     }
 
-    /// Gives the call up; the server is told. The same as to drop it.
+    /// Cancels the call and notifies the server. Dropping the handle does the same.
     pub fn cancel(self) {}
 
-    /// Where the time of the call went, as the server said with its answer. Zero before that was taken.
+    /// Returns where the time of the call went, as the server reported with its reply. Zero before the result was
+    /// taken.
     pub fn times(&self) -> Times {
         self.times
     }
@@ -502,7 +506,7 @@ impl<T> InFlight<T> {
         if let Ok(answer) = &outcome {
             self.times = answer.times;
         }
-        // Without the lock: what decodes may be the user's code.
+        // Without the lock: decoding may run the user's code.
         let result =
             outcome.and_then(|answer| answer.decode(shared.as_deref().unwrap_or(&body), self.decode));
         call_slot.inside().body = body;
@@ -518,7 +522,7 @@ impl<T> Future for InFlight<T> {
         if !self.is_done() {
             let call_slot = self.call_slot.as_ref().expect("polled after it was ready");
             call_slot.waker.register(cx.waker());
-            // The answer may have come in between; then nobody wakes.
+            // The result may have come before the waker was registered; then no wake-up follows.
             if !call_slot.is_done() {
                 return Poll::Pending;
             }
@@ -537,7 +541,7 @@ impl<T> Drop for InFlight<T> {
                     endpoint.cancel(call_slot);
                 }
             }
-            // In a batch that was not sent: whoever sends it sees that nobody waits.
+            // In a batch that was not sent: `Batch::send` finds the call abandoned.
             _ => {}
         }
     }

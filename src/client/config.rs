@@ -1,79 +1,82 @@
-//! What a client may use and how long it waits; each bound with what happens at it.
+//! The limits and timeouts of a client, each with what happens when it is reached.
 
 use std::fmt;
 
 use super::pending::PENDING_MAX;
 use crate::policy::backoff::Backoff;
 
-/// What happens to a call when there are `in_flight_max` already.
+/// What happens to a call when `in_flight_max` calls are in flight.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum WhenFull {
-    /// It waits for its turn, until its deadline; at most `waiting_max` do.
+    /// The call waits for a free place, until its deadline; at most `waiting_max` calls do.
     #[default]
     Wait,
-    /// It fails at once with `resource_exhausted`.
+    /// The call fails at once with `resource_exhausted`.
     Refuse,
 }
 
-/// The bounds of a client, for each line (address) of it. Sizes are in bytes, times in milliseconds.
+/// The limits of a client, for each of its endpoints (addresses). Sizes are in bytes, times in milliseconds.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ClientConfig {
-    /// Time to look up the name and connect. Default 5 000. At the limit: the calls that wait for the connection fail
-    /// with [`CallError::Connect`](super::CallError::Connect). Too small: slow links never connect. Too large: callers of
-    /// an address that swallows packets wait that long.
+    /// Time to resolve the name and connect. Default 5 000. At the limit: the calls that wait for the connection fail
+    /// with [`CallError::Connect`](super::CallError::Connect). Too small: slow links never connect. Too large:
+    /// callers of an address that drops packets wait that long.
     pub connect_timeout_ms: u64,
 
-    /// Calls that are on their way or with the server. Default 1024, at most 1 048 576. At the limit: as
-    /// [`ClientConfig::when_full`] says. Too small: a fast server is kept waiting. Larger than the server's own bound
-    /// (`in_flight_max` there, too 1024 by default): the server stops reading, and what is over it waits in the
-    /// sockets, where it cannot be cancelled.
+    /// Calls in flight: sent, or about to be. Default 1024, at most 1 048 576. At the limit: see
+    /// [`ClientConfig::when_full`]. Too small: a fast server idles. Larger than the server's own limit (its
+    /// `in_flight_max`, also 1024 by default): the server stops reading, and the calls beyond its limit wait in the
+    /// sockets, where they cannot be cancelled.
     pub in_flight_max: usize,
 
-    /// Bytes of their arguments, or of what waits to be written, if that is more. Default 64 MiB; one larger call still
-    /// passes, alone. At the limit: calls wait for their turn, whatever [`ClientConfig::when_full`] says. Too small:
-    /// large calls go one after the other. Too large: a server that reads nothing costs that much memory.
+    /// Bytes of the arguments of calls in flight, or of what waits to be written, if that is more. Default 64 MiB; a
+    /// single larger call is still sent, alone. At the limit: calls wait, whatever [`ClientConfig::when_full`] is.
+    /// Too small: large calls are sent one after the other. Too large: a server that reads nothing costs that much
+    /// memory.
     pub in_flight_bytes_max: usize,
 
-    /// Whether calls over [`ClientConfig::in_flight_max`] wait. Default: they do.
+    /// Whether calls beyond [`ClientConfig::in_flight_max`] wait. Default: they do.
     pub when_full: WhenFull,
 
-    /// Calls that wait for their turn or for a connection. Default 16 384. At the limit: `resource_exhausted`.
-    /// Too small: bursts are refused. Too large: callers wait for what no longer matters to them.
+    /// Calls that wait for a free place or for a connection. Default 16 384. At the limit: `resource_exhausted`. Too
+    /// small: bursts are refused. Too large: calls wait longer than their results are useful.
     pub waiting_max: usize,
 
-    /// Whether calls wait while the address cannot be reached, until their deadline. Default: no; between two tries
-    /// they fail at once with `unavailable`, so that the caller can turn elsewhere. While a try is under way they wait
-    /// for it in any case. With it, calls without a deadline wait for an address that is never there for ever, and so do
-    /// [`Client::ready`](super::Client::ready) and [`ClientBuilder::connect`](super::ClientBuilder::connect).
+    /// Whether calls wait until their deadline while the address cannot be reached. Default: no; between two attempts
+    /// they fail at once with `unavailable`, so that the caller can use another server. While an attempt is running
+    /// they wait for it in either case. If set, calls without a deadline wait forever for an address that is never
+    /// reachable, and so do [`Client::ready`](super::Client::ready) and
+    /// [`ClientBuilder::connect`](super::ClientBuilder::connect).
     pub waits_for_connection: bool,
 
-    /// Connections to an `http:` address. Default 8, from 1 to 1024; not more than [`ClientConfig::in_flight_max`] are
-    /// made. Each has one call at a time, so that no call waits for the reply to another and a server may close one
-    /// after any reply. They are made as calls need them and kept until [`ClientConfig::idle_ms`]. At the limit: calls
-    /// wait for their turn. Too small: quick calls wait behind slow ones. Too large: a server has that many connections
-    /// of each client. The other protocols have one connection.
+    /// Connections to an `http:` address. Default 8, from 1 to 1024; at most [`ClientConfig::in_flight_max`] are
+    /// made. Each has one call at a time, so that no call waits for the reply to another and a server may close a
+    /// connection after any reply. They are made as calls need them and kept until [`ClientConfig::idle_ms`]. At the
+    /// limit: calls wait. Too small: quick calls wait behind slow ones. Too large: a server has that many connections
+    /// of each client. The other protocols use one connection.
     pub http_connections_max: usize,
 
-    /// Calls that are written to one `http:` connection before the first of them is answered. Default 1: none behind
-    /// another. More saves round trips to a server that is known to answer all of them; through a proxy that closes a
-    /// connection, calls behind the one that had no answer may have run and fail.
+    /// Calls that are written to one `http:` connection before the first of them is answered. Default 1: no
+    /// pipelining. More saves round trips to a server that is known to answer all of them. Through a proxy that
+    /// closes a connection, the calls after the unanswered one may have run and fail.
     pub http_pipelined_max: usize,
 
-    /// Bytes of an argument or of a reply. Default 16 MiB, as the server's. At the limit: an argument is refused before
-    /// it is sent; a larger reply fails its call alone, with `resource_exhausted`, and is skipped as it arrives.
+    /// Bytes of an argument or of a reply. Default 16 MiB, as on the server. At the limit: an argument is refused
+    /// before it is sent; a larger reply fails only its own call, with `resource_exhausted`, and is skipped as it
+    /// arrives.
     pub frame_bytes_max: usize,
 
-    /// The pauses between tries to connect.
+    /// The pauses between attempts to connect.
     pub backoff: Backoff,
 
-    /// With calls in flight and nothing heard for so long, the server is asked for a sign of life; with nothing heard
-    /// for as long again, the connection is given up and its calls fail. Default 30 000; 0 never asks. Too small: a
-    /// server that is stopped for a moment loses its calls. Too large: calls without deadline wait long for a machine
-    /// that is gone.
+    /// With calls in flight and nothing received for this time, the client pings the server; with nothing received
+    /// for the same time again, it closes the connection and the calls fail. Default 30 000; 0 disables pings. Too
+    /// small: a server that stops for a moment loses its calls. Too large: calls without a deadline wait long for a
+    /// machine that is gone.
     pub ping_ms: u64,
 
-    /// A connection that was not used for so long is closed; the next call opens one. Default 300 000: below the
-    /// server's own 600 000, so that no call crosses the server's closing. 0 never closes.
+    /// A connection that is unused for this time is closed; the next call opens one. Default 300 000: less than the
+    /// server's own 600 000, so that no call is sent while the server closes the connection. 0 never closes it.
     pub idle_ms: u64,
 }
 
@@ -96,14 +99,14 @@ impl Default for ClientConfig {
     }
 }
 
-/// A bound that cannot be.
+/// A limit that is out of range.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct ClientConfigError {
-    /// Which one.
+    /// The name of the field.
     pub field: &'static str,
-    /// What it is.
+    /// Its value.
     pub value: u64,
-    /// The least and the most that it can be.
+    /// The least and the greatest allowed value.
     pub range: (u64, u64),
 }
 
@@ -118,15 +121,15 @@ impl fmt::Display for ClientConfigError {
 
 impl std::error::Error for ClientConfigError {}
 
-/// Longer than this is for ever, and still adds up with any time of day.
+/// Ten years, in effect forever; adding it to any time does not overflow.
 const MS_MAX: u64 = 1_000 * 86_400 * 3_650;
 
 impl ClientConfig {
-    /// Whether every bound can be.
+    /// Checks that every limit is in its range.
     ///
     /// # Errors
     ///
-    /// The first that cannot.
+    /// The first limit that is not.
     pub fn check(&self) -> Result<(), ClientConfigError> {
         let fields = [
             ("connect_timeout_ms", self.connect_timeout_ms, (1, MS_MAX)),
@@ -158,7 +161,7 @@ mod tests {
 
     #[test]
     fn every_bound_has_its_row_in_the_docs() {
-        // Debug names every field there is.
+        // `Debug` names every field.
         let (mut section, mut rows) = (String::new(), 0);
         for line in format!("{:#?}", ClientConfig::default()).lines() {
             match line.trim_end_matches(',').trim_start().split_once(": ") {
@@ -176,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn the_defaults_can_be_and_nonsense_cannot() {
+    fn defaults_pass_and_invalid_values_fail() {
         assert_eq!(ClientConfig::default().check(), Ok(()));
         let none = ClientConfig { in_flight_max: 0, ..ClientConfig::default() };
         let error = none.check().unwrap_err();

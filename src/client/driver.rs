@@ -1,4 +1,4 @@
-//! The thread that drives a client's connections: one of its own, or a reactor's that runs already.
+//! The thread that drives a client's connections: one of its own, or that of a reactor that is already running.
 
 use std::fmt;
 use std::io;
@@ -12,25 +12,25 @@ use crate::config::Limits;
 use crate::reactor::{Guest, Host, Reactor, ReactorConfig, Remote};
 use crate::stats::Counter;
 
-/// Longer than any process lives, and still adds up with any time.
+/// Ten years, in effect forever; adding it to any time does not overflow.
 const FOR_EVER_MS: u64 = 1_000 * 86_400 * 3_650;
 
-/// How the thread of a [`Driver`] runs, and what it expects of every connection. Times are in milliseconds, where the
-/// name does not say otherwise.
+/// The settings of a [`Driver`]: how its thread runs, and its timeouts for every connection. Times are in
+/// milliseconds, unless the name has another unit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DriverConfig {
-    /// Microseconds that it polls without sleeping when there is nothing to do. Default 0. More: an answer is seen at
-    /// once, at the price of a core.
+    /// Microseconds for which the thread polls without sleeping when it is idle. Default 0. More: a reply is seen at
+    /// once, at the cost of a core.
     pub busy_poll_us: u64,
-    /// The core that it runs on. Default: any.
+    /// The core that the thread runs on. Default: any.
     pub core: Option<usize>,
-    /// Time for a whole reply once it began, in total. Default 30 000, at least 1. At the limit: the connection is given
-    /// up and its calls fail. Too small: large replies over slow links never arrive. Too large: a server that stops in
-    /// the middle of one is noticed late.
+    /// Time for a whole reply, from its first byte. Default 30 000, at least 1. At the limit: the connection is
+    /// closed and its calls fail. Too small: large replies over slow links never arrive. Too large: a server that
+    /// stops in the middle of a reply is noticed late.
     pub frame_ms: u64,
-    /// With something to write, the server has taken nothing for so long: the connection is given up. Default 30 000, at
-    /// least 1. Too small: a server that is stopped for a moment loses its calls. Too large: calls without a deadline
-    /// wait long for one that reads no more.
+    /// Time without progress while bytes wait to be written. Default 30 000, at least 1. At the limit: the connection
+    /// is closed and its calls fail. Too small: a server that stops for a moment loses its calls. Too large: calls
+    /// without a deadline wait long for a server that has stopped reading.
     pub write_stall_ms: u64,
 }
 
@@ -41,7 +41,7 @@ impl Default for DriverConfig {
     }
 }
 
-/// What drives the connections of clients. Several clients may share one; it ends when the last of them has gone.
+/// Drives the connections of clients. Several clients may share one driver; it ends when the last of them is dropped.
 ///
 /// ```
 /// use coreloop::client::{Client, Driver};
@@ -67,14 +67,14 @@ struct DriverInner {
     numbers: AtomicU64,
 }
 
-/// What the app and those who ask it share.
+/// The state that the driver's thread and its handles share.
 #[derive(Default)]
 pub(super) struct DriverShared {
     pub(super) thread: OnceLock<ThreadId>,
     pub(super) stats: DriverCounters,
 }
 
-/// What a driver counts; the driver's thread alone writes.
+/// The counters of a driver; only the driver's thread writes them.
 #[derive(Default)]
 pub(super) struct DriverCounters {
     pub(super) connects: Counter,
@@ -89,12 +89,12 @@ pub(super) struct DriverCounters {
     pub(super) unknown_replies: Counter,
 }
 
-/// What a driver has counted, over all clients that it drives.
+/// The counters of a driver, over all clients that it drives.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ClientStats {
     /// Connections made.
     pub connects: u64,
-    /// Tries to connect that failed.
+    /// Attempts to connect that failed.
     pub connect_failures: u64,
     /// Connections that ended with calls in flight.
     pub lost: u64,
@@ -102,48 +102,49 @@ pub struct ClientStats {
     pub drains: u64,
     /// Calls written.
     pub sent: u64,
-    /// Calls answered, with whatever status.
+    /// Calls answered, with any status.
     pub answered: u64,
-    /// Calls given up by their callers.
+    /// Calls cancelled by their callers.
     pub cancelled: u64,
-    /// Calls whose deadline passed here.
+    /// Calls whose deadline passed on this side.
     pub late: u64,
-    /// Replies to calls that were over: given up, late, or answered before.
+    /// Replies to calls that were over: cancelled, late, or answered before.
     pub late_replies: u64,
-    /// Replies to calls that never were.
+    /// Replies to calls that never existed.
     pub unknown_replies: u64,
 }
 
 impl Driver {
-    /// Starts a thread that drives.
+    /// Starts a driver on a thread of its own.
     ///
     /// # Errors
     ///
-    /// The system gives no thread or no event queue.
+    /// The system provides no thread or no event queue.
     pub fn spawn() -> io::Result<Driver> {
         Driver::spawn_with(&DriverConfig::default())
     }
 
-    /// The same, as configured.
+    /// Starts a driver on a thread of its own, with these settings.
     ///
     /// # Errors
     ///
-    /// A time that cannot be; or the system gives no thread or no event queue.
+    /// A time is out of range, or the system provides no thread or no event queue.
     pub fn spawn_with(config: &DriverConfig) -> io::Result<Driver> {
         let (mut reactor, driver) = build(config)?;
         crate::threads::detached("coreloop-client", move || {
-            // Ended by itself, it drops its promises: every caller hears of it.
+            // A reactor that ends with an error drops its promises: every call fails.
             let _ = reactor.run();
         })?;
         Ok(driver)
     }
 
-    /// Has a reactor that runs already drive: a server's ([`Server::hosts`](crate::server::Server::hosts)), for calls
-    /// from its handlers. It ends with that reactor at the latest.
+    /// Starts a driver on a reactor that is already running: a server's
+    /// ([`Server::hosts`](crate::server::Server::hosts)), for calls from its handlers. The driver ends with that
+    /// reactor at the latest.
     ///
     /// # Errors
     ///
-    /// The system gives no event queue, or the reactor has ended.
+    /// The system provides no event queue, or the reactor has ended.
     pub fn on(host: &Host) -> io::Result<Driver> {
         let (driver, guest) = Driver::guest()?;
         host.take_in(guest)
@@ -151,19 +152,19 @@ impl Driver {
         Ok(driver)
     }
 
-    /// A driver whose thread is still to be found: bring the guest to a server with
-    /// [`ClientBuilder::guest`](crate::server::ServerBuilder::guest), for services that call others from its own reactors. Calls
-    /// wait until then; if the guest is dropped, they fail.
+    /// Creates a driver that has no thread yet. Pass the guest to a server with
+    /// [`ServerBuilder::guest`](crate::server::ServerBuilder::guest), for services that make calls from the server's
+    /// own reactors. Calls wait until then; if the guest is dropped, they fail.
     ///
     /// # Errors
     ///
-    /// The system gives no event queue.
+    /// The system provides no event queue.
     pub fn guest() -> io::Result<(Driver, Box<dyn Guest>)> {
         let (reactor, driver) = build(&DriverConfig::default())?;
         Ok((driver, Box::new(reactor)))
     }
 
-    /// What it has counted.
+    /// Returns the counters.
     pub fn stats(&self) -> ClientStats {
         let stats = &self.inner.shared.stats;
         ClientStats {
@@ -184,8 +185,8 @@ impl Driver {
         self.inner.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn mail(&self, letter: ClientCommand) -> Result<(), ClientCommand> {
-        self.inner.remote.mail(letter)
+    pub(super) fn mail(&self, command: ClientCommand) -> Result<(), ClientCommand> {
+        self.inner.remote.mail(command)
     }
 
     pub(super) fn remote(&self) -> &Remote<ClientCommand> {
@@ -199,7 +200,7 @@ impl Driver {
 
 impl Drop for DriverInner {
     fn drop(&mut self) {
-        // Each line has closed before: what is left is to write what was said, and to end.
+        // Every endpoint is closed by now: the reactor writes what is queued, and ends.
         self.remote.drain();
     }
 }
@@ -218,13 +219,13 @@ fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
         }
     }
     let limits = Limits {
-        // A client's connections are bounded by its calls (`ClientConfig`), and it never stops reading: a server that
-        // waits to be read while it is not read from would wait for ever.
+        // The calls of a client bound its connections (`ClientConfig`), and it never stops reading: if the server
+        // stopped reading until its own output is read, both sides would wait forever.
         write_queue_high_bytes: usize::MAX >> 1,
         write_queue_low_bytes: usize::MAX >> 2,
         in_flight_max: usize::MAX,
         in_flight_bytes_max: usize::MAX,
-        // A server speaks when it is spoken to; the app looks after idle connections by itself.
+        // A server sends nothing before it is called, and the application handles idle connections itself.
         first_bytes_ms: FOR_EVER_MS,
         idle_ms: FOR_EVER_MS,
         frame_ms: config.frame_ms,
@@ -260,7 +261,7 @@ mod tests {
     }
 
     #[test]
-    fn every_number_has_its_place_in_the_docs() {
+    fn every_counter_is_in_the_docs() {
         let docs = include_str!("../../docs/client.md");
         let table = docs.split("| field of `ClientStats` |").nth(1).unwrap().split("\n\n").next().unwrap();
         let numbers = format!("{:#?}", ClientStats::default());

@@ -1,4 +1,4 @@
-//! What callers and the reactor share of one address: the way to the reactor, and the count of what is under way.
+//! What callers and the reactor share for one address: the mailbox of the reactor, and the count of open calls.
 
 use std::fmt;
 use std::sync::Arc;
@@ -15,17 +15,17 @@ use crate::wire::Scheme;
 /// One address of a client. It lives as long as the client or one of its calls does.
 pub(super) struct Endpoint {
     driver: Driver,
-    /// By which the reactor knows it.
+    /// Identifies the endpoint to the reactor.
     pub(super) number: u64,
-    /// The place among the client's lines.
+    /// The index among the client's endpoints.
     pub(super) index: usize,
     pub(super) scheme: Scheme,
     pub(super) address: String,
-    /// The same, read.
+    /// The address, parsed.
     pub(super) target: Address,
     pub(super) config: Arc<ClientConfig>,
     route: Option<Arc<dyn Route>>,
-    /// Calls begun and not ended: on their way, with the server, or waiting for their turn.
+    /// Calls started and not ended: in flight, or waiting.
     under_way: AtomicUsize,
 }
 
@@ -61,7 +61,7 @@ impl Endpoint {
         self.under_way.load(Ordering::Relaxed)
     }
 
-    /// A call begins, if there is room for one more. Each that has entered leaves once.
+    /// Counts a new call, if there is room for it. Each success is matched by one call of [`Endpoint::leave`].
     pub(super) fn enter(&self) -> Result<(), CallError> {
         let ClientConfig { in_flight_max, waiting_max, when_full, .. } = *self.config;
         let max = match when_full {
@@ -79,25 +79,25 @@ impl Endpoint {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
-    /// Whether this is the thread that brings this line's answers: it must not wait for one.
+    /// Returns whether this thread drives the endpoint: it must not wait for a reply of it.
     pub(super) fn is_driven_here(&self) -> bool {
         self.driver.is_this_thread()
     }
 
-    /// Hands a call to the reactor.
+    /// Passes a call to the reactor.
     pub(super) fn start(&self, promise: Promise) {
         promise.mark_sent();
-        // If the reactor has ended, the promise comes back, and says so to its caller.
+        // If the reactor has ended, the promise is returned, and dropping it fails the call.
         drop(self.driver.mail(ClientCommand::Start(promise)));
     }
 
-    /// Hands over many at once: they leave in one write.
+    /// Passes many calls to the reactor at once: they are sent in one write.
     pub(super) fn start_all(&self, promises: Vec<Promise>) {
         promises.iter().for_each(Promise::mark_sent);
         drop(self.driver.mail(ClientCommand::StartAll(promises)));
     }
 
-    /// Nobody waits for that call any more.
+    /// Cancels a call whose handle was dropped.
     pub(super) fn cancel(&self, call_slot: Arc<CallSlot>) {
         drop(self.driver.mail(ClientCommand::Cancel { line: self.number, call_slot }));
     }
@@ -111,6 +111,6 @@ impl Drop for Endpoint {
 
 impl fmt::Debug for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lane").field("address", &self.address).finish_non_exhaustive()
+        f.debug_struct("Endpoint").field("address", &self.address).finish_non_exhaustive()
     }
 }

@@ -1,4 +1,4 @@
-//! What a caller sees when a call does not end well.
+//! The errors of a call.
 
 use std::fmt;
 use std::io;
@@ -11,75 +11,76 @@ use crate::wire::{Broken, ForeignProtocol, Scheme};
 /// Why a call has no result.
 #[non_exhaustive]
 pub enum CallError {
-    /// The server answered, with this.
+    /// The server replied with this status.
     Status(Status),
-    /// The time that the call was given has passed here; the server may have run it.
+    /// The call's deadline passed on this side; the server may have run it.
     DeadlineExceeded,
     /// The argument could not be encoded; nothing was sent.
     Argument(CodecError),
-    /// The server answered ok, but the reply could not be decoded.
+    /// The server replied ok, but the reply could not be decoded.
     Reply(CodecError),
-    /// The address could not be connected to; nothing was sent. From [`ClientBuilder::build`](super::ClientBuilder::build) also: an
-    /// address that cannot be read, or a bound that cannot be.
+    /// The client could not connect to the address; nothing was sent.
+    /// [`ClientBuilder::build`](super::ClientBuilder::build) also returns it for an invalid address and for a limit
+    /// out of range.
     Connect(io::Error),
     /// The connection failed.
     Lost {
-        /// What happened.
+        /// The error of the connection.
         error: io::Error,
         /// The server may have run the call: it was sent in part or whole.
         may_have_run: bool,
     },
-    /// What the server sent could not be understood; the connection is closed. It may have run the call.
+    /// The server sent bytes that violate the protocol; the connection is closed. The server may have run the call.
     Broken(Broken),
-    /// The peer at the address speaks another protocol than the one that the address names. It has not run the call.
+    /// The peer at the address uses another protocol than the address names. It has not run the call.
     WrongProtocol(Box<WrongProtocol>),
-    /// The server said that it wants no new requests here; nothing was sent. Connect anew. (Of
-    /// [`Direct`](super::Direct) alone: [`Client`](super::Client) does that by itself.)
+    /// The server takes no new requests on this connection; nothing was sent. Connect again. (Only
+    /// [`Direct`](super::Direct) returns this: a [`Client`](super::Client) reconnects by itself.)
     Draining,
-    /// The server answered, but the reply was not taken here: it is over `frame_bytes_max`, or has flags or metadata that
-    /// this version does not know.
+    /// The server replied, but the client refused the reply: it is over `frame_bytes_max`, or has flags or metadata
+    /// that this version does not know.
     ReplyRefused(Status),
-    /// The call was given up: by its caller, or because the call that it was made for was cancelled.
+    /// The call was cancelled: by its caller, or with the call that it was made for.
     Cancelled {
-        /// It was sent before.
+        /// The call was sent before it was cancelled.
         may_have_run: bool,
     },
-    /// There are as many calls under way as the client allows; nothing was sent.
+    /// The client has as many calls in flight or waiting as its limits allow; nothing was sent.
     Full {
-        /// The limit: `in_flight_max`, and `waiting_max` where calls may wait.
+        /// The limit: `in_flight_max`, plus `waiting_max` where calls may wait.
         calls_max: usize,
     },
-    /// The thread that waits is the one that would have to bring the answer; it would wait for ever. Call with a
-    /// callback, or from a method that is not inline.
+    /// The thread that waits is the one that drives the client; it would wait forever. Use a callback, or call from a
+    /// method that is not inline.
     OnReactor,
     /// The call belongs to a batch that was not sent, or not yet.
     NotSent,
-    /// An entry of the client's metadata cannot travel by the protocol of the address: as a header field of `http:` it
-    /// must have a token for a name and a value without control characters, and not be one that HTTP or Connect sets by
-    /// itself; `jsonrpc:`, `gob:` and `gob-http:` have no place for any. Nothing was sent.
+    /// The protocol of the address cannot transmit an entry of the client's metadata. As a header field of `http:` an
+    /// entry needs a token for a name and a value without control characters, and must not be a field that HTTP or
+    /// Connect sets itself; `jsonrpc:`, `gob:` and `gob-http:` transmit no metadata. Nothing was sent.
     Metadata {
         /// The protocol.
         scheme: Scheme,
         /// The entry's key.
         key: String,
     },
-    /// The argument is too large for a frame, or its metadata are; nothing was sent.
+    /// The argument or its metadata are too large for a frame; nothing was sent.
     TooLarge {
-        /// Bytes of it.
+        /// The size in bytes.
         bytes: usize,
         /// The limit.
         bytes_max: usize,
     },
 }
 
-/// A peer that answers in another protocol than the client's.
+/// A peer that replies in another protocol than the client's.
 #[derive(Clone, PartialEq, Eq)]
 pub struct WrongProtocol {
     /// The address, without its scheme.
     pub address: String,
-    /// The protocol that the client speaks there.
+    /// The protocol that the client uses there.
     pub scheme: Scheme,
-    /// What the peer's first bytes are.
+    /// The protocol that the peer's first bytes belong to.
     pub met: ForeignProtocol,
 }
 
@@ -99,7 +100,7 @@ impl fmt::Display for WrongProtocol {
 impl std::error::Error for WrongProtocol {}
 
 impl CallError {
-    /// The same error with the method's name, where the server could name its hash alone.
+    /// Returns the error with the method's name, where the server could only give its hash.
     pub(super) fn naming(self, hash: u32, name: &str) -> CallError {
         match self {
             CallError::Status(mut status) if status.code == Code::Unimplemented => {
@@ -112,7 +113,7 @@ impl CallError {
         }
     }
 
-    /// What is reported of a connection whose bytes could not be understood.
+    /// Returns the error for a connection whose bytes could not be decoded.
     pub(super) fn broken(why: Broken, scheme: Scheme, address: &str) -> CallError {
         match why {
             Broken::Foreign(met) => {
@@ -122,7 +123,7 @@ impl CallError {
         }
     }
 
-    /// The status code that says the same.
+    /// Returns the status code for this error.
     pub fn code(&self) -> Code {
         match self {
             CallError::Status(status) => status.code,
@@ -141,7 +142,7 @@ impl CallError {
         }
     }
 
-    /// Whether the server may have run the call: if not, calling again repeats nothing.
+    /// Returns whether the server may have run the call: if not, calling again repeats nothing.
     pub fn may_have_run(&self) -> bool {
         match self {
             CallError::Status(_)
@@ -164,7 +165,8 @@ impl CallError {
 }
 
 crate::error_text::debug_as_text!(CallError);
-/// The end of a connection that a server has closed. One that has said nothing at all may not speak the protocol.
+/// Returns the error for a connection that a server has closed. A server that sent nothing at all may use another
+/// protocol.
 pub(super) fn closed(is_heard: bool, scheme: Scheme, address: &str) -> io::Error {
     let text = if is_heard {
         format!("the server at {address} closed the connection")
@@ -224,7 +226,7 @@ impl fmt::Display for CallError {
 impl std::error::Error for CallError {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // Their text is a part of this error's own.
+            // Their text is part of this error's own text.
             CallError::Status(status) | CallError::ReplyRefused(status) => status.source(),
             CallError::Argument(error) | CallError::Reply(error) => error.source(),
             CallError::Connect(error) | CallError::Lost { error, .. } => error.source(),
@@ -242,7 +244,7 @@ impl std::error::Error for CallError {
     }
 }
 
-/// For a handler that calls others: what went wrong behind it, with the same code.
+/// For a handler that makes calls: the error of its call, with the same code.
 impl From<CallError> for Status {
     fn from(error: CallError) -> Status {
         match error {

@@ -1,9 +1,10 @@
-//! Calling others. [`Client`] is shared by many threads: any number of calls in flight on one connection (by HTTP on a
-//! pool of them), driven by a reactor. [`Direct`] is one caller on one connection, on the caller's own thread: the lowest latency there is. The
-//! typed clients that `#[coreloop::service]` makes sit on anything that is a [`Caller`] or a [`Starter`].
+//! Clients. A [`Client`] is shared by many threads: it has any number of calls in flight on one connection (with
+//! HTTP, on a pool of them), driven by a reactor. A [`Direct`] is one caller on one connection, on the caller's own
+//! thread, for the lowest latency. The typed clients that `#[coreloop::service]` generates work over any [`Caller`]
+//! or [`Starter`].
 //!
-//! `builder.rs` makes a client, `shared.rs` starts calls, `call_slot.rs` is what the caller and the reactor hold of one,
-//! `app/` is the reactor's side.
+//! `builder.rs` builds a client, `shared.rs` starts calls, `call_slot.rs` holds the two sides of one call, `app/` is
+//! the reactor's side.
 
 mod app;
 mod batch;
@@ -37,7 +38,7 @@ use crate::codec::describe::{Description, fingerprint};
 use crate::codec::{Argument, ArgumentEncode, Codec, ReplyDecode, ReplyEncode};
 use crate::message::method_hash;
 
-/// A method as its caller knows it: its name, and the fingerprint of the types that the caller has of it.
+/// Identifies a method for its caller: its name, and the fingerprint of the types that the caller uses for it.
 ///
 /// ```
 /// use coreloop::client::MethodId;
@@ -54,7 +55,7 @@ pub struct MethodId {
 }
 
 impl MethodId {
-    /// The method of that name.
+    /// Creates the id of the method of that name.
     pub const fn new(name: &'static str) -> MethodId {
         MethodId {
             name,
@@ -65,33 +66,33 @@ impl MethodId {
         }
     }
 
-    /// The same method, which may run twice for one call: a client may send a call again that may have run.
+    /// Marks the method as idempotent: a client may send a call again that may have run.
     pub const fn idempotent(mut self) -> MethodId {
         self.is_idempotent = true;
         self
     }
 
-    /// Whether a call of it may run twice.
+    /// Returns whether a call of the method may run twice.
     pub fn is_idempotent(&self) -> bool {
         self.is_idempotent
     }
 
-    /// `Service.Method`.
+    /// Returns the full name, `Service.Method`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// The name as calls on their way hold it, for the protocols that call by it.
+    /// Returns the name as calls in flight hold it, for the protocols that send it.
     fn shared_name(&self) -> Arc<String> {
         self.shared_name.get_or_init(|| Arc::new(self.name.to_owned())).clone()
     }
 
-    /// The number by which it goes on the wire.
+    /// Returns the hash that identifies the method on the wire.
     pub fn hash(&self) -> u32 {
         self.hash
     }
 
-    /// The fingerprint of the types, worked out at the first call; 0 (not stated) if they cannot be described.
+    /// Returns the fingerprint of the types, computed at the first call; 0 (not stated) if they cannot be described.
     pub fn schema<A: Argument, R: ReplyEncode>(&self) -> u32 {
         *self.schema.get_or_init(|| {
             let both = A::describe().and_then(|argument| Ok((argument, R::describe()?)));
@@ -100,13 +101,13 @@ impl MethodId {
     }
 }
 
-/// Whatever can carry a typed call to a server and its answer back.
+/// Makes typed calls and waits for their replies.
 pub trait Caller {
-    /// Calls the method and waits for its answer.
+    /// Calls the method and waits for its reply.
     ///
     /// # Errors
     ///
-    /// [`CallError::Status`] is the server's answer; everything else says how far the call came.
+    /// [`CallError::Status`] is the server's reply; every other error describes how far the call came.
     fn call<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
@@ -114,18 +115,18 @@ pub trait Caller {
     ) -> Result<R::Value, CallError>;
 }
 
-/// Whatever can start typed calls without waiting for them.
+/// Starts typed calls without waiting for their replies.
 pub trait Starter {
-    /// Starts a call; what became of it is in the handle.
+    /// Starts a call; the handle returns its result.
     fn start<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
         argument: &A::Given,
     ) -> InFlight<R::Value>;
 
-    /// Starts a call whose answer goes to a function. That runs once, on the thread that brings the answers, or on this
-    /// one if the call could not be started: it must be quick, and not wait. If it panics, that is reported as any
-    /// panic is, and goes no further.
+    /// Starts a call whose result is passed to a function. The function runs once, on the thread that drives the
+    /// client, or on this one if the call could not be started: it must be quick and must not wait. Its panic is
+    /// reported by the panic hook and contained.
     fn start_then<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
@@ -133,11 +134,11 @@ pub trait Starter {
         then: impl FnOnce(Result<R::Value, CallError>) + Send + 'static,
     );
 
-    /// Sends a call that wants no answer. That it arrives, and what comes of it, is not known.
+    /// Sends a one-way call. Whether it arrives, and its result, are not known.
     ///
     /// # Errors
     ///
-    /// It could not be handed over.
+    /// The call could not be passed to the reactor.
     fn start_one_way<A: ArgumentEncode>(
         &self,
         method: &MethodId,
@@ -182,7 +183,8 @@ impl<S: Starter> Starter for &S {
     }
 }
 
-/// The codec of a typed call: the chosen one if it can be, otherwise the best that both sides take.
+/// Returns the codec of a typed call: the chosen one if it is available, otherwise the best one that both types
+/// accept.
 fn codec_for(chosen: Option<Codec>, accepts: impl Fn(Codec) -> bool) -> Codec {
     let preferred = [Codec::Fixed, Codec::Raw, Codec::Compact, Codec::Json, Codec::MessagePack];
     let fits = |codec: &Codec| codec.is_compiled_in() && accepts(*codec);

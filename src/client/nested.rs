@@ -1,4 +1,4 @@
-//! Calls on behalf of a call: what a handler asks of others ends when its own caller stops waiting.
+//! Calls on behalf of a call: the calls that a handler makes end when its own caller stops waiting.
 
 use std::sync::Arc;
 
@@ -8,20 +8,20 @@ use super::shared::Client;
 use crate::context::Context;
 use crate::message::MetadataBuf;
 
-/// Metadata that are for this server alone: the name of the method, and what the caller is trusted by.
+/// Metadata for this server only: the name of the method, and the caller's credentials.
 const NOT_INHERITED: [&str; 2] = ["method", "authorization"];
 
 impl Context<'_> {
-    /// The client, for calls on behalf of this one: they have what is left of its time (or less, as the client has it),
-    /// are cancelled when it is, and carry its metadata, those of traces among them.
+    /// Returns the client for calls on behalf of this one: they have what is left of its time (or less, if the client
+    /// has a shorter limit), are cancelled when it is, and carry its metadata, including those of traces.
     ///
-    /// Not inherited are `method` and `authorization`: the caller showed its credentials to this server and to no
-    /// other. A handler that means to pass them on says so with [`Client::with_metadata`]. Entries that the client has
-    /// already are kept, in place of the caller's of the same name.
+    /// `method` and `authorization` are not inherited: the caller sent its credentials to this server and to no
+    /// other. A handler that needs to pass them on does so with [`Client::with_metadata`]. Entries that the client
+    /// already has take precedence over the caller's entries of the same name.
     ///
-    /// An inline method must not wait for such calls: it calls with a callback and a [`Reply`](crate::Reply) that it takes
-    /// away. Without one its caller cannot be heard while it runs, and its calls have the deadline and the metadata, but
-    /// are not cancelled.
+    /// An inline method must not wait for such calls: it uses a callback and a deferred [`Reply`](crate::Reply).
+    /// Without a deferred reply, a cancellation by its caller cannot be received while the method runs: its calls
+    /// have the deadline and the metadata, but are not cancelled.
     ///
     /// ```
     /// use coreloop::client::Client;
@@ -66,7 +66,8 @@ impl Context<'_> {
         client.nested(self.deadline(), self.inherited(client), parent)
     }
 
-    /// The client's own metadata and those of the caller that go on; `None` if the latter are none.
+    /// Returns the client's own metadata and the inherited entries of the caller; `None` if the caller has no
+    /// metadata.
     fn inherited(&self, client: &Client) -> Option<MetadataBuf> {
         if self.metadata().is_empty() {
             return None;
@@ -74,7 +75,7 @@ impl Context<'_> {
         let mut all = client.metadata().cloned().unwrap_or_default();
         for (key, value) in self.metadata().iter() {
             if !NOT_INHERITED.contains(&key) && all.view().find(key).is_none() {
-                // What fitted one frame may not fit together with the client's own; those come first.
+                // What fits in one frame may not fit together with the client's own entries; those take precedence.
                 let _ = all.push(key, value);
             }
         }

@@ -1,22 +1,23 @@
-//! The calls of one connection that wait for their replies, found by the id that the reply brings.
+//! The calls of one connection that wait for their replies, found by the id in the reply.
 //!
-//! An id is a running number and the slot it lies in, so a lookup is an index and a compare, and a reply to a call that
-//! is over (cancelled, late, or answered before) is told from one that never was.
+//! An id consists of a running number and the index of its slot, so a lookup is an index and a compare. A reply to a
+//! call that is over (cancelled, late, or answered before) is distinguished from a reply to a call that never
+//! existed.
 
 use super::call_slot::Promise;
 
-/// Bits of an id that name the slot.
+/// Bits of an id that hold the slot's index.
 const SLOT_BITS: u32 = 20;
-/// Calls that fit one connection.
+/// The most calls in flight on one connection.
 pub(super) const PENDING_MAX: usize = 1 << SLOT_BITS;
 
-/// What became of the id in a reply.
+/// The result of looking up a reply's id.
 pub(super) enum PendingLookup {
-    /// The call, which waits no longer.
+    /// The call, which is removed.
     Call(Promise),
-    /// There was such a call; it is over.
+    /// The call is over.
     Late,
-    /// There was none.
+    /// There was no such call.
     Unknown,
 }
 
@@ -26,7 +27,7 @@ pub(super) struct PendingCalls {
     free: Vec<u32>,
     /// The number of the last call; the first has 1.
     last: u64,
-    /// The most slots that there ever were.
+    /// The most slots there have been.
     slots_max: usize,
     bytes: usize,
 }
@@ -45,12 +46,12 @@ impl PendingCalls {
         self.len() == 0
     }
 
-    /// Bytes of the arguments.
+    /// Returns the total size of the arguments in bytes.
     pub(super) fn bytes(&self) -> usize {
         self.bytes
     }
 
-    /// Takes the call in and gives its id. There are fewer than [`PENDING_MAX`].
+    /// Adds the call and returns its id. There must be fewer than [`PENDING_MAX`] calls.
     pub(super) fn insert(&mut self, promise: Promise) -> u64 {
         debug_assert!(self.len() < PENDING_MAX);
         self.last += 1;
@@ -71,7 +72,7 @@ impl PendingCalls {
         if slot.id == id { slot.promise.as_mut() } else { None }
     }
 
-    /// Takes the call out.
+    /// Removes the call and returns it.
     pub(super) fn take(&mut self, id: u64) -> PendingLookup {
         let index = id as usize & (PENDING_MAX - 1);
         if let Some(slot) = self.slots.get_mut(index)
@@ -90,7 +91,7 @@ impl PendingCalls {
         }
     }
 
-    /// Takes out every call for which `is_over` says so, with its id.
+    /// Removes every call for which `is_over` returns true, and appends it with its id.
     pub(super) fn take_if(
         &mut self,
         mut is_over: impl FnMut(&Promise) -> bool,
@@ -105,7 +106,7 @@ impl PendingCalls {
         }
     }
 
-    /// What a burst has left behind is given back.
+    /// Frees the memory that a burst has left, if no call waits.
     pub(super) fn shrink(&mut self) {
         if self.is_empty() {
             (self.slots, self.free) = (Vec::new(), Vec::new());

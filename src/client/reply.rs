@@ -1,4 +1,4 @@
-//! What an answer says, and how its bytes become a value: the same for every client of the native protocol.
+//! The outcome of a reply, and how its bytes are decoded: the same for every client of the native protocol.
 
 use super::call_slot::DecodeReply;
 use super::{CallError, Times};
@@ -8,7 +8,7 @@ use crate::config::MissingFields;
 use crate::message::{IncomingReply, JsonDialect};
 use crate::status::{Code, Status};
 
-/// An answer without its bytes.
+/// A reply without its body.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ReplyOutcome {
     codec: u8,
@@ -29,7 +29,7 @@ impl ReplyOutcome {
         }
     }
 
-    /// For what is no call: well, and empty.
+    /// The outcome of what is not a call: ok, with an empty body.
     pub(super) fn empty() -> ReplyOutcome {
         let times = Times::default();
         ReplyOutcome {
@@ -41,12 +41,12 @@ impl ReplyOutcome {
         }
     }
 
-    /// The status code.
+    /// Returns the status code.
     pub(super) fn code(&self) -> Code {
         Code::from_number(self.status).unwrap_or(Code::Unknown)
     }
 
-    /// The value in the bytes, or what the server said instead.
+    /// Decodes the body, or returns the status that the server sent instead.
     pub(super) fn decode<T>(&self, body: &[u8], decode: DecodeReply<T>) -> Result<T, CallError> {
         if self.status != Code::Ok.number() {
             let message = String::from_utf8_lossy(body).into_owned();
@@ -78,8 +78,8 @@ impl ReplyOutcome {
     }
 }
 
-/// What a server says of a method that it knows by its hash alone, with the name that its caller knows; `None` where
-/// the hash is not in it.
+/// Replaces a method's hash in a server's message by the name that the caller knows; `None` where the hash is not in
+/// it.
 #[cold]
 pub(super) fn with_method_name(text: &str, hash: u32, name: &str) -> Option<String> {
     let hash = format!("{hash:#010x}");
@@ -89,7 +89,7 @@ pub(super) fn with_method_name(text: &str, hash: u32, name: &str) -> Option<Stri
     Some(text.replace(&format!("with the hash {hash}"), name).replace(&hash, name))
 }
 
-/// The bytes themselves, whatever they mean.
+/// Returns the bytes as they are, whatever the codec.
 pub(super) fn as_bytes(_codec: Codec, body: &[u8]) -> Result<Vec<u8>, CodecError> {
     Ok(body.to_vec())
 }

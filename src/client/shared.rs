@@ -1,4 +1,4 @@
-//! The client that many threads share: its settings, and the start of a call.
+//! The client that many threads share: its settings, and how a call starts.
 
 use std::fmt;
 use std::io;
@@ -19,7 +19,7 @@ use crate::config::MissingFields;
 use crate::message::{MetadataBuf, MetadataTooLong, method_hash};
 use crate::wire::Scheme;
 
-/// What all clones of a client share.
+/// The state that all clones of a client share.
 pub(super) struct ClientShared {
     pub(super) endpoints: Vec<Arc<Endpoint>>,
     pub(super) route: Option<Arc<dyn Route>>,
@@ -28,13 +28,13 @@ pub(super) struct ClientShared {
     pub(super) scheme: Scheme,
 }
 
-/// What goes for every call that is made with one [`Client`].
+/// The settings of every call that is made with one [`Client`].
 #[derive(Clone, Default)]
 struct Settings {
     timeout: Option<Duration>,
     deadline: Option<Instant>,
     metadata: Option<Arc<MetadataBuf>>,
-    /// The key of one of them that the protocol cannot carry: no call is made then.
+    /// The key of an entry that the protocol cannot transmit: every call fails then.
     misfit: Option<Arc<str>>,
     codec: Option<Codec>,
     compresses: bool,
@@ -42,12 +42,12 @@ struct Settings {
     parent: Option<Arc<ParentCall>>,
 }
 
-/// A client of one server that many threads share: one connection with any number of calls in flight on it, or by
-/// `http:` a pool of connections with one call on each.
+/// A client of one server that many threads share. It has any number of calls in flight on one connection, or, with
+/// `http:`, a pool of connections with one call on each.
 ///
-/// A clone is cheap and shares the connections. What `with_…` gives is a clone with other settings. A connection is
-/// made when it is needed, and another one after it was lost; the calls that were on it fail with
-/// [`CallError::Lost`], which says whether they may have run.
+/// A clone is cheap and shares the connections. The `with_…` methods return a clone with other settings. A connection
+/// is made when it is needed, and replaced after it was lost; the calls that were on it fail with
+/// [`CallError::Lost`], which reports whether they may have run.
 ///
 /// ```
 /// # use coreloop::{Context, Server, Status};
@@ -82,9 +82,8 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `host:port` or `unix:PATH`, with the prefix `http:`, `jsonrpc:`, `gob:` or `gob-http:` for another
-    /// protocol than native frames (`native:`, the default), with the default bounds and a
-    /// thread of its own.
+    /// Connects to `host:port` or `unix:PATH`, with the default limits and a thread of its own. The prefixes `http:`,
+    /// `jsonrpc:`, `gob:` and `gob-http:` select another protocol than native frames (`native:`, the default).
     ///
     /// # Errors
     ///
@@ -93,7 +92,7 @@ impl Client {
         Client::builder(address).connect()
     }
 
-    /// A client to be built.
+    /// Returns the builder of a client.
     pub fn builder(address: &str) -> ClientBuilder {
         ClientBuilder::new(address)
     }
@@ -102,26 +101,26 @@ impl Client {
         Client { shared: Arc::new(shared), settings: Settings::default() }
     }
 
-    /// The same client, whose calls have that much time each, from their start. The server is told what is left, and the
-    /// call is given up here when it has passed: it fails with [`CallError::DeadlineExceeded`], or with what the server
-    /// said about that. One that no clock can name is none.
+    /// Returns the same client with a time limit for each call, from its start. The server receives the time that is
+    /// left. When the time has passed, the call fails with [`CallError::DeadlineExceeded`], or with the server's own
+    /// status for that. A time beyond the range of the clock is no limit.
     pub fn with_timeout(&self, timeout: Duration) -> Client {
         self.with(|settings| settings.timeout = Some(timeout))
     }
 
-    /// The same client, whose calls all end by that time; by an earlier one, where there is one.
+    /// Returns the same client, whose calls all end by that time, or by an earlier one that was set before.
     pub fn with_deadline(&self, deadline: Instant) -> Client {
         self.with(|settings| {
             settings.deadline = Some(settings.deadline.map_or(deadline, |earlier| earlier.min(deadline)));
         })
     }
 
-    /// The same client, with one more entry of metadata for each call.
+    /// Returns the same client, with one more entry of metadata for each call.
     ///
     /// # Errors
     ///
-    /// [`MetadataTooLong`]: the entry does not fit beside those that are there. One that cannot travel by the address's
-    /// protocol fails each call with [`CallError::Metadata`].
+    /// [`MetadataTooLong`]: the entry does not fit beside the existing ones. An entry that the address's protocol
+    /// cannot transmit fails each call with [`CallError::Metadata`].
     pub fn with_metadata(&self, key: &str, value: &[u8]) -> Result<Client, MetadataTooLong> {
         let mut metadata = self.settings.metadata.as_deref().cloned().unwrap_or_default();
         metadata.push(key, value)?;
@@ -134,22 +133,22 @@ impl Client {
         }))
     }
 
-    /// The same client, with typed calls in that codec. Unless it is set: raw and fixed for the methods that take them,
-    /// compact for the others, or JSON where compact is not compiled in. A method that does not take it goes as if it were
-    /// not set; so does every method where the address's protocol has one codec only.
+    /// Returns the same client, with typed calls in that codec. By default: raw and fixed for the methods that take
+    /// them, compact for the others, or JSON where compact is not compiled in. A method that does not take the codec
+    /// uses the default; so does every method where the address's protocol has only one codec.
     pub fn with_codec(&self, codec: Codec) -> Client {
         self.with(|settings| settings.codec = Some(codec))
     }
 
-    /// The same client, with compressed arguments (feature `lz4`), which asks for compressed replies too. Of the protocols
-    /// only the native one can say so; by the others arguments go as they are.
+    /// Returns the same client, with compressed arguments (feature `lz4`), which requests compressed replies too.
+    /// Only the native protocol can mark a body as compressed; with the others arguments are sent uncompressed.
     pub fn with_compression(&self, compresses: bool) -> Client {
         self.with(|settings| settings.compresses = compresses)
     }
 
-    /// The same client, whose calls may run twice, or not: so it is for each method by itself unless this is set to true,
-    /// as `#[rpc(idempotent)]` says. By `http:` such a call is sent again, at most twice, when its connection ends
-    /// before the answer; by the other protocols nothing is.
+    /// Returns the same client, whose calls may all run twice if `idempotent` is true. Otherwise each method decides,
+    /// as `#[rpc(idempotent)]` declares. With `http:` such a call is sent again, at most twice, when its connection
+    /// ends before the reply; the other protocols send no call again.
     pub fn with_idempotent(&self, idempotent: bool) -> Client {
         self.with(|settings| settings.idempotent = idempotent)
     }
@@ -160,7 +159,7 @@ impl Client {
         client
     }
 
-    /// The same client for calls on behalf of another one.
+    /// Returns the same client for calls on behalf of another call.
     pub(super) fn nested(
         &self,
         deadline: Option<Instant>,
@@ -185,8 +184,8 @@ impl Client {
         &self.shared.driver
     }
 
-    /// Is done when there is a connection; connects if need be, and fails as a call would. Where somebody routes, it is
-    /// the connection of the line that is picked for method 0.
+    /// Connects if necessary. The handle completes when there is a connection, and fails as a call would. With a
+    /// route, it is the connection of the endpoint that is picked for method 0.
     pub fn ready(&self) -> InFlight<()> {
         fn nothing(_: Codec, _: &[u8]) -> Result<(), CodecError> {
             Ok(())
@@ -204,7 +203,7 @@ impl Client {
         draft.handle(endpoint.clone(), nothing)
     }
 
-    /// Calls a method by name with an encoded argument; gives the encoded reply.
+    /// Calls a method by name with an encoded argument; returns the encoded reply.
     ///
     /// # Errors
     ///
@@ -223,11 +222,11 @@ impl Client {
         self.start_draft(draft, target, as_bytes)
     }
 
-    /// Starts one that wants no answer.
+    /// Sends a one-way call of a method by name with an encoded argument.
     ///
     /// # Errors
     ///
-    /// It could not be handed over. That it arrives, and what comes of it, is not known.
+    /// The call could not be passed to the reactor. Whether it arrives, and its result, are not known.
     pub fn send_bytes(&self, method: &str, codec: Codec, argument: &[u8]) -> Result<(), CallError> {
         let draft = self.draft(codec, |out| {
             out.extend_from_slice(argument);
@@ -237,17 +236,17 @@ impl Client {
         self.send_draft(draft, target)
     }
 
-    /// Calls that are to leave together, in one write.
+    /// Returns an empty batch, for calls that are to be sent together, in one write.
     pub fn batch(&self) -> Batch {
         Batch::new(self.clone())
     }
 
-    /// What its driver has counted, over all clients that it drives.
+    /// Returns the counters of the client's driver, over all clients that it drives.
     pub fn stats(&self) -> ClientStats {
         self.shared.driver.stats()
     }
 
-    /// Calls begun and not ended, over all lines and all clones: on their way, with the server, or waiting.
+    /// Returns the number of calls started and not ended, over all endpoints and all clones: in flight, or waiting.
     pub fn in_flight(&self) -> usize {
         self.shared.endpoints.iter().map(|endpoint| endpoint.in_flight()).sum()
     }
@@ -267,22 +266,22 @@ impl Client {
     }
 
     fn deadline(&self) -> Option<Instant> {
-        // One that no clock can name is none.
+        // A time beyond the range of the clock is no limit.
         let by_timeout = self.settings.timeout.and_then(|timeout| Instant::now().checked_add(timeout));
         self.settings.deadline.into_iter().chain(by_timeout).min()
     }
 
-    /// The codec of every body, where the protocol has but one.
+    /// Returns the codec of every body, where the protocol has only one.
     fn only_codec(&self) -> Option<Codec> {
         self.shared.scheme.codec_number().and_then(Codec::from_number)
     }
 
-    /// Only native frames say that they are compressed.
+    /// Only native frames can mark a body as compressed.
     fn compresses(&self) -> bool {
         self.settings.compresses && self.shared.scheme == Scheme::Native
     }
 
-    /// The argument in its cell.
+    /// Encodes the argument into a new slot.
     pub(super) fn draft(
         &self,
         codec: Codec,
@@ -346,7 +345,7 @@ impl Client {
         Ok(draft.promise(method_name, parts))
     }
 
-    /// Everything but handing it over.
+    /// Prepares the call up to passing it to the reactor.
     pub(super) fn prepare(
         &self,
         draft: Result<CallDraft, CallError>,
@@ -414,7 +413,7 @@ impl Client {
         (self.shared.scheme != Scheme::Native).then(|| method.shared_name())
     }
 
-    /// A call by name: the protocols that call by it are given it, the native one has the hash.
+    /// Returns the target of a call by name. The protocols that send the name get it; the native one uses the hash.
     pub(super) fn named_target<'n>(&self, method: &'n str, codec: Codec, one_way: bool) -> MethodTarget<'n> {
         let name = (self.shared.scheme != Scheme::Native).then(|| Arc::new(method.to_owned()));
         let hash = method_hash(method);
@@ -429,17 +428,17 @@ impl Client {
     }
 }
 
-/// A call that only needs to be handed over.
+/// A call that is ready to be passed to the reactor.
 pub(super) struct PreparedCall {
     pub(super) draft: CallDraft,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) promise: Promise,
 }
 
-/// Which method, in which codec.
+/// The method and codec of a call.
 pub(super) struct MethodTarget<'n> {
     pub(super) method_name: &'n str,
-    /// The same, for the protocols that call by it.
+    /// The same, for the protocols that send it.
     pub(super) name: Option<Arc<String>>,
     pub(super) method: u32,
     pub(super) schema: u32,

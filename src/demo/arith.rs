@@ -1,4 +1,4 @@
-//! `Arith`: sums and products of two integers, in the codecs that any type has and in fixed layout.
+//! `Arith`: sums, products and quotients of two integers, in the general codecs and in fixed layout.
 
 use coreloop_macros::service;
 use serde::{Deserialize, Serialize};
@@ -17,7 +17,7 @@ pub struct Args {
     pub b: i64,
 }
 
-/// Two integers in fixed layout: 16 bytes, read where they lie.
+/// Two integers in fixed layout: 16 bytes, read in place.
 #[derive(
     Clone,
     Copy,
@@ -64,7 +64,7 @@ pub struct Quotient {
     pub rem: i64,
 }
 
-/// Integer arithmetic. What does not fit into 64 bits wraps.
+/// Integer arithmetic. Results beyond 64 bits wrap.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Arith;
 
@@ -78,7 +78,7 @@ impl Arith {
 
     /// Sum of the two in fixed layout; wraps.
     ///
-    /// The argument is 16 bytes, the reply 8, little-endian. The other codecs see `{A, B}` and an integer.
+    /// The argument has 16 bytes, the reply 8, little-endian. In the other codecs they are `{A, B}` and an integer.
     #[rpc(inline)]
     fn add_fixed(&self, _cx: &Context, pair: &Pair) -> Result<i64, Status> {
         Ok(pair.a.get().wrapping_add(pair.b.get()))
@@ -101,7 +101,7 @@ fn divide(Args { a, b }: Args) -> Result<Quotient, Status> {
     if b == 0 {
         return Err(Status::invalid_argument("divide by zero"));
     }
-    // The least integer by -1 is the one quotient that does not fit.
+    // `i64::MIN / -1` is the only quotient that does not fit; it wraps.
     Ok(Quotient { quo: a.wrapping_div(b), rem: a.wrapping_rem(b) })
 }
 
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pair_is_sixteen_bytes_and_elsewhere_looks_like_args() {
+    fn a_pair_has_16_bytes_and_serializes_as_args() {
         assert_eq!(size_of::<Pair>(), 16);
         let args = Args { a: -1, b: 2 };
         assert_eq!(serde_json::to_string(&Pair::from(args)).unwrap(), r#"{"A":-1,"B":2}"#);

@@ -1,4 +1,4 @@
-//! `Echo`: gives back what it got, as text, as bytes, or after a while.
+//! `Echo`: returns its argument, as text, as bytes, or after a delay.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -9,21 +9,21 @@ use crate::codec::Bytes;
 use crate::context::Context;
 use crate::status::Status;
 
-/// How long a sleep may be.
+/// The allowed length of a sleep.
 const SLEEP_MS: RangeInclusive<i64> = 0..=60_000;
 
-/// Gives back what it got.
+/// Returns its argument.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Echo;
 
 #[service(crate = crate)]
 impl Echo {
-    /// The text, as it came.
+    /// Returns the text unchanged.
     fn echo(&self, _cx: &Context, text: String) -> Result<String, Status> {
         Ok(text)
     }
 
-    /// The bytes, as they came.
+    /// Returns the bytes unchanged.
     ///
     /// In the codec raw the body is the byte string; in JSON it is base64 text.
     #[rpc(inline)]
@@ -31,7 +31,7 @@ impl Echo {
         Ok(bytes)
     }
 
-    /// Sleeps that many milliseconds, and gives their number back.
+    /// Sleeps for that many milliseconds, and returns their number.
     ///
     /// `out_of_range` below 0 and above 60000. Ends at once when the call is cancelled or its deadline passes.
     #[rpc(blocking)]

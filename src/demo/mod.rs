@@ -1,7 +1,7 @@
-//! The demo services, which `coreloop serve` serves and examples, tests and the load generator call.
+//! The demo services. `coreloop serve` serves them; examples, tests and the load generator call them.
 //!
-//! They are small and exact, so that two servers can be compared by their answers: sums wrap, users are made from
-//! their number. Also an example of how services are written.
+//! They are small and deterministic, so that two servers can be compared by their replies: sums wrap, and users are
+//! generated from their number. They also show how services are written.
 
 mod arith;
 mod echo;
@@ -13,7 +13,7 @@ pub use users::{User, Users, UsersClient};
 
 use crate::server::ServerBuilder;
 
-/// Adds all of them.
+/// Adds all demo services to a server.
 ///
 /// ```
 /// use coreloop::Server;

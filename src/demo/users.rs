@@ -1,4 +1,4 @@
-//! `Users`: records with text, lists and maps, made from their number, so that every answer is known beforehand.
+//! `Users`: records with text, lists and maps, generated from their number, so that every reply is known in advance.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
@@ -16,10 +16,10 @@ const LIST_LEN: RangeInclusive<i64> = 0..=100_000;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 pub struct User {
-    /// The number that all else is made from.
+    /// The number that the other fields are generated from.
     #[serde(rename = "ID")]
     pub id: u64,
-    /// `user-7 é世`: not all of it ASCII.
+    /// `user-7 é世`: partly outside ASCII.
     pub name: String,
     /// The number mod 100.
     pub age: u8,
@@ -27,12 +27,12 @@ pub struct User {
     pub email: String,
     /// `tag0`, `tag1` …: the number mod 4 of them.
     pub tags: Vec<String>,
-    /// `s0`, `s1` …: the number mod 3 of them. Ordered, so that the same user is always the same bytes.
+    /// `s0`, `s1` …: the number mod 3 of them. Ordered, so that the same user always has the same bytes.
     pub scores: BTreeMap<String, f64>,
 }
 
 impl User {
-    /// The user of that number.
+    /// Creates the user of that number.
     pub fn new(id: u64) -> User {
         let score = |k: u64| (format!("s{k}"), id as f64 * 0.5 + k as f64 / 3.0);
         User {
@@ -46,19 +46,19 @@ impl User {
     }
 }
 
-/// Users made from their numbers.
+/// Users generated from their numbers.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Users;
 
 #[service(crate = crate)]
 impl Users {
-    /// The user of that number; there is one for every number.
+    /// Returns the user of that number; there is one for every number.
     #[rpc(idempotent)]
     fn get(&self, _cx: &Context, id: u64) -> Result<User, Status> {
         Ok(User::new(id))
     }
 
-    /// The users 1 to n.
+    /// Returns the users 1 to n.
     ///
     /// `out_of_range` below 0 and above 100000.
     #[rpc(idempotent)]

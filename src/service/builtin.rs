@@ -1,4 +1,4 @@
-//! The services that every server has: `Health`, which says whether it serves, and `Meta`, which says what.
+//! The services that every server has: `Health` reports whether it serves, and `Meta` lists its methods.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -12,36 +12,36 @@ use crate::codec::{Argument, Body, Codec, CodecError, Plain};
 use crate::method_name::MethodName;
 use crate::status::Status;
 
-/// What a server says of its health, and of that of each of its services.
+/// The health of a server and of each of its services.
 #[derive(Debug, Default)]
 pub struct Health {
-    /// False while the server drains.
+    /// True while the server drains.
     is_down: std::sync::atomic::AtomicBool,
     services: RwLock<BTreeMap<String, bool>>,
 }
 
 impl Health {
-    /// Nothing known, all well.
+    /// Creates the health of a server that serves, without any service.
     pub fn new() -> Health {
         Health::default()
     }
 
-    /// Says whether a service is able to serve.
+    /// Sets whether a service is able to serve.
     pub fn set(&self, service: &str, serves: bool) {
         self.services.write().unwrap_or_else(PoisonError::into_inner).insert(service.to_owned(), serves);
     }
 
-    /// The server will not serve much longer.
+    /// Marks the server as draining.
     pub(crate) fn go_down(&self) {
         self.is_down.store(true, std::sync::atomic::Ordering::Relaxed);
     }
 
-    /// Whether the server is ready: it does not drain, and each of its services serves.
+    /// Returns whether the server is ready: it does not drain, and each of its services serves.
     pub fn is_ready(&self) -> bool {
         self.reason_not_ready().is_none()
     }
 
-    /// Why the server is not ready; `None` if it is.
+    /// Returns why the server is not ready; `None` if it is.
     pub(crate) fn reason_not_ready(&self) -> Option<String> {
         if self.is_down.load(std::sync::atomic::Ordering::Relaxed) {
             return Some("draining".to_owned());
@@ -52,7 +52,8 @@ impl Health {
         (!down.is_empty()).then(|| format!("not serving: {}", down.join(", ")))
     }
 
-    /// Whether the service serves (the empty name: the server as a whole); `None` if there is no such service.
+    /// Returns whether the service serves (the empty name means the whole server); `None` if there is no such
+    /// service.
     pub fn serves(&self, service: &str) -> Option<bool> {
         let is_up = !self.is_down.load(std::sync::atomic::Ordering::Relaxed);
         if service.is_empty() {
@@ -90,7 +91,7 @@ impl Service for Health {
     }
 }
 
-/// The name of a service; no body at all is the empty name, so that probes which can only send a path are answered.
+/// Decodes the name of a service. An empty body is the empty name, for probes that can only send a path.
 fn service_or_all(codec: Codec, body: Body<'_>) -> Result<String, CodecError> {
     if body.as_slice().is_empty() {
         return Ok(String::new());
@@ -98,7 +99,8 @@ fn service_or_all(codec: Codec, body: Body<'_>) -> Result<String, CodecError> {
     <Plain<String> as Argument>::decode(codec, body)
 }
 
-/// A struct that goes by field names, written out here since the embedded server does without serde's derive.
+/// Defines a struct that is serialized by field names. Written out here since the embedded server does without
+/// serde's derive.
 macro_rules! plain_struct {
     ($(#[$meta:meta])* $name:ident { $($(#[$field_meta:meta])* $field:ident $key:literal $type:ty,)* }) => {
         $(#[$meta])*
@@ -155,31 +157,31 @@ macro_rules! plain_struct {
 }
 
 plain_struct! {
-    /// What `Meta.Methods` says of a method.
+    /// The description of a method in the reply of `Meta.Methods`.
     MethodInfo {
-        /// `Service.Method`.
+        /// The full name, `Service.Method`.
         name "Name" String,
-        /// The number by which it goes on the wire.
+        /// The hash that identifies it on the wire.
         hash "Hash" u32,
-        /// Fingerprint of its types.
+        /// The fingerprint of its types.
         schema "Schema" u32,
         /// Its types, for people.
         signature "Signature" String,
-        /// Its types as the fingerprint sees them: `ARGUMENT->REPLY`.
+        /// Its types as the fingerprint covers them: `ARGUMENT->REPLY`.
         types "Types" String,
         /// `inline`, `pooled` or `blocking`.
         kind "Kind" String,
-        /// The names of the codecs that it takes.
+        /// The names of the codecs that it accepts.
         codecs "Codecs" Vec<String>,
-        /// It changes nothing.
+        /// Whether it is idempotent.
         idempotent "FreeOfSideEffects" bool,
-        /// What it does.
+        /// Its documentation.
         docs "Docs" String,
     }
 }
 
 impl MethodInfo {
-    /// What there is to say of a method.
+    /// Describes a method.
     pub fn of(method: &Method) -> MethodInfo {
         MethodInfo {
             name: method.name().to_owned(),
@@ -195,20 +197,20 @@ impl MethodInfo {
     }
 }
 
-/// The service that tells what a server serves.
+/// The service that lists the methods of a server.
 #[derive(Debug, Default)]
 pub struct Meta {
-    /// Filled once every method is registered, this one among them.
+    /// Set once every method is registered, including this one.
     methods: OnceLock<Vec<MethodInfo>>,
 }
 
 impl Meta {
-    /// Knows nothing yet.
+    /// Creates the service without methods.
     pub fn new() -> Meta {
         Meta::default()
     }
 
-    /// These are the methods. Only the first call counts.
+    /// Sets the methods. Only the first call has an effect.
     pub fn fill(&self, methods: &[Method]) {
         let _ = self.methods.set(methods.iter().map(MethodInfo::of).collect());
     }
@@ -227,12 +229,12 @@ impl Service for Meta {
                     Ok(service) => service,
                     Err(error) => return refuse_argument(cx, error),
                 };
-                let is_asked = |info: &&MethodInfo| {
+                let is_requested = |info: &&MethodInfo| {
                     service.is_empty()
                         || MethodName::split(&info.name).is_some_and(|(name, _)| name == service)
                 };
                 let all = self.methods.get().map_or(&[][..], Vec::as_slice);
-                let found: Vec<MethodInfo> = all.iter().filter(is_asked).cloned().collect();
+                let found: Vec<MethodInfo> = all.iter().filter(is_requested).cloned().collect();
                 finish::<Plain<Vec<MethodInfo>>>(cx, codec, Ok(found), out)
             }),
         )?;

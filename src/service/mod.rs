@@ -1,8 +1,8 @@
-//! What can be called: methods with their types and handlers, and the services that group them.
+//! Methods with their types and handlers, and the services that group them.
 //!
-//! A [`Method`] is made once, at registration, from a handler and the two types; after that every protocol calls
-//! the same function with bytes. The table by which it is found is in [`registry`]; answers that come later in
-//! [`reply`]; the services that every server has in [`builtin`].
+//! A [`Method`] is made once, at registration, from a handler and the two types; after that every protocol calls the
+//! same function with bytes. The table that finds it is in [`registry`], deferred replies in [`reply`], and the
+//! services that every server has in [`builtin`].
 
 pub mod builtin;
 pub mod registry;
@@ -26,17 +26,17 @@ use crate::status::Status;
 /// Where a method runs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
 pub enum Kind {
-    /// On the reactor's thread: the lowest latency, and a promise never to wait.
+    /// On the reactor's thread: the lowest latency, but the method must never block.
     Inline,
     /// On the worker pool: CPU work.
     #[default]
     Pooled,
-    /// On the elastic pool: it may wait for as long as it likes.
+    /// On the elastic pool: it may block for any time.
     Blocking,
 }
 
 impl Kind {
-    /// The name, as `Meta.Methods` gives it.
+    /// Returns the name, as in `Meta.Methods`.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Inline => "inline",
@@ -46,10 +46,10 @@ impl Kind {
     }
 }
 
-/// A handler over bytes: argument in, reply appended to the buffer.
+/// A handler over bytes: reads the argument and appends the reply to the buffer.
 pub type Handler = Box<dyn Fn(&Context<'_>, Codec, Body<'_>, &mut Vec<u8>) -> Outcome + Send + Sync>;
 
-/// A method, ready to be called in any codec.
+/// A method that can be called in any codec.
 pub struct Method {
     name: String,
     hash: u32,
@@ -63,23 +63,23 @@ pub struct Method {
     reply: Description,
     schema: u32,
     accepts: u8,
-    /// `None`: as the service or the server has it.
+    /// `None`: the rule of the service or the server.
     missing_fields: Option<MissingFields>,
-    /// There is a rule, and it is another than the protocols'.
+    /// There is a rule, and it differs from the protocols' own.
     has_rule: bool,
     handler: Handler,
 }
 
 impl Method {
-    /// A pooled method of that name (`Service.Method`) whose argument and reply travel as `A` and `R`.
+    /// Creates a pooled method of that name (`Service.Method`), whose argument and reply are encoded as `A` and `R`.
     ///
-    /// A type that cannot be described from its serde implementation alone can still be called in the codecs that
-    /// describe themselves, JSON and MessagePack; [`Method::warning`] says so. [`Method::described`] takes descriptions
-    /// made by hand, which serve every codec.
+    /// A type that cannot be described from its serde implementation alone can still be called in the self-describing
+    /// codecs, JSON and MessagePack; [`Method::warning`] reports it. [`Method::described`] takes descriptions made by
+    /// hand, which work in every codec.
     ///
     /// # Errors
     ///
-    /// None today.
+    /// Currently none.
     pub fn new<A: Argument, R: ReplyEncode>(
         name: impl Into<String>,
         handler: Handler,
@@ -89,7 +89,7 @@ impl Method {
         Ok(Method::described::<A, R>(name, argument, reply, handler))
     }
 
-    /// The same with descriptions made by hand, for types that serde cannot tell about.
+    /// Creates a pooled method with descriptions made by hand, for types that serde cannot describe.
     pub fn described<A: Argument, R: ReplyEncode>(
         name: impl Into<String>,
         argument: Description,
@@ -122,91 +122,91 @@ impl Method {
         }
     }
 
-    /// The same method with this rule for fields that its argument lacks, whatever the service and the server have.
+    /// Sets the rule for missing fields of the argument; it overrides that of the service and the server.
     pub fn missing_fields(self, rule: MissingFields) -> Method {
         Method { missing_fields: None, ..self }.missing_fields_or(Some(rule))
     }
 
-    /// The same method, with the rule for missing fields of its service or server if it has none of its own.
+    /// Sets the rule for missing fields to that of the service or server if the method has none of its own.
     pub(crate) fn missing_fields_or(mut self, rule: Option<MissingFields>) -> Method {
         self.missing_fields = self.missing_fields.or(rule);
         self.has_rule = self.missing_fields.is_some_and(|rule| rule != MissingFields::ByProtocol);
         self
     }
 
-    /// The same method, run there.
+    /// Sets where the method runs.
     pub fn kind(mut self, kind: Kind) -> Method {
         self.kind = kind;
         self
     }
 
-    /// The same method with this documentation.
+    /// Sets the documentation.
     pub fn docs(mut self, docs: impl Into<String>) -> Method {
         self.docs = docs.into();
         self
     }
 
-    /// The same method, which may take its reply away and answer later.
+    /// Lets the method defer its reply and answer later.
     pub fn deferring(mut self) -> Method {
         self.may_defer = true;
         self
     }
 
-    /// The same method, which changes nothing: it may be called with GET, and tried again.
+    /// Marks the method as idempotent: it changes nothing, so it may be called with GET, and retried.
     pub fn idempotent(mut self) -> Method {
         self.is_idempotent = true;
         self
     }
 
-    /// The same method, whose handler takes an empty body for a default argument; pages say so.
+    /// Marks the argument as optional: the handler takes an empty body for a default argument. Pages show that.
     pub(crate) fn optional_argument(mut self) -> Method {
         self.is_argument_optional = true;
         self
     }
 
-    /// The same method, which keeps or returns the body as shared bytes: a large body is not copied for it.
+    /// Lets the method keep or return the body as shared bytes, so that a large body is not copied.
     pub fn sharing_body(mut self) -> Method {
         self.shares_body = true;
         self
     }
 
-    /// `Service.Method`, with the package, if there is one, before it.
+    /// Returns the full name: `Service.Method`, after the package if there is one.
     pub fn name(&self) -> &str {
         &self.name
     }
 
-    /// The full name of its service; `None` if its name is not valid, which registration refuses.
+    /// Returns the full name of its service; `None` if the method's name is not valid, which registration refuses.
     pub fn service(&self) -> Option<&str> {
         MethodName::parse(&self.name).ok().map(MethodName::service)
     }
 
-    /// The number by which it goes on the wire.
+    /// Returns the hash that identifies it on the wire.
     pub fn hash(&self) -> u32 {
         self.hash
     }
 
-    /// Fingerprint of its types.
+    /// Returns the fingerprint of its types.
     pub fn schema(&self) -> u32 {
         self.schema
     }
 
-    /// Its types for people: `{A: i64, B: i64} -> i64`.
+    /// Returns its types for people: `{A: i64, B: i64} -> i64`.
     pub fn signature(&self) -> String {
         crate::codec::describe::signature(&self.argument, &self.reply)
     }
 
-    /// What its argument looks like.
+    /// Returns the description of its argument.
     pub fn argument(&self) -> &Description {
         &self.argument
     }
 
-    /// What its reply looks like.
+    /// Returns the description of its reply.
     pub fn reply(&self) -> &Description {
         &self.reply
     }
 
-    /// What callers in some codecs miss, if any do: types that serde can only describe while reading them (untagged,
-    /// internally tagged and flattened ones) travel in JSON and MessagePack alone.
+    /// Returns why the method cannot be called in some codecs; `None` if it can. Types that serde can only describe
+    /// while reading them (untagged, internally tagged and flattened ones) work in JSON and MessagePack only.
     pub fn warning(&self) -> Option<String> {
         let of = |side, description: &Description| {
             description.is_dynamic().then(|| format!("the {side} {}", description.why_dynamic()))
@@ -220,12 +220,12 @@ impl Method {
         Some(format!("{} can be called in {} only: {}", self.name, takes.join(" and "), why.join("; ")))
     }
 
-    /// The codecs that it takes.
+    /// Returns the codecs that it accepts.
     pub fn codecs(&self) -> impl Iterator<Item = Codec> {
         Codec::ALL.into_iter().filter(|codec| self.accepts_codec(*codec))
     }
 
-    /// Whether it takes that codec.
+    /// Returns whether it accepts that codec.
     #[inline]
     pub fn accepts_codec(&self, codec: Codec) -> bool {
         self.accepts & (1 << codec.number()) != 0
@@ -238,48 +238,48 @@ impl fmt::Debug for Method {
     }
 }
 
-/// Methods that belong together. The `#[coreloop::service]` attribute implements it for an impl block.
+/// Methods that belong together. The `#[coreloop::service]` attribute implements this trait for an impl block.
 pub trait Service: Send + Sync + 'static {
-    /// The full name, package included: what precedes the last dot in the names of its methods.
+    /// Returns the full name, package included: what precedes the last dot in the names of its methods.
     fn service_name(&self) -> &str;
 
-    /// The rule for fields that arguments lack; `None`: the server's
+    /// Returns the rule for missing fields of arguments; `None` means the server's rule
     /// ([`Config::missing_fields`](crate::config::Config::missing_fields)).
     fn missing_fields(&self) -> Option<MissingFields> {
         None
     }
 
-    /// The methods.
+    /// Returns the methods.
     ///
     /// # Errors
     ///
-    /// A method cannot be made.
+    /// A method cannot be created.
     fn methods(self: Arc<Self>) -> Result<Vec<Method>, RegisterError>;
 }
 
-/// A method that cannot be registered.
+/// Why a method cannot be registered.
 #[derive(Clone, PartialEq)]
 #[non_exhaustive]
 pub enum RegisterError {
-    /// A type cannot be described from its serde implementation: give a description by hand.
+    /// A type cannot be described from its serde implementation: provide a description made by hand.
     Describe {
         /// The method.
         method: String,
         /// `argument` or `reply`.
         side: &'static str,
-        /// What the type did.
+        /// Why the type cannot be described.
         error: DescribeError,
     },
-    /// There is a method of that name: give one of them another.
+    /// Two methods have the same name: rename one of them.
     SameName {
         /// The name.
         method: String,
     },
-    /// Two names have the same hash: give one of them another.
+    /// Two names have the same hash: rename one of the methods.
     SameHash {
-        /// The one registered first.
+        /// The name registered first.
         first: String,
-        /// The other.
+        /// The other name.
         second: String,
         /// Their hash.
         hash: u32,
@@ -288,7 +288,7 @@ pub enum RegisterError {
     Name {
         /// The name that was given.
         method: String,
-        /// What is wrong with it.
+        /// What is wrong with the name.
         error: MethodNameError,
     },
 }
@@ -310,7 +310,7 @@ impl fmt::Display for RegisterError {
 
 impl std::error::Error for RegisterError {}
 
-/// Turns what a handler returned into an outcome: for code that defines handlers over bytes, as the attribute does.
+/// Turns the result of a handler into an outcome: for code that defines handlers over bytes, as the attribute does.
 ///
 /// The result of a cancelled call is not encoded.
 #[inline]
@@ -336,20 +336,21 @@ pub fn finish<R: ReplyEncode>(
     }
 }
 
-/// The outcome of a call whose argument cannot be decoded: for code that defines handlers over bytes, as the attribute does.
+/// Returns the outcome of a call whose argument cannot be decoded: for code that defines handlers over bytes, as the
+/// attribute does.
 #[cold]
 pub fn refuse_argument(cx: &Context<'_>, error: CodecError) -> Outcome {
     Outcome::failed(of_side("argument", cx.method(), error))
 }
 
-/// What is wrong with a value, and which value that is.
+/// Adds to an error which value of which method it concerns.
 fn of_side(side: &str, method: &str, error: CodecError) -> Status {
     let mut status = Status::from(error);
     status.message = format!("{side} of {method}: {}", status.message);
     status
 }
 
-/// The name that a Rust method or type goes by: PascalCase, as Go callers expect.
+/// Converts the name of a Rust method or type to PascalCase, as Go callers expect.
 ///
 /// ```
 /// assert_eq!(coreloop::service::pascal_case("add_fixed"), "AddFixed");

@@ -1,7 +1,7 @@
 //! The methods of a server, found by hash: built before the first call, never changed after.
 //!
-//! Peers choose the hashes that are looked up but not those in the table, so an unkeyed table is safe here: its
-//! chains are what registration made them.
+//! Peers choose the hashes that are looked up but not those in the table, so an unkeyed table is safe here:
+//! registration alone determines the length of its probe sequences.
 
 use super::{Handler, Method, RegisterError};
 use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
@@ -11,7 +11,7 @@ use crate::message::JsonDialect;
 use crate::method_name::MethodName;
 use crate::status::Status;
 
-/// No method.
+/// The index of an entry without a method.
 const EMPTY: u32 = u32::MAX;
 /// A reply shorter than this is not worth compressing.
 const COMPRESS_BYTES_MIN: usize = 1024;
@@ -27,12 +27,12 @@ pub struct Registry {
 }
 
 impl Registry {
-    /// A table of these methods. A compressed body may grow to `frame_bytes_max`, a reply to `reply_bytes_max`, and bodies
-    /// nest to `depth_max`.
+    /// Creates a table of these methods. A compressed body may decompress to `frame_bytes_max` bytes, a reply may
+    /// have `reply_bytes_max` bytes, and bodies may nest to `depth_max`.
     ///
     /// # Errors
     ///
-    /// Two methods have the same name or hash, or a name is not a [`MethodName`].
+    /// Two methods have the same name or hash, or a name is not a valid [`MethodName`].
     pub fn new(methods: Vec<Method>, limits: &Limits) -> Result<Registry, RegisterError> {
         let Limits { frame_bytes_max: body_bytes_max, reply_bytes_max, depth_max, .. } = *limits;
         let size = (methods.len() * 4).next_power_of_two().max(16);
@@ -66,12 +66,12 @@ impl Registry {
         Ok(())
     }
 
-    /// The index of the method with that hash.
+    /// Returns the index of the method with that hash.
     #[inline]
     pub fn index_of(&self, hash: u32) -> Option<u32> {
         let mask = self.table.len() - 1;
         let mut at = hash as usize & mask;
-        // A quarter of the table is filled at the most, so there is an end to every chain.
+        // At most a quarter of the table is filled, so every probe sequence ends.
         loop {
             let (found, index) = self.table[at];
             if index == EMPTY {
@@ -84,18 +84,18 @@ impl Registry {
         }
     }
 
-    /// The method with that index.
+    /// Returns the method with that index.
     #[inline]
     pub fn method(&self, index: u32) -> &Method {
         &self.methods[index as usize]
     }
 
-    /// Every method, in the order of registration.
+    /// Returns every method, in the order of registration.
     pub fn methods(&self) -> &[Method] {
         &self.methods
     }
 
-    /// Runs a method whose values follow rules beside the codec, or whose body is compressed.
+    /// Runs a method whose values follow rules besides the codec's, or whose body is compressed.
     #[inline(never)]
     fn run_by_rules(
         &self,
@@ -117,7 +117,7 @@ impl Registry {
         })
     }
 
-    /// The methods' handlers see a body as it was before it was compressed.
+    /// Runs a method with the decompressed body, and compresses the reply if that makes it smaller.
     #[cold]
     fn run_compressed(
         &self,
@@ -178,36 +178,36 @@ impl RunMethod for Registry {
 }
 
 impl Method {
-    /// Where it runs.
+    /// Returns where it runs.
     #[inline]
     pub fn runs(&self) -> super::Kind {
         self.kind
     }
 
-    /// It may take its reply away.
+    /// Returns whether it may defer its reply.
     #[inline]
     pub fn may_defer(&self) -> bool {
         self.may_defer
     }
 
-    /// It keeps or returns its body as shared bytes.
+    /// Returns whether it keeps or returns its body as shared bytes.
     #[inline]
     pub fn shares_body(&self) -> bool {
         self.shares_body
     }
 
-    /// It changes nothing.
+    /// Returns whether it is idempotent: it changes nothing.
     pub fn is_idempotent(&self) -> bool {
         self.is_idempotent
     }
 
-    /// A call in JSON may come without a body: the method has no argument, or a default for it.
+    /// Returns whether a call in JSON may have an empty body: the method has no argument, or a default for it.
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "only HTTP asks"))]
     pub(crate) fn takes_empty_body(&self) -> bool {
         self.is_argument_optional || matches!(self.argument.shape(), Shape::Unit | Shape::Option(_))
     }
 
-    /// What it does, for people.
+    /// Returns its documentation, for people.
     pub fn documentation(&self) -> &str {
         &self.docs
     }
@@ -223,7 +223,7 @@ mod tests {
     }
 
     #[test]
-    fn methods_are_found_by_their_hash_and_no_other() {
+    fn methods_are_found_by_their_hash() {
         let names: Vec<String> = (0..500).map(|n| format!("S.M{n}")).collect();
         let registry =
             Registry::new(names.iter().map(|name| method(name)).collect(), &Limits::default()).unwrap();
@@ -236,10 +236,10 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_told_apart_is_refused() {
+    fn duplicate_and_invalid_names_are_refused() {
         let same = Registry::new(vec![method("A.B"), method("A.B")], &Limits::default()).err().unwrap();
         assert_eq!(same, RegisterError::SameName { method: "A.B".into() });
-        // Two names with the same 32-bit FNV-1a, found by search.
+        // Two names with the same 32-bit FNV-1a hash, found by search.
         let (first, second) = colliding();
         assert_eq!(crate::message::method_hash(&first), crate::message::method_hash(&second));
         let same = Registry::new(vec![method(&first), method(&second)], &Limits::default()).err().unwrap();

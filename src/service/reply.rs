@@ -1,4 +1,4 @@
-//! The answer to a call that its handler puts off: taken away, carried to any thread, given there.
+//! Deferred replies: a handler takes the reply of its call, moves it to any thread, and sends it there.
 
 use std::fmt;
 
@@ -10,7 +10,7 @@ use crate::status::Status;
 
 type Encode<T> = fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;
 
-/// The right and the duty to answer one call, from any thread. Dropped without an answer it answers `internal`.
+/// The obligation to answer one call, from any thread. Dropped without an answer, it answers `internal`.
 ///
 /// A method takes it as its last parameter and returns nothing:
 ///
@@ -30,23 +30,23 @@ type Encode<T> = fn(T, Codec, &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>
 pub struct Reply<T> {
     ticket: Ticket,
     codec: Codec,
-    /// Those of the call, which another thread does not have.
+    /// The rules of the call, kept because another thread does not have them.
     rules: ValueRules,
     encode: Encode<T>,
 }
 
 impl<T> Reply<T> {
-    /// Takes the reply of the call away; it travels as `R`.
+    /// Takes the reply of the call; its value is encoded as `R`.
     ///
     /// # Errors
     ///
-    /// `internal`, if it was taken before.
+    /// `internal`, if the reply was taken before.
     pub fn take<R: ReplyEncode<Value = T>>(cx: &Context<'_>, codec: Codec) -> Result<Reply<T>, Status> {
         let ticket = cx.take_ticket().ok_or_else(|| Status::internal("the reply was taken twice"))?;
         Ok(Reply { ticket, codec, rules: ValueRules::current(), encode: R::encode })
     }
 
-    /// Answers.
+    /// Sends the reply.
     pub fn send(self, result: Result<T, Status>) {
         let Reply { ticket, codec, rules, encode } = self;
         let body = result.and_then(|value| {
@@ -57,12 +57,12 @@ impl<T> Reply<T> {
         ticket.answer(body);
     }
 
-    /// The caller has gone, or has given up, or its deadline has passed.
+    /// Returns whether the caller has disconnected or cancelled the call, or its deadline has passed.
     pub fn is_cancelled(&self) -> bool {
         self.ticket.is_cancelled()
     }
 
-    /// Runs the function once the call is cancelled; at once, if it is already.
+    /// Runs the function when the call is cancelled; at once if it already is.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
         self.ticket.on_cancel(callback);
     }

@@ -1,4 +1,5 @@
-//! Asking for a connection by CONNECT, on the thread that dials: [`connect`](crate::wire::netrpc::connect) says what.
+//! Requests a net/rpc connection with CONNECT, on the thread that dials. [`connect`](crate::wire::netrpc::connect)
+//! describes the exchange.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -7,21 +8,22 @@ use socket2::Socket;
 
 use crate::wire::netrpc::connect::{CONNECT, ConnectError, ConnectReply, granted};
 
-/// Bytes of one read. The answer of Go's server comes in one.
+/// Bytes of one read. Go's server sends its answer in one piece.
 const READ_BYTES: usize = 512;
 
-/// Has the server give the connection over to Go's net/rpc.
+/// Sends CONNECT and waits until the server has switched the connection to Go's net/rpc.
 ///
 /// # Errors
 ///
-/// [`ConnectError`] within, with the kind that fits it; what the socket says; `TimedOut`.
+/// A [`ConnectError`] inside an error of the matching kind; an error of the socket; `TimedOut`.
 pub(super) fn ask_for_gob(socket: &Socket, until: Instant) -> io::Result<()> {
     let mut stream = socket;
     socket.set_write_timeout(Some(left(until)?))?;
     stream.write_all(CONNECT).map_err(in_time)?;
     let mut answer = Vec::new();
     loop {
-        // One timeout for each read alone would be fooled by a byte now and then.
+        // The timeout is set again for each read: a server that sends a byte now and then must not extend the
+        // deadline.
         socket.set_read_timeout(Some(left(until)?))?;
         let mut bytes = [0; READ_BYTES];
         match stream.read(&mut bytes) {
@@ -48,7 +50,7 @@ fn late() -> io::Error {
     io::Error::new(io::ErrorKind::TimedOut, "no answer to CONNECT within connect_timeout_ms")
 }
 
-/// A socket's timeout is said as a read that would block.
+/// Maps the timeout of a socket, which a read reports as `WouldBlock`, to the error of [`late`].
 fn in_time(error: io::Error) -> io::Error {
     match error.kind() {
         io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => late(),

@@ -1,9 +1,10 @@
-//! One address: its connections, connecting, pausing after a failure, and the calls that wait meanwhile.
+//! The reactor's state of one address: its connections, dialing, the pause after a failure, and the calls that wait
+//! meanwhile.
 //!
-//! A line has up to `connections_max` connections that take calls. Protocols whose replies name their call have one; by
-//! HTTP/1.1, where a reply waits for those before it, there is a pool of them with one call on each. A call that no
-//! connection has room for waits; while there are more calls that wait than connections being made, and fewer
-//! connections than allowed, one more is made. After a failure there is a pause before the next try.
+//! An endpoint has up to `connections_max` connections that take calls. Protocols whose replies name their call have
+//! one connection; HTTP/1.1, where a reply waits for those before it, has a pool of them with one call on each. A
+//! call that no connection has room for waits. While more calls wait than connections are being made, and the
+//! endpoint has fewer connections than allowed, it dials one more. After a failure it pauses before the next attempt.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, RandomState};
@@ -26,31 +27,31 @@ use crate::reactor::{Address, Conns, NetStream, dial};
 use crate::wire::netrpc::connect::ConnectError;
 use crate::wire::{ClientProtocol, Scheme};
 
-/// A try to connect, on a thread of its own.
+/// One attempt to connect, on a thread of its own.
 #[derive(Clone, Copy, Debug)]
 struct Dial {
     attempt: u64,
-    /// What it brings after that time is not taken.
+    /// A connection that arrives after this time is not taken.
     until: Instant,
 }
 
-/// In which order replies come on a connection.
+/// The order in which replies arrive on a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ReplyOrder {
-    /// In any: each names its call.
+    /// In any order: each reply names its call.
     Any,
-    /// In that of the calls.
+    /// In the order of the calls.
     AsCalled,
-    /// The same, and there is no second call before the reply to the first.
+    /// In the order of the calls, and the next call is sent after the reply to the previous one.
     OneAtATime,
 }
 
-/// What one connection of a line may carry.
+/// The limits of one connection of an endpoint.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct ConnectionBounds {
     /// Calls that wait for their replies.
     pub(super) calls_max: usize,
-    /// With at least this many bytes of arguments, or bytes to be written, there is room for no call more.
+    /// With at least this many bytes of arguments, or bytes to be written, the connection takes no more calls.
     pub(super) bytes_max: usize,
 }
 
@@ -60,35 +61,35 @@ pub(super) struct EndpointState {
     pub(super) config: Arc<ClientConfig>,
     pub(super) order: ReplyOrder,
     pub(super) bounds: ConnectionBounds,
-    /// Connections that take calls, the oldest first. One that drains is not among them.
+    /// Connections that take calls, the oldest first. A draining connection is not among them.
     pub(super) connections: Vec<Key>,
     connections_max: usize,
     dials: Vec<Dial>,
-    /// The last try failed; there is no other before that time.
+    /// The last attempt failed; the next one does not start before this time.
     pause_until: Option<Instant>,
-    /// Calls without a connection, or beyond the bound of what may be in flight; `Lane::enter` bounds them.
+    /// Calls without a connection, or beyond the limit of calls in flight; `Endpoint::enter` bounds them.
     pub(super) waiting: VecDeque<Promise>,
-    /// How many of them were given up since they were last gone through.
+    /// How many of them were abandoned since the queue was last searched.
     pub(super) abandoned: usize,
-    /// Tries that failed, in a row.
+    /// Failed attempts in a row.
     pub(super) failures: u32,
-    /// Why the last one did.
+    /// The error of the last failed attempt.
     error: Option<CallError>,
 }
 
-/// Connections in a row that an HTTP server may close without an answer before calls fail without a try: while it is
-/// replaced by its successor, those in its accept queue are.
+/// Connections in a row that an HTTP server may close without an answer before calls fail without an attempt: while a
+/// server is replaced by its successor, the connections in its accept queue are closed.
 const DROPPED_MAX: u32 = 2;
 
 impl EndpointState {
     pub(super) fn new(scheme: Scheme, address: Address, config: Arc<ClientConfig>) -> EndpointState {
         let ClientConfig { in_flight_max, in_flight_bytes_max: bytes_max, .. } = *config;
         let (order, connections_max, bounds) = if scheme.has_ordered_replies() {
-            // Together they stay within `in_flight_max`.
+            // Together the connections stay within `in_flight_max`.
             let connections_max = config.http_connections_max.min(in_flight_max);
             let calls_max = config.http_pipelined_max.min(in_flight_max / connections_max);
             if calls_max == 1 {
-                // A call goes out only when nothing of the one before is left to be written.
+                // A call is sent only when the one before is written completely.
                 (ReplyOrder::OneAtATime, connections_max, ConnectionBounds { calls_max, bytes_max: 0 })
             } else {
                 let bytes_max = bytes_max / connections_max;
@@ -114,26 +115,27 @@ impl EndpointState {
         }
     }
 
-    /// The connection takes no more calls. False if it did not before.
+    /// Takes no more calls on the connection. Returns false if it took none before.
     pub(super) fn retire(&mut self, key: Key) -> bool {
         let before = self.connections.len();
         self.connections.retain(|other| *other != key);
         self.connections.len() < before
     }
 
-    /// When this line has something to do by itself, as of now.
+    /// Returns the next time at which this endpoint has work of its own, as of `now`.
     fn next_at(&self, now: Instant) -> Option<Instant> {
         let pause = self.pause_until.filter(|until| *until > now && self.wants_connection());
         self.dials.iter().map(|dial| dial.until).chain(pause).min()
     }
 
-    /// Calls wait for a connection that may be made and is not being made.
+    /// Returns whether calls wait for a connection that may be made and is not being made.
     fn wants_connection(&self) -> bool {
         self.connections.len() + self.dials.len() < self.connections_max
             && self.dials.len() < self.waiting.len()
     }
 
-    /// In a pause, calls do not wait for the next try: there is no connection that could take them, and no hope.
+    /// Returns whether calls fail during a pause instead of waiting for the next attempt: no connection exists or is
+    /// being made that could take them.
     fn fails_at_once(&self) -> bool {
         let is_replaced = self.order != ReplyOrder::Any
             && matches!(self.error, Some(CallError::Lost { .. }))
@@ -144,7 +146,8 @@ impl EndpointState {
             && !is_replaced
     }
 
-    /// Why there is no connection, for one more caller. A call that is to be sent again may have run before.
+    /// Returns the reason why there is no connection, for one more caller. A call that is to be sent again may have
+    /// run before.
     fn unreachable(&self, may_have_run: bool) -> CallError {
         let error = match &self.error {
             Some(CallError::Connect(error)) if !may_have_run => return CallError::Connect(again(error)),
@@ -160,7 +163,8 @@ impl EndpointState {
     }
 }
 
-/// The same error for one more caller; what a server's answer was is kept, so that each can ask for it.
+/// Copies the error for one more caller. A refusal of the server stays downcastable, so that each caller can inspect
+/// it.
 fn again(error: &io::Error) -> io::Error {
     #[cfg(feature = "netrpc")]
     if let Some(why) = error.get_ref().and_then(|why| why.downcast_ref::<ConnectError>()) {
@@ -169,7 +173,7 @@ fn again(error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), error.to_string())
 }
 
-/// Says what stands in front of the protocol, where something does.
+/// Performs the exchange that precedes the protocol, if the scheme has one.
 fn open(scheme: Scheme, socket: &Socket, until: Instant) -> io::Result<()> {
     #[cfg(feature = "netrpc")]
     if scheme.is_behind_http() {
@@ -180,7 +184,7 @@ fn open(scheme: Scheme, socket: &Socket, until: Instant) -> io::Result<()> {
 }
 
 impl ClientApp {
-    /// A call that cannot go out now waits, or fails where there is nothing to wait for.
+    /// Queues a call that cannot be sent now, or fails it if there is nothing to wait for.
     pub(super) fn wait_for_turn(&mut self, number: u64, promise: Promise, now: Instant) {
         let Some(line) = self.lines.get_mut(&number) else { return };
         if line.pause_until.is_some_and(|until| until > now) && line.fails_at_once() {
@@ -192,7 +196,7 @@ impl ClientApp {
         self.dial_for_waiting(number, now);
     }
 
-    /// Calls that were on a connection which ended go out first on another.
+    /// Puts the calls of a connection that ended at the front of the queue, to be sent on another one.
     pub(super) fn send_again(&mut self, number: u64, promises: impl DoubleEndedIterator<Item = Promise>) {
         let Some(line) = self.lines.get_mut(&number) else { return };
         for promise in promises.rev() {
@@ -202,7 +206,7 @@ impl ClientApp {
         }
     }
 
-    /// Makes the connections that calls wait for, as far as the line may have more and does not pause.
+    /// Dials the connections that calls wait for, as far as the endpoint may have more and is not pausing.
     pub(super) fn dial_for_waiting(&mut self, number: u64, now: Instant) {
         while let Some(line) = self.lines.get(&number)
             && line.wants_connection()
@@ -214,7 +218,7 @@ impl ClientApp {
         }
     }
 
-    /// Connects, on a thread that may wait for names and for packets.
+    /// Connects on a thread of its own, which may block on name resolution and on the network.
     fn dial(&mut self, number: u64, now: Instant) {
         let Some(line) = self.lines.get_mut(&number) else { return };
         self.attempts += 1;
@@ -250,7 +254,7 @@ impl ClientApp {
         let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };
         let Some(at) = line.dials.iter().position(|dial| dial.attempt == attempt) else {
-            // It was given up; the socket is closed here.
+            // This attempt was given up; the socket is closed here.
             return;
         };
         line.dials.swap_remove(at);
@@ -275,14 +279,14 @@ impl ClientApp {
         }
     }
 
-    /// A connection could not be made, or was dropped before the server said a word: the next try waits a while. Calls
-    /// that no other connection can take hear of it.
+    /// Handles a connection that could not be made, or that was closed before the server sent anything: the next
+    /// attempt waits for the pause. Calls that no other connection can take fail.
     fn on_dial_failed(&mut self, number: u64, error: CallError, now: Instant) {
         self.shared.stats.connect_failures.add(1);
         let Some(line) = self.lines.get_mut(&number) else { return };
         line.error = Some(error);
         let until = match line.pause_until {
-            // Several were tried at a time; they have failed once.
+            // Several attempts ran at a time; they count as one failure.
             Some(until) if until > now => until,
             Some(_) | None => {
                 line.failures = line.failures.saturating_add(1);
@@ -300,7 +304,7 @@ impl ClientApp {
         let waiting = std::mem::take(&mut line.waiting);
         self.waiting -= waiting.len();
         for promise in waiting {
-            // Looked up each time: the caller's function may have closed the line.
+            // Looked up each time: the caller's callback may have closed the endpoint.
             let line = self.lines.get(&number);
             let error = line.map_or(CallError::NotSent, |line| line.unreachable(promise.is_sent));
             promise.fail(error);
@@ -312,20 +316,20 @@ impl ClientApp {
         let Some(line) = self.lines.get_mut(&session.line) else { return };
         let took_calls = line.retire(key);
         let is_ours = matches!(why, CloseReason::App | CloseReason::Drained | CloseReason::Idle);
-        // A spare connection of a pool is dropped by its server some time, and that is no failure.
+        // A server may close a spare connection of a pool at any time; that is not a failure.
         let is_spare = line.order != ReplyOrder::Any && !session.has_sent;
         if took_calls && !session.is_heard && !is_ours && !is_spare {
-            // A server that takes connections only to drop them is not connected to in a loop.
+            // A server that accepts connections only to close them must not be dialed in a loop.
             let error = call_error(line, session, why, false);
             return self.on_dial_failed(session.line, error, now);
         }
         if !line.waiting.is_empty() {
-            // Other connections may have room for what waits.
+            // Other connections may have room for the calls that wait.
             self.look_by(now);
         }
     }
 
-    /// What lines have to do by now.
+    /// Does what is due on every endpoint: ends late attempts, dials, and schedules the next check.
     pub(super) fn look_at_lines(&mut self, now: Instant) {
         let numbers: Vec<u64> = self.lines.keys().copied().collect();
         for number in numbers {
@@ -345,7 +349,7 @@ impl ClientApp {
         }
     }
 
-    /// Nobody calls there any more, and no call is under way.
+    /// Closes an endpoint that has no client and no call in flight any more.
     pub(super) fn on_line_closed(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64) {
         if let Some(line) = self.lines.remove(&number) {
             debug_assert!(line.waiting.is_empty(), "a call keeps its line");

@@ -1,7 +1,9 @@
-//! The role that a client's reactor plays: letters from callers become requests, replies become answers.
+//! The application that a client's reactor runs: it turns commands of callers into requests, and replies into
+//! results.
 //!
-//! A [`EndpointState`] is one address and its connections (`line.rs`: connecting, back-off); a [`Session`] is one connection and
-//! its calls (`session.rs`). When a server drains, its line has a new connection while the old one is still being answered.
+//! An [`EndpointState`] is one address and its connections (`endpoint.rs`: dialing, back-off); a [`Session`] is one
+//! connection and its calls (`session.rs`). When a server drains, its endpoint gets a new connection while the calls
+//! on the old one are still being answered.
 
 #[cfg(feature = "netrpc")]
 mod behind_http;
@@ -37,26 +39,26 @@ use crate::reactor::{App, ConnCx, Conns, NetStream, Remote};
 use crate::status::{Code, Status};
 use crate::wire::{ClientProtocol, Scheme};
 
-/// Looks for what is late are at least this far apart.
+/// The least time between two checks for what is late.
 const LOOK_EVERY: Duration = Duration::from_millis(1);
 
-/// How often a call goes out, where each connection that it went out on ended before the server had said a word there.
+/// How often a call is sent, where each connection that carried it ended before the server sent anything on it.
 const TRIES_MAX: u8 = 3;
 
-/// What callers tell the reactor.
+/// The messages of callers to the reactor.
 #[allow(clippy::large_enum_variant, reason = "the large one is the one that is sent all the time")]
 pub(super) enum ClientCommand {
-    /// A call.
+    /// One call.
     Start(Promise),
-    /// Calls that leave together.
+    /// Calls that are sent together.
     StartAll(Vec<Promise>),
-    /// Nobody waits for that call.
+    /// The caller of that call has abandoned it.
     Cancel { line: u64, call_slot: Arc<CallSlot> },
-    /// The call that these were made for is cancelled.
+    /// The call that these calls were made for is cancelled.
     CancelGroup { group: u64 },
-    /// A try to connect has ended.
+    /// An attempt to connect has ended.
     Dialed { line: u64, attempt: u64, result: io::Result<(NetStream, Peer)> },
-    /// Nobody calls there any more.
+    /// No client and no call uses that endpoint any more.
     Close { line: u64 },
 }
 
@@ -64,16 +66,16 @@ pub(super) struct ClientApp {
     remote: Remote<ClientCommand>,
     shared: Arc<DriverShared>,
     lines: BTreeMap<u64, EndpointState>,
-    /// Every open connection, the draining ones too.
+    /// Every open connection, including the draining ones.
     keys: Vec<Key>,
-    /// Calls that wait for their turn or for a connection, over all lines.
+    /// Calls that wait for a free place or for a connection, over all endpoints.
     waiting: usize,
-    /// When to look for what is late. Too early costs a look.
+    /// The time of the next check for what is late. A check that comes too early costs only the check.
     look_at: Option<Instant>,
     attempts: u64,
     over: Vec<(u64, Promise)>,
-    /// Those who wait for answers of this read. They are woken after the last of them: a caller who is woken for the
-    /// first one takes the core, sees that the second is not there, and sleeps again.
+    /// The wakers of the callers whose replies came in this read. They are called after the last reply: a caller that
+    /// is woken for the first reply takes the core, finds that the second is missing, and sleeps again.
     wakers: Vec<Waker>,
 }
 
@@ -102,21 +104,21 @@ impl ClientApp {
         self.look_at = Some(self.look_at.map_or(at, |look_at| look_at.min(at)));
     }
 
-    // Calls out.
+    // Sending calls.
 
-    /// A call has come: it goes out, or waits, or fails.
+    /// Handles a new call: sends it, queues it, or fails it.
     fn on_start(&mut self, conns: &mut Conns<'_, ClientApp>, promise: Promise) {
         if let Some(deadline) = promise.deadline {
             self.look_by(deadline);
         }
         if promise.is_given_up() {
-            // Before its letter was read: whoever told of that found nothing to give up.
+            // Abandoned before this message was read: the cancellation came first and found no call.
             return give_up(&self.shared.stats, promise);
         }
         let endpoint = promise.endpoint();
         let number = endpoint.number;
-        // Its first call makes a line known, and its last one forgotten: no other letter could be trusted to be read
-        // before this one when the mailbox is full.
+        // The first call of an endpoint creates its state, and the end of its last call removes it: no separate
+        // message is guaranteed to be read before this one when the mailbox is full.
         let line = self.lines.entry(number).or_insert_with(|| {
             EndpointState::new(endpoint.scheme, endpoint.target.clone(), endpoint.config.clone())
         });
@@ -124,7 +126,7 @@ impl ClientApp {
         if line.waiting.is_empty() {
             for &key in &line.connections {
                 conns.with(key, |cx| {
-                    // One that ends in this turn has no room; then the line is seen to.
+                    // A connection that ends in this turn has no room; then `wait_for_turn` handles the call.
                     if has_room(cx, &line.bounds)
                         && let Some(promise) = rest.take()
                     {
@@ -141,7 +143,7 @@ impl ClientApp {
         }
     }
 
-    /// Sends what has waited, as far as there is room.
+    /// Sends waiting calls, as far as there is room.
     fn refill(&mut self, cx: &mut Cx<'_>) {
         let Some(line) = self.lines.get_mut(&cx.session.line) else { return };
         if cx.session.is_draining {
@@ -155,7 +157,7 @@ impl ClientApp {
         }
     }
 
-    // Answers in.
+    // Receiving replies.
 
     fn on_reply(&mut self, cx: &mut Cx<'_>, answered: &IncomingReply) {
         let promise = match cx.session.pending.take(answered.id) {
@@ -178,12 +180,12 @@ impl ClientApp {
         }
     }
 
-    /// A reply that the wire does not take: its call fails, the connection lives.
+    /// Fails the call of a reply that the protocol refuses. The connection stays open.
     fn on_refused(&mut self, cx: &mut Cx<'_>, refusal: Refusal) {
         match cx.session.pending.take(refusal.id) {
             PendingLookup::Call(promise) => {
                 promise.fail(CallError::ReplyRefused(Status::new(refusal.code, refusal.message)));
-                // What is left of the reply would hold up the next call.
+                // The rest of the reply would delay the next call.
                 if cx.session.order == ReplyOrder::OneAtATime {
                     drop_connection(cx);
                 }
@@ -193,7 +195,7 @@ impl ClientApp {
         }
     }
 
-    /// After calls of a connection have ended: others have their turn, or a drained connection is done.
+    /// After calls of a connection have ended: sends waiting calls, or closes a connection that has drained.
     fn after_end(&mut self, cx: &mut Cx<'_>) {
         if cx.session.is_draining {
             if cx.session.pending.is_empty() {
@@ -216,8 +218,8 @@ impl ClientApp {
         self.look_by_if_waiting(number, now);
     }
 
-    /// The server has answered its last call on this connection: what was written behind it was not run (RFC 9112
-    /// section 9.6), and goes out on another one.
+    /// Takes back the calls that the server does not answer: it has answered its last call on this connection, and
+    /// what was written after that call was not run (RFC 9112 section 9.6). They are sent on another connection.
     fn on_last_reply(&mut self, cx: &mut Cx<'_>) {
         let mut over = std::mem::take(&mut self.over);
         cx.session.pending.take_if(|_| true, &mut over);
@@ -225,7 +227,7 @@ impl ClientApp {
         let is_progress = cx.session.is_heard;
         let mut again = Vec::new();
         for (_, mut promise) in over.drain(..) {
-            // One that went out before on another connection may have run there.
+            // A call that was sent before on another connection may have run there.
             promise.is_sent = promise.tries > 1;
             if is_progress || promise.tries < TRIES_MAX {
                 again.push(promise);
@@ -239,22 +241,22 @@ impl ClientApp {
         self.over = over;
     }
 
-    /// Calls that wait may go out on another connection: looks for one when the turn comes to it.
+    /// Schedules a check if calls wait: they may be sent on another connection.
     fn look_by_if_waiting(&mut self, number: u64, now: Instant) {
         if self.lines.get(&number).is_some_and(|line| !line.waiting.is_empty()) {
             self.look_by(now);
         }
     }
 
-    // Calls given up.
+    // Cancelling calls.
 
     fn on_cancel(&mut self, conns: &mut Conns<'_, ClientApp>, number: u64, call_slot: &CallSlot) {
         let id = call_slot.id.load(Ordering::Relaxed);
         if id == 0 {
-            // It waits in a queue, if it is not over.
+            // The call waits in a queue, unless it is over.
             return self.drop_abandoned(number);
         }
-        // It may be on the line's connection, or on one that drains.
+        // It may be on the endpoint's active connection, or on one that drains.
         for at in 0..self.keys.len() {
             let is_found = conns.with(self.keys[at], |cx| {
                 let promise = (cx.session.line == number).then(|| cx.session.pending.at_mut(id)).flatten();
@@ -275,7 +277,8 @@ impl ClientApp {
         }
     }
 
-    /// Lets go of waiting calls that nobody waits for: not at each, or ten thousand of them would cost a square.
+    /// Drops waiting calls that were abandoned. It searches the queue only when half of it is abandoned: a search for
+    /// each cancellation would make the cost quadratic in the number of waiting calls.
     fn drop_abandoned(&mut self, number: u64) {
         let Some(line) = self.lines.get_mut(&number) else { return };
         line.abandoned += 1;
@@ -304,7 +307,7 @@ impl ClientApp {
         self.stats().cancelled.add(count);
     }
 
-    /// Ends every call for which `is_over` says so; the server is told of those that it has.
+    /// Ends every call for which `is_over` returns true, and sends a cancellation for those that were sent.
     fn take_over(
         &mut self,
         conns: &mut Conns<'_, ClientApp>,
@@ -344,9 +347,9 @@ impl ClientApp {
         count
     }
 
-    // Time.
+    // Timers.
 
-    /// Looks at everything that can be late, and when the next thing will be.
+    /// Checks everything that can be late, and schedules the next check.
     fn look(&mut self, conns: &mut Conns<'_, ClientApp>) {
         let now = conns.now();
         self.look_at = None;
@@ -365,7 +368,7 @@ impl ClientApp {
             });
         }
         self.look_at_lines(now);
-        // Each look goes through all calls: those that are late one after the other are found together.
+        // Each check visits all calls: calls that become late shortly after each other are found together.
         self.look_at = self.look_at.map(|at| at.max(now + LOOK_EVERY));
     }
 }
@@ -379,7 +382,8 @@ impl App for ClientApp {
         self.shared.thread.get_or_init(|| std::thread::current().id());
     }
 
-    /// A client's reactor listens nowhere: whoever brings it a socket that it did not ask for, has it for nothing.
+    /// Never called for a socket of the client: a client's reactor has no listener. A connection that arrives here
+    /// has a session that belongs to no endpoint.
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (ClientProtocol, Session) {
         (
             ClientProtocol::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
@@ -410,7 +414,7 @@ impl App for ClientApp {
             }
             Message::Ping { id } => on_ping(cx, id),
             Message::Pong { .. } => {}
-            // The wire lets none of these through to a client.
+            // The protocol passes none of these on to a client.
             Message::Request(_) | Message::Cancel { .. } | Message::Prepared { .. } => {}
         }
     }
@@ -419,8 +423,8 @@ impl App for ClientApp {
         self.wakers.drain(..).for_each(Waker::wake);
     }
 
-    fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, letter: ClientCommand) {
-        match letter {
+    fn on_mail(&mut self, conns: &mut Conns<'_, ClientApp>, command: ClientCommand) {
+        match command {
             ClientCommand::Start(promise) => self.on_start(conns, promise),
             ClientCommand::StartAll(promises) => {
                 promises.into_iter().for_each(|promise| self.on_start(conns, promise));
@@ -436,7 +440,7 @@ impl App for ClientApp {
         self.look_at
     }
 
-    /// A reply that waits to be read is no late one, and a sign of life.
+    /// A reply that waits to be read is not late, and it shows that the server is alive.
     fn reads_before_time(&self) -> bool {
         true
     }

@@ -1,5 +1,5 @@
-//! One connection and the calls on it: how a call goes out, and what its callers are told when it ends. Which connection
-//! a call takes is not decided here: `mod.rs` does that, and `line.rs`. What is done in silence is in `silence.rs`.
+//! One connection and the calls on it: how a call is sent, and which error its callers get when the connection ends.
+//! `mod.rs` and `endpoint.rs` choose the connection of a call; `silence.rs` handles idle connections and pings.
 
 use std::io;
 use std::sync::atomic::Ordering;
@@ -17,26 +17,26 @@ use crate::client::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::message::{Outgoing, OutgoingCall, SendBody, time_left_us};
 
-/// Answers to pings that may wait for a server to read them.
+/// The most pongs that may wait for a server to read them.
 const PONGS_MAX: u32 = 1024;
 
-/// One connection: the calls on it, and when it was last of use.
+/// One connection: the calls on it, and when it was last used.
 pub(in crate::client) struct Session {
     pub(super) line: u64,
     pub(super) pending: PendingCalls,
-    /// The server wants no new requests here.
+    /// The server takes no new requests here.
     pub(super) is_draining: bool,
-    /// The server has said something, besides that it wants no new requests.
+    /// The server has sent a message other than a drain notice.
     pub(super) is_heard: bool,
-    /// A call went out here.
+    /// A call was sent here.
     pub(super) has_sent: bool,
     pub(super) order: ReplyOrder,
-    /// When it was asked for a sign of life, if nothing was heard since.
+    /// When the connection was pinged, if nothing was received since.
     pub(super) pinged_at: Option<Instant>,
-    /// When the first of the calls in flight came: before, nothing was owed.
+    /// When the first of the calls in flight was sent: before, no reply was outstanding.
     pub(super) owed_since: Instant,
     pub(super) last_used: Instant,
-    /// Answers to pings that wait to be written, or did when it was last looked.
+    /// Pongs that wait to be written, as of the last check.
     pongs: u32,
 }
 
@@ -56,7 +56,7 @@ impl Session {
         }
     }
 
-    /// The call waits for its reply; gives its id.
+    /// Adds the call to those that wait for a reply and returns its id.
     fn enter(&mut self, promise: Promise) -> u64 {
         let call_slot = promise.call_slot().clone();
         let id = self.pending.insert(promise);
@@ -65,8 +65,8 @@ impl Session {
     }
 }
 
-/// Whether one more call may go out. What was said and not written counts as well: one-way calls and those that were
-/// given up are in flight no more, but their bytes lie here as long as the server takes none.
+/// Returns whether one more call may be sent. Bytes that are not written yet count as well: one-way calls and
+/// abandoned calls are not in flight any more, but their bytes stay in memory as long as the server reads none.
 pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds) -> bool {
     let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
     cx.is_open()
@@ -75,12 +75,12 @@ pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds) -> bool {
         && (bytes < bounds.bytes_max || calls == 0 && cx.out_len() == 0)
 }
 
-/// Sends a call that has its turn, unless it is over already.
+/// Sends the next call, unless it is over already.
 pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise) {
     if promise.is_given_up() {
         return give_up(stats, promise);
     }
-    // Of now, and not of the turn's beginning: the server is never told of more time than there is.
+    // Reads the clock instead of the turn's start time: the server must never be given more time than is left.
     let left = promise.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
     if left.is_some_and(|left| left.is_zero()) {
         stats.late.add(1);
@@ -93,12 +93,12 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
     promise.is_sent = true;
     promise.tries = promise.tries.saturating_add(1);
     cx.session.has_sent = true;
-    // Where replies come in order, a call that wants no reply has one all the same, which the next call waits for.
+    // Where replies come in order, a one-way call has a reply too, which the next call waits for.
     let one_way = one_way && cx.session.order == ReplyOrder::Any;
     let now = cx.now();
     cx.session.last_used = now;
     if cx.session.pending.is_empty() {
-        // Nothing was owed before; the time to the next word counts from here.
+        // No reply was outstanding before; the time to the next ping counts from here.
         cx.session.owed_since = now;
     }
     let (body, metadata) = (promise.take_body(), promise.metadata.clone());
@@ -126,13 +126,13 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
     }
 }
 
-/// Ends a call that nobody waits for and that was not sent.
+/// Ends a call that was abandoned and not sent.
 pub(super) fn give_up(stats: &DriverCounters, promise: Promise) {
     stats.cancelled.add(1);
     promise.fail(CallError::Cancelled { may_have_run: false });
 }
 
-/// Shows the server that somebody lives here; not without end, if it asks and does not read.
+/// Answers a ping. The number of unwritten pongs is bounded, for a peer that sends pings and reads nothing.
 pub(super) fn on_ping(cx: &mut Cx<'_>, id: u64) {
     if cx.out_len() == 0 {
         cx.session.pongs = 0;
@@ -143,7 +143,7 @@ pub(super) fn on_ping(cx: &mut Cx<'_>, id: u64) {
     }
 }
 
-/// Has the server give up a call that it has. By HTTP/1.1 it is the end of the connection that says so.
+/// Cancels a call that the server has. HTTP/1.1 has no message for that: the connection is closed instead.
 pub(super) fn cancel(cx: &mut Cx<'_>, id: u64) {
     match cx.session.order {
         ReplyOrder::Any | ReplyOrder::AsCalled => cx.send(Outgoing::Cancel { id }),
@@ -151,14 +151,14 @@ pub(super) fn cancel(cx: &mut Cx<'_>, id: u64) {
     }
 }
 
-/// Closes a connection whose only call is over here.
+/// Closes a connection whose only call is over.
 pub(super) fn drop_connection(cx: &mut Cx<'_>) {
     cx.session.is_draining = true;
     cx.abort(io::ErrorKind::ConnectionAborted);
 }
 
-/// Whether a call that had no answer when its connection ended is sent again: it may run twice, its server may close a
-/// connection at any time, and it has not gone out too often.
+/// Returns whether a call without a reply is sent again after its connection ended: it is idempotent, its protocol
+/// lets a server close a connection at any time, and it has tries left.
 pub(super) fn may_repeat(session: &Session, promise: &Promise, why: &CloseReason) -> bool {
     let is_closed = matches!(why, CloseReason::PeerClosed | CloseReason::Reset(_));
     session.order != ReplyOrder::Any
@@ -168,7 +168,7 @@ pub(super) fn may_repeat(session: &Session, promise: &Promise, why: &CloseReason
         && !promise.is_given_up()
 }
 
-/// What the callers of a connection that ended are told.
+/// Returns the error for the callers of a connection that ended.
 pub(super) fn call_error(
     line: &EndpointState,
     session: &Session,

@@ -1,4 +1,4 @@
-//! Connections on which nothing is said: asked for a sign of life, given up, or closed because nobody uses them.
+//! Connections on which nothing is received: they are pinged, given up, or closed because no call uses them.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,8 +8,8 @@ use super::endpoint::EndpointState;
 use crate::client::config::ClientConfig;
 use crate::message::Outgoing;
 
-/// Looks after a connection that is silent: one that owes answers is asked for a sign of life, one that nobody uses is
-/// closed. Gives the time of the next look.
+/// Checks a connection that is silent: pings it if replies are outstanding, closes it if it is idle. Returns the time
+/// of the next check.
 pub(super) fn watch(cx: &mut Cx<'_>, line: &mut EndpointState) -> Option<Instant> {
     let ms = Duration::from_millis;
     let ClientConfig { ping_ms, idle_ms, .. } = *line.config;
@@ -18,7 +18,7 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut EndpointState) -> Option<Instant
     if cx.session.pending.is_empty() {
         cx.session.pending.shrink();
         if cx.session.is_draining {
-            // It closes, and will not be idle again.
+            // The connection is closing and does not become idle again.
             return None;
         }
         let idle_at = (idle_ms > 0).then(|| cx.session.last_used + ms(idle_ms));
@@ -28,17 +28,18 @@ pub(super) fn watch(cx: &mut Cx<'_>, line: &mut EndpointState) -> Option<Instant
             cx.close();
             return None;
         }
-        // A call may begin in between, and fall silent.
+        // A call may start in between and get no reply.
         let ping_at = (ping_ms > 0).then(|| now + ms(ping_ms));
         return idle_at.into_iter().chain(ping_at).min();
     }
     if ping_ms == 0 {
         return None;
     }
-    // Any byte is a sign of life: a large reply on a slow link is one all the time that it takes.
+    // Any byte shows that the server is alive: a large reply on a slow link does so for as long as it takes.
     let heard_at = cx.last_heard().max(cx.session.owed_since);
     if let Some(pinged_at) = cx.session.pinged_at.filter(|pinged_at| *pinged_at >= heard_at) {
-        // Counted from the question: this thread may have been stopped before it asked, and the server not.
+        // Counted from the ping, not from the last byte received: this thread may have been suspended before it sent
+        // the ping.
         let dead_at = pinged_at + ms(ping_ms);
         if dead_at <= now {
             cx.abort(io::ErrorKind::TimedOut);

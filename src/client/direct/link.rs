@@ -1,4 +1,4 @@
-//! The connection of a [`Direct`](super::Direct): one call is written and its answer is read before the next.
+//! The connection of a [`Direct`](super::Direct): it writes one call and reads its reply before the next.
 
 use std::io::{self, IoSlice, Read, Write};
 use std::net::TcpStream;
@@ -19,9 +19,10 @@ use crate::reactor::{Address, dial};
 use crate::status::Status;
 use crate::wire::{Broken, Decoded, Native, Protocol, Scheme};
 
-/// Bytes that one read asks for at least.
+/// The least number of bytes that one read requests.
 const READ_BYTES: usize = 16 * 1024;
-/// What is read after a call's deadline, beside one frame of the largest size: replies that came too late, and the like.
+/// Bytes that are read after a call's deadline, in addition to one frame of the largest size: late replies and the
+/// like.
 const LATE_BYTES_EXTRA: usize = 1 << 20;
 
 enum BlockingSocket {
@@ -63,31 +64,31 @@ impl BlockingSocket {
     }
 }
 
-/// One connection and the call at hand.
+/// One connection and its current call.
 pub(super) struct DirectConn {
     /// The address, without its scheme.
     address: String,
     stream: BlockingSocket,
-    /// The server has said something.
+    /// The server has sent a message.
     is_heard: bool,
     protocol: Native,
     frame_bytes_max: usize,
-    /// What was read: `start..end` has not been decoded.
+    /// The bytes read: `start..end` is not decoded yet.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// The argument of the call at hand, encoded.
+    /// The argument of the current call, encoded.
     body: Vec<u8>,
     pub(super) metadata: MetadataBuf,
     next_id: u64,
     pub(super) timeout: Option<Duration>,
-    /// What the socket's timeout is set to now.
+    /// The timeout that the socket is set to now.
     socket_timeout: Option<Duration>,
     pub(super) codec: Option<Codec>,
     pub(super) compresses: bool,
     pub(super) times: Times,
     pub(super) is_draining: bool,
-    /// The connection failed, or something was left half-read or half-written.
+    /// The connection failed, or a frame was left half-read or half-written.
     is_lost: bool,
     pub(super) unknown_replies: u64,
 }
@@ -130,7 +131,7 @@ impl DirectConn {
         })
     }
 
-    /// Calls a method by name with an encoded argument; gives the encoded reply.
+    /// Calls a method by name with an encoded argument; returns the encoded reply.
     ///
     /// # Errors
     ///
@@ -148,11 +149,11 @@ impl DirectConn {
         reply.map_err(|error| error.naming(method_hash(method), method))
     }
 
-    /// Sends a call that wants no answer. That it arrives, and what comes of it, is not known.
+    /// Sends a one-way call. Whether it arrives, and its result, are not known.
     ///
     /// # Errors
     ///
-    /// It could not be sent.
+    /// The call could not be sent.
     pub(super) fn send_one_way<A: ArgumentEncode>(
         &mut self,
         method: &MethodId,
@@ -166,7 +167,7 @@ impl DirectConn {
         self.send(method.hash(), 0, codec, None, true, deadline).map(|_| ())
     }
 
-    /// Asks the server for a sign of life, and waits for it.
+    /// Pings the server and waits for its pong.
     ///
     /// # Errors
     ///
@@ -192,7 +193,7 @@ impl DirectConn {
         self.next_id - 1
     }
 
-    /// What must hold before something new is said; gives the call's deadline.
+    /// Checks that the connection takes a new message; returns the call's deadline.
     fn begin(&mut self) -> Result<Option<Instant>, CallError> {
         if self.is_lost {
             let error = io::Error::new(io::ErrorKind::NotConnected, "the connection failed before");
@@ -205,7 +206,7 @@ impl DirectConn {
         Ok(self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)))
     }
 
-    /// What has been read beyond the last answer may hold a notice.
+    /// Decodes what was read after the last reply: it may hold a drain notice.
     fn look_for_drain(&mut self) -> Result<(), CallError> {
         while self.start < self.end {
             match self.protocol.decode(&self.buffer[self.start..self.end]) {
@@ -215,7 +216,7 @@ impl DirectConn {
                 }
                 Decoded::Skip { consumed } => self.start += consumed,
                 Decoded::NeedMore { .. } => break,
-                // The native protocol has no last word.
+                // The native protocol has no message that ends a connection.
                 Decoded::End => break,
                 Decoded::Broken(why) => return Err(self.broken(why)),
             }
@@ -227,13 +228,13 @@ impl DirectConn {
         match message {
             Message::Drain => self.is_draining = true,
             Message::Reply(_) | Message::Refused(_) => self.unknown_replies += 1,
-            // A server's ping goes unanswered between calls; it has its own idle time.
+            // A server's ping between calls is not answered; the server has its own idle timeout.
             _ => {}
         }
     }
 
-    /// Sends one call (its argument from outside, or from `self.body`) and waits for its answer, which stands in
-    /// the buffer until [`DirectConn::forget`].
+    /// Sends one call (with `argument`, or the argument in `self.body`) and waits for its reply, which stays in the
+    /// buffer until [`DirectConn::forget`].
     fn exchange(
         &mut self,
         method: u32,
@@ -329,7 +330,7 @@ impl DirectConn {
         IoSlice::advance_slices(&mut slices, 0);
         while !slices.is_empty() {
             if !self.arm(deadline)? {
-                // Nothing can follow a frame that is half-written.
+                // Nothing can follow a half-written frame.
                 self.is_lost = sent > 0;
                 return Err(CallError::DeadlineExceeded);
             }
@@ -342,7 +343,7 @@ impl DirectConn {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {
-                        // A frame was left half-written: nothing can follow it.
+                        // The frame may be half-written: nothing can follow it.
                         self.is_lost = true;
                         return Err(CallError::DeadlineExceeded);
                     }
@@ -363,14 +364,15 @@ impl DirectConn {
         CallError::Lost { error, may_have_run }
     }
 
-    /// Sets the socket's timeout to what is left, if that is not what it is set to. False: nothing is left.
+    /// Sets the socket's timeout to the time that is left, unless it is close enough. Returns false if no time is
+    /// left.
     fn arm(&mut self, deadline: Option<Instant>) -> Result<bool, CallError> {
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
         if left.is_some_and(|left| left.is_zero()) {
             return Ok(false);
         }
-        // A call takes less time than it is given as a rule: a timeout that is a little long costs nothing, since
-        // the deadline is looked at again, and saves two system calls for each call.
+        // A call usually takes less time than it is given. A timeout that is a little long costs nothing, since the
+        // deadline is checked again, and it saves two system calls for each call.
         let fits = |set: Duration, left: Duration| set >= left && set <= left + left / 4;
         let is_set = match (self.socket_timeout, left) {
             (None, None) => true,
@@ -384,7 +386,7 @@ impl DirectConn {
         Ok(true)
     }
 
-    /// Reads what has arrived by now. The process may have been stopped beyond a deadline that the reply met.
+    /// Reads what has arrived by now. The process may have been suspended past a deadline that the reply met.
     #[cold]
     fn read_arrived(&mut self) -> io::Result<usize> {
         self.stream.set_nonblocking(true)?;
@@ -393,7 +395,7 @@ impl DirectConn {
         read
     }
 
-    /// The next message; its spans count from `self.start`.
+    /// Returns the next message; its spans count from `self.start`.
     fn next_message(&mut self, deadline: Option<Instant>) -> Result<(Message, usize), CallError> {
         let mut bytes_min = 1;
         let mut late_bytes = 0;
@@ -421,7 +423,7 @@ impl DirectConn {
         }
     }
 
-    /// Reads at least a byte; gives how many came after the deadline.
+    /// Reads at least one byte; returns how many arrived after the deadline.
     fn read_more(&mut self, bytes_min: usize, deadline: Option<Instant>) -> Result<usize, CallError> {
         if self.start == self.end {
             (self.start, self.end) = (0, 0);
@@ -430,7 +432,7 @@ impl DirectConn {
             self.buffer.copy_within(self.start..self.end, 0);
             (self.start, self.end) = (0, self.end - self.start);
             if self.end == self.buffer.len() {
-                // Grown with what has arrived, never with what was announced.
+                // The buffer grows with what has arrived, never with the announced length.
                 let grown = (self.buffer.len() * 2).min(bytes_min.max(READ_BYTES));
                 self.buffer.resize(grown.max(self.end + 1), 0);
             }
@@ -453,7 +455,7 @@ impl DirectConn {
                 Err(error) => match error.kind() {
                     io::ErrorKind::Interrupted => {}
                     io::ErrorKind::WouldBlock if !is_in_time => return Err(CallError::DeadlineExceeded),
-                    // The answer may still come; it is recognised as late by its id.
+                    // The reply may still arrive; its id shows then that it is late.
                     io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => {}
                     _ => return Err(self.lost(error, true)),
                 },
@@ -461,12 +463,12 @@ impl DirectConn {
         }
     }
 
-    /// The body of the answer that stands at the front of the buffer.
+    /// Returns the body of the reply at the front of the buffer.
     fn body_of(&self, answered: &IncomingReply) -> &[u8] {
         &self.buffer[self.start..][answered.body.range()]
     }
 
-    /// The answer at the front of the buffer is done with.
+    /// Drops the reply at the front of the buffer.
     fn forget(&mut self, answered: &IncomingReply) {
         let body = answered.body.range();
         self.start += body.end;
@@ -474,7 +476,7 @@ impl DirectConn {
 }
 
 impl DirectConn {
-    /// A typed call.
+    /// Makes a typed call.
     pub(super) fn call<A: ArgumentEncode, R: ReplyDecode>(
         &mut self,
         method: &MethodId,
@@ -525,13 +527,13 @@ mod tests {
         bytes[3] = 5;
         bytes.extend(reply(&vec![7; 3 * READ_BYTES]));
         server.write_all(&bytes).unwrap();
-        // It has all arrived when as much can be seen.
+        // Peeking shows when all of it has arrived.
         let BlockingSocket::Tcp(stream) = &link.stream else { panic!("it is TCP") };
         let mut seen = vec![0; bytes.len()];
         while stream.peek(&mut seen).unwrap() < bytes.len() {}
         assert!(!late(&mut link) && !late(&mut link));
         assert!(late(&mut link), "nothing is left");
-        // The connection lives, and waits again.
+        // The connection is still usable.
         server.write_all(&reply(b"more")).unwrap();
         assert!(link.next_message(None).is_ok());
     }

@@ -1,8 +1,8 @@
-//! The direct client: one caller, one connection, one call at a time, written and read on the caller's own
-//! thread. No queue, no hop, no wake-up but the one by the kernel.
+//! The direct client: one caller, one connection, one call at a time, written and read on the caller's own thread. It
+//! needs no queue, no hand-off, and no wake-up other than the kernel's.
 //!
-//! It speaks the native protocol with the same sans-IO code as the server. A connection that failed is not
-//! repaired behind the caller's back: connect anew.
+//! It uses the native protocol, with the same sans-IO code as the server. A connection that failed is not repaired
+//! automatically: connect again.
 
 mod link;
 
@@ -15,16 +15,16 @@ use super::{CallError, Caller, MethodId};
 use crate::codec::{ArgumentEncode, Codec, ReplyDecode};
 use crate::message::MetadataBuf;
 
-/// Where the time of a call went, in microseconds, as the server said with its answer.
+/// Where the time of a call went, in microseconds, as the server reported with its reply.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Times {
-    /// In the server's queue.
+    /// Time in the server's queue.
     pub queue_us: u32,
-    /// In the handler.
+    /// Time in the handler.
     pub handler_us: u32,
 }
 
-/// One caller on one connection; not shared between threads.
+/// A client with one connection and one call at a time; not shared between threads.
 ///
 /// ```no_run
 /// use coreloop::client::Direct;
@@ -40,8 +40,8 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Connects to `host:port` or `unix:PATH` (with `native:` in front, if you like), and waits for that as long
-    /// as the system does.
+    /// Connects to `host:port` or `unix:PATH` (optionally with the prefix `native:`), and waits for that as long as
+    /// the system does.
     ///
     /// # Errors
     ///
@@ -50,7 +50,7 @@ impl Direct {
         Ok(Direct { link: RefCell::new(DirectConn::connect(address, None)?) })
     }
 
-    /// The same, but waits no longer than that.
+    /// Connects as [`Direct::connect`] does, but waits for at most `timeout`.
     ///
     /// # Errors
     ///
@@ -59,44 +59,45 @@ impl Direct {
         Ok(Direct { link: RefCell::new(DirectConn::connect(address, Some(timeout))?) })
     }
 
-    /// Gives each call from here on that much time; `None` is without end. The server is told what is left. A call whose
-    /// time has passed fails with [`CallError::DeadlineExceeded`]; the next one skips its answer, should that still come.
+    /// Limits the time of each later call; `None` means no limit. The server receives the time that is left. A call
+    /// whose time has passed fails with [`CallError::DeadlineExceeded`]; the next call skips its reply if that still
+    /// arrives.
     pub fn set_timeout(&mut self, timeout: Option<Duration>) {
         self.link.get_mut().timeout = timeout;
     }
 
-    /// The codec of typed calls from here on. Unless it is set: raw and fixed for the methods that take them,
-    /// compact for the others, or JSON where compact is not compiled in.
+    /// Sets the codec of later typed calls. By default: raw and fixed for the methods that take them, compact for the
+    /// others, or JSON where compact is not compiled in.
     pub fn set_codec(&mut self, codec: Codec) {
         self.link.get_mut().codec = Some(codec);
     }
 
-    /// Compresses the arguments from here on (feature `lz4`), which asks for compressed replies too.
+    /// Compresses the arguments of later calls (feature `lz4`), which requests compressed replies too.
     pub fn set_compression(&mut self, compresses: bool) {
         self.link.get_mut().compresses = compresses;
     }
 
-    /// Metadata that go with each call from here on.
+    /// Returns the metadata that are sent with each later call.
     pub fn metadata_mut(&mut self) -> &mut MetadataBuf {
         &mut self.link.get_mut().metadata
     }
 
-    /// Where the time of the last answered call went.
+    /// Returns where the time of the last answered call went.
     pub fn times(&self) -> Times {
         self.link.borrow().times
     }
 
-    /// The server has asked for no new requests on this connection.
+    /// Returns whether the server has sent a drain notice: it takes no new requests on this connection.
     pub fn is_draining(&self) -> bool {
         self.link.borrow().is_draining
     }
 
-    /// Replies that came for no call of ours: late ones, after a timeout.
+    /// Returns the number of replies that matched no waiting call: late ones, after a timeout.
     pub fn unknown_replies(&self) -> u64 {
         self.link.borrow().unknown_replies
     }
 
-    /// Calls a method by name with an encoded argument; gives the encoded reply.
+    /// Calls a method by name with an encoded argument; returns the encoded reply.
     ///
     /// # Errors
     ///
@@ -105,11 +106,11 @@ impl Direct {
         self.link.borrow_mut().call_bytes(method, codec, argument)
     }
 
-    /// Sends a call that wants no answer. That it arrives, and what comes of it, is not known.
+    /// Sends a one-way call. Whether it arrives, and its result, are not known.
     ///
     /// # Errors
     ///
-    /// It could not be sent.
+    /// The call could not be sent.
     pub fn send_one_way<A: ArgumentEncode>(
         &self,
         method: &MethodId,
@@ -118,7 +119,7 @@ impl Direct {
         self.link.borrow_mut().send_one_way::<A>(method, argument)
     }
 
-    /// Asks the server for a sign of life, and waits for it.
+    /// Pings the server and waits for its pong.
     ///
     /// # Errors
     ///
@@ -129,11 +130,11 @@ impl Direct {
 }
 
 impl Caller for Direct {
-    /// Calls, and waits.
+    /// Calls the method and waits for the reply.
     ///
     /// # Panics
     ///
-    /// If the argument's own `Serialize`, or the reply's `Deserialize`, calls with this very client.
+    /// If the argument's own `Serialize`, or the reply's `Deserialize`, calls with this same client.
     fn call<A: ArgumentEncode, R: ReplyDecode>(
         &self,
         method: &MethodId,
