@@ -16,7 +16,7 @@ pub struct ConnCall {
     pub id: u64,
     /// The time at which the peer stops waiting.
     pub deadline: Option<Instant>,
-    /// Which group of work it went out with, and its place in there: what it takes to cancel it.
+    /// The number of the batch of work that the call belongs to. With `place`, identifies the work to cancel.
     pub batch: u32,
     /// The position in the batch.
     pub place: u8,
