@@ -75,7 +75,7 @@ struct CallTable {
     free: Vec<u32>,
 }
 
-/// Unused call tables, for the next connections that have calls. Without it, a connection whose calls come one at a
+/// Unused call tables, for the next connections that have calls. Without them, a connection whose calls come one at a
 /// time would allocate a table for each call.
 #[derive(Debug, Default)]
 pub struct FreeList {

@@ -1,6 +1,6 @@
 //! What happens on one connection: bytes in, messages out, answers in, bytes out, and when the connection must end.
 //!
-//! [`Conn`] has no socket and no clock: the reactor reports events to it and asks what to do next, so a test can
+//! [`Conn`] has no socket and no clock: the reactor reports events to it and queries the next action, so a test can
 //! drive it with bytes alone. It never accesses another connection. The state of each call in flight is in [`calls`];
 //! [`filter`] is the interface for TLS.
 

@@ -4,7 +4,7 @@ use std::collections::VecDeque;
 
 use coreloop_poller::Key;
 
-/// The number of queue entries of connections that are no longer silent from which such entries are removed.
+/// Queue entries of connections that are no longer silent are removed when they exceed the silent ones by this many.
 const STALE_MAX: usize = 64;
 
 /// The accepted connections of a reactor that have sent nothing yet. Each operation takes constant time on average.
