@@ -1,8 +1,8 @@
-//! What a handler knows of its call besides the argument: deadline, cancellation, metadata, peer, and the right
-//! to answer later.
+//! What a handler can learn about its call besides the argument: deadline, cancellation, metadata, peer, and the
+//! right to answer later.
 //!
-//! Several calls that went out together share one [`Scope`]; each has a place in it, so that cancelling costs a
-//! bit and no allocation. Nothing here knows who carries the answer home: that is a [`CompletionSink`].
+//! Calls that were handed over together share one [`Scope`]; each has a place in it, so that a cancellation costs a
+//! bit and no allocation. A [`CompletionSink`] returns the answer; nothing here depends on its kind.
 
 use std::cell::Cell;
 use std::fmt;
@@ -17,7 +17,7 @@ use coreloop_poller::Key;
 use crate::message::Metadata;
 use crate::status::{Code, Status};
 
-/// Who is on the other end of a connection.
+/// The peer of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
     /// A TCP connection from that address.
@@ -37,7 +37,7 @@ impl fmt::Display for Peer {
 
 type Callback = Box<dyn FnOnce() + Send>;
 
-/// How many calls share a scope at the most: one bit each.
+/// The most calls that share a scope: one bit each.
 pub const SCOPE_PLACES: usize = 64;
 
 /// The cancellation of up to 64 calls that were handed over together.
@@ -50,20 +50,20 @@ pub struct Scope {
 }
 
 impl Scope {
-    /// Cancels the call at a place. True if somebody off the reactor must now [`Scope::run_callbacks`]: the lock
-    /// that this takes may be held by a handler, so a reactor thread must not.
+    /// Cancels the call at a place. Returns true if a thread other than the reactor's must now call
+    /// [`Scope::run_callbacks`]: a handler may hold the lock that it takes, so a reactor's thread must not.
     pub fn cancel(&self, place: u8) -> bool {
         self.cancelled.fetch_or(1 << place, Ordering::SeqCst);
         self.has_callbacks.load(Ordering::SeqCst)
     }
 
-    /// Whether the call at that place is cancelled.
+    /// Returns whether the call at that place is cancelled.
     #[inline]
     pub fn is_cancelled(&self, place: u8) -> bool {
         self.cancelled.load(Ordering::Acquire) & (1 << place) != 0
     }
 
-    /// Runs, on this thread, what waits for the cancellation of a place.
+    /// Runs the cancellation callbacks of a place on this thread.
     pub fn run_callbacks(&self, place: u8) {
         let due: Vec<(u8, Callback)> = {
             let mut callbacks = self.callbacks.lock().unwrap_or_else(PoisonError::into_inner);
@@ -79,13 +79,13 @@ impl Scope {
     fn on_cancel(&self, place: u8, callback: Callback) {
         self.callbacks.lock().unwrap_or_else(PoisonError::into_inner).push((place, callback));
         self.has_callbacks.store(true, Ordering::SeqCst);
-        // The cancellation may have come in between; then nobody else saw the callback.
+        // The cancellation may have happened in between, without a thread that saw the callback.
         if self.cancelled.load(Ordering::SeqCst) & (1 << place) != 0 {
             self.run_callbacks(place);
         }
     }
 
-    /// Makes an unshared scope as new. None of its calls may be alive any more.
+    /// Resets an unshared scope. None of its calls may still be alive.
     pub fn reset(&mut self) {
         *self.cancelled.get_mut() = 0;
         if std::mem::take(self.has_callbacks.get_mut()) {
@@ -100,23 +100,23 @@ impl fmt::Debug for Scope {
     }
 }
 
-/// How a handler left its call. Two words, so that it travels in registers: what is rare is in a box.
+/// How a handler ended its call. Two words, so that it is passed in registers: rare content is boxed.
 #[derive(Debug)]
 pub enum Outcome {
-    /// Done: the body is what was appended to the buffer that the handler was given.
+    /// Done: the body is what the handler appended to its buffer.
     Answer,
     /// Done: the body is that chunk.
     Shared(Box<Chunk>),
-    /// Done: what was appended to the buffer is the compressed body.
+    /// Done: what the handler appended to its buffer is the compressed body.
     Compressed,
-    /// The answer comes later, through the [`Ticket`] that was taken.
+    /// The answer follows later, through the [`Ticket`] that was taken.
     Deferred,
-    /// It failed.
+    /// The call failed.
     Failed(Box<Status>),
 }
 
 impl Outcome {
-    /// It failed.
+    /// Creates the outcome of a failed call.
     #[cold]
     pub fn failed(status: impl Into<Status>) -> Outcome {
         Outcome::Failed(Box::new(status.into()))
@@ -156,14 +156,14 @@ pub(crate) fn reply_too_large(method: &str, bytes: usize, bytes_max: usize) -> S
     ))
 }
 
-/// The answer to a call that its handler put off.
+/// The answer to a call that its handler deferred.
 #[derive(Debug)]
 pub struct DeferredReply {
     /// The connection.
     pub key: Key,
     /// The call's slot among those of the connection.
     pub slot: u32,
-    /// The group that it went out with.
+    /// The group that the call was handed over with.
     pub batch: u32,
     /// The result's bytes, or the failure.
     pub result: Result<Chunk, Status>,
@@ -173,13 +173,13 @@ pub struct DeferredReply {
     pub queue_us: u32,
 }
 
-/// Who takes an answer home to the connection that waits for it.
+/// Returns answers to the connections that wait for them.
 pub trait CompletionSink: Send + Sync {
-    /// Takes one late answer.
+    /// Takes one deferred answer.
     fn late(&self, late: DeferredReply);
 }
 
-/// The right to answer one call later. Dropped without an answer it answers `internal`.
+/// The right to answer one call later. Dropping it without an answer answers `internal`.
 pub struct Ticket {
     home: Option<Arc<dyn CompletionSink>>,
     scope: Arc<Scope>,
@@ -193,22 +193,22 @@ pub struct Ticket {
 }
 
 impl Ticket {
-    /// The number of the codec that the answer must be in.
+    /// Returns the number of the codec that the answer must use.
     pub fn codec(&self) -> u8 {
         self.codec
     }
 
-    /// The caller has gone, or has given up, or its deadline has passed.
+    /// Returns whether the caller has gone or given up, or its deadline has passed.
     pub fn is_cancelled(&self) -> bool {
         self.scope.is_cancelled(self.place)
     }
 
-    /// Runs the function once the call is cancelled; at once, if it is already.
+    /// Runs the function once the call is cancelled; at once, if it already is.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
         self.scope.on_cancel(self.place, Box::new(callback));
     }
 
-    /// Answers.
+    /// Answers the call.
     pub fn answer(mut self, result: Result<Chunk, Status>) {
         self.send(result);
     }
@@ -233,16 +233,16 @@ impl fmt::Debug for Ticket {
     }
 }
 
-/// Where an answer that is put off must go.
+/// Where a deferred answer goes.
 #[derive(Clone, Copy)]
 pub struct Deferral<'a> {
-    /// Who takes it home.
+    /// The sink that takes the answer.
     pub home: &'a Arc<dyn CompletionSink>,
     /// The connection.
     pub key: Key,
     /// The call's slot.
     pub slot: u32,
-    /// The group that it went out with.
+    /// The group that the call was handed over with.
     pub batch: u32,
     /// The number of the codec of the answer.
     pub codec: u8,
@@ -250,7 +250,7 @@ pub struct Deferral<'a> {
     pub queue_us: u32,
 }
 
-/// What a handler knows of its call.
+/// What a handler can learn about its call.
 pub struct Context<'a> {
     method: &'a str,
     began: Instant,
@@ -271,22 +271,22 @@ pub struct ContextParts<'a> {
     pub method: &'a str,
     /// When the handler begins.
     pub began: Instant,
-    /// When the caller stops waiting.
+    /// The time at which the caller stops waiting.
     pub deadline: Option<Instant>,
     /// The caller's metadata.
     pub metadata: Metadata<'a>,
-    /// Who calls.
+    /// The calling peer.
     pub peer: &'a Peer,
-    /// The cancellation, and the place in it.
+    /// The scope of the call's cancellation.
     pub scope: &'a Arc<Scope>,
     /// The place in the scope.
     pub place: u8,
-    /// Where an answer that is put off must go; `None` where none can be.
+    /// Where a deferred answer goes; `None` if the call cannot be deferred.
     pub deferral: Option<&'a Deferral<'a>>,
 }
 
 impl<'a> Context<'a> {
-    /// A context of these parts.
+    /// Creates a context from its parts.
     #[inline]
     pub fn new(parts: ContextParts<'a>) -> Context<'a> {
         let ContextParts { method, began, deadline, metadata, peer, scope, place, deferral } = parts;
@@ -304,55 +304,56 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// `Service.Method`, as it was called.
+    /// Returns `Service.Method`, as it was called.
     pub fn method(&self) -> &str {
         self.method
     }
 
-    /// When the handler began.
+    /// Returns the time at which the handler began.
     pub fn began(&self) -> Instant {
         self.began
     }
 
-    /// When the caller stops waiting; `None` if it never does.
+    /// Returns the time at which the caller stops waiting; `None` if it waits without limit.
     pub fn deadline(&self) -> Option<Instant> {
         self.deadline
     }
 
-    /// How long the caller still waits: zero if its deadline has passed, `None` if it has none.
+    /// Returns how long the caller still waits: zero if its deadline has passed, `None` if it has none.
     pub fn time_left(&self) -> Option<Duration> {
         self.deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()))
     }
 
-    /// The caller has gone, or has given up, or its deadline has passed: nobody waits for the answer.
+    /// Returns whether the caller has gone or given up, or its deadline has passed: no caller waits for the answer.
     pub fn is_cancelled(&self) -> bool {
         self.scope.is_cancelled(self.place)
     }
 
-    /// The cancellation and the place in it; `None` where nobody can cancel the call while it runs.
+    /// Returns the scope and the place in it; `None` if the call cannot be cancelled while it runs.
     pub(crate) fn cancellation(&self) -> Option<(&Arc<Scope>, u8)> {
         self.deferral.map(|_| (self.scope, self.place))
     }
 
-    /// Runs the function once the call is cancelled; at once, on this thread, if it is already. It runs on the
-    /// one thread that is kept for such functions, so it must be quick; not at all if the call ends before it is
+    /// Runs the function once the call is cancelled; at once, on this thread, if it already is. Otherwise it runs on
+    /// the one thread reserved for such functions, so it must be quick. It does not run if the call ends before it is
     /// cancelled.
     pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
-        // Without a deferral it runs on the reactor's own thread, where nobody can cancel it: it is let go at once.
+        // Without a deferral the call runs on the reactor's thread, where it cannot be cancelled: the callback is
+        // dropped at once.
         if self.deferral.is_some() {
             self.scope.on_cancel(self.place, Box::new(callback));
         }
     }
 
-    /// Sleeps, but no longer than anybody waits for the answer. For blocking methods.
+    /// Sleeps, but no longer than the caller waits for the answer. For blocking methods.
     ///
     /// # Errors
     ///
     /// `cancelled` or `deadline_exceeded`, as soon as that is the case.
     pub fn sleep(&self, duration: Duration) -> Result<(), Status> {
-        // A time that no clock shows is none: it sleeps until it is cancelled.
+        // A duration that overflows the clock is treated as none: the call sleeps until it is cancelled.
         let until = Instant::now().checked_add(duration);
-        // Once for all sleeps of a call: a handler may sleep in a loop.
+        // Registered once for all sleeps of a call: a handler may sleep in a loop.
         if !self.wakes.replace(true) {
             let thread = std::thread::current();
             self.on_cancel(move || thread.unpark());
@@ -370,7 +371,7 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// Whether the answer is still of use at `now`.
+    /// Checks whether the answer is still of use at `now`.
     ///
     /// # Errors
     ///
@@ -389,17 +390,17 @@ impl<'a> Context<'a> {
         }
     }
 
-    /// The caller's metadata.
+    /// Returns the caller's metadata.
     pub fn metadata(&self) -> Metadata<'a> {
         self.metadata
     }
 
-    /// Who calls.
+    /// Returns the calling peer.
     pub fn peer(&self) -> Peer {
         *self.peer
     }
 
-    /// Takes the right to answer later. `None` if it was taken before, or the call cannot wait (a one-way call
+    /// Takes the right to answer later. `None` if it was taken before, or if the call cannot wait (a one-way call
     /// can: its answer is dropped).
     pub fn take_ticket(&self) -> Option<Ticket> {
         let Deferral { home, key, slot, batch, codec, queue_us } = *self.deferral?;
@@ -419,7 +420,7 @@ impl<'a> Context<'a> {
         })
     }
 
-    /// The right to answer later was taken.
+    /// Returns whether the right to answer later was taken.
     pub fn is_deferred(&self) -> bool {
         self.is_deferred.get()
     }
@@ -435,12 +436,12 @@ impl fmt::Debug for Context<'_> {
     }
 }
 
-/// Runs the handler of a method.
+/// Runs the handlers of methods.
 pub trait RunMethod: Send + Sync + 'static {
-    /// `Service.Method` of the method with that index.
+    /// Returns `Service.Method` of the method with that index.
     fn name_of(&self, method: u32) -> &str;
 
-    /// A thread that will run methods begins.
+    /// Called once on each thread that will run methods.
     fn begin_thread(&self) {}
 
     /// Runs the method on the body; the answer is appended to `out` or returned.
@@ -453,7 +454,7 @@ pub trait RunMethod: Send + Sync + 'static {
     }
 }
 
-/// What a handler is run on.
+/// The input of a handler.
 #[derive(Clone, Copy)]
 pub struct RunCall<'a> {
     /// The method's index.
@@ -466,11 +467,11 @@ pub struct RunCall<'a> {
     pub metadata: Metadata<'a>,
     /// The body.
     pub body: &'a [u8],
-    /// The body as a chunk, where it was not copied.
+    /// The body as a chunk, if it was not copied.
     pub chunk: Option<&'a Chunk>,
 }
 
-/// What a late answer's status says to the code that counts it.
+/// Returns the code under which a deferred answer is counted.
 pub fn code_of(result: &Result<Chunk, Status>) -> Code {
     result.as_ref().map_or_else(|status| status.code, |_| Code::Ok)
 }
@@ -482,7 +483,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_callback_runs_once_whether_it_comes_before_or_after_the_cancellation() {
+    fn a_callback_runs_once_before_or_after_the_cancellation() {
         let scope = Scope::default();
         let (tx, rx) = mpsc::channel();
         let before = tx.clone();
@@ -506,7 +507,7 @@ mod tests {
     }
 
     #[test]
-    fn a_ticket_answers_exactly_once_also_when_it_is_dropped() {
+    fn a_ticket_answers_once_even_when_dropped() {
         let answers = Arc::new(Answers(Mutex::new(Vec::new())));
         let home: Arc<dyn CompletionSink> = answers.clone();
         let scope = Arc::new(Scope::default());

@@ -1,11 +1,12 @@
-//! The queue through which other threads reach a reactor: a bounded channel, and a bell that rings once for many letters.
+//! The queue through which other threads reach a reactor: a bounded channel, and a bell that rings once for many
+//! messages.
 //!
-//! A sender never waits: a reactor may send to itself or to another, and two that waited on each other would
-//! deadlock. What does not fit the channel goes to an overflow, which the reactor reads when a flag says so;
-//! letters are bounded by the calls in flight, so the overflow is bounded too.
+//! A sender never waits: a reactor may send to itself or to another, and two reactors that waited for each other
+//! would deadlock. Messages that do not fit the channel go to an overflow, which the reactor reads when a flag is
+//! set. The calls in flight bound the messages, and so the overflow.
 //!
-//! A letter may hold the door that it came through, and would keep the mailbox alive forever once no reactor reads it. So
-//! the last sender that reaches a closed mailbox empties it.
+//! A message may hold the sender through which it was sent, and would keep the mailbox alive forever once no reactor
+//! reads it. Therefore the last sender that reaches a closed mailbox empties it.
 
 use std::collections::VecDeque;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
@@ -14,12 +15,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use coreloop_poller::Bell;
 use crossbeam_channel::{Receiver, Sender, TrySendError};
 
-/// What both ends share.
+/// The state that both ends share.
 struct MailboxShared<M> {
     messages: Receiver<M>,
     overflow: Mutex<VecDeque<M>>,
     overflow_len: AtomicUsize,
-    /// There is no reactor any more.
+    /// The reactor has ended.
     is_closed: AtomicBool,
 }
 
@@ -45,7 +46,7 @@ impl<M> Clone for ReactorSender<M> {
     }
 }
 
-/// A mailbox for that many letters without overflow, and its door; the bell wakes the reactor.
+/// Creates a mailbox for `messages_max` messages without overflow, and its sender; the bell wakes the reactor.
 pub fn mailbox<M>(messages_max: usize, bell: Bell) -> (Mailbox<M>, ReactorSender<M>) {
     let (sender, receiver) = crossbeam_channel::bounded(messages_max);
     let inside = Arc::new(MailboxShared {
@@ -58,7 +59,7 @@ pub fn mailbox<M>(messages_max: usize, bell: Bell) -> (Mailbox<M>, ReactorSender
 }
 
 impl<M> ReactorSender<M> {
-    /// Leaves a letter; wakes the reactor if it sleeps. The letter comes back if there is no reactor any more.
+    /// Sends a message, and wakes the reactor if it sleeps. Returns the message if the reactor has ended.
     pub fn send(&self, message: M) -> Result<(), M> {
         if self.inside.is_closed.load(Ordering::SeqCst) {
             return Err(message);
@@ -70,7 +71,7 @@ impl<M> ReactorSender<M> {
             }
         }
         if self.inside.is_closed.load(Ordering::SeqCst) {
-            // It was closed in between, and may have been emptied before the letter was in.
+            // The mailbox was closed in between, and may have been emptied before the message was added.
             self.inside.empty();
         }
         self.bell.ring();
@@ -106,7 +107,7 @@ impl<M> MailboxShared<M> {
 
     #[cold]
     fn empty(&self) {
-        // One at a time: a letter that is dropped may send another, which comes back to its sender.
+        // One at a time: a message that is dropped may send another, which is returned to its sender.
         while let Some(message) = self.take() {
             drop(message);
         }
@@ -114,13 +115,13 @@ impl<M> MailboxShared<M> {
 }
 
 impl<M> Mailbox<M> {
-    /// The next letter. Letters of one sender keep their order unless the channel was full.
+    /// Returns the next message. Messages of one sender keep their order unless the channel was full.
     #[inline]
     pub fn take(&self) -> Option<M> {
         self.inside.take()
     }
 
-    /// Whether there is a letter.
+    /// Returns whether there is a message.
     #[inline]
     pub fn has_mail(&self) -> bool {
         !self.inside.messages.is_empty() || self.inside.overflow_len.load(Ordering::SeqCst) > 0
@@ -141,7 +142,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn more_letters_than_fit_are_all_delivered_and_no_sender_waits() {
+    fn messages_beyond_the_capacity_are_delivered_without_waiting() {
         let poller = Poller::new(8).unwrap();
         let (mailbox, door) = mailbox(2, poller.bell());
         for message in 0..100 {
@@ -155,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn letters_to_a_closed_mailbox_come_back_and_those_inside_are_let_go() {
+    fn a_closed_mailbox_returns_and_drops_messages() {
         struct Letter(#[allow(dead_code, reason = "held for its end")] Option<ReactorSender<Letter>>);
         let poller = Poller::new(8).unwrap();
         let (mailbox, door) = mailbox(2, poller.bell());
@@ -166,11 +167,11 @@ mod tests {
         drop(mailbox);
         assert!(door.send(Letter(Some(door.clone()))).is_err());
         drop(door);
-        assert!(inside.upgrade().is_none(), "letters that held the door held it for ever");
+        assert!(inside.upgrade().is_none(), "messages that held the sender kept it alive");
     }
 
     #[test]
-    fn letters_sent_while_the_mailbox_closes_are_let_go() {
+    fn messages_sent_while_the_mailbox_closes_are_dropped() {
         struct Letter(#[allow(dead_code, reason = "held for its end")] ReactorSender<Letter>);
         let poller = Poller::new(8).unwrap();
         for _ in 0..200 {
@@ -187,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn a_letter_wakes_a_sleeping_reactor() {
+    fn a_message_wakes_a_sleeping_reactor() {
         let mut poller = Poller::new(8).unwrap();
         let (mailbox, door) = mailbox(2, poller.bell());
         let sender = std::thread::spawn(move || door.send(7).unwrap());

@@ -1,8 +1,8 @@
-//! `Message`, the one currency between the floors, and the metadata that travels with it.
+//! [`Message`], the type that the layers exchange, and the metadata that travels with it.
 //!
-//! A wire turns bytes into messages and messages into bytes; everything above speaks of messages only.
-//! Nothing here knows a protocol. Spans point into the receive buffer, so decoding copies nothing; what a protocol
-//! must put together first (headers as metadata, a body in chunks) stands aside, with the wire.
+//! A protocol turns bytes into messages and messages into bytes; everything above uses messages only. Nothing here
+//! depends on a protocol. Spans point into the receive buffer, so decoding copies nothing. What a protocol must first
+//! assemble (headers as metadata, a body in chunks) is in its scratch buffer.
 
 use std::fmt;
 use std::ops::Range;
@@ -12,54 +12,54 @@ use coreloop_bufpool::Chunk;
 
 use crate::status::Code;
 
-/// A part of the bytes that a decoder was given: an offset from their start, and a length. Or a part of those that it
-/// has put together by itself, which stand aside ([`Wire::aside`](crate::wire::Protocol::aside)).
+/// A part of a decoder's input: an offset from its start, and a length. Or a part of the protocol's scratch buffer,
+/// which holds what the protocol has assembled ([`Protocol::aside`](crate::wire::Protocol::aside)).
 ///
-/// One word: two halves, stored one by one and loaded as one, would wait for the store on the way of every call.
+/// One word: two halves that are stored separately and loaded together would stall on the store in every call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub struct Span(u64);
 
-/// The bit of a start that says where it counts from: what lies in front of a body is far smaller than this.
+/// The bit of a start that selects the scratch buffer: the bytes before a body are far fewer than this.
 const ASIDE: u32 = 1 << 31;
 
 impl Span {
-    /// `len` bytes from `start` on.
+    /// Creates a span of `len` bytes from `start`.
     #[inline]
     pub const fn new(start: u32, len: u32) -> Span {
         Span(start as u64 | (len as u64) << 32)
     }
 
-    /// `len` bytes from `start` on of what stands aside.
+    /// Creates a span of `len` bytes from `start` in the scratch buffer.
     #[inline]
     pub const fn aside(start: u32, len: u32) -> Span {
         Span::new(start | ASIDE, len)
     }
 
-    /// The bytes stand aside.
+    /// Returns whether the bytes are in the scratch buffer.
     #[inline]
     pub const fn is_scratch(self) -> bool {
         self.0 as u32 & ASIDE != 0
     }
 
-    /// Offset of the first byte.
+    /// Returns the offset of the first byte.
     #[inline]
     pub const fn start(self) -> usize {
         (self.0 as u32 & !ASIDE) as usize
     }
 
-    /// How many bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub const fn len(self) -> usize {
         (self.0 >> 32) as usize
     }
 
-    /// No bytes.
+    /// Returns whether the span has no bytes.
     #[inline]
     pub const fn is_empty(self) -> bool {
         self.len() == 0
     }
 
-    /// The span as a range of indices.
+    /// Returns the span as a range of indices.
     #[inline]
     pub const fn range(self) -> Range<usize> {
         self.start()..self.start() + self.len()
@@ -72,8 +72,8 @@ impl fmt::Debug for Span {
     }
 }
 
-/// The number by which a method goes on the wire: 32-bit FNV-1a of `Service.Method` in UTF-8
-/// (Fowler, Noll, Vo; draft-eastlake-fnv).
+/// Returns the number that identifies a method on the wire: 32-bit FNV-1a of `Service.Method` in UTF-8 (Fowler, Noll,
+/// Vo; draft-eastlake-fnv).
 ///
 /// ```
 /// assert_eq!(coreloop::message::method_hash("Arith.Multiply"), 0xfb82_3841);
@@ -82,7 +82,7 @@ pub const fn method_hash(name: &str) -> u32 {
     fnv1a32(name.as_bytes())
 }
 
-/// 32-bit FNV-1a.
+/// Returns the 32-bit FNV-1a hash of some bytes.
 ///
 /// ```
 /// assert_eq!(coreloop::message::fnv1a32(b"foobar"), 0xbf9c_f968);
@@ -97,59 +97,59 @@ pub const fn fnv1a32(bytes: &[u8]) -> u32 {
     hash
 }
 
-/// What a peer said, decoded.
+/// A decoded message from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
     /// A call.
     Request(Request),
-    /// A request that the wire can answer but not accept, or on the client's side a reply that is over the limit: the
-    /// connection lives.
+    /// A request that the protocol can answer but not accept, or on the client's side a reply over the size limit:
+    /// the connection stays open.
     Refused(Refusal),
     /// The caller gives up the call with this id.
     Cancel {
         /// The id of the call.
         id: u64,
     },
-    /// The peer asks for a sign of life.
+    /// The peer requests a pong.
     Ping {
         /// Echoed in the pong.
         id: u64,
     },
-    /// The sign of life.
+    /// The answer to a ping.
     Pong {
         /// The ping's id.
         id: u64,
     },
     /// An answer (the client's side).
     Reply(IncomingReply),
-    /// The peer wants no new requests on this connection.
+    /// The peer requests that no new requests are sent on this connection.
     Drain,
-    /// What was asked is answered by the wire itself (a page, an interim response): it goes out when
-    /// [`Outgoing::Prepared`] is said.
+    /// The protocol itself answers the request (a page, an interim response): the answer is written when
+    /// [`Outgoing::Prepared`] is encoded.
     Prepared {
-        /// The id of the question.
+        /// The id of the request.
         id: u64,
     },
 }
 
-/// How a protocol's clients write their values in JSON, where that is not what serde says.
+/// How a protocol's clients write their values in JSON, if that differs from serde.
 ///
-/// It follows a request to where its body is decoded and its reply encoded inside the codec's number: the numbers from
-/// 128 on are never those of a frame.
+/// The dialect is carried inside the codec number of a request to where its body is decoded and its reply encoded:
+/// numbers from 128 on are never those of a frame.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum JsonDialect {
-    /// As serde says.
+    /// As serde does.
     #[default]
     Serde,
     /// As Go's encoding/json does, in JSON-RPC 1.0: zero values may be left out, nil pointers are null.
     GoRpc,
-    /// As protobuf's JSON mapping does, in the Connect protocol: zero values are left out, NaN and 64-bit integers are
-    /// text.
+    /// As protobuf's JSON mapping does, in the Connect protocol: zero values are left out; NaN and 64-bit integers
+    /// are strings.
     Connect,
 }
 
 impl JsonDialect {
-    /// The number of a request's codec: JSON in this dialect.
+    /// Returns the codec number of a request: JSON in this dialect.
     pub const fn codec_number(self) -> u8 {
         match self {
             JsonDialect::Serde => JSON_CODEC,
@@ -158,7 +158,7 @@ impl JsonDialect {
         }
     }
 
-    /// The number of a codec as frames have it, and the dialect, of the number in a request.
+    /// Splits the codec number of a request into the number in frames and the dialect.
     #[inline]
     pub const fn split(codec: u8) -> (u8, JsonDialect) {
         match codec {
@@ -172,43 +172,43 @@ impl JsonDialect {
 /// The number of JSON in a frame.
 const JSON_CODEC: u8 = 2;
 
-/// A call as it was decoded.
+/// A decoded call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Request {
     /// The caller's id, unique among its calls in flight on the connection.
     pub id: u64,
     /// Hash of `Service.Method` ([`method_hash`]).
     pub method: u32,
-    /// Where the full name stands, if the caller gave it.
+    /// The full name, if the caller sent it.
     pub name: Option<Span>,
     /// The number of the body's codec.
     pub codec: u8,
     /// The body is compressed.
     pub compressed: bool,
-    /// No answer is wanted.
+    /// The peer expects no answer.
     pub one_way: bool,
-    /// Fingerprint of the argument and reply types; 0 is not stated.
+    /// Fingerprint of the argument and reply types; 0 if it is not stated.
     pub schema: u32,
-    /// Time left, in microseconds, when the caller sent it; 0 is no deadline.
+    /// Time left when the caller sent the call, in microseconds; 0 is no deadline.
     pub time_left_us: u32,
-    /// Where the metadata stand.
+    /// The metadata.
     pub metadata: Span,
-    /// Where the body stands.
+    /// The body.
     pub body: Span,
 }
 
-/// Why a request is not accepted, with what is needed to say so.
+/// Why a request is not accepted, with the parts of the answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refusal {
     /// The id to answer.
     pub id: u64,
-    /// The codec to answer in.
+    /// The codec of the answer.
     pub codec: u8,
-    /// No answer is wanted, only a count.
+    /// The peer expects no answer; the refusal is only counted.
     pub one_way: bool,
     /// The code of the answer.
     pub code: Code,
-    /// What was expected and what came.
+    /// What was expected and what was found.
     pub message: String,
 }
 
@@ -221,19 +221,19 @@ pub struct IncomingReply {
     pub codec: u8,
     /// The body is compressed.
     pub compressed: bool,
-    /// The status code's number, as it came.
+    /// The number of the status code, as received.
     pub status: u32,
     /// Microseconds that the call was queued at the server.
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
-    /// Where the metadata stand.
+    /// The metadata.
     pub metadata: Span,
-    /// Where the body stands; with a status other than ok, the message.
+    /// The body; with a status other than ok, the message.
     pub body: Span,
 }
 
-/// The bytes of a body that is to be sent: borrowed and copied, or shared and linked.
+/// The bytes of a body to send: borrowed and copied, or shared and linked.
 #[derive(Debug)]
 pub enum SendBody<'a> {
     /// Copied into the write queue.
@@ -243,7 +243,7 @@ pub enum SendBody<'a> {
 }
 
 impl SendBody<'_> {
-    /// How many bytes.
+    /// Returns the number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         match self {
@@ -252,48 +252,48 @@ impl SendBody<'_> {
         }
     }
 
-    /// No bytes at all.
+    /// Returns whether there are no bytes.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 }
 
-/// What is said to a peer.
+/// A message to a peer.
 #[derive(Debug)]
 pub enum Outgoing<'a> {
     /// An answer (the server's side).
     Reply(OutgoingReply<'a>),
-    /// A sign of life.
+    /// The answer to a ping.
     Pong {
         /// The ping's id.
         id: u64,
     },
-    /// No new requests on this connection, please.
+    /// Requests that the peer sends no new requests on this connection.
     Drain,
     /// A call (the client's side).
     Request(OutgoingCall<'a>),
-    /// The call with this id is given up.
+    /// Gives up the call with this id.
     Cancel {
         /// The id of the call.
         id: u64,
     },
-    /// A question for a sign of life.
+    /// Requests a pong.
     Ping {
-        /// Comes back in the pong.
+        /// Echoed in the pong.
         id: u64,
     },
-    /// What the wire has ready by itself for [`Message::Prepared`].
+    /// The answer that the protocol has prepared itself for [`Message::Prepared`].
     Prepared {
-        /// The id of the question.
+        /// The id of the request.
         id: u64,
     },
 }
 
-/// An answer that is to be sent.
+/// An answer to send.
 #[derive(Debug)]
 pub struct OutgoingReply<'a> {
-    /// The id of the call that it answers.
+    /// The id of the answered call.
     pub id: u64,
     /// The number of the body's codec: the request's.
     pub codec: u8,
@@ -305,16 +305,16 @@ pub struct OutgoingReply<'a> {
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
-    /// The result, or with a code other than ok the message in UTF-8.
+    /// The result, or, with a code other than ok, the message in UTF-8.
     pub body: SendBody<'a>,
 }
 
-/// A call that is to be sent.
+/// A call to send.
 #[derive(Debug)]
 pub struct OutgoingCall<'a> {
     /// Unique among the calls in flight on the connection.
     pub id: u64,
-    /// `Service.Method`; empty where only the hash is known.
+    /// `Service.Method`; empty if only the hash is known.
     pub name: &'a str,
     /// Hash of `Service.Method`.
     pub method: u32,
@@ -322,9 +322,9 @@ pub struct OutgoingCall<'a> {
     pub codec: u8,
     /// The body is compressed.
     pub compressed: bool,
-    /// No answer is wanted.
+    /// The caller expects no answer.
     pub one_way: bool,
-    /// Fingerprint of the argument and reply types; 0 is not stated.
+    /// Fingerprint of the argument and reply types; 0 if it is not stated.
     pub schema: u32,
     /// Time left in microseconds; 0 is no deadline.
     pub time_left_us: u32,
@@ -334,8 +334,8 @@ pub struct OutgoingCall<'a> {
     pub body: SendBody<'a>,
 }
 
-/// What a call's time left is on the wire: microseconds, 0 for no deadline. What does not fit (over an hour) goes
-/// without one: the caller ends the call by itself.
+/// Returns the encoding of a call's time left: microseconds, 0 for no deadline. A time that does not fit (over an
+/// hour) is sent as no deadline: the caller ends the call itself.
 pub fn time_left_us(left: Option<Duration>) -> u32 {
     left.map_or(0, |left| u32::try_from(left.as_micros()).map_or(0, |left_us| left_us.max(1)))
 }
@@ -349,10 +349,10 @@ pub struct Metadata<'a> {
     bytes: &'a [u8],
 }
 
-/// Metadata whose lengths do not add up.
+/// The error of metadata with inconsistent lengths.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MetadataError {
-    /// Offset of the entry at fault.
+    /// Offset of the invalid entry.
     pub at: usize,
     /// What is wrong with it.
     pub what: &'static str,
@@ -369,12 +369,12 @@ impl fmt::Display for MetadataError {
 impl std::error::Error for MetadataError {}
 
 impl<'a> Metadata<'a> {
-    /// Checks that the entries fill the bytes, as their lengths say.
+    /// Checks that the entries fill the bytes, according to their lengths.
     ///
     /// # Errors
     ///
-    /// The first entry that runs over the end, has a key that is not UTF-8, or is followed by padding that is
-    /// not zero or not shorter than 8 bytes.
+    /// The first entry that exceeds the end, has a key that is not UTF-8, or is followed by padding that is not zero
+    /// or not shorter than 8 bytes.
     pub fn check(bytes: &'a [u8]) -> Result<Metadata<'a>, MetadataError> {
         let mut at = 0;
         while at < bytes.len() {
@@ -406,12 +406,12 @@ impl<'a> Metadata<'a> {
         Ok(Metadata { bytes })
     }
 
-    /// Metadata that were checked before; an entry that does not add up ends the walk.
+    /// Wraps metadata that were checked before; an inconsistent entry ends the iteration.
     pub(crate) fn checked_before(bytes: &'a [u8]) -> Metadata<'a> {
         Metadata { bytes }
     }
 
-    /// The entries in the order in which they were sent.
+    /// Iterates over the entries in the order in which they were sent.
     pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
         let mut rest = self.bytes;
         std::iter::from_fn(move || {
@@ -421,17 +421,17 @@ impl<'a> Metadata<'a> {
         })
     }
 
-    /// The value of the first entry with that key.
+    /// Returns the value of the first entry with that key.
     pub fn find(self, key: &str) -> Option<&'a [u8]> {
         self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
     }
 
-    /// No entry at all.
+    /// Returns whether there are no entries.
     pub fn is_empty(self) -> bool {
         self.iter().next().is_none()
     }
 
-    /// The encoded entries with their padding.
+    /// Returns the encoded entries with their padding.
     pub fn as_bytes(self) -> &'a [u8] {
         self.bytes
     }
@@ -439,12 +439,12 @@ impl<'a> Metadata<'a> {
 
 impl fmt::Debug for Metadata<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Values may hold credentials, so only the keys are shown.
+        // Values may hold credentials, so only the keys are printed.
         f.debug_list().entries(self.iter().map(|(key, _)| key)).finish()
     }
 }
 
-/// The first entry, and what follows it.
+/// The first entry, and the bytes after it.
 type MetadataEntries<'a> = ((&'a str, &'a [u8]), &'a [u8]);
 
 fn split_entry(bytes: &[u8]) -> Option<MetadataEntries<'_>> {
@@ -458,21 +458,21 @@ fn split_entry(bytes: &[u8]) -> Option<MetadataEntries<'_>> {
     Some(((key, bytes.get(3 + key_len..end)?), &bytes[end..]))
 }
 
-/// Metadata being written.
+/// A builder of encoded metadata.
 #[derive(Clone, Debug, Default)]
 pub struct MetadataBuf {
     bytes: Vec<u8>,
-    /// Bytes of the entries, without the padding.
+    /// The bytes of the entries, without the padding.
     entries_len: usize,
 }
 
-/// An entry that does not fit: the key is empty or longer than 255 bytes, the value longer than 65 535, or all
-/// entries together longer than 65 528.
+/// The error of an entry that does not fit: the key is empty or longer than 255 bytes, the value is longer than 65
+/// 535 bytes, or all entries together are longer than 65 528.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct MetadataTooLong {
-    /// Bytes of the key.
+    /// The length of the key, in bytes.
     pub key_len: usize,
-    /// Bytes of the value.
+    /// The length of the value, in bytes.
     pub value_len: usize,
 }
 
@@ -492,7 +492,7 @@ impl fmt::Display for MetadataTooLong {
 impl std::error::Error for MetadataTooLong {}
 
 impl MetadataBuf {
-    /// No entries.
+    /// Creates metadata without entries.
     pub fn new() -> MetadataBuf {
         MetadataBuf::default()
     }
@@ -520,18 +520,18 @@ impl MetadataBuf {
         Ok(())
     }
 
-    /// No entries any more; the memory is kept.
+    /// Removes all entries; the memory is kept.
     pub fn clear(&mut self) {
         self.bytes.clear();
         self.entries_len = 0;
     }
 
-    /// The encoded entries, padded to a multiple of 8.
+    /// Returns the encoded entries, padded to a multiple of 8.
     pub fn as_bytes(&self) -> &[u8] {
         &self.bytes
     }
 
-    /// The entries, to be read.
+    /// Returns a view for reading the entries.
     pub fn view(&self) -> Metadata<'_> {
         Metadata { bytes: &self.bytes }
     }
@@ -544,7 +544,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn entries_come_back_in_order_and_padded() {
+    fn entries_are_returned_in_order_and_padded() {
         let mut metadata = MetadataBuf::new();
         metadata.push("b3", b"1").unwrap();
         metadata.push("authorization", b"Bearer x").unwrap();
@@ -560,7 +560,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_that_lie_are_refused() {
+    fn inconsistent_lengths_are_refused() {
         for (bytes, what) in [
             (&b"\x09b3\0\0\0\0\0"[..], "the key runs over the end"),
             (b"\x02b3\xff\xff\0\0\0", "the value runs over the end"),
@@ -574,7 +574,7 @@ mod tests {
     }
 
     #[test]
-    fn what_does_not_fit_is_refused_and_changes_nothing() {
+    fn an_entry_that_does_not_fit_changes_nothing() {
         let mut metadata = MetadataBuf::new();
         assert!(metadata.push("", b"x").is_err());
         assert!(metadata.push(&"k".repeat(256), b"").is_err());
@@ -586,7 +586,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_are_checked_without_a_panic_and_what_passes_reads_back(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
+        fn checked_metadata_round_trips(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
             if let Ok(metadata) = Metadata::check(&bytes) {
                 let mut again = MetadataBuf::new();
                 for (key, value) in metadata.iter() {

@@ -1,19 +1,19 @@
-//! Detached threads: how they are started, and nothing of what runs on them. To learn that one has ended, give it a
-//! value to hold, and observe that value's drop.
+//! Starting detached threads. To observe the end of such a thread, give it a value to hold and watch for the value's
+//! drop.
 
 use std::convert::Infallible;
 use std::io;
 
-/// Starts a thread of that name, and lets go of it.
+/// Starts a detached thread with that name.
 ///
-/// It begins only once it is detached. glibc's `pthread_detach` looks at a thread once more after it has detached it;
-/// a thread that ends in that moment has taken its memory with it, and the process dies
-/// ([glibc bug 19951](https://sourceware.org/bugzilla/show_bug.cgi?id=19951)). Dropping the handle of a thread that
-/// may be short, as one that dials is, is a call of that function.
+/// The thread begins only once it is detached. glibc's `pthread_detach` accesses a thread once more after it has
+/// detached it; if the thread ends at that moment, its memory is gone and the process crashes ([glibc bug
+/// 19951](https://sourceware.org/bugzilla/show_bug.cgi?id=19951)). Dropping the handle of a thread calls that
+/// function, and a thread may be short, as one that dials is.
 ///
 /// # Errors
 ///
-/// The system gives no thread.
+/// The system cannot start the thread.
 pub(crate) fn detached(name: impl Into<String>, body: impl FnOnce() + Send + 'static) -> io::Result<()> {
     let (held, released) = crossbeam_channel::bounded::<Infallible>(0);
     let thread = std::thread::Builder::new().name(name.into()).spawn(move || {

@@ -1,12 +1,12 @@
-//! The calls of one connection that were accepted and not answered at once: who asked, and what has become of it.
+//! The calls of one connection that are in flight: each was accepted and not answered at once.
 //!
-//! A call keeps its slot until its work has ended, even when it was answered before (cancelled, or late), so that
-//! work cannot outlive the count of work. Ids are the peer's choice; they are only ever compared, never hashed:
-//! a scan of at most `in_flight_max` numbers is faster than a keyed hash until that limit is raised a lot.
+//! A call keeps its slot until its work ends, even when it is answered earlier (cancelled, or past its deadline), so
+//! that work cannot outlive the count of work. The peer chooses the ids; they are only compared, never hashed: a scan
+//! of at most `in_flight_max` numbers is faster than a keyed hash unless that limit is raised considerably.
 
 use std::time::Instant;
 
-/// The bit of a call that was answered before its work ended.
+/// The state bit of a call that was answered before its work ended.
 const ANSWERED: u8 = 1;
 
 /// A call in flight.
@@ -14,17 +14,17 @@ const ANSWERED: u8 = 1;
 pub struct ConnCall {
     /// The peer's id.
     pub id: u64,
-    /// When the peer stops waiting.
+    /// The time at which the peer stops waiting.
     pub deadline: Option<Instant>,
-    /// Which group of work it went out with, and its place in there: what it takes to cancel it.
+    /// The number of the batch of work that the call belongs to. With `place`, identifies the work to cancel.
     pub batch: u32,
-    /// Its place in the group.
+    /// The position in the batch.
     pub place: u8,
-    /// The number of the body's codec, for the answer.
+    /// The number of the body's codec, used for the answer.
     pub codec: u8,
-    /// No answer is wanted.
+    /// The peer expects no answer.
     pub one_way: bool,
-    /// The request came compressed, so the answer may go so.
+    /// The request was compressed, so the answer may be compressed too.
     pub compressed: bool,
     /// The method's index.
     pub method: u32,
@@ -34,7 +34,7 @@ pub struct ConnCall {
 }
 
 impl ConnCall {
-    /// A call that waits for its answer.
+    /// Creates a call that is not answered yet.
     #[allow(
         clippy::too_many_arguments,
         reason = "one call, one place; a builder would only repeat the names"
@@ -52,7 +52,7 @@ impl ConnCall {
         ConnCall { id, deadline, batch, place, codec, one_way, compressed, method, body_bytes, state: 0 }
     }
 
-    /// It has been answered; only its work goes on.
+    /// Returns whether the call has been answered and only its work continues.
     pub fn is_answered(&self) -> bool {
         self.state & ANSWERED != 0
     }
@@ -63,9 +63,9 @@ impl ConnCall {
 pub struct Calls {
     /// Present while there are calls: an idle connection holds no table.
     table: Option<Box<CallTable>>,
-    /// The largest id begun since the table was last empty: a larger one cannot be a repetition.
+    /// The largest id begun since the table was last empty. A larger id cannot be a duplicate.
     id_max: u64,
-    /// The earliest deadline of those not answered; may be too early after calls have ended, never too late.
+    /// The earliest deadline of the unanswered calls; may be too early after calls have ended, never too late.
     deadline_min: Option<Instant>,
 }
 
@@ -75,20 +75,20 @@ struct CallTable {
     free: Vec<u32>,
 }
 
-/// Tables that are not in use, for the next connection that has a call: a connection whose calls come one at a
-/// time would else allocate one for each.
+/// Unused call tables, for the next connections that have calls. Without them, a connection whose calls come one at a
+/// time would allocate a table for each call.
 #[derive(Debug, Default)]
 pub struct FreeList {
     #[allow(clippy::vec_box, reason = "the table moves between here and a connection in its box")]
     tables: Vec<Box<CallTable>>,
 }
 
-/// Tables kept; and the largest that is.
+/// The most tables that are kept, and the capacity of the largest table that is kept.
 const FREE_TABLES_MAX: usize = 64;
 const FREE_TABLE_ENTRIES_MAX: usize = 1024;
 
 impl FreeList {
-    /// Empty.
+    /// Creates an empty free list.
     pub fn new() -> FreeList {
         FreeList::default()
     }
@@ -103,24 +103,24 @@ impl FreeList {
 }
 
 impl Calls {
-    /// No calls; holds no memory.
+    /// Creates an empty set of calls, which holds no memory.
     pub const fn new() -> Calls {
         Calls { table: None, id_max: 0, deadline_min: None }
     }
 
-    /// How many calls are in flight, answered or not.
+    /// Returns the number of calls in flight, answered or not.
     #[inline]
     pub fn len(&self) -> usize {
         self.table.as_ref().map_or(0, |table| table.entries.len() - table.free.len())
     }
 
-    /// None is in flight.
+    /// Returns whether no call is in flight.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.table.is_none()
     }
 
-    /// A call with that id waits for its answer.
+    /// Returns whether an unanswered call has this id.
     #[inline]
     pub fn contains(&self, id: u64) -> bool {
         !self.is_empty() && id <= self.id_max && self.slot_of(id).is_some()
@@ -133,7 +133,7 @@ impl Calls {
         self.table.as_ref()?.entries.iter().position(waits).map(|slot| slot as u32)
     }
 
-    /// Begins a call; gives its slot.
+    /// Adds a call and returns its slot.
     pub fn begin(&mut self, call: ConnCall, free_list: &mut FreeList) -> u32 {
         self.id_max = if self.is_empty() { call.id } else { self.id_max.max(call.id) };
         if let Some(deadline) = call.deadline {
@@ -148,7 +148,7 @@ impl Calls {
         (table.entries.len() - 1) as u32
     }
 
-    /// The work of a call has ended; its slot is free.
+    /// Removes a call whose work has ended, and frees its slot.
     pub fn end(&mut self, slot: u32, free_list: &mut FreeList) -> Option<ConnCall> {
         let table = self.table.as_mut()?;
         let call = table.entries.get_mut(slot as usize)?.take()?;
@@ -160,7 +160,7 @@ impl Calls {
         Some(call)
     }
 
-    /// The index of the method of the call in that slot.
+    /// Returns the method index of the call in a slot.
     pub fn method_of(&self, slot: u32) -> Option<u32> {
         let call = self.table.as_ref()?.entries.get(slot as usize)?;
         call.as_ref().map(|call| call.method)
@@ -170,7 +170,7 @@ impl Calls {
         self.table.iter_mut().flat_map(|table| table.entries.iter_mut().flatten())
     }
 
-    /// Takes the call with that id as answered, if it waits: the caller answers it now.
+    /// Marks the unanswered call with this id as answered and returns it. The caller must answer it.
     pub fn answer_by_id(&mut self, id: u64) -> Option<&ConnCall> {
         let slot = if id <= self.id_max { self.slot_of(id)? } else { return None };
         let call = self.table.as_mut()?.entries[slot as usize].as_mut()?;
@@ -178,7 +178,7 @@ impl Calls {
         Some(call)
     }
 
-    /// The calls whose deadline has passed, each taken as answered.
+    /// Marks each unanswered call whose deadline has passed as answered, and passes it to `late`.
     pub fn answer_late(&mut self, now: Instant, mut late: impl FnMut(&ConnCall)) {
         if self.deadline_min.is_none_or(|min| min > now) {
             return;
@@ -197,7 +197,7 @@ impl Calls {
         self.deadline_min = min;
     }
 
-    /// Every call that waits for its answer, each taken as answered.
+    /// Marks each unanswered call as answered, and passes it to `each`.
     pub fn answer_all(&mut self, mut each: impl FnMut(&ConnCall)) {
         for call in self.calls_mut().filter(|call| !call.is_answered()) {
             call.state |= ANSWERED;
@@ -205,12 +205,12 @@ impl Calls {
         }
     }
 
-    /// Every call in flight, answered or not.
+    /// Iterates over the calls in flight, answered or not.
     pub fn iter(&self) -> impl Iterator<Item = &ConnCall> {
         self.table.iter().flat_map(|table| table.entries.iter().flatten())
     }
 
-    /// When to look for late calls.
+    /// Returns the time of the next check for calls past their deadline.
     #[inline]
     pub fn next_deadline(&self) -> Option<Instant> {
         self.deadline_min
@@ -228,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_is_in_flight_from_its_begin_to_its_answer() {
+    fn an_id_is_in_flight_until_it_is_answered() {
         let (mut calls, mut free_list) = (Calls::new(), FreeList::new());
         let nine = calls.begin(call(9, None), &mut free_list);
         calls.begin(call(3, None), &mut free_list);
@@ -243,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn late_calls_are_answered_once_and_the_next_deadline_is_found() {
+    fn late_calls_are_answered_once() {
         let t0 = Instant::now();
         let at = |ms| Some(t0 + Duration::from_millis(ms));
         let (mut calls, mut free_list) = (Calls::new(), FreeList::new());
@@ -259,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn a_table_that_is_empty_after_a_burst_holds_no_memory() {
+    fn an_empty_table_holds_no_memory() {
         let (mut calls, mut free_list) = (Calls::new(), FreeList::new());
         let slots: Vec<u32> = (0..100).map(|id| calls.begin(call(id, None), &mut free_list)).collect();
         for slot in slots {

@@ -1,4 +1,4 @@
-//! How a connection ends: drained, finished, and what is to be done with the socket on the way.
+//! How a connection ends: draining, finishing, and the resulting actions on the socket.
 
 use std::time::Instant;
 
@@ -10,16 +10,17 @@ use crate::config::Limits;
 use crate::wire::{DrainNotice, Out, Protocol};
 
 impl<W: Protocol> Conn<W> {
-    /// Stops reading; what is owed still goes out, for as long as a drain may take, then the connection ends for
-    /// this reason.
+    /// Stops reading. Outstanding answers are still written, for as long as a drain may take; then the connection
+    /// ends for this reason.
     ///
-    /// A caller whose peer has failed owes it nothing: it ends at once, and whoever waits for an answer hears of it.
+    /// A client connection whose peer has failed has nothing left to write: it ends at once, and its pending calls
+    /// fail.
     pub fn finish(&mut self, why: CloseReason, now: Instant) {
         self.fast_path = false;
-        let is_for_nobody = self.protocol.is_caller() && why.is_failure();
+        let is_client_failure = self.protocol.is_caller() && why.is_failure();
         match self.state {
             ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed
-                if is_for_nobody =>
+                if is_client_failure =>
             {
                 self.state = ConnState::Closed(why);
             }
@@ -31,19 +32,20 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Ends the connection for this reason without waiting for the work of its calls, all of which were answered: what
-    /// was said still goes out.
+    /// Ends the connection for this reason without waiting for the work of its calls, all of which were answered.
+    /// Bytes that are already queued are still written.
     pub fn give_up(&mut self, why: CloseReason, now: Instant) {
         self.is_given_up = true;
         self.finish(why, now);
     }
 
-    /// Asks the peer for no new requests; ends when it is quiet. Where the protocol cannot say so
-    /// ([`DrainNotice::None`]), it ends when what the peer has written by now is read and answered.
+    /// Requests that the peer sends no new requests; the connection ends when the peer is quiet. If the protocol has
+    /// no such notice ([`DrainNotice::None`]), the connection ends when everything that the peer has written so far
+    /// is read and answered.
     pub fn drain(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.fast_path = false;
         match self.state {
-            // Who has just connected may have a request on its way, too.
+            // A peer that has just connected may have a request on its way, too.
             ConnState::Opening { .. } | ConnState::Serving => {
                 self.state = ConnState::Draining;
                 self.since = now;
@@ -60,27 +62,28 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// The peer was told of the drain long enough ago: a call that comes now is refused.
+    /// Returns whether new calls are refused: the drain notice was sent long enough ago.
     pub fn refuses_calls(&self, now: Instant) -> bool {
         self.state == ConnState::Draining
             && self.protocol.drain_notice() == DrainNotice::Message
             && now >= self.since + DRAIN_SERVE
     }
 
-    /// A notice waits for the peer's first message: to be asked with each, and said before it is answered.
+    /// Returns whether a drain notice waits for the peer's first message. Check it with each message, and write the
+    /// notice before the answer to that message.
     #[inline]
     pub fn owes_drain_notice(&self) -> bool {
         self.owes_drain_notice
     }
 
-    /// Says that the connection drains.
+    /// Writes the drain notice.
     pub fn write_drain_notice(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.owes_drain_notice = false;
         if self.out_len() == 0 {
             self.last_written = now;
         }
         self.protocol.encode_drain(&mut Out { queue: &mut self.out, pool });
-        // The notice may have made an answer in flight the last one: the wire says so on its next look.
+        // The notice may have made an answer in flight the last one: the protocol reports that in its next `decode`.
         self.bytes_min = 0;
         self.fast_path = false;
         self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;
@@ -95,7 +98,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Requests may take the fast path. While the connection drains, each is looked at.
+    /// Returns whether requests may take the fast path. While the connection drains, each request needs a check.
     pub(super) fn is_fast_state(&self) -> bool {
         match self.state {
             ConnState::Opening { .. } | ConnState::Serving | ConnState::HalfClosed => true,
@@ -106,7 +109,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Neither end has begun to close: what is said now can still be answered.
+    /// Returns whether neither end has begun to close: a message that is sent now can still be answered.
     pub fn is_open(&self) -> bool {
         match self.state {
             ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining => true,
@@ -117,7 +120,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// What to do with the socket now.
+    /// Returns what to do with the socket now.
     #[inline]
     pub fn step(&mut self) -> SocketAction {
         match &self.state {
@@ -131,9 +134,9 @@ impl<W: Protocol> Conn<W> {
             | ConnState::Draining
             | ConnState::Lingering { .. } => SocketAction::Keep,
             ConnState::HalfClosed => {
-                // Nobody answers what a caller still has to write.
-                let is_said = self.out_len() == 0 || self.protocol.is_caller();
-                if self.in_flight == 0 && is_said && !(self.is_paused || self.has_undecoded()) {
+                // No answer follows to what a client still has to write.
+                let is_written = self.out_len() == 0 || self.protocol.is_caller();
+                if self.in_flight == 0 && is_written && !(self.is_paused || self.has_undecoded()) {
                     self.fast_path = false;
                     self.state = ConnState::Closed(CloseReason::PeerClosed);
                     return SocketAction::Close(CloseReason::PeerClosed);

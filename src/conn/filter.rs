@@ -1,20 +1,20 @@
-//! The seam for TLS: what stands between the socket's bytes and the protocol's.
+//! The filter between the socket's bytes and the protocol's bytes, as TLS needs it.
 //!
-//! A filter is sans-IO like everything on this floor. A connection without one pays a null check for each read
-//! and write; one with it keeps two more buffers.
+//! A filter is sans-IO like the rest of this folder. A connection without a filter pays a null check for each read
+//! and write; one with a filter keeps two more buffers.
 
 use coreloop_bufpool::{Pool, RecvBuf, WriteQueue};
 
 use crate::wire::{Broken, Out};
 
-/// Opens what comes from the socket and seals what goes to it.
+/// Opens bytes from the socket and seals bytes for it.
 pub trait Filter: Send {
-    /// Takes sealed bytes, puts what they open to in `plain` (it may be nothing yet), and what the filter itself
-    /// has to say to the peer (a handshake) in `answer`. Returns how many of the bytes it took.
+    /// Opens sealed bytes into `plain` (possibly nothing yet), and writes the filter's own bytes for the peer (a
+    /// handshake) to `answer`. Returns the number of bytes consumed.
     ///
     /// # Errors
     ///
-    /// The bytes cannot be opened: the connection must end.
+    /// The bytes cannot be opened; the connection must end.
     fn open(&mut self, sealed: &[u8], plain: &mut Vec<u8>, answer: &mut Out<'_>) -> Result<usize, Broken>;
 
     /// Seals plain bytes into `sealed`.
@@ -34,7 +34,7 @@ impl Filtered {
         Filtered { filter, sealed_in: RecvBuf::new(), sealed_out: WriteQueue::new(), plain: Vec::new() }
     }
 
-    /// Opens all that can be opened into `recv`.
+    /// Opens as much as possible into `recv`.
     pub(super) fn open(&mut self, recv: &mut RecvBuf, pool: &mut Pool) -> Result<(), Broken> {
         self.plain.clear();
         while !self.sealed_in.is_empty() {
@@ -42,7 +42,7 @@ impl Filtered {
             let taken = match self.filter.open(self.sealed_in.bytes(), &mut self.plain, &mut answer) {
                 Ok(taken) => taken,
                 Err(why) => {
-                    // Nothing will open it, so it is not kept while the connection ends.
+                    // The bytes can never be opened, so they are not kept while the connection ends.
                     self.sealed_in.clear(pool);
                     return Err(why);
                 }

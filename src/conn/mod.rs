@@ -1,8 +1,8 @@
-//! What happens on one connection: bytes in, messages out, answers in, bytes out, and when it must end.
+//! What happens on one connection: bytes in, messages out, answers in, bytes out, and when the connection must end.
 //!
-//! [`Conn`] has no socket and no clock: the reactor tells it what happened and asks what to do, so a test can
-//! drive it with bytes alone. It never looks at another connection. What is in flight per call is in [`calls`];
-//! [`filter`] is the seam for TLS.
+//! [`Conn`] has no socket and no clock: the reactor reports events to it and queries the next action, so a test can
+//! drive it with bytes alone. It never accesses another connection. The state of each call in flight is in [`calls`];
+//! [`filter`] is the interface for TLS.
 
 pub mod calls;
 mod ending;
@@ -20,91 +20,93 @@ pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
 use crate::wire::{Decoded, Out, Protocol};
 
-/// What one read asks for when nothing is known about the frame: a reactor's hot buffer.
+/// The size of one read when nothing is known about the frame: the size of a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
 
-/// Where a connection is in its life. Each event is one `match` over these, without a catch-all arm.
+/// The state of a connection. Each event is one `match` over the states, without a catch-all arm.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum ConnState {
-    /// Nothing has been said yet that decides anything.
+    /// No byte that determines the protocol has arrived yet.
     Opening {
-        /// When the first byte came.
+        /// The time of the first byte.
         heard: Option<Instant>,
     },
-    /// Requests come and are answered.
+    /// Requests are read and answered.
     Serving,
-    /// Asked to send nothing new; what comes is still served until it is quiet.
+    /// The peer is requested to send no new requests; those that arrive are still served until the peer is quiet.
     Draining,
-    /// The peer has closed its sending half and is owed answers.
+    /// The peer has closed its sending half and still expects answers.
     HalfClosed,
-    /// Nothing more is read; what is owed goes out, then our sending half closes.
+    /// Nothing more is read; outstanding answers are written, then our sending half closes.
     Finishing(CloseReason),
     /// Our sending half is closed; what the peer still sends is read and dropped, within `linger_ms` and
     /// `linger_bytes_max`.
     Lingering {
-        /// Why the connection ends.
+        /// The reason for the end of the connection.
         why: CloseReason,
-        /// Bytes that may still be read.
+        /// The number of bytes that may still be read.
         bytes_left: usize,
     },
-    /// Over.
+    /// The connection is over.
     Closed(CloseReason),
 }
 
-/// What the reactor is to do with the socket now.
+/// What the reactor must do with the socket now.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SocketAction {
-    /// Go on.
+    /// Continue.
     Keep,
-    /// Close the sending half, then say so with [`Conn::on_shutdown`].
+    /// Close the sending half, then call [`Conn::on_shutdown`].
     ShutdownWrite,
-    /// Read what the peer has written so far, then [`Conn::finish`].
+    /// Read what the peer has written so far, then call [`Conn::finish`].
     FinishWhenRead,
     /// Close the socket.
     Close(CloseReason),
 }
 
-/// What [`Conn::next_message`] found.
+/// The result of [`Conn::next_message`].
 #[derive(Debug, PartialEq, Eq)]
 pub enum NextMessage<M> {
-    /// A message; [`Conn::consume`] its bytes when they are not needed any more.
+    /// A message. Call [`Conn::consume`] when its bytes are no longer needed.
     Message {
-        /// The message; its spans are read with [`Conn::bytes`].
+        /// The message; read its spans with [`Conn::bytes_of`].
         message: M,
-        /// The bytes that it took.
+        /// The number of bytes that the message occupies.
         consumed: usize,
     },
-    /// Nothing whole is at hand, or reading is stopped.
+    /// No whole message is buffered, or reading is stopped.
     Nothing,
 }
 
-/// One connection without its socket.
+/// One connection, without its socket.
 pub struct Conn<W> {
     protocol: W,
     recv: RecvBuf,
     out: WriteQueue,
     filtered: Option<Box<Filtered>>,
     state: ConnState,
-    /// Reading is stopped until the peer takes its answers or calls end. Set at the high, cleared at the low mark.
+    /// Reading is stopped until the peer reads its answers or calls end. Set at the high-water mark, cleared at the
+    /// low-water mark.
     is_paused: bool,
-    /// Messages are taken and answers are written as usual: an open state, not paused, no filter. The short way
-    /// of a request asks for this alone; `check` holds it to what it stands for.
+    /// Messages are decoded and answers are written as usual: the state is open, not paused, and there is no filter.
+    /// The fast path of a request checks only this; `check` verifies it against the full condition.
     fast_path: bool,
     /// The peer has closed its sending half.
     is_eof: bool,
     /// A message was completed since the last [`Conn::settle`].
     is_progress: bool,
-    /// It drains, which could not be said yet: the peer had not shown what it speaks.
+    /// The connection drains, but no notice could be sent yet: the peer's protocol was unknown.
     owes_drain_notice: bool,
-    /// Every call has been answered, although its work may go on: the end does not wait for that work.
+    /// Every call has been answered, although its work may continue: the end does not wait for that work.
     is_given_up: bool,
     /// Calls begun and not ended, answered or not: work counts until it ends.
     in_flight: u32,
-    /// Bytes of their arguments.
+    /// Bytes of the arguments of these calls.
     in_flight_bytes: usize,
-    /// With fewer bytes than this at hand, decoding is not worth trying.
+    /// The number of buffered bytes below which decoding cannot succeed.
     bytes_min: usize,
-    /// The largest message that was completed here: a peer that has sent such may be given room for one at once.
+    /// The largest message that was completed here: a peer that has sent such a message may get space for another at
+    /// once.
     proven_bytes: usize,
     since: Instant,
     frame_began: Option<Instant>,
@@ -113,7 +115,7 @@ pub struct Conn<W> {
 }
 
 impl<W: Protocol> Conn<W> {
-    /// A connection that has just been opened.
+    /// Creates a connection that has just been opened.
     pub fn new(protocol: W, now: Instant) -> Conn<W> {
         Conn {
             protocol,
@@ -138,7 +140,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// The same connection behind a filter; only before its first byte.
+    /// Puts the connection behind a filter. Only valid before its first byte.
     pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
         debug_assert!(self.state == ConnState::Opening { heard: None } && self.recv.is_empty());
         self.filtered = Some(Box::new(Filtered::new(filter)));
@@ -148,7 +150,7 @@ impl<W: Protocol> Conn<W> {
 
     // Bytes in.
 
-    /// Whether the next bytes of the peer may be read now.
+    /// Returns whether the peer's next bytes may be read now.
     #[inline]
     pub fn wants_read(&self) -> bool {
         match self.state {
@@ -160,15 +162,15 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Where the next read goes. It grows with what has arrived (or with what this peer has shown to send), never
-    /// with what a frame announces.
+    /// Returns the space for the next read. It grows with what has arrived (or with the largest message that this
+    /// peer has sent), never with the length that a frame announces.
     #[inline]
     pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
         if let Some(filtered) = &mut self.filtered {
             return filtered.sealed_in.space(pool, READ_BYTES);
         }
         if self.bytes_min <= READ_BYTES {
-            // The frame fits the hot buffer together with what is held of it.
+            // The frame fits the hot buffer together with the part that is buffered already.
             return self.recv.read_space(pool, READ_BYTES);
         }
         let held = self.recv.len();
@@ -177,7 +179,7 @@ impl<W: Protocol> Conn<W> {
         self.recv.space(pool, wanted)
     }
 
-    /// `n` more bytes were read into [`Conn::space`].
+    /// Takes note of `n` more bytes that were read into [`Conn::space`].
     #[inline]
     pub fn on_bytes(&mut self, n: usize, pool: &mut Pool, now: Instant) {
         self.last_heard = now;
@@ -204,7 +206,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// The peer closed its sending half.
+    /// Handles the close of the peer's sending half.
     pub fn on_eof(&mut self, now: Instant) {
         self.is_eof = true;
         self.last_heard = now;
@@ -212,7 +214,7 @@ impl<W: Protocol> Conn<W> {
             self.bytes_min = 0;
         }
         if self.protocol.is_end_of_reading() {
-            // Every whole message has been taken, and nobody is left to hear of it.
+            // Every whole message has been taken, and no peer is left to read an answer.
             self.fast_path = false;
             self.state = match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
                 ConnState::Opening { .. }
@@ -226,7 +228,7 @@ impl<W: Protocol> Conn<W> {
             return;
         }
         match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
-            // What is at hand is still decoded by `next_message`, which sees `is_eof`.
+            // Buffered bytes are still decoded by `next_message`, which checks `is_eof`.
             ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
                 self.state = ConnState::HalfClosed;
             }
@@ -236,7 +238,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// The socket failed: nothing can be said any more.
+    /// Handles a socket failure: nothing more can be written.
     pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
         self.fast_path = false;
         match self.state {
@@ -252,7 +254,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// The next message, if it is of the commonest kind; `None` is to ask [`Conn::next_message`].
+    /// Returns the next message if it is of the most common kind; on `None`, call [`Conn::next_message`].
     #[inline(always)]
     pub fn try_fast_decode(&mut self) -> Option<(W::Message, usize)> {
         if !self.fast_path {
@@ -260,12 +262,12 @@ impl<W: Protocol> Conn<W> {
         }
         let (message, consumed) = self.protocol.try_fast_decode(self.recv.bytes())?;
         self.on_progress(consumed);
-        // A wire that has something to say without bytes does not answer quickly.
+        // A protocol that has a message to report without further bytes never returns one from the fast path.
         self.bytes_min = 1;
         Some((message, consumed))
     }
 
-    /// The next whole message of the bytes at hand.
+    /// Returns the next whole message in the buffered bytes.
     pub fn next_message(&mut self) -> NextMessage<W::Message> {
         loop {
             if !self.fast_path && (self.is_paused || self.is_finishing()) {
@@ -292,12 +294,13 @@ impl<W: Protocol> Conn<W> {
     #[inline(always)]
     fn on_progress(&mut self, consumed: usize) {
         self.is_progress = true;
-        // A wire that ends the connection after this message says so on its next look, with bytes or without.
+        // A protocol that ends the connection after this message reports that in its next `decode`, with or without
+        // more bytes.
         self.bytes_min = 0;
         self.proven_bytes = self.proven_bytes.max(consumed);
     }
 
-    /// What to do about bytes that are no whole message; `None` is to look again.
+    /// Handles bytes that are not a whole message; on `None`, decode again.
     #[inline(never)]
     fn on_no_message(&mut self, decoded: Decoded<W::Message>) -> Option<NextMessage<W::Message>> {
         match decoded {
@@ -308,7 +311,7 @@ impl<W: Protocol> Conn<W> {
                 debug_assert!(consumed > 0);
                 self.recv.consume(consumed);
                 self.bytes_min = 1;
-                // What comes next has a time of its own.
+                // The next frame has its own deadline.
                 self.is_progress |= !self.protocol.is_inside_message();
                 return None;
             }
@@ -328,13 +331,13 @@ impl<W: Protocol> Conn<W> {
         Some(NextMessage::Nothing)
     }
 
-    /// The bytes of the message at hand, and what follows it: spans count from their start.
+    /// Returns the bytes of the current message and everything after it: spans count from their start.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         self.recv.bytes()
     }
 
-    /// A part of the message at hand.
+    /// Returns a part of the current message.
     #[inline]
     pub fn bytes_of(&self, span: Span) -> &[u8] {
         if span.is_scratch() {
@@ -344,22 +347,22 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// A part of the message at hand as a chunk that may outlive the buffer: not copied, shared.
+    /// Returns a part of the current message as a chunk that may outlive the buffer: shared, not copied.
     pub fn cut(&mut self, span: Span) -> Chunk {
         if span.is_scratch() {
-            // The wire needs its room for the next message.
+            // The protocol needs its scratch buffer for the next message.
             return Chunk::from(self.protocol.aside()[span.range()].to_vec());
         }
         self.recv.cut(span.range())
     }
 
-    /// The message at hand is done with.
+    /// Releases the bytes of the current message.
     #[inline]
     pub fn consume(&mut self, n: usize) {
         self.recv.consume(n);
     }
 
-    /// Reading is over for this turn: lets go of the memory that is not needed, notes what is still missing.
+    /// Ends reading for this turn: releases memory that is not needed, and notes how much of a message is missing.
     #[inline]
     pub fn settle(&mut self, pool: &mut Pool, now: Instant) {
         if self.recv.is_empty() && !self.protocol.is_inside_message() {
@@ -382,7 +385,8 @@ impl<W: Protocol> Conn<W> {
 
     fn settle_partial(&mut self, pool: &mut Pool, now: Instant) {
         if self.is_eof && !self.is_paused && !self.is_finishing() && !self.has_undecoded() {
-            // An incomplete message: no more bytes follow. Complete ones may wait behind the budget of a turn.
+            // An incomplete message: no more bytes follow. Complete messages may remain if the budget of the turn is
+            // exhausted.
             self.recv.consume(self.recv.len());
         }
         let is_inside = !self.recv.is_empty() || self.protocol.is_inside_message();
@@ -395,7 +399,8 @@ impl<W: Protocol> Conn<W> {
         self.recv.settle(pool, expected);
     }
 
-    /// Whole messages may be at hand that were not taken yet (a budget ended, or reading was stopped).
+    /// Returns whether whole messages may be buffered that were not taken yet (a budget ended, or reading was
+    /// stopped).
     #[inline]
     pub fn has_undecoded(&self) -> bool {
         !self.recv.is_empty() && self.recv.len() >= self.bytes_min
@@ -403,7 +408,7 @@ impl<W: Protocol> Conn<W> {
 
     // Calls.
 
-    /// A call was begun that will end later; `body_bytes` are held for it.
+    /// Takes note of a call that ends later; `body_bytes` are held for it.
     #[inline]
     pub fn begin_call(&mut self, body_bytes: usize, limits: &Limits) {
         self.in_flight += 1;
@@ -416,7 +421,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// A call ended. True if reading may go on because of it.
+    /// Takes note of the end of a call. Returns true if reading may resume because of it.
     #[inline]
     pub fn end_call(&mut self, body_bytes: usize, now: Instant, limits: &Limits) -> bool {
         debug_assert!(self.in_flight > 0 && self.in_flight_bytes >= body_bytes);
@@ -430,34 +435,34 @@ impl<W: Protocol> Conn<W> {
             && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
         if calls_low && self.out_len() + self.protocol.held_bytes() <= limits.write_queue_low_bytes {
             self.is_paused = false;
-            // Its clock stood while the peer was kept waiting.
+            // The frame's clock did not run while reading was paused.
             self.frame_began = self.frame_began.map(|_| now);
         }
         !self.is_paused
     }
 
-    /// Reading is stopped by a limit.
+    /// Returns whether a limit has stopped reading.
     #[inline]
     pub fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// Calls begun and not ended.
+    /// Returns the number of calls begun and not ended.
     pub fn in_flight(&self) -> usize {
         self.in_flight as usize
     }
 
     // Bytes out.
 
-    /// Says something to the peer.
+    /// Encodes a message for the peer.
     #[inline(always)]
     pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
         if !self.fast_path && matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_)) {
             return;
         }
-        // Where it is easy there is no filter, and nothing sealed to count.
+        // On the fast path there is no filter, and no sealed bytes to count.
         if self.out.is_empty() && (self.fast_path || self.out_len() == 0) {
-            // Time spent with nothing to write is no stall.
+            // Time without anything to write is not a stall.
             self.last_written = now;
         }
         self.protocol.encode(outgoing, &mut Out { queue: &mut self.out, pool });
@@ -469,13 +474,13 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     #[inline]
     pub fn out_len(&self) -> usize {
         self.out.len() + self.filtered.as_ref().map_or(0, |filtered| filtered.sealed_out.len())
     }
 
-    /// What waits to be written to the socket; sealed first, where there is a filter.
+    /// Returns the queue of bytes for the socket, sealed first if there is a filter.
     #[inline]
     pub fn to_write(&mut self, pool: &mut Pool) -> &WriteQueue {
         match &mut self.filtered {
@@ -487,7 +492,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// `n` bytes were written. True if reading may go on because of it.
+    /// Takes note of `n` written bytes. Returns true if reading may resume because of it.
     #[inline]
     pub fn on_written(&mut self, n: usize, pool: &mut Pool, now: Instant, limits: &Limits) -> bool {
         match &mut self.filtered {
@@ -498,7 +503,7 @@ impl<W: Protocol> Conn<W> {
         self.is_paused && self.try_resume(now, limits)
     }
 
-    /// Our sending half is closed.
+    /// Handles the close of our sending half.
     pub fn on_shutdown(&mut self, now: Instant, limits: &Limits) {
         match std::mem::replace(&mut self.state, ConnState::HalfClosed) {
             ConnState::Finishing(why) if self.is_eof => self.state = ConnState::Closed(why),
@@ -508,7 +513,7 @@ impl<W: Protocol> Conn<W> {
                 self.bytes_min = 1;
                 self.state = ConnState::Lingering { why, bytes_left: limits.linger_bytes_max };
             }
-            // Asked for in `Finishing` only.
+            // Only requested in `Finishing`.
             ConnState::Lingering { why, bytes_left } => self.state = ConnState::Lingering { why, bytes_left },
             ConnState::Closed(why) => self.state = ConnState::Closed(why),
             ConnState::Opening { .. } | ConnState::Serving | ConnState::Draining | ConnState::HalfClosed => {
@@ -517,17 +522,17 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// When the peer was last heard: any byte counts.
+    /// Returns the time of the peer's last bytes, however few.
     pub fn last_heard(&self) -> Instant {
         self.last_heard
     }
 
-    /// The peer has not sent a byte yet.
+    /// Returns whether the peer has not sent a byte yet.
     pub fn is_silent(&self) -> bool {
         matches!(self.state, ConnState::Opening { heard: None })
     }
 
-    /// Gives back every buffer. The connection is over.
+    /// Returns every buffer to the pool. The connection is over.
     pub fn release(&mut self, pool: &mut Pool) {
         self.out.clear(pool);
         self.recv.consume(self.recv.len());
@@ -539,12 +544,12 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// The protocol's own state.
+    /// Returns the protocol's state.
     pub fn protocol(&self) -> &W {
         &self.protocol
     }
 
-    /// What must hold whenever the reactor turns to another connection.
+    /// Asserts what must hold whenever the reactor turns to another connection.
     pub fn check(&self, limits: &Limits) {
         debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
         debug_assert!(!self.fast_path || !self.is_paused && self.is_fast_state() && self.filtered.is_none());

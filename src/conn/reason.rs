@@ -1,6 +1,6 @@
-//! Why a connection ended: the one word that everybody above uses for it.
+//! Why a connection ended.
 //!
-//! The names belong to the counters and live there, one floor down; here is which of them a reason goes by.
+//! The names are those of the counters ([`CLOSE_REASONS`]), in a lower layer; this file maps each reason to its name.
 
 use std::fmt;
 
@@ -10,30 +10,31 @@ use crate::wire::Broken;
 /// Why a connection ended.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum CloseReason {
-    /// The peer closed its side and got every answer it was owed.
+    /// The peer closed its side and received every answer.
     PeerClosed,
     /// The peer reset the connection, or the socket failed.
     Reset(std::io::ErrorKind),
-    /// The peer's bytes could not be understood any further.
+    /// The peer's bytes could not be decoded any further.
     Broken(Broken),
-    /// The first bytes did not come in time (`first_bytes_ms`).
+    /// The first bytes did not arrive in time (`first_bytes_ms`).
     FirstBytesLate,
-    /// A frame that had begun did not end in time (`frame_ms`).
+    /// A frame that had begun was not complete in time (`frame_ms`).
     FrameLate,
-    /// Nothing happened for as long as the limit allows (`idle_ms`).
+    /// Nothing happened within the limit (`idle_ms`).
     Idle,
-    /// The peer read none of its answers for as long as the limit allows (`write_stall_ms`).
+    /// The peer read none of its answers within the limit (`write_stall_ms`).
     WriteStalled,
     /// The server drained.
     Drained,
-    /// The application asked for it.
+    /// The application requested it.
     App,
-    /// It had sent nothing yet, and was the oldest of more than `silent_connections_max` such connections.
+    /// The connection had not sent anything yet, and was the oldest of more than `silent_connections_max` such
+    /// connections.
     TooManySilent,
 }
 
 impl CloseReason {
-    /// The peer broke the protocol or a time limit, as opposed to an end that one of the two has asked for.
+    /// Returns whether the peer broke the protocol or a time limit, as opposed to an end that either side requested.
     pub fn is_failure(&self) -> bool {
         match self {
             CloseReason::Reset(_)
@@ -49,15 +50,15 @@ impl CloseReason {
         }
     }
 
-    /// One word for counters.
+    /// Returns the reason's name for counters, one word.
     pub fn name(&self) -> &'static str {
         CloseReason::NAMES[self.index()]
     }
 
-    /// Every name, in the order of [`CloseReason::index`].
+    /// All names, in the order of [`CloseReason::index`].
     pub const NAMES: [&'static str; CLOSE_REASONS.len()] = CLOSE_REASONS;
 
-    /// The place among the names, which are those of the counters ([`CLOSE_REASONS`]).
+    /// Returns the index of the reason's name in [`CLOSE_REASONS`].
     pub fn index(&self) -> usize {
         match self {
             CloseReason::PeerClosed => 0,
@@ -89,7 +90,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_reason_goes_by_a_name_of_its_own() {
+    fn each_reason_has_its_own_name() {
         let reasons = [
             CloseReason::PeerClosed,
             CloseReason::Reset(std::io::ErrorKind::ConnectionReset),

@@ -1,6 +1,6 @@
-//! When a connection is late, and what becomes of it then.
+//! The deadlines of a connection, and what happens when one passes.
 //!
-//! Every time is counted from something that happened; [`Conn`] is told the time and never asks for it.
+//! Every deadline counts from an event; [`Conn`] receives the time as an argument and never reads a clock.
 
 use std::time::{Duration, Instant};
 
@@ -10,20 +10,20 @@ use super::{CloseReason, Conn, ConnState};
 use crate::config::Limits;
 use crate::wire::{DrainNotice, Out, Protocol};
 
-/// A draining connection with nothing in flight is closed once its peer has been silent this long: requests
-/// that crossed the drain notice are still served.
+/// The silence after which a draining connection with nothing in flight is closed. Requests that crossed the drain
+/// notice are still served until then.
 const DRAIN_QUIET: Duration = Duration::from_millis(100);
-/// After the last answer of a drain a peer that sends nothing for so long has nothing on its way that could cause a reset:
-/// the server does not wait for it to close.
+/// The silence after the last answer of a drain after which the server does not wait for the peer to close: such a
+/// peer has nothing on its way that could cause a reset.
 const DRAIN_LINGER_QUIET: Duration = Duration::from_millis(500);
-/// Calls that come later than this after the drain began are refused; a protocol without a drain notice is not read any
-/// more.
+/// The time after the beginning of a drain from which calls are refused; with a protocol without a drain notice,
+/// reading stops then.
 pub(super) const DRAIN_SERVE: Duration = Duration::from_secs(1);
-/// A peer that does not heed the notice is refused until then; afterwards its connection ends.
+/// The time after which the connection of a peer that ignores the notice ends. Until then its calls are refused.
 const DRAIN_END: Duration = Duration::from_secs(2);
 
 impl<W: Protocol> Conn<W> {
-    /// The earliest time at which [`Conn::on_timer`] may have something to do.
+    /// Returns the earliest time at which [`Conn::on_timer`] may have something to do.
     pub fn next_deadline(&self, limits: &Limits) -> Option<Instant> {
         let ms = Duration::from_millis;
         let stall = (self.out_len() > 0).then(|| self.last_written + ms(limits.write_stall_ms));
@@ -36,7 +36,7 @@ impl<W: Protocol> Conn<W> {
             ConnState::Serving => None,
             ConnState::Draining => self.drain_deadline(limits),
             ConnState::HalfClosed => None,
-            // Whoever drains gives the calls up when their time has passed (`App::on_abort`).
+            // The reactor that drains gives up the calls after their time (`App::on_abort`).
             ConnState::Finishing(CloseReason::Drained) if self.in_flight > 0 && !self.is_given_up => None,
             ConnState::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
             ConnState::Lingering { ref why, .. } => {
@@ -53,8 +53,8 @@ impl<W: Protocol> Conn<W> {
         [stall, frame, of_state].into_iter().flatten().min()
     }
 
-    /// When a peer that has decided nothing is late: from its first byte on it has the time of first bytes, and until
-    /// then it is idle like any other, since clients connect ahead of their first call.
+    /// Returns the deadline for a peer whose protocol is unknown. The limit for first bytes counts from the first
+    /// byte; before that the idle limit applies, since clients connect ahead of their first call.
     fn first_bytes_deadline(&self, heard: Option<Instant>, limits: &Limits) -> Instant {
         let ms = Duration::from_millis;
         match heard {
@@ -63,7 +63,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// When a connection that drains ends, unless its peer closes it before.
+    /// Returns the time at which a draining connection ends, unless its peer closes it earlier.
     fn drain_deadline(&self, limits: &Limits) -> Option<Instant> {
         match self.protocol.drain_notice() {
             DrainNotice::Message if self.is_resting() => {
@@ -77,7 +77,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// When the frame that has begun is late. It has all its time while the peer is kept waiting.
+    /// Returns the deadline of the frame that has begun. The clock does not run while reading is paused.
     fn frame_deadline(&self, limits: &Limits) -> Option<Instant> {
         let began = self.frame_began.filter(|_| !self.is_paused && !self.is_finishing())?;
         let ms = match (self.protocol.is_in_head(), self.protocol.is_lingering()) {
@@ -88,7 +88,7 @@ impl<W: Protocol> Conn<W> {
         Some(began + Duration::from_millis(ms))
     }
 
-    /// Nothing is in flight, at hand, or waiting to be written.
+    /// Returns whether nothing is in flight, buffered, or waiting to be written.
     fn is_resting(&self) -> bool {
         self.in_flight == 0
             && self.out_len() == 0
@@ -96,9 +96,9 @@ impl<W: Protocol> Conn<W> {
             && !self.protocol.is_inside_message()
     }
 
-    /// The process did not run for that long (it was stopped, or the machine slept): that time does not count. Peers
-    /// could not go on meanwhile, and what was read and written right after it carries the time of a turn that began
-    /// before.
+    /// Excludes a time for which the process did not run (it was stopped, or the machine slept) from all deadlines.
+    /// Peers could not make progress meanwhile, and what was read and written right after it carries the time of a
+    /// turn that began before.
     pub fn forgive(&mut self, stopped: Duration, now: Instant) {
         let later = |at: Instant| (at + stopped).min(now);
         self.frame_began = self.frame_began.map(later);
@@ -110,7 +110,7 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
-    /// Time has passed: what is late ends the connection.
+    /// Ends the connection if a deadline has passed.
     pub fn on_timer(&mut self, now: Instant, pool: &mut Pool, limits: &Limits) {
         if self.next_deadline(limits).is_none_or(|at| at > now) {
             return;

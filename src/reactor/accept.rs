@@ -1,8 +1,9 @@
-//! Accepting: how many in a turn, whom to give them to, and what to do when descriptors run out.
+//! Accepting connections: how they are spread over reactors, and what happens when descriptors run out.
 //!
-//! With an edge-triggered listener a refusal for want of descriptors would never be heard of again, and with a
-//! level-triggered one it would spin a core. So: a spare descriptor is given up to accept and close the one that
-//! waits longest (it learns at once that there is no place), and accepting pauses for a while.
+//! When accept fails because no descriptor is free, an edge-triggered listener would never report the waiting
+//! connection again, and a level-triggered one would spin a core. Therefore a spare descriptor is released to accept
+//! and close the connection that has waited longest (its peer learns at once that it is refused), and accepting
+//! pauses for a while.
 
 use std::fs::File;
 use std::io;
@@ -17,32 +18,32 @@ use super::socket::NetStream;
 use super::{LISTENER_GENERATION, Remote};
 use crate::context::Peer;
 
-/// How long accepting rests when there is no descriptor left.
+/// How long accepting pauses when no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
 
 /// One listener of a reactor.
 pub(super) struct Accepting {
     listener: Listener,
-    /// Its number among all listeners of the server.
+    /// The index among all listeners of the server.
     pub(super) index: usize,
-    /// The kernel said that somebody waits, and accept has not said otherwise since.
+    /// The kernel has reported waiting connections, and no accept has returned would-block since.
     is_ready: bool,
 }
 
 /// The listeners of a reactor.
 pub(super) struct Acceptor {
     listeners: Vec<Accepting>,
-    /// Held so that there is one to give up.
+    /// A spare descriptor, released when no other is free.
     spare: Option<File>,
     pub(super) paused_until: Option<Instant>,
 }
 
-/// What accepting one connection came to.
+/// The result of accepting one connection.
 pub(super) enum Accepted {
     One(NetStream, Peer, usize),
-    /// Nobody waits, or accepting is paused.
+    /// No connection waits, or accepting is paused.
     None,
-    /// There was no descriptor for it; accepting is paused.
+    /// No descriptor was free; accepting is paused.
     Paused,
 }
 
@@ -69,7 +70,7 @@ impl Acceptor {
         }
     }
 
-    /// Somebody may wait whom no event will tell of.
+    /// Returns whether connections may wait that no further event reports.
     pub(super) fn is_ready(&self) -> bool {
         self.paused_until.is_none() && self.listeners.iter().any(|accepting| accepting.is_ready)
     }
@@ -79,12 +80,12 @@ impl Acceptor {
         self.listeners.clear();
     }
 
-    /// Somebody may wait at any listener: the event may not have been seen yet.
+    /// Marks every listener as ready: an event may not have been read yet.
     pub(super) fn on_all_ready(&mut self) {
         self.listeners.iter_mut().for_each(|accepting| accepting.is_ready = true);
     }
 
-    /// Accepts one connection, from any listener where somebody waits.
+    /// Accepts one connection, from any listener that is ready.
     pub(super) fn accept(&mut self, now: Instant) -> Accepted {
         if self.paused_until.is_some_and(|until| until > now) {
             return Accepted::None;
@@ -95,7 +96,7 @@ impl Acceptor {
                 match accepting.listener.accept() {
                     Ok((stream, peer)) => return Accepted::One(stream, peer, accepting.index),
                     Err(error) if is_out_of_descriptors(&error) => {
-                        // Refuse the one that waits longest, so that it does not hang.
+                        // Refuse the connection that has waited longest, so that its peer does not hang.
                         self.spare = None;
                         drop(accepting.listener.accept());
                         self.spare = File::open("/dev/null").ok();
@@ -104,7 +105,8 @@ impl Acceptor {
                     }
                     Err(error) => match error.kind() {
                         io::ErrorKind::WouldBlock => accepting.is_ready = false,
-                        // Gone before it was accepted, or the network's own troubles (accept(2)): the next one.
+                        // The connection was gone before it was accepted, or there was a network error (accept(2)):
+                        // try the next one.
                         io::ErrorKind::Interrupted | io::ErrorKind::ConnectionAborted => {}
                         _ => {
                             self.paused_until = Some(now + PAUSE);
@@ -122,18 +124,18 @@ fn is_out_of_descriptors(error: &io::Error) -> bool {
     matches!(error.raw_os_error(), Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM))
 }
 
-/// How many connections each reactor of a server has: written when one is opened or closed, read by the one
-/// that deals new ones out.
+/// The number of connections of each reactor of a server. Each reactor writes its own count; the one that assigns new
+/// connections reads all of them.
 #[derive(Debug)]
 pub struct Loads(Vec<AtomicUsize>);
 
 impl Loads {
-    /// For that many reactors, all without connections.
+    /// Creates the counts for `reactors` reactors, all without connections.
     pub fn new(reactors: usize) -> Loads {
         Loads((0..reactors).map(|_| AtomicUsize::new(0)).collect())
     }
 
-    /// The reactor with the fewest; the first of several.
+    /// Returns the reactor with the fewest connections; of several, the first.
     fn least(&self) -> usize {
         let loads = self.0.iter().map(|load| load.load(Ordering::Relaxed));
         loads.enumerate().min_by_key(|(_, load)| *load).map_or(0, |(index, _)| index)
@@ -148,18 +150,19 @@ impl Loads {
     }
 }
 
-/// The acceptor's dealing: each new connection goes to the reactor with the fewest.
+/// How the accepting reactor assigns connections: each new one goes to the reactor with the fewest.
 pub struct AcceptorShare<M> {
-    /// The doors of all reactors, in the order of [`Loads`].
+    /// The senders of all reactors, in the order of [`Loads`].
     pub remotes: Vec<Remote<M>>,
-    /// How many connections each has.
+    /// The number of connections of each reactor.
     pub loads: Arc<Loads>,
-    /// By the listener's number: its connections are not dealt, since the kernel has spread them already.
+    /// By listener index: whether its connections stay with the accepting reactor, since the kernel has already
+    /// spread them.
     pub keeps: Vec<bool>,
 }
 
 impl<M> AcceptorShare<M> {
-    /// Which reactor the next connection from that listener goes to; `None` is to keep it.
+    /// Returns the reactor for the next connection from a listener; `None` keeps it on this reactor.
     pub(super) fn next(&self, listener: usize) -> Option<usize> {
         let is_kept = self.keeps.get(listener).copied().unwrap_or(false);
         (!is_kept).then(|| self.loads.least())

@@ -1,6 +1,6 @@
-//! The role that a reactor plays: an [`App`] is told what happened and answers through [`ConnCx`].
+//! The role of a reactor: an [`App`] handles events and answers through [`ConnCx`].
 //!
-//! An app never sees a socket. It runs on the reactor's thread, so nothing in it may wait.
+//! An app never accesses a socket. It runs on the reactor's thread, so nothing in it may block.
 
 use std::io;
 use std::time::Instant;
@@ -19,23 +19,23 @@ use crate::wire::Protocol;
 
 /// What a reactor does with its connections.
 pub trait App: Sized {
-    /// The protocol.
+    /// The protocol of the connections.
     type Protocol: Protocol;
-    /// What the app keeps for each connection.
+    /// The app's state for each connection.
     type Session;
-    /// What other threads may tell the app.
+    /// The messages that other threads can send to the app.
     type Mail: Send + 'static;
 
-    /// The reactor lives on this thread from here on; it is told before anything else happens there.
+    /// Called once on the reactor's thread, before anything else happens there.
     fn begin_thread(&mut self) {}
 
-    /// A connection was opened, on the listener with that index.
+    /// Handles a new connection on the listener with that index; returns its protocol and session.
     fn open(&mut self, key: Key, peer: Peer, listener: usize) -> (Self::Protocol, Self::Session);
 
-    /// A message has come. Its bytes are valid during this call only.
+    /// Handles a message. Its bytes are valid only during this call.
     fn on_message(&mut self, cx: &mut ConnCx<'_, Self>, message: <Self::Protocol as Protocol>::Message);
 
-    /// A message has come after the time for which calls that cross a drain notice are served: a call is to be refused.
+    /// Handles a message that arrived too long after the drain notice to be served; a call must be refused.
     fn on_message_after_drain(
         &mut self,
         cx: &mut ConnCx<'_, Self>,
@@ -44,73 +44,73 @@ pub trait App: Sized {
         self.on_message(cx, message);
     }
 
-    /// The messages of one connection that were at hand have all been given.
+    /// Called when every buffered message of one connection has been passed to the app.
     fn on_read_end(&mut self) {}
 
-    /// Every connection that was readable has been read: what was gathered for other threads goes now.
+    /// Called when every readable connection has been read. Hands off the work gathered for other threads.
     fn hand_off(&mut self, now: Instant) {
         let _ = now;
     }
 
-    /// A letter from another thread.
+    /// Handles a message from another thread.
     fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: Self::Mail) {
         let _ = (conns, mail);
     }
 
-    /// When the app wants to hear of a connection again.
+    /// Returns the time of the next [`App::on_deadline`] for a connection.
     fn next_deadline(&self, session: &Self::Session) -> Option<Instant> {
         let _ = session;
         None
     }
 
-    /// The time that [`App::next_deadline`] gave has come.
+    /// Called at the time that [`App::next_deadline`] returned.
     fn on_deadline(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
     }
 
-    /// When the app wants a turn for something that is no connection's.
+    /// Returns the time of the next [`App::on_time`], for work that belongs to no connection.
     fn next_at(&self) -> Option<Instant> {
         None
     }
 
-    /// Whether [`App::on_time`] judges what peers have sent in time: everything that was ready to be read when the turn
-    /// began is read before it is called.
+    /// Whether [`App::on_time`] checks that peers have sent something in time. If so, everything that was readable
+    /// when the turn began is read before the call.
     fn reads_before_time(&self) -> bool {
         false
     }
 
-    /// The time that [`App::next_at`] gave has come.
+    /// Called at the time that [`App::next_at`] returned.
     fn on_time(&mut self, conns: &mut Conns<'_, Self>) {
         let _ = conns;
     }
 
-    /// Whether the app wants to hear that a connection has room for more ([`App::on_written`]).
+    /// Whether the app requires [`App::on_written`] calls when a connection has room for more.
     fn wants_written(&self) -> bool {
         false
     }
 
-    /// What a connection had to say was written, or some of it. What the app adds leaves at once.
+    /// Called when some or all of a connection's queued bytes were written. What the app adds is written at once.
     fn on_written(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
     }
 
-    /// The drain has taken too long: what is still in flight must be given up, with an answer.
+    /// Called when the drain has taken too long: the app must answer and give up every call in flight.
     fn on_abort(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
     }
 
-    /// A connection has ended.
+    /// Called when a connection has ended.
     fn on_close(&mut self, key: Key, session: Self::Session, why: &CloseReason) {
         let _ = (key, session, why);
     }
 }
 
-/// One connection, as its app may touch it.
+/// The access that an app has to one connection.
 pub struct ConnCx<'a, A: App> {
     pub(super) key: Key,
     pub(super) peer: Peer,
     pub(super) conn: &'a mut Conn<A::Protocol>,
-    /// What the app keeps for the connection.
+    /// The app's state for the connection.
     pub session: &'a mut A::Session,
     pub(super) pool: &'a mut Pool,
     pub(super) limits: &'a Limits,
@@ -118,97 +118,98 @@ pub struct ConnCx<'a, A: App> {
 }
 
 impl<A: App> ConnCx<'_, A> {
-    /// The connection's key, by which it can be found later.
+    /// Returns the connection's key, which finds it later.
     #[inline]
     pub fn key(&self) -> Key {
         self.key
     }
 
-    /// Who is on the other end.
+    /// Returns the peer's address.
     #[inline]
     pub fn peer(&self) -> Peer {
         self.peer
     }
 
-    /// The time at which the turn began.
+    /// Returns the time at which the turn began.
     #[inline]
     pub fn now(&self) -> Instant {
         self.now
     }
 
-    /// The limits.
+    /// Returns the limits.
     #[inline]
     pub fn limits(&self) -> &Limits {
         self.limits
     }
 
-    /// The protocol's own state.
+    /// Returns the protocol's state.
     #[inline]
     pub fn protocol(&self) -> &A::Protocol {
         self.conn.protocol()
     }
 
-    /// A part of the message at hand.
+    /// Returns a part of the current message.
     #[inline]
     pub fn bytes(&self, span: Span) -> &[u8] {
         self.conn.bytes_of(span)
     }
 
-    /// A part of the message at hand as a chunk that may outlive this call and cross threads: shared, not copied.
+    /// Returns a part of the current message as a chunk that may outlive this call and cross threads: shared, not
+    /// copied.
     pub fn cut(&mut self, span: Span) -> Chunk {
         self.conn.cut(span)
     }
 
-    /// Says something to the peer. It is written by the end of the turn, with everything else that was said.
+    /// Sends a message to the peer. It is written by the end of the turn, together with all other messages.
     #[inline(always)]
     pub fn send(&mut self, outgoing: <A::Protocol as Protocol>::Outgoing<'_>) {
         self.conn.encode(outgoing, self.pool, self.now, self.limits);
     }
 
-    /// A message will be answered later: counts against what may be in flight on the connection.
+    /// Takes note that a message will be answered later; counts against the in-flight limits of the connection.
     #[inline]
     pub fn begin_call(&mut self, body_bytes: usize) {
         self.conn.begin_call(body_bytes, self.limits);
     }
 
-    /// The work for a message that was answered later has ended.
+    /// Takes note that the work for a message answered later has ended.
     #[inline]
     pub fn end_call(&mut self, body_bytes: usize) {
         self.conn.end_call(body_bytes, self.now, self.limits);
     }
 
-    /// Neither end has begun to close: what is said now can still be answered.
+    /// Returns whether neither end has begun to close: a message that is sent now can still be answered.
     pub fn is_open(&self) -> bool {
         self.conn.is_open()
     }
 
-    /// Bytes that wait to be written.
+    /// Returns the number of bytes that wait to be written.
     pub fn out_len(&self) -> usize {
         self.conn.out_len()
     }
 
-    /// When the peer was last heard: any byte counts.
+    /// Returns the time of the peer's last bytes, however few.
     pub fn last_heard(&self) -> Instant {
         self.conn.last_heard()
     }
 
-    /// Calls begun and not ended.
+    /// Returns the number of calls begun and not ended.
     pub fn in_flight(&self) -> usize {
         self.conn.in_flight()
     }
 
-    /// Ends the connection at once, for this reason: what waits to be written is dropped.
+    /// Ends the connection at once, for this reason; unwritten bytes are dropped.
     pub fn abort(&mut self, kind: io::ErrorKind) {
         self.conn.on_reset(kind);
     }
 
-    /// Stops reading; ends the connection when what was said has been written and what is in flight has ended.
+    /// Stops reading; the connection ends when all queued bytes are written and no call is in flight.
     pub fn close(&mut self) {
         self.conn.finish(CloseReason::App, self.now);
     }
 }
 
-/// The connections of a reactor, found by key.
+/// The connections of a reactor, by key.
 pub struct Conns<'a, A: App> {
     pub(super) core: &'a mut Core<A>,
     pub(super) loads: &'a Loads,
@@ -216,7 +217,7 @@ pub struct Conns<'a, A: App> {
 }
 
 impl<A: App> Conns<'_, A> {
-    /// Does something with a connection, if it still is the one that the key was made for.
+    /// Calls `f` with a connection, if the key still refers to it.
     #[inline]
     pub fn with<R>(&mut self, key: Key, f: impl FnOnce(&mut ConnCx<'_, A>) -> R) -> Option<R> {
         let (mut cx, note) = self.core.conn_cx(key)?;
@@ -232,11 +233,12 @@ impl<A: App> Conns<'_, A> {
         Some(result)
     }
 
-    /// Takes in a socket that is connected already; what the app knows of it is given, [`App::open`] is not asked.
+    /// Adds a socket that is already connected, with the given protocol and session; [`App::open`] is not called.
     ///
     /// # Errors
     ///
-    /// There are `connections_max` of them, or the poller does not take it. The socket is closed then.
+    /// There are already `connections_max` connections, or the poller does not accept the socket. The socket is
+    /// closed then.
     pub fn adopt(
         &mut self,
         mut stream: NetStream,
@@ -256,7 +258,7 @@ impl<A: App> Conns<'_, A> {
         Ok(key)
     }
 
-    /// The time at which the turn began.
+    /// Returns the time at which the turn began.
     pub fn now(&self) -> Instant {
         self.core.now
     }

@@ -1,4 +1,4 @@
-//! How a reactor is built: plain values, for those who use one without a server.
+//! The configuration of a reactor: plain values, for use without a server.
 
 use std::time::Duration;
 
@@ -7,23 +7,23 @@ use coreloop_bufpool::PoolConfig;
 use crate::config::{Config, Limits, TurnBudget};
 use crate::policy::flush::FlushPolicy;
 
-/// How a reactor is built.
+/// The configuration of a reactor.
 #[derive(Clone, Debug)]
 pub struct ReactorConfig {
-    /// What each connection may use.
+    /// The limits of each connection.
     pub limits: Limits,
     /// When replies are written.
     pub flush: FlushPolicy,
     /// What one turn may do for one connection.
     pub turn: TurnBudget,
-    /// How long to poll without sleeping when there is nothing to do; zero is not at all.
+    /// How long to poll without sleeping when there is nothing to do; zero disables polling.
     pub busy_poll: Duration,
-    /// How long to nap where that lets calls gather (see [`policy::gather`](crate::policy::gather)); zero is never, which is the default:
-    /// a client's calls should leave when they are made.
+    /// How long to nap so that calls can gather (see [`policy::gather`](crate::policy::gather)). Zero, the default,
+    /// disables naps: a client's calls should be sent when they are made.
     pub gather: Duration,
-    /// The core to run on; `None` is any.
+    /// The core that the thread runs on; `None` is any core.
     pub core: Option<usize>,
-    /// The buffer pool. A server takes its bound from [`Limits::idle_buffer_bytes_max`].
+    /// The buffer pool. A server sets its bound from [`Limits::idle_buffer_bytes_max`].
     pub pool: PoolConfig,
 }
 

@@ -1,7 +1,7 @@
-//! The connections of one reactor and everything that touches their sockets: reading, writing, closing.
+//! The connections of one reactor and all access to their sockets: reading, writing, closing.
 //!
-//! The reactor decides when; this file does it for one connection at a time. What it may not do is call the app
-//! (it has none); closings wait in a list until the reactor tells the app.
+//! The reactor decides when; this file does the work for one connection at a time. It does not hold the app: closed
+//! connections wait in a list until the reactor reports them to the app.
 
 #[cfg(feature = "bench-internals")]
 pub(crate) mod detached;
@@ -22,34 +22,34 @@ use crate::context::Peer;
 use crate::policy::flush::FlushPolicy;
 use crate::stats::ReactorStats;
 
-/// Stretches of bytes in one vectored write.
+/// The most slices in one vectored write.
 const SLICES: usize = 64;
 
-/// A connection with its socket and what the reactor notes about it.
+/// A connection with its socket and the reactor's flags for it.
 pub(super) struct ConnSlot<A: App> {
     pub(super) stream: NetStream,
     pub(super) conn: Conn<A::Protocol>,
     pub(super) session: A::Session,
     pub(super) peer: Peer,
-    /// The kernel said readable and no read has said otherwise since.
+    /// The kernel has reported the socket as readable, and no read has returned would-block since.
     pub(super) is_readable: bool,
-    /// The peer has closed or reset: reads go on until one says so.
+    /// The peer has closed or reset the connection: reads continue until one reports it.
     pub(super) is_ending: bool,
-    /// The kernel said that nobody reads any more what is written.
+    /// The kernel has reported that the peer does not read any more.
     is_hung_up: bool,
-    /// No write has said would-block since the kernel last said writable.
+    /// No write has returned would-block since the kernel last reported the socket as writable.
     is_writable: bool,
-    /// Reading was stopped by a limit when it was last looked at.
+    /// A limit had stopped reading at the last check.
     was_paused: bool,
-    /// It was accepted, has sent nothing yet, and is counted as such.
+    /// The connection was accepted, has sent nothing yet, and is counted as silent.
     is_silent: bool,
-    /// It is in `again`.
+    /// The connection is in `again`.
     is_again: bool,
-    /// It is in `touched`.
+    /// The connection is in `touched`.
     pub(super) is_touched: bool,
-    /// What waits was due before, and the socket took no more of it: no delay begins anew.
+    /// The queued bytes were due before, and the socket took no more: no further delay applies.
     is_overdue: bool,
-    /// It is in `dirty`, and since when.
+    /// Since when the connection has been in `dirty`, if it is.
     dirty_since: Option<Instant>,
     armed: Option<Instant>,
 }
@@ -63,20 +63,20 @@ pub(super) struct Core<A: App> {
     pub(super) budget: TurnBudget,
     pub(super) flush: FlushPolicy,
     pub(super) stats: Arc<ReactorStats>,
-    /// When the turn began.
+    /// The time at which the turn began.
     pub(super) now: Instant,
-    /// Messages taken from connections, and the reads that brought them, since these were last set to zero.
+    /// Messages taken from connections, and the reads that received them, since the counters were last reset.
     pub(super) taken: u64,
     pub(super) taken_reads: u64,
-    /// Connections to be read in the next turn without waiting for an event.
+    /// Connections to be read in the next turn without an event.
     pub(super) again: Vec<Key>,
     /// Connections with something to write.
     dirty: Vec<Key>,
-    /// Connections that letters or timers touched.
+    /// Connections that messages or timers touched.
     touched: Vec<Key>,
     pub(super) closing: Vec<(Key, CloseReason)>,
     silent: SilentConnections,
-    /// With a flush delay: when the first of the dirty is due.
+    /// With a flush delay: when the first of the dirty connections is due.
     pub(super) flush_at: Option<Instant>,
 }
 
@@ -110,14 +110,14 @@ impl<A: App> Core<A> {
             flush_at: None,
         }
     }
-    /// Has the poller watch a socket, for the key that the next connection gets.
+    /// Registers a socket with the poller, under the key of the next connection.
     pub(super) fn register(&mut self, stream: &mut NetStream) -> io::Result<Key> {
         let key = self.slots.next_key();
         stream.register(&mut self.poller, key)?;
         Ok(key)
     }
 
-    /// Takes in the socket that was registered last; its app has made the wire and the session.
+    /// Adds the socket that was registered last, with the protocol and session from the app.
     pub(super) fn open(
         &mut self,
         key: Key,
@@ -150,7 +150,8 @@ impl<A: App> Core<A> {
         self.after(key);
     }
 
-    /// A connection was accepted, not adopted by its app: until it sends something it is one of a bounded number.
+    /// Counts an accepted (not adopted) connection as silent until it sends something: the number of silent
+    /// connections is bounded.
     pub(super) fn note_accepted(&mut self, key: Key) {
         let Some(slot) = self.slots.at_mut(key) else { return };
         slot.is_silent = true;
@@ -166,7 +167,7 @@ impl<A: App> Core<A> {
         self.after(oldest);
     }
 
-    /// Notes what the kernel said about a connection.
+    /// Takes note of an event of the kernel for a connection.
     #[inline]
     pub(super) fn on_ready(&mut self, key: Key, ready: Ready) {
         let Some(slot) = self.slots.at_mut(key) else { return };
@@ -189,7 +190,7 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Reads and decodes one connection within its budget; every message goes to the app.
+    /// Reads and decodes one connection within its budget; passes every message to the app.
     pub(super) fn read(&mut self, key: Key, app: &mut A) {
         let Core { slots, pool, limits, now, stats, budget, .. } = self;
         let Some(slot) = slots.at_mut(key) else { return };
@@ -197,7 +198,7 @@ impl<A: App> Core<A> {
         let (mut bytes, mut messages, mut reads) = (0, 0, 0);
         let mut is_over_budget = false;
         'reading: loop {
-            // What is at hand comes first: reading more while requests wait only makes them wait in our memory.
+            // Buffered messages come first: reading more while requests wait would only move them into our memory.
             let ConnSlot { conn, session, peer, .. } = slot;
             let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
             let taken_before = messages;
@@ -219,14 +220,14 @@ impl<A: App> Core<A> {
             }
             if self.flush.is_full(slot.conn.out_len()) {
                 write_out(slot, pool, *now, limits, stats);
-                // Written or not: as long as messages are at hand, nothing more is read.
+                // Whether or not answers were written: while whole messages are buffered, nothing more is read.
                 if messages > taken_before {
                     continue;
                 }
             }
             if !slot.conn.wants_read() {
                 if slot.is_hung_up && slot.conn.in_flight() > 0 {
-                    // Nobody waits for what is in flight, and no read is going to tell.
+                    // No peer waits for the calls in flight, and no read is going to report that.
                     slot.conn.on_reset(slot.stream.take_error());
                 }
                 break;
@@ -250,8 +251,8 @@ impl<A: App> Core<A> {
                     bytes += n;
                     slot.conn.on_bytes(n, pool, *now);
                     if n < space_len && !slot.is_ending {
-                        // A read that filled less than its buffer has drained the socket (epoll(7)): asking once
-                        // more only to hear would-block is a system call for nothing.
+                        // A read that filled less than its buffer has drained the socket (epoll(7)); another read
+                        // would only return would-block, at the cost of a system call.
                         slot.is_readable = false;
                     }
                 }
@@ -286,8 +287,8 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// What follows a read: with nothing in flight no letter can add to what was said, so it may leave at once,
-    /// while it is in the cache; anything else waits for the end of the turn.
+    /// Finishes a read. With nothing in flight no completion can add to the queued bytes, so they may be written at
+    /// once, while they are in the cache; otherwise they wait for the end of the turn.
     #[inline]
     fn after_read(&mut self, key: Key) {
         let Core { slots, pool, limits, now, stats, .. } = self;
@@ -302,7 +303,7 @@ impl<A: App> Core<A> {
         self.after(key);
     }
 
-    /// Brings the reactor's notes about a connection up to date with its state.
+    /// Updates the reactor's flags for a connection to the connection's state.
     #[inline]
     pub(super) fn after(&mut self, key: Key) {
         let Some(slot) = self.slots.at_mut(key) else { return };
@@ -341,7 +342,7 @@ impl<A: App> Core<A> {
             slot.is_again = true;
             self.again.push(key);
         }
-        // A timer that is too early asks again; only one that would be too late must be armed anew.
+        // A timer that fires too early is armed again; only a timer that would fire too late must be re-armed now.
         let at = slot.conn.next_deadline(&self.limits);
         if let Some(at) = at
             && slot.armed.is_none_or(|armed| at < armed)
@@ -351,7 +352,7 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Arms the timer for what the app waits for.
+    /// Arms the timer for the app's deadline.
     #[inline]
     pub(super) fn arm_for_app(&mut self, key: Key, at: Instant) {
         let Some(slot) = self.slots.at_mut(key) else { return };
@@ -361,13 +362,13 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// A timer has fired: lets the connection see to its own deadlines, and says whether one of these or of the app's
-    /// has passed.
+    /// Handles a timer that has fired: the connection checks its own deadlines. Returns whether a deadline of the
+    /// connection or of the app has passed.
     ///
-    /// The process may have been stopped while the peer was not, so what waits in the socket is read, and what waits
-    /// to be written is offered, before anything is judged to be late. With more input than one turn reads, the
-    /// judgement waits for the next turn; the limits on messages bound how often. `stopped` is the time for which
-    /// this reactor did not run, if that was noticeable.
+    /// The process may have been stopped while the peer was not. So the socket is read and queued bytes are written
+    /// before any deadline is judged. If there is more input than one turn reads, the check waits for the next turn;
+    /// the limits on messages bound how often that happens. `stopped` is the time for which this reactor did not run,
+    /// if it was noticeable.
     pub(super) fn on_timer(&mut self, key: Key, app: &mut A, stopped: Duration) -> bool {
         let Some(slot) = self.slots.at_mut(key) else { return false };
         slot.armed = None;
@@ -386,7 +387,7 @@ impl<A: App> Core<A> {
         true
     }
 
-    /// Writes and reads what the socket takes and gives now, whether or not an event has told of it.
+    /// Reads and writes as much as the socket allows now, whether or not an event has reported it.
     #[cold]
     fn catch_up(&mut self, key: Key, app: &mut A) {
         let Core { slots, pool, limits, now, stats, .. } = self;
@@ -399,7 +400,7 @@ impl<A: App> Core<A> {
         let was_again = slot.is_again;
         self.read(key, app);
         if was_again && let Some(slot) = self.slots.at_mut(key) {
-            // It is on the list from before; the read may have put it there a second time.
+            // The connection was on the list already; the read may have added it a second time.
             if slot.is_again {
                 self.again.pop();
             }
@@ -407,7 +408,7 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Lends the connection to the app, with the note that says whether it is on the list of the touched.
+    /// Lends the connection to the app, together with the flag that tells whether it is on the touched list.
     #[inline]
     pub(super) fn conn_cx(&mut self, key: Key) -> Option<(ConnCx<'_, A>, &mut bool)> {
         let slot = self.slots.at_mut(key)?;
@@ -424,7 +425,7 @@ impl<A: App> Core<A> {
         Some((cx, is_touched))
     }
 
-    /// More has gathered for a connection than is kept until the turn ends.
+    /// Handles a connection with more queued bytes than are kept until the end of the turn.
     #[cold]
     pub(super) fn write_early(&mut self, key: Key) {
         let Core { slots, pool, limits, now, stats, .. } = self;
@@ -438,7 +439,7 @@ impl<A: App> Core<A> {
         self.touched.push(key);
     }
 
-    /// The connections that were touched are brought up to date, each once.
+    /// Updates the connections that were touched, each once.
     pub(super) fn after_touched(&mut self, app: &A) {
         let mut touched = std::mem::take(&mut self.touched);
         for key in touched.drain(..) {
@@ -454,7 +455,7 @@ impl<A: App> Core<A> {
         self.touched = touched;
     }
 
-    /// Writes what has gathered and is due.
+    /// Writes the queued bytes that are due.
     pub(super) fn flush(&mut self, app: &mut A) {
         let mut dirty = std::mem::take(&mut self.dirty);
         let mut kept = std::mem::take(&mut self.dirty);
@@ -474,7 +475,7 @@ impl<A: App> Core<A> {
             slot.dirty_since = None;
             slot.is_overdue = false;
             write_out(slot, pool, *now, limits, stats);
-            // What the app adds would otherwise lie until something else happens to this connection.
+            // Without this, bytes that the app adds would remain until the next event of this connection.
             while slot.is_writable && app.wants_written() {
                 let ConnSlot { conn, session, peer, .. } = slot;
                 let pool = &mut *pool;
@@ -486,7 +487,7 @@ impl<A: App> Core<A> {
             }
             self.after(key);
         }
-        // `after` may have put a connection on the list again, if its peer took some but not all.
+        // `after` may have put a connection on the list again, if its peer took some bytes but not all.
         kept.append(&mut self.dirty);
         self.dirty = kept;
         if self.dirty.is_empty() {
@@ -494,18 +495,18 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Asks the peer for no new requests.
+    /// Requests that the peer sends no new requests.
     pub(super) fn drain(&mut self, key: Key) {
         let Core { slots, pool, limits, now, .. } = self;
         if let Some(slot) = slots.at_mut(key) {
             slot.conn.drain(pool, *now, limits);
-            // What was written before the drain began may not have been told of yet, and is read.
+            // Bytes that were written before the drain began may have no event yet; they are read.
             slot.is_readable = true;
         }
         self.after(key);
     }
 
-    /// Forgets a connection and closes its socket; its session goes back to the app.
+    /// Removes a connection and closes its socket; returns its session.
     pub(super) fn remove(&mut self, key: Key, why: &CloseReason) -> Option<A::Session> {
         let mut slot = self.slots.remove(key)?;
         self.timers.cancel(key);
@@ -520,7 +521,7 @@ impl<A: App> Core<A> {
     }
 }
 
-/// Gives the app the next message of whatever kind; false if there is none.
+/// Passes the next message, of any kind, to the app. Returns false if there is none.
 #[inline(never)]
 fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
     match cx.conn.next_message() {
@@ -540,7 +541,7 @@ fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
     }
 }
 
-/// Writes until all is written or the socket takes no more.
+/// Writes until the queue is empty or the socket takes no more.
 fn write_out<A: App>(
     slot: &mut ConnSlot<A>,
     pool: &mut Pool,

@@ -1,6 +1,6 @@
-//! Connecting to others: names are looked up and connections awaited here, on the caller's thread.
+//! Outgoing connections: names are resolved and connections are awaited here, on the caller's thread.
 //!
-//! A reactor must not do either, so a client dials on a thread that may wait and hands the socket over.
+//! A reactor must not block on either, so a client dials on a thread that may block and hands the socket over.
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -11,21 +11,21 @@ use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 use super::socket::{Address, NetStream};
 use crate::context::Peer;
 
-/// Connects, and waits for that as long as `timeout` allows, all addresses of the name together; `None` is as long as
-/// the system does. Looking the name up cannot be cut short, but what it took counts.
+/// Connects, within `timeout` for all addresses of the name together; `None` applies the system's timeout. Name
+/// resolution cannot be interrupted, but its time counts.
 ///
-/// The socket is a blocking one without delay for small writes (TCP_NODELAY): a request is written when it is complete,
-/// and there is nothing to wait for.
+/// The socket is blocking and has TCP_NODELAY set: a request is written when it is complete, so a delay for small
+/// writes would gain nothing.
 ///
 /// # Errors
 ///
-/// What the system says of the last address; `NotFound` if the name has none; `TimedOut`.
+/// The system's error for the last address; `NotFound` if the name has no address; `TimedOut`.
 pub fn dial(address: &Address, timeout: Option<Duration>) -> io::Result<(Socket, Peer)> {
     match address {
         Address::Tcp(text) => dial_tcp(text, timeout.and_then(|timeout| Instant::now().checked_add(timeout))),
         Address::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
-            // A full backlog makes a blocking connect wait without end (connect(2)).
+            // With a full backlog a blocking connect may wait without end (connect(2)).
             socket.set_nonblocking(true)?;
             socket.connect(&SockAddr::unix(path)?)?;
             socket.set_nonblocking(false)?;
@@ -42,7 +42,7 @@ fn dial_tcp(text: &str, until: Option<Instant>) -> io::Result<(Socket, Peer)> {
         let left = match until {
             None => None,
             Some(until) => {
-                // One that never answers must leave time for those after it.
+                // An address that never answers must leave time for the ones after it.
                 let others = (addresses.len() - index) as u32;
                 let left = until.saturating_duration_since(Instant::now()) / others;
                 if left.is_zero() {
@@ -74,11 +74,11 @@ fn dial_one(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<Socket> {
 }
 
 impl NetStream {
-    /// A connected socket, for a reactor to drive.
+    /// Turns a connected socket into a stream that a reactor can drive.
     ///
     /// # Errors
     ///
-    /// It cannot be made nonblocking.
+    /// The socket cannot be made nonblocking.
     pub fn from_socket(socket: Socket, peer: Peer) -> io::Result<NetStream> {
         socket.set_nonblocking(true)?;
         Ok(match peer {

@@ -1,9 +1,9 @@
-//! A reactor that lives on another one's thread.
+//! A reactor that runs on the thread of another reactor.
 //!
-//! A server's handlers call other services: their client's connections can be driven by the server's own reactor, with
-//! no thread and no hop in between. The two stay strangers. A [`Guest`] has its own poller, table and timers; its host
-//! watches the guest's poller like a socket, and gives it a turn when that has something to report, when a letter has
-//! come for it, or when a time that it named has come.
+//! A server's handlers call other services: the server's own reactor can drive the connections of their client, with
+//! no extra thread and no hop in between. The two remain separate. A [`Guest`] has its own poller, table and timers;
+//! its host watches the guest's poller like a socket, and runs a turn of the guest when the poller has something to
+//! report, when a message has arrived for the guest, or at a time that the guest has returned.
 
 use std::fmt;
 use std::io;
@@ -16,34 +16,35 @@ use super::app::App;
 use super::remote::{ReactorCommand, Remote};
 use super::{Reactor, ReactorState};
 
-/// Passes of a guest in one turn of its host: more wait for the next turn, so that the host's own peers have theirs.
+/// Passes of a guest in one turn of its host. Further passes wait for the next turn, so that the host's own peers are
+/// served.
 const PASSES_MAX: usize = 4;
 
-/// When a guest wants its next turn.
+/// When a guest needs its next turn.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NextTurn {
     /// In the host's next turn, without a sleep before it.
     AtOnce,
-    /// When something happens to it, and by that time at the latest.
+    /// At the guest's next event, and by that time at the latest.
     By(Option<Instant>),
-    /// Never: it has ended.
+    /// Never: the guest has ended.
     Over,
 }
 
-/// Whatever can live on a reactor's thread beside the reactor's own connections: any other [`Reactor`].
+/// A task that can run on a reactor's thread beside the reactor's own connections: any other [`Reactor`].
 pub trait Guest: Send {
-    /// Has the host's poller watch the guest's. It is on the thread of its host from here on.
+    /// Registers the guest's poller with the host's poller. From here on the guest is on the host's thread.
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// The system's error.
     fn move_in(&mut self, poller: &mut Poller, key: Key) -> io::Result<()>;
 
-    /// Does what there is to do, without waiting.
+    /// Does all pending work, without blocking.
     ///
     /// # Errors
     ///
-    /// The guest's own wait fails; it is let go then.
+    /// The guest's own wait fails; the host drops the guest then.
     fn turn(&mut self) -> io::Result<NextTurn>;
 }
 
@@ -66,7 +67,7 @@ where
                 self.close_all();
                 return Ok(NextTurn::Over);
             }
-            // What the kernel still holds back gives no new edge: it must be fetched now.
+            // Events that the kernel still holds cause no new edge: they must be fetched now.
             let is_drained = self.core.poller.len() < super::EVENTS_MAX;
             let next = self.next_at();
             let is_idle = is_drained && !self.wants_turn() && next.is_none_or(|at| at > self.core.now);
@@ -79,14 +80,14 @@ where
     }
 }
 
-/// A way to bring a guest to a reactor, from any thread.
+/// A handle that adds guests to a reactor, from any thread.
 #[derive(Clone)]
 pub struct Host(Arc<TakeIn>);
 
 type TakeIn = dyn Fn(Box<dyn Guest>) -> Result<(), Box<dyn Guest>> + Send + Sync;
 
 impl Host {
-    /// Brings the guest; it comes back if the reactor has ended. It ends with its host at the latest.
+    /// Adds a guest, which ends with its host at the latest. Returns the guest if the reactor has ended.
     pub fn take_in(&self, guest: Box<dyn Guest>) -> Result<(), Box<dyn Guest>> {
         (self.0)(guest)
     }
@@ -99,7 +100,7 @@ impl fmt::Debug for Host {
 }
 
 impl<M: Send + 'static> Remote<M> {
-    /// The reactor as a host for others.
+    /// Returns the reactor as a host for guests.
     pub fn host(&self) -> Host {
         let remote = self.clone();
         Host(Arc::new(move |guest| {
@@ -110,7 +111,7 @@ impl<M: Send + 'static> Remote<M> {
                 | ReactorCommand::Drain
                 | ReactorCommand::Abort
                 | ReactorCommand::Stop => {
-                    unreachable!("the letter that was sent")
+                    unreachable!("the message that was sent")
                 }
             })
         }))
@@ -125,37 +126,38 @@ struct Tenant {
 /// The guests of one reactor.
 #[derive(Default)]
 pub(super) struct Guests {
-    /// A room that was left stays empty: guests are few, and come once.
+    /// A free slot stays empty until the next guest: guests are few, and added once.
     rooms: Vec<Option<Tenant>>,
 }
 
 impl Guests {
-    /// Takes one in; it has its first turn in this one.
+    /// Adds a guest; its first turn is in the current turn.
     pub(super) fn add(&mut self, mut guest: Box<dyn Guest>, poller: &mut Poller, generation: u32) {
         let room = self.rooms.iter().position(Option::is_none).unwrap_or(self.rooms.len());
         if room == self.rooms.len() {
             self.rooms.push(None);
         }
-        // Without a place in the poller it cannot live here: dropped, it tells those who wait for it.
+        // A guest that cannot be registered with the poller cannot run here. Dropping it notifies the callers that
+        // wait for it.
         if guest.move_in(poller, Key::new(room as u32, generation)).is_ok() {
             self.rooms[room] = Some(Tenant { guest, next: NextTurn::AtOnce });
         }
     }
 
-    /// Nobody has ever moved in.
+    /// Returns whether no guest was ever added.
     #[inline]
     pub(super) fn is_empty(&self) -> bool {
         self.rooms.is_empty()
     }
 
-    /// The kernel said that one has something to do.
+    /// Takes note of an event for a guest.
     pub(super) fn on_ready(&mut self, room: usize) {
         if let Some(Some(tenant)) = self.rooms.get_mut(room) {
             tenant.next = NextTurn::AtOnce;
         }
     }
 
-    /// Gives a turn to each whose time it is.
+    /// Runs a turn of each guest that is due.
     #[inline]
     pub(super) fn turn(&mut self, now: Instant) {
         if !self.rooms.is_empty() {
@@ -180,14 +182,14 @@ impl Guests {
         }
     }
 
-    /// One of them wants a turn without a sleep before it.
+    /// Returns whether a guest needs a turn without a sleep before it.
     #[inline]
     pub(super) fn wants_turn(&self) -> bool {
         !self.rooms.is_empty()
             && self.rooms.iter().flatten().any(|tenant| matches!(tenant.next, NextTurn::AtOnce))
     }
 
-    /// The first time that one of them named.
+    /// Returns the earliest time at which a guest needs a turn.
     #[inline]
     pub(super) fn next_at(&self) -> Option<Instant> {
         let by = |tenant: &Tenant| match tenant.next {

@@ -1,6 +1,6 @@
 //! Listening sockets: one for an address, or several that share a TCP port.
 //!
-//! An address that another socket listens on is an error, also where the sockets of this process share the port. The
+//! An address that another socket listens on is an error, even if the sockets of this process share the port. The
 //! file of a Unix socket is in `unix_file.rs`.
 
 use std::hash::BuildHasher;
@@ -15,7 +15,7 @@ use super::socket::{Address, NetStream};
 use super::unix_file::{self, UnixSocketAccess, UnixSocketFile};
 use crate::context::Peer;
 
-/// Connections that may wait to be accepted; the kernel cuts it to its own limit (`net.core.somaxconn`).
+/// The length of the accept queue; the kernel reduces it to its own limit (`net.core.somaxconn`).
 pub(super) const BACKLOG: i32 = 4096;
 
 /// How often an address is tried again when another process began to listen on it at the same moment.
@@ -26,20 +26,20 @@ enum ListenerKind {
     Unix(mio::net::UnixListener, UnixSocketFile),
 }
 
-/// A socket that listens. When it is dropped, the file of its Unix socket is removed, unless the path names another
-/// file by then.
+/// A listening socket. Dropping it removes the file of its Unix socket, unless the path refers to another file by
+/// then.
 pub struct Listener {
     kind: ListenerKind,
 }
 
 impl Listener {
-    /// Listens at the address; `access` says who may connect to a Unix socket, and does not concern TCP.
+    /// Listens on an address. `access` determines which processes may connect to a Unix socket; TCP ignores it.
     ///
-    /// The file of a Unix socket on which nothing listens is replaced; any other file is left alone.
+    /// The file of a Unix socket without a listener is replaced; any other file is left alone.
     ///
     /// # Errors
     ///
-    /// What the system says, with the address: `AddrInUse` where another socket listens there.
+    /// The system's error, with the address: `AddrInUse` if another socket listens there.
     pub fn bind(address: &Address, access: &UnixSocketAccess) -> io::Result<Listener> {
         let kind = match address {
             Address::Tcp(text) => {
@@ -52,16 +52,16 @@ impl Listener {
         Ok(Listener { kind: kind.map_err(|error| with_address(address, &error))? })
     }
 
-    /// Listens `count` times (at least once) at one TCP address, which is `host:port`; the kernel spreads the
-    /// connections over the listeners.
+    /// Creates `count` listeners (at least one) on one TCP address, `host:port`; the kernel spreads the connections
+    /// over them.
     ///
     /// # Errors
     ///
-    /// What the system says, with the address: `AddrInUse` where a socket that is not one of these listens there.
+    /// The system's error, with the address: `AddrInUse` if a socket other than these listens there.
     pub fn bind_shared(address: &str, count: usize) -> io::Result<Vec<Listener>> {
         let bind = || {
-            // The first socket listens without SO_REUSEPORT, so it fails where any other socket listens. From then on
-            // the port belongs to this process, and the rest join with the option set on all of them.
+            // The first socket listens without SO_REUSEPORT, so it fails if any other socket listens there. From then
+            // on the port belongs to this process, and the rest join with the option set on all of them.
             let first = first_that_binds(address, bind_alone)?;
             if count > 1 {
                 first.set_reuse_port(true)?;
@@ -77,7 +77,7 @@ impl Listener {
         Ok(sockets.into_iter().map(|socket| Listener { kind: ListenerKind::Tcp(into_mio(socket)) }).collect())
     }
 
-    /// The address with the real port.
+    /// Returns the address with the actual port.
     pub fn local(&self) -> io::Result<Address> {
         match &self.kind {
             ListenerKind::Tcp(socket) => Ok(Address::Tcp(socket.local_addr()?.to_string())),
@@ -90,7 +90,7 @@ impl Listener {
         match &self.kind {
             ListenerKind::Tcp(socket) => {
                 let (stream, addr) = socket.accept()?;
-                // A reply is written when it is complete; waiting for more to put with it only adds delay.
+                // A reply is written when it is complete; waiting for more data would only add delay.
                 let _ = stream.set_nodelay(true);
                 Ok((NetStream::Tcp(stream), Peer::Tcp(addr)))
             }
@@ -122,7 +122,7 @@ fn with_address(address: &Address, error: &io::Error) -> io::Error {
     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
 }
 
-/// Binds the first address of a name that this machine has. One that is in use ends the search: the next address of
+/// Binds the first address of a name that this machine has. An address in use ends the search: the next address of
 /// the name would serve only some of the clients that use the name.
 fn first_that_binds(text: &str, bind: impl Fn(SocketAddr) -> io::Result<Socket>) -> io::Result<Socket> {
     let mut last = io::Error::new(io::ErrorKind::NotFound, "the name has no address");
@@ -136,14 +136,14 @@ fn first_that_binds(text: &str, bind: impl Fn(SocketAddr) -> io::Result<Socket>)
     Err(last)
 }
 
-/// Listens where nothing else listens.
+/// Listens on an address without any other listener.
 fn bind_alone(addr: SocketAddr) -> io::Result<Socket> {
     let mut attempt = 1;
     loop {
         let socket = bound(addr, false)?;
         match socket.listen(BACKLOG) {
             // Two sockets that are both bound (SO_REUSEADDR allows it) and call listen at the same moment may both be
-            // refused. Where another one listens already, the next attempt ends at bind.
+            // refused. If another socket listens already, the next attempt ends at bind.
             Err(error) if error.kind() == io::ErrorKind::AddrInUse && attempt < ATTEMPTS_MAX => {}
             Err(error) => return Err(error),
             Ok(()) => return Ok(socket),
@@ -154,7 +154,7 @@ fn bind_alone(addr: SocketAddr) -> io::Result<Socket> {
     }
 }
 
-/// Listens beside a socket of this process that already listens there and shares its port.
+/// Listens on an address next to another socket of this process that shares its port.
 fn bind_another(addr: SocketAddr) -> io::Result<Socket> {
     let mut attempt = 1;
     loop {
@@ -246,7 +246,7 @@ mod tests {
     }
 
     #[test]
-    fn a_socket_of_another_program_that_shares_its_port_is_not_joined() {
+    fn a_shared_port_of_another_program_is_in_use() {
         let other = bound("127.0.0.1:0".parse().unwrap(), true).unwrap();
         other.listen(1).unwrap();
         let taken = other.local_addr().unwrap().as_socket().unwrap().to_string();
@@ -278,7 +278,8 @@ mod tests {
     fn connections_reach_every_socket_of_a_shared_port() {
         let listeners = Listener::bind_shared("127.0.0.1:0", 2).unwrap();
         let address = listeners[0].local().unwrap().to_string();
-        // The kernel spreads by a hash of the ports: 64 connections on one of two sockets have a chance of 2^-63.
+        // The kernel spreads by a hash of the ports: 64 connections reach only one of two sockets with probability
+        // 2^-63.
         let _clients: Vec<_> = (0..64).map(|_| std::net::TcpStream::connect(&address).unwrap()).collect();
         for listener in &listeners {
             assert!(listener.accept().is_ok());

@@ -1,8 +1,8 @@
-//! When: one thread, its sockets, and the turn.
+//! The event loop: one thread, its sockets, and the turn.
 //!
-//! A [`Reactor`] is generic over what it serves, an [`App`]. It knows readiness, buffers and time; what a method
-//! is it does not know. `core` does the work for one connection; `accept` the listeners; `socket` hides what
-//! kind of socket it is. Nothing here blocks except the wait.
+//! A [`Reactor`] is generic over what it serves, an [`App`]. It handles readiness, buffers and time, and knows
+//! nothing of methods. `core` does the work for one connection, `accept` for the listeners; `socket` hides the kind
+//! of a socket. Nothing here blocks except the wait.
 
 mod accept;
 mod app;
@@ -45,21 +45,21 @@ use crate::mailbox::{Mailbox, ReactorSender, mailbox};
 use crate::policy::gather::Gather;
 use crate::stats::{ReactorStats, STAGES, micros};
 
-/// Events taken from the kernel in one turn.
+/// The most events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
-/// Letters for which the mailbox has room without its overflow.
+/// The capacity of the mailbox's channel; more messages go to its overflow.
 const COMMANDS_MAX: usize = 4096;
-/// Letters read in one turn.
+/// The most messages read in one turn.
 const COMMANDS_PER_TURN: usize = 1024;
-/// How often unused buffers are looked for while there may be some.
+/// The interval of checks for unused buffers, while there may be some.
 const SHRINK_EVERY: Duration = Duration::from_secs(1);
-/// So much freed at once is worth telling the allocator to give it back to the system.
+/// The number of bytes freed at once from which the allocator is requested to return memory to the system.
 const TRIM_BYTES: usize = 1 << 20;
-/// What an aborted reactor gives its connections at the most, to write last answers and to see their peers close.
+/// The most time that an aborted reactor gives its connections to write last answers and to see their peers close.
 const ABORT_MAX: Duration = Duration::from_secs(1);
-/// Keys of listeners; the table of connections starts at the other end.
+/// The generation of listener keys; the generations of connections start at the other end.
 const LISTENER_GENERATION: u32 = u32::MAX - 1;
-/// Keys of guests, likewise.
+/// The generation of guest keys, likewise.
 const GUEST_GENERATION: u32 = u32::MAX - 2;
 
 /// One event loop: a single thread that owns its sockets.
@@ -69,12 +69,12 @@ const GUEST_GENERATION: u32 = u32::MAX - 2;
 /// use coreloop::context::Peer;
 /// use coreloop::poller::Key;
 /// use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
-/// use coreloop::wire::{Decoded, Out, Wire};
+/// use coreloop::wire::{Decoded, Out, Protocol};
 ///
 /// /// Lines in, the same lines out.
 /// struct Lines;
 ///
-/// impl Wire for Lines {
+/// impl Protocol for Lines {
 ///     type Message = Vec<u8>;
 ///     type Outgoing<'a> = Vec<u8>;
 ///
@@ -139,9 +139,9 @@ pub struct Reactor<A: App> {
     pinned: Option<usize>,
     connections_max: usize,
     state: ReactorState,
-    /// When the reactor ends although connections are left, once it aborts.
+    /// When the reactor ends even if connections are left, once it aborts.
     abort_until: Option<Instant>,
-    /// The time for which it did not run before this turn, where that was long enough for peers to be misjudged.
+    /// The time for which the reactor did not run before this turn, if it was long enough to misjudge peers.
     stopped: Duration,
     /// Connections to be read in this turn.
     reading: Vec<Key>,
@@ -159,20 +159,20 @@ enum ReactorState {
 }
 
 impl<A: App> Reactor<A> {
-    /// A reactor without listeners.
+    /// Creates a reactor without listeners.
     ///
     /// # Errors
     ///
-    /// The system gives no event queue.
+    /// The system provides no event queue.
     pub fn new(app: A, config: ReactorConfig) -> io::Result<Reactor<A>> {
         Reactor::with_app(config, |_| app)
     }
 
-    /// The same, for an app that needs a hand on its own reactor.
+    /// Creates a reactor for an app that needs a handle on its own reactor.
     ///
     /// # Errors
     ///
-    /// The system gives no event queue.
+    /// The system provides no event queue.
     pub fn with_app(config: ReactorConfig, app: impl FnOnce(Remote<A::Mail>) -> A) -> io::Result<Reactor<A>> {
         let poller = Poller::new(EVENTS_MAX)?;
         let (mailbox, sender) = mailbox(COMMANDS_MAX, poller.bell());
@@ -204,11 +204,11 @@ impl<A: App> Reactor<A> {
         })
     }
 
-    /// Listens at `host:port` or `unix:PATH`; gives the address with the real port.
+    /// Listens on `host:port` or `unix:PATH`; returns the address with the actual port.
     ///
     /// # Errors
     ///
-    /// The address cannot be read, or cannot be listened on.
+    /// The address cannot be parsed, or listening fails.
     pub fn listen(&mut self, address: &str) -> io::Result<Address> {
         let address: Address = address
             .parse()
@@ -219,53 +219,53 @@ impl<A: App> Reactor<A> {
         Ok(local)
     }
 
-    /// Takes a listener; its app will be told `index` with each connection from it.
+    /// Adds a listener; the app receives `index` with each connection from it.
     ///
     /// # Errors
     ///
-    /// The poller does not take it.
+    /// The poller does not accept the listener.
     pub fn add_listener(&mut self, listener: Listener, index: usize) -> io::Result<()> {
         self.acceptor.add(listener, index, &mut self.core.poller)
     }
 
-    /// One of several reactors: `index` is its place in the loads, and `deal`, given to the one that accepts,
-    /// spreads new connections over all.
+    /// Makes this one of several reactors: `index` is its position in the loads, and `deal`, given to the reactor
+    /// that accepts, spreads new connections over all of them.
     pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<AcceptorShare<A::Mail>>) {
         self.index = index;
         self.loads = loads;
         self.deal = deal;
     }
 
-    /// A hand on the reactor, for other threads.
+    /// Returns a handle on the reactor for other threads.
     pub fn remote(&self) -> Remote<A::Mail> {
         Remote { sender: self.sender.clone() }
     }
 
-    /// What the reactor counts.
+    /// Returns the reactor's counters.
     pub fn stats(&self) -> Arc<ReactorStats> {
         self.core.stats.clone()
     }
 
-    /// Its app.
+    /// Returns the app.
     pub fn app_mut(&mut self) -> &mut A {
         &mut self.app
     }
 
-    /// Turns until told to end.
+    /// Runs turns until the reactor is stopped.
     ///
     /// # Errors
     ///
-    /// The core to run on cannot be had, or the wait itself fails: nothing that a peer can do.
+    /// The thread cannot be bound to its core, or the wait itself fails. No peer can cause either.
     pub fn run(&mut self) -> io::Result<()> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
         self.app.begin_thread();
         if self.gather.is_on() {
-            // A nap of 100 µs would last 150 otherwise.
+            // Without this, a nap of 100 µs takes 150 µs.
             os::precise_sleep();
         }
-        // Guests who were brought before live here from the first call on.
+        // Guests that were added earlier run here from the first call on.
         self.read_mail();
         while self.state != ReactorState::Stopped {
             self.turn()?;
@@ -274,7 +274,7 @@ impl<A: App> Reactor<A> {
         Ok(())
     }
 
-    /// One turn: wait, accept, read and decode, hand off, mail, timers, flush.
+    /// Runs one turn: wait, accept, read and decode, hand off, messages, timers, flush.
     ///
     /// # Errors
     ///
@@ -283,7 +283,7 @@ impl<A: App> Reactor<A> {
         self.pass(None)
     }
 
-    /// A turn that waits at most for so long.
+    /// Runs one turn that waits at most `wait_max`.
     fn pass(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         self.wait(wait_max)?;
         self.accept();
@@ -322,7 +322,7 @@ impl<A: App> Reactor<A> {
         }
     }
 
-    /// Gives a new connection to the reactor that is to have it.
+    /// Passes a new connection to the reactor chosen for it.
     fn deal(&mut self, stream: NetStream, peer: Peer, listener: usize) {
         let target = self.deal.as_ref().and_then(|deal| deal.next(listener)).unwrap_or(self.index);
         self.loads.add(target);
@@ -344,7 +344,7 @@ impl<A: App> Reactor<A> {
             return;
         }
         let Ok(key) = self.core.register(&mut stream) else {
-            // The poller has no room for it (epoll's max_user_watches): as good as no descriptor.
+            // The poller has no room for it (epoll's max_user_watches): treated like a missing descriptor.
             self.core.stats.refused.add(1);
             self.loads.sub(self.index);
             return;
@@ -357,7 +357,7 @@ impl<A: App> Reactor<A> {
             self.core.arm_for_app(key, at);
         }
         if self.state == ReactorState::Draining {
-            // It was accepted before the drain began, by this reactor or another.
+            // The connection was accepted before the drain began, by this reactor or another.
             self.core.drain(key);
         }
     }
@@ -372,14 +372,14 @@ impl<A: App> Reactor<A> {
         self.reading.clear();
     }
 
-    // Mail.
+    // Messages from other threads.
 
     fn read_mail(&mut self) {
-        let mut letters = 0;
+        let mut messages = 0;
         while letters < COMMANDS_PER_TURN
             && let Some(command) = self.mailbox.take()
         {
-            letters += 1;
+            messages += 1;
             match command {
                 ReactorCommand::App(mail) => {
                     let Reactor { app, core, loads, index, .. } = self;
@@ -394,9 +394,9 @@ impl<A: App> Reactor<A> {
                 ReactorCommand::Stop => self.state = ReactorState::Stopped,
             }
         }
-        self.core.stats.letters.add(letters as u64);
-        if letters > 0 && self.shrink_at.is_none() {
-            // The last buffers of a burst may come home with a letter, when all connections have gone.
+        self.core.stats.letters.add(messages as u64);
+        if messages > 0 && self.shrink_at.is_none() {
+            // A message may return the last buffers of a burst when all connections have ended already.
             self.shrink_at = Some(self.core.now + SHRINK_EVERY);
         }
         self.core.after_touched(&self.app);
@@ -408,8 +408,8 @@ impl<A: App> Reactor<A> {
         }
         self.state = ReactorState::Draining;
         self.for_each_conn(|core, _, key| core.drain(key));
-        // Closing the listener would reset those who wait to be accepted. They are as many as a backlog holds; who
-        // connects while they are taken is turned away.
+        // Closing the listener would reset the connections that wait to be accepted. A backlog bounds their number;
+        // connections that arrive while they are accepted are refused.
         self.acceptor.on_all_ready();
         for _ in 0..listener::BACKLOG {
             let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };

@@ -1,11 +1,11 @@
-//! A hand on a reactor from other threads: letters through its door, and nothing shared.
+//! A handle on a reactor for other threads: it only sends messages, and shares no state.
 
 use super::guest::Guest;
 use super::socket::NetStream;
 use crate::context::Peer;
 use crate::mailbox::ReactorSender;
 
-/// A letter to a reactor.
+/// A message to a reactor.
 pub(super) enum ReactorCommand<M> {
     App(M),
     Adopt(NetStream, Peer, usize),
@@ -15,7 +15,7 @@ pub(super) enum ReactorCommand<M> {
     Stop,
 }
 
-/// A hand on a reactor from any thread.
+/// A handle on a reactor, usable from any thread.
 pub struct Remote<M> {
     pub(super) sender: ReactorSender<ReactorCommand<M>>,
 }
@@ -27,7 +27,7 @@ impl<M> Clone for Remote<M> {
 }
 
 impl<M> Remote<M> {
-    /// Tells the app something. The letter comes back if the reactor has ended.
+    /// Sends a message to the app. Returns the message if the reactor has ended.
     pub fn mail(&self, mail: M) -> Result<(), M> {
         self.sender.send(ReactorCommand::App(mail)).map_err(|command| match command {
             ReactorCommand::App(mail) => mail,
@@ -36,28 +36,28 @@ impl<M> Remote<M> {
             | ReactorCommand::Drain
             | ReactorCommand::Abort
             | ReactorCommand::Stop => {
-                unreachable!("the letter that was sent")
+                unreachable!("the message that was sent")
             }
         })
     }
 
-    /// Gives the reactor a connected socket; `listener` is the number that its app will be told. A client's
-    /// connection is served in the same way as an accepted one. False if the reactor has ended.
+    /// Gives the reactor a connected socket; the app receives `listener` as the listener index. A client's connection
+    /// is served in the same way as an accepted one. Returns false if the reactor has ended.
     pub fn adopt(&self, stream: NetStream, peer: Peer, listener: usize) -> bool {
         self.sender.send(ReactorCommand::Adopt(stream, peer, listener)).is_ok()
     }
 
-    /// Stops accepting, asks peers for no new requests, and ends when all connections are done.
+    /// Stops accepting, requests that peers send no new requests, and ends the reactor when all connections are done.
     pub fn drain(&self) {
         let _ = self.sender.send(ReactorCommand::Drain);
     }
 
-    /// Gives up what is in flight, with an answer, and ends.
+    /// Answers and gives up the calls in flight, and ends the reactor.
     pub fn abort(&self) {
         let _ = self.sender.send(ReactorCommand::Abort);
     }
 
-    /// Ends at once.
+    /// Ends the reactor at once.
     pub fn stop(&self) {
         let _ = self.sender.send(ReactorCommand::Stop);
     }

@@ -1,35 +1,35 @@
-//! Connections that have sent nothing yet: how many there are, and which of them is the oldest.
+//! Connections that have sent nothing yet: their number, and the oldest of them.
 
 use std::collections::VecDeque;
 
 use coreloop_poller::Key;
 
-/// Entries of connections that are silent no longer, beside one for each that is, before they are removed.
+/// Queue entries of connections that are no longer silent are removed when they exceed the silent ones by this many.
 const STALE_MAX: usize = 64;
 
 /// The accepted connections of a reactor that have sent nothing yet. Each operation takes constant time on average.
 #[derive(Debug, Default)]
 pub(super) struct SilentConnections {
-    /// In the order of accepting; among them some that have sent something, or have closed.
+    /// In the order of accepting; includes connections that have sent something or have closed.
     queue: VecDeque<Key>,
-    /// Those of the queue that are silent.
+    /// The number of silent connections in the queue.
     count: usize,
 }
 
 impl SilentConnections {
-    /// A connection was accepted.
+    /// Adds an accepted connection.
     pub(super) fn add(&mut self, key: Key) {
         self.queue.push_back(key);
         self.count += 1;
     }
 
-    /// A silent connection has sent something, or has ended.
+    /// Takes note that a silent connection has sent something or has ended.
     pub(super) fn remove_one(&mut self) {
         debug_assert!(self.count > 0);
         self.count -= 1;
     }
 
-    /// The oldest silent connection, if there are more than `count_max`.
+    /// Returns the oldest silent connection, if there are more than `count_max`.
     pub(super) fn oldest_beyond(&mut self, count_max: usize, is_silent: impl Fn(Key) -> bool) -> Option<Key> {
         if self.count > count_max {
             while let Some(key) = self.queue.pop_front() {
@@ -53,11 +53,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_oldest_that_is_silent_goes_and_the_queue_stays_short() {
+    fn the_oldest_silent_connection_is_found() {
         let mut silent = SilentConnections::default();
         let mut still = HashSet::new();
         let key = |slot| Key::new(slot, 1);
-        // The first never sends anything; of the others all but each hundredth do.
+        // The first connection never sends anything; of the others all but every hundredth do.
         for slot in 0..10_000 {
             silent.add(key(slot));
             still.insert(key(slot));

@@ -1,4 +1,4 @@
-//! Sockets: addresses and streams. TCP and Unix look alike from here on. What listens is in `listener.rs`.
+//! Sockets: addresses and streams. Hides the difference between TCP and Unix. Listening sockets are in `listener.rs`.
 
 use std::fmt;
 use std::io::{self, IoSlice, Read, Write};
@@ -8,7 +8,7 @@ use std::str::FromStr;
 
 use coreloop_poller::{Interest, Key, Poller};
 
-/// Where to listen or to connect: `host:port`, or `unix:PATH`.
+/// An address to listen on or to connect to: `host:port`, or `unix:PATH`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Address {
     /// A host, by name or number, and a port.
@@ -20,7 +20,7 @@ pub enum Address {
 /// An address that is neither `host:port` nor `unix:PATH`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct AddressError {
-    /// What came.
+    /// The rejected text.
     pub text: String,
 }
 
@@ -94,7 +94,7 @@ impl NetStream {
         }
     }
 
-    /// Why the socket failed.
+    /// Returns the pending error of the socket.
     pub(super) fn take_error(&self) -> io::ErrorKind {
         let error = match self {
             NetStream::Tcp(stream) => stream.take_error(),
@@ -104,7 +104,7 @@ impl NetStream {
     }
 
     pub(super) fn shutdown_write(&self) {
-        // A peer that is gone already is not an error here: the read that follows says so.
+        // A peer that is already gone is not an error here: the following read reports it.
         let _ = match self {
             NetStream::Tcp(stream) => stream.shutdown(Shutdown::Write),
             NetStream::Unix(stream) => stream.shutdown(Shutdown::Write),
@@ -112,7 +112,7 @@ impl NetStream {
     }
 
     pub(super) fn register(&mut self, poller: &mut Poller, key: Key) -> io::Result<()> {
-        // Once, for both: edge-triggered readiness costs nothing while nobody asks for it.
+        // Registered once, for both directions: edge-triggered readiness costs nothing while it is not used.
         match self {
             NetStream::Tcp(stream) => poller.register(stream, key, Interest::BOTH),
             NetStream::Unix(stream) => poller.register(stream, key, Interest::BOTH),
@@ -132,7 +132,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn addresses_are_read_and_said_back() {
+    fn addresses_are_parsed_and_printed() {
         for text in ["127.0.0.1:6550", "[::1]:0", "localhost:80", "unix:/tmp/x.sock"] {
             assert_eq!(text.parse::<Address>().unwrap().to_string(), text);
         }

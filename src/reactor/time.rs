@@ -1,11 +1,11 @@
-//! What has its time: the deadlines of connections and of the app, and memory to give back.
+//! Work that is due at a time: the deadlines of connections and of the app, and the release of memory.
 
 use coreloop_poller::os;
 
 use super::app::{App, Conns};
 use super::{Reactor, SHRINK_EVERY, TRIM_BYTES};
 
-/// Further reads for one look of the app: what one turn leaves in the sockets' buffers is read in as many.
+/// The most further reads before one [`App::on_time`]: they read what one turn leaves in the sockets' buffers.
 const REST_READS_MAX: usize = 32;
 
 impl<A: App> Reactor<A> {
@@ -57,12 +57,12 @@ impl<A: App> Reactor<A> {
         self.core.after_touched(&self.app);
     }
 
-    /// Gives back what a burst has left behind.
+    /// Releases the memory that a burst has left unused.
     fn shrink(&mut self) {
-        // What came home after the last busy turn would otherwise be neither freed nor counted.
+        // Buffers that were returned after the last busy turn would otherwise be neither freed nor counted.
         self.core.pool.collect();
         let freed = self.core.pool.shrink(self.core.now);
-        // An idle reactor has few turns; its numbers must not stand as the last busy one left them.
+        // An idle reactor has few turns; without this, its numbers would remain those of the last busy turn.
         self.note_pool();
         if freed >= TRIM_BYTES {
             os::trim_heap();
@@ -71,7 +71,7 @@ impl<A: App> Reactor<A> {
             self.core.slots.shrink();
             self.core.timers.shrink();
         }
-        // Once more, as long as there is something to give back; an idle reactor then sleeps for good.
+        // Repeats as long as there is memory to release; after that an idle reactor sleeps without a timeout.
         let is_holding = self.core.pool.stats().retained_bytes > 0;
         self.shrink_at = is_holding.then(|| self.core.now + SHRINK_EVERY);
     }

@@ -1,7 +1,7 @@
-//! The file of a Unix socket: how it is made, who may connect, and which file is removed at the end.
+//! The file of a Unix socket: how it is created, which processes may connect, and which file is removed at the end.
 //!
-//! Two processes that start at one path take turns by a lock on its folder, so that neither takes the other's file for
-//! an abandoned one before it listens. A process removes only the file that it made itself.
+//! Two processes that start at one path exclude each other by a lock on its folder, so that neither takes the other's
+//! file for an abandoned one before it listens. A process removes only the file that it created itself.
 
 use std::fs::{self, File};
 use std::io;
@@ -17,15 +17,15 @@ use super::listener::BACKLOG;
 
 /// How long a start waits for another process that holds the folder's lock; a bind takes microseconds.
 const LOCK_WAIT: Duration = Duration::from_secs(2);
-/// How long the end waits for it.
+/// How long the removal at the end waits for the lock.
 const REMOVE_WAIT: Duration = Duration::from_millis(100);
 
-/// Who may connect to a Unix socket: whoever may write to its file. `None` leaves what the system gives.
+/// The access to a Unix socket: a process may connect if it may write to the file. `None` keeps the system's default.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct UnixSocketAccess {
-    /// Permission bits of the file, such as `0o660`. `None`: as the process's umask leaves them.
+    /// The permission bits of the file, such as `0o660`. `None`: as the process's umask determines them.
     pub mode: Option<u32>,
-    /// The number of the user that owns the file; only root can name another one.
+    /// The number of the user that owns the file; only root can set another user.
     pub user: Option<u32>,
     /// The number of the group that owns the file; root, or a member of that group, can set it.
     pub group: Option<u32>,
@@ -38,7 +38,7 @@ pub(super) struct UnixSocketFile {
     inode: u64,
 }
 
-/// Listens at the path.
+/// Listens on the path.
 pub(super) fn bind(
     path: &Path,
     access: &UnixSocketAccess,
@@ -55,7 +55,7 @@ pub(super) fn bind(
         }
         bound => bound?,
     }
-    // Until the socket listens every connection to it is refused, so the access is settled before the first one.
+    // Until the socket listens, every connection to it is refused, so the access is set before the first connection.
     let (file, entry) = UnixSocketFile::open(path)?;
     if let Err(error) = give_access(&entry, path, access).and_then(|()| socket.listen(BACKLOG)) {
         file.remove_locked();
@@ -66,7 +66,7 @@ pub(super) fn bind(
 }
 
 impl UnixSocketFile {
-    /// The socket's file that the path names, and a handle on it that stays with this file whatever becomes of the path.
+    /// Returns the socket's file at the path, and a handle that refers to this file even if the path changes.
     fn open(path: &Path) -> io::Result<(UnixSocketFile, Entry)> {
         let entry = Entry::open(path)?;
         let meta = entry.metadata()?;
@@ -80,14 +80,14 @@ impl UnixSocketFile {
         &self.path
     }
 
-    /// Removes the file, if the path still names it.
+    /// Removes the file, if the path still refers to it.
     pub(super) fn remove(&self) {
         let _lock = FolderLock::take(&self.path, REMOVE_WAIT);
         self.remove_locked();
     }
 
     fn remove_locked(&self) {
-        // While the socket is open its file's number is not given to another file.
+        // While the socket is open, its file's inode number is not given to another file.
         let is_same = |meta: fs::Metadata| (meta.dev(), meta.ino()) == (self.device, self.inode);
         if fs::symlink_metadata(&self.path).is_ok_and(is_same) {
             let _ = fs::remove_file(&self.path);
@@ -95,7 +95,7 @@ impl UnixSocketFile {
     }
 }
 
-/// A handle on a file that cannot be opened, as a socket's.
+/// A handle on a file that cannot be opened, such as a socket's.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 struct Entry(File);
 
@@ -111,14 +111,14 @@ impl Entry {
         self.0.metadata()
     }
 
-    /// A path that names this file even if its folder's entry has been exchanged, for a link to another file.
+    /// Returns a path that refers to this file even if the folder's entry was replaced by a link to another file.
     fn stable_path(&self, _path: &Path) -> PathBuf {
         use std::os::fd::AsRawFd;
         PathBuf::from(format!("/proc/self/fd/{}", self.0.as_raw_fd()))
     }
 }
 
-/// Elsewhere there is only the path.
+/// On other systems there is only the path.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 struct Entry(PathBuf);
 
@@ -140,7 +140,7 @@ impl Entry {
 fn give_access(entry: &Entry, path: &Path, access: &UnixSocketAccess) -> io::Result<()> {
     let stable = entry.stable_path(path);
     let named = |what: String, error: io::Error| io::Error::new(error.kind(), format!("{what}: {error}"));
-    // The mode first: a process that has given the file away may not change it any more.
+    // Set the mode first: a process that has given the file away can no longer change it.
     if let Some(mode) = access.mode {
         fs::set_permissions(&stable, fs::Permissions::from_mode(mode))
             .map_err(|error| named(format!("cannot set its mode to {mode:04o} (unix_mode)"), error))?;
@@ -152,10 +152,10 @@ fn give_access(entry: &Entry, path: &Path, access: &UnixSocketAccess) -> io::Res
     Ok(())
 }
 
-/// Whether the path is a socket's file on which nothing listens.
+/// Returns whether the path is a socket file without a listener.
 fn is_abandoned(path: &Path) -> bool {
     let is_socket = fs::symlink_metadata(path).is_ok_and(|meta| meta.file_type().is_socket());
-    // Without waiting: where the listener is frozen and its backlog full, a blocking connect would hang.
+    // Nonblocking: with a frozen listener and a full backlog, a blocking connect would hang.
     let connect = || {
         let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
         socket.set_nonblocking(true)?;
@@ -164,13 +164,13 @@ fn is_abandoned(path: &Path) -> bool {
     is_socket && connect().is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused)
 }
 
-/// The exclusive lock on the folder of a socket, until it is dropped. It leaves no file behind.
+/// An exclusive lock on the folder of a socket, held until it is dropped. It leaves no file behind.
 struct FolderLock {
     _folder: File,
 }
 
 impl FolderLock {
-    /// Waits for it at most so long. `None`: it was not to be had, or the folder cannot be opened or locked.
+    /// Waits at most `wait` for the lock. `None`: another process holds it, or the folder cannot be opened or locked.
     fn take(path: &Path, wait: Duration) -> Option<FolderLock> {
         let parent = path.parent().filter(|parent| !parent.as_os_str().is_empty());
         let folder = File::open(parent.unwrap_or(Path::new("."))).ok()?;
@@ -217,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_socket_is_left_alone() {
+    fn a_file_that_is_no_socket_is_left_alone() {
         let (folder, path) = folder();
         fs::write(&path, "not a socket").unwrap();
         let (to_socket, target) = (folder.path().join("link"), folder.path().join("target"));
@@ -245,7 +245,7 @@ mod tests {
         drop(second);
         assert!(!path.exists());
 
-        // Neither is a file that took the place of the socket's.
+        // A file that replaced the socket's file is not removed either.
         let listener = listen(&path).unwrap();
         fs::remove_file(&path).unwrap();
         fs::write(&path, "another program's").unwrap();
@@ -272,7 +272,7 @@ mod tests {
     }
 
     #[test]
-    fn of_simultaneous_starts_exactly_one_listens_and_can_be_reached() {
+    fn of_simultaneous_starts_exactly_one_listens() {
         for round in 0..200 {
             let (_folder, path) = folder();
             if round % 2 == 0 {
@@ -306,7 +306,7 @@ mod tests {
     }
 
     #[test]
-    fn an_owner_that_cannot_be_given_is_an_error_and_leaves_no_file() {
+    fn an_owner_that_cannot_be_set_is_an_error() {
         let (_folder, path) = folder();
         let access = UnixSocketAccess { user: Some(1), group: Some(1), ..UnixSocketAccess::default() };
         match Listener::bind(&Address::Unix(path.clone()), &access) {

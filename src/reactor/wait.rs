@@ -1,4 +1,4 @@
-//! How a turn begins: the wait, what may come before it (a nap, a poll), and what bounds it.
+//! The beginning of a turn: the wait, what may precede it (a nap, a poll), and what bounds it.
 
 use std::io;
 use std::time::{Duration, Instant};
@@ -8,18 +8,18 @@ use super::{GUEST_GENERATION, LISTENER_GENERATION, Reactor, ReactorState};
 use crate::policy::gather::TurnLoad;
 use crate::stats::SAMPLE_TURNS;
 
-/// A reactor that did not run for so long looks for events once more before it judges deadlines.
+/// A reactor that did not run for this long checks for events once more before it judges deadlines.
 const STOPPED_MIN: Duration = Duration::from_millis(20);
 
 impl<A: App> Reactor<A> {
     pub(super) fn wait(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
         let is_sampled = self.core.stats.turns.value().is_multiple_of(SAMPLE_TURNS);
-        // A guest's calls are not to wait for company.
+        // A guest's calls must not wait so that more calls can gather.
         let may_gather = self.gather.is_on() && self.guests.is_empty();
-        // The host of a guest decides when the guest has its turn, so nothing follows from how long that took.
+        // The host of a guest decides when the guest runs, so the waiting time means nothing.
         let is_guest = wait_max.is_some();
         let wait_max = wait_max.or_else(|| self.wants_turn().then_some(Duration::ZERO));
-        // One reading of the clock, for all that asks what time it is between two turns; and none if nobody asks.
+        // One reading of the clock serves every use of the time between two turns; none is made if it is not needed.
         let ended = (is_sampled || may_gather || wait_max.is_none()).then(Instant::now);
         let timeout = match (wait_max, ended) {
             (None, Some(ended)) => self.next_at().map(|at| at.saturating_duration_since(ended)),
@@ -52,8 +52,8 @@ impl<A: App> Reactor<A> {
         Ok(())
     }
 
-    /// The reactor did not run for a while (a long call, a stopped process): events of that time may be missing, while
-    /// its deadlines have passed.
+    /// Handles a time for which the reactor did not run (a long call, a stopped process): events of that time may be
+    /// missing although deadlines have passed.
     #[cold]
     fn look_again(&mut self, stopped: Duration) -> io::Result<()> {
         self.core.poller.wait(Some(Duration::ZERO), || false)?;
@@ -74,7 +74,7 @@ impl<A: App> Reactor<A> {
         }
     }
 
-    /// Naps where that lets calls gather; never beyond what has its time, and not while anything else waits for a turn.
+    /// Naps if that lets calls gather; never past the next deadline, and not while other work waits for a turn.
     #[inline]
     fn let_gather(&mut self, now: Instant, timeout: Option<Duration>) {
         let turn = TurnLoad {
@@ -96,12 +96,12 @@ impl<A: App> Reactor<A> {
         }
     }
 
-    /// There is something to do that no event will tell of.
+    /// Returns whether there is work that no event reports.
     pub(super) fn wants_turn(&self) -> bool {
         !self.core.again.is_empty() || self.acceptor.is_ready() || self.guests.wants_turn()
     }
 
-    /// The first time at which there is something to do.
+    /// Returns the earliest time at which there is something to do.
     pub(super) fn next_at(&self) -> Option<Instant> {
         let core = &self.core;
         [
@@ -118,7 +118,8 @@ impl<A: App> Reactor<A> {
         .min()
     }
 
-    /// Polls without sleeping for as long as the budget and the timeout allow. True if there is something to do.
+    /// Polls without sleeping for as long as the budget and the timeout allow. Returns true if there is something to
+    /// do.
     fn busy_poll(&mut self, timeout: Option<Duration>) -> io::Result<bool> {
         let budget = self.spin.budget();
         let until = Instant::now() + timeout.map_or(budget, |timeout| timeout.min(budget));

@@ -1,4 +1,4 @@
-//! Building a server: services, methods, listeners, configuration; then everything is checked at once.
+//! Building a server: services, methods, listeners, configuration; all of it is checked together at the start.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -26,7 +26,7 @@ use crate::status::Status;
 use crate::wire::{ProtocolId, ProtocolSet, ServerContext};
 use crate::workers::{Pools, PoolsConfig};
 
-/// A server to be built. What is wrong with any part of it is said by [`ServerBuilder::start`] and [`ServerBuilder::run`].
+/// A builder for servers. [`ServerBuilder::start`] and [`ServerBuilder::run`] report what is wrong with any part.
 pub struct ServerBuilder {
     config: Config,
     listens: Vec<String>,
@@ -63,7 +63,7 @@ impl ServerBuilder {
         self.service_arc(Arc::new(service))
     }
 
-    /// Adds a service that is used elsewhere too.
+    /// Adds a service that is also used elsewhere.
     pub fn service_arc<S: Service>(mut self, service: Arc<S>) -> ServerBuilder {
         self.health.set(service.service_name(), true);
         let rule = service.missing_fields();
@@ -91,7 +91,7 @@ impl ServerBuilder {
         self.method_of_kind(name, Kind::Pooled, function)
     }
 
-    /// The same, run where the kind says.
+    /// Adds a method without a service that runs as `kind` specifies.
     pub fn method_of_kind<T, R>(
         mut self,
         name: &str,
@@ -116,7 +116,7 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a method that was put together by hand.
+    /// Adds a [`Method`] that was built by hand.
     pub fn method_of(mut self, method: Method) -> ServerBuilder {
         if let Some(service) = method.service() {
             self.health.set(service, true);
@@ -125,28 +125,28 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens there, instead of where the configuration says: `host:port` or `unix:PATH`, with the name of a
-    /// protocol in front (`http:127.0.0.1:8080`) for that one alone. More calls, more listeners.
+    /// Listens on an address, instead of those of the configuration: `host:port` or `unix:PATH`, after the name of a
+    /// protocol (`http:127.0.0.1:8080`) for that protocol only. Each call adds a listener.
     pub fn listen(self, address: &str) -> ServerBuilder {
         self.listen_for(address, ProtocolSet::SERVED)
     }
 
-    /// Listens there, for these protocols only. The name of one in front of the address says more.
+    /// Listens on an address, for these protocols only. The name of a protocol before the address takes precedence.
     pub fn listen_for(mut self, address: &str, protocols: ProtocolSet) -> ServerBuilder {
         self.listens.push(address.to_owned());
         self.protocols.push(protocols);
         self
     }
 
-    /// Another reactor that is to live on this server's threads: a client's
+    /// Adds a reactor that runs on this server's threads: a client's
     /// ([`Driver::guest`](crate::client::Driver::guest)), so that services call others without a thread in between.
-    /// Several guests go to the reactors in turn.
+    /// Several guests are assigned to the reactors in turn.
     pub fn guest(mut self, guest: Box<dyn Guest>) -> ServerBuilder {
         self.guests.push(guest);
         self
     }
 
-    /// Records a sample of the requests into a file, off the reactors' threads. What came of it is in
+    /// Records a sample of the requests to a file, off the reactors' threads. The results are in
     /// [`Snapshot::record`](crate::stats::Snapshot::record).
     #[cfg(feature = "record")]
     pub fn record(mut self, recording: Recording) -> ServerBuilder {
@@ -154,24 +154,24 @@ impl ServerBuilder {
         self
     }
 
-    /// The whole configuration.
+    /// Sets the whole configuration.
     pub fn config(mut self, config: Config) -> ServerBuilder {
         self.config = config;
         self
     }
 
-    /// Changes some of the configuration.
+    /// Changes the configuration.
     pub fn configure(mut self, change: impl FnOnce(&mut Config)) -> ServerBuilder {
         change(&mut self.config);
         self
     }
 
-    /// How many reactors; 0 is one for each core that the process may use.
+    /// Sets the number of reactors; 0 is one for each core that the process may use.
     pub fn cores(self, cores: usize) -> ServerBuilder {
         self.configure(|config| config.cores = cores)
     }
 
-    /// The name and the version of the application, which the console and the OpenAPI document show
+    /// Sets the name and the version of the application, which the console and the OpenAPI document show
     /// (`http.application_name` and `http.application_version`).
     pub fn application(self, name: &str, version: &str) -> ServerBuilder {
         self.configure(|config| {
@@ -180,27 +180,27 @@ impl ServerBuilder {
         })
     }
 
-    /// Whether the console is served at `/` (`http.console`). Default: it is.
+    /// Sets whether the console is served at `/` (`http.console`). Default: true.
     pub fn console(self, is_served: bool) -> ServerBuilder {
         self.configure(|config| config.http.console = is_served)
     }
 
-    /// Whether the OpenAPI document is served at `/openapi.json` (`http.openapi`), and with it the console, which reads
-    /// it. Default: it is.
+    /// Sets whether the OpenAPI document is served at `/openapi.json` (`http.openapi`), and with it the console,
+    /// which reads the document. Default: true.
     pub fn openapi(self, is_served: bool) -> ServerBuilder {
         self.configure(|config| config.http.openapi = is_served)
     }
 
-    /// How many workers; 0 is two, or one for each reactor if that is more.
+    /// Sets the number of workers; 0 is two, or one for each reactor if that is more.
     pub fn workers(self, workers: usize) -> ServerBuilder {
         self.configure(|config| config.workers = workers)
     }
 
-    /// Starts the server and gives a hand on it.
+    /// Starts the server and returns a handle on it.
     ///
     /// # Errors
     ///
-    /// Whatever is wrong with the methods, the configuration or the listeners; nothing has been started then.
+    /// Anything that is wrong with the methods, the configuration or the listeners; nothing has been started then.
     pub fn start(mut self) -> Result<Server, Error> {
         let (config, registry) = self.check()?;
         let protocols = allowed(&config.listen, &self.protocols);
@@ -217,7 +217,7 @@ impl ServerBuilder {
         start(make, self.guests)
     }
 
-    /// The configuration and the methods, once nothing is wrong with either.
+    /// Checks the configuration and the methods, and returns both.
     pub(super) fn check(&mut self) -> Result<(ValidConfig, Arc<Registry>), Error> {
         if let Some(error) = self.error.take() {
             return Err(error.into());
@@ -234,12 +234,12 @@ impl ServerBuilder {
         Ok((config, Arc::new(registry)))
     }
 
-    /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal ends the
-    /// patience of the drain.
+    /// Runs the server until SIGTERM or SIGINT (feature `signals`) and drains it then. A second signal cuts the drain
+    /// short.
     ///
     /// # Errors
     ///
-    /// As [`ServerBuilder::start`]; and a reactor that ended by itself.
+    /// Those of [`ServerBuilder::start`], and the error of a reactor that ended by itself.
     pub fn run(self) -> Result<(), Error> {
         let server = self.start()?;
         for warning in server.warnings() {
@@ -254,22 +254,22 @@ impl ServerBuilder {
     }
 }
 
-/// What each listener serves: what stands in front of its address, else what the program said, else everything.
-fn allowed(listen: &[String], said: &[ProtocolSet]) -> Vec<ProtocolSet> {
+/// Returns the protocols of each listener: the one named before its address, else those from the program, else all.
+fn allowed(listen: &[String], from_program: &[ProtocolSet]) -> Vec<ProtocolSet> {
     const NAMED: [ProtocolId; 4] =
         [ProtocolId::Native, ProtocolId::NetRpc, ProtocolId::JsonRpc, ProtocolId::Http];
     let named = |text: &String| {
         let name = split_listen(text).0?;
         NAMED.into_iter().find(|protocol| protocol.name() == name).map(ProtocolSet::only)
     };
-    let said = said.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
-    listen.iter().zip(said).map(|(text, said)| named(text).unwrap_or(said)).collect()
+    let from_program = from_program.iter().copied().chain(std::iter::repeat(ProtocolSet::SERVED));
+    listen.iter().zip(from_program).map(|(text, from_program)| named(text).unwrap_or(from_program)).collect()
 }
 
-/// Listeners of a reactor, each with its number among all of the server.
+/// The listeners of a reactor, each with its index among all listeners of the server.
 type Numbered = Vec<(usize, Listener)>;
 
-/// Where each reactor listens: its own sockets on shared ports, or all with the first.
+/// Binds the listeners of each reactor: its own sockets on shared ports, or all with the first reactor.
 fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Address>), Error> {
     let mut of_reactor: Vec<Numbered> = (0..reactors).map(|_| Vec::new()).collect();
     let mut addresses = Vec::new();
@@ -303,17 +303,17 @@ fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Add
     Ok((of_reactor, addresses))
 }
 
-/// Who may connect to the Unix sockets; names are looked up now.
+/// Returns the access to the Unix sockets; user and group names are resolved now.
 fn unix_socket_access(config: &Config) -> std::io::Result<UnixSocketAccess> {
     let number = |key: &str, what: &str, name: &str, look_up: fn(&str) -> std::io::Result<Option<u32>>| {
         if name.is_empty() {
             return Ok(None);
         }
-        // A name wins over a number, as in chown(1).
+        // A name takes precedence over a number, as in chown(1).
         let found = look_up(name).map_err(|error| {
             std::io::Error::new(error.kind(), format!("`{key}`: cannot look up {name:?}: {error}"))
         })?;
-        // The largest number means "leave it" to the system.
+        // The system interprets the largest number as "leave unchanged".
         let as_number = || name.parse::<u32>().ok().filter(|number| *number != u32::MAX);
         found.or_else(as_number).map(Some).ok_or_else(|| {
             let message =
@@ -328,7 +328,7 @@ fn unix_socket_access(config: &Config) -> std::io::Result<UnixSocketAccess> {
     })
 }
 
-/// What a server is made of, once it has been looked at.
+/// The parts of a server, after the checks.
 pub(super) struct ServerPlan<'a> {
     config: &'a ValidConfig,
     registry: Arc<Registry>,
@@ -342,7 +342,7 @@ pub(super) struct ServerPlan<'a> {
 
 #[cfg(feature = "bench-internals")]
 impl<'a> ServerPlan<'a> {
-    /// Without listeners, and without anybody who asks how it is.
+    /// Creates a plan without listeners, whose health state nothing reports.
     pub(super) fn alone(config: &'a ValidConfig, registry: Arc<Registry>) -> ServerPlan<'a> {
         ServerPlan {
             config,
@@ -362,7 +362,7 @@ fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
     let (listeners, addresses) = bind(config, reactors)?;
-    // Now that nothing but this machine can stand in the way: a file that was made stays.
+    // After this only the machine itself can prevent the start, so a file that is created here stays.
     #[cfg(feature = "record")]
     if let Some(recording) = make.recording.take() {
         make.recorder = Some(Recorder::start(recording, registry.clone())?);
@@ -380,8 +380,8 @@ fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server
     }
     for (index, reactor) in built.iter_mut().enumerate() {
         let remotes = parts.iter().map(|part: &ReactorThread| part.remote.clone()).collect();
-        // Unix sockets cannot be shared by the kernel, so the first reactor deals in any case; what it accepts
-        // from a shared port it keeps.
+        // The kernel cannot spread the connections of a Unix socket, so the first reactor always assigns connections;
+        // it keeps those that it accepts from a shared port.
         let is_unix = |listen: &str| split_listen(listen).1.starts_with("unix:");
         let is_shared = |listen: &String| config.accept == AcceptMode::ReusePort && !is_unix(listen);
         let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
@@ -393,7 +393,7 @@ fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server
         );
     }
     for (guest, part) in guests.into_iter().zip(parts.iter().cycle()) {
-        // Before a reactor runs nobody is turned away.
+        // Before a reactor runs no guest is refused.
         drop(part.remote.host().take_in(guest));
     }
     let (stop, events) = crossbeam_channel::bounded(reactors + 2);
@@ -424,7 +424,7 @@ pub(super) fn pools(config: &ValidConfig, registry: &Arc<Registry>) -> Result<Ar
     Ok(Arc::new(Pools::start(config, registry.clone())?))
 }
 
-/// What the connections of a server share.
+/// Creates the context that the connections of a server share.
 pub(super) fn side(
     config: &ValidConfig,
     registry: &Arc<Registry>,
@@ -480,7 +480,7 @@ pub(super) fn build(
     Ok((reactor, part))
 }
 
-/// How many connections a reactor may hold so that descriptors do not run out before the limit is felt.
+/// Returns how many connections a reactor may hold so that descriptors do not run out before the limit is reached.
 fn descriptors_for(reactors: usize) -> usize {
     const RESERVED: u64 = 64;
     os::nofile_limit().map_or(usize::MAX, |limit| {
@@ -497,7 +497,7 @@ fn spawn(
     let registry = registry.clone();
     crate::threads::detached(format!("coreloop-reactor-{index}"), move || {
         registry.begin_thread();
-        // The panic is reported, and takes the server down in an orderly way; it is not swallowed.
+        // The panic is reported, and ends the server in an orderly way; it is not swallowed.
         let result = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| reactor.run()));
         let result = match result {
             Ok(result) => result.map_err(Error::from),

@@ -1,5 +1,5 @@
-//! A server's connection without the server around it: what the micro-benchmarks call. Behind the feature
-//! `bench-internals`, and no part of the interface.
+//! A server's connection without the server around it, for the micro-benchmarks. Behind the feature
+//! `bench-internals`; not part of the public interface.
 
 use std::io;
 use std::sync::Arc;
@@ -17,17 +17,17 @@ use crate::workers::Pools;
 pub struct DetachedServer {
     lone: DetachedConn<RpcApp>,
     registry: Arc<Registry>,
-    /// Whom the app reports to, and who works for it: kept for as long as it lives.
+    /// The counters and workers of the app, kept for as long as it lives.
     _part: ReactorThread,
     pools: Arc<Pools>,
 }
 
 impl DetachedServer {
-    /// The connection of a server with these methods. It listens nowhere.
+    /// Creates the connection of a server with these methods. The server listens on no address.
     ///
     /// # Errors
     ///
-    /// Whatever is wrong with the methods or the configuration.
+    /// Anything that is wrong with the methods or the configuration.
     pub fn new(mut builder: ServerBuilder) -> Result<DetachedServer, Error> {
         let (config, registry) = builder.check()?;
         let pools = pools(&config, &registry)?;
@@ -37,17 +37,17 @@ impl DetachedServer {
         Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools })
     }
 
-    /// Bytes that one read gave.
+    /// Does the work of one read that received these bytes.
     pub fn feed(&mut self, bytes: &[u8]) {
         self.lone.feed(bytes);
     }
 
-    /// One write of what was answered.
+    /// Does one write of the queued answers.
     pub fn write(&mut self, take: impl FnMut(&[u8])) {
         self.lone.write(take);
     }
 
-    /// Has the reactor serve a socket, in turns.
+    /// Adds a socket, which the reactor serves in turns.
     ///
     /// # Errors
     ///
@@ -56,7 +56,7 @@ impl DetachedServer {
         self.lone.adopt(stream)
     }
 
-    /// One turn of the reactor. It waits until there is something to do.
+    /// Runs one turn of the reactor. Blocks until there is something to do.
     ///
     /// # Errors
     ///
@@ -65,8 +65,8 @@ impl DetachedServer {
         self.lone.turn()
     }
 
-    /// Whatever the clock says, the method counts as quick from here on until the next read ends: a count of
-    /// instructions is made where everything takes fifty times as long.
+    /// Counts the method as quick, whatever the clock shows, until the next read ends. For counting instructions,
+    /// where everything takes fifty times as long.
     ///
     /// # Panics
     ///
@@ -76,7 +76,7 @@ impl DetachedServer {
         self.lone.app_mut().timing_mut().hold_quick(index);
     }
 
-    /// The opposite: the next call of the method is timed by itself.
+    /// Has the next call of the method timed individually: the opposite of [`DetachedServer::hold_quick`].
     ///
     /// # Panics
     ///

@@ -1,4 +1,4 @@
-//! What the protocols may ask of the server: its methods by name, its pages, the time of day.
+//! What protocols can look up in the server: its methods by name, its pages, the time of day.
 
 use std::cell::Cell;
 use std::collections::BTreeSet;
@@ -12,7 +12,7 @@ use crate::service::builtin::Health;
 use crate::service::{Method, Registry};
 use crate::wire::{DirectoryEntry, MethodDirectory, Page};
 
-/// The site of a server's registry.
+/// The method directory of a server's registry.
 pub(super) struct RegistryDirectory {
     registry: Arc<Registry>,
     services: BTreeSet<String>,
@@ -62,7 +62,7 @@ impl MethodDirectory for RegistryDirectory {
 
     fn date(&self) -> [u8; 29] {
         thread_local! {
-            /// The second that was written last, and how.
+            /// The second that was formatted last, and its text.
             static LAST: Cell<(u64, [u8; 29])> = const { Cell::new((u64::MAX, [b' '; 29])) };
         }
         let second = coreloop_poller::os::unix_seconds();
@@ -78,7 +78,7 @@ impl MethodDirectory for RegistryDirectory {
 
 #[cfg(feature = "http")]
 fn imf_fixdate(second: u64) -> [u8; 29] {
-    // It can write no year behind 9999.
+    // The format has no year after 9999.
     let time = UNIX_EPOCH + Duration::from_secs(second.min(253_402_300_799));
     let text = httpdate::fmt_http_date(time);
     text.as_bytes().try_into().unwrap_or([b' '; 29])
@@ -123,7 +123,7 @@ mod tests {
 
     #[cfg(feature = "http")]
     #[test]
-    fn the_date_is_as_http_has_it() {
+    fn the_date_has_the_http_format() {
         let date = site(Vec::new()).date();
         let text = std::str::from_utf8(&date).unwrap();
         assert!(httpdate::parse_http_date(text).is_ok() && text.ends_with(" GMT"), "{text}");

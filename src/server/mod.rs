@@ -1,6 +1,6 @@
 //! The server: a builder, the reactors and workers that it starts, and their end.
 //!
-//! The role that its reactors play is in `app`; this file starts them, joins them, and adds up what they count.
+//! The role of its reactors is in `app`; this file starts them, joins them, and adds up their counters.
 
 mod app;
 mod builder;
@@ -36,21 +36,21 @@ use crate::service::{RegisterError, Registry};
 use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
 use crate::workers::Pools;
 
-/// Why a server could not start, or ended before it was told to.
+/// Why a server could not start, or ended without a request to stop.
 #[non_exhaustive]
 pub enum Error {
     /// A method cannot be registered.
     Register(RegisterError),
-    /// The configuration cannot be.
+    /// The configuration is invalid.
     Config(ConfigError),
     /// The system refused a socket, a thread, or an event queue.
     Io(io::Error),
-    /// The file to record into could not be made.
+    /// The file for the recording could not be created.
     #[cfg(feature = "record")]
     Record(RecordError),
-    /// A reactor's thread ended in a panic: a bug in coreloop, or in an inline handler's destructor.
+    /// A reactor's thread panicked: a bug in coreloop, or in an inline handler's destructor.
     ReactorPanicked {
-        /// Which reactor.
+        /// The index of the reactor.
         reactor: usize,
     },
 }
@@ -73,7 +73,7 @@ impl fmt::Display for Error {
 impl std::error::Error for Error {
     fn source(&self) -> Option<&(dyn std::error::Error + 'static)> {
         match self {
-            // Their text is this error's own.
+            // This error's text includes theirs.
             Error::Register(error) => error.source(),
             Error::Config(error) => error.source(),
             Error::Io(error) => error.source(),
@@ -109,22 +109,22 @@ impl From<io::Error> for Error {
     }
 }
 
-/// What wakes the one who waits for the server.
+/// An event for the thread that waits for the server.
 enum ServerEvent {
-    /// Asked to stop, by a signal or a [`Stopper`].
+    /// A signal or a [`Stopper`] requested a stop.
     Stop,
     /// A reactor has ended.
     Ended(usize, Result<(), Error>),
 }
 
-/// One reactor, as its server knows it.
+/// The server's state for one reactor.
 struct ReactorThread {
     remote: Remote<Completion>,
     reactor: Arc<ReactorStats>,
     app: Arc<AppStats>,
 }
 
-/// What is shared between the server's owner and those who only look.
+/// The state that the server's owner shares with observers.
 struct ServerShared {
     registry: Arc<Registry>,
     parts: Vec<ReactorThread>,
@@ -134,7 +134,7 @@ struct ServerShared {
     recorder: Option<record::Recorder>,
 }
 
-/// A running server. Dropped, it stops at once; [`Server::shutdown`] drains.
+/// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
 ///
 /// ```
 /// use coreloop::{Context, Server, Status};
@@ -156,11 +156,11 @@ pub struct Server {
     stop: Sender<ServerEvent>,
     grace: Duration,
     drain: Duration,
-    /// Reactors that have not ended.
+    /// The number of reactors that have not ended.
     running: usize,
 }
 
-/// A hand on a server from any thread: asks it to stop, reads its numbers.
+/// A handle on a server for any thread: requests a stop, reads the numbers.
 #[derive(Clone)]
 pub struct Stopper {
     shared: Arc<ServerShared>,
@@ -168,57 +168,57 @@ pub struct Stopper {
 }
 
 impl Stopper {
-    /// Asks for a drain, as SIGTERM does; whoever waits for the server carries it out.
+    /// Requests a drain, as SIGTERM does; the thread that waits for the server carries it out.
     pub fn stop(&self) {
-        // The one who waits takes one stop at a time; more would say the same.
+        // The waiting thread handles one stop at a time; further ones are redundant.
         let _ = self.stop.try_send(ServerEvent::Stop);
     }
 
-    /// The numbers now.
+    /// Returns the current numbers.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()
     }
 }
 
 impl Server {
-    /// A server to be built.
+    /// Returns a builder for a server.
     pub fn builder() -> ServerBuilder {
         ServerBuilder::new()
     }
 
-    /// Where it listens, with real ports, in the order of the configuration.
+    /// Returns the addresses that the server listens on, with actual ports, in the order of the configuration.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
 
-    /// What callers in some codecs miss: one line for each method with a type that is not described
+    /// Returns one line for each method with a type that is not described, and is therefore incomplete in some codecs
     /// ([`Method::warning`](crate::service::Method::warning)). [`ServerBuilder::run`] prints them.
     pub fn warnings(&self) -> Vec<String> {
         self.shared.registry.methods().iter().filter_map(|method| method.warning()).collect()
     }
 
-    /// The numbers now: by method, by reactor, of the workers.
+    /// Returns the current numbers: by method, by reactor, of the workers.
     pub fn stats(&self) -> Snapshot {
         self.shared.snapshot()
     }
 
-    /// Says whether a service is able to serve; `Health.Check` tells others.
+    /// Returns the health state, which sets whether a service is able to serve; `Health.Check` reports it.
     pub fn health(&self) -> &Health {
         &self.shared.health
     }
 
-    /// Its reactors, as hosts for others: for a client's connections
+    /// Returns the server's reactors as hosts for guests, such as a client's connections
     /// ([`Driver::on`](crate::client::Driver::on)).
     pub fn hosts(&self) -> Vec<Host> {
         self.shared.parts.iter().map(|part| part.remote.host()).collect()
     }
 
-    /// A hand on it for other threads.
+    /// Returns a handle for other threads.
     pub fn stopper(&self) -> Stopper {
         Stopper { shared: self.shared.clone(), stop: self.stop.clone() }
     }
 
-    /// Waits until it is asked to stop, then drains and ends.
+    /// Waits until a stop is requested, then drains and ends.
     ///
     /// # Errors
     ///
@@ -234,9 +234,9 @@ impl Server {
         }
     }
 
-    /// Says that it does not serve any longer and, after `drain_grace_ms`, stops accepting, tells peers, lets what is in
-    /// flight finish within `drain_ms`, answers `unavailable` to what is left and counts it, and ends. Gives the last
-    /// numbers.
+    /// Drains the server and ends it. It reports that it no longer serves and, after `drain_grace_ms`, stops
+    /// accepting, sends drain notices to the peers, lets calls in flight finish within `drain_ms`, answers the rest
+    /// with `unavailable` and counts them, and ends. Returns the final numbers.
     pub fn shutdown(mut self) -> Snapshot {
         self.end()
     }
@@ -244,13 +244,13 @@ impl Server {
     fn end(&mut self) -> Snapshot {
         self.shared.health.go_down();
         if !self.grace.is_zero() {
-            // Load balancers see it before the port closes. Another request to stop ends the wait.
+            // Load balancers see the change before the port closes. Another request to stop ends the wait.
             self.join_until(Instant::now() + self.grace, true);
         }
         self.each(Remote::drain);
         if !self.join_until(Instant::now() + self.drain, true) {
             self.each(Remote::abort);
-            // What is left are last answers and some bookkeeping; a handler on the reactor that hangs is left behind.
+            // Only last answers and some bookkeeping remain; a handler that hangs on the reactor is left running.
             self.join_until(Instant::now() + Duration::from_secs(2), false);
         }
         self.shared.pools.stop(Duration::from_secs(1));
@@ -263,7 +263,7 @@ impl Server {
         self.shared.parts.iter().for_each(|part| tell(&part.remote));
     }
 
-    /// Waits for the reactors to end. A second request to stop ends the patience.
+    /// Waits for the reactors to end. A second request to stop ends the wait.
     fn join_until(&mut self, until: Instant, heeds_stop: bool) -> bool {
         while self.running > 0 {
             match self.events.recv_deadline(until) {

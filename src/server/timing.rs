@@ -1,5 +1,5 @@
-//! The inline calls that are timed together: those of one quick method that one read brought, with two readings of
-//! the clock for all of them. Which methods are quick is in [`Paces`].
+//! Inline calls that are timed together: the calls of one quick method from one read, with two readings of the clock
+//! for all of them. [`Paces`] records which methods are quick.
 
 use std::time::{Duration, Instant};
 
@@ -8,15 +8,15 @@ use crate::message::Request;
 use crate::stats::{EXACT_CALLS, QUICK};
 use crate::stats::{MethodStats, Paces, micros};
 
-/// A call with less time left than this is looked at by itself: quick calls before it could use that up.
+/// A call with less time left than this is checked individually: quick calls before it could use up that time.
 const TIME_LEFT_US_MIN: u32 = 10_000;
 
 /// The calls that are being timed together.
 pub(super) struct Timing {
     paces: Paces,
-    /// The method whose calls are being timed together.
+    /// The method of these calls.
     pub(super) method: u32,
-    /// How many of them there were; 0 is that none are being timed.
+    /// The number of these calls; 0 if none are being timed.
     pub(super) calls: u32,
     /// How many of them were answered ok.
     pub(super) ok: u32,
@@ -31,20 +31,20 @@ impl Timing {
         Timing { paces: Paces::new(methods), method: 0, calls: 0, ok: 0, began: Instant::now(), queue_us: 0 }
     }
 
-    /// Whether the call may be timed together with others.
+    /// Returns whether the call may be timed together with others.
     #[inline]
     pub(super) fn is_quick(&self, method: u32, request: &Request) -> bool {
         let has_time = request.time_left_us == 0 || request.time_left_us >= TIME_LEFT_US_MIN;
         self.paces.is_quick(method) && has_time && !request.one_way
     }
 
-    /// Whether calls of that method are being timed.
+    /// Returns whether calls of that method are being timed.
     #[inline]
     pub(super) fn is_timing(&self, method: u32) -> bool {
         self.calls > 0 && self.method == method
     }
 
-    /// From here on calls of that method are timed together; they arrived at `arrived`.
+    /// Starts to time calls of a method together; they arrived at `arrived`.
     pub(super) fn begin(&mut self, method: u32, now: Instant, arrived: Instant) {
         self.method = method;
         self.calls = 0;
@@ -53,7 +53,7 @@ impl Timing {
         self.queue_us = micros(now.saturating_duration_since(arrived));
     }
 
-    /// The calls that were timed together are over: each is counted with the mean.
+    /// Ends the timing: each of the calls is counted with the mean.
     pub(super) fn end(&mut self, now: Instant, stats: &MethodStats) {
         let mean = now.saturating_duration_since(self.began) / self.calls;
         self.paces.note_mean(self.method, mean);
@@ -63,7 +63,7 @@ impl Timing {
         self.calls = 0;
     }
 
-    /// The method is quick from here on, until it is timed again.
+    /// Counts the method as quick until it is timed again.
     #[cfg(feature = "bench-internals")]
     pub(super) fn hold_quick(&mut self, method: u32) {
         if self.paces.is_quick(method) {
@@ -73,13 +73,13 @@ impl Timing {
         (0..EXACT_CALLS).for_each(|_| self.paces.note_exact(method, Duration::ZERO));
     }
 
-    /// Nothing is known of the method's pace.
+    /// Forgets the method's pace.
     #[cfg(feature = "bench-internals")]
     pub(super) fn hold_exact(&mut self, method: u32) {
         self.paces.note_mean(method, QUICK);
     }
 
-    /// A call was timed by itself.
+    /// Takes note of the duration of a call that was timed individually.
     pub(super) fn note_exact(&mut self, method: u32, took: Duration) {
         self.paces.note_exact(method, took);
     }
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_with_little_time_left_or_no_answer_is_looked_at_by_itself() {
+    fn a_near_deadline_or_one_way_call_is_timed_alone() {
         let timing = quick();
         assert!(!timing.is_quick(0, &request(TIME_LEFT_US_MIN - 1, false)));
         assert!(timing.is_quick(0, &request(TIME_LEFT_US_MIN, false)));

@@ -1,13 +1,13 @@
-//! A batch: the requests that one turn hands over together, and what becomes of them.
+//! A batch: the requests that one turn hands over together, and their results.
 //!
 //! ```text
-//!   asked                                         the requests ([`requests`](super::asked))
+//!   requests                                      the requests ([`requests`](super::requests))
 //!   out    |reply 0|reply 1| …                    replies, written by the worker
 //!   done   [{ends into out} …]
 //! ```
 //!
-//! The batch travels to a worker and back to the reactor that made it, so in the steady state nothing is
-//! allocated on the way.
+//! The batch travels to a worker and back to the reactor that created it, so in the steady state it costs no
+//! allocation.
 
 use std::any::Any;
 use std::ops::Range;
@@ -26,26 +26,26 @@ use crate::message::Metadata;
 use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
 
-/// Arguments up to this size are copied into the batch; larger ones are shared as chunks. Copying a cache line
-/// or forty is cheaper than two cores counting references.
+/// The largest argument that is copied into the batch; larger arguments are shared as chunks. Copying up to about
+/// forty cache lines is cheaper than two cores that count references.
 pub const COPY_BYTES_MAX: usize = 2048;
-/// A batch's buffers are let go when a burst has made them larger than this.
+/// The size above which a batch's buffers are released instead of kept, after a burst.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
 /// The buffer of a batch's replies does not grow beyond this by more than one reply.
 const OUT_BYTES_MAX: usize = 1 << 30;
 
-/// What became of a request.
+/// The result of a request.
 #[derive(Debug)]
 pub struct FinishedCall {
-    /// The connection that asked.
+    /// The connection of the request.
     pub key: Key,
-    /// The call's slot there.
+    /// The call's slot on the connection.
     pub slot: u32,
-    /// How it ended; `None` if the answer was put off.
+    /// The status of the call; `None` if the answer is deferred.
     pub code: Option<Code>,
-    /// What stopped it, where that is worth a count of its own.
+    /// What stopped the call, if that has its own counter.
     pub note: CallNote,
-    /// Microseconds that it was queued.
+    /// Microseconds that the call was queued.
     pub queue_us: u32,
     /// Microseconds that the handler took.
     pub handler_us: u32,
@@ -55,32 +55,32 @@ pub struct FinishedCall {
     chunk: Option<Chunk>,
 }
 
-/// What is worth a count of its own in how a request ended.
+/// Ends of a request that have their own counters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CallNote {
-    /// Nothing.
+    /// None of the others.
     Ran,
-    /// It was cancelled before it started.
+    /// The call was cancelled before it started.
     Removed,
-    /// Its deadline had passed before it started.
+    /// The call's deadline had passed before it started.
     LateAtDequeue,
     /// The handler panicked.
     Panicked,
 }
 
-/// Requests handed over together, and what became of them.
+/// Requests that were handed over together, and their results.
 pub struct WorkBatch {
-    /// The reactor's number for the group; every [`FinishedCall`] of it is counted against that.
+    /// The reactor's number for the group of requests; every [`FinishedCall`] is counted against it.
     pub number: u32,
-    /// What became of those of the group's requests that this batch brings home: of all, unless it was shared.
+    /// The results of the group's requests that this batch returns: all of them, unless the batch was shared.
     pub done: Vec<FinishedCall>,
-    /// It brings home what another thread has done, or what was done early: the batch itself is still to come.
+    /// The batch returns results of another thread, or early results: the batch itself is still outstanding.
     pub is_part: bool,
-    /// Its reactor watches whether a worker is stuck with it.
+    /// The reactor watches whether a worker is stuck with this batch.
     pub is_watched: bool,
     /// The requests, until they are run.
     requests: BatchRequests,
-    /// The requests while they are run; kept for the next time.
+    /// The requests while they are run; kept for reuse.
     shared: Option<Arc<SharedRequests>>,
     out: Vec<u8>,
     home: Arc<dyn CompletionSink>,
@@ -88,7 +88,7 @@ pub struct WorkBatch {
 }
 
 impl WorkBatch {
-    /// An empty batch whose answers go to `home`, and which itself goes `back`.
+    /// Creates an empty batch whose answers go to `home`, and which itself is returned by `back`.
     pub fn new(
         home: Arc<dyn CompletionSink>,
         back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
@@ -106,7 +106,7 @@ impl WorkBatch {
         })
     }
 
-    /// Makes the batch ready for a group with that number and scope, handed over at `now`.
+    /// Prepares the batch for a group with that number and scope, handed over at `now`.
     pub fn begin(&mut self, number: u32, scope: Arc<Scope>, now: Instant) {
         debug_assert!(self.requests.jobs.is_empty() && self.done.is_empty());
         self.number = number;
@@ -115,30 +115,30 @@ impl WorkBatch {
         self.requests.queued_at = now;
     }
 
-    /// Adds a request; gives its place in the scope.
+    /// Adds a request and returns its place in the scope.
     #[inline]
     pub fn push(&mut self, parts: JobParts<'_>) -> u8 {
         self.requests.push(parts)
     }
 
-    /// How many requests it holds that nobody has begun to run.
+    /// Returns the number of requests that no thread has begun to run.
     #[inline]
     pub fn len(&self) -> usize {
         self.requests.jobs.len()
     }
 
-    /// It holds none.
+    /// Returns whether the batch holds no requests.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.requests.jobs.is_empty()
     }
 
-    /// Bytes of small arguments.
+    /// Returns the bytes of the small arguments.
     pub fn bytes_len(&self) -> usize {
         self.requests.bytes.len()
     }
 
-    /// What its buffers take, full or empty.
+    /// Returns the bytes that the buffers occupy, full or empty.
     pub fn capacity_bytes(&self) -> usize {
         self.requests.jobs.capacity() * size_of::<Job>()
             + self.done.capacity() * size_of::<FinishedCall>()
@@ -146,13 +146,13 @@ impl WorkBatch {
             + self.out.capacity()
     }
 
-    /// The body of an answer.
+    /// Returns the body of an answer.
     #[inline]
     pub fn body_of(&self, done: &FinishedCall) -> &[u8] {
         &self.out[done.out.start as usize..done.out.end as usize]
     }
 
-    /// Takes the chunk that is the body of the answer at that index, if it is one.
+    /// Takes the chunk that is the body of the answer at that index, if it is a chunk.
     #[inline]
     pub fn take_chunk_of(&mut self, index: usize) -> Option<Chunk> {
         self.done[index].chunk.take()
@@ -164,10 +164,10 @@ impl WorkBatch {
         back(self);
     }
 
-    /// Lays the requests out to be run, by this thread and, if it is open, by those who are invited.
+    /// Makes the requests claimable, by this thread and, if `is_open`, by invited threads.
     pub(super) fn lay_out(&mut self, is_open: bool) -> &Arc<SharedRequests> {
         let WorkBatch { shared, requests, home, back, .. } = self;
-        // Somebody who helped may still hold the last one's.
+        // A helping thread may still hold the previous ones.
         if shared.as_mut().is_none_or(|shared| Arc::get_mut(shared).is_none()) {
             *shared = None;
         }
@@ -178,12 +178,12 @@ impl WorkBatch {
         shared
     }
 
-    /// The requests that were laid out.
+    /// Returns the requests that were laid out.
     pub(super) fn shared(&self) -> Option<&Arc<SharedRequests>> {
         self.shared.as_ref()
     }
 
-    /// A batch that brings home what is done of another one's requests.
+    /// Creates a batch that returns the results of a helping thread for another batch's requests.
     pub(super) fn helping(shared: Arc<SharedRequests>) -> Box<WorkBatch> {
         let mut batch = WorkBatch::new(shared.home.clone(), shared.back.clone());
         batch.number = shared.requests.number;
@@ -192,8 +192,8 @@ impl WorkBatch {
         batch
     }
 
-    /// Runs requests that were laid out until none is left to claim. `is_enough` is asked after each claim with the
-    /// time: if it says so, that ends it. True if there may be more.
+    /// Runs claimable requests until none is left. `is_enough` is called with the time after each claim; the run ends
+    /// when it returns true. Returns true if there may be more requests.
     pub(super) fn run(
         &mut self,
         run: &dyn RunMethod,
@@ -231,7 +231,7 @@ impl WorkBatch {
         false
     }
 
-    /// Takes out what is done, to be sent home before the rest.
+    /// Takes the results so far as a batch, to be returned before the rest.
     pub(super) fn take_done(&mut self) -> Box<WorkBatch> {
         let mut part = WorkBatch::new(self.home.clone(), self.back.clone());
         part.number = self.number;
@@ -241,7 +241,7 @@ impl WorkBatch {
         part
     }
 
-    /// Answers every request with that failure, for want of anybody to run it.
+    /// Answers every request with this status, because no thread will run it.
     pub fn refuse(&mut self, status: &Status) {
         for job in self.requests.jobs.drain(..) {
             let start = self.out.len() as u32;
@@ -260,7 +260,7 @@ impl WorkBatch {
         }
     }
 
-    /// Empties the batch, to be used again.
+    /// Empties the batch for reuse.
     pub fn recycle(&mut self) {
         self.is_part = false;
         self.is_watched = false;
@@ -276,8 +276,8 @@ impl WorkBatch {
         }
     }
 
-    /// The arguments are not needed any more: large ones go home to their pool now, not when the batch does. Those
-    /// that somebody else still runs, with the last who does.
+    /// Drops the arguments, which are no longer needed: large ones are returned to their pool now, not when the batch
+    /// is. Requests that another thread still runs are dropped by the last such thread.
     pub(super) fn drop_arguments(&mut self) {
         let WorkBatch { shared, requests, .. } = self;
         match shared.as_mut().and_then(Arc::get_mut) {
@@ -359,7 +359,7 @@ fn run_one(
     });
 }
 
-/// Runs the handler; a panic costs this one call an `internal`, and nothing else.
+/// Runs the handler. A panic fails this one call with `internal` and affects nothing else.
 #[inline(always)]
 pub fn guarded<R: RunMethod + ?Sized>(
     run: &R,
@@ -368,7 +368,8 @@ pub fn guarded<R: RunMethod + ?Sized>(
     out: &mut Vec<u8>,
 ) -> (Outcome, CallNote) {
     let start = out.len();
-    // What the handler shares with others is behind its own locks, and they poison; `out` is cut back below.
+    // State that the handler shares with other threads is behind its own locks, which poison; `out` is truncated
+    // below.
     let result = catch_unwind(AssertUnwindSafe(|| run.run(call, cx, out)));
     match result {
         Ok(Outcome::Answer) if out.len() - start <= run.reply_bytes_max() => (Outcome::Answer, CallNote::Ran),
@@ -391,16 +392,17 @@ fn after_panic(
         .map(|text| (*text).to_owned())
         .or_else(|| payload.downcast_ref::<String>().cloned())
         .unwrap_or_else(|| "no message".to_owned());
-    // A payload may panic as it is dropped, and that one nobody catches.
+    // The payload's destructor may panic, and that panic would not be caught.
     std::mem::forget(payload);
     if cx.is_deferred() {
-        // The ticket, dropped by the panic or alive in another thread, answers.
+        // The ticket answers, whether the panic dropped it or another thread holds it.
         return (Outcome::Deferred, CallNote::Panicked);
     }
     (Outcome::failed(Status::internal(format!("the handler panicked: {text}"))), CallNote::Panicked)
 }
 
-/// Turns an outcome into a code and the bytes that stand in `out` from `start` on.
+/// Returns the code of an outcome and, if the body is a chunk, that chunk; any other body is in `out` from `start`
+/// on.
 pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> (Option<Code>, Option<Chunk>) {
     match outcome {
         Outcome::Answer | Outcome::Compressed => (Some(Code::Ok), None),
@@ -412,7 +414,7 @@ pub fn settle(outcome: Outcome, out: &mut Vec<u8>, start: usize) -> (Option<Code
         Outcome::Failed(status) => {
             out.truncate(start);
             out.extend_from_slice(status.message.as_bytes());
-            // A handler may fail, but not with success.
+            // A handler that fails cannot report success.
             (Some(if status.code == Code::Ok { Code::Unknown } else { status.code }), None)
         }
     }
@@ -432,12 +434,12 @@ mod tests {
         fn late(&self, _late: DeferredReply) {}
     }
 
-    /// Says its metadata, its body and its method; panics for method 13, and takes its answer away for 14.
-    struct Say(Mutex<Vec<crate::context::Ticket>>);
+    /// Answers with its metadata and its body; panics for method 13, and defers its answer for 14.
+    struct EchoCall(Mutex<Vec<crate::context::Ticket>>);
 
-    impl RunMethod for Say {
+    impl RunMethod for EchoCall {
         fn name_of(&self, _method: u32) -> &str {
-            "Say.It"
+            "EchoCall.It"
         }
 
         fn run(&self, call: &RunCall<'_>, cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
@@ -492,7 +494,7 @@ mod tests {
         paces
     }
 
-    fn told(batch: &WorkBatch) -> Vec<(u32, String)> {
+    fn results_of(batch: &WorkBatch) -> Vec<(u32, String)> {
         let text = |done: &FinishedCall| String::from_utf8(batch.body_of(done).to_vec()).unwrap();
         batch.done.iter().map(|done| (done.slot, text(done))).collect()
     }
@@ -508,18 +510,18 @@ mod tests {
     #[test]
     fn each_request_is_answered_with_its_own_bytes() {
         let mut batch = laid_out(&[1; 5]);
-        let run = Say(Mutex::default());
+        let run = EchoCall(Mutex::default());
         assert!(batch.run(&run, &mut Paces::default(), |_| true), "there is more");
-        assert_eq!(told(&batch), all()[..1]);
+        assert_eq!(results_of(&batch), all()[..1]);
         assert!(!batch.run(&run, &mut Paces::default(), |_| false));
-        assert_eq!(told(&batch), all());
+        assert_eq!(results_of(&batch), all());
     }
 
     #[test]
-    fn a_batch_that_is_shared_anywhere_says_the_same_and_counts_once() {
+    fn a_shared_batch_has_the_same_results() {
         for cut in 1..5 {
             let mut batch = laid_out(&[1; 5]);
-            let run = Say(Mutex::default());
+            let run = EchoCall(Mutex::default());
             let mut ran = 0;
             let is_cut = batch.run(&run, &mut Paces::default(), |_| {
                 ran += 1;
@@ -533,8 +535,8 @@ mod tests {
             assert!(!helper.run(&run, &mut Paces::default(), |_| false));
             assert!(!batch.run(&run, &mut Paces::default(), |_| false));
             assert!(batch.done.is_empty(), "all was claimed");
-            assert_eq!(told(&early), all()[..cut]);
-            assert_eq!(told(&helper)[..4 - cut], all()[cut..4], "cut at {cut}");
+            assert_eq!(results_of(&early), all()[..cut]);
+            assert_eq!(results_of(&helper)[..4 - cut], all()[cut..4], "cut at {cut}");
             assert_eq!(
                 helper.done.last().map(|done| done.note),
                 Some(CallNote::Removed),
@@ -557,13 +559,13 @@ mod tests {
                     .into_iter()
                     .map(|mut helper| {
                         scope.spawn(move || {
-                            helper.run(&Say(Mutex::default()), &mut Paces::default(), |_| false);
-                            told(&helper)
+                            helper.run(&EchoCall(Mutex::default()), &mut Paces::default(), |_| false);
+                            results_of(&helper)
                         })
                     })
                     .collect();
-                batch.run(&Say(Mutex::default()), &mut quick_paces(), |_| false);
-                let mut all = told(&batch);
+                batch.run(&EchoCall(Mutex::default()), &mut quick_paces(), |_| false);
+                let mut all = results_of(&batch);
                 helpers.into_iter().for_each(|helper| all.extend(helper.join().unwrap()));
                 all
             });
@@ -575,7 +577,7 @@ mod tests {
     }
 
     #[test]
-    fn the_requests_go_with_the_last_who_holds_them() {
+    fn the_last_holder_drops_the_requests() {
         let mut batch = laid_out(&[1; 5]);
         let chunk = batch.shared().unwrap().requests.jobs[3].chunk.clone();
         let helper = WorkBatch::helping(batch.shared().unwrap().clone());
@@ -584,32 +586,32 @@ mod tests {
         assert_eq!(helper.shared().unwrap().requests.jobs.len(), 5, "who helps still reads them");
         drop(helper);
         assert_eq!(chunk.as_deref(), Some(&b"333"[..]));
-        // And alone, the next time.
+        // And with one thread, the next time.
         batch.recycle();
         batch.begin(8, Arc::new(Scope::default()), Instant::now());
         batch.lay_out(false);
-        assert!(!batch.run(&Say(Mutex::default()), &mut Paces::default(), |_| false));
+        assert!(!batch.run(&EchoCall(Mutex::default()), &mut Paces::default(), |_| false));
     }
 
     #[test]
-    fn quick_requests_are_timed_together_and_still_answered_each() {
+    fn quick_requests_timed_together_are_each_answered() {
         for is_open in [false, true] {
             let mut batch = batch(&[1, 1, 2, 1, 1]);
             batch.lay_out(is_open);
-            assert!(!batch.run(&Say(Mutex::default()), &mut quick_paces(), |_| false));
-            assert_eq!(told(&batch), all());
+            assert!(!batch.run(&EchoCall(Mutex::default()), &mut quick_paces(), |_| false));
+            assert_eq!(results_of(&batch), all());
         }
     }
 
     #[test]
-    fn a_panic_and_a_deferral_leave_the_neighbours_alone() {
+    fn a_panic_or_deferral_does_not_affect_other_requests() {
         let mut batch = laid_out(&[1, 13, 14, 1, 1]);
-        let run = Say(Mutex::default());
+        let run = EchoCall(Mutex::default());
         batch.run(&run, &mut Paces::default(), |_| false);
         let codes: Vec<Option<Code>> = batch.done.iter().map(|done| done.code).collect();
         assert_eq!(codes, [Some(Code::Ok), Some(Code::Internal), None, Some(Code::Ok), Some(Code::Ok)]);
-        assert_eq!(told(&batch)[1].1, "the handler panicked: thirteen");
-        assert_eq!(told(&batch)[3].1, "d333");
+        assert_eq!(results_of(&batch)[1].1, "the handler panicked: thirteen");
+        assert_eq!(results_of(&batch)[3].1, "d333");
         assert_eq!(run.0.lock().unwrap().len(), 1);
     }
 }

@@ -1,8 +1,7 @@
-//! The elastic pool: threads for methods that may wait. It grows by one whenever work is taken and nobody is left
-//! waiting for more, up to its bound, and a thread that has had nothing to do for a while ends.
+//! The elastic pool: threads for methods that may block. It grows by one thread, up to its bound, whenever work is
+//! taken and no thread is left waiting for more. A thread that has had nothing to do for a while ends.
 //!
-//! Growing is done by the thread that takes work, never by a reactor: starting a thread takes tens of
-//! microseconds.
+//! The thread that takes work grows the pool, never a reactor: starting a thread takes tens of microseconds.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -35,14 +34,14 @@ struct BlockingShared {
     threads_max: usize,
     threads: AtomicUsize,
     threads_peak: AtomicUsize,
-    /// Threads that wait for work.
+    /// The number of threads that wait for work.
     waiting: AtomicUsize,
-    /// Given to each thread; taken away when the pool stops, so that its end can be seen.
+    /// Given to each thread; removed when the pool stops, so that the end of the threads can be observed.
     alive: Mutex<Option<ThreadAlive>>,
 }
 
 impl BlockingPool {
-    /// A pool of one thread, which may grow to `threads_max`.
+    /// Starts a pool of one thread, which may grow to `threads_max`.
     pub(super) fn start(
         threads_max: usize,
         queue_max: usize,
@@ -86,7 +85,7 @@ impl BlockingPool {
 
     pub(super) fn stop(&self, patience: Duration) {
         let until = Instant::now() + patience;
-        // No thread starts from here on: it would have to hold a sign of life.
+        // No thread starts from here on: it would have to hold a `ThreadAlive`.
         drop(self.shared.alive.lock().unwrap_or_else(PoisonError::into_inner).take());
         for _ in 0..self.threads() {
             let _ = self.queue.send_deadline(BlockingWork::Stop, until);
@@ -139,7 +138,7 @@ impl BlockingShared {
                 Ok(work) => Some(work),
                 Err(RecvTimeoutError::Disconnected) => None,
                 Err(RecvTimeoutError::Timeout) => {
-                    // The last one stays, so that there is always somebody to grow the pool again.
+                    // The last thread stays, so that there is always a thread that can grow the pool again.
                     if self.waiting.fetch_sub(1, Ordering::SeqCst) > 1 {
                         return None;
                     }
@@ -149,14 +148,14 @@ impl BlockingShared {
             };
             let is_last = self.waiting.fetch_sub(1, Ordering::SeqCst) == 1;
             if is_last && matches!(taken, Some(BlockingWork::Batch(_))) {
-                // Without a thread to spare the work waits in the queue: that is what the bound is for.
+                // Without a spare thread the work waits in the queue: the bound exists for that.
                 let _ = self.grow();
             }
             return taken;
         }
     }
 
-    /// Work that may wait is run one by one; each answer goes home as soon as it is there.
+    /// Runs work that may block one request at a time; each answer is returned as soon as it is complete.
     fn run_batch(&self, mut batch: Box<WorkBatch>, paces: &mut Paces) {
         self.backlog.sub(batch.len());
         batch.lay_out(false);

@@ -1,7 +1,7 @@
-//! The thread that runs what waits for the cancellation of a call.
+//! The thread that runs callbacks for the cancellation of calls.
 //!
-//! It is nobody else's: on the pools, the callback that is to wake a sleeper would wait behind that sleeper once
-//! every thread of theirs sleeps. What waits here is bounded by the calls in flight: each is cancelled once.
+//! It runs nothing else: on the pools, a callback that must wake a sleeping handler would wait behind that handler
+//! once all of their threads sleep. The calls in flight bound the queue: each is cancelled once.
 
 use std::time::{Duration, Instant};
 
@@ -27,7 +27,7 @@ impl Callbacks {
         crate::threads::detached("coreloop-cancel", move || {
             let _alive = alive;
             while let Ok(CallbackWork::Callback(callback)) = work.recv() {
-                // The user's; its panic is its own.
+                // A panic in the user's callback does not affect this thread.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));
             }
         })?;
@@ -38,7 +38,7 @@ impl Callbacks {
         let _ = self.queue.send(CallbackWork::Callback(callback));
     }
 
-    /// Ends the thread once everything that was given to it has run.
+    /// Ends the thread once all callbacks given to it have run.
     pub(super) fn stop(&self, patience: Duration) {
         let _ = self.queue.send(CallbackWork::Stop);
         self.ended.wait(Instant::now() + patience);

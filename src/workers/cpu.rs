@@ -1,8 +1,8 @@
 //! The pool for CPU work: a fixed number of threads on one bounded queue of batches.
 //!
-//! A worker polls the queue for a bounded time before it parks, and a batch that turns out slow is shared: what is done
-//! goes home early, and others are invited to claim from what is left. A worker that is stuck in one call cannot
-//! invite; then whoever watches does ([`CpuPool::relieve`]).
+//! A worker polls the queue for a bounded time before it parks. A batch that turns out slow is shared: finished
+//! results are returned early, and other workers are invited to claim the rest. A worker that is stuck in one call
+//! cannot invite; the watching reactor does ([`CpuPool::relieve`]).
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -14,35 +14,36 @@ use super::requests::SharedRequests;
 use super::{Backlog, PoolsEnded, RunMethod, WorkBatch};
 use crate::stats::Paces;
 
-/// A batch that has run for longer than this sends home what is done, so that quick calls do not wait for slow
-/// neighbours.
+/// The run time of a batch from which its finished results are returned early, so that quick calls do not wait for
+/// slow ones in the same batch.
 const SHARE_AFTER: Duration = Duration::from_micros(100);
-/// A worker that has claimed nothing more for so long is stuck: what stands behind the call is for others.
+/// The time without a further claim from which a worker counts as stuck: other workers then run the requests behind
+/// the call.
 pub const STUCK_AFTER: Duration = Duration::from_millis(1);
 
 enum CpuWork {
     Batch(Box<WorkBatch>),
-    /// Somebody else's batch, of which requests are left.
+    /// Another worker's batch with unclaimed requests.
     Help(Arc<SharedRequests>),
     Stop,
 }
 
-/// What a worker is at, for those who may have to help: the requests of its batch, and what was seen of them.
+/// The batch that a worker runs, for others that may have to help, and the progress seen at the last check.
 #[derive(Default)]
 struct WorkerStatus {
     shared: Option<Arc<SharedRequests>>,
     seen: WorkerProgress,
 }
 
-/// What the last look at a worker's batch has found.
+/// The result of the last check of a worker's batch.
 #[derive(Clone, Copy, Default)]
 enum WorkerProgress {
-    /// Nobody has looked.
+    /// The batch was not checked yet.
     #[default]
     Nothing,
-    /// So many were claimed, first seen then.
+    /// The number of claimed requests, and when it was first seen.
     Claimed(usize, Instant),
-    /// It was stuck with so many claimed, and somebody is invited: once is enough.
+    /// The worker was stuck with this number of claimed requests, and another worker was invited: once is enough.
     Stuck(usize),
 }
 
@@ -50,7 +51,7 @@ enum WorkerProgress {
 pub struct CpuPool {
     queue: Sender<CpuWork>,
     parking: Arc<Parking>,
-    /// By worker; none where there is only one, who has nobody to help.
+    /// By worker; empty if there is only one, since it has no other to help.
     benches: Arc<[Mutex<WorkerStatus>]>,
     threads: usize,
     ended: PoolsEnded,
@@ -115,8 +116,9 @@ impl CpuPool {
         }
     }
 
-    /// Wakes a worker for what was sent, if one sleeps and the work was not taken already: on a shared core the first
-    /// that is woken pushes this thread aside at once, and has done all of it when this thread goes on.
+    /// Wakes a worker for the work that was sent, if one sleeps and the work was not taken already. On a shared core
+    /// the first worker that is woken preempts this thread at once, and has done all of the work when this thread
+    /// continues.
     #[inline]
     pub(super) fn wake(&self) {
         if !self.queue.is_empty() {
@@ -124,8 +126,8 @@ impl CpuPool {
         }
     }
 
-    /// Invites others to what stands behind a call in which a worker is stuck. False if there is nothing to look after:
-    /// all that was sent is done, or begun.
+    /// Invites workers to run the requests behind a call in which another worker is stuck. Returns false if there is
+    /// nothing to watch: all work that was sent has ended or begun.
     pub(super) fn relieve(&self, now: Instant) -> bool {
         let mut is_left = !self.queue.is_empty();
         for status in self.benches.iter() {
@@ -141,7 +143,7 @@ impl CpuPool {
                 WorkerProgress::Stuck(before) if before == claimed => *seen,
                 WorkerProgress::Claimed(before, since) if before == claimed => {
                     let is_stuck = shared.has_more() && now.saturating_duration_since(since) >= STUCK_AFTER;
-                    // A full queue means that nobody is idle; the next look tries again.
+                    // A full queue means that no worker is idle; the next check tries again.
                     if is_stuck && self.queue.try_send(CpuWork::Help(shared.clone())).is_ok() {
                         self.parking.wake_one();
                         WorkerProgress::Stuck(claimed)
@@ -157,7 +159,7 @@ impl CpuPool {
         is_left
     }
 
-    /// There is more than one, so that one can help the other.
+    /// Returns whether there is more than one worker, so that one can help another.
     pub(super) fn can_help(&self) -> bool {
         !self.benches.is_empty()
     }
@@ -169,7 +171,7 @@ impl CpuPool {
     pub(super) fn stop(&self, patience: Duration) {
         let until = Instant::now() + patience;
         for _ in 0..self.threads {
-            // The queue may be full of work that nobody waits for any more; the workers make room.
+            // The queue may be full of work without a waiting caller; the workers make room.
             let _ = self.queue.send_deadline(CpuWork::Stop, until);
             self.parking.wake_one();
         }
@@ -192,7 +194,7 @@ impl Worker {
         }
     }
 
-    /// The next work: looked for a while, then waited for.
+    /// Returns the next work: polls for a while, then parks.
     fn next(&mut self) -> CpuWork {
         loop {
             let found = match self.queue.try_recv() {
@@ -243,7 +245,7 @@ impl Worker {
     }
 
     fn help(&mut self, shared: Arc<SharedRequests>) {
-        // Most invitations come too late: what was left has been done meanwhile.
+        // Most invitations arrive too late: the rest has been run meanwhile.
         if shared.has_more() {
             let mut batch = WorkBatch::helping(shared);
             self.run_claims(&mut batch);
@@ -252,7 +254,7 @@ impl Worker {
         }
     }
 
-    /// Runs what is left of a batch, and sends home in between what has been done for a while.
+    /// Runs the unclaimed requests of a batch, and returns results early when it takes long.
     fn run_claims(&mut self, batch: &mut WorkBatch) {
         let mut began = Instant::now();
         while batch.run(&*self.run, &mut self.paces, |now| now.duration_since(began) >= SHARE_AFTER) {
@@ -262,7 +264,7 @@ impl Worker {
         }
     }
 
-    /// Asks a worker that is idle to help with a slow batch.
+    /// Invites an idle worker to help with a slow batch.
     fn invite(&self, batch: &WorkBatch) {
         if self.parking.is_anyone_asleep()
             && let Some(shared) = batch.shared()
@@ -272,7 +274,7 @@ impl Worker {
         }
     }
 
-    /// Lets others see what this worker is at.
+    /// Publishes the batch that this worker runs.
     fn show(&self, shared: Option<Arc<SharedRequests>>) {
         *self.benches[self.index].lock().unwrap_or_else(PoisonError::into_inner) =
             WorkerStatus { shared, seen: WorkerProgress::Nothing };

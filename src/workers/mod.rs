@@ -1,8 +1,8 @@
-//! Where handlers run that do not run on the reactor: the pool for CPU work, and the elastic one for methods
-//! that may wait.
+//! The pools in which handlers run that do not run on the reactor: one for CPU work, and an elastic one for methods
+//! that may block.
 //!
-//! A reactor hands over whole batches and never waits: a full queue is its answer. What a method is, a worker
-//! does not know; it asks its [`RunMethod`]. Batches are in [`batch`], the elastic pool in [`blocking`].
+//! A reactor hands over whole batches and never waits: a full queue refuses. A worker knows nothing of methods; it
+//! calls its [`RunMethod`]. Batches are in [`batch`], the elastic pool in [`blocking`].
 
 pub mod batch;
 pub mod blocking;
@@ -22,7 +22,7 @@ pub use blocking::BlockingPool;
 use callbacks::Callbacks;
 pub use cpu::{CpuPool, STUCK_AFTER};
 
-/// How the pools are built.
+/// The configuration of the pools.
 #[derive(Clone, Copy, Debug)]
 pub struct PoolsConfig {
     /// Threads for CPU work.
@@ -31,11 +31,11 @@ pub struct PoolsConfig {
     pub blocking_threads: usize,
     /// How long a worker polls its queue before it parks.
     pub spin: Duration,
-    /// Requests queued for both pools together.
+    /// The most requests queued for both pools together.
     pub work_queue_max: usize,
 }
 
-/// The count of requests queued for both pools together, against its bound.
+/// The number of requests queued for both pools together, with its bound.
 #[derive(Debug)]
 pub struct Backlog {
     queued: AtomicUsize,
@@ -43,31 +43,31 @@ pub struct Backlog {
 }
 
 impl Backlog {
-    /// Nothing is queued.
+    /// Creates a backlog with nothing queued.
     pub fn new(queued_max: usize) -> Backlog {
         Backlog { queued: AtomicUsize::new(0), queued_max }
     }
 
-    /// Room for one more request, as far as this thread can see. Several reactors that ask at the same moment may
-    /// pass the bound by what each of them then queues: a batch.
+    /// Returns whether there is room for one more request, as far as this thread can see. Several reactors that check
+    /// at the same moment may exceed the bound by the batch that each of them then queues.
     #[inline]
     pub fn has_room(&self, pending: usize) -> bool {
         self.queued.load(Ordering::Relaxed) + pending < self.queued_max
     }
 
-    /// `n` requests were queued.
+    /// Adds `n` queued requests.
     #[inline]
     pub fn add(&self, n: usize) {
         self.queued.fetch_add(n, Ordering::Relaxed);
     }
 
-    /// `n` requests were taken.
+    /// Removes `n` requests that were taken.
     #[inline]
     pub fn sub(&self, n: usize) {
         self.queued.fetch_sub(n, Ordering::Relaxed);
     }
 
-    /// Requests queued now.
+    /// Returns the number of queued requests.
     pub fn queued(&self) -> usize {
         self.queued.load(Ordering::Relaxed)
     }
@@ -96,44 +96,44 @@ impl Pools {
         Ok(Pools { cpu, blocking, callbacks: Callbacks::start()?, backlog })
     }
 
-    /// Queues a batch for the CPU workers, and wakes nobody: [`Pools::wake_cpu`] does. It comes back if the queue is
-    /// full.
+    /// Queues a batch for the CPU workers without waking one: [`Pools::wake_cpu`] does. Returns the batch if the
+    /// queue is full.
     pub fn send_cpu(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
         self.cpu.send(batch)
     }
 
-    /// Wakes a CPU worker for what was queued, if one sleeps.
+    /// Wakes a CPU worker for queued work, if one sleeps.
     pub fn wake_cpu(&self) {
         self.cpu.wake();
     }
 
-    /// A CPU worker that is stuck in a call can be relieved of what stands behind it, since there are others.
+    /// Returns whether other CPU workers can run the requests behind a call in which a worker is stuck.
     pub fn can_relieve(&self) -> bool {
         self.cpu.can_help()
     }
 
-    /// Looks for CPU workers that are stuck in a call, and has others do what stands behind it. To be asked every
-    /// [`STUCK_AFTER`] from when a batch is sent until it says that nothing is left to look after.
+    /// Checks for CPU workers that are stuck in a call, and has others run the requests behind it. Call it every
+    /// [`STUCK_AFTER`] from when a batch is sent until it returns false: then there is nothing left to watch.
     pub fn relieve_cpu(&self, now: Instant) -> bool {
         self.cpu.relieve(now)
     }
 
-    /// Queues a batch for the blocking threads. It comes back if the queue is full.
+    /// Queues a batch for the blocking threads. Returns the batch if the queue is full.
     pub fn send_blocking(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
         self.blocking.send(batch)
     }
 
-    /// Runs what waits for a cancellation, on the thread that is kept for that.
+    /// Runs a cancellation callback, on the thread reserved for them.
     pub fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
         self.callbacks.run(callback);
     }
 
-    /// The count of queued requests.
+    /// Returns the count of queued requests.
     pub fn backlog(&self) -> &Backlog {
         &self.backlog
     }
 
-    /// The numbers now.
+    /// Returns the current numbers.
     pub fn snapshot(&self) -> WorkersSnapshot {
         WorkersSnapshot {
             workers: self.cpu.threads(),
@@ -143,23 +143,23 @@ impl Pools {
         }
     }
 
-    /// Stops the threads once they have finished what they run; what is queued is dropped. A thread that does not
-    /// come back within `patience` is left behind.
+    /// Stops the threads once they have finished what they run; queued work is dropped. A thread that does not return
+    /// within `patience` is left running.
     pub fn stop(&self, patience: Duration) {
         self.cpu.stop(patience);
-        // First the callbacks: they wake the sleepers.
+        // Stop the callbacks first: they wake sleeping handlers.
         self.callbacks.stop(patience);
         self.blocking.stop(patience);
     }
 }
 
-/// A thread holds it for as long as it lives.
+/// A token that a thread holds for as long as it lives.
 #[derive(Clone)]
 struct ThreadAlive {
     _sign: crossbeam_channel::Sender<std::convert::Infallible>,
 }
 
-/// Tells when every thread that held an [`ThreadAlive`] has ended.
+/// Reports when every thread that held a [`ThreadAlive`] has ended.
 struct PoolsEnded(crossbeam_channel::Receiver<std::convert::Infallible>);
 
 fn life() -> (ThreadAlive, PoolsEnded) {
@@ -168,9 +168,9 @@ fn life() -> (ThreadAlive, PoolsEnded) {
 }
 
 impl PoolsEnded {
-    /// Waits until they have, or until then. A thread that does not come back is left behind.
+    /// Waits until all threads have ended, or until the given time. A thread that does not return is left running.
     fn wait(&self, until: Instant) {
-        // Nothing can be sent; the channel closes when the last sign of life is dropped.
+        // Nothing can be sent; the channel closes when the last [`ThreadAlive`] is dropped.
         let _ = self.0.recv_deadline(until);
     }
 }

@@ -1,29 +1,28 @@
-//! Where idle workers sleep, and how one of them is woken: a bit for each, set before the last look at the queue.
+//! How idle workers sleep, and how one is woken: each worker has a bit, set before its last check of the queue.
 //!
-//! A channel's own blocking receive yields several times before it sleeps, which on a shared core costs more than
-//! the work itself. Here a worker that finds nothing parks at once, and whoever queues work makes one system call
-//! if somebody sleeps and none if not. The protocol is the poller's ([`coreloop_poller::Doorbell`]) for several
+//! A channel's own blocking receive yields several times before it sleeps, which on a shared core costs more than the
+//! work itself. Here a worker that finds nothing parks at once, and a thread that queues work makes one system call
+//! if a worker sleeps and none otherwise. The algorithm is the poller's ([`coreloop_poller::Doorbell`]), for several
 //! sleepers.
 
 use std::sync::OnceLock;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering, fence};
 use std::thread::Thread;
 
-/// Workers of one word.
+/// The number of workers in one word.
 const WORD: usize = 64;
 
-/// The beds of a number of workers.
+/// The sleep state of a number of workers.
 pub(super) struct Parking {
-    /// Bit n of word w: worker 64 w + n is asleep, or about to be.
+    /// Bit n of word w: worker 64 w + n sleeps, or is about to.
     asleep: Vec<AtomicU64>,
     threads: Vec<OnceLock<Thread>>,
-    /// Where to look first, so that the same one is not always woken while its cache is cold elsewhere: it is the
-    /// last that slept, whose cache is warm.
+    /// The worker that slept last: its cache is warm, so the search starts there.
     last: AtomicUsize,
 }
 
 impl Parking {
-    /// For that many workers.
+    /// Creates the state for that many workers.
     pub(super) fn new(workers: usize) -> Parking {
         Parking {
             asleep: (0..workers.div_ceil(WORD)).map(|_| AtomicU64::new(0)).collect(),
@@ -32,25 +31,25 @@ impl Parking {
         }
     }
 
-    /// The worker on this thread sleeps until it is woken, unless there is work after all.
+    /// Puts the worker of this thread to sleep until it is woken, unless there is work after all.
     pub(super) fn sleep(&self, worker: usize, has_work: impl Fn() -> bool) {
         self.threads[worker].get_or_init(std::thread::current);
         let (word, bit) = (&self.asleep[worker / WORD], 1 << (worker % WORD));
         self.last.store(worker, Ordering::Relaxed);
         word.fetch_or(bit, Ordering::SeqCst);
-        // Whoever queues work after this look sees the bit; whoever queued it before is seen by the look.
+        // A thread that queues work after this check sees the bit; work queued earlier is seen by the check.
         fence(Ordering::SeqCst);
         if has_work() {
             word.fetch_and(!bit, Ordering::SeqCst);
             return;
         }
-        // The waker clears the bit. A leftover token of an earlier waking only makes one more round.
+        // The waker clears the bit. A leftover token of an earlier wake-up only causes one more iteration.
         while word.load(Ordering::SeqCst) & bit != 0 {
             std::thread::park();
         }
     }
 
-    /// Work was queued: wakes one worker, if any sleeps. True if one was woken.
+    /// Wakes one worker, if any sleeps, because work was queued. Returns true if one was woken.
     pub(super) fn wake_one(&self) -> bool {
         fence(Ordering::SeqCst);
         let last = self.last.load(Ordering::Relaxed);
@@ -75,7 +74,7 @@ impl Parking {
         true
     }
 
-    /// Whether any worker sleeps.
+    /// Returns whether any worker sleeps.
     pub(super) fn is_anyone_asleep(&self) -> bool {
         self.asleep.iter().any(|word| word.load(Ordering::Relaxed) != 0)
     }
@@ -89,7 +88,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn no_work_is_left_lying_while_workers_sleep() {
+    fn no_work_remains_while_workers_sleep() {
         const WORKERS: usize = 3;
         const ITEMS: usize = 20_000;
         let parking = Arc::new(Parking::new(WORKERS));
@@ -113,7 +112,7 @@ mod tests {
             sender.send(true).unwrap();
             parking.wake_one();
             if item % 16 == 0 {
-                // Let them fall asleep now and then: a lost wake-up would leave this waiting for ever.
+                // Let the workers fall asleep now and then: a lost wake-up would block this loop forever.
                 while done.load(Ordering::Relaxed) <= item {
                     std::thread::yield_now();
                 }
@@ -130,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn nobody_is_woken_who_is_awake() {
+    fn no_awake_worker_is_woken() {
         let parking = Parking::new(70);
         assert!(!parking.wake_one() && !parking.is_anyone_asleep());
         parking.sleep(69, || true);

@@ -1,13 +1,13 @@
-//! What a batch asks for, and how the threads that work on it share it out.
+//! The requests of a batch, and how the threads that work on it share them.
 //!
 //! ```text
 //!   bytes  |meta 0|body 0|meta 1|body 1| …        small arguments, copied together
 //!   jobs   [{ends into bytes} {…, chunk} …]       large arguments stay where they were read
-//!                      ▲ next: whoever moves it on has claimed what it passed
+//!                      ▲ next: the thread that advances it has claimed what it passed
 //! ```
 //!
-//! A worker claims a request when it comes to it, quick ones a few at a time. So what stands behind a slow one is
-//! nobody's: another thread that is invited claims from the same place.
+//! A worker claims a request when it reaches it, quick ones a few at a time. So the requests behind a slow one are
+//! unclaimed: another invited thread claims from the same position.
 
 use std::ops::Range;
 use std::sync::Arc;
@@ -20,20 +20,20 @@ use coreloop_poller::Key;
 use crate::context::{CompletionSink, Peer, SCOPE_PLACES, Scope};
 use crate::stats::Paces;
 
-/// Calls of quick methods that share a reading of the clock.
+/// The most calls of quick methods that share one reading of the clock.
 const TIMED_TOGETHER_MAX: usize = 16;
-/// Of these so many are claimed at once: each claim costs some 6 ns, and any of them may for once be slow, with the rest
-/// of the claim behind it.
+/// How many of these are claimed at once: each claim costs about 6 ns, and any of the calls may be slow for once,
+/// with the rest of the claim behind it.
 const CLAIMED_TOGETHER_MAX: usize = 4;
-/// A call whose deadline is nearer than this is looked at by itself: quick calls before it could use that up.
+/// A call whose deadline is nearer than this is checked individually: quick calls before it could use up that time.
 const NEAR: Duration = Duration::from_millis(10);
 
 /// One request in a batch.
 #[derive(Debug)]
 pub struct Job {
-    /// The connection that asked.
+    /// The connection of the request.
     pub key: Key,
-    /// The call's slot there.
+    /// The call's slot on the connection.
     pub slot: u32,
     /// The method's index.
     pub method: u32,
@@ -41,22 +41,22 @@ pub struct Job {
     pub codec: u8,
     /// The body is compressed.
     pub compressed: bool,
-    /// When the caller stops waiting.
+    /// The time at which the caller stops waiting.
     pub deadline: Option<Instant>,
-    /// Who asked.
+    /// The peer that sent the request.
     pub peer: Peer,
-    /// Where the metadata stand in the batch's bytes.
+    /// The range of the metadata in the batch's bytes.
     pub(super) metadata: Range<u32>,
-    /// Where the body stands in the batch's bytes, unless it is a chunk.
+    /// The range of the body in the batch's bytes, unless it is a chunk.
     pub(super) body: Range<u32>,
     pub(super) chunk: Option<Chunk>,
 }
 
-/// An argument on its way into a batch.
+/// A request to be added to a batch.
 pub struct JobParts<'a> {
-    /// The connection that asks.
+    /// The connection of the request.
     pub key: Key,
-    /// The call's slot there.
+    /// The call's slot on the connection.
     pub slot: u32,
     /// The method's index.
     pub method: u32,
@@ -64,13 +64,13 @@ pub struct JobParts<'a> {
     pub codec: u8,
     /// The body is compressed.
     pub compressed: bool,
-    /// When the caller stops waiting.
+    /// The time at which the caller stops waiting.
     pub deadline: Option<Instant>,
-    /// Who asks.
+    /// The peer that sent the request.
     pub peer: Peer,
     /// The metadata.
     pub metadata: &'a [u8],
-    /// The body: copied, unless there is a chunk.
+    /// The body, which is copied unless there is a chunk.
     pub body: &'a [u8],
     /// The body, shared.
     pub chunk: Option<Chunk>,
@@ -87,7 +87,7 @@ pub(super) struct BatchRequests {
 }
 
 impl BatchRequests {
-    /// None yet.
+    /// Creates an empty set of requests.
     pub(super) fn new() -> BatchRequests {
         BatchRequests {
             number: 0,
@@ -98,7 +98,7 @@ impl BatchRequests {
         }
     }
 
-    /// Adds a request; gives its place in the scope.
+    /// Adds a request and returns its place in the scope.
     #[inline]
     pub(super) fn push(&mut self, parts: JobParts<'_>) -> u8 {
         let place = self.jobs.len();
@@ -115,8 +115,8 @@ impl BatchRequests {
         place as u8
     }
 
-    /// How many requests from `first` on are of one method that is known to be quick, so that they can be timed
-    /// together; none with a deadline that is near.
+    /// Returns how many requests from `first` on are of one method that is known to be quick, so that they can be
+    /// timed together; requests with a near deadline are excluded.
     fn quick_run(&self, paces: &Paces, first: usize, now: Instant) -> usize {
         let method = self.jobs[first].method;
         if !paces.is_quick(method) {
@@ -131,26 +131,27 @@ impl BatchRequests {
 /// The requests of a batch that is being run, by one thread or by several.
 pub(super) struct SharedRequests {
     pub(super) requests: BatchRequests,
-    /// The first request that nobody has claimed. Only who does what hangs on it, so no order is needed.
+    /// The index of the first unclaimed request. It only decides which thread runs a request, so no memory ordering
+    /// is needed.
     next: AtomicUsize,
-    /// Others may be invited. If not, all requests that are timed together are claimed together, too.
+    /// Other threads may be invited. If not, all requests that are timed together are also claimed together.
     is_open: bool,
     pub(super) home: Arc<dyn CompletionSink>,
     pub(super) back: ReturnBatch,
 }
 
-/// Where a batch goes when it is done.
+/// The function that returns a finished batch.
 pub(super) type ReturnBatch = Arc<dyn Fn(Box<super::WorkBatch>) + Send + Sync>;
 
 /// Requests that a thread has claimed, and what it may do next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Claim {
-    /// The first of them.
+    /// The index of the first claimed request.
     pub(super) first: usize,
-    /// How many they are.
+    /// The number of claimed requests.
     pub(super) count: usize,
-    /// So many from the first on are of one quick method, to be timed together: the others can be claimed when these
-    /// are done. 0: it is timed by itself.
+    /// The number of requests from the first on that are of one quick method, to be timed together; the unclaimed ones
+    /// among them can be claimed when these are done. 0: the request is timed individually.
     pub(super) quick: usize,
 }
 
@@ -172,7 +173,7 @@ impl SharedRequests {
         self.is_open = is_open;
     }
 
-    /// Claims what is to be run next.
+    /// Claims the requests to run next.
     #[inline]
     pub(super) fn claim(&self, paces: &Paces, now: Instant) -> Option<Claim> {
         let mut first = self.claimed();
@@ -188,8 +189,8 @@ impl SharedRequests {
         None
     }
 
-    /// Claims the next of those that are timed together, from `next` on, when the first are done. None if there are no
-    /// more, or somebody else was there.
+    /// Claims, from `next` on, more of the requests that are timed together, when the first are done. `None` if there
+    /// are no more, or another thread has claimed.
     #[inline]
     pub(super) fn claim_next(&self, claim: Claim, next: usize) -> Option<usize> {
         let count = (claim.first + claim.quick).saturating_sub(next).min(CLAIMED_TOGETHER_MAX);
@@ -198,13 +199,13 @@ impl SharedRequests {
         is_mine.then_some(count)
     }
 
-    /// How many are claimed.
+    /// Returns the number of claimed requests.
     #[inline]
     pub(super) fn claimed(&self) -> usize {
         self.next.load(Ordering::Relaxed)
     }
 
-    /// Some are not.
+    /// Returns whether there are unclaimed requests.
     #[inline]
     pub(super) fn has_more(&self) -> bool {
         self.claimed() < self.requests.jobs.len()

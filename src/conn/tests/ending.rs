@@ -1,9 +1,9 @@
-//! How connections end: drained, broken, lingering; and that no memory is left behind.
+//! How connections end: drained, broken, lingering; and that no memory leaks.
 
 use super::*;
 
 #[test]
-fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet() {
+fn a_drained_connection_serves_late_calls_until_it_is_quiet() {
     let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.at(50);
@@ -24,7 +24,7 @@ fn a_drained_connection_serves_what_crossed_the_notice_and_ends_when_it_is_quiet
 }
 
 #[test]
-fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
+fn a_drain_ends_a_silent_connection() {
     let mut bench = ConnBench::lines();
     bench.drain();
     assert_eq!(bench.conn.step(), SocketAction::Keep, "its first request may be on its way");
@@ -38,7 +38,7 @@ fn a_drain_ends_a_connection_that_has_said_nothing_once_it_is_quiet() {
 }
 
 #[test]
-fn nothing_is_read_after_a_broken_byte_and_what_is_owed_goes_out() {
+fn a_broken_byte_ends_reading_but_not_writing() {
     let mut bench = ConnBench::serving();
     bench.begin(0);
     assert_eq!(bench.hear_lines(b"one\n!two\nthree\n"), ["one\n"]);
@@ -58,7 +58,7 @@ fn nothing_is_read_after_a_broken_byte_and_what_is_owed_goes_out() {
 }
 
 #[test]
-fn what_is_owed_has_its_time_from_the_end_of_reading_on() {
+fn outstanding_answers_have_time_after_reading_ends() {
     let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.at(5000);
@@ -73,7 +73,7 @@ fn what_is_owed_has_its_time_from_the_end_of_reading_on() {
 }
 
 #[test]
-fn a_lingering_connection_drops_what_comes_and_holds_no_memory() {
+fn a_lingering_connection_drops_input_and_holds_no_memory() {
     let mut bench = ConnBench::serving();
     bench.conn.finish(CloseReason::App, bench.now);
     bench.conn.on_shutdown(bench.now, &bench.limits);
@@ -87,7 +87,7 @@ fn a_lingering_connection_drops_what_comes_and_holds_no_memory() {
 }
 
 #[test]
-fn buffers_come_home_whatever_was_under_way() {
+fn buffers_are_returned_in_every_state() {
     let mut bench = ConnBench::serving();
     bench.arrive(b"whole\nand half");
     let NextMessage::Message { message, consumed } = bench.conn.next_message() else { panic!("a line") };
@@ -102,7 +102,7 @@ fn buffers_come_home_whatever_was_under_way() {
 }
 
 #[test]
-fn a_connection_with_nothing_at_hand_holds_no_memory() {
+fn a_connection_without_buffered_bytes_holds_no_memory() {
     let mut bench = ConnBench::serving();
     assert_eq!(bench.pool.stats().outstanding, 0);
     bench.hear(b"ha");
@@ -126,7 +126,7 @@ fn a_lingering_connection_reads_no_more_than_its_limit() {
 }
 
 #[test]
-fn calls_that_come_long_after_the_notice_are_refused_and_a_peer_that_does_not_heed_it_is_closed() {
+fn a_peer_that_ignores_the_notice_is_refused_then_closed() {
     let mut bench = ConnBench::serving();
     bench.at(50);
     bench.drain();
@@ -151,7 +151,7 @@ fn calls_that_come_long_after_the_notice_are_refused_and_a_peer_that_does_not_he
 }
 
 #[test]
-fn calls_that_were_given_up_do_not_hold_the_end_of_their_connection() {
+fn abandoned_calls_do_not_delay_the_end() {
     let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.drain();
@@ -168,7 +168,7 @@ fn calls_that_were_given_up_do_not_hold_the_end_of_their_connection() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn without_a_notice_a_drain_takes_what_was_written_and_reads_no_more() {
+fn without_a_notice_a_drain_reads_only_earlier_bytes() {
     let mut bench = kept_to(ProtocolId::JsonRpc);
     let call = br#"{"method":"A.B","params":[1],"id":1}"#;
     bench.hear(call);
@@ -189,7 +189,7 @@ fn without_a_notice_a_drain_takes_what_was_written_and_reads_no_more() {
 
 #[cfg(feature = "http")]
 #[test]
-fn a_drain_keeps_an_idle_http_connection_for_a_while() {
+fn a_drain_keeps_an_idle_http_connection_briefly() {
     let get = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n";
     let mut bench = kept_to(ProtocolId::Http);
     bench.limits.drain_idle_ms = 70;

@@ -2,7 +2,7 @@
 
 use super::*;
 
-/// Records of a length and bytes that are turned over; says hello once; a length of 255 cannot be opened.
+/// Records of a length and inverted bytes; sends a greeting once; a record of length 255 cannot be opened.
 #[derive(Default)]
 struct Turned {
     has_greeted: bool,
@@ -56,35 +56,35 @@ fn filtered() -> ConnBench<LineProtocol> {
 
 proptest! {
     #[test]
-    fn a_filter_stands_between_socket_and_protocol_however_the_bytes_are_split(
-        // No line begins with "skip", which has a meaning here.
+    fn a_filter_works_however_the_bytes_are_split(
+        // No line begins with "skip", which the test protocol interprets.
         lines in proptest::collection::vec("[a-r]{0,150}", 1..10),
         steps in proptest::collection::vec(1..200usize, 1..10),
     ) {
         let mut bench = filtered();
         bench.limits.write_queue_high_bytes = 10_000;
         let stream = sealed((lines.join("\n") + "\n").as_bytes());
-        let (mut heard, mut said, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
+        let (mut received, mut sent, mut rest) = (Vec::new(), Vec::new(), &stream[..]);
         let mut steps = steps.iter().cycle();
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(*steps.next().unwrap()));
             for line in bench.hear_lines(piece) {
                 bench.say(line.trim_end().as_bytes());
-                heard.push(line.trim_end().to_owned());
+                received.push(line.trim_end().to_owned());
             }
-            said.extend(bench.write(*steps.next().unwrap()));
+            sent.extend(bench.write(*steps.next().unwrap()));
             rest = after;
         }
-        said.extend(bench.write(usize::MAX));
-        prop_assert_eq!(&heard, &lines);
-        prop_assert_eq!(String::from_utf8(opened(&said)).unwrap(), format!("hi{}\n", lines.join("\n")));
+        sent.extend(bench.write(usize::MAX));
+        prop_assert_eq!(&received, &lines);
+        prop_assert_eq!(String::from_utf8(opened(&sent)).unwrap(), format!("hi{}\n", lines.join("\n")));
         bench.eof();
         bench.assert_closed(CloseReason::PeerClosed);
     }
 }
 
 #[test]
-fn sealed_bytes_that_wait_count_against_the_marks_and_the_stall() {
+fn unwritten_sealed_bytes_count_against_the_limits() {
     let mut bench = filtered();
     bench.hear(&sealed(b"x\n"));
     bench.write(1000);
@@ -98,11 +98,11 @@ fn sealed_bytes_that_wait_count_against_the_marks_and_the_stall() {
     assert!(!bench.conn.wants_read(), "sealed or not, it waits");
     bench.at(200);
     bench.say(b"");
-    assert_eq!(bench.due_ms(), Some(301), "what is said meanwhile is no progress");
+    assert_eq!(bench.due_ms(), Some(301), "what is sent meanwhile is no progress");
 }
 
 #[test]
-fn bytes_that_do_not_open_end_the_connection_and_are_not_kept() {
+fn bytes_that_do_not_open_end_the_connection() {
     let mut bench = filtered();
     bench.hear(&sealed(b"one\n"));
     bench.hear(&[255]);

@@ -1,9 +1,9 @@
-//! A peer that has closed its sending half: what it is still owed.
+//! A peer that has closed its sending half still gets its answers.
 
 use super::*;
 
 #[test]
-fn a_peer_that_half_closes_gets_every_answer_it_is_owed() {
+fn a_peer_that_half_closes_gets_every_answer() {
     let mut bench = ConnBench::serving();
     bench.hear(b"one\ntwo\n");
     bench.begin(0);
@@ -24,7 +24,7 @@ fn a_peer_that_half_closes_gets_every_answer_it_is_owed() {
     bench.assert_closed(CloseReason::PeerClosed);
 }
 
-/// A call of a method that is not there, as the protocol has it.
+/// A call of a method that does not exist, in the given protocol.
 #[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
 fn call_in(protocol: ProtocolId) -> Vec<u8> {
     use crate::wire::NetRpcClient;
@@ -56,13 +56,13 @@ fn call_in(protocol: ProtocolId) -> Vec<u8> {
 
 #[cfg(all(feature = "netrpc", feature = "jsonrpc"))]
 #[test]
-fn the_end_of_gos_client_in_gob_is_the_end_of_its_calls() {
+fn a_gob_client_that_closes_ends_its_calls() {
     let in_mid_call = |protocol| {
         let mut bench = kept_to(protocol);
         let call = call_in(protocol);
         assert_eq!(bench.hear(&call).len(), 1);
         bench.begin(0);
-        // The beginning of a next one.
+        // The beginning of another call.
         bench.hear(&call[..3]);
         bench
     };
@@ -71,19 +71,20 @@ fn the_end_of_gos_client_in_gob_is_the_end_of_its_calls() {
     assert_eq!((gob.conn.in_flight(), gob.due_ms()), (1, None));
     gob.assert_closed(CloseReason::PeerClosed);
 
-    // Drained or not, with answers that were not taken or without.
+    // The same while draining, with unread answers.
     let mut gob = in_mid_call(ProtocolId::NetRpc);
     gob.conn.drain(&mut gob.pool, gob.now, &gob.limits);
     gob.eof();
     gob.assert_closed(CloseReason::PeerClosed);
 
-    // The reason for which it ended before stays.
+    // An earlier reason for the end is kept.
     let mut gob = in_mid_call(ProtocolId::NetRpc);
     gob.conn.finish(CloseReason::FrameLate, gob.now);
     gob.eof();
     gob.assert_closed(CloseReason::FrameLate);
 
-    // Of JSON-RPC and whatever has not said what it is, the end is half a close: `nc` asks so, and reads.
+    // In JSON-RPC, and before the protocol is known, the end is a half-close: `nc` sends its request, closes, and
+    // reads.
     let mut json = in_mid_call(ProtocolId::JsonRpc);
     json.eof();
     assert_eq!((json.conn.step(), json.conn.in_flight()), (SocketAction::Keep, 1));
@@ -100,7 +101,7 @@ fn a_half_message_at_the_end_is_dropped() {
 }
 
 #[test]
-fn an_end_inside_a_skipped_message_leaves_the_answers_their_time() {
+fn an_end_inside_a_skipped_message_keeps_the_answers() {
     let mut bench = ConnBench::serving();
     bench.begin(0);
     bench.hear(b"skip and the rest never");

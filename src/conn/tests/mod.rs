@@ -1,4 +1,4 @@
-//! A connection driven with bytes and times alone: no socket is opened, no clock is asked.
+//! A connection driven with bytes and times alone: no socket is opened, no clock is read.
 
 mod ending;
 mod filter;
@@ -20,7 +20,7 @@ use crate::message::{Message, Outgoing, OutgoingReply, SendBody};
 use crate::status::Code;
 use crate::wire::{Broken, Native, ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
 
-/// Lines that end in a line break; a `!` ends the connection, a line `skip` is skipped as if it were refused.
+/// Lines that end in a line break; a `!` ends the connection, and a line `skip` is skipped as if it were refused.
 #[derive(Default)]
 struct LineProtocol {
     is_skipping: bool,
@@ -83,7 +83,7 @@ fn limits() -> Limits {
     }
 }
 
-/// A connection with its pool and its time.
+/// A connection with its pool and its clock.
 struct ConnBench<W> {
     conn: Conn<W>,
     pool: Pool,
@@ -104,12 +104,12 @@ impl<W: Protocol> ConnBench<W> {
         }
     }
 
-    /// It is so many milliseconds after the beginning.
+    /// Sets the time, in milliseconds since the beginning.
     fn at(&mut self, ms: u64) {
         self.now = self.began + Duration::from_millis(ms);
     }
 
-    /// Puts bytes where a read would, decodes nothing.
+    /// Stores bytes as a read would, without decoding.
     fn arrive(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let space = self.conn.space(&mut self.pool);
@@ -120,14 +120,14 @@ impl<W: Protocol> ConnBench<W> {
         }
     }
 
-    /// One readable event: bytes arrive, whatever is whole is taken.
+    /// Simulates one readable event: bytes arrive, and every whole message is taken.
     fn hear(&mut self, bytes: &[u8]) -> Vec<(W::Message, Vec<u8>)> {
         assert!(self.conn.wants_read());
         self.arrive(bytes);
         self.take()
     }
 
-    /// The whole messages at hand, each with its bytes.
+    /// Takes the whole messages that are buffered, each with its bytes.
     fn take(&mut self) -> Vec<(W::Message, Vec<u8>)> {
         let mut taken = Vec::new();
         while let NextMessage::Message { message, consumed } = self.conn.next_message() {
@@ -155,7 +155,7 @@ impl<W: Protocol> ConnBench<W> {
         goes_on
     }
 
-    /// Writes at most so many bytes; gives them.
+    /// Writes at most `bytes_max` bytes and returns them.
     fn write(&mut self, bytes_max: usize) -> Vec<u8> {
         let mut written = Vec::new();
         while written.len() < bytes_max {
@@ -173,7 +173,7 @@ impl<W: Protocol> ConnBench<W> {
         self.conn.check(&self.limits);
     }
 
-    /// In how many milliseconds from the beginning the connection wants to be looked at.
+    /// Returns the connection's next deadline, in milliseconds since the beginning.
     fn due_ms(&self) -> Option<u128> {
         self.conn.next_deadline(&self.limits).map(|at| at.duration_since(self.began).as_millis())
     }
@@ -183,7 +183,7 @@ impl<W: Protocol> ConnBench<W> {
         self.conn.check(&self.limits);
     }
 
-    /// Closed for that reason, and every buffer is home.
+    /// Asserts that the connection is closed for this reason and every buffer is returned.
     fn assert_closed(&mut self, why: CloseReason) {
         assert_eq!(self.conn.step(), SocketAction::Close(why));
         self.conn.release(&mut self.pool);
@@ -206,7 +206,7 @@ impl ConnBench<LineProtocol> {
         self.conn.check(&self.limits);
     }
 
-    /// A connection that has been spoken to.
+    /// A connection that has received a message.
     fn serving() -> ConnBench<LineProtocol> {
         let mut bench = ConnBench::lines();
         bench.at(1);

@@ -1,4 +1,4 @@
-//! The native protocol on a connection, split anywhere.
+//! The native protocol on a connection, with bytes split anywhere.
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn request(id: u64, body: &[u8]) -> Vec<u8> {
 }
 
 #[test]
-fn memory_grows_with_what_arrives_and_not_with_what_is_announced() {
+fn memory_grows_with_received_not_announced_bytes() {
     let mut bench = ConnBench::new(Native::server(16 << 20));
     bench.at(1);
     let large = request(1, &vec![7; 8 << 20]);
@@ -45,8 +45,8 @@ fn another_version_is_answered_before_the_end() {
     bench.at(1);
     let mut frame = request(5, b"");
     frame[2] = 9;
-    let heard = bench.hear(&frame);
-    let Message::Refused(refusal) = &heard[0].0 else { panic!("{heard:?}") };
+    let received = bench.hear(&frame);
+    let Message::Refused(refusal) = &received[0].0 else { panic!("{received:?}") };
     assert_eq!(refusal.id, 5);
     bench.conn.encode(
         Outgoing::Reply(OutgoingReply {
@@ -79,13 +79,13 @@ proptest! {
         let frames: Vec<Vec<u8>> =
             sizes.iter().zip(0..).map(|(size, id)| request(id, &vec![id as u8; *size])).collect();
         let stream = frames.concat();
-        let (mut heard, mut rest, mut steps) = (Vec::new(), &stream[..], steps.iter().cycle());
+        let (mut received, mut rest, mut steps) = (Vec::new(), &stream[..], steps.iter().cycle());
         while !rest.is_empty() {
             let (piece, after) = rest.split_at(rest.len().min(*steps.next().unwrap()));
-            heard.extend(bench.hear(piece).into_iter().map(|(_, bytes)| bytes));
+            received.extend(bench.hear(piece).into_iter().map(|(_, bytes)| bytes));
             rest = after;
         }
-        prop_assert_eq!(heard, frames);
+        prop_assert_eq!(received, frames);
         bench.eof();
         bench.assert_closed(CloseReason::PeerClosed);
     }

@@ -1,9 +1,9 @@
-//! From the first byte on: what has been said, and for how long nothing was.
+//! The first bytes of a connection, and the time limits on silence.
 
 use super::*;
 
 #[test]
-fn a_connection_that_says_nothing_ends() {
+fn a_silent_connection_ends() {
     let protocols = [ProtocolId::Native, ProtocolId::Http, ProtocolId::NetRpc, ProtocolId::JsonRpc];
     let benches = protocols.into_iter().map(kept_to).chain([ConnBench::new(undecided(100))]);
     for mut bench in benches {
@@ -21,7 +21,7 @@ fn a_connection_that_says_nothing_ends() {
 }
 
 #[test]
-fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
+fn undecided_bytes_do_not_stop_the_first_bytes_clock() {
     let mut bench = ConnBench::new(undecided(100));
     for ms in 1..10 {
         bench.at(ms);
@@ -34,14 +34,14 @@ fn bytes_that_decide_nothing_do_not_stop_the_clock_of_the_first_bytes() {
 }
 
 #[test]
-fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
-    // White space may stand in front of JSON; the length of a gob message decides nothing yet.
+fn the_first_bytes_clock_starts_after_a_silence() {
+    // White space may precede JSON; the length of a gob message does not determine the protocol.
     for (protocol, bytes) in [(ProtocolId::JsonRpc, b" "), (ProtocolId::NetRpc, b"\x40")] {
         let mut bench = kept_to(protocol);
         bench.at(500);
         assert!(bench.hear(bytes).is_empty());
         assert_eq!(bench.due_ms(), Some(510), "{protocol:?}");
-        // A further byte now and then does not stop that clock.
+        // More bytes do not stop that clock.
         bench.at(509);
         bench.hear(if protocol == ProtocolId::JsonRpc { b" " } else { b"" });
         assert_eq!(bench.due_ms(), Some(510));
@@ -56,7 +56,7 @@ fn who_begins_after_a_silence_has_the_time_of_first_bytes_from_there() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn a_late_first_call_is_answered_and_held_to_the_time_of_a_frame() {
+fn a_late_first_call_has_the_frame_limit() {
     let mut bench = kept_to(ProtocolId::JsonRpc);
     bench.at(500);
     assert!(bench.hear(br#"{"method":"#).is_empty());
@@ -66,7 +66,7 @@ fn a_late_first_call_is_answered_and_held_to_the_time_of_a_frame() {
 }
 
 #[test]
-fn a_connection_that_is_heard_in_the_instant_of_its_opening_serves() {
+fn bytes_at_the_instant_of_opening_are_served() {
     let mut bench = ConnBench::lines();
     assert_eq!(bench.hear_lines(b"hello\n"), ["hello\n"]);
     assert_eq!(bench.conn.state, ConnState::Serving);
@@ -84,7 +84,7 @@ fn a_foreign_protocol_is_not_answered_and_ends() {
 }
 
 #[test]
-fn a_silent_connection_is_let_go_after_a_notice() {
+fn an_idle_connection_ends_after_a_notice() {
     let mut bench = ConnBench::serving();
     assert_eq!(bench.due_ms(), Some(601));
     bench.at(601);
@@ -134,7 +134,7 @@ fn a_reset_ends_a_connection_in_every_state() {
     }
 }
 
-/// Single bytes, told the quick way; it is never asked about none.
+/// A protocol of single bytes, decoded on the fast path; `decode` never sees an empty input.
 struct Quick;
 
 impl Protocol for Quick {
@@ -154,14 +154,14 @@ impl Protocol for Quick {
 }
 
 #[test]
-fn after_the_last_quick_message_nothing_is_decoded() {
+fn nothing_is_decoded_after_the_last_fast_message() {
     let (mut pool, now) = (Pool::new(PoolConfig::default()), Instant::now());
     let mut conn = Conn::new(Quick, now);
     conn.space(&mut pool)[..2].copy_from_slice(b"ab");
     conn.on_bytes(2, &mut pool, now);
-    for letter in [b"a", b"b"] {
+    for byte in [b"a", b"b"] {
         let (span, consumed) = conn.try_fast_decode().unwrap();
-        assert_eq!(conn.bytes_of(span), letter);
+        assert_eq!(conn.bytes_of(span), byte);
         conn.consume(consumed);
     }
     assert_eq!(conn.try_fast_decode(), None);

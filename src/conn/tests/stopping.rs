@@ -1,9 +1,9 @@
-//! Reading stops at a limit, and goes on at the lower mark.
+//! Reading stops at a limit and resumes at the lower mark.
 
 use super::*;
 
 #[test]
-fn reading_stops_at_the_most_calls_and_goes_on_at_half() {
+fn reading_stops_at_in_flight_max_and_resumes_at_half() {
     let mut bench = ConnBench::serving();
     (0..3).for_each(|_| bench.begin(1));
     assert!(bench.conn.wants_read());
@@ -18,7 +18,7 @@ fn reading_stops_at_the_most_calls_and_goes_on_at_half() {
 }
 
 #[test]
-fn reading_stops_at_the_most_bytes_in_flight_and_goes_on_at_half() {
+fn reading_stops_at_in_flight_bytes_max_and_resumes_at_half() {
     let mut bench = ConnBench::serving();
     bench.begin(999);
     assert!(bench.conn.wants_read());
@@ -29,7 +29,7 @@ fn reading_stops_at_the_most_bytes_in_flight_and_goes_on_at_half() {
 }
 
 #[test]
-fn a_limit_of_one_call_lets_one_call_through_at_a_time() {
+fn a_limit_of_one_call_admits_one_call() {
     let mut bench = ConnBench::serving();
     bench.limits.in_flight_max = 1;
     bench.begin(0);
@@ -38,7 +38,7 @@ fn a_limit_of_one_call_lets_one_call_through_at_a_time() {
 }
 
 #[test]
-fn reading_stops_at_the_high_mark_of_the_queue_and_goes_on_at_the_low_one() {
+fn reading_stops_and_resumes_at_the_queue_marks() {
     let mut bench = ConnBench::serving();
     bench.say(&[b'x'; 98]);
     assert!(bench.conn.wants_read(), "99 bytes wait");
@@ -51,7 +51,7 @@ fn reading_stops_at_the_high_mark_of_the_queue_and_goes_on_at_the_low_one() {
 }
 
 #[test]
-fn reading_goes_on_when_both_calls_and_queue_are_low() {
+fn reading_resumes_when_calls_and_queue_are_low() {
     let mut bench = ConnBench::serving();
     (0..4).for_each(|_| bench.begin(0));
     bench.say(&[b'x'; 100]);
@@ -61,7 +61,7 @@ fn reading_goes_on_when_both_calls_and_queue_are_low() {
 }
 
 #[test]
-fn a_drain_notice_that_fills_the_queue_stops_the_reading() {
+fn a_drain_notice_that_fills_the_queue_stops_reading() {
     let mut bench = ConnBench::serving();
     bench.say(&[b'x'; 97]);
     bench.drain();

@@ -1,9 +1,9 @@
-//! The time that a frame has, and a peer that does not read.
+//! The time limit of a frame, and peers that do not read.
 
 use super::*;
 
 #[test]
-fn a_frame_has_its_time_from_its_first_byte_on() {
+fn a_frame_is_timed_from_its_first_byte() {
     let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"w");
@@ -26,7 +26,7 @@ fn a_frame_has_its_time_from_its_first_byte_on() {
 }
 
 #[test]
-fn the_next_frame_has_a_time_of_its_own() {
+fn the_next_frame_has_its_own_limit() {
     let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"w");
@@ -39,7 +39,7 @@ fn the_next_frame_has_a_time_of_its_own() {
 }
 
 #[test]
-fn a_skipped_frame_has_its_time_and_the_one_after_it_another() {
+fn a_skipped_frame_and_the_next_have_separate_limits() {
     let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"skip");
@@ -52,7 +52,7 @@ fn a_skipped_frame_has_its_time_and_the_one_after_it_another() {
 }
 
 #[test]
-fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
+fn a_frame_is_not_late_while_reading_is_paused() {
     let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"half");
@@ -67,7 +67,7 @@ fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
     bench.hear(b" and half\n");
     assert_eq!(bench.conn.step(), SocketAction::Keep);
 
-    // The same where calls stop the reading.
+    // The same if calls stop the reading.
     bench.hear(b"half");
     (0..4).for_each(|_| bench.begin(0));
     assert_eq!(bench.due_ms(), None);
@@ -77,7 +77,7 @@ fn a_frame_is_not_late_while_the_peer_is_kept_waiting() {
 }
 
 #[test]
-fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
+fn only_a_peer_that_reads_nothing_is_closed() {
     let mut bench = ConnBench::serving();
     bench.at(1000);
     bench.say(&[b'x'; 10]);
@@ -94,7 +94,7 @@ fn a_peer_that_reads_nothing_is_closed_and_one_that_reads_slowly_is_not() {
 }
 
 #[test]
-fn the_time_for_which_the_process_was_stopped_does_not_count() {
+fn time_while_the_process_is_stopped_does_not_count() {
     let mut bench = ConnBench::serving();
     bench.at(100);
     bench.hear(b"half");

@@ -1,8 +1,8 @@
-//! One connection without a socket: bytes in, bytes out, by the way that a read takes. For the micro-benchmarks alone.
+//! One connection without a socket: bytes in, bytes out, on the same path as a read. For micro-benchmarks only.
 //!
-//! It is what [`Core::read`](super::Core::read) does with a connection, less the system calls and the notes of
-//! the turn; the whole turn can be had as well, with a real socket. Behind the feature `bench-internals`, and no part of
-//! the interface.
+//! It does what [`Core::read`](super::Core::read) does with a connection, without the system calls and the flags of
+//! the turn. It can also run whole turns with a real socket. Behind the feature `bench-internals`; not part of the
+//! public interface.
 
 use std::io;
 use std::time::Instant;
@@ -14,7 +14,7 @@ use crate::conn::Conn;
 use crate::context::Peer;
 use crate::reactor::{GUEST_GENERATION, Reactor};
 
-/// A reactor that does not turn by itself, and one connection of its app that has no socket.
+/// A reactor that does not run by itself, with one connection of its app that has no socket.
 pub struct DetachedConn<A: App> {
     reactor: Reactor<A>,
     conn: Conn<A::Protocol>,
@@ -22,10 +22,10 @@ pub struct DetachedConn<A: App> {
 }
 
 impl<A: App> DetachedConn<A> {
-    /// A key that no connection of the reactor has: generations at that end are never theirs.
+    /// A key that no connection of the reactor has: its connections never reach such a generation.
     const KEY: Key = Key::new(0, GUEST_GENERATION - 1);
 
-    /// The connection is the app's own, as if it had been accepted by the first listener.
+    /// Creates the connection as if the first listener had accepted it.
     pub fn new(mut reactor: Reactor<A>) -> DetachedConn<A> {
         reactor.app.begin_thread();
         let (protocol, session) = reactor.app.open(DetachedConn::<A>::KEY, Peer::Unix, 0);
@@ -33,8 +33,8 @@ impl<A: App> DetachedConn<A> {
         DetachedConn { reactor, conn, session }
     }
 
-    /// What one read does, once the kernel has given these bytes: every whole message in them is answered, or handed
-    /// over. They must fit the space of one read.
+    /// Does the work of one read that received these bytes: every whole message is answered or handed over. The bytes
+    /// must fit the space of one read.
     #[inline(never)]
     pub fn feed(&mut self, bytes: &[u8]) {
         let DetachedConn { reactor, conn, session } = self;
@@ -58,7 +58,7 @@ impl<A: App> DetachedConn<A> {
         app.hand_off(now);
     }
 
-    /// What one write does: gives what waits to be written to `take`, in stretches, and forgets it.
+    /// Does the work of one write: passes the queued bytes to `take`, in slices, and removes them.
     #[inline(never)]
     pub fn write(&mut self, mut take: impl FnMut(&[u8])) {
         let core = &mut self.reactor.core;
@@ -69,12 +69,12 @@ impl<A: App> DetachedConn<A> {
         }
     }
 
-    /// The app.
+    /// Returns the app.
     pub fn app_mut(&mut self) -> &mut A {
         &mut self.reactor.app
     }
 
-    /// Takes in a connected socket, which is served in whole turns ([`DetachedConn::turn`]).
+    /// Adds a connected socket, which is served in whole turns ([`DetachedConn::turn`]).
     ///
     /// # Errors
     ///
@@ -84,7 +84,7 @@ impl<A: App> DetachedConn<A> {
         self.turn()
     }
 
-    /// One whole turn. It waits until there is something to do.
+    /// Runs one whole turn. Blocks until there is something to do.
     ///
     /// # Errors
     ///

@@ -1,4 +1,4 @@
-//! Whether a request may be run at all: its name, its codec, its types.
+//! Admission: whether a request may be run, by its method, its codec, and its types.
 
 use super::Cx;
 use crate::codec::Codec;
@@ -7,7 +7,7 @@ use crate::service::Method;
 use crate::status::Status;
 use crate::wire::ProtocolId;
 
-/// Whether a request fits the method that it names.
+/// Checks whether a request fits the method that it names.
 #[inline]
 pub(super) fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
     let codec = Codec::from_number(request.codec);
@@ -27,7 +27,7 @@ fn admit_slow(
     is_accepted: bool,
     cx: &Cx<'_>,
 ) -> Result<(), Status> {
-    // Such a number is not one that a frame may have.
+    // A frame cannot carry such a codec number.
     if let (number, JsonDialect::GoRpc | JsonDialect::Connect) = JsonDialect::split(request.codec)
         && cx.protocol().id() != Some(ProtocolId::Native)
     {

@@ -1,4 +1,4 @@
-//! Coming home: what workers have done and what handlers have put off is answered, each call once.
+//! Completion: answers the calls that workers have run and handlers have deferred, each call once.
 
 use std::sync::Arc;
 
@@ -17,8 +17,8 @@ use crate::workers::batch::CallNote;
 
 impl Dispatcher {
     pub(super) fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<WorkBatch>) {
-        // The batch itself, with its last part.
-        let mut home = u32::from(!batch.is_part);
+        // The batch itself is counted with its last part.
+        let mut completed = u32::from(!batch.is_part);
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
             let done = &batch.done[index];
@@ -29,7 +29,7 @@ impl Dispatcher {
                 CallNote::Panicked => self.stats.calls.panics.add(1),
             }
             let Some(code) = done.code else { continue };
-            home += 1;
+            completed += 1;
             let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
             let is_late = code == Code::DeadlineExceeded && done.note == CallNote::Ran;
             let ended = CallEnd {
@@ -54,8 +54,8 @@ impl Dispatcher {
         batch.recycle();
         batch.begin(number, self.inline_scope.clone(), conns.now());
         self.keep(batch);
-        if home > 0 {
-            self.complete(number, home);
+        if completed > 0 {
+            self.complete(number, completed);
         }
     }
 
@@ -92,14 +92,14 @@ impl Dispatcher {
         self.complete(late.batch, 1);
     }
 
-    /// So many of a group have come home: calls, and the batch that they went out with.
+    /// Takes note that `calls` of a group's outstanding items have completed: its calls, and the batch itself.
     pub(super) fn complete(&mut self, number: u32, calls: u32) {
         let group = &mut self.groups[number as usize];
         debug_assert!(group.left >= calls);
         group.left -= calls;
         if group.left == 0 {
             let mut scope = self.groups.remove(number as usize).scope;
-            // A ticket that a handler keeps for ever keeps its scope; then there is a new one.
+            // A ticket that a handler keeps forever keeps its scope; a new one is created then.
             if self.spare_scopes.len() < SPARE_MAX
                 && let Some(only) = Arc::get_mut(&mut scope)
             {
@@ -109,7 +109,8 @@ impl Dispatcher {
         }
     }
 
-    /// The work of a call has ended: it is answered, unless it has been before. True if it was answered now.
+    /// Ends the work of a call, and answers the call unless it was answered before. Returns true if it was answered
+    /// now.
     #[inline]
     pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: CallEnd<'_>) -> bool {
         let Some(call) = cx.session.end(slot, &mut self.free_list) else {

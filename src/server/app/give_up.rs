@@ -1,16 +1,16 @@
-//! Giving up: a call that is cancelled, late, or left over is answered at once, and its work is told.
+//! Giving up: a call that is cancelled, late, or left over is answered at once, and its work is cancelled.
 
 use super::{CallEnd, Cx, Dispatcher, reply};
 use crate::conn::calls::ConnCall;
 use crate::status::Status;
 
 impl Dispatcher {
-    /// Tells the work of a call that nobody waits for it.
+    /// Cancels the work of a call, because no caller waits for it.
     pub(super) fn cancel_work(&self, call: &ConnCall) {
         let scope = &self.groups[call.batch as usize].scope;
         if scope.cancel(call.place) {
             let (scope, place) = (scope.clone(), call.place);
-            // A handler may hold the lock that this takes, so it is not the reactor that runs the callbacks.
+            // A handler may hold the lock that the callbacks need, so the reactor does not run them.
             self.pools.run_callback(Box::new(move || scope.run_callbacks(place)));
         }
     }
@@ -38,7 +38,7 @@ impl Dispatcher {
         self.answered = answered;
     }
 
-    /// Answers every call that waits, since the server will not any longer.
+    /// Answers every pending call, because the server waits no longer for its work.
     pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
         let mut answered = std::mem::take(&mut self.answered);
         cx.session.answer_all(|call| answered.push(call.clone()));

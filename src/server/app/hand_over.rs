@@ -1,4 +1,5 @@
-//! Handing over: a turn's pooled requests gather in a batch, blocking ones go one by one.
+//! Hand-over to the pools: a turn's pooled requests are gathered in a batch, blocking ones are handed over one by
+//! one.
 
 use std::time::Instant;
 
@@ -10,7 +11,7 @@ use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
 use crate::workers::{STUCK_AFTER, WorkBatch};
 
 impl Dispatcher {
-    /// Puts a request into the batch that this turn gathers.
+    /// Adds a request to the batch of this turn.
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
         if !self.pools.backlog().has_room(pending) {
@@ -31,7 +32,7 @@ impl Dispatcher {
         }
     }
 
-    /// Hands one request to the blocking threads: a batch would make one wait for the other.
+    /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
     pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         if !self.pools.backlog().has_room(0) {
             return self.refuse_full(cx, request);
@@ -93,7 +94,7 @@ impl Dispatcher {
 
     pub(super) fn begin_batch(&mut self, now: Instant) -> Box<WorkBatch> {
         let number = self.begin_group();
-        // The batch itself is one more: a deferred answer may come home before the batch that it went out with.
+        // The batch itself counts too: a deferred answer may be completed before the batch is returned.
         self.groups[number as usize].left = 1;
         let mut batch = match self.spare_batches.pop() {
             Some(batch) => {
@@ -127,7 +128,7 @@ impl Dispatcher {
         }
     }
 
-    /// As long as batches are out, somebody looks whether a worker is stuck with one.
+    /// Schedules checks for stuck workers, as long as batches are outstanding.
     #[inline]
     pub(super) fn watch(&mut self, now: Instant) {
         if self.watched > 0 && self.watch_at.is_none() {
@@ -139,8 +140,8 @@ impl Dispatcher {
         self.watch_at = self.pools.relieve_cpu(now).then(|| now + STUCK_AFTER);
     }
 
-    /// The workers have gone (the server is ending), or their queue is full: the requests are answered all the
-    /// same, by way of the mailbox, since there may be no connection at hand.
+    /// Answers the requests of a batch that the workers did not take: they have ended (the server is ending), or
+    /// their queue is full. The answers go through the mailbox, since no connection may be borrowed here.
     #[cold]
     pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
         self.pools.backlog().sub(batch.len());

@@ -1,4 +1,4 @@
-//! Inline calls: run on the reactor's thread, timed together where they are quick.
+//! Inline calls: run on the reactor's thread, and timed together if they are quick.
 
 use std::time::Instant;
 
@@ -13,7 +13,7 @@ use crate::status::{Code, Status};
 use crate::workers::batch::{CallNote, guarded, settle};
 
 impl Dispatcher {
-    /// Runs a method that is known to take less than a microsecond: timed with its like, not one by one.
+    /// Runs a method that is known to take less than a microsecond; such calls are timed together, not individually.
     #[inline(always)]
     pub(super) fn run_quick(
         &mut self,
@@ -48,7 +48,7 @@ impl Dispatcher {
         self.settle_inline(cx, request, index, outcome, note, times);
     }
 
-    /// Everything but the plain end of a quick call.
+    /// Handles every end of a quick call except the common one.
     #[cold]
     #[inline(never)]
     pub(super) fn settle_inline(
@@ -65,7 +65,7 @@ impl Dispatcher {
         }
         let compressed = matches!(outcome, Outcome::Compressed);
         let (code, chunk) = settle(outcome, &mut self.out, 0);
-        // An inline method that does not say that it defers has no ticket to take.
+        // An inline method that is not declared as deferring has no ticket to take.
         let code = code.unwrap_or(Code::Internal);
         let stats = &self.stats.methods[index as usize];
         if request.one_way {
@@ -77,7 +77,7 @@ impl Dispatcher {
         }
     }
 
-    /// The calls that were timed together are counted.
+    /// Counts the calls that were timed together.
     pub(super) fn end_timing(&mut self) {
         if self.timing.calls > 0 {
             let stats = &self.stats.methods[self.timing.method as usize];
@@ -115,7 +115,7 @@ impl Dispatcher {
         self.settle_inline(cx, request, index, outcome, note, times);
     }
 
-    /// Runs an inline method on the reactor's thread; its reply stands in `out`.
+    /// Runs an inline method on the reactor's thread; its reply is in `out`.
     #[inline(always)]
     #[allow(
         clippy::too_many_arguments,
@@ -158,7 +158,7 @@ impl Dispatcher {
         self.refuse(cx, request, &Status::deadline_exceeded("the deadline passed before the call began"));
     }
 
-    /// An inline method that may take its reply away is in flight from before it runs.
+    /// Runs an inline method that may defer its reply: its call is in flight from before it runs.
     pub(super) fn run_inline_deferring(
         &mut self,
         registry: &Registry,
@@ -219,7 +219,8 @@ impl Dispatcher {
     }
 }
 
-/// The body as a chunk, for a method that wants to keep it, where it is large enough that sharing beats copying.
+/// Returns the body as a chunk, for a method that may keep it, if it is large enough that sharing costs less than
+/// copying.
 #[inline]
 fn shared_body(cx: &mut Cx<'_>, request: &Request, method: &Method) -> Option<Chunk> {
     (method.shares_body() && request.body.len() >= LINK_BYTES_MIN).then(|| cx.cut(request.body))

@@ -1,8 +1,8 @@
 //! The role of a server's reactor: finds the method, admits or refuses, runs or hands over, and answers.
 //!
-//! Everything here runs on the reactor's thread. Pooled work goes out in batches that gather over a turn; a group
-//! of calls that went out together shares one scope for their cancellation, and is forgotten when the last of
-//! them has come home.
+//! Everything here runs on the reactor's thread. Pooled work is handed over in batches that are gathered over a turn.
+//! A group of calls that were handed over together shares one scope for cancellation; the group is removed when the
+//! last of them has completed.
 
 mod admit;
 mod completion;
@@ -31,22 +31,22 @@ use crate::status::{Code, Status};
 use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
 
-/// Batches and scopes kept for the next turns: with batches of one as many are under way as calls are in flight.
+/// The most batches and scopes kept for later turns: with batches of one request, as many are outstanding as calls.
 const SPARE_MAX: usize = 2048;
-/// What the batches that are kept may hold together.
+/// The most bytes that the kept batches may hold together.
 const SPARE_BYTES_MAX: usize = 32 << 20;
-/// A turn's batch is handed over early when its small arguments have grown to this.
+/// A turn's batch is handed over early when its small arguments reach this size.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
-/// What comes home to a server's reactor.
+/// What workers and handlers return to a server's reactor.
 pub enum Completion {
     /// A batch whose requests were run.
     Done(Box<WorkBatch>),
-    /// An answer that was put off.
+    /// A deferred answer.
     Late(DeferredReply),
 }
 
-/// What a server's reactor counts of its calls.
+/// The counters of a server's reactor for its calls.
 pub(super) struct AppStats {
     pub(super) methods: Vec<MethodStats>,
     pub(super) calls: CallStats,
@@ -58,24 +58,24 @@ impl AppStats {
     }
 }
 
-/// The way home from the workers: the reactor's door.
+/// Completes through the mailbox of the reactor.
 struct MailCompletions(Remote<Completion>);
 
 impl CompletionSink for MailCompletions {
     fn late(&self, late: DeferredReply) {
-        // Without a reactor there is no connection either.
+        // If the reactor has ended, so has the connection.
         let _ = self.0.mail(Completion::Late(late));
     }
 }
 
-/// Calls that went out together.
+/// Calls that were handed over together.
 struct BatchGroup {
     scope: Arc<Scope>,
-    /// How many of them have not come home, their batch among them.
+    /// How many of the calls, and of their batch, have not been completed.
     left: u32,
 }
 
-/// How a call ended, for its answer.
+/// The end of a call, for its answer.
 struct CallEnd<'a> {
     code: Code,
     queue_us: u32,
@@ -85,7 +85,7 @@ struct CallEnd<'a> {
 }
 
 impl<'a> CallEnd<'a> {
-    /// It ended before it began.
+    /// Creates the end of a call that ended before it began.
     fn early(code: Code, message: &'a str) -> CallEnd<'a> {
         CallEnd {
             code,
@@ -97,7 +97,7 @@ impl<'a> CallEnd<'a> {
     }
 }
 
-/// Says how a call ended.
+/// Sends the answer that reports how a call ended.
 #[inline(always)]
 fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: CallEnd<'_>) {
     let CallEnd { code, queue_us, handler_us, compressed, body } = ended;
@@ -106,53 +106,54 @@ fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: CallEnd<'_>) {
 
 /// The app of a server's reactor.
 pub(super) struct RpcApp {
-    /// Beside the desk, so that a method can be held while the desk works on its call.
+    /// Next to the dispatcher, so that a method can be borrowed while the dispatcher works on its call.
     registry: Arc<Registry>,
     dispatcher: Dispatcher,
 }
 
-/// Everything of the app but the methods.
+/// Everything of the app except the methods.
 struct Dispatcher {
     pools: Arc<Pools>,
     stats: Arc<AppStats>,
     side: Arc<ServerContext>,
-    /// What each listener speaks.
+    /// The protocols that each listener accepts.
     protocols: Vec<ProtocolSet>,
     batch_max: usize,
     home: Arc<dyn CompletionSink>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
-    /// The batch that gathers this turn's pooled requests.
+    /// The batch of this turn's pooled requests.
     gathering: Option<Box<WorkBatch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<WorkBatch>>,
-    /// What they hold: `spare_bytes <= SPARE_BYTES_MAX`.
+    /// The bytes that they hold: `spare_bytes <= SPARE_BYTES_MAX`.
     spare_bytes: usize,
     spare_scopes: Vec<Arc<Scope>>,
-    /// Tables of calls for connections that have none in flight.
+    /// Call tables for connections that have no calls in flight.
     free_list: FreeList,
-    /// For inline calls, which nobody can cancel while they run.
+    /// For inline calls, which cannot be cancelled while they run.
     inline_scope: Arc<Scope>,
-    /// The reply of an inline call, before it is written.
+    /// The scratch buffer for the reply of an inline call.
     out: Vec<u8>,
-    /// The end of the last inline call, which is the beginning of the next; `None` when a read came between.
+    /// The end of the last inline call, which is the beginning of the next; `None` if a read came between.
     clock: Option<Instant>,
     timing: Timing,
     answered: Vec<ConnCall>,
     /// Where requests are recorded, if they are.
     #[cfg(feature = "record")]
     tap: Option<RequestSampler>,
-    /// Batches sent for which nobody has been woken.
+    /// The number of sent batches for which no worker has been woken.
     unannounced: u32,
-    /// Batches with the workers, if those could help each other; and when to look whether one of them is stuck.
+    /// The number of batches with the workers, if workers could help each other. `watch_at` is the time of the next
+    /// check for stuck workers.
     watched: u32,
     watch_at: Option<Instant>,
-    /// A worker may start while this thread still reads: it has a core of its own. On a shared one it would only
-    /// push this thread aside.
+    /// A worker may start while this thread still reads, because it has its own core. On a shared core it would only
+    /// preempt this thread.
     wakes_early: bool,
 }
 
-/// What an [`RpcApp`] is made of.
+/// The parts of an [`RpcApp`].
 pub(super) struct AppParts {
     pub(super) registry: Arc<Registry>,
     pub(super) pools: Arc<Pools>,
@@ -252,7 +253,7 @@ impl Dispatcher {
         }
     }
 
-    /// Has a copy of a request written down.
+    /// Records a copy of a request.
     #[cfg(feature = "record")]
     #[cold]
     #[inline(never)]
@@ -329,7 +330,7 @@ impl App for RpcApp {
             Message::Cancel { id } => dispatcher.on_cancel(cx, id),
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
             Message::Prepared { id } => cx.send(Outgoing::Prepared { id }),
-            // The wire lets none of these through to a server.
+            // The protocol passes none of these to a server.
             Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
         }
     }

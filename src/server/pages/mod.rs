@@ -1,7 +1,7 @@
-//! The pages that a server has beside its methods: `/`, where a person can read and call them, `/openapi.json`, and the
-//! probes of load balancers and of Kubernetes.
+//! The pages of a server besides its methods: `/`, where a person can browse and call the methods, `/openapi.json`,
+//! and the probes of load balancers and Kubernetes.
 //!
-//! Console and document are made once, when the server starts; nothing here is asked of a call.
+//! Console and document are created once, when the server starts; they cost calls nothing.
 
 mod openapi;
 mod schema;
@@ -14,9 +14,9 @@ use crate::service::Method;
 use crate::service::builtin::Health;
 use crate::wire::Page;
 
-/// The page of methods: one file, which asks for `/openapi.json` and nothing else.
+/// The console page: one file, which requests `/openapi.json` and nothing else.
 const CONSOLE: &str = include_str!("console.html");
-/// What the console has where the name of the application goes.
+/// The places in the console for the name of the application.
 const CONSOLE_TITLES: [(&str, &str, &str); 2] =
     [("<title>", "Methods", "</title>"), ("<h1>", "Methods of this server", "</h1>")];
 
@@ -30,18 +30,18 @@ pub(super) struct Pages {
 impl Pages {
     pub(super) fn new(methods: &[Method], health: Arc<Health>, config: &config::HttpConfig) -> Pages {
         let openapi = config.openapi.then(|| openapi::document(methods, config).to_string().into_bytes());
-        // It reads the document.
+        // The console reads the document.
         let console = (config.console && config.openapi).then(|| console(&config.application_name));
         Pages { health, console, openapi }
     }
 
-    /// The page at that path.
+    /// Returns the page at a path.
     pub(super) fn at(&self, path: &str) -> Option<Page> {
         let page = |content_type, body| Some(Page { status: 200, content_type, body });
         match path {
             "/" => page("text/html; charset=utf-8", self.console.clone()?),
             "/openapi.json" => page("application/json", Cow::Owned(self.openapi.clone()?)),
-            // A process that draws to its end is alive.
+            // A process that drains is alive.
             "/livez" => page(PLAIN_TEXT, Cow::Borrowed(b"ok\n")),
             "/readyz" | "/healthz" => match self.health.reason_not_ready() {
                 None => page(PLAIN_TEXT, Cow::Borrowed(b"ok\n")),
@@ -57,7 +57,7 @@ impl Pages {
 
 const PLAIN_TEXT: &str = "text/plain; charset=utf-8";
 
-/// The console with the name of the application, if it has one.
+/// Returns the console with the name of the application, if it has one.
 fn console(application_name: &str) -> Cow<'static, [u8]> {
     if application_name.is_empty() {
         return Cow::Borrowed(CONSOLE.as_bytes());
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn probes_answer_by_the_state_of_the_server() {
+    fn probes_report_the_state_of_the_server() {
         let (pages, health) = pages(|_| {});
         health.set("shop.v1.Orders", true);
         for path in ["/livez", "/readyz", "/healthz"] {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn console_and_document_carry_the_name_of_the_application() {
+    fn console_and_document_contain_the_application_name() {
         let (pages, _) = pages(|http| {
             http.application_name = "Shop <&> Söhne".into();
             http.application_version = "2.1".into();

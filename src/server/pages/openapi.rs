@@ -9,7 +9,7 @@ use crate::method_name::MethodName;
 use crate::service::Method;
 use crate::status::Code;
 
-/// The document.
+/// Returns the document.
 pub(super) fn document(methods: &[Method], config: &config::HttpConfig) -> Value {
     let mut schemas = Schemas::default();
     let mut paths = Map::new();

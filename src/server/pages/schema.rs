@@ -1,6 +1,6 @@
-//! JSON Schema (2020-12, as OpenAPI 3.1 has it) from the descriptions of types.
+//! JSON Schema (2020-12, as OpenAPI 3.1 uses it) from the descriptions of types.
 //!
-//! Structs and enums become components, named after their types, so that a type which holds itself can refer to itself.
+//! Structs and enums become components, named after their types, so that a recursive type can refer to itself.
 
 use std::collections::HashMap;
 
@@ -12,15 +12,15 @@ use crate::codec::Shape;
 #[derive(Default)]
 pub(super) struct Schemas {
     components: Map<String, Value>,
-    /// Which component a shape became: the same shape is described once.
+    /// The component of each shape: a shape is described only once.
     names: HashMap<Shape, String>,
 }
 
-/// A shape around the one that is being described, with the component that it becomes, if it becomes one.
+/// A shape that encloses the one being described, with its component if it becomes one.
 type Around<'a> = (&'a Shape, Option<String>);
 
 impl Schemas {
-    /// The schema of a whole type.
+    /// Returns the schema of a whole type.
     pub(super) fn schema_of(&mut self, shape: &Shape) -> Value {
         self.convert(shape, &mut Vec::new())
     }
@@ -42,7 +42,7 @@ impl Schemas {
             Shape::Any => json!({}),
             Shape::Recursive { levels } => {
                 let target = around.len().checked_sub(levels + 1).and_then(|at| around[at].1.as_deref());
-                // What refers to nothing says nothing.
+                // A reference without a target describes nothing.
                 target.map_or(json!({}), reference)
             }
             Shape::Option(_)
@@ -65,7 +65,7 @@ impl Schemas {
             _ => None,
         };
         if let Some(name) = &name {
-            // The place is taken before its content is known: the content may refer to it.
+            // The name is taken before the content is known, because the content may refer to it.
             self.components.insert(name.clone(), Value::Null);
             if is_closed {
                 self.names.insert(shape.clone(), name.clone());
@@ -131,7 +131,7 @@ impl Schemas {
         }
     }
 
-    /// A name for a component, after the type's, that no other has.
+    /// Returns an unused name for a component, based on the type's.
     fn free_name(&self, wanted: &str) -> String {
         let fits = |c: char| if c.is_ascii_alphanumeric() || c == '_' || c == '-' { c } else { '_' };
         let base: String = wanted.chars().map(fits).collect();
@@ -152,7 +152,7 @@ fn reference(name: &str) -> Value {
 
 fn integer(bits: u8, signed: bool) -> Value {
     let mut schema = json!({ "type": "integer" });
-    // JSON has integers of any size. Those beyond 64 bits would not survive as numbers in this document.
+    // JSON has integers of any size; those beyond 64 bits cannot be written as numbers in this document.
     match (bits, signed) {
         (..=64, true) => {
             let max = i64::MAX >> (64 - bits);
@@ -164,7 +164,7 @@ fn integer(bits: u8, signed: bool) -> Value {
         (_, false) => schema["minimum"] = json!(0),
         (_, true) => {}
     }
-    // The formats that OpenAPI's registry has.
+    // The formats in OpenAPI's registry.
     match (bits, signed) {
         (8, false) => schema["format"] = json!("uint8"),
         (_, false) => schema["format"] = json!(format!("uint{bits}")),
@@ -186,7 +186,7 @@ fn children(shape: &Shape) -> Vec<&Shape> {
     }
 }
 
-/// Whether something in the shape refers to it; `depth` containers are between the two.
+/// Returns whether a part of the shape refers to the shape itself; `depth` containers are between the two.
 fn is_target(shape: &Shape, depth: usize) -> bool {
     children(shape).into_iter().any(|child| match child {
         Shape::Recursive { levels } => *levels == depth,
@@ -194,7 +194,7 @@ fn is_target(shape: &Shape, depth: usize) -> bool {
     })
 }
 
-/// Whether something in the shape refers to what is around it.
+/// Returns whether a part of the shape refers to a shape around it.
 fn refers_outside(shape: &Shape, depth: usize) -> bool {
     children(shape).into_iter().any(|child| match child {
         Shape::Recursive { levels } => *levels > depth,
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn a_struct_is_a_component_and_said_once() {
+    fn a_struct_is_described_once_as_a_component() {
         let args = Shape::structure("Args", [("A", Shape::int(64)), ("B", Shape::option(Shape::uint(8)))]);
         let mut schemas = Schemas::default();
         assert_eq!(schemas.schema_of(&args), json!({ "$ref": "#/components/schemas/Args" }));
@@ -231,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn what_holds_itself_refers_to_itself() {
+    fn a_recursive_type_refers_to_itself() {
         let node =
             Shape::structure("Node", [("Value", Shape::Char), ("Next", Shape::option(Shape::recursive(1)))]);
         let mut schemas = Schemas::default();
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn the_other_shapes_are_as_serde_json_writes_them() {
+    fn other_shapes_match_serde_json() {
         let mut schemas = Schemas::default();
         let cases = [
             (Shape::Bytes, json!({ "type": "string", "contentEncoding": "base64" })),

@@ -1,5 +1,5 @@
-//! The file of a recording: a head, a line of JSON for each request, an end with the counts. It is whole up to its last
-//! line whenever the process ends.
+//! The file of a recording: a header, a line of JSON for each request, and a final line with the counts. Whenever the
+//! process ends, the file is valid up to its last line.
 
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
@@ -21,10 +21,10 @@ use crate::codec::{Codec, compress};
 use crate::service::Registry;
 use crate::wire::ProtocolId;
 
-/// The version of the file, in its head.
+/// The version of the file format, in the header.
 pub(super) const VERSION: u32 = 1;
 
-/// Bytes of lines that are written together.
+/// The number of bytes of lines that are written together.
 const BUFFER_BYTES: usize = 64 << 10;
 
 #[derive(Default)]
@@ -33,14 +33,14 @@ struct BufferedCounts {
     left_out: u64,
 }
 
-/// What writes it.
+/// The writer of the file.
 pub(super) struct RecordWriter {
     file: File,
     /// Whole lines that are not in the file yet.
     buffer: Vec<u8>,
-    /// How many requests they are, and how many of these are there without their body.
+    /// The number of requests in the buffer, and how many of them are recorded without their body.
     buffered: BufferedCounts,
-    /// Bytes of the file, all of whole lines.
+    /// The bytes in the file, all of whole lines.
     written: u64,
     registry: Arc<Registry>,
     shared: Arc<RecordShared>,
@@ -48,13 +48,13 @@ pub(super) struct RecordWriter {
     bytes_max: u64,
     body_bytes_max: usize,
     began: Instant,
-    /// Connections by reactor and key, numbered as they come. A line is longer than an entry, so the file's bound is this
-    /// table's too.
+    /// The connections by reactor and key, numbered in order of appearance. A line is longer than an entry, so the
+    /// bound of the file also bounds this table.
     connections: HashMap<(usize, u64), u64>,
 }
 
 impl RecordWriter {
-    /// Makes the file, for its owner alone, and writes the head.
+    /// Creates the file, readable by its owner only, and writes the header.
     pub(super) fn create(
         recording: &Recording,
         registry: Arc<Registry>,
@@ -90,20 +90,20 @@ impl RecordWriter {
         };
         writer.put(&format!("{head}\n"));
         if let Err(error) = writer.flush() {
-            // Nothing is in it.
+            // The file is empty.
             let _ = std::fs::remove_file(&recording.file);
             return Err(error);
         }
         Ok(writer)
     }
 
-    /// Writes what comes until it is told to end. Whenever nothing waits, what was written is given to the system. A
-    /// write that fails ends the recording, and `failed` gets the reason.
+    /// Writes requests until the end is signalled. Whenever the queue is empty, buffered lines are flushed. A failed
+    /// write ends the recording, and the reason is passed to `failed`.
     pub(super) fn run(mut self, queued: &Receiver<Option<SampledRequest>>, failed: impl FnOnce(&io::Error)) {
         let outcome = self.write_all(queued).and_then(|()| self.end());
         if let Err(error) = outcome {
             failed(&error);
-            // Nobody else takes what is still put here.
+            // Requests that are still queued must be taken: no other thread does.
             while let Ok(Some(sampled)) = queued.recv() {
                 self.shared.queued_bytes.fetch_sub(sampled.body.len(), Ordering::Relaxed);
                 self.shared.dropped.fetch_add(1, Ordering::Relaxed);
@@ -154,7 +154,7 @@ impl RecordWriter {
         self.buffered.left_out += u64::from(body.is_err());
     }
 
-    /// The body as it is recorded, or why it is not.
+    /// Returns the body as it is recorded, or why it is not.
     fn body_of(
         &mut self,
         sampled: &SampledRequest,
@@ -173,7 +173,7 @@ impl RecordWriter {
         self.blanker.blanked(codec, sampled.method, argument, body).map_err(|why| why.name())
     }
 
-    /// The last line; it is short, and goes over the bound if need be.
+    /// Writes the final line; it is short, and may exceed the bound.
     fn end(&mut self) -> io::Result<()> {
         self.flush()?;
         let counts = self.shared.snapshot();
@@ -191,11 +191,11 @@ impl RecordWriter {
         self.buffer.extend_from_slice(line.as_bytes());
     }
 
-    /// Gives the buffered lines to the system, and counts them once they are in the file.
+    /// Writes the buffered lines to the file, and counts them once they are in it.
     fn flush(&mut self) -> io::Result<()> {
         let counts = std::mem::take(&mut self.buffered);
         if let Err(error) = self.file.write_all(&self.buffer) {
-            // A part of the lines may be in the file: it ends after the last one that is counted.
+            // A part of the lines may be in the file: truncate it after the last line that is counted.
             let _ = self.file.set_len(self.written);
             self.shared.dropped.fetch_add(counts.recorded, Ordering::Relaxed);
             return Err(error);

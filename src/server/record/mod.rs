@@ -1,7 +1,8 @@
 //! Recording: a sample of the requests, with their times, in a file from which they can be sent again.
 //!
-//! A reactor copies what it samples into a bounded queue (`tap.rs`) and never waits: what does not fit is counted and
-//! gone. A thread of its own takes secrets out (`blank`) and writes the lines (`file.rs`). See docs/load-testing.md.
+//! A reactor copies sampled requests into a bounded queue (`sampler.rs`) and never waits: requests that do not fit
+//! are counted and dropped. A separate thread removes secrets (`redact`) and writes the lines (`file.rs`). See
+//! docs/load-testing.md.
 
 mod file;
 mod redact;
@@ -24,33 +25,33 @@ use crate::wire::ProtocolId;
 
 pub(super) use sampler::{RequestSampler, SeenRequest};
 
-/// Requests that wait for the writer; beyond that they are dropped.
+/// The most requests that wait for the writer; further ones are dropped.
 const QUEUED_MAX: usize = 4096;
-/// Bytes of their bodies.
+/// The most bytes of their bodies.
 const QUEUED_BYTES_MAX: usize = 8 << 20;
 
-/// What is recorded, and where.
+/// The configuration of a recording.
 #[derive(Clone, Debug)]
 pub struct Recording {
-    /// The file. It must not be there yet, and is made so that only its owner may read it.
+    /// The file. It must not exist yet; it is created so that only its owner may read it.
     pub file: PathBuf,
-    /// One request in so many is recorded, drawn by chance; 1 is each. Default 100.
+    /// One of this many requests is recorded, chosen at random; 1 is every request. Default: 100.
     pub sample: u32,
-    /// The file grows to so many bytes; after that nothing more is recorded. Default 64 MiB.
+    /// The largest size of the file, in bytes; after that nothing more is recorded. Default: 64 MiB.
     pub bytes_max: u64,
-    /// Fields whose values are not to be in the record. Where there are any, a body that cannot be looked into (raw bytes,
-    /// or one that does not decode) is recorded without its bytes. Metadata never are in it.
+    /// Fields whose values must not be in the record. If there are any, a body that cannot be inspected (raw bytes,
+    /// or one that does not decode) is recorded without its bytes. Metadata are never recorded.
     pub blank: Vec<String>,
-    /// The largest body once decompressed; a larger one is recorded without its bytes. Default 16 MiB.
+    /// The largest decompressed body, in bytes; a larger one is recorded without its bytes. Default: 16 MiB.
     pub body_bytes_max: usize,
     /// Called once, on the thread that writes the file, when a write fails (the disk is full, the file size limit is
-    /// reached): the recording ends then, and the server goes on. Default: nothing is called; the reason is in
+    /// reached): the recording ends then, and the server continues. Default: nothing is called; the reason is in
     /// [`RecordSnapshot::trouble`].
     pub on_failure: Option<fn(&RecordSnapshot)>,
 }
 
 impl Recording {
-    /// Of one request in a hundred, up to 64 MiB, with nothing blanked.
+    /// Creates a recording of one request in a hundred, up to 64 MiB, with nothing blanked.
     pub fn to(file: impl Into<PathBuf>) -> Recording {
         Recording {
             file: file.into(),
@@ -65,9 +66,9 @@ impl Recording {
 
 /// Why a recording could not begin.
 pub struct RecordError {
-    /// The file that was to be made.
+    /// The file to be created.
     pub file: PathBuf,
-    /// What the system said.
+    /// The system's error.
     pub error: io::Error,
 }
 
@@ -98,7 +99,7 @@ struct SampledRequest {
     /// The connection's key, as one number: unique on its reactor.
     connection: u64,
     protocol: Option<ProtocolId>,
-    /// Its place in the registry.
+    /// Its index in the registry.
     method: u32,
     codec: u8,
     compressed: bool,
@@ -107,11 +108,11 @@ struct SampledRequest {
     body: Vec<u8>,
 }
 
-/// What reactors and the writer share.
+/// The state that reactors and the writer share.
 struct RecordShared {
     sample: u32,
     queued_bytes: AtomicUsize,
-    /// The file is as large as it may be, or could not be written: nothing more is sampled.
+    /// The file has reached its size limit or could not be written: nothing more is sampled.
     is_over: AtomicBool,
     /// The file could not be written.
     has_failed: AtomicBool,
@@ -143,16 +144,16 @@ impl RecordShared {
     }
 }
 
-/// A recording that goes on.
+/// A recording in progress.
 pub(super) struct Recorder {
     shared: Arc<RecordShared>,
-    /// What is sent here is written; `None` says the end, whoever else may still hold a sender.
+    /// Requests for the writer; `None` ends the recording, even if other senders still exist.
     queue: Sender<Option<SampledRequest>>,
     writer: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Recorder {
-    /// Makes the file, writes its head, and starts the thread that writes the rest.
+    /// Creates the file, writes its header, and starts the thread that writes the rest.
     pub(super) fn start(recording: Recording, registry: Arc<Registry>) -> Result<Recorder, RecordError> {
         let named = |error| RecordError { file: recording.file.clone(), error };
         let shared = Arc::new(RecordShared {
@@ -172,7 +173,7 @@ impl Recorder {
         let of_thread = (recording.clone(), shared.clone());
         let body = move || {
             let (recording, shared) = of_thread;
-            // All writes happen on this thread, for which a file that is too large is an error and no signal.
+            // All writes happen on this thread, for which a file that is too large is an error, not a signal.
             let file = os::refuse_file_size_signal()
                 .and_then(|()| file::RecordWriter::create(&recording, registry, shared.clone()));
             let file = match file {
@@ -197,21 +198,22 @@ impl Recorder {
         Ok(Recorder { shared, queue, writer: Mutex::new(Some(writer)) })
     }
 
-    /// For a reactor.
+    /// Creates the sampler of a reactor.
     pub(super) fn tap(&self, reactor: usize) -> RequestSampler {
         RequestSampler::new(self.shared.clone(), self.queue.clone(), reactor)
     }
 
-    /// The counts now.
+    /// Returns the current counts.
     pub(super) fn snapshot(&self) -> RecordSnapshot {
         self.shared.snapshot()
     }
 
-    /// Waits until all that was sampled is written: at most what the queue holds. Reactors have ended, or sample in vain.
+    /// Waits until all sampled requests are written: at most as many as the queue holds. Reactors have ended, or
+    /// sample without effect.
     pub(super) fn finish(&self) {
         let writer = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take();
         if let Some(writer) = writer {
-            // The writer takes from the queue until it sees this, so there comes to be room.
+            // The writer takes from the queue until it receives this, so there will be room.
             let _ = self.queue.send(None);
             let _ = writer.join();
         }

@@ -1,4 +1,4 @@
-//! A reactor's end of a recording: draws which requests are recorded, and copies those. It never waits.
+//! A reactor's end of a recording: chooses which requests are recorded, and copies those. It never waits.
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -10,7 +10,7 @@ use super::{QUEUED_BYTES_MAX, RecordShared, SampledRequest};
 use crate::message::{JsonDialect, Request};
 use crate::wire::ProtocolId;
 
-/// Where a request came from, and what was in it.
+/// The origin and the content of a request.
 pub(in crate::server) struct SeenRequest<'a> {
     pub(in crate::server) at: Instant,
     pub(in crate::server) connection: u64,
@@ -20,12 +20,12 @@ pub(in crate::server) struct SeenRequest<'a> {
     pub(in crate::server) body: &'a [u8],
 }
 
-/// One reactor's.
+/// The sampler of one reactor.
 pub(in crate::server) struct RequestSampler {
     shared: Arc<RecordShared>,
     queue: Sender<Option<SampledRequest>>,
     reactor: usize,
-    /// Requests up to the next one that is recorded, that one included.
+    /// The number of requests up to the next recorded one, inclusive.
     left: u32,
     random: u64,
 }
@@ -41,7 +41,7 @@ impl RequestSampler {
         tap
     }
 
-    /// Whether this request, the next one, is to be recorded.
+    /// Returns whether this request, the next one, is to be recorded.
     #[inline]
     pub(in crate::server) fn wants(&mut self) -> bool {
         self.left -= 1;
@@ -52,7 +52,8 @@ impl RequestSampler {
         true
     }
 
-    /// A distance with the mean `sample`: evenly drawn, so that callers who count in step are not sampled in step.
+    /// Returns a random distance with the mean `sample`, uniformly distributed, so that callers with a regular
+    /// pattern are not sampled in step with it.
     fn draw(&mut self) -> u32 {
         // Xorshift; Marsaglia, "Xorshift RNGs".
         self.random ^= self.random << 13;
@@ -75,7 +76,8 @@ impl RequestSampler {
         }
         let len = seen.body.len();
         let queued = shared.queued_bytes.fetch_add(len, Ordering::Relaxed);
-        // An empty queue takes a body of any size that the server takes: otherwise the largest would never be recorded.
+        // An empty queue takes a body of any size that the server accepts: otherwise the largest would never be
+        // recorded.
         if queued > 0 && queued.saturating_add(len) > QUEUED_BYTES_MAX || self.queue.is_full() {
             shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
             shared.dropped.fetch_add(1, Ordering::Relaxed);

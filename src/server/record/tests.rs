@@ -51,7 +51,7 @@ fn lines(recording: &Recording) -> Vec<Value> {
 }
 
 #[test]
-fn file_has_a_head_a_line_for_each_request_and_an_end() {
+fn the_file_has_header_request_lines_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { blank: vec!["password".into()], ..recording(&folder) };
     let recorder = Recorder::start(recording.clone(), registry()).unwrap();
@@ -83,7 +83,7 @@ fn file_has_a_head_a_line_for_each_request_and_an_end() {
 
 #[cfg(unix)]
 #[test]
-fn file_is_its_owners_alone_and_never_one_that_was_there() {
+fn the_file_is_new_and_private_to_its_owner() {
     use std::os::unix::fs::PermissionsExt;
 
     let folder = tempfile::tempdir().unwrap();
@@ -99,7 +99,7 @@ fn file_is_its_owners_alone_and_never_one_that_was_there() {
 }
 
 #[test]
-fn file_stops_at_its_bound_and_what_is_beyond_is_counted() {
+fn the_file_stops_at_its_bound_and_counts_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { bytes_max: 1000, ..recording(&folder) };
     let recorder = Recorder::start(recording.clone(), registry()).unwrap();
@@ -118,8 +118,8 @@ fn file_stops_at_its_bound_and_what_is_beyond_is_counted() {
 }
 
 #[test]
-fn full_queue_costs_requests_and_no_time() {
-    // A queue of which nobody takes anything, as when the disk stands still.
+fn a_full_queue_drops_requests_without_waiting() {
+    // A queue that is never read, as with a stalled disk.
     let folder = tempfile::tempdir().unwrap();
     let recorder = Recorder::start(recording(&folder), registry()).unwrap();
     let (queue, queued) = bounded(QUEUED_MAX);
@@ -140,7 +140,7 @@ fn full_queue_costs_requests_and_no_time() {
 }
 
 #[test]
-fn one_in_so_many_is_drawn_and_not_in_step() {
+fn the_sample_has_the_configured_mean_without_a_pattern() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { sample: 100, ..recording(&folder) };
     let recorder = Recorder::start(recording, registry()).unwrap();

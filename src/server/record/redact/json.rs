@@ -1,14 +1,15 @@
-//! Secrets in JSON text: what stands behind certain keys loses its content and keeps its kind.
+//! Redaction of JSON text: the values of certain keys lose their content and keep their kind.
 //!
-//! Everything else is copied as it is, number by number: what a reader would round or put in another order stays.
+//! Everything else is copied byte by byte, including numbers that a reader would round and keys that it would
+//! reorder.
 
 use super::SecretNames;
 use crate::json_text::{JsonFault, JsonReader, unescape};
 
-/// Containers within each other; the codec reads no deeper ones by default.
+/// The deepest nesting of containers; by default the codec reads no deeper one.
 const DEPTH_MAX: usize = 128;
 
-/// The text without the secrets; `None` if it is no JSON.
+/// Returns the text without the secrets; `None` if it is not JSON.
 pub(super) fn blanked(text: &[u8], names: &SecretNames) -> Option<Vec<u8>> {
     let reader = JsonReader::new(text, DEPTH_MAX);
     let mut walk = JsonRedaction { reader, text, copied: 0, out: Vec::with_capacity(text.len()), names };
@@ -21,15 +22,15 @@ pub(super) fn blanked(text: &[u8], names: &SecretNames) -> Option<Vec<u8>> {
 struct JsonRedaction<'t> {
     reader: JsonReader<'t>,
     text: &'t [u8],
-    /// How much of the text is in `out`, or has a blank there.
+    /// How much of the text is in `out`, or replaced by a blank there.
     copied: usize,
     out: Vec<u8>,
     names: &'t SecretNames,
 }
 
 impl JsonRedaction<'_> {
-    /// Passes over a value; in place of a secret, writes a blank of its kind. It recurses as deep as the reader lets it,
-    /// which is [`DEPTH_MAX`].
+    /// Passes over a value; replaces a secret by a blank of its kind. Recurses at most as deep as the reader allows,
+    /// [`DEPTH_MAX`].
     fn value(&mut self, is_secret: bool) -> Result<(), JsonFault> {
         match self.reader.next() {
             Some(b'{') => return self.members(is_secret),
@@ -40,7 +41,7 @@ impl JsonRedaction<'_> {
         if is_secret {
             let blank: &[u8] = match self.text[range.start] {
                 b'"' => b"\"\"",
-                // How many elements there are may say something of them.
+                // The number of elements may reveal something about them.
                 b'[' => b"[]",
                 b't' | b'f' => b"false",
                 b'n' => b"null",
@@ -57,7 +58,7 @@ impl JsonRedaction<'_> {
         let mut goes_on = self.reader.opens(b'{', b'}')?;
         while goes_on {
             let key = self.reader.name()?;
-            // As a reader sees it: a letter may be written as an escape.
+            // Decoded as a reader decodes it: a character may be written as an escape.
             let mut name = String::new();
             unescape(&self.text[key], &mut name);
             self.value(is_secret || self.names.has(&name))?;

@@ -1,8 +1,8 @@
-//! Secrets taken out of bodies before they are recorded: the values of fields that have certain names.
+//! Removal of secrets from bodies before they are recorded: the values of fields with certain names.
 //!
-//! JSON is gone through as text (`json.rs`), so that fields that the type does not know are seen too; gob, compact and
-//! MessagePack are read by the type's description and written again (`typed.rs`, `value.rs`). What cannot be looked into
-//! has no body in the record.
+//! JSON is processed as text (`json.rs`), so that fields unknown to the type are covered too; gob, compact and
+//! MessagePack are read by the type's description and written again (`typed.rs`, `value.rs`). A body that cannot be
+//! inspected is not recorded.
 
 mod json;
 mod typed;
@@ -19,9 +19,9 @@ use self::typed::TypedArgument;
 /// Why a body is not in the record, as the record spells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum OmissionReason {
-    /// Its codec has no fields that could be looked at.
+    /// Its codec has no fields that could be inspected.
     Opaque,
-    /// It is not what its codec and its method's type say.
+    /// It does not match its codec and its method's type.
     Undecodable,
 }
 
@@ -34,10 +34,10 @@ impl OmissionReason {
     }
 }
 
-/// Takes secrets out; it keeps what it has found out about the types of methods.
+/// Removes secrets; caches what it has derived from the types of methods.
 pub(super) struct Redactor {
     names: Arc<SecretNames>,
-    /// By number of the method.
+    /// By method index.
     methods: HashMap<u32, TypedArgument>,
 }
 
@@ -46,7 +46,7 @@ impl Redactor {
         Redactor { names: Arc::new(SecretNames(names.to_vec())), methods: HashMap::new() }
     }
 
-    /// The body without the secrets. The method is known by its number, and its argument by the description.
+    /// Returns the body without the secrets. `method` identifies the method, `argument` describes its argument.
     pub(super) fn blanked(
         &mut self,
         codec: Codec,
@@ -63,14 +63,14 @@ impl Redactor {
                 let typed = self.methods.entry(method).or_insert_with(|| TypedArgument::new(argument));
                 typed.blanked(codec, &body, &self.names).ok_or(OmissionReason::Undecodable)
             }
-            // Here the type is all that there is: a body of it has no other fields.
+            // The type describes the whole body: it has no other fields.
             Codec::Fixed if !self.names.are_in(argument.shape()) => Ok(body),
             Codec::Fixed | Codec::Raw | Codec::Protobuf => Err(OmissionReason::Opaque),
         }
     }
 }
 
-/// The names of fields whose values are secrets; upper and lower case are the same.
+/// The names of fields whose values are secrets, compared without regard to case.
 struct SecretNames(Vec<String>);
 
 impl SecretNames {
@@ -90,7 +90,7 @@ impl SecretNames {
                 self.has(&variant.name)
                     || variant.content.as_ref().is_some_and(|content| self.are_in(content))
             }),
-            // It may hold whatever a caller puts there.
+            // It may hold anything that a caller puts there.
             Shape::Any => true,
             Shape::Bool
             | Shape::Int { .. }

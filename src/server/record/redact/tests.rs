@@ -5,7 +5,7 @@ use serde::{Deserialize, Serialize};
 use super::*;
 use crate::codec::{Bytes, decode, encode_plain};
 
-fn blanker() -> Redactor {
+fn redactor() -> Redactor {
     Redactor::new(&["password".to_owned(), "Token".to_owned()])
 }
 
@@ -15,7 +15,7 @@ fn json(text: &str) -> Option<String> {
 }
 
 #[test]
-fn values_behind_the_names_are_blank_in_json_and_all_else_is_as_it_was() {
+fn only_values_of_named_fields_are_blanked_in_json() {
     for (text, want) in [
         (r#"{"user":"a","password":"geheim"}"#, r#"{"user":"a","password":""}"#),
         (
@@ -46,11 +46,11 @@ fn values_behind_the_names_are_blank_in_json_and_all_else_is_as_it_was() {
 
 proptest::proptest! {
     #[test]
-    fn blanked_json_is_json_and_says_nothing_of_the_secret(
+    fn blanked_json_is_valid_and_hides_the_secret(
         text in "[\"\\\\{}\\[\\]:,a-z0-9 \\.é]{0,40}",
         secret in "[a-zA-Z]{12}",
     ) {
-        // Whatever comes is refused or copied, never a panic.
+        // Any input is refused or copied, never a panic.
         let _ = json(&text);
         let held = serde_json::json!({"kept": text, "token": [secret, {"a": secret}], "in": {"password": {"b": secret}}});
         let blank = json(&held.to_string()).unwrap();
@@ -121,9 +121,9 @@ fn without_secrets(mut login: Login) -> Login {
 }
 
 #[test]
-fn values_behind_the_names_are_blank_in_every_codec_that_has_fields() {
+fn values_are_blanked_in_every_codec_with_fields() {
     let argument = Description::of::<Login>().unwrap();
-    let mut blanker = blanker();
+    let mut redactor = redactor();
     for kind in [
         SecretKind::Plain,
         SecretKind::Token("secret".into()),
@@ -135,7 +135,7 @@ fn values_behind_the_names_are_blank_in_every_codec_that_has_fields() {
             let mut body = Vec::new();
             encode_plain(codec, &login, &mut body).unwrap();
             let blank =
-                blanker.blanked(codec, 7, &argument, body).unwrap_or_else(|why| panic!("{codec}: {why:?}"));
+                redactor.blanked(codec, 7, &argument, body).unwrap_or_else(|why| panic!("{codec}: {why:?}"));
             assert!(!blank.windows(6).any(|window| window == b"secret"), "{codec} {login:?}");
             assert_eq!(decode::<Login>(codec, &blank), Ok(without_secrets(login)), "{codec}");
         }
@@ -143,20 +143,20 @@ fn values_behind_the_names_are_blank_in_every_codec_that_has_fields() {
 }
 
 #[test]
-fn what_cannot_be_looked_into_is_left_out() {
-    let mut blanker = blanker();
+fn a_body_that_cannot_be_inspected_is_left_out() {
+    let mut redactor = redactor();
     let argument = Description::of::<Login>().unwrap();
     for codec in [Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack] {
-        let wrong = blanker.blanked(codec, 1, &argument, vec![0xff; 9]);
+        let wrong = redactor.blanked(codec, 1, &argument, vec![0xff; 9]);
         assert_eq!(wrong, Err(OmissionReason::Undecodable), "{codec}");
-        assert_eq!(blanker.blanked(codec, 1, &argument, Vec::new()), Ok(Vec::new()), "{codec}");
+        assert_eq!(redactor.blanked(codec, 1, &argument, Vec::new()), Ok(Vec::new()), "{codec}");
     }
-    let opaque = |blanker: &mut Redactor, codec| blanker.blanked(codec, 1, &argument, vec![1]);
-    assert_eq!(opaque(&mut blanker, Codec::Raw), Err(OmissionReason::Opaque));
-    assert_eq!(opaque(&mut blanker, Codec::Protobuf), Err(OmissionReason::Opaque));
-    assert_eq!(opaque(&mut blanker, Codec::Fixed), Err(OmissionReason::Opaque), "its type has such a field");
+    let opaque = |redactor: &mut Redactor, codec| redactor.blanked(codec, 1, &argument, vec![1]);
+    assert_eq!(opaque(&mut redactor, Codec::Raw), Err(OmissionReason::Opaque));
+    assert_eq!(opaque(&mut redactor, Codec::Protobuf), Err(OmissionReason::Opaque));
+    assert_eq!(opaque(&mut redactor, Codec::Fixed), Err(OmissionReason::Opaque), "its type has such a field");
     let plain = Description::of::<(i64, i64)>().unwrap();
-    assert_eq!(blanker.blanked(Codec::Fixed, 2, &plain, vec![1; 16]), Ok(vec![1; 16]));
+    assert_eq!(redactor.blanked(Codec::Fixed, 2, &plain, vec![1; 16]), Ok(vec![1; 16]));
     let mut nothing = Redactor::new(&[]);
     assert_eq!(
         nothing.blanked(Codec::Raw, 1, &argument, vec![1, 2]),

@@ -15,7 +15,7 @@ use crate::codec::describe::Shape;
 use crate::codec::gob::GobType;
 use crate::codec::{self, Codec, Description, gob};
 
-/// A shape with the names that serde wants.
+/// A shape with the `'static` names that serde requires.
 #[derive(Debug)]
 pub(super) enum NamedShape {
     Bool,
@@ -30,7 +30,7 @@ pub(super) enum NamedShape {
     String,
     Bytes,
     Unit,
-    /// Read as nothing: what it holds is not known, so all of it could be a secret.
+    /// Read as nothing: its content is unknown, so all of it could be a secret.
     Any,
     Option(Box<NamedShape>),
     Sequence(Box<NamedShape>),
@@ -51,7 +51,7 @@ pub(super) enum NamedShape {
     },
 }
 
-/// What a variant holds.
+/// The content of a variant.
 #[derive(Debug)]
 pub(super) enum VariantContent {
     Unit,
@@ -106,7 +106,7 @@ impl VariantContent {
     }
 }
 
-/// A node, and those around it.
+/// A node with the nodes that enclose it.
 #[derive(Clone, Copy)]
 pub(super) struct ShapePath<'a> {
     pub(super) node: &'a NamedShape,
@@ -118,7 +118,7 @@ impl<'a> ShapePath<'a> {
         ShapePath { node, up: Some(self) }
     }
 
-    /// The place that this one stands for, if it is one that says "as further out".
+    /// Returns the enclosing node that a recursive node refers to; any other node is returned itself.
     pub(super) fn resolved(self) -> Option<ShapePath<'a>> {
         let NamedShape::Recursive { levels } = self.node else { return Some(self) };
         let mut place = self.up?;
@@ -132,7 +132,7 @@ impl<'a> ShapePath<'a> {
 /// The argument of a method, to be read and written by its description.
 pub(super) struct TypedArgument {
     node: Arc<NamedShape>,
-    /// `None`: it has no form in gob.
+    /// `None`: the type has no form in gob.
     gob_type: Option<GobType>,
 }
 
@@ -144,7 +144,7 @@ impl TypedArgument {
         }
     }
 
-    /// The body without what has one of the names; `None` if it is no body of the type.
+    /// Returns the body without the values of the named fields; `None` if the body does not match the type.
     pub(super) fn blanked(&self, codec: Codec, body: &[u8], names: &Arc<SecretNames>) -> Option<Vec<u8>> {
         READING.set(Some((self.node.clone(), names.clone())));
         let read = codec::decode::<TypedSeed>(codec, body);
@@ -161,11 +161,11 @@ impl TypedArgument {
 }
 
 thread_local! {
-    /// By what a body is being read: serde's `Deserialize` takes nothing along.
+    /// The description for the body that is being read: serde's `Deserialize` takes no context.
     static READING: RefCell<Option<(Arc<NamedShape>, Arc<SecretNames>)>> = const { RefCell::new(None) };
 }
 
-/// A value of the type that is being read.
+/// The value of the body that is being read.
 struct TypedSeed(RecordedValue);
 
 impl<'de> Deserialize<'de> for TypedSeed {
@@ -177,7 +177,7 @@ impl<'de> Deserialize<'de> for TypedSeed {
     }
 }
 
-/// A value at its place, to be written.
+/// A value with its node, to be written.
 struct TypedValue<'a> {
     value: &'a RecordedValue,
     place: ShapePath<'a>,
@@ -267,7 +267,7 @@ impl Serialize for TypedValue<'_> {
     }
 }
 
-/// A variant that holds a tuple or a struct.
+/// Writes a variant that holds a tuple or a struct.
 fn many<S: Serializer>(
     to: S,
     (name, index, variant): (&'static str, u32, &'static str),

@@ -1,6 +1,7 @@
-//! A value of a type that is known by its description only: read and written through serde, as the type itself would be.
+//! A value of a type that is known only by its description: read and written through serde, as the type itself would
+//! be.
 //!
-//! serde wants names that live for ever. Those of types are few and the process's own, so each is kept once, for good.
+//! serde requires `'static` names. Those of types are few and belong to the process, so each is leaked once.
 
 use std::collections::HashSet;
 use std::fmt;
@@ -14,7 +15,7 @@ use serde::de::{
 use super::SecretNames;
 use super::typed::{NamedShape, ShapePath, VariantContent};
 
-/// A value, read.
+/// A value that was read.
 #[derive(Debug, PartialEq)]
 pub(super) enum RecordedValue {
     Bool(bool),
@@ -30,14 +31,14 @@ pub(super) enum RecordedValue {
     /// A sequence or a tuple.
     List(Vec<RecordedValue>),
     Map(Vec<(RecordedValue, RecordedValue)>),
-    /// The fields that came, each with its number.
+    /// The fields that were present, each with its index.
     Struct(Vec<(usize, RecordedValue)>),
-    /// The number of the variant, and what it holds.
+    /// The index of the variant, and its content.
     Variant(usize, Box<RecordedValue>),
 }
 
 impl RecordedValue {
-    /// What is left of it when it is a secret: something of the same type that says nothing.
+    /// Replaces the value by one of the same type that reveals nothing.
     pub(super) fn blank(&mut self) {
         match self {
             RecordedValue::Bool(truth) => *truth = false,
@@ -56,7 +57,7 @@ impl RecordedValue {
     }
 }
 
-/// A text that lives as long as the process: the same for the same.
+/// Returns a `'static` copy of a text; equal texts share one.
 pub(super) fn for_good(text: &str) -> &'static str {
     static KNOWN: OnceLock<Mutex<HashSet<&'static str>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -70,7 +71,7 @@ pub(super) fn for_good(text: &str) -> &'static str {
     }
 }
 
-/// A list of such.
+/// Returns a `'static` copy of a list of such texts.
 pub(super) fn all_for_good(texts: Vec<&'static str>) -> &'static [&'static str] {
     static KNOWN: OnceLock<Mutex<HashSet<&'static [&'static str]>>> = OnceLock::new();
     let mut known = KNOWN.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner);
@@ -84,7 +85,7 @@ pub(super) fn all_for_good(texts: Vec<&'static str>) -> &'static [&'static str] 
     }
 }
 
-/// Reads what stands at a place, and blanks what has one of the names.
+/// Reads the value at a node, and blanks the named fields.
 #[derive(Clone, Copy)]
 pub(super) struct RedactSeed<'a> {
     pub(super) place: ShapePath<'a>,
@@ -92,7 +93,7 @@ pub(super) struct RedactSeed<'a> {
 }
 
 impl RedactSeed<'_> {
-    /// For what is inside of this.
+    /// Returns the seed for a node inside this one.
     fn of<'b>(&'b self, node: &'b NamedShape) -> RedactSeed<'b> {
         RedactSeed { place: self.place.inside(node), names: self.names }
     }
@@ -239,7 +240,7 @@ impl<'de> Visitor<'de> for RedactSeed<'_> {
                 }
                 return Ok(RecordedValue::Struct(read));
             }
-            // A byte string may travel as a list of numbers.
+            // Byte strings may be encoded as a list of numbers.
             NamedShape::Bytes => {
                 let mut bytes = Vec::new();
                 while let Some(byte) = access.next_element()? {
@@ -258,7 +259,7 @@ impl<'de> Visitor<'de> for RedactSeed<'_> {
                 let mut read = Vec::new();
                 while let Some(key) = access.next_key::<String>()? {
                     let Some(at) = fields.iter().position(|name| *name == key) else {
-                        // What the type does not know is not in the record either: it may be anything.
+                        // Fields that the type does not know are not recorded either: they may hold anything.
                         access.next_value::<IgnoredAny>()?;
                         continue;
                     };
@@ -306,7 +307,7 @@ impl<'de> Visitor<'de> for RedactSeed<'_> {
     }
 }
 
-/// The number of a variant: by its name, or by its number where names do not travel.
+/// The index of a variant: from its name, or from its number if names are not encoded.
 struct VariantName(&'static [&'static str]);
 
 impl<'de> DeserializeSeed<'de> for VariantName {
