@@ -16,23 +16,24 @@ pub(super) fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(
     if is_accepted && is_same && request.name.is_none() {
         return Ok(());
     }
-    admit_slow(method, request, codec, is_accepted, cx)
+    // The number of a JSON dialect. A native frame cannot carry it.
+    if JsonDialect::split(request.codec).1 != JsonDialect::Serde
+        && method.accepts_codec(Codec::Json)
+        && request.name.is_none()
+        && cx.protocol().id() != Some(ProtocolId::Native)
+    {
+        return Ok(());
+    }
+    admit_slow(method, request, cx)
 }
 
 #[inline(never)]
-fn admit_slow(
-    method: &Method,
-    request: &Request,
-    codec: Option<Codec>,
-    is_accepted: bool,
-    cx: &Cx<'_>,
-) -> Result<(), Status> {
-    // A frame cannot carry such a codec number.
-    if let (number, JsonDialect::GoRpc | JsonDialect::Connect) = JsonDialect::split(request.codec)
-        && cx.protocol().id() != Some(ProtocolId::Native)
-    {
-        return admit(method, &Request { codec: number, ..*request }, cx);
-    }
+fn admit_slow(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    let number = match cx.protocol().id() {
+        Some(ProtocolId::Native) => request.codec,
+        _ => JsonDialect::split(request.codec).0,
+    };
+    let codec = Codec::from_number(number);
     if let Some(name) = request.name
         && cx.bytes(name) != method.name().as_bytes()
     {
@@ -42,7 +43,7 @@ fn admit_slow(
     let Some(codec) = codec else {
         return Err(Status::unimplemented(format!("codec {} is not known", request.codec)));
     };
-    if !is_accepted {
+    if !method.accepts_codec(codec) {
         let takes: Vec<&str> = method.codecs().map(Codec::name).collect();
         let (name, takes) = (method.name(), takes.join(", "));
         let why = method.warning().map(|warning| format!(" ({warning})")).unwrap_or_default();
