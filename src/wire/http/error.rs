@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_says_what_went_wrong_and_the_status_only_where_it_does_not() {
+    fn the_body_has_precedence_over_the_status() {
         let of = |status, body: &str| read_error(status, body.as_bytes());
         let error = r#"{"code":"canceled","message":"é","details":[]}"#;
         assert_eq!(of(200, error), (Code::Cancelled, "é".into()));

@@ -252,14 +252,14 @@ impl HttpServerInner {
                 let HttpServerInner { side, metadata, gathered, known, .. } = self;
                 let question = read(side, &input[..bytes], lines, metadata, gathered);
                 known.remember(&input[..bytes], &question, metadata.as_bytes().len());
-                self.ask(question, bytes, input.len())
+                self.begin_request(question, bytes, input.len())
             }
             ScannedHead::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => {
                 match input.get(at + 1) {
                     None => Decoded::NeedMore { bytes_min: at + 2 },
                     Some(b'\n') => {
                         let request_target = Ok(RequestTarget::GoRpc);
-                        self.ask(
+                        self.begin_request(
                             RequestHead { request_target, ..reject(RequestFault::invalid("")) },
                             at + 2,
                             input.len(),
@@ -288,11 +288,16 @@ impl HttpServerInner {
     /// Refuses input that is not a head. Its end is unknown, so the connection closes.
     #[cold]
     fn refuse_head(&mut self, fault: RequestFault) -> Decoded<Message> {
-        self.ask(reject(fault), 0, 0)
+        self.begin_request(reject(fault), 0, 0)
     }
 
-    /// Handles a head of `head_bytes` bytes, of which `available` bytes of input start with.
-    fn ask(&mut self, question: RequestHead, head_bytes: usize, available: usize) -> Decoded<Message> {
+    /// Handles a head of `head_bytes` bytes, in an input of `available` bytes.
+    fn begin_request(
+        &mut self,
+        question: RequestHead,
+        head_bytes: usize,
+        available: usize,
+    ) -> Decoded<Message> {
         let RequestHead { pending, body, expects_continue, request_target } = question;
         let response = match request_target {
             Ok(RequestTarget::Call { target, time_left_us, dialect }) => {

@@ -1,8 +1,8 @@
-//! A walk through what RFC 9112 demands of a server, and streams that two readers could read in two ways.
+//! The requirements of RFC 9112 for a server, and streams that two readers could read in two ways.
 
 use super::*;
 
-/// A GET with these fields instead of a plain Host.
+/// A GET with these fields instead of only Host.
 fn get(fields: &str) -> String {
     format!("GET /page HTTP/1.1\r\n{fields}\r\n")
 }
@@ -16,7 +16,7 @@ fn a_walk_through_rfc_9112() {
              Transfer-Encoding: chunked\r\n\r\n{body}"
         )
     };
-    // Section, what is said, the stream, the status of each answer, whether the connection has ended.
+    // Section, rule, stream, status of each answer, whether the connection has ended.
     let table: &[(&str, &str, String, &[u16], bool)] = &[
         ("2.2", "an empty line before a request is let pass", format!("\r\n{plain}"), &[200], false),
         ("2.2", "and one before the next", format!("{plain}\r\n{plain}"), &[200, 200], false),
@@ -135,11 +135,11 @@ fn a_walk_through_rfc_9112() {
 
 /// Each hides a second request from one of two readers.
 #[test]
-fn what_could_be_read_two_ways_is_400_and_the_end() {
+fn an_ambiguous_request_is_400_and_a_close() {
     let hidden = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     for (fields, body) in [
-        // One framing or the other.
+        // Two framings.
         ("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\nG"),
         ("Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\nG"),
         ("Content-Length: 6\r\nContent-Length: 5\r\n", "12345G"),
@@ -156,7 +156,7 @@ fn what_could_be_read_two_ways_is_400_and_the_end() {
         ("Content-Length : 5\r\n", "12345"),
         ("Content-Length\t: 5\r\n", "12345"),
         ("Content\\Length: 5\r\n: x\r\n", "12345"),
-        // Transfer codings that some take for chunked and others do not.
+        // Transfer codings that only some readers take for chunked.
         ("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
         ("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"),
@@ -197,7 +197,7 @@ fn what_could_be_read_two_ways_is_400_and_the_end() {
 }
 
 #[test]
-fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
+fn a_skipped_body_is_not_read_as_a_request() {
     let inner = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
     let next = "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
     let chunked = |body: &str| format!("Transfer-Encoding: chunked\r\n\r\n{body}");
@@ -216,7 +216,7 @@ fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
             assert_eq!(statuses(&stream), (vec![status, 204], false), "{}", stream.escape_debug());
         }
     }
-    // In chunks that cannot be followed, or never end.
+    // In chunks that are invalid, or never end.
     for body in ["x\r\n", "65\r\n", "1;\n"] {
         let (answers, ended) = ask(format!("POST /none HTTP/1.1\r\nHost: a\r\n{}{next}", chunked(body)));
         assert!(ended && answers.len() == 1 && answers[0].status == 404);

@@ -1,4 +1,4 @@
-//! HTTP/1.1: a rig that plays the connection and the app, and what each rule says of one request.
+//! HTTP/1.1: a rig that acts as the connection and the app, and one test per rule.
 
 mod client;
 mod conn;
@@ -64,7 +64,7 @@ fn side_with(cors_origins: &[&str]) -> Arc<ServerContext> {
     Arc::new(ServerContext { limits: limits(), cors_origins, site: Box::new(HttpTestDirectory) })
 }
 
-/// A message with the bytes that its spans meant.
+/// A message, and the bytes of its spans.
 #[derive(Clone, Debug, PartialEq)]
 struct HeardMessage {
     message: Message,
@@ -72,7 +72,7 @@ struct HeardMessage {
     body: Vec<u8>,
 }
 
-/// Plays the connection around one end, and counts what it holds.
+/// Acts as the connection around one side, and checks what it holds.
 struct Rig<W> {
     wire: W,
     pool: Pool,
@@ -102,7 +102,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         self.wire.out(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
     }
 
-    /// The next message of what is at hand.
+    /// Returns the next message of the received bytes.
     fn next(&mut self) -> Option<HeardMessage> {
         while !self.ended && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
@@ -149,7 +149,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         HeardMessage { message, metadata, body }
     }
 
-    /// What was written since the last time.
+    /// Returns the bytes written since the last call.
     fn written(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         while let Some(first) = self.queue.first() {
@@ -161,7 +161,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     }
 }
 
-/// `encode` of a wire that speaks of messages.
+/// `encode` for protocols that share these tests.
 trait WireOut<'a> {
     fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>);
 }
@@ -188,7 +188,7 @@ fn reply<'a>(id: u64, code: Code, body: &'a [u8]) -> Outgoing<'a> {
 }
 
 impl Rig<Http> {
-    /// Takes bytes in and answers what they ask, as the app does: a call gets its own body back.
+    /// Feeds bytes and answers as the app does: the result of a call is its own body.
     fn feed(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
         while let Some(heard) = self.next() {
@@ -223,7 +223,7 @@ impl Rig<Http> {
     }
 }
 
-/// A reply as a mild reader sees it.
+/// A reply as a lenient reader sees it.
 #[derive(Clone, Debug, PartialEq)]
 struct TestAnswer {
     status: u16,
@@ -241,7 +241,7 @@ impl TestAnswer {
     }
 }
 
-/// Cuts what a server wrote into replies, by their Content-Length. HEAD must not be among the questions.
+/// Splits a server's output into replies by Content-Length. HEAD must not be among the requests.
 fn answers(mut bytes: &[u8]) -> Vec<TestAnswer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
@@ -257,7 +257,7 @@ fn answers(mut bytes: &[u8]) -> Vec<TestAnswer> {
     answers
 }
 
-/// What a new connection answers to these bytes, and whether it takes more.
+/// Returns a new connection's answers to these bytes, and whether it has ended.
 fn ask(stream: impl AsRef<[u8]>) -> (Vec<TestAnswer>, bool) {
     let mut rig = server();
     rig.feed(stream.as_ref());
@@ -276,7 +276,7 @@ fn statuses(stream: impl AsRef<[u8]>) -> (Vec<u16>, bool) {
     (answers.into_iter().map(|answer| answer.status).collect(), ended)
 }
 
-/// A POST of that body, with more fields.
+/// A POST with this body and additional fields.
 fn post(fields: &str, body: &str) -> String {
     format!(
         "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n{body}",

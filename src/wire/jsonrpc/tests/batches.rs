@@ -1,4 +1,4 @@
-//! Batches: answered together, in the order of their requests, within bounds.
+//! Batches: answered together, in the order of their requests, within limits.
 
 use super::*;
 
@@ -14,7 +14,7 @@ const NOTE: &str = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":["note"]}"#
 const NOT_AN_OBJECT: &str = "invalid request: not an object";
 
 #[test]
-fn a_batch_is_answered_when_all_have_ended_in_the_order_of_its_requests() {
+fn a_batch_is_answered_in_the_order_of_its_requests() {
     let mut server = server();
     let stream = format!(
         " [ {} ,\n{NOTE}, {},{} ] {}",
@@ -39,7 +39,7 @@ fn a_batch_is_answered_when_all_have_ended_in_the_order_of_its_requests() {
 }
 
 #[test]
-fn batches_may_be_open_beside_each_other() {
+fn several_batches_may_be_open() {
     let mut server = server();
     let batch = |a, b| format!("[{},{}]", call(a, a), call(b, b));
     let response = server.hear((batch("1", "2") + &batch("3", "4")).as_bytes());
@@ -62,7 +62,7 @@ fn notifications_in_a_batch_give_no_answer() {
 }
 
 #[test]
-fn what_is_no_request_in_a_batch_is_answered_in_its_place() {
+fn an_invalid_request_in_a_batch_is_answered_in_place() {
     // The examples of the specification's section 7.
     assert_eq!(answers("[]"), error("null", -32600, "invalid request: an empty batch") + "\n");
     assert_eq!(answers(" [ ] "), error("null", -32600, "invalid request: an empty batch") + "\n");
@@ -90,7 +90,7 @@ fn what_is_no_request_in_a_batch_is_answered_in_its_place() {
 }
 
 #[test]
-fn a_batch_that_is_not_json_is_answered_once_and_none_of_it_runs() {
+fn an_invalid_batch_gets_one_answer_and_no_calls() {
     let mut server = server();
     let response = server.hear_and_echo(
         format!("[{},{{\"jsonrpc\":\"2.0\",\"method\"}}]{}", call("1", "1"), call("2", "2")).as_bytes(),
@@ -102,7 +102,7 @@ fn a_batch_that_is_not_json_is_answered_once_and_none_of_it_runs() {
 }
 
 #[test]
-fn a_batch_of_more_requests_than_may_be_in_flight_is_refused() {
+fn a_batch_over_the_in_flight_limit_is_refused() {
     let limits = Limits { in_flight_max: 3, ..Limits::default() };
     let batch = |n| format!("[{}]", vec!["1"; n].join(","));
     let mut server = server_with(limits);
@@ -112,7 +112,7 @@ fn a_batch_of_more_requests_than_may_be_in_flight_is_refused() {
     assert_eq!((response.len(), refusal_of(&response[0]).code), (2, Code::ResourceExhausted));
     let refused = error("null", -32008, "a batch of 4 requests is over the limit of 3");
     assert_eq!(server.said(), format!("{refused}\n{}\n", ok("1", "1")));
-    // What is too long must be JSON all the same.
+    // A batch that is too long must still be JSON.
     server.hear_and_echo(b"[1,2,3,4,nil]");
     assert_eq!(
         server.said(),
@@ -121,7 +121,7 @@ fn a_batch_of_more_requests_than_may_be_in_flight_is_refused() {
 }
 
 #[test]
-fn open_batches_may_owe_so_many_answers_and_no_more() {
+fn outstanding_answers_of_batches_are_limited() {
     let limits = Limits { in_flight_max: 2, ..Limits::default() };
     let mut server = server_with(limits);
     let batch = format!("[{},{}]", call("1", "1"), call("2", "2"));
@@ -137,7 +137,7 @@ fn open_batches_may_owe_so_many_answers_and_no_more() {
 }
 
 #[test]
-fn answers_that_wait_take_so_many_bytes_and_no_more() {
+fn bytes_of_waiting_answers_are_limited() {
     let limits = Limits { write_queue_high_bytes: 200, ..Limits::default() };
     let mut server = server_with(limits);
     let batch = format!("[{},{},{}]", call("1", "1"), call("2", "2"), call("3", "3"));
@@ -155,7 +155,7 @@ fn answers_that_wait_take_so_many_bytes_and_no_more() {
 }
 
 #[test]
-fn a_batch_that_lost_its_bytes_is_no_fault() {
+fn a_batch_waits_for_its_lost_bytes() {
     let mut server = server();
     server.arrive(format!("[{},{}]", call("1", "1"), call("2", "2")).as_bytes());
     let first = server.next().unwrap();

@@ -1,4 +1,4 @@
-//! The client's end.
+//! The client's side.
 
 use coreloop_bufpool::Chunk;
 
@@ -61,7 +61,7 @@ fn results_are_handed_up_in_place() {
         (r#"{"id":7,"result":{"A": 1},"error":null}"#, 7, r#"{"A": 1}"#),
         (r#"{"jsonrpc":"2.0","result":[1],"id":18446744073709551615}"#, u64::MAX, "[1]"),
         (r#"{"result":null,"error":null,"id":0}"#, 0, "null"),
-        // What a server of ours says of null in 1.0, and what others may mean by the same.
+        // Our server's form of null in 1.0, and similar answers of other servers.
         (r#"{"id":1,"result":{},"error":null,"null":true}"#, 1, "null"),
         (r#"{"null":true,"id":1,"result":{}}"#, 1, "null"),
         (r#"{"id":1,"result":{},"error":null}"#, 1, "{}"),
@@ -106,7 +106,7 @@ fn errors_become_statuses() {
 }
 
 #[test]
-fn answers_to_calls_that_wanted_none_are_skipped() {
+fn answers_to_one_way_calls_are_skipped() {
     let mut client = client();
     let response = client.hear(
         br#"{"id":null,"result":3,"error":null}{"id":null,"result":null,"error":"rpc: can't find service X"}
@@ -128,7 +128,7 @@ fn a_server_that_could_not_read_a_call_ends_the_connection() {
 }
 
 #[test]
-fn what_is_no_answer_breaks_the_connection() {
+fn an_invalid_answer_breaks_the_connection() {
     for (stream, why) in [
         ("x", "an answer is an object"),
         ("[]", "an answer is an object"),
@@ -153,7 +153,7 @@ fn what_is_no_answer_breaks_the_connection() {
 }
 
 #[test]
-fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
+fn an_answer_over_the_limit_fails_only_its_call() {
     let next = r#"{"id":2,"result":3}"#;
     for (answer, id) in [
         (r#"{"id":1,"result":"xxxxxxxxxxxxxx"}"#, Some(1)),
@@ -182,7 +182,7 @@ fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
 }
 
 #[test]
-fn an_answer_over_the_limit_that_names_no_call_breaks_the_connection() {
+fn an_oversized_answer_without_a_call_breaks_the_connection() {
     let answer = r#"{"id":"1","result":"xxxxxxxx"}"#;
     for pieces in [1, answer.len()] {
         let mut client = JsonRpcEnd::of(JsonRpcClient::new(answer.len() - 1));

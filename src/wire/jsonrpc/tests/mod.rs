@@ -1,4 +1,4 @@
-//! JSON-RPC: both dialects at both ends, every split, every lie about where a message ends.
+//! JSON-RPC: both dialects on both sides, every split, every false end of a message.
 
 mod batches;
 mod client;
@@ -45,10 +45,10 @@ fn side(limits: Limits) -> Arc<ServerContext> {
     Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(JsonRpcTestDirectory) })
 }
 
-/// What a wire was told, with the bytes that the body's span meant.
+/// A decoded message, with the bytes of its body.
 type Told = (Message, Vec<u8>);
 
-/// A wire and what a connection does with it.
+/// A protocol, driven as a connection does it.
 struct JsonRpcEnd<W> {
     wire: W,
     held: Vec<u8>,
@@ -57,7 +57,7 @@ struct JsonRpcEnd<W> {
     queue: WriteQueue,
     is_over: bool,
     broken: Option<Broken>,
-    /// Bytes that were said to mean nothing.
+    /// The number of skipped bytes.
     skipped: usize,
 }
 
@@ -82,7 +82,7 @@ where
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next message of what has arrived, as a connection takes it: never with fewer bytes than were asked for.
+    /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
     fn next(&mut self) -> Option<Told> {
         while !self.is_over && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
@@ -129,7 +129,7 @@ where
         self.say(reply(id, code, SendBody::Bytes(body)));
     }
 
-    /// What waits to be written.
+    /// Returns the bytes that wait to be written.
     fn said(&mut self) -> String {
         let mut bytes = Vec::new();
         while let Some(first) = self.queue.first() {
@@ -140,7 +140,7 @@ where
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Answers as a server whose every method gives back its argument, at once.
+    /// Answers as a server whose methods return their argument, at once.
     fn echo(&mut self, response: &Told) {
         match &response.0 {
             Message::Request(Request { one_way: true, .. })
@@ -178,7 +178,7 @@ fn client() -> JsonRpcEnd<JsonRpcClient> {
     JsonRpcEnd::of(JsonRpcClient::new(1 << 20))
 }
 
-/// What a server of echoing methods says to these bytes.
+/// Returns the output of an echo server for these bytes.
 fn answers(stream: impl AsRef<[u8]>) -> String {
     let mut server = server();
     server.hear_and_echo(stream.as_ref());

@@ -1,4 +1,4 @@
-//! What holds for any bytes, in any pieces.
+//! Properties that hold for any bytes, in any split.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,7 +10,7 @@ use super::*;
 use crate::json_text::{FoundValue, JsonReader, ValueSearch, plain_len, unescape};
 use crate::message::OutgoingCall;
 
-/// What an end makes of a stream: what it heard, what it said, how it ended.
+/// The result of a stream: the messages, the output, and the end.
 type Story = (Vec<Told>, String, bool, Option<Broken>);
 
 fn limits() -> Limits {
@@ -33,14 +33,14 @@ fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
         response.extend(client.hear(piece));
     }
     let broken = client.broken.map(|why| match why {
-        // How many bytes were at hand depends on the pieces.
+        // The number of received bytes depends on the split.
         Broken::TooLarge { bytes_max, .. } => Broken::TooLarge { bytes: 0, bytes_max },
         why => why,
     });
     (response.into_iter().map(without_places).collect(), String::new(), client.is_over, broken)
 }
 
-/// Where a span stands depends on the white space in front of it that came with it.
+/// Removes positions: a span's start depends on the white space that arrived with it.
 fn without_places((mut message, body): Told) -> Told {
     match &mut message {
         Message::Request(request) => request.body = Span::default(),
@@ -50,7 +50,7 @@ fn without_places((mut message, body): Told) -> Told {
     (message, body)
 }
 
-/// Whole messages and pieces of them, so that what is drawn is often nearly right.
+/// Whole messages and pieces of them, so that streams are often nearly valid.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let parts = [
         r#"{"method":"Echo.Echo","params":[{"A":1}],"id":1}"#,
@@ -85,7 +85,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
-/// The number that goes up, left out.
+/// Removes the id of the message.
 fn without_id((mut message, body): Told) -> Told {
     match &mut message {
         Message::Request(request) => request.id = 0,
@@ -95,7 +95,7 @@ fn without_id((mut message, body): Told) -> Told {
     (message, body)
 }
 
-/// A request whose members stand in any order, some of them twice or not at all, some written in an odd way.
+/// A request with its members in any order, some repeated or missing, some in an unusual form.
 fn request() -> impl Strategy<Value = String> {
     let of = |often: &'static [&'static str], seldom: &'static [&'static str]| prop_oneof![4 => select(often).prop_map(Some), 1 => select(seldom).prop_map(Some), 1 => Just(None)];
     let methods = of(
@@ -225,7 +225,7 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn any_bytes_in_any_pieces_tell_the_same(stream in stream(), cuts in vec(any::<prop::sample::Index>(), 0..6)) {
+    fn any_bytes_in_any_split_give_one_result(stream in stream(), cuts in vec(any::<prop::sample::Index>(), 0..6)) {
         let pieces = cuts_of(&stream, &cuts);
         let server = server_story([&stream[..]]);
         prop_assert_eq!(server_story(pieces.clone()), server.clone());
@@ -236,10 +236,10 @@ proptest! {
     }
 
     #[test]
-    fn a_request_means_the_same_whatever_came_before(
+    fn a_request_does_not_depend_on_the_previous_one(
         first in request(), second in request(), (cut, junk) in (any::<prop::sample::Index>(), text()),
     ) {
-        // A whole one, and one that begins like it and then is something else.
+        // A complete request, and one with the same start and a different rest.
         let bent = [&first.as_bytes()[..cut.index(first.len() + 1)], &junk].concat();
         for later in [first.as_bytes(), second.as_bytes(), &bent] {
             let mut server = server_with(limits());
@@ -251,11 +251,11 @@ proptest! {
             let response: Vec<Told> = server.hear_and_echo(later).into_iter().map(without_places).collect();
             let (mut alone, said) = (server_with(limits()), server.said());
             let expected: Vec<Told> = alone.hear_and_echo(later).into_iter().map(without_places).collect();
-            // Numbers that go up run on.
+            // The ids of messages are consecutive.
             let anonymous = |response: Vec<Told>| response.into_iter().map(without_id).collect::<Vec<_>>();
             prop_assert_eq!(anonymous(response), anonymous(expected));
             prop_assert_eq!(server.is_over, alone.is_over);
-            // What cannot be read is answered in the dialect of what came before.
+            // Unreadable input is answered in the dialect of the previous request.
             if !said.contains("parse error") {
                 prop_assert_eq!(said, alone.said());
             }
@@ -263,10 +263,10 @@ proptest! {
     }
 
     #[test]
-    fn whatever_a_server_says_is_json(stream in stream()) {
+    fn all_output_of_a_server_is_json(stream in stream()) {
         let (_, said, _, _) = server_story([&stream[..]]);
         for line in said.lines() {
-            // A value and not a value that is ignored: the reader takes each number and each string.
+            // The value is not ignored: the reader checks each number and each string.
             prop_assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{}", line);
         }
     }
@@ -285,7 +285,7 @@ proptest! {
     }
 
     #[test]
-    fn plain_bytes_are_counted_up_to_the_first_that_is_not(bytes in vec(prop_oneof![3 => 0x20_u8..0x7f, 1 => any::<u8>()], 0..40)) {
+    fn plain_bytes_are_counted_up_to_the_first_other(bytes in vec(prop_oneof![3 => 0x20_u8..0x7f, 1 => any::<u8>()], 0..40)) {
         let plain = |byte: &u8| (0x20..0x80).contains(byte) && !matches!(byte, b'"' | b'\\');
         let first = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
         let counted = plain_len(&bytes);
@@ -316,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn a_call_goes_there_and_its_answer_comes_back(
+    fn a_call_and_its_answer_round_trip(
         calls in vec((any::<u64>(), select(&METHODS[..]), value(), any::<bool>(), 0_u32..17, any::<String>()), 1..6),
         backwards in any::<bool>(),
     ) {
@@ -346,7 +346,7 @@ proptest! {
             let code = Code::from_number(*code).unwrap();
             let body = if code == Code::Ok { judged[at].1.clone() } else { text.clone().into_bytes() };
             server.reply(request.id, code, &body);
-            // 1.0 has no codes; no text is the name of the code.
+            // 1.0 has no codes; an empty text becomes the name of the code.
             expected.push(match code {
                 Code::Ok => (*id, Code::Ok, body),
                 _ if text.is_empty() => (*id, Code::Unknown, code.name().into()),

@@ -1,4 +1,4 @@
-//! The server's end, one message at a time.
+//! The server's side, one message at a time.
 
 use coreloop_bufpool::Chunk;
 
@@ -13,7 +13,7 @@ fn error_line(id: &str, number: i32, message: &str) -> String {
 }
 
 #[test]
-fn a_request_goes_up_with_its_argument_in_place() {
+fn an_argument_is_read_in_place() {
     let mut server = server();
     let stream = br#"{"method":"Arith.Add","params":[ {"A":6, "B":7} ],"id":41}"#;
     let response = server.hear(stream);
@@ -102,13 +102,13 @@ fn a_notification_is_one_way_and_never_answered() {
     let refusal = refusal_of(&response[1]);
     assert!(refusal.one_way && refusal.code == Code::Unimplemented);
     assert!(refusal_of(&response[2]).one_way && refusal_of(&response[2]).code == Code::InvalidArgument);
-    // Whoever answers all the same is not heard.
+    // An answer to a notification is dropped.
     server.reply(first.id, Code::Ok, b"1");
     assert_eq!(server.said(), "");
 }
 
 #[test]
-fn methods_that_are_not_there_are_refused_by_the_rule_of_the_dialect() {
+fn unknown_methods_are_refused_as_in_the_dialect() {
     let response = server().hear(br#"{"jsonrpc":"2.0","method":"No.Such","params":[1,2],"id":7}"#);
     let refusal = refusal_of(&response[0]);
     assert_eq!((refusal.code, refusal.codec, refusal.one_way), (Code::Unimplemented, 2, false));
@@ -189,7 +189,7 @@ fn the_version_1_0_is_1_0() {
         );
         assert_eq!(said, expected);
     }
-    // A fault behind it is answered in the same version, as behind a request without one.
+    // A fault after it is answered in the same version, as after a request without one.
     let said = answers(r#"{"jsonrpc":"1.0","method":"Echo.Echo","params":[1],"id":1}{"method":}"#);
     assert!(said.lines().nth(1).unwrap().starts_with(r#"{"id":null,"result":null,"error":"#), "{said}");
 }
@@ -221,7 +221,7 @@ fn an_id_is_echoed_if_every_reader_takes_it() {
 }
 
 #[test]
-fn members_that_stand_there_twice_are_refused() {
+fn repeated_members_are_refused() {
     for (again, name) in [
         (r#""id":2"#, "id"),
         (r#""i\u0064":1"#, "id"),
@@ -254,7 +254,7 @@ fn params_of_2_0_are_one_argument() {
 }
 
 #[test]
-fn replies_may_come_in_any_order_and_their_ids_may_be_the_same() {
+fn replies_may_have_any_order_and_equal_ids() {
     let mut server = server();
     let response = server.hear(
         br#"{"method":"Echo.Echo","params":["a"],"id":1}{"jsonrpc":"2.0","method":"Echo.Echo","params":["b"],"id":1}
@@ -302,7 +302,7 @@ fn an_error_without_a_message_has_the_name_of_its_code() {
 }
 
 #[test]
-fn results_are_linked_and_an_empty_one_stands_for_null() {
+fn large_results_are_linked_and_empty_ones_are_null() {
     let mut server = server();
     let response = server.hear(&br#"{"method":"Echo.Echo","params":[],"id":2}"#.repeat(2));
     let large = format!("\"{}\"", "x".repeat(100_000));
@@ -316,7 +316,7 @@ fn results_are_linked_and_an_empty_one_stands_for_null() {
 }
 
 #[test]
-fn what_is_not_json_is_answered_and_the_connection_goes_on() {
+fn invalid_json_is_answered_and_the_connection_continues() {
     let good = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}"#;
     for (bad, expected, at) in [
         (&b"{\"jsonrpc\":\"2.0\",\"method\":}"[..], "a value", 26),
@@ -338,7 +338,7 @@ fn what_is_not_json_is_answered_and_the_connection_goes_on() {
         (b"[{\"jsonrpc\":\"2.0\",\"method\":\"Echo.Echo\",\"id\":1},{\"method\"]}]", "", 0),
     ] {
         let answer = if expected.is_empty() {
-            // The brackets do not match: nothing behind them can be trusted.
+            // The brackets do not match: the bytes after them cannot be trusted.
             error_line("null", -32700, "parse error: a bracket closes what is not open")
         } else {
             error_line("null", -32700, &format!("parse error: expected {expected} at byte {at}"))
@@ -360,7 +360,7 @@ fn to_a_peer_of_1_0_a_fault_is_said_in_1_0() {
 }
 
 #[test]
-fn where_the_end_cannot_be_trusted_one_error_is_the_last_word() {
+fn an_uncertain_end_is_one_error_and_the_end() {
     let good = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}"#;
     let deep = |n: usize| "[".repeat(n);
     let not_an_object = "parse error: a message is an object or an array";
@@ -384,7 +384,7 @@ fn where_the_end_cannot_be_trusted_one_error_is_the_last_word() {
 }
 
 #[test]
-fn calls_in_flight_are_answered_after_the_last_word() {
+fn calls_in_flight_are_answered_after_the_final_error() {
     let mut server = server();
     let response = server.hear(br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}?"#);
     server.echo(&response[1]);
@@ -394,8 +394,8 @@ fn calls_in_flight_are_answered_after_the_last_word() {
 }
 
 #[test]
-fn the_deepest_argument_that_the_codec_takes_comes_through() {
-    // With the envelope, and that in a batch.
+fn an_argument_of_the_maximum_depth_is_accepted() {
+    // With the envelope, and in a batch.
     let limits = Limits { depth_max: 5, ..Limits::default() };
     let request = |n: usize| {
         format!(

@@ -1,11 +1,11 @@
-//! What is known again from call to call (headers, types of bodies) means what it would if it were read anew.
+//! Fast paths for repeated headers and body types give the same result as a full parse.
 
 use super::*;
 use crate::codec::gob::stream::{
     STRING, StreamItem, StructWriter, UINT, parts, put_struct_definition, split,
 };
 
-/// Calls of `Echo.Echo` whose headers have one more field, behind the usual ones or between them.
+/// Calls of `Echo.Echo` whose headers have one more field, after the usual ones or between them.
 fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
     let mut fields = [("ServiceMethod", STRING), ("Trace", UINT), ("Seq", UINT)];
     if is_behind {
@@ -25,7 +25,7 @@ fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
     stream
 }
 
-/// The numbers of the answers, in their order, and what they say.
+/// The sequence numbers of the answers, in order, and their texts.
 fn answered(server: &mut NetRpcEnd<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
     for parsed in server.hear(asked) {
         echo(server, &parsed);
@@ -36,7 +36,7 @@ fn answered(server: &mut NetRpcEnd<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> 
 }
 
 #[test]
-fn a_number_is_the_callers_whatever_stands_beside_it() {
+fn a_sequence_number_is_read_beside_any_fields() {
     let mut caller = client();
     let mut usual = |ids: &[u64]| {
         for id in ids {
@@ -46,7 +46,7 @@ fn a_number_is_the_callers_whatever_stands_beside_it() {
     };
     let asked = [
         usual(&[1, 2]),
-        // Numbers that could be taken for each other, and fields that are not there.
+        // Numbers that could be confused, and missing fields.
         with_trace(70, true, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
         usual(&[3]),
         with_trace(71, false, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
@@ -66,7 +66,7 @@ fn a_number_is_the_callers_whatever_stands_beside_it() {
     });
 }
 
-/// The messages of a body: its definitions, which may come in any order, and the value.
+/// The messages of a body: its definitions, which may be in any order, and the value.
 fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (definitions, value) = parts(body).unwrap();
     let (mut messages, mut rest) = (Vec::new(), definitions);
@@ -79,7 +79,7 @@ fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
 }
 
 #[test]
-fn bodies_of_several_types_come_as_they_were_sent() {
+fn bodies_of_several_types_round_trip() {
     let user = |id| GoUser {
         id,
         name: "x".repeat(id as usize % 7_000),
@@ -89,7 +89,7 @@ fn bodies_of_several_types_come_as_they_were_sent() {
         scores: BTreeMap::new(),
     };
     let args = |a| body_of(&GoArgs { a, b: -a });
-    // Long ones, too, whose memory is given up; and types that only later ones bring.
+    // Includes long ones, whose memory is released, and types that only later ones define.
     let bodies = [
         args(1),
         args(1 << 40),
@@ -117,7 +117,7 @@ fn bodies_of_several_types_come_as_they_were_sent() {
         assert_eq!(answer_of(&parsed[0]).id, id as u64);
         assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
     }
-    // The same in one go, through a server that remembers others' types by now.
+    // The same in one piece, through a server that already knows other types.
     let mut caller = client();
     bodies.iter().for_each(|body| caller.call(7, "Echo.Echo", false, body));
     let parsed = self::server().hear(&caller.said());
@@ -126,7 +126,7 @@ fn bodies_of_several_types_come_as_they_were_sent() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused_though_its_type_is_known() {
+fn an_oversized_body_of_a_known_type_is_refused() {
     let limits = Limits { frame_bytes_max: 100, ..Limits::default() };
     let mut server = server_with(limits);
     let mut caller = client();

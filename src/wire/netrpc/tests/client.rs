@@ -1,8 +1,8 @@
-//! The client's end, and the two ends together.
+//! The client's side, and both sides together.
 
 use super::*;
 
-/// What a client hears whose calls a server of echoing methods answers.
+/// Returns what a client receives from an echo server for these calls.
 fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<Told> {
     let (mut client, mut server) = (client(), server());
     for (id, name, one_way, body) in calls {
@@ -49,7 +49,7 @@ fn values_of_every_form_come_back() {
 }
 
 #[test]
-fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
+fn an_error_has_the_servers_text_and_its_code() {
     let parsed = talk(&[(1, "No.Such", false, body_of(&1i64)), (2, "NoDot", false, body_of(&1i64))]);
     let parsed: Vec<_> = parsed
         .iter()
@@ -68,7 +68,7 @@ fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
 
 #[test]
 fn the_answer_to_a_one_way_call_is_dropped() {
-    // Several may be under way under one id, and one that wants its answer, too.
+    // Several may be in flight with one id, and one that is answered as well.
     let one_way = |id, name| (id, name, true, body_of(&GoArgs { a: 1, b: 2 }));
     let parsed = talk(&[
         one_way(0, "Echo.Echo"),
@@ -83,7 +83,7 @@ fn the_answer_to_a_one_way_call_is_dropped() {
 }
 
 #[test]
-fn nothing_is_said_but_calls() {
+fn only_calls_are_written() {
     let mut client = client();
     client.say(Outgoing::Cancel { id: 1 });
     client.say(Outgoing::Ping { id: 1 });
@@ -98,7 +98,7 @@ fn nothing_is_said_but_calls() {
     assert_eq!(server.said(), b"");
 }
 
-/// The parts of a server's end, to be borrowed one by one.
+/// The parts of a server's side, to be borrowed separately.
 struct GoServer<'e> {
     wire: &'e mut NetRpc,
     queue: &'e mut WriteQueue,
@@ -112,7 +112,7 @@ impl GoServer<'_> {
 }
 
 #[test]
-fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
+fn an_invalid_argument_is_refused_by_the_server() {
     let (mut client, mut server) = (client(), server());
     for body in [&b"{\"A\":6}"[..], b"", &[3, 4, 0], &[4, 0xff, 0x84, 0]] {
         client.call(1, "Echo.Echo", false, body);
@@ -126,7 +126,7 @@ fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
 }
 
 #[test]
-fn an_answer_over_the_limit_fails_its_call_alone() {
+fn an_answer_over_the_limit_fails_only_its_call() {
     for pieces in [1, 3, 700, 1 << 20] {
         let (mut client, mut server) = (NetRpcEnd::of(NetRpcClient::new(1000)), server());
         for id in 1..=4 {

@@ -1,5 +1,5 @@
-//! Bytes of Go's own client and server (net/rpc of Go 1.27), captured on a pipe between the two by tests/go/interop:
-//! in processes whose gob had met no types before, or many, since ids run through a process.
+//! Bytes of Go's own client and server (net/rpc of Go 1.27), captured on a pipe between the two by tests/go/interop,
+//! in processes whose gob had used no types before, or many, since ids are counted per process.
 
 use super::*;
 use crate::codec::gob::stream::{self, StreamItem, split};
@@ -13,7 +13,7 @@ const CAPTURED: [(&str, &str); 4] = [
     ("9000 types", include_str!("captured/after-9000-types.hex")),
 ];
 
-/// What the client wrote, and what the server answered.
+/// The client's bytes, and the server's answers.
 fn captured() -> impl Iterator<Item = (&'static str, Vec<u8>, Vec<u8>)> {
     let bytes = |line: &str| {
         let digits = line.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
@@ -40,7 +40,7 @@ fn user(id: u64, tags: &[&str]) -> GoUser {
     }
 }
 
-/// Checks what a server hears of the client's stream.
+/// Checks the messages that a server reads from the client's stream.
 fn check_requests(parsed: &[Told]) {
     let calls: Vec<&Told> =
         parsed.iter().filter(|(message, _)| matches!(message, Message::Request(_))).collect();
@@ -82,7 +82,7 @@ fn check_requests(parsed: &[Told]) {
     );
 }
 
-/// Checks what a client hears of the server's stream.
+/// Checks the messages that a client reads from the server's stream.
 fn check_answers(parsed: &[Told]) {
     let ids: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
     assert_eq!(ids, Vec::from_iter(0..13));
@@ -113,7 +113,7 @@ fn check_answers(parsed: &[Told]) {
 }
 
 #[test]
-fn what_gos_client_writes_is_heard_however_it_is_split() {
+fn the_stream_of_gos_client_is_read_at_every_split() {
     for (_, asked, _) in captured() {
         each_split(&asked, |pieces, _| {
             let mut server = server();
@@ -126,7 +126,7 @@ fn what_gos_client_writes_is_heard_however_it_is_split() {
 }
 
 #[test]
-fn what_gos_server_writes_is_heard_however_it_is_split() {
+fn the_stream_of_gos_server_is_read_at_every_split() {
     for (_, _, answered) in captured() {
         each_split(&answered, |pieces, _| {
             let mut client = client();
@@ -139,7 +139,7 @@ fn what_gos_server_writes_is_heard_however_it_is_split() {
 }
 
 #[test]
-fn gos_streams_are_told_by_their_first_bytes() {
+fn gos_streams_are_recognized_by_their_first_bytes() {
     for (name, asked, _) in captured() {
         let parsed = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
         assert!(parsed <= 4, "{name}: {parsed} bytes");
@@ -155,7 +155,7 @@ fn gos_streams_are_told_by_their_first_bytes() {
 }
 
 #[test]
-fn a_connect_of_gos_client_goes_on_in_gob() {
+fn a_connect_of_gos_client_continues_in_gob() {
     let granted = b"HTTP/1.0 200 Connected to Go RPC\n\n";
     for (_, asked, _) in captured() {
         let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &asked[..]].concat();
@@ -245,7 +245,7 @@ fn definitions_and_headers_are_gos_to_the_byte() {
                 assert_eq!(ours, goes[1]);
             }
         }
-        // The body of an answer that says what went wrong.
+        // The body of an error answer.
         let (mut definition, mut value) = (Vec::new(), Vec::new());
         let nothing = messages(&answered).into_iter().find_map(|message| {
             let Ok(StreamItem::Message(message)) = split(message, usize::MAX) else { return None };

@@ -1,4 +1,4 @@
-//! What holds for any bytes, in any pieces.
+//! Properties that hold for any bytes, in any split.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,7 +16,7 @@ fn limits() -> Limits {
     }
 }
 
-/// What an end makes of a stream: what it heard, what it said, how it ended.
+/// The result of a stream: the messages, the output, and the end.
 type Story = (Vec<Told>, Vec<u8>, Option<Broken>);
 
 fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
@@ -38,7 +38,7 @@ fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
     (parsed, client.said(), client.broken)
 }
 
-/// A stream of calls of ours, and what a server says to it.
+/// A stream of our calls, and a server's answers.
 fn talk() -> (Vec<u8>, Vec<u8>) {
     let mut client = client();
     for (id, name) in ["Arith.Add", "No.Such", "Echo.Echo", "Users.Get", "Arith.Add"].iter().enumerate() {
@@ -51,7 +51,7 @@ fn talk() -> (Vec<u8>, Vec<u8>) {
     (asked, answered)
 }
 
-/// Whole streams and pieces of them, with bytes changed: what is drawn is often nearly right.
+/// Whole streams and pieces of them, with changed bytes, so that streams are often nearly valid.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let (asked, answered) = talk();
     let changes = vec((any::<Index>(), any::<u8>()), 0..4);
@@ -67,7 +67,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_pieces_tell_the_same(stream in stream(), cuts in vec(any::<Index>(), 0..6)) {
+    fn any_bytes_in_any_split_give_one_result(stream in stream(), cuts in vec(any::<Index>(), 0..6)) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.sort_unstable();
         let mut pieces = Vec::new();

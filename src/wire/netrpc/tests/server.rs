@@ -1,4 +1,4 @@
-//! The server's end: what it hears, what it refuses, what it says.
+//! The server's side: the calls it reads, refuses and answers.
 
 use super::*;
 use crate::codec::gob::stream::{self, Definitions, HEADER_ID, StructWriter, put_struct_definition};
@@ -12,7 +12,7 @@ fn asked(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
     client.said()
 }
 
-/// What a client makes of what the server said.
+/// Returns the server's answers as a client reads them.
 fn answers(server: &mut NetRpcEnd<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
     let mut client = client();
     let parsed = client.hear(&server.said());
@@ -37,12 +37,12 @@ fn each_type_is_defined_once_in_each_direction() {
         lengths.push((asked.len(), answered.len()));
     }
     assert!(lengths[0].0 > lengths[1].0 + 60 && lengths[0].1 > lengths[1].1 + 60, "{lengths:?}");
-    // The first has no number to say, the second and third have.
+    // The first number is zero and omitted; the second and third are written.
     assert_eq!(lengths[1], lengths[2]);
 }
 
 #[test]
-fn a_body_of_a_built_in_type_lies_where_it_came() {
+fn a_body_of_a_built_in_type_is_in_place() {
     let stream = asked(&[
         ("Echo.Echo", 1, body_of(&"text".to_owned())),
         ("Arith.Add", 2, body_of(&GoArgs { a: 1, b: 2 })),
@@ -64,8 +64,8 @@ fn a_body_of_a_built_in_type_lies_where_it_came() {
 }
 
 #[test]
-fn answers_go_out_in_any_order_under_the_callers_numbers() {
-    // Two calls may have the same number, if the caller likes it so.
+fn answers_in_any_order_have_the_callers_numbers() {
+    // The caller may use the same number for two calls.
     let numbers = [7, u64::MAX, 7, 0];
     let calls: Vec<_> =
         numbers.iter().map(|seq| ("Echo.Echo", *seq, body_of(&format!("for {seq}")))).collect();
@@ -74,19 +74,19 @@ fn answers_go_out_in_any_order_under_the_callers_numbers() {
     for parsed in parsed.iter().rev() {
         echo(&mut server, parsed);
     }
-    // A second answer, and one to nothing, are not said.
+    // A second answer, and one without a call, are not written.
     echo(&mut server, &parsed[0]);
     server.reply(12345, Code::Ok, SendBody::Bytes(&parsed[0].1));
     let parsed = answers(&mut server);
     let expected: Vec<_> =
         numbers.iter().rev().map(|seq| (*seq & !(1 << 63), body_of(&format!("for {seq}")))).collect();
-    // The client takes the one with the highest bit for an answer that it does not want.
+    // The client takes the answer with the highest bit for that of a one-way call.
     let expected: Vec<_> = expected.into_iter().filter(|(seq, _)| *seq != u64::MAX >> 1).collect();
     assert_eq!(parsed.into_iter().map(|(id, _, body)| (id, body)).collect::<Vec<_>>(), expected);
 }
 
 #[test]
-fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
+fn an_unknown_method_is_refused_with_gos_text() {
     let args = body_of(&GoArgs { a: 1, b: 2 });
     let long = format!("Arith.{}", "x".repeat(300));
     for (name, text) in [
@@ -110,7 +110,7 @@ fn what_is_not_there_is_refused_in_gos_words_and_its_argument_passed_over() {
 }
 
 #[test]
-fn a_failed_call_says_its_text_and_an_empty_struct() {
+fn a_failed_call_has_a_text_and_an_empty_struct() {
     let mut server = server();
     let body = body_of(&"x".to_owned());
     let parsed = server.hear(&asked(&[
@@ -120,9 +120,9 @@ fn a_failed_call_says_its_text_and_an_empty_struct() {
     ]));
     let ids: Vec<u64> = parsed.iter().map(|parsed| request_of(parsed).id).collect();
     server.reply(ids[0], Code::InvalidArgument, SendBody::Bytes(b"divide by zero"));
-    // To Go an answer without a text is a good one.
+    // Go takes an answer without an error text for a success.
     server.reply(ids[1], Code::Internal, SendBody::Bytes(b""));
-    // What is no body of this process cannot be put into the stream.
+    // An invalid body cannot be written to the stream.
     server.reply(ids[2], Code::Ok, SendBody::Bytes(b"{}"));
     let said = server.said();
     let mut definitions = Definitions::new(Default::default());
@@ -162,7 +162,7 @@ fn a_large_result_is_linked() {
     assert!(first.is_empty() && client.broken.is_some(), "the header's type was defined before");
 }
 
-/// A header of a type of one's own.
+/// A header of a custom type.
 fn header(fields: &[(&str, i32)], write: impl FnOnce(&mut StructWriter<'_>)) -> Vec<u8> {
     let mut stream = Vec::new();
     put_struct_definition(&mut stream, HEADER_ID, "Anything", fields);
@@ -233,7 +233,7 @@ fn limits_end_the_connection() {
     let mut server = server_with(limits.clone());
     server.hear(&define(70, &"T".repeat(100)));
     assert!(server.broken.is_some());
-    // A length is believed only within the limits: at its first look.
+    // A length is checked against the limits as soon as it is read.
     for announced in [
         &[0xfe, 0x03, 0xe9][..],
         &[0xfc, 0x7f, 0xff, 0xff, 0xff],
@@ -250,7 +250,7 @@ fn limits_end_the_connection() {
 }
 
 #[test]
-fn an_argument_over_the_limit_is_answered_and_is_the_last() {
+fn an_oversized_argument_is_answered_and_the_last() {
     let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
     let stream =
         asked(&[("Echo.Echo", 5, body_of(&"x".repeat(1000))), ("Echo.Echo", 6, body_of(&String::new()))]);
@@ -266,7 +266,7 @@ fn an_argument_over_the_limit_is_answered_and_is_the_last() {
 }
 
 #[test]
-fn between_header_and_argument_it_is_inside_a_message() {
+fn a_header_without_its_argument_is_inside_a_message() {
     let stream = asked(&[("Echo.Echo", 1, body_of(&"text".to_owned()))]);
     let body = body_of(&"text".to_owned()).len();
     let mut server = server();
