@@ -218,8 +218,8 @@ fn host_of(authority: &str) -> String {
 
 /// Evaluates an expression for the protocol in use.
 macro_rules! each {
-    ($asks:expr, $wire:ident => $answer:expr) => {
-        match $asks {
+    ($protocol:expr, $wire:ident => $answer:expr) => {
+        match $protocol {
             ClientProtocol::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
             ClientProtocol::JsonRpc($wire) => $answer,

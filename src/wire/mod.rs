@@ -313,8 +313,8 @@ pub enum ServerProtocol {
 
 /// Evaluates an expression for the protocol in use; `$undecided` is the result for an undecided connection.
 macro_rules! each {
-    ($speaks:expr, $undecided:expr, $wire:ident => $answer:expr) => {
-        match $speaks {
+    ($protocol:expr, $undecided:expr, $wire:ident => $answer:expr) => {
+        match $protocol {
             ServerProtocol::Sniffing { .. } => $undecided,
             ServerProtocol::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]

@@ -357,7 +357,7 @@ fn exactly_the_missing_bytes_are_requested() {
                     let now = side().decode(&frame[..bytes_min]);
                     assert!(
                         !matches!(now, Decoded::NeedMore { bytes_min: again } if again == bytes_min),
-                        "{frame:x?}: {bytes_min} bytes were asked for and said nothing"
+                        "{frame:x?}: {bytes_min} bytes were requested and decided nothing"
                     );
                 }
             }

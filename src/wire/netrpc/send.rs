@@ -10,7 +10,7 @@ use crate::wire::Out;
 
 /// The id of a header's type, encoded.
 const HEAD_ID: [u8; 2] = [0xff, 0x80];
-/// The length from which a header's length takes more than one byte.
+/// The longest header, with its length, whose length takes one byte.
 const HEAD_MAX: usize = 0x80;
 
 /// The sending half of a connection.

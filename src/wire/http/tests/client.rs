@@ -9,8 +9,8 @@ use crate::wire::Broken;
 impl Rig<HttpClient> {
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
-        while let Some(heard) = self.next() {
-            self.heard.push(heard);
+        while let Some(received) = self.next() {
+            self.received.push(received);
         }
     }
 
@@ -40,13 +40,13 @@ fn client(calls: u64) -> Rig<HttpClient> {
 
 /// The id, status and body of each reply.
 fn replies(rig: &Rig<HttpClient>) -> Vec<(u64, u32, String)> {
-    let response = |heard: &HeardMessage| match &heard.message {
+    let response = |received: &ReceivedMessage| match &received.message {
         Message::Reply(IncomingReply { id, status, .. }) => {
-            Some((*id, *status, String::from_utf8(heard.body.clone()).unwrap()))
+            Some((*id, *status, String::from_utf8(received.body.clone()).unwrap()))
         }
         _ => None,
     };
-    rig.heard.iter().filter_map(response).collect()
+    rig.received.iter().filter_map(response).collect()
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n[1]";
@@ -136,12 +136,12 @@ fn a_reply_is_read_in_every_framing_and_every_split() {
                 rig.feed(b"");
             }
             assert_eq!(replies(&rig), [ok(10)], "{} cut at {cut}", stream.escape_ascii());
-            let Message::Reply(IncomingReply { queue_us, handler_us, codec, .. }) = rig.heard[0].message
+            let Message::Reply(IncomingReply { queue_us, handler_us, codec, .. }) = rig.received[0].message
             else {
                 panic!()
             };
             assert_eq!((queue_us, handler_us, codec), (12, 3000, JsonDialect::Connect.codec_number()));
-            let drained = rig.heard.iter().any(|heard| heard.message == Message::Drain);
+            let drained = rig.received.iter().any(|received| received.message == Message::Drain);
             assert_eq!((drained, rig.ended), (is_last, is_last), "{}", stream.escape_ascii());
         }
     }
@@ -203,8 +203,8 @@ fn a_reply_over_the_limit_fails_its_call_alone() {
         for step in [7, 1 << 20] {
             let mut rig = client(2);
             (stream.clone() + OK).as_bytes().chunks(step).for_each(|piece| rig.feed(piece));
-            let Message::Refused(refusal) = &rig.heard[0].message else {
-                panic!("{:?}", rig.heard[0].message)
+            let Message::Refused(refusal) = &rig.received[0].message else {
+                panic!("{:?}", rig.received[0].message)
             };
             assert_eq!((refusal.id, refusal.code), (10, Code::ResourceExhausted));
             let limit = format!("over the limit of {BODY_MAX} (frame_bytes_max)");
@@ -215,8 +215,8 @@ fn a_reply_over_the_limit_fails_its_call_alone() {
     // A body that ends with the connection is not read to its end: no call can follow it.
     let mut rig = client(2);
     rig.feed(format!("HTTP/1.1 200 OK\r\n\r\n{}", "1".repeat(BODY_MAX + 1)).as_bytes());
-    assert!(matches!(&rig.heard[0].message, Message::Refused(refusal) if refusal.id == 10));
-    assert_eq!((&rig.heard[1].message, rig.ended, rig.broken), (&Message::Drain, true, None));
+    assert!(matches!(&rig.received[0].message, Message::Refused(refusal) if refusal.id == 10));
+    assert_eq!((&rig.received[1].message, rig.ended, rig.broken), (&Message::Drain, true, None));
 }
 
 #[test]
@@ -256,11 +256,11 @@ fn an_ambiguous_reply_breaks_the_connection() {
 fn a_server_may_give_up_an_idle_connection() {
     let mut rig = client(0);
     rig.feed(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
-    assert_eq!((rig.heard[0].message.clone(), rig.ended), (Message::Drain, true));
+    assert_eq!((rig.received[0].message.clone(), rig.ended), (Message::Drain, true));
     // A call that crossed it was not read, and has no answer.
     let mut rig = client(1);
     rig.feed(b"HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>");
-    assert_eq!((replies(&rig), rig.heard[0].message.clone(), rig.ended), (vec![], Message::Drain, true));
+    assert_eq!((replies(&rig), rig.received[0].message.clone(), rig.ended), (vec![], Message::Drain, true));
 }
 
 #[test]
@@ -332,14 +332,14 @@ proptest! {
         let mut work = Vec::new();
         for piece in client.written().chunks(step) {
             server.held.extend_from_slice(piece);
-            while let Some(heard) = server.next() {
+            while let Some(received) = server.next() {
                 let at = expected.len();
                 let (order, _, body, code) = &calls[at];
-                let (id, code, response) = match &heard.message {
+                let (id, code, response) = match &received.message {
                     Message::Request(request) => {
-                        prop_assert_eq!(&heard.body, body.as_bytes());
+                        prop_assert_eq!(&received.body, body.as_bytes());
                         prop_assert_eq!(request.time_left_us, 2000);
-                        let metadata = Metadata::check(&heard.metadata).unwrap();
+                        let metadata = Metadata::check(&received.metadata).unwrap();
                         let place = at.to_string();
                         prop_assert_eq!(metadata.find("x-body"), Some(place.as_bytes()));
                         (request.id, Code::from_number(*code).unwrap(), body.clone())

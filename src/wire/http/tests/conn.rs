@@ -33,7 +33,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
     }
 
     fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let NextMessage::Message { message, consumed } = self.conn.next_message() {
             let body = match &message {
                 Message::Request(request) => self.conn.bytes_of(request.body).to_vec(),
@@ -43,12 +43,12 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
             if let Message::Request(_) = message {
                 self.conn.begin_call(body.len(), &self.limits);
             }
-            heard.push((message, body));
+            received.push((message, body));
             self.conn.consume(consumed);
         }
         self.conn.settle(&mut self.pool, self.now);
         self.conn.check(&self.limits);
-        heard
+        received
     }
 
     fn written(&mut self) -> Vec<u8> {
@@ -105,8 +105,8 @@ fn an_unfinished_request_gets_408_and_a_close() {
 #[test]
 fn a_last_request_is_answered_before_the_connection_ends() {
     let mut line = HttpConn::new(Http::server(side_with(&[])), limits());
-    let heard = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
-    assert_eq!((heard.len(), line.conn.wants_read(), line.conn.step()), (1, false, SocketAction::Keep));
+    let received = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
+    assert_eq!((received.len(), line.conn.wants_read(), line.conn.step()), (1, false, SocketAction::Keep));
     let HttpConn { conn, pool, limits, now } = &mut line;
     conn.encode(reply(0, Code::Ok, b"1"), pool, *now, limits);
     conn.end_call(1, *now, limits);
@@ -136,8 +136,8 @@ fn a_reply_is_complete_at_the_connections_end() {
         let stream = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
         assert_eq!(line.feed(stream.as_bytes()), []);
         line.conn.on_eof(line.now);
-        let heard = line.take();
-        assert!(matches!(heard[0].0, Message::Reply(reply) if reply.id == 7));
-        assert_eq!((&heard[0].1[..], &heard[1].0), (body.as_bytes(), &Message::Drain));
+        let received = line.take();
+        assert!(matches!(received[0].0, Message::Reply(reply) if reply.id == 7));
+        assert_eq!((&received[0].1[..], &received[1].0), (body.as_bytes(), &Message::Drain));
     }
 }

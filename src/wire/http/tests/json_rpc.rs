@@ -121,11 +121,11 @@ fn the_calls_of_a_body_carry_its_time_and_metadata() {
     for stream in [at("/", fields, &batch), chunked] {
         let mut rig = rig_with(roomy());
         rig.feed(stream.repeat(2).as_bytes());
-        assert_eq!(rig.heard.len(), 4);
-        for (heard, body) in rig.heard.iter().zip(["6", "7"].repeat(2)) {
-            let Message::Request(request) = &heard.message else { panic!("{heard:?}") };
-            assert_eq!((request.time_left_us, &heard.body[..]), (250_000, body.as_bytes()));
-            let mut metadata = Metadata::checked_before(&heard.metadata).iter();
+        assert_eq!(rig.received.len(), 4);
+        for (received, body) in rig.received.iter().zip(["6", "7"].repeat(2)) {
+            let Message::Request(request) = &received.message else { panic!("{received:?}") };
+            assert_eq!((request.time_left_us, &received.body[..]), (250_000, body.as_bytes()));
+            let mut metadata = Metadata::checked_before(&received.metadata).iter();
             assert!(metadata.any(|entry| entry == ("x-trace", &b"b"[..])));
         }
     }
@@ -137,10 +137,10 @@ fn calls_end_in_any_order_and_responses_keep_theirs() {
     let batch = format!("[{},{}]", two("1", "[6]"), two("2", "[7]"));
     let stream = [at("/Arith/Multiply", "", "5"), rpc(&batch), rpc(&two("3", "[8]"))].concat();
     rig.held.extend_from_slice(stream.as_bytes());
-    let heard: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
-    let ids: Vec<u64> = heard
+    let received: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
+    let ids: Vec<u64> = received
         .iter()
-        .map(|heard| match &heard.message {
+        .map(|received| match &received.message {
             Message::Request(request) => request.id,
             other => panic!("{other:?}"),
         })
@@ -148,7 +148,7 @@ fn calls_end_in_any_order_and_responses_keep_theirs() {
     let unique: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(unique.len(), 4);
     for at in [3, 2, 1] {
-        rig.write_response(reply(ids[at], Code::Ok, &heard[at].body));
+        rig.write_response(reply(ids[at], Code::Ok, &received[at].body));
         // A second answer belongs to no request.
         rig.write_response(reply(ids[at], Code::Ok, b"0"));
         assert!(rig.queue.is_empty());
@@ -173,9 +173,9 @@ fn a_drain_during_a_batch_loses_nothing() {
         let rest: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
         assert_eq!(rest.len(), 2, "what comes behind the last response is not taken");
         assert!(rig.ended);
-        for heard in std::iter::once(first).chain(rest) {
-            let Message::Request(request) = &heard.message else { panic!("{heard:?}") };
-            rig.write_response(reply(request.id, Code::Ok, &heard.body));
+        for received in std::iter::once(first).chain(rest) {
+            let Message::Request(request) = &received.message else { panic!("{received:?}") };
+            rig.write_response(reply(request.id, Code::Ok, &received.body));
         }
         let answers = rig.answers();
         assert_eq!(answers.len(), 1);
@@ -218,7 +218,7 @@ fn each_request_fault_has_its_status() {
     ] {
         assert_eq!(typed(&format!("Content-Type: {media}\r\n"), ""), 200, "{media}");
     }
-    assert_eq!(typed("Content-Type: application/x-www-form-urlencoded\r\n", ""), 200, "what curl -d says");
+    assert_eq!(typed("Content-Type: application/x-www-form-urlencoded\r\n", ""), 200, "the type of curl -d");
     // A browser page may send these types to any site without a preflight.
     for media in ["text/plain", "application/x-www-form-urlencoded"] {
         for field in ["Origin: http://b\r\n", "Sec-Fetch-Site: none\r\n"] {
@@ -293,7 +293,7 @@ proptest! {
             let mut rig = rig_with(roomy());
             pieces.for_each(|piece| rig.feed(piece));
             assert!(rig.wire.held_bytes() == 0 && rig.broken.is_none());
-            (rig.answers(), rig.heard.len(), rig.ended)
+            (rig.answers(), rig.received.len(), rig.ended)
         };
         let whole = response(&mut [stream.as_bytes()].into_iter());
         prop_assert_eq!(whole.0.len(), bodies.len());

@@ -66,7 +66,7 @@ fn side_with(cors_origins: &[&str]) -> Arc<ServerContext> {
 
 /// A message, and the bytes of its spans.
 #[derive(Clone, Debug, PartialEq)]
-struct HeardMessage {
+struct ReceivedMessage {
     message: Message,
     metadata: Vec<u8>,
     body: Vec<u8>,
@@ -79,7 +79,7 @@ struct Rig<W> {
     queue: WriteQueue,
     held: Vec<u8>,
     bytes_min: usize,
-    heard: Vec<HeardMessage>,
+    received: Vec<ReceivedMessage>,
     ended: bool,
     broken: Option<crate::wire::Broken>,
 }
@@ -92,7 +92,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
             queue: WriteQueue::new(),
             held: Vec::new(),
             bytes_min: 0,
-            heard: Vec::new(),
+            received: Vec::new(),
             ended: false,
             broken: None,
         }
@@ -103,14 +103,14 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     }
 
     /// Returns the next message of the received bytes.
-    fn next(&mut self) -> Option<HeardMessage> {
+    fn next(&mut self) -> Option<ReceivedMessage> {
         while !self.ended && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
-                    let heard = self.hear(message);
+                    let received = self.receive(message);
                     self.held.drain(..consumed);
                     self.bytes_min = 0;
-                    return Some(heard);
+                    return Some(received);
                 }
                 Decoded::Skip { consumed } => {
                     assert!(consumed > 0, "a skip goes on");
@@ -128,7 +128,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         None
     }
 
-    fn hear(&self, mut message: Message) -> HeardMessage {
+    fn receive(&self, mut message: Message) -> ReceivedMessage {
         let of = |span: Span| {
             let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
             bytes[span.range()].to_vec()
@@ -146,7 +146,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
             }
             _ => Default::default(),
         };
-        HeardMessage { message, metadata, body }
+        ReceivedMessage { message, metadata, body }
     }
 
     /// Returns the bytes written since the last call.
@@ -191,11 +191,11 @@ impl Rig<Http> {
     /// Feeds bytes and answers as the app does: the result of a call is its own body.
     fn feed(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
-        while let Some(heard) = self.next() {
-            match &heard.message {
+        while let Some(received) = self.next() {
+            match &received.message {
                 Message::Request(request) => {
-                    Metadata::check(&heard.metadata).unwrap();
-                    self.write_response(reply(request.id, Code::Ok, &heard.body));
+                    Metadata::check(&received.metadata).unwrap();
+                    self.write_response(reply(request.id, Code::Ok, &received.body));
                 }
                 Message::Refused(refusal) => {
                     let Refusal { id, codec, code, ref message, .. } = *refusal;
@@ -214,7 +214,7 @@ impl Rig<Http> {
                 Message::Prepared { id } => self.write_response(Outgoing::Prepared { id: *id }),
                 other => panic!("{other:?}"),
             }
-            self.heard.push(heard);
+            self.received.push(received);
         }
     }
 
@@ -268,10 +268,7 @@ fn ask(stream: impl AsRef<[u8]>) -> (Vec<TestAnswer>, bool) {
 fn statuses(stream: impl AsRef<[u8]>) -> (Vec<u16>, bool) {
     let (answers, ended) = ask(stream);
     if ended {
-        assert!(
-            answers.last().is_none_or(TestAnswer::closes),
-            "the last answer says that it is: {answers:?}"
-        );
+        assert!(answers.last().is_none_or(TestAnswer::closes), "only the last answer closes: {answers:?}");
     }
     (answers.into_iter().map(|answer| answer.status).collect(), ended)
 }

@@ -7,8 +7,8 @@ use super::*;
 fn calls(count: usize) -> Rig<Http> {
     let mut rig = server();
     rig.held.extend_from_slice(post("", "1").repeat(count).as_bytes());
-    let heard = std::iter::from_fn(|| rig.next()).count();
-    assert_eq!(heard, count);
+    let received = std::iter::from_fn(|| rig.next()).count();
+    assert_eq!(received, count);
     rig
 }
 
@@ -52,9 +52,9 @@ fn pages_refusals_and_continues_keep_the_order() {
     let expecting = post("Expect: 100-continue\r\n", "1");
     let head = &expecting[..expecting.len() - 1];
     rig.held.extend_from_slice(format!("{}{page}{refused}{head}", post("", "1")).as_bytes());
-    let heard: Vec<_> = std::iter::from_fn(|| rig.next()).map(|heard| heard.message).collect();
+    let received: Vec<_> = std::iter::from_fn(|| rig.next()).map(|received| received.message).collect();
     assert!(matches!(
-        heard[..],
+        received[..],
         [Message::Request(_), Message::Prepared { id: 1 }, Message::Refused(_), Message::Prepared { id: 3 }]
     ));
     rig.write_response(Outgoing::Prepared { id: 1 });
@@ -98,7 +98,7 @@ fn a_drain_closes_with_the_last_accepted_request() {
     let mut rig = calls(2);
     rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(post("", "2").as_bytes());
-    assert!(rig.ended && rig.heard.is_empty());
+    assert!(rig.ended && rig.received.is_empty());
     rig.write_response(reply(1, Code::Ok, b"1"));
     rig.write_response(reply(0, Code::Ok, b"0"));
     let closes: Vec<bool> = rig.answers().iter().map(TestAnswer::closes).collect();
@@ -179,8 +179,8 @@ fn go_rpc_is_granted_to_a_connect() {
         for byte in stream {
             assert!(!rig.wire.becomes_go_rpc());
             rig.held.push(*byte);
-            if let Some(heard) = rig.next() {
-                assert_eq!(heard.message, Message::Prepared { id: 0 });
+            if let Some(received) = rig.next() {
+                assert_eq!(received.message, Message::Prepared { id: 0 });
                 rig.write_response(Outgoing::Prepared { id: 0 });
             }
         }

@@ -41,7 +41,7 @@ fn metadata_exclude_hop_by_hop_fields() {
     let fields = "Authorization: Bearer x\r\nX-Hop: 1\r\nConnection: keep-alive, x-hop\r\nTE: trailers\r\nKeep-Alive: 5\r\n";
     let mut rig = server();
     rig.feed(post(fields, "1").as_bytes());
-    let metadata = Metadata::check(&rig.heard[0].metadata).unwrap();
+    let metadata = Metadata::check(&rig.received[0].metadata).unwrap();
     assert_eq!(metadata.iter().collect::<Vec<_>>(), [("authorization", &b"Bearer x"[..])]);
 }
 
@@ -52,7 +52,7 @@ fn a_body_in_chunks_or_split_is_the_same_call() {
     let mut rig = server();
     rig.feed(chunked.as_bytes());
     rig.feed(post("X-A: b\r\n", "[1,2]").as_bytes());
-    let [first, second] = &rig.heard[..] else { panic!("{:?}", rig.heard) };
+    let [first, second] = &rig.received[..] else { panic!("{:?}", rig.received) };
     assert_eq!((&first.metadata, &first.body), (&second.metadata, &second.body));
     assert_eq!(first.body, b"[1,2]");
 }
@@ -196,7 +196,7 @@ fn the_type_of_curl_is_json_but_not_from_a_page() {
         |fields: &str| post(fields, "[6,7]").replace("application/json", "application/x-www-form-urlencoded");
     let mut rig = server();
     rig.feed(form("").as_bytes());
-    assert_eq!(rig.heard[0].body, b"[6,7]");
+    assert_eq!(rig.received[0].body, b"[6,7]");
     // A browser sends one of these with every POST, from any page.
     for fields in
         ["Origin: http://a\r\n", "origin: null\r\n", "Origin:\r\n", "Sec-Fetch-Site: same-origin\r\n"]
@@ -260,7 +260,7 @@ fn the_time_left_is_read_from_connect() {
     let left = |millis: &str| {
         let mut rig = server();
         rig.feed(post(&format!("Connect-Timeout-Ms: {millis}\r\n"), "1").as_bytes());
-        match &rig.heard[0].message {
+        match &rig.received[0].message {
             Message::Request(request) => request.time_left_us,
             other => panic!("{other:?}"),
         }
@@ -276,10 +276,10 @@ fn get_takes_its_argument_from_the_query() {
     for query in ["message=%7B%7D", "message=e30&base64=1&encoding=json&connect=v1", "", "other=1"] {
         rig.feed(format!("GET /Users/Get?{query} HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n").as_bytes());
     }
-    let bodies: Vec<_> = rig.heard.iter().map(|heard| &heard.body[..]).collect();
+    let bodies: Vec<_> = rig.received.iter().map(|received| &received.body[..]).collect();
     assert_eq!(bodies, [&b"{}"[..], b"{}", b"", b""]);
-    for heard in &rig.heard {
-        assert_eq!(Metadata::check(&heard.metadata).unwrap().find("x-a"), Some(&b"b"[..]));
+    for received in &rig.received {
+        assert_eq!(Metadata::check(&received.metadata).unwrap().find("x-a"), Some(&b"b"[..]));
     }
 }
 

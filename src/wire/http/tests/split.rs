@@ -10,7 +10,7 @@ const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 /// All observable results of a connection. 100 (Continue) is left out, since it depends on which bytes have arrived.
 #[derive(Debug, PartialEq)]
 struct HttpTrace {
-    heard: Vec<HeardMessage>,
+    received: Vec<ReceivedMessage>,
     out: Vec<u8>,
     ended: bool,
     broken: Option<Broken>,
@@ -20,31 +20,31 @@ struct HttpTrace {
 fn trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpTrace {
     let (mut rig, mut out) = (server(), Vec::new());
     for piece in pieces {
-        let seen = rig.heard.len();
+        let seen = rig.received.len();
         rig.feed(piece);
         let written = rig.written();
-        assert!(rig.heard.len() > seen || written.is_empty());
+        assert!(rig.received.len() > seen || written.is_empty());
         out.extend_from_slice(&written);
         let aside = rig.wire.0.aside().len();
         assert!(aside <= 400 + 8 * 8 + BODY_MAX, "{aside} bytes aside");
     }
-    let mut heard = rig.heard;
+    let mut received = rig.received;
     let mut at = 0;
     while let Some(found) = out[at..].windows(CONTINUE.len()).position(|window| window == CONTINUE) {
         out.drain(at + found..at + found + CONTINUE.len());
         at += found;
     }
-    heard.retain(|heard| !matches!(heard.message, Message::Prepared { .. }));
+    received.retain(|received| !matches!(received.message, Message::Prepared { .. }));
     // Their ids count the interim responses.
-    for heard in &mut heard {
-        match &mut heard.message {
+    for received in &mut received {
+        match &mut received.message {
             Message::Request(request) => request.id = 0,
             Message::Refused(refusal) => refusal.id = 0,
             _ => {}
         }
     }
     let becomes_go_rpc = rig.wire.becomes_go_rpc();
-    HttpTrace { heard, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
+    HttpTrace { received, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
 }
 
 #[test]
@@ -66,10 +66,10 @@ fn a_repeated_head_has_the_same_meaning() {
             let stream = [call, call, between, call, call].map(String::as_bytes).concat();
             let (whole, between) = (trace([&stream[..]]), trace([between.as_bytes()]));
             assert!(!whole.ended && whole.broken.is_none());
-            let mut want = vec![alone.heard[0].clone(); 2];
-            want.extend(between.heard);
-            want.extend(vec![alone.heard[0].clone(); 2]);
-            assert_eq!(whole.heard, want);
+            let mut want = vec![alone.received[0].clone(); 2];
+            want.extend(between.received);
+            want.extend(vec![alone.received[0].clone(); 2]);
+            assert_eq!(whole.received, want);
             for at in [1, call.len() - 1, call.len() + 1, call.len() + 20] {
                 assert_eq!(trace([&stream[..at], &stream[at..]]), whole);
             }

@@ -23,7 +23,7 @@ fn call(id: u64, one_way: bool, body: SendBody<'_>) -> Outgoing<'_> {
 /// The id, status and body of an answer.
 fn judged(stream: &str) -> (u64, Code, String) {
     let mut client = client();
-    let response = client.hear(stream.as_bytes());
+    let response = client.receive(stream.as_bytes());
     assert_eq!((response.len(), client.broken), (1, None), "{stream}");
     let Message::Reply(reply) = response[0].0 else { panic!("{:?}", response[0].0) };
     assert_eq!((reply.codec, reply.compressed, reply.queue_us, reply.handler_us), (128, false, 0, 0));
@@ -33,7 +33,7 @@ fn judged(stream: &str) -> (u64, Code, String) {
 
 fn broken(stream: &str) -> String {
     let mut client = client();
-    assert!(client.hear(stream.as_bytes()).is_empty(), "{stream}");
+    assert!(client.receive(stream.as_bytes()).is_empty(), "{stream}");
     client.broken.expect(stream).to_string()
 }
 
@@ -47,7 +47,7 @@ fn calls_and_notifications_have_their_forms() {
     client.say(Outgoing::Cancel { id: 0 });
     client.say(Outgoing::Ping { id: 0 });
     assert_eq!(
-        client.said(),
+        client.output(),
         "{\"method\":\"Arith.Add\",\"params\":[{\"A\":1}],\"id\":0}\n\
          {\"method\":\"Arith.Add\",\"params\":[null],\"id\":18446744073709551615}\n\
          {\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[2]}\n\
@@ -108,7 +108,7 @@ fn errors_become_statuses() {
 #[test]
 fn answers_to_one_way_calls_are_skipped() {
     let mut client = client();
-    let response = client.hear(
+    let response = client.receive(
         br#"{"id":null,"result":3,"error":null}{"id":null,"result":null,"error":"rpc: can't find service X"}
             {"jsonrpc":"2.0","error":{"code":-32601,"message":"x"},"id":null}{"result":1}{"id":2,"result":1}"#,
     );
@@ -166,7 +166,7 @@ fn an_answer_over_the_limit_fails_only_its_call() {
             let judged: Vec<_> = format!("{answer}\n{next}")
                 .as_bytes()
                 .chunks(pieces)
-                .flat_map(|piece| client.hear(piece))
+                .flat_map(|piece| client.receive(piece))
                 .map(|response| response.0)
                 .collect();
             assert_eq!(client.broken, None, "{answer}");
@@ -187,7 +187,7 @@ fn an_oversized_answer_without_a_call_breaks_the_connection() {
     for pieces in [1, answer.len()] {
         let mut client = JsonRpcEnd::of(JsonRpcClient::new(answer.len() - 1));
         for piece in answer.as_bytes().chunks(pieces) {
-            assert!(client.hear(piece).is_empty());
+            assert!(client.receive(piece).is_empty());
         }
         let bytes_max = answer.len() as u64 - 1;
         assert_eq!(client.broken, Some(Broken::TooLarge { bytes: bytes_max + 1, bytes_max }));

@@ -91,7 +91,7 @@ fn a_call_is_written_as_by_gos_client() {
     let mut client = client();
     for (line, name, argument, _) in CALLS {
         client.say(Outgoing::Request(call(id_in(line, "],\"id\":"), name, argument)));
-        assert_eq!(client.said(), line);
+        assert_eq!(client.output(), line);
     }
 }
 
@@ -127,7 +127,7 @@ fn go_server() -> JsonRpcEnd<JsonRpc> {
 fn a_call_is_answered_as_by_gos_server() {
     let mut server = go_server();
     for (line, name, argument, answer) in CALLS {
-        let response = server.hear(line.as_bytes()).remove(0);
+        let response = server.receive(line.as_bytes()).remove(0);
         match &response.0 {
             Message::Refused(_) => server.echo(&response),
             Message::Request(request) => {
@@ -143,7 +143,7 @@ fn a_call_is_answered_as_by_gos_server() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(server.said(), answer);
+        assert_eq!(server.output(), answer);
     }
 }
 
@@ -151,36 +151,36 @@ fn a_call_is_answered_as_by_gos_server() {
 fn gos_client_accepts_an_empty_result() {
     for result in [&b""[..], b"null", b" null\n", b" "] {
         let mut server = go_server();
-        let id = request_of(&server.hear(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
+        let id = request_of(&server.receive(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
         server.reply(id, Code::Ok, result);
-        assert_eq!(server.said(), "{\"id\":7,\"result\":{},\"error\":null,\"null\":true}\n");
+        assert_eq!(server.output(), "{\"id\":7,\"result\":{},\"error\":null,\"null\":true}\n");
         // 2.0 can express null.
         let two = b"{\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}";
-        let id = request_of(&server.hear(two)[0]).id;
+        let id = request_of(&server.receive(two)[0]).id;
         server.reply(id, Code::Ok, result);
-        assert!(server.said().starts_with("{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":"));
+        assert!(server.output().starts_with("{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":"));
     }
     for text in ["nul", "\"null\"", "{}", "[null]", "0"] {
         let mut server = go_server();
-        let id = request_of(&server.hear(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
+        let id = request_of(&server.receive(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
         server.reply(id, Code::Ok, text.as_bytes());
-        assert_eq!(server.said(), format!("{{\"id\":7,\"result\":{text},\"error\":null}}\n"));
+        assert_eq!(server.output(), format!("{{\"id\":7,\"result\":{text},\"error\":null}}\n"));
     }
 }
 
 #[test]
 fn error_texts_are_escaped_as_in_go() {
     let mut server = go_server();
-    let response = server.hear(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
+    let response = server.receive(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
     server.reply(request_of(&response[0]).id, Code::Unknown, ODD);
-    assert_eq!(server.said(), ODD_IN_GO);
+    assert_eq!(server.output(), ODD_IN_GO);
 }
 
 #[test]
 fn an_answer_of_gos_server_is_understood() {
     let mut client = client();
     for (_, _, _, line) in CALLS {
-        let (message, body) = client.hear(line.as_bytes()).remove(0);
+        let (message, body) = client.receive(line.as_bytes()).remove(0);
         let Message::Reply(reply) = message else { panic!("{message:?}") };
         assert_eq!(reply.id, id_in(line, "\"id\":"));
         let status = if line.contains("can't find") {
@@ -195,7 +195,7 @@ fn an_answer_of_gos_server_is_understood() {
             assert!(line.contains(&format!("\"result\":{},\"error\"", std::str::from_utf8(&body).unwrap())));
         }
     }
-    let (_, body) = client.hear(ODD_IN_GO.as_bytes()).remove(0);
+    let (_, body) = client.receive(ODD_IN_GO.as_bytes()).remove(0);
     assert_eq!(String::from_utf8(body).unwrap(), String::from_utf8_lossy(ODD));
 }
 

@@ -46,7 +46,7 @@ fn side(limits: Limits) -> Arc<ServerContext> {
 }
 
 /// A decoded message, with the bytes of its body.
-type Told = (Message, Vec<u8>);
+type ReceivedMessage = (Message, Vec<u8>);
 
 /// A protocol, driven as a connection does it.
 struct JsonRpcEnd<W> {
@@ -83,7 +83,7 @@ where
     }
 
     /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
-    fn next(&mut self) -> Option<Told> {
+    fn next(&mut self) -> Option<ReceivedMessage> {
         while !self.is_over && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
@@ -116,7 +116,7 @@ where
         None
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Told> {
+    fn receive(&mut self, bytes: &[u8]) -> Vec<ReceivedMessage> {
         self.arrive(bytes);
         std::iter::from_fn(|| self.next()).collect()
     }
@@ -130,7 +130,7 @@ where
     }
 
     /// Returns the bytes that wait to be written.
-    fn said(&mut self) -> String {
+    fn output(&mut self) -> String {
         let mut bytes = Vec::new();
         while let Some(first) = self.queue.first() {
             let len = first.len();
@@ -141,7 +141,7 @@ where
     }
 
     /// Answers as a server whose methods return their argument, at once.
-    fn echo(&mut self, response: &Told) {
+    fn echo(&mut self, response: &ReceivedMessage) {
         match &response.0 {
             Message::Request(Request { one_way: true, .. })
             | Message::Refused(Refusal { one_way: true, .. }) => {}
@@ -151,7 +151,7 @@ where
         }
     }
 
-    fn hear_and_echo(&mut self, bytes: &[u8]) -> Vec<Told> {
+    fn receive_and_echo(&mut self, bytes: &[u8]) -> Vec<ReceivedMessage> {
         self.arrive(bytes);
         let mut all = Vec::new();
         while let Some(response) = self.next() {
@@ -181,18 +181,18 @@ fn client() -> JsonRpcEnd<JsonRpcClient> {
 /// Returns the output of an echo server for these bytes.
 fn answers(stream: impl AsRef<[u8]>) -> String {
     let mut server = server();
-    server.hear_and_echo(stream.as_ref());
-    server.said()
+    server.receive_and_echo(stream.as_ref());
+    server.output()
 }
 
-fn request_of(response: &Told) -> Request {
+fn request_of(response: &ReceivedMessage) -> Request {
     match response.0 {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(response: &Told) -> &Refusal {
+fn refusal_of(response: &ReceivedMessage) -> &Refusal {
     match &response.0 {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),

@@ -79,12 +79,12 @@ fn an_answer_does_not_depend_on_buffer_ends() {
             }
         };
         let call = format!("{{{dialect}\"method\":\"Echo.Echo\",\"params\":[1],\"id\":{id}}}");
-        let judged = server.hear(call.as_bytes());
+        let judged = server.receive(call.as_bytes());
         server.reply(request_of(&judged[0]).id, Code::Ok, result.as_bytes());
         expected.push_str(&line);
         // A hundred thousand bytes wait together, and a few alone.
         if id > 900 {
-            written.push_str(&server.said());
+            written.push_str(&server.output());
         }
     }
     assert_eq!(written, expected);

@@ -11,26 +11,26 @@ use crate::json_text::{FoundValue, JsonReader, ValueSearch, plain_len, unescape}
 use crate::message::OutgoingCall;
 
 /// The result of a stream: the messages, the output, and the end.
-type Story = (Vec<Told>, String, bool, Option<Broken>);
+type Trace = (Vec<ReceivedMessage>, String, bool, Option<Broken>);
 
 fn limits() -> Limits {
     Limits { frame_bytes_max: 200, in_flight_max: 4, depth_max: 6, ..Limits::default() }
 }
 
-fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn server_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut server = server_with(limits());
     let mut response = Vec::new();
     for piece in pieces {
-        response.extend(server.hear_and_echo(piece));
+        response.extend(server.receive_and_echo(piece));
     }
-    (response.into_iter().map(without_places).collect(), server.said(), server.is_over, server.broken)
+    (response.into_iter().map(without_places).collect(), server.output(), server.is_over, server.broken)
 }
 
-fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn client_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut client = JsonRpcEnd::of(JsonRpcClient::new(200));
     let mut response = Vec::new();
     for piece in pieces {
-        response.extend(client.hear(piece));
+        response.extend(client.receive(piece));
     }
     let broken = client.broken.map(|why| match why {
         // The number of received bytes depends on the split.
@@ -41,7 +41,7 @@ fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
 }
 
 /// Removes positions: a span's start depends on the white space that arrived with it.
-fn without_places((mut message, body): Told) -> Told {
+fn without_places((mut message, body): ReceivedMessage) -> ReceivedMessage {
     match &mut message {
         Message::Request(request) => request.body = Span::default(),
         Message::Reply(reply) => reply.body = Span::default(),
@@ -86,7 +86,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 }
 
 /// Removes the id of the message.
-fn without_id((mut message, body): Told) -> Told {
+fn without_id((mut message, body): ReceivedMessage) -> ReceivedMessage {
     match &mut message {
         Message::Request(request) => request.id = 0,
         Message::Refused(refusal) => refusal.id = 0,
@@ -208,16 +208,16 @@ fn the_same_story_at_every_split() {
         "\n",
         r#"{"id":null,"result":1}{"id":4,"error":"no \"such\""} {"error":{"code":-32601,"message":"\u0061"},"id":5}]"#,
     );
-    for (story, stream) in [
-        (server_story as fn(Vec<&'static [u8]>) -> Story, server.as_bytes()),
-        (client_story as fn(Vec<&'static [u8]>) -> Story, client.as_bytes()),
+    for (trace, stream) in [
+        (server_trace as fn(Vec<&'static [u8]>) -> Trace, server.as_bytes()),
+        (client_trace as fn(Vec<&'static [u8]>) -> Trace, client.as_bytes()),
     ] {
-        let whole = story(vec![stream]);
+        let whole = trace(vec![stream]);
         assert!(whole.0.len() >= 3 && (whole.2 || whole.3.is_some()), "{whole:?}");
         for cut in 0..=stream.len() {
-            assert_eq!(story(vec![&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
+            assert_eq!(trace(vec![&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
         }
-        assert_eq!(story(stream.chunks(1).collect()), whole);
+        assert_eq!(trace(stream.chunks(1).collect()), whole);
     }
 }
 
@@ -227,12 +227,12 @@ proptest! {
     #[test]
     fn any_bytes_in_any_split_give_one_result(stream in stream(), cuts in vec(any::<prop::sample::Index>(), 0..6)) {
         let pieces = cuts_of(&stream, &cuts);
-        let server = server_story([&stream[..]]);
-        prop_assert_eq!(server_story(pieces.clone()), server.clone());
-        prop_assert_eq!(server_story(stream.chunks(1)), server);
-        let client = client_story([&stream[..]]);
-        prop_assert_eq!(client_story(pieces), client.clone());
-        prop_assert_eq!(client_story(stream.chunks(1)), client);
+        let server = server_trace([&stream[..]]);
+        prop_assert_eq!(server_trace(pieces.clone()), server.clone());
+        prop_assert_eq!(server_trace(stream.chunks(1)), server);
+        let client = client_trace([&stream[..]]);
+        prop_assert_eq!(client_trace(pieces), client.clone());
+        prop_assert_eq!(client_trace(stream.chunks(1)), client);
     }
 
     #[test]
@@ -243,29 +243,29 @@ proptest! {
         let bent = [&first.as_bytes()[..cut.index(first.len() + 1)], &junk].concat();
         for later in [first.as_bytes(), second.as_bytes(), &bent] {
             let mut server = server_with(limits());
-            let before = server.hear_and_echo(first.as_bytes());
-            server.said();
+            let before = server.receive_and_echo(first.as_bytes());
+            server.output();
             if before.is_empty() || server.is_over {
                 continue;
             }
-            let response: Vec<Told> = server.hear_and_echo(later).into_iter().map(without_places).collect();
-            let (mut alone, said) = (server_with(limits()), server.said());
-            let expected: Vec<Told> = alone.hear_and_echo(later).into_iter().map(without_places).collect();
+            let response: Vec<ReceivedMessage> = server.receive_and_echo(later).into_iter().map(without_places).collect();
+            let (mut alone, output) = (server_with(limits()), server.output());
+            let expected: Vec<ReceivedMessage> = alone.receive_and_echo(later).into_iter().map(without_places).collect();
             // The ids of messages are consecutive.
-            let anonymous = |response: Vec<Told>| response.into_iter().map(without_id).collect::<Vec<_>>();
+            let anonymous = |response: Vec<ReceivedMessage>| response.into_iter().map(without_id).collect::<Vec<_>>();
             prop_assert_eq!(anonymous(response), anonymous(expected));
             prop_assert_eq!(server.is_over, alone.is_over);
             // Unreadable input is answered in the dialect of the previous request.
-            if !said.contains("parse error") {
-                prop_assert_eq!(said, alone.said());
+            if !output.contains("parse error") {
+                prop_assert_eq!(output, alone.output());
             }
         }
     }
 
     #[test]
     fn all_output_of_a_server_is_json(stream in stream()) {
-        let (_, said, _, _) = server_story([&stream[..]]);
-        for line in said.lines() {
+        let (_, output, _, _) = server_trace([&stream[..]]);
+        for line in output.lines() {
             // The value is not ignored: the reader checks each number and each string.
             prop_assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{}", line);
         }
@@ -273,9 +273,9 @@ proptest! {
 
     #[test]
     fn noise_is_no_fault(noise in vec(any::<u8>(), 0..64)) {
-        server_story([&noise[..]]);
-        client_story([&[b"{", &noise[..]].concat()[..]]);
-        server_story([&[b"[{", &noise[..], b"}]"].concat()[..]]);
+        server_trace([&noise[..]]);
+        client_trace([&[b"{", &noise[..]].concat()[..]]);
+        server_trace([&[b"[{", &noise[..], b"}]"].concat()[..]]);
     }
 
     #[test]
@@ -328,7 +328,7 @@ proptest! {
                 time_left_us: 0, metadata: &[], body: SendBody::Bytes(&body),
             }));
         }
-        let judged = server.hear(client.said().as_bytes());
+        let judged = server.receive(client.output().as_bytes());
         prop_assert_eq!(judged.len(), calls.len());
         let mut order: Vec<usize> = (0..calls.len()).collect();
         if backwards {
@@ -353,7 +353,7 @@ proptest! {
                 _ => (*id, Code::Unknown, body),
             });
         }
-        let answers = client.hear(server.said().as_bytes());
+        let answers = client.receive(server.output().as_bytes());
         let answers: Vec<(u64, Code, Vec<u8>)> = answers
             .into_iter()
             .map(|(message, body)| match message {

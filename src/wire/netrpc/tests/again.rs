@@ -26,12 +26,12 @@ fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
 }
 
 /// The sequence numbers of the answers, in order, and their texts.
-fn answered(server: &mut NetRpcEnd<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
-    for parsed in server.hear(asked) {
+fn answered(server: &mut NetRpcEnd<NetRpc>, requests: &[u8]) -> Vec<(u64, String)> {
+    for parsed in server.receive(requests) {
         echo(server, &parsed);
     }
     assert_eq!(server.broken, None);
-    let parsed = client().hear(&server.said());
+    let parsed = client().receive(&server.output());
     parsed.iter().map(|parsed| (answer_of(parsed).id, gob::decode(&parsed.1).unwrap())).collect()
 }
 
@@ -42,9 +42,9 @@ fn a_sequence_number_is_read_beside_any_fields() {
         for id in ids {
             caller.call(*id, "Echo.Echo", false, &body_of(&id.to_string()));
         }
-        caller.said()
+        caller.output()
     };
-    let asked = [
+    let requests = [
         usual(&[1, 2]),
         // Numbers that could be confused, and missing fields.
         with_trace(70, true, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
@@ -55,12 +55,12 @@ fn a_sequence_number_is_read_beside_any_fields() {
     .concat();
     let seqs = [1, 2, 5, 6, 5, 7, 0, 3, 5, 6, 5, 7, 0, 4, 0, 300];
     let expected: Vec<_> = seqs.iter().map(|seq| (*seq, seq.to_string())).collect();
-    assert_eq!(answered(&mut server(), &asked), expected);
-    each_split(&asked, |pieces, cut| {
+    assert_eq!(answered(&mut server(), &requests), expected);
+    each_split(&requests, |pieces, cut| {
         let mut server = server();
-        let parsed: Vec<_> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        let parsed: Vec<_> = pieces.flat_map(|piece| server.receive(piece)).collect();
         parsed.iter().for_each(|parsed| echo(&mut server, parsed));
-        let parsed = client().hear(&server.said());
+        let parsed = client().receive(&server.output());
         let seqs_heard: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
         assert_eq!(seqs_heard, seqs, "{cut}");
     });
@@ -109,18 +109,18 @@ fn bodies_of_several_types_round_trip() {
     let (mut caller, mut server) = (client(), server());
     for (id, body) in bodies.iter().enumerate() {
         caller.call(id as u64, "Echo.Echo", false, body);
-        let parsed = server.hear(&caller.said());
+        let parsed = server.receive(&caller.output());
         assert_eq!(parsed.len(), 1);
         assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
         echo(&mut server, &parsed[0]);
-        let parsed = caller.hear(&server.said());
+        let parsed = caller.receive(&server.output());
         assert_eq!(answer_of(&parsed[0]).id, id as u64);
         assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
     }
     // The same in one piece, through a server that already knows other types.
     let mut caller = client();
     bodies.iter().for_each(|body| caller.call(7, "Echo.Echo", false, body));
-    let parsed = self::server().hear(&caller.said());
+    let parsed = self::server().receive(&caller.output());
     let parsed: Vec<_> = parsed.iter().map(|parsed| without_order(&parsed.1)).collect();
     assert_eq!(parsed, bodies.each_ref().map(|body| without_order(body)));
 }
@@ -133,13 +133,13 @@ fn an_oversized_body_of_a_known_type_is_refused() {
     for (id, len) in [(1, 90), (2, 90), (3, 96)] {
         caller.call(id, "Echo.Echo", false, &body_of(&"x".repeat(len)));
     }
-    let parsed = server.hear(&caller.said());
+    let parsed = server.receive(&caller.output());
     assert_eq!(
         parsed.iter().map(|parsed| matches!(parsed.0, Message::Request(_))).collect::<Vec<_>>(),
         [true, true, true]
     );
     caller.call(4, "Echo.Echo", false, &body_of(&"x".repeat(98)));
-    let parsed = server.hear(&caller.said());
+    let parsed = server.receive(&caller.output());
     assert_eq!(refusal_of(&parsed[0]).code, Code::ResourceExhausted);
     assert!(matches!(server.broken, Some(Broken::TooLarge { .. })), "{:?}", server.broken);
 }

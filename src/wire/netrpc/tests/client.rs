@@ -3,15 +3,15 @@
 use super::*;
 
 /// Returns what a client receives from an echo server for these calls.
-fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<Told> {
+fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<ReceivedMessage> {
     let (mut client, mut server) = (client(), server());
     for (id, name, one_way, body) in calls {
         client.call(*id, name, *one_way, body);
     }
-    let parsed = server.hear(&client.said());
+    let parsed = server.receive(&client.output());
     assert_eq!((parsed.len(), &server.broken), (calls.len(), &None));
     parsed.iter().rev().for_each(|parsed| echo(&mut server, parsed));
-    let parsed = client.hear(&server.said());
+    let parsed = client.receive(&server.output());
     assert_eq!((&client.broken, client.held.len()), (&None, 0));
     parsed
 }
@@ -88,14 +88,14 @@ fn only_calls_are_written() {
     client.say(Outgoing::Cancel { id: 1 });
     client.say(Outgoing::Ping { id: 1 });
     client.say(Outgoing::Drain);
-    assert_eq!(client.said(), b"");
+    assert_eq!(client.output(), b"");
     let mut server = server();
     server.say(Outgoing::Pong { id: 1 });
     server.say(Outgoing::Drain);
     let GoServer { wire, queue, pool } = GoServer::of(&mut server);
     wire.encode_drain(&mut Out { queue, pool });
     wire.encode_late(&mut Out { queue, pool });
-    assert_eq!(server.said(), b"");
+    assert_eq!(server.output(), b"");
 }
 
 /// The parts of a server's side, to be borrowed separately.
@@ -116,10 +116,10 @@ fn an_invalid_argument_is_refused_by_the_server() {
     let (mut client, mut server) = (client(), server());
     for body in [&b"{\"A\":6}"[..], b"", &[3, 4, 0], &[4, 0xff, 0x84, 0]] {
         client.call(1, "Echo.Echo", false, body);
-        let parsed = server.hear(&client.said());
+        let parsed = server.receive(&client.output());
         assert_eq!(server.broken, None);
         echo(&mut server, &parsed[0]);
-        let parsed = client.hear(&server.said());
+        let parsed = client.receive(&server.output());
         let text = "rpc: service/method request ill-formed: the argument is not a gob body of this process";
         assert_eq!((answer_of(&parsed[0]).id, parsed[0].1.as_slice()), (1, text.as_bytes()));
     }
@@ -132,12 +132,13 @@ fn an_answer_over_the_limit_fails_only_its_call() {
         for id in 1..=4 {
             client.call(id, "Echo.Echo", id == 3, &body_of(&String::new()));
         }
-        let parsed = server.hear(&client.said());
+        let parsed = server.receive(&client.output());
         for (parsed, bytes) in parsed.iter().zip([1000, 5000, 2000, 10]) {
             let body = body_of(&"x".repeat(bytes));
             server.reply(request_of(parsed).id, Code::Ok, SendBody::Bytes(&body));
         }
-        let parsed: Vec<Told> = server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
+        let parsed: Vec<ReceivedMessage> =
+            server.output().chunks(pieces).flat_map(|piece| client.receive(piece)).collect();
         assert_eq!((&client.broken, parsed.len()), (&None, 3), "in pieces of {pieces}");
         for (parsed, id) in parsed.iter().zip([1, 2]) {
             let Message::Refused(refusal) = &parsed.0 else { panic!("{:?}", parsed.0) };

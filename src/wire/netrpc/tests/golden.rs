@@ -41,8 +41,8 @@ fn user(id: u64, tags: &[&str]) -> GoUser {
 }
 
 /// Checks the messages that a server reads from the client's stream.
-fn check_requests(parsed: &[Told]) {
-    let calls: Vec<&Told> =
+fn check_requests(parsed: &[ReceivedMessage]) {
+    let calls: Vec<&ReceivedMessage> =
         parsed.iter().filter(|(message, _)| matches!(message, Message::Request(_))).collect();
     let methods: Vec<u32> = calls.iter().map(|parsed| request_of(parsed).method).collect();
     let names = [
@@ -83,7 +83,7 @@ fn check_requests(parsed: &[Told]) {
 }
 
 /// Checks the messages that a client reads from the server's stream.
-fn check_answers(parsed: &[Told]) {
+fn check_answers(parsed: &[ReceivedMessage]) {
     let ids: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
     assert_eq!(ids, Vec::from_iter(0..13));
     let failed: Vec<_> = parsed
@@ -114,10 +114,10 @@ fn check_answers(parsed: &[Told]) {
 
 #[test]
 fn the_stream_of_gos_client_is_read_at_every_split() {
-    for (_, asked, _) in captured() {
-        each_split(&asked, |pieces, _| {
+    for (_, requests, _) in captured() {
+        each_split(&requests, |pieces, _| {
             let mut server = server();
-            let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| server.receive(piece)).collect();
             assert_eq!(server.broken, None);
             assert!(!server.wire.is_inside_message() && server.held.is_empty());
             check_requests(&parsed);
@@ -130,7 +130,7 @@ fn the_stream_of_gos_server_is_read_at_every_split() {
     for (_, _, answered) in captured() {
         each_split(&answered, |pieces, _| {
             let mut client = client();
-            let parsed: Vec<Told> = pieces.flat_map(|piece| client.hear(piece)).collect();
+            let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| client.receive(piece)).collect();
             assert_eq!(client.broken, None);
             assert!(!client.wire.is_inside_message() && client.held.is_empty());
             check_answers(&parsed);
@@ -140,14 +140,16 @@ fn the_stream_of_gos_server_is_read_at_every_split() {
 
 #[test]
 fn gos_streams_are_recognized_by_their_first_bytes() {
-    for (name, asked, _) in captured() {
-        let parsed = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
+    for (name, requests, _) in captured() {
+        let parsed = (0..requests.len()).find(|len| sniff(&requests[..*len]) != Sniffed::NeedMore).unwrap();
         assert!(parsed <= 4, "{name}: {parsed} bytes");
-        assert!((parsed..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(ProtocolId::NetRpc)));
-        each_split(&asked, |pieces, cut| {
+        assert!(
+            (parsed..=requests.len()).all(|len| sniff(&requests[..len]) == Sniffed::Is(ProtocolId::NetRpc))
+        );
+        each_split(&requests, |pieces, cut| {
             let mut server =
                 NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
-            let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| server.receive(piece)).collect();
             assert!(matches!(server.wire, ServerProtocol::NetRpc(_)), "{name} cut at {cut}");
             check_requests(&parsed);
         });
@@ -157,8 +159,8 @@ fn gos_streams_are_recognized_by_their_first_bytes() {
 #[test]
 fn a_connect_of_gos_client_continues_in_gob() {
     let granted = b"HTTP/1.0 200 Connected to Go RPC\n\n";
-    for (_, asked, _) in captured() {
-        let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &asked[..]].concat();
+    for (_, requests, _) in captured() {
+        let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &requests[..]].concat();
         each_split(&stream, |pieces, _| {
             let mut server =
                 NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
@@ -172,7 +174,7 @@ fn a_connect_of_gos_client_continues_in_gob() {
                     }
                 }
             }
-            assert_eq!(server.said(), granted);
+            assert_eq!(server.output(), granted);
             check_requests(&parsed);
         });
     }
@@ -181,27 +183,30 @@ fn a_connect_of_gos_client_continues_in_gob() {
 #[test]
 fn a_listener_without_gob_grants_no_connect() {
     for protocols in [ProtocolSet::only(ProtocolId::Http), ProtocolSet::only(ProtocolId::NetRpc)] {
-        for (_, asked, _) in captured() {
+        for (_, requests, _) in captured() {
             let connect = &b"CONNECT /_goRPC_ HTTP/1.0\n\n"[..];
             let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-            let parsed = server.hear(connect);
+            let parsed = server.receive(connect);
             if protocols.contains(ProtocolId::Http) {
                 assert_eq!(refusal_of(&parsed[0]).code, Code::Unimplemented);
                 let (id, text) = (refusal_of(&parsed[0]).id, refusal_of(&parsed[0]).message.clone());
                 server.reply(id, Code::Unimplemented, SendBody::Bytes(text.as_bytes()));
-                let said = String::from_utf8(server.said()).unwrap();
-                assert!(said.starts_with("HTTP/1.1 405 ") && said.contains("Connection: close"), "{said}");
-                assert_eq!(server.wire.decode(&asked), Decoded::End);
+                let output = String::from_utf8(server.output()).unwrap();
+                assert!(
+                    output.starts_with("HTTP/1.1 405 ") && output.contains("Connection: close"),
+                    "{output}"
+                );
+                assert_eq!(server.wire.decode(&requests), Decoded::End);
                 let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-                let parsed = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
+                let parsed = server.receive(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
                 server.reply(refusal_of(&parsed[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
-                let said = String::from_utf8(server.said()).unwrap();
-                assert!(said.starts_with("HTTP/1.1 404 ") && !said.contains("Allow"), "{said}");
+                let output = String::from_utf8(server.output()).unwrap();
+                assert!(output.starts_with("HTTP/1.1 404 ") && !output.contains("Allow"), "{output}");
             } else {
                 assert_eq!(server.broken, Some(Broken::NotSpoken("http")));
             }
             let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-            let parsed = server.hear(&asked);
+            let parsed = server.receive(&requests);
             match protocols.contains(ProtocolId::NetRpc) {
                 true => check_requests(&parsed),
                 false => assert_eq!(server.broken, Some(Broken::NotSpoken("gob"))),
@@ -223,9 +228,9 @@ fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
 
 #[test]
 fn definitions_and_headers_are_gos_to_the_byte() {
-    for (name, asked, answered) in captured() {
+    for (name, requests, answered) in captured() {
         for (kind, goes, title, count) in [
-            (head::HeaderKind::Request, &asked, "Request", 2),
+            (head::HeaderKind::Request, &requests, "Request", 2),
             (head::HeaderKind::Response, &answered, "Response", 3),
         ] {
             let goes = messages(goes);

@@ -75,7 +75,7 @@ fn side(limits: Limits) -> Arc<ServerContext> {
 }
 
 /// A decoded message, with the bytes of its body.
-type Told = (Message, Vec<u8>);
+type ReceivedMessage = (Message, Vec<u8>);
 
 /// A protocol, driven as a connection does it.
 struct NetRpcEnd<W> {
@@ -97,7 +97,7 @@ where
     }
 
     /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
-    fn next(&mut self) -> Option<Told> {
+    fn next(&mut self) -> Option<ReceivedMessage> {
         while self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
@@ -130,7 +130,7 @@ where
         None
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Told> {
+    fn receive(&mut self, bytes: &[u8]) -> Vec<ReceivedMessage> {
         self.held.extend_from_slice(bytes);
         std::iter::from_fn(|| self.next()).collect()
     }
@@ -167,7 +167,7 @@ where
     }
 
     /// Returns the bytes that wait to be written.
-    fn said(&mut self) -> Vec<u8> {
+    fn output(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Some(first) = self.queue.first() {
             let len = first.len();
@@ -206,21 +206,21 @@ fn body_of<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Vec<u8> {
     body
 }
 
-fn request_of(parsed: &Told) -> Request {
+fn request_of(parsed: &ReceivedMessage) -> Request {
     match parsed.0 {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(parsed: &Told) -> &Refusal {
+fn refusal_of(parsed: &ReceivedMessage) -> &Refusal {
     match &parsed.0 {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
     }
 }
 
-fn answer_of(parsed: &Told) -> IncomingReply {
+fn answer_of(parsed: &ReceivedMessage) -> IncomingReply {
     match parsed.0 {
         Message::Reply(answered) => answered,
         ref other => panic!("an answer was expected, not {other:?}"),
@@ -228,7 +228,7 @@ fn answer_of(parsed: &Told) -> IncomingReply {
 }
 
 /// Answers as a method that returns its argument.
-fn echo(end: &mut NetRpcEnd<NetRpc>, parsed: &Told) {
+fn echo(end: &mut NetRpcEnd<NetRpc>, parsed: &ReceivedMessage) {
     match &parsed.0 {
         Message::Request(request) => end.reply(request.id, Code::Ok, SendBody::Bytes(&parsed.1)),
         Message::Refused(refusal) => {

@@ -17,9 +17,9 @@ fn limits() -> Limits {
 }
 
 /// The result of a stream: the messages, the output, and the end.
-type Story = (Vec<Told>, Vec<u8>, Option<Broken>);
+type Trace = (Vec<ReceivedMessage>, Vec<u8>, Option<Broken>);
 
-fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn server_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut server = server_with(limits());
     let mut all = Vec::new();
     for piece in pieces {
@@ -29,13 +29,13 @@ fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
             all.push(parsed);
         }
     }
-    (all, server.said(), server.broken)
+    (all, server.output(), server.broken)
 }
 
-fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn client_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut client = NetRpcEnd::of(NetRpcClient::new(300));
-    let parsed = pieces.into_iter().flat_map(|piece| client.hear(piece)).collect();
-    (parsed, client.said(), client.broken)
+    let parsed = pieces.into_iter().flat_map(|piece| client.receive(piece)).collect();
+    (parsed, client.output(), client.broken)
 }
 
 /// A stream of our calls, and a server's answers.
@@ -46,16 +46,16 @@ fn talk() -> (Vec<u8>, Vec<u8>) {
             if id % 2 == 0 { body_of(&GoArgs { a: -1, b: 1 << 40 }) } else { body_of(&vec!["x".to_owned()]) };
         client.call(id as u64, name, id == 4, &body);
     }
-    let asked = client.said();
-    let answered = server_story([&asked[..]]).1;
-    (asked, answered)
+    let requests = client.output();
+    let answered = server_trace([&requests[..]]).1;
+    (requests, answered)
 }
 
 /// Whole streams and pieces of them, with changed bytes, so that streams are often nearly valid.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
-    let (asked, answered) = talk();
+    let (requests, answered) = talk();
     let changes = vec((any::<Index>(), any::<u8>()), 0..4);
-    let near = (select(vec![asked, answered]), changes).prop_map(|(mut stream, changes)| {
+    let near = (select(vec![requests, answered]), changes).prop_map(|(mut stream, changes)| {
         for (at, byte) in changes {
             let at = at.index(stream.len());
             stream[at] = byte;
@@ -76,10 +76,10 @@ proptest! {
             pieces.push(&stream[from..cut]);
             from = cut;
         }
-        prop_assert_eq!(server_story(pieces.clone()), server_story([&stream[..]]));
-        prop_assert_eq!(server_story(stream.chunks(1)), server_story([&stream[..]]));
-        prop_assert_eq!(client_story(pieces), client_story([&stream[..]]));
-        prop_assert_eq!(client_story(stream.chunks(1)), client_story([&stream[..]]));
+        prop_assert_eq!(server_trace(pieces.clone()), server_trace([&stream[..]]));
+        prop_assert_eq!(server_trace(stream.chunks(1)), server_trace([&stream[..]]));
+        prop_assert_eq!(client_trace(pieces), client_trace([&stream[..]]));
+        prop_assert_eq!(client_trace(stream.chunks(1)), client_trace([&stream[..]]));
     }
 
     #[test]
@@ -97,12 +97,12 @@ proptest! {
             };
             client.call(at as u64, name, false, &body);
         }
-        let (asked, mut parsed, mut from) = (client.said(), Vec::new(), 0);
+        let (requests, mut parsed, mut from) = (client.output(), Vec::new(), 0);
         for cut in cuts.iter().cycle() {
-            let to = (from + cut).min(asked.len());
-            parsed.extend(server.hear(&asked[from..to]));
+            let to = (from + cut).min(requests.len());
+            parsed.extend(server.receive(&requests[from..to]));
             from = to;
-            if from == asked.len() {
+            if from == requests.len() {
                 break;
             }
         }
@@ -113,7 +113,7 @@ proptest! {
             prop_assert_eq!(request_of(&parsed[*at]).method, method_hash(calls[*at].1));
             echo(&mut server, &parsed[*at]);
         }
-        let parsed = client.hear(&server.said());
+        let parsed = client.receive(&server.output());
         let ids: Vec<usize> = parsed.iter().map(|parsed| answer_of(parsed).id as usize).collect();
         prop_assert_eq!(ids, order);
         for parsed in &parsed {

@@ -4,18 +4,18 @@ use super::*;
 use crate::codec::gob::stream::{self, Definitions, HEADER_ID, StructWriter, put_struct_definition};
 
 /// The stream of these calls, each with its number and argument.
-fn asked(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
+fn requests(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
     let mut client = client();
     for (name, id, body) in calls {
         client.call(*id, name, false, body);
     }
-    client.said()
+    client.output()
 }
 
 /// Returns the server's answers as a client reads them.
 fn answers(server: &mut NetRpcEnd<NetRpc>) -> Vec<(u64, u32, Vec<u8>)> {
     let mut client = client();
-    let parsed = client.hear(&server.said());
+    let parsed = client.receive(&server.output());
     assert_eq!((client.broken, client.held.len()), (None, 0));
     parsed.iter().map(|parsed| (answer_of(parsed).id, answer_of(parsed).status, parsed.1.clone())).collect()
 }
@@ -27,14 +27,14 @@ fn each_type_is_defined_once_in_each_direction() {
     let mut lengths = Vec::new();
     for id in 0..3 {
         client.call(id, "Arith.Add", false, &args);
-        let asked = client.said();
-        let parsed = server.hear(&asked);
+        let requests = client.output();
+        let parsed = server.receive(&requests);
         assert_eq!(gob::decode::<GoArgs>(&parsed[0].1), Ok(GoArgs { a: 6, b: 7 }));
         echo(&mut server, &parsed[0]);
-        let answered = server.said();
-        let parsed = client.hear(&answered);
+        let answered = server.output();
+        let parsed = client.receive(&answered);
         assert_eq!(gob::decode::<GoArgs>(&parsed[0].1), Ok(GoArgs { a: 6, b: 7 }));
-        lengths.push((asked.len(), answered.len()));
+        lengths.push((requests.len(), answered.len()));
     }
     assert!(lengths[0].0 > lengths[1].0 + 60 && lengths[0].1 > lengths[1].1 + 60, "{lengths:?}");
     // The first number is zero and omitted; the second and third are written.
@@ -43,7 +43,7 @@ fn each_type_is_defined_once_in_each_direction() {
 
 #[test]
 fn a_body_of_a_built_in_type_is_in_place() {
-    let stream = asked(&[
+    let stream = requests(&[
         ("Echo.Echo", 1, body_of(&"text".to_owned())),
         ("Arith.Add", 2, body_of(&GoArgs { a: 1, b: 2 })),
     ]);
@@ -70,7 +70,7 @@ fn answers_in_any_order_have_the_callers_numbers() {
     let calls: Vec<_> =
         numbers.iter().map(|seq| ("Echo.Echo", *seq, body_of(&format!("for {seq}")))).collect();
     let mut server = server();
-    let parsed = server.hear(&asked(&calls));
+    let parsed = server.receive(&requests(&calls));
     for parsed in parsed.iter().rev() {
         echo(&mut server, parsed);
     }
@@ -99,7 +99,7 @@ fn an_unknown_method_is_refused_with_gos_text() {
         (&long, format!("rpc: can't find method {long}")),
     ] {
         let mut server = server();
-        let parsed = server.hear(&asked(&[(name, 1, args.clone()), ("Arith.Add", 2, args.clone())]));
+        let parsed = server.receive(&requests(&[(name, 1, args.clone()), ("Arith.Add", 2, args.clone())]));
         assert_eq!((refusal_of(&parsed[0]).message.as_str(), parsed.len()), (text.as_str(), 2));
         assert_eq!(gob::decode::<GoArgs>(&parsed[1].1), Ok(GoArgs { a: 1, b: 2 }));
         parsed.iter().for_each(|parsed| echo(&mut server, parsed));
@@ -113,7 +113,7 @@ fn an_unknown_method_is_refused_with_gos_text() {
 fn a_failed_call_has_a_text_and_an_empty_struct() {
     let mut server = server();
     let body = body_of(&"x".to_owned());
-    let parsed = server.hear(&asked(&[
+    let parsed = server.receive(&requests(&[
         ("Echo.Echo", 1, body.clone()),
         ("Echo.Echo", 2, body.clone()),
         ("Echo.Echo", 3, body.clone()),
@@ -124,9 +124,9 @@ fn a_failed_call_has_a_text_and_an_empty_struct() {
     server.reply(ids[1], Code::Internal, SendBody::Bytes(b""));
     // An invalid body cannot be written to the stream.
     server.reply(ids[2], Code::Ok, SendBody::Bytes(b"{}"));
-    let said = server.said();
+    let output = server.output();
     let mut definitions = Definitions::new(Default::default());
-    let (mut rest, mut bodies) = (&said[..], Vec::new());
+    let (mut rest, mut bodies) = (&output[..], Vec::new());
     while !rest.is_empty() {
         let bytes = match definitions.take(rest, 1000).unwrap() {
             stream::ReceivedItem::Definition { bytes } => bytes,
@@ -142,7 +142,7 @@ fn a_failed_call_has_a_text_and_an_empty_struct() {
     assert!(bodies.iter().skip(1).step_by(2).all(|(_, body)| gob::decode::<GoEmpty>(body) == Ok(GoEmpty {})));
     let mut client = client();
     let texts: Vec<String> =
-        client.hear(&said).iter().map(|parsed| String::from_utf8(parsed.1.clone()).unwrap()).collect();
+        client.receive(&output).iter().map(|parsed| String::from_utf8(parsed.1.clone()).unwrap()).collect();
     assert_eq!(texts[..2], ["divide by zero", "internal"]);
     assert!(texts[2].starts_with("the reply cannot be sent: "), "{}", texts[2]);
 }
@@ -151,14 +151,14 @@ fn a_failed_call_has_a_text_and_an_empty_struct() {
 fn a_large_result_is_linked() {
     let large = body_of(&"x".repeat(100_000));
     let mut server = server();
-    let parsed = server.hear(&asked(&[("Echo.Echo", 1, body_of(&String::new()))]));
+    let parsed = server.receive(&requests(&[("Echo.Echo", 1, body_of(&String::new()))]));
     server.reply(request_of(&parsed[0]).id, Code::Ok, SendBody::Chunk(large.clone().into()));
     assert_eq!(answers(&mut server), [(1, 0, large)]);
     let users = body_of(&vec![GoArgs { a: 1, b: 2 }; 10_000]);
-    let parsed = server.hear(&asked(&[("Echo.Echo", 2, body_of(&String::new()))])[0x2e + 1..]);
+    let parsed = server.receive(&requests(&[("Echo.Echo", 2, body_of(&String::new()))])[0x2e + 1..]);
     server.reply(request_of(&parsed[0]).id, Code::Ok, SendBody::Chunk(users.into()));
     let mut client = client();
-    let first = client.hear(&server.said());
+    let first = client.receive(&server.output());
     assert!(first.is_empty() && client.broken.is_some(), "the header's type was defined before");
 }
 
@@ -187,7 +187,7 @@ fn a_header_is_read_by_the_names_of_its_fields() {
         writer.text(b"Echo.Echo");
     });
     let mut server = server();
-    let parsed = server.hear(&[&stream[..], &body_of(&"x".to_owned())].concat());
+    let parsed = server.receive(&[&stream[..], &body_of(&"x".to_owned())].concat());
     echo(&mut server, &parsed[0]);
     assert_eq!(answers(&mut server), [(300, 0, body_of(&"x".to_owned()))]);
 }
@@ -213,7 +213,7 @@ fn a_header_that_cannot_be_read_ends_the_connection() {
         ("an empty message", vec![0]),
     ] {
         let mut server = server();
-        server.hear(&stream);
+        server.receive(&stream);
         assert!(matches!(server.broken, Some(Broken::Other(_))), "{why}: {:?}", server.broken);
     }
 }
@@ -228,10 +228,10 @@ fn limits_end_the_connection() {
         stream
     };
     let mut server = server_with(limits.clone());
-    let parsed = server.hear(&(0..4).flat_map(|n| define(70 + n, "T")).collect::<Vec<u8>>());
+    let parsed = server.receive(&(0..4).flat_map(|n| define(70 + n, "T")).collect::<Vec<u8>>());
     assert!(parsed.is_empty() && matches!(server.broken, Some(Broken::Other(_))));
     let mut server = server_with(limits.clone());
-    server.hear(&define(70, &"T".repeat(100)));
+    server.receive(&define(70, &"T".repeat(100)));
     assert!(server.broken.is_some());
     // A length is checked against the limits as soon as it is read.
     for announced in [
@@ -240,7 +240,7 @@ fn limits_end_the_connection() {
         &[0xf8, 255, 255, 255, 255, 255, 255, 255, 255],
     ] {
         let mut server = server_with(limits.clone());
-        server.hear(announced);
+        server.receive(announced);
         assert!(
             matches!(server.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })),
             "{:?}",
@@ -253,10 +253,10 @@ fn limits_end_the_connection() {
 fn an_oversized_argument_is_answered_and_the_last() {
     let limits = Limits { frame_bytes_max: 1000, ..Limits::default() };
     let stream =
-        asked(&[("Echo.Echo", 5, body_of(&"x".repeat(1000))), ("Echo.Echo", 6, body_of(&String::new()))]);
+        requests(&[("Echo.Echo", 5, body_of(&"x".repeat(1000))), ("Echo.Echo", 6, body_of(&String::new()))]);
     each_split(&stream, |pieces, _| {
         let mut server = server_with(limits.clone());
-        let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| server.receive(piece)).collect();
         assert_eq!((refusal_of(&parsed[0]).code, parsed.len()), (Code::ResourceExhausted, 1));
         assert!(matches!(server.broken, Some(Broken::TooLarge { bytes_max: 1000, .. })));
         echo(&mut server, &parsed[0]);
@@ -267,13 +267,13 @@ fn an_oversized_argument_is_answered_and_the_last() {
 
 #[test]
 fn a_header_without_its_argument_is_inside_a_message() {
-    let stream = asked(&[("Echo.Echo", 1, body_of(&"text".to_owned()))]);
+    let stream = requests(&[("Echo.Echo", 1, body_of(&"text".to_owned()))]);
     let body = body_of(&"text".to_owned()).len();
     let mut server = server();
-    server.hear(&stream[..0x2e + 1]);
+    server.receive(&stream[..0x2e + 1]);
     assert!(!server.wire.is_inside_message(), "definitions belong to no call");
-    server.hear(&stream[0x2e + 1..stream.len() - body]);
+    server.receive(&stream[0x2e + 1..stream.len() - body]);
     assert!(server.wire.is_inside_message() && server.held.is_empty());
-    assert_eq!(server.hear(&stream[stream.len() - body..]).len(), 1);
+    assert_eq!(server.receive(&stream[stream.len() - body..]).len(), 1);
     assert!(!server.wire.is_inside_message());
 }
