@@ -139,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_reader_refuses_is_not() {
+    fn json_that_some_reader_refuses_is_not_portable() {
         for value in [
             "1e3756501519",
             "-1e400",

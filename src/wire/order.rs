@@ -130,7 +130,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_of_work_gives_the_order_of_questions(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
+        fn answers_have_the_order_of_requests(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
             let mut order = OrderedReplies::default();
             let mut work: Vec<_> = keys.iter().map(|key| (*key, order.take_place(*key))).collect();
             let expected = work.clone();

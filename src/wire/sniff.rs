@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn json_may_stand_after_white_space() {
+    fn json_may_follow_white_space() {
         assert_eq!(sniff(b"\r\n\r\n{"), Sniffed::Is(ProtocolId::JsonRpc));
         assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
         assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(ProtocolId::JsonRpc));

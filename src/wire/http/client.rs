@@ -289,7 +289,7 @@ impl HttpClientInner {
         self.state = ReplyState::Head;
         self.is_scratch_stale = true;
         let Some(PendingRequest { id, is_ignored: false }) = self.pending.pop_front() else {
-            // A decoder that requests more bytes here would wait forever near the end of the input.
+            // If the connection has ended, no more bytes may be requested: the next state decides.
             return if consumed > 0 { Decoded::Skip { consumed } } else { self.decode(&[]) };
         };
         let error = match head {

@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unknown_requests_are_refused() {
         for (query, status) in [
             ("connect=v2", 400),
             ("encoding=proto&message=1", 415),

@@ -658,7 +658,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_comes_back(
+    fn encoded_frames_round_trip(
         id: u64, method: u32, codec: u8, compressed: bool, one_way: bool, schema: u32, time_left_us: u32,
         body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX),
         values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..4),

@@ -8,7 +8,7 @@ fn get(fields: &str) -> String {
 }
 
 #[test]
-fn a_walk_through_rfc_9112() {
+fn the_rules_of_rfc_9112_hold() {
     let plain = get("Host: a\r\n");
     let chunked = |body: &str| {
         format!(

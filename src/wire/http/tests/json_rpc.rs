@@ -132,7 +132,7 @@ fn the_calls_of_a_body_carry_its_time_and_metadata() {
 }
 
 #[test]
-fn calls_end_in_any_order_and_responses_keep_theirs() {
+fn responses_keep_the_order_of_requests() {
     let mut rig = rig_with(roomy());
     let batch = format!("[{},{}]", two("1", "[6]"), two("2", "[7]"));
     let stream = [at("/Arith/Multiply", "", "5"), rpc(&batch), rpc(&two("3", "[8]"))].concat();

@@ -268,7 +268,10 @@ fn ask(stream: impl AsRef<[u8]>) -> (Vec<TestAnswer>, bool) {
 fn statuses(stream: impl AsRef<[u8]>) -> (Vec<u16>, bool) {
     let (answers, ended) = ask(stream);
     if ended {
-        assert!(answers.last().is_none_or(TestAnswer::closes), "only the last answer closes: {answers:?}");
+        assert!(
+            answers.last().is_none_or(TestAnswer::closes),
+            "the last answer closes the connection: {answers:?}"
+        );
     }
     (answers.into_iter().map(|answer| answer.status).collect(), ended)
 }

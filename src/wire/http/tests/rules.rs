@@ -232,7 +232,7 @@ fn a_405_names_the_allowed_methods() {
 }
 
 #[test]
-fn an_error_is_as_connect_has_it() {
+fn an_error_has_the_form_of_connect() {
     let mut rig = server();
     rig.held.extend_from_slice(post("", "1").repeat(3).as_bytes());
     while rig.next().is_some() {}

@@ -56,7 +56,7 @@ fn calls_and_notifications_have_their_forms() {
 }
 
 #[test]
-fn results_are_handed_up_in_place() {
+fn results_are_read_in_place() {
     for (stream, id, body) in [
         (r#"{"id":7,"result":{"A": 1},"error":null}"#, 7, r#"{"A": 1}"#),
         (r#"{"jsonrpc":"2.0","result":[1],"id":18446744073709551615}"#, u64::MAX, "[1]"),

@@ -177,7 +177,7 @@ fn error_texts_are_escaped_as_in_go() {
 }
 
 #[test]
-fn an_answer_of_gos_server_is_understood() {
+fn an_answer_of_gos_server_is_read() {
     let mut client = client();
     for (_, _, _, line) in CALLS {
         let (message, body) = client.receive(line.as_bytes()).remove(0);
@@ -249,7 +249,7 @@ const RAW: [(&str, &str); 17] = [
 ];
 
 #[test]
-fn odd_requests_of_1_0_fare_as_with_gos_server() {
+fn odd_requests_of_1_0_are_answered_as_by_gos_server() {
     for (request, answer) in RAW {
         assert_eq!(answers(request), format!("{answer}\n"), "{request}");
     }

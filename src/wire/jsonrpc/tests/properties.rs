@@ -193,7 +193,7 @@ fn cuts_of<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> 
 }
 
 #[test]
-fn the_same_story_at_every_split() {
+fn the_result_is_the_same_at_every_split() {
     let server = concat!(
         " \r\n",
         r#"{"method":"Echo.Echo","params":[{"A":"\\\"}]"}],"id":1}"#,
@@ -272,7 +272,7 @@ proptest! {
     }
 
     #[test]
-    fn noise_is_no_fault(noise in vec(any::<u8>(), 0..64)) {
+    fn any_noise_is_handled_without_a_panic(noise in vec(any::<u8>(), 0..64)) {
         server_trace([&noise[..]]);
         client_trace([&[b"{", &noise[..]].concat()[..]]);
         server_trace([&[b"[{", &noise[..], b"}]"].concat()[..]]);
@@ -304,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn strings_go_there_and_back(text in any::<String>()) {
+    fn written_strings_round_trip(text in any::<String>()) {
         let mut written = Vec::new();
         put_string(&mut written, text.as_bytes());
         prop_assert_eq!(&serde_json::from_slice::<String>(&written).unwrap(), &text);

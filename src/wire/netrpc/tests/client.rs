@@ -17,7 +17,7 @@ fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<ReceivedMessage> {
 }
 
 #[test]
-fn values_of_every_form_come_back() {
+fn values_of_every_form_round_trip() {
     let user = GoUser {
         id: 1 << 40,
         name: "é世".to_owned(),

@@ -83,7 +83,7 @@ proptest! {
     }
 
     #[test]
-    fn calls_go_there_and_come_back(
+    fn calls_round_trip(
         calls in vec((any::<u64>(), select(&METHODS[..]), any::<i64>(), ".{0,40}"), 1..20),
         cuts in vec(1..50usize, 1..10),
     ) {
