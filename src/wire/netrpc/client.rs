@@ -70,7 +70,8 @@ impl NetRpcClient {
         })
     }
 
-    /// Reads the body of the current answer, which starts at offset `at` of the input. `None`: the answer is dropped.
+    /// Reads the body of the current answer at the start of `input`, which `at` received bytes precede. `None`: the answer
+    /// is dropped.
     #[inline]
     fn body(
         &mut self,

@@ -114,7 +114,7 @@ impl NetRpc {
         Ok(ParsedRequest { outstanding: OutstandingCall { method: name, seq: head.seq }, method })
     }
 
-    /// Reads the argument of the current call, which starts at offset `at` of the input.
+    /// Reads the argument of the current call at the start of `input`, which `at` received bytes precede.
     #[inline]
     fn body(
         &mut self,
