@@ -1,41 +1,41 @@
-//! Where a JSON object or array ends, found in bytes that come in pieces.
+//! Finds the end of a JSON object or array in bytes that arrive in pieces.
 //!
-//! It looks at each byte once, and remembers how far it came: brackets of both kinds and strings are all that it
-//! knows. Whether what stands between them is JSON, `reader.rs` says, once it is whole.
+//! It reads each byte once and remembers its position. It only tracks brackets of both kinds and strings; `reader.rs`
+//! checks whether a complete value is JSON.
 
 use super::nest::ContainerStack;
 use super::reader::plain_len;
 
-/// What the bytes given so far hold.
+/// The result of a search.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum FoundValue {
-    /// The value ends in front of this offset.
+    /// The offset after the end of the value.
     End(usize),
-    /// It goes on.
+    /// The value is incomplete.
     Open,
-    /// More containers inside each other than are allowed.
+    /// The nesting is over the limit.
     TooDeep,
-    /// A bracket closes what is not open.
+    /// A bracket closes a container that is not open.
     Unbalanced,
 }
 
-/// The search for the end of one value.
+/// A search for the end of one value.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct ValueSearch {
-    /// Bytes of the value that need not be looked at again.
+    /// Bytes of the value that were read.
     looked: usize,
     nest: ContainerStack,
     in_string: bool,
 }
 
 impl ValueSearch {
-    /// Nothing of the value has been looked at.
+    /// Whether no byte of the value was read.
     #[inline]
     pub(crate) fn is_fresh(&self) -> bool {
         self.looked == 0
     }
 
-    /// Looks on. `input` begins with the value's first bracket, and is what it was before, and more.
+    /// Continues the search. `input` starts with the value's first bracket; it is the previous input and more bytes.
     pub(crate) fn look(&mut self, input: &[u8], depth_max: usize) -> FoundValue {
         let mut at = self.looked;
         while at < input.len() {
@@ -46,7 +46,8 @@ impl ValueSearch {
             if self.in_string {
                 match byte {
                     b'"' => self.in_string = false,
-                    // What it escapes is no end; where that has not come yet, both are looked at together.
+                    // An escaped quote is no end; if the escaped byte has not arrived, both bytes are read together
+                    // later.
                     b'\\' if at + 1 == input.len() => break,
                     b'\\' => at += 1,
                     _ => {}

@@ -1,8 +1,8 @@
-//! The one scanner of JSON text (RFC 8259): where values begin and end, whether a text is JSON, what a string says.
+//! The scanner of JSON text (RFC 8259): finds values, checks that a text is JSON, and decodes strings.
 //!
-//! It builds no values and keeps nothing; typed values are read by serde_json in `codec/json.rs`, and a test holds both to
-//! the same grammar. `reader.rs` reads a text that is complete, `frame.rs` finds the end of one that comes in pieces,
-//! `portable.rs` says which JSON every other reader takes, too.
+//! It builds no values and stores nothing. serde_json reads typed values in `codec/json.rs`, and a test checks that
+//! both accept the same grammar. `reader.rs` reads a complete text, `frame.rs` finds the end of one that arrives in
+//! pieces, `portable.rs` checks for JSON that every reader accepts.
 #![cfg_attr(
     not(all(feature = "jsonrpc", feature = "record")),
     allow(dead_code, unused_imports, reason = "each feature uses a part")

@@ -1,17 +1,18 @@
-//! Which JSON every reader takes: an id that is echoed must be such JSON, or some client cannot read its response.
+//! Checks for JSON that every reader accepts. An echoed id must be such JSON, or some clients cannot read its
+//! response.
 //!
-//! The grammar allows more than readers do: numbers beyond a double's range, escapes of half a surrogate pair, names that
-//! repeat, any depth.
+//! The grammar permits more than some readers accept: numbers outside a double's range, escapes of half a surrogate
+//! pair, repeated names, any nesting.
 
 use super::reader::{JsonFault, JsonReader};
 use super::strings::has_lone_surrogate;
 
-/// Containers inside each other.
+/// The maximum nesting.
 const DEPTH_MAX: usize = 16;
-/// Digits of an exponent, leading zeros not counted: a double's are below 309.
+/// The maximum digits of an exponent, without leading zeros: a double's exponent is below 309.
 const EXPONENT_DIGITS_MAX: usize = 3;
 
-/// Checks a value that the reader has accepted; the error says what some readers refuse.
+/// Checks a value that the reader has accepted. The error is the part that some readers refuse.
 #[inline]
 pub(crate) fn check(value: &[u8]) -> Result<(), &'static str> {
     match value {
@@ -28,12 +29,12 @@ fn check_any(value: &[u8]) -> Result<(), &'static str> {
     walk.check().map_err(|Unportable(what)| what)
 }
 
-/// What some readers refuse.
+/// The part that some readers refuse.
 struct Unportable(&'static str);
 
 impl From<JsonFault> for Unportable {
     fn from(_: JsonFault) -> Unportable {
-        // The value was accepted before, in a text that may be nested deeper.
+        // The value was accepted before, in a text that may be nested more deeply.
         Unportable("more than 16 containers inside each other")
     }
 }
@@ -44,7 +45,7 @@ struct Walk<'a> {
 }
 
 impl Walk<'_> {
-    /// The next value. It recurses as deep as the reader lets it, which is [`DEPTH_MAX`].
+    /// Checks the next value. It recurses as deeply as the reader permits, which is [`DEPTH_MAX`].
     fn check(&mut self) -> Result<(), Unportable> {
         match self.reader.next() {
             Some(b'{') => self.check_object(),
@@ -97,8 +98,8 @@ fn check_string(text: &[u8]) -> Result<(), Unportable> {
     Ok(())
 }
 
-/// The number is one that a double holds, and its exponent is short: some readers refuse what overflows or underflows,
-/// or an exponent that does not fit an integer.
+/// Whether a double can represent the number and its exponent is short: some readers refuse overflow, underflow, or
+/// an exponent that does not fit an integer.
 fn is_portable_number(text: &[u8]) -> bool {
     let Ok(text) = std::str::from_utf8(text) else { return false };
     let (significand, exponent) = text.split_once(['e', 'E']).unwrap_or((text, ""));
@@ -113,7 +114,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_every_reader_takes_is_portable() {
+    fn json_that_every_reader_accepts_is_portable() {
         for value in [
             "0",
             "-1",
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_some_reader_refuses_is_not() {
+    fn json_that_some_reader_refuses_is_not_portable() {
         for value in [
             "1e3756501519",
             "-1e400",

@@ -1,26 +1,26 @@
-//! A strict reader of JSON text (RFC 8259): it says where values begin and end, and keeps none of them.
+//! A strict reader of JSON text (RFC 8259), which finds values and stores none.
 //!
 //! Requests are small and their arguments are decoded elsewhere, so a request costs one pass over its bytes and no
-//! allocation. It never recurses; what it accepts is held to serde_json by the tests.
+//! allocation. The reader never recurses; tests compare it with serde_json.
 
 use std::ops::Range;
 
 use super::nest::ContainerStack;
 
-/// Why a text is not JSON, and where.
+/// The reason why a text is not JSON, and the position.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) struct JsonFault {
-    /// Offset of the byte that does not fit.
+    /// The offset of the unexpected byte.
     pub(crate) at: usize,
-    /// What would have.
+    /// What was expected instead.
     pub(crate) expected: &'static str,
 }
 
-/// What is expected where a text is nested too deep.
+/// The expected text if the nesting is too deep.
 const LESS_NESTING: &str = "less nesting";
 
 impl JsonFault {
-    /// The text of the error, for a text whose arguments may be nested as deep as this.
+    /// Returns the error text, for a text whose arguments may have this nesting.
     #[cold]
     pub(crate) fn message(self, depth_max: usize) -> String {
         if self.expected == LESS_NESTING {
@@ -30,47 +30,47 @@ impl JsonFault {
     }
 }
 
-/// A place in a text.
+/// A position in a text.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct JsonReader<'a> {
     bytes: &'a [u8],
     at: usize,
-    /// Containers that may still be opened inside those that are.
+    /// The number of containers that may still be opened.
     depth_left: usize,
 }
 
-/// JSON's white space.
+/// Whether a byte is JSON white space.
 #[inline]
 pub(crate) fn is_space(byte: u8) -> bool {
     matches!(byte, b' ' | b'\t' | b'\r' | b'\n')
 }
 
-/// How much white space the bytes begin with.
+/// Returns the length of the white space at the start.
 #[inline]
 pub(crate) fn space_len(bytes: &[u8]) -> usize {
     bytes.iter().position(|byte| !is_space(*byte)).unwrap_or(bytes.len())
 }
 
-/// Nothing but white space.
+/// Whether the bytes are only white space.
 #[inline]
 pub(crate) fn is_blank(bytes: &[u8]) -> bool {
     space_len(bytes) == bytes.len()
 }
 
-/// The bytes without white space around them.
+/// Removes white space at both ends.
 pub(crate) fn trim(bytes: &[u8]) -> &[u8] {
     let bytes = &bytes[space_len(bytes)..];
     let end = bytes.iter().rposition(|byte| !is_space(*byte)).map_or(0, |at| at + 1);
     &bytes[..end]
 }
 
-/// How many bytes stand in front of the first that needs a look inside a string (a quote, a backslash, a control
-/// character, one that is not ASCII), by eights: up to seven that need none may be left.
+/// Returns the number of bytes before the first one that needs a check inside a string (a quote, a backslash, a
+/// control or non-ASCII character), in multiples of eight: up to seven more may need no check.
 #[inline]
 pub(crate) fn plain_len(bytes: &[u8]) -> usize {
     const ONES: u64 = u64::MAX / 0xff;
     const HIGH: u64 = ONES << 7;
-    // The high bit of each byte that is below `limit`, and maybe of others above the first such.
+    // Sets the high bit of each byte below `limit`, and possibly of others above the first such byte.
     let below = |word: u64, limit: u8| word.wrapping_sub(ONES * u64::from(limit)) & !word;
     let (words, _) = bytes.as_chunks::<8>();
     for (at, word) in words.iter().enumerate() {
@@ -86,26 +86,27 @@ pub(crate) fn plain_len(bytes: &[u8]) -> usize {
 }
 
 impl<'a> JsonReader<'a> {
-    /// At the start of a text, in which at most `depth_max` containers (at most [`ContainerStack::ROOM`]) may be open at once.
+    /// Creates a reader of a text in which at most `depth_max` containers (at most [`ContainerStack::ROOM`]) may be
+    /// open.
     #[inline]
     pub(crate) fn new(bytes: &'a [u8], depth_max: usize) -> JsonReader<'a> {
         JsonReader { bytes, at: 0, depth_left: depth_max }
     }
 
-    /// Goes to a place in the outermost container, in front of which all was read before.
+    /// Moves to a position in the outermost container; everything before it was read earlier.
     #[inline]
-    pub(crate) fn stand_inside(&mut self, at: usize) {
+    pub(crate) fn move_inside(&mut self, at: usize) {
         self.at = at;
         self.depth_left -= 1;
     }
 
-    /// Where it stands.
+    /// Returns the position.
     #[inline]
     pub(crate) fn at(&self) -> usize {
         self.at
     }
 
-    /// A part of the text.
+    /// Returns a part of the text.
     #[inline]
     pub(crate) fn bytes_of(&self, range: Range<usize>) -> &'a [u8] {
         &self.bytes[range]
@@ -121,7 +122,7 @@ impl<'a> JsonReader<'a> {
         Err(JsonFault { at: self.at, expected })
     }
 
-    /// Skips white space; the next byte, which stays.
+    /// Skips white space, and returns the next byte without consuming it.
     #[inline]
     pub(crate) fn next(&mut self) -> Option<u8> {
         while let Some(byte) = self.peek() {
@@ -133,7 +134,7 @@ impl<'a> JsonReader<'a> {
         None
     }
 
-    /// Takes this byte, if it is the next behind white space.
+    /// Skips white space, and consumes the next byte if it is the given one.
     #[inline]
     pub(crate) fn take(&mut self, wanted: u8) -> bool {
         let is_next = self.next() == Some(wanted);
@@ -141,7 +142,7 @@ impl<'a> JsonReader<'a> {
         is_next
     }
 
-    /// Behind a value inside of brackets: true if another one follows, false if this was the last.
+    /// Continues after a value in a container: returns true if another one follows, false if this was the last.
     #[inline]
     pub(crate) fn goes_on(&mut self, close: u8) -> Result<bool, JsonFault> {
         match self.next() {
@@ -158,7 +159,8 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// Takes the opening bracket; true if something stands inside, false if it is closed at once.
+    /// Consumes an opening bracket. Returns false if the container is empty; its closing bracket is then consumed,
+    /// too.
     #[inline]
     pub(crate) fn opens(&mut self, open: u8, close: u8) -> Result<bool, JsonFault> {
         if !self.take(open) {
@@ -172,7 +174,7 @@ impl<'a> JsonReader<'a> {
         Ok(!is_empty)
     }
 
-    /// A member's name with its colon; the range is that of the text between the quotes.
+    /// Reads a member's name with its colon; the range is the text between the quotes.
     #[inline]
     pub(crate) fn name(&mut self) -> Result<Range<usize>, JsonFault> {
         self.next();
@@ -193,14 +195,14 @@ impl<'a> JsonReader<'a> {
         self.string()
     }
 
-    /// The same, without the text.
+    /// Reads a member's name with its colon, without its range.
     #[inline]
     fn any_name(&mut self) -> Result<(), JsonFault> {
         self.quoted_name()?;
         if self.take(b':') { Ok(()) } else { self.fault("`:`") }
     }
 
-    /// Takes a member's name with its colon, if it is one of these, written as most write it (`"name":`).
+    /// Reads a member's name with its colon, if it is one of these in the usual form (`"name":`).
     #[inline(always)]
     pub(crate) fn usual_name(&mut self, names: &[&str]) -> Option<usize> {
         self.next();
@@ -210,12 +212,12 @@ impl<'a> JsonReader<'a> {
         Some(which)
     }
 
-    /// Nothing but white space is left.
+    /// Checks that only white space is left.
     pub(crate) fn end(&mut self) -> Result<(), JsonFault> {
         if self.next().is_some() { self.fault("the end of the text") } else { Ok(()) }
     }
 
-    /// One whole value.
+    /// Reads one complete value.
     #[inline]
     pub(crate) fn value(&mut self) -> Result<Range<usize>, JsonFault> {
         let first = self.next();
@@ -227,7 +229,7 @@ impl<'a> JsonReader<'a> {
         Ok(start..self.at)
     }
 
-    /// A value that is no container, and begins with this byte.
+    /// Reads a value that is no container and starts with this byte.
     #[inline]
     fn scalar(&mut self, first: Option<u8>) -> Result<(), JsonFault> {
         match first {
@@ -240,13 +242,13 @@ impl<'a> JsonReader<'a> {
         }
     }
 
-    /// A container, the bracket of which is next.
+    /// Reads a container, whose bracket is next.
     fn container(&mut self) -> Result<(), JsonFault> {
         let mut nest = ContainerStack::default();
         loop {
             match self.next() {
                 Some(open @ (b'{' | b'[')) => {
-                    // The closing bracket stands two behind the opening one in ASCII.
+                    // In ASCII, the code of a closing bracket is that of the opening one plus two.
                     if self.opens(open, open + 2)? {
                         nest.open(open == b'{', ContainerStack::ROOM);
                         if open == b'{' {
@@ -257,7 +259,7 @@ impl<'a> JsonReader<'a> {
                 }
                 first => self.scalar(first)?,
             }
-            // A value has ended, and with it whatever it was the last of.
+            // A value has ended, and possibly the containers that it was the last value of.
             loop {
                 let Some(is_object) = nest.innermost() else { return Ok(()) };
                 if self.goes_on(if is_object { b'}' } else { b']' })? {
@@ -295,7 +297,7 @@ impl<'a> JsonReader<'a> {
         let rest = &self.bytes[self.at..];
         let unsigned = if let [b'-', unsigned @ ..] = rest { unsigned } else { rest };
         let digits = unsigned.iter().take_while(|byte| byte.is_ascii_digit()).count();
-        // Most are integers.
+        // Most numbers are integers.
         let end = rest.len() - unsigned.len() + digits;
         if matches!(unsigned.first(), Some(b'1'..=b'9')) && !matches!(rest.get(end), Some(b'.' | b'e' | b'E'))
         {
@@ -325,7 +327,7 @@ impl<'a> JsonReader<'a> {
         Ok(())
     }
 
-    /// A string with its quotes, the first of which is next.
+    /// Reads a string with its quotes, the first of which is next.
     #[inline]
     fn string(&mut self) -> Result<(), JsonFault> {
         let start = self.at;
@@ -337,7 +339,7 @@ impl<'a> JsonReader<'a> {
         self.string_from(start, end)
     }
 
-    /// The rest of a string that was begun at `start`: what precedes `at` is plain.
+    /// Reads the rest of a string that started at `start`; the bytes before `at` are plain.
     #[inline(never)]
     fn string_from(&mut self, start: usize, at: usize) -> Result<(), JsonFault> {
         let mut is_ascii = true;

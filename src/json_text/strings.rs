@@ -1,7 +1,7 @@
-//! What the text between the quotes of a JSON string says.
+//! Decodes the text between the quotes of a JSON string.
 
-/// Appends the text that stands between the quotes of a string which the reader has accepted. Half of a surrogate
-/// pair becomes the replacement character, as in Go.
+/// Appends the text between the quotes of a string that the reader has accepted. Half of a surrogate pair becomes the
+/// replacement character, as in Go.
 pub(crate) fn unescape(between_quotes: &[u8], into: &mut String) {
     let text = String::from_utf8_lossy(between_quotes);
     let mut rest = &*text;
@@ -29,7 +29,8 @@ fn unit(escape: &[u8]) -> Option<u16> {
     digits.iter().try_fold(0, |unit, digit| Some(unit << 4 | (*digit as char).to_digit(16)? as u16))
 }
 
-/// The character of `uXXXX`, or of that and a second half `\uXXXX`, and the bytes that it took.
+/// Decodes the character of `uXXXX`, possibly with a second half `\uXXXX`, and returns it with the length of the
+/// escape.
 fn unicode(escape: &[u8]) -> (char, usize) {
     let Some(first) = unit(escape) else { return (char::REPLACEMENT_CHARACTER, 1) };
     let second = escape.get(5..).and_then(|rest| rest.strip_prefix(b"\\")).and_then(unit);
@@ -40,8 +41,8 @@ fn unicode(escape: &[u8]) -> (char, usize) {
     }
 }
 
-/// Whether a string, or the text between its quotes, has an escape of half a surrogate pair without the other half.
-/// Readers replace it, keep it or refuse it.
+/// Whether a string, or the text between its quotes, contains an escape of half a surrogate pair without the other
+/// half. Readers differ: they replace, keep or refuse it.
 pub(crate) fn has_lone_surrogate(text: &[u8]) -> bool {
     let mut rest = text;
     while let Some(at) = rest.iter().position(|byte| *byte == b'\\') {

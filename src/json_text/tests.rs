@@ -1,4 +1,4 @@
-//! The scanner against serde_json and against a list of cases, each at every split.
+//! Compares the scanner with serde_json and with a list of cases, each at every split.
 
 use proptest::prelude::*;
 use serde::de::IgnoredAny;
@@ -43,7 +43,7 @@ const YES: &[&[u8]] = &[
     b"{\"]\":\"}\"}",
 ];
 
-/// Texts that are not.
+/// Texts that are not JSON.
 const NO: &[&[u8]] = &[
     b"",
     b" ",
@@ -129,11 +129,11 @@ fn is_json(text: &[u8]) -> bool {
     reader.value().is_ok() && reader.end().is_ok()
 }
 
-fn serde_says(text: &[u8]) -> bool {
+fn serde_accepts(text: &[u8]) -> bool {
     std::str::from_utf8(text).is_ok_and(|text| serde_json::from_str::<IgnoredAny>(text).is_ok())
 }
 
-/// Where the frame says that a text ends which comes in two pieces.
+/// Returns the end found for a text in two pieces.
 fn framed(text: &[u8], cut: usize) -> FoundValue {
     let mut frame = ValueSearch::default();
     match frame.look(&text[..cut], 128) {
@@ -143,26 +143,26 @@ fn framed(text: &[u8], cut: usize) -> FoundValue {
 }
 
 #[test]
-fn the_list_is_read_as_serde_json_reads_it() {
+fn the_list_is_read_as_by_serde_json() {
     for (texts, expected) in [(YES, true), (NO, false)] {
         for text in texts {
             assert_eq!(is_json(text), expected, "{}", text.escape_ascii());
-            assert_eq!(serde_says(text), expected, "serde_json on {}", text.escape_ascii());
+            assert_eq!(serde_accepts(text), expected, "serde_json on {}", text.escape_ascii());
         }
     }
 }
 
 #[test]
-fn no_beginning_of_a_text_is_read_further_than_it_goes() {
+fn a_prefix_is_not_read_past_its_end() {
     for text in YES.iter().chain(NO) {
         for cut in 0..=text.len() {
-            assert_eq!(is_json(&text[..cut]), serde_says(&text[..cut]), "{}", text[..cut].escape_ascii());
+            assert_eq!(is_json(&text[..cut]), serde_accepts(&text[..cut]), "{}", text[..cut].escape_ascii());
         }
     }
 }
 
 #[test]
-fn the_end_of_a_container_is_the_same_at_every_split_and_to_both() {
+fn the_end_of_a_container_does_not_depend_on_the_split() {
     for text in YES.iter().chain(NO).filter(|text| matches!(text.first(), Some(b'{' | b'['))) {
         let whole = framed(text, text.len());
         for cut in 0..text.len() {
@@ -182,7 +182,7 @@ fn white_space_is_that_of_json() {
     assert_eq!(space_len(b" \t\r\n\x0c"), 4);
 }
 
-/// Texts of which many are JSON, and some nearly so.
+/// Texts that are often JSON or nearly so.
 fn text() -> impl Strategy<Value = Vec<u8>> {
     let pieces = || proptest::sample::select([YES, NO].concat());
     prop_oneof![
@@ -202,25 +202,25 @@ fn text() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_text_is_read_as_serde_json_reads_it(text in text(), (at, byte) in (any::<prop::sample::Index>(), any::<u8>())) {
-        prop_assert_eq!(is_json(&text), serde_says(&text), "{}", text.escape_ascii());
+    fn any_text_is_read_as_by_serde_json(text in text(), (at, byte) in (any::<prop::sample::Index>(), any::<u8>())) {
+        prop_assert_eq!(is_json(&text), serde_accepts(&text), "{}", text.escape_ascii());
         let mut bent = text.clone();
         if !bent.is_empty() {
             let at = at.index(bent.len());
             bent[at] = byte;
         }
-        prop_assert_eq!(is_json(&bent), serde_says(&bent), "{}", bent.escape_ascii());
+        prop_assert_eq!(is_json(&bent), serde_accepts(&bent), "{}", bent.escape_ascii());
     }
 
     #[test]
-    fn what_is_portable_is_a_value_to_serde_json(text in text()) {
+    fn portable_json_is_a_value_to_serde_json(text in text()) {
         if is_json(&text) && portable::check(trim(&text)).is_ok() {
             prop_assert!(serde_json::from_slice::<serde_json::Value>(&text).is_ok(), "{}", text.escape_ascii());
         }
     }
 
     #[test]
-    fn strings_are_read_as_serde_json_reads_them(text in any::<String>()) {
+    fn strings_are_read_as_by_serde_json(text in any::<String>()) {
         let written = serde_json::to_vec(&text).unwrap();
         let mut read = String::new();
         unescape(&written[1..written.len() - 1], &mut read);

@@ -1,4 +1,4 @@
-//! The wire of a client's connection: which protocol it speaks is known from its address.
+//! The protocol of a client's connection, chosen by the scheme of the server's address.
 
 use crate::message::{JsonDialect, Message, Outgoing};
 #[cfg(feature = "http")]
@@ -9,22 +9,22 @@ use crate::wire::JsonRpcClient;
 use crate::wire::NetRpcClient;
 use crate::wire::{Decoded, Native, Out, Protocol};
 
-/// A protocol that clients speak, by the name that stands in front of an address.
+/// A protocol that clients speak, named by the scheme of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum Scheme {
-    /// coreloop's own frames: `native:`, or nothing.
+    /// coreloop's own frames: `native:`, or no scheme.
     #[default]
     Native,
     /// JSON-RPC as Go's net/rpc/jsonrpc speaks it: `jsonrpc:`.
     #[cfg(feature = "jsonrpc")]
     JsonRpc,
-    /// HTTP/1.1 with JSON bodies, as the Connect protocol has it: `http:`.
+    /// HTTP/1.1 with JSON bodies, as in the Connect protocol: `http:`.
     #[cfg(feature = "http")]
     Http,
     /// Go's net/rpc over gob: `gob:`.
     #[cfg(feature = "netrpc")]
     Gob,
-    /// The same behind an HTTP CONNECT, as Go's `rpc.DialHTTP` has it: `gob-http:`.
+    /// Go's net/rpc over gob after an HTTP CONNECT, as with Go's `rpc.DialHTTP`: `gob-http:`.
     #[cfg(feature = "netrpc")]
     GobHttp,
 }
@@ -37,7 +37,7 @@ const JSON: u8 = 2;
 const GOB: u8 = 3;
 
 impl Scheme {
-    /// Every one that this build speaks.
+    /// The schemes that this build supports.
     pub const ALL: &'static [Scheme] = &[
         Scheme::Native,
         #[cfg(feature = "jsonrpc")]
@@ -50,8 +50,8 @@ impl Scheme {
         Scheme::GobHttp,
     ];
 
-    /// Whether the protocol has a place for metadata beside a call: native frames have, and HTTP in its header fields.
-    /// What Go's net/rpc and net/rpc/jsonrpc send is a method, an argument and a number, and nothing else.
+    /// Whether calls carry metadata. Native frames do, and HTTP does in header fields. Go's net/rpc and
+    /// net/rpc/jsonrpc send only a method, an argument and a number.
     pub fn carries_metadata(self) -> bool {
         match self {
             Scheme::Native => true,
@@ -64,7 +64,7 @@ impl Scheme {
         }
     }
 
-    /// Whether that entry of metadata can travel by the protocol.
+    /// Whether the protocol can carry this metadata entry.
     pub fn fits_metadata(self, key: &str, value: &[u8]) -> bool {
         match self {
             #[cfg(feature = "http")]
@@ -76,7 +76,7 @@ impl Scheme {
         }
     }
 
-    /// The name, as it stands in front of an address.
+    /// Returns the scheme's name, as written in front of an address.
     pub fn name(self) -> &'static str {
         match self {
             Scheme::Native => "native",
@@ -91,12 +91,12 @@ impl Scheme {
         }
     }
 
-    /// Parts an address from the protocol in front of it.
+    /// Splits an address into its scheme and the rest.
     ///
     /// ```
     /// use coreloop::wire::Scheme;
     /// assert_eq!(Scheme::split("native:localhost:1"), (Scheme::Native, "localhost:1"));
-    /// // A host may have the name of a protocol.
+    /// // A host name may be equal to a scheme.
     /// assert_eq!(Scheme::split("native:80"), (Scheme::Native, "native:80"));
     /// ```
     pub fn split(address: &str) -> (Scheme, &str) {
@@ -109,7 +109,7 @@ impl Scheme {
         (Scheme::Native, address)
     }
 
-    /// The number of the codec of every body, where the protocol has but one.
+    /// Returns the number of the codec of all bodies, if the protocol has only one codec.
     pub fn codec_number(self) -> Option<u8> {
         match self {
             Scheme::Native => None,
@@ -122,7 +122,7 @@ impl Scheme {
         }
     }
 
-    /// How the values of its JSON bodies are written.
+    /// Returns the form in which values are written in JSON bodies.
     pub fn json_dialect(self) -> JsonDialect {
         match self {
             Scheme::Native => JsonDialect::Serde,
@@ -135,15 +135,14 @@ impl Scheme {
         }
     }
 
-    /// Whether a connection is asked for by an HTTP CONNECT first, by whoever dials
-    /// ([`connect`](crate::wire::netrpc::connect)).
+    /// Whether the dialer sends an HTTP CONNECT first ([`connect`](crate::wire::netrpc::connect)).
     #[cfg(feature = "netrpc")]
     pub fn is_behind_http(self) -> bool {
         self == Scheme::GobHttp
     }
 
-    /// Whether replies come in the order of the calls: a slow call holds up the replies to those behind it, and a server
-    /// may close the connection after any reply.
+    /// Whether replies arrive in the order of the calls. A slow call then delays the replies to later calls, and a
+    /// server may close the connection after any reply.
     pub fn has_ordered_replies(self) -> bool {
         match self {
             Scheme::Native => false,
@@ -156,13 +155,13 @@ impl Scheme {
         }
     }
 
-    /// Whether it can ask a server for a sign of life.
+    /// Whether the client can send a ping.
     pub fn can_ping(self) -> bool {
         self == Scheme::Native
     }
 }
 
-/// A client's connection.
+/// The protocol of a client's connection.
 #[derive(Debug)]
 pub enum ClientProtocol {
     /// The native protocol.
@@ -179,7 +178,7 @@ pub enum ClientProtocol {
 }
 
 impl ClientProtocol {
-    /// A connection that has said nothing yet, to that authority (the address without its scheme).
+    /// Creates the protocol of a new connection to `authority` (the address without its scheme).
     pub fn new(scheme: Scheme, authority: &str, frame_bytes_max: usize) -> ClientProtocol {
         #[cfg(not(feature = "http"))]
         let _ = authority;
@@ -200,7 +199,7 @@ impl ClientProtocol {
 }
 
 impl ClientProtocol {
-    /// Whether the server still takes calls on this connection, as far as it has said.
+    /// Whether the server still accepts calls on this connection, as far as its replies show.
     #[inline]
     pub fn takes_calls(&self) -> bool {
         match self {
@@ -211,16 +210,16 @@ impl ClientProtocol {
     }
 }
 
-/// What a request says of its host: that of a Unix socket is the machine itself.
+/// The value of the Host field; for a Unix socket it is `localhost`.
 #[cfg(feature = "http")]
 fn host_of(authority: &str) -> String {
     if authority.starts_with("unix:") { "localhost".to_owned() } else { authority.to_owned() }
 }
 
-/// Each protocol's answer to the same question.
+/// Evaluates an expression for the protocol in use.
 macro_rules! each {
-    ($asks:expr, $wire:ident => $answer:expr) => {
-        match $asks {
+    ($protocol:expr, $wire:ident => $answer:expr) => {
+        match $protocol {
             ClientProtocol::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
             ClientProtocol::JsonRpc($wire) => $answer,

@@ -1,7 +1,7 @@
-//! What a protocol may ask of the server behind it: which methods there are, and pages about them.
+//! What a protocol reads from its server: the methods, and pages about them.
 //!
-//! Protocols that call methods by name answer for names that are not there in their own way (a 404, an error text of
-//! Go's), so they must know; the native one does without. Nothing here is asked of a native call.
+//! Protocols that call methods by name have their own answers for unknown names (a 404, or Go's error texts), so they
+//! look names up here. Native calls use hashes and need none of this.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -10,46 +10,46 @@ use crate::config::Limits;
 #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
 use crate::method_name::MethodName;
 
-/// A method, as a protocol needs it.
+/// A method, as protocols see it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct DirectoryEntry {
-    /// The hash by which it is called ([`method_hash`](crate::message::method_hash) of its name).
+    /// The hash that identifies it in calls ([`method_hash`](crate::message::method_hash) of its name).
     pub hash: u32,
-    /// It changes nothing, so it may be called by GET.
+    /// The method changes nothing, so it may be called by GET.
     pub is_idempotent: bool,
 }
 
 /// A page that is served beside the methods.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Page {
-    /// The status of HTTP: 200, or 503 where a probe fails.
+    /// The HTTP status: 200, or 503 if a probe fails.
     pub status: u16,
-    /// Its media type.
+    /// The media type.
     pub content_type: &'static str,
-    /// Its bytes.
+    /// The body.
     pub body: Cow<'static, [u8]>,
 }
 
-/// The server, as its protocols see it.
+/// The methods and pages of a server, as protocols see them.
 pub trait MethodDirectory: Send + Sync {
-    /// The method of that name, `Service.Method`.
+    /// Returns the method with the name `Service.Method`.
     fn method(&self, name: &str) -> Option<DirectoryEntry>;
 
-    /// Whether there is a service of that full name, package included.
+    /// Whether a service with this full name exists, package included.
     fn has_service(&self, service: &str) -> bool;
 
-    /// The page at that path.
+    /// Returns the page at a path.
     fn page(&self, path: &str) -> Option<Page>;
 
-    /// The time of day as HTTP writes it (IMF-fixdate, RFC 9110 section 5.6.7).
+    /// Returns the current time as HTTP writes it (IMF-fixdate, RFC 9110 section 5.6.7).
     fn date(&self) -> [u8; 29];
 }
 
-/// What every connection of a server shares: its limits and its site.
+/// What all connections of a server share: limits, CORS origins, methods and pages.
 pub struct ServerContext {
     /// The limits.
     pub limits: Limits,
-    /// Origins that pages of other hosts may call from (CORS), `*` for all; empty: none.
+    /// Origins of other sites whose pages may call (CORS); `*` allows all, empty allows none.
     pub cors_origins: Vec<String>,
     /// The methods and pages.
     pub site: Box<dyn MethodDirectory>,
@@ -57,11 +57,11 @@ pub struct ServerContext {
 
 impl fmt::Debug for ServerContext {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("ServerSide").field("limits", &self.limits).finish_non_exhaustive()
+        f.debug_struct("ServerContext").field("limits", &self.limits).finish_non_exhaustive()
     }
 }
 
-/// A server without methods and pages.
+/// A directory without methods and pages.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct EmptyDirectory;
 
@@ -84,13 +84,13 @@ impl MethodDirectory for EmptyDirectory {
 }
 
 impl ServerContext {
-    /// The server side of protocols that ask for nothing but limits.
+    /// Returns a context with limits only: no CORS origins, methods or pages.
     pub fn bare(limits: Limits) -> ServerContext {
         ServerContext { limits, cors_origins: Vec::new(), site: Box::new(EmptyDirectory) }
     }
 
-    /// What Go's server answers to a call of a method that it does not have (net/rpc server.go, `readRequestHeader`).
-    /// `shown` is the name as the text is to have it.
+    /// The text of Go's server for a call of an unknown method (net/rpc server.go, `readRequestHeader`). `shown` is
+    /// the name as it appears in the text.
     #[cfg(any(feature = "jsonrpc", feature = "netrpc"))]
     #[cold]
     pub(in crate::wire) fn unknown_method_in_go(&self, name: &str, shown: &str) -> String {

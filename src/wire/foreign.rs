@@ -1,10 +1,10 @@
-//! Protocols that a client may meet where it expected another one, told by their first two bytes.
+//! Recognizes another protocol than the expected one by the first two bytes that a client receives.
 
 use std::fmt;
 
 use super::Scheme;
 
-/// A protocol that is known by its first bytes.
+/// A protocol that is recognized by a server's first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum ForeignProtocol {
@@ -12,20 +12,20 @@ pub enum ForeignProtocol {
     Native,
     /// HTTP/1.x.
     Http,
-    /// A JSON text: JSON-RPC.
+    /// A JSON text, as in JSON-RPC.
     Json,
-    /// A record of TLS.
+    /// A TLS record.
     Tls,
     /// SSH.
     Ssh,
-    /// The protocol of Redis, with an error.
+    /// The Redis protocol, with an error.
     Redis,
-    /// A greeting of SMTP or FTP.
+    /// An SMTP or FTP greeting.
     Greeting,
 }
 
 impl ForeignProtocol {
-    /// The protocol whose servers begin with these two bytes; `None` if they are of none of these.
+    /// Returns the protocol whose servers start with these two bytes; `None` if they match no known protocol.
     ///
     /// ```
     /// use coreloop::wire::ForeignProtocol;
@@ -46,20 +46,20 @@ impl ForeignProtocol {
         }
     }
 
-    /// Whether a protocol of these may begin with the byte.
+    /// Whether one of these protocols may start with this byte.
     #[cfg(feature = "jsonrpc")]
     pub(super) fn may_begin(byte: u8) -> bool {
         matches!(byte, 0x15 | 0x16 | 0x19 | b'H' | b'S' | b'-' | b'2')
     }
 
-    /// What the bytes at hand begin with, if that is another protocol than one that is expected there.
+    /// Returns the protocol that `input` starts with, if it is recognized and not one of the expected ones.
     #[cfg(any(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
     pub(super) fn at_start(input: &[u8], expected: &[ForeignProtocol]) -> Option<ForeignProtocol> {
         let found = ForeignProtocol::of(*input.first_chunk()?)?;
         (!expected.contains(&found)).then_some(found)
     }
 
-    /// The scheme of an address by which this build speaks it.
+    /// Returns the address scheme for this protocol, if this build supports it.
     pub fn scheme(self) -> Option<Scheme> {
         match self {
             ForeignProtocol::Native => Some(Scheme::Native),

@@ -1,8 +1,9 @@
-//! What the bytes of a connection mean: the trait [`Protocol`], and one file or folder for each protocol.
+//! The wire protocols: the trait [`Protocol`], and one file or folder per protocol.
 //!
-//! A wire takes bytes and returns values; it knows no socket, no clock and no service (what it may ask of the server
-//! stands in [`site`]). To add a protocol: write its `Protocol` here, give [`sniff`] the first bytes that tell it from the
-//! others, and add it to [`ServerProtocol`], and to [`ClientProtocol`] for clients; nothing above this floor changes.
+//! A protocol turns bytes into values and back. It uses no socket, clock or service; what it reads from the server is
+//! in [`directory`]. To add a protocol: implement `Protocol` here, give [`sniff`] the first bytes that distinguish it
+//! from the others, and add it to [`ServerProtocol`], and to [`ClientProtocol`] for clients. The layers above do not
+//! change.
 
 pub mod client_protocol;
 pub mod directory;
@@ -35,55 +36,56 @@ pub use native::Native;
 pub use netrpc::{NetRpc, NetRpcClient};
 pub use sniff::{ProtocolId, ProtocolSet};
 
-/// What a decoder makes of the bytes at hand.
+/// The result of decoding the start of the input.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded<M> {
-    /// A message, and how many bytes it took. Spans in it count from the first of those bytes.
+    /// A message and its length in bytes. Spans in it are relative to the first of those bytes.
     Message {
         /// The message.
         message: M,
         /// Bytes to consume.
         consumed: usize,
     },
-    /// Bytes that say nothing (the rest of something refused): consume them and go on.
+    /// Bytes without meaning (the rest of a refused message): consume them and continue.
     Skip {
         /// Bytes to consume; at least 1.
         consumed: usize,
     },
-    /// Not enough bytes yet: an answer, not an error.
+    /// Not enough bytes yet. This is not an error.
     NeedMore {
-        /// The least number of bytes, those at hand included, with which it is worth trying again.
+        /// The least number of bytes, those already present included, at which decoding makes progress.
         bytes_min: usize,
     },
-    /// The bytes cannot be understood; the connection must end.
+    /// The bytes are not valid; the connection must close.
     Broken(Broken),
-    /// The peer has said its last word, by the rules of the protocol: nothing more is read, what is owed goes out.
+    /// The peer has ended its input by the rules of the protocol: nothing more is read, outstanding output is
+    /// written.
     End,
 }
 
-/// Why a peer's bytes cannot be understood any further: the peer's fault, and the end of the connection.
+/// Why a peer's bytes cannot be decoded. The peer is at fault, and the connection closes.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Broken {
-    /// The first bytes are of no protocol that this listener speaks.
+    /// The first bytes match no protocol of this listener.
     UnknownProtocol,
-    /// The bytes are of a protocol that is known, but not spoken here.
+    /// The bytes match a known protocol that is not enabled on this listener.
     NotSpoken(&'static str),
-    /// The first bytes from a server are of another protocol than that of the client.
+    /// The first bytes from a server match another protocol than the client's.
     Foreign(ForeignProtocol),
-    /// A native frame does not begin with `19 96`.
+    /// A native frame does not start with `19 96`.
     Magic([u8; 2]),
-    /// A native frame of another version.
+    /// A native frame has another version.
     Version(u8),
-    /// A frame larger than the limit, too large to be skipped.
+    /// A frame is over the limit and too large to skip.
     TooLarge {
-        /// Bytes announced.
+        /// The announced bytes.
         bytes: u64,
         /// The limit.
         bytes_max: u64,
     },
     /// A kind of frame that only the other side may send.
     WrongDirection(u8),
-    /// A protocol of the embedder's own says so.
+    /// An error of the embedder's own protocol.
     Other(String),
 }
 
@@ -112,7 +114,7 @@ impl fmt::Display for Broken {
 
 impl std::error::Error for Broken {}
 
-/// Where a wire writes to: one connection's write queue, and the pool that feeds it.
+/// Where a protocol writes: a connection's write queue, and the pool that supplies its buffers.
 pub struct Out<'a> {
     /// The connection's write queue.
     pub queue: &'a mut WriteQueue,
@@ -127,21 +129,21 @@ impl Out<'_> {
         self.queue.put(self.pool, bytes);
     }
 
-    /// Links a chunk to the end of the queue (or copies it, where that is cheaper).
+    /// Links a chunk to the end of the queue, or copies it if that is cheaper.
     #[inline]
     pub fn link(&mut self, chunk: Chunk) {
         self.queue.link(self.pool, chunk);
     }
 
-    /// Room for so many bytes in one piece, to be written in place, which then counts as appended; `None` where there is not
-    /// as much, and [`put`](Out::put) is the way.
+    /// Returns contiguous room for `bytes` bytes, to be written in place; it counts as appended. Returns `None` if
+    /// there is too little room; then use [`put`](Out::put).
     #[inline]
     pub fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
         if self.queue.is_empty() { self.queue.first_room(self.pool, bytes) } else { self.queue.room(bytes) }
     }
 
-    /// A head of four little-endian words and a body: written word by word where they end up, since a head that is
-    /// put together elsewhere and copied as a whole would wait for its own stores.
+    /// Writes a head of four little-endian words and a body. The words are written directly to their destination,
+    /// since a head that is assembled elsewhere and copied as a whole stalls on its own stores.
     #[inline(always)]
     pub fn words_frame(&mut self, words: [u64; 4], body: SendBody<'_>) {
         if let SendBody::Bytes(bytes) = body
@@ -166,7 +168,7 @@ impl Out<'_> {
         self.frame(&head, body);
     }
 
-    /// A head and a body, the body linked if it is a chunk.
+    /// Writes a head and a body. A body that is a chunk is linked.
     pub fn frame(&mut self, head: &[u8], body: SendBody<'_>) {
         match body {
             SendBody::Bytes(bytes) => self.queue.put_pair(self.pool, head, bytes),
@@ -178,34 +180,34 @@ impl Out<'_> {
     }
 }
 
-/// How a protocol tells the peer that the server drains.
+/// How a protocol notifies the peer that the server drains.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum DrainNotice {
-    /// By a message of its own, which calls may cross: those are served for a short time.
+    /// By a separate message. Calls that cross it are served for a short time.
     Message,
     /// By the next answer, which is the last.
     NextAnswer,
-    /// Not at all: reading stops.
+    /// Without notice: reading stops.
     None,
 }
 
-/// A protocol without I/O: bytes to messages, messages to bytes.
+/// A protocol without I/O: bytes to messages, and messages to bytes.
 pub trait Protocol {
-    /// What the peer says.
+    /// What the peer sends.
     type Message;
-    /// What is said to the peer; it may borrow the bytes of its body.
+    /// What is sent to the peer; it may borrow the bytes of its body.
     type Outgoing<'a>;
 
-    /// Reads one message from the start of the bytes at hand.
+    /// Reads one message from the start of `input`.
     ///
-    /// It is called again with the same bytes and more after [`Decoded::NeedMore`], so whatever it keeps must
-    /// not depend on how the bytes were split. It reserves nothing from a declared length.
+    /// After [`Decoded::NeedMore`] it is called again with the same bytes and more, so its state must not depend on
+    /// how the bytes were split. It reserves no memory for a declared length.
     fn decode(&mut self, input: &[u8]) -> Decoded<Self::Message>;
 
-    /// The commonest message, if it stands whole at the start of the bytes: the same answer as that of
-    /// [`Protocol::decode`], by a way short enough to be compiled into the loop that reads. `None` says nothing. After such
-    /// a message the wire is not asked again before there are more bytes: one that is to say more ([`Decoded::End`])
-    /// must not answer here.
+    /// Decodes the most common message if it is complete at the start of the bytes. The result is that of
+    /// [`Protocol::decode`], by a path short enough to be inlined into the read loop. `None` means no decision. After
+    /// such a message the protocol is not called before more bytes arrive, so a protocol that has more to report
+    /// ([`Decoded::End`]) must return `None` here.
     #[inline(always)]
     fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Self::Message, usize)> {
         let _ = input;
@@ -215,83 +217,85 @@ pub trait Protocol {
     /// Writes one message.
     fn encode(&mut self, outgoing: Self::Outgoing<'_>, out: &mut Out<'_>);
 
-    /// Asks the peer, if the protocol can, to send no new requests on this connection.
+    /// Notifies the peer, if the protocol can, to send no new requests on this connection.
     fn encode_drain(&mut self, out: &mut Out<'_>) {
         let _ = out;
     }
 
-    /// How the peer learns of a drain. While the protocol is undecided it counts as the first of these.
+    /// How the peer is notified of a drain. An undecided connection counts as [`DrainNotice::Message`].
     fn drain_notice(&self) -> DrainNotice {
         DrainNotice::Message
     }
 
-    /// What is being skipped is the rest of a message that was answered with an error: it has `linger_ms`.
+    /// Whether the bytes being skipped are the rest of a message that was answered with an error; `linger_ms` limits
+    /// it.
     fn is_lingering(&self) -> bool {
         false
     }
 
-    /// The bytes decoded so far end in the middle of something that is being skipped.
+    /// Whether the bytes decoded so far end inside a message that is being skipped.
     fn is_inside_message(&self) -> bool {
         false
     }
 
-    /// The bytes that [`Span::aside`](crate::message::Span::aside) counts in; they stay until the next decoding.
+    /// Returns the scratch bytes that [`Span::aside`](crate::message::Span::aside) refers to, valid until the next
+    /// call of a decode function.
     #[inline]
     fn aside(&self) -> &[u8] {
         &[]
     }
 
-    /// Bytes of answers that must wait for others before they may be written. They count like those of the write
-    /// queue, so that a peer cannot pile them up behind one slow call.
+    /// Bytes of answers that wait for earlier answers. They count like those of the write queue, so that a peer
+    /// cannot pile them up behind one slow call.
     #[inline]
     fn held_bytes(&self) -> usize {
         0
     }
 
-    /// The peer has closed its sending half: no byte follows those at hand. True if that by itself completes a message,
-    /// which decoding then gives.
+    /// Handles the end of the peer's input: no more bytes follow. Returns true if the end itself completes a message,
+    /// which the next decoding returns.
     #[inline]
     fn on_end(&mut self) -> bool {
         false
     }
 
-    /// A peer that has closed its sending half is gone: in this protocol nobody stops asking and still reads. The
-    /// connection ends at once, and its calls are given up as after a reset, which a close is not told from by the
-    /// system as long as nothing is written.
+    /// Whether a peer that has closed its sending half is gone, since no peer of this protocol half-closes and then
+    /// reads. The connection closes at once, and its calls are given up as after a reset: as long as nothing is
+    /// written, the system does not distinguish a close from a half-close.
     fn is_end_of_reading(&self) -> bool {
         false
     }
 
-    /// What has begun is a head, which has a time of its own (`head_ms`).
+    /// Whether the message that has begun is still in its head, which has a deadline of its own (`head_ms`).
     fn is_in_head(&self) -> bool {
         false
     }
 
-    /// Tells the peer, if the protocol can, that it took too long with what it had begun. It is the last word.
+    /// Notifies the peer, if the protocol can, that the message it has begun is late. Nothing is written after it.
     fn encode_late(&mut self, out: &mut Out<'_>) {
         let _ = out;
     }
 
-    /// This end asks and the other one answers: once the peer can say nothing more that means anything, there is
-    /// nobody to whom a last word is owed, and the connection ends at once.
+    /// Whether this end sends the requests. Once the peer can send nothing more that matters, no final message is
+    /// necessary, and the connection closes at once.
     fn is_caller(&self) -> bool {
         false
     }
 
-    /// The protocol has been decided (a wire that sniffs says no until it has).
+    /// Whether the protocol is known; false while the first bytes are undecided.
     fn is_decided(&self) -> bool {
         true
     }
 }
 
-/// The wire of a server's connection: undecided until its first bytes have come, then one protocol for good.
+/// The protocol of a server's connection: undecided until its first bytes arrive, then fixed.
 #[derive(Debug)]
 pub enum ServerProtocol {
-    /// Too few bytes yet to tell which protocol it is.
+    /// Too few bytes to recognize the protocol.
     Sniffing {
-        /// Those that the listener allows.
+        /// The protocols that the listener allows.
         allowed: ProtocolSet,
-        /// What every protocol may have to know of the server.
+        /// What all connections of the server share.
         side: Arc<ServerContext>,
     },
     /// The native protocol.
@@ -307,10 +311,10 @@ pub enum ServerProtocol {
     NetRpc(Box<NetRpc>),
 }
 
-/// Each protocol's answer to the same question; the first one is for a connection that has not decided.
+/// Evaluates an expression for the protocol in use; `$undecided` is the result for an undecided connection.
 macro_rules! each {
-    ($speaks:expr, $undecided:expr, $wire:ident => $answer:expr) => {
-        match $speaks {
+    ($protocol:expr, $undecided:expr, $wire:ident => $answer:expr) => {
+        match $protocol {
             ServerProtocol::Sniffing { .. } => $undecided,
             ServerProtocol::Native($wire) => $answer,
             #[cfg(feature = "jsonrpc")]
@@ -324,7 +328,7 @@ macro_rules! each {
 }
 
 impl ServerProtocol {
-    /// The protocol, once it has been decided.
+    /// Returns the protocol, once it is known.
     pub fn id(&self) -> Option<ProtocolId> {
         match self {
             ServerProtocol::Sniffing { .. } => None,
@@ -338,7 +342,7 @@ impl ServerProtocol {
         }
     }
 
-    /// A connection that has said nothing yet.
+    /// Creates the protocol of a connection that has received no bytes.
     pub fn undecided(allowed: ProtocolSet, side: Arc<ServerContext>) -> ServerProtocol {
         ServerProtocol::Sniffing { allowed, side }
     }
@@ -348,7 +352,7 @@ impl ServerProtocol {
             unreachable!("only an undecided connection decides")
         };
         let protocol = match sniff::sniff(input) {
-            // Where HTTP alone is expected, what is no protocol at all is a malformed request, and is answered.
+            // If only HTTP is expected, bytes of no known protocol are a malformed request, and get an answer.
             sniff::Sniffed::Unknown if *allowed == ProtocolSet::only(ProtocolId::Http) => ProtocolId::Http,
             sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
@@ -363,7 +367,7 @@ impl ServerProtocol {
             ProtocolId::JsonRpc => ServerProtocol::JsonRpc(Box::new(JsonRpc::server(side.clone()))),
             #[cfg(feature = "http")]
             ProtocolId::Http => {
-                // Where gob is not allowed, there is no way round by CONNECT either.
+                // If gob is not allowed, CONNECT does not grant it either.
                 let grants_go_rpc = cfg!(feature = "netrpc") && allowed.contains(ProtocolId::NetRpc);
                 ServerProtocol::Http(Http::server(side.clone()).granting_go_rpc(grants_go_rpc))
             }
@@ -376,7 +380,7 @@ impl ServerProtocol {
 
     #[inline(never)]
     fn encode_other(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        // Nothing was asked of an undecided connection, so nothing is answered: what comes here is a notice that has
+        // An undecided connection has received no request, so there is nothing to answer: this is a notice, which has
         // no form yet.
         each!(self, (), wire => wire.encode(outgoing, out));
     }

@@ -6,8 +6,8 @@
 //!                                          status  queued  handler           (a reply)
 //! ```
 //!
-//! It holds no buffer: the caller keeps the bytes until a frame is whole. A frame that can be trusted to end
-//! where it says is answered and skipped when it cannot be accepted; any other ends the connection.
+//! It has no buffer: the caller keeps the bytes until a frame is complete. An unacceptable frame whose end is certain
+//! is answered and skipped; any other closes the connection.
 
 use crate::message::{
     IncomingReply, Message, Metadata, Outgoing, OutgoingCall, OutgoingReply, Refusal, Request, SendBody,
@@ -16,21 +16,21 @@ use crate::message::{
 use crate::status::Code;
 use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
-/// Bytes of the header.
+/// The length of the header.
 pub const HEADER_BYTES: usize = 32;
 /// The first two bytes of every frame.
 pub const MAGIC: [u8; 2] = [0x19, 0x96];
-/// The version spoken here.
+/// The supported version.
 pub const VERSION: u8 = 1;
 /// A refused argument of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
 const FLAG_COMPRESSED: u8 = 1;
-/// The first eight bytes of a request without metadata, read as a number: magic, version, kind; the codec and the
-/// compression flag may be anything.
+/// The first eight bytes of a request without metadata, as a number: magic, version, kind. The codec and the
+/// compression flag may have any value.
 const PLAIN_REQUEST: u64 = 0x01_9619;
 const PLAIN_MASK: u64 = 0xffff_fe00_ffff_ffff;
 
-/// The kinds of frames that have a meaning in version 1.
+/// The kinds of frames in version 1.
 mod kind {
     pub const REQUEST: u8 = 0;
     pub const REPLY: u8 = 1;
@@ -41,29 +41,29 @@ mod kind {
     pub const DRAIN: u8 = 6;
 }
 
-/// Which end of the connection decodes.
+/// The side of the connection that decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum FrameSide {
     Server,
     Client,
 }
 
-/// One connection's end of the native protocol.
+/// One side of a native connection.
 #[derive(Debug)]
 pub struct Native {
     side: FrameSide,
     frame_bytes_max: usize,
-    /// Bytes of a refused frame that are still to come and say nothing.
+    /// Remaining bytes of a refused frame, which are skipped.
     skip_bytes: u64,
-    /// The connection is to end, once the refusal before it has been taken.
+    /// The error that closes the connection once the preceding refusal was returned.
     broken: Option<Broken>,
-    /// A server's end with nothing to skip and nothing broken: most requests take the short way.
+    /// Whether this is a server with nothing to skip and no error: most requests take the fast path.
     is_plain: bool,
-    /// A client's end that has not read a frame yet.
+    /// Whether this is a client that has not read a frame yet.
     is_fresh_client: bool,
 }
 
-/// The fixed part of a frame, read.
+/// The decoded fixed part of a frame.
 struct Header {
     kind: u8,
     codec: u8,
@@ -113,7 +113,7 @@ impl Header {
 }
 
 impl Native {
-    /// The end that receives requests. A body over `frame_bytes_max` is refused before any of it is stored.
+    /// Creates the server's side. A body over `frame_bytes_max` is refused before any of it is stored.
     pub fn server(frame_bytes_max: usize) -> Native {
         Native {
             side: FrameSide::Server,
@@ -125,7 +125,7 @@ impl Native {
         }
     }
 
-    /// The end that receives replies.
+    /// Creates the client's side.
     pub fn client(frame_bytes_max: usize) -> Native {
         Native {
             side: FrameSide::Client,
@@ -137,10 +137,10 @@ impl Native {
         }
     }
 
-    /// What goes wrong before a whole header is at hand, or with one that cannot be trusted.
+    /// Handles an incomplete header, or one that cannot be trusted.
     #[cold]
     fn short_or_foreign(&mut self, input: &[u8]) -> Decoded<Message> {
-        // Both bytes at once, so that what is said of them does not depend on how they were split.
+        // Both bytes are checked together, so that the result does not depend on the split.
         let Some(magic) = input.first_chunk::<2>() else { return Decoded::NeedMore { bytes_min: 2 } };
         if *magic != MAGIC {
             let foreign = ForeignProtocol::of(*magic).filter(|_| self.is_fresh_client);
@@ -153,7 +153,7 @@ impl Native {
         if self.side == FrameSide::Client {
             return Decoded::Broken(Broken::Version(input[2]));
         }
-        // Another version may lay out its header otherwise, but an answer to these 8 bytes is the best there is.
+        // The header of another version may have another layout, but an answer to these 8 bytes is the best choice.
         let id = u64::from_le_bytes([
             input[8], input[9], input[10], input[11], input[12], input[13], input[14], input[15],
         ]);
@@ -169,8 +169,8 @@ impl Native {
         }
     }
 
-    /// Refuses a frame whose end is known: its bytes are skipped. A server answers it; a client fails the call that it
-    /// would have answered, which would wait without end otherwise.
+    /// Refuses a frame whose end is known: its bytes are skipped. A server answers it; a client fails its call, which
+    /// would otherwise wait forever.
     #[cold]
     fn refuse(&mut self, header: &Header, code: Code, message: String) -> Decoded<Message> {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
@@ -198,7 +198,7 @@ impl Native {
         if self.side == FrameSide::Client && header.kind != kind::REPLY {
             return Decoded::Broken(why);
         }
-        // A client reads on whatever the size: the other calls of the connection wait for replies behind this one.
+        // A client skips any size: the other calls of the connection wait for replies after this one.
         let is_worth_skipping = self.side == FrameSide::Client
             || header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
         let refused = self.refuse(header, Code::ResourceExhausted, message);
@@ -209,7 +209,7 @@ impl Native {
         refused
     }
 
-    /// Drops the bytes at hand that belong to a refused frame. `None`: there are none to drop.
+    /// Drops the received bytes of a refused frame. Returns `None` if there are none.
     fn skip(&mut self, input: &[u8]) -> Option<Decoded<Message>> {
         if self.skip_bytes == 0 || input.is_empty() {
             return None;
@@ -229,7 +229,8 @@ impl Native {
 
     #[cold]
     fn wrong_direction(&mut self, header: &Header) -> Decoded<Message> {
-        // Two servers that answered each other's replies would do so for ever; so the answer is the last word.
+        // Two servers that answered each other's replies would do so forever, so the connection closes after this
+        // answer.
         let why = Broken::WrongDirection(header.kind);
         let message = why.to_string();
         let refused = self.refuse(header, Code::InvalidArgument, message);
@@ -238,7 +239,7 @@ impl Native {
         if self.side == FrameSide::Client { Decoded::Broken(why) } else { refused }
     }
 
-    /// Finds the full name among the metadata, and the method that it means.
+    /// Reads the full name in the metadata, and checks it against the method.
     #[cold]
     fn with_metadata(&mut self, header: &Header, input: &[u8], mut request: Request) -> Decoded<Message> {
         let metadata = match Metadata::check(&input[header.metadata().range()]) {
@@ -264,7 +265,7 @@ impl Native {
         Decoded::Message { message: Message::Request(request), consumed: header.frame_bytes() }
     }
 
-    /// A frame that is whole, of a kind that this side takes.
+    /// Handles a complete frame of a kind that this side accepts.
     #[inline]
     fn whole(&mut self, header: &Header, input: &[u8]) -> Decoded<Message> {
         let consumed = header.frame_bytes();
@@ -313,7 +314,7 @@ impl Native {
         Decoded::Message { message, consumed }
     }
 
-    /// The header as four little-endian words.
+    /// Returns the header as four little-endian words.
     #[inline(always)]
     fn words(
         kind: u8,
@@ -335,15 +336,15 @@ impl Native {
         [first, id, third, last]
     }
 
-    /// A frame that is nothing but its header.
+    /// Returns a frame that consists of its header.
     fn bare(kind: u8, id: u64) -> [u8; HEADER_BYTES] {
         to_bytes(Native::words(kind, 0, false, 0, id, [0; 3], 0))
     }
 
-    /// The header of a call, for a caller that writes metadata and body behind it by itself.
+    /// Returns the header of a call, for a caller that writes metadata and body itself.
     ///
     /// The lengths must fit their fields: at most 65 528 bytes of metadata and `u32::MAX` of body, which
-    /// [`crate::message::MetadataBuf`] and `frame_bytes_max` see to.
+    /// [`crate::message::MetadataBuf`] and `frame_bytes_max` ensure.
     pub fn request_header(call: &OutgoingCall<'_>) -> [u8; HEADER_BYTES] {
         to_bytes(Native::words(
             if call.one_way { kind::ONE_WAY } else { kind::REQUEST },
@@ -369,7 +370,7 @@ impl Native {
         )
     }
 
-    /// Everything but a whole plain request.
+    /// The slow path: every input but a complete plain request.
     #[inline(never)]
     fn decode_any(&mut self, input: &[u8]) -> Decoded<Message> {
         if (self.skip_bytes != 0 || self.broken.is_some())
@@ -400,7 +401,7 @@ impl Native {
         self.whole(&header, input)
     }
 
-    /// Everything but a reply.
+    /// The slow path: every message but a reply.
     #[inline(never)]
     fn encode_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
@@ -417,13 +418,13 @@ impl Native {
             Outgoing::Ping { id } => out.put(&Native::bare(kind::PING, id)),
             Outgoing::Cancel { id } => out.put(&Native::bare(kind::CANCEL, id)),
             Outgoing::Drain => out.put(&Native::bare(kind::DRAIN, 0)),
-            // Nothing is prepared here.
+            // This protocol has no prepared answers.
             Outgoing::Prepared { .. } => {}
         }
     }
 }
 
-/// A ping frame, for a caller that writes it by itself.
+/// Returns a ping frame, for a caller that writes it itself.
 pub fn ping(id: u64) -> [u8; HEADER_BYTES] {
     Native::bare(kind::PING, id)
 }
@@ -451,7 +452,7 @@ impl Protocol for Native {
         if !self.is_plain {
             return None;
         }
-        // Four loads in place of nine fields: at sixteen requests to a read, this is what a call costs.
+        // Four loads replace nine fields: with sixteen requests per read, this is the cost of a call.
         let header = input.first_chunk::<HEADER_BYTES>()?;
         let (words, _) = header.as_chunks::<8>();
         let [first, id, third, last] = [0, 1, 2, 3].map(|at| u64::from_le_bytes(words[at]));
@@ -484,7 +485,7 @@ impl Protocol for Native {
     }
 
     fn encode_drain(&mut self, out: &mut Out<'_>) {
-        // A client's notice would be a frame in the wrong direction; it just asks for nothing more.
+        // A client's notice would be a frame in the wrong direction; a client just sends no more requests.
         if self.side == FrameSide::Server {
             self.encode(Outgoing::Drain, out);
         }

@@ -1,7 +1,7 @@
-//! Answers in the order of their questions, for protocols that have no ids (HTTP/1.1 pipelining, RFC 9112
-//! section 9.3.2), while the work behind them ends in any order.
+//! Writes answers in the order of their requests, for protocols without ids (HTTP/1.1 pipelining, RFC 9112 section
+//! 9.3.2), while the calls complete in any order.
 //!
-//! A question takes a place; an answer fills it; whatever stands at the front and is filled may go out.
+//! A request takes a place, an answer fills it, and filled places are written from the front.
 
 use std::collections::VecDeque;
 
@@ -10,24 +10,24 @@ use std::collections::VecDeque;
 pub struct OrderTicket(u64);
 
 impl OrderTicket {
-    /// The place with that number: the first question has 0, each further one the next.
+    /// Returns the place with this number. The first request has number 0, each further one the next.
     pub fn of(number: u64) -> OrderTicket {
         OrderTicket(number)
     }
 
-    /// The number, which may serve as an id.
+    /// Returns the number, which may serve as an id.
     pub fn number(self) -> u64 {
         self.0
     }
 }
 
-/// Questions, each with what is to be remembered of it, and answers that wait for those before them. As long as the
-/// questions are bounded (`in_flight_max`), so is this.
+/// Requests with their pending data, and answers that wait for earlier ones. It is bounded as long as the number of
+/// requests is (`in_flight_max`).
 #[derive(Debug)]
 pub struct OrderedReplies<Q, T> {
-    /// The front is the oldest question that has not been answered.
+    /// The front is the oldest unanswered request.
     waiting: VecDeque<(Q, Option<T>)>,
-    /// The place of the front.
+    /// The number of the front.
     front: u64,
 }
 
@@ -38,14 +38,14 @@ impl<Q, T> Default for OrderedReplies<Q, T> {
 }
 
 impl<Q, T> OrderedReplies<Q, T> {
-    /// A question has come: its answer will stand here.
+    /// Adds a request, and returns the place of its answer.
     #[inline]
     pub fn take_place(&mut self, question: Q) -> OrderTicket {
         self.waiting.push_back((question, None));
         OrderTicket(self.front + self.waiting.len() as u64 - 1)
     }
 
-    /// The answer for a place. A place that was filled before hands the answer back.
+    /// Stores the answer of a place. A place that was filled before returns the answer.
     pub fn fill(&mut self, place: OrderTicket, answer: T) -> Result<(), T> {
         let slot = place.0.checked_sub(self.front).and_then(|at| self.waiting.get_mut(at as usize));
         match slot {
@@ -57,8 +57,8 @@ impl<Q, T> OrderedReplies<Q, T> {
         }
     }
 
-    /// If this place is the next to be answered it counts as answered, and its answer may go out at once, without a
-    /// wait in here; the question.
+    /// If this place is the next to be answered, counts it as answered and returns its request: the answer may be
+    /// written at once, without being stored here.
     #[inline]
     pub fn take_turn(&mut self, place: OrderTicket) -> Option<Q> {
         if place.0 != self.front || !matches!(self.waiting.front(), Some((_, None))) {
@@ -68,7 +68,7 @@ impl<Q, T> OrderedReplies<Q, T> {
         self.waiting.pop_front().map(|(question, _)| question)
     }
 
-    /// The next answer that may go out, with its question.
+    /// Returns the next answer that may be written, with its request.
     #[inline]
     pub fn next_ready(&mut self) -> Option<(Q, T)> {
         let (_, slot) = self.waiting.front_mut()?;
@@ -77,17 +77,17 @@ impl<Q, T> OrderedReplies<Q, T> {
         self.waiting.pop_front().map(|(question, _)| (question, answer))
     }
 
-    /// The last question.
+    /// Returns the last request.
     pub fn last_mut(&mut self) -> Option<&mut Q> {
         self.waiting.back_mut().map(|(question, _)| question)
     }
 
-    /// Questions without an answer, and answers that wait.
+    /// Returns the number of places: requests without an answer, and answers that wait.
     pub fn len(&self) -> usize {
         self.waiting.len()
     }
 
-    /// Nothing waits.
+    /// Whether there are no places.
     pub fn is_empty(&self) -> bool {
         self.waiting.is_empty()
     }
@@ -130,10 +130,10 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_order_of_work_gives_the_order_of_questions(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
+        fn answers_have_the_order_of_requests(keys in proptest::collection::vec(any::<u32>(), 1..64)) {
             let mut order = OrderedReplies::default();
             let mut work: Vec<_> = keys.iter().map(|key| (*key, order.take_place(*key))).collect();
-            let asked = work.clone();
+            let expected = work.clone();
             work.sort_by_key(|(key, _)| *key);
             let mut out = Vec::new();
             for (_, place) in work {
@@ -142,7 +142,7 @@ mod tests {
                     out.push(answer);
                 }
             }
-            prop_assert_eq!(out, asked);
+            prop_assert_eq!(out, expected);
             prop_assert!(order.is_empty());
         }
     }

@@ -1,16 +1,16 @@
-//! Which protocol speaks: the first bytes of a connection decide, once.
+//! Recognizes the protocol of a connection by its first bytes, once.
 //!
-//! A table of patterns, and in front of it one rule: a gob stream has no constant first byte, but a shape (the length of
-//! a message, then a type's negative id). A protocol that is recognised but not served (TLS) has a name here all the
-//! same, so that the operator reads what knocked instead of "unknown".
+//! A table of patterns, preceded by one rule: a gob stream has no constant first byte but a known structure (the
+//! length of a message, then the negative id of a type). A protocol that is recognized but not served (TLS) is listed
+//! too, so that the operator sees its name instead of "unknown".
 
-/// A protocol that can be told by its first bytes.
+/// A protocol that is recognized by its first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 #[repr(u8)]
 pub enum ProtocolId {
     /// The native frame: `19 96`.
     Native,
-    /// HTTP/1.1: a method and a space; also after an empty line, and methods that are not known.
+    /// HTTP/1.1: a method and a space, also after an empty line or with an unknown method.
     Http,
     /// JSON-RPC: `{` or `[`.
     JsonRpc,
@@ -21,7 +21,7 @@ pub enum ProtocolId {
 }
 
 impl ProtocolId {
-    /// The name, as configuration and counters spell it.
+    /// Returns the name used in configuration and counters.
     pub fn name(self) -> &'static str {
         match self {
             ProtocolId::Native => "native",
@@ -38,7 +38,7 @@ impl ProtocolId {
 pub struct ProtocolSet(u8);
 
 impl ProtocolSet {
-    /// Every protocol that this version serves.
+    /// The protocols that this version serves.
     pub const SERVED: ProtocolSet = ProtocolSet(
         1 << ProtocolId::Native as u8
             | (cfg!(feature = "jsonrpc") as u8) << ProtocolId::JsonRpc as u8
@@ -46,7 +46,7 @@ impl ProtocolSet {
             | (cfg!(feature = "netrpc") as u8) << ProtocolId::NetRpc as u8,
     );
 
-    /// The set of one protocol.
+    /// Returns the set of one protocol.
     pub fn only(protocol: ProtocolId) -> ProtocolSet {
         ProtocolSet(1 << protocol as u8)
     }
@@ -57,18 +57,18 @@ impl ProtocolSet {
     }
 }
 
-/// What the first bytes say.
+/// The result of looking at the first bytes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Sniffed {
-    /// It is this one.
+    /// The bytes are of this protocol.
     Is(ProtocolId),
-    /// It could still become one of several.
+    /// The bytes may still become one of several protocols.
     NeedMore,
-    /// It is none.
+    /// The bytes match no protocol.
     Unknown,
 }
 
-/// First bytes, and the protocol they announce. None is the beginning of another.
+/// First bytes, and the protocol they announce. No entry is a prefix of another.
 const TABLE: [(&[u8], ProtocolId); 13] = [
     (&[0x19, 0x96], ProtocolId::Native),
     (&[0x16, 0x03], ProtocolId::Tls),
@@ -85,15 +85,15 @@ const TABLE: [(&[u8], ProtocolId); 13] = [
     (b"[", ProtocolId::JsonRpc),
 ];
 
-/// White space is looked at up to this length.
+/// White space is examined up to this length.
 const SPACE_MAX: usize = 64;
 
-/// Tells the protocol by the first bytes of a connection. The same bytes split anywhere give the same answer.
+/// Recognizes the protocol by the first bytes of a connection. The result does not depend on how the bytes are split.
 pub fn sniff(input: &[u8]) -> Sniffed {
-    // A length may be any first byte of another protocol; the second byte never is that protocol's.
+    // A gob length may be equal to the first byte of another protocol; the second byte never matches that protocol.
     match sniff_gob(input) {
         Sniffed::Unknown => {}
-        told => return told,
+        sniffed => return sniffed,
     }
     let mut open = false;
     for (pattern, protocol) in TABLE {
@@ -108,15 +108,15 @@ pub fn sniff(input: &[u8]) -> Sniffed {
     if open { Sniffed::NeedMore } else { sniff_http(input).unwrap_or_else(|| sniff_after_space(input)) }
 }
 
-/// The first line of a request whose method is not in the table, or is known and followed by the wrong thing, and any
-/// request after empty lines (RFC 9112, section 2.2: they are ignored). What is wrong with it, HTTP answers. `None` if it
-/// cannot be a request.
+/// Recognizes the first line of a request whose method is unknown, or is known but followed by something unexpected,
+/// and any request after empty lines (RFC 9112 section 2.2: they are ignored). HTTP then reports the fault. Returns
+/// `None` if it cannot be a request.
 fn sniff_http(input: &[u8]) -> Option<Sniffed> {
     /// Registered methods have up to 17 characters.
     const METHOD_BYTES_MAX: usize = 32;
     let is_method = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
     let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    // JSON may follow them as well; the longer way knows how many there may be.
+    // JSON may follow them as well; `sniff_after_space` checks how many there may be.
     let line = &input[blank..];
     if line.is_empty() || blank >= SPACE_MAX {
         return None;
@@ -131,7 +131,7 @@ fn sniff_http(input: &[u8]) -> Option<Sniffed> {
     });
     match (end, is_known) {
         (b' ' | b'\t' | b'\r' | b'\n', true) => Some(Sniffed::Is(ProtocolId::Http)),
-        // Lines of other protocols begin with a word and a space as well, but hardly with one of these behind it.
+        // Other protocols also have lines of a word and a space, but hardly ever one of these after it.
         (b' ', false) => [&b"/"[..], b"*", b"http://", b"https://"].into_iter().find_map(|start| {
             let common = start.len().min(target.len());
             (start[..common] == target[..common]).then_some(match common == start.len() {
@@ -143,11 +143,11 @@ fn sniff_http(input: &[u8]) -> Option<Sniffed> {
     }
 }
 
-/// A gob stream begins with a type's definition: the message's length, then the type's id, negated. Numbers below 128
-/// are one byte, others their bytes behind the negated count of these; the lowest bit of a negative one is set
-/// (encoding/gob, doc.go). Ids of types that are defined begin at 64.
+/// Recognizes a gob stream, which starts with the definition of a type: the message's length, then the type's id,
+/// negated. Numbers below 128 take one byte; others are the negated count of their bytes, then the bytes. The lowest
+/// bit of a negative number is set (encoding/gob, doc.go). Ids of defined types start at 64.
 fn sniff_gob(input: &[u8]) -> Sniffed {
-    /// The least that a definition takes.
+    /// The least length of a definition.
     const LENGTH_MIN: u64 = 8;
     let (length, rest) = match gob_uint(input, 3) {
         Ok(read) => read,
@@ -157,14 +157,14 @@ fn sniff_gob(input: &[u8]) -> Sniffed {
         return Sniffed::Unknown;
     }
     match gob_uint(rest, 4) {
-        // Minus 64 is 127, and each further id two more.
+        // -64 is encoded as 127, and each further id adds two.
         Ok((id, _)) if id >= 127 && id % 2 == 1 => Sniffed::Is(ProtocolId::NetRpc),
         Ok(_) => Sniffed::Unknown,
         Err(sniffed) => sniffed,
     }
 }
 
-/// A number of at most so many bytes, and what follows it.
+/// Reads a number of at most `bytes_max` bytes, and returns it with the rest.
 fn gob_uint(input: &[u8], bytes_max: usize) -> Result<(u64, &[u8]), Sniffed> {
     let (first, rest) = input.split_first().ok_or(Sniffed::NeedMore)?;
     if *first < 0x80 {
@@ -178,7 +178,7 @@ fn gob_uint(input: &[u8], bytes_max: usize) -> Result<(u64, &[u8]), Sniffed> {
     Ok((bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)), rest))
 }
 
-/// JSON may stand after white space (RFC 8259, section 2). As much of it as a head may be long is looked at.
+/// Recognizes JSON after white space (RFC 8259 section 2). White space is examined up to `SPACE_MAX` bytes.
 fn sniff_after_space(input: &[u8]) -> Sniffed {
     match input.iter().position(|byte| !matches!(byte, b' ' | b'\t' | b'\r' | b'\n')) {
         None if input.len() < SPACE_MAX => Sniffed::NeedMore,
@@ -194,7 +194,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_pattern_is_told_whole_and_open_before() {
+    fn each_pattern_is_recognized_only_when_complete() {
         for (pattern, protocol) in TABLE {
             for cut in 0..pattern.len() {
                 assert_eq!(sniff(&pattern[..cut]), Sniffed::NeedMore, "{pattern:?} cut at {cut}");
@@ -202,7 +202,7 @@ mod tests {
             let mut longer = pattern.to_vec();
             longer.extend_from_slice(b"and more");
             assert_eq!(sniff(&longer), Sniffed::Is(protocol));
-            // One byte may be a length, too.
+            // One byte may also be a gob length.
             if pattern.len() > 1 {
                 assert_eq!(sniff(pattern), Sniffed::Is(protocol));
             }
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn strangers_are_strangers_at_their_first_wrong_byte() {
+    fn unknown_bytes_are_refused_at_the_first_wrong_byte() {
         for input in [
             &b"\x19\x97"[..],
             b"\x00",
@@ -228,10 +228,10 @@ mod tests {
             b"\r\nHELP\r",
             b"\x16\x02",
             b" x",
-            // Telnet: a length, then what is no id of a definition.
+            // Telnet: a length, then a byte that is no id of a definition.
             b"\xff\xfb\x1f",
             b"\xff\xfd\x18",
-            // Ids that are built in, or of a value.
+            // Ids of built-in types, or of a value.
             b"\x30\x7d",
             b"\x30\xff\x80",
             b"\x30\xfb",
@@ -242,7 +242,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_is_told_by_any_method_and_after_empty_lines() {
+    fn any_method_is_http_also_after_empty_lines() {
         for request in [
             "BREW /",
             "PROPFIND *",
@@ -267,14 +267,14 @@ mod tests {
     }
 
     #[test]
-    fn json_may_stand_after_white_space() {
+    fn json_may_follow_white_space() {
         assert_eq!(sniff(b"\r\n\r\n{"), Sniffed::Is(ProtocolId::JsonRpc));
         assert_eq!(sniff(b" \r\n\t"), Sniffed::NeedMore);
         assert_eq!(sniff(b" \r\n\t["), Sniffed::Is(ProtocolId::JsonRpc));
     }
 
     #[test]
-    fn gob_is_told_whatever_letter_its_length_is() {
+    fn gob_is_recognized_with_any_length() {
         let lengths = (8..=127).map(|length| vec![length]);
         let lengths =
             lengths.chain([vec![0xff, 200], vec![0xfe, 1, 0], vec![0xfd, 0, 4, 0], vec![0xff, 0x7f]]);

@@ -1,4 +1,4 @@
-//! A call as a client writes it: nothing that a caller names or adds can end a line or frame the message anew.
+//! Writes a client's call. No name or metadata of a caller can end a line or change the framing.
 
 use coreloop_bufpool::LINK_BYTES_MIN;
 
@@ -34,7 +34,8 @@ pub(super) fn write(host: &str, call: OutgoingCall<'_>, out: &mut Out<'_>) {
     }
 }
 
-/// An entry of the metadata as a field. One that does not fit stays here: whoever means to hear of that asks before.
+/// Writes a metadata entry as a field. Skips an entry that does not fit; a caller that must know checks
+/// [`fits_field`] first.
 fn put_field(name: &str, value: &[u8], out: &mut Out<'_>) {
     if fits_field(name, value) {
         out.queue.put_pair(out.pool, name.as_bytes(), b": ");
@@ -42,8 +43,8 @@ fn put_field(name: &str, value: &[u8], out: &mut Out<'_>) {
     }
 }
 
-/// Whether an entry of metadata can travel as a header field: its name is a token and its value has no control characters
-/// (RFC 9110 section 5.1 and 5.5), and it speaks neither of the connection nor of the message's framing.
+/// Whether a metadata entry can be sent as a header field: its name is a token, its value has no control characters
+/// (RFC 9110 sections 5.1 and 5.5), and it concerns neither the connection nor the message's framing.
 pub(in crate::wire) fn fits_field(name: &str, value: &[u8]) -> bool {
     const OURS: [&str; 8] = [
         "host",

@@ -1,32 +1,32 @@
-//! A body in chunks (RFC 9112 section 7.1), byte by byte where it is framing, whole where it is data.
+//! Reads a chunked body (RFC 9112 section 7.1): framing byte by byte, data in whole pieces.
 //!
-//! It keeps no bytes: what it was given is either data, which the caller takes, or framing, which is checked and
-//! dropped, trailers included. One budget bounds all framing of a body.
+//! It stores no bytes. Input is either data, which the caller takes, or framing (trailers included), which is checked
+//! and dropped. One budget limits all framing of a body.
 
-/// A chunked body being read.
+/// The state of a chunked body that is being read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Chunks {
     at: ChunkPosition,
-    /// The size being read, then the bytes of the chunk still to come.
+    /// The size being read, then the remaining bytes of the chunk.
     left: u64,
-    /// Bytes of data so far, those of a chunk that has begun included.
+    /// Bytes of data so far, including all of the current chunk.
     total: u64,
-    /// Bytes of data at the most.
+    /// The maximum bytes of data.
     total_max: u64,
     /// Bytes of framing so far.
     overhead: u64,
-    /// Bytes of framing at the most, beside as many as there are bytes of data.
+    /// The maximum bytes of framing, in addition to one per byte of data.
     overhead_max: u64,
 }
 
-/// What comes next.
+/// The next expected element.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum ChunkPosition {
-    /// The digits of a size; so many were read.
+    /// The digits of a size, and how many were read.
     Size(u8),
-    /// White space that only an extension may follow.
+    /// White space before an extension.
     BeforeExt,
-    /// White space, then the name of an extension.
+    /// White space, then an extension's name.
     ExtName,
     /// The rest of the name.
     InExtName,
@@ -38,9 +38,9 @@ enum ChunkPosition {
     InExtToken,
     /// A value in quotes.
     InExtQuotes,
-    /// What a backslash in quotes stands before.
+    /// The character after a backslash in quotes.
     InExtEscape,
-    /// After a value in quotes.
+    /// After a quoted value.
     AfterExtValue,
     /// The LF of a size line.
     SizeLf,
@@ -60,25 +60,25 @@ enum ChunkPosition {
     TrailerLf,
     /// The LF of the empty line.
     LastLf,
-    /// Over.
+    /// The body has ended.
     Done,
 }
 
-/// What a piece of the body is.
+/// A piece of the body at the start of the input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyPiece {
-    /// So many bytes of data stand at the start.
+    /// This many bytes of data.
     Data(usize),
-    /// So many bytes of framing do.
+    /// This many bytes of framing.
     Framing(usize),
-    /// So many bytes of framing do, and with them the body has ended.
+    /// This many bytes of framing, which end the body.
     End(usize),
 }
 
-/// What is wrong with a chunked body.
+/// A fault in a chunked body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ChunkFault {
-    /// It can be read in more than one way, or in none.
+    /// It is ambiguous or invalid.
     Malformed(&'static str),
     /// More data than the limit.
     TooLarge,
@@ -86,13 +86,13 @@ pub(super) enum ChunkFault {
     TooMuchFraming,
 }
 
-/// A character of a token (RFC 9110 section 5.6.2).
+/// Whether a byte may be in a token (RFC 9110 section 5.6.2).
 pub(super) fn is_token(byte: u8) -> bool {
     matches!(byte, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'!' | b'#' | b'$' | b'%' | b'&' | b'\'' | b'*'
         | b'+' | b'-' | b'.' | b'^' | b'_' | b'`' | b'|' | b'~')
 }
 
-/// A byte that a field's value may hold (RFC 9110 section 5.5), white space included.
+/// Whether a byte may be in a field's value (RFC 9110 section 5.5), white space included.
 fn is_text(byte: u8) -> bool {
     byte == b'\t' || byte >= b' ' && byte != 0x7f
 }
@@ -102,7 +102,7 @@ impl Chunks {
         Chunks { at: ChunkPosition::Size(0), left: 0, total: 0, total_max, overhead: 0, overhead_max }
     }
 
-    /// The first piece of the bytes, which are not none.
+    /// Returns the first piece of `input`, which must not be empty.
     pub(super) fn next(&mut self, input: &[u8]) -> Result<BodyPiece, ChunkFault> {
         if self.at == ChunkPosition::Data {
             let bytes = self.left.min(input.len() as u64);
@@ -127,12 +127,12 @@ impl Chunks {
         Ok(BodyPiece::Framing(input.len()))
     }
 
-    /// The step that a byte of framing leads to.
+    /// Returns the position after a byte of framing.
     fn after(&mut self, byte: u8) -> Result<ChunkPosition, ChunkFault> {
         let malformed = |what| Err(ChunkFault::Malformed(what));
         Ok(match (self.at, byte) {
             (ChunkPosition::Size(digits), b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
-                // Sixteen digits cannot overflow; more of them are no size that anyone means.
+                // Sixteen digits cannot overflow; no valid size has more.
                 if digits == 16 {
                     return malformed("a chunk size has more than 16 digits");
                 }
@@ -233,7 +233,7 @@ impl Chunks {
 mod tests {
     use super::*;
 
-    /// The data of a whole body that comes in pieces of `step` bytes, and how many bytes it took.
+    /// Reads a body in pieces of `step` bytes. Returns its data, and the bytes consumed.
     fn read(
         stream: &[u8],
         step: usize,
@@ -264,7 +264,7 @@ mod tests {
     }
 
     #[test]
-    fn data_is_taken_and_framing_dropped_in_whatever_pieces_they_come() {
+    fn data_does_not_depend_on_the_split() {
         let stream = "4\r\nWiki\r\n006;a=b; c ;\td\r\npedia \r\nD ; q = \"x\\\"y\" ;z\r\nin \r\n\r\nchunks\r\n\
             0\r\nX-A: b\r\nY:\r\n\r\nnext";
         for step in 1..=stream.len() {
@@ -274,7 +274,7 @@ mod tests {
     }
 
     #[test]
-    fn whatever_could_be_read_two_ways_is_refused() {
+    fn an_ambiguous_body_is_refused() {
         for stream in [
             &b"\r\n"[..],
             b"+5\r\nhello\r\n0\r\n\r\n",
@@ -314,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn sizes_are_checked_before_their_data_come() {
+    fn a_size_is_checked_before_its_data() {
         assert_eq!(verdict(b"3e9\r\n"), Some(ChunkFault::TooLarge));
         assert_eq!(verdict(b"ffffffffffffffff\r\n"), Some(ChunkFault::TooLarge));
         assert_eq!(verdict(b"1\r\na\r\nffffffffffffffff\r\n"), Some(ChunkFault::TooLarge));
     }
 
     #[test]
-    fn one_budget_bounds_size_lines_extensions_and_trailers_together() {
+    fn one_budget_limits_all_framing() {
         let of = |stream: &str| read(stream.as_bytes(), usize::MAX, 1000, 40).err();
         let all = "1;ext=12345\r\na\r\n0;ext=12345\r\nX-Trailer: 12345\r\n\r\n";
         assert_eq!(of(all), Some(ChunkFault::TooMuchFraming));

@@ -1,4 +1,4 @@
-//! A client's end: calls as Connect unary requests, and replies matched to them by their order.
+//! The client's side: writes calls as Connect unary requests, and matches replies to them by order.
 
 use std::collections::VecDeque;
 
@@ -15,40 +15,40 @@ use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall
 use crate::status::Code;
 use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
-/// Bytes of a reply's head at the most.
+/// The maximum bytes of a reply's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
-/// Fields of a reply at the most.
+/// The maximum number of fields of a reply.
 const HEADERS_MAX: usize = 256;
-/// Interim responses to one request at the most.
+/// The maximum number of interim responses to one request.
 const INTERIM_MAX: u32 = 16;
 
-/// A client's end of one connection that speaks HTTP/1.1.
+/// The client's side of one HTTP/1.1 connection.
 ///
-/// Calls go out as `POST /Service/Method` with a JSON body, one behind the other; replies come in the same order. The
-/// caller sees to it that a call has a name, and a body in JSON that is not compressed: there is no room for others.
-/// HTTP cannot take a call back, so the reply to one that was given up is read and dropped, and so is that to a one-way
-/// call. How many calls are written before a reply is the caller's choice; [`HttpClient::takes_calls`] says until when.
+/// Calls are pipelined as `POST /Service/Method` with a JSON body; replies arrive in the same order. The caller
+/// ensures that each call has a name, and an uncompressed JSON body: no other form is supported. HTTP cannot cancel a
+/// call, so the reply to a canceled call is read and dropped, as is the reply to a one-way call. The caller chooses
+/// how many calls to write before a reply, as long as [`HttpClient::takes_calls`] is true.
 #[derive(Debug)]
 pub struct HttpClient(Box<HttpClientInner>);
 
 #[derive(Debug)]
 struct HttpClientInner {
-    /// What `Host` says, with its line.
+    /// The Host line, with its value.
     host: String,
     frame_bytes_max: usize,
     state: ReplyState,
     scan: HeadScan,
-    /// No reply was read yet.
+    /// No reply has been read yet.
     is_fresh: bool,
     /// Interim responses since the last reply.
     interims: u32,
-    /// The calls that wait for a reply, in order.
+    /// The calls without a reply, in order.
     pending: VecDeque<PendingRequest>,
-    /// The reply before was the last.
+    /// The previous reply was the last one.
     is_last: bool,
-    /// The bytes aside were those of a message that was given out.
+    /// The scratch bytes belong to a message that was already returned.
     is_scratch_stale: bool,
-    /// A body that did not come in one piece, or a message that was read out of one.
+    /// A body that arrived in several pieces, or a message that was extracted from one.
     gathered: Vec<u8>,
 }
 
@@ -56,32 +56,32 @@ struct HttpClientInner {
 #[derive(Clone, Copy, Debug)]
 struct PendingRequest {
     id: u64,
-    /// Nobody wants the reply.
+    /// The reply is dropped.
     is_ignored: bool,
 }
 
-/// Where in the stream of replies it is.
+/// The position in the stream of replies.
 #[derive(Clone, Debug)]
 enum ReplyState {
     /// Between replies, or in a head.
     Head,
     /// A body of known length.
     Body { head: ReplyHead, bytes: usize },
-    /// A body in chunks; of one that is refused, nothing is kept.
+    /// A chunked body; nothing is kept of a refused one.
     Chunked { head: ReplyHead, chunks: Chunks, is_refused: bool },
-    /// A body up to the end of the connection; whether that has come.
+    /// A body that ends with the connection, and whether the end has arrived.
     UntilEnd { head: ReplyHead, is_end: bool },
-    /// A body that nobody wants.
+    /// A body that is skipped.
     Skip { bytes: u64 },
-    /// The last reply was given out: the connection takes no more calls.
+    /// The last reply was returned: the connection accepts no more calls.
     Last,
-    /// Nothing more is taken.
+    /// No more input is read.
     Ended,
-    /// Nothing more can be understood.
+    /// The input was invalid.
     Broken(Broken),
 }
 
-/// What the head of a reply says.
+/// The contents of a reply's head.
 #[derive(Clone, Copy, Debug, Default)]
 struct ReplyHead {
     status: u16,
@@ -97,11 +97,11 @@ fn broken(why: impl Into<String>) -> Broken {
 }
 
 impl HttpClient {
-    /// The end that sends calls to `host` (a name or an address, with a port if there is one) and receives replies. A
-    /// body over `frame_bytes_max` is refused before any of it is stored.
+    /// Creates the client's side for calls to `host` (a name or an address, with an optional port). Refuses a body
+    /// over `frame_bytes_max` before storing any of it.
     pub fn new(host: String, frame_bytes_max: usize) -> HttpClient {
         let is_host = |byte: &u8| (b'!'..=b'~').contains(byte);
-        // What cannot stand in a field is left out: nothing, too, is a host.
+        // A host that is not valid in a field is omitted; an empty host is valid.
         let host = if host.as_bytes().iter().all(is_host) { host } else { String::new() };
         HttpClient(Box::new(HttpClientInner {
             host,
@@ -119,7 +119,7 @@ impl HttpClient {
 }
 
 impl HttpClient {
-    /// No reply has said yet that it is the last one: a call may be written.
+    /// Whether a call may be written: no reply so far was announced as the last one.
     pub fn takes_calls(&self) -> bool {
         !self.0.is_last
             && !matches!(self.0.state, ReplyState::Last | ReplyState::Ended | ReplyState::Broken(_))
@@ -127,7 +127,7 @@ impl HttpClient {
 }
 
 impl HttpClientInner {
-    // Calls out.
+    // Outgoing calls.
 
     fn request(&mut self, call: OutgoingCall<'_>, out: &mut Out<'_>) {
         self.pending.push_back(PendingRequest { id: call.id, is_ignored: call.one_way });
@@ -140,7 +140,7 @@ impl HttpClientInner {
         }
     }
 
-    // Replies in.
+    // Incoming replies.
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         if self.is_scratch_stale {
@@ -229,8 +229,8 @@ impl HttpClientInner {
         self.interims = 0;
         self.is_last = head.framing.is_last(head.is_http_10);
         if head.status == 408 && self.is_last && !head.is_json {
-            // It says why an idle connection closes, and answers no call: one that has crossed it was not read (RFC
-            // 9110 section 15.5.9).
+            // This reply reports why an idle connection closes and belongs to no call: the server did not read a call
+            // that crossed it (RFC 9110 section 15.5.9).
             self.state = ReplyState::Head;
             return self.decode(input);
         }
@@ -244,7 +244,7 @@ impl HttpClientInner {
             }
             _ if matches!(head.status, 204 | 304) => self.reply(&head, &[], Span::default(), head_bytes),
             Framing { is_chunked: true, .. } => {
-                // The limit is looked at here, since what is over it has to be read to its end.
+                // The limit is checked here, since a reply over the limit must be read to its end.
                 let chunks = Chunks::new(u64::MAX, HEAD_BYTES_MAX as u64);
                 self.state = ReplyState::Chunked { head, chunks, is_refused: false };
                 Decoded::Skip { consumed: head_bytes }
@@ -270,7 +270,7 @@ impl HttpClientInner {
         }
     }
 
-    /// A reply over the limit: its call ends, its body is skipped.
+    /// Handles a reply over the limit: its call ends, its body is skipped.
     fn refuse(&mut self, bytes: u64, consumed: usize) -> Decoded<Message> {
         let why = Broken::TooLarge { bytes, bytes_max: self.frame_bytes_max as u64 };
         self.is_scratch_stale = true;
@@ -284,12 +284,12 @@ impl HttpClientInner {
         }
     }
 
-    /// A whole reply. `consumed` may be 0, where its bytes were taken before.
+    /// Returns a complete reply. `consumed` may be 0 if its bytes were consumed before.
     fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Decoded<Message> {
         self.state = ReplyState::Head;
         self.is_scratch_stale = true;
         let Some(PendingRequest { id, is_ignored: false }) = self.pending.pop_front() else {
-            // The next look must not ask for bytes where the end is near.
+            // If the connection has ended, no more bytes may be requested: the next state decides.
             return if consumed > 0 { Decoded::Skip { consumed } } else { self.decode(&[]) };
         };
         let error = match head {
@@ -322,7 +322,7 @@ impl HttpClientInner {
         Decoded::Message { message: Message::Reply(answered), consumed }
     }
 
-    /// A reply whose body was put together aside.
+    /// Returns a reply whose body is in `gathered`.
     fn gathered_reply(&mut self, head: &ReplyHead, consumed: usize) -> Decoded<Message> {
         let gathered = std::mem::take(&mut self.gathered);
         let span = Span::aside(0, gathered.len() as u32);
@@ -349,7 +349,7 @@ impl HttpClientInner {
                     return Decoded::Skip { consumed: at + bytes };
                 }
                 Ok(BodyPiece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
-                    // More may follow: how much in all is not known before the end.
+                    // More may follow: the total is not known before the end.
                     let at_least = (self.gathered.len() + bytes) as u64;
                     self.state = ReplyState::Chunked { head, chunks, is_refused: true };
                     return self.refuse(at_least, at + bytes);
@@ -375,7 +375,7 @@ impl HttpClientInner {
 
     fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Decoded<Message> {
         if input.len() > self.frame_bytes_max - self.gathered.len() {
-            // What is left has no end but that of the connection, which takes no more calls anyway.
+            // The rest ends only with the connection, which accepts no more calls anyway.
             self.state = ReplyState::Head;
             return self.refuse((self.gathered.len() + input.len()) as u64, input.len());
         }
@@ -388,7 +388,7 @@ impl HttpClientInner {
     }
 }
 
-/// The head of a reply; what could be read two ways is a fault.
+/// Reads the head of a reply. An ambiguous head is a fault.
 fn read_head(head: &[u8], lines: usize) -> Result<ReplyHead, String> {
     if lines - 1 > HEADERS_MAX {
         return Err(format!("a reply's head has more than {HEADERS_MAX} fields"));
@@ -436,7 +436,7 @@ impl Protocol for HttpClient {
         match outgoing {
             Outgoing::Request(call) => self.0.request(call, out),
             Outgoing::Cancel { id } => self.0.cancel(id),
-            // A client answers nothing, and HTTP has neither notices nor signs of life.
+            // A client sends no replies, and HTTP has no notices and no pings.
             Outgoing::Reply(_)
             | Outgoing::Pong { .. }
             | Outgoing::Drain

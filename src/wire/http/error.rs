@@ -1,4 +1,4 @@
-//! What a reply says beside its result: the error in its body, and where the time went.
+//! Reads the metadata of a reply: the error in its body, and its timing.
 
 use std::borrow::Cow;
 use std::fmt;
@@ -9,7 +9,7 @@ use serde::de::{Deserializer, IgnoredAny, MapAccess, SeqAccess, Visitor};
 use super::framing::{digits, list, trim};
 use crate::status::Code;
 
-/// The members of an error that count. Whatever else is in the body is passed over, and costs no memory.
+/// The members of an error that are read. Others are skipped, and need no memory.
 #[derive(Default)]
 struct ErrorBody<'a> {
     code: Text<'a>,
@@ -46,11 +46,11 @@ impl<'de> Visitor<'de> for ErrorBodyVisitor {
     }
 }
 
-/// A member that should be a string.
+/// A member that must be a string.
 #[derive(Default)]
 enum Text<'a> {
     Is(Cow<'a, str>),
-    /// It is missing, or something else.
+    /// The member is missing, or is not a string.
     #[default]
     None,
 }
@@ -109,8 +109,8 @@ impl<'de> Visitor<'de> for TextVisitor {
     }
 }
 
-/// The code and the message of a reply that is not 200. A body that is no error of the Connect protocol leaves it to
-/// the status.
+/// Returns the code and message of a reply with a status other than 200. If the body is no error of the Connect
+/// protocol, the status decides.
 pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String) {
     let from_status =
         || (Code::from_http_status(status), format!("the server answered with HTTP status {status}"));
@@ -125,7 +125,7 @@ pub(super) fn read_error(status: u16, body: &[u8]) -> (Code, String) {
     }
 }
 
-/// Microseconds queued and in the handler, as `HttpServerInner-Timing` has them. Whatever else it says is passed over.
+/// Reads the queue and handler times, in microseconds, from a `Server-Timing` value. Other metrics are skipped.
 pub(super) fn read_server_timing(value: &[u8], times: &mut (u32, u32)) {
     for metric in list(value) {
         let mut parts = metric.split(|byte| *byte == b';').map(trim);
@@ -139,7 +139,7 @@ pub(super) fn read_server_timing(value: &[u8], times: &mut (u32, u32)) {
     }
 }
 
-/// Milliseconds with up to three decimals, more being cut off.
+/// Reads milliseconds with up to three decimals, and returns microseconds. Further decimals are cut off.
 fn micros(text: &[u8]) -> Option<u32> {
     let mut halves = text.splitn(2, |byte| *byte == b'.');
     let whole = digits(halves.next()?, 10)?;
@@ -157,7 +157,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_body_says_what_went_wrong_and_the_status_only_where_it_does_not() {
+    fn the_body_has_precedence_over_the_status() {
         let of = |status, body: &str| read_error(status, body.as_bytes());
         let error = r#"{"code":"canceled","message":"é","details":[]}"#;
         assert_eq!(of(200, error), (Code::Cancelled, "é".into()));
@@ -166,7 +166,7 @@ mod tests {
             let response = (Code::Unimplemented, "the server answered with HTTP status 404".into());
             assert_eq!(of(404, body), response, "{body}");
         }
-        // However long it is, and whatever else it says.
+        // At any length, and with any other members.
         let long = "é\\n".repeat(100_000);
         let (code, message) =
             of(503, &format!(r#"{{"details":[{{"x":[1]}}],"message":"{long}","code":"not_found"}}"#));

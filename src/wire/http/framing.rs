@@ -1,9 +1,9 @@
-//! The fields that say where a message ends and whether another follows (RFC 9112 sections 6 and 9), for requests and
-//! replies alike. What could be read in two ways is a fault.
+//! The fields that define where a message ends and whether another follows (RFC 9112 sections 6 and 9), for requests
+//! and replies. An ambiguous combination is a fault.
 
 use super::chunks::is_token;
 
-/// What the fields of a head say about its framing.
+/// The framing that the fields of a head define.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Framing {
     /// The one Content-Length.
@@ -14,16 +14,16 @@ pub(super) struct Framing {
     pub(super) close: bool,
     /// `Connection: keep-alive`.
     pub(super) keep_alive: bool,
-    /// `Connection` names fields that are for the next hop only.
+    /// `Connection` names fields that apply to the next hop only.
     pub(super) names_fields: bool,
 }
 
 impl Framing {
-    /// Takes a field, if it is one of framing. True if it was.
+    /// Takes a field if it concerns framing. Returns whether it did.
     pub(super) fn take(&mut self, name: &str, value: &[u8]) -> Result<bool, &'static str> {
         if name.eq_ignore_ascii_case("content-length") {
             if self.length.is_some() {
-                // Even if they are equal: whoever repeats a length has been through something that joins messages.
+                // Even if they are equal: a repeated length indicates that a proxy has merged messages.
                 return Err("there are two Content-Length fields");
             }
             let Some(length) = digits(value, 19) else { return Err("Content-Length is not a number") };
@@ -55,7 +55,7 @@ impl Framing {
         Ok(true)
     }
 
-    /// What is wrong between the fields, once all are known.
+    /// Checks the combination of the fields, once all are known.
     pub(super) fn check(&self, is_http_10: bool) -> Result<(), &'static str> {
         if self.is_chunked && self.length.is_some() {
             return Err("there are both Content-Length and Transfer-Encoding");
@@ -66,13 +66,13 @@ impl Framing {
         Ok(())
     }
 
-    /// The connection ends after this message.
+    /// Whether the connection ends after this message.
     pub(super) fn is_last(&self, is_http_10: bool) -> bool {
         self.close || is_http_10 && !self.keep_alive
     }
 }
 
-/// Decimal digits and nothing else, `digits_max` (at most 19, which cannot overflow) of them at the most.
+/// Parses text of decimal digits only, with at most `digits_max` of them (at most 19, which cannot overflow).
 pub(super) fn digits(text: &[u8], digits_max: usize) -> Option<u64> {
     if text.is_empty() || text.len() > digits_max || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -80,12 +80,12 @@ pub(super) fn digits(text: &[u8], digits_max: usize) -> Option<u64> {
     Some(text.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
-/// The members of a comma-separated list, without the empty ones (RFC 9110 section 5.6.1).
+/// The members of a comma-separated list, without empty ones (RFC 9110 section 5.6.1).
 pub(super) fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
     value.split(|byte| *byte == b',').map(trim).filter(|member| !member.is_empty())
 }
 
-/// The bytes without spaces and tabs around them.
+/// Removes spaces and tabs at both ends.
 pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     let is_black = |byte: &u8| !matches!(byte, b' ' | b'\t');
     let start = bytes.iter().position(is_black).unwrap_or(bytes.len());
@@ -93,15 +93,15 @@ pub(super) fn trim(bytes: &[u8]) -> &[u8] {
     &bytes[start..end]
 }
 
-/// Fields that are for this hop alone, whatever `Connection` says (RFC 9110 section 7.6.1).
+/// Whether a field is always limited to one hop, regardless of `Connection` (RFC 9110 section 7.6.1).
 pub(super) fn is_hop_by_hop(name: &str) -> bool {
     ["keep-alive", "proxy-connection", "te", "trailer", "upgrade"]
         .iter()
         .any(|hop| name.eq_ignore_ascii_case(hop))
 }
 
-/// Runs `with` over the fields of a head that was found whole (its lines counted), first line and all cut off by
-/// httparse. The table of fields is on the stack as long as it is of a common size.
+/// Runs `with` with a table of fields for httparse, which parses a complete head whose lines were counted. A table of
+/// the usual size is on the stack.
 macro_rules! with_fields {
     ($lines:expr, |$fields:ident| $with:expr) => {{
         if $lines <= 65 {
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_connection_lasts_as_its_version_and_its_options_say() {
+    fn version_and_options_decide_whether_a_connection_lasts() {
         let last = |value, is_http_10| of(&[("Connection", value)]).unwrap().is_last(is_http_10);
         assert!(!last("", false) && last("", true));
         assert!(!last("Keep-Alive", true) && !last("keep-alive, x-a", false));

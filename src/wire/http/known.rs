@@ -1,11 +1,11 @@
-//! A head that came before. Most clients send the same head with each call; what it means follows from its bytes and the
-//! configuration alone, so one that is equal to the last need not be read again.
+//! Recognizes a repeated head. Most clients send the same head with each call; its meaning depends only on its bytes
+//! and the configuration, so a head equal to the previous one is not parsed again.
 
 use super::KEEP_BYTES_MAX;
 use super::request::{BodyLength, RequestHead, RequestTarget};
 use super::server::RequestCall;
 
-/// The last head, where it may come again, and what it meant. The metadata stay where they were put.
+/// The last head, if it may be repeated, and its meaning. Its metadata remain in their buffer.
 #[derive(Debug, Default)]
 pub(super) struct KnownRequestHead {
     head: Vec<u8>,
@@ -13,14 +13,14 @@ pub(super) struct KnownRequestHead {
 }
 
 impl KnownRequestHead {
-    /// The call whose head the input begins with, the bytes of its body, and those of the head.
+    /// If the input starts with the known head, returns its call, the length of the body and the length of the head.
     #[inline]
     pub(super) fn begins(&self, input: &[u8]) -> Option<(RequestCall, usize, usize)> {
         let (call, body) = self.meant?;
         input.starts_with(&self.head).then_some((call, body, self.head.len()))
     }
 
-    /// A head was read. It is kept if it is a plain call's, and small: with the metadata that belong to it, no more than a
+    /// Remembers a head that was read, if it is that of a plain call and, with its metadata, not larger than what a
     /// connection keeps between requests.
     pub(super) fn remember(&mut self, head: &[u8], question: &RequestHead, metadata_bytes: usize) {
         self.meant = None;
@@ -42,7 +42,7 @@ impl KnownRequestHead {
                 dialect: *dialect,
                 pending: *pending,
             };
-            // No more than `frame_bytes_max`, which fits.
+            // The value is at most `frame_bytes_max`, which fits.
             self.meant = Some((call, *bytes as usize));
         }
     }

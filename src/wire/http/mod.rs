@@ -1,9 +1,9 @@
-//! HTTP/1.1 with JSON bodies: the unary half of the Connect protocol, strict about framing, both ends of it.
+//! HTTP/1.1 with JSON bodies: the unary part of the Connect protocol, with strict framing, for server and client.
 //!
-//! [`Http`] is a server's end, [`HttpClient`] a client's. `POST /Service/Method` is a call, `GET` one of a method
-//! free of side effects; answers keep the order of their questions. `scan.rs` finds the end of a head, `request.rs`
-//! says what it asks for, `chunks.rs` reads bodies in chunks, `reply.rs` writes, most of all by way of `plain.rs`. What
-//! could be read two ways is answered 400, and ends the connection (RFC 9112 section 11.2).
+//! [`Http`] is the server's side, [`HttpClient`] the client's. `POST /Service/Method` calls a method, `GET` calls an
+//! idempotent one; answers keep the order of the requests. `scan.rs` finds the end of a head, `request.rs` interprets
+//! it, `chunks.rs` reads chunked bodies, `reply.rs` writes answers, most of them with `plain.rs`. An ambiguous
+//! request is answered with 400, and closes the connection (RFC 9112 section 11.2).
 
 mod call;
 mod chunks;
@@ -28,45 +28,44 @@ use crate::wire::{Decoded, DrainNotice, Out, Protocol, ServerContext};
 pub(super) use call::fits_field;
 pub use client::HttpClient;
 
-/// The number of the codec JSON.
+/// The number of the JSON codec.
 const JSON: u8 = 2;
 /// A refused body of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
-/// The body of a request that was refused is read to its end up to this length; before a longer one the connection
-/// ends.
+/// The maximum length of a refused request's body that is read to its end. A longer one closes the connection.
 fn skip_bytes_max(limits: &Limits) -> u64 {
     (SKIP_FACTOR * limits.frame_bytes_max as u64).min(limits.linger_bytes_max as u64)
 }
 
-/// Memory that a connection keeps for its next request.
+/// The maximum bytes that a connection keeps for its next request.
 const KEEP_BYTES_MAX: usize = 512;
 
-/// A server's end of one connection that speaks HTTP/1.1 (and 1.0).
+/// The server's side of one HTTP/1.1 (or 1.0) connection.
 ///
-/// A box: most of a server's connections may speak something else.
+/// The state is boxed, since most connections of a server may use another protocol.
 #[derive(Debug)]
 pub struct Http(Box<HttpServerInner>);
 
 impl Http {
-    /// The end that receives requests.
+    /// Creates the server's side.
     pub fn server(side: Arc<ServerContext>) -> Http {
         Http(Box::new(HttpServerInner::new(side)))
     }
 
-    /// Whether Go's net/rpc may be asked for. Without it, as if it were not known.
+    /// Enables requests for Go's net/rpc. If disabled, its path is unknown.
     pub fn granting_go_rpc(mut self, grants: bool) -> Http {
         self.0.grants_go_rpc = grants;
         self
     }
 
-    /// What it shares with the other connections of its server.
+    /// Returns what the connection shares with the others of its server.
     #[cfg(feature = "netrpc")]
     pub(super) fn side(&self) -> &Arc<ServerContext> {
         self.0.side()
     }
 
-    /// The peer has asked for Go's net/rpc (`CONNECT /_goRPC_`), and that was granted: the next byte is of that
-    /// protocol. It is true from the message on that granted it, whose answer is written by this end.
+    /// Whether the peer has requested Go's net/rpc (`CONNECT /_goRPC_`) and it was granted: the next byte belongs to
+    /// that protocol. True from the message that grants it; this protocol still writes the answer to that request.
     #[inline]
     pub fn becomes_go_rpc(&self) -> bool {
         self.0.becomes_go_rpc()
@@ -98,7 +97,7 @@ impl Protocol for Http {
             }
             Outgoing::Prepared { .. } => self.0.write_ready(out),
             Outgoing::Drain => self.0.drain(),
-            // A server asks nothing, and HTTP has no signs of life.
+            // A server sends no requests, and HTTP has no pings.
             Outgoing::Pong { .. }
             | Outgoing::Request(_)
             | Outgoing::Cancel { .. }
@@ -111,7 +110,7 @@ impl Protocol for Http {
     }
 
     fn drain_notice(&self) -> DrainNotice {
-        // Go's net/rpc comes next, which has no notice.
+        // Go's net/rpc follows, which has no notice.
         if self.0.becomes_go_rpc() { DrainNotice::None } else { DrainNotice::NextAnswer }
     }
 

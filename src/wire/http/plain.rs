@@ -1,8 +1,8 @@
-//! The answer that nearly every call gets: 200, a length, the times, and the connection goes on.
+//! The fast path for the most common answer: status 200, a length, the times, and the connection stays open.
 //!
-//! Its head is two texts that are known beforehand, with places for the date, the length and the times. They are copied to
-//! where they go out from, and the places filled in there. All other answers are `reply.rs`'s, and so would these be: a
-//! test holds the two ways to the same bytes.
+//! The head consists of two constant texts with places for the date, the length and the times. They are copied into
+//! the write queue and the places are filled in there. `reply.rs` writes all other answers and could write these too:
+//! a test checks that both produce the same bytes.
 
 use std::ops::Range;
 
@@ -10,19 +10,19 @@ use super::reply::{AllowedMethods, PendingResponse};
 use crate::message::SendBody;
 use crate::wire::{Out, ServerContext};
 
-/// Up to the digits of the length.
+/// The head up to the digits of the length.
 const BEFORE: &[u8; 102] = b"HTTP/1.1 200 OK\r\nDate: Thu, 01 Jan 1970 00:00:00 GMT\r\n\
     Content-Type: application/json\r\nContent-Length: ";
-/// Behind them.
+/// The head after them.
 const AFTER: &[u8; 55] = b"\r\nServer-Timing: queue;dur=0.000, handler;dur=0.000\r\n\r\n";
-/// Where the date stands in the first.
+/// The place of the date in `BEFORE`.
 const DATE: Range<usize> = 23..52;
-/// Where the times stand in the second.
+/// The places of the times in `AFTER`.
 const QUEUE: Range<usize> = 27..32;
 const HANDLER: Range<usize> = 46..51;
-/// The first time that has a digit more than there is room for.
+/// The least time that has too many digits for its place.
 const TIME_US_END: u32 = 10_000;
-/// A length has twenty digits at the most.
+/// A length has at most twenty digits.
 const HEAD_BYTES_MAX: usize = BEFORE.len() + 20 + AFTER.len();
 
 /// Whether an answer of 200 with these times has this form.
@@ -32,7 +32,7 @@ pub(super) fn fits(
     pending: &PendingResponse,
     (queue_us, handler_us): (u32, u32),
 ) -> bool {
-    // Where there are origins, each answer says for whom it is.
+    // With configured origins, each answer names the origin that may read it.
     side.cors_origins.is_empty()
         && pending.allow == AllowedMethods::Nothing
         && !pending.is_head
@@ -42,7 +42,7 @@ pub(super) fn fits(
         && handler_us < TIME_US_END
 }
 
-/// Writes an answer that [`fits`].
+/// Writes an answer for which [`fits`] is true.
 #[inline]
 pub(super) fn write_response(
     side: &ServerContext,
@@ -87,7 +87,7 @@ pub(super) fn write_response(
     write_across(head_bytes, fill, body, out);
 }
 
-/// The answer does not fit into the rest of a buffer, or into any.
+/// Writes an answer that does not fit into the rest of a buffer, or into any buffer.
 #[inline(never)]
 fn write_across(head_bytes: usize, fill: impl Fn(&mut [u8]), body: SendBody<'_>, out: &mut Out<'_>) {
     let mut head = [0; HEAD_BYTES_MAX];
@@ -96,7 +96,7 @@ fn write_across(head_bytes: usize, fill: impl Fn(&mut [u8]), body: SendBody<'_>,
     out.frame(head, body);
 }
 
-/// A time of less than ten milliseconds, where zero stands.
+/// Writes a time of less than ten milliseconds over the zeros of its place.
 #[inline]
 fn put_millis(room: &mut [u8], us: u32) {
     if us > 0 {
@@ -115,7 +115,7 @@ mod tests {
     use crate::config::Limits;
     use crate::status::Code;
 
-    /// What is written, behind so many bytes that wait already.
+    /// Returns the bytes written after `before` queued bytes.
     fn written(before: usize, write: impl FnOnce(&mut Out<'_>)) -> Vec<u8> {
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         queue.put(&mut pool, &vec![b'-'; before]);
@@ -131,7 +131,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn it_says_what_the_longer_way_says(
+        fn fast_and_slow_path_write_the_same_bytes(
             len in prop_oneof![0..12_usize, 90..110_usize, 900..1100_usize, 4000..4200_usize, Just(123_456)],
             (queue_us, handler_us) in (0..11_000_u32, prop_oneof![Just(0_u32), 0..11_000_u32]),
             is_chunk in any::<bool>(),
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_of_another_form_is_left_to_the_longer_way() {
+    fn another_form_takes_the_slow_path() {
         let bare = ServerContext::bare(Limits::default());
         let of = |pending: &PendingResponse| fits(&bare, pending, (0, 0));
         assert!(of(&PendingResponse::default()));

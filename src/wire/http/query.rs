@@ -1,4 +1,4 @@
-//! The argument of a GET: it stands in the query (Connect's Unary-Get-Request).
+//! The argument of a GET, which is in the query (Connect's Unary-Get-Request).
 
 use std::borrow::Cow;
 
@@ -8,14 +8,14 @@ use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 
 use super::fault::RequestFault;
 
-/// Padding may be there or not.
+/// Padding is optional.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &URL_SAFE,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
 );
 
-/// Appends the argument that a query holds. Parameters that are not known are passed over; one that is known and
-/// stands there twice is refused. Whether the query says that it is of the Connect protocol.
+/// Appends the argument of a query to `out`. Unknown parameters are skipped; a repeated known one is refused. Returns
+/// whether the query marks itself as Connect protocol.
 pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, RequestFault> {
     let mut known = [None; 5];
     const NAMES: [&[u8]; 5] = [b"message", b"encoding", b"base64", b"compression", b"connect"];
@@ -54,7 +54,7 @@ pub(super) fn argument(query: &str, out: &mut Vec<u8>) -> Result<bool, RequestFa
     Ok(is_connect)
 }
 
-/// Percent-decoding, as forms do it: a plus sign is a space.
+/// Percent-decoding as in forms: a plus sign is a space.
 fn percent(text: &str) -> Result<Cow<'_, [u8]>, RequestFault> {
     let bytes = text.as_bytes();
     if !bytes.iter().any(|byte| matches!(byte, b'%' | b'+')) {
@@ -105,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_understood_is_refused() {
+    fn unknown_requests_are_refused() {
         for (query, status) in [
             ("connect=v2", 400),
             ("encoding=proto&message=1", 415),

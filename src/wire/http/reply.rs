@@ -1,4 +1,4 @@
-//! What a server says: the head of a reply, put together without allocating, and its body.
+//! Writes a server's answers: a head, built without allocation, and a body.
 
 use coreloop_bufpool::Chunk;
 
@@ -7,26 +7,26 @@ use crate::message::SendBody;
 use crate::status::Code;
 use crate::wire::{Out, ServerContext};
 
-/// What Go's `rpc.DialHTTP` waits for (net/rpc server.go, `connected`).
+/// The line that Go's `rpc.DialHTTP` expects (net/rpc server.go, `connected`).
 pub(super) const GO_RPC: &[u8] = b"HTTP/1.0 200 Connected to Go RPC\n\n";
 /// The interim response of RFC 9110 section 15.2.1.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
-/// What an answer that waits holds beside its body.
+/// The memory of a waiting answer in addition to its body.
 const KEPT_BYTES: usize = 512;
-/// Seconds that a browser may remember what a preflight said.
+/// Seconds for which a browser may cache the answer to a preflight.
 const PREFLIGHT_SECONDS: &[u8] = b"7200";
 
-/// What a resource allows, for `AllowedMethods`.
+/// What a resource allows, for the field `Allow`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) enum AllowedMethods {
-    /// Not to be said.
+    /// The field is not written.
     #[default]
     Nothing,
-    /// Whatever this server knows.
+    /// All methods that this server supports.
     All,
     /// A method that may change something.
     Post,
-    /// A method free of side effects.
+    /// An idempotent method.
     GetAndPost,
     /// A page.
     Get,
@@ -46,50 +46,50 @@ impl AllowedMethods {
     }
 }
 
-/// What is remembered of a question until it is answered.
+/// The part of a request that its answer needs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct PendingResponse {
-    /// The status of a refusal; 0 where the code decides.
+    /// The status of a refusal; 0 if the code decides.
     pub(super) status: u16,
-    /// The origin of the site that lets the asking page read the answer: its index and 1; 0 is none.
+    /// The index, plus 1, of the configured origin whose pages may read the answer; 0 is none.
     pub(super) origin: u16,
-    /// What the resource allows, where it is to be said.
+    /// What the resource allows, if the answer names it.
     pub(super) allow: AllowedMethods,
-    /// HEAD: the body is left out.
+    /// HEAD: the body is omitted.
     pub(super) is_head: bool,
-    /// It came in HTTP/1.0, where keeping the connection must be said.
+    /// The request is HTTP/1.0, where keeping the connection must be stated.
     pub(super) is_http_10: bool,
-    /// The connection ends after this answer.
+    /// The connection closes after this answer.
     pub(super) closes: bool,
-    /// It is an interim response, not the last word on its request.
+    /// The answer is an interim response; another follows.
     pub(super) is_interim: bool,
 }
 
 /// An answer.
 #[derive(Debug)]
 pub(super) enum Response<'a> {
-    /// How a call ended.
+    /// The result of a call.
     Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
     /// A page.
     Page { status: u16, content_type: &'static str, body: Chunk },
     /// The answers to a JSON-RPC message or batch.
     #[cfg(feature = "jsonrpc")]
     JsonRpc { body: Chunk },
-    /// Nothing: JSON-RPC notifications have no answers. The status is 200, since some clients take no other.
+    /// No answers: a body of JSON-RPC notifications only. The status is 200, since some clients accept no other.
     #[cfg(feature = "jsonrpc")]
     NoAnswers,
-    /// Go on and send the body.
+    /// The client may send the body.
     Continue,
-    /// From here on another protocol speaks.
+    /// The connection switches to Go's net/rpc.
     GoRpc,
-    /// The path of Go's net/rpc was asked for in another way than by CONNECT.
+    /// The path of Go's net/rpc was requested with another method than CONNECT.
     MustConnect,
-    /// What may be asked.
+    /// The answer to OPTIONS.
     Options { is_preflight: bool },
 }
 
 impl Response<'_> {
-    /// What it holds while it waits.
+    /// The bytes that the answer holds while it waits.
     pub(super) fn kept_bytes(&self) -> usize {
         KEPT_BYTES
             + match self {
@@ -104,7 +104,7 @@ impl Response<'_> {
     }
 }
 
-/// Writes how a call ended.
+/// Writes the result of a call.
 #[inline]
 pub(super) fn write_end(
     side: &ServerContext,
@@ -121,7 +121,7 @@ pub(super) fn write_end(
     }
 }
 
-/// How a call ended, whatever is to be said with it.
+/// Writes the result of a call with any head.
 #[inline(never)]
 pub(super) fn write_with_any_head(
     side: &ServerContext,
@@ -192,7 +192,7 @@ pub(super) fn write_response(
             let mut head = ResponseHead::begin(side, pending, 204, out);
             if is_preflight {
                 head.put(b"Access-Control-Allow-Methods: GET, HEAD, POST\r\n");
-                // A star stands for every name but Authorization (Fetch, section 4.9).
+                // `*` includes every field name except Authorization (Fetch section 4.9).
                 head.put(b"Access-Control-Allow-Headers: Content-Type, Connect-Protocol-Version, ");
                 head.put(b"Connect-Timeout-Ms, Authorization, Traceparent, B3, *\r\n");
                 head.field(b"Access-Control-Max-Age: ", PREFLIGHT_SECONDS);
@@ -202,19 +202,19 @@ pub(super) fn write_response(
     }
 }
 
-/// The body of an error, as the Connect protocol has it.
+/// Returns the body of an error in the Connect protocol.
 fn error_body(code: Code, message: &[u8]) -> Vec<u8> {
     let mut body = Vec::with_capacity(48 + message.len());
     body.extend_from_slice(b"{\"code\":\"");
     body.extend_from_slice(code.connect_name().as_bytes());
     body.extend_from_slice(b"\",\"message\":");
-    // A string always has a form in JSON, and a vector always takes it.
+    // Neither step can fail: every string has a JSON form, and a vector accepts all bytes.
     let _ = serde_json::to_writer(&mut body, &String::from_utf8_lossy(message));
     body.push(b'}');
     body
 }
 
-/// The reason of a status, with the status.
+/// Returns the status line's status and reason.
 fn status_line(status: u16) -> &'static [u8] {
     match status {
         204 => b"204 No Content",
@@ -241,10 +241,10 @@ fn status_line(status: u16) -> &'static [u8] {
     }
 }
 
-/// Room for every head but those with long names in them, which overflow into the queue.
+/// The stack space for a head. It suffices unless names are long; the rest goes to the queue.
 const HEAD_BYTES: usize = 384;
 
-/// A head being written: gathered on the stack, so that head and body go to the queue together.
+/// A head being written. It is collected on the stack, so that head and body enter the queue together.
 struct ResponseHead<'a, 'b> {
     out: &'a mut Out<'b>,
     text: [u8; HEAD_BYTES],
@@ -271,7 +271,7 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
             head.field(b"Allow: ", pending.allow.text());
         }
         if status == 415 {
-            // RFC 9110 section 15.5.16: which codings would have been taken.
+            // RFC 9110 section 15.5.16: the accepted codings.
             head.put(b"Accept-Encoding: identity\r\n");
         }
         head
@@ -329,7 +329,7 @@ impl<'a, 'b> ResponseHead<'a, 'b> {
         self.put(b"\r\n");
     }
 
-    /// Where the time went, in milliseconds (W3C Server Timing).
+    /// Writes queue and handler times in milliseconds (W3C Server Timing).
     fn server_timing(&mut self, queue_us: u32, handler_us: u32) {
         self.put(b"Server-Timing: queue;dur=");
         self.millis(queue_us);

@@ -1,7 +1,7 @@
-//! What a head asks for: its fields are read, its target is found, and whatever is wrong with it becomes a [`RequestFault`].
+//! Interprets a request's head: reads its fields, finds its target, and turns each fault into a [`RequestFault`].
 //!
-//! Nothing of the body is looked at here. The order of the checks is part of the protocol: framing first, then whether
-//! there is such a thing (404), whether it may be asked so (405), and then what it is asked with.
+//! The body is not read here. The order of the checks is part of the protocol: framing, then whether the target
+//! exists (404), then whether the method is allowed (405), then the rest of the request.
 
 #[cfg(feature = "jsonrpc")]
 mod json_rpc;
@@ -19,53 +19,53 @@ use crate::method_name::MethodName;
 use crate::status::Code;
 use crate::wire::{DirectoryEntry, Page, ServerContext};
 
-/// A head, understood.
+/// An interpreted head.
 #[derive(Debug)]
 pub(super) struct RequestHead {
-    /// What is to be remembered for the answer.
+    /// The part that the answer needs.
     pub(super) pending: PendingResponse,
-    /// What follows the head.
+    /// The body that follows the head.
     pub(super) body: BodyLength,
-    /// The client waits for a word before it sends the body.
+    /// The client waits for 100 (Continue) before it sends the body.
     pub(super) expects_continue: bool,
-    /// What is asked for.
+    /// The target of the request.
     pub(super) request_target: Result<RequestTarget, RequestFault>,
 }
 
-/// How long a body is.
+/// The length of a body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum BodyLength {
-    /// So many bytes, which may be none.
+    /// This many bytes, possibly 0.
     Bytes(u64),
-    /// As many as its chunks say.
+    /// A chunked body.
     Chunked,
 }
 
-/// What is asked for.
+/// The target of a request.
 #[derive(Debug)]
 pub(super) enum RequestTarget {
     /// The body is the argument of a method, or JSON-RPC.
     Call { target: CallTarget, time_left_us: u32, dialect: JsonDialect },
-    /// A method is called by GET; its argument is in the query and has been put aside.
+    /// A method is called by GET; its argument was copied from the query to the scratch buffer.
     CallByGet { method: u32, time_left_us: u32, dialect: JsonDialect },
     /// A page.
     Page(Page),
-    /// What may be asked.
+    /// OPTIONS.
     Options { is_preflight: bool },
-    /// Another protocol, from here on.
+    /// A switch to Go's net/rpc.
     GoRpc,
-    /// The path of that protocol, in another way.
+    /// The path of Go's net/rpc with another method than CONNECT.
     MustConnect,
 }
 
 /// The path of Go's net/rpc (net/rpc server.go, `DefaultRPCPath`).
 const GO_RPC_PATH: &str = "/_goRPC_";
-/// What `curl -d` says of its body, whatever that is. It is read as JSON, but from no page of a browser: there any
-/// site can send this type with its visitor's reach and without being asked (a "simple" request, Fetch section 2.2.2),
-/// where `application/json` needs a preflight. Every browser says with a POST where it comes from.
+/// The Content-Type that `curl -d` sends for any body. It is read as JSON, but not from a browser page: any site can
+/// send this type with the visitor's reach and without a preflight (a "simple" request, Fetch section 2.2.2), while
+/// `application/json` requires one. Every browser sends the origin with a POST.
 const FORM: &[u8] = b"application/x-www-form-urlencoded";
 
-/// The fields that mean something here.
+/// The fields that are interpreted here.
 #[derive(Clone, Copy, Default)]
 struct RequestFields<'a> {
     framing: Framing,
@@ -77,11 +77,11 @@ struct RequestFields<'a> {
     version: Option<&'a [u8]>,
     origin: Option<&'a [u8]>,
     is_preflight: bool,
-    /// A browser says where the request comes from (Fetch, section 3.2; Fetch Metadata, section 2.4).
+    /// The request is from a browser page: it has an origin (Fetch section 3.2) or Fetch Metadata (section 2.4).
     is_from_page: bool,
 }
 
-/// Reads a whole head. The metadata and, for a GET, the argument are put where they are wanted.
+/// Reads a complete head. Appends its metadata to `metadata` and, for a GET, the argument to `argument`.
 pub(super) fn read(
     side: &ServerContext,
     head: &[u8],
@@ -104,7 +104,7 @@ pub(super) fn read(
     })
 }
 
-/// A question of which nothing can be trusted.
+/// A request that is refused as a whole; nothing in it is trusted.
 pub(super) fn reject(fault: RequestFault) -> RequestHead {
     RequestHead {
         pending: PendingResponse::default(),
@@ -114,21 +114,21 @@ pub(super) fn reject(fault: RequestFault) -> RequestHead {
     }
 }
 
-/// 431; the connection ends.
+/// 431, and the connection closes.
 pub(super) fn too_many(what: &str) -> RequestFault {
     RequestFault::new(431, Code::ResourceExhausted, format!("the head has {what}")).and_close()
 }
 
-/// Whether the bytes begin with a method of HTTP, or with as much of one as has come: what another protocol says is
-/// answered at once, however long it goes on without the end of a line.
+/// Checks that the input starts with an HTTP method, or with the beginning of one. Input of another protocol is thus
+/// answered at once, even if its first line never ends.
 pub(super) fn check_method(input: &[u8]) -> Result<(), RequestFault> {
-    /// A longer method is looked at with its whole line.
+    /// A longer method is checked with its complete line.
     const LOOKED_BYTES_MAX: usize = 64;
     let first = input.first().copied().unwrap_or_default();
     let looked = &input[..input.len().min(LOOKED_BYTES_MAX)];
     let mut method = looked.iter().copied().take_while(|byte| !matches!(byte, b' ' | b'\r'));
     match (first, method.all(is_token)) {
-        // It may be an empty line.
+        // This may be an empty line.
         (b'\r', _) => Ok(()),
         (b' ', _) | (_, false) => {
             Err(RequestFault::malformed("the first line does not begin with a method of HTTP"))
@@ -137,8 +137,8 @@ pub(super) fn check_method(input: &[u8]) -> Result<(), RequestFault> {
     }
 }
 
-/// Whether a first line, its CR and LF included, has the form of a request's: what is wrong with it is answered before
-/// anything else is waited for, since a client of HTTP/0.9 sends no more.
+/// Checks the form of a complete first line, CR and LF included. A fault is answered before more bytes arrive, since
+/// a client of HTTP/0.9 sends none.
 pub(super) fn check_first_line(line: &[u8]) -> Result<(), RequestFault> {
     let line = line.strip_suffix(b"\r\n").unwrap_or(line);
     let mut parts = line.split(|byte| *byte == b' ');
@@ -200,7 +200,7 @@ fn interpret(
     question
 }
 
-/// The index of an origin that may read answers, and 1; 0 if it may not.
+/// Returns the index, plus 1, of an origin that may read answers; 0 if it may not.
 fn allowed_origin(side: &ServerContext, origin: &[u8]) -> u16 {
     let may = |allowed: &String| allowed == "*" || allowed.as_bytes() == origin;
     let at = side.cors_origins.iter().position(may);
@@ -221,7 +221,7 @@ impl<'a> RequestFields<'a> {
             }
         }
         if fields.framing.names_fields {
-            // What Connection names is not for the handler; it may stand before what it names, or behind.
+            // Fields that Connection names are not passed to the handler. They may precede or follow it.
             fields.without_named(headers, metadata)?;
         }
         fields.framing.check(is_http_10).map_err(RequestFault::malformed)?;
@@ -233,7 +233,7 @@ impl<'a> RequestFields<'a> {
         Ok(fields)
     }
 
-    /// Takes a field that means something here. False if it is metadata.
+    /// Takes a field that is interpreted here. Returns false for metadata.
     fn take(&mut self, name: &str, value: &'a [u8]) -> Result<bool, RequestFault> {
         let is = |known: &str| name.eq_ignore_ascii_case(known);
         let slot = if is("host") {
@@ -249,7 +249,7 @@ impl<'a> RequestFields<'a> {
         } else if is("connect-protocol-version") {
             &mut self.version
         } else if is("origin") {
-            // The handler may want to know it, too.
+            // It is passed to the handler as well.
             self.origin = Some(value);
             self.is_from_page = true;
             return Ok(false);
@@ -268,9 +268,10 @@ impl<'a> RequestFields<'a> {
         }
     }
 
-    /// How values are written: a client of the Connect protocol says that it is one, in a field or in the query.
-    fn dialect(&self, is_said_in_query: bool) -> JsonDialect {
-        match self.version.is_some() || is_said_in_query {
+    /// Returns the form of JSON values. A client of the Connect protocol identifies itself by a field or in the
+    /// query.
+    fn dialect(&self, is_connect_query: bool) -> JsonDialect {
+        match self.version.is_some() || is_connect_query {
             true => JsonDialect::Connect,
             false => JsonDialect::Serde,
         }
@@ -297,7 +298,7 @@ impl<'a> RequestFields<'a> {
     }
 }
 
-/// A field becomes an entry of the metadata, its name in lower case.
+/// Appends a field to the metadata, its name in lower case.
 fn push(metadata: &mut MetadataBuf, name: &str, value: &[u8]) -> Result<(), RequestFault> {
     if is_hop_by_hop(name) {
         return Ok(());
@@ -312,12 +313,13 @@ fn push(metadata: &mut MetadataBuf, name: &str, value: &[u8]) -> Result<(), Requ
     metadata.push(lower, value).map_err(|_| too_many("more fields than metadata can hold"))
 }
 
-/// A host and perhaps a port, by their characters (RFC 3986 section 3.2); nothing is a host, too.
+/// Whether the characters are those of a host with an optional port (RFC 3986 section 3.2). An empty host is valid.
 fn is_host(host: &[u8]) -> bool {
     host.iter().all(|byte| byte.is_ascii_alphanumeric() || b"-._~!$&'()*+,;=%:[]".contains(byte))
 }
 
-/// Path and query of a target in one of the forms of RFC 9112 section 3.2, save `*` and that of CONNECT.
+/// Returns path and query of a target in one of the forms of RFC 9112 section 3.2, except `*` and the form of
+/// CONNECT.
 fn path_and_query(target: &str) -> Result<(&str, &str), RequestFault> {
     if !target.bytes().all(|byte| (b'!'..=b'~').contains(&byte) && byte != b'#') {
         let message = "the target has a character that must be percent-encoded there";
@@ -326,7 +328,7 @@ fn path_and_query(target: &str) -> Result<(&str, &str), RequestFault> {
     let path = if target.starts_with('/') {
         target
     } else {
-        // What is said here of the host counts instead of Host (RFC 9112 section 3.2.2), and neither is used.
+        // A host here takes precedence over Host (RFC 9112 section 3.2.2); neither is used.
         let is = |scheme: &str| target.get(..scheme.len()).is_some_and(|at| at.eq_ignore_ascii_case(scheme));
         let Some(scheme) = ["http://", "https://"].into_iter().find(|scheme| is(scheme)) else {
             return Err(RequestFault::malformed("the target is neither a path nor an address of HTTP"));
@@ -342,7 +344,7 @@ fn path_and_query(target: &str) -> Result<(&str, &str), RequestFault> {
     Ok((if path.is_empty() { "/" } else { path }, query))
 }
 
-/// The method that a path names.
+/// Returns the method that a path names.
 fn method_at(side: &ServerContext, path: &str) -> Option<DirectoryEntry> {
     let mut buffer = [0; MethodName::BYTES_MAX];
     side.site.method(MethodName::from_http_path(path, &mut buffer)?.as_str())
@@ -358,7 +360,7 @@ fn not_found(side: &ServerContext, path: &str) -> RequestFault {
         Some(name) => format!("there is no service {} here", name.service()),
         None => format!("there is nothing at {path}; methods are at /Service/Method"),
     };
-    // The code says what the native protocol says, and what the Connect protocol infers from a bare 404.
+    // The code is that of the native protocol, and the one that the Connect protocol infers from a bare 404.
     RequestFault::new(404, Code::Unimplemented, message)
 }
 
@@ -382,7 +384,7 @@ fn request_target(
             return Err(RequestFault::malformed("CONNECT has no body"));
         }
         "CONNECT" if target == GO_RPC_PATH => return Ok(RequestTarget::GoRpc),
-        // The answer to a CONNECT is not framed as others are; the connection is of no further use.
+        // The answer to a CONNECT is not framed as others are; the connection cannot be reused.
         "CONNECT" => return Err(not_allowed(AllowedMethods::All).and_close()),
         _ => {
             let message = format!("unknown HTTP method {method}");
@@ -407,7 +409,7 @@ fn request_target(
     let Some(found) = method_at(side, path) else {
         let Some(page) = side.site.page(path) else {
             if is_options && path == "/" {
-                // Load balancers ask this whether the server is up (HAProxy's `option httpchk`), console or not.
+                // Load balancers send this as a health check (HAProxy's `option httpchk`), with or without a console.
                 pending.allow = AllowedMethods::All;
                 return Ok(RequestTarget::Options { is_preflight: false });
             }
@@ -436,7 +438,7 @@ fn request_target(
         }
         "GET" | "HEAD" if found.is_idempotent => {
             if has_body {
-                // RFC 9110 section 9.3.1: it has no meaning, and hides requests from those who do not look.
+                // RFC 9110 section 9.3.1: it has no meaning, and can hide a request from a recipient that ignores it.
                 return Err(RequestFault::malformed("GET and HEAD have no body"));
             }
             let time_left_us = called(fields)?;
@@ -454,7 +456,7 @@ fn request_target(
     }
 }
 
-/// Whether a body may come as it is announced.
+/// Checks whether the announced body is acceptable.
 fn checked(
     side: &ServerContext,
     fields: &RequestFields<'_>,
@@ -462,7 +464,7 @@ fn checked(
 ) -> Result<(), RequestFault> {
     let &RequestHead { pending, body, .. } = question;
     if pending.is_http_10 && fields.framing.length.is_none() {
-        // There it could also mean a body up to the end of the connection.
+        // In HTTP/1.0 this could also be a body that ends with the connection.
         let fault =
             RequestFault::new(411, Code::InvalidArgument, "a POST in HTTP/1.0 requires a Content-Length");
         return Err(fault.and_close());
@@ -484,7 +486,7 @@ fn checked(
         return Err(RequestFault { closes, ..RequestFault::too_large(bytes_max) });
     }
     let is_bare_form = |media: &[u8]| media.eq_ignore_ascii_case(FORM) && !fields.is_from_page;
-    // What is not there needs no type. A page of a browser can send such a POST without a preflight, too.
+    // An empty body needs no type. A browser page can send such a POST without a preflight, too.
     let is_nothing = body == BodyLength::Bytes(0) && !fields.is_from_page;
     if !fields.content_type.map_or(is_nothing, |media| is_json(media) || is_bare_form(media)) {
         return Err(RequestFault::unsupported("Content-Type must be application/json"));
@@ -498,7 +500,7 @@ fn checked(
     }
 }
 
-/// What the fields of the Connect protocol say: the time left.
+/// Reads the fields of the Connect protocol, and returns the time left.
 fn called(fields: &RequestFields<'_>) -> Result<u32, RequestFault> {
     if fields.version.is_some_and(|version| version != b"1") {
         return Err(RequestFault::invalid("Connect-Protocol-Version must be 1"));
@@ -510,7 +512,7 @@ fn called(fields: &RequestFields<'_>) -> Result<u32, RequestFault> {
     Ok(time_left_us(Some(std::time::Duration::from_millis(millis))))
 }
 
-/// The media type application/json; of its parameters only a charset matters, which must be that of JSON.
+/// Whether the media type is application/json. Of its parameters only the charset matters, which must be UTF-8.
 pub(super) fn is_json(content_type: &[u8]) -> bool {
     let mut parts = content_type.split(|byte| *byte == b';').map(super::framing::trim);
     if !parts.next().is_some_and(|media| media.eq_ignore_ascii_case(b"application/json")) {
@@ -520,7 +522,7 @@ pub(super) fn is_json(content_type: &[u8]) -> bool {
         let mut halves = parameter.splitn(2, |byte| *byte == b'=');
         let (name, value) = (halves.next().unwrap_or_default(), halves.next().unwrap_or_default());
         let value = value.strip_prefix(b"\"").and_then(|value| value.strip_suffix(b"\"")).unwrap_or(value);
-        // The second is no registered name, but what many clients write.
+        // The second spelling is not registered, but many clients send it.
         let is_utf_8 = value.eq_ignore_ascii_case(b"utf-8") || value.eq_ignore_ascii_case(b"utf8");
         !name.eq_ignore_ascii_case(b"charset") || is_utf_8
     })

@@ -1,57 +1,57 @@
-//! Where a head ends, found without looking at a byte twice.
+//! Finds the end of a head without reading a byte twice.
 //!
-//! A head that trickles in is looked through only where it is new. The first byte that is at fault decides, so the
-//! answer does not depend on how the bytes were split.
+//! When a head arrives in pieces, only new bytes are read. The first invalid byte decides, so the result does not
+//! depend on how the bytes were split.
 
-/// What an end of a line may be: CR and LF, nothing else (RFC 9112 section 2.2 lets a recipient be milder; two that
-/// are mild in different ways can be played against each other).
+/// The state of the search. A line ends with CR and LF only (RFC 9112 section 2.2 permits a recipient to be lenient,
+/// but two recipients that are lenient in different ways can be played against each other).
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct HeadScan {
-    /// Bytes looked at.
+    /// Bytes read.
     looked: usize,
-    /// Bytes of the line that has begun, its CR included.
+    /// Bytes of the current line, its CR included.
     line_bytes: usize,
     /// The last byte was a CR.
     is_cr: bool,
-    /// Lines that have ended, the first among them.
+    /// Complete lines, including the first line.
     lines: usize,
-    /// Bytes of the first line, with its CR and LF, once it has ended and until it is taken.
+    /// Bytes of the first line with its CR and LF, from its end until they are taken.
     first_line: Option<usize>,
 }
 
-/// What the bytes at hand hold.
+/// The result of a scan.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ScannedHead {
-    /// A whole head.
+    /// A complete head.
     Head {
-        /// Its bytes, with the empty line.
+        /// Its length in bytes, with the empty line.
         bytes: usize,
-        /// Its lines, without the empty one.
+        /// Its number of lines, without the empty one.
         lines: usize,
     },
-    /// Not yet.
+    /// The head is not complete.
     NeedMore,
-    /// A byte that no head may hold stands here.
+    /// The position of a byte that is not valid in a head.
     Bad(usize),
-    /// It is longer than it may be.
+    /// The head is over the limit.
     TooLong {
-        /// The first line alone is.
+        /// Whether the first line alone is over the limit.
         is_first_line: bool,
     },
 }
 
 impl HeadScan {
-    /// Something of a head has been seen.
+    /// Whether any byte of a head was read.
     pub(super) fn has_begun(&self) -> bool {
         self.looked > 0
     }
 
-    /// The first line has not ended.
+    /// Whether the first line is not complete.
     pub(super) fn is_in_first_line(&self) -> bool {
         self.lines == 0
     }
 
-    /// The bytes of the first line, once, when it has ended.
+    /// Returns the length of the first line, once, after it has ended.
     pub(super) fn take_first_line(&mut self) -> Option<usize> {
         self.first_line.take()
     }
@@ -64,7 +64,7 @@ impl HeadScan {
         self.line_bytes = 0;
     }
 
-    /// Looks at what is new. `input` begins where the head does.
+    /// Reads the new bytes. `input` starts at the start of the head.
     pub(super) fn go_on(&mut self, input: &[u8], bytes_max: usize) -> ScannedHead {
         let end = input.len().min(bytes_max);
         while self.looked < end {
@@ -84,7 +84,7 @@ impl HeadScan {
                     continue;
                 }
             }
-            // One of the two is not at hand, or was looked at before.
+            // One of the two bytes is missing, or was read before.
             match (input[self.looked], self.is_cr) {
                 (b'\n', true) => {
                     self.is_cr = false;
@@ -97,7 +97,7 @@ impl HeadScan {
                 }
                 (b'\r', false) => self.is_cr = true,
                 (b'\t', false) => {}
-                // Behind a CR nothing else may stand, and what is not plain may not stand anywhere.
+                // Only LF may follow a CR, and no other control character is valid.
                 _ => return ScannedHead::Bad(self.looked),
             }
             self.looked += 1;
@@ -111,7 +111,7 @@ impl HeadScan {
     }
 }
 
-/// How many bytes from the first on are no control characters.
+/// Returns the number of bytes before the first control character.
 #[inline]
 fn plain_len(bytes: &[u8]) -> usize {
     let (words, rest) = bytes.as_chunks::<8>();
@@ -125,8 +125,9 @@ fn plain_len(bytes: &[u8]) -> usize {
     words.len() * 8 + plain.count()
 }
 
-/// The highest bit of each byte that is a control character (below a space, or DEL): right up to the first of them. What
-/// lies above it may be marked wrongly, by the borrow (Warren, "Hacker's Delight", section 6-1).
+/// Marks the highest bit of each byte that is a control character (below a space, or DEL). The marks are correct up
+/// to and including the first; later ones may be wrong because of the borrow (Warren, "Hacker's Delight", section
+/// 6-1).
 #[inline]
 fn controls(word: u64) -> u64 {
     const ONES: u64 = u64::MAX / 0xff;
@@ -144,7 +145,7 @@ mod tests {
         b"GET /a HTTP/1.1\r\nHost: a\r\nX-Long: 0123456789012345678901234567890\t9\r\n\r\nmore";
 
     #[test]
-    fn the_end_is_found_in_whatever_pieces_it_comes() {
+    fn the_end_is_found_for_any_split() {
         let bytes = HEAD.len() - 4;
         for step in 1..HEAD.len() {
             let mut scan = HeadScan::default();
@@ -160,7 +161,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_looked_at_is_not_looked_at_again() {
+    fn no_byte_is_read_twice() {
         let mut scan = HeadScan::default();
         for len in 0..HEAD.len() - 4 {
             let mut seen = HEAD[..len].to_vec();
@@ -172,7 +173,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_control_character_is_found_wherever_it_stands() {
+    fn the_first_control_character_is_found_at_any_position() {
         for byte in 0..=255_u8 {
             let is_control = byte < b' ' || byte == 0x7f;
             for after in [b'a', b' ', 0x80, 0xff, 0, 0x1f, 0x7f] {
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_lone_cr_or_lf_or_control_byte_is_seen_where_it_stands() {
+    fn a_lone_cr_lf_or_control_byte_is_found() {
         for (head, at) in [
             (&b"GET / HTTP/1.1\n"[..], 14),
             (b"GET / HTTP/1.1\r\nA: b\rc", 21),
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_of_just_the_limit_is_taken_and_one_byte_more_is_not() {
+    fn a_head_is_limited_to_the_exact_byte() {
         let bytes = HEAD.len() - 4;
         assert_eq!(HeadScan::default().go_on(HEAD, bytes), ScannedHead::Head { bytes, lines: 3 });
         let too_long = |is_first_line| ScannedHead::TooLong { is_first_line };

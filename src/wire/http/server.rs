@@ -1,4 +1,4 @@
-//! A server's end: from heads and bodies to messages, and answers in the order of their questions.
+//! The server's side: decodes heads and bodies to messages, and writes answers in the order of the requests.
 
 #[cfg(feature = "jsonrpc")]
 mod json_rpc;
@@ -21,44 +21,44 @@ use crate::status::Code;
 use crate::wire::order::{OrderTicket, OrderedReplies};
 use crate::wire::{Decoded, Out, ServerContext};
 
-/// What Go's client sends (net/rpc client.go, `DialHTTPPath`), up to its two line feeds: the only lines without a CR
-/// that are taken here.
+/// The bytes that Go's client sends (net/rpc client.go, `DialHTTPPath`), up to the two line feeds. These are the only
+/// lines without a CR that are accepted.
 const GO_CONNECT: &[u8] = b"CONNECT /_goRPC_ HTTP/1.0";
 
-/// Where in the stream of requests it is.
+/// The position in the stream of requests.
 #[derive(Clone, Copy, Debug)]
 enum RequestState {
     /// Between requests, or in a head.
     Head,
-    /// A call's body is to come, which is taken where it lies.
+    /// A call's body follows, and is read in place.
     Body { call: RequestCall, bytes: usize },
-    /// A call's body comes in chunks, and is put together aside.
+    /// A call's body arrives in chunks, and is collected in `gathered`.
     Chunked { call: RequestCall, chunks: Chunks },
-    /// A body that nobody wants.
+    /// A body that is skipped.
     Skip { bytes: u64 },
-    /// The same, in chunks.
+    /// A chunked body that is skipped.
     SkipChunks { chunks: Chunks },
-    /// The requests of a JSON-RPC body are going up.
+    /// The requests of a JSON-RPC body are being returned one by one.
     #[cfg(feature = "jsonrpc")]
     JsonRpc,
-    /// Nothing more is taken.
+    /// No more input is read.
     Ended,
-    /// The next byte is of another protocol.
+    /// The next byte belongs to Go's net/rpc.
     GoRpc,
 }
 
-/// What the body of a POST is for.
+/// The meaning of a POST's body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum CallTarget {
-    /// It is the argument of the method of this hash.
+    /// The argument of the method with this hash.
     Method(u32),
-    /// It is JSON-RPC, and names its methods.
+    /// JSON-RPC, which names its methods.
     #[cfg(feature = "jsonrpc")]
     JsonRpc,
 }
 
 impl CallTarget {
-    /// The hash of the method. A body of JSON-RPC has none, and is taken before this is asked.
+    /// Returns the hash of the method. A JSON-RPC body has none, and is handled before this is called.
     #[inline(always)]
     fn method(self) -> u32 {
         match self {
@@ -69,7 +69,7 @@ impl CallTarget {
     }
 }
 
-/// A call whose head is known.
+/// A call whose head was read.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct RequestCall {
     pub(super) target: CallTarget,
@@ -78,29 +78,29 @@ pub(super) struct RequestCall {
     pub(super) pending: PendingResponse,
 }
 
-/// A server's end of one connection.
+/// The server's side of one connection.
 #[derive(Debug)]
 pub(super) struct HttpServerInner {
     side: Arc<ServerContext>,
-    /// Go's net/rpc is spoken here.
+    /// A CONNECT to Go's net/rpc is granted.
     pub(super) grants_go_rpc: bool,
     state: RequestState,
     scan: HeadScan,
-    /// An empty line came before the head; one is let pass (RFC 9112 section 2.2).
+    /// An empty line came before the head; one is allowed (RFC 9112 section 2.2).
     is_after_blank: bool,
-    /// The next answer to a new question is the last.
+    /// The answer to the next new request is the last.
     is_draining: bool,
-    /// A message was given out, and the bytes aside were its own.
+    /// The scratch bytes belong to a message that was already returned.
     is_scratch_stale: bool,
-    /// What stands aside is in `gathered`; otherwise in `metadata`.
+    /// The scratch bytes are in `gathered`; otherwise in `metadata`.
     is_gathered: bool,
     metadata: MetadataBuf,
-    /// The last head, where it may come again.
+    /// The last head, if it may be repeated.
     known: KnownRequestHead,
-    /// Metadata, then a body that did not come in one piece. Grown as bytes arrive, up to `frame_bytes_max`.
+    /// Metadata, then a body that arrived in several pieces. Grows as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
     order: OrderedReplies<PendingResponse, Box<Response<'static>>>,
-    /// Bytes of the answers that wait.
+    /// Bytes of waiting answers.
     held_bytes: usize,
     #[cfg(feature = "jsonrpc")]
     json_rpc: Option<Box<json_rpc::JsonRpcBodies>>,
@@ -156,7 +156,7 @@ impl HttpServerInner {
         }
     }
 
-    /// The rest of a request that was refused is being read.
+    /// Whether the rest of a refused request is being read.
     pub(super) fn is_lingering(&self) -> bool {
         matches!(self.state, RequestState::Skip { .. } | RequestState::SkipChunks { .. })
     }
@@ -165,7 +165,7 @@ impl HttpServerInner {
         matches!(self.state, RequestState::Head) && self.scan.has_begun()
     }
 
-    // Bytes in.
+    // Input.
 
     pub(super) fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
         if self.is_scratch_stale {
@@ -200,7 +200,7 @@ impl HttpServerInner {
         }
     }
 
-    /// Whoever had the bytes is done with them. What one large request needed is not kept for the next.
+    /// Clears the scratch bytes, which are no longer used. Memory for one large request is not kept for the next.
     fn release_scratch(&mut self) {
         self.is_scratch_stale = false;
         self.is_gathered = false;
@@ -230,7 +230,7 @@ impl HttpServerInner {
             return self.refuse_head(fault);
         }
         let scanned = self.scan.go_on(input, bytes_max);
-        // Before what follows it is judged, so that the answer does not depend on how the bytes were split.
+        // This precedes the checks of later bytes, so that the answer does not depend on how the bytes were split.
         if let Some(bytes) = self.scan.take_first_line()
             && let Err(fault) = check_first_line(&input[..bytes])
         {
@@ -252,14 +252,14 @@ impl HttpServerInner {
                 let HttpServerInner { side, metadata, gathered, known, .. } = self;
                 let question = read(side, &input[..bytes], lines, metadata, gathered);
                 known.remember(&input[..bytes], &question, metadata.as_bytes().len());
-                self.ask(question, bytes, input.len())
+                self.begin_request(question, bytes, input.len())
             }
             ScannedHead::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => {
                 match input.get(at + 1) {
                     None => Decoded::NeedMore { bytes_min: at + 2 },
                     Some(b'\n') => {
                         let request_target = Ok(RequestTarget::GoRpc);
-                        self.ask(
+                        self.begin_request(
                             RequestHead { request_target, ..reject(RequestFault::invalid("")) },
                             at + 2,
                             input.len(),
@@ -285,14 +285,19 @@ impl HttpServerInner {
         }
     }
 
-    /// Refuses what is not even a head. Where it ends is not known, so the connection does.
+    /// Refuses input that is not a head. Its end is unknown, so the connection closes.
     #[cold]
     fn refuse_head(&mut self, fault: RequestFault) -> Decoded<Message> {
-        self.ask(reject(fault), 0, 0)
+        self.begin_request(reject(fault), 0, 0)
     }
 
-    /// A head was read: `head_bytes` of the bytes at hand.
-    fn ask(&mut self, question: RequestHead, head_bytes: usize, available: usize) -> Decoded<Message> {
+    /// Handles a head of `head_bytes` bytes, in an input of `available` bytes.
+    fn begin_request(
+        &mut self,
+        question: RequestHead,
+        head_bytes: usize,
+        available: usize,
+    ) -> Decoded<Message> {
         let RequestHead { pending, body, expects_continue, request_target } = question;
         let response = match request_target {
             Ok(RequestTarget::Call { target, time_left_us, dialect }) => {
@@ -302,7 +307,7 @@ impl HttpServerInner {
             Ok(RequestTarget::CallByGet { method, time_left_us, dialect }) => {
                 let start = self.metadata.as_bytes().len();
                 let bytes = self.gathered.len();
-                // The metadata are short; what is put aside stands in one piece.
+                // The metadata are short; the scratch bytes must be contiguous.
                 self.gathered.splice(0..0, self.metadata.as_bytes().iter().copied());
                 self.is_gathered = true;
                 let body = Span::aside(start as u32, bytes as u32);
@@ -323,7 +328,7 @@ impl HttpServerInner {
                 return self.refuse(pending, fault, body, expects_continue, head_bytes);
             }
             Ok(RequestTarget::GoRpc) if !self.order.is_empty() => {
-                // The answers before it are still to come, and are not of that protocol.
+                // Earlier answers are still outstanding, and are not of that protocol.
                 let fault =
                     RequestFault::malformed("CONNECT must be the only request in flight on its connection");
                 return self.refuse(pending, fault, body, expects_continue, head_bytes);
@@ -350,7 +355,7 @@ impl HttpServerInner {
         Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes }
     }
 
-    /// Refuses a request whose head was read; its answer does not wait for its body.
+    /// Refuses a request whose head was read; the answer does not wait for the body.
     #[cold]
     fn refuse(
         &mut self,
@@ -370,7 +375,7 @@ impl HttpServerInner {
         Decoded::Message { message: Message::Refused(refusal), consumed }
     }
 
-    /// Decides what becomes of a body that nobody wants: it is skipped, or the connection ends.
+    /// Decides how to handle an unused body: it is skipped, or the connection closes.
     fn pass_over(
         &mut self,
         mut pending: PendingResponse,
@@ -379,7 +384,7 @@ impl HttpServerInner {
     ) -> PendingResponse {
         let bytes_max = skip_bytes_max(&self.side.limits);
         let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > bytes_max);
-        // Who was not told to go on may or may not send the body all the same: what comes next could be either.
+        // A client without a 100 (Continue) may send the body or not: the next bytes could be either.
         pending.closes |= is_too_long || expects_continue || self.is_draining;
         self.state = match body {
             _ if pending.closes => RequestState::Ended,
@@ -397,7 +402,7 @@ impl HttpServerInner {
         Chunks::new(bytes_max, self.side.limits.http_head_bytes_max as u64)
     }
 
-    /// A call's head is known: it is a message at once if its body lies there whole.
+    /// Starts a call whose head was read. Returns its message at once if the body is complete.
     fn begin_call(
         &mut self,
         call: RequestCall,
@@ -407,7 +412,7 @@ impl HttpServerInner {
         available: usize,
     ) -> Decoded<Message> {
         match body {
-            // Its bytes are looked at where they are the first.
+            // The body is checked where its first byte is the first of the input.
             #[cfg(feature = "jsonrpc")]
             BodyLength::Bytes(0) if call.target == CallTarget::JsonRpc => {
                 return self.begin_json_rpc(call, None, &[], head_bytes);
@@ -420,7 +425,7 @@ impl HttpServerInner {
                 let span = Span::new(head_bytes as u32, bytes as u32);
                 return self.call(call, span, head_bytes + bytes as usize);
             }
-            // No more than `frame_bytes_max`, which fits.
+            // The value is at most `frame_bytes_max`, which fits.
             BodyLength::Bytes(bytes) => self.state = RequestState::Body { call, bytes: bytes as usize },
             BodyLength::Chunked => {
                 self.gathered.extend_from_slice(self.metadata.as_bytes());
@@ -439,7 +444,7 @@ impl HttpServerInner {
         Decoded::Skip { consumed: head_bytes }
     }
 
-    /// A whole call.
+    /// Returns a complete call.
     #[inline(always)]
     fn call(&mut self, call: RequestCall, body: Span, consumed: usize) -> Decoded<Message> {
         let RequestCall { target, time_left_us, dialect, mut pending } = call;
@@ -505,7 +510,7 @@ impl HttpServerInner {
                     self.state = RequestState::Head;
                     return Decoded::Skip { consumed: at + bytes };
                 }
-                // It was answered before; there is nothing left to say.
+                // The refusal was already answered.
                 Err(_) => {
                     self.state = RequestState::Ended;
                     return Decoded::End;
@@ -516,15 +521,15 @@ impl HttpServerInner {
         Decoded::Skip { consumed: at }
     }
 
-    // Answers out.
+    // Output.
 
-    /// The id of a question, which is its place.
+    /// Adds a request to the order; its place serves as its id.
     #[inline]
     fn take_place(&mut self, pending: PendingResponse) -> u64 {
         self.order.take_place(pending).number()
     }
 
-    /// An answer that is known with its question.
+    /// Adds a request whose answer is already known.
     fn prepare(&mut self, pending: PendingResponse, response: Response<'static>) -> u64 {
         let id = self.take_place(pending);
         self.keep(id, response);
@@ -533,13 +538,13 @@ impl HttpServerInner {
 
     fn keep(&mut self, id: u64, response: Response<'static>) {
         let bytes = response.kept_bytes();
-        // Only an answer to nothing, or a second one, comes back; it has no place to go to.
+        // `fill` fails only for an answer without a request, or a second one; it is dropped.
         if self.order.fill(OrderTicket::of(id), Box::new(response)).is_ok() {
             self.held_bytes += bytes;
         }
     }
 
-    /// How the call with this id ended.
+    /// Writes or stores the result of the call with this id.
     #[inline]
     pub(super) fn reply(
         &mut self,
@@ -559,14 +564,14 @@ impl HttpServerInner {
         }
         let body = SendBody::Chunk(match body {
             SendBody::Chunk(chunk) if chunk.len() >= LINK_BYTES_MIN => chunk,
-            // A small part of a buffer would hold all of it for as long as it waits.
+            // The answer may be a small part of a buffer that it would hold while it waits.
             SendBody::Chunk(chunk) => Chunk::from(chunk.to_vec()),
             SendBody::Bytes(bytes) => Chunk::from(bytes.to_vec()),
         });
         self.keep(id, Response::Reply { code, queue_us, handler_us, body });
     }
 
-    /// Whatever is ready at the front goes out.
+    /// Writes the answers that are ready at the front.
     #[inline]
     pub(super) fn write_ready(&mut self, out: &mut Out<'_>) {
         while let Some((pending, response)) = self.order.next_ready() {
@@ -575,11 +580,11 @@ impl HttpServerInner {
         }
     }
 
-    /// No new requests: the last of those that were taken says so, or the next one if there is none.
+    /// Accepts no new requests: the last accepted one closes the connection, or the next one if there is none.
     pub(super) fn drain(&mut self) {
         self.is_draining = true;
         if let Some(last) = self.order.last_mut()
-            // Whose body was asked for is answered.
+            // A request whose body was requested with 100 (Continue) is still answered.
             && !last.is_interim
             && !matches!(self.state, RequestState::GoRpc)
         {
@@ -592,7 +597,7 @@ impl HttpServerInner {
         }
     }
 
-    /// 408 for what has begun and is late. Where answers are owed it would be taken for one of them.
+    /// Writes 408 for a request that is late. With outstanding answers, the client would take it for one of them.
     pub(super) fn late(&mut self, out: &mut Out<'_>) {
         let has_begun = match self.state {
             RequestState::Head => self.scan.has_begun(),

@@ -1,4 +1,4 @@
-//! How an answer is written, in each dialect. Nothing is allocated: its pieces go where the answer goes.
+//! Writes answers in each dialect. Nothing is allocated: the pieces are written directly to the sink.
 
 use super::escape::put_string;
 use super::outstanding::{Dialect, OutstandingReply};
@@ -8,7 +8,7 @@ use crate::message::SendBody;
 use crate::status::Code;
 use crate::wire::Out;
 
-/// Writes an answer: the result as it is, or an error with the message.
+/// Writes an answer: the result as it is, or an error with its message.
 #[inline]
 pub(super) fn put_answer(
     sink: &mut impl ByteSink,
@@ -22,9 +22,9 @@ pub(super) fn put_answer(
             sink.put(outstanding.id.text());
             sink.put(b",\"result\":");
             if is_null(&body) {
-                // Go's client takes a null for a broken answer and ends the connection (net/rpc/jsonrpc client.go,
-                // ReadResponseHeader). It reads an empty object into most of what a caller may have for a reply, and
-                // passes the other member over, by which ours knows what was meant.
+                // Go's client takes a null for a broken answer and closes the connection (net/rpc/jsonrpc client.go,
+                // ReadResponseHeader). It accepts an empty object for most types of replies, and skips the additional
+                // member, from which our client recognizes null.
                 sink.put(b"{},\"error\":null,\"null\":true}");
                 return;
             }
@@ -50,7 +50,7 @@ pub(super) fn put_answer(
             sink.put(b"{\"jsonrpc\":\"2.0\",\"id\":");
             sink.put(outstanding.id.text());
             sink.put(b",\"error\":{\"code\":-");
-            // All of them are below zero.
+            // All of them are negative.
             sink.put_number(u64::from(number.unsigned_abs()));
             sink.put(b",\"message\":");
             put_message(sink, code, body);
@@ -73,8 +73,8 @@ fn put_result(sink: &mut impl ByteSink, body: SendBody<'_>) {
     }
 }
 
-/// Writes a result, and the line's end, where they end up: as [`put_answer`] does it, if there is room in one piece.
-/// False if nothing was written.
+/// Writes a result and the line's end in place, with the same bytes as [`put_answer`], if there is contiguous room.
+/// Returns false if nothing was written.
 #[inline]
 pub(super) fn put_result_line(outstanding: &OutstandingReply, result: &[u8], out: &mut Out<'_>) -> bool {
     if is_nothing(result) {
@@ -109,7 +109,7 @@ fn put_pieces<const N: usize, const M: usize>(
     true
 }
 
-/// The result is nothing.
+/// Whether the result is null or empty.
 #[inline]
 fn is_null(body: &SendBody<'_>) -> bool {
     match body {
@@ -120,7 +120,7 @@ fn is_null(body: &SendBody<'_>) -> bool {
 
 #[inline]
 fn is_nothing(text: &[u8]) -> bool {
-    // The commonest are told by their first byte.
+    // The first byte decides the most common cases.
     match text.first() {
         None => true,
         Some(b'n' | b' ' | b'\t' | b'\r' | b'\n') => matches!(trim(text), b"null" | b""),
@@ -128,7 +128,8 @@ fn is_nothing(text: &[u8]) -> bool {
     }
 }
 
-/// An empty message would be no error to a client of 1.0.
+/// Writes an error's message. An empty one becomes the name of the code, since a client of 1.0 does not take an empty
+/// message for an error.
 fn put_message(sink: &mut impl ByteSink, code: Code, body: SendBody<'_>) {
     match &body {
         SendBody::Bytes([]) => put_string(sink, code.name().as_bytes()),

@@ -1,7 +1,7 @@
-//! Batches of 2.0: an array of requests, answered by one array when all of them have ended.
+//! Batches of 2.0: an array of requests, answered by one array when all of them have completed.
 //!
-//! The requests of a batch go up one by one, as if each had come alone. Their answers wait here, in the order in
-//! which they come, and go out in the order of the requests. What waits is bounded: in number by what may be in
+//! The requests of a batch are returned one by one, like single requests. Their answers are collected here in order
+//! of completion, and written in the order of the requests. Waiting answers are bounded: in number by the maximum in
 //! flight, in bytes by the write queue's high mark.
 
 use std::collections::VecDeque;
@@ -20,7 +20,8 @@ use crate::message::SendBody;
 use crate::status::Code;
 use crate::wire::ServerContext;
 
-/// Answers that the open batches of a connection may owe together, in multiples of what may be in flight.
+/// The maximum number of outstanding answers of all open batches of a connection, in multiples of the maximum in
+/// flight.
 const OWED_FACTOR: usize = 4;
 
 /// A request of a batch, and the offset of its end in the batch.
@@ -30,21 +31,20 @@ pub(super) struct BatchElement {
     pub(super) end: usize,
 }
 
-/// The requests of a batch that have not gone up yet.
+/// The requests of a batch that are still to be returned.
 pub(super) struct BatchRemainder {
     pub(super) elements: VecDeque<BatchElement>,
-    /// Bytes of the batch that were consumed.
+    /// Consumed bytes of the batch.
     pub(super) consumed: usize,
-    /// Bytes of the batch.
+    /// Total bytes of the batch.
     pub(super) len: usize,
-    /// Its place among the open batches.
+    /// The index of the batch among the open ones.
     pub(super) batch: u32,
     /// The place of the next answer.
     pub(super) place: u32,
 }
 
-/// Reads the requests of a batch, the bracket of which is next and which is complete in these bytes. The error is what
-/// is answered in its place.
+/// Reads the requests of a complete batch, whose bracket is next. An error is answered in place of the batch.
 pub(super) fn read(
     reader: &mut JsonReader<'_>,
     bytes: &[u8],
@@ -60,7 +60,7 @@ pub(super) fn read(
             reader.value()?;
             Some(RequestRefusal::invalid("invalid request: not an object").judged_in(Dialect::Two))
         };
-        // One that is too long is still read to its end: it may not be JSON.
+        // A batch that is too long is still read to its end, to check that it is JSON.
         if count < side.limits.in_flight_max {
             elements.extend(judged.map(|judged| BatchElement { judged, end: reader.at() }));
         }
@@ -77,33 +77,33 @@ pub(super) fn read(
     })
 }
 
-/// A batch that was begun.
+/// A batch with outstanding answers.
 #[derive(Debug)]
 struct OpenBatch {
-    /// The answers that have come, one behind the other.
+    /// The answers so far, concatenated.
     text: Vec<u8>,
-    /// Where each of them stands.
+    /// The range of each answer in `text`.
     places: Vec<Range<usize>>,
-    /// How many are still to come; never 0.
+    /// The number of outstanding answers; never 0.
     missing: usize,
-    /// What [`Batches::begin`] was given with it.
+    /// The label passed to [`Batches::begin`].
     label: u64,
 }
 
-/// A batch of which every answer has come.
+/// A batch with all its answers.
 #[derive(Debug)]
 pub(super) struct AnsweredBatch {
-    /// The answers, in the order in which they came.
+    /// The answers, in order of completion.
     text: Vec<u8>,
-    /// Where each of them is, in the order of the requests.
+    /// The range of each answer, in the order of the requests.
     places: Vec<Range<usize>>,
-    /// What [`Batches::begin`] was given with it.
+    /// The label passed to [`Batches::begin`].
     #[cfg_attr(not(feature = "http"), allow(dead_code, reason = "a plain connection has no use for it"))]
     pub(super) label: u64,
 }
 
 impl AnsweredBatch {
-    /// Writes the array of the answers.
+    /// Writes the array of answers.
     pub(super) fn put(&self, sink: &mut impl ByteSink) {
         sink.put(b"[");
         for (place, range) in self.places.iter().enumerate() {
@@ -113,7 +113,7 @@ impl AnsweredBatch {
         sink.put(b"]");
     }
 
-    /// The answer of a batch that has one request, without the array.
+    /// Returns the answer of a batch of one request, without the array.
     #[cfg(feature = "http")]
     pub(super) fn into_only_answer(self) -> Vec<u8> {
         debug_assert_eq!(self.places.len(), 1, "a batch of one answer");
@@ -121,19 +121,19 @@ impl AnsweredBatch {
     }
 }
 
-/// The batches of a connection that are not answered yet.
+/// The open batches of a connection.
 #[derive(Debug, Default)]
 pub(super) struct Batches {
     open: Slab<OpenBatch>,
-    /// Answers that they owe, those that wait here included.
+    /// Outstanding answers of all batches, including those that wait here.
     outstanding: usize,
     /// Bytes of the answers that wait here.
     held_bytes: usize,
 }
 
 impl Batches {
-    /// Begins a batch of this number of answers, at least one; `None` if that is too many. The label comes back with
-    /// the answers.
+    /// Begins a batch with this number of answers, at least one. Returns `None` if the limit on outstanding answers
+    /// is exceeded. The label is returned with the answers.
     pub(super) fn begin(&mut self, answers: usize, label: u64, limits: &Limits) -> Option<u32> {
         if self.outstanding + answers > limits.in_flight_max.saturating_mul(OWED_FACTOR) {
             return None;
@@ -143,14 +143,14 @@ impl Batches {
         Some(self.open.insert(open) as u32)
     }
 
-    /// Begins a batch of one answer, whatever is owed: that of a refusal, which comes at once.
+    /// Begins a batch of one answer regardless of the limit: a refusal, which is answered at once.
     #[cfg(feature = "http")]
     pub(super) fn begin_beyond(&mut self, label: u64) -> u32 {
         self.outstanding += 1;
         self.open.insert(OpenBatch { text: Vec::new(), places: vec![0..0; 1], missing: 1, label }) as u32
     }
 
-    /// Takes an answer; with the last one the batch is complete.
+    /// Stores an answer; the last one completes the batch.
     pub(super) fn answer(
         &mut self,
         (batch, place): (u32, u32),
@@ -179,7 +179,7 @@ impl Batches {
         Some(AnsweredBatch { text, places, label })
     }
 
-    /// None is open.
+    /// Whether no batch is open.
     pub(super) fn is_empty(&self) -> bool {
         self.open.is_empty()
     }

@@ -1,7 +1,7 @@
 //! JSON-RPC in the bodies of another protocol: one text in, with a message or a batch, and one text out.
 //!
-//! The requests of a text go up one by one, as those of a batch on a plain stream do; their answers gather in the same
-//! table and leave together. Where the text begins and ends, and how its answer travels, is the other protocol's matter.
+//! The requests of a text are returned one by one, like those of a batch on a plain stream; their answers are
+//! collected in the same table and sent together. The other protocol delimits the text and transports its answer.
 
 use std::collections::VecDeque;
 use std::ops::Range;
@@ -17,33 +17,33 @@ use crate::message::{Message, SendBody, Span};
 use crate::status::Code;
 use crate::wire::ServerContext;
 
-/// The calls of one connection that came in texts and are not answered yet.
+/// The outstanding calls of one connection that arrived in texts.
 #[derive(Debug)]
 pub(in crate::wire) struct CarriedCalls {
     pending: OutstandingReplies,
     batches: Batches,
 }
 
-/// The requests of one text that have not gone up yet.
+/// The requests of one text that are still to be returned.
 #[derive(Debug)]
 pub(in crate::wire) struct CarriedMessages {
     elements: VecDeque<BatchElement>,
     is_array: bool,
-    /// The batch that gathers the answers, and the place of the next one.
+    /// The batch that collects the answers, and the place of the next one.
     batch: u32,
     place: u32,
 }
 
-/// In a batch's label, the bit of a text that is an array.
+/// The bit in a batch's label that marks a text that is an array.
 const IS_ARRAY: u64 = 1 << 63;
 
 impl CarriedCalls {
-    /// None is in flight.
+    /// Creates an empty table.
     pub(in crate::wire) fn new() -> CarriedCalls {
         CarriedCalls { pending: OutstandingReplies::new(), batches: Batches::default() }
     }
 
-    /// Begins the calls of the text. `label`, below 2^63, comes back with their answers.
+    /// Begins the calls of a text. `label`, below 2^63, is returned with their answers.
     pub(in crate::wire) fn begin(
         &mut self,
         messages: &mut CarriedMessages,
@@ -65,7 +65,7 @@ impl CarriedCalls {
         };
     }
 
-    /// The next request, and the offset of its end in the text. Its id is below 2^63.
+    /// Returns the next request, and the offset of its end in the text. Its id is below 2^63.
     pub(in crate::wire) fn next(
         &mut self,
         messages: &mut CarriedMessages,
@@ -81,7 +81,7 @@ impl CarriedCalls {
         Some((message(&mut self.pending, judged, batch, details, in_place), end))
     }
 
-    /// Takes the answer to a call. With the last one of a text, the text of the answers and the label.
+    /// Stores the answer to a call. The last one of a text returns the text of all answers and the label.
     pub(in crate::wire) fn answer(
         &mut self,
         id: u64,
@@ -104,7 +104,7 @@ impl CarriedCalls {
 }
 
 impl CarriedMessages {
-    /// Reads a text. One that is not JSON, or no request, has one request that is refused.
+    /// Reads a text. A text that is not JSON, or is no request, becomes one refused request.
     pub(in crate::wire) fn read(text: &[u8], side: &ServerContext) -> CarriedMessages {
         let mut reader = JsonReader::new(text, ContainerStack::depth_max(side.limits.depth_max));
         match CarriedMessages::read_all(&mut reader, text, side) {
@@ -160,12 +160,12 @@ impl CarriedMessages {
         self.elements.iter().filter(is_answered).count()
     }
 
-    /// Only notifications are left: the text gets no answer.
+    /// Whether only notifications remain, so that the text gets no answer.
     pub(in crate::wire) fn are_notifications(&self) -> bool {
         self.answers() == 0
     }
 
-    /// All have gone up.
+    /// Whether all requests were returned.
     pub(in crate::wire) fn is_empty(&self) -> bool {
         self.elements.is_empty()
     }

@@ -1,8 +1,8 @@
-//! The client's end: calls out in the form of Go's client, answers of both dialects in, in any order.
+//! The client's side: writes calls in the form of Go's client, and reads answers of both dialects in any order.
 //!
-//! A call goes out as 1.0 without a `jsonrpc` member, so that Go's servers and ours take it. One that wants no answer
-//! goes out as a notification of 2.0: our server and those of 2.0 answer nothing, Go's answers with a null id, and
-//! such an answer is skipped here. Nothing can be cancelled or pinged: the protocol has no words for it.
+//! A call is written as 1.0 without a `jsonrpc` member, which Go's servers and ours accept. A one-way call is written
+//! as a notification of 2.0: our server and those of 2.0 send no answer; Go's answers with a null id, and such an
+//! answer is skipped. The protocol has no messages to cancel a call or to ping.
 
 use super::escape::put_string;
 use super::members::{ErrorMembers, ResponseMembers};
@@ -14,25 +14,25 @@ use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall
 use crate::status::{Code, jsonrpc};
 use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
-/// Containers inside each other in an answer, at the most: those of the largest argument that a server takes.
+/// The maximum nesting in an answer: that of the largest argument that a server accepts.
 const DEPTH_MAX: usize = 128;
 
-/// The client's end of a JSON-RPC connection.
+/// The client's side of a JSON-RPC connection.
 #[derive(Debug)]
 pub struct JsonRpcClient {
     bytes_max: usize,
     frame: ValueSearch,
-    /// The text of an error that was written with escapes.
+    /// The message of an error that contained escapes.
     aside: String,
-    /// The answer that is passed over, since it is over the limit.
+    /// The answer that is being skipped because it is over the limit.
     oversized: Option<Box<OversizedAnswer>>,
 }
 
-/// What stands for a message that is not in the bytes, or not as it is.
+/// Replaces a message that is missing or not a string.
 const UNSPECIFIED: &str = "unspecified error";
 
 impl JsonRpcClient {
-    /// The end that receives answers, of up to so many bytes.
+    /// Creates the client's side, for answers of up to `frame_bytes_max` bytes.
     pub fn new(frame_bytes_max: usize) -> JsonRpcClient {
         JsonRpcClient {
             bytes_max: frame_bytes_max.min(MESSAGE_BYTES_MAX),
@@ -42,7 +42,7 @@ impl JsonRpcClient {
         }
     }
 
-    /// Everything but an answer that is whole at the first look.
+    /// The slow path: every input but an answer that is complete at the first attempt.
     fn decode_slow(&mut self, input: &[u8]) -> Decoded<Message> {
         let window = &input[..input.len().min(self.bytes_max)];
         match self.frame.look(window, ContainerStack::depth_max(DEPTH_MAX)) {
@@ -66,7 +66,7 @@ impl JsonRpcClient {
         }
     }
 
-    /// Passes over an answer that is over the limit: its call fails when the end has come, the others go on.
+    /// Skips an answer over the limit: its call fails at its end, other calls continue.
     #[cold]
     fn pass_over(&mut self, mut answer: Box<OversizedAnswer>, input: &[u8]) -> Decoded<Message> {
         if input.is_empty() {
@@ -84,13 +84,13 @@ impl JsonRpcClient {
                 let refusal = Refusal { id, codec: CODEC_JSON, one_way: false, code, message };
                 Decoded::Message { message: Message::Refused(refusal), consumed }
             }
-            // It answers a call that wanted no answer.
+            // It answers a one-way call.
             None if answer.id() == b"null" => Decoded::Skip { consumed },
             None => Decoded::Broken(why),
         }
     }
 
-    /// An answer that stands whole in front of `end`.
+    /// Handles an answer that is complete before `end`.
     #[inline]
     fn answer(&mut self, response: &ResponseMembers, end: usize, input: &[u8]) -> Decoded<Message> {
         if let Some(name) = response.twice {
@@ -124,8 +124,8 @@ impl JsonRpcClient {
         Decoded::Message { message, consumed }
     }
 
-    /// The answer to a call that wanted none; or what a server says when it could not read what it was sent, and
-    /// then nobody knows whose answer will be missing.
+    /// Handles an answer without a call: that of a one-way call, or a server's report that it could not read a
+    /// message; then the unanswered call is unknown.
     #[cold]
     fn answers_no_call(
         &self,
@@ -144,14 +144,14 @@ impl JsonRpcClient {
         broken(format!("the server reports an unreadable request: {text}"))
     }
 
-    /// The status of an error, and where its message stands.
+    /// Returns the status of an error, and the span of its message.
     #[cold]
     fn failed(&mut self, error: Span, input: &[u8]) -> (Code, Span) {
         let bytes = &input[error.range()];
         if bytes[0] == b'"' {
             let text = self.text(error, input);
-            let said = if text.is_scratch() { self.aside.as_bytes() } else { input };
-            let code = if said[text.range()].starts_with(b"rpc: can't find ") {
+            let source = if text.is_scratch() { self.aside.as_bytes() } else { input };
+            let code = if source[text.range()].starts_with(b"rpc: can't find ") {
                 Code::Unimplemented
             } else {
                 Code::Unknown
@@ -159,7 +159,7 @@ impl JsonRpcClient {
             return (code, text);
         }
         let Some((failed, number)) = read_failed(bytes) else {
-            // Neither dialect has such an error; it is shown as it came.
+            // Neither dialect has such an error; it is reported as received.
             return (Code::Unknown, error);
         };
         let message = failed.message.filter(|message| bytes[message.start] == b'"');
@@ -172,7 +172,7 @@ impl JsonRpcClient {
         (number.map_or(Code::Unknown, Code::from_jsonrpc_number), text)
     }
 
-    /// What a string says: between its quotes in place, or aside if it is written with escapes.
+    /// Returns the contents of a string: the span between its quotes, or the scratch text if it contains escapes.
     fn text(&mut self, quoted: Span, input: &[u8]) -> Span {
         let inside = Span::new(quoted.start() as u32 + 1, quoted.len() as u32 - 2);
         let text = &input[inside.range()];
@@ -208,7 +208,7 @@ impl JsonRpcClient {
     }
 }
 
-/// The members of an error object, and its number if it has one.
+/// Reads the members of an error object, and its number if it has one.
 fn read_failed(error: &[u8]) -> Option<(ErrorMembers, Option<i64>)> {
     let failed = ErrorMembers::read(&mut JsonReader::new(error, ContainerStack::ROOM)).ok()?;
     let code = failed.code.clone().and_then(|code| {
@@ -220,7 +220,7 @@ fn read_failed(error: &[u8]) -> Option<(ErrorMembers, Option<i64>)> {
     Some((failed, code))
 }
 
-/// A number in decimal digits alone. Leading zeros the reader has refused.
+/// Parses a number of decimal digits only. The reader has already refused leading zeros.
 fn number(text: &[u8]) -> Option<u64> {
     if text.is_empty() {
         return None;
@@ -278,7 +278,7 @@ impl Protocol for JsonRpcClient {
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Request(call) => JsonRpcClient::encode_call(call, out),
-            // The protocol has no words for these, and a reply is a server's.
+            // The protocol has no messages for these, and a reply is sent by a server.
             Outgoing::Reply(_)
             | Outgoing::Pong { .. }
             | Outgoing::Drain

@@ -1,4 +1,4 @@
-//! A request that was judged becomes the message that goes up, and what its answer needs is kept.
+//! Turns a checked request into a message, and keeps what its answer needs.
 
 use std::ops::Range;
 
@@ -7,16 +7,16 @@ use super::outstanding::{Dialect, OutstandingReplies, OutstandingReply};
 use super::request::{JudgedRequest, RequestAction, RequestRefusal};
 use crate::message::{JsonDialect, Message, Refusal, Request, Span};
 
-/// What belongs to a call beside its JSON.
+/// The data of a call beside its JSON.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct CallDetails {
-    /// Microseconds until the caller stops waiting; 0 without a deadline.
+    /// Microseconds until the caller's deadline; 0 without one.
     pub(super) time_left_us: u32,
     /// The metadata of the call.
     pub(super) metadata: Span,
 }
 
-/// The message of a request. `in_place` gives the span of an argument's range.
+/// Returns the message of a request. `in_place` maps an argument's range to its span.
 #[inline]
 pub(super) fn message(
     pending: &mut OutstandingReplies,
@@ -39,7 +39,7 @@ pub(super) fn message(
         RequestAction::Call { method, body } => Message::Request(Request {
             id,
             method,
-            // The site has compared the name.
+            // The directory has already compared the name.
             name: None,
             codec: match dialect {
                 Dialect::One => JsonDialect::GoRpc.codec_number(),

@@ -1,11 +1,11 @@
-//! Text into JSON strings.
+//! Writes text as JSON strings.
 //!
-//! Written as Go's encoding/json writes it (`appendString` in encode.go, with HTML escaped), so that the bytes are
-//! those that a Go server would have sent; every JSON reader understands them.
+//! The form is that of Go's encoding/json (`appendString` in encode.go, with HTML escaped), so the bytes equal those
+//! of a Go server. Every JSON reader accepts them.
 
 use super::sink::ByteSink;
 
-/// How the byte is written inside a string; `None`: as it is.
+/// Returns the escape of a byte in a string; `None` if it is written unchanged.
 fn escape_of(byte: u8) -> Option<&'static str> {
     Some(match byte {
         b'"' => "\\\"",
@@ -22,7 +22,7 @@ fn escape_of(byte: u8) -> Option<&'static str> {
     })
 }
 
-/// Writes text as a JSON string, with its quotes. What is not UTF-8 becomes the replacement character.
+/// Writes text as a JSON string, with quotes. Invalid UTF-8 becomes the replacement character.
 pub(super) fn put_string(sink: &mut impl ByteSink, text: &[u8]) {
     sink.put(b"\"");
     for chunk in text.utf8_chunks() {
@@ -47,7 +47,7 @@ fn put_escaped(sink: &mut impl ByteSink, text: &str) {
             if let Some(short) = short {
                 sink.put(short.as_bytes());
             } else if is_separator {
-                // Line and paragraph separators end a line in some readers of JavaScript.
+                // Some JavaScript parsers end a line at line and paragraph separators.
                 sink.put(if bytes[at + 2] == 0xa8 { b"\\u2028" } else { b"\\u2029" });
             } else {
                 let digits = [HEX[(byte >> 4) as usize], HEX[(byte & 15) as usize]];

@@ -1,23 +1,23 @@
-//! How the last request began. Most clients write all that is in front of the argument in the same way with each call of a
-//! method; what it means follows from its bytes and the configuration alone, so it need not be read again.
+//! Recognizes a repeated prefix of requests. Most clients write everything before the argument in the same way with
+//! each call of a method; its meaning depends only on its bytes and the configuration, so it is not parsed again.
 
 use std::ops::Range;
 
 use super::members::RequestMembers;
 use crate::json_text::{JsonFault, JsonReader};
 
-/// The longest beginning that is kept. Twice as much as the names of a method and of the members usually take.
+/// The longest prefix that is kept: twice the usual length of a method's name and the members' names.
 const BYTES_MAX: usize = 128;
 
-/// The beginning of the last request, up to the name of its params, and what it said.
+/// The last request's prefix, up to the name of its params, and its meaning.
 ///
 /// ```text
 ///   {"jsonrpc":"2.0","method":"Arith.Add","params":  [{"A":6,"B":7}],"id":1}
-///   `--- the same as the last time: not read --'
+///   `--- equal to the last prefix: not parsed -'
 /// ```
 #[derive(Debug, Default)]
 pub(super) struct KnownRequestPrefix {
-    /// Empty: none is known.
+    /// Empty: no prefix is known.
     begins: Vec<u8>,
     method: Range<usize>,
     jsonrpc: Option<Range<usize>>,
@@ -25,7 +25,8 @@ pub(super) struct KnownRequestPrefix {
 }
 
 impl KnownRequestPrefix {
-    /// Reads a request, the bracket of which is the first byte of the input, into one that says nothing yet; where it ends.
+    /// Reads a request, whose bracket is the first byte of the input, into `members`, which must be empty. Returns
+    /// its end.
     #[inline]
     pub(super) fn read(
         &self,
@@ -35,7 +36,7 @@ impl KnownRequestPrefix {
     ) -> Result<usize, JsonFault> {
         let mut reader = JsonReader::new(input, depth_max);
         if !self.begins.is_empty() && input.starts_with(&self.begins) {
-            reader.stand_inside(self.begins.len());
+            reader.move_inside(self.begins.len());
             members.method = Some(self.method.clone());
             members.jsonrpc = self.jsonrpc.clone();
             members.params_at = self.begins.len();
@@ -47,7 +48,7 @@ impl KnownRequestPrefix {
         Ok(reader.at())
     }
 
-    /// A request was read that calls the method of this hash. Its beginning is kept if it may come again: without the id,
+    /// Remembers the prefix of a request that calls the method with this hash, if it may be repeated: without the id,
     /// which changes with each call.
     pub(super) fn remember(&mut self, members: &RequestMembers, input: &[u8], hash: u32) {
         self.begins.clear();

@@ -1,29 +1,28 @@
-//! The members of an envelope: which of them are there, and where their values stand.
+//! Finds the members of an envelope and the ranges of their values.
 //!
-//! One pass, without an allocation unless a name is written with escapes. Members that have no meaning here are
-//! read, so that the text is JSON as a whole, and forgotten.
+//! It takes one pass, and allocates only for names with escapes. Unknown members are checked as JSON and ignored.
 
 use std::ops::Range;
 
 use crate::json_text::unescape;
 use crate::json_text::{JsonFault, JsonReader};
 
-/// What a request's `params` are.
+/// The form of a request's `params`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) enum Params {
-    /// There are none, or `null`.
+    /// Missing, or `null`.
     #[default]
     None,
     /// Named: an object.
     Named(Range<usize>),
-    /// Positional: where the first stands, and how many there are.
+    /// Positional: the range of the first, and their number.
     Listed {
-        /// The first; empty if there is none.
+        /// The range of the first; empty if there is none.
         first: Range<usize>,
-        /// All of them.
+        /// The number of values.
         count: usize,
     },
-    /// Neither an object nor an array, but this, as Go calls it.
+    /// Neither an object nor an array; Go's name of the type.
     Scalar(&'static str),
 }
 
@@ -54,7 +53,7 @@ impl Params {
     }
 }
 
-/// A request's members.
+/// The members of a request.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct RequestMembers {
     /// The version.
@@ -65,31 +64,32 @@ pub(super) struct RequestMembers {
     pub(super) params: Params,
     /// The caller's id.
     pub(super) id: Option<Range<usize>>,
-    /// The name of a member that stands there twice.
+    /// The name of a member that occurs twice.
     pub(super) twice: Option<&'static str>,
-    /// Where what is in front of the params ends, behind their colon; 0 without params.
+    /// The offset after the colon of `params`; 0 without params.
     pub(super) params_at: usize,
-    /// The method's hash, where the message begins as one before it did.
+    /// The method's hash, if the prefix is that of the last request.
     pub(super) known: Option<u32>,
 }
 
 impl RequestMembers {
     const NAMES: [&'static str; 4] = ["\"method\":", "\"params\":", "\"id\":", "\"jsonrpc\":"];
 
-    /// Reads an object, the bracket of which is next.
+    /// Reads an object, whose bracket is next.
     pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<RequestMembers, JsonFault> {
         let mut members = RequestMembers::default();
         members.read_whole(reader)?;
         Ok(members)
     }
 
-    /// The same, into one that says nothing yet.
+    /// Reads an object into `self`, which must be empty.
     pub(super) fn read_whole(&mut self, reader: &mut JsonReader<'_>) -> Result<(), JsonFault> {
         let goes_on = reader.opens(b'{', b'}')?;
         self.read_members(reader, goes_on)
     }
 
-    /// The rest, where this says what is in front of the params and the reader stands behind their name.
+    /// Reads the rest of an object whose members before the params are in `self`. The reader is after the name of the
+    /// params.
     pub(super) fn read_on(&mut self, reader: &mut JsonReader<'_>) -> Result<(), JsonFault> {
         self.params = Params::read(reader)?;
         let goes_on = reader.goes_on(b'}')?;
@@ -121,7 +121,7 @@ impl RequestMembers {
     }
 }
 
-/// An answer's members.
+/// The members of an answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct ResponseMembers {
     /// The id of the call.
@@ -130,16 +130,16 @@ pub(super) struct ResponseMembers {
     pub(super) result: Option<Range<usize>>,
     /// The error.
     pub(super) error: Option<Range<usize>>,
-    /// What a server of ours says beside a result that stands for null.
+    /// The mark of our server for a result that represents null.
     pub(super) null: Option<Range<usize>>,
-    /// The name of a member that stands there twice.
+    /// The name of a member that occurs twice.
     pub(super) twice: Option<&'static str>,
 }
 
 impl ResponseMembers {
     const NAMES: [&'static str; 4] = ["\"id\":", "\"result\":", "\"error\":", "\"null\":"];
 
-    /// Reads an object, the bracket of which is next.
+    /// Reads an object, whose bracket is next.
     pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<ResponseMembers, JsonFault> {
         let mut response = ResponseMembers::default();
         let goes_on = reader.opens(b'{', b'}')?;
@@ -170,7 +170,7 @@ pub(super) struct ErrorMembers {
 }
 
 impl ErrorMembers {
-    /// Reads an object, the bracket of which is next. Of a member that stands there twice, the last counts.
+    /// Reads an object, whose bracket is next. Of repeated members, the last counts.
     pub(super) fn read(reader: &mut JsonReader<'_>) -> Result<ErrorMembers, JsonFault> {
         let mut failed = ErrorMembers::default();
         let goes_on = reader.opens(b'{', b'}')?;
@@ -183,8 +183,8 @@ impl ErrorMembers {
     }
 }
 
-/// Reads the rest of an object, if it goes on with a member: `take` reads the value of each with one of these names, which
-/// stand here as most write them, with quotes and colon.
+/// Reads the rest of an object, if another member follows. `take` reads the value of each member with one of `names`,
+/// which are in their usual form, with quotes and colon.
 #[inline(always)]
 fn each_member<'a>(
     reader: &mut JsonReader<'a>,
@@ -211,12 +211,12 @@ fn each_member<'a>(
     Ok(())
 }
 
-/// A name without its quotes and colon.
+/// Removes the quotes and the colon of a name.
 fn bare(usual: &str) -> &str {
     &usual[1..usual.len() - 2]
 }
 
-/// Which of the names this is, however it is written.
+/// Returns the index of a name, escaped or not.
 #[inline(never)]
 fn find(name: &[u8], names: &[&str]) -> Option<usize> {
     if name.contains(&b'\\') {

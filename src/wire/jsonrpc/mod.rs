@@ -1,10 +1,10 @@
-//! JSON-RPC on a plain stream, both ends: 1.0 as Go's net/rpc/jsonrpc speaks it, and 2.0 with batches.
+//! JSON-RPC on a plain stream, for server and client: 1.0 as in Go's net/rpc/jsonrpc, and 2.0 with batches.
 //!
-//! Messages are objects (or arrays of them) one behind the other, with or without white space between them. The end
-//! of one is found in `json_text/frame.rs`, what it says is read in place in `members.rs` (and not again where `known.rs` knows it),
-//! and judged in `request.rs`. The argument goes up and the result goes out as the bytes that they are: no JSON value is
-//! ever built here.
-//! [`JsonRpc`] and [`JsonRpcClient`] are the two ends; start there.
+//! Messages are concatenated objects (or arrays of objects), with or without white space between them.
+//! `json_text/frame.rs` finds the end of a message, `members.rs` reads it in place (`known.rs` skips a repeated
+//! prefix), and `request.rs` checks it. Arguments and results pass through as bytes; no JSON value is built here.
+//!
+//! [`JsonRpc`] and [`JsonRpcClient`] are the two sides; start there.
 
 mod answer;
 mod batch;
@@ -29,7 +29,7 @@ pub use client::JsonRpcClient;
 pub use request::ID_BYTES_MAX;
 pub use server::JsonRpc;
 
-/// The number of the JSON codec; no other is spoken here.
+/// The number of the JSON codec, the only one of this protocol.
 const CODEC_JSON: u8 = 2;
-/// The longest message whatever the limit says: a span begins within 31 bits.
+/// The maximum length of a message regardless of the limit: a span's start has 31 bits.
 const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;

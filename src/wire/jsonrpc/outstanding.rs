@@ -1,26 +1,26 @@
-//! The calls whose answers are owed: what the peer called them, and in which form it wants to hear of them.
+//! The outstanding calls of a connection: the peer's ids, and the form of the answers.
 //!
-//! The peer's ids are any text and need not differ; those that go up are numbers that run, with the place in this
-//! table in their lower half, so that an answer finds its place without a search.
+//! The peer's ids are any text, and may be equal. The ids of messages are running numbers, with the slot in this
+//! table in their lower half, so that an answer finds its slot without a search.
 
-/// How the peer writes.
+/// The dialect of a message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Dialect {
-    /// JSON-RPC 1.0, as Go has it.
+    /// JSON-RPC 1.0, as in Go.
     One,
     /// JSON-RPC 2.0.
     Two,
 }
 
-/// The longest id that is shorter as it is than in a box of its own.
+/// The longest id that is stored inline; a longer one is boxed.
 const INLINE_MAX: usize = 22;
 
 /// The source text of a peer's id.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum PeerId {
-    /// Most are small numbers.
+    /// A short one; most ids are small numbers.
     Small {
-        /// Bytes that count.
+        /// The used bytes.
         len: u8,
         /// The text, from the start.
         text: [u8; INLINE_MAX],
@@ -30,14 +30,14 @@ pub(super) enum PeerId {
 }
 
 impl PeerId {
-    /// What stands for an id that is missing or cannot be told.
+    /// The id of an answer if the request's id is missing or unknown.
     pub(super) const NULL: PeerId = {
         let mut text = [0; INLINE_MAX];
         (text[0], text[1], text[2], text[3]) = (b'n', b'u', b'l', b'l');
         PeerId::Small { len: 4, text }
     };
 
-    /// A copy of the text.
+    /// Copies the text.
     #[inline]
     pub(super) fn new(source: &[u8]) -> PeerId {
         if source.len() > INLINE_MAX {
@@ -48,7 +48,7 @@ impl PeerId {
         PeerId::Small { len: source.len() as u8, text }
     }
 
-    /// The text.
+    /// Returns the text.
     #[inline]
     pub(super) fn text(&self) -> &[u8] {
         match self {
@@ -58,16 +58,16 @@ impl PeerId {
     }
 }
 
-/// An answer that is owed.
+/// An outstanding answer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct OutstandingReply {
-    /// What the peer calls it.
+    /// The peer's id.
     pub(super) id: PeerId,
-    /// How the peer writes.
+    /// The dialect of the request.
     pub(super) dialect: Dialect,
-    /// The error's number in 2.0, where it is not the status code that tells it.
+    /// The number of the error in 2.0, if it does not follow from the status code.
     pub(super) number: Option<i32>,
-    /// The batch that it belongs to, and its place in there.
+    /// The batch of the call, and its place in the batch.
     pub(super) batch: Option<(u32, u32)>,
 }
 
@@ -78,38 +78,38 @@ enum OutstandingSlot {
     Taken(u32, OutstandingReply),
 }
 
-/// Not a slot.
+/// The end of the free list.
 const NO_SLOT: u32 = u32::MAX;
 
-/// Slots that a connection without calls keeps: enough for the usual pipeline, little for one that idles.
+/// Slots that a connection without calls keeps: enough for a usual pipeline, and little for an idle connection.
 const KEPT: usize = 16;
 
-/// The answers that are owed on one connection. As many as requests may be in flight, and one that is refused.
+/// The outstanding answers of one connection: at most one per request in flight, and one of a refusal.
 #[derive(Debug)]
 pub(super) struct OutstandingReplies {
     slots: Vec<OutstandingSlot>,
     free: u32,
     len: u32,
-    /// Runs with each id, and may wrap: the slot tells ids apart.
+    /// Counts ids, and may wrap: the slot keeps ids distinct.
     turn: u32,
 }
 
-/// Of a turn only these bits are used, so that the highest bit of an id is always 0.
+/// The bits of a turn that are used, so that the highest bit of an id is always 0.
 const TURN_MASK: u32 = u32::MAX >> 1;
 
 impl OutstandingReplies {
-    /// Nothing is owed.
+    /// Creates an empty table.
     pub(super) fn new() -> OutstandingReplies {
         OutstandingReplies { slots: Vec::new(), free: NO_SLOT, len: 0, turn: 0 }
     }
 
-    /// An id for a call that is not answered.
+    /// Returns an id for a one-way call.
     pub(super) fn next_one_way(&mut self) -> u64 {
         self.turn = self.turn.wrapping_add(1) & TURN_MASK;
         u64::from(self.turn) << 32 | u64::from(NO_SLOT)
     }
 
-    /// Notes an answer that is owed; gives the id by which it comes.
+    /// Adds an outstanding answer, and returns its id.
     #[inline]
     pub(super) fn begin(&mut self, outstanding: OutstandingReply) -> u64 {
         self.turn = self.turn.wrapping_add(1) & TURN_MASK;
@@ -130,7 +130,7 @@ impl OutstandingReplies {
         u64::from(self.turn) << 32 | u64::from(slot)
     }
 
-    /// The answer of that id is given.
+    /// Removes the answer with this id.
     #[inline]
     pub(super) fn end(&mut self, id: u64) -> Option<OutstandingReply> {
         let (turn, slot) = ((id >> 32) as u32, id as u32);

@@ -1,22 +1,23 @@
-//! An answer over the client's limit: passed over as it comes, for the number of the call that it answers.
+//! Skips an answer over the client's limit as it arrives, and finds the id of its call.
 //!
-//! It keeps brackets, strings and the members of the answer itself, and of those no more than a name or a number needs.
+//! It tracks brackets, strings and the members of the outer object; of those it keeps only what a name or a number
+//! needs.
 
 use crate::json_text::plain_len;
 
-/// Bytes of a name or a number that are kept: one more than any that counts.
+/// The maximum bytes of a name or number that are kept: one more than any relevant one has.
 const KEPT_BYTES_MAX: usize = 24;
 
-/// The passing over of one answer.
+/// The state of skipping one answer.
 #[derive(Debug, Default)]
 pub(super) struct OversizedAnswer {
     bytes: u64,
     depth: u64,
     in_string: bool,
     is_escaped: bool,
-    /// In the answer itself: the next string is a member's name.
-    wants_name: bool,
-    /// The name that was read last.
+    /// In the outer object: the next string is a member's name.
+    expects_name: bool,
+    /// The last name.
     name: Vec<u8>,
     /// The value of `id`, once it was read.
     id: Vec<u8>,
@@ -24,8 +25,8 @@ pub(super) struct OversizedAnswer {
 }
 
 impl OversizedAnswer {
-    /// Passes over the next bytes of the answer, which begins with its first. Where it ends in them, says in front of
-    /// which of them.
+    /// Skips the next bytes of the answer, which start with its first byte. If the answer ends in them, returns the
+    /// offset after its end.
     pub(super) fn pass(&mut self, input: &[u8]) -> Option<usize> {
         let mut at = 0;
         while at < input.len() {
@@ -55,31 +56,31 @@ impl OversizedAnswer {
             }
             _ => {}
         }
-        if self.depth == 1 && self.wants_name && self.name.len() < KEPT_BYTES_MAX {
+        if self.depth == 1 && self.expects_name && self.name.len() < KEPT_BYTES_MAX {
             self.name.push(byte);
         }
     }
 
-    /// Takes a byte outside of strings. True if the answer ends with it.
+    /// Handles a byte outside of strings. Returns true if it ends the answer.
     fn outside_string(&mut self, byte: u8) -> bool {
         match byte {
             b'"' => {
                 self.in_string = true;
-                if self.wants_name {
+                if self.expects_name {
                     self.name.clear();
                 }
             }
             b'{' | b'[' => {
                 self.depth += 1;
-                self.wants_name = self.depth == 1;
+                self.expects_name = self.depth == 1;
             }
             b'}' | b']' => {
                 self.depth = self.depth.saturating_sub(1);
                 return self.depth == 0;
             }
-            b',' if self.depth == 1 => (self.wants_name, self.is_in_id) = (true, false),
+            b',' if self.depth == 1 => (self.expects_name, self.is_in_id) = (true, false),
             b':' if self.depth == 1 => {
-                self.wants_name = false;
+                self.expects_name = false;
                 self.is_in_id = self.name == b"id";
             }
             b' ' | b'\t' | b'\r' | b'\n' => {}
@@ -89,12 +90,12 @@ impl OversizedAnswer {
         false
     }
 
-    /// Bytes that it had, as far as it was passed over.
+    /// Returns the bytes skipped so far.
     pub(super) fn bytes(&self) -> u64 {
         self.bytes
     }
 
-    /// The text of its `id`; empty where there was none.
+    /// Returns the text of the `id`; empty if there is none.
     pub(super) fn id(&self) -> &[u8] {
         &self.id
     }

@@ -1,8 +1,8 @@
-//! What an envelope asks for, by the rules of its dialect: a call, or a refusal with the text that is due.
+//! Checks an envelope by the rules of its dialect. The result is a call, or a refusal with its error text.
 //!
-//! Without a `jsonrpc` member, or with `"1.0"` there, it is 1.0, judged as Go's server does (net/rpc/server.go
-//! `readRequestHeader`, net/rpc/jsonrpc/server.go), error texts included; with it, 2.0 by its specification. A member
-//! that has a meaning and stands there twice is refused in both: which of them counts depends on the reader.
+//! Without a `jsonrpc` member, or with `"1.0"`, a request is 1.0, checked as Go's server does (net/rpc/server.go
+//! `readRequestHeader`, net/rpc/jsonrpc/server.go), with the same error texts; otherwise it is 2.0 by its
+//! specification. A repeated known member is refused in both, since readers differ in which one counts.
 
 use std::ops::Range;
 
@@ -13,45 +13,45 @@ use crate::json_text::unescape;
 use crate::status::{Code, jsonrpc};
 use crate::wire::ServerContext;
 
-/// Bytes of a caller's id at the most. A connection remembers as many ids as it has calls in flight.
+/// The maximum bytes of a caller's id. A connection stores one id per call in flight.
 pub const ID_BYTES_MAX: usize = 1024;
 
-/// Characters of a method's name in an error text.
+/// The maximum characters of a method's name in an error text.
 const NAME_CHARS_MAX: usize = 256;
 
-/// A request, judged.
+/// A checked request.
 #[derive(Debug)]
 pub(super) struct JudgedRequest {
-    /// How the peer writes.
+    /// The dialect of the request.
     pub(super) dialect: Dialect,
-    /// What the answer is to be called; `None`: no answer is wanted.
+    /// The id of the answer; `None` for a call without an answer.
     pub(super) id: Option<PeerId>,
-    /// What is to be done.
+    /// The action.
     pub(super) what: RequestAction,
 }
 
-/// What is to be done about a request.
+/// The action for a request.
 #[derive(Debug)]
 pub(super) enum RequestAction {
-    /// A method is called.
+    /// Call a method.
     Call {
-        /// Its hash.
+        /// The hash of the method.
         method: u32,
-        /// Where the argument stands; empty if there is none.
+        /// The range of the argument; empty if there is none.
         body: Range<usize>,
     },
-    /// It is refused.
+    /// Refuse the request.
     Refuse(RequestRefusal),
 }
 
 /// A refusal.
 #[derive(Debug)]
 pub(super) struct RequestRefusal {
-    /// As what it is counted.
+    /// The code for the counters.
     pub(super) code: Code,
-    /// Its number in 2.0, if the code does not tell it.
+    /// The number of the error in 2.0, if it does not follow from the code.
     pub(super) number: Option<i32>,
-    /// What is said.
+    /// The error text.
     pub(super) message: String,
 }
 
@@ -60,24 +60,24 @@ impl RequestRefusal {
         RequestRefusal { code, number: None, message: message.into() }
     }
 
-    /// Not a request.
+    /// The message is not a request.
     pub(super) fn invalid(message: impl Into<String>) -> RequestRefusal {
         let number = Some(jsonrpc::INVALID_REQUEST);
         RequestRefusal { code: Code::InvalidArgument, number, message: message.into() }
     }
 
-    /// Not JSON.
+    /// The message is not JSON.
     pub(super) fn parse(message: impl Into<String>) -> RequestRefusal {
         RequestRefusal { number: Some(jsonrpc::PARSE_ERROR), ..RequestRefusal::invalid(message) }
     }
 
-    /// As the answer to no request in particular.
+    /// Makes a refusal that answers no particular request.
     pub(super) fn judged_in(self, dialect: Dialect) -> JudgedRequest {
         JudgedRequest { dialect, id: Some(PeerId::NULL), what: RequestAction::Refuse(self) }
     }
 }
 
-/// What the text between a string's quotes says; `None`: the value is no string.
+/// Reads a string without its quotes; `None` if the value is no string.
 fn with_text<T>(value: &[u8], read: impl FnOnce(&str) -> T) -> Option<T> {
     let text = value.strip_prefix(b"\"")?.strip_suffix(b"\"")?;
     if text.contains(&b'\\') {
@@ -85,7 +85,7 @@ fn with_text<T>(value: &[u8], read: impl FnOnce(&str) -> T) -> Option<T> {
         unescape(text, &mut plain);
         return Some(read(&plain));
     }
-    // The reader has seen to it that it is UTF-8.
+    // The reader has checked that it is UTF-8.
     std::str::from_utf8(text).ok().map(read)
 }
 
@@ -93,7 +93,7 @@ fn clip(name: &str) -> &str {
     name.char_indices().nth(NAME_CHARS_MAX).map_or(name, |(at, _)| &name[..at])
 }
 
-/// Judges a request that stands in these bytes.
+/// Checks the request in these bytes.
 #[inline]
 pub(super) fn judge(
     members: &RequestMembers,
@@ -108,14 +108,14 @@ pub(super) fn judge(
     }
 }
 
-/// What a `jsonrpc` member says.
+/// The value of a `jsonrpc` member.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
     /// `"1.0"`.
     One,
     /// `"2.0"`.
     Two,
-    /// Anything else, as `"2"`, `2.0` and `null`.
+    /// Anything else, such as `"2"`, `2.0` or `null`.
     Unknown,
 }
 
@@ -145,7 +145,7 @@ fn judge_one(members: &RequestMembers, bytes: &[u8], side: &ServerContext) -> Ju
     JudgedRequest { dialect, id: Some(PeerId::new(id)), what }
 }
 
-/// A call of 1.0: the method's hash, and where the argument stands.
+/// Checks a call of 1.0. Returns the method's hash, and the range of the argument.
 fn call_one(
     members: &RequestMembers,
     bytes: &[u8],
@@ -156,7 +156,7 @@ fn call_one(
         None => {
             let name = members.method.clone().map_or(&b"null"[..], |method| &bytes[method]);
             let find = |name: &str| side.site.method(name).ok_or_else(|| unknown_one(name, side));
-            // No name is an empty name, in Go.
+            // In Go, a null name is an empty name.
             let name = if name == b"null" { b"\"\"" } else { name };
             let Some(found) = with_text(name, find) else {
                 return Err(RequestRefusal::invalid("jsonrpc: the method is not a string"));
@@ -165,7 +165,7 @@ fn call_one(
         }
     };
     let kind = match &members.params {
-        // Go ignores what stands behind the first.
+        // Go ignores all but the first.
         Params::Listed { first, .. } => return Ok((method, first.clone())),
         Params::None => {
             return Err(RequestRefusal::new(Code::InvalidArgument, "jsonrpc: request body missing params"));
@@ -200,7 +200,7 @@ fn judge_two(members: &RequestMembers, bytes: &[u8], side: &ServerContext, is_tw
     let id = id.map(PeerId::new);
     match what {
         Ok((method, body)) => JudgedRequest { dialect, id, what: RequestAction::Call { method, body } },
-        // What is no request cannot be a notification either.
+        // A message that is not a request is not a notification either, and is answered.
         Err(refused) if refused.number == Some(jsonrpc::INVALID_REQUEST) => {
             JudgedRequest { dialect, id: id.or(Some(PeerId::NULL)), what: RequestAction::Refuse(refused) }
         }
@@ -212,7 +212,7 @@ fn long_id(len: usize) -> String {
     format!("invalid request: an id of {len} bytes, {ID_BYTES_MAX} is the limit")
 }
 
-/// An id is echoed as it came, so it must be JSON that every reader takes.
+/// An id is echoed unchanged, so it must be JSON that every reader accepts.
 #[inline]
 fn check_id(id: &[u8]) -> Result<(), RequestRefusal> {
     if id.len() > ID_BYTES_MAX {
@@ -231,7 +231,7 @@ fn check_scalar_id(id: &[u8]) -> Result<(), RequestRefusal> {
     }
 }
 
-/// A call of 2.0: the method's hash, and where the argument stands.
+/// Checks a call of 2.0. Returns the method's hash, and the range of the argument.
 fn call_two(
     members: &RequestMembers,
     bytes: &[u8],
@@ -263,6 +263,6 @@ fn call_two(
             return Err(RequestRefusal::invalid(message));
         }
     };
-    // What is not there is said first, whatever it was to be called with.
+    // A missing method is reported before a fault in the argument.
     Ok((found?, body?))
 }

@@ -1,8 +1,8 @@
-//! The server's end: requests of both dialects in, answers out, each in the dialect of its request.
+//! The server's side: reads requests of both dialects, and writes each answer in the dialect of its request.
 //!
-//! What is wrong inside a message whose end is sure is answered, and the connection goes on. Where the end cannot be
-//! trusted (a stray byte, brackets that do not match, a message that is too long or nested too deep), one error
-//! answer is the last word.
+//! A fault in a message whose end is certain is answered, and the connection continues. If the end is uncertain (a
+//! stray byte, mismatched brackets, a message that is too long or nested too deeply), one error is answered and the
+//! input ends.
 
 use std::collections::VecDeque;
 use std::fmt;
@@ -22,29 +22,29 @@ use crate::message::{Message, Outgoing, OutgoingReply, SendBody, Span};
 use crate::status::Code;
 use crate::wire::{Decoded, DrainNotice, Out, Protocol, ServerContext};
 
-/// The server's end of a JSON-RPC connection, 1.0 and 2.0.
+/// The server's side of a JSON-RPC connection, 1.0 and 2.0.
 ///
-/// Which of the two a request speaks is told by its `jsonrpc` member. Batches are of 2.0 alone, and hold at most
-/// [`in_flight_max`](crate::config::Limits::in_flight_max) requests. Of 1.0, a request without an id, or with `null`
-/// for one, is answered like any other, as Go does it; in 2.0 one without an id is a notification.
+/// The `jsonrpc` member of a request selects the dialect. Batches exist in 2.0 only, and have at most
+/// [`in_flight_max`](crate::config::Limits::in_flight_max) requests. In 1.0, a request without an id or with a null
+/// id is answered like any other, as in Go; in 2.0 a request without an id is a notification.
 pub struct JsonRpc {
     side: Arc<ServerContext>,
     depth_max: usize,
     frame: ValueSearch,
     known: KnownRequestPrefix,
     pending: OutstandingReplies,
-    /// Present while there are any.
+    /// Present while a batch is open.
     batches: Option<Box<Batches>>,
-    /// The batch whose requests are going up.
+    /// The batch whose requests are being returned.
     gathered: Option<Box<BatchRemainder>>,
-    /// How the peer wrote last, for answers to what cannot be read.
+    /// The peer's last dialect, for answers to unreadable input.
     dialect: Dialect,
-    /// The last word is said.
+    /// The final error was written.
     is_over: bool,
 }
 
 impl JsonRpc {
-    /// The end that receives requests.
+    /// Creates the server's side.
     pub fn server(side: Arc<ServerContext>) -> JsonRpc {
         JsonRpc {
             depth_max: ContainerStack::depth_max(side.limits.depth_max),
@@ -63,7 +63,8 @@ impl JsonRpc {
         self.side.limits.frame_bytes_max.min(MESSAGE_BYTES_MAX)
     }
 
-    /// A message, alone or of a batch, whose bytes begin `base` behind those that its ranges count from.
+    /// Returns the message of a request, alone or of a batch. Its bytes start `base` bytes after the origin of its
+    /// ranges.
     #[inline]
     fn message(&mut self, judged: JudgedRequest, base: usize, batch: Option<(u32, u32)>) -> Message {
         let in_place = |body: Range<usize>| Span::new((body.start - base) as u32, body.len() as u32);
@@ -71,16 +72,16 @@ impl JsonRpc {
         message(&mut self.pending, judged, batch, call, in_place)
     }
 
-    /// Answers what is no request, and goes on behind it.
+    /// Refuses a message that is not a request, and continues after it.
     #[cold]
     fn refuse(&mut self, refused: RequestRefusal, dialect: Dialect, consumed: usize) -> Decoded<Message> {
         let message = self.message(refused.judged_in(dialect), 0, None);
         Decoded::Message { message, consumed }
     }
 
-    /// Answers what cannot be trusted to end; nothing behind it is read.
+    /// Refuses input whose end is uncertain; nothing after it is read.
     #[cold]
-    fn last_word(&mut self, refused: RequestRefusal, input: &[u8]) -> Decoded<Message> {
+    fn refuse_and_end(&mut self, refused: RequestRefusal, input: &[u8]) -> Decoded<Message> {
         self.is_over = true;
         self.refuse(refused, self.dialect, input.len())
     }
@@ -91,7 +92,7 @@ impl JsonRpc {
         self.refuse(RequestRefusal::parse(message), self.dialect, consumed)
     }
 
-    /// A request that stands whole in front of `end`.
+    /// Handles a request that is complete before `end`.
     #[inline]
     fn one(&mut self, members: &RequestMembers, end: usize, input: &[u8]) -> Decoded<Message> {
         let judged = judge(members, input, &self.side, false);
@@ -105,7 +106,7 @@ impl JsonRpc {
         Decoded::Message { message, consumed: end + space_len(&input[end..]) }
     }
 
-    /// Everything but a request that is whole at the first look.
+    /// The slow path: every input but a request that is complete at the first attempt.
     fn decode_slow(&mut self, input: &[u8]) -> Decoded<Message> {
         let bytes_max = self.bytes_max();
         let window = &input[..input.len().min(bytes_max)];
@@ -113,17 +114,17 @@ impl JsonRpc {
             FoundValue::End(end) => end,
             FoundValue::Open if input.len() > bytes_max => {
                 let message = format!("a message of more than {bytes_max} bytes (frame_bytes_max)");
-                return self.last_word(RequestRefusal::new(Code::ResourceExhausted, message), input);
+                return self.refuse_and_end(RequestRefusal::new(Code::ResourceExhausted, message), input);
             }
             FoundValue::Open => return Decoded::NeedMore { bytes_min: input.len() + 1 },
             FoundValue::TooDeep => {
                 let depth_max = self.side.limits.depth_max;
                 let message = format!("parse error: nested deeper than {depth_max} (depth_max)");
-                return self.last_word(RequestRefusal::parse(message), input);
+                return self.refuse_and_end(RequestRefusal::parse(message), input);
             }
             FoundValue::Unbalanced => {
                 let message = "parse error: a bracket closes what is not open";
-                return self.last_word(RequestRefusal::parse(message), input);
+                return self.refuse_and_end(RequestRefusal::parse(message), input);
             }
         };
         self.frame = ValueSearch::default();
@@ -163,12 +164,12 @@ impl JsonRpc {
         self.next_of_batch(input)
     }
 
-    /// The next request of the batch whose rest is at hand.
+    /// Returns the next request of the current batch.
     fn next_of_batch(&mut self, input: &[u8]) -> Decoded<Message> {
         let Some(mut gathered) = self.gathered.take() else { return Decoded::NeedMore { bytes_min: 1 } };
         let left = gathered.len - gathered.consumed;
         if input.len() < left {
-            // Whoever drives this has lost bytes that were at hand.
+            // The caller has dropped bytes that it had already passed.
             self.gathered = Some(gathered);
             return Decoded::NeedMore { bytes_min: left };
         }
@@ -189,7 +190,7 @@ impl JsonRpc {
 
     #[inline]
     fn encode_reply(&mut self, reply: OutgoingReply<'_>, out: &mut Out<'_>) {
-        // A one-way call is owed nothing.
+        // A one-way call has no answer.
         let Some(outstanding) = self.pending.end(reply.id) else { return };
         match outstanding.batch {
             None => {
@@ -250,7 +251,7 @@ impl Protocol for JsonRpc {
             Some(_) => match space_len(input) {
                 0 => {
                     let message = "parse error: a message is an object or an array";
-                    self.last_word(RequestRefusal::parse(message), input)
+                    self.refuse_and_end(RequestRefusal::parse(message), input)
                 }
                 consumed => Decoded::Skip { consumed },
             },
@@ -262,7 +263,7 @@ impl Protocol for JsonRpc {
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) => self.encode_reply(reply, out),
-            // The protocol has no words for these, and the others are a client's.
+            // The protocol has no messages for these, and the others are sent by a client.
             Outgoing::Pong { .. }
             | Outgoing::Drain
             | Outgoing::Request(_)
@@ -276,7 +277,7 @@ impl Protocol for JsonRpc {
         DrainNotice::None
     }
 
-    /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the end of a call of its own.
+    /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the result of one of its calls.
     fn encode_late(&mut self, out: &mut Out<'_>) {
         if self.dialect == Dialect::Two && !self.is_over {
             let outstanding =

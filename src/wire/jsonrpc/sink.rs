@@ -1,9 +1,9 @@
-//! Where answers are written to: a connection's write queue, or the answers of a batch that is not complete.
+//! The destination of answers: a connection's write queue, or the answers of an incomplete batch.
 
 use crate::message::SendBody;
 use crate::wire::Out;
 
-/// Takes bytes at its end.
+/// A destination that bytes are appended to.
 pub(super) trait ByteSink {
     /// Copies bytes.
     fn put(&mut self, bytes: &[u8]);
@@ -13,7 +13,7 @@ pub(super) trait ByteSink {
 
     /// Writes a number in decimal.
     fn put_number(&mut self, number: u64) {
-        // A u64 has twenty digits at most.
+        // A u64 has at most twenty digits.
         let (mut room, mut at, mut rest) = ([0; 20], 20, number);
         loop {
             at -= 1;

@@ -1,4 +1,4 @@
-//! The native frame: every kind in both directions, every split, every lie about a length.
+//! The native frame: every kind in both directions, every split, every false length.
 
 use coreloop_bufpool::{Chunk, Pool, PoolConfig, WriteQueue};
 use proptest::prelude::*;
@@ -9,7 +9,7 @@ use crate::message::MetadataBuf;
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
 
-/// A message with the bytes that its spans meant.
+/// A message, and the bytes of its spans.
 #[derive(Clone, Debug, PartialEq)]
 struct NativeMessage {
     message: Message,
@@ -18,16 +18,16 @@ struct NativeMessage {
     body: Vec<u8>,
 }
 
-/// What a decoder said of a stream, skipped bytes left out.
+/// The result of decoding a stream, without skipped bytes.
 #[derive(Clone, Debug, Default, PartialEq)]
-struct NativeStory {
-    heard: Vec<NativeMessage>,
+struct NativeTrace {
+    received: Vec<NativeMessage>,
     broken: Option<Broken>,
     /// Bytes that were neither consumed nor skipped.
     left: usize,
 }
 
-fn heard(message: Message, input: &[u8]) -> NativeMessage {
+fn received(message: Message, input: &[u8]) -> NativeMessage {
     let of = |span: Span| input[span.range()].to_vec();
     let (name, metadata, body) = match &message {
         Message::Request(request) => {
@@ -44,15 +44,15 @@ fn heard(message: Message, input: &[u8]) -> NativeMessage {
     NativeMessage { message, name, metadata, body }
 }
 
-/// Decodes a stream that comes in these pieces, as a connection does: never with fewer bytes than were asked for.
-fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> NativeStory {
-    let (mut story, mut held, mut bytes_min) = (NativeStory::default(), Vec::new(), 0);
+/// Decodes a stream in pieces. As in a connection, decoding never sees fewer bytes than it requested.
+fn decode_pieces<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> NativeTrace {
+    let (mut trace, mut held, mut bytes_min) = (NativeTrace::default(), Vec::new(), 0);
     for piece in pieces {
         held.extend_from_slice(piece);
-        while story.broken.is_none() && held.len() >= bytes_min {
+        while trace.broken.is_none() && held.len() >= bytes_min {
             match native.decode(&held) {
                 Decoded::Message { message, consumed } => {
-                    story.heard.push(heard(message, &held));
+                    trace.received.push(received(message, &held));
                     held.drain(..consumed);
                     bytes_min = 0;
                 }
@@ -65,22 +65,22 @@ fn tell<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [u8]>) -> 
                     assert!(needed > held.len(), "asked for bytes that were already received");
                     bytes_min = needed;
                 }
-                Decoded::Broken(why) => story.broken = Some(why),
+                Decoded::Broken(why) => trace.broken = Some(why),
                 Decoded::End => unreachable!("the native protocol has no last word"),
             }
         }
     }
-    if story.broken.is_none() {
-        story.left = held.len();
+    if trace.broken.is_none() {
+        trace.left = held.len();
     }
-    story
+    trace
 }
 
-fn tell_whole(native: &mut Native, stream: &[u8]) -> NativeStory {
-    tell(native, [stream])
+fn decode_whole(native: &mut Native, stream: &[u8]) -> NativeTrace {
+    decode_pieces(native, [stream])
 }
 
-/// A header with its words, which may lie.
+/// A header with its fields, which may be false.
 #[derive(Clone, Debug)]
 struct TestFrame {
     version: u8,
@@ -91,7 +91,7 @@ struct TestFrame {
     words: [u32; 3],
     metadata: Vec<u8>,
     body: Vec<u8>,
-    /// Body bytes announced, where that is not the body's length.
+    /// Announced body bytes, if not the body's length.
     announced: Option<u32>,
 }
 
@@ -146,15 +146,15 @@ fn client() -> Native {
     Native::client(BODY_MAX)
 }
 
-fn request_of(story: &NativeStory, at: usize) -> Request {
-    match story.heard[at].message {
+fn request_of(trace: &NativeTrace, at: usize) -> Request {
+    match trace.received[at].message {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(story: &NativeStory, at: usize) -> &Refusal {
-    match &story.heard[at].message {
+fn refusal_of(trace: &NativeTrace, at: usize) -> &Refusal {
+    match &trace.received[at].message {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
     }
@@ -178,7 +178,7 @@ fn encoded(outgoing: Vec<Outgoing<'_>>) -> Vec<u8> {
 // Every kind, both directions.
 
 #[test]
-fn a_request_is_laid_out_as_the_table_says() {
+fn a_request_has_the_documented_layout() {
     let frame = encoded(vec![Outgoing::Request(OutgoingCall {
         name: "",
         id: 0x0102_0304_0506_0708,
@@ -198,7 +198,7 @@ fn a_request_is_laid_out_as_the_table_says() {
 }
 
 #[test]
-fn a_reply_is_laid_out_as_the_table_says() {
+fn a_reply_has_the_documented_layout() {
     let frame = encoded(vec![Outgoing::Reply(OutgoingReply {
         id: 9,
         codec: 2,
@@ -215,7 +215,7 @@ fn a_reply_is_laid_out_as_the_table_says() {
 }
 
 #[test]
-fn a_server_hears_what_a_client_says() {
+fn a_server_decodes_a_clients_frames() {
     let chunk = Chunk::from(vec![5; 60]);
     let call = |id, body| OutgoingCall {
         name: "",
@@ -235,23 +235,23 @@ fn a_server_hears_what_a_client_says() {
         Outgoing::Request(call(2, SendBody::Chunk(chunk))),
         Outgoing::Cancel { id: 1 },
     ]);
-    let story = tell_whole(&mut server(), &stream);
-    let request = request_of(&story, 0);
+    let trace = decode_whole(&mut server(), &stream);
+    let request = request_of(&trace, 0);
     assert_eq!((request.id, request.method, request.codec, request.name), (1, 11, 4, None));
     assert_eq!(
         (request.schema, request.time_left_us, request.compressed, request.one_way),
         (12, 13, false, false)
     );
-    assert_eq!(story.heard[0].body, b"first");
-    assert_eq!(story.heard[1].message, Message::Ping { id: 90 });
-    assert!(request_of(&story, 2).compressed && request_of(&story, 2).one_way);
-    assert_eq!(story.heard[2].body, [5; 60]);
-    assert_eq!(story.heard[3].message, Message::Cancel { id: 1 });
-    assert_eq!((story.heard.len(), story.left, story.broken), (4, 0, None));
+    assert_eq!(trace.received[0].body, b"first");
+    assert_eq!(trace.received[1].message, Message::Ping { id: 90 });
+    assert!(request_of(&trace, 2).compressed && request_of(&trace, 2).one_way);
+    assert_eq!(trace.received[2].body, [5; 60]);
+    assert_eq!(trace.received[3].message, Message::Cancel { id: 1 });
+    assert_eq!((trace.received.len(), trace.left, trace.broken), (4, 0, None));
 }
 
 #[test]
-fn a_client_hears_what_a_server_says() {
+fn a_client_decodes_a_servers_frames() {
     let reply = |id, code, body| OutgoingReply {
         id,
         codec: 3,
@@ -268,47 +268,47 @@ fn a_client_hears_what_a_server_says() {
         Outgoing::Reply(reply(2, Code::Aborted, SendBody::Bytes(b""))),
         Outgoing::Ping { id: 91 },
     ]);
-    let story = tell_whole(&mut client(), &stream);
-    let Message::Reply(first) = story.heard[0].message else { panic!("{story:?}") };
+    let trace = decode_whole(&mut client(), &stream);
+    let Message::Reply(first) = trace.received[0].message else { panic!("{trace:?}") };
     assert_eq!((first.id, first.codec, first.compressed, first.status), (1, 3, false, 0));
-    assert_eq!((first.queue_us, first.handler_us, &story.heard[0].body[..]), (4, 5, &b"result"[..]));
-    assert_eq!(story.heard[1].message, Message::Pong { id: 90 });
-    assert_eq!(story.heard[2].message, Message::Drain);
+    assert_eq!((first.queue_us, first.handler_us, &trace.received[0].body[..]), (4, 5, &b"result"[..]));
+    assert_eq!(trace.received[1].message, Message::Pong { id: 90 });
+    assert_eq!(trace.received[2].message, Message::Drain);
     assert!(matches!(
-        story.heard[3].message,
+        trace.received[3].message,
         Message::Reply(IncomingReply { id: 2, compressed: true, status: 10, .. })
     ));
-    assert_eq!(story.heard[4].message, Message::Ping { id: 91 });
-    assert_eq!((story.heard.len(), story.left, story.broken), (5, 0, None));
+    assert_eq!(trace.received[4].message, Message::Ping { id: 91 });
+    assert_eq!((trace.received.len(), trace.left, trace.broken), (5, 0, None));
 }
 
 #[test]
-fn the_ping_that_a_caller_writes_by_itself_is_the_encoders() {
+fn a_separate_ping_equals_the_encoded_one() {
     assert_eq!(encoded(vec![Outgoing::Ping { id: 3 }]), ping(3));
 }
 
 #[test]
-fn a_kind_for_the_other_side_is_answered_and_ends_a_server() {
+fn a_wrong_direction_is_answered_and_ends_a_server() {
     for kind in [kind::REPLY, kind::PONG, kind::DRAIN] {
         let stream = [TestFrame::of(kind).bytes(), TestFrame::default().bytes()].concat();
-        let story = tell_whole(&mut server(), &stream);
-        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::InvalidArgument));
-        assert_eq!((story.heard.len(), &story.broken), (1, &Some(Broken::WrongDirection(kind))));
+        let trace = decode_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (7, Code::InvalidArgument));
+        assert_eq!((trace.received.len(), &trace.broken), (1, &Some(Broken::WrongDirection(kind))));
     }
 }
 
 #[test]
-fn a_kind_for_the_other_side_ends_a_client_without_a_word() {
+fn a_wrong_direction_ends_a_client_without_an_answer() {
     for kind in [kind::REQUEST, kind::ONE_WAY, kind::CANCEL] {
-        let story = tell_whole(&mut client(), &TestFrame::of(kind).bytes());
-        assert_eq!((story.heard.len(), &story.broken), (0, &Some(Broken::WrongDirection(kind))));
+        let trace = decode_whole(&mut client(), &TestFrame::of(kind).bytes());
+        assert_eq!((trace.received.len(), &trace.broken), (0, &Some(Broken::WrongDirection(kind))));
     }
 }
 
 // Lengths.
 
-/// Frames of every fate with a server, and the least bytes at which something can be said of each.
-fn frames_of_every_fate() -> Vec<(Vec<u8>, usize)> {
+/// One frame for each possible result in a server, with the least bytes that decide it.
+fn frames_of_every_result() -> Vec<(Vec<u8>, usize)> {
     let whole = |frame: TestFrame| {
         let bytes = frame.bytes();
         let len = bytes.len();
@@ -334,10 +334,10 @@ fn frames_of_every_fate() -> Vec<(Vec<u8>, usize)> {
 }
 
 #[test]
-fn what_is_asked_for_is_exactly_what_is_missing() {
-    for (frame, enough) in frames_of_every_fate() {
+fn exactly_the_missing_bytes_are_requested() {
+    for (frame, enough) in frames_of_every_result() {
         for side in [server, client] {
-            let mut asked = Vec::new();
+            let mut requested = Vec::new();
             for cut in 0..enough.min(frame.len()) {
                 match side().decode(&frame[..cut]) {
                     Decoded::NeedMore { bytes_min } => {
@@ -345,30 +345,30 @@ fn what_is_asked_for_is_exactly_what_is_missing() {
                             bytes_min > cut && bytes_min <= enough.max(HEADER_BYTES),
                             "{frame:x?} at {cut}"
                         );
-                        asked.push(bytes_min);
+                        requested.push(bytes_min);
                     }
-                    // A client says less often what it will not take, so it may know earlier.
+                    // A client refuses fewer frames, so it may decide earlier.
                     other => panic!("{frame:x?} at {cut}: {other:?}"),
                 }
             }
-            // Each number that was asked for is where something changed: no byte too few, none too many.
-            for bytes_min in asked {
+            // Each requested number changes the result: the request is neither too small nor too large.
+            for bytes_min in requested {
                 if bytes_min <= enough && bytes_min < frame.len() {
                     let now = side().decode(&frame[..bytes_min]);
                     assert!(
                         !matches!(now, Decoded::NeedMore { bytes_min: again } if again == bytes_min),
-                        "{frame:x?}: {bytes_min} bytes were asked for and said nothing"
+                        "{frame:x?}: {bytes_min} bytes were requested and decided nothing"
                     );
                 }
             }
-            let said = side().decode(&frame[..enough]);
-            assert!(!matches!(said, Decoded::NeedMore { .. }), "{frame:x?}: {said:?}");
+            let decoded = side().decode(&frame[..enough]);
+            assert!(!matches!(decoded, Decoded::NeedMore { .. }), "{frame:x?}: {decoded:?}");
         }
     }
 }
 
 #[test]
-fn nothing_is_asked_for_ahead_of_the_header() {
+fn the_header_is_requested_first() {
     let mut native = server();
     assert_eq!(native.decode(b""), Decoded::NeedMore { bytes_min: 2 });
     assert_eq!(native.decode(b"\x19\x96"), Decoded::NeedMore { bytes_min: HEADER_BYTES });
@@ -377,48 +377,48 @@ fn nothing_is_asked_for_ahead_of_the_header() {
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused_and_skipped_when_that_is_worth_it() {
+fn a_body_over_the_limit_is_refused_and_skipped() {
     for body_bytes in [BODY_MAX + 1, 2 * BODY_MAX] {
         let large =
             TestFrame { id: 1, metadata: vec![9; 24], body: vec![0x19; body_bytes], ..TestFrame::default() };
         let stream = [large.bytes(), TestFrame { id: 2, ..TestFrame::default() }.bytes()].concat();
-        let story = tell_whole(&mut server(), &stream);
-        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (1, Code::ResourceExhausted));
-        assert_eq!((request_of(&story, 1).id, story.left, story.broken), (2, 0, None));
+        let trace = decode_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (1, Code::ResourceExhausted));
+        assert_eq!((request_of(&trace, 1).id, trace.left, trace.broken), (2, 0, None));
     }
 }
 
 #[test]
-fn a_body_far_over_the_limit_is_refused_and_ends_the_connection() {
+fn a_body_far_over_the_limit_ends_the_connection() {
     for announced in [2 * BODY_MAX as u32 + 1, u32::MAX] {
         let stream = TestFrame { id: 1, announced: Some(announced), ..TestFrame::default() }.bytes();
-        let story = tell_whole(&mut server(), &stream);
-        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (1, Code::ResourceExhausted));
+        let trace = decode_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (1, Code::ResourceExhausted));
         let why = Broken::TooLarge { bytes: u64::from(announced), bytes_max: BODY_MAX as u64 };
-        assert_eq!((story.heard.len(), story.broken), (1, Some(why)));
+        assert_eq!((trace.received.len(), trace.broken), (1, Some(why)));
     }
 }
 
 #[test]
-fn the_largest_lengths_there_are_do_not_overflow() {
+fn the_largest_lengths_do_not_overflow() {
     let mut frame = TestFrame { announced: Some(u32::MAX), ..TestFrame::default() }.bytes();
     frame[6..8].fill(0xff);
-    let story = tell_whole(&mut server(), &frame);
-    assert!(matches!(story.broken, Some(Broken::TooLarge { .. })));
-    assert!(matches!(tell_whole(&mut client(), &frame).broken, Some(Broken::TooLarge { .. })));
+    let trace = decode_whole(&mut server(), &frame);
+    assert!(matches!(trace.broken, Some(Broken::TooLarge { .. })));
+    assert!(matches!(decode_whole(&mut client(), &frame).broken, Some(Broken::TooLarge { .. })));
 }
 
 #[test]
-fn an_answer_over_the_limit_fails_its_call_alone() {
+fn an_answer_over_the_limit_fails_only_its_call() {
     for bytes in [BODY_MAX + 1, 2 * BODY_MAX + 1, 100 * BODY_MAX] {
         let over = TestFrame { kind: kind::REPLY, body: vec![0; bytes], ..TestFrame::default() };
         let stream =
             [over.bytes(), TestFrame { kind: kind::REPLY, id: 8, ..TestFrame::default() }.bytes()].concat();
-        let story = tell_whole(&mut client(), &stream);
-        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::ResourceExhausted));
-        let is_next = matches!(story.heard[1].message, Message::Reply(IncomingReply { id: 8, .. }));
+        let trace = decode_whole(&mut client(), &stream);
+        assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (7, Code::ResourceExhausted));
+        let is_next = matches!(trace.received[1].message, Message::Reply(IncomingReply { id: 8, .. }));
         assert!(is_next, "the connection lives");
-        assert_eq!((story.left, story.broken), (0, None));
+        assert_eq!((trace.left, trace.broken), (0, None));
     }
 }
 
@@ -440,18 +440,19 @@ fn a_refused_frame_is_skipped_to_its_last_byte() {
     ];
     for (frame, code) in refused {
         let stream = [frame.bytes(), TestFrame { id: 8, ..TestFrame::default() }.bytes()].concat();
-        let story = tell_whole(&mut server(), &stream);
-        assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).codec), (7, 2));
-        assert_eq!(refusal_of(&story, 0).code, code, "{frame:?}");
-        assert_eq!((request_of(&story, 1).id, story.left, story.broken), (8, 0, None));
+        let trace = decode_whole(&mut server(), &stream);
+        assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).codec), (7, 2));
+        assert_eq!(refusal_of(&trace, 0).code, code, "{frame:?}");
+        assert_eq!((request_of(&trace, 1).id, trace.left, trace.broken), (8, 0, None));
     }
 }
 
 #[test]
-fn a_refusal_says_when_no_answer_is_wanted() {
+fn a_refusal_is_marked_one_way_if_unanswered() {
     let refused = |kind| {
-        let story = tell_whole(&mut server(), &TestFrame { kind, flags: 2, ..TestFrame::default() }.bytes());
-        refusal_of(&story, 0).one_way
+        let trace =
+            decode_whole(&mut server(), &TestFrame { kind, flags: 2, ..TestFrame::default() }.bytes());
+        refusal_of(&trace, 0).one_way
     };
     assert!(refused(kind::ONE_WAY));
     assert!(refused(kind::CANCEL), "an answer would be taken for that of the call that it names");
@@ -459,7 +460,7 @@ fn a_refusal_says_when_no_answer_is_wanted() {
 }
 
 #[test]
-fn a_client_skips_what_it_does_not_know_and_hears_of_a_reply_that_it_cannot_read() {
+fn a_client_fails_the_call_of_an_unreadable_reply() {
     let stream = [
         TestFrame { kind: 9, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
         TestFrame { kind: kind::REPLY, flags: 4, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
@@ -467,13 +468,13 @@ fn a_client_skips_what_it_does_not_know_and_hears_of_a_reply_that_it_cannot_read
         TestFrame { kind: kind::REPLY, id: 3, ..TestFrame::default() }.bytes(),
     ]
     .concat();
-    let story = tell_whole(&mut client(), &stream);
-    // Its call would wait for it without end.
-    assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::Unimplemented));
-    assert_eq!((refusal_of(&story, 1).id, refusal_of(&story, 1).code), (5, Code::InvalidArgument));
-    assert!(matches!(story.heard[2].message, Message::Reply(IncomingReply { id: 3, .. })));
-    assert_eq!(story.heard.len(), 3);
-    assert_eq!((story.left, story.broken), (0, None));
+    let trace = decode_whole(&mut client(), &stream);
+    // Otherwise its call would wait forever.
+    assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (7, Code::Unimplemented));
+    assert_eq!((refusal_of(&trace, 1).id, refusal_of(&trace, 1).code), (5, Code::InvalidArgument));
+    assert!(matches!(trace.received[2].message, Message::Reply(IncomingReply { id: 3, .. })));
+    assert_eq!(trace.received.len(), 3);
+    assert_eq!((trace.left, trace.broken), (0, None));
 }
 
 #[test]
@@ -481,17 +482,17 @@ fn another_version_is_answered_once_and_ends_the_connection() {
     let stream =
         [TestFrame { version: 2, ..TestFrame::default() }.bytes(), TestFrame::default().bytes()].concat();
     let mut native = server();
-    let story = tell_whole(&mut native, &stream);
-    assert_eq!((refusal_of(&story, 0).id, refusal_of(&story, 0).code), (7, Code::Unimplemented));
-    assert_eq!((story.heard.len(), &story.broken), (1, &Some(Broken::Version(2))));
-    // It stays so, with bytes and without.
+    let trace = decode_whole(&mut native, &stream);
+    assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (7, Code::Unimplemented));
+    assert_eq!((trace.received.len(), &trace.broken), (1, &Some(Broken::Version(2))));
+    // The result stays the same, with bytes and without.
     assert_eq!(native.decode(b""), Decoded::Broken(Broken::Version(2)));
     assert_eq!(native.decode(&TestFrame::default().bytes()), Decoded::Broken(Broken::Version(2)));
-    assert_eq!(tell_whole(&mut client(), &stream).broken, Some(Broken::Version(2)));
+    assert_eq!(decode_whole(&mut client(), &stream).broken, Some(Broken::Version(2)));
 }
 
 #[test]
-fn foreign_bytes_end_the_connection_before_a_header_has_come() {
+fn foreign_bytes_end_the_connection_at_once() {
     assert_eq!(server().decode(b"SSH-2.0"), Decoded::Broken(Broken::Magic(*b"SS")));
     assert_eq!(server().decode(b"\x19\x97"), Decoded::Broken(Broken::Magic([0x19, 0x97])));
 }
@@ -518,30 +519,33 @@ fn a_method_may_come_by_name() {
         body: b"x".to_vec(),
         ..TestFrame::default()
     };
-    let story = tell_whole(&mut server(), &frame.bytes());
-    assert_eq!(request_of(&story, 0).method, 0xfb82_3841);
-    assert_eq!((&story.heard[0].name[..], &story.heard[0].body[..]), (&b"Arith.Multiply"[..], &b"x"[..]));
+    let trace = decode_whole(&mut server(), &frame.bytes());
+    assert_eq!(request_of(&trace, 0).method, 0xfb82_3841);
+    assert_eq!(
+        (&trace.received[0].name[..], &trace.received[0].body[..]),
+        (&b"Arith.Multiply"[..], &b"x"[..])
+    );
     let both = TestFrame { words: [0xfb82_3841, 0, 0], ..frame.clone() };
-    assert_eq!(request_of(&tell_whole(&mut server(), &both.bytes()), 0).method, 0xfb82_3841);
+    assert_eq!(request_of(&decode_whole(&mut server(), &both.bytes()), 0).method, 0xfb82_3841);
     let lie = TestFrame { words: [0xfb82_3842, 0, 0], ..frame.clone() };
-    assert_eq!(refusal_of(&tell_whole(&mut server(), &lie.bytes()), 0).code, Code::InvalidArgument);
+    assert_eq!(refusal_of(&decode_whole(&mut server(), &lie.bytes()), 0).code, Code::InvalidArgument);
     let not_utf8 = TestFrame { metadata: metadata(&[("method", b"\xff")]), ..frame };
-    assert_eq!(refusal_of(&tell_whole(&mut server(), &not_utf8.bytes()), 0).code, Code::InvalidArgument);
+    assert_eq!(refusal_of(&decode_whole(&mut server(), &not_utf8.bytes()), 0).code, Code::InvalidArgument);
 }
 
 #[test]
 fn metadata_lie_within_their_frame() {
-    // The entry's value runs into the body, the body would make it whole.
+    // The entry's value extends into the body, which would complete it.
     let frame =
         TestFrame { metadata: b"\x01k\x08\0abc\0".to_vec(), body: vec![b'd'; 16], ..TestFrame::default() };
-    let story = tell_whole(&mut server(), &frame.bytes());
-    assert_eq!(refusal_of(&story, 0).code, Code::InvalidArgument);
-    assert_eq!((story.left, story.broken), (0, None));
+    let trace = decode_whole(&mut server(), &frame.bytes());
+    assert_eq!(refusal_of(&trace, 0).code, Code::InvalidArgument);
+    assert_eq!((trace.left, trace.broken), (0, None));
 }
 
 // Any bytes, any split.
 
-/// Valid, refused and broken frames, and what no decoder has met.
+/// Valid, refused and broken frames, and arbitrary bytes.
 fn any_frame() -> impl Strategy<Value = Vec<u8>> {
     let entries = prop_oneof![
         4 => Just(Vec::new()),
@@ -575,17 +579,17 @@ fn split_at<'a>(stream: &'a [u8], cuts: &[usize]) -> Vec<&'a [u8]> {
 }
 
 #[test]
-fn every_split_point_of_every_fate_gives_the_same_story() {
+fn every_frame_decodes_the_same_at_every_split() {
     let after = TestFrame { id: 99, body: vec![1; 4], ..TestFrame::default() }.bytes();
-    for (frame, _) in frames_of_every_fate() {
+    for (frame, _) in frames_of_every_result() {
         let stream = [&after[..], &frame, &after].concat();
         for side in [server, client] {
-            let whole = tell_whole(&mut side(), &stream);
+            let whole = decode_whole(&mut side(), &stream);
             for cut in 0..=stream.len() {
                 let (one, other) = stream.split_at(cut);
-                assert_eq!(tell(&mut side(), [one, other]), whole, "{stream:x?} cut at {cut}");
+                assert_eq!(decode_pieces(&mut side(), [one, other]), whole, "{stream:x?} cut at {cut}");
             }
-            assert_eq!(tell(&mut side(), stream.chunks(1)), whole, "{stream:x?} byte by byte");
+            assert_eq!(decode_pieces(&mut side(), stream.chunks(1)), whole, "{stream:x?} byte by byte");
         }
     }
 }
@@ -594,15 +598,15 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1024))]
 
     #[test]
-    fn any_frames_split_anywhere_give_the_same_story(
+    fn any_frames_in_any_split_give_one_result(
         frames in proptest::collection::vec(any_frame(), 1..6),
         cuts in proptest::collection::vec(any::<usize>(), 0..12),
     ) {
         let stream = frames.concat();
         for side in [server, client] {
-            let whole = tell_whole(&mut side(), &stream);
-            prop_assert_eq!(&tell(&mut side(), split_at(&stream, &cuts)), &whole);
-            prop_assert_eq!(&tell(&mut side(), stream.chunks(1)), &whole);
+            let whole = decode_whole(&mut side(), &stream);
+            prop_assert_eq!(&decode_pieces(&mut side(), split_at(&stream, &cuts)), &whole);
+            prop_assert_eq!(&decode_pieces(&mut side(), stream.chunks(1)), &whole);
         }
     }
 
@@ -613,20 +617,20 @@ proptest! {
             stream[..3].copy_from_slice(&[0x19, 0x96, 1]);
         }
         for side in [server, client] {
-            let story = tell_whole(&mut side(), &stream);
-            prop_assert!(story.heard.len() <= stream.len() / HEADER_BYTES);
-            prop_assert_eq!(&tell(&mut side(), stream.chunks(1)), &story);
+            let trace = decode_whole(&mut side(), &stream);
+            prop_assert!(trace.received.len() <= stream.len() / HEADER_BYTES);
+            prop_assert_eq!(&decode_pieces(&mut side(), stream.chunks(1)), &trace);
         }
     }
 
     #[test]
-    fn the_short_way_says_the_same_as_the_long_one_or_nothing(
+    fn the_fast_path_agrees_with_the_slow_path(
         mut header: [u8; HEADER_BYTES],
         plain: [bool; 4],
         body_bytes in 0..2 * BODY_MAX as u32,
         rest in proptest::collection::vec(any::<u8>(), 0..2 * BODY_MAX),
     ) {
-        // Bytes at random are hardly ever a request; each part that makes one is set right by a coin.
+        // Random bytes are hardly ever a request; each part is made valid with probability one half.
         let right: [(std::ops::Range<usize>, &[u8]); 4] =
             [(0..4, &[0x19, 0x96, 1, 0]), (5..6, &[1]), (6..8, &[0, 0]), (28..32, &body_bytes.to_le_bytes())];
         for ((range, bytes), is_right) in right.into_iter().zip(plain) {
@@ -642,7 +646,7 @@ proptest! {
     }
 
     #[test]
-    fn every_plain_request_takes_the_short_way(id: u64, method: u32, body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX)) {
+    fn every_plain_request_takes_the_fast_path(id: u64, method: u32, body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX)) {
         let call = OutgoingCall {
             name: "",
         id, method, codec: 1, compressed: false, one_way: false, schema: 0, time_left_us: 5,
@@ -654,7 +658,7 @@ proptest! {
     }
 
     #[test]
-    fn what_is_encoded_comes_back(
+    fn encoded_frames_round_trip(
         id: u64, method: u32, codec: u8, compressed: bool, one_way: bool, schema: u32, time_left_us: u32,
         body in proptest::collection::vec(any::<u8>(), 0..BODY_MAX),
         values in proptest::collection::vec(proptest::collection::vec(any::<u8>(), 0..20), 0..4),
@@ -668,26 +672,26 @@ proptest! {
         id, method, codec, compressed, one_way, schema, time_left_us,
             metadata: entries.as_bytes(), body: SendBody::Bytes(&body),
         };
-        let story = tell_whole(&mut server(), &encoded(vec![Outgoing::Request(call)]));
-        let request = request_of(&story, 0);
+        let trace = decode_whole(&mut server(), &encoded(vec![Outgoing::Request(call)]));
+        let request = request_of(&trace, 0);
         prop_assert_eq!(
             (request.id, request.method, request.codec, request.compressed, request.one_way),
             (id, method, codec, compressed, one_way)
         );
         prop_assert_eq!((request.schema, request.time_left_us), (schema, time_left_us));
-        prop_assert_eq!((&story.heard[0].metadata[..], &story.heard[0].body), (entries.as_bytes(), &body));
+        prop_assert_eq!((&trace.received[0].metadata[..], &trace.received[0].body), (entries.as_bytes(), &body));
 
         let reply = OutgoingReply {
             id, codec, compressed, code: Code::ALL[schema as usize % 17], queue_us: method, handler_us: time_left_us,
             body: SendBody::Bytes(&body),
         };
-        let story = tell_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply)]));
-        let Message::Reply(answered) = story.heard[0].message else { panic!("{story:?}") };
+        let trace = decode_whole(&mut client(), &encoded(vec![Outgoing::Reply(reply)]));
+        let Message::Reply(answered) = trace.received[0].message else { panic!("{trace:?}") };
         prop_assert_eq!((answered.id, answered.codec, answered.compressed), (id, codec, compressed));
         prop_assert_eq!(
             (answered.status, answered.queue_us, answered.handler_us),
             (schema % 17, method, time_left_us)
         );
-        prop_assert_eq!(&story.heard[0].body, &body);
+        prop_assert_eq!(&trace.received[0].body, &body);
     }
 }

@@ -1,8 +1,8 @@
-//! The client's end: calls out as Go's client writes them, answers in, in any order.
+//! The client's side: writes calls as Go's client does, and reads answers in any order.
 //!
-//! The number of a call is its id. Every call is answered in this protocol; one that wants no answer has the highest
-//! bit of its number set, by which its answer is known and dropped. Nothing can be cancelled or pinged: the protocol
-//! has no words for it.
+//! The sequence number of a call is its id. Every call is answered in this protocol; the number of a one-way call has
+//! its highest bit set, which marks the answer to be dropped. The protocol has no messages to cancel a call or to
+//! ping.
 
 use super::CODEC_GOB;
 use super::head::{HeaderKind, RpcHeader};
@@ -13,26 +13,26 @@ use crate::message::{IncomingReply, Message, Outgoing, OutgoingCall, Refusal, Sp
 use crate::status::Code;
 use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
 
-/// Types that a server may define, at the most: those that ours takes from a client by default.
+/// The maximum number of types that a server may define: the default limit of our server for a client.
 const TYPES_MAX: usize = 1024;
-/// Bytes of one definition, at the most.
+/// The maximum bytes of one definition.
 const TYPE_BYTES_MAX: usize = 64 << 10;
-/// Marks the numbers of calls that want no answer.
+/// Marks the numbers of one-way calls.
 const ONE_WAY: u64 = 1 << 63;
 
-/// What is called instead, when an argument is no body that could be put into the stream.
+/// The method that is called instead if an argument cannot be written to the stream.
 const NO_BODY: &[u8] = b"the argument is not a gob body of this process";
 
-/// The client's end of a connection that speaks Go's net/rpc.
+/// The client's side of a net/rpc connection.
 #[derive(Debug)]
 pub struct NetRpcClient {
     receiver: RpcReceiver,
     sender: RpcSender,
-    /// The answer whose body is to come.
+    /// The answer whose body follows.
     parsed: Option<ParsedResponse>,
-    /// Bytes to come of a body that is over the limit.
+    /// Remaining bytes of a body that is over the limit.
     skip_bytes: u64,
-    /// Nothing was read yet.
+    /// No answer has been read yet.
     is_fresh: bool,
 }
 
@@ -40,12 +40,12 @@ pub struct NetRpcClient {
 #[derive(Debug)]
 struct ParsedResponse {
     seq: u64,
-    /// What the server says went wrong.
+    /// The error text of the server.
     error: Option<Box<[u8]>>,
 }
 
 impl NetRpcClient {
-    /// The end that receives answers, of up to so many bytes.
+    /// Creates the client's side, for answers of up to `frame_bytes_max` bytes.
     pub fn new(frame_bytes_max: usize) -> NetRpcClient {
         NetRpcClient {
             receiver: RpcReceiver::new(TYPES_MAX, TYPE_BYTES_MAX, frame_bytes_max, frame_bytes_max),
@@ -70,7 +70,8 @@ impl NetRpcClient {
         })
     }
 
-    /// The body of the answer that was told; `at` of the bytes at hand stand in front of it. `None`: nobody wants it.
+    /// Reads the body of the current answer at the start of `input`, which `at` received bytes precede. `None`: the answer
+    /// is dropped.
     #[inline]
     fn body(
         &mut self,
@@ -130,7 +131,7 @@ impl NetRpcClient {
         })
     }
 
-    /// A body over the limit: its call fails, and it is skipped as it comes.
+    /// Handles a body over the limit: its call fails, and the body is skipped as it arrives.
     #[cold]
     fn oversized_body(
         &mut self,
@@ -164,7 +165,7 @@ impl NetRpcClient {
         let seq = if call.one_way { call.id | ONE_WAY } else { call.id };
         let head = RpcHeader { method: call.name.as_bytes(), seq, error: b"" };
         if self.sender.put(&head, call.body, out).is_err() {
-            // The call is to fail, and only a server can say so here: it answers that this names no method.
+            // The call must fail, and only a server can report that here: it answers that this is no method.
             self.sender.put_nothing(&RpcHeader { method: NO_BODY, ..head }, out);
         }
     }
@@ -183,7 +184,7 @@ fn answer(id: u64, code: Code, body: Span) -> Message {
     })
 }
 
-/// The code of an error, of which Go says the text alone.
+/// Returns the code of an error, for which Go sends only a text.
 fn code_of(text: &[u8]) -> Code {
     if text.starts_with(b"rpc: can't find ") { Code::Unimplemented } else { Code::Unknown }
 }
@@ -199,7 +200,7 @@ impl Protocol for NetRpcClient {
                 return Decoded::NeedMore { bytes_min: 2 };
             }
             self.is_fresh = false;
-            // The first message of a server defines a type, whose id has a second byte of its own.
+            // A server's first message defines a type, whose id has a distinct second byte.
             if let Some(met) = ForeignProtocol::at_start(input, &[]) {
                 return Decoded::Broken(Broken::Foreign(met));
             }
@@ -238,7 +239,7 @@ impl Protocol for NetRpcClient {
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Request(call) => self.encode_call(call, out),
-            // The protocol has no words for these, and a reply is a server's.
+            // The protocol has no messages for these, and a reply is sent by a server.
             Outgoing::Reply(_)
             | Outgoing::Pong { .. }
             | Outgoing::Drain

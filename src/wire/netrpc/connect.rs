@@ -1,55 +1,55 @@
-//! The way in through HTTP: what Go's `rpc.DialHTTP` says first, and the one answer that it takes.
+//! Connects through HTTP: the request that Go's `rpc.DialHTTP` sends first, and the only answer that it accepts.
 //!
-//! A server behind `rpc.HandleHTTP` gives a connection over to net/rpc after one CONNECT (server.go, ServeHTTP). What
-//! came behind that before its answer is lost, with the buffer of net/http: so nothing is said until the answer is
-//! there, and whoever dials waits for it, before there is a connection to speak of.
+//! A server with `rpc.HandleHTTP` switches a connection to net/rpc after one CONNECT (server.go, ServeHTTP). Bytes
+//! that arrive between the CONNECT and its answer are lost in a buffer of net/http. The dialer therefore waits for
+//! the answer before it sends anything else, and before the connection is used.
 
 use std::fmt;
 
-/// What is said first (client.go, DialHTTPPath, with rpc.DefaultRPCPath).
+/// The first bytes of the connection (client.go, DialHTTPPath, with rpc.DefaultRPCPath).
 pub const CONNECT: &[u8] = b"CONNECT /_goRPC_ HTTP/1.0\n\n";
-/// Bytes of the answer's head, at the most. Go's own has 34.
+/// The maximum bytes of the answer's head. Go's own has 34.
 pub const ANSWER_BYTES_MAX: usize = 4096;
 
-/// What the status line of the answer begins with, whatever the version behind it.
+/// The start of the answer's status line, for any minor version.
 const HTTP: &[u8] = b"HTTP/1.";
-/// The status that means yes (server.go, connected).
+/// The status that grants the connection (server.go, connected).
 const CONNECTED: &[u8] = b"200 Connected to Go RPC";
-/// Bytes of a refusal that are told.
-const TOLD_MAX: usize = 128;
+/// The maximum bytes of a refusal that an error shows.
+const SHOWN_BYTES_MAX: usize = 128;
 
-/// What the bytes that came make of the answer.
+/// The state of the answer, from the bytes so far.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ConnectReply {
-    /// Gob follows from here.
+    /// Granted: gob follows.
     Yes {
-        /// Bytes of the answer.
+        /// The length of the answer.
         bytes: usize,
     },
-    /// It is not all there: read on.
+    /// The answer is incomplete.
     NeedMore,
-    /// There will be no gob on this connection.
+    /// There is no gob on this connection.
     No(ConnectError),
 }
 
-/// Why a server does not speak Go's net/rpc behind CONNECT.
+/// The reason why a server does not use Go's net/rpc after CONNECT.
 #[derive(Clone, PartialEq, Eq)]
 pub enum ConnectError {
-    /// It answers with another status: this is no server of `rpc.HandleHTTP`, or not on this path.
+    /// It answers with another status: it is no server with `rpc.HandleHTTP`, or not on this path.
     Refused {
-        /// The line that it answered with.
+        /// The status line of the answer.
         line: String,
     },
-    /// It answers with something that is no HTTP: another protocol is spoken there.
+    /// The answer is not HTTP: the server uses another protocol.
     NotHttp {
-        /// How that begins.
+        /// The start of the answer.
         begins: String,
     },
-    /// Its answer has no end within [`ANSWER_BYTES_MAX`].
+    /// The answer has no end within [`ANSWER_BYTES_MAX`].
     TooLong,
-    /// It went on behind its answer: a server of net/rpc speaks when it is asked.
+    /// Bytes follow the answer, although a net/rpc server sends nothing without a request.
     Unasked,
-    /// It closed the connection before its answer was whole.
+    /// The server closed the connection before the answer was complete.
     Closed,
 }
 
@@ -78,12 +78,12 @@ impl fmt::Display for ConnectError {
 
 impl std::error::Error for ConnectError {}
 
-/// Looks at all that has come since [`CONNECT`] was said.
+/// Checks all bytes received since [`CONNECT`] was sent.
 ///
 /// ```
-/// use coreloop::wire::netrpc::connect::{Granted, granted};
-/// assert_eq!(granted(b"HTTP/1.0 200 Connected to Go RPC\n\n"), Granted::Yes { bytes: 34 });
-/// assert_eq!(granted(b"HTTP/1.0 200 Conn"), Granted::NeedMore);
+/// use coreloop::wire::netrpc::connect::{ConnectReply, granted};
+/// assert_eq!(granted(b"HTTP/1.0 200 Connected to Go RPC\n\n"), ConnectReply::Yes { bytes: 34 });
+/// assert_eq!(granted(b"HTTP/1.0 200 Conn"), ConnectReply::NeedMore);
 /// ```
 pub fn granted(input: &[u8]) -> ConnectReply {
     let common = input.len().min(HTTP.len());
@@ -94,7 +94,7 @@ pub fn granted(input: &[u8]) -> ConnectReply {
     let mut at = 0;
     while let Some(end) = head[at..].iter().position(|byte| *byte == b'\n') {
         let line = &head[at..at + end];
-        // Go's ends its lines with LF alone, others' with CRLF; its client takes both.
+        // Go ends lines with LF alone, others with CRLF; Go's client accepts both.
         let line = line.strip_suffix(b"\r").unwrap_or(line);
         let is_first = at == 0;
         at += end + 1;
@@ -112,14 +112,14 @@ pub fn granted(input: &[u8]) -> ConnectReply {
     }
 }
 
-/// What follows the version.
+/// Returns the text after the version.
 fn status(line: &[u8]) -> &[u8] {
     line.iter().position(|byte| *byte == b' ').map_or(b"", |at| &line[at + 1..])
 }
 
-/// What came, as far as it is worth showing.
+/// Returns the received text, cut to the length shown in an error.
 fn parsed(bytes: &[u8]) -> String {
-    String::from_utf8_lossy(&bytes[..bytes.len().min(TOLD_MAX)]).into_owned()
+    String::from_utf8_lossy(&bytes[..bytes.len().min(SHOWN_BYTES_MAX)]).into_owned()
 }
 
 #[cfg(test)]
@@ -128,7 +128,7 @@ mod tests {
 
     use super::*;
 
-    /// What an answer comes to when it arrives in pieces: whatever is no longer open stays.
+    /// Returns the result for an answer in pieces: the first one that is not `NeedMore`.
     fn in_pieces<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> ConnectReply {
         let mut held = Vec::new();
         for piece in pieces {
@@ -142,7 +142,7 @@ mod tests {
     }
 
     #[test]
-    fn the_answers_of_go_and_of_others_mean_yes_at_every_split() {
+    fn a_grant_is_recognized_at_every_split() {
         for answer in [
             &b"HTTP/1.0 200 Connected to Go RPC\n\n"[..],
             b"HTTP/1.1 200 Connected to Go RPC\r\n\r\n",
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_says_what_came() {
+    fn a_refusal_shows_the_answer() {
         for (answer, line) in [
             (&b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n"[..], "HTTP/1.1 404 Not Found"),
             (b"HTTP/1.0 200 OK\n", "HTTP/1.0 200 OK"),
@@ -171,7 +171,7 @@ mod tests {
             assert_eq!(granted(answer), refused);
             assert_eq!(in_pieces(answer.chunks(1)), refused);
         }
-        // Gob, a native frame, a mail server: told by the first bytes, without waiting for a line.
+        // Gob, a native frame, a mail server: recognized by the first bytes, without the end of a line.
         for (answer, begins) in
             [(&b"220 smtp"[..], "220 smtp"), (b"HTTP/2", "HTTP/2"), (b"\x19\x96", "\u{19}\u{fffd}")]
         {
@@ -182,11 +182,11 @@ mod tests {
         let ConnectReply::No(ConnectError::Refused { line }) = granted(long.as_bytes()) else {
             panic!("refused")
         };
-        assert_eq!(line.len(), TOLD_MAX);
+        assert_eq!(line.len(), SHOWN_BYTES_MAX);
     }
 
     #[test]
-    fn a_head_without_end_is_not_read_without_end() {
+    fn an_endless_head_is_refused() {
         let yes = b"HTTP/1.0 200 Connected to Go RPC\n";
         let endless: Vec<u8> =
             yes.iter().copied().chain(b"a: b\n".iter().copied().cycle()).take(5000).collect();
@@ -199,7 +199,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn any_bytes_in_any_pieces_tell_the_same(
+        fn any_bytes_in_any_split_give_one_result(
             tail in proptest::collection::vec(any::<u8>(), 0..80),
             from in 0..35usize,
             step in 1..9usize,
@@ -208,7 +208,7 @@ mod tests {
             answer.extend_from_slice(&tail);
             let (whole, pieces) = (granted(&answer), in_pieces(answer.chunks(step)));
             match (&whole, &pieces) {
-                // How much of what is no HTTP had come is all that may differ.
+                // Only the number of shown bytes of an answer that is not HTTP may differ.
                 (ConnectReply::No(ConnectError::NotHttp { .. }), ConnectReply::No(ConnectError::NotHttp { .. })) => {}
                 _ => prop_assert_eq!(whole, pieces),
             }

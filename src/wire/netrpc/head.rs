@@ -1,4 +1,4 @@
-//! The headers in front of the bodies: Go's rpc.Request and rpc.Response.
+//! The headers before the bodies: Go's rpc.Request and rpc.Response.
 
 use crate::codec::gob::stream::{
     Definitions, GobMessage, HEADER_ID, RpcHeaderField, STRING, StreamError, StructWriter, UINT,
@@ -9,19 +9,19 @@ const METHOD: &str = "ServiceMethod";
 const SEQ: &str = "Seq";
 const ERROR: &str = "Error";
 
-/// A header as it came. What it leaves out is empty, or zero.
+/// A received header. Missing fields are empty or zero.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct RpcHeader<'b> {
     /// The method's name.
     pub(super) method: &'b [u8],
-    /// The caller's number of the call.
+    /// The caller's sequence number.
     pub(super) seq: u64,
-    /// In an answer: what went wrong; empty if nothing did.
+    /// In an answer: the error text; empty on success.
     pub(super) error: &'b [u8],
 }
 
 impl<'b> RpcHeader<'b> {
-    /// Reads the header of either kind; a request's has no error.
+    /// Reads a header of either kind; a request's has no error.
     #[inline]
     pub(super) fn read(
         message: GobMessage<'b>,
@@ -42,17 +42,17 @@ impl<'b> RpcHeader<'b> {
     }
 }
 
-/// Which header a stream has.
+/// The kind of header in a stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum HeaderKind {
-    /// In front of an argument.
+    /// Before an argument.
     Request,
-    /// In front of a result.
+    /// Before a result.
     Response,
 }
 
 impl HeaderKind {
-    /// The fields of the header's type, as Go has them.
+    /// The fields of the header's type, as in Go.
     fn fields(self) -> &'static [(&'static str, i32)] {
         const FIELDS: [(&str, i32); 3] = [(METHOD, STRING), (SEQ, UINT), (ERROR, STRING)];
         match self {
@@ -70,7 +70,7 @@ impl HeaderKind {
         put_struct_definition(out, HEADER_ID, name, self.fields());
     }
 
-    /// Whether the type of that id has the header's fields and no others.
+    /// Whether the type with this id has exactly the header's fields.
     pub(super) fn is_of(self, id: i32, definitions: &Definitions) -> bool {
         definitions.is_struct_of(id, self.fields())
     }

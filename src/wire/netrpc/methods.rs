@@ -1,19 +1,19 @@
-//! The methods that a connection calls, each with the bytes that its name stands in: they are the same in the header
-//! of every call, and again in that of every answer.
+//! The methods that a connection calls, with the encoded bytes of their names, which are the same in the header of
+//! every call and every answer.
 //!
-//! Only methods that the site has are kept, and only a few of them: a peer cannot fill this with names of its own.
+//! Only methods of the directory are kept, and only a few: a peer cannot fill the table with arbitrary names.
 
 use crate::codec::gob::stream::{StructWriter, number_at};
 
-/// Methods that are kept; the headers of others are read in full, and their calls keep their names themselves.
+/// The maximum number of kept methods. Headers of other methods are parsed in full, and their calls store the names.
 const KEPT_MAX: usize = 16;
-/// The longest name that is kept: headers with it have a length of one byte.
+/// The maximum length of a kept name: the length of a header with it takes one byte.
 const NAME_MAX: usize = 64;
 
-/// A method's name, where an answer is owed.
+/// A method's name, as an outstanding answer refers to it.
 #[derive(Debug)]
 pub(super) enum MethodText {
-    /// Its place among the [`ConnMethods`].
+    /// The index in [`ConnMethods`].
     Kept(u8),
     /// The name.
     Own(Box<[u8]>),
@@ -23,15 +23,16 @@ pub(super) enum MethodText {
 #[derive(Debug, Default)]
 pub(super) struct ConnMethods {
     kept: Vec<ConnMethod>,
-    /// The one that was called last: the next call is most likely to name it again.
+    /// The index of the last called method, which the next call is most likely to use.
     last: u8,
 }
 
 #[derive(Debug)]
 struct ConnMethod {
-    /// A header up to the number of the call: the id of its type, one for the first field, the name, one for the next.
+    /// A header up to the sequence number: the id of its type, the delta of the first field, the name, the delta of
+    /// the next.
     front: Box<[u8]>,
-    /// Bytes of the id. An answer's header has another id, and then the same.
+    /// Bytes of the id. An answer's header has another id, followed by the same bytes.
     id_bytes: u8,
     hash: u32,
 }
@@ -43,7 +44,8 @@ impl ConnMethod {
 }
 
 impl ConnMethods {
-    /// The method and the number of a header (a message without its length) that names a kept one as most do.
+    /// Returns the method and the sequence number of a header (a message without its length), if it is in the usual
+    /// form and its method is kept.
     #[inline]
     pub(super) fn in_header(&mut self, header: &[u8]) -> Option<(u8, u64)> {
         let last = usize::from(self.last);
@@ -55,13 +57,13 @@ impl ConnMethods {
         (rest == [0]).then_some((self.last, seq))
     }
 
-    /// The place of a method, if it is kept.
+    /// Returns the index of a method, if it is kept.
     pub(super) fn find(&self, name: &[u8]) -> Option<u8> {
         self.kept.iter().position(|method| method.name() == name).map(|at| at as u8)
     }
 
-    /// Keeps a method that the site has, if there is room. `header_id` is the type of a header that has the fields of
-    /// Go's and no others; `is_unused` says that no answer is owed, so that all places may be given up for it.
+    /// Keeps a method of the directory, if there is room. `header_id` is a header type with exactly Go's fields;
+    /// `is_unused` means that no answer is outstanding, so that all kept methods may be dropped to make room.
     pub(super) fn keep(&mut self, name: &[u8], hash: u32, header_id: i32, is_unused: bool) -> Option<u8> {
         if self.kept.len() >= KEPT_MAX && is_unused {
             self.kept.clear();
@@ -76,7 +78,7 @@ impl ConnMethods {
         front.remove(0);
         let id_bytes = (front.len() - name.len() - 3) as u8;
         if self.kept.is_empty() {
-            // An idle connection keeps it, and most call no other.
+            // An idle connection keeps it, and most connections call no other method.
             self.kept.reserve_exact(1);
         }
         self.kept.push(ConnMethod { front: front.into(), id_bytes, hash });
@@ -89,7 +91,7 @@ impl ConnMethods {
         self.kept[usize::from(at)].hash
     }
 
-    /// The text of a name.
+    /// Returns the text of a name.
     #[inline]
     pub(super) fn name<'a>(&'a self, name: &'a MethodText) -> &'a [u8] {
         match name {
@@ -98,7 +100,7 @@ impl ConnMethods {
         }
     }
 
-    /// What the header of an answer has between the id and the number, if the name is kept.
+    /// Returns the bytes of an answer's header between the id and the sequence number, if the name is kept.
     #[inline]
     pub(super) fn fields(&self, name: &MethodText) -> Option<&[u8]> {
         match name {
@@ -125,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn a_kept_method_is_told_by_its_header() {
+    fn a_kept_method_is_recognized_by_its_header() {
         let mut methods = ConnMethods::default();
         for (hash, name) in
             [&b"Arith.Add"[..], b"Arith.AddFixed", b"Arith", &[b'x'; NAME_MAX]].iter().enumerate()
@@ -146,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_with_anything_else_in_it_is_read_in_full() {
+    fn an_unusual_header_is_parsed_in_full() {
         let mut methods = ConnMethods::default();
         methods.keep(b"Arith.Add", 1, HEADER_ID, false).unwrap();
         let whole = header(b"Arith.Add", 300);
@@ -155,7 +157,7 @@ mod tests {
             assert_eq!(methods.in_header(&whole[..len]), None, "{len}");
         }
         assert_eq!(methods.in_header(&[&whole[..], &[0]].concat()), None);
-        // Another field behind the number; no number, because it is zero; another type.
+        // Another field after the number; no number, because it is zero; another type.
         assert_eq!(methods.in_header(&[&whole[..whole.len() - 1], &[1, 1, 0]].concat()), None);
         assert_eq!(methods.in_header(&header(b"Arith.Add", 0)), None);
         let mut other = whole.clone();
@@ -164,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_than_a_few_are_kept_and_none_is_given_up_while_answers_are_owed() {
+    fn outstanding_answers_keep_their_methods() {
         let mut methods = ConnMethods::default();
         let name = |number: usize| format!("Service.Method{number}").into_bytes();
         for number in 0..100 {

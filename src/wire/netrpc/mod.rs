@@ -1,9 +1,10 @@
-//! Go's net/rpc over gob, both ends: what `rpc.Dial` and `rpc.ServeConn` of Go's standard library speak.
+//! Go's net/rpc over gob, for server and client: the protocol of `rpc.Dial` and `rpc.ServeConn` in Go's standard
+//! library.
 //!
-//! A stream of gob messages in each direction: for each call a header, then its body, with the definitions of types
-//! before the first value that needs them. `head.rs` has the headers, `receive.rs` makes self-contained bodies out of
-//! a stream, `send.rs` a stream out of such bodies, `connect.rs` the way in through HTTP. [`NetRpc`] and [`NetRpcClient`] are the two ends;
-//! start there. It follows server.go and client.go of net/rpc.
+//! Each direction is a stream of gob messages: for each call a header and a body, with the definitions of types
+//! before the first value that needs them. `head.rs` has the headers, `receive.rs` extracts self-contained bodies
+//! from a stream, `send.rs` writes such bodies to a stream, `connect.rs` connects through HTTP. [`NetRpc`] and
+//! [`NetRpcClient`] are the two sides; start there. The behavior is that of server.go and client.go in net/rpc.
 
 mod client;
 pub mod connect;
@@ -19,9 +20,9 @@ mod tests;
 pub use client::NetRpcClient;
 pub use server::NetRpc;
 
-/// The number of the gob codec; no other is spoken here.
+/// The number of the gob codec, the only one of this protocol.
 const CODEC_GOB: u8 = 3;
-/// The longest value whatever the limit says: a span begins within 31 bits.
+/// The maximum length of a value regardless of the limit: a span's start has 31 bits.
 const VALUE_BYTES_MAX: usize = 1 << 30;
-/// Memory that a connection keeps for its next message.
+/// The maximum bytes that a connection keeps for its next message.
 const KEEP_BYTES_MAX: usize = 4096;

@@ -1,46 +1,46 @@
-//! The calls whose answers are owed: the name and the number by which the peer knows them.
+//! The outstanding calls of a connection, with the peer's name and sequence number for each.
 //!
-//! The numbers are the peer's, and need not differ; the ids that go up run, with the place in this table in their
-//! lower half, so that an answer finds its place without a search.
+//! The peer's numbers may be equal. The ids of messages are running numbers, with the slot in this table in their
+//! lower half, so that an answer finds its slot without a search.
 
 use slab::Slab;
 
 use super::methods::MethodText;
 
-/// Places that a connection without calls keeps: enough for the usual pipeline, little for one that idles.
+/// Slots that a connection without calls keeps: enough for a usual pipeline, and little for an idle connection.
 const KEPT: usize = 16;
 
-/// An answer that is owed.
+/// An outstanding answer.
 #[derive(Debug)]
 pub(super) struct OutstandingCall {
-    /// The method, which the answer names again.
+    /// The method, which the answer repeats.
     pub(super) method: MethodText,
-    /// The peer's number.
+    /// The peer's sequence number.
     pub(super) seq: u64,
 }
 
-/// The answers that are owed on one connection. As many as requests may be in flight, and one that is refused.
+/// The outstanding answers of one connection: at most one per request in flight, and one of a refusal.
 #[derive(Debug)]
 pub(super) struct OutstandingCalls {
     outstanding: Slab<(u32, OutstandingCall)>,
-    /// Runs with each id, and may wrap: the place tells ids apart.
+    /// Counts ids, and may wrap: the slot keeps ids distinct.
     turn: u32,
 }
 
 impl Default for OutstandingCalls {
     fn default() -> OutstandingCalls {
-        // Who calls one after the other needs no more, and idles with it.
+        // A peer with one call at a time needs no more, and keeps one slot while idle.
         OutstandingCalls { outstanding: Slab::with_capacity(1), turn: 0 }
     }
 }
 
 impl OutstandingCalls {
-    /// Whether none is owed.
+    /// Whether no answer is outstanding.
     pub(super) fn is_empty(&self) -> bool {
         self.outstanding.is_empty()
     }
 
-    /// Notes an answer that is owed; gives the id by which it comes.
+    /// Adds an outstanding answer, and returns its id.
     #[inline]
     pub(super) fn begin(&mut self, outstanding: OutstandingCall) -> u64 {
         self.turn = self.turn.wrapping_add(1);
@@ -48,7 +48,7 @@ impl OutstandingCalls {
         u64::from(self.turn) << 32 | place as u64
     }
 
-    /// The answer of that id is given.
+    /// Removes the answer with this id.
     #[inline]
     pub(super) fn end(&mut self, id: u64) -> Option<OutstandingCall> {
         let (turn, place) = ((id >> 32) as u32, id as u32 as usize);

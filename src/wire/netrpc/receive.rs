@@ -1,4 +1,4 @@
-//! What comes on a stream: headers, and bodies made self-contained.
+//! Reads headers from a stream, and extracts self-contained bodies.
 
 use super::{KEEP_BYTES_MAX, VALUE_BYTES_MAX};
 use crate::codec::gob::stream::{
@@ -7,29 +7,29 @@ use crate::codec::gob::stream::{
 use crate::message::Span;
 use crate::wire::Broken;
 
-/// Bytes of all definitions of a connection together, unless one alone may have more. A small value may need all of
-/// them in front of it, at each call anew: not so many that this would be worth a peer's while.
+/// The maximum bytes of all definitions of a connection, unless one alone may be larger. A small value may need all
+/// of them before it in each call, so the limit keeps a peer from causing much work with few bytes.
 const DEFINITIONS_BYTES_MAX: usize = 256 << 10;
 
-/// Bytes of an id at the most: a length and eight bytes.
+/// The maximum bytes of an id: a length and eight bytes.
 const ID_BYTES_MAX: usize = 9;
 
-/// What stands at the start of the bytes at hand.
+/// What the input starts with.
 #[derive(Debug)]
 pub(super) enum StreamPiece<T> {
-    /// A definition, which was taken in.
+    /// A definition, which was stored.
     Definition {
-        /// Bytes that it took.
+        /// Its length.
         bytes: usize,
     },
-    /// What was looked for.
+    /// The requested item.
     Found {
-        /// It.
+        /// The item.
         what: T,
-        /// Bytes that it took.
+        /// Its length.
         bytes: usize,
     },
-    /// At least so many bytes in all are needed to say more.
+    /// At least this many bytes in total are needed.
     NeedMore(usize),
 }
 
@@ -40,17 +40,17 @@ pub(super) struct RpcReceiver {
     definition_bytes_max: u32,
     head_bytes_max: u32,
     value_bytes_max: u32,
-    /// A body put together: definitions, then the value. The value stays until the next decoding.
+    /// An assembled body: definitions, then the value. The value remains until the next decoding.
     aside: Vec<u8>,
     again: LastBodyType,
 }
 
-/// The type of the last body. Most have the same, and need no more than what was found out then.
+/// The type of the last body. Most bodies have the same type, and reuse this data.
 #[derive(Clone, Copy, Debug, Default)]
 struct LastBodyType {
-    /// Its id: a type without interfaces, whose values are one message each. None has 0.
+    /// The id of the type, which has no interfaces, so that each value is one message. 0: none.
     id: i32,
-    /// Bytes of the definitions that it needs, which stand aside. No later definition changes them.
+    /// Bytes of the required definitions, which are in the scratch buffer. Later definitions do not change them.
     definitions: u32,
 }
 
@@ -86,7 +86,7 @@ impl RpcReceiver {
         &self.aside
     }
 
-    /// Whoever had the bytes aside is done with them. What one large body needed is not kept for the next.
+    /// Releases the scratch bytes, which are no longer used. Memory for one large body is not kept for the next.
     #[inline]
     pub(super) fn release_scratch(&mut self) {
         if self.aside.capacity() > KEEP_BYTES_MAX {
@@ -95,7 +95,7 @@ impl RpcReceiver {
         }
     }
 
-    /// Puts a text aside.
+    /// Copies a text to the scratch buffer.
     pub(super) fn put_scratch(&mut self, text: &[u8]) -> Span {
         self.again = LastBodyType::default();
         self.aside.clear();
@@ -103,7 +103,7 @@ impl RpcReceiver {
         Span::aside(0, text.len() as u32)
     }
 
-    /// The message of the next header.
+    /// Returns the message of the next header.
     #[inline]
     pub(super) fn head<'b>(&mut self, input: &'b [u8]) -> Result<StreamPiece<GobMessage<'b>>, StreamError> {
         let head_bytes_max = self.head_bytes_max as usize;
@@ -124,7 +124,8 @@ impl RpcReceiver {
         }
     }
 
-    /// The next body: in place if it needs no definitions (then it begins at `at` of all that is at hand), else aside.
+    /// Returns the next body: in place if it needs no definitions (it then starts at offset `at` of the whole input),
+    /// else in the scratch buffer.
     #[inline]
     pub(super) fn body(&mut self, input: &[u8], at: usize) -> Result<StreamPiece<Span>, StreamError> {
         match self.body_again(input, at) {
@@ -133,8 +134,8 @@ impl RpcReceiver {
         }
     }
 
-    /// The header at the start of the bytes, if it is whole and no definition stands in front of it: its payload, and
-    /// the bytes that it takes.
+    /// If the input starts with a complete header, without a definition before it, returns the header's payload and
+    /// its length in bytes.
     #[inline]
     pub(super) fn whole_head<'b>(&self, input: &'b [u8]) -> Option<(&'b [u8], usize)> {
         match split(input, self.head_bytes_max as usize) {
@@ -143,7 +144,7 @@ impl RpcReceiver {
         }
     }
 
-    /// The next body, if it is of the type of the one before, and whole; and the bytes that it takes.
+    /// Returns the next body and its length, if it is complete and of the type of the previous one.
     #[inline]
     pub(super) fn body_again(&mut self, input: &[u8], at: usize) -> Option<(Span, usize)> {
         let Ok(StreamItem::Message(message)) = split(input, self.value_bytes_max as usize) else {
@@ -191,8 +192,8 @@ impl RpcReceiver {
         Ok(StreamPiece::Found { what: Span::aside(0, len as u32), bytes })
     }
 
-    /// The bytes of a body that is over the limit, from its first to its last. One that may hold values of any type is an
-    /// error: it defines types that later values need, so that it must be read.
+    /// Returns the full length of a body that is over the limit. A body that may contain values of any type is an
+    /// error: it may define types that later values need, so it cannot be skipped.
     pub(super) fn oversized(&self, input: &[u8]) -> Result<StreamPiece<u64>, StreamError> {
         let Some((len, payload)) = number_at(input) else {
             return Ok(StreamPiece::NeedMore(input.len() + 1));
@@ -201,7 +202,7 @@ impl RpcReceiver {
         if payload.len() < ID_BYTES_MAX {
             return Ok(StreamPiece::NeedMore(prefix + ID_BYTES_MAX));
         }
-        // A signed number whose lowest bit is its sign: below zero are the ids of definitions.
+        // The lowest bit of a signed number is its sign: negative ids belong to definitions.
         let number = number_at(payload).map(|(number, _)| number).filter(|number| number & 1 == 0);
         match number.and_then(|number| i32::try_from(number >> 1).ok()) {
             Some(id) if !self.definitions.may_hold_interfaces(id)? => {
@@ -211,7 +212,7 @@ impl RpcReceiver {
         }
     }
 
-    /// The next body, of which only the end is wanted.
+    /// Finds the end of the next body.
     pub(super) fn pass_over(&mut self, input: &[u8]) -> Result<StreamPiece<()>, StreamError> {
         Ok(match self.definitions.take(input, self.value_bytes_max as usize)? {
             ReceivedItem::NeedMore { bytes_min } => StreamPiece::NeedMore(bytes_min),
@@ -221,7 +222,7 @@ impl RpcReceiver {
     }
 }
 
-/// As the connection ends.
+/// Converts a stream error to the error that closes the connection.
 #[cold]
 pub(super) fn broken(error: StreamError) -> Broken {
     match error {

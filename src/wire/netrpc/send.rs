@@ -1,4 +1,4 @@
-//! What goes out on a stream: headers and bodies, each type defined before the first value that needs it, once.
+//! Writes headers and bodies to a stream, and defines each type once, before the first value that needs it.
 
 use super::KEEP_BYTES_MAX;
 use super::head::{HeaderKind, RpcHeader};
@@ -8,9 +8,9 @@ use crate::codec::gob::stream::{
 use crate::message::SendBody;
 use crate::wire::Out;
 
-/// The id of a header's type, as it is spelt.
+/// The id of a header's type, encoded.
 const HEAD_ID: [u8; 2] = [0xff, 0x80];
-/// The longest header whose length takes one byte.
+/// The longest header, with its length, whose length takes one byte.
 const HEAD_MAX: usize = 0x80;
 
 /// The sending half of a connection.
@@ -20,9 +20,9 @@ pub(super) struct RpcSender {
     sent: SentTypes,
     is_head_defined: bool,
     is_nothing_defined: bool,
-    /// There is a definition in front of the value at hand.
+    /// A definition precedes the current value.
     has_defined: bool,
-    /// What stands in front of a value, put together.
+    /// The bytes before a value.
     front: Vec<u8>,
 }
 
@@ -50,7 +50,7 @@ impl RpcSender {
         self.has_defined = is_first;
     }
 
-    /// What definitions needed, which come once, is not kept for headers.
+    /// Releases memory that was needed for definitions, which are sent only once.
     #[inline]
     fn end(&mut self) {
         if self.has_defined || self.front.capacity() > KEEP_BYTES_MAX {
@@ -65,7 +65,7 @@ impl RpcSender {
         self.has_defined |= self.front.len() > len;
     }
 
-    /// A header and a self-contained body. One that is none is not written, nor is its header.
+    /// Writes a header and a self-contained body. If the body is invalid, writes neither.
     #[inline]
     pub(super) fn put(
         &mut self,
@@ -92,8 +92,8 @@ impl RpcSender {
         Ok(())
     }
 
-    /// A header whose `fields` up to the number are at hand, and a self-contained body whose types have been sent: as
-    /// most are, and written where they end up. False if they are not, and nothing was written.
+    /// The fast path: writes a header, whose encoded `fields` before the number are given, and a self-contained body
+    /// whose types were already sent, in place. Returns false if this is not the case; then nothing was written.
     #[inline]
     pub(super) fn put_again(
         &mut self,
@@ -135,7 +135,7 @@ impl RpcSender {
         true
     }
 
-    /// A header, and a struct without fields for a body (Go's invalidRequest).
+    /// Writes a header, and a struct without fields as the body (Go's invalidRequest).
     pub(super) fn put_nothing(&mut self, head: &RpcHeader<'_>, out: &mut Out<'_>) {
         self.begin(head);
         if !self.is_nothing_defined {
@@ -155,7 +155,7 @@ mod tests {
     use super::*;
     use crate::codec::gob;
 
-    /// The bytes that wait.
+    /// Returns the queued bytes.
     fn written(queue: &mut WriteQueue, pool: &mut Pool) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Some(first) = queue.first() {
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn the_short_way_writes_what_the_long_one_does() {
+    fn fast_and_slow_path_write_the_same_bytes() {
         let mut body = Vec::new();
         gob::encode(&13_i64, &mut body).unwrap();
         let mut sender = RpcSender::new(HeaderKind::Response);
@@ -185,10 +185,10 @@ mod tests {
                 sender
                     .put(&head, SendBody::Bytes(&body), &mut Out { queue: &mut queue, pool: &mut pool })
                     .unwrap();
-                // Without the definition that comes in front of the first.
+                // Without the definition before the first one.
                 let long = written(&mut queue, &mut pool);
                 let (_, expected) = parts(&long).unwrap();
-                // Into an empty queue, and behind what is there.
+                // Into an empty queue, and after existing bytes.
                 for before in [&[][..], b"before"] {
                     let out = &mut Out { queue: &mut queue, pool: &mut pool };
                     out.put(before);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_types_that_were_not_sent_goes_the_long_way() {
+    fn unsent_types_take_the_slow_path() {
         #[derive(serde::Serialize, serde::Deserialize)]
         struct DefinedPair {
             one: i64,
@@ -218,7 +218,7 @@ mod tests {
         let head = RpcHeader { method: b"m", seq: 1, error: b"" };
         sender.put(&head, SendBody::Bytes(&body), out).unwrap();
         assert!(sender.put_again(&fields, 1, &SendBody::Bytes(&body), out));
-        // What is no body, or only the types of one, is left to the long way to refuse.
+        // An invalid body, or the types of one alone, is left to the slow path to refuse.
         let (definitions, _) = parts(&body).unwrap();
         for wrong in [&b""[..], definitions, &body[..body.len() - 1]] {
             assert!(!sender.put_again(&fields, 1, &SendBody::Bytes(wrong), out));

@@ -1,7 +1,7 @@
-//! The server's end: headers and arguments in, headers and results out, in any order.
+//! The server's side: reads headers and arguments, and writes headers and results in any order.
 //!
-//! What Go's server answers and goes on after, is answered here, with its texts; what makes it close the connection
-//! (a header that cannot be read, a broken stream) does so here, too.
+//! A fault that Go's server answers before it continues is answered here with the same text. A fault that makes it
+//! close the connection (an unreadable header, a broken stream) closes it here, too.
 
 use std::sync::Arc;
 
@@ -16,20 +16,20 @@ use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBod
 use crate::status::Code;
 use crate::wire::{Broken, Decoded, DrainNotice, Out, Protocol, ServerContext};
 
-/// Bytes of a header at the most: room for a name, and for fields that newer callers may have.
+/// The maximum bytes of a header: enough for a name, and for fields that newer callers may add.
 const HEAD_BYTES_MAX: usize = 16 << 10;
 
-/// The server's end of a connection that speaks Go's net/rpc.
+/// The server's side of a net/rpc connection.
 #[derive(Debug)]
 pub struct NetRpc {
     side: Arc<ServerContext>,
     receiver: RpcReceiver,
     sender: RpcSender,
-    /// The call whose argument is to come.
+    /// The call whose argument follows.
     parsed: Option<ParsedRequest>,
     pending: OutstandingCalls,
     methods: ConnMethods,
-    /// The connection is to end, once the refusal before it has been taken.
+    /// The error that closes the connection once the preceding refusal was returned.
     broken: Option<Box<Broken>>,
 }
 
@@ -42,7 +42,7 @@ struct ParsedRequest {
 }
 
 impl NetRpc {
-    /// The end that receives requests.
+    /// Creates the server's side.
     pub fn server(side: Arc<ServerContext>) -> NetRpc {
         let limits = &side.limits;
         let head_bytes_max = limits.frame_bytes_max.min(HEAD_BYTES_MAX);
@@ -62,8 +62,8 @@ impl NetRpc {
         }
     }
 
-    /// A whole call like those before it: a method that is kept, with an argument of the type of the one before. What
-    /// is at hand of any other is left as it is.
+    /// The fast path: a complete call of a kept method, with an argument of the same type as the previous one.
+    /// Otherwise nothing is consumed.
     #[inline]
     fn call_again(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         let (header, at) = self.receiver.whole_head(input)?;
@@ -91,7 +91,7 @@ impl NetRpc {
         })
     }
 
-    /// A header that is read in full.
+    /// Parses a header in full.
     #[inline(never)]
     fn other_head(&mut self, header: gob::GobMessage<'_>) -> Result<ParsedRequest, StreamError> {
         let definitions = self.receiver.definitions();
@@ -114,7 +114,7 @@ impl NetRpc {
         Ok(ParsedRequest { outstanding: OutstandingCall { method: name, seq: head.seq }, method })
     }
 
-    /// The argument of the call that was heard; `at` of the bytes at hand stand in front of it.
+    /// Reads the argument of the current call at the start of `input`, which `at` received bytes precede.
     #[inline]
     fn body(
         &mut self,
@@ -164,7 +164,7 @@ impl NetRpc {
         Message::Request(Request {
             id: self.pending.begin(outstanding),
             method,
-            // The site has compared the name.
+            // The directory has already compared the name.
             name: None,
             codec: CODEC_GOB,
             compressed: false,
@@ -205,12 +205,12 @@ impl NetRpc {
             SendBody::Bytes(text) => text,
             SendBody::Chunk(text) => text,
         };
-        // Without a text it would be no error to Go.
+        // Go does not take an empty text for an error.
         let error = if error.is_empty() { reply.code.name().as_bytes() } else { error };
         self.sender.put_nothing(&RpcHeader { error, ..head }, out);
     }
 
-    /// A header and its argument in one go, where both are at hand.
+    /// The slow path: reads a header and its argument in one call, if both have arrived.
     #[inline(never)]
     fn decode_afresh(&mut self, input: &[u8]) -> Decoded<Message> {
         let mut at = 0;
@@ -252,7 +252,7 @@ fn without_body(piece: StreamPiece<()>) -> StreamPiece<Span> {
     }
 }
 
-/// The hash of the method of that name, or what Go's server says when there is none (server.go, readRequestHeader).
+/// Returns the hash of a method, or the error text of Go's server for an unknown one (server.go, readRequestHeader).
 #[inline]
 fn method(name: &[u8], side: &ServerContext) -> Result<u32, String> {
     match std::str::from_utf8(name).ok().and_then(|name| side.site.method(name)) {
@@ -285,7 +285,7 @@ impl Protocol for NetRpc {
     fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) => self.encode_reply(reply, out),
-            // The protocol has no words for these, and the others are a client's.
+            // The protocol has no messages for these, and the others are sent by a client.
             Outgoing::Pong { .. }
             | Outgoing::Drain
             | Outgoing::Request(_)
@@ -303,7 +303,7 @@ impl Protocol for NetRpc {
         DrainNotice::None
     }
 
-    /// Go's client closes its connection and has its calls fail (client.go, Close); it has no way to close one half.
+    /// Go's client closes its connection and fails its calls (client.go, Close); it cannot half-close.
     fn is_end_of_reading(&self) -> bool {
         true
     }

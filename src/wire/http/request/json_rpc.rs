@@ -1,4 +1,4 @@
-//! Where JSON-RPC is served by POST, and which bodies are read as JSON-RPC.
+//! The paths of JSON-RPC by POST, and the bodies that are read as JSON-RPC.
 
 use super::{RequestFields, RequestHead, RequestTarget, called, checked};
 use crate::message::JsonDialect;
@@ -8,10 +8,10 @@ use crate::wire::http::fault::RequestFault;
 use crate::wire::http::reply::AllowedMethods;
 use crate::wire::http::server::CallTarget;
 
-/// The paths: `/`, where the console is by GET, and one of its own.
+/// The paths: `/`, where GET returns the console, and `/rpc`.
 const PATHS: [&str; 2] = ["/", "/rpc"];
 
-/// What is asked for at a path of JSON-RPC; `None`: the path is another one, or its page is asked for.
+/// Returns the target of a request at a JSON-RPC path; `None` for another path, or if the page is requested.
 pub(super) fn request_target(
     side: &ServerContext,
     method: &str,
@@ -26,7 +26,7 @@ pub(super) fn request_target(
     let allow = || if has_page() { AllowedMethods::GetAndPost } else { AllowedMethods::Post };
     Some(match method {
         "POST" => call(side, fields, question),
-        // The console, or nothing.
+        // The console, if there is one.
         "GET" | "HEAD" if path == "/" => return None,
         "OPTIONS" => {
             question.pending.allow = allow();
@@ -51,8 +51,9 @@ fn call(
     Ok(RequestTarget::Call { target, time_left_us: called(fields)?, dialect })
 }
 
-/// Media types of JSON-RPC beside application/json: those of the drafts of JSON-RPC over HTTP, and text/plain, which
-/// some clients send. A page of a browser may send text/plain anywhere without being asked, so from there it is refused.
+/// Whether the media type is one of JSON-RPC beside application/json: those of the drafts of JSON-RPC over HTTP, and
+/// text/plain, which some clients send. A browser page can send text/plain to any site without a preflight, so it is
+/// refused from a page.
 fn is_json_rpc(content_type: &[u8], is_from_page: bool) -> bool {
     let media = content_type.split(|byte| *byte == b';').next().unwrap_or_default().trim_ascii();
     let is = |known: &[u8]| media.eq_ignore_ascii_case(known);

@@ -1,7 +1,7 @@
-//! JSON-RPC by POST: a request's body is a message or a batch, and its response carries all answers.
+//! JSON-RPC by POST: a request's body is a message or a batch, and its response has all answers.
 //!
-//! The calls of a body go up one by one while the connection's input waits behind it, so the limits of a connection hold
-//! for them as for any others. Their ids have a bit that no place in the order of responses has.
+//! The calls of a body are returned one by one while the connection's later input waits, so the limits of a
+//! connection apply to them as to any others. Their ids have a bit that no place in the order of responses has.
 
 use std::ops::Range;
 
@@ -14,35 +14,35 @@ use crate::status::Code;
 use crate::wire::jsonrpc::{CarriedCalls, CarriedMessages};
 use crate::wire::{Decoded, Out};
 
-/// The bit of the ids of calls that came by JSON-RPC.
+/// The bit that marks ids of calls by JSON-RPC.
 pub(super) const ID_BIT: u64 = 1 << 63;
 
-/// What a connection keeps for JSON-RPC, from the first such request on.
+/// A connection's state for JSON-RPC, allocated with the first such request.
 #[derive(Debug)]
 pub(super) struct JsonRpcBodies {
     calls: CarriedCalls,
-    /// The body whose requests are going up.
+    /// The body whose requests are being returned.
     current: Option<JsonRpcBody>,
 }
 
-/// A body whose requests are going up.
+/// A body whose requests are being returned.
 #[derive(Debug)]
 struct JsonRpcBody {
     messages: CarriedMessages,
     call: RequestCall,
-    /// Where the text begins in the bytes aside; `None`: it is in the input, its first byte not consumed yet.
+    /// The start of the text in the scratch bytes; `None`: it is in the input, whose first byte is not consumed yet.
     scratch_at: Option<usize>,
     /// Bytes of the input to be consumed with the last request.
     len: usize,
-    /// Those of them that have been consumed.
+    /// The number of them already consumed.
     consumed: usize,
     /// The response is the connection's last.
     closes: bool,
 }
 
 impl HttpServerInner {
-    /// A body has arrived: it is in the first `len` bytes of the input, or in the bytes aside from `scratch_at` on, and then
-    /// `len` is what its end takes in the input.
+    /// Starts a complete body. It is in the first `len` bytes of the input, or in the scratch bytes from `scratch_at`
+    /// on; then `len` is the length of its end in the input.
     pub(super) fn begin_json_rpc(
         &mut self,
         call: RequestCall,
@@ -66,20 +66,20 @@ impl HttpServerInner {
             Some(JsonRpcBody { messages, call, scratch_at, len, consumed: 0, closes: pending.closes });
         self.state = RequestState::JsonRpc;
         if is_silent {
-            // Notifications have no answers: the response says that they have come, and the requests follow.
+            // Notifications have no answers: the response confirms their arrival, and the requests follow.
             self.keep(place, Response::NoAnswers);
             return Decoded::Message { message: Message::Prepared { id: place }, consumed: 0 };
         }
         self.next_json_rpc()
     }
 
-    /// Bytes of the input that the body whose requests are going up still takes.
+    /// Returns the remaining bytes of input of the current body.
     pub(super) fn json_rpc_bytes_left(&self) -> usize {
         let body = self.json_rpc.as_ref().and_then(|bodies| bodies.current.as_ref());
         body.map_or(0, |body| body.len - body.consumed)
     }
 
-    /// The next request of the body whose requests are going up.
+    /// Returns the next request of the current body.
     pub(super) fn next_json_rpc(&mut self) -> Decoded<Message> {
         let Some(bodies) = &mut self.json_rpc else { return Decoded::End };
         let JsonRpcBodies { calls, current } = &mut **bodies;
@@ -114,14 +114,14 @@ impl HttpServerInner {
         Decoded::Message { message, consumed }
     }
 
-    /// The connection drains while the requests of a body go up: they still do, and then it ends.
+    /// Handles a drain while a body is being returned: its remaining requests follow, then the connection closes.
     pub(super) fn end_after_json_rpc(&mut self) {
         if let Some(body) = self.json_rpc.as_mut().and_then(|bodies| bodies.current.as_mut()) {
             body.closes = true;
         }
     }
 
-    /// How a call that came by JSON-RPC ended. The last answer of a body sends all of them.
+    /// Handles the result of a call by JSON-RPC. The last answer of a body sends all of them.
     #[inline(never)]
     pub(super) fn reply_json_rpc(&mut self, id: u64, code: Code, body: SendBody<'_>, out: &mut Out<'_>) {
         if let Some(bodies) = &mut self.json_rpc

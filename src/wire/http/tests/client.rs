@@ -1,4 +1,4 @@
-//! The client's end: what it sends, what it makes of replies, and both ends together.
+//! The client's side: what it sends, how it reads replies, and both sides together.
 
 use proptest::prelude::*;
 
@@ -9,8 +9,8 @@ use crate::wire::Broken;
 impl Rig<HttpClient> {
     pub(super) fn feed(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
-        while let Some(heard) = self.next() {
-            self.heard.push(heard);
+        while let Some(received) = self.next() {
+            self.received.push(received);
         }
     }
 
@@ -38,15 +38,15 @@ fn client(calls: u64) -> Rig<HttpClient> {
     rig
 }
 
-/// The id, the status and the body of each reply.
+/// The id, status and body of each reply.
 fn replies(rig: &Rig<HttpClient>) -> Vec<(u64, u32, String)> {
-    let response = |heard: &HeardMessage| match &heard.message {
+    let response = |received: &ReceivedMessage| match &received.message {
         Message::Reply(IncomingReply { id, status, .. }) => {
-            Some((*id, *status, String::from_utf8(heard.body.clone()).unwrap()))
+            Some((*id, *status, String::from_utf8(received.body.clone()).unwrap()))
         }
         _ => None,
     };
-    rig.heard.iter().filter_map(response).collect()
+    rig.received.iter().filter_map(response).collect()
 }
 
 const OK: &str = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 3\r\n\r\n[1]";
@@ -62,7 +62,7 @@ fn a_call_is_a_connect_request() {
     for (name, value) in [
         ("b3", &b"0"[..]),
         ("authorization", b"Bearer x"),
-        // None of these may be said: they would frame the message, or end the field.
+        // None of these may be written: they would change the framing, or end the field.
         ("content-length", b"7"),
         ("Transfer-Encoding", b"chunked"),
         ("host", b"b"),
@@ -94,7 +94,7 @@ fn a_call_is_a_connect_request() {
 }
 
 #[test]
-fn replies_are_matched_in_order_and_those_that_nobody_wants_are_dropped() {
+fn replies_are_matched_in_order_and_ignored_ones_dropped() {
     let mut rig = client(2);
     rig.call(20, "Arith.Multiply", &[], b"[1]", true);
     rig.call(21, "Arith.Multiply", &[], b"[1]", false);
@@ -136,19 +136,19 @@ fn a_reply_is_read_in_every_framing_and_every_split() {
                 rig.feed(b"");
             }
             assert_eq!(replies(&rig), [ok(10)], "{} cut at {cut}", stream.escape_ascii());
-            let Message::Reply(IncomingReply { queue_us, handler_us, codec, .. }) = rig.heard[0].message
+            let Message::Reply(IncomingReply { queue_us, handler_us, codec, .. }) = rig.received[0].message
             else {
                 panic!()
             };
             assert_eq!((queue_us, handler_us, codec), (12, 3000, JsonDialect::Connect.codec_number()));
-            let drained = rig.heard.iter().any(|heard| heard.message == Message::Drain);
+            let drained = rig.received.iter().any(|received| received.message == Message::Drain);
             assert_eq!((drained, rig.ended), (is_last, is_last), "{}", stream.escape_ascii());
         }
     }
 }
 
 #[test]
-fn an_error_is_read_from_the_body_or_else_from_the_status() {
+fn an_error_is_read_from_body_or_status() {
     let error = |status: &str, body: &str| {
         let length = body.len();
         format!(
@@ -203,8 +203,8 @@ fn a_reply_over_the_limit_fails_its_call_alone() {
         for step in [7, 1 << 20] {
             let mut rig = client(2);
             (stream.clone() + OK).as_bytes().chunks(step).for_each(|piece| rig.feed(piece));
-            let Message::Refused(refusal) = &rig.heard[0].message else {
-                panic!("{:?}", rig.heard[0].message)
+            let Message::Refused(refusal) = &rig.received[0].message else {
+                panic!("{:?}", rig.received[0].message)
             };
             assert_eq!((refusal.id, refusal.code), (10, Code::ResourceExhausted));
             let limit = format!("over the limit of {BODY_MAX} (frame_bytes_max)");
@@ -215,12 +215,12 @@ fn a_reply_over_the_limit_fails_its_call_alone() {
     // A body that ends with the connection is not read to its end: no call can follow it.
     let mut rig = client(2);
     rig.feed(format!("HTTP/1.1 200 OK\r\n\r\n{}", "1".repeat(BODY_MAX + 1)).as_bytes());
-    assert!(matches!(&rig.heard[0].message, Message::Refused(refusal) if refusal.id == 10));
-    assert_eq!((&rig.heard[1].message, rig.ended, rig.broken), (&Message::Drain, true, None));
+    assert!(matches!(&rig.received[0].message, Message::Refused(refusal) if refusal.id == 10));
+    assert_eq!((&rig.received[1].message, rig.ended, rig.broken), (&Message::Drain, true, None));
 }
 
 #[test]
-fn a_reply_that_could_be_read_two_ways_breaks_the_connection() {
+fn an_ambiguous_reply_breaks_the_connection() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     for stream in [
         format!("{head}Content-Length: 3\r\nContent-Length: 3\r\n\r\n[1]"),
@@ -256,15 +256,15 @@ fn a_reply_that_could_be_read_two_ways_breaks_the_connection() {
 fn a_server_may_give_up_an_idle_connection() {
     let mut rig = client(0);
     rig.feed(b"HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 2\r\n\r\nno");
-    assert_eq!((rig.heard[0].message.clone(), rig.ended), (Message::Drain, true));
-    // A call that has crossed it was not read, and has no answer.
+    assert_eq!((rig.received[0].message.clone(), rig.ended), (Message::Drain, true));
+    // A call that crossed it was not read, and has no answer.
     let mut rig = client(1);
     rig.feed(b"HTTP/1.0 408 Request Time-out\r\nContent-Type: text/html\r\nConnection: close\r\n\r\n<html>");
-    assert_eq!((replies(&rig), rig.heard[0].message.clone(), rig.ended), (vec![], Message::Drain, true));
+    assert_eq!((replies(&rig), rig.received[0].message.clone(), rig.ended), (vec![], Message::Drain, true));
 }
 
 #[test]
-fn no_call_is_written_once_a_reply_says_that_it_is_the_last() {
+fn no_call_follows_the_last_reply() {
     for (stream, takes_calls) in [
         ("HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n", true),
         ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 3\r\n\r\n", false),
@@ -280,7 +280,7 @@ fn no_call_is_written_once_a_reply_says_that_it_is_the_last() {
 }
 
 #[test]
-fn a_peer_of_another_protocol_is_known_by_its_first_bytes() {
+fn another_protocol_is_recognized_by_its_first_bytes() {
     use crate::wire::ForeignProtocol as Met;
     for (bytes, met) in [
         (&b"\x19\x96\x01\x01"[..], Met::Native),
@@ -299,7 +299,7 @@ fn a_peer_of_another_protocol_is_known_by_its_first_bytes() {
 }
 
 #[test]
-fn a_reply_that_ends_with_the_connection_is_not_whole_before() {
+fn a_reply_may_end_with_the_connection() {
     let mut rig = client(1);
     rig.feed(b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n[1");
     assert_eq!(replies(&rig), []);
@@ -308,16 +308,16 @@ fn a_reply_that_ends_with_the_connection_is_not_whole_before() {
     rig.bytes_min = 0;
     rig.feed(b"");
     assert_eq!(replies(&rig), [ok(10)]);
-    // A body that is cut off is no reply.
+    // A truncated body is not a reply.
     let mut rig = client(1);
     rig.feed(&OK.as_bytes()[..OK.len() - 1]);
     assert!(!rig.wire.on_end());
 }
 
 proptest! {
-    /// Calls cross to the server, are answered in any order, and their answers come back to who asked.
+    /// Calls reach the server, are answered in any order, and the answers return to their callers.
     #[test]
-    fn both_ends_understand_each_other(
+    fn client_and_server_agree(
         calls in proptest::collection::vec((any::<u32>(), 0..3usize, "[ -~é]{0,20}", 0..17u32), 1..12),
         step in 1..200usize,
     ) {
@@ -332,14 +332,14 @@ proptest! {
         let mut work = Vec::new();
         for piece in client.written().chunks(step) {
             server.held.extend_from_slice(piece);
-            while let Some(heard) = server.next() {
+            while let Some(received) = server.next() {
                 let at = expected.len();
                 let (order, _, body, code) = &calls[at];
-                let (id, code, response) = match &heard.message {
+                let (id, code, response) = match &received.message {
                     Message::Request(request) => {
-                        prop_assert_eq!(&heard.body, body.as_bytes());
+                        prop_assert_eq!(&received.body, body.as_bytes());
                         prop_assert_eq!(request.time_left_us, 2000);
-                        let metadata = Metadata::check(&heard.metadata).unwrap();
+                        let metadata = Metadata::check(&received.metadata).unwrap();
                         let place = at.to_string();
                         prop_assert_eq!(metadata.find("x-body"), Some(place.as_bytes()));
                         (request.id, Code::from_number(*code).unwrap(), body.clone())

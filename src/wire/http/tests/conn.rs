@@ -1,4 +1,5 @@
-//! HTTP under a connection: what it holds back is counted, what is late is told, what ends with the peer is whole.
+//! HTTP under a connection: waiting answers are counted, late requests are answered, and a body may end with the
+//! peer.
 
 use std::time::{Duration, Instant};
 
@@ -19,7 +20,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
         HttpConn { conn: Conn::new(wire, now), pool: Pool::new(PoolConfig::default()), limits, now }
     }
 
-    /// Takes bytes in; gives the messages with their bodies.
+    /// Feeds bytes, and returns the messages with their bodies.
     fn feed(&mut self, mut bytes: &[u8]) -> Vec<(Message, Vec<u8>)> {
         while !bytes.is_empty() && self.conn.wants_read() {
             let space = self.conn.space(&mut self.pool);
@@ -32,7 +33,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
     }
 
     fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
-        let mut heard = Vec::new();
+        let mut received = Vec::new();
         while let NextMessage::Message { message, consumed } = self.conn.next_message() {
             let body = match &message {
                 Message::Request(request) => self.conn.bytes_of(request.body).to_vec(),
@@ -42,12 +43,12 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
             if let Message::Request(_) = message {
                 self.conn.begin_call(body.len(), &self.limits);
             }
-            heard.push((message, body));
+            received.push((message, body));
             self.conn.consume(consumed);
         }
         self.conn.settle(&mut self.pool, self.now);
         self.conn.check(&self.limits);
-        heard
+        received
     }
 
     fn written(&mut self) -> Vec<u8> {
@@ -62,7 +63,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
 }
 
 #[test]
-fn answers_that_pile_up_behind_a_slow_call_stop_the_reading() {
+fn answers_behind_a_slow_call_stop_reading() {
     let limits = Limits { write_queue_high_bytes: 10_000, write_queue_low_bytes: 2_000, ..limits() };
     let mut line = HttpConn::new(Http::server(side_with(&[])), limits);
     let end = |line: &mut HttpConn<Http>, id: u64| {
@@ -85,11 +86,11 @@ fn answers_that_pile_up_behind_a_slow_call_stop_the_reading() {
 }
 
 #[test]
-fn a_head_that_does_not_end_gets_its_408_and_the_connection_its_end() {
+fn an_unfinished_request_gets_408_and_a_close() {
     let limits = Limits { head_ms: 1_000, frame_ms: 5_000, ..limits() };
     for (cut, ms) in [(20, 1_000), (post("", "1").len() - 1, 5_000)] {
         let mut line = HttpConn::new(Http::server(side_with(&[])), limits.clone());
-        // Later than the connection was opened, or nothing was heard since.
+        // Later than the opening of the connection; nothing was received since.
         line.now += Duration::from_millis(1);
         line.feed(&post("", "1").as_bytes()[..cut]);
         let at = line.conn.next_deadline(&line.limits).unwrap();
@@ -104,8 +105,8 @@ fn a_head_that_does_not_end_gets_its_408_and_the_connection_its_end() {
 #[test]
 fn a_last_request_is_answered_before_the_connection_ends() {
     let mut line = HttpConn::new(Http::server(side_with(&[])), limits());
-    let heard = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
-    assert_eq!((heard.len(), line.conn.wants_read(), line.conn.step()), (1, false, SocketAction::Keep));
+    let received = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
+    assert_eq!((received.len(), line.conn.wants_read(), line.conn.step()), (1, false, SocketAction::Keep));
     let HttpConn { conn, pool, limits, now } = &mut line;
     conn.encode(reply(0, Code::Ok, b"1"), pool, *now, limits);
     conn.end_call(1, *now, limits);
@@ -114,7 +115,7 @@ fn a_last_request_is_answered_before_the_connection_ends() {
 }
 
 #[test]
-fn a_reply_that_ends_with_the_connection_is_heard_at_its_end() {
+fn a_reply_is_complete_at_the_connections_end() {
     for body in ["", "[1]"] {
         let mut line = HttpConn::new(HttpClient::new("a".into(), BODY_MAX), limits());
         let HttpConn { conn, pool, limits, now } = &mut line;
@@ -135,8 +136,8 @@ fn a_reply_that_ends_with_the_connection_is_heard_at_its_end() {
         let stream = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
         assert_eq!(line.feed(stream.as_bytes()), []);
         line.conn.on_eof(line.now);
-        let heard = line.take();
-        assert!(matches!(heard[0].0, Message::Reply(reply) if reply.id == 7));
-        assert_eq!((&heard[0].1[..], &heard[1].0), (body.as_bytes(), &Message::Drain));
+        let received = line.take();
+        assert!(matches!(received[0].0, Message::Reply(reply) if reply.id == 7));
+        assert_eq!((&received[0].1[..], &received[1].0), (body.as_bytes(), &Message::Drain));
     }
 }

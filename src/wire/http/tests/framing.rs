@@ -1,14 +1,14 @@
-//! A walk through what RFC 9112 demands of a server, and streams that two readers could read in two ways.
+//! The requirements of RFC 9112 for a server, and streams that two readers could read in two ways.
 
 use super::*;
 
-/// A GET with these fields instead of a plain Host.
+/// A GET with these fields instead of only Host.
 fn get(fields: &str) -> String {
     format!("GET /page HTTP/1.1\r\n{fields}\r\n")
 }
 
 #[test]
-fn a_walk_through_rfc_9112() {
+fn the_rules_of_rfc_9112_hold() {
     let plain = get("Host: a\r\n");
     let chunked = |body: &str| {
         format!(
@@ -16,9 +16,9 @@ fn a_walk_through_rfc_9112() {
              Transfer-Encoding: chunked\r\n\r\n{body}"
         )
     };
-    // Section, what is said, the stream, the status of each answer, whether the connection has ended.
+    // Section, rule, stream, status of each answer, whether the connection has ended.
     let table: &[(&str, &str, String, &[u16], bool)] = &[
-        ("2.2", "an empty line before a request is let pass", format!("\r\n{plain}"), &[200], false),
+        ("2.2", "an empty line before a request is ignored", format!("\r\n{plain}"), &[200], false),
         ("2.2", "and one before the next", format!("{plain}\r\n{plain}"), &[200, 200], false),
         ("2.2", "not two", format!("\r\n\r\n{plain}"), &[400], true),
         ("2.2", "a line ends in CR and LF", plain.replace("\r\n", "\n"), &[400], true),
@@ -46,7 +46,7 @@ fn a_walk_through_rfc_9112() {
         ("3.2.2", "its host counts, not Host", plain.replace("/page", "HTTP://b:80/page?x"), &[200], false),
         (
             "3.2.2",
-            "it spares nobody the Host",
+            "Host is still required",
             plain.replace("/page", "http://a/page").replace("Host", "X"),
             &[400],
             true,
@@ -107,12 +107,12 @@ fn a_walk_through_rfc_9112() {
         ("7.1.2", "trailers that are none", chunked("0\r\nX : y\r\n\r\n"), &[400], true),
         (
             "9.3",
-            "HTTP/1.0 that asks to be kept",
+            "HTTP/1.0 with keep-alive",
             "GET /page HTTP/1.0\r\nConnection: keep-alive\r\n\r\n".into(),
             &[200],
             false,
         ),
-        ("9.3.2", "answers in the order of questions", plain.repeat(3), &[200, 200, 200], false),
+        ("9.3.2", "answers in the order of requests", plain.repeat(3), &[200, 200, 200], false),
         (
             "9.6",
             "nothing is taken after close",
@@ -135,11 +135,11 @@ fn a_walk_through_rfc_9112() {
 
 /// Each hides a second request from one of two readers.
 #[test]
-fn what_could_be_read_two_ways_is_400_and_the_end() {
+fn an_ambiguous_request_is_400_and_a_close() {
     let hidden = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
     let head = "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     for (fields, body) in [
-        // One framing or the other.
+        // Two framings.
         ("Content-Length: 6\r\nTransfer-Encoding: chunked\r\n", "0\r\n\r\nG"),
         ("Transfer-Encoding: chunked\r\nContent-Length: 6\r\n", "0\r\n\r\nG"),
         ("Content-Length: 6\r\nContent-Length: 5\r\n", "12345G"),
@@ -156,7 +156,7 @@ fn what_could_be_read_two_ways_is_400_and_the_end() {
         ("Content-Length : 5\r\n", "12345"),
         ("Content-Length\t: 5\r\n", "12345"),
         ("Content\\Length: 5\r\n: x\r\n", "12345"),
-        // Transfer codings that some take for chunked and others do not.
+        // Transfer codings that only some readers take for chunked.
         ("Transfer-Encoding: xchunked\r\n", "0\r\n\r\n"),
         ("Transfer-Encoding: chunked, chunked\r\n", "0\r\n\r\n"),
         ("Transfer-Encoding: chunked\r\nTransfer-Encoding: identity\r\n", "0\r\n\r\n"),
@@ -197,7 +197,7 @@ fn what_could_be_read_two_ways_is_400_and_the_end() {
 }
 
 #[test]
-fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
+fn a_skipped_body_is_not_read_as_a_request() {
     let inner = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
     let next = "OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n";
     let chunked = |body: &str| format!("Transfer-Encoding: chunked\r\n\r\n{body}");
@@ -216,7 +216,7 @@ fn a_body_that_nobody_wants_is_not_taken_for_a_request() {
             assert_eq!(statuses(&stream), (vec![status, 204], false), "{}", stream.escape_debug());
         }
     }
-    // In chunks that cannot be followed, or never end.
+    // In chunks that are invalid, or never end.
     for body in ["x\r\n", "65\r\n", "1;\n"] {
         let (answers, ended) = ask(format!("POST /none HTTP/1.1\r\nHost: a\r\n{}{next}", chunked(body)));
         assert!(ended && answers.len() == 1 && answers[0].status == 404);

@@ -1,10 +1,10 @@
-//! JSON-RPC by POST: one body in, one response out, however the bytes come and in whatever order the calls end.
+//! JSON-RPC by POST: one body in, one response out, for any split of the bytes and any order of completion.
 
 use proptest::prelude::*;
 
 use super::*;
 
-/// Room for bodies of several requests.
+/// Limits for bodies of several requests.
 fn roomy() -> Limits {
     Limits { frame_bytes_max: 4096, in_flight_max: 8, http_head_bytes_max: 8192, ..limits() }
 }
@@ -38,7 +38,7 @@ fn two(id: &str, params: &str) -> String {
 
 const NOTIFICATION: &str = r#"{"jsonrpc":"2.0","method":"Arith.Multiply","params":[7]}"#;
 
-/// The status and the body of each response to these bytes.
+/// The status and body of each response to these bytes.
 fn answers_to(stream: &str) -> Vec<(u16, String)> {
     let mut rig = rig_with(roomy());
     rig.feed(stream.as_bytes());
@@ -84,7 +84,7 @@ fn each_body_has_one_response() {
 }
 
 #[test]
-fn what_is_wrong_with_the_json_is_an_error_object_with_status_200() {
+fn a_fault_in_the_json_is_an_error_object() {
     let deep = "[".repeat(200);
     for (body, number, message) in [
         ("", -32700, "parse error: expected a value at byte 0"),
@@ -121,26 +121,26 @@ fn the_calls_of_a_body_carry_its_time_and_metadata() {
     for stream in [at("/", fields, &batch), chunked] {
         let mut rig = rig_with(roomy());
         rig.feed(stream.repeat(2).as_bytes());
-        assert_eq!(rig.heard.len(), 4);
-        for (heard, body) in rig.heard.iter().zip(["6", "7"].repeat(2)) {
-            let Message::Request(request) = &heard.message else { panic!("{heard:?}") };
-            assert_eq!((request.time_left_us, &heard.body[..]), (250_000, body.as_bytes()));
-            let mut metadata = Metadata::checked_before(&heard.metadata).iter();
+        assert_eq!(rig.received.len(), 4);
+        for (received, body) in rig.received.iter().zip(["6", "7"].repeat(2)) {
+            let Message::Request(request) = &received.message else { panic!("{received:?}") };
+            assert_eq!((request.time_left_us, &received.body[..]), (250_000, body.as_bytes()));
+            let mut metadata = Metadata::checked_before(&received.metadata).iter();
             assert!(metadata.any(|entry| entry == ("x-trace", &b"b"[..])));
         }
     }
 }
 
 #[test]
-fn calls_end_in_any_order_and_responses_keep_theirs() {
+fn responses_keep_the_order_of_requests() {
     let mut rig = rig_with(roomy());
     let batch = format!("[{},{}]", two("1", "[6]"), two("2", "[7]"));
     let stream = [at("/Arith/Multiply", "", "5"), rpc(&batch), rpc(&two("3", "[8]"))].concat();
     rig.held.extend_from_slice(stream.as_bytes());
-    let heard: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
-    let ids: Vec<u64> = heard
+    let received: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
+    let ids: Vec<u64> = received
         .iter()
-        .map(|heard| match &heard.message {
+        .map(|received| match &received.message {
             Message::Request(request) => request.id,
             other => panic!("{other:?}"),
         })
@@ -148,8 +148,8 @@ fn calls_end_in_any_order_and_responses_keep_theirs() {
     let unique: std::collections::BTreeSet<_> = ids.iter().collect();
     assert_eq!(unique.len(), 4);
     for at in [3, 2, 1] {
-        rig.write_response(reply(ids[at], Code::Ok, &heard[at].body));
-        // A second answer is one to nothing.
+        rig.write_response(reply(ids[at], Code::Ok, &received[at].body));
+        // A second answer belongs to no request.
         rig.write_response(reply(ids[at], Code::Ok, b"0"));
         assert!(rig.queue.is_empty());
     }
@@ -162,7 +162,7 @@ fn calls_end_in_any_order_and_responses_keep_theirs() {
 }
 
 #[test]
-fn a_drain_while_a_batch_goes_up_loses_none_of_it() {
+fn a_drain_during_a_batch_loses_nothing() {
     let batch = format!("[{},{},{}]", two("1", "[6]"), two("2", "[7]"), two("3", "[8]"));
     let all = format!("[{},{},{}]", result("1", "6"), result("2", "7"), result("3", "8"));
     for stream in [rpc(&batch), chunked(&batch, 7)] {
@@ -173,15 +173,15 @@ fn a_drain_while_a_batch_goes_up_loses_none_of_it() {
         let rest: Vec<_> = std::iter::from_fn(|| rig.next()).collect();
         assert_eq!(rest.len(), 2, "what comes behind the last response is not taken");
         assert!(rig.ended);
-        for heard in std::iter::once(first).chain(rest) {
-            let Message::Request(request) = &heard.message else { panic!("{heard:?}") };
-            rig.write_response(reply(request.id, Code::Ok, &heard.body));
+        for received in std::iter::once(first).chain(rest) {
+            let Message::Request(request) = &received.message else { panic!("{received:?}") };
+            rig.write_response(reply(request.id, Code::Ok, &received.body));
         }
         let answers = rig.answers();
         assert_eq!(answers.len(), 1);
         assert!(answers[0].closes() && answers[0].body == all, "{answers:?}");
     }
-    // A drain before the request: its response says so.
+    // A drain before the request: its response closes the connection.
     for body in [two("1", "[6]"), NOTIFICATION.to_owned()] {
         let mut rig = rig_with(roomy());
         rig.write_response(Outgoing::Drain);
@@ -204,7 +204,7 @@ fn answers_that_are_too_large_together_are_errors() {
 }
 
 #[test]
-fn what_is_wrong_with_the_request_has_a_status_of_its_own() {
+fn each_request_fault_has_its_status() {
     let body = two("1", "[6]");
     let typed = |media: &str, fields: &str| {
         let stream = at("/", fields, &body).replace("Content-Type: application/json\r\n", media);
@@ -218,8 +218,8 @@ fn what_is_wrong_with_the_request_has_a_status_of_its_own() {
     ] {
         assert_eq!(typed(&format!("Content-Type: {media}\r\n"), ""), 200, "{media}");
     }
-    assert_eq!(typed("Content-Type: application/x-www-form-urlencoded\r\n", ""), 200, "what curl -d says");
-    // A page of a browser may send these anywhere without being asked.
+    assert_eq!(typed("Content-Type: application/x-www-form-urlencoded\r\n", ""), 200, "the type of curl -d");
+    // A browser page may send these types to any site without a preflight.
     for media in ["text/plain", "application/x-www-form-urlencoded"] {
         for field in ["Origin: http://b\r\n", "Sec-Fetch-Site: none\r\n"] {
             assert_eq!(typed(&format!("Content-Type: {media}\r\n"), field), 415, "{media}");
@@ -245,7 +245,7 @@ fn what_is_wrong_with_the_request_has_a_status_of_its_own() {
 }
 
 #[test]
-fn a_client_that_waits_for_a_word_to_send_its_body_gets_it() {
+fn a_client_may_wait_for_100_continue() {
     let mut rig = rig_with(roomy());
     let stream = at("/rpc", "Expect: 100-continue\r\n", &two("1", "[6]"));
     let (head, body) = stream.split_once("\r\n\r\n").unwrap();
@@ -255,7 +255,7 @@ fn a_client_that_waits_for_a_word_to_send_its_body_gets_it() {
     assert_eq!(rig.answers()[0].body, result("1", "6"));
 }
 
-/// Bodies that are often nearly right.
+/// Bodies that are often nearly valid.
 fn body() -> impl Strategy<Value = String> {
     let parts = [
         two("1", "[6]"),
@@ -279,7 +279,7 @@ fn body() -> impl Strategy<Value = String> {
 
 proptest! {
     #[test]
-    fn it_says_the_same_however_the_bytes_come(
+    fn the_answer_does_not_depend_on_the_split(
         bodies in proptest::collection::vec((body(), 0..3_usize, 1..20_usize), 1..4),
         cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
     ) {
@@ -293,7 +293,7 @@ proptest! {
             let mut rig = rig_with(roomy());
             pieces.for_each(|piece| rig.feed(piece));
             assert!(rig.wire.held_bytes() == 0 && rig.broken.is_none());
-            (rig.answers(), rig.heard.len(), rig.ended)
+            (rig.answers(), rig.received.len(), rig.ended)
         };
         let whole = response(&mut [stream.as_bytes()].into_iter());
         prop_assert_eq!(whole.0.len(), bodies.len());

@@ -1,4 +1,4 @@
-//! HTTP/1.1: a rig that plays the connection and the app, and what each rule says of one request.
+//! HTTP/1.1: a rig that acts as the connection and the app, and one test per rule.
 
 mod client;
 mod conn;
@@ -64,22 +64,22 @@ fn side_with(cors_origins: &[&str]) -> Arc<ServerContext> {
     Arc::new(ServerContext { limits: limits(), cors_origins, site: Box::new(HttpTestDirectory) })
 }
 
-/// A message with the bytes that its spans meant.
+/// A message, and the bytes of its spans.
 #[derive(Clone, Debug, PartialEq)]
-struct HeardMessage {
+struct ReceivedMessage {
     message: Message,
     metadata: Vec<u8>,
     body: Vec<u8>,
 }
 
-/// Plays the connection around one end, and counts what it holds.
+/// Acts as the connection around one side, and checks what it holds.
 struct Rig<W> {
     wire: W,
     pool: Pool,
     queue: WriteQueue,
     held: Vec<u8>,
     bytes_min: usize,
-    heard: Vec<HeardMessage>,
+    received: Vec<ReceivedMessage>,
     ended: bool,
     broken: Option<crate::wire::Broken>,
 }
@@ -92,7 +92,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
             queue: WriteQueue::new(),
             held: Vec::new(),
             bytes_min: 0,
-            heard: Vec::new(),
+            received: Vec::new(),
             ended: false,
             broken: None,
         }
@@ -102,15 +102,15 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         self.wire.out(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
     }
 
-    /// The next message of what is at hand.
-    fn next(&mut self) -> Option<HeardMessage> {
+    /// Returns the next message of the received bytes.
+    fn next(&mut self) -> Option<ReceivedMessage> {
         while !self.ended && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
-                    let heard = self.hear(message);
+                    let received = self.receive(message);
                     self.held.drain(..consumed);
                     self.bytes_min = 0;
-                    return Some(heard);
+                    return Some(received);
                 }
                 Decoded::Skip { consumed } => {
                     assert!(consumed > 0, "a skip goes on");
@@ -128,7 +128,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
         None
     }
 
-    fn hear(&self, mut message: Message) -> HeardMessage {
+    fn receive(&self, mut message: Message) -> ReceivedMessage {
         let of = |span: Span| {
             let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
             bytes[span.range()].to_vec()
@@ -146,10 +146,10 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
             }
             _ => Default::default(),
         };
-        HeardMessage { message, metadata, body }
+        ReceivedMessage { message, metadata, body }
     }
 
-    /// What was written since the last time.
+    /// Returns the bytes written since the last call.
     fn written(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
         while let Some(first) = self.queue.first() {
@@ -161,7 +161,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     }
 }
 
-/// `encode` of a wire that speaks of messages.
+/// `encode` for protocols that share these tests.
 trait WireOut<'a> {
     fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>);
 }
@@ -188,14 +188,14 @@ fn reply<'a>(id: u64, code: Code, body: &'a [u8]) -> Outgoing<'a> {
 }
 
 impl Rig<Http> {
-    /// Takes bytes in and answers what they ask, as the app does: a call gets its own body back.
+    /// Feeds bytes and answers as the app does: the result of a call is its own body.
     fn feed(&mut self, bytes: &[u8]) {
         self.held.extend_from_slice(bytes);
-        while let Some(heard) = self.next() {
-            match &heard.message {
+        while let Some(received) = self.next() {
+            match &received.message {
                 Message::Request(request) => {
-                    Metadata::check(&heard.metadata).unwrap();
-                    self.write_response(reply(request.id, Code::Ok, &heard.body));
+                    Metadata::check(&received.metadata).unwrap();
+                    self.write_response(reply(request.id, Code::Ok, &received.body));
                 }
                 Message::Refused(refusal) => {
                     let Refusal { id, codec, code, ref message, .. } = *refusal;
@@ -214,7 +214,7 @@ impl Rig<Http> {
                 Message::Prepared { id } => self.write_response(Outgoing::Prepared { id: *id }),
                 other => panic!("{other:?}"),
             }
-            self.heard.push(heard);
+            self.received.push(received);
         }
     }
 
@@ -223,7 +223,7 @@ impl Rig<Http> {
     }
 }
 
-/// A reply as a mild reader sees it.
+/// A reply as a lenient reader sees it.
 #[derive(Clone, Debug, PartialEq)]
 struct TestAnswer {
     status: u16,
@@ -241,7 +241,7 @@ impl TestAnswer {
     }
 }
 
-/// Cuts what a server wrote into replies, by their Content-Length. HEAD must not be among the questions.
+/// Splits a server's output into replies by Content-Length. HEAD must not be among the requests.
 fn answers(mut bytes: &[u8]) -> Vec<TestAnswer> {
     let mut answers = Vec::new();
     while !bytes.is_empty() {
@@ -257,7 +257,7 @@ fn answers(mut bytes: &[u8]) -> Vec<TestAnswer> {
     answers
 }
 
-/// What a new connection answers to these bytes, and whether it takes more.
+/// Returns a new connection's answers to these bytes, and whether it has ended.
 fn ask(stream: impl AsRef<[u8]>) -> (Vec<TestAnswer>, bool) {
     let mut rig = server();
     rig.feed(stream.as_ref());
@@ -270,13 +270,13 @@ fn statuses(stream: impl AsRef<[u8]>) -> (Vec<u16>, bool) {
     if ended {
         assert!(
             answers.last().is_none_or(TestAnswer::closes),
-            "the last answer says that it is: {answers:?}"
+            "the last answer closes the connection: {answers:?}"
         );
     }
     (answers.into_iter().map(|answer| answer.status).collect(), ended)
 }
 
-/// A POST of that body, with more fields.
+/// A POST with this body and additional fields.
 fn post(fields: &str, body: &str) -> String {
     format!(
         "POST /Arith/Multiply HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: {}\r\n{fields}\r\n{body}",

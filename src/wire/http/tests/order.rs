@@ -1,4 +1,4 @@
-//! Answers in the order of their questions, and how a connection ends.
+//! Answers in the order of their requests, and the end of a connection.
 
 use coreloop_bufpool::Chunk;
 
@@ -7,8 +7,8 @@ use super::*;
 fn calls(count: usize) -> Rig<Http> {
     let mut rig = server();
     rig.held.extend_from_slice(post("", "1").repeat(count).as_bytes());
-    let heard = std::iter::from_fn(|| rig.next()).count();
-    assert_eq!(heard, count);
+    let received = std::iter::from_fn(|| rig.next()).count();
+    assert_eq!(received, count);
     rig
 }
 
@@ -17,7 +17,7 @@ fn bodies(rig: &mut Rig<Http>) -> Vec<String> {
 }
 
 #[test]
-fn answers_go_out_in_the_order_of_their_questions() {
+fn answers_keep_the_order_of_the_requests() {
     let mut rig = calls(4);
     rig.write_response(reply(2, Code::Ok, b"two"));
     rig.write_response(reply(3, Code::Ok, b"three"));
@@ -33,7 +33,7 @@ fn answers_go_out_in_the_order_of_their_questions() {
 }
 
 #[test]
-fn an_answer_to_nothing_and_a_second_one_are_dropped() {
+fn unknown_and_second_answers_are_dropped() {
     let mut rig = calls(2);
     for id in [1, 1, 2, u64::MAX] {
         rig.write_response(reply(id, Code::Ok, b"x"));
@@ -45,16 +45,16 @@ fn an_answer_to_nothing_and_a_second_one_are_dropped() {
 }
 
 #[test]
-fn pages_refusals_and_words_to_go_on_keep_the_order_too() {
+fn pages_refusals_and_continues_keep_the_order() {
     let mut rig = server();
     let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n";
     let refused = post("", "1").replace("Multiply", "Halve");
     let expecting = post("Expect: 100-continue\r\n", "1");
     let head = &expecting[..expecting.len() - 1];
     rig.held.extend_from_slice(format!("{}{page}{refused}{head}", post("", "1")).as_bytes());
-    let heard: Vec<_> = std::iter::from_fn(|| rig.next()).map(|heard| heard.message).collect();
+    let received: Vec<_> = std::iter::from_fn(|| rig.next()).map(|received| received.message).collect();
     assert!(matches!(
-        heard[..],
+        received[..],
         [Message::Request(_), Message::Prepared { id: 1 }, Message::Refused(_), Message::Prepared { id: 3 }]
     ));
     rig.write_response(Outgoing::Prepared { id: 1 });
@@ -69,7 +69,7 @@ fn pages_refusals_and_words_to_go_on_keep_the_order_too() {
 }
 
 #[test]
-fn large_bodies_are_linked_and_small_parts_of_large_buffers_are_not_kept() {
+fn large_bodies_are_linked_and_small_ones_copied() {
     let mut rig = calls(2);
     let chunk = |bytes: usize| {
         let body = SendBody::Chunk(Chunk::from(vec![b'x'; 100_000]).slice(0..bytes));
@@ -94,11 +94,11 @@ fn large_bodies_are_linked_and_small_parts_of_large_buffers_are_not_kept() {
 }
 
 #[test]
-fn a_drain_lets_the_last_of_the_taken_say_so() {
+fn a_drain_closes_with_the_last_accepted_request() {
     let mut rig = calls(2);
     rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(post("", "2").as_bytes());
-    assert!(rig.ended && rig.heard.is_empty());
+    assert!(rig.ended && rig.received.is_empty());
     rig.write_response(reply(1, Code::Ok, b"1"));
     rig.write_response(reply(0, Code::Ok, b"0"));
     let closes: Vec<bool> = rig.answers().iter().map(TestAnswer::closes).collect();
@@ -106,7 +106,7 @@ fn a_drain_lets_the_last_of_the_taken_say_so() {
 }
 
 #[test]
-fn a_drain_with_nothing_owed_serves_the_next_request_as_the_last() {
+fn an_idle_drain_serves_one_more_request() {
     let mut rig = server();
     rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     assert!(rig.queue.is_empty());
@@ -114,7 +114,7 @@ fn a_drain_with_nothing_owed_serves_the_next_request_as_the_last() {
     rig.feed(stream.as_bytes());
     let answers = rig.answers();
     assert!(rig.ended && answers.len() == 1 && answers[0].closes());
-    // A body that was asked for is waited for.
+    // A body that was requested with 100 (Continue) is awaited.
     let mut rig = server();
     let expecting = post("Expect: 100-continue\r\n", "1");
     rig.held.extend_from_slice(&expecting.as_bytes()[..expecting.len() - 1]);
@@ -127,7 +127,7 @@ fn a_drain_with_nothing_owed_serves_the_next_request_as_the_last() {
         answers.iter().map(|answer| (answer.status, answer.closes())).collect::<Vec<_>>(),
         [(100, false), (200, true)]
     );
-    // A page, too, is a last word.
+    // A page may be the last answer, too.
     let mut rig = server();
     rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -135,7 +135,7 @@ fn a_drain_with_nothing_owed_serves_the_next_request_as_the_last() {
 }
 
 #[test]
-fn what_is_late_is_told_unless_an_answer_is_owed() {
+fn a_late_request_gets_408_unless_an_answer_is_outstanding() {
     let late = |rig: &mut Rig<Http>| {
         rig.wire.encode_late(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
         let response =
@@ -157,7 +157,7 @@ fn what_is_late_is_told_unless_an_answer_is_owed() {
     rig.feed(chunked.as_bytes());
     assert!(!rig.wire.is_in_head() && rig.wire.is_inside_message());
     assert_eq!(late(&mut rig), [(408, true)]);
-    // Nothing has begun; an answer is owed; the answer went out before the body came.
+    // Nothing has begun; an answer is outstanding; the answer was written before the body arrived.
     assert_eq!(late(&mut server()), []);
     let mut rig = calls(1);
     rig.feed(b"POST");
@@ -169,7 +169,7 @@ fn what_is_late_is_told_unless_an_answer_is_owed() {
 }
 
 #[test]
-fn go_asks_for_its_own_protocol_and_gets_it() {
+fn go_rpc_is_granted_to_a_connect() {
     for stream in [
         &b"CONNECT /_goRPC_ HTTP/1.0\n\n"[..],
         b"CONNECT /_goRPC_ HTTP/1.0\r\n\r\n",
@@ -179,14 +179,14 @@ fn go_asks_for_its_own_protocol_and_gets_it() {
         for byte in stream {
             assert!(!rig.wire.becomes_go_rpc());
             rig.held.push(*byte);
-            if let Some(heard) = rig.next() {
-                assert_eq!(heard.message, Message::Prepared { id: 0 });
+            if let Some(received) = rig.next() {
+                assert_eq!(received.message, Message::Prepared { id: 0 });
                 rig.write_response(Outgoing::Prepared { id: 0 });
             }
         }
         assert!(rig.wire.becomes_go_rpc());
         assert_eq!(rig.written(), b"HTTP/1.0 200 Connected to Go RPC\n\n");
-        // What follows is not touched.
+        // The bytes that follow are not touched.
         rig.held.extend_from_slice(b"gob");
         assert_eq!((rig.next(), &rig.held[..]), (None, &b"gob"[..]));
     }
@@ -197,7 +197,7 @@ fn go_asks_for_its_own_protocol_and_gets_it() {
 }
 
 #[test]
-fn go_is_not_let_in_by_any_other_way() {
+fn go_rpc_is_granted_in_no_other_way() {
     for (stream, status) in [
         ("CONNECT /_goRPC_ HTTP/1.0\nX", 400),
         ("CONNECT /_goRPC_ HTTP/1.1\n\n", 400),

@@ -1,10 +1,10 @@
-//! One request, one answer: every rule that is not about framing.
+//! One request, one answer: all rules that do not concern framing.
 
 use super::*;
 use crate::message::time_left_us;
 
 #[test]
-fn a_connection_pays_one_word_until_it_speaks_http() {
+fn an_http_connection_is_one_pointer_wide() {
     assert_eq!((size_of::<Http>(), size_of::<HttpClient>()), (8, 8));
     assert!(size_of::<HttpServerInner>() <= 400, "{}", size_of::<HttpServerInner>());
 }
@@ -19,7 +19,7 @@ fn a_call_is_answered_in_full() {
 }
 
 #[test]
-fn a_call_says_what_it_is_and_takes_its_body_from_where_it_lies() {
+fn a_call_reads_its_body_in_place() {
     let mut http = Http::server(side_with(&[]));
     let stream = post("X-Team: Blue\r\nConnect-Timeout-Ms: 250\r\nB3: 0\r\nTraceparent:  00-1 \r\n", "[1]");
     let Decoded::Message { message: Message::Request(request), consumed } = http.decode(stream.as_bytes())
@@ -37,11 +37,11 @@ fn a_call_says_what_it_is_and_takes_its_body_from_where_it_lies() {
 }
 
 #[test]
-fn metadata_hold_what_is_for_the_handler_and_nothing_of_this_hop() {
+fn metadata_exclude_hop_by_hop_fields() {
     let fields = "Authorization: Bearer x\r\nX-Hop: 1\r\nConnection: keep-alive, x-hop\r\nTE: trailers\r\nKeep-Alive: 5\r\n";
     let mut rig = server();
     rig.feed(post(fields, "1").as_bytes());
-    let metadata = Metadata::check(&rig.heard[0].metadata).unwrap();
+    let metadata = Metadata::check(&rig.received[0].metadata).unwrap();
     assert_eq!(metadata.iter().collect::<Vec<_>>(), [("authorization", &b"Bearer x"[..])]);
 }
 
@@ -52,13 +52,13 @@ fn a_body_in_chunks_or_split_is_the_same_call() {
     let mut rig = server();
     rig.feed(chunked.as_bytes());
     rig.feed(post("X-A: b\r\n", "[1,2]").as_bytes());
-    let [first, second] = &rig.heard[..] else { panic!("{:?}", rig.heard) };
+    let [first, second] = &rig.received[..] else { panic!("{:?}", rig.received) };
     assert_eq!((&first.metadata, &first.body), (&second.metadata, &second.body));
     assert_eq!(first.body, b"[1,2]");
 }
 
 #[test]
-fn each_way_to_ask_wrongly_has_its_status() {
+fn each_invalid_request_has_its_status() {
     let get = |target: &str| format!("GET {target} HTTP/1.1\r\nHost: a\r\n\r\n");
     let with = |method: &str, target: &str| format!("{method} {target} HTTP/1.1\r\nHost: a\r\n\r\n");
     let typed = |content_type: &str| post("", "1").replace("application/json", content_type);
@@ -191,13 +191,13 @@ fn each_way_to_ask_wrongly_has_its_status() {
 }
 
 #[test]
-fn what_curl_says_of_its_body_is_json_but_not_from_a_page() {
+fn the_type_of_curl_is_json_but_not_from_a_page() {
     let form =
         |fields: &str| post(fields, "[6,7]").replace("application/json", "application/x-www-form-urlencoded");
     let mut rig = server();
     rig.feed(form("").as_bytes());
-    assert_eq!(rig.heard[0].body, b"[6,7]");
-    // A browser sends one of these with every POST, from whatever page.
+    assert_eq!(rig.received[0].body, b"[6,7]");
+    // A browser sends one of these with every POST, from any page.
     for fields in
         ["Origin: http://a\r\n", "origin: null\r\n", "Origin:\r\n", "Sec-Fetch-Site: same-origin\r\n"]
     {
@@ -207,7 +207,7 @@ fn what_curl_says_of_its_body_is_json_but_not_from_a_page() {
 }
 
 #[test]
-fn a_405_says_what_is_allowed_and_a_404_does_not_come_after_it() {
+fn a_405_names_the_allowed_methods() {
     for (line, status, allow) in [
         ("PUT /Arith/Multiply", 405, Some("POST, OPTIONS")),
         ("GET /Arith/Multiply", 405, Some("POST, OPTIONS")),
@@ -216,7 +216,7 @@ fn a_405_says_what_is_allowed_and_a_404_does_not_come_after_it() {
         ("PUT /Arith/Halve", 404, None),
         ("OPTIONS /Users/Get", 204, Some("GET, HEAD, POST, OPTIONS")),
         ("OPTIONS *", 204, Some("GET, HEAD, POST, OPTIONS")),
-        // JSON-RPC is called there; without it, any method may be.
+        // JSON-RPC is served there; without it, any method may be.
         (
             "OPTIONS /",
             204,
@@ -232,7 +232,7 @@ fn a_405_says_what_is_allowed_and_a_404_does_not_come_after_it() {
 }
 
 #[test]
-fn an_error_is_as_connect_has_it() {
+fn an_error_has_the_form_of_connect() {
     let mut rig = server();
     rig.held.extend_from_slice(post("", "1").repeat(3).as_bytes());
     while rig.next().is_some() {}
@@ -256,11 +256,11 @@ fn an_error_is_as_connect_has_it() {
 }
 
 #[test]
-fn the_time_left_is_what_connect_says() {
+fn the_time_left_is_read_from_connect() {
     let left = |millis: &str| {
         let mut rig = server();
         rig.feed(post(&format!("Connect-Timeout-Ms: {millis}\r\n"), "1").as_bytes());
-        match &rig.heard[0].message {
+        match &rig.received[0].message {
             Message::Request(request) => request.time_left_us,
             other => panic!("{other:?}"),
         }
@@ -276,10 +276,10 @@ fn get_takes_its_argument_from_the_query() {
     for query in ["message=%7B%7D", "message=e30&base64=1&encoding=json&connect=v1", "", "other=1"] {
         rig.feed(format!("GET /Users/Get?{query} HTTP/1.1\r\nHost: a\r\nX-A: b\r\n\r\n").as_bytes());
     }
-    let bodies: Vec<_> = rig.heard.iter().map(|heard| &heard.body[..]).collect();
+    let bodies: Vec<_> = rig.received.iter().map(|received| &received.body[..]).collect();
     assert_eq!(bodies, [&b"{}"[..], b"{}", b"", b""]);
-    for heard in &rig.heard {
-        assert_eq!(Metadata::check(&heard.metadata).unwrap().find("x-a"), Some(&b"b"[..]));
+    for received in &rig.received {
+        assert_eq!(Metadata::check(&received.metadata).unwrap().find("x-a"), Some(&b"b"[..]));
     }
 }
 
@@ -298,7 +298,7 @@ fn head_is_get_without_the_body() {
 
 /// A client of HTTP/0.9 sends one line and waits.
 #[test]
-fn a_malformed_first_line_is_answered_before_anything_follows_it() {
+fn a_malformed_first_line_is_answered_at_once() {
     for (line, status) in [
         ("GET /\r\n", 400),
         ("GET\r\n", 400),
@@ -306,7 +306,7 @@ fn a_malformed_first_line_is_answered_before_anything_follows_it() {
         ("GET /page HTTP/1.1\n", 400),
         ("hello world\r\n", 400),
         ("\r\nGET /\r\n", 400),
-        // These need no end of a line.
+        // These do not need the end of a line.
         ("{\"id\":1", 400),
         ("\u{16}\u{3}\u{1}", 400),
         ("G\u{7f}", 400),
@@ -318,7 +318,7 @@ fn a_malformed_first_line_is_answered_before_anything_follows_it() {
 }
 
 #[test]
-fn a_head_for_a_page_with_another_status_has_that_status() {
+fn a_head_request_has_the_status_of_the_page() {
     let mut rig = server();
     rig.feed(b"HEAD /down HTTP/1.1\r\nHost: a\r\n\r\n");
     let head = String::from_utf8(rig.written()).unwrap();
@@ -327,7 +327,7 @@ fn a_head_for_a_page_with_another_status_has_that_status() {
 }
 
 #[test]
-fn http_10_is_closed_unless_it_asks_to_be_kept() {
+fn http_10_closes_unless_keep_alive() {
     let post_10 = |fields: &str| post(fields, "1").replace("HTTP/1.1", "HTTP/1.0").replace("Host: a\r\n", "");
     let (answers, ended) = ask(post_10(""));
     assert!(ended && answers[0].closes());
@@ -335,7 +335,7 @@ fn http_10_is_closed_unless_it_asks_to_be_kept() {
     assert_eq!((answers[0].field("Connection"), ended), (Some("keep-alive"), false));
     let (answers, ended) = ask(post_10("").replace("Content-Length: 1\r\n", ""));
     assert_eq!((answers[0].status, ended), (411, true));
-    // An expectation means nothing there.
+    // An expectation has no meaning in HTTP/1.0.
     assert_eq!(statuses(post_10("Expect: x\r\nConnection: keep-alive\r\n")).0, [417]);
 }
 
@@ -346,7 +346,7 @@ fn connection_close_ends_after_its_answer() {
 }
 
 #[test]
-fn a_head_that_is_too_long_is_431_and_a_target_that_is_414() {
+fn a_long_head_is_431_and_a_long_target_414() {
     let long = |bytes: usize| format!("GET /page HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(bytes));
     let rest = 400 - long(0).len();
     assert_eq!(statuses(long(rest)), (vec![200], false));
@@ -360,7 +360,7 @@ fn a_head_that_is_too_long_is_431_and_a_target_that_is_414() {
 }
 
 #[test]
-fn more_fields_than_the_common_table_holds_are_read_all_the_same() {
+fn more_fields_than_the_stack_table_are_read() {
     let limits = Limits { http_headers_max: 500, ..Limits::default() };
     let side =
         Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) });
@@ -374,7 +374,7 @@ fn more_fields_than_the_common_table_holds_are_read_all_the_same() {
 }
 
 #[test]
-fn go_on_is_said_only_where_the_body_is_wanted_and_missing() {
+fn continue_is_sent_only_for_a_missing_body() {
     let stream = post("Expect: 100-Continue\r\n", "[1]");
     let head = &stream.as_bytes()[..stream.len() - 3];
     let mut rig = server();
@@ -382,15 +382,15 @@ fn go_on_is_said_only_where_the_body_is_wanted_and_missing() {
     assert_eq!(rig.written(), b"HTTP/1.1 100 Continue\r\n\r\n");
     rig.feed(b"[1]");
     assert_eq!(rig.answers()[0].body, "[1]");
-    // It lies there already, whole or in part.
+    // The body has arrived, all of it or in part.
     assert_eq!(statuses(&stream), (vec![200], false));
     rig.feed(&stream.as_bytes()[..stream.len() - 1]);
     assert_eq!(rig.written(), b"");
     rig.feed(b"]");
     assert_eq!(rig.answers().len(), 1);
-    // Nothing is to come.
+    // No body follows.
     assert_eq!(statuses(post("Expect: 100-continue\r\n", "")), (vec![200], false));
-    // It is refused: what comes next could be its body, or a request.
+    // It is refused: the next bytes could be its body, or a request.
     let refused = [
         (post("Expect: 100-continue\r\n", "1").replace("Multiply", "Halve"), 404),
         (post("Expect: 100-continue\r\n", &"1".repeat(BODY_MAX + 1)), 413),
@@ -401,7 +401,7 @@ fn go_on_is_said_only_where_the_body_is_wanted_and_missing() {
 }
 
 #[test]
-fn other_origins_may_call_if_they_are_named() {
+fn configured_origins_may_call() {
     let field = |answer: &TestAnswer, name| answer.field(name).map(str::to_owned);
     let ask = |origins: &[&str], request: &str| {
         let mut rig = Rig::new(Http::server(side_with(origins)));
@@ -427,7 +427,7 @@ fn other_origins_may_call_if_they_are_named() {
     assert_eq!((stranger.status, field(&stranger, "Access-Control-Max-Age")), (204, None));
     let all = ask(&["*"], &call);
     assert_eq!((field(&all, allowed).as_deref(), field(&all, "Vary")), (Some("*"), None));
-    // A name that is longer than the room for a head.
+    // A name longer than the room for a head.
     let long = format!("http://{}", "x".repeat(300));
     let called =
         ask(&[&long], &post(&format!("Origin: {long}\r\n"), "1").replace("Host: a\r\n", "Host:\r\n"));

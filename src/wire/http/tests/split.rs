@@ -1,4 +1,4 @@
-//! However the bytes come, the story is the same; and whatever they are, there is one.
+//! The result does not depend on how the bytes are split, for valid and invalid bytes.
 
 use proptest::prelude::*;
 
@@ -7,48 +7,48 @@ use crate::wire::Broken;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
-/// All that can be seen of a connection. A word to go on, which depends on what was there already, is left out.
+/// All observable results of a connection. 100 (Continue) is left out, since it depends on which bytes have arrived.
 #[derive(Debug, PartialEq)]
-struct HttpStory {
-    heard: Vec<HeardMessage>,
+struct HttpTrace {
+    received: Vec<ReceivedMessage>,
     out: Vec<u8>,
     ended: bool,
     broken: Option<Broken>,
     becomes_go_rpc: bool,
 }
 
-fn story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpStory {
+fn trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpTrace {
     let (mut rig, mut out) = (server(), Vec::new());
     for piece in pieces {
-        let seen = rig.heard.len();
+        let seen = rig.received.len();
         rig.feed(piece);
         let written = rig.written();
-        assert!(rig.heard.len() > seen || written.is_empty());
+        assert!(rig.received.len() > seen || written.is_empty());
         out.extend_from_slice(&written);
         let aside = rig.wire.0.aside().len();
         assert!(aside <= 400 + 8 * 8 + BODY_MAX, "{aside} bytes aside");
     }
-    let mut heard = rig.heard;
+    let mut received = rig.received;
     let mut at = 0;
     while let Some(found) = out[at..].windows(CONTINUE.len()).position(|window| window == CONTINUE) {
         out.drain(at + found..at + found + CONTINUE.len());
         at += found;
     }
-    heard.retain(|heard| !matches!(heard.message, Message::Prepared { .. }));
-    // Their numbers count the words to go on.
-    for heard in &mut heard {
-        match &mut heard.message {
+    received.retain(|received| !matches!(received.message, Message::Prepared { .. }));
+    // Their ids count the interim responses.
+    for received in &mut received {
+        match &mut received.message {
             Message::Request(request) => request.id = 0,
             Message::Refused(refusal) => refusal.id = 0,
             _ => {}
         }
     }
     let becomes_go_rpc = rig.wire.becomes_go_rpc();
-    HttpStory { heard, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
+    HttpTrace { received, out, ended: rig.ended, broken: rig.broken, becomes_go_rpc }
 }
 
 #[test]
-fn head_that_comes_again_means_what_it_means_alone() {
+fn a_repeated_head_has_the_same_meaning() {
     let heads = ["X-A: b\r\n", "X-A: c\r\nConnect-Timeout-Ms: 5\r\n", ""];
     let page = "GET /page HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
     let calls: Vec<String> = heads.iter().flat_map(|head| [post(head, "1"), post(head, "[2,3]")]).collect();
@@ -61,17 +61,17 @@ fn head_that_comes_again_means_what_it_means_alone() {
         post("", "1").replace("POST", "GET"),
     ];
     for call in &calls {
-        let alone = story([call.as_bytes()]);
+        let alone = trace([call.as_bytes()]);
         for between in calls.iter().chain(&others).chain([&String::new()]) {
             let stream = [call, call, between, call, call].map(String::as_bytes).concat();
-            let (whole, between) = (story([&stream[..]]), story([between.as_bytes()]));
+            let (whole, between) = (trace([&stream[..]]), trace([between.as_bytes()]));
             assert!(!whole.ended && whole.broken.is_none());
-            let mut want = vec![alone.heard[0].clone(); 2];
-            want.extend(between.heard);
-            want.extend(vec![alone.heard[0].clone(); 2]);
-            assert_eq!(whole.heard, want);
+            let mut want = vec![alone.received[0].clone(); 2];
+            want.extend(between.received);
+            want.extend(vec![alone.received[0].clone(); 2]);
+            assert_eq!(whole.received, want);
             for at in [1, call.len() - 1, call.len() + 1, call.len() + 20] {
-                assert_eq!(story([&stream[..at], &stream[at..]]), whole);
+                assert_eq!(trace([&stream[..at], &stream[at..]]), whole);
             }
         }
     }
@@ -108,21 +108,21 @@ fn streams() -> Vec<String> {
 }
 
 #[test]
-fn every_split_tells_the_same_story() {
+fn every_split_gives_the_same_result() {
     for stream in streams() {
         let stream = stream.as_bytes();
-        let whole = story([stream]);
+        let whole = trace([stream]);
         assert!(!whole.out.is_empty(), "{}", stream.escape_ascii());
         for cut in 0..=stream.len() {
             let (a, b) = stream.split_at(cut);
-            assert_eq!(story([a, b]), whole, "{} cut at {cut}", stream.escape_ascii());
+            assert_eq!(trace([a, b]), whole, "{} cut at {cut}", stream.escape_ascii());
         }
-        assert_eq!(story(stream.chunks(1)), whole, "{} byte by byte", stream.escape_ascii());
-        assert_eq!(story(stream.chunks(7)), whole, "{} in sevens", stream.escape_ascii());
+        assert_eq!(trace(stream.chunks(1)), whole, "{} byte by byte", stream.escape_ascii());
+        assert_eq!(trace(stream.chunks(7)), whole, "{} in sevens", stream.escape_ascii());
     }
 }
 
-/// Pieces of requests, right and wrong, put together in any order.
+/// Pieces of requests, valid and invalid, in any order.
 fn any_stream() -> impl Strategy<Value = Vec<u8>> {
     let bit = prop_oneof![
         4 => proptest::sample::select(streams()).prop_map(String::into_bytes),
@@ -139,17 +139,17 @@ fn any_stream() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_pieces_tell_one_story(stream in any_stream(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6)) {
+    fn any_bytes_in_any_split_give_one_result(stream in any_stream(), cuts in proptest::collection::vec(any::<prop::sample::Index>(), 0..6)) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.extend([0, stream.len()]);
         cuts.sort_unstable();
-        let whole = story([&stream[..]]);
-        let split = story(cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]));
+        let whole = trace([&stream[..]]);
+        let split = trace(cuts.windows(2).map(|ends| &stream[ends[0]..ends[1]]));
         prop_assert_eq!(split, whole);
     }
 
     #[test]
-    fn any_bytes_are_taken_by_a_client_without_a_panic(stream in proptest::collection::vec(any::<u8>(), 0..200), step in 1..50usize) {
+    fn a_client_never_panics(stream in proptest::collection::vec(any::<u8>(), 0..200), step in 1..50usize) {
         let mut client = Rig::new(HttpClient::new("a".into(), BODY_MAX));
         for piece in [&b"HTTP/1.1 200 OK\r\n"[..]].into_iter().chain(stream.chunks(step)) {
             client.feed(piece);
@@ -158,7 +158,7 @@ proptest! {
 }
 
 #[test]
-fn a_head_that_trickles_in_is_looked_at_once() {
+fn a_head_in_pieces_is_read_once() {
     let limits = Limits { http_head_bytes_max: 512 * 1024, ..Limits::default() };
     let side =
         Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(HttpTestDirectory) });

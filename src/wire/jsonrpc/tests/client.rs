@@ -1,4 +1,4 @@
-//! The client's end.
+//! The client's side.
 
 use coreloop_bufpool::Chunk;
 
@@ -23,7 +23,7 @@ fn call(id: u64, one_way: bool, body: SendBody<'_>) -> Outgoing<'_> {
 /// The id, status and body of an answer.
 fn judged(stream: &str) -> (u64, Code, String) {
     let mut client = client();
-    let response = client.hear(stream.as_bytes());
+    let response = client.receive(stream.as_bytes());
     assert_eq!((response.len(), client.broken), (1, None), "{stream}");
     let Message::Reply(reply) = response[0].0 else { panic!("{:?}", response[0].0) };
     assert_eq!((reply.codec, reply.compressed, reply.queue_us, reply.handler_us), (128, false, 0, 0));
@@ -33,7 +33,7 @@ fn judged(stream: &str) -> (u64, Code, String) {
 
 fn broken(stream: &str) -> String {
     let mut client = client();
-    assert!(client.hear(stream.as_bytes()).is_empty(), "{stream}");
+    assert!(client.receive(stream.as_bytes()).is_empty(), "{stream}");
     client.broken.expect(stream).to_string()
 }
 
@@ -47,7 +47,7 @@ fn calls_and_notifications_have_their_forms() {
     client.say(Outgoing::Cancel { id: 0 });
     client.say(Outgoing::Ping { id: 0 });
     assert_eq!(
-        client.said(),
+        client.output(),
         "{\"method\":\"Arith.Add\",\"params\":[{\"A\":1}],\"id\":0}\n\
          {\"method\":\"Arith.Add\",\"params\":[null],\"id\":18446744073709551615}\n\
          {\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[2]}\n\
@@ -56,12 +56,12 @@ fn calls_and_notifications_have_their_forms() {
 }
 
 #[test]
-fn results_are_handed_up_in_place() {
+fn results_are_read_in_place() {
     for (stream, id, body) in [
         (r#"{"id":7,"result":{"A": 1},"error":null}"#, 7, r#"{"A": 1}"#),
         (r#"{"jsonrpc":"2.0","result":[1],"id":18446744073709551615}"#, u64::MAX, "[1]"),
         (r#"{"result":null,"error":null,"id":0}"#, 0, "null"),
-        // What a server of ours says of null in 1.0, and what others may mean by the same.
+        // Our server's form of null in 1.0, and similar answers of other servers.
         (r#"{"id":1,"result":{},"error":null,"null":true}"#, 1, "null"),
         (r#"{"null":true,"id":1,"result":{}}"#, 1, "null"),
         (r#"{"id":1,"result":{},"error":null}"#, 1, "{}"),
@@ -106,9 +106,9 @@ fn errors_become_statuses() {
 }
 
 #[test]
-fn answers_to_calls_that_wanted_none_are_skipped() {
+fn answers_to_one_way_calls_are_skipped() {
     let mut client = client();
-    let response = client.hear(
+    let response = client.receive(
         br#"{"id":null,"result":3,"error":null}{"id":null,"result":null,"error":"rpc: can't find service X"}
             {"jsonrpc":"2.0","error":{"code":-32601,"message":"x"},"id":null}{"result":1}{"id":2,"result":1}"#,
     );
@@ -128,7 +128,7 @@ fn a_server_that_could_not_read_a_call_ends_the_connection() {
 }
 
 #[test]
-fn what_is_no_answer_breaks_the_connection() {
+fn an_invalid_answer_breaks_the_connection() {
     for (stream, why) in [
         ("x", "an answer is an object"),
         ("[]", "an answer is an object"),
@@ -153,7 +153,7 @@ fn what_is_no_answer_breaks_the_connection() {
 }
 
 #[test]
-fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
+fn an_answer_over_the_limit_fails_only_its_call() {
     let next = r#"{"id":2,"result":3}"#;
     for (answer, id) in [
         (r#"{"id":1,"result":"xxxxxxxxxxxxxx"}"#, Some(1)),
@@ -166,7 +166,7 @@ fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
             let judged: Vec<_> = format!("{answer}\n{next}")
                 .as_bytes()
                 .chunks(pieces)
-                .flat_map(|piece| client.hear(piece))
+                .flat_map(|piece| client.receive(piece))
                 .map(|response| response.0)
                 .collect();
             assert_eq!(client.broken, None, "{answer}");
@@ -182,12 +182,12 @@ fn an_answer_over_the_limit_fails_its_call_alone_wherever_its_id_is() {
 }
 
 #[test]
-fn an_answer_over_the_limit_that_names_no_call_breaks_the_connection() {
+fn an_oversized_answer_without_a_call_breaks_the_connection() {
     let answer = r#"{"id":"1","result":"xxxxxxxx"}"#;
     for pieces in [1, answer.len()] {
         let mut client = JsonRpcEnd::of(JsonRpcClient::new(answer.len() - 1));
         for piece in answer.as_bytes().chunks(pieces) {
-            assert!(client.hear(piece).is_empty());
+            assert!(client.receive(piece).is_empty());
         }
         let bytes_max = answer.len() as u64 - 1;
         assert_eq!(client.broken, Some(Broken::TooLarge { bytes: bytes_max + 1, bytes_max }));

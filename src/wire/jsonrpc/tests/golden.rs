@@ -3,7 +3,7 @@
 use super::*;
 use crate::message::OutgoingCall;
 
-/// What the client wrote, the method and argument that it meant, what the server answered.
+/// The client's bytes, the method and argument of the call, and the server's bytes.
 const CALLS: [(&str, &str, &str, &str); 9] = [
     (
         "{\"method\":\"Arith.Add\",\"params\":[{\"A\":7,\"B\":8}],\"id\":0}\n",
@@ -61,7 +61,7 @@ const CALLS: [(&str, &str, &str, &str); 9] = [
     ),
 ];
 
-/// The text of an error with every character that Go escapes, and one byte that is not UTF-8.
+/// An error text with every character that Go escapes, and one byte that is not UTF-8.
 const ODD: &[u8] = b"\xc3\xa9\xe4\xb8\x96\"\\\n\r\t\x08\x0c\x00\x1f\x7f<&>\xe2\x80\xa8\xe2\x80\xa9\xff/";
 const ODD_IN_GO: &str = "{\"id\":4,\"result\":null,\"error\":\"é世\\\"\\\\\\n\\r\\t\\b\\f\\u0000\\u001f\x7f\\u003c\\u0026\
                          \\u003e\\u2028\\u2029\u{fffd}/\"}\n";
@@ -91,14 +91,14 @@ fn a_call_is_written_as_by_gos_client() {
     let mut client = client();
     for (line, name, argument, _) in CALLS {
         client.say(Outgoing::Request(call(id_in(line, "],\"id\":"), name, argument)));
-        assert_eq!(client.said(), line);
+        assert_eq!(client.output(), line);
     }
 }
 
-/// A server with Go's methods, too: only what is said is of interest.
-struct GoSite;
+/// A directory that includes Go's methods; only the answers matter.
+struct GoDirectory;
 
-impl MethodDirectory for GoSite {
+impl MethodDirectory for GoDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let known = ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Fail"].contains(&name);
         known.then_some(DirectoryEntry { hash: method_hash(name), is_idempotent: false })
@@ -118,7 +118,8 @@ impl MethodDirectory for GoSite {
 }
 
 fn go_server() -> JsonRpcEnd<JsonRpc> {
-    let side = ServerContext { limits: Limits::default(), cors_origins: Vec::new(), site: Box::new(GoSite) };
+    let side =
+        ServerContext { limits: Limits::default(), cors_origins: Vec::new(), site: Box::new(GoDirectory) };
     JsonRpcEnd::of(JsonRpc::server(Arc::new(side)))
 }
 
@@ -126,7 +127,7 @@ fn go_server() -> JsonRpcEnd<JsonRpc> {
 fn a_call_is_answered_as_by_gos_server() {
     let mut server = go_server();
     for (line, name, argument, answer) in CALLS {
-        let response = server.hear(line.as_bytes()).remove(0);
+        let response = server.receive(line.as_bytes()).remove(0);
         match &response.0 {
             Message::Refused(_) => server.echo(&response),
             Message::Request(request) => {
@@ -142,44 +143,44 @@ fn a_call_is_answered_as_by_gos_server() {
             }
             other => panic!("{other:?}"),
         }
-        assert_eq!(server.said(), answer);
+        assert_eq!(server.output(), answer);
     }
 }
 
 #[test]
-fn a_result_of_nothing_is_no_broken_answer_to_gos_client() {
+fn gos_client_accepts_an_empty_result() {
     for result in [&b""[..], b"null", b" null\n", b" "] {
         let mut server = go_server();
-        let id = request_of(&server.hear(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
+        let id = request_of(&server.receive(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
         server.reply(id, Code::Ok, result);
-        assert_eq!(server.said(), "{\"id\":7,\"result\":{},\"error\":null,\"null\":true}\n");
-        // 2.0 has a word for it.
+        assert_eq!(server.output(), "{\"id\":7,\"result\":{},\"error\":null,\"null\":true}\n");
+        // 2.0 can express null.
         let two = b"{\"jsonrpc\":\"2.0\",\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}";
-        let id = request_of(&server.hear(two)[0]).id;
+        let id = request_of(&server.receive(two)[0]).id;
         server.reply(id, Code::Ok, result);
-        assert!(server.said().starts_with("{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":"));
+        assert!(server.output().starts_with("{\"jsonrpc\":\"2.0\",\"id\":7,\"result\":"));
     }
     for text in ["nul", "\"null\"", "{}", "[null]", "0"] {
         let mut server = go_server();
-        let id = request_of(&server.hear(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
+        let id = request_of(&server.receive(b"{\"method\":\"Arith.Add\",\"params\":[1],\"id\":7}")[0]).id;
         server.reply(id, Code::Ok, text.as_bytes());
-        assert_eq!(server.said(), format!("{{\"id\":7,\"result\":{text},\"error\":null}}\n"));
+        assert_eq!(server.output(), format!("{{\"id\":7,\"result\":{text},\"error\":null}}\n"));
     }
 }
 
 #[test]
 fn error_texts_are_escaped_as_in_go() {
     let mut server = go_server();
-    let response = server.hear(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
+    let response = server.receive(b"{\"method\":\"Echo.Fail\",\"params\":[\"\"],\"id\":4}\n");
     server.reply(request_of(&response[0]).id, Code::Unknown, ODD);
-    assert_eq!(server.said(), ODD_IN_GO);
+    assert_eq!(server.output(), ODD_IN_GO);
 }
 
 #[test]
-fn an_answer_of_gos_server_is_understood() {
+fn an_answer_of_gos_server_is_read() {
     let mut client = client();
     for (_, _, _, line) in CALLS {
-        let (message, body) = client.hear(line.as_bytes()).remove(0);
+        let (message, body) = client.receive(line.as_bytes()).remove(0);
         let Message::Reply(reply) = message else { panic!("{message:?}") };
         assert_eq!(reply.id, id_in(line, "\"id\":"));
         let status = if line.contains("can't find") {
@@ -194,11 +195,11 @@ fn an_answer_of_gos_server_is_understood() {
             assert!(line.contains(&format!("\"result\":{},\"error\"", std::str::from_utf8(&body).unwrap())));
         }
     }
-    let (_, body) = client.hear(ODD_IN_GO.as_bytes()).remove(0);
+    let (_, body) = client.receive(ODD_IN_GO.as_bytes()).remove(0);
     assert_eq!(String::from_utf8(body).unwrap(), String::from_utf8_lossy(ODD));
 }
 
-/// Raw requests to Go's server, and what it said. `{}` stands for the result of a method that gives back its argument.
+/// Raw requests to Go's server, and its answers. `{}` represents the result of a method that returns its argument.
 const RAW: [(&str, &str); 17] = [
     (
         r#"{"method":"Arith.Add","params":null,"id":1}"#,
@@ -208,7 +209,7 @@ const RAW: [(&str, &str); 17] = [
         r#"{"method":"Arith.Add","id":1}"#,
         r#"{"id":1,"result":null,"error":"jsonrpc: request body missing params"}"#,
     ),
-    // Here Go says null, which its own client does not take.
+    // Here Go writes null, which its own client does not accept.
     (r#"{"method":"Arith.Add","params":[],"id":1}"#, r#"{"id":1,"result":{},"error":null,"null":true}"#),
     (r#"{"method":"Arith.Add","params":[null],"id":1}"#, r#"{"id":1,"result":{},"error":null,"null":true}"#),
     (r#"{"method":"Arith.Add","params":[3,5],"id":1}"#, r#"{"id":1,"result":3,"error":null}"#),
@@ -248,7 +249,7 @@ const RAW: [(&str, &str); 17] = [
 ];
 
 #[test]
-fn odd_requests_of_1_0_fare_as_with_gos_server() {
+fn odd_requests_of_1_0_are_answered_as_by_gos_server() {
     for (request, answer) in RAW {
         assert_eq!(answers(request), format!("{answer}\n"), "{request}");
     }

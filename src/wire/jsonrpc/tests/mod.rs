@@ -1,4 +1,4 @@
-//! JSON-RPC: both dialects at both ends, every split, every lie about where a message ends.
+//! JSON-RPC: both dialects on both sides, every split, every false end of a message.
 
 mod batches;
 mod client;
@@ -45,10 +45,10 @@ fn side(limits: Limits) -> Arc<ServerContext> {
     Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(JsonRpcTestDirectory) })
 }
 
-/// What a wire was told, with the bytes that the body's span meant.
-type Told = (Message, Vec<u8>);
+/// A decoded message, with the bytes of its body.
+type ReceivedMessage = (Message, Vec<u8>);
 
-/// A wire and what a connection does with it.
+/// A protocol, driven as a connection does it.
 struct JsonRpcEnd<W> {
     wire: W,
     held: Vec<u8>,
@@ -57,7 +57,7 @@ struct JsonRpcEnd<W> {
     queue: WriteQueue,
     is_over: bool,
     broken: Option<Broken>,
-    /// Bytes that were said to mean nothing.
+    /// The number of skipped bytes.
     skipped: usize,
 }
 
@@ -82,8 +82,8 @@ where
         self.held.extend_from_slice(bytes);
     }
 
-    /// The next message of what has arrived, as a connection takes it: never with fewer bytes than were asked for.
-    fn next(&mut self) -> Option<Told> {
+    /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
+    fn next(&mut self) -> Option<ReceivedMessage> {
         while !self.is_over && self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
@@ -116,7 +116,7 @@ where
         None
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Told> {
+    fn receive(&mut self, bytes: &[u8]) -> Vec<ReceivedMessage> {
         self.arrive(bytes);
         std::iter::from_fn(|| self.next()).collect()
     }
@@ -129,8 +129,8 @@ where
         self.say(reply(id, code, SendBody::Bytes(body)));
     }
 
-    /// What waits to be written.
-    fn said(&mut self) -> String {
+    /// Returns the bytes that wait to be written.
+    fn output(&mut self) -> String {
         let mut bytes = Vec::new();
         while let Some(first) = self.queue.first() {
             let len = first.len();
@@ -140,8 +140,8 @@ where
         String::from_utf8(bytes).unwrap()
     }
 
-    /// Answers as a server whose every method gives back its argument, at once.
-    fn echo(&mut self, response: &Told) {
+    /// Answers as a server whose methods return their argument, at once.
+    fn echo(&mut self, response: &ReceivedMessage) {
         match &response.0 {
             Message::Request(Request { one_way: true, .. })
             | Message::Refused(Refusal { one_way: true, .. }) => {}
@@ -151,7 +151,7 @@ where
         }
     }
 
-    fn hear_and_echo(&mut self, bytes: &[u8]) -> Vec<Told> {
+    fn receive_and_echo(&mut self, bytes: &[u8]) -> Vec<ReceivedMessage> {
         self.arrive(bytes);
         let mut all = Vec::new();
         while let Some(response) = self.next() {
@@ -178,21 +178,21 @@ fn client() -> JsonRpcEnd<JsonRpcClient> {
     JsonRpcEnd::of(JsonRpcClient::new(1 << 20))
 }
 
-/// What a server of echoing methods says to these bytes.
+/// Returns the output of an echo server for these bytes.
 fn answers(stream: impl AsRef<[u8]>) -> String {
     let mut server = server();
-    server.hear_and_echo(stream.as_ref());
-    server.said()
+    server.receive_and_echo(stream.as_ref());
+    server.output()
 }
 
-fn request_of(response: &Told) -> Request {
+fn request_of(response: &ReceivedMessage) -> Request {
     match response.0 {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(response: &Told) -> &Refusal {
+fn refusal_of(response: &ReceivedMessage) -> &Refusal {
     match &response.0 {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),

@@ -1,4 +1,4 @@
-//! The parts by themselves: the search for an end, strings, and the table of what is owed.
+//! The parts alone: the search for an end, strings, and the table of outstanding answers.
 
 use super::super::escape::put_string;
 use super::super::outstanding::{Dialect, OutstandingReplies, OutstandingReply, PeerId};
@@ -11,12 +11,12 @@ fn outstanding(id: &[u8]) -> OutstandingReply {
 }
 
 #[test]
-fn the_end_of_a_value_is_found_in_pieces_and_each_byte_is_looked_at_once() {
+fn the_end_of_a_value_in_pieces_is_found_once() {
     let value = br#"{"a\"}":["]}\\",{"b":[]}],"c":"\\\\"}"#;
     for cut in 1..value.len() {
         let mut frame = ValueSearch::default();
         assert_eq!(frame.look(&value[..cut], 9), FoundValue::Open, "cut at {cut}");
-        // What was looked at is not looked at again, whatever has become of it.
+        // Bytes that were read are not read again, even if they have changed.
         let mut later = value.to_vec();
         let seen = if value[cut - 1] == b'\\' { cut - 1 } else { cut };
         later[..seen.saturating_sub(1)].fill(b'}');
@@ -39,7 +39,7 @@ fn strings_are_read_with_every_escape() {
         (br#"\udd80\ud83e"#, "\u{fffd}\u{fffd}"),
         (br#"\ud83e\n"#, "\u{fffd}\n"),
         (br#"\u0000"#, "\0"),
-        // What the reader would not have let through.
+        // Strings that the reader would have refused.
         (br#"\u12"#, "\u{fffd}12"),
         (br#"\"#, "\u{fffd}"),
     ] {
@@ -50,7 +50,7 @@ fn strings_are_read_with_every_escape() {
 }
 
 #[test]
-fn what_is_written_as_a_string_reads_back() {
+fn a_written_string_reads_back() {
     let mut all: String = (0..0x3000).filter_map(char::from_u32).collect();
     all.push('🦀');
     let mut written = Vec::new();
@@ -68,7 +68,7 @@ fn numbers_are_written_in_decimal() {
 }
 
 #[test]
-fn an_answer_is_the_same_wherever_a_buffer_ends() {
+fn an_answer_does_not_depend_on_buffer_ends() {
     let (mut server, mut written, mut expected) = (server(), String::new(), String::new());
     let result = format!("\"{}\"", "r".repeat(90));
     for id in 0..1000 {
@@ -79,12 +79,12 @@ fn an_answer_is_the_same_wherever_a_buffer_ends() {
             }
         };
         let call = format!("{{{dialect}\"method\":\"Echo.Echo\",\"params\":[1],\"id\":{id}}}");
-        let judged = server.hear(call.as_bytes());
+        let judged = server.receive(call.as_bytes());
         server.reply(request_of(&judged[0]).id, Code::Ok, result.as_bytes());
         expected.push_str(&line);
         // A hundred thousand bytes wait together, and a few alone.
         if id > 900 {
-            written.push_str(&server.said());
+            written.push_str(&server.output());
         }
     }
     assert_eq!(written, expected);
@@ -104,7 +104,7 @@ fn nesting_is_counted_over_the_whole_message() {
 }
 
 #[test]
-fn ids_keep_their_text_and_an_answer_is_owed_once() {
+fn an_id_keeps_its_text_and_is_answered_once() {
     let mut pending = OutstandingReplies::new();
     let long = [b'7'; 40];
     let ids: Vec<u64> = [&b"1"[..], b"\"x\"", &[b'9'; 22], &[b'9'; 23], &long, b"1"]
@@ -114,7 +114,7 @@ fn ids_keep_their_text_and_an_answer_is_owed_once() {
     assert_eq!(pending.end(ids[4]).unwrap().id.text(), long);
     assert_eq!(pending.end(ids[4]), None);
     assert_eq!(pending.end(ids[0]).unwrap().id.text(), b"1");
-    // Its place is taken again, by another id.
+    // Its slot is used again, with another id.
     let again = pending.begin(outstanding(b"null"));
     assert_eq!(again as u32, ids[0] as u32);
     assert_eq!(pending.end(ids[0]), None);
@@ -126,7 +126,7 @@ fn ids_keep_their_text_and_an_answer_is_owed_once() {
 }
 
 #[test]
-fn a_table_that_is_empty_after_a_burst_holds_little() {
+fn an_empty_table_shrinks_after_a_burst() {
     let mut pending = OutstandingReplies::new();
     for round in 0..3 {
         let ids: Vec<u64> = (0..1000).map(|_| pending.begin(outstanding(b"1"))).collect();

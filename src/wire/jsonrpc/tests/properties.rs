@@ -1,4 +1,4 @@
-//! What holds for any bytes, in any pieces.
+//! Properties that hold for any bytes, in any split.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -10,38 +10,38 @@ use super::*;
 use crate::json_text::{FoundValue, JsonReader, ValueSearch, plain_len, unescape};
 use crate::message::OutgoingCall;
 
-/// What an end makes of a stream: what it heard, what it said, how it ended.
-type Story = (Vec<Told>, String, bool, Option<Broken>);
+/// The result of a stream: the messages, the output, and the end.
+type Trace = (Vec<ReceivedMessage>, String, bool, Option<Broken>);
 
 fn limits() -> Limits {
     Limits { frame_bytes_max: 200, in_flight_max: 4, depth_max: 6, ..Limits::default() }
 }
 
-fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn server_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut server = server_with(limits());
     let mut response = Vec::new();
     for piece in pieces {
-        response.extend(server.hear_and_echo(piece));
+        response.extend(server.receive_and_echo(piece));
     }
-    (response.into_iter().map(without_places).collect(), server.said(), server.is_over, server.broken)
+    (response.into_iter().map(without_places).collect(), server.output(), server.is_over, server.broken)
 }
 
-fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn client_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut client = JsonRpcEnd::of(JsonRpcClient::new(200));
     let mut response = Vec::new();
     for piece in pieces {
-        response.extend(client.hear(piece));
+        response.extend(client.receive(piece));
     }
     let broken = client.broken.map(|why| match why {
-        // How many bytes were at hand depends on the pieces.
+        // The number of received bytes depends on the split.
         Broken::TooLarge { bytes_max, .. } => Broken::TooLarge { bytes: 0, bytes_max },
         why => why,
     });
     (response.into_iter().map(without_places).collect(), String::new(), client.is_over, broken)
 }
 
-/// Where a span stands depends on the white space in front of it that came with it.
-fn without_places((mut message, body): Told) -> Told {
+/// Removes positions: a span's start depends on the white space that arrived with it.
+fn without_places((mut message, body): ReceivedMessage) -> ReceivedMessage {
     match &mut message {
         Message::Request(request) => request.body = Span::default(),
         Message::Reply(reply) => reply.body = Span::default(),
@@ -50,7 +50,7 @@ fn without_places((mut message, body): Told) -> Told {
     (message, body)
 }
 
-/// Whole messages and pieces of them, so that what is drawn is often nearly right.
+/// Whole messages and pieces of them, so that streams are often nearly valid.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
     let parts = [
         r#"{"method":"Echo.Echo","params":[{"A":1}],"id":1}"#,
@@ -85,8 +85,8 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
     vec(part, 0..12).prop_map(|parts| parts.concat())
 }
 
-/// The number that goes up, left out.
-fn without_id((mut message, body): Told) -> Told {
+/// Removes the id of the message.
+fn without_id((mut message, body): ReceivedMessage) -> ReceivedMessage {
     match &mut message {
         Message::Request(request) => request.id = 0,
         Message::Refused(refusal) => refusal.id = 0,
@@ -95,7 +95,7 @@ fn without_id((mut message, body): Told) -> Told {
     (message, body)
 }
 
-/// A request whose members stand in any order, some of them twice or not at all, some written in an odd way.
+/// A request with its members in any order, some repeated or missing, some in an unusual form.
 fn request() -> impl Strategy<Value = String> {
     let of = |often: &'static [&'static str], seldom: &'static [&'static str]| prop_oneof![4 => select(often).prop_map(Some), 1 => select(seldom).prop_map(Some), 1 => Just(None)];
     let methods = of(
@@ -193,7 +193,7 @@ fn cuts_of<'a>(stream: &'a [u8], cuts: &[prop::sample::Index]) -> Vec<&'a [u8]> 
 }
 
 #[test]
-fn the_same_story_at_every_split() {
+fn the_result_is_the_same_at_every_split() {
     let server = concat!(
         " \r\n",
         r#"{"method":"Echo.Echo","params":[{"A":"\\\"}]"}],"id":1}"#,
@@ -208,16 +208,16 @@ fn the_same_story_at_every_split() {
         "\n",
         r#"{"id":null,"result":1}{"id":4,"error":"no \"such\""} {"error":{"code":-32601,"message":"\u0061"},"id":5}]"#,
     );
-    for (story, stream) in [
-        (server_story as fn(Vec<&'static [u8]>) -> Story, server.as_bytes()),
-        (client_story as fn(Vec<&'static [u8]>) -> Story, client.as_bytes()),
+    for (trace, stream) in [
+        (server_trace as fn(Vec<&'static [u8]>) -> Trace, server.as_bytes()),
+        (client_trace as fn(Vec<&'static [u8]>) -> Trace, client.as_bytes()),
     ] {
-        let whole = story(vec![stream]);
+        let whole = trace(vec![stream]);
         assert!(whole.0.len() >= 3 && (whole.2 || whole.3.is_some()), "{whole:?}");
         for cut in 0..=stream.len() {
-            assert_eq!(story(vec![&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
+            assert_eq!(trace(vec![&stream[..cut], &stream[cut..]]), whole, "cut at {cut}");
         }
-        assert_eq!(story(stream.chunks(1).collect()), whole);
+        assert_eq!(trace(stream.chunks(1).collect()), whole);
     }
 }
 
@@ -225,57 +225,57 @@ proptest! {
     #![proptest_config(ProptestConfig::with_cases(1000))]
 
     #[test]
-    fn any_bytes_in_any_pieces_tell_the_same(stream in stream(), cuts in vec(any::<prop::sample::Index>(), 0..6)) {
+    fn any_bytes_in_any_split_give_one_result(stream in stream(), cuts in vec(any::<prop::sample::Index>(), 0..6)) {
         let pieces = cuts_of(&stream, &cuts);
-        let server = server_story([&stream[..]]);
-        prop_assert_eq!(server_story(pieces.clone()), server.clone());
-        prop_assert_eq!(server_story(stream.chunks(1)), server);
-        let client = client_story([&stream[..]]);
-        prop_assert_eq!(client_story(pieces), client.clone());
-        prop_assert_eq!(client_story(stream.chunks(1)), client);
+        let server = server_trace([&stream[..]]);
+        prop_assert_eq!(server_trace(pieces.clone()), server.clone());
+        prop_assert_eq!(server_trace(stream.chunks(1)), server);
+        let client = client_trace([&stream[..]]);
+        prop_assert_eq!(client_trace(pieces), client.clone());
+        prop_assert_eq!(client_trace(stream.chunks(1)), client);
     }
 
     #[test]
-    fn a_request_means_the_same_whatever_came_before(
+    fn a_request_does_not_depend_on_the_previous_one(
         first in request(), second in request(), (cut, junk) in (any::<prop::sample::Index>(), text()),
     ) {
-        // A whole one, and one that begins like it and then is something else.
+        // A complete request, and one with the same start and a different rest.
         let bent = [&first.as_bytes()[..cut.index(first.len() + 1)], &junk].concat();
         for later in [first.as_bytes(), second.as_bytes(), &bent] {
             let mut server = server_with(limits());
-            let before = server.hear_and_echo(first.as_bytes());
-            server.said();
+            let before = server.receive_and_echo(first.as_bytes());
+            server.output();
             if before.is_empty() || server.is_over {
                 continue;
             }
-            let response: Vec<Told> = server.hear_and_echo(later).into_iter().map(without_places).collect();
-            let (mut alone, said) = (server_with(limits()), server.said());
-            let expected: Vec<Told> = alone.hear_and_echo(later).into_iter().map(without_places).collect();
-            // Numbers that go up run on.
-            let anonymous = |response: Vec<Told>| response.into_iter().map(without_id).collect::<Vec<_>>();
+            let response: Vec<ReceivedMessage> = server.receive_and_echo(later).into_iter().map(without_places).collect();
+            let (mut alone, output) = (server_with(limits()), server.output());
+            let expected: Vec<ReceivedMessage> = alone.receive_and_echo(later).into_iter().map(without_places).collect();
+            // The ids of messages are consecutive.
+            let anonymous = |response: Vec<ReceivedMessage>| response.into_iter().map(without_id).collect::<Vec<_>>();
             prop_assert_eq!(anonymous(response), anonymous(expected));
             prop_assert_eq!(server.is_over, alone.is_over);
-            // What cannot be read is answered in the dialect of what came before.
-            if !said.contains("parse error") {
-                prop_assert_eq!(said, alone.said());
+            // Unreadable input is answered in the dialect of the previous request.
+            if !output.contains("parse error") {
+                prop_assert_eq!(output, alone.output());
             }
         }
     }
 
     #[test]
-    fn whatever_a_server_says_is_json(stream in stream()) {
-        let (_, said, _, _) = server_story([&stream[..]]);
-        for line in said.lines() {
-            // A value and not a value that is ignored: the reader takes each number and each string.
+    fn all_output_of_a_server_is_json(stream in stream()) {
+        let (_, output, _, _) = server_trace([&stream[..]]);
+        for line in output.lines() {
+            // The value is not ignored: the reader checks each number and each string.
             prop_assert!(serde_json::from_str::<serde_json::Value>(line).is_ok(), "{}", line);
         }
     }
 
     #[test]
-    fn noise_is_no_fault(noise in vec(any::<u8>(), 0..64)) {
-        server_story([&noise[..]]);
-        client_story([&[b"{", &noise[..]].concat()[..]]);
-        server_story([&[b"[{", &noise[..], b"}]"].concat()[..]]);
+    fn any_noise_is_handled_without_a_panic(noise in vec(any::<u8>(), 0..64)) {
+        server_trace([&noise[..]]);
+        client_trace([&[b"{", &noise[..]].concat()[..]]);
+        server_trace([&[b"[{", &noise[..], b"}]"].concat()[..]]);
     }
 
     #[test]
@@ -285,7 +285,7 @@ proptest! {
     }
 
     #[test]
-    fn plain_bytes_are_counted_up_to_the_first_that_is_not(bytes in vec(prop_oneof![3 => 0x20_u8..0x7f, 1 => any::<u8>()], 0..40)) {
+    fn plain_bytes_are_counted_up_to_the_first_other(bytes in vec(prop_oneof![3 => 0x20_u8..0x7f, 1 => any::<u8>()], 0..40)) {
         let plain = |byte: &u8| (0x20..0x80).contains(byte) && !matches!(byte, b'"' | b'\\');
         let first = bytes.iter().position(|byte| !plain(byte)).unwrap_or(bytes.len());
         let counted = plain_len(&bytes);
@@ -304,7 +304,7 @@ proptest! {
     }
 
     #[test]
-    fn strings_go_there_and_back(text in any::<String>()) {
+    fn written_strings_round_trip(text in any::<String>()) {
         let mut written = Vec::new();
         put_string(&mut written, text.as_bytes());
         prop_assert_eq!(&serde_json::from_slice::<String>(&written).unwrap(), &text);
@@ -316,7 +316,7 @@ proptest! {
     }
 
     #[test]
-    fn a_call_goes_there_and_its_answer_comes_back(
+    fn a_call_and_its_answer_round_trip(
         calls in vec((any::<u64>(), select(&METHODS[..]), value(), any::<bool>(), 0_u32..17, any::<String>()), 1..6),
         backwards in any::<bool>(),
     ) {
@@ -328,7 +328,7 @@ proptest! {
                 time_left_us: 0, metadata: &[], body: SendBody::Bytes(&body),
             }));
         }
-        let judged = server.hear(client.said().as_bytes());
+        let judged = server.receive(client.output().as_bytes());
         prop_assert_eq!(judged.len(), calls.len());
         let mut order: Vec<usize> = (0..calls.len()).collect();
         if backwards {
@@ -346,14 +346,14 @@ proptest! {
             let code = Code::from_number(*code).unwrap();
             let body = if code == Code::Ok { judged[at].1.clone() } else { text.clone().into_bytes() };
             server.reply(request.id, code, &body);
-            // 1.0 has no codes; no text is the name of the code.
+            // 1.0 has no codes; an empty text becomes the name of the code.
             expected.push(match code {
                 Code::Ok => (*id, Code::Ok, body),
                 _ if text.is_empty() => (*id, Code::Unknown, code.name().into()),
                 _ => (*id, Code::Unknown, body),
             });
         }
-        let answers = client.hear(server.said().as_bytes());
+        let answers = client.receive(server.output().as_bytes());
         let answers: Vec<(u64, Code, Vec<u8>)> = answers
             .into_iter()
             .map(|(message, body)| match message {

@@ -1,4 +1,4 @@
-//! The server's end, one message at a time.
+//! The server's side, one message at a time.
 
 use coreloop_bufpool::Chunk;
 
@@ -13,10 +13,10 @@ fn error_line(id: &str, number: i32, message: &str) -> String {
 }
 
 #[test]
-fn a_request_goes_up_with_its_argument_in_place() {
+fn an_argument_is_read_in_place() {
     let mut server = server();
     let stream = br#"{"method":"Arith.Add","params":[ {"A":6, "B":7} ],"id":41}"#;
-    let response = server.hear(stream);
+    let response = server.receive(stream);
     let request = request_of(&response[0]);
     assert_eq!(request.method, method_hash("Arith.Add"));
     assert_eq!((request.codec, request.one_way, request.compressed, request.name), (128, false, false, None));
@@ -39,7 +39,7 @@ fn arguments_of_2_0_are_positional_or_named_or_left_out() {
         ("", ""),
     ] {
         let request = format!(r#"{{"jsonrpc":"2.0","method":"Arith.Add"{params},"id":1}}"#);
-        let response = server().hear(request.as_bytes());
+        let response = server().receive(request.as_bytes());
         assert_eq!(request_of(&response[0]).method, method_hash("Arith.Add"));
         assert_eq!(String::from_utf8_lossy(&response[0].1), argument, "{request}");
     }
@@ -93,7 +93,7 @@ fn ids_of_2_0_that_are_none_are_refused_with_null() {
 #[test]
 fn a_notification_is_one_way_and_never_answered() {
     let mut server = server();
-    let response = server.hear_and_echo(
+    let response = server.receive_and_echo(
         br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1]}{"jsonrpc":"2.0","method":"No.Such"}
             {"jsonrpc":"2.0","method":"Echo.Echo","params":[1,2]}"#,
     );
@@ -102,14 +102,14 @@ fn a_notification_is_one_way_and_never_answered() {
     let refusal = refusal_of(&response[1]);
     assert!(refusal.one_way && refusal.code == Code::Unimplemented);
     assert!(refusal_of(&response[2]).one_way && refusal_of(&response[2]).code == Code::InvalidArgument);
-    // Whoever answers all the same is not heard.
+    // An answer to a notification is dropped.
     server.reply(first.id, Code::Ok, b"1");
-    assert_eq!(server.said(), "");
+    assert_eq!(server.output(), "");
 }
 
 #[test]
-fn methods_that_are_not_there_are_refused_by_the_rule_of_the_dialect() {
-    let response = server().hear(br#"{"jsonrpc":"2.0","method":"No.Such","params":[1,2],"id":7}"#);
+fn unknown_methods_are_refused_as_in_the_dialect() {
+    let response = server().receive(br#"{"jsonrpc":"2.0","method":"No.Such","params":[1,2],"id":7}"#);
     let refusal = refusal_of(&response[0]);
     assert_eq!((refusal.code, refusal.codec, refusal.one_way), (Code::Unimplemented, 2, false));
     assert_eq!(
@@ -129,8 +129,8 @@ fn methods_that_are_not_there_are_refused_by_the_rule_of_the_dialect() {
         assert_eq!(answers(request), format!("{{\"id\":1,\"result\":null,\"error\":\"{text}\"}}\n"));
     }
     let long = "é".repeat(300);
-    let said = answers(format!(r#"{{"jsonrpc":"2.0","method":"{long}","id":1}}"#));
-    assert_eq!(said, error_line("1", -32601, &format!("method not found: {}", "é".repeat(256))));
+    let output = answers(format!(r#"{{"jsonrpc":"2.0","method":"{long}","id":1}}"#));
+    assert_eq!(output, error_line("1", -32601, &format!("method not found: {}", "é".repeat(256))));
 }
 
 #[test]
@@ -144,7 +144,7 @@ fn names_may_be_written_with_escapes() {
 }
 
 #[test]
-fn what_is_no_request_of_2_0_is_said_to_be_none() {
+fn an_invalid_request_of_2_0_is_refused() {
     let no_method = "invalid request: the method is missing, or not a string";
     let version = "invalid request: `jsonrpc` is not \\\"2.0\\\"";
     let scalar = "invalid request: params are an array or an object, not a ";
@@ -171,7 +171,7 @@ fn what_is_no_request_of_2_0_is_said_to_be_none() {
 #[test]
 fn the_version_1_0_is_1_0() {
     for version in [r#""1.0""#, r#""1\u002e0""#] {
-        let said = answers(format!(
+        let output = answers(format!(
             r#"{{"jsonrpc":{version},"method":"Echo.Echo","params":[1],"id":[7]}}
             {{"jsonrpc":{version},"method":"Echo.No","params":[1],"id":2}}
             {{"jsonrpc":{version},"method":"Echo.Echo","id":3}}
@@ -187,11 +187,11 @@ fn the_version_1_0_is_1_0() {
             r#"{"id":null,"result":1,"error":null}"#,
             "\n",
         );
-        assert_eq!(said, expected);
+        assert_eq!(output, expected);
     }
-    // A fault behind it is answered in the same version, as behind a request without one.
-    let said = answers(r#"{"jsonrpc":"1.0","method":"Echo.Echo","params":[1],"id":1}{"method":}"#);
-    assert!(said.lines().nth(1).unwrap().starts_with(r#"{"id":null,"result":null,"error":"#), "{said}");
+    // A fault after it is answered in the same version, as after a request without one.
+    let output = answers(r#"{"jsonrpc":"1.0","method":"Echo.Echo","params":[1],"id":1}{"method":}"#);
+    assert!(output.lines().nth(1).unwrap().starts_with(r#"{"id":null,"result":null,"error":"#), "{output}");
 }
 
 #[test]
@@ -221,7 +221,7 @@ fn an_id_is_echoed_if_every_reader_takes_it() {
 }
 
 #[test]
-fn members_that_stand_there_twice_are_refused() {
+fn repeated_members_are_refused() {
     for (again, name) in [
         (r#""id":2"#, "id"),
         (r#""i\u0064":1"#, "id"),
@@ -254,9 +254,9 @@ fn params_of_2_0_are_one_argument() {
 }
 
 #[test]
-fn replies_may_come_in_any_order_and_their_ids_may_be_the_same() {
+fn replies_may_have_any_order_and_equal_ids() {
     let mut server = server();
-    let response = server.hear(
+    let response = server.receive(
         br#"{"method":"Echo.Echo","params":["a"],"id":1}{"jsonrpc":"2.0","method":"Echo.Echo","params":["b"],"id":1}
             {"method":"Echo.Echo","params":["c"],"id":"x"}"#,
     );
@@ -267,7 +267,7 @@ fn replies_may_come_in_any_order_and_their_ids_may_be_the_same() {
         server.reply(ids[at], Code::Ok, b"\"again\"");
     }
     assert_eq!(
-        server.said(),
+        server.output(),
         "{\"id\":\"x\",\"result\":\"c\",\"error\":null}\n{\"id\":1,\"result\":\"a\",\"error\":null}\n\
          {\"jsonrpc\":\"2.0\",\"id\":1,\"result\":\"b\"}\n"
     );
@@ -277,14 +277,14 @@ fn replies_may_come_in_any_order_and_their_ids_may_be_the_same() {
 fn every_code_has_its_form() {
     for code in Code::ALL.into_iter().filter(|code| *code != Code::Ok) {
         let mut server = server();
-        let response = server.hear(
+        let response = server.receive(
             br#"{"jsonrpc":"2.0","method":"Echo.Echo","id":1}{"method":"Echo.Echo","params":[],"id":2}"#,
         );
         server.reply(request_of(&response[0]).id, code, b"no \"such\" thing");
         server.reply(request_of(&response[1]).id, code, b"no \"such\" thing");
         let (number, name) = (code.jsonrpc_number(), code.name());
         assert_eq!(
-            server.said(),
+            server.output(),
             format!(
                 "{{\"jsonrpc\":\"2.0\",\"id\":1,\"error\":{{\"code\":{number},\"message\":\"no \\\"such\\\" thing\",\
                  \"data\":\"{name}\"}}}}\n{{\"id\":2,\"result\":null,\"error\":\"no \\\"such\\\" thing\"}}\n"
@@ -296,27 +296,27 @@ fn every_code_has_its_form() {
 #[test]
 fn an_error_without_a_message_has_the_name_of_its_code() {
     let mut server = server();
-    let response = server.hear(br#"{"method":"Echo.Echo","params":[],"id":2}"#);
+    let response = server.receive(br#"{"method":"Echo.Echo","params":[],"id":2}"#);
     server.reply(request_of(&response[0]).id, Code::NotFound, b"");
-    assert_eq!(server.said(), "{\"id\":2,\"result\":null,\"error\":\"not_found\"}\n");
+    assert_eq!(server.output(), "{\"id\":2,\"result\":null,\"error\":\"not_found\"}\n");
 }
 
 #[test]
-fn results_are_linked_and_an_empty_one_stands_for_null() {
+fn large_results_are_linked_and_empty_ones_are_null() {
     let mut server = server();
-    let response = server.hear(&br#"{"method":"Echo.Echo","params":[],"id":2}"#.repeat(2));
+    let response = server.receive(&br#"{"method":"Echo.Echo","params":[],"id":2}"#.repeat(2));
     let large = format!("\"{}\"", "x".repeat(100_000));
     let chunk = SendBody::Chunk(Chunk::from(large.clone().into_bytes()));
     server.say(super::reply(request_of(&response[0]).id, Code::Ok, chunk));
     assert!(server.queue.segments() > 1, "a large result is not copied");
-    assert_eq!(server.said(), format!("{{\"id\":2,\"result\":{large},\"error\":null}}\n"));
+    assert_eq!(server.output(), format!("{{\"id\":2,\"result\":{large},\"error\":null}}\n"));
     let none = SendBody::Chunk(Chunk::from(Vec::new()));
     server.say(super::reply(request_of(&response[1]).id, Code::Ok, none));
-    assert_eq!(server.said(), "{\"id\":2,\"result\":{},\"error\":null,\"null\":true}\n");
+    assert_eq!(server.output(), "{\"id\":2,\"result\":{},\"error\":null,\"null\":true}\n");
 }
 
 #[test]
-fn what_is_not_json_is_answered_and_the_connection_goes_on() {
+fn invalid_json_is_answered_and_the_connection_continues() {
     let good = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}"#;
     for (bad, expected, at) in [
         (&b"{\"jsonrpc\":\"2.0\",\"method\":}"[..], "a value", 26),
@@ -338,7 +338,7 @@ fn what_is_not_json_is_answered_and_the_connection_goes_on() {
         (b"[{\"jsonrpc\":\"2.0\",\"method\":\"Echo.Echo\",\"id\":1},{\"method\"]}]", "", 0),
     ] {
         let answer = if expected.is_empty() {
-            // The brackets do not match: nothing behind them can be trusted.
+            // The brackets do not match: the bytes after them cannot be trusted.
             error_line("null", -32700, "parse error: a bracket closes what is not open")
         } else {
             error_line("null", -32700, &format!("parse error: expected {expected} at byte {at}"))
@@ -349,10 +349,10 @@ fn what_is_not_json_is_answered_and_the_connection_goes_on() {
 }
 
 #[test]
-fn to_a_peer_of_1_0_a_fault_is_said_in_1_0() {
-    let said = answers(r#"{"method":"Echo.Echo","params":[1],"id":1}{"method":}{"method":7,"id":3}"#);
+fn a_fault_is_reported_in_the_peers_dialect() {
+    let output = answers(r#"{"method":"Echo.Echo","params":[1],"id":1}{"method":}{"method":7,"id":3}"#);
     assert_eq!(
-        said,
+        output,
         "{\"id\":1,\"result\":1,\"error\":null}\n\
          {\"id\":null,\"result\":null,\"error\":\"parse error: expected a value at byte 10\"}\n\
          {\"id\":3,\"result\":null,\"error\":\"jsonrpc: the method is not a string\"}\n"
@@ -360,7 +360,7 @@ fn to_a_peer_of_1_0_a_fault_is_said_in_1_0() {
 }
 
 #[test]
-fn where_the_end_cannot_be_trusted_one_error_is_the_last_word() {
+fn an_uncertain_end_is_one_error_and_the_end() {
     let good = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}"#;
     let deep = |n: usize| "[".repeat(n);
     let not_an_object = "parse error: a message is an object or an array";
@@ -377,25 +377,25 @@ fn where_the_end_cannot_be_trusted_one_error_is_the_last_word() {
     ] {
         let mut server = server();
         let stream = [good, &bad, good].concat();
-        server.hear_and_echo(stream.as_bytes());
-        assert_eq!(server.said(), ok("1", "1") + &error_line("null", number, message), "{bad}");
+        server.receive_and_echo(stream.as_bytes());
+        assert_eq!(server.output(), ok("1", "1") + &error_line("null", number, message), "{bad}");
         assert!(server.is_over, "{bad}");
     }
 }
 
 #[test]
-fn calls_in_flight_are_answered_after_the_last_word() {
+fn calls_in_flight_are_answered_after_the_final_error() {
     let mut server = server();
-    let response = server.hear(br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}?"#);
+    let response = server.receive(br#"{"jsonrpc":"2.0","method":"Echo.Echo","params":[1],"id":1}?"#);
     server.echo(&response[1]);
-    assert!(server.is_over && server.hear(b"{}").is_empty());
+    assert!(server.is_over && server.receive(b"{}").is_empty());
     server.echo(&response[0]);
-    assert!(server.said().ends_with(&ok("1", "1")));
+    assert!(server.output().ends_with(&ok("1", "1")));
 }
 
 #[test]
-fn the_deepest_argument_that_the_codec_takes_comes_through() {
-    // With the envelope, and that in a batch.
+fn an_argument_of_the_maximum_depth_is_accepted() {
+    // With the envelope, and in a batch.
     let limits = Limits { depth_max: 5, ..Limits::default() };
     let request = |n: usize| {
         format!(
@@ -405,8 +405,8 @@ fn the_deepest_argument_that_the_codec_takes_comes_through() {
         )
     };
     let mut server = server_with(limits);
-    assert_eq!(server.hear_and_echo(request(5).as_bytes())[0].1, b"[[[[[]]]]]");
-    assert!(server.hear_and_echo(request(6).as_bytes())[0].1.is_empty() && server.is_over);
+    assert_eq!(server.receive_and_echo(request(5).as_bytes())[0].1, b"[[[[[]]]]]");
+    assert!(server.receive_and_echo(request(6).as_bytes())[0].1.is_empty() && server.is_over);
 }
 
 #[test]
@@ -414,17 +414,17 @@ fn a_message_over_the_limit_is_the_last() {
     let request = r#"{"jsonrpc":"2.0","method":"Echo.Echo","params":["xxxxxxxx"],"id":1}"#;
     let limits = |frame_bytes_max| Limits { frame_bytes_max, ..Limits::default() };
     let mut just = server_with(limits(request.len()));
-    assert_eq!(just.hear_and_echo(request.repeat(2).as_bytes()).len(), 2);
+    assert_eq!(just.receive_and_echo(request.repeat(2).as_bytes()).len(), 2);
     assert!(!just.is_over);
     for pieces in [request.len(), 1] {
         let mut server = server_with(limits(request.len() - 1));
         let mut response = Vec::new();
         for piece in request.as_bytes().chunks(pieces) {
-            response.extend(server.hear_and_echo(piece));
+            response.extend(server.receive_and_echo(piece));
         }
         assert_eq!((response.len(), refusal_of(&response[0]).code), (1, Code::ResourceExhausted));
         let message = format!("a message of more than {} bytes (frame_bytes_max)", request.len() - 1);
-        assert_eq!(server.said(), error_line("null", -32008, &message));
+        assert_eq!(server.output(), error_line("null", -32008, &message));
         assert!(server.is_over);
     }
 }
@@ -433,29 +433,29 @@ fn a_message_over_the_limit_is_the_last() {
 fn white_space_is_skipped_and_never_kept() {
     let mut server = server();
     for _ in 0..100 {
-        assert!(server.hear(&b" \t\r\n".repeat(1000)).is_empty());
+        assert!(server.receive(&b" \t\r\n".repeat(1000)).is_empty());
         assert!(server.held.is_empty());
     }
     assert_eq!(server.skipped, 400_000);
-    server.hear_and_echo(b" {\"method\":\"Echo.Echo\",\"params\":[1],\"id\":1}\r\n\r\n");
-    assert_eq!(server.said(), "{\"id\":1,\"result\":1,\"error\":null}\n");
+    server.receive_and_echo(b" {\"method\":\"Echo.Echo\",\"params\":[1],\"id\":1}\r\n\r\n");
+    assert_eq!(server.output(), "{\"id\":1,\"result\":1,\"error\":null}\n");
     assert!(server.held.is_empty());
 }
 
 #[test]
-fn who_is_too_late_hears_of_it_in_2_0_alone() {
+fn a_late_peer_is_notified_in_2_0_only() {
     for (stream, answer) in [
         (r#"{"jsonrpc":"2."#, error_line("null", -32004, "the message took too long to arrive (frame_ms)")),
         (r#"{"method":"Echo.Echo","params":[1],"id":1}{"met"#, String::new()),
         ("?", String::new()),
     ] {
         let mut server = server();
-        server.hear_and_echo(stream.as_bytes());
-        server.said();
+        server.receive_and_echo(stream.as_bytes());
+        server.output();
         server.wire.encode_late(&mut Out { queue: &mut server.queue, pool: &mut server.pool });
-        assert_eq!(server.said(), answer);
+        assert_eq!(server.output(), answer);
         server.wire.encode_drain(&mut Out { queue: &mut server.queue, pool: &mut server.pool });
-        assert_eq!(server.said(), "", "there is no word for a drain");
+        assert_eq!(server.output(), "", "there is no word for a drain");
     }
 }
 
@@ -463,8 +463,8 @@ fn who_is_too_late_hears_of_it_in_2_0_alone() {
 fn an_answer_in_the_steady_state_keeps_no_memory() {
     let mut server = server();
     for _ in 0..3 {
-        server.hear_and_echo(&br#"{"method":"Echo.Echo","params":[1],"id":1}"#.repeat(100));
-        server.said();
+        server.receive_and_echo(&br#"{"method":"Echo.Echo","params":[1],"id":1}"#.repeat(100));
+        server.output();
     }
     assert_eq!(server.pool.stats().outstanding, 0);
 }

@@ -1,11 +1,11 @@
-//! What is known again from call to call (headers, types of bodies) means what it would if it were read anew.
+//! Fast paths for repeated headers and body types give the same result as a full parse.
 
 use super::*;
 use crate::codec::gob::stream::{
     STRING, StreamItem, StructWriter, UINT, parts, put_struct_definition, split,
 };
 
-/// Calls of `Echo.Echo` whose headers have one more field, behind the usual ones or between them.
+/// Calls of `Echo.Echo` whose headers have one more field, after the usual ones or between them.
 fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
     let mut fields = [("ServiceMethod", STRING), ("Trace", UINT), ("Seq", UINT)];
     if is_behind {
@@ -25,28 +25,28 @@ fn with_trace(id: i32, is_behind: bool, calls: &[(u64, u64)]) -> Vec<u8> {
     stream
 }
 
-/// The numbers of the answers, in their order, and what they say.
-fn answered(server: &mut NetRpcEnd<NetRpc>, asked: &[u8]) -> Vec<(u64, String)> {
-    for parsed in server.hear(asked) {
+/// The sequence numbers of the answers, in order, and their texts.
+fn answered(server: &mut NetRpcEnd<NetRpc>, requests: &[u8]) -> Vec<(u64, String)> {
+    for parsed in server.receive(requests) {
         echo(server, &parsed);
     }
     assert_eq!(server.broken, None);
-    let parsed = client().hear(&server.said());
+    let parsed = client().receive(&server.output());
     parsed.iter().map(|parsed| (answer_of(parsed).id, gob::decode(&parsed.1).unwrap())).collect()
 }
 
 #[test]
-fn a_number_is_the_callers_whatever_stands_beside_it() {
+fn a_sequence_number_is_read_beside_any_fields() {
     let mut caller = client();
     let mut usual = |ids: &[u64]| {
         for id in ids {
             caller.call(*id, "Echo.Echo", false, &body_of(&id.to_string()));
         }
-        caller.said()
+        caller.output()
     };
-    let asked = [
+    let requests = [
         usual(&[1, 2]),
-        // Numbers that could be taken for each other, and fields that are not there.
+        // Numbers that could be confused, and missing fields.
         with_trace(70, true, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
         usual(&[3]),
         with_trace(71, false, &[(5, 5), (6, 5), (5, 6), (7, 0), (0, 7)]),
@@ -55,18 +55,18 @@ fn a_number_is_the_callers_whatever_stands_beside_it() {
     .concat();
     let seqs = [1, 2, 5, 6, 5, 7, 0, 3, 5, 6, 5, 7, 0, 4, 0, 300];
     let expected: Vec<_> = seqs.iter().map(|seq| (*seq, seq.to_string())).collect();
-    assert_eq!(answered(&mut server(), &asked), expected);
-    each_split(&asked, |pieces, cut| {
+    assert_eq!(answered(&mut server(), &requests), expected);
+    each_split(&requests, |pieces, cut| {
         let mut server = server();
-        let parsed: Vec<_> = pieces.flat_map(|piece| server.hear(piece)).collect();
+        let parsed: Vec<_> = pieces.flat_map(|piece| server.receive(piece)).collect();
         parsed.iter().for_each(|parsed| echo(&mut server, parsed));
-        let parsed = client().hear(&server.said());
+        let parsed = client().receive(&server.output());
         let seqs_heard: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
         assert_eq!(seqs_heard, seqs, "{cut}");
     });
 }
 
-/// The messages of a body: its definitions, which may come in any order, and the value.
+/// The messages of a body: its definitions, which may be in any order, and the value.
 fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
     let (definitions, value) = parts(body).unwrap();
     let (mut messages, mut rest) = (Vec::new(), definitions);
@@ -79,7 +79,7 @@ fn without_order(body: &[u8]) -> (Vec<Vec<u8>>, Vec<u8>) {
 }
 
 #[test]
-fn bodies_of_several_types_come_as_they_were_sent() {
+fn bodies_of_several_types_round_trip() {
     let user = |id| GoUser {
         id,
         name: "x".repeat(id as usize % 7_000),
@@ -89,7 +89,7 @@ fn bodies_of_several_types_come_as_they_were_sent() {
         scores: BTreeMap::new(),
     };
     let args = |a| body_of(&GoArgs { a, b: -a });
-    // Long ones, too, whose memory is given up; and types that only later ones bring.
+    // Includes long ones, whose memory is released, and types that only later ones define.
     let bodies = [
         args(1),
         args(1 << 40),
@@ -109,37 +109,37 @@ fn bodies_of_several_types_come_as_they_were_sent() {
     let (mut caller, mut server) = (client(), server());
     for (id, body) in bodies.iter().enumerate() {
         caller.call(id as u64, "Echo.Echo", false, body);
-        let parsed = server.hear(&caller.said());
+        let parsed = server.receive(&caller.output());
         assert_eq!(parsed.len(), 1);
         assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
         echo(&mut server, &parsed[0]);
-        let parsed = caller.hear(&server.said());
+        let parsed = caller.receive(&server.output());
         assert_eq!(answer_of(&parsed[0]).id, id as u64);
         assert_eq!(without_order(&parsed[0].1), without_order(body), "{id}");
     }
-    // The same in one go, through a server that remembers others' types by now.
+    // The same in one piece, through a server that already knows other types.
     let mut caller = client();
     bodies.iter().for_each(|body| caller.call(7, "Echo.Echo", false, body));
-    let parsed = self::server().hear(&caller.said());
+    let parsed = self::server().receive(&caller.output());
     let parsed: Vec<_> = parsed.iter().map(|parsed| without_order(&parsed.1)).collect();
     assert_eq!(parsed, bodies.each_ref().map(|body| without_order(body)));
 }
 
 #[test]
-fn a_body_over_the_limit_is_refused_though_its_type_is_known() {
+fn an_oversized_body_of_a_known_type_is_refused() {
     let limits = Limits { frame_bytes_max: 100, ..Limits::default() };
     let mut server = server_with(limits);
     let mut caller = client();
     for (id, len) in [(1, 90), (2, 90), (3, 96)] {
         caller.call(id, "Echo.Echo", false, &body_of(&"x".repeat(len)));
     }
-    let parsed = server.hear(&caller.said());
+    let parsed = server.receive(&caller.output());
     assert_eq!(
         parsed.iter().map(|parsed| matches!(parsed.0, Message::Request(_))).collect::<Vec<_>>(),
         [true, true, true]
     );
     caller.call(4, "Echo.Echo", false, &body_of(&"x".repeat(98)));
-    let parsed = server.hear(&caller.said());
+    let parsed = server.receive(&caller.output());
     assert_eq!(refusal_of(&parsed[0]).code, Code::ResourceExhausted);
     assert!(matches!(server.broken, Some(Broken::TooLarge { .. })), "{:?}", server.broken);
 }

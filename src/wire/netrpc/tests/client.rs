@@ -1,23 +1,23 @@
-//! The client's end, and the two ends together.
+//! The client's side, and both sides together.
 
 use super::*;
 
-/// What a client hears whose calls a server of echoing methods answers.
-fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<Told> {
+/// Returns what a client receives from an echo server for these calls.
+fn talk(calls: &[(u64, &str, bool, Vec<u8>)]) -> Vec<ReceivedMessage> {
     let (mut client, mut server) = (client(), server());
     for (id, name, one_way, body) in calls {
         client.call(*id, name, *one_way, body);
     }
-    let parsed = server.hear(&client.said());
+    let parsed = server.receive(&client.output());
     assert_eq!((parsed.len(), &server.broken), (calls.len(), &None));
     parsed.iter().rev().for_each(|parsed| echo(&mut server, parsed));
-    let parsed = client.hear(&server.said());
+    let parsed = client.receive(&server.output());
     assert_eq!((&client.broken, client.held.len()), (&None, 0));
     parsed
 }
 
 #[test]
-fn values_of_every_form_come_back() {
+fn values_of_every_form_round_trip() {
     let user = GoUser {
         id: 1 << 40,
         name: "é世".to_owned(),
@@ -49,7 +49,7 @@ fn values_of_every_form_come_back() {
 }
 
 #[test]
-fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
+fn an_error_has_the_servers_text_and_its_code() {
     let parsed = talk(&[(1, "No.Such", false, body_of(&1i64)), (2, "NoDot", false, body_of(&1i64))]);
     let parsed: Vec<_> = parsed
         .iter()
@@ -68,7 +68,7 @@ fn an_error_has_the_servers_text_and_a_code_where_the_text_tells_it() {
 
 #[test]
 fn the_answer_to_a_one_way_call_is_dropped() {
-    // Several may be under way under one id, and one that wants its answer, too.
+    // Several may be in flight with one id, and one that is answered as well.
     let one_way = |id, name| (id, name, true, body_of(&GoArgs { a: 1, b: 2 }));
     let parsed = talk(&[
         one_way(0, "Echo.Echo"),
@@ -83,22 +83,22 @@ fn the_answer_to_a_one_way_call_is_dropped() {
 }
 
 #[test]
-fn nothing_is_said_but_calls() {
+fn only_calls_are_written() {
     let mut client = client();
     client.say(Outgoing::Cancel { id: 1 });
     client.say(Outgoing::Ping { id: 1 });
     client.say(Outgoing::Drain);
-    assert_eq!(client.said(), b"");
+    assert_eq!(client.output(), b"");
     let mut server = server();
     server.say(Outgoing::Pong { id: 1 });
     server.say(Outgoing::Drain);
     let GoServer { wire, queue, pool } = GoServer::of(&mut server);
     wire.encode_drain(&mut Out { queue, pool });
     wire.encode_late(&mut Out { queue, pool });
-    assert_eq!(server.said(), b"");
+    assert_eq!(server.output(), b"");
 }
 
-/// The parts of a server's end, to be borrowed one by one.
+/// The parts of a server's side, to be borrowed separately.
 struct GoServer<'e> {
     wire: &'e mut NetRpc,
     queue: &'e mut WriteQueue,
@@ -112,32 +112,33 @@ impl GoServer<'_> {
 }
 
 #[test]
-fn an_argument_that_is_no_body_of_ours_is_refused_by_the_server() {
+fn an_invalid_argument_is_refused_by_the_server() {
     let (mut client, mut server) = (client(), server());
     for body in [&b"{\"A\":6}"[..], b"", &[3, 4, 0], &[4, 0xff, 0x84, 0]] {
         client.call(1, "Echo.Echo", false, body);
-        let parsed = server.hear(&client.said());
+        let parsed = server.receive(&client.output());
         assert_eq!(server.broken, None);
         echo(&mut server, &parsed[0]);
-        let parsed = client.hear(&server.said());
+        let parsed = client.receive(&server.output());
         let text = "rpc: service/method request ill-formed: the argument is not a gob body of this process";
         assert_eq!((answer_of(&parsed[0]).id, parsed[0].1.as_slice()), (1, text.as_bytes()));
     }
 }
 
 #[test]
-fn an_answer_over_the_limit_fails_its_call_alone() {
+fn an_answer_over_the_limit_fails_only_its_call() {
     for pieces in [1, 3, 700, 1 << 20] {
         let (mut client, mut server) = (NetRpcEnd::of(NetRpcClient::new(1000)), server());
         for id in 1..=4 {
             client.call(id, "Echo.Echo", id == 3, &body_of(&String::new()));
         }
-        let parsed = server.hear(&client.said());
+        let parsed = server.receive(&client.output());
         for (parsed, bytes) in parsed.iter().zip([1000, 5000, 2000, 10]) {
             let body = body_of(&"x".repeat(bytes));
             server.reply(request_of(parsed).id, Code::Ok, SendBody::Bytes(&body));
         }
-        let parsed: Vec<Told> = server.said().chunks(pieces).flat_map(|piece| client.hear(piece)).collect();
+        let parsed: Vec<ReceivedMessage> =
+            server.output().chunks(pieces).flat_map(|piece| client.receive(piece)).collect();
         assert_eq!((&client.broken, parsed.len()), (&None, 3), "in pieces of {pieces}");
         for (parsed, id) in parsed.iter().zip([1, 2]) {
             let Message::Refused(refusal) = &parsed.0 else { panic!("{:?}", parsed.0) };

@@ -1,5 +1,5 @@
-//! Bytes of Go's own client and server (net/rpc of Go 1.27), captured on a pipe between the two by tests/go/interop:
-//! in processes whose gob had met no types before, or many, since ids run through a process.
+//! Bytes of Go's own client and server (net/rpc of Go 1.27), captured on a pipe between the two by tests/go/interop,
+//! in processes whose gob had used no types before, or many, since ids are counted per process.
 
 use super::*;
 use crate::codec::gob::stream::{self, StreamItem, split};
@@ -13,7 +13,7 @@ const CAPTURED: [(&str, &str); 4] = [
     ("9000 types", include_str!("captured/after-9000-types.hex")),
 ];
 
-/// What the client wrote, and what the server answered.
+/// The client's bytes, and the server's answers.
 fn captured() -> impl Iterator<Item = (&'static str, Vec<u8>, Vec<u8>)> {
     let bytes = |line: &str| {
         let digits = line.as_bytes().chunks(2).map(|pair| std::str::from_utf8(pair).unwrap());
@@ -40,9 +40,9 @@ fn user(id: u64, tags: &[&str]) -> GoUser {
     }
 }
 
-/// Checks what a server hears of the client's stream.
-fn check_requests(parsed: &[Told]) {
-    let calls: Vec<&Told> =
+/// Checks the messages that a server reads from the client's stream.
+fn check_requests(parsed: &[ReceivedMessage]) {
+    let calls: Vec<&ReceivedMessage> =
         parsed.iter().filter(|(message, _)| matches!(message, Message::Request(_))).collect();
     let methods: Vec<u32> = calls.iter().map(|parsed| request_of(parsed).method).collect();
     let names = [
@@ -82,8 +82,8 @@ fn check_requests(parsed: &[Told]) {
     );
 }
 
-/// Checks what a client hears of the server's stream.
-fn check_answers(parsed: &[Told]) {
+/// Checks the messages that a client reads from the server's stream.
+fn check_answers(parsed: &[ReceivedMessage]) {
     let ids: Vec<u64> = parsed.iter().map(|parsed| answer_of(parsed).id).collect();
     assert_eq!(ids, Vec::from_iter(0..13));
     let failed: Vec<_> = parsed
@@ -113,11 +113,11 @@ fn check_answers(parsed: &[Told]) {
 }
 
 #[test]
-fn what_gos_client_writes_is_heard_however_it_is_split() {
-    for (_, asked, _) in captured() {
-        each_split(&asked, |pieces, _| {
+fn the_stream_of_gos_client_is_read_at_every_split() {
+    for (_, requests, _) in captured() {
+        each_split(&requests, |pieces, _| {
             let mut server = server();
-            let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| server.receive(piece)).collect();
             assert_eq!(server.broken, None);
             assert!(!server.wire.is_inside_message() && server.held.is_empty());
             check_requests(&parsed);
@@ -126,11 +126,11 @@ fn what_gos_client_writes_is_heard_however_it_is_split() {
 }
 
 #[test]
-fn what_gos_server_writes_is_heard_however_it_is_split() {
+fn the_stream_of_gos_server_is_read_at_every_split() {
     for (_, _, answered) in captured() {
         each_split(&answered, |pieces, _| {
             let mut client = client();
-            let parsed: Vec<Told> = pieces.flat_map(|piece| client.hear(piece)).collect();
+            let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| client.receive(piece)).collect();
             assert_eq!(client.broken, None);
             assert!(!client.wire.is_inside_message() && client.held.is_empty());
             check_answers(&parsed);
@@ -139,15 +139,17 @@ fn what_gos_server_writes_is_heard_however_it_is_split() {
 }
 
 #[test]
-fn gos_streams_are_told_by_their_first_bytes() {
-    for (name, asked, _) in captured() {
-        let parsed = (0..asked.len()).find(|len| sniff(&asked[..*len]) != Sniffed::NeedMore).unwrap();
+fn gos_streams_are_recognized_by_their_first_bytes() {
+    for (name, requests, _) in captured() {
+        let parsed = (0..requests.len()).find(|len| sniff(&requests[..*len]) != Sniffed::NeedMore).unwrap();
         assert!(parsed <= 4, "{name}: {parsed} bytes");
-        assert!((parsed..=asked.len()).all(|len| sniff(&asked[..len]) == Sniffed::Is(ProtocolId::NetRpc)));
-        each_split(&asked, |pieces, cut| {
+        assert!(
+            (parsed..=requests.len()).all(|len| sniff(&requests[..len]) == Sniffed::Is(ProtocolId::NetRpc))
+        );
+        each_split(&requests, |pieces, cut| {
             let mut server =
                 NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
-            let parsed: Vec<Told> = pieces.flat_map(|piece| server.hear(piece)).collect();
+            let parsed: Vec<ReceivedMessage> = pieces.flat_map(|piece| server.receive(piece)).collect();
             assert!(matches!(server.wire, ServerProtocol::NetRpc(_)), "{name} cut at {cut}");
             check_requests(&parsed);
         });
@@ -155,10 +157,10 @@ fn gos_streams_are_told_by_their_first_bytes() {
 }
 
 #[test]
-fn a_connect_of_gos_client_goes_on_in_gob() {
+fn a_connect_of_gos_client_continues_in_gob() {
     let granted = b"HTTP/1.0 200 Connected to Go RPC\n\n";
-    for (_, asked, _) in captured() {
-        let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &asked[..]].concat();
+    for (_, requests, _) in captured() {
+        let stream = [b"CONNECT /_goRPC_ HTTP/1.0\n\n", &requests[..]].concat();
         each_split(&stream, |pieces, _| {
             let mut server =
                 NetRpcEnd::of(ServerProtocol::undecided(ProtocolSet::SERVED, side(Limits::default())));
@@ -172,7 +174,7 @@ fn a_connect_of_gos_client_goes_on_in_gob() {
                     }
                 }
             }
-            assert_eq!(server.said(), granted);
+            assert_eq!(server.output(), granted);
             check_requests(&parsed);
         });
     }
@@ -181,27 +183,30 @@ fn a_connect_of_gos_client_goes_on_in_gob() {
 #[test]
 fn a_listener_without_gob_grants_no_connect() {
     for protocols in [ProtocolSet::only(ProtocolId::Http), ProtocolSet::only(ProtocolId::NetRpc)] {
-        for (_, asked, _) in captured() {
+        for (_, requests, _) in captured() {
             let connect = &b"CONNECT /_goRPC_ HTTP/1.0\n\n"[..];
             let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-            let parsed = server.hear(connect);
+            let parsed = server.receive(connect);
             if protocols.contains(ProtocolId::Http) {
                 assert_eq!(refusal_of(&parsed[0]).code, Code::Unimplemented);
                 let (id, text) = (refusal_of(&parsed[0]).id, refusal_of(&parsed[0]).message.clone());
                 server.reply(id, Code::Unimplemented, SendBody::Bytes(text.as_bytes()));
-                let said = String::from_utf8(server.said()).unwrap();
-                assert!(said.starts_with("HTTP/1.1 405 ") && said.contains("Connection: close"), "{said}");
-                assert_eq!(server.wire.decode(&asked), Decoded::End);
+                let output = String::from_utf8(server.output()).unwrap();
+                assert!(
+                    output.starts_with("HTTP/1.1 405 ") && output.contains("Connection: close"),
+                    "{output}"
+                );
+                assert_eq!(server.wire.decode(&requests), Decoded::End);
                 let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-                let parsed = server.hear(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
+                let parsed = server.receive(b"GET /_goRPC_ HTTP/1.1\r\nHost: a\r\n\r\n");
                 server.reply(refusal_of(&parsed[0]).id, Code::Unimplemented, SendBody::Bytes(b"no"));
-                let said = String::from_utf8(server.said()).unwrap();
-                assert!(said.starts_with("HTTP/1.1 404 ") && !said.contains("Allow"), "{said}");
+                let output = String::from_utf8(server.output()).unwrap();
+                assert!(output.starts_with("HTTP/1.1 404 ") && !output.contains("Allow"), "{output}");
             } else {
                 assert_eq!(server.broken, Some(Broken::NotSpoken("http")));
             }
             let mut server = NetRpcEnd::of(ServerProtocol::undecided(protocols, side(Limits::default())));
-            let parsed = server.hear(&asked);
+            let parsed = server.receive(&requests);
             match protocols.contains(ProtocolId::NetRpc) {
                 true => check_requests(&parsed),
                 false => assert_eq!(server.broken, Some(Broken::NotSpoken("gob"))),
@@ -223,9 +228,9 @@ fn messages(mut stream: &[u8]) -> Vec<&[u8]> {
 
 #[test]
 fn definitions_and_headers_are_gos_to_the_byte() {
-    for (name, asked, answered) in captured() {
+    for (name, requests, answered) in captured() {
         for (kind, goes, title, count) in [
-            (head::HeaderKind::Request, &asked, "Request", 2),
+            (head::HeaderKind::Request, &requests, "Request", 2),
             (head::HeaderKind::Response, &answered, "Response", 3),
         ] {
             let goes = messages(goes);
@@ -245,7 +250,7 @@ fn definitions_and_headers_are_gos_to_the_byte() {
                 assert_eq!(ours, goes[1]);
             }
         }
-        // The body of an answer that says what went wrong.
+        // The body of an error answer.
         let (mut definition, mut value) = (Vec::new(), Vec::new());
         let nothing = messages(&answered).into_iter().find_map(|message| {
             let Ok(StreamItem::Message(message)) = split(message, usize::MAX) else { return None };

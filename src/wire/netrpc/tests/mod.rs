@@ -1,4 +1,4 @@
-//! net/rpc at both ends: Go's own bytes, every split, every lie, and each type defined once.
+//! net/rpc on both sides: Go's own bytes, every split, every false length, and each type defined once.
 
 mod again;
 mod client;
@@ -74,10 +74,10 @@ fn side(limits: Limits) -> Arc<ServerContext> {
     Arc::new(ServerContext { limits, cors_origins: Vec::new(), site: Box::new(NetRpcTestDirectory) })
 }
 
-/// What a wire was told, with the bytes that the body's span meant.
-type Told = (Message, Vec<u8>);
+/// A decoded message, with the bytes of its body.
+type ReceivedMessage = (Message, Vec<u8>);
 
-/// A wire and what a connection does with it.
+/// A protocol, driven as a connection does it.
 struct NetRpcEnd<W> {
     wire: W,
     held: Vec<u8>,
@@ -96,8 +96,8 @@ where
         NetRpcEnd { wire, held: Vec::new(), bytes_min: 0, pool, queue, broken: None }
     }
 
-    /// The next message of what has arrived, as a connection takes it: never with fewer bytes than were asked for.
-    fn next(&mut self) -> Option<Told> {
+    /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
+    fn next(&mut self) -> Option<ReceivedMessage> {
         while self.broken.is_none() && self.held.len() >= self.bytes_min {
             match self.wire.decode(&self.held) {
                 Decoded::Message { message, consumed } => {
@@ -123,14 +123,14 @@ where
                     self.bytes_min = bytes_min;
                 }
                 Decoded::Broken(why) => self.broken = Some(why),
-                // Only of what was HTTP: this protocol has no last word.
+                // Only from HTTP before the switch: this protocol has no final message.
                 Decoded::End => return None,
             }
         }
         None
     }
 
-    fn hear(&mut self, bytes: &[u8]) -> Vec<Told> {
+    fn receive(&mut self, bytes: &[u8]) -> Vec<ReceivedMessage> {
         self.held.extend_from_slice(bytes);
         std::iter::from_fn(|| self.next()).collect()
     }
@@ -166,8 +166,8 @@ where
         }));
     }
 
-    /// What waits to be written.
-    fn said(&mut self) -> Vec<u8> {
+    /// Returns the bytes that wait to be written.
+    fn output(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();
         while let Some(first) = self.queue.first() {
             let len = first.len();
@@ -178,7 +178,7 @@ where
     }
 }
 
-/// Where a body stands depends on what came with it.
+/// Removes positions: a body's place depends on the bytes that arrived with it.
 fn without_place(mut message: Message) -> Message {
     match &mut message {
         Message::Request(request) => request.body = Span::default(),
@@ -206,29 +206,29 @@ fn body_of<T: Serialize + DeserializeOwned + 'static>(value: &T) -> Vec<u8> {
     body
 }
 
-fn request_of(parsed: &Told) -> Request {
+fn request_of(parsed: &ReceivedMessage) -> Request {
     match parsed.0 {
         Message::Request(request) => request,
         ref other => panic!("a request was expected, not {other:?}"),
     }
 }
 
-fn refusal_of(parsed: &Told) -> &Refusal {
+fn refusal_of(parsed: &ReceivedMessage) -> &Refusal {
     match &parsed.0 {
         Message::Refused(refusal) => refusal,
         other => panic!("a refusal was expected, not {other:?}"),
     }
 }
 
-fn answer_of(parsed: &Told) -> IncomingReply {
+fn answer_of(parsed: &ReceivedMessage) -> IncomingReply {
     match parsed.0 {
         Message::Reply(answered) => answered,
         ref other => panic!("an answer was expected, not {other:?}"),
     }
 }
 
-/// Answers as a method that gives back its argument.
-fn echo(end: &mut NetRpcEnd<NetRpc>, parsed: &Told) {
+/// Answers as a method that returns its argument.
+fn echo(end: &mut NetRpcEnd<NetRpc>, parsed: &ReceivedMessage) {
     match &parsed.0 {
         Message::Request(request) => end.reply(request.id, Code::Ok, SendBody::Bytes(&parsed.1)),
         Message::Refused(refusal) => {
@@ -238,7 +238,7 @@ fn echo(end: &mut NetRpcEnd<NetRpc>, parsed: &Told) {
     }
 }
 
-/// The stream in two pieces, for each place where it can be cut; and byte by byte.
+/// The stream in two pieces, cut at each position, and byte by byte.
 fn each_split(stream: &[u8], mut look: impl FnMut(&mut dyn Iterator<Item = &[u8]>, usize)) {
     for cut in 0..=stream.len() {
         let (first, rest) = stream.split_at(cut);

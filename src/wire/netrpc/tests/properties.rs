@@ -1,4 +1,4 @@
-//! What holds for any bytes, in any pieces.
+//! Properties that hold for any bytes, in any split.
 
 use proptest::collection::vec;
 use proptest::prelude::*;
@@ -16,10 +16,10 @@ fn limits() -> Limits {
     }
 }
 
-/// What an end makes of a stream: what it heard, what it said, how it ended.
-type Story = (Vec<Told>, Vec<u8>, Option<Broken>);
+/// The result of a stream: the messages, the output, and the end.
+type Trace = (Vec<ReceivedMessage>, Vec<u8>, Option<Broken>);
 
-fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn server_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut server = server_with(limits());
     let mut all = Vec::new();
     for piece in pieces {
@@ -29,16 +29,16 @@ fn server_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
             all.push(parsed);
         }
     }
-    (all, server.said(), server.broken)
+    (all, server.output(), server.broken)
 }
 
-fn client_story<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Story {
+fn client_trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Trace {
     let mut client = NetRpcEnd::of(NetRpcClient::new(300));
-    let parsed = pieces.into_iter().flat_map(|piece| client.hear(piece)).collect();
-    (parsed, client.said(), client.broken)
+    let parsed = pieces.into_iter().flat_map(|piece| client.receive(piece)).collect();
+    (parsed, client.output(), client.broken)
 }
 
-/// A stream of calls of ours, and what a server says to it.
+/// A stream of our calls, and a server's answers.
 fn talk() -> (Vec<u8>, Vec<u8>) {
     let mut client = client();
     for (id, name) in ["Arith.Add", "No.Such", "Echo.Echo", "Users.Get", "Arith.Add"].iter().enumerate() {
@@ -46,16 +46,16 @@ fn talk() -> (Vec<u8>, Vec<u8>) {
             if id % 2 == 0 { body_of(&GoArgs { a: -1, b: 1 << 40 }) } else { body_of(&vec!["x".to_owned()]) };
         client.call(id as u64, name, id == 4, &body);
     }
-    let asked = client.said();
-    let answered = server_story([&asked[..]]).1;
-    (asked, answered)
+    let requests = client.output();
+    let answered = server_trace([&requests[..]]).1;
+    (requests, answered)
 }
 
-/// Whole streams and pieces of them, with bytes changed: what is drawn is often nearly right.
+/// Whole streams and pieces of them, with changed bytes, so that streams are often nearly valid.
 fn stream() -> impl Strategy<Value = Vec<u8>> {
-    let (asked, answered) = talk();
+    let (requests, answered) = talk();
     let changes = vec((any::<Index>(), any::<u8>()), 0..4);
-    let near = (select(vec![asked, answered]), changes).prop_map(|(mut stream, changes)| {
+    let near = (select(vec![requests, answered]), changes).prop_map(|(mut stream, changes)| {
         for (at, byte) in changes {
             let at = at.index(stream.len());
             stream[at] = byte;
@@ -67,7 +67,7 @@ fn stream() -> impl Strategy<Value = Vec<u8>> {
 
 proptest! {
     #[test]
-    fn any_bytes_in_any_pieces_tell_the_same(stream in stream(), cuts in vec(any::<Index>(), 0..6)) {
+    fn any_bytes_in_any_split_give_one_result(stream in stream(), cuts in vec(any::<Index>(), 0..6)) {
         let mut cuts: Vec<usize> = cuts.iter().map(|cut| cut.index(stream.len() + 1)).collect();
         cuts.sort_unstable();
         let mut pieces = Vec::new();
@@ -76,14 +76,14 @@ proptest! {
             pieces.push(&stream[from..cut]);
             from = cut;
         }
-        prop_assert_eq!(server_story(pieces.clone()), server_story([&stream[..]]));
-        prop_assert_eq!(server_story(stream.chunks(1)), server_story([&stream[..]]));
-        prop_assert_eq!(client_story(pieces), client_story([&stream[..]]));
-        prop_assert_eq!(client_story(stream.chunks(1)), client_story([&stream[..]]));
+        prop_assert_eq!(server_trace(pieces.clone()), server_trace([&stream[..]]));
+        prop_assert_eq!(server_trace(stream.chunks(1)), server_trace([&stream[..]]));
+        prop_assert_eq!(client_trace(pieces), client_trace([&stream[..]]));
+        prop_assert_eq!(client_trace(stream.chunks(1)), client_trace([&stream[..]]));
     }
 
     #[test]
-    fn calls_go_there_and_come_back(
+    fn calls_round_trip(
         calls in vec((any::<u64>(), select(&METHODS[..]), any::<i64>(), ".{0,40}"), 1..20),
         cuts in vec(1..50usize, 1..10),
     ) {
@@ -97,12 +97,12 @@ proptest! {
             };
             client.call(at as u64, name, false, &body);
         }
-        let (asked, mut parsed, mut from) = (client.said(), Vec::new(), 0);
+        let (requests, mut parsed, mut from) = (client.output(), Vec::new(), 0);
         for cut in cuts.iter().cycle() {
-            let to = (from + cut).min(asked.len());
-            parsed.extend(server.hear(&asked[from..to]));
+            let to = (from + cut).min(requests.len());
+            parsed.extend(server.receive(&requests[from..to]));
             from = to;
-            if from == asked.len() {
+            if from == requests.len() {
                 break;
             }
         }
@@ -113,7 +113,7 @@ proptest! {
             prop_assert_eq!(request_of(&parsed[*at]).method, method_hash(calls[*at].1));
             echo(&mut server, &parsed[*at]);
         }
-        let parsed = client.hear(&server.said());
+        let parsed = client.receive(&server.output());
         let ids: Vec<usize> = parsed.iter().map(|parsed| answer_of(parsed).id as usize).collect();
         prop_assert_eq!(ids, order);
         for parsed in &parsed {
