@@ -1,4 +1,5 @@
-//! What decoding allocates: nothing for fixed layout and raw, and never what a hostile body merely declares.
+//! Tests what decoding allocates: nothing for fixed-layout and raw bodies, and never the size that a hostile body
+//! declares.
 
 use std::collections::HashMap;
 
@@ -61,7 +62,7 @@ fn declared_counts_reserve_nothing() {
     type Large = (u64, [u64; 31]);
     for (codec, body) in [(Codec::Compact, COUNT_COMPACT), (Codec::MessagePack, COUNT_MESSAGEPACK)] {
         assert!(bytes_to_refuse::<Vec<u64>>(codec, body) < 1024);
-        // At most one reserved element for each byte of the body.
+        // At most one reserved element per byte of the body.
         assert!(bytes_to_refuse::<Vec<Large>>(codec, body) <= 8 * 256 + 1024);
         assert!(bytes_to_refuse::<HashMap<u64, u64>>(codec, body) < 4096);
         assert!(bytes_to_refuse::<String>(codec, body) < 1024);
@@ -76,7 +77,8 @@ fn declared_counts_reserve_nothing() {
 #[test]
 fn nested_declared_counts_reserve_nothing() {
     let _turn = crate::counting::serial();
-    // Each level declares four billion: a cautious megabyte for each would be a hundred in all.
+    // Each level declares four billion elements: reserving even one cautious megabyte per level would add up to a
+    // hundred.
     let compact = [0xff, 0xff, 0xff, 0xff, 0x0f].repeat(120);
     let messagepack = b"\x81\xa4kids\xdd\xff\xff\xff\xff".repeat(60);
     for (codec, body) in [(Codec::Compact, compact), (Codec::MessagePack, messagepack)] {
@@ -111,7 +113,7 @@ mod gob {
         three: [u16; 3],
     }
 
-    /// What a caller sends whose type has less than ours.
+    /// The sender's type, with fewer fields than the receiver's.
     #[derive(Serialize, Deserialize)]
     #[serde(rename = "Args", rename_all = "PascalCase")]
     struct Less {
@@ -145,7 +147,7 @@ mod gob {
     #[test]
     fn declared_counts_reserve_nothing() {
         let _turn = crate::counting::serial();
-        // Values of `[]int` (65) and `map[uint]uint` (65), of four billion and some elements.
+        // Values of `[]int` (65) and `map[uint]uint` (65) that declare more than four billion elements.
         const SLICE: &[u8] =
             b"\x0c\xff\x81\x02\x01\x02\xff\x82\x00\x01\x06\x00\x00\x0a\xff\x82\x00\xfc\xff\xff\xff\xff\x01";
         const MAP: &[u8] = b"\x0e\xff\x81\x04\x01\x02\xff\x82\x00\x01\x06\x01\x06\x00\x00\x0a\xff\x82\x00\xfc\xff\xff\xff\xff\x01";

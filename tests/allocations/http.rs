@@ -1,4 +1,4 @@
-//! What HTTP allocates for a call in the steady state: nothing, for a POST whose length is known.
+//! Tests that an HTTP call allocates nothing in the steady state, for a POST with a known length.
 
 use crate::counting::{Asked, counted};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};

@@ -1,4 +1,4 @@
-//! What JSON-RPC allocates for a call once a connection is warm: nothing, at either end.
+//! Tests that a JSON-RPC call on a warm connection allocates nothing at either end.
 
 use crate::counting::asked;
 use crate::one_method::{ADD, carry};
@@ -34,7 +34,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         carry(&mut queue, &mut pool, &mut stream);
-        // Half of them as a peer of 2.0 would write them; the other half has ids that are strings.
+        // Half of the requests have the form of a 2.0 peer with string ids.
         let half = br#"{"jsonrpc":"2.0","method":"Arith.Add","params":{"A":6,"B":7},"id":"call 1"}"#;
         (0..DEPTH / 2).for_each(|_| stream.extend_from_slice(half));
         let mut at = 0;
@@ -42,7 +42,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             let Message::Request(request) = message else { panic!("{message:?}") };
             ids.push(request.id);
             at += consumed;
-            // All of a burst is in flight together, and ends in another order.
+            // The whole burst is in flight at once and completes in reverse order.
             if ids.len() == DEPTH as usize || at == stream.len() {
                 for id in ids.drain(..).rev() {
                     let (compressed, queue_us, handler_us) = (false, 0, 0);

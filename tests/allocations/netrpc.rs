@@ -1,4 +1,4 @@
-//! What net/rpc allocates for a call once a connection is warm: nothing, at either end.
+//! Tests that a net/rpc call on a warm connection allocates nothing at either end.
 
 use crate::counting::asked;
 use crate::one_method::{ADD, carry};
@@ -8,7 +8,7 @@ use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody
 use coreloop::status::Code;
 use coreloop::wire::{Decoded, NetRpc, NetRpcClient, Out, Protocol};
 
-/// What Go's example has for an argument: a struct, whose definition goes ahead of the first.
+/// The argument of Go's own example: a struct, whose type definition precedes the first value.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Args {
@@ -54,7 +54,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             at += consumed;
         }
         assert_eq!((at, ids.len()), (stream.len(), DEPTH as usize));
-        // All of a burst is in flight together, and ends in another order.
+        // The whole burst is in flight at once and completes in reverse order.
         for id in ids.drain(..).rev() {
             let (compressed, queue_us, handler_us) = (false, 0, 0);
             let (code, body) = (Code::Ok, SendBody::Bytes(&result));
@@ -70,7 +70,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             at += consumed;
             answers += 1;
         }
-        // One of them wanted no answer.
+        // One of them was one-way.
         assert_eq!((at, answers), (stream.len(), DEPTH - 1));
         stream.clear();
         times.push(asked().times - before.times);
