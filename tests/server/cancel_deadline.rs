@@ -1,5 +1,5 @@
-//! Nobody waits any more: cancelled by the caller, past its deadline, or the caller gone. The answer goes out at
-//! once, and work that nobody waits for is told so, or never begins.
+//! Calls whose caller no longer waits: cancelled, past their deadline, or on a closed connection. The answer is
+//! sent at once; running work is notified and queued work never begins.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -61,7 +61,7 @@ fn a_cancelled_sleep_wakes_and_its_callback_runs() {
     }
     eventually("all of them have ended", || rig.stats().late == 10);
     assert_eq!(rig.cancelled.load(Ordering::SeqCst), 10);
-    // Only one answer each: the pong is next.
+    // Each call has one answer only: the next frame is the pong.
     peer.ping();
     drop(peer);
     witness.sees_all_given_back();
@@ -82,7 +82,7 @@ fn a_cancelled_sleep_wakes_when_every_blocking_thread_sleeps() {
         peer.send(&Frame::call(id, "Blocking.Sleep", LONG_MS));
     }
     peer.ping();
-    // Those in the queue first: whoever wakes takes the next.
+    // The queued calls first, because a thread that wakes takes the next one.
     for id in (0..6).rev() {
         peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "cancelled the call");
     }
@@ -143,7 +143,7 @@ fn a_handler_that_overruns_its_deadline_is_answered_at_the_deadline() {
     let mut peer = rig.peer();
     for (count, service) in [(1, "Pooled"), (2, "Blocking")] {
         peer.send(&Frame::call(5, &format!("{service}.Gate"), 1).time_left(SHORT));
-        // The handler is still inside.
+        // The handler is still running.
         peer.answer().is(5, Code::DeadlineExceeded, "while the call was running");
         rig.gate.wait_for(count);
         rig.gate.admit(1);
@@ -152,7 +152,8 @@ fn a_handler_that_overruns_its_deadline_is_answered_at_the_deadline() {
     }
     let stats = rig.stats();
     assert_eq!((stats.deadlines, stats.late, stats.removed), ([0, 0, 2], 2, 0));
-    // One that looks at its deadline by itself ends then, whoever is first to see it: no thread is left behind.
+    // A handler that checks its deadline itself ends at the deadline, whether it or the server notices first: no
+    // thread stays blocked.
     peer.ask(&Frame::call(6, "Blocking.Sleep", LONG_MS).time_left(SHORT)).is(6, Code::DeadlineExceeded, "");
     drop(peer);
     witness.sees_all_given_back();

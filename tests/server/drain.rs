@@ -1,4 +1,5 @@
-//! The end of a server: what was accepted is answered or counted, peers are told, and it does not wait for ever.
+//! Draining a server: accepted calls are answered or counted, peers receive a notice, and the drain ends in bounded
+//! time.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,7 +14,7 @@ fn is_drain_notice(peer: &mut Peer) {
     assert_eq!((notice.kind, notice.id), (kind::DRAIN, 0), "{notice:?}");
 }
 
-/// Answers that the server has given, by its own count.
+/// Returns the number of answers that the server has sent, by its own counters.
 fn given(last: &Snapshot) -> u64 {
     let refused: u64 = last.refused.iter().map(|(_, count)| count).sum();
     last.methods.iter().map(|method| method.calls).sum::<u64>() + refused
@@ -25,7 +26,7 @@ struct Outcome {
     is_told: bool,
 }
 
-/// Keeps so many calls in flight until the server says that it drains (or for ever), and reads to the end.
+/// Keeps a number of calls in flight until the server sends its drain notice (or for ever), then reads to the end.
 fn pipeline(mut peer: Peer, seed: u64, heeds_notice: bool, answers: &AtomicU64) -> Outcome {
     let methods = [
         "Inline.Double",
@@ -88,7 +89,7 @@ fn a_drain_under_load_loses_nothing_that_was_accepted() {
         assert_eq!((last.connections(), last.closed("drained")), (0, 8), "seed {seed}");
         for outcome in outcomes {
             assert!(outcome.is_told);
-            // What was sent too late to be accepted may be unanswered, but nothing in front of it.
+            // Calls that were sent too late to be accepted may be unanswered, but no call before them.
             let unanswered = (0..outcome.sent).filter(|id| !outcome.answered.contains(id));
             let first = unanswered.min().unwrap_or(outcome.sent);
             assert_eq!(first, outcome.answered.len() as u64, "seed {seed}: a call vanished");
@@ -112,7 +113,7 @@ fn peers_at_rest_are_told_and_closed() {
     let rig = rig(|_| {});
     let mut peers: Vec<Peer> = (0..10).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(Peer::ping);
-    // This one has not said what it speaks, so there is no way of telling it.
+    // The protocol of this connection is not known yet, so the server cannot send it a notice.
     let mut silent = rig.peer();
     eventually("it is accepted", || rig.stats().connections() == 11);
     let address = rig.address.clone();
@@ -157,7 +158,7 @@ fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
     let rig = rig(|config| config.limits.drain_ms = 200);
     let cancelled = rig.cancelled.clone();
     let mut peer = rig.peer();
-    // A handler that does not look, one that does, and a reply that somebody forgot.
+    // A handler that ignores its cancellation, one that checks for it, and a deferred reply that is never sent.
     for (id, method) in ["Blocking.Gate", "Blocking.Sleep", "Pooled.Hold"].into_iter().enumerate() {
         peer.send(&Frame::call(id as u64, method, 60_000));
     }
@@ -220,7 +221,7 @@ fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
 #[test]
 fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
     let _turn = serial();
-    // The test harness has threads of its own, which come and go.
+    // The test harness has threads of its own, which start and end.
     let threads = || -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -229,10 +230,10 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
     let descriptors = || -> Vec<String> {
         let all = std::fs::read_dir("/proc/self/fd").unwrap();
         let targets = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-        // A listing is one itself.
+        // Listing the directory opens a descriptor itself.
         targets.map(|target| target.display().to_string()).filter(|target| !target.contains("/fd")).collect()
     };
-    // The servers of the other tests, and whoever answered for them elsewhere.
+    // Wait for the threads of other tests' servers and of [`crate::common::rig`].
     eventually("they are gone", || threads().is_empty());
     let before = descriptors();
     for round in 0..10 {
@@ -253,7 +254,8 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
     let until = std::time::Instant::now() + crate::common::PATIENCE;
     loop {
         let (now, running) = (descriptors(), threads());
-        // What another test's server still gives back is not missed; what one of these keeps, all ten do.
+        // Another test's server may still release descriptors, which lowers the number. A leak shows all the same,
+        // because each of these ten servers adds to it.
         if now.len() <= before.len() && running.is_empty() {
             return;
         }

@@ -1,6 +1,7 @@
-//! Drains of connections whose protocol has no word for it, of idle ones, and of peers that do not heed the notice.
+//! Drains of connections whose protocol has no drain notice, of idle connections, and of peers that ignore the
+//! notice.
 //!
-//! Where the server must end by itself, `drain_ms` is far beyond what a test may take.
+//! Where the server must end by itself, `drain_ms` is far longer than a test may take.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +9,7 @@ use std::net::TcpStream;
 use crate::common::{Frame, Peer, eventually, kind, rig, rig::Rig, serial};
 use coreloop::Code;
 
-/// Longer than any test.
+/// Longer than any test takes.
 const NEVER_MS: u64 = 600_000;
 
 fn connect(rig: &Rig) -> BufReader<TcpStream> {
@@ -69,7 +70,7 @@ fn a_call_in_flight_is_answered_although_more_was_written_behind_it() {
     other.read_line(&mut String::new()).unwrap();
     let server = rig.take_server();
     let ending = std::thread::spawn(move || server.shutdown());
-    // The other one has ended: the drain has begun, and the connections are not read any more.
+    // The other connection has ended: the drain has begun, and the server no longer reads from connections.
     assert_eq!(other.read(&mut [0; 10]).unwrap(), 0);
     for id in 2..2_000 {
         call(&mut stream, id, "Inline.Double", 5).unwrap();
@@ -201,7 +202,7 @@ fn in_the_grace_before_a_drain_everything_is_served_and_health_says_no() {
     let mut other = Peer::connect(&address);
     assert_eq!(other.ask(&Frame::call(1, "Pooled.Double", 4)).number(), 8);
     assert_eq!(peer.ask(&Frame::call(2, "Pooled.Double", 4)).number(), 8);
-    // A second request to stop ends the grace, and not the drain.
+    // A second stop request ends the grace period, not the drain.
     stopper.stop();
     assert_eq!((peer.answer().kind, other.answer().kind), (kind::DRAIN, kind::DRAIN));
     peer.ends();

@@ -1,4 +1,4 @@
-//! One connection that takes all it can get must leave the others theirs.
+//! One connection that sends as much as it can must not starve the others.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::common::{Frame, Peer, Rig, eventually, rig, serial};
 use coreloop::codec::Codec;
 
-/// Sends the bytes as fast as they are taken, until told to stop; reads as fast as answers come.
+/// Sends the bytes as fast as the server reads until it is stopped; reads answers as fast as they arrive.
 struct Busy {
     stop: Arc<AtomicBool>,
     read_bytes: Arc<AtomicU64>,
@@ -93,7 +93,7 @@ fn a_body_without_end_that_is_skipped_starves_nobody() {
     let _turn = serial();
     let mut refused = Frame::call(1, "Inline.Double", 1);
     (refused.body, refused.body_bytes) = (vec![0; 20 << 20], Some(20 << 20));
-    // Enough small calls behind it that there is something to read.
+    // Enough small calls follow that there is always something to read.
     let bytes = [refused.bytes(), Frame::call(1, "Inline.Double", 1).bytes().repeat(40_000)].concat();
     others_are_served_beside(bytes);
 }

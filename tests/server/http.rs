@@ -1,4 +1,5 @@
-//! A server of one's own over HTTP and its neighbours on the port: metadata, other origins, first bytes, listeners.
+//! An application's server over HTTP and the other protocols on its port: metadata, other origins, first bytes,
+//! listeners.
 
 use std::io::{Read, Write};
 
@@ -8,7 +9,7 @@ use coreloop::message::Metadata;
 use coreloop::wire::{ProtocolId, ProtocolSet};
 use coreloop::{Server, Status};
 
-/// A server whose one method answers with the metadata that came with the call.
+/// Returns a server whose one method answers with the metadata of its call.
 fn builder() -> coreloop::server::ServerBuilder {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let all = move |metadata: Metadata<'_>| -> Vec<(String, String)> {
@@ -87,7 +88,7 @@ fn pages_of_the_configured_origins_may_call() {
     assert!(wrong.err().unwrap().to_string().contains("http.cors_origins"));
 }
 
-/// What each protocol sends, and how its answer ends.
+/// Returns what a client of each protocol sends, and how the answer ends.
 fn greetings() -> Vec<(ProtocolId, Vec<u8>, &'static [u8])> {
     let native = Frame::request(1, "Tell.Twice", Codec::Json, "21").bytes();
     let json = br#" {"jsonrpc":"2.0","id":1,"method":"Tell.Twice","params":[21]}"#.to_vec();
@@ -99,7 +100,7 @@ fn greetings() -> Vec<(ProtocolId, Vec<u8>, &'static [u8])> {
     ]
 }
 
-/// Sends byte for byte and reads up to that end; false if the connection ends before.
+/// Sends the bytes one at a time and reads up to `end`; returns false if the connection ends before.
 fn greets(mut stream: impl Read + Write, hello: &[u8], end: &[u8]) -> bool {
     for byte in hello {
         if stream.write_all(&[*byte]).is_err() {
@@ -175,7 +176,7 @@ fn strangers_are_closed_and_counted() {
     server.shutdown();
 }
 
-/// A request of JSON-RPC 2.0.
+/// Returns a request of JSON-RPC 2.0.
 #[cfg(feature = "jsonrpc")]
 fn json_rpc(method: &str, id: u32) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":[{id}],"id":{id}}}"#)
@@ -198,7 +199,7 @@ fn a_json_rpc_batch_waits_for_calls_in_flight_and_goes_on() {
     let results = format!("[{}]", results.join(","));
     for (round, stream) in (0..).zip([with_length, in_chunks]) {
         let mut peer = rig.peer();
-        // The second batch stops in its middle: reading goes on when half of the calls have ended.
+        // Reading pauses within the second batch, and resumes when half of the calls have ended.
         peer.send_bytes(stream.repeat(2).as_bytes());
         rig.gate.wait_for(16 * round + 8);
         rig.gate.admit(6);
@@ -226,7 +227,7 @@ fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() 
             batch.len()
         )
     };
-    // The connection ends while a call waits: nothing is left of it.
+    // The connection ends while a call waits: the call is dropped with it.
     let mut peer = rig.peer();
     peer.send_bytes(post("").as_bytes());
     rig.gate.wait_for(1);

@@ -1,4 +1,4 @@
-//! Bodies of many reads and writes come back as they went.
+//! Tests that bodies of many reads and writes arrive intact.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use crate::common::{Dice, Frame, Peer, rig, serial};
 use coreloop::Code;
 use coreloop::codec::{Bytes, Codec, decode, encode};
 
-/// Bytes that tell where they were, by id.
+/// Returns bytes that differ by id and by position.
 fn pattern(id: u64, bytes: usize) -> Vec<u8> {
-    // Not a power of two, so that no buffer's size is a multiple of it.
+    // Not a power of two, so that no buffer size is a multiple of it.
     let mut block = Vec::with_capacity(1_009);
     let mut dice = Dice(id);
     block.resize_with(1_009, || dice.roll() as u8);
@@ -148,7 +148,7 @@ fn a_large_frame_in_small_steps_is_put_together() {
     for (index, piece) in bytes.chunks(997).enumerate() {
         peer.send_bytes(piece);
         if index % 50 == 0 {
-            // Gives the server a chance to read what is there, so that there are many reads of all sizes.
+            // Gives the server a chance to read what has arrived, so that there are many reads of all sizes.
             std::thread::sleep(Duration::from_millis(1));
         }
     }

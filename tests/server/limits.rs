@@ -1,5 +1,5 @@
-//! What happens at the limits: refused at once or kept waiting, as each limit says; nothing is lost, and the server
-//! goes on when there is room again.
+//! Behavior at the limits: calls are refused at once or wait, as each limit specifies; none is lost, and the server
+//! continues when there is room again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -30,7 +30,7 @@ fn a_full_work_queue_refuses_at_once_and_the_connection_lives() {
             assert!(answer.id > 4, "the first four have a place");
         }
         assert_eq!(rig.stats().queue_full, 26 * round);
-        // What needs no queue is served.
+        // Calls that need no queue are served.
         peer.ping();
         assert_eq!(witness.peer.ask(&Frame::call(1, "Inline.Double", 2)).number(), 4);
         rig.gate.admit(5);
@@ -53,7 +53,7 @@ fn reading_stops_at_the_calls_in_flight_and_goes_on_at_half() {
     peer.send_all(&frames);
     rig.gate.wait_for(8);
     rig.reading_stopped(1);
-    // Down to five: still more than half.
+    // Down to five calls: still more than half.
     rig.gate.admit(3);
     let mut seen: Vec<u64> = (0..3).map(|_| peer.answer().id).collect();
     witness.is_unharmed();
@@ -78,7 +78,7 @@ fn work_that_was_answered_early_still_counts_as_in_flight() {
     let rig = rig(|config| config.limits.in_flight_max = 8);
     let witness = rig.witness();
     let mut peer = rig.peer();
-    // Begin and cancel, as fast as it goes: what runs is bounded all the same.
+    // Starts and cancels calls as fast as possible: the number of running handlers stays bounded.
     for id in 0..7 {
         peer.send(&Frame::call(id, "Blocking.Gate", 0));
         rig.gate.wait_for(id + 1);
@@ -177,10 +177,10 @@ fn one_connection_too_many_is_closed_at_once_and_counted() {
     witness.sees_all_given_back();
 }
 
-/// What a child says begins so, among what the test harness says.
+/// Prefix of the child's lines, to find them in the output of the test harness.
 const SAYS: &str = "@@ ";
 
-/// A server that does as it is told, in a process with few descriptors.
+/// A server in a process with few descriptors, which runs commands from its standard input.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn child_with_few_descriptors() {
@@ -254,7 +254,7 @@ fn out_of_descriptors_accepting_pauses_and_goes_on() {
     assert_eq!(told.tell("pauses"), "0");
     assert_eq!(told.tell("fill"), "filled");
     for _ in 0..5 {
-        // The one that waits longest learns at once that there is no place.
+        // The connection that has waited longest is closed at once, because no descriptor is free.
         Peer::connect(&address).ends();
         assert_eq!(witness.ask(&Frame::call(1, "Pooled.Double", 2)).number(), 4);
     }

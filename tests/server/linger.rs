@@ -1,4 +1,4 @@
-//! After its last answer a connection reads a bounded rest, for a bounded time, in every protocol.
+//! Lingering: after its last answer a connection reads a bounded rest for a bounded time, in every protocol.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::common::{Frame, eventually, rig, serial};
 use coreloop::codec::Codec;
 
-/// What ends a connection in each protocol, with what may follow without end, and what the answer contains.
+/// Returns what ends a connection in each protocol, with what may follow without end, and what the answer contains.
 fn last_words() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
     let mut too_large = Frame::request(1, "Inline.Bytes", Codec::Raw, vec![0; 16]);
     too_large.body_bytes = Some(u32::MAX);
@@ -44,7 +44,7 @@ fn last_words() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
     cases
 }
 
-/// Writes until the peer takes no more; what the server has read of it in all.
+/// Returns how many bytes the server has read in all.
 fn read_bytes(rig: &crate::common::Rig) -> u64 {
     rig.stats().reactors.iter().map(|reactor| reactor.read_bytes).sum()
 }
@@ -68,10 +68,10 @@ fn the_rest_is_read_up_to_a_limit() {
             assert!(n > 0, "{name}: {:?}", String::from_utf8_lossy(&heard));
             heard.extend_from_slice(&more[..n]);
         }
-        // The answer is here. What is written from now on is refused in the end.
+        // The answer has arrived. What is written from now on is refused in the end.
         while stream.write_all(&[b'0'; 10_000]).is_ok() {}
         let read = read_bytes(&rig) - before;
-        // One read more than the limit, and what one read brings.
+        // One read beyond the limit is possible, and each read has a bounded size.
         assert!(read < (bytes.len() + REST_MAX + (64 << 10)) as u64, "{name}: {read} bytes were read");
     }
     eventually("all are closed", || rig.stats().connections() == 0);
@@ -92,7 +92,7 @@ fn the_rest_is_waited_for_up_to_a_limit() {
             (name, stream)
         })
         .collect();
-    // None of them closes.
+    // None of the peers closes.
     eventually("all are closed", || rig.stats().connections() == 0);
     drop(streams);
 }
@@ -104,7 +104,7 @@ fn an_answer_reaches_a_peer_that_was_still_sending() {
     for (name, bytes, answer) in last_words() {
         let mut stream = TcpStream::connect(rig.address.to_string()).unwrap();
         stream.write_all(&bytes).unwrap();
-        // Less than the limit: no reset may take the answer away.
+        // Less than the limit: no reset may discard the answer.
         stream.write_all(&vec![b'0'; 500_000]).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();

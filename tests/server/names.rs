@@ -1,5 +1,5 @@
-//! Names of methods with packages and in other scripts, over every protocol and on the pages; and the manners of HTTP
-//! that need a socket: probes, malformed first lines, time.
+//! Names of methods with packages and in other scripts, over every protocol and on the pages; and HTTP behavior
+//! that needs a socket: probes, malformed first lines, timeouts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -36,7 +36,7 @@ fn connect(address: &Address) -> TcpStream {
     stream
 }
 
-/// Everything that the server says to these bytes until it closes.
+/// Returns everything that the server sends in response to these bytes until it closes.
 fn said(address: &Address, bytes: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(bytes.as_bytes()).unwrap();
@@ -45,7 +45,7 @@ fn said(address: &Address, bytes: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Status and body of one request.
+/// Returns status and body of one request.
 fn ask(address: &Address, line: &str, fields: &str, body: &str) -> (u16, String) {
     let fields = format!("Host: a\r\nConnection: close\r\n{fields}");
     let answer = said(address, &format!("{line} HTTP/1.1\r\n{fields}\r\n{body}"));
@@ -207,7 +207,7 @@ fn probes_answer_by_the_state_of_the_server() {
     assert_eq!(get(address, "/readyz").1, "not serving: acme.shop.v1.Stock\n");
     server.health().set("acme.shop.v1.Stock", true);
     assert_eq!(get(address, "/readyz").0, 200);
-    // Console and document are switched off; a load balancer's question is answered all the same.
+    // Console and document are switched off; a load balancer's probe is answered all the same.
     assert_eq!((get(address, "/").0, get(address, "/openapi.json").0), (404, 404));
     assert!(said(address, "OPTIONS / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 204 "));
     server.shutdown();

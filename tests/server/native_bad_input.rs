@@ -1,11 +1,11 @@
-//! Frames that are wrong, lie, or are meant to hurt: each gets a clear answer or a closed connection, nobody else
-//! notices, and everything is given back.
+//! Invalid, false or hostile frames: each gets a clear answer or closes its connection, no other peer is affected,
+//! and all resources are released.
 
 use crate::common::{Dice, Frame, MIB, Peer, Rig, kind, resident_bytes, rig, serial};
 use coreloop::Code;
 use coreloop::codec::{Codec, compress};
 
-/// The frame is answered with that, and the connection lives.
+/// Asserts that the frame is refused with that code and that the connection stays open.
 #[track_caller]
 fn is_refused(peer: &mut Peer, frame: &Frame, code: Code, part_of_text: &str) {
     peer.ask(frame).is(frame.id, code, part_of_text);
@@ -140,14 +140,14 @@ fn a_method_that_does_not_exist_is_unimplemented_by_hash_and_by_name() {
     let hash = format!("{:#010x}", unknown.words[0]);
     is_refused(&mut peer, &unknown, Code::Unimplemented, &hash);
     is_refused(&mut peer, &unknown.clone().named(b"Nobody.Home"), Code::Unimplemented, "Nobody.Home");
-    // By name alone, which is found; and a name with another's hash, which is not.
+    // By name alone, which is found; and by name with another name's hash, which is not.
     let mut named = Frame::call(2, "Inline.Double", 3).named(b"Inline.Double");
     named.words[0] = 0;
     assert_eq!(peer.ask(&named).number(), 6);
     let lie = Frame::call(3, "Inline.Double", 3).named(b"Pooled.Double");
     is_refused(&mut peer, &lie, Code::InvalidArgument, "Pooled.Double");
     is_refused(&mut peer, &Frame::call(4, "", 1), Code::Unimplemented, "no method");
-    // Nobody waits for an answer to a one-way call, so there is none: the pong comes next.
+    // A one-way call has no answer, so the next frame is the pong.
     peer.send(&unknown.one_way());
     peer.ping();
     drop(peer);
@@ -165,7 +165,7 @@ fn another_fingerprint_is_refused_where_the_codec_needs_it() {
     is_refused(&mut peer, &compact(0xdead_beef), Code::FailedPrecondition, "i64 -> i64");
     let answer = peer.ask(&compact(0));
     assert_eq!((answer.code(), answer.codec), (Code::Ok, Codec::Compact.number()));
-    // A body that describes itself may be of other types, as long as it decodes.
+    // In a self-describing codec the body may have other types, as long as it decodes.
     assert_eq!(peer.ask(&Frame::call(2, "Inline.Double", 5).schema(0xdead_beef)).number(), 10);
     drop(peer);
     witness.sees_all_given_back();
@@ -193,7 +193,7 @@ fn bodies_that_do_not_decode_or_do_not_end_are_refused() {
             }
         }
     }
-    // A list that announces four thousand million numbers, and nesting without end.
+    // A list that declares four billion numbers, and unbounded nesting.
     for (codec, body) in [
         (Codec::Compact, b"\x01x\xff\xff\xff\xff\x0f".to_vec()),
         (Codec::MessagePack, b"\x92\xa1x\xdd\xff\xff\xff\xff".to_vec()),
@@ -282,7 +282,7 @@ fn a_frame_that_breaks_off_at_any_byte_does_no_harm() {
         peer.half_close();
         peer.ends();
     }
-    // And after a request that is whole, which is answered.
+    // The same after a complete request, which is answered.
     for cut in 0..whole.len() {
         let mut peer = rig.peer();
         let mut bytes = whole.clone();
@@ -307,7 +307,7 @@ fn every_split_of_two_frames_gives_the_same_answers() {
     bytes.extend(Frame::call(4, "Pooled.Double", 13).bytes());
     for cut in 1..bytes.len() {
         peer.send_bytes(&bytes[..cut]);
-        // The witness' answer shows that the first part has been read.
+        // The answer to the other connection shows that the first part has been read.
         let mut other = rig.peer();
         other.ping();
         peer.send_bytes(&bytes[cut..]);
@@ -345,7 +345,7 @@ fn a_call_id_that_is_in_flight_is_refused_and_both_requests_are_answered() {
     peer.ask(&Frame::call(5, "Blocking.Gate", 2)).is(5, Code::InvalidArgument, "in flight");
     rig.gate.open();
     assert_eq!(peer.answer().number(), 1);
-    // It may be used again, and in one batch the second is refused too.
+    // The id may be used again; within one batch, too, a second request with the same id is refused.
     assert_eq!(peer.ask(&Frame::call(5, "Blocking.Gate", 3)).number(), 3);
     peer.send_all([&Frame::call(6, "Pooled.Double", 1), &Frame::call(6, "Pooled.Double", 2)]);
     let mut codes = [peer.answer(), peer.answer()].map(|answer| {
@@ -440,7 +440,7 @@ fn frames_with_random_bytes_changed_never_harm_anybody_else() {
             bytes[at] = dice.roll() as u8;
         }
         let mut peer = rig.peer();
-        // The server may have closed before it was all sent.
+        // The server may have closed before everything was sent.
         let _ = peer.try_send(&bytes);
         if dice.below(2) == 0 {
             peer.half_close();

@@ -1,4 +1,4 @@
-//! Several reactors, several listeners, both kinds of sockets, both ways of sharing a port, spinning and sleeping.
+//! Several reactors and listeners, TCP and Unix sockets, both ways of sharing a port, spinning and sleeping.
 
 use crate::common::rig::{KINDS, rig_at};
 use crate::common::{Frame, Peer, Rig, kind, serial};
@@ -30,7 +30,7 @@ fn one_acceptor_deals_connections_out_evenly() {
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
     assert_eq!(connections(&rig), [32, 32]);
-    // Those that go make room where they were: the next ones go there.
+    // Closed connections make room on their reactors: the next connections go there.
     let before = connections(&rig);
     peers.truncate(40);
     rig.closed("peer_closed", 24);
@@ -82,7 +82,7 @@ fn unix_sockets_end_as_others_do() {
     let dir = tempfile::tempdir().unwrap();
     let rig = rig_at(&[&format!("unix:{}", dir.path().join("socket").display())], |_| {});
     let witness = rig.witness();
-    // A half-close gets its answers.
+    // After a half-close the answers still arrive.
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Gate", 5));
     peer.half_close();
@@ -92,7 +92,7 @@ fn unix_sockets_end_as_others_do() {
     peer.ends();
     drop(peer);
     rig.closed("peer_closed", 1);
-    // A close in earnest takes the calls along: nobody can hear their answers.
+    // A full close cancels the calls: their answers could not be delivered.
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
     rig.counts(1);

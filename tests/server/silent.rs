@@ -1,4 +1,4 @@
-//! Connections that have sent nothing yet: they are idle, not slow, and only so many are kept.
+//! Connections that have sent nothing yet: they are idle, not slow, and their number is limited.
 
 use std::io::Read;
 
@@ -9,7 +9,7 @@ fn a_client_that_connects_long_before_its_first_call_is_served() {
     let _turn = serial();
     let rig = rig(|config| config.limits.first_bytes_ms = 50);
     let mut early = rig.peer();
-    // Another one, that has sent a byte since, has come and gone.
+    // Meanwhile another connection sends one byte, and is closed because the next is late.
     let mut slow = rig.peer();
     slow.send_bytes(&[0x19]);
     slow.ends();
@@ -58,11 +58,11 @@ fn at_the_limit_the_oldest_that_has_sent_nothing_closes() {
     for mut peer in silent.drain(..3) {
         peer.ends();
     }
-    // Those that were kept are served, and so are all that have been before.
+    // The connections that were kept are served, and so are all that have sent something.
     for peer in silent.iter_mut().chain(&mut speaking) {
         assert_eq!(peer.ask(&Frame::call(1, "Inline.Double", 4)).number(), 8);
     }
-    // Nobody is silent now: there is room for as many again.
+    // All connections have sent something now: there is room for as many silent ones again.
     let more: Vec<Peer> = (0..8).map(|_| connect(false)).collect();
     witness.is_unharmed();
     assert_eq!(rig.stats().closed("too_many_silent"), 3);

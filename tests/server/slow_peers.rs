@@ -1,4 +1,4 @@
-//! Peers that are slow, silent or greedy: each is let go in time, for the right reason, and holds little until
+//! Peers that are slow, silent or greedy: each is closed in time, for the right reason, and holds little until
 //! then.
 
 use std::io;
@@ -14,7 +14,7 @@ fn a_peer_that_says_nothing_is_closed() {
     let rig = rig(|config| (config.limits.first_bytes_ms, config.limits.idle_ms) = (100, 1_500));
     let witness = rig.witness();
     let mut silent: Vec<Peer> = (0..20).map(|_| rig.peer()).collect();
-    // One byte of the two that tell the protocol begins its time; without one the connection is idle.
+    // One of the two bytes that identify the protocol starts its timeout; without one the connection is idle.
     silent.iter_mut().take(10).for_each(|peer| peer.send_bytes(&[0x19]));
     silent.iter_mut().for_each(Peer::ends);
     drop(silent);
@@ -24,7 +24,7 @@ fn a_peer_that_says_nothing_is_closed() {
     drop(witness);
 }
 
-/// Sends the bytes one at a time until the server has had enough.
+/// Sends the bytes one at a time until the server closes.
 fn drip(peer: &mut Peer, bytes: &[u8]) -> io::Result<()> {
     for byte in bytes.iter().cycle() {
         peer.try_send(&[*byte])?;
@@ -50,7 +50,7 @@ fn a_frame_that_comes_byte_by_byte_is_late_as_a_whole() {
         witness.is_unharmed();
     }
     rig.closed("frame_late", 3);
-    // One that is refused and skipped is late in the same way.
+    // A frame that is refused and skipped times out in the same way.
     let mut peer = rig.peer();
     endless.body_bytes = Some(20 << 20);
     assert!(is_gone(&drip(&mut peer, &endless.bytes()).unwrap_err()));
@@ -75,7 +75,7 @@ fn a_frame_that_stops_in_the_middle_is_late() {
             peer
         })
         .collect();
-    // A call in flight does not keep the connection, but it is answered before the end.
+    // A call in flight does not keep the connection open, but it is answered before the end.
     let mut owed = rig.peer();
     owed.send(&Frame::call(8, "Blocking.Gate", 5));
     rig.gate.wait_for(1);
@@ -101,7 +101,7 @@ fn an_idle_connection_is_asked_to_go_and_closed() {
     peer.ends();
     drop(peer);
     rig.closed("idle", 1);
-    // One that waits for its answer is not idle.
+    // A connection that waits for an answer is not idle.
     let mut peer = rig.peer();
     peer.send(&Frame::call(2, "Blocking.Gate", 5));
     rig.gate.wait_for(1);
@@ -114,7 +114,7 @@ fn an_idle_connection_is_asked_to_go_and_closed() {
     rig.closed("idle", 3);
 }
 
-/// Sends the bytes again and again, and never reads, until the server has had enough.
+/// Sends the bytes again and again, and never reads, until the server closes; returns the number of bytes sent.
 fn flood(peer: &mut Peer, bytes: &[u8]) -> usize {
     let mut sent = 0;
     loop {
@@ -156,7 +156,7 @@ fn a_peer_that_never_reads_is_not_read_either_and_then_closed() {
         let mut peer = rig.peer();
         let before = resident_bytes();
         let sent = flood(&mut peer, &bytes);
-        // Both sockets' buffers and the queue, with room to spare.
+        // Both socket buffers and the queue, with a margin.
         assert!(sent < 64 * MIB, "{name}: {sent} bytes were taken of a peer that never reads");
         let grown = resident_bytes().saturating_sub(before);
         assert!(grown < 8 * MIB, "{name}: {grown} bytes are held for a peer that never reads");
@@ -279,7 +279,7 @@ fn a_half_close_with_calls_outstanding_gets_every_answer_and_then_the_end() {
         peer.half_close();
         rig.gate.wait_for(2 * round);
         eventually("three are held", || rig.held.lock().unwrap().len() == 3);
-        // What is owed later comes later: the six others are there before.
+        // The other six answers arrive before the ones that depend on the gate or on held replies.
         let mut seen: Vec<u64> = (0..6).map(|_| peer.answer().id).collect();
         rig.gate.admit(2);
         rig.held.lock().unwrap().drain(..).for_each(|(number, reply)| reply.send(Ok(number)));

@@ -1,5 +1,5 @@
-//! Everything at once, by the dice of a seed: many connections, codecs, sizes, cancels, deadlines and ends. Each
-//! answer is checked against what its id was asked.
+//! Random load from a seed: many connections, codecs, sizes, cancels, deadlines and ways to end. Each answer is
+//! checked against the request with its id.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use coreloop::Code;
 use coreloop::codec::{Codec, compress, decode, encode};
 use coreloop::reactor::Address;
 
-/// What the answer to a call must be.
+/// The expected answer to a call.
 enum Expected {
     Number(i64),
     Bytes(Vec<u8>),
@@ -20,7 +20,7 @@ enum Expected {
 
 struct Asked {
     expected: Expected,
-    /// It may be answered so instead.
+    /// Another code that is also correct.
     or: Option<Code>,
 }
 
@@ -128,7 +128,7 @@ fn one_connection(address: &Address, seed: u64) {
                 let victim = id.saturating_sub(dice.below(5) as u64);
                 bytes.extend(Frame::of_kind(kind::CANCEL, victim).bytes());
                 if let Some(asked) = open.get_mut(&victim) {
-                    // Either may win; a deadline besides makes it three, so that is left out.
+                    // Either code may win; with a deadline as well there would be three, so that case is left out.
                     asked.or = match asked.or {
                         None => Some(Code::Cancelled),
                         Some(_) => {
@@ -144,13 +144,13 @@ fn one_connection(address: &Address, seed: u64) {
             }
             id += 1;
         }
-        // From another thread, since a peer that only writes may have to wait for itself to read.
+        // Sends on another thread, since a peer that only writes may block until it reads.
         let mut writer = peer.twin();
         let sender = std::thread::spawn(move || writer.try_send(&bytes));
         let is_last = id == calls;
         let leave = if is_last { 0 } else { open.len() / 2 };
         if is_last && end < 2 {
-            // In the middle of everything.
+            // Ends the connection while calls are in flight.
             sender.join().unwrap().unwrap();
             if end == 0 {
                 peer.reset()

@@ -1,4 +1,4 @@
-//! Values that protocols and codecs have words of their own for: missing, null, not a number, nothing, dynamic.
+//! Values that protocols and codecs represent differently: missing, null, not a number, nothing, dynamic.
 
 use std::io::Read;
 
@@ -75,7 +75,7 @@ fn server(rule: MissingFields) -> Server {
     builder.configure(|config| config.missing_fields = rule).listen("127.0.0.1:0").start().unwrap()
 }
 
-/// Status and body of a POST, with more fields.
+/// Returns status and body of a POST with additional header fields.
 fn post(address: &Address, path: &str, fields: &str, body: &str) -> (u16, String) {
     let length = body.len();
     ask(
@@ -95,7 +95,7 @@ fn ask(address: &Address, request: &str) -> (u16, String) {
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
-/// The line that answers a line of JSON-RPC.
+/// Returns the line that answers a line of JSON-RPC.
 fn line(address: &Address, text: &str) -> String {
     let mut peer = Peer::connect(address);
     peer.send_bytes(format!("{text}\n").as_bytes());
@@ -185,7 +185,7 @@ fn a_result_that_is_no_number_fails_and_names_the_field() {
     let reply = line(at, r#"{"jsonrpc":"2.0","id":1,"method":"Orders.Mean","params":[[]]}"#);
     assert!(reply.contains(r#""error":{"#) && reply.contains(&escaped), "{reply}");
     assert_eq!(native(at, "Orders.Mean", Codec::Json, b"[]"), (Code::Internal, what.into()));
-    // A reply that comes later, from another thread, is written by the same rules.
+    // A deferred reply from another thread is written by the same rules.
     assert_eq!(post(at, "/Orders/Later", CONNECT, "-1"), (200, r#""-Infinity""#.into()));
     assert_eq!(post(at, "/Orders/Later", "", "1").0, 500);
     server.shutdown();
