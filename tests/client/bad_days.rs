@@ -1,5 +1,5 @@
-//! The shared client on its bad days: servers that die in mid-call, say nothing, hang up, drain, or cannot be reached.
-//! Each call ends with what is known of it, and the client finds its way back by itself.
+//! The shared client when servers fail: they are killed during a call, do not answer, close, drain, or cannot be
+//! reached. Each call ends with the most precise error, and the client reconnects by itself.
 
 use std::io;
 use std::sync::mpsc;
@@ -16,7 +16,7 @@ static ECHO: MethodId = MethodId::new("Raw.Echo");
 /// Longer than any test takes.
 const FOR_EVER: Backoff = Backoff { base_ms: 100_000_000_000, max_ms: 100_000_000_000 };
 
-/// A client that tries again soon after a failure.
+/// Returns a client that tries again soon after a failure.
 fn keen(address: &str) -> Client {
     let soon = Backoff { base_ms: 1, max_ms: 20 };
     Client::builder(address).configure(|config| config.backoff = soon).build().unwrap()
@@ -28,8 +28,8 @@ fn is_lost(error: &CallError, may_have_run: bool) {
     assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, may_have_run), "{error:?}");
 }
 
-/// The server's end of a connection comes to an end with a call on it, and then the server itself; later there is one
-/// again at the same address.
+/// Ends the server's side of a connection during a call, then the server, and later starts a server at the same
+/// address again.
 fn dies_and_comes_back(die: impl FnOnce(Side)) {
     let server = RawServer::start();
     let client = keen(&server.address);
@@ -46,7 +46,7 @@ fn dies_and_comes_back(die: impl FnOnce(Side)) {
         assert!(matches!(error, CallError::Connect(_)), "{error:?}");
         assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, false));
     }
-    // The pauses grow no longer than their bound, so a server that is back is found.
+    // The pauses are bounded, so a restarted server is found.
     let server = RawServer::start_at(&address);
     let serving = std::thread::spawn(move || {
         let mut side = server.accept();
@@ -82,7 +82,7 @@ fn a_server_that_never_answers_is_waited_for_until_the_deadline_and_told() {
     assert!(matches!(error, CallError::DeadlineExceeded), "{error:?}");
     assert!(error.may_have_run());
     side.cancel_of(asked.id);
-    // Its answer comes too late, and is nobody's.
+    // The answer is too late and belongs to no call.
     side.peer.send(&asked.reply("at last"));
     lives(&client, &mut side);
     let stats = client.stats();
@@ -105,12 +105,12 @@ fn time_on_the_wire_is_what_is_left_and_no_time_of_day() {
     ];
     let left: Vec<u64> = calls.iter().map(|_| u64::from(side.echo().time_left_us)).collect();
     assert_eq!((left[0], left[4]), (0, 0));
-    // Counted from different moments of this thread, and never more than there was.
+    // Measured at different moments of this thread, and never more than the timeout.
     let minute_us = 60_000_000;
     assert!(left[1] > 0 && left[1] <= minute_us, "{left:?}");
     assert!(left[2] > 0 && left[2] <= left[1], "{left:?}");
     assert!(left[3] > 0 && left[3] <= minute_us / 2, "{left:?}");
-    // What passed here in the meantime is gone from what is left: the server's clock has no part in it.
+    // The time that passed here has been subtracted from the time left; the server's clock is not involved.
     let passed_us = begins.elapsed().as_micros() as u64;
     assert!(left[2] + passed_us >= minute_us, "{left:?} after {passed_us}");
     calls.into_iter().for_each(|call| drop(end(call).unwrap()));
@@ -121,7 +121,7 @@ fn time_in_the_driver_s_hands_is_gone_from_what_is_left() {
     let server = RawServer::start();
     let client = server.client();
     let mut side = greeted(&client, &server);
-    // The call comes in the middle of a turn that began before it: it has its own time, and not the turn's.
+    // The call arrives in the middle of a turn that began earlier: its time left counts from its own start.
     let (is_in, came_in) = mpsc::channel();
     let (open, gate) = mpsc::channel::<()>();
     client.start_then::<RawBytes, RawBytes>(&ECHO, b"hold", move |_| {
@@ -139,7 +139,7 @@ fn time_in_the_driver_s_hands_is_gone_from_what_is_left() {
 
 #[test]
 fn a_name_that_has_no_address_fails_its_callers() {
-    // A label may have 63 bytes (RFC 1035, section 2.3.4), so nobody needs to be asked about this one.
+    // A label has 63 bytes at most (RFC 1035, section 2.3.4), so this name needs no DNS query.
     let client = keen(&format!("{}.invalid:6550", "x".repeat(64)));
     for _ in 0..3 {
         let error = end(start(&client, "?")).unwrap_err();
@@ -156,7 +156,7 @@ fn an_address_that_swallows_packets_is_given_up_after_the_time_to_connect() {
     let client =
         Client::builder(&hole.address).configure(|config| config.connect_timeout_ms = 1_500).build().unwrap();
     let patient = start(&client, "anybody?");
-    // A call whose time is shorter does not wait for that.
+    // A call with a shorter timeout does not wait for that.
     let hasty = end(start(&client.with_timeout(Duration::from_millis(20)), "now?")).unwrap_err();
     assert!(matches!(hasty, CallError::DeadlineExceeded), "{hasty:?}");
     let error = end(patient).unwrap_err();
@@ -244,11 +244,11 @@ fn a_server_that_half_closes_while_it_is_written_to_is_not_written_to_for_long()
     let server = RawServer::start();
     let client = server.client();
     let side = greeted(&client, &server);
-    // More than the sockets hold: some of it waits in the client for a server that does not read.
+    // More than the sockets hold: a part waits in the client for a server that does not read.
     let call = client.start_bytes("Raw.Echo", Codec::Raw, &vec![1; 16 * MIB]);
     eventually("the call is under way", || client.stats().sent == 2);
     side.half_close();
-    // It is the server's closing that ends it, and not the time for a write without progress.
+    // The call ends because the server closes, not because a write makes no progress for too long.
     let error = end(call).unwrap_err();
     is_lost(&error, true);
     let CallError::Lost { error: why, .. } = &error else { panic!("{error:?}") };
@@ -264,8 +264,9 @@ fn a_call_that_meets_the_end_of_its_connection_goes_out_on_the_next() {
     let server = RawServer::start();
     let client = server.client();
     let mut side = greeted(&client, &server);
-    // The driver is kept from its sockets while the server closes and the next call comes: by a call that is sent, and
-    // whose time passes. What is late is looked for after the letters of a turn, so the next one is read after the end.
+    // A call whose deadline passes blocks the driver in its callback while the server closes and the next call
+    // arrives. The driver checks deadlines after the messages of a turn, so it reads the next call after the end of
+    // the connection.
     let (is_in, came_in) = mpsc::channel();
     let (open, gate) = mpsc::channel::<()>();
     let late = client.with_timeout(Duration::from_secs(1));
@@ -297,7 +298,7 @@ fn calls_outlive_the_client_that_made_them() {
     side.cancel_of(of_dropped.id);
     side.peer.send(&of_kept.reply("here"));
     assert_eq!(end(kept).unwrap(), b"here");
-    // The last one takes the connection with it.
+    // The connection closes with the last call.
     side.ends();
 }
 
@@ -325,7 +326,7 @@ fn ten_thousand_that_wait_for_their_turn_are_dropped_at_once() {
     eventually("nothing is left of them", || client.in_flight() == 1);
     side.peer.send(&asked.reply("done"));
     assert_eq!(end(first).unwrap(), b"done");
-    // None of them was sent: what comes next is the next call.
+    // None of them was sent: the next frame is the next call.
     lives(&client, &mut side);
 }
 
@@ -346,7 +347,8 @@ fn a_batch_whose_handles_are_gone_waits_for_no_connection() {
 #[test]
 fn a_client_is_there_for_its_first_call_however_busy_its_driver_is() {
     let server = RawServer::start();
-    // Calls of this one fail on the driver's thread as soon as their letters are read, and keep it there.
+    // Calls of this client fail on the driver's thread as soon as it reads their messages, and their callbacks
+    // block it.
     let driver = Driver::spawn().unwrap();
     let blocker = Client::builder(&nobody()).on(&driver);
     let blocker = blocker.configure(|config| config.backoff = FOR_EVER).build().unwrap();
@@ -365,7 +367,7 @@ fn a_client_is_there_for_its_first_call_however_busy_its_driver_is() {
     block();
     came_in.recv_timeout(PATIENCE).unwrap();
     block();
-    // More letters than the mailbox has room for: what follows goes another way, and the order is lost.
+    // More messages than the mailbox has room for: the following ones take another path, and their order is lost.
     let filling: Vec<_> = (0..6_000).map(|_| start(&blocker, "?")).collect();
     let client = Client::builder(&server.address).on(&driver).build().unwrap();
     gates[0].send(()).unwrap();

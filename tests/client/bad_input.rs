@@ -1,5 +1,6 @@
-//! The shared client against a server that says what no server should: garbage, frames of another version, replies to
-//! nobody, replies twice, replies too large. The call concerned fails, with what it knows; nobody else is harmed.
+//! The shared client against a server that violates the protocol: garbage, frames of another version, replies to
+//! unknown calls, duplicate replies, replies that are too large. The affected call fails with a precise error;
+//! other calls and connections are not affected.
 
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use crate::common::{Frame, MIB, eventually, kind};
 use coreloop::Code;
 use coreloop::client::{CallError, Client};
 
-/// A client with a connection that has been heard of.
+/// Returns a server and a client with a connection that has completed a call.
 fn pair() -> (RawServer, Client, Side) {
     let server = RawServer::start();
     let client = server.client();
@@ -16,15 +17,15 @@ fn pair() -> (RawServer, Client, Side) {
     (server, client, side)
 }
 
-/// The call fails since the server's bytes mean nothing; the client closes, and its next call has a new connection,
-/// though the server holds on to the old one.
+/// Sends an answer that the client cannot interpret. Asserts that the call fails and the client closes, and that
+/// its next call has a new connection, although the server keeps the old one open.
 #[track_caller]
 fn ends_the_connection(answer: impl FnOnce(u64) -> Vec<u8>) -> CallError {
     let (server, client, mut side) = pair();
     let call = start(&client, "one");
     let asked = side.request();
     side.peer.send_bytes(&answer(asked.id));
-    // It says no more: the connection is over for it, whether the server closes or not.
+    // The client sends nothing more, whether the server closes or not.
     side.ends();
     let next = start(&client, "two");
     let error = end(call).unwrap_err();
@@ -157,7 +158,7 @@ fn a_server_that_dribbles_is_understood_at_every_split() {
         side.peer.send_bytes(std::slice::from_ref(byte));
     }
     assert_eq!(end(call).unwrap(), b"a body with some bytes");
-    // And at one place each, with the client having read what came before: it answers a ping that goes in front.
+    // Also at each place when the client has read what came before the split: it answers a ping that precedes it.
     for at in 1..bytes.len() {
         let call = start(&client, "split");
         let reply = side.request().reply("a body with some bytes").bytes();
@@ -209,7 +210,7 @@ fn statuses_and_codecs_that_nobody_knows_are_the_call_s_own_affair() {
     let error = end(call).unwrap_err();
     assert!(matches!(error, CallError::Reply(_)), "{error:?}");
 
-    // One that is over the limit once it is decompressed.
+    // A reply that is over the limit after decompression.
     let call = start(&client, "large");
     let mut frame = side.request().reply(b"\xff\xff\xff\xff".to_vec());
     frame.flags = 1;
@@ -239,7 +240,7 @@ fn a_server_that_pings_and_never_reads_makes_the_client_hold_no_more() {
         assert_eq!(asked.kind, kind::PONG);
         pongs += 1;
     }
-    // What the sockets hold and what the client may: far fewer than one for each.
+    // The capacity of the sockets and the client's limit: far fewer than one pong per ping.
     assert!(pongs < PINGS / 2, "{pongs} answers to {PINGS} pings were kept for a server that did not read");
 }
 

@@ -1,4 +1,4 @@
-//! The bounds of the shared client where the server does not help: one that takes nothing, and times without end.
+//! The bounds of the shared client against a server that reads nothing, and timeouts that never pass.
 
 use std::io::ErrorKind::{InvalidInput, TimedOut};
 use std::io::{Read, Write};
@@ -11,9 +11,9 @@ use coreloop::codec::Codec;
 use coreloop::{Code, Context, Server, Status};
 use socket2::{Domain, Socket, Type};
 
-/// Longer than any of it takes: a test that waits so long has failed.
+/// Longer than any test needs: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The head of a native frame.
+/// The length of a native header.
 const HEAD: usize = 32;
 
 struct Math;
@@ -31,7 +31,8 @@ fn serve() -> (Server, String) {
     (server, address)
 }
 
-/// A server that takes the connection and reads nothing until it is told to; then it reads so many bytes.
+/// Starts a server that accepts a connection and reads nothing until it receives a number on the channel; then it
+/// reads that many bytes.
 fn deaf() -> (String, mpsc::Sender<usize>, std::thread::JoinHandle<()>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     // However large the system's buffers are, they must not hold what a test sends.
@@ -62,7 +63,7 @@ fn one_way_calls_to_a_server_that_does_not_read_wait_within_the_bound() {
     for _ in 0..CALLS {
         client.send_bytes("Sink.Put", Codec::Raw, &body).unwrap();
     }
-    // The line is a queue: when this one has ended, those before it have all been looked at.
+    // The endpoint has a queue: when this call has ended, all earlier ones have been processed.
     let last = client.with_timeout(Duration::from_millis(50)).call_bytes("Sink.Put", Codec::Raw, &[]);
     assert_eq!(last.unwrap_err().code(), Code::DeadlineExceeded);
     let sent = client.stats().sent as usize;
@@ -88,7 +89,7 @@ fn calls_that_are_given_up_do_not_pile_up_in_front_of_a_server_that_does_not_rea
     const CALLS: usize = 400;
     let hasty = client.with_timeout(Duration::from_millis(5));
     for _ in 0..CALLS / 16 {
-        // They are over before the next begin; their bytes are not.
+        // These calls end before the next ones begin; their bytes stay queued.
         let calls: Vec<_> = (0..16).map(|_| hasty.start_bytes("Sink.Put", Codec::Raw, &body)).collect();
         for call in calls {
             assert_eq!(call.wait().unwrap_err().code(), Code::DeadlineExceeded);
@@ -122,7 +123,7 @@ fn a_server_that_takes_nothing_and_one_that_stops_in_a_reply_are_left() {
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The beginning of a reply, and then nothing but waiting for the client's end.
+        // The beginning of a reply, and then nothing until the client closes.
         stream.write_all(&[0x19, 0x96, 1, 1]).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     });

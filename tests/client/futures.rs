@@ -1,5 +1,5 @@
-//! A call's handle as a future: on tokio, on smol, and on an executor of thirty lines. Whoever polled it last is woken,
-//! once; dropped before it is ready, it takes its call with it, at the server too.
+//! A call's handle as a future: on tokio, on smol, and on a minimal executor. The last waker is woken, once; a
+//! future that is dropped before it is ready cancels its call, at the server too.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -15,7 +15,7 @@ use coreloop::client::{CallError, Client};
 use coreloop::codec::Codec;
 use coreloop::reactor::Address;
 
-/// Calls that go out together and are awaited one after the other, some of which take a thread's turn at the server.
+/// Makes calls that are sent together and awaited one after the other; some of them occupy a worker at the server.
 async fn many_calls(client: Client, from: i64) -> i64 {
     let calls: Vec<_> = (from..from + 100)
         .map(|number| {
@@ -36,7 +36,7 @@ fn client_of(address: &Address) -> Client {
     Client::connect(&address.to_string()).unwrap()
 }
 
-/// The sum of what eight tasks of [`many_calls`] give.
+/// The sum of the results of eight tasks of [`many_calls`].
 const SUM: i64 = 799 * 800 / 2;
 
 #[test]
@@ -86,9 +86,9 @@ fn handles_are_awaited_on_smol() {
     assert_eq!((sum, client.stats().connects), (SUM, 1));
 }
 
-// An executor by hand.
+// A minimal executor.
 
-/// Wakes a thread, and counts how often it was asked to.
+/// Wakes a thread and counts the wake-ups.
 struct Alarm {
     thread: Thread,
     rings: AtomicU32,
@@ -111,7 +111,7 @@ impl Wake for Alarm {
     }
 }
 
-/// Runs a future to its end on this thread.
+/// Runs a future to completion on this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let alarm = Alarm::new();
@@ -231,7 +231,7 @@ fn a_batch_s_handle_may_be_awaited_before_the_batch_is_sent() {
     lives(&client, &mut side);
 }
 
-// Given up by the executor's own means.
+// Cancellation by the executor's own means.
 
 #[test]
 fn tokio_s_timeout_of_a_slow_call_cancels_it_at_the_server() {
@@ -240,7 +240,7 @@ fn tokio_s_timeout_of_a_slow_call_cancels_it_at_the_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let call = client.start_bytes("Blocking.Sleep", Codec::Json, b"60000");
-        // It runs before its time is up: one that is cancelled in the queue would say nothing.
+        // The handler starts before the timeout: a call that is cancelled in the queue would report nothing.
         poll_fn(|_| {
             rig.counts(1);
             Poll::Ready(())
@@ -276,7 +276,7 @@ fn a_task_that_is_aborted_cancels_its_calls() {
     assert!(error.is_cancelled());
     side.cancel_of(asked.id);
     lives(&client, &mut side);
-    // The runtime goes first, the client's thread lives on.
+    // The runtime ends first; the client's thread continues.
     runtime.shutdown_timeout(PATIENCE);
     lives(&client, &mut side);
     assert_ne!(asked.kind, kind::ONE_WAY);

@@ -1,4 +1,4 @@
-//! The client that asks for Go's net/rpc by CONNECT: what it says and when, and the answers that it does not take.
+//! The client that opens Go's net/rpc by HTTP CONNECT: what it sends and when, and the answers that it refuses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,7 +9,7 @@ use coreloop::client::{CallError, Client};
 use coreloop::demo::{self, Args, ArithClient};
 use coreloop::wire::netrpc::connect::{CONNECT, ConnectError};
 
-/// A server that reads the CONNECT of one connection and leaves the rest to `answer`.
+/// Starts a server that reads the CONNECT of one connection and leaves the rest to `answer`.
 fn asked(answer: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
@@ -24,10 +24,11 @@ fn asked(answer: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHa
     (address, server)
 }
 
-/// Why there is no connection to a server with that answer, after which it waits for the client to go, or goes itself.
+/// Returns the error of connecting to a server with that answer. The server then waits until the client closes, or
+/// closes itself.
 fn refusal(answer: &'static [u8], goes: bool) -> ConnectError {
     let (address, server) = asked(move |mut stream| {
-        // One that has heard enough may have gone.
+        // The client may close before it has read everything.
         let _ = stream.write_all(answer);
         if !goes {
             let _ = stream.read_to_end(&mut Vec::new());
@@ -75,7 +76,7 @@ fn a_silent_server_is_given_up_when_the_time_to_connect_has_passed() {
     server.join().expect("it was asked, and the socket is closed");
 }
 
-/// Hands what one side says to the other, `step` bytes at a time, until there is no more.
+/// Copies the bytes of one side to the other, `step` at a time, until the end.
 fn hand_on(mut from: TcpStream, mut to: TcpStream, step: usize) {
     let mut bytes = vec![0; step];
     while let Ok(read @ 1..) = from.read(&mut bytes) {

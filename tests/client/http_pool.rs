@@ -14,7 +14,7 @@ use coreloop::{Code, Context, Server};
 
 use crate::common::{PATIENCE, eventually};
 
-/// A server's end of one connection.
+/// The server's end of one connection.
 struct HttpSide(BufReader<TcpStream>);
 
 impl HttpSide {
@@ -23,7 +23,7 @@ impl HttpSide {
         HttpSide(BufReader::new(stream))
     }
 
-    /// The body of the next request; `None` at the end of the connection.
+    /// Returns the body of the next request; `None` at the end of the connection.
     fn request(&mut self) -> Option<String> {
         let mut length = 0;
         loop {
@@ -55,7 +55,8 @@ impl HttpSide {
     }
 }
 
-/// A server whose connections are given to a function, each on a thread of its own, with their number; and its address.
+/// Starts a server that passes each connection, with its number, to a function on its own thread; returns the
+/// address.
 fn serve(with: impl Fn(usize, HttpSide) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http:{}", listener.local_addr().unwrap());
@@ -76,7 +77,8 @@ fn call(client: &Client, body: &str) -> Result<String, CallError> {
 
 #[test]
 fn a_server_that_closes_connections_after_some_replies_loses_no_call() {
-    // As servers do: the last reply says so, then our side ends, and what still comes is read and dropped.
+    // As real servers do: the last reply announces the close, then the server half-closes, and reads and drops the
+    // rest.
     let address = serve(|_, mut side| {
         for nth in 1..=10 {
             let Some(body) = side.request() else { return };
@@ -136,7 +138,7 @@ fn a_quick_call_does_not_wait_for_slow_ones_and_the_pool_has_its_bound() {
     let start = |body: &str| client.start_bytes("Any.Echo", Codec::Json, body.as_bytes());
     let slow: Vec<_> = (1..connections_max).map(|_| start("\"slow\"")).collect();
     (0..20).for_each(|n| assert_eq!(call(&client, &n.to_string()).unwrap(), n.to_string()));
-    // With a slow call on each connection, the next waits for its turn, and can be given up there.
+    // With a slow call on each connection, the next call waits, and can be cancelled while it waits.
     let last = start("\"slow\"");
     eventually("all slow calls are sent", || client.stats().sent == 20 + connections_max as u64);
     let late = call(&client.with_timeout(Duration::from_millis(20)), "1").unwrap_err();
@@ -174,7 +176,7 @@ fn a_call_that_is_given_up_ends_its_connection_and_no_other() {
     assert!(matches!(late, CallError::DeadlineExceeded), "{late:?}");
     assert_eq!([next(), next()], [(1, "0".to_owned()), (1, "end".to_owned())]);
     assert_eq!(call(&client, "2").unwrap(), "2");
-    // A call that wants no reply has its connection until the reply comes.
+    // A one-way call occupies its connection until the reply arrives.
     client.send_bytes("Any.Echo", Codec::Json, b"3").unwrap();
     assert_eq!(call(&client, "4").unwrap(), "4");
     eventually("all have ended", || client.in_flight() == 0);
@@ -218,7 +220,7 @@ fn a_call_that_never_has_a_reply_is_not_repeated_for_ever() {
     let error = call(&client, "1").unwrap_err();
     assert!(matches!(error, CallError::Lost { may_have_run: true, .. }), "{error:?}");
     assert!((1..=3).contains(&requests.load(Ordering::SeqCst)));
-    // One that says each time that it has read nothing.
+    // Each answer of this server states that the request was not read.
     let address = serve(|_, mut side| {
         side.request();
         side.say("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");

@@ -1,5 +1,5 @@
-//! The bounds and the times of the shared client, each at its limit: calls in flight and waiting, bytes, the pauses
-//! between tries, idle connections, and the question for a sign of life.
+//! The bounds and timeouts of the shared client: calls in flight and waiting, bytes, the pauses between connection
+//! attempts, idle connections, and pings.
 
 use std::io;
 use std::sync::mpsc;
@@ -13,9 +13,9 @@ use coreloop::codec::{Codec, RawBytes};
 
 static ECHO: MethodId = MethodId::new("Raw.Echo");
 
-/// A pause that no test outlasts: the delay is drawn evenly from it, and a short one is a rare thing.
+/// A pause that no test outlasts: the delay is drawn uniformly from it, so a short one is very unlikely.
 const FOR_EVER: Backoff = Backoff { base_ms: 100_000_000_000, max_ms: 100_000_000_000 };
-/// A pause that is soon over.
+/// A short pause.
 const SOON: Backoff = Backoff { base_ms: 1, max_ms: 10 };
 
 fn pair(change: impl FnOnce(&mut ClientConfig)) -> (RawServer, Client, Side) {
@@ -25,7 +25,7 @@ fn pair(change: impl FnOnce(&mut ClientConfig)) -> (RawServer, Client, Side) {
     (server, client, side)
 }
 
-// Calls under way.
+// Calls in flight.
 
 #[test]
 fn a_call_over_the_bound_is_refused_until_one_has_ended() {
@@ -104,7 +104,7 @@ fn a_time_that_no_clock_shows_is_no_time() {
     assert_eq!(call.wait_timeout(Duration::MAX).unwrap().unwrap(), b"for ever");
 }
 
-// No connection.
+// Without a connection.
 
 #[test]
 fn between_two_tries_calls_fail_at_once() {
@@ -121,7 +121,7 @@ fn between_two_tries_calls_fail_at_once() {
 #[test]
 fn tries_go_on_with_pauses_that_are_bounded() {
     let client = Client::builder(&nobody()).configure(|config| config.backoff = SOON).build().unwrap();
-    // Were the pause doubled each time without a bound, the twentieth would be a quarter of an hour.
+    // With doubling and no bound, the twentieth pause would take a quarter of an hour.
     eventually("twenty tries have failed", || {
         assert!(end(start(&client, "?")).is_err());
         client.stats().connect_failures >= 20
@@ -157,7 +157,7 @@ fn calls_that_wait_for_a_connection_can_be_given_up() {
     assert_eq!((client.stats().cancelled, client.stats().sent), (3, 0));
 }
 
-// Silence.
+// Silent servers.
 
 #[test]
 fn a_connection_that_nobody_uses_is_closed_and_the_next_call_opens_one() {
@@ -180,7 +180,7 @@ fn a_connection_with_a_call_on_it_is_not_idle() {
     let call = start(&client, "slow");
     let mut side = server.accept();
     let asked = side.request();
-    // Two questions take many times the idle time.
+    // Two pings take many times the idle time.
     (0..2).for_each(|_| answer_ping(&mut side));
     side.peer.send(&asked.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
@@ -191,7 +191,7 @@ fn a_connection_with_a_call_on_it_is_not_idle() {
 /// How long the server of a test has to answer a ping: far more than it needs.
 const PING_MS: u64 = 700;
 
-/// The client asks for a sign of life, and gets it.
+/// Answers the client's ping.
 #[track_caller]
 fn answer_ping(side: &mut Side) {
     let asked = side.next().expect("the connection ended instead of a ping");
@@ -230,7 +230,7 @@ fn a_large_reply_on_a_slow_link_is_a_sign_of_life_all_the_time() {
     let call = start(&client, "slow");
     let reply = side.request().reply("byte by byte").bytes();
     let (mut slow, rest) = reply.split_at(4);
-    // Each question is answered with a byte of the reply: in the middle of it there is no place for a pong.
+    // The server answers each ping with another byte of the reply: a pong cannot be sent in the middle of it.
     while let Some((byte, after)) = slow.split_first() {
         let asked = side.next().expect("the connection was given up in the middle of a reply");
         assert_eq!(asked.kind, kind::PING);
@@ -262,7 +262,7 @@ fn a_client_that_was_stopped_for_long_asks_before_it_gives_up() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
     let asked = side.request();
-    // The driver stands still for as long as a server may be silent, and longer: it cannot have heard anything.
+    // The driver is blocked for longer than a server may be silent, so it cannot have read anything.
     let (done, is_done) = mpsc::channel();
     client.start_then::<RawBytes, RawBytes>(&ECHO, b"stop", move |result| {
         assert_eq!(result.unwrap()[..], b"go on"[..]);

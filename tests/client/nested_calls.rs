@@ -1,6 +1,5 @@
-//! Calls on behalf of calls, through three services: what is left of the time, who gives up, and what the caller said go
-//! on from each to the next; what the caller was trusted by does not. With a client's own thread, and with the reactor
-//! of the server that calls.
+//! Nested calls through three services: the time left, cancellation and metadata pass from each call to the next;
+//! credentials do not. Tested with a client thread, and with the reactor of the calling server.
 
 use std::sync::mpsc;
 use std::time::Duration;
@@ -11,7 +10,7 @@ use coreloop::client::{Backoff, CallError, Client, Driver};
 use coreloop::codec::Codec;
 use coreloop::{Code, Context, Server, Status};
 
-/// What a service saw of its call.
+/// What a service observed of its call.
 #[derive(Debug)]
 struct Seen {
     place: usize,
@@ -25,7 +24,7 @@ impl Seen {
     }
 }
 
-/// A service that calls the next one; the last one waits until nobody waits for it.
+/// A service that calls the next one; the last one waits until its call is cancelled.
 struct Hop {
     place: usize,
     next: Option<Client>,
@@ -40,7 +39,7 @@ impl Hop {
         let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
         let metadata = cx.metadata().iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
         let seen = Seen { place: self.place, left: cx.time_left(), metadata };
-        // The test may have ended over another call.
+        // The test may have ended already, because of another call.
         let _ = self.began.send(seen);
         let result = match &self.next {
             Some(next) => HopClient::new(cx.client(next)).go().map_err(Status::from),
@@ -60,7 +59,7 @@ struct Chain {
     servers: Vec<Server>,
 }
 
-/// Who drives the connection from one service to the next.
+/// What drives the connection from one service to the next.
 #[derive(Clone, Copy, Debug)]
 enum Drives {
     OwnThread,
@@ -92,7 +91,7 @@ fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
 }
 
 impl Chain {
-    /// The next three that began, in their order.
+    /// Returns the next three calls that began, in order of the services.
     fn three(&self) -> [Seen; 3] {
         [0, 1, 2].map(|place| {
             let seen = self.began.recv_timeout(PATIENCE).expect("the next service is called");
@@ -101,7 +100,7 @@ impl Chain {
         })
     }
 
-    /// All three end since nobody waits for them, the last one too, which would wait for ever.
+    /// Asserts that all three calls end by cancellation, also the last, which would wait for ever.
     #[track_caller]
     fn all_end(self, code: Code) {
         let mut ended = [false; 3];
@@ -111,7 +110,7 @@ impl Chain {
             ended[place] = true;
         }
         assert_eq!(ended, [true; 3]);
-        // Whoever calls goes first: a server waits for the calls that it still serves.
+        // Callers shut down first: a server waits for the calls that it still serves.
         for server in self.servers.into_iter().rev() {
             assert_eq!(server.shutdown().drain_cancelled, 0);
         }
@@ -123,11 +122,11 @@ fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
     const BUDGET: Duration = Duration::from_millis(50);
     for drives in BOTH {
         let chain = chain(drives, |client| client);
-        // A first call makes the connections, with all the time in the world.
+        // The first call opens the connections, without a deadline.
         let warm_up = HopClient::new(chain.client.clone()).go_start();
         assert!(chain.three().iter().all(|seen| seen.left.is_none()), "nobody has set a deadline");
         drop(warm_up);
-        // On a machine that is busy elsewhere the time may pass before the last service is called at all.
+        // On a busy machine the deadline may pass before the last service is called.
         let (mut seen, mut tries) = (Vec::new(), 0);
         eventually("the last service is called in time", || {
             tries += 1;
@@ -135,7 +134,7 @@ fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
             let client = chain.client.with_timeout(BUDGET).with_metadata("try", this_try.as_bytes());
             let error = HopClient::new(client.unwrap()).go().unwrap_err();
             assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
-            // What began in vain, in the tries before, may be told of late.
+            // Reports of earlier attempts may arrive late; they are ignored.
             let of_this = |seen: &Seen| seen.value("try") == Some(&this_try);
             seen = chain.began.try_iter().filter(of_this).collect();
             seen.len() == 3
@@ -181,7 +180,7 @@ fn a_deadline_at_the_top_stops_the_bottom() {
         let seen = chain.began.recv_timeout(PATIENCE).unwrap();
         assert!(seen.left.is_some());
         assert_eq!(end(call).unwrap_err().code(), Code::DeadlineExceeded);
-        // Each that began has ended, however far the call came.
+        // Every call that began has ended, no matter how many services were reached.
         let (mut began, mut ended) = (1, 0);
         eventually("all have ended", || {
             began += chain.began.try_iter().count();
@@ -233,7 +232,7 @@ fn what_the_caller_said_goes_on_but_not_what_it_is_trusted_by() {
 
 #[test]
 fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for() {
-    // A client that waits without end for somebody to answer at its address.
+    // A client that waits without end for a server at its address.
     let soon = Backoff { base_ms: 1, max_ms: 50 };
     let next = Client::builder(&nobody())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, soon))
@@ -251,12 +250,12 @@ fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for(
             cx.on_cancel(move || told.send(()).unwrap_or_default());
             let _ = began_tx.send(());
             if is_late {
-                // Sent when everybody has been told of the cancellation: nobody will tell again.
+                // Send it after the cancellation has been delivered: it is not delivered again.
                 is_told.recv_timeout(PATIENCE).unwrap();
             }
             batch.send();
             let _ = ended_tx.send(end(call).map(|_| ()));
-            // Made after that, it is not even begun.
+            // A call that is made after the cancellation does not even begin.
             let _ = ended_tx.send(end(start(&nested, "?")).map(|_| ()));
             Ok(1)
         })

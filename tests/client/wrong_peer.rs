@@ -1,4 +1,4 @@
-//! Errors of calls that meet another method or another protocol than they meant: they name what the client knows.
+//! Errors of calls that reach another method or another protocol than intended: they name what the client knows.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use coreloop::wire::{ForeignProtocol, ProtocolId, ProtocolSet};
 use coreloop::{Code, Context, Server};
 
 fn text_of(scheme: &str) -> (Codec, &'static [u8]) {
-    // gob: the number 1.
+    // The number 1 in gob.
     if scheme.starts_with("gob") { (Codec::Gob, &[3, 4, 0, 2]) } else { (Codec::Json, b"1") }
 }
 
@@ -67,14 +67,15 @@ fn each_protocol_says_what_it_met_at_a_listener_of_another() {
             let error = result.unwrap_err();
             let text = error.to_string();
             let why = format!("{scheme} at a listener for {name} alone: {text}");
-            // Where it answers, the error says in what; where it closes, that it may not speak the protocol.
+            // If the peer answers, the error names the protocol of the answer; if it closes, the error says that it
+            // may not speak the protocol.
             match &error {
                 CallError::WrongProtocol(wrong) => {
                     assert_eq!(wrong.met.scheme().unwrap().name(), name, "{why}");
                     assert!(text.contains(&format!("use {name}:{address}")), "{why}");
                 }
                 CallError::Lost { .. } => assert!(text.contains(&format!("may not speak {scheme}")), "{why}"),
-                // By gob-http the connection itself is refused, with an answer or without.
+                // With gob-http the connection itself is refused, with or without an answer.
                 CallError::Connect(_) => assert_eq!(scheme, "gob-http", "{why}"),
                 CallError::Status(_) => assert_eq!((scheme, name), ("jsonrpc", "http"), "{why}"),
                 other => panic!("{why}: {other:?}"),
@@ -92,7 +93,7 @@ fn each_protocol_says_what_it_met_at_a_listener_of_another() {
     }
 }
 
-/// The address of a peer that says this to each connection, once it was spoken to.
+/// Returns the address of a peer that sends these bytes on each connection once it has received something.
 fn peer(says: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -101,7 +102,8 @@ fn peer(says: &'static [u8]) -> String {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(says);
-            // What comes until the client has gone is read, so that it hears what was said.
+            // Reads until the client closes, so that the client receives the answer (closing with unread bytes
+            // would reset the connection).
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });
