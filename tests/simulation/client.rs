@@ -1,4 +1,5 @@
-//! The client's end: asks, cancels, pings, and says what no client should, and knows what it is owed.
+//! The client's end of the simulation: it sends requests, cancellations, pings and invalid frames, and tracks the
+//! answers that are outstanding.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,12 +12,12 @@ use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
 use crate::server::{LATER, NEVER, NOW};
 
-/// A question, and where in the stream it ends.
+/// A request, and where in the stream it ends.
 struct Asked {
     ends_at: usize,
     one_way: bool,
     body_len: usize,
-    /// The code of its answer must be another than ok.
+    /// The answer must have a code other than ok.
     is_refused: bool,
 }
 
@@ -30,11 +31,11 @@ pub struct Client {
     next_id: u64,
     pings: Vec<usize>,
     pub pongs: usize,
-    /// All that can be read has been read.
+    /// All readable bytes have been read.
     pub is_at_end: bool,
     pub is_told_to_drain: bool,
     pub is_hung_up: bool,
-    /// It has said something after which nothing can be trusted.
+    /// The client has sent something after which the stream cannot be trusted.
     pub is_to_blame: bool,
 }
 
@@ -116,7 +117,7 @@ impl Client {
         self.asked.insert(id, Asked { ends_at, one_way, body_len, is_refused });
     }
 
-    /// Something that is refused, whose end can be trusted: the connection lives.
+    /// Sends a request that is refused but whose end is known: the connection stays open.
     pub fn ask_what_is_refused(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
         let id = self.new_id(rng);
         let mut frame = request(id);
@@ -131,11 +132,11 @@ impl Client {
         let body_len = u32::from_le_bytes([frame[28], frame[29], frame[30], frame[31]]) as usize;
         self.put(&frame);
         self.put(&vec![0x19; metadata_len + body_len]);
-        // The answer goes out as soon as the header has come.
+        // The server answers as soon as the header has arrived.
         self.note(id, false, 0, true, up);
     }
 
-    /// Something after which no byte can be trusted.
+    /// Sends a frame after which the stream cannot be trusted.
     pub fn break_it(&mut self, rng: &mut Rng, up: &Pipe) {
         self.is_to_blame = true;
         let id = self.new_id(rng);
@@ -154,7 +155,7 @@ impl Client {
 
     pub fn cancel(&mut self, rng: &mut Rng) {
         let waiting: Vec<u64> = self.asked.keys().copied().filter(|id| !self.answered.contains(id)).collect();
-        // Sorted, since the order of a hash map is not the seed's.
+        // Chosen by order, since the order of a hash map does not depend on the seed.
         if let Some(id) = waiting.iter().max().map(|max| max - (rng.below(4) as u64).min(*max)) {
             self.say(Outgoing::Cancel { id });
         }
@@ -184,7 +185,7 @@ impl Client {
         }
     }
 
-    /// Reads a little; every answer must be one that is owed.
+    /// Reads a few bytes; every answer must be outstanding.
     pub fn read(&mut self, rng: &mut Rng, down: &mut Pipe) {
         if self.is_at_end {
             return;
@@ -234,7 +235,7 @@ impl Client {
         }
     }
 
-    /// The questions that went out whole and want an answer.
+    /// Returns the requests that were sent completely and expect an answer.
     pub fn owed(&self, written: usize) -> impl Iterator<Item = u64> {
         self.asked
             .iter()
@@ -242,7 +243,7 @@ impl Client {
             .map(|(id, _)| *id)
     }
 
-    /// The pings that went out whole.
+    /// Returns the number of pings that were sent completely.
     pub fn pings_sent(&self, written: usize) -> usize {
         self.pings.iter().filter(|ends_at| **ends_at <= written).count()
     }

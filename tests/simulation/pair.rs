@@ -1,8 +1,9 @@
-//! Two ends of a connection joined in memory, under a fake clock and the dice of a seed: short reads and writes,
-//! delays, resets, half closes, time that jumps, drains, cancellations, frames that nobody should send.
+//! Two ends of a connection joined in memory, under a fake clock and a seeded random generator: short reads and
+//! writes, delays, resets, half closes, clock jumps, drains, cancellations, invalid frames.
 //!
-//! After each run every call was answered exactly once or its connection had ended, nothing was answered that was
-//! not asked, and every buffer is home. `SIM_SEEDS` is how many seeds are run (2 000), `SIM_SEED` one to run alone.
+//! After each run, every call was answered exactly once or its connection had ended, every answer belongs to a
+//! request, and every buffer was returned. `SIM_SEEDS` is the number of seeds to run (2 000), `SIM_SEED` a single
+//! one.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,7 +19,7 @@ use coreloop::conn::CloseReason;
 /// More steps than any run needs.
 const STEPS_MAX: usize = 200_000;
 
-/// What may happen in a run, thrown at its beginning, so that most runs end well.
+/// What may happen in a run, drawn at its start, so that most runs end well.
 struct Character {
     asks: usize,
     may_reset: bool,
@@ -46,7 +47,7 @@ fn limits(rng: &mut Rng) -> Limits {
     }
 }
 
-/// One run. Gives why the server's connection ended.
+/// Runs one simulation; returns why the server's connection ended.
 fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
     let mut rng = Rng::new(seed);
     let mut now = Instant::now();
@@ -102,7 +103,7 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
             12 => server.work(&mut rng, client.is_hung_up, now),
             _ => {}
         }
-        // Whoever is scheduled goes on; the others are delayed.
+        // The ends that are scheduled make progress; the others are delayed.
         if rng.one_in(2) {
             client.write(&mut rng, &mut up);
         }
@@ -125,13 +126,13 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
             server.conn.check(&server.limits);
         }
         if asks_left == 0 && !client.has_to_write() && rng.one_in(30) || client.is_at_end {
-            // Nothing more to ask; what is owed still comes.
+            // The client sends nothing more; outstanding answers still arrive.
             client.is_hung_up = true;
         }
         let after = (up.total, down.total, server.accepted.len(), client.answered.len());
         quiet = if before == after { quiet + 1 } else { 0 };
         if quiet > 200 {
-            // Everybody waits for a time to come, or for work that nobody cancels.
+            // Both ends wait for a deadline, or for work that is never cancelled.
             quiet = 0;
             if server.has_work() {
                 server.work(&mut rng, true, now);
@@ -142,7 +143,7 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
     }
 
     let why = server.closed.clone().expect("it ended");
-    // The connection ended because nothing was left to do, not because somebody was late, lost or wrong.
+    // The connection ended because nothing was left to do, not because of a timeout, a loss or an error.
     let is_graceful = matches!(why, CloseReason::PeerClosed | CloseReason::Drained | CloseReason::Idle);
     if is_graceful && !is_reset {
         let unanswered = server.accepted.difference(&server.answered).count();
@@ -196,8 +197,8 @@ fn every_call_is_answered_once_whatever_the_seed() {
     }
 }
 
-/// The process is stopped for an hour while requests wait to be read and answers to be written: none of that makes the
-/// peer late.
+/// The process is stopped for an hour while requests wait to be read and answers to be written: that must not make
+/// the peer late.
 #[test]
 fn what_waits_while_the_clock_jumps_is_served() {
     for seed in 0..500 {
@@ -213,7 +214,7 @@ fn what_waits_while_the_clock_jumps_is_served() {
             frame.extend([id as u8; 20]);
             frame
         };
-        // Nothing, a byte, a part or the whole of the first was read before; the rest waits.
+        // Nothing, one byte, a part, or all of the first frame was read before; the rest waits.
         let before = [0, 1, 2, 10, 51, 52][rng.below(6)];
         let first = frame(1);
         up.write(&first[..before]);
