@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use crate::counting::times_in_all;
+use crate::counting::total_allocations;
 use coreloop::client::{Caller, Client, Direct, MethodId, Starter};
 use coreloop::codec::{Codec, Plain, RawBytes};
 use serde::{Deserialize, Serialize};
@@ -35,9 +35,9 @@ fn echo(mut stream: TcpStream) {
 /// Returns the allocations per call over many rounds of `calls` calls each.
 fn per_call(calls: usize, mut round: impl FnMut()) -> f64 {
     (0..500).for_each(|_| round());
-    let before = times_in_all();
+    let before = total_allocations();
     (0..2_000).for_each(|_| round());
-    (times_in_all() - before) as f64 / (2_000 * calls) as f64
+    (total_allocations() - before) as f64 / (2_000 * calls) as f64
 }
 
 fn check(what: &str, measured: f64, most: f64) {

@@ -1,7 +1,7 @@
 //! Tests that a net/rpc call on a warm connection allocates nothing at either end.
 
-use crate::counting::asked;
-use crate::one_method::{ADD, carry};
+use crate::counting::allocated;
+use crate::one_method::{ADD, move_queued};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::codec::gob;
 use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
@@ -29,7 +29,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
     gob::encode(&Args { a: 13, b: 42 }, &mut result).unwrap();
     let mut times = Vec::with_capacity(8);
     for round in 0..8 {
-        let before = asked();
+        let before = allocated();
         for id in 0..DEPTH {
             let call = OutgoingCall {
                 id: round * DEPTH + id,
@@ -45,7 +45,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             };
             client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
         }
-        carry(&mut queue, &mut pool, &mut stream);
+        move_queued(&mut queue, &mut pool, &mut stream);
         let mut at = 0;
         while let Decoded::Message { message, consumed } = server.decode(&stream[at..]) {
             let Message::Request(request) = message else { panic!("{message:?}") };
@@ -62,7 +62,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         stream.clear();
-        carry(&mut queue, &mut pool, &mut stream);
+        move_queued(&mut queue, &mut pool, &mut stream);
         let (mut at, mut answers) = (0, 0);
         while let Decoded::Message { message, consumed } = client.decode(&stream[at..]) {
             let Message::Reply(reply) = message else { panic!("{message:?}") };
@@ -73,7 +73,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         // One of them was one-way.
         assert_eq!((at, answers), (stream.len(), DEPTH - 1));
         stream.clear();
-        times.push(asked().times - before.times);
+        times.push(allocated().times - before.times);
     }
     assert!(times[0] > 0, "what is warm must have been made");
     assert_eq!(times[1..], [0; 7]);

@@ -48,7 +48,7 @@ fn first_call() -> Vec<u8> {
 
 /// Returns the bytes that the server holds per connection after one call each. The measurement doubles the number
 /// of connections, so that tables that grow by doubling have just done so.
-fn held_by_each(count: usize) -> usize {
+fn bytes_per_connection(count: usize) -> usize {
     let server = demo::services(Server::builder()).cores(1).workers(1).listen("127.0.0.1:0").start().unwrap();
     let (address, call) = (server.addresses()[0].to_string(), first_call());
     let mut streams: Vec<TcpStream> = Vec::with_capacity(2 * count);
@@ -80,7 +80,7 @@ fn held_by_each(count: usize) -> usize {
 #[test]
 fn an_idle_connection_holds_less_than_a_kibibyte() {
     let _turn = crate::counting::serial();
-    let each = held_by_each(128);
+    let each = bytes_per_connection(128);
     println!("{each} bytes for each idle connection");
     assert!(each <= 1024, "{each} bytes for an idle connection");
 }

@@ -4,7 +4,7 @@
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::counting::times_in_all;
+use crate::counting::total_allocations;
 use coreloop::codec::Codec;
 use coreloop::message::method_hash;
 use coreloop::{Server, demo};
@@ -48,9 +48,9 @@ fn per_call_of(
     };
     let rounds = 32_000_usize.div_ceil(depth).max(200);
     round(rounds.max(500) / 2);
-    let before = times_in_all();
+    let before = total_allocations();
     round(rounds);
-    (times_in_all() - before) as f64 / (rounds * depth) as f64
+    (total_allocations() - before) as f64 / (rounds * depth) as f64
 }
 
 #[test]

@@ -123,7 +123,7 @@ fn a_callback_runs_once_with_the_answer() {
 }
 
 #[test]
-fn a_batch_leaves_in_one_write_and_its_handles_say_so_before() {
+fn a_batch_is_sent_in_one_write() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     let batch = MathClient::new(client.batch());
@@ -147,7 +147,7 @@ fn a_batch_leaves_in_one_write_and_its_handles_say_so_before() {
 }
 
 #[test]
-fn a_deadline_reaches_the_server_and_is_kept_here() {
+fn a_deadline_holds_at_the_client_and_the_server() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     let math = MathClient::new(client.with_timeout(Duration::from_millis(50)));
@@ -225,7 +225,7 @@ fn ten_thousand_handles_dropped_at_once_leave_nothing_behind() {
 }
 
 #[test]
-fn a_client_that_is_dropped_leaves_its_calls_to_their_handles() {
+fn handles_outlive_their_dropped_client() {
     let rig = rig();
     let math = MathClient::new(Client::connect(&rig.address).unwrap());
     let call = math.later_start(&1);
@@ -244,7 +244,7 @@ fn a_client_that_is_dropped_leaves_its_calls_to_their_handles() {
 }
 
 #[test]
-fn a_server_that_drains_is_left_when_its_calls_are_done() {
+fn a_draining_server_is_disconnected_after_its_calls() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     let math = MathClient::new(client.clone());
@@ -341,7 +341,7 @@ fn the_codecs_compression_and_large_bodies_travel() {
 }
 
 #[test]
-fn a_unix_socket_will_do() {
+fn calls_work_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let address = format!("unix:{}", folder.path().join("s").display());
     let server = Server::builder()
@@ -357,7 +357,7 @@ fn a_unix_socket_will_do() {
 }
 
 #[test]
-fn a_method_id_that_is_not_there_is_the_server_s_answer() {
+fn an_unknown_method_id_is_answered_by_the_server() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     static NOWHERE: coreloop::client::MethodId = coreloop::client::MethodId::new("Math.Nowhere");

@@ -44,13 +44,13 @@ impl HttpSide {
     }
 
     fn reply(&mut self, fields: &str, body: &str) {
-        self.say(&format!(
+        self.send_text(&format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{body}",
             body.len()
         ));
     }
 
-    fn say(&mut self, text: &str) {
+    fn send_text(&mut self, text: &str) {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 }
@@ -76,7 +76,7 @@ fn call(client: &Client, body: &str) -> Result<String, CallError> {
 }
 
 #[test]
-fn a_server_that_closes_connections_after_some_replies_loses_no_call() {
+fn connections_closed_after_replies_lose_no_call() {
     // As real servers do: the last reply announces the close, then the server half-closes, and reads and drops the
     // rest.
     let address = serve(|_, mut side| {
@@ -117,7 +117,7 @@ fn a_server_that_closes_connections_after_some_replies_loses_no_call() {
 }
 
 #[test]
-fn a_quick_call_does_not_wait_for_slow_ones_and_the_pool_has_its_bound() {
+fn quick_calls_pass_slow_ones_in_a_bounded_pool() {
     let (open, gate) = mpsc::channel::<()>();
     let gate = Arc::new(std::sync::Mutex::new(gate));
     let (connections, connections_max) = (Arc::new(AtomicUsize::new(0)), 4);
@@ -153,19 +153,19 @@ fn a_quick_call_does_not_wait_for_slow_ones_and_the_pool_has_its_bound() {
 }
 
 #[test]
-fn a_call_that_is_given_up_ends_its_connection_and_no_other() {
-    let (hear, heard) = mpsc::channel();
+fn a_cancelled_call_closes_only_its_connection() {
+    let (report, reports) = mpsc::channel();
     let address = serve(move |number, mut side| {
         while let Some(body) = side.request() {
-            hear.send((number, body.clone())).unwrap();
+            report.send((number, body.clone())).unwrap();
             if body != "0" {
                 side.reply("", &body);
             }
         }
-        hear.send((number, "end".to_owned())).unwrap();
+        report.send((number, "end".to_owned())).unwrap();
     });
     let client = Client::connect(&address).unwrap();
-    let next = || heard.recv_timeout(PATIENCE).unwrap();
+    let next = || reports.recv_timeout(PATIENCE).unwrap();
     let given_up = client.start_bytes("Any.Echo", Codec::Json, b"0");
     assert_eq!(next(), (0, "0".to_owned()));
     assert_eq!(call(&client, "1").unwrap(), "1");
@@ -184,7 +184,7 @@ fn a_call_that_is_given_up_ends_its_connection_and_no_other() {
 }
 
 #[test]
-fn a_connection_that_closes_without_a_reply_fails_its_call_unless_that_may_run_twice() {
+fn a_lost_reply_fails_the_call_unless_it_is_idempotent() {
     static GET: MethodId = MethodId::new("Any.Get").idempotent();
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
@@ -209,7 +209,7 @@ fn a_connection_that_closes_without_a_reply_fails_its_call_unless_that_may_run_t
 }
 
 #[test]
-fn a_call_that_never_has_a_reply_is_not_repeated_for_ever() {
+fn retries_without_a_reply_are_bounded() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
     let address = serve(move |_, mut side| {
@@ -223,14 +223,14 @@ fn a_call_that_never_has_a_reply_is_not_repeated_for_ever() {
     // Each answer of this server states that the request was not read.
     let address = serve(|_, mut side| {
         side.request();
-        side.say("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        side.send_text("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     });
     let error = call(&Client::connect(&address).unwrap(), "1").unwrap_err();
     assert!(matches!(error, CallError::Lost { may_have_run: false, .. }), "{error:?}");
 }
 
 #[test]
-fn one_reply_over_the_limit_fails_one_call_in_each_protocol() {
+fn a_reply_over_the_limit_fails_only_its_call() {
     let server = Server::builder()
         .method("Any.Long", |_: &Context<'_>, n: u64| Ok("x".repeat(n as usize)))
         .method_of_kind("Any.Sleep", Kind::Blocking, |cx: &Context<'_>, ms: u64| {
@@ -260,12 +260,12 @@ fn one_reply_over_the_limit_fails_one_call_in_each_protocol() {
 }
 
 #[test]
-fn an_error_of_any_length_keeps_its_code_and_its_text_in_each_protocol() {
+fn errors_of_any_length_keep_their_code_and_text() {
     let text = "no é\n\"such\" ".repeat(30_000);
-    let said = text.clone();
+    let expected_text = text.clone();
     let server = Server::builder()
         .method("Any.Fail", move |_: &Context<'_>, _: u64| {
-            Err::<u64, _>(coreloop::Status::not_found(said.clone()))
+            Err::<u64, _>(coreloop::Status::not_found(expected_text.clone()))
         })
         .listen("127.0.0.1:0")
         .start()

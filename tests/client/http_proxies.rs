@@ -166,7 +166,7 @@ fn no_call_is_lost(kind: ProxyKind) {
     assert_eq!((done, errors.len()), (calls(), 0), "{:?}", errors.first());
 }
 
-fn reloads_lose_nothing_that_may_be_repeated(kind: ProxyKind) {
+fn reloads_lose_no_idempotent_call(kind: ProxyKind) {
     let server = backend();
     let Some(mut proxy) = Proxy::start(kind, &server.addresses()[0].to_string()) else { return };
     let client = Client::connect(&format!("http:{}", proxy.address)).unwrap();
@@ -204,11 +204,11 @@ fn no_call_through_haproxy_is_lost() {
 }
 
 #[test]
-fn nginx_reloads_and_nothing_that_may_be_repeated_is_lost() {
-    reloads_lose_nothing_that_may_be_repeated(ProxyKind::Nginx);
+fn nginx_reloads_lose_no_idempotent_call() {
+    reloads_lose_no_idempotent_call(ProxyKind::Nginx);
 }
 
 #[test]
-fn haproxy_reloads_and_nothing_that_may_be_repeated_is_lost() {
-    reloads_lose_nothing_that_may_be_repeated(ProxyKind::HaProxy);
+fn haproxy_reloads_lose_no_idempotent_call() {
+    reloads_lose_no_idempotent_call(ProxyKind::HaProxy);
 }

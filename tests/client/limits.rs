@@ -5,7 +5,7 @@ use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::common::raw_server::{RawServer, Side, end, greeted, lives, nobody, start};
+use crate::common::raw_server::{RawServer, Side, assert_works, connected, end, start, unused_address};
 use crate::common::{Frame, PATIENCE, eventually, kind};
 use coreloop::Code;
 use coreloop::client::{Backoff, CallError, Client, ClientConfig, MethodId, Starter, WhenFull};
@@ -21,7 +21,7 @@ const SOON: Backoff = Backoff { base_ms: 1, max_ms: 10 };
 fn pair(change: impl FnOnce(&mut ClientConfig)) -> (RawServer, Client, Side) {
     let server = RawServer::start();
     let client = Client::builder(&server.address).configure(change).build().unwrap();
-    let side = greeted(&client, &server);
+    let side = connected(&client, &server);
     (server, client, side)
 }
 
@@ -38,37 +38,37 @@ fn a_call_over_the_bound_is_refused_until_one_has_ended() {
     assert_eq!((error.code(), error.may_have_run()), (Code::ResourceExhausted, false));
     side.peer.send(&of_first.reply("done"));
     assert_eq!(end(first).unwrap(), b"done");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     drop(second);
-    side.cancel_of(of_second.id);
-    lives(&client, &mut side);
+    side.expect_cancel(of_second.id);
+    assert_works(&client, &mut side);
 }
 
 #[test]
-fn calls_over_the_bound_have_their_turn_in_their_order() {
+fn calls_over_the_bound_are_sent_in_order() {
     let (_server, client, mut side) = pair(|config| (config.in_flight_max, config.waiting_max) = (1, 3));
     let calls: Vec<_> = (0..4).map(|number| start(&client, &number.to_string())).collect();
     let error = end(start(&client, "one too many")).unwrap_err();
     assert!(matches!(error, CallError::Full { calls_max: 4 }), "{error:?}");
     for number in 0..4 {
-        let asked = side.request();
-        assert_eq!(asked.body, number.to_string().as_bytes());
+        let request = side.request();
+        assert_eq!(request.body, number.to_string().as_bytes());
         assert_eq!(client.stats().sent, 2 + number, "one at a time");
-        side.peer.send(&asked.reply("done"));
+        side.peer.send(&request.reply("done"));
     }
     calls.into_iter().for_each(|call| assert_eq!(end(call).unwrap(), b"done"));
 }
 
 #[test]
-fn a_call_whose_time_passes_while_it_waits_is_never_sent() {
+fn a_call_that_expires_in_the_queue_is_never_sent() {
     let (_server, client, mut side) = pair(|config| config.in_flight_max = 1);
     let first = start(&client, "first");
-    let asked = side.request();
+    let request = side.request();
     let error = end(start(&client.with_timeout(Duration::from_millis(10)), "second")).unwrap_err();
     assert!(matches!(error, CallError::DeadlineExceeded), "{error:?}");
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(first).unwrap(), b"done");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     assert_eq!(client.stats().late, 1);
 }
 
@@ -97,7 +97,7 @@ fn bytes_over_the_bound_wait_even_where_calls_do_not() {
 }
 
 #[test]
-fn a_time_that_no_clock_shows_is_no_time() {
+fn an_unrepresentable_deadline_is_no_deadline() {
     let (_server, client, mut side) = pair(|_| {});
     let mut call = start(&client.with_timeout(Duration::MAX), "for ever");
     assert_eq!(side.echo().time_left_us, 0);
@@ -107,8 +107,9 @@ fn a_time_that_no_clock_shows_is_no_time() {
 // Without a connection.
 
 #[test]
-fn between_two_tries_calls_fail_at_once() {
-    let client = Client::builder(&nobody()).configure(|config| config.backoff = FOR_EVER).build().unwrap();
+fn calls_between_connection_attempts_fail_at_once() {
+    let client =
+        Client::builder(&unused_address()).configure(|config| config.backoff = FOR_EVER).build().unwrap();
     for _ in 0..100 {
         let error = end(start(&client, "?")).unwrap_err();
         let CallError::Connect(why) = &error else { panic!("{error:?}") };
@@ -119,8 +120,9 @@ fn between_two_tries_calls_fail_at_once() {
 }
 
 #[test]
-fn tries_go_on_with_pauses_that_are_bounded() {
-    let client = Client::builder(&nobody()).configure(|config| config.backoff = SOON).build().unwrap();
+fn pauses_between_connection_attempts_are_bounded() {
+    let client =
+        Client::builder(&unused_address()).configure(|config| config.backoff = SOON).build().unwrap();
     // With doubling and no bound, the twentieth pause would take a quarter of an hour.
     eventually("twenty tries have failed", || {
         assert!(end(start(&client, "?")).is_err());
@@ -129,8 +131,8 @@ fn tries_go_on_with_pauses_that_are_bounded() {
 }
 
 #[test]
-fn calls_wait_for_a_connection_where_they_may() {
-    let address = nobody();
+fn calls_may_wait_for_a_connection() {
+    let address = unused_address();
     let client = Client::builder(&address)
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, SOON))
         .build()
@@ -146,8 +148,8 @@ fn calls_wait_for_a_connection_where_they_may() {
 }
 
 #[test]
-fn calls_that_wait_for_a_connection_can_be_given_up() {
-    let client = Client::builder(&nobody())
+fn calls_that_wait_for_a_connection_can_be_cancelled() {
+    let client = Client::builder(&unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, FOR_EVER))
         .build()
         .unwrap();
@@ -160,7 +162,7 @@ fn calls_that_wait_for_a_connection_can_be_given_up() {
 // Silent servers.
 
 #[test]
-fn a_connection_that_nobody_uses_is_closed_and_the_next_call_opens_one() {
+fn an_unused_connection_is_closed_and_reopened() {
     let (server, client, mut side) = pair(|config| config.idle_ms = 30);
     side.ends();
     let call = start(&client, "again");
@@ -179,10 +181,10 @@ fn a_connection_with_a_call_on_it_is_not_idle() {
         .unwrap();
     let call = start(&client, "slow");
     let mut side = server.accept();
-    let asked = side.request();
+    let request = side.request();
     // Two pings take many times the idle time.
     (0..2).for_each(|_| answer_ping(&mut side));
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
     assert_eq!(client.stats().connects, 1);
     side.ends();
@@ -194,17 +196,17 @@ const PING_MS: u64 = 700;
 /// Answers the client's ping.
 #[track_caller]
 fn answer_ping(side: &mut Side) {
-    let asked = side.next().expect("the connection ended instead of a ping");
-    assert_eq!(asked.kind, kind::PING, "{asked:?}");
-    side.peer.send(&Frame::of_kind(kind::PONG, asked.id));
+    let request = side.next().expect("the connection ended instead of a ping");
+    assert_eq!(request.kind, kind::PING, "{request:?}");
+    side.peer.send(&Frame::of_kind(kind::PONG, request.id));
 }
 
 #[test]
-fn a_server_that_gives_no_sign_of_life_is_given_up() {
+fn a_server_that_answers_no_ping_is_disconnected() {
     let (server, client, mut side) = pair(|config| config.ping_ms = 50);
     let call = start(&client, "anybody?");
     side.request();
-    assert_eq!(side.next().map(|asked| asked.kind), Some(kind::PING));
+    assert_eq!(side.next().map(|request| request.kind), Some(kind::PING));
     let error = end(call).unwrap_err();
     let CallError::Lost { error: why, may_have_run: true } = &error else { panic!("{error:?}") };
     assert_eq!((why.kind(), error.code()), (io::ErrorKind::TimedOut, Code::Unavailable));
@@ -215,25 +217,25 @@ fn a_server_that_gives_no_sign_of_life_is_given_up() {
 }
 
 #[test]
-fn a_server_that_answers_pings_may_take_its_time() {
+fn a_server_that_answers_pings_may_be_slow() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
-    let asked = side.request();
+    let request = side.request();
     (0..3).for_each(|_| answer_ping(&mut side));
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
 }
 
 #[test]
-fn a_large_reply_on_a_slow_link_is_a_sign_of_life_all_the_time() {
+fn a_slow_large_reply_keeps_the_connection_alive() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
     let reply = side.request().reply("byte by byte").bytes();
     let (mut slow, rest) = reply.split_at(4);
     // The server answers each ping with another byte of the reply: a pong cannot be sent in the middle of it.
     while let Some((byte, after)) = slow.split_first() {
-        let asked = side.next().expect("the connection was given up in the middle of a reply");
-        assert_eq!(asked.kind, kind::PING);
+        let request = side.next().expect("the connection was given up in the middle of a reply");
+        assert_eq!(request.kind, kind::PING);
         side.peer.send_bytes(&[*byte]);
         slow = after;
     }
@@ -242,26 +244,26 @@ fn a_large_reply_on_a_slow_link_is_a_sign_of_life_all_the_time() {
 }
 
 #[test]
-fn a_question_from_before_does_not_count_against_a_new_call() {
+fn an_earlier_ping_does_not_fail_a_new_call() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let first = start(&client, "given up");
-    let asked = side.request();
-    assert_eq!(side.next().map(|asked| asked.kind), Some(kind::PING));
+    let request = side.request();
+    assert_eq!(side.next().map(|request| request.kind), Some(kind::PING));
     drop(first);
-    side.cancel_of(asked.id);
+    side.expect_cancel(request.id);
     let second = start(&client, "another");
-    let asked = side.request();
+    let request = side.request();
     answer_ping(&mut side);
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(second).unwrap(), b"done");
     assert_eq!(client.stats().lost, 0);
 }
 
 #[test]
-fn a_client_that_was_stopped_for_long_asks_before_it_gives_up() {
+fn a_suspended_client_pings_before_it_disconnects() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
-    let asked = side.request();
+    let request = side.request();
     // The driver is blocked for longer than a server may be silent, so it cannot have read anything.
     let (done, is_done) = mpsc::channel();
     client.start_then::<RawBytes, RawBytes>(&ECHO, b"stop", move |result| {
@@ -276,7 +278,7 @@ fn a_client_that_was_stopped_for_long_asks_before_it_gives_up() {
     side.peer.send(&stopping.reply("go on"));
     is_done.recv_timeout(PATIENCE).unwrap();
     answer_ping(&mut side);
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
     assert_eq!(client.stats().connects, 1);
 }

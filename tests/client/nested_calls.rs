@@ -4,7 +4,7 @@
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::common::raw_server::{end, nobody, start};
+use crate::common::raw_server::{end, start, unused_address};
 use crate::common::{PATIENCE, eventually};
 use coreloop::client::{Backoff, CallError, Client, Driver};
 use coreloop::codec::Codec;
@@ -61,14 +61,14 @@ struct Chain {
 
 /// What drives the connection from one service to the next.
 #[derive(Clone, Copy, Debug)]
-enum Drives {
+enum DrivenBy {
     OwnThread,
     ServersReactor,
 }
 
-const BOTH: [Drives; 2] = [Drives::OwnThread, Drives::ServersReactor];
+const BOTH: [DrivenBy; 2] = [DrivenBy::OwnThread, DrivenBy::ServersReactor];
 
-fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
+fn chain(drives: DrivenBy, change: impl Fn(Client) -> Client) -> Chain {
     let (began_tx, began) = mpsc::channel();
     let (ended_tx, ended) = mpsc::channel();
     let mut servers: Vec<Server> = Vec::new();
@@ -76,7 +76,7 @@ fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
         let mut builder = Server::builder().cores(1).workers(1).listen("127.0.0.1:0");
         let next = servers.last().map(|server| {
             let mut next = Client::builder(&server.addresses()[0].to_string());
-            if let Drives::ServersReactor = drives {
+            if let DrivenBy::ServersReactor = drives {
                 let (driver, guest) = Driver::guest().unwrap();
                 next = next.on(&driver);
                 builder = std::mem::replace(&mut builder, Server::builder()).guest(guest);
@@ -118,7 +118,7 @@ impl Chain {
 }
 
 #[test]
-fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
+fn each_service_gets_the_rest_of_the_deadline() {
     const BUDGET: Duration = Duration::from_millis(50);
     for drives in BOTH {
         let chain = chain(drives, |client| client);
@@ -150,7 +150,7 @@ fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
 }
 
 #[test]
-fn a_call_that_is_given_up_at_the_top_is_stopped_at_the_bottom() {
+fn cancelling_the_first_call_cancels_the_last() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
         let call = HopClient::new(chain.client.clone()).go_start();
@@ -161,7 +161,7 @@ fn a_call_that_is_given_up_at_the_top_is_stopped_at_the_bottom() {
 }
 
 #[test]
-fn a_caller_that_goes_away_stops_the_bottom() {
+fn a_closed_caller_cancels_the_last_call() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
         let mut peer = crate::common::Peer::connect(&chain.servers[2].addresses()[0]);
@@ -173,7 +173,7 @@ fn a_caller_that_goes_away_stops_the_bottom() {
 }
 
 #[test]
-fn a_deadline_at_the_top_stops_the_bottom() {
+fn the_deadline_of_the_first_call_cancels_the_last() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
         let call = HopClient::new(chain.client.with_timeout(Duration::from_secs(1))).go_start();
@@ -191,7 +191,7 @@ fn a_deadline_at_the_top_stops_the_bottom() {
 }
 
 #[test]
-fn what_the_caller_said_goes_on_but_not_what_it_is_trusted_by() {
+fn metadata_pass_on_but_credentials_do_not() {
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const B3: &str = "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1";
     for drives in BOTH {
@@ -231,10 +231,10 @@ fn what_the_caller_said_goes_on_but_not_what_it_is_trusted_by() {
 }
 
 #[test]
-fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for() {
+fn waiting_nested_calls_end_with_their_parent() {
     // A client that waits without end for a server at its address.
     let soon = Backoff { base_ms: 1, max_ms: 50 };
-    let next = Client::builder(&nobody())
+    let next = Client::builder(&unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, soon))
         .build()
         .unwrap();
@@ -246,12 +246,12 @@ fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for(
             let nested = cx.client(&of_handler);
             let batch = nested.batch();
             let call = batch.start_bytes("Raw.Echo", Codec::Raw, b"?");
-            let (told, is_told) = mpsc::channel();
-            cx.on_cancel(move || told.send(()).unwrap_or_default());
+            let (cancel_tx, cancel_rx) = mpsc::channel();
+            cx.on_cancel(move || cancel_tx.send(()).unwrap_or_default());
             let _ = began_tx.send(());
             if is_late {
                 // Send it after the cancellation has been delivered: it is not delivered again.
-                is_told.recv_timeout(PATIENCE).unwrap();
+                cancel_rx.recv_timeout(PATIENCE).unwrap();
             }
             batch.send();
             let _ = ended_tx.send(end(call).map(|_| ()));

@@ -22,15 +22,15 @@ fn an_error_names_the_method_and_not_its_hash() {
     let address = server.addresses()[0].to_string();
     let client = Client::connect(&address).unwrap();
     let direct = Direct::connect(&address).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
-    client.start_then::<Plain<i64>, Plain<i64>>(&PRICE, &1, move |result| tell.send(result).unwrap());
+    let (result_tx, result_rx) = std::sync::mpsc::channel();
+    client.start_then::<Plain<i64>, Plain<i64>>(&PRICE, &1, move |result| result_tx.send(result).unwrap());
     let batch = client.batch();
     let batched = batch.start_bytes("Orders.Price", Codec::Json, b"1");
     batch.send();
     for error in [
         client.call_bytes("Orders.Price", Codec::Json, b"1").unwrap_err(),
         client.start::<Plain<i64>, Plain<i64>>(&PRICE, &1).wait().unwrap_err(),
-        told.recv_timeout(Duration::from_secs(30)).unwrap().unwrap_err(),
+        result_rx.recv_timeout(Duration::from_secs(30)).unwrap().unwrap_err(),
         batched.wait().unwrap_err(),
         direct.call_bytes("Orders.Price", Codec::Json, b"1").unwrap_err(),
         coreloop::client::Caller::call::<Plain<i64>, Plain<i64>>(&direct, &PRICE, &1).unwrap_err(),
@@ -42,7 +42,7 @@ fn an_error_names_the_method_and_not_its_hash() {
 }
 
 #[test]
-fn each_protocol_says_what_it_met_at_a_listener_of_another() {
+fn errors_name_the_foreign_protocol_of_a_listener() {
     for (allowed, name) in [
         (ProtocolId::Native, "native"),
         (ProtocolId::Http, "http"),
@@ -138,8 +138,8 @@ fn a_peer_that_is_no_rpc_server_is_named() {
             assert_eq!((wrong.met, wrong.address.as_str(), wrong.scheme.name()), (met, &*address, scheme));
             assert_eq!((error.code(), error.may_have_run()), (Code::FailedPrecondition, false));
             let text = error.to_string();
-            let said = format!("the peer at {address} does not speak {scheme}: it answered with {met}");
-            assert!(text.contains(&said), "{text}");
+            let expected = format!("the peer at {address} does not speak {scheme}: it answered with {met}");
+            assert!(text.contains(&expected), "{text}");
         }
         if met != ForeignProtocol::Native {
             let error =

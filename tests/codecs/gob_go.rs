@@ -154,7 +154,7 @@ fn corpus_program() -> Option<PathBuf> {
     Some(program)
 }
 
-fn again<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[u8]) -> Vec<u8> {
+fn recode<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[u8]) -> Vec<u8> {
     let value: T = decode(body)
         .unwrap_or_else(|error| panic!("{}: {error}: {}", std::any::type_name::<T>(), body.escape_ascii()));
     let mut out = Vec::new();
@@ -163,36 +163,36 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[
     out
 }
 
-type Again = fn(&[u8]) -> Vec<u8>;
+type Recode = fn(&[u8]) -> Vec<u8>;
 
 /// By type number: reads, writes, and reads again.
-const AGAIN: [Again; 16] = [
-    again::<Numbers>,
-    again::<Lists>,
-    again::<Maps>,
-    again::<Pointers>,
-    again::<Tree>,
-    again::<Kinds>,
-    again::<Got>,
-    again::<i64>,
-    again::<u64>,
-    again::<f64>,
-    again::<String>,
-    again::<coreloop::codec::Bytes>,
-    again::<bool>,
-    again::<Vec<Inner>>,
-    again::<BTreeMap<String, Vec<String>>>,
-    again::<[u8; 4]>,
+const RECODE: [Recode; 16] = [
+    recode::<Numbers>,
+    recode::<Lists>,
+    recode::<Maps>,
+    recode::<Pointers>,
+    recode::<Tree>,
+    recode::<Kinds>,
+    recode::<Got>,
+    recode::<i64>,
+    recode::<u64>,
+    recode::<f64>,
+    recode::<String>,
+    recode::<coreloop::codec::Bytes>,
+    recode::<bool>,
+    recode::<Vec<Inner>>,
+    recode::<BTreeMap<String, Vec<String>>>,
+    recode::<[u8; 4]>,
 ];
 
-fn there_and_back(program: &PathBuf, seed: u64, count: usize) {
+fn round_trip(program: &PathBuf, seed: u64, count: usize) {
     println!("seed {seed}, {count} values");
     let (seed, count) = ((seed >> 1).to_string(), count.to_string());
     let written = Command::new(program).args(["write", &seed, &count]).output().unwrap();
     assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     let mut answer = Vec::new();
     for (kind, body) in records(&written.stdout) {
-        put_record(&mut answer, kind, &AGAIN[usize::from(kind)](body));
+        put_record(&mut answer, kind, &RECODE[usize::from(kind)](body));
     }
     check(program, &seed, &count, &answer);
 }
@@ -229,13 +229,13 @@ fn check(program: &PathBuf, seed: &str, count: &str, answer: &[u8]) {
 }
 
 #[test]
-fn what_go_wrote_is_what_go_reads() {
+fn go_reads_back_what_it_wrote() {
     let Some(program) = corpus_program() else { return };
-    there_and_back(&program, 2, 1600);
+    round_trip(&program, 2, 1600);
 }
 
 #[test]
-fn values_drawn_anew_go_there_and_back() {
+fn new_random_values_survive_a_round_trip() {
     let Some(program) = corpus_program() else { return };
     let seconds = env::var("GOB_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -243,7 +243,7 @@ fn values_drawn_anew_go_there_and_back() {
     let mut seed =
         given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
     loop {
-        there_and_back(&program, seed, 800);
+        round_trip(&program, seed, 800);
         if given.is_some() || Instant::now() >= end {
             return;
         }
@@ -289,7 +289,7 @@ fn is_zero(shown: &Value) -> bool {
 }
 
 #[test]
-fn what_go_wrote_is_shown_as_its_encoding_json_has_it() {
+fn values_of_go_are_displayed_as_in_encoding_json() {
     let Some(program) = corpus_program() else { return };
     let run = |mode: &str| {
         let out = Command::new(&program).args([mode, "5", "1600"]).output().unwrap();
@@ -330,7 +330,7 @@ fn made_of(kind: u8, shown: &Value) -> Option<Value> {
 }
 
 #[test]
-fn what_is_made_of_json_is_what_go_reads() {
+fn go_reads_values_made_from_json() {
     let Some(program) = corpus_program() else { return };
     let written = Command::new(&program).args(["write", "7", "1600"]).output().unwrap();
     let (mut answer, mut made) = (Vec::new(), 0);
@@ -343,7 +343,7 @@ fn what_is_made_of_json_is_what_go_reads() {
                 made += 1;
             }
             // Types that JSON cannot represent are sent back unchanged.
-            None => put_record(&mut answer, kind, &if kind == 6 { AGAIN[6](body) } else { body.to_vec() }),
+            None => put_record(&mut answer, kind, &if kind == 6 { RECODE[6](body) } else { body.to_vec() }),
         }
     }
     assert!(made > 500, "{made}");

@@ -246,7 +246,7 @@ impl Peer {
     }
 
     /// Returns a second handle of the same socket.
-    pub fn twin(&self) -> Peer {
+    pub fn duplicate(&self) -> Peer {
         let socket = match &self.socket {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().unwrap()),
             Socket::Unix(stream) => Socket::Unix(stream.try_clone().unwrap()),

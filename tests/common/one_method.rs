@@ -40,7 +40,7 @@ pub fn side() -> Arc<ServerContext> {
 
 /// Moves the queued bytes to the end of `into`.
 #[allow(dead_code)]
-pub fn carry(queue: &mut WriteQueue, pool: &mut Pool, into: &mut Vec<u8>) {
+pub fn move_queued(queue: &mut WriteQueue, pool: &mut Pool, into: &mut Vec<u8>) {
     while let Some(first) = queue.first() {
         into.extend_from_slice(first);
         let len = first.len();

@@ -48,7 +48,7 @@ impl RawServer {
 
 /// A frame that a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ClientFrame {
     pub kind: u8,
     pub codec: u8,
     pub id: u64,
@@ -58,7 +58,7 @@ pub struct Asked {
     pub body: Vec<u8>,
 }
 
-impl Asked {
+impl ClientFrame {
     /// Returns the value of a metadata key as text.
     pub fn value(&self, key: &str) -> Option<String> {
         let metadata = Metadata::check(&self.metadata).unwrap();
@@ -91,7 +91,7 @@ pub struct Side {
 impl Side {
     /// Returns the next frame of the client; `None` at the end of the connection.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Asked> {
+    pub fn next(&mut self) -> Option<ClientFrame> {
         let mut header = [0; 32];
         match self.stream.read_exact(&mut header) {
             Ok(()) => {}
@@ -104,7 +104,7 @@ impl Side {
         self.stream.read_exact(&mut metadata).unwrap();
         let mut body = vec![0; word(28) as usize];
         self.stream.read_exact(&mut body).unwrap();
-        Some(Asked {
+        Some(ClientFrame {
             kind: header[3],
             codec: header[4],
             id: u64::from_le_bytes(header[8..16].try_into().unwrap()),
@@ -117,25 +117,25 @@ impl Side {
 
     /// Returns the next frame, which must be a request.
     #[track_caller]
-    pub fn request(&mut self) -> Asked {
-        let asked = self.next().expect("the connection ended instead of a request");
-        assert_eq!(asked.kind, kind::REQUEST, "{asked:?}");
-        asked
+    pub fn request(&mut self) -> ClientFrame {
+        let frame = self.next().expect("the connection ended instead of a request");
+        assert_eq!(frame.kind, kind::REQUEST, "{frame:?}");
+        frame
     }
 
     /// Reads one request and answers it with its own body.
     #[track_caller]
-    pub fn echo(&mut self) -> Asked {
-        let asked = self.request();
-        self.peer.send(&asked.reply(asked.body.clone()));
-        asked
+    pub fn echo(&mut self) -> ClientFrame {
+        let frame = self.request();
+        self.peer.send(&frame.reply(frame.body.clone()));
+        frame
     }
 
     /// Expects that the next frame cancels the call `id`.
     #[track_caller]
-    pub fn cancel_of(&mut self, id: u64) {
-        let asked = self.next().expect("the connection ended instead of a cancellation");
-        assert_eq!((asked.kind, asked.id), (kind::CANCEL, id), "{asked:?}");
+    pub fn expect_cancel(&mut self, id: u64) {
+        let frame = self.next().expect("the connection ended instead of a cancellation");
+        assert_eq!((frame.kind, frame.id), (kind::CANCEL, id), "{frame:?}");
     }
 
     /// Reads until the client closes.
@@ -177,16 +177,16 @@ pub fn end<T>(mut call: InFlight<T>) -> Result<T, CallError> {
 
 /// Makes one successful call: the client and the connection work.
 #[track_caller]
-pub fn lives(client: &Client, side: &mut Side) {
+pub fn assert_works(client: &Client, side: &mut Side) {
     let call = start(client, "are you well?");
-    let asked = side.echo();
-    assert_eq!(asked.method, method_hash("Raw.Echo"));
+    let frame = side.echo();
+    assert_eq!(frame.method, method_hash("Raw.Echo"));
     assert_eq!(end(call).unwrap(), b"are you well?");
 }
 
 /// Connects the client and completes one call. When such a connection ends, the client reconnects without a pause.
 #[track_caller]
-pub fn greeted(client: &Client, server: &RawServer) -> Side {
+pub fn connected(client: &Client, server: &RawServer) -> Side {
     let call = start(client, "hello");
     let mut side = server.accept();
     side.echo();
@@ -195,7 +195,7 @@ pub fn greeted(client: &Client, server: &RawServer) -> Side {
 }
 
 /// Returns an address at which nothing listens.
-pub fn nobody() -> String {
+pub fn unused_address() -> String {
     // After this socket is closed, the kernel does not reuse its port for a while, unless all others are taken.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }

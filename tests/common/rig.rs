@@ -33,13 +33,13 @@ struct GateState {
     is_open: bool,
     inside: usize,
     inside_max: usize,
-    came: u64,
+    begun: u64,
 }
 
 impl Gate {
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
-        state.came += 1;
+        state.begun += 1;
         state.inside += 1;
         state.inside_max = state.inside_max.max(state.inside);
         self.changed.notify_all();
@@ -66,8 +66,8 @@ impl Gate {
     }
 
     /// Returns how many handlers have begun.
-    pub fn came(&self) -> u64 {
-        self.state.lock().unwrap().came
+    pub fn begun(&self) -> u64 {
+        self.state.lock().unwrap().begun
     }
 
     /// Returns the largest number of handlers that were inside at the same time.
@@ -77,11 +77,11 @@ impl Gate {
 
     /// Waits until that many handlers have begun.
     #[track_caller]
-    pub fn wait_for(&self, came: u64) {
+    pub fn wait_for(&self, begun: u64) {
         let state = self.state.lock().unwrap();
         let (state, timeout) =
-            self.changed.wait_timeout_while(state, PATIENCE, |state| state.came < came).unwrap();
-        assert!(!timeout.timed_out(), "{} of {came} handlers began", state.came);
+            self.changed.wait_timeout_while(state, PATIENCE, |state| state.begun < begun).unwrap();
+        assert!(!timeout.timed_out(), "{} of {begun} handlers began", state.begun);
     }
 }
 
@@ -142,12 +142,12 @@ pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(n)
     });
-    let (count, heard) = (counted.clone(), cancelled.clone());
+    let (count, observed) = (counted.clone(), cancelled.clone());
     let sleep = move |cx: &Context<'_>, ms: i64| {
         count.fetch_add(1, Ordering::SeqCst);
-        let heard = heard.clone();
+        let observed = observed.clone();
         cx.on_cancel(move || {
-            heard.fetch_add(1, Ordering::SeqCst);
+            observed.fetch_add(1, Ordering::SeqCst);
         });
         cx.sleep(Duration::from_millis(ms as u64))?;
         Ok(ms)
@@ -294,7 +294,7 @@ impl Rig {
 
     /// Waits until that many connections have been closed for that reason.
     #[track_caller]
-    pub fn closed(&self, reason: &str, count: u64) {
+    pub fn wait_for_closed(&self, reason: &str, count: u64) {
         let until = std::time::Instant::now() + PATIENCE;
         while self.stats().closed(reason) != count {
             let reactors = self.stats().reactors;
@@ -306,13 +306,13 @@ impl Rig {
 
     /// Waits until the counting methods have been started that often.
     #[track_caller]
-    pub fn counts(&self, runs: u64) {
+    pub fn wait_for_runs(&self, runs: u64) {
         super::eventually("so many have begun", || self.counted.load(Ordering::SeqCst) == runs);
     }
 
     /// Waits until a limit has paused reading that many times.
     #[track_caller]
-    pub fn reading_stopped(&self, times: u64) {
+    pub fn wait_for_pauses(&self, times: u64) {
         super::eventually("reading is stopped", || {
             self.stats().reactors.iter().map(|reactor| reactor.pauses).sum::<u64>() >= times
         });
@@ -372,7 +372,7 @@ impl Witness<'_> {
     /// Asserts that the connection is served, and that its neighbours have released every connection, buffer and
     /// descriptor.
     #[track_caller]
-    pub fn sees_all_given_back(mut self) {
+    pub fn assert_all_released(mut self) {
         self.is_unharmed();
         let (mut seen, until) = ((0, 0, 0), std::time::Instant::now() + PATIENCE);
         let mut looks = 0;

@@ -361,7 +361,7 @@ struct Info {
 }
 
 #[test]
-fn what_the_attribute_says_is_seen_through_meta() {
+fn meta_reports_what_the_attribute_declares() {
     let (_server, address) = serve();
     let direct = Direct::connect(&address).unwrap();
     let text = direct.call_bytes("Meta.Methods", Codec::Json, b"\"Forms\"").unwrap();

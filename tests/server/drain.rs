@@ -15,7 +15,7 @@ fn is_drain_notice(peer: &mut Peer) {
 }
 
 /// Returns the number of answers that the server has sent, by its own counters.
-fn given(last: &Snapshot) -> u64 {
+fn answers_sent(last: &Snapshot) -> u64 {
     let refused: u64 = last.refused.iter().map(|(_, count)| count).sum();
     last.methods.iter().map(|method| method.calls).sum::<u64>() + refused
 }
@@ -23,7 +23,7 @@ fn given(last: &Snapshot) -> u64 {
 struct Outcome {
     sent: u64,
     answered: HashSet<u64>,
-    is_told: bool,
+    has_notice: bool,
 }
 
 /// Keeps a number of calls in flight until the server sends its drain notice (or for ever), then reads to the end.
@@ -40,7 +40,7 @@ fn pipeline(mut peer: Peer, seed: u64, heeds_notice: bool, answers: &AtomicU64) 
         "Nobody.Home",
     ];
     let mut dice = Dice(seed);
-    let mut outcome = Outcome { sent: 0, answered: HashSet::new(), is_told: false };
+    let mut outcome = Outcome { sent: 0, answered: HashSet::new(), has_notice: false };
     let mut send = |peer: &mut Peer, outcome: &mut Outcome| {
         let frame = Frame::call(outcome.sent, methods[dice.below(methods.len())], dice.below(3) as i64);
         if peer.try_send(&frame.bytes()).is_ok() {
@@ -50,14 +50,14 @@ fn pipeline(mut peer: Peer, seed: u64, heeds_notice: bool, answers: &AtomicU64) 
     (0..64).for_each(|_| send(&mut peer, &mut outcome));
     while let Some(answer) = peer.next() {
         if answer.kind == kind::DRAIN {
-            assert!(!outcome.is_told, "one notice is enough");
-            outcome.is_told = true;
+            assert!(!outcome.has_notice, "one notice is enough");
+            outcome.has_notice = true;
             continue;
         }
         assert_eq!(answer.kind, kind::REPLY);
         assert!(answer.id < outcome.sent && outcome.answered.insert(answer.id), "{} twice", answer.id);
         answers.fetch_add(1, Ordering::SeqCst);
-        if !(outcome.is_told && heeds_notice) {
+        if !(outcome.has_notice && heeds_notice) {
             send(&mut peer, &mut outcome);
         }
     }
@@ -84,11 +84,11 @@ fn a_drain_under_load_loses_nothing_that_was_accepted() {
     for seed in 0..5 {
         let (outcomes, last) = drain_under_load(seed, true, 10_000);
         let read: u64 = outcomes.iter().map(|outcome| outcome.answered.len() as u64).sum();
-        assert_eq!(given(&last), read, "seed {seed}: {last:?}");
+        assert_eq!(answers_sent(&last), read, "seed {seed}: {last:?}");
         assert_eq!((last.dropped, last.late, last.drain_cancelled), (0, 0, 0), "seed {seed}");
         assert_eq!((last.connections(), last.closed("drained")), (0, 8), "seed {seed}");
         for outcome in outcomes {
-            assert!(outcome.is_told);
+            assert!(outcome.has_notice);
             // Calls that were sent too late to be accepted may be unanswered, but no call before them.
             let unanswered = (0..outcome.sent).filter(|id| !outcome.answered.contains(id));
             let first = unanswered.min().unwrap_or(outcome.sent);
@@ -98,17 +98,17 @@ fn a_drain_under_load_loses_nothing_that_was_accepted() {
 }
 
 #[test]
-fn a_drain_ends_also_if_peers_do_not_heed_it() {
+fn a_drain_ends_although_peers_ignore_it() {
     let _turn = serial();
     let (outcomes, last) = drain_under_load(7, false, 300);
     assert_eq!((last.connections(), last.closed("drained")), (0, 8));
     let read: u64 = outcomes.iter().map(|outcome| outcome.answered.len() as u64).sum();
-    assert!(read <= given(&last), "{read} answers read, {} given", given(&last));
-    assert!(outcomes.iter().all(|outcome| outcome.is_told));
+    assert!(read <= answers_sent(&last), "{read} answers read, {} given", answers_sent(&last));
+    assert!(outcomes.iter().all(|outcome| outcome.has_notice));
 }
 
 #[test]
-fn peers_at_rest_are_told_and_closed() {
+fn idle_peers_get_a_notice_and_are_closed() {
     let _turn = serial();
     let rig = rig(|_| {});
     let mut peers: Vec<Peer> = (0..10).map(|_| rig.peer()).collect();
@@ -149,11 +149,11 @@ fn calls_that_cross_the_notice_are_served() {
     });
     let last = rig.shutdown();
     client.join().unwrap();
-    assert_eq!((given(&last), last.drain_cancelled, last.closed("drained")), (49, 0, 1));
+    assert_eq!((answers_sent(&last), last.drain_cancelled, last.closed("drained")), (49, 0, 1));
 }
 
 #[test]
-fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
+fn calls_that_outlast_the_drain_are_answered_unavailable() {
     let _turn = serial();
     let rig = rig(|config| config.limits.drain_ms = 200);
     let cancelled = rig.cancelled.clone();
@@ -163,7 +163,7 @@ fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
         peer.send(&Frame::call(id as u64, method, 60_000));
     }
     rig.gate.wait_for(1);
-    rig.counts(1);
+    rig.wait_for_runs(1);
     eventually("it is held", || rig.held.lock().unwrap().len() == 1);
     let client = std::thread::spawn(move || {
         is_drain_notice(&mut peer);
@@ -185,12 +185,12 @@ fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
 }
 
 #[test]
-fn a_second_stop_ends_the_patience() {
+fn a_second_stop_ends_the_drain_at_once() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = 600_000);
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-    rig.counts(1);
+    rig.wait_for_runs(1);
     let server = rig.take_server();
     let stopper = server.stopper();
     let waiting = std::thread::spawn(move || server.wait().unwrap());
@@ -203,12 +203,12 @@ fn a_second_stop_ends_the_patience() {
 }
 
 #[test]
-fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
+fn a_dropped_server_stops_at_once() {
     let _turn = serial();
     let mut rig = rig(|_| {});
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-    rig.counts(1);
+    rig.wait_for_runs(1);
     let server = rig.take_server();
     let stopper = server.stopper();
     drop(server);
@@ -219,7 +219,7 @@ fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
 }
 
 #[test]
-fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
+fn stopped_servers_leave_no_descriptors_or_threads() {
     let _turn = serial();
     // The test harness has threads of its own, which start and end.
     let threads = || -> Vec<String> {
@@ -243,7 +243,7 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
             assert_eq!(peer.ask(&Frame::call(1, method, 1)).number(), 2);
         }
         peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-        rig.counts(1);
+        rig.wait_for_runs(1);
         peer.reset();
         if round % 2 == 0 {
             drop(rig.take_server());

@@ -24,7 +24,7 @@ fn call(stream: &mut BufReader<TcpStream>, id: u64, method: &str, number: i64) -
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn a_json_rpc_client_that_keeps_calling_is_answered_and_let_go() {
+fn a_busy_json_rpc_client_is_answered_and_closed() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let clients: Vec<_> = (0..4)
@@ -58,7 +58,7 @@ fn a_json_rpc_client_that_keeps_calling_is_answered_and_let_go() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn a_call_in_flight_is_answered_although_more_was_written_behind_it() {
+fn a_call_in_flight_is_answered_despite_later_bytes() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let gate = rig.gate.clone();
@@ -86,7 +86,7 @@ fn a_call_in_flight_is_answered_although_more_was_written_behind_it() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn what_outlasts_the_drain_is_answered_unavailable_although_more_was_written_behind_it() {
+fn calls_that_outlast_the_drain_are_answered_despite_later_bytes() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = 300);
     let mut stream = connect(&rig);
@@ -110,7 +110,7 @@ fn what_outlasts_the_drain_is_answered_unavailable_although_more_was_written_beh
 }
 
 #[test]
-fn a_native_peer_that_does_not_heed_the_notice_is_refused_and_let_go() {
+fn a_native_peer_that_ignores_the_notice_is_closed() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let mut peer = rig.peer();
@@ -144,7 +144,7 @@ fn a_native_peer_that_does_not_heed_the_notice_is_refused_and_let_go() {
 
 #[cfg(feature = "http")]
 #[test]
-fn an_idle_http_connection_may_ask_once_more() {
+fn an_idle_http_connection_may_send_one_more_request() {
     let _turn = serial();
     let mut rig = rig(|config| {
         (config.limits.drain_ms, config.limits.drain_idle_ms) = (NEVER_MS, NEVER_MS);
@@ -174,7 +174,7 @@ fn an_idle_http_connection_may_ask_once_more() {
 
 #[cfg(feature = "http")]
 #[test]
-fn one_that_asks_nothing_is_closed_after_its_grace() {
+fn an_idle_http_connection_is_closed_after_its_grace() {
     let _turn = serial();
     let rig = rig(|config| (config.limits.drain_ms, config.limits.drain_idle_ms) = (NEVER_MS, 50));
     let mut stream = connect(&rig);
@@ -187,7 +187,7 @@ fn one_that_asks_nothing_is_closed_after_its_grace() {
 }
 
 #[test]
-fn in_the_grace_before_a_drain_everything_is_served_and_health_says_no() {
+fn the_grace_before_a_drain_serves_and_reports_unhealthy() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_grace_ms = NEVER_MS);
     let server = rig.take_server();

@@ -57,7 +57,7 @@ fn turn_until(reactor: &mut Reactor<Answers>, is_enough: impl Fn(u64, u64) -> bo
 }
 
 #[test]
-fn who_has_not_said_what_it_speaks_is_told_before_its_first_answer() {
+fn an_unidentified_peer_gets_the_notice_before_its_answer() {
     let _turn = crate::common::serial();
     let (mut reactor, address) = reactor(64);
     let mut peer = Peer::connect(&address);
@@ -80,7 +80,7 @@ fn who_has_not_said_what_it_speaks_is_told_before_its_first_answer() {
 
 #[cfg(feature = "http")]
 #[test]
-fn over_http_its_first_answer_says_that_it_closes() {
+fn an_unidentified_http_peer_gets_connection_close() {
     let _turn = crate::common::serial();
     let (mut reactor, address) = reactor(64);
     let mut peer = TcpStream::connect(address.to_string()).unwrap();
@@ -96,7 +96,7 @@ fn over_http_its_first_answer_says_that_it_closes() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn calls_written_before_a_drain_are_answered_where_the_protocol_has_no_notice() {
+fn calls_written_before_a_drain_are_answered() {
     let _turn = crate::common::serial();
     let (mut reactor, address) = reactor(64);
     let call = |id: usize| format!("{{\"id\":{id},\"method\":\"A.B\",\"params\":[1]}}\n");
@@ -114,7 +114,7 @@ fn calls_written_before_a_drain_are_answered_where_the_protocol_has_no_notice() 
 }
 
 #[test]
-fn who_waits_to_be_accepted_as_the_drain_begins_is_accepted_and_told() {
+fn pending_connections_are_accepted_and_get_the_notice() {
     let _turn = crate::common::serial();
     const PEERS: u64 = 5;
     let (mut reactor, address) = reactor(1);

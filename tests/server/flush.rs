@@ -90,7 +90,7 @@ fn read_exactly(stream: &mut TcpStream, mut bytes: usize) {
 }
 
 #[test]
-fn replies_wait_for_the_mark_and_then_leave_together() {
+fn replies_are_flushed_together_at_the_mark() {
     let _turn = serial();
     with_endless_delay(4_096, |stream, stats, _| {
         for round in 1..=3 {
@@ -109,7 +109,7 @@ fn replies_wait_for_the_mark_and_then_leave_together() {
 }
 
 #[test]
-fn replies_that_come_by_letter_leave_at_the_mark_too() {
+fn replies_from_messages_are_flushed_at_the_mark() {
     let _turn = serial();
     with_endless_delay(1_000, |stream, stats, remote| {
         stream.write_all(&0_u32.to_le_bytes()).unwrap();
@@ -124,7 +124,7 @@ fn replies_that_come_by_letter_leave_at_the_mark_too() {
 }
 
 #[test]
-fn what_a_full_socket_left_behind_does_not_wait_for_the_delay_again() {
+fn the_rest_of_a_partial_write_does_not_wait_again() {
     let _turn = serial();
     // The sizes grow, so that for some of them the socket buffers leave a rest that is below the mark.
     with_endless_delay(1 << 20, |stream, stats, _| {
@@ -138,7 +138,7 @@ fn what_a_full_socket_left_behind_does_not_wait_for_the_delay_again() {
 }
 
 #[test]
-fn a_lone_reply_leaves_after_the_delay() {
+fn a_lone_reply_is_flushed_after_the_delay() {
     let _turn = serial();
     let rig = rig(|config| config.flush.delay_us = 20_000);
     let mut peers: Vec<Peer> = (0..5).map(|_| rig.peer()).collect();

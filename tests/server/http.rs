@@ -118,7 +118,7 @@ fn greets(mut stream: impl Read + Write, hello: &[u8], end: &[u8]) -> bool {
 }
 
 #[test]
-fn every_protocol_is_told_by_bytes_that_come_one_at_a_time() {
+fn every_protocol_is_detected_from_single_bytes() {
     let _turn = crate::common::serial();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -135,7 +135,7 @@ fn every_protocol_is_told_by_bytes_that_come_one_at_a_time() {
 }
 
 #[test]
-fn a_listener_serves_the_protocols_that_it_is_kept_for() {
+fn a_listener_serves_only_its_protocols() {
     let _turn = crate::common::serial();
     let greetings = greetings();
     for (allowed, _, _) in &greetings {
@@ -164,7 +164,7 @@ fn broken(server: &Server) -> u64 {
 }
 
 #[test]
-fn strangers_are_closed_and_counted() {
+fn unknown_protocols_are_closed_and_counted() {
     let _turn = crate::common::serial();
     let server = builder().listen("127.0.0.1:0").start().unwrap();
     for stranger in [&b"SSH-2.0-x"[..], b"\x16\x03\x01", b"HELP\r\n", b"\0"] {
@@ -211,12 +211,12 @@ fn a_json_rpc_batch_waits_for_calls_in_flight_and_goes_on() {
         witness.is_unharmed();
         assert!(rig.gate.inside_max() <= 8);
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() {
+fn json_rpc_batches_end_with_their_deadline_or_connection() {
     let _turn = crate::common::serial();
     let rig = crate::common::rig::rig(|_| {});
     let witness = rig.witness();
@@ -238,5 +238,5 @@ fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() 
     assert_eq!((&body[0]["error"]["code"], &body[1]["result"]), (&(-32004).into(), &4.into()), "{answer}");
     drop(peer);
     rig.gate.open();
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

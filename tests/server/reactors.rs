@@ -24,7 +24,7 @@ fn two_reactors(addresses: &[&str], accept: AcceptMode, change: impl FnOnce(&mut
 }
 
 #[test]
-fn one_acceptor_deals_connections_out_evenly() {
+fn one_acceptor_distributes_connections_evenly() {
     let _turn = serial();
     let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |_| {});
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
@@ -33,12 +33,12 @@ fn one_acceptor_deals_connections_out_evenly() {
     // Closed connections make room on their reactors: the next connections go there.
     let before = connections(&rig);
     peers.truncate(40);
-    rig.closed("peer_closed", 24);
+    rig.wait_for_closed("peer_closed", 24);
     peers.extend((0..24).map(|_| rig.peer()));
     peers.iter_mut().for_each(calls_every_kind);
     assert_eq!(connections(&rig), before);
     drop(peers);
-    rig.closed("peer_closed", 88);
+    rig.wait_for_closed("peer_closed", 88);
     assert_eq!(rig.shutdown().connections(), 0);
 }
 
@@ -52,7 +52,7 @@ fn the_kernel_spreads_connections_over_shared_ports() {
     assert_eq!(connections.iter().sum::<u64>(), 64);
     assert!(connections.iter().all(|count| *count > 0), "{connections:?}");
     drop(peers);
-    rig.closed("peer_closed", 64);
+    rig.wait_for_closed("peer_closed", 64);
 }
 
 #[test]
@@ -70,14 +70,14 @@ fn several_listeners_of_both_kinds_are_served_by_all_reactors() {
         assert_eq!(connections(&rig).iter().sum::<u64>(), 60);
         assert!(connections(&rig).iter().all(|count| *count > 0));
         drop(peers);
-        rig.closed("peer_closed", 60);
+        rig.wait_for_closed("peer_closed", 60);
         rig.shutdown();
         assert!(!path.exists(), "the socket's file goes with its server");
     }
 }
 
 #[test]
-fn unix_sockets_end_as_others_do() {
+fn unix_sockets_close_like_tcp_sockets() {
     let _turn = serial();
     let dir = tempfile::tempdir().unwrap();
     let rig = rig_at(&[&format!("unix:{}", dir.path().join("socket").display())], |_| {});
@@ -91,17 +91,17 @@ fn unix_sockets_end_as_others_do() {
     assert_eq!(peer.answer().number(), 5);
     peer.ends();
     drop(peer);
-    rig.closed("peer_closed", 1);
+    rig.wait_for_closed("peer_closed", 1);
     // A full close cancels the calls: their answers could not be delivered.
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-    rig.counts(1);
+    rig.wait_for_runs(1);
     drop(peer);
     crate::common::eventually("the sleeper is woken", || {
         rig.cancelled.load(std::sync::atomic::Ordering::SeqCst) == 1
     });
     crate::common::eventually("its answer is dropped", || rig.stats().dropped == 1);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]

@@ -102,7 +102,7 @@ fn only_the_call_fails_for_every_kind_of_handler() {
 }
 
 #[test]
-fn in_every_protocol_the_connection_lives() {
+fn the_connection_lives_in_every_protocol() {
     let _turn = serial();
     let server = server();
     let connect = || BufReader::new(TcpStream::connect(server.addresses()[0].to_string()).unwrap());

@@ -13,14 +13,14 @@ fn a_client_that_connects_long_before_its_first_call_is_served() {
     let mut slow = rig.peer();
     slow.send_bytes(&[0x19]);
     slow.ends();
-    rig.closed("first_bytes_late", 1);
+    rig.wait_for_closed("first_bytes_late", 1);
     assert_eq!(early.ask(&Frame::call(1, "Pooled.Double", 3)).number(), 6);
     assert_eq!(rig.stats().closed("idle"), 0);
 }
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn so_is_one_whose_protocol_is_not_known_yet() {
+fn a_silent_connection_of_unknown_protocol_is_served() {
     use std::io::{BufRead, BufReader, Write};
 
     let _turn = serial();
@@ -37,7 +37,7 @@ fn so_is_one_whose_protocol_is_not_known_yet() {
 }
 
 #[test]
-fn at_the_limit_the_oldest_that_has_sent_nothing_closes() {
+fn at_the_limit_the_oldest_silent_connection_closes() {
     let _turn = serial();
     let rig = rig(|config| config.limits.silent_connections_max = 8);
     let mut witness = rig.witness();
@@ -54,7 +54,7 @@ fn at_the_limit_the_oldest_that_has_sent_nothing_closes() {
     };
     let mut speaking: Vec<Peer> = (0..30).map(|_| connect(true)).collect();
     let mut silent: Vec<Peer> = (0..11).map(|_| connect(false)).collect();
-    rig.closed("too_many_silent", 3);
+    rig.wait_for_closed("too_many_silent", 3);
     for mut peer in silent.drain(..3) {
         peer.ends();
     }
@@ -67,5 +67,5 @@ fn at_the_limit_the_oldest_that_has_sent_nothing_closes() {
     witness.is_unharmed();
     assert_eq!(rig.stats().closed("too_many_silent"), 3);
     drop((more, speaking, silent));
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

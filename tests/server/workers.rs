@@ -44,7 +44,7 @@ fn a_panic_costs_one_reply_wherever_the_handler_runs() {
     assert_eq!(rig.stats().method("Inline.Panic").unwrap().answered(Code::Internal), 3);
     witness.is_unharmed();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -76,11 +76,11 @@ fn a_one_way_call_runs_is_counted_and_has_no_answer() {
     peer.half_close();
     peer.ends();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_reply_that_was_taken_away_is_answered_from_anywhere() {
+fn a_deferred_reply_may_be_sent_from_any_thread() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -106,11 +106,11 @@ fn a_reply_that_was_taken_away_is_answered_from_anywhere() {
         }
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn replies_that_are_held_do_not_hold_others_up() {
+fn held_replies_do_not_delay_others() {
     let _turn = serial();
     let rig = rig(|config| config.workers = 1);
     let mut witness = rig.witness();
@@ -132,7 +132,7 @@ fn replies_that_are_held_do_not_hold_others_up() {
         }
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn a_reply_that_is_dropped_answers_internal() {
     }
     assert_eq!(rig.stats().panics, 3);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn replies_of_connections_that_are_gone_are_dropped() {
+fn replies_of_closed_connections_are_dropped() {
     let _turn = serial();
     let rig = plain();
     let mut witness = rig.witness();
@@ -177,11 +177,11 @@ fn replies_of_connections_that_are_gone_are_dropped() {
         witness.is_unharmed();
     }
     assert_eq!(rig.stats().dropped, 30);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn slow_calls_do_not_stand_in_the_way_of_quick_ones() {
+fn slow_calls_do_not_delay_quick_ones() {
     let _turn = serial();
     let rig = rig(|config| config.workers = 2);
     let mut witness = rig.witness();
@@ -203,11 +203,11 @@ fn slow_calls_do_not_stand_in_the_way_of_quick_ones() {
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..=50));
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn what_stands_behind_a_stuck_call_in_its_batch_is_done_by_others() {
+fn calls_behind_a_blocked_call_run_on_other_workers() {
     let _turn = serial();
     for stuck in [1, 2] {
         let rig = rig(|config| config.workers = stuck + 1);
@@ -232,12 +232,12 @@ fn what_stands_behind_a_stuck_call_in_its_batch_is_done_by_others() {
             assert!(seen.into_iter().eq(first..first + stuck as u64));
         }
         drop(peer);
-        witness.sees_all_given_back();
+        witness.assert_all_released();
     }
 }
 
 #[test]
-fn large_arguments_behind_a_stuck_call_are_shared_and_given_back() {
+fn large_arguments_behind_a_blocked_call_are_released() {
     let _turn = serial();
     let rig = rig(|config| config.workers = 2);
     let witness = rig.witness();
@@ -258,7 +258,7 @@ fn large_arguments_behind_a_stuck_call_are_shared_and_given_back() {
     rig.gate.open();
     assert_eq!(peer.answer().id, 0);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn the_elastic_pool_stops_growing_at_its_bound_and_the_rest_waits() {
     }
     rig.gate.wait_for(3);
     crate::common::eventually("the others are queued", || rig.stats().workers.queued == 17);
-    assert_eq!(rig.gate.came(), 3);
+    assert_eq!(rig.gate.begun(), 3);
     rig.gate.open();
     let mut seen: Vec<i64> = (0..20).map(|_| peer.answer().number()).collect();
     seen.sort_unstable();
@@ -280,11 +280,11 @@ fn the_elastic_pool_stops_growing_at_its_bound_and_the_rest_waits() {
     assert_eq!(rig.gate.inside_max(), 3);
     assert_eq!(rig.stats().workers.blocking_threads_peak, 3);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn what_waits_for_a_cancellation_is_let_go_with_its_call() {
+fn cancellation_callbacks_are_dropped_with_their_call() {
     let _turn = serial();
     let token = std::sync::Arc::new(());
     let mut builder = coreloop::Server::builder().cores(1).workers(2).listen("127.0.0.1:0");

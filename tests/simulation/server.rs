@@ -281,7 +281,7 @@ impl Server {
     }
 
     /// The handlers release the bodies that they kept; then every buffer must have been returned.
-    pub fn assert_everything_is_home(&mut self) {
+    pub fn assert_all_returned(&mut self) {
         assert!(self.work.is_empty() && self.calls.is_empty());
         self.kept.clear();
         self.pool.collect();
