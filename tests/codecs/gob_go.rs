@@ -214,7 +214,7 @@ fn put_record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-/// Lets Go read and compare the answer.
+/// Makes Go read and compare the answer.
 fn check(program: &PathBuf, seed: &str, count: &str, answer: &[u8]) {
     let mut check = Command::new(program)
         .args(["check", seed, count])
