@@ -1,5 +1,5 @@
-//! Golden bytes, from the documentation of Go's encoding/gob. The only test of its program,
-//! because type ids are assigned in the order of first use within the process.
+//! Golden bytes from the documentation of Go's encoding/gob. The only test of its program, because type ids are
+//! assigned in the order of first use within the process.
 
 #![allow(missing_docs)]
 

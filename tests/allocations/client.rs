@@ -1,10 +1,10 @@
-//! What a call allocates on the client's side in the steady state: nothing but what its result is made of. Its own file,
-//! since it counts what the whole process allocates; the server at the other end is one that allocates nothing.
+//! Tests that a client call allocates nothing in the steady state except its result. A separate file, because the
+//! counters cover the whole process; the server at the other end allocates nothing.
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 
-use crate::counting::times_in_all;
+use crate::counting::total_allocations;
 use coreloop::client::{Caller, Client, Direct, MethodId, Starter};
 use coreloop::codec::{Codec, Plain, RawBytes};
 use serde::{Deserialize, Serialize};
@@ -18,31 +18,31 @@ struct Pair {
 static ADD: MethodId = MethodId::new("Any.Add");
 static ECHO: MethodId = MethodId::new("Any.Echo");
 
-/// Answers every call with its own argument, until the client goes.
+/// Answers every call with its own argument until the client closes.
 fn echo(mut stream: TcpStream) {
     let mut frame = [0; 4096];
     while stream.read_exact(&mut frame[..32]).is_ok() {
         let body_bytes = u32::from_le_bytes([frame[28], frame[29], frame[30], frame[31]]) as usize;
         let len = 32 + body_bytes;
         stream.read_exact(&mut frame[32..len]).expect("a whole frame, without metadata");
-        // A reply, status ok, no time spent.
+        // A reply with status ok and zero times.
         frame[3] = 1;
         frame[16..28].fill(0);
         stream.write_all(&frame[..len]).expect("the client reads");
     }
 }
 
-/// Allocations per call over many rounds of so many calls each.
+/// Returns the allocations per call over many rounds of `calls` calls each.
 fn per_call(calls: usize, mut round: impl FnMut()) -> f64 {
     (0..500).for_each(|_| round());
-    let before = times_in_all();
+    let before = total_allocations();
     (0..2_000).for_each(|_| round());
-    (times_in_all() - before) as f64 / (2_000 * calls) as f64
+    (total_allocations() - before) as f64 / (2_000 * calls) as f64
 }
 
 fn check(what: &str, measured: f64, most: f64) {
     println!("{what}: {measured:.4} allocations per call");
-    // A little is left for what is done now and then, and for a cell that the reactor lets go of late.
+    // The margin covers occasional work, and a call slot that the reactor releases late.
     assert!(measured <= most + 0.01, "{what}: {measured} allocations per call");
 }
 

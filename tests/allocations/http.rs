@@ -1,6 +1,6 @@
-//! What HTTP allocates for a call in the steady state: nothing, for a POST whose length is known.
+//! Tests that an HTTP call allocates nothing in the steady state, for a POST with a known length.
 
-use crate::counting::{Asked, counted};
+use crate::counting::{Allocations, counted};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::message::{Message, Outgoing, OutgoingReply, SendBody};
 use coreloop::status::Code;
@@ -34,6 +34,6 @@ fn a_post_allocates_nothing_in_the_steady_state() {
         queue.written(&mut pool, waiting);
     };
     (0..10).for_each(|_| round());
-    let ((), asked) = counted(|| (0..1000).for_each(|_| round()));
-    assert_eq!(asked, Asked::default());
+    let ((), allocated) = counted(|| (0..1000).for_each(|_| round()));
+    assert_eq!(allocated, Allocations::default());
 }

@@ -1,7 +1,7 @@
-//! What JSON-RPC allocates for a call once a connection is warm: nothing, at either end.
+//! Tests that a JSON-RPC call on a warm connection allocates nothing at either end.
 
-use crate::counting::asked;
-use crate::one_method::{ADD, carry};
+use crate::counting::allocated;
+use crate::one_method::{ADD, move_queued};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
 use coreloop::status::Code;
@@ -17,7 +17,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
     let (mut stream, mut ids) = (Vec::with_capacity(1 << 16), Vec::with_capacity(DEPTH as usize));
     let mut times = Vec::with_capacity(8);
     for round in 0..8 {
-        let before = asked();
+        let before = allocated();
         for id in 0..DEPTH {
             let call = OutgoingCall {
                 id: round * DEPTH + id,
@@ -33,8 +33,8 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             };
             client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
         }
-        carry(&mut queue, &mut pool, &mut stream);
-        // Half of them as a peer of 2.0 would write them; the other half has ids that are strings.
+        move_queued(&mut queue, &mut pool, &mut stream);
+        // Half of the requests have the form of a 2.0 peer with string ids.
         let half = br#"{"jsonrpc":"2.0","method":"Arith.Add","params":{"A":6,"B":7},"id":"call 1"}"#;
         (0..DEPTH / 2).for_each(|_| stream.extend_from_slice(half));
         let mut at = 0;
@@ -42,7 +42,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             let Message::Request(request) = message else { panic!("{message:?}") };
             ids.push(request.id);
             at += consumed;
-            // All of a burst is in flight together, and ends in another order.
+            // The whole burst is in flight at once and completes in reverse order.
             if ids.len() == DEPTH as usize || at == stream.len() {
                 for id in ids.drain(..).rev() {
                     let (compressed, queue_us, handler_us) = (false, 0, 0);
@@ -54,7 +54,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         }
         assert_eq!(at, stream.len());
         stream.clear();
-        carry(&mut queue, &mut pool, &mut stream);
+        move_queued(&mut queue, &mut pool, &mut stream);
         let (mut at, mut answers) = (0, 0);
         while answers < DEPTH {
             let Decoded::Message { message, consumed } = client.decode(&stream[at..]) else {
@@ -66,7 +66,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             answers += 1;
         }
         stream.clear();
-        times.push(asked().times - before.times);
+        times.push(allocated().times - before.times);
     }
     assert!(times[0] > 0, "what is warm must have been made");
     assert_eq!(times[1..], [0; 7]);

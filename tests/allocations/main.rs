@@ -1,6 +1,6 @@
-//! What calls allocate in the steady state.
+//! Tests of what calls allocate in the steady state.
 //!
-//! The counters are those of the whole process, so every test here takes [`counting::serial`].
+//! The counters cover the whole process, so every test here takes [`counting::serial`].
 
 #![allow(missing_docs)]
 

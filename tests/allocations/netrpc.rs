@@ -1,14 +1,14 @@
-//! What net/rpc allocates for a call once a connection is warm: nothing, at either end.
+//! Tests that a net/rpc call on a warm connection allocates nothing at either end.
 
-use crate::counting::asked;
-use crate::one_method::{ADD, carry};
+use crate::counting::allocated;
+use crate::one_method::{ADD, move_queued};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::codec::gob;
 use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
 use coreloop::status::Code;
 use coreloop::wire::{Decoded, NetRpc, NetRpcClient, Out, Protocol};
 
-/// What Go's example has for an argument: a struct, whose definition goes ahead of the first.
+/// The argument of Go's own example: a struct, whose type definition precedes the first value.
 #[derive(serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Args {
@@ -29,7 +29,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
     gob::encode(&Args { a: 13, b: 42 }, &mut result).unwrap();
     let mut times = Vec::with_capacity(8);
     for round in 0..8 {
-        let before = asked();
+        let before = allocated();
         for id in 0..DEPTH {
             let call = OutgoingCall {
                 id: round * DEPTH + id,
@@ -45,7 +45,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             };
             client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
         }
-        carry(&mut queue, &mut pool, &mut stream);
+        move_queued(&mut queue, &mut pool, &mut stream);
         let mut at = 0;
         while let Decoded::Message { message, consumed } = server.decode(&stream[at..]) {
             let Message::Request(request) = message else { panic!("{message:?}") };
@@ -54,7 +54,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             at += consumed;
         }
         assert_eq!((at, ids.len()), (stream.len(), DEPTH as usize));
-        // All of a burst is in flight together, and ends in another order.
+        // The whole burst is in flight at once and completes in reverse order.
         for id in ids.drain(..).rev() {
             let (compressed, queue_us, handler_us) = (false, 0, 0);
             let (code, body) = (Code::Ok, SendBody::Bytes(&result));
@@ -62,7 +62,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         stream.clear();
-        carry(&mut queue, &mut pool, &mut stream);
+        move_queued(&mut queue, &mut pool, &mut stream);
         let (mut at, mut answers) = (0, 0);
         while let Decoded::Message { message, consumed } = client.decode(&stream[at..]) {
             let Message::Reply(reply) = message else { panic!("{message:?}") };
@@ -70,10 +70,10 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             at += consumed;
             answers += 1;
         }
-        // One of them wanted no answer.
+        // One of them was one-way.
         assert_eq!((at, answers), (stream.len(), DEPTH - 1));
         stream.clear();
-        times.push(asked().times - before.times);
+        times.push(allocated().times - before.times);
     }
     assert!(times[0] > 0, "what is warm must have been made");
     assert_eq!(times[1..], [0; 7]);

@@ -1,5 +1,5 @@
-//! What a connection of net/rpc keeps in memory once it idles after a call. Its own file, since it counts what the
-//! whole process holds.
+//! Tests how much memory an idle net/rpc connection holds after one call. A separate file, because the counter
+//! covers the whole process.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -19,7 +19,7 @@ struct Args {
     b: i64,
 }
 
-/// The first call of a connection: with the types that it needs in front.
+/// Returns the first call of a connection, preceded by the type definitions that it needs.
 fn first_call() -> Vec<u8> {
     let (mut argument, mut bytes) = (Vec::new(), Vec::new());
     gob::encode(&Args { a: 6, b: 7 }, &mut argument).unwrap();
@@ -46,9 +46,9 @@ fn first_call() -> Vec<u8> {
     bytes
 }
 
-/// What the server holds for a connection that was called once, by as many connections as it had before: tables that
-/// grow by doubling have just done so.
-fn held_by_each(count: usize) -> usize {
+/// Returns the bytes that the server holds per connection after one call each. The measurement doubles the number
+/// of connections, so that tables that grow by doubling have just done so.
+fn bytes_per_connection(count: usize) -> usize {
     let server = demo::services(Server::builder()).cores(1).workers(1).listen("127.0.0.1:0").start().unwrap();
     let (address, call) = (server.addresses()[0].to_string(), first_call());
     let mut streams: Vec<TcpStream> = Vec::with_capacity(2 * count);
@@ -80,7 +80,7 @@ fn held_by_each(count: usize) -> usize {
 #[test]
 fn an_idle_connection_holds_less_than_a_kibibyte() {
     let _turn = crate::counting::serial();
-    let each = held_by_each(128);
+    let each = bytes_per_connection(128);
     println!("{each} bytes for each idle connection");
     assert!(each <= 1024, "{each} bytes for an idle connection");
 }

@@ -1,16 +1,16 @@
-//! What an inline call allocates in the steady state: nothing for raw and fixed-layout bodies, one at most for the
-//! others. Its own file, since it counts what the whole process allocates.
+//! Tests what an inline call allocates in the steady state: nothing for raw and fixed-layout bodies, at most one
+//! allocation for the others. A separate file, because the counters cover the whole process.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
 
-use crate::counting::times_in_all;
+use crate::counting::total_allocations;
 use coreloop::codec::Codec;
 use coreloop::message::method_hash;
 use coreloop::{Server, demo};
 
 const DEPTH: usize = 16;
-/// More than a turn or a worker takes at once.
+/// More calls than a turn or a worker takes at once.
 const DEEP: usize = 500;
 
 fn frame(id: u64, method: &str, codec: Codec, body: &[u8]) -> Vec<u8> {
@@ -23,12 +23,12 @@ fn frame(id: u64, method: &str, codec: Codec, body: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Allocations per call over many rounds of 16 calls, with a client that allocates nothing itself.
+/// Returns the allocations per call over many rounds of 16 calls. The client itself allocates nothing.
 fn per_call(stream: &mut TcpStream, method: &str, codec: Codec, body: &[u8], reply: &[u8]) -> f64 {
     per_call_of(DEPTH, stream, method, codec, body, reply)
 }
 
-/// The same with so many calls in a round.
+/// Like [`per_call`], with `depth` calls per round.
 fn per_call_of(
     depth: usize,
     stream: &mut TcpStream,
@@ -48,9 +48,9 @@ fn per_call_of(
     };
     let rounds = 32_000_usize.div_ceil(depth).max(200);
     round(rounds.max(500) / 2);
-    let before = times_in_all();
+    let before = total_allocations();
     round(rounds);
-    (times_in_all() - before) as f64 / (rounds * depth) as f64
+    (total_allocations() - before) as f64 / (rounds * depth) as f64
 }
 
 #[test]
@@ -70,24 +70,24 @@ fn inline_calls_allocate_nothing_but_what_their_codec_must() {
     ] {
         let measured = per_call(&mut stream, method, codec, body, reply);
         println!("{method} in {codec}: {measured:.4} allocations per call");
-        // A thousandth is left for what the server does once a second.
+        // The margin of a thousandth covers what the server does once a second.
         assert!(measured <= most + 0.001, "{method} in {codec}: {measured} allocations per call");
     }
-    // Pooled calls are not promised to be free of allocations, but the hand-over itself is. Each answer has the
-    // same body, so the order in which they come does not show.
+    // Pooled calls may allocate, but the hand-over itself does not. All answers have the same body, so their order
+    // does not matter.
     let measured = per_call(&mut stream, "Arith.Multiply", Codec::Compact, &[12, 14], &[84]);
     println!("Arith.Multiply in compact, pooled: {measured:.4} allocations per call");
     assert!(measured <= 0.1, "pooled: {measured} allocations per call");
     drop(stream);
     let stats = server.shutdown();
     assert_eq!(stats.connections(), 0);
-    // Where each call is a batch of its own, hundreds of batches are under way at once; blocking methods are always so.
+    // With one call per batch, hundreds of batches are in flight at once; blocking methods always run that way.
     let server = demo::services(Server::builder().configure(|config| config.batch_max = 1));
     let server = server.cores(1).workers(2).listen("127.0.0.1:0").start().unwrap();
     let mut stream = TcpStream::connect(server.addresses()[0].to_string()).unwrap();
     stream.set_nodelay(true).unwrap();
     let measured = per_call_of(DEEP, &mut stream, "Arith.Multiply", Codec::Compact, &[12, 14], &[84]);
     println!("Arith.Multiply in compact, one by one: {measured:.4} allocations per call");
-    // A moment with more batches under way than ever before may still come.
+    // The number of batches in flight may still reach a new maximum.
     assert!(measured <= 0.1, "one by one: {measured} allocations per call");
 }

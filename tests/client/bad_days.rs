@@ -1,11 +1,13 @@
-//! The shared client on its bad days: servers that die in mid-call, say nothing, hang up, drain, or cannot be reached.
-//! Each call ends with what is known of it, and the client finds its way back by itself.
+//! The shared client when servers fail: they are killed during a call, do not answer, close, drain, or cannot be
+//! reached. Each call ends with the most precise error, and the client reconnects by itself.
 
 use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::common::raw_server::{BlackHole, RawServer, Side, end, greeted, lives, nobody, start};
+use crate::common::raw_server::{
+    BlackHole, RawServer, Side, assert_works, connected, end, start, unused_address,
+};
 use crate::common::{Frame, MIB, PATIENCE, eventually, kind};
 use coreloop::Code;
 use coreloop::client::{Backoff, CallError, Client, Driver, MethodId, Starter};
@@ -16,8 +18,8 @@ static ECHO: MethodId = MethodId::new("Raw.Echo");
 /// Longer than any test takes.
 const FOR_EVER: Backoff = Backoff { base_ms: 100_000_000_000, max_ms: 100_000_000_000 };
 
-/// A client that tries again soon after a failure.
-fn keen(address: &str) -> Client {
+/// Returns a client that tries again soon after a failure.
+fn retrying_client(address: &str) -> Client {
     let soon = Backoff { base_ms: 1, max_ms: 20 };
     Client::builder(address).configure(|config| config.backoff = soon).build().unwrap()
 }
@@ -28,12 +30,12 @@ fn is_lost(error: &CallError, may_have_run: bool) {
     assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, may_have_run), "{error:?}");
 }
 
-/// The server's end of a connection comes to an end with a call on it, and then the server itself; later there is one
-/// again at the same address.
-fn dies_and_comes_back(die: impl FnOnce(Side)) {
+/// Ends the server's side of a connection during a call, then the server, and later starts a server at the same
+/// address again.
+fn restart_during_a_call(die: impl FnOnce(Side)) {
     let server = RawServer::start();
-    let client = keen(&server.address);
-    let mut side = greeted(&client, &server);
+    let client = retrying_client(&server.address);
+    let mut side = connected(&client, &server);
     let call = start(&client, "in flight");
     side.request();
     let address = server.address.clone();
@@ -46,7 +48,7 @@ fn dies_and_comes_back(die: impl FnOnce(Side)) {
         assert!(matches!(error, CallError::Connect(_)), "{error:?}");
         assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, false));
     }
-    // The pauses grow no longer than their bound, so a server that is back is found.
+    // The pauses are bounded, so a restarted server is found.
     let server = RawServer::start_at(&address);
     let serving = std::thread::spawn(move || {
         let mut side = server.accept();
@@ -55,45 +57,45 @@ fn dies_and_comes_back(die: impl FnOnce(Side)) {
     });
     eventually("the server is found again", || end(start(&client, "back?")).is_ok());
     let (_server, mut side) = serving.join().unwrap();
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     let stats = client.stats();
     assert_eq!((stats.connects, stats.lost, client.in_flight()), (2, 1, 0));
     assert!(stats.connect_failures >= 1);
 }
 
 #[test]
-fn a_server_that_is_killed_in_mid_call_and_started_again() {
-    dies_and_comes_back(Side::reset);
+fn a_server_killed_during_a_call_is_found_again() {
+    restart_during_a_call(Side::reset);
 }
 
 #[test]
-fn a_server_that_closes_in_mid_call_and_is_started_again() {
-    dies_and_comes_back(drop);
+fn a_server_closing_during_a_call_is_found_again() {
+    restart_during_a_call(drop);
 }
 
 #[test]
-fn a_server_that_never_answers_is_waited_for_until_the_deadline_and_told() {
+fn a_call_without_an_answer_is_cancelled_at_its_deadline() {
     let server = RawServer::start();
     let client = server.client();
-    let mut side = greeted(&client, &server);
+    let mut side = connected(&client, &server);
     let call = start(&client.with_timeout(Duration::from_millis(500)), "well?");
-    let asked = side.request();
+    let request = side.request();
     let error = end(call).unwrap_err();
     assert!(matches!(error, CallError::DeadlineExceeded), "{error:?}");
     assert!(error.may_have_run());
-    side.cancel_of(asked.id);
-    // Its answer comes too late, and is nobody's.
-    side.peer.send(&asked.reply("at last"));
-    lives(&client, &mut side);
+    side.expect_cancel(request.id);
+    // The answer is too late and belongs to no call.
+    side.peer.send(&request.reply("at last"));
+    assert_works(&client, &mut side);
     let stats = client.stats();
     assert_eq!((stats.late, stats.late_replies, stats.connects), (1, 1, 1));
 }
 
 #[test]
-fn time_on_the_wire_is_what_is_left_and_no_time_of_day() {
+fn the_protocol_sends_the_time_left_not_a_time_of_day() {
     let server = RawServer::start();
     let client = server.client();
-    let mut side = greeted(&client, &server);
+    let mut side = connected(&client, &server);
     let begins = Instant::now();
     let minute = Duration::from_secs(60);
     let calls = [
@@ -105,23 +107,23 @@ fn time_on_the_wire_is_what_is_left_and_no_time_of_day() {
     ];
     let left: Vec<u64> = calls.iter().map(|_| u64::from(side.echo().time_left_us)).collect();
     assert_eq!((left[0], left[4]), (0, 0));
-    // Counted from different moments of this thread, and never more than there was.
+    // Measured at different moments of this thread, and never more than the timeout.
     let minute_us = 60_000_000;
     assert!(left[1] > 0 && left[1] <= minute_us, "{left:?}");
     assert!(left[2] > 0 && left[2] <= left[1], "{left:?}");
     assert!(left[3] > 0 && left[3] <= minute_us / 2, "{left:?}");
-    // What passed here in the meantime is gone from what is left: the server's clock has no part in it.
+    // The time that passed here has been subtracted from the time left; the server's clock is not involved.
     let passed_us = begins.elapsed().as_micros() as u64;
     assert!(left[2] + passed_us >= minute_us, "{left:?} after {passed_us}");
     calls.into_iter().for_each(|call| drop(end(call).unwrap()));
 }
 
 #[test]
-fn time_in_the_driver_s_hands_is_gone_from_what_is_left() {
+fn time_in_the_driver_reduces_the_time_left() {
     let server = RawServer::start();
     let client = server.client();
-    let mut side = greeted(&client, &server);
-    // The call comes in the middle of a turn that began before it: it has its own time, and not the turn's.
+    let mut side = connected(&client, &server);
+    // The call arrives in the middle of a turn that began earlier: its time left counts from its own start.
     let (is_in, came_in) = mpsc::channel();
     let (open, gate) = mpsc::channel::<()>();
     client.start_then::<RawBytes, RawBytes>(&ECHO, b"hold", move |_| {
@@ -138,9 +140,9 @@ fn time_in_the_driver_s_hands_is_gone_from_what_is_left() {
 }
 
 #[test]
-fn a_name_that_has_no_address_fails_its_callers() {
-    // A label may have 63 bytes (RFC 1035, section 2.3.4), so nobody needs to be asked about this one.
-    let client = keen(&format!("{}.invalid:6550", "x".repeat(64)));
+fn calls_to_an_unknown_host_fail() {
+    // A label has 63 bytes at most (RFC 1035, section 2.3.4), so this name needs no DNS query.
+    let client = retrying_client(&format!("{}.invalid:6550", "x".repeat(64)));
     for _ in 0..3 {
         let error = end(start(&client, "?")).unwrap_err();
         assert!(matches!(error, CallError::Connect(_)), "{error:?}");
@@ -151,12 +153,12 @@ fn a_name_that_has_no_address_fails_its_callers() {
 }
 
 #[test]
-fn an_address_that_swallows_packets_is_given_up_after_the_time_to_connect() {
+fn connecting_to_a_silent_address_times_out() {
     let hole = BlackHole::new();
     let client =
         Client::builder(&hole.address).configure(|config| config.connect_timeout_ms = 1_500).build().unwrap();
     let patient = start(&client, "anybody?");
-    // A call whose time is shorter does not wait for that.
+    // A call with a shorter timeout does not wait for that.
     let hasty = end(start(&client.with_timeout(Duration::from_millis(20)), "now?")).unwrap_err();
     assert!(matches!(hasty, CallError::DeadlineExceeded), "{hasty:?}");
     let error = end(patient).unwrap_err();
@@ -166,7 +168,7 @@ fn an_address_that_swallows_packets_is_given_up_after_the_time_to_connect() {
 }
 
 #[test]
-fn a_server_that_hangs_up_on_accept_is_not_connected_to_in_a_loop() {
+fn a_server_that_closes_on_accept_is_not_retried_in_a_loop() {
     let server = RawServer::start();
     let client =
         Client::builder(&server.address).configure(|config| config.backoff = FOR_EVER).build().unwrap();
@@ -181,9 +183,9 @@ fn a_server_that_hangs_up_on_accept_is_not_connected_to_in_a_loop() {
 }
 
 #[test]
-fn a_server_that_hangs_up_on_accept_for_a_while_is_found_when_it_has_done() {
+fn a_server_that_stops_closing_on_accept_is_found() {
     let server = RawServer::start();
-    let client = keen(&server.address);
+    let client = retrying_client(&server.address);
     let serving = std::thread::spawn(move || {
         (0..20).for_each(|_| drop(server.accept()));
         let mut side = server.accept();
@@ -197,35 +199,35 @@ fn a_server_that_hangs_up_on_accept_for_a_while_is_found_when_it_has_done() {
             false
         }
     });
-    lives(&client, &mut serving.join().unwrap());
+    assert_works(&client, &mut serving.join().unwrap());
     assert_eq!(client.stats().connects, 21);
 }
 
 #[test]
-fn a_drain_notice_sends_new_calls_to_a_new_connection_and_loses_none() {
+fn after_a_drain_notice_new_calls_use_a_new_connection() {
     let server = RawServer::start();
     let client = server.client();
-    let mut old = greeted(&client, &server);
+    let mut old = connected(&client, &server);
     let call = start(&client, "on the old one");
-    let asked = old.request();
+    let request = old.request();
     old.peer.send(&Frame::of_kind(kind::DRAIN, 0));
     eventually("the notice has come", || client.stats().drains == 1);
     let next = start(&client, "on the new one");
     let mut new = server.accept();
     new.echo();
     assert_eq!(end(next).unwrap(), b"on the new one");
-    old.peer.send(&asked.reply("still served"));
+    old.peer.send(&request.reply("still served"));
     assert_eq!(end(call).unwrap(), b"still served");
     old.ends();
-    lives(&client, &mut new);
+    assert_works(&client, &mut new);
     assert_eq!((client.stats().connects, client.stats().lost), (2, 0));
 }
 
 #[test]
-fn a_server_that_closes_its_sending_half_answers_nothing_more() {
+fn a_half_close_of_the_server_ends_its_calls() {
     let server = RawServer::start();
     let client = server.client();
-    let mut side = greeted(&client, &server);
+    let mut side = connected(&client, &server);
     let (answered, unanswered) = (start(&client, "first"), start(&client, "second"));
     let first = side.request();
     side.request();
@@ -240,15 +242,15 @@ fn a_server_that_closes_its_sending_half_answers_nothing_more() {
 }
 
 #[test]
-fn a_server_that_half_closes_while_it_is_written_to_is_not_written_to_for_long() {
+fn a_half_close_during_a_write_ends_the_connection() {
     let server = RawServer::start();
     let client = server.client();
-    let side = greeted(&client, &server);
-    // More than the sockets hold: some of it waits in the client for a server that does not read.
+    let side = connected(&client, &server);
+    // More than the sockets hold: a part waits in the client for a server that does not read.
     let call = client.start_bytes("Raw.Echo", Codec::Raw, &vec![1; 16 * MIB]);
     eventually("the call is under way", || client.stats().sent == 2);
     side.half_close();
-    // It is the server's closing that ends it, and not the time for a write without progress.
+    // The call ends because the server closes, not because a write makes no progress for too long.
     let error = end(call).unwrap_err();
     is_lost(&error, true);
     let CallError::Lost { error: why, .. } = &error else { panic!("{error:?}") };
@@ -260,12 +262,13 @@ fn a_server_that_half_closes_while_it_is_written_to_is_not_written_to_for_long()
 }
 
 #[test]
-fn a_call_that_meets_the_end_of_its_connection_goes_out_on_the_next() {
+fn a_call_on_an_ended_connection_uses_the_next() {
     let server = RawServer::start();
     let client = server.client();
-    let mut side = greeted(&client, &server);
-    // The driver is kept from its sockets while the server closes and the next call comes: by a call that is sent, and
-    // whose time passes. What is late is looked for after the letters of a turn, so the next one is read after the end.
+    let mut side = connected(&client, &server);
+    // A call whose deadline passes blocks the driver in its callback while the server closes and the next call
+    // arrives. The driver checks deadlines after the messages of a turn, so it reads the next call after the end of
+    // the connection.
     let (is_in, came_in) = mpsc::channel();
     let (open, gate) = mpsc::channel::<()>();
     let late = client.with_timeout(Duration::from_secs(1));
@@ -289,20 +292,20 @@ fn a_call_that_meets_the_end_of_its_connection_goes_out_on_the_next() {
 fn calls_outlive_the_client_that_made_them() {
     let server = RawServer::start();
     let client = server.client();
-    let mut side = greeted(&client, &server);
+    let mut side = connected(&client, &server);
     let (kept, dropped) = (start(&client, "kept"), start(&client, "dropped"));
     let (of_kept, of_dropped) = (side.request(), side.request());
     drop(client);
     drop(dropped);
-    side.cancel_of(of_dropped.id);
+    side.expect_cancel(of_dropped.id);
     side.peer.send(&of_kept.reply("here"));
     assert_eq!(end(kept).unwrap(), b"here");
-    // The last one takes the connection with it.
+    // The connection closes with the last call.
     side.ends();
 }
 
 #[test]
-fn ten_thousand_that_wait_for_a_connection_are_dropped_at_once() {
+fn ten_thousand_calls_waiting_for_a_connection_can_be_dropped() {
     let hole = BlackHole::new();
     let client = Client::builder(&hole.address).build().unwrap();
     let calls: Vec<_> = (0..10_000).map(|_| start(&client, "anybody?")).collect();
@@ -313,25 +316,25 @@ fn ten_thousand_that_wait_for_a_connection_are_dropped_at_once() {
 }
 
 #[test]
-fn ten_thousand_that_wait_for_their_turn_are_dropped_at_once() {
+fn ten_thousand_queued_calls_can_be_dropped() {
     let server = RawServer::start();
     let client =
         Client::builder(&server.address).configure(|config| config.in_flight_max = 1).build().unwrap();
-    let mut side = greeted(&client, &server);
+    let mut side = connected(&client, &server);
     let first = start(&client, "first");
-    let asked = side.request();
+    let request = side.request();
     let calls: Vec<_> = (0..10_000).map(|_| start(&client, "next")).collect();
     drop(calls);
     eventually("nothing is left of them", || client.in_flight() == 1);
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(first).unwrap(), b"done");
-    // None of them was sent: what comes next is the next call.
-    lives(&client, &mut side);
+    // None of them was sent: the next frame is the next call.
+    assert_works(&client, &mut side);
 }
 
 #[test]
-fn a_batch_whose_handles_are_gone_waits_for_no_connection() {
-    let client = Client::builder(&nobody())
+fn a_batch_with_dropped_handles_waits_for_no_connection() {
+    let client = Client::builder(&unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, FOR_EVER))
         .build()
         .unwrap();
@@ -344,11 +347,12 @@ fn a_batch_whose_handles_are_gone_waits_for_no_connection() {
 }
 
 #[test]
-fn a_client_is_there_for_its_first_call_however_busy_its_driver_is() {
+fn a_client_of_a_busy_driver_makes_its_first_call() {
     let server = RawServer::start();
-    // Calls of this one fail on the driver's thread as soon as their letters are read, and keep it there.
+    // Calls of this client fail on the driver's thread as soon as it reads their messages, and their callbacks
+    // block it.
     let driver = Driver::spawn().unwrap();
-    let blocker = Client::builder(&nobody()).on(&driver);
+    let blocker = Client::builder(&unused_address()).on(&driver);
     let blocker = blocker.configure(|config| config.backoff = FOR_EVER).build().unwrap();
     end(start(&blocker, "?")).unwrap_err();
     let (is_in, came_in) = mpsc::channel();
@@ -365,7 +369,7 @@ fn a_client_is_there_for_its_first_call_however_busy_its_driver_is() {
     block();
     came_in.recv_timeout(PATIENCE).unwrap();
     block();
-    // More letters than the mailbox has room for: what follows goes another way, and the order is lost.
+    // More messages than the mailbox has room for: the following ones take another path, and their order is lost.
     let filling: Vec<_> = (0..6_000).map(|_| start(&blocker, "?")).collect();
     let client = Client::builder(&server.address).on(&driver).build().unwrap();
     gates[0].send(()).unwrap();

@@ -1,30 +1,31 @@
-//! The shared client against a server that says what no server should: garbage, frames of another version, replies to
-//! nobody, replies twice, replies too large. The call concerned fails, with what it knows; nobody else is harmed.
+//! The shared client against a server that violates the protocol: garbage, frames of another version, replies to
+//! unknown calls, duplicate replies, replies that are too large. The affected call fails with a precise error;
+//! other calls and connections are not affected.
 
 use std::time::Duration;
 
-use crate::common::raw_server::{RawServer, Side, end, greeted, lives, start};
+use crate::common::raw_server::{RawServer, Side, assert_works, connected, end, start};
 use crate::common::{Frame, MIB, eventually, kind};
 use coreloop::Code;
 use coreloop::client::{CallError, Client};
 
-/// A client with a connection that has been heard of.
+/// Returns a server and a client with a connection that has completed a call.
 fn pair() -> (RawServer, Client, Side) {
     let server = RawServer::start();
     let client = server.client();
-    let side = greeted(&client, &server);
+    let side = connected(&client, &server);
     (server, client, side)
 }
 
-/// The call fails since the server's bytes mean nothing; the client closes, and its next call has a new connection,
-/// though the server holds on to the old one.
+/// Sends an answer that the client cannot interpret. Asserts that the call fails and the client closes, and that
+/// its next call has a new connection, although the server keeps the old one open.
 #[track_caller]
 fn ends_the_connection(answer: impl FnOnce(u64) -> Vec<u8>) -> CallError {
     let (server, client, mut side) = pair();
     let call = start(&client, "one");
-    let asked = side.request();
-    side.peer.send_bytes(&answer(asked.id));
-    // It says no more: the connection is over for it, whether the server closes or not.
+    let request = side.request();
+    side.peer.send_bytes(&answer(request.id));
+    // The client sends nothing more, whether the server closes or not.
     side.ends();
     let next = start(&client, "two");
     let error = end(call).unwrap_err();
@@ -67,7 +68,7 @@ fn a_body_over_the_limit_fails_its_call_alone() {
     let server = RawServer::start();
     let client =
         Client::builder(&server.address).configure(|config| config.frame_bytes_max = 1000).build().unwrap();
-    let mut side = greeted(&client, &server);
+    let mut side = connected(&client, &server);
     for bytes in [1001, 2001, 1_000_000] {
         let (large, small) = (start(&client, "large"), start(&client, "small"));
         let (of_large, of_small) = (side.request(), side.request());
@@ -78,11 +79,11 @@ fn a_body_over_the_limit_fails_its_call_alone() {
         assert!(error.to_string().contains("limit of 1000 (frame_bytes_max)"), "{error}");
         assert_eq!(end(small).unwrap(), b"fits");
     }
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
 }
 
 #[test]
-fn a_reply_with_flags_or_metadata_that_cannot_be_fails_its_call_alone() {
+fn invalid_flags_or_metadata_of_a_reply_fail_only_its_call() {
     let (_server, client, mut side) = pair();
     for change in [|frame: &mut Frame| frame.flags = 0x80, |frame: &mut Frame| frame.metadata = vec![0; 9]] {
         let call = start(&client, "odd");
@@ -92,7 +93,7 @@ fn a_reply_with_flags_or_metadata_that_cannot_be_fails_its_call_alone() {
         let error = end(call).unwrap_err();
         assert!(matches!(error, CallError::ReplyRefused(_)), "{error:?}");
         assert!(error.may_have_run());
-        lives(&client, &mut side);
+        assert_works(&client, &mut side);
     }
     assert_eq!((client.stats().connects, client.in_flight()), (1, 0));
 }
@@ -101,33 +102,33 @@ fn a_reply_with_flags_or_metadata_that_cannot_be_fails_its_call_alone() {
 fn a_frame_of_an_unknown_kind_is_skipped() {
     let (_server, client, mut side) = pair();
     let call = start(&client, "one");
-    let asked = side.request();
-    let mut unknown = Frame::of_kind(9, asked.id);
+    let request = side.request();
+    let mut unknown = Frame::of_kind(9, request.id);
     unknown.body = vec![0x19; 3 * MIB];
-    side.peer.send_all(&[unknown, asked.reply("one")]);
+    side.peer.send_all(&[unknown, request.reply("one")]);
     assert_eq!(end(call).unwrap(), b"one");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
 }
 
 #[test]
-fn a_reply_to_nobody_is_counted_and_the_connection_lives() {
+fn a_reply_to_an_unknown_call_is_counted() {
     let (_server, client, mut side) = pair();
     for id in [0, 1, u64::MAX, 1 << 63] {
         side.peer.send(&Frame::of_kind(kind::REPLY, id));
     }
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     assert_eq!((client.stats().unknown_replies, client.stats().late_replies), (4, 0));
     assert_eq!(client.stats().answered, 2);
 }
 
 #[test]
-fn a_second_reply_is_counted_as_late_and_the_connection_lives() {
+fn a_second_reply_is_counted_as_late() {
     let (_server, client, mut side) = pair();
     let call = start(&client, "one");
-    let asked = side.request();
-    side.peer.send_all(&[asked.reply("first"), asked.reply("second")]);
+    let request = side.request();
+    side.peer.send_all(&[request.reply("first"), request.reply("second")]);
     assert_eq!(end(call).unwrap(), b"first");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     let stats = client.stats();
     assert_eq!((stats.late_replies, stats.unknown_replies, stats.answered), (1, 0, 3));
 }
@@ -136,12 +137,12 @@ fn a_second_reply_is_counted_as_late_and_the_connection_lives() {
 fn replies_in_any_order_find_their_calls() {
     let (_server, client, mut side) = pair();
     let calls: Vec<_> = (0..50).map(|number| (number, start(&client, &number.to_string()))).collect();
-    let mut asked: Vec<_> = calls.iter().map(|_| side.request()).collect();
+    let mut requests: Vec<_> = calls.iter().map(|_| side.request()).collect();
     let mut dice = crate::common::Dice(7);
-    for at in (1..asked.len()).rev() {
-        asked.swap(at, dice.below(at + 1));
+    for at in (1..requests.len()).rev() {
+        requests.swap(at, dice.below(at + 1));
     }
-    let replies: Vec<Frame> = asked.iter().map(|asked| asked.reply(asked.body.clone())).collect();
+    let replies: Vec<Frame> = requests.iter().map(|request| request.reply(request.body.clone())).collect();
     side.peer.send_all(&replies);
     for (number, call) in calls {
         assert_eq!(end(call).unwrap(), number.to_string().as_bytes());
@@ -149,7 +150,7 @@ fn replies_in_any_order_find_their_calls() {
 }
 
 #[test]
-fn a_server_that_dribbles_is_understood_at_every_split() {
+fn a_reply_may_be_split_at_every_byte() {
     let (_server, client, mut side) = pair();
     let call = start(&client, "dribble");
     let bytes = side.request().reply("a body with some bytes").bytes();
@@ -157,7 +158,7 @@ fn a_server_that_dribbles_is_understood_at_every_split() {
         side.peer.send_bytes(std::slice::from_ref(byte));
     }
     assert_eq!(end(call).unwrap(), b"a body with some bytes");
-    // And at one place each, with the client having read what came before: it answers a ping that goes in front.
+    // Also at each place when the client has read what came before the split: it answers a ping that precedes it.
     for at in 1..bytes.len() {
         let call = start(&client, "split");
         let reply = side.request().reply("a body with some bytes").bytes();
@@ -172,7 +173,7 @@ fn a_server_that_dribbles_is_understood_at_every_split() {
 }
 
 #[test]
-fn absurd_times_are_reported_as_they_were_said() {
+fn absurd_times_are_reported_unchanged() {
     let (_server, client, mut side) = pair();
     let mut call = start(&client.with_timeout(Duration::from_secs(600)), "how long?");
     let mut frame = side.request().reply("ages");
@@ -181,11 +182,11 @@ fn absurd_times_are_reported_as_they_were_said() {
     let reply = call.wait_timeout(crate::common::PATIENCE).unwrap();
     assert_eq!(reply.unwrap(), b"ages");
     assert_eq!((call.times().queue_us, call.times().handler_us), (u32::MAX, u32::MAX));
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
 }
 
 #[test]
-fn statuses_and_codecs_that_nobody_knows_are_the_call_s_own_affair() {
+fn unknown_statuses_and_codecs_fail_only_their_call() {
     let (_server, client, mut side) = pair();
     let call = start(&client, "status");
     let mut frame = side.request().reply(b"\xff not text \xff".to_vec());
@@ -209,7 +210,7 @@ fn statuses_and_codecs_that_nobody_knows_are_the_call_s_own_affair() {
     let error = end(call).unwrap_err();
     assert!(matches!(error, CallError::Reply(_)), "{error:?}");
 
-    // One that is over the limit once it is decompressed.
+    // A reply that is over the limit after decompression.
     let call = start(&client, "large");
     let mut frame = side.request().reply(b"\xff\xff\xff\xff".to_vec());
     frame.flags = 1;
@@ -217,34 +218,34 @@ fn statuses_and_codecs_that_nobody_knows_are_the_call_s_own_affair() {
     let error = end(call).unwrap_err();
     assert!(matches!(error, CallError::ReplyRefused(_)), "{error:?}");
     assert_eq!(error.code(), Code::ResourceExhausted);
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     assert_eq!(client.stats().connects, 1);
 }
 
 #[test]
-fn a_server_that_pings_and_never_reads_makes_the_client_hold_no_more() {
+fn pongs_to_a_server_that_never_reads_are_bounded() {
     const PINGS: usize = 1_000_000;
     let (_server, client, mut side) = pair();
     let call = start(&client, "while you wait");
-    let asked = side.request();
+    let request = side.request();
     let burst: Vec<u8> = (0..1_000).flat_map(|id| Frame::of_kind(kind::PING, id).bytes()).collect();
     for _ in 0..PINGS / 1_000 {
         side.peer.send_bytes(&burst);
     }
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done", "it has read all of the pings");
     drop(client);
     let mut pongs = 0;
-    while let Some(asked) = side.next() {
-        assert_eq!(asked.kind, kind::PONG);
+    while let Some(frame) = side.next() {
+        assert_eq!(frame.kind, kind::PONG);
         pongs += 1;
     }
-    // What the sockets hold and what the client may: far fewer than one for each.
+    // The capacity of the sockets and the client's limit: far fewer than one pong per ping.
     assert!(pongs < PINGS / 2, "{pongs} answers to {PINGS} pings were kept for a server that did not read");
 }
 
 #[test]
-fn what_a_server_says_before_it_is_asked_harms_nobody() {
+fn frames_before_the_first_call_are_harmless() {
     let server = RawServer::start();
     let client = server.client();
     let ready = client.ready();
@@ -257,7 +258,7 @@ fn what_a_server_says_before_it_is_asked_harms_nobody() {
     let pong = side.next().unwrap();
     assert_eq!((pong.kind, pong.id), (kind::PONG, 3));
     end(ready).unwrap();
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     eventually("nothing is left", || client.in_flight() == 0);
     assert_eq!(client.stats().unknown_replies, 1);
 }

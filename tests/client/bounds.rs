@@ -1,4 +1,4 @@
-//! The bounds of the shared client where the server does not help: one that takes nothing, and times without end.
+//! The bounds of the shared client against a server that reads nothing, and timeouts that never pass.
 
 use std::io::ErrorKind::{InvalidInput, TimedOut};
 use std::io::{Read, Write};
@@ -11,9 +11,9 @@ use coreloop::codec::Codec;
 use coreloop::{Code, Context, Server, Status};
 use socket2::{Domain, Socket, Type};
 
-/// Longer than any of it takes: a test that waits so long has failed.
+/// Longer than any test needs: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
-/// The head of a native frame.
+/// The length of a native header.
 const HEAD: usize = 32;
 
 struct Math;
@@ -31,8 +31,9 @@ fn serve() -> (Server, String) {
     (server, address)
 }
 
-/// A server that takes the connection and reads nothing until it is told to; then it reads so many bytes.
-fn deaf() -> (String, mpsc::Sender<usize>, std::thread::JoinHandle<()>) {
+/// Starts a server that accepts a connection and reads nothing until it receives a number on the channel; then it
+/// reads that many bytes.
+fn blocked_server() -> (String, mpsc::Sender<usize>, std::thread::JoinHandle<()>) {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None).unwrap();
     // However large the system's buffers are, they must not hold what a test sends.
     socket.set_recv_buffer_size(64 << 10).unwrap();
@@ -40,11 +41,11 @@ fn deaf() -> (String, mpsc::Sender<usize>, std::thread::JoinHandle<()>) {
     socket.listen(1).unwrap();
     let listener = TcpListener::from(socket);
     let address = listener.local_addr().unwrap().to_string();
-    let (listen, told) = mpsc::channel::<usize>();
+    let (listen, received) = mpsc::channel::<usize>();
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        for bytes in told {
+        for bytes in received {
             let mut body = vec![0; bytes];
             stream.read_exact(&mut body).unwrap();
         }
@@ -53,16 +54,16 @@ fn deaf() -> (String, mpsc::Sender<usize>, std::thread::JoinHandle<()>) {
 }
 
 #[test]
-fn one_way_calls_to_a_server_that_does_not_read_wait_within_the_bound() {
+fn one_way_calls_to_a_blocked_server_are_bounded() {
     const CALLS: usize = 400;
-    let (address, listen, thread) = deaf();
+    let (address, listen, thread) = blocked_server();
     let client =
         Client::builder(&address).configure(|config| config.in_flight_bytes_max = 1 << 20).connect().unwrap();
     let body = vec![0; 64 << 10];
     for _ in 0..CALLS {
         client.send_bytes("Sink.Put", Codec::Raw, &body).unwrap();
     }
-    // The line is a queue: when this one has ended, those before it have all been looked at.
+    // The endpoint has a queue: when this call has ended, all earlier ones have been processed.
     let last = client.with_timeout(Duration::from_millis(50)).call_bytes("Sink.Put", Codec::Raw, &[]);
     assert_eq!(last.unwrap_err().code(), Code::DeadlineExceeded);
     let sent = client.stats().sent as usize;
@@ -80,15 +81,15 @@ fn one_way_calls_to_a_server_that_does_not_read_wait_within_the_bound() {
 }
 
 #[test]
-fn calls_that_are_given_up_do_not_pile_up_in_front_of_a_server_that_does_not_read() {
-    let (address, listen, thread) = deaf();
+fn expired_calls_to_a_blocked_server_do_not_accumulate() {
+    let (address, listen, thread) = blocked_server();
     let client =
         Client::builder(&address).configure(|config| config.in_flight_bytes_max = 1 << 20).connect().unwrap();
     let body = vec![0; 64 << 10];
     const CALLS: usize = 400;
     let hasty = client.with_timeout(Duration::from_millis(5));
     for _ in 0..CALLS / 16 {
-        // They are over before the next begin; their bytes are not.
+        // These calls end before the next ones begin; their bytes stay queued.
         let calls: Vec<_> = (0..16).map(|_| hasty.start_bytes("Sink.Put", Codec::Raw, &body)).collect();
         for call in calls {
             assert_eq!(call.wait().unwrap_err().code(), Code::DeadlineExceeded);
@@ -101,10 +102,10 @@ fn calls_that_are_given_up_do_not_pile_up_in_front_of_a_server_that_does_not_rea
 }
 
 #[test]
-fn a_server_that_takes_nothing_and_one_that_stops_in_a_reply_are_left() {
+fn stalled_writes_and_stalled_replies_close_the_connection() {
     let config = DriverConfig { write_stall_ms: 50, ..DriverConfig::default() };
     let driver = Driver::spawn_with(&config).unwrap();
-    let (address, listen, thread) = deaf();
+    let (address, listen, thread) = blocked_server();
     let client = Client::builder(&address).on(&driver).connect().unwrap().with_timeout(PATIENCE);
     // More than the sockets hold.
     let error = client.call_bytes("Sink.Put", Codec::Raw, &vec![0; 15 << 20]).unwrap_err();
@@ -122,7 +123,7 @@ fn a_server_that_takes_nothing_and_one_that_stops_in_a_reply_are_left() {
     let thread = std::thread::spawn(move || {
         let (mut stream, _) = listener.accept().unwrap();
         stream.set_read_timeout(Some(PATIENCE)).unwrap();
-        // The beginning of a reply, and then nothing but waiting for the client's end.
+        // The beginning of a reply, and then nothing until the client closes.
         stream.write_all(&[0x19, 0x96, 1, 1]).unwrap();
         stream.read_to_end(&mut Vec::new()).unwrap();
     });
@@ -136,7 +137,7 @@ fn a_server_that_takes_nothing_and_one_that_stops_in_a_reply_are_left() {
 }
 
 #[test]
-fn a_timeout_without_end_is_none() {
+fn an_unbounded_timeout_is_no_timeout() {
     let (server, address) = serve();
     let client = Client::connect(&address).unwrap().with_timeout(Duration::MAX);
     assert_eq!(client.call_bytes("Math.Double", Codec::Json, b"21").unwrap(), b"42");
@@ -149,16 +150,16 @@ fn a_timeout_without_end_is_none() {
 }
 
 #[test]
-fn the_calls_of_a_batch_that_was_dropped_say_that_it_was_never_sent() {
+fn calls_of_a_dropped_batch_report_not_sent() {
     let (server, address) = serve();
     let client = Client::connect(&address).unwrap();
     let batch = client.batch();
     let handle = batch.start_bytes("Math.Double", Codec::Json, b"1");
-    let (tell, told) = mpsc::channel();
+    let (sender, received) = mpsc::channel();
     let typed = MathClient::new(batch);
-    typed.double_then(&2, move |result| tell.send(result).unwrap());
+    typed.double_then(&2, move |result| sender.send(result).unwrap());
     drop(typed);
     assert!(matches!(handle.wait(), Err(CallError::NotSent)));
-    assert!(matches!(told.recv_timeout(PATIENCE).unwrap(), Err(CallError::NotSent)));
+    assert!(matches!(received.recv_timeout(PATIENCE).unwrap(), Err(CallError::NotSent)));
     server.shutdown();
 }

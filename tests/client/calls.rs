@@ -8,11 +8,11 @@ use coreloop::client::{CallError, Client, Driver, Starter, WhenFull};
 use coreloop::codec::Codec;
 use coreloop::{Code, Context, Reply, Server, Status};
 
-/// Longer than any of it takes: a test that waits so long has failed.
+/// Longer than any test needs: a test that waits this long has failed.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Math {
-    /// Calls of `Wait` that are running, and those that saw their cancellation.
+    /// The number of running calls of `Wait`, and a channel for those that observed their cancellation.
     running: Arc<AtomicU32>,
     cancelled: mpsc::Sender<()>,
     began: mpsc::Sender<()>,
@@ -48,7 +48,7 @@ impl Math {
         Ok(vec![7; len as usize])
     }
 
-    /// Answered from another thread.
+    /// Answers from another thread.
     fn later(&self, _cx: &Context, number: i64, reply: Reply<i64>) {
         std::thread::spawn(move || reply.send(Ok(number + 1)));
     }
@@ -123,7 +123,7 @@ fn a_callback_runs_once_with_the_answer() {
 }
 
 #[test]
-fn a_batch_leaves_in_one_write_and_its_handles_say_so_before() {
+fn a_batch_is_sent_in_one_write() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     let batch = MathClient::new(client.batch());
@@ -147,7 +147,7 @@ fn a_batch_leaves_in_one_write_and_its_handles_say_so_before() {
 }
 
 #[test]
-fn a_deadline_reaches_the_server_and_is_kept_here() {
+fn a_deadline_holds_at_the_client_and_the_server() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     let math = MathClient::new(client.with_timeout(Duration::from_millis(50)));
@@ -173,7 +173,7 @@ fn a_handle_that_is_dropped_cancels_the_call_at_the_server() {
     drop(call);
     rig.cancelled.recv_timeout(PATIENCE).expect("the handler was told");
     assert_eq!(rig.running.load(Ordering::SeqCst), 0);
-    // The server answers the cancelled call as such; here that is a late reply, and nobody's.
+    // The server answers the cancelled call with its code; the client counts a late reply that belongs to no call.
     assert_eq!(math.double(&1).unwrap(), 2);
     let stats = math.caller().stats();
     assert_eq!((stats.cancelled, stats.late_replies), (1, 1));
@@ -188,7 +188,7 @@ fn more_calls_than_the_bound_wait_or_are_refused() {
     let third = math.double(&1).unwrap_err();
     assert!(matches!(third, CallError::Full { calls_max: 2 }), "{third:?}");
     assert_eq!((third.code(), third.may_have_run()), (Code::ResourceExhausted, false));
-    // Both run: a call that is cancelled while it queues is never run, and would say nothing.
+    // Wait until both run: a call that is cancelled while it is queued never runs, and would report nothing.
     for _ in 0..2 {
         rig.began.recv_timeout(PATIENCE).unwrap();
     }
@@ -225,7 +225,7 @@ fn ten_thousand_handles_dropped_at_once_leave_nothing_behind() {
 }
 
 #[test]
-fn a_client_that_is_dropped_leaves_its_calls_to_their_handles() {
+fn handles_outlive_their_dropped_client() {
     let rig = rig();
     let math = MathClient::new(Client::connect(&rig.address).unwrap());
     let call = math.later_start(&1);
@@ -235,7 +235,7 @@ fn a_client_that_is_dropped_leaves_its_calls_to_their_handles() {
     assert_eq!(call.wait().unwrap(), 2);
     drop(held);
     rig.cancelled.recv_timeout(PATIENCE).expect("the last call was cancelled");
-    // With the last call the connection goes too.
+    // The connection closes with the last call.
     let until = Instant::now() + PATIENCE;
     while rig.server.stats().reactors[0].connections > 0 {
         assert!(Instant::now() < until, "the connection is still open");
@@ -244,7 +244,7 @@ fn a_client_that_is_dropped_leaves_its_calls_to_their_handles() {
 }
 
 #[test]
-fn a_server_that_drains_is_left_when_its_calls_are_done() {
+fn a_draining_server_is_disconnected_after_its_calls() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     let math = MathClient::new(client.clone());
@@ -258,7 +258,7 @@ fn a_server_that_drains_is_left_when_its_calls_are_done() {
         assert!(Instant::now() < until, "no notice came");
         std::thread::yield_now();
     }
-    // New calls find nobody at the address; the one in flight is still served.
+    // New calls find no listener at the address; the call in flight is still served.
     let error = math.double(&1).unwrap_err();
     assert_eq!((error.code(), error.may_have_run()), (Code::Unavailable, false), "{error:?}");
     drop(call);
@@ -278,7 +278,7 @@ fn a_server_s_own_reactor_drives_the_client_of_its_handlers() {
             Ok(MathClient::new(cx.client(self.0.caller())).double(&number)?)
         }
 
-        /// On the reactor itself: it cannot wait, and says so.
+        /// Fails on the reactor itself, where it must not block.
         #[rpc(inline)]
         fn ask_inline(&self, _cx: &Context, number: i64) -> Result<i64, Status> {
             Ok(self.0.double(&number)?)
@@ -302,7 +302,7 @@ fn a_server_s_own_reactor_drives_the_client_of_its_handlers() {
         .unwrap();
     let client = Client::connect(&front.addresses()[0].to_string()).unwrap();
     let front_client = FrontClient::new(client);
-    // From the very first call on: the guest was there before the reactor ran.
+    // True for the first call already, since the client was attached before the reactor started.
     let error = front_client.ask_inline(&1).unwrap_err();
     assert_eq!(error.code(), Code::FailedPrecondition, "{error:?}");
     for number in 0..200 {
@@ -341,7 +341,7 @@ fn the_codecs_compression_and_large_bodies_travel() {
 }
 
 #[test]
-fn a_unix_socket_will_do() {
+fn calls_work_over_a_unix_socket() {
     let folder = tempfile::tempdir().unwrap();
     let address = format!("unix:{}", folder.path().join("s").display());
     let server = Server::builder()
@@ -357,7 +357,7 @@ fn a_unix_socket_will_do() {
 }
 
 #[test]
-fn a_method_id_that_is_not_there_is_the_server_s_answer() {
+fn an_unknown_method_id_is_answered_by_the_server() {
     let rig = rig();
     let client = Client::connect(&rig.address).unwrap();
     static NOWHERE: coreloop::client::MethodId = coreloop::client::MethodId::new("Math.Nowhere");

@@ -1,5 +1,5 @@
-//! A call's handle as a future: on tokio, on smol, and on an executor of thirty lines. Whoever polled it last is woken,
-//! once; dropped before it is ready, it takes its call with it, at the server too.
+//! A call's handle as a future: on tokio, on smol, and on a minimal executor. The last waker is woken, once; a
+//! future that is dropped before it is ready cancels its call, at the server too.
 
 use std::future::{Future, poll_fn};
 use std::pin::{Pin, pin};
@@ -9,13 +9,13 @@ use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
 use std::time::Duration;
 
-use crate::common::raw_server::{RawServer, Side, end, greeted, lives, start};
+use crate::common::raw_server::{RawServer, Side, assert_works, connected, end, start};
 use crate::common::{PATIENCE, eventually, kind, rig};
 use coreloop::client::{CallError, Client};
 use coreloop::codec::Codec;
 use coreloop::reactor::Address;
 
-/// Calls that go out together and are awaited one after the other, some of which take a thread's turn at the server.
+/// Makes calls that are sent together and awaited one after the other; some of them occupy a worker at the server.
 async fn many_calls(client: Client, from: i64) -> i64 {
     let calls: Vec<_> = (from..from + 100)
         .map(|number| {
@@ -36,7 +36,7 @@ fn client_of(address: &Address) -> Client {
     Client::connect(&address.to_string()).unwrap()
 }
 
-/// The sum of what eight tasks of [`many_calls`] give.
+/// The sum of the results of eight tasks of [`many_calls`].
 const SUM: i64 = 799 * 800 / 2;
 
 #[test]
@@ -86,9 +86,9 @@ fn handles_are_awaited_on_smol() {
     assert_eq!((sum, client.stats().connects), (SUM, 1));
 }
 
-// An executor by hand.
+// A minimal executor.
 
-/// Wakes a thread, and counts how often it was asked to.
+/// Wakes a thread and counts the wake-ups.
 struct Alarm {
     thread: Thread,
     rings: AtomicU32,
@@ -111,7 +111,7 @@ impl Wake for Alarm {
     }
 }
 
-/// Runs a future to its end on this thread.
+/// Runs a future to completion on this thread.
 fn block_on<F: Future>(future: F) -> F::Output {
     let mut future = pin!(future);
     let alarm = Alarm::new();
@@ -136,7 +136,7 @@ fn poll_with<F: Future + Unpin>(future: &mut F, alarm: &Arc<Alarm>) -> Poll<F::O
 fn pair() -> (RawServer, Client, Side) {
     let server = RawServer::start();
     let client = server.client();
-    let side = greeted(&client, &server);
+    let side = connected(&client, &server);
     (server, client, side)
 }
 
@@ -149,20 +149,20 @@ fn handles_are_awaited_on_an_executor_by_hand() {
 }
 
 #[test]
-fn of_two_wakers_the_last_one_is_woken_once() {
+fn only_the_last_waker_is_woken() {
     let (_server, client, mut side) = pair();
     let mut call = start(&client, "who?");
-    let asked = side.request();
+    let request = side.request();
     let (first, last) = (Alarm::new(), Alarm::new());
     assert!(poll_with(&mut call, &first).is_pending());
     assert!(poll_with(&mut call, &first).is_pending());
     assert!(poll_with(&mut call, &last).is_pending());
     assert_eq!(Arc::strong_count(&first), 1, "it is let go of when another one takes its place");
-    side.peer.send(&asked.reply("you"));
+    side.peer.send(&request.reply("you"));
     eventually("the last one is woken", || last.rings() > 0);
     let Poll::Ready(reply) = poll_with(&mut call, &first) else { panic!("woken for nothing") };
     assert_eq!(reply.unwrap(), b"you");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     assert_eq!((first.rings(), last.rings()), (0, 1));
     assert_eq!((Arc::strong_count(&first), Arc::strong_count(&last)), (1, 1), "no cell keeps a waker");
 }
@@ -171,11 +171,11 @@ fn of_two_wakers_the_last_one_is_woken_once() {
 fn a_handle_may_be_polled_and_then_waited_for() {
     let (_server, client, mut side) = pair();
     let mut call = start(&client, "both");
-    let asked = side.request();
+    let request = side.request();
     let alarm = Alarm::new();
     assert!(poll_with(&mut call, &alarm).is_pending());
     assert!(call.wait_timeout(Duration::from_millis(1)).is_none());
-    side.peer.send(&asked.reply("ways"));
+    side.peer.send(&request.reply("ways"));
     assert_eq!(end(call).unwrap(), b"ways");
     assert_eq!(Arc::strong_count(&alarm), 1);
 }
@@ -184,19 +184,19 @@ fn a_handle_may_be_polled_and_then_waited_for() {
 fn a_future_dropped_before_it_is_ready_cancels_its_call() {
     let (_server, client, mut side) = pair();
     let mut call = start(&client, "never mind");
-    let asked = side.request();
+    let request = side.request();
     let alarm = Alarm::new();
     assert!(poll_with(&mut call, &alarm).is_pending());
     drop(call);
-    side.cancel_of(asked.id);
+    side.expect_cancel(request.id);
     eventually("its waker is let go of", || Arc::strong_count(&alarm) == 1);
     assert_eq!((alarm.rings(), client.in_flight()), (0, 0), "nobody is woken for what nobody waits for");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     assert_eq!(client.stats().cancelled, 1);
 }
 
 #[test]
-fn a_future_that_fails_is_ready_with_why() {
+fn a_failed_future_returns_its_error() {
     let (server, client, mut side) = pair();
     let call = start(&client, "lost");
     side.request();
@@ -228,10 +228,10 @@ fn a_batch_s_handle_may_be_awaited_before_the_batch_is_sent() {
     drop(batch);
     let error = block_on(call).unwrap_err();
     assert!(!error.may_have_run(), "{error:?}");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
 }
 
-// Given up by the executor's own means.
+// Cancellation by the executor's own means.
 
 #[test]
 fn tokio_s_timeout_of_a_slow_call_cancels_it_at_the_server() {
@@ -240,9 +240,9 @@ fn tokio_s_timeout_of_a_slow_call_cancels_it_at_the_server() {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
     runtime.block_on(async {
         let call = client.start_bytes("Blocking.Sleep", Codec::Json, b"60000");
-        // It runs before its time is up: one that is cancelled in the queue would say nothing.
+        // The handler starts before the timeout: a call that is cancelled in the queue would report nothing.
         poll_fn(|_| {
-            rig.counts(1);
+            rig.wait_for_runs(1);
             Poll::Ready(())
         })
         .await;
@@ -260,8 +260,8 @@ fn the_loser_of_a_race_on_smol_is_cancelled_at_the_server() {
     side.peer.send(&of_quick.reply("first"));
     let winner = smol::block_on(smol::future::or(slow, quick)).unwrap();
     assert_eq!(winner, b"first");
-    side.cancel_of(of_slow.id);
-    lives(&client, &mut side);
+    side.expect_cancel(of_slow.id);
+    assert_works(&client, &mut side);
 }
 
 #[test]
@@ -270,14 +270,14 @@ fn a_task_that_is_aborted_cancels_its_calls() {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).build().unwrap();
     let of_task = client.clone();
     let task = runtime.spawn(async move { start(&of_task, "in a task").await });
-    let asked = side.request();
+    let request = side.request();
     task.abort();
     let error = runtime.block_on(task).unwrap_err();
     assert!(error.is_cancelled());
-    side.cancel_of(asked.id);
-    lives(&client, &mut side);
-    // The runtime goes first, the client's thread lives on.
+    side.expect_cancel(request.id);
+    assert_works(&client, &mut side);
+    // The runtime ends first; the client's thread continues.
     runtime.shutdown_timeout(PATIENCE);
-    lives(&client, &mut side);
-    assert_ne!(asked.kind, kind::ONE_WAY);
+    assert_works(&client, &mut side);
+    assert_ne!(request.kind, kind::ONE_WAY);
 }

@@ -1,4 +1,4 @@
-//! The client that asks for Go's net/rpc by CONNECT: what it says and when, and the answers that it does not take.
+//! The client that opens Go's net/rpc by HTTP CONNECT: what it sends and when, and the answers that it refuses.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -9,25 +9,26 @@ use coreloop::client::{CallError, Client};
 use coreloop::demo::{self, Args, ArithClient};
 use coreloop::wire::netrpc::connect::{CONNECT, ConnectError};
 
-/// A server that reads the CONNECT of one connection and leaves the rest to `answer`.
-fn asked(answer: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
+/// Starts a server that reads the CONNECT of one connection and leaves the rest to `answer`.
+fn connect_server(answer: impl FnOnce(TcpStream) + Send + 'static) -> (SocketAddr, JoinHandle<()>) {
     let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
     let address = listener.local_addr().expect("an address");
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("a client");
         stream.set_nodelay(true).expect("a socket");
-        let mut said = vec![0; CONNECT.len()];
-        stream.read_exact(&mut said).expect("the client asks first");
-        assert_eq!(said, CONNECT);
+        let mut request = vec![0; CONNECT.len()];
+        stream.read_exact(&mut request).expect("the client asks first");
+        assert_eq!(request, CONNECT);
         answer(stream);
     });
     (address, server)
 }
 
-/// Why there is no connection to a server with that answer, after which it waits for the client to go, or goes itself.
+/// Returns the error of connecting to a server with that answer. The server then waits until the client closes, or
+/// closes itself.
 fn refusal(answer: &'static [u8], goes: bool) -> ConnectError {
-    let (address, server) = asked(move |mut stream| {
-        // One that has heard enough may have gone.
+    let (address, server) = connect_server(move |mut stream| {
+        // The client may close before it has read everything.
         let _ = stream.write_all(answer);
         if !goes {
             let _ = stream.read_to_end(&mut Vec::new());
@@ -41,7 +42,7 @@ fn refusal(answer: &'static [u8], goes: bool) -> ConnectError {
 }
 
 #[test]
-fn what_is_no_yes_is_a_failure_to_connect_that_says_what_came() {
+fn any_other_answer_fails_the_connect_and_is_reported() {
     let refused = ConnectError::Refused { line: "HTTP/1.1 405 Method Not Allowed".to_owned() };
     assert_eq!(refusal(b"HTTP/1.1 405 Method Not Allowed\r\nContent-Length: 0\r\n\r\n", false), refused);
     let other = ConnectError::NotHttp { begins: "220 smtp.example.org\r\n".to_owned() };
@@ -62,8 +63,8 @@ fn what_is_no_yes_is_a_failure_to_connect_that_says_what_came() {
 }
 
 #[test]
-fn a_silent_server_is_given_up_when_the_time_to_connect_has_passed() {
-    let (address, server) = asked(|mut stream| {
+fn connecting_to_a_silent_server_times_out() {
+    let (address, server) = connect_server(|mut stream| {
         stream.write_all(b"HTTP/1.0 200 Conn").expect("it is heard");
         let _ = stream.read_to_end(&mut Vec::new());
     });
@@ -75,8 +76,8 @@ fn a_silent_server_is_given_up_when_the_time_to_connect_has_passed() {
     server.join().expect("it was asked, and the socket is closed");
 }
 
-/// Hands what one side says to the other, `step` bytes at a time, until there is no more.
-fn hand_on(mut from: TcpStream, mut to: TcpStream, step: usize) {
+/// Copies the bytes of one side to the other, `step` at a time, until the end.
+fn relay_in_steps(mut from: TcpStream, mut to: TcpStream, step: usize) {
     let mut bytes = vec![0; step];
     while let Ok(read @ 1..) = from.read(&mut bytes) {
         if to.write_all(&bytes[..read]).is_err() {
@@ -87,18 +88,18 @@ fn hand_on(mut from: TcpStream, mut to: TcpStream, step: usize) {
 }
 
 #[test]
-fn calls_are_answered_by_ours_however_the_bytes_are_split() {
+fn calls_succeed_at_every_split_of_the_bytes() {
     let server = demo::services(Server::builder()).listen("127.0.0.1:0").start().expect("it starts");
     let behind = server.addresses()[0].to_string();
     for step in [1, 2, 3, 7, 33, 34, 35, 1000] {
         let behind = behind.clone();
-        let (address, relay) = asked(move |client| {
+        let (address, relay) = connect_server(move |client| {
             let mut server = TcpStream::connect(behind).expect("it listens");
             server.set_nodelay(true).expect("a socket");
             server.write_all(CONNECT).expect("it is heard");
             let (from, to) = (server.try_clone().expect("a socket"), client.try_clone().expect("a socket"));
-            let back = thread::spawn(move || hand_on(from, to, step));
-            hand_on(client, server, step);
+            let back = thread::spawn(move || relay_in_steps(from, to, step));
+            relay_in_steps(client, server, step);
             back.join().expect("it ends when the server does");
         });
         let arith = ArithClient::new(Client::connect(&format!("gob-http:{address}")).expect("granted"));

@@ -14,7 +14,7 @@ use coreloop::{Code, Context, Server};
 
 use crate::common::{PATIENCE, eventually};
 
-/// A server's end of one connection.
+/// The server's end of one connection.
 struct HttpSide(BufReader<TcpStream>);
 
 impl HttpSide {
@@ -23,7 +23,7 @@ impl HttpSide {
         HttpSide(BufReader::new(stream))
     }
 
-    /// The body of the next request; `None` at the end of the connection.
+    /// Returns the body of the next request; `None` at the end of the connection.
     fn request(&mut self) -> Option<String> {
         let mut length = 0;
         loop {
@@ -44,18 +44,19 @@ impl HttpSide {
     }
 
     fn reply(&mut self, fields: &str, body: &str) {
-        self.say(&format!(
+        self.send_text(&format!(
             "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n{fields}Content-Length: {}\r\n\r\n{body}",
             body.len()
         ));
     }
 
-    fn say(&mut self, text: &str) {
+    fn send_text(&mut self, text: &str) {
         self.0.get_mut().write_all(text.as_bytes()).unwrap();
     }
 }
 
-/// A server whose connections are given to a function, each on a thread of its own, with their number; and its address.
+/// Starts a server that passes each connection, with its number, to a function on its own thread; returns the
+/// address.
 fn serve(with: impl Fn(usize, HttpSide) + Send + Sync + 'static) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = format!("http:{}", listener.local_addr().unwrap());
@@ -75,8 +76,9 @@ fn call(client: &Client, body: &str) -> Result<String, CallError> {
 }
 
 #[test]
-fn a_server_that_closes_connections_after_some_replies_loses_no_call() {
-    // As servers do: the last reply says so, then our side ends, and what still comes is read and dropped.
+fn connections_closed_after_replies_lose_no_call() {
+    // As real servers do: the last reply announces the close, then the server half-closes, and reads and drops the
+    // rest.
     let address = serve(|_, mut side| {
         for nth in 1..=10 {
             let Some(body) = side.request() else { return };
@@ -115,7 +117,7 @@ fn a_server_that_closes_connections_after_some_replies_loses_no_call() {
 }
 
 #[test]
-fn a_quick_call_does_not_wait_for_slow_ones_and_the_pool_has_its_bound() {
+fn quick_calls_pass_slow_ones_in_a_bounded_pool() {
     let (open, gate) = mpsc::channel::<()>();
     let gate = Arc::new(std::sync::Mutex::new(gate));
     let (connections, connections_max) = (Arc::new(AtomicUsize::new(0)), 4);
@@ -136,7 +138,7 @@ fn a_quick_call_does_not_wait_for_slow_ones_and_the_pool_has_its_bound() {
     let start = |body: &str| client.start_bytes("Any.Echo", Codec::Json, body.as_bytes());
     let slow: Vec<_> = (1..connections_max).map(|_| start("\"slow\"")).collect();
     (0..20).for_each(|n| assert_eq!(call(&client, &n.to_string()).unwrap(), n.to_string()));
-    // With a slow call on each connection, the next waits for its turn, and can be given up there.
+    // With a slow call on each connection, the next call waits, and can be cancelled while it waits.
     let last = start("\"slow\"");
     eventually("all slow calls are sent", || client.stats().sent == 20 + connections_max as u64);
     let late = call(&client.with_timeout(Duration::from_millis(20)), "1").unwrap_err();
@@ -151,19 +153,19 @@ fn a_quick_call_does_not_wait_for_slow_ones_and_the_pool_has_its_bound() {
 }
 
 #[test]
-fn a_call_that_is_given_up_ends_its_connection_and_no_other() {
-    let (hear, heard) = mpsc::channel();
+fn a_cancelled_call_closes_only_its_connection() {
+    let (report, reports) = mpsc::channel();
     let address = serve(move |number, mut side| {
         while let Some(body) = side.request() {
-            hear.send((number, body.clone())).unwrap();
+            report.send((number, body.clone())).unwrap();
             if body != "0" {
                 side.reply("", &body);
             }
         }
-        hear.send((number, "end".to_owned())).unwrap();
+        report.send((number, "end".to_owned())).unwrap();
     });
     let client = Client::connect(&address).unwrap();
-    let next = || heard.recv_timeout(PATIENCE).unwrap();
+    let next = || reports.recv_timeout(PATIENCE).unwrap();
     let given_up = client.start_bytes("Any.Echo", Codec::Json, b"0");
     assert_eq!(next(), (0, "0".to_owned()));
     assert_eq!(call(&client, "1").unwrap(), "1");
@@ -174,7 +176,7 @@ fn a_call_that_is_given_up_ends_its_connection_and_no_other() {
     assert!(matches!(late, CallError::DeadlineExceeded), "{late:?}");
     assert_eq!([next(), next()], [(1, "0".to_owned()), (1, "end".to_owned())]);
     assert_eq!(call(&client, "2").unwrap(), "2");
-    // A call that wants no reply has its connection until the reply comes.
+    // A one-way call occupies its connection until the reply arrives.
     client.send_bytes("Any.Echo", Codec::Json, b"3").unwrap();
     assert_eq!(call(&client, "4").unwrap(), "4");
     eventually("all have ended", || client.in_flight() == 0);
@@ -182,7 +184,7 @@ fn a_call_that_is_given_up_ends_its_connection_and_no_other() {
 }
 
 #[test]
-fn a_connection_that_closes_without_a_reply_fails_its_call_unless_that_may_run_twice() {
+fn a_lost_reply_fails_the_call_unless_it_is_idempotent() {
     static GET: MethodId = MethodId::new("Any.Get").idempotent();
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
@@ -207,7 +209,7 @@ fn a_connection_that_closes_without_a_reply_fails_its_call_unless_that_may_run_t
 }
 
 #[test]
-fn a_call_that_never_has_a_reply_is_not_repeated_for_ever() {
+fn retries_without_a_reply_are_bounded() {
     let requests = Arc::new(AtomicUsize::new(0));
     let counted = requests.clone();
     let address = serve(move |_, mut side| {
@@ -218,17 +220,17 @@ fn a_call_that_never_has_a_reply_is_not_repeated_for_ever() {
     let error = call(&client, "1").unwrap_err();
     assert!(matches!(error, CallError::Lost { may_have_run: true, .. }), "{error:?}");
     assert!((1..=3).contains(&requests.load(Ordering::SeqCst)));
-    // One that says each time that it has read nothing.
+    // Each answer of this server states that the request was not read.
     let address = serve(|_, mut side| {
         side.request();
-        side.say("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
+        side.send_text("HTTP/1.1 408 Request Timeout\r\nConnection: close\r\nContent-Length: 0\r\n\r\n");
     });
     let error = call(&Client::connect(&address).unwrap(), "1").unwrap_err();
     assert!(matches!(error, CallError::Lost { may_have_run: false, .. }), "{error:?}");
 }
 
 #[test]
-fn one_reply_over_the_limit_fails_one_call_in_each_protocol() {
+fn a_reply_over_the_limit_fails_only_its_call() {
     let server = Server::builder()
         .method("Any.Long", |_: &Context<'_>, n: u64| Ok("x".repeat(n as usize)))
         .method_of_kind("Any.Sleep", Kind::Blocking, |cx: &Context<'_>, ms: u64| {
@@ -258,12 +260,12 @@ fn one_reply_over_the_limit_fails_one_call_in_each_protocol() {
 }
 
 #[test]
-fn an_error_of_any_length_keeps_its_code_and_its_text_in_each_protocol() {
+fn errors_of_any_length_keep_their_code_and_text() {
     let text = "no é\n\"such\" ".repeat(30_000);
-    let said = text.clone();
+    let expected_text = text.clone();
     let server = Server::builder()
         .method("Any.Fail", move |_: &Context<'_>, _: u64| {
-            Err::<u64, _>(coreloop::Status::not_found(said.clone()))
+            Err::<u64, _>(coreloop::Status::not_found(expected_text.clone()))
         })
         .listen("127.0.0.1:0")
         .start()

@@ -1,6 +1,7 @@
-//! The shared client by `http:` behind real proxies at their defaults: nginx and HAProxy, also while they reload.
+//! The shared client by `http:` behind real proxies with their default settings: nginx and HAProxy, also while they
+//! reload.
 //!
-//! `CORELOOP_PROXY_CALLS=100000 cargo test --release -p coreloop --test client http_proxies` makes the long run.
+//! `CORELOOP_PROXY_CALLS=100000 cargo test --release -p coreloop --test client http_proxies` runs the long version.
 
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -23,7 +24,7 @@ fn calls() -> usize {
     std::env::var("CORELOOP_PROXY_CALLS").map_or(20_000, |calls| calls.parse().unwrap())
 }
 
-/// A program's processes, its files, and where it listens.
+/// A proxy's processes, its files, and its address.
 struct Proxy {
     kind: ProxyKind,
     process: Child,
@@ -78,7 +79,7 @@ impl ProxyKind {
 }
 
 impl Proxy {
-    /// The program in front of a server; `None` where it is not installed.
+    /// Starts the proxy before a server; returns `None` if it is not installed.
     fn start(kind: ProxyKind, upstream: &str) -> Option<Proxy> {
         if Command::new(kind.program()).arg("-v").output().is_err() {
             assert!(std::env::var_os("CI").is_none(), "{} is not installed", kind.program());
@@ -108,7 +109,7 @@ impl Proxy {
             ProxyKind::HaProxy => {
                 let next = self.kind.start(&self.folder, Some(self.process.id()));
                 let mut old = std::mem::replace(&mut self.process, next);
-                // It ends when its connections have.
+                // The old process ends when its connections have ended.
                 old.wait().unwrap();
             }
         }
@@ -117,7 +118,7 @@ impl Proxy {
 
 impl Drop for Proxy {
     fn drop(&mut self) {
-        // SIGTERM: both end their workers by it.
+        // Both proxies end their workers on SIGTERM.
         let _ = Command::new("kill").arg(self.process.id().to_string()).status();
         let _ = self.process.wait();
         let _ = std::fs::remove_dir_all(&self.folder);
@@ -132,7 +133,8 @@ fn backend() -> Server {
         .unwrap()
 }
 
-/// Makes calls on several threads, as many in all or until it is time to stop; gives those that failed.
+/// Makes calls on several threads, up to a total or until `stop` is set; returns the number of calls and the
+/// failures.
 fn call_all(client: &Client, calls: usize, stop: &AtomicBool) -> (usize, Vec<CallError>) {
     let (begun, done, errors) = (AtomicUsize::new(0), AtomicUsize::new(0), Mutex::new(Vec::new()));
     thread::scope(|scope| {
@@ -164,7 +166,7 @@ fn no_call_is_lost(kind: ProxyKind) {
     assert_eq!((done, errors.len()), (calls(), 0), "{:?}", errors.first());
 }
 
-fn reloads_lose_nothing_that_may_be_repeated(kind: ProxyKind) {
+fn reloads_lose_no_idempotent_call(kind: ProxyKind) {
     let server = backend();
     let Some(mut proxy) = Proxy::start(kind, &server.addresses()[0].to_string()) else { return };
     let client = Client::connect(&format!("http:{}", proxy.address)).unwrap();
@@ -202,11 +204,11 @@ fn no_call_through_haproxy_is_lost() {
 }
 
 #[test]
-fn nginx_reloads_and_nothing_that_may_be_repeated_is_lost() {
-    reloads_lose_nothing_that_may_be_repeated(ProxyKind::Nginx);
+fn nginx_reloads_lose_no_idempotent_call() {
+    reloads_lose_no_idempotent_call(ProxyKind::Nginx);
 }
 
 #[test]
-fn haproxy_reloads_and_nothing_that_may_be_repeated_is_lost() {
-    reloads_lose_nothing_that_may_be_repeated(ProxyKind::HaProxy);
+fn haproxy_reloads_lose_no_idempotent_call() {
+    reloads_lose_no_idempotent_call(ProxyKind::HaProxy);
 }

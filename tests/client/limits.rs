@@ -1,11 +1,11 @@
-//! The bounds and the times of the shared client, each at its limit: calls in flight and waiting, bytes, the pauses
-//! between tries, idle connections, and the question for a sign of life.
+//! The bounds and timeouts of the shared client: calls in flight and waiting, bytes, the pauses between connection
+//! attempts, idle connections, and pings.
 
 use std::io;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use crate::common::raw_server::{RawServer, Side, end, greeted, lives, nobody, start};
+use crate::common::raw_server::{RawServer, Side, assert_works, connected, end, start, unused_address};
 use crate::common::{Frame, PATIENCE, eventually, kind};
 use coreloop::Code;
 use coreloop::client::{Backoff, CallError, Client, ClientConfig, MethodId, Starter, WhenFull};
@@ -13,19 +13,19 @@ use coreloop::codec::{Codec, RawBytes};
 
 static ECHO: MethodId = MethodId::new("Raw.Echo");
 
-/// A pause that no test outlasts: the delay is drawn evenly from it, and a short one is a rare thing.
+/// A pause that no test outlasts: the delay is drawn uniformly from it, so a short one is very unlikely.
 const FOR_EVER: Backoff = Backoff { base_ms: 100_000_000_000, max_ms: 100_000_000_000 };
-/// A pause that is soon over.
+/// A short pause.
 const SOON: Backoff = Backoff { base_ms: 1, max_ms: 10 };
 
 fn pair(change: impl FnOnce(&mut ClientConfig)) -> (RawServer, Client, Side) {
     let server = RawServer::start();
     let client = Client::builder(&server.address).configure(change).build().unwrap();
-    let side = greeted(&client, &server);
+    let side = connected(&client, &server);
     (server, client, side)
 }
 
-// Calls under way.
+// Calls in flight.
 
 #[test]
 fn a_call_over_the_bound_is_refused_until_one_has_ended() {
@@ -38,37 +38,37 @@ fn a_call_over_the_bound_is_refused_until_one_has_ended() {
     assert_eq!((error.code(), error.may_have_run()), (Code::ResourceExhausted, false));
     side.peer.send(&of_first.reply("done"));
     assert_eq!(end(first).unwrap(), b"done");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     drop(second);
-    side.cancel_of(of_second.id);
-    lives(&client, &mut side);
+    side.expect_cancel(of_second.id);
+    assert_works(&client, &mut side);
 }
 
 #[test]
-fn calls_over_the_bound_have_their_turn_in_their_order() {
+fn calls_over_the_bound_are_sent_in_order() {
     let (_server, client, mut side) = pair(|config| (config.in_flight_max, config.waiting_max) = (1, 3));
     let calls: Vec<_> = (0..4).map(|number| start(&client, &number.to_string())).collect();
     let error = end(start(&client, "one too many")).unwrap_err();
     assert!(matches!(error, CallError::Full { calls_max: 4 }), "{error:?}");
     for number in 0..4 {
-        let asked = side.request();
-        assert_eq!(asked.body, number.to_string().as_bytes());
+        let request = side.request();
+        assert_eq!(request.body, number.to_string().as_bytes());
         assert_eq!(client.stats().sent, 2 + number, "one at a time");
-        side.peer.send(&asked.reply("done"));
+        side.peer.send(&request.reply("done"));
     }
     calls.into_iter().for_each(|call| assert_eq!(end(call).unwrap(), b"done"));
 }
 
 #[test]
-fn a_call_whose_time_passes_while_it_waits_is_never_sent() {
+fn a_call_that_expires_in_the_queue_is_never_sent() {
     let (_server, client, mut side) = pair(|config| config.in_flight_max = 1);
     let first = start(&client, "first");
-    let asked = side.request();
+    let request = side.request();
     let error = end(start(&client.with_timeout(Duration::from_millis(10)), "second")).unwrap_err();
     assert!(matches!(error, CallError::DeadlineExceeded), "{error:?}");
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(first).unwrap(), b"done");
-    lives(&client, &mut side);
+    assert_works(&client, &mut side);
     assert_eq!(client.stats().late, 1);
 }
 
@@ -97,18 +97,19 @@ fn bytes_over_the_bound_wait_even_where_calls_do_not() {
 }
 
 #[test]
-fn a_time_that_no_clock_shows_is_no_time() {
+fn an_unrepresentable_deadline_is_no_deadline() {
     let (_server, client, mut side) = pair(|_| {});
     let mut call = start(&client.with_timeout(Duration::MAX), "for ever");
     assert_eq!(side.echo().time_left_us, 0);
     assert_eq!(call.wait_timeout(Duration::MAX).unwrap().unwrap(), b"for ever");
 }
 
-// No connection.
+// Without a connection.
 
 #[test]
-fn between_two_tries_calls_fail_at_once() {
-    let client = Client::builder(&nobody()).configure(|config| config.backoff = FOR_EVER).build().unwrap();
+fn calls_between_connection_attempts_fail_at_once() {
+    let client =
+        Client::builder(&unused_address()).configure(|config| config.backoff = FOR_EVER).build().unwrap();
     for _ in 0..100 {
         let error = end(start(&client, "?")).unwrap_err();
         let CallError::Connect(why) = &error else { panic!("{error:?}") };
@@ -119,9 +120,10 @@ fn between_two_tries_calls_fail_at_once() {
 }
 
 #[test]
-fn tries_go_on_with_pauses_that_are_bounded() {
-    let client = Client::builder(&nobody()).configure(|config| config.backoff = SOON).build().unwrap();
-    // Were the pause doubled each time without a bound, the twentieth would be a quarter of an hour.
+fn pauses_between_connection_attempts_are_bounded() {
+    let client =
+        Client::builder(&unused_address()).configure(|config| config.backoff = SOON).build().unwrap();
+    // With doubling and no bound, the twentieth pause would take a quarter of an hour.
     eventually("twenty tries have failed", || {
         assert!(end(start(&client, "?")).is_err());
         client.stats().connect_failures >= 20
@@ -129,8 +131,8 @@ fn tries_go_on_with_pauses_that_are_bounded() {
 }
 
 #[test]
-fn calls_wait_for_a_connection_where_they_may() {
-    let address = nobody();
+fn calls_may_wait_for_a_connection() {
+    let address = unused_address();
     let client = Client::builder(&address)
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, SOON))
         .build()
@@ -146,8 +148,8 @@ fn calls_wait_for_a_connection_where_they_may() {
 }
 
 #[test]
-fn calls_that_wait_for_a_connection_can_be_given_up() {
-    let client = Client::builder(&nobody())
+fn calls_that_wait_for_a_connection_can_be_cancelled() {
+    let client = Client::builder(&unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, FOR_EVER))
         .build()
         .unwrap();
@@ -157,10 +159,10 @@ fn calls_that_wait_for_a_connection_can_be_given_up() {
     assert_eq!((client.stats().cancelled, client.stats().sent), (3, 0));
 }
 
-// Silence.
+// Silent servers.
 
 #[test]
-fn a_connection_that_nobody_uses_is_closed_and_the_next_call_opens_one() {
+fn an_unused_connection_is_closed_and_reopened() {
     let (server, client, mut side) = pair(|config| config.idle_ms = 30);
     side.ends();
     let call = start(&client, "again");
@@ -179,10 +181,10 @@ fn a_connection_with_a_call_on_it_is_not_idle() {
         .unwrap();
     let call = start(&client, "slow");
     let mut side = server.accept();
-    let asked = side.request();
-    // Two questions take many times the idle time.
+    let request = side.request();
+    // Two pings take many times the idle time.
     (0..2).for_each(|_| answer_ping(&mut side));
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
     assert_eq!(client.stats().connects, 1);
     side.ends();
@@ -191,20 +193,20 @@ fn a_connection_with_a_call_on_it_is_not_idle() {
 /// How long the server of a test has to answer a ping: far more than it needs.
 const PING_MS: u64 = 700;
 
-/// The client asks for a sign of life, and gets it.
+/// Answers the client's ping.
 #[track_caller]
 fn answer_ping(side: &mut Side) {
-    let asked = side.next().expect("the connection ended instead of a ping");
-    assert_eq!(asked.kind, kind::PING, "{asked:?}");
-    side.peer.send(&Frame::of_kind(kind::PONG, asked.id));
+    let request = side.next().expect("the connection ended instead of a ping");
+    assert_eq!(request.kind, kind::PING, "{request:?}");
+    side.peer.send(&Frame::of_kind(kind::PONG, request.id));
 }
 
 #[test]
-fn a_server_that_gives_no_sign_of_life_is_given_up() {
+fn a_server_that_answers_no_ping_is_disconnected() {
     let (server, client, mut side) = pair(|config| config.ping_ms = 50);
     let call = start(&client, "anybody?");
     side.request();
-    assert_eq!(side.next().map(|asked| asked.kind), Some(kind::PING));
+    assert_eq!(side.next().map(|request| request.kind), Some(kind::PING));
     let error = end(call).unwrap_err();
     let CallError::Lost { error: why, may_have_run: true } = &error else { panic!("{error:?}") };
     assert_eq!((why.kind(), error.code()), (io::ErrorKind::TimedOut, Code::Unavailable));
@@ -215,25 +217,25 @@ fn a_server_that_gives_no_sign_of_life_is_given_up() {
 }
 
 #[test]
-fn a_server_that_answers_pings_may_take_its_time() {
+fn a_server_that_answers_pings_may_be_slow() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
-    let asked = side.request();
+    let request = side.request();
     (0..3).for_each(|_| answer_ping(&mut side));
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
 }
 
 #[test]
-fn a_large_reply_on_a_slow_link_is_a_sign_of_life_all_the_time() {
+fn a_slow_large_reply_keeps_the_connection_alive() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
     let reply = side.request().reply("byte by byte").bytes();
     let (mut slow, rest) = reply.split_at(4);
-    // Each question is answered with a byte of the reply: in the middle of it there is no place for a pong.
+    // The server answers each ping with another byte of the reply: a pong cannot be sent in the middle of it.
     while let Some((byte, after)) = slow.split_first() {
-        let asked = side.next().expect("the connection was given up in the middle of a reply");
-        assert_eq!(asked.kind, kind::PING);
+        let request = side.next().expect("the connection was given up in the middle of a reply");
+        assert_eq!(request.kind, kind::PING);
         side.peer.send_bytes(&[*byte]);
         slow = after;
     }
@@ -242,27 +244,27 @@ fn a_large_reply_on_a_slow_link_is_a_sign_of_life_all_the_time() {
 }
 
 #[test]
-fn a_question_from_before_does_not_count_against_a_new_call() {
+fn an_earlier_ping_does_not_fail_a_new_call() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let first = start(&client, "given up");
-    let asked = side.request();
-    assert_eq!(side.next().map(|asked| asked.kind), Some(kind::PING));
+    let request = side.request();
+    assert_eq!(side.next().map(|request| request.kind), Some(kind::PING));
     drop(first);
-    side.cancel_of(asked.id);
+    side.expect_cancel(request.id);
     let second = start(&client, "another");
-    let asked = side.request();
+    let request = side.request();
     answer_ping(&mut side);
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(second).unwrap(), b"done");
     assert_eq!(client.stats().lost, 0);
 }
 
 #[test]
-fn a_client_that_was_stopped_for_long_asks_before_it_gives_up() {
+fn a_suspended_client_pings_before_it_disconnects() {
     let (_server, client, mut side) = pair(|config| config.ping_ms = PING_MS);
     let call = start(&client, "slow");
-    let asked = side.request();
-    // The driver stands still for as long as a server may be silent, and longer: it cannot have heard anything.
+    let request = side.request();
+    // The driver is blocked for longer than a server may be silent, so it cannot have read anything.
     let (done, is_done) = mpsc::channel();
     client.start_then::<RawBytes, RawBytes>(&ECHO, b"stop", move |result| {
         assert_eq!(result.unwrap()[..], b"go on"[..]);
@@ -276,7 +278,7 @@ fn a_client_that_was_stopped_for_long_asks_before_it_gives_up() {
     side.peer.send(&stopping.reply("go on"));
     is_done.recv_timeout(PATIENCE).unwrap();
     answer_ping(&mut side);
-    side.peer.send(&asked.reply("done"));
+    side.peer.send(&request.reply("done"));
     assert_eq!(end(call).unwrap(), b"done");
     assert_eq!(client.stats().connects, 1);
 }

@@ -1,4 +1,4 @@
-//! The client against real servers, and against peers that misbehave.
+//! Tests of the client against real servers and against peers that misbehave.
 
 #![allow(missing_docs)]
 

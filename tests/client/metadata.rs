@@ -1,4 +1,4 @@
-//! Metadata of a client: they travel by the address's protocol, or the call fails before anything is sent.
+//! Client metadata: sent by the address's protocol, or the call fails before anything is sent.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -9,22 +9,22 @@ use coreloop::codec::Codec;
 use coreloop::wire::Scheme;
 use coreloop::{Code, Context, Server};
 
-/// A server that says which tenant it was told, and how often it was asked.
+/// Returns a server that answers with the tenant in the metadata, and counts its calls.
 fn tenant_server() -> (Server, Arc<AtomicUsize>) {
-    let heard = Arc::new(AtomicUsize::new(0));
-    let counted = heard.clone();
+    let calls = Arc::new(AtomicUsize::new(0));
+    let counted = calls.clone();
     let tenant = move |cx: &Context, (): ()| {
         counted.fetch_add(1, Ordering::Relaxed);
         let tenant = cx.metadata().find("tenant").unwrap_or(b"nobody");
         Ok(String::from_utf8_lossy(tenant).into_owned())
     };
     let server = Server::builder().method("Who.Tenant", tenant).listen("127.0.0.1:0").start().unwrap();
-    (server, heard)
+    (server, calls)
 }
 
 #[test]
-fn a_protocol_without_a_place_for_metadata_says_so_and_sends_nothing() {
-    let (server, heard) = tenant_server();
+fn metadata_fail_where_the_protocol_has_none() {
+    let (server, calls) = tenant_server();
     let mut without = 0;
     for scheme in Scheme::ALL.iter().filter(|scheme| !scheme.carries_metadata()) {
         let address = format!("{}:{}", scheme.name(), server.addresses()[0]);
@@ -39,18 +39,18 @@ fn a_protocol_without_a_place_for_metadata_says_so_and_sends_nothing() {
         assert_eq!((error.code(), error.may_have_run()), (Code::InvalidArgument, false), "{error}");
         let words = error.to_string();
         assert!(words.contains(scheme.name()) && words.contains("transmits no metadata"), "{words}");
-        assert_eq!(heard.load(Ordering::Relaxed), without, "{address}: nothing was sent");
-        // The connection is as good as before, and a deadline is no metadata.
+        assert_eq!(calls.load(Ordering::Relaxed), without, "{address}: nothing was sent");
+        // The connection still works, and a deadline is not metadata.
         call(&client.with_timeout(PATIENCE)).unwrap();
         without += 1;
-        assert_eq!(heard.load(Ordering::Relaxed), without);
+        assert_eq!(calls.load(Ordering::Relaxed), without);
     }
     assert_eq!(without, 3);
 }
 
 #[test]
-fn an_entry_that_cannot_be_a_header_field_fails_the_call_and_nothing_is_sent() {
-    let (server, heard) = tenant_server();
+fn an_invalid_header_field_fails_the_call_unsent() {
+    let (server, calls) = tenant_server();
     let address = server.addresses()[0].to_string();
     let client = Client::connect(&format!("http:{address}")).unwrap();
     let call = |client: &Client| client.call_bytes("Who.Tenant", Codec::Json, b"null");
@@ -68,7 +68,7 @@ fn an_entry_that_cannot_be_a_header_field_fails_the_call_and_nothing_is_sent() {
         ("Connect-Timeout-Ms", b"1"),
     ] {
         let misfit = client.with_metadata(key, value).unwrap();
-        // One that fits does not make up for it.
+        // A valid entry does not make up for it.
         let misfit = misfit.with_metadata("tenant", b"fits").unwrap();
         let error = call(&misfit).unwrap_err();
         assert!(
@@ -77,10 +77,10 @@ fn an_entry_that_cannot_be_a_header_field_fails_the_call_and_nothing_is_sent() {
         );
         assert_eq!((error.code(), error.may_have_run()), (Code::InvalidArgument, false), "{error}");
     }
-    assert_eq!(heard.load(Ordering::Relaxed), 0);
+    assert_eq!(calls.load(Ordering::Relaxed), 0);
     let fits = client.with_metadata("tenant", "é, 7".as_bytes()).unwrap();
     assert_eq!(call(&fits).unwrap(), "\"é, 7\"".as_bytes());
-    // Where metadata are no header fields they may be anything.
+    // Where metadata entries are not header fields they may contain any bytes.
     let native = Client::connect(&address).unwrap().with_metadata("a b", b"\r\n").unwrap();
     assert_eq!(call(&native).unwrap(), b"\"nobody\"");
 }

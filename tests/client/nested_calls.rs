@@ -1,17 +1,16 @@
-//! Calls on behalf of calls, through three services: what is left of the time, who gives up, and what the caller said go
-//! on from each to the next; what the caller was trusted by does not. With a client's own thread, and with the reactor
-//! of the server that calls.
+//! Nested calls through three services: the time left, cancellation and metadata pass from each call to the next;
+//! credentials do not. Tested with a client thread, and with the reactor of the calling server.
 
 use std::sync::mpsc;
 use std::time::Duration;
 
-use crate::common::raw_server::{end, nobody, start};
+use crate::common::raw_server::{end, start, unused_address};
 use crate::common::{PATIENCE, eventually};
 use coreloop::client::{Backoff, CallError, Client, Driver};
 use coreloop::codec::Codec;
 use coreloop::{Code, Context, Server, Status};
 
-/// What a service saw of its call.
+/// What a service observed of its call.
 #[derive(Debug)]
 struct Seen {
     place: usize,
@@ -25,7 +24,7 @@ impl Seen {
     }
 }
 
-/// A service that calls the next one; the last one waits until nobody waits for it.
+/// A service that calls the next one; the last one waits until its call is cancelled.
 struct Hop {
     place: usize,
     next: Option<Client>,
@@ -40,7 +39,7 @@ impl Hop {
         let text = |value: &[u8]| String::from_utf8(value.to_vec()).unwrap();
         let metadata = cx.metadata().iter().map(|(key, value)| (key.to_owned(), text(value))).collect();
         let seen = Seen { place: self.place, left: cx.time_left(), metadata };
-        // The test may have ended over another call.
+        // The test may have ended already, because of another call.
         let _ = self.began.send(seen);
         let result = match &self.next {
             Some(next) => HopClient::new(cx.client(next)).go().map_err(Status::from),
@@ -60,16 +59,16 @@ struct Chain {
     servers: Vec<Server>,
 }
 
-/// Who drives the connection from one service to the next.
+/// What drives the connection from one service to the next.
 #[derive(Clone, Copy, Debug)]
-enum Drives {
+enum DrivenBy {
     OwnThread,
     ServersReactor,
 }
 
-const BOTH: [Drives; 2] = [Drives::OwnThread, Drives::ServersReactor];
+const BOTH: [DrivenBy; 2] = [DrivenBy::OwnThread, DrivenBy::ServersReactor];
 
-fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
+fn chain(drives: DrivenBy, change: impl Fn(Client) -> Client) -> Chain {
     let (began_tx, began) = mpsc::channel();
     let (ended_tx, ended) = mpsc::channel();
     let mut servers: Vec<Server> = Vec::new();
@@ -77,7 +76,7 @@ fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
         let mut builder = Server::builder().cores(1).workers(1).listen("127.0.0.1:0");
         let next = servers.last().map(|server| {
             let mut next = Client::builder(&server.addresses()[0].to_string());
-            if let Drives::ServersReactor = drives {
+            if let DrivenBy::ServersReactor = drives {
                 let (driver, guest) = Driver::guest().unwrap();
                 next = next.on(&driver);
                 builder = std::mem::replace(&mut builder, Server::builder()).guest(guest);
@@ -92,7 +91,7 @@ fn chain(drives: Drives, change: impl Fn(Client) -> Client) -> Chain {
 }
 
 impl Chain {
-    /// The next three that began, in their order.
+    /// Returns the next three calls that began, in order of the services.
     fn three(&self) -> [Seen; 3] {
         [0, 1, 2].map(|place| {
             let seen = self.began.recv_timeout(PATIENCE).expect("the next service is called");
@@ -101,7 +100,7 @@ impl Chain {
         })
     }
 
-    /// All three end since nobody waits for them, the last one too, which would wait for ever.
+    /// Asserts that all three calls end by cancellation, also the last, which would wait for ever.
     #[track_caller]
     fn all_end(self, code: Code) {
         let mut ended = [false; 3];
@@ -111,7 +110,7 @@ impl Chain {
             ended[place] = true;
         }
         assert_eq!(ended, [true; 3]);
-        // Whoever calls goes first: a server waits for the calls that it still serves.
+        // Callers shut down first: a server waits for the calls that it still serves.
         for server in self.servers.into_iter().rev() {
             assert_eq!(server.shutdown().drain_cancelled, 0);
         }
@@ -119,15 +118,15 @@ impl Chain {
 }
 
 #[test]
-fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
+fn each_service_gets_the_rest_of_the_deadline() {
     const BUDGET: Duration = Duration::from_millis(50);
     for drives in BOTH {
         let chain = chain(drives, |client| client);
-        // A first call makes the connections, with all the time in the world.
+        // The first call opens the connections, without a deadline.
         let warm_up = HopClient::new(chain.client.clone()).go_start();
         assert!(chain.three().iter().all(|seen| seen.left.is_none()), "nobody has set a deadline");
         drop(warm_up);
-        // On a machine that is busy elsewhere the time may pass before the last service is called at all.
+        // On a busy machine the deadline may pass before the last service is called.
         let (mut seen, mut tries) = (Vec::new(), 0);
         eventually("the last service is called in time", || {
             tries += 1;
@@ -135,7 +134,7 @@ fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
             let client = chain.client.with_timeout(BUDGET).with_metadata("try", this_try.as_bytes());
             let error = HopClient::new(client.unwrap()).go().unwrap_err();
             assert_eq!(error.code(), Code::DeadlineExceeded, "{error:?}");
-            // What began in vain, in the tries before, may be told of late.
+            // Reports of earlier attempts may arrive late; they are ignored.
             let of_this = |seen: &Seen| seen.value("try") == Some(&this_try);
             seen = chain.began.try_iter().filter(of_this).collect();
             seen.len() == 3
@@ -151,7 +150,7 @@ fn each_of_three_services_has_what_is_left_of_fifty_milliseconds() {
 }
 
 #[test]
-fn a_call_that_is_given_up_at_the_top_is_stopped_at_the_bottom() {
+fn cancelling_the_first_call_cancels_the_last() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
         let call = HopClient::new(chain.client.clone()).go_start();
@@ -162,7 +161,7 @@ fn a_call_that_is_given_up_at_the_top_is_stopped_at_the_bottom() {
 }
 
 #[test]
-fn a_caller_that_goes_away_stops_the_bottom() {
+fn a_closed_caller_cancels_the_last_call() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
         let mut peer = crate::common::Peer::connect(&chain.servers[2].addresses()[0]);
@@ -174,14 +173,14 @@ fn a_caller_that_goes_away_stops_the_bottom() {
 }
 
 #[test]
-fn a_deadline_at_the_top_stops_the_bottom() {
+fn the_deadline_of_the_first_call_cancels_the_last() {
     for drives in BOTH {
         let chain = chain(drives, |client| client);
         let call = HopClient::new(chain.client.with_timeout(Duration::from_secs(1))).go_start();
         let seen = chain.began.recv_timeout(PATIENCE).unwrap();
         assert!(seen.left.is_some());
         assert_eq!(end(call).unwrap_err().code(), Code::DeadlineExceeded);
-        // Each that began has ended, however far the call came.
+        // Every call that began has ended, no matter how many services were reached.
         let (mut began, mut ended) = (1, 0);
         eventually("all have ended", || {
             began += chain.began.try_iter().count();
@@ -192,7 +191,7 @@ fn a_deadline_at_the_top_stops_the_bottom() {
 }
 
 #[test]
-fn what_the_caller_said_goes_on_but_not_what_it_is_trusted_by() {
+fn metadata_pass_on_but_credentials_do_not() {
     const TRACE: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     const B3: &str = "80f198ee56343ba864fe8b2a57d3eff7-e457b5a2e4d86bd1-1";
     for drives in BOTH {
@@ -232,10 +231,10 @@ fn what_the_caller_said_goes_on_but_not_what_it_is_trusted_by() {
 }
 
 #[test]
-fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for() {
-    // A client that waits without end for somebody to answer at its address.
+fn waiting_nested_calls_end_with_their_parent() {
+    // A client that waits without end for a server at its address.
     let soon = Backoff { base_ms: 1, max_ms: 50 };
-    let next = Client::builder(&nobody())
+    let next = Client::builder(&unused_address())
         .configure(|config| (config.waits_for_connection, config.backoff) = (true, soon))
         .build()
         .unwrap();
@@ -247,16 +246,16 @@ fn nested_calls_that_wait_for_a_connection_end_with_the_call_they_were_made_for(
             let nested = cx.client(&of_handler);
             let batch = nested.batch();
             let call = batch.start_bytes("Raw.Echo", Codec::Raw, b"?");
-            let (told, is_told) = mpsc::channel();
-            cx.on_cancel(move || told.send(()).unwrap_or_default());
+            let (cancel_tx, cancel_rx) = mpsc::channel();
+            cx.on_cancel(move || cancel_tx.send(()).unwrap_or_default());
             let _ = began_tx.send(());
             if is_late {
-                // Sent when everybody has been told of the cancellation: nobody will tell again.
-                is_told.recv_timeout(PATIENCE).unwrap();
+                // Send it after the cancellation has been delivered: it is not delivered again.
+                cancel_rx.recv_timeout(PATIENCE).unwrap();
             }
             batch.send();
             let _ = ended_tx.send(end(call).map(|_| ()));
-            // Made after that, it is not even begun.
+            // A call that is made after the cancellation does not even begin.
             let _ = ended_tx.send(end(start(&nested, "?")).map(|_| ()));
             Ok(1)
         })

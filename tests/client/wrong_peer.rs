@@ -1,4 +1,4 @@
-//! Errors of calls that meet another method or another protocol than they meant: they name what the client knows.
+//! Errors of calls that reach another method or another protocol than intended: they name what the client knows.
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
@@ -11,7 +11,7 @@ use coreloop::wire::{ForeignProtocol, ProtocolId, ProtocolSet};
 use coreloop::{Code, Context, Server};
 
 fn text_of(scheme: &str) -> (Codec, &'static [u8]) {
-    // gob: the number 1.
+    // The number 1 in gob.
     if scheme.starts_with("gob") { (Codec::Gob, &[3, 4, 0, 2]) } else { (Codec::Json, b"1") }
 }
 
@@ -22,15 +22,15 @@ fn an_error_names_the_method_and_not_its_hash() {
     let address = server.addresses()[0].to_string();
     let client = Client::connect(&address).unwrap();
     let direct = Direct::connect(&address).unwrap();
-    let (tell, told) = std::sync::mpsc::channel();
-    client.start_then::<Plain<i64>, Plain<i64>>(&PRICE, &1, move |result| tell.send(result).unwrap());
+    let (result_tx, result_rx) = std::sync::mpsc::channel();
+    client.start_then::<Plain<i64>, Plain<i64>>(&PRICE, &1, move |result| result_tx.send(result).unwrap());
     let batch = client.batch();
     let batched = batch.start_bytes("Orders.Price", Codec::Json, b"1");
     batch.send();
     for error in [
         client.call_bytes("Orders.Price", Codec::Json, b"1").unwrap_err(),
         client.start::<Plain<i64>, Plain<i64>>(&PRICE, &1).wait().unwrap_err(),
-        told.recv_timeout(Duration::from_secs(30)).unwrap().unwrap_err(),
+        result_rx.recv_timeout(Duration::from_secs(30)).unwrap().unwrap_err(),
         batched.wait().unwrap_err(),
         direct.call_bytes("Orders.Price", Codec::Json, b"1").unwrap_err(),
         coreloop::client::Caller::call::<Plain<i64>, Plain<i64>>(&direct, &PRICE, &1).unwrap_err(),
@@ -42,7 +42,7 @@ fn an_error_names_the_method_and_not_its_hash() {
 }
 
 #[test]
-fn each_protocol_says_what_it_met_at_a_listener_of_another() {
+fn errors_name_the_foreign_protocol_of_a_listener() {
     for (allowed, name) in [
         (ProtocolId::Native, "native"),
         (ProtocolId::Http, "http"),
@@ -67,14 +67,15 @@ fn each_protocol_says_what_it_met_at_a_listener_of_another() {
             let error = result.unwrap_err();
             let text = error.to_string();
             let why = format!("{scheme} at a listener for {name} alone: {text}");
-            // Where it answers, the error says in what; where it closes, that it may not speak the protocol.
+            // If the peer answers, the error names the protocol of the answer; if it closes, the error says that it
+            // may not speak the protocol.
             match &error {
                 CallError::WrongProtocol(wrong) => {
                     assert_eq!(wrong.met.scheme().unwrap().name(), name, "{why}");
                     assert!(text.contains(&format!("use {name}:{address}")), "{why}");
                 }
                 CallError::Lost { .. } => assert!(text.contains(&format!("may not speak {scheme}")), "{why}"),
-                // By gob-http the connection itself is refused, with an answer or without.
+                // With gob-http the connection itself is refused, with or without an answer.
                 CallError::Connect(_) => assert_eq!(scheme, "gob-http", "{why}"),
                 CallError::Status(_) => assert_eq!((scheme, name), ("jsonrpc", "http"), "{why}"),
                 other => panic!("{why}: {other:?}"),
@@ -92,7 +93,7 @@ fn each_protocol_says_what_it_met_at_a_listener_of_another() {
     }
 }
 
-/// The address of a peer that says this to each connection, once it was spoken to.
+/// Returns the address of a peer that sends these bytes on each connection once it has received something.
 fn peer(says: &'static [u8]) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let address = listener.local_addr().unwrap().to_string();
@@ -101,7 +102,8 @@ fn peer(says: &'static [u8]) -> String {
             let mut stream = stream.unwrap();
             let _ = stream.read(&mut [0; 1024]);
             let _ = stream.write_all(says);
-            // What comes until the client has gone is read, so that it hears what was said.
+            // Reads until the client closes, so that the client receives the answer (closing with unread bytes
+            // would reset the connection).
             let _ = std::io::copy(&mut stream, &mut std::io::sink());
         }
     });
@@ -136,8 +138,8 @@ fn a_peer_that_is_no_rpc_server_is_named() {
             assert_eq!((wrong.met, wrong.address.as_str(), wrong.scheme.name()), (met, &*address, scheme));
             assert_eq!((error.code(), error.may_have_run()), (Code::FailedPrecondition, false));
             let text = error.to_string();
-            let said = format!("the peer at {address} does not speak {scheme}: it answered with {met}");
-            assert!(text.contains(&said), "{text}");
+            let expected = format!("the peer at {address} does not speak {scheme}: it answered with {met}");
+            assert!(text.contains(&expected), "{text}");
         }
         if met != ForeignProtocol::Native {
             let error =

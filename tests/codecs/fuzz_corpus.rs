@@ -1,7 +1,8 @@
-//! The kept corpus of the fuzz targets, run without the fuzzer: what was found once is caught by every test run.
+//! Runs the kept corpus of the fuzz targets without the fuzzer, so that every test run covers the inputs found
+//! before.
 //!
-//! `cargo test --test codecs -- --ignored` writes the corpus anew from real encodings; inputs that were added
-//! by hand, or found, stay.
+//! `cargo test --test codecs -- --ignored` regenerates the corpus from real encodings; inputs that were added by
+//! hand, or found, stay.
 
 use std::fs;
 use std::path::PathBuf;
@@ -25,7 +26,7 @@ fn the_kept_corpus_finds_no_fault() {
             let input = fs::read(&path).unwrap();
             println!("{}", path.display());
             run(&input);
-            // Every beginning of it, too: what is cut off is what peers send most.
+            // Also every prefix of it: truncated input is the most frequent fault.
             for len in 0..input.len().min(256) {
                 run(&input[..len]);
             }
@@ -71,7 +72,7 @@ fn request(id: u64, metadata: &[u8], body: &[u8]) -> Vec<u8> {
     [&Native::request_header(&call(id, metadata, body))[..], metadata, body].concat()
 }
 
-/// A frame like another, with some bytes of its header changed.
+/// Returns the frame with some bytes of its header changed.
 fn changed(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
     frame

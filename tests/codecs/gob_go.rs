@@ -1,7 +1,8 @@
-//! Go's own encoding/gob as oracle: what it writes is read, written again, and read and compared by it.
+//! Go's own encoding/gob as oracle: its output is read and written again here, and Go reads and compares the
+//! result.
 //!
-//! The values come from a seeded generator in tests/go/gobcorpus, of many types; a second test draws new seeds for a
-//! bounded time and prints each. Without Go both say so and pass, except where `CI` is set.
+//! The values come from a seeded generator in tests/go/gobcorpus, of many types; a second test draws new seeds for
+//! a bounded time and prints each. Without Go both print a note and pass, except where `CI` is set.
 
 use std::collections::{BTreeMap, HashMap};
 use std::env;
@@ -123,7 +124,7 @@ struct Kinds {
     last: bool,
 }
 
-/// Fields of Go's Sent in another order, and one that it has not.
+/// The fields of Go's `Sent` in another order, and one that it does not have.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Got {
@@ -133,7 +134,8 @@ struct Got {
     d: String,
 }
 
-/// Whether Go is here. Without it a test says so and passes, except where `CI` is set.
+/// Returns the compiled generator; `None` without Go, in which case the test prints a note and passes, except where
+/// `CI` is set.
 fn corpus_program() -> Option<PathBuf> {
     if Command::new("go").arg("version").output().is_err() {
         assert!(
@@ -152,7 +154,7 @@ fn corpus_program() -> Option<PathBuf> {
     Some(program)
 }
 
-fn again<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[u8]) -> Vec<u8> {
+fn recode<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[u8]) -> Vec<u8> {
     let value: T = decode(body)
         .unwrap_or_else(|error| panic!("{}: {error}: {}", std::any::type_name::<T>(), body.escape_ascii()));
     let mut out = Vec::new();
@@ -161,41 +163,41 @@ fn again<T: Serialize + DeserializeOwned + PartialEq + Debug + 'static>(body: &[
     out
 }
 
-type Again = fn(&[u8]) -> Vec<u8>;
+type Recode = fn(&[u8]) -> Vec<u8>;
 
-/// By number of the type: read, written again, read once more.
-const AGAIN: [Again; 16] = [
-    again::<Numbers>,
-    again::<Lists>,
-    again::<Maps>,
-    again::<Pointers>,
-    again::<Tree>,
-    again::<Kinds>,
-    again::<Got>,
-    again::<i64>,
-    again::<u64>,
-    again::<f64>,
-    again::<String>,
-    again::<coreloop::codec::Bytes>,
-    again::<bool>,
-    again::<Vec<Inner>>,
-    again::<BTreeMap<String, Vec<String>>>,
-    again::<[u8; 4]>,
+/// By type number: reads, writes, and reads again.
+const RECODE: [Recode; 16] = [
+    recode::<Numbers>,
+    recode::<Lists>,
+    recode::<Maps>,
+    recode::<Pointers>,
+    recode::<Tree>,
+    recode::<Kinds>,
+    recode::<Got>,
+    recode::<i64>,
+    recode::<u64>,
+    recode::<f64>,
+    recode::<String>,
+    recode::<coreloop::codec::Bytes>,
+    recode::<bool>,
+    recode::<Vec<Inner>>,
+    recode::<BTreeMap<String, Vec<String>>>,
+    recode::<[u8; 4]>,
 ];
 
-fn there_and_back(program: &PathBuf, seed: u64, count: usize) {
+fn round_trip(program: &PathBuf, seed: u64, count: usize) {
     println!("seed {seed}, {count} values");
     let (seed, count) = ((seed >> 1).to_string(), count.to_string());
     let written = Command::new(program).args(["write", &seed, &count]).output().unwrap();
     assert!(written.status.success(), "{}", String::from_utf8_lossy(&written.stderr));
     let mut answer = Vec::new();
     for (kind, body) in records(&written.stdout) {
-        put_record(&mut answer, kind, &AGAIN[usize::from(kind)](body));
+        put_record(&mut answer, kind, &RECODE[usize::from(kind)](body));
     }
     check(program, &seed, &count, &answer);
 }
 
-/// Number of the type and content of each record.
+/// Returns the type number and the content of each record.
 fn records(mut rest: &[u8]) -> impl Iterator<Item = (u8, &[u8])> {
     std::iter::from_fn(move || {
         let (head, tail) = rest.split_first_chunk::<5>()?;
@@ -212,7 +214,7 @@ fn put_record(out: &mut Vec<u8>, kind: u8, content: &[u8]) {
     out.extend_from_slice(content);
 }
 
-/// Has Go read and compare.
+/// Makes Go read and compare the answer.
 fn check(program: &PathBuf, seed: &str, count: &str, answer: &[u8]) {
     let mut check = Command::new(program)
         .args(["check", seed, count])
@@ -220,20 +222,20 @@ fn check(program: &PathBuf, seed: &str, count: &str, answer: &[u8]) {
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    // It may find a fault before it has read everything; then that is what is told.
+    // Go may find a difference before it has read everything; its exit status and standard error report that.
     let _ = check.stdin.take().unwrap().write_all(answer);
     let out = check.wait_with_output().unwrap();
     assert!(out.status.success(), "seed {seed}: {}", String::from_utf8_lossy(&out.stderr));
 }
 
 #[test]
-fn what_go_wrote_is_what_go_reads() {
+fn go_reads_back_what_it_wrote() {
     let Some(program) = corpus_program() else { return };
-    there_and_back(&program, 2, 1600);
+    round_trip(&program, 2, 1600);
 }
 
 #[test]
-fn values_drawn_anew_go_there_and_back() {
+fn new_random_values_survive_a_round_trip() {
     let Some(program) = corpus_program() else { return };
     let seconds = env::var("GOB_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(5);
     let end = Instant::now() + Duration::from_secs(seconds);
@@ -241,7 +243,7 @@ fn values_drawn_anew_go_there_and_back() {
     let mut seed =
         given.unwrap_or_else(|| SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos() as u64);
     loop {
-        there_and_back(&program, seed, 800);
+        round_trip(&program, seed, 800);
         if given.is_some() || Instant::now() >= end {
             return;
         }
@@ -249,7 +251,8 @@ fn values_drawn_anew_go_there_and_back() {
     }
 }
 
-/// Whether a value is shown as what Go's encoding/json has. What gob does not tell apart, nil and zero, may differ.
+/// Returns true if a value is displayed as Go's encoding/json has it. Nil and zero, which gob does not distinguish,
+/// may differ.
 fn is_shown_as(shown: &Value, text: &Value) -> bool {
     match (shown, text) {
         (shown, Value::Null) => is_zero(shown),
@@ -263,7 +266,7 @@ fn is_shown_as(shown: &Value, text: &Value) -> bool {
             };
             one.len() == other.len() && one.iter().all(is_same)
         }
-        // A map whose keys are numbers: encoding/json makes text of them.
+        // A map with numbers as keys: encoding/json turns them into text.
         (Value::Array(pairs), Value::Object(other)) => {
             let is_same = |pair: &Value| {
                 other.get(&pair[0].to_string()).is_some_and(|text| is_shown_as(&pair[1], text))
@@ -286,7 +289,7 @@ fn is_zero(shown: &Value) -> bool {
 }
 
 #[test]
-fn what_go_wrote_is_shown_as_its_encoding_json_has_it() {
+fn values_of_go_are_displayed_as_in_encoding_json() {
     let Some(program) = corpus_program() else { return };
     let run = |mode: &str| {
         let out = Command::new(&program).args([mode, "5", "1600"]).output().unwrap();
@@ -302,12 +305,12 @@ fn what_go_wrote_is_shown_as_its_encoding_json_has_it() {
             compared[usize::from(kind)] += 1;
         }
     }
-    // Complex numbers are none of encoding/json's, and those of them that hold an infinity are left out.
+    // encoding/json has no complex numbers, and values that hold an infinity are left out.
     let few: Vec<usize> = (0..16).filter(|kind| *kind != 6 && compared[*kind] < 20).collect();
     assert!(few.is_empty(), "{few:?} of {compared:?}");
 }
 
-/// JSON that stands for the value of a type, where it can be made of what is shown.
+/// Returns JSON for the value of a type, where it can be made of the displayed value.
 fn made_of(kind: u8, shown: &Value) -> Option<Value> {
     let is_empty =
         shown.as_array().is_some_and(Vec::is_empty) || shown.as_object().is_some_and(|it| it.is_empty());
@@ -319,7 +322,7 @@ fn made_of(kind: u8, shown: &Value) -> Option<Value> {
         14 => Some(json!({ "$map": shown })),
         _ => None,
     }
-    // Nothing in it, and so no type.
+    // An empty value has no type.
     .filter(|_| !is_empty)
     .filter(|_| {
         kind != 14 || shown.as_object().is_some_and(|lists| lists.values().any(|list| list[0].is_string()))
@@ -327,7 +330,7 @@ fn made_of(kind: u8, shown: &Value) -> Option<Value> {
 }
 
 #[test]
-fn what_is_made_of_json_is_what_go_reads() {
+fn go_reads_values_made_from_json() {
     let Some(program) = corpus_program() else { return };
     let written = Command::new(&program).args(["write", "7", "1600"]).output().unwrap();
     let (mut answer, mut made) = (Vec::new(), 0);
@@ -339,8 +342,8 @@ fn what_is_made_of_json_is_what_go_reads() {
                 put_record(&mut answer, kind, &out);
                 made += 1;
             }
-            // Types that JSON does not tell go back as they came.
-            None => put_record(&mut answer, kind, &if kind == 6 { AGAIN[6](body) } else { body.to_vec() }),
+            // Types that JSON cannot represent are sent back unchanged.
+            None => put_record(&mut answer, kind, &if kind == 6 { RECODE[6](body) } else { body.to_vec() }),
         }
     }
     assert!(made > 500, "{made}");

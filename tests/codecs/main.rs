@@ -1,4 +1,4 @@
-//! The codecs against Go itself, and the fuzz corpus.
+//! Tests of the codecs against Go itself, and the fuzz corpus.
 
 #![allow(missing_docs)]
 

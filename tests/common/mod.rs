@@ -1,7 +1,7 @@
-//! What the tests on sockets share: a builder and a reader of raw frames, a server whose handlers wait for the
-//! test, and a witness that sees whether anybody else on the server was harmed.
+//! Shared parts of the tests on sockets: a builder and a reader of raw frames, a server whose handlers wait for the
+//! test, and a witness connection that checks that other peers are not affected.
 //!
-//! Nothing here goes through the client of the crate: what a peer may send is more than what a client does send.
+//! Nothing here uses the crate's client: a peer may send more than that client does.
 #![allow(dead_code, reason = "each test file uses its own part")]
 
 pub mod raw_server;
@@ -21,17 +21,17 @@ use coreloop::reactor::Address;
 #[allow(unused_imports, reason = "each test file uses its own part")]
 pub use rig::{Rig, rig};
 
-/// How long anything may take before a test fails: far more than it ever needs.
+/// The longest that anything may take before a test fails: far more than it ever needs.
 pub const PATIENCE: Duration = Duration::from_secs(30);
 pub const MIB: usize = 1 << 20;
 
-/// Descriptors and memory are counted for the whole process, so the tests of a file take turns.
+/// Takes the lock that runs tests one at a time: descriptors and memory are counted for the whole process.
 pub fn serial() -> MutexGuard<'static, ()> {
     static TURN: Mutex<()> = Mutex::new(());
     TURN.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
-/// Waits until the condition holds; fails the test if it never does.
+/// Waits until the condition holds; fails the test after [`PATIENCE`].
 #[track_caller]
 pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     let until = Instant::now() + PATIENCE;
@@ -41,18 +41,18 @@ pub fn eventually(what: &str, mut holds: impl FnMut() -> bool) {
     }
 }
 
-/// Descriptors that the process has open.
+/// Returns the number of descriptors that the process has open.
 pub fn descriptors() -> usize {
     std::fs::read_dir("/proc/self/fd").unwrap().count()
 }
 
-/// Bytes of the process in memory.
+/// Returns the resident memory of the process in bytes.
 pub fn resident_bytes() -> usize {
     let statm = std::fs::read_to_string("/proc/self/statm").unwrap();
     statm.split(' ').nth(1).unwrap().parse::<usize>().unwrap() * 4096
 }
 
-/// A small generator of numbers: the same seed, the same run (splitmix64).
+/// A small pseudo-random generator: the same seed gives the same run (splitmix64).
 pub struct Dice(pub u64);
 
 impl Dice {
@@ -64,13 +64,13 @@ impl Dice {
         z ^ (z >> 31)
     }
 
-    /// A number below `n`.
+    /// Returns a number below `n`.
     pub fn below(&mut self, n: usize) -> usize {
         (self.roll() % n as u64) as usize
     }
 }
 
-/// Kinds of frames.
+/// The kinds of frames.
 pub mod kind {
     pub const REQUEST: u8 = 0;
     pub const REPLY: u8 = 1;
@@ -81,7 +81,7 @@ pub mod kind {
     pub const DRAIN: u8 = 6;
 }
 
-/// A frame to be sent, right or wrong.
+/// A frame to send, valid or not.
 #[derive(Clone, Debug)]
 pub struct Frame {
     pub magic: [u8; 2],
@@ -93,7 +93,7 @@ pub struct Frame {
     pub words: [u32; 3],
     pub metadata: Vec<u8>,
     pub body: Vec<u8>,
-    /// What the header says of the body's length, if not the truth.
+    /// The body length that the header declares, if it is not the real one.
     pub body_bytes: Option<u32>,
 }
 
@@ -121,7 +121,7 @@ impl Frame {
         frame
     }
 
-    /// A request whose argument is a number, in JSON.
+    /// Returns a request whose argument is a number, in JSON.
     pub fn call(id: u64, method: &str, number: i64) -> Frame {
         Frame::request(id, method, Codec::Json, number.to_string())
     }
@@ -164,7 +164,7 @@ impl Frame {
     }
 }
 
-/// A frame that came.
+/// A frame that was received.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub kind: u8,
@@ -185,7 +185,7 @@ impl Answer {
         String::from_utf8(self.body.clone()).unwrap()
     }
 
-    /// The number that a call ended well with.
+    /// Returns the number that a successful call returned.
     #[track_caller]
     pub fn number(&self) -> i64 {
         assert_eq!((self.code(), self.codec), (Code::Ok, Codec::Json.number()), "{}", self.text());
@@ -204,7 +204,7 @@ enum Socket {
     Unix(UnixStream),
 }
 
-/// The other end of a connection, byte by byte.
+/// The test's end of a connection, which sends and receives raw bytes.
 pub struct Peer {
     socket: Socket,
 }
@@ -233,7 +233,7 @@ impl Peer {
         Ok(Peer { socket })
     }
 
-    /// The test's end of a connection that somebody else made.
+    /// Wraps a connection that was opened elsewhere.
     pub fn of_tcp(stream: TcpStream) -> Peer {
         Peer { socket: Socket::Tcp(stream) }
     }
@@ -245,8 +245,8 @@ impl Peer {
         }
     }
 
-    /// A second hand on the same socket.
-    pub fn twin(&self) -> Peer {
+    /// Returns a second handle of the same socket.
+    pub fn duplicate(&self) -> Peer {
         let socket = match &self.socket {
             Socket::Tcp(stream) => Socket::Tcp(stream.try_clone().unwrap()),
             Socket::Unix(stream) => Socket::Unix(stream.try_clone().unwrap()),
@@ -271,7 +271,7 @@ impl Peer {
         self.send_bytes(&frame.bytes());
     }
 
-    /// All of them in one write.
+    /// Sends all frames in one write.
     #[track_caller]
     pub fn send_all<'a>(&mut self, frames: impl IntoIterator<Item = &'a Frame>) {
         let bytes: Vec<u8> = frames.into_iter().flat_map(Frame::bytes).collect();
@@ -292,7 +292,7 @@ impl Peer {
         }
     }
 
-    /// The next frame; `None` at the end, be it in order or a reset.
+    /// Returns the next frame; `None` when the connection ended, by a close or a reset.
     pub fn next(&mut self) -> Option<Answer> {
         let mut header = [0; 32];
         let mut filled = 0;
@@ -338,7 +338,7 @@ impl Peer {
         assert_eq!((answer.kind, answer.id), (kind::PONG, 77), "{answer:?}");
     }
 
-    /// The server has nothing more to say and closes.
+    /// Expects that the server closes without another frame.
     #[track_caller]
     pub fn ends(&mut self) {
         if let Some(answer) = self.next() {
@@ -346,7 +346,7 @@ impl Peer {
         }
     }
 
-    /// Waits until the server closes, whatever it says before.
+    /// Reads until the server closes; returns the frames that it sent.
     pub fn drain(&mut self) -> Vec<Answer> {
         std::iter::from_fn(|| self.next()).collect()
     }
@@ -366,7 +366,7 @@ impl Peer {
     }
 }
 
-/// The connection is over, in one of the ways in which a kernel says so.
+/// Returns true if the error means that the connection is over: kernels report it in several ways.
 pub fn is_gone(error: &io::Error) -> bool {
     matches!(
         error.kind(),

@@ -1,4 +1,5 @@
-//! A server's side that knows one method, for tests of a wire without a socket. Named by its path, as `counting` is.
+//! A server context with one method, for tests of a protocol without a socket. Included by its path, as `counting`
+//! is.
 
 use std::sync::Arc;
 
@@ -7,7 +8,7 @@ use coreloop::config::Limits;
 use coreloop::message::method_hash;
 use coreloop::wire::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 
-/// The one.
+/// The only method.
 pub const ADD: &str = "Arith.Add";
 
 struct OneMethod;
@@ -31,15 +32,15 @@ impl MethodDirectory for OneMethod {
     }
 }
 
-/// A side with the usual limits.
+/// Returns a context with the default limits.
 pub fn side() -> Arc<ServerContext> {
     let (limits, cors_origins) = (Limits::default(), Vec::new());
     Arc::new(ServerContext { limits, cors_origins, site: Box::new(OneMethod) })
 }
 
-/// The bytes that wait, moved to the end of `into`.
+/// Moves the queued bytes to the end of `into`.
 #[allow(dead_code)]
-pub fn carry(queue: &mut WriteQueue, pool: &mut Pool, into: &mut Vec<u8>) {
+pub fn move_queued(queue: &mut WriteQueue, pool: &mut Pool, into: &mut Vec<u8>) {
     while let Some(first) = queue.first() {
         into.extend_from_slice(first);
         let len = first.len();

@@ -1,5 +1,5 @@
-//! The other end of a client, played by the test frame by frame (docs/wire.md): what a server may do to a client is
-//! more than what the crate's own server does.
+//! A server that the test plays frame by frame (docs/wire.md): a server may do more to a client than the crate's
+//! own server does.
 
 use std::io::{self, Read};
 use std::net::{Shutdown, TcpListener, TcpStream};
@@ -11,7 +11,7 @@ use coreloop::message::{Metadata, method_hash};
 
 use super::{Frame, PATIENCE, Peer, is_gone, kind};
 
-/// A listener on this machine, whose connections the test takes by hand.
+/// A listener on this machine, whose connections the test handles itself.
 pub struct RawServer {
     listener: TcpListener,
     pub address: String,
@@ -22,16 +22,16 @@ impl RawServer {
         RawServer::start_at("127.0.0.1:0")
     }
 
-    /// Listens there: where another one has listened before, say.
+    /// Listens at the address, for example one where another listener was before.
     pub fn start_at(address: &str) -> RawServer {
         let listener = TcpListener::bind(address).unwrap();
-        // A client that never comes fails the test, and does not hang it.
+        // If no client connects, the test fails and does not hang.
         socket2::SockRef::from(&listener).set_read_timeout(Some(PATIENCE)).unwrap();
         let address = listener.local_addr().unwrap().to_string();
         RawServer { listener, address }
     }
 
-    /// The next connection.
+    /// Accepts the next connection.
     #[track_caller]
     pub fn accept(&self) -> Side {
         let (stream, _) = self.listener.accept().expect("a client connects");
@@ -40,15 +40,15 @@ impl RawServer {
         Side { peer: Peer::of_tcp(stream.try_clone().unwrap()), stream }
     }
 
-    /// A client of it, which has no connection yet.
+    /// Returns a client of this server, without a connection yet.
     pub fn client(&self) -> Client {
         Client::builder(&self.address).build().unwrap()
     }
 }
 
-/// What a client said.
+/// A frame that a client sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Asked {
+pub struct ClientFrame {
     pub kind: u8,
     pub codec: u8,
     pub id: u64,
@@ -58,14 +58,14 @@ pub struct Asked {
     pub body: Vec<u8>,
 }
 
-impl Asked {
-    /// The value of a metadata key, as text.
+impl ClientFrame {
+    /// Returns the value of a metadata key as text.
     pub fn value(&self, key: &str) -> Option<String> {
         let metadata = Metadata::check(&self.metadata).unwrap();
         metadata.find(key).map(|value| String::from_utf8(value.to_vec()).unwrap())
     }
 
-    /// The answer with this body.
+    /// Returns a reply with this body.
     pub fn reply(&self, body: impl Into<Vec<u8>>) -> Frame {
         let mut frame = Frame::of_kind(kind::REPLY, self.id);
         frame.codec = self.codec;
@@ -73,7 +73,7 @@ impl Asked {
         frame
     }
 
-    /// The answer that it did not go well.
+    /// Returns a failed reply.
     pub fn failure(&self, code: Code, text: &str) -> Frame {
         let mut frame = self.reply(text);
         frame.words[0] = code.number();
@@ -83,15 +83,15 @@ impl Asked {
 
 /// The server's side of one connection.
 pub struct Side {
-    /// For what is said; what it hears are replies, so hearing is done here.
+    /// Only for sending: `Peer` reads replies, and this side reads requests.
     pub peer: Peer,
     stream: TcpStream,
 }
 
 impl Side {
-    /// The next frame of the client; `None` at the end of the connection.
+    /// Returns the next frame of the client; `None` at the end of the connection.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Asked> {
+    pub fn next(&mut self) -> Option<ClientFrame> {
         let mut header = [0; 32];
         match self.stream.read_exact(&mut header) {
             Ok(()) => {}
@@ -104,7 +104,7 @@ impl Side {
         self.stream.read_exact(&mut metadata).unwrap();
         let mut body = vec![0; word(28) as usize];
         self.stream.read_exact(&mut body).unwrap();
-        Some(Asked {
+        Some(ClientFrame {
             kind: header[3],
             codec: header[4],
             id: u64::from_le_bytes(header[8..16].try_into().unwrap()),
@@ -115,30 +115,30 @@ impl Side {
         })
     }
 
-    /// The next frame, which is a request.
+    /// Returns the next frame, which must be a request.
     #[track_caller]
-    pub fn request(&mut self) -> Asked {
-        let asked = self.next().expect("the connection ended instead of a request");
-        assert_eq!(asked.kind, kind::REQUEST, "{asked:?}");
-        asked
+    pub fn request(&mut self) -> ClientFrame {
+        let frame = self.next().expect("the connection ended instead of a request");
+        assert_eq!(frame.kind, kind::REQUEST, "{frame:?}");
+        frame
     }
 
-    /// Takes one request and answers it with the bytes that came.
+    /// Reads one request and answers it with its own body.
     #[track_caller]
-    pub fn echo(&mut self) -> Asked {
-        let asked = self.request();
-        self.peer.send(&asked.reply(asked.body.clone()));
-        asked
+    pub fn echo(&mut self) -> ClientFrame {
+        let frame = self.request();
+        self.peer.send(&frame.reply(frame.body.clone()));
+        frame
     }
 
-    /// The next frame, which gives that call up.
+    /// Expects that the next frame cancels the call `id`.
     #[track_caller]
-    pub fn cancel_of(&mut self, id: u64) {
-        let asked = self.next().expect("the connection ended instead of a cancellation");
-        assert_eq!((asked.kind, asked.id), (kind::CANCEL, id), "{asked:?}");
+    pub fn expect_cancel(&mut self, id: u64) {
+        let frame = self.next().expect("the connection ended instead of a cancellation");
+        assert_eq!((frame.kind, frame.id), (kind::CANCEL, id), "{frame:?}");
     }
 
-    /// The client closes, whatever it says before.
+    /// Reads until the client closes.
     #[track_caller]
     pub fn ends(&mut self) {
         let mut rest = [0; 4096];
@@ -152,12 +152,12 @@ impl Side {
         }
     }
 
-    /// Closes the sending half; what the client sends could still be read.
+    /// Closes the sending half. What the client sends could still be read.
     pub fn half_close(&self) {
         self.stream.shutdown(Shutdown::Write).unwrap();
     }
 
-    /// Ends with a reset, as the kernel does for a process that was killed with requests unread.
+    /// Closes with a reset, as the kernel does for a process that was killed with requests unread.
     pub fn reset(self) {
         drop(self.stream);
         self.peer.reset();
@@ -169,24 +169,24 @@ pub fn start(client: &Client, body: &str) -> InFlight<Vec<u8>> {
     client.start_bytes("Raw.Echo", Codec::Raw, body.as_bytes())
 }
 
-/// Waits for the call's end, within the patience.
+/// Waits for the result of the call, at most [`PATIENCE`].
 #[track_caller]
 pub fn end<T>(mut call: InFlight<T>) -> Result<T, CallError> {
     call.wait_timeout(PATIENCE).expect("the call ends")
 }
 
-/// One call that goes well: the client and the connection live.
+/// Makes one successful call: the client and the connection work.
 #[track_caller]
-pub fn lives(client: &Client, side: &mut Side) {
+pub fn assert_works(client: &Client, side: &mut Side) {
     let call = start(client, "are you well?");
-    let asked = side.echo();
-    assert_eq!(asked.method, method_hash("Raw.Echo"));
+    let frame = side.echo();
+    assert_eq!(frame.method, method_hash("Raw.Echo"));
     assert_eq!(end(call).unwrap(), b"are you well?");
 }
 
-/// Gives a client a connection that has been heard of: one that ends is then made anew without a pause.
+/// Connects the client and completes one call. When such a connection ends, the client reconnects without a pause.
 #[track_caller]
-pub fn greeted(client: &Client, server: &RawServer) -> Side {
+pub fn connected(client: &Client, server: &RawServer) -> Side {
     let call = start(client, "hello");
     let mut side = server.accept();
     side.echo();
@@ -194,13 +194,13 @@ pub fn greeted(client: &Client, server: &RawServer) -> Side {
     side
 }
 
-/// Nobody listens there.
-pub fn nobody() -> String {
-    // Bound and let go: the kernel gives such a port to nobody else for a while, unless all others are taken.
+/// Returns an address at which nothing listens.
+pub fn unused_address() -> String {
+    // After this socket is closed, the kernel does not reuse its port for a while, unless all others are taken.
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
 }
 
-/// A listener with a full backlog: whoever connects waits without end, as at an address that swallows packets.
+/// A listener with a full backlog: connection attempts wait without end, as at an address that drops packets.
 pub struct BlackHole {
     pub address: String,
     _listener: socket2::Socket,
@@ -214,7 +214,7 @@ impl BlackHole {
         listener.bind(&any.into()).unwrap();
         listener.listen(0).unwrap();
         let address = listener.local_addr().unwrap();
-        // The kernel takes one more than it was told, or some: until one waits.
+        // The kernel queues one or a few more than the backlog: connect until one waits.
         let mut queued = Vec::new();
         loop {
             assert!(queued.len() < 64, "the backlog is never full");

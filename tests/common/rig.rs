@@ -1,4 +1,4 @@
-//! A server for tests: methods of every kind, whose handlers wait for the test where it wants to see them wait.
+//! A server for tests, with methods of every kind, whose handlers wait at a gate that the test controls.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Condvar, Mutex, Once, OnceLock, mpsc};
@@ -16,10 +16,10 @@ use serde::{Deserialize, Serialize};
 
 use super::{Frame, PATIENCE, Peer, descriptors};
 
-/// What panics on purpose says, so that the test's output does not show it.
+/// The text of intentional panics, which the panic hook keeps out of the test's output.
 pub const ON_PURPOSE: &str = "on purpose";
 
-/// Handlers come in, and wait until the test lets them through.
+/// A gate at which handlers wait until the test admits them.
 #[derive(Default)]
 pub struct Gate {
     state: Mutex<GateState>,
@@ -28,18 +28,18 @@ pub struct Gate {
 
 #[derive(Default)]
 struct GateState {
-    /// How many may still pass; `None` once it stands open.
+    /// How many handlers may still pass. Not counted once the gate is open.
     passes: usize,
     is_open: bool,
     inside: usize,
     inside_max: usize,
-    came: u64,
+    begun: u64,
 }
 
 impl Gate {
     fn pass(&self) {
         let mut state = self.state.lock().unwrap();
-        state.came += 1;
+        state.begun += 1;
         state.inside += 1;
         state.inside_max = state.inside_max.max(state.inside);
         self.changed.notify_all();
@@ -53,58 +53,58 @@ impl Gate {
         state.inside -= 1;
     }
 
-    /// Lets so many through.
+    /// Admits that many handlers.
     pub fn admit(&self, passes: usize) {
         self.state.lock().unwrap().passes += passes;
         self.changed.notify_all();
     }
 
-    /// Lets everybody through from here on.
+    /// Admits all handlers from now on.
     pub fn open(&self) {
         self.state.lock().unwrap().is_open = true;
         self.changed.notify_all();
     }
 
-    /// How many handlers have begun.
-    pub fn came(&self) -> u64 {
-        self.state.lock().unwrap().came
+    /// Returns how many handlers have begun.
+    pub fn begun(&self) -> u64 {
+        self.state.lock().unwrap().begun
     }
 
-    /// The most that were inside together.
+    /// Returns the largest number of handlers that were inside at the same time.
     pub fn inside_max(&self) -> usize {
         self.state.lock().unwrap().inside_max
     }
 
     /// Waits until that many handlers have begun.
     #[track_caller]
-    pub fn wait_for(&self, came: u64) {
+    pub fn wait_for(&self, begun: u64) {
         let state = self.state.lock().unwrap();
         let (state, timeout) =
-            self.changed.wait_timeout_while(state, PATIENCE, |state| state.came < came).unwrap();
-        assert!(!timeout.timed_out(), "{} of {came} handlers began", state.came);
+            self.changed.wait_timeout_while(state, PATIENCE, |state| state.begun < begun).unwrap();
+        assert!(!timeout.timed_out(), "{} of {begun} handlers began", state.begun);
     }
 }
 
-/// An argument with a layout that is not trivial.
+/// An argument with a nontrivial layout.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Note {
     pub text: String,
     pub numbers: Vec<u32>,
 }
 
-/// Replies that handlers have taken away, with the arguments of their calls.
+/// Deferred replies that handlers have stored, with the arguments of their calls.
 type Held = Arc<Mutex<Vec<(i64, Reply<i64>)>>>;
 
-/// A server with its handlers' strings in the test's hands.
+/// A server whose handlers the test controls.
 pub struct Rig {
     server: Option<Server>,
     pub address: Address,
     pub gate: Arc<Gate>,
-    /// Replies that handlers have taken away.
+    /// Deferred replies that handlers have stored.
     pub held: Held,
     /// Runs of `Pooled.Count` and `Blocking.Sleep`.
     pub counted: Arc<AtomicU64>,
-    /// Cancellations that handlers heard of.
+    /// Cancellations that handlers have observed.
     pub cancelled: Arc<AtomicU64>,
 }
 
@@ -115,12 +115,12 @@ impl Drop for Rig {
     }
 }
 
-/// A server with one reactor and two workers on a port of its own, its configuration changed as the test likes.
+/// Starts a server with one reactor and two workers on its own port, with a changed configuration.
 pub fn rig(change: impl FnOnce(&mut Config)) -> Rig {
     rig_at(&["127.0.0.1:0"], change)
 }
 
-/// The same, listening there.
+/// Like [`rig`], listening at these addresses.
 pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
     let gate = Arc::new(Gate::default());
     let held = Arc::new(Mutex::new(Vec::new()));
@@ -142,12 +142,12 @@ pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
         count.fetch_add(1, Ordering::SeqCst);
         Ok(n)
     });
-    let (count, heard) = (counted.clone(), cancelled.clone());
+    let (count, observed) = (counted.clone(), cancelled.clone());
     let sleep = move |cx: &Context<'_>, ms: i64| {
         count.fetch_add(1, Ordering::SeqCst);
-        let heard = heard.clone();
+        let observed = observed.clone();
         cx.on_cancel(move || {
-            heard.fetch_add(1, Ordering::SeqCst);
+            observed.fetch_add(1, Ordering::SeqCst);
         });
         cx.sleep(Duration::from_millis(ms as u64))?;
         Ok(ms)
@@ -199,7 +199,7 @@ fn with_gates(mut builder: ServerBuilder, gate: &Arc<Gate>) -> ServerBuilder {
     builder.method_of(bytes.unwrap().kind(Kind::Blocking))
 }
 
-/// A method that takes its reply away.
+/// Returns a method with a deferred reply.
 fn deferring(name: &str, kind: Kind, what: impl Fn(i64, Reply<i64>) + Send + Sync + 'static) -> Method {
     let handler =
         move |cx: &Context<'_>, codec: Codec, body: coreloop::codec::Body<'_>, out: &mut Vec<u8>| {
@@ -218,12 +218,12 @@ fn deferring(name: &str, kind: Kind, what: impl Fn(i64, Reply<i64>) + Send + Syn
     Method::new::<Plain<i64>, Plain<i64>>(name, Box::new(handler)).unwrap().kind(kind).deferring()
 }
 
-/// The kinds, with the names of their services.
+/// The kinds of handlers, with the names of their services.
 pub const KINDS: [(&str, Kind); 3] =
     [("Inline", Kind::Inline), ("Pooled", Kind::Pooled), ("Blocking", Kind::Blocking)];
 
-/// Runs it on a thread that is nobody's pool. A thread for each would be let go of while it ends, which glibc does not
-/// always survive (`pthread_detach` looks at it once more).
+/// Runs the job on a thread that belongs to no pool. One thread runs all jobs: with a thread per job, each would be
+/// detached while it ends, which glibc does not always survive (`pthread_detach` reads the thread once more).
 fn elsewhere(job: impl FnOnce() + Send + 'static) {
     type Job = Box<dyn FnOnce() + Send>;
     static JOBS: OnceLock<mpsc::Sender<Job>> = OnceLock::new();
@@ -294,7 +294,7 @@ impl Rig {
 
     /// Waits until that many connections have been closed for that reason.
     #[track_caller]
-    pub fn closed(&self, reason: &str, count: u64) {
+    pub fn wait_for_closed(&self, reason: &str, count: u64) {
         let until = std::time::Instant::now() + PATIENCE;
         while self.stats().closed(reason) != count {
             let reactors = self.stats().reactors;
@@ -304,31 +304,31 @@ impl Rig {
         }
     }
 
-    /// Waits until that many runs of the methods that count have begun.
+    /// Waits until the counting methods have been started that often.
     #[track_caller]
-    pub fn counts(&self, runs: u64) {
+    pub fn wait_for_runs(&self, runs: u64) {
         super::eventually("so many have begun", || self.counted.load(Ordering::SeqCst) == runs);
     }
 
-    /// Waits until a limit has stopped the reading of that many connections.
+    /// Waits until a limit has paused reading that many times.
     #[track_caller]
-    pub fn reading_stopped(&self, times: u64) {
+    pub fn wait_for_pauses(&self, times: u64) {
         super::eventually("reading is stopped", || {
             self.stats().reactors.iter().map(|reactor| reactor.pauses).sum::<u64>() >= times
         });
     }
 
-    /// Calls of that method that the server has counted as answered.
+    /// Returns how many calls of the method the server has counted as answered.
     pub fn calls(&self, method: &str) -> u64 {
         self.stats().method(method).unwrap().calls
     }
 
-    /// Requests refused with that code.
+    /// Returns how many requests were refused with that code.
     pub fn refused(&self, code: &str) -> u64 {
         self.stats().refused.iter().find(|(name, _)| *name == code).map_or(0, |(_, count)| *count)
     }
 
-    /// Somebody else on the same server, and how many connections, buffers and descriptors there are now.
+    /// Opens another connection, and records how many connections, buffers and descriptors there are now.
     pub fn witness(&self) -> Witness<'_> {
         let mut peer = self.peer();
         peer.ping();
@@ -336,23 +336,23 @@ impl Rig {
         Witness { rig: self, peer, connections, descriptors: descriptors() }
     }
 
-    /// The server itself.
+    /// Returns the server.
     pub fn server(&self) -> &Server {
         self.server.as_ref().expect("a rig that was not shut down")
     }
 
-    /// Takes the server out, to be waited for elsewhere.
+    /// Takes the server, so that the test can wait for it on another thread.
     pub fn take_server(&mut self) -> Server {
         self.server.take().expect("a rig has one server")
     }
 
-    /// Drains the server with everything that its handlers wait for as it is.
+    /// Drains the server and leaves its gate and held replies unchanged.
     pub fn shutdown(mut self) -> Snapshot {
         self.server.take().expect("a rig is shut down once").shutdown()
     }
 }
 
-/// Another connection, which must not notice what its neighbours do.
+/// A connection that must not be affected by its neighbours.
 pub struct Witness<'r> {
     rig: &'r Rig,
     pub peer: Peer,
@@ -361,7 +361,7 @@ pub struct Witness<'r> {
 }
 
 impl Witness<'_> {
-    /// It is served as before.
+    /// Asserts that the connection is served as before.
     #[track_caller]
     pub fn is_unharmed(&mut self) {
         self.peer.ping();
@@ -369,9 +369,10 @@ impl Witness<'_> {
         assert_eq!(self.peer.ask(&Frame::call(2, "Pooled.Double", 21)).number(), 42);
     }
 
-    /// It is served, and everything that its neighbours took has been given back.
+    /// Asserts that the connection is served, and that its neighbours have released every connection, buffer and
+    /// descriptor.
     #[track_caller]
-    pub fn sees_all_given_back(mut self) {
+    pub fn assert_all_released(mut self) {
         self.is_unharmed();
         let (mut seen, until) = ((0, 0, 0), std::time::Instant::now() + PATIENCE);
         let mut looks = 0;
@@ -381,8 +382,8 @@ impl Witness<'_> {
                 "(connections, buffers, descriptors) are {seen:?}, not {:?}",
                 (self.connections, 0, self.descriptors)
             );
-            // The pool's numbers are taken on some turns, and when the loop comes to rest. So it is kept turning for
-            // a while, and then left alone: a turn that waits for its flush holds a buffer.
+            // The pool's numbers are published on some turns, and when the loop becomes idle. So the test keeps it
+            // turning for a while, and then leaves it alone: a turn that waits for its flush holds a buffer.
             if looks < 10 || looks % 3_000 == 0 {
                 (0..20).for_each(|_| self.peer.ping());
             } else {

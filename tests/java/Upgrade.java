@@ -17,7 +17,7 @@ public class Upgrade {
                 .POST(BodyPublishers.ofString("{\"A\":6,\"B\":7}")).build(),
         };
         for (HttpRequest request : requests) {
-            // A client of its own for each, so that each offers the upgrade.
+            // One client per request, so that each request offers the upgrade.
             var answer = HttpClient.newHttpClient().send(request, BodyHandlers.ofString());
             System.out.println(answer.version() + " " + answer.statusCode() + " " + answer.body().strip());
         }

@@ -1,4 +1,4 @@
-//! `#[coreloop::service]`: what it generates, and what it says about mistakes.
+//! Tests of `#[coreloop::service]`: the generated code, and the errors for mistakes.
 
 #![allow(missing_docs)]
 

@@ -1,5 +1,5 @@
-//! The service attribute, end to end: each form of method on a real server, called by the client that the attribute
-//! made; and, in `tests/ui`, what the attribute says to mistakes.
+//! The service attribute, end to end: each form of method on a real server, called by the generated client; and, in
+//! `tests/ui`, the attribute's error messages.
 
 use std::sync::Mutex;
 use std::thread;
@@ -35,7 +35,7 @@ struct Cell {
     weight: U32,
 }
 
-/// In the other codecs a pair.
+/// A pair in the other codecs.
 impl Serialize for Cell {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         (self.value.get(), self.weight.get()).serialize(serializer)
@@ -49,7 +49,7 @@ impl<'de> Deserialize<'de> for Cell {
     }
 }
 
-/// A number that cannot be described from serde alone: it takes no number but even ones.
+/// A number that serde alone cannot describe: its deserializer accepts even numbers only.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
 struct Even(u64);
 
@@ -188,7 +188,7 @@ fn even() -> Description {
     Description::new(Shape::uint(64))
 }
 
-/// A service with a parameter; its types do not name it, so it has a client.
+/// A service with a parameter; its types do not name the parameter, so it has a client.
 struct Store<S>(S);
 
 #[coreloop::service(name = "Kept", client_vis = "pub(crate)")]
@@ -211,7 +211,7 @@ where
     }
 }
 
-/// Types that go one way only will do where there is no client.
+/// A service without a client: its types need only one of serializing and deserializing.
 struct OneWay;
 
 #[derive(Deserialize)]
@@ -281,7 +281,7 @@ fn serve() -> (Server, String) {
     (server, address)
 }
 
-/// Every form, with what the caller is set to.
+/// Calls every form, with the current settings of the caller.
 fn call_all<C: Caller>(forms: &mut FormsClient<C>) -> Result<(), CallError> {
     assert_eq!(forms.swap_axes(&Point { x: 1, y: 2 })?, Point { x: 2, y: 1 });
     assert_eq!(forms.count()?, 3);
@@ -348,7 +348,7 @@ fn services_with_parameters_and_other_names_are_served() {
     assert_eq!(odd.same(&renamed::C { value: 4 }).unwrap(), renamed::C { value: 4 });
 }
 
-/// What `Meta.Methods` says, as far as it is looked at here.
+/// The checked part of the answer of `Meta.Methods`.
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Info {
@@ -361,7 +361,7 @@ struct Info {
 }
 
 #[test]
-fn what_the_attribute_says_is_seen_through_meta() {
+fn meta_reports_what_the_attribute_declares() {
     let (_server, address) = serve();
     let direct = Direct::connect(&address).unwrap();
     let text = direct.call_bytes("Meta.Methods", Codec::Json, b"\"Forms\"").unwrap();

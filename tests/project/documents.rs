@@ -1,4 +1,4 @@
-//! What the documents say is looked after: links that lead somewhere, commands, names and features that exist.
+//! Checks the documents: links lead somewhere; commands, names and features exist.
 //!
 //! Their Rust blocks are compiled and run with the documentation tests (`src/lib.rs`).
 
@@ -15,7 +15,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(root().join(path)).unwrap_or_else(|error| panic!("{path}: {error}"))
 }
 
-/// Lines of the README at most: details belong into `docs`.
+/// The maximum number of lines of the README: details belong into `docs`.
 const README_LINES_MAX: usize = 250;
 
 #[test]
@@ -24,14 +24,14 @@ fn the_readme_is_short() {
     assert!(lines <= README_LINES_MAX, "README.md has {lines} lines, at most {README_LINES_MAX} are allowed");
 }
 
-/// README and the pages of `docs`.
+/// Returns the README and the pages of `docs`.
 fn documents() -> Vec<String> {
     let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().file_name());
     let pages = pages.filter_map(|name| name.to_str().map(|name| format!("docs/{name}")));
     std::iter::once("README.md".to_owned()).chain(pages.filter(|name| name.ends_with(".md"))).collect()
 }
 
-/// The lines of the blocks of a language.
+/// Returns the lines of the blocks of a language.
 fn blocks(text: &str, language: &str) -> Vec<String> {
     let mut lines = Vec::new();
     let mut fence = None;
@@ -46,7 +46,7 @@ fn blocks(text: &str, language: &str) -> Vec<String> {
     lines
 }
 
-/// The name that a heading's link goes by, as GitHub makes it.
+/// Returns the anchor of a heading as GitHub makes it.
 fn anchor(heading: &str) -> String {
     let kept = heading.trim().to_lowercase();
     let kept = kept.chars().filter(|c| c.is_alphanumeric() || matches!(c, ' ' | '-' | '_'));
@@ -175,12 +175,12 @@ fn the_readme_lists_every_example_and_document_and_each_example_is_run() {
     }
 }
 
-/// How many crates from the registry the embedded server pulls in, and how many of this workspace.
+/// Returns how many crates from the registry the embedded server depends on, and how many of this workspace.
 fn crates(args: &[&str]) -> Option<(usize, usize)> {
     let fixed = ["tree", "--offline", "--locked", "-p", "coreloop", "-e", "normal", "--prefix", "none"];
     let out = Command::new(env!("CARGO")).current_dir(root()).args(fixed).args(args).output().unwrap();
     if !out.status.success() {
-        // Crates for other platforms need not have been fetched.
+        // Crates for other platforms may not have been fetched.
         eprintln!("SKIPPED: {}", String::from_utf8_lossy(&out.stderr));
         return None;
     }
@@ -230,7 +230,7 @@ fn the_codes_of_http_are_as_documented() {
     assert_eq!(documented, expected);
 }
 
-/// Every Rust file of the crates that the documents speak of, as one text.
+/// Returns every Rust file of the crates that the documents describe, as one text.
 fn sources() -> String {
     let mut text = String::new();
     let mut folders: Vec<PathBuf> =
@@ -277,7 +277,7 @@ fn the_names_in_the_documents_exist() {
                 }
                 let is_name =
                     |part: &str| !part.is_empty() && part.chars().all(|c| c.is_alphanumeric() || c == '_');
-                // A path of Rust (`Core::read`), or a word that can be nothing but a name.
+                // A Rust path (`Core::read`), or a word that can only be a name.
                 if quoted.split("::").all(is_name) && (quoted.contains("::") || quoted.contains('_')) {
                     for part in quoted.split("::").filter(|part| *part != "coreloop") {
                         assert!(words.contains(part), "{document}: nothing is called {part}");

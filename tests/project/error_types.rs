@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// Error types that nobody outside the crate meets.
+/// Error types that never leave the crate.
 const PRIVATE: [&str; 2] = ["Fault", "TraceError"];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {

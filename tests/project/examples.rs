@@ -1,4 +1,4 @@
-//! The examples are run, and say what they should. `documents.rs` looks after what is written about them.
+//! Runs the examples and checks their output. `documents.rs` checks the text about them.
 //!
 //! The Redis example is driven over its socket, split at every byte, and by redis-benchmark and redis-cli where
 //! they are installed (where `CI` is set they must be).
@@ -11,18 +11,19 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-/// Far more than any example takes; an example that hangs is a failure, not a standstill.
+/// Far more than any example takes: an example that hangs fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Cargo builds the examples for `cargo test`, beside the tests: `target/<profile>/examples`.
+/// Returns the path of an example. Cargo builds the examples for `cargo test`, beside the tests:
+/// `target/<profile>/examples`.
 fn example(name: &str) -> PathBuf {
     let test = env::current_exe().unwrap();
     let path = test.ancestors().nth(2).unwrap().join("examples").join(name);
-    // `cargo test --test project` alone builds no examples, and would test what an earlier build left.
+    // `cargo test --test project` alone builds no examples, and would test the result of an earlier build.
     let changed = |path: &Path| fs::metadata(path).and_then(|meta| meta.modified()).ok();
     let source = root().join(format!("examples/{name}.rs"));
     let is_new = changed(&path) >= changed(&source);
@@ -30,7 +31,7 @@ fn example(name: &str) -> PathBuf {
     path
 }
 
-/// A program that runs, and is ended with the test.
+/// A running program, which ends with the test.
 struct Running {
     child: Child,
     out: BufReader<std::process::ChildStdout>,
@@ -50,7 +51,7 @@ impl Running {
         Running { child, out }
     }
 
-    /// The address in its first line.
+    /// Returns the address in its first line.
     fn address(&mut self) -> String {
         let mut line = String::new();
         self.out.read_line(&mut line).unwrap();
@@ -68,7 +69,7 @@ impl Running {
         }
     }
 
-    /// The rest of its output, once it has ended well.
+    /// Returns the rest of its output after it has ended successfully.
     fn finish(&mut self) -> String {
         let status = self.wait();
         let mut rest = String::new();
@@ -87,7 +88,7 @@ fn run(program: &str, args: &[&str]) -> Output {
     Command::new(program).args(args).output().unwrap_or_else(|error| panic!("{program}: {error}"))
 }
 
-// The examples that are services.
+// The examples of services.
 
 #[test]
 fn the_calculator_calculates_and_ends() {
@@ -140,7 +141,7 @@ fn an_embedding_program_outlives_its_server() {
 
 // The examples of the shared client.
 
-/// What an example says after its address, line by line, once it has ended well.
+/// Returns what an example prints after its address, line by line, after it has ended successfully.
 fn lines_of(name: &str, args: &[&str]) -> Vec<String> {
     let mut running = Running::start(name, args);
     running.address();
@@ -150,7 +151,7 @@ fn lines_of(name: &str, args: &[&str]) -> Vec<String> {
 #[test]
 fn threads_share_a_client_and_hear_what_went_wrong() {
     let mut lines = lines_of("client_threads", &[]);
-    // Whether the last call had left before its server was gone is the machine's affair.
+    // Whether the last call was sent before its server ended depends on the machine.
     let last = lines.pop().unwrap();
     assert!(last.starts_with("after closing time: unavailable, may have run: "), "{last}");
     let expected = [
@@ -230,7 +231,7 @@ fn expect(stream: &mut TcpStream, answer: &[u8]) {
     assert_eq!(String::from_utf8_lossy(&got), String::from_utf8_lossy(answer));
 }
 
-/// Everything that the server answers to these bytes before it closes.
+/// Returns everything that the server sends in response to these bytes before it closes.
 fn answer_to(address: &str, bytes: &[u8]) -> Vec<u8> {
     let mut stream = connect(address);
     stream.write_all(bytes).unwrap();
@@ -261,7 +262,7 @@ fn redis_answers_a_pipeline_in_order_wherever_it_is_split() {
     for cut in 0..=PIPELINE.len() {
         let (head, tail) = PIPELINE.split_at(cut);
         stream.write_all(head).unwrap();
-        // A round trip on another connection: the server has most likely read the head by itself.
+        // A round trip on another connection: the server has most likely read the first part alone.
         let mut other = connect(&address);
         other.write_all(b"PING\r\n").unwrap();
         expect(&mut other, b"+PONG\r\n");
@@ -301,7 +302,7 @@ fn redis_answers_hostile_bytes_with_an_error_and_closes() {
         let mut stream = connect(&address);
         stream.write_all(b"PING\r\n").unwrap();
         stream.write_all(bytes).unwrap();
-        // It closes by itself, though we do not.
+        // The server closes by itself, although the peer does not.
         let mut answer = Vec::new();
         stream.read_to_end(&mut answer).unwrap();
         let answer = String::from_utf8_lossy(&answer);
@@ -312,13 +313,14 @@ fn redis_answers_hostile_bytes_with_an_error_and_closes() {
             String::from_utf8_lossy(&bytes[..bytes.len().min(40)])
         );
     }
-    // Half a command and then nothing is no error: there is just no answer.
+    // Half a command followed by the end is not an error: it has no answer.
     assert_eq!(answer_to(&address, b"*2\r\n$3\r\nGET\r\n$1"), b"");
     assert_eq!(answer_to(&address, b"PING\r\n"), b"+PONG\r\n", "others are served as before");
     running.terminate();
 }
 
-/// Whether Redis's own tools are here. Without them a test says so and passes, except where `CI` is set.
+/// Returns true if Redis's own tools are installed. Without them a test prints a note and passes, except where `CI`
+/// is set.
 fn has_redis_tools() -> bool {
     let has = |tool| Command::new(tool).arg("--version").output().is_ok();
     let has = has("redis-benchmark") && has("redis-cli");
@@ -354,7 +356,7 @@ fn redis_benchmark_finds_nothing_wrong() {
         let (said, wrong) = (String::from_utf8_lossy(&out.stdout), String::from_utf8_lossy(&out.stderr));
         assert!(out.status.success() && wrong.is_empty(), "-P {depth}: {}: {wrong}{said}", out.status);
         for test in ["PING_INLINE", "PING_MBULK", "SET", "GET"] {
-            // Between the lines the progress is written over itself.
+            // Between the result lines, progress lines overwrite each other.
             let is_done = |line: &str| {
                 let last = line.rsplit('\r').next().unwrap_or(line).trim();
                 last.starts_with(&format!("{test}: ")) && last.contains("requests per second")

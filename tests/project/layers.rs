@@ -1,14 +1,14 @@
-//! The floors of the house: a module of the root crate imports lower floors only, and never a neighbour.
+//! The layers of the root crate: a module imports lower layers only, and never a neighbour.
 //!
-//! It reads the sources as text, without tests and comments, so that a circle is seen on the day it is made.
-//! Tests, examples and benches may import what they like.
+//! It reads the sources as text, without tests and comments, so that a cycle is reported as soon as it is
+//! introduced. Tests, examples and benches may import anything.
 
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// The floors of the root crate, from the ground up. The words may import each other; on every other floor the
-/// neighbours do not.
+/// The layers of the root crate, lowest first. The modules of the vocabulary layer may import each other; in every
+/// other layer neighbours do not.
 const FLOORS: [&[&str]; 8] = [
     &["poller", "bufpool", "threads", "error_text", "json_text"],
     &["message", "method_name", "context", "status", "config", "stats"],
@@ -22,22 +22,23 @@ const FLOORS: [&[&str]; 8] = [
 const TOOLS: usize = 0;
 const WORDS: usize = 1;
 
-/// Neighbours that may be imported all the same: the folder, and the module that it may name. Where a message of net/rpc
-/// ends, and what a connection has to remember, is gob's own grammar; a second parser of it would be one too many. It
-/// takes no typed value apart: that stays with the codec.
+/// Exceptions for neighbours: the folder, and the module that it may import. Where a net/rpc message ends, and what
+/// a connection must remember, depends on gob's grammar, and a second parser of it would be redundant. The
+/// exception covers no typed values: decoding those stays with the codec.
 const NEIGHBOURS: [(&str, &str); 1] = [("wire/netrpc/", "codec::gob::stream")];
 
-/// Lines of a file at the most, its tests not counted. When one is longer, ask which second question it answers.
+/// The maximum number of lines of a file without its tests. When a file is longer, split off the second question
+/// that it answers.
 const LINES_MAX: usize = 600;
 
-/// Files that are longer all the same, and may not grow beyond this until they are divided.
+/// Files that are longer, and may not grow beyond this until they are divided.
 const LONGER_STILL: [(&str, usize); 0] = [];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Every Rust file below a folder.
+/// Returns every Rust file below a folder.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {
@@ -52,7 +53,7 @@ fn files_below(folder: &Path) -> Vec<PathBuf> {
     files
 }
 
-/// A file below `src`, as `wire/native.rs`, with its text.
+/// Returns the files below `src`, as `wire/native.rs`, with their text.
 fn sources() -> Vec<(String, String)> {
     let src = root().join("src");
     files_below(&src)
@@ -68,14 +69,14 @@ pub(super) fn is_test_file(name: &str) -> bool {
     name.ends_with("tests.rs") || name.contains("/tests/")
 }
 
-/// The path of the module that a file is: `wire/native.rs` is `["wire", "native"]`.
+/// Returns the path of a file's module: `wire/native.rs` is `["wire", "native"]`.
 fn module_of(name: &str) -> Vec<&str> {
     let path = name.strip_suffix(".rs").unwrap();
     let path = path.strip_suffix("/mod").unwrap_or(path);
     if path == "lib" { Vec::new() } else { path.split('/').collect() }
 }
 
-/// The text without its tests: what stands behind a `cfg(test)` on the outermost level.
+/// Returns the text without its tests: the items after a `cfg(test)` at the outermost level.
 pub(super) fn without_tests(text: &str) -> String {
     let mut kept = String::new();
     let mut lines = text.lines();
@@ -96,13 +97,13 @@ pub(super) fn without_tests(text: &str) -> String {
     kept
 }
 
-/// The text without comments, and without the examples in them. A string that holds `//` is cut short, which hides
-/// nothing that is an import.
+/// Returns the text without comments and the examples in them. A string that contains `//` is cut short, which
+/// hides no import.
 fn without_comments(text: &str) -> String {
     text.lines().map(|line| line.split("//").next().unwrap()).collect::<Vec<_>>().join("\n")
 }
 
-/// The identifiers that a path may go on with: one, or the first ones of a group in braces.
+/// Returns the identifiers that may continue a path: one, or the first ones of a group in braces.
 fn heads(after: &str) -> Vec<String> {
     let is_ident = |letter: char| letter.is_alphanumeric() || letter == '_';
     let ident = |text: &str| text.chars().take_while(|letter| is_ident(*letter)).collect::<String>();
@@ -124,7 +125,7 @@ fn heads(after: &str) -> Vec<String> {
     heads
 }
 
-/// The modules at the root of the crate that a file names, by `crate::` or by climbing out with `super::`.
+/// Returns the modules at the root of the crate that a file names, by `crate::` or by enough `super::`.
 fn imports(name: &str, text: &str) -> BTreeSet<String> {
     let code = without_comments(&without_tests(text));
     let depth = module_of(name).len();
@@ -154,7 +155,7 @@ fn floor_of(module: &str) -> Option<usize> {
     FLOORS.iter().position(|floor| floor.contains(&module))
 }
 
-/// Whether every mention of a neighbour is of what the file may name of it.
+/// Returns true if the file mentions only the permitted part of the neighbour.
 fn is_let_through(name: &str, text: &str, module: &str) -> bool {
     let code = without_comments(&without_tests(text));
     let mentions = code.match_indices("crate::").map(|(at, root)| &code[at + root.len()..]);
@@ -168,7 +169,7 @@ fn is_let_through(name: &str, text: &str, module: &str) -> bool {
     })
 }
 
-/// What is wrong with the imports of one file.
+/// Returns what is wrong with the imports of one file.
 fn faults(name: &str, text: &str) -> Vec<String> {
     let path = module_of(name);
     let own = path.first().copied().unwrap_or("lib");
@@ -178,7 +179,7 @@ fn faults(name: &str, text: &str) -> Vec<String> {
     let mut faults = Vec::new();
     for module in imports(name, text) {
         let fault = match floor_of(&module) {
-            // A name that the root exports anew: it hides which floor it comes from.
+            // A name that the root re-exports: it hides the layer that it comes from.
             None if own_floor == FLOORS.len() - 1 => continue,
             None => "which is no module: name the one it lives in",
             Some(floor) if floor < own_floor || module == own => continue,
@@ -246,7 +247,7 @@ fn the_tools_do_not_know_the_house() {
     }
 }
 
-// The test itself.
+// Tests of the check itself.
 
 #[test]
 fn an_import_that_runs_upward_or_sideways_is_seen() {

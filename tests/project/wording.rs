@@ -38,7 +38,7 @@ const PHRASES: [&str; 29] = [
     "come home",
 ];
 
-/// Folders whose strings and comments are read.
+/// The folders whose strings and comments are checked.
 const FOLDERS: [&str; 7] =
     ["src", "poller/src", "bufpool/src", "macros/src", "cli/src", "bench/src", "bench/micro/src"];
 
@@ -61,7 +61,7 @@ fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// The phrases in a text, on word boundaries and across lines.
+/// Returns the phrases in a text, on word boundaries and across lines.
 fn phrases_in(text: &str) -> Vec<&'static str> {
     let lower = text.to_lowercase().replace('’', "'");
     let words: Vec<&str> = lower
@@ -72,7 +72,7 @@ fn phrases_in(text: &str) -> Vec<&'static str> {
     PHRASES.into_iter().filter(|phrase| words.contains(&format!(" {phrase} "))).collect()
 }
 
-/// The files below a folder with one of these extensions, as paths from the root.
+/// Returns the files below a folder with this extension, as paths from the root.
 fn files_below(folder: &str, extension: &str) -> Vec<String> {
     let mut files = Vec::new();
     let mut folders = vec![root().join(folder)];
@@ -100,7 +100,7 @@ struct SourceTexts {
     comments: Vec<(usize, String)>,
 }
 
-/// Divides a Rust file, without its tests, into string literals, comments and the rest.
+/// Separates the string literals and comments of a Rust file from the rest. Its tests are left out.
 fn texts_of(source: &str) -> SourceTexts {
     let source = super::layers::without_tests(source);
     let mut texts = SourceTexts::default();
@@ -136,7 +136,7 @@ fn texts_of(source: &str) -> SourceTexts {
             texts.strings.push((line, rest[1..end].replace("\\n", " ").replace("\\\n", " ")));
             taken = (end + 1).min(rest.len());
         } else if first == '\'' {
-            // A character; a lifetime has no closing quote after one letter.
+            // A character literal; a lifetime has no closing quote after one character.
             let character = rest[1..].strip_prefix('\\').map_or(&rest[1..], |escaped| escaped);
             let escape = rest.len() - 1 - character.len();
             let letter = character.chars().next().map_or(0, char::len_utf8);
@@ -145,7 +145,7 @@ fn texts_of(source: &str) -> SourceTexts {
                 taken += rest[taken..].find('\'').map_or(0, |at| at + 1);
             }
         } else if first.is_alphanumeric() || first == '_' {
-            // A whole word, so that the `r` at the end of a name does not begin a raw string.
+            // Takes a whole word, so that an `r` at the end of a name does not begin a raw string.
             taken = rest.find(|c: char| !c.is_alphanumeric() && c != '_').unwrap_or(rest.len());
         }
         line += rest[..taken].matches('\n').count();
@@ -154,7 +154,7 @@ fn texts_of(source: &str) -> SourceTexts {
     texts
 }
 
-/// For `r#"` and the like at the beginning: the number of hashes, and where the content begins.
+/// Returns, for text that begins with `r#"` or similar, the number of hashes and where the content begins.
 fn raw_string(text: &str) -> Option<(usize, usize)> {
     let after = text.strip_prefix("br").or_else(|| text.strip_prefix('r'))?;
     let hashes = after.len() - after.trim_start_matches('#').len();
@@ -172,7 +172,7 @@ fn faults(path: &str, pieces: impl IntoIterator<Item = (usize, String)>) -> Vec<
     pieces.into_iter().flat_map(fault).collect()
 }
 
-/// The Rust files that are not tests.
+/// Returns the Rust files that are not tests.
 fn sources() -> impl Iterator<Item = String> {
     let files = FOLDERS.into_iter().flat_map(|folder| files_below(folder, "rs"));
     files.filter(|path| !super::layers::is_test_file(path))
@@ -234,7 +234,7 @@ fn comments_use_plain_words() {
     }
 }
 
-// The tests of the tests.
+// Tests of the checks themselves.
 
 #[test]
 fn phrases_are_found_on_word_boundaries_and_across_lines() {

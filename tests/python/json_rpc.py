@@ -2,7 +2,7 @@
 
     python3 json_rpc.py http://HOST:PORT
 
-Prints one line for each case that holds; the first that does not ends it.
+Prints one line for each case that passes; the first failure ends the run.
 """
 
 import sys

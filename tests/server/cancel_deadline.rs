@@ -1,5 +1,5 @@
-//! Nobody waits any more: cancelled by the caller, past its deadline, or the caller gone. The answer goes out at
-//! once, and work that nobody waits for is told so, or never begins.
+//! Calls whose caller no longer waits: cancelled, past their deadline, or on a closed connection. The answer is
+//! sent at once; running work is notified and queued work never begins.
 
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,14 +36,14 @@ fn queued_work_that_is_cancelled_never_begins() {
         rig.gate.admit(1);
         assert_eq!(peer.answer().id, 0);
         eventually("the queue is empty", || rig.stats().removed == 5 * round);
-        assert_eq!(rig.gate.came(), round);
+        assert_eq!(rig.gate.begun(), round);
         peer.ping();
         peer.half_close();
         peer.ends();
     }
     let stats = rig.stats();
     assert_eq!((stats.cancelled, stats.late, stats.dropped), (10, 10, 0));
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -55,16 +55,16 @@ fn a_cancelled_sleep_wakes_and_its_callback_runs() {
     for id in 0..10 {
         peer.send(&Frame::call(id, "Blocking.Sleep", LONG_MS));
     }
-    rig.counts(10);
+    rig.wait_for_runs(10);
     for id in 0..10 {
         peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "cancelled the call");
     }
     eventually("all of them have ended", || rig.stats().late == 10);
     assert_eq!(rig.cancelled.load(Ordering::SeqCst), 10);
-    // Only one answer each: the pong is next.
+    // Each call has one answer only: the next frame is the pong.
     peer.ping();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -75,14 +75,14 @@ fn a_cancelled_sleep_wakes_when_every_blocking_thread_sleeps() {
     let mut peer = rig.peer();
     for id in 0..2 {
         peer.send(&Frame::call(id, "Blocking.Sleep", LONG_MS));
-        rig.counts(id + 1);
+        rig.wait_for_runs(id + 1);
     }
     // The queue behind them is full as well.
     for id in 2..6 {
         peer.send(&Frame::call(id, "Blocking.Sleep", LONG_MS));
     }
     peer.ping();
-    // Those in the queue first: whoever wakes takes the next.
+    // The queued calls first, because a thread that wakes takes the next one.
     for id in (0..6).rev() {
         peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "cancelled the call");
     }
@@ -90,7 +90,7 @@ fn a_cancelled_sleep_wakes_when_every_blocking_thread_sleeps() {
     assert_eq!(rig.stats().removed, 4);
     assert_eq!(rig.cancelled.load(Ordering::SeqCst), 2);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -112,7 +112,7 @@ fn a_cancel_for_nothing_is_ignored() {
     assert_eq!(rig.stats().cancelled, 1);
     eventually("its late result is counted", || rig.stats().late == 1);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -132,7 +132,7 @@ fn a_cancelled_id_may_be_used_again_while_its_work_goes_on() {
     peer.ping();
     eventually("the others are counted", || rig.stats().late == 5);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -143,7 +143,7 @@ fn a_handler_that_overruns_its_deadline_is_answered_at_the_deadline() {
     let mut peer = rig.peer();
     for (count, service) in [(1, "Pooled"), (2, "Blocking")] {
         peer.send(&Frame::call(5, &format!("{service}.Gate"), 1).time_left(SHORT));
-        // The handler is still inside.
+        // The handler is still running.
         peer.answer().is(5, Code::DeadlineExceeded, "while the call was running");
         rig.gate.wait_for(count);
         rig.gate.admit(1);
@@ -152,14 +152,15 @@ fn a_handler_that_overruns_its_deadline_is_answered_at_the_deadline() {
     }
     let stats = rig.stats();
     assert_eq!((stats.deadlines, stats.late, stats.removed), ([0, 0, 2], 2, 0));
-    // One that looks at its deadline by itself ends then, whoever is first to see it: no thread is left behind.
+    // A handler that checks its deadline itself ends at the deadline, whether it or the server notices first: no
+    // thread stays blocked.
     peer.ask(&Frame::call(6, "Blocking.Sleep", LONG_MS).time_left(SHORT)).is(6, Code::DeadlineExceeded, "");
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_reply_that_is_held_past_its_deadline_is_answered_for_its_handler() {
+fn a_held_reply_is_answered_at_its_deadline() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -178,7 +179,7 @@ fn a_reply_that_is_held_past_its_deadline_is_answered_for_its_handler() {
     }
     assert_eq!(rig.stats().deadlines, [0, 0, 3]);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -206,16 +207,16 @@ fn a_call_whose_deadline_passes_while_it_is_queued_never_begins() {
         rig.gate.admit(1);
         assert_eq!(peer.answer().id, 0);
         eventually("the queue is empty", || rig.stats().late == 5 * round);
-        assert_eq!(rig.gate.came(), round);
+        assert_eq!(rig.gate.begun(), round);
         peer.half_close();
         peer.ends();
     }
     assert_eq!(rig.stats().deadlines[2], 10, "each is counted once");
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn queued_work_of_a_connection_that_is_gone_never_begins() {
+fn queued_work_of_a_closed_connection_never_begins() {
     let _turn = serial();
     let rig = rig(|config| (config.workers, config.blocking_threads) = (1, 1));
     let mut witness = rig.witness();
@@ -229,14 +230,14 @@ fn queued_work_of_a_connection_that_is_gone_never_begins() {
         }
         peer.ping();
         peer.reset();
-        rig.closed("reset", round);
+        rig.wait_for_closed("reset", round);
         assert_eq!(rig.stats().dropped, 6 * round);
         rig.gate.admit(1);
         eventually("the queue is empty", || rig.stats().removed == 5 * round);
-        assert_eq!(rig.gate.came(), round);
+        assert_eq!(rig.gate.begun(), round);
         witness.is_unharmed();
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -248,10 +249,10 @@ fn a_sleep_wakes_when_its_caller_goes_away() {
     for id in 0..5 {
         peer.send(&Frame::call(id, "Blocking.Sleep", LONG_MS));
     }
-    rig.counts(5);
+    rig.wait_for_runs(5);
     peer.reset();
     eventually("all of them have heard of it", || rig.cancelled.load(Ordering::SeqCst) == 5);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -262,12 +263,12 @@ fn a_reset_is_noticed_while_reading_is_stopped() {
     let mut peer = rig.peer();
     let frames: Vec<Frame> = (0..10).map(|id| Frame::call(id, "Blocking.Sleep", LONG_MS)).collect();
     peer.send_all(&frames);
-    rig.counts(3);
-    rig.reading_stopped(1);
+    rig.wait_for_runs(3);
+    rig.wait_for_pauses(1);
     peer.reset();
-    rig.closed("reset", 1);
+    rig.wait_for_closed("reset", 1);
     eventually("the sleepers have heard of it", || rig.cancelled.load(Ordering::SeqCst) == 3);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -280,9 +281,9 @@ fn a_reset_after_a_half_close_is_noticed() {
         peer.send(&Frame::call(id, "Blocking.Sleep", LONG_MS));
     }
     peer.half_close();
-    rig.counts(3);
+    rig.wait_for_runs(3);
     peer.reset();
-    rig.closed("reset", 1);
+    rig.wait_for_closed("reset", 1);
     eventually("the sleepers have heard of it", || rig.cancelled.load(Ordering::SeqCst) == 3);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

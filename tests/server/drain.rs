@@ -1,4 +1,5 @@
-//! The end of a server: what was accepted is answered or counted, peers are told, and it does not wait for ever.
+//! Draining a server: accepted calls are answered or counted, peers receive a notice, and the drain ends in bounded
+//! time.
 
 use std::collections::HashSet;
 use std::sync::Arc;
@@ -13,8 +14,8 @@ fn is_drain_notice(peer: &mut Peer) {
     assert_eq!((notice.kind, notice.id), (kind::DRAIN, 0), "{notice:?}");
 }
 
-/// Answers that the server has given, by its own count.
-fn given(last: &Snapshot) -> u64 {
+/// Returns the number of answers that the server has sent, by its own counters.
+fn answers_sent(last: &Snapshot) -> u64 {
     let refused: u64 = last.refused.iter().map(|(_, count)| count).sum();
     last.methods.iter().map(|method| method.calls).sum::<u64>() + refused
 }
@@ -22,10 +23,10 @@ fn given(last: &Snapshot) -> u64 {
 struct Outcome {
     sent: u64,
     answered: HashSet<u64>,
-    is_told: bool,
+    has_notice: bool,
 }
 
-/// Keeps so many calls in flight until the server says that it drains (or for ever), and reads to the end.
+/// Keeps a number of calls in flight until the server sends its drain notice (or for ever), then reads to the end.
 fn pipeline(mut peer: Peer, seed: u64, heeds_notice: bool, answers: &AtomicU64) -> Outcome {
     let methods = [
         "Inline.Double",
@@ -39,7 +40,7 @@ fn pipeline(mut peer: Peer, seed: u64, heeds_notice: bool, answers: &AtomicU64) 
         "Nobody.Home",
     ];
     let mut dice = Dice(seed);
-    let mut outcome = Outcome { sent: 0, answered: HashSet::new(), is_told: false };
+    let mut outcome = Outcome { sent: 0, answered: HashSet::new(), has_notice: false };
     let mut send = |peer: &mut Peer, outcome: &mut Outcome| {
         let frame = Frame::call(outcome.sent, methods[dice.below(methods.len())], dice.below(3) as i64);
         if peer.try_send(&frame.bytes()).is_ok() {
@@ -49,14 +50,14 @@ fn pipeline(mut peer: Peer, seed: u64, heeds_notice: bool, answers: &AtomicU64) 
     (0..64).for_each(|_| send(&mut peer, &mut outcome));
     while let Some(answer) = peer.next() {
         if answer.kind == kind::DRAIN {
-            assert!(!outcome.is_told, "one notice is enough");
-            outcome.is_told = true;
+            assert!(!outcome.has_notice, "one notice is enough");
+            outcome.has_notice = true;
             continue;
         }
         assert_eq!(answer.kind, kind::REPLY);
         assert!(answer.id < outcome.sent && outcome.answered.insert(answer.id), "{} twice", answer.id);
         answers.fetch_add(1, Ordering::SeqCst);
-        if !(outcome.is_told && heeds_notice) {
+        if !(outcome.has_notice && heeds_notice) {
             send(&mut peer, &mut outcome);
         }
     }
@@ -83,12 +84,12 @@ fn a_drain_under_load_loses_nothing_that_was_accepted() {
     for seed in 0..5 {
         let (outcomes, last) = drain_under_load(seed, true, 10_000);
         let read: u64 = outcomes.iter().map(|outcome| outcome.answered.len() as u64).sum();
-        assert_eq!(given(&last), read, "seed {seed}: {last:?}");
+        assert_eq!(answers_sent(&last), read, "seed {seed}: {last:?}");
         assert_eq!((last.dropped, last.late, last.drain_cancelled), (0, 0, 0), "seed {seed}");
         assert_eq!((last.connections(), last.closed("drained")), (0, 8), "seed {seed}");
         for outcome in outcomes {
-            assert!(outcome.is_told);
-            // What was sent too late to be accepted may be unanswered, but nothing in front of it.
+            assert!(outcome.has_notice);
+            // Calls that were sent too late to be accepted may be unanswered, but no call before them.
             let unanswered = (0..outcome.sent).filter(|id| !outcome.answered.contains(id));
             let first = unanswered.min().unwrap_or(outcome.sent);
             assert_eq!(first, outcome.answered.len() as u64, "seed {seed}: a call vanished");
@@ -97,22 +98,22 @@ fn a_drain_under_load_loses_nothing_that_was_accepted() {
 }
 
 #[test]
-fn a_drain_ends_also_if_peers_do_not_heed_it() {
+fn a_drain_ends_although_peers_ignore_it() {
     let _turn = serial();
     let (outcomes, last) = drain_under_load(7, false, 300);
     assert_eq!((last.connections(), last.closed("drained")), (0, 8));
     let read: u64 = outcomes.iter().map(|outcome| outcome.answered.len() as u64).sum();
-    assert!(read <= given(&last), "{read} answers read, {} given", given(&last));
-    assert!(outcomes.iter().all(|outcome| outcome.is_told));
+    assert!(read <= answers_sent(&last), "{read} answers read, {} given", answers_sent(&last));
+    assert!(outcomes.iter().all(|outcome| outcome.has_notice));
 }
 
 #[test]
-fn peers_at_rest_are_told_and_closed() {
+fn idle_peers_get_a_notice_and_are_closed() {
     let _turn = serial();
     let rig = rig(|_| {});
     let mut peers: Vec<Peer> = (0..10).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(Peer::ping);
-    // This one has not said what it speaks, so there is no way of telling it.
+    // The protocol of this connection is not known yet, so the server cannot send it a notice.
     let mut silent = rig.peer();
     eventually("it is accepted", || rig.stats().connections() == 11);
     let address = rig.address.clone();
@@ -148,21 +149,21 @@ fn calls_that_cross_the_notice_are_served() {
     });
     let last = rig.shutdown();
     client.join().unwrap();
-    assert_eq!((given(&last), last.drain_cancelled, last.closed("drained")), (49, 0, 1));
+    assert_eq!((answers_sent(&last), last.drain_cancelled, last.closed("drained")), (49, 0, 1));
 }
 
 #[test]
-fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
+fn calls_that_outlast_the_drain_are_answered_unavailable() {
     let _turn = serial();
     let rig = rig(|config| config.limits.drain_ms = 200);
     let cancelled = rig.cancelled.clone();
     let mut peer = rig.peer();
-    // A handler that does not look, one that does, and a reply that somebody forgot.
+    // A handler that ignores its cancellation, one that checks for it, and a deferred reply that is never sent.
     for (id, method) in ["Blocking.Gate", "Blocking.Sleep", "Pooled.Hold"].into_iter().enumerate() {
         peer.send(&Frame::call(id as u64, method, 60_000));
     }
     rig.gate.wait_for(1);
-    rig.counts(1);
+    rig.wait_for_runs(1);
     eventually("it is held", || rig.held.lock().unwrap().len() == 1);
     let client = std::thread::spawn(move || {
         is_drain_notice(&mut peer);
@@ -184,12 +185,12 @@ fn what_outlasts_the_drain_is_answered_unavailable_and_counted() {
 }
 
 #[test]
-fn a_second_stop_ends_the_patience() {
+fn a_second_stop_ends_the_drain_at_once() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = 600_000);
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-    rig.counts(1);
+    rig.wait_for_runs(1);
     let server = rig.take_server();
     let stopper = server.stopper();
     let waiting = std::thread::spawn(move || server.wait().unwrap());
@@ -202,12 +203,12 @@ fn a_second_stop_ends_the_patience() {
 }
 
 #[test]
-fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
+fn a_dropped_server_stops_at_once() {
     let _turn = serial();
     let mut rig = rig(|_| {});
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-    rig.counts(1);
+    rig.wait_for_runs(1);
     let server = rig.take_server();
     let stopper = server.stopper();
     drop(server);
@@ -218,9 +219,9 @@ fn a_server_that_is_dropped_stops_at_once_and_counts_what_it_drops() {
 }
 
 #[test]
-fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
+fn stopped_servers_leave_no_descriptors_or_threads() {
     let _turn = serial();
-    // The test harness has threads of its own, which come and go.
+    // The test harness has threads of its own, which start and end.
     let threads = || -> Vec<String> {
         let tasks = std::fs::read_dir("/proc/self/task").unwrap();
         let names = tasks.filter_map(|task| std::fs::read_to_string(task.unwrap().path().join("comm")).ok());
@@ -229,10 +230,10 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
     let descriptors = || -> Vec<String> {
         let all = std::fs::read_dir("/proc/self/fd").unwrap();
         let targets = all.filter_map(|fd| std::fs::read_link(fd.unwrap().path()).ok());
-        // A listing is one itself.
+        // Listing the directory opens a descriptor itself.
         targets.map(|target| target.display().to_string()).filter(|target| !target.contains("/fd")).collect()
     };
-    // The servers of the other tests, and whoever answered for them elsewhere.
+    // Wait for the threads of other tests' servers and of [`crate::common::rig`].
     eventually("they are gone", || threads().is_empty());
     let before = descriptors();
     for round in 0..10 {
@@ -242,7 +243,7 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
             assert_eq!(peer.ask(&Frame::call(1, method, 1)).number(), 2);
         }
         peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-        rig.counts(1);
+        rig.wait_for_runs(1);
         peer.reset();
         if round % 2 == 0 {
             drop(rig.take_server());
@@ -253,7 +254,8 @@ fn servers_that_have_ended_leave_no_descriptors_and_no_threads() {
     let until = std::time::Instant::now() + crate::common::PATIENCE;
     loop {
         let (now, running) = (descriptors(), threads());
-        // What another test's server still gives back is not missed; what one of these keeps, all ten do.
+        // Another test's server may still release descriptors, which lowers the number. A leak shows all the same,
+        // because each of these ten servers adds to it.
         if now.len() <= before.len() && running.is_empty() {
             return;
         }

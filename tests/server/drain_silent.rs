@@ -1,6 +1,7 @@
-//! Drains of connections whose protocol has no word for it, of idle ones, and of peers that do not heed the notice.
+//! Drains of connections whose protocol has no drain notice, of idle connections, and of peers that ignore the
+//! notice.
 //!
-//! Where the server must end by itself, `drain_ms` is far beyond what a test may take.
+//! Where the server must end by itself, `drain_ms` is far longer than a test may take.
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
@@ -8,7 +9,7 @@ use std::net::TcpStream;
 use crate::common::{Frame, Peer, eventually, kind, rig, rig::Rig, serial};
 use coreloop::Code;
 
-/// Longer than any test.
+/// Longer than any test takes.
 const NEVER_MS: u64 = 600_000;
 
 fn connect(rig: &Rig) -> BufReader<TcpStream> {
@@ -23,7 +24,7 @@ fn call(stream: &mut BufReader<TcpStream>, id: u64, method: &str, number: i64) -
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn a_json_rpc_client_that_keeps_calling_is_answered_and_let_go() {
+fn a_busy_json_rpc_client_is_answered_and_closed() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let clients: Vec<_> = (0..4)
@@ -57,7 +58,7 @@ fn a_json_rpc_client_that_keeps_calling_is_answered_and_let_go() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn a_call_in_flight_is_answered_although_more_was_written_behind_it() {
+fn a_call_in_flight_is_answered_despite_later_bytes() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let gate = rig.gate.clone();
@@ -69,7 +70,7 @@ fn a_call_in_flight_is_answered_although_more_was_written_behind_it() {
     other.read_line(&mut String::new()).unwrap();
     let server = rig.take_server();
     let ending = std::thread::spawn(move || server.shutdown());
-    // The other one has ended: the drain has begun, and the connections are not read any more.
+    // The other connection has ended: the drain has begun, and the server no longer reads from connections.
     assert_eq!(other.read(&mut [0; 10]).unwrap(), 0);
     for id in 2..2_000 {
         call(&mut stream, id, "Inline.Double", 5).unwrap();
@@ -85,7 +86,7 @@ fn a_call_in_flight_is_answered_although_more_was_written_behind_it() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn what_outlasts_the_drain_is_answered_unavailable_although_more_was_written_behind_it() {
+fn calls_that_outlast_the_drain_are_answered_despite_later_bytes() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = 300);
     let mut stream = connect(&rig);
@@ -109,7 +110,7 @@ fn what_outlasts_the_drain_is_answered_unavailable_although_more_was_written_beh
 }
 
 #[test]
-fn a_native_peer_that_does_not_heed_the_notice_is_refused_and_let_go() {
+fn a_native_peer_that_ignores_the_notice_is_closed() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_ms = NEVER_MS);
     let mut peer = rig.peer();
@@ -143,7 +144,7 @@ fn a_native_peer_that_does_not_heed_the_notice_is_refused_and_let_go() {
 
 #[cfg(feature = "http")]
 #[test]
-fn an_idle_http_connection_may_ask_once_more() {
+fn an_idle_http_connection_may_send_one_more_request() {
     let _turn = serial();
     let mut rig = rig(|config| {
         (config.limits.drain_ms, config.limits.drain_idle_ms) = (NEVER_MS, NEVER_MS);
@@ -173,7 +174,7 @@ fn an_idle_http_connection_may_ask_once_more() {
 
 #[cfg(feature = "http")]
 #[test]
-fn one_that_asks_nothing_is_closed_after_its_grace() {
+fn an_idle_http_connection_is_closed_after_its_grace() {
     let _turn = serial();
     let rig = rig(|config| (config.limits.drain_ms, config.limits.drain_idle_ms) = (NEVER_MS, 50));
     let mut stream = connect(&rig);
@@ -186,7 +187,7 @@ fn one_that_asks_nothing_is_closed_after_its_grace() {
 }
 
 #[test]
-fn in_the_grace_before_a_drain_everything_is_served_and_health_says_no() {
+fn the_grace_before_a_drain_serves_and_reports_unhealthy() {
     let _turn = serial();
     let mut rig = rig(|config| config.limits.drain_grace_ms = NEVER_MS);
     let server = rig.take_server();
@@ -201,7 +202,7 @@ fn in_the_grace_before_a_drain_everything_is_served_and_health_says_no() {
     let mut other = Peer::connect(&address);
     assert_eq!(other.ask(&Frame::call(1, "Pooled.Double", 4)).number(), 8);
     assert_eq!(peer.ask(&Frame::call(2, "Pooled.Double", 4)).number(), 8);
-    // A second request to stop ends the grace, and not the drain.
+    // A second stop request ends the grace period, not the drain.
     stopper.stop();
     assert_eq!((peer.answer().kind, other.answer().kind), (kind::DRAIN, kind::DRAIN));
     peer.ends();

@@ -1,4 +1,5 @@
-//! How a drain begins, turn by turn: a reactor without a thread, so that what a peer does between two turns is certain.
+//! The start of a drain, turn by turn. The reactor has no thread, so the test decides what a peer does between two
+//! turns.
 
 use std::collections::BTreeMap;
 use std::io::{Read, Write};
@@ -15,7 +16,7 @@ use coreloop::poller::Key;
 use coreloop::reactor::{Address, App, ConnCx, Reactor, ReactorConfig};
 use coreloop::wire::{ProtocolSet, ServerContext, ServerProtocol};
 
-/// Answers whatever is asked, at once.
+/// Answers every call at once.
 struct Answers;
 
 impl App for Answers {
@@ -47,7 +48,7 @@ fn reactor(accepts_max: usize) -> (Reactor<Answers>, Address) {
     (reactor, address)
 }
 
-/// Turns until it has done so many reads or writes of sockets more.
+/// Runs turns until the condition on the numbers of connections and of socket writes holds.
 fn turn_until(reactor: &mut Reactor<Answers>, is_enough: impl Fn(u64, u64) -> bool) {
     let stats = reactor.stats();
     while !is_enough(stats.connections.value(), stats.writes.value()) {
@@ -56,7 +57,7 @@ fn turn_until(reactor: &mut Reactor<Answers>, is_enough: impl Fn(u64, u64) -> bo
 }
 
 #[test]
-fn who_has_not_said_what_it_speaks_is_told_before_its_first_answer() {
+fn an_unidentified_peer_gets_the_notice_before_its_answer() {
     let _turn = crate::common::serial();
     let (mut reactor, address) = reactor(64);
     let mut peer = Peer::connect(&address);
@@ -67,19 +68,19 @@ fn who_has_not_said_what_it_speaks_is_told_before_its_first_answer() {
     turn_until(&mut reactor, |_, writes| writes == 1);
     let (notice, reply) = (peer.answer(), peer.answer());
     assert_eq!((notice.kind, notice.id, reply.kind, reply.id), (kind::DRAIN, 0, kind::REPLY, 7));
-    // It is told once.
+    // The notice is sent once.
     peer.send(&Frame::call(8, "A.B", 1));
     turn_until(&mut reactor, |_, writes| writes == 2);
     let reply = peer.answer();
     assert_eq!((reply.kind, reply.id), (kind::REPLY, 8));
-    // Nobody is left to turn for: it ends by itself.
+    // The last peer has been served: the loop ends by itself.
     reactor.run().unwrap();
     peer.ends();
 }
 
 #[cfg(feature = "http")]
 #[test]
-fn over_http_its_first_answer_says_that_it_closes() {
+fn an_unidentified_http_peer_gets_connection_close() {
     let _turn = crate::common::serial();
     let (mut reactor, address) = reactor(64);
     let mut peer = TcpStream::connect(address.to_string()).unwrap();
@@ -95,7 +96,7 @@ fn over_http_its_first_answer_says_that_it_closes() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn calls_written_before_a_drain_are_answered_where_the_protocol_has_no_notice() {
+fn calls_written_before_a_drain_are_answered() {
     let _turn = crate::common::serial();
     let (mut reactor, address) = reactor(64);
     let call = |id: usize| format!("{{\"id\":{id},\"method\":\"A.B\",\"params\":[1]}}\n");
@@ -103,7 +104,7 @@ fn calls_written_before_a_drain_are_answered_where_the_protocol_has_no_notice() 
     peer.write_all(call(0).as_bytes()).unwrap();
     turn_until(&mut reactor, |_, writes| writes == 1);
     reactor.remote().drain();
-    // The reactor has not been told of these when the drain begins; they take several reads.
+    // The reactor has no readiness event for these when the drain begins; they take several reads.
     let calls: String = (1..5_000).map(call).collect();
     peer.write_all(calls.as_bytes()).unwrap();
     reactor.run().unwrap();
@@ -113,7 +114,7 @@ fn calls_written_before_a_drain_are_answered_where_the_protocol_has_no_notice() 
 }
 
 #[test]
-fn who_waits_to_be_accepted_as_the_drain_begins_is_accepted_and_told() {
+fn pending_connections_are_accepted_and_get_the_notice() {
     let _turn = crate::common::serial();
     const PEERS: u64 = 5;
     let (mut reactor, address) = reactor(1);

@@ -1,4 +1,4 @@
-//! One connection that takes all it can get must leave the others theirs.
+//! One connection that sends as much as it can must not starve the others.
 
 use std::io::Read;
 use std::sync::Arc;
@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use crate::common::{Frame, Peer, Rig, eventually, rig, serial};
 use coreloop::codec::Codec;
 
-/// Sends the bytes as fast as they are taken, until told to stop; reads as fast as answers come.
+/// Sends the bytes as fast as the server reads until it is stopped; reads answers as fast as they arrive.
 struct Busy {
     stop: Arc<AtomicBool>,
     read_bytes: Arc<AtomicU64>,
@@ -18,7 +18,7 @@ impl Busy {
     fn start(rig: &Rig, bytes: Vec<u8>) -> Busy {
         let (stop, read_bytes) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
         let peer = rig.peer();
-        let (mut writer, is_over, count) = (peer.twin(), stop.clone(), read_bytes.clone());
+        let (mut writer, is_over, count) = (peer.duplicate(), stop.clone(), read_bytes.clone());
         let write = std::thread::spawn(move || {
             while !is_over.load(Ordering::SeqCst) {
                 writer.send_bytes(&bytes);
@@ -47,7 +47,7 @@ impl Busy {
     }
 }
 
-fn others_are_served_beside(bytes: Vec<u8>) {
+fn assert_others_are_served(bytes: Vec<u8>) {
     let rig = rig(|_| {});
     let witness = rig.witness();
     let mut others: Vec<Peer> = (0..99).map(|_| rig.peer()).collect();
@@ -66,40 +66,40 @@ fn others_are_served_beside(bytes: Vec<u8>) {
     }
     busy.end();
     drop(others);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_pipeline_of_small_inline_calls_starves_nobody() {
+fn a_pipeline_of_small_inline_calls_starves_no_peer() {
     let _turn = serial();
-    others_are_served_beside(Frame::call(1, "Inline.Double", 1).bytes().repeat(2_000));
+    assert_others_are_served(Frame::call(1, "Inline.Double", 1).bytes().repeat(2_000));
 }
 
 #[test]
-fn a_pipeline_of_small_pooled_calls_starves_nobody() {
+fn a_pipeline_of_small_pooled_calls_starves_no_peer() {
     let _turn = serial();
     let bytes: Vec<u8> = (0..2_000).flat_map(|id| Frame::call(id, "Pooled.Double", 1).bytes()).collect();
-    others_are_served_beside(bytes);
+    assert_others_are_served(bytes);
 }
 
 #[test]
-fn a_pipeline_of_large_bodies_starves_nobody() {
+fn a_pipeline_of_large_bodies_starves_no_peer() {
     let _turn = serial();
-    others_are_served_beside(Frame::request(1, "Inline.Bytes", Codec::Raw, vec![3; 1 << 20]).bytes());
+    assert_others_are_served(Frame::request(1, "Inline.Bytes", Codec::Raw, vec![3; 1 << 20]).bytes());
 }
 
 #[test]
-fn a_body_without_end_that_is_skipped_starves_nobody() {
+fn a_skipped_large_body_starves_no_peer() {
     let _turn = serial();
     let mut refused = Frame::call(1, "Inline.Double", 1);
     (refused.body, refused.body_bytes) = (vec![0; 20 << 20], Some(20 << 20));
-    // Enough small calls behind it that there is something to read.
+    // Enough small calls follow that there is always something to read.
     let bytes = [refused.bytes(), Frame::call(1, "Inline.Double", 1).bytes().repeat(40_000)].concat();
-    others_are_served_beside(bytes);
+    assert_others_are_served(bytes);
 }
 
 #[test]
-fn complete_requests_before_a_half_close_are_answered_whatever_the_budget_of_a_turn() {
+fn requests_before_a_half_close_are_answered_at_any_budget() {
     let _turn = serial();
     let rig = rig(|config| config.turn.messages_max = 3);
     for method in ["Inline.Double", "Pooled.Double"] {

@@ -1,4 +1,4 @@
-//! When replies leave: at the end of the turn, at the mark, and at the latest after the delay.
+//! When replies are written: at the end of the turn, at the high mark, and at the latest after the delay.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -11,7 +11,7 @@ use coreloop::poller::Key;
 use coreloop::reactor::{App, ConnCx, Conns, Reactor, ReactorConfig, Remote};
 use coreloop::wire::{Decoded, Out, Protocol};
 
-/// A number of bytes in, that many bytes out.
+/// A protocol whose request is a number of bytes, and whose reply is that many bytes.
 struct Numbers;
 
 impl Protocol for Numbers {
@@ -38,7 +38,7 @@ struct Serve {
 impl App for Serve {
     type Protocol = Numbers;
     type Session = ();
-    /// Answers to the connection that was opened last, one by one.
+    /// The sizes of replies to the connection that was opened last, one by one.
     type Mail = Vec<u32>;
 
     fn open(&mut self, key: Key, _peer: PeerAddress, _listener: usize) -> (Numbers, ()) {
@@ -58,7 +58,8 @@ impl App for Serve {
     }
 }
 
-/// Talks to a reactor with a delay that no test lives to see the end of: longer than a server may be told.
+/// Runs a test against a reactor whose delay is longer than any test, and longer than a server's configuration
+/// allows.
 fn with_endless_delay(
     high_mark_bytes: usize,
     talk: impl FnOnce(&mut TcpStream, &coreloop::stats::ReactorStats, &Remote<Vec<u32>>),
@@ -89,7 +90,7 @@ fn read_exactly(stream: &mut TcpStream, mut bytes: usize) {
 }
 
 #[test]
-fn replies_wait_for_the_mark_and_then_leave_together() {
+fn replies_are_flushed_together_at_the_mark() {
     let _turn = serial();
     with_endless_delay(4_096, |stream, stats, _| {
         for round in 1..=3 {
@@ -99,7 +100,7 @@ fn replies_wait_for_the_mark_and_then_leave_together() {
                 eventually("it is read", || stats.read_bytes.value() == read_bytes);
             }
             assert_eq!(stats.writes.value(), round - 1, "too little to be written");
-            // A large one passes the mark, and takes all along.
+            // A large reply passes the mark and takes all queued replies along.
             stream.write_all(&4_000_u32.to_le_bytes()).unwrap();
             read_exactly(stream, 5_000);
             eventually("one write is counted", || stats.writes.value() == round);
@@ -108,7 +109,7 @@ fn replies_wait_for_the_mark_and_then_leave_together() {
 }
 
 #[test]
-fn replies_that_come_by_letter_leave_at_the_mark_too() {
+fn replies_from_messages_are_flushed_at_the_mark() {
     let _turn = serial();
     with_endless_delay(1_000, |stream, stats, remote| {
         stream.write_all(&0_u32.to_le_bytes()).unwrap();
@@ -123,9 +124,9 @@ fn replies_that_come_by_letter_leave_at_the_mark_too() {
 }
 
 #[test]
-fn what_a_full_socket_left_behind_does_not_wait_for_the_delay_again() {
+fn the_rest_of_a_partial_write_does_not_wait_again() {
     let _turn = serial();
-    // More and more, so that for some of them the sockets' buffers leave a part behind that is below the mark.
+    // The sizes grow, so that for some of them the socket buffers leave a rest that is below the mark.
     with_endless_delay(1 << 20, |stream, stats, _| {
         for bytes in (1 << 20..12 << 20).step_by(200_000) {
             let before = stats.writes.value();
@@ -137,7 +138,7 @@ fn what_a_full_socket_left_behind_does_not_wait_for_the_delay_again() {
 }
 
 #[test]
-fn a_lone_reply_leaves_after_the_delay() {
+fn a_lone_reply_is_flushed_after_the_delay() {
     let _turn = serial();
     let rig = rig(|config| config.flush.delay_us = 20_000);
     let mut peers: Vec<Peer> = (0..5).map(|_| rig.peer()).collect();
@@ -163,6 +164,6 @@ fn without_a_delay_each_turn_writes_once_for_each_connection() {
     let frames: Vec<Frame> = (0..100).map(|id| Frame::call(id, "Inline.Double", 3)).collect();
     peer.send_all(&frames);
     (0..100).for_each(|_| assert_eq!(peer.answer().number(), 6));
-    // One write of a few thousand bytes arrives at once, in one read as a rule; in a few at the worst.
+    // One write of a few thousand bytes usually arrives in one read, at worst in a few.
     assert!(writes() - before <= 10, "{} writes for one turn's replies", writes() - before);
 }

@@ -1,4 +1,5 @@
-//! A server of one's own over HTTP and its neighbours on the port: metadata, other origins, first bytes, listeners.
+//! An application's server over HTTP and the other protocols on its port: metadata, other origins, first bytes,
+//! listeners.
 
 use std::io::{Read, Write};
 
@@ -8,7 +9,7 @@ use coreloop::message::Metadata;
 use coreloop::wire::{ProtocolId, ProtocolSet};
 use coreloop::{Server, Status};
 
-/// A server whose one method answers with the metadata that came with the call.
+/// Returns a server whose one method answers with the metadata of its call.
 fn builder() -> coreloop::server::ServerBuilder {
     let text = |value: &[u8]| String::from_utf8_lossy(value).into_owned();
     let all = move |metadata: Metadata<'_>| -> Vec<(String, String)> {
@@ -87,7 +88,7 @@ fn pages_of_the_configured_origins_may_call() {
     assert!(wrong.err().unwrap().to_string().contains("http.cors_origins"));
 }
 
-/// What each protocol sends, and how its answer ends.
+/// Returns what a client of each protocol sends, and how the answer ends.
 fn greetings() -> Vec<(ProtocolId, Vec<u8>, &'static [u8])> {
     let native = Frame::request(1, "Tell.Twice", Codec::Json, "21").bytes();
     let json = br#" {"jsonrpc":"2.0","id":1,"method":"Tell.Twice","params":[21]}"#.to_vec();
@@ -99,7 +100,7 @@ fn greetings() -> Vec<(ProtocolId, Vec<u8>, &'static [u8])> {
     ]
 }
 
-/// Sends byte for byte and reads up to that end; false if the connection ends before.
+/// Sends the bytes one at a time and reads up to `end`; returns false if the connection ends before.
 fn greets(mut stream: impl Read + Write, hello: &[u8], end: &[u8]) -> bool {
     for byte in hello {
         if stream.write_all(&[*byte]).is_err() {
@@ -117,7 +118,7 @@ fn greets(mut stream: impl Read + Write, hello: &[u8], end: &[u8]) -> bool {
 }
 
 #[test]
-fn every_protocol_is_told_by_bytes_that_come_one_at_a_time() {
+fn every_protocol_is_detected_from_single_bytes() {
     let _turn = crate::common::serial();
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("socket");
@@ -134,7 +135,7 @@ fn every_protocol_is_told_by_bytes_that_come_one_at_a_time() {
 }
 
 #[test]
-fn a_listener_serves_the_protocols_that_it_is_kept_for() {
+fn a_listener_serves_only_its_protocols() {
     let _turn = crate::common::serial();
     let greetings = greetings();
     for (allowed, _, _) in &greetings {
@@ -163,7 +164,7 @@ fn broken(server: &Server) -> u64 {
 }
 
 #[test]
-fn strangers_are_closed_and_counted() {
+fn unknown_protocols_are_closed_and_counted() {
     let _turn = crate::common::serial();
     let server = builder().listen("127.0.0.1:0").start().unwrap();
     for stranger in [&b"SSH-2.0-x"[..], b"\x16\x03\x01", b"HELP\r\n", b"\0"] {
@@ -175,7 +176,7 @@ fn strangers_are_closed_and_counted() {
     server.shutdown();
 }
 
-/// A request of JSON-RPC 2.0.
+/// Returns a request of JSON-RPC 2.0.
 #[cfg(feature = "jsonrpc")]
 fn json_rpc(method: &str, id: u32) -> String {
     format!(r#"{{"jsonrpc":"2.0","method":"{method}","params":[{id}],"id":{id}}}"#)
@@ -198,7 +199,7 @@ fn a_json_rpc_batch_waits_for_calls_in_flight_and_goes_on() {
     let results = format!("[{}]", results.join(","));
     for (round, stream) in (0..).zip([with_length, in_chunks]) {
         let mut peer = rig.peer();
-        // The second batch stops in its middle: reading goes on when half of the calls have ended.
+        // Reading pauses within the second batch, and resumes when half of the calls have ended.
         peer.send_bytes(stream.repeat(2).as_bytes());
         rig.gate.wait_for(16 * round + 8);
         rig.gate.admit(6);
@@ -210,12 +211,12 @@ fn a_json_rpc_batch_waits_for_calls_in_flight_and_goes_on() {
         witness.is_unharmed();
         assert!(rig.gate.inside_max() <= 8);
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() {
+fn json_rpc_batches_end_with_their_deadline_or_connection() {
     let _turn = crate::common::serial();
     let rig = crate::common::rig::rig(|_| {});
     let witness = rig.witness();
@@ -226,7 +227,7 @@ fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() 
             batch.len()
         )
     };
-    // The connection ends while a call waits: nothing is left of it.
+    // The connection ends while a call waits: the call is dropped with it.
     let mut peer = rig.peer();
     peer.send_bytes(post("").as_bytes());
     rig.gate.wait_for(1);
@@ -237,5 +238,5 @@ fn the_calls_of_a_json_rpc_batch_end_with_their_deadline_and_their_connection() 
     assert_eq!((&body[0]["error"]["code"], &body[1]["result"]), (&(-32004).into(), &4.into()), "{answer}");
     drop(peer);
     rig.gate.open();
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

@@ -1,4 +1,4 @@
-//! Bodies of many reads and writes come back as they went.
+//! Tests that bodies of many reads and writes arrive intact.
 
 use std::time::Duration;
 
@@ -6,9 +6,9 @@ use crate::common::{Dice, Frame, Peer, rig, serial};
 use coreloop::Code;
 use coreloop::codec::{Bytes, Codec, decode, encode};
 
-/// Bytes that tell where they were, by id.
+/// Returns bytes that differ by id and by position.
 fn pattern(id: u64, bytes: usize) -> Vec<u8> {
-    // Not a power of two, so that no buffer's size is a multiple of it.
+    // Not a power of two, so that no buffer size is a multiple of it.
     let mut block = Vec::with_capacity(1_009);
     let mut dice = Dice(id);
     block.resize_with(1_009, || dice.roll() as u8);
@@ -47,7 +47,7 @@ fn bodies_of_every_size_come_back_intact() {
         }
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -60,7 +60,7 @@ fn sixteen_mebibytes_come_back_intact_and_one_more_byte_does_not() {
         let mut peer = rig.peer();
         let answer = peer.ask(&Frame::request(id, method, Codec::Raw, pattern(id, 16 << 20)));
         is_intact(id, &answer.body, 16 << 20);
-        let mut writer = peer.twin();
+        let mut writer = peer.duplicate();
         let sender = std::thread::spawn(move || {
             writer.send(&Frame::request(id, method, Codec::Raw, vec![0; (16 << 20) + 1]));
             writer.send(&Frame::call(id, "Inline.Double", 1));
@@ -70,7 +70,7 @@ fn sixteen_mebibytes_come_back_intact_and_one_more_byte_does_not() {
         sender.join().unwrap();
         witness.is_unharmed();
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -86,7 +86,7 @@ fn pipelines_of_large_bodies_in_odd_pieces_come_back_intact() {
             socket.set_recv_buffer_size(64 << 10).unwrap();
             socket.set_send_buffer_size(16 << 10).unwrap();
             std::thread::spawn(move || {
-                let mut writer = peer.twin();
+                let mut writer = peer.duplicate();
                 let sender = std::thread::spawn(move || {
                     let mut dice = Dice(client);
                     let mut bytes = Vec::new();
@@ -115,7 +115,7 @@ fn pipelines_of_large_bodies_in_odd_pieces_come_back_intact() {
         })
         .collect();
     clients.into_iter().for_each(|client| client.join().unwrap());
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -135,7 +135,7 @@ fn byte_strings_come_back_in_every_codec() {
         }
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -148,11 +148,11 @@ fn a_large_frame_in_small_steps_is_put_together() {
     for (index, piece) in bytes.chunks(997).enumerate() {
         peer.send_bytes(piece);
         if index % 50 == 0 {
-            // Gives the server a chance to read what is there, so that there are many reads of all sizes.
+            // Gives the server a chance to read what has arrived, so that there are many reads of all sizes.
             std::thread::sleep(Duration::from_millis(1));
         }
     }
     is_intact(9, &peer.answer().body, 300_000);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

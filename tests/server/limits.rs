@@ -1,5 +1,5 @@
-//! What happens at the limits: refused at once or kept waiting, as each limit says; nothing is lost, and the server
-//! goes on when there is room again.
+//! Behavior at the limits: calls are refused at once or wait, as each limit specifies; none is lost, and the server
+//! continues when there is room again.
 
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Child, ChildStdin, Command, Stdio};
@@ -30,7 +30,7 @@ fn a_full_work_queue_refuses_at_once_and_the_connection_lives() {
             assert!(answer.id > 4, "the first four have a place");
         }
         assert_eq!(rig.stats().queue_full, 26 * round);
-        // What needs no queue is served.
+        // Calls that need no queue are served.
         peer.ping();
         assert_eq!(witness.peer.ask(&Frame::call(1, "Inline.Double", 2)).number(), 4);
         rig.gate.admit(5);
@@ -40,7 +40,7 @@ fn a_full_work_queue_refuses_at_once_and_the_connection_lives() {
         assert_eq!(seen, [0, 1, 2, 3, 4]);
         assert_eq!(peer.ask(&Frame::call(7, &format!("{service}.Double"), 2)).number(), 4);
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -52,24 +52,24 @@ fn reading_stops_at_the_calls_in_flight_and_goes_on_at_half() {
     let frames: Vec<Frame> = (0..100).map(|id| Frame::call(id, "Blocking.Gate", id as i64)).collect();
     peer.send_all(&frames);
     rig.gate.wait_for(8);
-    rig.reading_stopped(1);
-    // Down to five: still more than half.
+    rig.wait_for_pauses(1);
+    // Down to five calls: still more than half.
     rig.gate.admit(3);
     let mut seen: Vec<u64> = (0..3).map(|_| peer.answer().id).collect();
     witness.is_unharmed();
-    assert_eq!((rig.gate.came(), rig.stats().reactors[0].pauses), (8, 1));
+    assert_eq!((rig.gate.begun(), rig.stats().reactors[0].pauses), (8, 1));
     // Down to four: four more begin.
     rig.gate.admit(1);
     seen.push(peer.answer().id);
     rig.gate.wait_for(12);
-    rig.reading_stopped(2);
+    rig.wait_for_pauses(2);
     rig.gate.open();
     seen.extend((4..100).map(|_| peer.answer().id));
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..100));
     assert_eq!(rig.gate.inside_max(), 8);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -78,7 +78,7 @@ fn work_that_was_answered_early_still_counts_as_in_flight() {
     let rig = rig(|config| config.limits.in_flight_max = 8);
     let witness = rig.witness();
     let mut peer = rig.peer();
-    // Begin and cancel, as fast as it goes: what runs is bounded all the same.
+    // Starts and cancels calls as fast as possible: the number of running handlers stays bounded.
     for id in 0..7 {
         peer.send(&Frame::call(id, "Blocking.Gate", 0));
         rig.gate.wait_for(id + 1);
@@ -87,8 +87,8 @@ fn work_that_was_answered_early_still_counts_as_in_flight() {
     let frames: Vec<Frame> = (7..100).map(|id| Frame::call(id, "Blocking.Gate", id as i64)).collect();
     peer.send_all(&frames);
     rig.gate.wait_for(8);
-    rig.reading_stopped(1);
-    assert_eq!(rig.gate.came(), 8);
+    rig.wait_for_pauses(1);
+    assert_eq!(rig.gate.begun(), 8);
     rig.gate.open();
     let mut seen: Vec<u64> = (7..100).map(|_| peer.answer().id).collect();
     seen.sort_unstable();
@@ -96,7 +96,7 @@ fn work_that_was_answered_early_still_counts_as_in_flight() {
     assert_eq!(rig.gate.inside_max(), 8);
     eventually("those cancelled have ended", || rig.stats().late == 7);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -128,21 +128,21 @@ fn reading_stops_at_the_bytes_in_flight_too() {
     });
     let witness = rig.witness();
     let mut peer = rig.peer();
-    let mut writer = peer.twin();
+    let mut writer = peer.duplicate();
     let sender = std::thread::spawn(move || {
         for id in 0..50 {
             writer.send(&Frame::request(id, "Blocking.GateBytes", Codec::Raw, vec![id as u8; 16 << 10]));
         }
     });
     rig.gate.wait_for(4);
-    rig.reading_stopped(1);
+    rig.wait_for_pauses(1);
     rig.gate.admit(1);
     let mut seen = vec![peer.answer().id];
-    assert_eq!(rig.gate.came(), 4);
+    assert_eq!(rig.gate.begun(), 4);
     rig.gate.admit(1);
     seen.push(peer.answer().id);
     rig.gate.wait_for(6);
-    rig.reading_stopped(2);
+    rig.wait_for_pauses(2);
     rig.gate.open();
     for _ in 2..50 {
         let answer = peer.answer();
@@ -154,7 +154,7 @@ fn reading_stops_at_the_bytes_in_flight_too() {
     assert_eq!(rig.gate.inside_max(), 4);
     sender.join().unwrap();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -170,28 +170,28 @@ fn one_connection_too_many_is_closed_at_once_and_counted() {
     }
     witness.is_unharmed();
     peers.pop();
-    rig.closed("peer_closed", 1);
+    rig.wait_for_closed("peer_closed", 1);
     let mut again = rig.peer();
     again.ping();
     drop((again, peers));
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
-/// What a child says begins so, among what the test harness says.
-const SAYS: &str = "@@ ";
+/// Prefix of the child's lines, to find them in the output of the test harness.
+const PREFIX: &str = "@@ ";
 
-/// A server that does as it is told, in a process with few descriptors.
+/// A server in a process with few descriptors, which runs commands from its standard input.
 #[test]
 #[ignore = "run by another test, in a process of its own"]
 fn child_with_few_descriptors() {
     let _turn = serial();
     let rig = rig(|_| {});
-    let say = |text: String| {
+    let report = |text: String| {
         let mut out = std::io::stdout().lock();
-        writeln!(out, "\n{SAYS}{text}").unwrap();
+        writeln!(out, "\n{PREFIX}{text}").unwrap();
         out.flush().unwrap();
     };
-    say(rig.address.to_string());
+    report(rig.address.to_string());
     let mut hoard = Vec::new();
     for line in std::io::stdin().lines() {
         match line.unwrap().as_str() {
@@ -199,42 +199,42 @@ fn child_with_few_descriptors() {
                 while let Ok(file) = std::fs::File::open("/dev/null") {
                     hoard.push(file);
                 }
-                say("filled".into());
+                report("filled".into());
             }
             "free" => {
                 hoard.clear();
-                say("freed".into());
+                report("freed".into());
             }
-            "pauses" => say(rig.stats().reactors[0].accept_pauses.to_string()),
+            "pauses" => report(rig.stats().reactors[0].accept_pauses.to_string()),
             _ => break,
         }
     }
 }
 
-struct Told {
+struct ChildServer {
     child: Child,
     stdin: ChildStdin,
     lines: std::io::Lines<BufReader<std::process::ChildStdout>>,
 }
 
-impl Told {
-    fn hear(&mut self) -> String {
+impl ChildServer {
+    fn read_line(&mut self) -> String {
         loop {
             let line = self.lines.next().expect("the child ended").unwrap();
-            if let Some(text) = line.strip_prefix(SAYS) {
+            if let Some(text) = line.strip_prefix(PREFIX) {
                 return text.to_owned();
             }
         }
     }
 
-    fn tell(&mut self, what: &str) -> String {
+    fn command(&mut self, what: &str) -> String {
         writeln!(self.stdin, "{what}").unwrap();
-        self.hear()
+        self.read_line()
     }
 }
 
 #[test]
-fn out_of_descriptors_accepting_pauses_and_goes_on() {
+fn accepting_pauses_without_descriptors_and_resumes() {
     let _turn = serial();
     let mut child = Command::new("sh")
         .args([
@@ -247,25 +247,25 @@ fn out_of_descriptors_accepting_pauses_and_goes_on() {
         .spawn()
         .unwrap();
     let (stdin, stdout) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
-    let mut told = Told { child, stdin, lines: BufReader::new(stdout).lines() };
-    let address: Address = told.hear().parse().unwrap();
+    let mut server = ChildServer { child, stdin, lines: BufReader::new(stdout).lines() };
+    let address: Address = server.read_line().parse().unwrap();
     let mut witness = Peer::connect(&address);
     witness.ping();
-    assert_eq!(told.tell("pauses"), "0");
-    assert_eq!(told.tell("fill"), "filled");
+    assert_eq!(server.command("pauses"), "0");
+    assert_eq!(server.command("fill"), "filled");
     for _ in 0..5 {
-        // The one that waits longest learns at once that there is no place.
+        // The connection that has waited longest is closed at once, because no descriptor is free.
         Peer::connect(&address).ends();
         assert_eq!(witness.ask(&Frame::call(1, "Pooled.Double", 2)).number(), 4);
     }
-    assert!(told.tell("pauses").parse::<u64>().unwrap() >= 5);
-    assert_eq!(told.tell("free"), "freed");
+    assert!(server.command("pauses").parse::<u64>().unwrap() >= 5);
+    assert_eq!(server.command("free"), "freed");
     for _ in 0..20 {
         let mut peer = Peer::connect(&address);
         peer.ping();
         assert_eq!(peer.ask(&Frame::call(1, "Blocking.Double", 2)).number(), 4);
     }
     assert_eq!(witness.ask(&Frame::call(1, "Blocking.Double", 2)).number(), 4);
-    writeln!(told.stdin, "end").unwrap();
-    assert!(told.child.wait().unwrap().success());
+    writeln!(server.stdin, "end").unwrap();
+    assert!(server.child.wait().unwrap().success());
 }

@@ -1,4 +1,4 @@
-//! After its last answer a connection reads a bounded rest, for a bounded time, in every protocol.
+//! Lingering: after its last answer a connection reads a bounded rest for a bounded time, in every protocol.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,8 +7,8 @@ use std::time::Duration;
 use crate::common::{Frame, eventually, rig, serial};
 use coreloop::codec::Codec;
 
-/// What ends a connection in each protocol, with what may follow without end, and what the answer contains.
-fn last_words() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
+/// Returns what ends a connection in each protocol, with what may follow without end, and what the answer contains.
+fn final_requests() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
     let mut too_large = Frame::request(1, "Inline.Bytes", Codec::Raw, vec![0; 16]);
     too_large.body_bytes = Some(u32::MAX);
     let mut version = Frame::call(1, "Inline.Double", 1);
@@ -44,7 +44,7 @@ fn last_words() -> Vec<(&'static str, Vec<u8>, &'static [u8])> {
     cases
 }
 
-/// Writes until the peer takes no more; what the server has read of it in all.
+/// Returns how many bytes the server has read in all.
 fn read_bytes(rig: &crate::common::Rig) -> u64 {
     rig.stats().reactors.iter().map(|reactor| reactor.read_bytes).sum()
 }
@@ -57,21 +57,21 @@ fn the_rest_is_read_up_to_a_limit() {
         config.limits.linger_bytes_max = REST_MAX;
         config.limits.linger_ms = 60_000;
     });
-    for (name, bytes, answer) in last_words() {
+    for (name, bytes, answer) in final_requests() {
         let before = read_bytes(&rig);
         let mut stream = TcpStream::connect(rig.address.to_string()).unwrap();
         stream.write_all(&bytes).unwrap();
-        let mut heard = Vec::new();
-        while !answer.is_empty() && !heard.windows(answer.len()).any(|part| part == answer) {
+        let mut received = Vec::new();
+        while !answer.is_empty() && !received.windows(answer.len()).any(|part| part == answer) {
             let mut more = [0; 4096];
             let n = stream.read(&mut more).unwrap();
-            assert!(n > 0, "{name}: {:?}", String::from_utf8_lossy(&heard));
-            heard.extend_from_slice(&more[..n]);
+            assert!(n > 0, "{name}: {:?}", String::from_utf8_lossy(&received));
+            received.extend_from_slice(&more[..n]);
         }
-        // The answer is here. What is written from now on is refused in the end.
+        // The answer has arrived. What is written from now on is refused in the end.
         while stream.write_all(&[b'0'; 10_000]).is_ok() {}
         let read = read_bytes(&rig) - before;
-        // One read more than the limit, and what one read brings.
+        // One read beyond the limit is possible, and each read has a bounded size.
         assert!(read < (bytes.len() + REST_MAX + (64 << 10)) as u64, "{name}: {read} bytes were read");
     }
     eventually("all are closed", || rig.stats().connections() == 0);
@@ -84,7 +84,7 @@ fn the_rest_is_waited_for_up_to_a_limit() {
         config.limits.linger_ms = 50;
         config.limits.frame_ms = 600_000;
     });
-    let streams: Vec<(&str, TcpStream)> = last_words()
+    let streams: Vec<(&str, TcpStream)> = final_requests()
         .into_iter()
         .map(|(name, bytes, _)| {
             let mut stream = TcpStream::connect(rig.address.to_string()).unwrap();
@@ -92,7 +92,7 @@ fn the_rest_is_waited_for_up_to_a_limit() {
             (name, stream)
         })
         .collect();
-    // None of them closes.
+    // None of the peers closes.
     eventually("all are closed", || rig.stats().connections() == 0);
     drop(streams);
 }
@@ -101,16 +101,16 @@ fn the_rest_is_waited_for_up_to_a_limit() {
 fn an_answer_reaches_a_peer_that_was_still_sending() {
     let _turn = serial();
     let rig = rig(|_| {});
-    for (name, bytes, answer) in last_words() {
+    for (name, bytes, answer) in final_requests() {
         let mut stream = TcpStream::connect(rig.address.to_string()).unwrap();
         stream.write_all(&bytes).unwrap();
-        // Less than the limit: no reset may take the answer away.
+        // Less than the limit: no reset may discard the answer.
         stream.write_all(&vec![b'0'; 500_000]).unwrap();
         stream.shutdown(std::net::Shutdown::Write).unwrap();
         stream.set_read_timeout(Some(Duration::from_secs(30))).unwrap();
-        let mut heard = Vec::new();
-        stream.read_to_end(&mut heard).unwrap_or_else(|error| panic!("{name}: {error}"));
-        let is_there = answer.is_empty() || heard.windows(answer.len()).any(|part| part == answer);
-        assert!(is_there, "{name}: {:?}", String::from_utf8_lossy(&heard));
+        let mut received = Vec::new();
+        stream.read_to_end(&mut received).unwrap_or_else(|error| panic!("{name}: {error}"));
+        let is_there = answer.is_empty() || received.windows(answer.len()).any(|part| part == answer);
+        assert!(is_there, "{name}: {:?}", String::from_utf8_lossy(&received));
     }
 }

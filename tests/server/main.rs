@@ -1,4 +1,4 @@
-//! The server on real sockets: calls, limits, slow and hostile peers, drains.
+//! Tests of the server on real sockets: calls, limits, slow and hostile peers, drains.
 //!
 //! Tests that count descriptors or memory count the whole process, so every test here takes [`common::serial`].
 

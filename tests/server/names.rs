@@ -1,5 +1,5 @@
-//! Names of methods with packages and in other scripts, over every protocol and on the pages; and the manners of HTTP
-//! that need a socket: probes, malformed first lines, time.
+//! Names of methods with packages and in other scripts, over every protocol and on the pages; and HTTP behavior
+//! that needs a socket: probes, malformed first lines, timeouts.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -36,8 +36,8 @@ fn connect(address: &Address) -> TcpStream {
     stream
 }
 
-/// Everything that the server says to these bytes until it closes.
-fn said(address: &Address, bytes: &str) -> String {
+/// Returns everything that the server sends in response to these bytes until it closes.
+fn response_to(address: &Address, bytes: &str) -> String {
     let mut stream = connect(address);
     stream.write_all(bytes.as_bytes()).unwrap();
     let mut answer = Vec::new();
@@ -45,10 +45,10 @@ fn said(address: &Address, bytes: &str) -> String {
     String::from_utf8(answer).unwrap()
 }
 
-/// Status and body of one request.
+/// Returns status and body of one request.
 fn ask(address: &Address, line: &str, fields: &str, body: &str) -> (u16, String) {
     let fields = format!("Host: a\r\nConnection: close\r\n{fields}");
-    let answer = said(address, &format!("{line} HTTP/1.1\r\n{fields}\r\n{body}"));
+    let answer = response_to(address, &format!("{line} HTTP/1.1\r\n{fields}\r\n{body}"));
     let (head, body) = answer.split_once("\r\n\r\n").unwrap();
     (head[9..12].parse().unwrap(), body.to_owned())
 }
@@ -94,7 +94,7 @@ fn a_method_with_a_package_has_one_path() {
 }
 
 #[test]
-fn names_with_packages_and_of_other_scripts_are_called_over_each_protocol() {
+fn names_with_packages_or_other_scripts_work_everywhere() {
     let _turn = crate::common::serial();
     let server = builder().start().unwrap();
     let address = &server.addresses()[0];
@@ -117,7 +117,7 @@ fn names_with_packages_and_of_other_scripts_are_called_over_each_protocol() {
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn the_error_texts_of_go_part_a_name_at_its_last_dot() {
+fn go_error_texts_split_a_name_at_its_last_dot() {
     let _turn = crate::common::serial();
     let server = builder().start().unwrap();
     for (name, text) in [
@@ -165,7 +165,7 @@ fn pages_and_built_in_services_name_services_with_their_package() {
 }
 
 #[test]
-fn what_is_no_name_cannot_be_registered() {
+fn invalid_names_cannot_be_registered() {
     let error = |names: &[&str]| {
         let method = |builder: ServerBuilder, name: &&str| {
             builder.method(name, |_, number: i64| Ok::<_, Status>(number))
@@ -207,9 +207,9 @@ fn probes_answer_by_the_state_of_the_server() {
     assert_eq!(get(address, "/readyz").1, "not serving: acme.shop.v1.Stock\n");
     server.health().set("acme.shop.v1.Stock", true);
     assert_eq!(get(address, "/readyz").0, 200);
-    // Console and document are switched off; a load balancer's question is answered all the same.
+    // Console and document are switched off; a load balancer's probe is answered all the same.
     assert_eq!((get(address, "/").0, get(address, "/openapi.json").0), (404, 404));
-    assert!(said(address, "OPTIONS / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 204 "));
+    assert!(response_to(address, "OPTIONS / HTTP/1.0\r\n\r\n").starts_with("HTTP/1.1 204 "));
     server.shutdown();
 }
 
@@ -223,12 +223,12 @@ fn a_malformed_request_is_answered_and_an_unknown_method_is_501() {
         assert_eq!(ask(address, "PROPFIND *", "", "").0, 501);
         assert_eq!(ask(address, "\r\nGET /livez", "", "").0, 200);
         for (line, status) in [("GET /\r\n", "400"), ("GET\r\n", "400"), ("PRI * HTTP/2.0\r\n", "505")] {
-            assert!(said(address, line).starts_with(&format!("HTTP/1.1 {status} ")), "{line:?}");
+            assert!(response_to(address, line).starts_with(&format!("HTTP/1.1 {status} ")), "{line:?}");
         }
     }
     for line in ["hello\r\n", "FOO\r\n", "\0", "FOO bar\r\n", " GET / HTTP/1.1\r\n", "a(b / HTTP/1.1\r\n"] {
-        assert_eq!(said(mixed, line), "", "{line:?} is of no protocol");
-        let answer = said(http, line);
+        assert_eq!(response_to(mixed, line), "", "{line:?} is of no protocol");
+        let answer = response_to(http, line);
         assert!(
             answer.starts_with("HTTP/1.1 400 ") && answer.contains("Connection: close"),
             "{line:?}: {answer}"
@@ -238,17 +238,17 @@ fn a_malformed_request_is_answered_and_an_unknown_method_is_501() {
 }
 
 #[test]
-fn a_first_line_without_end_is_closed_in_time() {
+fn an_endless_first_line_times_out() {
     let _turn = crate::common::serial();
     let change = |config: &mut coreloop::config::Config| {
         (config.limits.first_bytes_ms, config.limits.head_ms) = (30, 30);
     };
     let server = builder().listen("http:127.0.0.1:0").configure(change).start().unwrap();
     for address in server.addresses() {
-        assert!(said(address, "GET /livez").starts_with("HTTP/1.1 408 "));
-        assert!(said(address, "\r\nGET /livez HTTP/1.1\r\nHost").starts_with("HTTP/1.1 408 "));
+        assert!(response_to(address, "GET /livez").starts_with("HTTP/1.1 408 "));
+        assert!(response_to(address, "\r\nGET /livez HTTP/1.1\r\nHost").starts_with("HTTP/1.1 408 "));
         for line in ["GE", "BREW", "BREW ", "\r\n"] {
-            assert_eq!(said(address, line), "", "{line:?}");
+            assert_eq!(response_to(address, line), "", "{line:?}");
         }
     }
     server.shutdown();

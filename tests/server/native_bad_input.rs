@@ -1,11 +1,11 @@
-//! Frames that are wrong, lie, or are meant to hurt: each gets a clear answer or a closed connection, nobody else
-//! notices, and everything is given back.
+//! Invalid, false or hostile frames: each gets a clear answer or closes its connection, no other peer is affected,
+//! and all resources are released.
 
 use crate::common::{Dice, Frame, MIB, Peer, Rig, kind, resident_bytes, rig, serial};
 use coreloop::Code;
 use coreloop::codec::{Codec, compress};
 
-/// The frame is answered with that, and the connection lives.
+/// Asserts that the frame is refused with that code and that the connection stays open.
 #[track_caller]
 fn is_refused(peer: &mut Peer, frame: &Frame, code: Code, part_of_text: &str) {
     peer.ask(frame).is(frame.id, code, part_of_text);
@@ -17,7 +17,7 @@ fn plain() -> Rig {
 }
 
 #[test]
-fn wrong_first_bytes_end_the_connection_without_a_word() {
+fn wrong_first_bytes_close_without_an_answer() {
     let _turn = serial();
     let rig = plain();
     let mut witness = rig.witness();
@@ -30,14 +30,14 @@ fn wrong_first_bytes_end_the_connection_without_a_word() {
         peer.send_bytes(bytes);
         peer.ends();
         drop(peer);
-        rig.closed("broken", count as u64 + 1);
+        rig.wait_for_closed("broken", count as u64 + 1);
         witness.is_unharmed();
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn wrong_magic_after_good_requests_ends_the_connection_after_their_answers() {
+fn wrong_magic_closes_after_the_earlier_answers() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -48,12 +48,12 @@ fn wrong_magic_after_good_requests_ends_the_connection_after_their_answers() {
     assert_eq!(peer.answer().number(), 2);
     peer.ends();
     drop(peer);
-    rig.closed("broken", 1);
-    witness.sees_all_given_back();
+    rig.wait_for_closed("broken", 1);
+    witness.assert_all_released();
 }
 
 #[test]
-fn another_version_is_told_so_and_closed() {
+fn another_version_gets_an_error_and_is_closed() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -64,8 +64,8 @@ fn another_version_is_told_so_and_closed() {
         peer.ask(&frame).is(9, Code::Unimplemented, &format!("found {version}"));
         peer.ends();
     }
-    rig.closed("broken", 3);
-    witness.sees_all_given_back();
+    rig.wait_for_closed("broken", 3);
+    witness.assert_all_released();
 }
 
 #[test]
@@ -94,11 +94,11 @@ fn unknown_kinds_codecs_and_flags_are_refused_and_the_connection_lives() {
         is_refused(&mut peer, &frame, Code::Unimplemented, &format!("{flags:#04x}"));
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn metadata_that_lie_are_refused_and_the_connection_lives() {
+fn invalid_metadata_are_refused_and_the_connection_lives() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -127,7 +127,7 @@ fn metadata_that_lie_are_refused_and_the_connection_lives() {
     is_refused(&mut peer, &frame, Code::InvalidArgument, "name is not UTF-8");
     assert_eq!(rig.refused("invalid_argument"), 21);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -140,18 +140,18 @@ fn a_method_that_does_not_exist_is_unimplemented_by_hash_and_by_name() {
     let hash = format!("{:#010x}", unknown.words[0]);
     is_refused(&mut peer, &unknown, Code::Unimplemented, &hash);
     is_refused(&mut peer, &unknown.clone().named(b"Nobody.Home"), Code::Unimplemented, "Nobody.Home");
-    // By name alone, which is found; and a name with another's hash, which is not.
+    // By name alone, which is found; and by name with another name's hash, which is not.
     let mut named = Frame::call(2, "Inline.Double", 3).named(b"Inline.Double");
     named.words[0] = 0;
     assert_eq!(peer.ask(&named).number(), 6);
     let lie = Frame::call(3, "Inline.Double", 3).named(b"Pooled.Double");
     is_refused(&mut peer, &lie, Code::InvalidArgument, "Pooled.Double");
     is_refused(&mut peer, &Frame::call(4, "", 1), Code::Unimplemented, "no method");
-    // Nobody waits for an answer to a one-way call, so there is none: the pong comes next.
+    // A one-way call has no answer, so the next frame is the pong.
     peer.send(&unknown.one_way());
     peer.ping();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -165,10 +165,10 @@ fn another_fingerprint_is_refused_where_the_codec_needs_it() {
     is_refused(&mut peer, &compact(0xdead_beef), Code::FailedPrecondition, "i64 -> i64");
     let answer = peer.ask(&compact(0));
     assert_eq!((answer.code(), answer.codec), (Code::Ok, Codec::Compact.number()));
-    // A body that describes itself may be of other types, as long as it decodes.
+    // In a self-describing codec the body may have other types, as long as it decodes.
     assert_eq!(peer.ask(&Frame::call(2, "Inline.Double", 5).schema(0xdead_beef)).number(), 10);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -193,7 +193,7 @@ fn bodies_that_do_not_decode_or_do_not_end_are_refused() {
             }
         }
     }
-    // A list that announces four thousand million numbers, and nesting without end.
+    // A list that declares four billion numbers, and unbounded nesting.
     for (codec, body) in [
         (Codec::Compact, b"\x01x\xff\xff\xff\xff\x0f".to_vec()),
         (Codec::MessagePack, b"\x92\xa1x\xdd\xff\xff\xff\xff".to_vec()),
@@ -205,7 +205,7 @@ fn bodies_that_do_not_decode_or_do_not_end_are_refused() {
         assert!(resident_bytes() < before + 8 * MIB);
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -222,12 +222,12 @@ fn a_body_of_four_gibibytes_is_refused_and_closed() {
         peer.ends();
         assert!(resident_bytes() < before + 4 * MIB);
     }
-    rig.closed("broken", 2);
-    witness.sees_all_given_back();
+    rig.wait_for_closed("broken", 2);
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_body_of_twenty_mebibytes_is_refused_and_skipped_without_being_stored() {
+fn a_large_refused_body_is_skipped_not_stored() {
     let _turn = serial();
     let rig = plain();
     let mut witness = rig.witness();
@@ -246,7 +246,7 @@ fn a_body_of_twenty_mebibytes_is_refused_and_skipped_without_being_stored() {
     }
     assert!(resident_bytes() < before + 4 * MIB, "nothing of it is kept");
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -267,7 +267,7 @@ fn announcing_large_bodies_reserves_nothing() {
     });
     assert!(resident_bytes() < before + 8 * MIB, "{} bytes for 20 KiB", resident_bytes() - before);
     drop(peers);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn a_frame_that_breaks_off_at_any_byte_does_no_harm() {
         peer.half_close();
         peer.ends();
     }
-    // And after a request that is whole, which is answered.
+    // The same after a complete request, which is answered.
     for cut in 0..whole.len() {
         let mut peer = rig.peer();
         let mut bytes = whole.clone();
@@ -292,9 +292,9 @@ fn a_frame_that_breaks_off_at_any_byte_does_no_harm() {
         assert_eq!(peer.answer().number(), 24_690);
         peer.ends();
     }
-    rig.closed("peer_closed", 2 * whole.len() as u64);
+    rig.wait_for_closed("peer_closed", 2 * whole.len() as u64);
     witness.is_unharmed();
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -307,7 +307,7 @@ fn every_split_of_two_frames_gives_the_same_answers() {
     bytes.extend(Frame::call(4, "Pooled.Double", 13).bytes());
     for cut in 1..bytes.len() {
         peer.send_bytes(&bytes[..cut]);
-        // The witness' answer shows that the first part has been read.
+        // The answer to the other connection shows that the first part has been read.
         let mut other = rig.peer();
         other.ping();
         peer.send_bytes(&bytes[cut..]);
@@ -315,7 +315,7 @@ fn every_split_of_two_frames_gives_the_same_answers() {
         assert_eq!(answers.map(|answer| (answer.id, answer.number())), [(3, 24), (4, 26)]);
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -330,12 +330,12 @@ fn frames_for_the_other_side_are_refused_and_end_the_connection() {
         peer.ask(&frame).is(8, Code::InvalidArgument, &format!("kind {kind}"));
         peer.ends();
     }
-    rig.closed("broken", 3);
-    witness.sees_all_given_back();
+    rig.wait_for_closed("broken", 3);
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_call_id_that_is_in_flight_is_refused_and_both_requests_are_answered() {
+fn a_duplicate_call_id_in_flight_is_refused() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -345,7 +345,7 @@ fn a_call_id_that_is_in_flight_is_refused_and_both_requests_are_answered() {
     peer.ask(&Frame::call(5, "Blocking.Gate", 2)).is(5, Code::InvalidArgument, "in flight");
     rig.gate.open();
     assert_eq!(peer.answer().number(), 1);
-    // It may be used again, and in one batch the second is refused too.
+    // The id may be used again; within one batch, too, a second request with the same id is refused.
     assert_eq!(peer.ask(&Frame::call(5, "Blocking.Gate", 3)).number(), 3);
     peer.send_all([&Frame::call(6, "Pooled.Double", 1), &Frame::call(6, "Pooled.Double", 2)]);
     let mut codes = [peer.answer(), peer.answer()].map(|answer| {
@@ -355,7 +355,7 @@ fn a_call_id_that_is_in_flight_is_refused_and_both_requests_are_answered() {
     codes.sort_unstable();
     assert_eq!(codes, [Code::Ok, Code::InvalidArgument]);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 fn compressed(id: u64, method: &str, codec: Codec, body: Vec<u8>) -> Frame {
@@ -365,7 +365,7 @@ fn compressed(id: u64, method: &str, codec: Codec, body: Vec<u8>) -> Frame {
 }
 
 #[test]
-fn decompression_bombs_are_refused_before_they_go_off() {
+fn decompression_bombs_are_refused_without_decompressing() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -395,11 +395,11 @@ fn decompression_bombs_are_refused_before_they_go_off() {
     compress::decompress(&answer.body, 10_000, &mut plain).unwrap();
     assert_eq!((answer.flags, plain), (1, vec![b'x'; 10_000]));
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn pings_and_cancels_may_carry_bodies_that_say_nothing() {
+fn pings_and_cancels_may_carry_bodies() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -414,11 +414,11 @@ fn pings_and_cancels_may_carry_bodies_that_say_nothing() {
         assert_eq!((pong.kind, pong.id, pong.body.len()), (kind::PONG, 2, 0));
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn frames_with_random_bytes_changed_never_harm_anybody_else() {
+fn frames_with_random_changes_harm_no_other_peer() {
     let _turn = serial();
     let rig = plain();
     let mut witness = rig.witness();
@@ -440,7 +440,7 @@ fn frames_with_random_bytes_changed_never_harm_anybody_else() {
             bytes[at] = dice.roll() as u8;
         }
         let mut peer = rig.peer();
-        // The server may have closed before it was all sent.
+        // The server may have closed before everything was sent.
         let _ = peer.try_send(&bytes);
         if dice.below(2) == 0 {
             peer.half_close();
@@ -453,5 +453,5 @@ fn frames_with_random_bytes_changed_never_harm_anybody_else() {
             witness.is_unharmed();
         }
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

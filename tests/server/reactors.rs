@@ -1,4 +1,4 @@
-//! Several reactors, several listeners, both kinds of sockets, both ways of sharing a port, spinning and sleeping.
+//! Several reactors and listeners, TCP and Unix sockets, both ways of sharing a port, spinning and sleeping.
 
 use crate::common::rig::{KINDS, rig_at};
 use crate::common::{Frame, Peer, Rig, kind, serial};
@@ -24,21 +24,21 @@ fn two_reactors(addresses: &[&str], accept: AcceptMode, change: impl FnOnce(&mut
 }
 
 #[test]
-fn one_acceptor_deals_connections_out_evenly() {
+fn one_acceptor_distributes_connections_evenly() {
     let _turn = serial();
     let rig = two_reactors(&["127.0.0.1:0"], AcceptMode::Acceptor, |_| {});
     let mut peers: Vec<Peer> = (0..64).map(|_| rig.peer()).collect();
     peers.iter_mut().for_each(calls_every_kind);
     assert_eq!(connections(&rig), [32, 32]);
-    // Those that go make room where they were: the next ones go there.
+    // Closed connections make room on their reactors: the next connections go there.
     let before = connections(&rig);
     peers.truncate(40);
-    rig.closed("peer_closed", 24);
+    rig.wait_for_closed("peer_closed", 24);
     peers.extend((0..24).map(|_| rig.peer()));
     peers.iter_mut().for_each(calls_every_kind);
     assert_eq!(connections(&rig), before);
     drop(peers);
-    rig.closed("peer_closed", 88);
+    rig.wait_for_closed("peer_closed", 88);
     assert_eq!(rig.shutdown().connections(), 0);
 }
 
@@ -52,7 +52,7 @@ fn the_kernel_spreads_connections_over_shared_ports() {
     assert_eq!(connections.iter().sum::<u64>(), 64);
     assert!(connections.iter().all(|count| *count > 0), "{connections:?}");
     drop(peers);
-    rig.closed("peer_closed", 64);
+    rig.wait_for_closed("peer_closed", 64);
 }
 
 #[test]
@@ -70,19 +70,19 @@ fn several_listeners_of_both_kinds_are_served_by_all_reactors() {
         assert_eq!(connections(&rig).iter().sum::<u64>(), 60);
         assert!(connections(&rig).iter().all(|count| *count > 0));
         drop(peers);
-        rig.closed("peer_closed", 60);
+        rig.wait_for_closed("peer_closed", 60);
         rig.shutdown();
         assert!(!path.exists(), "the socket's file goes with its server");
     }
 }
 
 #[test]
-fn unix_sockets_end_as_others_do() {
+fn unix_sockets_close_like_tcp_sockets() {
     let _turn = serial();
     let dir = tempfile::tempdir().unwrap();
     let rig = rig_at(&[&format!("unix:{}", dir.path().join("socket").display())], |_| {});
     let witness = rig.witness();
-    // A half-close gets its answers.
+    // After a half-close the answers still arrive.
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Gate", 5));
     peer.half_close();
@@ -91,17 +91,17 @@ fn unix_sockets_end_as_others_do() {
     assert_eq!(peer.answer().number(), 5);
     peer.ends();
     drop(peer);
-    rig.closed("peer_closed", 1);
-    // A close in earnest takes the calls along: nobody can hear their answers.
+    rig.wait_for_closed("peer_closed", 1);
+    // A full close cancels the calls: their answers could not be delivered.
     let mut peer = rig.peer();
     peer.send(&Frame::call(1, "Blocking.Sleep", 60_000));
-    rig.counts(1);
+    rig.wait_for_runs(1);
     drop(peer);
     crate::common::eventually("the sleeper is woken", || {
         rig.cancelled.load(std::sync::atomic::Ordering::SeqCst) == 1
     });
     crate::common::eventually("its answer is dropped", || rig.stats().dropped == 1);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]

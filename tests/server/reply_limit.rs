@@ -1,4 +1,4 @@
-//! A reply over `reply_bytes_max` fails its call alone, whatever kind of handler made it and whatever protocol it is for.
+//! A reply over `reply_bytes_max` fails only its call, for every kind of handler and every protocol.
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
@@ -13,8 +13,8 @@ const REPLY_MAX: usize = 1000;
 const KINDS: [(&str, Kind); 3] =
     [("Inline", Kind::Inline), ("Pooled", Kind::Pooled), ("Blocking", Kind::Blocking)];
 
-/// For each kind of handler: text of a length, at once or by a reply that was taken away, and a failure that has as much
-/// to say.
+/// Returns a server with methods of each kind for a given length: text at once or by a deferred reply, bytes, and a
+/// failure with a message of that length.
 fn server() -> Server {
     let mut builder = Server::builder().configure(|config| {
         (config.cores, config.workers) = (1, 1);
@@ -59,7 +59,7 @@ fn only_the_call_fails_for_every_kind_of_handler() {
     for (service, _) in KINDS {
         for method in ["Text", "Later", "Fail", "Large"] {
             let name = format!("{service}.{method}");
-            // With the quotes of JSON as much as there may be. Bytes take four thirds of their number in JSON.
+            // The largest text that fits with JSON's quotes. Bytes take four thirds of their number in JSON.
             for (bytes, is_taken) in [(100, true), (REPLY_MAX + 1, false), (1 << 20, false), (100, true)] {
                 id += 1;
                 let answer = peer.ask(&Frame::call(id, &name, bytes as i64));
@@ -74,13 +74,13 @@ fn only_the_call_fails_for_every_kind_of_handler() {
             }
         }
     }
-    // To the byte.
+    // Exact to the byte.
     assert_eq!(peer.ask(&Frame::call(900, "Pooled.Text", REPLY_MAX as i64 - 2)).code(), Code::Ok);
     assert_eq!(
         peer.ask(&Frame::call(901, "Pooled.Text", REPLY_MAX as i64 - 1)).code(),
         Code::ResourceExhausted
     );
-    // What compresses well counts before it is compressed.
+    // The size before compression counts.
     if cfg!(feature = "lz4") {
         let mut body = Vec::new();
         coreloop::codec::compress::compress(b"100000", &mut body).unwrap();
@@ -102,7 +102,7 @@ fn only_the_call_fails_for_every_kind_of_handler() {
 }
 
 #[test]
-fn in_every_protocol_the_connection_lives() {
+fn the_connection_lives_in_every_protocol() {
     let _turn = serial();
     let server = server();
     let connect = || BufReader::new(TcpStream::connect(server.addresses()[0].to_string()).unwrap());

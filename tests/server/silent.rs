@@ -1,4 +1,4 @@
-//! Connections that have sent nothing yet: they are idle, not slow, and only so many are kept.
+//! Connections that have sent nothing yet: they are idle, not slow, and their number is limited.
 
 use std::io::Read;
 
@@ -9,18 +9,18 @@ fn a_client_that_connects_long_before_its_first_call_is_served() {
     let _turn = serial();
     let rig = rig(|config| config.limits.first_bytes_ms = 50);
     let mut early = rig.peer();
-    // Another one, that has sent a byte since, has come and gone.
+    // Meanwhile another connection sends one byte, and is closed because the next is late.
     let mut slow = rig.peer();
     slow.send_bytes(&[0x19]);
     slow.ends();
-    rig.closed("first_bytes_late", 1);
+    rig.wait_for_closed("first_bytes_late", 1);
     assert_eq!(early.ask(&Frame::call(1, "Pooled.Double", 3)).number(), 6);
     assert_eq!(rig.stats().closed("idle"), 0);
 }
 
 #[cfg(feature = "jsonrpc")]
 #[test]
-fn so_is_one_whose_protocol_is_not_known_yet() {
+fn a_silent_connection_of_unknown_protocol_is_served() {
     use std::io::{BufRead, BufReader, Write};
 
     let _turn = serial();
@@ -37,7 +37,7 @@ fn so_is_one_whose_protocol_is_not_known_yet() {
 }
 
 #[test]
-fn at_the_limit_the_oldest_that_has_sent_nothing_closes() {
+fn at_the_limit_the_oldest_silent_connection_closes() {
     let _turn = serial();
     let rig = rig(|config| config.limits.silent_connections_max = 8);
     let mut witness = rig.witness();
@@ -54,18 +54,18 @@ fn at_the_limit_the_oldest_that_has_sent_nothing_closes() {
     };
     let mut speaking: Vec<Peer> = (0..30).map(|_| connect(true)).collect();
     let mut silent: Vec<Peer> = (0..11).map(|_| connect(false)).collect();
-    rig.closed("too_many_silent", 3);
+    rig.wait_for_closed("too_many_silent", 3);
     for mut peer in silent.drain(..3) {
         peer.ends();
     }
-    // Those that were kept are served, and so are all that have been before.
+    // The connections that were kept are served, and so are all that have sent something.
     for peer in silent.iter_mut().chain(&mut speaking) {
         assert_eq!(peer.ask(&Frame::call(1, "Inline.Double", 4)).number(), 8);
     }
-    // Nobody is silent now: there is room for as many again.
+    // All connections have sent something now: there is room for as many silent ones again.
     let more: Vec<Peer> = (0..8).map(|_| connect(false)).collect();
     witness.is_unharmed();
     assert_eq!(rig.stats().closed("too_many_silent"), 3);
     drop((more, speaking, silent));
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }

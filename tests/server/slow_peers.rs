@@ -1,4 +1,4 @@
-//! Peers that are slow, silent or greedy: each is let go in time, for the right reason, and holds little until
+//! Peers that are slow, silent or greedy: each is closed in time, for the right reason, and holds little until
 //! then.
 
 use std::io;
@@ -9,22 +9,22 @@ use coreloop::Code;
 use coreloop::codec::Codec;
 
 #[test]
-fn a_peer_that_says_nothing_is_closed() {
+fn a_silent_peer_is_closed() {
     let _turn = serial();
     let rig = rig(|config| (config.limits.first_bytes_ms, config.limits.idle_ms) = (100, 1_500));
     let witness = rig.witness();
     let mut silent: Vec<Peer> = (0..20).map(|_| rig.peer()).collect();
-    // One byte of the two that tell the protocol begins its time; without one the connection is idle.
+    // One of the two bytes that identify the protocol starts its timeout; without one the connection is idle.
     silent.iter_mut().take(10).for_each(|peer| peer.send_bytes(&[0x19]));
     silent.iter_mut().for_each(Peer::ends);
     drop(silent);
-    rig.closed("first_bytes_late", 10);
+    rig.wait_for_closed("first_bytes_late", 10);
     // The witness was idle for as long.
-    rig.closed("idle", 11);
+    rig.wait_for_closed("idle", 11);
     drop(witness);
 }
 
-/// Sends the bytes one at a time until the server has had enough.
+/// Sends the bytes one at a time until the server closes.
 fn drip(peer: &mut Peer, bytes: &[u8]) -> io::Result<()> {
     for byte in bytes.iter().cycle() {
         peer.try_send(&[*byte])?;
@@ -49,16 +49,16 @@ fn a_frame_that_comes_byte_by_byte_is_late_as_a_whole() {
         assert!(peer.drain().is_empty(), "there is nobody to answer");
         witness.is_unharmed();
     }
-    rig.closed("frame_late", 3);
-    // One that is refused and skipped is late in the same way.
+    rig.wait_for_closed("frame_late", 3);
+    // A frame that is refused and skipped times out in the same way.
     let mut peer = rig.peer();
     endless.body_bytes = Some(20 << 20);
     assert!(is_gone(&drip(&mut peer, &endless.bytes()).unwrap_err()));
     let answers = peer.drain();
     assert!(answers.len() <= 1, "{answers:?}");
     drop(peer);
-    rig.closed("frame_late", 4);
-    witness.sees_all_given_back();
+    rig.wait_for_closed("frame_late", 4);
+    witness.assert_all_released();
 }
 
 #[test]
@@ -75,23 +75,23 @@ fn a_frame_that_stops_in_the_middle_is_late() {
             peer
         })
         .collect();
-    // A call in flight does not keep the connection, but it is answered before the end.
-    let mut owed = rig.peer();
-    owed.send(&Frame::call(8, "Blocking.Gate", 5));
+    // A call in flight does not keep the connection open, but it is answered before the end.
+    let mut busy = rig.peer();
+    busy.send(&Frame::call(8, "Blocking.Gate", 5));
     rig.gate.wait_for(1);
-    owed.send_bytes(&frame[..20]);
+    busy.send_bytes(&frame[..20]);
     peers.iter_mut().for_each(Peer::ends);
-    rig.closed("frame_late", 5);
+    rig.wait_for_closed("frame_late", 5);
     rig.gate.open();
-    assert_eq!(owed.answer().number(), 5);
-    owed.ends();
-    drop((owed, peers));
-    rig.closed("frame_late", 6);
-    witness.sees_all_given_back();
+    assert_eq!(busy.answer().number(), 5);
+    busy.ends();
+    drop((busy, peers));
+    rig.wait_for_closed("frame_late", 6);
+    witness.assert_all_released();
 }
 
 #[test]
-fn an_idle_connection_is_asked_to_go_and_closed() {
+fn an_idle_connection_gets_a_notice_and_closes() {
     let _turn = serial();
     let rig = rig(|config| config.limits.idle_ms = 100);
     let mut peer = rig.peer();
@@ -100,8 +100,8 @@ fn an_idle_connection_is_asked_to_go_and_closed() {
     assert_eq!((notice.kind, notice.id), (kind::DRAIN, 0));
     peer.ends();
     drop(peer);
-    rig.closed("idle", 1);
-    // One that waits for its answer is not idle.
+    rig.wait_for_closed("idle", 1);
+    // A connection that waits for an answer is not idle.
     let mut peer = rig.peer();
     peer.send(&Frame::call(2, "Blocking.Gate", 5));
     rig.gate.wait_for(1);
@@ -111,10 +111,10 @@ fn an_idle_connection_is_asked_to_go_and_closed() {
     rig.gate.open();
     assert_eq!(peer.answer().number(), 5);
     assert_eq!(peer.drain().len(), 1);
-    rig.closed("idle", 3);
+    rig.wait_for_closed("idle", 3);
 }
 
-/// Sends the bytes again and again, and never reads, until the server has had enough.
+/// Sends the bytes again and again, and never reads, until the server closes; returns the number of bytes sent.
 fn flood(peer: &mut Peer, bytes: &[u8]) -> usize {
     let mut sent = 0;
     loop {
@@ -138,7 +138,7 @@ fn small_queues(change: impl FnOnce(&mut coreloop::config::Config)) -> Rig {
 }
 
 #[test]
-fn a_peer_that_never_reads_is_not_read_either_and_then_closed() {
+fn a_peer_that_never_reads_is_paused_and_closed() {
     let _turn = serial();
     let rig = small_queues(|_| {});
     let mut witness = rig.witness();
@@ -156,19 +156,19 @@ fn a_peer_that_never_reads_is_not_read_either_and_then_closed() {
         let mut peer = rig.peer();
         let before = resident_bytes();
         let sent = flood(&mut peer, &bytes);
-        // Both sockets' buffers and the queue, with room to spare.
+        // Both socket buffers and the queue, with a margin.
         assert!(sent < 64 * MIB, "{name}: {sent} bytes were taken of a peer that never reads");
         let grown = resident_bytes().saturating_sub(before);
         assert!(grown < 8 * MIB, "{name}: {grown} bytes are held for a peer that never reads");
         drop(peer);
-        rig.closed("write_stalled", count as u64 + 1);
+        rig.wait_for_closed("write_stalled", count as u64 + 1);
         witness.is_unharmed();
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn pooled_answers_that_nobody_reads_are_bounded_too() {
+fn unread_pooled_answers_are_bounded() {
     let _turn = serial();
     let rig = small_queues(|config| config.limits.in_flight_max = 64);
     let mut witness = rig.witness();
@@ -183,25 +183,25 @@ fn pooled_answers_that_nobody_reads_are_bounded_too() {
         assert!(sent < 64 * MIB, "{method}: {sent}");
         assert!(resident_bytes() < before + 12 * MIB, "{method}");
         drop(peer);
-        rig.closed("write_stalled", count as u64 + 1);
+        rig.wait_for_closed("write_stalled", count as u64 + 1);
         witness.is_unharmed();
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_peer_that_reads_slowly_but_reads_gets_everything() {
+fn a_slow_reader_gets_every_answer() {
     let _turn = serial();
     let rig = small_queues(|config| config.limits.write_stall_ms = 10_000);
     let witness = rig.witness();
     let mut peer = rig.peer();
-    let mut writer = peer.twin();
+    let mut writer = peer.duplicate();
     let sender = std::thread::spawn(move || {
         for id in 0..400 {
             writer.send(&Frame::request(id, "Inline.Bytes", Codec::Raw, vec![id as u8; 20_000]));
         }
     });
-    rig.reading_stopped(1);
+    rig.wait_for_pauses(1);
     for id in 0..400 {
         let answer = peer.answer();
         assert_eq!((answer.id, answer.code()), (id, Code::Ok));
@@ -209,11 +209,11 @@ fn a_peer_that_reads_slowly_but_reads_gets_everything() {
     }
     sender.join().unwrap();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_reset_in_the_middle_of_a_frame_is_an_ordinary_event() {
+fn a_reset_within_a_frame_closes_the_connection() {
     let _turn = serial();
     let rig = rig(|_| {});
     let mut witness = rig.witness();
@@ -223,10 +223,10 @@ fn a_reset_in_the_middle_of_a_frame_is_an_ordinary_event() {
         peer.ping();
         peer.send_bytes(&frame[..cut]);
         peer.reset();
-        rig.closed("reset", count as u64 + 1);
+        rig.wait_for_closed("reset", count as u64 + 1);
     }
     witness.is_unharmed();
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -244,17 +244,17 @@ fn a_reset_with_calls_outstanding_drops_their_answers() {
     }
     rig.gate.wait_for(2);
     peer.reset();
-    rig.closed("reset", 1);
+    rig.wait_for_closed("reset", 1);
     assert_eq!(rig.stats().dropped, 4);
     rig.gate.open();
     rig.held.lock().unwrap().drain(..).for_each(|(number, reply)| reply.send(Ok(number)));
     witness.is_unharmed();
     assert_eq!(rig.calls("Pooled.Gate") + rig.calls("Inline.Hold"), 0, "nobody was answered");
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_half_close_with_calls_outstanding_gets_every_answer_and_then_the_end() {
+fn a_half_close_gets_its_outstanding_answers() {
     let _turn = serial();
     let rig = rig(|_| {});
     let witness = rig.witness();
@@ -279,7 +279,7 @@ fn a_half_close_with_calls_outstanding_gets_every_answer_and_then_the_end() {
         peer.half_close();
         rig.gate.wait_for(2 * round);
         eventually("three are held", || rig.held.lock().unwrap().len() == 3);
-        // What is owed later comes later: the six others are there before.
+        // The other six answers arrive before the ones that depend on the gate or on held replies.
         let mut seen: Vec<u64> = (0..6).map(|_| peer.answer().id).collect();
         rig.gate.admit(2);
         rig.held.lock().unwrap().drain(..).for_each(|(number, reply)| reply.send(Ok(number)));
@@ -288,14 +288,14 @@ fn a_half_close_with_calls_outstanding_gets_every_answer_and_then_the_end() {
         assert!(seen.into_iter().eq(0..11));
         peer.ends();
         drop(peer);
-        rig.closed("peer_closed", round);
+        rig.wait_for_closed("peer_closed", round);
     }
     assert_eq!(rig.stats().dropped, 0);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_half_close_behind_more_than_the_limits_allow_at_once_loses_nothing() {
+fn a_half_close_beyond_the_limits_loses_no_call() {
     let _turn = serial();
     let rig = rig(|config| {
         config.limits.in_flight_max = 4;
@@ -315,6 +315,6 @@ fn a_half_close_behind_more_than_the_limits_allow_at_once_loses_nothing() {
         seen.sort_unstable();
         assert!(seen.into_iter().eq(0..500), "{method}: {} of 500", answers.len());
     }
-    rig.closed("peer_closed", 3);
-    witness.sees_all_given_back();
+    rig.wait_for_closed("peer_closed", 3);
+    witness.assert_all_released();
 }

@@ -1,5 +1,5 @@
-//! Everything at once, by the dice of a seed: many connections, codecs, sizes, cancels, deadlines and ends. Each
-//! answer is checked against what its id was asked.
+//! Random load from a seed: many connections, codecs, sizes, cancels, deadlines and ways to end. Each answer is
+//! checked against the request with its id.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -10,7 +10,7 @@ use coreloop::Code;
 use coreloop::codec::{Codec, compress, decode, encode};
 use coreloop::reactor::Address;
 
-/// What the answer to a call must be.
+/// The expected answer to a call.
 enum Expected {
     Number(i64),
     Bytes(Vec<u8>),
@@ -18,13 +18,13 @@ enum Expected {
     Code(Code),
 }
 
-struct Asked {
+struct SentCall {
     expected: Expected,
-    /// It may be answered so instead.
+    /// Another code that is also correct.
     or: Option<Code>,
 }
 
-fn random_call(dice: &mut Dice, id: u64) -> (Frame, Asked) {
+fn random_call(dice: &mut Dice, id: u64) -> (Frame, SentCall) {
     let service = ["Inline", "Pooled", "Blocking"][dice.below(3)];
     let number = dice.below(1_000_000) as i64;
     let (mut frame, expected) = match dice.below(12) {
@@ -79,12 +79,12 @@ fn random_call(dice: &mut Dice, id: u64) -> (Frame, Asked) {
         compress::compress(&frame.body, &mut body).unwrap();
         (frame.flags, frame.body) = (1, body);
     }
-    (frame, Asked { expected, or })
+    (frame, SentCall { expected, or })
 }
 
-fn check(seed: u64, asked: &Asked, answer: &Answer) {
+fn check(seed: u64, sent_call: &SentCall, answer: &Answer) {
     let what = || format!("seed {seed}, call {}: {}", answer.id, String::from_utf8_lossy(&answer.body));
-    if asked.or == Some(answer.code()) {
+    if sent_call.or == Some(answer.code()) {
         return;
     }
     let mut body = answer.body.clone();
@@ -92,7 +92,7 @@ fn check(seed: u64, asked: &Asked, answer: &Answer) {
         body.clear();
         compress::decompress(&answer.body, 1 << 20, &mut body).unwrap();
     }
-    match &asked.expected {
+    match &sent_call.expected {
         Expected::Code(code) => assert_eq!(answer.code(), *code, "{}", what()),
         Expected::Number(number) => {
             assert_eq!(answer.code(), Code::Ok, "{}", what());
@@ -109,7 +109,7 @@ fn check(seed: u64, asked: &Asked, answer: &Answer) {
 fn one_connection(address: &Address, seed: u64) {
     let mut dice = Dice(seed);
     let mut peer = Peer::connect(address);
-    let mut open: HashMap<u64, Asked> = HashMap::new();
+    let mut open: HashMap<u64, SentCall> = HashMap::new();
     let window = 1 + dice.below(60);
     let calls = 20 + dice.below(300) as u64;
     let (mut id, mut pings) = (0, 0_usize);
@@ -117,23 +117,23 @@ fn one_connection(address: &Address, seed: u64) {
     loop {
         let mut bytes = Vec::new();
         while open.len() < window && id < calls {
-            let (frame, asked) = random_call(&mut dice, id);
+            let (frame, sent_call) = random_call(&mut dice, id);
             if dice.below(20) == 0 {
                 bytes.extend(frame.one_way().bytes());
             } else {
                 bytes.extend(frame.bytes());
-                open.insert(id, asked);
+                open.insert(id, sent_call);
             }
             if dice.below(10) == 0 {
                 let victim = id.saturating_sub(dice.below(5) as u64);
                 bytes.extend(Frame::of_kind(kind::CANCEL, victim).bytes());
-                if let Some(asked) = open.get_mut(&victim) {
-                    // Either may win; a deadline besides makes it three, so that is left out.
-                    asked.or = match asked.or {
+                if let Some(sent_call) = open.get_mut(&victim) {
+                    // Either code may win; with a deadline as well there would be three, so that case is left out.
+                    sent_call.or = match sent_call.or {
                         None => Some(Code::Cancelled),
                         Some(_) => {
                             bytes.truncate(bytes.len() - 32);
-                            asked.or
+                            sent_call.or
                         }
                     };
                 }
@@ -144,13 +144,13 @@ fn one_connection(address: &Address, seed: u64) {
             }
             id += 1;
         }
-        // From another thread, since a peer that only writes may have to wait for itself to read.
-        let mut writer = peer.twin();
+        // Sends on another thread, since a peer that only writes may block until it reads.
+        let mut writer = peer.duplicate();
         let sender = std::thread::spawn(move || writer.try_send(&bytes));
         let is_last = id == calls;
         let leave = if is_last { 0 } else { open.len() / 2 };
         if is_last && end < 2 {
-            // In the middle of everything.
+            // Ends the connection while calls are in flight.
             sender.join().unwrap().unwrap();
             if end == 0 {
                 peer.reset()
@@ -180,13 +180,13 @@ fn one_connection(address: &Address, seed: u64) {
     }
 }
 
-fn take(seed: u64, open: &mut HashMap<u64, Asked>, pings: &mut usize, answer: &Answer) {
+fn take(seed: u64, open: &mut HashMap<u64, SentCall>, pings: &mut usize, answer: &Answer) {
     if answer.kind == kind::PONG {
         *pings -= 1;
         return;
     }
-    let asked = open.remove(&answer.id);
-    check(seed, &asked.unwrap_or_else(|| panic!("seed {seed}: {answer:?} was not asked for")), answer);
+    let sent_call = open.remove(&answer.id);
+    check(seed, &sent_call.unwrap_or_else(|| panic!("seed {seed}: {answer:?} was not asked for")), answer);
 }
 
 fn storm(seeds: std::ops::Range<u64>, change: impl FnOnce(&mut coreloop::config::Config)) {
@@ -202,7 +202,7 @@ fn storm(seeds: std::ops::Range<u64>, change: impl FnOnce(&mut coreloop::config:
         witness.is_unharmed();
         client.join().unwrap();
     }
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Values that protocols and codecs have words of their own for: missing, null, not a number, nothing, dynamic.
+//! Values that protocols and codecs represent differently: missing, null, not a number, nothing, dynamic.
 
 use std::io::Read;
 
@@ -75,7 +75,7 @@ fn server(rule: MissingFields) -> Server {
     builder.configure(|config| config.missing_fields = rule).listen("127.0.0.1:0").start().unwrap()
 }
 
-/// Status and body of a POST, with more fields.
+/// Returns status and body of a POST with additional header fields.
 fn post(address: &Address, path: &str, fields: &str, body: &str) -> (u16, String) {
     let length = body.len();
     ask(
@@ -95,7 +95,7 @@ fn ask(address: &Address, request: &str) -> (u16, String) {
     (head[9..12].parse().unwrap(), body.to_owned())
 }
 
-/// The line that answers a line of JSON-RPC.
+/// Returns the line that answers a line of JSON-RPC.
 fn line(address: &Address, text: &str) -> String {
     let mut peer = Peer::connect(address);
     peer.send_bytes(format!("{text}\n").as_bytes());
@@ -121,7 +121,7 @@ const CONNECT: &str = "Connect-Protocol-Version: 1\r\n";
 const MISSING: &str = r#"argument of Orders.Count: missing field "item" (missing_fields = "error")"#;
 
 #[test]
-fn missing_fields_are_zero_where_the_protocols_clients_leave_them_out() {
+fn missing_fields_are_zero_where_clients_omit_them() {
     let _turn = serial();
     let server = server(MissingFields::ByProtocol);
     let at = &server.addresses()[0];
@@ -185,14 +185,14 @@ fn a_result_that_is_no_number_fails_and_names_the_field() {
     let reply = line(at, r#"{"jsonrpc":"2.0","id":1,"method":"Orders.Mean","params":[[]]}"#);
     assert!(reply.contains(r#""error":{"#) && reply.contains(&escaped), "{reply}");
     assert_eq!(native(at, "Orders.Mean", Codec::Json, b"[]"), (Code::Internal, what.into()));
-    // A reply that comes later, from another thread, is written by the same rules.
+    // A deferred reply from another thread is written by the same rules.
     assert_eq!(post(at, "/Orders/Later", CONNECT, "-1"), (200, r#""-Infinity""#.into()));
     assert_eq!(post(at, "/Orders/Later", "", "1").0, 500);
     server.shutdown();
 }
 
 #[test]
-fn our_own_client_carries_such_numbers_by_http_and_refuses_them_in_json_elsewhere() {
+fn our_client_sends_nan_by_http_and_refuses_it_elsewhere() {
     let _turn = serial();
     static ECHO: MethodId = MethodId::new("Echo.Numbers");
     let server = Server::builder().cores(1);
@@ -212,7 +212,7 @@ fn our_own_client_carries_such_numbers_by_http_and_refuses_them_in_json_elsewher
 }
 
 #[test]
-fn nothing_is_an_object_in_connect_and_null_elsewhere() {
+fn unit_is_an_object_in_connect_and_null_elsewhere() {
     let _turn = serial();
     let server = server(MissingFields::ByProtocol);
     let at = &server.addresses()[0];
@@ -231,7 +231,7 @@ fn nothing_is_an_object_in_connect_and_null_elsewhere() {
 }
 
 #[test]
-fn a_frame_cannot_ask_for_a_protocols_dialect() {
+fn a_frame_cannot_select_a_protocols_dialect() {
     let _turn = serial();
     let server = server(MissingFields::ByProtocol);
     let mut peer = Peer::connect(&server.addresses()[0]);
@@ -292,7 +292,7 @@ mod dynamic {
     }
 
     #[test]
-    fn types_that_serde_only_describes_while_reading_work_in_codecs_that_describe_themselves() {
+    fn types_described_while_reading_work_in_self_describing_codecs() {
         let _turn = serial();
         let server = server();
         let at = &server.addresses()[0];
@@ -324,7 +324,7 @@ mod dynamic {
     }
 
     #[test]
-    fn other_codecs_are_refused_with_the_reason_and_registration_says_so_once() {
+    fn other_codecs_are_refused_with_the_reason() {
         let _turn = serial();
         let server = server();
         let at = &server.addresses()[0];

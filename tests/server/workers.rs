@@ -1,4 +1,4 @@
-//! Where handlers run, and what becomes of those that panic, wait, or take their reply away.
+//! Where handlers run, and what happens when they panic, wait, or defer their reply.
 
 use crate::common::rig::KINDS;
 use crate::common::{Frame, Rig, rig, serial};
@@ -25,11 +25,11 @@ fn a_panic_costs_one_reply_wherever_the_handler_runs() {
                 ["panicked: on purpose", "on purpose with 1", "no message"][how as usize],
             );
             panics += 1;
-            // The worker, of which there is one only, and the connection live.
+            // The connection and the only worker still work.
             assert_eq!(peer.ask(&Frame::call(6, &format!("{service}.Double"), 4)).number(), 8);
         }
     }
-    // In the middle of a batch, the neighbours are answered as ever.
+    // Within a batch, the neighbours are answered as usual.
     let frames: Vec<Frame> = (0..30)
         .map(|id| Frame::call(id, if id % 3 == 0 { "Pooled.Panic" } else { "Pooled.Double" }, 2))
         .collect();
@@ -44,7 +44,7 @@ fn a_panic_costs_one_reply_wherever_the_handler_runs() {
     assert_eq!(rig.stats().method("Inline.Panic").unwrap().answered(Code::Internal), 3);
     witness.is_unharmed();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -54,7 +54,7 @@ fn a_one_way_call_runs_is_counted_and_has_no_answer() {
     let witness = rig.witness();
     let mut peer = rig.peer();
     for id in 0..100 {
-        // Also with one id for all, and one that panics.
+        // Also with a repeated id, and with a handler that panics.
         peer.send(&Frame::call(id % 3, "Pooled.Count", 1).one_way());
     }
     for (service, _) in KINDS {
@@ -71,16 +71,16 @@ fn a_one_way_call_runs_is_counted_and_has_no_answer() {
         stats.methods.iter().filter(|method| is_other(&method.name)).map(|method| method.calls).sum()
     };
     crate::common::eventually("the others have ended too", || others() == 15);
-    // Had anything been answered, it would come before this.
+    // An answer to any of them would arrive before the pong.
     peer.ping();
     peer.half_close();
     peer.ends();
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn a_reply_that_was_taken_away_is_answered_from_anywhere() {
+fn a_deferred_reply_may_be_sent_from_any_thread() {
     let _turn = serial();
     let rig = plain();
     let witness = rig.witness();
@@ -91,7 +91,7 @@ fn a_reply_that_was_taken_away_is_answered_from_anywhere() {
             for round in 0..50 {
                 assert_eq!(peer.ask(&Frame::call(1, &method, round)).number(), round);
             }
-            // Many at once: answers come before, with and after the batch that brought them.
+            // Many at once: answers are sent before, with and after the batch that they belong to.
             let frames: Vec<Frame> = (0..200).map(|id| Frame::call(id, &method, id as i64)).collect();
             peer.send_all(&frames);
             let mut seen: Vec<u64> = (0..200)
@@ -106,11 +106,11 @@ fn a_reply_that_was_taken_away_is_answered_from_anywhere() {
         }
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn replies_that_are_held_do_not_hold_others_up() {
+fn held_replies_do_not_delay_others() {
     let _turn = serial();
     let rig = rig(|config| config.workers = 1);
     let mut witness = rig.witness();
@@ -132,7 +132,7 @@ fn replies_that_are_held_do_not_hold_others_up() {
         }
     }
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -153,11 +153,11 @@ fn a_reply_that_is_dropped_answers_internal() {
     }
     assert_eq!(rig.stats().panics, 3);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn replies_of_connections_that_are_gone_are_dropped() {
+fn replies_of_closed_connections_are_dropped() {
     let _turn = serial();
     let rig = plain();
     let mut witness = rig.witness();
@@ -177,16 +177,16 @@ fn replies_of_connections_that_are_gone_are_dropped() {
         witness.is_unharmed();
     }
     assert_eq!(rig.stats().dropped, 30);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn slow_calls_do_not_stand_in_the_way_of_quick_ones() {
+fn slow_calls_do_not_delay_quick_ones() {
     let _turn = serial();
     let rig = rig(|config| config.workers = 2);
     let mut witness = rig.witness();
     let mut peer = rig.peer();
-    // Fifty that wait, on the elastic pool; and one that does not keep its promise, on a worker.
+    // Fifty handlers that wait, on the elastic pool; and one on a worker that blocks although its kind forbids it.
     for id in 0..50 {
         peer.send(&Frame::call(id, "Blocking.Gate", id as i64));
     }
@@ -203,17 +203,17 @@ fn slow_calls_do_not_stand_in_the_way_of_quick_ones() {
     seen.sort_unstable();
     assert!(seen.into_iter().eq(0..=50));
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn what_stands_behind_a_stuck_call_in_its_batch_is_done_by_others() {
+fn calls_behind_a_blocked_call_run_on_other_workers() {
     let _turn = serial();
     for stuck in [1, 2] {
         let rig = rig(|config| config.workers = stuck + 1);
         let mut witness = rig.witness();
         let mut peer = rig.peer();
-        // One write, one turn, one batch; the calls that are stuck stand in front, and everybody else behind them.
+        // One write, one turn, one batch; the blocked calls come first and all others wait behind them.
         for first in [0, 100, 200] {
             let frames: Vec<Frame> = (first..first + 30)
                 .map(|id| {
@@ -232,12 +232,12 @@ fn what_stands_behind_a_stuck_call_in_its_batch_is_done_by_others() {
             assert!(seen.into_iter().eq(first..first + stuck as u64));
         }
         drop(peer);
-        witness.sees_all_given_back();
+        witness.assert_all_released();
     }
 }
 
 #[test]
-fn large_arguments_behind_a_stuck_call_are_shared_and_given_back() {
+fn large_arguments_behind_a_blocked_call_are_released() {
     let _turn = serial();
     let rig = rig(|config| config.workers = 2);
     let witness = rig.witness();
@@ -258,7 +258,7 @@ fn large_arguments_behind_a_stuck_call_are_shared_and_given_back() {
     rig.gate.open();
     assert_eq!(peer.answer().id, 0);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
@@ -272,7 +272,7 @@ fn the_elastic_pool_stops_growing_at_its_bound_and_the_rest_waits() {
     }
     rig.gate.wait_for(3);
     crate::common::eventually("the others are queued", || rig.stats().workers.queued == 17);
-    assert_eq!(rig.gate.came(), 3);
+    assert_eq!(rig.gate.begun(), 3);
     rig.gate.open();
     let mut seen: Vec<i64> = (0..20).map(|_| peer.answer().number()).collect();
     seen.sort_unstable();
@@ -280,11 +280,11 @@ fn the_elastic_pool_stops_growing_at_its_bound_and_the_rest_waits() {
     assert_eq!(rig.gate.inside_max(), 3);
     assert_eq!(rig.stats().workers.blocking_threads_peak, 3);
     drop(peer);
-    witness.sees_all_given_back();
+    witness.assert_all_released();
 }
 
 #[test]
-fn what_waits_for_a_cancellation_is_let_go_with_its_call() {
+fn cancellation_callbacks_are_dropped_with_their_call() {
     let _turn = serial();
     let token = std::sync::Arc::new(());
     let mut builder = coreloop::Server::builder().cores(1).workers(2).listen("127.0.0.1:0");
@@ -303,7 +303,7 @@ fn what_waits_for_a_cancellation_is_let_go_with_its_call() {
         let frames: Vec<Frame> = (0..500).map(|id| Frame::call(id, &format!("{service}.Wait"), 1)).collect();
         peer.send_all(&frames);
         (0..500).for_each(|_| assert_eq!(peer.answer().number(), 1));
-        // One here, and one in each of the handlers.
+        // One reference here, and one in each of the handlers.
         crate::common::eventually("all are let go", || std::sync::Arc::strong_count(&token) == 4);
     }
 }

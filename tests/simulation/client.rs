@@ -1,4 +1,5 @@
-//! The client's end: asks, cancels, pings, and says what no client should, and knows what it is owed.
+//! The client's end of the simulation: it sends requests, cancellations, pings and invalid frames, and tracks the
+//! answers that are outstanding.
 
 use std::collections::{HashMap, HashSet};
 
@@ -11,54 +12,54 @@ use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
 use crate::server::{LATER, NEVER, NOW};
 
-/// A question, and where in the stream it ends.
-struct Asked {
+/// A request, and where in the stream it ends.
+struct SentRequest {
     ends_at: usize,
     one_way: bool,
     body_len: usize,
-    /// The code of its answer must be another than ok.
+    /// The answer must have a code other than ok.
     is_refused: bool,
 }
 
 pub struct Client {
-    wire: Native,
+    protocol: Native,
     pub pool: Pool,
     recv: RecvBuf,
     out: WriteQueue,
-    asked: HashMap<u64, Asked>,
+    requests: HashMap<u64, SentRequest>,
     pub answered: HashSet<u64>,
     next_id: u64,
     pings: Vec<usize>,
     pub pongs: usize,
-    /// All that can be read has been read.
+    /// All readable bytes have been read.
     pub is_at_end: bool,
-    pub is_told_to_drain: bool,
+    pub has_drain_notice: bool,
     pub is_hung_up: bool,
-    /// It has said something after which nothing can be trusted.
-    pub is_to_blame: bool,
+    /// The client has sent something after which the stream cannot be trusted.
+    pub is_at_fault: bool,
 }
 
 impl Client {
     pub fn new(frame_bytes_max: usize) -> Client {
         Client {
-            wire: Native::client(frame_bytes_max),
+            protocol: Native::client(frame_bytes_max),
             pool: Pool::new(PoolConfig::default()),
             recv: RecvBuf::new(),
             out: WriteQueue::new(),
-            asked: HashMap::new(),
+            requests: HashMap::new(),
             answered: HashSet::new(),
             next_id: 0,
             pings: Vec::new(),
             pongs: 0,
             is_at_end: false,
-            is_told_to_drain: false,
+            has_drain_notice: false,
             is_hung_up: false,
-            is_to_blame: false,
+            is_at_fault: false,
         }
     }
 
-    fn say(&mut self, outgoing: Outgoing<'_>) {
-        self.wire.encode(outgoing, &mut Out { queue: &mut self.out, pool: &mut self.pool });
+    fn send(&mut self, outgoing: Outgoing<'_>) {
+        self.protocol.encode(outgoing, &mut Out { queue: &mut self.out, pool: &mut self.pool });
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -74,7 +75,7 @@ impl Client {
         written + self.out.len()
     }
 
-    pub fn ask(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
+    pub fn send_request(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
         let id = self.new_id(rng);
         let method = match rng.below(10) {
             0..4 => NOW,
@@ -106,18 +107,18 @@ impl Client {
             metadata: metadata.as_bytes(),
             body: SendBody::Bytes(&body),
         };
-        self.say(Outgoing::Request(call));
+        self.send(Outgoing::Request(call));
         let is_refused = method == 77;
-        self.note(id, one_way, body_len, is_refused, up);
+        self.track(id, one_way, body_len, is_refused, up);
     }
 
-    fn note(&mut self, id: u64, one_way: bool, body_len: usize, is_refused: bool, up: &Pipe) {
+    fn track(&mut self, id: u64, one_way: bool, body_len: usize, is_refused: bool, up: &Pipe) {
         let ends_at = self.end_of_queue(up.total);
-        self.asked.insert(id, Asked { ends_at, one_way, body_len, is_refused });
+        self.requests.insert(id, SentRequest { ends_at, one_way, body_len, is_refused });
     }
 
-    /// Something that is refused, whose end can be trusted: the connection lives.
-    pub fn ask_what_is_refused(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
+    /// Sends a request that is refused but whose end is known: the connection stays open.
+    pub fn send_refused(&mut self, rng: &mut Rng, frame_bytes_max: usize, up: &Pipe) {
         let id = self.new_id(rng);
         let mut frame = request(id);
         match rng.below(4) {
@@ -131,13 +132,13 @@ impl Client {
         let body_len = u32::from_le_bytes([frame[28], frame[29], frame[30], frame[31]]) as usize;
         self.put(&frame);
         self.put(&vec![0x19; metadata_len + body_len]);
-        // The answer goes out as soon as the header has come.
-        self.note(id, false, 0, true, up);
+        // The server answers as soon as the header has arrived.
+        self.track(id, false, 0, true, up);
     }
 
-    /// Something after which no byte can be trusted.
-    pub fn break_it(&mut self, rng: &mut Rng, up: &Pipe) {
-        self.is_to_blame = true;
+    /// Sends a frame after which the stream cannot be trusted.
+    pub fn send_broken(&mut self, rng: &mut Rng, up: &Pipe) {
+        self.is_at_fault = true;
         let id = self.new_id(rng);
         let mut frame = request(id);
         match rng.below(4) {
@@ -148,20 +149,21 @@ impl Client {
         }
         self.put(&frame);
         if frame[0] == 0x19 {
-            self.note(id, false, 0, true, up);
+            self.track(id, false, 0, true, up);
         }
     }
 
     pub fn cancel(&mut self, rng: &mut Rng) {
-        let waiting: Vec<u64> = self.asked.keys().copied().filter(|id| !self.answered.contains(id)).collect();
-        // Sorted, since the order of a hash map is not the seed's.
+        let waiting: Vec<u64> =
+            self.requests.keys().copied().filter(|id| !self.answered.contains(id)).collect();
+        // Chosen by order, since the order of a hash map does not depend on the seed.
         if let Some(id) = waiting.iter().max().map(|max| max - (rng.below(4) as u64).min(*max)) {
-            self.say(Outgoing::Cancel { id });
+            self.send(Outgoing::Cancel { id });
         }
     }
 
     pub fn ping(&mut self, up: &Pipe) {
-        self.say(Outgoing::Ping { id: 1 << 60 });
+        self.send(Outgoing::Ping { id: 1 << 60 });
         let ends_at = self.end_of_queue(up.total);
         self.pings.push(ends_at);
     }
@@ -184,7 +186,7 @@ impl Client {
         }
     }
 
-    /// Reads a little; every answer must be one that is owed.
+    /// Reads a few bytes; every answer must be outstanding.
     pub fn read(&mut self, rng: &mut Rng, down: &mut Pipe) {
         if self.is_at_end {
             return;
@@ -197,7 +199,7 @@ impl Client {
             Read::End | Read::Reset => self.is_at_end = true,
         }
         loop {
-            match self.wire.decode(self.recv.bytes()) {
+            match self.protocol.decode(self.recv.bytes()) {
                 Decoded::Message { message, consumed } => {
                     self.on_message(message);
                     self.recv.consume(consumed);
@@ -214,14 +216,14 @@ impl Client {
     fn on_message(&mut self, message: Message) {
         match message {
             Message::Reply(reply) => {
-                let asked =
-                    self.asked.get(&reply.id).unwrap_or_else(|| panic!("{} was never asked", reply.id));
-                assert!(!asked.one_way, "{} wanted no answer", reply.id);
+                let request =
+                    self.requests.get(&reply.id).unwrap_or_else(|| panic!("{} was never asked", reply.id));
+                assert!(!request.one_way, "{} wanted no answer", reply.id);
                 assert!(self.answered.insert(reply.id), "{} was answered twice", reply.id);
                 if reply.status == Code::Ok.number() {
                     let body = &self.recv.bytes()[reply.body.range()];
-                    assert!(!asked.is_refused, "{} cannot have been run", reply.id);
-                    assert_eq!(body.len(), asked.body_len, "the answer to {}", reply.id);
+                    assert!(!request.is_refused, "{} cannot have been run", reply.id);
+                    assert_eq!(body.len(), request.body_len, "the answer to {}", reply.id);
                     assert!(body.iter().all(|byte| *byte == reply.id as u8), "the answer to {}", reply.id);
                 }
             }
@@ -229,20 +231,20 @@ impl Client {
                 assert_eq!(id, 1 << 60);
                 self.pongs += 1;
             }
-            Message::Drain => self.is_told_to_drain = true,
+            Message::Drain => self.has_drain_notice = true,
             other => panic!("not for a client: {other:?}"),
         }
     }
 
-    /// The questions that went out whole and want an answer.
-    pub fn owed(&self, written: usize) -> impl Iterator<Item = u64> {
-        self.asked
+    /// Returns the requests that were sent completely and expect an answer.
+    pub fn outstanding(&self, written: usize) -> impl Iterator<Item = u64> {
+        self.requests
             .iter()
-            .filter(move |(_, asked)| !asked.one_way && asked.ends_at <= written)
+            .filter(move |(_, request)| !request.one_way && request.ends_at <= written)
             .map(|(id, _)| *id)
     }
 
-    /// The pings that went out whole.
+    /// Returns the number of pings that were sent completely.
     pub fn pings_sent(&self, written: usize) -> usize {
         self.pings.iter().filter(|ends_at| **ends_at <= written).count()
     }
@@ -251,7 +253,7 @@ impl Client {
         !self.out.is_empty()
     }
 
-    pub fn assert_everything_is_home(&mut self) {
+    pub fn assert_all_returned(&mut self) {
         self.out.clear(&mut self.pool);
         self.recv.clear(&mut self.pool);
         self.pool.collect();

@@ -1,8 +1,9 @@
-//! Two ends of a connection joined in memory, under a fake clock and the dice of a seed: short reads and writes,
-//! delays, resets, half closes, time that jumps, drains, cancellations, frames that nobody should send.
+//! Two ends of a connection joined in memory, under a fake clock and a seeded random generator: short reads and
+//! writes, delays, resets, half closes, clock jumps, drains, cancellations, invalid frames.
 //!
-//! After each run every call was answered exactly once or its connection had ended, nothing was answered that was
-//! not asked, and every buffer is home. `SIM_SEEDS` is how many seeds are run (2 000), `SIM_SEED` one to run alone.
+//! After each run, every call was answered exactly once or its connection had ended, every answer belongs to a
+//! request, and every buffer was returned. `SIM_SEEDS` is the number of seeds to run (2 000), `SIM_SEED` a single
+//! one.
 
 use std::collections::BTreeMap;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
@@ -18,9 +19,9 @@ use coreloop::conn::CloseReason;
 /// More steps than any run needs.
 const STEPS_MAX: usize = 200_000;
 
-/// What may happen in a run, thrown at its beginning, so that most runs end well.
-struct Character {
-    asks: usize,
+/// What may happen in a run, drawn at its start, so that most runs end well.
+struct Scenario {
+    requests: usize,
     may_reset: bool,
     may_drain: bool,
     may_break: bool,
@@ -46,14 +47,14 @@ fn limits(rng: &mut Rng) -> Limits {
     }
 }
 
-/// One run. Gives why the server's connection ended.
+/// Runs one simulation; returns why the server's connection ended.
 fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
     let mut rng = Rng::new(seed);
     let mut now = Instant::now();
     let limits = limits(&mut rng);
     let frame_bytes_max = limits.frame_bytes_max;
-    let character = Character {
-        asks: rng.below(60),
+    let scenario = Scenario {
+        requests: rng.below(60),
         may_reset: rng.one_in(10),
         may_drain: rng.one_in(6),
         may_break: rng.one_in(10),
@@ -68,41 +69,41 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
     let mut server = Server::new(limits, now);
     server.forgets_one_in = forgets_one_in;
     let mut client = Client::new(frame_bytes_max);
-    let (mut asks_left, mut steps, mut quiet) = (character.asks, 0, 0);
+    let (mut requests_left, mut steps, mut quiet) = (scenario.requests, 0, 0);
     let mut is_reset = false;
 
     while server.closed.is_none() || server.has_work() || !client.is_at_end {
         steps += 1;
         assert!(steps < STEPS_MAX, "the run does not end");
         let before = (up.total, down.total, server.accepted.len(), client.answered.len());
-        let may_ask = !client.is_hung_up && !client.is_told_to_drain && asks_left > 0;
+        let may_send = !client.is_hung_up && !client.has_drain_notice && requests_left > 0;
         match rng.below(20) {
-            0..3 if may_ask => {
-                asks_left -= 1;
-                client.ask(&mut rng, frame_bytes_max, &up);
+            0..3 if may_send => {
+                requests_left -= 1;
+                client.send_request(&mut rng, frame_bytes_max, &up);
             }
-            3 if may_ask && character.is_hostile => {
-                client.ask_what_is_refused(&mut rng, frame_bytes_max, &up);
-                asks_left -= 1;
+            3 if may_send && scenario.is_hostile => {
+                client.send_refused(&mut rng, frame_bytes_max, &up);
+                requests_left -= 1;
             }
-            4 if may_ask && rng.one_in(3) => client.ping(&up),
-            5 if may_ask && rng.one_in(2) => client.cancel(&mut rng),
-            6 if may_ask && character.may_break && rng.one_in(20) => client.break_it(&mut rng, &up),
-            7 if character.may_reset && rng.one_in(200) => {
+            4 if may_send && rng.one_in(3) => client.ping(&up),
+            5 if may_send && rng.one_in(2) => client.cancel(&mut rng),
+            6 if may_send && scenario.may_break && rng.one_in(20) => client.send_broken(&mut rng, &up),
+            7 if scenario.may_reset && rng.one_in(200) => {
                 is_reset = true;
                 (up.is_reset, down.is_reset) = (true, true);
             }
-            8 if character.may_drain && rng.one_in(60) && server.closed.is_none() => {
+            8 if scenario.may_drain && rng.one_in(60) && server.closed.is_none() => {
                 let server = &mut server;
                 server.conn.drain(&mut server.pool, now, &server.limits);
             }
-            9 if character.hangs_up_early && rng.one_in(100) => client.is_hung_up = true,
-            10 if character.may_jump && rng.one_in(60) => now += Duration::from_millis(6_000),
+            9 if scenario.hangs_up_early && rng.one_in(100) => client.is_hung_up = true,
+            10 if scenario.may_jump && rng.one_in(60) => now += Duration::from_millis(6_000),
             11 => now += Duration::from_millis(rng.below(20) as u64),
             12 => server.work(&mut rng, client.is_hung_up, now),
             _ => {}
         }
-        // Whoever is scheduled goes on; the others are delayed.
+        // The ends that are scheduled make progress; the others are delayed.
         if rng.one_in(2) {
             client.write(&mut rng, &mut up);
         }
@@ -124,14 +125,14 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
         if server.closed.is_none() {
             server.conn.check(&server.limits);
         }
-        if asks_left == 0 && !client.has_to_write() && rng.one_in(30) || client.is_at_end {
-            // Nothing more to ask; what is owed still comes.
+        if requests_left == 0 && !client.has_to_write() && rng.one_in(30) || client.is_at_end {
+            // The client sends nothing more; outstanding answers still arrive.
             client.is_hung_up = true;
         }
         let after = (up.total, down.total, server.accepted.len(), client.answered.len());
         quiet = if before == after { quiet + 1 } else { 0 };
         if quiet > 200 {
-            // Everybody waits for a time to come, or for work that nobody cancels.
+            // Both ends wait for a deadline, or for work that is never cancelled.
             quiet = 0;
             if server.has_work() {
                 server.work(&mut rng, true, now);
@@ -142,7 +143,7 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
     }
 
     let why = server.closed.clone().expect("it ended");
-    // The connection ended because nothing was left to do, not because somebody was late, lost or wrong.
+    // The connection ended because nothing was left to do, not because of a timeout, a loss or an error.
     let is_graceful = matches!(why, CloseReason::PeerClosed | CloseReason::Drained | CloseReason::Idle);
     if is_graceful && !is_reset {
         let unanswered = server.accepted.difference(&server.answered).count();
@@ -150,17 +151,17 @@ fn run(seed: u64, forgets_one_in: Option<usize>) -> CloseReason {
         assert_eq!(client.answered, server.answered, "{why}: answers were lost on the way");
     }
     if why == CloseReason::PeerClosed && !is_reset {
-        let owed = client.owed(up.total).filter(|id| !client.answered.contains(id)).count();
-        assert_eq!(owed, 0, "calls that went out whole were not answered");
+        let outstanding = client.outstanding(up.total).filter(|id| !client.answered.contains(id)).count();
+        assert_eq!(outstanding, 0, "calls that went out whole were not answered");
         assert_eq!(client.pongs, client.pings_sent(up.total), "a ping has a pong");
     }
     assert!(client.answered.is_subset(&server.answered));
     assert!(
-        client.is_to_blame || !matches!(why, CloseReason::Broken(_)),
+        client.is_at_fault || !matches!(why, CloseReason::Broken(_)),
         "{why}, and the client did nothing"
     );
-    server.assert_everything_is_home();
-    client.assert_everything_is_home();
+    server.assert_all_returned();
+    client.assert_all_returned();
     why
 }
 
@@ -170,7 +171,7 @@ fn number(name: &str) -> Option<u64> {
 }
 
 #[test]
-fn every_call_is_answered_once_whatever_the_seed() {
+fn every_call_is_answered_once() {
     if let Some(seed) = number("SIM_SEED") {
         println!("seed {seed}: {}", run(seed, None));
         return;
@@ -196,10 +197,10 @@ fn every_call_is_answered_once_whatever_the_seed() {
     }
 }
 
-/// The process is stopped for an hour while requests wait to be read and answers to be written: none of that makes the
-/// peer late.
+/// The process is stopped for an hour while requests wait to be read and answers to be written: that must not make
+/// the peer late.
 #[test]
-fn what_waits_while_the_clock_jumps_is_served() {
+fn waiting_requests_survive_a_clock_jump() {
     for seed in 0..500 {
         let mut rng = Rng::new(seed);
         let mut now = Instant::now();
@@ -213,7 +214,7 @@ fn what_waits_while_the_clock_jumps_is_served() {
             frame.extend([id as u8; 20]);
             frame
         };
-        // Nothing, a byte, a part or the whole of the first was read before; the rest waits.
+        // Nothing, one byte, a part, or all of the first frame was read before; the rest waits.
         let before = [0, 1, 2, 10, 51, 52][rng.below(6)];
         let first = frame(1);
         up.write(&first[..before]);

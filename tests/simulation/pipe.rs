@@ -1,4 +1,4 @@
-//! One direction of a connection: bytes under way, of which there may be so many, and its two ends.
+//! One direction of a connection: a bounded number of bytes in flight, and its two ends.
 
 use std::collections::VecDeque;
 
@@ -6,14 +6,14 @@ use std::collections::VecDeque;
 pub struct Pipe {
     bytes: VecDeque<u8>,
     capacity: usize,
-    /// Bytes taken in so far.
+    /// Bytes written so far.
     pub total: usize,
     /// The writer has closed it.
     pub is_closed: bool,
     pub is_reset: bool,
 }
 
-/// What a read found.
+/// The result of a read.
 #[derive(Debug, PartialEq)]
 pub enum Read {
     Bytes(usize),
@@ -27,7 +27,7 @@ impl Pipe {
         Pipe { capacity, ..Pipe::default() }
     }
 
-    /// Takes in as much as there is room for.
+    /// Writes as many bytes as there is room for; returns their number.
     pub fn write(&mut self, bytes: &[u8]) -> usize {
         assert!(!self.is_closed, "nothing is written after the end");
         let n = bytes.len().min(self.capacity - self.bytes.len());

@@ -1,4 +1,5 @@
-//! The dice: splitmix64 (Steele, Lea, Flood), so that a seed means the same run everywhere and for ever.
+//! A pseudo-random generator: splitmix64 (Steele, Lea, Flood), so that a seed gives the same run on every machine
+//! and in every version.
 
 pub struct Rng(u64);
 
@@ -15,12 +16,12 @@ impl Rng {
         z ^ (z >> 31)
     }
 
-    /// A number below `bound`, which is not 0.
+    /// Returns a number below `bound`, which is not 0.
     pub fn below(&mut self, bound: usize) -> usize {
         (self.next() % bound as u64) as usize
     }
 
-    /// True once in `times`.
+    /// Returns true once in `times` on average.
     pub fn one_in(&mut self, times: usize) -> bool {
         self.below(times) == 0
     }

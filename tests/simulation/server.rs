@@ -1,4 +1,5 @@
-//! The server's end: a connection driven as the reactor drives it, under an app that answers now, later or never.
+//! The server's end of the simulation: a connection driven as the reactor drives it, with an application that
+//! answers now, later or never.
 
 use std::collections::HashSet;
 use std::io::ErrorKind;
@@ -20,10 +21,10 @@ use crate::rng::Rng;
 pub const NOW: u32 = 1;
 /// Answered later, in any order.
 pub const LATER: u32 = 2;
-/// Answered when it is cancelled, and no sooner.
+/// Answered only when it is cancelled.
 pub const NEVER: u32 = 3;
 
-/// Work that goes on off the reactor.
+/// Work that continues outside the reactor.
 struct Work {
     slot: u32,
     id: u64,
@@ -38,16 +39,16 @@ pub struct Server {
     calls: Calls,
     stock: FreeList,
     work: Vec<Work>,
-    /// Bodies that a handler keeps beyond its call.
+    /// Bodies that a handler keeps after its call.
     kept: Vec<Chunk>,
-    /// The kernel said readable, and no read has said otherwise since.
+    /// The kernel reported the socket readable, and no read has found it empty since.
     is_readable: bool,
-    /// It is to be read in the next turn without an event.
+    /// To be read in the next turn without an event.
     is_again: bool,
     pub accepted: HashSet<u64>,
     pub answered: HashSet<u64>,
     pub closed: Option<CloseReason>,
-    /// Breaks the server on purpose: it forgets one reply in so many.
+    /// A deliberate fault: drops one reply in this many.
     pub forgets_one_in: Option<usize>,
 }
 
@@ -81,7 +82,7 @@ impl Server {
         self.conn.encode(Outgoing::Reply(reply), &mut self.pool, now, &self.limits);
     }
 
-    /// Reads and decodes within a budget, as a reactor does for a connection that is due.
+    /// Reads and decodes within a budget, as a reactor does for a ready connection.
     pub fn turn(&mut self, rng: &mut Rng, up: &mut Pipe, now: Instant) {
         if up.is_readable() {
             self.is_readable = true;
@@ -178,7 +179,8 @@ impl Server {
         }
     }
 
-    /// Some work ends: any, but what waits to be cancelled only if it was, or if nobody can cancel it any more.
+    /// Ends some work. Work that waits for its cancellation ends only if it was cancelled, or if it cannot be
+    /// cancelled any more.
     pub fn work(&mut self, rng: &mut Rng, is_giving_up: bool, now: Instant) {
         if self.work.is_empty() {
             return;
@@ -222,7 +224,7 @@ impl Server {
         }
     }
 
-    /// What follows whatever happened.
+    /// Runs the steps that follow every event.
     pub fn after(&mut self, up: &mut Pipe, down: &mut Pipe, now: Instant) {
         if self.closed.is_some() {
             return;
@@ -256,7 +258,7 @@ impl Server {
         [of_conn, self.calls.next_deadline()].into_iter().flatten().min()
     }
 
-    /// As the reactor does it: what can be written and what waits to be read come before the judgement.
+    /// Like the reactor, writes what can be written and reads what waits before it checks the timeouts.
     pub fn on_timer(&mut self, rng: &mut Rng, up: &mut Pipe, down: &mut Pipe, now: Instant) {
         if self.closed.is_some() {
             return;
@@ -278,8 +280,8 @@ impl Server {
         }
     }
 
-    /// The handlers let go of what they kept; every buffer must be home then.
-    pub fn assert_everything_is_home(&mut self) {
+    /// The handlers release the bodies that they kept; then every buffer must have been returned.
+    pub fn assert_all_returned(&mut self) {
         assert!(self.work.is_empty() && self.calls.is_empty());
         self.kept.clear();
         self.pool.collect();

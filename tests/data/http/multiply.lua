@@ -1,5 +1,5 @@
 -- wrk -t 1 -c 64 -d 2s -s multiply.lua http://127.0.0.1:6550
--- Each call multiplies 6 by 7; what is not answered 200 and 42 is counted.
+-- Each call multiplies 6 by 7; answers other than 200 with 42 are counted.
 wrk.method = "POST"
 wrk.path = "/Arith/Multiply"
 wrk.headers["Content-Type"] = "application/json"

@@ -1,11 +1,11 @@
-// Values in gob, written and checked by Go itself: the oracle of tests/codecs/gob_go.rs.
+// Gobcorpus writes and checks gob values with Go itself: the oracle of tests/codecs/gob_go.rs.
 //
 //	gobcorpus write SEED COUNT   writes COUNT records to standard output
-//	gobcorpus json SEED COUNT    writes the same values as encoding/json has them; nothing for those that it has not
-//	gobcorpus check SEED COUNT   reads as many, in the same order, and compares each with what it would have written
+//	gobcorpus json SEED COUNT    writes the same values in encoding/json; empty records for those that it cannot represent
+//	gobcorpus check SEED COUNT   reads COUNT records in the same order, and compares each with what write produces
 //
 // A record is the number of its type (one byte), the length of a gob stream (four bytes, big-endian) and the stream.
-// The generator is seeded, so that both runs know the same values.
+// The generator is seeded, so both runs produce the same values.
 package main
 
 import (
@@ -108,7 +108,7 @@ type Kinds struct {
 	Last   bool
 }
 
-// More than the receiver has, fewer, in another order.
+// Sent has more fields than the receiver, lacks some, and has another order.
 type Sent struct {
 	Extra map[string][]Inner
 	C     string
@@ -160,7 +160,7 @@ func (g Generator) string() string {
 	return string(text)
 }
 
-// full never gives a pointer to a zero, which Go itself turns into nil.
+// full never returns a pointer to a zero, which Go itself turns into nil.
 func (g Generator) full() string { return "." + g.string() }
 
 func list[T any](g Generator, most int, make func() T) []T {
@@ -301,7 +301,7 @@ func (g Generator) value(kind int) any {
 	}
 }
 
-// Got is what the receiver of Sent has of it.
+// Got is the type that receives Sent.
 type Got struct {
 	A int64
 	B float64
@@ -346,7 +346,7 @@ func check(in io.Reader, kind int, expected any, index int) {
 	if err := gob.NewDecoder(bytes.NewReader(stream)).Decode(got.Interface()); err != nil {
 		fatal("record %d, %T: %v\n% x", index, expected, err, stream)
 	}
-	// Once through Go, so that what Go itself does not tell apart (nil and empty, zones by name) does not count.
+	// Encode and decode once, to drop differences that gob does not keep (nil and empty, names of time zones).
 	var through bytes.Buffer
 	if err := gob.NewEncoder(&through).Encode(expected); err != nil {
 		fatal("encode %T: %v", expected, err)
@@ -377,7 +377,7 @@ func main() {
 		case "write":
 			write(out, i%kinds, value)
 		case "json":
-			// Infinities and complex numbers are an error there.
+			// json.Marshal fails for infinities and complex numbers.
 			text, err := json.Marshal(value)
 			if err != nil {
 				text = nil

@@ -11,7 +11,7 @@ import (
 	"sync"
 )
 
-// recorder keeps what is written to a connection.
+// recorder records what is written to a connection.
 type recorder struct {
 	net.Conn
 	lock    sync.Mutex
@@ -25,8 +25,8 @@ func (r *recorder) Write(bytes []byte) (int, error) {
 	return r.Conn.Write(bytes)
 }
 
-// meet has the process's gob encode so many types of its own first: their ids are taken, as in a program that did other
-// things before it called.
+// meet makes this process's gob encode count other types first: their ids are taken, as in a program that used gob before
+// its first call.
 func meet(count int) error {
 	for n := 0; n < count; n++ {
 		field := reflect.StructField{Name: "F" + strconv.Itoa(n), Type: reflect.TypeOf(0)}
@@ -38,7 +38,7 @@ func meet(count int) error {
 	return nil
 }
 
-// capture prints what Go's client and server say to each other, one call after the other.
+// capture prints what Go's client and server send to each other, one call after the other.
 func capture(types string) error {
 	count, err := strconv.Atoi(types)
 	if err != nil {
@@ -72,7 +72,7 @@ func capture(types string) error {
 		{"Arith.Add", more{map[string][]string{"x": {"y"}}, 7, 6}, new(int)},
 		{"Echo.Echo", "é世", new(string)},
 		{"Echo.Bytes", []byte{0, 1, 254, 255}, new([]byte)},
-		// No more than one score, or they come in any order.
+		// At most one score, since a map with several is written in any order.
 		{"Users.Get", uint64(7), new(User)},
 		{"Users.List", 1, new([]User)},
 		{"Nobody.Add", &Args{1, 2}, new(int)},

@@ -12,7 +12,7 @@ import (
 	"time"
 )
 
-// failures gathers what is not as it must be.
+// failures collects the checks that failed.
 type failures struct {
 	lock sync.Mutex
 	all  []string
@@ -24,7 +24,7 @@ func (f *failures) add(format string, values ...any) {
 	f.all = append(f.all, fmt.Sprintf(format, values...))
 }
 
-// same calls a method into a fresh value of want's type, and compares.
+// same calls a method with a new result of want's type, and compares the result.
 func (f *failures) same(client *rpc.Client, method string, argument, want any) {
 	reply := reflect.New(reflect.TypeOf(want))
 	if err := client.Call(method, argument, reply.Interface()); err != nil {
@@ -69,7 +69,7 @@ func check(protocol, address string) error {
 	if protocol != "jsonrpc" {
 		f.same(client, "Arith.Add", struct{ A int }{6}, 6)
 		f.same(client, "Arith.Add", struct{}{}, 0)
-		// Nothing of what was sent could be read.
+		// None of the fields that were sent could be read.
 		f.refused(client, "Arith.Add", struct{ X, Y int }{6, 7}, new(int),
 			"type mismatch: no fields matched compiling decoder for Args")
 	}
@@ -86,7 +86,7 @@ func check(protocol, address string) error {
 	for _, id := range []uint64{0, 1, 2, 3, 11, 99, 100, 1 << 40} {
 		want := newUser(id)
 		if protocol == "jsonrpc" {
-			// JSON tells an empty list and map from none; the services send them.
+			// JSON distinguishes empty lists and maps from null; the services send them empty.
 			if want.Tags == nil {
 				want.Tags = []string{}
 			}
@@ -106,7 +106,7 @@ func check(protocol, address string) error {
 	f.refused(client, "Nobody.Add", &Args{}, new(int), "rpc: can't find service Nobody.Add")
 	f.refused(client, "Arith.Nothing", &Args{}, new(int), "rpc: can't find method Arith.Nothing")
 	f.refused(client, "NoDot", &Args{}, new(int), "rpc: service/method request ill-formed: NoDot")
-	// After an error the connection is as good as before.
+	// The connection still works after an error.
 	f.same(client, "Arith.Add", &Args{1, 2}, 3)
 
 	f.outOfOrder(client)
@@ -139,7 +139,7 @@ func (f *failures) sameUser(client *rpc.Client, id uint64, want User) {
 	}
 }
 
-// outOfOrder has a quick call overtake a slow one on the same connection.
+// outOfOrder checks that a quick call overtakes a slow one on the same connection.
 func (f *failures) outOfOrder(client *rpc.Client) {
 	var slow, quick int
 	slowCall := client.Go("Echo.Sleep", 2000, &slow, make(chan *rpc.Call, 1))
@@ -158,7 +158,7 @@ func (f *failures) outOfOrder(client *rpc.Client) {
 	}
 }
 
-// manyInFlight has a thousand calls under way at once.
+// manyInFlight keeps a thousand calls in flight at once.
 func (f *failures) manyInFlight(client *rpc.Client) {
 	const count = 1000
 	replies := make([]int, count)
@@ -179,7 +179,7 @@ func (f *failures) manyInFlight(client *rpc.Client) {
 	}
 }
 
-// manyGoroutines share one client, as programs do.
+// manyGoroutines calls from many goroutines that share one client.
 func (f *failures) manyGoroutines(client *rpc.Client) {
 	var all sync.WaitGroup
 	for goroutine := 0; goroutine < 16; goroutine++ {
@@ -197,7 +197,7 @@ func (f *failures) manyGoroutines(client *rpc.Client) {
 	all.Wait()
 }
 
-// closeInMidCall leaves a server alone with a call; others must not notice.
+// closeInMidCall closes the connection during a call; other connections must not be affected.
 func (f *failures) closeInMidCall(protocol, address string) {
 	client, err := dial(protocol, address)
 	if err != nil {
@@ -218,7 +218,7 @@ func (f *failures) closeInMidCall(protocol, address string) {
 	}
 }
 
-// nothing calls methods that give back nothing, into whatever a caller may have for it.
+// nothing calls methods without a result, with every kind of result variable that a caller may use.
 func nothing(address string) error {
 	client, err := dial("jsonrpc", address)
 	if err != nil {
@@ -237,7 +237,7 @@ func nothing(address string) error {
 	}
 	f.same(client, "Nothing.Some", 7, 7)
 	f.same(client, "Nothing.Takes", struct{}{}, 1)
-	// What has no room for it is told so, and that is the end of the connection, as with every reply that does not fit.
+	// A result variable of another type gets an error and ends the connection, as with every reply that does not fit.
 	if err := client.Call("Nothing.None", 1, new(int)); err == nil || !strings.Contains(err.Error(), "reading body") {
 		f.add("Nothing.None into an int: got the error %v", err)
 	}

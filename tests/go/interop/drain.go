@@ -9,9 +9,9 @@ import (
 	"sync/atomic"
 )
 
-// drain keeps calling on each of so many connections until the server ends them, one call after the other and several at
-// once, and prints how many calls were answered. It prints a line when many calls are in flight. A call may only fail because its
-// connection has ended.
+// drain keeps calling on several connections until the server ends them, one call after the other and several at once,
+// and prints how many calls were answered. It prints a line when many calls are in flight. A call may fail only because
+// its connection has ended.
 func drain(protocol, address string) error {
 	const connections, depth, enough = 4, 3, 2000
 	var answered atomic.Int64

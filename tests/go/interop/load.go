@@ -9,7 +9,7 @@ import (
 	"time"
 )
 
-// load keeps DEPTH calls in flight on each of so many connections, and says how many ended in the time.
+// load keeps DEPTH calls in flight on each of CONNECTIONS connections, and prints how many completed in SECONDS.
 func load(protocol, address string, arguments []string) error {
 	connections, err := strconv.Atoi(arguments[0])
 	if err != nil {

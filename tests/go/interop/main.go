@@ -1,14 +1,14 @@
-// Interop holds what the standard library's net/rpc says to coreloop, and what it answers.
+// Interop tests coreloop against net/rpc of Go's standard library, as client and as server.
 //
 //	interop check PROTOCOL ADDR    calls every demo service and compares each answer
 //	interop serve PROTOCOL [ADDR]  serves the same services with net/rpc; prints `listening on ADDR`
-//	interop capture TYPES          prints both directions of a talk of net/rpc in gob, as hex, after meeting so many types
-//	interop nothing ADDR           calls methods of JSON-RPC that give back nothing
+//	interop capture TYPES          prints both directions of a net/rpc connection in gob, as hex, after TYPES other types were registered
+//	interop nothing ADDR           calls methods of JSON-RPC without a result
 //	interop drain PROTOCOL ADDR    calls until the server ends the connections; prints how many calls were answered
 //	interop load PROTOCOL ADDR CONNECTIONS DEPTH SECONDS [METHOD]
 //
-// PROTOCOL is gob, dialhttp or jsonrpc, and for serve also web: HTTP without net/rpc. ADDR may be unix:PATH. Nothing in the calls knows that
-// the other side is not Go's.
+// PROTOCOL is gob, dialhttp or jsonrpc, and for serve also web: HTTP without net/rpc. ADDR may be unix:PATH. The calls do
+// not depend on the other side being coreloop.
 package main
 
 import (
@@ -21,7 +21,7 @@ import (
 	"strings"
 )
 
-// split parts an address from its network.
+// split separates an address into network and address.
 func split(address string) (string, string) {
 	if path, isUnix := strings.CutPrefix(address, "unix:"); isUnix {
 		return "unix", path

@@ -7,12 +7,12 @@ import (
 	"time"
 )
 
-// Args are what Arith takes. The types are Go's own idea of coreloop's demo services.
+// Args are the arguments of Arith. The types are written in Go for coreloop's demo services.
 type Args struct {
 	A, B int
 }
 
-// Quotient is what Arith.Divide gives.
+// Quotient is the result of Arith.Divide.
 type Quotient struct {
 	Quo, Rem int
 }
@@ -44,19 +44,19 @@ func newUser(id uint64) User {
 // Arith is the demo service of that name, written for net/rpc.
 type Arith struct{}
 
-// Add gives the sum.
+// Add returns the sum.
 func (*Arith) Add(args *Args, reply *int) error {
 	*reply = args.A + args.B
 	return nil
 }
 
-// Multiply gives the product.
+// Multiply returns the product.
 func (*Arith) Multiply(args *Args, reply *int) error {
 	*reply = args.A * args.B
 	return nil
 }
 
-// Divide gives quotient and remainder.
+// Divide returns quotient and remainder.
 func (*Arith) Divide(args *Args, reply *Quotient) error {
 	if args.B == 0 {
 		return errors.New("divide by zero")
@@ -68,19 +68,19 @@ func (*Arith) Divide(args *Args, reply *Quotient) error {
 // Echo is the demo service of that name.
 type Echo struct{}
 
-// Echo gives its argument back.
+// Echo returns its argument.
 func (*Echo) Echo(text string, reply *string) error {
 	*reply = text
 	return nil
 }
 
-// Bytes gives its argument back.
+// Bytes returns its argument.
 func (*Echo) Bytes(bytes []byte, reply *[]byte) error {
 	*reply = bytes
 	return nil
 }
 
-// Sleep waits so many milliseconds.
+// Sleep waits for that many milliseconds.
 func (*Echo) Sleep(ms int, reply *int) error {
 	time.Sleep(time.Duration(ms) * time.Millisecond)
 	*reply = ms
@@ -90,13 +90,13 @@ func (*Echo) Sleep(ms int, reply *int) error {
 // Users is the demo service of that name.
 type Users struct{}
 
-// Get gives the user of that number.
+// Get returns the user with that number.
 func (*Users) Get(id uint64, reply *User) error {
 	*reply = newUser(id)
 	return nil
 }
 
-// List gives the first n users.
+// List returns the first n users.
 func (*Users) List(n int, reply *[]User) error {
 	if n < 0 || n > 100000 {
 		return errors.New("n out of range")
@@ -108,7 +108,7 @@ func (*Users) List(n int, reply *[]User) error {
 	return nil
 }
 
-// Square and Circle are what Shapes.Any gives in turn.
+// Square and Circle are the results of Shapes.Any.
 type Square struct {
 	Side int
 }
@@ -119,7 +119,7 @@ type Circle struct {
 	Caption string
 }
 
-// Holder has a value whose type is not known beforehand, so that gob defines it in the middle of the value.
+// Holder has an interface value, whose type gob defines in the middle of the value.
 type Holder struct {
 	First, Second any
 }
@@ -127,7 +127,7 @@ type Holder struct {
 // Shapes is a service of interfaces.
 type Shapes struct{}
 
-// Any gives two shapes.
+// Any returns two shapes.
 func (*Shapes) Any(n int, reply *Holder) error {
 	*reply = Holder{First: Square{Side: n}, Second: Circle{Radius: 0.5, Caption: "é"}}
 	return nil

@@ -1,4 +1,4 @@
-// What Go's clients leave out or write as null, against a server of ours: values jsonrpc ADDRESS.
+// Values tests fields that Go's clients omit or write as null against a coreloop server: values jsonrpc ADDRESS.
 package main
 
 import (
@@ -15,7 +15,7 @@ type Line struct {
 	Price float64 `json:"price,omitempty"`
 }
 
-// Order leaves out what is zero, or has it as null.
+// Order omits zero fields, or writes them as null.
 type Order struct {
 	Item  string           `json:"item,omitempty"`
 	Count *int64           `json:"count"`
@@ -26,7 +26,7 @@ type Order struct {
 	Stars uint8            `json:"stars,omitempty"`
 }
 
-// Answer is what the server understood.
+// Answer is what the server decoded.
 type Answer struct {
 	Text string `json:"text"`
 }
@@ -56,7 +56,7 @@ func main() {
 	ask(client, "Orders.Tell", &some, `"a" 7 ["":0, "":1.5] {} "":0 true 5`)
 	ask(client, "Orders.Tell", &Order{Lines: []*Line{nil}}, `"" 0 ["":0] {} "":0 false 3`)
 	ask(client, "Orders.Tell", (*Order)(nil), zero)
-	// A number that JSON does not have is that call's error; the connection goes on.
+	// A number that JSON cannot represent fails its call; the connection still works.
 	var mean float64
 	if err := client.Call("Orders.Mean", []float64{}, &mean); err == nil {
 		fmt.Println("the mean of nothing is", mean)

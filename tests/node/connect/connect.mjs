@@ -1,6 +1,6 @@
 // The Connect client (JSON, HTTP/1.1) against the demo services: `node connect.mjs http://127.0.0.1:PORT`.
 //
-// The messages are described here, at run time: nothing is generated. Scalars travel as protobuf's wrappers, whose JSON
+// The messages are described here at run time, without generated code. Scalars travel as protobuf's wrappers, whose JSON
 // is the bare value. A line is printed for each check; the first that fails ends the run.
 
 import assert from "node:assert/strict";
@@ -17,7 +17,7 @@ import { Code, ConnectError, createClient } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 
 const field = (name, number, type, more = {}) => ({ name, jsonName: name, number, type, label: Label.OPTIONAL, ...more });
-// With presence, as `optional` in a .proto file: a 0 is sent, where protobuf's JSON would leave it out.
+// With presence, as `optional` in a .proto file: a 0 is sent, where protobuf's JSON would omit it.
 const present = (name, number, type, oneofIndex) => field(name, number, type, { oneofIndex, proto3Optional: true });
 const method = (name, inputType, outputType, more = {}) => ({ name, inputType, outputType, ...more });
 const free = { options: { idempotencyLevel: Level.NO_SIDE_EFFECTS } };
@@ -133,7 +133,7 @@ const checks = {
     await fails(arith.divide({ A: 1, B: 0 }), Code.InvalidArgument, /^divide by zero$/);
     await fails(users.list({ value: -1 }), Code.OutOfRange, /^n out of range$/);
     await fails(arith.halve({ A: 1, B: 1 }), Code.Unimplemented, /Arith\.Halve/);
-    // What is left out is 0, as protobuf has it.
+    // An omitted field is 0, as in protobuf.
     await fails(arith.divide({ A: 1 }), Code.InvalidArgument, /^divide by zero$/);
   },
   "headers come back": async () => {
@@ -155,7 +155,7 @@ const checks = {
     assert.deepEqual((await Promise.all(sums)).map(({ value }) => value), sums.map((_, at) => BigInt(2 * at)));
   },
   "what protobuf's JSON leaves out or writes otherwise": async () => {
-    // A field without presence is left out when it is 0, and 64 bits are written as text.
+    // A field without presence is omitted when it is 0, and 64 bits are written as text.
     const [plain, wide] = [".Plain", ".Wide"].map((args) => createClient(servicesWith(args).getService("Arith"), transport));
     assert.equal((await plain.divide({ A: 0, B: 2 })).Quo, 0n);
     assert.equal((await wide.divide({ A: 6n, B: 2n })).Quo, 3n);

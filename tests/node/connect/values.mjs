@@ -1,4 +1,4 @@
-// The Connect client (JSON, HTTP/1.1) with what protobuf's JSON mapping has of its own: zeros that are left out,
+// The Connect client (JSON, HTTP/1.1) with the special cases of protobuf's JSON mapping: zeros that are omitted,
 // google.protobuf.Empty, NaN and infinities, 64 bits as text, bytes. `node values.mjs http://127.0.0.1:PORT`.
 
 import assert from "node:assert/strict";

@@ -1,6 +1,6 @@
 // The console page in a real Chromium, over the DevTools protocol on a pipe: `node console.mjs URL [SCREENSHOT.png]`.
 //
-// Calls Arith.Multiply by the page's own button, reads what the page shows, and looks at errors, the filter and links.
+// Calls Arith.Multiply by the page's own button, reads the page's output, and checks errors, the filter and links.
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -39,14 +39,14 @@ const ask = (method, params = {}, sessionId = undefined) => new Promise((resolve
 const run = async () => {
   const { targetId } = await ask("Target.createTarget", { url: "about:blank" });
   const { sessionId } = await ask("Target.attachToTarget", { targetId, flatten: true });
-  // What an expression gives, once it is a promise that is kept.
+  // The value of an expression; waits if it is a promise.
   const page = async (expression) => {
     const params = { expression, awaitPromise: true, returnByValue: true };
     const { result, exceptionDetails } = await ask("Runtime.evaluate", params, sessionId);
     assert.equal(exceptionDetails, undefined, exceptionDetails?.exception?.description);
     return result.value;
   };
-  // Waits in the page for its own changes; who waits in vain is ended by whoever started this.
+  // Waits in the page for its changes. There is no timeout here: the program that started this script has one.
   await ask("Page.addScriptToEvaluateOnNewDocument", { source: `const until = (holds) => new Promise((resolve) => {
     const look = () => holds() ? resolve(true) : setTimeout(look, 10);
     look();
@@ -96,7 +96,7 @@ const run = async () => {
   await ask("Browser.close");
 };
 
-// The browser's own children may write there for a moment after it has ended.
+// Child processes of the browser may still write there for a moment after it has ended.
 const removed = async (folder) => {
   for (let left = 50; ; left--) {
     try {

@@ -2,7 +2,7 @@
 //
 //   node jayson.mjs HOST:PORT
 //
-// Prints one line for each case that holds; the first that does not ends it.
+// Prints one line for each case that passes; the first failure ends the run.
 
 import assert from "node:assert/strict";
 import { createRequire } from "node:module";
