@@ -1,6 +1,6 @@
-//! A service with the attribute, and its typed client: `calculator [--once] [ADDR]`.
+//! A service defined with the attribute, and its typed client: `calculator [--once] [ADDR]`.
 //!
-//! With `--once` it ends when its own client has had its answers; without, at SIGTERM or Ctrl-C.
+//! With `--once` it ends after its own client has received its answers; otherwise at SIGTERM or Ctrl-C.
 
 use std::error::Error;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -10,7 +10,7 @@ use coreloop::poller::signals;
 use coreloop::{Code, Context, Server, Status};
 use serde::{Deserialize, Serialize};
 
-/// Two numbers; on the wire `{"A": …, "B": …}`.
+/// Two numbers; in JSON `{"A": …, "B": …}`.
 #[derive(Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
 struct Args {
@@ -25,13 +25,13 @@ struct Calculator {
 
 #[coreloop::service]
 impl Calculator {
-    /// Sum of the two. It takes no time at all, so it runs on the reactor's thread.
+    /// Returns the sum of the two. It takes almost no time, so it runs on the reactor's thread.
     #[rpc(inline)]
     fn add(&self, _cx: &Context, args: Args) -> Result<i64, Status> {
         args.a.checked_add(args.b).ok_or_else(|| Status::out_of_range("the sum does not fit"))
     }
 
-    /// A divided by B.
+    /// Returns A divided by B.
     fn divide(&self, _cx: &Context, args: Args) -> Result<i64, Status> {
         self.divided.fetch_add(1, Ordering::Relaxed);
         args.a.checked_div(args.b).ok_or_else(|| Status::invalid_argument("cannot divide"))

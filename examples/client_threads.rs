@@ -1,4 +1,4 @@
-//! Threads that share one client, deadlines, and what an error says: `client_threads`.
+//! Threads that share one client, deadlines, and the content of an error: `client_threads`.
 
 use std::error::Error;
 use std::thread;
@@ -14,13 +14,13 @@ struct Shop;
 
 #[coreloop::service]
 impl Shop {
-    /// What so many apples cost, in cents.
+    /// Returns the price of this many apples, in cents.
     #[rpc(inline)]
     fn price(&self, _cx: &Context, count: u32) -> Result<u32, Status> {
         count.checked_mul(40).ok_or_else(|| Status::out_of_range("we have not that many"))
     }
 
-    /// Waits for a delivery that is far away.
+    /// Waits for a delivery that takes long.
     #[rpc(blocking)]
     fn restock(&self, cx: &Context) -> Result<u32, Status> {
         cx.sleep(Duration::from_secs(60))?;
@@ -28,13 +28,13 @@ impl Shop {
     }
 }
 
-/// What there is to know of a call that failed, whatever the reason.
+/// Prints the result of a call: for a failure, all that is known about it.
 fn report(what: &str, result: Result<u32, CallError>) {
     match result {
         Ok(value) => println!("{what}: {value}"),
-        // The answer of the service itself.
+        // The error of the service itself.
         Err(CallError::Status(status)) => println!("{what}: the server says {status}"),
-        // Everything else has a code too, and tells whether calling again could repeat something.
+        // Every other error has a code too, and tells whether a repeated call could have a second effect.
         Err(error) => println!("{what}: {}, may have run: {}", error.code(), error.may_have_run()),
     }
 }
@@ -48,9 +48,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let client = Client::connect(&address)?;
     let shop = ShopClient::new(client.with_timeout(Duration::from_secs(10)));
     let sum: u64 = thread::scope(|scope| {
-        let ask =
+        let sum_of_prices =
             || -> Result<u64, CallError> { (0..CALLS).map(|count| Ok(u64::from(shop.price(&count)?))).sum() };
-        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(ask)).collect();
+        let threads: Vec<_> = (0..THREADS).map(|_| scope.spawn(sum_of_prices)).collect();
         threads.into_iter().map(|thread| thread.join().expect("it does not panic")).sum::<Result<_, _>>()
     })?;
     let stats = client.stats();
@@ -59,15 +59,15 @@ fn main() -> Result<(), Box<dyn Error>> {
     report("4 apples", shop.price(&4));
     report("too many", shop.price(&u32::MAX));
 
-    // The same connection, and less patience. The server hears of it, and its handler wakes.
-    let hasty = ShopClient::new(client.with_timeout(Duration::from_millis(20)));
-    match hasty.restock() {
-        // From the server, or from here: whoever looks at the clock first.
+    // The same connection with a shorter timeout. The server learns of the deadline, and wakes the handler.
+    let hurried = ShopClient::new(client.with_timeout(Duration::from_millis(20)));
+    match hurried.restock() {
+        // From the server or from the client, whichever sees the deadline pass first.
         Err(error) => println!("in a hurry: {}, may have run: {}", error.code(), error.may_have_run()),
         Ok(_) => return Err("a delivery within 20 ms".into()),
     }
 
-    // A client connects when it is first called; where nobody listens, that is when it is said.
+    // A client connects at its first call, so the error of a missing server appears there.
     let elsewhere = ShopClient::new(Client::builder("unix:/no/such/folder/socket").build()?);
     report("elsewhere", elsewhere.price(&1));
 

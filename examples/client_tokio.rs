@@ -1,6 +1,7 @@
 //! Calls that are awaited, here on tokio: `client_tokio`.
 //!
-//! A handle is a plain future. It needs nothing of the executor: the client's own thread brings the answer and wakes.
+//! A handle is a plain future. It works with any executor: the client's own thread receives the answer and wakes the
+//! task.
 
 use std::error::Error;
 use std::sync::mpsc::{self, Sender};
@@ -10,40 +11,40 @@ use coreloop::client::{CallError, Client};
 use coreloop::{Context, Server, Status};
 
 struct Library {
-    told: Sender<&'static str>,
+    events: Sender<&'static str>,
 }
 
 #[coreloop::service]
 impl Library {
-    /// How many pages a book has.
+    /// Returns the number of pages of a book.
     fn pages(&self, _cx: &Context, book: u32) -> Result<u32, Status> {
         if book < 100 { Ok(book * 10) } else { Err(Status::not_found(format!("no book {book}"))) }
     }
 
-    /// Waits until somebody brings it back, or nobody waits any more.
+    /// Waits until the book is returned, or the call is cancelled.
     #[rpc(blocking)]
     fn reserve(&self, cx: &Context, book: u32) -> Result<u32, Status> {
-        let _ = self.told.send("reserved");
+        let _ = self.events.send("reserved");
         let result = cx.sleep(Duration::from_secs(60));
-        let _ = self.told.send("the reservation was given up");
+        let _ = self.events.send("the reservation was given up");
         result.map(|()| book)
     }
 }
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (told, hears) = mpsc::channel();
-    let server = Server::builder().cores(1).service(Library { told }).listen("127.0.0.1:0").start()?;
+    let (events, received) = mpsc::channel();
+    let server = Server::builder().cores(1).service(Library { events }).listen("127.0.0.1:0").start()?;
     let address = server.addresses()[0].to_string();
     println!("listening on {address}");
 
-    // `connect` would wait on this thread; `build` does not, and `ready` says when there is a connection.
+    // `connect` would block this thread; `build` does not, and `ready` completes when the connection is open.
     let client = Client::builder(&address).build()?;
     client.ready().await?;
     let library = LibraryClient::new(client.clone());
     println!("one: {} pages", library.pages_start(&7).await?);
 
-    // A call is on its way when it is started, not when it is awaited.
+    // A call is sent when it is started, not when it is awaited.
     let calls: Vec<_> = (0..100).map(|book| library.pages_start(&book)).collect();
     let mut sum = 0;
     for call in calls {
@@ -54,7 +55,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (one, other) = tokio::join!(library.pages_start(&1), library.pages_start(&1000));
     println!("two: {} pages, and {}", one?, other.expect_err("there is no such book"));
 
-    // In a task: what it needs is a clone, which shares the connection.
+    // A task needs only a clone of the client, which shares the connection.
     let library = LibraryClient::new(client.clone());
     let task = tokio::spawn(async move {
         let pages = library.pages_start(&3).await?;
@@ -63,17 +64,17 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let (pages, library) = task.await??;
     println!("in a task: {pages} pages");
 
-    // Any timeout will do: it drops the handle, and that cancels the call at the server.
+    // Any timeout works: it drops the handle, which cancels the call on the server.
     let reserved = library.reserve_start(&5);
-    let hears = tokio::task::spawn_blocking(move || hears.recv().map(|_| hears)).await??;
+    let received = tokio::task::spawn_blocking(move || received.recv().map(|_| received)).await??;
     match tokio::time::timeout(Duration::from_millis(20), reserved).await {
         Err(_elapsed) => println!("nobody brought it back"),
         Ok(result) => return Err(format!("not what was expected: {result:?}").into()),
     }
-    let said = tokio::task::spawn_blocking(move || hears.recv()).await??;
-    println!("the server: {said}");
+    let event = tokio::task::spawn_blocking(move || received.recv()).await??;
+    println!("the server: {event}");
 
-    // The server's end waits for its threads; that is not for a thread of the executor.
+    // `shutdown` waits for the server's threads and must not block a thread of the executor.
     drop((library, client));
     tokio::task::spawn_blocking(move || server.shutdown()).await?;
     Ok(())

@@ -1,7 +1,7 @@
-//! Answers that come later, from another thread: `deferred`.
+//! Deferred answers, sent later by another thread: `deferred`.
 //!
-//! Callers knock and wait. Their replies go to a porter, a thread of this program, by way of a bounded queue; no
-//! thread of the server waits with them. One caller gives up before the porter comes, and the service hears of it.
+//! Callers knock and wait. Their replies go to a porter, a thread of this program, through a bounded queue; no thread
+//! of the server blocks. One caller gives up before the porter comes, and the service is notified.
 
 use std::error::Error;
 use std::sync::mpsc::{self, Sender, SyncSender};
@@ -27,9 +27,10 @@ impl Door {
     #[rpc(inline)]
     fn knock(&self, _cx: &Context, name: String, reply: Reply<String>) {
         let gave_up = self.gave_up.clone();
-        let who = name.clone();
-        // It runs on a thread of the blocking pool, once the caller has gone or its deadline has passed.
-        reply.on_cancel(move || drop(gave_up.send(who)));
+        let caller = name.clone();
+        // The callback runs on a thread of the blocking pool, once the caller has disconnected or its deadline has
+        // passed.
+        reply.on_cancel(move || drop(gave_up.send(caller)));
         if let Err(full) = self.waiting.try_send(Visitor { name, reply }) {
             let (mpsc::TrySendError::Full(visitor) | mpsc::TrySendError::Disconnected(visitor)) = full;
             visitor.reply.send(Err(Status::resource_exhausted("too many wait at the door")));
@@ -54,7 +55,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let address = server.addresses()[0].to_string();
     println!("listening on {address}");
 
-    // The impatient one: its deadline passes while nobody comes.
+    // This caller's deadline passes before the porter comes.
     let mut grace = Direct::connect(&address)?;
     grace.set_timeout(Some(Duration::from_millis(50)));
     match DoorClient::new(grace).knock(&"Grace".to_owned()) {
@@ -63,7 +64,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     }
     println!("{} gave up", leavers.recv_timeout(Duration::from_secs(10))?);
 
-    // The patient one, and the porter at last.
+    // This caller waits until the porter comes.
     let ada = thread::spawn(move || -> Result<String, CallError> {
         DoorClient::new(Direct::connect(&address)?).knock(&"Ada".to_owned())
     });
@@ -72,7 +73,7 @@ fn main() -> Result<(), Box<dyn Error>> {
 
     let stats = server.shutdown();
     println!("{} answer came too late", stats.late);
-    // The service has gone, and with it the queue's sending end.
+    // The service is dropped, and with it the sending end of the queue.
     porter.join().expect("it does not panic");
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! The server inside a program that has a life, threads and a configuration of its own: `embedding`.
+//! A server inside a program with its own work, threads and configuration: `embedding`.
 
 use std::error::Error;
 use std::sync::Arc;
@@ -9,7 +9,7 @@ use coreloop::client::Direct;
 use coreloop::config::{Config, Limits};
 use coreloop::{Context, Server, Status};
 
-/// What the program does; that it can also be asked over the network is a side matter.
+/// The program's own state, which it also serves over the network.
 #[derive(Default)]
 struct Plant {
     grown: AtomicU64,
@@ -18,7 +18,7 @@ struct Plant {
 
 #[coreloop::service]
 impl Plant {
-    /// How often it has grown.
+    /// Returns how often the plant has grown.
     #[rpc(inline, idempotent)]
     fn height(&self, _cx: &Context) -> Result<u64, Status> {
         Ok(self.grown.load(Ordering::Relaxed))
@@ -59,7 +59,7 @@ fn main() -> Result<(), Box<dyn Error>> {
         },
         ..Config::default()
     };
-    // From here on the server has its own threads; this one goes on.
+    // From here on the server has its own threads; this thread continues.
     let server = Server::builder().config(config).service_arc(plant.clone()).start()?;
     let address = server.addresses()[0].to_string();
     println!("listening on {address}");
@@ -67,7 +67,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let mut client = PlantClient::new(Direct::connect(&address)?);
     wait_beyond(&plant, client.height()?);
 
-    // A service that cannot serve for a while says so to whoever asks Health.Check.
+    // A temporarily unavailable service reports this through Health.Check.
     let json = coreloop::codec::Codec::Json;
     for serves in [false, true] {
         server.health().set("Plant", serves);
@@ -79,7 +79,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let height = stats.method("Plant.Height").ok_or("the method is registered")?;
     println!("{} connection, {} call of {}", stats.connections(), height.calls, height.name);
 
-    // Any thread may ask for the end; the one that waits for the server carries it out.
+    // Any thread may request the stop; the thread that waits for the server performs it.
     let stopper = server.stopper();
     thread::spawn(move || stopper.stop());
     let last = server.wait()?;

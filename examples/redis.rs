@@ -1,4 +1,4 @@
-//! PING, SET, GET and DEL in Redis's protocol, on the bare reactor: `redis [ADDR]`. What clients put in stays.
+//! PING, SET, GET and DEL of the Redis protocol, on the bare reactor: `redis [ADDR]`. Data is never evicted.
 use std::collections::HashMap;
 
 use coreloop::context::Peer;
@@ -24,7 +24,12 @@ impl Protocol for Resp {
     }
 }
 
-/// `*2\r\n$3\r\nGET\r\n$1\r\nk\r\n`, or words on a line. They are copied only once all of them are there.
+/// Parses `*2\r
+/// $3\r
+/// GET\r
+/// $1\r
+/// k\r
+/// `, or words on a line. Words are copied only once all of them are there.
 fn command(input: &[u8]) -> Result<Decoded<Words>, Decoded<Words>> {
     let (head, mut at) = line(input, 0)?;
     let mut words: Vec<&[u8]> = head.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
@@ -41,7 +46,7 @@ fn command(input: &[u8]) -> Result<Decoded<Words>, Decoded<Words>> {
     Ok(Decoded::Message { message: words.into_iter().map(<[u8]>::to_vec).collect(), consumed: at })
 }
 
-/// The line at `at`, and where the next one begins.
+/// Returns the line at `at`, and the position of the next one.
 fn line(input: &[u8], at: usize) -> Result<(&[u8], usize), Decoded<Words>> {
     match input[at..].iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') {
         Some(len) => Ok((input[at..at + len].trim_ascii_end(), at + len + 1)),

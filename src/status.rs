@@ -1,7 +1,7 @@
 //! The outcome of a call: gRPC's seventeen codes, a message for people, details for programs.
 //!
-//! The numbers and names are those of gRPC (`google.rpc.Code`), so that every protocol maps from one table.
-//! The mappings to what other protocols call them are in the same table, so that a code is never translated twice.
+//! The numbers and names are those of gRPC (`google.rpc.Code`). One table holds their counterparts in every other
+//! protocol, so that each mapping is defined once.
 
 use std::fmt;
 
@@ -16,33 +16,33 @@ macro_rules! codes {
             /// Every code, in the order of the numbers.
             pub const ALL: [Code; 17] = [$(Code::$variant,)*];
 
-            /// The code of that number, if there is one.
+            /// Returns the code with that number, if there is one.
             pub fn from_number(number: u32) -> Option<Code> {
                 match number { $($number => Some(Code::$variant),)* _ => None }
             }
 
-            /// The code's name in lower snake case, as the metrics spell it.
+            /// Returns the code's name in lower snake case, as used in metrics.
             pub fn name(self) -> &'static str {
                 match self { $(Code::$variant => $name,)* }
             }
 
-            /// The number of the code's error in JSON-RPC 2.0 (section 5.1 there): its own where there is one, else
-            /// in the range that is left to servers, -32000 less the number of the code.
+            /// Returns the code's error number in JSON-RPC 2.0 (section 5.1 there): the standard number if there is
+            /// one, else -32000 minus the code's number, in the range reserved for servers.
             pub fn jsonrpc_number(self) -> i32 {
                 match self { $(Code::$variant => $jsonrpc,)* }
             }
 
-            /// The code's name as the Connect protocol spells it: one letter of one name differs.
+            /// Returns the code's name in the Connect protocol; one name is spelled differently there.
             pub fn connect_name(self) -> &'static str {
                 match self { $(Code::$variant => $connect,)* }
             }
 
-            /// The code that the Connect protocol calls so.
+            /// Returns the code with that name in the Connect protocol.
             pub fn from_connect_name(name: &str) -> Option<Code> {
                 match name { $($connect => Some(Code::$variant),)* _ => None }
             }
 
-            /// The HTTP status that the Connect protocol maps the code to.
+            /// Returns the HTTP status to which the Connect protocol maps the code.
             pub fn http_status(self) -> u16 {
                 match self { $(Code::$variant => $http,)* }
             }
@@ -72,13 +72,13 @@ codes! {
 }
 
 impl Code {
-    /// The number on the wire.
+    /// Returns the number used by the protocols.
     pub fn number(self) -> u32 {
         self as u32
     }
 
-    /// What an HTTP status means when the body names no code: the Connect protocol's table for that case, which is not
-    /// the other one read backwards.
+    /// Returns the code for an HTTP status whose body names no code. This is the Connect protocol's table for that
+    /// case, which is not the inverse of [`http_status`](Code::http_status).
     pub fn from_http_status(status: u16) -> Code {
         match status {
             200 => Code::Ok,
@@ -92,16 +92,16 @@ impl Code {
     }
 }
 
-/// The numbers of JSON-RPC 2.0 that say what is wrong with a message, not with a call.
+/// The error numbers of JSON-RPC 2.0 for invalid messages (not for failed calls).
 pub mod jsonrpc {
-    /// It is not JSON.
+    /// The message is not JSON.
     pub const PARSE_ERROR: i32 = -32700;
-    /// It is JSON, but no request.
+    /// The message is JSON, but not a request.
     pub const INVALID_REQUEST: i32 = -32600;
 }
 
 impl Code {
-    /// The code of an error number of JSON-RPC 2.0. Numbers that are not in the table are `unknown`.
+    /// Returns the code of a JSON-RPC 2.0 error number. Numbers that are not in the table are `unknown`.
     pub fn from_jsonrpc_number(number: i64) -> Code {
         match i32::try_from(number) {
             Ok(jsonrpc::PARSE_ERROR | jsonrpc::INVALID_REQUEST) => Code::InvalidArgument,
@@ -120,17 +120,17 @@ impl fmt::Display for Code {
     }
 }
 
-/// How a call ended when it did not end well: the code, a message for people, details for programs.
+/// The failure of a call: the code, a message for people, details for programs.
 ///
-/// A handler returns it as its error; a client gets it back. `details` is opaque to coreloop and stays on this
-/// side of the wire unless the protocol has room for it (the native one has not).
+/// A handler returns it as its error; the client receives it. `details` is opaque to coreloop and is sent only if the
+/// protocol has a field for it (the native protocol has none).
 #[derive(Clone, PartialEq, Eq)]
 pub struct Status {
-    /// What kind of failure it is.
+    /// The kind of failure.
     pub code: Code,
-    /// What happened, for people: what was expected and what came.
+    /// What happened, for people: what was expected and what was found.
     pub message: String,
-    /// What happened, for programs; opaque bytes, empty if there are none.
+    /// Details for programs; opaque bytes, empty if there are none.
     pub details: Vec<u8>,
 }
 
@@ -156,12 +156,12 @@ constructors! {
 }
 
 impl Status {
-    /// A status of that code with this message and no details.
+    /// Creates a status with this code and message, and no details.
     pub fn new(code: Code, message: impl Into<String>) -> Status {
         Status { code, message: message.into(), details: Vec::new() }
     }
 
-    /// The same status with these details.
+    /// Returns the same status with these details.
     pub fn with_details(mut self, details: Vec<u8>) -> Status {
         self.details = details;
         self
@@ -183,7 +183,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn numbers_and_names_are_grpcs() {
+    fn numbers_and_names_match_grpc() {
         for (number, code) in Code::ALL.into_iter().enumerate() {
             assert_eq!(code.number() as usize, number);
             assert_eq!(Code::from_number(number as u32), Some(code));
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn jsonrpc_numbers_are_told_apart_and_come_back() {
+    fn jsonrpc_numbers_round_trip() {
         let standard = [(12, -32601), (3, -32602), (13, -32603)];
         for code in Code::ALL {
             let own = standard.iter().find(|(number, _)| *number == code.number());
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn connect_spells_one_code_otherwise_and_gives_each_a_status_of_http() {
+    fn connect_maps_every_code_to_a_name_and_http_status() {
         let differ: Vec<_> =
             Code::ALL.into_iter().filter(|code| code.name() != code.connect_name()).collect();
         assert_eq!(differ, [Code::Cancelled]);
@@ -233,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn a_status_says_its_code_and_its_message() {
+    fn a_status_displays_code_and_message() {
         assert_eq!(Status::not_found("no user 7").to_string(), "not_found: no user 7");
     }
 }

@@ -1,6 +1,6 @@
-//! [`Buf`], a lent buffer, and the home it returns to when dropped. Never decides what is kept: that is the pool's.
-//! A buffer keeps its pointer to the home even while it lies in a free list, so that lending and giving back move
-//! it and never touch the count. Read `pool.rs` next, or `chunk.rs` for the shared form.
+//! [`Buf`], a lent buffer, and the return path to its pool. The pool decides which buffers it keeps. A buffer keeps
+//! its pointer to [`Home`] even in a free list, so that lending and giving back move the pointer and never touch the
+//! reference count. Read `pool.rs` next, or `chunk.rs` for the shared form.
 
 use std::fmt;
 use std::ops::Range;
@@ -9,34 +9,35 @@ use crate::chunk::Chunk;
 use crate::class::LARGEST_BYTES;
 use crate::sync::{Arc, AtomicU64, Entry, Ordering};
 
-/// A buffer lent by a [`Pool`](crate::Pool): unique, initialised, and sent home when dropped, on whatever thread.
+/// A buffer lent by a [`Pool`](crate::Pool): unique, initialised, and returned when it is dropped, on any thread.
 ///
-/// Memory is zeroed once, when first allocated, and reused without clearing: a lent buffer shows bytes of earlier
-/// use, so hand on only what was written into it. On the owner's thread prefer
+/// Memory is zeroed once, when it is allocated, and reused without clearing: a lent buffer contains bytes of earlier
+/// use, so pass on only the bytes written into it. On the owner's thread prefer
 /// [`Pool::give_back`](crate::Pool::give_back), which is cheaper than a drop.
 pub struct Buf {
-    /// One word, so that lending, giving back and keeping it move one word. `None` is the empty buffer.
+    /// One word, so that lending, giving back and keeping a buffer moves one word. `None` is the empty buffer.
     block: Option<Box<Block>>,
 }
 
-/// The memory itself. It never changes its address, nor its size.
+/// The memory of a buffer. Its address and size never change.
 pub(crate) struct Block {
     memory: Box<[u8]>,
-    /// `None` for memory that no pool counts, and on the way home.
+    /// `None` for memory that belongs to no pool, and while the block is in the return lane.
     home: Option<Arc<Home>>,
 }
 
-/// What outlives the pool for as long as a buffer is out: the way back, and a count of those that did not find it.
+/// The part of the pool that outlives it while buffers are out: the return lane, and a count of buffers freed
+/// instead.
 pub(crate) struct Home {
     lane: Entry<Box<Block>>,
-    /// Buffers freed where they were dropped.
+    /// Buffers that were freed where they were dropped.
     lost: AtomicU64,
-    /// Bytes of those.
+    /// Bytes of these buffers.
     lost_bytes: AtomicU64,
 }
 
 impl Buf {
-    /// No memory at all.
+    /// Creates the empty buffer, without memory.
     pub(crate) const fn none() -> Buf {
         Buf { block: None }
     }
@@ -45,31 +46,31 @@ impl Buf {
         Buf { block: Some(Box::new(Block { memory: memory.into_boxed_slice(), home })) }
     }
 
-    /// A block that came by the lane.
+    /// Creates a buffer from a block taken from the return lane.
     pub(crate) fn at_home(mut block: Box<Block>, home: &Arc<Home>) -> Buf {
         block.home = Some(Arc::clone(home));
         Buf { block: Some(block) }
     }
 
-    /// Whether this is the empty buffer.
+    /// Returns whether this is the empty buffer.
     #[inline]
     pub(crate) fn is_none(&self) -> bool {
         self.block.is_none()
     }
 
-    /// Bytes it holds.
+    /// Returns the number of bytes that the buffer holds.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.as_slice().len()
     }
 
-    /// The whole capacity.
+    /// Returns the whole capacity.
     #[inline]
     pub fn as_slice(&self) -> &[u8] {
         self.block.as_ref().map_or(&[], |block| &block.memory)
     }
 
-    /// The whole capacity, to be written.
+    /// Returns the whole capacity for writing.
     #[inline]
     pub fn as_mut_slice(&mut self) -> &mut [u8] {
         self.block.as_mut().map_or(&mut [], |block| &mut block.memory)
@@ -79,19 +80,19 @@ impl Buf {
     ///
     /// # Panics
     ///
-    /// When `range` does not lie within the capacity.
+    /// Panics if `range` is not within the capacity.
     pub fn into_chunk(self, range: Range<usize>) -> Chunk {
         Chunk::of(Arc::new(self), range)
     }
 
-    /// Whether `home` lent it.
+    /// Returns whether the pool of `home` lent this buffer.
     #[inline]
     pub(crate) fn is_from(&self, home: &Arc<Home>) -> bool {
         let own = self.block.as_ref().and_then(|block| block.home.as_ref());
         own.is_some_and(|own| Arc::ptr_eq(own, home))
     }
 
-    /// Gives the memory to the allocator instead of sending it home. The caller does the counting.
+    /// Frees the memory instead of returning it to the pool. The caller updates the counters.
     pub(crate) fn free(mut self) {
         self.block = None;
     }
@@ -127,14 +128,14 @@ impl Home {
         Home { lane, lost: AtomicU64::new(0), lost_bytes: AtomicU64::new(0) }
     }
 
-    /// The block travels without its pointer to this home: otherwise blocks lying in the lane would keep the lane
-    /// alive, and never be freed.
+    /// The block is sent without its pointer to `Home`: otherwise blocks in the lane would keep the lane alive, and
+    /// would never be freed.
     fn take_back(&self, block: Box<Block>) {
         let bytes = block.memory.len();
-        // The pool would only free what is above the largest class: better here, off the reactor's thread.
+        // The pool frees blocks above the largest class anyway: do it here, off the reactor's thread.
         let refused = if bytes > LARGEST_BYTES { Err(block) } else { self.lane.try_send(block) };
         if refused.is_err() {
-            // Relaxed: plain counts that order nothing.
+            // Relaxed: counters only, no ordering is needed.
             self.lost.fetch_add(1, Ordering::Relaxed);
             self.lost_bytes.fetch_add(bytes as u64, Ordering::Relaxed);
         }

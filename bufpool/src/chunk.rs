@@ -1,6 +1,6 @@
-//! [`Chunk`], a shared read-only slice that may cross threads. Never writes, never copies.
-//! The counted thing is the [`Buf`] itself: when the last chunk goes, its drop runs, and sends the memory home.
-//! Read `buf.rs` for the way home.
+//! [`Chunk`], a shared read-only slice that may cross threads. It never writes and never copies. The
+//! reference-counted value is the [`Buf`] itself: when the last chunk is dropped, the drop of the buffer returns the
+//! memory to its pool. Read `buf.rs` for the return path.
 
 use std::fmt;
 use std::ops::{Deref, Range};
@@ -8,10 +8,10 @@ use std::ops::{Deref, Range};
 use crate::buf::Buf;
 use crate::sync::Arc;
 
-/// A shared, read-only slice of a buffer. Clones and slices share the memory; the last one to be dropped, on
-/// whatever thread, sends it home to its pool.
+/// A shared, read-only slice of a buffer. Clones and slices share the memory; dropping the last of them, on any
+/// thread, returns the memory to its pool.
 ///
-/// A small chunk holds the whole of the buffer it was cut from: copy what is kept for long.
+/// A small chunk keeps the whole buffer alive: copy data that is kept for long.
 ///
 /// ```
 /// use coreloop_bufpool::{Chunk, Pool, PoolConfig};
@@ -42,18 +42,18 @@ enum Source {
 }
 
 impl Chunk {
-    /// No bytes, and no allocation.
+    /// Creates an empty chunk, without an allocation.
     pub const fn empty() -> Chunk {
         Chunk(Source::Fixed(&[]))
     }
 
-    /// Shares `range` of `buf`. Panics when it does not lie within.
+    /// Creates a chunk that shares `range` of `buf`. Panics if `range` is not within the capacity.
     pub(crate) fn of(buf: Arc<Buf>, range: Range<usize>) -> Chunk {
         assert!(range.start <= range.end && range.end <= buf.capacity(), "range outside of the buffer");
         Chunk(Source::Shared { buf, start: range.start, end: range.end })
     }
 
-    /// Bytes in it.
+    /// Returns the number of bytes.
     #[inline]
     pub fn len(&self) -> usize {
         match &self.0 {
@@ -62,17 +62,17 @@ impl Chunk {
         }
     }
 
-    /// Whether there are none.
+    /// Returns whether the chunk is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.len() == 0
     }
 
-    /// A part of it, sharing the memory. An empty part shares nothing.
+    /// Returns a part of the chunk that shares its memory. An empty part shares nothing.
     ///
     /// # Panics
     ///
-    /// When `range` does not lie within.
+    /// Panics if `range` is not within the chunk.
     pub fn slice(&self, range: Range<usize>) -> Chunk {
         assert!(range.start <= range.end && range.end <= self.len(), "range outside of the chunk");
         if range.is_empty() {
@@ -95,11 +95,12 @@ impl Chunk {
         }
     }
 
-    /// The buffer, if this was the last that shared it.
+    /// Returns the buffer, if this was the last chunk that shared it.
     pub(crate) fn into_buf(self) -> Option<Buf> {
         match self.0 {
             Source::Fixed(_) => None,
-            // A failed try hands the pointer back; if it has become the last by then, its drop sends it home.
+            // A failed attempt returns the pointer; if it has become the last one by then, its drop returns the
+            // memory.
             Source::Shared { buf, .. } => Arc::try_unwrap(buf).ok(),
         }
     }
@@ -130,7 +131,7 @@ impl Default for Chunk {
     }
 }
 
-/// The whole capacity of the buffer.
+/// The chunk covers the whole capacity of the buffer.
 impl From<Buf> for Chunk {
     fn from(buf: Buf) -> Chunk {
         let capacity = buf.capacity();
@@ -138,7 +139,7 @@ impl From<Buf> for Chunk {
     }
 }
 
-/// Takes the memory over, without a copy; the last drop frees it.
+/// Takes ownership of the memory without a copy; dropping the last chunk frees it.
 impl From<Vec<u8>> for Chunk {
     fn from(bytes: Vec<u8>) -> Chunk {
         if bytes.is_empty() { Chunk::empty() } else { Chunk::from(Buf::new(bytes, None)) }
@@ -167,7 +168,7 @@ impl Eq for Chunk {}
 
 impl fmt::Debug for Chunk {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Not the bytes: they are a peer's, and may be many.
+        // Not the bytes: they are peer data and can be large.
         f.debug_struct("Chunk").field("len", &self.len()).finish_non_exhaustive()
     }
 }

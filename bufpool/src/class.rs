@@ -1,25 +1,25 @@
-//! Size classes: which buffer serves a request for a number of bytes. Pure arithmetic, no memory.
-//! Four times from one class to the next: few lists, and a growing frame is moved seldom.
-//! Read [`crate::Pool`] next, which keeps one free list per class.
+//! Size classes: the buffer size for a requested number of bytes. Pure arithmetic, no memory. Each class is four
+//! times the one before: few lists, and a growing frame is rarely moved. Read [`crate::Pool`] next, which keeps one
+//! free list per class.
 
-/// Capacities of pooled buffers, in bytes, smallest first. A request above the last one is served exactly,
-/// and its memory is freed instead of kept.
+/// Capacities of pooled buffers, in bytes, smallest first. A larger request gets exactly its size, and its memory is
+/// freed when it is returned.
 pub const CLASS_BYTES: [usize; CLASSES] = [256, 1 << 10, 4 << 10, 16 << 10, 64 << 10, 256 << 10, 1 << 20];
 
 pub(crate) const CLASSES: usize = 7;
 pub(crate) const LARGEST_BYTES: usize = CLASS_BYTES[CLASSES - 1];
 
-/// The class that holds `bytes`, or some number from [`CLASSES`] up when none does.
+/// Returns the class that holds `bytes`; [`CLASSES`] or more if no class does.
 ///
-/// Class `i` holds `1 << (8 + 2 * i)` bytes, so it is found from the bit length of `bytes - 1`, without a
-/// search or a branch: 8 bits or fewer are class 0, 9 and 10 are class 1, and so on.
+/// Class `i` holds `1 << (8 + 2 * i)` bytes, so the bit length of `bytes - 1` gives the class without a search or a
+/// branch: 8 bits or fewer are class 0, 9 and 10 are class 1, and so on.
 #[inline]
 pub(crate) fn class_of(bytes: usize) -> usize {
     let bits = usize::BITS - (bytes.saturating_sub(1) | 0xff).leading_zeros();
     (bits as usize - 7) / 2
 }
 
-/// The capacity in bytes of the buffer that [`Pool::lend`](crate::Pool::lend) answers `bytes_min` with.
+/// Returns the capacity in bytes of the buffer that [`Pool::lend`](crate::Pool::lend) returns for `bytes_min`.
 ///
 /// ```
 /// assert_eq!(coreloop_bufpool::capacity_for(1_000), 1_024);

@@ -1,19 +1,19 @@
-//! Memory for one reactor thread: pooled buffers to receive into, shared slices that find their way home from
-//! any thread, and the queue of what waits to be written.
+//! Memory for one reactor thread: pooled receive buffers, shared slices that return to their pool from any thread,
+//! and the queue of bytes that wait to be written.
 //!
-//! Nothing here knows sockets, clocks, threads or protocols: callers read, write and pass `now` in. Read
+//! Nothing here depends on sockets, clocks, threads or protocols: the caller reads, writes and passes `now`. Read
 //! [`Pool`] first (the owner of memory), then [`RecvBuf`] (bytes in), then [`WriteQueue`] (bytes out).
 //!
 //! ```text
 //!   Pool ──lend──▶ Buf ──into_chunk / RecvBuf::cut──▶ Chunk ──clone──▶ Chunk … on any thread
 //!    ▲              │                                   │
 //!    │◀─give_back───┘ (owner's thread: no atomics)      │ last drop
-//!    │◀─collect──────── bounded lane home ◀─────────────┘
+//!    │◀─collect──────── bounded return lane ◀───────────┘
 //! ```
 //!
 //! # Example
 //!
-//! A connection that echoes what it gets, without the socket:
+//! A connection that echoes its input, without the socket:
 //!
 //! ```
 //! use std::io::IoSlice;
@@ -23,12 +23,12 @@
 //! let mut received = RecvBuf::new();
 //! let mut queue = WriteQueue::new();
 //!
-//! // A read: the kernel would fill this space.
+//! A read: the kernel would fill this space.
 //! let space = received.read_space(&mut pool, 64 * 1024);
 //! space[..5].copy_from_slice(b"hello");
 //! received.filled(5);
 //!
-//! // Decode and answer, then give the memory back.
+//! Decode and answer, then return the memory.
 //! queue.put_pair(&mut pool, b"you said: ", received.bytes());
 //! received.consume(5);
 //! received.settle(&mut pool, 0);

@@ -1,12 +1,12 @@
-//! The way home, in every interleaving that loom finds: `RUSTFLAGS="--cfg loom" cargo test --lib --release`.
-//! Each buffer must be returned or freed exactly once, and the counts must say which. Ownership rules out a second
-//! time; what is checked here is that none is forgotten, in the lane or in the counts.
+//! The return path in every interleaving that loom finds: `RUSTFLAGS="--cfg loom" cargo test --lib --release`. Each
+//! buffer must be returned or freed exactly once, and the counters must record which. Ownership excludes a second
+//! time; these tests check that no buffer is forgotten, in the lane or in the counters.
 
 use loom::thread;
 
 use crate::{Chunk, Pool, PoolConfig, RecvBuf};
 
-/// As small as it can be: loom's work grows with every step.
+/// As small as possible: loom's work grows with every step.
 fn pool(lane_len: usize) -> Pool {
     Pool::new(PoolConfig { retained_bytes_max: 512, shrink_after_ms: 0, lane_len })
 }
@@ -16,9 +16,9 @@ fn chunks(pool: &mut Pool, count: usize) -> Vec<Chunk> {
 }
 
 #[test]
-fn chunks_dropped_on_two_threads_come_home_while_the_pool_collects_and_shrinks() {
+fn chunks_dropped_on_two_threads_return_during_collect_and_shrink() {
     loom::model(|| {
-        // One place in the lane: the second to arrive may find it full.
+        // Capacity 1: the second buffer may find the lane full.
         let mut pool = pool(1);
         let mut threads = Vec::new();
         for chunk in chunks(&mut pool, 2) {
@@ -38,7 +38,7 @@ fn chunks_dropped_on_two_threads_come_home_while_the_pool_collects_and_shrinks()
 }
 
 #[test]
-fn two_halves_of_one_buffer_bring_it_home_once() {
+fn two_chunks_of_a_buffer_return_it_once() {
     loom::model(|| {
         let mut pool = pool(2);
         let whole = pool.lend(256).into_chunk(0..256);
@@ -54,7 +54,7 @@ fn two_halves_of_one_buffer_bring_it_home_once() {
 }
 
 #[test]
-fn chunks_dropped_while_the_pool_goes_are_freed_and_accounted_for() {
+fn chunks_dropped_during_pool_drop_are_counted() {
     loom::model(|| {
         let mut pool = pool(1);
         let home = pool.home();
@@ -63,19 +63,19 @@ fn chunks_dropped_while_the_pool_goes_are_freed_and_accounted_for() {
             threads.push(thread::spawn(move || drop(chunk)));
         }
         pool.collect();
-        // Read before the losses it does not yet know of, so that those can only add to it.
+        // Read before the losses that it does not include yet, so that those can only add to it.
         let lost_before = home.lost();
         let returned = pool.stats().returned_remotely;
         drop(pool);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
         assert!(home.lost() >= lost_before);
         assert_eq!(returned + home.lost() + home.closed_with() as u64, 2);
-        // loom reports it if a pointer to the home is leaked.
+        // loom reports a leaked pointer to `Home`.
     });
 }
 
 #[test]
-fn a_settling_receive_buffer_and_the_last_chunk_of_its_memory_agree_who_returns_it() {
+fn settle_and_last_chunk_return_the_memory_once() {
     loom::model(|| {
         let mut pool = pool(1);
         let mut received = RecvBuf::new();

@@ -1,6 +1,6 @@
-//! [`Pool`]: the free lists of one reactor thread, what they keep, and when they let go.
-//! Never locks, never waits, reads no clock. The hot pair is `lend` and `give_back`: a pop and a push, two counters
-//! each; every other count is derived when asked for. Read `recv.rs` and `write.rs` for its two users.
+//! [`Pool`]: the free lists of one reactor thread, and the rules for keeping and freeing buffers. It never locks,
+//! never waits and reads no clock. The hot pair is `lend` and `give_back`: a pop and a push, two counters each; every
+//! other counter is derived on request. Read `recv.rs` and `write.rs` for its two users.
 
 use std::time::{Duration, Instant};
 
@@ -10,14 +10,15 @@ use crate::class::{CLASS_BYTES, CLASSES, capacity_for, class_of};
 use crate::config::{PoolConfig, PoolStats};
 use crate::sync::{Arc, Exit, lane};
 
-/// Idle buffers that one call of [`Pool::shrink`] may free, so that no turn pays for a whole burst.
+/// Maximum number of idle buffers freed by one call of [`Pool::shrink`], so that no turn pays for a whole burst.
 const SHRINK_BUFS_MAX: usize = 1_024;
 
-/// The buffers of one reactor thread, in size classes ([`CLASS_BYTES`]).
+/// A pool of buffers for one reactor thread, in size classes ([`CLASS_BYTES`]).
 ///
-/// Free lists are last in, first out: the buffer lent next is the one used last, still in the cache. The pool may be
-/// moved to another thread, but belongs to one at a time; buffers dropped elsewhere come back by a bounded lane, and
-/// [`collect`](Pool::collect) takes them in. Memory still out when the pool goes is freed where it is dropped.
+/// Free lists are last in, first out: the buffer lent next is the most recently used one, still in the cache. The
+/// pool may be moved to another thread, but belongs to one at a time; buffers dropped on other threads return through
+/// a bounded lane, and [`collect`](Pool::collect) takes them in. Memory that is still lent when the pool is dropped
+/// is freed where it is dropped.
 ///
 /// ```
 /// use coreloop_bufpool::{Pool, PoolConfig};
@@ -33,10 +34,10 @@ pub struct Pool {
     home: Arc<Home>,
     lane: Exit<Box<Block>>,
     config: PoolConfig,
-    /// When the period began that the low-water marks speak of; `None` before the first shrink.
+    /// Start of the period that the low-water marks cover; `None` before the first shrink.
     period_from: Option<Instant>,
 
-    // The counts. Two identities spare the hot path the others:
+    // The counters. Two identities derive the others, so that the hot path does not maintain them:
     //   buffers: hits + misses   = outstanding + came_home + lost
     //   bytes:   allocated_bytes = outstanding + retained + freed + lost
     hits: u64,
@@ -54,12 +55,12 @@ pub struct Pool {
 #[derive(Default)]
 struct List {
     idle: Vec<Buf>,
-    /// The fewest that were idle at any moment of this period: that number was not needed. `idle_min <= idle.len()`.
+    /// The minimum number of idle buffers in this period: that many were not needed. `idle_min <= idle.len()`.
     idle_min: usize,
 }
 
 impl Pool {
-    /// An empty pool. Reserves the lane home, and nothing else.
+    /// Creates an empty pool. Reserves only the return lane.
     pub fn new(config: PoolConfig) -> Pool {
         let (entry, exit) = lane(config.lane_len.max(1));
         Pool {
@@ -83,12 +84,11 @@ impl Pool {
     /// Lends a buffer of the smallest class that holds `bytes_min`. Above the largest class, exactly `bytes_min`
     /// bytes are allocated, and freed when they are returned.
     ///
-    /// A length that a peer declares must be checked against its limit before it gets here: this allocates what it
-    /// is asked for.
+    /// Check a length declared by a peer against its limit before this call: it allocates any size it is given.
     ///
     /// # Panics
     ///
-    /// When `bytes_min` exceeds `isize::MAX`. Memory that the allocator cannot supply aborts the process, as
+    /// Panics if `bytes_min` exceeds `isize::MAX`. If the allocator cannot supply the memory, the process aborts, as
     /// everywhere in Rust.
     #[inline]
     pub fn lend(&mut self, bytes_min: usize) -> Buf {
@@ -113,7 +113,7 @@ impl Pool {
         buf
     }
 
-    /// Takes a buffer back, on the owner's thread. One that another pool lent is sent to its own home.
+    /// Takes a buffer back, on the owner's thread. A buffer of another pool is returned to that pool.
     #[inline]
     pub fn give_back(&mut self, buf: Buf) {
         if !buf.is_from(&self.home) {
@@ -123,16 +123,16 @@ impl Pool {
         self.keep(buf);
     }
 
-    /// Drops a chunk on the owner's thread: if it was the last to share its memory, that goes straight to the free
-    /// list instead of through the lane.
+    /// Drops a chunk on the owner's thread: if it was the last that shared its memory, the memory goes directly to
+    /// the free list instead of through the return lane.
     pub fn give_back_chunk(&mut self, chunk: Chunk) {
         if let Some(buf) = chunk.into_buf() {
             self.give_back(buf);
         }
     }
 
-    /// Takes in what came home from other threads. Meant for once per turn: two loads when nothing came. Takes at
-    /// most a lane's length at a time, so that busy droppers cannot hold the turn.
+    /// Takes in the buffers returned by other threads. Call it once per turn: it costs two loads if there are none.
+    /// Takes at most a lane's length at a time, so that busy threads cannot extend the turn.
     #[inline]
     pub fn collect(&mut self) {
         if !self.lane.is_empty() {
@@ -150,9 +150,9 @@ impl Pool {
         }
     }
 
-    /// Frees the buffers that lay idle all through the last period of `shrink_after_ms`, the coldest first. Returns
-    /// the bytes given back to the allocator. Cheap when the period is not over; at most 1024 buffers go in one
-    /// call, the rest in the next ones.
+    /// Frees the buffers that were idle all through the last period of `shrink_after_ms`, the least recently used
+    /// first. Returns the number of bytes freed. Cheap if the period is not over; one call frees at most 1024
+    /// buffers, the next calls free the rest.
     pub fn shrink(&mut self, now: Instant) -> usize {
         let from = *self.period_from.get_or_insert(now);
         if now.saturating_duration_since(from) < Duration::from_millis(self.config.shrink_after_ms) {
@@ -171,7 +171,7 @@ impl Pool {
         if left > 0 {
             for list in &mut self.lists {
                 list.idle_min = list.idle.len();
-                // The list itself is memory, too: a word for each buffer of a past burst.
+                // The list itself uses memory, too: a word for each buffer of a past burst.
                 if list.idle.capacity() > 64 && list.idle.capacity() / 4 > list.idle.len() {
                     list.idle.shrink_to(2 * list.idle.len());
                 }
@@ -181,7 +181,7 @@ impl Pool {
         freed_bytes
     }
 
-    /// The counts at this moment.
+    /// Returns the current counters.
     pub fn stats(&self) -> PoolStats {
         let (lost, lost_bytes) = (self.home.lost(), self.home.lost_bytes());
         let freed_bytes = self.freed_bytes + lost_bytes;
@@ -209,7 +209,7 @@ impl Pool {
         Arc::clone(&self.home)
     }
 
-    /// Puts an own buffer on its list, if there is room.
+    /// Puts one of the pool's own buffers on its free list, if there is room.
     #[inline]
     fn keep(&mut self, buf: Buf) {
         let bytes = buf.capacity();
@@ -223,8 +223,8 @@ impl Pool {
         }
     }
 
-    /// No room. Larger idle buffers give way to smaller ones, which are wanted more often: otherwise a burst of large
-    /// frames would leave the small traffic after it to the allocator until the next shrink.
+    /// The case without room. Smaller buffers evict larger idle ones, because they are used more often: otherwise the
+    /// small traffic after a burst of large frames would use the allocator until the next shrink.
     #[cold]
     #[inline(never)]
     fn keep_or_free(&mut self, buf: Buf) {
@@ -250,7 +250,7 @@ impl Pool {
 }
 
 impl Drop for Pool {
-    /// Idle memory is freed here, not sent home. What lies in the lane goes with the lane's end.
+    /// Frees idle memory instead of returning it. Blocks in the return lane are freed with the lane.
     fn drop(&mut self) {
         for list in &mut self.lists {
             list.idle.drain(..).for_each(Buf::free);
@@ -268,7 +268,7 @@ impl std::fmt::Debug for Pool {
 }
 
 impl List {
-    /// The one at the bottom. Linear in the list's length, which is why only the cold path asks.
+    /// Takes the least recently used buffer. Linear in the list's length; only the cold path calls it.
     fn take_coldest(&mut self) -> Option<Buf> {
         if self.idle.is_empty() {
             return None;
@@ -298,7 +298,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_above_the_largest_class_is_exact_and_not_kept() {
+    fn an_oversized_request_is_exact_and_not_kept() {
         let mut pool = pool(usize::MAX);
         let buf = pool.lend((1 << 20) + 1);
         assert_eq!(buf.capacity(), (1 << 20) + 1);
@@ -310,7 +310,7 @@ mod tests {
     }
 
     #[test]
-    fn the_cap_on_idle_bytes_holds_and_larger_buffers_give_way() {
+    fn larger_idle_buffers_are_evicted_at_the_cap() {
         let mut pool = pool(4096 + 2048);
         let large = pool.lend(4096);
         let small: Vec<_> = (0..8).map(|_| pool.lend(1024)).collect();
@@ -334,7 +334,7 @@ mod tests {
     }
 
     #[test]
-    fn shrink_frees_what_a_burst_left_and_spares_what_is_in_use() {
+    fn shrink_frees_only_unused_buffers() {
         let mut pool = pool(64 << 20);
         let start = Instant::now();
         let at = |ms| start + Duration::from_millis(ms);
@@ -342,9 +342,9 @@ mod tests {
         let burst: Vec<_> = (0..100).map(|_| pool.lend(64 << 10)).collect();
         burst.into_iter().for_each(|buf| pool.give_back(buf));
         assert_eq!(pool.shrink(at(1_999)), 0);
-        // The burst fell into this period: all of it was needed once.
+        // The burst was in this period: all of its buffers were needed once.
         assert_eq!(pool.shrink(at(2_000)), 0);
-        // In the next, one buffer at a time is.
+        // In the next period, one buffer at a time is needed.
         for _ in 0..10 {
             let buf = pool.lend(64 << 10);
             pool.give_back(buf);
@@ -371,7 +371,7 @@ mod tests {
     }
 
     #[test]
-    fn a_buffer_of_another_pool_goes_to_its_own_home() {
+    fn a_buffer_of_another_pool_returns_to_it() {
         let (mut ours, mut theirs) = (pool(1 << 20), pool(1 << 20));
         let buf = theirs.lend(256);
         ours.give_back(buf);

@@ -1,6 +1,6 @@
-//! [`RecvBuf`]: what a connection has received and not yet consumed. Never reads a socket, never decodes.
-//! It holds memory only while it holds bytes, so that idle connections cost a few words each.
-//! Read `pool.rs` for where memory comes from, `chunk.rs` for what a cut yields.
+//! [`RecvBuf`]: the received and not yet consumed bytes of a connection. It never reads a socket and never decodes.
+//! It holds memory only while it holds bytes, so that an idle connection costs a few words. Read `pool.rs` for the
+//! source of memory, `chunk.rs` for the result of a cut.
 
 use std::mem;
 use std::ops::Range;
@@ -18,10 +18,12 @@ use crate::sync::Arc;
 ///     decoded           bytes()          space()
 /// ```
 ///
-/// Each turn: [`read_space`](RecvBuf::read_space), or [`space`](RecvBuf::space) where the length is known; read into it, [`filled`](RecvBuf::filled); then look at
-/// [`bytes`](RecvBuf::bytes), [`cut`](RecvBuf::cut) what is handed on, [`consume`](RecvBuf::consume), again and again;
-/// at the end [`settle`](RecvBuf::settle). Since the pool lends last in, first out, all connections of a turn receive
-/// into the same warm buffer, one after the other. At a close, `clear` spares the memory the longer way home.
+/// Each turn: get space with [`read_space`](RecvBuf::read_space), or with [`space`](RecvBuf::space) if the length is
+/// known; read into it; call [`filled`](RecvBuf::filled). Then repeatedly look at [`bytes`](RecvBuf::bytes),
+/// [`cut`](RecvBuf::cut) the parts to pass on, and [`consume`](RecvBuf::consume). At the end of the turn,
+/// [`settle`](RecvBuf::settle). Since the pool lends last in, first out, all connections of a turn receive into the
+/// same warm buffer, one after the other. At a close, call `clear`: it is cheaper than returning the memory by a
+/// drop.
 ///
 /// ```
 /// use coreloop_bufpool::{Pool, PoolConfig, RecvBuf};
@@ -35,46 +37,46 @@ use crate::sync::Arc;
 /// received.consume(4);
 /// assert_eq!(&*word, b"one");
 /// assert_eq!(received.bytes(), b"two ");
-/// received.settle(&mut pool, 0); // what is left moves away from the word's memory
+/// received.settle(&mut pool, 0); // the rest moves away from the word's memory
 /// assert_eq!(received.capacity(), 256);
 /// ```
 #[derive(Debug)]
 pub struct RecvBuf {
-    /// The memory while it is ours alone; the empty buffer otherwise.
+    /// The memory while it is not shared; the empty buffer otherwise.
     buf: Buf,
-    /// The memory once something was cut out of it. Then `buf` is empty, and `filled` is above 0.
+    /// The memory once a part was cut out of it. Then `buf` is empty, and `filled` is above 0.
     shared: Option<Arc<Buf>>,
-    /// consumed <= filled <= capacity. Both are 0 when nothing unconsumed is left in unshared memory.
+    /// consumed <= filled <= capacity. Both are 0 if no unconsumed byte is left in unshared memory.
     consumed: usize,
     filled: usize,
 }
 
 impl RecvBuf {
-    /// Empty, without memory.
+    /// Creates an empty buffer, without memory.
     pub const fn new() -> RecvBuf {
         RecvBuf { buf: Buf::none(), shared: None, consumed: 0, filled: 0 }
     }
 
-    /// Where a read of unknown length goes: the free end of a buffer of `buffer_bytes`, of which unconsumed bytes may
-    /// take up to a quarter; beyond that, as [`space`](RecvBuf::space).
+    /// Returns space for a read of unknown length: the free end of a buffer of `buffer_bytes`, of which unconsumed
+    /// bytes may take up to a quarter; beyond that, the same as [`space`](RecvBuf::space).
     ///
-    /// With 3 bytes left over and 64 KiB asked for, this is the rest of a 64 KiB buffer, where `space` must go to the
-    /// next class, four times the size, to keep its word.
+    /// With 3 unconsumed bytes and 64 KiB requested, this is the rest of a 64 KiB buffer, whereas `space` must use
+    /// the next class, four times the size, to guarantee its minimum.
     #[inline]
     pub fn read_space(&mut self, pool: &mut Pool, buffer_bytes: usize) -> &mut [u8] {
         let taken = self.len().min(buffer_bytes / 4);
         self.space(pool, buffer_bytes - taken)
     }
 
-    /// Where the next read goes: `bytes_min` free bytes or more, and never none.
+    /// Returns space for the next read: at least `bytes_min` free bytes, and never an empty slice.
     ///
-    /// What was received so far is moved where that makes the room: a few bytes moved per byte received at most,
-    /// however small the steps.
+    /// Moves the unconsumed bytes if that makes the room: at most a few bytes moved per byte received, however small
+    /// the steps.
     #[inline]
     pub fn space(&mut self, pool: &mut Pool, bytes_min: usize) -> &mut [u8] {
-        // A read into nothing would look like the end of the stream.
+        // A read into an empty slice would look like the end of the stream.
         let bytes_min = bytes_min.max(1);
-        // Shared memory leaves `buf` empty, so it takes the slow way, too.
+        // Shared memory leaves `buf` empty, so it takes the slow path, too.
         if self.buf.capacity().saturating_sub(self.filled) < bytes_min {
             if self.filled == 0 && self.buf.is_none() {
                 self.buf = pool.lend(bytes_min);
@@ -85,46 +87,46 @@ impl RecvBuf {
         &mut self.buf.as_mut_slice()[self.filled..]
     }
 
-    /// `n` more bytes arrived in the space given last.
+    /// Records that `n` more bytes were read into the last space returned.
     ///
     /// # Panics
     ///
-    /// When `n` exceeds that space.
+    /// Panics if `n` exceeds that space.
     #[inline]
     pub fn filled(&mut self, n: usize) {
         assert!(n <= self.buf.capacity().saturating_sub(self.filled), "more filled than there was space");
         self.filled += n;
     }
 
-    /// What was received and not yet consumed.
+    /// Returns the received bytes that are not yet consumed.
     #[inline]
     pub fn bytes(&self) -> &[u8] {
         &self.memory().as_slice()[self.consumed..self.filled]
     }
 
-    /// The first `n` of [`bytes`](RecvBuf::bytes) are done with.
+    /// Consumes the first `n` of [`bytes`](RecvBuf::bytes).
     ///
     /// # Panics
     ///
-    /// When there are fewer than `n`.
+    /// Panics if there are fewer than `n`.
     #[inline]
     pub fn consume(&mut self, n: usize) {
         assert!(n <= self.len(), "more consumed than was received");
         self.consumed += n;
-        // Shared memory is not written again, so there is nothing to start over in.
+        // Shared memory is not written again, so it cannot be reused from its start.
         if self.consumed == self.filled && self.shared.is_none() {
             self.consumed = 0;
             self.filled = 0;
         }
     }
 
-    /// Shares a part of [`bytes`](RecvBuf::bytes), `range` being relative to them. No copy, and one small allocation
-    /// for all cuts until the memory changes; the chunk holds the whole buffer, so small parts kept for long are
-    /// better copied. Does not consume.
+    /// Returns a shared part of [`bytes`](RecvBuf::bytes), with `range` relative to them. No copy, and one small
+    /// allocation for all cuts until the memory changes; the chunk keeps the whole buffer alive, so copy small parts
+    /// that are kept for long. Does not consume.
     ///
     /// # Panics
     ///
-    /// When `range` does not lie within the bytes.
+    /// Panics if `range` is not within the bytes.
     pub fn cut(&mut self, range: Range<usize>) -> Chunk {
         assert!(range.start <= range.end && range.end <= self.len(), "cut outside of the bytes");
         if range.is_empty() {
@@ -135,16 +137,16 @@ impl RecvBuf {
         Chunk::of(Arc::clone(memory), *consumed + range.start..*consumed + range.end)
     }
 
-    /// The reads of this turn are over.
+    /// Ends the reads of this turn.
     ///
-    /// With nothing left the memory goes back to the pool. A tail shorter than a quarter of its buffer moves to the
-    /// smallest class that holds it and `bytes_expected`, if that is smaller: slow peers by the ten thousand must not
-    /// hold a large buffer each. A longer tail stays where it is, so that large frames are not moved to and fro. A
-    /// tail in memory shared with a chunk moves in any case.
+    /// If no byte is left, the memory returns to the pool. A tail shorter than a quarter of its buffer moves to the
+    /// smallest class that holds it and `bytes_expected`, if that is smaller: tens of thousands of slow peers must
+    /// not hold a large buffer each. A longer tail stays in place, so that large frames are not moved back and forth.
+    /// A tail in memory shared with a chunk moves in any case.
     ///
-    /// `bytes_expected` is what the buffer should be able to hold when the peer goes on: 0 for no opinion; for a frame
-    /// under way the size that the next [`space`](RecvBuf::space) will need. It may come to be allocated, so never
-    /// pass a declared length that no limit has seen.
+    /// `bytes_expected` is the size that the buffer should hold when the peer continues: 0 if unknown; for an
+    /// incomplete frame the size that the next [`space`](RecvBuf::space) will need. It may be allocated, so never
+    /// pass a declared length that was not checked against a limit.
     #[inline]
     pub fn settle(&mut self, pool: &mut Pool, bytes_expected: usize) {
         if self.consumed == self.filled {
@@ -154,10 +156,10 @@ impl RecvBuf {
         }
     }
 
-    /// Forgets everything, and gives the memory back.
+    /// Discards all bytes and returns the memory.
     #[inline]
     pub fn clear(&mut self, pool: &mut Pool) {
-        // Shared implies filled; one test spares the common case the other.
+        // `filled` is above 0 if memory is shared; one test covers the common case.
         if self.filled != 0 {
             self.thaw();
             self.shared = None;
@@ -167,19 +169,19 @@ impl RecvBuf {
         pool.give_back(mem::replace(&mut self.buf, Buf::none()));
     }
 
-    /// Bytes not yet consumed.
+    /// Returns the number of bytes not yet consumed.
     #[inline]
     pub fn len(&self) -> usize {
         self.filled - self.consumed
     }
 
-    /// Whether there are none.
+    /// Returns whether all bytes are consumed.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.filled == self.consumed
     }
 
-    /// Bytes of memory held, in use or not; 0 when settled and empty.
+    /// Returns the bytes of memory held, used or not; 0 when settled and empty.
     #[inline]
     pub fn capacity(&self) -> usize {
         self.memory().capacity()
@@ -193,7 +195,7 @@ impl RecvBuf {
         }
     }
 
-    /// Takes shared memory back if all chunks of it are gone, as they are when a handler ran in between.
+    /// Takes shared memory back if all of its chunks are dropped, as after a handler has run.
     fn thaw(&mut self) {
         if let Some(shared) = self.shared.take() {
             match Arc::try_unwrap(shared) {
@@ -203,7 +205,7 @@ impl RecvBuf {
         }
     }
 
-    /// The free end is too short. In this order: the start of the same buffer, a larger one.
+    /// The slow path, when the free end is too short. Tries the start of the same buffer, then a larger buffer.
     ///
     /// ```text
     ///   before   [ consumed | bytes | free ]         free < bytes_min
@@ -250,7 +252,7 @@ impl RecvBuf {
         self.move_to(pool, wanted);
     }
 
-    /// Moves the unconsumed bytes to the front of a fresh buffer of `bytes_min` or more.
+    /// Moves the unconsumed bytes to the front of a new buffer of `bytes_min` or more.
     fn move_to(&mut self, pool: &mut Pool, bytes_min: usize) {
         let len = self.len();
         let mut fresh = pool.lend(bytes_min);
@@ -283,7 +285,7 @@ mod tests {
     }
 
     #[test]
-    fn an_idle_connection_pays_four_words() {
+    fn an_idle_buffer_is_four_words() {
         assert!(size_of::<RecvBuf>() <= 32, "{}", size_of::<RecvBuf>());
     }
 
@@ -302,7 +304,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_tail_moves_to_a_small_buffer_and_back_to_the_front_of_a_large_one() {
+    fn a_short_tail_moves_to_a_small_buffer_and_back() {
         let (mut pool, mut received) = (Pool::new(PoolConfig::default()), RecvBuf::new());
         receive(&mut received, &mut pool, 64 * KIB, b"a whole frame, and");
         received.consume(15);
@@ -330,7 +332,7 @@ mod tests {
     }
 
     #[test]
-    fn memory_returns_at_once_when_all_chunks_are_gone_before_the_settle() {
+    fn memory_returns_at_settle_if_all_chunks_are_dropped() {
         let (mut pool, mut received) = (Pool::new(PoolConfig::default()), RecvBuf::new());
         receive(&mut received, &mut pool, 64 * KIB, b"body");
         let chunk = received.cut(0..4);
@@ -356,7 +358,7 @@ mod tests {
 
     #[test]
     fn bytes_of_large_frames_move_a_bounded_number_of_times() {
-        // However small the steps, and whatever stands before the frame.
+        // However small the steps, and whatever precedes the frame.
         for (before, frame, step) in
             [(0, 300 * KIB, 100), (5_000, 4 << 20, 1_448), (60 * KIB, 12 << 20, 9_000)]
         {
@@ -383,7 +385,7 @@ mod tests {
     }
 
     #[test]
-    fn nibbling_at_a_full_buffer_moves_each_byte_a_bounded_number_of_times() {
+    fn small_consumes_move_each_byte_a_bounded_number_of_times() {
         let (mut pool, mut received) = (Pool::new(PoolConfig::default()), RecvBuf::new());
         receive(&mut received, &mut pool, 64 * KIB, &[1; 60 * KIB]);
         let mut arrived = 60 * KIB;

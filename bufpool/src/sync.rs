@@ -1,7 +1,6 @@
-//! What crosses threads: the counted pointer, the counters, and the lane home.
-//! Under `cfg(loom)` each has a twin that loom can interleave. crossbeam's channel cannot be instrumented, so its
-//! twin is a locked queue of the same bound, with the same answers. Read `buf.rs` next, which sends, and `pool.rs`,
-//! which takes in.
+//! The types shared between threads: the counted pointer, the counters, and the return lane. Under `cfg(loom)` each
+//! has a variant that loom can interleave. crossbeam's channel cannot be instrumented, so its variant is a locked
+//! queue with the same bound and the same results. Read `buf.rs` next, which sends, and `pool.rs`, which receives.
 
 #[cfg(not(loom))]
 pub(crate) use std::sync::{
@@ -21,20 +20,20 @@ pub(crate) use self::lane::{Entry, Exit, lane};
 mod lane {
     use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 
-    /// Where buffers enter the lane, from any thread.
+    /// The sending end of the lane, for any thread.
     pub(crate) struct Entry<T>(Sender<T>);
 
-    /// Where the pool takes them out. Dropping it closes the lane and frees what is still inside.
+    /// The receiving end of the lane, for the pool. Dropping it closes the lane and frees the buffers in it.
     pub(crate) struct Exit<T>(Receiver<T>);
 
-    /// A lane that holds up to `len` buffers.
+    /// Creates a lane that holds up to `len` buffers.
     pub(crate) fn lane<T>(len: usize) -> (Entry<T>, Exit<T>) {
         let (sender, receiver) = bounded(len);
         (Entry(sender), Exit(receiver))
     }
 
     impl<T> Entry<T> {
-        /// Never waits. A full or closed lane hands the block back.
+        /// Sends without waiting. Returns the block if the lane is full or closed.
         pub(crate) fn try_send(&self, block: T) -> Result<(), T> {
             self.0.try_send(block).map_err(|error| match error {
                 TrySendError::Full(block) | TrySendError::Disconnected(block) => block,
@@ -65,7 +64,7 @@ mod lane {
         queue: VecDeque<T>,
         len_max: usize,
         closed: bool,
-        /// Buffers freed by the close, so that a test can account for every one.
+        /// Number of buffers freed by the close, so that a test can account for each one.
         closed_with: usize,
     }
 

@@ -1,6 +1,6 @@
-//! [`WriteQueue`]: what waits to be written to one connection. Never writes to a socket; returns what to write, and
-//! receives how much was written. Small writes join in lent buffers, large chunks are linked without a copy.
-//! Read `pool.rs` for where memory comes from, `chunk.rs` for what is linked.
+//! [`WriteQueue`]: the bytes that wait to be written to one connection. It never writes to a socket; it returns
+//! slices to write, and is given the number of bytes written. Small writes join in lent buffers, large chunks are
+//! linked without a copy. Read `pool.rs` for the source of memory, `chunk.rs` for linked chunks.
 
 use std::collections::VecDeque;
 use std::io::IoSlice;
@@ -10,13 +10,13 @@ use crate::buf::Buf;
 use crate::chunk::Chunk;
 use crate::pool::Pool;
 
-/// Chunks of this many bytes or more are linked; smaller ones are copied, which costs less than a slice of their own
-/// in the vectored write, and lets go of the memory that they share.
+/// Chunks of this many bytes or more are linked; smaller ones are copied, which costs less than a separate slice in
+/// the vectored write, and releases the memory that they share.
 pub const LINK_BYTES_MIN: usize = 4096;
 
 /// The first buffer holds a turn's small replies; each further one is four times as large.
 const JOIN_BYTES_MIN: usize = 4 << 10;
-/// Large enough that a deep batch is few segments, small enough to be shared with the receiving side.
+/// Large enough that a deep batch has few segments, small enough to be shared with the receiving side.
 const JOIN_BYTES_MAX: usize = 64 << 10;
 /// Joined bytes up to this many, in front of a linked chunk, move to a buffer of their size.
 const HEAD_BYTES_MAX: usize = 256;
@@ -28,9 +28,9 @@ const HEAD_BYTES_MAX: usize = 256;
 ///            first out                                            0    start    end   capacity
 /// ```
 ///
-/// Most turns need the tail alone: replies join in it, one write takes them all, and it returns to the pool. Joined
-/// buffers are full, except the last before a chunk: the memory held is at most what waits, plus 64 KiB, plus 256 bytes
-/// or as much again for each linked chunk.
+/// Most turns need only the tail: replies join in it, one write takes them all, and it returns to the pool. Joined
+/// buffers are full, except the last before a chunk: the memory held is at most the waiting bytes, plus 64 KiB, plus
+/// 256 bytes or as much again for each linked chunk.
 ///
 /// The queue has no bound of its own: the caller stops producing at its high mark, by [`len`](WriteQueue::len).
 ///
@@ -50,9 +50,9 @@ const HEAD_BYTES_MAX: usize = 256;
 /// ```
 #[derive(Debug)]
 pub struct WriteQueue {
-    /// What goes out before the tail. Boxed, and absent in the common case, so that a queue is few words.
+    /// Segments before the tail. Boxed, and absent in the common case, so that a queue is few words.
     older: Option<Box<Older>>,
-    /// Where small writes join; without memory when nothing has joined since it was drained.
+    /// The buffer that small writes join; the empty buffer if nothing was joined since the last drain.
     tail: Buf,
     /// start <= end <= the tail's capacity; start is below end unless both are 0.
     start: usize,
@@ -61,9 +61,9 @@ pub struct WriteQueue {
 
 #[derive(Debug, Default)]
 struct Older {
-    /// None is empty.
+    /// No segment is empty.
     segments: VecDeque<Segment>,
-    /// Bytes in all of them.
+    /// Bytes in all of the segments.
     bytes: usize,
 }
 
@@ -79,7 +79,7 @@ enum Segment {
 }
 
 impl WriteQueue {
-    /// Empty, without memory.
+    /// Creates an empty queue, without memory.
     pub const fn new() -> WriteQueue {
         WriteQueue { older: None, tail: Buf::none(), start: 0, end: 0 }
     }
@@ -94,7 +94,7 @@ impl WriteQueue {
         }
     }
 
-    /// Appends a copy of `head`, then of `body`, with one look for room.
+    /// Appends a copy of `head`, then of `body`, with one check for room.
     #[inline]
     pub fn put_pair(&mut self, pool: &mut Pool, head: &[u8], body: &[u8]) {
         let room = &mut self.tail.as_mut_slice()[self.end..];
@@ -108,8 +108,8 @@ impl WriteQueue {
         }
     }
 
-    /// Room for `bytes` at the end of what waits, to be written in place; it counts as appended, whatever is written
-    /// to it. `None` where the tail has not as much: [`put`](WriteQueue::put) finds a way.
+    /// Returns room for `bytes` at the end of the queue, to be written in place; it counts as appended, whatever is
+    /// written to it. `None` if the tail has less room: then use [`put`](WriteQueue::put).
     #[inline]
     pub fn room(&mut self, bytes: usize) -> Option<&mut [u8]> {
         let room = self.tail.as_mut_slice().get_mut(self.end..)?.get_mut(..bytes)?;
@@ -117,8 +117,8 @@ impl WriteQueue {
         Some(room)
     }
 
-    /// The same, where nothing waits and there is no buffer yet: the first one is lent for it. `None` where something waits,
-    /// or where no buffer is as large.
+    /// Does the same for an empty queue without a buffer: lends the first one. `None` if the queue is not empty, or
+    /// if no buffer is large enough.
     #[inline(never)]
     pub fn first_room(&mut self, pool: &mut Pool, bytes: usize) -> Option<&mut [u8]> {
         if self.tail.capacity() > 0 || bytes > JOIN_BYTES_MAX {
@@ -128,7 +128,7 @@ impl WriteQueue {
         self.room(bytes)
     }
 
-    /// Appends a chunk: linked from [`LINK_BYTES_MIN`] up, copied below.
+    /// Appends a chunk: linked if it has [`LINK_BYTES_MIN`] bytes or more, else copied.
     pub fn link(&mut self, pool: &mut Pool, chunk: Chunk) {
         if chunk.len() < LINK_BYTES_MIN {
             self.put(pool, &chunk);
@@ -149,25 +149,25 @@ impl WriteQueue {
         self.push_older(Segment::Linked(chunk));
     }
 
-    /// Bytes waiting.
+    /// Returns the number of waiting bytes.
     #[inline]
     pub fn len(&self) -> usize {
         self.end - self.start + self.older.as_ref().map_or(0, |older| older.bytes)
     }
 
-    /// Whether nothing waits.
+    /// Returns whether the queue is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.end == 0 && self.older.is_none()
     }
 
-    /// How many contiguous pieces wait. With one, a plain write of [`first`](WriteQueue::first) does.
+    /// Returns the number of contiguous pieces. For one, a plain write of [`first`](WriteQueue::first) is enough.
     #[inline]
     pub fn segments(&self) -> usize {
         usize::from(self.end > 0) + self.older.as_ref().map_or(0, |older| older.segments.len())
     }
 
-    /// The first contiguous piece, never empty.
+    /// Returns the first contiguous piece, never empty.
     #[inline]
     pub fn first(&self) -> Option<&[u8]> {
         if let Some(older) = &self.older {
@@ -176,7 +176,7 @@ impl WriteQueue {
         (self.end > 0).then(|| &self.tail.as_slice()[self.start..self.end])
     }
 
-    /// Fills `into` with the first pieces, in order, and returns how many. None of them is empty.
+    /// Fills `into` with the first pieces, in order, and returns their number. None of them is empty.
     #[inline]
     pub fn slices<'a>(&'a self, into: &mut [IoSlice<'a>]) -> usize {
         let mut count = 0;
@@ -195,11 +195,11 @@ impl WriteQueue {
         count
     }
 
-    /// The first `n` bytes went out. Buffers that are done return to the pool.
+    /// Removes the first `n` bytes, which were written. Finished buffers return to the pool.
     ///
     /// # Panics
     ///
-    /// When fewer than `n` bytes wait.
+    /// Panics if fewer than `n` bytes wait.
     #[inline]
     pub fn written(&mut self, pool: &mut Pool, n: usize) {
         let n = if self.older.is_none() { n } else { self.written_older(pool, n) };
@@ -214,7 +214,7 @@ impl WriteQueue {
         }
     }
 
-    /// Forgets everything, and gives the memory back.
+    /// Discards all bytes and returns the memory.
     pub fn clear(&mut self, pool: &mut Pool) {
         if let Some(older) = self.older.take() {
             older.segments.into_iter().for_each(|segment| segment.give_back(pool));
@@ -224,7 +224,7 @@ impl WriteQueue {
         pool.give_back(mem::replace(&mut self.tail, Buf::none()));
     }
 
-    /// Copies to the tail, which has the room.
+    /// Copies to the tail, which has enough room.
     #[inline]
     fn join(&mut self, bytes: &[u8]) {
         let end = self.end + bytes.len();
@@ -232,7 +232,7 @@ impl WriteQueue {
         self.end = end;
     }
 
-    /// Fills the tail to its end, then goes on in further buffers, so that none but the last has room left.
+    /// Fills the tail, then continues in further buffers, so that only the last one has room left.
     #[inline(never)]
     fn put_across(&mut self, pool: &mut Pool, mut bytes: &[u8]) {
         loop {
@@ -247,12 +247,12 @@ impl WriteQueue {
         }
     }
 
-    /// Without a tail, the pair decides the size of the first buffer together.
+    /// Without a tail, the size of the first buffer fits both parts.
     #[inline(never)]
     fn put_pair_across(&mut self, pool: &mut Pool, head: &[u8], body: &[u8]) {
         if self.tail.capacity() == 0 {
             self.extend(pool, head.len().saturating_add(body.len()));
-            // The first answer of every turn comes here.
+            // The first answer of every turn takes this branch.
             let room = self.tail.capacity();
             if head.len() <= room && body.len() <= room - head.len() {
                 self.join(head);
@@ -264,14 +264,14 @@ impl WriteQueue {
         self.put_across(pool, body);
     }
 
-    /// A new tail: four times the one before, or what `bytes` need if that is more, within the bounds.
+    /// Creates a new tail: four times the previous one, or the size of `bytes` if that is more, within the bounds.
     fn extend(&mut self, pool: &mut Pool, bytes: usize) {
         let bytes_min = (4 * self.tail.capacity()).max(bytes).clamp(JOIN_BYTES_MIN, JOIN_BYTES_MAX);
         self.retire_tail();
         self.tail = pool.lend(bytes_min);
     }
 
-    /// Moves a tail that holds bytes to the end of the older segments, and leaves none.
+    /// Moves a non-empty tail to the end of the older segments.
     fn retire_tail(&mut self) {
         if self.end > 0 {
             let buf = mem::replace(&mut self.tail, Buf::none());
@@ -286,7 +286,8 @@ impl WriteQueue {
         older.segments.push_back(segment);
     }
 
-    /// Takes `n` bytes off the older segments; returns what is left of `n` for the tail. Drained, they are gone.
+    /// Removes `n` bytes from the older segments and returns the rest of `n` for the tail. Drops `older` once it is
+    /// empty.
     #[inline(never)]
     fn written_older(&mut self, pool: &mut Pool, mut n: usize) -> usize {
         let Some(older) = &mut self.older else { return n };
@@ -343,7 +344,7 @@ mod tests {
     use crate::config::PoolConfig;
 
     #[test]
-    fn an_idle_queue_pays_four_words() {
+    fn an_idle_queue_is_four_words() {
         assert!(size_of::<WriteQueue>() <= 32, "{}", size_of::<WriteQueue>());
     }
 
@@ -388,7 +389,7 @@ mod tests {
     }
 
     #[test]
-    fn a_linked_chunk_is_not_copied_and_goes_straight_home() {
+    fn a_linked_chunk_is_not_copied_and_returns_directly() {
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let chunk = pool.lend(64 << 10).into_chunk(0..50_000);
         let at = chunk.as_ptr();
@@ -401,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn slices_stop_where_the_caller_does() {
+    fn slices_stop_at_the_callers_limit() {
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         for _ in 0..5 {
             queue.link(&mut pool, Chunk::from(vec![3; LINK_BYTES_MIN]));
@@ -416,7 +417,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_room_is_lent_and_no_further_one() {
+    fn only_the_first_room_is_lent() {
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         assert!(queue.first_room(&mut pool, JOIN_BYTES_MAX + 1).is_none());
         assert_eq!((queue.is_empty(), pool.stats().outstanding), (true, 0));
@@ -431,7 +432,7 @@ mod tests {
     }
 
     #[test]
-    fn nothing_put_is_nothing_lent() {
+    fn an_empty_put_lends_nothing() {
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         queue.put(&mut pool, &[]);
         queue.put_pair(&mut pool, &[], &[]);
@@ -443,7 +444,7 @@ mod tests {
 
     #[test]
     #[should_panic(expected = "more written than waited")]
-    fn more_than_waited_cannot_have_been_written() {
+    fn writing_more_than_waits_panics() {
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         queue.put(&mut pool, b"abc");
         queue.written(&mut pool, 4);

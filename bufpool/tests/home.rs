@@ -1,5 +1,5 @@
-//! Buffers that leave the reactor's thread come home from wherever they are dropped. Real threads; the interleavings
-//! are loom's task.
+//! Buffers that leave the reactor's thread return to the pool wherever they are dropped. Real threads; the
+//! interleavings are tested with loom.
 
 #![cfg(not(loom))]
 
@@ -11,7 +11,7 @@ use coreloop_bufpool::{Chunk, Pool, PoolConfig, RecvBuf};
 
 const WORKERS: usize = 4;
 
-/// Spreads frames over workers, which keep some for a while, and drop all.
+/// Spreads frames over workers, which keep some for a while and drop all of them.
 fn run(lane_len: usize, turns: usize) -> Pool {
     let mut pool = Pool::new(PoolConfig { lane_len, shrink_after_ms: 0, ..PoolConfig::default() });
     thread::scope(|scope| {
@@ -52,13 +52,13 @@ fn run(lane_len: usize, turns: usize) -> Pool {
             }
         }
     });
-    // The lane may hold more than one collect takes, were other threads still dropping; now none are.
+    // The lane may hold more than one collect takes while other threads drop; now no thread does.
     pool.collect();
     pool
 }
 
 #[test]
-fn every_buffer_comes_home_from_other_threads() {
+fn every_buffer_returns_from_other_threads() {
     let turns = 20_000;
     let stats = run(1_024, turns).stats();
     assert_eq!((stats.outstanding, stats.outstanding_bytes), (0, 0));
@@ -67,7 +67,7 @@ fn every_buffer_comes_home_from_other_threads() {
 }
 
 #[test]
-fn a_lane_that_is_always_full_loses_memory_but_never_count() {
+fn a_full_lane_frees_memory_and_counts_it() {
     let stats = run(1, 20_000).stats();
     assert_eq!((stats.outstanding, stats.outstanding_bytes), (0, 0));
 }
@@ -95,7 +95,7 @@ fn memory_of_a_burst_is_freed_after_it() {
     let burst: Vec<_> = (0..200).map(|_| pool.lend(64 << 10)).collect();
     assert_eq!(pool.stats().outstanding_bytes, 200 * (64 << 10));
     burst.into_iter().for_each(|buf| pool.give_back(buf));
-    // The cap holds at once, the rest goes in the course of two periods.
+    // The cap applies at once, the rest is freed within two periods.
     assert_eq!(pool.stats().retained_bytes, 8 << 20);
     assert_eq!(pool.stats().discarded, 72);
     let freed: usize = (1..=2).map(|period| pool.shrink(start + Duration::from_secs(2 * period))).sum();

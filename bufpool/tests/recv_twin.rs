@@ -1,5 +1,5 @@
-//! The receive buffer against a plain twin, a `Vec<u8>`: whatever the order of calls, the same bytes; whatever was
-//! cut out, unchanged to its end; and every buffer home when all is dropped.
+//! Compares the receive buffer with a model, a `Vec<u8>`: for any order of calls, the same bytes; chunks stay
+//! unchanged until they are dropped; and every buffer is returned when all is dropped.
 
 #![cfg(not(loom))]
 
@@ -8,7 +8,7 @@ use proptest::prelude::*;
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Ask for space, fill a part of it (in thousandths).
+    /// Get space, fill a part of it (in thousandths).
     Receive {
         bytes_min: usize,
         part: usize,
@@ -21,8 +21,8 @@ enum Step {
         from: usize,
         to: usize,
     },
-    /// Let go of one of the chunks, on this thread or by way of the pool.
-    LetGo {
+    /// Release one of the chunks, on this thread or through the pool.
+    Release {
         which: usize,
         by_pool: bool,
     },
@@ -42,7 +42,7 @@ fn step() -> impl Strategy<Value = Step> {
         6 => (bytes(), 0..=1_000usize, any::<bool>()).prop_map(|(bytes_min, part, strict)| Step::Receive { bytes_min, part, strict }),
         4 => prop_oneof![Just(1_000), 0..=1_000usize].prop_map(|part| Step::Consume { part }),
         3 => (0..=1_000usize, 0..=1_000usize).prop_map(|(a, b)| Step::Cut { from: a.min(b), to: a.max(b) }),
-        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, by_pool)| Step::LetGo { which, by_pool }),
+        2 => (any::<usize>(), any::<bool>()).prop_map(|(which, by_pool)| Step::Release { which, by_pool }),
         3 => prop_oneof![Just(0), bytes()].prop_map(|bytes_expected| Step::Settle { bytes_expected }),
         1 => Just(Step::Collect),
         1 => Just(Step::Clear),
@@ -87,7 +87,7 @@ proptest! {
                     let chunk = received.cut(range.clone());
                     chunks.push((chunk, twin[range].to_vec()));
                 }
-                Step::LetGo { which, by_pool } => {
+                Step::Release { which, by_pool } => {
                     if !chunks.is_empty() {
                         let (chunk, bytes) = chunks.swap_remove(which % chunks.len());
                         prop_assert_eq!(&*chunk, &bytes[..]);
@@ -99,7 +99,7 @@ proptest! {
                     if twin.is_empty() {
                         prop_assert_eq!(received.capacity(), 0);
                     } else {
-                        // No buffer is held that is more than four times too large, up to the classes' own steps.
+                        // No held buffer is more than four times too large, up to the classes' own steps.
                         let fits = capacity_for(twin.len().max(bytes_expected));
                         prop_assert!(received.capacity() <= fits.max(4 * twin.len() + 3));
                     }
@@ -127,7 +127,7 @@ proptest! {
 
 #[test]
 fn every_split_of_a_stream_decodes_to_the_same_frames() {
-    // Frames of one length byte and a body; the decoder of the smallest protocol there is.
+    // Frames of one length byte and a body; the decoder of the smallest possible protocol.
     let frames: Vec<Vec<u8>> = (0..60u8).map(|n| vec![n; usize::from(n)]).collect();
     let stream: Vec<u8> = frames.iter().flat_map(|body| [&[body.len() as u8], &body[..]].concat()).collect();
     let mut pool = Pool::new(PoolConfig::default());

@@ -1,5 +1,5 @@
-//! The write queue against a plain twin, a `VecDeque<u8>`: whatever was put or linked leaves in order, through writes
-//! that stop anywhere; and every buffer is home in the end.
+//! Compares the write queue with a model, a `VecDeque<u8>`: all bytes put or linked leave in order, through writes
+//! that stop anywhere; and every buffer is returned at the end.
 
 #![cfg(not(loom))]
 
@@ -19,7 +19,7 @@ enum Step {
         lent: bool,
         kept: bool,
     },
-    /// A write that takes this part (in thousandths) of what it was shown in so many slices.
+    /// A write that takes this part (in thousandths) of the bytes offered in this number of slices.
     Write {
         slices: usize,
         part: usize,
@@ -47,7 +47,7 @@ fn fresh(salt: &mut u8, n: usize) -> Vec<u8> {
     (0..n).map(|i| (i as u8).wrapping_mul(7) ^ *salt).collect()
 }
 
-/// What a vectored write would be shown.
+/// The bytes that a vectored write is given.
 fn shown(queue: &WriteQueue, slices_max: usize) -> Vec<u8> {
     let mut slices = vec![IoSlice::new(&[]); slices_max];
     let count = queue.slices(&mut slices);
@@ -117,20 +117,20 @@ proptest! {
             prop_assert_eq!(&*chunk, &bytes[..]);
             pool.give_back_chunk(chunk);
         }
-        // All of it on the owner's thread, so nothing took the longer way.
+        // All of it on the owner's thread, so no buffer used the return lane.
         let stats = pool.stats();
         prop_assert_eq!((stats.outstanding, stats.outstanding_bytes, stats.returned_remotely), (0, 0, 0));
     }
 
     #[test]
-    fn joined_bytes_hold_hardly_more_memory_than_they_need(sizes in prop::collection::vec(bytes(), 1..200)) {
+    fn joined_bytes_waste_little_memory(sizes in prop::collection::vec(bytes(), 1..200)) {
         let mut pool = Pool::new(PoolConfig::default());
         let mut queue = WriteQueue::new();
         for n in sizes {
             queue.put(&mut pool, &vec![0; n]);
         }
         prop_assert!(pool.stats().outstanding_bytes <= queue.len() as u64 + (64 << 10));
-        // A dropped queue finds its way home, too.
+        // A dropped queue returns its memory, too.
         drop(queue);
         pool.collect();
         prop_assert_eq!(pool.stats().outstanding, 0);

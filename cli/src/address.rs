@@ -1,4 +1,4 @@
-//! Addresses as the command line takes them: `host:port` or `unix:PATH`, with the protocol in front if you like.
+//! Addresses on the command line: `host:port` or `unix:PATH`, optionally with a protocol prefix.
 
 use std::fmt;
 use std::str::FromStr;
@@ -6,7 +6,7 @@ use std::str::FromStr;
 use coreloop::reactor::{Address, AddressError};
 use coreloop::wire::Scheme;
 
-/// Where a server listens, and what it is spoken to in.
+/// The address of a server, and the protocol to use.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Target {
     /// The protocol.
@@ -15,7 +15,7 @@ pub struct Target {
 }
 
 impl Target {
-    /// The address without the protocol.
+    /// Returns the address without the protocol.
     pub fn plain(&self) -> String {
         self.address.to_string()
     }
@@ -26,7 +26,7 @@ impl FromStr for Target {
 
     fn from_str(text: &str) -> Result<Target, String> {
         let (scheme, plain) = Scheme::split(text);
-        // As browsers and other programs write it.
+        // The form that browsers and other programs use.
         let plain = plain.strip_prefix("//").map_or(plain, |rest| rest.trim_end_matches('/'));
         let address = plain.parse().map_err(|error: AddressError| error.to_string())?;
         Ok(Target { scheme, address })
@@ -44,7 +44,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_address_may_say_in_what_it_is_spoken_to() {
+    fn an_address_may_have_a_protocol_prefix() {
         for (text, whole) in [
             ("localhost:1", "native:localhost:1"),
             ("native:localhost:1", "native:localhost:1"),
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn every_protocol_that_is_spoken_stands_in_front() {
+    fn every_protocol_is_accepted_as_a_prefix() {
         for scheme in Scheme::ALL {
             let target: Target = format!("{}:a:1", scheme.name()).parse().unwrap();
             assert_eq!((target.scheme, target.plain().as_str()), (*scheme, "a:1"));
@@ -70,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_says_what_one_is() {
+    fn an_invalid_address_names_the_valid_forms() {
         for text in ["", "a", "a:", ":1", "a:65536", "unix:", "native:", "http://a", "jsonrpc:a:"] {
             assert!(text.parse::<Target>().unwrap_err().contains("host:port or unix:PATH"), "{text}");
         }

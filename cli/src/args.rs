@@ -1,4 +1,4 @@
-//! The arguments, their help, and the small values that they are read into.
+//! The command line arguments, their help, and the types that they are parsed into.
 
 use std::path::PathBuf;
 use std::time::Duration;
@@ -18,7 +18,7 @@ use crate::address::Target;
                   Exit status: 0 done; 1 it went wrong; 2 the command line cannot be understood, nothing was tried."
 )]
 pub struct Args {
-    /// What to do; to serve, if nothing is said.
+    /// The command to run; `serve` by default.
     #[command(subcommand)]
     pub command: Option<Command>,
 }
@@ -34,7 +34,7 @@ pub enum Command {
     List(ListArgs),
 }
 
-/// `coreloop serve`.
+/// The arguments of `coreloop serve`.
 #[derive(Debug, Default, Parser)]
 #[command(
     after_help = "Each listener prints `listening on ADDR` on standard output once it is ready; all else goes \
@@ -48,45 +48,45 @@ pub struct ServeArgs {
     /// Read this TOML file.
     #[arg(long, value_name = "FILE")]
     pub config: Option<PathBuf>,
-    /// Listen there: host:port (port 0: any that is free) or unix:PATH. May come several times. Unless it is said
-    /// anywhere, 127.0.0.1:6550.
+    /// Listen on this address: host:port (port 0: any free port) or unix:PATH. May be given several times. Default:
+    /// 127.0.0.1:6550.
     #[arg(long, value_name = "ADDR")]
     pub listen: Vec<String>,
-    /// How many reactors, one thread each; 0 is one per core.
+    /// The number of reactors, one thread each; 0 is one per core.
     #[arg(long, value_name = "N")]
     pub cores: Option<String>,
-    /// How many threads for pooled methods; 0 is as many as reactors, at least 2.
+    /// The number of threads for pooled methods; 0 is as many as reactors, at least 2.
     #[arg(long, value_name = "N")]
     pub workers: Option<String>,
     /// Pin each reactor to a core.
     #[arg(long)]
     pub pin: bool,
-    /// Set any key of the configuration, such as limits.idle_ms=5000. May come several times.
+    /// Set any key of the configuration, such as limits.idle_ms=5000. May be given several times.
     #[arg(long, value_name = "KEY=VALUE")]
     pub set: Vec<String>,
-    /// Print the configuration, with the place that each value came from, and exit.
+    /// Print the configuration, with the origin of each value, and exit.
     #[arg(long)]
     pub print_config: bool,
     /// Print a line of statistics on standard error every N seconds.
     #[arg(long, value_name = "SECONDS", value_parser = clap::value_parser!(u32).range(1..))]
     pub stats_every: Option<u32>,
-    /// Record a sample of the requests into this file, which must not be there yet; `loadgen replay` sends them again.
-    /// It holds arguments, whatever is in them, and no metadata; only its owner may read it.
+    /// Record a sample of the requests into this file, which must not exist yet; `loadgen replay` sends them again.
+    /// The file contains the arguments, but no metadata; only its owner may read it.
     #[arg(long, value_name = "FILE")]
     pub record: Option<PathBuf>,
     /// Record one request of N.
     #[arg(long, value_name = "1/N", value_parser = share, default_value = "1/100", requires = "record")]
     pub record_sample: u32,
-    /// Stop recording when the file has grown to this.
+    /// Stop recording when the file has this size.
     #[arg(long, value_name = "SIZE", value_parser = size, default_value = "64MiB", requires = "record")]
     pub record_max: u64,
-    /// Blank the values of the fields that have these names. A body that cannot be looked into (raw bytes) is recorded
-    /// without its bytes then.
+    /// Blank the values of the fields with these names. A body that cannot be parsed (raw bytes) is then recorded
+    /// without its bytes.
     #[arg(long, value_name = "FIELD,…", value_delimiter = ',', requires = "record")]
     pub record_blank: Vec<String>,
 }
 
-/// `coreloop call`.
+/// The arguments of `coreloop call`.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "The reply goes to standard output as the server sent it (where gob travels: shown as JSON), its times to \
@@ -99,55 +99,59 @@ pub struct ServeArgs {
                         coreloop call http:127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'"
 )]
 pub struct CallArgs {
-    /// Give up after that long, connecting included: 500ms, 2s, 1m. Without it the call waits for ever. native: and
-    /// http: tell the server, the others have no word for it.
+    /// Give up after this time, including connecting: 500ms, 2s, 1m. Without it the call has no time limit. native:
+    /// and http: send the deadline to the server, the other protocols cannot.
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub timeout: Option<Duration>,
-    /// Send this along: http: does as header fields, jsonrpc: and gob: cannot. May come several times.
+    /// Send this metadata: http: sends it as header fields, jsonrpc: and gob: do not support it. May be given several
+    /// times.
     #[arg(long, value_name = "KEY=VALUE", value_parser = pair)]
     pub metadata: Vec<(String, String)>,
-    /// How the argument and the reply travel: for native:, JSON if nothing is said; the other protocols have one each.
+    /// The codec of the argument and the reply: for native:, JSON by default; each of the other protocols has one
+    /// codec.
     #[arg(long, value_enum)]
     pub codec: Option<CodecName>,
-    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
+    /// host:port or unix:PATH, optionally prefixed with `native:` (the default), `gob:`, `gob-http:`, `jsonrpc:` or
+    /// `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
     /// The method.
     #[arg(value_name = "Service.Method", value_parser = method)]
     pub method: String,
-    /// The argument; `-` reads it from standard input, nothing is null.
+    /// The argument; `-` reads it from standard input; null if omitted.
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     pub argument: Option<String>,
 }
 
-/// `coreloop list`.
+/// The arguments of `coreloop list`.
 #[derive(Debug, Parser)]
 #[command(
     after_help = "One line for each method, in the order of the alphabet, with its documentation indented \
                         below:\n\n  Arith.Multiply  {A: i64, B: i64} -> i64   pooled\n      Product of the two."
 )]
 pub struct ListArgs {
-    /// Give up after that long, connecting included.
+    /// Give up after this time, including connecting.
     #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "10s")]
     pub timeout: Duration,
-    /// host:port or unix:PATH; in front `native:` (or nothing), `gob:`, `gob-http:`, `jsonrpc:` or `http:`.
+    /// host:port or unix:PATH, optionally prefixed with `native:` (the default), `gob:`, `gob-http:`, `jsonrpc:` or
+    /// `http:`.
     #[arg(value_name = "ADDR")]
     pub target: Target,
-    /// The methods of this service only.
+    /// Show only the methods of this service.
     #[arg(value_name = "SERVICE")]
     pub service: Option<String>,
 }
 
-/// The codecs that text can be turned into here.
+/// The codecs into which the JSON text can be converted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum CodecName {
     /// JSON text, as on the command line.
     Json,
-    /// Go's gob, made of the JSON.
+    /// Go's gob, converted from the JSON.
     Gob,
 }
 
-/// `500ms`, `2s`, `1m`, also `1.5s`; never 0, which would be no time at all.
+/// Parses `500ms`, `2s`, `1m`, also `1.5s`; never 0, which would leave no time at all.
 fn duration(text: &str) -> Result<Duration, String> {
     let wrong =
         || format!("expected a duration above 0 with the unit us, ms, s or m, such as 500ms; found {text:?}");
@@ -168,7 +172,7 @@ fn duration(text: &str) -> Result<Duration, String> {
     Ok(duration)
 }
 
-/// `1/100`, one in a hundred.
+/// Parses `1/100`, one in a hundred.
 fn share(text: &str) -> Result<u32, String> {
     let number = text.strip_prefix("1/").and_then(|number| number.parse().ok());
     number
@@ -176,7 +180,7 @@ fn share(text: &str) -> Result<u32, String> {
         .ok_or_else(|| format!("expected a sample of the form 1/N, such as 1/100; found {text:?}"))
 }
 
-/// `64MiB`, `1 GiB`, `4096`; at least what a head needs.
+/// Parses `64MiB`, `1 GiB`, `4096`; at least the size of the file's head.
 fn size(text: &str) -> Result<u64, String> {
     let unit_at = text.find(|c: char| !c.is_ascii_digit()).unwrap_or(text.len());
     let (number, unit) = text.split_at(unit_at);
@@ -211,7 +215,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_arguments_do_not_contradict_each_other() {
+    fn the_argument_definitions_are_consistent() {
         Args::command().debug_assert();
     }
 
@@ -240,7 +244,7 @@ mod tests {
     }
 
     #[test]
-    fn how_to_record_goes_with_where_to() {
+    fn record_options_require_a_file() {
         assert!(Args::try_parse_from(["coreloop", "serve", "--record-sample", "1/1"]).is_err());
         let args =
             Args::try_parse_from(["coreloop", "serve", "--record", "f", "--record-blank", "a,b"]).unwrap();

@@ -1,8 +1,8 @@
 //! `coreloop call`: one call, its reply on standard output, its times on standard error.
 //!
-//! Where JSON travels, the argument's text does as it was written: it is checked here, so that a mistake is reported before
-//! anything is sent, and not rewritten, so that a number of many digits arrives as it is. Where gob does, it is made of
-//! the text, and the reply is shown as JSON. Protocols and codecs are in `line.rs`.
+//! If the codec is JSON, the argument's text is sent as written: it is checked, so that a mistake is reported before
+//! anything is sent, but not rewritten, so that a number with many digits arrives unchanged. For gob it is converted
+//! from the text, and the reply is shown as JSON. Protocols and codecs are in `line.rs`.
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
@@ -15,7 +15,7 @@ use crate::args::{CallArgs, CodecName};
 use crate::failure::Failure;
 use crate::line::{Line, codec_of, encoded};
 
-/// Calls as the arguments say.
+/// Runs the command.
 pub fn run(args: &CallArgs) -> Result<(), Failure> {
     let argument = argument(args.argument.as_deref())?;
     let asked = args.codec.map(|codec| match codec {
@@ -34,14 +34,14 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
         line.add_metadata(key, value)?;
     }
     let began = Instant::now();
-    let (reply, told) = line.call(&args.method, &argument)?;
+    let (reply, server) = line.call(&args.method, &argument)?;
     let total = began.elapsed();
     crate::print(&(reply + "\n"))?;
-    let _ = writeln!(io::stderr(), "{}", times(total, told));
+    let _ = writeln!(io::stderr(), "{}", times(total, server));
     Ok(())
 }
 
-/// The argument's text, known to be JSON.
+/// Returns the argument's text, checked to be JSON.
 fn argument(given: Option<&str>) -> Result<String, Failure> {
     let text = match given {
         None => "null".to_owned(),
@@ -60,12 +60,12 @@ fn argument(given: Option<&str>) -> Result<String, Failure> {
     }
 }
 
-/// Where the time of a call went, as a line.
-fn times(total: Duration, told: Option<Times>) -> String {
+/// Formats how the time of a call was spent, as a line.
+fn times(total: Duration, server: Option<Times>) -> String {
     let total_us = u64::try_from(total.as_micros()).unwrap_or(u64::MAX);
-    let Some(told) = told else { return format!("total {total_us} us") };
-    let (queue_us, handler_us) = (u64::from(told.queue_us), u64::from(told.handler_us));
-    // The server rounds its two durations, so together they may be a little over the whole.
+    let Some(server) = server else { return format!("total {total_us} us") };
+    let (queue_us, handler_us) = (u64::from(server.queue_us), u64::from(server.handler_us));
+    // The server rounds its two durations, so their sum may slightly exceed the total.
     let wire_us = total_us.saturating_sub(queue_us + handler_us);
     format!("total {total_us} us, wire {wire_us} us, queue {queue_us} us, handler {handler_us} us")
 }
@@ -75,7 +75,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_parts_make_the_whole() {
+    fn the_parts_add_up_to_the_total() {
         let line = times(Duration::from_micros(153), Some(Times { queue_us: 3, handler_us: 30 }));
         assert_eq!(line, "total 153 us, wire 120 us, queue 3 us, handler 30 us");
         let line = times(Duration::from_micros(1), Some(Times { queue_us: 1, handler_us: 1 }));
@@ -84,7 +84,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_json_is_told_and_what_is_stays_as_it_was() {
+    fn invalid_json_is_reported_and_valid_json_unchanged() {
         assert_eq!(argument(None).unwrap(), "null");
         assert_eq!(argument(Some(" [1.00] ")).unwrap(), " [1.00] ");
         for text in ["", "{", "{}x", "'a'", "nul"] {

@@ -1,5 +1,5 @@
-//! A connection to a server, whatever it is spoken to in: the direct client for native frames, the shared one for the
-//! other protocols. And what each of them cannot carry.
+//! A connection to a server in any protocol: the direct client for native frames, the shared client for the other
+//! protocols. Also checks what each of them does not support.
 
 use std::io;
 use std::sync::mpsc;
@@ -17,7 +17,7 @@ use crate::failure::Failure;
 
 /// A connection for one call.
 pub struct Line {
-    /// How the argument and the reply travel.
+    /// The codec of the argument and the reply.
     codec: Codec,
     end: End,
 }
@@ -27,12 +27,12 @@ enum End {
     Shared(Client),
 }
 
-/// The codec by which a protocol is spoken: the one that was asked for, if it has it.
-pub fn codec_of(scheme: Scheme, asked: Option<Codec>) -> Result<Codec, Failure> {
+/// Returns the codec for a protocol: the requested one, if the protocol supports it.
+pub fn codec_of(scheme: Scheme, requested: Option<Codec>) -> Result<Codec, Failure> {
     let only = scheme.codec_number().and_then(Codec::from_number);
-    match (only, asked) {
-        (None, asked) => Ok(asked.unwrap_or(Codec::Json)),
-        (Some(only), Some(asked)) if only != asked => Err(Failure::usage(format!(
+    match (only, requested) {
+        (None, requested) => Ok(requested.unwrap_or(Codec::Json)),
+        (Some(only), Some(requested)) if only != requested => Err(Failure::usage(format!(
             "{}: supports only the codec {}; omit --codec",
             scheme.name(),
             only.name()
@@ -42,7 +42,7 @@ pub fn codec_of(scheme: Scheme, asked: Option<Codec>) -> Result<Codec, Failure> 
 }
 
 impl Line {
-    /// Connects within the time, and leaves what is left of it to the call.
+    /// Connects within the timeout, and leaves the rest of it to the call.
     pub fn connect(target: &Target, codec: Codec, timeout: Option<Duration>) -> Result<Line, CallError> {
         let end = match target.scheme {
             Scheme::Native => End::Direct(connect_direct(&target.plain(), timeout)?),
@@ -51,7 +51,7 @@ impl Line {
         Ok(Line { codec, end })
     }
 
-    /// Sends this along.
+    /// Adds metadata to the call.
     pub fn add_metadata(&mut self, key: &str, value: &str) -> Result<(), Failure> {
         match &mut self.end {
             End::Direct(direct) => direct.metadata_mut().push(key, value.as_bytes()).map_err(Failure::usage),
@@ -62,7 +62,7 @@ impl Line {
         }
     }
 
-    /// Calls with an encoded argument; gives the reply as JSON text, and what is known of its times.
+    /// Calls with an encoded argument; returns the reply as JSON text, and the times if they are known.
     pub fn call(&self, method: &str, argument: &[u8]) -> Result<(String, Option<Times>), Failure> {
         let (reply, times) = self.call_bytes(method, argument).map_err(|error| Failure::call(&error))?;
         let text = if self.codec == Codec::Gob {
@@ -83,19 +83,19 @@ impl Line {
             End::Shared(client) => {
                 let mut call = client.start_bytes(method, self.codec, argument);
                 let reply = loop {
-                    // Its own time bounds it, if it has one.
+                    // The call's own timeout bounds it, if it has one.
                     if let Some(reply) = call.wait_timeout(Duration::MAX) {
                         break reply?;
                     }
                 };
-                // Of these protocols HTTP alone has a place for times, and not every server fills it.
+                // Of these protocols only HTTP carries times, and not every server sets them.
                 Ok((reply, Some(call.times()).filter(|times| *times != Times::default())))
             }
         }
     }
 }
 
-/// JSON text as it travels.
+/// Encodes JSON text with the codec.
 pub fn encoded(codec: Codec, text: String) -> Result<Vec<u8>, Failure> {
     if codec != Codec::Gob {
         return Ok(text.into_bytes());
@@ -103,7 +103,7 @@ pub fn encoded(codec: Codec, text: String) -> Result<Vec<u8>, Failure> {
     let mut value: Value = serde_json::from_str(&text)
         .map_err(|error| Failure::usage(format!("the argument is not JSON: {error}")))?;
     if value.is_null() {
-        // Nothing, as gob has it: a struct without fields, which is read as whatever takes nothing.
+        // gob's form of no argument: a struct without fields, which decodes as any type without fields.
         value = Value::Object(serde_json::Map::new());
     }
     let mut out = Vec::new();
@@ -116,9 +116,9 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
     let until = Instant::now() + timeout;
     let (send, connected) = mpsc::channel();
     let address = address.to_owned();
-    // The system's own patience with a silent host is minutes; the thread is left behind to it.
+    // The system's own connect timeout is minutes; the thread is left running until then.
     thread::spawn(move || {
-        // A late result has no receiver, which is no error.
+        // A late result has no receiver, which is not an error.
         let _ = send.send(Direct::connect(&address));
     });
     let mut client = match connected.recv_timeout(timeout) {
@@ -127,7 +127,7 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
             return Err(CallError::Connect(io::Error::new(io::ErrorKind::TimedOut, "no answer in time")));
         }
     };
-    // Nothing left is no time at all, which the first call says; `None` would be for ever.
+    // If no time is left, the first call reports it; `None` would mean no limit.
     client.set_timeout(Some(until.saturating_duration_since(Instant::now())));
     Ok(client)
 }

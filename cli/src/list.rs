@@ -1,4 +1,4 @@
-//! `coreloop list`: what a server says of its methods, one line each, documentation below.
+//! `coreloop list`: the methods of a server, one line each, with their documentation below.
 
 use coreloop::Code;
 use coreloop::client::CallError;
@@ -8,7 +8,7 @@ use crate::args::ListArgs;
 use crate::failure::Failure;
 use crate::line::{Line, codec_of, encoded};
 
-/// Lists as the arguments say.
+/// Runs the command.
 pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let codec = codec_of(args.target.scheme, None)?;
     let line = Line::connect(&args.target, codec, Some(args.timeout));
@@ -16,7 +16,7 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
     let service = args.service.as_deref().unwrap_or_default();
     let asked = encoded(codec, serde_json::json!(service).to_string())?;
     let (reply, _) = line.call("Meta.Methods", &asked).map_err(|failure| {
-        // Go's servers, and others that are not coreloop's.
+        // Go's servers, and other servers that are not coreloop's.
         let none = "the server has no method Meta.Methods, which `list` calls";
         failure.explain(Code::Unimplemented, none)
     })?;
@@ -34,10 +34,10 @@ pub fn run(args: &ListArgs) -> Result<(), Failure> {
     crate::print(&text)
 }
 
-/// `Arith.Multiply  {A: i64, B: i64} -> i64   pooled`, then the documentation, indented.
+/// Writes `Arith.Multiply  {A: i64, B: i64} -> i64   pooled`, then the documentation, indented.
 fn describe(method: &MethodInfo, out: &mut String) {
     let MethodInfo { name, signature, kind, docs, .. } = method;
-    // What a server sends may hold anything; it is to do nothing to a terminal, and a method is to be one line.
+    // The server's text may contain any character; it must not control the terminal, and a method must be one line.
     let clean = |text: &str| text.replace(char::is_control, "\u{fffd}");
     out.push_str(&format!("{}  {}   {}\n", clean(name), clean(signature), clean(kind)));
     for line in docs.trim_end().lines() {

@@ -1,7 +1,7 @@
 //! The command line of coreloop: `serve` the demo services, `call` a method, `list` what a server has.
 //!
-//! Here is only which command runs and how the process ends. The arguments are in `args.rs`; each command has
-//! its file. Standard output carries what a program would read, standard error what a person would.
+//! This file selects the command and ends the process. The arguments are in `args.rs`; each command has its own file.
+//! Standard output carries output for programs, standard error messages for people.
 #![forbid(unsafe_code)]
 
 mod address;
@@ -24,8 +24,8 @@ use crate::args::{Args, Command, ServeArgs};
 use crate::failure::Failure;
 
 fn main() -> ExitCode {
-    // A file that reaches the file size limit is an error message, and does not end the process. It stays the default
-    // where the system refuses this.
+    // A write beyond the file size limit becomes an error and does not end the process. If the system rejects this
+    // setting, the default remains.
     let _ = signals::refuse_file_size_signal();
     let args = match Args::try_parse() {
         Ok(args) => args,
@@ -46,7 +46,7 @@ fn main() -> ExitCode {
     }
 }
 
-/// Help and version were asked for; everything else is a mistake, told in the form of all our messages.
+/// Prints help or version if requested; reports every other error in the form of all our messages.
 fn on_unreadable(error: &clap::Error) -> ExitCode {
     if matches!(error.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion) {
         // A closed pipe is not an error.
@@ -58,7 +58,7 @@ fn on_unreadable(error: &clap::Error) -> ExitCode {
     failure.exit_code()
 }
 
-/// What is wrong, without clap's usage and pointers below it: those are in the help.
+/// Returns the error without clap's usage and pointers below it: those are in the help.
 fn one_line(rendered: &str) -> String {
     let text = rendered.strip_prefix("error: ").unwrap_or(rendered);
     let end = ["\n\nUsage:", "\n\nFor more information"].iter().filter_map(|tail| text.find(tail)).min();
@@ -66,7 +66,7 @@ fn one_line(rendered: &str) -> String {
     format!("{} (see --help)", words.join(" "))
 }
 
-/// Writes to standard output. A reader that has gone (`| head`) has read what it wanted.
+/// Writes to standard output. A closed pipe (`| head`) is not an error.
 fn print(text: &str) -> Result<(), Failure> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {

@@ -1,4 +1,4 @@
-//! A server's numbers as lines for people: one every so often while it runs, one when it has ended.
+//! A server's numbers as text: a line at regular intervals while it runs, and a line when it has ended.
 
 use std::io::{self, Write};
 use std::sync::mpsc::{self, RecvTimeoutError};
@@ -8,16 +8,16 @@ use std::time::{Duration, Instant};
 use coreloop::server::Stopper;
 use coreloop::stats::Snapshot;
 
-/// The few numbers that say how a server did.
+/// The most important numbers of a server.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Requests answered, whatever the outcome, and one-way calls.
     pub calls: u64,
-    /// Those of them whose status was not ok, by its name.
+    /// Calls whose status was not ok, by the status name.
     pub errors: Vec<(&'static str, u64)>,
-    /// Answers that found their connection closed.
+    /// Answers whose connection was already closed.
     pub dropped: u64,
-    /// Calls cancelled since the drain took too long.
+    /// Calls cancelled because the drain took too long.
     pub drain_cancelled: u64,
     /// Connections accepted.
     pub connections: u64,
@@ -26,7 +26,7 @@ pub struct Summary {
 }
 
 impl Summary {
-    /// Adds up what the server counted.
+    /// Sums up the counters of the server.
     pub fn of(stats: &Snapshot) -> Summary {
         let mut summary = Summary {
             dropped: stats.dropped,
@@ -56,12 +56,12 @@ impl Summary {
         }
     }
 
-    /// Calls whose status was not ok.
+    /// Returns the number of calls whose status was not ok.
     pub fn error_count(&self) -> u64 {
         self.errors.iter().map(|(_, count)| count).sum()
     }
 
-    /// As a line: `calls 10, errors 2 (not_found 2), dropped 0, drain-cancelled 0, connections 3`.
+    /// Formats a line: `calls 10, errors 2 (not_found 2), dropped 0, drain-cancelled 0, connections 3`.
     pub fn line(&self) -> String {
         let by_name: Vec<String> =
             self.errors.iter().map(|(name, count)| format!("{name} {count}")).collect();
@@ -81,19 +81,19 @@ impl Summary {
     }
 }
 
-/// Prints a line of statistics every so often, until it is dropped.
+/// Prints a line of statistics at regular intervals, until it is dropped.
 pub struct Ticker {
-    /// Nothing is ever sent; that it is gone says the end.
+    /// Nothing is ever sent; dropping the sender ends the thread.
     end: Option<mpsc::Sender<()>>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Ticker {
-    /// Begins.
+    /// Starts the thread.
     ///
     /// # Errors
     ///
-    /// The system has no thread to give.
+    /// The system cannot start a thread.
     pub fn start(stopper: Stopper, every: Duration) -> io::Result<Ticker> {
         let (end, ended) = mpsc::channel::<()>();
         let body = move || {
@@ -119,7 +119,7 @@ impl Drop for Ticker {
     }
 }
 
-/// One line of statistics; `calls_before` is kept from one to the next.
+/// Formats one line of statistics; `calls_before` is kept from one line to the next.
 fn tick(stats: &Snapshot, since: Duration, every: Duration, calls_before: &mut u64) -> String {
     let summary = Summary::of(stats);
     let rate = (summary.calls - *calls_before) as f64 / every.as_secs_f64();
@@ -153,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn refused_requests_are_calls_and_errors_too() {
+    fn refused_requests_count_as_calls_and_errors() {
         let summary = Summary::of(&stats());
         assert_eq!((summary.calls, summary.error_count()), (17, 8));
         assert_eq!(
@@ -163,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn the_rate_is_of_the_calls_since_the_line_before() {
+    fn the_rate_covers_calls_since_the_last_line() {
         let mut calls_before = 7;
         let every = Duration::from_secs(2);
         let line = tick(&stats(), Duration::from_secs(4), every, &mut calls_before);

@@ -1,6 +1,6 @@
 //! `coreloop serve`: the demo services until SIGTERM or SIGINT, then a drain and a summary.
 //!
-//! Standard output has nothing but the lines `listening on ADDR`, for scripts that wait for them.
+//! Standard output has only the lines `listening on ADDR`, for scripts that wait for them.
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
@@ -19,22 +19,22 @@ use crate::args::ServeArgs;
 use crate::failure::Failure;
 use crate::report::{Summary, Ticker};
 
-/// Serves as the arguments say.
+/// Runs the command.
 pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let mut resolved = layers(args).and_then(Layers::resolve).map_err(Failure::error)?;
-    // What a limit comes to depends on how many descriptors there are, so they come first.
+    // Some limits depend on the number of descriptors, so raise it first.
     let raised = os::raise_nofile_limit();
     let valid = resolved.validate(quota::usable_cores()).map_err(Failure::error)?;
     let warnings = std::mem::take(&mut resolved.warnings);
     if args.print_config {
-        tell_warnings(&warnings);
+        print_warnings(&warnings);
         resolved.config = valid.into_config();
         return print_config(&resolved);
     }
     if let Err(error) = raised {
-        say(format_args!("coreloop: the limit of open descriptors stays as it is: {error}"));
+        print_message(format_args!("coreloop: the limit of open descriptors stays as it is: {error}"));
     }
-    // From here on a signal waits for the server instead of ending the process: nothing is left half-made.
+    // From here on a signal is kept for the server instead of ending the process, so that nothing is left half-done.
     let stop = Arc::new(Stop::default());
     let _signals = {
         let stop = stop.clone();
@@ -48,12 +48,12 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
             sample: args.record_sample,
             bytes_max: args.record_max,
             blank: args.record_blank.clone(),
-            on_failure: Some(tell_recording_stopped),
+            on_failure: Some(print_recording_stopped),
             ..Recording::to(file)
         });
     }
     let server = builder.start().map_err(|error| {
-        tell_warnings(&warnings);
+        print_warnings(&warnings);
         Failure::error(error)
     })?;
     stop.on_started(server.stopper());
@@ -65,14 +65,18 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     let stats = server.wait().map_err(Failure::error)?;
     drop(ticker);
     let drained = stop.since().map_or(Duration::ZERO, |signal| signal.elapsed());
-    say(format_args!("coreloop: drained in {:.2} s: {}", drained.as_secs_f64(), Summary::of(&stats).line()));
+    print_message(format_args!(
+        "coreloop: drained in {:.2} s: {}",
+        drained.as_secs_f64(),
+        Summary::of(&stats).line()
+    ));
     if let Some((record, file)) = stats.record.as_ref().zip(args.record.as_ref()) {
-        say(format_args!("coreloop: {}", recorded(record, file)));
+        print_message(format_args!("coreloop: {}", recorded(record, file)));
     }
     Ok(())
 }
 
-/// Defaults, file, environment, flags; `Layers` knows which wins.
+/// Adds defaults, file, environment and flags; `Layers` defines the precedence.
 fn layers(args: &ServeArgs) -> Result<Layers, ConfigError> {
     let mut layers = Layers::new();
     if let Some(path) = &args.config {
@@ -99,7 +103,7 @@ fn print_config(resolved: &Resolved) -> Result<(), Failure> {
     crate::print(&text)
 }
 
-/// What became of a recording.
+/// Formats the result of a recording.
 fn recorded(record: &RecordSnapshot, file: &Path) -> String {
     let RecordSnapshot { recorded, bytes, dropped, beyond, left_out, trouble } = record;
     let mut line = format!(
@@ -113,32 +117,32 @@ fn recorded(record: &RecordSnapshot, file: &Path) -> String {
     line
 }
 
-/// Tells programs where it listens, and people what to try next.
+/// Prints the addresses for programs, and hints for people.
 fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]) {
     let mut lines = String::new();
     for address in addresses {
         let _ = writeln!(lines, "listening on {address}");
     }
-    // The server continues when its output is closed.
+    // The server continues if its output is closed.
     let _ = crate::print(&lines);
-    // After the lines above: some scripts read both outputs as one and wait for its first line.
-    tell_warnings(warnings);
-    // A listener may be kept for another protocol; curl knows no `unix:`.
+    // After the lines above: some scripts read both outputs as one and wait for the first line.
+    print_warnings(warnings);
+    // A listener may serve another protocol only; curl does not support `unix:`.
     let first = |protocol: &str| {
         let mut both = addresses.iter().zip(listen);
         let serves = |listen: &str| split_listen(listen).0.is_none_or(|name| name == protocol);
         both.find(|(_, listen)| serves(listen)).map(|(address, _)| reachable(address))
     };
     if let Some(address) = first("http").filter(|address| !address.starts_with("unix:")) {
-        say(format_args!(
+        print_message(format_args!(
             "curl  curl -d '{{\"A\":6,\"B\":7}}' http://{address}/Arith/Multiply\n\
              see   http://{address}/"
         ));
     }
     let Some(address) = first("native") else { return };
-    // As it was called, so that the lines can be copied as they are.
+    // The name with which the program was called, so that the lines can be copied unchanged.
     let program = std::env::args().next().unwrap_or_else(|| "coreloop".to_owned());
-    say(format_args!(
+    print_message(format_args!(
         "try   {program} call {address} Arith.Multiply '{{\"A\":6,\"B\":7}}'\n      \
          {program} list {address}\n\
          load  cargo run --release -p coreloop-bench --bin drive -- {address} --connections 64 --depth 16\n\
@@ -147,7 +151,7 @@ fn announce(addresses: &[Address], listen: &[String], warnings: &[ConfigWarning]
     ));
 }
 
-/// The address to connect to: a server that listens on all addresses is reached on this machine's own.
+/// Returns the address to connect to: for a server that listens on all addresses, the loopback address.
 fn reachable(address: &Address) -> String {
     let text = address.to_string();
     match text.strip_prefix("0.0.0.0:") {
@@ -156,23 +160,26 @@ fn reachable(address: &Address) -> String {
     }
 }
 
-fn tell_recording_stopped(record: &RecordSnapshot) {
+fn print_recording_stopped(record: &RecordSnapshot) {
     let why = record.trouble.as_deref().unwrap_or("recording stopped");
-    say(format_args!("coreloop: {why}; {} requests are in the file; the server goes on", record.recorded));
+    print_message(format_args!(
+        "coreloop: {why}; {} requests are in the file; the server goes on",
+        record.recorded
+    ));
 }
 
-fn tell_warnings(warnings: &[ConfigWarning]) {
+fn print_warnings(warnings: &[ConfigWarning]) {
     for warning in warnings {
-        say(format_args!("coreloop: warning: {warning}"));
+        print_message(format_args!("coreloop: warning: {warning}"));
     }
 }
 
-/// Says something to people. Whether they listen is up to them.
-fn say(what: std::fmt::Arguments<'_>) {
+/// Prints a message on standard error. Errors are ignored.
+fn print_message(what: std::fmt::Arguments<'_>) {
     let _ = writeln!(io::stderr(), "{what}");
 }
 
-/// Where signals go: to the server, or kept until there is one.
+/// Passes signals to the server, or keeps them until it has started.
 #[derive(Default)]
 struct Stop(Mutex<StopState>);
 
@@ -183,7 +190,7 @@ struct StopState {
 }
 
 impl Stop {
-    /// A first signal begins the drain, a second one ends its patience.
+    /// The first signal begins the drain, the second one ends it at once.
     fn on_signal(&self) {
         let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         state.first.get_or_insert_with(Instant::now);
@@ -200,7 +207,7 @@ impl Stop {
         state.stopper = Some(stopper);
     }
 
-    /// When the first signal came.
+    /// Returns the time of the first signal.
     fn since(&self) -> Option<Instant> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).first
     }
@@ -211,7 +218,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_listens_everywhere_is_called_here() {
+    fn a_wildcard_listener_is_reached_on_loopback() {
         for (bound, called) in [
             ("0.0.0.0:1", "127.0.0.1:1"),
             ("[::]:2", "[::1]:2"),

@@ -40,14 +40,14 @@ fn every_demo_method_answers() {
 fn times_go_to_standard_error() {
     let server = Served::start(&[]);
     for scheme in ["native", "http"] {
-        tells_its_times(&format!("{scheme}:{}", server.address()));
+        assert_times(&format!("{scheme}:{}", server.address()));
     }
     let ran = run(&["call", &format!("jsonrpc:{}", server.address()), "Echo.Sleep", "1"]);
     let total = ran.stderr.strip_prefix("total ").and_then(|rest| rest.strip_suffix(" us\n"));
     assert!(total.is_some_and(|us| us.parse::<u64>().is_ok_and(|us| us >= 1000)), "{ran:?}");
 }
 
-fn tells_its_times(address: &str) {
+fn assert_times(address: &str) {
     let ran = run(&["call", address, "Echo.Sleep", "20"]);
     let words: Vec<&str> = ran.stderr.split([' ', ',', '\n']).filter(|word| !word.is_empty()).collect();
     let [_, total, "us", "wire", wire, "us", "queue", queue, "us", "handler", handler, "us"] = words[..]
@@ -91,7 +91,7 @@ fn a_status_is_one_line_and_exit_status_1() {
 }
 
 #[test]
-fn a_call_ends_with_its_time() {
+fn a_call_ends_at_its_deadline() {
     let server = Served::start(&[]);
     let ran = run(&["call", "--timeout", "30ms", server.address(), "Echo.Sleep", "60000"]);
     assert_eq!(ran.code, Some(1));
@@ -99,11 +99,11 @@ fn a_call_ends_with_its_time() {
 }
 
 #[test]
-fn metadata_may_name_the_method_for_the_server() {
+fn metadata_may_name_the_method() {
     let server = Served::start(&[]);
     let call =
         |pair| run(&["call", "--metadata", pair, "--metadata", "b3=1", server.address(), "Arith.Add", "{}"]);
-    // Name and hash disagree: so the metadata did arrive.
+    // Name and hash disagree, which shows that the metadata arrived.
     assert!(call("method=Arith.Multiply").stderr.contains("the name Arith.Multiply"));
     assert!(
         call("method=Arith.Add").stderr.starts_with("invalid_argument: argument of Arith.Add: missing field")
@@ -111,20 +111,20 @@ fn metadata_may_name_the_method_for_the_server() {
 }
 
 #[test]
-fn what_cannot_be_understood_is_told_before_connecting() {
-    // Nobody listens there, which would be `unavailable` and exit status 1.
-    let nobody = "127.0.0.1:1";
+fn usage_errors_are_reported_before_connecting() {
+    // Nothing listens there, which would be `unavailable` and exit status 1.
+    let unused = "127.0.0.1:1";
     for args in [
-        &["call", nobody, "Arith.Add", "{\"A\":"][..],
-        &["call", nobody, "Arith"],
-        &["call", "--timeout", "5", nobody, "Arith.Add"],
-        &["call", "--metadata", "novalue", nobody, "Arith.Add"],
-        &["call", "--codec", "yaml", nobody, "Arith.Add"],
-        &["call", "--codec", "gob", nobody, "Echo.Echo", "[1,true]"],
+        &["call", unused, "Arith.Add", "{\"A\":"][..],
+        &["call", unused, "Arith"],
+        &["call", "--timeout", "5", unused, "Arith.Add"],
+        &["call", "--metadata", "novalue", unused, "Arith.Add"],
+        &["call", "--codec", "yaml", unused, "Arith.Add"],
+        &["call", "--codec", "gob", unused, "Echo.Echo", "[1,true]"],
         &["call", "--codec", "gob", "http:127.0.0.1:1", "Arith.Add"],
         &["call", "--metadata", "a=b", "jsonrpc:127.0.0.1:1", "Arith.Add"],
         &["call", "nowhere", "Arith.Add"],
-        &["call", nobody],
+        &["call", unused],
         &["frobnicate"],
         &["serve", "--frobnicate"],
     ] {
@@ -132,18 +132,18 @@ fn what_cannot_be_understood_is_told_before_connecting() {
         assert_eq!((ran.code, ran.stderr.lines().count()), (Some(2), 1), "{args:?}: {ran:?}");
         assert!(ran.stderr.starts_with("coreloop: "), "{args:?}: {ran:?}");
     }
-    let ran = run(&["call", nobody, "Arith.Add"]);
+    let ran = run(&["call", unused, "Arith.Add"]);
     assert_eq!(ran.code, Some(1));
     assert!(ran.stderr.starts_with("unavailable: cannot connect"), "{ran:?}");
     for scheme in Scheme::ALL {
-        let ran = run(&["list", &format!("{}:{nobody}", scheme.name())]);
+        let ran = run(&["list", &format!("{}:{unused}", scheme.name())]);
         assert_eq!((ran.code, ran.stderr.lines().count()), (Some(1), 1), "{ran:?}");
         assert!(ran.stderr.starts_with("unavailable: "), "{ran:?}");
     }
 }
 
 #[test]
-fn list_has_a_line_for_each_method_and_its_documentation_below() {
+fn list_shows_methods_and_their_documentation() {
     let server = Served::start(&[]);
     let all = run(&["list", &format!("native:{}", server.address())]).stdout;
     let lines: Vec<&str> = all.lines().collect();

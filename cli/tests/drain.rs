@@ -1,4 +1,4 @@
-//! The end of a served binary: signals under load, and what its summary says of it.
+//! The end of a served binary: signals under load, and the summary.
 
 mod common;
 
@@ -17,15 +17,15 @@ use coreloop::wire::native::{HEADER_BYTES, ping};
 
 const CALLERS: usize = 6;
 
-/// How a caller's calls ended.
+/// The results of a caller's calls.
 #[derive(Debug, Default)]
 struct Tally {
     answered: u64,
-    /// The last one, sent and then lost with its connection.
+    /// The last call, sent and then lost with its connection.
     lost: u64,
 }
 
-/// Calls until the server wants no more; says when it is well under way.
+/// Calls until the server refuses more calls; sends a message once the load is well under way.
 fn call_until_the_end(address: &str, caller: usize, under_way: &mpsc::Sender<()>) -> Tally {
     let mut client = Direct::connect(address).expect("it listens");
     client.set_timeout(Some(PATIENCE));
@@ -38,9 +38,10 @@ fn call_until_the_end(address: &str, caller: usize, under_way: &mpsc::Sender<()>
         };
         match client.call_bytes(method, Codec::Json, argument.as_bytes()) {
             Ok(reply) => assert_eq!(String::from_utf8(reply).unwrap(), expected),
-            // Asked before the next call was sent: nothing is in doubt.
+            // Refused before the next call was sent: its outcome is certain.
             Err(CallError::Draining) => return tally,
-            // A thread that slept through the notice sends one call too many, and is told that it may have run.
+            // A thread that does not see the notice sends one call too many; the error then reports that the call may
+            // have run.
             Err(CallError::Lost { may_have_run, .. }) => {
                 tally.lost += u64::from(may_have_run);
                 return tally;
@@ -49,7 +50,7 @@ fn call_until_the_end(address: &str, caller: usize, under_way: &mpsc::Sender<()>
         }
         tally.answered += 1;
         if tally.answered == 50 {
-            // The test may have ended over another caller.
+            // The test may have ended because of another caller.
             let _ = under_way.send(());
         }
     }
@@ -65,7 +66,7 @@ fn a_signal_under_load_loses_no_call() {
             thread::spawn(move || call_until_the_end(&address, caller, &under_way))
         })
         .collect();
-    // Only the callers hold it now: if all of them end before their time, the wait ends too.
+    // Only the callers hold it now: if all of them end early, the wait ends too.
     drop(under_way);
     for _ in 0..CALLERS {
         if let Err(error) = is_under_way.recv_timeout(PATIENCE) {
@@ -111,7 +112,7 @@ impl Frames {
             body: SendBody::Bytes(body.as_bytes()),
         });
         self.0.write_all(&[&header[..], body.as_bytes(), &ping(id)].concat()).expect("it reads");
-        // What comes before the ping has been decoded when the pong is there.
+        // Frames before the ping have been decoded when the pong arrives.
         assert_eq!(self.next().0, 5);
     }
 
@@ -164,7 +165,7 @@ fn a_second_signal_cuts_the_drain_short() {
 }
 
 #[test]
-fn what_outlives_the_time_of_the_drain_is_unavailable_and_counted() {
+fn calls_beyond_the_drain_time_are_unavailable_and_counted() {
     let server = Served::start(&["--set", "limits.drain_ms=50"]);
     let mut frames = Frames::connect(&server);
     frames.begin_sleep(7, 60_000);

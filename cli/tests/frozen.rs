@@ -1,6 +1,7 @@
-//! A process that is stopped (SIGSTOP, a container's freezer) beyond its deadlines reads what waits before it judges them.
+//! A process that is stopped (SIGSTOP, a container's freezer) beyond its deadlines reads waiting bytes before it
+//! applies them.
 //!
-//! The only waits for time are those that let the deadlines pass while the process is stopped.
+//! The only waits for a fixed time let the deadlines pass while the process is stopped.
 
 mod common;
 
@@ -19,8 +20,8 @@ use coreloop::wire::Native;
 use coreloop::wire::native::ping;
 use coreloop::{Context, Server};
 
-/// Every deadline of the server's connections, in milliseconds: long enough to prepare the connections, also on a busy
-/// machine.
+/// Every deadline of the server's connections, in milliseconds: long enough to prepare the connections, even on a
+/// busy machine.
 const LIMIT_MS: u64 = 4_000;
 
 fn signal(pid: u32, name: &str) {
@@ -45,21 +46,21 @@ fn frame(id: u64, method: &str, body: &str) -> Vec<u8> {
     [&header, body.as_bytes()].concat()
 }
 
-/// Reads until the text has come.
+/// Reads until the text has arrived.
 fn read_until(stream: &mut TcpStream, name: &str, text: &[u8]) {
-    let (mut heard, mut more) = (Vec::new(), vec![0; 64 << 10]);
-    while !text.is_empty() && !heard.windows(text.len()).any(|part| part == text) {
+    let (mut received, mut more) = (Vec::new(), vec![0; 64 << 10]);
+    while !text.is_empty() && !received.windows(text.len()).any(|part| part == text) {
         let n = stream.read(&mut more).unwrap_or_else(|error| panic!("{name}: {error}"));
-        assert!(n > 0, "{name}: the connection ended after {:?}", String::from_utf8_lossy(&heard));
-        // What was looked through is dropped, but for what may be a beginning of the text.
-        let kept = heard.len().saturating_sub(text.len());
-        heard.drain(..kept);
-        heard.extend_from_slice(&more[..n]);
+        assert!(n > 0, "{name}: the connection ended after {:?}", String::from_utf8_lossy(&received));
+        // Drop the searched bytes, except for a possible beginning of the text.
+        let kept = received.len().saturating_sub(text.len());
+        received.drain(..kept);
+        received.extend_from_slice(&more[..n]);
     }
 }
 
-/// A connection of a kind: what is sent before the server is stopped, with the answer to it; what is sent while it is
-/// stopped, with the answer to that.
+/// One kind of connection: the bytes sent before the server is stopped, with their answer; the bytes sent while it is
+/// stopped, with their answer.
 struct Waiting {
     name: &'static str,
     before: Vec<u8>,
@@ -120,7 +121,7 @@ fn limited() -> Served {
 }
 
 #[test]
-fn a_server_reads_what_waits_before_it_closes_connections() {
+fn a_server_reads_waiting_bytes_before_it_closes_connections() {
     let server = limited();
     let mut connections: Vec<(Waiting, TcpStream)> = waiting()
         .into_iter()
@@ -139,7 +140,7 @@ fn a_server_reads_what_waits_before_it_closes_connections() {
         .iter()
         .map(|(waiting, stream)| {
             let (mut stream, during) = (stream.try_clone().expect("a clone"), waiting.during.clone());
-            // More than the sockets hold is written when the server goes on.
+            // More bytes than the sockets hold; the rest is written when the server continues.
             std::thread::spawn(move || stream.write_all(&during))
         })
         .collect();
@@ -156,11 +157,11 @@ fn a_server_reads_what_waits_before_it_closes_connections() {
 }
 
 #[test]
-fn a_peer_that_read_its_answers_meanwhile_has_not_stalled() {
+fn a_peer_that_reads_meanwhile_has_not_stalled() {
     let server = limited();
     let mut stream = TcpStream::connect(server.address()).expect("it listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("a timeout");
-    // Replies of some 20 MB, more than the sockets hold.
+    // Replies of about 20 MB, more than the sockets hold.
     for id in 0..2 {
         stream.write_all(&frame(id, "Users.List", "100000")).expect("it is read");
     }
@@ -195,7 +196,7 @@ fn a_peer_that_read_its_answers_meanwhile_has_not_stalled() {
 }
 
 #[test]
-fn a_client_takes_a_reply_that_came_while_it_was_stopped() {
+fn a_client_accepts_a_reply_received_while_stopped() {
     for scheme in ["native:", "jsonrpc:", "gob:", "http:"] {
         let (begun, begins) = mpsc::channel();
         let (answer, answers) = mpsc::channel::<()>();

@@ -1,8 +1,8 @@
-//! Go's net/rpc against ours, in both directions: its client at our server, ours at its server, over gob, gob behind an
-//! HTTP CONNECT, and JSON.
+//! Interoperability with Go's net/rpc in both directions: its client with our server, our client with its server,
+//! over gob, gob behind an HTTP CONNECT, and JSON.
 //!
-//! The Go program is tests/go/interop; it is built once. Without Go every test says so and passes, except where `CI` is
-//! set.
+//! The Go program is tests/go/interop; it is built once. Without Go every test prints that it is skipped and passes,
+//! unless `CI` is set.
 
 mod common;
 
@@ -25,7 +25,7 @@ use common::{Served, coreloop};
 
 const PROTOCOLS: [&str; 3] = ["gob", "dialhttp", "jsonrpc"];
 
-/// A program of Go's, built for the whole test run.
+/// A Go program, built once for the whole test run.
 fn built(name: &str, flags: &[&str]) -> Output {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/go/interop");
     let program = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
@@ -34,7 +34,7 @@ fn built(name: &str, flags: &[&str]) -> Output {
     build.output().expect("go runs")
 }
 
-/// The program, if Go is here.
+/// The program, if Go is installed.
 fn interop() -> Option<PathBuf> {
     static BUILT: OnceLock<Option<PathBuf>> = OnceLock::new();
     let program = BUILT.get_or_init(|| {
@@ -52,7 +52,7 @@ fn interop() -> Option<PathBuf> {
     program.clone()
 }
 
-/// Has Go's client ask for everything that there is.
+/// Runs all checks of Go's client.
 fn check(program: &Path, protocol: &str, address: &str) {
     let run = Command::new(program).args(["check", protocol, address]).output().expect("it runs");
     let text = [&run.stdout[..], &run.stderr].concat();
@@ -97,7 +97,7 @@ struct Told {
 }
 
 #[test]
-fn what_gos_client_leaves_out_or_has_as_null_is_zero() {
+fn missing_and_null_values_of_gos_client_are_zero() {
     if interop().is_none() {
         return;
     }
@@ -138,20 +138,20 @@ fn gos_client_gets_every_answer_of_ours() {
 }
 
 #[test]
-fn gos_client_in_gob_takes_its_calls_with_it_when_it_closes() {
+fn closing_gos_gob_client_cancels_its_calls() {
     let Some(program) = interop() else { return };
     let served = Served::start(&[]);
     for protocol in ["gob", "dialhttp"] {
         check(&program, protocol, served.address());
     }
-    // It left a call of a minute alone each time: nothing is waited for, and nothing has to be cancelled.
+    // The client closes with a call of a minute in flight each time: the drain neither waits for it nor cancels it.
     let ran = served.stop();
     assert_eq!(ran.code, Some(0));
     let text = [ran.stdout, ran.stderr].concat();
     assert!(text.contains("dropped 2, drain-cancelled 0"), "{text}");
 }
 
-/// Go's net/rpc cannot be told of a drain, so it goes on calling.
+/// Go's net/rpc has no drain notice, so the client continues to call.
 #[test]
 fn gos_client_loses_no_answer_to_a_drain() {
     let Some(program) = interop() else { return };
@@ -179,7 +179,7 @@ fn gos_client_loses_no_answer_to_a_drain() {
     }
 }
 
-/// Methods that give back nothing, or take nothing.
+/// Methods without a reply, or without an argument.
 fn nothing() -> Server {
     let builder = Server::builder()
         .method("Nothing.Unit", |_cx: &Context, _argument: i64| Ok(()))
@@ -190,7 +190,7 @@ fn nothing() -> Server {
 }
 
 #[test]
-fn gos_client_takes_nothing_for_an_answer() {
+fn gos_client_accepts_empty_replies() {
     let Some(program) = interop() else { return };
     let server = nothing();
     let run = Command::new(program).args(["nothing", &server.addresses()[0].to_string()]).output();
@@ -200,7 +200,7 @@ fn gos_client_takes_nothing_for_an_answer() {
 }
 
 #[test]
-fn our_client_reads_nothing_as_what_it_was() {
+fn our_client_reads_empty_replies() {
     static UNIT: MethodId = MethodId::new("Nothing.Unit");
     static NONE: MethodId = MethodId::new("Nothing.None");
     static TAKES: MethodId = MethodId::new("Nothing.Takes");
@@ -236,14 +236,14 @@ fn gos_client_finds_no_race_with_ours() {
     assert_eq!(served.stop().code, Some(0));
 }
 
-/// Go's server for a protocol; it ends with the value.
+/// Go's server for a protocol; killed when the value is dropped.
 fn go_server(program: &Path, protocol: &str, address: &str) -> Served {
     let mut command = Command::new(program);
     command.args(["serve", protocol, address]);
     Served::start_command(command, 1)
 }
 
-/// The text that Go's server failed a call with, and the code that we make of it.
+/// The text of a failed call to Go's server, and the code to which our client maps it.
 fn failure<T: std::fmt::Debug>(result: Result<T, CallError>) -> (Code, String) {
     match result {
         Err(CallError::Status(status)) => (status.code, status.message.to_string()),
@@ -251,8 +251,8 @@ fn failure<T: std::fmt::Debug>(result: Result<T, CallError>) -> (Code, String) {
     }
 }
 
-/// Has our client ask a server of Go's for everything that it has.
-fn ask_for_everything(address: &str) {
+/// Runs all calls of our client to Go's server.
+fn make_all_calls(address: &str) {
     let client = Client::connect(address).unwrap_or_else(|error| panic!("{address}: {error}"));
     let (arith, echo, users) =
         (ArithClient::new(client.clone()), EchoClient::new(client.clone()), UsersClient::new(client.clone()));
@@ -269,7 +269,8 @@ fn ask_for_everything(address: &str) {
     let bytes: Vec<u8> = (0..1 << 20).map(|n| (n * 7) as u8).collect();
     assert_eq!(&echo.bytes(&Bytes::from(&bytes[..])).unwrap()[..], bytes);
 
-    // In JSON Go tells none from an empty list, and ours does not take it for one: these have some of everything.
+    // In JSON Go encodes an absent list as null, which our client does not accept as a list: these replies have
+    // elements in every list.
     for id in [11, 23, 1_000_007] {
         assert_eq!(users.get(&id).unwrap(), User::new(id));
     }
@@ -283,7 +284,7 @@ fn ask_for_everything(address: &str) {
     }
     assert_eq!(failure(users.list(&-1)), (Code::Unknown, "n out of range".to_owned()));
 
-    // A quick call overtakes a slow one; hundreds are under way at once; one that wants no answer stands in no way.
+    // A quick call overtakes a slow one; hundreds are in flight at once; a one-way call blocks no other call.
     let slow = echo.sleep_start(&2000);
     assert_eq!(arith.add(&Args { a: 1, b: 2 }).unwrap(), 3);
     assert!(!slow.is_done(), "a quick call waited for a slow one");
@@ -294,7 +295,7 @@ fn ask_for_everything(address: &str) {
     }
     assert_eq!(slow.wait().unwrap(), 2000);
 
-    // What Go's server has not.
+    // Methods that Go's server does not have.
     let codec = if is_gob { Codec::Gob } else { Codec::Json };
     let mut argument = Vec::new();
     encode_plain(codec, &7i64, &mut argument).expect("a number has a form");
@@ -320,17 +321,17 @@ fn our_client_gets_every_answer_of_gos() {
     let folder = TempDir::new().expect("a folder");
     for (protocol, scheme) in [("gob", "gob"), ("dialhttp", "gob-http"), ("jsonrpc", "jsonrpc")] {
         let server = go_server(&program, protocol, "127.0.0.1:0");
-        ask_for_everything(&format!("{scheme}:{}", server.address()));
+        make_all_calls(&format!("{scheme}:{}", server.address()));
         let unix = format!("unix:{}", folder.path().join(protocol).display());
         let _server = go_server(&program, protocol, &unix);
-        ask_for_everything(&format!("{scheme}:{unix}"));
+        make_all_calls(&format!("{scheme}:{unix}"));
     }
 }
 
 #[test]
-fn our_client_is_told_who_does_not_speak_go_rpc_behind_http() {
+fn our_client_reports_a_server_without_go_rpc() {
     let Some(program) = interop() else { return };
-    // A web server of Go's without rpc.HandleHTTP.
+    // A Go web server without rpc.HandleHTTP.
     let server = go_server(&program, "web", "127.0.0.1:0");
     let error = Client::connect(&format!("gob-http:{}", server.address())).unwrap_err();
     assert!(matches!(error, CallError::Connect(_)), "{error:?}");
@@ -353,7 +354,7 @@ fn gets_every_answer_of_ours(scheme: &str) {
     }
     let arith = ArithClient::new(client.clone());
     assert_eq!(failure(arith.divide(&Args { a: 1, b: 0 })), (Code::Unknown, "divide by zero".to_owned()));
-    // A value of another type is the call's failure, and no other's.
+    // A value of another type fails that call, and no other.
     let mut text = Vec::new();
     encode_plain(Codec::Gob, &"text".to_owned(), &mut text).expect("text has a form");
     for argument in [&text[..], b"\x03\x04\x00", b"no gob"] {

@@ -1,4 +1,4 @@
-//! The served binary over HTTP, asked by real curl.
+//! The served binary over HTTP, called with curl.
 
 mod common;
 
@@ -28,7 +28,7 @@ fn the_shortest_curl_line_answers() {
     let server = Served::start(&[]);
     let multiply = url(&server, "/Arith/Multiply");
     assert_eq!(curled(&["-d", r#"{"A":6,"B":7}"#, &multiply]), "42");
-    // What a browser would add to it.
+    // The headers that a browser adds.
     for field in ["Origin: http://elsewhere.example", "Origin: null", "Sec-Fetch-Site: cross-site"] {
         let text = curled(&["-d", r#"{"A":6,"B":7}"#, "-H", field, "-w", " %{http_code}", &multiply]);
         assert!(text.contains("application/json") && text.ends_with(" 415"), "{text}");
@@ -66,7 +66,7 @@ fn every_demo_method_answers() {
     assert!(methods.contains("Arith.Multiply") && methods.contains("Product of the two"), "{methods}");
 }
 
-/// What curl, libraries and probes send beside the plain call.
+/// Requests of curl, libraries and probes in addition to the plain call.
 #[test]
 fn requests_of_common_clients_are_answered() {
     if !has_tool("curl", "--version") {
@@ -141,7 +141,7 @@ fn errors_have_the_status_of_their_code() {
 }
 
 #[test]
-fn a_large_body_is_asked_for_and_comes_back() {
+fn a_large_body_is_continued_and_echoed() {
     if !has_tool("curl", "--version") {
         return;
     }
@@ -154,7 +154,7 @@ fn a_large_body_is_asked_for_and_comes_back() {
     };
     let echo = url(&server, "/Echo/Echo");
     let (large, larger, largest) = (file("a", 3 << 20), file("b", (4 << 20) + 1), file("c", 9 << 20));
-    // Beyond a mebibyte curl waits for a word by itself.
+    // For bodies above a mebibyte curl sends `Expect: 100-continue` by itself.
     for more in [&[][..], &["-H", "Transfer-Encoding: chunked"], &["-0"], &["-H", "Expect:"]] {
         let args = [&["-v", "--data-binary", &large, "-o", "-", &echo], more].concat();
         let output = curl(&args);
@@ -167,7 +167,7 @@ fn a_large_body_is_asked_for_and_comes_back() {
     }
     for body in [&larger, &largest] {
         for more in [&[][..], &["-H", "Transfer-Encoding: chunked"], &["-H", "Expect:"]] {
-            // The answer must arrive, though the body may not be read to its end.
+            // The answer must arrive, even if the body is not read to its end.
             let output = curl(&[&["--data-binary", body, "-w", " %{http_code}", &echo], more].concat());
             let text = String::from_utf8_lossy(&output.stdout);
             assert!(text.contains("resource_exhausted") && text.ends_with(" 413"), "{more:?}: {text}");
@@ -177,7 +177,7 @@ fn a_large_body_is_asked_for_and_comes_back() {
 }
 
 #[test]
-fn connections_are_kept_and_closed_as_asked() {
+fn connections_are_kept_or_closed_as_requested() {
     if !has_tool("curl", "--version") {
         return;
     }
@@ -203,7 +203,7 @@ fn connections_are_kept_and_closed_as_asked() {
 }
 
 #[test]
-fn a_unix_socket_and_a_listener_for_http_alone_answer_curl() {
+fn unix_and_http_only_listeners_answer_curl() {
     if !has_tool("curl", "--version") {
         return;
     }

@@ -1,4 +1,4 @@
-//! The served binary under tools and clients that others wrote: wrk, the Connect client, an OpenAPI validator, Chromium.
+//! The served binary under third-party tools and clients: wrk, the Connect client, an OpenAPI validator, Chromium.
 
 mod common;
 
@@ -19,7 +19,7 @@ fn root() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("..")
 }
 
-/// What it printed, if it went well.
+/// Returns the output of a successful run.
 #[track_caller]
 fn text(output: &Output) -> String {
     let (out, error) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
@@ -38,7 +38,7 @@ fn wrk_gets_nothing_but_answers() {
     let output =
         Command::new("wrk").args(["-t", "1", "-c", "64", "-d", "2s", "-s"]).arg(script).arg(url).output();
     let report = text(&output.expect("wrk runs"));
-    // The script counts what is no 42; wrk says nothing of errors where there are none.
+    // The script counts answers other than 42; wrk prints no line about errors if there are none.
     assert!(report.contains("wrong answers: 0\n"), "{report}");
     assert!(!report.contains("Socket errors") && !report.contains("Non-2xx"), "{report}");
     let ended = server.stop();
@@ -47,7 +47,7 @@ fn wrk_gets_nothing_but_answers() {
 }
 
 /// Installs the packages of a folder of `tests/node` beside its script, and runs the script with an argument; `None`
-/// where node or npm is missing.
+/// if node or npm is missing.
 fn run_node(folder: &str, script: &str, argument: &str) -> Option<String> {
     if !has_tool("node", "--version") || !has_tool("npm", "--version") {
         return None;
@@ -103,7 +103,7 @@ impl ValuesService {
 }
 
 #[test]
-fn the_connect_client_carries_every_value_of_protobufs_json() {
+fn the_connect_client_carries_all_protobuf_json_values() {
     let server = Server::builder().service(ValuesService).listen("127.0.0.1:0").start().unwrap();
     let url = format!("http://{}", server.addresses()[0]);
     let Some(printed) = run_node("connect", "values.mjs", &url) else { return };
@@ -151,7 +151,7 @@ fn json_rpc_clients_of_python_work() {
 }
 
 #[test]
-fn the_openapi_document_is_one() {
+fn the_openapi_document_is_valid() {
     let server = Served::start(&[]);
     let answer = Raw::connect(&server).ask("GET /openapi.json HTTP/1.1\r\nHost: a\r\n\r\n");
     assert_eq!(answer.field("Content-Type"), Some("application/json"));
@@ -161,7 +161,7 @@ fn the_openapi_document_is_one() {
     for (path, is_free) in [("/Arith/Multiply", false), ("/Users/Get", true), ("/Echo/Sleep", false)] {
         assert!(paths[path]["post"].is_object() && paths[path]["get"].is_object() == is_free, "{path}");
     }
-    // Every reference leads somewhere, and no name stands for two operations.
+    // Every reference resolves, and no name refers to two operations.
     let (mut references, mut names) = (Vec::new(), Vec::new());
     collect(&document, &mut references, &mut names);
     assert!(references.len() > 10 && names.len() > 10, "{references:?} {names:?}");
@@ -206,7 +206,7 @@ fn collect(value: &serde_json::Value, references: &mut Vec<String>, names: &mut 
     }
 }
 
-/// The probe that HAProxy sends by default is `OPTIONS / HTTP/1.0`; the other two are what its users write.
+/// The probe that HAProxy sends by default is `OPTIONS / HTTP/1.0`; the other two are common in its configurations.
 #[test]
 fn the_health_checks_of_haproxy_pass() {
     if !has_tool("haproxy", "-v") {
@@ -256,7 +256,7 @@ fn the_health_checks_of_haproxy_pass() {
 }
 
 #[test]
-fn the_client_of_the_jdk_is_answered_in_http_1() {
+fn the_jdk_client_is_answered_in_http_1() {
     if !has_tool("java", "--version") {
         return;
     }
@@ -269,7 +269,7 @@ fn the_client_of_the_jdk_is_answered_in_http_1() {
 }
 
 #[test]
-fn the_console_shows_names_of_any_script_and_the_application() {
+fn the_console_shows_unicode_names_and_the_application() {
     if !has_tool("chromium", "--version") || !has_tool("timeout", "--version") {
         return;
     }

@@ -1,4 +1,4 @@
-//! The served binary over HTTP, byte for byte: what is refused and how, answers in order, times, ends.
+//! The served binary over HTTP, byte for byte: refusals, answers in order, timeouts, ends.
 
 mod common;
 
@@ -16,7 +16,7 @@ fn multiply(fields: &str) -> String {
 }
 
 #[test]
-fn answers_come_in_the_order_of_their_questions() {
+fn answers_come_in_request_order() {
     let server = Served::start(&[]);
     let mut raw = Raw::connect(&server);
     let mut stream = post("/Echo/Sleep", "", "200");
@@ -34,7 +34,7 @@ fn answers_come_in_the_order_of_their_questions() {
 }
 
 #[test]
-fn an_answer_says_when_where_and_how_long() {
+fn an_answer_has_date_and_timing_headers() {
     let server = Served::start(&[]);
     let answer = Raw::connect(&server).ask(multiply(""));
     assert_eq!((answer.status, answer.body.as_str()), (200, "42"));
@@ -50,7 +50,7 @@ fn an_answer_says_when_where_and_how_long() {
 }
 
 #[test]
-fn each_refusal_has_its_status_and_leaves_or_ends_the_connection() {
+fn each_refusal_has_its_status_and_connection_header() {
     let limits =
         ["limits.frame_bytes_max=1KiB", "limits.http_head_bytes_max=1KiB", "limits.http_headers_max=8"];
     let server = Served::start(&limits.map(|limit| ["--set", limit]).concat());
@@ -94,7 +94,7 @@ fn each_refusal_has_its_status_and_leaves_or_ends_the_connection() {
             assert_eq!(raw.ask(multiply("")).body, "42", "{what}");
         }
     }
-    // A verb that the first bytes do not tell from other protocols comes second.
+    // A method that the first bytes do not distinguish from other protocols comes second.
     let mut raw = Raw::connect(&server);
     assert_eq!(raw.ask(multiply("")).status, 200);
     assert_eq!(raw.ask(bare("BREW /Arith/Multiply HTTP/1.1")).status, 501);
@@ -102,7 +102,7 @@ fn each_refusal_has_its_status_and_leaves_or_ends_the_connection() {
 }
 
 #[test]
-fn a_head_answer_has_no_body_and_the_next_follows() {
+fn a_head_answer_has_no_body() {
     let server = Served::start(&[]);
     let mut raw = Raw::connect(&server);
     raw.send("HEAD /Users/Get?message=5 HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nHost: a\r\n\r\n");
@@ -133,14 +133,14 @@ fn chunks_with_extensions_and_trailers_are_one_body() {
 }
 
 #[test]
-fn what_is_slow_is_told_so() {
+fn slow_requests_time_out() {
     let server = Served::start(&["--set", "limits.head_ms=50", "--set", "limits.frame_ms=50"]);
     for (what, begun) in [
         ("a head", "POST /Arith/Multiply HTTP/1.1\r\nHost:".to_owned()),
         ("a body", multiply("").replace(BODY, "{")),
     ] {
         let mut raw = Raw::connect(&server);
-        // One that was answered before does not matter.
+        // An earlier answered request does not matter.
         assert_eq!(raw.ask(multiply("")).status, 200);
         let answer = raw.ask(begun);
         assert_eq!((answer.status, answer.field("Connection")), (408, Some("close")), "{what}");
@@ -150,7 +150,7 @@ fn what_is_slow_is_told_so() {
 }
 
 #[test]
-fn who_ends_its_half_is_answered_and_who_resets_hurts_nobody() {
+fn a_half_closed_peer_is_answered_and_resets_are_harmless() {
     let server = Served::start(&[]);
     let mut raw = Raw::connect(&server);
     raw.send(post("/Echo/Sleep", "", "50") + &multiply(""));
@@ -160,7 +160,7 @@ fn who_ends_its_half_is_answered_and_who_resets_hurts_nobody() {
     for _ in 0..20 {
         let mut raw = Raw::connect(&server);
         raw.send(multiply("") + &post("/Echo/Sleep", "", "60000") + &multiply("") + "POST /Ari");
-        // What came back and was not read makes the close a reset.
+        // Unread answers in the socket turn the close into a reset.
         assert_eq!(raw.0.peek(&mut [0]).unwrap(), 1);
         drop(raw);
     }
@@ -170,13 +170,13 @@ fn who_ends_its_half_is_answered_and_who_resets_hurts_nobody() {
 }
 
 #[test]
-fn a_drain_answers_what_is_in_flight_and_says_close() {
+fn a_drain_answers_calls_in_flight_and_closes() {
     let server = Served::start(&[]);
     let mut raw = Raw::connect(&server);
     assert_eq!(raw.ask(multiply("")).field("Connection"), None);
     let mut idle = Raw::connect(&server);
     assert_eq!(idle.ask(multiply("")).status, 200);
-    // The word comes when the head has been read, so the call is under way before the signal.
+    // `100 Continue` is sent once the head has been read, so the call is in flight before the signal.
     let sleep = post("/Echo/Sleep", "Expect: 100-continue\r\n", "300");
     let head = sleep.find("\r\n\r\n").unwrap() + 4;
     raw.send(&sleep[..head]);
@@ -190,7 +190,7 @@ fn a_drain_answers_what_is_in_flight_and_says_close() {
 }
 
 #[test]
-fn a_strangers_first_bytes_close_the_connection() {
+fn unknown_first_bytes_close_the_connection() {
     let server = Served::start(&[]);
     for stranger in [
         &b"SSH-2.0-x\r\n"[..],
@@ -203,7 +203,7 @@ fn a_strangers_first_bytes_close_the_connection() {
         let mut raw = Raw::connect(&server);
         raw.send(stranger);
         let mut rest = Vec::new();
-        // Bytes that were not read make it a reset; either way nothing is said.
+        // Unread bytes turn the close into a reset; either way nothing is sent.
         let _ = raw.0.read_to_end(&mut rest);
         assert_eq!(rest, b"", "{stranger:?}");
     }

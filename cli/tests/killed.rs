@@ -1,4 +1,4 @@
-//! A served binary that is killed and started again, as its client sees it.
+//! A served binary that is killed and started again, from the view of its client.
 
 mod common;
 
@@ -10,7 +10,7 @@ use coreloop::client::{Backoff, CallError, Client};
 use coreloop::codec::Codec;
 
 #[test]
-fn a_server_killed_in_mid_call_loses_what_was_in_flight_and_is_found_again() {
+fn a_client_reconnects_after_the_server_is_killed() {
     let server = Served::start(&[]);
     let address = server.address().to_owned();
     let client = Client::builder(&address)
@@ -20,7 +20,7 @@ fn a_server_killed_in_mid_call_loses_what_was_in_flight_and_is_found_again() {
     let multiply = |client: &Client| client.call_bytes("Arith.Multiply", Codec::Json, br#"{"A":6,"B":7}"#);
     let mut calls: Vec<_> =
         (0..10).map(|_| client.start_bytes("Echo.Sleep", Codec::Json, b"60000")).collect();
-    // Answered after they have arrived: what is sent on one connection comes in its order.
+    // Answered after the earlier calls have arrived: calls on one connection arrive in order.
     assert_eq!(multiply(&client).unwrap(), b"42");
     server.signal("KILL");
     assert_eq!(server.wait().code, None, "it had no time to say anything");

@@ -1,4 +1,4 @@
-//! The load generator against a served binary: a server in a process of its own, whose memory can be looked at.
+//! The load generator against a served binary: a server in a separate process, whose memory can be measured.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use coreloop_bench::loadgen::idle::{self, Idle};
 
 use common::Served;
 
-/// As the program reads its arguments.
+/// The arguments, parsed as the program does.
 #[derive(Parser)]
 struct IdleArguments {
     #[command(flatten)]
@@ -25,7 +25,7 @@ fn idle(address: &str, arguments: &str) -> Result<Idle, String> {
 }
 
 #[test]
-fn five_hundred_quiet_connections_are_held_in_every_protocol() {
+fn idle_connections_are_held_in_every_protocol() {
     let served = Served::start(&["--cores", "1"]);
     for protocol in ["native", "gob", "jsonrpc", "http"] {
         let address = format!("{protocol}:{}", served.address());
@@ -36,7 +36,7 @@ fn five_hundred_quiet_connections_are_held_in_every_protocol() {
         let idle = idle(&address, &arguments).expect("it is held");
         let outcome = &idle.outcome;
         assert_eq!((outcome.connections.opened, outcome.connections.lost), (500, 0), "{protocol}");
-        // Each connection once, since there is a time for each and one call fits on it.
+        // Each connection once, because the time allows one call on each.
         assert_eq!((outcome.total.ok, outcome.total.errors), (500, 0), "{protocol}");
         assert_eq!(outcome.settings.rate, Some(500.0));
         let memory = idle.memory.expect("it is watched");
@@ -49,7 +49,7 @@ fn five_hundred_quiet_connections_are_held_in_every_protocol() {
         assert!(text.contains("500 of 500 opened, 0 lost") && text.contains("bytes a connection"), "{text}");
     }
     let ran = served.stop();
-    // Beside the five hundred, one for each protocol: it asks for the methods of the server.
+    // In addition to the five hundred, one connection for each protocol, which reads the list of methods.
     assert_eq!(ran.summary("connections"), 2004, "{}", ran.stderr);
 }
 

@@ -11,7 +11,7 @@ use common::{Ran, Served, run};
 use coreloop::wire::Scheme;
 use serde_json::{Value, json};
 
-/// Addresses of one server in every protocol that this build speaks.
+/// Addresses of one server in every protocol that this build supports.
 fn addresses(plain: &str) -> Vec<String> {
     let addresses: Vec<String> =
         Scheme::ALL.iter().map(|scheme| format!("{}:{plain}", scheme.name())).collect();
@@ -19,7 +19,7 @@ fn addresses(plain: &str) -> Vec<String> {
     addresses
 }
 
-fn speaks_gob() -> bool {
+fn has_gob() -> bool {
     Scheme::ALL.iter().any(|scheme| scheme.name() == "gob")
 }
 
@@ -29,7 +29,7 @@ fn reply(ran: &Ran) -> Value {
     serde_json::from_str(&ran.stdout).unwrap_or_else(|error| panic!("{error}: {ran:?}"))
 }
 
-/// An argument as a protocol takes it: gob tells unsigned integers and byte strings from the others.
+/// An argument in the form of a protocol: gob distinguishes unsigned integers and byte strings from other values.
 fn marked(address: &str, mark: &str, argument: &str) -> String {
     if address.starts_with("gob") { format!("{{\"{mark}\":{argument}}}") } else { argument.to_owned() }
 }
@@ -58,7 +58,7 @@ fn every_protocol_gives_the_same_replies() {
 }
 
 #[test]
-fn every_protocol_tells_what_went_wrong_in_a_line() {
+fn every_protocol_reports_errors_in_one_line() {
     let server = Served::start(&[]);
     for address in addresses(server.address()) {
         for (method, argument, said) in [
@@ -75,13 +75,13 @@ fn every_protocol_tells_what_went_wrong_in_a_line() {
             assert!(coreloop::Code::ALL.iter().any(|code| code.name() == name), "{address} {ran:?}");
         }
     }
-    // HTTP has every status, as the native protocol.
+    // HTTP has every status, like the native protocol.
     let ran = run(&["call", &format!("http:{}", server.address()), "Users.List", "100001"]);
     assert_eq!(ran.stderr, "out_of_range: n out of range\n");
 }
 
 #[test]
-fn gob_travels_in_native_frames_too() {
+fn gob_works_in_native_frames() {
     let server = Served::start(&[]);
     let call = |method, argument| run(&["call", "--codec", "gob", server.address(), method, argument]);
     assert_eq!(reply(&call("Arith.Multiply", r#"{"A":6,"B":7}"#)), json!(42));
@@ -94,13 +94,13 @@ fn gob_travels_in_native_frames_too() {
             .stderr
             .starts_with("invalid_argument: ")
     );
-    // A whole number is signed unless it says otherwise, as in Go.
+    // A whole number is signed unless it is marked otherwise, as in Go.
     let ran = call("Users.Get", "7");
     assert!(ran.stderr.starts_with("invalid_argument: ") && ran.stderr.contains("unsigned"), "{ran:?}");
 }
 
 #[test]
-fn a_call_ends_with_its_time_in_every_protocol() {
+fn a_call_ends_at_its_deadline_in_every_protocol() {
     let server = Served::start(&["--set", "limits.drain_ms=100"]);
     for address in addresses(server.address()) {
         let ran = run(&["call", "--timeout", "30ms", &address, "Echo.Sleep", "60000"]);
@@ -123,7 +123,7 @@ fn list_is_the_same_in_every_protocol() {
 }
 
 #[test]
-fn an_address_may_be_written_as_browsers_do_and_a_socket_may_be_a_file() {
+fn browser_and_unix_addresses_are_accepted() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = format!("unix:{}/socket", folder.path().display());
     let server = Served::start_command(
@@ -136,14 +136,14 @@ fn an_address_may_be_written_as_browsers_do_and_a_socket_may_be_a_file() {
     }
 }
 
-/// Go's own server of net/rpc; it ends with the test.
+/// Go's own net/rpc server, killed at the end of the test.
 struct GoServer {
     child: Child,
     address: String,
 }
 
 impl GoServer {
-    /// Without Go a test says so and passes, except where `CI` is set.
+    /// Without Go a test prints that it is skipped and passes, unless `CI` is set.
     fn start(protocol: &str) -> Option<GoServer> {
         if Command::new("go").arg("version").output().is_err() {
             assert!(
@@ -202,7 +202,7 @@ fn gos_jsonrpc_server_is_called() {
 
 #[test]
 fn gos_gob_server_is_called() {
-    if speaks_gob() {
+    if has_gob() {
         calls_gos_server("gob");
     }
 }

@@ -1,4 +1,4 @@
-//! `coreloop serve --record`, and `loadgen replay` of what it recorded at another server.
+//! `coreloop serve --record`, and `loadgen replay` of the recording to another server.
 
 #![cfg(target_os = "linux")]
 
@@ -22,7 +22,7 @@ use common::{PATIENCE, Served, run};
 const MIX: &str = r#"Arith.Add:{"A":1,"B":2}=3,Echo.Echo:"geheim"=2,Arith.Multiply:{"A":5,"B":6}=1"#;
 const CALLS: usize = 200;
 
-/// As the program reads its arguments.
+/// The arguments, parsed as the program does.
 #[derive(Parser)]
 struct ReplayArguments {
     #[command(flatten)]
@@ -59,15 +59,15 @@ impl Files {
         text.lines().map(|line| serde_json::from_str(line).expect("a line of JSON")).collect()
     }
 
-    /// The requests alone.
+    /// The requests without other lines.
     fn requests(&self, name: &str) -> Vec<Value> {
-        // The load generator asks for the methods before it sends its own calls.
+        // The load generator reads the list of methods before it sends its own calls.
         let is_call = |line: &Value| line.get("method").is_some_and(|method| method != "Meta.Methods");
         self.lines(name).into_iter().filter(is_call).collect()
     }
 }
 
-/// Exactly so many calls, of which the schedule knows beforehand.
+/// Makes exactly the calls that the tests expect.
 fn make_calls(address: &str) {
     let address = address.parse().expect("an address");
     let ask = Ask { connections: 5, rate: Some(400.0), seconds: 0.5, ..Ask::of(address, MIX) };
@@ -84,7 +84,7 @@ fn counts(requests: &[Value]) -> BTreeMap<String, usize> {
     counts
 }
 
-/// How many calls came on each connection.
+/// The number of calls on each connection.
 fn by_connection(requests: &[Value]) -> Vec<usize> {
     let mut counts = BTreeMap::new();
     for request in requests {
@@ -96,7 +96,7 @@ fn by_connection(requests: &[Value]) -> Vec<usize> {
 }
 
 #[test]
-fn what_one_server_recorded_reaches_another_in_full() {
+fn a_recording_is_replayed_in_full() {
     let files = Files::new();
     let served = files.serve("first", &[]);
     make_calls(served.address());
@@ -115,7 +115,7 @@ fn what_one_server_recorded_reaches_another_in_full() {
         let outcome = &replayed.outcome;
         assert_eq!((outcome.total.ok, outcome.total.errors), (CALLS as u64, 0), "{protocol}");
         assert_eq!((replayed.replay.calls, outcome.settings.connections), (CALLS as u64, 5));
-        // As long as it was, divided by the speed; a millisecond behind the last call.
+        // As long as the recording, divided by the speed; a millisecond behind the last call.
         let length_s = (last - first) as f64 / 1e6 / 4.0 + 0.001;
         assert!((outcome.settings.duration_s - length_s).abs() < 1e-6, "{protocol}");
         let names: BTreeMap<&str, u64> =
@@ -135,7 +135,7 @@ fn what_one_server_recorded_reaches_another_in_full() {
 }
 
 #[test]
-fn file_of_a_server_that_was_killed_is_replayed_up_to_its_last_whole_line() {
+fn a_truncated_file_is_replayed_to_its_last_line() {
     let files = Files::new();
     let served = files.serve("record", &[]);
     make_calls(served.address());
@@ -148,7 +148,7 @@ fn file_of_a_server_that_was_killed_is_replayed_up_to_its_last_whole_line() {
     served.wait();
     let whole = fs::read(files.path("record")).expect("it is there");
     assert!(!String::from_utf8_lossy(&whole).contains("\"end\""));
-    // As if the last of it had not reached the disk.
+    // As if the end of the file had not reached the disk.
     fs::write(files.path("cut"), &whole[..whole.len() - 9]).expect("written");
     let second = Served::start(&[]);
     let replayed =
@@ -185,7 +185,7 @@ fn secrets_are_not_in_the_file_in_any_protocol() {
     ];
     let ran = run(&with);
     assert_eq!(ran.code, Some(0), "{}", ran.stderr);
-    // A raw body, and one that is fixed: its type has a field of that name.
+    // A raw body, and one of fixed layout: its type has a field of that name.
     let fixed = Ask {
         rate: Some(100.0),
         seconds: 0.01,
@@ -249,7 +249,7 @@ fn gob_bodies_are_replayed_over_gob() {
 }
 
 #[test]
-fn recording_into_a_file_that_is_there_is_refused() {
+fn recording_into_an_existing_file_is_refused() {
     let files = Files::new();
     fs::write(files.path("mine"), "precious").expect("written");
     let path = files.path("mine");
@@ -258,7 +258,7 @@ fn recording_into_a_file_that_is_there_is_refused() {
     assert_eq!(fs::read_to_string(&path).expect("it is there"), "precious");
 }
 
-/// Serves under a shell that has done something first, such as setting a limit.
+/// Serves under a shell that first runs a command, such as one that sets a limit.
 fn serve_under(before: &str, record: &std::path::Path) -> common::Served {
     let mut command = std::process::Command::new("sh");
     command.args(["-c", &format!("{before}; exec \"$@\""), "sh", env!("CARGO_BIN_EXE_coreloop"), "serve"]);
@@ -266,8 +266,8 @@ fn serve_under(before: &str, record: &std::path::Path) -> common::Served {
     common::Served::start_command(command, 1)
 }
 
-/// Calls until the recording has been stopped, and checks that the server answers all of them and keeps a file that is good.
-fn recording_stops_and_the_server_goes_on(served: common::Served, record: &std::path::Path, why: &str) {
+/// Calls until the recording stops, and checks that the server answers all calls and keeps a valid file.
+fn assert_recording_stops_and_server_continues(served: common::Served, record: &std::path::Path, why: &str) {
     let argument = format!("\"{}\"", "x".repeat(40_000));
     for _ in 0..8 {
         assert_eq!(run(&["call", served.address(), "Echo.Echo", &argument]).code, Some(0));
@@ -295,16 +295,16 @@ fn recording_stops_and_the_server_goes_on(served: common::Served, record: &std::
 }
 
 #[test]
-fn the_file_size_limit_ends_the_recording_and_not_the_server() {
+fn the_file_size_limit_ends_only_the_recording() {
     let files = Files::new();
     let record = files.path("record");
     // In units of 512 bytes in dash and of 1024 in bash: 125 or 250 KiB, two to four of the eight requests.
     let served = serve_under("ulimit -f 250", &record);
-    recording_stops_and_the_server_goes_on(served, &record, "File too large (os error 27)");
+    assert_recording_stops_and_server_continues(served, &record, "File too large (os error 27)");
 }
 
 #[test]
-fn a_full_disk_ends_the_recording_and_not_the_server() {
+fn a_full_disk_ends_only_the_recording() {
     let files = Files::new();
     let folder = files.path("disk");
     fs::create_dir(&folder).expect("a folder");
@@ -318,7 +318,7 @@ fn a_full_disk_ends_the_recording_and_not_the_server() {
     let unmount = Unmount(folder_text.to_owned());
     let record = folder.join("record");
     let served = serve_under("true", &record);
-    recording_stops_and_the_server_goes_on(served, &record, "No space left on device (os error 28)");
+    assert_recording_stops_and_server_continues(served, &record, "No space left on device (os error 28)");
     drop(unmount);
 }
 
@@ -331,7 +331,7 @@ impl Drop for Unmount {
 }
 
 #[test]
-fn a_file_whose_head_cannot_be_written_is_an_error_at_the_start() {
+fn an_unwritable_file_is_an_error_at_the_start() {
     let files = Files::new();
     let record = files.path("record");
     let mut command = std::process::Command::new("sh");

@@ -1,4 +1,4 @@
-//! `coreloop serve`: what it prints, where its configuration comes from, what it refuses.
+//! `coreloop serve`: its output, the sources of its configuration, its errors.
 
 mod common;
 
@@ -9,13 +9,13 @@ use std::process::{Command, Stdio};
 use common::{Ran, Served, coreloop, run};
 
 #[test]
-fn standard_output_has_the_listeners_and_nothing_else() {
+fn standard_output_has_only_the_listeners() {
     let server = Served::start(&["--stats-every", "3600"]);
     let address = server.address().to_owned();
     assert!(address.starts_with("127.0.0.1:") && !address.ends_with(":0"), "{address}");
     let ended = server.stop();
     assert_eq!((ended.code, ended.stdout.as_str()), (Some(0), ""), "{ended:?}");
-    // People are told how to go on, with the real address.
+    // The hints for people have the real address.
     assert!(
         ended.stderr.contains(&format!(" call {address} Arith.Multiply '{{\"A\":6,\"B\":7}}'\n")),
         "{ended:?}"
@@ -26,7 +26,7 @@ fn standard_output_has_the_listeners_and_nothing_else() {
 }
 
 #[test]
-fn without_a_command_it_serves_where_the_environment_says() {
+fn serve_is_the_default_command() {
     let mut command = coreloop(&[]);
     command.env("CORELOOP_LISTEN", "127.0.0.1:0,127.0.0.1:0");
     let server = Served::start_command(command, 2);
@@ -40,7 +40,7 @@ fn without_a_command_it_serves_where_the_environment_says() {
 }
 
 #[test]
-fn statistics_come_while_it_runs() {
+fn statistics_are_printed_while_it_runs() {
     let server = Served::start(&["--stats-every", "1"]);
     // A call that outlasts the first line.
     assert_eq!(run(&["call", server.address(), "Echo.Sleep", "1500"]).code, Some(0));
@@ -50,7 +50,7 @@ fn statistics_come_while_it_runs() {
 }
 
 #[test]
-fn print_config_says_where_each_value_came_from() {
+fn print_config_shows_origins() {
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("a.toml");
     std::fs::write(&file, "workers = 3\nbatch_max = 8\n\n[limits]\ndrain_ms = 700\n").unwrap();
@@ -68,12 +68,12 @@ fn print_config_says_where_each_value_came_from() {
         format!("limits.drain_ms = 700  # file {file}:5"),
         "limits.idle_ms = 5000  # flag --set".to_owned(),
         "pin = false  # default".to_owned(),
-        // What it comes to here, not "auto".
+        // The resolved value, not "auto".
         "accept = \"acceptor\"  # default".to_owned(),
     ] {
         assert!(text.lines().any(|printed| printed == line), "{line}\nis not in\n{text}");
     }
-    // What is printed is a configuration again.
+    // The output is a valid configuration again.
     let again = folder.path().join("b.toml");
     std::fs::write(&again, &text).unwrap();
     let printed = run(&["serve", "--config", again.to_str().unwrap(), "--print-config"]).stdout;
@@ -101,8 +101,8 @@ fn mistakes_are_one_line_and_exit_status_1() {
 }
 
 #[test]
-fn unknown_variables_are_warnings_and_wrong_values_are_errors() {
-    // What Kubernetes sets for a service that is called coreloop-headless, and a misspelt key.
+fn unknown_variables_warn_and_wrong_values_fail() {
+    // A variable that Kubernetes sets for a service named coreloop-headless, and a misspelt key.
     let variables = [
         ("CORELOOP_HEADLESS_SERVICE_HOST", "10.0.0.1"),
         ("CORELOOP_HEADLESS_SERVICE_PORT_RPC", "6550"),
@@ -127,7 +127,7 @@ fn unknown_variables_are_warnings_and_wrong_values_are_errors() {
     let printed: Ran = with_variables(&["serve", "--print-config"]).output().unwrap().into();
     assert_eq!((printed.code, warnings(&printed.stderr)), (Some(0), 4), "{printed:?}");
     assert!(!printed.stdout.contains("warning"), "{printed:?}");
-    // They are told where the server does not start, too.
+    // Warnings are printed even if the server does not start.
     let failed: Ran =
         with_variables(&["serve", "--listen", "unix:/no/such/folder/s"]).output().unwrap().into();
     assert_eq!((failed.code, warnings(&failed.stderr)), (Some(1), 4), "{failed:?}");
@@ -139,7 +139,7 @@ fn unknown_variables_are_warnings_and_wrong_values_are_errors() {
 }
 
 #[test]
-fn of_two_simultaneous_starts_exactly_one_lives() {
+fn only_one_of_two_simultaneous_starts_succeeds() {
     for round in 0..12 {
         let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
         let accept = if round % 3 == 0 { "accept=acceptor" } else { "accept=auto" };
@@ -148,7 +148,7 @@ fn of_two_simultaneous_starts_exactly_one_lives() {
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap()
         };
         let mut children = [start(), start()];
-        // The one that lives says where it listens; the other one ends without a line on standard output.
+        // The surviving server prints its address; the other one ends without a line on standard output.
         let lines = children.each_mut().map(|child| {
             let mut line = String::new();
             BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -164,7 +164,7 @@ fn of_two_simultaneous_starts_exactly_one_lives() {
             refused.stderr.contains(&format!("cannot listen on {free}: Address already in use")),
             "{refused:?}"
         );
-        // Once it drains, the next one can have the address.
+        // Once the server drains, the next one can have the address.
         assert!(
             Command::new("kill").args(["-s", "TERM", &live.id().to_string()]).status().unwrap().success()
         );
@@ -176,7 +176,7 @@ fn of_two_simultaneous_starts_exactly_one_lives() {
 }
 
 #[test]
-fn two_listeners_of_one_configuration_cannot_share_an_address() {
+fn two_listeners_cannot_share_an_address() {
     let free = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let (http, native) = (format!("http:127.0.0.1:{free}"), format!("native:127.0.0.1:{free}"));
     for cores in ["1", "3"] {
@@ -187,7 +187,7 @@ fn two_listeners_of_one_configuration_cannot_share_an_address() {
 }
 
 #[test]
-fn a_unix_socket_is_served_and_its_file_is_gone_afterwards() {
+fn the_file_of_a_unix_socket_is_removed_at_the_end() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("a socket");
     let address = format!("unix:{}", path.display());
@@ -196,7 +196,7 @@ fn a_unix_socket_is_served_and_its_file_is_gone_afterwards() {
     for target in [address.clone(), format!("native:{address}")] {
         assert_eq!(run(&["call", &target, "Arith.Multiply", r#"{"A":6,"B":7}"#]).stdout, "42\n");
     }
-    // A second server finds it in use, and leaves it alone.
+    // A second server finds the socket in use, and does not remove it.
     let second = run(&["serve", "--listen", &address]);
     assert_eq!(second.code, Some(1), "{second:?}");
     assert!(path.exists());

@@ -1,4 +1,4 @@
-//! A server on a Unix socket behind the real nginx, whose workers run as another user: the example of docs/http.md.
+//! A server on a Unix socket behind nginx, whose workers run as another user: the example of docs/http.md.
 
 #![cfg(target_os = "linux")]
 
@@ -19,14 +19,14 @@ const DOCS: &str = include_str!("../../docs/http.md");
 /// The user of nginx's workers, which is also its group.
 const NGINX_USER: &str = "www-data";
 
-/// What a program prints, if it is installed and succeeds.
+/// Returns the output of a program, if it is installed and succeeds.
 fn output_of(program: &str, args: &[&str]) -> Option<String> {
     let output: Option<Output> = Command::new(program).args(args).output().ok();
     let output = output.filter(|output| output.status.success())?;
     Some(String::from_utf8_lossy(&output.stdout).trim().to_owned())
 }
 
-/// Whether nginx can be started with workers of another user; where `CI` is set it must.
+/// Returns whether nginx can be started with workers of another user; with `CI` set it must.
 fn has_nginx() -> bool {
     let is_root = output_of("id", &["-u"]).as_deref() == Some("0");
     let has_user = output_of("id", &["-g", NGINX_USER]).is_some();
@@ -38,7 +38,7 @@ fn has_nginx() -> bool {
     has
 }
 
-/// nginx, ended with its workers when it is dropped.
+/// An nginx process, stopped with its workers when it is dropped.
 struct Nginx(Child);
 
 impl Drop for Nginx {
@@ -49,7 +49,7 @@ impl Drop for Nginx {
 }
 
 impl Nginx {
-    /// With the configuration of the docs, for a socket and a port of this test.
+    /// Starts it with the configuration of the docs, for a socket and a port of this test.
     fn start(folder: &Path, socket: &Path, port: u16) -> Nginx {
         let example = DOCS.split("```nginx\n").nth(1).and_then(|rest| rest.split("```").next());
         let example = example.expect("docs/http.md has a configuration of nginx");
@@ -81,7 +81,7 @@ impl Nginx {
     }
 }
 
-/// Calls a method through the proxy; gives the status line and the body.
+/// Calls a method through the proxy; returns the status line and the body.
 fn call(port: u16) -> (String, String) {
     let mut stream = TcpStream::connect(("127.0.0.1", port)).expect("nginx listens");
     stream.set_read_timeout(Some(PATIENCE)).expect("set");
@@ -102,18 +102,18 @@ fn serve(socket: &Path, set: &[&str]) -> Served {
 }
 
 #[test]
-fn nginx_with_its_own_user_reaches_the_socket_that_its_group_may_use() {
+fn nginx_reaches_a_socket_of_its_group() {
     if !has_nginx() {
         return;
     }
     let folder = tempfile::tempdir().expect("a folder");
-    // Its workers must be able to enter it.
+    // nginx's workers must be able to enter the folder.
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).expect("set");
     let socket = folder.path().join("http.sock");
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port();
     let _nginx = Nginx::start(folder.path(), &socket, port);
     let group = format!("unix_group={NGINX_USER}");
-    // As the docs say; by number; and by default.
+    // As in the docs; by number; and by default.
     let number = format!("unix_group={}", output_of("id", &["-g", NGINX_USER]).expect("it has a group"));
     for set in [&["unix_mode=0660", &group][..], &["unix_mode=0660", &number], &[]] {
         let server = serve(&socket, set);
@@ -124,14 +124,14 @@ fn nginx_with_its_own_user_reaches_the_socket_that_its_group_may_use() {
         assert_eq!(server.stop().code, Some(0));
         assert!(!socket.exists());
     }
-    // The workers are another user indeed.
+    // The workers do run as another user.
     let server = serve(&socket, &["unix_mode=0600"]);
     assert_eq!(call(port).0, "HTTP/1.1 502 Bad Gateway");
     server.stop();
 }
 
 #[test]
-fn a_successor_keeps_its_socket_when_the_one_before_ends() {
+fn a_successor_keeps_its_socket() {
     let folder = tempfile::tempdir().expect("a folder");
     let socket = folder.path().join("s");
     let first = serve(&socket, &[]);
@@ -140,7 +140,7 @@ fn a_successor_keeps_its_socket_when_the_one_before_ends() {
     assert_eq!(first.stop().code, Some(0));
     let address = format!("http:unix:{}", socket.display());
     assert_eq!(run(&["call", &address, "Arith.Multiply", r#"{"A":6,"B":7}"#]).stdout, "42\n");
-    // One that is killed leaves its file, which the next one replaces.
+    // A killed server leaves its file, which the next one replaces.
     second.signal("KILL");
     second.wait();
     assert!(socket.exists());
@@ -150,7 +150,7 @@ fn a_successor_keeps_its_socket_when_the_one_before_ends() {
 }
 
 #[test]
-fn an_account_that_is_not_there_is_an_error_that_names_the_key() {
+fn an_unknown_account_is_an_error_with_the_key() {
     let folder = tempfile::tempdir().expect("a folder");
     let address = format!("unix:{}", folder.path().join("s").display());
     for (key, what) in [("unix_user", "user"), ("unix_group", "group")] {

@@ -1,4 +1,4 @@
-//! docs/wire.md against a served binary: its hex is sent as it stands there, its tables are tried row by row.
+//! docs/wire.md compared with a served binary: its hex is sent as written, its tables are tested row by row.
 
 mod common;
 
@@ -12,7 +12,7 @@ use coreloop::message::{Metadata, method_hash};
 
 const DOCS: &str = include_str!("../../docs/wire.md");
 
-/// The bytes of the block that begins with this line; `None` stands for `??`.
+/// Returns the bytes of the block that begins with this line; `None` for `??`.
 fn block(name: &str) -> Vec<Option<u8>> {
     let start = format!("```hex {name}\n");
     let text = DOCS.split(&start).nth(1).unwrap_or_else(|| panic!("there is no block {name}"));
@@ -31,7 +31,7 @@ fn known(bytes: Vec<Option<u8>>) -> Vec<u8> {
     bytes.into_iter().map(|byte| byte.expect("every byte is given")).collect()
 }
 
-/// The cells of the table rows that have so many of them.
+/// Returns the table rows with this number of cells.
 fn rows(cells: usize) -> impl Iterator<Item = Vec<&'static str>> {
     let row = |line: &'static str| {
         line.strip_prefix("| ")?.strip_suffix(" |").map(|line| line.split(" | ").collect())
@@ -52,7 +52,7 @@ impl Frame {
     }
 }
 
-/// A connection that knows of frames only what the document says.
+/// A connection that implements frames only from the document.
 struct Raw(TcpStream);
 
 impl Raw {
@@ -76,7 +76,7 @@ impl Raw {
         Frame { kind: bytes[3], id, status, bytes }
     }
 
-    /// A ping comes back: the connection lives and nothing else is on its way.
+    /// Asserts that a ping is answered: the connection is open and no other frame is on its way.
     fn lives(&mut self) -> bool {
         self.send(&frame(4, 0, 0, 99, 0, &[], &[]));
         let pong = self.next();
@@ -170,7 +170,7 @@ fn numbers_and_names_are_as_documented() {
 }
 
 #[test]
-fn the_fingerprint_is_as_documented_and_compared_for_compact() {
+fn the_fingerprint_is_as_documented() {
     let server = Served::start(&[]);
     let mut raw = Raw::connect(&server);
     for (schema, status) in [(0xe8af_7046_u32, 0), (0xe8af_7047, 9)] {
@@ -182,7 +182,7 @@ fn the_fingerprint_is_as_documented_and_compared_for_compact() {
 }
 
 #[test]
-fn what_is_merely_refused_leaves_the_connection() {
+fn refused_requests_keep_the_connection_open() {
     let server = Served::start(&["--set", "limits.frame_bytes_max=64"]);
     let mut raw = Raw::connect(&server);
     let add = method_hash("Arith.Add");
@@ -220,7 +220,7 @@ fn what_is_merely_refused_leaves_the_connection() {
 }
 
 #[test]
-fn what_cannot_be_trusted_closes_the_connection() {
+fn protocol_errors_close_the_connection() {
     let server = Served::start(&["--set", "limits.frame_bytes_max=64"]);
     let mut other_version = frame(0, 2, 0, 5, 0, &[], &[]);
     other_version[2] = 2;
@@ -236,7 +236,7 @@ fn what_cannot_be_trusted_closes_the_connection() {
         assert_eq!((reply.kind, reply.id, reply.status), (1, 5, status), "{what}");
         assert!(raw.has_ended(), "{what}");
     }
-    // The first bytes of no protocol that is spoken here.
+    // The first bytes of protocols that are not supported here.
     for sent in [&b"\x16\x03\x01"[..], b"\x19\x97", b"SSH-2.0"] {
         let mut raw = Raw::connect(&server);
         raw.send(sent);
@@ -245,7 +245,7 @@ fn what_cannot_be_trusted_closes_the_connection() {
 }
 
 #[test]
-fn a_call_is_cancelled_and_an_id_in_flight_is_not_taken_twice() {
+fn cancel_works_and_ids_in_flight_are_unique() {
     let server = Served::start(&[]);
     let mut raw = Raw::connect(&server);
     let sleep = frame(0, 2, 0, 5, method_hash("Echo.Sleep"), &[], b"60000");
@@ -266,7 +266,7 @@ fn python(args: &[&str]) -> Ran {
 }
 
 #[test]
-fn a_client_in_another_language_gets_the_same() {
+fn the_python_client_gets_the_same() {
     let server = Served::start(&[]);
     for (method, argument, reply) in [
         ("Arith.Multiply", r#"{"A":6,"B":7}"#, "42"),

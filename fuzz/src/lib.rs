@@ -1,3 +1,3 @@
-//! What the fuzz targets do, apart from the fuzzer: `tests/codecs/fuzz_corpus.rs` of the root crate runs the same.
+//! The fuzz targets, without the fuzzer: `tests/codecs/fuzz_corpus.rs` of the root crate runs the same functions.
 
 pub mod targets;

@@ -1,7 +1,7 @@
-//! The client's half: a struct over any caller, with a typed method for each of the service's.
+//! The client's half: a struct over any caller, with a typed method for each method of the service.
 //!
-//! A type that is described by hand gets a marker of its own here, so that the caller states the same fingerprint as
-//! the server, or calls in a codec that checks it would be refused.
+//! A type with a description by hand gets its own marker here, so that the caller sends the same fingerprint as the
+//! server; otherwise codecs that check it would refuse the call.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -10,7 +10,7 @@ use syn::ext::IdentExt;
 use crate::model::{Method, Model, names_any};
 use crate::signature::Argument;
 
-/// The client, if there is to be one.
+/// Returns the client, if the options ask for one.
 pub fn client(model: &Model) -> Option<TokenStream> {
     if !model.options.has_client {
         return None;
@@ -34,22 +34,22 @@ pub fn client(model: &Model) -> Option<TokenStream> {
         #(#cfgs)*
         #[allow(dead_code, unreachable_pub)]
         impl<#parameter> #client<#parameter> {
-            /// A client that calls over this caller.
+            /// Creates a client that calls through this caller.
             pub fn new(caller: #parameter) -> Self {
                 Self { caller }
             }
 
-            /// The caller: for calls that are not of this service.
+            /// Returns the caller, for calls to other services.
             pub fn caller(&self) -> &#parameter {
                 &self.caller
             }
 
-            /// The caller: for its settings.
+            /// Returns the caller, for changes of its settings.
             pub fn caller_mut(&mut self) -> &mut #parameter {
                 &mut self.caller
             }
 
-            /// The caller back.
+            /// Returns the caller and drops the client.
             pub fn into_caller(self) -> #parameter {
                 self.caller
             }
@@ -69,7 +69,7 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     })
 }
 
-/// The name of the client's type parameter: one that no type of the methods goes by.
+/// Returns the name of the client's type parameter: one that no type of the methods has.
 fn parameter(model: &Model) -> Ident {
     let types: TokenStream = model
         .methods
@@ -87,12 +87,12 @@ fn parameter(model: &Model) -> Ident {
     format_ident!("{}", free.unwrap_or(&candidates[0]))
 }
 
-/// What each of a method's calls is made of.
+/// The parts that all calls of a method share.
 struct Call {
-    /// The parameter for the argument, with the comma before it, and what is passed on.
+    /// The parameter for the argument, with the comma before it, and the expression that is passed on.
     given: Option<TokenStream>,
     passed: TokenStream,
-    /// Items that come first in the body: markers, and the method's id as `method`.
+    /// Items at the start of the body: markers, and the method's id as `method`.
     items: TokenStream,
     argument_marker: TokenStream,
     reply_marker: TokenStream,
@@ -137,7 +137,7 @@ impl Call {
 fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, docs, .. } = method;
     let calls = format!("Calls `{name}` and blocks until the answer.");
-    // The documentation as it was written: each line in its own attribute, with the space in front.
+    // The documentation as written: each line in its own attribute, with the space in front.
     let lines = docs.lines().map(|line| format!(" {line}"));
     let docs = if docs.is_empty() {
         quote!(#[doc = #calls])
@@ -161,7 +161,7 @@ fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> T
     }
 }
 
-/// The calls that do not wait. One whose name another method of the service has is left out.
+/// Returns the calls that do not wait, except those whose name another method of the service has.
 fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, .. } = method;
     let free = |suffix: &str| {
@@ -230,7 +230,7 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
     quote!(#start #then #one_way)
 }
 
-/// The marker `DescribedArgument`: travels as the other, and is described by the function.
+/// Returns the marker `DescribedArgument`: encodes like `marker`, and is described by the function.
 fn described_argument(path: &TokenStream, marker: &TokenStream, support: &TokenStream) -> TokenStream {
     quote! {
         struct DescribedArgument;
@@ -268,7 +268,7 @@ fn described_argument(path: &TokenStream, marker: &TokenStream, support: &TokenS
     }
 }
 
-/// The marker `DescribedReply`, likewise.
+/// Returns the marker `DescribedReply`: encodes like `marker`, and is described by the function.
 fn described_reply(path: &TokenStream, marker: &TokenStream, support: &TokenStream) -> TokenStream {
     let chunk = quote!(#support::Option<#support::Chunk>);
     quote! {

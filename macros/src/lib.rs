@@ -1,8 +1,8 @@
-//! The attribute `#[coreloop::service]`: from a plain impl block, a service and its typed client.
+//! The attribute `#[coreloop::service]`: turns a plain impl block into a service and its typed client.
 //!
-//! What it takes is documented at [`macro@service`]. Inside, `options.rs` reads the attributes, `signature.rs` says
-//! which form a function has (or what is wrong with it), `model.rs` puts the two together; `server.rs` and
-//! `client.rs` write the code. Nothing here knows how a call travels: the code refers to `coreloop::macro_support`.
+//! The input is documented at [`macro@service`]. `options.rs` reads the attributes, `signature.rs` determines the
+//! form of a function (or its error), `model.rs` combines the two; `server.rs` and `client.rs` generate the code.
+//! Nothing here depends on protocols: the generated code refers to `coreloop::macro_support`.
 #![forbid(unsafe_code)]
 
 mod client;
@@ -17,7 +17,7 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::{ImplItem, Item, ItemImpl};
 
-/// Makes a service of an `impl` block, and a typed client beside it.
+/// Makes a service of an `impl` block, and generates a typed client.
 ///
 /// ```ignore
 /// struct Arith;
@@ -36,34 +36,34 @@ use syn::{ImplItem, Item, ItemImpl};
 /// ```
 ///
 /// Every function with a `&self` receiver becomes a method `Service.Method`, the names in PascalCase; it takes
-/// `&Context` and at most one argument, and returns `Result<R, Status>`. What has no receiver is left alone. Doc
-/// comments become the documentation that `Meta.Methods` shows. One such block for each type.
+/// `&Context` and at most one argument, and returns `Result<R, Status>`. Items without a receiver are unchanged. Doc
+/// comments become the documentation that `Meta.Methods` returns. A type can have one such block.
 ///
 /// # On the block: `#[coreloop::service(…)]`
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `name = "…"` | the service's name, in place of the type's, with a package if you like (`shop.v1.Orders`) |
-/// | `client = false` | no typed client; then arguments need `Deserialize` alone |
-/// | `client_vis = "pub(crate)"` | the client's visibility; `pub` unless it is given |
-/// | `crate = path` | where coreloop is, if not at `::coreloop` |
-/// | `missing_fields = "zero"` | the rule for fields that arguments lack, in place of the server's: `"by_protocol"`, `"zero"`, `"error"` |
+/// | `name = "…"` | the service's name instead of the type's, optionally with a package (`shop.v1.Orders`) |
+/// | `client = false` | no typed client; then arguments need only `Deserialize` |
+/// | `client_vis = "pub(crate)"` | the client's visibility; `pub` by default |
+/// | `crate = path` | the path of coreloop, if not `::coreloop` |
+/// | `missing_fields = "zero"` | the rule for missing fields of arguments, instead of the server's: `"by_protocol"`, `"zero"`, `"error"` |
 ///
 /// # On a function: `#[rpc(…)]`
 ///
 /// | option | meaning |
 /// |---|---|
-/// | `name = "…"` | the method's name, the part behind the dot |
-/// | `inline` | it runs on the reactor's thread: it must never wait |
-/// | `pooled` | it runs on the worker pool, as it does if nothing is said |
-/// | `blocking` | it runs on the elastic pool: it may wait |
-/// | `idempotent` | it changes nothing: it may be called with GET, and tried again |
-/// | `argument = path`, `reply = path` | functions `fn() -> Description`, for types that serde cannot tell about |
+/// | `name = "…"` | the method's name, the part after the dot |
+/// | `inline` | it runs on the reactor's thread: it must never block |
+/// | `pooled` | it runs on the worker pool, which is the default |
+/// | `blocking` | it runs on the elastic pool: it may block |
+/// | `idempotent` | it changes nothing: it may be called with GET, and retried |
+/// | `argument = path`, `reply = path` | functions `fn() -> Description`, for types that serde cannot describe |
 /// | `skip` | not a method |
 ///
-/// # How the argument travels
+/// # How the argument is encoded
 ///
-/// | parameter | on the wire | reply |
+/// | parameter | encoding | reply |
 /// |---|---|---|
 /// | none | the unit type | any serde type |
 /// | `T` | any serde type | any serde type |
@@ -71,28 +71,28 @@ use syn::{ImplItem, Item, ItemImpl};
 /// | `&[u8]` | a byte string, borrowed | `Vec<u8>` or `Bytes` as a byte string, others as serde types |
 /// | `Bytes` | a byte string, shared with the body | the same |
 ///
-/// A function whose last parameter is `Reply<R>` and that returns nothing answers later, through that.
+/// A function whose last parameter is `Reply<R>` and that returns nothing answers later, through that parameter.
 ///
 /// # The client
 ///
 /// `ArithClient<C = Direct>` has `new`, `caller`, `caller_mut`, `into_caller`, and each method with its argument by
-/// reference: `fn multiply(&self, args: &Args) -> Result<i64, CallError>`. On a caller that can start calls without
-/// waiting for them (`coreloop::client::Client`, a batch) there are for each method three more:
+/// reference: `fn multiply(&self, args: &Args) -> Result<i64, CallError>`. For a caller that can start calls without
+/// waiting for them (`coreloop::client::Client`, a batch), each method has three more functions:
 ///
-/// | function | gives |
+/// | function | result |
 /// |---|---|
 /// | `multiply_start(&self, args: &Args)` | `InFlight<i64>`: a handle to wait for, or to await |
-/// | `multiply_then(&self, args: &Args, then)` | nothing: the answer goes to the function `then` |
-/// | `multiply_one_way(&self, args: &Args)` | whether it could be handed over: no answer is wanted |
+/// | `multiply_then(&self, args: &Args, then)` | nothing: the answer is passed to the function `then` |
+/// | `multiply_one_way(&self, args: &Args)` | whether the call could be handed over: the server sends no answer |
 ///
-/// One whose name another method of the service has already is left out. Serde types then need `Serialize` and
-/// `Deserialize` on both ways. A generic service has a client if no method's types name its parameters.
+/// A function whose name another method of the service has is left out. Serde types then need both `Serialize` and
+/// `Deserialize`. A generic service has a client if no method's types name its parameters.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand(options.into(), item.into()).into()
 }
 
-/// The item as it was, and what is made from it; or the item as it was, and what is wrong with it.
+/// Returns the item unchanged, followed by the generated code or by the errors.
 fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     let mut block = match syn::parse2(item.clone()) {
         Ok(Item::Impl(block)) => block,
@@ -117,13 +117,13 @@ fn expand(options: TokenStream, item: TokenStream) -> TokenStream {
     }
 }
 
-/// The item stays, so that the mistake does not raise errors wherever the item is used.
+/// The item stays, so that the mistake does not cause errors wherever the item is used.
 fn with_error(item: &TokenStream, error: &syn::Error) -> TokenStream {
     let error = error.to_compile_error();
     quote! { #item #error }
 }
 
-/// They are ours; the compiler knows no attribute of that name.
+/// Removes the `rpc` attributes, which the compiler does not know.
 fn forget_rpc_attributes(block: &mut ItemImpl) {
     for item in &mut block.items {
         let attrs = match item {

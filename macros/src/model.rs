@@ -1,6 +1,6 @@
-//! What an impl block says, as the code to be written needs it: the service, its methods, their names.
+//! The content of an impl block, in the form that code generation needs: the service, its methods, their names.
 //!
-//! All mistakes of a block are gathered and reported together.
+//! All errors of a block are collected and reported together.
 
 use std::collections::HashMap;
 
@@ -16,50 +16,50 @@ use syn::{
 use crate::options::{RpcOptions, ServiceOptions};
 use crate::signature::{Argument, Form, Marker};
 
-/// A service.
+/// The service of an impl block.
 pub struct Model {
-    /// What the attribute says.
+    /// The options of the attribute.
     pub options: ServiceOptions,
-    /// The name in front of the dot.
+    /// The name before the dot.
     pub name: String,
     /// The name of the type.
     pub ident: Ident,
     /// The type.
     pub ty: Type,
-    /// Its parameters.
+    /// The type's generic parameters.
     pub generics: Generics,
-    /// Its `#[cfg(…)]`.
+    /// The block's `#[cfg(…)]`.
     pub cfgs: Vec<Attribute>,
-    /// Its methods.
+    /// The service's methods.
     pub methods: Vec<Method>,
 }
 
-/// A method.
+/// One method of the service.
 pub struct Method {
-    /// The function.
+    /// The name of the function.
     pub ident: Ident,
     /// `Service.Method`.
     pub name: String,
-    /// What its attributes say.
+    /// The options of its attributes.
     pub options: RpcOptions,
-    /// What its signature says, without `Self`.
+    /// The form of its signature, without `Self`.
     pub form: Form,
     /// The function that describes the argument, without `Self`.
     pub argument_by_hand: Option<TokenStream>,
     /// The function that describes the reply, without `Self`.
     pub reply_by_hand: Option<TokenStream>,
-    /// Where a type mismatch of the result is to be shown.
+    /// The span at which a type mismatch of the result is reported.
     pub result_span: Span,
-    /// Its documentation; empty if there is none.
+    /// The method's documentation; empty if there is none.
     pub docs: String,
-    /// Its `#[cfg(…)]`.
+    /// The method's `#[cfg(…)]`.
     pub cfgs: Vec<Attribute>,
-    /// Its `#[deprecated]`.
+    /// The method's `#[deprecated]`.
     pub deprecated: Option<Attribute>,
 }
 
 impl Model {
-    /// Reads the block.
+    /// Parses the block.
     pub fn of(options: TokenStream, block: &ItemImpl) -> Result<Model> {
         let options = ServiceOptions::parse(options)?;
         if let Some((path, _)) = &block.trait_ {
@@ -96,7 +96,7 @@ impl Model {
         errors.map_or(Ok(model), Err)
     }
 
-    /// The method that an item is, if it is one.
+    /// Returns the method of an item, if it is one.
     fn method(&self, item: &ImplItem) -> Result<Option<Method>> {
         let function = match item {
             ImplItem::Fn(function) => function,
@@ -145,18 +145,18 @@ impl Model {
         }))
     }
 
-    /// The type as it is written outside of the block, where `Self` is another: in the client.
+    /// Returns the type as written outside of the block, in the client, where `Self` is another type.
     fn outside(&self, ty: &Type) -> Result<Type> {
         syn::parse2(without_self(ty.to_token_stream(), &self.ty.to_token_stream()))
     }
 
-    /// The path, likewise.
+    /// Returns the path as written outside of the block.
     fn path_outside(&self, path: Option<&Path>) -> Option<TokenStream> {
         let ty = &self.ty;
         path.map(|path| without_self(path.to_token_stream(), &quote!(<#ty>)))
     }
 
-    /// The path `coreloop::macro_support`.
+    /// Returns the path `coreloop::macro_support`.
     pub fn support(&self) -> TokenStream {
         let root = &self.options.root;
         quote!(#root::macro_support)
@@ -164,7 +164,7 @@ impl Model {
 }
 
 impl Method {
-    /// Where mistakes in the argument's type are to be shown.
+    /// Returns the span at which mistakes in the argument's type are reported.
     pub fn argument_span(&self) -> Span {
         match &self.form.argument {
             Argument::Plain(ty) | Argument::Fixed(ty) => ty.span(),
@@ -172,7 +172,7 @@ impl Method {
         }
     }
 
-    /// The marker by which the argument travels.
+    /// Returns the marker that encodes the argument.
     pub fn argument_marker(&self, support: &TokenStream) -> TokenStream {
         match &self.form.argument {
             Argument::None => quote!(#support::Plain<()>),
@@ -183,8 +183,8 @@ impl Method {
         }
     }
 
-    /// The marker by which the reply travels. With a description by hand and no client to read it, a type that can
-    /// only be written will do.
+    /// Returns the marker that encodes the reply. With a description by hand and no client to read it, the type needs
+    /// only to be serializable.
     pub fn reply_marker(&self, support: &TokenStream, has_client: bool) -> TokenStream {
         let reply = &self.form.reply;
         match self.form.reply_marker() {
@@ -199,14 +199,14 @@ impl Method {
     }
 }
 
-/// `Marker<T>`, so that the compiler shows the type when it does not fit the marker.
+/// Returns `Marker<T>`, with spans that make the compiler show the type when it does not fit the marker.
 fn spanned_marker(support: &TokenStream, name: &str, ty: &Type) -> TokenStream {
     let marker = Ident::new(name, Span::call_site());
     let (open, close) = (located(quote!(#support::#marker <), ty.span()), located(quote!(>), ty.span()));
     quote!(#open #ty #close)
 }
 
-/// The same tokens, shown at that place in errors.
+/// Returns the same tokens, with errors reported at `place`.
 pub fn located(tokens: TokenStream, place: Span) -> TokenStream {
     let move_there = |mut token: TokenTree| {
         token.set_span(token.span().located_at(place));
@@ -215,7 +215,7 @@ pub fn located(tokens: TokenStream, place: Span) -> TokenStream {
     tokens.into_iter().map(move_there).collect()
 }
 
-/// The same tokens, with the type in place of `Self`.
+/// Returns the same tokens, with the type in place of `Self`.
 fn without_self(tokens: TokenStream, ty: &TokenStream) -> TokenStream {
     let replace = |token| match token {
         TokenTree::Ident(ident) if ident == "Self" => ty.clone(),
@@ -229,7 +229,7 @@ fn without_self(tokens: TokenStream, ty: &TokenStream) -> TokenStream {
     tokens.into_iter().flat_map(|token| -> TokenStream { replace(token) }).collect()
 }
 
-/// Whether the tokens name one of these.
+/// Returns whether the tokens contain one of these names.
 pub fn names_any(tokens: TokenStream, names: &[String]) -> bool {
     tokens.into_iter().any(|token| match token {
         TokenTree::Ident(ident) => names.iter().any(|name| ident == name),
@@ -259,7 +259,7 @@ fn attributes(attrs: &[Attribute], name: &str) -> Vec<Attribute> {
     attrs.iter().filter(|attr| attr.path().is_ident(name)).cloned().collect()
 }
 
-/// The doc comments, without the space that one writes in front.
+/// Returns the doc comments, without the leading space.
 fn docs(function: &ImplItemFn) -> String {
     let line = |attr: &Attribute| match &attr.meta {
         Meta::NameValue(meta) if meta.path.is_ident("doc") => match &meta.value {
@@ -280,7 +280,7 @@ fn docs(function: &ImplItemFn) -> String {
     lines.join("\n").trim_end().to_owned()
 }
 
-/// `AddFixed` of `add_fixed`, as `coreloop::service::pascal_case` has it.
+/// Converts `add_fixed` to `AddFixed`, like `coreloop::service::pascal_case`.
 fn pascal_case(name: &str) -> String {
     let mut out = String::with_capacity(name.len());
     for word in name.split('_') {
@@ -291,7 +291,7 @@ fn pascal_case(name: &str) -> String {
     out
 }
 
-/// Two functions of one name on the wire. Those that `#[cfg]` tells apart are left to the registry.
+/// Returns errors for functions with the same method name. Those with different `#[cfg]` are left to the registry.
 fn same_names(methods: &[Method]) -> Vec<Error> {
     let mut first: HashMap<&str, &Ident> = HashMap::new();
     let mut errors = Vec::new();
@@ -307,7 +307,8 @@ fn same_names(methods: &[Method]) -> Vec<Error> {
     errors
 }
 
-/// What a client cannot have: functions named as its own, and types that only the service knows.
+/// Returns errors for what a client cannot have: functions with the names of its own, and types that only the service
+/// can name.
 fn clash_with_client(model: &Model) -> Vec<Error> {
     let parameters: Vec<String> = model
         .generics

@@ -1,6 +1,6 @@
 //! The options in parentheses: of `#[coreloop::service(…)]` and of `#[rpc(…)]`.
 //!
-//! Every mistake is reported at its own token, with the options that there are.
+//! Every mistake is reported at its own token, with the list of valid options.
 
 use proc_macro2::TokenStream;
 use quote::quote;
@@ -13,22 +13,22 @@ const SERVICE_OPTIONS: &str = "`name = \"…\"`, `client = false`, `client_vis =
 const RPC_OPTIONS: &str = "`name = \"…\"`, `inline`, `pooled`, `blocking`, `idempotent`, `argument = path`, \
                            `reply = path`, `skip`";
 
-/// What `#[coreloop::service(…)]` says.
+/// The options of `#[coreloop::service(…)]`.
 pub struct ServiceOptions {
     /// The service's name, if it is not the type's.
     pub name: Option<LitStr>,
-    /// Whether there is to be a client.
+    /// Whether a client is generated.
     pub has_client: bool,
     /// The client's visibility.
     pub client_vis: Visibility,
     /// The path of coreloop.
     pub root: TokenStream,
-    /// The variant of `MissingFields`, if the service has a rule of its own.
+    /// The variant of `MissingFields`, if the service overrides the rule.
     pub missing_fields: Option<Ident>,
 }
 
 impl ServiceOptions {
-    /// Reads them.
+    /// Parses the options.
     pub fn parse(tokens: TokenStream) -> Result<ServiceOptions> {
         let (mut name, mut client, mut client_vis, mut root) = (None, None, None, None);
         let mut missing_fields = None;
@@ -68,7 +68,7 @@ impl ServiceOptions {
     }
 }
 
-/// The variant of `MissingFields` that a text names.
+/// Returns the variant of `MissingFields` that the option names.
 fn missing_fields_rule(meta: &ParseNestedMeta<'_>) -> Result<Ident> {
     let text: LitStr = meta.value()?.parse()?;
     let variant = match text.value().as_str() {
@@ -80,7 +80,7 @@ fn missing_fields_rule(meta: &ParseNestedMeta<'_>) -> Result<Ident> {
     Ok(Ident::new(variant, text.span()))
 }
 
-/// Where a method runs.
+/// The thread or pool on which a method runs.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
 pub enum Kind {
     Inline,
@@ -89,25 +89,25 @@ pub enum Kind {
     Blocking,
 }
 
-/// What the `#[rpc(…)]` of one function say.
+/// The `#[rpc(…)]` options of one function.
 #[derive(Default)]
 pub struct RpcOptions {
-    /// The name behind the dot, if it is not the function's.
+    /// The name after the dot, if it is not the function's.
     pub name: Option<LitStr>,
-    /// Where it runs.
+    /// Where the method runs.
     pub kind: Kind,
-    /// It changes nothing.
+    /// The method changes nothing.
     pub is_idempotent: bool,
     /// The function that describes the argument.
     pub argument: Option<Path>,
     /// The function that describes the reply.
     pub reply: Option<Path>,
-    /// It is not a method.
+    /// The function is not a method.
     pub is_skipped: bool,
 }
 
 impl RpcOptions {
-    /// Reads them from all the attributes of a function.
+    /// Parses the options from all the attributes of a function.
     pub fn parse(attrs: &[Attribute]) -> Result<RpcOptions> {
         let mut options = RpcOptions::default();
         let mut kind: Option<Ident> = None;
@@ -149,7 +149,7 @@ impl RpcOptions {
     }
 }
 
-/// The options that were met, each at most once.
+/// The options found so far, each at most once.
 #[derive(Default)]
 struct Seen {
     keys: Vec<Ident>,
@@ -170,7 +170,7 @@ fn unknown(meta: &ParseNestedMeta<'_>, known: &str) -> Error {
     meta.error(format!("unknown option; expected {known}"))
 }
 
-/// The name of a service: one part, or several with dots between them (`shop.v1.Orders`).
+/// Parses the name of a service: one part, or several with dots between them (`shop.v1.Orders`).
 fn service_name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
     let text: LitStr = meta.value()?.parse()?;
     if !text.value().split('.').all(is_name_part) {
@@ -181,7 +181,7 @@ fn service_name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
     Ok(text)
 }
 
-/// The name of a method: one part.
+/// Parses the name of a method: one part.
 fn method_name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
     let text: LitStr = meta.value()?.parse()?;
     if !is_name_part(&text.value()) {
@@ -191,7 +191,7 @@ fn method_name(meta: &ParseNestedMeta<'_>) -> Result<LitStr> {
     Ok(text)
 }
 
-/// Whether `coreloop::MethodName` takes it as a part of a name.
+/// Returns whether `coreloop::MethodName` accepts the text as a part of a name.
 fn is_name_part(part: &str) -> bool {
     let is_invalid = |c: char| c.is_whitespace() || c.is_control() || matches!(c, '.' | '/');
     !part.is_empty() && !part.contains(is_invalid)

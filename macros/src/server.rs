@@ -1,7 +1,7 @@
 //! The server's half: `impl Service`, a handler over bytes for each method.
 //!
-//! A handler is what runs for every call, so it decodes, calls and encodes, and does nothing else: it owns an `Arc`
-//! of the service that was cloned once.
+//! A handler runs for every call, so it only decodes, calls and encodes: it owns an `Arc` of the service that was
+//! cloned once.
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
@@ -10,13 +10,13 @@ use crate::model::{Method, Model, located};
 use crate::options::Kind;
 use crate::signature::Argument;
 
-/// The `impl Service` of the type.
+/// Returns the `impl Service` of the type.
 pub fn service_impl(model: &Model) -> TokenStream {
     let support = model.support();
     let Model { name, ty, generics, cfgs, .. } = model;
     let mut generics = generics.clone();
     if !generics.params.is_empty() {
-        // What every service must be; a service with parameters is it for those with which it is.
+        // The bounds of every service; a generic service implements `Service` for the parameters that meet them.
         generics.make_where_clause().predicates.push(syn::parse_quote!(
             #ty: ::core::marker::Send + ::core::marker::Sync + 'static
         ));
@@ -57,7 +57,7 @@ pub fn service_impl(model: &Model) -> TokenStream {
     }
 }
 
-/// The expression that makes the `Method`.
+/// Returns the expression that creates the `Method`.
 fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let argument = method.argument_marker(support);
     let reply = method.reply_marker(support, model.options.has_client);
@@ -95,7 +95,7 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     }}
 }
 
-/// The boxed closure over the service.
+/// Returns the boxed closure over the service.
 fn handler(
     method: &Method,
     support: &TokenStream,

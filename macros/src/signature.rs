@@ -1,7 +1,7 @@
-//! The form of a function: how its argument comes and how its answer goes, read off its signature.
+//! The form of a function: the encoding of its argument and its reply, determined from its signature.
 //!
-//! The types are only looked at, never resolved: what counts is how they are written. What does not fit is an error
-//! at the token that does not, saying what to write in its place.
+//! Types are compared as written, never resolved. An unsupported form is an error at the offending token, with a
+//! message that names a valid one.
 
 use syn::spanned::Spanned;
 use syn::{
@@ -9,9 +9,9 @@ use syn::{
     ReturnType, Safety, Signature, Type,
 };
 
-/// How a method's argument comes.
+/// The form of a method's argument.
 pub enum Argument {
-    /// There is none.
+    /// No argument.
     None,
     /// `T`, any serde type.
     Plain(Type),
@@ -23,7 +23,7 @@ pub enum Argument {
     Bytes,
 }
 
-/// How its reply goes.
+/// The form of a method's reply.
 pub enum Marker {
     /// Any serde type.
     Plain,
@@ -35,18 +35,18 @@ pub enum Marker {
     Bytes,
 }
 
-/// What a method's signature says.
+/// The form of a method's signature.
 pub struct Form {
     /// The argument.
     pub argument: Argument,
     /// The type of the reply.
     pub reply: Type,
-    /// The reply comes later, through a `Reply`.
+    /// Whether the reply is sent later, through a `Reply`.
     pub is_deferred: bool,
 }
 
 impl Form {
-    /// The form of a function with a receiver.
+    /// Determines the form of a function with a receiver.
     pub fn of(function: &ImplItemFn) -> Result<Form> {
         let sig = &function.sig;
         check_qualifiers(sig)?;
@@ -82,7 +82,7 @@ impl Form {
         Ok(Form { argument, reply, is_deferred })
     }
 
-    /// How the reply travels: it follows the argument, since both have to be of a kind to be raw or fixed.
+    /// Returns the form of the reply: it follows the argument, since both must be raw, or both fixed.
     pub fn reply_marker(&self) -> Marker {
         match self.argument {
             Argument::None | Argument::Plain(_) => Marker::Plain,
@@ -174,7 +174,7 @@ fn check_context(ty: &Type) -> Result<()> {
     }
 }
 
-/// The type of the reply, and whether it comes later; the `Reply` is taken off the parameters.
+/// Returns the type of the reply, and whether it is sent later; removes the `Reply` from the parameters.
 fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
     let returned = match &sig.output {
         ReturnType::Default => None,
@@ -215,7 +215,7 @@ fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
     }
 }
 
-/// The `R` of a `Result<R, Status>`.
+/// Returns the `R` of a `Result<R, Status>`.
 fn result_of(ty: &Type) -> Result<Type> {
     const EXPECTED: &str = "expected `Result<R, Status>`: a method can fail; one that cannot returns `Ok(…)`";
     let Some(segment) = last_segment(ty).filter(|segment| segment.ident == "Result") else {
@@ -238,7 +238,7 @@ fn result_of(ty: &Type) -> Result<Type> {
     }
 }
 
-/// The type behind invisible groups and parentheses, which macros leave behind.
+/// Returns the type inside invisible groups and parentheses, which macros leave behind.
 fn peel(ty: &Type) -> &Type {
     match ty {
         Type::Group(group) => peel(&group.elem),
@@ -258,7 +258,7 @@ fn is_named(ty: &Type, name: &str) -> bool {
     last_segment(ty).is_some_and(|segment| segment.ident == name)
 }
 
-/// `Bytes`, by whatever path; nothing in angle brackets.
+/// Returns whether the type is `Bytes`, by any path, without generic arguments.
 fn is_bytes(ty: &Type) -> bool {
     last_segment(ty).is_some_and(|segment| segment.ident == "Bytes" && segment.arguments.is_empty())
 }
@@ -267,7 +267,7 @@ fn is_vec_of_u8(ty: &Type) -> bool {
     only_argument_of(ty, "Vec").is_some_and(|element| is_named(element, "u8"))
 }
 
-/// The `T` of a `Name<T>`.
+/// Returns the `T` of a `Name<T>`.
 fn only_argument_of<'t>(ty: &'t Type, name: &str) -> Option<&'t Type> {
     let segment = last_segment(ty).filter(|segment| segment.ident == name)?;
     match type_arguments(segment)[..] {

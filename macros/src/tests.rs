@@ -1,6 +1,6 @@
-//! What is written, as text: the forms of methods, and the mistakes.
+//! The generated code as text: the forms of methods, and the errors.
 //!
-//! That it compiles and does what it should is tested with the server, in the root crate.
+//! The tests with the server, in the root crate, check that it compiles and works.
 
 use proc_macro2::TokenStream;
 

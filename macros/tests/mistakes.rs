@@ -1,7 +1,7 @@
-//! What the attribute reports about mistakes, against the snapshots in `tests/ui`.
+//! The error messages of the attribute, compared with the snapshots in `tests/ui`.
 //!
 //! A test of this crate and not of `coreloop`: trybuild compiles the dependencies of the package that it runs in, and
-//! here these are few. `TRYBUILD=overwrite` writes the snapshots.
+//! this crate has few. `TRYBUILD=overwrite` writes the snapshots.
 
 #[test]
 fn mistakes_are_reported_where_they_are_made() {

@@ -1,12 +1,11 @@
-//! The name of a slot's tenant: slot and generation in 64 bits.
+//! The key of a slot's entry: slot and generation in 64 bits.
 //!
-//! A key is what one holds in place of a reference: it may outlive what it names, and then finds nothing. It
-//! fits the kernel's user data (epoll, kqueue), so an event leads to its tenant without a table in between.
-//! Keys are handed out by `slots.rs`.
+//! A key replaces a reference: it may outlive its entry, and then finds nothing. It fits the kernel's user data
+//! (epoll, kqueue), so an event leads to its entry without another table. `slots.rs` creates the keys.
 
 use std::fmt;
 
-/// A slot (low 32 bits) and the generation of its tenant (high 32 bits).
+/// The key of an entry: a slot (low 32 bits) and the generation of the entry (high 32 bits).
 ///
 /// ```
 /// use coreloop_poller::Key;
@@ -20,35 +19,34 @@ use std::fmt;
 pub struct Key(u64);
 
 impl Key {
-    /// The key that belongs to no slot: [`Slots`](crate::Slots) never hands it out, the poller keeps it for
-    /// its bell.
+    /// The key that belongs to no slot: [`Slots`](crate::Slots) never returns it; the poller uses it for its bell.
     pub(crate) const BELL: Key = Key(u64::MAX);
 
-    /// The key of the tenant `generation` of `slot`.
+    /// Creates the key of the entry `generation` of `slot`.
     #[inline]
     pub const fn new(slot: u32, generation: u32) -> Key {
         Key((generation as u64) << 32 | slot as u64)
     }
 
-    /// Where in its table the tenant lives.
+    /// Returns the index of the entry in its table.
     #[inline]
     pub const fn slot(self) -> usize {
         self.0 as u32 as usize
     }
 
-    /// Which of the slot's tenants, in order of arrival, is meant. Wraps around after 2³².
+    /// Returns the generation: the number of entries that the slot held before this one. Wraps around after 2³².
     #[inline]
     pub const fn generation(self) -> u32 {
         (self.0 >> 32) as u32
     }
 
-    /// The key as one number, for a field that takes no more.
+    /// Returns the key as one number, for interfaces that take only a number.
     #[inline]
     pub const fn to_bits(self) -> u64 {
         self.0
     }
 
-    /// The key that [`to_bits`](Key::to_bits) made this number of.
+    /// Returns the key with this number, the inverse of [`to_bits`](Key::to_bits).
     #[inline]
     pub const fn from_bits(bits: u64) -> Key {
         Key(bits)

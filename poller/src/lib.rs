@@ -1,9 +1,9 @@
-//! Readiness, keys, timers and merged wake-ups over mio: the tools that one reactor thread is made of.
+//! Readiness, keys, timers and merged wake-ups over mio: the building blocks of a reactor thread.
 //!
-//! [`Poller`] waits for sockets and for its [`Bell`]; [`Slots`] holds what the [`Key`]s stand for; [`Timers`]
-//! says when to stop waiting; [`SpinBudget`] says how long to poll before sleeping. None of them knows what the
-//! bytes mean: there is no RPC here, and no buffer. Start reading at [`poller`](Poller), then `wake.rs` for the
-//! one subtle protocol. All `unsafe` is in [`os`].
+//! [`Poller`] waits for sockets and for its [`Bell`]; [`Slots`] holds the entries that [`Key`]s name; [`Timers`]
+//! computes when a wait must end; [`SpinBudget`] computes how long to poll before sleeping. None of them interprets
+//! bytes: there is no RPC here, and no buffer. Start reading at [`Poller`], then `wake.rs` for the wake-up protocol.
+//! All `unsafe` is in [`os`].
 //!
 //! ```
 //! use std::time::Duration;

@@ -1,8 +1,7 @@
-//! What only the operating system can tell or do: cores, limits, accounts, locks, heap, CPU time. All `unsafe` of this
-//! crate.
+//! Services of the operating system: cores, limits, accounts, locks, heap, CPU time. All `unsafe` of this crate.
 //!
-//! Each function is safe, small, and has a twin for systems without the call. Nothing here but a clock is on the
-//! hot path, and nothing keeps state. `signals.rs` uses the functions for signals.
+//! Each function is safe, small, and has a fallback for systems without the call. Only the clocks are used on the hot
+//! path, and nothing keeps state. `signals.rs` uses the functions for signals.
 
 use std::{io, time::Duration};
 
@@ -10,17 +9,17 @@ use std::{io, time::Duration};
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const WORD_BITS: usize = libc::c_ulong::BITS as usize;
 
-/// More cores than any machine has; the kernel's own limit is 8192 where it is raised.
+/// More cores than any machine has; the kernel's own limit is 8192 with the largest configuration.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const CORES_MAX: usize = 1 << 16;
 
-/// The cores that this thread may run on, in rising order. Never empty.
+/// Returns the cores that this thread may run on, in ascending order. Never empty.
 ///
-/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota is in [`crate::quota`]); elsewhere
-/// as many as [`available_parallelism`](std::thread::available_parallelism) counts, numbered from 0.
+/// On Linux it reads the affinity mask, which containers and `taskset` restrict (a CPU quota is in [`crate::quota`]);
+/// elsewhere it returns [`available_parallelism`](std::thread::available_parallelism) cores, numbered from 0.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn allowed_cores() -> Vec<usize> {
-    // The kernel refuses a set smaller than its own, whose size it does not tell: grow until it fits.
+    // The kernel rejects a set smaller than its own, whose size it does not report: grow until it fits.
     let mut words = vec![0 as libc::c_ulong; 1024 / WORD_BITS];
     while words.len() * WORD_BITS <= CORES_MAX {
         let bytes = size_of_val(words.as_slice());
@@ -43,24 +42,24 @@ pub fn allowed_cores() -> Vec<usize> {
     counted_cores()
 }
 
-/// The cores that this thread may run on, in rising order. Never empty.
+/// Returns the cores that this thread may run on, in ascending order. Never empty.
 ///
-/// On Linux the affinity mask, which containers and `taskset` narrow (a CPU quota is in [`crate::quota`]); elsewhere
-/// as many as [`available_parallelism`](std::thread::available_parallelism) counts, numbered from 0.
+/// On Linux it reads the affinity mask, which containers and `taskset` restrict (a CPU quota is in [`crate::quota`]);
+/// elsewhere it returns [`available_parallelism`](std::thread::available_parallelism) cores, numbered from 0.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn allowed_cores() -> Vec<usize> {
     counted_cores()
 }
 
-/// Sleeps and waits of the calling thread end when they should, not up to 50 µs later in the company of others (see
-/// prctl(2), PR_SET_TIMERSLACK). Where it cannot be had, they stay as they were.
+/// Makes sleeps and waits of the calling thread end on time, instead of up to 50 µs late to be merged with others
+/// (prctl(2), PR_SET_TIMERSLACK). If the call fails, nothing changes.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn precise_sleep() {
     // SAFETY: no pointers; it concerns the calling thread alone.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1 as libc::c_ulong, 0, 0, 0) };
 }
 
-/// Sleeps and waits of the calling thread end when they should: nothing to ask for here.
+/// Makes sleeps and waits of the calling thread end on time; does nothing on this system.
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn precise_sleep() {}
 
@@ -68,12 +67,12 @@ fn counted_cores() -> Vec<usize> {
     (0..std::thread::available_parallelism().map_or(1, |cores| cores.get())).collect()
 }
 
-/// Keeps the calling thread on one core, numbered as in [`allowed_cores`].
+/// Pins the calling thread to one core, numbered as in [`allowed_cores`].
 ///
 /// # Errors
 ///
-/// `InvalidInput` where there is no such core or this thread may not use it; `Unsupported` where the system has
-/// no such call (all but Linux).
+/// `InvalidInput` if there is no such core or this thread may not use it; `Unsupported` if the system has no such
+/// call (all but Linux).
 #[cfg(any(target_os = "linux", target_os = "android"))]
 pub fn pin_current_thread(core: usize) -> io::Result<()> {
     if core >= CORES_MAX {
@@ -87,31 +86,31 @@ pub fn pin_current_thread(core: usize) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// Keeps the calling thread on one core, numbered as in [`allowed_cores`].
+/// Pins the calling thread to one core, numbered as in [`allowed_cores`].
 ///
 /// # Errors
 ///
-/// `InvalidInput` where there is no such core or this thread may not use it; `Unsupported` where the system has
-/// no such call (all but Linux).
+/// `InvalidInput` if there is no such core or this thread may not use it; `Unsupported` if the system has no such
+/// call (all but Linux).
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 pub fn pin_current_thread(_core: usize) -> io::Result<()> {
     Err(io::Error::new(io::ErrorKind::Unsupported, "threads cannot be pinned on this system"))
 }
 
-/// How many descriptors this process may have open (the soft limit); `u64::MAX` where there is none.
+/// Returns how many descriptors this process may have open (the soft limit); `u64::MAX` if there is no limit.
 ///
 /// # Errors
 ///
-/// The kernel's; none is known.
+/// Errors of the kernel; none is known.
 pub fn nofile_limit() -> io::Result<u64> {
     Ok(descriptors(nofile_rlimit()?.rlim_cur))
 }
 
-/// Raises the soft limit of open descriptors to the hard one, and returns what holds then.
+/// Raises the soft limit of open descriptors to the hard limit, and returns the resulting soft limit.
 ///
 /// # Errors
 ///
-/// The kernel's, where it refuses its own hard limit.
+/// Errors of the kernel, if it rejects its own hard limit.
 pub fn raise_nofile_limit() -> io::Result<u64> {
     let mut limit = nofile_rlimit()?;
     if limit.rlim_cur == limit.rlim_max {
@@ -121,7 +120,7 @@ pub fn raise_nofile_limit() -> io::Result<u64> {
     limit.rlim_cur = limit.rlim_max;
     let raised = set_nofile_rlimit(&limit);
     if raised.is_err() && cfg!(target_vendor = "apple") {
-        // macOS states "no limit" and then takes no more than OPEN_MAX, 10240.
+        // macOS reports "no limit" but accepts at most OPEN_MAX, 10240.
         limit.rlim_cur = soft.max(10_240).min(limit.rlim_max);
         set_nofile_rlimit(&limit)?;
     } else {
@@ -143,14 +142,14 @@ fn set_nofile_rlimit(limit: &libc::rlimit) -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
 }
 
-/// The type of a limit differs between systems (signed on FreeBSD), and so does the number for "none".
+/// The type of a limit differs between systems (signed on FreeBSD), and so does the number for "no limit".
 #[allow(clippy::unnecessary_cast)]
 fn descriptors(limit: libc::rlim_t) -> u64 {
     if limit == libc::RLIM_INFINITY { u64::MAX } else { limit as u64 }
 }
 
-/// Gives freed heap back to the system, where the allocator hoards it: glibc's `malloc_trim(0)`, nothing
-/// elsewhere. Takes milliseconds with a large heap; for quiet hours.
+/// Returns freed heap memory to the system, if the allocator keeps it: glibc's `malloc_trim(0)`, nothing elsewhere.
+/// Takes milliseconds with a large heap; call it when the process is idle.
 pub fn trim_heap() {
     #[cfg(all(target_os = "linux", target_env = "gnu"))]
     // SAFETY: glibc's call takes its own locks and touches free memory only; it has no precondition. With
@@ -160,7 +159,7 @@ pub fn trim_heap() {
     }
 }
 
-/// CPU time that the calling thread has used, user and system; zero where the system can't tell.
+/// Returns the CPU time that the calling thread has used, user and system; zero if the system cannot report it.
 pub fn thread_cpu_time() -> Duration {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a live, writable timespec, and the call keeps no reference to it.
@@ -172,10 +171,10 @@ pub fn thread_cpu_time() -> Duration {
     Duration::new(time.tv_sec as u64, time.tv_nsec as u32)
 }
 
-/// Seconds since 1970 by the system's wall clock, 0 where that stands before.
+/// Returns the seconds since 1970 by the system's wall clock; 0 if the clock is set to an earlier time.
 ///
-/// On Linux the time of the last tick, at most some milliseconds old: it is read from memory, where the exact time takes a
-/// look at the processor's counter that costs five times as much.
+/// On Linux it returns the time of the last tick, at most some milliseconds old, which is read from memory. The exact
+/// time requires a read of the processor's counter, which costs five times as much.
 pub fn unix_seconds() -> u64 {
     #[cfg(any(target_os = "linux", target_os = "android"))]
     {
@@ -190,12 +189,12 @@ pub fn unix_seconds() -> u64 {
     since.map_or(0, |since| since.as_secs())
 }
 
-/// Takes the exclusive lock of the system on a file or folder (flock), without waiting; `false` if another descriptor
-/// holds it. It is held until the file is closed.
+/// Takes the system's exclusive lock on a file or folder (flock) without waiting; returns `false` if another
+/// descriptor holds it. It is held until the file is closed.
 ///
 /// # Errors
 ///
-/// The kernel's: some file systems have no locks.
+/// Errors of the kernel: some file systems do not support locks.
 pub fn try_lock(file: &std::fs::File) -> io::Result<bool> {
     use std::os::fd::AsRawFd;
 
@@ -208,11 +207,11 @@ pub fn try_lock(file: &std::fs::File) -> io::Result<bool> {
     if error.kind() == io::ErrorKind::WouldBlock { Ok(false) } else { Err(error) }
 }
 
-/// The number of the user with that name; `None` if the system knows no such user.
+/// Returns the number of the user with that name; `None` if the system knows no such user.
 ///
 /// # Errors
 ///
-/// The kernel's, or those of the service that has the names.
+/// Errors of the kernel or of the name service.
 pub fn user_number(name: &str) -> io::Result<Option<u32>> {
     let Ok(name) = std::ffi::CString::new(name) else { return Ok(None) };
     account_number(|buffer| {
@@ -229,11 +228,11 @@ pub fn user_number(name: &str) -> io::Result<Option<u32>> {
     })
 }
 
-/// The number of the group with that name; `None` if the system knows no such group.
+/// Returns the number of the group with that name; `None` if the system knows no such group.
 ///
 /// # Errors
 ///
-/// As [`user_number`].
+/// The same as for [`user_number`].
 pub fn group_number(name: &str) -> io::Result<Option<u32>> {
     let Ok(name) = std::ffi::CString::new(name) else { return Ok(None) };
     account_number(|buffer| {
@@ -249,29 +248,29 @@ pub fn group_number(name: &str) -> io::Result<Option<u32>> {
     })
 }
 
-/// Asks with a buffer that grows until the entry fits: a group has the names of all its members in it.
+/// Calls `ask` with a buffer that grows until the entry fits: a group's entry contains the names of all its members.
 fn account_number(ask: impl Fn(&mut [u8]) -> (libc::c_int, Option<u32>)) -> io::Result<Option<u32>> {
     let mut buffer = vec![0; 1 << 10];
     loop {
         match ask(&mut buffer) {
             (libc::ERANGE, _) if buffer.len() < ACCOUNT_BYTES_MAX => buffer.resize(buffer.len() * 4, 0),
             (libc::EINTR, _) => {}
-            // The codes for "no such name" of the systems that do not return 0 for it (getpwnam(3)).
+            // The codes for "no such name" on systems that do not return 0 for it (getpwnam(3)).
             (0 | libc::ENOENT | libc::ESRCH | libc::EBADF | libc::EPERM, number) => return Ok(number),
             (code, _) => return Err(io::Error::from_raw_os_error(code)),
         }
     }
 }
 
-/// The largest entry of a user or group that is read.
+/// The largest entry of a user or group that is accepted.
 const ACCOUNT_BYTES_MAX: usize = 1 << 24;
 
-/// Has a write of the calling thread beyond the file size limit (RLIMIT_FSIZE) fail with an error, `FileTooLarge`,
-/// instead of ending the process by SIGXFSZ. It concerns this thread, and threads and processes that it starts.
+/// Makes writes of the calling thread beyond the file size limit (RLIMIT_FSIZE) fail with the error `FileTooLarge`,
+/// instead of ending the process with SIGXFSZ. It affects this thread, and threads and processes that it starts.
 ///
 /// # Errors
 ///
-/// The kernel's; none is known.
+/// Errors of the kernel; none is known.
 pub fn refuse_file_size_signal() -> io::Result<()> {
     let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
     // SAFETY: `set` is live and writable, and sigemptyset fills it in before the others read it; a null pointer for the
@@ -284,7 +283,7 @@ pub fn refuse_file_size_signal() -> io::Result<()> {
     if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
 }
 
-/// Has `signal` do nothing, whenever it arrives. A handler, unlike an ignored signal, is not inherited by the programs
+/// Installs a handler that ignores `signal`. Unlike an ignored signal, a handler is not inherited by the programs
 /// that this process starts.
 #[cfg(feature = "signals")]
 pub(crate) fn signal_to_nothing(signal: libc::c_int) -> io::Result<signal_hook_registry::SigId> {
@@ -292,8 +291,8 @@ pub(crate) fn signal_to_nothing(signal: libc::c_int) -> io::Result<signal_hook_r
     unsafe { signal_hook_registry::register(signal, || {}) }
 }
 
-/// Has `signal`, whenever it arrives, write its number as one byte into `into`, which must not block. Bytes
-/// that don't fit are lost, which is fine: then the reader has much to read already.
+/// Installs a handler that writes the number of `signal` as one byte into `into`, which must not block. Bytes that do
+/// not fit are lost; the reader then has many bytes to read already.
 #[cfg(feature = "signals")]
 pub(crate) fn signal_to_stream(
     signal: libc::c_int,
@@ -313,13 +312,13 @@ pub(crate) fn signal_to_stream(
     unsafe { signal_hook_registry::register(signal, action) }
 }
 
-/// Sends `signal` to the calling thread, whose handler has run when this returns: how a test (or a page for
-/// operators) starts a stop. A signal sent to the whole process may pick any thread instead, and under
-/// ThreadSanitizer waits until that thread happens to call something that it intercepts.
+/// Sends `signal` to the calling thread; its handler has run when this returns. For tests and for programs that stop
+/// themselves. A signal sent to the whole process may pick any thread instead, and under ThreadSanitizer waits until
+/// that thread calls a function that it intercepts.
 ///
 /// # Errors
 ///
-/// `InvalidInput` where there is no such signal.
+/// `InvalidInput` if there is no such signal.
 #[cfg(feature = "signals")]
 pub fn raise(signal: i32) -> io::Result<()> {
     // SAFETY: a plain number goes in, and a thread may always signal itself.
@@ -342,7 +341,7 @@ mod tests {
     #[cfg(target_os = "linux")]
     fn pinned_thread_may_use_that_core_alone() {
         let core = *allowed_cores().last().expect("never empty");
-        // On a thread of its own: a pinned test thread would pin the tests after it.
+        // In a separate thread: a pinned test thread would pin the tests after it.
         let cores = std::thread::spawn(move || {
             pin_current_thread(core).expect("an allowed core");
             allowed_cores()
@@ -370,7 +369,7 @@ mod tests {
     }
 
     #[test]
-    fn accounts_have_numbers_and_unknown_ones_have_none() {
+    fn unknown_accounts_have_no_number() {
         assert_eq!(user_number("root").expect("readable"), Some(0));
         let group = if cfg!(target_vendor = "apple") { "wheel" } else { "root" };
         assert_eq!(group_number(group).expect("readable"), Some(0));

@@ -1,8 +1,8 @@
-//! Waiting for readiness: mio's poll behind keys, with the bell folded in.
+//! Waiting for readiness: mio's poll with keys and the bell.
 //!
-//! Registered once, edge-triggered: after an event, read (or write) until would-block, or remember that you did
-//! not. It never reads a socket and keeps no list of sources. The wake-up protocol is in `wake.rs`, the tests
-//! with real sockets in `tests/readiness.rs`.
+//! Sources are registered once, edge-triggered: after an event, read (or write) until would-block, or remember that
+//! the source may still be ready. The poller never reads a socket and keeps no list of sources. The wake-up protocol
+//! is in `wake.rs`, the tests with real sockets in `tests/readiness.rs`.
 
 use std::{fmt, io, os::fd::AsRawFd, sync::Arc, time::Duration};
 
@@ -10,20 +10,20 @@ use mio::{Events, Poll, Token, Waker, event::Source};
 
 use crate::{Bell, Doorbell, Key};
 
-/// What to hear of a source.
+/// The kinds of readiness to report for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Interest(mio::Interest);
 
 impl Interest {
-    /// There are bytes, or a connection to accept, or the peer's end of sending.
+    /// The source has bytes, a connection to accept, or the end of the peer's stream.
     pub const READABLE: Interest = Interest(mio::Interest::READABLE);
-    /// There is room to write, or a connect has ended.
+    /// The source has room to write, or a connect has finished.
     pub const WRITABLE: Interest = Interest(mio::Interest::WRITABLE);
-    /// Either: what a connection registers, once, for its whole life.
+    /// Either: a connection registers this once, for its whole life.
     pub const BOTH: Interest = Interest(mio::Interest::READABLE.add(mio::Interest::WRITABLE));
 }
 
-/// What a source is ready for. A hint, as in mio: act, and be prepared for would-block.
+/// The readiness of a source. A hint, as in mio: act, and be prepared for would-block.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Ready(u8);
 
@@ -45,31 +45,31 @@ impl Ready {
         )
     }
 
-    /// A read would give bytes, the end, or an error.
+    /// Returns whether a read would return bytes, the end, or an error.
     #[inline]
     pub fn is_readable(self) -> bool {
         self.0 & Ready::READABLE != 0
     }
 
-    /// A write would take bytes, or fail.
+    /// Returns whether a write would accept bytes, or fail.
     #[inline]
     pub fn is_writable(self) -> bool {
         self.0 & Ready::WRITABLE != 0
     }
 
-    /// The peer has closed its sending half (or all); bytes may still wait to be read.
+    /// Returns whether the peer has closed its sending half (or both); bytes may still wait to be read.
     #[inline]
     pub fn is_read_closed(self) -> bool {
         self.0 & Ready::READ_CLOSED != 0
     }
 
-    /// Nothing can be sent any more.
+    /// Returns whether nothing can be sent any more.
     #[inline]
     pub fn is_write_closed(self) -> bool {
         self.0 & Ready::WRITE_CLOSED != 0
     }
 
-    /// The socket has a pending error; the next operation on it says which.
+    /// Returns whether the socket has a pending error; the next operation on it returns the error.
     #[inline]
     pub fn is_error(self) -> bool {
         self.0 & Ready::ERROR != 0
@@ -89,28 +89,28 @@ impl fmt::Debug for Ready {
     }
 }
 
-/// One thread's window to the kernel: epoll on Linux, kqueue on macOS and the BSDs.
+/// A readiness poller for one thread: epoll on Linux, kqueue on macOS and the BSDs.
 ///
-/// The events of a wait are kept until the next one and read by index, so that a caller can walk them while it
-/// changes everything else it owns.
+/// The events of a wait are kept until the next one and read by index, so that the caller can change its own state
+/// while it iterates over them.
 pub struct Poller {
     poll: Poll,
     events: Events,
-    /// The last wait's events without the bell's. mio's own list can only be iterated.
+    /// The events of the last wait without those of the bell. mio's own list cannot be indexed.
     ready: Vec<(Key, Ready)>,
     door: Arc<Doorbell<Waker>>,
 }
 
 impl Poller {
-    /// Most events that one wait can be asked to fetch.
+    /// Maximum number of events per wait.
     const EVENTS_MAX: usize = 65_536;
 
-    /// A poller that fetches up to `events_max` events per wait (at least 1, at most 65 536; what does not fit
-    /// comes with the next wait). Some 512 are plenty: more only delay the first one's answer.
+    /// Creates a poller that fetches up to `events_max` events per wait (at least 1, at most 65 536; further events
+    /// come with the next wait). About 512 are enough: more only delay the answer to the first one.
     ///
     /// # Errors
     ///
-    /// Those of the kernel when it has no descriptors left: the poller needs two.
+    /// Errors of the kernel if no descriptors are left: the poller needs two.
     pub fn new(events_max: usize) -> io::Result<Poller> {
         let events_max = events_max.clamp(1, Poller::EVENTS_MAX);
         let poll = Poll::new()?;
@@ -124,57 +124,56 @@ impl Poller {
         })
     }
 
-    /// Starts to report readiness of `source` under `key`, edge-triggered. What is already ready is reported
-    /// too, by the next wait.
+    /// Starts to report readiness of `source` under `key`, edge-triggered. Existing readiness is reported by the next
+    /// wait.
     ///
     /// # Errors
     ///
-    /// The kernel's, among them `AlreadyExists`; `InvalidInput` for the one key (all bits set) that is the
-    /// bell's.
+    /// Errors of the kernel, among them `AlreadyExists`; `InvalidInput` for the bell's key (all bits set).
     pub fn register<S: Source + ?Sized>(
         &mut self,
         source: &mut S,
         key: Key,
         interest: Interest,
     ) -> io::Result<()> {
-        self.poll.registry().register(source, tenant_token(key)?, interest.0)
+        self.poll.registry().register(source, source_token(key)?, interest.0)
     }
 
-    /// Changes key or interest of a registered source. If it is ready now, it is reported again.
+    /// Changes the key or interest of a registered source. If it is ready now, it is reported again.
     ///
     /// # Errors
     ///
-    /// The kernel's, among them `NotFound`; `InvalidInput` as for [`register`](Poller::register).
+    /// Errors of the kernel, among them `NotFound`; `InvalidInput` as for [`register`](Poller::register).
     pub fn reregister<S: Source + ?Sized>(
         &mut self,
         source: &mut S,
         key: Key,
         interest: Interest,
     ) -> io::Result<()> {
-        self.poll.registry().reregister(source, tenant_token(key)?, interest.0)
+        self.poll.registry().reregister(source, source_token(key)?, interest.0)
     }
 
-    /// Stops to report `source`. Closing a socket does the same; events of the last wait stay as they are, and
-    /// are harmless where the key's generation is checked.
+    /// Stops to report `source`. Closing a socket does the same; events of the last wait are kept, and are harmless
+    /// if the key's generation is checked.
     ///
     /// # Errors
     ///
-    /// The kernel's, among them `NotFound`.
+    /// Errors of the kernel, among them `NotFound`.
     pub fn deregister<S: Source + ?Sized>(&mut self, source: &mut S) -> io::Result<()> {
         self.poll.registry().deregister(source)
     }
 
-    /// Waits for readiness, for the bell, or for `timeout` to pass (none: for ever; fractions of a millisecond
-    /// may be rounded up). Returns the number of events, the bell not among them. A signal that interrupts the
-    /// wait is no error: it ends with 0 events.
+    /// Waits for readiness, for the bell, or for `timeout` (none: no limit; fractions of a millisecond may be rounded
+    /// up). Returns the number of events, without those of the bell. A signal that interrupts the wait is not an
+    /// error: the call returns what is ready, possibly 0 events.
     ///
-    /// `has_mail` is asked once more after the poller has said that it is asleep, so that nothing rung in
-    /// between is lost; if there is mail, the wait only collects what is ready. With a timeout of zero the
-    /// question isn't asked, and bells keep quiet: look at the mail afterwards.
+    /// The poller marks itself asleep and then calls `has_mail` once more, so that no concurrent ring is lost; if it
+    /// returns true, the wait only collects what is ready. With a timeout of zero, `has_mail` is not called and rings
+    /// send no wake-up: check for messages afterwards.
     ///
     /// # Errors
     ///
-    /// The kernel's; none is known to occur with a healthy descriptor.
+    /// Errors of the kernel; none is known to occur with a valid descriptor.
     pub fn wait(&mut self, timeout: Option<Duration>, has_mail: impl Fn() -> bool) -> io::Result<usize> {
         self.ready.clear();
         let (poll, events) = (&mut self.poll, &mut self.events);
@@ -187,8 +186,8 @@ impl Poller {
         };
         match polled {
             Ok(()) => {}
-            // A process that was stopped and continues is interrupted (signal(7)): what has become ready meanwhile
-            // must be known before its caller looks at the clock.
+            // A process that was stopped and continued is interrupted (signal(7)): collect what has become ready
+            // meanwhile before the caller looks at the clock.
             Err(error) if error.kind() == io::ErrorKind::Interrupted => self.poll_now()?,
             Err(error) => return Err(error),
         }
@@ -212,64 +211,65 @@ impl Poller {
         }
     }
 
-    /// Starts to report under `key`, edge-triggered, that another poller has something to report: it may then be
-    /// waited on with a timeout of zero by the thread that waits on this one. Both epoll and kqueue descriptors
-    /// can be watched like any other (epoll(7), kqueue(2)).
+    /// Starts to report under `key`, edge-triggered, that another poller has events: the thread that waits on this
+    /// poller may then wait on the other one with a timeout of zero. Both epoll and kqueue descriptors can be watched
+    /// like any other (epoll(7), kqueue(2)).
     ///
     /// # Errors
     ///
-    /// As [`register`](Poller::register).
+    /// The same as for [`register`](Poller::register).
     pub fn watch(&mut self, other: &Poller, key: Key) -> io::Result<()> {
         let fd = other.poll.as_raw_fd();
-        self.poll.registry().register(&mut mio::unix::SourceFd(&fd), tenant_token(key)?, Interest::READABLE.0)
+        self.poll.registry().register(&mut mio::unix::SourceFd(&fd), source_token(key)?, Interest::READABLE.0)
     }
 
-    /// Stops to report what [`watch`](Poller::watch) began to. Closing the other poller does the same.
+    /// Stops the reports started by [`watch`](Poller::watch). Closing the other poller does the same.
     ///
     /// # Errors
     ///
-    /// The kernel's.
+    /// Errors of the kernel.
     pub fn unwatch(&mut self, other: &Poller) -> io::Result<()> {
         let fd = other.poll.as_raw_fd();
         self.poll.registry().deregister(&mut mio::unix::SourceFd(&fd))
     }
 
-    /// For a poller that another one watches, when its events and its mail have been seen to: bells ring from here
-    /// on, as for a sleeper. False if there is mail after all; then nothing has changed.
+    /// Marks a poller that another one watches as asleep, after its events and messages are handled: from now on
+    /// rings send wake-ups. Returns false if there is mail after all; then nothing has changed.
     #[inline]
     pub fn doze(&self, has_mail: impl Fn() -> bool) -> bool {
         self.door.doze(has_mail)
     }
 
-    /// The end of a [`doze`](Poller::doze): bells keep quiet again.
+    /// Ends a [`doze`](Poller::doze): rings send no wake-ups any more.
     #[inline]
     pub fn rouse(&self) {
         self.door.rouse();
     }
 
-    /// How many events the last wait brought.
+    /// Returns the number of events of the last wait.
     #[inline]
     pub fn len(&self) -> usize {
         self.ready.len()
     }
 
-    /// Whether the last wait brought no event.
+    /// Returns whether the last wait returned no event.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.ready.is_empty()
     }
 
-    /// Event `i` of the last wait. One source can have several (kqueue tells reading and writing apart).
+    /// Returns event `i` of the last wait. One source can have several (kqueue reports reading and writing
+    /// separately).
     ///
     /// # Panics
     ///
-    /// If `i` is not below [`len`](Poller::len).
+    /// Panics if `i` is not below [`len`](Poller::len).
     #[inline]
     pub fn event(&self, i: usize) -> (Key, Ready) {
         self.ready[i]
     }
 
-    /// A handle with which other threads wake this poller.
+    /// Returns a handle with which other threads wake this poller.
     pub fn bell(&self) -> Bell {
         Bell::new(self.door.clone())
     }
@@ -287,7 +287,7 @@ fn token(key: Key) -> Token {
 }
 
 #[inline]
-fn tenant_token(key: Key) -> io::Result<Token> {
+fn source_token(key: Key) -> io::Result<Token> {
     if key == Key::BELL {
         return Err(io::Error::new(io::ErrorKind::InvalidInput, "this key is the bell's"));
     }

@@ -1,16 +1,16 @@
-//! How much CPU time the process may use: the quota of its control groups (Linux), and the number of threads that it
-//! is worth.
+//! The CPU time that the process may use: the quota of its control groups (Linux), and the corresponding number of
+//! threads.
 //!
-//! Reads files only, below a root that tests can choose. A container's `--cpus 2` and a pod's `limits.cpu` are such
-//! quotas; the affinity mask does not show them.
+//! Only reads files, below a root that tests can choose. A container's `--cpus 2` and a pod's `limits.cpu` are such
+//! quotas; the affinity mask does not include them.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use crate::os;
 
-/// How many threads can run at once: the cores of [`os::allowed_cores`], or fewer where the control groups' CPU quota
-/// allows less. A quota of a part of a core counts as one: 1.5 is 2. At least 1.
+/// Returns how many threads can run at once: the cores of [`os::allowed_cores`], or fewer if the control groups' CPU
+/// quota allows less. A fraction of a core counts as one: 1.5 is 2. At least 1.
 pub fn usable_cores() -> usize {
     usable(os::allowed_cores().len(), cpu_quota(Path::new("/")))
 }
@@ -19,7 +19,7 @@ fn usable(allowed: usize, quota: Option<CpuQuota>) -> usize {
     quota.map_or(allowed, |quota| allowed.min(quota.cores())).max(1)
 }
 
-/// CPU time that may be used in each period; both are in microseconds, and neither is 0.
+/// The CPU time that may be used in each period; both are in microseconds, and neither is 0.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct CpuQuota {
     quota_us: u64,
@@ -28,7 +28,7 @@ struct CpuQuota {
 
 impl CpuQuota {
     fn new(quota: &str, period: &str) -> Option<CpuQuota> {
-        // "max" (version 2) and -1 (version 1) are no numbers here: no quota.
+        // "max" (version 2) and -1 (version 1) do not parse: no quota.
         let number = |text: &str| text.parse::<u64>().ok().filter(|number| *number > 0);
         Some(CpuQuota { quota_us: number(quota)?, period_us: number(period)? })
     }
@@ -43,7 +43,7 @@ impl CpuQuota {
     }
 }
 
-/// The lowest quota on the way from the process's own groups up to the root of each hierarchy; `None`: there is none.
+/// Returns the lowest quota between the process's own groups and the root of each hierarchy; `None` if there is none.
 fn cpu_quota(root: &Path) -> Option<CpuQuota> {
     let read = |path: &str| fs::read_to_string(root.join(path));
     let groups = read("proc/self/cgroup").ok()?;
@@ -66,7 +66,7 @@ fn cpu_quota(root: &Path) -> Option<CpuQuota> {
     lowest
 }
 
-/// The two versions of control groups; a system may have both, with CPU quotas in one of them.
+/// The versions of control groups; a system may have both, with CPU quotas in one of them.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum GroupVersion {
     One,
@@ -74,7 +74,7 @@ enum GroupVersion {
 }
 
 impl GroupVersion {
-    /// The group that a line of /proc/self/cgroup (`number:controllers:path`) names, if it is of this version and, in
+    /// Returns the group in a line of /proc/self/cgroup (`number:controllers:path`), if it is of this version and, in
     /// version 1, of the hierarchy with CPU quotas.
     fn group_in(self, line: &str) -> Option<&str> {
         let (number, rest) = line.split_once(':')?;
@@ -101,18 +101,18 @@ impl GroupVersion {
     }
 }
 
-/// Where the groups of a version can be seen.
+/// A mount point of the groups of one version.
 #[derive(Debug, PartialEq, Eq)]
 struct GroupMount {
     version: GroupVersion,
-    /// The group that is at the mount point: a container may see a part of the tree only.
+    /// The group at the mount point: a container may see only a part of the tree.
     root: PathBuf,
     point: PathBuf,
 }
 
 impl GroupMount {
-    /// Reads a line of /proc/self/mountinfo (proc_pid_mountinfo(5)): number, parent, device, root, mount point, options,
-    /// any number of optional fields, a dash, type, source, options of the file system.
+    /// Parses a line of /proc/self/mountinfo (proc_pid_mountinfo(5)): number, parent, device, root, mount point,
+    /// options, any number of optional fields, a dash, type, source, options of the file system.
     fn parse(line: &str) -> Option<GroupMount> {
         let (before, after) = line.split_once(" - ")?;
         let mut after = after.split(' ');
@@ -127,8 +127,8 @@ impl GroupMount {
         Some(GroupMount { version, root: root.into(), point: point.into() })
     }
 
-    /// The group's folder below the mount point. A group that cannot be seen there (`/../x` where the process lives
-    /// outside its own namespace, or a path of the host in a container) has the mount point itself.
+    /// Returns the group's folder below the mount point. For a group that is not visible there (`/../x` if the
+    /// process is outside its own namespace, or a path of the host in a container) it is the mount point itself.
     fn below<'a>(&self, group: &'a str) -> &'a Path {
         let group = Path::new(group);
         let is_plain = !group.components().any(|part| part == std::path::Component::ParentDir);
@@ -136,7 +136,7 @@ impl GroupMount {
     }
 }
 
-/// Spaces, tabs, line breaks and backslashes are written as `\` and three octal digits there.
+/// Decodes mountinfo's escapes: `\` and three octal digits for spaces, tabs, line breaks and backslashes.
 fn unescaped(text: &str) -> String {
     let mut parts = text.split('\\');
     let mut out = parts.next().unwrap_or_default().to_owned();
@@ -197,9 +197,9 @@ mod tests {
     }
 
     #[test]
-    fn a_container_sees_its_own_group_at_the_mount_point() {
+    fn a_containers_group_is_at_the_mount_point() {
         let files = [("sys/fs/cgroup/cpu.max", "250000 100000\n")];
-        // With a namespace of its own; as a path of the host; with a mount that shows a part of the tree.
+        // In a separate namespace; as a path of the host; with a mount that shows a part of the tree.
         assert_eq!(quota("0::/\n", V2, &files), Some((250_000, 100_000)));
         assert_eq!(quota("0::/docker/abc\n", V2, &files), Some((250_000, 100_000)));
         assert_eq!(quota("0::/../other\n", V2, &files), Some((250_000, 100_000)));
@@ -210,7 +210,7 @@ mod tests {
     }
 
     #[test]
-    fn version_1_takes_the_hierarchy_with_the_cpu_controller() {
+    fn version_1_uses_the_cpu_hierarchy() {
         let folder = "sys/fs/cgroup/cpu,cpuacct";
         let (quota_file, period_file) =
             (format!("{folder}/a/cpu.cfs_quota_us"), format!("{folder}/a/cpu.cfs_period_us"));
@@ -234,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_no_quota() {
+    fn unreadable_values_are_no_quota() {
         for line in ["", "max", "100000", "0 100000", "100000 0", "-1 100000", "1.5 1", "x y"] {
             assert_eq!(quota("0::/\n", V2, &[("sys/fs/cgroup/cpu.max", line)]), None, "{line:?}");
         }
@@ -251,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_a_core_counts_as_one_and_the_mask_bounds_it() {
+    fn fractions_round_up_within_the_mask() {
         for (quota_us, cores) in
             [(1_000, 1), (50_000, 1), (100_000, 1), (150_000, 2), (200_000, 2), (900_000, 4)]
         {

@@ -1,8 +1,7 @@
-//! SIGTERM and SIGINT, delivered to a thread of their own, where anything may be done.
+//! SIGTERM and SIGINT, delivered to a separate thread, which may run any code.
 //!
-//! In a signal handler nearly nothing may: ours writes one byte into a socket pair, and a thread reads it. The
-//! handler shares its signals with the rest of the process (`signal-hook-registry`). The `unsafe` half is in
-//! `os.rs`.
+//! A signal handler may do almost nothing: this one writes one byte into a socket pair, and a thread reads it. The
+//! handler shares its signals with the rest of the process (`signal-hook-registry`). The `unsafe` half is in `os.rs`.
 
 use std::{
     fmt,
@@ -18,28 +17,28 @@ use crate::os;
 
 pub use crate::os::raise;
 
-/// SIGTERM's number: please stop.
+/// SIGTERM's number: a request to stop.
 pub const TERM: i32 = libc::SIGTERM;
 /// SIGINT's number: Ctrl-C at the terminal.
 pub const INT: i32 = libc::SIGINT;
 
-/// Keeps the signals coming; dropping it ends that and waits for the thread.
+/// A guard that keeps signals delivered; dropping it ends the delivery and waits for the thread.
 ///
-/// After the drop the two signals do nothing (unless others have registered for them): the process no longer
-/// ends by them, as it did before the first [`on_stop`]. The previous disposition cannot be restored without
-/// taking it away from others.
+/// After the drop the two signals do nothing (unless other code has registered for them): they no longer end the
+/// process, as they did before the first [`on_stop`]. The previous disposition cannot be restored without taking it
+/// away from other code.
 #[must_use = "dropping it unregisters the signals"]
 pub struct StopSignals {
     ids: Vec<SigId>,
-    /// One writing end; each handler has a copy of its own.
+    /// The writing end; each handler has its own copy.
     writer: UnixStream,
-    /// Kept open beside the thread's: should that die, a handler's write must not raise SIGPIPE.
+    /// Kept open in addition to the thread's: if the thread dies, a handler's write must not raise SIGPIPE.
     _reader: UnixStream,
     thread: Option<thread::JoinHandle<()>>,
 }
 
-/// Calls `f` with the number of each SIGTERM and SIGINT that arrives, on a thread named `coreloop-signals`, one
-/// at a time. Signals that come in quick succession may be merged, by the kernel and here.
+/// Calls `f` with the number of each SIGTERM and SIGINT that arrives, on a thread named `coreloop-signals`, one at a
+/// time. Signals in quick succession may be merged, by the kernel and here.
 ///
 /// ```
 /// use std::sync::mpsc;
@@ -56,7 +55,7 @@ pub struct StopSignals {
 ///
 /// # Errors
 ///
-/// The kernel's, when descriptors or threads run out.
+/// Errors of the kernel if descriptors or threads run out.
 pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignals> {
     let (writer, reader) = UnixStream::pair()?;
     writer.set_nonblocking(true)?;
@@ -76,22 +75,22 @@ pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignal
     };
     signals.thread = Some(thread::Builder::new().name("coreloop-signals".into()).spawn(body)?);
     for signal in [TERM, INT] {
-        // From here on an early return drops `signals`, which undoes what has been done.
+        // From here on an early return drops `signals`, which undoes the registrations so far.
         let id = os::signal_to_stream(signal, signals.writer.try_clone()?)?;
         signals.ids.push(id);
     }
     Ok(signals)
 }
 
-/// Has every write of this process beyond the file size limit (RLIMIT_FSIZE) fail with an error, `FileTooLarge`, instead
-/// of ending the process by SIGXFSZ. Programs that it starts begin with the signal's default.
+/// Makes every write of this process beyond the file size limit (RLIMIT_FSIZE) fail with the error `FileTooLarge`,
+/// instead of ending the process with SIGXFSZ. Programs that it starts begin with the signal's default.
 ///
-/// For programs; a library should not change what a signal does to the process that embeds it
-/// ([`os::refuse_file_size_signal`] concerns one thread).
+/// For programs; a library should not change the effect of a signal on the process that embeds it
+/// ([`os::refuse_file_size_signal`] affects one thread).
 ///
 /// # Errors
 ///
-/// The kernel's; none is known.
+/// Errors of the kernel; none is known.
 pub fn refuse_file_size_signal() -> io::Result<()> {
     os::signal_to_nothing(libc::SIGXFSZ).map(drop)
 }
@@ -101,7 +100,7 @@ impl Drop for StopSignals {
         for id in self.ids.drain(..) {
             signal_hook_registry::unregister(id);
         }
-        // The thread reads what is left, then the end.
+        // The thread reads the remaining bytes, then the end.
         let _ = self.writer.shutdown(Shutdown::Write);
         if let Some(thread) = self.thread.take()
             // Dropped by `f` itself: a thread cannot wait for its own end.

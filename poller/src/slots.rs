@@ -1,86 +1,84 @@
-//! A table of tenants behind keys: the `slab` crate's slots, each with a generation.
+//! A table of entries with keys: the `slab` crate's slots, each with a generation.
 //!
-//! The generation is what makes a late answer to a closed connection miss: the slot may have a new tenant by
-//! then, but the key names the old one. It never hands out a reference that outlives a borrow of the table, and
-//! never moves a tenant. The key itself is in `key.rs`.
+//! The generation makes a late answer to a closed connection miss: the slot may have a new entry by then, but the key
+//! names the old one. The table never returns a reference that outlives a borrow, and never moves an entry. The key
+//! itself is in `key.rs`.
 
 use slab::Slab;
 
 use crate::Key;
 
-/// A slab whose keys carry a generation, so that a late reply to a slot that has been reused does not find its
-/// new tenant.
+/// A slab whose keys have a generation, so that a late reply to a reused slot does not find its new entry.
 ///
-/// A lookup is a bounds check and a compare, in one cache line: the generation lies beside the value. A slot's
-/// generation goes up by one when its tenant leaves; it wraps after 2³² tenants, and only then could a key
-/// that was kept all this time find a stranger.
+/// A lookup is a bounds check and a compare, in one cache line: the generation is stored beside the value. A slot's
+/// generation increases by one when its entry is removed; it wraps after 2³² entries, and only then can a key that
+/// was kept all this time find a wrong entry.
 ///
 /// ```
 /// use coreloop_poller::Slots;
 ///
 /// let mut slots = Slots::new();
-/// let old = slots.insert("old tenant");
+/// let old = slots.insert("old entry");
 /// slots.remove(old);
-/// let new = slots.insert("new tenant");
+/// let new = slots.insert("new entry");
 /// assert_eq!(new.slot(), old.slot());
 /// assert_eq!(slots.at(old), None);
-/// assert_eq!(slots.at(new), Some(&"new tenant"));
+/// assert_eq!(slots.at(new), Some(&"new entry"));
 /// ```
 #[derive(Debug, Clone)]
 pub struct Slots<T> {
-    tenants: Slab<Tenant<T>>,
-    /// By slot: the generation of the tenant, or of the next one where the slot is empty. At least as long as
-    /// `tenants` ever was: what is forgotten here would let an old key find a stranger. Read and written only
-    /// when tenants come and go.
+    entries: Slab<Entry<T>>,
+    /// By slot: the generation of the entry, or of the next one if the slot is empty. At least as long as `entries`
+    /// ever was: otherwise an old key could find a wrong entry. Read and written only on insert and remove.
     generations: Vec<u32>,
 }
 
 #[derive(Debug, Clone)]
-struct Tenant<T> {
+struct Entry<T> {
     generation: u32,
     value: T,
 }
 
 impl<T> Slots<T> {
-    /// An empty table. Allocates nothing.
+    /// Creates an empty table. Allocates nothing.
     pub const fn new() -> Slots<T> {
-        Slots { tenants: Slab::new(), generations: Vec::new() }
+        Slots { entries: Slab::new(), generations: Vec::new() }
     }
 
-    /// An empty table with room for `capacity` tenants.
+    /// Creates an empty table with room for `capacity` entries.
     pub fn with_capacity(capacity: usize) -> Slots<T> {
-        Slots { tenants: Slab::with_capacity(capacity), generations: Vec::with_capacity(capacity) }
+        Slots { entries: Slab::with_capacity(capacity), generations: Vec::with_capacity(capacity) }
     }
 
-    /// How many tenants there are.
+    /// Returns the number of entries.
     #[inline]
     pub fn len(&self) -> usize {
-        self.tenants.len()
+        self.entries.len()
     }
 
-    /// Whether there is no tenant.
+    /// Returns whether the table is empty.
     #[inline]
     pub fn is_empty(&self) -> bool {
-        self.tenants.is_empty()
+        self.entries.is_empty()
     }
 
-    /// The key that the next [`insert`](Slots::insert) will give: for a tenant that must know its key, or must
-    /// be registered under it, before it moves in.
+    /// Returns the key that the next [`insert`](Slots::insert) will return, for an entry that contains its key, or
+    /// must be registered under it, before it is inserted.
     #[inline]
     pub fn next_key(&self) -> Key {
-        let slot = self.tenants.vacant_key();
+        let slot = self.entries.vacant_key();
         let generation = self.generations.get(slot).copied().unwrap_or(0);
         Key::new(slot as u32, generation)
     }
 
-    /// Takes a tenant in.
+    /// Inserts an entry and returns its key.
     ///
     /// # Panics
     ///
-    /// With 2³² − 1 tenants, which is beyond any limit that a config can name.
+    /// Panics with 2³² − 1 entries, which is beyond any configurable limit.
     pub fn insert(&mut self, value: T) -> Key {
         let key = self.next_key();
-        let slot = self.tenants.insert(Tenant { generation: key.generation(), value });
+        let slot = self.entries.insert(Entry { generation: key.generation(), value });
         assert!(slot < u32::MAX as usize, "a table has at most 2^32 - 1 slots");
         if slot == self.generations.len() {
             self.generations.push(0);
@@ -88,60 +86,60 @@ impl<T> Slots<T> {
         key
     }
 
-    /// Whether the tenant that `key` names is still there.
+    /// Returns whether the entry of `key` is still in the table.
     #[inline]
     pub fn contains(&self, key: Key) -> bool {
         self.at(key).is_some()
     }
 
-    /// The tenant that `key` names, if it is still there.
+    /// Returns the entry of `key`, if it is still in the table.
     #[inline]
     pub fn at(&self, key: Key) -> Option<&T> {
-        match self.tenants.get(key.slot()) {
-            Some(tenant) if tenant.generation == key.generation() => Some(&tenant.value),
+        match self.entries.get(key.slot()) {
+            Some(entry) if entry.generation == key.generation() => Some(&entry.value),
             _ => None,
         }
     }
 
-    /// The tenant that `key` names, if it is still there, to be changed.
+    /// Returns the entry of `key` for changes, if it is still in the table.
     #[inline]
     pub fn at_mut(&mut self, key: Key) -> Option<&mut T> {
-        match self.tenants.get_mut(key.slot()) {
-            Some(tenant) if tenant.generation == key.generation() => Some(&mut tenant.value),
+        match self.entries.get_mut(key.slot()) {
+            Some(entry) if entry.generation == key.generation() => Some(&mut entry.value),
             _ => None,
         }
     }
 
-    /// Lets the tenant go; its key and all copies of it find nothing from now on.
+    /// Removes and returns the entry; its key and all copies of it find nothing from now on.
     pub fn remove(&mut self, key: Key) -> Option<T> {
         if !self.contains(key) {
             return None;
         }
         self.generations[key.slot()] = key.generation().wrapping_add(1);
-        Some(self.tenants.remove(key.slot()).value)
+        Some(self.entries.remove(key.slot()).value)
     }
 
-    /// All tenants with their keys, by slot.
+    /// Iterates over all entries with their keys, by slot.
     pub fn iter(&self) -> impl Iterator<Item = (Key, &T)> {
-        self.tenants.iter().map(|(slot, tenant)| (Key::new(slot as u32, tenant.generation), &tenant.value))
+        self.entries.iter().map(|(slot, entry)| (Key::new(slot as u32, entry.generation), &entry.value))
     }
 
-    /// All tenants with their keys, by slot, to be changed.
+    /// Iterates over all entries with their keys, by slot, for changes.
     pub fn iter_mut(&mut self) -> impl Iterator<Item = (Key, &mut T)> {
-        self.tenants
+        self.entries
             .iter_mut()
-            .map(|(slot, tenant)| (Key::new(slot as u32, tenant.generation), &mut tenant.value))
+            .map(|(slot, entry)| (Key::new(slot as u32, entry.generation), &mut entry.value))
     }
 
-    /// Appends all keys to `into`: for a walk during which tenants may come and go.
+    /// Appends all keys to `into`, for an iteration during which entries may be inserted and removed.
     pub fn keys_into(&self, into: &mut Vec<Key>) {
         into.extend(self.iter().map(|(key, _)| key));
     }
 
-    /// Gives back the memory of empty slots behind the last tenant. Four bytes a slot are kept for good: the
-    /// generation, without which an old key would find a stranger.
+    /// Frees the memory of empty slots behind the last entry. Four bytes per slot are never freed: the generation,
+    /// without which an old key could find a wrong entry.
     pub fn shrink(&mut self) {
-        self.tenants.shrink_to_fit();
+        self.entries.shrink_to_fit();
     }
 }
 
@@ -173,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn old_key_misses_the_new_tenant() {
+    fn old_key_misses_the_new_entry() {
         let mut slots = Slots::new();
         let old = slots.insert(1);
         assert_eq!(slots.remove(old), Some(1));
@@ -194,7 +192,7 @@ mod tests {
             slots.remove(*key);
         }
         slots.shrink();
-        assert_eq!(slots.tenants.capacity(), 0);
+        assert_eq!(slots.entries.capacity(), 0);
         for i in 0..100 {
             slots.insert(i);
         }
@@ -214,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn walks_give_every_tenant_once() {
+    fn iterators_return_every_entry_once() {
         let mut slots = Slots::with_capacity(3);
         let keys: Vec<Key> = (0..3).map(|i| slots.insert(i)).collect();
         slots.remove(keys[1]);

@@ -1,17 +1,16 @@
-//! How long a thread polls before it sleeps: a budget that learns.
+//! An adaptive budget: how long a thread polls before it sleeps.
 //!
-//! It holds no clock and does not spin; the spinning thread reports how it ended. Waking a thread on another core
-//! takes 30 to 40 µs here, a thread that polls sees its work in 0.1 µs; with a single core, spinning only keeps
-//! the one it waits for from running.
+//! It reads no clock and does not spin; the spinning thread reports the result. Waking a thread on another core takes
+//! 30 to 40 µs here, while a polling thread sees its work in 0.1 µs; with a single core, spinning only keeps the
+//! thread that it waits for from running.
 
 use std::time::Duration;
 
-/// How long to poll without sleeping: doubles when a spin found work, halves when it ended empty, and is zero
-/// with one allowed core.
+/// A spin budget: doubles when a spin found work, halves when it found none, and is zero with one allowed core.
 ///
-/// It never falls below a 64th of the maximum, and after 64 empty spins there it tries the maximum once:
-/// work that comes at a steady pace, longer than the least budget and shorter than the greatest, would otherwise
-/// never be met again. So idle spinning costs at most twice the least budget per sleep.
+/// It never falls below a 64th of the maximum, and after 64 empty spins at that minimum it tries the maximum once:
+/// otherwise work at a steady interval, longer than the minimum and shorter than the maximum, would never be found
+/// again. So idle spinning costs at most twice the minimum per sleep.
 ///
 /// ```
 /// use std::time::Duration;
@@ -26,22 +25,22 @@ use std::time::Duration;
 #[derive(Clone, Copy, Debug)]
 pub struct SpinBudget {
     max_ns: u64,
-    /// least_ns() <= now_ns <= max_ns; all three are zero where spinning is off.
+    /// min <= now_ns <= max_ns, with min from `least_ns()`; all three are zero if spinning is off.
     now_ns: u64,
-    /// Empty spins in a row with the least budget; the last one before it wraps is followed by a probe.
+    /// Consecutive empty spins at the minimum; when the count is full, a probe follows.
     empty_at_least: u8,
-    /// This budget is the maximum on trial: an empty end sends it back to the least at once.
+    /// This budget is a probe of the maximum: an empty spin resets it to the minimum at once.
     probing: bool,
 }
 
 impl SpinBudget {
-    /// The least budget is the maximum divided by this.
+    /// The minimum is the maximum divided by this.
     const STEPS: u64 = 64;
-    /// Empty spins at the least budget before the maximum is tried once.
+    /// Empty spins at the minimum before the maximum is tried once.
     const PROBE_AFTER: u8 = 64;
 
-    /// A budget of at most `max` for a thread that may use `cores_allowed` cores (see
-    /// [`allowed_cores`](crate::os::allowed_cores)). It begins at the least, so that an idle server pays little.
+    /// Creates a budget of at most `max` for a thread that may use `cores_allowed` cores (see
+    /// [`allowed_cores`](crate::os::allowed_cores)). It begins at the minimum, so that an idle server spends little.
     pub fn new(max: Duration, cores_allowed: usize) -> SpinBudget {
         let max_ns = if cores_allowed > 1 { u64::try_from(max.as_nanos()).unwrap_or(u64::MAX) } else { 0 };
         let mut spin = SpinBudget { max_ns, now_ns: 0, empty_at_least: 0, probing: false };
@@ -49,13 +48,13 @@ impl SpinBudget {
         spin
     }
 
-    /// How long the next spin may last; zero: sleep at once.
+    /// Returns how long the next spin may last; zero: sleep at once.
     #[inline]
     pub fn budget(&self) -> Duration {
         Duration::from_nanos(self.now_ns)
     }
 
-    /// A spin found work.
+    /// Records that a spin found work.
     #[inline]
     pub fn on_hit(&mut self) {
         self.now_ns = self.now_ns.saturating_mul(2).min(self.max_ns);
@@ -63,7 +62,7 @@ impl SpinBudget {
         self.probing = false;
     }
 
-    /// A spin ended with nothing found.
+    /// Records that a spin found no work.
     #[inline]
     pub fn on_empty(&mut self) {
         let least_ns = self.least_ns();
@@ -84,7 +83,7 @@ impl SpinBudget {
 
     #[inline]
     fn least_ns(&self) -> u64 {
-        // At least 1 where spinning is on, or doubling would lead nowhere.
+        // At least 1 if spinning is on; doubling 0 would have no effect.
         (self.max_ns / SpinBudget::STEPS).max(1).min(self.max_ns)
     }
 }
@@ -120,7 +119,7 @@ mod tests {
     }
 
     #[test]
-    fn long_drought_is_survived() {
+    fn a_long_idle_phase_ends_with_a_hit() {
         for max_ns in [1, 2, 63, 64, 65, 50_000, u64::MAX] {
             let mut spin = SpinBudget::new(Duration::from_nanos(max_ns), 2);
             let mut probes = 0;
@@ -138,7 +137,7 @@ mod tests {
     }
 
     #[test]
-    fn drought_costs_at_most_twice_the_least() {
+    fn idling_costs_at_most_twice_the_minimum() {
         let mut spin = SpinBudget::new(Duration::from_micros(64), 2);
         let mut spent = Duration::ZERO;
         for _ in 0..65 * 100 {

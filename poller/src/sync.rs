@@ -1,7 +1,7 @@
-//! The atomics that the wake-up protocol uses: std's, or loom's when its interleavings are being tried.
+//! The atomics of the wake-up protocol: std's, or loom's for tests of interleavings.
 //!
-//! Built with `--cfg loom`, these work only inside `loom::model`; everything that needs a real poller stays out
-//! of such builds. The protocol is in `wake.rs`.
+//! Built with `--cfg loom`, these work only inside `loom::model`; code that needs a real poller is excluded from such
+//! builds. The protocol is in `wake.rs`.
 
 #[cfg(loom)]
 pub(crate) use loom::sync::atomic::{AtomicBool, Ordering, fence};

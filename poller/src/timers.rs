@@ -1,9 +1,8 @@
 //! Timers without a clock: a hierarchical wheel that receives the time as an argument.
 //!
-//! One timer at most per slot of the caller's table, armed and cancelled in O(1) without allocating. It never
-//! reads the time and never calls back: it takes `now` and returns keys. The idea is Varghese and Lauck's
-//! ("Hashed and Hierarchical Timing Wheels", SOSP 1987, scheme 7); the twin that it is tested against is in
-//! `tests/timers.rs`.
+//! At most one timer per slot of the caller's table, armed and cancelled in O(1) without allocating. The wheel never
+//! reads the time and never calls back: it takes `now` and returns keys. The idea is Varghese and Lauck's ("Hashed
+//! and Hierarchical Timing Wheels", SOSP 1987, scheme 7); `tests/timers.rs` compares it with a simple model.
 
 use std::{
     fmt,
@@ -14,11 +13,11 @@ use crate::Key;
 
 /// One tick, the wheel's resolution: 1 ms.
 const TICK_NS: u64 = 1_000_000;
-/// Bits of a tick's number that one level looks at.
+/// Bits of a tick's number per level.
 const DIGIT_BITS: u32 = 6;
 /// Lists per level; one bit each in the level's bitmap.
 const DIGITS: usize = 1 << DIGIT_BITS;
-/// Four levels cover 2²⁴ ticks: 4 hours 39 minutes. What lies beyond waits in one list more.
+/// Four levels cover 2²⁴ ticks: 4 hours 39 minutes. Later deadlines are in one extra list.
 const LEVELS: usize = 4;
 const WHEEL_BITS: u32 = DIGIT_BITS * LEVELS as u32;
 
@@ -31,9 +30,9 @@ const NOWHERE: u16 = u16::MAX;
 /// The end of a list.
 const NIL: u32 = u32::MAX;
 
-/// Timers of 1 ms resolution, at most one per slot, named by [`Key`].
+/// A timing wheel of 1 ms resolution, with at most one timer per slot, named by [`Key`].
 ///
-/// A deadline's tick number is read as four digits of 64. A timer hangs at the level of the highest digit in
+/// A deadline's tick number is read as four digits of base 64. A timer belongs to the level of the highest digit in
 /// which it differs from the current tick, in the list of its digit there:
 ///
 /// ```text
@@ -42,11 +41,11 @@ const NIL: u32 = u32::MAX;
 ///   deadline      0         5        31         7      →  level 1, list 31
 /// ```
 ///
-/// So no list behind the current digit is ever occupied, the lowest occupied level has the next thing to do,
-/// and a bitmap per level finds it. When time passes, each list that it passes is emptied once: what is due
-/// goes out, the rest is inserted again, lower down. A long pause costs what its timers cost, not its ticks.
+/// So no list behind the current digit is ever occupied, the lowest occupied level has the next deadline, and a
+/// bitmap per level finds it. When time advances, each list that it passes is emptied once: due timers are returned,
+/// the rest is inserted again at a lower level. The cost of a long pause depends on its timers, not on its ticks.
 ///
-/// Memory: 24 bytes for each slot up to the highest that was armed since [`shrink`](Timers::shrink), and 1.1 KiB.
+/// Memory: 24 bytes for each slot up to the highest that was armed since [`shrink`](Timers::shrink), plus 1.1 KiB.
 ///
 /// ```
 /// use std::time::{Duration, Instant};
@@ -65,7 +64,7 @@ const NIL: u32 = u32::MAX;
 /// ```
 pub struct Timers {
     origin: Instant,
-    /// The tick that time has reached; all timers of this tick and of those before are out, or in `DUE`.
+    /// The current tick; all timers of this tick and of earlier ones were returned, or are in `DUE`.
     current: u64,
     /// Bit d of word l: list d of level l is not empty.
     occupied: [u64; LEVELS],
@@ -75,23 +74,23 @@ pub struct Timers {
     armed: usize,
 }
 
-/// What hangs in a list, one for each slot.
+/// The list node of one slot.
 #[derive(Clone, Copy)]
 struct Node {
     /// The deadline, since `origin`.
     at_ns: u64,
     generation: u32,
-    /// `NIL`: the first of its list.
+    /// `NIL` for the first node of its list.
     prev: u32,
     next: u32,
-    /// The list, or `NOWHERE`; then only this field means something.
+    /// The list, or `NOWHERE`; then the other fields have no meaning.
     list: u16,
 }
 
 const IDLE: Node = Node { at_ns: 0, generation: 0, prev: NIL, next: NIL, list: NOWHERE };
 
 impl Timers {
-    /// No timers, at `now`. Deadlines before it count as `now`.
+    /// Creates a wheel without timers, at `now`. Deadlines before it count as `now`.
     pub fn new(now: Instant) -> Timers {
         Timers {
             origin: now,
@@ -103,11 +102,11 @@ impl Timers {
         }
     }
 
-    /// Sets the timer of `key` to `at`, in place of the one that was set, if any. O(1); allocates only where
-    /// the slot is higher than any before.
+    /// Sets the timer of `key` to `at`, replacing an earlier setting. O(1); allocates only if the slot is higher than
+    /// any before.
     ///
-    /// An earlier tenant's timer in this slot is replaced too. The other way round, a key older than the one
-    /// whose timer is set is ignored.
+    /// Also replaces the timer of an earlier entry in this slot. A key older than the one whose timer is set is
+    /// ignored.
     pub fn arm(&mut self, key: Key, at: Instant) {
         let slot = key.slot();
         if slot >= self.nodes.len() {
@@ -122,7 +121,7 @@ impl Timers {
                 return;
             }
             if node.list == list {
-                // Idle timers, pushed back by every read, mostly stay in their list.
+                // Idle timers, postponed by every read, mostly stay in their list.
                 node.at_ns = at_ns;
                 node.generation = key.generation();
                 return;
@@ -137,7 +136,7 @@ impl Timers {
         self.link(slot, list);
     }
 
-    /// Takes the timer of `key` away, if one is set.
+    /// Cancels the timer of `key`, if one is set.
     pub fn cancel(&mut self, key: Key) {
         if self.node(key).is_some() {
             self.unlink(key.slot());
@@ -145,13 +144,13 @@ impl Timers {
         }
     }
 
-    /// When the timer of `key` is due, if one is set: to the nanosecond as it was armed (292 years at most).
+    /// Returns the deadline of `key`, if its timer is set: exactly as it was armed (292 years at most).
     pub fn armed_at(&self, key: Key) -> Option<Instant> {
         self.node(key).map(|node| self.origin + Duration::from_nanos(node.at_ns))
     }
 
-    /// Appends the keys of all timers that are due at `now` to `into`, in no particular order; they are no
-    /// longer set. Never early; late by less than one tick. A `now` before an earlier one is taken for that.
+    /// Appends the keys of all timers that are due at `now` to `into`, in no particular order; they are no longer
+    /// set. Never early; late by less than one tick. A `now` before an earlier one counts as the earlier one.
     pub fn expire(&mut self, now: Instant, into: &mut Vec<Key>) {
         let tick = self.since_origin_ns(now) / TICK_NS;
         if tick > self.current {
@@ -167,9 +166,9 @@ impl Timers {
         }
     }
 
-    /// When to call [`expire`](Timers::expire) next; none without timers. A bound for the poll's timeout: never
-    /// later than the earliest deadline plus one tick, but it can be earlier, when timers only change lists
-    /// (at most four times in a timer's life, within the wheel). O(1).
+    /// Returns when to call [`expire`](Timers::expire) next; `None` without timers. A bound for the poll's timeout:
+    /// never later than the earliest deadline plus one tick, but it can be earlier, when timers only change lists (at
+    /// most four times in a timer's life, within the wheel). O(1).
     pub fn next_at(&self) -> Option<Instant> {
         if self.armed == 0 {
             return None;
@@ -189,39 +188,39 @@ impl Timers {
         Some(self.origin + Duration::from_nanos(tick.saturating_mul(TICK_NS)))
     }
 
-    /// How many timers are set.
+    /// Returns the number of timers that are set.
     #[inline]
     pub fn len(&self) -> usize {
         self.armed
     }
 
-    /// Whether no timer is set.
+    /// Returns whether no timer is set.
     #[inline]
     pub fn is_empty(&self) -> bool {
         self.armed == 0
     }
 
-    /// Gives back the memory of slots behind the highest whose timer is set. O(slots); for a quiet hour, after
-    /// many connections have gone.
+    /// Frees the memory of slots behind the highest whose timer is set. O(slots); call it when idle, after many
+    /// connections have closed.
     pub fn shrink(&mut self) {
         let keep = self.nodes.iter().rposition(|node| node.list != NOWHERE).map_or(0, |slot| slot + 1);
         self.nodes.truncate(keep);
         self.nodes.shrink_to_fit();
     }
 
-    /// Bytes that the table of slots takes at present.
+    /// Returns the current size of the slot table in bytes.
     pub fn table_bytes(&self) -> usize {
         self.nodes.capacity() * size_of::<Node>()
     }
 
-    /// Moves time to `to` and everything that this passes: into `DUE`, or to a lower level.
+    /// Advances time to `to`; the passed timers move into `DUE` or to a lower level.
     fn advance(&mut self, to: u64) {
         let from = std::mem::replace(&mut self.current, to);
         for level in 0..LEVELS {
             let shift = DIGIT_BITS * level as u32;
             let above = shift + DIGIT_BITS;
-            // A timer hangs here because it shares all higher digits with `from`. If `to` does not, time has
-            // passed the whole level; otherwise the lists up to and with the digit of `to`.
+            // A timer is at this level because it shares all higher digits with `from`. If `to` does not, time has
+            // passed the whole level; otherwise the lists up to and including the digit of `to`.
             let passed = if from >> above != to >> above {
                 u64::MAX
             } else {
@@ -231,7 +230,8 @@ impl Timers {
             while lists != 0 {
                 let digit = lists.trailing_zeros();
                 lists &= lists - 1;
-                // What is not due shares the digit with `to`, so it hangs lower now: no list is met twice.
+                // A timer that is not due shares the digit with `to`, so it moves to a lower level: no list is
+                // visited twice.
                 self.rehang((level * DIGITS) as u16 + digit as u16);
             }
         }
@@ -240,7 +240,7 @@ impl Timers {
         }
     }
 
-    /// Empties a list, and hangs each of its timers where it belongs at the current tick.
+    /// Empties a list, and inserts each of its timers again, relative to the current tick.
     fn rehang(&mut self, list: u16) {
         let mut slot = std::mem::replace(&mut self.heads[list as usize], NIL);
         self.note_empty(list);
@@ -251,7 +251,7 @@ impl Timers {
         }
     }
 
-    /// The list in which a timer hangs that is due at `at_ns`.
+    /// Returns the list for a timer that is due at `at_ns`.
     #[inline]
     fn list_for(&self, at_ns: u64) -> u16 {
         // Rounded up here and down in `expire`: never early.
@@ -301,13 +301,13 @@ impl Timers {
 
     #[inline]
     fn note_empty(&mut self, list: u16) {
-        // `FAR` and `DUE` have no bit: their heads are looked at.
+        // `FAR` and `DUE` have no bit: their heads are checked instead.
         if let Some(occupied) = self.occupied.get_mut(list as usize / DIGITS) {
             *occupied &= !(1 << (list as usize % DIGITS));
         }
     }
 
-    /// The node of `key`, if its timer is set.
+    /// Returns the node of `key`, if its timer is set.
     #[inline]
     fn node(&self, key: Key) -> Option<&Node> {
         self.nodes.get(key.slot()).filter(|node| node.list != NOWHERE && node.generation == key.generation())
@@ -320,7 +320,7 @@ impl Timers {
         u64::try_from(since.as_nanos()).unwrap_or(u64::MAX).min(i64::MAX as u64)
     }
 
-    /// Asserts what must hold between calls: every armed slot in exactly the list where it belongs.
+    /// Asserts the invariants: every armed slot is in exactly the list where it belongs.
     #[cfg(all(test, not(loom)))]
     fn check(&self) {
         let mut found = 0;
@@ -428,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn stale_key_neither_cancels_nor_rearms_the_newcomer() {
+    fn a_stale_key_does_not_affect_the_new_timer() {
         let start = Instant::now();
         let mut timers = Timers::new(start);
         for (old, new) in [(0, 1), (u32::MAX, 0)] {

@@ -1,14 +1,13 @@
 //! The wake-up protocol: a ring wakes a sleeping thread once, and never one that is awake.
 //!
-//! A wake-up costs its sender some 14 µs here, so it is sent only where it is needed. This file knows neither
-//! mio nor a queue; `poller.rs` sleeps with it, `bell.rs` rings with it, `tests/loom.rs` tries its
-//! interleavings.
+//! A wake-up costs its sender about 14 µs here, so it is sent only when needed. This file depends neither on mio nor
+//! on a queue; `poller.rs` sleeps with it, `bell.rs` rings with it, `tests/loom.rs` tests its interleavings.
 
 use crate::sync::{AtomicBool, Ordering, fence};
 
-/// What interrupts the sleep. A wake-up that arrives before the sleep begins must end that sleep at once.
+/// Interrupts the sleep of a thread. A wake-up that arrives before the sleep begins must end that sleep at once.
 pub trait Wake {
-    /// Sends the wake-up; false if that failed.
+    /// Sends the wake-up; returns false if that failed.
     fn wake(&self) -> bool;
 }
 
@@ -25,7 +24,7 @@ impl Wake for std::thread::Thread {
     }
 }
 
-/// One sleeper's flag, and what wakes it.
+/// The sleep flag of one thread, and its waker.
 ///
 /// ```text
 ///   sleeper                          ringer
@@ -36,9 +35,9 @@ impl Wake for std::thread::Thread {
 ///   asleep = false
 /// ```
 ///
-/// With the fences, at least one of the two sees what the other wrote before its fence (the store buffering
-/// pattern): the sleeper finds the mail, or the ringer finds the flag. Of many ringers, one takes the flag down
-/// and sends the wake-up; the others rely on it.
+/// With the fences, at least one of the two sees what the other wrote before its fence (the store buffering pattern):
+/// the sleeper finds the mail, or the ringer finds the flag. Of many ringers, one clears the flag and sends the
+/// wake-up; the others rely on it.
 ///
 /// ```
 /// use std::sync::{Arc, atomic::{AtomicBool, Ordering}};
@@ -60,14 +59,14 @@ impl Wake for std::thread::Thread {
 /// ```
 #[derive(Debug)]
 pub struct Doorbell<W> {
-    /// True from just before the sleep until it ends, or until a ringer has taken on the wake-up. Stale truth
-    /// costs one needless wake-up; it is never false while a sleep has begun and no wake-up is under way.
+    /// True from just before the sleep until it ends, or until a ringer has taken on the wake-up. A stale true value
+    /// costs one needless wake-up; the flag is never false while a sleep has begun and no wake-up is under way.
     asleep: AtomicBool,
     waker: W,
 }
 
 impl<W: Wake> Doorbell<W> {
-    /// A bell for the sleeper that `waker` wakes. It counts as awake.
+    /// Creates a doorbell for the sleeper that `waker` wakes, initially awake.
     pub fn new(waker: W) -> Doorbell<W> {
         Doorbell { asleep: AtomicBool::new(false), waker }
     }
@@ -76,7 +75,7 @@ impl<W: Wake> Doorbell<W> {
     /// been pushed. Returns whether a wake-up was sent.
     #[inline]
     pub fn ring(&self) -> bool {
-        // Pairs with the fence in `sleep`: the push before this and the load after it must not change places.
+        // Pairs with the fence in `sleep`: the push before this and the load after it must not be reordered.
         fence(Ordering::SeqCst);
         // A plain load first: while the sleeper is awake, ringers only read a shared cache line.
         if !self.asleep.load(Ordering::Relaxed) {
@@ -92,22 +91,22 @@ impl<W: Wake> Doorbell<W> {
         }
         let woken = self.waker.wake();
         if !woken {
-            // No other ring would try: let the next one do so.
+            // The wake-up failed and no other ring would retry it: let the next one do so.
             self.asleep.swap(true, Ordering::Relaxed);
         }
         woken
     }
 
-    /// Announces a sleep, looks for mail once more, and calls `sleep` with whether it may block. `sleep` is
+    /// Marks the thread asleep, checks for mail once more, and calls `sleep` with whether it may block. `sleep` is
     /// called in either case (a poller polls without waiting when there is mail).
     ///
-    /// The flag is only ever swapped, never stored: loom orders read-modify-writes of one place in full, plain
-    /// stores beside them only in part, and then reports lost wake-ups that C++20's rules exclude. A locked
-    /// instruction per sleep is a small price for a proof.
+    /// The flag is only ever swapped, never stored: loom orders read-modify-writes of one location completely, plain
+    /// stores beside them only partly, and then reports lost wake-ups that C++20's rules exclude. A locked
+    /// instruction per sleep is an acceptable price for a proof.
     #[inline]
     pub fn sleep<R>(&self, has_mail: impl FnOnce() -> bool, sleep: impl FnOnce(bool) -> R) -> R {
         self.asleep.swap(true, Ordering::Relaxed);
-        // Pairs with the fence in `ring`: the flag must be seen before the queue is found empty.
+        // Pairs with the fence in `ring`: the flag must be visible before the queue is found empty.
         fence(Ordering::SeqCst);
         let may_sleep = !has_mail();
         if !may_sleep {
@@ -120,8 +119,8 @@ impl<W: Wake> Doorbell<W> {
         slept
     }
 
-    /// The first half of [`sleep`](Doorbell::sleep), for a sleeper that does not wait by itself: it counts as asleep
-    /// until it says [`rouse`](Doorbell::rouse). False if there is mail: then it is awake still.
+    /// Does the first half of [`sleep`](Doorbell::sleep), for a sleeper that does not wait by itself: it counts as
+    /// asleep until it calls [`rouse`](Doorbell::rouse). Returns false if there is mail: then it is still awake.
     #[inline]
     pub fn doze(&self, has_mail: impl FnOnce() -> bool) -> bool {
         self.asleep.swap(true, Ordering::Relaxed);
@@ -134,7 +133,7 @@ impl<W: Wake> Doorbell<W> {
         may_sleep
     }
 
-    /// The other half: awake from here on.
+    /// Ends a [`doze`](Doorbell::doze): the sleeper is awake from now on.
     #[inline]
     pub fn rouse(&self) {
         self.asleep.swap(false, Ordering::Relaxed);

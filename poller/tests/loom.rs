@@ -1,8 +1,8 @@
 //! The wake-up protocol in every interleaving and with every stale read that the memory model allows.
 //!
-//! Run with `RUSTFLAGS="--cfg loom" cargo test -p coreloop-poller --release --test loom`. A lost wake-up shows
-//! as a deadlock: the sleeper sleeps, and nobody is left to wake it. Without either fence, or without the second
-//! look at the queue, four of the five fail.
+//! Run with `RUSTFLAGS="--cfg loom" cargo test -p coreloop-poller --release --test loom`. A lost wake-up shows as a
+//! deadlock: the sleeper sleeps, and no thread is left to wake it. Without either fence, or without the second check
+//! of the queue, four of the five fail.
 
 #![cfg(loom)]
 
@@ -18,7 +18,7 @@ use loom::{
 
 use coreloop_poller::{Doorbell, Wake};
 
-/// What an eventfd is to a poller: wake-ups are kept until a sleep takes them, all at once.
+/// A model of an eventfd: wake-ups are kept until a sleep takes them, all at once.
 #[derive(Default)]
 struct Eventfd {
     pending: Mutex<bool>,
@@ -47,11 +47,11 @@ impl Wake for Waker {
     }
 }
 
-/// Each ringer pushes and rings `rings` times; the sleeper takes all of it and ends.
+/// Each ringer pushes and rings `rings` times; the sleeper takes all messages and ends.
 fn deliver(ringers: usize, rings: usize) {
     let eventfd = Arc::new(Eventfd::default());
     let door = Arc::new(Doorbell::new(Waker(eventfd.clone())));
-    // The weakest queue there is: relaxed. The protocol's own fences must do.
+    // The weakest possible queue: relaxed. The protocol's own fences must be enough.
     let mail = Arc::new(AtomicUsize::new(0));
     let threads: Vec<_> = (0..ringers)
         .map(|_| {
@@ -109,7 +109,7 @@ fn two_ringers_are_never_missed() {
 
 #[test]
 fn a_sleeper_that_others_wake_too_is_never_missed() {
-    // The socket side of the poller: a sleep can end without the bell, and the flag is then still up.
+    // The socket side of the poller: a sleep can end without the bell, and the flag is then still set.
     model(3, || {
         let eventfd = Arc::new(Eventfd::default());
         let door = Arc::new(Doorbell::new(Waker(eventfd.clone())));

@@ -18,7 +18,7 @@ use mio::net::{TcpListener, TcpStream, UnixStream};
 
 use coreloop_poller::{Interest, Key, Poller, Ready, Slots};
 
-/// Waits, for ever if need be, until some event of `key` satisfies `wanted`.
+/// Waits, without a limit, until some event of `key` satisfies `wanted`.
 fn until(poller: &mut Poller, key: Key, wanted: impl Fn(Ready) -> bool) -> Ready {
     loop {
         poller.wait(None, || false).expect("waits");
@@ -49,7 +49,7 @@ fn bytes_make_it_readable_once() {
     theirs.write_all(b"hello").unwrap();
     let ready = until(&mut poller, key, Ready::is_readable);
     assert!(!ready.is_writable() && !ready.is_read_closed() && !ready.is_error());
-    // Edge-triggered: not told again.
+    // Edge-triggered: not reported again.
     assert_eq!(poller.wait(Some(Duration::ZERO), || false).unwrap(), 0);
     assert!(poller.is_empty());
     let mut bytes = [0; 8];
@@ -107,7 +107,7 @@ fn half_close_is_read_closed_and_still_writable() {
 }
 
 #[test]
-fn refused_connect_is_told() {
+fn a_refused_connect_is_reported() {
     let mut poller = Poller::new(8).unwrap();
     let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let key = Key::new(2, 0);
@@ -120,7 +120,7 @@ fn refused_connect_is_told() {
 }
 
 #[test]
-fn event_of_a_former_tenant_finds_nobody() {
+fn an_event_of_a_removed_entry_finds_nothing() {
     let mut poller = Poller::new(8).unwrap();
     let mut slots = Slots::new();
     let key = slots.next_key();
@@ -128,7 +128,7 @@ fn event_of_a_former_tenant_finds_nobody() {
     assert_eq!(slots.insert(ours), key);
     theirs.write_all(b"x").unwrap();
     until(&mut poller, key, Ready::is_readable);
-    // The event is in hand; the tenant leaves, and the slot gets another before the event is looked at.
+    // The event is fetched; then the entry is removed, and the slot gets another before the event is handled.
     slots.remove(key);
     let next = slots.next_key();
     let (ours, _theirs) = pair(&mut poller, next, Interest::READABLE);
@@ -139,7 +139,7 @@ fn event_of_a_former_tenant_finds_nobody() {
 }
 
 #[test]
-fn reregistering_tells_again_under_the_new_key() {
+fn reregistering_reports_again_under_the_new_key() {
     let mut poller = Poller::new(8).unwrap();
     let (old, new) = (Key::new(0, u32::MAX), Key::new(0, 0));
     let (mut ours, mut theirs) = pair(&mut poller, old, Interest::READABLE);
@@ -158,7 +158,7 @@ fn events_beyond_the_bound_come_with_the_next_wait() {
     let mut seen = [false; 7];
     let pairs: Vec<_> = (0..7).map(|slot| pair(&mut poller, Key::new(slot, 1), Interest::WRITABLE)).collect();
     while !seen.iter().all(|seen| *seen) {
-        // One more than asked for: the room that the bell may take.
+        // One more than requested: the room reserved for the bell.
         assert!((1..=3).contains(&poller.wait(None, || false).unwrap()));
         for i in 0..poller.len() {
             seen[poller.event(i).0.slot()] = true;
@@ -220,7 +220,7 @@ fn sleeping_poller_is_woken_by_one_of_many_rings() {
             })
         })
         .collect();
-    // The ringers are let go by the last look at the mail: by then the poller has said that it sleeps.
+    // The last check for mail releases the ringers: by then the poller has marked itself asleep.
     poller
         .wait(None, || {
             start.wait();
@@ -256,7 +256,7 @@ fn ring_before_the_wait_is_seen() {
     let mail = AtomicBool::new(false);
     mail.store(true, SeqCst);
     assert!(!bell.ring());
-    // Would never return if the mail were not looked at.
+    // Would never return if the mail were not checked.
     assert_eq!(poller.wait(None, || mail.load(SeqCst)).unwrap(), 0);
 }
 

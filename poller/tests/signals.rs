@@ -1,4 +1,4 @@
-//! Stop signals, sent to this very process. A file (so, a process) of their own: signals belong to all of it.
+//! Stop signals, sent to this process. In a separate file, and so a separate process: signals affect all of it.
 
 #![cfg(all(feature = "signals", not(loom)))]
 
@@ -6,9 +6,9 @@ use std::sync::mpsc;
 
 use coreloop_poller::signals::{self, INT, TERM};
 
-// One test: several would hear each other's signals.
+// One test: several would receive each other's signals.
 #[test]
-fn stop_signals_reach_their_thread_and_end_with_the_guard() {
+fn stop_signals_end_with_the_guard() {
     let (tell, told) = mpsc::channel();
     let first = signals::on_stop({
         let tell = tell.clone();
@@ -23,7 +23,7 @@ fn stop_signals_reach_their_thread_and_end_with_the_guard() {
         assert_eq!(told.recv(), Ok(("first", signal, Some("coreloop-signals".into()))));
     }
 
-    // Two can listen, and one can leave.
+    // Two can listen, and one can stop.
     let second = signals::on_stop(move |signal| {
         tell.send(("second", signal, None)).expect("the test listens");
     })
@@ -38,7 +38,7 @@ fn stop_signals_reach_their_thread_and_end_with_the_guard() {
     signals::raise(TERM).expect("sends");
     assert_eq!(told.recv(), Ok(("second", TERM, None)));
 
-    // The last sender goes with the last thread: its channel closes only if drop has joined it.
+    // The last sender is dropped with the last thread: its channel closes only if drop has joined it.
     drop(second);
     assert_eq!(told.try_recv(), Err(mpsc::TryRecvError::Disconnected));
 }

@@ -1,4 +1,4 @@
-//! The timing wheel against a twin that anyone can see is right: a map of deadlines.
+//! Compares the timing wheel with a simple model: a map of deadlines.
 
 #![cfg(not(loom))]
 
@@ -22,12 +22,12 @@ enum Step {
     Cancel {
         slot: u32,
     },
-    /// The tenant leaves; its timer stays behind if `cancel` is forgotten.
+    /// The entry is removed; its timer remains if `cancel` is false.
     Replace {
         slot: u32,
         cancel: bool,
     },
-    /// A key of an earlier tenant is used.
+    /// A key of an earlier entry is used.
     StaleCancel {
         slot: u32,
     },
@@ -38,7 +38,7 @@ enum Step {
     Pass {
         time: Duration,
     },
-    /// Sleep exactly as long as the wheel says.
+    /// Advance exactly to the wheel's next deadline.
     PassToNext,
     Shrink,
 }
@@ -49,7 +49,7 @@ fn duration() -> impl Strategy<Value = Duration> {
         3 => 0..200_000_000u64,
         2 => 0..10_000_000_000u64,
         2 => 0..3_600_000_000_000u64,
-        // Around the borders of the levels, and of the wheel.
+        // Around the boundaries of the levels, and of the wheel.
         2 => (0..25u32, 0..4_000_000u64).prop_map(|(shift, rest)| (1_000_000u64 << shift) + rest - 2_000_000u64.min(1_000_000 << shift)),
         1 => 0..100 * 86_400_000_000_000u64,
     ]
@@ -73,7 +73,7 @@ fn step() -> impl Strategy<Value = Step> {
 struct Twin {
     now: Instant,
     wheel: Timers,
-    /// By slot: who has armed, and for when.
+    /// By slot: the key that armed the timer, and its deadline.
     map: BTreeMap<u32, (Key, Instant)>,
     generations: [u32; 20],
 }
@@ -111,7 +111,8 @@ impl Twin {
                 self.cancel(stale);
             }
             Step::StaleArm { slot, after } => {
-                // Ignored where the newcomer's timer is set; otherwise nobody can tell that it is stale.
+                // Ignored if the timer of the slot's current entry is set; otherwise the key cannot be recognised as
+                // stale.
                 let stale = Key::new(slot, self.generations[slot as usize].wrapping_sub(1));
                 if self.map.get(&slot).is_some_and(|(armed, _)| *armed == self.key(slot)) {
                     self.wheel.arm(stale, self.now + after);
@@ -136,7 +137,7 @@ impl Twin {
         self.wheel.expire(to, &mut fired);
         for key in fired {
             let (armed, at) = self.map.remove(&(key.slot() as u32)).expect("fired, but was not armed");
-            assert_eq!(armed, key, "fired for the wrong tenant");
+            assert_eq!(armed, key, "fired for the wrong entry");
             assert!(at <= to, "{key} fired early");
         }
         for (key, at) in self.map.values() {
@@ -181,7 +182,7 @@ proptest! {
         for step in steps {
             twin.take(step);
         }
-        // None lost: what is left comes out when its time does.
+        // None is lost: the remaining timers expire at their time.
         let last = twin.map.values().map(|(_, at)| *at).max().unwrap_or(twin.now);
         twin.pass(last.max(twin.now) + TICK);
         prop_assert!(twin.map.is_empty());
@@ -192,7 +193,7 @@ proptest! {
 
 #[test]
 fn long_pause_costs_what_its_timers_cost() {
-    // A century of ticks: were each of them visited, this test would not end.
+    // A century of ticks: if each of them were visited, this test would not end.
     let start = Instant::now();
     let mut timers = Timers::new(start);
     for slot in 0..1000u32 {

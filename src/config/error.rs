@@ -1,7 +1,8 @@
 //! What can be wrong with a configuration, and where a value came from.
 //!
-//! Every error says which key, what was expected, what came, and where it stands, so that the operator can mend
-//! it without reading the source. Nothing here decides: the checks are in `value.rs` and `valid.rs`.
+//! Every error names the key, what was expected, what was found, and its file and line (or variable, or flag), so
+//! that the operator can correct it without reading the source. The checks themselves are in `value.rs` and
+//! `valid.rs`.
 
 use std::error::Error;
 use std::fmt;
@@ -10,14 +11,14 @@ use std::io;
 /// Where a value came from.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub enum Origin {
-    /// Nobody set it.
+    /// No layer sets the value.
     #[default]
     Default,
-    /// The embedding program set the field.
+    /// The embedding program sets the field.
     Program,
     /// A line of a config file.
     File {
-        /// The file, as it was named to the program.
+        /// The file, by the name that the program was given.
         path: String,
         /// The line, counted from 1.
         line: usize,
@@ -43,26 +44,26 @@ impl fmt::Display for Origin {
 /// Why a configuration was refused.
 #[non_exhaustive]
 pub enum ConfigError {
-    /// No key has this name. Mend the spelling, or remove it.
+    /// No key has this name. Correct the spelling, or remove it.
     UnknownKey {
         /// The key or flag as it was written.
         key: String,
-        /// Where it stands.
+        /// Where the key is written.
         origin: Origin,
-        /// The known name that is nearest.
+        /// The known name that is nearest to `key`.
         nearest: String,
-        /// Whether `nearest` is near enough to be what was meant.
+        /// Whether `nearest` is close enough to be the intended name.
         likely: bool,
     },
     /// The value has the wrong type or form. Write one of the expected form.
     Invalid {
         /// The key's dotted name.
         key: String,
-        /// What the key takes.
+        /// What the key accepts.
         expected: String,
-        /// What came instead.
+        /// What was found instead.
         came: String,
-        /// Where it stands.
+        /// Where the value is written.
         origin: Origin,
     },
     /// The value is a number outside the range of the key. Choose one within it.
@@ -71,41 +72,41 @@ pub enum ConfigError {
         key: String,
         /// The range.
         expected: String,
-        /// The number that came.
+        /// The number that was found.
         came: String,
-        /// Where it stands.
+        /// Where the value is written.
         origin: Origin,
     },
-    /// The value is fine alone but not with another key's. Change either.
+    /// The value is valid alone but conflicts with another key's value. Change either.
     Conflict {
         /// The key's dotted name.
         key: String,
-        /// What the other key demands of it.
+        /// What the other key requires.
         expected: String,
-        /// The value that came.
+        /// The value that was found.
         came: String,
-        /// Where it stands.
+        /// Where the value is written.
         origin: Origin,
     },
-    /// The config file is not TOML, or says a thing twice. Mend that line.
+    /// The config file is not valid TOML, or defines a key twice. Correct that line.
     Syntax {
         /// The file.
         path: String,
         /// The line, counted from 1.
         line: usize,
-        /// What the parser said.
+        /// The parser's message.
         message: String,
     },
     /// The config file cannot be read. Check its name and permissions.
     Unreadable {
         /// The file.
         path: String,
-        /// Why.
+        /// The cause.
         cause: io::Error,
     },
-    /// `--set` wants `key=value`.
+    /// The argument of `--set` is not of the form `key=value`.
     NotAPair {
-        /// What came.
+        /// The argument that was found.
         came: String,
     },
 }
@@ -116,7 +117,7 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::UnknownKey { key, origin, nearest, likely } => {
-                // What nobody checked may hold line breaks.
+                // An unchecked name may contain line breaks.
                 let key = key.escape_debug();
                 write!(f, "unknown key `{key}` in {}; ", OriginClause(origin))?;
                 if *likely {
@@ -142,7 +143,7 @@ impl fmt::Display for ConfigError {
 impl Error for ConfigError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            // Its text is a part of this error's own.
+            // The text of `cause` is part of this error's own text.
             ConfigError::Unreadable { cause, .. } => cause.source(),
             ConfigError::UnknownKey { .. }
             | ConfigError::Invalid { .. }
@@ -154,7 +155,7 @@ impl Error for ConfigError {
     }
 }
 
-/// An origin as the end of a sentence: "in coreloop.toml line 3".
+/// An origin formatted as the end of a sentence: "in coreloop.toml line 3".
 struct OriginClause<'a>(&'a Origin);
 
 impl fmt::Display for OriginClause<'_> {
@@ -174,7 +175,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn errors_say_key_place_expected_and_came() {
+    fn errors_name_key_place_and_values() {
         let error = ConfigError::OutOfRange {
             key: "batch_max".into(),
             expected: "an integer from 1 to 64".into(),

@@ -1,7 +1,7 @@
-//! The text of a TOML file to settings, each with the line it stands on.
+//! Converts the text of a TOML file into settings, each with its line number.
 //!
-//! Nothing here opens files or decides which setting wins; that is `layers.rs`. The parser gives positions, so an
-//! error names the line and no key is looked up twice.
+//! This file opens no files and does not decide which setting wins; that is `layers.rs`. The parser reports
+//! positions, so an error names the line without a second search for the key.
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
@@ -12,7 +12,7 @@ use super::nearest::nearest;
 use super::value::{ConfigValue, Misfit, ValueKind};
 use super::{ConfigError, Origin};
 
-/// Every setting in the text, in the order of the lines; `path` is what errors call the file.
+/// Returns every setting in the text, in line order; errors call the file `path`.
 pub(super) fn settings(path: &str, text: &str) -> Result<Vec<Setting>, ConfigError> {
     let root = DeTable::parse(text).map_err(|error| ConfigError::Syntax {
         path: path.to_owned(),
@@ -20,7 +20,7 @@ pub(super) fn settings(path: &str, text: &str) -> Result<Vec<Setting>, ConfigErr
         message: error.message().to_owned(),
     })?;
     let mut leaves = leaves(root.get_ref());
-    // The parser sorts by name; of several faults the first in the file is to be told.
+    // The parser sorts by name; of several errors, the first one in the file must be reported.
     leaves.sort_by_key(|leaf| leaf.at);
     leaves
         .into_iter()
@@ -28,14 +28,15 @@ pub(super) fn settings(path: &str, text: &str) -> Result<Vec<Setting>, ConfigErr
         .collect()
 }
 
-/// A value that is no table (or an empty one), with its dotted name and where the name starts.
+/// A value that is not a table (or is an empty one), with its dotted name and the position of the name.
 struct Leaf<'a> {
     name: String,
     at: usize,
     value: &'a DeValue<'a>,
 }
 
-/// Walks with a list of its own instead of the call stack, so that a deep file cannot overflow it.
+/// Collects the leaves with an explicit list instead of recursion, so that a deeply nested file cannot overflow the
+/// stack.
 fn leaves<'a>(root: &'a DeTable<'a>) -> Vec<Leaf<'a>> {
     let mut leaves = Vec::new();
     let mut tables = vec![(String::new(), root)];
@@ -46,7 +47,7 @@ fn leaves<'a>(root: &'a DeTable<'a>) -> Vec<Leaf<'a>> {
                 DeValue::Table(inner) if !inner.is_empty() && !is_key(&name) => {
                     tables.push((format!("{name}."), inner));
                 }
-                // An empty section says nothing, and is what is left when its lines were commented out.
+                // An empty section sets nothing; commenting out all of its lines leaves one behind.
                 DeValue::Table(_) if is_section(&name) => {}
                 value => leaves.push(Leaf { name, at: key.span().start, value }),
             }
@@ -96,7 +97,7 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Mi
         }
         (_, DeValue::Integer(number)) => match u64::from_str_radix(number.as_str(), number.radix()) {
             Ok(number) => ConfigValue::Number(number),
-            // Negative or beyond 64 bits; either way a number, where the key takes one.
+            // Negative or beyond 64 bits: still a number, and the key takes a number.
             Err(_) if matches!(kind, ValueKind::Number(..) | ValueKind::Bytes(..)) => {
                 return Err(Misfit::OutOfRange(number.to_string()));
             }
@@ -116,7 +117,7 @@ fn value_of_toml(kind: ValueKind, value: &DeValue<'_>) -> Result<ConfigValue, Mi
     kind.admit(value)
 }
 
-/// A value as it was written where that is short, else its type.
+/// The value as written if that is short, else its type.
 fn came(value: &DeValue<'_>) -> String {
     match value {
         DeValue::String(text) => ConfigValue::Text(text.to_string()).to_string(),
@@ -142,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn sections_dotted_keys_and_inline_tables_name_the_same_key() {
+    fn all_toml_forms_of_a_key_are_equal() {
         for text in [
             "[limits]\nidle_ms = 5",
             "limits.idle_ms = 5",
@@ -159,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_key_names_its_line_and_the_nearest_known_one() {
+    fn an_unknown_key_names_its_line_and_nearest_key() {
         assert_eq!(
             refusal("cores = 2\n[limit]\n\nframe_bytes_max = 5\n"),
             "unknown key `limit.frame_bytes_max` in a.toml line 4; did you mean `limits.frame_bytes_max`?"
@@ -171,12 +172,12 @@ mod tests {
     }
 
     #[test]
-    fn of_several_faults_the_first_in_the_file_is_told() {
+    fn the_first_error_in_the_file_is_reported() {
         assert!(refusal("workers = 'a'\ncores = 'b'").contains("`workers` in a.toml line 1"));
     }
 
     #[test]
-    fn wrong_types_say_what_was_expected_and_what_came() {
+    fn wrong_types_report_expected_and_found() {
         for (text, error) in [
             ("cores = 'two'", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got \"two\""),
             ("cores = 1.5", "`cores` in a.toml line 1: expected an integer from 0 to 1024; got 1.5"),
@@ -214,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_toml_names_the_line() {
+    fn a_toml_syntax_error_names_its_line() {
         assert!(refusal("cores = 2\nworkers = = 3").starts_with("a.toml line 2: "));
         assert!(refusal("cores = 2\n\ncores = 3").starts_with("a.toml line 3: "));
     }

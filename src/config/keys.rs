@@ -1,8 +1,8 @@
-//! The one table of keys: dotted name, what it takes, what 0 means, what happens at the limit.
+//! The table of keys: dotted name, accepted values, the meaning of 0, and the behaviour at the limit.
 //!
-//! File, environment, flags, printing, validation and the table in `docs/configuration.md` all read it. A new
-//! key is a field in `mod.rs` or `limits.rs` and one row here; tests fail where the row or the docs are missing.
-//! Rules between two keys are in `valid.rs`.
+//! Files, environment, flags, printing, validation and the table in `docs/configuration.md` all read it. A new key is
+//! a field in `mod.rs` or `limits.rs` and one row here; tests fail if the row or the documentation is missing. Rules
+//! between two keys are in `valid.rs`.
 
 use std::fmt;
 
@@ -24,7 +24,7 @@ pub struct ConfigKey {
 
 macro_rules! table {
     ($($first:ident $(. $rest:ident)?: $kind:expr, $(zero $zero:literal,)? $summary:literal;)*) => {
-        /// Top-level keys first, then section by section, so that a print can be read from the top.
+        /// Top-level keys first, then section by section, so that a printed config is valid from top to bottom.
         pub(super) static KEYS: &[ConfigKey] = &[$(ConfigKey {
             name: concat!(stringify!($first) $(, ".", stringify!($rest))?),
             kind: $kind,
@@ -91,48 +91,48 @@ table! {
     limits.drain_ms: Number(0, MILLIS_MAX), zero "end them at once", "Time that a drain waits for calls in flight: what is left is answered `unavailable` and counted.";
 }
 
-/// A second: whoever spins or holds back longer has written milliseconds.
+/// One second: a longer spin or delay is probably a value in milliseconds.
 const MICROS_MAX: u64 = 1_000_000;
 
-/// Longer, it would not be a title.
+/// A longer text is not a title.
 const LINE_CHARS_MAX: usize = 200;
 
-/// A week: every timeout is a bound, and none means "never".
+/// One week: every timeout is finite, and no value means "never".
 const MILLIS_MAX: u64 = 7 * 24 * 3600 * 1000;
 
 /// A header of 32 bytes, metadata of at most 64 KiB and the body together fit in 32 bits.
 const FRAME_BYTES_MAX: u64 = (u32::MAX - 65_536 - 32) as u64;
 
-/// A terabyte, or what a `usize` holds.
+/// One terabyte, or the largest `usize` if that is less.
 const HOLD_MAX: u64 = if usize::BITS < 64 { u32::MAX as u64 } else { 1 << 40 };
 
-/// Every key of the configuration, in the order in which it is printed.
+/// Returns every key of the configuration, in print order.
 pub fn keys() -> impl ExactSizeIterator<Item = &'static ConfigKey> {
     KEYS.iter()
 }
 
 impl ConfigKey {
-    /// The dotted name: `limits.frame_bytes_max`.
+    /// Returns the dotted name: `limits.frame_bytes_max`.
     pub fn name(&self) -> &'static str {
         self.name
     }
 
-    /// What it is and what happens at the limit, in a line of Markdown.
+    /// Returns a one-line summary in Markdown: what the key is, and what happens at the limit.
     pub fn summary(&self) -> &'static str {
         self.summary
     }
 
-    /// What 0 means, where it is allowed: it is never just a small number.
+    /// Returns what 0 means, if 0 is allowed: it is never merely a small number.
     pub fn zero(&self) -> Option<&'static str> {
         self.zero
     }
 
-    /// The environment variable: `CORELOOP_LIMITS_FRAME_BYTES_MAX`.
+    /// Returns the name of the environment variable: `CORELOOP_LIMITS_FRAME_BYTES_MAX`.
     pub fn env_name(&self) -> String {
         format!("CORELOOP_{}", self.name.replace('.', "_").to_ascii_uppercase())
     }
 
-    /// The value that a config has for this key, as TOML; sizes with a unit where it divides them.
+    /// Returns the key's value in `config` as TOML; a size has the largest unit that divides it.
     ///
     /// ```
     /// use coreloop::config::{Config, keys};
@@ -144,14 +144,14 @@ impl ConfigKey {
         self.kind.toml(&(self.read)(config))
     }
 
-    /// Sets the key from text, as an environment variable or a flag has it; `config` is unchanged on error.
+    /// Sets the key from the text of an environment variable or a flag; `config` is unchanged on error.
     pub fn set(&self, config: &mut Config, text: &str, origin: Origin) -> Result<(), ConfigError> {
         let value = self.kind.value_of_text(text).map_err(|misfit| self.refusal(misfit, origin))?;
         (self.write)(config, value);
         Ok(())
     }
 
-    /// Whether the value that a config has is of the key's kind and within its range.
+    /// Checks that the key's value in `config` is of the right kind and within the range.
     pub(super) fn check(&self, config: &Config, origin: impl FnOnce() -> Origin) -> Result<(), ConfigError> {
         match self.kind.admit((self.read)(config)) {
             Ok(_) => Ok(()),
@@ -182,7 +182,7 @@ mod tests {
 
     const DOCS: &str = include_str!("../../docs/configuration.md");
 
-    /// The row of a key in the docs' table.
+    /// The row of a key in the table of the documentation.
     fn docs_row(key: &ConfigKey) -> String {
         let range = match key.kind {
             Addresses => "`host:port`, `unix:PATH`".to_owned(),
@@ -204,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn every_key_has_its_row_in_the_docs() {
+    fn every_key_has_a_row_in_the_docs() {
         let missing: Vec<String> =
             keys().map(docs_row).filter(|row| !DOCS.lines().any(|line| line == row)).collect();
         assert!(missing.is_empty(), "docs/configuration.md lacks these rows:\n{}", missing.join("\n"));
@@ -214,7 +214,7 @@ mod tests {
 
     #[test]
     fn every_field_has_its_key() {
-        // Debug names every field there is, the table only those somebody thought of.
+        // Debug prints every field of the struct; the table may lack some.
         let (mut section, mut fields) = (String::new(), Vec::new());
         for line in format!("{:#?}", Config::default()).lines() {
             let text = line.trim_start();
@@ -235,7 +235,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_has_a_meaning_wherever_it_is_allowed() {
+    fn every_allowed_zero_has_a_meaning() {
         for key in keys() {
             let allowed = matches!(key.kind, Number(0, _) | Bytes(0, _));
             assert_eq!(allowed, key.zero.is_some(), "{}", key.name);
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refused_text_leaves_the_config_as_it_was() {
+    fn an_invalid_text_leaves_the_config_unchanged() {
         for key in keys() {
             let mut config = Config::default();
             assert!(key.set(&mut config, "non\u{7}sense", Origin::Program).is_err(), "{}", key.name);

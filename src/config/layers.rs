@@ -1,7 +1,7 @@
-//! Where values come from: defaults, then files, then the environment, then flags; the later layer wins.
+//! The layers of a configuration: defaults, then files, then the environment, then flags; the later layer wins.
 //!
-//! Every layer is read as it is added, so a wrong value is an error even where a later layer would hide it. The
-//! text of a file becomes settings in `file.rs`; printing with origins is in `print.rs`.
+//! Every layer is checked when it is added, so a wrong value is an error even if a later layer overrides it.
+//! `file.rs` converts the text of a file into settings; `print.rs` prints a config with origins.
 
 use std::fs;
 use std::path::Path;
@@ -11,10 +11,10 @@ use super::nearest::nearest;
 use super::value::ConfigValue;
 use super::{Config, ConfigError, ConfigWarning, Origin, ValidConfig, file, valid};
 
-/// A config in the making.
+/// A builder that merges the layers of a config.
 ///
-/// The order of the calls does not matter between kinds of layer: a flag wins over the environment, and that over
-/// a file. Within one kind the later call wins, except that flags for `listen` add up.
+/// The order of calls does not matter between kinds of layer: a flag wins over the environment, and the environment
+/// wins over a file. Within one kind the later call wins, except that flags for `listen` add up.
 ///
 /// ```
 /// use coreloop::config::Layers;
@@ -38,7 +38,7 @@ pub struct Layers {
     warnings: Vec<ConfigWarning>,
 }
 
-/// One value for one key, admitted, from one place.
+/// One checked value of one key, with its origin.
 #[derive(Debug)]
 pub(super) struct Setting {
     pub(super) key: &'static ConfigKey,
@@ -46,28 +46,28 @@ pub(super) struct Setting {
     pub(super) origin: Origin,
 }
 
-/// What all layers together say: the config, and where each value came from.
+/// The result of all layers: the config, and where each value came from.
 ///
-/// Ranges and rules between keys hold; what 0 stands for is not worked out yet.
+/// Ranges and rules between keys are checked; values of 0 that have a meaning are not resolved yet.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Resolved {
     /// The merged config.
     pub config: Config,
     /// Where each of its values came from.
     pub origins: Origins,
-    /// What the layers ignored, in the order in which it came.
+    /// What the layers ignored, in the order of the calls.
     pub warnings: Vec<ConfigWarning>,
 }
 
 /// Where each key's value came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Origins {
-    /// One for each row of `KEYS`, in the same order.
+    /// One entry for each row of `KEYS`, in the same order.
     by_key: Vec<Origin>,
 }
 
 impl Layers {
-    /// Nothing but the defaults.
+    /// Creates a builder with the defaults only.
     pub fn new() -> Self {
         Layers::default()
     }
@@ -81,17 +81,17 @@ impl Layers {
         }
     }
 
-    /// Adds the text of a TOML file that was read already; errors and origins call it `name`.
+    /// Adds the text of a TOML file; errors and origins call it `name`.
     pub fn text(mut self, name: &str, text: &str) -> Result<Self, ConfigError> {
         self.file.extend(file::settings(name, text)?);
         Ok(self)
     }
 
-    /// Adds environment variables: `CORELOOP_` and a key in capitals with `_` for the dot.
+    /// Adds environment variables: `CORELOOP_`, then the key in capitals with `_` in place of the dot.
     ///
-    /// One that starts with `CORELOOP_` and names no key is a warning ([`Resolved::warnings`]), except those that
-    /// Kubernetes sets in every pod for a service that is called coreloop: `CORELOOP_SERVICE_*`, `CORELOOP_PORT` and
-    /// `CORELOOP_PORT_*`. A key's variable with a value that the key does not take is an error.
+    /// A variable that starts with `CORELOOP_` and names no key is a warning ([`Resolved::warnings`]), except for the
+    /// variables that Kubernetes sets in every pod for a service named coreloop: `CORELOOP_SERVICE_*`,
+    /// `CORELOOP_PORT` and `CORELOOP_PORT_*`. A variable of a key with an invalid value is an error.
     pub fn env(mut self, vars: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
         for (name, text) in vars {
             if !name.starts_with(ENV_PREFIX) || is_from_kubernetes(&name) {
@@ -109,18 +109,18 @@ impl Layers {
 
     /// Adds the environment of this process.
     pub fn process_env(self) -> Result<Self, ConfigError> {
-        // A name that is not Unicode is no key's; made readable, it is ignored with a warning.
+        // A name that is not Unicode matches no key; after the lossy conversion it is ignored with a warning.
         let lossy = |text: std::ffi::OsString| text.to_string_lossy().into_owned();
         self.env(std::env::vars_os().map(|(name, text)| (lossy(name), lossy(text))))
     }
 
-    /// Adds a flag of the command line that stands for a key: `flag("busy_poll_us", "50")` for
-    /// `--busy-poll-us 50`. `listen` may come several times.
+    /// Adds a command line flag for a key: `flag("busy_poll_us", "50")` for `--busy-poll-us 50`. `listen` may be
+    /// given several times.
     pub fn flag(self, key: &str, text: &str) -> Result<Self, ConfigError> {
         self.any_flag(key, text, Origin::Flag(format!("--{}", key.replace(['_', '.'], "-"))))
     }
 
-    /// Adds what followed `--set`: `key=value`, with the key's dotted name.
+    /// Adds the argument of `--set`: `key=value`, with the key's dotted name.
     pub fn set(self, pair: &str) -> Result<Self, ConfigError> {
         let Some((key, text)) = pair.split_once('=') else {
             return Err(ConfigError::NotAPair { came: pair.to_owned() });
@@ -185,7 +185,7 @@ fn is_from_kubernetes(name: &str) -> bool {
 const ENV_PREFIX: &str = "CORELOOP_";
 
 impl Resolved {
-    /// As [`Config::validate`], with errors that say where the value came from.
+    /// Does the same as [`Config::validate`]; errors also name where the value came from.
     pub fn validate(&self, cores_allowed: usize) -> Result<ValidConfig, ConfigError> {
         valid::check(&self.config, |key| self.origins.of(key).cloned().unwrap_or_default())?;
         self.config.clone().validate(cores_allowed)
@@ -193,7 +193,7 @@ impl Resolved {
 }
 
 impl Origins {
-    /// Where the value of the key with that dotted name came from; `None` if there is no such key.
+    /// Returns the origin of a key's value, by the key's dotted name; `None` if there is no such key.
     pub fn of(&self, key: &str) -> Option<&Origin> {
         self.by_key.get(index_of(key)?)
     }
@@ -208,7 +208,7 @@ mod tests {
         [(name.to_owned(), text.to_owned())]
     }
 
-    /// A text that is valid for the key and is not its default, and the same as TOML.
+    /// A text that is valid for the key and differs from its default, and the same value as TOML.
     fn other_than_default(key: &ConfigKey) -> (String, String) {
         let texts = match key.kind {
             ValueKind::Addresses => return ("b:2".into(), "[\"b:2\"]".into()),
@@ -256,7 +256,7 @@ mod tests {
     }
 
     #[test]
-    fn flags_win_over_env_over_file_over_defaults_in_any_order_of_calls() {
+    fn precedence_is_independent_of_call_order() {
         let resolved = Layers::new()
             .flag("cores", "4")
             .and_then(|layers| layers.env(var("CORELOOP_CORES", "3")))
@@ -289,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn an_unknown_variable_is_a_warning_that_names_the_nearest() {
+    fn an_unknown_variable_warns_with_the_nearest_name() {
         let resolved = Layers::new()
             .env(var("CORELOOP_LIMIT_IDLE_MS", "5"))
             .and_then(|layers| layers.env(var("CORELOOP_HEADLESS_SERVICE_HOST", "10.0.0.1")))
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn foreign_variables_and_those_of_kubernetes_are_left_alone() {
+    fn unrelated_and_kubernetes_variables_are_ignored() {
         for name in ["PATH", "CORELOOP", "CORELOOP_PORT", "CORELOOP_PORT_6550_TCP", "CORELOOP_SERVICE_HOST"] {
             let resolved = Layers::new().env(var(name, "tcp://10.0.0.1:6550")).unwrap().merge();
             assert_eq!((resolved.config, resolved.warnings.len()), (Config::default(), 0));
@@ -350,8 +350,8 @@ mod tests {
 
     #[test]
     fn no_key_has_the_name_of_a_service_link() {
-        // Kubernetes makes such variables of the names of services and their ports. A key with such a name would take
-        // an address of the cluster for its value, or keep the server from starting.
+        // Kubernetes derives such variables from the names of services and their ports. A key with such a name would
+        // take a cluster address for its value, or keep the server from starting.
         for name in KEYS.iter().map(ConfigKey::env_name) {
             assert!(!is_from_kubernetes(&name), "{name}");
             let is_link =
@@ -364,7 +364,7 @@ mod tests {
     }
 
     #[test]
-    fn conflicts_say_where_both_values_came_from() {
+    fn conflicts_name_both_origins() {
         let layers = Layers::new().text("a.toml", "limits.write_queue_high_bytes = '1 MiB'").unwrap();
         assert_eq!(
             layers.resolve().unwrap_err().to_string(),
@@ -374,7 +374,7 @@ mod tests {
     }
 
     #[test]
-    fn a_file_is_read_and_a_missing_one_is_named() {
+    fn a_missing_file_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("coreloop.toml");
         fs::write(&path, "cores = 2\n").unwrap();

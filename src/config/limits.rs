@@ -1,22 +1,21 @@
-//! The limits: the bounds on what peers, friendly or not, can make a server hold or wait for.
+//! The limits: bounds on what peers can make a server hold or wait for.
 //!
-//! Every queue, buffer, table and timeout of the server has its bound here, so that memory is bounded by the
-//! config whatever peers do. This file counts nothing: who enforces a limit also counts how often it was hit.
-//! Ranges are in `keys.rs`, the rules between limits in `valid.rs`.
+//! Every queue, buffer, table and timeout of the server has its bound here, so the config bounds memory whatever
+//! peers do. The code that enforces a limit counts how often it is reached; this file counts nothing. Ranges are in
+//! `keys.rs`, the rules between limits in `valid.rs`.
 
-/// The bounds of a server. Sizes are in bytes, times in milliseconds; 0 is refused unless a field gives it a
+/// The bounds of a server. Sizes are in bytes, times in milliseconds; 0 is an error unless the field gives it a
 /// meaning.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Limits {
-    /// Bytes of one frame or body, and of a body once decompressed. Default 16 MiB; at most 4 GiB less 64 KiB
-    /// and a header, so that a whole frame's length fits in 32 bits.
-    /// At the limit: native `resource_exhausted`, and close where the frame cannot be skipped; HTTP 413.
-    /// Too small: honest large calls fail. Too large: one peer can make the server hold that much per call.
+    /// Bytes of one frame or body, and of a body once decompressed. Default 16 MiB; at most 4 GiB less 64 KiB and a
+    /// header, so that the length of a whole frame fits in 32 bits. At the limit: native `resource_exhausted`, and
+    /// close if the frame cannot be skipped; HTTP 413. Too small: legitimate large calls fail. Too large: one peer
+    /// can make the server hold that much per call.
     pub frame_bytes_max: usize,
 
-    /// Connections per reactor. Default 65 536. At the limit: a new one is accepted, closed at once and counted.
-    /// Too small: clients are turned away. Larger than the process's descriptor limit allows: accepting fails
-    /// and pauses instead.
+    /// Connections per reactor. Default 65 536. At the limit: a new one is accepted, closed at once and counted. Too
+    /// small: clients are refused. Larger than the process's descriptor limit: accepting fails and pauses instead.
     pub connections_max: usize,
 
     /// Requests in flight per connection. Default 1024. At the limit: reading stops until half are answered.
@@ -28,99 +27,100 @@ pub struct Limits {
     /// after the other. Too large: one connection pins that much memory (the count alone would allow 16 GiB).
     pub in_flight_bytes_max: usize,
 
-    /// Bytes of replies that wait for a peer to read them. Default 4 MiB. At the limit: reading from that peer
-    /// stops; if nothing leaves for `write_stall_ms`, it is closed. A single larger reply still passes.
-    /// Too small: pipelines of large replies stutter. Too large: each slow reader holds that much.
+    /// Bytes of replies that wait for a peer to read them. Default 4 MiB. At the limit: reading from that peer stops;
+    /// if no byte is written for `write_stall_ms`, the connection is closed. A single larger reply is still sent. Too
+    /// small: pipelines of large replies stall. Too large: each slow reader holds that much.
     pub write_queue_high_bytes: usize,
 
-    /// Where reading resumes once the write queue was full; below the high mark. Default 1 MiB; 0 resumes when
-    /// the queue is empty. Too small: the connection idles before it takes requests again. Too near the high
-    /// mark: it stops and resumes all the time.
+    /// Level of the write queue at which reading resumes; below the high mark. Default 1 MiB; 0 resumes when the
+    /// queue is empty. Too small: the connection idles before it takes requests again. Too close to the high mark:
+    /// reading stops and resumes all the time.
     pub write_queue_low_bytes: usize,
 
     /// Requests that wait for a worker. Default 16 384, at most 4 194 304. At the limit: a request is answered
-    /// `resource_exhausted` at once. Too small: bursts are refused that would have been served in time.
-    /// Too large: under overload every call waits behind a queue that no caller waits for any more.
+    /// `resource_exhausted` at once. Too small: bursts are refused that could be served in time. Too large: under
+    /// overload every call waits in a queue of calls whose callers have given up.
     pub work_queue_max: usize,
 
-    /// Header lines of an HTTP request. Default 64. At the limit: 431. Too small: requests through proxies that
-    /// add headers fail. Too large: each head costs more time to look through.
+    /// Header lines of an HTTP request. Default 64. At the limit: 431. Too small: requests through proxies that add
+    /// headers fail. Too large: each head costs more time to parse.
     pub http_headers_max: usize,
 
-    /// Bytes of an HTTP head: request line and headers together. Default 16 KiB. At the limit: 431.
-    /// Too small: long cookies or tokens fail. Too large: each silent connection can hold that much.
+    /// Bytes of an HTTP head: request line and headers together. Default 16 KiB. At the limit: 431. Too small: long
+    /// cookies or tokens fail. Too large: each silent connection can hold that much.
     pub http_head_bytes_max: usize,
 
-    /// Connections per reactor whose peers have sent nothing yet. Default 1024. At the limit: the oldest of them is
-    /// closed when a new one is accepted. Too small: clients that connect ahead of their first call are dropped
+    /// Connections per reactor whose peers have not sent a byte yet. Default 1024. At the limit: the oldest of them
+    /// is closed when a new one is accepted. Too small: clients that connect ahead of their first call are dropped
     /// when many connect at once. Too large: silent peers hold that many descriptors until `idle_ms`.
     pub silent_connections_max: usize,
 
-    /// Milliseconds from the first byte to those that tell the protocol. Default 10 000, in total. Before its first
+    /// Milliseconds from the first byte until the protocol is identified. Default 10 000, in total. Before its first
     /// byte a connection is idle (`idle_ms`), since clients connect ahead of their first call. At the limit: close.
-    /// Too small: peers on slow links never get in. Too large: peers that stop after a byte keep their slots.
+    /// Too small: peers on slow links cannot connect. Too large: peers that stop after one byte keep their slots.
     pub first_bytes_ms: u64,
 
-    /// Milliseconds for a whole HTTP head once begun. Default 10 000, in total, so that one byte a second does
-    /// not help. At the limit: 408 and close. Too small: slow links fail. Too large: slow senders hold slots.
+    /// Milliseconds for a whole HTTP head, from its first byte. Default 10 000, in total, so that one byte a second
+    /// does not extend it. At the limit: 408 and close. Too small: slow links fail. Too large: slow senders hold
+    /// slots.
     pub head_ms: u64,
 
-    /// Milliseconds for a whole frame or body once begun. Default 30 000, in total. At the limit: close (HTTP
-    /// 408). Too small: large bodies on slow links fail. Too large: slow senders hold half-filled buffers.
+    /// Milliseconds for a whole frame or body, from its first byte. Default 30 000, in total. At the limit: close
+    /// (HTTP 408). Too small: large bodies on slow links fail. Too large: slow senders hold half-filled buffers.
     pub frame_ms: u64,
 
-    /// Milliseconds without a request before a connection is let go. Default 600 000. At the limit: a drain
-    /// notice, then close. Too small: clients reconnect all the time. Too large: forgotten peers keep slots.
+    /// Milliseconds without a request before a connection is closed. Default 600 000. At the limit: a drain notice,
+    /// then close. Too small: clients reconnect all the time. Too large: inactive peers keep slots.
     pub idle_ms: u64,
 
-    /// Milliseconds that a write queue may stand without one byte leaving. Default 30 000. At the limit: close.
-    /// Too small: a short network fault costs connections. Too large: a dead reader holds its queue that long.
+    /// Milliseconds that a write queue may make no progress. Default 30 000. At the limit: close. Too small: a short
+    /// network fault costs connections. Too large: a dead reader holds its queue that long.
     pub write_stall_ms: u64,
 
-    /// Nesting of JSON, gob and the like. Default 128, at most that: decoders recurse, and a stack that
-    /// overflows ends the process. At the limit: `invalid_argument`. Too small: deep honest values fail.
+    /// Nesting of JSON, gob and similar formats. Default 128, which is also the maximum: decoders recurse, and a
+    /// stack overflow ends the process. At the limit: `invalid_argument`. Too small: deep legitimate values fail.
     pub depth_max: usize,
 
-    /// gob type definitions per connection. Default 1024. At the limit: close. Too small: clients with many
-    /// types fail. Too large: a peer can make the connection remember that many.
+    /// gob type definitions per connection. Default 1024. At the limit: close. Too small: clients with many types
+    /// fail. Too large: a peer can make the connection store that many.
     pub gob_types_max: usize,
 
     /// Bytes of one gob type definition. Default 64 KiB. At the limit: close. Too small: structs with very many
-    /// fields fail. Too large: times `gob_types_max`, this is what one connection can hold.
+    /// fields fail. Too large: one connection can hold this times `gob_types_max`.
     pub gob_type_bytes_max: usize,
 
     /// Bytes of idle buffers that a reactor keeps for its next reads and replies. Default 8 MiB; 0 keeps none, so
-    /// each is allocated anew. At the limit: a buffer that comes back is freed. Too small: busy traffic allocates
-    /// in every turn. Too large: what a burst needed is held until it has lain idle for some seconds.
+    /// each buffer is allocated again. At the limit: a returned buffer is freed. Too small: busy traffic allocates in
+    /// every turn. Too large: the buffers of a burst are held until they have been idle for some seconds.
     pub idle_buffer_bytes_max: usize,
 
-    /// Bytes of one reply's body, before it is compressed. Default 64 MiB; at most as `frame_bytes_max`. At the limit:
-    /// the call is answered `resource_exhausted` instead, and the connection lives. Too small: honest large replies
-    /// fail. Too large: one call can make the server hold that much for each caller.
+    /// Bytes of one reply's body, before compression. Default 64 MiB; at most `frame_bytes_max`. At the limit: the
+    /// call is answered `resource_exhausted` instead, and the connection stays open. Too small: legitimate large
+    /// replies fail. Too large: one call can make the server hold that much for each caller.
     pub reply_bytes_max: usize,
 
-    /// Bytes that are still read and dropped after the last answer on a connection, or after an HTTP request was
-    /// refused before its body. Default 1 MiB. At the limit: close; a peer that has more on its way may not see the
+    /// Bytes that are still read and discarded after the last answer on a connection, or after an HTTP request was
+    /// refused before its body. Default 1 MiB. At the limit: close; a peer that is still sending may not see the
     /// answer. Too small: error answers are lost to resets. Too large: refused uploads cost as much as accepted ones.
     pub linger_bytes_max: usize,
 
     /// Milliseconds for the same. Default 2 000. At the limit: close. Too small: error answers are lost on slow
-    /// links. Too large: connections that are over keep their slots.
+    /// links. Too large: finished connections keep their slots.
     pub linger_ms: u64,
 
-    /// Milliseconds between the moment that health says `not_serving` and the drain: new connections and calls are
-    /// still served. Default 0: the drain begins at once. They come on top of `drain_ms`. Too small: load balancers
-    /// that poll the health send connections to a port that is closed. Too large: a restart takes longer.
+    /// Milliseconds between the change of health to `not_serving` and the drain; new connections and calls are still
+    /// served. Default 0: the drain begins at once. This time is added to `drain_ms`. Too small: load balancers that
+    /// poll the health send connections to a closed port. Too large: a restart takes longer.
     pub drain_grace_ms: u64,
 
     /// Milliseconds that a drain keeps HTTP connections without a request; a request in that time is served, and its
-    /// answer says `Connection: close`. Default 1 000; 0 closes them at once. At the limit: close. Too small: a
+    /// answer has `Connection: close`. Default 1 000; 0 closes them at once. At the limit: close. Too small: a
     /// proxy's next request meets a closed connection. Too large: a restart waits for peers that send nothing.
     pub drain_idle_ms: u64,
 
-    /// Milliseconds that a drain waits for calls in flight. Default 10 000; 0 ends them at once.
-    /// At the limit: what is left is answered `unavailable` and counted. Too small: restarts lose calls. Too large: a
-    /// restart hangs on the slowest call, and may last longer than the service manager waits.
+    /// Milliseconds that a drain waits for calls in flight. Default 10 000; 0 ends them at once. At the limit: the
+    /// remaining calls are answered `unavailable` and counted. Too small: restarts lose calls. Too large: a restart
+    /// waits for the slowest call, and may last longer than the service manager waits.
     pub drain_ms: u64,
 }
 

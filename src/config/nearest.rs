@@ -1,22 +1,22 @@
-//! "Did you mean": the known name that is nearest to one that nobody knows.
+//! "Did you mean": finds the known key that is nearest to an unknown name.
 //!
-//! It only names; whether that is an error or a warning is for `layers.rs` and `file.rs` to say.
+//! `layers.rs` and `file.rs` decide whether an unknown name is an error or a warning.
 
 use strsim::damerau_levenshtein;
 
 use super::keys::{ConfigKey, KEYS};
 
-/// The key whose name is nearest, and whether it is near enough to be what was meant.
+/// Returns the key whose name is nearest, and whether it is close enough to be the intended one.
 ///
-/// A name without its section, or with another's, counts by its last part: `frame_bytes_max` is near to
-/// `limits.frame_bytes_max`. Case, and which of `.`, `-` and `_` joins the words, make no difference.
+/// A name without its section, or with another section, is compared by its last part: `frame_bytes_max` is near to
+/// `limits.frame_bytes_max`. Case is ignored, and so is which of `.`, `-` and `_` separates the words.
 pub(super) fn nearest(written: &str) -> (&'static ConfigKey, bool) {
-    // Beyond the length of any name more letters only cost time: the distance is quadratic in them.
+    // The distance is quadratic in the length, and no name is longer than this.
     let written: String = written.chars().take(WRITTEN_CHARS_MAX).collect();
     let written = written.to_lowercase().replace('-', "_");
     let distance = |key: &ConfigKey| {
         let whole = damerau_levenshtein(&written.replace('.', "_"), &key.name().replace('.', "_"));
-        // One letter dearer, so that a whole name wins over a part that fits as well.
+        // One more than the distance, so that a whole name wins over a part that fits as well.
         let part = 1 + damerau_levenshtein(last_part(&written), last_part(key.name()));
         whole.min(part)
     };
@@ -65,14 +65,14 @@ mod tests {
     }
 
     #[test]
-    fn a_name_like_no_other_is_not_likely_but_has_a_nearest() {
+    fn a_dissimilar_name_is_not_likely() {
         let (name, likely) = near("tls_certificate");
         assert!(!likely && !name.is_empty());
         assert!(!near(&"x".repeat(100_000)).1);
     }
 
     #[test]
-    fn every_key_with_two_letters_swapped_finds_itself() {
+    fn keys_with_two_letters_swapped_are_found() {
         for name in keys().map(ConfigKey::name) {
             let mut letters: Vec<char> = name.chars().collect();
             letters.swap(0, 1);

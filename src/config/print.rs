@@ -1,6 +1,6 @@
-//! `--print-config`: a config as TOML, each line with the place its value came from.
+//! `--print-config`: prints a config as TOML, each line with the origin of its value.
 //!
-//! What is printed is a config file again, with the same values. Nothing here changes a config.
+//! The output is a valid config file with the same values. Nothing here changes a config.
 
 use std::fmt;
 
@@ -10,8 +10,8 @@ use super::{Origin, Resolved};
 impl Resolved {
     /// Writes every key as a line of TOML, with its origin as a comment.
     ///
-    /// A 0 that stands for something is printed as 0 and explained, so that the print can be carried to another
-    /// machine. To show what it comes to on this one, print with `config` replaced by that of [`Self::validate`].
+    /// A 0 that has a meaning is printed as 0 and explained, so that the output can be used on another machine. To
+    /// print the resolved values of this machine, replace `config` by the result of [`Self::validate`].
     ///
     /// ```
     /// use coreloop::config::Layers;
@@ -37,7 +37,7 @@ impl Resolved {
     }
 }
 
-/// A file's name may hold a line break, which would end the comment and begin a setting.
+/// A file name may contain a line break, which would end the comment and begin a setting.
 fn one_line(text: &str) -> String {
     text.chars().map(|c| if c.is_control() { '?' } else { c }).collect()
 }
@@ -88,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_machine_makes_of_it_can_be_printed_too() {
+    fn the_resolved_config_can_be_printed() {
         let mut resolved = Layers::new().resolve().unwrap();
         resolved.config = resolved.validate(4).unwrap().into_config();
         assert!(printed(&resolved).contains("\ncores = 4  # default\nworkers = 4  # default\n"));
@@ -126,7 +126,7 @@ mod tests {
             ValueKind::Account => "[a-z_.é\"0-9]{0,9}".prop_map(ConfigValue::Text).boxed(),
             ValueKind::Line(_) => "[ -~é\"\\\\]{0,20}".prop_map(ConfigValue::Text).boxed(),
             ValueKind::Number(min, max) => (min..=max).prop_map(ConfigValue::Number).boxed(),
-            // Round sizes too, which print with a unit.
+            // Include round sizes, which print with a unit.
             ValueKind::Bytes(min, max) => (min..=max, 0u32..31)
                 .prop_map(move |(bytes, shift)| ConfigValue::Number((bytes >> shift << shift).max(min)))
                 .boxed(),
@@ -135,7 +135,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_printed_parses_to_the_same_config(
+        fn a_printed_config_parses_to_the_same_config(
             values in KEYS.iter().map(value_for).collect::<Vec<_>>()
         ) {
             let mut resolved = Layers::new().merge();

@@ -3,8 +3,8 @@
 use std::fmt;
 use std::str::FromStr;
 
-/// Permission bits of the file of a Unix socket: read, write and execute for its user, its group and all others. To
-/// connect needs write. `0` stands for what the process's umask leaves.
+/// Permission bits of the file of a Unix socket: read, write and execute for its user, its group and all others.
+/// Connecting requires write permission. `0` leaves the mode to the process's umask.
 ///
 /// ```
 /// use coreloop::config::SocketMode;
@@ -16,15 +16,15 @@ use std::str::FromStr;
 pub struct SocketMode(u32);
 
 impl SocketMode {
-    /// As the process's umask leaves it.
+    /// The mode that results from the process's umask.
     pub const UMASK: SocketMode = SocketMode(0);
 
-    /// These bits; `None` if there are others than the nine permissions.
+    /// Creates a mode from these bits; `None` if a bit other than the nine permissions is set.
     pub const fn new(bits: u32) -> Option<SocketMode> {
         if bits <= 0o777 { Some(SocketMode(bits)) } else { None }
     }
 
-    /// The bits.
+    /// Returns the bits.
     pub const fn bits(self) -> u32 {
         self.0
     }
@@ -48,7 +48,7 @@ impl fmt::Debug for SocketMode {
     }
 }
 
-/// A text that is not an octal number from 0 to 0777.
+/// The error for a text that is not an octal number from 0 to 0777.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct SocketModeError;
 
@@ -66,7 +66,7 @@ impl FromStr for SocketMode {
     type Err = SocketModeError;
 
     fn from_str(text: &str) -> Result<SocketMode, SocketModeError> {
-        // Only digits: the standard parser would also take "+660".
+        // Digits only: the standard parser also accepts "+660".
         let digits = text.strip_prefix("0o").unwrap_or(text);
         let is_octal = (1..=4).contains(&digits.len()) && digits.bytes().all(|b| matches!(b, b'0'..=b'7'));
         let bits = is_octal.then(|| u32::from_str_radix(digits, 8).ok()).flatten();

@@ -1,24 +1,25 @@
-//! From a `Config` to a `ValidConfig`: ranges, the rules between keys, and every 0 that stands for something resolved.
+//! Turns a `Config` into a `ValidConfig`: checks ranges and rules between keys, and resolves every 0 that has a
+//! meaning.
 //!
-//! This happens once, at start; whoever holds a `ValidConfig` checks nothing again. Ranges come from `keys.rs`. Nothing
-//! here looks at the machine: the number of allowed cores is an argument.
+//! This happens once, at start; code that has a `ValidConfig` checks nothing again. Ranges come from `keys.rs`.
+//! Nothing here inspects the machine: the number of allowed cores is an argument.
 
 use std::ops::Deref;
 
 use super::keys::KEYS;
 use super::{AcceptMode, Config, ConfigError, Origin};
 
-/// A configuration that cannot be wrong, with nothing left to be worked out.
+/// A valid configuration with all values resolved.
 ///
-/// Beyond the ranges of the single keys: `cores` and `workers` are at least 1; `accept` is not
-/// [`AcceptMode::Auto`]; `batch_max <= work_queue_max`; with one allowed core nothing spins;
-/// `write_queue_low_bytes < write_queue_high_bytes`; `1 <= flush.high_mark_bytes <= write_queue_high_bytes`;
-/// `frame_bytes_max <= in_flight_bytes_max`.
+/// In addition to the ranges of the single keys: `cores` and `workers` are at least 1; `accept` is not
+/// [`AcceptMode::Auto`]; `batch_max <= work_queue_max`; with one allowed core no thread spins; `write_queue_low_bytes
+/// < write_queue_high_bytes`; `1 <= flush.high_mark_bytes <= write_queue_high_bytes`; `frame_bytes_max <=
+/// in_flight_bytes_max`.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ValidConfig(Config);
 
 impl ValidConfig {
-    /// The plain structs again, to change and validate anew.
+    /// Returns the plain structs, to be changed and validated again.
     pub fn into_config(self) -> Config {
         self.0
     }
@@ -33,8 +34,8 @@ impl Deref for ValidConfig {
 }
 
 impl Config {
-    /// Checks everything once and works out what 0 stands for, given the number of cores that the process may
-    /// run on (0 counts as 1).
+    /// Checks the config and resolves values of 0, given the number of cores that the process may run on (0 counts as
+    /// 1).
     ///
     /// ```
     /// use coreloop::config::{Config, ConfigError, Limits};
@@ -49,7 +50,7 @@ impl Config {
     }
 }
 
-/// Ranges first, then the rules between keys; `origin_of` tells where a key's value came from.
+/// Checks ranges, then the rules between keys; `origin_of` returns the origin of a key's value.
 pub(super) fn check(config: &Config, origin_of: impl Fn(&str) -> Origin) -> Result<(), ConfigError> {
     for key in KEYS {
         key.check(config, || origin_of(key.name()))?;
@@ -68,7 +69,7 @@ pub(super) fn check(config: &Config, origin_of: impl Fn(&str) -> Origin) -> Resu
             "at most",
             "limits.write_queue_high_bytes",
         ),
-        // Otherwise a frame that the limit allows could never be taken in.
+        // Otherwise a frame within the limit could never be accepted.
         (
             limits.frame_bytes_max <= limits.in_flight_bytes_max,
             "limits.frame_bytes_max",
@@ -108,11 +109,11 @@ fn resolve(mut config: Config, cores_allowed: usize) -> ValidConfig {
         config.workers = config.cores.max(2);
     }
     if cores_allowed == 1 {
-        // Whatever a spinning thread waits for needs the core that it spins on.
+        // A spinning thread occupies the core that the thread it waits for needs.
         config.busy_poll_us = 0;
         config.worker_spin_us = 0;
     }
-    // A batch that the queue could never hold would always be refused.
+    // A batch larger than the queue would always be refused.
     config.batch_max = config.batch_max.min(config.limits.work_queue_max);
     config.accept = match config.accept {
         AcceptMode::Auto if cfg!(target_os = "linux") && config.cores > 1 => AcceptMode::ReusePort,
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn the_default_is_valid_and_leaves_no_zero_unresolved() {
+    fn the_default_is_valid_and_fully_resolved() {
         let valid = Config::default().validate(8).unwrap();
         assert_eq!((valid.cores, valid.workers, valid.worker_spin_us), (8, 8, 20));
         assert_eq!(valid.flush.high_mark_bytes, (4 << 20) - (4 << 20) / 5);
@@ -147,7 +148,7 @@ mod tests {
     }
 
     #[test]
-    fn one_allowed_core_means_one_reactor_two_workers_and_no_spinning() {
+    fn one_core_gives_one_reactor_and_no_spinning() {
         let config = Config { busy_poll_us: 50, ..Config::default() };
         let valid = config.clone().validate(1).unwrap();
         assert_eq!((valid.cores, valid.workers, valid.busy_poll_us, valid.worker_spin_us), (1, 2, 0, 0));
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_stays_as_it_was_set() {
+    fn explicit_values_are_kept() {
         let flush = Flush { high_mark_bytes: 7, delay_us: 10 };
         let config =
             Config { cores: 3, workers: 1, accept: AcceptMode::Acceptor, flush, ..Config::default() };
@@ -224,7 +225,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn whatever_is_valid_keeps_the_promises(
+        fn every_valid_config_holds_the_invariants(
             cores in 0usize..5, workers in 0usize..5, allowed in 0usize..5, batch_max in 0usize..70,
             high in 0usize..9, low in 0usize..9, mark in 0usize..9, queue in 0usize..99,
         ) {
@@ -237,7 +238,7 @@ mod tests {
                 prop_assert!(valid.cores >= 1 && valid.workers >= 1 && valid.accept != AcceptMode::Auto);
                 prop_assert!((1..=64.min(queue)).contains(&valid.batch_max));
                 prop_assert!((1..=high).contains(&valid.flush.high_mark_bytes) && low < high);
-                // Resolving again changes nothing.
+                // Resolving again must change nothing.
                 prop_assert_eq!(valid.clone().into_config().validate(allowed).unwrap(), valid);
             }
         }

@@ -1,32 +1,32 @@
-//! One value of a key: its kinds, their ranges, and how text becomes a value and back.
+//! One value of a key: its kinds, their ranges, and conversion from and to text.
 //!
-//! The same check admits a value from a file, the environment, a flag or the program, so none of them can let in
-//! what another would refuse. Nothing here knows which keys there are; that is `keys.rs`.
+//! The same check applies to a value from a file, the environment, a flag or the program, so none of them accepts a
+//! value that another rejects. Nothing here depends on the list of keys; that is `keys.rs`.
 
 use std::fmt;
 
 use super::{AcceptMode, MissingFields, SocketMode};
 
-/// What a key takes. Numbers have a range that includes both ends.
+/// What a key accepts. Number ranges include both ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum ValueKind {
     Addresses,
-    /// Web origins, which may be none.
+    /// Web origins; may be empty.
     Origins,
     Switch,
     Choice(&'static [&'static str]),
     /// Permission bits in octal.
     SocketFileMode,
-    /// A user or a group, by name or number; empty for none.
+    /// A user or a group, by name or number; may be empty.
     Account,
-    /// A line of text with at most this many characters, which may be empty.
+    /// A line of text with at most this many characters; may be empty.
     Line(usize),
     Number(u64, u64),
-    /// A number of bytes, which may be written with a unit.
+    /// A number of bytes, optionally written with a unit.
     Bytes(u64, u64),
 }
 
-/// A value that fits some kind, or is on its way to be checked.
+/// A value of some kind, checked or unchecked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) enum ConfigValue {
     List(Vec<String>),
@@ -35,7 +35,7 @@ pub(super) enum ConfigValue {
     Number(u64),
 }
 
-/// Why a value was not admitted, and the value as a person would write it.
+/// Why a value was rejected, and the value as a person would write it.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Misfit {
     Invalid(String),
@@ -43,7 +43,7 @@ pub(super) enum Misfit {
 }
 
 impl ValueKind {
-    /// What to write, for an error's "expected …".
+    /// Returns what is expected, for an error's "expected …".
     pub(super) fn expected(self) -> String {
         match self {
             ValueKind::Addresses => {
@@ -71,7 +71,7 @@ impl ValueKind {
         }
     }
 
-    /// Reads what an environment variable or a flag holds.
+    /// Parses the text of an environment variable or a flag.
     pub(super) fn value_of_text(self, text: &str) -> Result<ConfigValue, Misfit> {
         let text = text.trim();
         let invalid = || Misfit::Invalid(format!("\"{}\"", text.escape_debug()));
@@ -84,7 +84,7 @@ impl ValueKind {
             ValueKind::Choice(_) | ValueKind::SocketFileMode | ValueKind::Account | ValueKind::Line(_) => {
                 ConfigValue::Text(text.to_owned())
             }
-            // Only digits: the standard parser would also take "+5".
+            // Digits only: the standard parser also accepts "+5".
             ValueKind::Number(..) | ValueKind::Bytes(..) if is_integer(text) => match text.parse() {
                 Ok(number) => ConfigValue::Number(number),
                 Err(_) => return Err(Misfit::OutOfRange(text.to_owned())),
@@ -95,7 +95,7 @@ impl ValueKind {
         self.admit(value)
     }
 
-    /// Reads a size with a unit: `64KiB`, `16 MiB`.
+    /// Parses a size with a unit: `64KiB`, `16 MiB`.
     pub(super) fn value_of_size(self, text: &str) -> Result<ConfigValue, Misfit> {
         let came = || format!("\"{}\"", text.escape_debug());
         let trimmed = text.trim();
@@ -111,7 +111,7 @@ impl ValueKind {
         }
     }
 
-    /// Lets a value through if it is of this kind and within range.
+    /// Returns the value if it is of this kind and within the range.
     pub(super) fn admit(self, value: ConfigValue) -> Result<ConfigValue, Misfit> {
         match (self, &value) {
             (ValueKind::Addresses, ConfigValue::List(list)) => {
@@ -122,7 +122,7 @@ impl ValueKind {
                     if !is_address(address) {
                         return Err(Misfit::Invalid(format!("\"{}\"", address.escape_debug())));
                     }
-                    // With port 0 each listener has a port of its own.
+                    // With port 0 each listener gets its own port.
                     if list[..at].contains(address) && !address.ends_with(":0") {
                         return Err(Misfit::Invalid(format!("\"{address}\" twice")));
                     }
@@ -175,7 +175,7 @@ impl ValueKind {
         }
     }
 
-    /// The value as TOML; sizes with the largest unit that divides them.
+    /// Formats the value as TOML; sizes with the largest unit that divides them.
     pub(super) fn toml(self, value: &ConfigValue) -> String {
         match (self, value) {
             (ValueKind::Bytes(..), ConfigValue::Number(number)) if *number > 0 => {
@@ -191,7 +191,7 @@ impl ValueKind {
     }
 }
 
-/// As TOML, sizes in bytes.
+/// Formats as TOML, sizes in bytes.
 impl fmt::Display for ConfigValue {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -226,15 +226,15 @@ fn is_integer(text: &str) -> bool {
     !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit())
 }
 
-/// Protocols that a listener can be kept for, as `wire::Protocol` names them.
+/// Protocols that a listener can be restricted to, as `ProtocolId` names them.
 const PROTOCOLS: [&str; 4] = ["native", "gob", "jsonrpc", "http"];
 
-/// Parts an address to listen on from the protocol in front of it, if there is one: `http:127.0.0.1:8080`.
+/// Splits an address to listen on into its protocol prefix, if there is one, and the rest: `http:127.0.0.1:8080`.
 ///
 /// ```
 /// use coreloop::config::split_listen;
 /// assert_eq!(split_listen("http:[::1]:80"), (Some("http"), "[::1]:80"));
-/// // A host may have the name of a protocol.
+/// A host may have the name of a protocol.
 /// assert_eq!(split_listen("http:80"), (None, "http:80"));
 /// ```
 pub fn split_listen(listen: &str) -> (Option<&str>, &str) {
@@ -244,7 +244,8 @@ pub fn split_listen(listen: &str) -> (Option<&str>, &str) {
     }
 }
 
-/// An origin as a browser writes it in `Origin` (Fetch, section 3.2): lower case, no path, no default port; or all.
+/// Whether the text is an origin as a browser writes it in `Origin` (Fetch, section 3.2): lower case, no path, no
+/// default port; or `*`.
 fn is_origin(origin: &str) -> bool {
     let Some((scheme, host)) = origin.split_once("://") else { return origin == "*" };
     let is_plain =
@@ -255,8 +256,7 @@ fn is_origin(origin: &str) -> bool {
     !scheme.is_empty() && !host.is_empty() && is_scheme && host.bytes().all(is_plain) && !is_default_port
 }
 
-/// A name as systems have it in their lists of users, or a number. Whether there is such an account only the system
-/// knows.
+/// Whether the text is a number or has the form of an account name. Only the system knows whether the account exists.
 fn is_account(text: &str) -> bool {
     let is_plain = |c: char| !c.is_whitespace() && !c.is_control() && !matches!(c, ':' | ',' | '/');
     text.len() <= 255 && text.chars().all(is_plain) && !text.starts_with('-')
@@ -280,15 +280,15 @@ fn is_address(listen: &str) -> bool {
     host_fits && !port.starts_with('-') && is_integer(port) && port.parse::<u16>().is_ok()
 }
 
-/// What `sockaddr_un` holds, less the zero at its end.
+/// The path length of `sockaddr_un`, less the terminating zero.
 const UNIX_PATH_BYTES_MAX: usize = if cfg!(target_os = "linux") { 107 } else { 103 };
 
-/// Largest first, so that the first that divides a size writes it shortest.
+/// Largest first: the first unit that divides a size gives the shortest text.
 const UNITS: [(u64, &str); 4] = [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"), (1, "B")];
 
-/// A field of the config that a value can be read from and written to.
+/// A config field that can be read and written as a value.
 ///
-/// Only values that its kind admitted are written, so a write cannot fail.
+/// Only values that the field's kind has admitted are written, so a write cannot fail.
 pub(super) trait ConfigField {
     fn read(&self) -> ConfigValue;
     fn write(&mut self, value: ConfigValue);
@@ -338,7 +338,7 @@ impl ConfigField for u64 {
 
 impl ConfigField for usize {
     fn read(&self) -> ConfigValue {
-        // No platform has a usize beyond 64 bits.
+        // No platform has a usize of more than 64 bits.
         ConfigValue::Number(*self as u64)
     }
     fn write(&mut self, value: ConfigValue) {
@@ -485,7 +485,7 @@ mod tests {
     }
 
     #[test]
-    fn addresses_come_once_but_port_0_may_repeat() {
+    fn duplicate_addresses_are_refused_except_port_0() {
         assert!(ValueKind::Addresses.value_of_text("a:0, a:0,b:1").is_ok());
         assert_eq!(
             ValueKind::Addresses.value_of_text("a:1,a:1"),
@@ -499,7 +499,7 @@ mod tests {
     }
 
     #[test]
-    fn quoted_text_escapes_what_toml_would_read_otherwise() {
+    fn quoted_text_escapes_special_characters() {
         assert_eq!(quoted("a\"b\\c\nd\u{7f}é"), "\"a\\\"b\\\\c\\u000Ad\\u007Fé\"");
     }
 }

@@ -1,18 +1,18 @@
-//! How long to wait before the next try: exponential, with full jitter.
+//! The delay before the next attempt: exponential backoff with full jitter.
 //!
-//! A new delay is drawn each time, evenly between nothing and a bound that doubles with each failure: so clients
-//! that lost the same server do not come back all at once (Marc Brooker, "Exponential Backoff And Jitter", AWS
-//! Architecture Blog, 2015). No clock and no source of randomness: both are given.
+//! A new delay is drawn for each attempt, uniformly between zero and a bound that doubles with each failure, so that
+//! clients that lost the same server do not reconnect all at once (Marc Brooker, "Exponential Backoff And Jitter",
+//! AWS Architecture Blog, 2015). Clock and randomness are the caller's.
 
 use std::time::Duration;
 
 /// The bounds of the delays.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Backoff {
-    /// The bound after the first failure, in milliseconds. Default 50. Too small: a server that restarts is knocked at
-    /// all the time. Too large: it is found late.
+    /// The bound after the first failure, in milliseconds. Default 50. Too small: a restarting server gets connection
+    /// attempts all the time. Too large: its return is noticed late.
     pub base_ms: u64,
-    /// What the bound grows to, in milliseconds. Default 10 000.
+    /// The maximum of the bound, in milliseconds. Default 10 000.
     pub max_ms: u64,
 }
 
@@ -23,14 +23,14 @@ impl Default for Backoff {
 }
 
 impl Backoff {
-    /// The longest delay after this number of failures in a row, at least one.
+    /// Returns the longest delay after this number of consecutive failures (at least one).
     pub fn bound(&self, failures: u32) -> Duration {
         let doublings = failures.saturating_sub(1).min(32);
         let bound = u128::from(self.base_ms) << doublings;
         Duration::from_millis(bound.min(u128::from(self.max_ms)) as u64)
     }
 
-    /// The delay after this number of failures in a row; `random` is any 64 bits.
+    /// Returns the delay after this number of consecutive failures; `random` is any 64 bits.
     ///
     /// ```
     /// use coreloop::policy::backoff::Backoff;

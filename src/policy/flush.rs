@@ -1,34 +1,34 @@
-//! When the replies that have gathered for a connection are written: the flush policy and its three triggers.
+//! The flush policy: when the replies gathered for a connection are written, and its three triggers.
 //!
-//! At the end of the turn, since reading has said would-block by then; earlier, when so much has gathered that
-//! the write queue nears its mark; later, when the user would rather have fewer, larger writes, but never later
-//! than the delay that was set.
+//! Replies are written at the end of the turn, when reads have returned would-block; earlier, when the write queue
+//! reaches its mark; later, when a delay is configured in exchange for fewer, larger writes, but never later than
+//! that delay.
 
 use std::time::{Duration, Instant};
 
-/// The policy, as the configuration gives it.
+/// The policy, as configured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FlushPolicy {
     /// Write at once when this many bytes wait.
     pub high_mark_bytes: usize,
-    /// Let replies gather this long beyond the turn; zero is not at all.
+    /// Replies gather this long beyond the turn; zero means not at all.
     pub delay: Duration,
 }
 
 impl FlushPolicy {
-    /// In the middle of a turn, when more may come: whether `bytes` are written without waiting for its end.
+    /// Returns whether `bytes` are written in the middle of a turn, when more may follow.
     #[inline]
     pub fn is_full(&self, bytes: usize) -> bool {
         bytes >= self.high_mark_bytes
     }
 
-    /// At the end of a turn: whether `bytes` that have gathered since `since` are to be written.
+    /// Returns whether `bytes` that have gathered since `since` are written at the end of a turn.
     #[inline]
     pub fn is_due(&self, bytes: usize, since: Instant, now: Instant) -> bool {
         self.is_full(bytes) || bytes > 0 && now.saturating_duration_since(since) >= self.delay
     }
 
-    /// When what has gathered since `since` is due at the latest.
+    /// Returns the latest time at which the bytes gathered since `since` are written.
     pub fn due_at(&self, since: Instant) -> Instant {
         since + self.delay
     }

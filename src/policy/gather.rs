@@ -1,41 +1,41 @@
-//! Whether a busy reactor lets calls gather for a moment before it looks for more.
+//! Decides whether a busy reactor naps so that calls gather before it looks for more.
 //!
-//! A peer that writes each of many calls by itself keeps a fast server awake for one or two at a time: a wake-up, a
-//! read and a write for each. Network cards meet the same with interrupt moderation; here it is tried and measured.
-//! Naps stay only where calls became clearly cheaper *and* more of them came, so that by Little's law the mean
-//! latency fell: peers that wait for their answers send the next calls sooner. A load that comes at its own pace, below
-//! what the core can do, gains no rate and is left alone. No clock and no sleep here: the reactor brings the time,
-//! and naps.
+//! A peer that writes each of many calls separately makes a fast server serve one or two calls per wake-up: a
+//! wake-up, a read and a write for each. Network cards have the same problem and use interrupt moderation; here the
+//! effect of naps is tried and measured. Naps stay only if calls become clearly cheaper *and* more frequent, so that
+//! by Little's law the mean latency falls: peers that wait for their answers send the next calls sooner. A load with
+//! a fixed rate, below the capacity of the core, gains no rate and gets no naps. No clock and no sleep here: the
+//! reactor passes the time and naps.
 
 use std::time::{Duration, Instant};
 
-/// What is judged at a time.
+/// The period that is judged as a whole.
 const WINDOW: Duration = Duration::from_millis(20);
-/// After a change of course the peers need a moment to fall into step; this is not judged.
+/// After a change of phase the peers need this long to adapt; this period is not judged.
 const SETTLE: Duration = Duration::from_millis(20);
-/// Fewer calls than this in a window say nothing.
+/// A window with fewer calls than this is not significant.
 const CALLS_MIN: u64 = 256;
-/// Windows seen in a row before a trial.
+/// Consecutive significant windows before a trial.
 const WATCHED_MIN: u32 = 4;
-/// Below this share of busy time the core has room.
+/// Below this share of busy time the core has spare capacity.
 const BUSY_SHARE_MIN: f64 = 0.5;
-/// Where a turn serves more calls than this, they gather by themselves.
+/// If a turn serves more calls than this, they gather without naps.
 const CALLS_PER_TURN_MAX: f64 = 64.0;
-/// Where reads bring hardly more than one call each, connections have no more in flight.
+/// If a read brings hardly more than one call, connections have no more in flight.
 const CALLS_PER_READ_MIN: f64 = 1.1;
-/// Naps must bring the cost of a call down to this share of what it was …
+/// Naps must reduce the cost of a call to this share of the cost before …
 const COST_SHARE_MAX: f64 = 0.8;
-/// … and the rate up to this.
+/// … and raise the rate to this share.
 const RATE_SHARE_MIN: f64 = 1.05;
-/// Naps end when the rate has fallen to this share of what they brought.
+/// Naps end when the rate has fallen to this share of the rate at their start.
 const LEAVE_SHARE: f64 = 0.6;
-/// Naps are compared with no naps again after this time.
+/// After this time naps are compared with no naps again.
 const HOLD: Duration = Duration::from_secs(5);
-/// After a trial that brought nothing the next one waits so long, twice as long each time.
+/// Delay before the next trial after an unsuccessful one; it doubles each time.
 const RETRY_MIN: Duration = Duration::from_millis(100);
 const RETRY_MAX: Duration = Duration::from_secs(30);
 
-/// The judge: told of each turn, it says how long to nap before the next wait.
+/// Decides after each turn how long to nap before the next wait.
 #[derive(Clone, Debug)]
 pub struct Gather {
     nap: Duration,
@@ -45,28 +45,28 @@ pub struct Gather {
     retry: Duration,
 }
 
-/// What one turn did.
+/// The work of one turn.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct TurnLoad {
-    /// From the end of its wait to its own end.
+    /// From the end of the turn's wait to the end of the turn.
     pub busy: Duration,
-    /// Calls that were taken in.
+    /// Calls received.
     pub calls: u64,
-    /// Reads that brought them.
+    /// Reads that brought these calls.
     pub reads: u64,
 }
 
 #[derive(Clone, Copy, Debug)]
 enum GatherPhase {
-    /// No naps: how it goes by itself, and for how many windows in a row.
+    /// No naps: the pace without them, and the number of consecutive windows.
     Watching { pace: TurnPace, windows: u32 },
-    /// Naps on trial, against what was seen before; judged from `from` on.
+    /// Naps on trial, compared with the pace without them; judged from `from` on.
     Trying { without: TurnPace, from: Instant },
-    /// Naps that paid, and the rate that they brought.
+    /// Naps that paid off, and the rate that they reached.
     Napping { calls_per_s: f64, until: Instant },
 }
 
-/// How many calls there were, and what one cost.
+/// The rate of calls, and the cost of one.
 #[derive(Clone, Copy, Debug, Default)]
 struct TurnPace {
     calls_per_s: f64,
@@ -76,26 +76,26 @@ struct TurnPace {
 #[derive(Clone, Copy, Debug, Default)]
 struct GatherWindow {
     began: Option<Instant>,
-    /// A turn that ends now or later is its last.
+    /// The first turn that ends at this time or later ends the window.
     until: Option<Instant>,
     turns: u64,
     sum: TurnLoad,
 }
 
 impl Gather {
-    /// Naps of this length; zero is never.
+    /// Creates the policy with naps of this length; zero disables naps.
     pub fn new(nap: Duration) -> Gather {
         Gather { nap, phase: WATCHING, window: GatherWindow::default(), try_at: None, retry: RETRY_MIN }
     }
 
-    /// Whether naps are enabled.
+    /// Returns whether naps are enabled.
     #[inline]
     pub fn is_on(&self) -> bool {
         !self.nap.is_zero()
     }
 
-    /// A turn has ended. The answer is how long to nap before the next wait; nothing after a turn without calls, which
-    /// is how an idle server's ends.
+    /// Records the end of a turn and returns how long to nap before the next wait: zero after a turn without calls,
+    /// so that an idle server does not nap.
     #[inline]
     pub fn on_turn(&mut self, now: Instant, turn: TurnLoad) -> Duration {
         self.window.turns += 1;
@@ -115,7 +115,7 @@ impl Gather {
 
     #[cold]
     fn end_window(&mut self, now: Instant) {
-        // The first turn of all counts in the first window, though it began before.
+        // The very first turn counts in the first window, although it began before.
         if let Some(began) = self.window.began {
             let GatherWindow { turns, sum, .. } = std::mem::take(&mut self.window);
             self.judge(now, began, turns, sum);
@@ -144,9 +144,9 @@ impl Gather {
                     GatherPhase::Watching { pace, windows: windows.saturating_add(1) }
                 }
             }
-            // Only a window that lies in the trial as a whole is judged.
+            // Only a window that lies entirely within the trial is judged.
             GatherPhase::Trying { from, .. } if began < from && is_telling => self.phase,
-            GatherPhase::Trying { without, .. } if is_telling && without.is_bettered_by(now_pace) => {
+            GatherPhase::Trying { without, .. } if is_telling && without.is_improved_by(now_pace) => {
                 self.retry = RETRY_MIN;
                 GatherPhase::Napping { calls_per_s: now_pace.calls_per_s, until: now + HOLD }
             }
@@ -169,7 +169,7 @@ const WATCHING: GatherPhase =
     GatherPhase::Watching { pace: TurnPace { calls_per_s: 0.0, busy_s_per_call: 0.0 }, windows: 0 };
 
 impl TurnPace {
-    /// The two, the newer one with a third of the weight: one hiccup is no baseline.
+    /// Returns the weighted mean, a third of it the newer pace, so that one outlier does not set the baseline.
     fn joined(self, newer: TurnPace) -> TurnPace {
         let join = |old: f64, new: f64| (2.0 * old + new) / 3.0;
         TurnPace {
@@ -178,7 +178,7 @@ impl TurnPace {
         }
     }
 
-    fn is_bettered_by(self, with: TurnPace) -> bool {
+    fn is_improved_by(self, with: TurnPace) -> bool {
         with.busy_s_per_call <= self.busy_s_per_call * COST_SHARE_MAX
             && with.calls_per_s >= self.calls_per_s * RATE_SHARE_MIN
     }
@@ -190,7 +190,7 @@ mod tests {
 
     const NAP: Duration = Duration::from_micros(100);
 
-    /// A load as the reactor meets it: what a turn is like without a nap before it, and with one.
+    /// A simulated load: the length of a turn and its work, without a nap before it and with one.
     struct Load {
         without: (Duration, TurnLoad),
         with: (Duration, TurnLoad),
@@ -223,8 +223,8 @@ mod tests {
         shares
     }
 
-    /// Peers that write one call at a time and send the next when they are answered: 130 000 calls/s without naps,
-    /// and with them 160 000 at a third of the cost.
+    /// Peers that write one call at a time and send the next after an answer: 130 000 calls/s without naps, and 160
+    /// 000 with them at a third of the cost.
     fn pipelined() -> Load {
         Load { without: every(100, turn(70, 13, 10)), with: every(125, turn(40, 20, 4)) }
     }
@@ -238,9 +238,9 @@ mod tests {
     }
 
     #[test]
-    fn naps_that_bring_no_calls_are_given_up_and_tried_ever_more_seldom() {
+    fn useless_naps_are_retried_ever_less_often() {
         let (mut gather, mut now) = (Gather::new(NAP), Instant::now());
-        // An open loop: as many calls as before, however cheap they have become.
+        // An open loop: the rate stays the same, however cheap calls become.
         let load = Load { without: every(100, turn(70, 13, 10)), with: every(200, turn(40, 26, 4)) };
         let shares = run(&mut gather, &load, &mut now, 120);
         assert!(shares[0] > 0.0, "never tried");
@@ -256,11 +256,11 @@ mod tests {
     }
 
     #[test]
-    fn calls_one_by_one_and_cores_with_room_and_full_turns_are_left_alone() {
+    fn loads_that_cannot_gain_get_no_naps() {
         let with = every(125, turn(10, 20, 4));
         for without in [
             every(10, turn(9, 1, 1)),        // one call in flight on each connection
-            every(100, turn(40, 13, 10)),    // room
+            every(100, turn(40, 13, 10)),    // spare capacity
             every(1000, turn(900, 900, 60)), // full turns
             every(1_000, turn(900, 2, 1)),   // few calls, long ones
         ] {
@@ -292,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn zero_is_never() {
+    fn a_zero_nap_disables_gathering() {
         let (mut gather, mut now) = (Gather::new(Duration::ZERO), Instant::now());
         assert!(!gather.is_on());
         let load = pipelined();

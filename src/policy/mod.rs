@@ -1,4 +1,4 @@
-//! Decisions without I/O: plain functions of their arguments, tested as such.
+//! Policies without I/O: pure functions and state machines, tested without a server.
 
 pub mod backoff;
 pub mod flush;

@@ -1,18 +1,18 @@
-//! A histogram of microseconds with one writer: eight buckets to an octave, so a value is known to 12.5 %.
+//! A histogram of microseconds with one writer: eight buckets per octave, so the error of a value is at most 12.5 %.
 //!
-//! The idea of log-linear buckets is HdrHistogram's (Tene). That crate's histogram is not readable while another
-//! thread writes it, and the load generator, which needs the precision, uses it; a server needs to know roughly
-//! where its time goes at the price of one store.
+//! The idea of log-linear buckets is HdrHistogram's (Tene). Its histogram cannot be read while another thread writes
+//! it; the load generator, which needs the precision, uses it. A server needs a rough distribution of its time for
+//! the cost of one store.
 
 use super::Counter;
 
-/// Sub-buckets of an octave: values below twice this are exact.
+/// Buckets per octave: values below twice this are exact.
 const SUB: usize = 8;
 const SUB_BITS: u32 = SUB.trailing_zeros();
 /// Octaves above the exact values, up to `u32::MAX`.
 const BUCKETS: usize = SUB + (32 - SUB_BITS as usize) * SUB;
 
-/// Counts of values by size.
+/// Counts of values by bucket.
 #[derive(Debug)]
 pub struct Histogram {
     buckets: Box<[Counter]>,
@@ -30,7 +30,7 @@ fn bucket_of(value: u32) -> usize {
     SUB + (octave - SUB_BITS) as usize * SUB + sub
 }
 
-/// The largest value of a bucket.
+/// Returns the largest value of a bucket.
 fn top_of(bucket: usize) -> u64 {
     if bucket < SUB {
         return bucket as u64;
@@ -41,7 +41,7 @@ fn top_of(bucket: usize) -> u64 {
 }
 
 impl Histogram {
-    /// No values.
+    /// Creates an empty histogram.
     pub fn new() -> Histogram {
         Histogram {
             buckets: (0..BUCKETS).map(|_| Counter::default()).collect(),
@@ -50,13 +50,13 @@ impl Histogram {
         }
     }
 
-    /// Counts one value, in microseconds. Only the owning thread may.
+    /// Counts one value, in microseconds. Only the owning thread may call it.
     #[inline]
     pub fn record(&self, value: u32) {
         self.record_n(value, 1);
     }
 
-    /// Counts the same value `n` times.
+    /// Counts the same value `n` times. Only the owning thread may call it.
     #[inline]
     pub fn record_n(&self, value: u32, n: u64) {
         self.buckets[bucket_of(value)].add(n);
@@ -83,24 +83,24 @@ impl Default for Histogram {
     }
 }
 
-/// Histograms added up at one moment.
+/// The sum of histograms at one moment.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct HistogramSnapshot {
     counts: Vec<u64>,
     /// The largest value, exact.
     pub max: u64,
-    /// All values added up.
+    /// The sum of all values.
     pub sum: u64,
 }
 
 impl HistogramSnapshot {
-    /// How many values.
+    /// Returns the number of values.
     pub fn count(&self) -> u64 {
         self.counts.iter().sum()
     }
 
-    /// The value that a share `quantile` (0 to 1) of the values does not exceed, known to 12.5 % from above; 0 if
-    /// there are no values.
+    /// Returns the value that a share `quantile` (0 to 1) of the values does not exceed, at most 12.5 % too high; 0
+    /// if there are no values.
     pub fn at_quantile(&self, quantile: f64) -> u64 {
         let wanted = ((self.count() as f64 * quantile.clamp(0.0, 1.0)).ceil() as u64).max(1);
         let mut seen = 0;
@@ -113,7 +113,7 @@ impl HistogramSnapshot {
         0
     }
 
-    /// The arithmetic mean; 0 if there are no values.
+    /// Returns the arithmetic mean; 0 if there are no values.
     pub fn mean(&self) -> f64 {
         match self.count() {
             0 => 0.0,
@@ -121,7 +121,7 @@ impl HistogramSnapshot {
         }
     }
 
-    /// Each bucket that is not empty: its largest value, and how many values it counts.
+    /// Returns each non-empty bucket: its largest value and its count.
     pub fn buckets(&self) -> impl Iterator<Item = (u64, u64)> {
         self.counts
             .iter()

@@ -1,8 +1,8 @@
-//! What is counted: plain numbers with one writer each, added up when they are read.
+//! Counters: plain numbers with one writer each, summed up when they are read.
 //!
-//! A counter belongs to one thread, so counting is a load and a store of a line that no other thread writes.
-//! Lower floors return facts; only reactors, and the pools for their threads, count them here. The snapshot that
-//! operators read is the [`Snapshot`].
+//! A counter belongs to one thread, so counting is a load and a store of a cache line that no other thread writes.
+//! Lower layers return facts; only reactors, and the worker pools for their threads, count them. Operators read the
+//! [`Snapshot`].
 
 mod histogram;
 mod pace;
@@ -26,29 +26,29 @@ use crate::status::Code;
 pub struct Counter(AtomicU64);
 
 impl Counter {
-    /// Adds `n`. Only the one thread that owns the counter may: two would lose counts.
+    /// Adds `n`. Only the owning thread may call it: with two writers, counts get lost.
     #[inline]
     pub fn add(&self, n: u64) {
         self.0.store(self.0.load(Ordering::Relaxed).wrapping_add(n), Ordering::Relaxed);
     }
 
-    /// Sets the number, for gauges.
+    /// Sets the number, for gauges. Only the owning thread may call it.
     #[inline]
     pub fn set(&self, n: u64) {
         self.0.store(n, Ordering::Relaxed);
     }
 
-    /// The number now.
+    /// Returns the current number.
     pub fn value(&self) -> u64 {
         self.0.load(Ordering::Relaxed)
     }
 }
 
-/// The stages of a turn, in their order.
+/// The stages of a turn, in order.
 pub const STAGES: [&str; 7] = ["wait", "accept", "read", "hand_off", "mail", "timers", "flush"];
 
-/// Why connections close, by the names that counters go by. Which of them a connection's end is, the connection
-/// says, two floors up.
+/// The reasons for closing connections, by the names of their counters. The connection (two layers up) determines
+/// which of them applies.
 pub const CLOSE_REASONS: [&str; 10] = [
     "peer_closed",
     "reset",
@@ -62,10 +62,10 @@ pub const CLOSE_REASONS: [&str; 10] = [
     "too_many_silent",
 ];
 
-/// The time in each stage and the turn's length are taken on one turn in this many.
+/// One turn in this many is sampled: its length and the time in each stage are measured.
 pub const SAMPLE_TURNS: u64 = 16;
 
-/// What one reactor counts.
+/// The counters of one reactor.
 #[derive(Debug)]
 pub struct ReactorStats {
     /// Connections accepted or adopted.
@@ -78,17 +78,17 @@ pub struct ReactorStats {
     pub connections: Counter,
     /// Connections closed, by reason ([`CLOSE_REASONS`]).
     pub closed: [Counter; CLOSE_REASONS.len()],
-    /// Turns.
+    /// Turns of the loop.
     pub turns: Counter,
-    /// Events that they handled.
+    /// Events handled in these turns.
     pub events: Counter,
-    /// Letters from other threads.
+    /// Messages from other threads.
     pub letters: Counter,
-    /// Reads, and bytes read.
+    /// Reads from sockets.
     pub reads: Counter,
     /// Bytes read.
     pub read_bytes: Counter,
-    /// Writes.
+    /// Writes to sockets.
     pub writes: Counter,
     /// Bytes written.
     pub written_bytes: Counter,
@@ -98,29 +98,29 @@ pub struct ReactorStats {
     pub naps: Counter,
     /// Nanoseconds in each stage ([`STAGES`]), over the sampled turns.
     pub stage_ns: [Counter; STAGES.len()],
-    /// Turns of which the stages were timed.
+    /// Turns whose stages were measured.
     pub sampled_turns: Counter,
-    /// How long a turn kept the loop from looking at its sockets, in microseconds, of the sampled turns.
+    /// Microseconds in which a sampled turn kept the loop from polling its sockets.
     pub lag_us: Histogram,
-    /// The pool's numbers, as of the last turn that looked.
+    /// The counters of the buffer pool, as of the last update.
     pub pool: PoolGauges,
 }
 
-/// The numbers of a reactor's buffer pool.
+/// The counters of a reactor's buffer pool.
 #[derive(Debug, Default)]
 pub struct PoolGauges {
-    /// Buffers lent from stock.
+    /// Buffers lent from a free list.
     pub hits: Counter,
-    /// Buffers that had to be made.
+    /// Buffers that had to be allocated.
     pub misses: Counter,
-    /// Buffers lent and not home yet.
+    /// Buffers lent and not returned yet.
     pub outstanding: Counter,
-    /// Bytes kept in stock.
+    /// Bytes in the free lists.
     pub retained_bytes: Counter,
 }
 
 impl ReactorStats {
-    /// All zero.
+    /// Creates the counters, all zero.
     pub fn new() -> ReactorStats {
         ReactorStats {
             accepted: Counter::default(),
@@ -151,21 +151,21 @@ impl Default for ReactorStats {
     }
 }
 
-/// What one reactor counts of the calls to one method.
+/// The counters of one reactor for one method.
 #[derive(Debug)]
 pub struct MethodStats {
-    /// Answers by the number of their status code; with `one_way`, every call that was accepted.
+    /// Answers by the number of their status code; together with `one_way`, every accepted call.
     pub answers: [Counter; Code::ALL.len()],
     /// One-way calls, which have no answer.
     pub one_way: Counter,
-    /// Microseconds that calls were queued.
+    /// Microseconds that calls waited in the queue.
     pub queue_us: Histogram,
-    /// Microseconds that handlers took.
+    /// Microseconds that handlers ran.
     pub handler_us: Histogram,
 }
 
 impl MethodStats {
-    /// All zero.
+    /// Creates the counters, all zero.
     pub fn new() -> MethodStats {
         MethodStats {
             answers: Default::default(),
@@ -182,37 +182,37 @@ impl Default for MethodStats {
     }
 }
 
-/// What one reactor counts of its calls beside the methods.
+/// The counters of one reactor for calls of all methods.
 #[derive(Debug, Default)]
 pub struct CallStats {
-    /// Answers that found their connection closed.
+    /// Answers whose connection was already closed.
     pub dropped: Counter,
-    /// Work that ended after its call was answered (cancelled, or late).
+    /// Work that ended after its call was answered (cancelled, or past the deadline).
     pub late: Counter,
     /// Calls whose deadline had passed when they were decoded.
     pub late_at_decode: Counter,
     /// Calls whose deadline had passed when a worker took them.
     pub late_at_dequeue: Counter,
-    /// Calls whose deadline had passed when their answer was to be encoded, or while they ran.
+    /// Calls whose deadline passed while they ran or before their answer was encoded.
     pub late_at_answer: Counter,
-    /// Queued work that was dropped before it started, since it was cancelled or its connection gone.
+    /// Queued work dropped before it started, because it was cancelled or its connection closed.
     pub removed: Counter,
     /// Cancel frames that named a call in flight.
     pub cancelled: Counter,
-    /// Calls cancelled since the drain took too long.
+    /// Calls cancelled because the drain took too long.
     pub drain_cancelled: Counter,
-    /// Requests refused since the work queue was full.
+    /// Requests refused because the work queue was full.
     pub queue_full: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
-    /// Requests that were refused before a method was found for them, by the number of their status code.
+    /// Requests refused before a method was found for them, by the number of their status code.
     pub refused: [Counter; Code::ALL.len()],
 }
 
-/// A duration in whole microseconds, as the wire's 32-bit fields carry it.
+/// Converts a duration to whole microseconds, saturating at the 32 bits of the protocol's fields.
 #[inline]
 pub fn micros(duration: Duration) -> u32 {
-    // In 64 bits: `as_micros` counts in 128, which is felt at a million calls a second.
+    // In 64 bits: `as_micros` counts in 128 bits, which costs measurably at a million calls a second.
     let micros =
         duration.as_secs().saturating_mul(1_000_000).saturating_add(u64::from(duration.subsec_micros()));
     micros.min(u64::from(u32::MAX)) as u32

@@ -1,8 +1,8 @@
-//! Which methods are quicker than the clock is worth.
+//! Detects methods that are too quick to be timed individually.
 //!
-//! Reading the clock takes some 25 ns, a twentieth of a whole call at full load. So the calls of a method that takes
-//! less than a microsecond, which is what the wire and the histograms count in, are timed together; when their mean
-//! says otherwise they are timed one by one again.
+//! Reading the clock takes about 25 ns, a twentieth of a whole call at full load. So the calls of a method that takes
+//! less than a microsecond, the unit of the protocol and the histograms, are timed together; when their mean exceeds
+//! it, they are timed one by one again.
 
 use std::time::Duration;
 
@@ -13,30 +13,30 @@ pub const QUICK: Duration = Duration::from_micros(1);
 
 #[derive(Clone, Copy, Debug)]
 struct MethodPace {
-    /// Calls to be timed one by one before the mean is looked at; 0: quick.
+    /// Calls to be timed individually before the mean is checked; 0: the method is quick.
     exact_left: u32,
     sum: Duration,
 }
 
 const UNKNOWN: MethodPace = MethodPace { exact_left: EXACT_CALLS, sum: Duration::ZERO };
 
-/// The pace of each method, as one thread has seen it.
+/// The pace of each method, as measured by one thread.
 #[derive(Debug, Default)]
 pub struct Paces(Vec<MethodPace>);
 
 impl Paces {
-    /// For that many methods; more are added as they come.
+    /// Creates the table for this many methods; it grows on demand.
     pub fn new(methods: usize) -> Paces {
         Paces(vec![UNKNOWN; methods])
     }
 
-    /// Whether the method is known to be quick.
+    /// Returns whether the method is known to be quick.
     #[inline]
     pub fn is_quick(&self, method: u32) -> bool {
         self.0.get(method as usize).is_some_and(|pace| pace.exact_left == 0)
     }
 
-    /// A call was timed by itself.
+    /// Records a call that was timed individually.
     pub fn note_exact(&mut self, method: u32, took: Duration) {
         if self.0.len() <= method as usize {
             self.0.resize(method as usize + 1, UNKNOWN);
@@ -50,7 +50,7 @@ impl Paces {
         }
     }
 
-    /// Calls of the method were timed together, with this mean.
+    /// Records the mean of calls that were timed together.
     pub fn note_mean(&mut self, method: u32, mean: Duration) {
         if mean >= QUICK
             && let Some(pace) = self.0.get_mut(method as usize)
@@ -65,7 +65,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_method_is_quick_once_its_mean_says_so_and_no_longer_than_that() {
+    fn a_method_is_quick_while_its_mean_is_low() {
         let mut paces = Paces::new(1);
         for _ in 0..EXACT_CALLS {
             assert!(!paces.is_quick(3));

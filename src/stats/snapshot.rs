@@ -1,4 +1,4 @@
-//! The statistics of a server at one moment, added up over its reactors: what a page or a test reads.
+//! The statistics of a server at one moment, summed over its reactors, for pages and tests.
 
 use super::{CLOSE_REASONS, CallStats, HistogramSnapshot, MethodStats, ReactorStats, STAGES};
 use crate::status::Code;
@@ -6,31 +6,31 @@ use crate::status::Code;
 /// The statistics of a server at one moment.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
-    /// By reactor.
+    /// One entry per reactor.
     pub reactors: Vec<ReactorSnapshot>,
-    /// By method, in the order of registration.
+    /// One entry per method, in the order of registration.
     pub methods: Vec<MethodSnapshot>,
     /// The worker pools.
     pub workers: WorkersSnapshot,
-    /// Requests refused before a method was found for them: the code's name, and how many; without zeros.
+    /// Requests refused before a method was found for them: code name and count; no zeros.
     pub refused: Vec<(&'static str, u64)>,
-    /// Answers that found their connection closed.
+    /// Answers whose connection was already closed.
     pub dropped: u64,
     /// Work that ended after its call was answered.
     pub late: u64,
-    /// Deadlines that had passed at decode, at dequeue, and when the answer was to be encoded.
+    /// Calls whose deadline had passed at decode, at dequeue, and before the answer was encoded.
     pub deadlines: [u64; 3],
     /// Queued work dropped before it started.
     pub removed: u64,
     /// Cancel frames that named a call in flight.
     pub cancelled: u64,
-    /// Calls cancelled since the drain took too long.
+    /// Calls cancelled because the drain took too long.
     pub drain_cancelled: u64,
-    /// Requests refused since the work queue was full.
+    /// Requests refused because the work queue was full.
     pub queue_full: u64,
     /// Handlers that panicked.
     pub panics: u64,
-    /// The recording, where there is one.
+    /// The recording, if there is one.
     pub record: Option<RecordSnapshot>,
 }
 
@@ -41,34 +41,34 @@ pub struct RecordSnapshot {
     pub recorded: u64,
     /// Bytes of the file.
     pub bytes: u64,
-    /// Requests that were to be recorded and were not, since the writer did not keep up, or could not write any more.
+    /// Selected requests that are not in the file because the writer did not keep up or failed.
     pub dropped: u64,
-    /// Requests that were to be recorded when the file had grown as large as it may.
+    /// Selected requests that are not in the file because it had reached its maximum size.
     pub beyond: u64,
-    /// Of those in the file, how many are there without their body.
+    /// Requests in the file without their body.
     pub left_out: u64,
-    /// Why nothing more could be written, with the file's name.
+    /// Why writing failed, with the file's name.
     pub trouble: Option<String>,
 }
 
-/// One reactor.
+/// The statistics of one reactor.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ReactorSnapshot {
     /// Connections open now.
     pub connections: u64,
     /// Connections accepted or adopted so far.
     pub accepted: u64,
-    /// Connections refused by the limit.
+    /// Connections refused by `connections_max`.
     pub refused: u64,
     /// Times that accepting paused because no descriptor was free.
     pub accept_pauses: u64,
-    /// Connections closed so far: the reason, and how many; without zeros.
+    /// Connections closed so far: reason and count; no zeros.
     pub closed: Vec<(&'static str, u64)>,
     /// Turns of the loop.
     pub turns: u64,
-    /// Events handled; over `turns`, the events of a turn.
+    /// Events handled; divided by `turns`, the events per turn.
     pub events: u64,
-    /// Letters from other threads.
+    /// Messages from other threads.
     pub letters: u64,
     /// Reads from sockets.
     pub reads: u64,
@@ -82,50 +82,50 @@ pub struct ReactorSnapshot {
     pub pauses: u64,
     /// Naps that let calls gather.
     pub naps: u64,
-    /// Mean microseconds of a turn spent in each stage: its name, the time.
+    /// Mean microseconds of a turn in each stage: name and time.
     pub stages_us: Vec<(&'static str, f64)>,
-    /// How long a turn kept the loop from looking at its sockets, in microseconds.
+    /// Microseconds in which a turn kept the loop from polling its sockets.
     pub lag_us: HistogramSnapshot,
     /// The buffer pool.
     pub pool: PoolSnapshot,
 }
 
-/// A reactor's buffer pool.
+/// The statistics of a reactor's buffer pool.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct PoolSnapshot {
-    /// Buffers lent from stock.
+    /// Buffers lent from a free list.
     pub hits: u64,
-    /// Buffers that had to be made.
+    /// Buffers that had to be allocated.
     pub misses: u64,
-    /// Buffers lent and not home yet.
+    /// Buffers lent and not returned yet.
     pub outstanding: u64,
-    /// Bytes kept in stock.
+    /// Bytes in the free lists.
     pub retained_bytes: u64,
 }
 
-/// One method.
+/// The statistics of one method.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct MethodSnapshot {
     /// `Service.Method`.
     pub name: String,
     /// Calls answered, whatever the outcome, and one-way calls.
     pub calls: u64,
-    /// Answers by code: its name, and how many; without zeros.
+    /// Answers by code: name and count; no zeros.
     pub answers: Vec<(&'static str, u64)>,
-    /// Microseconds queued.
+    /// Microseconds in the queue.
     pub queue_us: HistogramSnapshot,
     /// Microseconds in the handler.
     pub handler_us: HistogramSnapshot,
 }
 
-/// The worker pools.
+/// The statistics of the worker pools.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WorkersSnapshot {
     /// Threads for CPU work.
     pub workers: usize,
-    /// Threads for blocking methods now.
+    /// Current threads for blocking methods.
     pub blocking_threads: usize,
-    /// The most that there were.
+    /// The highest number of these threads so far.
     pub blocking_threads_peak: usize,
     /// Requests queued now, for either pool.
     pub queued: usize,
@@ -139,7 +139,7 @@ fn by_name<'a>(
 }
 
 impl ReactorSnapshot {
-    /// The numbers of one reactor now.
+    /// Returns the current numbers of one reactor.
     pub fn of(stats: &ReactorStats) -> ReactorSnapshot {
         let mut lag_us = HistogramSnapshot::default();
         stats.lag_us.add_to(&mut lag_us);
@@ -173,7 +173,7 @@ impl ReactorSnapshot {
 }
 
 impl MethodSnapshot {
-    /// The numbers of one method, added up over the threads that counted them.
+    /// Returns the numbers of one method, summed over the threads that counted them.
     pub fn of<'a>(name: &str, parts: impl Iterator<Item = &'a MethodStats>) -> MethodSnapshot {
         let mut snapshot = MethodSnapshot { name: name.to_owned(), ..MethodSnapshot::default() };
         let mut answers = [0; Code::ALL.len()];
@@ -191,14 +191,14 @@ impl MethodSnapshot {
         snapshot
     }
 
-    /// Answers with that code.
+    /// Returns the number of answers with that code.
     pub fn answered(&self, code: Code) -> u64 {
         self.answers.iter().find(|(name, _)| *name == code.name()).map_or(0, |(_, count)| *count)
     }
 }
 
 impl Snapshot {
-    /// Adds what one reactor counted of its calls beside the methods.
+    /// Adds the counters of one reactor for calls of all methods.
     pub fn add_calls(&mut self, calls: &CallStats) {
         self.dropped += calls.dropped.value();
         self.late += calls.late.value();
@@ -219,17 +219,17 @@ impl Snapshot {
         }
     }
 
-    /// The method of that name.
+    /// Returns the method with that name.
     pub fn method(&self, name: &str) -> Option<&MethodSnapshot> {
         self.methods.iter().find(|method| method.name == name)
     }
 
-    /// Connections open now, on all reactors.
+    /// Returns the number of open connections, on all reactors.
     pub fn connections(&self) -> u64 {
         self.reactors.iter().map(|reactor| reactor.connections).sum()
     }
 
-    /// Connections closed for that reason, on all reactors.
+    /// Returns the number of connections closed for that reason, on all reactors.
     pub fn closed(&self, reason: &str) -> u64 {
         self.reactors
             .iter()

@@ -1,4 +1,4 @@
-//! HTTP as a test reads it: answers of a raw connection, and the real tools that ask.
+//! HTTP helpers of tests: answers of a raw connection, and external tools.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use super::{PATIENCE, Served};
 
-/// An answer, read by its Content-Length.
+/// An answer, delimited by its Content-Length.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Answer {
     pub status: u16,
@@ -16,7 +16,7 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// The value of the field of that name.
+    /// Returns the value of the field with that name.
     pub fn field(&self, name: &str) -> Option<&str> {
         self.head.lines().skip(1).find_map(|line| {
             let (field, value) = line.split_once(": ")?;
@@ -25,7 +25,7 @@ impl Answer {
     }
 }
 
-/// A connection that sends what it is told, byte for byte.
+/// A connection that sends the given bytes unchanged.
 pub struct Raw<S = TcpStream>(pub S);
 
 impl Raw {
@@ -46,7 +46,7 @@ impl<S: Read + Write> Raw<S> {
         self.0.write_all(bytes.as_ref()).expect("it reads");
     }
 
-    /// The next answer. `is_bodiless`: it answers a HEAD.
+    /// Returns the next answer. `is_bodiless`: it answers a HEAD.
     pub fn next(&mut self, is_bodiless: bool) -> Answer {
         let mut head = Vec::new();
         while !head.ends_with(b"\r\n\r\n") {
@@ -74,7 +74,7 @@ impl<S: Read + Write> Raw<S> {
     }
 }
 
-/// A POST of JSON, with these fields more, each with its CRLF.
+/// A POST of JSON with additional fields, each with its CRLF.
 pub fn post(path: &str, fields: &str, body: &str) -> String {
     let length = body.len();
     format!(
@@ -82,7 +82,7 @@ pub fn post(path: &str, fields: &str, body: &str) -> String {
     )
 }
 
-/// Whether a tool is there. Where `CI` is set it must be; elsewhere its test says that it is left out.
+/// Returns whether a tool is installed. With `CI` set it must be; otherwise the test prints that it is skipped.
 pub fn has_tool(program: &str, version: &str) -> bool {
     let found = Command::new(program).arg(version).output().is_ok();
     assert!(found || std::env::var_os("CI").is_none(), "{program} is not installed");
@@ -92,13 +92,13 @@ pub fn has_tool(program: &str, version: &str) -> bool {
     found
 }
 
-/// Runs curl; `-s` and a limit of time are there already.
+/// Runs curl, with `-s` and a time limit.
 pub fn curl(args: &[&str]) -> Output {
     let limit = Duration::as_secs(&PATIENCE).to_string();
     Command::new("curl").args(["-s", "-S", "--max-time", &limit]).args(args).output().expect("curl runs")
 }
 
-/// What curl printed.
+/// Returns curl's output.
 pub fn curled(args: &[&str]) -> String {
     let output = curl(args);
     assert!(output.status.success(), "{args:?}: {}", String::from_utf8_lossy(&output.stderr));

@@ -1,6 +1,7 @@
-//! The binary under test: run to its end, or served until it is told to stop.
+//! The binary under test: run to its end, or served until it is stopped.
 //!
-//! Nothing here waits for time to pass; every wait is for a line, a frame or an end, with a bound that fails.
+//! Nothing here waits for a fixed time; every wait is for a line, a frame or an end, with a bound that fails the
+//! test.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub mod http;
@@ -11,10 +12,10 @@ use std::sync::mpsc;
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
-/// Longer than anything here takes; whoever waits this long waits for nothing.
+/// Longer than any operation here takes; a wait of this length has failed.
 pub const PATIENCE: Duration = Duration::from_secs(60);
 
-/// The binary with these arguments, and nothing of ours in its environment.
+/// The binary with these arguments, and without `CORELOOP_` variables in its environment.
 pub fn coreloop(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_coreloop"));
     for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("CORELOOP_")) {
@@ -24,7 +25,7 @@ pub fn coreloop(args: &[&str]) -> Command {
     command
 }
 
-/// What a run to the end left behind.
+/// The result of a finished run.
 #[derive(Debug)]
 pub struct Ran {
     pub code: Option<i32>,
@@ -44,7 +45,7 @@ pub fn run(args: &[&str]) -> Ran {
     coreloop(args).output().expect("the binary runs").into()
 }
 
-/// Runs it with this on standard input.
+/// Runs the binary with this text on standard input.
 pub fn run_with_input(args: &[&str], input: &str) -> Ran {
     let command = &mut coreloop(args);
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -53,7 +54,7 @@ pub fn run_with_input(args: &[&str], input: &str) -> Ran {
     child.wait_with_output().expect("it ends").into()
 }
 
-/// A server in a process of its own; killed, if a test ends before it.
+/// A server in a separate process, killed if the test ends before it.
 pub struct Served {
     pub pid: u32,
     pub addresses: Vec<String>,
@@ -71,7 +72,7 @@ impl Served {
         Served::start_command(command, 1)
     }
 
-    /// Starts the command and waits until so many listeners are ready.
+    /// Starts the command and waits until this many listeners are ready.
     pub fn start_command(mut command: Command, listeners: usize) -> Served {
         let mut child =
             command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("the binary runs");
@@ -95,7 +96,7 @@ impl Served {
         Served { pid, addresses, ended, has_ended: false, stdout: Some(stdout), stderr: Some(stderr) }
     }
 
-    /// Where it listens first.
+    /// Returns the first address on which it listens.
     pub fn address(&self) -> &str {
         &self.addresses[0]
     }
@@ -115,9 +116,9 @@ impl Served {
         Ran { code: status.code(), stdout: text(self.stdout.take()), stderr: text(self.stderr.take()) }
     }
 
-    /// Asks it to stop and waits for its end.
+    /// Requests a stop and waits for the end.
     pub fn stop(self) -> Ran {
-        // One that has ended by itself cannot be signalled, and tells why when it is waited for.
+        // A server that has already ended cannot be signalled; `wait` reports the reason.
         let _ = Command::new("kill").args(["-s", "TERM", &self.pid.to_string()]).status();
         self.wait()
     }
@@ -132,7 +133,7 @@ impl Drop for Served {
 }
 
 impl Ran {
-    /// A number of the summary that a server prints at its end.
+    /// Returns a number of the summary that a server prints at its end.
     pub fn summary(&self, name: &str) -> u64 {
         let line = self.stderr.lines().find(|line| line.starts_with("coreloop: drained in "));
         let line = line.unwrap_or_else(|| panic!("there is no summary in {}", self.stderr));

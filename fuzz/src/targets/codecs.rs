@@ -1,4 +1,4 @@
-//! Bodies in every codec, and compressed ones.
+//! Targets for bodies in every codec, and for compressed bodies.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Debug;
@@ -10,7 +10,7 @@ use coreloop::codec::{self, Argument, Body, Bytes, Codec, Fixed, Raw};
 use serde::de::{DeserializeOwned, IgnoredAny};
 use serde::{Deserialize, Serialize};
 
-/// A user as the demo services have it.
+/// A user, as in the demo services.
 #[derive(Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 #[allow(missing_docs)]
@@ -24,7 +24,7 @@ pub struct User {
     pub scores: BTreeMap<String, f64>,
 }
 
-/// One of everything that serde knows.
+/// One field of each kind that serde has.
 #[derive(Debug, PartialEq, Serialize, Deserialize)]
 #[allow(missing_docs)]
 pub enum Everything {
@@ -34,7 +34,7 @@ pub enum Everything {
     Fields { maybe: Option<Box<Everything>>, letter: char, bytes: Bytes },
 }
 
-/// A value that decodes is written and read again without a change in its bytes.
+/// Asserts that a decoded value, encoded and decoded again, has the same bytes.
 fn stable<T: DeserializeOwned + Serialize + Debug + 'static>(codec: Codec, input: &[u8]) {
     let Ok(value) = codec::decode::<T>(codec, input) else { return };
     let (mut first, mut second) = (Vec::new(), Vec::new());
@@ -54,7 +54,7 @@ fn any_type(codec: Codec, input: &[u8]) {
     stable::<Bytes>(codec, input);
     stable::<f64>(codec, input);
     stable::<BTreeMap<String, Vec<Option<i32>>>>(codec, input);
-    // Counts that reserve nothing: lists of nothing, maps of nothing.
+    // Counts that must reserve nothing: lists of nothing, maps of nothing.
     let _ = codec::decode::<Vec<()>>(codec, input);
     let _ = codec::decode::<HashMap<u64, ()>>(codec, input);
     if codec.is_self_describing() {
@@ -65,22 +65,23 @@ fn any_type(codec: Codec, input: &[u8]) {
     }
 }
 
-/// JSON bodies.
+/// Decodes JSON bodies.
 pub fn codec_json(input: &[u8]) {
     any_type(Codec::Json, input);
 }
 
-/// Compact bodies.
+/// Decodes compact bodies.
 pub fn codec_compact(input: &[u8]) {
     any_type(Codec::Compact, input);
 }
 
-/// MessagePack bodies.
+/// Decodes MessagePack bodies.
 pub fn codec_messagepack(input: &[u8]) {
     any_type(Codec::MessagePack, input);
 }
 
-/// gob bodies, also as JSON without a type, and the same bytes as a stream of a connection, whole and byte by byte.
+/// Decodes gob bodies, also as JSON without a type, and the same bytes as a stream of a connection, whole and byte by
+/// byte.
 pub fn codec_gob(input: &[u8]) {
     any_type(Codec::Gob, input);
     shown(input);
@@ -92,15 +93,16 @@ pub fn codec_gob(input: &[u8]) {
     }
 }
 
-/// A body as JSON. It is not made into gob again: each new type would take one of the process's ids for good.
+/// Shows a body as JSON. It is not encoded as gob again: each new type would take one of the process's ids
+/// permanently.
 fn shown(body: &[u8]) {
     if let Ok(value) = decode_json(body) {
-        // What is shown is bounded by the bytes that it is shown of.
+        // The size of the output is bounded by the size of the input.
         assert!(value.to_string().len() <= (8 << 20) + 512 * body.len(), "{} bytes", body.len());
     }
 }
 
-/// The bodies in a stream of which more and more is there, and whether it broke.
+/// Returns the bodies in a stream that grows step by step, and the error that broke it, if any.
 fn taken(stream: &[u8], ends: impl Iterator<Item = usize>) -> (Vec<Vec<u8>>, Option<StreamError>) {
     let mut definitions = Definitions::new(DefinitionLimits::default());
     let (mut at, mut bodies, mut bytes_min) = (0, Vec::new(), 0);
@@ -127,7 +129,7 @@ fn taken(stream: &[u8], ends: impl Iterator<Item = usize>) -> (Vec<Vec<u8>>, Opt
     (bodies, None)
 }
 
-/// The article's example: 41 bytes.
+/// The example of the zerocopy article: 41 bytes.
 #[derive(
     zerocopy::FromBytes,
     zerocopy::KnownLayout,
@@ -139,11 +141,11 @@ fn taken(stream: &[u8], ends: impl Iterator<Item = usize>) -> (Vec<Vec<u8>>, Opt
 #[serde(from = "(u64, [u8; 32], u8)")]
 #[repr(C)]
 pub struct Person {
-    /// Number.
+    /// The number.
     pub id: zerocopy::little_endian::U64,
-    /// Name, padded.
+    /// The name, padded.
     pub name: [u8; 32],
-    /// Years.
+    /// The age in years.
     pub age: u8,
 }
 
@@ -153,7 +155,7 @@ impl From<(u64, [u8; 32], u8)> for Person {
     }
 }
 
-/// Fixed-layout and raw bodies lie where they came.
+/// Decodes fixed-layout and raw bodies, which are borrowed from the input.
 pub fn codec_fixed_raw(input: &[u8]) {
     match Fixed::<Person>::decode(Codec::Fixed, Body::Slice(input)) {
         Ok(person) => assert_eq!(zerocopy::IntoBytes::as_bytes(&*person), input),
@@ -167,7 +169,7 @@ pub fn codec_fixed_raw(input: &[u8]) {
     }
 }
 
-/// Compressed bodies: the output keeps to its limit, and compresses back.
+/// Decompresses bodies: the output stays within its limit, and compresses back.
 pub fn decompress(input: &[u8]) {
     const OUTPUT_MAX: usize = 1 << 20;
     let mut out = Vec::new();

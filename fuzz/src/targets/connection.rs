@@ -1,4 +1,4 @@
-//! Bytes through a connection, as a reactor would put them there.
+//! Passes bytes through a connection, as a reactor does.
 
 use std::time::Instant;
 
@@ -11,7 +11,7 @@ use coreloop::wire::Protocol;
 
 use super::BODY_MAX;
 
-/// Where the bytes of a message are.
+/// Returns the spans of a message.
 pub fn spans_of(message: &Message) -> Vec<Span> {
     match message {
         Message::Request(request) => {
@@ -22,7 +22,7 @@ pub fn spans_of(message: &Message) -> Vec<Span> {
     }
 }
 
-/// Limits that are reached soon.
+/// Returns limits that are reached soon.
 pub fn small_limits() -> Limits {
     Limits { frame_bytes_max: BODY_MAX, in_flight_max: 4, ..Limits::default() }
 }
@@ -30,8 +30,8 @@ pub fn small_limits() -> Limits {
 /// An answer: the id, the code, the body.
 pub type Answer = (u64, Code, Vec<u8>);
 
-/// Bytes through a connection, and `answer` to each message: memory stays within bounds, and comes home. Gives what
-/// was written, and whether the connection goes on.
+/// Passes bytes through a connection and calls `answer` for each message. Asserts that memory stays within bounds and
+/// is returned. Returns the written bytes, and whether the connection is still open.
 pub fn connection<'a, W>(
     wire: W,
     pieces: impl Iterator<Item = &'a [u8]>,
@@ -43,7 +43,7 @@ where
     connection_with(wire, pieces, |_| None, answer)
 }
 
-/// The same, for a protocol that has something ready for some messages.
+/// Does the same for a protocol that has prepared answers for some messages.
 pub fn connection_with<'a, W>(
     wire: W,
     pieces: impl Iterator<Item = &'a [u8]>,

@@ -1,4 +1,4 @@
-//! HTTP, at both ends.
+//! HTTP, on the server's and the client's side.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -18,9 +18,9 @@ use coreloop::wire::{
 use super::connection::spans_of;
 use super::{BODY_MAX, cut, pieces_of};
 
-/// The longest head that is taken.
+/// The longest accepted head.
 const HEAD_MAX: usize = 512;
-/// A word to go on depends on what was there already, so it is no part of the story.
+/// Whether `100 Continue` is sent depends on the bytes that have arrived, so it is not part of the comparison.
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
 struct Fuzzed;
@@ -49,29 +49,29 @@ impl MethodDirectory for Fuzzed {
     }
 }
 
-/// What one end has heard, and said to it.
+/// The messages that one side received, and the bytes that it sent.
 #[derive(Debug, Default, PartialEq)]
-struct HttpStory {
-    heard: Vec<(Message, Vec<u8>)>,
-    said: Vec<u8>,
+struct HttpTrace {
+    received: Vec<(Message, Vec<u8>)>,
+    sent: Vec<u8>,
     broken: Option<Broken>,
     has_ended: bool,
 }
 
-/// Tells the story of one end, answering as `answer` does; memory beside the bytes at hand stays within bounds.
-fn tell_it<'a, W: Protocol<Message = Message>>(
+/// Runs one side, answering with `answer`; asserts that memory other than the held bytes stays within bounds.
+fn trace<'a, W: Protocol<Message = Message>>(
     mut wire: W,
     pieces: impl Iterator<Item = &'a [u8]>,
     begin: impl Fn(&mut W, &mut Out<'_>),
     answer: impl Fn(&mut W, &Message, &[u8], &mut Out<'_>),
-) -> HttpStory {
+) -> HttpTrace {
     let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
-    let (mut story, mut held, mut bytes_min) = (HttpStory::default(), Vec::new(), 0);
+    let (mut trace_so_far, mut held, mut bytes_min) = (HttpTrace::default(), Vec::new(), 0);
     begin(&mut wire, &mut Out { queue: &mut queue, pool: &mut pool });
     queue.clear(&mut pool);
     for piece in pieces {
         held.extend_from_slice(piece);
-        while story.broken.is_none() && !story.has_ended && held.len() >= bytes_min {
+        while trace_so_far.broken.is_none() && !trace_so_far.has_ended && held.len() >= bytes_min {
             bytes_min = 0;
             match wire.decode(&held) {
                 Decoded::Message { mut message, consumed } => {
@@ -93,7 +93,7 @@ fn tell_it<'a, W: Protocol<Message = Message>>(
                         _ => {}
                     }
                     if !matches!(message, Message::Prepared { .. }) {
-                        story.heard.push((message, bytes));
+                        trace_so_far.received.push((message, bytes));
                     }
                     held.drain(..consumed);
                 }
@@ -105,26 +105,26 @@ fn tell_it<'a, W: Protocol<Message = Message>>(
                     assert!(needed > held.len() && needed <= (64 << 10) + 1);
                     bytes_min = needed;
                 }
-                Decoded::Broken(why) => story.broken = Some(why),
-                Decoded::End => story.has_ended = true,
+                Decoded::Broken(why) => trace_so_far.broken = Some(why),
+                Decoded::End => trace_so_far.has_ended = true,
             }
             assert!(wire.aside().len() <= 2 * HEAD_MAX + BODY_MAX + 256);
         }
         while let Some(first) = queue.first() {
             let len = first.len();
             if first != CONTINUE {
-                story.said.extend_from_slice(first);
+                trace_so_far.sent.extend_from_slice(first);
             }
             queue.written(&mut pool, len);
         }
-        while let Some(at) = story.said.windows(CONTINUE.len()).position(|window| window == CONTINUE) {
-            story.said.drain(at..at + CONTINUE.len());
+        while let Some(at) = trace_so_far.sent.windows(CONTINUE.len()).position(|window| window == CONTINUE) {
+            trace_so_far.sent.drain(at..at + CONTINUE.len());
         }
     }
-    story
+    trace_so_far
 }
 
-fn server_story<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
+fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
     let answer = |http: &mut Http, message: &Message, body: &[u8], out: &mut Out<'_>| match message {
         Message::Prepared { id } => http.encode(Outgoing::Prepared { id: *id }, out),
         Message::Request(Request { id, .. }) | Message::Refused(Refusal { id, .. }) => {
@@ -137,12 +137,12 @@ fn server_story<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a 
                 out,
             );
         }
-        other => panic!("a server heard {other:?}"),
+        other => panic!("a server received {other:?}"),
     };
-    tell_it(Http::server(side.clone()), pieces, |_, _| {}, answer)
+    trace(Http::server(side.clone()), pieces, |_, _| {}, answer)
 }
 
-fn client_story<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
+fn client_trace<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
     let begin = |client: &mut HttpClient, out: &mut Out<'_>| {
         for id in 0..4 {
             let (name, codec, compressed, schema, time_left_us) = ("A.B", 2, false, 0, 0);
@@ -165,26 +165,26 @@ fn client_story<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpStory {
             );
         }
     };
-    tell_it(HttpClient::new("a".to_owned(), BODY_MAX), pieces, begin, |_, _, _, _| {})
+    trace(HttpClient::new("a".to_owned(), BODY_MAX), pieces, begin, |_, _, _, _| {})
 }
 
-/// Bytes to a server's and a client's end of HTTP. The first byte counts cuts, as in [`super::frame`].
+/// Passes bytes to a server's and a client's side of HTTP. The first byte counts cuts, as in [`super::frame`].
 pub fn http(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let pieces = || pieces_of(stream, &cuts);
     let limits = Limits { frame_bytes_max: BODY_MAX, http_head_bytes_max: HEAD_MAX, ..Limits::default() };
     let cors_origins = vec!["http://a".to_owned()];
     let side = Arc::new(ServerContext { limits: limits.clone(), cors_origins, site: Box::new(Fuzzed) });
-    let whole = server_story(&side, [stream].into_iter());
-    assert_eq!(server_story(&side, pieces()), whole);
-    assert_eq!(server_story(&side, stream.chunks(1)), whole);
-    let whole = client_story([stream].into_iter());
-    assert_eq!(client_story(pieces()), whole);
-    assert_eq!(client_story(stream.chunks(1)), whole);
+    let whole = server_trace(&side, [stream].into_iter());
+    assert_eq!(server_trace(&side, pieces()), whole);
+    assert_eq!(server_trace(&side, stream.chunks(1)), whole);
+    let whole = client_trace([stream].into_iter());
+    assert_eq!(client_trace(pieces()), whole);
+    assert_eq!(client_trace(stream.chunks(1)), whole);
     through_a_connection(&limits, side, pieces());
 }
 
-/// Memory stays within bounds, and comes home.
+/// Passes bytes through a connection. Asserts that memory stays within bounds and is returned.
 fn through_a_connection<'a>(
     limits: &Limits,
     side: Arc<ServerContext>,

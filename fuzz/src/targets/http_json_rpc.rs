@@ -12,8 +12,9 @@ use super::connection::{connection_with, small_limits};
 use super::rpc::{EchoSite, echo};
 use super::{cut, pieces_of};
 
-/// A body of JSON-RPC, in one request with a length and in one with a chunk for each piece. The first byte counts cuts, as
-/// in [`super::frame`]. Each request has one response, which is the same however the body comes, and is JSON or empty.
+/// Passes a JSON-RPC body in one request with a length and in one with a chunk for each piece. The first byte counts
+/// cuts, as in [`super::frame`]. Each request has one response, which is JSON or empty, and is the same for both
+/// forms of the body.
 pub fn http_json_rpc(input: &[u8]) {
     let Some((body, cuts)) = cut(input) else { return };
     let limits = Limits { http_head_bytes_max: 64 << 10, ..small_limits() };

@@ -1,7 +1,7 @@
-//! The fuzz targets: each takes any bytes and must neither panic, nor hold much more memory than it was given, nor
-//! say something else when the same bytes come in other pieces.
+//! The fuzz targets: each takes any bytes and must neither panic, nor hold much more memory than its input has, nor
+//! behave differently when the same bytes arrive in other pieces.
 //!
-//! Nothing here knows the fuzzer, so that the kept corpus is run by a plain test, too.
+//! Nothing here depends on the fuzzer, so that a plain test can run the stored corpus, too.
 
 mod codecs;
 mod connection;
@@ -18,10 +18,10 @@ pub use http_json_rpc::http_json_rpc;
 pub use native::{frame, metadata, sniff};
 pub use rpc::{connect, jsonrpc, netrpc};
 
-/// A target: its name, and what it does with its input.
+/// A target: its name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
-/// Every target.
+/// All targets.
 pub const TARGETS: [Target; 14] = [
     ("frame", frame),
     ("metadata", metadata),
@@ -39,10 +39,10 @@ pub const TARGETS: [Target; 14] = [
     ("http_json_rpc", http_json_rpc),
 ];
 
-/// The largest body that the targets of protocols take: small, so that the fuzzer finds both sides of the limit.
+/// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.
 pub const BODY_MAX: usize = 256;
 
-/// The first byte counts cuts, each of two bytes; then the stream. Gives the stream, and where it is cut.
+/// Splits the input: the first byte counts cuts, each of two bytes; then the stream. Returns the stream and its cuts.
 fn cut(input: &[u8]) -> Option<(&[u8], Vec<usize>)> {
     let (cuts, rest) = input.split_first()?;
     let (cuts, stream) = rest.split_at_checked(2 * (*cuts as usize % 8))?;

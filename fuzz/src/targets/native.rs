@@ -9,10 +9,10 @@ use coreloop::wire::{Broken, Decoded, Native, Protocol, ProtocolSet, ServerConte
 use super::connection::{connection, small_limits, spans_of};
 use super::{BODY_MAX, cut, pieces_of};
 
-/// What a decoder said of a stream: each message with the bytes that its spans meant.
+/// The result of decoding a stream: each message with the bytes of its spans.
 #[derive(Debug, Default, PartialEq)]
 struct Story {
-    heard: Vec<(Message, Vec<u8>)>,
+    received: Vec<(Message, Vec<u8>)>,
     broken: Option<Broken>,
     left: usize,
 }
@@ -28,7 +28,7 @@ fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Stor
                     let bytes =
                         spans_of(&message).into_iter().flat_map(|span| &held[..consumed][span.range()]);
                     let bytes = bytes.copied().collect();
-                    story.heard.push((message, bytes));
+                    story.received.push((message, bytes));
                     held.drain(..consumed);
                 }
                 Decoded::Skip { consumed } => {
@@ -48,7 +48,7 @@ fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Stor
     story
 }
 
-/// Bytes to a server's and a client's end.
+/// Passes bytes to a server's and a client's side.
 pub fn frame(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let pieces = || pieces_of(stream, &cuts);
@@ -61,12 +61,12 @@ pub fn frame(input: &[u8]) {
     connection(ServerProtocol::undecided(ProtocolSet::SERVED, side), pieces(), |_| None);
 }
 
-/// Metadata that pass the check read the same when they are written again.
+/// Asserts that metadata that pass the check are the same when they are written and read again.
 pub fn metadata(input: &[u8]) {
     let Ok(metadata) = Metadata::check(input) else { return };
     let mut again = MetadataBuf::new();
     for (key, value) in metadata.iter() {
-        // Only more than a frame can hold does not fit.
+        // The only possible error is that they exceed a frame.
         if again.push(key, value).is_err() {
             assert!(input.len() > 65_528);
             return;
@@ -77,7 +77,7 @@ pub fn metadata(input: &[u8]) {
     assert!(again.iter().eq(metadata.iter()));
 }
 
-/// Once the first bytes have told the protocol, more of them tell nothing else.
+/// Asserts that the protocol, once recognised from the first bytes, does not change with more bytes.
 pub fn sniff(input: &[u8]) {
     let mut decided = None;
     for len in 0..=input.len().min(128) {

@@ -1,4 +1,4 @@
-//! The protocols of Go's net/rpc, JSON-RPC and gob, at both ends.
+//! The protocols of Go's net/rpc, JSON-RPC and gob, on the server's and the client's side.
 
 use std::cell::RefCell;
 use std::sync::Arc;
@@ -17,7 +17,7 @@ use serde::de::IgnoredAny;
 use super::connection::{Answer, connection, small_limits};
 use super::{BODY_MAX, cut, pieces_of};
 
-/// A site with one method.
+/// A method directory with one method.
 pub(super) struct EchoSite;
 
 impl MethodDirectory for EchoSite {
@@ -39,7 +39,7 @@ impl MethodDirectory for EchoSite {
     }
 }
 
-/// Answers as a method that gives back its argument.
+/// Answers like a method that returns its argument.
 pub(super) fn echo((message, body): (Message, Vec<u8>)) -> Option<Answer> {
     match message {
         Message::Request(request) => (!request.one_way).then_some((request.id, Code::Ok, body)),
@@ -50,26 +50,26 @@ pub(super) fn echo((message, body): (Message, Vec<u8>)) -> Option<Answer> {
     }
 }
 
-/// What a client's end hears of a stream is the same however it is cut.
-fn client_hears<W>(client: impl Fn() -> W, stream: &[u8])
+/// Asserts that a client decodes the same replies from a stream however it is cut.
+fn check_client<W>(client: impl Fn() -> W, stream: &[u8])
 where
     W: for<'b> Protocol<Message = Message, Outgoing<'b> = Outgoing<'b>>,
 {
-    let heard = |pieces: &mut dyn Iterator<Item = &[u8]>| {
-        let heard = RefCell::new(Vec::new());
-        let (_, goes_on) = connection(client(), pieces, |(message, body)| {
+    let received = |pieces: &mut dyn Iterator<Item = &[u8]>| {
+        let received = RefCell::new(Vec::new());
+        let (_, is_open) = connection(client(), pieces, |(message, body)| {
             let Message::Reply(reply) = message else { unreachable!("{message:?} is not for a client") };
-            heard.borrow_mut().push((reply.id, reply.status, body));
+            received.borrow_mut().push((reply.id, reply.status, body));
             None
         });
-        (heard.into_inner(), goes_on)
+        (received.into_inner(), is_open)
     };
-    let whole = heard(&mut [stream].into_iter());
-    assert_eq!(heard(&mut stream.chunks(1)), whole);
-    assert_eq!(heard(&mut stream.chunks(7)), whole);
+    let whole = received(&mut [stream].into_iter());
+    assert_eq!(received(&mut stream.chunks(1)), whole);
+    assert_eq!(received(&mut stream.chunks(7)), whole);
 }
 
-/// JSON-RPC, to both ends; what the server answers is JSON, and its client understands it.
+/// Passes JSON-RPC to both sides; the server's answers must be JSON, and its client must be able to decode them.
 pub fn jsonrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
@@ -79,17 +79,17 @@ pub fn jsonrpc(input: &[u8]) {
     let whole = connection(server(), [stream].into_iter(), echo);
     assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
     assert_eq!(connection(server(), stream.chunks(1), echo), whole);
-    // Two bytes of an array can be answered by an error of some hundred, and an id that is echoed twice its length.
+    // Two bytes of an array can be answered by an error of some hundred, and an id is echoed at twice its length.
     assert!(whole.0.len() <= 160 * stream.len() + 1024, "{} for {}", whole.0.len(), stream.len());
     for line in whole.0.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
         codec::decode::<IgnoredAny>(Codec::Json, line).unwrap_or_else(|error| {
             panic!("{} is not JSON: {error}", line.escape_ascii());
         });
     }
-    [stream, &whole.0].into_iter().for_each(|stream| client_hears(|| JsonRpcClient::new(BODY_MAX), stream));
+    [stream, &whole.0].into_iter().for_each(|stream| check_client(|| JsonRpcClient::new(BODY_MAX), stream));
 }
 
-/// Go's net/rpc, to both ends. A type may be defined in 64 bytes at most.
+/// Passes Go's net/rpc to both sides. A type definition has at most 64 bytes.
 pub fn netrpc(input: &[u8]) {
     let Some((stream, cuts)) = cut(input) else { return };
     let server = || {
@@ -99,17 +99,19 @@ pub fn netrpc(input: &[u8]) {
     let whole = connection(server(), [stream].into_iter(), echo);
     assert_eq!(connection(server(), pieces_of(stream, &cuts), echo), whole);
     assert_eq!(connection(server(), stream.chunks(1), echo), whole);
-    // A call of four bytes can be echoed with the definitions of all types that it may hold, and with an error of its
-    // own for each.
+    // A call of four bytes can be echoed with the definitions of all types that it may hold, and with a separate
+    // error for each.
     assert!(whole.0.len() <= (16 * 64 + 160) * stream.len() + 1024, "{} for {}", whole.0.len(), stream.len());
-    [stream, &whole.0].into_iter().for_each(|stream| client_hears(|| NetRpcClient::new(BODY_MAX), stream));
+    [stream, &whole.0].into_iter().for_each(|stream| check_client(|| NetRpcClient::new(BODY_MAX), stream));
 }
 
-/// The answer to CONNECT. More of it never changes what some of it has told, and no end means no end of reading.
+/// Parses the answer to CONNECT. More bytes never change a result, and an answer without an end is not read without
+/// limit.
 pub fn connect(input: &[u8]) {
-    /// What must not depend on how much has come: of what is no HTTP as much is told as there is.
-    fn kind(told: ConnectReply) -> ConnectReply {
-        match told {
+    /// The part of the result that must not depend on the number of bytes: the text of an error includes what has
+    /// arrived.
+    fn kind(result: ConnectReply) -> ConnectReply {
+        match result {
             ConnectReply::No(ConnectError::NotHttp { .. }) => {
                 ConnectReply::No(ConnectError::NotHttp { begins: String::new() })
             }
@@ -117,20 +119,21 @@ pub fn connect(input: &[u8]) {
         }
     }
     let mut decided = None;
-    // Every length where something is decided as a rule; further on each look reads all of it again.
+    // Every length in the range where results are usually decided; beyond it only some, as each attempt parses from
+    // the start.
     let near = 0..=input.len().min(96);
     let far = (97..=input.len()).step_by(59).chain([input.len()]);
     for len in near.chain(far) {
-        let told = kind(granted(&input[..len]));
-        match (&told, &decided) {
+        let result = kind(granted(&input[..len]));
+        match (&result, &decided) {
             (ConnectReply::NeedMore, None) => assert!(len < ANSWER_BYTES_MAX),
             (ConnectReply::Yes { bytes }, None) => assert!(*bytes <= len && input[..*bytes].ends_with(b"\n")),
             (_, None) => {}
-            (_, Some(before)) => assert_eq!(&told, before),
+            (_, Some(before)) => assert_eq!(&result, before),
         }
-        decided = decided.or((told != ConnectReply::NeedMore).then_some(told));
+        decided = decided.or((result != ConnectReply::NeedMore).then_some(result));
     }
     if let Some(ConnectReply::No(why)) = decided {
-        assert!(why.to_string().len() <= 1024, "a peer's words are told in part");
+        assert!(why.to_string().len() <= 1024, "the peer's text must be truncated");
     }
 }
