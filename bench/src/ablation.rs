@@ -1,9 +1,9 @@
-//! Where the factor comes from: the same calls to the same server, with one thing taken away at a time, in interleaved
-//! rounds.
+//! Measures what each part of the server contributes: the same calls go to the same server with one feature disabled
+//! at a time, in interleaved rounds.
 //!
-//! `sets` has what is taken away, `serve` is the server that is measured (this program, started again), `report` and
-//! `picture` show the figures. `flames` looks into the server with perf. The server has the first allowed core, the load
-//! generator the last.
+//! `sets` lists what is disabled, `serve` is the measured server (this program, started again), `report` and
+//! `picture` show the figures. `flames` profiles the server with perf. The server runs on the first allowed core, the
+//! load generator on the last.
 
 pub mod allocations;
 pub mod flames;
@@ -31,14 +31,14 @@ use report::Row;
 use serve::Counts;
 use sets::{ALWAYS, Group, SETS, Set, Variant};
 
-/// A count over fewer calls says nothing of one.
+/// The minimum number of calls for a per-call count; fewer calls make the quotient meaningless.
 const CALLS_MIN: u64 = 1000;
 const ATTEMPTS: u32 = 5;
 
-/// What to take away, and how thoroughly to measure it.
+/// What to disable, and how thoroughly to measure it.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Sets: protocols, pool, batching, steps. Without any: all.
+    /// Sets: protocols, pool, batching, steps. Default: all.
     #[arg(value_name = "SET", value_parser = set)]
     sets: Vec<String>,
     /// Rounds; the figures are medians over them.
@@ -47,19 +47,19 @@ pub struct Options {
     /// Length of each measured window, in seconds.
     #[arg(long, default_value_t = 0.7)]
     seconds: f64,
-    /// Length of the run-up before it, in seconds.
+    /// Length of the warm-up before it, in seconds.
     #[arg(long, default_value_t = 0.2)]
     warmup: f64,
-    /// Leave out the runs that count system calls, with strace.
+    /// Skip the runs that count system calls with strace.
     #[arg(long)]
     no_strace: bool,
     /// Write the pictures into this folder.
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
-    /// Write every figure, the machine and the command to this file.
+    /// Write all figures, the machine and the command to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// No progress.
+    /// Show no progress.
     #[arg(long)]
     quiet: bool,
 }
@@ -82,17 +82,17 @@ struct Run {
     p50_us: f64,
     cpu_us_per_call: f64,
     client_us_per_call: f64,
-    /// Cores that the server kept busy; below 1 it was the client that set the pace.
+    /// Cores that the server kept busy; below 1 the client was the bottleneck.
     cores_used: f64,
     remarks: Vec<String>,
 }
 
-/// What a run of its own has counted.
+/// Counts from a separate run.
 #[derive(Clone, Copy, Debug, Default, Serialize)]
 struct Counted {
     allocations_per_call: f64,
     allocations_per_s: f64,
-    /// Nothing where they were not counted.
+    /// `None` if they were not counted.
     syscalls_per_call: Option<f64>,
 }
 
@@ -107,7 +107,7 @@ struct Record {
     runs: Vec<Run>,
 }
 
-/// Measures, prints Markdown, draws.
+/// Measures, prints Markdown, and draws the pictures.
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = Bench::new(options.quiet)?;
     let wanted = |set: &&Set| options.sets.is_empty() || options.sets.iter().any(|name| name == set.name);
@@ -151,7 +151,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     Ok(())
 }
 
-/// Where servers and load come from.
+/// Starts the servers and the load.
 struct Bench {
     own: PathBuf,
     server_core: usize,
@@ -205,12 +205,12 @@ impl Bench {
         let outcome = ask.run(&mut |live| line.show(live))?;
         match outcome.total.errors + outcome.total.unanswered {
             0 => Ok(outcome),
-            // A figure of calls that failed would be one of something else.
+            // CPU time divided by failed calls is not the cost of a call.
             errors => Err(format!("{}, {}: {errors} calls failed", group.name, variant.name)),
         }
     }
 
-    /// One window on a server of its own; nothing if it went by without an answer.
+    /// Measures one window on a fresh server. Returns `None` if no call was answered.
     fn measure(
         &self,
         group: &Group,
@@ -241,7 +241,7 @@ impl Bench {
         Ok(runs)
     }
 
-    /// Counting costs what is counted, so it has servers of its own.
+    /// Counts on separate servers, because counting adds to the cost that `measure` reads.
     fn count(&self, group: &Group, variant: &Variant, options: &Options) -> Result<Counted, String> {
         let (allocations_per_call, allocations_per_s) =
             persist(|| self.count_allocations(group, variant, options))?;
@@ -252,7 +252,7 @@ impl Bench {
         Ok(Counted { allocations_per_call, allocations_per_s, syscalls_per_call })
     }
 
-    /// By call and by second; nothing if there were too few calls to tell.
+    /// Returns allocations per call and per second, or `None` if there were too few calls.
     fn count_allocations(
         &self,
         group: &Group,
@@ -262,12 +262,12 @@ impl Bench {
         let seconds = options.seconds.clamp(0.3, 0.5);
         let server = self.start(variant.settings, true)?;
         let address = server.address.to_string();
-        // The first question makes what all further ones use; the next two tell what a question costs.
+        // The first `Counts.Read` sets up state that later reads reuse; the next two show what one read allocates.
         let [_, earlier, later] = [Counts::read(&address)?, Counts::read(&address)?, Counts::read(&address)?];
         let asking = later.allocations - earlier.allocations;
         let (loaded, stretch) = thread::scope(|scope| {
             let load = scope.spawn(|| self.load(group, variant, &server, options.warmup, seconds));
-            // Both ends lie within the load, whose connections stand by then.
+            // Both readings fall within the load, after its connections are open.
             thread::sleep(Duration::from_secs_f64(options.warmup + 0.2 * seconds));
             let first = Counts::read(&address);
             thread::sleep(Duration::from_secs_f64(0.5 * seconds));
@@ -278,7 +278,8 @@ impl Bench {
         stretch
     }
 
-    /// By call. The whole run counts, from before the first connection: strace's own start is not in it.
+    /// Returns system calls per call. The whole run counts, from before the first connection, so strace's own start
+    /// is not included.
     fn count_syscalls(
         &self,
         group: &Group,
@@ -294,7 +295,7 @@ impl Bench {
     }
 }
 
-/// Tries again where a short window on a busy machine went by with too little in it.
+/// Retries when a short window on a busy machine contains too few calls.
 fn persist<T>(mut attempt: impl FnMut() -> Result<Option<T>, String>) -> Result<T, String> {
     for _ in 0..ATTEMPTS {
         if let Some(found) = attempt()? {
@@ -334,7 +335,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn unknown_set_is_told_with_the_known_ones() {
+    fn an_unknown_set_is_an_error_that_lists_the_known_ones() {
         assert!(set("pool").is_ok());
         assert!(set("colour").expect_err("no such").contains("batching"));
     }

@@ -1,6 +1,6 @@
-//! Base64 (RFC 4648 section 4), read: padded, without white space. What writes it is the server's recorder.
+//! Base64 decoder (RFC 4648 section 4): padded, without white space. The server's recorder writes this form.
 
-/// The bytes; `None` if it is none.
+/// Decodes the text; `None` if it is not valid Base64.
 pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
     let (groups, []) = text.as_chunks::<4>() else { return None };
     let mut out = Vec::with_capacity(groups.len() * 3);
@@ -16,7 +16,7 @@ pub fn decode(text: &[u8]) -> Option<Vec<u8>> {
         }
         number <<= 6 * padding;
         let bytes = number.to_be_bytes();
-        // Bits behind the last byte are zero: there is one way to write each.
+        // Bits behind the last byte must be zero: each value has exactly one encoding.
         if bytes[4 - padding..].iter().any(|rest| *rest != 0) {
             return None;
         }

@@ -1,8 +1,8 @@
-//! Coreloop and its peers, one after the other on this machine, in interleaved rounds: `loadgen compare`.
+//! Measures coreloop and its peers, one after the other on this machine, in interleaved rounds: `loadgen compare`.
 //!
-//! `subject` has who can be measured, `peer` what a peer says of itself, `prepare` who is fit. `run` goes through the
-//! sections (`capacity`, `tails`, `memory`, `kernel`, `wrk`, `article`, `mix`), which measure through `ground` and `load`
-//! and fill the `record`; `text`, `markdown` and the page show it. bench/README.md says how to read it.
+//! `subject` lists the servers, `peer` parses a peer's description, `prepare` checks which can run. `run` executes
+//! the sections (`capacity`, `tails`, `memory`, `kernel`, `wrk`, `article`, `mix`), which measure through `ground`
+//! and `load` and fill the `record`; `text`, `markdown` and the page show it. bench/README.md explains the results.
 
 mod article;
 mod capacity;
@@ -43,7 +43,7 @@ use ground::Ground;
 use record::{FORMAT, Record, Settings, State};
 use subject::{Found, Subject};
 
-/// Loads of the small call, if none are named.
+/// Default loads of the small call.
 const LOADS: [Load; 4] = [
     Load { connections: 1, depth: 1 },
     Load { connections: 64, depth: 1 },
@@ -52,20 +52,21 @@ const LOADS: [Load; 4] = [
 ];
 const LOADS_QUICK: [Load; 2] = [LOADS[1], LOADS[2]];
 
-/// Which servers are compared, in what, and how thoroughly. By default everything but the article: more than an hour.
-/// --quick is a smoke run of a minute or two. No file is written unless --record, --json, --report or --markdown names one.
+/// Which servers are compared, in which sections, and how thoroughly. By default all sections but the article: more
+/// than an hour. --quick is a smoke run of a minute or two. No file is written unless --record, --json, --report or
+/// --markdown names one.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Only the servers whose name begins with one of these: coreloop, go-, gin …
+    /// Measure only the servers whose name begins with one of these: coreloop, go-, gin …
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub only: Vec<String>,
-    /// Not the servers whose name begins with one of these.
+    /// Skip the servers whose name begins with one of these.
     #[arg(long, value_delimiter = ',', value_name = "NAMES")]
     pub skip: Vec<String>,
     /// The sections to measure.
     #[arg(long, value_enum, value_delimiter = ',', value_name = "SECTIONS")]
     pub sections: Vec<Section>,
-    /// Also measure as the article did: wrk with 12 threads and 400 connections.
+    /// Also repeat the article's measurement: wrk with 12 threads and 400 connections.
     #[arg(long)]
     pub article: bool,
     /// Length of each of the article's runs, in seconds.
@@ -74,8 +75,8 @@ pub struct Options {
     /// Also run the closed loops with server and client on the same two cores.
     #[arg(long)]
     pub shared: bool,
-    /// Number of rounds, each in the reverse order of the one before; figures are medians over them. Default 3, with
-    /// --quick 1.
+    /// Number of rounds, each in the reverse order of the previous one; figures are medians over them. Default 3,
+    /// with --quick 1.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100))]
     pub rounds: Option<u32>,
     /// Length of each measured window, in seconds. Default 2, with --quick 0.5.
@@ -88,7 +89,7 @@ pub struct Options {
     #[arg(long, value_delimiter = ',')]
     pub loads: Vec<Load>,
     /// Rate of the small calls in the section mix. At much lower rates the cores of a virtual machine sleep between
-    /// calls, and the time to wake them is what is measured.
+    /// calls, and the wake-up time dominates the result.
     #[arg(long, value_parser = units::rate, default_value = "40k")]
     pub mix_rate: f64,
     /// A smoke run: few sections, short windows, one round.
@@ -97,10 +98,10 @@ pub struct Options {
     /// The folder of the peers. Default: bench/peers of the repository.
     #[arg(long, value_name = "DIR")]
     pub peers: Option<PathBuf>,
-    /// Coreloop's program. Default: it is built.
+    /// Coreloop's program. Default: build it.
     #[arg(long, value_name = "FILE")]
     pub coreloop: Option<PathBuf>,
-    /// Write record, page and picture into this folder, named by the date.
+    /// Write record, page and picture into this folder, with the date as file name.
     #[arg(long, value_name = "DIR", conflicts_with_all = ["json", "report"])]
     pub record: Option<PathBuf>,
     /// Write the record to this file, as JSON. It is rewritten after each section.
@@ -125,17 +126,17 @@ pub struct Options {
 pub enum Section {
     /// Closed loops: CPU time per call, rate, latency.
     Capacity,
-    /// Open loops at shares of each one's capacity.
+    /// Open loops at shares of each server's capacity.
     Tails,
-    /// Idle, per idle connection, and at most.
+    /// Memory at start, per idle connection, and at the peak.
     Memory,
     /// System calls per call.
     Syscalls,
     /// HTTP under wrk.
     Wrk,
-    /// As the article measured.
+    /// The article's measurement.
     Article,
-    /// Quick calls with slow ones among them, small ones beside large ones.
+    /// Fast calls mixed with slow ones, small calls beside large ones.
     Mix,
 }
 
@@ -192,7 +193,7 @@ impl Options {
     }
 }
 
-/// Compares, shows how it goes, and writes what it finds.
+/// Runs the comparison, shows its progress, and writes the results.
 pub fn run(options: &Options) -> Result<Ending, String> {
     if let Some(record) = &options.from {
         let files = keep::Files::again(record, options.markdown.as_deref())?;
@@ -281,17 +282,17 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     run::Comparison::new(options, ground, record, files).run(wanted)
 }
 
-/// The first one ends the comparison, a second one the process and all that it has started.
+/// Handles a signal: the first ends the comparison, the second the process and all its children.
 fn on_signal(stop: &AtomicBool) {
     if stop.swap(true, Ordering::Relaxed) {
         process::end_all();
-        // SAFETY: no pointers; nothing of this process is wanted any more.
+        // SAFETY: no pointers; this process does nothing after the call.
         unsafe { libc::_exit(130) };
     }
     console::note("\nstopping: what was measured is kept; a second signal ends the program at once");
 }
 
-/// Who is to take part: coreloop first, then the peers by name.
+/// Returns the requested subjects: coreloop first, then the peers by name.
 fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
     let folder = options.peers.clone().unwrap_or_else(peers_here);
     let peers = subject::peers(&folder)?;
@@ -317,7 +318,7 @@ fn wanted(options: &Options, own: &Path) -> Result<Vec<Found>, String> {
     if wanted.is_empty() { Err("--only and --skip leave no server".into()) } else { Ok(wanted) }
 }
 
-/// The repository's root: cargo says where this crate is, or it is the current folder.
+/// Returns the repository's root: from the location of this crate if cargo provides it, otherwise the current folder.
 fn workspace() -> Option<PathBuf> {
     let by_cargo = env::var_os("CARGO_MANIFEST_DIR").map(PathBuf::from);
     let by_cargo = by_cargo.as_deref().and_then(Path::parent).map(Path::to_path_buf);

@@ -1,4 +1,5 @@
-//! Text for standard output and standard error. A reader that closes its pipe early ends neither a run nor its files.
+//! Text for standard output and standard error. A reader that closes its pipe early ends neither the run nor the
+//! writing of files.
 
 use std::io::{self, ErrorKind, Write};
 
@@ -13,7 +14,7 @@ pub fn out(text: &str) -> Result<(), String> {
     }
 }
 
-/// Writes a line to standard error. Failures are ignored: nowhere is left to report them.
+/// Writes a line to standard error. Failures are ignored, because there is no other place to report them.
 pub fn note(line: &str) {
     let _ = writeln!(io::stderr().lock(), "{line}");
 }

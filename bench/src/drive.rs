@@ -1,8 +1,8 @@
-//! The bare closed-loop client: one thread, one epoll, so many calls in flight on each connection.
+//! The bare closed-loop client: one thread, one epoll, a fixed number of calls in flight on each connection.
 //!
-//! Every reply is checked; the requests that the replies of one read make due leave in one write. It is for the
-//! floors and for comparisons with them: it has no rates and no reports. `--by` has the same calls made by the library's
-//! clients, or by the load generator, which are measured in the same way.
+//! Every reply is checked. All requests that follow from the replies of one read leave in one write. The client
+//! serves the floors and comparisons with them: it has no rates and no reports. With `--by`, the library's clients or
+//! the load generator make the same calls and are measured in the same way.
 
 mod blocking;
 mod generator;
@@ -21,21 +21,21 @@ use crate::request::{Expect, Request, from_hex};
 use link::Link;
 use window::{Phase, Window};
 
-/// What to call, how often at once, and for how long.
+/// Which calls to make, how many at once, and for how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The server.
+    /// Address of the server.
     pub address: SocketAddr,
-    /// Connections.
+    /// Number of connections.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: u32,
-    /// Calls in flight on each.
+    /// Calls in flight on each connection.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=65_536))]
     pub depth: u32,
     /// Length of the measured window.
     #[arg(long, default_value_t = 3.0, value_parser = seconds)]
     pub seconds: f64,
-    /// Length of the run-up before it.
+    /// Length of the warm-up before it.
     #[arg(long, default_value_t = 0.5, value_parser = seconds)]
     pub warmup: f64,
     /// Full name of the method.
@@ -44,41 +44,41 @@ pub struct Options {
     /// The body's codec: raw, fixed, json, gob, compact, messagepack or protobuf.
     #[arg(long, default_value = "fixed")]
     pub codec: String,
-    /// The body, as text (of whatever codec).
+    /// The body, as text (in the given codec).
     #[arg(long, conflicts_with = "body_hex")]
     pub json: Option<String>,
     /// The body, in hexadecimal.
     #[arg(long, value_parser = hex)]
     pub body_hex: Option<Hex>,
-    /// What replies must be: `sum`, `any` or hexadecimal bytes. Default: what the method is known to answer.
+    /// Expected replies: `sum`, `any` or hexadecimal bytes. Default: the known answer of the method.
     #[arg(long, value_parser = expect)]
     pub expect: Option<Expect>,
-    /// Poll without sleeping: the client's own wake-ups leave the latency.
+    /// Poll without sleeping, so that latency does not include the client's own wake-ups.
     #[arg(long)]
     pub spin: bool,
     /// One connection, one call at a time, plain blocking write and read: the direct client's floor.
     #[arg(long, conflicts_with = "spin")]
     pub blocking: bool,
-    /// Who makes the calls. All but the bare client make `Arith.AddFixed`.
+    /// The client that makes the calls. All but the bare client call `Arith.AddFixed`.
     #[arg(long, value_enum, default_value = "bare", conflicts_with_all = ["spin", "blocking"])]
     pub by: By,
-    /// Begin when standard input ends: what is to watch this process can be attached before.
+    /// Begin when standard input ends, so that a tracer can be attached to this process first.
     #[arg(long)]
     pub hold: bool,
-    /// Also read the CPU time of this process at the window's ends.
+    /// Also read the CPU time of this process at both ends of the window.
     #[arg(long, value_name = "PID")]
     pub watch: Option<u32>,
 }
 
-/// A client of which the cost is to be known.
+/// A client whose cost is measured.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum By {
-    /// The one of this program.
+    /// The bare client of this program.
     Bare,
     /// The library's direct client, on one connection, one call at a time.
     Direct,
-    /// The library's shared client, on one connection: --connections is the threads that call, --depth the calls that
-    /// each keeps in flight.
+    /// The library's shared client, on one connection: --connections is the number of calling threads, --depth the
+    /// calls that each keeps in flight.
     Shared,
     /// The load generator, in a closed loop.
     Loadgen,
@@ -105,52 +105,52 @@ fn seconds(text: &str) -> Result<f64, String> {
     if (0.0..=86_400.0).contains(&seconds) { Ok(seconds) } else { Err("between 0 and 86400".into()) }
 }
 
-/// What a run measured; printed as one line of JSON.
+/// The results of a run, printed as one line of JSON.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Outcome {
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each.
+    /// Calls in flight on each connection.
     pub depth: u32,
     /// Replies within the window.
     pub calls: u64,
-    /// Length of the window, as it came out.
+    /// Measured length of the window, in seconds.
     pub seconds: f64,
-    /// Their quotient.
+    /// `calls` divided by `seconds`.
     pub calls_per_s: f64,
     /// Median latency within the window; the other quantiles likewise.
     pub p50_us: f64,
-    /// 99 of 100 calls were not slower.
+    /// 99th percentile of the latency.
     pub p99_us: f64,
-    /// 999 of 1000 calls were not slower.
+    /// 99.9th percentile of the latency.
     pub p999_us: f64,
-    /// The slowest call.
+    /// Maximum latency.
     pub max_us: f64,
-    /// Replies with another status or body than expected, lost connections, calls never answered; also
-    /// outside the window.
+    /// Replies with an unexpected status or body, lost connections, and calls never answered; also outside the
+    /// window.
     pub errors: u64,
-    /// What the first of them was.
+    /// The first error.
     pub first_error: Option<String>,
-    /// Replies in the whole run.
+    /// Replies in the whole run, including the warm-up.
     pub calls_in_all: u64,
     /// Share of the window in which the client was ready to run but another process had its core.
     pub client_waited_share: f64,
-    /// The client's own CPU time within the window, in ns: all its threads, the kernel's part too.
+    /// The client's own CPU time within the window, in ns: all its threads, kernel time included.
     pub client_cpu_ns: u64,
     /// CPU time of the watched process within the window, in ns.
     pub server_cpu_ns: Option<u64>,
-    /// The kernel's part of it, in steps of 10 ms.
+    /// The kernel's part of `server_cpu_ns`, in steps of 10 ms.
     pub server_system_ns: Option<u64>,
-    /// Of an open loop (those of the peers' own clients): how late calls were handed to their connections, 99 of 100 of
-    /// them not later. That is the client's own doing.
+    /// In an open loop (of a peer's own client): the 99th percentile of the delay between when a call was due and
+    /// when it was handed to its connection. The client causes this delay.
     #[serde(default)]
     pub late_p99_us: Option<f64>,
-    /// Of an open loop: calls that were due and had no answer at the end, or were never made.
+    /// In an open loop: calls that were due and had no answer at the end, or were never made.
     #[serde(default)]
     pub left_over: u64,
 }
 
-/// Runs to the end and says what was measured.
+/// Runs to the end and returns the measurements.
 pub fn run(options: &Options) -> Result<Outcome, String> {
     let is_simple = options.method == "Arith.AddFixed"
         && options.codec == "fixed"

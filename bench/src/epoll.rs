@@ -1,48 +1,48 @@
-//! The kernel's readiness calls and nothing around them: epoll, and an eventfd to wake a loop with.
+//! A minimal wrapper of the kernel's readiness calls: epoll, and an eventfd that wakes a loop.
 //!
-//! Sockets stay std's: their `read` and `write` are one `recv` and one `send` each.
+//! Sockets are std's: their `read` and `write` are one `recv` and one `send` each.
 
 use std::io;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 
-/// Room in the kernel's report for one wait.
+/// Maximum events per wait.
 const EVENTS_MAX: usize = 1024;
 
-/// One epoll instance and the report of its last wait.
+/// One epoll instance with the events of its last wait.
 pub struct Epoll {
     fd: OwnedFd,
     report: Box<[libc::epoll_event]>,
 }
 
-/// What happened to one descriptor.
+/// An event of one descriptor.
 #[derive(Clone, Copy, Debug)]
 pub struct Event {
-    /// As given to [`Epoll::add`].
+    /// The token given to [`Epoll::add`].
     pub token: u64,
     flags: u32,
 }
 
 impl Event {
-    /// There are bytes, an end or an error to be read.
+    /// Returns whether there are bytes, an end or an error to read.
     pub fn is_readable(self) -> bool {
         self.flags & (libc::EPOLLIN as u32) != 0 || self.is_ending()
     }
 
-    /// There is room to write, or a connection that was begun is made.
+    /// Returns whether there is space to write, or a pending connect has finished.
     pub fn is_writable(self) -> bool {
         self.flags & (libc::EPOLLOUT as u32) != 0
     }
 
-    /// The peer will send no more, or the connection failed: read on until that shows.
+    /// Returns whether the peer sends no more or the connection failed: read until that shows.
     pub fn is_ending(self) -> bool {
         self.flags & ((libc::EPOLLRDHUP | libc::EPOLLHUP | libc::EPOLLERR) as u32) != 0
     }
 }
 
 impl Epoll {
-    /// A new instance that watches nothing.
+    /// Creates an instance that watches no descriptor.
     pub fn new() -> io::Result<Epoll> {
-        // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
+        // SAFETY: no pointers; a non-negative result is a descriptor without another owner.
         let fd = unsafe {
             let fd = checked(libc::epoll_create1(libc::EPOLL_CLOEXEC))?;
             OwnedFd::from_raw_fd(fd)
@@ -55,12 +55,12 @@ impl Epoll {
     pub fn add(&self, fd: RawFd, token: u64) -> io::Result<()> {
         let events = libc::EPOLLIN | libc::EPOLLOUT | libc::EPOLLRDHUP | libc::EPOLLET;
         let mut event = libc::epoll_event { events: events as u32, u64: token };
-        // SAFETY: `event` lives through the call; a bad descriptor is an error, not undefined.
+        // SAFETY: `event` lives through the call; a bad descriptor is an error, not undefined behaviour.
         checked(unsafe { libc::epoll_ctl(self.fd.as_raw_fd(), libc::EPOLL_CTL_ADD, fd, &mut event) })?;
         Ok(())
     }
 
-    /// Waits up to `timeout_ms` (0: look only, -1: for ever) and returns how many events there are.
+    /// Waits up to `timeout_ms` (0: polls, -1: without a limit) and returns the number of events.
     pub fn wait(&mut self, timeout_ms: i32) -> io::Result<usize> {
         // SAFETY: the pointer and the length are of the same live slice, which the kernel only fills.
         let count = checked(unsafe {
@@ -78,7 +78,8 @@ impl Epoll {
         }
     }
 
-    /// As [`wait`](Epoll::wait), to the nanosecond where the kernel can (Linux 5.11), rounded up where not.
+    /// Waits as [`wait`](Epoll::wait) does, with a timeout in nanoseconds where the kernel supports it (Linux 5.11),
+    /// otherwise rounded up to milliseconds.
     pub fn wait_ns(&mut self, timeout_ns: u64) -> io::Result<usize> {
         let timeout = libc::timespec {
             tv_sec: (timeout_ns / 1_000_000_000) as libc::time_t,
@@ -107,22 +108,22 @@ impl Epoll {
         }
     }
 
-    /// The event at `at` of the last wait's report.
+    /// Returns the event at index `at` of the last wait.
     pub fn event(&self, at: usize) -> Event {
         let raw = self.report[at];
         Event { token: raw.u64, flags: raw.events }
     }
 }
 
-/// A counter that makes an [`Epoll`] return. Watched edge-triggered it need never be read.
+/// An eventfd that makes an [`Epoll`] return. If watched edge-triggered, it need not be read.
 pub struct Bell {
     fd: OwnedFd,
 }
 
 impl Bell {
-    /// A new one, silent.
+    /// Creates a bell that has not rung.
     pub fn new() -> io::Result<Bell> {
-        // SAFETY: no pointers; a non-negative result is a descriptor that nobody else owns.
+        // SAFETY: no pointers; a non-negative result is a descriptor without another owner.
         let fd = unsafe {
             let fd = checked(libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK))?;
             OwnedFd::from_raw_fd(fd)
@@ -130,11 +131,11 @@ impl Bell {
         Ok(Bell { fd })
     }
 
-    /// Wakes whoever watches it.
+    /// Wakes the epoll instance that watches it.
     pub fn ring(&self) {
         let one: u64 = 1;
-        // SAFETY: eight readable bytes, as an eventfd wants. It fails only when the counter is full, after
-        // 2^64 rings.
+        // SAFETY: eight readable bytes, as an eventfd requires. It fails only when the counter is full, after 2^64
+        // rings.
         unsafe { libc::write(self.fd.as_raw_fd(), (&raw const one).cast(), size_of::<u64>()) };
     }
 }

@@ -1,8 +1,8 @@
-//! The floor: what serving frames costs before it is an RPC. One epoll loop in one thread, native frames,
-//! one read per readable, all replies of a read in one write; no registry, no checks but the length.
+//! The floor: the minimum cost of serving frames, without RPC. One epoll loop in one thread, native frames, one read
+//! per readable event, all replies to a read in one write; no registry, and no checks except the length.
 //!
-//! It answers `Arith.AddFixed` and echoes every other body. With a hand-off the frames of a turn go to one
-//! worker thread and come back: see `hand_off`. Nothing is allocated once the buffers have grown.
+//! It answers `Arith.AddFixed` and echoes every other body. With a hand-off, the frames of a turn go to one worker
+//! thread and back: see `hand_off`. It allocates nothing once the buffers have grown.
 
 mod connections;
 mod hand_off;
@@ -17,26 +17,26 @@ use crate::epoll::Epoll;
 use crate::frame::{self, HEADER_BYTES, Header, Next, REPLY};
 
 const ADD_FIXED: u32 = frame::method_hash("Arith.AddFixed");
-/// No connection has this token: slots and generations stay far below.
+/// No connection has this token: slots and generations stay far below it.
 const LISTENER: u64 = u64::MAX;
 const BELL: u64 = u64::MAX - 1;
 
-/// How to serve.
+/// Configuration of the floor server.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Where to listen; port 0 takes a free one.
+    /// Where to listen; port 0 selects a free one.
     #[arg(long, default_value = "127.0.0.1:0")]
     pub listen: SocketAddr,
     /// Pass every turn's frames through one worker thread.
     #[arg(long)]
     pub hand_off: bool,
-    /// The worker sleeps at once when its channel is empty, in place of the channel's own yielding first:
+    /// Let the worker sleep at once when its channel is empty; by default the channel yields first. Sleeping gives
     /// the lower floor where loop and worker share a core.
     #[arg(long, requires = "hand_off")]
     pub park: bool,
 }
 
-/// Serves until the process ends. Says `listening on ADDR` when connections are accepted.
+/// Serves until the process ends. Prints `listening on ADDR` when it accepts connections.
 pub fn run(options: &Options) -> io::Result<()> {
     crate::process::raise_files_limit()?;
     let listener = TcpListener::bind(options.listen)?;
@@ -68,7 +68,7 @@ fn serve_inline(mut epoll: Epoll, mut connections: Connections) -> io::Result<()
     }
 }
 
-/// Answers whole frames, one after the other; the caller has made sure that they are whole.
+/// Answers a sequence of frames; the caller ensures that all are complete.
 fn answer(mut frames: &[u8], replies: &mut Vec<u8>) {
     while let Next::Frame { header, body, len } = frame::next(frames) {
         let reply = Header { kind: REPLY, metadata_bytes: 0, word: 0, ..header };
@@ -104,7 +104,7 @@ mod tests {
     use crate::request::Request;
 
     #[test]
-    fn sums_wrap_and_other_bodies_come_back() {
+    fn sums_wrap_and_other_bodies_are_echoed() {
         let add = Request::new("Arith.AddFixed", "fixed", None, None).expect("known");
         let extremes = [i64::MAX.to_le_bytes(), 1_i64.to_le_bytes()].concat();
         let wrapping = Request::new("Arith.AddFixed", "fixed", Some(extremes), None).expect("known");

@@ -1,11 +1,11 @@
-//! The native frame, raw: just enough to build and to cut frames, for the floor and the bare client.
+//! The raw native frame: just enough to build and split frames, for the floor and the bare client.
 //!
-//! It checks the announced length against a bound and nothing else: what the floor does not check is what
-//! the server is measured against. Written independently of the server's own codec, on purpose.
+//! It checks the announced length against a bound and nothing else; the server's further checks are part of what the
+//! comparison measures. Written independently of the server's own codec, on purpose.
 
 /// Bytes of a frame's header.
 pub const HEADER_BYTES: usize = 32;
-/// The longest body that is taken; a longer one breaks the connection.
+/// Maximum body size; a longer body breaks the connection.
 pub const BODY_BYTES_MAX: usize = 16 << 20;
 /// `kind` of a request.
 pub const REQUEST: u8 = 0;
@@ -18,25 +18,25 @@ pub const DRAIN: u8 = 6;
 
 const MAGIC_AND_VERSION: [u8; 3] = [0x19, 0x96, 1];
 
-/// The fields of a header that the floor and the client look at.
+/// The header fields that the floor and the client use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Header {
-    /// What the frame is: [`REQUEST`] or [`REPLY`] here.
+    /// The kind of frame: [`REQUEST`] or [`REPLY`] here.
     pub kind: u8,
     /// The body's codec, echoed in the reply.
     pub codec: u8,
     /// Bytes of metadata between header and body.
     pub metadata_bytes: u16,
-    /// Chosen by the caller, echoed in the reply.
+    /// Chosen by the caller, and echoed in the reply.
     pub call: u64,
-    /// Of a request the method's hash, of a reply the status code.
+    /// In a request the method's hash, in a reply the status code.
     pub word: u32,
     /// Bytes of the body.
     pub body_bytes: u32,
 }
 
 impl Header {
-    /// Reads a header; the magic bytes are not looked at (see [`is_native`]).
+    /// Parses a header, without checking the magic bytes (see [`is_native`]).
     #[inline]
     pub fn parse(bytes: &[u8; HEADER_BYTES]) -> Header {
         let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
@@ -50,7 +50,7 @@ impl Header {
         }
     }
 
-    /// The header's bytes; flags, schema and the durations are zero.
+    /// Returns the header's bytes; flags, schema and durations are zero.
     #[inline]
     pub fn to_bytes(self) -> [u8; HEADER_BYTES] {
         let mut bytes = [0; HEADER_BYTES];
@@ -65,39 +65,39 @@ impl Header {
     }
 }
 
-/// Whether a frame begins with the magic bytes and the version.
+/// Returns whether a frame begins with the magic bytes and the version.
 pub fn is_native(frame: &[u8]) -> bool {
     frame.starts_with(&MAGIC_AND_VERSION)
 }
 
-/// Whether the first bytes, as many as there are, could become a frame.
+/// Returns whether these first bytes, however few, could begin a frame.
 pub fn may_be_native(bytes: &[u8]) -> bool {
     let known = bytes.len().min(MAGIC_AND_VERSION.len());
     bytes[..known] == MAGIC_AND_VERSION[..known]
 }
 
-/// What the front of a buffer holds.
+/// The state of the front of a buffer.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Next<'a> {
-    /// One whole frame.
+    /// One complete frame.
     Frame {
         /// Its header.
         header: Header,
         /// Its body, metadata skipped.
         body: &'a [u8],
-        /// Bytes of the whole frame.
+        /// Bytes of the complete frame.
         len: usize,
     },
-    /// Not a whole frame yet: at least `need` bytes in all are wanted.
+    /// An incomplete frame: at least `need` bytes in total are required.
     Short {
-        /// Bytes from the frame's start that the next step needs.
+        /// Bytes from the frame's start that the next step requires.
         need: usize,
     },
-    /// The announced body is beyond the bound: give the connection up.
+    /// The announced body exceeds the bound: close the connection.
     Broken,
 }
 
-/// Cuts the first frame off `bytes`.
+/// Splits the first frame off `bytes`.
 #[inline]
 pub fn next(bytes: &[u8]) -> Next<'_> {
     let Some(head) = bytes.first_chunk::<HEADER_BYTES>() else {
@@ -115,7 +115,7 @@ pub fn next(bytes: &[u8]) -> Next<'_> {
     }
 }
 
-/// The method's number on the wire: 32-bit FNV-1a of its full name.
+/// Returns the method's number on the wire: 32-bit FNV-1a of its full name.
 pub const fn method_hash(name: &str) -> u32 {
     let bytes = name.as_bytes();
     let mut hash: u32 = 0x811c_9dc5;
@@ -149,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn every_short_prefix_asks_for_more_than_it_has() {
+    fn every_short_prefix_needs_more_bytes() {
         let mut frame = HEADER.to_bytes().to_vec();
         frame.extend_from_slice(&[0; 8]);
         frame.extend_from_slice(b"abc");

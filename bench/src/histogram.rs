@@ -1,8 +1,8 @@
-//! A log-linear histogram of nanoseconds: 128 steps per doubling, so under 0.8 % off; fixed in size.
+//! A log-linear histogram of nanoseconds: 128 steps per doubling, so the error is below 0.8 %; fixed in size.
 //!
-//! Recording is an index and three adds; nothing is allocated after the start. The crate hdrhistogram takes about
-//! twice as long for a value (10 ns beside 5, for values in a cache), and there are four or five values a call: so
-//! it is the oracle of the tests, and this one records.
+//! Recording is an index and three additions; nothing is allocated after the start. The crate hdrhistogram takes
+//! about twice as long per value (10 ns instead of 5, for values in a cache), and each call records four or five
+//! values. So hdrhistogram is the oracle of the tests, and this one records.
 
 const STEP_BITS: u32 = 7;
 const STEPS: usize = 1 << STEP_BITS;
@@ -17,7 +17,7 @@ pub struct Histogram {
     sum: u128,
 }
 
-/// The buckets of a histogram that are not empty: what one thread tells another of an interval.
+/// The nonempty buckets of a histogram: what one thread reports to another for an interval.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sparse {
     buckets: Vec<(u16, u64)>,
@@ -41,7 +41,7 @@ impl Histogram {
         self.sum += u128::from(value);
     }
 
-    /// Adds all values of another.
+    /// Adds all values of another histogram.
     pub fn add(&mut self, other: &Histogram) {
         for (count, more) in self.counts.iter_mut().zip(&other.counts) {
             *count += more;
@@ -51,7 +51,7 @@ impl Histogram {
         self.sum += other.sum;
     }
 
-    /// Adds what another histogram gave away.
+    /// Adds the values of a [`Sparse`].
     pub fn add_sparse(&mut self, sparse: &Sparse) {
         for &(bucket, more) in &sparse.buckets {
             self.counts[usize::from(bucket)] += more;
@@ -61,12 +61,12 @@ impl Histogram {
         self.sum += sparse.sum;
     }
 
-    /// Gives away what was recorded, and is empty again.
+    /// Takes the recorded values and leaves the histogram empty.
     pub fn take_sparse(&mut self) -> Sparse {
         let mut sparse = Sparse { buckets: Vec::new(), max: self.max, sum: self.sum };
         if self.count > 0 {
             for (bucket, count) in self.counts.iter_mut().enumerate().filter(|(_, count)| **count > 0) {
-                // There are 7 424 buckets: a bucket's number is a u16.
+                // There are 7 424 buckets, so a bucket's number fits in a u16.
                 sparse.buckets.push((bucket as u16, std::mem::take(count)));
             }
         }
@@ -74,22 +74,23 @@ impl Histogram {
         sparse
     }
 
-    /// The mean, exactly; 0 of no values.
+    /// Returns the exact mean; 0 without values.
     pub fn mean(&self) -> f64 {
         if self.count == 0 { 0.0 } else { self.sum as f64 / self.count as f64 }
     }
 
-    /// How many values were recorded.
+    /// Returns the number of recorded values.
     pub fn count(&self) -> u64 {
         self.count
     }
 
-    /// The largest value, exactly.
+    /// Returns the exact maximum.
     pub fn max(&self) -> u64 {
         self.max
     }
 
-    /// The value that the share `quantile` (0 to 1) of all does not exceed, as its bucket's upper end.
+    /// Returns the value that the share `quantile` (0 to 1) of all values does not exceed, as the upper end of its
+    /// bucket.
     pub fn quantile(&self, quantile: f64) -> u64 {
         let rank = ((self.count as f64 * quantile).ceil() as u64).max(1);
         let mut seen = 0;
@@ -106,7 +107,7 @@ impl Histogram {
 #[inline]
 fn bucket_of(value: u64) -> usize {
     let shift = (u64::BITS - STEP_BITS).saturating_sub(value.leading_zeros()).saturating_sub(1);
-    // Below two times STEPS a value is its own bucket; above, the top bits after the leading one count.
+    // Below two times STEPS a value is its own bucket; above, the bucket holds the top bits after the leading one.
     shift as usize * STEPS + (value >> shift) as usize
 }
 
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn buckets_rise_with_the_value_and_hold_it_closely() {
+    fn buckets_grow_with_the_value_and_contain_it() {
         let mut last = 0;
         for exponent in 0..64 {
             for part in [0, 1, 3, 7] {
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_given_away_and_added_elsewhere_is_whole() {
+    fn values_taken_and_added_elsewhere_are_complete() {
         let mut whole = Histogram::default();
         let mut parts = Histogram::default();
         let mut sum = Histogram::default();
@@ -178,8 +179,8 @@ mod tests {
 
     proptest::proptest! {
         #[test]
-        fn percentiles_are_those_of_the_sorted_list_and_of_hdrhistogram(
-            // Any magnitude, not mostly huge ones.
+        fn percentiles_match_the_sorted_list_and_hdrhistogram(
+            // Values of any magnitude, not mostly huge ones.
             values in proptest::collection::vec((0_u32..40, proptest::num::u64::ANY), 1..300),
             percent in 0_u32..=1000,
         ) {

@@ -1,9 +1,9 @@
-//! The load generator, and what the comparisons are made of: a bare floor server, a bare client, and the
-//! accounting around them.
+//! The load generator, and the parts of the comparisons: a bare floor server, a bare client, and the accounting
+//! around them.
 //!
-//! The binaries are thin; `versus` starts the floor and the client as children of itself, so that one
-//! `cargo run` builds all it needs. The server is measured as a process of its own, over a socket; only `loadgen`
-//! without an address runs it within, as a trial, and says so.
+//! The binaries are thin. `versus` starts the floor and the client as children of itself, so that one `cargo run`
+//! builds everything. The server is measured as a separate process, over a socket; only `loadgen` without an address
+//! runs it in its own process, as a trial, and reports that.
 
 pub mod base64;
 pub mod console;

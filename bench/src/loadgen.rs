@@ -1,8 +1,8 @@
-//! The load generator: closed and open loops against a server, with latency counted from when a call was due.
+//! The load generator: closed and open loops against a server. Latency counts from when a call was due.
 //!
-//! `options` makes a plan, `run` carries it out with one or more threads (`worker`, `link`), which count
-//! (`tally`); `outcome` is the result, `verdict` what stands against it, `text` and `page` show it. `schedule`,
-//! `protocol` and `find_max` know neither clocks nor sockets. See docs/load-testing.md for how to use it.
+//! `options` makes a plan, `run` executes it with one or more threads (`worker`, `link`), which count (`tally`).
+//! `outcome` is the result, `verdict` its caveats; `text` and `page` show it. `schedule`, `protocol` and `find_max`
+//! use neither clocks nor sockets. docs/load-testing.md explains the usage.
 
 pub mod diff;
 pub mod find_max;
@@ -70,25 +70,25 @@ Exit status:
   4    the run is incomplete: the server was gone at the end, or calls had no answer or were never sent
   130  a signal ended the run; what had been measured is reported";
 
-/// Where a search begins if `--rate` does not say.
+/// The first rate of a search without `--rate`.
 const FIRST_RATE: f64 = 1000.0;
 
-/// How a run ended; the program's exit status follows from it.
+/// How a run ended; determines the program's exit status.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// As planned. Exit status 0.
+    /// The run ended as planned. Exit status 0.
     Complete,
-    /// Not one call succeeded, or no rate met the objective. Exit status 1.
+    /// No call succeeded, or no rate met the objective. Exit status 1.
     AllFailed,
     /// The objective of `--slo` was missed. Exit status 3.
     ObjectiveMissed,
-    /// The server was gone at the end, or calls had no answer or were never sent. Exit status 4.
+    /// The server was unreachable at the end, or calls had no answer or were never sent. Exit status 4.
     Incomplete,
-    /// A signal ended it. Exit status 130.
+    /// A signal ended the run. Exit status 130.
     Cut,
 }
 
-/// What `--json` writes: the result, and the probes of a search.
+/// The contents of `--json`: the result, and the probes of a search.
 #[derive(Serialize)]
 struct Record<'a> {
     #[serde(flatten)]
@@ -99,7 +99,7 @@ struct Record<'a> {
     found_rate: Option<f64>,
 }
 
-/// Runs as the options say, prints the result and writes the files. What is wrong comes as one line.
+/// Runs as the options specify, prints the result and writes the files. An error is one line of text.
 pub fn run(options: &Options) -> Result<Ending, String> {
     let (speaks, address) = options.address.as_deref().map(Speaks::split).unzip();
     let speaks = speaks.unwrap_or_default();
@@ -138,7 +138,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     ending
 }
 
-/// See [`preflight`]. After a signal the run itself reports that it was stopped.
+/// Checks the methods, see [`preflight`]. After a signal the run itself reports that it was stopped.
 fn check_methods(plan: &Plan, entries: &[Entry], calls: &[Call], stop: &AtomicBool) -> Result<(), String> {
     let methods = calls.iter().map(|call| call.method.as_str());
     match preflight::check_methods(plan.speaks, &plan.target, entries, methods) {
@@ -147,16 +147,16 @@ fn check_methods(plan: &Plan, entries: &[Entry], calls: &[Call], stop: &AtomicBo
     }
 }
 
-/// Has signals stop the run for as long as the result lives.
+/// Lets signals stop the run as long as the returned value lives.
 fn watch_signals(stop: &Arc<AtomicBool>) -> Result<signals::StopSignals, String> {
     let stop = stop.clone();
     signals::on_stop(move |_| on_signal(&stop)).map_err(|error| format!("cannot watch for signals: {error}"))
 }
 
-/// The first one ends the run, a second one the process.
+/// Handles a signal: the first ends the run, the second the process.
 fn on_signal(stop: &AtomicBool) {
     if stop.swap(true, Ordering::Relaxed) {
-        // SAFETY: no pointers; nothing of this process is wanted any more.
+        // SAFETY: no pointers; this process does nothing after the call.
         unsafe { libc::_exit(130) };
     }
 }
@@ -172,7 +172,7 @@ fn start_demo() -> Result<(Target, Server), String> {
     Ok((Target::resolve(&address)?, server))
 }
 
-/// The files that the options name, open.
+/// The open output files that the options name.
 struct ResultFiles {
     json: Option<OutputFile>,
     report: Option<OutputFile>,
@@ -217,7 +217,8 @@ impl Load<'_> {
         while let Some(rate) = search.next_rate() {
             let plan = Plan { rate: Some(rate), ..self.plan.clone() };
             let outcome = match self.measure(&plan) {
-                // Stopped, or the server has gone, before this probe had measured anything: those before it count.
+                // The run was stopped, or the server was gone, before this probe measured anything: the earlier
+                // probes count.
                 Err(why) if !probes.is_empty() => {
                     trouble = Some(why).filter(|_| !self.stop.load(Ordering::Relaxed));
                     break;
@@ -302,7 +303,7 @@ impl ResultFiles {
     }
 }
 
-/// What the result says of the run, the gravest first.
+/// Returns how the run ended; the most severe condition wins.
 fn ending_of(outcome: &Outcome) -> Ending {
     let verdict = &outcome.verdict;
     let is_slo_missed = outcome.slo.as_ref().is_some_and(|slo| !slo.met);
@@ -319,7 +320,7 @@ fn ending_of(outcome: &Outcome) -> Ending {
     }
 }
 
-/// A run that was ended before anything was measured: a line, and the exit status of one that was cut.
+/// Reports a run that was stopped before anything was measured. Returns the ending of a cut run.
 fn cut_before_anything(why: &str) -> Ending {
     console::note(&format!("loadgen: {why}"));
     Ending::Cut

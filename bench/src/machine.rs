@@ -1,18 +1,18 @@
-//! What a record must say of the machine it was made on.
+//! The description of the machine in a record.
 
 use std::fs;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-/// The machine, and when.
+/// The machine, and the time of the run.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Machine {
-    /// The processor's name.
+    /// The processor's model name.
     pub cpu: String,
     /// Cores that this process may use.
     pub cores: usize,
-    /// The memory of the whole machine; 0 if it cannot be read.
+    /// The memory of the whole machine, in MiB; 0 if it cannot be read.
     #[serde(default)]
     pub memory_mib: u64,
     /// The kernel's release.
@@ -22,7 +22,7 @@ pub struct Machine {
 }
 
 impl Machine {
-    /// This machine, now. What cannot be read is `unknown`.
+    /// Describes this machine, now. Values that cannot be read are `unknown`.
     pub fn here() -> Machine {
         let cpuinfo = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
         let model = cpuinfo.lines().find(|line| line.starts_with("model name"));
@@ -38,8 +38,9 @@ impl Machine {
     }
 }
 
-/// What a hypervisor has kept from this machine's cores since it began to run: time in which they had something to
-/// do and did not run. Summed over the cores, in ns, in steps of a clock tick. `None` where the kernel does not tell.
+/// Returns the time that a hypervisor has withheld from this machine's cores since boot: time in which they were
+/// ready to run and did not. Summed over the cores, in ns, in steps of a clock tick. `None` if the kernel does not
+/// report it.
 ///
 /// It is the field "steal" of /proc/stat (proc_stat(5)).
 pub fn stolen_ns() -> Option<u64> {

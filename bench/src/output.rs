@@ -1,10 +1,11 @@
-//! Files that a program writes at its end, opened before its long work begins: a wrong path is an error at once.
+//! Files that a program writes at its end and opens before its long work begins, so that a wrong path is an error at
+//! once.
 
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 
-/// A file that will be written. What it held stays until then; one that was made for it and is never written is removed.
+/// A file to be written later. Its contents stay until then; a file created here and never written is removed.
 #[derive(Debug)]
 pub struct OutputFile {
     path: PathBuf,
@@ -27,7 +28,7 @@ impl OutputFile {
         Ok(OutputFile { path: path.to_owned(), file, is_new, is_written: false })
     }
 
-    /// Opens the files that options name; two results in one file are an error.
+    /// Opens the files that the options name; two results in one file are an error.
     pub fn open_all<const N: usize>(paths: [Option<&Path>; N]) -> Result<[Option<OutputFile>; N], String> {
         let named: Vec<&Path> = paths.iter().flatten().copied().collect();
         if let Some((_, twice)) = named.iter().enumerate().find(|(at, path)| named[..*at].contains(path)) {
@@ -40,18 +41,18 @@ impl OutputFile {
         Ok(files)
     }
 
-    /// As [`OutputFile::open`], in a folder that is made if it is not there.
+    /// Opens as [`OutputFile::open`] does, in a folder that is created if it does not exist.
     pub fn open_in(folder: &Path, name: &str) -> Result<OutputFile, String> {
         fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
         OutputFile::open(&folder.join(name))
     }
 
-    /// Where it is.
+    /// Returns the path.
     pub fn path(&self) -> &Path {
         &self.path
     }
 
-    /// Replaces what the file holds.
+    /// Replaces the contents of the file.
     pub fn write(mut self, text: &str) -> Result<(), String> {
         self.is_written = true;
         // A device or a pipe has no length.
@@ -75,7 +76,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_that_cannot_be_written_is_an_error_when_it_is_opened() {
+    fn an_unwritable_path_is_an_error_on_opening() {
         let folder = tempfile::tempdir().expect("a folder");
         let why = OutputFile::open(&folder.path().join("none/a.json")).expect_err("there is no such folder");
         assert!(why.contains("none/a.json: No such file"), "{why}");
@@ -84,7 +85,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_there_stays_until_the_new_text_is_written() {
+    fn old_text_stays_until_new_text_is_written() {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("a");
         fs::write(&path, "a long text").expect("written");

@@ -1,4 +1,5 @@
-//! Child processes of a measurement: started on one core, ended with us, their CPU time and memory read.
+//! Child processes of a measurement: starts them on given cores, ends them with this process, reads their CPU time
+//! and memory.
 
 mod group;
 mod server;
@@ -12,23 +13,23 @@ use std::process::{Child, Command};
 pub use group::{Group, end_all};
 pub use server::{Ready, Server};
 
-/// Makes the command run on these cores alone, and die with the thread that starts it.
+/// Confines the command to these cores, and makes it die with the thread that starts it.
 pub fn confine(command: &mut Command, cores: &[usize]) {
     let parent = std::process::id();
     let set = set_of(cores);
-    // SAFETY: between fork and exec only system calls are made, and nothing is allocated: `errno` is read
-    // into an `io::Error` by value.
+    // SAFETY: between fork and exec only system calls are made, and nothing is allocated: `errno` is read into an
+    // `io::Error` by value.
     unsafe { command.pre_exec(move || confine_this(&set, parent)) };
 }
 
-/// Lets the calling thread, and those that it starts from now on, run on these cores alone.
+/// Confines the calling thread, and threads it starts later, to these cores.
 pub fn confine_self(cores: &[usize]) -> io::Result<()> {
     set_affinity(&set_of(cores))
 }
 
-/// Has the calling thread, and what it starts from now on, stand back behind whoever else wants its cores.
+/// Gives the calling thread, and what it starts later, the lowest priority on its cores.
 pub fn stand_back() -> io::Result<()> {
-    /// The least share that the scheduler gives (nice(2)); asking for less than one has is always allowed.
+    /// The lowest priority (nice(2)); lowering one's priority is always allowed.
     const LEAST: libc::c_int = 19;
     // SAFETY: no pointers; 0 is the calling thread (setpriority(2), "C library/kernel differences").
     match unsafe { libc::setpriority(libc::PRIO_PROCESS, 0, LEAST) } {
@@ -78,12 +79,12 @@ impl Drop for Guarded {
     }
 }
 
-/// The CPU clock of a process: all its threads, also those that have ended, to the nanosecond.
+/// The CPU clock of a process: all its threads, including ended ones, in nanoseconds.
 #[derive(Clone, Copy)]
 pub struct CpuClock(libc::clockid_t);
 
 impl CpuClock {
-    /// The clock of the process `pid`.
+    /// Returns the clock of the process `pid`.
     pub fn of(pid: u32) -> io::Result<CpuClock> {
         let mut clock = 0;
         // SAFETY: `clock` lives through the call, which only fills it.
@@ -93,7 +94,7 @@ impl CpuClock {
         }
     }
 
-    /// User and system time since the process began.
+    /// Returns user and system time since the process began.
     pub fn now_ns(self) -> io::Result<u64> {
         let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: `time` lives through the call, which only fills it.
@@ -104,13 +105,13 @@ impl CpuClock {
     }
 }
 
-/// Whether a child runs: it is there, and has not ended and only waits to be waited for.
+/// Returns whether a child is running: it exists and is not a zombie.
 pub fn is_running(pid: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
     stat.rsplit_once(") ").is_some_and(|(_, after_name)| !after_name.starts_with(['Z', 'X']))
 }
 
-/// CPU time of all children that have been waited for, with theirs, in ns.
+/// Returns the CPU time of all children that have been waited for, including their own children, in ns.
 pub fn ended_children_cpu_ns() -> u64 {
     // SAFETY: all zeros is a valid `rusage`, which the call fills; it lives through the call.
     let usage = unsafe {
@@ -122,39 +123,39 @@ pub fn ended_children_cpu_ns() -> u64 {
     ns(usage.ru_utime) + ns(usage.ru_stime)
 }
 
-/// The kernel's share of a process's CPU time so far, in ns; in steps of a clock tick (10 ms).
+/// Returns the kernel part of a process's CPU time so far, in ns; in steps of a clock tick (10 ms).
 pub fn system_ns(pid: u32) -> io::Result<u64> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat"))?;
     let ticks = stime_of(&stat).ok_or(io::ErrorKind::InvalidData)?;
     Ok(ticks * tick_ns())
 }
 
-/// The unit in which /proc counts CPU time, in ns.
+/// Returns the unit in which /proc counts CPU time, in ns.
 pub(crate) fn tick_ns() -> u64 {
     // SAFETY: no pointers.
     let per_second = unsafe { libc::sysconf(libc::_SC_CLK_TCK) }.max(1) as u64;
     1_000_000_000 / per_second
 }
 
-/// Field 15; the second, the name in parentheses, may hold spaces and parentheses itself.
+/// Parses field 15; field 2, the name in parentheses, may itself contain spaces and parentheses.
 fn stime_of(stat: &str) -> Option<u64> {
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(12)?.parse().ok()
 }
 
-/// How long the calling process's first thread was ready to run but did not, in ns.
+/// Returns how long the calling process's first thread was ready to run but did not run, in ns.
 pub fn waited_ns() -> io::Result<u64> {
     let schedstat = fs::read_to_string("/proc/self/schedstat")?;
     let waited = schedstat.split(' ').nth(1).and_then(|field| field.parse().ok());
     waited.ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// The memory of a process that is in RAM, in KiB: all of it, and the part that is its own (anonymous).
+/// Returns the memory of a process in RAM, in KiB: the total, and the anonymous part.
 pub fn resident_kib(pid: u32) -> io::Result<(u64, u64)> {
     Ok((status_kib(pid, "VmRSS:")?, status_kib(pid, "RssAnon:")?))
 }
 
-/// The most memory of a process that was in RAM at one time, in KiB.
+/// Returns the peak memory of a process in RAM, in KiB.
 pub fn peak_kib(pid: u32) -> io::Result<u64> {
     status_kib(pid, "VmHWM:")
 }
@@ -166,7 +167,7 @@ fn status_kib(pid: u32, name: &str) -> io::Result<u64> {
     kib.ok_or(io::ErrorKind::InvalidData.into())
 }
 
-/// The cores that this process may run on.
+/// Returns the cores that this process may run on.
 pub fn allowed_cores() -> io::Result<Vec<usize>> {
     // SAFETY: an all-zero `cpu_set_t` is the empty set, which the call fills; 0 is the calling thread.
     let set = unsafe {
@@ -181,14 +182,14 @@ pub fn allowed_cores() -> io::Result<Vec<usize>> {
     Ok((0..count).filter(|core| unsafe { libc::CPU_ISSET(*core, &set) }).collect())
 }
 
-/// Has a write beyond the file size limit (RLIMIT_FSIZE) fail with an error that names the file, instead of ending this
-/// program by SIGXFSZ. Programs that it starts have the signal's default.
+/// Makes a write beyond the file size limit (RLIMIT_FSIZE) fail with an error that names the file, instead of ending
+/// this program by SIGXFSZ. Programs that it starts have the signal's default.
 pub fn refuse_file_size_signal() {
-    // Where the system refuses, the signal keeps its default.
+    // If the system refuses, the signal keeps its default.
     let _ = coreloop::poller::signals::refuse_file_size_signal();
 }
 
-/// Lifts the soft limit of open files to the hard one, for this process and those it starts.
+/// Raises the soft limit of open files to the hard one, for this process and its children.
 pub fn raise_files_limit() -> io::Result<u64> {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives through both calls.
@@ -215,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn own_clock_runs_while_we_do() {
+    fn own_clock_advances_while_running() {
         let clock = CpuClock::of(std::process::id()).expect("own clock");
         let before = clock.now_ns().expect("read");
         let mut sum = 0_u64;

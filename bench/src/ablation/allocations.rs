@@ -1,6 +1,6 @@
-//! An allocator that counts, once it is told to: what a server allocates for a call is counted within it.
+//! A counting allocator: the measured server counts its own allocations.
 //!
-//! The program that is to be counted installs [`Counting`]; until [`begin`] it is the system's allocator and a branch.
+//! The measured program installs [`Counting`]. Until [`begin`] is called, it is the system allocator plus one branch.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 static IS_ON: AtomicBool = AtomicBool::new(false);
 static COUNT: AtomicU64 = AtomicU64::new(0);
 
-/// The system's allocator, counted.
+/// The system allocator, with a count of allocations.
 pub struct Counting;
 
 #[inline]
@@ -44,12 +44,12 @@ unsafe impl GlobalAlloc for Counting {
     }
 }
 
-/// From here on they count.
+/// Starts counting.
 pub fn begin() {
     IS_ON.store(true, Ordering::Relaxed);
 }
 
-/// Allocations so far, and growths of what was allocated; nothing where the program has another allocator.
+/// The number of allocations and reallocations so far; `None` if the program uses another allocator.
 pub fn so_far() -> u64 {
     COUNT.load(Ordering::Relaxed)
 }

@@ -1,8 +1,8 @@
-//! Where a server's CPU time goes: perf on it under a few loads, its samples as flame graphs, and a table of the kernel's
-//! part and our own.
+//! Shows where a server spends CPU time: runs perf on it under a few loads, draws the samples as flame graphs, and
+//! prints a table that separates kernel time from user time.
 //!
-//! Needs the programs perf (and the right to use it), inferno-collapse-perf and inferno-flamegraph
-//! (`cargo install inferno`). `folded` reads what they leave.
+//! Requires the programs perf (with permission to use it), inferno-collapse-perf and inferno-flamegraph (`cargo
+//! install inferno`). `folded` reads their output.
 
 use std::fs::{self, File};
 use std::path::{Path, PathBuf};
@@ -18,33 +18,33 @@ use crate::loadgen::speech::Speaks;
 use crate::output::OutputFile;
 use crate::process;
 
-/// Samples in a second; an odd number, so as not to run in step with what is sampled.
+/// Samples per second. An odd number, so that sampling does not run in step with periodic work.
 const SAMPLES_PER_S: u32 = 1999;
-/// Bytes of the stack that are kept with each sample, to be unwound later.
+/// Bytes of stack kept with each sample for later unwinding.
 const STACK_BYTES: u32 = 8192;
 
-/// What to look into.
+/// Which server to profile, and how.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Write the flame graphs into this folder.
     #[arg(long, value_name = "FOLDER", default_value = "docs/img")]
     images: PathBuf,
-    /// How long to take samples, in seconds, for each load.
+    /// Sampling time for each load, in seconds.
     #[arg(long, default_value_t = 3.0)]
     seconds: f64,
-    /// Where perf's own files go; they are several MB each, and are left there.
+    /// Folder for perf's own files; they are several MB each and are not removed.
     #[arg(long, value_name = "FOLDER", default_value = "target/flames")]
     scratch: PathBuf,
-    /// Frames narrower than so many percent of the picture are left out.
+    /// Frames narrower than this percentage of the picture are left out.
     #[arg(long, default_value_t = 0.2)]
     width_min: f64,
-    /// No progress.
+    /// Show no progress.
     #[arg(long)]
     quiet: bool,
 }
 
 struct Scene {
-    /// The picture's name, for those that have one.
+    /// The picture's name, for loads that have one.
     picture: Option<&'static str>,
     name: &'static str,
     method: &'static str,
@@ -105,7 +105,7 @@ const SCENES: [Scene; 8] = [
     },
 ];
 
-/// Takes the samples, draws, and prints the table.
+/// Samples, draws the flame graphs, and prints the table.
 pub fn run(options: &Options) -> Result<(), String> {
     let bench = Bench::new(options.quiet)?;
     fs::create_dir_all(&options.scratch)
@@ -150,7 +150,7 @@ pub fn run(options: &Options) -> Result<(), String> {
 }
 
 impl Scene {
-    /// The load on a server of its own, with perf on that.
+    /// Runs the load on a fresh server with perf attached to it.
     fn record(&self, bench: &Bench, seconds: f64, into: &Path) -> Result<Outcome, String> {
         let variant = Variant { name: "", speaks: self.speaks, codec: self.codec, settings: &[] };
         let group = Group {
@@ -167,7 +167,7 @@ impl Scene {
         perf.arg("-o").arg(into).args(["--", "sleep", &seconds.to_string()]);
         process::confine(&mut perf, &[bench.client_core]);
         let (loaded, recorded) = thread::scope(|scope| {
-            // The load is there before the first sample and after the last.
+            // The load runs from before the first sample until after the last.
             let load = scope.spawn(|| bench.load(&group, &variant, &server, 0.3, seconds + 1.0));
             thread::sleep(Duration::from_millis(500));
             let recorded = run_tool(&mut perf);
@@ -178,7 +178,8 @@ impl Scene {
     }
 }
 
-/// Samples as folded stacks. Inlined functions are left in those that they were inlined into: finding them takes minutes.
+/// Folds samples into stacks. Inlined functions count towards the function that contains them, because resolving them
+/// takes minutes.
 fn fold(samples: &Path) -> Result<String, String> {
     let script = samples.with_extension("script");
     let into = |path: &Path| File::create(path).map_err(|error| format!("{}: {error}", path.display()));
@@ -187,7 +188,7 @@ fn fold(samples: &Path) -> Result<String, String> {
     run_tool(perf.stdout(into(&script)?))?;
     let mut collapse = Command::new("inferno-collapse-perf");
     let output = collapse.arg("--kernel").arg(&script).stderr(Stdio::null()).output();
-    told("inferno-collapse-perf", output)
+    checked_stdout("inferno-collapse-perf", output)
 }
 
 fn draw(folded: &str, title: &str, width_min: f64) -> Result<String, String> {
@@ -201,30 +202,30 @@ fn draw(folded: &str, title: &str, width_min: f64) -> Result<String, String> {
         .map_err(|error| missing("inferno-flamegraph", &error))?;
     let mut stdin = child.stdin.take().expect("asked for a pipe above");
     let text = folded.to_owned();
-    // Beside reading, so that neither waits for the other with its pipe full.
+    // Writes on a separate thread, so that neither side blocks on a full pipe.
     let feeder = thread::spawn(move || std::io::Write::write_all(&mut stdin, text.as_bytes()));
     let output = child.wait_with_output();
-    // A program that did not read to the end says why itself.
+    // A program that does not read all input reports the reason itself.
     let _ = feeder.join();
-    told("inferno-flamegraph", output)
+    checked_stdout("inferno-flamegraph", output)
 }
 
 fn run_tool(command: &mut Command) -> Result<(), String> {
     let name = command.get_program().to_string_lossy().into_owned();
     let child = command.stdin(Stdio::null()).stderr(Stdio::piped()).spawn();
-    told(&name, child.map_err(|error| missing(&name, &error))?.wait_with_output()).map(|_| ())
+    checked_stdout(&name, child.map_err(|error| missing(&name, &error))?.wait_with_output()).map(|_| ())
 }
 
 fn missing(name: &str, error: &std::io::Error) -> String {
     format!("cannot start {name} ({error}): docs/performance.md says what is needed")
 }
 
-/// What a program printed, if it went well.
-fn told(name: &str, output: std::io::Result<std::process::Output>) -> Result<String, String> {
+/// Returns the standard output of a program that succeeded.
+fn checked_stdout(name: &str, output: std::io::Result<std::process::Output>) -> Result<String, String> {
     let output = output.map_err(|error| missing(name, &error))?;
     if !output.status.success() {
-        let said = String::from_utf8_lossy(&output.stderr);
-        return Err(format!("{name}: {}", said.lines().last().unwrap_or("it failed")));
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        return Err(format!("{name}: {}", stderr.lines().last().unwrap_or("it failed")));
     }
     String::from_utf8(output.stdout).map_err(|_| format!("{name} printed something else than text"))
 }

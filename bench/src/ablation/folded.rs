@@ -1,35 +1,36 @@
-//! Stacks as `inferno-collapse-perf --kernel` folds them, and where they say that the time went. Text in, shares out.
+//! Parses stacks as `inferno-collapse-perf --kernel` folds them, and computes the share of time of each kind of work.
 
 use std::collections::BTreeMap;
 
 use serde::Serialize;
 
-/// How frames of the kernel are marked.
+/// The suffix of kernel frames.
 const KERNEL: &str = "_[k]";
 
-/// What of a server's CPU time went where, as shares of 1.
+/// How a server's CPU time is divided, as shares of 1.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 pub struct Shares {
-    /// Samples.
+    /// Number of samples.
     pub samples: u64,
     /// In the program and its libraries.
     pub user: f64,
-    /// In the kernel: writing to sockets, which on loopback is receiving at the other end as well, and waking it.
+    /// In the kernel: writing to sockets. On loopback this includes receiving at the other end, and waking it.
     pub write: f64,
     /// Reading from sockets.
     pub read: f64,
-    /// Waiting for events: the call itself, and being put to sleep and woken.
+    /// Waiting for events: the call itself, and sleeping and waking up.
     pub wait: f64,
-    /// Waking and waiting for other threads of the server.
+    /// Waking and waiting for the server's other threads.
     pub threads: f64,
-    /// Everything else of the kernel: interrupts that came by, memory.
+    /// The rest of the kernel: interrupts, memory.
     pub other: f64,
-    /// The functions that the program itself was in most, with their shares.
+    /// The program's own functions with the most samples, with their shares.
     pub leaves: Vec<(String, f64)>,
 }
 
 impl Shares {
-    /// Of folded stacks: frames from the outermost in, between semicolons, a space, a count.
+    /// Computes the shares from folded stacks: each line has the frames from outermost to innermost, separated by
+    /// semicolons, then a space and a count.
     pub fn of(folded: &str) -> Shares {
         let mut shares = Shares::default();
         let mut leaves: BTreeMap<&str, u64> = BTreeMap::new();
@@ -88,7 +89,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn samples_go_by_the_system_call_that_they_are_in() {
+    fn a_sample_counts_towards_its_system_call() {
         let folded = "\
             reactor;run;decode 30\n\
             reactor;run;write;entry_[k];__x64_sys_sendto_[k];tcp_sendmsg_[k] 40\n\

@@ -1,5 +1,5 @@
-//! One picture for a set: a panel for each group, a bar for each variant. Bars are medians, the lines on them reach from
-//! the least to the largest of the rounds.
+//! Draws one picture per set: a panel for each group, a bar for each variant. Bars are medians; the whiskers span the
+//! rounds' minimum and maximum.
 
 use std::error::Error;
 
@@ -24,10 +24,10 @@ const HEAD: i32 = 30;
 const BAR: i32 = 22;
 const FOOT: i32 = 12;
 const MARGIN: i32 = 12;
-/// Where bars begin, and where the longest ends: names to the left, figures to the right.
+/// Where bars begin, and where the longest ends: names are to the left, figures to the right.
 const BARS: (i32, i32) = (176, 350);
 
-/// The picture as SVG, on white, since it is seen on pages of either colour.
+/// Draws the picture as SVG, on white because pages with a light or a dark theme show it.
 pub fn draw(set: &Set, rows: &[Row]) -> Result<String> {
     let heights: Vec<i32> = set
         .groups

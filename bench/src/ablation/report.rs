@@ -1,4 +1,4 @@
-//! What is shown of the runs: the medians of a variant, and a table for each set.
+//! Reports the runs: the medians of each variant, and a table for each set.
 
 use serde::Serialize;
 
@@ -6,14 +6,14 @@ use super::sets::{Group, Set, Variant};
 use super::{Counted, Run};
 use crate::table::Spread;
 
-/// The rounds of one variant.
+/// The medians over the rounds of one variant.
 #[derive(Clone, Debug, Serialize)]
 pub struct Row {
     pub set: &'static str,
     pub group: &'static str,
     pub variant: &'static str,
     pub cpu_us_per_call: Spread,
-    /// To the first variant of the group, within each round.
+    /// Ratio to the first variant of the group, within each round.
     pub cpu_ratio: Spread,
     pub calls_per_s: Spread,
     pub p50_us: Spread,
@@ -23,7 +23,7 @@ pub struct Row {
 }
 
 impl Row {
-    /// Of the set's runs; nothing if there are none of this variant.
+    /// Computes the row of one variant from the set's runs; `None` if it has no runs.
     pub fn of(set: &Set, group: &Group, variant: &Variant, runs: &[Run], counted: Counted) -> Option<Row> {
         let of = |name| runs.iter().filter(move |run| run.group == group.name && run.variant == name);
         let spread = |value: fn(&Run) -> f64| Spread::of(of(variant.name).map(value));
@@ -46,7 +46,7 @@ impl Row {
     }
 }
 
-/// The table of a set.
+/// Renders the table of a set as Markdown.
 pub fn markdown(set: &Set, rows: &[Row]) -> String {
     let mut text = format!(
         "### `{}`\n\n| load | | server CPU, µs a call | × the first | calls/s | system calls a call | \
@@ -70,7 +70,7 @@ pub fn markdown(set: &Set, rows: &[Row]) -> String {
     text
 }
 
-/// A number of which a thousandth matters no more: what a server does once a second is no part of a call.
+/// Formats a count and rounds small fractions away: what a server does once a second is not part of a call.
 fn few(count: f64) -> String {
     if count < 0.001 { "0".into() } else { format!("{count:.3}") }
 }
@@ -123,7 +123,7 @@ mod tests {
         let set = &SETS[0];
         let rows = rows(set);
         assert_eq!(rows.len(), set.groups.iter().map(|group| group.variants.len()).sum::<usize>());
-        // The machine was three times as slow in the last round, for all alike.
+        // In the last round the machine was three times slower, for all variants alike.
         assert_eq!((rows[1].cpu_us_per_call.min, rows[1].cpu_us_per_call.max), (2.0, 6.0));
         assert_eq!(rows[1].cpu_ratio, Spread { median: 2.0, min: 2.0, max: 2.0 });
         let text = markdown(set, &rows[1..2]);
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn picture_of_every_set_has_all_its_names_and_stands_alone() {
+    fn the_picture_of_every_set_is_complete() {
         for set in &SETS {
             let svg = picture::draw(set, &rows(set)).expect("it draws");
             assert!(svg.starts_with("<svg") && svg.trim_end().ends_with("</svg>"));

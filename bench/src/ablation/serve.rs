@@ -1,4 +1,4 @@
-//! The server that is measured: the demo services through the library, with any setting, and a method that tells how
+//! The measured server: the demo services on the library, with configurable settings, and a method that returns how
 //! often the process has allocated.
 
 use std::io::{self, Write};
@@ -24,45 +24,45 @@ pub struct Options {
     /// Where to listen.
     #[arg(long, default_value = "127.0.0.1:0")]
     listen: String,
-    /// A setting, as docs/configuration.md has them; may be given several times.
+    /// A setting, as in docs/configuration.md; repeatable.
     #[arg(long, value_name = "KEY=VALUE")]
     set: Vec<String>,
-    /// Count allocations: `Counts.Read` tells them.
+    /// Count allocations; `Counts.Read` returns them.
     #[arg(long)]
     count: bool,
 }
 
-/// What a server has counted at one moment.
+/// A server's counters at one moment.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 pub struct Counts {
     /// Allocations of the process.
     pub allocations: u64,
-    /// Calls that were answered.
+    /// Answered calls.
     pub calls: u64,
-    /// When, in microseconds of the server's own clock.
+    /// Time of the reading, in microseconds of the server's own clock.
     pub at_us: u64,
 }
 
 impl Counts {
-    /// Asks a server for them.
+    /// Reads the counters of a server.
     pub fn read(address: &str) -> Result<Counts, String> {
         let direct = Direct::connect(address).map_err(|error| error.to_string())?;
         let bytes = direct.call_bytes(READ, Codec::Json, b"null").map_err(|error| error.to_string())?;
         serde_json::from_slice(&bytes).map_err(|error| error.to_string())
     }
 
-    /// What came between an earlier moment and this one, without the `asking` that a question allocates: allocations by
-    /// call and by second; nothing if there were too few calls to tell.
+    /// Returns allocations per call and per second since an earlier reading, without the `asking` allocations that a
+    /// reading itself makes; `None` if there were too few calls.
     pub fn since(self, earlier: Counts, asking: u64) -> Option<(f64, f64)> {
         let allocations = (self.allocations - earlier.allocations).saturating_sub(asking) as f64;
-        // One of the questions is among them.
+        // One of the two readings is among the calls.
         let calls = (self.calls - earlier.calls).saturating_sub(1);
         let seconds = (self.at_us - earlier.at_us).max(1) as f64 / 1e6;
         (calls >= CALLS_MIN).then(|| (allocations / calls as f64, allocations / seconds))
     }
 }
 
-/// Serves until a signal.
+/// Serves until a signal arrives.
 pub fn run(options: &Options) -> Result<(), String> {
     let layers = options.set.iter().try_fold(Layers::new(), |layers, pair| layers.set(pair));
     let layers = layers.and_then(|layers| layers.flag("listen", &options.listen));
@@ -89,7 +89,8 @@ fn early() -> Status {
     Status::unavailable("the server is still starting")
 }
 
-/// The calls come first: adding them up allocates, and both ends of a stretch shall have the same of that in them.
+/// Sums up the calls before reading the allocations: summing allocates, and both readings of an interval must include
+/// the same amount of it.
 fn counts(stopper: &Stopper, began: Instant) -> Counts {
     let calls = stopper.stats().methods.iter().map(|method| method.calls).sum();
     Counts { calls, at_us: began.elapsed().as_micros() as u64, allocations: allocations::so_far() }

@@ -1,15 +1,16 @@
-//! What is taken away: sets of groups, each one method under one load, with variants that differ in what they do without.
+//! The measured variants: sets of groups. Each group is one method under one load; its variants differ in what they
+//! disable.
 //!
-//! The first variant of a group is the whole; the others are shown as multiples of it.
+//! The first variant of a group is the complete server; the others are shown as multiples of it.
 
 use crate::loadgen::speech::Speaks;
 
-/// One way of serving the calls of a group.
+/// One way to serve the calls of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub name: &'static str,
     pub speaks: Speaks,
-    /// The body's codec, where the protocol has a choice.
+    /// The body's codec, if the protocol has a choice.
     pub codec: Option<&'static str>,
     /// Settings of the server, as `key=value`.
     pub settings: &'static [&'static str],
@@ -26,16 +27,16 @@ pub struct Group {
     pub variants: &'static [Variant],
 }
 
-/// Groups that tell of one thing.
+/// Groups that answer one question.
 #[derive(Clone, Copy, Debug)]
 pub struct Set {
     pub name: &'static str,
-    /// What is drawn above the picture.
+    /// The title above the picture.
     pub title: &'static str,
     pub groups: &'static [Group],
 }
 
-/// What the server is told in every variant: one reactor and one worker, since it has one core.
+/// Settings of every variant: one reactor and one worker, since the server has one core.
 pub const ALWAYS: [&str; 2] = ["cores=1", "workers=1"];
 
 const INLINE: &str = "Arith.AddFixed";
@@ -43,7 +44,7 @@ const POOLED: &str = "Arith.Multiply";
 
 const NO_POOL: &str = "limits.idle_buffer_bytes_max=0";
 const LONE_REQUESTS: &str = "batch_max=1";
-/// Every reply is beyond the mark. It is looked at between the messages that are read.
+/// Every reply exceeds the high mark, which is checked between the messages of one read.
 const LONE_WRITES: &str = "flush.high_mark_bytes=1";
 const LONE_TURNS: &str = "turn.messages_max=1";
 const NOTHING: &[&str] = &[NO_POOL, LONE_REQUESTS, LONE_WRITES, LONE_TURNS];
@@ -108,7 +109,7 @@ const POOLED_FULL: Group =
     Group { name: "pooled, 64x16", method: POOLED, variants: POOLED_LADDER, ..INLINE_FULL };
 const POOLED_ONE: Group = Group { name: "pooled, 64x1", depth: 1, ..POOLED_FULL };
 
-/// All that there are, in the order of the page.
+/// All sets, in the order of the page.
 pub const SETS: [Set; 4] = [
     Set {
         name: "protocols",
@@ -155,7 +156,7 @@ mod tests {
     use crate::loadgen::mix;
 
     #[test]
-    fn names_differ_calls_can_be_made_and_settings_are_taken() {
+    fn every_set_is_valid() {
         for (at, set) in SETS.iter().enumerate() {
             assert!(SETS[..at].iter().all(|other| other.name != set.name), "{}", set.name);
             for group in set.groups {

@@ -1,4 +1,5 @@
-//! `ablation measure [SET]…`: what each part of the server is worth, by taking it away. Starts itself again as the server.
+//! `ablation measure [SET]…`: measures what each part of the server contributes, by disabling it. Starts itself again
+//! as the server.
 
 #[cfg(target_os = "linux")]
 #[global_allocator]
@@ -10,8 +11,8 @@ fn main() -> std::process::ExitCode {
     use clap::{Parser, Subcommand};
     use coreloop_bench::ablation::{self, flames, serve};
 
-    /// Where the factor comes from: the same calls with one thing taken away at a time, in interleaved rounds. Markdown on
-    /// standard output, a picture for each set.
+    /// Measures what each part of the server contributes: the same calls with one feature disabled at a time, in
+    /// interleaved rounds. Markdown on standard output, a picture for each set.
     #[derive(Parser)]
     #[command(name = "ablation", version)]
     struct Arguments {
@@ -23,9 +24,9 @@ fn main() -> std::process::ExitCode {
     enum Part {
         /// Measure the sets.
         Measure(ablation::Options),
-        /// Take samples with perf, and draw flame graphs.
+        /// Sample with perf, and draw flame graphs.
         Flames(flames::Options),
-        /// Be the server that is measured.
+        /// Run the measured server.
         Serve(serve::Options),
     }
 

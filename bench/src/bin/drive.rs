@@ -1,4 +1,4 @@
-//! `drive ADDR --connections N --depth D`: the bare closed-loop client; one line of JSON at the end.
+//! `drive ADDR --connections N --depth D`: the bare closed-loop client; prints one line of JSON at the end.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {

@@ -1,10 +1,10 @@
-//! `floor [--listen ADDR] [--hand-off]`: the bare epoll server that the others are measured against.
+//! `floor [--listen ADDR] [--hand-off]`: the bare epoll server that other servers are measured against.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
 
-    /// The bare epoll server that the others are measured against.
+    /// The bare epoll server that other servers are measured against.
     #[derive(Parser)]
     #[command(name = "floor", version)]
     struct Arguments {

@@ -1,5 +1,5 @@
-//! `loadgen [ADDR]`: load for a server, closed or open loop, and an honest account of what came of it; and what
-//! goes with that, each in a subcommand.
+//! `loadgen [ADDR]`: generates load for a server, closed or open loop, and reports the results; related tools are
+//! subcommands.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
@@ -8,11 +8,11 @@ fn main() -> std::process::ExitCode {
 
     /// Load generator: makes calls to a server and reports rate, latency and errors.
     ///
-    /// Without --rate the loop is closed: each connection keeps --depth calls in flight. With --rate the loop is open:
-    /// calls are due at fixed times, and latency counts from when a call was due.
+    /// Without --rate the loop is closed: each connection keeps --depth calls in flight. With --rate the loop is
+    /// open: calls are due at fixed times, and latency counts from when a call was due.
     ///
-    /// Before any load the server is asked for its methods (Meta.Methods). If it lists them and the method is missing,
-    /// the run ends with an error. Servers without Meta.Methods are not checked.
+    /// Before any load, the load generator requests the server's methods (Meta.Methods). If the server lists them and
+    /// the method is missing, the run ends with an error. Servers without Meta.Methods are not checked.
     ///
     /// No file is written unless --json or --report names one.
     #[derive(Parser)]

@@ -1,12 +1,12 @@
-//! `tuning [SET]…`: what each setting of the server costs and gives, as Markdown and pictures.
+//! `tuning [SET]…`: measures what each setting of the server costs and gains, as Markdown and pictures.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     use clap::Parser;
     use coreloop_bench::tuning;
 
-    /// What each setting of the server costs and gives: the same loads with one setting changed, in interleaved rounds.
-    /// Markdown on standard output, a picture for each set.
+    /// Measures what each setting of the server costs and gains: the same loads with one setting changed, in
+    /// interleaved rounds. Markdown on standard output, a picture for each set.
     #[derive(Parser)]
     #[command(name = "tuning", version)]
     struct Arguments {

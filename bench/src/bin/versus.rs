@@ -1,12 +1,12 @@
-//! `versus`: the server beside its floor, in one command. It starts itself again as the floor and as the
-//! client, so that building this one program is enough; the server's must be built beside it.
+//! `versus`: compares the server with its floor, in one command. It starts itself again as the floor and as the
+//! client, so only this program and the server's, beside it, must be built.
 
 #[cfg(target_os = "linux")]
 fn main() -> std::process::ExitCode {
     use clap::{Parser, Subcommand};
     use coreloop_bench::{drive, floor, versus};
 
-    /// The server beside its floor: CPU time per call, rate and latency.
+    /// Compares the server with its floor: CPU time per call, rate and latency.
     #[derive(Parser)]
     #[command(name = "versus", version, args_conflicts_with_subcommands = true)]
     struct Arguments {
@@ -18,9 +18,9 @@ fn main() -> std::process::ExitCode {
 
     #[derive(Subcommand)]
     enum Part {
-        /// Be the bare server, as the program `floor`.
+        /// Run the bare server, as the program `floor`.
         Floor(floor::Options),
-        /// Be the bare client, as the program `drive`.
+        /// Run the bare client, as the program `drive`.
         Drive(drive::Options),
     }
 

@@ -1,5 +1,5 @@
-//! As the article measured: wrk with 12 threads and 400 connections for half a minute, on a machine that server and
-//! client share. Beside it stand the article's own figures, and what of them can be compared.
+//! Repeats the article's measurement: wrk with 12 threads and 400 connections for half a minute, on a machine that
+//! server and client share. The article's own figures are listed for comparison, where they are comparable.
 
 use std::mem;
 
@@ -11,13 +11,13 @@ use super::subject::Subject;
 use super::wrk::{INSTALL, Wrk};
 use crate::versus::Load;
 
-/// The article's machine had so many.
+/// Cores of the article's machine.
 const CORES: usize = 4;
 const CONNECTIONS: u32 = 400;
-/// Who is measured; the others are no part of it.
+/// The servers measured; the others are not part of the article.
 const HTTP: [&str; 3] = ["coreloop-http", "gin", "go-nethttp"];
 const NATIVE: &str = "coreloop-inline";
-/// Threads of wrk: as the article, and as suits few cores.
+/// Threads of wrk: the article's number, and one that suits few cores.
 const THREADS: [u32; 2] = [12, 1];
 
 const THEIRS: [(&str, f64, f64, f64); 3] =
@@ -64,7 +64,7 @@ impl Comparison<'_> {
                     .push(format!("{name} has no row beside the article: it does not take part."));
             }
         }
-        // Both on as many cores as the article's machine had, if there are so many.
+        // Server and client share as many cores as the article's machine had, if this machine has them.
         let cores = self.ground.cores.all.iter().copied().take(CORES).collect();
         let usual = mem::replace(&mut self.ground.cores.shared, cores);
         let ended = self.article_rows();

@@ -1,4 +1,4 @@
-//! Closed loops: what a call costs the server, and how many it answers.
+//! Closed loops: CPU time per call of the server, and calls per second.
 
 use std::rc::Rc;
 
@@ -13,14 +13,14 @@ const fn load(connections: u32, depth: u32) -> Load {
     Load { connections, depth }
 }
 
-/// What is called at which loads.
+/// A call, its load and its core setting.
 pub struct Shape {
     setting: Setting,
     kind: Kind,
     load: Load,
 }
 
-/// The larger calls, each at one load.
+/// The larger calls, each under one load.
 const LARGER: [(Kind, Load); 3] =
     [(Kind::Echo1k, load(64, 1)), (Kind::Users100, load(16, 1)), (Kind::Echo256k, load(4, 1))];
 
@@ -112,7 +112,7 @@ fn measure(
     Ok(measured.run)
 }
 
-/// For a run that has just ended.
+/// Formats one line for a run that just ended.
 pub fn line(what: &str, subject: &Subject, run: &Run) -> String {
     let cost = run.server_us_per_call.map_or("      ?".into(), |us| format!("{us:>7.3}"));
     let mut line = format!(

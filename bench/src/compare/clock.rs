@@ -1,9 +1,9 @@
 //! The date, in UTC.
 
-/// Seconds since 1970 as `2026-11-25 00:08:49`.
+/// Formats seconds since 1970 as `2026-11-25 00:08:49`.
 pub fn utc(unix_s: u64) -> String {
     let (day, second) = (unix_s / 86_400, unix_s % 86_400);
-    // Days of the era that began on 1 March of the year 0; a year from March on has its leap day at its end.
+    // Days since 1 March of the year 0: a year that begins in March has its leap day at the end.
     let days = day + 719_468;
     let (era, of_era) = (days / 146_097, days % 146_097);
     let year_of_era = (of_era - of_era / 1460 + of_era / 36_524 - of_era / 146_096) / 365;

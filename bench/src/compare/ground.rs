@@ -1,4 +1,4 @@
-//! The ground that everything is measured on: cores, how servers are started there, how what runs is stopped.
+//! The environment of all measurements: cores, starting servers, and stopping what runs.
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::PathBuf;
@@ -12,15 +12,15 @@ use super::screen::Screen;
 use super::subject::Subject;
 use crate::process::{self, Ready, Server};
 
-/// How often a server that was given a port is started anew with another, if it does not come up.
+/// How often a server that takes a port is restarted with another port if it does not come up.
 const PORTS_TRIED: usize = 3;
 
-/// Why something was not measured.
+/// Why a measurement is missing.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Failure {
-    /// Somebody asked for an end.
+    /// The user requested an end.
     Stopped,
-    /// It does not work, and this is why.
+    /// The measurement failed, with the reason.
     Broken(String),
 }
 
@@ -30,21 +30,21 @@ impl From<String> for Failure {
     }
 }
 
-/// Which cores there are, and whose they are.
+/// The available cores, and how server and client divide them.
 #[derive(Clone, Debug)]
 pub struct Cores {
-    /// All that may be used.
+    /// All cores that may be used.
     pub all: Vec<usize>,
-    /// The server's, where each has its own.
+    /// The server's cores in the setting `apart`.
     pub server: Vec<usize>,
-    /// The client's.
+    /// The client's cores in the setting `apart`.
     pub client: Vec<usize>,
-    /// Those that both share.
+    /// The cores that both use in the setting `shared`.
     pub shared: Vec<usize>,
 }
 
 impl Cores {
-    /// The first is the server's, the second the client's; where there is but one, both have that.
+    /// Gives the first core to the server and the second to the client; with only one core, both use it.
     pub fn among(all: Vec<usize>) -> Result<Cores, String> {
         let (Some(&server), Some(&client)) = (all.first(), all.get(1).or(all.first())) else {
             return Err("no core to run on".into());
@@ -53,7 +53,7 @@ impl Cores {
         Ok(Cores { all, server: vec![server], client: vec![client], shared })
     }
 
-    /// The server's and the client's.
+    /// Returns the server's and the client's cores.
     pub fn of(&self, setting: Setting) -> (&[usize], &[usize]) {
         match setting {
             Setting::Apart => (&self.server, &self.client),
@@ -62,34 +62,34 @@ impl Cores {
     }
 }
 
-/// What every measurement needs.
+/// State that every measurement needs.
 pub struct Ground {
-    /// This program, for the bare client.
+    /// The path of this program, which also runs as the bare client.
     pub own: PathBuf,
-    /// Who runs where.
+    /// The assignment of cores.
     pub cores: Cores,
-    /// Set when all is to end.
+    /// Set when everything is to end.
     pub stop: Arc<AtomicBool>,
-    /// What is shown.
+    /// The progress display.
     pub screen: Screen,
-    /// Length of a measured window.
+    /// Length of a measured window, in seconds.
     pub seconds: f64,
-    /// Before each.
+    /// Length of the warm-up before each window, in seconds.
     pub warmup_s: f64,
 }
 
 impl Ground {
-    /// Somebody asked for an end.
+    /// Returns [`Failure::Stopped`] if the user requested an end.
     pub fn check(&self) -> Result<(), Failure> {
         if self.stop.load(Ordering::Relaxed) { Err(Failure::Stopped) } else { Ok(()) }
     }
 
-    /// Starts the server of that subject on the setting's cores.
+    /// Starts the subject's server on the setting's cores.
     pub fn start(&self, subject: &Subject, setting: Setting) -> Result<Server, Failure> {
         self.start_on(subject, self.cores.of(setting).0)
     }
 
-    /// Starts it on these.
+    /// Starts the subject's server on these cores.
     pub fn start_on(&self, subject: &Subject, cores: &[usize]) -> Result<Server, Failure> {
         self.check()?;
         if subject.ready == ReadyBy::Line {
@@ -99,7 +99,7 @@ impl Ground {
         let mut trouble = String::new();
         for _ in 0..PORTS_TRIED {
             self.check()?;
-            // Free when it was looked for; another may take it before the server does, hence the next try.
+            // The port is free now, but another process may take it before the server does; hence the retry.
             let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
             let address = free.map_err(|error| format!("no port: {error}"))?;
             let command = server_command(subject, address, cores.len());
@@ -116,7 +116,7 @@ fn server_command(subject: &Subject, address: SocketAddr, threads: usize) -> Com
     command_of(subject, &subject.server, Some(address), threads)
 }
 
-/// A command of a subject in its folder and environment, with what stands in braces put in.
+/// Builds a command of a subject in its folder and environment, with the placeholders in braces replaced.
 pub fn command_of(
     subject: &Subject,
     words: &[String],
@@ -127,9 +127,9 @@ pub fn command_of(
         let word = word.replace("{threads}", &threads.to_string());
         address.map_or(word.clone(), |address| word.replace("{address}", &address.to_string()))
     };
-    // No command is empty: the contract was checked.
+    // The program is never empty: the contract was checked.
     let program = words.first().map(&put_in).unwrap_or_default();
-    // A path is one from the peer's folder; what it would be relative to is otherwise platform's choice.
+    // A path is relative to the peer's folder. Without the join, the base of a relative path depends on the platform.
     let program = if program.contains('/') { subject.folder.join(program) } else { program.into() };
     let mut command = Command::new(program);
     command.args(words.iter().skip(1).map(&put_in)).current_dir(&subject.folder);
@@ -138,7 +138,7 @@ pub fn command_of(
     command
 }
 
-/// The cores that this process may use.
+/// Returns the cores that this process may use.
 pub fn cores_here() -> Result<Cores, String> {
     Cores::among(process::allowed_cores().map_err(|error| error.to_string())?)
 }
@@ -148,7 +148,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn one_core_is_both_theirs() {
+    fn one_core_is_shared() {
         let cores = Cores::among(vec![3]).expect("one");
         assert_eq!((cores.server, cores.client, cores.shared), (vec![3], vec![3], vec![3]));
         let cores = Cores::among(vec![2, 5, 7]).expect("three");

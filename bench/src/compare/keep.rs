@@ -1,5 +1,5 @@
-//! The files of a comparison: the record as JSON, the page, the table for a README. Each is written anew after every
-//! section, so that whatever happens later loses little.
+//! The files of a comparison: the record as JSON, the page, the table for a README. All are rewritten after every
+//! section, so that a later failure loses little.
 
 use std::cell::Cell;
 use std::fs;
@@ -9,22 +9,22 @@ use super::record::{FORMAT, Record};
 use super::{markdown, page};
 use crate::output::OutputFile;
 
-/// Where they go. Without a name there is no file.
+/// The output files. A file without a name is not written.
 #[derive(Debug, Default)]
 pub struct Files {
     json: Option<PathBuf>,
     page: Option<PathBuf>,
     markdown: Option<PathBuf>,
-    /// The picture for a README, in a folder of dated records.
+    /// The picture for a README, in the folder of dated records.
     picture: Option<PathBuf>,
-    /// The picture is of this record, and not one that an earlier one has left.
+    /// Whether the picture shows this record; if false, an existing picture is from an earlier one.
     is_drawn: Cell<bool>,
 }
 
-/// What the options name.
+/// The file names from the options.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Names<'a> {
-    /// A folder of dated records, where no earlier one is overwritten.
+    /// A folder of dated records; earlier records are never overwritten.
     pub folder: Option<&'a Path>,
     /// The record.
     pub json: Option<&'a Path>,
@@ -35,7 +35,7 @@ pub struct Names<'a> {
 }
 
 impl Files {
-    /// Checks that each can be written, so that a wrong path is an error before anything is measured.
+    /// Checks that each file can be written, so that a wrong path is an error before anything is measured.
     pub fn new(names: Names<'_>, date: &str) -> Result<Files, String> {
         let stem = match names.folder {
             None => None,
@@ -65,7 +65,7 @@ impl Files {
             if path.is_dir() {
                 return Err(format!("cannot write {}: it is a folder", path.display()));
             }
-            // The file beside it is what is written first; opened and not written, it is removed again.
+            // `write` writes to this temporary file first; a file that was opened and not written is removed.
             drop(OutputFile::open(&with(path, "new"))?);
         }
         Ok(files)
@@ -75,12 +75,12 @@ impl Files {
         [&self.json, &self.page, &self.markdown, &self.picture].into_iter().flatten()
     }
 
-    /// Whether the options name none.
+    /// Returns whether the options name no file.
     pub fn is_empty(&self) -> bool {
         self.named().next().is_none()
     }
 
-    /// Writes page and table anew, beside the record that is there.
+    /// Rewrites page and table beside an existing record.
     pub fn again(json: &Path, markdown: Option<&Path>) -> Result<Files, String> {
         let text = fs::read_to_string(json).map_err(|error| format!("{}: {error}", json.display()))?;
         let record: Record =
@@ -99,7 +99,7 @@ impl Files {
         Ok(files)
     }
 
-    /// Writes them.
+    /// Writes all files.
     pub fn write(&self, record: &Record) -> Result<(), String> {
         if let Some(path) = &self.json {
             let text = serde_json::to_string_pretty(record).map_err(|error| error.to_string())?;
@@ -108,7 +108,7 @@ impl Files {
         self.show(record)
     }
 
-    /// All but the record itself.
+    /// Writes all files except the record itself.
     fn show(&self, record: &Record) -> Result<(), String> {
         let told = |error: Box<dyn std::error::Error>| format!("cannot draw: {error}");
         if let Some(path) = &self.page {
@@ -126,7 +126,7 @@ impl Files {
         Ok(())
     }
 
-    /// Those that are there.
+    /// Returns the files that exist.
     pub fn written(&self) -> impl Iterator<Item = &Path> {
         let picture = self.picture.as_ref().filter(|_| self.is_drawn.get());
         let files = [self.json.as_ref(), self.page.as_ref(), self.markdown.as_ref(), picture];
@@ -141,7 +141,7 @@ fn with(stem: &Path, extension: &str) -> PathBuf {
     name.into()
 }
 
-/// The old text stays until the new one is whole.
+/// Replaces a file; the old text stays until the new text is complete.
 fn replace(path: &Path, text: &str) -> Result<(), String> {
     let told = |error: std::io::Error| format!("{}: {error}", path.display());
     let beside = with(path, "new");
@@ -159,7 +159,7 @@ mod tests {
     }
 
     #[test]
-    fn without_names_nothing_is_written_and_a_path_that_cannot_be_is_an_error_at_once() {
+    fn files_are_checked_before_anything_is_written() {
         let files = Files::new(Names::default(), "2026-11-25").expect("no names");
         files.write(&sample()).expect("nothing to write");
         assert!(files.is_empty() && files.written().count() == 0);
@@ -175,7 +175,7 @@ mod tests {
     }
 
     #[test]
-    fn dated_records_are_kept_and_one_of_a_run_is_replaced() {
+    fn a_dated_record_replaces_only_its_own_run() {
         let folder = tempfile::tempdir().expect("a folder");
         let place = folder.path().join("record");
         let mut record = sample();
@@ -193,7 +193,7 @@ mod tests {
         names.sort();
         assert_eq!(names, ["2026-11-25-2.json", "2026-11-25.json", "latest.svg", "table.md"]);
         assert_eq!((first.written().count(), second.written().count()), (3, 4));
-        // What nothing can be drawn of leaves the picture of the one before, and does not call it its own.
+        // A record with nothing to draw keeps the earlier picture and does not list it as its own.
         let third = Files::new(dated(&place, None), "2026-11-26").expect("a name");
         third.write(&Record { capacity: Vec::new(), ..sample() }).expect("written");
         assert_eq!(third.written().count(), 2);
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn page_of_an_earlier_record_is_the_same_again() {
+    fn an_earlier_record_yields_the_same_page() {
         let folder = tempfile::tempdir().expect("a folder");
         let files = Files::new(dated(folder.path(), None), "2026-11-25").expect("a name");
         files.write(&sample()).expect("written");

@@ -1,4 +1,4 @@
-//! System calls of the server per call, counted by strace in short runs of their own.
+//! System calls of the server per call, counted by strace in separate short runs.
 
 use super::load::Order;
 use super::peer::Kind;
@@ -10,7 +10,7 @@ use crate::versus::Load;
 
 const LOADS: [Load; 2] = [Load { connections: 64, depth: 1 }, Load { connections: 64, depth: 16 }];
 const SECONDS: f64 = 1.0;
-/// strace attaches, and detaches.
+/// Time that strace takes to attach and detach, in seconds.
 const STRACE_S: f64 = 0.5;
 
 impl Comparison<'_> {
@@ -35,7 +35,7 @@ impl Comparison<'_> {
                 let per_call = self.attempt(&subject, &what, planned_s, |ground| {
                     let mut server = ground.start(&subject, Setting::Apart)?;
                     let counting = Counting::start(server.pid())?;
-                    // From before the first connection: strace's own start is not in it.
+                    // The count starts before the first connection, so strace's own start is not included.
                     let usual = ground.order(Kind::Add, load, Setting::Apart, 1);
                     let order = Order { seconds: SECONDS, warmup_s: 0.0, ..usual };
                     let measured = ground.make(&subject, &mut server, &order);

@@ -1,7 +1,7 @@
-//! One measured window: the calls of an order, made by whoever makes them for that subject.
+//! Runs one measured window: makes the calls of an order with the client of that subject.
 //!
-//! The load generator runs in this process, so that one sees how it goes; the bare client and the clients of peers are
-//! processes, and print what they found.
+//! The load generator runs in this process, so its progress is visible; the bare client and the peers' clients are
+//! processes that print their results.
 
 use std::io::{BufRead, BufReader, Read};
 use std::net::SocketAddr;
@@ -24,58 +24,58 @@ use crate::{drive, versus};
 
 /// How long a client may take beyond warm-up and window.
 const CLIENT_PATIENCE: Duration = Duration::from_secs(30);
-/// How often one looks whether all is to end.
+/// How often a request to end is checked.
 const LOOK_EVERY: Duration = Duration::from_millis(100);
-/// With a larger share of wrong answers nothing else of a run means anything.
+/// Above this share of wrong answers a run is discarded: its figures mean nothing.
 const ERROR_SHARE_MAX: f64 = 0.01;
 
-/// What is to be measured.
+/// What to measure.
 #[derive(Clone, Debug)]
 pub struct Order {
-    /// What is called.
+    /// The kind of call.
     pub kind: Kind,
-    /// With 1 % slow calls among them.
+    /// Whether 1 % of the calls are slow ones.
     pub slow_among: bool,
-    /// Connections and calls in flight on each; in an open loop at most.
+    /// Connections and calls in flight on each; in an open loop this is the maximum.
     pub load: versus::Load,
-    /// Calls per second: an open loop.
+    /// Calls per second of an open loop; `None`: a closed loop.
     pub rate: Option<f64>,
-    /// Length of the window.
+    /// Length of the window, in seconds.
     pub seconds: f64,
-    /// Before it.
+    /// Length of the warm-up before it, in seconds.
     pub warmup_s: f64,
-    /// Which cores.
+    /// Which cores server and client use.
     pub setting: Setting,
-    /// From 1.
+    /// The round, from 1.
     pub round: u32,
 }
 
-/// The server that is called.
+/// The server to call.
 #[derive(Clone, Copy, Debug)]
 pub struct At {
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
-    /// Its process.
+    /// Its process id.
     pub pid: u32,
 }
 
 impl At {
-    /// That one.
+    /// Returns the address and the process id of a server.
     pub fn of(server: &Server) -> At {
         At { address: server.address, pid: server.pid() }
     }
 }
 
-/// What came of it.
+/// The result of a window.
 pub struct Measured {
     /// The figures.
     pub run: Run,
-    /// Answers in the whole run, those of the warm-up too.
+    /// Answers in the whole run, including the warm-up.
     pub calls_in_all: u64,
 }
 
 impl Ground {
-    /// A closed loop of the usual length.
+    /// Returns the order of a closed loop of the usual length.
     pub fn order(&self, kind: Kind, load: versus::Load, setting: Setting, round: u32) -> Order {
         Order {
             kind,
@@ -89,7 +89,7 @@ impl Ground {
         }
     }
 
-    /// Makes the calls. A server that has died meanwhile is the failure, whatever the client saw of it.
+    /// Makes the calls. If the server has died meanwhile, that is the reported failure, whatever the client saw.
     pub fn make(&self, subject: &Subject, server: &mut Server, order: &Order) -> Result<Measured, Failure> {
         let result = self.call(subject, At::of(server), order);
         self.check()?;
@@ -99,7 +99,7 @@ impl Ground {
         result
     }
 
-    /// The same, beside others that call the same server.
+    /// Makes the calls while other clients may call the same server.
     pub fn call(&self, subject: &Subject, at: At, order: &Order) -> Result<Measured, Failure> {
         self.check()?;
         let mut measured = match &subject.client {
@@ -152,10 +152,11 @@ impl Ground {
             watch: Some(at.pid),
             ..Ask::of(at.address, "")
         };
-        // Where the cores are shared the generator's thread, which is not pinned, takes after the one that starts it.
+        // With shared cores the generator's thread is not pinned itself; it inherits the cores of the thread that
+        // starts it.
         let cores = self.cores.of(order.setting).1;
         process::confine_self(cores).map_err(|error| format!("cores {cores:?}: {error}"))?;
-        // Ends early when all is to end, and when nobody is left to answer.
+        // Ends early when everything is to end, and when the server is gone.
         let stop = Arc::new(AtomicBool::new(false));
         let outcome = ask.make(&calls, &stop, &mut |live| {
             self.screen.live(live);
@@ -169,7 +170,7 @@ impl Ground {
         Ok(Measured { run, calls_in_all: outcome.answers_in_all })
     }
 
-    /// A client that is a process; what all of them are told is put behind the command.
+    /// Runs a client process; the arguments common to all clients follow the command.
     fn by_process(&self, mut command: Command, at: At, order: &Order) -> Result<Measured, Failure> {
         let numbers = [
             ("--connections", order.load.connections.to_string()),
@@ -190,13 +191,13 @@ impl Ground {
         })?;
         let mut run = run_of_process(&outcome, (server_cores, client_cores), order.round);
         if matches!(tree::members(at.pid).len(), 2..) {
-            // The client reads the clock of one process.
+            // `drive` reads the clock of one process, which misses the server's descendants.
             (run.server_us_per_call, run.server_share) = (None, None);
         }
         Ok(Measured { run, calls_in_all: outcome.calls_in_all })
     }
 
-    /// Runs a program to its end, and hears what it says; `meanwhile` is called while it runs.
+    /// Runs a program to its end and collects its output; calls `meanwhile` while it runs.
     pub fn finish(
         &self,
         mut command: Command,
@@ -235,24 +236,24 @@ impl Ground {
             }
         };
         let status = group.child().wait().map_err(|error| format!("{name}: {error}"))?;
-        // Others of its group may hold the pipe.
+        // Other processes of its group may hold the pipe open.
         drop(group);
         let last_words = words.join().unwrap_or_default();
         Ok(Said { stdout, last_words, status })
     }
 }
 
-/// What a program said.
+/// The output of a program that ended.
 pub struct Said {
-    /// All of its standard output.
+    /// The complete standard output.
     pub stdout: String,
-    /// The last lines of its standard error.
+    /// The last lines of the standard error.
     pub last_words: String,
-    /// How it ended.
+    /// The exit status.
     pub status: std::process::ExitStatus,
 }
 
-/// The last lines that are not empty, in one.
+/// Joins the last nonempty lines into one.
 fn last_words(stderr: impl Read) -> String {
     const LINES: usize = 3;
     let mut last = std::collections::VecDeque::with_capacity(LINES + 1);
@@ -275,7 +276,7 @@ fn calls(subject: &Subject, speaks: Speaks, order: &Order) -> Result<Vec<Call>, 
     Ok(vec![subject.call(speaks, order.kind, 99)?, subject.call(speaks, Kind::Sleep, 1)?])
 }
 
-/// Of a mix the first method is the one that is looked at.
+/// Converts an outcome into a run. Of a mix, only the first method counts.
 fn run_of(outcome: &loadgen::Outcome, cores: (&[usize], &[usize]), round: u32) -> Run {
     let figures = outcome.methods.first().unwrap_or(&outcome.total);
     let us = |percent| figures.latency.at(percent).map(|ns| ns as f64 / 1e3);
@@ -283,14 +284,14 @@ fn run_of(outcome: &loadgen::Outcome, cores: (&[usize], &[usize]), round: u32) -
     let is_open = outcome.settings.rate.is_some();
     let flags = [
         (verdict.late, "late"),
-        // A closed loop's client that is full is seen in its share.
+        // In a closed loop, a client at its limit shows in its CPU share.
         (verdict.saturated && is_open, "saturated"),
         (verdict.disturbed, "disturbed"),
         (verdict.stolen, "stolen"),
         (verdict.rate_missed, "rate missed"),
         (is_open && total.unanswered + total.never_sent > 0, "calls left over"),
     ];
-    // What an open loop leaves over was asked for too fast; in a closed one it was never answered.
+    // In an open loop unanswered calls mean that the rate was too high; in a closed loop they are errors.
     let errors = total.errors + if is_open { 0 } else { total.unanswered };
     let said = outcome.messages.iter().next().map(|(status, message)| format!("{status}: {message}"));
     let threads = &outcome.generator.threads;
@@ -316,7 +317,7 @@ fn run_of(outcome: &loadgen::Outcome, cores: (&[usize], &[usize]), round: u32) -
 }
 
 fn run_of_process(outcome: &drive::Outcome, cores: (&[usize], &[usize]), round: u32) -> Run {
-    /// Above this the client's core was another's too.
+    /// Above this share, another process used the client's core.
     const WAITED_SHARE_MAX: f64 = 0.05;
     let per_call = |ns: u64| ns as f64 / 1e3 / outcome.calls.max(1) as f64;
     let share = |ns: u64, cores: &[usize]| ns as f64 / 1e9 / outcome.seconds.max(1e-9) / cores.len() as f64;
@@ -353,7 +354,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn last_words_are_the_last_lines_that_say_something() {
+    fn last_words_are_the_last_nonempty_lines() {
         let text = "one\ntwo\n\nthree\n  four  \n\n";
         assert_eq!(last_words(text.as_bytes()), "two / three / four");
         assert_eq!(last_words(&b"\xff\n"[..]), "\u{fffd}");

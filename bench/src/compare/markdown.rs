@@ -1,15 +1,15 @@
-//! The table for a README: server CPU time per call by load, and how many times coreloop's that is.
+//! The table for a README: server CPU time per call by load, and its ratio to coreloop's.
 
 use std::fmt::Write;
 
 use super::record::{Cell, Limit, Record, Setting};
 use super::text::is_disturbed;
 
-/// The loads of the table, and how a column of them is called.
+/// The loads of the table, with their column titles.
 const LOADS: [(&str, &str); 4] =
     [("1x1", "1 × 1"), ("64x1", "64 × 1"), ("64x16", "64 × 16"), ("400x1", "400 × 1")];
 
-/// As GitHub shows it.
+/// Renders the table in GitHub's Markdown.
 pub fn render(record: &Record) -> String {
     let settings = &record.settings;
     let mut text = format!(
@@ -80,7 +80,7 @@ fn of<'a>(record: &'a Record, load: &'a str) -> impl Iterator<Item = &'a Cell> {
     })
 }
 
-/// Three digits that count.
+/// Formats a value with three significant digits.
 fn digits(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -89,7 +89,7 @@ fn digits(value: f64) -> String {
     }
 }
 
-/// What stands in a cell can neither end it nor be HTML.
+/// Escapes a cell's text, so that it neither ends the cell nor contains HTML.
 fn cell_text(text: &str) -> String {
     text.replace('|', "\\|").replace('<', "&lt;").replace('\n', " ")
 }
@@ -110,7 +110,7 @@ mod tests {
     }
 
     #[test]
-    fn loads_that_nobody_has_are_no_columns_and_a_client_at_its_limit_is_marked() {
+    fn unmeasured_loads_have_no_column() {
         let mut record = sample();
         record.capacity[1].depth = 16;
         record.capacity[1].runs.iter_mut().for_each(|run| run.server_share = Some(0.5));

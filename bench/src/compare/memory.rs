@@ -1,7 +1,7 @@
-//! Memory: of a server that has just begun, of connections that lie idle, and the most while 400 are busy.
+//! Memory: of a server that just started, of idle connections, and the peak while 400 connections are busy.
 //!
-//! Where the load generator knows the protocol, connections are opened a few at a time and each makes one call. Otherwise
-//! the peer's own client holds them, at a rate so low that nearly all lie idle.
+//! Where the load generator knows the protocol, connections are opened a few at a time and each makes one call.
+//! Otherwise the peer's own client holds them, at a rate so low that nearly all are idle.
 
 use std::thread;
 use std::time::Duration;
@@ -18,18 +18,18 @@ use crate::versus::Load;
 
 /// Lets the server end its turn (release buffers) before its memory is read.
 const SETTLE: Duration = Duration::from_millis(300);
-/// Connections that are opened before those that were are used: few enough for the smallest backlog.
+/// Connections that are opened before they are used: few enough for the smallest backlog.
 const BURST: usize = 64;
 const IDLE: u32 = 5000;
 const IDLE_QUICK: u32 = 500;
 const BUSY: Load = Load { connections: 400, depth: 1 };
-/// How long a client of the peer's holds idle connections, and how often it calls over all of them.
+/// How long a peer's client holds idle connections, and how often it calls over all of them.
 const HELD_S: f64 = 3.0;
 const HELD_RATE: f64 = 500.0;
 
 impl Comparison<'_> {
     fn has_memory(subject: &Subject) -> bool {
-        // The kinds of coreloop's native calls are one server: it makes no difference which is called.
+        // All native kinds of coreloop use the same server, so one of them suffices.
         let is_same = subject.is_coreloop && !matches!(&*subject.name, "coreloop-inline" | "coreloop-http");
         !is_same && subject.has_rate()
     }
@@ -113,7 +113,7 @@ fn resident_kib(server: &Server) -> Result<u64, String> {
     tree::resident_kib(server.pid()).map_err(|error| format!("its memory: {error}"))
 }
 
-/// At its start and with the connections, in KiB.
+/// Returns the memory at the server's start and with the connections, in KiB.
 fn held_here(
     ground: &Ground,
     subject: &Subject,
@@ -123,7 +123,7 @@ fn held_here(
 ) -> Result<(u64, u64), Failure> {
     let call = subject.call(speaks, Kind::Add, 1)?;
     let open = || probe::connect(server.address, speaks, &call);
-    // The first connection pays for what the server sets up once.
+    // The first connection includes what the server sets up once.
     let mut first = open()?;
     first.call(1)?;
     let start_kib = resident_kib(server)?;
@@ -136,7 +136,7 @@ fn held_here(
         for _ in 0..burst {
             held.push(open()?);
         }
-        // Who is answered has been accepted, so the backlog is empty for the next ones.
+        // An answered connection has been accepted, so the backlog is empty for the next ones.
         for caller in &mut held[opened..] {
             caller.call(1)?;
         }
@@ -144,7 +144,7 @@ fn held_here(
     Ok((start_kib, resident_kib(server)?))
 }
 
-/// The same, where only the peer's client knows how: the most that is seen while it runs.
+/// Measures the same where only the peer's client has the protocol: the maximum seen while it runs.
 fn held_by_client(
     ground: &Ground,
     subject: &Subject,

@@ -1,4 +1,4 @@
-//! What calls do to each other: quick ones with slow ones among them, small ones beside large ones.
+//! Measures how calls affect each other: fast calls mixed with slow ones, small calls beside large ones.
 
 use std::rc::Rc;
 use std::thread;
@@ -14,12 +14,13 @@ use crate::process;
 use crate::versus::Load;
 
 const CONNECTIONS: u32 = 64;
-/// At most so much of what a server can do, so that it is company and not overload that is seen.
+/// The maximum load as a share of the server's capacity, so that the effect of the other calls is measured and not
+/// overload.
 const SHARE_MAX: f64 = 0.3;
-/// The large calls, one after the other.
+/// The large calls: one at a time.
 const BIG: Load = Load { connections: 1, depth: 1 };
 
-/// Who keeps the calls company.
+/// The calls that run beside the measured ones.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Company {
     Slow,
@@ -120,7 +121,7 @@ fn measure(
     let is_mixed = company == Some(Company::Slow) && matches!(subject.client, Client::Loadgen(_));
     let company = match company {
         None => None,
-        // One generator has both, on the same connections.
+        // One generator makes both kinds of calls, on the same connections.
         Some(Company::Slow) if is_mixed => None,
         Some(Company::Slow) => Some(Order { kind: Kind::Sleep, rate: Some(rate / 99.0), ..usual.clone() }),
         Some(Company::Big) => Some(Order { kind: Kind::Echo256k, load: BIG, rate: None, ..usual.clone() }),
@@ -134,7 +135,7 @@ fn measure(
     Ok(run)
 }
 
-/// Two clients at once; the run is the first one's, and it does not count if the other fails.
+/// Runs two clients at once. Returns the run of the first, or an error if either fails.
 fn together(
     ground: &Ground,
     subject: &Subject,
@@ -145,8 +146,8 @@ fn together(
     let at = At::of(server);
     let (run, other) = thread::scope(|scope| {
         let other = scope.spawn(|| {
-            // Both clients have one core. Where they take turns as equals, it is their wait for each other that is
-            // seen, which the scheduler makes milliseconds long; the server's part is below it.
+            // Both clients share one core. At equal priority the scheduler makes them wait milliseconds for each
+            // other, which would hide the server's part.
             process::stand_back().map_err(|error| format!("nice: {error}"))?;
             ground.call(subject, at, company)
         });

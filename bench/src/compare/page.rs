@@ -1,6 +1,7 @@
-//! The page of a comparison: one file of HTML, made from the record alone, which needs neither network nor scripts.
+//! The page of a comparison: one HTML file, made from the record alone. It requires neither network nor scripts.
 //!
-//! `figures` has the tables and bars section by section, `curves` latency against rate, `latest` the picture of a README.
+//! `figures` has the tables and bars of each section, `curves` latency against rate, `latest` the picture of a
+//! README.
 
 mod axis;
 mod bars;
@@ -19,14 +20,14 @@ use bars::Look;
 
 pub use latest::render as latest;
 
-/// The bars of the page, and the figures of its curves.
+/// The look of the page's bars, and of the figures beside its curves.
 const LOOK: Look = Look { ink: INK, grid: GRID, width: 1000, label: time, mark: None };
 const WIDTH_PX: u32 = 1360;
 
-/// The kind of coreloop that the headline speaks of.
+/// The kind of coreloop that the headline uses.
 const FIRST: &str = "coreloop-inline";
 
-/// The page; all text of others is escaped in here.
+/// Renders the page. All text from outside is escaped here.
 pub fn render(record: &Record) -> bars::Result<String> {
     let mut page = sheet::head("coreloop beside its peers", WIDTH_PX);
     page += "<h1>coreloop beside its peers</h1>\n";
@@ -60,7 +61,7 @@ pub fn render(record: &Record) -> bars::Result<String> {
     Ok(page)
 }
 
-/// The table of contents: every heading of the second rank that has a name.
+/// Appends the table of contents: every second-level heading that has an id.
 fn contents(page: &mut String, sections: &str) {
     *page += "<nav><ul class=\"contents\">\n";
     for heading in sections.split("<h2 id=\"").skip(1) {
@@ -73,7 +74,7 @@ fn contents(page: &mut String, sections: &str) {
     *page += "</ul></nav>\n";
 }
 
-/// What was found, in words.
+/// Returns the results as sentences.
 fn headline(record: &Record) -> Vec<String> {
     let loads = [
         ("64x16", "With 64 connections and 16 calls in flight on each"),
@@ -127,7 +128,7 @@ fn headline(record: &Record) -> Vec<String> {
     said
 }
 
-/// What stands against the record as a whole.
+/// Returns the caveats that apply to the record as a whole.
 fn remarks(record: &Record) -> Vec<String> {
     let mut remarks = Vec::new();
     match record.state {
@@ -251,7 +252,7 @@ mod tests {
     use super::super::record::sample::sample;
     use super::*;
 
-    /// Elements that are open at the end, after checking that each is closed by its own end.
+    /// Returns the elements that are still open at the end, and checks that each end tag matches.
     fn open_at_end(page: &str) -> Vec<String> {
         let mut open: Vec<String> = Vec::new();
         for tag in page.split('<').skip(1).map(|rest| rest.split_once('>').expect("a tag ends").0) {
@@ -289,7 +290,7 @@ mod tests {
             assert!(page.contains(want), "{want} in {page}");
         }
         assert!(!page.contains("<1.0>"), "titles are escaped");
-        // Every heading is in the table of contents, and what was not measured comes last.
+        // The table of contents lists every heading, and unmeasured parts come last.
         let ids: Vec<&str> =
             page.split("<h2 id=\"").skip(1).filter_map(|rest| rest.split('"').next()).collect();
         assert_eq!(page.matches("<h2").count(), ids.len());
@@ -301,7 +302,7 @@ mod tests {
     }
 
     #[test]
-    fn page_of_nothing_is_still_one_and_says_what_stands_against_it() {
+    fn an_empty_record_yields_a_page_with_its_caveats() {
         let mut record = sample();
         (record.capacity, record.tails, record.memory) = Default::default();
         (record.syscalls, record.wrk, record.article) = Default::default();
@@ -320,7 +321,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_and_disturbances_are_told_at_the_top() {
+    fn errors_and_disturbances_are_listed_at_the_top() {
         let mut record = sample();
         record.capacity[1].runs[0].errors = 1234;
         record.tails[0].points[0].runs[1].against = vec!["disturbed".into()];

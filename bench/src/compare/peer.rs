@@ -1,4 +1,4 @@
-//! A peer as its `peer.toml` describes it (bench/peers/README.md has the contract), and nothing of how it is run.
+//! A peer as its `peer.toml` describes it (the contract is in bench/peers/README.md), independent of how it runs.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -11,44 +11,45 @@ use crate::loadgen::speech::Speaks;
 /// The file in a peer's folder.
 pub const FILE: &str = "peer.toml";
 
-/// What `peer.toml` says.
+/// The contents of a `peer.toml`.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Contract {
-    /// As it stands in tables.
+    /// The name in tables.
     pub title: String,
-    /// native, http, jsonrpc, gob: the load generator can be the client; own: it brings one.
+    /// The protocol. native, http, jsonrpc, gob: the load generator can be the client; own: the peer has its own
+    /// client.
     pub protocol: Spoken,
-    /// What it is not or does not do.
+    /// What it lacks or does differently.
     #[serde(default)]
     pub differs: String,
-    /// What it is written in; without it, what it is built with says.
+    /// The programming language. Default: derived from the build command.
     pub language: Option<String>,
-    /// What must be there.
+    /// The programs that it requires.
     #[serde(default)]
     pub needs: Vec<Need>,
-    /// Builds it; nothing: there is nothing to build.
+    /// The build command; empty: there is nothing to build.
     #[serde(default)]
     pub build: Vec<String>,
-    /// Starts the server.
+    /// The command that starts the server.
     pub server: Vec<String>,
-    /// Prints the version in its first line.
+    /// The command that prints the version in its first line.
     pub version: Vec<String>,
-    /// Its own client.
+    /// The command of its own client.
     pub client: Option<Vec<String>>,
-    /// What it answers.
+    /// The kinds of call that it answers.
     pub calls: Vec<Kind>,
     /// Whether several calls can be in flight on one connection.
     pub pipelines: bool,
-    /// For all of its programs.
+    /// Environment variables of all its programs.
     #[serde(default)]
     pub env: BTreeMap<String, String>,
-    /// How one knows that the server serves.
+    /// How the server signals that it is ready.
     #[serde(default)]
     pub ready: ReadyBy,
 }
 
-/// What a peer speaks.
+/// The protocol of a peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Spoken {
@@ -60,12 +61,12 @@ pub enum Spoken {
     JsonRpc,
     /// Go's net/rpc.
     Gob,
-    /// What only its own client speaks.
+    /// A protocol that only the peer's own client implements.
     Own,
 }
 
 impl Spoken {
-    /// In the load generator's words, if it has any.
+    /// Returns the load generator's protocol, if it has this one.
     pub fn speaks(self) -> Option<Speaks> {
         match self {
             Spoken::Native => Some(Speaks::Native),
@@ -76,30 +77,30 @@ impl Spoken {
         }
     }
 
-    /// The name.
+    /// Returns the name as in `peer.toml`.
     pub fn name(self) -> &'static str {
         self.speaks().map_or("own", Speaks::name)
     }
 }
 
-/// A program that must be there.
+/// A program that must be installed.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Need {
     /// Its name, or its path from the peer's folder.
     pub program: String,
-    /// The command that installs it, or where it says how.
+    /// The command that installs it, or where to find instructions.
     pub install: String,
 }
 
-/// How one knows that a server serves.
+/// How a server signals that it is ready.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum ReadyBy {
     /// It prints `listening on ADDR`.
     #[default]
     Line,
-    /// Its port answers.
+    /// Its port accepts a connection.
     Connect,
 }
 
@@ -109,25 +110,25 @@ pub enum ReadyBy {
 pub enum Kind {
     /// Two integers in, their sum out.
     Add,
-    /// 1 KiB there and back.
+    /// Sends 1 KiB and receives it back.
     #[serde(rename = "echo-1k")]
     Echo1k,
-    /// A hundred users.
+    /// Returns a hundred users.
     #[serde(rename = "users-100")]
     Users100,
-    /// 256 KiB there and back.
+    /// Sends 256 KiB and receives it back.
     #[serde(rename = "echo-256k")]
     Echo256k,
-    /// An answer after 20 ms.
+    /// Replies after 20 ms.
     Sleep,
-    /// A reference's own least call, measured where others add.
+    /// A reference's own smallest call, measured in place of `add`.
     Ping,
-    /// Fixed bytes, measured where others add.
+    /// Fixed bytes, measured in place of `add`.
     Static,
 }
 
 impl Kind {
-    /// As in `peer.toml`, and as a client of the peer's own is told.
+    /// Returns the name, as in `peer.toml` and in the arguments of a peer's client.
     pub fn name(self) -> &'static str {
         match self {
             Kind::Add => "add",
@@ -148,13 +149,13 @@ impl fmt::Display for Kind {
 }
 
 impl Contract {
-    /// Reads and checks the text of a `peer.toml`.
+    /// Parses and checks the text of a `peer.toml`.
     pub fn parse(text: &str) -> Result<Contract, String> {
         let contract: Contract = toml::from_str(text).map_err(|error| error.to_string())?;
         contract.check().map(|()| contract)
     }
 
-    /// Reads that of a folder.
+    /// Reads and checks the `peer.toml` of a folder.
     pub fn read(folder: &Path) -> Result<Contract, String> {
         let file = folder.join(FILE);
         let text = fs::read_to_string(&file).map_err(|error| format!("{}: {error}", file.display()))?;
@@ -188,7 +189,7 @@ impl Contract {
         Ok(())
     }
 
-    /// What it is written in.
+    /// Returns the programming language.
     pub fn language(&self) -> String {
         if let Some(language) = &self.language {
             return language.clone();
@@ -203,7 +204,7 @@ impl Contract {
         .into()
     }
 
-    /// A bound rather than a rival: it answers a call of its own, or is a floor.
+    /// Returns whether it is a bound and not a competitor: it answers a call of its own, or is a floor.
     pub fn is_reference(&self) -> bool {
         !self.calls.contains(&Kind::Add) || self.title.to_lowercase().contains("floor")
     }
@@ -239,7 +240,7 @@ mod tests {
     }
 
     #[test]
-    fn what_breaks_the_contract_is_said() {
+    fn a_broken_contract_is_an_error() {
         let changed = |from: &str, to: &str| {
             assert!(LEAST.contains(from), "{from}");
             Contract::parse(&LEAST.replace(from, to)).expect_err(to)

@@ -1,6 +1,7 @@
-//! Before anything is measured: is it there, does it build, does it start, does it answer rightly.
+//! Checks each subject before anything is measured: its programs exist, it builds, it starts, and its answers are
+//! correct.
 //!
-//! Whoever fails is left out with the reason, and the others go on.
+//! A subject that fails is left out with the reason; the others continue.
 
 use std::collections::HashMap;
 use std::env;
@@ -18,13 +19,13 @@ use crate::versus::Load;
 /// A first build fetches and compiles a whole framework.
 const BUILD_PATIENCE: Duration = Duration::from_secs(3600);
 const VERSION_PATIENCE: Duration = Duration::from_secs(20);
-/// A client that is a process is tried for so long.
+/// Duration of a trial run of a client process, in seconds.
 const TRIAL_S: f64 = 0.2;
 
-/// What is known of builds: each is made once, though several may share it.
+/// The results of builds: each command runs once, though several subjects may share it.
 pub type Builds = HashMap<(PathBuf, Vec<String>), Result<(), String>>;
 
-/// Makes one ready; what is missing or wrong is said in `left_out`. None: it cannot take part.
+/// Prepares one subject and records in `left_out` what is missing or wrong. Returns `None` if it cannot take part.
 pub fn prepare(
     ground: &Ground,
     subject: Subject,
@@ -91,7 +92,7 @@ fn name_of(command: &[String]) -> String {
     program.map_or("its own".into(), |name| name.to_string_lossy().into_owned())
 }
 
-/// Where a program is: on the path, or in the folder if it is named by a path.
+/// Finds a program: on the path, or in the folder if the name contains a slash.
 pub fn find(program: &str, folder: &Path) -> Option<PathBuf> {
     let is_program = |path: &PathBuf| path.is_file();
     if program.contains('/') {
@@ -115,9 +116,9 @@ fn build(ground: &Ground, subject: &Subject, builds: &mut Builds) -> Result<Resu
     Ok(result)
 }
 
-/// Runs a command that builds something, and says why it failed.
+/// Runs a build command, and returns the reason if it fails.
 pub fn run_build(ground: &Ground, mut command: Command) -> Result<Result<(), String>, Failure> {
-    // What is built is looked for where the peer's own folder has it.
+    // The output is expected in the peer's own folder.
     command.env_remove("CARGO_TARGET_DIR");
     match ground.finish(command, &ground.cores.all, BUILD_PATIENCE, || ground.screen.tick()) {
         Ok(said) if said.status.success() => Ok(Ok(())),
@@ -131,7 +132,7 @@ fn version(ground: &Ground, subject: &Subject) -> Result<String, Failure> {
     ground.screen.begin(format!("{}: which version", subject.title));
     let command = command_of(subject, &subject.version, None, 1);
     let said = ground.finish(command, &ground.cores.all, VERSION_PATIENCE, || ground.screen.tick())?;
-    // Some print it where errors go.
+    // Some programs print the version to standard error.
     let line = said.stdout.lines().map(str::trim).find(|line| !line.is_empty());
     let line = line.map_or(said.last_words.clone(), ToOwned::to_owned);
     match (said.status.success(), line.is_empty()) {
@@ -140,7 +141,7 @@ fn version(ground: &Ground, subject: &Subject) -> Result<String, Failure> {
     }
 }
 
-/// Which calls it answers wrongly, and how; or why it cannot take part at all.
+/// The calls that it answers wrongly, with the reasons; or why it cannot take part at all.
 type Tried = Result<Vec<(Kind, String)>, String>;
 
 fn try_calls(ground: &Ground, subject: &Subject) -> Result<Tried, Failure> {
@@ -163,7 +164,7 @@ fn try_calls(ground: &Ground, subject: &Subject) -> Result<Tried, Failure> {
             (_, Err(Failure::Stopped)) => return Err(Failure::Stopped),
             (Some(why), _) | (None, Err(Failure::Broken(why))) => why,
         };
-        // The next call meets a new server: what one breaks is not the other's.
+        // The next call gets a fresh server, so that a crash in one call does not affect the others.
         server.stop();
         if *kind == first {
             return Ok(Err(format!("{kind}: {why}")));

@@ -1,6 +1,7 @@
-//! A lone caller who looks at the answers: whether a server says what it should, and connections that are to lie idle.
+//! A single client that checks the answers of a server, and holds idle connections.
 //!
-//! The load generator counts answers and does not read them, so each server is asked here before it is measured.
+//! The load generator counts answers without reading their contents, so this client checks each server before it is
+//! measured.
 
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -17,12 +18,12 @@ use crate::loadgen::protocol::{Body, Decoded, Native, Protocol, gob::Gob, http::
 use crate::loadgen::speech::Speaks;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
-/// What `Echo.Sleep` is asked for.
+/// The delay that the calls of `Echo.Sleep` request.
 const SLEEP: Duration = Duration::from_millis(20);
 
 /// One connection with one kind of call.
 pub trait Caller {
-    /// Makes the call `id`, and waits for its answer's body.
+    /// Makes the call `id`, and waits for the body of its answer.
     fn call(&mut self, id: u64) -> Result<Vec<u8>, String>;
 }
 
@@ -32,7 +33,7 @@ struct Connection<P> {
     input: Vec<u8>,
 }
 
-/// Connects, to make that call.
+/// Connects a client for that call.
 pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<dyn Caller>, String> {
     let told = |error: std::io::Error| format!("connecting: {error}");
     let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT).map_err(told)?;
@@ -94,7 +95,7 @@ impl<P: Protocol> Caller for Connection<P> {
     }
 }
 
-/// Asks once, or as often as it takes to know, and says what is wrong with the answer.
+/// Makes one call, or as many as the check requires, and returns what is wrong with the answer.
 pub fn check(subject: &Subject, address: SocketAddr, speaks: Speaks, kind: Kind) -> Result<(), String> {
     let kind = if kind == Kind::Add { subject.first_kind() } else { kind };
     let call = subject.call(speaks, kind, 1)?;
@@ -140,10 +141,11 @@ pub fn check(subject: &Subject, address: SocketAddr, speaks: Speaks, kind: Kind)
     }
 }
 
-/// Of a gob answer there is the last message, which types that were sent before it explain: what it ends with tells enough.
+/// Checks the last message of a gob answer. Type definitions arrive in earlier messages, so the end of the message is
+/// enough to compare.
 fn check_gob(kind: Kind, body: &[u8]) -> Result<(), String> {
     let is_right = match kind {
-        // Three bytes: the type int, nothing skipped, 13 with its sign behind it.
+        // Three bytes: the type int, no skipped field, then 13 as a signed integer.
         Kind::Add => body == [3, 4, 0, 26],
         Kind::Echo1k => body.ends_with(&[b'A'; 1 << 10]),
         Kind::Echo256k => body.ends_with(&[b'A'; 256 << 10]),
@@ -162,7 +164,7 @@ fn codec_of(call: &Call) -> Result<Codec, String> {
     codec.ok_or(format!("no codec {}", call.codec))
 }
 
-/// The argument as it went out.
+/// The argument as sent.
 fn sent(call: &Call) -> Vec<u8> {
     match &call.content {
         Content::Body(bytes) => bytes.clone(),
@@ -178,7 +180,7 @@ fn i64_of(body: &[u8]) -> Option<i64> {
     body.try_into().ok().map(i64::from_le_bytes)
 }
 
-/// In JSON an empty list or map may be null, as Go has it.
+/// Decodes users. In JSON an empty list or map may be null, as Go writes it.
 fn users(codec: Codec, body: &[u8]) -> Result<Vec<User>, String> {
     let told = |error: String| format!("no users: {error}");
     if codec != Codec::Json {
@@ -229,7 +231,7 @@ mod tests {
     }
 
     #[test]
-    fn users_may_have_null_for_nothing_and_nothing_else_wrong() {
+    fn users_may_have_null_for_empty_collections() {
         let mut value = serde_json::to_value([User::new(4), User::new(5)]).expect("plain");
         assert_eq!(value[0]["Tags"], serde_json::json!([]));
         value[0]["Tags"] = Value::Null;

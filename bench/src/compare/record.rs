@@ -1,6 +1,6 @@
-//! What a comparison found: everything that was measured, run by run, as the JSON holds it and the page shows it.
+//! The results of a comparison: every measured run, as the JSON holds it and the page shows it.
 //!
-//! Medians are not kept but computed, by the methods in `medians`, so that table, Markdown and page say the same. Nothing
+//! Medians are not stored but computed, by the methods in `medians`, so that text, Markdown and page agree. Nothing
 //! here measures or prints.
 
 mod medians;
@@ -13,133 +13,133 @@ use crate::machine::Machine;
 
 pub use medians::{against, errors, spread};
 
-/// The version of this form of record; it changes when a reader must.
+/// The version of the record format; it changes when readers must change.
 pub const FORMAT: u32 = 1;
 
-/// Everything.
+/// All results.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Record {
     /// [`FORMAT`].
     pub format: u32,
-    /// As it was called.
+    /// The command line.
     pub command: Vec<String>,
-    /// When it began, in UTC: `2026-11-25 00:08:49`.
+    /// The start time in UTC: `2026-11-25 00:08:49`.
     pub began: String,
-    /// How long it took, or has taken so far.
+    /// The duration, or the time elapsed so far, in seconds.
     pub took_s: f64,
-    /// How it stands.
+    /// Whether the comparison is running, complete or cut short.
     pub state: State,
-    /// Where it ran.
+    /// The machine it ran on.
     pub machine: Machine,
-    /// Which version of coreloop, as its program says.
+    /// The version of coreloop, as its program reports it.
     pub coreloop: String,
-    /// How thoroughly.
+    /// How thoroughly it was measured.
     pub settings: Settings,
-    /// Who took part, in the order of the tables; coreloop itself several times.
+    /// The servers that took part, in the order of the tables; coreloop itself several times.
     pub peers: Vec<Peer>,
-    /// Who did not, or not with everything, and why.
+    /// The servers, calls or sections that were left out, with the reasons.
     pub left_out: Vec<LeftOut>,
-    /// What must be known to read it, in sentences.
+    /// Notes that a reader must know, in sentences.
     pub notes: Vec<String>,
-    /// Closed loops.
+    /// The closed loops.
     pub capacity: Vec<Cell>,
-    /// Open loops at shares of each server's own capacity.
+    /// The open loops at shares of each server's own capacity.
     pub tails: Vec<Tail>,
     /// Memory, idle and busy.
     pub memory: Vec<Memory>,
     /// System calls per call.
     pub syscalls: Vec<Syscalls>,
-    /// Under wrk, for who speaks HTTP.
+    /// HTTP under wrk, for the servers of HTTP.
     pub wrk: Vec<Cell>,
-    /// As the article measured.
+    /// The article's measurement.
     pub article: Vec<ArticleRow>,
-    /// Quick calls with slow ones among them, and without.
+    /// Fast calls with and without slow ones among them.
     pub slow_mix: Vec<Pair>,
-    /// Small calls beside large ones on the same server, and without.
+    /// Small calls with and without large ones on the same server.
     pub beside_big: Vec<Pair>,
 }
 
-/// How a record stands.
+/// The state of a record.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum State {
-    /// Sections are still to come, or the program was lost.
+    /// Sections are outstanding, or the program was killed.
     Running,
-    /// As planned.
+    /// All sections ran as planned.
     Complete,
-    /// A signal ended it.
+    /// A signal ended the run.
     Cut,
 }
 
 /// How thoroughly it was measured.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Settings {
-    /// Rounds, with the order of the peers reversed from one to the next.
+    /// Number of rounds; the order of the peers alternates.
     pub rounds: u32,
-    /// Length of a measured window.
+    /// Length of a measured window, in seconds.
     pub seconds: f64,
-    /// Length of the run-up before each.
+    /// Length of the warm-up before each window, in seconds.
     pub warmup_s: f64,
     /// The server's cores in the setting `apart`.
     pub server_cores: Vec<usize>,
-    /// The client's.
+    /// The client's cores in the setting `apart`.
     pub client_cores: Vec<usize>,
-    /// Those of both in the setting `shared`.
+    /// The cores of both in the setting `shared`.
     pub shared_cores: Vec<usize>,
-    /// A smoke run: its figures say that it works, not how well.
+    /// A smoke run: its figures show that the measurement works, and are not accurate.
     pub quick: bool,
-    /// The sections that were asked for.
+    /// The requested sections.
     pub sections: Vec<String>,
 }
 
-/// One who is measured: a peer, or coreloop with one of its kinds of call.
+/// A measured server: a peer, or coreloop with one of its kinds of call.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Peer {
-    /// What it is called here: the folder's name. Rows refer to it.
+    /// Its name in this record: the folder's name. Rows refer to it.
     pub name: String,
-    /// As it stands in tables.
+    /// Its name in tables.
     pub title: String,
-    /// The language that it is written in.
+    /// Its programming language.
     pub language: String,
-    /// What it is not or does not do, beside the figures.
+    /// What it lacks or does differently.
     pub differs: String,
-    /// What is spoken: native, http, jsonrpc, gob, own.
+    /// Its protocol: native, http, jsonrpc, gob, own.
     pub protocol: String,
-    /// Who makes the calls: `loadgen`, `drive`, or the client that it brings.
+    /// The client that makes the calls: `loadgen`, `drive`, or the peer's own.
     pub client: String,
-    /// What it says of its version.
+    /// The version that it reports.
     pub version: String,
-    /// Coreloop itself.
+    /// Whether it is coreloop itself.
     pub is_coreloop: bool,
-    /// A reference (a floor, a server of static bytes): a bound, not a rival.
+    /// Whether it is a reference (a floor, a server of static bytes): a bound, not a competitor.
     pub is_reference: bool,
 }
 
-/// Who or what could not be measured.
+/// A peer, or a part of its measurements, that was left out.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct LeftOut {
     /// The peer's name.
     pub peer: String,
-    /// The whole of it, or a part: a call, a section.
+    /// All of it, or a part: a call, a section.
     pub what: String,
-    /// Why.
+    /// The reason.
     pub why: String,
-    /// The command that installs what is missing, where that is the reason.
+    /// The command that installs what is missing, if that is the reason.
     pub install: Option<String>,
 }
 
-/// Which cores server and client have.
+/// How cores are assigned to server and client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Setting {
-    /// Each its own.
+    /// Server and client have separate cores.
     Apart,
-    /// Both the same two.
+    /// Server and client share two cores.
     Shared,
 }
 
 impl Setting {
-    /// The word for it.
+    /// Returns the name of the setting.
     pub fn name(self) -> &'static str {
         match self {
             Setting::Apart => "apart",
@@ -148,54 +148,54 @@ impl Setting {
     }
 }
 
-/// What kept a closed loop from being quicker.
+/// What limited the rate of a closed loop.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Limit {
-    /// The server's cores: the rate is its capacity.
+    /// The server's cores: the rate is the server's capacity.
     Server,
-    /// The client's: the server could have done more. Its CPU time per call stands.
+    /// The client's cores: the server could answer more calls. Its CPU time per call is still valid.
     Client,
-    /// Neither: the way between them, as with a lone caller, or a share that is not known.
+    /// Neither: the latency between them, as with one call at a time, or an unknown share.
     Between,
 }
 
 /// One measured window.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Run {
-    /// From 1.
+    /// The round, from 1.
     pub round: u32,
     /// Replies per second.
     pub calls_per_s: f64,
-    /// Server CPU time per call, in µs: all threads and descendants. None: it could not be read.
+    /// Server CPU time per call, in µs, over all threads and descendants. `None`: it could not be read.
     pub server_us_per_call: Option<f64>,
-    /// The kernel's part of it, where the client tells.
+    /// The kernel's part of it, if the client reports it.
     pub server_system_us_per_call: Option<f64>,
-    /// The client's.
+    /// Client CPU time per call, in µs.
     pub client_us_per_call: Option<f64>,
-    /// Used of the server's cores: 1 is all that it had.
+    /// The used share of the server's cores; 1 is all of them.
     pub server_share: Option<f64>,
-    /// Used of the client's.
+    /// The used share of the client's cores.
     pub client_share: Option<f64>,
-    /// Share of the window in which the client was ready to run and something else had its core.
+    /// Share of the window in which the client was ready to run but another process used its core.
     pub client_waited_share: Option<f64>,
-    /// Latency, in µs; in an open loop from when a call was due. None: the client does not tell.
+    /// Median latency, in µs; in an open loop from when a call was due. `None`: the client does not report it.
     pub p50_us: Option<f64>,
-    /// As above.
+    /// 99th percentile of the latency, in µs.
     pub p99_us: Option<f64>,
-    /// As above.
+    /// 99.9th percentile of the latency, in µs.
     pub p999_us: Option<f64>,
-    /// As above.
+    /// Maximum latency, in µs.
     pub max_us: Option<f64>,
-    /// The mean, where the client tells.
+    /// Mean latency, in µs, if the client reports it.
     pub mean_us: Option<f64>,
     /// Wrong answers, answers with an error, lost connections, calls without an answer.
     pub errors: u64,
-    /// What the first of them was.
+    /// The first error.
     pub first_error: Option<String>,
-    /// The most memory that the server had in RAM until the window's end, descendants included.
+    /// The server's peak memory in RAM until the window's end, in KiB, including descendants.
     pub peak_kib: Option<u64>,
-    /// What stands against the figures: `late`, `saturated`, `disturbed`, `stolen`, `rate missed`.
+    /// Caveats: `late`, `saturated`, `disturbed`, `stolen`, `rate missed`.
     pub against: Vec<String>,
 }
 
@@ -204,17 +204,17 @@ pub struct Run {
 pub struct Cell {
     /// The peer's name.
     pub peer: String,
-    /// Which cores.
+    /// How cores are assigned.
     pub setting: Setting,
-    /// add, echo-1k, users-100, echo-256k.
+    /// The call: add, echo-1k, users-100, echo-256k.
     pub call: String,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each.
+    /// Calls in flight on each connection.
     pub depth: u32,
-    /// The client's threads: 1, or as many as wrk was told.
+    /// The client's threads: 1, or wrk's setting.
     pub client_threads: u32,
-    /// Round by round. Empty: it failed, and is in `left_out`.
+    /// The runs, by round. Empty: it failed, and is listed in `left_out`.
     pub runs: Vec<Run>,
 }
 
@@ -223,78 +223,78 @@ pub struct Cell {
 pub struct Tail {
     /// The peer's name.
     pub peer: String,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each, at most.
+    /// Maximum calls in flight on each connection.
     pub depth_max: u32,
-    /// What the shares are of: its closed loop with so many connections and one call in flight on each.
+    /// The rate that the shares refer to: its closed loop with the same connections and one call in flight on each.
     pub capacity: f64,
-    /// From the lowest share to the highest.
+    /// The points in ascending order of share.
     pub points: Vec<Point>,
 }
 
 /// One rate of an open loop.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Point {
-    /// Of the capacity: 0.1 to 0.9.
+    /// The share of the capacity: 0.1 to 0.9.
     pub share: f64,
     /// Calls per second that were due.
     pub rate: f64,
-    /// Round by round.
+    /// The runs, by round.
     pub runs: Vec<Run>,
 }
 
-/// The memory of one peer's server, descendants included.
+/// The memory of one peer's server, including descendants.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Memory {
     /// The peer's name.
     pub peer: String,
-    /// In RAM after its first answer.
+    /// Memory in RAM after its first answer.
     pub start_kib: Option<u64>,
-    /// The idle connections that could be held open.
+    /// Number of idle connections that could be held open.
     pub idle_connections: u32,
-    /// In RAM with them.
+    /// Memory in RAM with these connections.
     pub idle_kib: Option<u64>,
-    /// The most in RAM while 400 connections were busy.
+    /// Peak memory in RAM while 400 connections were busy.
     pub peak_kib: Option<u64>,
 }
 
-/// System calls of the server, by one peer and load.
+/// System calls of the server for one peer and load.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Syscalls {
     /// The peer's name.
     pub peer: String,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each.
+    /// Calls in flight on each connection.
     pub depth: u32,
-    /// By name and number per call, the most frequent first.
+    /// Names with their number per call, the most frequent first.
     pub per_call: Vec<(String, f64)>,
 }
 
-/// A row of the article's table, measured here or as printed there.
+/// A row of the article's table, measured here or as published.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ArticleRow {
-    /// The peer's name, or the article's word for it.
+    /// The peer's name, or the article's name for it.
     pub name: String,
-    /// `wrk -t12 -c400`, `wrk -t1 -c400`, `loadgen`, `the article`.
+    /// The client: `wrk -t12 -c400`, `wrk -t1 -c400`, `loadgen`, `the article`.
     pub by: String,
-    /// Round by round; the article's own figures are one.
+    /// The runs, by round; the article's own figures are one run.
     pub runs: Vec<Run>,
 }
 
-/// The same calls in an open loop, alone and with company.
+/// The same calls in an open loop, alone and beside other calls.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Pair {
     /// The peer's name.
     pub peer: String,
     /// Calls per second.
     pub rate: f64,
-    /// The company: `1 % Echo.Sleep of 20 ms`, `echo-256k, 4 at a time`.
+    /// The other calls: `1 % Echo.Sleep of 20 ms`, `echo-256k, 4 at a time`.
     pub company: String,
-    /// Without it.
+    /// The runs without the other calls.
     pub alone: Vec<Run>,
-    /// With it: only the calls that are looked at.
+    /// The runs with the other calls; only the measured calls count.
     pub together: Vec<Run>,
 }
 

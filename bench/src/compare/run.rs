@@ -1,4 +1,4 @@
-//! A comparison as a whole: who takes part, section after section, the record written after each.
+//! A whole comparison: prepares the subjects, runs section after section, and writes the record after each.
 
 use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
@@ -16,25 +16,25 @@ use super::{Options, Section, keep};
 use crate::loadgen::Ending;
 use crate::versus::Load;
 
-/// After so many failures a peer is not tried any more.
+/// After this number of failures a peer is not tried again.
 const FAILURES_MAX: u32 = 3;
-/// What starting and ending a server takes, for the plan.
+/// Time to start and stop a server, in seconds, for the progress estimate.
 pub const START_S: f64 = 0.3;
 
-/// Ends early: somebody asked for it.
+/// The comparison ends early at the user's request.
 pub struct Stopped;
 
-/// What all sections share.
+/// State that all sections share.
 pub struct Comparison<'a> {
     pub options: &'a Options,
     pub ground: Ground,
-    /// Who takes part.
+    /// The servers that take part.
     pub subjects: Vec<Rc<Subject>>,
     pub record: Record,
     files: keep::Files,
     began: Instant,
     failures: HashMap<String, u32>,
-    /// What has failed once: not tried in the next round.
+    /// Measurements that have failed once and are not retried in the next round.
     broken: HashSet<(String, String)>,
 }
 
@@ -52,7 +52,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// Everything that was asked for; what was found is written even if it is cut short.
+    /// Runs all requested sections. The results are written even if the run is cut short.
     pub fn run(mut self, wanted: Vec<subject::Found>) -> Result<Ending, String> {
         let is_cut = self.sections(wanted).is_err();
         self.record.state = if is_cut { State::Cut } else { State::Complete };
@@ -89,7 +89,7 @@ impl<'a> Comparison<'a> {
                 Section::Article => self.article()?,
                 Section::Mix => self.mix()?,
             }
-            // A record that cannot be written now may be so at the end; then it is an error.
+            // Writing may succeed again at the end; only a failure then is an error.
             if let Err(why) = self.write() {
                 self.ground.screen.say(&format!("! {why}"));
             }
@@ -138,7 +138,7 @@ impl<'a> Comparison<'a> {
         Ok(())
     }
 
-    /// Once; says whether its program is there.
+    /// Builds coreloop, at most once. Returns whether its program exists.
     fn build_coreloop(&mut self, builds: &mut Builds) -> Result<bool, Stopped> {
         let words = ["cargo", "build", "--release", "-p", "coreloop-cli"];
         let Some(home) = super::workspace() else {
@@ -154,7 +154,7 @@ impl<'a> Comparison<'a> {
             self.ground.screen.begin("building coreloop".into());
             let mut command = Command::new(words[0]);
             command.args(&words[1..]).current_dir(home);
-            // Beside this program, wherever that was built.
+            // Build beside this program, wherever that was built.
             if let Some(target) = self.ground.own.parent().and_then(std::path::Path::parent) {
                 command.arg("--target-dir").arg(target);
             }
@@ -167,13 +167,13 @@ impl<'a> Comparison<'a> {
         Ok(builds[&key].is_ok())
     }
 
-    /// Notes who does not take part in what.
+    /// Records what is left out of the comparison.
     pub fn leave_out(&mut self, peer: &str, what: &str, why: String, install: Option<String>) {
         self.ground.screen.say(&format!("{peer}: {what} left out: {why}"));
         self.record.left_out.push(LeftOut { peer: peer.into(), what: what.into(), why, install });
     }
 
-    /// Says whether a program is there, and leaves the section out if not.
+    /// Returns whether a program is installed; if not, leaves the section out.
     pub fn has(&mut self, program: &str, section: &str, install: &str) -> bool {
         if prepare::find(program, std::path::Path::new("/")).is_some() {
             return true;
@@ -183,8 +183,8 @@ impl<'a> Comparison<'a> {
         false
     }
 
-    /// Measures something of a subject. What is broken is noted and not tried again; whoever breaks again and again is
-    /// not tried at all.
+    /// Measures something of a subject. A failed measurement is recorded and not retried; a subject that fails
+    /// repeatedly is not tried at all.
     pub fn attempt<T>(
         &mut self,
         subject: &Subject,
@@ -217,7 +217,7 @@ impl<'a> Comparison<'a> {
         }
     }
 
-    /// The subjects of a round: each second one has them the other way round.
+    /// Returns the subjects of a round; every second round has the reverse order.
     pub fn in_turn(&self, round: u32) -> Vec<Rc<Subject>> {
         let mut order = self.subjects.clone();
         if round.is_multiple_of(2) {
@@ -226,7 +226,7 @@ impl<'a> Comparison<'a> {
         order
     }
 
-    /// Adds in a closed loop of 64 connections: known from the capacity, or measured now.
+    /// Returns the rate of `add` in a closed loop of 64 connections: from the section capacity, or measured now.
     pub fn capacity_of(&mut self, subject: &Subject) -> Result<Option<f64>, Stopped> {
         let load = Load { connections: 64, depth: 1 };
         let cell = self.record.cell(&subject.name, Setting::Apart, Kind::Add.name(), &load.to_string());
@@ -243,7 +243,7 @@ impl<'a> Comparison<'a> {
         Ok(run.map(|measured| measured.run.calls_per_s))
     }
 
-    /// Writes record, page and Markdown as they stand.
+    /// Writes record, page and Markdown in their current state.
     fn write(&mut self) -> Result<(), String> {
         self.record.took_s = self.began.elapsed().as_secs_f64();
         self.files.write(&self.record)
@@ -251,20 +251,21 @@ impl<'a> Comparison<'a> {
 }
 
 impl Subject {
-    /// Whether its client can be told a rate.
+    /// Returns whether its client supports a rate.
     pub fn has_rate(&self) -> bool {
         self.client != Client::Drive
     }
 
-    /// Calls in flight on a connection of an open loop, at most. Over HTTP it is one: its clients do not pipeline.
+    /// Returns the maximum calls in flight on a connection of an open loop. Over HTTP it is one: HTTP clients do not
+    /// pipeline.
     pub fn depth_max(&self) -> u32 {
         if self.pipelines && self.spoken != Spoken::Http { 16 } else { 1 }
     }
 }
 
-/// Where coreloop's program is, or will be once it is built.
+/// Returns the path of coreloop's program, which may not be built yet.
 pub fn coreloop_at(options: &Options, own: &std::path::Path) -> PathBuf {
     let named = options.coreloop.as_ref();
-    // It is run in other folders than this one.
+    // Made absolute, because it runs in other folders.
     named.map_or(own.with_file_name("coreloop"), |path| path.canonicalize().unwrap_or(path.clone()))
 }

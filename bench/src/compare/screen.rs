@@ -1,4 +1,4 @@
-//! How a comparison is going: a bar with what runs just now, on standard error, and a line for what is done.
+//! Progress of a comparison: a bar on standard error that shows the current work, and a line for each finished part.
 
 use std::io::Write;
 use std::sync::Mutex;
@@ -9,7 +9,7 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use crate::loadgen::run::Live;
 use crate::loadgen::units;
 
-/// The bar. Where standard error is no terminal there is none, and the lines alone are left.
+/// The progress bar. If standard error is not a terminal, there is no bar, only the lines.
 pub struct Screen {
     bar: ProgressBar,
     state: Mutex<Work>,
@@ -18,13 +18,13 @@ pub struct Screen {
 struct Work {
     what: String,
     began: Instant,
-    /// Seconds of work, as planned: of all, and of what is done.
+    /// Planned work in seconds: total and done.
     planned_s: f64,
     done_s: f64,
 }
 
 impl Screen {
-    /// Of work that is not yet planned.
+    /// Creates a display without planned work.
     pub fn new(quiet: bool) -> Screen {
         let target = if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(5) };
         let bar = ProgressBar::with_draw_target(Some(1), target);
@@ -35,20 +35,20 @@ impl Screen {
         Screen { bar, state: Mutex::new(work) }
     }
 
-    /// So many seconds of measuring lie ahead.
+    /// Adds planned work, in seconds.
     pub fn plan(&self, seconds: f64) {
         let mut work = self.work();
         (work.planned_s, work.done_s, work.began) = (seconds, 0.0, Instant::now());
         self.bar.set_length((seconds * 1e3) as u64);
     }
 
-    /// This begins.
+    /// Shows that this work begins.
     pub fn begin(&self, what: String) {
         self.bar.set_message(what.clone());
         self.work().what = what;
     }
 
-    /// So it goes.
+    /// Shows the state of the running load.
     pub fn live(&self, live: &Live) {
         let work = self.work();
         let left = left_s(&work).map_or(String::new(), |left| format!(", {} left", minutes(left)));
@@ -61,7 +61,7 @@ impl Screen {
         self.bar.tick();
     }
 
-    /// What runs cannot be seen into, but time passes.
+    /// Advances the bar for work that reports no progress.
     pub fn tick(&self) {
         let work = self.work();
         let left = left_s(&work).map_or(String::new(), |left| format!(", {} left", minutes(left)));
@@ -69,22 +69,22 @@ impl Screen {
         self.bar.tick();
     }
 
-    /// Work that was planned with so many seconds is done, or is not to be done.
+    /// Marks planned work as done or skipped, in seconds.
     pub fn done(&self, seconds: f64) {
         let mut work = self.work();
         work.done_s += seconds;
         self.bar.set_position((work.done_s * 1e3) as u64);
     }
 
-    /// A line that stays, on standard output.
+    /// Prints a permanent line on standard output.
     pub fn say(&self, line: &str) {
-        // Whoever reads it may have gone; the record is written all the same.
+        // The reader of standard output may be gone; the record is written in any case.
         self.bar.suspend(|| {
             let _ = writeln!(std::io::stdout(), "{line}");
         });
     }
 
-    /// No bar any more.
+    /// Removes the bar.
     pub fn end(&self) {
         self.bar.finish_and_clear();
     }
@@ -94,13 +94,13 @@ impl Screen {
     }
 }
 
-/// As fast as until now.
+/// Estimates the remaining seconds from the speed so far.
 fn left_s(work: &Work) -> Option<f64> {
     (work.done_s > 0.0 && work.planned_s > work.done_s)
         .then(|| work.began.elapsed().as_secs_f64() / work.done_s * (work.planned_s - work.done_s))
 }
 
-/// As people say it.
+/// Formats a duration for people.
 pub fn minutes(seconds: f64) -> String {
     match Duration::from_secs_f64(seconds.min(1e6)).as_secs() {
         seconds if seconds < 120 => format!("{seconds} s"),
@@ -113,7 +113,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_left_is_known_once_something_is_done() {
+    fn remaining_time_is_known_after_some_work() {
         let screen = Screen::new(true);
         screen.plan(10.0);
         assert_eq!(left_s(&screen.work()), None);

@@ -1,4 +1,4 @@
-//! Who can be measured: coreloop, several times, and every folder of the peers.
+//! The servers that can be measured: coreloop in several configurations, and every peer's folder.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -8,55 +8,55 @@ use super::peer::{self, Contract, Kind, Need, ReadyBy, Spoken};
 use crate::loadgen::mix::{Body, Call};
 use crate::loadgen::speech::Speaks;
 
-/// One server, with who calls it.
+/// One server and its client.
 #[derive(Clone, Debug)]
 pub struct Subject {
     /// The folder's name, or `coreloop-…`.
     pub name: String,
-    /// As it stands in tables.
+    /// The name in tables.
     pub title: String,
-    /// What it is written in.
+    /// The programming language.
     pub language: String,
-    /// What it is not.
+    /// What it lacks or does differently.
     pub differs: String,
-    /// What it speaks.
+    /// The protocol.
     pub spoken: Spoken,
-    /// Who makes the calls.
+    /// The client that makes the calls.
     pub client: Client,
-    /// Where its commands are run.
+    /// The working directory of its commands.
     pub folder: PathBuf,
-    /// What it needs, beside what builds coreloop.
+    /// Required programs, beyond those that build coreloop.
     pub needs: Vec<Need>,
-    /// Builds it.
+    /// The build command.
     pub build: Vec<String>,
-    /// Starts it.
+    /// The command that starts the server.
     pub server: Vec<String>,
-    /// Says its version.
+    /// The command that prints the version.
     pub version: Vec<String>,
-    /// For all of its programs.
+    /// Environment variables of all its programs.
     pub env: BTreeMap<String, String>,
-    /// How one knows that it serves.
+    /// How the server signals that it is ready.
     pub ready: ReadyBy,
-    /// What it answers.
+    /// The kinds of call that it answers.
     pub calls: Vec<Kind>,
     /// Whether several calls can be in flight on one connection.
     pub pipelines: bool,
-    /// What `add` is in native frames.
+    /// How `add` is called in native frames.
     pub adds: Adds,
-    /// Coreloop itself.
+    /// Whether it is coreloop itself.
     pub is_coreloop: bool,
-    /// A bound rather than a rival.
+    /// Whether it is a bound and not a competitor.
     pub is_reference: bool,
 }
 
-/// Who makes the calls.
+/// The client that makes the calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Client {
     /// The load generator, in this process.
     Loadgen(Speaks),
-    /// The bare client, a process.
+    /// The bare client, as a process.
     Drive,
-    /// The one that a peer brings; run in that folder.
+    /// The peer's own client, run in that folder.
     Own {
         /// The command.
         command: Vec<String>,
@@ -65,7 +65,7 @@ pub enum Client {
     },
 }
 
-/// What two integers are added with, in native frames.
+/// The method and codec of `add` in native frames.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Adds {
     /// The method.
@@ -78,11 +78,11 @@ const FIXED: Adds = Adds { method: "Arith.AddFixed", codec: "fixed" };
 const SERDE: Adds = Adds { method: "Arith.Add", codec: "compact" };
 const POOLED: Adds = Adds { method: "Arith.Multiply", codec: "compact" };
 
-/// Those that a call to is compared in.
+/// The kinds of call that are compared.
 const EVERYTHING: [Kind; 5] = [Kind::Add, Kind::Echo1k, Kind::Users100, Kind::Echo256k, Kind::Sleep];
 
 impl Subject {
-    /// A peer of that folder.
+    /// Creates the subject of a peer's folder.
     fn peer(folder: &Path, name: &str, contract: Contract) -> Subject {
         let own = |command: &Vec<String>| Client::Own { command: command.clone(), folder: folder.into() };
         let client = match (&contract.client, contract.protocol.speaks()) {
@@ -116,18 +116,18 @@ impl Subject {
         }
     }
 
-    /// The kind that is measured where others add.
+    /// Returns the kind that is measured as `add`.
     pub fn first_kind(&self) -> Kind {
         let first = self.calls.iter().find(|kind| matches!(kind, Kind::Add | Kind::Ping | Kind::Static));
         first.copied().unwrap_or(Kind::Add)
     }
 
-    /// Whether it answers such calls; `add` also in the form of a reference's own call.
+    /// Returns whether it answers calls of this kind; a reference's own call counts as `add`.
     pub fn answers(&self, kind: Kind) -> bool {
         kind == Kind::Add || self.calls.contains(&kind)
     }
 
-    /// The load generator's call of that kind.
+    /// Returns the load generator's call of that kind.
     pub fn call(&self, speaks: Speaks, kind: Kind, weight: u32) -> Result<Call, String> {
         let is_native = speaks == Speaks::Native;
         let (method, codec, body) = match kind {
@@ -146,7 +146,7 @@ impl Subject {
     }
 }
 
-/// So many bytes: as they are, or as base64 where JSON travels.
+/// Returns a body of this many bytes: raw, or as base64 if the protocol carries JSON.
 fn bytes(speaks: Speaks, size: usize) -> Body {
     match speaks {
         Speaks::Native | Speaks::Gob | Speaks::GobHttp => Body::Size(size),
@@ -163,7 +163,8 @@ fn base64_of_zeros(size: usize) -> String {
     "A".repeat(size / 3 * 4 + letters) + padding
 }
 
-/// Coreloop in all its kinds; Go's clients are those of the peers `go-netrpc` and `go-jsonrpc`, where they are.
+/// Returns coreloop in all its configurations; Go's clients come from the peers `go-netrpc` and `go-jsonrpc`, if
+/// present.
 pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
     let program = program.to_string_lossy().into_owned();
     let words = |words: &[&str]| words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>();
@@ -236,10 +237,10 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
     all
 }
 
-/// A peer, or the name of a folder whose `peer.toml` is none, and why.
+/// A peer, or the name of a folder with an invalid `peer.toml` and the reason.
 pub type Found = Result<Subject, (String, String)>;
 
-/// The peers of that folder, by name.
+/// Returns the peers of that folder, ordered by name.
 pub fn peers(folder: &Path) -> Result<Vec<Found>, String> {
     let entries = fs::read_dir(folder).map_err(|error| {
         format!(
@@ -272,7 +273,7 @@ mod tests {
     use crate::loadgen::mix::Content;
 
     #[test]
-    fn coreloop_has_a_call_of_every_kind_that_it_answers() {
+    fn coreloop_has_a_call_of_every_answered_kind() {
         for subject in coreloop(Path::new("coreloop"), &[]) {
             let Client::Loadgen(speaks) = subject.client else { continue };
             for kind in &subject.calls {
@@ -283,14 +284,13 @@ mod tests {
     }
 
     #[test]
-    fn base64_is_as_long_as_its_bytes_want() {
+    fn base64_has_the_length_of_its_bytes() {
         assert_eq!([0, 1, 2, 3, 4].map(base64_of_zeros), ["", "AA==", "AAA=", "AAAA", "AAAAAA=="]);
         assert_eq!(base64_of_zeros(1024).len(), 1368);
     }
 
-    /// What stands in the repository keeps to the contract.
     #[test]
-    fn every_peer_here_is_as_the_contract_has_it() {
+    fn every_peer_in_the_repository_fulfils_the_contract() {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
         let listed = fs::read_dir(&folder).expect("the folder").filter_map(Result::ok);
         let homes = listed.map(|entry| entry.path()).filter(|path| path.join(peer::FILE).exists());

@@ -1,4 +1,4 @@
-//! Open loops: how long calls take at shares of what each one can do.
+//! Open loops: latency at shares of each server's capacity.
 
 use super::capacity::line;
 use super::ground::Failure;
@@ -10,7 +10,7 @@ use super::subject::Client;
 use crate::versus::Load;
 
 const CONNECTIONS: u32 = 64;
-/// Of the capacity.
+/// Shares of the capacity.
 const SHARES: [f64; 6] = [0.1, 0.3, 0.5, 0.7, 0.8, 0.9];
 const NOTE: &str = "In the open loops a client that a peer brings tells how late it handed calls to their connections; how late \
                     it was from there to the socket, by its own work, is in its latencies.";

@@ -1,11 +1,11 @@
-//! The record as tables of text: a table for each load, then the other sections.
+//! Renders the record as text tables: one per load, then the other sections.
 
 use std::fmt::Write;
 
 use super::record::{Cell, Limit, Pair, Record, Run, State, against, errors};
 use crate::table::{Spread, Table};
 
-/// All of it.
+/// Renders all tables.
 pub fn render(record: &Record) -> String {
     let (machine, settings) = (&record.machine, &record.settings);
     let mut text = format!(
@@ -39,7 +39,7 @@ pub(super) fn title<'a>(record: &'a Record, name: &'a str) -> &'a str {
     record.peer(name).map_or(name, |peer| &peer.title)
 }
 
-/// Of a single round there is no spread to show.
+/// Formats a spread; a single round has none.
 pub(super) fn spread(spread: Option<Spread>, decimals: usize) -> String {
     spread.map_or(String::new(), |spread| match spread.min == spread.max {
         true => format!("{:.decimals$}", spread.median),
@@ -51,12 +51,13 @@ pub(super) fn mib(kib: Option<u64>) -> String {
     kib.map_or(String::new(), |kib| format!("{:.1}", kib as f64 / 1024.0))
 }
 
-/// Whether something else took the client's core, or a hypervisor the machine's cores, in one of these windows.
+/// Returns whether another process used the client's core, or a hypervisor the machine's cores, in one of these
+/// windows.
 pub(super) fn is_disturbed(runs: &[Run]) -> bool {
     runs.iter().flat_map(|run| &run.against).any(|word| word == "disturbed" || word == "stolen")
 }
 
-/// What qualifies a row: which side was the bottleneck, and what the generator said of itself.
+/// Returns what qualifies a row: the bottleneck, and the generator's own caveats.
 pub(super) fn doubts(limit: Limit, runs: &[Run]) -> String {
     let mut words: Vec<String> =
         against(runs).into_iter().map(|(word, rounds)| format!("{word} {rounds}/{}", runs.len())).collect();
@@ -265,7 +266,7 @@ fn peers(record: &Record) -> String {
     text
 }
 
-/// Some say a whole line of themselves.
+/// Returns the beginning of a version; some programs print a whole line.
 fn beginning(version: &str) -> String {
     const CHARS: usize = 40;
     match version.char_indices().nth(CHARS) {
@@ -318,7 +319,7 @@ mod tests {
     }
 
     #[test]
-    fn client_that_was_the_bottleneck_and_a_run_cut_short_are_told() {
+    fn client_bottlenecks_and_cut_runs_are_shown() {
         let mut record = sample();
         record.state = State::Cut;
         record.capacity[1].runs.iter_mut().for_each(|run| run.server_share = Some(0.4));
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn record_of_nothing_is_no_tables() {
+    fn an_empty_record_has_no_tables() {
         let mut record = sample();
         (record.capacity, record.tails, record.memory) = Default::default();
         (record.syscalls, record.wrk, record.article) = Default::default();

@@ -1,4 +1,4 @@
-//! Under wrk, as others measure servers of HTTP: the load generator's figures have a witness.
+//! Measures HTTP servers with wrk, an independent check of the load generator's figures.
 
 use std::path::PathBuf;
 use std::process::Command;
@@ -17,11 +17,11 @@ use crate::process::{self, Server, tree};
 
 pub const INSTALL: &str = "apt-get install wrk";
 const CONNECTIONS: [u32; 2] = [64, 400];
-/// wrk has no run-up: a short run goes before each.
+/// wrk has no warm-up, so a short run of this length precedes each run.
 const WARMUP_S: u64 = 1;
 const PATIENCE: Duration = Duration::from_secs(30);
 
-/// The call, and the result as one line of JSON: its report for people is rounded.
+/// The script that makes the call and prints the result as one line of JSON; wrk's own report is rounded.
 const SCRIPT: &str = r#"wrk.method = "POST"
 wrk.path = "/Arith/Add"
 wrk.body = '{"A":6,"B":7}'
@@ -36,7 +36,7 @@ function done(summary, latency, requests)
 end
 "#;
 
-/// What the script prints.
+/// The output of the script.
 #[derive(Deserialize)]
 struct Printed {
     requests: u64,
@@ -49,7 +49,7 @@ struct Printed {
     mean_us: f64,
 }
 
-/// The script as a file, for as long as it is needed.
+/// The script as a temporary file, removed on drop.
 struct Script(PathBuf);
 
 impl Script {
@@ -61,12 +61,12 @@ impl Script {
 
 impl Drop for Script {
     fn drop(&mut self) {
-        // What stays behind is a small file among other temporary ones.
+        // A file that cannot be removed is small and in the folder of temporary files.
         let _ = fs::remove_file(&self.0);
     }
 }
 
-/// How wrk is called.
+/// The parameters of a wrk run.
 #[derive(Clone, Copy)]
 pub struct Wrk {
     pub threads: u32,
@@ -77,7 +77,7 @@ pub struct Wrk {
 }
 
 impl Ground {
-    /// A short run that does not count, and one that does.
+    /// Makes a short warm-up run and a measured one.
     pub fn wrk(&self, server: &mut Server, wrk: Wrk) -> Result<Run, Failure> {
         let script = Script::write().map_err(|error| format!("wrk's script: {error}"))?;
         let (server_cores, client_cores) = self.cores.of(wrk.setting);

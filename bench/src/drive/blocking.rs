@@ -1,4 +1,4 @@
-//! One connection, one call at a time, by blocking write and read: two system calls a call, no epoll.
+//! One connection, one call at a time, with blocking write and read: two system calls per call, no epoll.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};

@@ -1,4 +1,4 @@
-//! The load generator in place of the bare client: what its histograms, its mix and its accounts cost beside it.
+//! Runs the load generator in place of the bare client, to measure what its histograms, mix and accounting cost.
 
 use super::{Options, Outcome};
 use crate::loadgen::{Ask, Figures};

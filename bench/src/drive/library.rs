@@ -1,5 +1,5 @@
-//! The library's own clients, in typed calls of `Arith.AddFixed`: what a caller pays who does not write frames
-//! himself.
+//! Runs the library's own clients with typed calls of `Arith.AddFixed`: measures the cost for a caller that does not
+//! write frames itself.
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
@@ -27,7 +27,7 @@ fn check(call: i64, answer: Result<i64, CallError>) -> Result<(), String> {
     if sum == 0x1234_5678_9abc + call { Ok(()) } else { Err(format!("{sum} is not the sum")) }
 }
 
-/// One call at a time, on this thread.
+/// Makes one call at a time, on this thread.
 pub fn run_direct(address: SocketAddr, mut window: Window) -> Result<Window, String> {
     let direct = Direct::connect(&address.to_string()).map_err(|error| error.to_string())?;
     let arith = ArithClient::new(direct);
@@ -43,7 +43,7 @@ pub fn run_direct(address: SocketAddr, mut window: Window) -> Result<Window, Str
     Ok(window)
 }
 
-/// What one of the calling threads has counted.
+/// The counts of one calling thread.
 #[derive(Default)]
 struct Counted {
     latencies: Histogram,
@@ -52,7 +52,7 @@ struct Counted {
     first_error: Option<String>,
 }
 
-/// Threads that share a client; this one keeps the time.
+/// Starts threads that share a client; this thread keeps the time.
 pub fn run_shared(options: &Options, mut window: Window) -> Result<Window, String> {
     let in_flight = options.connections as usize * options.depth as usize;
     let client = Client::builder(&options.address.to_string())
@@ -65,7 +65,7 @@ pub fn run_shared(options: &Options, mut window: Window) -> Result<Window, Strin
         let callers: Vec<_> =
             (0..options.connections).map(|_| scope.spawn(|| call(&client, options.depth, &phase))).collect();
         let timed = keep_time(&mut window, &phase);
-        // The callers end by this, whatever became of the clock.
+        // The calling threads end on this value, even if reading the clock failed.
         phase.store(OVER, Ordering::Relaxed);
         for caller in callers {
             let counted = caller.join().map_err(|_| "a calling thread panicked")?;
@@ -90,7 +90,7 @@ fn keep_time(window: &mut Window, phase: &AtomicU8) -> Result<(), String> {
     }
 }
 
-/// Keeps so many calls in flight; those that are made at the same moment leave as a batch.
+/// Keeps this number of calls in flight; calls made at the same moment leave as a batch.
 fn call(client: &Client, depth: u32, phase: &AtomicU8) -> Counted {
     let alone = ArithClient::new(client);
     let mut counted = Counted::default();
@@ -112,7 +112,7 @@ fn call(client: &Client, depth: u32, phase: &AtomicU8) -> Counted {
                 batch.send();
             }
         }
-        // One is waited for; what has been answered besides is taken along.
+        // Waits for one call, and collects all other calls that have completed.
         let Some((number, sent, answer)) = in_flight.pop_front() else { return counted };
         let mut ended = Some((number, sent, answer.wait()));
         while let Some((number, sent, answer)) = ended.take() {

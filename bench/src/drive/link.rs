@@ -1,4 +1,4 @@
-//! One connection of the client: its calls in flight, its unfinished bytes.
+//! One connection of the client: its calls in flight and its partial reads and writes.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{SocketAddr, TcpStream};
@@ -9,18 +9,18 @@ use crate::epoll::Event;
 use crate::frame::{self, Next};
 use crate::request::Request;
 
-/// Room for one read.
+/// Buffer space for one read.
 pub const READ_BYTES: usize = 64 << 10;
-/// A call's id: the place among the connection's calls in the low bits, above it how often that was used.
+/// A call's id holds its slot in the low bits, and above it how often the slot was used.
 const PLACE_BITS: u32 = 16;
 
 pub struct Link {
     stream: Option<TcpStream>,
     calls: Vec<Call>,
     in_flight: u64,
-    /// The beginning of a reply whose end has not arrived.
+    /// The beginning of a reply whose rest has not arrived.
     partial: Vec<u8>,
-    /// Requests that the socket had no room for.
+    /// Requests that the socket did not accept yet.
     unsent: Vec<u8>,
 }
 
@@ -30,7 +30,7 @@ struct Call {
 }
 
 impl Link {
-    /// Connects, and waits until that is done.
+    /// Connects, and waits until the connection is established.
     pub fn connect(address: SocketAddr, depth: u32) -> io::Result<Link> {
         let stream = TcpStream::connect(address)?;
         stream.set_nodelay(true)?;
@@ -39,7 +39,7 @@ impl Link {
         Ok(Link { stream: Some(stream), calls, in_flight: 0, partial: Vec::new(), unsent: Vec::new() })
     }
 
-    /// Makes the first calls, as many as may be in flight.
+    /// Makes the first calls, up to the number allowed in flight.
     pub fn begin(&mut self, request: &Request, now_ns: u64) -> io::Result<()> {
         let mut out = Vec::new();
         for call in &mut self.calls {
@@ -50,7 +50,7 @@ impl Link {
         self.write(&out)
     }
 
-    /// Calls without an answer.
+    /// Returns the number of calls without an answer.
     pub fn in_flight(&self) -> u64 {
         self.in_flight
     }
@@ -59,13 +59,13 @@ impl Link {
         self.stream.is_some()
     }
 
-    /// Gives the connection up, and says how many calls go with it.
+    /// Closes the connection, and returns the number of calls that are lost with it.
     pub fn close(&mut self) -> u64 {
         self.stream = None;
         std::mem::take(&mut self.in_flight)
     }
 
-    /// Sends what waits; reads; makes a new call for each that was answered.
+    /// Sends outstanding bytes, reads, and makes a new call for each answered one.
     #[inline]
     pub fn on_event(
         &mut self,
@@ -100,7 +100,8 @@ impl Link {
         }
     }
 
-    /// Reads once behind the room that `partial` needs: bytes read, and how many there was room for.
+    /// Reads once after the space that `partial` needs. Returns the number of bytes read, and how many there was
+    /// space for.
     fn read(&mut self, input: &mut Vec<u8>) -> io::Result<Option<(usize, usize)>> {
         let kept = self.partial.len();
         let need = match frame::next(&self.partial) {
@@ -150,7 +151,7 @@ impl Link {
                 return Err(io::Error::new(ErrorKind::InvalidData, "a reply to no call in flight"));
             };
             window.on_reply(now_ns - call.sent_ns, request.verdict(&header, body));
-            // Advanced even where no call follows: a second reply to the same one must not pass.
+            // Advanced even if no call follows, so that a second reply to the same call is rejected.
             call.id += 1 << PLACE_BITS;
             if window.wants_calls() {
                 call.sent_ns = now_ns;
@@ -179,7 +180,7 @@ impl Link {
 }
 
 impl AsRawFd for Link {
-    /// -1 once closed.
+    /// Returns -1 once closed.
     fn as_raw_fd(&self) -> RawFd {
         self.stream.as_ref().map_or(-1, AsRawFd::as_raw_fd)
     }

@@ -1,4 +1,4 @@
-//! The time line of a run: warm-up, the measured window, then no new calls until all have been answered.
+//! The phases of a run: warm-up, the measured window, then no new calls until all calls are answered.
 
 use std::io;
 use std::time::Instant;
@@ -7,10 +7,10 @@ use super::Outcome;
 use crate::histogram::Histogram;
 use crate::process::{self, CpuClock};
 
-/// How long the answers that are still owed at the end are waited for.
+/// Time to wait for outstanding answers at the end.
 const DRAIN_NS: u64 = 5_000_000_000;
 
-/// Where on the time line the run is.
+/// The phase of a run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Phase {
     /// Calls are made and not counted.
@@ -19,17 +19,17 @@ pub enum Phase {
     Measured,
     /// No new calls.
     Draining,
-    /// What has not been answered will not be.
+    /// Calls that have no answer yet will get none.
     Over,
 }
 
-/// The phase, and what was counted in it.
+/// The phase, and the counts of the measured window.
 pub struct Window {
     began: Instant,
     length_ns: u64,
     watch: Option<u32>,
     phase: Phase,
-    /// When the phase that runs ends.
+    /// When the current phase ends.
     phase_end_ns: u64,
     opened: Option<Marks>,
     closed: Option<Marks>,
@@ -39,7 +39,7 @@ pub struct Window {
     first_error: Option<String>,
 }
 
-/// What is read at either end of the measured window.
+/// Readings taken at both ends of the measured window.
 #[derive(Clone, Copy)]
 struct Marks {
     at_ns: u64,
@@ -50,7 +50,7 @@ struct Marks {
 }
 
 impl Window {
-    /// A time line that begins with [`start`](Window::start).
+    /// Creates a timeline that begins with [`start`](Window::start).
     pub fn new(warmup_s: f64, length_s: f64, watch: Option<u32>) -> Window {
         let warmup_ns = (warmup_s * 1e9) as u64;
         Window {
@@ -68,18 +68,18 @@ impl Window {
         }
     }
 
-    /// The connections stand: time begins.
+    /// Starts the clock, once the connections are open.
     pub fn start(&mut self) {
         self.began = Instant::now();
     }
 
-    /// Nanoseconds since the start.
+    /// Returns nanoseconds since the start.
     #[inline]
     pub fn now_ns(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
     }
 
-    /// Moves on in time; called once per turn of the client's loop.
+    /// Advances the phase; called once per turn of the client's loop.
     pub fn turn(&mut self) -> io::Result<Phase> {
         if self.now_ns() < self.phase_end_ns {
             return Ok(self.phase);
@@ -102,18 +102,18 @@ impl Window {
         Ok(self.phase)
     }
 
-    /// Milliseconds until the phase ends, rounded up.
+    /// Returns milliseconds until the phase ends, rounded up.
     pub fn left_ms(&self) -> i32 {
         self.phase_end_ns.saturating_sub(self.now_ns()).div_ceil(1_000_000).min(i32::MAX as u64) as i32
     }
 
-    /// Whether new calls are to be made.
+    /// Returns whether new calls are to be made.
     #[inline]
     pub fn wants_calls(&self) -> bool {
         matches!(self.phase, Phase::WarmUp | Phase::Measured)
     }
 
-    /// A call was answered.
+    /// Records an answered call.
     #[inline]
     pub fn on_reply(&mut self, latency_ns: u64, verdict: Result<(), String>) {
         self.calls_in_all += 1;
@@ -125,13 +125,13 @@ impl Window {
         }
     }
 
-    /// Calls that other threads counted: the latencies of those in the window, and how many there were in all.
+    /// Records calls that other threads counted: the latencies of those in the window, and the number of all.
     pub fn on_counted(&mut self, latencies: &Histogram, calls_in_all: u64) {
         self.latencies.add(latencies);
         self.calls_in_all += calls_in_all;
     }
 
-    /// So many calls went wrong, and why.
+    /// Records failed calls, and why they failed.
     #[cold]
     pub fn on_lost(&mut self, why: String, calls: u64) {
         self.errors += calls.max(1);
@@ -139,7 +139,7 @@ impl Window {
     }
 
     fn marks(&self) -> io::Result<Marks> {
-        // The clock is read next to the server's, so that both span the same time.
+        // The client's clock is read next to the server's, so that both cover the same time.
         let server_system_ns = self.watch.map(process::system_ns).transpose()?;
         let waited_ns = process::waited_ns()?;
         let own_cpu_ns = CpuClock::of(std::process::id())?.now_ns()?;
@@ -147,7 +147,7 @@ impl Window {
         Ok(Marks { at_ns: self.now_ns(), waited_ns, own_cpu_ns, server_cpu_ns, server_system_ns })
     }
 
-    /// The result, once the run is over.
+    /// Returns the result, once the run is over.
     pub fn outcome(self, connections: u32, depth: u32) -> Result<Outcome, String> {
         let (Some(opened), Some(closed)) = (self.opened, self.closed) else {
             return Err(self.first_error.unwrap_or("ended before the window did".into()));
@@ -184,7 +184,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn phases_follow_in_order_and_only_the_measured_counts() {
+    fn only_the_measured_phase_counts() {
         let mut window = Window::new(0.0, 0.0, Some(std::process::id()));
         window.start();
         window.on_reply(5_000, Ok(()));
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn run_that_ends_early_says_why() {
+    fn a_run_that_ends_early_reports_why() {
         let mut window = Window::new(60.0, 1.0, None);
         window.on_lost("refused".into(), 1);
         assert_eq!(window.outcome(1, 1).err(), Some("refused".into()));

@@ -1,7 +1,7 @@
-//! The floor's connections: accept, read what is there, write what there is, keep what did not fit.
+//! The floor's connections: accepts, reads available bytes, writes, and buffers what the socket did not accept.
 //!
-//! Edge-triggered, with the rule that a read which filled less than its buffer has drained the socket. One
-//! read per connection and turn: who may have more is due in the next turn, behind the others.
+//! Edge-triggered: a read that filled less than its buffer has drained the socket. There is one read per connection
+//! and turn; a connection that may have more is due in the next turn, after the others.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{TcpListener, TcpStream};
@@ -12,7 +12,7 @@ use crate::frame::{self, Next};
 
 use super::{BELL, LISTENER};
 
-/// Room for one read; a frame that needs more gets it.
+/// Buffer space for one read; a larger frame gets as much as it needs.
 const READ_BYTES: usize = 64 << 10;
 
 /// All connections, by token: slot in the low half, generation above it.
@@ -20,9 +20,9 @@ pub struct Connections {
     listener: TcpListener,
     slots: Vec<Slot>,
     vacant: Vec<u32>,
-    /// Tokens of those that may have more to read although no event will say so.
+    /// Tokens of connections that may have more to read although no event will report it.
     due: Vec<u64>,
-    /// The other buffer of `due`, empty between turns.
+    /// The second buffer of `due`, empty between turns.
     due_now: Vec<u64>,
 }
 
@@ -32,47 +32,47 @@ struct Slot {
     connection: Option<Connection>,
 }
 
-/// One connection, and what it owes in either direction.
+/// One connection, with its partial input and unsent output.
 pub struct Connection {
     stream: TcpStream,
-    /// The beginning of a frame whose end has not arrived.
+    /// The beginning of a frame whose rest has not arrived.
     partial: Vec<u8>,
-    /// Bytes in all that the frame in `partial` is known to need.
+    /// The total number of bytes known to be needed for the frame in `partial`.
     partial_need: usize,
-    /// Replies that the socket had no room for. While there are any, nothing is read.
+    /// Replies that the socket did not accept yet. While there are any, the connection is not read.
     unsent: Vec<u8>,
-    /// The peer's end was announced: a short read is not the last news.
+    /// The peer's end was reported: a short read does not mean that the socket is drained.
     is_ending: bool,
-    /// It is among those that are due.
+    /// Whether the connection is in the list of due connections.
     is_due: bool,
 }
 
-/// What a read brought.
+/// The result of a read.
 pub struct ReadOutcome {
-    /// The buffer holds whole frames up to here.
+    /// The buffer holds complete frames up to here.
     pub complete: usize,
-    /// What is known of the rest.
+    /// What the socket may still hold.
     pub left: Left,
 }
 
 /// What a socket may still hold after a read.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Left {
-    /// The read filled its buffer: perhaps more.
+    /// The read filled its buffer: there may be more.
     Perhaps,
-    /// It filled less: no bytes, though the peer's end may be next.
+    /// It filled less: there are no more bytes, but the peer's end may follow.
     NoBytes,
-    /// It would have waited: nothing at all.
+    /// The read would block: there is nothing more.
     Nothing,
 }
 
 impl Connections {
-    /// None yet; `listener` brings them.
+    /// Creates the set without connections; `listener` accepts them.
     pub fn new(listener: TcpListener) -> Connections {
         Connections { listener, slots: Vec::new(), vacant: Vec::new(), due: Vec::new(), due_now: Vec::new() }
     }
 
-    /// Accepts whoever waits.
+    /// Accepts all waiting connections.
     fn accept(&mut self, epoll: &Epoll) -> io::Result<()> {
         loop {
             let stream = match self.listener.accept() {
@@ -102,12 +102,12 @@ impl Connections {
         }
     }
 
-    /// Whether the next turn has work without waiting.
+    /// Returns whether the next turn has work without waiting.
     pub fn wants_turn(&self) -> bool {
         !self.due.is_empty()
     }
 
-    /// Goes through the events of a wait, then through those that were due: each sends what waits, and calls
+    /// Processes the events of a wait, then the connections that were due: each sends outstanding bytes, and calls
     /// `read_once` if there may be something to read.
     #[inline]
     pub fn on_turn(
@@ -152,14 +152,14 @@ impl Connections {
         }
     }
 
-    /// The connection of a token, unless it has gone.
+    /// Returns the connection of a token, unless it is closed.
     #[inline]
     pub fn find(&mut self, token: u64) -> Option<&mut Connection> {
         let slot = self.slots.get_mut(token as u32 as usize)?;
         if u64::from(slot.generation) != token >> 32 { None } else { slot.connection.as_mut() }
     }
 
-    /// Closes it; what is still said of it later finds nobody.
+    /// Closes the connection; later uses of its token find no connection.
     pub fn close(&mut self, token: u64) {
         let at = token as u32;
         let slot = &mut self.slots[at as usize];
@@ -170,8 +170,8 @@ impl Connections {
 }
 
 impl Connection {
-    /// Sends what waits, then reads once; no event stands for being due. Says whether to come again in the
-    /// next turn. An error means that the connection is to be closed.
+    /// Sends outstanding bytes, then reads once; `None` for the event means that the connection was due. Returns
+    /// whether to come again in the next turn. An error means that the connection is to be closed.
     #[inline]
     fn on_event(
         &mut self,
@@ -179,7 +179,7 @@ impl Connection {
         read_once: impl FnOnce(&mut Connection) -> io::Result<Left>,
     ) -> io::Result<bool> {
         self.is_ending |= event.is_some_and(Event::is_ending);
-        // Reading may have stopped for the replies' sake, so it goes on when they are gone.
+        // Reading may have stopped because of unsent replies, so it resumes when they are written.
         let was_held = !self.unsent.is_empty();
         if was_held {
             self.flush()?;
@@ -197,8 +197,8 @@ impl Connection {
         })
     }
 
-    /// Reads once, to `at` of the buffer, behind what was kept of the last read. The beginning of a frame at
-    /// the end is kept for the next one. The peer's end, and a frame beyond the bound, are errors.
+    /// Reads once, to offset `at` of the buffer, after the bytes kept from the last read. An incomplete frame at the
+    /// end is kept for the next read. The peer's end, and a frame beyond the bound, are errors.
     #[inline]
     pub fn read(&mut self, input: &mut Vec<u8>, at: usize) -> io::Result<ReadOutcome> {
         let kept = self.partial.len();
@@ -241,7 +241,7 @@ impl Connection {
         Ok(ReadOutcome { complete, left })
     }
 
-    /// Writes replies, or puts them behind those that wait.
+    /// Writes replies, or appends them to the unsent ones.
     #[inline]
     pub fn write(&mut self, replies: &[u8]) -> io::Result<()> {
         if replies.is_empty() {

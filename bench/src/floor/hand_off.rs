@@ -1,12 +1,12 @@
-//! The floor with hand-off: one worker thread, fed one batch per turn over a bounded channel.
+//! The floor with hand-off: one worker thread receives one batch per turn over a bounded channel.
 //!
 //! ```text
 //! loop   ── batch: frames, (token, end) … ──▶ worker      answers into the batch's second buffer
 //! loop   ◀── the same batch, with replies ── worker      rings the bell only if the loop is asleep
 //! ```
 //!
-//! A batch goes round for ever, so nothing is allocated once its buffers have grown. The worker waits as
-//! the channel does, which yields the core a few times before it sleeps; or (`parks`) it sleeps at once.
+//! Batches are reused, so nothing is allocated once their buffers have grown. By default the worker waits as the
+//! channel does, which yields the core a few times before it sleeps; with `parks` it sleeps at once.
 
 use std::io;
 use std::os::fd::AsRawFd;
@@ -20,7 +20,8 @@ use super::connections::{Connection, Connections, Left};
 use super::{BELL, answer};
 use crate::epoll::{Bell, Epoll};
 
-/// Batches on the way to the worker. A turn that finds no room adds its frames to the next turn's batch.
+/// Maximum batches on the way to the worker. A turn that finds the channel full adds its frames to the next turn's
+/// batch.
 const BATCHES_MAX: usize = 16;
 
 #[derive(Default)]
@@ -30,25 +31,25 @@ struct Batch {
     spans: Vec<Span>,
 }
 
-/// The frames of one read, and later their replies: each span begins where the one before it ends.
+/// The frames of one read, and later their replies: each span begins where the previous one ends.
 struct Span {
     token: u64,
     input_end: usize,
     replies_end: usize,
 }
 
-/// Who sleeps, or is about to: each flag is set before its owner looks at its queue for the last time, so
-/// that either the owner sees what was sent or the sender sees the flag.
+/// The sleep flags of loop and worker. Each flag is set before its owner checks its queue for the last time, so that
+/// either the owner sees what was sent or the sender sees the flag.
 struct Wake {
     bell: Bell,
     loop_asleep: AtomicBool,
     worker_asleep: AtomicBool,
 }
 
-/// Serves until the process ends; `parks` says how the worker waits.
+/// Serves until the process ends; `parks` selects how the worker waits.
 pub fn serve(mut epoll: Epoll, mut connections: Connections, parks: bool) -> io::Result<()> {
     let (to_worker, work) = bounded::<Batch>(BATCHES_MAX);
-    // One more than can be under way at once: the worker never waits here.
+    // One more than the batches that can be in flight: the worker never blocks here.
     let (to_loop, mail) = bounded::<Batch>(BATCHES_MAX + 2);
     let wake = Arc::new(Wake {
         bell: Bell::new()?,
@@ -77,7 +78,7 @@ pub fn serve(mut epoll: Epoll, mut connections: Connections, parks: bool) -> io:
                     }
                     idle.pop().unwrap_or_default()
                 }
-                // Each batch that comes back ends a wait, so this one is tried again in time.
+                // Each returned batch ends a wait, so this batch is retried soon.
                 Err(TrySendError::Full(batch)) => batch,
                 Err(TrySendError::Disconnected(_)) => return Err(io::ErrorKind::BrokenPipe.into()),
             };
@@ -91,7 +92,7 @@ pub fn serve(mut epoll: Epoll, mut connections: Connections, parks: bool) -> io:
 
 fn wait(epoll: &mut Epoll, asleep: &AtomicBool, mail: &Receiver<Batch>) -> io::Result<usize> {
     asleep.store(true, Ordering::Relaxed);
-    // Pairs with the fence in `was_asleep`: of flag and mail at least one is seen by the other side.
+    // Pairs with the fence in `was_asleep`: at least one side sees the other's store, the flag or the message.
     fence(Ordering::SeqCst);
     let timeout_ms = if mail.is_empty() { -1 } else { 0 };
     let count = epoll.wait(timeout_ms);
@@ -99,7 +100,7 @@ fn wait(epoll: &mut Epoll, asleep: &AtomicBool, mail: &Receiver<Batch>) -> io::R
     count
 }
 
-/// After a send: whether the receiver must be woken, and by us.
+/// Returns, after a send, whether the sender must wake the receiver.
 fn was_asleep(asleep: &AtomicBool) -> bool {
     fence(Ordering::SeqCst);
     asleep.load(Ordering::Relaxed) && asleep.swap(false, Ordering::Relaxed)
@@ -142,7 +143,7 @@ fn work_off(work: &Receiver<Batch>, to_loop: &Sender<Batch>, wake: &Wake, parks:
 }
 
 impl Batch {
-    /// Reads once; what is complete becomes a span.
+    /// Reads once; the complete frames become a span.
     #[inline]
     fn take_from(&mut self, connection: &mut Connection, token: u64) -> io::Result<Left> {
         let start = self.spans.last().map_or(0, |span| span.input_end);
@@ -153,7 +154,7 @@ impl Batch {
         Ok(read.left)
     }
 
-    /// Writes each span's replies to its connection, and empties the batch for its next round.
+    /// Writes each span's replies to its connection, and empties the batch for reuse.
     fn deliver(&mut self, connections: &mut Connections) {
         let mut start = 0;
         for span in self.spans.drain(..) {

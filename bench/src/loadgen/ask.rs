@@ -1,4 +1,4 @@
-//! A run for the other programs of this crate: no terminal, no files, no signals; a few settings and the result.
+//! Runs for the other programs of this crate: no terminal, no files, no signals; a few settings and the result.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -13,37 +13,37 @@ use super::schedule::Arrivals;
 use super::speech::{Speaks, Speech};
 use super::target::Target;
 
-/// What is to be run.
+/// The settings of a run.
 #[derive(Clone, Debug)]
 pub struct Ask<'a> {
-    /// The server.
+    /// Address of the server.
     pub address: SocketAddr,
-    /// What is spoken.
+    /// The protocol.
     pub speaks: Speaks,
-    /// Methods by weight, as `--mix` has them.
+    /// Methods by weight, in the syntax of `--mix`.
     pub mix: &'a str,
-    /// The codec of all of them, where it is not to be the usual one.
+    /// The codec of all methods; default: each method's usual one.
     pub codec: Option<&'a str>,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each; by default as `--depth` has it.
+    /// Calls in flight on each connection; default as for `--depth`.
     pub depth: Option<u32>,
-    /// Calls per second, for an open loop.
+    /// Calls per second of an open loop; `None`: a closed loop.
     pub rate: Option<f64>,
-    /// Before the measured window.
+    /// Length of the warm-up, in seconds.
     pub warmup_s: f64,
-    /// Its length.
+    /// Length of the measured window, in seconds.
     pub seconds: f64,
-    /// The core that the generator has for itself.
+    /// The core to which the generator is pinned.
     pub core: Option<usize>,
-    /// Poll in place of sleeping.
+    /// Poll instead of sleeping.
     pub spin: bool,
-    /// A process whose CPU time is read along.
+    /// A process whose CPU time is also read.
     pub watch: Option<u32>,
 }
 
 impl<'a> Ask<'a> {
-    /// A closed loop with one call in flight, for a second.
+    /// Returns the settings of a closed loop with one call in flight, for one second.
     pub fn of(address: SocketAddr, mix: &'a str) -> Ask<'a> {
         Ask {
             address,
@@ -61,13 +61,13 @@ impl<'a> Ask<'a> {
         }
     }
 
-    /// Runs it to the end.
+    /// Runs to the end.
     pub fn run(&self, progress: &mut dyn FnMut(&Live)) -> Result<Outcome, String> {
         let calls = mix::parse(self.speaks, self.mix, self.codec, 0)?;
         self.make(&calls, &Arc::default(), progress)
     }
 
-    /// Makes these calls in place of its mix, until the end or until somebody sets `stop`.
+    /// Makes these calls in place of the mix, until the end or until `stop` is set.
     pub fn make(
         &self,
         calls: &[Call],

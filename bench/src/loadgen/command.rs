@@ -15,12 +15,12 @@ pub enum Command {
     /// Measures coreloop and its peers, one after the other on this machine.
     ///
     /// Writes no file unless --record, --json, --report or --markdown names one. Exit status 0: done. 1: nothing was
-    /// measured. 130: a signal ended it; what had been measured is printed and written.
+    /// measured. 130: a signal ended it; the results so far are printed and written.
     Compare(Box<compare::Options>),
     /// Runs the bare client, as the program `drive`: `compare` starts it.
     #[command(hide = true)]
     Drive(drive::Options),
-    /// Keeps many connections open that seldom make a call, and reports what each costs the server.
+    /// Keeps many connections open that rarely make a call, and reports what each costs the server.
     ///
     /// Exit status as of a run: see loadgen --help.
     Idle(idle::Options),
@@ -31,7 +31,7 @@ pub enum Command {
 }
 
 impl Command {
-    /// Runs it and returns the exit status.
+    /// Runs the subcommand and returns the exit status.
     pub fn run(&self) -> ExitCode {
         match self {
             Command::Diff(options) => match diff::run(options) {
@@ -55,7 +55,7 @@ impl Command {
     }
 }
 
-/// The exit status of a run.
+/// Converts the ending of a run into an exit status.
 pub fn exit_code(ending: Result<Ending, String>) -> ExitCode {
     match ending {
         Ok(Ending::Complete) => ExitCode::SUCCESS,

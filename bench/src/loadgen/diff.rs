@@ -1,7 +1,7 @@
-//! `loadgen diff`: what changed between two records, beyond the noise that is within them.
+//! `loadgen diff`: reports the changes between two records that exceed the noise within them.
 //!
-//! `record` reads the files, `noise` says what a change is; whether the two can be compared at all, and the table, are
-//! here. No sockets, no clocks.
+//! `record` reads the files and `noise` decides what counts as a change. This file checks whether the two can be
+//! compared at all, and renders the table. It uses neither sockets nor clocks.
 
 mod noise;
 mod record;
@@ -18,36 +18,36 @@ use super::units::{count, percent, time};
 use crate::console;
 use crate::table::Table;
 
-/// The two files.
+/// The two files to compare.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// The record from before, as --json wrote it. A file may also hold a list of records: rounds of the same run.
+    /// The earlier record, as --json wrote it. A file may also hold a list of records: rounds of the same run.
     #[arg(value_name = "OLD.json")]
     pub old: PathBuf,
     /// The record to compare with it.
     #[arg(value_name = "NEW.json")]
     pub new: PathBuf,
-    /// Compare although settings or machine differ.
+    /// Compare even if settings or machine differ.
     #[arg(long)]
     pub anyway: bool,
 }
 
-/// How the comparison came out.
+/// The result of the comparison.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
     /// Nothing got worse beyond the noise.
     AsGood,
-    /// Something did.
+    /// At least one figure got worse beyond the noise.
     Worse,
-    /// The runs were not of the same.
+    /// The runs differ in settings or machine.
     NotComparable,
 }
 
-/// Reads both, compares them, prints what there is to say.
+/// Reads and compares both files, and prints the result.
 pub fn run(options: &Options) -> Result<Ending, Unusable> {
     let (old, new) = (Record::read(&options.old)?, Record::read(&options.new)?);
     let (text, ending) = compare(&old, &new, options.anyway);
-    // The exit status says how the comparison came out even if the table cannot be printed.
+    // The exit status reports the result even if the table cannot be printed.
     let _ = console::out(&text);
     Ok(ending)
 }
@@ -134,7 +134,7 @@ fn table(changes: &[Change], is_judged: bool) -> String {
     table.render()
 }
 
-/// What the runs of a record have to say against themselves, each once.
+/// Returns the caveats of a record's runs, each once.
 fn doubts(record: &Record, which: &str) -> Vec<String> {
     let all: BTreeSet<&str> = record.runs.iter().flat_map(|run| run.doubts.iter().copied()).collect();
     all.iter().map(|doubt| format!("In the {which} record {doubt}: its figures are to be doubted.")).collect()
@@ -146,7 +146,7 @@ fn has_same_methods(old: &Record, new: &Record) -> bool {
     old.runs.iter().chain(&new.runs).all(|run| names(run) == first)
 }
 
-/// What is not the same in all runs of both, though it must be.
+/// Returns the settings that differ between the runs, though they must be equal.
 fn differences(old: &Record, new: &Record) -> Vec<String> {
     let first = &old.runs[0];
     let mut lines = Vec::new();

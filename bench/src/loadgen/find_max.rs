@@ -1,5 +1,5 @@
-//! The search for the highest rate at which a promise is kept: doubling until it breaks, then halving the gap.
-//! No clock, no sockets: it asks for a rate and is told how that went.
+//! Searches for the highest rate that meets an objective: doubles the rate until it fails, then halves the gap. It
+//! uses neither clocks nor sockets: it returns a rate to try and receives the result.
 
 use serde::Serialize;
 
@@ -7,37 +7,37 @@ use super::objective::ObjectiveResult;
 use super::outcome::Outcome;
 use super::units::{self, Promise};
 
-/// The search ends when kept and broken rate are so close together.
+/// The search ends when the ratio of failed to kept rate is at most this.
 const CLOSE_ENOUGH: f64 = 1.05;
-/// And after so many probes in any case.
+/// The maximum number of probes.
 const PROBES_MAX: u32 = 24;
-/// A search that starts where nothing is kept gives up below this rate.
+/// A search whose first rates fail gives up below this rate.
 const RATE_MIN: f64 = 1.0;
 
-/// Where the search stands.
+/// The state of a search.
 #[derive(Clone, Debug)]
 pub struct Search {
     rate: f64,
     kept: Option<f64>,
     broken: Option<f64>,
-    /// The rate that is being tried has been broken once: machines have hiccups, so it gets a second chance.
+    /// The current rate has failed once. It gets a second try, because machines have hiccups.
     is_second_try: bool,
     probes: u32,
 }
 
 impl Search {
-    /// Begins with this rate.
+    /// Creates a search that begins with this rate.
     pub fn new(rate: f64) -> Search {
         Search { rate, kept: None, broken: None, is_second_try: false, probes: 0 }
     }
 
-    /// The next rate to try; `None` when the search is over.
+    /// Returns the next rate to try; `None` when the search is over.
     pub fn next_rate(&self) -> Option<f64> {
         let is_close = self.kept.zip(self.broken).is_some_and(|(kept, broken)| broken / kept <= CLOSE_ENOUGH);
         (!is_close && self.probes < PROBES_MAX && self.rate >= RATE_MIN).then_some(self.rate)
     }
 
-    /// The rate of [`next_rate`](Search::next_rate) was tried.
+    /// Records the result for the rate of [`next_rate`](Search::next_rate).
     pub fn on_probe(&mut self, is_kept: bool) {
         self.probes += 1;
         if !is_kept && !std::mem::replace(&mut self.is_second_try, true) {
@@ -56,31 +56,31 @@ impl Search {
         };
     }
 
-    /// The highest rate that was kept.
+    /// Returns the highest rate that was kept.
     pub fn found(&self) -> Option<f64> {
         self.kept
     }
 }
 
-/// One probe, as the list of them shows it.
+/// One probe, as listed in the results.
 #[derive(Clone, Debug, Serialize)]
 pub struct Probe {
-    /// Calls per second asked for.
+    /// The requested calls per second.
     pub rate: f64,
     /// Ok answers per second.
     pub calls_per_s: f64,
-    /// Of those, within their deadline. None without a deadline.
+    /// Ok answers within their deadline, per second. `None` without a deadline.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub in_time_per_s: Option<f64>,
     /// Median latency from the intended time, in ns.
     pub p50_ns: Option<u64>,
-    /// p99 from the intended time, in ns.
+    /// 99th percentile of the latency from the intended time, in ns.
     pub p99_ns: Option<u64>,
     /// Whether the objective was met.
     pub kept: bool,
-    /// What missed it.
+    /// The parts of the objective that were missed.
     pub why: Vec<String>,
-    /// Whether generator or machine, rather than the server, may have been the reason.
+    /// Whether the generator or the machine, and not the server, may be the reason.
     pub doubtful: bool,
 }
 
@@ -101,7 +101,7 @@ impl Probe {
         }
     }
 
-    /// One line of text.
+    /// Returns the probe as one line of text.
     pub fn line(&self) -> String {
         format!(
             "{:>12} calls/s  p99 {:>9}  {}{}",
@@ -121,7 +121,7 @@ impl Probe {
 mod tests {
     use super::*;
 
-    /// A model of a server: keeps its promise up to `bound`.
+    /// Runs a search against a model of a server that meets the objective up to `bound`.
     fn search(bound: f64, start: f64) -> (Search, u32) {
         let mut search = Search::new(start);
         let mut probes = 0;
@@ -143,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn one_hiccup_is_not_believed() {
+    fn a_single_failure_is_retried() {
         let mut search = Search::new(1000.0);
         let mut is_first = true;
         while let Some(rate) = search.next_rate() {
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn server_that_keeps_nothing_or_everything_ends_the_search() {
+    fn the_search_ends_without_a_bound() {
         assert_eq!(search(0.0, 1000.0).0.found(), None);
         let (endless, probes) = search(f64::INFINITY, 1000.0);
         assert_eq!(probes, PROBES_MAX);

@@ -1,4 +1,4 @@
-//! `--header` and `--metadata`: what is sent along with every call, as HTTP header fields or as metadata of native frames.
+//! `--header` and `--metadata`: entries sent with every call, as HTTP header fields or as metadata of native frames.
 
 use super::speech::Speaks;
 
@@ -13,15 +13,15 @@ const OWN_FIELDS: [&str; 8] = [
     "transfer-encoding",
     "upgrade",
 ];
-/// Bytes of all header fields together; servers refuse a longer head.
+/// Maximum bytes of all header fields together; servers refuse a longer head.
 const FIELDS_BYTES_MAX: usize = 32 << 10;
-/// Bytes of a native frame's metadata (docs/wire.md).
+/// Maximum bytes of a native frame's metadata (docs/wire.md).
 const METADATA_BYTES_MAX: usize = 65_528;
 
 /// Name and value.
 pub type Entry = (String, String);
 
-/// What is sent along with every call.
+/// The entries sent with every call.
 #[derive(Clone, Debug, Default, clap::Args)]
 pub struct HeaderOptions {
     /// Send this with every call: a header field over http:, metadata over native:. Repeatable.
@@ -50,7 +50,7 @@ fn named(name: &str, value: &str) -> Result<Entry, String> {
 }
 
 impl HeaderOptions {
-    /// All entries in their order, checked against what the protocol can carry.
+    /// Returns all entries in order, checked against what the protocol can carry.
     pub fn entries(&self, speaks: Speaks) -> Result<Vec<Entry>, String> {
         let entries: Vec<Entry> = self.header.iter().chain(&self.metadata).cloned().collect();
         match speaks {
@@ -105,7 +105,7 @@ fn check_fields(entries: &[Entry]) -> Result<(), String> {
     }
 }
 
-/// Entries as a native frame has them, filled up to a multiple of 8 bytes.
+/// Encodes entries as a native frame's metadata, padded to a multiple of 8 bytes.
 pub fn metadata_bytes(entries: &[Entry]) -> Vec<u8> {
     let mut bytes = Vec::new();
     for (name, value) in entries {
@@ -118,12 +118,12 @@ pub fn metadata_bytes(entries: &[Entry]) -> Vec<u8> {
     bytes
 }
 
-/// Entries as header fields, each with the end of its line.
+/// Encodes entries as header fields, each with its line end.
 pub fn fields(entries: &[Entry]) -> String {
     entries.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect()
 }
 
-/// The command line without the values of headers: results are shared, and these may be secrets.
+/// Returns the command line without the values of headers: results are shared, and the values may be secrets.
 pub fn redacted(arguments: impl IntoIterator<Item = String>) -> Vec<String> {
     let mut is_value = false;
     let hide = |text: &str, separator: char| {
@@ -167,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn both_forms_are_read_and_split_at_the_first_separator() {
+    fn both_forms_split_at_the_first_separator() {
         let options = options(&["authorization: Bearer a=b:c"], &["tenant=x: y"]);
         let want = [("authorization", "Bearer a=b:c"), ("tenant", "x: y")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
@@ -180,7 +180,7 @@ mod tests {
     }
 
     #[test]
-    fn protocols_without_a_place_refuse_and_name_those_that_have_one() {
+    fn protocols_without_headers_refuse_them() {
         for speaks in [Speaks::Gob, Speaks::GobHttp, Speaks::JsonRpc] {
             let why = options(&["a: b"], &[]).entries(speaks).expect_err("no place");
             assert!(why.contains(speaks.name()) && why.contains("http:"), "{why}");
@@ -208,7 +208,7 @@ mod tests {
     }
 
     #[test]
-    fn metadata_is_as_the_page_of_the_protocol_has_it() {
+    fn metadata_matches_the_protocol_document() {
         let entries = [("b3".to_owned(), "1".to_owned())];
         assert_eq!(metadata_bytes(&entries), [2, b'b', b'3', 1, 0, b'1', 0, 0]);
         assert_eq!(fields(&entries), "b3: 1\r\n");
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn values_are_left_out_of_the_command_line_that_is_kept() {
+    fn values_are_removed_from_the_recorded_command_line() {
         let words =
             ["loadgen", "--header", "a: secret", "--metadata=k=secret", "--header=b:secret", "--json", "f"];
         let shown = redacted(words.map(String::from));

@@ -1,8 +1,8 @@
-//! `loadgen idle`: many connections that are mostly quiet, and what each of them costs the server.
+//! `loadgen idle`: measures what many mostly idle connections cost the server.
 //!
-//! It is an open loop over a list: after a first call on each, by which a server knows that it is in earnest, every
-//! connection makes one in a given time. What is added is the server's memory before, when all are connected, and at the
-//! end.
+//! It is an open loop over a list. Each connection makes a first call, because a server may close connections that
+//! send nothing, and then one call per period. In addition it reads the server's memory before the connections, when
+//! all are connected, and at the end.
 
 use std::fmt::Write as _;
 use std::path::PathBuf;
@@ -23,16 +23,16 @@ use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, u
 use crate::output::OutputFile;
 use crate::{console, process};
 
-/// Descriptors of this process that are no connections: its output, epolls, what the library opens.
+/// Descriptors of this process that are not connections: its output, epolls, what the library opens.
 const DESCRIPTORS_ELSE: u64 = 64;
-/// First calls in a second …
+/// First calls per second …
 const GREETINGS_PER_S: f64 = 5000.0;
-/// … but all of them within this.
+/// … but all of them within this many seconds.
 const GREETING_S_MAX: f64 = 5.0;
-/// Calls of a run: their list is in memory.
+/// Maximum calls of a run, because their list is in memory.
 const CALLS_MAX: f64 = 20e6;
 
-/// How many connections, and how seldom each makes a call.
+/// How many connections, and how rarely each makes a call.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Address of the server, as for a run: host:port or unix:PATH, with the protocol in front.
@@ -60,10 +60,10 @@ pub struct Options {
     /// Codec of the argument in native frames. Default: the method's usual one.
     #[arg(long)]
     pub codec: Option<String>,
-    /// What is sent along.
+    /// The entries sent with every call.
     #[command(flatten)]
     pub headers: HeaderOptions,
-    /// Threads of the generator; the connections are shared out among them.
+    /// Threads of the generator; the connections are distributed over them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
     /// Write all figures to this file, as JSON.
@@ -74,39 +74,39 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// Memory of the watched process that is in RAM, in KiB: all of it, and what of that is its own.
+/// The watched process's memory in RAM, in KiB: the total, and its private part.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
 pub struct Memory {
-    /// All.
+    /// The total.
     pub resident_kib: u64,
-    /// Without what is mapped from files.
+    /// The part that is not mapped from files.
     pub own_kib: u64,
 }
 
-/// The memory of the server, and what of it a connection costs.
+/// The memory of the server, and the cost per connection.
 #[derive(Clone, Copy, Debug, Serialize)]
 pub struct Growth {
     /// Before the first connection.
     pub before: Memory,
     /// When all were connected and few had made a call.
     pub connected: Memory,
-    /// At the end, with all still open.
+    /// At the end, with all connections still open.
     pub end: Memory,
-    /// What was added since before, by connection, in bytes.
+    /// Bytes per connection added since `before`, when all were connected.
     pub bytes_each_connected: f64,
-    /// As above, at the end.
+    /// Bytes per connection added since `before`, at the end.
     pub bytes_each: f64,
-    /// Of that, what is the process's own.
+    /// The private part of `bytes_each`.
     pub own_bytes_each: f64,
 }
 
-/// What was found.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Idle {
-    /// As of any run.
+    /// The outcome, as of any run.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// The time in which each connection makes a call, in seconds.
+    /// The period of each connection's calls, in seconds.
     pub every_s: f64,
     /// The server's memory, if it was watched and could be read.
     pub memory: Option<Growth>,
@@ -132,7 +132,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     Ok(ending_of(&idle.outcome))
 }
 
-/// Connects, holds and measures; what is wrong comes as one line.
+/// Connects, holds the connections and measures. An error is one line of text.
 pub fn measure(
     options: &Options,
     stop: &Arc<AtomicBool>,
@@ -179,14 +179,14 @@ pub fn measure(
 }
 
 impl Options {
-    /// How long the first calls take: a server closes connections that say nothing (coreloop's after 10 s), so they are
-    /// soon, and spread out all the same.
+    /// Returns the duration of the first calls. A server closes connections that send nothing (coreloop's after 10
+    /// s), so the calls come soon, but are spread out.
     fn greeting(&self) -> Duration {
         let spread_s = (f64::from(self.connections) / GREETINGS_PER_S).clamp(0.1, GREETING_S_MAX);
         Duration::from_secs_f64(spread_s).min(self.every)
     }
 
-    /// The first calls, then a round of calls in each of the times.
+    /// Returns the first calls, then one round of calls per period.
     fn entries(&self) -> Result<Arc<[Entry]>, String> {
         let (each, all) = (f64::from(self.connections), self.duration.as_secs_f64());
         if each * (1.0 + all / self.every.as_secs_f64()) > CALLS_MAX {
@@ -212,7 +212,7 @@ impl Options {
             target,
             weights: vec![1],
             connections: self.connections,
-            // A connection that still waits for its answer has no other call to make.
+            // A connection has at most one call in flight.
             depth: 1,
             rate: Some(f64::from(self.connections) / self.every.as_secs_f64()),
             arrivals: Arrivals::Fixed,
@@ -230,7 +230,7 @@ impl Options {
     }
 }
 
-/// Reads a process's memory while connections are held; the first trouble is kept.
+/// Reads a process's memory while connections are held; keeps the first error.
 struct Watched {
     pid: u32,
     before: Memory,
@@ -249,7 +249,7 @@ impl Watched {
             trouble: None,
         };
         watched.read();
-        // The first reading is before there is any connection.
+        // The first reading is taken before there is any connection.
         (watched.before, watched.connected) = (watched.end, None);
         watched
     }
@@ -285,7 +285,7 @@ impl Watched {
 }
 
 impl Idle {
-    /// The result as text for a terminal.
+    /// Renders the result as text for a terminal.
     pub fn render(&self) -> String {
         let connections = &self.outcome.connections;
         let mut text = text::render(&self.outcome);
@@ -324,7 +324,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn growth_is_by_connection_and_never_below_zero() {
+    fn growth_is_per_connection_and_never_negative() {
         let memory = |resident_kib, own_kib| Memory { resident_kib, own_kib };
         let watched = |end| Watched {
             pid: 1,
@@ -341,7 +341,7 @@ mod tests {
     }
 
     #[test]
-    fn each_connection_calls_once_at_first_and_then_once_in_its_time() {
+    fn each_connection_calls_first_and_once_per_period() {
         let options = Options {
             address: String::new(),
             connections: 4,
@@ -368,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn process_that_is_not_there_is_told() {
+    fn a_missing_process_is_an_error() {
         let watched = Watched::begin(1 << 22);
         assert!(watched.growth(1).expect_err("beyond the largest number").contains("process 4194304"));
     }

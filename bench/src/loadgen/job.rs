@@ -1,4 +1,4 @@
-//! What a thread of the generator is told, and what it tells.
+//! The input and the output of a generator thread.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -8,7 +8,7 @@ use super::tally::{Interval, Tally};
 use super::target::Target;
 use super::usage::Marks;
 
-/// Why threads end early. The two are kept apart: a run that failed was not stopped by anybody.
+/// Why threads end early. A request to stop and a failure are kept apart, because a run that failed was not stopped.
 #[derive(Clone, Debug)]
 pub struct Stop {
     asked: Arc<AtomicBool>,
@@ -16,48 +16,48 @@ pub struct Stop {
 }
 
 impl Stop {
-    /// Of a run that whoever has the flag can stop.
+    /// Creates the state of a run; setting the flag stops the run.
     pub fn new(asked: &Arc<AtomicBool>) -> Stop {
         Stop { asked: asked.clone(), failed: Arc::default() }
     }
 
-    /// Another thread cannot go on.
+    /// Ends the other threads because one cannot continue.
     pub fn fail(&self) {
         self.failed.store(true, Ordering::Relaxed);
     }
 
-    /// Somebody asked for it.
+    /// Returns whether a stop was requested.
     pub fn is_asked(&self) -> bool {
         self.asked.load(Ordering::Relaxed)
     }
 
-    /// For whatever reason.
+    /// Returns whether the run is to end, for any reason.
     pub fn is_set(&self) -> bool {
         self.is_asked() || self.failed.load(Ordering::Relaxed)
     }
 }
 
-/// What a thread is to do.
+/// The work of one thread.
 pub struct Job<P> {
     /// The server.
     pub target: Target,
-    /// The protocol, as a connection begins with it.
+    /// The protocol, in the state of a new connection.
     pub protocol: P,
-    /// Connections of this thread.
+    /// Number of connections of this thread.
     pub connections: usize,
-    /// Calls in flight on each: in a closed loop always so many, in an open one at most.
+    /// Calls in flight on each connection: the exact number in a closed loop, the maximum in an open one.
     pub depth: u32,
-    /// The open loop's schedule; `None` is a closed loop.
+    /// The open loop's schedule; `None` for a closed loop.
     pub schedule: Option<Schedule>,
-    /// Which method is next.
+    /// Selects the next method.
     pub picker: Picker,
-    /// Methods in the mix.
+    /// Number of methods in the mix.
     pub methods: usize,
-    /// By request, in ns; empty if no call states a deadline.
+    /// Deadlines by request, in ns; empty if no call states one.
     pub deadlines_ns: Arc<[u64]>,
-    /// How long the answers that are missing at the end are waited for.
+    /// How long to wait at the end for missing answers.
     pub drain_ns: u64,
-    /// Poll in place of sleeping.
+    /// Poll instead of sleeping.
     pub spin: bool,
     /// The core to run on.
     pub core: Option<usize>,
@@ -65,27 +65,27 @@ pub struct Job<P> {
     pub stop: Stop,
 }
 
-/// What a thread says.
+/// A report of a thread.
 pub enum Told {
-    /// So many more of the first connections stand.
+    /// More of the first connections are open, by this number.
     Connecting(usize),
-    /// The first connections have been tried: so many stand, and what the first failure was.
+    /// The first connections have been tried: the number of open ones, and the first failure.
     Ready(usize, Option<String>),
     /// An interval has ended.
     Interval(Interval),
-    /// It is over.
+    /// The thread has ended with these counts.
     Done(Box<Counted>),
-    /// It cannot go on.
+    /// The thread cannot continue.
     Failed(String),
 }
 
-/// What a thread has at its end.
+/// The results of a thread.
 pub struct Counted {
     /// Its counts.
     pub tally: Tally,
-    /// What was read as the measured window opened; `None` if the run ended before.
+    /// Readings at the start of the measured window; `None` if the run ended before it.
     pub opened: Option<Marks>,
-    /// What was read as it closed.
+    /// Readings at its end.
     pub closed: Option<Marks>,
 }
 
@@ -94,7 +94,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn failure_of_a_run_ends_its_threads_and_is_no_request_to_stop() {
+    fn a_failure_ends_the_threads_without_a_stop_request() {
         let asked = Arc::new(AtomicBool::new(false));
         let stop = Stop::new(&asked);
         stop.clone().fail();

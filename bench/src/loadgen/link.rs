@@ -1,4 +1,4 @@
-//! One connection of the generator: its calls in flight, its unfinished bytes, its state.
+//! One connection of the generator: its calls in flight, its partial reads and writes, its state.
 
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::fd::{AsRawFd, RawFd};
@@ -10,32 +10,32 @@ use super::tally::Call;
 use super::target::Target;
 use crate::epoll::Event;
 
-/// Room for one read.
+/// Buffer space for one read.
 pub const READ_BYTES: usize = 64 << 10;
-/// Bytes of one read of the answer to a greeting.
+/// Buffer space for one read of the answer to a greeting.
 const GREETING_BYTES: usize = 512;
-/// A connection with so many bytes that the socket had no room for takes no new calls.
+/// A connection with this many unsent bytes takes no new calls.
 const UNSENT_BYTES_MAX: usize = 256 << 10;
-/// A call's id: the place among the connection's calls in the low bits, above it how often that was used.
+/// A call's id holds its slot in the low bits, and above it how often the slot was used.
 const PLACE_BITS: u32 = 20;
-/// Calls in flight on one connection, at most.
+/// Maximum calls in flight on one connection.
 pub const IN_FLIGHT_MAX: u32 = 1 << 16;
-/// The first pause before a lost connection is made again; it doubles up to the last.
+/// The first pause before a lost connection is reopened; it doubles up to the maximum below.
 const PAUSE_NS: u64 = 10_000_000;
 const PAUSE_NS_MAX: u64 = 1_000_000_000;
 
-/// What a connection is doing.
+/// The state of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {
-    /// Nothing, until it is made again.
+    /// Not connected; waits to be reopened.
     Closed,
-    /// Waiting for the server to accept.
+    /// Waits for the server to accept.
     Connecting,
-    /// Waiting for its answer to the greeting.
+    /// Waits for the answer to the greeting.
     Greeting,
     /// Calls may be made.
     Open,
-    /// The server asked for no new calls; those in flight are waited for.
+    /// The server requested no new calls; calls in flight are still awaited.
     Leaving,
 }
 
@@ -54,21 +54,21 @@ pub struct Link<P> {
     free: Vec<u32>,
     in_flight: u32,
     in_flight_max: u32,
-    /// The beginning of a reply whose end has not arrived.
+    /// The beginning of a reply whose rest has not arrived.
     partial: Vec<u8>,
-    /// Requests on their way to the socket.
+    /// Requests that are not yet written to the socket.
     out: Vec<u8>,
     pause_ns: u64,
-    /// How often it was connected; tells events of an earlier socket from those of this one.
+    /// How often it was connected; distinguishes events of an earlier socket from those of this one.
     generation: u32,
-    /// Whether it stands in the ring of those with room.
+    /// Whether it is in the ring of connections with room for a call.
     pub in_ring: bool,
-    /// Whether it stands in the list of those with something to write.
+    /// Whether it is in the list of connections with something to write.
     pub is_dirty: bool,
 }
 
 impl<P: Protocol> Link<P> {
-    /// Not connected yet.
+    /// Creates a link that is not connected.
     pub fn new(protocol: P, in_flight_max: u32) -> Link<P> {
         Link {
             protocol,
@@ -98,7 +98,8 @@ impl<P: Protocol> Link<P> {
         Ok(fd)
     }
 
-    /// Told by an event before calls may be made: whether they may be now, or why they never will.
+    /// Handles an event before calls may be made. Returns whether they may be made now; an error means that they
+    /// never may.
     pub fn on_connected(&mut self, event: Event) -> io::Result<bool> {
         if self.state == State::Greeting {
             return self.read_greeting();
@@ -125,7 +126,7 @@ impl<P: Protocol> Link<P> {
         self.pause_ns = PAUSE_NS;
     }
 
-    /// Reads what there is of the answer to the greeting.
+    /// Reads the available part of the answer to the greeting.
     fn read_greeting(&mut self) -> io::Result<bool> {
         self.flush()?;
         let Some(socket) = &mut self.socket else { return Ok(false) };
@@ -153,28 +154,28 @@ impl<P: Protocol> Link<P> {
         }
     }
 
-    /// What it is doing.
+    /// Returns the state.
     pub fn state(&self) -> State {
         self.state
     }
 
-    /// Which of its sockets this is.
+    /// Returns the generation of its socket.
     pub fn generation(&self) -> u32 {
         self.generation
     }
 
-    /// Calls without an answer.
+    /// Returns the number of calls without an answer.
     pub fn in_flight(&self) -> u32 {
         self.in_flight
     }
 
-    /// Whether one more call may be made.
+    /// Returns whether one more call may be made.
     #[inline]
     pub fn has_room(&self) -> bool {
         self.state == State::Open && self.in_flight < self.in_flight_max && self.out.len() < UNSENT_BYTES_MAX
     }
 
-    /// Whether the socket took everything.
+    /// Returns whether the socket accepted everything.
     pub fn is_flushed(&self) -> bool {
         self.out.is_empty()
     }
@@ -201,14 +202,14 @@ impl<P: Protocol> Link<P> {
         let place = id & ((1 << PLACE_BITS) - 1);
         let slot = self.slots.get_mut(place as usize).filter(|slot| slot.id == id && slot.busy)?;
         slot.busy = false;
-        // Advanced, so that a second reply to the same call does not pass for one to the next.
+        // Advanced, so that a second reply to the same call is not taken for one to the next call.
         slot.id = slot.id.wrapping_add(1 << PLACE_BITS);
         self.in_flight -= 1;
         self.free.push(place as u32);
         Some(slot.call)
     }
 
-    /// Writes what waits, as far as the socket takes it.
+    /// Writes pending bytes, as far as the socket accepts them.
     #[inline]
     pub fn flush(&mut self) -> io::Result<()> {
         let Some(socket) = &mut self.socket else { return Ok(()) };
@@ -229,8 +230,8 @@ impl<P: Protocol> Link<P> {
         Ok(())
     }
 
-    /// Reads once; `on_reply` is told of each answer and may have a further call made in its place.
-    /// Says whether there may be more to read.
+    /// Reads once; calls `on_reply` for each answer, which may return a further call to make in its place. Returns
+    /// whether there may be more to read.
     #[inline]
     pub fn read(
         &mut self,
@@ -283,11 +284,11 @@ impl<P: Protocol> Link<P> {
             }
         }
         self.partial.extend_from_slice(&input[used..filled]);
-        // A read that did not fill its room has emptied the socket; only an end could be behind it.
+        // A read that did not fill its buffer has emptied the socket; only an end can follow.
         Ok(read == room || event.is_ending())
     }
 
-    /// The server has closed the connection: that may be the end of an answer, the last one.
+    /// Handles the close of the connection by the server, which may be the end of the last answer.
     #[cold]
     fn on_end(
         &mut self,
@@ -299,7 +300,7 @@ impl<P: Protocol> Link<P> {
             let Some(call) = self.end_call(reply.id) else {
                 return Err(broken("a reply to no call in flight"));
             };
-            // No call can be made in its place, whatever is wanted.
+            // No call can be made in its place, whatever `on_reply` returns.
             self.state = State::Leaving;
             on_reply(call, &reply, now_ns);
             if self.in_flight == 0 {
@@ -309,7 +310,8 @@ impl<P: Protocol> Link<P> {
         Err(io::Error::new(ErrorKind::UnexpectedEof, "the server closed the connection"))
     }
 
-    /// Gives the connection up: `on_lost` is told of each call that goes with it. Says after which pause to try again.
+    /// Closes the connection and calls `on_lost` for each call that is lost with it. Returns the pause before the
+    /// next attempt.
     pub fn close(&mut self, mut on_lost: impl FnMut(&Call)) -> u64 {
         self.socket = None;
         self.state = State::Closed;

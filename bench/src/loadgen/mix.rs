@@ -1,4 +1,4 @@
-//! What is called: one method with its body, or a mix of several by weight.
+//! The calls to make: one method with its body, or a weighted mix of several.
 
 use coreloop::codec::gob::dynamic::encode_json;
 use serde_json::{Value, json};
@@ -11,42 +11,42 @@ use crate::request::{Expect, Request, codec_number};
 /// One method of the mix.
 #[derive(Clone, Debug)]
 pub struct Call {
-    /// Its full name.
+    /// The full name of the method.
     pub method: String,
-    /// The codec of its body, by name.
+    /// The name of the body's codec.
     pub codec: String,
-    /// How often it is called in comparison with the others.
+    /// Its frequency relative to the other methods.
     pub weight: u32,
-    /// What is sent.
+    /// The data to send.
     pub content: Content,
-    /// The deadline that is stated, in µs; 0 is none.
+    /// The stated deadline, in µs; 0 for none.
     pub time_left_us: u32,
 }
 
-/// What a call sends.
+/// The data that a call sends.
 #[derive(Clone, Debug)]
 pub enum Content {
-    /// Native: a frame.
+    /// Native: a complete frame.
     Frame(Request),
-    /// In the other protocols: the encoded argument, for them to put into their own words.
+    /// Other protocols: the encoded argument, which the protocol embeds into its request.
     Body(Vec<u8>),
 }
 
-/// Where a body comes from.
+/// The source of a body.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Body {
-    /// The method's usual one, for those of the demo.
+    /// The method's usual argument, for the demo's methods.
     Usual,
-    /// This text.
+    /// This JSON text.
     Json(String),
-    /// So many bytes of whatever the codec takes as bytes or text.
+    /// This many bytes of a type that the codec encodes as bytes or text.
     Size(usize),
-    /// These bytes, in whatever codec.
+    /// These encoded bytes, in any codec.
     Bytes(Vec<u8>),
 }
 
 impl Call {
-    /// A call with its body encoded. Without a codec the protocol's own one is taken; in native frames the method's usual
+    /// Creates a call with its body encoded. The default codec is the protocol's; in native frames the method's usual
     /// one: fixed for `Arith.AddFixed`, raw for `Echo.Bytes` and for sizes and hexadecimal bytes, otherwise JSON.
     pub fn new(
         speaks: Speaks,
@@ -85,7 +85,7 @@ impl Call {
             (Body::Json(_), codec) => {
                 return Err(format!("a JSON body goes with the codec json; for {codec} give --body-hex"));
             }
-            // The letters are base64 too, so that the same serves for text and for byte strings.
+            // The text is also valid base64, so it serves for strings and for byte strings.
             (Body::Size(size), "json") if *size < BODY_BYTES_MAX - 2 => {
                 Some(format!("\"{}\"", "A".repeat(*size)).into_bytes())
             }
@@ -100,14 +100,15 @@ impl Call {
             }
             (Body::Bytes(bytes), _) => Some(bytes.clone()),
         };
-        // What a reply says is the server's affair here; only `Arith.AddFixed` has an operand that changes.
+        // The reply's contents are not checked here; only `Arith.AddFixed` has an operand that changes.
         let expect = bytes.is_some().then_some(Expect::Any);
         let request = Request::new(method, codec, bytes, expect)?.with_time_left_us(time_left_us);
         let content = Content::Frame(request);
         Ok(Call { method: method.into(), codec: codec.into(), weight, content, time_left_us })
     }
 
-    /// What tells it from the others of the mix, with the body's beginning where the method is there twice.
+    /// Returns a name that distinguishes it from the other calls of the mix: the method, with the body's beginning if
+    /// the method occurs twice.
     pub fn label(&self, all: &[Call]) -> String {
         if all.iter().filter(|other| other.method == self.method).count() < 2 {
             return self.method.clone();
@@ -117,7 +118,7 @@ impl Call {
     }
 }
 
-/// An argument in the one codec of a protocol that is not native.
+/// Encodes an argument in the codec of a protocol other than native.
 fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, String> {
     let is_gob = speaks.codec() == Some("gob");
     let value = match body {
@@ -132,7 +133,7 @@ fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, St
             "Health.Check" | "Meta.Methods" => json!(""),
             _ => return Err(format!("{method} needs a body: --body or --body-bytes")),
         },
-        // As it was written, where it travels so: a number of many digits stays one.
+        // JSON is sent as written, so that a number of many digits stays exact.
         Body::Json(text) if !is_gob => {
             let read: Result<Value, _> = serde_json::from_str(text);
             read.map_err(|error| format!("the body of {method} is no JSON: {error}"))?;
@@ -144,7 +145,7 @@ fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, St
         Body::Size(size) if *size >= BODY_BYTES_MAX - 64 => {
             return Err(format!("a body is at most {BODY_BYTES_MAX} bytes"));
         }
-        // In gob text and byte strings are told apart; in JSON the letters are base64 too.
+        // Gob distinguishes text and byte strings; in JSON the text is also valid base64.
         Body::Size(size) if is_gob && method != "Echo.Echo" => {
             return Ok(gob_bytes(*size));
         }
@@ -159,16 +160,16 @@ fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, St
     Ok(out)
 }
 
-/// A byte string of that size, as gob has it.
+/// Returns a byte string of that size, encoded in gob.
 fn gob_bytes(size: usize) -> Vec<u8> {
     let mut out = Vec::new();
     let bytes = coreloop::codec::Bytes::from(vec![0x41; size]);
-    // It is a built-in type, and its size was looked at.
+    // It cannot fail: the type is built in, and the size was checked.
     let _ = coreloop::codec::gob::encode(&bytes, &mut out);
     out
 }
 
-/// `None` where [`Request`] knows one.
+/// Returns `None` for methods whose usual body [`Request`] provides.
 fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
     match (method, codec) {
         ("Arith.AddFixed", "fixed") => Ok(None),
@@ -185,7 +186,7 @@ fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
     }
 }
 
-/// Reads `Arith.AddFixed=99,Echo.Sleep:20=1`: methods, each with a JSON body if it needs one, and weights.
+/// Parses `Arith.AddFixed=99,Echo.Sleep:20=1`: methods, each with a JSON body if it needs one, and weights.
 pub fn parse(
     speaks: Speaks,
     text: &str,
@@ -212,7 +213,7 @@ pub fn parse(
     }
 }
 
-/// Cuts at the commas that are not inside JSON.
+/// Splits at the commas that are not inside JSON.
 fn entries(text: &str) -> impl Iterator<Item = &str> {
     let (mut depth, mut in_string, mut escaped) = (0_i32, false, false);
     text.split(move |c| {
@@ -246,7 +247,7 @@ mod tests {
     }
 
     #[test]
-    fn other_protocols_have_the_argument_alone_in_their_own_codec() {
+    fn other_protocols_encode_only_the_argument() {
         let call = |speaks, method, body| Call::new(speaks, method, 1, None, &body, 0);
         assert_eq!(body(call(Speaks::Http, "Arith.Add", Body::Usual)), br#"{"A":6,"B":7}"#);
         let long = Body::Json("12345678901234567890123".into());
@@ -312,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn same_method_twice_is_told_apart() {
+    fn two_calls_of_one_method_have_different_labels() {
         let calls = parse(Speaks::Native, "Echo.Sleep:1=1,Echo.Sleep:2=1,Arith.AddFixed=1", None, 0)
             .expect("well-formed");
         let labels: Vec<String> = calls.iter().map(|call| call.label(&calls)).collect();

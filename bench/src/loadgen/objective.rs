@@ -1,14 +1,14 @@
-//! Whether a result meets the objective of `--slo`, and by how much it misses it.
+//! Compares a result with the objective of `--slo`, and reports by how much it is missed.
 
 use serde::Serialize;
 
 use super::outcome::Outcome;
 use super::units::{self, Promise};
 
-/// A result beside its objective.
+/// A result compared with its objective.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct ObjectiveResult {
-    /// As it was written: `p99=2ms,errors=0.1%`.
+    /// The objective as given: `p99=2ms,errors=0.1%`.
     pub objective: String,
     /// Whether every part is met.
     pub met: bool,
@@ -16,30 +16,30 @@ pub struct ObjectiveResult {
     pub bounds: Vec<BoundResult>,
     /// Share of the calls (0 to 1) that failed, had no answer, were never sent, or were answered after the deadline.
     pub errors_share: f64,
-    /// The largest share that is allowed.
+    /// The largest allowed share.
     pub errors_share_max: f64,
     /// Whether an open loop reached its rate; true for a closed one.
     pub rate_reached: bool,
-    /// What is missed and by how much, in words.
+    /// The missed parts and by how much, in words.
     pub missed: Vec<String>,
-    /// The same in short.
+    /// The same in short form.
     #[serde(skip)]
     pub missed_short: Vec<String>,
 }
 
-/// A percentile beside its limit.
+/// A percentile compared with its limit.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 pub struct BoundResult {
     /// `p99` or `max`.
     pub name: String,
     /// The limit, in ns.
     pub limit_ns: u64,
-    /// The percentile of the run, in ns; none if no call succeeded.
+    /// The percentile of the run, in ns; `None` if no call succeeded.
     pub found_ns: Option<u64>,
 }
 
 impl ObjectiveResult {
-    /// Compares.
+    /// Compares an outcome with the objective.
     pub fn of(objective: &Promise, outcome: &Outcome) -> ObjectiveResult {
         let total = &outcome.total;
         let bound = |&(quantile, limit_ns): &(f64, u64)| {
@@ -47,7 +47,7 @@ impl ObjectiveResult {
                 1.0 => "max".to_owned(),
                 quantile => format!("p{}", (quantile * 1e5).round() / 1e3),
             };
-            // The first percentile of the list that is not below: on the safe side.
+            // The first listed percentile that is not below the requested one: an upper bound.
             let steps = &total.latency.percentiles;
             let step = steps.iter().find(|(percent, _)| *percent >= quantile * 100.0 - 1e-9);
             BoundResult { name, limit_ns, found_ns: step.map(|(_, ns)| *ns) }
@@ -104,7 +104,7 @@ impl ObjectiveResult {
         self.met = self.missed.is_empty();
     }
 
-    /// As lines of text.
+    /// Returns the result as lines of text.
     pub fn lines(&self) -> Vec<String> {
         if !self.met {
             return self.missed.iter().map(|missed| format!("SLO missed: {missed}")).collect();
@@ -122,7 +122,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn miss_says_what_was_found_the_limit_and_the_difference() {
+    fn a_miss_reports_value_limit_and_difference() {
         let bound = |name: &str, limit_ns, found_ns| BoundResult { name: name.into(), limit_ns, found_ns };
         let mut result = ObjectiveResult {
             objective: String::new(),

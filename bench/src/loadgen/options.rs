@@ -1,4 +1,4 @@
-//! The command line, and the plan that it makes.
+//! The command line, and the plan made from it.
 
 use std::fs::File;
 use std::io::Read;
@@ -17,11 +17,11 @@ use super::units::{self, Promise};
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::from_hex;
 
-/// Calls in flight, on all connections together, that an open loop without `--depth` allows: some 50 MB of the
-/// generator's memory. Beyond it calls wait in the schedule, which needs none.
+/// Maximum calls in flight, over all connections, of an open loop without `--depth`: some 50 MB of the generator's
+/// memory. Further calls wait in the schedule, which needs no memory.
 const OPEN_IN_FLIGHT_MAX: u32 = 1_000_000;
 
-/// What to call, how often, and what to write about it.
+/// Which calls to make, how often, and what to write about them.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Address of the server: host:port or unix:PATH, with the protocol in front.
@@ -35,7 +35,7 @@ pub struct Options {
     pub method: String,
     /// Argument of the call, as JSON.
     ///
-    /// For gob: it is converted to gob. {"$uint": 7}, {"$float": 1}, {"$bytes": "base64"} and {"$map": {…}} are values
+    /// For gob it is converted to gob. {"$uint": 7}, {"$float": 1}, {"$bytes": "base64"} and {"$map": {…}} are values
     /// that JSON has no form for.
     #[arg(long, value_name = "JSON", conflicts_with_all = ["body_bytes", "body_hex", "mix"], help_heading = "Calls")]
     pub body: Option<String>,
@@ -59,13 +59,13 @@ pub struct Options {
     /// Several methods by weight: METHOD[:JSON]=WEIGHT,… as in Arith.AddFixed=99,Echo.Sleep:20=1.
     #[arg(long, help_heading = "Calls")]
     pub mix: Option<String>,
-    /// What is sent along with every call.
+    /// The entries sent with every call.
     #[command(flatten, next_help_heading = "Calls")]
     pub headers: HeaderOptions,
     /// Deadline stated with each call. Native and http only.
     ///
-    /// The server answers deadline_exceeded after it. Answers that arrive later than it, counted from when the call was
-    /// due, are reported apart from those in time.
+    /// The server answers deadline_exceeded after it. Answers that arrive after it, counted from when the call was
+    /// due, are reported separately.
     #[arg(long, value_name = "TIME", value_parser = units::some_duration, help_heading = "Calls")]
     pub timeout: Option<Duration>,
     /// Number of connections.
@@ -111,14 +111,14 @@ pub struct Options {
     pub seed: u64,
     /// Service level objective: p99=2ms, or several as in p50=500us,p99.9=5ms,errors=0.1%.
     ///
-    /// If the run misses it, the exit status is 3 and the report says by how much. Calls that fail, have no answer, are
-    /// never sent or are answered after --timeout count as errors; without errors=… none is allowed.
+    /// If the run misses it, the exit status is 3 and the report shows by how much. Calls that fail, have no answer,
+    /// are never sent or are answered after --timeout count as errors; without errors=… none is allowed.
     #[arg(long, help_heading = "Objective")]
     pub slo: Option<Promise>,
     /// Search for the highest rate that meets --slo. --rate is where the search begins.
     #[arg(long, requires = "slo", conflicts_with = "depth", help_heading = "Objective")]
     pub find_max: bool,
-    /// Threads of the generator; the connections are shared out among them.
+    /// Threads of the generator; the connections are distributed over them.
     #[arg(
         long,
         value_name = "N",
@@ -151,7 +151,7 @@ pub struct Options {
 }
 
 impl Options {
-    /// What is called.
+    /// Returns the calls of the mix.
     pub fn calls(&self, speaks: Speaks) -> Result<Vec<Call>, String> {
         if self.timeout.is_some() && matches!(speaks, Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc) {
             return Err(format!("{speaks}: cannot carry a deadline: leave --timeout out"));
@@ -175,13 +175,13 @@ impl Options {
         Ok(vec![Call::new(speaks, &self.method, 1, codec, &body, self.time_left_us())?])
     }
 
-    /// The deadline as it goes over the wire.
+    /// Returns the deadline in the protocol's unit, µs.
     pub fn time_left_us(&self) -> u32 {
-        // What the wire cannot state, 71 minutes, is no deadline that a run would see pass.
+        // A deadline beyond the field's range, 71 minutes, does not expire during a run.
         self.timeout.map_or(0, |timeout| u32::try_from(timeout.as_micros()).unwrap_or(u32::MAX).max(1))
     }
 
-    /// How it is run.
+    /// Returns the plan of the run.
     pub fn plan(&self, speaks: Speaks, target: Target, calls: &[Call]) -> Result<Plan, String> {
         let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
         if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
@@ -213,7 +213,7 @@ impl Options {
     }
 }
 
-/// What is in a file, read no further than a body may be long.
+/// Reads a body from a file, at most up to the maximum body size.
 fn body_of(file: &Path, is_text: bool) -> Result<Body, String> {
     let mut bytes = Vec::new();
     let opened = File::open(file).map_err(|error| error.to_string())?;
@@ -228,8 +228,8 @@ fn body_of(file: &Path, is_text: bool) -> Result<Body, String> {
     Ok(Body::Json(text.trim().to_owned()))
 }
 
-/// Calls in flight on each connection: as said, otherwise one in a closed loop and far more than are ever due at once
-/// in an open one.
+/// Returns the calls in flight on each connection: the given number; by default one in a closed loop, and in an open
+/// loop far more than are ever due at once.
 pub fn depth_of(said: Option<u32>, is_open: bool, connections: u32) -> u32 {
     match said {
         Some(depth) => depth,

@@ -1,4 +1,4 @@
-//! The result of a run in the form in which it is kept: what `--json` writes and the table and the page show.
+//! The result of a run in its stored form: `--json` writes it, the table and the page show it.
 
 use std::collections::BTreeMap;
 
@@ -16,29 +16,29 @@ use super::verdict::Verdict;
 use crate::histogram::Histogram;
 use crate::machine::Machine;
 
-/// The percentiles that are shown; the JSON has more.
+/// The displayed percentiles; the JSON has more.
 pub const SHOWN: [f64; 5] = [50.0, 90.0, 99.0, 99.9, 99.99];
-/// The percentiles of the JSON and the plot have so many steps for each halving of what is left to 100.
+/// Number of percentile steps of the JSON and the plot for each halving of the distance to 100.
 const STEPS_PER_HALVING: u32 = 5;
 
-/// One distribution of times, in ns.
+/// A distribution of times, in ns.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Distribution {
-    /// Values.
+    /// Number of values.
     pub count: u64,
-    /// The mean, exactly.
+    /// The exact mean.
     pub mean_ns: f64,
-    /// The largest, exactly.
+    /// The exact maximum.
     pub max_ns: u64,
-    /// Percentile and value; the steps get finer towards 100. Each value is right to 0.8 %.
+    /// Percentile and value; the steps get finer towards 100. Each value is accurate to 0.8 %.
     pub percentiles: Vec<(f64, u64)>,
 }
 
 impl Distribution {
-    /// Of a histogram.
+    /// Computes the distribution of a histogram.
     pub fn of(histogram: &Histogram) -> Distribution {
         let mut wanted: Vec<f64> = SHOWN.to_vec();
-        // Until what is left above is less than one value.
+        // Continues until less than one value is above the step.
         let halvings = 64 - histogram.count().leading_zeros();
         for step in 0..=halvings * STEPS_PER_HALVING {
             wanted.push(100.0 - 100.0 * 0.5_f64.powf(f64::from(step) / f64::from(STEPS_PER_HALVING)));
@@ -58,48 +58,48 @@ impl Distribution {
         }
     }
 
-    /// The value at a percentile, one of [`SHOWN`]; `None` if there are no values.
+    /// Returns the value at a percentile, one of [`SHOWN`]; `None` without values.
     pub fn at(&self, percent: f64) -> Option<u64> {
         self.percentiles.iter().find(|(known, _)| *known == percent).map(|(_, ns)| *ns)
     }
 }
 
-/// What was measured of one method, or of all.
+/// The figures of one method, or of all methods.
 #[derive(Clone, Debug, Serialize)]
 pub struct Figures {
-    /// The method.
+    /// The method's name.
     pub name: String,
-    /// Its codec.
+    /// The method's codec.
     pub codec: String,
-    /// Its weight in the mix.
+    /// The method's weight in the mix.
     pub weight: u32,
     /// Calls due in the window that were answered with ok.
     pub ok: u64,
-    /// Of those, answered within the deadline that the call states, from when it was due. None without a deadline.
+    /// Ok answers within the call's deadline, counted from when it was due. `None` without a deadline.
     pub in_time: Option<u64>,
-    /// Answered with ok after that deadline. None without a deadline.
+    /// Ok answers after that deadline. `None` without a deadline.
     pub after_deadline: Option<u64>,
-    /// Those that were answered with an error or lost.
+    /// Calls that were answered with an error or lost.
     pub errors: u64,
-    /// Of the errors, those lost with their connection.
+    /// The errors that were lost with their connection.
     pub lost: u64,
-    /// Without an answer when the run ended.
+    /// Calls without an answer when the run ended.
     pub unanswered: u64,
-    /// Due and never sent.
+    /// Calls that were due and never sent.
     pub never_sent: u64,
-    /// Errors by the status's name.
+    /// Number of errors by status name.
     pub errors_by_status: BTreeMap<&'static str, u64>,
-    /// From the intended time, with what is never answered as long as it waited.
+    /// Latency from the intended time; a call that is never answered counts with the time that it waited.
     pub latency: Distribution,
-    /// From the time they were sent. In a closed loop the same.
+    /// Latency from the time of sending. In a closed loop the same.
     pub uncorrected: Distribution,
     /// Latency of errors, from the intended time.
     pub error_latency: Distribution,
-    /// From sending to the answer, without queue and handler.
+    /// Time from sending to the answer, without queue and handler.
     pub wire: Distribution,
-    /// In the server's queue, as it says.
+    /// Time in the server's queue, as the server reports it.
     pub queue: Distribution,
-    /// In the handler, as the server says.
+    /// Time in the handler, as the server reports it.
     pub handler: Distribution,
 }
 
@@ -136,101 +136,101 @@ impl Figures {
     }
 }
 
-/// What the generator cost, and how late it was.
+/// The cost of the generator, and how late it sent calls.
 #[derive(Clone, Debug, Serialize)]
 pub struct Generator {
     /// Its own CPU time per answer within the window, in ns.
     pub cpu_ns_per_call: f64,
-    /// Thread by thread.
+    /// The threads' CPU time.
     pub threads: Vec<ThreadUse>,
-    /// How long after they were due calls left, where the generator was the reason.
+    /// Delay between when calls were due and when they left, as far as the generator caused it.
     pub late: Distribution,
     /// Calls that waited for a connection with room.
     pub held: u64,
 }
 
-/// What the server cost.
+/// The cost of the server.
 #[derive(Clone, Debug, Serialize)]
 pub struct ServerCost {
     /// CPU time of its process within the window, in ns.
     pub cpu_ns: u64,
-    /// By answer.
+    /// CPU time per answer, in ns.
     pub cpu_ns_per_call: f64,
-    /// Its share of the window; 1 is a whole core.
+    /// CPU time as a share of the window; 1 is a whole core.
     pub cpu_share: f64,
-    /// Where the figure comes from.
+    /// The source of the figure.
     pub source: String,
 }
 
-/// The options as they were understood.
+/// The effective options of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
-    /// What it speaks.
+    /// The protocol.
     pub protocol: Speaks,
-    /// The server.
+    /// Address of the server.
     pub target: String,
-    /// Whether the server was in the generator's own process.
+    /// Whether the server ran in the generator's own process.
     pub own_server: bool,
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each; in an open loop at most.
+    /// Calls in flight on each connection; in an open loop the maximum.
     pub depth: u32,
-    /// Calls per second asked for; nothing in a closed loop.
+    /// The requested calls per second; `None` in a closed loop.
     pub rate: Option<f64>,
-    /// How they arrived.
+    /// The spacing of the calls.
     pub arrivals: Option<Arrivals>,
-    /// Seconds before the measured window.
+    /// Length of the warm-up, in seconds.
     pub warmup_s: f64,
-    /// Its length in seconds.
+    /// Length of the measured window, in seconds.
     pub duration_s: f64,
     /// Threads of the generator.
     pub threads: usize,
-    /// Their cores, if they were pinned.
+    /// The threads' cores, if they were pinned.
     pub cores: Vec<usize>,
-    /// Whether they polled in place of sleeping.
+    /// Whether the threads polled instead of sleeping.
     pub spin: bool,
-    /// The seed of all that is drawn.
+    /// The seed of all random numbers.
     pub seed: u64,
-    /// The deadline stated with each call, in µs; 0 is none.
+    /// The deadline stated with each call, in µs; 0 for none.
     pub time_left_us: u32,
 }
 
-/// Everything that a run found.
+/// The results of a run.
 #[derive(Clone, Debug, Serialize)]
 pub struct Outcome {
     /// This program's version.
     pub version: &'static str,
     /// The command line.
     pub command: Vec<String>,
-    /// The machine, and when.
+    /// The machine, and the time of the run.
     pub machine: Machine,
     /// The options.
     pub settings: Settings,
-    /// What is to be said of the result.
+    /// The caveats of the result.
     pub verdict: Verdict,
-    /// Length of the window as it came out.
+    /// Measured length of the window.
     pub window_s: f64,
-    /// Answers with ok within the window, per second.
+    /// Ok answers within the window, per second.
     pub calls_per_s: f64,
-    /// Answers with ok within the window and within their deadline, per second. None without a deadline.
+    /// Ok answers within the window and within their deadline, per second. `None` without a deadline.
     pub in_time_per_s: Option<f64>,
     /// Errors within the window, per second.
     pub errors_per_s: f64,
-    /// Answers in the whole run, those of the warm-up too.
+    /// Answers in the whole run, including the warm-up.
     pub answers_in_all: u64,
     /// All methods together.
     pub total: Figures,
     /// Each method of a mix.
     pub methods: Vec<Figures>,
-    /// The first message that came with a status.
+    /// The first message of each status.
     pub messages: BTreeMap<&'static str, String>,
-    /// Connections.
+    /// The connection counts.
     pub connections: Connections,
-    /// The generator.
+    /// The generator's cost.
     pub generator: Generator,
-    /// The server, if its process is known.
+    /// The server's cost, if its process is known.
     pub server: Option<ServerCost>,
-    /// The window, interval by interval.
+    /// The intervals of the window.
     pub series: Vec<Point>,
     /// The objective of `--slo`, and whether it was met.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -238,7 +238,7 @@ pub struct Outcome {
 }
 
 impl Outcome {
-    /// Puts it together.
+    /// Combines the plan and the measurements into a result.
     pub fn new(
         plan: &Plan,
         calls: &[Call],

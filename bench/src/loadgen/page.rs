@@ -1,4 +1,4 @@
-//! The page of a run: one file of HTML with its plots inside, which needs neither network nor scripts.
+//! The page of a run: one HTML file that contains its plots and requires neither network nor scripts.
 
 use std::fmt::Write as _;
 
@@ -9,35 +9,39 @@ use super::text::{cells, costs, headings, headline, method_rows, rows};
 use super::units::{self, Promise};
 use crate::sheet::{self, escaped, table};
 
-/// The page; all text of others is escaped in here.
+/// Renders the page. All text from outside is escaped here.
 pub fn render(outcome: &Outcome, objective: Option<&Promise>, probes: &[Probe]) -> Result<String, String> {
     let mut page = sheet::head(&format!("loadgen: {}", outcome.settings.target), 1080);
     let _ = writeln!(page, "<h1>{}</h1>", escaped(&headline(outcome)));
     figures(&mut page, outcome);
-    let said = outcome.slo.iter().flat_map(|slo| slo.lines());
-    let said: Vec<String> = said.chain(outcome.verdict.remarks.iter().cloned()).collect();
-    if !said.is_empty() {
+    let lines = outcome.slo.iter().flat_map(|slo| slo.lines());
+    let lines: Vec<String> = lines.chain(outcome.verdict.remarks.iter().cloned()).collect();
+    if !lines.is_empty() {
         page += "<ul class=\"remarks\">\n";
-        for line in said {
+        for line in lines {
             let _ = writeln!(page, "<li>{}</li>", escaped(&line));
         }
         page += "</ul>\n";
     }
-    let told = |error: Box<dyn std::error::Error>| format!("cannot draw: {error}");
+    let error_text = |error: Box<dyn std::error::Error>| format!("cannot draw: {error}");
     let show = |page: &mut String, title: &str, plot: Plot| {
         let _ = writeln!(page, "<h2>{}</h2>", escaped(title));
         sheet::keys(page, plot.keys);
         sheet::picture(page, &plot.svg);
     };
     if let Some(objective) = objective.filter(|_| !probes.is_empty()) {
-        show(&mut page, "Latency against rate, every probe", plots::search(objective, probes).map_err(told)?);
+        show(
+            &mut page,
+            "Latency against rate, every probe",
+            plots::search(objective, probes).map_err(error_text)?,
+        );
         probe_table(&mut page, probes);
     }
     latency_table(&mut page, outcome);
-    show(&mut page, "Latency by percentile", plots::percentiles(outcome).map_err(told)?);
-    show(&mut page, "Latency over time", plots::latency_over_time(outcome).map_err(told)?);
-    show(&mut page, "Calls per second over time", plots::rate_over_time(outcome).map_err(told)?);
-    show(&mut page, "Where the time went", plots::parts(outcome).map_err(told)?);
+    show(&mut page, "Latency by percentile", plots::percentiles(outcome).map_err(error_text)?);
+    show(&mut page, "Latency over time", plots::latency_over_time(outcome).map_err(error_text)?);
+    show(&mut page, "Calls per second over time", plots::rate_over_time(outcome).map_err(error_text)?);
+    show(&mut page, "Where the time went", plots::parts(outcome).map_err(error_text)?);
     methods(&mut page, outcome);
     errors(&mut page, outcome);
     circumstances(&mut page, outcome);
@@ -138,7 +142,7 @@ fn circumstances(page: &mut String, outcome: &Outcome) {
     table(page, "How it was measured", &[String::new(), String::new()], &rows);
 }
 
-/// A point in time as people read it, in UTC.
+/// Formats a point in time for people, in UTC.
 fn date(unix_s: u64) -> String {
     let (mut days, second) = (unix_s / 86_400, unix_s % 86_400);
     let mut year = 1970;

@@ -17,7 +17,7 @@ type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 
 const WIDTH: u32 = 860;
 const HEIGHT: u32 = 320;
-/// A long run has more points than a plot can show: neighbours are put together.
+/// Maximum points of a plot; in a longer run neighbouring points are merged.
 const POINTS_MAX: usize = 400;
 
 /// A plot, and the names of its lines or bars for the legend beside it.
@@ -35,7 +35,7 @@ struct Series {
     points: Vec<(f64, f64)>,
 }
 
-/// What the vertical axis of a plot shows.
+/// The vertical axis of a plot.
 #[derive(Clone, Copy, PartialEq)]
 enum Vertical {
     /// Times in µs, on a logarithmic scale.
@@ -44,10 +44,10 @@ enum Vertical {
     Rate,
 }
 
-/// Points up to this number are marked one by one; a line through one point would not be seen.
+/// Up to this number, points are marked individually, because a line through one point would be invisible.
 const MARKED_POINTS_MAX: usize = 60;
 
-/// Latency by percentile: each step to the right is one more nine.
+/// Plots latency by percentile: each step to the right adds one nine.
 pub fn percentiles(outcome: &Outcome) -> Result<Plot> {
     let total = &outcome.total;
     let mut lines = vec![("latency", LINES[0], &total.latency)];
@@ -67,22 +67,22 @@ pub fn percentiles(outcome: &Outcome) -> Result<Plot> {
     });
     let label = |nines: &f64| {
         let percent = 100.0 - 100.0 * 0.1_f64.powf(*nines);
-        // As many decimals as there are nines behind the point.
+        // As many decimals as the percentile has nines after the point.
         format!("{percent:.*} %", (*nines - 2.0).max(0.0).round() as usize)
     };
     draw(&lines.collect::<Vec<_>>(), &label, Vertical::Latency)
 }
 
-/// A percentile as the number of its nines: 0 % is 0, 90 % is 1, 99 % is 2.
+/// Converts a percentile to its number of nines: 0 % is 0, 90 % is 1, 99 % is 2.
 fn nines(distribution: &Distribution) -> Vec<(f64, f64)> {
     let all = distribution.percentiles.iter().filter(|(percent, _)| *percent < 100.0);
     all.map(|(percent, ns)| (-(1.0 - percent / 100.0).log10(), us(*ns))).collect()
 }
 
-/// Latency over time.
+/// Plots latency over time.
 pub fn latency_over_time(outcome: &Outcome) -> Result<Plot> {
     let of = |value: fn(&Point) -> Option<u64>| -> Vec<(f64, f64)> {
-        // The slowest of neighbours stands for them: a stall must not be thinned out.
+        // Merged points show the slowest of them, so that a stall stays visible.
         let groups = grouped(&outcome.series);
         groups
             .filter_map(|group| Some((group.last()?.end_s, us(group.iter().filter_map(value).max()?))))
@@ -96,7 +96,7 @@ pub fn latency_over_time(outcome: &Outcome) -> Result<Plot> {
     draw(&lines, &seconds, Vertical::Latency)
 }
 
-/// Calls per second over time: due, done, failed.
+/// Plots calls per second over time: due, done, failed.
 pub fn rate_over_time(outcome: &Outcome) -> Result<Plot> {
     let of = |value: fn(&Point) -> u64| -> Vec<(f64, f64)> {
         let groups = grouped(&outcome.series);
@@ -124,7 +124,7 @@ fn seconds(at: &f64) -> String {
     format!("{} s", short(*at))
 }
 
-/// Where the time went: each part by percentile. A part below a microsecond has no bar.
+/// Plots each part of the latency by percentile. A part below a microsecond has no bar.
 pub fn parts(outcome: &Outcome) -> Result<Plot> {
     let total = &outcome.total;
     let names = ["p50", "p90", "p99", "p99.9", "p99.99"];
@@ -176,7 +176,7 @@ pub fn parts(outcome: &Outcome) -> Result<Plot> {
     Ok(Plot { svg, keys: parts.iter().map(|(name, color, _)| (*name, *color)).collect() })
 }
 
-/// Rate against latency: every probe of a search, with the limit of the p99 if the objective has one.
+/// Plots rate against latency: every probe of a search, with the limit of the p99 if the objective has one.
 pub fn search(objective: &Promise, probes: &[Probe]) -> Result<Plot> {
     let of = |is_shown: fn(&Probe) -> bool, value: fn(&Probe) -> Option<u64>| -> Vec<(f64, f64)> {
         let shown = probes.iter().filter(|probe| is_shown(probe));
@@ -210,7 +210,7 @@ fn us(ns: u64) -> f64 {
     ns as f64 / 1e3
 }
 
-/// A label for so many microseconds.
+/// Formats a tick label in microseconds.
 pub fn time(us: &f64) -> String {
     match *us {
         0.0 => "0".into(),
@@ -221,7 +221,7 @@ pub fn time(us: &f64) -> String {
     }
 }
 
-/// A label for a number.
+/// Formats a tick label of a number.
 pub fn count(value: &f64) -> String {
     match *value {
         value if value < 1e3 => short(value),
@@ -230,7 +230,7 @@ pub fn count(value: &f64) -> String {
     }
 }
 
-/// With at most two decimals, none of them a zero at the end.
+/// Formats a number with at most two decimals, without trailing zeros.
 pub fn short(value: f64) -> String {
     let text = format!("{value:.2}");
     match text.trim_end_matches('0').trim_end_matches('.') {
@@ -249,7 +249,7 @@ fn draw(lines: &[Series], x_label: &dyn Fn(&f64) -> String, vertical: Vertical) 
     draw_with(lines, x_label, vertical, &[])
 }
 
-/// Lines over one axis from zero; `crosses` are marked on top of them.
+/// Draws lines over an axis from zero; `crosses` are marked on top of them.
 fn draw_with(
     lines: &[Series],
     x_label: &dyn Fn(&f64) -> String,
@@ -314,14 +314,14 @@ mod tests {
     }
 
     #[test]
-    fn labels_have_no_noise_of_floating_point() {
+    fn labels_have_no_rounding_noise() {
         assert_eq!(seconds(&(0.1 + 0.2)), "0.3 s");
         assert_eq!((time(&(3.0 * 0.1)), count(&(3.0 * 0.1))), ("300 ns".into(), "0.3".into()));
         assert_eq!(short(-0.0001), "0");
     }
 
     #[test]
-    fn search_shows_each_probe_the_limit_and_what_missed_it() {
+    fn a_search_plot_shows_probes_limit_and_misses() {
         let probe = |rate, p99_ns, kept| Probe {
             rate,
             calls_per_s: rate,

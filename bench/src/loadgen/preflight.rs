@@ -1,5 +1,5 @@
-//! Before any load the server is asked for its methods: a server that lacks the method is not flooded with calls that
-//! can only fail. A server that does not answer the question, or that is none of coreloop's, is tolerated.
+//! Requests the server's methods before any load: a server that lacks the method is not flooded with calls that can
+//! only fail. A server that does not answer the request, or is not coreloop, is tolerated.
 
 use std::time::{Duration, Instant};
 
@@ -13,12 +13,12 @@ use super::headers::Entry;
 use super::speech::Speaks;
 use super::target::Target;
 
-/// How long the answer is waited for.
+/// Timeout of the answer.
 const PATIENCE: Duration = Duration::from_secs(2);
-/// Names that an error suggests.
+/// Maximum number of names that an error suggests.
 const SUGGESTIONS_MAX: usize = 3;
 
-/// Checks that the server has these methods; a missing one is an error in one line that names the nearest ones.
+/// Checks that the server has these methods. A missing one is an error of one line that names the most similar ones.
 pub fn check_methods<'a>(
     speaks: Speaks,
     target: &Target,
@@ -31,7 +31,7 @@ pub fn check_methods<'a>(
     }
 }
 
-/// The names of the server's methods, if it says so in time.
+/// Returns the names of the server's methods, if it reports them in time.
 fn methods_of(speaks: Speaks, target: &Target, entries: &[Entry]) -> Option<Vec<String>> {
     let until = Instant::now() + PATIENCE;
     let builder = Client::builder(&format!("{speaks}:{target}"));
@@ -58,7 +58,7 @@ fn names_in(codec: Codec, reply: &[u8]) -> Option<Vec<String>> {
         _ => serde_json::from_slice(reply).ok()?,
     };
     let names: Vec<String> = methods.into_iter().map(|method| method.name).collect();
-    // A list without the method that gave it is not that of a coreloop server.
+    // A list without `Meta.Methods` itself does not come from a coreloop server.
     names.iter().any(|name| name == "Meta.Methods").then_some(names)
 }
 
@@ -77,7 +77,7 @@ fn missing<'a>(
     ))
 }
 
-/// The names that differ least.
+/// Returns the most similar names.
 fn nearest<'a>(wanted: &str, known: &'a [String]) -> Vec<&'a str> {
     let lower = wanted.to_lowercase();
     let (_, wanted_last) = lower.rsplit_once('.').unwrap_or(("", &lower));
@@ -86,10 +86,10 @@ fn nearest<'a>(wanted: &str, known: &'a [String]) -> Vec<&'a str> {
         .map(|name| {
             let lower_name = name.to_lowercase();
             let (_, last) = lower_name.rsplit_once('.').unwrap_or(("", &lower_name));
-            // A method of the same name in another service is near as well.
+            // A method of the same name in another service also counts as similar.
             let whole = distance(&lower, &lower_name);
             let mut rank = whole.min(1 + distance(wanted_last, last));
-            // So is one whose name goes on where the wanted one ends.
+            // So does a name that begins with the requested one.
             if lower_name.starts_with(&lower) {
                 rank = rank.min(1);
             }
@@ -100,7 +100,7 @@ fn nearest<'a>(wanted: &str, known: &'a [String]) -> Vec<&'a str> {
     ranked.into_iter().take(SUGGESTIONS_MAX).map(|(_, name)| name).collect()
 }
 
-/// Insertions, deletions and replacements between two names.
+/// Returns the number of insertions, deletions and replacements between two names.
 fn distance(one: &str, other: &str) -> usize {
     let other: Vec<char> = other.chars().collect();
     let mut row: Vec<usize> = (0..=other.len()).collect();
@@ -126,14 +126,14 @@ mod tests {
     }
 
     #[test]
-    fn distances_are_those_of_levenshtein() {
+    fn distances_are_levenshtein_distances() {
         for (one, other, want) in [("", "abc", 3), ("kitten", "sitting", 3), ("a", "a", 0), ("é", "e", 1)] {
             assert_eq!((distance(one, other), distance(other, one)), (want, want), "{one} {other}");
         }
     }
 
     #[test]
-    fn missing_method_is_named_with_the_nearest() {
+    fn a_missing_method_is_named_with_similar_ones() {
         let target = Target::Unix("/run/x".into());
         assert_eq!(missing(Speaks::Native, &target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
         let why =
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn list_of_another_kind_is_no_answer() {
+    fn an_unrelated_list_is_ignored() {
         for reply in ["", "null", "[]", "{}", "[{\"Name\":\"A.B\"}]", "[1]"] {
             assert_eq!(names_in(Codec::Json, reply.as_bytes()), None, "{reply}");
         }

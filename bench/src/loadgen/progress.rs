@@ -1,4 +1,4 @@
-//! How a run is going, on standard error, where that is a terminal; nothing elsewhere.
+//! The progress of a run on standard error, if that is a terminal; otherwise nothing.
 
 use std::time::Duration;
 
@@ -7,14 +7,14 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use super::run::Live;
 use super::units;
 
-/// A line that is drawn over and over, and is gone at the end.
+/// A line that is redrawn repeatedly and removed at the end.
 pub struct Line {
     bar: ProgressBar,
     total_s: f64,
 }
 
 impl Line {
-    /// For a run of such a length, warm-up and all.
+    /// Creates the line for a run of this total length, warm-up included.
     pub fn new(total: Duration, quiet: bool) -> Line {
         let target =
             if quiet { ProgressDrawTarget::hidden() } else { ProgressDrawTarget::stderr_with_hz(10) };
@@ -25,7 +25,7 @@ impl Line {
         Line { bar, total_s: total.as_secs_f64() }
     }
 
-    /// Draws the newest.
+    /// Draws the current state.
     pub fn show(&self, live: &Live) {
         self.bar.set_position((live.elapsed_s * 1e3) as u64);
         self.bar.set_message(words(live, self.total_s));
@@ -58,7 +58,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn line_says_rate_flight_latency_errors_and_time() {
+    fn the_line_shows_the_state_of_the_run() {
         let live = Live {
             connecting: None,
             elapsed_s: 2.5,

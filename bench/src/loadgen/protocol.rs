@@ -1,7 +1,7 @@
-//! What the generator must know of a protocol: how a call is written and how an answer is read. No sockets here.
+//! The protocol trait of the generator: how a call is written and how an answer is read. No sockets here.
 //!
-//! The native protocol is in this file, the others have one each. A further protocol is one more implementation of
-//! [`Protocol`], and one more [`Speaks`](super::speech::Speaks).
+//! The native protocol is in this file, each other protocol in its own. A further protocol requires one more
+//! implementation of [`Protocol`], and one more [`Speaks`](super::speech::Speaks).
 
 pub mod gob;
 pub mod http;
@@ -13,87 +13,88 @@ use std::sync::Arc;
 use crate::frame::{self, Next};
 use crate::request::Request;
 
-/// One connection's half of a protocol. Each connection has its own, a clone of the first: state of a stream
-/// (the order of answers, types that were sent once) lives in here, and [`reset`](Protocol::reset) forgets it.
+/// The client's side of a protocol on one connection. Each connection has its own instance, a clone of the first: it
+/// holds the state of a stream (the order of answers, types sent once), and [`reset`](Protocol::reset) clears it.
 pub trait Protocol: Clone + Send + 'static {
-    /// Appends the call `id` with the request at that place.
+    /// Appends the call `id` with the request at index `request`.
     fn append(&mut self, request: usize, id: u64, out: &mut Vec<u8>);
 
-    /// Reads what stands at the front of `bytes`.
+    /// Decodes the front of `bytes`.
     fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a>;
 
-    /// The server has closed the connection with these bytes left: an answer, if that is what ends one.
+    /// Handles the server's close with these bytes left: returns an answer if the close ends one.
     fn at_end<'a>(&mut self, bytes: &'a [u8]) -> Option<Reply<'a>> {
         let _ = bytes;
         None
     }
 
-    /// The connection is a new one.
+    /// Resets the state for a new connection.
     fn reset(&mut self);
 
-    /// What must be said, and answered with [`Decoded::Greeted`], before the first call; mostly nothing.
+    /// Returns the bytes to send before the first call; the server must answer with [`Decoded::Greeted`]. Empty in
+    /// most protocols.
     fn greeting(&self) -> &'static [u8] {
         b""
     }
 }
 
-/// What stands at the front of the bytes that came.
+/// What the front of the received bytes holds.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Decoded<'a> {
     /// An answer.
     Reply(Reply<'a>),
-    /// Nothing to do with any call: skip so many bytes.
+    /// Bytes that belong to no call; skip this many.
     Skip(usize),
-    /// The greeting is answered, and calls may be made; skip so many bytes.
+    /// The greeting is answered, and calls may be made; skip this many bytes.
     Greeted(usize),
-    /// The server wants no new calls on this connection; skip so many bytes.
+    /// The server requests no new calls on this connection; skip this many bytes.
     Drain(usize),
-    /// The beginning of something that is at least so long in all.
+    /// An incomplete unit that has at least this many bytes in total.
     NeedMore(usize),
-    /// This cannot be read, and nothing after it.
+    /// Neither this nor anything after it can be decoded.
     Broken(&'static str),
 }
 
 /// One answer.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Reply<'a> {
-    /// As the call had it.
+    /// The id of the call.
     pub id: u64,
-    /// 0 is ok; gRPC's numbers.
+    /// The status, in gRPC's numbers; 0 is ok.
     pub status: u32,
-    /// How long the call was queued, as the server says.
+    /// Time of the call in the server's queue, as the server reports it.
     pub queue_us: u32,
-    /// How long it was in the handler, as the server says.
+    /// Time of the call in the handler, as the server reports it.
     pub handler_us: u32,
-    /// The body; with a status other than 0 a message for people.
+    /// The body; with a status other than 0, a message for people.
     pub body: &'a [u8],
-    /// Bytes of the whole answer.
+    /// Bytes of the complete answer.
     pub len: usize,
 }
 
-/// What is called, for the protocols that build their calls themselves.
+/// A call's contents, for the protocols that build requests themselves.
 #[derive(Clone, Debug)]
 pub struct Body {
     /// The full name of the method.
     pub method: String,
-    /// The argument, encoded.
+    /// The encoded argument.
     pub bytes: Vec<u8>,
-    /// The deadline that is stated, in µs; 0 is none.
+    /// The stated deadline, in µs; 0 for none.
     pub time_left_us: u32,
 }
 
-/// Text of an answer in JSON, where it stands if it can; an option of serde's would copy it.
+/// Text of a JSON answer, borrowed where possible; serde's `Option` would copy it.
 #[derive(serde::Deserialize)]
 struct Text<'a>(#[serde(borrow)] Cow<'a, str>);
 
-/// The native protocol: frames that are built once, of which each call changes the id.
+/// The native protocol: frames that are built once; each call changes only the id.
 #[derive(Clone)]
 pub struct Native {
     requests: Arc<[Request]>,
 }
 
 impl Native {
-    /// With the requests of the mix, in its order.
+    /// Creates the protocol with the requests of the mix, in its order.
     pub fn new(requests: Vec<Request>) -> Native {
         Native { requests: requests.into() }
     }
@@ -109,7 +110,7 @@ impl Protocol for Native {
     fn decode<'a>(&mut self, bytes: &'a [u8]) -> Decoded<'a> {
         let (header, body, len) = match frame::next(bytes) {
             Next::Frame { header, body, len } => (header, body, len),
-            // What is no frame may announce anything: it must not be waited for.
+            // Bytes that cannot be a frame are rejected at once, so that a wrong announced length is not waited for.
             Next::Short { need } if frame::may_be_native(bytes) => return Decoded::NeedMore(need),
             Next::Broken if frame::is_native(bytes) => {
                 return Decoded::Broken("a reply larger than 16 MiB");
@@ -148,7 +149,8 @@ mod tests {
     use super::*;
     use crate::frame::Header;
 
-    /// What comes of bytes, however they are cut: answers as `id status queue handler body`, and `drain`.
+    /// Returns the decoded results for every way to split the bytes: answers as `id status queue handler body`, and
+    /// `drain`.
     pub(super) fn at_every_split<P: Protocol>(make: impl Fn() -> P, bytes: &[u8]) -> Vec<String> {
         let whole = run(make(), &[bytes]);
         for cut in 0..=bytes.len() {
@@ -158,7 +160,7 @@ mod tests {
         whole
     }
 
-    /// As a link reads.
+    /// Decodes the pieces as a link does.
     fn run<P: Protocol>(mut protocol: P, pieces: &[&[u8]]) -> Vec<String> {
         let (mut kept, mut seen) = (Vec::new(), Vec::new());
         for piece in pieces {
@@ -211,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn replies_cut_at_every_byte_are_waited_for_and_then_read() {
+    fn split_replies_are_read_when_complete() {
         let bytes = [reply(5, 0, b"12345678"), reply(6, 12, b"no such")].concat();
         let mut protocol = native();
         let first = reply(5, 0, b"12345678").len();
@@ -234,7 +236,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_native_frame_breaks_at_its_first_byte() {
+    fn a_wrong_first_byte_breaks() {
         let mut protocol = native();
         for garbage in ["H", "HTTP/1.1 400 Bad Request\r\n\r\n", "\u{19}x"] {
             assert!(matches!(protocol.decode(garbage.as_bytes()), Decoded::Broken(_)), "{garbage}");
@@ -248,7 +250,7 @@ mod tests {
     }
 
     #[test]
-    fn pongs_are_skipped_and_drains_are_heeded() {
+    fn pongs_are_skipped_and_drains_are_reported() {
         let mut protocol = native();
         let mut bytes = reply(0, 0, b"");
         bytes[3] = frame::PONG;

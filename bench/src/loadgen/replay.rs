@@ -1,7 +1,7 @@
-//! `loadgen replay`: what a server recorded is sent again, at the distances at which it came.
+//! `loadgen replay`: sends what a server recorded again, at the recorded intervals.
 //!
-//! It is an open loop over a list (`worker/listed.rs`): latency counts from when a call was due, and calls that shared a
-//! connection share one again. `file` reads the recording.
+//! It is an open loop over a list (`worker/listed.rs`): latency counts from when a call was due, and calls that
+//! shared a connection share one again. `file` reads the recording.
 
 mod file;
 
@@ -29,12 +29,12 @@ use crate::frame::BODY_BYTES_MAX;
 use crate::output::OutputFile;
 use crate::request::{Expect, Request};
 
-/// Connections that are made without being asked for, however many were recorded.
+/// Maximum connections by default, however many were recorded.
 const CONNECTIONS_USUAL: u64 = 1000;
-/// Room behind the last call, so that it is within the window.
+/// Margin after the last call, so that it is within the window.
 const TAIL: Duration = Duration::from_millis(1);
 
-/// What is replayed, where, and how fast.
+/// What is replayed, to which server, and how fast.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// A recording, as coreloop serve --record writes it.
@@ -50,10 +50,10 @@ pub struct Options {
     /// Number of connections; recorded connections beyond it share them. Default: as recorded, at most 1000.
     #[arg(long, value_parser = clap::value_parser!(u32).range(1..=60_000))]
     pub connections: Option<u32>,
-    /// What is sent along.
+    /// The entries sent with every call.
     #[command(flatten)]
     pub headers: HeaderOptions,
-    /// Threads of the generator; the connections are shared out among them.
+    /// Threads of the generator; the connections are distributed over them.
     #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..=256))]
     pub threads: u32,
     /// How long to wait at the end for answers that are still missing.
@@ -73,40 +73,40 @@ pub struct Options {
     pub quiet: bool,
 }
 
-/// A factor between a thousandth and a thousand.
+/// Parses a factor between a thousandth and a thousand.
 fn speed(text: &str) -> Result<f64, String> {
     let speed = text.parse::<f64>().ok().filter(|speed| (0.001..=1000.0).contains(speed));
     speed.ok_or_else(|| format!("a speed is a number between 0.001 and 1000, not {text:?}"))
 }
 
-/// What was replayed, for the record.
+/// The description of the replay in the record.
 #[derive(Clone, Debug, Serialize)]
 pub struct Source {
-    /// The file.
+    /// The recording's path.
     pub file: String,
-    /// How fast.
+    /// The speed factor.
     pub speed: f64,
-    /// Calls of the file that were to be sent.
+    /// Number of calls of the file to send.
     pub calls: u64,
-    /// Those that could not, since the file has not their body.
+    /// Number of calls whose body the file lacks, and which are not sent.
     pub left_out: u64,
-    /// One request in so many was recorded.
+    /// One in this many requests was recorded.
     pub sample: u64,
-    /// The file's last line was not whole.
+    /// Whether the file's last line was incomplete.
     pub is_cut: bool,
 }
 
-/// What was found.
+/// The results.
 #[derive(Debug, Serialize)]
 pub struct Replay {
-    /// As of any run.
+    /// The outcome, as of any run.
     #[serde(flatten)]
     pub outcome: Outcome,
-    /// What it was made of.
+    /// What was replayed.
     pub replay: Source,
 }
 
-/// Runs it, prints the result and writes the files.
+/// Runs the replay, prints the result and writes the files.
 pub fn run(options: &Options) -> Result<Ending, String> {
     let recording = Recording::read(&options.file).map_err(|unusable| unusable.to_string())?;
     let [json, report] = OutputFile::open_all([options.json.as_deref(), options.report.as_deref()])?;
@@ -130,7 +130,7 @@ pub fn run(options: &Options) -> Result<Ending, String> {
     Ok(ending_of(&replay.outcome))
 }
 
-/// Reads the file, sends it and measures; what is wrong comes as one line.
+/// Reads the file, sends the calls and measures. An error is one line of text.
 pub fn measure(
     options: &Options,
     stop: &Arc<AtomicBool>,
@@ -150,7 +150,7 @@ fn measure_recording(
     let requests = requests(options, speaks, &recording).map_err(|unusable| unusable.to_string())?;
     let recorded =
         recording.calls.iter().map(|call| call.connection).max().map_or(1, |last| last.saturating_add(1));
-    // Below 60 000 either way.
+    // Both operands are below 60 000.
     let connections = options.connections.unwrap_or(recorded.min(CONNECTIONS_USUAL) as u32);
     crate::process::raise_files_limit().map_err(|error| error.to_string())?;
     let duration = length(&recording, options.speed);
@@ -196,13 +196,13 @@ fn measure_recording(
     Ok(Replay { outcome, replay })
 }
 
-/// From the first call to just behind the last.
+/// Returns the time from the first call to just after the last.
 fn length(recording: &Recording, speed: f64) -> Duration {
     let (first, last) = (&recording.calls[0], &recording.calls[recording.calls.len() - 1]);
     Duration::from_secs_f64((last.at_us - first.at_us) as f64 / 1e6 / speed) + TAIL
 }
 
-/// The deadlines that were recorded with the requests; empty if none was.
+/// Returns the deadlines that were recorded with the requests; empty if there were none.
 fn deadlines_ns(requests: &[Call]) -> Arc<[u64]> {
     if requests.iter().all(|call| call.time_left_us == 0) {
         return Arc::from([]);
@@ -214,7 +214,7 @@ fn deadlines_ns(requests: &[Call]) -> Arc<[u64]> {
     requests.iter().map(deadline_ns).collect()
 }
 
-/// The calls as the workers take them.
+/// Returns the calls in the form that the workers take.
 fn entries(recording: &Recording, speed: f64, connections: u32) -> Arc<[Entry]> {
     let first_us = recording.calls[0].at_us;
     let entry = |call: &file::Recorded| Entry {
@@ -226,7 +226,8 @@ fn entries(recording: &Recording, speed: f64, connections: u32) -> Arc<[Entry]> 
     recording.calls.iter().map(entry).collect()
 }
 
-/// Each different request, made for the protocol; one that it cannot carry is told with its line.
+/// Returns each distinct request, encoded for the protocol; an error names the line of one that the protocol cannot
+/// carry.
 fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<Vec<Call>, Unusable> {
     let made = recording.requests.iter().map(|(request, line)| {
         let (method, codec, _) = &recording.methods[usize::from(request.method)];
@@ -247,7 +248,7 @@ fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<
             Speaks::Gob | Speaks::GobHttp if body.is_empty() => {
                 return Err(wrong("gob: has no word for a call without an argument".into()));
             }
-            // It is put into a text, which what is no JSON would end early.
+            // The body is embedded into a JSON text, which invalid JSON would corrupt.
             Speaks::JsonRpc
                 if !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() =>
             {
@@ -257,7 +258,7 @@ fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<
         };
         let (method, codec, time_left_us) = (method.clone(), codec.clone(), request.time_left_us);
         let call = Call { method, codec, weight: 1, content, time_left_us };
-        // The protocols that take a body apart say what is wrong with it; each is tried by itself, for its line.
+        // These protocols validate a body when they split it; each is tried separately, to know its line.
         if matches!(speaks, Speaks::Gob | Speaks::GobHttp) {
             gob::check(&call).map_err(wrong)?;
         }
@@ -266,7 +267,7 @@ fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<
     made.collect()
 }
 
-/// In gob a type has a number that is its process's own: recorded connections whose types differ cannot share one.
+/// In gob each process numbers its types itself: recorded connections whose types differ cannot share one.
 fn refuse_mixed_types(
     options: &Options,
     recording: &Recording,
@@ -286,7 +287,7 @@ fn refuse_mixed_types(
     Ok(())
 }
 
-/// A method as it stands in the result.
+/// Returns a method as it appears in the result.
 fn counted((method, codec, calls): &(String, String, u32)) -> Call {
     Call {
         method: method.clone(),

@@ -1,4 +1,4 @@
-//! A run as a whole: the threads started, their intervals put together as they come, their counts at the end.
+//! A whole run: starts the threads, merges their intervals as they arrive, and adds up their counts at the end.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -18,46 +18,46 @@ use crate::histogram::Histogram;
 use crate::machine;
 use crate::process::{CpuClock, tree};
 
-/// How long the one connection after a run with lost connections may take.
+/// Timeout of the one connection attempt after a run with lost connections.
 const RECONNECT_PATIENCE: Duration = Duration::from_secs(1);
 
-/// What to run.
+/// The plan of a run.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What it speaks.
+    /// The protocol.
     pub speaks: Speaks,
     /// The server.
     pub target: Target,
     /// The weights of the methods.
     pub weights: Vec<u32>,
-    /// Connections, of all threads.
+    /// Number of connections of all threads.
     pub connections: u32,
-    /// Calls in flight on each: in a closed loop always so many, in an open one at most.
+    /// Calls in flight on each connection: the exact number in a closed loop, the maximum in an open one.
     pub depth: u32,
-    /// Calls per second, for an open loop.
+    /// Calls per second of an open loop; `None`: a closed loop.
     pub rate: Option<f64>,
-    /// How they arrive.
+    /// The spacing of the calls.
     pub arrivals: Arrivals,
-    /// Before the measured window.
+    /// Length of the warm-up.
     pub warmup: Duration,
-    /// Its length.
+    /// Length of the measured window.
     pub duration: Duration,
-    /// How long answers that are missing at the end are waited for.
+    /// How long to wait at the end for missing answers.
     pub drain: Duration,
-    /// The deadline that each request states, in ns from when the call is due; `u64::MAX` for none. Empty if no call
-    /// states one.
+    /// The deadline of each request, in ns from when the call is due; `u64::MAX` for none. Empty if no call states a
+    /// deadline.
     pub deadlines_ns: Arc<[u64]>,
-    /// Threads.
+    /// Number of threads.
     pub threads: usize,
-    /// Their cores, used in turn; none: where the kernel likes.
+    /// The threads' cores, used in turn; empty: the kernel decides.
     pub cores: Vec<usize>,
-    /// Poll in place of sleeping.
+    /// Poll instead of sleeping.
     pub spin: bool,
-    /// For Poisson gaps and the order of a mix.
+    /// Seed of Poisson gaps and of the order of a mix.
     pub seed: u64,
-    /// A process whose CPU time is read along.
+    /// A process whose CPU time is also read.
     pub watch: Option<u32>,
-    /// The calls of the open loop one by one, in place of arrivals at a rate; their links are numbered among all
+    /// The calls of the open loop as a list, in place of arrivals at a rate; their link numbers count over all
     /// connections.
     pub list: Option<Arc<[Entry]>>,
 }
@@ -65,36 +65,36 @@ pub struct Plan {
 /// One interval of all threads together.
 #[derive(Clone, Debug, Default, serde::Serialize)]
 pub struct Point {
-    /// Where it ends, in seconds from the beginning of the measured window.
+    /// Its end, in seconds from the beginning of the measured window.
     pub end_s: f64,
     /// Its length in seconds.
     pub length_s: f64,
-    /// Answers with ok.
+    /// Ok answers.
     pub ok: u64,
-    /// Of those, within their deadline; all of them if none is stated.
+    /// Ok answers within their deadline; all of them if there is no deadline.
     pub in_time: u64,
-    /// Answers with an error, and calls lost.
+    /// Answers with an error, and lost calls.
     pub failed: u64,
-    /// Calls that were due; in a closed loop those sent.
+    /// Calls that were due; in a closed loop, calls sent.
     pub due: u64,
     /// Calls sent.
     pub sent: u64,
-    /// In flight at its end.
+    /// Calls in flight at its end.
     pub in_flight: u64,
-    /// Latency of the ok answers from the intended time, in ns; nothing if there were none.
+    /// Median latency of the ok answers from the intended time, in ns; `None` if there were none.
     pub p50_ns: Option<u64>,
-    /// As above.
+    /// 99th percentile of the same latency, in ns.
     pub p99_ns: Option<u64>,
-    /// As above.
+    /// Maximum of the same latency, in ns.
     pub max_ns: Option<u64>,
-    /// CPU time of the watched process, in ns, as near to the interval as news of it gets.
+    /// CPU time of the watched process, in ns; read when the interval's report arrives.
     pub server_cpu_ns: Option<u64>,
 }
 
-/// How a run is going.
+/// The current state of a run.
 #[derive(Clone, Debug, Default)]
 pub struct Live {
-    /// Connections that stand, while they are being made; nothing else is known then.
+    /// Number of open connections while they are being made; the other fields are not known then.
     pub connecting: Option<u64>,
     /// Seconds from the beginning of the warm-up.
     pub elapsed_s: f64,
@@ -102,64 +102,64 @@ pub struct Live {
     pub is_measured: bool,
     /// Ok answers per second in the last interval.
     pub rate: f64,
-    /// In flight.
+    /// Calls in flight.
     pub in_flight: u64,
-    /// 99 of 100 calls so far (warm-up left out, once it is over), in ns.
+    /// 99th percentile of the latency so far (without the warm-up, once it is over), in ns.
     pub p99_ns: u64,
     /// Calls that failed so far.
     pub failed: u64,
 }
 
-/// What one thread cost.
+/// The CPU time of one thread.
 #[derive(Clone, Copy, Debug, serde::Serialize)]
 pub struct ThreadUse {
     /// CPU time within the window, in ns.
     pub cpu_ns: u64,
-    /// Its share of the window: 1 is a whole core.
+    /// CPU time as a share of the window; 1 is a whole core.
     pub cpu_share: f64,
-    /// Share of the window in which it was ready to run and another had its core.
+    /// Share of the window in which it was ready to run but another process used its core.
     pub waited_share: f64,
 }
 
-/// What all threads counted.
+/// The counts of all threads.
 pub struct Measured {
-    /// By place in the mix.
+    /// The counts of each method, by index in the mix.
     pub methods: Vec<MethodTally>,
-    /// How late calls were sent by the generator's own doing.
+    /// Delay of the calls as far as the generator caused it.
     pub late: Histogram,
     /// Calls that waited for a connection with room.
     pub held: u64,
-    /// Connections.
+    /// The connection counts.
     pub connections: Connections,
-    /// The first message with each status.
+    /// The first message of each status.
     pub messages: [Option<String>; STATUSES],
-    /// Length of the measured window as it came out, in seconds.
+    /// Measured length of the window, in seconds.
     pub window_s: f64,
-    /// Answers in the whole run, of whatever kind.
+    /// Answers in the whole run, of any status.
     pub answers_in_all: u64,
-    /// Answers with ok within the window.
+    /// Ok answers within the window.
     pub ok_in_window: u64,
-    /// Of those, within their deadline.
+    /// Ok answers within the window and within their deadline.
     pub in_time_in_window: u64,
     /// Answers with an error and lost calls within the window.
     pub failed_in_window: u64,
-    /// The threads.
+    /// The CPU time of each thread.
     pub threads: Vec<ThreadUse>,
-    /// The measured window, interval by interval.
+    /// The intervals of the measured window.
     pub series: Vec<Point>,
-    /// CPU time of the watched process within the window, in ns, or why it is not known.
+    /// CPU time of the watched process within the window, in ns, or why it is unknown.
     pub watched_cpu_ns: Option<Result<u64, String>>,
     /// CPU time of this whole process within the window, in ns.
     pub own_cpu_ns: u64,
-    /// The share of all cores' time within the window that a hypervisor kept; 0 where that is not told.
+    /// The share of all cores' time within the window that a hypervisor withheld; 0 if that is unknown.
     pub stolen_share: f64,
     /// Whether it was stopped before its end.
     pub is_cut: bool,
-    /// Why no connection to the server could be made after the run; tried only if some had been lost or never made.
+    /// Why no connection to the server could be made after the run; tried only if some were lost or never made.
     pub server_gone: Option<String>,
 }
 
-/// Runs the plan, and tells how it goes.
+/// Runs the plan, and reports its progress.
 pub fn measure<P: Protocol>(
     plan: &Plan,
     protocol: &P,
@@ -184,7 +184,7 @@ pub fn measure<P: Protocol>(
     let mut gathering = Gathering::new(plan, threads);
     let result = gathering.run(&told, timelines, stop, progress);
     if result.is_err() {
-        // Threads that still run after a failure of another see this and end.
+        // Threads that still run after another thread's failure see this and end.
         stop.fail();
     }
     drop(told);
@@ -221,7 +221,7 @@ fn job<P: Protocol>(plan: &Plan, protocol: &P, threads: usize, number: usize, st
     }
 }
 
-/// What a thread has of a list: the connections are dealt out to the threads in turn.
+/// Returns a thread's part of a list: connections are assigned to the threads in turn.
 fn share_of(list: &[Entry], number: usize, threads: usize) -> Arc<[Entry]> {
     let own = list.iter().filter(|entry| entry.link as usize % threads == number);
     own.map(|entry| Entry { link: entry.link / threads as u32, ..*entry }).collect()
@@ -231,18 +231,18 @@ struct Gathering<'a> {
     plan: &'a Plan,
     threads: usize,
     time: Timeline,
-    /// Intervals that not all threads have told of: how many have, and the sum.
+    /// Intervals that some threads have not reported: the number of reports so far, and their sum.
     open: BTreeMap<i64, (usize, Interval, Histogram)>,
     so_far: Histogram,
     failed_so_far: u64,
     series: Vec<Point>,
     counted: Vec<Counted>,
     cpu_at: [Option<CpuMarks>; 2],
-    /// The watched process's CPU time when the last interval ended.
+    /// The watched process's CPU time at the end of the last interval.
     watched_ns: Option<u64>,
 }
 
-/// CPU clocks of this process and the watched one, and of what the machine did not get.
+/// CPU clocks of this process and the watched one, and the time that a hypervisor withheld.
 struct CpuMarks {
     at: Instant,
     own_ns: u64,
@@ -271,7 +271,7 @@ impl<'a> Gathering<'a> {
     fn new(plan: &'a Plan, threads: usize) -> Gathering<'a> {
         let from_ns = plan.warmup.as_nanos() as u64;
         let length_ns = plan.duration.as_nanos() as u64;
-        // Some 200 points, and none shorter than a tenth of a second or longer than a whole one.
+        // About 200 points, each between a tenth of a second and one second long.
         let interval_ns = (length_ns / 200).clamp(100_000_000, 1_000_000_000);
         let time = Timeline { began: Instant::now(), from_ns, end_ns: from_ns + length_ns, interval_ns };
         Gathering {
@@ -298,7 +298,7 @@ impl<'a> Gathering<'a> {
         let (mut ready, mut open, mut trouble) = (0, 0, None);
         let mut connecting = 0;
         while self.counted.len() < self.threads {
-            // A thread ends with `Done` or `Failed`; both have been seen before the channel can be empty.
+            // Each thread ends with `Done` or `Failed`, so the channel is not empty before all have reported.
             match told.recv().map_err(|_| "a thread of the generator ended early")? {
                 Told::Failed(why) => return Err(why),
                 Told::Connecting(more) => {
@@ -321,7 +321,7 @@ impl<'a> Gathering<'a> {
                     }
                     self.time.began = Instant::now();
                     for timeline in &timelines {
-                        // A thread that is gone has said why, or will be missed above.
+                        // A thread that has ended has reported why, or is detected as missing above.
                         let _ = timeline.send(self.time);
                     }
                     if self.time.from_ns == 0 {
@@ -338,7 +338,7 @@ impl<'a> Gathering<'a> {
                 }
             }
         }
-        // A run that was cut has an interval that began in none or some of the threads.
+        // A run that was cut may have an interval that only some threads began.
         while let Some((index, (_, interval, latencies))) = self.open.pop_first() {
             self.end_interval(index, interval, &latencies, progress);
         }
@@ -348,7 +348,7 @@ impl<'a> Gathering<'a> {
     fn on_interval(&mut self, interval: Interval, is_cut: bool, progress: &mut dyn FnMut(&Live)) {
         let index = interval.index;
         let end_ns = self.time.from_ns as i64 + (index + 1) * self.time.interval_ns as i64;
-        // As near to the window's ends as news of them gets here; a thread's own time is read by itself.
+        // Read when the report arrives, so close to the window's ends; each thread reads its own time itself.
         if end_ns >= self.time.from_ns as i64 && self.cpu_at[0].is_none() {
             self.cpu_at[0] = Some(CpuMarks::read(self.plan.watch));
         }

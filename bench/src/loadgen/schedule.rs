@@ -1,22 +1,22 @@
-//! When the calls of an open loop are due, and which method each calls: by a rate, or as a list has it. No clock in here,
-//! no sockets.
+//! Computes when the calls of an open loop are due, and which method each calls: at a rate, or from a list. It uses
+//! neither clocks nor sockets.
 //!
-//! A schedule is fixed before the run and never forgives: a call that could not leave in time stays due at the
-//! time it was due. So calls that wait need no memory: they are the part of the schedule not yet taken.
+//! A schedule is fixed before the run and is not adjusted: a call that could not leave in time stays due at its
+//! original time. So waiting calls need no memory: they are the part of the schedule not yet taken.
 
 use std::sync::Arc;
 
-/// A small generator of random numbers (SplitMix64): the same seed gives the same run with every version.
+/// A small random number generator (SplitMix64): the same seed gives the same run with every version.
 #[derive(Clone, Debug)]
 pub struct Random(u64);
 
 impl Random {
-    /// The sequence of a seed.
+    /// Creates the sequence of a seed.
     pub fn new(seed: u64) -> Random {
         Random(seed)
     }
 
-    /// The next number.
+    /// Returns the next number.
     #[inline]
     pub fn draw(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
@@ -25,22 +25,22 @@ impl Random {
         z ^ (z >> 31)
     }
 
-    /// More than 0 and at most 1.
+    /// Returns a number above 0 and at most 1.
     #[inline]
     fn unit(&mut self) -> f64 {
         ((self.draw() >> 11) + 1) as f64 / (1_u64 << 53) as f64
     }
 }
 
-/// How calls arrive.
+/// The spacing of calls.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Arrivals {
-    /// At even distances.
+    /// Even spacing.
     Fixed,
-    /// As from many independent callers: exponential gaps, drawn from the seed.
+    /// The spacing of many independent callers: exponential gaps, drawn from the seed.
     Poisson,
-    /// As they were recorded.
+    /// The recorded spacing.
     #[value(skip)]
     Recorded,
 }
@@ -48,37 +48,37 @@ pub enum Arrivals {
 /// A call of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Entry {
-    /// When it is due, in ns from the start.
+    /// When the call is due, in ns from the start.
     pub due_ns: u64,
-    /// Which connection makes it; those of one thread are numbered from 0.
+    /// The connection that makes it; the connections of one thread are numbered from 0.
     pub link: u32,
-    /// What is sent, by place among the requests.
+    /// The index of the request to send.
     pub request: u32,
-    /// What it is counted as, by place in the mix.
+    /// The index in the mix under which it is counted.
     pub method: u16,
 }
 
-/// The due times of one thread's calls, in ns from the start, one after the other.
+/// The due times of one thread's calls, in ns from the start, in order.
 #[derive(Clone, Debug)]
 pub struct Schedule {
     arrivals: Arrivals,
-    /// Fixed: the mean distance between the calls of all threads. Poisson: between the calls of this one.
+    /// Fixed: the mean gap between the calls of all threads. Poisson: between the calls of this thread.
     gap_ns: f64,
-    /// Fixed: this thread takes the places `index`, `index + step` …
+    /// Fixed: this thread takes the calls `index`, `index + step` …
     index: u64,
     step: u64,
     random: Random,
     at_ns: f64,
-    /// The calls themselves, where they are listed; then `index` is the place of the next.
+    /// The calls, if they are listed; then `index` is the position of the next.
     list: Option<Arc<[Entry]>>,
 }
 
 impl Schedule {
-    /// The share of thread number `thread` of `threads` in `rate` calls per second.
+    /// Creates the share of thread number `thread` of `threads` in `rate` calls per second.
     pub fn new(arrivals: Arrivals, rate: f64, thread: u64, threads: u64, seed: u64) -> Schedule {
         let gap_ns = match arrivals {
             Arrivals::Fixed => 1e9 / rate,
-            // Independent Poisson streams together are one with the sum of their rates.
+            // The union of independent Poisson streams is a Poisson stream with the sum of their rates.
             Arrivals::Poisson | Arrivals::Recorded => 1e9 / rate * threads as f64,
         };
         let mut schedule = Schedule {
@@ -97,7 +97,7 @@ impl Schedule {
         schedule
     }
 
-    /// These calls, in the order of their times.
+    /// Creates a schedule of these calls, which are in order of their times.
     pub fn listed(list: Arc<[Entry]>) -> Schedule {
         let mut schedule = Schedule {
             arrivals: Arrivals::Recorded,
@@ -112,24 +112,24 @@ impl Schedule {
         schedule
     }
 
-    /// The next call, where they are listed.
+    /// Returns the next call, if the calls are listed.
     #[inline]
     pub fn entry(&self) -> Option<Entry> {
         self.list.as_ref()?.get(self.index as usize).copied()
     }
 
-    /// Whether the calls are listed.
+    /// Returns whether the calls are listed.
     #[inline]
     pub fn is_listed(&self) -> bool {
         self.list.is_some()
     }
 
-    /// After the last one none is ever due.
+    /// Returns when the next listed call is due; after the last one, never.
     fn listed_ns(&self) -> f64 {
         self.entry().map_or(f64::INFINITY, |entry| entry.due_ns as f64)
     }
 
-    /// When the next call is due.
+    /// Returns when the next call is due.
     #[inline]
     pub fn next_ns(&self) -> u64 {
         self.at_ns as u64
@@ -139,7 +139,7 @@ impl Schedule {
     #[inline]
     pub fn advance(&mut self) {
         match self.arrivals {
-            // By the index, not by adding gaps: a day of calls ends where it should.
+            // Computed from the index and not by adding gaps, so that errors do not accumulate over a day of calls.
             Arrivals::Fixed => {
                 self.index += self.step;
                 self.at_ns = self.index as f64 * self.gap_ns;
@@ -152,7 +152,7 @@ impl Schedule {
         }
     }
 
-    /// Takes all calls due before `ns` and says how many they were.
+    /// Takes all calls due before `ns` and returns their number.
     pub fn take_before(&mut self, ns: u64) -> u64 {
         let mut taken = 0;
         while self.next_ns() < ns {
@@ -171,13 +171,13 @@ impl Schedule {
 /// Draws methods by weight.
 #[derive(Clone, Debug)]
 pub struct Picker {
-    /// The sums of the weights so far; the last one is the sum of all.
+    /// The cumulative sums of the weights.
     sums: Vec<u64>,
     random: Random,
 }
 
 impl Picker {
-    /// A picker; there is at least one weight, and they are more than 0.
+    /// Creates a picker. There is at least one weight, and all are above 0.
     pub fn new(weights: &[u32], seed: u64) -> Picker {
         let mut sum = 0;
         let sums = weights.iter().map(|weight| {
@@ -187,7 +187,7 @@ impl Picker {
         Picker { sums: sums.collect(), random: Random::new(seed) }
     }
 
-    /// The next method's place among the weights.
+    /// Returns the index of the next method among the weights.
     #[inline]
     pub fn pick(&mut self) -> usize {
         if self.sums.len() < 2 {
@@ -213,7 +213,7 @@ mod tests {
     }
 
     #[test]
-    fn fixed_calls_are_evenly_spaced_and_threads_share_them_out() {
+    fn threads_share_evenly_spaced_calls() {
         let alone = times(Schedule::new(Arrivals::Fixed, 1000.0, 0, 1, 1), 1_000_000_000);
         assert_eq!(alone.len(), 1000);
         assert!(alone.windows(2).all(|pair| pair[1] - pair[0] == 1_000_000));
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn listed_calls_come_as_they_are_listed_and_then_none() {
+    fn listed_calls_are_due_as_listed() {
         let entry = |due_ns, request| Entry { due_ns, link: 3, request, method: 0 };
         let list = [entry(0, 5), entry(10, 6), entry(10, 7)];
         let mut schedule = Schedule::listed(list.as_slice().into());
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn poisson_gaps_have_the_rate_and_the_spread_of_an_exponential() {
+    fn poisson_gaps_are_exponential() {
         let all: Vec<Vec<u64>> = (0..2)
             .map(|thread| times(Schedule::new(Arrivals::Poisson, 10_000.0, thread, 2, 7), 20_000_000_000))
             .collect();
@@ -261,8 +261,8 @@ mod tests {
     }
 
     #[test]
-    fn calls_that_were_not_taken_stay_due_when_they_were_due() {
-        // A fake clock that stands still for half a second: the calls of that time keep their times.
+    fn calls_not_taken_keep_their_due_time() {
+        // A fake clock that does not advance for half a second: the calls of that time keep their times.
         let mut schedule = Schedule::new(Arrivals::Fixed, 100.0, 0, 1, 1);
         schedule.take_before(500_000_000);
         let resumed_ns = 1_000_000_000;

@@ -1,4 +1,4 @@
-//! Which protocol is spoken, and the run in it: dispatched once, so that each loop is compiled for its own.
+//! Selects the protocol and runs the plan in it; dispatched once, so that each loop is compiled for its protocol.
 
 use std::fmt;
 use std::sync::Arc;
@@ -13,7 +13,7 @@ use super::protocol::{Body, Native};
 use super::run::{self, Live, Measured, Plan};
 use super::target::Target;
 
-/// A protocol, by the name in front of an address.
+/// A protocol, by its prefix in an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Speaks {
@@ -22,21 +22,21 @@ pub enum Speaks {
     Native,
     /// Go's net/rpc.
     Gob,
-    /// The same behind an HTTP CONNECT, as Go's `rpc.DialHTTP` has it.
+    /// Go's net/rpc behind an HTTP CONNECT, as `rpc.DialHTTP` uses it.
     GobHttp,
     /// Go's net/rpc/jsonrpc, and JSON-RPC 2.0.
     #[serde(rename = "jsonrpc")]
     JsonRpc,
-    /// HTTP/1.1 with JSON, in the manner of Connect.
+    /// HTTP/1.1 with JSON, in the form of Connect.
     Http,
 }
 
 impl Speaks {
-    /// All of them.
+    /// All protocols.
     pub const ALL: [Speaks; 5] =
         [Speaks::Native, Speaks::Gob, Speaks::GobHttp, Speaks::JsonRpc, Speaks::Http];
 
-    /// The name.
+    /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
             Speaks::Native => "native",
@@ -47,7 +47,7 @@ impl Speaks {
         }
     }
 
-    /// The codec of every body, where the protocol has but one.
+    /// Returns the codec of every body, if the protocol has only one.
     pub fn codec(self) -> Option<&'static str> {
         match self {
             Speaks::Native => None,
@@ -56,7 +56,7 @@ impl Speaks {
         }
     }
 
-    /// Parts an address from the protocol in front of it.
+    /// Splits the protocol prefix from an address.
     pub fn split(address: &str) -> (Speaks, &str) {
         for speaks in Speaks::ALL {
             let rest = address.strip_prefix(speaks.name()).and_then(|rest| rest.strip_prefix(':'));
@@ -75,20 +75,20 @@ impl fmt::Display for Speaks {
     }
 }
 
-/// The calls of a mix, ready to be made in a protocol.
+/// The calls of a mix, encoded for a protocol.
 pub enum Speech {
-    /// Of [`Speaks::Native`].
+    /// Calls for [`Speaks::Native`].
     Native(Native),
-    /// Of [`Speaks::Gob`] and [`Speaks::GobHttp`].
+    /// Calls for [`Speaks::Gob`] and [`Speaks::GobHttp`].
     Gob(Box<Gob>),
-    /// Of [`Speaks::JsonRpc`].
+    /// Calls for [`Speaks::JsonRpc`].
     JsonRpc(JsonRpc),
-    /// Of [`Speaks::Http`].
+    /// Calls for [`Speaks::Http`].
     Http(Http),
 }
 
 impl Speech {
-    /// Of calls that were made for this protocol, to that server, each with these headers or this metadata.
+    /// Encodes calls that were made for this protocol, to that server, each with these headers or this metadata.
     pub fn new(
         speaks: Speaks,
         calls: &[Call],
@@ -120,7 +120,7 @@ impl Speech {
         })
     }
 
-    /// Runs the plan in it.
+    /// Runs the plan in this protocol.
     pub fn measure(
         &self,
         plan: &Plan,
@@ -141,11 +141,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn protocols_stand_in_front_of_addresses() {
+    fn an_address_may_begin_with_a_protocol() {
         for speaks in Speaks::ALL {
             assert_eq!(Speaks::split(&format!("{speaks}:a:1")), (speaks, "a:1"));
             assert_eq!(Speaks::split(&format!("{speaks}:unix:/a b")), (speaks, "unix:/a b"));
-            // A host of that name.
+            // Here the name is a host.
             assert_eq!(Speaks::split(&format!("{speaks}:1")), (Speaks::Native, &*format!("{speaks}:1")));
         }
         assert_eq!(Speaks::split("http://a:1/"), (Speaks::Http, "a:1"));

@@ -1,4 +1,4 @@
-//! What one thread counts. Nothing is allocated for a call; what happened in an interval is given away whole.
+//! The counts of one thread. A call allocates nothing; each interval's counts are handed over as a whole.
 
 use std::sync::Arc;
 use std::time::Instant;
@@ -6,29 +6,29 @@ use std::time::Instant;
 use super::protocol::Reply;
 use crate::histogram::{Histogram, Sparse};
 
-/// Numbers of statuses that have names; what is beyond counts as `unknown`.
+/// Number of statuses with names; higher ones count as `unknown`.
 pub const STATUSES: usize = 17;
 const UNKNOWN: usize = 2;
 /// Status of a call whose connection was lost.
 pub const UNAVAILABLE: usize = 14;
-/// The most of an error's message that is kept.
+/// Maximum characters that are kept of an error's message.
 const MESSAGE_CHARS: usize = 200;
 
-/// The time line of a run, in ns from its beginning: warm-up, the measured window, the answers still owed.
+/// The timeline of a run, in ns from its beginning: warm-up, measured window, outstanding answers.
 #[derive(Clone, Copy, Debug)]
 pub struct Timeline {
-    /// When it began.
+    /// The start of the run.
     pub began: Instant,
-    /// Where the measured window begins.
+    /// The start of the measured window.
     pub from_ns: u64,
-    /// Where it ends.
+    /// The end of the measured window.
     pub end_ns: u64,
     /// Length of an interval of the series.
     pub interval_ns: u64,
 }
 
 impl Timeline {
-    /// The time now.
+    /// Returns the current time.
     #[inline]
     pub fn now_ns(&self) -> u64 {
         self.began.elapsed().as_nanos() as u64
@@ -42,43 +42,43 @@ pub struct Call {
     pub intended_ns: u64,
     /// When it was handed to the socket.
     pub sent_ns: u64,
-    /// Its place in the mix.
+    /// Its index in the mix.
     pub method: u16,
-    /// What was sent, by place among the requests; in a mix the same as above.
+    /// The index of the request; in a mix the same as `method`.
     pub request: u32,
     /// Whether it was due in the measured window.
     pub counts: bool,
 }
 
-/// What was counted of one method, of the calls due in the measured window.
+/// The counts of one method, for the calls due in the measured window.
 #[derive(Clone, Default)]
 pub struct MethodTally {
-    /// Answered with ok, from the intended time; and those never answered, with as long as they had waited.
+    /// Latency of ok answers from the intended time, including calls never answered, with the time that they waited.
     pub latency: Histogram,
-    /// Answered with ok, from the time they were sent. Empty in a closed loop: it would be the same.
+    /// Latency of ok answers from the time of sending. Empty in a closed loop, where it would be the same.
     pub uncorrected: Histogram,
-    /// Of those, what was neither queue nor handler.
+    /// The part of it outside queue and handler.
     pub wire: Histogram,
-    /// What the server says they were queued.
+    /// Time in the server's queue, as the server reports it.
     pub queue: Histogram,
-    /// What the server says they were in the handler.
+    /// Time in the handler, as the server reports it.
     pub handler: Histogram,
-    /// Answered with an error, or lost with their connection; from the intended time.
+    /// Latency of calls answered with an error or lost with their connection, from the intended time.
     pub failed: Histogram,
-    /// Answers by status, lost calls as `unavailable`.
+    /// Number of answers by status; lost calls count as `unavailable`.
     pub statuses: [u64; STATUSES],
-    /// Of the answers with ok, those that came within the deadline of their call; all of them if it states none.
+    /// Ok answers within the deadline of their call; all of them if it states none.
     pub in_time: u64,
-    /// Lost with their connection.
+    /// Calls lost with their connection.
     pub lost: u64,
-    /// In flight when the run ended.
+    /// Calls in flight when the run ended.
     pub unanswered: u64,
-    /// Due but never sent.
+    /// Calls that were due but never sent.
     pub never_sent: u64,
 }
 
 impl MethodTally {
-    /// Adds another thread's.
+    /// Adds another thread's counts.
     pub fn add(&mut self, other: &MethodTally) {
         self.latency.add(&other.latency);
         self.uncorrected.add(&other.uncorrected);
@@ -95,24 +95,24 @@ impl MethodTally {
         self.never_sent += other.never_sent;
     }
 
-    /// Calls that ended in an error.
+    /// Returns the number of calls that ended in an error.
     pub fn errors(&self) -> u64 {
         self.statuses[1..].iter().sum()
     }
 }
 
-/// One thread's part of one interval, by the time at which things happened (not when the calls were due).
+/// One thread's part of one interval. Events count when they happened, not when their calls were due.
 #[derive(Clone, Debug, Default)]
 pub struct Interval {
-    /// Its place: 0 is the first of the measured window, those before are warm-up.
+    /// Its index: 0 is the first of the measured window, negative ones are the warm-up.
     pub index: i64,
-    /// Answers with ok.
+    /// Ok answers.
     pub ok: u64,
-    /// Of those, within their deadline.
+    /// Ok answers within their deadline.
     pub in_time: u64,
-    /// Answers with an error, and calls lost.
+    /// Answers with an error, and lost calls.
     pub failed: u64,
-    /// Calls that the schedule had due; in a closed loop those sent.
+    /// Calls due in the schedule; in a closed loop, calls sent.
     pub due: u64,
     /// Calls sent.
     pub sent: u64,
@@ -122,27 +122,27 @@ pub struct Interval {
     pub latencies: Sparse,
 }
 
-/// What became of connections.
+/// Connection counts.
 #[derive(Clone, Debug, Default, PartialEq, Eq, serde::Serialize)]
 pub struct Connections {
-    /// Asked for.
+    /// Requested connections.
     pub wanted: u64,
     /// Open when the run began.
     pub opened: u64,
-    /// Attempts that failed, at the beginning and later.
+    /// Attempts that failed, at the beginning or later.
     pub attempts_failed: u64,
-    /// Lost in mid-run.
+    /// Connections lost during the run.
     pub lost: u64,
-    /// Left because the server asked for it.
+    /// Connections closed because the server requested it.
     pub drained: u64,
-    /// Made again after they were lost or left.
+    /// Connections reopened after they were lost or closed.
     pub reopened: u64,
-    /// Why the first one failed or was lost.
+    /// The reason of the first failure or loss.
     pub first_trouble: Option<String>,
 }
 
 impl Connections {
-    /// Adds another thread's.
+    /// Adds another thread's counts.
     pub fn add(&mut self, other: &Connections) {
         self.wanted += other.wanted;
         self.opened += other.opened;
@@ -156,33 +156,33 @@ impl Connections {
     }
 }
 
-/// All that one thread counts.
+/// All counts of one thread.
 pub struct Tally {
-    /// By place in the mix.
+    /// The counts of each method, by index in the mix.
     pub methods: Vec<MethodTally>,
-    /// How much later than intended calls were sent, where the generator alone was the reason.
+    /// Delay of the calls as far as the generator alone caused it.
     pub late: Histogram,
     /// Calls that waited because no connection had room for them.
     pub held: u64,
-    /// Connections.
+    /// The connection counts.
     pub connections: Connections,
-    /// The first message that came with each status.
+    /// The first message of each status.
     pub messages: [Option<String>; STATUSES],
-    /// Answers with ok so far, warm-up and all.
+    /// Ok answers so far, including the warm-up.
     pub answered_ok: u64,
-    /// Of those, within their deadline.
+    /// Ok answers within their deadline so far, including the warm-up.
     pub answered_in_time: u64,
-    /// Other ends of calls so far, warm-up and all.
+    /// Failed calls so far, including the warm-up.
     pub answered_failed: u64,
     open_loop: bool,
-    /// By request, in ns; empty if no call states a deadline.
+    /// Deadlines by request, in ns; empty if no call states one.
     deadlines_ns: Arc<[u64]>,
     in_interval: Histogram,
     interval: Interval,
 }
 
 impl Tally {
-    /// An empty one for this number of methods, with the deadline of each request (empty: none has one).
+    /// Creates empty counts for this number of methods, with the deadline of each request (empty: none has one).
     pub fn new(methods: usize, open_loop: bool, deadlines_ns: Arc<[u64]>) -> Tally {
         Tally {
             methods: vec![MethodTally::default(); methods],
@@ -200,20 +200,20 @@ impl Tally {
         }
     }
 
-    /// So many calls were sent.
+    /// Records sent calls.
     #[inline]
     pub fn on_sent(&mut self, calls: u32) {
         self.interval.sent += u64::from(calls);
     }
 
-    /// A call was answered.
+    /// Records an answered call.
     #[inline]
     pub fn on_reply(&mut self, call: &Call, reply: &Reply<'_>, now_ns: u64) {
         if reply.status != 0 {
             return self.on_error(call, reply, now_ns);
         }
         let latency_ns = now_ns.saturating_sub(call.intended_ns);
-        // As the caller sees it: an answer that is on its way at the deadline is late.
+        // Measured at the caller: an answer in transit at the deadline is late.
         let deadline_ns = self.deadlines_ns.get(call.request as usize);
         let is_in_time = deadline_ns.is_none_or(|deadline_ns| latency_ns <= *deadline_ns);
         self.answered_ok += 1;
@@ -257,7 +257,7 @@ impl Tally {
         }
     }
 
-    /// A call was lost with its connection.
+    /// Records a call that was lost with its connection.
     #[cold]
     pub fn on_lost(&mut self, call: &Call, now_ns: u64) {
         self.on_failed(call, UNAVAILABLE, now_ns);
@@ -266,7 +266,7 @@ impl Tally {
         }
     }
 
-    /// The run is over and the call has no answer: it has waited at least so long.
+    /// Records a call without an answer at the end of the run: it has waited at least this long.
     pub fn on_unanswered(&mut self, call: &Call, now_ns: u64) {
         if call.counts {
             let method = &mut self.methods[usize::from(call.method)];
@@ -275,14 +275,14 @@ impl Tally {
         }
     }
 
-    /// The run is over and the call was never sent.
+    /// Records a call that was never sent.
     pub fn on_never_sent(&mut self, method: usize, intended_ns: u64, now_ns: u64) {
         let method = &mut self.methods[method];
         method.never_sent += 1;
         method.latency.record(now_ns.saturating_sub(intended_ns));
     }
 
-    /// Gives an interval away and begins the next. `due` is `None` in a closed loop.
+    /// Takes the counts of an interval and begins the next. `due` is `None` in a closed loop.
     pub fn take_interval(&mut self, index: i64, due: Option<u64>, in_flight: u64) -> Interval {
         let next = Interval {
             ok: self.answered_ok,
@@ -290,7 +290,7 @@ impl Tally {
             failed: self.answered_failed,
             ..Interval::default()
         };
-        // While an interval runs, these three hold what had been counted before it.
+        // While an interval runs, these three fields hold the totals at its start.
         let mut ended = std::mem::replace(&mut self.interval, next);
         ended.index = index;
         ended.ok = self.answered_ok - ended.ok;
@@ -314,7 +314,7 @@ mod tests {
     const CALL: Call = Call { intended_ns: 1_000, sent_ns: 41_000, method: 0, request: 0, counts: true };
 
     #[test]
-    fn latency_counts_from_the_intended_time_and_its_parts_add_up() {
+    fn latency_counts_from_the_intended_time() {
         let mut tally = Tally::new(1, true, Arc::from([]));
         tally.on_reply(&CALL, &reply(0, b""), 101_000);
         let method = &tally.methods[0];
@@ -323,7 +323,7 @@ mod tests {
     }
 
     #[test]
-    fn answer_is_in_time_up_to_its_deadline_from_the_intended_time() {
+    fn deadlines_count_from_the_intended_time() {
         let mut tally = Tally::new(1, true, Arc::from([100_000, u64::MAX]));
         for (request, now_ns) in [(0, 101_000), (0, 101_001), (1, 1 << 40)] {
             tally.on_reply(&Call { request, ..CALL }, &reply(0, b""), now_ns);
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn errors_are_not_in_the_latency_of_what_succeeded() {
+    fn errors_do_not_count_in_the_latency() {
         let mut tally = Tally::new(1, false, Arc::from([]));
         tally.on_reply(&CALL, &reply(12, b"no such\nmethod"), 2_000);
         tally.on_reply(&CALL, &reply(4_000_000_000, b"?"), 3_000);
@@ -348,7 +348,7 @@ mod tests {
     }
 
     #[test]
-    fn warm_up_is_in_the_intervals_alone() {
+    fn warm_up_counts_only_in_intervals() {
         let mut tally = Tally::new(1, false, Arc::from([]));
         tally.on_sent(1);
         tally.on_reply(&Call { counts: false, ..CALL }, &reply(0, b""), 2_000);
@@ -361,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_without_an_answer_count_with_what_they_had_waited() {
+    fn unanswered_calls_count_with_their_waiting_time() {
         let mut tally = Tally::new(1, true, Arc::from([]));
         tally.on_unanswered(&CALL, 5_001_000);
         tally.on_never_sent(0, 1_000, 9_001_000);

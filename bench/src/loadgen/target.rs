@@ -1,4 +1,4 @@
-//! Where the calls go: `host:port` or `unix:PATH`. The protocol in front of it is `speech`'s.
+//! The server's address: `host:port` or `unix:PATH`. `speech` handles the protocol prefix.
 
 use std::fmt;
 use std::net::{SocketAddr, ToSocketAddrs};
@@ -7,17 +7,17 @@ use std::time::Duration;
 
 use socket2::{Domain, SockAddr, Socket, Type};
 
-/// A server's address, resolved.
+/// The resolved address of a server.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Target {
-    /// Over TCP.
+    /// TCP.
     Tcp(SocketAddr),
-    /// Over a Unix stream socket.
+    /// Unix stream socket.
     Unix(PathBuf),
 }
 
 impl Target {
-    /// Reads an address and looks the name up; what is wrong comes as one line.
+    /// Parses an address and resolves the name. An error is one line of text.
     pub fn resolve(text: &str) -> Result<Target, String> {
         if let Some(path) = text.strip_prefix("unix:") {
             let path = PathBuf::from(path);
@@ -29,13 +29,13 @@ impl Target {
         };
         port.parse::<u16>().map_err(|_| format!("`{port}` is no port"))?;
         let found = text.to_socket_addrs().map_err(|error| format!("cannot find {host}: {error}"))?;
-        // Where a name has both, version 4 first: it is what a server that names no address listens on.
+        // IPv4 first if a name has both versions: a server without a configured address listens on it.
         let mut found: Vec<SocketAddr> = found.collect();
         found.sort_by_key(SocketAddr::is_ipv6);
         found.first().copied().map(Target::Tcp).ok_or(format!("cannot find {host}: it has no address"))
     }
 
-    /// What a request says of its host: that of a Unix socket is the machine itself.
+    /// Returns the host name for requests; for a Unix socket it is the local machine.
     pub fn host(&self) -> String {
         match self {
             Target::Tcp(address) => address.to_string(),
@@ -43,7 +43,7 @@ impl Target {
         }
     }
 
-    /// Begins to connect: an epoll says when that is done, `take_error` how it went.
+    /// Begins to connect. An epoll reports when that is done, `take_error` the result.
     pub fn begin_connect(&self) -> std::io::Result<Socket> {
         let (domain, address) = match self {
             Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
@@ -62,7 +62,7 @@ impl Target {
 }
 
 impl Target {
-    /// Connects and closes again: whether something listens there.
+    /// Connects and closes again, to check whether something listens there.
     pub fn connect_once(&self, patience: Duration) -> std::io::Result<()> {
         let (domain, address) = match self {
             Target::Tcp(address) => (Domain::for_address(*address), SockAddr::from(*address)),
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_address_is_said_in_a_line() {
+    fn an_invalid_address_is_an_error_of_one_line() {
         let long = format!("unix:/{}", "x".repeat(200));
         let cases = [
             ("6550", "is no address"),

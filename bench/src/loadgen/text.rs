@@ -7,7 +7,7 @@ use super::speech::Speaks;
 use super::units::{count, latency, percent, time};
 use crate::table::Table;
 
-/// The whole result.
+/// Renders the whole result.
 pub fn render(outcome: &Outcome) -> String {
     let mut text = String::new();
     let total = &outcome.total;
@@ -40,7 +40,8 @@ pub fn render(outcome: &Outcome) -> String {
     text
 }
 
-/// Calls and errors with their rates, and how many answers were in time where a deadline is stated: headings and cells.
+/// Returns headings and cells of calls and errors with their rates, and of the answers in time if a deadline is
+/// stated.
 pub fn rates(outcome: &Outcome) -> (Vec<String>, Vec<String>) {
     let total = &outcome.total;
     let mut columns = vec![
@@ -58,7 +59,7 @@ pub fn rates(outcome: &Outcome) -> (Vec<String>, Vec<String>) {
     columns.into_iter().map(|(heading, cell)| (heading.to_owned(), cell)).unzip()
 }
 
-/// What was run, in one line.
+/// Returns the settings of the run in one line.
 pub fn headline(outcome: &Outcome) -> String {
     let settings = &outcome.settings;
     let calls = match settings.rate {
@@ -75,7 +76,7 @@ pub fn headline(outcome: &Outcome) -> String {
     )
 }
 
-/// Each distribution that is shown, with its name.
+/// Returns each distribution to show, with its name.
 pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
     let total = &outcome.total;
     let mut rows = Vec::new();
@@ -98,13 +99,13 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
     rows
 }
 
-/// Whether the server reports how long a call was queued and in its handler. Native replies always do.
+/// Returns whether the server reports how long a call was queued and in its handler. Native replies always do.
 pub fn has_server_times(outcome: &Outcome) -> bool {
     let total = &outcome.total;
     outcome.settings.protocol == Speaks::Native || total.queue.max_ns > 0 || total.handler.max_ns > 0
 }
 
-/// The cells of one distribution: mean, percentiles, maximum.
+/// Returns the cells of one distribution: mean, percentiles, maximum.
 pub fn cells(distribution: &Distribution) -> Vec<String> {
     if distribution.count == 0 {
         return vec!["–".into(); SHOWN.len() + 2];
@@ -115,7 +116,7 @@ pub fn cells(distribution: &Distribution) -> Vec<String> {
     cells
 }
 
-/// The headings of [`cells`].
+/// Returns the headings of [`cells`].
 pub fn headings() -> Vec<String> {
     let percentiles = SHOWN.iter().map(|percent| format!("p{percent}"));
     ["mean".to_owned()].into_iter().chain(percentiles).chain(["max".to_owned()]).collect()
@@ -140,7 +141,7 @@ fn by_method(methods: &[Figures]) -> String {
     table.render()
 }
 
-/// Each method of a mix, and a row for its failed calls if there are some: headings and rows.
+/// Returns headings and rows of each method of a mix, with an additional row for its failed calls, if any.
 pub fn method_rows(methods: &[Figures], first: &str) -> (Vec<String>, Vec<Vec<String>>) {
     let has_deadline = methods.iter().any(|method| method.in_time.is_some());
     let mut names = vec![first.to_owned(), "calls".into()];
@@ -184,7 +185,7 @@ fn errors(outcome: &Outcome) -> String {
     text
 }
 
-/// What generator and server cost.
+/// Returns the costs of generator and server.
 pub fn costs(outcome: &Outcome) -> Vec<String> {
     let generator = &outcome.generator;
     let busiest = generator.threads.iter().map(|used| used.cpu_share).fold(0.0, f64::max);

@@ -1,12 +1,12 @@
-//! Rates, lengths of time and promises as people write them, and numbers as they read them.
+//! Parses rates, durations and objectives, and formats numbers for people.
 
 use std::str::FromStr;
 use std::time::Duration;
 
-/// The longest run, and with it the longest of any other length of time: a day.
+/// The longest run, and the maximum of every other duration: a day.
 const SECONDS_MAX: f64 = 86_400.0;
 
-/// Calls per second: `200`, `50k`, `1.5M`.
+/// Parses calls per second: `200`, `50k`, `1.5M`.
 pub fn rate(text: &str) -> Result<f64, String> {
     let (digits, factor) = match text.trim().as_bytes().last() {
         Some(b'k' | b'K') => (&text.trim()[..text.trim().len() - 1], 1e3),
@@ -22,7 +22,7 @@ pub fn rate(text: &str) -> Result<f64, String> {
     }
 }
 
-/// A length of time: `10`, `10s`, `250ms`, `80us`, `2m`, `1h`; a bare number is seconds. Never more than a day.
+/// Parses a duration: `10`, `10s`, `250ms`, `80us`, `2m`, `1h`; a bare number is seconds. At most a day.
 pub fn duration(text: &str) -> Result<Duration, String> {
     let text = text.trim();
     let unit_at = text.find(|c: char| c.is_ascii_alphabetic() || c == 'µ').unwrap_or(text.len());
@@ -44,7 +44,7 @@ pub fn duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// As [`duration`], and more than nothing.
+/// Parses a [`duration`] that is not zero.
 pub fn some_duration(text: &str) -> Result<Duration, String> {
     match duration(text)? {
         Duration::ZERO => Err("must be more than 0".into()),
@@ -52,12 +52,12 @@ pub fn some_duration(text: &str) -> Result<Duration, String> {
     }
 }
 
-/// What a server promises: percentiles with their bounds, and the share of calls that may fail.
+/// An objective: percentiles with their limits, and the share of calls that may fail.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Promise {
-    /// As it was written.
+    /// The objective as given.
     pub text: String,
-    /// Quantile (0 to 1) and the latency that it may not exceed, in ns.
+    /// Quantile (0 to 1) and the maximum latency at it, in ns.
     pub bounds: Vec<(f64, u64)>,
     /// Share of the calls that may fail.
     pub errors_max: f64,
@@ -66,7 +66,7 @@ pub struct Promise {
 impl FromStr for Promise {
     type Err = String;
 
-    /// Reads `p99=2ms,p99.9=10ms,errors=0.1%`.
+    /// Parses `p99=2ms,p99.9=10ms,errors=0.1%`.
     fn from_str(text: &str) -> Result<Promise, String> {
         let mut promise = Promise { text: text.trim().to_owned(), bounds: Vec::new(), errors_max: 0.0 };
         for part in text.split(',') {
@@ -95,7 +95,7 @@ impl FromStr for Promise {
     }
 }
 
-/// A time in ns with three digits that count: `87.3 µs`, `2.04 ms`, `1.20 s`.
+/// Formats a time in ns with three significant digits: `87.3 µs`, `2.04 ms`, `1.20 s`.
 pub fn time(ns: f64) -> String {
     let (value, unit) = match ns {
         ns if ns < 1e3 => return format!("{ns:.0} ns"),
@@ -110,12 +110,12 @@ pub fn time(ns: f64) -> String {
     }
 }
 
-/// The same for a latency: below a microsecond, which is the unit of what servers report, only that it is so.
+/// Formats a latency the same way; below a microsecond, the unit of the server's reports, it is `< 1 µs`.
 pub fn latency(ns: f64) -> String {
     if ns < 1e3 { "< 1 µs".into() } else { time(ns) }
 }
 
-/// A count with spaces between its thousands; of a small one two decimals.
+/// Formats a count with spaces between thousands; a small one with two decimals.
 pub fn count(number: f64) -> String {
     if number < 100.0 && number.fract() != 0.0 {
         return format!("{number:.2}");
@@ -131,7 +131,7 @@ pub fn count(number: f64) -> String {
     text
 }
 
-/// A share of one in percent; a small one keeps a digit that counts.
+/// Formats a share as a percentage; a small one keeps a significant digit.
 pub fn percent(share: f64) -> String {
     match share * 100.0 {
         0.0 => "0 %".into(),
@@ -146,7 +146,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_with_and_without_a_letter() {
+    fn rates_with_and_without_a_suffix() {
         assert_eq!(rate("200"), Ok(200.0));
         assert_eq!(rate("50k"), Ok(50_000.0));
         assert_eq!(rate("1.5M"), Ok(1_500_000.0));
@@ -156,7 +156,7 @@ mod tests {
     }
 
     #[test]
-    fn lengths_of_time_with_their_units() {
+    fn durations_with_their_units() {
         assert_eq!(duration("10"), Ok(Duration::from_secs(10)));
         assert_eq!(duration("250ms"), Ok(Duration::from_millis(250)));
         assert_eq!(duration("80 µs"), Ok(Duration::from_micros(80)));
@@ -169,7 +169,7 @@ mod tests {
     }
 
     #[test]
-    fn promises_are_percentiles_and_errors() {
+    fn objectives_are_percentiles_and_errors() {
         let promise: Promise = "p99=2ms, max=1s,errors=0.5%".parse().expect("well-formed");
         assert_eq!(promise.bounds, [(0.99, 2_000_000), (1.0, 1_000_000_000)]);
         assert_eq!(promise.errors_max, 0.005);
@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn numbers_as_people_read_them() {
+    fn numbers_are_formatted_for_people() {
         assert_eq!([0.0, 999.0, 1e3].map(latency), ["< 1 µs", "< 1 µs", "1.00 µs"]);
         let times = [0.0, 87_300.0, 2_040_000.0, 1.2e9, 999.6e6].map(time);
         assert_eq!(times, ["0 ns", "87.3 µs", "2.04 ms", "1.20 s", "1000 ms"]);

@@ -1,35 +1,35 @@
-//! What the generator itself costs, and what stands in its way: its thread's CPU time, and how long it was ready
-//! to run while its core was another's.
+//! The generator's own CPU usage: its thread's CPU time, and how long the thread was ready to run while another
+//! process used its core.
 
 use std::io;
 use std::{fs, mem};
 
 use super::tally::Tally;
 
-/// What a thread reads of itself at either end of the measured window.
+/// A thread's readings of itself at one end of the measured window.
 #[derive(Clone, Copy, Debug)]
 pub struct Marks {
-    /// When.
+    /// The time of the reading.
     pub at_ns: u64,
     /// CPU time of the thread so far.
     pub cpu_ns: u64,
-    /// How long it was ready to run and did not, so far.
+    /// Time in which the thread was ready to run but did not run, so far.
     pub waited_ns: u64,
-    /// Answers with ok so far.
+    /// Ok answers so far.
     pub ok: u64,
-    /// Of those, within their deadline.
+    /// Ok answers within their deadline so far.
     pub in_time: u64,
-    /// Other ends of calls so far.
+    /// Failed calls so far.
     pub failed: u64,
 }
 
 impl Marks {
-    /// Of the calling thread.
+    /// Reads the marks of the calling thread.
     pub fn read(at_ns: u64, tally: &Tally) -> io::Result<Marks> {
         Ok(Marks {
             at_ns,
             cpu_ns: thread_cpu_ns()?,
-            // Kernels without the statistics have no such file.
+            // Kernels without scheduler statistics lack the file.
             waited_ns: waited_ns().unwrap_or(0),
             ok: tally.answered_ok,
             in_time: tally.answered_in_time,
@@ -52,7 +52,7 @@ fn waited_ns() -> Option<u64> {
     schedstat.split(' ').nth(1)?.parse().ok()
 }
 
-/// Lets the calling thread run on `core` alone.
+/// Confines the calling thread to `core`.
 pub fn pin(core: usize) -> io::Result<()> {
     // SAFETY: an all-zero `cpu_set_t` is the empty set; CPU_SET checks its index against the set's size.
     let set = unsafe {
@@ -67,9 +67,9 @@ pub fn pin(core: usize) -> io::Result<()> {
     }
 }
 
-/// Sleeps of the calling thread end when they should, not up to 50 µs later to join others.
+/// Makes sleeps of the calling thread end on time, and not up to 50 µs later to be merged with others.
 pub fn precise_sleep() {
-    // SAFETY: no pointers. Where it fails, sleeps stay as they were.
+    // SAFETY: no pointers. If it fails, sleeps stay as they were.
     unsafe { libc::prctl(libc::PR_SET_TIMERSLACK, 1_usize, 0, 0, 0) };
 }
 
@@ -78,7 +78,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn own_cpu_time_only_grows() {
+    fn cpu_time_never_decreases() {
         let tally = Tally::new(1, false, std::sync::Arc::from([]));
         let before = Marks::read(1, &tally).expect("clocks");
         let mut sum = 0_u64;
@@ -89,7 +89,7 @@ mod tests {
     }
 
     #[test]
-    fn core_that_is_not_there_is_refused() {
+    fn a_missing_core_is_an_error() {
         let why = std::thread::spawn(|| pin(1023)).join().expect("no panic").expect_err("so many cores?");
         assert!(why.to_string().contains("core 1023"));
     }

@@ -1,55 +1,55 @@
-//! Whether a result may be believed: what the generator has to say against itself, and against the rate.
+//! Checks whether a result is trustworthy: the generator's caveats, about itself and about the rate.
 
 use serde::Serialize;
 
 use super::run::{Measured, Plan, Point};
 use super::units;
 
-/// The generator was late when 99 of 100 calls left no later than this share of the p99 that was measured …
+/// The generator is late if its own p99 delay exceeds this share of the measured p99 …
 const LATE_SHARE: f64 = 0.25;
-/// … and never by less than this.
+/// … and is at least this long.
 const LATE_NS_MIN: f64 = 50_000.0;
-/// A thread that used so much of its core had none to spare.
+/// A thread that used this share of its core had no CPU time to spare.
 const SATURATED_SHARE: f64 = 0.9;
-/// A thread that was kept waiting for so much of the time was disturbed.
+/// A thread that had to wait for this share of the time was disturbed.
 const WAITED_SHARE: f64 = 0.05;
-/// Of a machine's cores that a hypervisor kept for so much of the time, the slowest calls tell little.
+/// If a hypervisor withheld this share of the cores' time, the highest percentiles are unreliable.
 const STOLEN_SHARE: f64 = 0.005;
-/// More of the calls than this left behind in the second half: the rate was not reached.
+/// If the backlog grew by more than this share of the calls in the second half, the rate was not reached.
 const BEHIND_SHARE: f64 = 0.01;
 
-/// What stands against a result, each with its words for people.
+/// The caveats of a result, as flags and in words.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct Verdict {
-    /// The generator sent calls late by its own doing, so much that it shows in the latency.
+    /// The generator itself sent calls so late that it shows in the latency.
     pub late: bool,
-    /// A thread of the generator had no CPU time to spare: it measured itself.
+    /// A thread of the generator had no CPU time to spare, so the generator measured itself.
     pub saturated: bool,
     /// A thread of the generator had to wait for its core.
     pub disturbed: bool,
-    /// A hypervisor kept cores that had something to do.
+    /// A hypervisor withheld cores that had work to do.
     pub stolen: bool,
-    /// The rate that was asked for was not reached.
+    /// The requested rate was not reached.
     pub rate_missed: bool,
-    /// The server could not be reached any more when the run ended.
+    /// The server was unreachable when the run ended.
     pub server_gone: bool,
-    /// The server was gone, or calls had no answer or were never sent.
+    /// The server was unreachable at the end, or calls had no answer or were never sent.
     pub incomplete: bool,
     /// The run was stopped before its end.
     pub cut_short: bool,
     /// No call succeeded.
     pub all_failed: bool,
-    /// The same and more, in sentences.
+    /// These and further caveats, in sentences.
     pub remarks: Vec<String>,
 }
 
 impl Verdict {
-    /// Whether generator or machine, rather than the server, may have made the figures.
+    /// Returns whether the generator or the machine, and not the server, may have determined the figures.
     pub fn is_doubtful(&self) -> bool {
         self.late || self.saturated || self.disturbed || self.stolen
     }
 
-    /// Looks at what was measured.
+    /// Judges the measurements.
     pub fn of(plan: &Plan, measured: &Measured) -> Verdict {
         let mut verdict = Verdict { cut_short: measured.is_cut, ..Verdict::default() };
         let sum = |of: fn(&super::tally::MethodTally) -> u64| measured.methods.iter().map(of).sum::<u64>();
@@ -192,12 +192,12 @@ impl Verdict {
     }
 }
 
-/// Whether a generator that was so late, in 99 of 100 calls not later, shows in such a p99.
+/// Returns whether a delay with this p99 shows in a latency with that p99.
 pub fn is_late(late_ns: f64, p99_ns: f64) -> bool {
     late_ns >= LATE_NS_MIN && late_ns >= LATE_SHARE * p99_ns
 }
 
-/// The p99 over all methods.
+/// Returns the p99 over all methods.
 fn p99_ns(measured: &Measured) -> u64 {
     let mut all = crate::histogram::Histogram::default();
     for method in &measured.methods {
@@ -206,7 +206,8 @@ fn p99_ns(measured: &Measured) -> u64 {
     all.quantile(0.99)
 }
 
-/// The share of the calls due in the window's second half by which the backlog grew in it, if that is too much.
+/// Returns the growth of the backlog in the window's second half, as a share of the calls due in it, if it is too
+/// large.
 ///
 /// Only growth counts: a server that takes a second for each call has many in flight and still keeps up.
 fn behind(series: &[Point]) -> Option<f64> {
@@ -214,7 +215,7 @@ fn behind(series: &[Point]) -> Option<f64> {
     let due: u64 = second_half.iter().map(|point| point.due).sum();
     let ended: u64 = second_half.iter().map(|point| point.ok + point.failed).sum();
     let share = due.saturating_sub(ended) as f64 / due.max(1) as f64;
-    // A handful of calls in flight at the end is no backlog.
+    // A few calls in flight at the end are not a backlog.
     (share > BEHIND_SHARE && due - ended > 10).then_some(share)
 }
 
@@ -227,7 +228,7 @@ mod tests {
     }
 
     #[test]
-    fn rate_is_missed_when_the_backlog_still_grows() {
+    fn a_growing_backlog_misses_the_rate() {
         let steady: Vec<Point> = (0..10).map(|_| point(1000, 1000)).collect();
         assert_eq!(behind(&steady), None);
         let falling_behind: Vec<Point> = (0..10).map(|_| point(1000, 900)).collect();
@@ -245,8 +246,9 @@ mod tests {
     }
 
     #[test]
-    fn slow_answers_alone_are_no_missed_rate() {
-        // Nothing for the first four intervals, then as many as are due: 4 intervals' worth is always in flight.
+    fn slow_answers_do_not_miss_the_rate() {
+        // No answers for the first four intervals, then as many as are due: four intervals' worth is always in
+        // flight.
         let slow: Vec<Point> = (0..10).map(|at| point(1000, if at < 4 { 0 } else { 1000 })).collect();
         assert_eq!(behind(&slow), None);
         assert_eq!(behind(&[]), None);

@@ -1,8 +1,7 @@
 //! One thread of the generator: an epoll, its connections, its share of the schedule.
 //!
-//! Each turn sends what is due, waits until the next call is due or something arrives, and reads. The requests of
-//! one turn for one connection leave in one write; the clock is read once for each read and once for each batch
-//! of calls.
+//! Each turn sends what is due, waits until the next call is due or something arrives, and reads. The requests of one
+//! turn for one connection leave in one write. The clock is read once for each read and once for each batch of calls.
 
 mod listed;
 
@@ -19,29 +18,29 @@ use super::tally::{Call, Tally, Timeline};
 use super::usage::{self, Marks};
 use crate::epoll::{Epoll, Event};
 
-/// Connections that are being made at the same time: few enough not to flood a backlog.
+/// Maximum number of connections being made at the same time: few enough not to overflow a backlog.
 const CONNECTING_MAX: usize = 64;
-/// After so many of them that is told.
+/// Progress is reported after this number of connections.
 const TELL_CONNECTED: usize = 256;
 /// How long the first connections may take while none of them succeeds or fails.
 const CONNECT_NS: u64 = 10_000_000_000;
-/// Connections that one look at the clock writes to; then it is looked at again.
+/// Maximum connections that one burst writes to before the clock is read again.
 const BURST_LINKS_MAX: usize = 64;
-/// Calls that it sends: when many are due a connection gets several, in one write.
+/// Maximum calls of a burst: when many are due, a connection gets several, in one write.
 const BURST_CALLS_MAX: usize = 1024;
-/// Bursts between two looks at what has arrived.
+/// Maximum bursts between two polls for arrived data.
 const BURSTS_MAX: usize = 16;
-/// The longest sleep, so that a request to stop is seen.
+/// The longest sleep, so that a request to stop is noticed.
 const SLEEP_NS_MAX: u64 = 50_000_000;
 
-/// Runs to the end; the time line comes when all threads have their connections.
+/// Runs to the end; the timeline arrives when all threads have their connections.
 pub fn run<P: Protocol>(job: Job<P>, told: &Sender<Told>, timeline: &Receiver<Timeline>) {
     let last = match Worker::new(job).and_then(|worker| worker.run(told, timeline)) {
         Ok(Some(counted)) => Told::Done(Box::new(counted)),
         Ok(None) => return,
         Err(error) => Told::Failed(error.to_string()),
     };
-    // Whoever has stopped listening no longer needs it.
+    // If the receiver is gone, nothing needs the report.
     let _ = told.send(last);
 }
 
@@ -54,14 +53,14 @@ struct Worker<P> {
     /// Connections with room for a call, in turn. Open loop only.
     ring: VecDeque<u32>,
     dirty: Vec<u32>,
-    /// By connection, calls of a list that are due and have no room on it. As long as the list at most.
+    /// Listed calls that are due but have no room on their connection, by connection. Bounded by the list.
     waiting: Vec<VecDeque<Entry>>,
-    /// When to try connections again.
+    /// When to reopen connections.
     reopen: BinaryHeap<Reverse<(u64, u32)>>,
     input: Vec<u8>,
-    /// No connection had room for the call that was due.
+    /// No connection had room for a call that was due.
     is_blocked: bool,
-    /// Until when that was so: being late before that is not the generator's doing.
+    /// Until when that was the case: a delay before that is not the generator's fault.
     held_until_ns: u64,
     in_flight: u64,
     wants_calls: bool,
@@ -76,7 +75,7 @@ impl<P: Protocol> Worker<P> {
         let links = (0..job.connections).map(|_| Link::new(job.protocol.clone(), job.depth)).collect();
         let mut tally = Tally::new(job.methods, job.schedule.is_some(), job.deadlines_ns.clone());
         tally.connections.wanted = job.connections as u64;
-        // Until the real one comes: only how long connecting takes is read from it.
+        // A placeholder until the real timeline arrives: only the time to connect is measured with it.
         let time = Timeline {
             began: std::time::Instant::now(),
             from_ns: u64::MAX,
@@ -112,7 +111,7 @@ impl<P: Protocol> Worker<P> {
         let Ok(time) = timeline.recv() else { return Ok(None) };
         self.time = time;
         self.wants_calls = true;
-        // What failed while connecting is tried again from now on.
+        // Connections that failed at first are retried from now on.
         for at in 0..self.links.len() {
             if self.links[at].state() == State::Closed {
                 self.reopen.push(Reverse((0, at as u32)));
@@ -122,7 +121,7 @@ impl<P: Protocol> Worker<P> {
         Ok(Some(Counted { tally: self.tally, opened, closed }))
     }
 
-    /// Makes the first connections, some at a time, each tried once.
+    /// Makes the first connections, a few at a time, each tried once.
     fn open(&mut self, told: &Sender<Told>) -> io::Result<()> {
         let mut waiting: VecDeque<u32> = (0..self.links.len() as u32).collect();
         let (mut connecting, mut untold) = (0, 0);
@@ -132,7 +131,7 @@ impl<P: Protocol> Worker<P> {
                 && let Some(&at) = waiting.front()
             {
                 match self.begin_connect(at) {
-                    // A Unix socket whose backlog is full: others are waiting, so must we.
+                    // The backlog of a Unix socket is full because other connections wait, so wait too.
                     Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                     Err(error) => self.on_attempt_failed(&error),
                     Ok(()) => connecting += 1,
@@ -189,13 +188,13 @@ impl<P: Protocol> Worker<P> {
         self.tally.connections.first_trouble.get_or_insert_with(|| error.to_string());
     }
 
-    /// Warm-up, the measured window, and the answers still owed.
+    /// Runs the warm-up, the measured window, and the wait for outstanding answers.
     fn run_timeline(&mut self, told: &Sender<Told>) -> io::Result<(Option<Marks>, Option<Marks>)> {
         let mut opened = None;
         let mut closed = None;
         let mut index = -(self.time.from_ns.div_ceil(self.time.interval_ns) as i64);
         let mut over_ns = u64::MAX;
-        // Goes along with the clock, whether or not the calls were sent.
+        // Advances with the clock, whether or not the calls were sent.
         let mut due = self.job.schedule.clone();
         if self.job.schedule.is_none() {
             for at in 0..self.links.len() {
@@ -222,7 +221,7 @@ impl<P: Protocol> Worker<P> {
                 if interval_end_ns >= self.time.end_ns {
                     closed = Some(Marks::read(now_ns, &self.tally)?);
                     over_ns = now_ns + self.job.drain_ns;
-                    // What was due before the end and could not leave for want of a moment leaves now.
+                    // Sends what was due before the end and has not left yet.
                     while self.send_due(now_ns)? {}
                     self.wants_calls = false;
                 }
@@ -249,7 +248,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Where the interval `index` ends; the last one ends with the window.
+    /// Returns where the interval `index` ends; the last one ends with the window.
     fn interval_end_ns(&self, index: i64) -> u64 {
         let end = self.time.from_ns as i64 + (index + 1) * self.time.interval_ns as i64;
         (end.max(0) as u64).min(self.time.end_ns)
@@ -266,7 +265,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Sends calls that are due, at most a burst of them; says whether more are. Open loop only.
+    /// Sends calls that are due, at most one burst. Returns whether more are due. Open loop only.
     fn send_due(&mut self, now_ns: u64) -> io::Result<bool> {
         let Some(schedule) = &mut self.job.schedule else { return Ok(false) };
         if schedule.is_listed() {
@@ -322,7 +321,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Makes calls until so many are in flight as shall be. Closed loop only.
+    /// Makes calls up to the configured number in flight. Closed loop only.
     fn fill(&mut self, at: usize) {
         let now_ns = self.time.now_ns();
         let link = &mut self.links[at];
@@ -380,7 +379,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Reads until the socket is empty, writes what that made due.
+    /// Reads until the socket is empty, then writes the calls that became due by that.
     #[inline]
     fn serve(&mut self, at: usize, event: Event) -> io::Result<()> {
         if !self.links[at].is_flushed() {
@@ -420,7 +419,7 @@ impl<P: Protocol> Worker<P> {
         if !is_closed_loop {
             self.enter_ring(at as u32);
             self.send_waiting(at);
-            // A turn with many answers must not make the calls late that became due meanwhile.
+            // A turn with many answers must not delay the calls that became due meanwhile.
             let now_ns = self.time.now_ns();
             if self.wants_calls
                 && self.job.schedule.as_ref().is_some_and(|schedule| schedule.next_ns() <= now_ns)
@@ -439,7 +438,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// The connection is of no use any more: its calls are lost, and it is made again after a pause.
+    /// Handles a broken connection: its calls are lost, and it is reopened after a pause.
     #[cold]
     fn on_broken(&mut self, at: usize, error: &io::Error) {
         let link = &mut self.links[at];
@@ -455,7 +454,7 @@ impl<P: Protocol> Worker<P> {
         self.reopen.push(Reverse((now_ns + pause_ns, at as u32)));
     }
 
-    /// The server asked for it, and nothing is owed any more.
+    /// Closes a connection at the server's request, once nothing is outstanding.
     fn leave(&mut self, at: usize) {
         self.tally.connections.drained += 1;
         let pause_ns = self.links[at].close(|_| ());
@@ -478,7 +477,7 @@ impl<P: Protocol> Worker<P> {
         }
     }
 
-    /// Counts what has no answer, and what was due and never left.
+    /// Counts the calls without an answer, and those that were due and never sent.
     fn end(&mut self, now_ns: u64) {
         for link in &mut self.links {
             link.close(|call| self.tally.on_unanswered(call, now_ns));

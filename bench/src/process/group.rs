@@ -1,4 +1,4 @@
-//! Children in process groups of their own, so that what they start ends with them.
+//! Child processes in separate process groups, so that a child's own children end with it.
 
 use std::io;
 use std::os::unix::process::CommandExt;
@@ -7,44 +7,44 @@ use std::sync::Mutex;
 use std::thread;
 use std::time::{Duration, Instant};
 
-/// How often is looked whether a child that was asked to end has done so.
+/// Polling interval for a child that was requested to end.
 const LOOK_EVERY: Duration = Duration::from_millis(2);
 
-/// The groups that have not ended: for [`end_all`].
+/// The groups that have not ended; [`end_all`] kills them.
 static LIVE: Mutex<Vec<u32>> = Mutex::new(Vec::new());
 
-/// A child and all that it starts; they do not outlive this value. Ctrl-C at the terminal does not reach them: whoever
-/// starts them decides.
+/// A child and all processes it starts; they do not outlive this value. Ctrl-C at the terminal does not reach them:
+/// this program decides when they end.
 pub struct Group {
     child: Child,
 }
 
 impl Group {
-    /// Starts it.
+    /// Starts the command as a group.
     pub fn spawn(command: &mut Command) -> io::Result<Group> {
-        // Held until the group is known, so that `end_all` misses none that has begun.
+        // The lock is held until the group is registered, so that `end_all` misses none.
         let mut live = live();
         let child = command.process_group(0).spawn()?;
         live.push(child.id());
         Ok(Group { child })
     }
 
-    /// The number of the child and of its group.
+    /// Returns the id of the child and of its group.
     pub fn id(&self) -> u32 {
         self.child.id()
     }
 
-    /// Its pipes and its end.
+    /// Returns the child, for its pipes and its exit status.
     pub fn child(&mut self) -> &mut Child {
         &mut self.child
     }
 
-    /// How it ended, if it has.
+    /// Returns the exit status, if the child has ended.
     pub fn ended(&mut self) -> Option<ExitStatus> {
         self.child.try_wait().ok().flatten()
     }
 
-    /// Asks it to end (SIGTERM) and waits so long for that; what is left is killed as the value goes.
+    /// Sends SIGTERM and waits up to `patience`; what still runs is killed when the value is dropped.
     pub fn stop(mut self, patience: Duration) {
         signal(self.child.id(), libc::SIGTERM);
         let until = Instant::now() + patience;
@@ -56,8 +56,8 @@ impl Group {
 
 impl Drop for Group {
     fn drop(&mut self) {
-        // The child has not been waited for, or the group has others in it, or nobody is there to be killed: while the
-        // child is unreaped its number cannot be another's, and a group keeps its number as long as it has members.
+        // Safe with regard to reused ids: while the child is not reaped, its id cannot be reused, and a group keeps
+        // its id as long as it has members. Otherwise the group is empty and nothing is killed.
         signal(self.child.id(), libc::SIGKILL);
         let _ = self.child.kill();
         let _ = self.child.wait();
@@ -65,7 +65,7 @@ impl Drop for Group {
     }
 }
 
-/// Kills every group that still runs: for the moment before this process ends without unwinding.
+/// Kills every running group, for an exit without unwinding.
 pub fn end_all() {
     live().iter().for_each(|id| signal(*id, libc::SIGKILL));
 }
@@ -87,7 +87,7 @@ mod tests {
     use super::super::is_running;
     use super::*;
 
-    /// A shell with a child of its own; both numbers.
+    /// Starts a shell with a child; returns the group and the child's id.
     fn family(script: &str) -> (Group, u32) {
         let mut command = Command::new("sh");
         command.args(["-c", script]).stdout(Stdio::piped());

@@ -1,4 +1,4 @@
-//! A server process: started on its cores, waited for, ended with the value that holds it.
+//! A server process: started on its cores, waited for until ready, and ended when the value is dropped.
 
 use std::io::{BufRead, BufReader};
 use std::net::{SocketAddr, TcpStream};
@@ -12,37 +12,37 @@ use std::time::{Duration, Instant};
 use super::{Group, confine};
 
 const READY_WAIT: Duration = Duration::from_secs(10);
-/// How often is tried whether a server that says nothing answers.
+/// Polling interval for a server that prints no ready line.
 const KNOCK_EVERY: Duration = Duration::from_millis(10);
-/// How long a server may take to end by itself.
+/// Time a server may take to end after SIGTERM.
 const END_WAIT: Duration = Duration::from_secs(2);
 
-/// How one knows that a server serves.
+/// How a server signals that it is ready.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ready {
     /// It prints `listening on ADDR`.
     Line,
-    /// It was told this address, and it takes a connection there.
+    /// It accepts a connection at this address, which it received as an argument.
     Connect(SocketAddr),
 }
 
-/// A server process that serves.
+/// A server process that is ready.
 pub struct Server {
     child: Group,
-    /// Where it listens.
+    /// The address that it listens on.
     pub address: SocketAddr,
     last_words: Arc<Mutex<String>>,
-    /// It was asked to end: what it says of that is nobody's business.
+    /// Set once it was requested to end: its output is no longer reported.
     is_ending: Arc<AtomicBool>,
 }
 
 impl Server {
-    /// Starts it on these cores and waits for its line `listening on ADDR`.
+    /// Starts the command on these cores and waits for its line `listening on ADDR`.
     pub fn start(command: Command, cores: &[usize]) -> Result<Server, String> {
         Server::launch(command, cores, Ready::Line)
     }
 
-    /// Starts it on these cores and waits until it serves.
+    /// Starts the command on these cores and waits until it is ready.
     pub fn launch(mut command: Command, cores: &[usize], ready: Ready) -> Result<Server, String> {
         confine(&mut command, cores);
         let name = command.get_program().to_string_lossy().into_owned();
@@ -52,7 +52,7 @@ impl Server {
         let stdout = child.child().stdout.take().expect("asked for a pipe above");
         let stderr = child.child().stderr.take().expect("asked for a pipe above");
         let last_words = Arc::new(Mutex::new(String::new()));
-        // What a server says to people is not for a table, but that it panicked or could not start is.
+        // A server's log is not shown, except if it panicked or could not start.
         let is_ending = Arc::new(AtomicBool::new(false));
         let heard = thread::spawn({
             let (said_by, last_words, is_ending) = (name.clone(), last_words.clone(), is_ending.clone());
@@ -69,7 +69,7 @@ impl Server {
             }
         });
         let (sender, lines) = mpsc::channel();
-        // Reads on to the end, so that a talkative server never waits for its standard output.
+        // Reads to the end, so that the server never blocks on a full standard output.
         thread::spawn(move || {
             for line in BufReader::new(stdout).lines().map_while(Result::ok) {
                 let _ = sender.send(line);
@@ -81,7 +81,7 @@ impl Server {
         };
         let last = last_words.clone();
         address.map(|address| Server { child, address, last_words, is_ending }).map_err(|why| {
-            // The group has ended with its guard, so its standard error ends too.
+            // Dropping the guard ended the group, so its standard error ends too.
             let _ = heard.join();
             match last.lock().unwrap_or_else(PoisonError::into_inner).as_str() {
                 "" => why,
@@ -90,12 +90,12 @@ impl Server {
         })
     }
 
-    /// The process's number.
+    /// Returns the process id.
     pub fn pid(&self) -> u32 {
         self.child.id()
     }
 
-    /// That it has ended, and what it said last; nothing while it runs.
+    /// Returns how it ended and its last line of output; `None` while it runs.
     pub fn death(&mut self) -> Option<String> {
         let status = self.child.ended()?;
         let words = self.last_words.lock().unwrap_or_else(PoisonError::into_inner);
@@ -103,7 +103,7 @@ impl Server {
         Some(format!("the server died ({status}){colon}{words}"))
     }
 
-    /// Ends it as its users do, by SIGTERM, and by force if it does not heed that.
+    /// Ends it with SIGTERM, and with SIGKILL if it does not react.
     pub fn stop(self) {
         self.is_ending.store(true, Ordering::Relaxed);
         self.child.stop(END_WAIT);
@@ -128,7 +128,7 @@ fn knock(child: &mut Group, address: SocketAddr, name: &str) -> Result<SocketAdd
     let until = Instant::now() + READY_WAIT;
     loop {
         let answers = TcpStream::connect_timeout(&address, READY_WAIT).is_ok();
-        // Looked at after the connection: it may have been another's port, and this one has given up.
+        // Checked after connecting: another process may own the port, and this server may have ended because of that.
         if let Some(status) = child.ended() {
             return Err(format!("{name} ended before it served ({status})"));
         }
@@ -160,7 +160,7 @@ mod tests {
     }
 
     #[test]
-    fn server_that_ends_early_is_told_with_its_last_words() {
+    fn a_server_that_ends_early_is_reported_with_its_output() {
         let Err(why) = Server::start(Command::new("true"), &cores()) else { panic!("it serves?") };
         assert!(why.contains("ended before"), "{why}");
         let Err(why) = Server::start(shell("echo no such file >&2"), &cores()) else { panic!("it serves?") };
@@ -178,7 +178,7 @@ mod tests {
     }
 
     #[test]
-    fn silent_server_is_ready_when_its_port_answers_and_not_when_another_has_it() {
+    fn a_silent_server_is_ready_when_its_own_port_answers() {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let ready = Ready::Connect(listener.local_addr().expect("its address"));
         let mut server = Server::launch(shell("exec sleep 60"), &cores(), ready).expect("the port answers");
@@ -186,7 +186,7 @@ mod tests {
         server.stop();
         let mut command = shell("exit 3");
         command.env("X", "1");
-        // It may be seen alive for a moment; then its death is told by the next look.
+        // The first check may still see it alive; then the next check reports its end.
         match Server::launch(command, &cores(), ready) {
             Err(why) => assert!(why.contains("ended before it served"), "{why}"),
             Ok(mut server) => while server.death().is_none() {},

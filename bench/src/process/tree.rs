@@ -1,11 +1,11 @@
-//! A process with all its descendants, counted as one: a server may keep its work in processes that it starts.
+//! A process with all its descendants, counted as one, because a server may run its work in child processes.
 
 use std::io;
 use std::{fs, iter};
 
 use super::CpuClock;
 
-/// The numbers of the process and of its descendants as they are now, itself first.
+/// Returns the ids of the process and its current descendants, the process first.
 pub fn members(root: u32) -> Vec<u32> {
     let parents: Vec<(u32, u32)> = match fs::read_dir("/proc") {
         Ok(entries) => entries
@@ -23,29 +23,29 @@ pub fn members(root: u32) -> Vec<u32> {
     members
 }
 
-/// Field 4; the second, the name in parentheses, may hold anything.
+/// Parses field 4; field 2, the name in parentheses, may contain any character.
 fn parent_of(pid: u32) -> Option<u32> {
     let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     let (_, after_name) = stat.rsplit_once(") ")?;
     after_name.split(' ').nth(1)?.parse().ok()
 }
 
-/// CPU time of all of them since they began, in ns. What a descendant that has ended had used is lost.
+/// Returns the CPU time of all of them since they began, in ns. The time of ended descendants is lost.
 pub fn cpu_ns(root: u32) -> io::Result<u64> {
     sum(root, |pid| CpuClock::of(pid)?.now_ns())
 }
 
-/// Their memory that is in RAM, in KiB; what they share counts for each.
+/// Returns their memory in RAM, in KiB; shared memory counts once for each process.
 pub fn resident_kib(root: u32) -> io::Result<u64> {
     sum(root, |pid| Ok(super::resident_kib(pid)?.0))
 }
 
-/// The most memory that each of them had in RAM, added up, in KiB: no less than what they had at one time.
+/// Returns the sum of each process's peak memory in RAM, in KiB: an upper bound of the joint peak.
 pub fn peak_kib(root: u32) -> io::Result<u64> {
     sum(root, super::peak_kib)
 }
 
-/// The root must be there; descendants may go as they like.
+/// Sums over the tree. The root must exist; descendants may end at any time.
 fn sum(root: u32, of: impl Fn(u32) -> io::Result<u64>) -> io::Result<u64> {
     let own = of(root)?;
     let others = members(root).into_iter().skip(1).filter_map(|pid| of(pid).ok());

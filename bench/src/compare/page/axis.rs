@@ -1,33 +1,33 @@
-//! Where values are on a picture, and the ticks beside them. Every axis is linear and begins at zero: lengths and distances
-//! can be compared by eye.
+//! Axes of a picture and their ticks. Every axis is linear and begins at zero, so that lengths and distances can be
+//! compared by eye.
 
-/// An axis from zero.
+/// An axis that begins at zero.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Axis {
     high: f64,
 }
 
 impl Axis {
-    /// Up to the largest of these values, with a little room behind it.
+    /// Returns an axis up to the largest of these values, with some margin.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Axis {
         let values = values.into_iter().filter(|value| value.is_finite() && *value > 0.0);
         let high = values.fold(0.0, f64::max);
         Axis { high: if high > 0.0 { high * 1.04 } else { 1.0 } }
     }
 
-    /// The place of a value: 0 at zero, 1 at the high end, never beyond them.
+    /// Returns the position of a value: 0 at zero, 1 at the high end, clamped to that range.
     pub fn place(&self, value: f64) -> f64 {
         let place = value / self.high;
-        // What is no number is at zero.
+        // NaN maps to zero.
         if place.is_nan() { 0.0 } else { place.clamp(0.0, 1.0) }
     }
 
-    /// Whether the value is beyond the high end.
+    /// Returns whether the value is beyond the high end.
     pub fn is_beyond(&self, value: f64) -> bool {
         value > self.high
     }
 
-    /// Round values from zero to the high end.
+    /// Returns round values from zero to the high end.
     pub fn ticks(&self) -> Vec<f64> {
         let rough = self.high / 5.0;
         let power = 10_f64.powf(rough.log10().floor());
@@ -42,7 +42,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn axis_is_linear_and_begins_at_zero_however_much_values_differ() {
+    fn an_axis_is_linear_and_begins_at_zero() {
         for values in [[2.0, 10.0], [0.001, 10.0]] {
             let axis = Axis::of(values);
             assert_eq!((axis.place(0.0), axis.ticks()), (0.0, vec![0.0, 5.0, 10.0]));
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn values_that_are_none_have_a_place_too() {
+    fn nan_has_a_place_on_the_axis() {
         for axis in [Axis::of([]), Axis::of([f64::NAN, 0.0, -1.0]), Axis::of([7.0, f64::INFINITY])] {
             for value in [0.0, -1.0, f64::NAN, f64::INFINITY, 1.0] {
                 assert!((0.0..=1.0).contains(&axis.place(value)), "{axis:?}, {value}");

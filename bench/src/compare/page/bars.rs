@@ -1,4 +1,5 @@
-//! Bars that lie one under the other, each with its name in front, its spread as whiskers and its figure behind.
+//! Horizontal bars, one below the other, each with its name on the left, its spread as whiskers, and its figure on
+//! the right.
 
 use std::error::Error;
 
@@ -15,63 +16,63 @@ pub type Area<'a> = DrawingArea<SVGBackend<'a>, Shift>;
 const ROW_PX: i32 = 22;
 const BAR_PX: i32 = 14;
 const TICKS_PX: i32 = 26;
-/// Of a letter at the size of names, about: SVG does not tell how wide its text comes out.
+/// The approximate width of a character in names; SVG does not report the width of rendered text.
 const LETTER_PX: f64 = 6.6;
 const NAME_PX_MAX: i32 = 300;
-/// The shortest figure is about that wide.
+/// The approximate width of the shortest figure.
 const FIGURE_PX_MIN: i32 = 40;
 
 /// One bar.
 pub struct Bar {
     pub name: String,
-    /// None: not measured, so no bar.
+    /// `None`: not measured, so there is no bar.
     pub spread: Option<Spread>,
-    /// Stands behind it.
+    /// The text after the bar.
     pub figure: String,
     pub color: RGBColor,
 }
 
-/// How bars look in all.
+/// The look that all bars share.
 #[derive(Clone, Copy)]
 pub struct Look {
     pub ink: RGBColor,
     pub grid: RGBColor,
     pub width: u32,
-    /// How a tick is written.
+    /// Formats a tick.
     pub label: fn(&f64) -> String,
-    /// A line across at this value.
+    /// Draws a line across at this value.
     pub mark: Option<f64>,
 }
 
 impl Look {
-    /// Text of that size at that place of a line.
+    /// Returns the style of text of this size and alignment.
     pub fn font(&self, px: u32, at: HPos) -> TextStyle<'static> {
         ("sans-serif", px).into_font().color(&self.ink).pos(Pos::new(at, VPos::Center))
     }
 }
 
-/// How high the picture of so many bars is.
+/// Returns the height of a picture with this number of bars.
 pub fn height(bars: usize) -> u32 {
     (bars as i32 * ROW_PX + TICKS_PX + 8) as u32
 }
 
-/// The room that these names want.
+/// Returns the width that these names require.
 pub fn name_px<'a>(names: impl Iterator<Item = &'a str>) -> i32 {
     let letters = names.map(|name| name.chars().count()).max().unwrap_or(0);
     ((letters as f64 * LETTER_PX) as i32 + 12).min(NAME_PX_MAX)
 }
 
-/// The room that figures behind the bars want.
+/// Returns the width that the figures after the bars require.
 fn figure_px(bars: &[Bar]) -> i32 {
     name_px(bars.iter().map(|bar| bar.figure.as_str()))
 }
 
-/// What an axis must have room for.
+/// Returns the values that the axis must include.
 fn ends(bars: &[Bar]) -> impl Iterator<Item = f64> {
     bars.iter().filter_map(|bar| bar.spread).flat_map(|spread| [spread.min, spread.max])
 }
 
-/// A picture of its own.
+/// Draws the bars as a separate picture.
 pub fn draw(bars: &[Bar], look: &Look) -> Result<String> {
     let axis = Axis::of(ends(bars).chain(look.mark));
     let mut svg = String::new();
@@ -84,12 +85,12 @@ pub fn draw(bars: &[Bar], look: &Look) -> Result<String> {
     Ok(svg)
 }
 
-/// The bars in an area that is as wide as the look says; without names where they have no room.
+/// Draws the bars in an area as wide as the look requires; without names if there is no room for them.
 pub fn panel(area: &Area<'_>, bars: &[Bar], look: &Look, axis: Axis, names_px: i32) -> Result<()> {
     let (left, right) = (names_px.max(8), look.width as i32 - figure_px(bars));
     let bottom = bars.len() as i32 * ROW_PX;
     let x = |value: f64| left + (axis.place(value) * f64::from(right - left)).round() as i32;
-    // The mark's own label first; one that would touch another is left out, its line too.
+    // Places the mark's label first; a tick whose label would overlap another is left out with its line.
     let mut taken: Vec<(i32, i32)> = Vec::new();
     for tick in look.mark.into_iter().chain(axis.ticks()) {
         let (at, label) = (x(tick), (look.label)(&tick));
@@ -120,7 +121,7 @@ pub fn panel(area: &Area<'_>, bars: &[Bar], look: &Look, axis: Axis, names_px: i
                 area.draw(&PathElement::new(line, look.ink.stroke_width(1)))?;
             }
         }
-        // Beside the mark, not under it.
+        // Beside the mark, so that they do not overlap.
         let end = mark.filter(|mark| (max..max + FIGURE_PX_MIN).contains(mark)).unwrap_or(max);
         area.draw_text(&bar.figure, &look.font(12, HPos::Left), (end + 6, middle))?;
     }
@@ -130,7 +131,7 @@ pub fn panel(area: &Area<'_>, bars: &[Bar], look: &Look, axis: Axis, names_px: i
     Ok(())
 }
 
-/// A name that has more letters than there is room for.
+/// Shortens a name that is too long for its space.
 pub fn shortened(name: &str) -> String {
     let most = (f64::from(NAME_PX_MAX) / LETTER_PX) as usize - 2;
     if name.chars().count() <= most {

@@ -1,4 +1,4 @@
-//! Latency against rate: for each peer a line of its p99 and a dashed one of its p50, up to its knee.
+//! Latency against rate: for each peer a solid line of its p99 and a dashed one of its p50, up to its knee.
 
 use std::fmt::Write as _;
 
@@ -17,18 +17,18 @@ const HEIGHT: u32 = 380;
 const LEFT_PX: i32 = 62;
 const BOTTOM_PX: i32 = 330;
 const RIGHT_PX: i32 = 20;
-/// Words against a point that say that the rate was not kept: what it shows is a queue that grows.
+/// Caveats that mean the rate was not kept: the latency of such a point is that of a growing queue.
 const BEYOND: [&str; 3] = ["saturated", "rate missed", "calls left over"];
-/// A p99 beyond this multiple of the picture's median is an outlier.
+/// A p99 above this multiple of the picture's median is an outlier.
 const OUTLIER: f64 = 12.0;
-/// As many as can be told apart.
+/// The maximum number of curves per picture: one per distinguishable line style.
 const CURVES_MAX: usize = LINES.len();
 
 const NATIVE: &str = "Native frames, and protocols of their own";
 const HTTP: &str = "HTTP";
 const GO: &str = "Go's net/rpc and JSON-RPC";
 
-/// In which picture a peer stands.
+/// Returns the picture that shows a peer.
 fn picture_of(peer: &Peer) -> &'static str {
     match peer.protocol.as_str() {
         "http" => HTTP,
@@ -37,13 +37,13 @@ fn picture_of(peer: &Peer) -> &'static str {
     }
 }
 
-/// All tails, those that speak alike in one picture.
+/// Shows all tails; peers with the same protocol share a picture.
 pub fn show(page: &mut String, record: &Record) -> Result<()> {
     if record.tails.is_empty() {
         return Ok(());
     }
     *page += "<h2 id=\"latency\">Latency against rate</h2>\n<p class=\"soft\">Open loops at shares of each server's own capacity.";
-    // Of one rate each, as a smoke run has, there is only the table.
+    // With one rate each, as in a smoke run, there is only the table.
     if record.tails.iter().all(|tail| curve(tail).len() < 2) {
         *page += "</p>\n";
         return Ok(());
@@ -59,7 +59,7 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
             });
             tails.collect()
         };
-        // Coreloop stands in each picture; of many kinds of it not all.
+        // Coreloop appears in each picture, but with at most half of the curves.
         let ours: Vec<&Tail> = of(true).into_iter().take(CURVES_MAX / 2).collect();
         let theirs = of(false);
         let mut parts: Vec<&[&Tail]> = theirs.chunks(CURVES_MAX - ours.len()).collect();
@@ -79,7 +79,7 @@ pub fn show(page: &mut String, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// The points up to the first that was not kept, and that one if its latency is known.
+/// Returns the points up to and including the first whose rate was not kept; that one only if its latency is known.
 fn curve(tail: &Tail) -> Vec<&Point> {
     let known = tail.points.iter().filter(|point| point.p99_us().is_some() && point.p50_us().is_some());
     let mut is_over = false;
@@ -87,20 +87,20 @@ fn curve(tail: &Tail) -> Vec<&Point> {
     kept.collect()
 }
 
-/// Most rounds say so.
+/// Returns whether most rounds did not keep the rate.
 fn is_beyond(point: &Point) -> bool {
     against(&point.runs)
         .iter()
         .any(|(word, rounds)| BEYOND.contains(&word.as_str()) && 2 * rounds > point.runs.len())
 }
 
-/// The medians of p50 and p99, in µs.
+/// Returns the medians of p50 and p99, in µs.
 fn latencies(point: &Point) -> [f64; 2] {
     [point.p50_us(), point.p99_us()].map(|spread| spread.map_or(0.0, |spread| spread.median))
 }
 
-/// Up to the largest p99 that is no outlier. Where a server falls behind, latency is that of a queue that grows: it
-/// depends on the length of the window, and would make everything else a flat line.
+/// Returns an axis up to the largest p99 that is not an outlier. Where a server falls behind, latency is that of a
+/// growing queue: it depends on the length of the window and would flatten all other curves.
 fn time_axis(points: &[&Point]) -> Axis {
     let mut kept: Vec<f64> =
         points.iter().filter(|point| !is_beyond(point)).map(|point| latencies(point)[1]).collect();
@@ -157,7 +157,7 @@ fn draw(tails: &[&Tail]) -> Result<String> {
     Ok(svg)
 }
 
-/// A line as short pieces with gaps between them.
+/// Splits a line into short pieces with gaps between them.
 fn dashes(points: &[(i32, i32)]) -> Vec<Vec<(i32, i32)>> {
     const PIECE_PX: f64 = 5.0;
     let mut pieces = Vec::new();
@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn curve_ends_with_the_first_rate_that_was_not_kept() {
+    fn a_curve_ends_at_the_first_missed_rate() {
         let mut tail = Tail {
             peer: "a".into(),
             connections: 64,
@@ -199,7 +199,7 @@ mod tests {
     }
 
     #[test]
-    fn points_alone_are_no_curves_and_two_are() {
+    fn a_curve_needs_two_points() {
         let mut record = crate::compare::record::sample::sample();
         let mut page = String::new();
         show(&mut page, &record).expect("nothing to draw");
@@ -211,7 +211,7 @@ mod tests {
     }
 
     #[test]
-    fn axis_of_times_leaves_outliers_and_rates_that_were_not_kept_out() {
+    fn the_time_axis_excludes_outliers_and_missed_rates() {
         let at = |p99_us, words: &[&str]| {
             let mut point = point(1.0, words);
             point.runs[0].p99_us = Some(p99_us);
@@ -225,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn dashes_begin_where_the_line_does_and_leave_gaps() {
+    fn dashes_start_with_the_line_and_leave_gaps() {
         let pieces = dashes(&[(0, 0), (100, 0)]);
         assert_eq!((pieces.len(), pieces[0].clone()), (10, vec![(0, 0), (5, 0)]));
         assert_eq!(dashes(&[(3, 3)]), Vec::<Vec<(i32, i32)>>::new());

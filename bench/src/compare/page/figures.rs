@@ -1,4 +1,4 @@
-//! The sections of the page, each with its table, most with bars: what costs CPU time, memory, system calls.
+//! The sections of the page, each with its table, most with bars: CPU time, memory, system calls and others.
 
 use std::fmt::Write as _;
 
@@ -16,7 +16,7 @@ use crate::table::Spread;
 const OURS: RGBColor = LINES[0];
 const RIVAL: RGBColor = LINES[1];
 const REFERENCE: RGBColor = LINES[5];
-/// So many system calls are named.
+/// The maximum number of system calls listed by name.
 const NAMES_MAX: usize = 6;
 
 fn headings(words: &[&str]) -> Vec<String> {
@@ -31,7 +31,7 @@ fn color(peer: Option<&Peer>) -> RGBColor {
     }
 }
 
-/// Three digits that count.
+/// Formats a value with three significant digits.
 pub fn digits(value: f64) -> String {
     match value {
         value if value >= 100.0 => format!("{value:.0}"),
@@ -40,7 +40,7 @@ pub fn digits(value: f64) -> String {
     }
 }
 
-/// The median, with the ends where there are rounds between which it differs.
+/// Formats the median, with minimum and maximum if the rounds differ.
 fn ranged(spread: Option<Spread>) -> String {
     spread.map_or(String::new(), |Spread { median, min, max }| {
         let range = if min < max { format!(" [{}–{}]", digits(min), digits(max)) } else { String::new() };
@@ -48,7 +48,7 @@ fn ranged(spread: Option<Spread>) -> String {
     })
 }
 
-/// The same for calls per second, whole and in groups of three digits; once, where there is one figure alone.
+/// Formats calls per second the same way, as integers in groups of three digits; a single figure appears once.
 fn rates(spread: Option<Spread>) -> String {
     let whole = |value: f64| units::count(value.round());
     spread.map_or(String::new(), |Spread { median, min, max }| match min == max {
@@ -61,13 +61,13 @@ fn exact(value: f64) -> Spread {
     Spread { median: value, min: value, max: value }
 }
 
-/// Each peer's ratio to the kind of coreloop that is called as it is; none for that kind itself.
+/// Returns a peer's ratio to the kind of coreloop that is called the same way; `None` for that kind itself.
 fn ratio(record: &Record, cell: &Cell) -> Option<Spread> {
     let base = record.base_of(record.peer(&cell.peer)?);
     if base == cell.peer { None } else { record.cpu_ratio(cell, base) }
 }
 
-/// Bars with the least first, under a heading of the third rank.
+/// Appends bars in ascending order, under a third-level heading.
 fn picture(page: &mut String, title: &str, mut bars: Vec<Bar>, look: &Look) -> Result<()> {
     let key = |bar: &Bar| bar.spread.map_or(0.0, |spread| spread.median);
     bars.sort_by(|one, next| key(one).total_cmp(&key(next)));
@@ -78,7 +78,7 @@ fn picture(page: &mut String, title: &str, mut bars: Vec<Bar>, look: &Look) -> R
     Ok(())
 }
 
-/// One row a peer, with what differs beside its figures.
+/// Appends one row per peer, with its differences beside its figures.
 pub fn overview(page: &mut String, record: &Record) {
     let all = record.loads().into_iter();
     let loads: Vec<String> = all
@@ -121,12 +121,12 @@ pub fn overview(page: &mut String, record: &Record) {
     note_disturbed(page, &rows);
 }
 
-/// The mark behind figures of windows in which something else ran.
+/// Returns the mark for figures of windows that other load disturbed.
 fn disturbed(runs: &[Run]) -> &'static str {
     if text::is_disturbed(runs) { " ²" } else { "" }
 }
 
-/// The note to that mark, where it is used.
+/// Appends the footnote of that mark, if it is used.
 fn note_disturbed(page: &mut String, rows: &[Vec<String>]) {
     if rows.iter().flatten().any(|cell| cell.ends_with(" ²")) {
         *page += "<p class=\"soft\">² Disturbed in at least one round: something else ran on the client's core, or the hypervisor \
@@ -134,7 +134,7 @@ fn note_disturbed(page: &mut String, rows: &[Vec<String>]) {
     }
 }
 
-/// Bars of every closed loop; those of the small call first, the others folded.
+/// Appends the bars of every closed loop; the small call's first, the others folded.
 pub fn cpu(page: &mut String, record: &Record) -> Result<()> {
     let is_first = |setting: Setting, call: &str| setting == Setting::Apart && call == "add";
     for folds in [false, true] {
@@ -161,7 +161,7 @@ pub fn cpu(page: &mut String, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// Whose bar has which colour.
+/// The legend of the bar colours.
 const KEYS: &str = "<ul class=\"keys\">\
     <li><svg width=\"14\" height=\"12\"><rect width=\"14\" height=\"12\" fill=\"#0B0001\"/></svg>coreloop</li>\
     <li><svg width=\"14\" height=\"12\"><rect width=\"14\" height=\"12\" fill=\"#0C0002\"/></svg>the others</li>\
@@ -190,7 +190,7 @@ fn bar(record: &Record, cell: &Cell) -> Option<Bar> {
 /// A percentile of an open loop.
 type Percentile = fn(&Point) -> Option<Spread>;
 
-/// The figures of the curves: a row for each percentile of each server.
+/// Appends the figures of the curves: a row for each percentile of each server.
 pub fn tails(page: &mut String, record: &Record) {
     let mut shares: Vec<f64> =
         record.tails.iter().flat_map(|tail| &tail.points).map(|point| point.share).collect();
@@ -207,7 +207,7 @@ pub fn tails(page: &mut String, record: &Record) {
                     ranged(Some(spread)) + wrong + disturbed(&point.runs)
                 })
             };
-            // The name once, for both rows.
+            // The name appears once for both rows.
             let first = match name {
                 "p50" => [text::title(record, &tail.peer).to_owned(), units::count(tail.capacity.round())],
                 _ => Default::default(),
@@ -236,7 +236,7 @@ fn in_mib(kib: Option<u64>) -> Option<f64> {
     kib.map(|kib| kib as f64 / 1024.0)
 }
 
-/// Idle, at most, and per idle connection.
+/// Appends idle memory, peak memory, and memory per idle connection.
 pub fn memory(page: &mut String, record: &Record) -> Result<()> {
     if record.memory.is_empty() {
         return Ok(());
@@ -275,7 +275,7 @@ pub fn memory(page: &mut String, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// How many per call, and which.
+/// Appends the number of system calls per call, by name.
 pub fn syscalls(page: &mut String, record: &Record) -> Result<()> {
     let mut loads: Vec<(u32, u32)> = Vec::new();
     for counted in &record.syscalls {
@@ -297,7 +297,7 @@ pub fn syscalls(page: &mut String, record: &Record) -> Result<()> {
         picture(page, &format!("{}x{}", load.0, load.1), bars.collect(), &Look { label: count, ..LOOK })?;
         let rows: Vec<Vec<String>> = of()
             .map(|counted| {
-                // Those of the beginning and the end alone are no part of a call.
+                // Calls made only at start and end are not part of a call.
                 let names = counted.per_call.iter().filter(|(_, count)| *count >= 5e-4).take(NAMES_MAX);
                 let names: Vec<String> = names.map(|(name, count)| format!("{name} {count:.3}")).collect();
                 vec![
@@ -312,7 +312,7 @@ pub fn syscalls(page: &mut String, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// HTTP under wrk.
+/// Appends the figures of HTTP under wrk.
 pub fn wrk(page: &mut String, record: &Record) -> Result<()> {
     if record.wrk.iter().all(|cell| cell.runs.is_empty()) {
         return Ok(());
@@ -350,7 +350,7 @@ pub fn wrk(page: &mut String, record: &Record) -> Result<()> {
     Ok(())
 }
 
-/// The article's own rows beside those that were measured as it measured.
+/// Appends the article's own rows beside those measured the same way.
 pub fn article(page: &mut String, record: &Record) {
     if record.article.is_empty() {
         return;
@@ -366,7 +366,7 @@ pub fn article(page: &mut String, record: &Record) {
                 text::spread(row.mean_ms(), 2),
                 text::mib(row.peak_kib()),
                 ranged(row.server_us_per_call()),
-                // The article says nothing of its errors.
+                // The article reports no errors.
                 record.peer(&row.name).map_or(String::new(), |_| units::count(row.errors() as f64)),
             ]
         })
@@ -377,7 +377,7 @@ pub fn article(page: &mut String, record: &Record) {
     sheet::grid(page, "named", &headings(&names), &rows);
 }
 
-/// Quick calls with slow ones among them, small ones beside large ones.
+/// Appends fast calls mixed with slow ones, and small calls beside large ones.
 pub fn pairs(page: &mut String, record: &Record) -> Result<()> {
     let pairs: Vec<&Pair> = record.slow_mix.iter().chain(&record.beside_big).collect();
     let pairs: Vec<&Pair> = pairs.into_iter().filter(|pair| !pair.together.is_empty()).collect();
@@ -454,7 +454,7 @@ fn row(record: &Record, cell: &Cell, ratio: Option<Spread>) -> Vec<String> {
     ]
 }
 
-/// Every closed loop with all of its figures, folded.
+/// Appends every closed loop with all its figures, folded.
 pub fn details(page: &mut String, record: &Record) {
     if record.capacity.is_empty() {
         return;

@@ -1,4 +1,4 @@
-//! The picture of a README: how many times coreloop's server CPU time per call the others take.
+//! The picture of a README: the other servers' CPU time per call, as multiples of coreloop's.
 
 use plotters::prelude::*;
 use plotters::style::text_anchor::HPos;
@@ -9,7 +9,7 @@ use crate::compare::record::{Cell, Record, Setting};
 use crate::loadgen::plots::short;
 use crate::table::Spread;
 
-// On white, since it is seen on pages of either colour.
+// On white, because pages with a light or a dark theme show it.
 const INK: RGBColor = RGBColor(0x1c, 0x24, 0x30);
 const GRID: RGBColor = RGBColor(0xdf, 0xe4, 0xea);
 const RIVAL: RGBColor = RGBColor(0x1f, 0x6f, 0xeb);
@@ -22,7 +22,7 @@ const LOADS: [(&str, &str); 2] = [
 const PANEL_PX: u32 = 330;
 const HEAD_PX: u32 = 60;
 
-/// The picture as SVG; none where nothing was measured that it could show.
+/// Renders the picture as SVG; `None` if the record has nothing to show.
 pub fn render(record: &Record) -> Result<Option<String>> {
     let ratio = |cell: &Cell| record.cpu_ratio(cell, record.base_of(record.peer(&cell.peer)?));
     let of = |peer: &str, load: &str| record.cell(peer, Setting::Apart, "add", load).and_then(ratio);
@@ -101,7 +101,7 @@ mod tests {
     use crate::compare::record::sample::sample;
 
     #[test]
-    fn peers_stand_beside_coreloop_which_has_no_bar() {
+    fn coreloop_itself_has_no_bar() {
         let svg = render(&sample()).expect("drawn").expect("there is something");
         assert!(svg.contains("other &lt;1.0&gt;") && svg.contains("5.0 ×"), "{svg}");
         assert!(!svg.contains("coreloop-inline"), "{svg}");

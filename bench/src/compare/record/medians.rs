@@ -1,24 +1,24 @@
-//! What follows from the runs of a record: medians with their spread, ratios within a round, who was the bottleneck.
+//! Values derived from the runs of a record: medians with their spread, ratios within a round, the bottleneck.
 
 use super::{ArticleRow, Cell, Limit, Memory, Pair, Peer, Point, Record, Run, Setting, Syscalls, Tail};
 use crate::table::Spread;
 
-/// At this share of its core the client had none to spare.
+/// From this share of its core the client has no CPU time to spare.
 pub const CLIENT_SHARE_MAX: f64 = 0.95;
-/// Below this share of its cores the server was not at its limit.
+/// Below this share of its cores the server is not at its limit.
 pub const SERVER_SHARE_MIN: f64 = 0.90;
 
-/// Median, least and largest of a figure over rounds; none if no round has it.
+/// Returns median, minimum and maximum of a figure over the rounds; `None` if no round has it.
 pub fn spread(runs: &[Run], figure: impl Fn(&Run) -> Option<f64>) -> Option<Spread> {
     Spread::of(runs.iter().filter_map(figure))
 }
 
-/// All errors of these runs.
+/// Returns the errors of all runs.
 pub fn errors(runs: &[Run]) -> u64 {
     runs.iter().map(|run| run.errors).sum()
 }
 
-/// What stands against these runs, each with the number of rounds it was said in.
+/// Returns the caveats of these runs, each with the number of rounds that have it.
 pub fn against(runs: &[Run]) -> Vec<(String, usize)> {
     let mut seen: Vec<(String, usize)> = Vec::new();
     for word in runs.iter().flat_map(|run| &run.against) {
@@ -31,42 +31,42 @@ pub fn against(runs: &[Run]) -> Vec<(String, usize)> {
 }
 
 impl Cell {
-    /// As `64x16`.
+    /// Returns the load in the form `64x16`.
     pub fn load(&self) -> String {
         format!("{}x{}", self.connections, self.depth)
     }
 
-    /// Replies per second.
+    /// Returns the replies per second.
     pub fn calls_per_s(&self) -> Option<Spread> {
         spread(&self.runs, |run| Some(run.calls_per_s))
     }
 
-    /// Server CPU time per call, in µs.
+    /// Returns the server CPU time per call, in µs.
     pub fn server_us_per_call(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.server_us_per_call)
     }
 
-    /// Client CPU time per call, in µs.
+    /// Returns the client CPU time per call, in µs.
     pub fn client_us_per_call(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.client_us_per_call)
     }
 
-    /// Latency.
+    /// Returns the median latency, in µs.
     pub fn p50_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p50_us)
     }
 
-    /// Latency.
+    /// Returns the 99th percentile of the latency, in µs.
     pub fn p99_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p99_us)
     }
 
-    /// Latency.
+    /// Returns the 99.9th percentile of the latency, in µs.
     pub fn p999_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p999_us)
     }
 
-    /// How many times the server CPU time per call of another cell, within each round.
+    /// Returns the ratio of the server CPU time per call to another cell's, within each round.
     pub fn cpu_ratio(&self, base: &Cell) -> Option<Spread> {
         Spread::of(self.runs.iter().filter_map(|run| {
             let other = base.runs.iter().find(|other| other.round == run.round)?;
@@ -74,17 +74,17 @@ impl Cell {
         }))
     }
 
-    /// Wrong answers and the like, of all rounds.
+    /// Returns the errors of all rounds.
     pub fn errors(&self) -> u64 {
         errors(&self.runs)
     }
 
-    /// The most memory of any round.
+    /// Returns the peak memory of all rounds, in KiB.
     pub fn peak_kib(&self) -> Option<u64> {
         self.runs.iter().filter_map(|run| run.peak_kib).max()
     }
 
-    /// What most rounds say; see [`Run::limit`].
+    /// Returns the limit of most rounds; see [`Run::limit`].
     pub fn limit(&self) -> Limit {
         let of = |limit| self.runs.iter().filter(|run| self.limit_of(run) == limit).count();
         match self.runs.len() / 2 {
@@ -95,7 +95,7 @@ impl Cell {
     }
 
     fn limit_of(&self, run: &Run) -> Limit {
-        // A lone caller waits for its own call; where the cores are shared, so are the shares of them.
+        // A single call in flight waits for its own answer; with shared cores, the CPU shares are shared too.
         if self.connections * self.depth == 1 || self.setting == Setting::Shared {
             return Limit::Between;
         }
@@ -104,7 +104,7 @@ impl Cell {
 }
 
 impl Run {
-    /// The client was the bottleneck if it had no more CPU time to spare, or if the server had.
+    /// Returns the bottleneck: the client, if it has no CPU time to spare or if the server has some.
     pub fn limit(&self) -> Limit {
         match (self.client_share, self.server_share) {
             (_, Some(server)) if server >= SERVER_SHARE_MIN => Limit::Server,
@@ -116,58 +116,58 @@ impl Run {
 }
 
 impl ArticleRow {
-    /// Calls per second.
+    /// Returns the calls per second.
     pub fn calls_per_s(&self) -> Option<Spread> {
         spread(&self.runs, |run| Some(run.calls_per_s))
     }
 
-    /// Mean latency, in milliseconds.
+    /// Returns the mean latency, in milliseconds.
     pub fn mean_ms(&self) -> Option<Spread> {
         spread(&self.runs, |run| Some(run.mean_us? / 1e3))
     }
 
-    /// The most memory of a round, in KiB.
+    /// Returns the peak memory of a round, in KiB.
     pub fn peak_kib(&self) -> Option<u64> {
         spread(&self.runs, |run| Some(run.peak_kib? as f64)).map(|peak| peak.median as u64)
     }
 
-    /// CPU time of the server; none in the article's rows.
+    /// Returns the server CPU time per call; `None` in the article's rows.
     pub fn server_us_per_call(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.server_us_per_call)
     }
 
-    /// Of all rounds; the article says nothing of its own.
+    /// Returns the errors of all rounds; the article does not report its own.
     pub fn errors(&self) -> u64 {
         errors(&self.runs)
     }
 }
 
 impl Tail {
-    /// At the point with this share (to a thousandth).
+    /// Returns the point with this share (to a thousandth).
     pub fn at(&self, share: f64) -> Option<&Point> {
         self.points.iter().find(|point| (point.share - share).abs() < 1e-3)
     }
 }
 
 impl Point {
-    /// Latency.
+    /// Returns the median latency, in µs.
     pub fn p50_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p50_us)
     }
 
-    /// Latency.
+    /// Returns the 99th percentile of the latency, in µs.
     pub fn p99_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p99_us)
     }
 
-    /// Latency.
+    /// Returns the 99.9th percentile of the latency, in µs.
     pub fn p999_us(&self) -> Option<Spread> {
         spread(&self.runs, |run| run.p999_us)
     }
 }
 
 impl Memory {
-    /// What one idle connection adds, in bytes.
+    /// Returns the memory that one idle connection adds, in bytes.
     pub fn bytes_per_idle(&self) -> Option<f64> {
         let added = self.idle_kib?.saturating_sub(self.start_kib?);
         (self.idle_connections > 0).then(|| added as f64 * 1024.0 / f64::from(self.idle_connections))
@@ -175,24 +175,24 @@ impl Memory {
 }
 
 impl Syscalls {
-    /// All of them together.
+    /// Returns the number of all system calls per call.
     pub fn total(&self) -> f64 {
         self.per_call.iter().map(|(_, count)| count).sum()
     }
 }
 
 impl Pair {
-    /// Latency of the calls alone.
+    /// Returns the p99 of the calls alone.
     pub fn alone_p99_us(&self) -> Option<Spread> {
         spread(&self.alone, |run| run.p99_us)
     }
 
-    /// Latency of the same calls with company.
+    /// Returns the p99 of the same calls beside the other calls.
     pub fn together_p99_us(&self) -> Option<Spread> {
         spread(&self.together, |run| run.p99_us)
     }
 
-    /// The quotient of both p99, within each round.
+    /// Returns the ratio of the two p99 values, within each round.
     pub fn p99_ratio(&self) -> Option<Spread> {
         Spread::of(self.together.iter().filter_map(|together| {
             let alone = self.alone.iter().find(|alone| alone.round == together.round)?;
@@ -202,12 +202,12 @@ impl Pair {
 }
 
 impl Record {
-    /// Who is called so.
+    /// Returns the peer with this name.
     pub fn peer(&self, name: &str) -> Option<&Peer> {
         self.peers.iter().find(|peer| peer.name == name)
     }
 
-    /// Nothing was measured.
+    /// Returns whether nothing was measured.
     pub fn is_empty(&self) -> bool {
         let cells = self.capacity.iter().chain(&self.wrk).all(|cell| cell.runs.is_empty());
         let tails = self.tails.iter().flat_map(|tail| &tail.points).all(|point| point.runs.is_empty());
@@ -216,27 +216,27 @@ impl Record {
         cells && tails && pairs && rows && self.memory.is_empty() && self.syscalls.is_empty()
     }
 
-    /// The kind of coreloop that a peer's figures are compared with: the one that is called in the same way.
+    /// Returns the kind of coreloop that a peer is compared with: the one that is called the same way.
     pub fn base_of(&self, peer: &Peer) -> &'static str {
         let like = match peer.protocol.as_str() {
             "http" => "coreloop-http",
             "gob" => "coreloop-gob-go",
             "jsonrpc" => "coreloop-jsonrpc-go",
-            // They encode and decode values; the fixed layout does not.
+            // Their clients encode and decode values, unlike the fixed layout.
             "own" => "coreloop-serde",
             _ => "coreloop-inline",
         };
         if self.peer(like).is_some() { like } else { "coreloop-inline" }
     }
 
-    /// A cell of the closed loops.
+    /// Returns a cell of the closed loops.
     pub fn cell(&self, peer: &str, setting: Setting, call: &str, load: &str) -> Option<&Cell> {
         self.capacity.iter().find(|cell| {
             cell.peer == peer && cell.setting == setting && cell.call == call && cell.load() == load
         })
     }
 
-    /// The settings, calls and loads of the closed loops, in the order in which they were measured.
+    /// Returns the settings, calls and loads of the closed loops, in the order in which they were measured.
     pub fn loads(&self) -> Vec<(Setting, String, String)> {
         let mut loads = Vec::new();
         for cell in &self.capacity {
@@ -248,7 +248,8 @@ impl Record {
         loads
     }
 
-    /// How many times the server CPU time per call that `base` has in the same round; none without a round in common.
+    /// Returns the ratio of the cell's server CPU time per call to that of `base` in the same round; `None` without a
+    /// common round.
     pub fn cpu_ratio(&self, cell: &Cell, base: &str) -> Option<Spread> {
         cell.cpu_ratio(self.cell(base, cell.setting, &cell.call, &cell.load())?)
     }
@@ -275,7 +276,7 @@ mod tests {
     }
 
     #[test]
-    fn medians_are_of_the_rounds_that_have_the_figure() {
+    fn medians_skip_rounds_without_the_figure() {
         let mut cell = cell("a", vec![run(1, 3.0, 9.0), run(2, 1.0, 7.0), run(3, 2.0, 8.0)]);
         cell.runs[0].p99_us = None;
         assert_eq!(cell.server_us_per_call(), Some(Spread { median: 2.0, min: 1.0, max: 3.0 }));
@@ -285,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn client_is_the_bottleneck_when_it_is_full_or_the_server_is_not() {
+    fn the_client_is_the_bottleneck_if_the_server_is_not() {
         let shares = |client, server| Run { client_share: client, server_share: server, ..Run::default() };
         for (client, server, want) in [
             (Some(0.6), Some(0.97), Limit::Server),
@@ -324,7 +325,7 @@ mod tests {
     }
 
     #[test]
-    fn words_against_runs_are_counted() {
+    fn caveats_of_runs_are_counted() {
         let said = |words: &[&str]| Run {
             against: words.iter().map(ToString::to_string).collect(),
             ..Run::default()

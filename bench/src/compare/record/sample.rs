@@ -1,8 +1,8 @@
-//! A record for the tests of what reads records.
+//! A record for the tests of code that reads records.
 
 use super::*;
 
-/// A small record with something in every section: for what reads records.
+/// Returns a small record with an entry in every section.
 pub fn sample() -> Record {
     let peer = |name: &str, is_coreloop| Peer {
         name: name.into(),

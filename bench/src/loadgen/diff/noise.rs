@@ -1,32 +1,32 @@
-//! What a change is: figures of two records side by side, each with the noise that the records themselves show.
+//! Detects changes: compares figures of two records, each with the noise that the records themselves show.
 //!
-//! The noise of a figure has up to three parts: how it went up and down from interval to interval, how far apart the
-//! runs of a file are, and how few calls it rests on. Ratios are compared by their logarithms, so that old against new
-//! and new against old come to the same judgement.
+//! The noise of a figure has up to three parts: its variation from interval to interval, its variation between the
+//! runs of a file, and the uncertainty of few calls. Ratios are compared by their logarithms, so that the judgement
+//! is the same in either direction.
 
 use super::record::{Method, Point, Record, Run};
 use crate::table::Spread;
 
-/// A change counts from so many times the usual deviation of the two records.
+/// A change counts from this multiple of the two records' standard deviation.
 const DEVIATIONS: f64 = 2.0;
-/// Nothing smaller counts: the histogram's steps alone are 0.8 %.
+/// Smaller changes never count: the histogram's steps alone are 0.8 %.
 const NOISE_MIN: f64 = 0.01;
-/// Nor anything smaller than this where a file has a single run: how far runs lie apart is not known then, and on a
-/// shared machine it is more than what goes up and down within one.
+/// The minimum where a file has a single run. The variation between runs is then unknown, and on a shared machine it
+/// exceeds the variation within a run.
 const NOISE_ALONE: f64 = 0.1;
-/// With fewer intervals in a file nothing is known of how its figures go up and down.
+/// With fewer intervals in a file, the variation of its figures is unknown.
 const INTERVALS_MIN: usize = 5;
-/// A percentile is compared where so many calls are beyond it.
+/// A percentile is compared only if at least this many calls are beyond it.
 const CALLS_BEYOND: f64 = 10.0;
-/// From the median absolute deviation to the standard deviation, of values that are spread normally.
+/// Converts the median absolute deviation of normally distributed values into the standard deviation.
 const NORMAL: f64 = 1.4826;
-/// Shares of failed calls differ from so many times the deviation of a share on.
+/// Shares of failed calls differ from this multiple of a share's deviation.
 const SHARE_DEVIATIONS: f64 = 3.0;
 
 /// The percentiles that are compared.
 const PERCENTILES: [(f64, &str); 4] = [(50.0, "p50"), (90.0, "p90"), (99.0, "p99"), (99.9, "p99.9")];
 
-/// What came of a figure.
+/// The judgement of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Judgement {
     /// The difference is within the noise.
@@ -35,41 +35,41 @@ pub enum Judgement {
     Better,
     /// Worse beyond the noise.
     Worse,
-    /// The records do not say how much it varies by itself.
+    /// The records do not show how much the figure varies by itself.
     Unknown,
 }
 
-/// How a figure is shown.
+/// The unit of a figure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Unit {
-    /// A count in a second.
+    /// Count per second.
     Rate,
     /// Nanoseconds.
     Time,
-    /// A share of one.
+    /// Share of 1.
     Share,
 }
 
-/// One figure of both records.
+/// One figure in both records.
 #[derive(Clone, Debug)]
 pub struct Change {
-    /// Whose figure it is.
+    /// The method, or the total.
     pub method: String,
-    /// Its name.
+    /// The figure's name.
     pub figure: &'static str,
-    /// How it is shown.
+    /// The figure's unit.
     pub unit: Unit,
-    /// Before.
+    /// The old value.
     pub old: f64,
-    /// After.
+    /// The new value.
     pub new: f64,
-    /// What it takes to count, relative (of a share: absolute); nothing if the records do not tell.
+    /// The smallest difference that counts, relative (of a share: absolute); `None` if the records do not show it.
     pub noise: Option<f64>,
-    /// What came of it.
+    /// The judgement.
     pub judgement: Judgement,
 }
 
-/// Every figure that both records have. Their methods are the same, in the same order.
+/// Returns every figure that both records have. Their methods must be the same, in the same order.
 pub fn changes(old: &Record, new: &Record) -> Vec<Change> {
     let mut changes = Vec::new();
     let both = [old, new];
@@ -102,7 +102,7 @@ pub fn changes(old: &Record, new: &Record) -> Vec<Change> {
     changes
 }
 
-/// One figure in the runs of a record, and how much it may vary because it rests on few calls (relative).
+/// One figure in the runs of a record, and its relative uncertainty due to few calls.
 struct Figure {
     values: Vec<f64>,
     few: f64,
@@ -130,7 +130,7 @@ fn ratio(
     });
     let judgement = match noise {
         None => Judgement::Unknown,
-        // Of two zeros there is no logarithm, and no change.
+        // The ratio of two zeros has no logarithm; there is no change.
         Some(noise) => match (new / old).ln() {
             gain if gain.is_nan() || gain.abs() <= noise.ln_1p() => Judgement::Same,
             gain if (gain > 0.0) == (unit == Unit::Rate) => Judgement::Better,
@@ -140,7 +140,7 @@ fn ratio(
     Some(Change { method: method.into(), figure, unit, old, new, noise, judgement })
 }
 
-/// Shares of failed calls, of all runs together, as two shares of independent calls.
+/// Compares the shares of failed calls, over all runs, as two proportions of independent calls.
 fn failures(name: &str, before: &[Method], after: &[Method]) -> Change {
     let sums = |runs: &[Method]| {
         let failed: f64 = runs.iter().map(|method| method.failed).sum();
@@ -167,7 +167,7 @@ fn failures(name: &str, before: &[Method], after: &[Method]) -> Change {
     }
 }
 
-/// How a figure goes up and down from interval to interval, in all runs: a deviation, relative to the middle.
+/// Returns the variation of a figure from interval to interval, over all runs: a deviation, relative to the median.
 fn unrest(record: &Record, of: impl Fn(&Point) -> Option<f64>) -> Option<f64> {
     let values: Vec<f64> = record.runs.iter().flat_map(|run| run.points.iter().filter_map(&of)).collect();
     if values.len() < INTERVALS_MIN {
@@ -178,7 +178,8 @@ fn unrest(record: &Record, of: impl Fn(&Point) -> Option<f64>) -> Option<f64> {
     Some(if middle > 0.0 { NORMAL * deviation / middle } else { 0.0 })
 }
 
-/// The same of a percentile. The intervals have two; between them the one that moves more stands for it.
+/// Returns the same for a percentile. The intervals record p50 and p99; for the percentiles between them the larger
+/// variation counts.
 fn percentile_unrest(record: &Record, percent: f64) -> Option<f64> {
     let (low, high) = (unrest(record, |point| point.p50_ns), unrest(record, |point| point.p99_ns));
     match percent {
@@ -188,20 +189,20 @@ fn percentile_unrest(record: &Record, percent: f64) -> Option<f64> {
     }
 }
 
-/// Counts of independent events deviate by their root.
+/// Counts of independent events have a standard deviation of their square root.
 fn few_calls(runs: &[Method]) -> f64 {
     let calls = runs.iter().map(|method| method.ok).sum::<f64>();
     if calls > 0.0 { 1.0 / calls.sqrt() } else { 0.0 }
 }
 
-/// The value at a percentile, if enough calls are beyond it.
+/// Returns the value at a percentile, if enough calls are beyond it.
 fn at_percent(method: &Method, percent: f64) -> Option<f64> {
     let beyond = method.ok * (1.0 - percent / 100.0);
     let known = method.latency.iter().find(|(known, _)| *known == percent);
     known.filter(|_| beyond >= CALLS_BEYOND).map(|(_, ns)| *ns)
 }
 
-/// How far a percentile may be off for want of calls: the values one deviation of its rank below and above it.
+/// Returns the uncertainty of a percentile due to few calls: the values one deviation of its rank below and above it.
 fn percentile_spread(method: &Method, percent: f64) -> Option<f64> {
     let middle = at_percent(method, percent).filter(|ns| *ns > 0.0)?;
     let share = percent / 100.0;
@@ -219,7 +220,7 @@ mod tests {
     use super::*;
     use crate::loadgen::schedule::Random;
 
-    /// Twenty seconds of so many calls/s that go up and down by up to 5 %, and as many failures as asked for.
+    /// Twenty seconds at this rate in calls/s, varying by up to 5 %, with this number of failures.
     fn run(seed: u64, rate: f64, p99_ns: f64, failed: f64) -> Run {
         let mut random = Random::new(seed);
         let mut about = |middle: f64| middle * (0.95 + 0.1 * (random.draw() % 1001) as f64 / 1000.0);
@@ -256,7 +257,7 @@ mod tests {
     }
 
     #[test]
-    fn two_runs_of_the_same_are_the_same() {
+    fn two_equal_runs_show_no_change() {
         for seed in 0..200 {
             let old = record(vec![run(2 * seed, 1000.0, 2e6, 5.0)]);
             let new = record(vec![run(2 * seed + 1, 1000.0, 2e6, 7.0)]);
@@ -267,7 +268,7 @@ mod tests {
     }
 
     #[test]
-    fn changes_beyond_the_noise_are_told_with_their_direction() {
+    fn changes_beyond_the_noise_have_a_direction() {
         let old = record(vec![run(1, 1000.0, 2e6, 5.0)]);
         let new = record(vec![run(2, 800.0, 3e6, 500.0)]);
         for (figure, judgement) in judged(&old, &new) {
@@ -279,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn runs_that_are_far_apart_make_the_noise_larger() {
+    fn differing_runs_increase_the_noise() {
         let steady = record(vec![run(1, 1000.0, 2e6, 0.0)]);
         let slower = record(vec![run(2, 850.0, 2e6, 0.0)]);
         assert_eq!(judged(&steady, &slower)[0], ("calls/s", Judgement::Worse));
@@ -288,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_between_runs_is_not_told_by_one_of_them() {
+    fn a_single_run_shows_no_variation_between_runs() {
         let [old, new] = [(1, 1000.0), (2, 915.0)].map(|(seed, rate)| run(seed, rate, 2e6, 0.0));
         let [one, other] = [&old, &new].map(|run| record(vec![run.clone()]));
         assert_eq!(judged(&one, &other)[0], ("calls/s", Judgement::Same), "a twelfth, of one run each");
@@ -307,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_came_to_a_stop_is_worse_and_nothing_is_divided_by_zero() {
+    fn a_rate_of_zero_is_worse() {
         let old = record(vec![run(1, 1000.0, 2e6, 0.0)]);
         let mut none = run(2, 1000.0, 2e6, 10_000.0);
         none.methods[0] =

@@ -1,4 +1,4 @@
-//! A record of `--json`, read back: only what is compared, and each field with its name when it is not as it should be.
+//! Reads a record of `--json`: only the compared fields, with the field's name in every error.
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -8,27 +8,27 @@ use std::path::{Path, PathBuf};
 
 use serde_json::Value;
 
-/// The largest file that is read: a record of a day is some 100 KB.
+/// The largest file that is read: the record of a day is some 100 KB.
 const FILE_BYTES_MAX: u64 = 64 << 20;
-/// Runs of one file.
+/// Maximum runs in one file.
 const RUNS_MAX: usize = 1000;
 
-/// Why a file is of no use here.
+/// Why a file cannot be used.
 #[derive(Debug)]
 pub enum Unusable {
-    /// It cannot be read: look at its name and its permissions.
+    /// It cannot be read: check the name and the permissions.
     Unreadable(PathBuf, io::Error),
-    /// It is larger than any record: it is something else.
+    /// It is larger than any record, so it is something else.
     TooLarge(PathBuf),
     /// It is not JSON: it was cut, or is something else.
     NoJson(PathBuf, serde_json::Error),
-    /// A field is missing or of another kind: the file is no record of this program, or of another version.
+    /// A field is missing or has another type: the file is no record of this program, or of another version.
     Field {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Where in it, as `total.latency.percentiles[3]`.
+        /// The path of the field, as `total.latency.percentiles[3]`.
         field: String,
-        /// What should be there.
+        /// The expected type or value.
         wanted: &'static str,
     },
 }
@@ -50,7 +50,7 @@ impl fmt::Display for Unusable {
 
 impl std::error::Error for Unusable {}
 
-/// A file: one run, or several of the same.
+/// The contents of a file: one run, or several of the same.
 #[derive(Clone, Debug)]
 pub struct Record {
     /// The runs; at least one.
@@ -60,51 +60,51 @@ pub struct Record {
 /// One run.
 #[derive(Clone, Debug)]
 pub struct Run {
-    /// How it was made, and where: what must be the same for figures to be compared. Field, and value as shown.
+    /// The settings and the machine, which must be equal for figures to be compared. Field, and value as shown.
     pub settings: BTreeMap<String, String>,
-    /// All methods together, then each of a mix.
+    /// All methods together, then each method of a mix.
     pub methods: Vec<Method>,
-    /// CPU time of the server by call, where it was watched.
+    /// CPU time of the server per call, if it was watched.
     pub server_cpu_ns: Option<f64>,
-    /// The window, interval by interval.
+    /// The intervals of the measured window.
     pub points: Vec<Point>,
-    /// What the run has to say against itself.
+    /// The run's own caveats.
     pub doubts: Vec<&'static str>,
 }
 
-/// What was measured of one method.
+/// The figures of one method.
 #[derive(Clone, Debug)]
 pub struct Method {
     /// Its name.
     pub name: String,
-    /// Its ok answers in a second.
+    /// Ok answers per second.
     pub calls_per_s: f64,
     /// Calls that were answered with ok.
     pub ok: f64,
-    /// Calls that failed, or had no answer.
+    /// Calls that failed or had no answer.
     pub failed: f64,
-    /// Percentile and latency in ns, both rising.
+    /// Percentile and latency in ns, both ascending.
     pub latency: Vec<(f64, f64)>,
 }
 
 /// One interval.
 #[derive(Clone, Copy, Debug)]
 pub struct Point {
-    /// Ok answers in a second.
+    /// Ok answers per second.
     pub calls_per_s: f64,
-    /// Latency; nothing if there was no answer.
+    /// Median latency; `None` without an answer.
     pub p50_ns: Option<f64>,
-    /// As above.
+    /// 99th percentile of the latency; `None` without an answer.
     pub p99_ns: Option<f64>,
-    /// CPU time of the server by call, where it was watched.
+    /// CPU time of the server per call, if it was watched.
     pub server_cpu_ns: Option<f64>,
 }
 
-/// The settings that make the figures; others (the seed, how long it ran, the address) do not.
+/// The settings that affect the figures; others (the seed, the duration, the address) do not.
 const SETTINGS: [&str; 9] =
     ["protocol", "own_server", "connections", "depth", "rate", "arrivals", "threads", "spin", "time_left_us"];
 const MACHINE: [&str; 3] = ["cpu", "cores", "kernel"];
-/// What a verdict holds against a run.
+/// The verdict's fields that are caveats.
 const DOUBTS: [(&str, &str); 6] = [
     ("late", "the generator was late by itself"),
     ("saturated", "the generator was saturated"),
@@ -115,7 +115,7 @@ const DOUBTS: [(&str, &str); 6] = [
 ];
 
 impl Record {
-    /// Reads a file: a record as `--json` writes it, or a list of such.
+    /// Reads a file: one record as `--json` writes it, or a list of records.
     pub fn read(file: &Path) -> Result<Record, Unusable> {
         let unreadable = |error| Unusable::Unreadable(file.into(), error);
         let opened = File::open(file).map_err(unreadable)?;
@@ -211,7 +211,7 @@ impl Point {
     fn read(at: &At<'_>) -> Result<Point, Unusable> {
         let ok = at.get("ok")?.number()?;
         let ended = ok + at.get("failed")?.number()?;
-        // Records of earlier versions have no such field.
+        // Records of earlier versions lack this field.
         let cpu_ns = at.find("server_cpu_ns").map_or(Ok(None), |field| field.number_if_any())?;
         Ok(Point {
             calls_per_s: ok / at.get("length_s")?.number_above_zero()?,
@@ -222,7 +222,7 @@ impl Point {
     }
 }
 
-/// A place in a file.
+/// A position in a file.
 struct At<'a> {
     file: &'a Path,
     path: String,
@@ -251,7 +251,7 @@ impl<'a> At<'a> {
         Ok(items.iter().enumerate().map(at).collect())
     }
 
-    /// Not below 0: no figure is, and nothing is subtracted from one that might be.
+    /// Returns a number that is not negative: no figure is below 0.
     fn number(&self) -> Result<f64, Unusable> {
         let number = self.value.as_f64().filter(|number| *number >= 0.0 && number.is_finite());
         number.ok_or_else(|| self.wrong("a number from 0"))

@@ -1,8 +1,8 @@
 //! Go's net/rpc over gob: a header and a body for each call, answers in any order.
 //!
-//! A stream defines each type once, so a connection remembers which it has sent; after that a call is the same bytes each
-//! time but for its number in the header. Of an answer the header is read and the body passed over, whichever types it
-//! brings along.
+//! A stream defines each type once, so a connection tracks which types it has sent. After that a call has the same
+//! bytes each time, except for its number in the header. Of an answer, the header is decoded and the body skipped,
+//! including any type definitions in it.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -18,29 +18,29 @@ use super::jsonrpc::code_of;
 use super::{Body, Decoded, Protocol, Reply};
 use crate::frame::BODY_BYTES_MAX;
 
-/// Types of headers that are kept of one connection: a server has one.
+/// Maximum header types that are kept of one connection; a server has one.
 const HEADERS_MAX: usize = 16;
 
-/// One connection's half of net/rpc.
+/// The client's side of net/rpc on one connection.
 pub struct Gob {
     calls: Arc<[Template]>,
-    /// Methods whose types this connection has defined.
+    /// Whether this connection has defined a method's types.
     is_defined: Vec<bool>,
-    /// Types that it has defined.
+    /// Type ids that this connection has defined.
     sent: Vec<i32>,
     /// Types that the server has defined.
     known: Definitions,
-    /// What may be a header, as the server defines it: the field's number and type, by id.
+    /// Types that may be a header, as the server defines them: the numbers and types of the fields, by type id.
     headers: Vec<(i32, Fields)>,
-    /// CONNECT goes in front of everything.
+    /// Whether a CONNECT precedes everything.
     is_behind_http: bool,
-    /// Its answer is still to come.
+    /// Whether the answer to CONNECT is outstanding.
     is_asking: bool,
-    /// The call whose answer is next, its header having been read.
+    /// The call whose body is next; its header has been read.
     answered: Option<u64>,
 }
 
-/// For another connection, which has said and heard nothing.
+/// A clone is for another connection, so it begins with an empty stream state.
 impl Clone for Gob {
     fn clone(&self) -> Gob {
         let is_behind_http = self.is_behind_http;
@@ -48,7 +48,7 @@ impl Clone for Gob {
     }
 }
 
-/// Where in a header a number and an error stand, and the types of all its fields.
+/// The positions of number and error in a header, and the types of all its fields.
 #[derive(Clone)]
 struct Fields {
     seq: usize,
@@ -56,19 +56,19 @@ struct Fields {
     types: Vec<i32>,
 }
 
-/// A call, in pieces.
+/// The parts of a call.
 struct Template {
-    /// Definitions by id: of the header, and of the argument.
+    /// Type definitions by id: of the header, and of the argument.
     header_types: Vec<(i32, Vec<u8>)>,
     body_types: Vec<(i32, Vec<u8>)>,
-    /// The header's payload up to its number.
+    /// The header's payload up to its call number.
     header: Vec<u8>,
     /// The argument's message.
     body: Vec<u8>,
 }
 
 impl Gob {
-    /// With the bodies of the mix, each a self-contained stream, in its order.
+    /// Creates the protocol with the bodies of the mix in its order, each a self-contained stream.
     pub fn new(bodies: &[Body]) -> Result<Gob, String> {
         let calls = bodies.iter().map(Template::new).collect::<Result<Vec<_>, _>>()?;
         Ok(Gob::of(calls.into()))
@@ -87,7 +87,7 @@ impl Gob {
         }
     }
 
-    /// The same for servers behind Go's `rpc.HandleHTTP`.
+    /// Switches to servers behind Go's `rpc.HandleHTTP`.
     pub fn behind_http(self) -> Gob {
         Gob { is_behind_http: true, is_asking: true, ..self }
     }
@@ -119,7 +119,7 @@ impl Gob {
         }
     }
 
-    /// Takes a definition in, and keeps it if the type may be a header's.
+    /// Records a type definition, also as a header if it can be one.
     fn learn(&mut self, message: GobMessage<'_>) -> Result<(), StreamError> {
         self.known.define(message)?;
         let (id, definition) = message.definition()?;
@@ -164,7 +164,7 @@ impl Gob {
         }
     }
 
-    /// Behind a header: the types that are new, and the body, which may bring more of them inside of interfaces.
+    /// Decodes what follows a header: new types, and the body, which may define more types inside interfaces.
     fn next_of_answer<'a>(&mut self, seq: u64, bytes: &'a [u8]) -> Result<Decoded<'a>, StreamError> {
         if let StreamItem::Message(message) = split(bytes, BODY_BYTES_MAX)?
             && message.id()? < 0
@@ -183,8 +183,8 @@ impl Gob {
         }
     }
 
-    /// Behind the header of an error: a body that says nothing, and in front of it its type where that is new. The header
-    /// is kept until it is all there, since the error's text stands in it.
+    /// Decodes what follows the header of an error: an empty body, preceded by its type if that is new. The header is
+    /// kept until all has arrived, because it contains the error's text.
     fn refused<'a>(
         &mut self,
         seq: u64,
@@ -210,13 +210,13 @@ impl Gob {
     }
 }
 
-/// The types that a connection has defined so far, for those who put bodies of several processes together: whether one
-/// more call can go there. Ids are each process's own.
+/// The types that a connection has defined so far. Each process numbers its types itself, so bodies of several
+/// processes may conflict; this checks whether one more call fits.
 #[derive(Default)]
 pub struct Ids(HashMap<i32, Vec<u8>>);
 
 impl Ids {
-    /// Adds what a call defines; false if one of the ids is another type's already.
+    /// Adds the types that a call defines. Returns false if an id already belongs to another type.
     pub fn take(&mut self, call: &Call) -> bool {
         let Content::Body(bytes) = &call.content else { return true };
         let Ok((types, _)) = parts(bytes) else { return true };
@@ -226,7 +226,7 @@ impl Ids {
     }
 }
 
-/// Says what is wrong with the argument of a call, if it cannot be sent.
+/// Returns an error if the argument of a call cannot be sent.
 pub fn check(call: &Call) -> Result<(), String> {
     let Content::Body(bytes) = &call.content else { return Err("no argument of gob".into()) };
     let body = Body { method: call.method.clone(), bytes: bytes.clone(), time_left_us: 0 };
@@ -245,14 +245,14 @@ impl Template {
         let wrong = |error: StreamError| error.to_string();
         let (header_types, header) = parts(&stream).map_err(wrong)?;
         let (body_types, value) = parts(&body.bytes).map_err(wrong)?;
-        // The last of the payload: the number's field, the number, the end of the struct.
+        // The end of the payload: the number's field, the number, the end of the struct.
         let header = header.payload();
         let header = header[..header.len() - 3].to_vec();
         Ok(Template { header_types, body_types, header, body: value.whole().to_vec() })
     }
 }
 
-/// A self-contained stream: its definitions, and its value.
+/// Splits a self-contained stream into its definitions and its value.
 #[allow(clippy::type_complexity, reason = "a list and what follows it")]
 fn parts(stream: &[u8]) -> Result<(Vec<(i32, Vec<u8>)>, GobMessage<'_>), StreamError> {
     let (mut types, mut rest) = (Vec::new(), stream);
@@ -277,7 +277,7 @@ impl Protocol for Gob {
             Gob::define(&mut self.sent, &call.header_types, out);
         }
         let (number, number_len) = spell(id);
-        // A zero is left out of a struct.
+        // A struct omits a field that is zero.
         let tail = if id == 0 { 0 } else { 1 + number_len };
         let (prefix, prefix_len) = spell((call.header.len() + tail + 1) as u64);
         out.extend_from_slice(&prefix[..prefix_len]);
@@ -320,7 +320,7 @@ impl Protocol for Gob {
     }
 }
 
-/// The number and the error of a header, which is a payload that begins with its type's id.
+/// Returns number and error of a header; the payload begins with its type's id.
 #[inline]
 fn read_header<'a>(payload: &'a [u8], fields: &Fields) -> Option<(u64, &'a [u8])> {
     let (mut rest, mut next) = (payload, 0);
@@ -344,13 +344,14 @@ fn read_header<'a>(payload: &'a [u8], fields: &Fields) -> Option<(u64, &'a [u8])
                 rest = after;
                 error = if at == fields.error { text } else { error };
             }
-            // Go's has no others.
+            // Go's header has no fields of other types.
             _ => return None,
         }
     }
 }
 
-/// An unsigned integer: below 128 a byte; otherwise its bytes, high byte first, after their negated count.
+/// Decodes an unsigned integer: below 128 one byte; otherwise the negated byte count, then the bytes, high byte
+/// first.
 #[inline]
 fn take_number(rest: &mut &[u8]) -> Option<u64> {
     let (first, after) = rest.split_first()?;
@@ -363,7 +364,7 @@ fn take_number(rest: &mut &[u8]) -> Option<u64> {
     (bytes.len() <= 8).then(|| bytes.iter().fold(0, |number, byte| number << 8 | u64::from(*byte)))
 }
 
-/// The same, written: its bytes, and how many there are.
+/// Encodes an unsigned integer; returns its bytes and their number.
 #[inline]
 fn spell(number: u64) -> ([u8; 9], usize) {
     let mut bytes = [0; 9];
@@ -408,7 +409,7 @@ mod tests {
         error: String,
     }
 
-    /// The values of a stream, shown.
+    /// Returns the values of a stream as shown.
     fn shown(mut bytes: &[u8]) -> Vec<Value> {
         let mut known = Definitions::new(DefinitionLimits::default());
         let mut values = Vec::new();
@@ -427,7 +428,7 @@ mod tests {
     }
 
     #[test]
-    fn calls_are_a_stream_whose_types_are_defined_once() {
+    fn a_stream_defines_each_type_once() {
         let (mut gob, mut out, mut want) = (gob(), Vec::new(), Vec::new());
         let two = json!({"A": 6, "B": 7});
         for (method, name, argument) in [
@@ -441,7 +442,7 @@ mod tests {
                 want.extend([json!({"ServiceMethod": name, "Seq": id}), argument.clone()]);
             }
         }
-        // A type that came twice is an error of the reader's.
+        // The reader rejects a type that is defined twice.
         assert_eq!(shown(&out), want);
         gob.reset();
         let mut again = Vec::new();
@@ -450,7 +451,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_cut_at_every_byte_are_waited_for_and_then_read() {
+    fn split_answers_are_read_when_complete() {
         let (mut sent, mut bytes) = (SentTypes::new(), Vec::new());
         let mut say = |seq, error: &str, reply: &Value| {
             let response = Response { service_method: "Arith.Add".into(), seq, error: error.into() };
@@ -479,7 +480,7 @@ mod tests {
     }
 
     #[test]
-    fn behind_http_an_answer_stands_in_front_of_those_to_calls() {
+    fn behind_http_the_greeting_is_answered_first() {
         let mut answers = Vec::new();
         let mut sent = SentTypes::new();
         let mut say = |seq| {
@@ -494,7 +495,7 @@ mod tests {
         let seen = at_every_split(|| gob().behind_http(), &[granted, &answers[..]].concat());
         assert_eq!(seen.len(), 3);
         assert!(seen[0] == "greeted" && seen[1].starts_with("7 0") && seen[2].starts_with("8 0"), "{seen:?}");
-        // Each connection asks anew; without HTTP none does.
+        // Each connection sends CONNECT again; without HTTP none does.
         let mut behind = gob().behind_http();
         assert_eq!((behind.greeting(), behind.decode(granted)), (CONNECT, Decoded::Greeted(granted.len())));
         behind.reset();
@@ -511,7 +512,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn undecodable_answers_break() {
         for (bytes, why) in [
             (&b"HTTP/1.1 400 Bad Request\r\n\r\nand so on, as long as a message of gob would have to be, and more"[..], "gob"),
             (&[3, 4, 0, 6], "without a header"),

@@ -1,6 +1,7 @@
-//! HTTP/1.1 with JSON bodies, as the Connect protocol has unary calls: answers come in the order of the calls.
+//! HTTP/1.1 with JSON bodies, in the form of the Connect protocol's unary calls: answers come in the order of the
+//! calls.
 //!
-//! A request is the same bytes each time. Of an answer the head is read, of its body only the end is looked for,
+//! A request has the same bytes each time. Of an answer the head is parsed; of its body only the end is located,
 //! unless it is an error.
 
 use std::borrow::Cow;
@@ -17,46 +18,46 @@ use super::super::headers::{Entry, fields};
 use super::{Body, Decoded, Protocol, Reply, Text};
 use crate::frame::BODY_BYTES_MAX;
 
-/// Fields of an answer's head, its bytes, and those of a line of chunked coding.
+/// Maximum header fields of an answer, maximum bytes of its head, and maximum bytes of a line of chunked coding.
 const HEADERS_MAX: usize = 96;
 const HEAD_BYTES_MAX: usize = 64 << 10;
 const CHUNK_LINE_BYTES_MAX: usize = 4 << 10;
 
-/// One connection's half of HTTP.
+/// The client's side of HTTP on one connection.
 #[derive(Clone)]
 pub struct Http {
     requests: Arc<[Vec<u8>]>,
-    /// The calls that have no answer, in order.
-    asked: VecDeque<u64>,
-    /// The answer at the front is the last one, and that has been said.
-    is_drain_told: bool,
+    /// The calls without an answer, in order.
+    pending: VecDeque<u64>,
+    /// Whether the answer at the front is the last one and a drain has been reported for it.
+    is_drain_reported: bool,
 }
 
 impl Http {
-    /// With the bodies of the mix, in its order, for a server of that name, and these header fields. A field `Host` among
-    /// them replaces the name.
+    /// Creates the protocol with the bodies of the mix in its order, for a server of that name, with these header
+    /// fields. A field `Host` among them replaces the name.
     pub fn new(bodies: &[Body], host: &str, entries: &[Entry]) -> Http {
         let requests = bodies.iter().map(|body| request(body, host, entries)).collect();
-        Http { requests, asked: VecDeque::new(), is_drain_told: false }
+        Http { requests, pending: VecDeque::new(), is_drain_reported: false }
     }
 
     fn answer<'a>(&mut self, head: &Head, body: &'a [u8], len: usize) -> Decoded<'a> {
-        if head.is_last && !self.is_drain_told {
-            // First, so that no further call is made in place of this one.
-            self.is_drain_told = true;
+        if head.is_last && !self.is_drain_reported {
+            // The drain is reported before the answer, so that no further call is made in its place.
+            self.is_drain_reported = true;
             return Decoded::Drain(0);
         }
-        let Some(id) = self.asked.pop_front() else {
-            return Decoded::Broken("an answer that nothing was asked for");
+        let Some(id) = self.pending.pop_front() else {
+            return Decoded::Broken("an answer that nothing was pending for");
         };
         let (status, body) = if head.status == 200 { (0, body) } else { failed(head.status, body) };
         Decoded::Reply(Reply { id, status, queue_us: head.queue_us, handler_us: head.handler_us, body, len })
     }
 }
 
-/// The bytes of a call.
+/// Builds the bytes of a call.
 fn request(body: &Body, host: &str, entries: &[Entry]) -> Vec<u8> {
-    // The mix holds valid names only.
+    // The mix contains only valid names.
     let path = MethodName::parse(&body.method).map_or_else(|_| "/".to_owned(), MethodName::http_path);
     let mut request = format!("POST {path} HTTP/1.1\r\n");
     if !entries.iter().any(|(name, _)| name.eq_ignore_ascii_case("host")) {
@@ -77,7 +78,7 @@ impl Protocol for Http {
     #[inline]
     fn append(&mut self, method: usize, id: u64, out: &mut Vec<u8>) {
         out.extend_from_slice(&self.requests[method]);
-        self.asked.push_back(id);
+        self.pending.push_back(id);
     }
 
     #[inline]
@@ -93,8 +94,8 @@ impl Protocol for Http {
         match (head.status, head.framing) {
             (101, _) => Decoded::Broken("the server changes to another protocol"),
             (100..200, _) => Decoded::Skip(head.bytes),
-            // Why an idle connection is closed (RFC 9110 section 15.5.9).
-            (408, _) if head.is_last && self.asked.is_empty() => Decoded::Drain(bytes.len()),
+            // A 408 on an idle connection announces its close (RFC 9110 section 15.5.9).
+            (408, _) if head.is_last && self.pending.is_empty() => Decoded::Drain(bytes.len()),
             (204 | 304, _) => self.answer(&head, &[], head.bytes),
             (_, Framing::Length(length)) if length > BODY_BYTES_MAX => {
                 Decoded::Broken("an answer larger than 16 MiB")
@@ -111,9 +112,9 @@ impl Protocol for Http {
             (_, Framing::UntilEnd) if bytes.len() - head.bytes > BODY_BYTES_MAX => {
                 Decoded::Broken("an answer larger than 16 MiB")
             }
-            // The connection's end will be that of the answer (RFC 9112 section 6.3), and no call can follow.
-            (_, Framing::UntilEnd) if !self.is_drain_told => {
-                self.is_drain_told = true;
+            // The end of the connection is the end of the answer (RFC 9112 section 6.3), and no call can follow.
+            (_, Framing::UntilEnd) if !self.is_drain_reported => {
+                self.is_drain_reported = true;
                 Decoded::Drain(0)
             }
             (_, Framing::UntilEnd) => Decoded::NeedMore(bytes.len() + 1),
@@ -125,7 +126,7 @@ impl Protocol for Http {
         if head.framing != Framing::UntilEnd || matches!(head.status, 100..200 | 204 | 304) {
             return None;
         }
-        let id = self.asked.pop_front()?;
+        let id = self.pending.pop_front()?;
         let body = &bytes[head.bytes..];
         let (status, body) = if head.status == 200 { (0, body) } else { failed(head.status, body) };
         let (queue_us, handler_us, len) = (head.queue_us, head.handler_us, bytes.len());
@@ -133,8 +134,8 @@ impl Protocol for Http {
     }
 
     fn reset(&mut self) {
-        self.asked.clear();
-        self.is_drain_told = false;
+        self.pending.clear();
+        self.is_drain_reported = false;
     }
 }
 
@@ -145,14 +146,14 @@ enum Framing {
     UntilEnd,
 }
 
-/// What the head of an answer says.
+/// The parsed head of an answer.
 struct Head {
     status: u16,
     framing: Framing,
     is_last: bool,
     queue_us: u32,
     handler_us: u32,
-    /// Bytes of it.
+    /// Bytes of the head.
     bytes: usize,
 }
 
@@ -178,7 +179,7 @@ impl Head {
 
     fn take(&mut self, field: &Header<'_>) -> Result<(), &'static str> {
         let value = field.value;
-        // Most fields of most answers are told apart by their length.
+        // The length distinguishes most fields of most answers.
         match field.name.len() {
             14 if field.name.eq_ignore_ascii_case("content-length") => {
                 let length = digits(value).ok_or("an answer's length is no number")?;
@@ -197,7 +198,7 @@ impl Head {
             10 if field.name.eq_ignore_ascii_case("connection") => {
                 for word in value.split(|byte| *byte == b',').map(<[u8]>::trim_ascii) {
                     self.is_last |= word.eq_ignore_ascii_case(b"close");
-                    // Of HTTP/1.0, which says what 1.1 takes for granted.
+                    // HTTP/1.0 states explicitly what is the default in 1.1.
                     self.is_last &= !word.eq_ignore_ascii_case(b"keep-alive");
                 }
             }
@@ -218,7 +219,7 @@ impl Head {
     }
 }
 
-/// A whole number of at most nine digits, and nothing but digits.
+/// Parses an integer of at most nine digits; rejects anything else.
 fn digits(text: &[u8]) -> Option<usize> {
     if text.is_empty() || text.len() > 9 || !text.iter().all(u8::is_ascii_digit) {
         return None;
@@ -226,7 +227,7 @@ fn digits(text: &[u8]) -> Option<usize> {
     Some(text.iter().fold(0, |number, digit| 10 * number + usize::from(digit - b'0')))
 }
 
-/// Milliseconds with decimals, as microseconds; what is none is 0.
+/// Parses milliseconds with decimals into microseconds; anything else is 0.
 fn micros(text: &[u8]) -> u32 {
     let (whole, decimals) = match text.iter().position(|byte| *byte == b'.') {
         Some(dot) => (&text[..dot], &text[dot + 1..]),
@@ -240,7 +241,7 @@ fn micros(text: &[u8]) -> u32 {
 }
 
 enum Chunks {
-    /// Where the first chunk stands, and where all of it ends.
+    /// The position of the first chunk, and the end of the body.
     Whole {
         first: Range<usize>,
         end: usize,
@@ -248,7 +249,7 @@ enum Chunks {
     NeedMore(usize),
 }
 
-/// Walks over a chunked body that begins there (RFC 9112 section 7.1).
+/// Scans the chunked body at that position (RFC 9112 section 7.1).
 fn chunks(bytes: &[u8], body_at: usize) -> Result<Chunks, &'static str> {
     let (mut at, mut first) = (body_at, None);
     let wrong = "an answer's chunks cannot be read";
@@ -290,13 +291,13 @@ struct ConnectError<'a> {
     message: Option<Text<'a>>,
 }
 
-/// The status of an answer that is not 200, and its message where one stands as it is in the body.
+/// Returns the status of an answer that is not 200, and its message if it appears unescaped in the body.
 #[cold]
 fn failed(status: u16, body: &[u8]) -> (u32, &[u8]) {
     let error: Option<ConnectError<'_>> = serde_json::from_slice(body).ok();
     let named = error.as_ref().and_then(|error| Code::from_connect_name(&error.code));
     let code = match named.unwrap_or_else(|| Code::from_http_status(status)) {
-        // Other answers that are no failure of HTTP's are not what was asked for.
+        // An HTTP success other than 200 is not a valid answer to a call.
         Code::Ok => Code::Unknown,
         code => code,
     };
@@ -317,7 +318,7 @@ mod tests {
         Http::new(&[body], "h:1", &[])
     }
 
-    fn asked(count: u64) -> Http {
+    fn pending(count: u64) -> Http {
         let mut http = http();
         (0..count).for_each(|id| http.append(0, id + 7, &mut Vec::new()));
         http
@@ -333,13 +334,13 @@ mod tests {
     }
 
     #[test]
-    fn answer_that_ends_with_the_connection_is_read_at_its_end() {
+    fn an_answer_may_end_with_the_connection() {
         for (text, want) in [
             ("HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n13", (0, "13")),
             ("HTTP/1.0 200 OK\r\n\r\n", (0, "")),
             ("HTTP/1.1 503 Busy\r\n\r\nbusy", (14, "busy")),
         ] {
-            let (mut http, bytes) = (asked(1), text.as_bytes());
+            let (mut http, bytes) = (pending(1), text.as_bytes());
             for known in 0..bytes.len() {
                 let mut more = Decoded::Drain(0);
                 while more == Decoded::Drain(0) {
@@ -355,37 +356,37 @@ mod tests {
                 (reply.id, reply.status, reply.body, reply.len),
                 (7, want.0, want.1.as_bytes(), bytes.len())
             );
-            assert_eq!(http.at_end(bytes), None, "nothing more was asked for");
+            assert_eq!(http.at_end(bytes), None, "nothing more was pending for");
         }
-        // What has an end of its own has not come whole.
+        // Answers with a length of their own are incomplete here.
         for text in [
             "",
             "HTTP/1.1 200",
             "HTTP/1.1 200 OK\r\nContent-Length: 3\r\n\r\n13",
             "HTTP/1.1 100 Continue\r\n\r\n",
         ] {
-            assert_eq!(asked(1).at_end(text.as_bytes()), None, "{text}");
+            assert_eq!(pending(1).at_end(text.as_bytes()), None, "{text}");
         }
         let long = [b"HTTP/1.1 200 OK\r\n\r\n".as_slice(), &vec![b'1'; BODY_BYTES_MAX + 1]].concat();
-        assert!(matches!(asked(1).decode(&long), Decoded::Broken(_)));
+        assert!(matches!(pending(1).decode(&long), Decoded::Broken(_)));
     }
 
     #[test]
-    fn answers_cut_at_every_byte_are_waited_for_and_then_read_in_order() {
+    fn split_answers_are_read_in_order() {
         let bytes = "HTTP/1.1 100 Continue\r\n\r\n\
             HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer-Timing: queue;dur=0.012, handler;dur=1.5\r\n\r\n13\
             HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n3;x=y\r\nabc\r\n1\r\nd\r\n0\r\nT: u\r\n\r\n\
             HTTP/1.1 501 Not Implemented\r\ncontent-length: 42\r\n\r\n{\"code\":\"unimplemented\",\"message\":\"no é\"}\
             HTTP/1.1 503 Busy\r\nContent-Length: 4\r\n\r\nbusy\
             HTTP/1.1 200 OK\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
-        let seen = at_every_split(|| asked(5), bytes.as_bytes());
+        let seen = at_every_split(|| pending(5), bytes.as_bytes());
         let want: [&str; 6] =
             ["7 0 12 1500 13", "8 0 0 0 abc", "9 12 0 0 no é", "10 14 0 0 busy", "drain", "11 0 0 0 "];
         assert_eq!(seen, want);
     }
 
     #[test]
-    fn what_cannot_be_read_or_was_not_asked_for_is_told() {
+    fn undecodable_or_unexpected_answers_break() {
         for (bytes, why) in [
             ("SSH-2.0 and more\r\n", "does not speak HTTP/1.1"),
             ("HTTP/1.1 200 OK\r\nContent-Length: 1\r\nContent-Length: 2\r\n\r\n", "two lengths"),
@@ -398,20 +399,20 @@ mod tests {
             ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\nabc", "chunks"),
             ("HTTP/1.1 101 Switching\r\n\r\n", "another protocol"),
         ] {
-            let mut http = asked(1);
+            let mut http = pending(1);
             let Decoded::Broken(said) = http.decode(bytes.as_bytes()) else { panic!("{bytes}") };
             assert!(said.contains(why), "{bytes}: {said}");
         }
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(http().decode(answer), Decoded::Broken("an answer that nothing was asked for"));
+        assert_eq!(http().decode(answer), Decoded::Broken("an answer that nothing was pending for"));
         let idle = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         assert_eq!(http().decode(idle), Decoded::Drain(idle.len()));
     }
 
     #[test]
-    fn a_new_connection_owes_nothing() {
-        let mut http = asked(3);
+    fn a_new_connection_has_no_outstanding_calls() {
+        let mut http = pending(3);
         http.reset();
-        assert!(http.asked.is_empty());
+        assert!(http.pending.is_empty());
     }
 }

@@ -1,7 +1,7 @@
-//! JSON-RPC as Go's net/rpc/jsonrpc writes it (1.0); answers of 2.0 are read too, in any order.
+//! JSON-RPC as Go's net/rpc/jsonrpc writes it (1.0). Answers of 2.0 are accepted too, in any order.
 //!
-//! A request is the same text each time but for the id. The end of an answer is looked for bracket by bracket, each byte
-//! once, however it is cut; then its members are read, the result being passed over.
+//! A request has the same text each time, except for the id. The end of an answer is found by counting brackets, each
+//! byte scanned once, however the answer is split; then its members are parsed and the result is skipped.
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -13,16 +13,16 @@ use serde::de::IgnoredAny;
 use super::{Body, Decoded, Protocol, Reply, Text};
 use crate::frame::BODY_BYTES_MAX;
 
-/// One connection's half of JSON-RPC.
+/// The client's side of JSON-RPC on one connection.
 #[derive(Clone)]
 pub struct JsonRpc {
-    /// Everything in front of the id.
+    /// The text before the id, for each request.
     requests: Arc<[Vec<u8>]>,
     scan: Scan,
 }
 
 impl JsonRpc {
-    /// With the bodies of the mix, in its order.
+    /// Creates the protocol with the bodies of the mix, in its order.
     pub fn new(bodies: &[Body]) -> JsonRpc {
         let request = |body: &Body| {
             let name = serde_json::Value::from(body.method.as_str());
@@ -77,7 +77,7 @@ impl Protocol for JsonRpc {
     }
 }
 
-/// How far the message at the front has been looked at.
+/// How far the message at the front has been scanned.
 #[derive(Clone, Copy, Default)]
 struct Scan {
     at: usize,
@@ -87,7 +87,7 @@ struct Scan {
 }
 
 impl Scan {
-    /// Where the object at the front ends. What was looked at before is not looked at again.
+    /// Returns where the object at the front ends. Bytes scanned before are not scanned again.
     fn end_in(&mut self, bytes: &[u8]) -> Option<usize> {
         while let Some(byte) = bytes.get(self.at) {
             self.at += 1;
@@ -104,7 +104,7 @@ impl Scan {
                 b'"' => self.in_string = true,
                 b'{' | b'[' => self.depth += 1,
                 b'}' | b']' => {
-                    // It began with one that opens, and ends with the one that closes it.
+                    // The message began with an opening bracket and ends with its closing one.
                     self.depth -= 1;
                     if self.depth == 0 {
                         return Some(self.at);
@@ -124,7 +124,7 @@ struct Answer<'a> {
     error: Option<Failed<'a>>,
 }
 
-/// An error: in 1.0 whatever the server likes, of Go's a string; in 2.0 an object.
+/// An error: in 1.0 any value, from Go a string; in 2.0 an object.
 #[derive(Deserialize)]
 #[serde(untagged)]
 enum Failed<'a> {
@@ -137,7 +137,7 @@ enum Failed<'a> {
     Other(#[allow(dead_code, reason = "it is only told from the others")] IgnoredAny),
 }
 
-/// The status, and the message where it stands in the answer as it is; otherwise the whole answer.
+/// Returns the status, and the message if it appears unescaped in the answer; otherwise the whole answer.
 #[cold]
 fn failed<'a>(error: Failed<'a>, answer: &'a [u8]) -> (u32, &'a [u8]) {
     let (code, message) = match error {
@@ -151,7 +151,8 @@ fn failed<'a>(error: Failed<'a>, answer: &'a [u8]) -> (u32, &'a [u8]) {
     }
 }
 
-/// What Go's server means by an error that is text: its own are told from the methods' by how they begin.
+/// Maps the error text of Go's server to a status: errors of the server itself, unlike those of methods, have known
+/// prefixes.
 pub(super) fn code_of(text: &[u8]) -> Code {
     let is_unknown =
         text.starts_with(b"rpc: can't find ") || text.starts_with(b"rpc: service/method request");
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_cut_at_every_byte_are_waited_for_and_then_read() {
+    fn split_answers_are_read_when_complete() {
         let bytes = concat!(
             "{\"id\":5,\"result\":13,\"error\":null}\n",
             " {\"id\":3,\"result\":{\"a\":[\"}]\\\\\\\"{\"]},\"error\":null}",
@@ -219,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_told() {
+    fn undecodable_answers_break() {
         for (bytes, why) in [
             ("HTTP/1.1 400 Bad Request\r\n", "does not speak JSON-RPC"),
             ("[{}]", "does not speak JSON-RPC"),

@@ -1,4 +1,4 @@
-//! A file of recorded requests, read line by line: what is wrong in it is told with its line.
+//! Reads a file of recorded requests, line by line; errors name the line.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -10,34 +10,34 @@ use serde::Deserialize;
 
 use crate::base64;
 
-/// The version of the file that is understood.
+/// The supported version of the file.
 const VERSION: u64 = 1;
-/// The longest line: the largest body in base64, and what is around it.
+/// Maximum length of a line: the largest body in base64, plus the other fields.
 const LINE_BYTES_MAX: u64 = (16 << 20) / 3 * 4 + (64 << 10);
-/// All different requests together, which are in memory.
+/// Maximum size of all distinct requests, which are held in memory.
 const BYTES_MAX: usize = 1 << 30;
-/// The longest recording: 30 days.
+/// Maximum length of a recording: 30 days.
 const AT_US_MAX: u64 = 30 * 86_400 * 1_000_000;
-/// Methods, codecs among them, that are told apart.
+/// Maximum number of methods, counted separately per codec.
 const METHODS_MAX: usize = 1024;
 
 /// Why a file cannot be replayed.
 #[derive(Debug)]
 pub enum Unusable {
-    /// It cannot be read: look at its name and its permissions.
+    /// It cannot be read: check the name and the permissions.
     Unreadable(PathBuf, io::Error),
-    /// It does not begin as a recording does: it is something else, or of another version.
+    /// It does not begin like a recording: it is something else, or of another version.
     NoRecord(PathBuf, String),
-    /// A line is not as it should be: the file was changed, or what is asked for cannot be done with it.
+    /// A line is invalid: the file was changed, or the requested operation is impossible with it.
     Line {
-        /// Which file.
+        /// The file.
         file: PathBuf,
-        /// Which line; the head is 1.
+        /// The line number; the head is line 1.
         line: usize,
-        /// What is wrong.
+        /// The problem.
         what: String,
     },
-    /// There is no request in it that could be sent.
+    /// It contains no request that could be sent.
     Empty(PathBuf),
 }
 
@@ -54,11 +54,11 @@ impl fmt::Display for Unusable {
 
 impl std::error::Error for Unusable {}
 
-/// What the head of a file says.
+/// The head of a file.
 #[derive(Clone, Debug, Deserialize)]
 pub struct Head {
     coreloop_record: u64,
-    /// One request in so many was recorded.
+    /// One in this many requests was recorded.
     pub sample: u64,
 }
 
@@ -79,49 +79,49 @@ struct Line {
     left_out: Option<String>,
 }
 
-/// A request as it is sent, told apart from others by all that is in it.
+/// A request as sent; requests are distinct if any part differs.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Request {
-    /// Its place among the methods.
+    /// Its index among the methods.
     pub method: u16,
     /// The body.
     pub body: Vec<u8>,
-    /// The deadline, in µs; 0 is none.
+    /// The deadline, in µs; 0 for none.
     pub time_left_us: u32,
 }
 
-/// One that was recorded.
+/// A recorded call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Recorded {
-    /// When, in µs from the beginning of the recording.
+    /// Its time, in µs from the beginning of the recording.
     pub at_us: u64,
-    /// On which connection; numbered from 0.
+    /// Its connection, numbered from 0.
     pub connection: u64,
-    /// What, by place among the requests.
+    /// Its index among the requests.
     pub request: u32,
 }
 
-/// A file, read.
+/// The contents of a file.
 #[derive(Debug)]
 pub struct Recording {
-    /// Its head.
+    /// The file's head.
     pub head: Head,
-    /// Methods with their codecs, and how many calls of each there are.
+    /// Methods with their codecs, and the number of calls of each.
     pub methods: Vec<(String, String, u32)>,
-    /// Each different request once, with the line where it was first.
+    /// Each distinct request, with the line of its first occurrence.
     pub requests: Vec<(Request, usize)>,
-    /// All of them, in the order of their times.
+    /// All calls, in order of their times.
     pub calls: Vec<Recorded>,
-    /// Requests that are there without their body, and so are not sent.
+    /// Number of requests recorded without their body, which are not sent.
     pub left_out: u64,
-    /// Those to which no answer was wanted.
+    /// Number of one-way requests, which have no answer.
     pub one_way: u64,
-    /// The last line is not whole: the recording did not end by itself.
+    /// Whether the last line is incomplete: the recording was interrupted.
     pub is_cut: bool,
 }
 
 impl Recording {
-    /// Reads a file.
+    /// Reads and checks a file.
     pub fn read(path: &Path) -> Result<Recording, Unusable> {
         let unreadable = |error| Unusable::Unreadable(path.into(), error);
         let mut lines =
@@ -162,12 +162,12 @@ fn is_end(text: &[u8]) -> bool {
 struct Lines<'a> {
     file: BufReader<File>,
     path: &'a Path,
-    /// Of the line that was read last; the first is 1.
+    /// The number of the last line read; the first is 1.
     number: usize,
 }
 
 impl Lines<'_> {
-    /// The next line, and whether its end was there.
+    /// Returns the next line, and whether its line end was present.
     fn next(&mut self) -> Result<Option<(Vec<u8>, bool)>, Unusable> {
         let mut line = Vec::new();
         let mut limited = io::Read::take(&mut self.file, LINE_BYTES_MAX);
@@ -238,7 +238,7 @@ impl Reading {
         let place = match self.requests.get(&request) {
             Some(place) => *place,
             None => {
-                // Once here, once in the table, once as it is sent.
+                // Each body is held three times: here, in the table, and in its sent form.
                 self.bytes += 3 * request.body.len() + 256;
                 if self.bytes > BYTES_MAX {
                     return Err("so far more different requests than there is room for".into());
@@ -273,7 +273,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_are_read_once_and_calls_come_in_the_order_of_their_times() {
+    fn requests_are_distinct_and_calls_ordered_by_time() {
         let later = ADD.replace("\"at_us\":5", "\"at_us\":9");
         let other = ADD.replace("e30=", "e30K").replace("\"at_us\":5", "\"at_us\":2");
         let without = r#"{"at_us":1,"method":"Echo.Bytes","codec":"raw","connection":0,"left_out":"opaque"}"#;
@@ -288,12 +288,12 @@ mod tests {
     }
 
     #[test]
-    fn file_that_was_cut_anywhere_is_read_up_to_its_last_whole_line() {
+    fn a_cut_file_is_read_up_to_its_last_complete_line() {
         let whole = format!("{HEAD}\n{ADD}\n{ADD}\n{END}\n");
         let two = HEAD.len() + 1 + 2 * (ADD.len() + 1);
         for cut in HEAD.len() + 1 + ADD.len()..whole.len() {
             let read = read(&whole[..cut]).expect("it has a request");
-            // A line without its end is whole where only that is missing.
+            // A last line that lacks only its line end is complete.
             let is_second = cut >= two - 1;
             assert_eq!(read.calls.len(), 1 + usize::from(is_second), "cut at {cut}");
             let is_even =
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_its_line() {
+    fn errors_name_their_line() {
         for (text, words) in [
             (String::new(), "no recording: it is empty"),
             ("{}\n".into(), "no recording: "),

@@ -1,4 +1,4 @@
-//! Calls of a list: each goes to the connection that it is listed for, and waits for that one alone.
+//! Listed calls: each uses the connection that the list assigns, and waits for that connection only.
 
 use std::io;
 
@@ -8,7 +8,7 @@ use crate::loadgen::schedule::Entry;
 use crate::loadgen::tally::Call;
 
 impl<P: Protocol> Worker<P> {
-    /// Sends calls that are due, at most a burst of them; says whether more are.
+    /// Sends calls that are due, at most one burst. Returns whether more are due.
     pub(super) fn send_listed(&mut self, now_ns: u64) -> io::Result<bool> {
         let horizon_ns = now_ns.min(self.time.end_ns - 1);
         let mut more = false;
@@ -35,7 +35,7 @@ impl<P: Protocol> Worker<P> {
         Ok(more)
     }
 
-    /// Sends what has waited for this connection, as far as it has room now.
+    /// Sends the calls that waited for this connection, as far as it has room now.
     pub(super) fn send_waiting(&mut self, at: usize) {
         if self.waiting.get(at).is_none_or(|waiting| waiting.is_empty()) || !self.wants_calls {
             return;
