@@ -1,4 +1,4 @@
-//! Notes the compiler: counts made by another one are not the same.
+//! Exports the compiler's version, because counts depend on it.
 
 use std::process::Command;
 

@@ -163,9 +163,9 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
     let text = options.json.as_ref().map(|json| json.clone().into_bytes());
     let body = text.or_else(|| options.body_hex.as_ref().map(|Hex(bytes)| bytes.clone()));
     let request = Request::new(&options.method, &options.codec, body, options.expect.clone())?;
-    crate::process::raise_files_limit().map_err(told)?;
+    crate::process::raise_files_limit().map_err(error_text)?;
     if options.hold {
-        io::stdin().read_to_end(&mut Vec::new()).map_err(told)?;
+        io::stdin().read_to_end(&mut Vec::new()).map_err(error_text)?;
     }
     let window = Window::new(options.warmup, options.seconds, options.watch);
     let one = (options.connections, options.depth) == (1, 1);
@@ -179,13 +179,15 @@ pub fn run(options: &Options) -> Result<Outcome, String> {
         By::Bare if options.blocking && !one => {
             return Err("--blocking is one connection with one call in flight".into());
         }
-        By::Bare if options.blocking => blocking::run(options.address, &request, window).map_err(told)?,
-        By::Bare => run_epoll(options, &request, window).map_err(told)?,
+        By::Bare if options.blocking => {
+            blocking::run(options.address, &request, window).map_err(error_text)?
+        }
+        By::Bare => run_epoll(options, &request, window).map_err(error_text)?,
     };
     window.outcome(options.connections, options.depth)
 }
 
-fn told(error: io::Error) -> String {
+fn error_text(error: io::Error) -> String {
     error.to_string()
 }
 

@@ -1,32 +1,32 @@
-//! What the bare client calls: a frame built once, of which each call changes only the id and an operand,
-//! and what its reply must look like.
+//! The bare client's call: a frame that is built once, in which each call changes only the id and an operand, and the
+//! check of its reply.
 
 use crate::frame::{self, HEADER_BYTES, Header, REPLY, REQUEST};
 
-/// One operand of each `Arith.AddFixed`; the other is the call's id.
+/// The first operand of `Arith.AddFixed`; the other is the call's id.
 const AUGEND: i64 = 0x1234_5678_9abc;
 
-/// A request to be sent again and again.
+/// A request that is sent repeatedly.
 #[derive(Clone, Debug)]
 pub struct Request {
     frame: Vec<u8>,
-    /// Where the body begins: behind the header and the metadata.
+    /// Offset of the body, after the header and the metadata.
     body_at: usize,
     expect: Expect,
 }
 
-/// What the body of a good reply is.
+/// The expected body of a reply.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expect {
-    /// Eight bytes: the sum of the two operands (and the second operand differs from call to call).
+    /// Eight bytes: the sum of the two operands (the second operand differs from call to call).
     Sum,
     /// These bytes.
     Bytes(Vec<u8>),
-    /// Whatever it likes: only the status is looked at.
+    /// Any body: only the status is checked.
     Any,
 }
 
-/// The number of a codec, by the name that the command line knows it by.
+/// Returns the number of a codec by its name on the command line.
 pub fn codec_number(name: &str) -> Option<u8> {
     ["raw", "fixed", "json", "gob", "compact", "messagepack", "protobuf"]
         .iter()
@@ -34,7 +34,7 @@ pub fn codec_number(name: &str) -> Option<u8> {
         .map(|number| number as u8)
 }
 
-/// The bytes of a string of hexadecimal digits.
+/// Parses a string of hexadecimal digits.
 pub fn from_hex(text: &str) -> Option<Vec<u8>> {
     if !text.len().is_multiple_of(2) || !text.bytes().all(|digit| digit.is_ascii_hexdigit()) {
         return None;
@@ -43,8 +43,8 @@ pub fn from_hex(text: &str) -> Option<Vec<u8>> {
 }
 
 impl Request {
-    /// A request for `method`. Without a body of the caller's the methods of the demo `Arith` get 6 and 7;
-    /// others must be given one.
+    /// Creates a request for `method`. The default arguments of the demo methods `Arith` are 6 and 7; other methods
+    /// require a body.
     pub fn new(
         method: &str,
         codec: &str,
@@ -66,7 +66,7 @@ impl Request {
                 };
                 match codec {
                     "json" => (br#"{"A":6,"B":7}"#.to_vec(), Expect::Bytes(format!("{reply}").into())),
-                    // Variable-length and zigzag: twice the value while it is small.
+                    // Variable-length and zigzag: a small value is encoded as twice the value.
                     "compact" => (vec![12, 14], Expect::Bytes(vec![2 * reply])),
                     _ => return Err(format!("{method} with codec {codec} needs a body: --body-hex")),
                 }
@@ -92,7 +92,7 @@ impl Request {
         Ok(Request { frame, body_at: HEADER_BYTES, expect })
     }
 
-    /// States a deadline with every call: so many microseconds from its receipt, 0 for none.
+    /// States a deadline with every call, in microseconds from its receipt; 0 for none.
     pub fn with_time_left_us(mut self, us: u32) -> Request {
         self.frame[24..28].copy_from_slice(&us.to_le_bytes());
         self
@@ -107,7 +107,7 @@ impl Request {
         self
     }
 
-    /// Appends the call `id` to what is to be written.
+    /// Appends the call `id` to the output.
     #[inline]
     pub fn append(&self, id: u64, out: &mut Vec<u8>) {
         let at = out.len();
@@ -119,7 +119,7 @@ impl Request {
         }
     }
 
-    /// Says what is wrong with the reply to a call, if anything is.
+    /// Returns an error if the reply to a call is wrong.
     #[inline]
     pub fn verdict(&self, header: &Header, body: &[u8]) -> Result<(), String> {
         let good = match &self.expect {

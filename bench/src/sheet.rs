@@ -1,4 +1,5 @@
-//! What pages of results have in common: one file of HTML in light and dark, tables, plots inside, no scripts.
+//! The common parts of result pages: one HTML file with light and dark styles, tables, and embedded plots; no
+//! scripts.
 //!
 //! The colours of plots are placeholders that the style sheet replaces, so that one picture serves light and dark.
 
@@ -6,11 +7,11 @@ use std::fmt::Write as _;
 
 use plotters::style::RGBColor;
 
-/// Text and axes of plots.
+/// The colour of text and axes in plots.
 pub const INK: RGBColor = RGBColor(1, 2, 3);
-/// Their grid.
+/// The colour of grids in plots.
 pub const GRID: RGBColor = RGBColor(4, 5, 6);
-/// Their lines and bars, in the order in which they are drawn.
+/// The colours of lines and bars in plots, in drawing order.
 pub const LINES: [RGBColor; 8] = [
     RGBColor(11, 0, 1),
     RGBColor(12, 0, 2),
@@ -25,7 +26,7 @@ pub const LINES: [RGBColor; 8] = [
 /// The end of a page.
 pub const FOOT: &str = "</main>\n</body>\n</html>\n";
 
-/// A page of that width up to its first heading.
+/// Returns a page of that width up to its first heading.
 pub fn head(title: &str, width_px: u32) -> String {
     let mut page = String::from("<!DOCTYPE html>\n<html lang=\"en\">\n<head>\n<meta charset=\"utf-8\"/>\n");
     page += "<meta name=\"viewport\" content=\"width=device-width, initial-scale=1\"/>\n<title>";
@@ -34,7 +35,7 @@ pub fn head(title: &str, width_px: u32) -> String {
     page
 }
 
-/// Text as it may stand in HTML, attributes included.
+/// Escapes text for HTML, attributes included.
 pub fn escaped(text: &str) -> String {
     let mut safe = String::with_capacity(text.len());
     for c in text.chars() {
@@ -51,13 +52,13 @@ pub fn escaped(text: &str) -> String {
     safe
 }
 
-/// A table under a heading; all of its text is escaped.
+/// Appends a table under a heading; all of its text is escaped.
 pub fn table(page: &mut String, title: &str, headings: &[String], rows: &[Vec<String>]) {
     let _ = writeln!(page, "<h2>{}</h2>", escaped(title));
     grid(page, "", headings, rows);
 }
 
-/// A table without a heading, of a class of its own.
+/// Appends a table without a heading, with a CSS class; all of its text is escaped.
 pub fn grid(page: &mut String, class: &str, headings: &[String], rows: &[Vec<String>]) {
     let _ = write!(page, "<div class=\"wide {class}\"><table>\n<tr>");
     for heading in headings {
@@ -74,20 +75,20 @@ pub fn grid(page: &mut String, class: &str, headings: &[String], rows: &[Vec<Str
     *page += "</table></div>\n";
 }
 
-/// A picture under a heading, which is HTML.
+/// Appends a picture under a heading, which is HTML.
 pub fn plot(page: &mut String, title: &str, svg: &str) {
     let _ = writeln!(page, "<h2>{title}</h2>");
     picture(page, svg);
 }
 
-/// A picture.
+/// Appends a picture.
 pub fn picture(page: &mut String, svg: &str) {
-    // A namespace is no address, but whoever looks for addresses finds none this way; HTML needs none.
+    // HTML does not require the namespace. Without it the page contains no URL, which simplifies checking that.
     let svg = svg.replace(" xmlns=\"http://www.w3.org/2000/svg\"", "");
     let _ = writeln!(page, "<div class=\"wide plot\">{}</div>", svg.trim());
 }
 
-/// A legend: each name behind its colour. It is placed beside a plot, so that it covers no data.
+/// Appends a legend: each name after its colour. It is placed beside a plot, so that it covers no data.
 pub fn keys<'a>(page: &mut String, keys: impl IntoIterator<Item = (&'a str, RGBColor)>) {
     *page += "<ul class=\"keys\">\n";
     for (name, color) in keys {
@@ -149,7 +150,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn text_of_others_is_escaped() {
+    fn text_is_escaped() {
         assert_eq!(escaped("<a href=\"x\">&'\u{1b}"), "&lt;a href=&quot;x&quot;&gt;&amp;&#39; ");
     }
 

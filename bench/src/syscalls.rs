@@ -1,4 +1,4 @@
-//! Counts a process's system calls with strace. It slows what it watches, so it gets a run of its own.
+//! Counts a process's system calls with strace. strace slows the process down, so it is used in separate runs.
 
 use std::io::{BufRead, BufReader};
 use std::process::{Command, Stdio};
@@ -55,7 +55,7 @@ impl Counting {
     }
 }
 
-/// Columns: share of time, seconds, µs per call, calls, errors (may be blank), name.
+/// Parses the columns: share of time, seconds, µs per call, calls, errors (may be blank), name.
 fn row_of(line: &str) -> Option<(String, u64)> {
     let fields: Vec<&str> = line.split_whitespace().collect();
     let name = *fields.last()?;
@@ -71,7 +71,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn summary_rows_are_told_from_the_rest() {
+    fn only_summary_rows_are_parsed() {
         let summary = "strace: Process 1 attached\n\
             % time     seconds  usecs/call     calls    errors syscall\n\
             ------ ----------- ----------- --------- --------- ----------------\n\

@@ -1,18 +1,18 @@
-//! Medians and their spread, and a plain table of text.
+//! Medians and their spread, and a plain text table.
 
-/// The middle of some values, with the least and the largest.
+/// The median of some values, with minimum and maximum.
 #[derive(Clone, Copy, Debug, PartialEq, serde::Serialize, serde::Deserialize)]
 pub struct Spread {
-    /// The middle value, or the mean of the two in the middle.
+    /// The middle value, or the mean of the two middle values.
     pub median: f64,
-    /// The least.
+    /// The minimum.
     pub min: f64,
-    /// The largest.
+    /// The maximum.
     pub max: f64,
 }
 
 impl Spread {
-    /// Of no values there is none.
+    /// Returns `None` if there are no values.
     pub fn of(values: impl IntoIterator<Item = f64>) -> Option<Spread> {
         let mut values: Vec<f64> = values.into_iter().collect();
         values.sort_by(f64::total_cmp);
@@ -23,19 +23,19 @@ impl Spread {
         Some(Spread { median, min, max })
     }
 
-    /// As `median [min–max]`, with so many decimals.
+    /// Formats as `median [min–max]`, with this number of decimals.
     pub fn text(&self, decimals: usize) -> String {
         format!("{:.decimals$} [{:.decimals$}–{:.decimals$}]", self.median, self.min, self.max)
     }
 }
 
-/// Rows of text, the first column to the left, the others to the right.
+/// Rows of text; the first column is left-aligned, the others are right-aligned.
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// A table with these headings.
+    /// Creates a table with these headings.
     pub fn new(headings: &[&str]) -> Table {
         Table { rows: vec![headings.iter().map(|heading| heading.to_string()).collect()] }
     }
@@ -45,7 +45,7 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// The lines of the table.
+    /// Returns the table as text.
     pub fn render(&self) -> String {
         let columns = self.rows.iter().map(Vec::len).max().unwrap_or(0);
         let cell_len = |row: &Vec<String>, at: usize| row.get(at).map_or(0, |cell| cell.chars().count());

@@ -1,8 +1,8 @@
-//! What each setting of the server costs and gives: `coreloop serve` with one thing changed, under the load generator,
-//! in interleaved rounds.
+//! Measures what each setting of the server costs and gains: runs `coreloop serve` with one setting changed, under
+//! the load generator, in interleaved rounds.
 //!
-//! `sets` has what is tried, `picture` draws it. The generator has the last core to itself as far as the server leaves
-//! it: the server may run on every core, since several of the settings mean nothing on one.
+//! `sets` lists the settings, `picture` draws the results. The generator is pinned to the last core but may share it:
+//! the server may run on every core, since several of the settings have no effect on one.
 
 mod picture;
 mod sets;
@@ -22,10 +22,10 @@ use crate::process::{self, Server};
 use crate::table::Spread;
 use sets::{SETS, Set, Setting, Trial};
 
-/// What to try, and how thoroughly.
+/// Which settings to measure, and how thoroughly.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
-    /// Sets: cores, workers, pin, busy-poll, spin, flush, high-mark, batch, blocking. Without any: all.
+    /// Sets: cores, workers, pin, busy-poll, spin, flush, high-mark, batch, blocking. Default: all.
     #[arg(value_name = "SET", value_parser = set)]
     sets: Vec<String>,
     /// Rounds; the figures are medians over them.
@@ -34,19 +34,19 @@ pub struct Options {
     /// Length of each measured window, in seconds.
     #[arg(long, default_value_t = 1.0)]
     seconds: f64,
-    /// Length of the run-up before it, in seconds.
+    /// Length of the warm-up before it, in seconds.
     #[arg(long, default_value_t = 0.3)]
     warmup: f64,
-    /// The server's program; by default `coreloop` beside this one.
+    /// The server's program. Default: `coreloop` beside this one.
     #[arg(long)]
     coreloop: Option<PathBuf>,
     /// Write the pictures into this folder.
     #[arg(long, value_name = "FOLDER")]
     images: Option<PathBuf>,
-    /// Write every figure, the machine and the command to this file.
+    /// Write all figures, the machine and the command to this file.
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// No progress.
+    /// Show no progress.
     #[arg(long)]
     quiet: bool,
 }
@@ -75,7 +75,7 @@ struct Run {
     remarks: Vec<String>,
 }
 
-/// The rounds of one setting under one load.
+/// The medians over the rounds of one setting under one load.
 #[derive(Clone, Serialize)]
 struct Row {
     set: &'static str,
@@ -87,7 +87,7 @@ struct Row {
     cpu_us_per_call: Spread,
     cores_used: Spread,
     errors: u64,
-    /// Rounds in which the generator or the machine may have made the figures, or the rate was not reached.
+    /// Rounds in which the generator or the machine may have determined the figures, or the rate was not reached.
     doubtful: u32,
 }
 
@@ -100,7 +100,7 @@ struct Record {
     runs: Vec<Run>,
 }
 
-/// Measures, prints Markdown, draws.
+/// Measures, prints Markdown, and draws the pictures.
 pub fn run(options: &Options) -> Result<(), String> {
     process::raise_files_limit().map_err(|error| error.to_string())?;
     let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
@@ -254,7 +254,7 @@ impl Row {
     }
 }
 
-/// Three digits that count, and the least and the largest behind.
+/// Formats the median with three significant digits, followed by minimum and maximum.
 fn cell(spread: &Spread) -> String {
     let size = spread.median.abs();
     let decimals = if size >= 100.0 { 0 } else { 2 - size.max(1.0).log10().floor() as usize };
@@ -305,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_medians_with_what_stands_against_them() {
+    fn rows_are_medians_with_caveats() {
         let runs = [(run("1", 10.0, 0), false), (run("1", 30.0, 2), true), (run("1", 20.0, 0), false)];
         let row = Row::of(runs.iter()).expect("three runs");
         assert_eq!((row.calls_per_s.median, row.doubtful, row.errors), (20.0, 1, 2));
@@ -317,7 +317,7 @@ mod tests {
     }
 
     #[test]
-    fn picture_of_every_set_has_its_settings_and_stands_alone() {
+    fn the_picture_of_every_set_is_complete() {
         for set in &SETS {
             let rows = set.trials.iter().flat_map(|trial| {
                 set.settings.iter().enumerate().filter_map(move |(at, setting)| {
@@ -335,7 +335,7 @@ mod tests {
     }
 
     #[test]
-    fn unknown_set_is_told_with_the_known_ones() {
+    fn an_unknown_set_is_an_error_that_lists_the_known_ones() {
         assert!(set("cores").is_ok());
         assert!(set("colour").expect_err("no such").contains("busy-poll"));
     }

@@ -1,9 +1,9 @@
-//! The server beside its floor, in one command: CPU time per call, rate and latency, in paired rounds.
+//! Compares the server with its floor, in one command: CPU time per call, rate and latency, in paired rounds.
 //!
-//! Each measurement has a server process of its own, on one core, and a client process on another. The
-//! subjects take turns within a round, and the order is reversed from round to round, so that a drift of
-//! the machine falls on all of them; ratios are taken within a round. `subjects` has the comparisons, `open` those
-//! in an open loop, under the load generator.
+//! Each measurement has a separate server process on one core, and a client process on another. The subjects
+//! alternate within a round, and the order is reversed from round to round, so that a drift of the machine affects
+//! all of them equally; ratios are taken within a round. `subjects` lists the comparisons, `open` those in an open
+//! loop, under the load generator.
 
 mod idle;
 mod open;
@@ -27,11 +27,11 @@ use subjects::{Place, Set, Subject};
 
 pub use subjects::Load;
 
-/// Loads if none are named, and nothing else is asked for.
+/// Default loads, if no other comparison is requested.
 const LOADS: [&str; 3] = ["1x1", "64x1", "64x16"];
 
-/// What to compare, and how thoroughly. Without any of --direct, --open, --slow-mix, --reactors, --clients and --loads
-/// it is the server and its floors at 1x1, 64x1 and 64x16.
+/// What to compare, and how thoroughly. Without any of --direct, --open, --slow-mix, --reactors, --clients and
+/// --loads it compares the server and its floors at 1x1, 64x1 and 64x16.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Options {
     /// Rounds; the figures are medians over them.
@@ -40,16 +40,16 @@ pub struct Options {
     /// Length of each measured window, in seconds.
     #[arg(long, default_value_t = 3.0)]
     pub seconds: f64,
-    /// Length of the run-up before each window, in seconds.
+    /// Length of the warm-up before each window, in seconds.
     #[arg(long, default_value_t = 0.5)]
     pub warmup: f64,
-    /// Connections by calls in flight on each.
+    /// Loads: connections x calls in flight on each.
     #[arg(long, value_delimiter = ',')]
     pub loads: Vec<Load>,
-    /// A lone caller at 1x1: the library's direct client beside a plain blocking one.
+    /// One call at a time at 1x1: the library's direct client compared with a plain blocking one.
     #[arg(long)]
     pub direct: bool,
-    /// Open loops under the load generator, at half of what a closed loop with these loads reaches.
+    /// Open loops under the load generator, at half the rate that a closed loop with these loads reaches.
     #[arg(
         long,
         value_name = "LOADS",
@@ -59,28 +59,28 @@ pub struct Options {
         default_missing_value = "64x16,64x1"
     )]
     pub open: Vec<Load>,
-    /// Quick calls with 1 % of slow blocking ones among them, in an open loop.
+    /// Fast calls with 1 % of slow blocking ones among them, in an open loop.
     #[arg(long)]
     pub slow_mix: bool,
     /// Calls per second for --slow-mix.
     #[arg(long, value_parser = crate::loadgen::units::rate, default_value = "10k")]
     pub slow_mix_rate: f64,
-    /// Two reactors beside one.
+    /// Two reactors compared with one.
     #[arg(long)]
     pub reactors: bool,
-    /// The clients beside each other: what a call costs its caller.
+    /// The clients compared with each other: what a call costs its caller.
     #[arg(long)]
     pub clients: bool,
     /// Only the subjects whose name contains one of these: `floor`, `inline`, `hand-off`, `coreloop` …
     #[arg(long, value_delimiter = ',')]
     pub only: Vec<String>,
-    /// The server's program; by default `coreloop` beside this one.
+    /// The server's program. Default: `coreloop` beside this one.
     #[arg(long)]
     pub coreloop: Option<PathBuf>,
-    /// The client polls in place of sleeping.
+    /// The client polls instead of sleeping.
     #[arg(long)]
     pub spin: bool,
-    /// At 1x1 the client is a plain blocking one.
+    /// Use a plain blocking client at 1x1.
     #[arg(long, conflicts_with = "spin")]
     pub blocking: bool,
     /// The floor's worker sleeps without yielding first: a stricter floor for the hand-off.
@@ -89,10 +89,10 @@ pub struct Options {
     /// After the rounds, count system calls per call with strace, in a short run for each subject and load.
     #[arg(long)]
     pub strace: bool,
-    /// In place of the rounds: the memory of so many idle connections.
+    /// Instead of the rounds, measure the memory of this many idle connections.
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=20_000))]
     pub idle: Option<u32>,
-    /// Also write every figure, the machine and the command to this file.
+    /// Also write all figures, the machine and the command to this file.
     #[arg(long)]
     pub json: Option<PathBuf>,
 }
@@ -106,12 +106,12 @@ struct Run {
     cpu_us_per_call: f64,
     system_us_per_call: f64,
     client_us_per_call: f64,
-    /// The most memory that the server had in RAM, its program's text included.
+    /// The server's peak memory in RAM, its program's text included.
     peak_kib: u64,
     outcome: Outcome,
 }
 
-/// Everything that a run of the comparison found.
+/// All results of a comparison.
 #[derive(Serialize)]
 struct Record {
     command: Vec<String>,
@@ -124,12 +124,12 @@ struct Record {
     open_runs: Vec<open::Run>,
     open_summaries: Vec<open::Summary>,
     notes: Vec<&'static str>,
-    /// By load and subject: the calls of each name per RPC, when they were counted; of the server, or of the client where
-    /// it is clients that are compared.
+    /// System calls per RPC by name, for each load and subject, if they were counted. They are the server's, or the
+    /// client's where clients are compared.
     syscalls_per_call: BTreeMap<String, BTreeMap<String, f64>>,
 }
 
-/// What every measurement needs to know.
+/// State that every measurement needs.
 struct Bench<'a> {
     options: &'a Options,
     own: PathBuf,
@@ -139,7 +139,7 @@ struct Bench<'a> {
     client_core: usize,
 }
 
-/// Compares, and prints as it goes.
+/// Runs the comparison and prints the results as they arrive.
 pub fn run(options: &Options) -> Result<(), String> {
     process::raise_files_limit().map_err(|error| error.to_string())?;
     let own = env::current_exe().map_err(|error| format!("where is this program? {error}"))?;
@@ -178,7 +178,7 @@ pub fn run(options: &Options) -> Result<(), String> {
     }
 }
 
-/// A set with its loads, and those of its subjects that are wanted.
+/// A set with its loads, and the subjects selected from it.
 struct Chosen {
     set: &'static Set,
     loads: Vec<Load>,
@@ -350,7 +350,7 @@ impl Bench<'_> {
         Ok(Client { child, what: format!("{} at {load}", subject.name) })
     }
 
-    /// The whole run counts, from before the first connection: strace's own start is not in it.
+    /// The whole run counts, from before the first connection, so strace's own start is not included.
     fn count_syscalls(
         &self,
         subject: &Subject,
@@ -368,7 +368,7 @@ impl Bench<'_> {
     }
 }
 
-/// The subjects of a round: each second one has them the other way round.
+/// Returns the subjects of a round; every second round has the reverse order.
 pub(crate) fn in_turn<T: Copy>(subjects: &[T], round: u32) -> Vec<T> {
     let mut order = subjects.to_vec();
     if round.is_multiple_of(2) {
@@ -377,17 +377,17 @@ pub(crate) fn in_turn<T: Copy>(subjects: &[T], round: u32) -> Vec<T> {
     order
 }
 
-/// A client that runs.
+/// A running client.
 struct Client {
     child: Guarded,
     what: String,
 }
 
 impl Client {
-    /// Waits for what it has measured.
+    /// Waits for its results.
     fn outcome(mut self) -> Result<Outcome, String> {
         let stdout = self.child.0.stdout.take().expect("asked for a pipe when it was started");
-        // A run that ended early has said why on standard error.
+        // A client that ended early has reported the reason on standard error.
         serde_json::from_reader(stdout).map_err(|_| format!("{}: no measurement", self.what))
     }
 }
@@ -402,7 +402,7 @@ mod tests {
     }
 
     #[test]
-    fn each_second_round_runs_the_other_way_round() {
+    fn every_second_round_has_the_reverse_order() {
         assert_eq!([1, 2, 3].map(|round| in_turn(&['a', 'b'], round)), [['a', 'b'], ['b', 'a'], ['a', 'b']]);
     }
 }

@@ -1,4 +1,4 @@
-//! The ablation end to end: the program starts itself as the server, so that everything in it is real.
+//! Runs the ablation end to end. The program starts itself as the server, so nothing is simulated.
 
 #![cfg(target_os = "linux")]
 
@@ -14,7 +14,7 @@ fn ablation(arguments: &[&str], folder: &Path) -> Output {
 }
 
 #[test]
-fn pool_is_taken_away_measured_drawn_and_written_down() {
+fn the_pool_is_measured_drawn_and_recorded() {
     let folder = tempfile::tempdir().expect("a folder");
     let brief = ["--rounds", "2", "--seconds", "0.1", "--warmup", "0.02", "--no-strace"];
     let files = ["--images", "pictures", "--json", "figures.json"];
@@ -33,7 +33,7 @@ fn pool_is_taken_away_measured_drawn_and_written_down() {
     let rows = json["rows"].as_array().expect("a list");
     let allocations = |row: &Value| row["counted"]["allocations_per_call"].as_f64().expect("counted");
     for pair in rows.chunks(2) {
-        // A read and a reply want a buffer each, whatever else a call allocates.
+        // A read and a reply need one buffer each, whatever else a call allocates.
         assert!(allocations(&pair[1]) > allocations(&pair[0]), "{pair:?}");
         assert!(pair.iter().all(|row| row["cpu_us_per_call"]["min"].as_f64() > Some(0.0)), "{pair:?}");
         assert_eq!(pair[0]["cpu_ratio"]["median"], 1.0);
@@ -41,7 +41,7 @@ fn pool_is_taken_away_measured_drawn_and_written_down() {
 }
 
 #[test]
-fn unknown_sets_and_settings_are_told() {
+fn unknown_sets_and_settings_are_errors() {
     let here = Path::new(env!("CARGO_MANIFEST_DIR"));
     for (arguments, want) in [
         (&["measure", "colour"][..], "steps"),

@@ -1,4 +1,4 @@
-//! `loadgen compare` on its bad days: peers of a few words, all of them around the floor, in a folder of the test's.
+//! `loadgen compare` with failing peers: the peers are small scripts around the floor, in a temporary folder.
 
 #![cfg(target_os = "linux")]
 
@@ -14,16 +14,16 @@ use tempfile::TempDir;
 
 const FLOOR: &str = env!("CARGO_BIN_EXE_floor");
 const LOADGEN: &str = env!("CARGO_BIN_EXE_loadgen");
-/// Little of everything.
+/// Arguments for a short run.
 const SHORT: &str = "--sections capacity --loads 2x2 --quick --seconds 0.1 --warmup 0.02";
 
-/// A folder of peers, and another for what is written.
+/// A folder of peers, and another for output.
 struct Place {
     peers: TempDir,
     out: TempDir,
 }
 
-/// How a comparison ended.
+/// The result of a comparison.
 struct Run {
     code: Option<i32>,
     stdout: String,
@@ -37,7 +37,7 @@ impl Place {
         Place { peers: folder(), out: folder() }
     }
 
-    /// A peer that is the floor, with lines of its `peer.toml` replaced or added.
+    /// Adds a peer that is the floor, with lines of its `peer.toml` replaced or added.
     fn peer(&self, name: &str, lines: &[(&str, &str)]) -> &Self {
         let mut all = vec![
             ("title", format!("{name:?}")),
@@ -63,7 +63,7 @@ impl Place {
         self.peers.path().join(name)
     }
 
-    /// A comparison of the peers alone, unless the arguments say more.
+    /// A comparison of the peers alone, unless the arguments select more.
     fn command(&self, arguments: &str) -> Command {
         let mut command = Command::new(LOADGEN);
         command.args(["compare", "--skip", "coreloop", "--peers"]).arg(self.peers.path());
@@ -101,7 +101,7 @@ impl Run {
         self.record.as_ref().unwrap_or_else(|| panic!("no record: {}{}", self.stdout, self.stderr))
     }
 
-    /// Why a peer has no part in this.
+    /// Returns why a peer or a part of it was left out.
     fn why(&self, peer: &str, what: &str) -> &str {
         let mut left_out = self.record().left_out.iter();
         let found = left_out.find(|left_out| left_out.peer == peer && left_out.what == what);
@@ -110,7 +110,7 @@ impl Run {
         why
     }
 
-    /// That so many rounds of it were measured, at the one load of the test.
+    /// Asserts that this many rounds were measured, at the one load of the test.
     fn assert_measured(&self, peer: &str, rounds: usize) {
         let cell = self.record().capacity.iter().find(|cell| cell.peer == peer);
         let runs = &cell.unwrap_or_else(|| panic!("{peer} in {}", self.stdout)).runs;
@@ -123,7 +123,7 @@ impl Run {
 }
 
 #[test]
-fn peers_that_fail_are_told_and_the_rest_goes_on() {
+fn failing_peers_are_reported_and_the_others_run() {
     let place = Place::new();
     place
         .peer("good", &[])
@@ -159,7 +159,7 @@ fn peers_that_fail_are_told_and_the_rest_goes_on() {
 }
 
 #[test]
-fn server_that_dies_in_mid_run_is_told_and_not_waited_for() {
+fn a_server_that_dies_during_a_run_is_reported() {
     let place = Place::new();
     // The kernel ends it once it has used a second of CPU time; the window would last ten minutes.
     let mortal = format!("['sh', '-c', 'ulimit -t 1; exec {FLOOR} --listen {{address}}']");
@@ -174,9 +174,9 @@ fn server_that_dies_in_mid_run_is_told_and_not_waited_for() {
 }
 
 #[test]
-fn client_of_a_peers_own_is_believed_if_it_found_nothing_wrong() {
+fn a_peers_own_client_counts_if_it_reports_no_error() {
     let place = Place::new();
-    // The words that every client is told stand behind: --call add, then those that the bare client knows too.
+    // The common arguments of clients follow: --call add, then those that the bare client has too.
     let client = format!(
         "['sh', '-c', 'address=$1; shift 3; exec {LOADGEN} drive $address \"$@\"', 'client', '{{address}}']"
     );
@@ -193,7 +193,7 @@ fn client_of_a_peers_own_is_believed_if_it_found_nothing_wrong() {
     assert!(run.why("liar", "all").contains("5 wrong answers, the first: 7 is no sum"));
 }
 
-/// Has the calls made, and says that some of the answers were wrong.
+/// A client that makes the calls, and reports that some of the answers were wrong.
 fn liar_script() -> String {
     format!(
         "address=$1; shift 3\n{LOADGEN} drive $address \"$@\" | \
@@ -202,9 +202,9 @@ fn liar_script() -> String {
 }
 
 #[test]
-fn server_that_finds_its_port_taken_is_started_anew_with_another() {
+fn a_server_without_its_port_is_restarted_with_another() {
     let place = Place::new();
-    // Every second start fails, as it would if somebody had been quicker.
+    // Every second start fails, as if another process had taken the port first.
     let script =
         "if [ -e taken ]; then rm taken; exec \"$0\" --listen \"$1\"; fi; : > taken; echo in use >&2; exit 1";
     let server = format!("['sh', '-c', '{script}', {FLOOR:?}, '{{address}}']");
@@ -218,7 +218,7 @@ fn server_that_finds_its_port_taken_is_started_anew_with_another() {
 }
 
 #[test]
-fn every_section_has_its_figures_and_its_files() {
+fn every_section_has_figures_and_files() {
     let place = Place::new();
     place.peer("floor", &[("calls", "['add', 'echo-256k']")]);
     let out = place.out.path().join("record");
@@ -246,7 +246,7 @@ fn every_section_has_its_figures_and_its_files() {
 }
 
 #[test]
-fn missing_tools_are_told_with_what_installs_them() {
+fn missing_tools_are_reported_with_their_install_command() {
     let place = Place::new();
     place.peer("floor", &[]);
     let mut command = place.command("--sections capacity,syscalls --loads 1x1 --quick --seconds 0.1");
@@ -259,7 +259,7 @@ fn missing_tools_are_told_with_what_installs_them() {
 }
 
 #[test]
-fn one_core_is_said_to_make_no_figures() {
+fn one_core_is_reported_as_unreliable() {
     let place = Place::new();
     place.peer("floor", &[]);
     let mut command = place.command(SHORT);
@@ -273,7 +273,7 @@ fn one_core_is_said_to_make_no_figures() {
 }
 
 #[test]
-fn nobody_to_compare_is_a_line() {
+fn no_server_to_compare_is_an_error_of_one_line() {
     let place = Place::new();
     let run = place.run("");
     assert!(run.code != Some(0) && run.record.is_none());
@@ -299,7 +299,7 @@ fn nobody_to_compare_is_a_line() {
     }
 }
 
-/// Waits until a process has gone, however long it takes.
+/// Waits until a process has ended, without a time limit.
 fn assert_ends(file: &Path) {
     let text = fs::read_to_string(file).unwrap_or_else(|error| panic!("{}: {error}", file.display()));
     let until = Instant::now() + Duration::from_secs(20);
@@ -312,7 +312,7 @@ fn assert_ends(file: &Path) {
     }
 }
 
-/// A comparison of a server that is started by these words of a shell; it gets a signal once a run is told.
+/// Compares a server that this shell command starts; the comparison receives a signal once it reports a run.
 fn interrupted(place: &Place, first: &str, signal: i32) -> (Option<i32>, String) {
     let script = format!("{first}; exec \"$0\" --listen \"$1\"");
     let server = format!("['sh', '-c', '{script}', {FLOOR:?}, '{{address}}']");
@@ -335,7 +335,7 @@ fn interrupted(place: &Place, first: &str, signal: i32) -> (Option<i32>, String)
 }
 
 #[test]
-fn interrupt_keeps_what_was_measured_and_leaves_no_process() {
+fn an_interrupt_keeps_results_and_leaves_no_process() {
     let place = Place::new();
     let (code, text) = interrupted(&place, "sleep 600 & echo $$ $! >> pids", libc::SIGINT);
     assert_eq!(code, Some(130), "{text}");
@@ -346,7 +346,7 @@ fn interrupt_keeps_what_was_measured_and_leaves_no_process() {
 }
 
 #[test]
-fn server_does_not_outlive_a_comparison_that_was_killed() {
+fn no_server_outlives_a_killed_comparison() {
     let place = Place::new();
     let (code, _) = interrupted(&place, "echo $$ >> pids", libc::SIGKILL);
     assert_eq!(code, None);

@@ -1,4 +1,4 @@
-//! `loadgen diff` as a program: over records that `loadgen --json` wrote, changed ones, and files that are none.
+//! `loadgen diff` as a program: with records that `loadgen --json` wrote, modified records, and invalid files.
 
 #![cfg(target_os = "linux")]
 
@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use support::loadgen;
 use tempfile::TempDir;
 
-/// A record of a real run against the demo server, its process watched.
+/// A record of a real run against the demo server, with its process watched.
 fn record() -> Value {
     let server = demo::services(Server::builder()).cores(1).listen("127.0.0.1:0").start().expect("it starts");
     let pid = std::process::id();
@@ -37,7 +37,7 @@ impl Files {
         fs::write(self.0.path().join(name), content).expect("it can be written");
     }
 
-    /// Exit code, standard output, standard error.
+    /// Returns exit code, standard output, standard error.
     fn diff(&self, arguments: &[&str]) -> (Option<i32>, String, String) {
         let output = Command::new(env!("CARGO_BIN_EXE_loadgen"))
             .arg("diff")
@@ -56,7 +56,7 @@ impl Files {
     }
 }
 
-/// The same record with every latency so many times as long.
+/// Returns the record with every latency multiplied by a factor.
 fn slowed(record: &Value, factor: f64) -> Value {
     let mut slow = record.clone();
     let longer = |value: &mut Value| {
@@ -79,7 +79,7 @@ fn slowed(record: &Value, factor: f64) -> Value {
 }
 
 #[test]
-fn same_is_the_same_slower_is_worse_and_faster_is_better() {
+fn equal_slower_and_faster_records_are_judged() {
     let (files, real) = (Files::new(), record());
     let (code, text, why) = files.diff_of(&real, &real);
     assert_eq!((code, why.as_str()), (Some(0), ""), "{text}");
@@ -87,7 +87,7 @@ fn same_is_the_same_slower_is_worse_and_faster_is_better() {
     for figure in ["calls/s", "p50", "p99", "failed", "CPU a call", "Arith.Multiply"] {
         assert!(text.contains(figure), "{figure} is not in\n{text}");
     }
-    // However noisy the machine was: a deviation of a hundred times the middle is none.
+    // Large enough to exceed the noise of any machine: no deviation is a hundred times the median.
     let slow = slowed(&real, 1e4);
     let (code, text, _) = files.diff_of(&real, &slow);
     assert_eq!(code, Some(1), "{text}");
@@ -101,7 +101,7 @@ fn same_is_the_same_slower_is_worse_and_faster_is_better() {
 }
 
 #[test]
-fn other_settings_or_another_machine_are_not_compared_unless_one_insists() {
+fn other_settings_or_machines_are_compared_only_with_anyway() {
     let (files, real) = (Files::new(), record());
     for (group, field, value) in [
         ("settings", "connections", json!(5)),
@@ -128,7 +128,7 @@ fn other_settings_or_another_machine_are_not_compared_unless_one_insists() {
 }
 
 #[test]
-fn files_that_are_no_records_are_refused_with_file_and_field() {
+fn invalid_records_are_errors_with_file_and_field() {
     let (files, real) = (Files::new(), record());
     let text = real.to_string();
     files.put("old.json", &text);
@@ -157,7 +157,7 @@ fn files_that_are_no_records_are_refused_with_file_and_field() {
 }
 
 #[test]
-fn each_field_that_is_read_is_missed_and_looked_at() {
+fn each_field_is_required_and_checked() {
     let (files, real) = (Files::new(), record());
     files.put("old.json", &real.to_string());
     for (pointer, field) in [

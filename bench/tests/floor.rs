@@ -1,4 +1,5 @@
-//! The floor is bare but must be right: split frames, full sockets, many connections, either way of serving.
+//! The floor must be correct despite its minimal code: split frames, full sockets, many connections, both ways of
+//! serving.
 
 #![cfg(target_os = "linux")]
 
@@ -60,8 +61,8 @@ fn frames_split_at_every_byte_are_answered() {
         for cut in 1..frames.len() {
             let mut stream = connect(server.address);
             stream.write_all(&frames[..cut]).expect("written");
-            // No event tells that the server has read the first part; where it reads both at once the case
-            // is a weaker one, not a wrong one.
+            // No event reports that the server has read the first part. If it reads both parts at once, the test
+            // covers less but is still valid.
             std::thread::yield_now();
             stream.write_all(&frames[cut..]).expect("written");
             expect_replies(&mut stream, &request, 2);
@@ -75,7 +76,7 @@ fn frames_split_at_every_byte_are_answered() {
 }
 
 #[test]
-fn peer_that_reads_late_gets_every_reply() {
+fn a_slow_reader_gets_every_reply() {
     let body: Vec<u8> = (0..300_000_u32).map(|at| at as u8).collect();
     let request = Request::new("Echo.Bytes", "raw", Some(body), None).expect("known");
     each_floor(|server| {
@@ -102,7 +103,7 @@ fn peer_that_reads_late_gets_every_reply() {
                 }
             }
         });
-        // 120 MB do not fit in the sockets: the floor meets a full one, and stops reading.
+        // 120 MB do not fit in the sockets: the floor meets a full socket, and stops reading.
         is_stuck.recv().expect("the writer stands still before its end");
         expect_replies(&mut stream, &request, CALLS);
         writer.join().expect("all written");
@@ -134,7 +135,7 @@ fn drive(server: &Server, arguments: &str) -> Outcome {
 }
 
 #[test]
-fn client_finds_nothing_wrong_under_any_load() {
+fn the_client_reports_no_errors_under_any_load() {
     each_floor(|server| {
         for load in [
             "--connections 1 --depth 1",
@@ -158,7 +159,7 @@ fn client_finds_nothing_wrong_under_any_load() {
 }
 
 #[test]
-fn clients_of_the_library_refuse_what_they_do_not_call() {
+fn library_clients_refuse_other_methods() {
     let server = "127.0.0.1:9";
     for arguments in ["--by direct --method Echo.Bytes", "--by shared --codec json", "--by direct --depth 2"]
     {
@@ -171,7 +172,7 @@ fn clients_of_the_library_refuse_what_they_do_not_call() {
 #[test]
 fn client_counts_wrong_replies() {
     each_floor(|server| {
-        // The floor echoes what it does not know: no product.
+        // The floor echoes unknown methods, so the reply is not a product.
         let outcome = drive(server, "--method Arith.Multiply --codec json");
         assert_eq!(outcome.errors, outcome.calls_in_all);
         assert!(outcome.first_error.expect("a reason").contains("unexpected body"));

@@ -1,4 +1,4 @@
-//! The load generator as a program: against servers that serve, stall, vanish, stay silent or talk nonsense.
+//! The load generator as a program: against servers that serve, stall, vanish, stay silent or send invalid data.
 
 #![cfg(target_os = "linux")]
 
@@ -28,14 +28,14 @@ fn floor() -> process::Server {
     process::Server::start(Command::new(env!("CARGO_BIN_EXE_floor")), &cores[..1]).expect("the floor starts")
 }
 
-/// The value at one of the shown percentiles, in ns.
+/// Returns the value at one of the shown percentiles, in ns.
 fn at(distribution: &Value, percent: f64) -> f64 {
     let steps = distribution["percentiles"].as_array().expect("a list");
     let step = steps.iter().find(|step| step[0].as_f64() == Some(percent));
     step.and_then(|step| step[1].as_f64()).unwrap_or_else(|| panic!("no p{percent} in {distribution}"))
 }
 
-/// The smallest value that at least such a share of the calls does not exceed, as far as the list knows.
+/// Returns the smallest listed value that at least this share of the calls does not exceed.
 fn at_least(distribution: &Value, percent: f64) -> f64 {
     let steps = distribution["percentiles"].as_array().expect("a list");
     let step = steps.iter().rfind(|step| step[0].as_f64().is_some_and(|known| known <= percent));
@@ -43,7 +43,7 @@ fn at_least(distribution: &Value, percent: f64) -> f64 {
 }
 
 #[test]
-fn stopped_server_shows_in_the_latency_from_the_intended_time_and_not_in_the_uncorrected_one() {
+fn a_stall_shows_in_latency_but_not_in_uncorrected() {
     const WINDOW_S: f64 = 4.0;
     let server = floor();
     let pid = server.pid();
@@ -52,7 +52,7 @@ fn stopped_server_shows_in_the_latency_from_the_intended_time_and_not_in_the_unc
     let address = server.address.to_string();
     let arguments = "--rate 400 --connections 4 --depth 1 --warmup 0 --duration 4 --drain 20s";
     let run = spawn(&address, arguments);
-    // The run has begun when the server has had something to do beyond taking four connections.
+    // The run has begun once the server has done more work than accepting four connections.
     while clock.now_ns().expect("its time") < idle_ns + 1_000_000 {
         std::thread::yield_now();
     }
@@ -69,12 +69,12 @@ fn stopped_server_shows_in_the_latency_from_the_intended_time_and_not_in_the_unc
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     let total = &run.json["total"];
     assert_eq!(total["ok"], 1600, "every call of the schedule was made: {}", run.stdout);
-    // The calls due in the first 5 % of the window's length after the stop began waited for what was left of it:
-    // they alone put the p95 there. One step of the list, of the histogram and of the schedule are allowed for.
+    // The calls due in the first 5 % of the window's length after the stop waited for the rest of it: they alone
+    // determine the p95. The bound allows for one step of the list, of the histogram and of the schedule.
     let bound_ns = (stopped_s - 0.06 * WINDOW_S) * 1e9 * 0.99 - 5e6;
     let corrected_ns = at_least(&total["latency"], 95.0);
     assert!(corrected_ns >= bound_ns, "{corrected_ns} < {bound_ns}\n{}", run.stdout);
-    // From the time of sending only the four calls that were in flight waited: 4 of 1600 are no p95.
+    // Measured from the time of sending, only the four calls in flight waited: 4 of 1600 do not affect the p95.
     let uncorrected_ns = at_least(&total["uncorrected"], 95.0);
     assert!(uncorrected_ns < bound_ns / 2.0, "{uncorrected_ns} for {bound_ns}\n{}", run.stdout);
     let held = run.json["generator"]["held"].as_f64().expect("a count");
@@ -82,7 +82,7 @@ fn stopped_server_shows_in_the_latency_from_the_intended_time_and_not_in_the_unc
 }
 
 #[test]
-fn every_figure_is_in_the_json_and_the_page_stands_alone() {
+fn the_json_has_every_figure_and_the_page_is_standalone() {
     let server = demo_server();
     let run = loadgen(
         &address_of(&server),
@@ -142,21 +142,21 @@ fn closed_loop_over_a_unix_socket_with_two_threads() {
 }
 
 #[test]
-fn without_an_address_it_serves_itself_and_says_so() {
+fn without_an_address_it_runs_its_own_server() {
     let run =
         Run::of(&["--mix", "Arith.AddFixed=9,Echo.Sleep:5=1", "--connections", "4", "--duration", "0.4"]);
     assert_eq!(run.code, Some(0), "{}", run.stderr);
     assert!(run.stderr.contains("the demo server runs in this process"), "{}", run.stderr);
     assert!(run.stdout.contains("by method") && run.stdout.contains("Echo.Sleep"), "{}", run.stdout);
     let methods = run.json["methods"].as_array().expect("a list");
-    // It sleeps for five milliseconds: no machine is fast enough for less.
+    // The method sleeps for five milliseconds, so every machine needs at least that.
     assert!(at(&methods[1]["latency"], 50.0) >= 5e6);
     assert!(run.json["server"]["cpu_ns"].as_u64() > Some(0));
     assert_eq!(run.json["settings"]["own_server"], true);
 }
 
 #[test]
-fn nothing_listens_or_no_such_name_is_one_line() {
+fn an_unreachable_server_is_an_error_of_one_line() {
     let port = TcpListener::bind("127.0.0.1:0").expect("a port").local_addr().expect("its number").port();
     let cases = [
         (format!("127.0.0.1:{port}"), "refused"),
@@ -176,8 +176,8 @@ fn nothing_listens_or_no_such_name_is_one_line() {
 }
 
 #[test]
-fn a_file_that_cannot_be_written_is_told_before_anything_is_connected() {
-    // Nothing listens there: the file comes first.
+fn an_unwritable_file_is_an_error_before_connecting() {
+    // Nothing listens there: the file is checked first.
     let address = "127.0.0.1:1";
     let folder = tempfile::tempdir().expect("a folder");
     let record = folder.path().join("record");
@@ -225,7 +225,7 @@ fn a_report_beyond_the_file_size_limit_is_an_error_with_its_name() {
 }
 
 #[test]
-fn wrong_options_are_told_before_anything_runs() {
+fn wrong_options_are_errors_before_the_run() {
     for (arguments, want) in [
         ("--duration 0", "more than 0"),
         ("--duration soon", "no unit of time"),
@@ -273,7 +273,7 @@ fn errors_alone_are_not_reported_as_fast() {
 }
 
 #[test]
-fn lost_connections_are_counted_and_made_again() {
+fn lost_connections_are_counted_and_reopened() {
     let fake = Fake::start(|mut connection| connection.answer(50));
     for arguments in ["--depth 3", "--rate 1k"] {
         let run = loadgen(&fake.address, &format!("{arguments} --connections 2 --duration 0.6 --warmup 0"));
@@ -282,7 +282,7 @@ fn lost_connections_are_counted_and_made_again() {
         let lost = connections["lost"].as_u64().expect("a count");
         assert!(lost > 0 && connections["reopened"].as_u64() > Some(0), "{connections}");
         assert!(run.json["total"]["ok"].as_u64() > Some(50), "it went on after the first loss");
-        // Where none was in flight on a connection that went, no call was lost with it.
+        // A connection without calls in flight loses no call when it is lost.
         let unavailable = run.json["total"]["errors_by_status"]["unavailable"].as_u64();
         assert_eq!(run.json["total"]["lost"].as_u64(), Some(unavailable.unwrap_or(0)), "{}", run.stdout);
         assert!(run.stdout.contains("connections were lost on the way"), "{}", run.stdout);
@@ -290,19 +290,19 @@ fn lost_connections_are_counted_and_made_again() {
 }
 
 #[test]
-fn server_that_never_answers_ends_the_run_all_the_same() {
+fn a_silent_server_does_not_block_the_end() {
     let fake = Fake::start(|mut connection| connection.swallow());
     let run = loadgen(&fake.address, "--rate 100 --connections 2 --duration 0.3 --warmup 0 --drain 200ms");
     assert_eq!(run.code, Some(1));
     assert_eq!(run.json["total"]["unanswered"], 30);
     assert!(run.stdout.contains("Not one call succeeded") && run.stdout.contains("30 without an answer"));
-    // Each had waited for at least the drain.
+    // Each call waited for at least the drain.
     assert!(at(&run.json["total"]["latency"], 0.0) >= 200e6 * 0.99);
     assert_eq!(run.json["verdict"]["rate_missed"], true);
 }
 
 #[test]
-fn nonsense_from_the_server_is_told() {
+fn invalid_replies_are_reported() {
     let fake = Fake::start(|mut connection| connection.say(b"HTTP/1.1 400 Bad Request\r\n\r\n"));
     let run = loadgen(&fake.address, "--connections 2 --duration 0.2 --warmup 0 --drain 0");
     assert_eq!(run.code, Some(1));
@@ -311,7 +311,7 @@ fn nonsense_from_the_server_is_told() {
 }
 
 #[test]
-fn interrupted_run_tells_what_it_has() {
+fn an_interrupted_run_reports_its_results() {
     let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
     let run = spawn(&fake.address, "--connections 2 --duration 600 --warmup 0");
     fake.wait_for_calls(1000);
@@ -325,9 +325,9 @@ fn interrupted_run_tells_what_it_has() {
 }
 
 #[test]
-fn run_interrupted_before_it_measured_anything_says_so_in_a_line() {
+fn a_run_interrupted_before_measuring_prints_one_line() {
     for arguments in ["--warmup 600", "--find-max --slo p99=1s --rate 500 --warmup 600"] {
-        // One for each run: what the one before was answered says nothing of how far this one is.
+        // A fresh server for each run: calls that an earlier run made must not count for this one.
         let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
         let run = spawn(&fake.address, arguments);
         fake.wait_for_calls(100);
@@ -343,7 +343,7 @@ fn run_interrupted_before_it_measured_anything_says_so_in_a_line() {
 }
 
 #[test]
-fn five_thousand_connections_are_made_and_each_is_used() {
+fn five_thousand_connections_are_used() {
     let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
     // SAFETY: `limit` lives through the call, which only fills it.
     assert_eq!(unsafe { libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) }, 0);
@@ -361,7 +361,7 @@ fn five_thousand_connections_are_made_and_each_is_used() {
 }
 
 #[test]
-fn on_a_terminal_the_progress_is_a_line_that_is_gone_at_the_end() {
+fn a_terminal_shows_a_progress_line_until_the_end() {
     let fake = Fake::start(|mut connection| connection.answer(u64::MAX));
     let folder = tempfile::tempdir().expect("a folder");
     let command = format!(
@@ -380,7 +380,7 @@ fn on_a_terminal_the_progress_is_a_line_that_is_gone_at_the_end() {
     };
     let text = String::from_utf8_lossy(&output.stdout);
     assert!(output.status.success(), "{text}");
-    // A terminal of no known width cuts the line; its beginning is always there.
+    // A terminal of unknown width cuts the line; its beginning is always present.
     assert!(text.contains("warm-up: ") && text.contains(" calls/s, 2 in flight"), "{text:?}");
     let (live, result) = text.rsplit_once("\u{1b}[2K").expect("the line is wiped");
     assert!(live.contains("in flight") && !result.contains("in flight, p99 so far"), "{result:?}");
@@ -388,14 +388,14 @@ fn on_a_terminal_the_progress_is_a_line_that_is_gone_at_the_end() {
 }
 
 #[test]
-fn search_that_finds_nothing_says_so() {
+fn a_search_without_result_reports_that() {
     let server = demo_server();
     let arguments = "--find-max --slo p50=1us --rate 10 --connections 1 --duration 0.5 --warmup 0";
     let run = loadgen(&address_of(&server), arguments);
     assert_eq!(run.code, Some(1));
     assert!(run.stdout.contains("no rate that was tried met the objective"), "{}", run.stdout);
     let probes = run.json["probes"].as_array().expect("a list");
-    // 10 and 2.5 calls/s, each tried twice; the next would be below one call a second.
+    // 10 and 2.5 calls/s, each tried twice; the next would be below one call per second.
     assert_eq!(
         probes.iter().filter_map(|probe| probe["rate"].as_f64()).collect::<Vec<_>>(),
         [10.0, 10.0, 2.5, 2.5]

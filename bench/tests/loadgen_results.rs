@@ -1,4 +1,5 @@
-//! What `loadgen` makes of a run: exit status, objective, answers in time, headers, the check of the method, files.
+//! The results that `loadgen` derives from a run: exit status, objective, answers in time, headers, the check of the
+//! method, files.
 
 #![cfg(target_os = "linux")]
 
@@ -30,7 +31,7 @@ fn floor() -> process::Server {
 }
 
 #[test]
-fn server_that_dies_in_the_run_is_exit_status_4() {
+fn a_server_that_dies_is_exit_status_4() {
     for arguments in ["--rate 1k", "--depth 2"] {
         let server = floor();
         let clock = CpuClock::of(server.pid()).expect("its clock");
@@ -39,7 +40,7 @@ fn server_that_dies_in_the_run_is_exit_status_4() {
             &server.address.to_string(),
             &format!("{arguments} --connections 4 --warmup 0 --duration 3 --drain 0"),
         );
-        // The run has begun when the server has had something to do beyond taking four connections.
+        // The run has begun once the server has done more work than accepting four connections.
         while clock.now_ns().expect("its time") < idle_ns + 5_000_000 {
             thread::yield_now();
         }
@@ -54,8 +55,8 @@ fn server_that_dies_in_the_run_is_exit_status_4() {
 }
 
 #[test]
-fn calls_that_are_never_sent_or_never_answered_are_exit_status_4() {
-    // One call each, then silence: the calls behind it are never sent, or stay unanswered.
+fn unsent_or_unanswered_calls_are_exit_status_4() {
+    // One call is answered, then none: the calls after it are never sent, or stay unanswered.
     for (arguments, field) in [("--rate 200 --depth 1", "never_sent"), ("--rate 200", "unanswered")] {
         let fake = Fake::start(|mut connection| {
             connection.answer_frames(3, Duration::ZERO);
@@ -72,7 +73,7 @@ fn calls_that_are_never_sent_or_never_answered_are_exit_status_4() {
 }
 
 #[test]
-fn objective_is_a_gate_that_says_by_how_much_it_is_missed() {
+fn a_missed_objective_is_reported_with_the_difference() {
     let server = demo_server();
     let arguments = "--connections 2 --rate 200 --duration 0.4 --warmup 0";
     let run = loadgen(&address_of(&server), &format!("{arguments} --slo p50=1m,p99=1m,errors=100%"));
@@ -88,7 +89,7 @@ fn objective_is_a_gate_that_says_by_how_much_it_is_missed() {
     assert!(run.stdout.contains("SLO missed: max is ") && run.stdout.contains(" over"), "{}", run.stdout);
     assert!(run.page.contains("SLO missed: max is"));
 
-    // A closed loop has an objective too, and failed calls miss it.
+    // An objective applies to a closed loop too, and failed calls miss it.
     let fails = r#"--mix Arith.Add=1,Arith.Divide:{"A":1,"B":0}=1 --slo p99=1m --connections 1 --duration 0.3 --warmup 0"#;
     let run = loadgen(&address_of(&server), fails);
     assert_eq!(run.code, Some(3), "{}{}", run.stdout, run.stderr);
@@ -96,7 +97,7 @@ fn objective_is_a_gate_that_says_by_how_much_it_is_missed() {
 }
 
 #[test]
-fn answers_after_the_deadline_are_counted_apart() {
+fn answers_after_the_deadline_are_counted_separately() {
     const PAUSE: Duration = Duration::from_millis(40);
     for (timeout, is_in_time) in [("10ms", false), ("1m", true)] {
         let fake = Fake::start(|mut connection| connection.answer_frames(u64::MAX, PAUSE));
@@ -114,14 +115,14 @@ fn answers_after_the_deadline_are_counted_apart() {
         let series = run.json["series"].as_array().expect("a list");
         assert_eq!(series.iter().any(|point| point["in_time"].as_u64() > Some(0)), is_in_time);
     }
-    // Without a deadline nothing is in time or late.
+    // Without a deadline no answer is in time or late.
     let run = loadgen(&floor().address.to_string(), "--connections 1 --duration 0.2 --warmup 0");
     assert!(run.json["total"]["in_time"].is_null() && !run.stdout.contains("in time"), "{}", run.stdout);
 }
 
 #[test]
 fn in_time_counts_from_the_intended_time() {
-    // 100 calls/s, and 25 a second are answered: each answer is quick once its call is sent, and later than it was due.
+    // 100 calls/s are due and 25 are answered: each answer is fast once its call is sent, but later than it was due.
     let fake = Fake::start(|mut connection| connection.answer_frames(u64::MAX, Duration::from_millis(40)));
     let arguments =
         "--rate 100 --connections 1 --depth 1 --duration 1 --warmup 0 --drain 30s --timeout 200ms";
@@ -132,7 +133,7 @@ fn in_time_counts_from_the_intended_time() {
 }
 
 #[test]
-fn method_that_the_server_lacks_is_an_error_before_any_load() {
+fn a_missing_method_is_an_error_before_any_load() {
     let server = demo_server();
     let address = address_of(&server);
     for protocol in PROTOCOLS {
@@ -154,8 +155,8 @@ fn method_that_the_server_lacks_is_an_error_before_any_load() {
 }
 
 #[test]
-fn server_that_lists_no_methods_is_loaded_all_the_same() {
-    // The floor answers every method with a sum: that is no list.
+fn a_server_without_method_list_is_accepted() {
+    // The floor answers every method with a sum, which is not a list.
     let run = loadgen(
         &floor().address.to_string(),
         "--method No.Such --body 1 --connections 1 --duration 0.2 --warmup 0",
@@ -188,7 +189,7 @@ fn headers_and_metadata_reach_the_handler() {
                 !seen.is_empty() && seen.iter().all(|value| value.as_deref() == Some(b"Bearer-x")),
                 "{seen:?}"
             );
-            // A result is shown to others.
+            // Results are shared, so the values of headers must not appear in them.
             assert!(!run.json.to_string().contains("Bearer-x") && !run.page.contains("Bearer-x"));
         }
     }
@@ -201,7 +202,7 @@ fn headers_and_metadata_reach_the_handler() {
 }
 
 #[test]
-fn no_file_is_written_that_is_not_named_and_no_path_is_tried_late() {
+fn only_named_files_are_written_and_paths_checked_early() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = demo_server();
     let run = |arguments: &str| {
@@ -224,7 +225,7 @@ fn no_file_is_written_that_is_not_named_and_no_path_is_tried_late() {
 }
 
 #[test]
-fn closed_pipe_ends_neither_the_run_nor_its_files() {
+fn a_closed_pipe_does_not_end_the_run() {
     let folder = tempfile::tempdir().expect("a folder");
     let server = demo_server();
     for arguments in ["", "--find-max --slo p50=1m --rate 100M"] {
@@ -251,7 +252,7 @@ fn closed_pipe_ends_neither_the_run_nor_its_files() {
 }
 
 #[test]
-fn protocol_without_server_times_shows_none_and_times_below_a_microsecond_are_said_to_be_so() {
+fn missing_and_small_server_times_are_shown() {
     let server = demo_server();
     let address = address_of(&server);
     let arguments = "--method Arith.Multiply --connections 1 --duration 0.2 --warmup 0";
@@ -263,7 +264,7 @@ fn protocol_without_server_times_shows_none_and_times_below_a_microsecond_are_sa
 }
 
 #[test]
-fn exit_statuses_are_in_the_help() {
+fn the_help_lists_the_exit_statuses() {
     let output = Command::new(env!("CARGO_BIN_EXE_loadgen")).arg("--help").output().expect("it runs");
     let text = String::from_utf8_lossy(&output.stdout);
     for status in ["  0  ", "  1  ", "  2  ", "  3  ", "  4  ", "  130  "] {
@@ -272,7 +273,7 @@ fn exit_statuses_are_in_the_help() {
 }
 
 #[test]
-fn replay_counts_in_time_by_the_recorded_deadlines() {
+fn replay_uses_the_recorded_deadlines() {
     let folder = tempfile::tempdir().expect("a folder");
     let file = folder.path().join("traffic.jsonl");
     let call = |at_us: u64, time_left_us: u64| {

@@ -1,6 +1,6 @@
 //! The comparison's Go programs: their own tests, and Go's clients with every call at Go's servers and at ours.
 //!
-//! Without Go they say so and pass, except where `CI` is set.
+//! Without Go they report that and pass, except where `CI` is set.
 
 #![cfg(target_os = "linux")]
 
@@ -37,7 +37,7 @@ fn go(arguments: &[&str]) {
     assert!(run.status.success(), "go {arguments:?}: {}", String::from_utf8_lossy(&text));
 }
 
-/// The programs, in a folder that must outlive them.
+/// Builds the programs into a folder, which must outlive them.
 fn built() -> TempDir {
     let folder = tempfile::tempdir().expect("a folder");
     let out = format!("{}/", folder.path().display());
@@ -45,7 +45,7 @@ fn built() -> TempDir {
     folder
 }
 
-/// Has Go's client make a call for a moment, and checks what it says of it.
+/// Runs Go's client with a call for a short time, and checks its report.
 fn call(programs: &TempDir, protocol: &str, address: &str, what: &str, more: &[&str]) {
     let usual = ["--connections", "2", "--depth", "3", "--seconds", "0.1", "--warmup", "0"];
     let run = Command::new(programs.path().join("rpcclient"))
@@ -72,7 +72,7 @@ fn go_programs_pass_their_own_tests() {
 }
 
 #[test]
-fn every_call_of_gos_clients_is_answered_rightly_by_both() {
+fn both_servers_answer_every_call_of_gos_clients() {
     if !has_go() {
         return;
     }
@@ -99,12 +99,12 @@ fn every_call_of_gos_clients_is_answered_rightly_by_both() {
 }
 
 #[test]
-fn client_says_what_a_server_does_wrong() {
+fn the_client_reports_a_servers_errors() {
     if !has_go() {
         return;
     }
     let programs = built();
-    // It speaks JSON; the client gob.
+    // The server uses JSON, the client gob.
     let theirs = Command::new(programs.path().join("rpcserver"))
         .args(["jsonrpc", "127.0.0.1:0"])
         .stdout(Stdio::piped())

@@ -1,4 +1,4 @@
-//! The load generator in every protocol: against our own server, against Go's, and against answers of few words.
+//! The load generator in every protocol: against our own server, against Go's, and against minimal fake servers.
 
 #![cfg(target_os = "linux")]
 
@@ -30,7 +30,7 @@ fn address_of(scheme: &str, server: &Server) -> String {
     format!("{scheme}:{}", server.addresses()[0])
 }
 
-/// What every protocol does, of our server and of Go's.
+/// Checks what every protocol supports, with our server and with Go's.
 fn answers_both_loops_and_a_mix(address: &str) {
     let run =
         loadgen(address, "--method Arith.Multiply --connections 4 --depth 8 --duration 0.4 --warmup 0.1");
@@ -54,8 +54,8 @@ fn answers_both_loops_and_a_mix(address: &str) {
     assert!(methods.iter().all(|method| method["ok"].as_u64() > Some(0)), "{}", run.stdout);
 }
 
-/// Errors are counted as such, each with its status.
-/// `unknown` is a method that the server lacks; a server that lists its methods is not asked for one.
+/// Checks that errors are counted as such, each with its status.
+/// `unknown` is a method that the server lacks; a server that lists its methods is not sent one.
 fn counts_errors(address: &str, by_zero: &str, unknown: Option<&str>) {
     let mix = r#"Arith.Add=1,Arith.Divide:{"A":1,"B":0}=1"#;
     let mix = unknown.map_or(mix.to_owned(), |method| format!("{mix},{method}:1=1"));
@@ -82,10 +82,10 @@ fn our_server_answers_in_every_protocol() {
 }
 
 #[test]
-fn errors_of_our_server_are_counted_as_errors() {
+fn errors_of_our_server_are_counted() {
     let server = demo_server();
     for scheme in schemes() {
-        // Go's error is a text, and has no code.
+        // Go's error is a text without a code.
         let by_zero = if scheme == "http" { "invalid_argument" } else { "unknown" };
         counts_errors(&address_of(scheme, &server), by_zero, None);
     }
@@ -93,14 +93,14 @@ fn errors_of_our_server_are_counted_as_errors() {
 }
 
 #[test]
-fn http_tells_where_the_time_went_and_takes_a_deadline() {
+fn http_has_server_times_and_deadlines() {
     let server = demo_server();
     let arguments = "--mix Echo.Sleep:5=1 --connections 2 --duration 0.4 --warmup 0 --timeout 10s";
     let run = loadgen(&address_of("http", &server), arguments);
     assert_eq!(run.code, Some(0), "{}{}", run.stderr, run.stdout);
     let slept = run.json["total"]["handler"]["percentiles"][0][1].as_f64();
     assert!(slept >= Some(5e6 * 0.99), "{slept:?}");
-    // The answer of one that is late says so.
+    // A late answer has the status deadline_exceeded.
     let arguments = "--mix Echo.Sleep:10000=1 --connections 1 --duration 0.4 --warmup 0 --timeout 20ms";
     let run = loadgen(&address_of("http", &server), arguments);
     let errors = run.json["total"]["errors"].as_u64();
@@ -122,14 +122,14 @@ fn large_bodies_are_sent_and_answered() {
 }
 
 #[test]
-fn a_body_that_no_command_line_holds_comes_from_a_file() {
+fn a_large_body_comes_from_a_file() {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, bytes: &[u8]| {
         let file = folder.path().join(name);
         std::fs::write(&file, bytes).unwrap();
         file.display().to_string()
     };
-    // The kernel takes no argument of more than 128 KiB (execve(2), "Limits on size of arguments").
+    // The kernel accepts no argument of more than 128 KiB (execve(2), "Limits on size of arguments").
     let text = write("text.json", format!("\"{}\"\n", "A".repeat(300_000)).as_bytes());
     let bytes = write("bytes", &[0xff; 300_000]);
     let server = demo_server();
@@ -159,7 +159,7 @@ fn a_body_that_no_command_line_holds_comes_from_a_file() {
 }
 
 #[test]
-fn option_that_a_protocol_cannot_carry_is_an_error_before_the_run() {
+fn an_unsupported_option_is_an_error_before_the_run() {
     for (address, arguments, why) in [
         ("jsonrpc:127.0.0.1:1", "--timeout 1s", "cannot carry a deadline"),
         ("gob:127.0.0.1:1", "--timeout 1s", "cannot carry a deadline"),
@@ -175,7 +175,7 @@ fn option_that_a_protocol_cannot_carry_is_an_error_before_the_run() {
 }
 
 #[test]
-fn http_server_that_closes_after_each_answer_costs_no_call() {
+fn a_close_after_each_http_answer_loses_no_call() {
     let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nConnection: close\r\n\r\n42";
     let fake = Fake::start(move |mut connection| connection.answer_once(br#"{"A":6,"B":7}"#, answer));
     let run = loadgen(&format!("http:{}", fake.address), "--connections 2 --duration 0.5 --warmup 0");
@@ -186,7 +186,7 @@ fn http_server_that_closes_after_each_answer_costs_no_call() {
 }
 
 #[test]
-fn http_answer_that_ends_with_the_connection_is_an_answer() {
+fn an_http_answer_may_end_with_the_connection() {
     let fake = Fake::start(|mut connection| {
         connection
             .answer_once(br#"{"A":6,"B":7}"#, b"HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n13")
@@ -199,7 +199,7 @@ fn http_answer_that_ends_with_the_connection_is_an_answer() {
 }
 
 #[test]
-fn nonsense_is_told_in_every_protocol() {
+fn invalid_replies_are_reported_in_every_protocol() {
     let fake = Fake::start(|mut connection| {
         connection.say(b"220 smtp.example.org ESMTP, at your service for a while\r\n")
     });
@@ -207,13 +207,14 @@ fn nonsense_is_told_in_every_protocol() {
         let address = format!("{scheme}:{}", fake.address);
         let run = loadgen(&address, "--connections 2 --duration 0.2 --warmup 0 --drain 0");
         assert_eq!(run.code, Some(1), "{}", run.stdout);
-        // Where a greeting comes first there is no connection, and so no run.
-        let told = if scheme == "gob-http" { &run.stderr } else { &run.stdout };
-        assert!(told.contains("does not speak"), "{scheme}: {told}");
+        // A failed greeting means that no connection opens, so there is no run.
+        let report = if scheme == "gob-http" { &run.stderr } else { &run.stdout };
+        assert!(report.contains("does not speak"), "{scheme}: {report}");
     }
 }
 
-/// Go's own server of net/rpc, with its address; without Go a test says so and passes, except where `CI` is set.
+/// Starts Go's own net/rpc server and returns its address. Without Go the test reports that and passes, except where
+/// `CI` is set.
 fn go_server(protocol: &str) -> Option<(Guarded, String)> {
     if Command::new("go").arg("version").output().is_err() {
         assert!(env::var_os("CI").is_none(), "Go is not installed, and its servers are what this is about");
@@ -244,7 +245,7 @@ fn gos_servers_answer_in_gob_and_in_jsonrpc() {
 }
 
 #[test]
-fn answers_of_go_that_define_types_in_mid_value_are_read() {
+fn types_defined_within_an_answer_are_read() {
     let Some((_server, address)) = go_server("gob") else { return };
     let run = loadgen(
         &address,

@@ -1,5 +1,5 @@
-//! The tuning program end to end. The server's program is another package's, so the floor stands in for it: it takes
-//! none of the settings, and answers the same calls.
+//! Runs the tuning program end to end. The server's program belongs to another package, so the floor takes its place:
+//! it accepts none of the settings, and answers the same calls.
 
 #![cfg(target_os = "linux")]
 
@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 use serde_json::Value;
 
 #[test]
-fn set_is_measured_drawn_and_written_down() {
+fn a_set_is_measured_drawn_and_recorded() {
     let folder = tempfile::tempdir().expect("a folder");
     let script = folder.path().join("coreloop");
     fs::write(&script, format!("#!/bin/sh\nexec '{}'\n", env!("CARGO_BIN_EXE_floor"))).expect("written");
@@ -41,7 +41,7 @@ fn set_is_measured_drawn_and_written_down() {
 }
 
 #[test]
-fn unknown_set_and_missing_server_are_told() {
+fn an_unknown_set_or_missing_server_is_an_error() {
     for (arguments, want) in
         [(vec!["colour"], "busy-poll"), (vec!["--coreloop", "/no/such"], "no server at /no/such")]
     {

@@ -1,4 +1,4 @@
-//! The comparison as a program, on the floors alone: the server's program is another package's.
+//! The comparison as a program, with the floors only: the server's program belongs to another package.
 
 #![cfg(target_os = "linux")]
 
@@ -21,7 +21,7 @@ fn versus(arguments: &str) -> (Output, Value) {
 }
 
 #[test]
-fn floors_are_measured_in_turns_with_their_memory_and_their_clients_cost() {
+fn floors_are_measured_with_memory_and_client_cost() {
     let (output, json) =
         versus("--only floor --loads 2x2,400x1 --direct --rounds 2 --seconds 0.05 --warmup 0.02");
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
@@ -51,7 +51,7 @@ fn floors_are_measured_in_turns_with_their_memory_and_their_clients_cost() {
 }
 
 #[test]
-fn missing_server_and_empty_choice_are_a_line() {
+fn a_missing_server_or_empty_selection_is_one_line() {
     for (arguments, want) in [
         ("--coreloop /no/such/server --open", "no server at /no/such/server"),
         ("--coreloop /no/such/server --open=64x1,1x1", "no server at /no/such/server"),

@@ -1,4 +1,4 @@
-//! The cases on the wall clock: `cargo bench -p coreloop-micro [-- FILTER]`.
+//! Measures the cases in wall-clock time: `cargo bench -p coreloop-micro [-- FILTER]`.
 
 use coreloop_micro::cases;
 
@@ -11,7 +11,7 @@ fn names() -> Vec<String> {
     timed.map(|case| case.name).collect()
 }
 
-/// The figure is for one run of the case: one operation, or as many as its name says (`x16`).
+/// Times one run of the case: one operation, or the number in its name (`x16`).
 #[divan::bench(args = names())]
 fn micro(bencher: divan::Bencher<'_, '_>, name: &str) {
     let case = cases::named(name).expect("a name of the list");

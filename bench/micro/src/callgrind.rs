@@ -1,23 +1,23 @@
-//! Counts the instructions of a case under callgrind: exact, and the same from run to run.
+//! Counts the instructions of a case under callgrind: exact, and identical from run to run.
 //!
-//! Each case has a process of its own, so that its figure depends on no other. What could vary is held still: the C
-//! library may choose among its copies of memcpy by the processor, and is made to take the one that every x86-64 has.
+//! Each case runs in a separate process, so that its figure depends on no other case. Sources of variation are fixed:
+//! the C library could select its memcpy by the processor, and is made to use the one that every x86-64 has.
 
 use std::process::Command;
 
 use crate::cases::{self, Case};
 use crate::meter;
 
-/// Processor features by which the C library would choose: without them it takes SSE2, everywhere.
+/// Processor features that the C library would use to select code; without them it uses SSE2 everywhere.
 const TUNABLES: &str =
     "glibc.cpu.hwcaps=-AVX2,-AVX512F,-AVX512VL,-AVX_Fast_Unaligned_Load,-BMI2,-ERMS,-FSRM,-SSE4_1,-SSSE3";
 
-/// Whether callgrind is here.
+/// Returns whether callgrind is installed.
 pub fn is_there() -> bool {
     Command::new("valgrind").arg("--version").output().is_ok_and(|out| out.status.success())
 }
 
-/// What runs under callgrind: the case of that name. False if there is none.
+/// Runs the case with that name under callgrind. Returns false if there is none.
 pub fn run_case(name: &str) -> bool {
     let Some(case) = cases::named(name) else { return false };
     let mut run = case.ready();
@@ -25,11 +25,11 @@ pub fn run_case(name: &str) -> bool {
     true
 }
 
-/// Instructions of one operation of the case. `program` runs the case that is named to it.
+/// Counts the instructions of one operation of the case. `program` runs the case that its argument names.
 ///
 /// # Errors
 ///
-/// Callgrind does not run, or says nothing that can be understood; with what it said.
+/// Callgrind does not run, or its output cannot be parsed; the error contains the output.
 pub fn count(program: &std::path::Path, case: &Case) -> Result<u64, String> {
     let out = Command::new("valgrind")
         .args(["--tool=callgrind", "--callgrind-out-file=/dev/null", "--collect-atstart=no"])

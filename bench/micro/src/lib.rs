@@ -1,8 +1,8 @@
-//! The pieces of the hot path, each as a case that can be run any number of times; and how they are
-//! counted and compared.
+//! The components of the hot path, each as a case that can be run any number of times; and how they are counted and
+//! compared.
 //!
-//! `cargo bench -p coreloop-micro` times the cases; the program `counts` counts their instructions under callgrind and
-//! holds them to the kept record. Both read one list, [`cases::all`]. Start there.
+//! `cargo bench -p coreloop-micro` times the cases. The program `counts` counts their instructions under callgrind
+//! and compares them with the kept record. Both use one list, [`cases::all`]. Start there.
 
 #![forbid(unsafe_code)]
 

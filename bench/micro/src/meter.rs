@@ -1,13 +1,13 @@
-//! What is counted of a case, by the names of two functions: callgrind counts while it is inside `counted`, and not
-//! while inside `excluded` in there. Neither is inlined, since names are all that callgrind has.
+//! Delimits the counted part of a case by the names of two functions: callgrind counts inside `counted`, but not
+//! inside `excluded` within it. Neither is inlined, because callgrind identifies them by name.
 
 use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 
-/// Both functions turn the counting over, from off to on as from on to off, so the second must not run without the first.
+/// Both functions toggle the counting, so `excluded` must not run unless counting is on.
 static IS_COUNTING: AtomicBool = AtomicBool::new(false);
 
-/// Runs a case `times` times; this is what is counted. One thread does so at a time.
+/// Runs a case `times` times under the counter. Only one thread may do so at a time.
 pub fn count(run: &mut dyn FnMut(u64), times: u64) {
     IS_COUNTING.store(true, Ordering::Relaxed);
     counted(run, times);
@@ -17,12 +17,12 @@ pub fn count(run: &mut dyn FnMut(u64), times: u64) {
 #[inline(never)]
 fn counted(run: &mut dyn FnMut(u64), times: u64) {
     run(times);
-    // Without something to do after it the call would be a jump, and this function would be seen to end there.
+    // Without work after it, the call would become a jump, and callgrind would see this function end there.
     black_box(());
 }
 
-/// Does what a case needs in between, and what its figure is not to have in it. On the wall clock it counts all the
-/// same.
+/// Does work that a case requires between operations but that must not be part of its figure. In wall-clock time it
+/// is included.
 #[inline(always)]
 pub fn uncounted<R>(work: impl FnOnce() -> R) -> R {
     if IS_COUNTING.load(Ordering::Relaxed) { excluded(work) } else { work() }

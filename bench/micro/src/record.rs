@@ -1,75 +1,75 @@
-//! The kept record, and what it says to new counts.
+//! The kept record, and its comparison with new counts.
 //!
-//! A count that has grown by more than a twentieth fails, as do a case without a record and a record without a case. Where
-//! the counts were made by another compiler, C library or valgrind the bound is wider: then a difference says little of
-//! our code, but a doubling still does.
+//! A count that has grown by more than a twentieth fails, as do a case without a record and a record without a case.
+//! If another compiler, C library or valgrind made the counts, the bound is wider: then a small difference may not
+//! come from our code, but a doubling still does.
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use serde::{Deserialize, Serialize};
 
-/// Per cent by which a count may grow, made by the same tools.
+/// Allowed growth of a count, in per cent, if the same tools made it.
 pub const GROWTH_MAX: u64 = 5;
-/// The same, made by others.
+/// Allowed growth, in per cent, if other tools made it.
 pub const GROWTH_MAX_ABROAD: u64 = 25;
-/// A count of a few instructions may grow by this number, which register allocation can change.
+/// A count may always grow by this number of instructions, which register allocation can change.
 pub const SLACK: u64 = 3;
 
 /// Instructions of one operation, by the case's name.
 pub type Counts = BTreeMap<String, u64>;
 
-/// What counts depend on besides our code.
+/// The environment that counts depend on, besides our code.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct MadeWith {
-    /// The processor's architecture; there is one record, for one.
+    /// The processor's architecture; there is one record, for one architecture.
     pub arch: String,
-    /// The widest vectors that crates find at run time, where they look: httparse does.
+    /// The widest vectors that crates detect at run time; httparse does so.
     pub vectors: String,
     /// The C library: its memcpy and its allocator are counted too.
     pub libc: String,
     /// The compiler.
     pub rustc: String,
-    /// What counts.
+    /// The version of valgrind.
     pub valgrind: String,
 }
 
-/// The record, as it is kept.
+/// The kept record.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Record {
-    /// By what it was made.
+    /// The environment in which it was made.
     pub made_with: MadeWith,
-    /// Instructions of one operation.
+    /// Instructions of one operation, by case.
     pub instructions: Counts,
 }
 
-/// How new counts stand to the record.
+/// The result of comparing new counts with the record.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Verdict {
-    /// A line for each case that has changed, and what stands against it.
+    /// A line for each changed case, with the faults.
     pub table: String,
-    /// Why the check fails; empty: it does not.
+    /// Why the check fails; empty if it passes.
     pub faults: Vec<String>,
 }
 
 impl Record {
-    /// The record of a file's text.
+    /// Parses the text of a record's file.
     ///
     /// # Errors
     ///
-    /// It is none.
+    /// The text is not a valid record.
     pub fn parse(text: &str) -> Result<Record, serde_json::Error> {
         serde_json::from_str(text)
     }
 
-    /// The text of its file: sorted, a line for each case.
+    /// Returns the text of its file: sorted, with one line per case.
     pub fn text(&self) -> String {
         serde_json::to_string_pretty(self).expect("strings and numbers are JSON") + "\n"
     }
 
-    /// Holds new counts to the record. They are of all cases, or of those whose names begin with `prefix`.
+    /// Compares new counts with the record. They cover all cases, or those whose names begin with `prefix`.
     pub fn compare(&self, now: &Counts, made_with: &MadeWith, prefix: &str) -> Verdict {
         let growth_max = if self.made_with == *made_with { GROWTH_MAX } else { GROWTH_MAX_ABROAD };
         let mut table = format!("{:44} {:>10} {:>10} {:>9}\n", "case", "kept", "now", "change");
@@ -96,7 +96,7 @@ impl Record {
     }
 }
 
-/// Whether a count is too far above the one that was kept.
+/// Returns whether a count exceeds the kept one by too much.
 fn has_grown(kept: u64, now: u64, growth_max: u64) -> bool {
     now > kept + SLACK && now * 100 > kept * (100 + growth_max)
 }
@@ -133,7 +133,7 @@ mod tests {
         assert!(faults(&[("a", 1000)], &[("a", 1050)]).is_empty());
         let grown = faults(&[("a", 1000)], &[("a", 1051)]);
         assert_eq!(grown, ["a took 1000 instructions and takes 1051: more than 5 % over the record"]);
-        // The same counts fail as soon as the record is lowered.
+        // The same counts fail as soon as the record has lower ones.
         assert!(faults(&[("a", 1000), ("b", 400)], &[("a", 1000), ("b", 400)]).is_empty());
         assert_eq!(faults(&[("a", 950), ("b", 400)], &[("a", 1000), ("b", 400)]).len(), 1);
     }
@@ -146,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_few_instructions_may_come_and_go() {
+    fn a_few_instructions_are_tolerated() {
         assert!(faults(&[("a", 14)], &[("a", 17)]).is_empty());
         assert_eq!(faults(&[("a", 14)], &[("a", 18)]).len(), 1);
     }
@@ -161,14 +161,14 @@ mod tests {
     }
 
     #[test]
-    fn a_part_of_the_cases_is_held_to_its_part_of_the_record() {
+    fn some_cases_are_compared_with_their_records() {
         let record = record(&[("codec/a", 10), ("wire/b", 10)]);
         assert!(record.compare(&counts(&[("wire/b", 10)]), &here(), "wire/").faults.is_empty());
         assert_eq!(record.compare(&counts(&[]), &here(), "wire/").faults.len(), 1);
     }
 
     #[test]
-    fn what_other_tools_made_is_held_to_a_wider_bound() {
+    fn counts_of_other_tools_have_a_wider_bound() {
         let abroad = MadeWith { rustc: "1.96".to_owned(), ..here() };
         let compare = |now| record(&[("a", 1000)]).compare(&counts(&[("a", now)]), &abroad, "").faults;
         assert!(compare(1250).is_empty());
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_record_is_kept_sorted_a_line_for_each_case() {
+    fn a_record_is_sorted_with_one_line_per_case() {
         let record = record(&[("b", 2), ("a/x", 1)]);
         let text = record.text();
         assert_eq!(Record::parse(&text).unwrap(), record);

@@ -33,7 +33,7 @@ pub fn run_direct(address: SocketAddr, mut window: Window) -> Result<Window, Str
     let arith = ArithClient::new(direct);
     window.start();
     for call in 0.. {
-        if matches!(window.turn().map_err(super::told)?, Phase::Draining | Phase::Over) {
+        if matches!(window.turn().map_err(super::error_text)?, Phase::Draining | Phase::Over) {
             break;
         }
         let sent_ns = window.now_ns();
@@ -81,7 +81,7 @@ pub fn run_shared(options: &Options, mut window: Window) -> Result<Window, Strin
 
 fn keep_time(window: &mut Window, phase: &AtomicU8) -> Result<(), String> {
     loop {
-        match window.turn().map_err(super::told)? {
+        match window.turn().map_err(super::error_text)? {
             Phase::WarmUp => {}
             Phase::Measured => phase.store(MEASURED, Ordering::Relaxed),
             Phase::Draining | Phase::Over => return Ok(()),

@@ -1,5 +1,5 @@
-//! One picture for a set: a column for each load, above the figure that the load is made for, below what a call cost
-//! the server. Bars are medians, the lines on them reach from the least to the largest of the rounds.
+//! Draws one picture per set: a column for each load; above, the figure that the load is designed for; below, the
+//! server's cost per call. Bars are medians; the whiskers span the rounds' minimum and maximum.
 
 use std::error::Error;
 
@@ -25,17 +25,17 @@ const COST: RGBColor = RGBColor(0xc2, 0x57, 0x0c);
 
 const PANEL: (u32, u32) = (300, 210);
 
-/// What stands in one panel.
+/// The contents of one panel.
 struct Panel<'a> {
     title: String,
     bars: Vec<(&'a str, Spread)>,
     color: RGBColor,
     label: Label,
-    /// The same with three digits that count.
+    /// Formats the same value with three significant digits.
     exact: fn(f64) -> String,
 }
 
-/// The picture as SVG, on white, since it is seen on pages of either colour.
+/// Draws the picture as SVG, on white because pages with a light or a dark theme show it.
 pub fn draw(set: &Set, rows: &[Row]) -> Result<String> {
     let mut panels = Vec::new();
     for (of_cost, color) in [(false, FIGURE), (true, COST)] {
@@ -112,7 +112,7 @@ fn draw_panel(area: &Area<'_>, panel: &Panel<'_>) -> Result<()> {
     Ok(())
 }
 
-/// At a place of the whole picture, which is what a chart's coordinates come out as.
+/// Draws text at a position of the whole picture, the coordinate system of a chart's points.
 fn area_text(area: &Area<'_>, text: &str, size: u32, at: (i32, i32), anchor: VPos) -> Result<()> {
     let (left, top) = area.get_base_pixel();
     let style = font(size).pos(Pos::new(HPos::Center, anchor));

@@ -1,21 +1,21 @@
-//! What is tried: sets of settings that differ in one thing, each with the loads on which that thing shows.
+//! The measured settings: sets of settings that differ in one thing, each with the loads that show its effect.
 
 /// A load, and the figure of it that is drawn.
 #[derive(Clone, Copy, Debug)]
 pub struct Trial {
     pub name: &'static str,
-    /// As `--mix` of the load generator.
+    /// The calls, in the syntax of the load generator's `--mix`.
     pub mix: &'static str,
     pub codec: Option<&'static str>,
     pub connections: u32,
-    /// Calls in flight on each connection; as many as are due in an open loop.
+    /// Calls in flight on each connection; `None`: the default, as many as are due in an open loop.
     pub depth: Option<u32>,
     /// Calls per second of an open loop.
     pub rate: Option<f64>,
     pub shows: Shown,
 }
 
-/// The figure that a load is made for.
+/// The figure that a load is designed for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Shown {
     Rate,
@@ -23,7 +23,7 @@ pub enum Shown {
     P99,
 }
 
-/// One value of what is changed.
+/// One value of the changed setting.
 #[derive(Clone, Copy, Debug)]
 pub struct Setting {
     pub name: &'static str,
@@ -37,7 +37,7 @@ pub struct Set {
     pub name: &'static str,
     /// The keys of the configuration.
     pub keys: &'static str,
-    /// What all its servers have.
+    /// Arguments that all servers of the set have.
     pub args: &'static [&'static str],
     pub settings: &'static [Setting],
     pub trials: &'static [Trial],
@@ -66,7 +66,7 @@ const QUIET: Trial = Trial { name: "1 000 calls/s on 8", connections: 8, rate: S
 const LONE_POOLED: Trial = Trial { mix: "Arith.Multiply=1", codec: Some("compact"), ..LONE };
 const FULL_POOLED: Trial = Trial { mix: LONE_POOLED.mix, codec: LONE_POOLED.codec, ..FULL };
 const STEADY_POOLED: Trial = Trial { mix: LONE_POOLED.mix, codec: LONE_POOLED.codec, ..STEADY };
-/// A handler that computes, with a reply of some 12 KB.
+/// A handler that computes, with a reply of about 12 KB.
 const HEAVY: Trial = Trial {
     name: "lists of 100 users, 16x4",
     mix: "Users.List:100=1",
@@ -82,7 +82,7 @@ const fn setting(name: &'static str, args: &'static [&'static str]) -> Setting {
     Setting { name, args }
 }
 
-/// All that there are, in the order of the page.
+/// All sets, in the order of the page.
 pub const SETS: [Set; 9] = [
     Set {
         name: "cores",

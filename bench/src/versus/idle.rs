@@ -1,4 +1,4 @@
-//! What an idle connection costs the server in memory: many are opened, used once, and left alone.
+//! Measures the server's memory per idle connection: opens many, uses each once, and leaves them idle.
 
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -25,7 +25,7 @@ pub fn run(bench: &Bench<'_>, subjects: &[&Subject], connections: u32) -> Result
         "of which own",
         "resident KiB",
     ]);
-    // The pooled and the inline server are one process here: what is called makes no difference to it.
+    // The pooled and the inline server are the same process here: without calls there is no difference.
     for subject in subjects.iter().filter(|subject| subject.call == ADD_FIXED) {
         let server = bench.start(subject)?;
         let request = Request::new("Arith.AddFixed", "fixed", None, None)?;
@@ -34,7 +34,7 @@ pub fn run(bench: &Bench<'_>, subjects: &[&Subject], connections: u32) -> Result
             process::resident_kib(server.pid()).map_err(|error| error.to_string())
         };
         let open = || TcpStream::connect(server.address).map_err(|error| format!("connecting: {error}"));
-        // The first connection pays for what the server sets up once.
+        // The first connection includes what the server sets up once.
         let mut first = open()?;
         call(&mut first, &request)?;
         let before = memory()?;
@@ -42,7 +42,7 @@ pub fn run(bench: &Bench<'_>, subjects: &[&Subject], connections: u32) -> Result
         for _ in 0..connections {
             streams.push(open()?);
         }
-        // Whoever answers this has accepted those before it.
+        // An answer to this call means that the server has accepted all connections before it.
         call(&mut first, &request)?;
         let opened = memory()?;
         for stream in &mut streams {
@@ -65,18 +65,18 @@ pub fn run(bench: &Bench<'_>, subjects: &[&Subject], connections: u32) -> Result
 }
 
 fn call(stream: &mut TcpStream, request: &Request) -> Result<(), String> {
-    let told = |error: std::io::Error| format!("a call on an idle connection: {error}");
-    stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(told)?;
+    let error_text = |error: std::io::Error| format!("a call on an idle connection: {error}");
+    stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(error_text)?;
     let mut bytes = Vec::new();
     request.append(1, &mut bytes);
-    stream.write_all(&bytes).map_err(told)?;
+    stream.write_all(&bytes).map_err(error_text)?;
     bytes.clear();
     loop {
         if let Next::Frame { header, body, .. } = frame::next(&bytes) {
             return request.verdict(&header, body);
         }
         let mut chunk = [0; 4096];
-        match stream.read(&mut chunk).map_err(told)? {
+        match stream.read(&mut chunk).map_err(error_text)? {
             0 => return Err("the server closed an idle connection".into()),
             read => bytes.extend_from_slice(&chunk[..read]),
         }

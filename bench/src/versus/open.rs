@@ -1,9 +1,9 @@
-//! Open loops: the load generator makes calls at a rate that was fixed beforehand, from a core of its own, and says
-//! with each figure what stands against it.
+//! Open loops: the load generator makes calls at a fixed rate, from a separate core, and reports caveats with each
+//! figure.
 //!
-//! The rate is half of what a closed loop reaches. With one call in flight on each connection the servers read and write
-//! for each call, as they do in an open loop that they keep up with; with 16 they do so for many at once, and half of
-//! that rate can be more than they do one by one.
+//! The rate is half of what a closed loop reaches. With one call in flight on each connection the servers read and
+//! write once per call, as they do in an open loop that they keep up with. With 16 they handle many calls per read
+//! and write, and half of that rate can be more than they reach one by one.
 
 use std::collections::BTreeMap;
 
@@ -14,10 +14,10 @@ use super::{Bench, in_turn};
 use crate::loadgen::{Ask, Outcome};
 use crate::table::{Spread, Table};
 
-/// For the mix with slow calls.
+/// Number of connections of the mix with slow calls.
 const CONNECTIONS: u32 = 64;
 
-/// Cases that take turns.
+/// Cases that alternate within a round.
 pub struct Group {
     name: String,
     rate: f64,
@@ -28,10 +28,10 @@ pub struct Group {
 #[derive(Clone, Copy)]
 struct Case {
     name: &'static str,
-    /// Whose p99 its own is divided by.
+    /// The case whose p99 is the divisor of this one's.
     floor: Option<&'static str>,
     server: &'static Subject,
-    /// The first method is the one that is looked at.
+    /// The methods by weight; only the first is reported.
     mix: &'static str,
     codec: Option<&'static str>,
 }
@@ -51,12 +51,12 @@ pub struct Run {
     cpu_us_per_call: f64,
     late_p99_us: f64,
     errors: u64,
-    /// What the generator says against itself and the rate.
+    /// The generator's caveats.
     against: Vec<&'static str>,
     remarks: Vec<String>,
 }
 
-/// The rounds of one case.
+/// The medians over the rounds of one case.
 #[derive(Serialize)]
 pub struct Summary {
     group: String,
@@ -71,11 +71,11 @@ pub struct Summary {
     late_p99_us: Spread,
     errors: u64,
     rounds: u32,
-    /// In how many rounds.
+    /// Caveats, with the number of rounds that have them.
     against: BTreeMap<&'static str, u32>,
 }
 
-/// The groups that the options ask for; their maxima are measured here.
+/// Returns the requested groups; measures their maximum rates.
 pub fn groups(bench: &Bench<'_>) -> Result<Vec<Group>, String> {
     const ADD: &str = "Arith.AddFixed=1";
     const MULTIPLY: &str = "Arith.Multiply=1";
@@ -98,13 +98,13 @@ pub fn groups(bench: &Bench<'_>) -> Result<Vec<Group>, String> {
         for pair in pairs {
             let mut least = f64::INFINITY;
             for case in pair {
-                // A client that polls takes the answers one by one, and reaches less.
+                // A polling client takes the answers one by one, and reaches a lower rate.
                 let sleeping = Subject { client: &["--by", "bare"], ..*case.server };
                 let run = bench.measure(&sleeping, load, format!("{load}, its maximum"), 0)?;
                 println!("{}", super::report::progress(&run));
                 least = least.min(run.outcome.calls_per_s);
             }
-            // Two digits that count, so that the rate can be said.
+            // Two significant digits, for a readable rate.
             let rate = round_rate(least / 2.0);
             let name = format!("half of {load}");
             groups.push(Group { name, rate, connections: load.connections, cases: pair.to_vec() });
@@ -250,7 +250,7 @@ pub fn summaries(group: &Group, runs: &[Run]) -> Vec<Summary> {
     group.cases.iter().filter_map(summary).collect()
 }
 
-/// A table for each group and rate.
+/// Renders a table for each group and rate.
 pub fn text(summaries: &[Summary]) -> String {
     let mut text = String::new();
     for together in summaries.chunk_by(|one, next| one.group == next.group && one.rate == next.rate) {
@@ -295,12 +295,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn rates_have_two_digits_that_count() {
+    fn rates_have_two_significant_digits() {
         assert_eq!([123_456.0, 99_900.0, 47.3, 0.4].map(round_rate), [120_000.0, 100_000.0, 47.0, 0.4]);
     }
 
     #[test]
-    fn ratios_are_taken_within_a_round_and_what_stands_against_a_figure_is_counted() {
+    fn ratios_are_within_a_round_and_caveats_are_counted() {
         let run = |subject, round, p99_us, against: &[&'static str]| Run {
             group: "g".into(),
             round,

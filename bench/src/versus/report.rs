@@ -1,4 +1,4 @@
-//! What is shown of the runs: a line for each as it ends, and a table for each load.
+//! Reports the runs: a line for each as it ends, and a table for each load.
 
 use std::fmt::Write;
 
@@ -7,16 +7,16 @@ use serde::Serialize;
 use super::{Record, Run, Subject, open};
 use crate::table::{Spread, Table};
 
-/// Above this share the client's core was shared with others enough to show in the figures.
+/// Above this share of waiting, other processes used the client's core enough to affect the figures.
 const WAITED_SHARE_MAX: f64 = 0.03;
 
-/// The rounds of one subject under one load.
+/// The medians over the rounds of one subject under one load.
 #[derive(Serialize)]
 pub struct Summary {
     load: String,
     subject: &'static str,
     cpu_us_per_call: Spread,
-    /// To the subject's floor, within each round.
+    /// Ratio to the subject's floor, within each round.
     cpu_ratio: Option<Spread>,
     p50_ratio: Option<Spread>,
     rate_ratio: Option<Spread>,
@@ -25,12 +25,12 @@ pub struct Summary {
     p99_us: Spread,
     client_us_per_call: Spread,
     client_ratio: Option<Spread>,
-    /// The most of any round.
+    /// The maximum of all rounds.
     peak_kib: u64,
     errors: u64,
 }
 
-/// The line for a run that has just ended.
+/// Formats the line for a run that just ended.
 pub fn progress(run: &Run) -> String {
     let outcome = &run.outcome;
     let mut line = format!(
@@ -48,7 +48,7 @@ pub fn progress(run: &Run) -> String {
     line
 }
 
-/// Medians over the rounds under one load, in the order of the table.
+/// Returns the medians over the rounds under one load, in the order of the table.
 pub fn summaries(load: &str, subjects: &[&Subject], runs: &[Run]) -> Vec<Summary> {
     let summary = |subject: &&Subject| {
         let of = |name| runs.iter().filter(move |run| run.load == load && run.subject == name);
@@ -80,7 +80,7 @@ pub fn summaries(load: &str, subjects: &[&Subject], runs: &[Run]) -> Vec<Summary
     subjects.iter().filter_map(summary).collect()
 }
 
-/// All tables, and what must be known to read them.
+/// Renders all tables with their notes.
 pub fn text(record: &Record) -> String {
     let machine = &record.machine;
     let mut text = format!(

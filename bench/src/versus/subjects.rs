@@ -1,14 +1,14 @@
-//! Who is compared with whom: the servers, the clients that call them, and the loads that each comparison is made at.
+//! The comparisons: the servers, the clients that call them, and the loads of each comparison.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// So many connections with so many calls in flight on each.
+/// A number of connections, and of calls in flight on each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Load {
-    /// Connections.
+    /// Number of connections.
     pub connections: u32,
-    /// Calls in flight on each.
+    /// Calls in flight on each connection.
     pub depth: u32,
 }
 
@@ -30,25 +30,25 @@ impl fmt::Display for Load {
     }
 }
 
-/// Which cores the two processes have.
+/// How cores are assigned to the two processes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Place {
-    /// The server the first, the client the second.
+    /// The server has the first core, the client the second.
     Apart,
-    /// The server so many, the client all of them.
+    /// The server has this many cores, the client all of them.
     Shared(usize),
 }
 
-/// One of the servers, with the call it is asked for and the client that asks.
+/// A server, the call made to it, and the client that makes it.
 #[derive(Clone, Copy, Debug)]
 pub struct Subject {
     pub name: &'static str,
-    /// The one that its figures are divided by.
+    /// The subject whose figures are the divisor of this one's.
     pub floor: Option<&'static str>,
     pub is_coreloop: bool,
     pub server: &'static [&'static str],
     pub call: &'static [&'static str],
-    /// More arguments of `drive`.
+    /// Additional arguments of `drive`.
     pub client: &'static [&'static str],
     pub place: Place,
 }
@@ -78,16 +78,16 @@ const DIRECT: &[&str] = &["--by", "direct"];
 const SHARED: &[&str] = &["--by", "shared"];
 const LOADGEN: &[&str] = &["--by", "loadgen"];
 
-/// A comparison: these under these loads.
+/// A comparison: subjects under loads.
 pub struct Set {
-    /// What it is called behind the load; nothing for the main one.
+    /// The suffix of the load's name; empty for the main comparison.
     pub name: &'static str,
-    /// `None`: those of the command line.
+    /// `None`: the loads of the command line.
     pub loads: Option<&'static [Load]>,
     pub subjects: &'static [Subject],
-    /// What must be known to read it.
+    /// A note for the reader.
     pub note: Option<&'static str>,
-    /// With `--strace` it is the client's system calls that are counted.
+    /// Whether `--strace` counts the client's system calls.
     pub is_of_clients: bool,
 }
 
@@ -95,7 +95,7 @@ const fn load(connections: u32, depth: u32) -> Load {
     Load { connections, depth }
 }
 
-/// The server beside its floors.
+/// The server and its floors.
 pub const MAIN: Set = Set {
     name: "",
     loads: None,
@@ -104,7 +104,7 @@ pub const MAIN: Set = Set {
     is_of_clients: false,
 };
 
-/// A lone caller, with the plain blocking client and with the library's direct one.
+/// One call at a time, with the plain blocking client and with the library's direct one.
 pub const LONE: Set = Set {
     name: ", direct client",
     loads: Some(&[load(1, 1)]),
@@ -118,7 +118,7 @@ pub const LONE: Set = Set {
     is_of_clients: false,
 };
 
-/// Two reactors beside one.
+/// Two reactors compared with one.
 pub const REACTORS: Set = Set {
     name: ", reactors",
     loads: Some(&[load(64, 16)]),
@@ -193,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn every_ratio_has_its_floor_in_the_same_set_and_each_name_is_there_once() {
+    fn every_floor_is_in_its_set_and_names_are_unique() {
         for set in [MAIN, LONE, REACTORS].into_iter().chain(CLIENTS) {
             for subject in set.subjects {
                 let named = |name| set.subjects.iter().filter(|other| other.name == name).count();

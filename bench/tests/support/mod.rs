@@ -1,4 +1,4 @@
-//! Running `loadgen`, and servers of few words to run it against.
+//! Runs `loadgen`, and provides minimal servers to run it against.
 #![allow(dead_code, reason = "each test file uses its part")]
 
 use std::fs;
@@ -13,25 +13,25 @@ use coreloop_bench::process::Guarded;
 use serde_json::Value;
 use tempfile::TempDir;
 
-/// What a run left behind.
+/// The results of a run.
 pub struct Run {
-    /// The exit code; none if a signal ended it.
+    /// The exit code; `None` if a signal ended it.
     pub code: Option<i32>,
     pub stdout: String,
     pub stderr: String,
-    /// What `--json` wrote, or null.
+    /// The output of `--json`, or null.
     pub json: Value,
-    /// What `--report` wrote, or nothing.
+    /// The output of `--report`, or empty.
     pub page: String,
 }
 
-/// A run that goes on.
+/// A run in progress.
 pub struct Running {
     child: Guarded,
     folder: TempDir,
 }
 
-/// Starts it, with files of its own.
+/// Starts a run with separate output files.
 pub fn start(arguments: &[&str]) -> Running {
     let folder = tempfile::tempdir().expect("a folder");
     let child = Command::new(env!("CARGO_BIN_EXE_loadgen"))
@@ -45,7 +45,7 @@ pub fn start(arguments: &[&str]) -> Running {
     Running { child: Guarded(child.expect("it starts")), folder }
 }
 
-/// Starts it against an address.
+/// Starts a run against an address.
 pub fn spawn(address: &str, arguments: &str) -> Running {
     start(&[address].into_iter().chain(arguments.split_whitespace()).collect::<Vec<_>>())
 }
@@ -63,7 +63,7 @@ impl Run {
 }
 
 impl Running {
-    /// As Ctrl-C does.
+    /// Interrupts it, as Ctrl-C does.
     pub fn interrupt(&self) {
         // SAFETY: no pointers; the process is our child and has not been waited for.
         assert_eq!(unsafe { libc::kill(self.child.0.id() as libc::pid_t, libc::SIGINT) }, 0);
@@ -90,7 +90,7 @@ impl Running {
     }
 }
 
-/// A server that does to each connection what a test wants.
+/// A server whose behaviour the test defines for each connection.
 pub struct Fake {
     pub address: String,
     answered: Receiver<()>,
@@ -103,7 +103,7 @@ pub struct Connection {
 }
 
 impl Fake {
-    /// Serves until the test ends; its threads go with the process.
+    /// Serves until the test ends; its threads end with the process.
     pub fn start(serve: impl Fn(Connection) + Clone + Send + 'static) -> Fake {
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let address = listener.local_addr().expect("its address").to_string();
@@ -118,7 +118,7 @@ impl Fake {
         Fake { address, answered }
     }
 
-    /// Waits until so many calls have been answered.
+    /// Waits until this many calls have been answered.
     pub fn wait_for_calls(&self, calls: usize) {
         assert_eq!(self.answered.iter().take(calls).count(), calls);
     }
@@ -157,7 +157,7 @@ impl Connection {
         }
     }
 
-    /// Reads up to these words, says those, and closes.
+    /// Reads up to the bytes `asked`, writes `words`, and closes.
     pub fn answer_once(&mut self, asked: &[u8], words: &[u8]) {
         let mut bytes = Vec::new();
         let mut chunk = [0; 4096];
@@ -170,12 +170,12 @@ impl Connection {
         let _ = self.stream.write_all(words);
     }
 
-    /// Reads everything, says nothing.
+    /// Reads everything, and writes nothing.
     pub fn swallow(&mut self) {
         let _ = std::io::copy(&mut self.stream, &mut std::io::sink());
     }
 
-    /// Says this to whatever comes, and goes on reading.
+    /// Writes this in response to any input, and continues to read.
     pub fn say(&mut self, words: &[u8]) {
         if self.stream.read(&mut [0; 64]).is_ok() && self.stream.write_all(words).is_ok() {
             self.swallow();
@@ -183,7 +183,7 @@ impl Connection {
     }
 }
 
-/// The page has every tag closed in order, and nothing in it points outside.
+/// Asserts that all tags of the page are closed in order, and that nothing in it refers to another file.
 pub fn assert_stands_alone(page: &str) {
     assert!(page.starts_with("<!DOCTYPE html>") && page.trim_end().ends_with("</html>"));
     for outside in ["http://", "https://", "src=", "href=", "<script", "@import", "url("] {

@@ -1,4 +1,4 @@
-//! `counts`: the instructions of every case, held to the kept record.
+//! `counts`: counts the instructions of every case and compares them with the kept record.
 
 use std::collections::VecDeque;
 use std::path::{Path, PathBuf};
@@ -17,7 +17,7 @@ counts [--check | --write] [PREFIX]: instructions of one operation of each case,
   --run CASE    what callgrind runs; with it, valgrind --tool=callgrind shows where a case's instructions go
   PREFIX    only the cases whose names begin so";
 
-/// The record, beside the bench.
+/// The record's path, beside the bench.
 fn record_path() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../record/instructions.json")
 }
@@ -34,7 +34,7 @@ fn main() -> ExitCode {
         }
         ["--check"] => check(""),
         ["--check", prefix] => check(prefix),
-        // A record of a part would lack the rest.
+        // A record of some cases would lack the others.
         ["--write"] => write(),
         [] => show(""),
         [prefix] if !prefix.starts_with('-') => show(prefix),
@@ -111,7 +111,7 @@ fn count_all(prefix: &str) -> Result<Counts, String> {
     Ok(counts.into_inner().unwrap_or_else(PoisonError::into_inner))
 }
 
-/// The widest vectors that a program finds by asking the processor.
+/// Returns the widest vectors that a program detects at run time.
 fn vectors() -> &'static str {
     #[cfg(target_arch = "x86_64")]
     if std::arch::is_x86_feature_detected!("avx2") {
@@ -129,7 +129,7 @@ fn made_with() -> Result<MadeWith, String> {
     Ok(MadeWith {
         arch: std::env::consts::ARCH.to_owned(),
         vectors: vectors().to_owned(),
-        // The name is empty where it is not glibc's.
+        // The name is empty if the C library is not glibc.
         libc: says("getconf", "GNU_LIBC_VERSION")?,
         rustc: env!("RUSTC_VERSION").to_owned(),
         valgrind: says("valgrind", "--version")?,

@@ -1,8 +1,8 @@
 //! Whole inline calls: request bytes in, reply bytes out.
 //!
 //! `call` is everything that a server does between a read and a write, on a connection without a socket. `turn` is a
-//! whole turn of the reactor around it, with a Unix socket: the wait, the read and the write, of which callgrind counts
-//! what runs outside the kernel. With `x16` sixteen requests come in one read; the figure is for one call.
+//! whole turn of the reactor, with a Unix socket: the wait, the read and the write, of which callgrind counts only
+//! the part outside the kernel. With `x16`, sixteen requests come in one read; the figure is for one call.
 
 use std::io::{Read, Write};
 
@@ -52,7 +52,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
             cases.push(turn.operations(depth as u64));
         }
     }
-    // Without the short way for quick methods: the clock is read around every call.
+    // Without the fast path for quick methods: the clock is read around every call.
     cases.push(Case::new("call/native/x1-timed", || {
         let (mut server, input, expected) = begun(Scheme::Native, 1);
         move || {
@@ -65,14 +65,15 @@ pub(super) fn add(cases: &mut Vec<Case>) {
     }));
 }
 
-/// Whether these are all the replies: HTTP writes out how long a call took, which has more digits at times.
+/// Returns whether these are all the replies. HTTP writes how long a call took, which varies in its number of digits.
 fn is_whole(written: usize, expected: usize, depth: usize) -> bool {
     written.abs_diff(expected) <= 8 * depth && written > 0
 }
 
-/// A server whose connection has had its first call; `depth` requests to feed it; and how long their replies are.
+/// Returns a server whose connection has had its first call, `depth` requests to feed it, and the length of their
+/// replies.
 fn begun(scheme: Scheme, depth: usize) -> (DetachedServer, Vec<u8>, usize) {
-    // No thread of the server has anything to do here, so the least of each will do.
+    // The server's threads have no work here, so the minimum of each suffices.
     let builder = Server::builder().configure(|config| {
         config.cores = 1;
         config.workers = 1;

@@ -1,7 +1,7 @@
-//! Values to bodies and back, in every codec: two integers, a user, a hundred users.
+//! Encodes and decodes values in every codec: two integers, a user, a hundred users.
 //!
-//! Raw bodies are byte strings as long as the same values are in the compact codec. The fixed layout has no strings that
-//! grow and no lists: it is measured with two integers, and with a user of fixed size.
+//! Raw bodies are byte strings as long as the same values are in the compact codec. The fixed layout has neither
+//! variable-length strings nor lists: it is measured with two integers, and with a user of fixed size.
 
 use std::hint::black_box;
 
@@ -14,7 +14,7 @@ use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
 use super::Case;
 
-/// The codecs that any type has.
+/// The codecs that support any type.
 const PLAIN: [Codec; 4] = [Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack];
 
 /// A user in fixed layout: 41 bytes.
@@ -43,7 +43,7 @@ fn args() -> Args {
     Args { a: 1_234_567, b: -89 }
 }
 
-/// It has three tags and two scores.
+/// A user with three tags and two scores.
 fn user() -> User {
     User::new(11)
 }
@@ -73,7 +73,7 @@ fn encoded<M: ArgumentEncode>(value: &M::Given, codec: Codec) -> Vec<u8> {
     body
 }
 
-/// A body into a buffer that is there already, as a reply is written.
+/// Encodes into an existing buffer, as the server writes a reply.
 fn encode<M: ArgumentEncode>(value: &M::Given, codec: Codec, body: &mut Vec<u8>) {
     body.clear();
     M::encode(black_box(value), black_box(codec), body).expect("it could be written before");
@@ -122,7 +122,7 @@ where
             black_box(&*value.expect("what was written can be read"));
         }
     }));
-    // The answer's side owns what it reads: a caller keeps it when the buffer is gone.
+    // The type of an answer owns its contents, because the caller keeps it after the buffer is gone.
     cases.push(Case::new(format!("codec/fixed/decode-owned/{what}"), move || {
         let body = encoded::<Fixed<T>>(&make(), Codec::Fixed);
         move || {

@@ -1,4 +1,4 @@
-//! What happens on one connection besides decoding: bytes in, a message out, an answer in, bytes out.
+//! The work of one connection besides decoding: bytes in, a message out, an answer in, bytes out.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -50,7 +50,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
     }
 }
 
-/// The first message decides what is spoken.
+/// The first message determines the protocol.
 #[cold]
 fn slow(conn: &mut Conn<ServerProtocol>) -> Option<(Message, usize)> {
     match conn.next_message() {

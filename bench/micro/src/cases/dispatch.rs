@@ -1,4 +1,4 @@
-//! From a method's hash to its reply's body, through the table of methods, with no connection around it.
+//! Dispatch from a method's hash to the reply's body, through the method table, without a connection.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -52,7 +52,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
     }
 }
 
-/// The demo's methods.
+/// The registry with the demo's methods.
 fn registry() -> Registry {
     let services: [Arc<dyn Service>; 3] = [Arc::new(Arith), Arc::new(Echo), Arc::new(Users)];
     let methods =

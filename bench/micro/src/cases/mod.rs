@@ -1,8 +1,8 @@
-//! The list of cases: every piece that a call passes through, by the folder that it lives in.
+//! The list of cases: every component that a call passes through, named after its folder.
 //!
-//! A case is made ready once and then run as often as is asked. Its figure must not depend on the clock, on a seed or on
-//! another case: it creates what it needs. A new case belongs into one of these files, and the record must be
-//! renewed with it.
+//! A case is prepared once and then run any number of times. Its figure must not depend on the clock, on a seed or on
+//! another case: it creates what it needs. A new case belongs in one of these files, and the record must be renewed
+//! with it.
 
 mod call;
 mod codec;
@@ -14,20 +14,21 @@ mod wire;
 /// Does a case's work the given number of times.
 pub type Run = Box<dyn FnMut(u64)>;
 
-/// A piece of the hot path.
+/// A component of the hot path.
 pub struct Case {
-    /// `folder/piece/…`.
+    /// The name, as `folder/piece/…`.
     pub name: String,
-    /// How often it is run when it is counted: enough that what happens now and then has its share.
+    /// How often it is run when counted: enough that infrequent work contributes its share.
     pub times: u64,
-    /// How many operations one time of it is; the figure is for one of them.
+    /// Operations per run; the figure is for one operation.
     pub operations: u64,
-    /// Work that is not to be counted is mixed with what is: the wall clock would say nothing of it.
+    /// Whether the measured work is mixed with work that must not be counted: a wall-clock time would be meaningless.
     pub is_mixed: bool,
     setup: Box<dyn Fn() -> Run + Send>,
 }
 
-/// Rarer work is done every 16th, 32nd or 64th time in places; a multiple of all of these has a fair share of it.
+/// Infrequent work happens every 16th, 32nd or 64th time in places; a multiple of all of these includes a fair share
+/// of it.
 const TIMES: u64 = 256;
 
 impl Case {
@@ -51,7 +52,7 @@ impl Case {
         Case { is_mixed: true, ..self }
     }
 
-    /// Makes the case ready, and warm: what is built once or kept for the next time is there.
+    /// Prepares and warms up the case, so that everything that is built once or cached exists.
     pub fn ready(&self) -> Run {
         let mut run = (self.setup)();
         run(self.times.min(2 * 64));
@@ -59,7 +60,7 @@ impl Case {
     }
 }
 
-/// Every case, by name.
+/// Returns all cases, ordered by name.
 pub fn all() -> Vec<Case> {
     let mut cases = Vec::new();
     codec::add(&mut cases);
@@ -72,7 +73,7 @@ pub fn all() -> Vec<Case> {
     cases
 }
 
-/// The case of that name.
+/// Returns the case with that name.
 pub fn named(name: &str) -> Option<Case> {
     all().into_iter().find(|case| case.name == name)
 }
@@ -82,7 +83,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_case_has_a_name_of_its_own_and_runs() {
+    fn every_case_has_a_unique_name_and_runs() {
         let cases = all();
         for (case, next) in cases.iter().zip(&cases[1..]) {
             assert_ne!(case.name, next.name);

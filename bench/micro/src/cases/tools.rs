@@ -1,4 +1,4 @@
-//! The tools that a reactor is made of: the mailbox and its bell, timers, lent buffers, the write queue.
+//! The components of a reactor: the mailbox and its bell, timers, lent buffers, the write queue.
 
 use std::hint::black_box;
 use std::io::IoSlice;
@@ -10,9 +10,9 @@ use coreloop::poller::{Key, Poller, Timers};
 
 use super::Case;
 
-/// Timers that are armed beside the measured one: a reactor with this number of connections.
+/// Timers that are armed besides the measured one: a reactor with this number of connections.
 const TIMERS: u32 = 1000;
-/// Tables of them.
+/// Number of timer tables.
 const TABLES: u32 = 16;
 
 pub(super) fn add(cases: &mut Vec<Case>) {
@@ -33,7 +33,7 @@ fn add_mail(cases: &mut Vec<Case>) {
         move || {
             door.send(black_box(7_u64)).expect("the mailbox is open");
             black_box(mailbox.take());
-            // The channel lives as long as its poller.
+            // Keeps the poller alive as long as the channel.
             black_box(&poller);
         }
     }));
@@ -55,7 +55,7 @@ fn add_mail(cases: &mut Vec<Case>) {
             black_box(bell.ring());
         }
     }));
-    // The wake-up itself is the kernel's: what is counted is the way there.
+    // The wake-up itself happens in the kernel; only the code before it is counted.
     cases.push(Case::new("wake/doze-ring-rouse", || {
         let poller = poller();
         let bell = poller.bell();
@@ -72,8 +72,9 @@ fn add_mail(cases: &mut Vec<Case>) {
     }));
 }
 
-/// Timers of many connections, none of which is due soon, and the time at which they were made. Adding up times takes a
-/// little more where the second is full; so there are several, spread over a second, and none counts on the hour.
+/// Timers of many connections, none of which is due soon, with the time at which they were created. Adding times
+/// costs slightly more when the nanoseconds overflow into the seconds; so the tables are spread over a second, to
+/// average that out.
 fn tables() -> Vec<(Timers, Instant)> {
     let first = Instant::now();
     let table = |number| {
@@ -100,7 +101,7 @@ fn add_timers(cases: &mut Vec<Case>) {
         timers.arm(key, now + Duration::from_millis(30));
         timers.cancel(key);
     }));
-    // It stays in its list, as most idle timers do that a read pushes back.
+    // The timer stays in its list, as most idle timers do when a read postpones them.
     cases.push(on_each("timers/arm-again", |timers, now| {
         timers.arm(Key::new(black_box(500), 1), now + Duration::from_millis(10_501));
     }));

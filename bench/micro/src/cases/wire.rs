@@ -1,8 +1,8 @@
-//! What bytes mean, in each protocol: telling which it is, reading a request, writing its reply, and both as the client
-//! does them.
+//! Parsing and writing in each protocol: detecting the protocol, reading a request, writing its reply, and both on
+//! the client side.
 //!
-//! A protocol that keeps note of what it has read is answered before it reads on. That is counted in `exchange`, and left
-//! out of `decode` and `encode`.
+//! A protocol that records what it has read must be answered before it reads on. That is counted in `exchange`, and
+//! excluded from `decode` and `encode`.
 
 use std::hint::black_box;
 use std::sync::Arc;
@@ -26,12 +26,12 @@ use crate::meter::uncounted;
 
 /// The call that is made in every protocol.
 const ADD: &str = "Arith.Add";
-/// Its native twin, over fixed layout.
+/// The native equivalent, in fixed layout.
 const ADD_FIXED: &str = "Arith.AddFixed";
-/// Every call has it: none is in flight beside it.
+/// The id of every call, as only one is in flight at a time.
 const ID: u64 = 7;
 
-/// What is on the wire differs in these; behind HTTP's CONNECT, gob is gob.
+/// The schemes with different bytes on the wire; after HTTP's CONNECT, gob is the same.
 pub(super) const SPOKEN: &[Scheme] = &[Scheme::Native, Scheme::Gob, Scheme::JsonRpc, Scheme::Http];
 
 pub(super) fn add(cases: &mut Vec<Case>) {
@@ -81,15 +81,15 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 pub(super) struct Bytes {
     pub(super) argument: Vec<u8>,
     pub(super) result: Vec<u8>,
-    /// The first request of a connection, and its reply: gob's types are defined in them.
+    /// The first request of a connection and its reply, which define gob's types.
     pub(super) first: Vec<u8>,
     pub(super) first_reply: Vec<u8>,
-    /// Any later one.
+    /// Any later request.
     pub(super) request: Vec<u8>,
     reply: Vec<u8>,
 }
 
-/// The method that is called in a protocol, and the codec of its body.
+/// Returns the method called in a protocol, and the codec of its body.
 pub(super) fn method_of(scheme: Scheme) -> (&'static str, Codec) {
     match scheme {
         Scheme::Native => (ADD_FIXED, Codec::Fixed),
@@ -98,7 +98,7 @@ pub(super) fn method_of(scheme: Scheme) -> (&'static str, Codec) {
     }
 }
 
-/// They are made by the two ends themselves, talking to each other.
+/// Generates the bytes by connecting a client end and a server end.
 pub(super) fn bytes_of(scheme: Scheme) -> Bytes {
     let (argument, result) = match method_of(scheme).1 {
         Codec::Fixed => ([6_i64.to_le_bytes(), 7_i64.to_le_bytes()].concat(), 13_i64.to_le_bytes().to_vec()),
@@ -124,12 +124,12 @@ pub(super) fn bytes_of(scheme: Scheme) -> Bytes {
     Bytes { argument, result, first, first_reply, request, reply }
 }
 
-/// A wire and what it writes to.
+/// A protocol and its output.
 struct End<W> {
     wire: W,
     pool: Pool,
     queue: WriteQueue,
-    /// What was written last.
+    /// The output of the last write.
     said: Vec<u8>,
 }
 
@@ -141,7 +141,7 @@ where
         End { wire, pool: Pool::new(PoolConfig::default()), queue: WriteQueue::new(), said: Vec::new() }
     }
 
-    /// The message that these bytes are, to the last of them.
+    /// Decodes the message, which must use all of the bytes.
     fn decode(&mut self, input: &[u8]) -> Message {
         let mut rest = black_box(input);
         loop {
@@ -172,7 +172,7 @@ where
     }
 }
 
-/// A server's end.
+/// The server's end.
 pub(super) struct Server {
     end: End<ServerProtocol>,
 }
@@ -183,7 +183,7 @@ impl Server {
         Server { end: End::new(ServerProtocol::undecided(ProtocolSet::SERVED, Arc::new(side))) }
     }
 
-    /// One that has had its first call.
+    /// Returns a server end that has had its first call.
     fn begun(scheme: Scheme) -> Server {
         let (mut server, bytes) = (Server::new(), bytes_of(scheme));
         let request = server.decode(&bytes.first);
@@ -214,7 +214,7 @@ impl Server {
     }
 }
 
-/// A client's end.
+/// The client's end.
 struct Client {
     end: End<ClientProtocol>,
     method: &'static str,
@@ -258,7 +258,7 @@ impl Client {
     }
 }
 
-/// The methods that are called here.
+/// The methods that the cases call.
 struct Methods;
 
 impl MethodDirectory for Methods {

@@ -48,7 +48,7 @@ impl Http {
             return Decoded::Drain(0);
         }
         let Some(id) = self.pending.pop_front() else {
-            return Decoded::Broken("an answer that nothing was pending for");
+            return Decoded::Broken("an answer that nothing was asked for");
         };
         let (status, body) = if head.status == 200 { (0, body) } else { failed(head.status, body) };
         Decoded::Reply(Reply { id, status, queue_us: head.queue_us, handler_us: head.handler_us, body, len })
@@ -356,7 +356,7 @@ mod tests {
                 (reply.id, reply.status, reply.body, reply.len),
                 (7, want.0, want.1.as_bytes(), bytes.len())
             );
-            assert_eq!(http.at_end(bytes), None, "nothing more was pending for");
+            assert_eq!(http.at_end(bytes), None, "nothing more was asked for");
         }
         // Answers with a length of their own are incomplete here.
         for text in [
@@ -404,7 +404,7 @@ mod tests {
             assert!(said.contains(why), "{bytes}: {said}");
         }
         let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n";
-        assert_eq!(http().decode(answer), Decoded::Broken("an answer that nothing was pending for"));
+        assert_eq!(http().decode(answer), Decoded::Broken("an answer that nothing was asked for"));
         let idle = b"HTTP/1.1 408 Request Timeout\r\nContent-Length: 0\r\nConnection: close\r\n\r\n";
         assert_eq!(http().decode(idle), Decoded::Drain(idle.len()));
     }
