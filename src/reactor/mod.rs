@@ -376,7 +376,7 @@ impl<A: App> Reactor<A> {
 
     fn read_mail(&mut self) {
         let mut messages = 0;
-        while letters < COMMANDS_PER_TURN
+        while messages < COMMANDS_PER_TURN
             && let Some(command) = self.mailbox.take()
         {
             messages += 1;

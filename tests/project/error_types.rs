@@ -4,7 +4,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 /// Error types that never leave the crate.
-const PRIVATE: [&str; 2] = ["Fault", "TraceError"];
+const PRIVATE: [&str; 2] = ["GobFault", "TraceError"];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
     for entry in fs::read_dir(folder).unwrap() {

@@ -1,6 +1,6 @@
 //! The wording of documents, messages and comments: none contains a phrase of [`PHRASES`].
 //!
-//! Documents and string literals are checked everywhere, comments outside the folders of [`UNCHECKED_COMMENTS`].
+//! Documents, string literals and comments are checked everywhere.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -41,21 +41,6 @@ const PHRASES: [&str; 29] = [
 /// The folders whose strings and comments are checked.
 const FOLDERS: [&str; 7] =
     ["src", "poller/src", "bufpool/src", "macros/src", "cli/src", "bench/src", "bench/micro/src"];
-
-/// Folders and files whose comments still contain such phrases. This list only shrinks: when a folder is free of them, the
-/// test asks to remove it.
-const UNCHECKED_COMMENTS: [&str; 10] = [
-    "bench/src",
-    "src/client",
-    "src/codec",
-    "src/config",
-    "src/conn",
-    "src/context.rs",
-    "src/reactor",
-    "src/server",
-    "src/wire",
-    "src/workers",
-];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -219,19 +204,9 @@ fn messages_and_help_use_plain_words() {
 
 #[test]
 fn comments_use_plain_words() {
-    let mut unchecked = vec![0; UNCHECKED_COMMENTS.len()];
-    let mut found = Vec::new();
-    for path in sources() {
-        let faults = faults(&path, texts_of(&read(&path)).comments);
-        match UNCHECKED_COMMENTS.iter().position(|folder| Path::new(&path).starts_with(folder)) {
-            Some(at) => unchecked[at] += faults.len(),
-            None => found.extend(faults),
-        }
-    }
+    let found: Vec<_> =
+        sources().into_iter().flat_map(|path| faults(&path, texts_of(&read(&path)).comments)).collect();
     assert_none(&found);
-    for (folder, faults) in UNCHECKED_COMMENTS.iter().zip(unchecked) {
-        assert!(faults > 0, "{folder} uses plain words now: remove it from UNCHECKED_COMMENTS");
-    }
 }
 
 // Tests of the checks themselves.

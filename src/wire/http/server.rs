@@ -1,5 +1,6 @@
 //! The server's side: decodes heads and bodies to messages, and writes answers in the order of the requests.
 
+mod bodies;
 #[cfg(feature = "jsonrpc")]
 mod json_rpc;
 
@@ -7,7 +8,7 @@ use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::chunks::{BodyPiece, ChunkFault, Chunks};
+use super::chunks::Chunks;
 use super::fault::RequestFault;
 use super::known::KnownRequestHead;
 use super::reply::{AllowedMethods, PendingResponse, Response, write_end, write_response};
@@ -15,7 +16,7 @@ use super::request::{
     BodyLength, RequestHead, RequestTarget, check_first_line, check_method, read, reject, too_many,
 };
 use super::scan::{HeadScan, ScannedHead};
-use super::{JSON, KEEP_BYTES_MAX, skip_bytes_max};
+use super::{JSON, KEEP_BYTES_MAX};
 use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{OrderTicket, OrderedReplies};
@@ -375,33 +376,6 @@ impl HttpServerInner {
         Decoded::Message { message: Message::Refused(refusal), consumed }
     }
 
-    /// Decides how to handle an unused body: it is skipped, or the connection closes.
-    fn pass_over(
-        &mut self,
-        mut pending: PendingResponse,
-        body: BodyLength,
-        expects_continue: bool,
-    ) -> PendingResponse {
-        let bytes_max = skip_bytes_max(&self.side.limits);
-        let is_too_long = matches!(body, BodyLength::Bytes(bytes) if bytes > bytes_max);
-        // A client without a 100 (Continue) may send the body or not: the next bytes could be either.
-        pending.closes |= is_too_long || expects_continue || self.is_draining;
-        self.state = match body {
-            _ if pending.closes => RequestState::Ended,
-            BodyLength::Bytes(0) => RequestState::Head,
-            BodyLength::Bytes(bytes) => RequestState::Skip { bytes },
-            BodyLength::Chunked => {
-                let frame_bytes_max = self.side.limits.frame_bytes_max as u64;
-                RequestState::SkipChunks { chunks: self.chunks(frame_bytes_max.min(bytes_max)) }
-            }
-        };
-        pending
-    }
-
-    fn chunks(&self, bytes_max: u64) -> Chunks {
-        Chunks::new(bytes_max, self.side.limits.http_head_bytes_max as u64)
-    }
-
     /// Starts a call whose head was read. Returns its message at once if the body is complete.
     fn begin_call(
         &mut self,
@@ -464,61 +438,6 @@ impl HttpServerInner {
             body,
         };
         Decoded::Message { message: Message::Request(request), consumed }
-    }
-
-    fn chunked(&mut self, call: RequestCall, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
-        let mut at = 0;
-        while at < input.len() {
-            match chunks.next(&input[at..]) {
-                Ok(BodyPiece::Data(bytes)) => {
-                    self.gathered.extend_from_slice(&input[at..at + bytes]);
-                    at += bytes;
-                }
-                Ok(BodyPiece::Framing(bytes)) => at += bytes,
-                Ok(BodyPiece::End(bytes)) => {
-                    let start = self.metadata.as_bytes().len();
-                    #[cfg(feature = "jsonrpc")]
-                    if call.target == CallTarget::JsonRpc {
-                        return self.begin_json_rpc(call, Some(start), &input[..at + bytes], at + bytes);
-                    }
-                    let body = Span::aside(start as u32, (self.gathered.len() - start) as u32);
-                    return self.call(call, body, at + bytes);
-                }
-                Err(fault) => {
-                    let fault = match fault {
-                        ChunkFault::Malformed(what) => RequestFault::malformed(what),
-                        ChunkFault::TooLarge => RequestFault::too_large(self.side.limits.frame_bytes_max),
-                        ChunkFault::TooMuchFraming => {
-                            let message = "size lines, extensions and trailers are over their limit";
-                            RequestFault::new(413, Code::ResourceExhausted, message).and_close()
-                        }
-                    };
-                    return self.refuse(call.pending, fault, BodyLength::Bytes(0), false, at);
-                }
-            }
-        }
-        self.state = RequestState::Chunked { call, chunks };
-        if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
-    }
-
-    fn skip_chunks(&mut self, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
-        let mut at = 0;
-        while at < input.len() {
-            match chunks.next(&input[at..]) {
-                Ok(BodyPiece::Data(bytes) | BodyPiece::Framing(bytes)) => at += bytes,
-                Ok(BodyPiece::End(bytes)) => {
-                    self.state = RequestState::Head;
-                    return Decoded::Skip { consumed: at + bytes };
-                }
-                // The refusal was already answered.
-                Err(_) => {
-                    self.state = RequestState::Ended;
-                    return Decoded::End;
-                }
-            }
-        }
-        self.state = RequestState::SkipChunks { chunks };
-        Decoded::Skip { consumed: at }
     }
 
     // Output.
