@@ -204,8 +204,7 @@ fn messages_and_help_use_plain_words() {
 
 #[test]
 fn comments_use_plain_words() {
-    let found: Vec<_> =
-        sources().into_iter().flat_map(|path| faults(&path, texts_of(&read(&path)).comments)).collect();
+    let found: Vec<_> = sources().flat_map(|path| faults(&path, texts_of(&read(&path)).comments)).collect();
     assert_none(&found);
 }
 
