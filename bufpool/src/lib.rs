@@ -23,12 +23,12 @@
 //! let mut received = RecvBuf::new();
 //! let mut queue = WriteQueue::new();
 //!
-//! A read: the kernel would fill this space.
+//! // A read: the kernel would fill this space.
 //! let space = received.read_space(&mut pool, 64 * 1024);
 //! space[..5].copy_from_slice(b"hello");
 //! received.filled(5);
 //!
-//! Decode and answer, then return the memory.
+//! // Decode and answer, then return the memory.
 //! queue.put_pair(&mut pool, b"you said: ", received.bytes());
 //! received.consume(5);
 //! received.settle(&mut pool, 0);

@@ -234,7 +234,7 @@ const PROTOCOLS: [&str; 4] = ["native", "gob", "jsonrpc", "http"];
 /// ```
 /// use coreloop::config::split_listen;
 /// assert_eq!(split_listen("http:[::1]:80"), (Some("http"), "[::1]:80"));
-/// A host may have the name of a protocol.
+/// // A host may have the name of a protocol.
 /// assert_eq!(split_listen("http:80"), (None, "http:80"));
 /// ```
 pub fn split_listen(listen: &str) -> (Option<&str>, &str) {

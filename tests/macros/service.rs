@@ -356,6 +356,7 @@ struct Info {
     signature: String,
     kind: String,
     codecs: Vec<String>,
+    #[serde(rename = "FreeOfSideEffects")]
     idempotent: bool,
     docs: String,
 }

@@ -87,7 +87,7 @@ fn the_demo_user_has_gos_names() {
         description.text(),
         "{ID:u64,Name:string,Age:u8,Email:string,Tags:[string],Scores:[string:f64]}"
     );
-    assert!(matches!(description.shape(), Shape::Struct { name, .. } if name == "User"));
+    assert!(matches!(description.shape(), Shape::Struct { name, .. } if name == "DescribedUser"));
     let id = Description::of::<u64>().unwrap();
     assert_eq!(fingerprint(&id, &description), 0x37c0_beb2);
     assert_eq!(

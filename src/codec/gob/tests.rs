@@ -144,7 +144,7 @@ fn a_struct_without_matching_fields_is_refused() {
         z: i64,
     }
 
-    let why = "type mismatch: no fields matched compiling decoder for Wanted";
+    let why = "type mismatch: no fields matched compiling decoder for WantedFields";
     for _ in 0..2 {
         let error = decode::<WantedFields>(&body_of(&Sent { x: 0 })).unwrap_err().to_string();
         assert!(error.ends_with(why), "{error}");
