@@ -13,7 +13,7 @@ use coreloop_bufpool::Chunk;
 use crate::status::Code;
 
 /// A part of a decoder's input: an offset from its start, and a length. Or a part of the protocol's scratch buffer,
-/// which holds what the protocol has assembled ([`Protocol::aside`](crate::wire::Protocol::aside)).
+/// which holds what the protocol has assembled ([`Protocol::scratch`](crate::wire::Protocol::scratch)).
 ///
 /// One word: two halves that are stored separately and loaded together would stall on the store in every call.
 #[derive(Clone, Copy, Default, PartialEq, Eq)]
@@ -31,7 +31,7 @@ impl Span {
 
     /// Creates a span of `len` bytes from `start` in the scratch buffer.
     #[inline]
-    pub const fn aside(start: u32, len: u32) -> Span {
+    pub const fn scratch(start: u32, len: u32) -> Span {
         Span::new(start | ASIDE, len)
     }
 

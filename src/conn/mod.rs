@@ -341,7 +341,7 @@ impl<W: Protocol> Conn<W> {
     #[inline]
     pub fn bytes_of(&self, span: Span) -> &[u8] {
         if span.is_scratch() {
-            &self.protocol.aside()[span.range()]
+            &self.protocol.scratch()[span.range()]
         } else {
             &self.recv.bytes()[span.range()]
         }
@@ -351,7 +351,7 @@ impl<W: Protocol> Conn<W> {
     pub fn cut(&mut self, span: Span) -> Chunk {
         if span.is_scratch() {
             // The protocol needs its scratch buffer for the next message.
-            return Chunk::from(self.protocol.aside()[span.range()].to_vec());
+            return Chunk::from(self.protocol.scratch()[span.range()].to_vec());
         }
         self.recv.cut(span.range())
     }

@@ -255,8 +255,8 @@ impl Protocol for ClientProtocol {
         each!(self, wire => wire.is_in_head())
     }
 
-    fn aside(&self) -> &[u8] {
-        each!(self, wire => wire.aside())
+    fn scratch(&self) -> &[u8] {
+        each!(self, wire => wire.scratch())
     }
 
     fn is_caller(&self) -> bool {

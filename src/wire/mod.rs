@@ -238,10 +238,10 @@ pub trait Protocol {
         false
     }
 
-    /// Returns the scratch bytes that [`Span::aside`](crate::message::Span::aside) refers to, valid until the next
+    /// Returns the scratch bytes that [`Span::scratch`](crate::message::Span::scratch) refers to, valid until the next
     /// call of a decode function.
     #[inline]
-    fn aside(&self) -> &[u8] {
+    fn scratch(&self) -> &[u8] {
         &[]
     }
 
@@ -435,8 +435,8 @@ impl Protocol for ServerProtocol {
     }
 
     #[inline]
-    fn aside(&self) -> &[u8] {
-        each!(self, &[], wire => wire.aside())
+    fn scratch(&self) -> &[u8] {
+        each!(self, &[], wire => wire.scratch())
     }
 
     #[inline]

@@ -49,7 +49,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         let mut at = 0;
         while let Decoded::Message { message, consumed } = server.decode(&stream[at..]) {
             let Message::Request(request) = message else { panic!("{message:?}") };
-            assert_eq!(&server.aside()[request.body.range()], argument);
+            assert_eq!(&server.scratch()[request.body.range()], argument);
             ids.push(request.id);
             at += consumed;
         }
@@ -66,7 +66,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         let (mut at, mut answers) = (0, 0);
         while let Decoded::Message { message, consumed } = client.decode(&stream[at..]) {
             let Message::Reply(reply) = message else { panic!("{message:?}") };
-            assert_eq!((&client.aside()[reply.body.range()], reply.status), (&result[..], 0));
+            assert_eq!((&client.scratch()[reply.body.range()], reply.status), (&result[..], 0));
             at += consumed;
             answers += 1;
         }

@@ -78,7 +78,7 @@ fn trace<'a, W: Protocol<Message = Message>>(
                     let mut bytes = Vec::new();
                     for span in spans_of(&message) {
                         bytes.push(b'|');
-                        let from = if span.is_scratch() { wire.aside() } else { &held[..consumed] };
+                        let from = if span.is_scratch() { wire.scratch() } else { &held[..consumed] };
                         bytes.extend_from_slice(&from[span.range()]);
                     }
                     answer(&mut wire, &message, &bytes, &mut Out { queue: &mut queue, pool: &mut pool });
@@ -108,7 +108,7 @@ fn trace<'a, W: Protocol<Message = Message>>(
                 Decoded::Broken(why) => trace_so_far.broken = Some(why),
                 Decoded::End => trace_so_far.has_ended = true,
             }
-            assert!(wire.aside().len() <= 2 * HEAD_MAX + BODY_MAX + 256);
+            assert!(wire.scratch().len() <= 2 * HEAD_MAX + BODY_MAX + 256);
         }
         while let Some(first) = queue.first() {
             let len = first.len();

@@ -306,7 +306,7 @@ impl HttpClientInner {
             None => (Code::Ok, span),
             Some((code, message)) => {
                 self.gathered = message.into_bytes();
-                (code, Span::aside(0, self.gathered.len() as u32))
+                (code, Span::scratch(0, self.gathered.len() as u32))
             }
         };
         let answered = IncomingReply {
@@ -325,7 +325,7 @@ impl HttpClientInner {
     /// Returns a reply whose body is in `gathered`.
     fn gathered_reply(&mut self, head: &ReplyHead, consumed: usize) -> Decoded<Message> {
         let gathered = std::mem::take(&mut self.gathered);
-        let span = Span::aside(0, gathered.len() as u32);
+        let span = Span::scratch(0, gathered.len() as u32);
         let decoded = self.reply(head, &gathered, span, consumed);
         if self.gathered.is_empty() {
             self.gathered = gathered;
@@ -455,7 +455,7 @@ impl Protocol for HttpClient {
         }
     }
 
-    fn aside(&self) -> &[u8] {
+    fn scratch(&self) -> &[u8] {
         &self.0.gathered
     }
 

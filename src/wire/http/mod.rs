@@ -123,8 +123,8 @@ impl Protocol for Http {
     }
 
     #[inline]
-    fn aside(&self) -> &[u8] {
-        self.0.aside()
+    fn scratch(&self) -> &[u8] {
+        self.0.scratch()
     }
 
     #[inline]

@@ -133,7 +133,7 @@ impl HttpServerInner {
         &self.side
     }
 
-    pub(super) fn aside(&self) -> &[u8] {
+    pub(super) fn scratch(&self) -> &[u8] {
         if self.is_gathered { &self.gathered } else { self.metadata.as_bytes() }
     }
 
@@ -311,7 +311,7 @@ impl HttpServerInner {
                 // The metadata are short; the scratch bytes must be contiguous.
                 self.gathered.splice(0..0, self.metadata.as_bytes().iter().copied());
                 self.is_gathered = true;
-                let body = Span::aside(start as u32, bytes as u32);
+                let body = Span::scratch(start as u32, bytes as u32);
                 let target = CallTarget::Method(method);
                 return self.call(RequestCall { target, time_left_us, dialect, pending }, body, head_bytes);
             }
@@ -434,7 +434,7 @@ impl HttpServerInner {
             one_way: false,
             schema: 0,
             time_left_us,
-            metadata: Span::aside(0, self.metadata.as_bytes().len() as u32),
+            metadata: Span::scratch(0, self.metadata.as_bytes().len() as u32),
             body,
         };
         Decoded::Message { message: Message::Request(request), consumed }

@@ -23,7 +23,7 @@ pub struct JsonRpcClient {
     bytes_max: usize,
     frame: ValueSearch,
     /// The message of an error that contained escapes.
-    aside: String,
+    scratch: String,
     /// The answer that is being skipped because it is over the limit.
     oversized: Option<Box<OversizedAnswer>>,
 }
@@ -37,7 +37,7 @@ impl JsonRpcClient {
         JsonRpcClient {
             bytes_max: frame_bytes_max.min(MESSAGE_BYTES_MAX),
             frame: ValueSearch::default(),
-            aside: String::new(),
+            scratch: String::new(),
             oversized: None,
         }
     }
@@ -101,8 +101,8 @@ impl JsonRpcClient {
         let (code, body) = match (error, &response.result) {
             (Some(error), _) => self.failed(Span::new(error.start as u32, error.len() as u32), input),
             (None, Some(_)) if response.null.clone().is_some_and(|null| input[null] == *b"true") => {
-                self.aside.push_str("null");
-                (Code::Ok, Span::aside(0, 4))
+                self.scratch.push_str("null");
+                (Code::Ok, Span::scratch(0, 4))
             }
             (None, Some(result)) => (Code::Ok, Span::new(result.start as u32, result.len() as u32)),
             (None, None) => return broken("an answer has neither a result nor an error"),
@@ -139,7 +139,7 @@ impl JsonRpcClient {
         if !failed.is_some_and(|number| unread.contains(&number)) {
             return Decoded::Skip { consumed };
         }
-        let text = if body.is_scratch() { self.aside.as_bytes() } else { input };
+        let text = if body.is_scratch() { self.scratch.as_bytes() } else { input };
         let text = String::from_utf8_lossy(&text[body.range()]);
         broken(format!("the server reports an unreadable request: {text}"))
     }
@@ -150,7 +150,7 @@ impl JsonRpcClient {
         let bytes = &input[error.range()];
         if bytes[0] == b'"' {
             let text = self.text(error, input);
-            let source = if text.is_scratch() { self.aside.as_bytes() } else { input };
+            let source = if text.is_scratch() { self.scratch.as_bytes() } else { input };
             let code = if source[text.range()].starts_with(b"rpc: can't find ") {
                 Code::Unimplemented
             } else {
@@ -180,11 +180,11 @@ impl JsonRpcClient {
             return inside;
         }
         if text.is_empty() {
-            self.aside.push_str(UNSPECIFIED);
+            self.scratch.push_str(UNSPECIFIED);
         } else {
-            unescape(text, &mut self.aside);
+            unescape(text, &mut self.scratch);
         }
-        Span::aside(0, self.aside.len() as u32)
+        Span::scratch(0, self.scratch.len() as u32)
     }
 
     fn encode_call(call: OutgoingCall<'_>, out: &mut Out<'_>) {
@@ -246,7 +246,7 @@ impl Protocol for JsonRpcClient {
     type Outgoing<'a> = Outgoing<'a>;
 
     fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        self.aside.clear();
+        self.scratch.clear();
         if let Some(answer) = self.oversized.take() {
             return self.pass_over(answer, input);
         }
@@ -292,7 +292,7 @@ impl Protocol for JsonRpcClient {
         self.oversized.is_some()
     }
 
-    fn aside(&self) -> &[u8] {
-        self.aside.as_bytes()
+    fn scratch(&self) -> &[u8] {
+        self.scratch.as_bytes()
     }
 }

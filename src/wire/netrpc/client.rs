@@ -254,7 +254,7 @@ impl Protocol for NetRpcClient {
     }
 
     #[inline]
-    fn aside(&self) -> &[u8] {
-        self.receiver.aside()
+    fn scratch(&self) -> &[u8] {
+        self.receiver.scratch()
     }
 }

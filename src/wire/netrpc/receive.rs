@@ -41,7 +41,7 @@ pub(super) struct RpcReceiver {
     head_bytes_max: u32,
     value_bytes_max: u32,
     /// An assembled body: definitions, then the value. The value remains until the next decoding.
-    aside: Vec<u8>,
+    scratch: Vec<u8>,
     again: LastBodyType,
 }
 
@@ -72,7 +72,7 @@ impl RpcReceiver {
             definition_bytes_max: limit(type_bytes_max),
             head_bytes_max: limit(head_bytes_max),
             value_bytes_max: limit(frame_bytes_max),
-            aside: Vec::new(),
+            scratch: Vec::new(),
             again: LastBodyType::default(),
         }
     }
@@ -82,15 +82,15 @@ impl RpcReceiver {
     }
 
     #[inline]
-    pub(super) fn aside(&self) -> &[u8] {
-        &self.aside
+    pub(super) fn scratch(&self) -> &[u8] {
+        &self.scratch
     }
 
     /// Releases the scratch bytes, which are no longer used. Memory for one large body is not kept for the next.
     #[inline]
     pub(super) fn release_scratch(&mut self) {
-        if self.aside.capacity() > KEEP_BYTES_MAX {
-            self.aside = Vec::new();
+        if self.scratch.capacity() > KEEP_BYTES_MAX {
+            self.scratch = Vec::new();
             self.again = LastBodyType::default();
         }
     }
@@ -98,9 +98,9 @@ impl RpcReceiver {
     /// Copies a text to the scratch buffer.
     pub(super) fn put_scratch(&mut self, text: &[u8]) -> Span {
         self.again = LastBodyType::default();
-        self.aside.clear();
-        self.aside.extend_from_slice(text);
-        Span::aside(0, text.len() as u32)
+        self.scratch.clear();
+        self.scratch.extend_from_slice(text);
+        Span::scratch(0, text.len() as u32)
     }
 
     /// Returns the message of the next header.
@@ -157,9 +157,9 @@ impl RpcReceiver {
         let what = match self.again.definitions as usize {
             0 => Span::new(at as u32, bytes as u32),
             definitions => {
-                self.aside.truncate(definitions);
-                self.aside.extend_from_slice(message.whole());
-                Span::aside(0, self.aside.len() as u32)
+                self.scratch.truncate(definitions);
+                self.scratch.extend_from_slice(message.whole());
+                Span::scratch(0, self.scratch.len() as u32)
             }
         };
         Some((what, bytes))
@@ -181,15 +181,15 @@ impl RpcReceiver {
         if definitions.is_empty() {
             return Ok(StreamPiece::Found { what: Span::new(at as u32, bytes as u32), bytes });
         }
-        self.aside.clear();
+        self.scratch.clear();
         let len = definitions.len() + bytes;
-        if self.aside.capacity() == 0 {
+        if self.scratch.capacity() == 0 {
             // An idle connection keeps it.
-            self.aside.reserve_exact(len);
+            self.scratch.reserve_exact(len);
         }
-        self.aside.extend_from_slice(&definitions);
-        self.aside.extend_from_slice(&input[..bytes]);
-        Ok(StreamPiece::Found { what: Span::aside(0, len as u32), bytes })
+        self.scratch.extend_from_slice(&definitions);
+        self.scratch.extend_from_slice(&input[..bytes]);
+        Ok(StreamPiece::Found { what: Span::scratch(0, len as u32), bytes })
     }
 
     /// Returns the full length of a body that is over the limit. A body that may contain values of any type is an

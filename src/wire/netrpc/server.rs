@@ -309,7 +309,7 @@ impl Protocol for NetRpc {
     }
 
     #[inline]
-    fn aside(&self) -> &[u8] {
-        self.receiver.aside()
+    fn scratch(&self) -> &[u8] {
+        self.receiver.scratch()
     }
 }

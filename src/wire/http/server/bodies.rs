@@ -60,7 +60,7 @@ impl HttpServerInner {
                     if call.target == CallTarget::JsonRpc {
                         return self.begin_json_rpc(call, Some(start), &input[..at + bytes], at + bytes);
                     }
-                    let body = Span::aside(start as u32, (self.gathered.len() - start) as u32);
+                    let body = Span::scratch(start as u32, (self.gathered.len() - start) as u32);
                     return self.call(call, body, at + bytes);
                 }
                 Err(fault) => {

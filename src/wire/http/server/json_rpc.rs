@@ -86,10 +86,10 @@ impl HttpServerInner {
         let Some(body) = current else { return Decoded::End };
         let base = body.consumed;
         let in_place = |range: Range<usize>| match body.scratch_at {
-            Some(at) => Span::aside((at + range.start) as u32, range.len() as u32),
+            Some(at) => Span::scratch((at + range.start) as u32, range.len() as u32),
             None => Span::new((range.start - base) as u32, range.len() as u32),
         };
-        let metadata = Span::aside(0, self.metadata.as_bytes().len() as u32);
+        let metadata = Span::scratch(0, self.metadata.as_bytes().len() as u32);
         let details = (body.call.time_left_us, metadata);
         let Some((mut message, end)) = calls.next(&mut body.messages, details, in_place) else {
             return Decoded::End;

@@ -130,7 +130,7 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
 
     fn receive(&self, mut message: Message) -> ReceivedMessage {
         let of = |span: Span| {
-            let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
+            let bytes = if span.is_scratch() { self.wire.scratch() } else { &self.held[..] };
             bytes[span.range()].to_vec()
         };
         let (metadata, body) = match &mut message {

@@ -31,7 +31,7 @@ fn a_call_reads_its_body_in_place() {
     assert_eq!(&stream.as_bytes()[request.body.range()], b"[1]");
     assert_eq!((request.id, request.method, request.codec), (0, method_hash("Arith.Multiply"), JSON));
     assert_eq!((request.time_left_us, request.one_way, request.schema), (250_000, false, 0));
-    let metadata = Metadata::check(&http.aside()[request.metadata.range()]).unwrap();
+    let metadata = Metadata::check(&http.scratch()[request.metadata.range()]).unwrap();
     let expected = [("x-team", &b"Blue"[..]), ("b3", b"0"), ("traceparent", b"00-1")];
     assert_eq!(metadata.iter().collect::<Vec<_>>(), expected);
 }

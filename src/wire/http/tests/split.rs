@@ -25,8 +25,8 @@ fn trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpTrace {
         let written = rig.written();
         assert!(rig.received.len() > seen || written.is_empty());
         out.extend_from_slice(&written);
-        let aside = rig.wire.0.aside().len();
-        assert!(aside <= 400 + 8 * 8 + BODY_MAX, "{aside} bytes aside");
+        let scratch = rig.wire.0.scratch().len();
+        assert!(scratch <= 400 + 8 * 8 + BODY_MAX, "{scratch} bytes of scratch");
     }
     let mut received = rig.received;
     let mut at = 0;

@@ -93,7 +93,7 @@ where
                         _ => Span::default(),
                     };
                     assert!(span.is_scratch() || span.range().end <= consumed, "a span within its message");
-                    let bytes = if span.is_scratch() { self.wire.aside() } else { &self.held[..] };
+                    let bytes = if span.is_scratch() { self.wire.scratch() } else { &self.held[..] };
                     let body = bytes[span.range()].to_vec();
                     self.held.drain(..consumed);
                     self.bytes_min = 0;

@@ -59,7 +59,7 @@ fn a_body_of_a_built_in_type_is_in_place() {
     };
     assert!(second.body.is_scratch());
     assert_eq!(consumed, rest.len());
-    assert_eq!(gob::decode::<GoArgs>(&server.aside()[second.body.range()]), Ok(GoArgs { a: 1, b: 2 }));
+    assert_eq!(gob::decode::<GoArgs>(&server.scratch()[second.body.range()]), Ok(GoArgs { a: 1, b: 2 }));
     assert_eq!(server.decode(&[]), Decoded::NeedMore { bytes_min: 1 });
 }
 
