@@ -181,7 +181,7 @@ pub trait CompletionSink: Send + Sync {
 
 /// The right to answer one call later. Dropping it without an answer answers `internal`.
 pub struct Ticket {
-    home: Option<Arc<dyn CompletionSink>>,
+    sink: Option<Arc<dyn CompletionSink>>,
     scope: Arc<Scope>,
     place: u8,
     key: Key,
@@ -214,9 +214,9 @@ impl Ticket {
     }
 
     fn send(&mut self, result: Result<Chunk, Status>) {
-        if let Some(home) = self.home.take() {
+        if let Some(sink) = self.sink.take() {
             let Ticket { key, slot, batch, began, queue_us, .. } = *self;
-            home.late(DeferredReply { key, slot, batch, result, began, queue_us });
+            sink.late(DeferredReply { key, slot, batch, result, began, queue_us });
         }
     }
 }
@@ -237,7 +237,7 @@ impl fmt::Debug for Ticket {
 #[derive(Clone, Copy)]
 pub struct Deferral<'a> {
     /// The sink that takes the answer.
-    pub home: &'a Arc<dyn CompletionSink>,
+    pub sink: &'a Arc<dyn CompletionSink>,
     /// The connection.
     pub key: Key,
     /// The call's slot.
@@ -403,12 +403,12 @@ impl<'a> Context<'a> {
     /// Takes the right to answer later. `None` if it was taken before, or if the call cannot wait (a one-way call
     /// can: its answer is dropped).
     pub fn take_ticket(&self) -> Option<Ticket> {
-        let Deferral { home, key, slot, batch, codec, queue_us } = *self.deferral?;
+        let Deferral { sink, key, slot, batch, codec, queue_us } = *self.deferral?;
         if self.is_deferred.replace(true) {
             return None;
         }
         Some(Ticket {
-            home: Some(home.clone()),
+            sink: Some(sink.clone()),
             scope: self.scope.clone(),
             place: self.place,
             key,
@@ -509,10 +509,10 @@ mod tests {
     #[test]
     fn a_ticket_answers_once_even_when_dropped() {
         let answers = Arc::new(Answers(Mutex::new(Vec::new())));
-        let home: Arc<dyn CompletionSink> = answers.clone();
+        let sink: Arc<dyn CompletionSink> = answers.clone();
         let scope = Arc::new(Scope::default());
         let deferral =
-            Deferral { home: &home, key: Key::new(1, 2), slot: 3, batch: 4, codec: 2, queue_us: 0 };
+            Deferral { sink: &sink, key: Key::new(1, 2), slot: 3, batch: 4, codec: 2, queue_us: 0 };
         let context = || {
             Context::new(ContextParts {
                 method: "A.B",

@@ -157,27 +157,29 @@ mod tests {
 
     #[test]
     fn a_closed_mailbox_returns_and_drops_messages() {
-        struct Letter(#[allow(dead_code, reason = "held for its end")] Option<ReactorSender<Letter>>);
+        struct SelfMessage(
+            #[allow(dead_code, reason = "held for its end")] Option<ReactorSender<SelfMessage>>,
+        );
         let poller = Poller::new(8).unwrap();
         let (mailbox, door) = mailbox(2, poller.bell());
         let inside = Arc::downgrade(&door.inside);
         for _ in 0..5 {
-            door.send(Letter(Some(door.clone()))).ok().unwrap();
+            door.send(SelfMessage(Some(door.clone()))).ok().unwrap();
         }
         drop(mailbox);
-        assert!(door.send(Letter(Some(door.clone()))).is_err());
+        assert!(door.send(SelfMessage(Some(door.clone()))).is_err());
         drop(door);
         assert!(inside.upgrade().is_none(), "messages that held the sender kept it alive");
     }
 
     #[test]
     fn messages_sent_while_the_mailbox_closes_are_dropped() {
-        struct Letter(#[allow(dead_code, reason = "held for its end")] ReactorSender<Letter>);
+        struct SelfMessage(#[allow(dead_code, reason = "held for its end")] ReactorSender<SelfMessage>);
         let poller = Poller::new(8).unwrap();
         for _ in 0..200 {
             let (mailbox, door) = mailbox(4, poller.bell());
             let inside = Arc::downgrade(&door.inside);
-            let sender = std::thread::spawn(move || while door.send(Letter(door.clone())).is_ok() {});
+            let sender = std::thread::spawn(move || while door.send(SelfMessage(door.clone())).is_ok() {});
             while mailbox.take().is_none() {
                 std::thread::yield_now();
             }

@@ -46,7 +46,7 @@ use headers::Entry;
 use mix::Call;
 use objective::ObjectiveResult;
 use run::Plan;
-use speech::{Speaks, Speech};
+use speech::{AddressProtocol, Speech};
 use target::Target;
 use units::Promise;
 
@@ -101,7 +101,7 @@ struct Record<'a> {
 
 /// Runs as the options specify, prints the result and writes the files. An error is one line of text.
 pub fn run(options: &Options) -> Result<Ending, String> {
-    let (speaks, address) = options.address.as_deref().map(Speaks::split).unzip();
+    let (speaks, address) = options.address.as_deref().map(AddressProtocol::split).unzip();
     let speaks = speaks.unwrap_or_default();
     let calls = options.calls(speaks)?;
     let entries = options.headers.entries(speaks)?;

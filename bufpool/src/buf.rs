@@ -1,5 +1,5 @@
 //! [`Buf`], a lent buffer, and the return path to its pool. The pool decides which buffers it keeps. A buffer keeps
-//! its pointer to [`Home`] even in a free list, so that lending and giving back move the pointer and never touch the
+//! its pointer to [`ReturnLane`] even in a free list, so that lending and giving back move the pointer and never touch the
 //! reference count. Read `pool.rs` next, or `chunk.rs` for the shared form.
 
 use std::fmt;
@@ -23,12 +23,12 @@ pub struct Buf {
 pub(crate) struct Block {
     memory: Box<[u8]>,
     /// `None` for memory that belongs to no pool, and while the block is in the return lane.
-    home: Option<Arc<Home>>,
+    return_lane: Option<Arc<ReturnLane>>,
 }
 
 /// The part of the pool that outlives it while buffers are out: the return lane, and a count of buffers freed
 /// instead.
-pub(crate) struct Home {
+pub(crate) struct ReturnLane {
     lane: Entry<Box<Block>>,
     /// Buffers that were freed where they were dropped.
     lost: AtomicU64,
@@ -42,13 +42,13 @@ impl Buf {
         Buf { block: None }
     }
 
-    pub(crate) fn new(memory: Vec<u8>, home: Option<Arc<Home>>) -> Buf {
-        Buf { block: Some(Box::new(Block { memory: memory.into_boxed_slice(), home })) }
+    pub(crate) fn new(memory: Vec<u8>, return_lane: Option<Arc<ReturnLane>>) -> Buf {
+        Buf { block: Some(Box::new(Block { memory: memory.into_boxed_slice(), return_lane })) }
     }
 
     /// Creates a buffer from a block taken from the return lane.
-    pub(crate) fn at_home(mut block: Box<Block>, home: &Arc<Home>) -> Buf {
-        block.home = Some(Arc::clone(home));
+    pub(crate) fn lent_again(mut block: Box<Block>, return_lane: &Arc<ReturnLane>) -> Buf {
+        block.return_lane = Some(Arc::clone(return_lane));
         Buf { block: Some(block) }
     }
 
@@ -85,11 +85,11 @@ impl Buf {
         Chunk::of(Arc::new(self), range)
     }
 
-    /// Returns whether the pool of `home` lent this buffer.
+    /// Returns whether the pool of `return_lane` lent this buffer.
     #[inline]
-    pub(crate) fn is_from(&self, home: &Arc<Home>) -> bool {
-        let own = self.block.as_ref().and_then(|block| block.home.as_ref());
-        own.is_some_and(|own| Arc::ptr_eq(own, home))
+    pub(crate) fn is_from(&self, return_lane: &Arc<ReturnLane>) -> bool {
+        let own = self.block.as_ref().and_then(|block| block.return_lane.as_ref());
+        own.is_some_and(|own| Arc::ptr_eq(own, return_lane))
     }
 
     /// Frees the memory instead of returning it to the pool. The caller updates the counters.
@@ -102,7 +102,7 @@ impl Drop for Buf {
     #[inline]
     fn drop(&mut self) {
         if let Some(block) = self.block.take() {
-            block.go_home();
+            block.return_to_pool();
         }
     }
 }
@@ -110,9 +110,9 @@ impl Drop for Buf {
 impl Block {
     #[cold]
     #[inline(never)]
-    fn go_home(mut self: Box<Block>) {
-        if let Some(home) = self.home.take() {
-            home.take_back(self);
+    fn return_to_pool(mut self: Box<Block>) {
+        if let Some(return_lane) = self.return_lane.take() {
+            return_lane.take_back(self);
         }
     }
 }
@@ -123,12 +123,12 @@ impl fmt::Debug for Buf {
     }
 }
 
-impl Home {
-    pub(crate) fn new(lane: Entry<Box<Block>>) -> Home {
-        Home { lane, lost: AtomicU64::new(0), lost_bytes: AtomicU64::new(0) }
+impl ReturnLane {
+    pub(crate) fn new(lane: Entry<Box<Block>>) -> ReturnLane {
+        ReturnLane { lane, lost: AtomicU64::new(0), lost_bytes: AtomicU64::new(0) }
     }
 
-    /// The block is sent without its pointer to `Home`: otherwise blocks in the lane would keep the lane alive, and
+    /// The block is sent without its pointer to `ReturnLane`: otherwise blocks in the lane would keep the lane alive, and
     /// would never be freed.
     fn take_back(&self, block: Box<Block>) {
         let bytes = block.memory.len();

@@ -57,19 +57,19 @@ fn two_chunks_of_a_buffer_return_it_once() {
 fn chunks_dropped_during_pool_drop_are_counted() {
     loom::model(|| {
         let mut pool = pool(1);
-        let home = pool.home();
+        let return_lane = pool.return_lane();
         let mut threads = Vec::new();
         for chunk in chunks(&mut pool, 2) {
             threads.push(thread::spawn(move || drop(chunk)));
         }
         pool.collect();
         // Read before the losses that it does not include yet, so that those can only add to it.
-        let lost_before = home.lost();
+        let lost_before = return_lane.lost();
         let returned = pool.stats().returned_remotely;
         drop(pool);
         threads.into_iter().for_each(|thread| thread.join().unwrap());
-        assert!(home.lost() >= lost_before);
-        assert_eq!(returned + home.lost() + home.closed_with() as u64, 2);
+        assert!(return_lane.lost() >= lost_before);
+        assert_eq!(returned + return_lane.lost() + return_lane.closed_with() as u64, 2);
         // loom reports a leaked pointer to `Home`.
     });
 }

@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use crate::buf::{Block, Buf, Home};
+use crate::buf::{Block, Buf, ReturnLane};
 use crate::chunk::Chunk;
 use crate::class::{CLASS_BYTES, CLASSES, capacity_for, class_of};
 use crate::config::{PoolConfig, PoolStats};
@@ -31,18 +31,18 @@ const SHRINK_BUFS_MAX: usize = 1_024;
 /// ```
 pub struct Pool {
     lists: [List; CLASSES],
-    home: Arc<Home>,
+    return_lane: Arc<ReturnLane>,
     lane: Exit<Box<Block>>,
     config: PoolConfig,
     /// Start of the period that the low-water marks cover; `None` before the first shrink.
     period_from: Option<Instant>,
 
     // The counters. Two identities derive the others, so that the hot path does not maintain them:
-    //   buffers: hits + misses   = outstanding + came_home + lost
+    //   buffers: hits + misses   = outstanding + returned + lost
     //   bytes:   allocated_bytes = outstanding + retained + freed + lost
     hits: u64,
     misses: u64,
-    came_home: u64,
+    returned: u64,
     returned_remotely: u64,
     discarded: u64,
     allocated_bytes: u64,
@@ -65,13 +65,13 @@ impl Pool {
         let (entry, exit) = lane(config.lane_len.max(1));
         Pool {
             lists: Default::default(),
-            home: Arc::new(Home::new(entry)),
+            return_lane: Arc::new(ReturnLane::new(entry)),
             lane: exit,
             config,
             period_from: None,
             hits: 0,
             misses: 0,
-            came_home: 0,
+            returned: 0,
             returned_remotely: 0,
             discarded: 0,
             allocated_bytes: 0,
@@ -107,7 +107,7 @@ impl Pool {
     #[cold]
     #[inline(never)]
     fn allocate(&mut self, bytes: usize) -> Buf {
-        let buf = Buf::new(vec![0; bytes], Some(Arc::clone(&self.home)));
+        let buf = Buf::new(vec![0; bytes], Some(Arc::clone(&self.return_lane)));
         self.misses += 1;
         self.allocated_bytes += bytes as u64;
         buf
@@ -116,10 +116,10 @@ impl Pool {
     /// Takes a buffer back, on the owner's thread. A buffer of another pool is returned to that pool.
     #[inline]
     pub fn give_back(&mut self, buf: Buf) {
-        if !buf.is_from(&self.home) {
+        if !buf.is_from(&self.return_lane) {
             return;
         }
-        self.came_home += 1;
+        self.returned += 1;
         self.keep(buf);
     }
 
@@ -144,9 +144,9 @@ impl Pool {
     fn collect_all(&mut self) {
         for _ in 0..self.config.lane_len.max(1) {
             let Some(block) = self.lane.try_take() else { return };
-            self.came_home += 1;
+            self.returned += 1;
             self.returned_remotely += 1;
-            self.keep(Buf::at_home(block, &self.home));
+            self.keep(Buf::lent_again(block, &self.return_lane));
         }
     }
 
@@ -183,7 +183,7 @@ impl Pool {
 
     /// Returns the current counters.
     pub fn stats(&self) -> PoolStats {
-        let (lost, lost_bytes) = (self.home.lost(), self.home.lost_bytes());
+        let (lost, lost_bytes) = (self.return_lane.lost(), self.return_lane.lost_bytes());
         let freed_bytes = self.freed_bytes + lost_bytes;
         let retained_bytes = self.retained_bytes as u64;
         PoolStats {
@@ -191,7 +191,7 @@ impl Pool {
             misses: self.misses,
             returned_remotely: self.returned_remotely,
             discarded: self.discarded + lost,
-            outstanding: self.hits + self.misses - self.came_home - lost,
+            outstanding: self.hits + self.misses - self.returned - lost,
             outstanding_bytes: self.allocated_bytes - retained_bytes - freed_bytes,
             retained_bytes,
             freed_bytes,
@@ -205,8 +205,8 @@ impl Pool {
     }
 
     #[cfg(all(test, loom))]
-    pub(crate) fn home(&self) -> Arc<Home> {
-        Arc::clone(&self.home)
+    pub(crate) fn return_lane(&self) -> Arc<ReturnLane> {
+        Arc::clone(&self.return_lane)
     }
 
     /// Puts one of the pool's own buffers on its free list, if there is room.
@@ -395,15 +395,15 @@ mod tests {
     fn a_buffer_that_outlives_its_pool_is_still_good() {
         let mut pool = pool(1 << 20);
         let mut buf = pool.lend(256);
-        let (home, lost) = (Arc::clone(&pool.home), pool.lend(256));
+        let (return_lane, lost) = (Arc::clone(&pool.return_lane), pool.lend(256));
         drop(lost);
         drop(pool);
         buf.as_mut_slice().fill(3);
         let chunk = buf.into_chunk(0..256);
         assert!(chunk.iter().all(|&byte| byte == 3));
         drop(chunk);
-        assert_eq!((home.lost(), home.lost_bytes()), (1, 256));
-        assert_eq!(Arc::strong_count(&home), 1);
+        assert_eq!((return_lane.lost(), return_lane.lost_bytes()), (1, 256));
+        assert_eq!(Arc::strong_count(&return_lane), 1);
     }
 
     #[test]

@@ -83,14 +83,14 @@ pub struct WorkBatch {
     /// The requests while they are run; kept for reuse.
     shared: Option<Arc<SharedRequests>>,
     out: Vec<u8>,
-    home: Arc<dyn CompletionSink>,
+    sink: Arc<dyn CompletionSink>,
     back: ReturnBatch,
 }
 
 impl WorkBatch {
-    /// Creates an empty batch whose answers go to `home`, and which itself is returned by `back`.
+    /// Creates an empty batch whose answers go to `sink`, and which itself is returned by `back`.
     pub fn new(
-        home: Arc<dyn CompletionSink>,
+        sink: Arc<dyn CompletionSink>,
         back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     ) -> Box<WorkBatch> {
         Box::new(WorkBatch {
@@ -101,7 +101,7 @@ impl WorkBatch {
             requests: BatchRequests::new(),
             shared: None,
             out: Vec::new(),
-            home,
+            sink,
             back,
         })
     }
@@ -166,12 +166,12 @@ impl WorkBatch {
 
     /// Makes the requests claimable, by this thread and, if `is_open`, by invited threads.
     pub(super) fn lay_out(&mut self, is_open: bool) -> &Arc<SharedRequests> {
-        let WorkBatch { shared, requests, home, back, .. } = self;
+        let WorkBatch { shared, requests, sink, back, .. } = self;
         // A helping thread may still hold the previous ones.
         if shared.as_mut().is_none_or(|shared| Arc::get_mut(shared).is_none()) {
             *shared = None;
         }
-        let shared = shared.get_or_insert_with(|| Arc::new(SharedRequests::new(home.clone(), back.clone())));
+        let shared = shared.get_or_insert_with(|| Arc::new(SharedRequests::new(sink.clone(), back.clone())));
         if let Some(shared) = Arc::get_mut(shared) {
             shared.exchange(requests, is_open);
         }
@@ -185,7 +185,7 @@ impl WorkBatch {
 
     /// Creates a batch that returns the results of a helping thread for another batch's requests.
     pub(super) fn helping(shared: Arc<SharedRequests>) -> Box<WorkBatch> {
-        let mut batch = WorkBatch::new(shared.home.clone(), shared.back.clone());
+        let mut batch = WorkBatch::new(shared.sink.clone(), shared.back.clone());
         batch.number = shared.requests.number;
         batch.is_part = true;
         batch.shared = Some(shared);
@@ -233,7 +233,7 @@ impl WorkBatch {
 
     /// Takes the results so far as a batch, to be returned before the rest.
     pub(super) fn take_done(&mut self) -> Box<WorkBatch> {
-        let mut part = WorkBatch::new(self.home.clone(), self.back.clone());
+        let mut part = WorkBatch::new(self.sink.clone(), self.back.clone());
         part.number = self.number;
         part.is_part = true;
         std::mem::swap(&mut part.done, &mut self.done);
@@ -299,7 +299,7 @@ fn run_one(
     out: &mut Vec<u8>,
     done: &mut Vec<FinishedCall>,
 ) {
-    let SharedRequests { requests: BatchRequests { number, scope, queued_at, jobs, bytes }, home, .. } =
+    let SharedRequests { requests: BatchRequests { number, scope, queued_at, jobs, bytes }, sink, .. } =
         shared;
     let job = &jobs[index];
     let place = index as u8;
@@ -314,7 +314,7 @@ fn run_one(
         let metadata =
             Metadata::checked_before(&bytes[job.metadata.start as usize..job.metadata.end as usize]);
         let deferral =
-            Deferral { home, key: job.key, slot: job.slot, batch: *number, codec: job.codec, queue_us };
+            Deferral { sink, key: job.key, slot: job.slot, batch: *number, codec: job.codec, queue_us };
         let cx = Context::new(ContextParts {
             method: run.name_of(job.method),
             began,

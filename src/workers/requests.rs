@@ -136,7 +136,7 @@ pub(super) struct SharedRequests {
     next: AtomicUsize,
     /// Other threads may be invited. If not, all requests that are timed together are also claimed together.
     is_open: bool,
-    pub(super) home: Arc<dyn CompletionSink>,
+    pub(super) sink: Arc<dyn CompletionSink>,
     pub(super) back: ReturnBatch,
 }
 
@@ -156,12 +156,12 @@ pub(super) struct Claim {
 }
 
 impl SharedRequests {
-    pub(super) fn new(home: Arc<dyn CompletionSink>, back: ReturnBatch) -> SharedRequests {
+    pub(super) fn new(sink: Arc<dyn CompletionSink>, back: ReturnBatch) -> SharedRequests {
         SharedRequests {
             requests: BatchRequests::new(),
             next: AtomicUsize::new(0),
             is_open: false,
-            home,
+            sink,
             back,
         }
     }

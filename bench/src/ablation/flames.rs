@@ -14,7 +14,7 @@ use super::Bench;
 use super::folded::Shares;
 use super::sets::{Group, Variant};
 use crate::loadgen::Outcome;
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 use crate::output::OutputFile;
 use crate::process;
 
@@ -50,7 +50,7 @@ struct Scene {
     method: &'static str,
     connections: u32,
     depth: u32,
-    speaks: Speaks,
+    speaks: AddressProtocol,
     codec: Option<&'static str>,
 }
 
@@ -60,7 +60,7 @@ const LONE: Scene = Scene {
     method: "Arith.AddFixed",
     connections: 1,
     depth: 1,
-    speaks: Speaks::Native,
+    speaks: AddressProtocol::Native,
     codec: Some("fixed"),
 };
 
@@ -82,7 +82,7 @@ const SCENES: [Scene; 8] = [
         picture: Some("http-64x1"),
         name: "HTTP + JSON, inline, 64x1",
         connections: 64,
-        speaks: Speaks::Http,
+        speaks: AddressProtocol::Http,
         codec: None,
         ..LONE
     },
@@ -90,7 +90,7 @@ const SCENES: [Scene; 8] = [
         name: "HTTP + JSON, inline, 64x16",
         connections: 64,
         depth: 16,
-        speaks: Speaks::Http,
+        speaks: AddressProtocol::Http,
         codec: None,
         ..LONE
     },
@@ -99,7 +99,7 @@ const SCENES: [Scene; 8] = [
         name: "Go net/rpc (gob), inline, 64x16",
         connections: 64,
         depth: 16,
-        speaks: Speaks::Gob,
+        speaks: AddressProtocol::Gob,
         codec: None,
         ..LONE
     },

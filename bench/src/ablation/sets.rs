@@ -3,13 +3,13 @@
 //!
 //! The first variant of a group is the complete server; the others are shown as multiples of it.
 
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 
 /// One way to serve the calls of a group.
 #[derive(Clone, Copy, Debug)]
 pub struct Variant {
     pub name: &'static str,
-    pub speaks: Speaks,
+    pub speaks: AddressProtocol,
     /// The body's codec, if the protocol has a choice.
     pub codec: Option<&'static str>,
     /// Settings of the server, as `key=value`.
@@ -50,10 +50,10 @@ const LONE_TURNS: &str = "turn.messages_max=1";
 const NOTHING: &[&str] = &[NO_POOL, LONE_REQUESTS, LONE_WRITES, LONE_TURNS];
 
 const fn native(name: &'static str, codec: &'static str, settings: &'static [&'static str]) -> Variant {
-    Variant { name, speaks: Speaks::Native, codec: Some(codec), settings }
+    Variant { name, speaks: AddressProtocol::Native, codec: Some(codec), settings }
 }
 
-const fn other(name: &'static str, speaks: Speaks, settings: &'static [&'static str]) -> Variant {
+const fn other(name: &'static str, speaks: AddressProtocol, settings: &'static [&'static str]) -> Variant {
     Variant { name, speaks, codec: None, settings }
 }
 
@@ -61,9 +61,9 @@ const FIXED: Variant = native("native, fixed layout", "fixed", &[]);
 const COMPACT: Variant = native("native, compact", "compact", &[]);
 const GOB: Variant = native("native, gob", "gob", &[]);
 const JSON: Variant = native("native, JSON", "json", &[]);
-const NETRPC: Variant = other("Go net/rpc (gob)", Speaks::Gob, &[]);
-const JSONRPC: Variant = other("JSON-RPC", Speaks::JsonRpc, &[]);
-const HTTP: Variant = other("HTTP + JSON", Speaks::Http, &[]);
+const NETRPC: Variant = other("Go net/rpc (gob)", AddressProtocol::Gob, &[]);
+const JSONRPC: Variant = other("JSON-RPC", AddressProtocol::JsonRpc, &[]);
+const HTTP: Variant = other("HTTP + JSON", AddressProtocol::Http, &[]);
 
 const INLINE_LADDER: &[Variant] = &[FIXED, COMPACT, GOB, JSON, NETRPC, JSONRPC, HTTP];
 const POOLED_LADDER: &[Variant] = &[COMPACT, GOB, JSON, NETRPC, JSONRPC, HTTP];
@@ -72,8 +72,10 @@ const INLINE_POOL: &[Variant] =
     &[native("with the pool", "fixed", &[]), native("without", "fixed", &[NO_POOL])];
 const POOLED_POOL: &[Variant] =
     &[native("with the pool", "compact", &[]), native("without", "compact", &[NO_POOL])];
-const HTTP_POOL: &[Variant] =
-    &[other("with the pool", Speaks::Http, &[]), other("without", Speaks::Http, &[NO_POOL])];
+const HTTP_POOL: &[Variant] = &[
+    other("with the pool", AddressProtocol::Http, &[]),
+    other("without", AddressProtocol::Http, &[NO_POOL]),
+];
 
 const INLINE_BATCHING: &[Variant] = &[
     native("as it is", "fixed", &[]),
@@ -90,16 +92,16 @@ const POOLED_BATCHING: &[Variant] = &[
 const INLINE_STEPS: &[Variant] = &[
     FIXED,
     native("… in JSON", "json", &[]),
-    other("… over HTTP", Speaks::Http, &[]),
-    other("… without the buffer pool", Speaks::Http, &[NO_POOL]),
-    other("… without batching", Speaks::Http, NOTHING),
+    other("… over HTTP", AddressProtocol::Http, &[]),
+    other("… without the buffer pool", AddressProtocol::Http, &[NO_POOL]),
+    other("… without batching", AddressProtocol::Http, NOTHING),
 ];
 const POOLED_STEPS: &[Variant] = &[
     COMPACT,
     native("… in JSON", "json", &[]),
-    other("… over HTTP", Speaks::Http, &[]),
-    other("… without the buffer pool", Speaks::Http, &[NO_POOL]),
-    other("… without batching", Speaks::Http, NOTHING),
+    other("… over HTTP", AddressProtocol::Http, &[]),
+    other("… without the buffer pool", AddressProtocol::Http, &[NO_POOL]),
+    other("… without batching", AddressProtocol::Http, NOTHING),
 ];
 
 const INLINE_FULL: Group =

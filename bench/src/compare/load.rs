@@ -17,7 +17,7 @@ use super::peer::Kind;
 use super::record::{Run, Setting};
 use super::subject::{Client, Subject};
 use crate::loadgen::mix::Call;
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 use crate::loadgen::{self, Ask, verdict};
 use crate::process::{self, Group, Server, tree};
 use crate::{drive, versus};
@@ -136,7 +136,7 @@ impl Ground {
     fn by_loadgen(
         &self,
         subject: &Subject,
-        speaks: Speaks,
+        speaks: AddressProtocol,
         at: At,
         order: &Order,
     ) -> Result<Measured, Failure> {
@@ -204,7 +204,7 @@ impl Ground {
         cores: &[usize],
         patience: Duration,
         mut meanwhile: impl FnMut(),
-    ) -> Result<Said, Failure> {
+    ) -> Result<ProgramOutput, Failure> {
         process::confine(&mut command, cores);
         let name = command.get_program().to_string_lossy().into_owned();
         command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
@@ -239,12 +239,12 @@ impl Ground {
         // Other processes of its group may hold the pipe open.
         drop(group);
         let last_words = words.join().unwrap_or_default();
-        Ok(Said { stdout, last_words, status })
+        Ok(ProgramOutput { stdout, last_words, status })
     }
 }
 
 /// The output of a program that ended.
-pub struct Said {
+pub struct ProgramOutput {
     /// The complete standard output.
     pub stdout: String,
     /// The last lines of the standard error.
@@ -269,7 +269,7 @@ fn last_words(stderr: impl Read) -> String {
     Vec::from(last).join(" / ")
 }
 
-fn calls(subject: &Subject, speaks: Speaks, order: &Order) -> Result<Vec<Call>, String> {
+fn calls(subject: &Subject, speaks: AddressProtocol, order: &Order) -> Result<Vec<Call>, String> {
     if !order.slow_among {
         return Ok(vec![subject.call(speaks, order.kind, 1)?]);
     }

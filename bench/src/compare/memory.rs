@@ -12,7 +12,7 @@ use super::probe::{self, Caller};
 use super::record::{Memory, Setting};
 use super::run::{Comparison, START_S, Stopped};
 use super::subject::{Client, Subject};
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 use crate::process::{Server, tree};
 use crate::versus::Load;
 
@@ -118,7 +118,7 @@ fn held_here(
     ground: &Ground,
     subject: &Subject,
     server: &Server,
-    speaks: Speaks,
+    speaks: AddressProtocol,
     connections: u32,
 ) -> Result<(u64, u64), Failure> {
     let call = subject.call(speaks, Kind::Add, 1)?;

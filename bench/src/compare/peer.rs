@@ -6,7 +6,7 @@ use std::{fmt, fs};
 
 use serde::Deserialize;
 
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 
 /// The file in a peer's folder.
 pub const FILE: &str = "peer.toml";
@@ -67,19 +67,19 @@ pub enum Spoken {
 
 impl Spoken {
     /// Returns the load generator's protocol, if it has this one.
-    pub fn speaks(self) -> Option<Speaks> {
+    pub fn speaks(self) -> Option<AddressProtocol> {
         match self {
-            Spoken::Native => Some(Speaks::Native),
-            Spoken::Http => Some(Speaks::Http),
-            Spoken::JsonRpc => Some(Speaks::JsonRpc),
-            Spoken::Gob => Some(Speaks::Gob),
+            Spoken::Native => Some(AddressProtocol::Native),
+            Spoken::Http => Some(AddressProtocol::Http),
+            Spoken::JsonRpc => Some(AddressProtocol::JsonRpc),
+            Spoken::Gob => Some(AddressProtocol::Gob),
             Spoken::Own => None,
         }
     }
 
     /// Returns the name as in `peer.toml`.
     pub fn name(self) -> &'static str {
-        self.speaks().map_or("own", Speaks::name)
+        self.speaks().map_or("own", AddressProtocol::name)
     }
 }
 

@@ -15,7 +15,7 @@ use super::peer::Kind;
 use super::subject::Subject;
 use crate::loadgen::mix::{Call, Content};
 use crate::loadgen::protocol::{Body, Decoded, Native, Protocol, gob::Gob, http::Http, jsonrpc::JsonRpc};
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 
 const ANSWER_WAIT: Duration = Duration::from_secs(5);
 /// The delay that the calls of `Echo.Sleep` request.
@@ -34,7 +34,7 @@ struct Connection<P> {
 }
 
 /// Connects a client for that call.
-pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<dyn Caller>, String> {
+pub fn connect(address: SocketAddr, speaks: AddressProtocol, call: &Call) -> Result<Box<dyn Caller>, String> {
     let told = |error: std::io::Error| format!("connecting: {error}");
     let stream = TcpStream::connect_timeout(&address, ANSWER_WAIT).map_err(told)?;
     stream.set_read_timeout(Some(ANSWER_WAIT)).map_err(told)?;
@@ -44,12 +44,14 @@ pub fn connect(address: SocketAddr, speaks: Speaks, call: &Call) -> Result<Box<d
         |bytes: &Vec<u8>| [Body { method: call.method.clone(), bytes: bytes.clone(), time_left_us: 0 }];
     Ok(match (&call.content, speaks) {
         (Content::Frame(request), _) => Connection::boxed(stream, Native::new(vec![request.clone()])),
-        (Content::Body(bytes), Speaks::Gob) => Connection::boxed(stream, Gob::new(&body(bytes))?),
-        (Content::Body(bytes), Speaks::JsonRpc) => Connection::boxed(stream, JsonRpc::new(&body(bytes))),
-        (Content::Body(_), Speaks::Native | Speaks::GobHttp) => {
+        (Content::Body(bytes), AddressProtocol::Gob) => Connection::boxed(stream, Gob::new(&body(bytes))?),
+        (Content::Body(bytes), AddressProtocol::JsonRpc) => {
+            Connection::boxed(stream, JsonRpc::new(&body(bytes)))
+        }
+        (Content::Body(_), AddressProtocol::Native | AddressProtocol::GobHttp) => {
             return Err(format!("{speaks}: is not how a peer is asked"));
         }
-        (Content::Body(bytes), Speaks::Http) => {
+        (Content::Body(bytes), AddressProtocol::Http) => {
             Connection::boxed(stream, Http::new(&body(bytes), &address.to_string(), &[]))
         }
     })
@@ -96,13 +98,18 @@ impl<P: Protocol> Caller for Connection<P> {
 }
 
 /// Makes one call, or as many as the check requires, and returns what is wrong with the answer.
-pub fn check(subject: &Subject, address: SocketAddr, speaks: Speaks, kind: Kind) -> Result<(), String> {
+pub fn check(
+    subject: &Subject,
+    address: SocketAddr,
+    speaks: AddressProtocol,
+    kind: Kind,
+) -> Result<(), String> {
     let kind = if kind == Kind::Add { subject.first_kind() } else { kind };
     let call = subject.call(speaks, kind, 1)?;
     let mut caller = connect(address, speaks, &call)?;
     let began = Instant::now();
     let mut body = caller.call(5)?;
-    if speaks == Speaks::JsonRpc {
+    if speaks == AddressProtocol::JsonRpc {
         let answer: Value = serde_json::from_slice(&body).map_err(|error| error.to_string())?;
         body = answer["result"].to_string().into_bytes();
     }
@@ -112,7 +119,7 @@ pub fn check(subject: &Subject, address: SocketAddr, speaks: Speaks, kind: Kind)
             Err(format!("it slept {:?}, not {SLEEP:?}", began.elapsed()))
         }
         Kind::Sleep => Ok(()),
-        _ if speaks == Speaks::Gob => check_gob(kind, &body),
+        _ if speaks == AddressProtocol::Gob => check_gob(kind, &body),
         // One operand is the id.
         Kind::Add if call.codec == "fixed" => {
             let second = caller.call(12)?;
@@ -218,7 +225,7 @@ mod tests {
         let mut asked = 0;
         for subject in subject::coreloop(Path::new("coreloop"), &[]) {
             let Client::Loadgen(native_or_http) = subject.client else { continue };
-            for speaks in [native_or_http, Speaks::Gob, Speaks::JsonRpc] {
+            for speaks in [native_or_http, AddressProtocol::Gob, AddressProtocol::JsonRpc] {
                 for kind in &subject.calls {
                     check(&subject, address, speaks, *kind)
                         .unwrap_or_else(|why| panic!("{speaks} {kind}: {why}"));

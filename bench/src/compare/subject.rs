@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 
 use super::peer::{self, Contract, Kind, Need, ReadyBy, Spoken};
 use crate::loadgen::mix::{Body, Call};
-use crate::loadgen::speech::Speaks;
+use crate::loadgen::speech::AddressProtocol;
 
 /// One server and its client.
 #[derive(Clone, Debug)]
@@ -53,7 +53,7 @@ pub struct Subject {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Client {
     /// The load generator, in this process.
-    Loadgen(Speaks),
+    Loadgen(AddressProtocol),
     /// The bare client, as a process.
     Drive,
     /// The peer's own client, run in that folder.
@@ -128,8 +128,8 @@ impl Subject {
     }
 
     /// Returns the load generator's call of that kind.
-    pub fn call(&self, speaks: Speaks, kind: Kind, weight: u32) -> Result<Call, String> {
-        let is_native = speaks == Speaks::Native;
+    pub fn call(&self, speaks: AddressProtocol, kind: Kind, weight: u32) -> Result<Call, String> {
+        let is_native = speaks == AddressProtocol::Native;
         let (method, codec, body) = match kind {
             Kind::Add | Kind::Ping | Kind::Static if is_native => {
                 (self.adds.method, Some(self.adds.codec), Body::Usual)
@@ -147,10 +147,12 @@ impl Subject {
 }
 
 /// Returns a body of this many bytes: raw, or as base64 if the protocol carries JSON.
-fn bytes(speaks: Speaks, size: usize) -> Body {
+fn bytes(speaks: AddressProtocol, size: usize) -> Body {
     match speaks {
-        Speaks::Native | Speaks::Gob | Speaks::GobHttp => Body::Size(size),
-        Speaks::JsonRpc | Speaks::Http => Body::Json(format!("\"{}\"", base64_of_zeros(size))),
+        AddressProtocol::Native | AddressProtocol::Gob | AddressProtocol::GobHttp => Body::Size(size),
+        AddressProtocol::JsonRpc | AddressProtocol::Http => {
+            Body::Json(format!("\"{}\"", base64_of_zeros(size)))
+        }
     }
 }
 
@@ -175,7 +177,7 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
         language: "Rust".into(),
         differs: String::new(),
         spoken: Spoken::Native,
-        client: Client::Loadgen(Speaks::Native),
+        client: Client::Loadgen(AddressProtocol::Native),
         folder: ".".into(),
         needs: Vec::new(),
         build: Vec::new(),
@@ -210,7 +212,7 @@ pub fn coreloop(program: &Path, peers: &[Subject]) -> Vec<Subject> {
             name: "coreloop-http".into(),
             title: "coreloop, HTTP + JSON".into(),
             spoken: Spoken::Http,
-            client: Client::Loadgen(Speaks::Http),
+            client: Client::Loadgen(AddressProtocol::Http),
             ..native.clone()
         },
     ];
@@ -278,7 +280,10 @@ mod tests {
             let Client::Loadgen(speaks) = subject.client else { continue };
             for kind in &subject.calls {
                 let call = subject.call(speaks, *kind, 1).expect("it can be made");
-                assert!(matches!(call.content, Content::Frame(_)) == (speaks == Speaks::Native), "{kind}");
+                assert!(
+                    matches!(call.content, Content::Frame(_)) == (speaks == AddressProtocol::Native),
+                    "{kind}"
+                );
             }
         }
     }

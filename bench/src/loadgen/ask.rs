@@ -10,7 +10,7 @@ use super::options::depth_of;
 use super::outcome::Outcome;
 use super::run::{Live, Plan};
 use super::schedule::Arrivals;
-use super::speech::{Speaks, Speech};
+use super::speech::{AddressProtocol, Speech};
 use super::target::Target;
 
 /// The settings of a run.
@@ -19,7 +19,7 @@ pub struct Ask<'a> {
     /// Address of the server.
     pub address: SocketAddr,
     /// The protocol.
-    pub speaks: Speaks,
+    pub speaks: AddressProtocol,
     /// Methods by weight, in the syntax of `--mix`.
     pub mix: &'a str,
     /// The codec of all methods; default: each method's usual one.
@@ -47,7 +47,7 @@ impl<'a> Ask<'a> {
     pub fn of(address: SocketAddr, mix: &'a str) -> Ask<'a> {
         Ask {
             address,
-            speaks: Speaks::Native,
+            speaks: AddressProtocol::Native,
             mix,
             codec: None,
             connections: 1,

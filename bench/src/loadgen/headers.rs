@@ -1,6 +1,6 @@
 //! `--header` and `--metadata`: entries sent with every call, as HTTP header fields or as metadata of native frames.
 
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 
 /// Header fields that the generator writes itself, or that would change where a request ends.
 const OWN_FIELDS: [&str; 8] = [
@@ -51,13 +51,13 @@ fn named(name: &str, value: &str) -> Result<Entry, String> {
 
 impl HeaderOptions {
     /// Returns all entries in order, checked against what the protocol can carry.
-    pub fn entries(&self, speaks: Speaks) -> Result<Vec<Entry>, String> {
+    pub fn entries(&self, speaks: AddressProtocol) -> Result<Vec<Entry>, String> {
         let entries: Vec<Entry> = self.header.iter().chain(&self.metadata).cloned().collect();
         match speaks {
             _ if entries.is_empty() => {}
-            Speaks::Native => check_metadata(&entries)?,
-            Speaks::Http => check_fields(&entries)?,
-            Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc => {
+            AddressProtocol::Native => check_metadata(&entries)?,
+            AddressProtocol::Http => check_fields(&entries)?,
+            AddressProtocol::Gob | AddressProtocol::GobHttp | AddressProtocol::JsonRpc => {
                 return Err(format!(
                     "{speaks}: cannot carry --header or --metadata: use http: or native:, or leave them out"
                 ));
@@ -171,8 +171,8 @@ mod tests {
         let options = options(&["authorization: Bearer a=b:c"], &["tenant=x: y"]);
         let want = [("authorization", "Bearer a=b:c"), ("tenant", "x: y")]
             .map(|(name, value)| (name.to_owned(), value.to_owned()));
-        assert_eq!(options.entries(Speaks::Http), Ok(want.to_vec()));
-        assert_eq!(options.entries(Speaks::Native), Ok(want.to_vec()));
+        assert_eq!(options.entries(AddressProtocol::Http), Ok(want.to_vec()));
+        assert_eq!(options.entries(AddressProtocol::Native), Ok(want.to_vec()));
         for wrong in ["", "name", ": value", " : "] {
             assert!(header(wrong).is_err(), "{wrong}");
         }
@@ -181,7 +181,7 @@ mod tests {
 
     #[test]
     fn protocols_without_headers_refuse_them() {
-        for speaks in [Speaks::Gob, Speaks::GobHttp, Speaks::JsonRpc] {
+        for speaks in [AddressProtocol::Gob, AddressProtocol::GobHttp, AddressProtocol::JsonRpc] {
             let why = options(&["a: b"], &[]).entries(speaks).expect_err("no place");
             assert!(why.contains(speaks.name()) && why.contains("http:"), "{why}");
             assert_eq!(HeaderOptions::default().entries(speaks), Ok(Vec::new()));
@@ -197,12 +197,12 @@ mod tests {
             ("a: b\r\nc: d", "control character"),
             (&*long, "at most 32768"),
         ] {
-            let why = options(&[text], &[]).entries(Speaks::Http).expect_err(text);
+            let why = options(&[text], &[]).entries(AddressProtocol::Http).expect_err(text);
             assert!(why.contains(want), "{text}: {why}");
         }
         let long = format!("a={}", "x".repeat(65_530));
         for (text, want) in [("method=A.B", "--method"), (&*long, "at most 65528")] {
-            let why = options(&[], &[text]).entries(Speaks::Native).expect_err(text);
+            let why = options(&[], &[text]).entries(AddressProtocol::Native).expect_err(text);
             assert!(why.contains(want), "{why}");
         }
     }

@@ -17,7 +17,7 @@ use super::mix::{Body, Call};
 use super::outcome::Outcome;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
-use super::speech::{Speaks, Speech};
+use super::speech::{AddressProtocol, Speech};
 use super::target::Target;
 use super::{Ending, cut_before_anything, ending_of, preflight, progress, text, units, watch_signals};
 use crate::output::OutputFile;
@@ -146,7 +146,7 @@ pub fn measure(
             options.connections
         ));
     }
-    let (speaks, address) = Speaks::split(&options.address);
+    let (speaks, address) = AddressProtocol::split(&options.address);
     let body = options.body.clone().map_or(Body::Usual, Body::Json);
     let calls = [Call::new(speaks, &options.method, 1, options.codec.as_deref(), &body, 0)?];
     let plan = options.plan(speaks, Target::resolve(address)?)?;
@@ -206,7 +206,7 @@ impl Options {
         Ok(first.chain(later.take_while(|entry| (entry.due_ns as f64) < end_ns)).collect())
     }
 
-    fn plan(&self, speaks: Speaks, target: Target) -> Result<Plan, String> {
+    fn plan(&self, speaks: AddressProtocol, target: Target) -> Result<Plan, String> {
         Ok(Plan {
             speaks,
             target,

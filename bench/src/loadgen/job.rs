@@ -66,7 +66,7 @@ pub struct Job<P> {
 }
 
 /// A report of a thread.
-pub enum Told {
+pub enum ThreadReport {
     /// More of the first connections are open, by this number.
     Connecting(usize),
     /// The first connections have been tried: the number of open ones, and the first failure.

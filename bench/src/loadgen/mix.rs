@@ -3,7 +3,7 @@
 use coreloop::codec::gob::dynamic::encode_json;
 use serde_json::{Value, json};
 
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 use super::units;
 use crate::frame::BODY_BYTES_MAX;
 use crate::request::{Expect, Request, codec_number};
@@ -49,7 +49,7 @@ impl Call {
     /// Creates a call with its body encoded. The default codec is the protocol's; in native frames the method's usual
     /// one: fixed for `Arith.AddFixed`, raw for `Echo.Bytes` and for sizes and hexadecimal bytes, otherwise JSON.
     pub fn new(
-        speaks: Speaks,
+        speaks: AddressProtocol,
         method: &str,
         weight: u32,
         codec: Option<&str>,
@@ -119,7 +119,7 @@ impl Call {
 }
 
 /// Encodes an argument in the codec of a protocol other than native.
-fn foreign_body(speaks: Speaks, method: &str, body: &Body) -> Result<Vec<u8>, String> {
+fn foreign_body(speaks: AddressProtocol, method: &str, body: &Body) -> Result<Vec<u8>, String> {
     let is_gob = speaks.codec() == Some("gob");
     let value = match body {
         Body::Usual => match method {
@@ -175,7 +175,7 @@ fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
         ("Arith.AddFixed", "fixed") => Ok(None),
         ("Arith.Add" | "Arith.AddFixed" | "Arith.Multiply", "json" | "compact") => Ok(None),
         ("Arith.Add" | "Arith.AddFixed" | "Arith.Multiply", "gob") => {
-            foreign_body(Speaks::Gob, method, &Body::Usual).map(Some)
+            foreign_body(AddressProtocol::Gob, method, &Body::Usual).map(Some)
         }
         ("Arith.Divide", "json") => Ok(Some(br#"{"A":7,"B":2}"#.to_vec())),
         ("Echo.Echo", "json") => Ok(Some(br#""hello""#.to_vec())),
@@ -188,7 +188,7 @@ fn usual_body(method: &str, codec: &str) -> Result<Option<Vec<u8>>, String> {
 
 /// Parses `Arith.AddFixed=99,Echo.Sleep:20=1`: methods, each with a JSON body if it needs one, and weights.
 pub fn parse(
-    speaks: Speaks,
+    speaks: AddressProtocol,
     text: &str,
     codec: Option<&str>,
     time_left_us: u32,
@@ -249,30 +249,32 @@ mod tests {
     #[test]
     fn other_protocols_encode_only_the_argument() {
         let call = |speaks, method, body| Call::new(speaks, method, 1, None, &body, 0);
-        assert_eq!(body(call(Speaks::Http, "Arith.Add", Body::Usual)), br#"{"A":6,"B":7}"#);
+        assert_eq!(body(call(AddressProtocol::Http, "Arith.Add", Body::Usual)), br#"{"A":6,"B":7}"#);
         let long = Body::Json("12345678901234567890123".into());
-        assert_eq!(body(call(Speaks::JsonRpc, "S.M", long)), b"12345678901234567890123");
-        assert_eq!(body(call(Speaks::JsonRpc, "Echo.Bytes", Body::Size(4))), b"\"AAAA\"");
-        let gob = body(call(Speaks::Gob, "Users.Get", Body::Usual));
+        assert_eq!(body(call(AddressProtocol::JsonRpc, "S.M", long)), b"12345678901234567890123");
+        assert_eq!(body(call(AddressProtocol::JsonRpc, "Echo.Bytes", Body::Size(4))), b"\"AAAA\"");
+        let gob = body(call(AddressProtocol::Gob, "Users.Get", Body::Usual));
         assert_eq!(coreloop::codec::gob::decode::<u64>(&gob), Ok(1));
-        let gob = body(call(Speaks::Gob, "Echo.Bytes", Body::Size(3)));
+        let gob = body(call(AddressProtocol::Gob, "Echo.Bytes", Body::Size(3)));
         assert_eq!(coreloop::codec::gob::decode::<coreloop::codec::Bytes>(&gob), Ok(b"AAA"[..].into()));
-        let gob = body(call(Speaks::Gob, "Echo.Echo", Body::Size(3)));
+        let gob = body(call(AddressProtocol::Gob, "Echo.Echo", Body::Size(3)));
         assert_eq!(coreloop::codec::gob::decode::<String>(&gob), Ok("AAA".into()));
-        for (speaks, text) in [(Speaks::Http, "{"), (Speaks::Gob, "{"), (Speaks::Gob, "[1,true]")] {
+        for (speaks, text) in
+            [(AddressProtocol::Http, "{"), (AddressProtocol::Gob, "{"), (AddressProtocol::Gob, "[1,true]")]
+        {
             assert!(call(speaks, "S.M", Body::Json(text.into())).is_err(), "{text}");
         }
-        assert!(call(Speaks::Http, "S.M", Body::Usual).is_err());
-        assert!(call(Speaks::Http, "S.M", Body::Bytes(vec![1])).is_err());
-        assert!(call(Speaks::Gob, "S.M", Body::Size(BODY_BYTES_MAX)).is_err());
-        let mixed = parse(Speaks::Http, "Arith.Add=1", Some("gob"), 0);
+        assert!(call(AddressProtocol::Http, "S.M", Body::Usual).is_err());
+        assert!(call(AddressProtocol::Http, "S.M", Body::Bytes(vec![1])).is_err());
+        assert!(call(AddressProtocol::Gob, "S.M", Body::Size(BODY_BYTES_MAX)).is_err());
+        let mixed = parse(AddressProtocol::Http, "Arith.Add=1", Some("gob"), 0);
         assert!(mixed.expect_err("it has another").contains("the codec json"));
     }
 
     #[test]
     fn mix_has_methods_bodies_and_weights() {
         let text = r#"Arith.AddFixed=99, Echo.Sleep:20=1,Arith.Add:{"A":1,"B":2}=5,Echo.Echo:"a,=\"b"=2"#;
-        let calls = parse(Speaks::Native, text, None, 0).expect("well-formed");
+        let calls = parse(AddressProtocol::Native, text, None, 0).expect("well-formed");
         let seen: Vec<_> =
             calls.iter().map(|call| (call.method.as_str(), call.codec.as_str(), call.weight)).collect();
         let want = [
@@ -296,14 +298,14 @@ mod tests {
             ("Arith.Add:{=1", "no JSON"),
             ("Users.Put=1", "needs a body"),
         ] {
-            let why = parse(Speaks::Native, text, None, 0).expect_err(text);
+            let why = parse(AddressProtocol::Native, text, None, 0).expect_err(text);
             assert!(why.contains(want), "{text}: {why}");
         }
     }
 
     #[test]
     fn bodies_by_size_and_codec() {
-        let call = |method, codec, body| Call::new(Speaks::Native, method, 1, codec, &body, 0);
+        let call = |method, codec, body| Call::new(AddressProtocol::Native, method, 1, codec, &body, 0);
         assert_eq!(frame(&call("Echo.Bytes", None, Body::Size(100)).expect("raw")).len(), 132);
         assert!(call("Echo.Echo", Some("json"), Body::Size(8)).is_ok());
         assert!(call("Echo.Echo", Some("compact"), Body::Size(8)).is_err());
@@ -314,7 +316,7 @@ mod tests {
 
     #[test]
     fn two_calls_of_one_method_have_different_labels() {
-        let calls = parse(Speaks::Native, "Echo.Sleep:1=1,Echo.Sleep:2=1,Arith.AddFixed=1", None, 0)
+        let calls = parse(AddressProtocol::Native, "Echo.Sleep:1=1,Echo.Sleep:2=1,Arith.AddFixed=1", None, 0)
             .expect("well-formed");
         let labels: Vec<String> = calls.iter().map(|call| call.label(&calls)).collect();
         assert_eq!(labels, ["Echo.Sleep #1", "Echo.Sleep #2", "Arith.AddFixed"]);

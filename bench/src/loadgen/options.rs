@@ -11,7 +11,7 @@ use super::link::IN_FLIGHT_MAX;
 use super::mix::{self, Body, Call};
 use super::run::Plan;
 use super::schedule::Arrivals;
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 use super::target::Target;
 use super::units::{self, Promise};
 use crate::frame::BODY_BYTES_MAX;
@@ -152,8 +152,10 @@ pub struct Options {
 
 impl Options {
     /// Returns the calls of the mix.
-    pub fn calls(&self, speaks: Speaks) -> Result<Vec<Call>, String> {
-        if self.timeout.is_some() && matches!(speaks, Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc) {
+    pub fn calls(&self, speaks: AddressProtocol) -> Result<Vec<Call>, String> {
+        if self.timeout.is_some()
+            && matches!(speaks, AddressProtocol::Gob | AddressProtocol::GobHttp | AddressProtocol::JsonRpc)
+        {
             return Err(format!("{speaks}: cannot carry a deadline: leave --timeout out"));
         }
         let codec = self.codec.as_deref();
@@ -167,7 +169,7 @@ impl Options {
                 Body::Bytes(from_hex(hex).ok_or("--body-hex: not pairs of hexadecimal digits")?)
             }
             (None, None, None, Some(file)) => {
-                let is_text = speaks != Speaks::Native || codec.is_none_or(|codec| codec == "json");
+                let is_text = speaks != AddressProtocol::Native || codec.is_none_or(|codec| codec == "json");
                 body_of(file, is_text).map_err(|why| format!("--body-file {}: {why}", file.display()))?
             }
             (None, None, None, None) => Body::Usual,
@@ -182,7 +184,7 @@ impl Options {
     }
 
     /// Returns the plan of the run.
-    pub fn plan(&self, speaks: Speaks, target: Target, calls: &[Call]) -> Result<Plan, String> {
+    pub fn plan(&self, speaks: AddressProtocol, target: Target, calls: &[Call]) -> Result<Plan, String> {
         let cores = crate::process::allowed_cores().map_err(|error| error.to_string())?;
         if let Some(core) = self.pin.iter().find(|core| !cores.contains(core)) {
             return Err(format!("--pin {core}: this process may run on the cores {cores:?} only"));

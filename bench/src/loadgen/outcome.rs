@@ -10,7 +10,7 @@ use super::mix::Call;
 use super::objective::ObjectiveResult;
 use super::run::{Measured, Plan, Point, ThreadUse};
 use super::schedule::Arrivals;
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 use super::tally::{Connections, MethodTally};
 use super::verdict::Verdict;
 use crate::histogram::Histogram;
@@ -166,7 +166,7 @@ pub struct ServerCost {
 #[derive(Clone, Debug, Serialize)]
 pub struct Settings {
     /// The protocol.
-    pub protocol: Speaks,
+    pub protocol: AddressProtocol,
     /// Address of the server.
     pub target: String,
     /// Whether the server ran in the generator's own process.

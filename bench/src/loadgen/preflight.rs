@@ -10,7 +10,7 @@ use coreloop::service::builtin::MethodInfo;
 use serde_json::Value;
 
 use super::headers::Entry;
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 use super::target::Target;
 
 /// Timeout of the answer.
@@ -20,7 +20,7 @@ const SUGGESTIONS_MAX: usize = 3;
 
 /// Checks that the server has these methods. A missing one is an error of one line that names the most similar ones.
 pub fn check_methods<'a>(
-    speaks: Speaks,
+    speaks: AddressProtocol,
     target: &Target,
     entries: &[Entry],
     wanted: impl IntoIterator<Item = &'a str>,
@@ -32,7 +32,7 @@ pub fn check_methods<'a>(
 }
 
 /// Returns the names of the server's methods, if it reports them in time.
-fn methods_of(speaks: Speaks, target: &Target, entries: &[Entry]) -> Option<Vec<String>> {
+fn methods_of(speaks: AddressProtocol, target: &Target, entries: &[Entry]) -> Option<Vec<String>> {
     let until = Instant::now() + PATIENCE;
     let builder = Client::builder(&format!("{speaks}:{target}"));
     let patience_ms = PATIENCE.as_millis() as u64;
@@ -63,7 +63,7 @@ fn names_in(codec: Codec, reply: &[u8]) -> Option<Vec<String>> {
 }
 
 fn missing<'a>(
-    speaks: Speaks,
+    speaks: AddressProtocol,
     target: &Target,
     known: &[String],
     wanted: impl IntoIterator<Item = &'a str>,
@@ -135,9 +135,9 @@ mod tests {
     #[test]
     fn a_missing_method_is_named_with_similar_ones() {
         let target = Target::Unix("/run/x".into());
-        assert_eq!(missing(Speaks::Native, &target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
-        let why =
-            missing(Speaks::Http, &target, &known(), ["Arith.Add", "Arith.Multply"]).expect_err("misspelt");
+        assert_eq!(missing(AddressProtocol::Native, &target, &known(), ["Arith.Add", "Echo.Echo"]), Ok(()));
+        let why = missing(AddressProtocol::Http, &target, &known(), ["Arith.Add", "Arith.Multply"])
+            .expect_err("misspelt");
         assert!(why.contains("no method Arith.Multply; nearest: Arith.Multiply,"), "{why}");
         assert!(why.ends_with("coreloop list http:unix:/run/x)"), "{why}");
         assert_eq!(nearest("Arith.Mul", &known())[0], "Arith.Multiply");

@@ -1,7 +1,7 @@
 //! The protocol trait of the generator: how a call is written and how an answer is read. No sockets here.
 //!
 //! The native protocol is in this file, each other protocol in its own. A further protocol requires one more
-//! implementation of [`Protocol`], and one more [`Speaks`](super::speech::Speaks).
+//! implementation of [`Protocol`], and one more [`AddressProtocol`](super::speech::AddressProtocol).
 
 pub mod gob;
 pub mod http;

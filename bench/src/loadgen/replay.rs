@@ -21,7 +21,7 @@ use super::outcome::Outcome;
 use super::protocol::gob;
 use super::run::{Live, Plan};
 use super::schedule::{Arrivals, Entry};
-use super::speech::{Speaks, Speech};
+use super::speech::{AddressProtocol, Speech};
 use super::target::Target;
 use super::{Ending, cut_before_anything, ending_of, page, preflight, progress, text, units, watch_signals};
 use crate::console;
@@ -146,7 +146,7 @@ fn measure_recording(
     stop: &Arc<AtomicBool>,
     progress: &mut dyn FnMut(&Live),
 ) -> Result<Replay, String> {
-    let (speaks, address) = Speaks::split(&options.address);
+    let (speaks, address) = AddressProtocol::split(&options.address);
     let requests = requests(options, speaks, &recording).map_err(|unusable| unusable.to_string())?;
     let recorded =
         recording.calls.iter().map(|call| call.connection).max().map_or(1, |last| last.saturating_add(1));
@@ -173,7 +173,7 @@ fn measure_recording(
         watch: options.watch,
         list: Some(entries(&recording, options.speed, connections)),
     };
-    if matches!(speaks, Speaks::Gob | Speaks::GobHttp) {
+    if matches!(speaks, AddressProtocol::Gob | AddressProtocol::GobHttp) {
         refuse_mixed_types(options, &recording, &requests, connections)
             .map_err(|unusable| unusable.to_string())?;
     }
@@ -228,7 +228,11 @@ fn entries(recording: &Recording, speed: f64, connections: u32) -> Arc<[Entry]> 
 
 /// Returns each distinct request, encoded for the protocol; an error names the line of one that the protocol cannot
 /// carry.
-fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<Vec<Call>, Unusable> {
+fn requests(
+    options: &Options,
+    speaks: AddressProtocol,
+    recording: &Recording,
+) -> Result<Vec<Call>, Unusable> {
     let made = recording.requests.iter().map(|(request, line)| {
         let (method, codec, _) = &recording.methods[usize::from(request.method)];
         let wrong = |what: String| Unusable::Line { file: options.file.clone(), line: *line, what };
@@ -240,26 +244,29 @@ fn requests(options: &Options, speaks: Speaks, recording: &Recording) -> Result<
             return Err(wrong("the body is too large".into()));
         }
         let content = match speaks {
-            Speaks::Native => {
+            AddressProtocol::Native => {
                 let request_of =
                     Request::new(method, codec, Some(body), Some(Expect::Any)).map_err(&wrong)?;
                 Content::Frame(request_of.with_time_left_us(request.time_left_us))
             }
-            Speaks::Gob | Speaks::GobHttp if body.is_empty() => {
+            AddressProtocol::Gob | AddressProtocol::GobHttp if body.is_empty() => {
                 return Err(wrong("gob: has no word for a call without an argument".into()));
             }
             // The body is embedded into a JSON text, which invalid JSON would corrupt.
-            Speaks::JsonRpc
+            AddressProtocol::JsonRpc
                 if !body.is_empty() && serde_json::from_slice::<serde::de::IgnoredAny>(&body).is_err() =>
             {
                 return Err(wrong("the body is no JSON".into()));
             }
-            Speaks::Gob | Speaks::GobHttp | Speaks::JsonRpc | Speaks::Http => Content::Body(body),
+            AddressProtocol::Gob
+            | AddressProtocol::GobHttp
+            | AddressProtocol::JsonRpc
+            | AddressProtocol::Http => Content::Body(body),
         };
         let (method, codec, time_left_us) = (method.clone(), codec.clone(), request.time_left_us);
         let call = Call { method, codec, weight: 1, content, time_left_us };
         // These protocols validate a body when they split it; each is tried separately, to know its line.
-        if matches!(speaks, Speaks::Gob | Speaks::GobHttp) {
+        if matches!(speaks, AddressProtocol::Gob | AddressProtocol::GobHttp) {
             gob::check(&call).map_err(wrong)?;
         }
         Ok(call)

@@ -7,10 +7,10 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use super::job::{Counted, Job, Stop, Told};
+use super::job::{Counted, Job, Stop, ThreadReport};
 use super::protocol::Protocol;
 use super::schedule::{Arrivals, Entry, Picker, Schedule};
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 use super::tally::{Connections, Interval, MethodTally, STATUSES, Timeline};
 use super::target::Target;
 use super::worker;
@@ -25,7 +25,7 @@ const RECONNECT_PATIENCE: Duration = Duration::from_secs(1);
 #[derive(Clone, Debug)]
 pub struct Plan {
     /// The protocol.
-    pub speaks: Speaks,
+    pub speaks: AddressProtocol,
     /// The server.
     pub target: Target,
     /// The weights of the methods.
@@ -290,7 +290,7 @@ impl<'a> Gathering<'a> {
 
     fn run(
         &mut self,
-        told: &mpsc::Receiver<Told>,
+        told: &mpsc::Receiver<ThreadReport>,
         timelines: Vec<mpsc::Sender<Timeline>>,
         stop: &Stop,
         progress: &mut dyn FnMut(&Live),
@@ -300,12 +300,12 @@ impl<'a> Gathering<'a> {
         while self.counted.len() < self.threads {
             // Each thread ends with `Done` or `Failed`, so the channel is not empty before all have reported.
             match told.recv().map_err(|_| "a thread of the generator ended early")? {
-                Told::Failed(why) => return Err(why),
-                Told::Connecting(more) => {
+                ThreadReport::Failed(why) => return Err(why),
+                ThreadReport::Connecting(more) => {
                     connecting += more as u64;
                     progress(&Live { connecting: Some(connecting), ..Live::default() });
                 }
-                Told::Ready(connections, why) => {
+                ThreadReport::Ready(connections, why) => {
                     ready += 1;
                     open += connections;
                     trouble = trouble.or(why);
@@ -329,8 +329,8 @@ impl<'a> Gathering<'a> {
                         self.cpu_at[0] = Some(CpuMarks::read(self.plan.watch));
                     }
                 }
-                Told::Interval(interval) => self.on_interval(interval, stop.is_asked(), progress),
-                Told::Done(counted) => {
+                ThreadReport::Interval(interval) => self.on_interval(interval, stop.is_asked(), progress),
+                ThreadReport::Done(counted) => {
                     if self.cpu_at[1].is_none() && counted.closed.is_some() {
                         self.cpu_at[1] = Some(CpuMarks::read(self.plan.watch));
                     }

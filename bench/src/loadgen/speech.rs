@@ -16,7 +16,7 @@ use super::target::Target;
 /// A protocol, by its prefix in an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Speaks {
+pub enum AddressProtocol {
     /// coreloop's own frames.
     #[default]
     Native,
@@ -31,45 +31,50 @@ pub enum Speaks {
     Http,
 }
 
-impl Speaks {
+impl AddressProtocol {
     /// All protocols.
-    pub const ALL: [Speaks; 5] =
-        [Speaks::Native, Speaks::Gob, Speaks::GobHttp, Speaks::JsonRpc, Speaks::Http];
+    pub const ALL: [AddressProtocol; 5] = [
+        AddressProtocol::Native,
+        AddressProtocol::Gob,
+        AddressProtocol::GobHttp,
+        AddressProtocol::JsonRpc,
+        AddressProtocol::Http,
+    ];
 
     /// Returns the name.
     pub fn name(self) -> &'static str {
         match self {
-            Speaks::Native => "native",
-            Speaks::Gob => "gob",
-            Speaks::GobHttp => "gob-http",
-            Speaks::JsonRpc => "jsonrpc",
-            Speaks::Http => "http",
+            AddressProtocol::Native => "native",
+            AddressProtocol::Gob => "gob",
+            AddressProtocol::GobHttp => "gob-http",
+            AddressProtocol::JsonRpc => "jsonrpc",
+            AddressProtocol::Http => "http",
         }
     }
 
     /// Returns the codec of every body, if the protocol has only one.
     pub fn codec(self) -> Option<&'static str> {
         match self {
-            Speaks::Native => None,
-            Speaks::Gob | Speaks::GobHttp => Some("gob"),
-            Speaks::JsonRpc | Speaks::Http => Some("json"),
+            AddressProtocol::Native => None,
+            AddressProtocol::Gob | AddressProtocol::GobHttp => Some("gob"),
+            AddressProtocol::JsonRpc | AddressProtocol::Http => Some("json"),
         }
     }
 
     /// Splits the protocol prefix from an address.
-    pub fn split(address: &str) -> (Speaks, &str) {
-        for speaks in Speaks::ALL {
+    pub fn split(address: &str) -> (AddressProtocol, &str) {
+        for speaks in AddressProtocol::ALL {
             let rest = address.strip_prefix(speaks.name()).and_then(|rest| rest.strip_prefix(':'));
             // A host may have the name of a protocol: `http:80` is host and port.
             if let Some(rest) = rest.filter(|rest| rest.contains([':', '/'])) {
                 return (speaks, rest.strip_prefix("//").map_or(rest, |rest| rest.trim_end_matches('/')));
             }
         }
-        (Speaks::Native, address)
+        (AddressProtocol::Native, address)
     }
 }
 
-impl fmt::Display for Speaks {
+impl fmt::Display for AddressProtocol {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(self.name())
     }
@@ -77,20 +82,20 @@ impl fmt::Display for Speaks {
 
 /// The calls of a mix, encoded for a protocol.
 pub enum Speech {
-    /// Calls for [`Speaks::Native`].
+    /// Calls for [`AddressProtocol::Native`].
     Native(Native),
-    /// Calls for [`Speaks::Gob`] and [`Speaks::GobHttp`].
+    /// Calls for [`AddressProtocol::Gob`] and [`AddressProtocol::GobHttp`].
     Gob(Box<Gob>),
-    /// Calls for [`Speaks::JsonRpc`].
+    /// Calls for [`AddressProtocol::JsonRpc`].
     JsonRpc(JsonRpc),
-    /// Calls for [`Speaks::Http`].
+    /// Calls for [`AddressProtocol::Http`].
     Http(Http),
 }
 
 impl Speech {
     /// Encodes calls that were made for this protocol, to that server, each with these headers or this metadata.
     pub fn new(
-        speaks: Speaks,
+        speaks: AddressProtocol,
         calls: &[Call],
         target: &Target,
         entries: &[headers::Entry],
@@ -107,16 +112,16 @@ impl Speech {
                 }),
             }
         }
-        let is_complete = frames.len() == if speaks == Speaks::Native { calls.len() } else { 0 };
+        let is_complete = frames.len() == if speaks == AddressProtocol::Native { calls.len() } else { 0 };
         if !is_complete {
             return Err(format!("the calls were not made for {speaks}:"));
         }
         Ok(match speaks {
-            Speaks::Native => Speech::Native(Native::new(frames)),
-            Speaks::Gob => Speech::Gob(Box::new(Gob::new(&bodies)?)),
-            Speaks::GobHttp => Speech::Gob(Box::new(Gob::new(&bodies)?.behind_http())),
-            Speaks::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
-            Speaks::Http => Speech::Http(Http::new(&bodies, &target.host(), entries)),
+            AddressProtocol::Native => Speech::Native(Native::new(frames)),
+            AddressProtocol::Gob => Speech::Gob(Box::new(Gob::new(&bodies)?)),
+            AddressProtocol::GobHttp => Speech::Gob(Box::new(Gob::new(&bodies)?.behind_http())),
+            AddressProtocol::JsonRpc => Speech::JsonRpc(JsonRpc::new(&bodies)),
+            AddressProtocol::Http => Speech::Http(Http::new(&bodies, &target.host(), entries)),
         })
     }
 
@@ -142,13 +147,16 @@ mod tests {
 
     #[test]
     fn an_address_may_begin_with_a_protocol() {
-        for speaks in Speaks::ALL {
-            assert_eq!(Speaks::split(&format!("{speaks}:a:1")), (speaks, "a:1"));
-            assert_eq!(Speaks::split(&format!("{speaks}:unix:/a b")), (speaks, "unix:/a b"));
+        for speaks in AddressProtocol::ALL {
+            assert_eq!(AddressProtocol::split(&format!("{speaks}:a:1")), (speaks, "a:1"));
+            assert_eq!(AddressProtocol::split(&format!("{speaks}:unix:/a b")), (speaks, "unix:/a b"));
             // Here the name is a host.
-            assert_eq!(Speaks::split(&format!("{speaks}:1")), (Speaks::Native, &*format!("{speaks}:1")));
+            assert_eq!(
+                AddressProtocol::split(&format!("{speaks}:1")),
+                (AddressProtocol::Native, &*format!("{speaks}:1"))
+            );
         }
-        assert_eq!(Speaks::split("http://a:1/"), (Speaks::Http, "a:1"));
-        assert_eq!(Speaks::split("a:1"), (Speaks::Native, "a:1"));
+        assert_eq!(AddressProtocol::split("http://a:1/"), (AddressProtocol::Http, "a:1"));
+        assert_eq!(AddressProtocol::split("a:1"), (AddressProtocol::Native, "a:1"));
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 
 use super::outcome::{Distribution, Figures, Outcome, SHOWN};
-use super::speech::Speaks;
+use super::speech::AddressProtocol;
 use super::units::{count, latency, percent, time};
 use crate::table::Table;
 
@@ -102,7 +102,7 @@ pub fn rows(outcome: &Outcome) -> Vec<(&'static str, &Distribution)> {
 /// Returns whether the server reports how long a call was queued and in its handler. Native replies always do.
 pub fn has_server_times(outcome: &Outcome) -> bool {
     let total = &outcome.total;
-    outcome.settings.protocol == Speaks::Native || total.queue.max_ns > 0 || total.handler.max_ns > 0
+    outcome.settings.protocol == AddressProtocol::Native || total.queue.max_ns > 0 || total.handler.max_ns > 0
 }
 
 /// Returns the cells of one distribution: mean, percentiles, maximum.

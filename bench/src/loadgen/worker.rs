@@ -10,7 +10,7 @@ use std::collections::{BinaryHeap, VecDeque};
 use std::io;
 use std::sync::mpsc::{Receiver, Sender};
 
-use super::job::{Counted, Job, Told};
+use super::job::{Counted, Job, ThreadReport};
 use super::link::{self, Link, State};
 use super::protocol::Protocol;
 use super::schedule::Entry;
@@ -34,11 +34,11 @@ const BURSTS_MAX: usize = 16;
 const SLEEP_NS_MAX: u64 = 50_000_000;
 
 /// Runs to the end; the timeline arrives when all threads have their connections.
-pub fn run<P: Protocol>(job: Job<P>, told: &Sender<Told>, timeline: &Receiver<Timeline>) {
+pub fn run<P: Protocol>(job: Job<P>, told: &Sender<ThreadReport>, timeline: &Receiver<Timeline>) {
     let last = match Worker::new(job).and_then(|worker| worker.run(told, timeline)) {
-        Ok(Some(counted)) => Told::Done(Box::new(counted)),
+        Ok(Some(counted)) => ThreadReport::Done(Box::new(counted)),
         Ok(None) => return,
-        Err(error) => Told::Failed(error.to_string()),
+        Err(error) => ThreadReport::Failed(error.to_string()),
     };
     // If the receiver is gone, nothing needs the report.
     let _ = told.send(last);
@@ -103,11 +103,15 @@ impl<P: Protocol> Worker<P> {
         })
     }
 
-    fn run(mut self, told: &Sender<Told>, timeline: &Receiver<Timeline>) -> io::Result<Option<Counted>> {
+    fn run(
+        mut self,
+        told: &Sender<ThreadReport>,
+        timeline: &Receiver<Timeline>,
+    ) -> io::Result<Option<Counted>> {
         self.open(told)?;
         let opened = self.links.iter().filter(|link| link.state() == State::Open).count();
         self.tally.connections.opened = opened as u64;
-        let _ = told.send(Told::Ready(opened, self.tally.connections.first_trouble.clone()));
+        let _ = told.send(ThreadReport::Ready(opened, self.tally.connections.first_trouble.clone()));
         let Ok(time) = timeline.recv() else { return Ok(None) };
         self.time = time;
         self.wants_calls = true;
@@ -122,7 +126,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     /// Makes the first connections, a few at a time, each tried once.
-    fn open(&mut self, told: &Sender<Told>) -> io::Result<()> {
+    fn open(&mut self, told: &Sender<ThreadReport>) -> io::Result<()> {
         let mut waiting: VecDeque<u32> = (0..self.links.len() as u32).collect();
         let (mut connecting, mut untold) = (0, 0);
         let mut last_news_ns = 0;
@@ -152,7 +156,7 @@ impl<P: Protocol> Worker<P> {
                         self.enter_ring(at as u32);
                         untold += 1;
                         if untold == TELL_CONNECTED {
-                            let _ = told.send(Told::Connecting(std::mem::take(&mut untold)));
+                            let _ = told.send(ThreadReport::Connecting(std::mem::take(&mut untold)));
                         }
                     }
                     Err(error) => {
@@ -189,7 +193,7 @@ impl<P: Protocol> Worker<P> {
     }
 
     /// Runs the warm-up, the measured window, and the wait for outstanding answers.
-    fn run_timeline(&mut self, told: &Sender<Told>) -> io::Result<(Option<Marks>, Option<Marks>)> {
+    fn run_timeline(&mut self, told: &Sender<ThreadReport>) -> io::Result<(Option<Marks>, Option<Marks>)> {
         let mut opened = None;
         let mut closed = None;
         let mut index = -(self.time.from_ns.div_ceil(self.time.interval_ns) as i64);
@@ -216,7 +220,8 @@ impl<P: Protocol> Worker<P> {
                     break;
                 }
                 let due = due.as_mut().map(|due| due.take_before(interval_end_ns));
-                let _ = told.send(Told::Interval(self.tally.take_interval(index, due, self.in_flight)));
+                let _ =
+                    told.send(ThreadReport::Interval(self.tally.take_interval(index, due, self.in_flight)));
                 index += 1;
                 if interval_end_ns >= self.time.end_ns {
                     closed = Some(Marks::read(now_ns, &self.tally)?);

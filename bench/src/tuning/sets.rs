@@ -190,14 +190,14 @@ pub const SETS: [Set; 9] = [
 mod tests {
     use super::*;
     use crate::loadgen::mix;
-    use crate::loadgen::speech::Speaks;
+    use crate::loadgen::speech::AddressProtocol;
 
     #[test]
     fn names_differ_and_mixes_can_be_read() {
         for (at, set) in SETS.iter().enumerate() {
             assert!(SETS[..at].iter().all(|other| other.name != set.name), "{}", set.name);
             for trial in set.trials {
-                mix::parse(Speaks::Native, trial.mix, trial.codec, 0).expect(trial.name);
+                mix::parse(AddressProtocol::Native, trial.mix, trial.codec, 0).expect(trial.name);
                 assert_eq!(trial.rate.is_some(), trial.depth.is_none(), "{}", trial.name);
             }
         }

@@ -188,7 +188,7 @@ impl<W: Protocol> ConnBench<W> {
         assert_eq!(self.conn.step(), SocketAction::Close(why));
         self.conn.release(&mut self.pool);
         self.pool.collect();
-        assert_eq!(self.pool.stats().outstanding, 0, "every buffer is home");
+        assert_eq!(self.pool.stats().outstanding, 0, "every buffer was returned");
     }
 }
 

@@ -101,7 +101,7 @@ impl Dispatcher {
                 self.spare_bytes -= batch.capacity_bytes();
                 batch
             }
-            None => WorkBatch::new(self.home.clone(), self.back.clone()),
+            None => WorkBatch::new(self.sink.clone(), self.back.clone()),
         };
         batch.begin(number, self.groups[number as usize].scope.clone(), now);
         batch

@@ -182,7 +182,7 @@ impl Dispatcher {
         let (outcome, note) = {
             let metadata = Metadata::checked_before(cx.bytes(request.metadata));
             let deferral = Deferral {
-                home: &self.home,
+                sink: &self.sink,
                 key: cx.key(),
                 slot,
                 batch: number,

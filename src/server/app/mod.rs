@@ -119,7 +119,7 @@ struct Dispatcher {
     /// The protocols that each listener accepts.
     protocols: Vec<ProtocolSet>,
     batch_max: usize,
-    home: Arc<dyn CompletionSink>,
+    sink: Arc<dyn CompletionSink>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
     /// The batch of this turn's pooled requests.
@@ -184,7 +184,7 @@ impl RpcApp {
             side,
             protocols,
             batch_max,
-            home: Arc::new(MailCompletions(remote)),
+            sink: Arc::new(MailCompletions(remote)),
             back: Arc::new(back),
             groups: Slab::new(),
             gathering: None,
