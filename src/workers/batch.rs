@@ -32,7 +32,7 @@ pub const COPY_BYTES_MAX: usize = 2048;
 /// The size above which a batch's buffers are released instead of kept, after a burst.
 const KEEP_BYTES_MAX: usize = 256 * 1024;
 /// The buffer of a batch's replies does not grow beyond this by more than one reply.
-const OUT_BYTES_MAX: usize = 1 << 30;
+const OUT_BYTES_MAX: usize = if cfg!(test) { 1 << 16 } else { 1 << 30 };
 
 /// The result of a request.
 #[derive(Debug)]
@@ -515,6 +515,47 @@ mod tests {
         assert_eq!(results_of(&batch), all()[..1]);
         assert!(!batch.run(&run, &mut Paces::default(), |_| false));
         assert_eq!(results_of(&batch), all());
+    }
+
+    /// Answers with 30,000 bytes that hold the number of the method, and with one more for method 9.
+    struct LargeReplies;
+
+    impl RunMethod for LargeReplies {
+        fn name_of(&self, _method: u32) -> &str {
+            "Large.Reply"
+        }
+
+        fn run(&self, call: &RunCall<'_>, _cx: &Context<'_>, out: &mut Vec<u8>) -> Outcome {
+            let bytes = if call.method == 9 { 30_001 } else { 30_000 };
+            out.resize(out.len() + bytes, call.method as u8);
+            Outcome::Answer
+        }
+
+        fn reply_bytes_max(&self) -> usize {
+            30_000
+        }
+    }
+
+    #[test]
+    fn replies_beyond_the_buffer_of_a_batch_and_beyond_the_limit_of_a_reply() {
+        let mut batch = laid_out(&[1, 2, 3, 9, 4, 5]);
+        assert!(!batch.run(&LargeReplies, &mut Paces::default(), |_| false));
+        for done in &batch.done {
+            let body = done.chunk.as_deref().unwrap_or_else(|| batch.body_of(done));
+            match done.slot {
+                3 => {
+                    let text =
+                        "the reply of Large.Reply has 30001 bytes, over the limit of 30000 (reply_bytes_max)";
+                    assert_eq!((done.code, body), (Some(Code::ResourceExhausted), text.as_bytes()));
+                }
+                slot => {
+                    let number = [1, 2, 3, 9, 4, 5][slot as usize];
+                    assert!(body.len() == 30_000 && body.iter().all(|byte| *byte == number), "{slot}");
+                }
+            }
+        }
+        let chunks = batch.done.iter().filter(|done| done.chunk.is_some()).count();
+        assert!(chunks >= 3, "two replies fit the buffer; {chunks} have one of their own");
     }
 
     #[test]
