@@ -56,7 +56,7 @@ pub struct Options {
     /// Codec of the argument in native frames: raw, fixed, json, compact, messagepack. Default: the method's usual one.
     #[arg(long, help_heading = "Calls")]
     pub codec: Option<String>,
-    /// Several methods by weight: METHOD[:JSON]=WEIGHT,… as in Arith.AddFixed=99,Echo.Sleep:20=1.
+    /// Several methods by weight: `METHOD[:JSON]=WEIGHT`,… as in Arith.AddFixed=99,Echo.Sleep:20=1.
     #[arg(long, help_heading = "Calls")]
     pub mix: Option<String>,
     /// The entries sent with every call.
