@@ -624,7 +624,7 @@ mod tests {
         let helper = WorkBatch::helping(batch.shared().unwrap().clone());
         batch.drop_arguments();
         assert!(batch.is_empty() && batch.shared().is_none());
-        assert_eq!(helper.shared().unwrap().requests.jobs.len(), 5, "who helps still reads them");
+        assert_eq!(helper.shared().unwrap().requests.jobs.len(), 5, "a helper still reads them");
         drop(helper);
         assert_eq!(chunk.as_deref(), Some(&b"333"[..]));
         // And with one thread, the next time.
