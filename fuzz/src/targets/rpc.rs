@@ -58,8 +58,12 @@ where
     let received = |pieces: &mut dyn Iterator<Item = &[u8]>| {
         let received = RefCell::new(Vec::new());
         let (_, is_open) = connection(client(), pieces, |(message, body)| {
-            let Message::Reply(reply) = message else { unreachable!("{message:?} is not for a client") };
-            received.borrow_mut().push((reply.id, reply.status, body));
+            received.borrow_mut().push(match message {
+                Message::Reply(reply) => (reply.id, reply.status, body),
+                // A reply over the size limit.
+                Message::Refused(refused) => (refused.id, refused.code.number(), refused.message.into_bytes()),
+                other => unreachable!("{other:?} is not for a client"),
+            });
             None
         });
         (received.into_inner(), is_open)
