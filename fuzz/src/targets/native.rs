@@ -79,10 +79,12 @@ pub fn metadata(input: &[u8]) {
 
 /// Asserts that the protocol, once recognised from the first bytes, does not change with more bytes.
 pub fn sniff(input: &[u8]) {
+    /// White space, a method and a space, and the first bytes of a target: each as long as is examined.
+    const UNDECIDED_MAX: usize = 64 + 33 + b"https://".len();
     let mut decided = None;
     for len in 0..=input.len().min(128) {
         match (tell(&input[..len]), decided) {
-            (Sniffed::NeedMore, None) => assert!(len < 64),
+            (Sniffed::NeedMore, None) => assert!(len < UNDECIDED_MAX),
             (said, None) => decided = Some(said),
             (said, Some(before)) => assert_eq!(said, before),
         }
