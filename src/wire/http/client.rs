@@ -251,7 +251,7 @@ impl HttpClientInner {
             }
             Framing { length: Some(length), .. } if length > bytes_max => {
                 self.state = ReplyState::Skip { bytes: length };
-                self.refuse(length, head_bytes)
+                self.refuse(Some(length), head_bytes)
             }
             Framing { length: Some(length), .. } => {
                 let (bytes, rest) = (length as usize, &input[head_bytes..]);
@@ -270,14 +270,21 @@ impl HttpClientInner {
         }
     }
 
-    /// Handles a reply over the limit: its call ends, its body is skipped.
-    fn refuse(&mut self, bytes: u64, consumed: usize) -> Decoded<Message> {
-        let why = Broken::TooLarge { bytes, bytes_max: self.frame_bytes_max as u64 };
+    /// Handles a reply over the limit: its call ends, its body is skipped. `bytes` is its length, if it was announced;
+    /// what has arrived so far depends on how the connection was read, so it is not reported.
+    fn refuse(&mut self, bytes: Option<u64>, consumed: usize) -> Decoded<Message> {
+        let bytes_max = self.frame_bytes_max as u64;
+        let message = match bytes {
+            Some(bytes) => Broken::TooLarge { bytes, bytes_max }.to_string(),
+            None => format!(
+                "a body of unannounced length is over the limit of {bytes_max} bytes (frame_bytes_max)"
+            ),
+        };
         self.is_scratch_stale = true;
         match self.pending.pop_front() {
             Some(PendingRequest { id, is_ignored: false }) => {
                 let (codec, one_way, code) = (JSON, false, Code::ResourceExhausted);
-                let refusal = Refusal { id, codec, one_way, code, message: why.to_string() };
+                let refusal = Refusal { id, codec, one_way, code, message };
                 Decoded::Message { message: Message::Refused(refusal), consumed }
             }
             _ => Decoded::Skip { consumed },
@@ -349,10 +356,8 @@ impl HttpClientInner {
                     return Decoded::Skip { consumed: at + bytes };
                 }
                 Ok(BodyPiece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
-                    // More may follow: the total is not known before the end.
-                    let at_least = (self.gathered.len() + bytes) as u64;
                     self.state = ReplyState::Chunked { head, chunks, is_refused: true };
-                    return self.refuse(at_least, at + bytes);
+                    return self.refuse(None, at + bytes);
                 }
                 Ok(BodyPiece::Data(bytes)) => {
                     self.gathered.extend_from_slice(&input[at..at + bytes]);
@@ -377,7 +382,7 @@ impl HttpClientInner {
         if input.len() > self.frame_bytes_max - self.gathered.len() {
             // The rest ends only with the connection, which accepts no more calls anyway.
             self.state = ReplyState::Head;
-            return self.refuse((self.gathered.len() + input.len()) as u64, input.len());
+            return self.refuse(None, input.len());
         }
         self.gathered.extend_from_slice(input);
         match input.len() {
