@@ -276,9 +276,9 @@ impl HttpClientInner {
         let bytes_max = self.frame_bytes_max as u64;
         let message = match bytes {
             Some(bytes) => Broken::TooLarge { bytes, bytes_max }.to_string(),
-            None => format!(
-                "a body of unannounced length is over the limit of {bytes_max} bytes (frame_bytes_max)"
-            ),
+            None => {
+                format!("a body of unannounced length is over the limit of {bytes_max} (frame_bytes_max)")
+            }
         };
         self.is_scratch_stale = true;
         match self.pending.pop_front() {
