@@ -61,7 +61,9 @@ where
             received.borrow_mut().push(match message {
                 Message::Reply(reply) => (reply.id, reply.status, body),
                 // A reply over the size limit.
-                Message::Refused(refused) => (refused.id, refused.code.number(), refused.message.into_bytes()),
+                Message::Refused(refused) => {
+                    (refused.id, refused.code.number(), refused.message.into_bytes())
+                }
                 other => unreachable!("{other:?} is not for a client"),
             });
             None
