@@ -35,7 +35,7 @@ impl Bottom {
         print_time_left("bottom", cx);
         let _ = self.events.send("the bottom searches");
         let result = cx.sleep(Duration::from_secs(60));
-        let _ = self.events.send("the bottom was told that nobody waits");
+        let _ = self.events.send("the bottom is cancelled");
         result.map(|()| 0)
     }
 }

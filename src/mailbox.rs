@@ -174,12 +174,12 @@ mod tests {
 
     #[test]
     fn messages_sent_while_the_mailbox_closes_are_dropped() {
-        struct SelfMessage(#[allow(dead_code, reason = "held for its end")] ReactorSender<SelfMessage>);
+        struct SenderMessage(#[allow(dead_code, reason = "held for its end")] ReactorSender<SenderMessage>);
         let poller = Poller::new(8).unwrap();
         for _ in 0..200 {
             let (mailbox, door) = mailbox(4, poller.bell());
             let inside = Arc::downgrade(&door.inside);
-            let sender = std::thread::spawn(move || while door.send(SelfMessage(door.clone())).is_ok() {});
+            let sender = std::thread::spawn(move || while door.send(SenderMessage(door.clone())).is_ok() {});
             while mailbox.take().is_none() {
                 std::thread::yield_now();
             }

@@ -87,6 +87,12 @@ const TABLE: [(&[u8], ProtocolId); 13] = [
 
 /// White space is examined up to this length.
 const SPACE_MAX: usize = 64;
+/// The longest method of a request that is recognized; registered methods have up to 17 characters.
+const METHOD_BYTES_MAX: usize = 32;
+/// The longest start of a request's target that is examined.
+const TARGET_START: &[u8] = b"https://";
+/// With this many bytes the protocol is decided: white space, a method and the space after it, and the start of a target.
+pub const UNDECIDED_BYTES_MAX: usize = SPACE_MAX - 1 + METHOD_BYTES_MAX + 1 + TARGET_START.len();
 
 /// Recognizes the protocol by the first bytes of a connection. The result does not depend on how the bytes are split.
 pub fn sniff(input: &[u8]) -> Sniffed {
@@ -112,8 +118,6 @@ pub fn sniff(input: &[u8]) -> Sniffed {
 /// and any request after empty lines (RFC 9112 section 2.2: they are ignored). HTTP then reports the fault. Returns
 /// `None` if it cannot be a request.
 fn sniff_http(input: &[u8]) -> Option<Sniffed> {
-    /// Registered methods have up to 17 characters.
-    const METHOD_BYTES_MAX: usize = 32;
     let is_method = |byte: u8| byte.is_ascii_alphabetic() || matches!(byte, b'-' | b'_');
     let blank = input.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
     // JSON may follow them as well; `sniff_after_space` checks how many there may be.
@@ -132,7 +136,7 @@ fn sniff_http(input: &[u8]) -> Option<Sniffed> {
     match (end, is_known) {
         (b' ' | b'\t' | b'\r' | b'\n', true) => Some(Sniffed::Is(ProtocolId::Http)),
         // Other protocols also have lines of a word and a space, but hardly ever one of these after it.
-        (b' ', false) => [&b"/"[..], b"*", b"http://", b"https://"].into_iter().find_map(|start| {
+        (b' ', false) => [&b"/"[..], b"*", b"http://", TARGET_START].into_iter().find_map(|start| {
             let common = start.len().min(target.len());
             (start[..common] == target[..common]).then_some(match common == start.len() {
                 true => Sniffed::Is(ProtocolId::Http),

@@ -205,7 +205,7 @@ fn nested_calls_share_a_budget_and_end_together() {
         "middle: as long as it takes",
         "bottom: as long as it takes",
         "the bottom searches",
-        "the bottom was told that nobody waits",
+        "the bottom is cancelled",
     ];
     assert_eq!(lines[3..], rest);
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use coreloop::message::{Message, Metadata, MetadataBuf};
-use coreloop::wire::sniff::{Sniffed, sniff as tell};
+use coreloop::wire::sniff::{Sniffed, UNDECIDED_BYTES_MAX, sniff as tell};
 use coreloop::wire::{Broken, Decoded, Native, Protocol, ProtocolSet, ServerContext, ServerProtocol};
 
 use super::connection::{connection, small_limits, spans_of};
@@ -79,12 +79,10 @@ pub fn metadata(input: &[u8]) {
 
 /// Asserts that the protocol, once recognised from the first bytes, does not change with more bytes.
 pub fn sniff(input: &[u8]) {
-    /// White space, a method and a space, and the first bytes of a target: each as long as is examined.
-    const UNDECIDED_MAX: usize = 64 + 33 + b"https://".len();
     let mut decided = None;
     for len in 0..=input.len().min(128) {
         match (tell(&input[..len]), decided) {
-            (Sniffed::NeedMore, None) => assert!(len < UNDECIDED_MAX),
+            (Sniffed::NeedMore, None) => assert!(len < UNDECIDED_BYTES_MAX),
             (said, None) => decided = Some(said),
             (said, Some(before)) => assert_eq!(said, before),
         }

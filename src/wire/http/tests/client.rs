@@ -220,6 +220,25 @@ fn a_reply_over_the_limit_fails_its_call_alone() {
 }
 
 #[test]
+fn the_refusal_of_a_reply_does_not_depend_on_how_it_was_read() {
+    let head = "HTTP/1.1 200 OK\r\n";
+    let body = "1".repeat(3 * BODY_MAX);
+    let chunked = format!("{head}Transfer-Encoding: chunked\r\n\r\n{:x}\r\n{body}\r\n0\r\n\r\n", body.len());
+    for stream in [chunked, format!("{head}\r\n{body}")] {
+        for step in [1, 7, BODY_MAX, stream.len()] {
+            let mut rig = client(1);
+            stream.as_bytes().chunks(step).for_each(|piece| rig.feed(piece));
+            let Message::Refused(refusal) = &rig.received[0].message else {
+                panic!("{:?}", rig.received[0].message)
+            };
+            let text =
+                format!("a body of unannounced length is over the limit of {BODY_MAX} (frame_bytes_max)");
+            assert_eq!(refusal.message, text, "in pieces of {step} bytes");
+        }
+    }
+}
+
+#[test]
 fn an_ambiguous_reply_breaks_the_connection() {
     let head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n";
     for stream in [
