@@ -4,22 +4,22 @@ use std::collections::HashMap;
 use coreloop::context::Peer;
 use coreloop::poller::{Key, signals};
 use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
-use coreloop::wire::{Decoded, Out, Protocol};
+use coreloop::wire::{Out, Protocol, Received};
 
 const COMMAND_BYTES_MAX: usize = 16 << 20;
 const LINE_BYTES_MAX: usize = 4096;
 const WORDS_MAX: usize = 1024;
 type Words = Vec<Vec<u8>>;
-const WRONG: Decoded<Words> = Decoded::Message { message: Vec::new(), consumed: 1 };
+const WRONG: Received<Words> = Received::Message { message: Vec::new(), consumed: 1 };
 
 struct Resp;
 impl Protocol for Resp {
     type Message = Words;
     type Outgoing<'a> = Vec<u8>;
-    fn decode(&mut self, input: &[u8]) -> Decoded<Words> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Words> {
         command(input).unwrap_or_else(|stop| stop)
     }
-    fn encode(&mut self, answer: Vec<u8>, out: &mut Out<'_>) {
+    fn send(&mut self, answer: Vec<u8>, out: &mut Out<'_>) {
         out.link(answer.into());
     }
 }
@@ -30,7 +30,7 @@ impl Protocol for Resp {
 /// $1\r
 /// k\r
 /// `, or words on a line. Words are copied only once all of them are there.
-fn command(input: &[u8]) -> Result<Decoded<Words>, Decoded<Words>> {
+fn command(input: &[u8]) -> Result<Received<Words>, Received<Words>> {
     let (head, mut at) = line(input, 0)?;
     let mut words: Vec<&[u8]> = head.split(|byte| *byte == b' ').filter(|word| !word.is_empty()).collect();
     if head.starts_with(b"*") {
@@ -39,23 +39,23 @@ fn command(input: &[u8]) -> Result<Decoded<Words>, Decoded<Words>> {
             let (head, start) = line(input, at)?;
             let len = number(head, b"$", COMMAND_BYTES_MAX.saturating_sub(start))?;
             at = start + len + 2;
-            let word = input.get(start..at).ok_or(Decoded::NeedMore { bytes_min: at })?;
+            let word = input.get(start..at).ok_or(Received::NeedMore { bytes_min: at })?;
             words.push(word.strip_suffix(b"\r\n").ok_or(WRONG)?);
         }
     }
-    Ok(Decoded::Message { message: words.into_iter().map(<[u8]>::to_vec).collect(), consumed: at })
+    Ok(Received::Message { message: words.into_iter().map(<[u8]>::to_vec).collect(), consumed: at })
 }
 
 /// Returns the line at `at`, and the position of the next one.
-fn line(input: &[u8], at: usize) -> Result<(&[u8], usize), Decoded<Words>> {
+fn line(input: &[u8], at: usize) -> Result<(&[u8], usize), Received<Words>> {
     match input[at..].iter().take(LINE_BYTES_MAX).position(|byte| *byte == b'\n') {
         Some(len) => Ok((input[at..at + len].trim_ascii_end(), at + len + 1)),
         None if input.len() - at >= LINE_BYTES_MAX => Err(WRONG),
-        None => Err(Decoded::NeedMore { bytes_min: input.len() + 1 }),
+        None => Err(Received::NeedMore { bytes_min: input.len() + 1 }),
     }
 }
 
-fn number(line: &[u8], sign: &[u8], max: usize) -> Result<usize, Decoded<Words>> {
+fn number(line: &[u8], sign: &[u8], max: usize) -> Result<usize, Received<Words>> {
     let digits = line.strip_prefix(sign).and_then(|digits| str::from_utf8(digits).ok());
     digits
         .filter(|digits| !digits.starts_with('+'))

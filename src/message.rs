@@ -124,12 +124,6 @@ pub enum Message {
     Reply(IncomingReply),
     /// The peer requests that no new requests are sent on this connection.
     Drain,
-    /// The protocol itself answers the request (a page, an interim response): the answer is written when
-    /// [`Outgoing::Prepared`] is encoded.
-    Prepared {
-        /// The id of the request.
-        id: u64,
-    },
 }
 
 /// How a protocol's clients write their values in JSON, if that differs from serde.
@@ -281,11 +275,6 @@ pub enum Outgoing<'a> {
     /// Requests a pong.
     Ping {
         /// Echoed in the pong.
-        id: u64,
-    },
-    /// The answer that the protocol has prepared itself for [`Message::Prepared`].
-    Prepared {
-        /// The id of the request.
         id: u64,
     },
 }

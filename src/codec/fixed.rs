@@ -51,7 +51,7 @@ pub struct Fixed<T>(PhantomData<fn() -> T>);
 pub enum FixedRef<'a, T> {
     /// Borrowed from the body.
     Borrowed(&'a T),
-    /// Decoded from its serde form.
+    /// Received from its serde form.
     Owned(T),
 }
 

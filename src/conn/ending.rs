@@ -69,21 +69,14 @@ impl<W: Protocol> Conn<W> {
             && now >= self.since + DRAIN_SERVE
     }
 
-    /// Returns whether a drain notice waits for the peer's first message. Check it with each message, and write the
-    /// notice before the answer to that message.
-    #[inline]
-    pub fn owes_drain_notice(&self) -> bool {
-        self.owes_drain_notice
-    }
-
-    /// Writes the drain notice.
-    pub fn write_drain_notice(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
+    /// Writes the drain notice, which waited for the protocol to be known.
+    pub(super) fn write_drain_notice(&mut self, pool: &mut Pool, now: Instant, limits: &Limits) {
         self.owes_drain_notice = false;
         if self.out_len() == 0 {
             self.last_written = now;
         }
-        self.protocol.encode_drain(&mut Out { queue: &mut self.out, pool });
-        // The notice may have made an answer in flight the last one: the protocol reports that in its next `decode`.
+        self.protocol.send_drain(&mut Out { queue: &mut self.out, pool });
+        // The notice may have made an answer in flight the last one: the protocol reports that in its next `receive`.
         self.bytes_min = 0;
         self.fast_path = false;
         self.is_paused |= self.out_len() >= limits.write_queue_high_bytes;

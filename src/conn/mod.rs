@@ -2,11 +2,10 @@
 //!
 //! [`Conn`] has no socket and no clock: the reactor reports events to it and queries the next action, so a test can
 //! drive it with bytes alone. It never accesses another connection. The state of each call in flight is in [`calls`];
-//! [`filter`] is the interface for TLS.
+//! TLS belongs to the transport, below this.
 
 pub mod calls;
 mod ending;
-pub mod filter;
 mod reason;
 mod times;
 
@@ -15,10 +14,9 @@ use std::time::Instant;
 use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
 
 use crate::config::Limits;
-use crate::conn::filter::{Filter, Filtered};
 pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
-use crate::wire::{Decoded, Out, Protocol};
+use crate::wire::{Out, Protocol, Received};
 
 /// The size of one read when nothing is known about the frame: the size of a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -83,12 +81,11 @@ pub struct Conn<W> {
     protocol: W,
     recv: RecvBuf,
     out: WriteQueue,
-    filtered: Option<Box<Filtered>>,
     state: ConnState,
     /// Reading is stopped until the peer reads its answers or calls end. Set at the high-water mark, cleared at the
     /// low-water mark.
     is_paused: bool,
-    /// Messages are decoded and answers are written as usual: the state is open, not paused, and there is no filter.
+    /// Messages are decoded and answers are written as usual: the state is open and not paused.
     /// The fast path of a request checks only this; `check` verifies it against the full condition.
     fast_path: bool,
     /// The peer has closed its sending half.
@@ -121,7 +118,6 @@ impl<W: Protocol> Conn<W> {
             protocol,
             recv: RecvBuf::new(),
             out: WriteQueue::new(),
-            filtered: None,
             state: ConnState::Opening { heard: None },
             is_paused: false,
             fast_path: true,
@@ -138,14 +134,6 @@ impl<W: Protocol> Conn<W> {
             last_heard: now,
             last_written: now,
         }
-    }
-
-    /// Puts the connection behind a filter. Only valid before its first byte.
-    pub fn with_filter(mut self, filter: Box<dyn Filter>) -> Conn<W> {
-        debug_assert!(self.state == ConnState::Opening { heard: None } && self.recv.is_empty());
-        self.filtered = Some(Box::new(Filtered::new(filter)));
-        self.fast_path = false;
-        self
     }
 
     // Bytes in.
@@ -166,9 +154,6 @@ impl<W: Protocol> Conn<W> {
     /// peer has sent), never with the length that a frame announces.
     #[inline]
     pub fn space(&mut self, pool: &mut Pool) -> &mut [u8] {
-        if let Some(filtered) = &mut self.filtered {
-            return filtered.sealed_in.space(pool, READ_BYTES);
-        }
         if self.bytes_min <= READ_BYTES {
             // The frame fits the hot buffer together with the part that is buffered already.
             return self.recv.read_space(pool, READ_BYTES);
@@ -181,17 +166,9 @@ impl<W: Protocol> Conn<W> {
 
     /// Takes note of `n` more bytes that were read into [`Conn::space`].
     #[inline]
-    pub fn on_bytes(&mut self, n: usize, pool: &mut Pool, now: Instant) {
+    pub fn on_bytes(&mut self, n: usize, now: Instant) {
         self.last_heard = now;
-        match &mut self.filtered {
-            None => self.recv.filled(n),
-            Some(filtered) => {
-                filtered.sealed_in.filled(n);
-                if let Err(why) = filtered.open(&mut self.recv, pool) {
-                    self.finish(CloseReason::Broken(why), now);
-                }
-            }
-        }
+        self.recv.filled(n);
         match &mut self.state {
             ConnState::Lingering { why, bytes_left } => {
                 self.recv.consume(self.recv.len());
@@ -256,11 +233,11 @@ impl<W: Protocol> Conn<W> {
 
     /// Returns the next message if it is of the most common kind; on `None`, call [`Conn::next_message`].
     #[inline(always)]
-    pub fn try_fast_decode(&mut self) -> Option<(W::Message, usize)> {
+    pub fn try_fast_receive(&mut self) -> Option<(W::Message, usize)> {
         if !self.fast_path {
             return None;
         }
-        let (message, consumed) = self.protocol.try_fast_decode(self.recv.bytes())?;
+        let (message, consumed) = self.protocol.try_fast_receive(self.recv.bytes())?;
         self.on_progress(consumed);
         // A protocol that has a message to report without further bytes never returns one from the fast path.
         self.bytes_min = 1;
@@ -268,17 +245,34 @@ impl<W: Protocol> Conn<W> {
     }
 
     /// Returns the next whole message in the buffered bytes.
-    pub fn next_message(&mut self) -> NextMessage<W::Message> {
+    pub fn next_message(
+        &mut self,
+        pool: &mut Pool,
+        now: Instant,
+        limits: &Limits,
+    ) -> NextMessage<W::Message> {
         loop {
-            if !self.fast_path && (self.is_paused || self.is_finishing()) {
-                return NextMessage::Nothing;
+            if !self.fast_path {
+                if self.is_paused || self.is_finishing() {
+                    return NextMessage::Nothing;
+                }
+                if self.owes_drain_notice && self.protocol.is_decided() {
+                    // It precedes the answer to the first message, which the protocol may write itself.
+                    self.write_drain_notice(pool, now, limits);
+                }
             }
             let input = self.recv.bytes();
             if input.len() < self.bytes_min {
                 return NextMessage::Nothing;
             }
-            match self.protocol.decode(input) {
-                Decoded::Message { message, consumed } => {
+            let was_empty = self.out.is_empty();
+            let received = self.protocol.receive(input, &mut Out { queue: &mut self.out, pool: &mut *pool });
+            if was_empty && !self.out.is_empty() {
+                self.last_written = now;
+            }
+            self.pause_if_full(limits);
+            match received {
+                Received::Message { message, consumed } => {
                     self.on_progress(consumed);
                     return NextMessage::Message { message, consumed };
                 }
@@ -302,27 +296,27 @@ impl<W: Protocol> Conn<W> {
 
     /// Handles bytes that are not a whole message; on `None`, decode again.
     #[inline(never)]
-    fn on_no_message(&mut self, decoded: Decoded<W::Message>) -> Option<NextMessage<W::Message>> {
+    fn on_no_message(&mut self, decoded: Received<W::Message>) -> Option<NextMessage<W::Message>> {
         match decoded {
-            Decoded::Message { message, consumed } => {
+            Received::Message { message, consumed } => {
                 return Some(NextMessage::Message { message, consumed });
             }
-            Decoded::Skip { consumed } => {
-                debug_assert!(consumed > 0);
+            Received::Skip { consumed } => {
                 self.recv.consume(consumed);
-                self.bytes_min = 1;
+                // The protocol may have answered a request itself, and end the connection after it.
+                self.bytes_min = 0;
                 // The next frame has its own deadline.
                 self.is_progress |= !self.protocol.is_inside_message();
                 return None;
             }
-            Decoded::NeedMore { bytes_min } => {
+            Received::NeedMore { bytes_min } => {
                 debug_assert!(bytes_min > self.recv.len(), "asked for bytes that were already received");
                 self.bytes_min = bytes_min;
             }
-            Decoded::Broken(why) => {
+            Received::Broken(why) => {
                 self.finish(CloseReason::Broken(why), self.last_heard.max(self.last_written));
             }
-            Decoded::End => {
+            Received::End => {
                 let is_draining = self.state == ConnState::Draining;
                 let why = if is_draining { CloseReason::Drained } else { CloseReason::PeerClosed };
                 self.finish(why, self.last_heard.max(self.last_written));
@@ -374,7 +368,7 @@ impl<W: Protocol> Conn<W> {
         }
         self.is_progress = false;
         if !self.fast_path {
-            self.fast_path = !self.is_paused && self.is_fast_state() && self.filtered.is_none();
+            self.fast_path = !self.is_paused && self.is_fast_state();
         }
         if let ConnState::Opening { heard: Some(_) } = self.state
             && self.protocol.is_decided()
@@ -454,21 +448,24 @@ impl<W: Protocol> Conn<W> {
 
     // Bytes out.
 
-    /// Encodes a message for the peer.
+    /// Writes a message for the peer into the write queue.
     #[inline(always)]
-    pub fn encode(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
+    pub fn send(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
         if !self.fast_path && matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_)) {
             return;
         }
-        // On the fast path there is no filter, and no sealed bytes to count.
-        if self.out.is_empty() && (self.fast_path || self.out_len() == 0) {
+        if self.out.is_empty() {
             // Time without anything to write is not a stall.
             self.last_written = now;
         }
-        self.protocol.encode(outgoing, &mut Out { queue: &mut self.out, pool });
-        if self.out.len() + self.protocol.held_bytes() >= limits.write_queue_high_bytes
-            || !self.fast_path && self.out_len() >= limits.write_queue_high_bytes
-        {
+        self.protocol.send(outgoing, &mut Out { queue: &mut self.out, pool });
+        self.pause_if_full(limits);
+    }
+
+    /// Stops reading while too many bytes wait for the peer, in the write queue or in the protocol.
+    #[inline(always)]
+    fn pause_if_full(&mut self, limits: &Limits) {
+        if self.out.len() + self.protocol.held_bytes() >= limits.write_queue_high_bytes {
             self.is_paused = true;
             self.fast_path = false;
         }
@@ -477,28 +474,19 @@ impl<W: Protocol> Conn<W> {
     /// Returns the number of bytes that wait to be written.
     #[inline]
     pub fn out_len(&self) -> usize {
-        self.out.len() + self.filtered.as_ref().map_or(0, |filtered| filtered.sealed_out.len())
+        self.out.len()
     }
 
-    /// Returns the queue of bytes for the socket, sealed first if there is a filter.
+    /// Returns the queue of bytes for the socket.
     #[inline]
-    pub fn to_write(&mut self, pool: &mut Pool) -> &WriteQueue {
-        match &mut self.filtered {
-            None => &self.out,
-            Some(filtered) => {
-                filtered.seal(&mut self.out, pool);
-                &filtered.sealed_out
-            }
-        }
+    pub fn to_write(&self) -> &WriteQueue {
+        &self.out
     }
 
     /// Takes note of `n` written bytes. Returns true if reading may resume because of it.
     #[inline]
     pub fn on_written(&mut self, n: usize, pool: &mut Pool, now: Instant, limits: &Limits) -> bool {
-        match &mut self.filtered {
-            None => self.out.written(pool, n),
-            Some(filtered) => filtered.sealed_out.written(pool, n),
-        }
+        self.out.written(pool, n);
         self.last_written = now;
         self.is_paused && self.try_resume(now, limits)
     }
@@ -537,11 +525,6 @@ impl<W: Protocol> Conn<W> {
         self.out.clear(pool);
         self.recv.consume(self.recv.len());
         self.recv.settle(pool, 0);
-        if let Some(mut filtered) = self.filtered.take() {
-            filtered.sealed_out.clear(pool);
-            filtered.sealed_in.consume(filtered.sealed_in.len());
-            filtered.sealed_in.settle(pool, 0);
-        }
     }
 
     /// Returns the protocol's state.
@@ -552,7 +535,7 @@ impl<W: Protocol> Conn<W> {
     /// Asserts what must hold whenever the reactor turns to another connection.
     pub fn check(&self, limits: &Limits) {
         debug_assert!(self.in_flight > 0 || self.in_flight_bytes == 0);
-        debug_assert!(!self.fast_path || !self.is_paused && self.is_fast_state() && self.filtered.is_none());
+        debug_assert!(!self.fast_path || !self.is_paused && self.is_fast_state());
         debug_assert!(
             self.out.len() < limits.write_queue_high_bytes
                 || self.is_paused

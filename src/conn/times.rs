@@ -131,14 +131,14 @@ impl<W: Protocol> Conn<W> {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
-                self.protocol.encode_late(&mut Out { queue: &mut self.out, pool });
+                self.protocol.send_late(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::FrameLate, now);
             }
             ConnState::Serving => {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
-                self.protocol.encode_drain(&mut Out { queue: &mut self.out, pool });
+                self.protocol.send_drain(&mut Out { queue: &mut self.out, pool });
                 self.finish(CloseReason::Idle, now);
             }
             ConnState::Draining => self.finish(CloseReason::Drained, now),

@@ -163,7 +163,7 @@ impl<A: App> ConnCx<'_, A> {
     /// Sends a message to the peer. It is written by the end of the turn, together with all other messages.
     #[inline(always)]
     pub fn send(&mut self, outgoing: <A::Protocol as Protocol>::Outgoing<'_>) {
-        self.conn.encode(outgoing, self.pool, self.now, self.limits);
+        self.conn.send(outgoing, self.pool, self.now, self.limits);
     }
 
     /// Takes note that a message will be answered later; counts against the in-flight limits of the connection.

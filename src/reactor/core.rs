@@ -203,7 +203,7 @@ impl<A: App> Core<A> {
             let mut cx = ConnCx { key, peer: *peer, conn, session, pool: &mut *pool, limits, now: *now };
             let taken_before = messages;
             loop {
-                if let Some((message, consumed)) = cx.conn.try_fast_decode() {
+                if let Some((message, consumed)) = cx.conn.try_fast_receive() {
                     app.on_message(&mut cx, message);
                     cx.conn.consume(consumed);
                 } else if !take_message(app, &mut cx) {
@@ -249,7 +249,7 @@ impl<A: App> Core<A> {
                 }
                 Ok(n) => {
                     bytes += n;
-                    slot.conn.on_bytes(n, pool, *now);
+                    slot.conn.on_bytes(n, *now);
                     if n < space_len && !slot.is_ending {
                         // A read that filled less than its buffer has drained the socket (epoll(7)); another read
                         // would only return would-block, at the cost of a system call.
@@ -524,11 +524,8 @@ impl<A: App> Core<A> {
 /// Passes the next message, of any kind, to the app. Returns false if there is none.
 #[inline(never)]
 fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
-    match cx.conn.next_message() {
+    match cx.conn.next_message(cx.pool, cx.now, cx.limits) {
         NextMessage::Message { message, consumed } => {
-            if cx.conn.owes_drain_notice() {
-                cx.conn.write_drain_notice(cx.pool, cx.now, cx.limits);
-            }
             if cx.conn.refuses_calls(cx.now) {
                 app.on_message_after_drain(cx, message);
             } else {
@@ -550,7 +547,7 @@ fn write_out<A: App>(
     stats: &ReactorStats,
 ) {
     while slot.is_writable {
-        let queue = slot.conn.to_write(pool);
+        let queue = slot.conn.to_write();
         let result = match queue.segments() {
             0 => return,
             1 => slot.stream.write(queue.first().unwrap_or_default()),

@@ -69,7 +69,7 @@ const GUEST_GENERATION: u32 = u32::MAX - 2;
 /// use coreloop::context::Peer;
 /// use coreloop::poller::Key;
 /// use coreloop::reactor::{App, ConnCx, Reactor, ReactorConfig};
-/// use coreloop::wire::{Decoded, Out, Protocol};
+/// use coreloop::wire::{Received, Out, Protocol};
 ///
 /// /// Lines in, the same lines out.
 /// struct Lines;
@@ -78,14 +78,14 @@ const GUEST_GENERATION: u32 = u32::MAX - 2;
 ///     type Message = Vec<u8>;
 ///     type Outgoing<'a> = Vec<u8>;
 ///
-///     fn decode(&mut self, input: &[u8]) -> Decoded<Vec<u8>> {
+///     fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Vec<u8>> {
 ///         match input.iter().position(|byte| *byte == b'\n') {
-///             Some(at) => Decoded::Message { message: input[..=at].to_vec(), consumed: at + 1 },
-///             None => Decoded::NeedMore { bytes_min: input.len() + 1 },
+///             Some(at) => Received::Message { message: input[..=at].to_vec(), consumed: at + 1 },
+///             None => Received::NeedMore { bytes_min: input.len() + 1 },
 ///         }
 ///     }
 ///
-///     fn encode(&mut self, line: Vec<u8>, out: &mut Out<'_>) {
+///     fn send(&mut self, line: Vec<u8>, out: &mut Out<'_>) {
 ///         out.put(&line);
 ///     }
 /// }

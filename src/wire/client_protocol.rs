@@ -7,7 +7,7 @@ use crate::wire::HttpClient;
 use crate::wire::JsonRpcClient;
 #[cfg(feature = "netrpc")]
 use crate::wire::NetRpcClient;
-use crate::wire::{Decoded, Native, Out, Protocol};
+use crate::wire::{Native, Out, Protocol, Received};
 
 /// A protocol that clients speak, named by the scheme of an address.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -235,16 +235,16 @@ impl Protocol for ClientProtocol {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        each!(self, wire => wire.decode(input))
+    fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
+        each!(self, wire => wire.receive(input, out))
     }
 
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        each!(self, wire => wire.encode(outgoing, out));
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+        each!(self, wire => wire.send(outgoing, out));
     }
 
-    fn encode_drain(&mut self, out: &mut Out<'_>) {
-        each!(self, wire => wire.encode_drain(out));
+    fn send_drain(&mut self, out: &mut Out<'_>) {
+        each!(self, wire => wire.send_drain(out));
     }
 
     fn is_inside_message(&self) -> bool {

@@ -38,7 +38,7 @@ pub use sniff::{ProtocolId, ProtocolSet};
 
 /// The result of decoding the start of the input.
 #[derive(Debug, PartialEq, Eq)]
-pub enum Decoded<M> {
+pub enum Received<M> {
     /// A message and its length in bytes. Spans in it are relative to the first of those bytes.
     Message {
         /// The message.
@@ -46,9 +46,10 @@ pub enum Decoded<M> {
         /// Bytes to consume.
         consumed: usize,
     },
-    /// Bytes without meaning (the rest of a refused message): consume them and continue.
+    /// Bytes that are not for the application (a request that the protocol has answered itself, the rest of a refused
+    /// message): consume them and continue.
     Skip {
-        /// Bytes to consume; at least 1.
+        /// Bytes to consume. 0 means that only the protocol's state has changed.
         consumed: usize,
     },
     /// Not enough bytes yet. This is not an error.
@@ -200,25 +201,25 @@ pub trait Protocol {
 
     /// Reads one message from the start of `input`.
     ///
-    /// After [`Decoded::NeedMore`] it is called again with the same bytes and more, so its state must not depend on
+    /// After [`Received::NeedMore`] it is called again with the same bytes and more, so its state must not depend on
     /// how the bytes were split. It reserves no memory for a declared length.
-    fn decode(&mut self, input: &[u8]) -> Decoded<Self::Message>;
+    fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Self::Message>;
 
     /// Decodes the most common message if it is complete at the start of the bytes. The result is that of
     /// [`Protocol::decode`], by a path short enough to be inlined into the read loop. `None` means no decision. After
     /// such a message the protocol is not called before more bytes arrive, so a protocol that has more to report
-    /// ([`Decoded::End`]) must return `None` here.
+    /// ([`Received::End`]) must return `None` here.
     #[inline(always)]
-    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Self::Message, usize)> {
+    fn try_fast_receive(&mut self, input: &[u8]) -> Option<(Self::Message, usize)> {
         let _ = input;
         None
     }
 
     /// Writes one message.
-    fn encode(&mut self, outgoing: Self::Outgoing<'_>, out: &mut Out<'_>);
+    fn send(&mut self, outgoing: Self::Outgoing<'_>, out: &mut Out<'_>);
 
     /// Notifies the peer, if the protocol can, to send no new requests on this connection.
-    fn encode_drain(&mut self, out: &mut Out<'_>) {
+    fn send_drain(&mut self, out: &mut Out<'_>) {
         let _ = out;
     }
 
@@ -272,7 +273,7 @@ pub trait Protocol {
     }
 
     /// Notifies the peer, if the protocol can, that the message it has begun is late. Nothing is written after it.
-    fn encode_late(&mut self, out: &mut Out<'_>) {
+    fn send_late(&mut self, out: &mut Out<'_>) {
         let _ = out;
     }
 
@@ -347,19 +348,19 @@ impl ServerProtocol {
         ServerProtocol::Sniffing { allowed, side }
     }
 
-    fn decide(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decide(&mut self, input: &[u8]) -> Received<Message> {
         let ServerProtocol::Sniffing { allowed, side } = self else {
             unreachable!("only an undecided connection decides")
         };
         let protocol = match sniff::sniff(input) {
             // If only HTTP is expected, bytes of no known protocol are a malformed request, and get an answer.
             sniff::Sniffed::Unknown if *allowed == ProtocolSet::only(ProtocolId::Http) => ProtocolId::Http,
-            sniff::Sniffed::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
-            sniff::Sniffed::Unknown => return Decoded::Broken(Broken::UnknownProtocol),
+            sniff::Sniffed::NeedMore => return Received::NeedMore { bytes_min: input.len() + 1 },
+            sniff::Sniffed::Unknown => return Received::Broken(Broken::UnknownProtocol),
             sniff::Sniffed::Is(protocol) => protocol,
         };
         if !allowed.contains(protocol) {
-            return Decoded::Broken(Broken::NotSpoken(protocol.name()));
+            return Received::Broken(Broken::NotSpoken(protocol.name()));
         }
         *self = match protocol {
             ProtocolId::Native => ServerProtocol::Native(Native::server(side.limits.frame_bytes_max)),
@@ -373,16 +374,16 @@ impl ServerProtocol {
             }
             #[cfg(feature = "netrpc")]
             ProtocolId::NetRpc => ServerProtocol::NetRpc(Box::new(NetRpc::server(side.clone()))),
-            other => return Decoded::Broken(Broken::NotSpoken(other.name())),
+            other => return Received::Broken(Broken::NotSpoken(other.name())),
         };
-        self.decode(input)
+        Received::Skip { consumed: 0 }
     }
 
     #[inline(never)]
-    fn encode_other(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send_other(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         // An undecided connection has received no request, so there is nothing to answer: this is a notice, which has
         // no form yet.
-        each!(self, (), wire => wire.encode(outgoing, out));
+        each!(self, (), wire => wire.send(outgoing, out));
     }
 }
 
@@ -391,14 +392,14 @@ impl Protocol for ServerProtocol {
     type Outgoing<'a> = Outgoing<'a>;
 
     #[inline(always)]
-    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Message, usize)> {
+    fn try_fast_receive(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         match self {
-            ServerProtocol::Native(native) => native.try_fast_decode(input),
+            ServerProtocol::Native(native) => native.try_fast_receive(input),
             _ => None,
         }
     }
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
         #[cfg(all(feature = "http", feature = "netrpc"))]
         if let ServerProtocol::Http(http) = self
             && http.becomes_go_rpc()
@@ -407,23 +408,23 @@ impl Protocol for ServerProtocol {
             // The answer that grants it is written; this byte is the first of the other protocol.
             *self = ServerProtocol::NetRpc(Box::new(NetRpc::server(http.side().clone())));
         }
-        each!(self, self.decide(input), wire => wire.decode(input))
+        each!(self, self.decide(input), wire => wire.receive(input, out))
     }
 
     #[inline(always)]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match self {
-            ServerProtocol::Native(native) => native.encode(outgoing, out),
-            other => other.encode_other(outgoing, out),
+            ServerProtocol::Native(native) => native.send(outgoing, out),
+            other => other.send_other(outgoing, out),
         }
     }
 
-    fn encode_drain(&mut self, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.encode_drain(out));
+    fn send_drain(&mut self, out: &mut Out<'_>) {
+        each!(self, (), wire => wire.send_drain(out));
     }
 
-    fn encode_late(&mut self, out: &mut Out<'_>) {
-        each!(self, (), wire => wire.encode_late(out));
+    fn send_late(&mut self, out: &mut Out<'_>) {
+        each!(self, (), wire => wire.send_late(out));
     }
 
     fn is_inside_message(&self) -> bool {
@@ -467,4 +468,25 @@ impl Protocol for ServerProtocol {
     fn is_decided(&self) -> bool {
         !matches!(self, ServerProtocol::Sniffing { .. })
     }
+}
+
+/// For tests of protocols that write nothing while they receive.
+#[cfg(test)]
+pub(crate) mod testing {
+    use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
+
+    use super::{Out, Protocol, Received};
+
+    /// Receives without a connection.
+    pub(crate) trait Decode: Protocol {
+        /// Receives, and checks that nothing was written.
+        fn decode(&mut self, input: &[u8]) -> Received<Self::Message> {
+            let (mut queue, mut pool) = (WriteQueue::new(), Pool::new(PoolConfig::default()));
+            let received = self.receive(input, &mut Out { queue: &mut queue, pool: &mut pool });
+            assert!(queue.is_empty(), "written without a request of the application");
+            received
+        }
+    }
+
+    impl<P: Protocol> Decode for P {}
 }

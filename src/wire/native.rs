@@ -14,7 +14,7 @@ use crate::message::{
     Span, method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
+use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
 
 /// The length of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -139,25 +139,25 @@ impl Native {
 
     /// Handles an incomplete header, or one that cannot be trusted.
     #[cold]
-    fn short_or_foreign(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn short_or_foreign(&mut self, input: &[u8]) -> Received<Message> {
         // Both bytes are checked together, so that the result does not depend on the split.
-        let Some(magic) = input.first_chunk::<2>() else { return Decoded::NeedMore { bytes_min: 2 } };
+        let Some(magic) = input.first_chunk::<2>() else { return Received::NeedMore { bytes_min: 2 } };
         if *magic != MAGIC {
             let foreign = ForeignProtocol::of(*magic).filter(|_| self.is_fresh_client);
-            return Decoded::Broken(foreign.map_or(Broken::Magic(*magic), Broken::Foreign));
+            return Received::Broken(foreign.map_or(Broken::Magic(*magic), Broken::Foreign));
         }
         if input.len() < HEADER_BYTES {
-            return Decoded::NeedMore { bytes_min: HEADER_BYTES };
+            return Received::NeedMore { bytes_min: HEADER_BYTES };
         }
         self.broken = Some(Broken::Version(input[2]));
         if self.side == FrameSide::Client {
-            return Decoded::Broken(Broken::Version(input[2]));
+            return Received::Broken(Broken::Version(input[2]));
         }
         // The header of another version may have another layout, but an answer to these 8 bytes is the best choice.
         let id = u64::from_le_bytes([
             input[8], input[9], input[10], input[11], input[12], input[13], input[14], input[15],
         ]);
-        Decoded::Message {
+        Received::Message {
             message: Message::Refused(Refusal {
                 id,
                 codec: input[4],
@@ -172,12 +172,12 @@ impl Native {
     /// Refuses a frame whose end is known: its bytes are skipped. A server answers it; a client fails its call, which
     /// would otherwise wait forever.
     #[cold]
-    fn refuse(&mut self, header: &Header, code: Code, message: String) -> Decoded<Message> {
+    fn refuse(&mut self, header: &Header, code: Code, message: String) -> Received<Message> {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
         if self.side == FrameSide::Client && header.kind != kind::REPLY {
-            return Decoded::Skip { consumed: HEADER_BYTES };
+            return Received::Skip { consumed: HEADER_BYTES };
         }
-        Decoded::Message {
+        Received::Message {
             message: Message::Refused(Refusal {
                 id: header.id,
                 codec: header.codec,
@@ -191,12 +191,12 @@ impl Native {
     }
 
     #[cold]
-    fn too_large(&mut self, header: &Header) -> Decoded<Message> {
+    fn too_large(&mut self, header: &Header) -> Received<Message> {
         let why =
             Broken::TooLarge { bytes: header.body_bytes as u64, bytes_max: self.frame_bytes_max as u64 };
         let message = why.to_string();
         if self.side == FrameSide::Client && header.kind != kind::REPLY {
-            return Decoded::Broken(why);
+            return Received::Broken(why);
         }
         // A client skips any size: the other calls of the connection wait for replies after this one.
         let is_worth_skipping = self.side == FrameSide::Client
@@ -210,25 +210,25 @@ impl Native {
     }
 
     /// Drops the received bytes of a refused frame. Returns `None` if there are none.
-    fn skip(&mut self, input: &[u8]) -> Option<Decoded<Message>> {
+    fn skip(&mut self, input: &[u8]) -> Option<Received<Message>> {
         if self.skip_bytes == 0 || input.is_empty() {
             return None;
         }
         let consumed = self.skip_bytes.min(input.len() as u64) as usize;
         self.skip_bytes -= consumed as u64;
-        Some(Decoded::Skip { consumed })
+        Some(Received::Skip { consumed })
     }
 
     #[cold]
-    fn not_plain(&mut self, input: &[u8]) -> Option<Decoded<Message>> {
+    fn not_plain(&mut self, input: &[u8]) -> Option<Received<Message>> {
         if let Some(why) = self.broken.clone() {
-            return Some(Decoded::Broken(why));
+            return Some(Received::Broken(why));
         }
-        self.skip(input).or((self.skip_bytes > 0).then_some(Decoded::NeedMore { bytes_min: 1 }))
+        self.skip(input).or((self.skip_bytes > 0).then_some(Received::NeedMore { bytes_min: 1 }))
     }
 
     #[cold]
-    fn wrong_direction(&mut self, header: &Header) -> Decoded<Message> {
+    fn wrong_direction(&mut self, header: &Header) -> Received<Message> {
         // Two servers that answered each other's replies would do so forever, so the connection closes after this
         // answer.
         let why = Broken::WrongDirection(header.kind);
@@ -236,12 +236,12 @@ impl Native {
         let refused = self.refuse(header, Code::InvalidArgument, message);
         self.skip_bytes = 0;
         self.broken = Some(why.clone());
-        if self.side == FrameSide::Client { Decoded::Broken(why) } else { refused }
+        if self.side == FrameSide::Client { Received::Broken(why) } else { refused }
     }
 
     /// Reads the full name in the metadata, and checks it against the method.
     #[cold]
-    fn with_metadata(&mut self, header: &Header, input: &[u8], mut request: Request) -> Decoded<Message> {
+    fn with_metadata(&mut self, header: &Header, input: &[u8], mut request: Request) -> Received<Message> {
         let metadata = match Metadata::check(&input[header.metadata().range()]) {
             Ok(metadata) => metadata,
             Err(error) => return self.refuse(header, Code::InvalidArgument, error.to_string()),
@@ -262,12 +262,12 @@ impl Native {
             let start = name.as_ptr() as usize - input.as_ptr() as usize;
             request.name = Some(Span::new(start as u32, name.len() as u32));
         }
-        Decoded::Message { message: Message::Request(request), consumed: header.frame_bytes() }
+        Received::Message { message: Message::Request(request), consumed: header.frame_bytes() }
     }
 
     /// Handles a complete frame of a kind that this side accepts.
     #[inline]
-    fn whole(&mut self, header: &Header, input: &[u8]) -> Decoded<Message> {
+    fn whole(&mut self, header: &Header, input: &[u8]) -> Received<Message> {
         let consumed = header.frame_bytes();
         let message = match (header.kind, self.side) {
             (kind::REQUEST | kind::ONE_WAY, FrameSide::Server) => {
@@ -311,7 +311,7 @@ impl Native {
                 return self.refuse(header, Code::Unimplemented, message);
             }
         };
-        Decoded::Message { message, consumed }
+        Received::Message { message, consumed }
     }
 
     /// Returns the header as four little-endian words.
@@ -370,9 +370,16 @@ impl Native {
         )
     }
 
+    /// Reads one frame: [`Protocol::receive`], which never writes for this protocol.
+    pub fn receive_frame(&mut self, input: &[u8]) -> Received<Message> {
+        let received = self.receive_any(input);
+        self.is_plain = self.side == FrameSide::Server && self.skip_bytes == 0 && self.broken.is_none();
+        received
+    }
+
     /// The slow path: every input but a complete plain request.
     #[inline(never)]
-    fn decode_any(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive_any(&mut self, input: &[u8]) -> Received<Message> {
         if (self.skip_bytes != 0 || self.broken.is_some())
             && let Some(decoded) = self.not_plain(input)
         {
@@ -396,14 +403,14 @@ impl Native {
             return self.refuse(&header, Code::InvalidArgument, message);
         }
         if input.len() < header.frame_bytes() {
-            return Decoded::NeedMore { bytes_min: header.frame_bytes() };
+            return Received::NeedMore { bytes_min: header.frame_bytes() };
         }
         self.whole(&header, input)
     }
 
     /// The slow path: every message but a reply.
     #[inline(never)]
-    fn encode_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send_other(outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) => out.words_frame(Native::reply_words(&reply), reply.body),
             Outgoing::Request(call) => {
@@ -418,8 +425,6 @@ impl Native {
             Outgoing::Ping { id } => out.put(&Native::bare(kind::PING, id)),
             Outgoing::Cancel { id } => out.put(&Native::bare(kind::CANCEL, id)),
             Outgoing::Drain => out.put(&Native::bare(kind::DRAIN, 0)),
-            // This protocol has no prepared answers.
-            Outgoing::Prepared { .. } => {}
         }
     }
 }
@@ -441,14 +446,12 @@ impl Protocol for Native {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        let decoded = self.decode_any(input);
-        self.is_plain = self.side == FrameSide::Server && self.skip_bytes == 0 && self.broken.is_none();
-        decoded
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
+        self.receive_frame(input)
     }
 
     #[inline(always)]
-    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Message, usize)> {
+    fn try_fast_receive(&mut self, input: &[u8]) -> Option<(Message, usize)> {
         if !self.is_plain {
             return None;
         }
@@ -477,17 +480,17 @@ impl Protocol for Native {
     }
 
     #[inline(always)]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) => out.words_frame(Native::reply_words(&reply), reply.body),
-            other => Native::encode_other(other, out),
+            other => Native::send_other(other, out),
         }
     }
 
-    fn encode_drain(&mut self, out: &mut Out<'_>) {
+    fn send_drain(&mut self, out: &mut Out<'_>) {
         // A client's notice would be a frame in the wrong direction; a client just sends no more requests.
         if self.side == FrameSide::Server {
-            self.encode(Outgoing::Drain, out);
+            self.send(Outgoing::Drain, out);
         }
     }
 

@@ -4,7 +4,7 @@ use crate::counting::{Allocations, counted};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::message::{Message, Outgoing, OutgoingReply, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, Http, Out, Protocol};
+use coreloop::wire::{Http, Out, Protocol, Received};
 
 #[test]
 fn a_post_allocates_nothing_in_the_steady_state() {
@@ -15,8 +15,8 @@ fn a_post_allocates_nothing_in_the_steady_state() {
         Traceparent: 00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01\r\nConnect-Timeout-Ms: 1000\r\n\
         Content-Length: 13\r\n\r\n{\"A\":6,\"B\":7}";
     let mut round = || {
-        let decoded = http.decode(request);
-        let Decoded::Message { message: Message::Request(call), consumed } = decoded else {
+        let decoded = http.receive(request, &mut Out { queue: &mut queue, pool: &mut pool });
+        let Received::Message { message: Message::Request(call), consumed } = decoded else {
             panic!("a call is whole")
         };
         assert_eq!((&request[call.body.range()], consumed), (&br#"{"A":6,"B":7}"#[..], request.len()));
@@ -29,7 +29,7 @@ fn a_post_allocates_nothing_in_the_steady_state() {
             handler_us: 4,
             body: SendBody::Bytes(b"13"),
         };
-        http.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
+        http.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         let waiting = queue.len();
         queue.written(&mut pool, waiting);
     };

@@ -5,7 +5,7 @@ use crate::one_method::{ADD, move_queued};
 use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, JsonRpc, JsonRpcClient, Out, Protocol};
+use coreloop::wire::{JsonRpc, JsonRpcClient, Out, Protocol, Received};
 
 #[test]
 fn a_warm_connection_allocates_nothing_for_its_calls() {
@@ -31,14 +31,16 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
                 metadata: &[],
                 body: SendBody::Bytes(br#"{"A":6,"B":7}"#),
             };
-            client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
+            client.send(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         move_queued(&mut queue, &mut pool, &mut stream);
         // Half of the requests have the form of a 2.0 peer with string ids.
         let half = br#"{"jsonrpc":"2.0","method":"Arith.Add","params":{"A":6,"B":7},"id":"call 1"}"#;
         (0..DEPTH / 2).for_each(|_| stream.extend_from_slice(half));
         let mut at = 0;
-        while let Decoded::Message { message, consumed } = server.decode(&stream[at..]) {
+        while let Received::Message { message, consumed } =
+            server.receive(&stream[at..], &mut Out { queue: &mut queue, pool: &mut pool })
+        {
             let Message::Request(request) = message else { panic!("{message:?}") };
             ids.push(request.id);
             at += consumed;
@@ -48,7 +50,7 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
                     let (compressed, queue_us, handler_us) = (false, 0, 0);
                     let (code, body) = (Code::Ok, SendBody::Bytes(b"13"));
                     let reply = OutgoingReply { id, codec: 2, compressed, code, queue_us, handler_us, body };
-                    server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
+                    server.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
                 }
             }
         }
@@ -57,7 +59,9 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
         move_queued(&mut queue, &mut pool, &mut stream);
         let (mut at, mut answers) = (0, 0);
         while answers < DEPTH {
-            let Decoded::Message { message, consumed } = client.decode(&stream[at..]) else {
+            let Received::Message { message, consumed } =
+                client.receive(&stream[at..], &mut Out { queue: &mut queue, pool: &mut pool })
+            else {
                 panic!("at {at}")
             };
             let Message::Reply(reply) = message else { panic!("{message:?}") };

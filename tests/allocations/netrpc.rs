@@ -6,7 +6,7 @@ use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::codec::gob;
 use coreloop::message::{Message, Outgoing, OutgoingCall, OutgoingReply, SendBody, method_hash};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, NetRpc, NetRpcClient, Out, Protocol};
+use coreloop::wire::{NetRpc, NetRpcClient, Out, Protocol, Received};
 
 /// The argument of Go's own example: a struct, whose type definition precedes the first value.
 #[derive(serde::Serialize, serde::Deserialize)]
@@ -43,11 +43,13 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
                 metadata: &[],
                 body: SendBody::Bytes(&argument),
             };
-            client.encode(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
+            client.send(Outgoing::Request(call), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         move_queued(&mut queue, &mut pool, &mut stream);
         let mut at = 0;
-        while let Decoded::Message { message, consumed } = server.decode(&stream[at..]) {
+        while let Received::Message { message, consumed } =
+            server.receive(&stream[at..], &mut Out { queue: &mut queue, pool: &mut pool })
+        {
             let Message::Request(request) = message else { panic!("{message:?}") };
             assert_eq!(&server.scratch()[request.body.range()], argument);
             ids.push(request.id);
@@ -59,12 +61,14 @@ fn a_warm_connection_allocates_nothing_for_its_calls() {
             let (compressed, queue_us, handler_us) = (false, 0, 0);
             let (code, body) = (Code::Ok, SendBody::Bytes(&result));
             let reply = OutgoingReply { id, codec: 3, compressed, code, queue_us, handler_us, body };
-            server.encode(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
+            server.send(Outgoing::Reply(reply), &mut Out { queue: &mut queue, pool: &mut pool });
         }
         stream.clear();
         move_queued(&mut queue, &mut pool, &mut stream);
         let (mut at, mut answers) = (0, 0);
-        while let Decoded::Message { message, consumed } = client.decode(&stream[at..]) {
+        while let Received::Message { message, consumed } =
+            client.receive(&stream[at..], &mut Out { queue: &mut queue, pool: &mut pool })
+        {
             let Message::Reply(reply) = message else { panic!("{message:?}") };
             assert_eq!((&client.scratch()[reply.body.range()], reply.status), (&result[..], 0));
             at += consumed;

@@ -37,7 +37,7 @@ fn first_call() -> Vec<u8> {
     };
     let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
     let out = &mut Out { queue: &mut queue, pool: &mut pool };
-    NetRpcClient::new(1 << 20).encode(Outgoing::Request(call), out);
+    NetRpcClient::new(1 << 20).send(Outgoing::Request(call), out);
     while let Some(first) = queue.first() {
         bytes.extend_from_slice(first);
         let len = first.len();

@@ -281,7 +281,7 @@ fn an_import_that_runs_downward_is_let_through() {
     let none = |name, text| assert_eq!(faults(name, text), [""; 0]);
     none(
         "wire/native.rs",
-        "use crate::message::Message;\nuse super::Wire;\nuse crate::wire::{Broken, Decoded};",
+        "use crate::message::Message;\nuse super::Wire;\nuse crate::wire::{Broken, Received};",
     );
     none(
         "conn/mod.rs",

@@ -9,7 +9,7 @@ use coreloop::context::Peer as PeerAddress;
 use coreloop::policy::flush::FlushPolicy;
 use coreloop::poller::Key;
 use coreloop::reactor::{App, ConnCx, Conns, Reactor, ReactorConfig, Remote};
-use coreloop::wire::{Decoded, Out, Protocol};
+use coreloop::wire::{Out, Protocol, Received};
 
 /// A protocol whose request is a number of bytes, and whose reply is that many bytes.
 struct Numbers;
@@ -18,14 +18,14 @@ impl Protocol for Numbers {
     type Message = u32;
     type Outgoing<'a> = Vec<u8>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<u32> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<u32> {
         match input.first_chunk::<4>() {
-            Some(number) => Decoded::Message { message: u32::from_le_bytes(*number), consumed: 4 },
-            None => Decoded::NeedMore { bytes_min: 4 },
+            Some(number) => Received::Message { message: u32::from_le_bytes(*number), consumed: 4 },
+            None => Received::NeedMore { bytes_min: 4 },
         }
     }
 
-    fn encode(&mut self, bytes: Vec<u8>, out: &mut Out<'_>) {
+    fn send(&mut self, bytes: Vec<u8>, out: &mut Out<'_>) {
         out.put(&bytes);
     }
 }

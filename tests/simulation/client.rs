@@ -6,7 +6,7 @@ use std::collections::{HashMap, HashSet};
 use coreloop::bufpool::{Pool, PoolConfig, RecvBuf, WriteQueue};
 use coreloop::message::{Message, MetadataBuf, Outgoing, OutgoingCall, SendBody};
 use coreloop::status::Code;
-use coreloop::wire::{Decoded, Native, Out, Protocol};
+use coreloop::wire::{Native, Out, Protocol, Received};
 
 use crate::pipe::{Pipe, Read};
 use crate::rng::Rng;
@@ -59,7 +59,7 @@ impl Client {
     }
 
     fn send(&mut self, outgoing: Outgoing<'_>) {
-        self.protocol.encode(outgoing, &mut Out { queue: &mut self.out, pool: &mut self.pool });
+        self.protocol.send(outgoing, &mut Out { queue: &mut self.out, pool: &mut self.pool });
     }
 
     fn put(&mut self, bytes: &[u8]) {
@@ -199,15 +199,18 @@ impl Client {
             Read::End | Read::Reset => self.is_at_end = true,
         }
         loop {
-            match self.protocol.decode(self.recv.bytes()) {
-                Decoded::Message { message, consumed } => {
+            match self
+                .protocol
+                .receive(self.recv.bytes(), &mut Out { queue: &mut self.out, pool: &mut self.pool })
+            {
+                Received::Message { message, consumed } => {
                     self.on_message(message);
                     self.recv.consume(consumed);
                 }
-                Decoded::Skip { consumed } => self.recv.consume(consumed),
-                Decoded::NeedMore { .. } => break,
-                Decoded::End => unreachable!("the native protocol has no last word"),
-                Decoded::Broken(why) => panic!("the server's bytes are broken: {why}"),
+                Received::Skip { consumed } => self.recv.consume(consumed),
+                Received::NeedMore { .. } => break,
+                Received::End => unreachable!("the native protocol has no last word"),
+                Received::Broken(why) => panic!("the server's bytes are broken: {why}"),
             }
         }
         self.recv.settle(&mut self.pool, 0);

@@ -79,7 +79,7 @@ impl Server {
             return;
         }
         let reply = OutgoingReply { id, codec: 0, compressed: false, code, queue_us: 0, handler_us: 0, body };
-        self.conn.encode(Outgoing::Reply(reply), &mut self.pool, now, &self.limits);
+        self.conn.send(Outgoing::Reply(reply), &mut self.pool, now, &self.limits);
     }
 
     /// Reads and decodes within a budget, as a reactor does for a ready connection.
@@ -93,7 +93,9 @@ impl Server {
         }
         let (mut messages_left, mut reads_left) = (1 + rng.below(8), 1 + rng.below(4));
         'reading: loop {
-            while let NextMessage::Message { message, consumed } = self.conn.next_message() {
+            while let NextMessage::Message { message, consumed } =
+                self.conn.next_message(&mut self.pool, now, &self.limits)
+            {
                 self.on_message(message, rng, now);
                 self.conn.consume(consumed);
                 messages_left -= 1;
@@ -113,7 +115,7 @@ impl Server {
             let space = self.conn.space(&mut self.pool);
             let short = (1 + rng.below(space.len())).min(1 + rng.below(3000));
             match up.read(&mut space[..short]) {
-                Read::Bytes(n) => self.conn.on_bytes(n, &mut self.pool, now),
+                Read::Bytes(n) => self.conn.on_bytes(n, now),
                 Read::Nothing => self.is_readable = false,
                 Read::End => {
                     self.is_readable = false;
@@ -143,9 +145,9 @@ impl Server {
                 }
             }
             Message::Ping { id } => {
-                self.conn.encode(Outgoing::Pong { id }, &mut self.pool, now, &self.limits);
+                self.conn.send(Outgoing::Pong { id }, &mut self.pool, now, &self.limits);
             }
-            Message::Pong { .. } | Message::Reply(_) | Message::Drain | Message::Prepared { .. } => {
+            Message::Pong { .. } | Message::Reply(_) | Message::Drain => {
                 panic!("not for a server: {message:?}")
             }
         }
@@ -210,7 +212,7 @@ impl Server {
         if self.closed.is_some() {
             return;
         }
-        while let Some(first) = self.conn.to_write(&mut self.pool).first() {
+        while let Some(first) = self.conn.to_write().first() {
             if down.is_reset {
                 self.conn.on_reset(ErrorKind::BrokenPipe);
                 return;

@@ -40,19 +40,6 @@ pub fn connection<'a, W>(
 where
     W: for<'b> Protocol<Message = Message, Outgoing<'b> = Outgoing<'b>>,
 {
-    connection_with(wire, pieces, |_| None, answer)
-}
-
-/// Does the same for a protocol that has prepared answers for some messages.
-pub fn connection_with<'a, W>(
-    wire: W,
-    pieces: impl Iterator<Item = &'a [u8]>,
-    prepared: impl Fn(&Message) -> Option<Outgoing<'static>>,
-    answer: impl Fn((Message, Vec<u8>)) -> Option<Answer>,
-) -> (Vec<u8>, bool)
-where
-    W: for<'b> Protocol<Message = Message, Outgoing<'b> = Outgoing<'b>>,
-{
     let now = Instant::now();
     let limits = small_limits();
     let mut pool = Pool::new(PoolConfig::default());
@@ -64,25 +51,22 @@ where
             let space = conn.space(&mut pool);
             let n = space.len().min(piece.len());
             space[..n].copy_from_slice(&piece[..n]);
-            conn.on_bytes(n, &mut pool, now);
+            conn.on_bytes(n, now);
             piece = &piece[n..];
         }
-        while let NextMessage::Message { message, consumed } = conn.next_message() {
+        while let NextMessage::Message { message, consumed } = conn.next_message(&mut pool, now, &limits) {
             let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();
-            if let Some(outgoing) = prepared(&message) {
-                conn.encode(outgoing, &mut pool, now, &limits);
-            }
             conn.consume(consumed);
             if let Some((id, code, body)) = answer((message, body)) {
                 let (compressed, queue_us, handler_us) = (false, 0, 0);
                 let body = SendBody::Bytes(&body);
                 let reply = OutgoingReply { id, codec: 2, compressed, code, queue_us, handler_us, body };
-                conn.encode(Outgoing::Reply(reply), &mut pool, now, &limits);
+                conn.send(Outgoing::Reply(reply), &mut pool, now, &limits);
             }
         }
         conn.settle(&mut pool, now);
         conn.check(&limits);
-        while let Some(first) = conn.to_write(&mut pool).first().map(<[u8]>::to_vec) {
+        while let Some(first) = conn.to_write().first().map(<[u8]>::to_vec) {
             conn.on_written(first.len(), &mut pool, now, &limits);
             written.extend(first);
         }

@@ -12,7 +12,7 @@ use coreloop::message::{
 };
 use coreloop::status::Code;
 use coreloop::wire::{
-    Broken, Decoded, DirectoryEntry, Http, HttpClient, MethodDirectory, Out, Page, Protocol, ServerContext,
+    Broken, DirectoryEntry, Http, HttpClient, MethodDirectory, Out, Page, Protocol, Received, ServerContext,
 };
 
 use super::connection::spans_of;
@@ -73,8 +73,8 @@ fn trace<'a, W: Protocol<Message = Message>>(
         held.extend_from_slice(piece);
         while trace_so_far.broken.is_none() && !trace_so_far.has_ended && held.len() >= bytes_min {
             bytes_min = 0;
-            match wire.decode(&held) {
-                Decoded::Message { mut message, consumed } => {
+            match wire.receive(&held, &mut Out { queue: &mut queue, pool: &mut pool }) {
+                Received::Message { mut message, consumed } => {
                     let mut bytes = Vec::new();
                     for span in spans_of(&message) {
                         bytes.push(b'|');
@@ -92,21 +92,19 @@ fn trace<'a, W: Protocol<Message = Message>>(
                         Message::Refused(refusal) => refusal.id = 0,
                         _ => {}
                     }
-                    if !matches!(message, Message::Prepared { .. }) {
-                        trace_so_far.received.push((message, bytes));
-                    }
+                    trace_so_far.received.push((message, bytes));
                     held.drain(..consumed);
                 }
-                Decoded::Skip { consumed } => {
+                Received::Skip { consumed } => {
                     assert!(consumed > 0);
                     held.drain(..consumed);
                 }
-                Decoded::NeedMore { bytes_min: needed } => {
+                Received::NeedMore { bytes_min: needed } => {
                     assert!(needed > held.len() && needed <= (64 << 10) + 1);
                     bytes_min = needed;
                 }
-                Decoded::Broken(why) => trace_so_far.broken = Some(why),
-                Decoded::End => trace_so_far.has_ended = true,
+                Received::Broken(why) => trace_so_far.broken = Some(why),
+                Received::End => trace_so_far.has_ended = true,
             }
             assert!(wire.scratch().len() <= 2 * HEAD_MAX + BODY_MAX + 256);
         }
@@ -126,13 +124,12 @@ fn trace<'a, W: Protocol<Message = Message>>(
 
 fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
     let answer = |http: &mut Http, message: &Message, body: &[u8], out: &mut Out<'_>| match message {
-        Message::Prepared { id } => http.encode(Outgoing::Prepared { id: *id }, out),
         Message::Request(Request { id, .. }) | Message::Refused(Refusal { id, .. }) => {
             let code = if matches!(message, Message::Request(_)) { Code::Ok } else { Code::Internal };
             let (codec, compressed, queue_us, handler_us) = (2, false, 1, 2);
             let body = SendBody::Bytes(body);
             let id = *id;
-            http.encode(
+            http.send(
                 Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }),
                 out,
             );
@@ -148,7 +145,7 @@ fn client_trace<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
             let (name, codec, compressed, schema, time_left_us) = ("A.B", 2, false, 0, 0);
             let body = SendBody::Bytes(b"1");
             let (method, one_way, metadata) = (0, id == 1, &[][..]);
-            client.encode(
+            client.send(
                 Outgoing::Request(OutgoingCall {
                     id,
                     name,
@@ -199,14 +196,12 @@ fn through_a_connection<'a>(
             let space = conn.space(&mut pool);
             let n = space.len().min(piece.len());
             space[..n].copy_from_slice(&piece[..n]);
-            conn.on_bytes(n, &mut pool, now);
+            conn.on_bytes(n, now);
             arrived += n;
             piece = &piece[n..];
         }
-        while let NextMessage::Message { message, consumed } = conn.next_message() {
-            if let Message::Prepared { id } = message {
-                conn.encode(Outgoing::Prepared { id }, &mut pool, now, limits);
-            }
+        while let NextMessage::Message { message, consumed } = conn.next_message(&mut pool, now, limits) {
+            drop(message);
             conn.consume(consumed);
         }
         conn.settle(&mut pool, now);

@@ -4,11 +4,10 @@ use std::sync::Arc;
 
 use coreloop::codec::{self, Codec};
 use coreloop::config::Limits;
-use coreloop::message::{Message, Outgoing};
 use coreloop::wire::{Http, ServerContext};
 use serde::de::IgnoredAny;
 
-use super::connection::{connection_with, small_limits};
+use super::connection::{connection, small_limits};
 use super::rpc::{EchoSite, echo};
 use super::{cut, pieces_of};
 
@@ -21,17 +20,7 @@ pub fn http_json_rpc(input: &[u8]) {
     let responses = |stream: &[u8], piece_bytes: usize| {
         let (limits, cors_origins) = (limits.clone(), Vec::new());
         let side = ServerContext { limits, cors_origins, site: Box::new(EchoSite) };
-        let answers = |message: (Message, Vec<u8>)| match message.0 {
-            Message::Prepared { .. } => None,
-            _ => echo(message),
-        };
-        let prepared = |message: &Message| match message {
-            Message::Prepared { id } => Some(Outgoing::Prepared { id: *id }),
-            _ => None,
-        };
-        let (written, _) =
-            connection_with(Http::server(Arc::new(side)), stream.chunks(piece_bytes), prepared, answers);
-        written
+        connection(Http::server(Arc::new(side)), stream.chunks(piece_bytes), echo).0
     };
     let head = "POST /rpc HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n";
     let with_length = [format!("{head}Content-Length: {}\r\n\r\n", body.len()).as_bytes(), body].concat();

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use coreloop::message::{Message, Metadata, MetadataBuf};
 use coreloop::wire::sniff::{Sniffed, UNDECIDED_BYTES_MAX, sniff as tell};
-use coreloop::wire::{Broken, Decoded, Native, Protocol, ProtocolSet, ServerContext, ServerProtocol};
+use coreloop::wire::{Broken, Native, ProtocolSet, Received, ServerContext, ServerProtocol};
 
 use super::connection::{connection, small_limits, spans_of};
 use super::{BODY_MAX, cut, pieces_of};
@@ -23,24 +23,24 @@ fn story<'a>(mut native: Native, pieces: impl Iterator<Item = &'a [u8]>) -> Stor
         held.extend_from_slice(piece);
         while story.broken.is_none() && held.len() >= bytes_min {
             bytes_min = 0;
-            match native.decode(&held) {
-                Decoded::Message { message, consumed } => {
+            match native.receive_frame(&held) {
+                Received::Message { message, consumed } => {
                     let bytes =
                         spans_of(&message).into_iter().flat_map(|span| &held[..consumed][span.range()]);
                     let bytes = bytes.copied().collect();
                     story.received.push((message, bytes));
                     held.drain(..consumed);
                 }
-                Decoded::Skip { consumed } => {
+                Received::Skip { consumed } => {
                     assert!(consumed > 0);
                     held.drain(..consumed);
                 }
-                Decoded::NeedMore { bytes_min: needed } => {
+                Received::NeedMore { bytes_min: needed } => {
                     assert!(needed > held.len() && needed <= 32 + 65_535 + BODY_MAX);
                     bytes_min = needed;
                 }
-                Decoded::Broken(why) => story.broken = Some(why),
-                Decoded::End => unreachable!("the native protocol has no last word"),
+                Received::Broken(why) => story.broken = Some(why),
+                Received::End => unreachable!("the native protocol has no last word"),
             }
         }
     }

@@ -415,7 +415,7 @@ impl App for ClientApp {
             Message::Ping { id } => on_ping(cx, id),
             Message::Pong { .. } => {}
             // The protocol passes none of these on to a client.
-            Message::Request(_) | Message::Cancel { .. } | Message::Prepared { .. } => {}
+            Message::Request(_) | Message::Cancel { .. } => {}
         }
     }
 

@@ -17,7 +17,7 @@ use crate::message::{
 };
 use crate::reactor::{Address, dial};
 use crate::status::Status;
-use crate::wire::{Broken, Decoded, Native, Protocol, Scheme};
+use crate::wire::{Broken, Native, Received, Scheme};
 
 /// The least number of bytes that one read requests.
 const READ_BYTES: usize = 16 * 1024;
@@ -209,16 +209,16 @@ impl DirectConn {
     /// Decodes what was read after the last reply: it may hold a drain notice.
     fn look_for_drain(&mut self) -> Result<(), CallError> {
         while self.start < self.end {
-            match self.protocol.decode(&self.buffer[self.start..self.end]) {
-                Decoded::Message { message, consumed } => {
+            match self.protocol.receive_frame(&self.buffer[self.start..self.end]) {
+                Received::Message { message, consumed } => {
                     self.note(&message);
                     self.start += consumed;
                 }
-                Decoded::Skip { consumed } => self.start += consumed,
-                Decoded::NeedMore { .. } => break,
+                Received::Skip { consumed } => self.start += consumed,
+                Received::NeedMore { .. } => break,
                 // The native protocol has no message that ends a connection.
-                Decoded::End => break,
-                Decoded::Broken(why) => return Err(self.broken(why)),
+                Received::End => break,
+                Received::Broken(why) => return Err(self.broken(why)),
             }
         }
         Ok(())
@@ -401,19 +401,19 @@ impl DirectConn {
         let mut late_bytes = 0;
         loop {
             if self.end - self.start >= bytes_min {
-                match self.protocol.decode(&self.buffer[self.start..self.end]) {
-                    Decoded::Message { message, consumed } => {
+                match self.protocol.receive_frame(&self.buffer[self.start..self.end]) {
+                    Received::Message { message, consumed } => {
                         self.is_heard = true;
                         return Ok((message, consumed));
                     }
-                    Decoded::Skip { consumed } => {
+                    Received::Skip { consumed } => {
                         self.start += consumed;
                         bytes_min = 1;
                         continue;
                     }
-                    Decoded::NeedMore { bytes_min: needed } => bytes_min = needed,
-                    Decoded::End => bytes_min = usize::MAX,
-                    Decoded::Broken(why) => return Err(self.broken(why)),
+                    Received::NeedMore { bytes_min: needed } => bytes_min = needed,
+                    Received::End => bytes_min = usize::MAX,
+                    Received::Broken(why) => return Err(self.broken(why)),
                 }
             }
             late_bytes += self.read_more(bytes_min, deadline)?;
@@ -502,6 +502,7 @@ mod tests {
     use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
     use super::*;
+    use crate::wire::Protocol;
     use crate::message::{Outgoing, OutgoingReply};
     use crate::status::Code;
     use crate::wire::{Out, native};
@@ -544,7 +545,7 @@ mod tests {
         let reply = OutgoingReply { id: 1, codec: 0, compressed, code, queue_us, handler_us, body };
         let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
         let out = &mut Out { queue: &mut queue, pool: &mut pool };
-        Native::server(1 << 20).encode(Outgoing::Reply(reply), out);
+        Native::server(1 << 20).send(Outgoing::Reply(reply), out);
         let mut bytes = Vec::new();
         while let Some(first) = queue.first() {
             bytes.extend_from_slice(first);

@@ -90,7 +90,11 @@ fn a_lingering_connection_drops_input_and_holds_no_memory() {
 fn buffers_are_returned_in_every_state() {
     let mut bench = ConnBench::serving();
     bench.arrive(b"whole\nand half");
-    let NextMessage::Message { message, consumed } = bench.conn.next_message() else { panic!("a line") };
+    let NextMessage::Message { message, consumed } =
+        bench.conn.next_message(&mut bench.pool, bench.now, &bench.limits)
+    else {
+        panic!("a line")
+    };
     let chunk = bench.conn.cut(message);
     bench.conn.consume(consumed);
     bench.conn.settle(&mut bench.pool, bench.now);
@@ -195,10 +199,9 @@ fn a_drain_keeps_an_idle_http_connection_briefly() {
     bench.limits.drain_idle_ms = 70;
     assert_eq!(bench.hear(get).len(), 1);
     let reply = |bench: &mut ConnBench<ServerProtocol>, id| {
-        bench.conn.encode(Outgoing::Prepared { id }, &mut bench.pool, bench.now, &bench.limits);
         let (code, body) = (Code::Ok, SendBody::Bytes(b""));
         let reply = OutgoingReply { id, codec: 2, compressed: false, code, queue_us: 0, handler_us: 0, body };
-        bench.conn.encode(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
+        bench.conn.send(Outgoing::Reply(reply), &mut bench.pool, bench.now, &bench.limits);
         String::from_utf8(bench.write(10_000)).unwrap()
     };
     assert!(!reply(&mut bench, 0).contains("Connection: close"));

@@ -34,7 +34,7 @@ fn call_in(protocol: ProtocolId) -> Vec<u8> {
     }
     let (mut client, mut body) = (ConnBench::new(NetRpcClient::new(100)), Vec::new());
     crate::codec::gob::encode(&1_i64, &mut body).unwrap();
-    client.conn.encode(
+    client.conn.send(
         Outgoing::Request(crate::message::OutgoingCall {
             id: 1,
             name: "A.B",

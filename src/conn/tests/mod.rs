@@ -1,7 +1,6 @@
 //! A connection driven with bytes and times alone: no socket is opened, no clock is read.
 
 mod ending;
-mod filter;
 mod half_close;
 mod native;
 mod states;
@@ -30,34 +29,34 @@ impl Protocol for LineProtocol {
     type Message = Span;
     type Outgoing<'a> = &'a [u8];
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Span> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Span> {
         let end = input.iter().position(|byte| *byte == b'\n');
         if self.is_skipping {
             self.is_skipping = end.is_none();
             return match input.len() {
-                0 => Decoded::NeedMore { bytes_min: 1 },
-                len => Decoded::Skip { consumed: end.map_or(len, |end| end + 1) },
+                0 => Received::NeedMore { bytes_min: 1 },
+                len => Received::Skip { consumed: end.map_or(len, |end| end + 1) },
             };
         }
         if input.first() == Some(&b'!') {
-            return Decoded::Broken(Broken::Other("no shouting".into()));
+            return Received::Broken(Broken::Other("no shouting".into()));
         }
         if input.starts_with(b"skip") {
             self.is_skipping = true;
-            return Decoded::Skip { consumed: 4 };
+            return Received::Skip { consumed: 4 };
         }
         match end {
-            Some(end) => Decoded::Message { message: Span::new(0, end as u32), consumed: end + 1 },
-            None => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            Some(end) => Received::Message { message: Span::new(0, end as u32), consumed: end + 1 },
+            None => Received::NeedMore { bytes_min: input.len() + 1 },
         }
     }
 
-    fn encode(&mut self, line: &[u8], out: &mut Out<'_>) {
+    fn send(&mut self, line: &[u8], out: &mut Out<'_>) {
         out.put(line);
         out.put(b"\n");
     }
 
-    fn encode_drain(&mut self, out: &mut Out<'_>) {
+    fn send_drain(&mut self, out: &mut Out<'_>) {
         out.put(b"bye\n");
     }
 
@@ -115,7 +114,7 @@ impl<W: Protocol> ConnBench<W> {
             let space = self.conn.space(&mut self.pool);
             let n = space.len().min(bytes.len());
             space[..n].copy_from_slice(&bytes[..n]);
-            self.conn.on_bytes(n, &mut self.pool, self.now);
+            self.conn.on_bytes(n, self.now);
             bytes = &bytes[n..];
         }
     }
@@ -130,7 +129,9 @@ impl<W: Protocol> ConnBench<W> {
     /// Takes the whole messages that are buffered, each with its bytes.
     fn take(&mut self) -> Vec<(W::Message, Vec<u8>)> {
         let mut taken = Vec::new();
-        while let NextMessage::Message { message, consumed } = self.conn.next_message() {
+        while let NextMessage::Message { message, consumed } =
+            self.conn.next_message(&mut self.pool, self.now, &self.limits)
+        {
             taken.push((message, self.conn.bytes()[..consumed].to_vec()));
             self.conn.consume(consumed);
         }
@@ -159,7 +160,7 @@ impl<W: Protocol> ConnBench<W> {
     fn write(&mut self, bytes_max: usize) -> Vec<u8> {
         let mut written = Vec::new();
         while written.len() < bytes_max {
-            let Some(first) = self.conn.to_write(&mut self.pool).first() else { break };
+            let Some(first) = self.conn.to_write().first() else { break };
             let n = first.len().min(bytes_max - written.len());
             written.extend_from_slice(&first[..n]);
             self.conn.on_written(n, &mut self.pool, self.now, &self.limits);
@@ -202,7 +203,7 @@ impl ConnBench<LineProtocol> {
     }
 
     fn say(&mut self, line: &[u8]) {
-        self.conn.encode(line, &mut self.pool, self.now, &self.limits);
+        self.conn.send(line, &mut self.pool, self.now, &self.limits);
         self.conn.check(&self.limits);
     }
 

@@ -48,7 +48,7 @@ fn another_version_is_answered_before_the_end() {
     let received = bench.hear(&frame);
     let Message::Refused(refusal) = &received[0].0 else { panic!("{received:?}") };
     assert_eq!(refusal.id, 5);
-    bench.conn.encode(
+    bench.conn.send(
         Outgoing::Reply(OutgoingReply {
             id: refusal.id,
             codec: refusal.codec,

@@ -141,16 +141,16 @@ impl Protocol for Quick {
     type Message = Span;
     type Outgoing<'a> = &'a [u8];
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Span> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Span> {
         assert!(!input.is_empty(), "there is nothing to decode");
-        Decoded::Message { message: Span::new(0, 1), consumed: 1 }
+        Received::Message { message: Span::new(0, 1), consumed: 1 }
     }
 
-    fn try_fast_decode(&mut self, input: &[u8]) -> Option<(Span, usize)> {
+    fn try_fast_receive(&mut self, input: &[u8]) -> Option<(Span, usize)> {
         (!input.is_empty()).then_some((Span::new(0, 1), 1))
     }
 
-    fn encode(&mut self, _: &[u8], _: &mut Out<'_>) {}
+    fn send(&mut self, _: &[u8], _: &mut Out<'_>) {}
 }
 
 #[test]
@@ -158,12 +158,12 @@ fn nothing_is_decoded_after_the_last_fast_message() {
     let (mut pool, now) = (Pool::new(PoolConfig::default()), Instant::now());
     let mut conn = Conn::new(Quick, now);
     conn.space(&mut pool)[..2].copy_from_slice(b"ab");
-    conn.on_bytes(2, &mut pool, now);
+    conn.on_bytes(2, now);
     for byte in [b"a", b"b"] {
-        let (span, consumed) = conn.try_fast_decode().unwrap();
+        let (span, consumed) = conn.try_fast_receive().unwrap();
         assert_eq!(conn.bytes_of(span), byte);
         conn.consume(consumed);
     }
-    assert_eq!(conn.try_fast_decode(), None);
-    assert_eq!(conn.next_message(), NextMessage::Nothing);
+    assert_eq!(conn.try_fast_receive(), None);
+    assert_eq!(conn.next_message(&mut pool, now, &Limits::default()), NextMessage::Nothing);
 }

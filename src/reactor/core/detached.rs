@@ -41,12 +41,12 @@ impl<A: App> DetachedConn<A> {
         let Reactor { app, core, .. } = reactor;
         core.now = Instant::now();
         conn.space(&mut core.pool)[..bytes.len()].copy_from_slice(bytes);
-        conn.on_bytes(bytes.len(), &mut core.pool, core.now);
+        conn.on_bytes(bytes.len(), core.now);
         let (pool, limits, now) = (&mut core.pool, &core.limits, core.now);
         let mut cx =
             ConnCx { key: DetachedConn::<A>::KEY, peer: Peer::Unix, conn, session, pool, limits, now };
         loop {
-            if let Some((message, consumed)) = cx.conn.try_fast_decode() {
+            if let Some((message, consumed)) = cx.conn.try_fast_receive() {
                 app.on_message(&mut cx, message);
                 cx.conn.consume(consumed);
             } else if !take_message(app, &mut cx) {
@@ -62,7 +62,7 @@ impl<A: App> DetachedConn<A> {
     #[inline(never)]
     pub fn write(&mut self, mut take: impl FnMut(&[u8])) {
         let core = &mut self.reactor.core;
-        while let Some(bytes) = self.conn.to_write(&mut core.pool).first() {
+        while let Some(bytes) = self.conn.to_write().first() {
             let written = bytes.len();
             take(bytes);
             self.conn.on_written(written, &mut core.pool, core.now, &core.limits);

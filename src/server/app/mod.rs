@@ -329,7 +329,6 @@ impl App for RpcApp {
             Message::Refused(refusal) => dispatcher.on_refusal(cx, &refusal),
             Message::Cancel { id } => dispatcher.on_cancel(cx, id),
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
-            Message::Prepared { id } => cx.send(Outgoing::Prepared { id }),
             // The protocol passes none of these to a server.
             Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
         }

@@ -13,7 +13,7 @@ use super::scan::{HeadScan, ScannedHead};
 use super::{JSON, KEEP_BYTES_MAX};
 use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall, Refusal, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
+use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
 
 /// The maximum bytes of a reply's head.
 const HEAD_BYTES_MAX: usize = 64 * 1024;
@@ -142,7 +142,7 @@ impl HttpClientInner {
 
     // Incoming replies.
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode(&mut self, input: &[u8]) -> Received<Message> {
         if self.is_scratch_stale {
             self.is_scratch_stale = false;
             self.gathered.clear();
@@ -153,40 +153,40 @@ impl HttpClientInner {
         match self.state {
             ReplyState::Head if self.is_last => {
                 self.state = ReplyState::Last;
-                Decoded::Message { message: Message::Drain, consumed: 0 }
+                Received::Message { message: Message::Drain, consumed: 0 }
             }
             ReplyState::Head => self.head(input),
-            ReplyState::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            ReplyState::Body { bytes, .. } if input.len() < bytes => Received::NeedMore { bytes_min: bytes },
             ReplyState::Body { head, bytes } => {
                 self.reply(&head, &input[..bytes], Span::new(0, bytes as u32), bytes)
             }
             ReplyState::Chunked { head, chunks, is_refused } => self.chunked(head, chunks, is_refused, input),
             ReplyState::UntilEnd { head, is_end } => self.until_end(head, is_end, input),
-            ReplyState::Skip { .. } if input.is_empty() => Decoded::NeedMore { bytes_min: 1 },
+            ReplyState::Skip { .. } if input.is_empty() => Received::NeedMore { bytes_min: 1 },
             ReplyState::Skip { bytes } => {
                 let consumed = bytes.min(input.len() as u64);
                 let left = bytes - consumed;
                 self.state = if left == 0 { ReplyState::Head } else { ReplyState::Skip { bytes: left } };
-                Decoded::Skip { consumed: consumed as usize }
+                Received::Skip { consumed: consumed as usize }
             }
             ReplyState::Last => {
                 self.state = ReplyState::Ended;
-                Decoded::End
+                Received::End
             }
-            ReplyState::Ended => Decoded::End,
-            ReplyState::Broken(ref why) => Decoded::Broken(why.clone()),
+            ReplyState::Ended => Received::End,
+            ReplyState::Broken(ref why) => Received::Broken(why.clone()),
         }
     }
 
     #[cold]
-    fn break_off(&mut self, why: Broken) -> Decoded<Message> {
+    fn break_off(&mut self, why: Broken) -> Received<Message> {
         self.state = ReplyState::Broken(why.clone());
-        Decoded::Broken(why)
+        Received::Broken(why)
     }
 
-    fn head(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn head(&mut self, input: &[u8]) -> Received<Message> {
         if self.is_fresh && input.len() < 2 {
-            return Decoded::NeedMore { bytes_min: 2 };
+            return Received::NeedMore { bytes_min: 2 };
         }
         if self.is_fresh
             && let Some(met) = ForeignProtocol::at_start(input, &[ForeignProtocol::Http])
@@ -194,7 +194,7 @@ impl HttpClientInner {
             return self.break_off(Broken::Foreign(met));
         }
         let (bytes, lines) = match self.scan.go_on(input, HEAD_BYTES_MAX) {
-            ScannedHead::NeedMore => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            ScannedHead::NeedMore => return Received::NeedMore { bytes_min: input.len() + 1 },
             ScannedHead::Head { lines: 0, .. } => {
                 return self.break_off(broken("a reply begins with an empty line"));
             }
@@ -215,7 +215,7 @@ impl HttpClientInner {
         }
     }
 
-    fn after_head(&mut self, head: ReplyHead, head_bytes: usize, input: &[u8]) -> Decoded<Message> {
+    fn after_head(&mut self, head: ReplyHead, head_bytes: usize, input: &[u8]) -> Received<Message> {
         if head.status == 101 {
             return self.break_off(broken("the server changed the protocol without a request"));
         }
@@ -224,7 +224,7 @@ impl HttpClientInner {
             if self.interims > INTERIM_MAX {
                 return self.break_off(broken("the server sent too many informational (1xx) replies"));
             }
-            return Decoded::Skip { consumed: head_bytes };
+            return Received::Skip { consumed: head_bytes };
         }
         self.interims = 0;
         self.is_last = head.framing.is_last(head.is_http_10);
@@ -247,7 +247,7 @@ impl HttpClientInner {
                 // The limit is checked here, since a reply over the limit must be read to its end.
                 let chunks = Chunks::new(u64::MAX, HEAD_BYTES_MAX as u64);
                 self.state = ReplyState::Chunked { head, chunks, is_refused: false };
-                Decoded::Skip { consumed: head_bytes }
+                Received::Skip { consumed: head_bytes }
             }
             Framing { length: Some(length), .. } if length > bytes_max => {
                 self.state = ReplyState::Skip { bytes: length };
@@ -260,19 +260,19 @@ impl HttpClientInner {
                     return self.reply(&head, body, span, head_bytes + bytes);
                 }
                 self.state = ReplyState::Body { head, bytes };
-                Decoded::Skip { consumed: head_bytes }
+                Received::Skip { consumed: head_bytes }
             }
             Framing { length: None, .. } => {
                 self.is_last = true;
                 self.state = ReplyState::UntilEnd { head, is_end: false };
-                Decoded::Skip { consumed: head_bytes }
+                Received::Skip { consumed: head_bytes }
             }
         }
     }
 
     /// Handles a reply over the limit: its call ends, its body is skipped. `bytes` is its length, if it was announced;
     /// what has arrived so far depends on how the connection was read, so it is not reported.
-    fn refuse(&mut self, bytes: Option<u64>, consumed: usize) -> Decoded<Message> {
+    fn refuse(&mut self, bytes: Option<u64>, consumed: usize) -> Received<Message> {
         let bytes_max = self.frame_bytes_max as u64;
         let message = match bytes {
             Some(bytes) => Broken::TooLarge { bytes, bytes_max }.to_string(),
@@ -285,19 +285,19 @@ impl HttpClientInner {
             Some(PendingRequest { id, is_ignored: false }) => {
                 let (codec, one_way, code) = (JSON, false, Code::ResourceExhausted);
                 let refusal = Refusal { id, codec, one_way, code, message };
-                Decoded::Message { message: Message::Refused(refusal), consumed }
+                Received::Message { message: Message::Refused(refusal), consumed }
             }
-            _ => Decoded::Skip { consumed },
+            _ => Received::Skip { consumed },
         }
     }
 
     /// Returns a complete reply. `consumed` may be 0 if its bytes were consumed before.
-    fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Decoded<Message> {
+    fn reply(&mut self, head: &ReplyHead, body: &[u8], span: Span, consumed: usize) -> Received<Message> {
         self.state = ReplyState::Head;
         self.is_scratch_stale = true;
         let Some(PendingRequest { id, is_ignored: false }) = self.pending.pop_front() else {
             // If the connection has ended, no more bytes may be requested: the next state decides.
-            return if consumed > 0 { Decoded::Skip { consumed } } else { self.decode(&[]) };
+            return if consumed > 0 { Received::Skip { consumed } } else { self.decode(&[]) };
         };
         let error = match head {
             ReplyHead { is_encoded: true, .. } => {
@@ -326,11 +326,11 @@ impl HttpClientInner {
             metadata: Span::default(),
             body,
         };
-        Decoded::Message { message: Message::Reply(answered), consumed }
+        Received::Message { message: Message::Reply(answered), consumed }
     }
 
     /// Returns a reply whose body is in `gathered`.
-    fn gathered_reply(&mut self, head: &ReplyHead, consumed: usize) -> Decoded<Message> {
+    fn gathered_reply(&mut self, head: &ReplyHead, consumed: usize) -> Received<Message> {
         let gathered = std::mem::take(&mut self.gathered);
         let span = Span::scratch(0, gathered.len() as u32);
         let decoded = self.reply(head, &gathered, span, consumed);
@@ -346,14 +346,14 @@ impl HttpClientInner {
         mut chunks: Chunks,
         is_refused: bool,
         input: &[u8],
-    ) -> Decoded<Message> {
+    ) -> Received<Message> {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
                 Ok(BodyPiece::Data(bytes)) if is_refused => at += bytes,
                 Ok(BodyPiece::End(bytes)) if is_refused => {
                     self.state = ReplyState::Head;
-                    return Decoded::Skip { consumed: at + bytes };
+                    return Received::Skip { consumed: at + bytes };
                 }
                 Ok(BodyPiece::Data(bytes)) if bytes > self.frame_bytes_max - self.gathered.len() => {
                     self.state = ReplyState::Chunked { head, chunks, is_refused: true };
@@ -375,10 +375,10 @@ impl HttpClientInner {
             }
         }
         self.state = ReplyState::Chunked { head, chunks, is_refused };
-        if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
+        if at == 0 { Received::NeedMore { bytes_min: 1 } } else { Received::Skip { consumed: at } }
     }
 
-    fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Decoded<Message> {
+    fn until_end(&mut self, head: ReplyHead, is_end: bool, input: &[u8]) -> Received<Message> {
         if input.len() > self.frame_bytes_max - self.gathered.len() {
             // The rest ends only with the connection, which accepts no more calls anyway.
             self.state = ReplyState::Head;
@@ -387,8 +387,8 @@ impl HttpClientInner {
         self.gathered.extend_from_slice(input);
         match input.len() {
             consumed if is_end => self.gathered_reply(&head, consumed),
-            0 => Decoded::NeedMore { bytes_min: 1 },
-            consumed => Decoded::Skip { consumed },
+            0 => Received::NeedMore { bytes_min: 1 },
+            consumed => Received::Skip { consumed },
         }
     }
 }
@@ -433,20 +433,16 @@ impl Protocol for HttpClient {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         self.0.decode(input)
     }
 
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Request(call) => self.0.request(call, out),
             Outgoing::Cancel { id } => self.0.cancel(id),
             // A client sends no replies, and HTTP has no notices and no pings.
-            Outgoing::Reply(_)
-            | Outgoing::Pong { .. }
-            | Outgoing::Drain
-            | Outgoing::Ping { .. }
-            | Outgoing::Prepared { .. } => {}
+            Outgoing::Reply(_) | Outgoing::Pong { .. } | Outgoing::Drain | Outgoing::Ping { .. } => {}
         }
     }
 

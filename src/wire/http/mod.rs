@@ -24,7 +24,7 @@ use std::sync::Arc;
 use self::server::HttpServerInner;
 use crate::config::Limits;
 use crate::message::{Message, Outgoing, OutgoingReply};
-use crate::wire::{Decoded, DrainNotice, Out, Protocol, ServerContext};
+use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext};
 pub(super) use call::fits_field;
 pub use client::HttpClient;
 
@@ -77,12 +77,12 @@ impl Protocol for Http {
     type Outgoing<'a> = Outgoing<'a>;
 
     #[inline]
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
-        self.0.decode(input)
+    fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
+        self.0.receive(input, out)
     }
 
     #[inline]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(OutgoingReply {
                 id,
@@ -95,7 +95,6 @@ impl Protocol for Http {
             }) => {
                 self.0.reply(id, code, (queue_us, handler_us), body, out);
             }
-            Outgoing::Prepared { .. } => self.0.write_ready(out),
             Outgoing::Drain => self.0.drain(),
             // A server sends no requests, and HTTP has no pings.
             Outgoing::Pong { .. }
@@ -105,7 +104,7 @@ impl Protocol for Http {
         }
     }
 
-    fn encode_drain(&mut self, _out: &mut Out<'_>) {
+    fn send_drain(&mut self, _out: &mut Out<'_>) {
         self.0.drain();
     }
 
@@ -136,7 +135,7 @@ impl Protocol for Http {
         self.0.is_in_head()
     }
 
-    fn encode_late(&mut self, out: &mut Out<'_>) {
+    fn send_late(&mut self, out: &mut Out<'_>) {
         self.0.late(out);
     }
 }

@@ -1,4 +1,4 @@
-//! The server's side: decodes heads and bodies to messages, and writes answers in the order of the requests.
+//! The server's side: decodes heads and bodies to messages, answers pages and interim requests itself, and writes all answers in the order of the requests.
 
 mod bodies;
 #[cfg(feature = "jsonrpc")]
@@ -20,7 +20,7 @@ use super::{JSON, KEEP_BYTES_MAX};
 use crate::message::{JsonDialect, Message, MetadataBuf, Refusal, Request, SendBody, Span};
 use crate::status::Code;
 use crate::wire::order::{OrderTicket, OrderedReplies};
-use crate::wire::{Decoded, Out, ServerContext};
+use crate::wire::{Out, Received, ServerContext};
 
 /// The bytes that Go's client sends (net/rpc client.go, `DialHTTPPath`), up to the two line feeds. These are the only
 /// lines without a CR that are accepted.
@@ -168,36 +168,38 @@ impl HttpServerInner {
 
     // Input.
 
-    pub(super) fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    pub(super) fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
         if self.is_scratch_stale {
             self.release_scratch();
         }
         match self.state {
-            RequestState::Head => self.head(input),
-            RequestState::Body { bytes, .. } if input.len() < bytes => Decoded::NeedMore { bytes_min: bytes },
+            RequestState::Head => self.head(input, out),
+            RequestState::Body { bytes, .. } if input.len() < bytes => {
+                Received::NeedMore { bytes_min: bytes }
+            }
             #[cfg(feature = "jsonrpc")]
             RequestState::Body { call, bytes } if call.target == CallTarget::JsonRpc => {
-                self.begin_json_rpc(call, None, &input[..bytes], bytes)
+                self.begin_json_rpc(call, None, &input[..bytes], bytes, out)
             }
             #[cfg(feature = "jsonrpc")]
             RequestState::JsonRpc if input.len() < self.json_rpc_bytes_left() => {
-                Decoded::NeedMore { bytes_min: self.json_rpc_bytes_left() }
+                Received::NeedMore { bytes_min: self.json_rpc_bytes_left() }
             }
             #[cfg(feature = "jsonrpc")]
             RequestState::JsonRpc => self.next_json_rpc(),
             RequestState::Body { call, bytes } => self.call(call, Span::new(0, bytes as u32), bytes),
-            RequestState::Chunked { call, chunks } => self.chunked(call, chunks, input),
+            RequestState::Chunked { call, chunks } => self.chunked(call, chunks, input, out),
             RequestState::Skip { .. } | RequestState::SkipChunks { .. } if input.is_empty() => {
-                Decoded::NeedMore { bytes_min: 1 }
+                Received::NeedMore { bytes_min: 1 }
             }
             RequestState::Skip { bytes } => {
                 let consumed = bytes.min(input.len() as u64);
                 let left = bytes - consumed;
                 self.state = if left == 0 { RequestState::Head } else { RequestState::Skip { bytes: left } };
-                Decoded::Skip { consumed: consumed as usize }
+                Received::Skip { consumed: consumed as usize }
             }
             RequestState::SkipChunks { chunks } => self.skip_chunks(chunks, input),
-            RequestState::Ended | RequestState::GoRpc => Decoded::End,
+            RequestState::Ended | RequestState::GoRpc => Received::End,
         }
     }
 
@@ -214,7 +216,7 @@ impl HttpServerInner {
         }
     }
 
-    fn head(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn head(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Message> {
         if !self.is_after_blank
             && let Some((call, body_bytes, bytes)) = self.known.begins(input)
         {
@@ -222,30 +224,31 @@ impl HttpServerInner {
             if body_bytes <= input.len() - bytes && matches!(call.target, CallTarget::Method(_)) {
                 return self.call(call, Span::new(bytes as u32, body_bytes as u32), bytes + body_bytes);
             }
-            return self.begin_call(call, BodyLength::Bytes(body_bytes as u64), false, bytes, input.len());
+            let body = BodyLength::Bytes(body_bytes as u64);
+            return self.begin_call(call, body, false, (bytes, input.len()), out);
         }
         let bytes_max = self.side.limits.http_head_bytes_max;
         if self.scan.is_in_first_line()
             && let Err(fault) = check_method(input)
         {
-            return self.refuse_head(fault);
+            return self.refuse_head(fault, out);
         }
         let scanned = self.scan.go_on(input, bytes_max);
         // This precedes the checks of later bytes, so that the answer does not depend on how the bytes were split.
         if let Some(bytes) = self.scan.take_first_line()
             && let Err(fault) = check_first_line(&input[..bytes])
         {
-            return self.refuse_head(fault);
+            return self.refuse_head(fault, out);
         }
         match scanned {
-            ScannedHead::NeedMore => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            ScannedHead::NeedMore => Received::NeedMore { bytes_min: input.len() + 1 },
             ScannedHead::Head { bytes, lines: 0 } if !self.is_after_blank => {
                 self.is_after_blank = true;
                 self.scan = HeadScan::default();
-                Decoded::Skip { consumed: bytes }
+                Received::Skip { consumed: bytes }
             }
             ScannedHead::Head { lines: 0, .. } => {
-                self.refuse_head(RequestFault::malformed("more than one empty line before a request"))
+                self.refuse_head(RequestFault::malformed("more than one empty line before a request"), out)
             }
             ScannedHead::Head { bytes, lines } => {
                 self.scan = HeadScan::default();
@@ -253,57 +256,58 @@ impl HttpServerInner {
                 let HttpServerInner { side, metadata, gathered, known, .. } = self;
                 let question = read(side, &input[..bytes], lines, metadata, gathered);
                 known.remember(&input[..bytes], &question, metadata.as_bytes().len());
-                self.begin_request(question, bytes, input.len())
+                self.begin_request(question, (bytes, input.len()), out)
             }
             ScannedHead::Bad(at) if input[..at] == *GO_CONNECT && input[at] == b'\n' => {
                 match input.get(at + 1) {
-                    None => Decoded::NeedMore { bytes_min: at + 2 },
+                    None => Received::NeedMore { bytes_min: at + 2 },
                     Some(b'\n') => {
                         let request_target = Ok(RequestTarget::GoRpc);
                         self.begin_request(
                             RequestHead { request_target, ..reject(RequestFault::invalid("")) },
-                            at + 2,
-                            input.len(),
+                            (at + 2, input.len()),
+                            out,
                         )
                     }
-                    Some(_) => self.refuse_head(RequestFault::malformed("lines end in CR and LF")),
+                    Some(_) => self.refuse_head(RequestFault::malformed("lines end in CR and LF"), out),
                 }
             }
-            ScannedHead::Bad(_) => self.refuse_head(RequestFault::malformed(
-                "the head holds a CR, LF or control character out of place",
-            )),
+            ScannedHead::Bad(_) => self.refuse_head(
+                RequestFault::malformed("the head holds a CR, LF or control character out of place"),
+                out,
+            ),
             ScannedHead::TooLong { is_first_line: true } => {
                 let message = format!(
                     "the first line is over the limit of {} bytes (http_head_bytes_max)",
                     self.side.limits.http_head_bytes_max
                 );
-                self.refuse_head(RequestFault::new(414, Code::ResourceExhausted, message))
+                self.refuse_head(RequestFault::new(414, Code::ResourceExhausted, message), out)
             }
             ScannedHead::TooLong { is_first_line: false } => {
                 let bytes_max = self.side.limits.http_head_bytes_max;
-                self.refuse_head(too_many(&format!("over {bytes_max} bytes (http_head_bytes_max)")))
+                self.refuse_head(too_many(&format!("over {bytes_max} bytes (http_head_bytes_max)")), out)
             }
         }
     }
 
     /// Refuses input that is not a head. Its end is unknown, so the connection closes.
     #[cold]
-    fn refuse_head(&mut self, fault: RequestFault) -> Decoded<Message> {
-        self.begin_request(reject(fault), 0, 0)
+    fn refuse_head(&mut self, fault: RequestFault, out: &mut Out<'_>) -> Received<Message> {
+        self.begin_request(reject(fault), (0, 0), out)
     }
 
     /// Handles a head of `head_bytes` bytes, in an input of `available` bytes.
     fn begin_request(
         &mut self,
         question: RequestHead,
-        head_bytes: usize,
-        available: usize,
-    ) -> Decoded<Message> {
+        (head_bytes, available): (usize, usize),
+        out: &mut Out<'_>,
+    ) -> Received<Message> {
         let RequestHead { pending, body, expects_continue, request_target } = question;
         let response = match request_target {
             Ok(RequestTarget::Call { target, time_left_us, dialect }) => {
                 let call = RequestCall { target, time_left_us, dialect, pending };
-                return self.begin_call(call, body, expects_continue, head_bytes, available);
+                return self.begin_call(call, body, expects_continue, (head_bytes, available), out);
             }
             Ok(RequestTarget::CallByGet { method, time_left_us, dialect }) => {
                 let start = self.metadata.as_bytes().len();
@@ -336,9 +340,9 @@ impl HttpServerInner {
             }
             Ok(RequestTarget::GoRpc) => {
                 let pending = PendingResponse { closes: false, ..pending };
-                let id = self.prepare(pending, Response::GoRpc);
+                self.answer(pending, Response::GoRpc, out);
                 self.state = RequestState::GoRpc;
-                return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
+                return Received::Skip { consumed: head_bytes };
             }
             Ok(RequestTarget::Page(page)) => {
                 let body = match page.body {
@@ -352,8 +356,8 @@ impl HttpServerInner {
             Err(fault) => return self.refuse(pending, fault, body, expects_continue, head_bytes),
         };
         let pending = self.pass_over(pending, body, expects_continue);
-        let id = self.prepare(pending, response);
-        Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes }
+        self.answer(pending, response, out);
+        Received::Skip { consumed: head_bytes }
     }
 
     /// Refuses a request whose head was read; the answer does not wait for the body.
@@ -365,7 +369,7 @@ impl HttpServerInner {
         body: BodyLength,
         expects_continue: bool,
         consumed: usize,
-    ) -> Decoded<Message> {
+    ) -> Received<Message> {
         let RequestFault { status, code, message, closes, allow } = fault;
         let pending = PendingResponse { status, allow, closes: pending.closes || closes, ..pending };
         let pending = self.pass_over(pending, body, expects_continue);
@@ -373,7 +377,7 @@ impl HttpServerInner {
         self.is_scratch_stale = true;
         let message = message.into_owned();
         let refusal = Refusal { id, codec: JSON, one_way: false, code, message };
-        Decoded::Message { message: Message::Refused(refusal), consumed }
+        Received::Message { message: Message::Refused(refusal), consumed }
     }
 
     /// Starts a call whose head was read. Returns its message at once if the body is complete.
@@ -382,14 +386,14 @@ impl HttpServerInner {
         call: RequestCall,
         body: BodyLength,
         expects_continue: bool,
-        head_bytes: usize,
-        available: usize,
-    ) -> Decoded<Message> {
+        (head_bytes, available): (usize, usize),
+        out: &mut Out<'_>,
+    ) -> Received<Message> {
         match body {
             // The body is checked where its first byte is the first of the input.
             #[cfg(feature = "jsonrpc")]
             BodyLength::Bytes(0) if call.target == CallTarget::JsonRpc => {
-                return self.begin_json_rpc(call, None, &[], head_bytes);
+                return self.begin_json_rpc(call, None, &[], head_bytes, out);
             }
             #[cfg(feature = "jsonrpc")]
             BodyLength::Bytes(bytes) if call.target == CallTarget::JsonRpc => {
@@ -409,18 +413,15 @@ impl HttpServerInner {
             }
         }
         if expects_continue && available == head_bytes {
-            let id = self.prepare(
-                PendingResponse { is_interim: true, ..PendingResponse::default() },
-                Response::Continue,
-            );
-            return Decoded::Message { message: Message::Prepared { id }, consumed: head_bytes };
+            let pending = PendingResponse { is_interim: true, ..PendingResponse::default() };
+            self.answer(pending, Response::Continue, out);
         }
-        Decoded::Skip { consumed: head_bytes }
+        Received::Skip { consumed: head_bytes }
     }
 
     /// Returns a complete call.
     #[inline(always)]
-    fn call(&mut self, call: RequestCall, body: Span, consumed: usize) -> Decoded<Message> {
+    fn call(&mut self, call: RequestCall, body: Span, consumed: usize) -> Received<Message> {
         let RequestCall { target, time_left_us, dialect, mut pending } = call;
         pending.closes |= self.is_draining;
         self.state = if pending.closes { RequestState::Ended } else { RequestState::Head };
@@ -437,7 +438,7 @@ impl HttpServerInner {
             metadata: Span::scratch(0, self.metadata.as_bytes().len() as u32),
             body,
         };
-        Decoded::Message { message: Message::Request(request), consumed }
+        Received::Message { message: Message::Request(request), consumed }
     }
 
     // Output.
@@ -448,11 +449,11 @@ impl HttpServerInner {
         self.order.take_place(pending).number()
     }
 
-    /// Adds a request whose answer is already known.
-    fn prepare(&mut self, pending: PendingResponse, response: Response<'static>) -> u64 {
+    /// Answers a request without the application: at once, or after the answers that precede it.
+    fn answer(&mut self, pending: PendingResponse, response: Response<'static>, out: &mut Out<'_>) {
         let id = self.take_place(pending);
         self.keep(id, response);
-        id
+        self.write_ready(out);
     }
 
     fn keep(&mut self, id: u64, response: Response<'static>) {

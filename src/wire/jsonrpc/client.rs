@@ -12,7 +12,7 @@ use super::{CODEC_JSON, MESSAGE_BYTES_MAX};
 use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len, unescape};
 use crate::message::{IncomingReply, JsonDialect, Message, Outgoing, OutgoingCall, Refusal, Span};
 use crate::status::{Code, jsonrpc};
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
+use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
 
 /// The maximum nesting in an answer: that of the largest argument that a server accepts.
 const DEPTH_MAX: usize = 128;
@@ -43,7 +43,7 @@ impl JsonRpcClient {
     }
 
     /// The slow path: every input but an answer that is complete at the first attempt.
-    fn decode_slow(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode_slow(&mut self, input: &[u8]) -> Received<Message> {
         let window = &input[..input.len().min(self.bytes_max)];
         match self.frame.look(window, ContainerStack::depth_max(DEPTH_MAX)) {
             FoundValue::End(end) => {
@@ -60,7 +60,7 @@ impl JsonRpcClient {
                 self.frame = ValueSearch::default();
                 self.pass_over(Box::default(), input)
             }
-            FoundValue::Open => Decoded::NeedMore { bytes_min: input.len() + 1 },
+            FoundValue::Open => Received::NeedMore { bytes_min: input.len() + 1 },
             FoundValue::TooDeep => broken(format!("an answer is nested deeper than {DEPTH_MAX}")),
             FoundValue::Unbalanced => broken("in an answer a bracket closes what is not open"),
         }
@@ -68,31 +68,31 @@ impl JsonRpcClient {
 
     /// Skips an answer over the limit: its call fails at its end, other calls continue.
     #[cold]
-    fn pass_over(&mut self, mut answer: Box<OversizedAnswer>, input: &[u8]) -> Decoded<Message> {
+    fn pass_over(&mut self, mut answer: Box<OversizedAnswer>, input: &[u8]) -> Received<Message> {
         if input.is_empty() {
             self.oversized = Some(answer);
-            return Decoded::NeedMore { bytes_min: 1 };
+            return Received::NeedMore { bytes_min: 1 };
         }
         let Some(consumed) = answer.pass(input) else {
             self.oversized = Some(answer);
-            return Decoded::Skip { consumed: input.len() };
+            return Received::Skip { consumed: input.len() };
         };
         let why = Broken::TooLarge { bytes: answer.bytes(), bytes_max: self.bytes_max as u64 };
         match number(answer.id()) {
             Some(id) => {
                 let (code, message) = (Code::ResourceExhausted, why.to_string());
                 let refusal = Refusal { id, codec: CODEC_JSON, one_way: false, code, message };
-                Decoded::Message { message: Message::Refused(refusal), consumed }
+                Received::Message { message: Message::Refused(refusal), consumed }
             }
             // It answers a one-way call.
-            None if answer.id() == b"null" => Decoded::Skip { consumed },
-            None => Decoded::Broken(why),
+            None if answer.id() == b"null" => Received::Skip { consumed },
+            None => Received::Broken(why),
         }
     }
 
     /// Handles an answer that is complete before `end`.
     #[inline]
-    fn answer(&mut self, response: &ResponseMembers, end: usize, input: &[u8]) -> Decoded<Message> {
+    fn answer(&mut self, response: &ResponseMembers, end: usize, input: &[u8]) -> Received<Message> {
         if let Some(name) = response.twice {
             return broken(format!("the member {name} occurs twice in an answer"));
         }
@@ -121,7 +121,7 @@ impl JsonRpcClient {
             metadata: Span::default(),
             body,
         });
-        Decoded::Message { message, consumed }
+        Received::Message { message, consumed }
     }
 
     /// Handles an answer without a call: that of a one-way call, or a server's report that it could not read a
@@ -133,11 +133,11 @@ impl JsonRpcClient {
         body: Span,
         consumed: usize,
         input: &[u8],
-    ) -> Decoded<Message> {
+    ) -> Received<Message> {
         let failed = response.error.clone().and_then(|error| read_failed(&input[error])?.1);
         let unread = [jsonrpc::PARSE_ERROR, jsonrpc::INVALID_REQUEST].map(i64::from);
         if !failed.is_some_and(|number| unread.contains(&number)) {
-            return Decoded::Skip { consumed };
+            return Received::Skip { consumed };
         }
         let text = if body.is_scratch() { self.scratch.as_bytes() } else { input };
         let text = String::from_utf8_lossy(&text[body.range()]);
@@ -232,12 +232,12 @@ fn number(text: &[u8]) -> Option<u64> {
 }
 
 #[cold]
-fn broken(why: impl Into<String>) -> Decoded<Message> {
-    Decoded::Broken(Broken::Other(why.into()))
+fn broken(why: impl Into<String>) -> Received<Message> {
+    Received::Broken(Broken::Other(why.into()))
 }
 
 #[cold]
-fn not_json(fault: JsonFault) -> Decoded<Message> {
+fn not_json(fault: JsonFault) -> Received<Message> {
     broken(format!("an answer is not JSON: expected {} at byte {}", fault.expected, fault.at))
 }
 
@@ -245,7 +245,7 @@ impl Protocol for JsonRpcClient {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         self.scratch.clear();
         if let Some(answer) = self.oversized.take() {
             return self.pass_over(answer, input);
@@ -263,19 +263,19 @@ impl Protocol for JsonRpcClient {
             Some(b'{') => self.decode_slow(input),
             Some(_) => match space_len(input) {
                 0 if input.len() == 1 && ForeignProtocol::may_begin(input[0]) => {
-                    Decoded::NeedMore { bytes_min: 2 }
+                    Received::NeedMore { bytes_min: 2 }
                 }
                 0 => match ForeignProtocol::at_start(input, &[ForeignProtocol::Json]) {
-                    Some(met) => Decoded::Broken(Broken::Foreign(met)),
+                    Some(met) => Received::Broken(Broken::Foreign(met)),
                     None => broken("an answer is an object"),
                 },
-                consumed => Decoded::Skip { consumed },
+                consumed => Received::Skip { consumed },
             },
-            None => Decoded::NeedMore { bytes_min: 1 },
+            None => Received::NeedMore { bytes_min: 1 },
         }
     }
 
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Request(call) => JsonRpcClient::encode_call(call, out),
             // The protocol has no messages for these, and a reply is sent by a server.
@@ -283,8 +283,7 @@ impl Protocol for JsonRpcClient {
             | Outgoing::Pong { .. }
             | Outgoing::Drain
             | Outgoing::Cancel { .. }
-            | Outgoing::Ping { .. }
-            | Outgoing::Prepared { .. } => {}
+            | Outgoing::Ping { .. } => {}
         }
     }
 

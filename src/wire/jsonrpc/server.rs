@@ -20,7 +20,7 @@ use super::request::{JudgedRequest, RequestAction, RequestRefusal, judge};
 use crate::json_text::{ContainerStack, FoundValue, JsonFault, JsonReader, ValueSearch, space_len};
 use crate::message::{Message, Outgoing, OutgoingReply, SendBody, Span};
 use crate::status::Code;
-use crate::wire::{Decoded, DrainNotice, Out, Protocol, ServerContext};
+use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext};
 
 /// The server's side of a JSON-RPC connection, 1.0 and 2.0.
 ///
@@ -74,27 +74,27 @@ impl JsonRpc {
 
     /// Refuses a message that is not a request, and continues after it.
     #[cold]
-    fn refuse(&mut self, refused: RequestRefusal, dialect: Dialect, consumed: usize) -> Decoded<Message> {
+    fn refuse(&mut self, refused: RequestRefusal, dialect: Dialect, consumed: usize) -> Received<Message> {
         let message = self.message(refused.judged_in(dialect), 0, None);
-        Decoded::Message { message, consumed }
+        Received::Message { message, consumed }
     }
 
     /// Refuses input whose end is uncertain; nothing after it is read.
     #[cold]
-    fn refuse_and_end(&mut self, refused: RequestRefusal, input: &[u8]) -> Decoded<Message> {
+    fn refuse_and_end(&mut self, refused: RequestRefusal, input: &[u8]) -> Received<Message> {
         self.is_over = true;
         self.refuse(refused, self.dialect, input.len())
     }
 
     #[cold]
-    fn not_json(&mut self, fault: JsonFault, consumed: usize) -> Decoded<Message> {
+    fn not_json(&mut self, fault: JsonFault, consumed: usize) -> Received<Message> {
         let message = fault.message(self.side.limits.depth_max);
         self.refuse(RequestRefusal::parse(message), self.dialect, consumed)
     }
 
     /// Handles a request that is complete before `end`.
     #[inline]
-    fn one(&mut self, members: &RequestMembers, end: usize, input: &[u8]) -> Decoded<Message> {
+    fn one(&mut self, members: &RequestMembers, end: usize, input: &[u8]) -> Received<Message> {
         let judged = judge(members, input, &self.side, false);
         self.dialect = judged.dialect;
         if let RequestAction::Call { method, .. } = judged.what
@@ -103,11 +103,11 @@ impl JsonRpc {
             self.known.remember(members, input, method);
         }
         let message = self.message(judged, 0, None);
-        Decoded::Message { message, consumed: end + space_len(&input[end..]) }
+        Received::Message { message, consumed: end + space_len(&input[end..]) }
     }
 
     /// The slow path: every input but a request that is complete at the first attempt.
-    fn decode_slow(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode_slow(&mut self, input: &[u8]) -> Received<Message> {
         let bytes_max = self.bytes_max();
         let window = &input[..input.len().min(bytes_max)];
         let end = match self.frame.look(window, self.depth_max) {
@@ -116,7 +116,7 @@ impl JsonRpc {
                 let message = format!("a message of more than {bytes_max} bytes (frame_bytes_max)");
                 return self.refuse_and_end(RequestRefusal::new(Code::ResourceExhausted, message), input);
             }
-            FoundValue::Open => return Decoded::NeedMore { bytes_min: input.len() + 1 },
+            FoundValue::Open => return Received::NeedMore { bytes_min: input.len() + 1 },
             FoundValue::TooDeep => {
                 let depth_max = self.side.limits.depth_max;
                 let message = format!("parse error: nested deeper than {depth_max} (depth_max)");
@@ -148,7 +148,7 @@ impl JsonRpc {
         elements: VecDeque<batch::BatchElement>,
         input: &[u8],
         len: usize,
-    ) -> Decoded<Message> {
+    ) -> Received<Message> {
         self.dialect = Dialect::Two;
         let answers = elements.iter().filter(|element| element.judged.id.is_some()).count();
         let mut batch = 0;
@@ -165,15 +165,15 @@ impl JsonRpc {
     }
 
     /// Returns the next request of the current batch.
-    fn next_of_batch(&mut self, input: &[u8]) -> Decoded<Message> {
-        let Some(mut gathered) = self.gathered.take() else { return Decoded::NeedMore { bytes_min: 1 } };
+    fn next_of_batch(&mut self, input: &[u8]) -> Received<Message> {
+        let Some(mut gathered) = self.gathered.take() else { return Received::NeedMore { bytes_min: 1 } };
         let left = gathered.len - gathered.consumed;
         if input.len() < left {
             // The caller has dropped bytes that it had already passed.
             self.gathered = Some(gathered);
-            return Decoded::NeedMore { bytes_min: left };
+            return Received::NeedMore { bytes_min: left };
         }
-        let Some(element) = gathered.elements.pop_front() else { return Decoded::Skip { consumed: left } };
+        let Some(element) = gathered.elements.pop_front() else { return Received::Skip { consumed: left } };
         let base = gathered.consumed;
         gathered.consumed = if gathered.elements.is_empty() { gathered.len } else { element.end };
         let consumed = gathered.consumed - base;
@@ -185,7 +185,7 @@ impl JsonRpc {
         if !gathered.elements.is_empty() {
             self.gathered = Some(gathered);
         }
-        Decoded::Message { message, consumed }
+        Received::Message { message, consumed }
     }
 
     #[inline]
@@ -232,12 +232,12 @@ impl Protocol for JsonRpc {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         if self.gathered.is_some() {
             return self.next_of_batch(input);
         }
         if self.is_over {
-            return Decoded::End;
+            return Received::End;
         }
         match input.first() {
             Some(b'{') if self.frame.is_fresh() => {
@@ -253,14 +253,14 @@ impl Protocol for JsonRpc {
                     let message = "parse error: a message is an object or an array";
                     self.refuse_and_end(RequestRefusal::parse(message), input)
                 }
-                consumed => Decoded::Skip { consumed },
+                consumed => Received::Skip { consumed },
             },
-            None => Decoded::NeedMore { bytes_min: 1 },
+            None => Received::NeedMore { bytes_min: 1 },
         }
     }
 
     #[inline]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) => self.encode_reply(reply, out),
             // The protocol has no messages for these, and the others are sent by a client.
@@ -268,8 +268,7 @@ impl Protocol for JsonRpc {
             | Outgoing::Drain
             | Outgoing::Request(_)
             | Outgoing::Cancel { .. }
-            | Outgoing::Ping { .. }
-            | Outgoing::Prepared { .. } => {}
+            | Outgoing::Ping { .. } => {}
         }
     }
 
@@ -278,7 +277,7 @@ impl Protocol for JsonRpc {
     }
 
     /// Only 2.0 has an error that answers no call; a client of 1.0 would take it for the result of one of its calls.
-    fn encode_late(&mut self, out: &mut Out<'_>) {
+    fn send_late(&mut self, out: &mut Out<'_>) {
         if self.dialect == Dialect::Two && !self.is_over {
             let outstanding =
                 OutstandingReply { id: PeerId::NULL, dialect: Dialect::Two, number: None, batch: None };

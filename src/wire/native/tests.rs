@@ -5,6 +5,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::message::MetadataBuf;
+use crate::wire::testing::Decode;
 
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
@@ -38,8 +39,7 @@ fn received(message: Message, input: &[u8]) -> NativeMessage {
         | Message::Cancel { .. }
         | Message::Ping { .. }
         | Message::Pong { .. }
-        | Message::Drain
-        | Message::Prepared { .. } => Default::default(),
+        | Message::Drain => Default::default(),
     };
     NativeMessage { message, name, metadata, body }
 }
@@ -51,22 +51,22 @@ fn decode_pieces<'a>(native: &mut Native, pieces: impl IntoIterator<Item = &'a [
         held.extend_from_slice(piece);
         while trace.broken.is_none() && held.len() >= bytes_min {
             match native.decode(&held) {
-                Decoded::Message { message, consumed } => {
+                Received::Message { message, consumed } => {
                     trace.received.push(received(message, &held));
                     held.drain(..consumed);
                     bytes_min = 0;
                 }
-                Decoded::Skip { consumed } => {
+                Received::Skip { consumed } => {
                     assert!(consumed > 0, "a skip goes on");
                     held.drain(..consumed);
                     bytes_min = 0;
                 }
-                Decoded::NeedMore { bytes_min: needed } => {
+                Received::NeedMore { bytes_min: needed } => {
                     assert!(needed > held.len(), "asked for bytes that were already received");
                     bytes_min = needed;
                 }
-                Decoded::Broken(why) => trace.broken = Some(why),
-                Decoded::End => unreachable!("the native protocol has no last word"),
+                Received::Broken(why) => trace.broken = Some(why),
+                Received::End => unreachable!("the native protocol has no last word"),
             }
         }
     }
@@ -164,7 +164,7 @@ fn encoded(outgoing: Vec<Outgoing<'_>>) -> Vec<u8> {
     let (mut pool, mut queue) = (Pool::new(PoolConfig::default()), WriteQueue::new());
     let mut bytes = Vec::new();
     for each in outgoing {
-        server().encode(each, &mut Out { queue: &mut queue, pool: &mut pool });
+        server().send(each, &mut Out { queue: &mut queue, pool: &mut pool });
     }
     while let Some(first) = queue.first() {
         let len = first.len();
@@ -340,7 +340,7 @@ fn exactly_the_missing_bytes_are_requested() {
             let mut requested = Vec::new();
             for cut in 0..enough.min(frame.len()) {
                 match side().decode(&frame[..cut]) {
-                    Decoded::NeedMore { bytes_min } => {
+                    Received::NeedMore { bytes_min } => {
                         assert!(
                             bytes_min > cut && bytes_min <= enough.max(HEADER_BYTES),
                             "{frame:x?} at {cut}"
@@ -356,13 +356,13 @@ fn exactly_the_missing_bytes_are_requested() {
                 if bytes_min <= enough && bytes_min < frame.len() {
                     let now = side().decode(&frame[..bytes_min]);
                     assert!(
-                        !matches!(now, Decoded::NeedMore { bytes_min: again } if again == bytes_min),
+                        !matches!(now, Received::NeedMore { bytes_min: again } if again == bytes_min),
                         "{frame:x?}: {bytes_min} bytes were requested and decided nothing"
                     );
                 }
             }
             let decoded = side().decode(&frame[..enough]);
-            assert!(!matches!(decoded, Decoded::NeedMore { .. }), "{frame:x?}: {decoded:?}");
+            assert!(!matches!(decoded, Received::NeedMore { .. }), "{frame:x?}: {decoded:?}");
         }
     }
 }
@@ -370,10 +370,10 @@ fn exactly_the_missing_bytes_are_requested() {
 #[test]
 fn the_header_is_requested_first() {
     let mut native = server();
-    assert_eq!(native.decode(b""), Decoded::NeedMore { bytes_min: 2 });
-    assert_eq!(native.decode(b"\x19\x96"), Decoded::NeedMore { bytes_min: HEADER_BYTES });
+    assert_eq!(native.decode(b""), Received::NeedMore { bytes_min: 2 });
+    assert_eq!(native.decode(b"\x19\x96"), Received::NeedMore { bytes_min: HEADER_BYTES });
     let frame = TestFrame { announced: Some(BODY_MAX as u32), ..TestFrame::default() }.bytes();
-    assert_eq!(native.decode(&frame), Decoded::NeedMore { bytes_min: HEADER_BYTES + BODY_MAX });
+    assert_eq!(native.decode(&frame), Received::NeedMore { bytes_min: HEADER_BYTES + BODY_MAX });
 }
 
 #[test]
@@ -486,26 +486,26 @@ fn another_version_is_answered_once_and_ends_the_connection() {
     assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (7, Code::Unimplemented));
     assert_eq!((trace.received.len(), &trace.broken), (1, &Some(Broken::Version(2))));
     // The result stays the same, with bytes and without.
-    assert_eq!(native.decode(b""), Decoded::Broken(Broken::Version(2)));
-    assert_eq!(native.decode(&TestFrame::default().bytes()), Decoded::Broken(Broken::Version(2)));
+    assert_eq!(native.decode(b""), Received::Broken(Broken::Version(2)));
+    assert_eq!(native.decode(&TestFrame::default().bytes()), Received::Broken(Broken::Version(2)));
     assert_eq!(decode_whole(&mut client(), &stream).broken, Some(Broken::Version(2)));
 }
 
 #[test]
 fn foreign_bytes_end_the_connection_at_once() {
-    assert_eq!(server().decode(b"SSH-2.0"), Decoded::Broken(Broken::Magic(*b"SS")));
-    assert_eq!(server().decode(b"\x19\x97"), Decoded::Broken(Broken::Magic([0x19, 0x97])));
+    assert_eq!(server().decode(b"SSH-2.0"), Received::Broken(Broken::Magic(*b"SS")));
+    assert_eq!(server().decode(b"\x19\x97"), Received::Broken(Broken::Magic([0x19, 0x97])));
 }
 
 #[test]
 fn the_rest_of_a_refused_frame_is_inside_a_message() {
     let frame = TestFrame { flags: 2, body: vec![0; 10], ..TestFrame::default() }.bytes();
     let mut native = server();
-    assert!(matches!(native.decode(&frame[..34]), Decoded::Message { consumed: HEADER_BYTES, .. }));
+    assert!(matches!(native.decode(&frame[..34]), Received::Message { consumed: HEADER_BYTES, .. }));
     assert!(native.is_inside_message());
-    assert_eq!(native.decode(&frame[32..34]), Decoded::Skip { consumed: 2 });
-    assert_eq!(native.decode(b""), Decoded::NeedMore { bytes_min: 1 });
-    assert_eq!(native.decode(&[0; 100]), Decoded::Skip { consumed: 8 });
+    assert_eq!(native.decode(&frame[32..34]), Received::Skip { consumed: 2 });
+    assert_eq!(native.decode(b""), Received::NeedMore { bytes_min: 1 });
+    assert_eq!(native.decode(&[0; 100]), Received::Skip { consumed: 8 });
     assert!(!native.is_inside_message());
 }
 
@@ -639,10 +639,10 @@ proptest! {
             }
         }
         let input = [&header[..], &rest].concat();
-        if let Some((message, consumed)) = server().try_fast_decode(&input) {
-            prop_assert_eq!(server().decode(&input), Decoded::Message { message, consumed });
+        if let Some((message, consumed)) = server().try_fast_receive(&input) {
+            prop_assert_eq!(server().decode(&input), Received::Message { message, consumed });
         }
-        prop_assert_eq!(Native::client(BODY_MAX).try_fast_decode(&input), None);
+        prop_assert_eq!(Native::client(BODY_MAX).try_fast_receive(&input), None);
     }
 
     #[test]
@@ -653,8 +653,8 @@ proptest! {
             metadata: &[], body: SendBody::Bytes(&body),
         };
         let frame = encoded(vec![Outgoing::Request(call)]);
-        prop_assert!(server().try_fast_decode(&frame).is_some());
-        prop_assert!(server().try_fast_decode(&frame[..frame.len() - 1]).is_none(), "not whole");
+        prop_assert!(server().try_fast_receive(&frame).is_some());
+        prop_assert!(server().try_fast_receive(&frame[..frame.len() - 1]).is_none(), "not whole");
     }
 
     #[test]

@@ -11,7 +11,7 @@ use super::send::RpcSender;
 use crate::codec::gob::stream::StreamError;
 use crate::message::{IncomingReply, Message, Outgoing, OutgoingCall, Refusal, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, ForeignProtocol, Out, Protocol};
+use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
 
 /// The maximum number of types that a server may define: the default limit of our server for a client.
 const TYPES_MAX: usize = 1024;
@@ -193,16 +193,16 @@ impl Protocol for NetRpcClient {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         self.receiver.release_scratch();
         if self.is_fresh {
             if input.len() < 2 {
-                return Decoded::NeedMore { bytes_min: 2 };
+                return Received::NeedMore { bytes_min: 2 };
             }
             self.is_fresh = false;
             // A server's first message defines a type, whose id has a distinct second byte.
             if let Some(met) = ForeignProtocol::at_start(input, &[]) {
-                return Decoded::Broken(Broken::Foreign(met));
+                return Received::Broken(Broken::Foreign(met));
             }
         }
         let mut at = 0;
@@ -212,8 +212,8 @@ impl Protocol for NetRpcClient {
                 self.skip_bytes -= skipped;
                 at += skipped as usize;
                 match at {
-                    0 => return Decoded::NeedMore { bytes_min: 1 },
-                    consumed if self.skip_bytes > 0 => return Decoded::Skip { consumed },
+                    0 => return Received::NeedMore { bytes_min: 1 },
+                    consumed if self.skip_bytes > 0 => return Received::Skip { consumed },
                     _ => {}
                 }
             }
@@ -226,17 +226,17 @@ impl Protocol for NetRpcClient {
                     at += bytes
                 }
                 Ok(StreamPiece::Found { what: Some(message), bytes }) => {
-                    return Decoded::Message { message, consumed: at + bytes };
+                    return Received::Message { message, consumed: at + bytes };
                 }
-                Ok(StreamPiece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
-                Ok(StreamPiece::NeedMore(_)) => return Decoded::Skip { consumed: at },
-                Err(error) => return Decoded::Broken(broken(error)),
+                Ok(StreamPiece::NeedMore(bytes_min)) if at == 0 => return Received::NeedMore { bytes_min },
+                Ok(StreamPiece::NeedMore(_)) => return Received::Skip { consumed: at },
+                Err(error) => return Received::Broken(broken(error)),
             }
         }
     }
 
     #[inline]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Request(call) => self.encode_call(call, out),
             // The protocol has no messages for these, and a reply is sent by a server.
@@ -244,8 +244,7 @@ impl Protocol for NetRpcClient {
             | Outgoing::Pong { .. }
             | Outgoing::Drain
             | Outgoing::Cancel { .. }
-            | Outgoing::Ping { .. }
-            | Outgoing::Prepared { .. } => {}
+            | Outgoing::Ping { .. } => {}
         }
     }
 

@@ -14,7 +14,7 @@ use super::send::RpcSender;
 use crate::codec::gob::stream::{self as gob, StreamError};
 use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody, Span};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, DrainNotice, Out, Protocol, ServerContext};
+use crate::wire::{Broken, DrainNotice, Out, Protocol, Received, ServerContext};
 
 /// The maximum bytes of a header: enough for a name, and for fields that newer callers may add.
 const HEAD_BYTES_MAX: usize = 16 << 10;
@@ -212,7 +212,7 @@ impl NetRpc {
 
     /// The slow path: reads a header and its argument in one call, if both have arrived.
     #[inline(never)]
-    fn decode_afresh(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn decode_afresh(&mut self, input: &[u8]) -> Received<Message> {
         let mut at = 0;
         loop {
             let piece = match self.parsed.take() {
@@ -230,14 +230,14 @@ impl NetRpc {
             match piece {
                 Ok(StreamPiece::Definition { bytes }) => at += bytes,
                 Ok(StreamPiece::Found { what: message, bytes }) => {
-                    return Decoded::Message { message, consumed: at + bytes };
+                    return Received::Message { message, consumed: at + bytes };
                 }
-                Ok(StreamPiece::NeedMore(bytes_min)) if at == 0 => return Decoded::NeedMore { bytes_min },
-                Ok(StreamPiece::NeedMore(_)) => return Decoded::Skip { consumed: at },
+                Ok(StreamPiece::NeedMore(bytes_min)) if at == 0 => return Received::NeedMore { bytes_min },
+                Ok(StreamPiece::NeedMore(_)) => return Received::Skip { consumed: at },
                 Err(error) => {
                     let why = broken(error);
                     self.broken = Some(Box::new(why.clone()));
-                    return Decoded::Broken(why);
+                    return Received::Broken(why);
                 }
             }
         }
@@ -268,21 +268,21 @@ impl Protocol for NetRpc {
     type Message = Message;
     type Outgoing<'a> = Outgoing<'a>;
 
-    fn decode(&mut self, input: &[u8]) -> Decoded<Message> {
+    fn receive(&mut self, input: &[u8], _out: &mut Out<'_>) -> Received<Message> {
         self.receiver.release_scratch();
         if let Some(why) = &self.broken {
-            return Decoded::Broken(Broken::clone(why));
+            return Received::Broken(Broken::clone(why));
         }
         if self.parsed.is_none()
             && let Some((message, consumed)) = self.call_again(input)
         {
-            return Decoded::Message { message, consumed };
+            return Received::Message { message, consumed };
         }
         self.decode_afresh(input)
     }
 
     #[inline]
-    fn encode(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
+    fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Reply(reply) => self.encode_reply(reply, out),
             // The protocol has no messages for these, and the others are sent by a client.
@@ -290,8 +290,7 @@ impl Protocol for NetRpc {
             | Outgoing::Drain
             | Outgoing::Request(_)
             | Outgoing::Cancel { .. }
-            | Outgoing::Ping { .. }
-            | Outgoing::Prepared { .. } => {}
+            | Outgoing::Ping { .. } => {}
         }
     }
 

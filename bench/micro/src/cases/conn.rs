@@ -25,8 +25,10 @@ pub(super) fn add(cases: &mut Vec<Case>) {
             let input = bytes.request.repeat(depth);
             move || {
                 conn.space(&mut pool)[..input.len()].copy_from_slice(black_box(&input));
-                conn.on_bytes(input.len(), &mut pool, now);
-                while let Some((message, consumed)) = conn.try_fast_decode().or_else(|| slow(&mut conn)) {
+                conn.on_bytes(input.len(), now);
+                while let Some((message, consumed)) =
+                    conn.try_fast_receive().or_else(|| slow(&mut conn, &mut pool, now, &limits))
+                {
                     let Message::Request(request) = message else { panic!("a request, not {message:?}") };
                     black_box(conn.bytes_of(request.body));
                     let reply = OutgoingReply {
@@ -38,11 +40,11 @@ pub(super) fn add(cases: &mut Vec<Case>) {
                         handler_us: 0,
                         body: SendBody::Bytes(black_box(&bytes.result)),
                     };
-                    conn.encode(Outgoing::Reply(reply), &mut pool, now, &limits);
+                    conn.send(Outgoing::Reply(reply), &mut pool, now, &limits);
                     conn.consume(consumed);
                 }
                 conn.settle(&mut pool, now);
-                let written = conn.to_write(&mut pool).len();
+                let written = conn.to_write().len();
                 conn.on_written(written, &mut pool, now, &limits);
             }
         });
@@ -52,8 +54,13 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 
 /// The first message determines the protocol.
 #[cold]
-fn slow(conn: &mut Conn<ServerProtocol>) -> Option<(Message, usize)> {
-    match conn.next_message() {
+fn slow(
+    conn: &mut Conn<ServerProtocol>,
+    pool: &mut Pool,
+    now: Instant,
+    limits: &Limits,
+) -> Option<(Message, usize)> {
+    match conn.next_message(pool, now, limits) {
         coreloop::conn::NextMessage::Message { message, consumed } => Some((message, consumed)),
         coreloop::conn::NextMessage::Nothing => None,
     }

@@ -16,7 +16,7 @@ use coreloop::message::{
 };
 use coreloop::wire::sniff::sniff;
 use coreloop::wire::{
-    ClientProtocol, Decoded, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ProtocolSet, Scheme,
+    ClientProtocol, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ProtocolSet, Received, Scheme,
     ServerContext, ServerProtocol,
 };
 use coreloop::{Code, Service};
@@ -145,16 +145,16 @@ where
     fn decode(&mut self, input: &[u8]) -> Message {
         let mut rest = black_box(input);
         loop {
-            if let Some((message, consumed)) = self.wire.try_fast_decode(rest) {
+            if let Some((message, consumed)) = self.wire.try_fast_receive(rest) {
                 assert_eq!(consumed, rest.len());
                 return message;
             }
-            match self.wire.decode(rest) {
-                Decoded::Message { message, consumed } => {
+            match self.wire.receive(rest, &mut Out { queue: &mut self.queue, pool: &mut self.pool }) {
+                Received::Message { message, consumed } => {
                     assert_eq!(consumed, rest.len());
                     return message;
                 }
-                Decoded::Skip { consumed } => rest = &rest[consumed..],
+                Received::Skip { consumed } => rest = &rest[consumed..],
                 other => panic!("a whole message, not {other:?}"),
             }
         }
@@ -162,7 +162,7 @@ where
 
     fn encode(&mut self, outgoing: Outgoing<'_>) {
         let End { wire, pool, queue, said } = self;
-        wire.encode(outgoing, &mut Out { queue, pool });
+        wire.send(outgoing, &mut Out { queue, pool });
         said.clear();
         while let Some(bytes) = queue.first() {
             said.extend_from_slice(bytes);

@@ -58,7 +58,7 @@ impl JsonRedaction<'_> {
         let mut goes_on = self.reader.opens(b'{', b'}')?;
         while goes_on {
             let key = self.reader.name()?;
-            // Decoded as a reader decodes it: a character may be written as an escape.
+            // Received as a reader decodes it: a character may be written as an escape.
             let mut name = String::new();
             unescape(&self.text[key], &mut name);
             self.value(is_secret || self.names.has(&name))?;

@@ -5,12 +5,12 @@ use super::CallTarget;
 use super::{HttpServerInner, RequestCall, RequestState};
 use crate::message::{Message, Span};
 use crate::status::Code;
-use crate::wire::Decoded;
 use crate::wire::http::chunks::{BodyPiece, ChunkFault, Chunks};
 use crate::wire::http::fault::RequestFault;
 use crate::wire::http::reply::PendingResponse;
 use crate::wire::http::request::BodyLength;
 use crate::wire::http::skip_bytes_max;
+use crate::wire::{Out, Received};
 
 impl HttpServerInner {
     /// Decides how to handle an unused body: it is skipped, or the connection closes.
@@ -45,7 +45,8 @@ impl HttpServerInner {
         call: RequestCall,
         mut chunks: Chunks,
         input: &[u8],
-    ) -> Decoded<Message> {
+        out: &mut Out<'_>,
+    ) -> Received<Message> {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
@@ -58,7 +59,8 @@ impl HttpServerInner {
                     let start = self.metadata.as_bytes().len();
                     #[cfg(feature = "jsonrpc")]
                     if call.target == CallTarget::JsonRpc {
-                        return self.begin_json_rpc(call, Some(start), &input[..at + bytes], at + bytes);
+                        let len = at + bytes;
+                        return self.begin_json_rpc(call, Some(start), &input[..len], len, out);
                     }
                     let body = Span::scratch(start as u32, (self.gathered.len() - start) as u32);
                     return self.call(call, body, at + bytes);
@@ -77,26 +79,26 @@ impl HttpServerInner {
             }
         }
         self.state = RequestState::Chunked { call, chunks };
-        if at == 0 { Decoded::NeedMore { bytes_min: 1 } } else { Decoded::Skip { consumed: at } }
+        if at == 0 { Received::NeedMore { bytes_min: 1 } } else { Received::Skip { consumed: at } }
     }
 
-    pub(super) fn skip_chunks(&mut self, mut chunks: Chunks, input: &[u8]) -> Decoded<Message> {
+    pub(super) fn skip_chunks(&mut self, mut chunks: Chunks, input: &[u8]) -> Received<Message> {
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
                 Ok(BodyPiece::Data(bytes) | BodyPiece::Framing(bytes)) => at += bytes,
                 Ok(BodyPiece::End(bytes)) => {
                     self.state = RequestState::Head;
-                    return Decoded::Skip { consumed: at + bytes };
+                    return Received::Skip { consumed: at + bytes };
                 }
                 // The refusal was already answered.
                 Err(_) => {
                     self.state = RequestState::Ended;
-                    return Decoded::End;
+                    return Received::End;
                 }
             }
         }
         self.state = RequestState::SkipChunks { chunks };
-        Decoded::Skip { consumed: at }
+        Received::Skip { consumed: at }
     }
 }

@@ -12,7 +12,7 @@ use super::{HttpServerInner, RequestCall, RequestState};
 use crate::message::{Message, SendBody, Span};
 use crate::status::Code;
 use crate::wire::jsonrpc::{CarriedCalls, CarriedMessages};
-use crate::wire::{Decoded, Out};
+use crate::wire::{Out, Received};
 
 /// The bit that marks ids of calls by JSON-RPC.
 pub(super) const ID_BIT: u64 = 1 << 63;
@@ -49,7 +49,8 @@ impl HttpServerInner {
         scratch_at: Option<usize>,
         input: &[u8],
         len: usize,
-    ) -> Decoded<Message> {
+        out: &mut Out<'_>,
+    ) -> Received<Message> {
         let text = match scratch_at {
             Some(at) => &self.gathered[at..],
             None => input,
@@ -68,7 +69,7 @@ impl HttpServerInner {
         if is_silent {
             // Notifications have no answers: the response confirms their arrival, and the requests follow.
             self.keep(place, Response::NoAnswers);
-            return Decoded::Message { message: Message::Prepared { id: place }, consumed: 0 };
+            self.write_ready(out);
         }
         self.next_json_rpc()
     }
@@ -80,10 +81,10 @@ impl HttpServerInner {
     }
 
     /// Returns the next request of the current body.
-    pub(super) fn next_json_rpc(&mut self) -> Decoded<Message> {
-        let Some(bodies) = &mut self.json_rpc else { return Decoded::End };
+    pub(super) fn next_json_rpc(&mut self) -> Received<Message> {
+        let Some(bodies) = &mut self.json_rpc else { return Received::End };
         let JsonRpcBodies { calls, current } = &mut **bodies;
-        let Some(body) = current else { return Decoded::End };
+        let Some(body) = current else { return Received::End };
         let base = body.consumed;
         let in_place = |range: Range<usize>| match body.scratch_at {
             Some(at) => Span::scratch((at + range.start) as u32, range.len() as u32),
@@ -92,7 +93,7 @@ impl HttpServerInner {
         let metadata = Span::scratch(0, self.metadata.as_bytes().len() as u32);
         let details = (body.call.time_left_us, metadata);
         let Some((mut message, end)) = calls.next(&mut body.messages, details, in_place) else {
-            return Decoded::End;
+            return Received::End;
         };
         match &mut message {
             Message::Request(request) => request.id |= ID_BIT,
@@ -111,7 +112,7 @@ impl HttpServerInner {
             *current = None;
             self.is_scratch_stale = true;
         }
-        Decoded::Message { message, consumed }
+        Received::Message { message, consumed }
     }
 
     /// Handles a drain while a body is being returned: its remaining requests follow, then the connection closes.

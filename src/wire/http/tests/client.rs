@@ -5,6 +5,7 @@ use proptest::prelude::*;
 use super::*;
 use crate::message::{IncomingReply, JsonDialect, MetadataBuf, OutgoingCall};
 use crate::wire::Broken;
+use crate::wire::testing::Decode;
 
 impl Rig<HttpClient> {
     pub(super) fn feed(&mut self, bytes: &[u8]) {
@@ -267,7 +268,7 @@ fn an_ambiguous_reply_breaks_the_connection() {
         rig.feed(stream.as_bytes());
         assert!(rig.broken.is_some(), "{}", stream.escape_debug());
         assert_eq!(replies(&rig).len(), usize::from(stream.starts_with(OK)));
-        assert!(matches!(rig.wire.decode(b""), Decoded::Broken(_)), "it stays so");
+        assert!(matches!(rig.wire.decode(b""), Received::Broken(_)), "it stays so");
     }
 }
 

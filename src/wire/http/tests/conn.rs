@@ -26,7 +26,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
             let space = self.conn.space(&mut self.pool);
             let n = space.len().min(bytes.len());
             space[..n].copy_from_slice(&bytes[..n]);
-            self.conn.on_bytes(n, &mut self.pool, self.now);
+            self.conn.on_bytes(n, self.now);
             bytes = &bytes[n..];
         }
         self.take()
@@ -34,7 +34,9 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
 
     fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
         let mut received = Vec::new();
-        while let NextMessage::Message { message, consumed } = self.conn.next_message() {
+        while let NextMessage::Message { message, consumed } =
+            self.conn.next_message(&mut self.pool, self.now, &self.limits)
+        {
             let body = match &message {
                 Message::Request(request) => self.conn.bytes_of(request.body).to_vec(),
                 Message::Reply(reply) => self.conn.bytes_of(reply.body).to_vec(),
@@ -53,7 +55,7 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
 
     fn written(&mut self) -> Vec<u8> {
         let mut out = Vec::new();
-        while let Some(first) = self.conn.to_write(&mut self.pool).first() {
+        while let Some(first) = self.conn.to_write().first() {
             let n = first.len();
             out.extend_from_slice(first);
             self.conn.on_written(n, &mut self.pool, self.now, &self.limits);
@@ -68,7 +70,7 @@ fn answers_behind_a_slow_call_stop_reading() {
     let mut line = HttpConn::new(Http::server(side_with(&[])), limits);
     let end = |line: &mut HttpConn<Http>, id: u64| {
         let HttpConn { conn, pool, limits, now } = line;
-        conn.encode(reply(id, Code::Ok, b"x"), pool, *now, limits);
+        conn.send(reply(id, Code::Ok, b"x"), pool, *now, limits);
         conn.end_call(1, *now, limits)
     };
     assert_eq!(line.feed(post("", "0").as_bytes()).len(), 1);
@@ -108,7 +110,7 @@ fn a_last_request_is_answered_before_the_connection_ends() {
     let received = line.feed((post("Connection: close\r\n", "1") + &post("", "2")).as_bytes());
     assert_eq!((received.len(), line.conn.wants_read(), line.conn.step()), (1, false, SocketAction::Keep));
     let HttpConn { conn, pool, limits, now } = &mut line;
-    conn.encode(reply(0, Code::Ok, b"1"), pool, *now, limits);
+    conn.send(reply(0, Code::Ok, b"1"), pool, *now, limits);
     conn.end_call(1, *now, limits);
     assert!(answers(&line.written())[0].closes());
     assert_eq!(line.conn.step(), SocketAction::ShutdownWrite);
@@ -131,7 +133,7 @@ fn a_reply_is_complete_at_the_connections_end() {
             metadata: &[],
             body: SendBody::Bytes(b"1"),
         };
-        conn.encode(Outgoing::Request(call), pool, *now, limits);
+        conn.send(Outgoing::Request(call), pool, *now, limits);
         line.written();
         let stream = format!("HTTP/1.0 200 OK\r\nContent-Type: application/json\r\n\r\n{body}");
         assert_eq!(line.feed(stream.as_bytes()), []);

@@ -105,30 +105,29 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     /// Returns the next message of the received bytes.
     fn next(&mut self) -> Option<ReceivedMessage> {
         while !self.ended && self.broken.is_none() && self.held.len() >= self.bytes_min {
-            match self.wire.decode(&self.held) {
-                Decoded::Message { message, consumed } => {
-                    let received = self.receive(message);
+            match self.wire.receive(&self.held, &mut Out { queue: &mut self.queue, pool: &mut self.pool }) {
+                Received::Message { message, consumed } => {
+                    let received = self.with_bytes(message);
                     self.held.drain(..consumed);
                     self.bytes_min = 0;
                     return Some(received);
                 }
-                Decoded::Skip { consumed } => {
-                    assert!(consumed > 0, "a skip goes on");
+                Received::Skip { consumed } => {
                     self.held.drain(..consumed);
-                    self.bytes_min = 1;
+                    self.bytes_min = 0;
                 }
-                Decoded::NeedMore { bytes_min } => {
+                Received::NeedMore { bytes_min } => {
                     assert!(bytes_min > self.held.len(), "asked for bytes that were already received");
                     self.bytes_min = bytes_min;
                 }
-                Decoded::Broken(why) => self.broken = Some(why),
-                Decoded::End => self.ended = true,
+                Received::Broken(why) => self.broken = Some(why),
+                Received::End => self.ended = true,
             }
         }
         None
     }
 
-    fn receive(&self, mut message: Message) -> ReceivedMessage {
+    fn with_bytes(&self, mut message: Message) -> ReceivedMessage {
         let of = |span: Span| {
             let bytes = if span.is_scratch() { self.wire.scratch() } else { &self.held[..] };
             bytes[span.range()].to_vec()
@@ -161,20 +160,20 @@ impl<W: Protocol<Message = Message> + for<'a> WireOut<'a>> Rig<W> {
     }
 }
 
-/// `encode` for protocols that share these tests.
+/// `send` for protocols that share these tests.
 trait WireOut<'a> {
     fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>);
 }
 
 impl<'a> WireOut<'a> for Http {
     fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>) {
-        self.encode(outgoing, out);
+        self.send(outgoing, out);
     }
 }
 
 impl<'a> WireOut<'a> for HttpClient {
     fn out(&mut self, outgoing: Outgoing<'a>, out: &mut Out<'_>) {
-        self.encode(outgoing, out);
+        self.send(outgoing, out);
     }
 }
 
@@ -211,7 +210,6 @@ impl Rig<Http> {
                         body,
                     }));
                 }
-                Message::Prepared { id } => self.write_response(Outgoing::Prepared { id: *id }),
                 other => panic!("{other:?}"),
             }
             self.received.push(received);

@@ -53,13 +53,8 @@ fn pages_refusals_and_continues_keep_the_order() {
     let head = &expecting[..expecting.len() - 1];
     rig.held.extend_from_slice(format!("{}{page}{refused}{head}", post("", "1")).as_bytes());
     let received: Vec<_> = std::iter::from_fn(|| rig.next()).map(|received| received.message).collect();
-    assert!(matches!(
-        received[..],
-        [Message::Request(_), Message::Prepared { id: 1 }, Message::Refused(_), Message::Prepared { id: 3 }]
-    ));
-    rig.write_response(Outgoing::Prepared { id: 1 });
+    assert!(matches!(received[..], [Message::Request(_), Message::Refused(_)]));
     rig.write_response(reply(2, Code::Unimplemented, b"no"));
-    rig.write_response(Outgoing::Prepared { id: 3 });
     assert!(rig.queue.is_empty());
     rig.write_response(reply(0, Code::Ok, b"0"));
     let statuses: Vec<u16> = rig.answers().iter().map(|answer| answer.status).collect();
@@ -96,7 +91,7 @@ fn large_bodies_are_linked_and_small_ones_copied() {
 #[test]
 fn a_drain_closes_with_the_last_accepted_request() {
     let mut rig = calls(2);
-    rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
+    rig.wire.send_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(post("", "2").as_bytes());
     assert!(rig.ended && rig.received.is_empty());
     rig.write_response(reply(1, Code::Ok, b"1"));
@@ -108,7 +103,7 @@ fn a_drain_closes_with_the_last_accepted_request() {
 #[test]
 fn an_idle_drain_serves_one_more_request() {
     let mut rig = server();
-    rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
+    rig.wire.send_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     assert!(rig.queue.is_empty());
     let stream = post("", "1").repeat(2);
     rig.feed(stream.as_bytes());
@@ -118,9 +113,8 @@ fn an_idle_drain_serves_one_more_request() {
     let mut rig = server();
     let expecting = post("Expect: 100-continue\r\n", "1");
     rig.held.extend_from_slice(&expecting.as_bytes()[..expecting.len() - 1]);
-    assert!(rig.next().is_some());
-    rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
-    rig.write_response(Outgoing::Prepared { id: 0 });
+    assert!(rig.next().is_none());
+    rig.wire.send_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(b"1");
     let answers = rig.answers();
     assert_eq!(
@@ -129,7 +123,7 @@ fn an_idle_drain_serves_one_more_request() {
     );
     // A page may be the last answer, too.
     let mut rig = server();
-    rig.wire.encode_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
+    rig.wire.send_drain(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
     rig.feed(b"GET /page HTTP/1.1\r\nHost: a\r\n\r\n");
     assert!(rig.ended && rig.answers()[0].closes());
 }
@@ -137,7 +131,7 @@ fn an_idle_drain_serves_one_more_request() {
 #[test]
 fn a_late_request_gets_408_unless_an_answer_is_outstanding() {
     let late = |rig: &mut Rig<Http>| {
-        rig.wire.encode_late(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
+        rig.wire.send_late(&mut Out { queue: &mut rig.queue, pool: &mut rig.pool });
         let response =
             rig.answers().iter().map(|answer| (answer.status, answer.closes())).collect::<Vec<_>>();
         rig.feed(b"GET");
@@ -179,10 +173,7 @@ fn go_rpc_is_granted_to_a_connect() {
         for byte in stream {
             assert!(!rig.wire.becomes_go_rpc());
             rig.held.push(*byte);
-            if let Some(received) = rig.next() {
-                assert_eq!(received.message, Message::Prepared { id: 0 });
-                rig.write_response(Outgoing::Prepared { id: 0 });
-            }
+            assert!(rig.next().is_none());
         }
         assert!(rig.wire.becomes_go_rpc());
         assert_eq!(rig.written(), b"HTTP/1.0 200 Connected to Go RPC\n\n");
@@ -192,7 +183,7 @@ fn go_rpc_is_granted_to_a_connect() {
     }
     let mut rig = server();
     rig.held.extend_from_slice(b"CONNECT /_goRPC_ HTTP/1.0\n\ngob");
-    rig.next().unwrap();
+    assert!(rig.next().is_none());
     assert_eq!(rig.held, b"gob");
 }
 

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::message::time_left_us;
+use crate::wire::testing::Decode;
 
 #[test]
 fn an_http_connection_is_one_pointer_wide() {
@@ -22,7 +23,7 @@ fn a_call_is_answered_in_full() {
 fn a_call_reads_its_body_in_place() {
     let mut http = Http::server(side_with(&[]));
     let stream = post("X-Team: Blue\r\nConnect-Timeout-Ms: 250\r\nB3: 0\r\nTraceparent:  00-1 \r\n", "[1]");
-    let Decoded::Message { message: Message::Request(request), consumed } = http.decode(stream.as_bytes())
+    let Received::Message { message: Message::Request(request), consumed } = http.decode(stream.as_bytes())
     else {
         panic!("a request is whole")
     };

@@ -4,6 +4,7 @@ use proptest::prelude::*;
 
 use super::*;
 use crate::wire::Broken;
+use crate::wire::testing::Decode;
 
 const CONTINUE: &[u8] = b"HTTP/1.1 100 Continue\r\n\r\n";
 
@@ -20,10 +21,8 @@ struct HttpTrace {
 fn trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpTrace {
     let (mut rig, mut out) = (server(), Vec::new());
     for piece in pieces {
-        let seen = rig.received.len();
         rig.feed(piece);
         let written = rig.written();
-        assert!(rig.received.len() > seen || written.is_empty());
         out.extend_from_slice(&written);
         let scratch = rig.wire.0.scratch().len();
         assert!(scratch <= 400 + 8 * 8 + BODY_MAX, "{scratch} bytes of scratch");
@@ -34,7 +33,6 @@ fn trace<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> HttpTrace {
         out.drain(at + found..at + found + CONTINUE.len());
         at += found;
     }
-    received.retain(|received| !matches!(received.message, Message::Prepared { .. }));
     // Their ids count the interim responses.
     for received in &mut received {
         match &mut received.message {
@@ -166,8 +164,11 @@ fn a_head_in_pieces_is_read_once() {
     let head = format!("GET /page HTTP/1.1\r\nHost: a\r\nX: {}\r\n\r\n", "x".repeat(60_000)).into_bytes();
     let long = format!("GET /page HTTP/1.1\r\nHost: a\r\n{}\r\n", "X: y\r\n".repeat(50)).into_bytes();
     for len in 0..head.len() {
-        assert_eq!(http.decode(&head[..len]), Decoded::NeedMore { bytes_min: len + 1 });
+        assert_eq!(http.decode(&head[..len]), Received::NeedMore { bytes_min: len + 1 });
     }
-    assert!(matches!(http.decode(&head), Decoded::Message { message: Message::Prepared { .. }, .. }));
-    assert!(matches!(http.decode(&long), Decoded::Message { message: Message::Prepared { .. }, .. }));
+    let mut rig = Rig::new(http);
+    for page in [head, long] {
+        rig.feed(&page);
+        assert_eq!((rig.held.len(), rig.answers()[0].status), (0, 200));
+    }
 }

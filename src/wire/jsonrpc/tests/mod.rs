@@ -15,7 +15,7 @@ use super::*;
 use crate::config::Limits;
 use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody, Span, method_hash};
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ServerContext};
+use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext};
 
 /// The methods of these tests.
 const METHODS: [&str; 4] = ["Arith.Add", "Echo.Echo", "Échos.Tout", "Deep.Name.Get"];
@@ -85,8 +85,8 @@ where
     /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
     fn next(&mut self) -> Option<ReceivedMessage> {
         while !self.is_over && self.broken.is_none() && self.held.len() >= self.bytes_min {
-            match self.wire.decode(&self.held) {
-                Decoded::Message { message, consumed } => {
+            match self.wire.receive(&self.held, &mut Out { queue: &mut self.queue, pool: &mut self.pool }) {
+                Received::Message { message, consumed } => {
                     let span = match &message {
                         Message::Request(request) => request.body,
                         Message::Reply(reply) => reply.body,
@@ -99,18 +99,18 @@ where
                     self.bytes_min = 0;
                     return Some((message, body));
                 }
-                Decoded::Skip { consumed } => {
+                Received::Skip { consumed } => {
                     assert!(consumed > 0, "a skip goes on");
                     self.held.drain(..consumed);
                     self.skipped += consumed;
                     self.bytes_min = 1;
                 }
-                Decoded::NeedMore { bytes_min } => {
+                Received::NeedMore { bytes_min } => {
                     assert!(bytes_min > self.held.len(), "asked for bytes that were already received");
                     self.bytes_min = bytes_min;
                 }
-                Decoded::Broken(why) => self.broken = Some(why),
-                Decoded::End => self.is_over = true,
+                Received::Broken(why) => self.broken = Some(why),
+                Received::End => self.is_over = true,
             }
         }
         None
@@ -122,7 +122,7 @@ where
     }
 
     fn say(&mut self, outgoing: Outgoing<'_>) {
-        self.wire.encode(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
+        self.wire.send(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
     }
 
     fn reply(&mut self, id: u64, code: Code, body: &[u8]) {

@@ -452,9 +452,9 @@ fn a_late_peer_is_notified_in_2_0_only() {
         let mut server = server();
         server.receive_and_echo(stream.as_bytes());
         server.output();
-        server.wire.encode_late(&mut Out { queue: &mut server.queue, pool: &mut server.pool });
+        server.wire.send_late(&mut Out { queue: &mut server.queue, pool: &mut server.pool });
         assert_eq!(server.output(), answer);
-        server.wire.encode_drain(&mut Out { queue: &mut server.queue, pool: &mut server.pool });
+        server.wire.send_drain(&mut Out { queue: &mut server.queue, pool: &mut server.pool });
         assert_eq!(server.output(), "", "there is no word for a drain");
     }
 }

@@ -93,8 +93,8 @@ fn only_calls_are_written() {
     server.say(Outgoing::Pong { id: 1 });
     server.say(Outgoing::Drain);
     let GoServer { wire, queue, pool } = GoServer::of(&mut server);
-    wire.encode_drain(&mut Out { queue, pool });
-    wire.encode_late(&mut Out { queue, pool });
+    wire.send_drain(&mut Out { queue, pool });
+    wire.send_late(&mut Out { queue, pool });
     assert_eq!(server.output(), b"");
 }
 

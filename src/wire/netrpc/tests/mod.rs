@@ -21,7 +21,7 @@ use crate::message::{
     method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, Decoded, DirectoryEntry, MethodDirectory, Out, Page, Protocol, ServerContext};
+use crate::wire::{Broken, DirectoryEntry, MethodDirectory, Out, Page, Protocol, Received, ServerContext};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -99,8 +99,8 @@ where
     /// Returns the next message. As in a connection, decoding never sees fewer bytes than it requested.
     fn next(&mut self) -> Option<ReceivedMessage> {
         while self.broken.is_none() && self.held.len() >= self.bytes_min {
-            match self.wire.decode(&self.held) {
-                Decoded::Message { message, consumed } => {
+            match self.wire.receive(&self.held, &mut Out { queue: &mut self.queue, pool: &mut self.pool }) {
+                Received::Message { message, consumed } => {
                     let span = match &message {
                         Message::Request(request) => request.body,
                         Message::Reply(reply) => reply.body,
@@ -113,18 +113,17 @@ where
                     self.bytes_min = 0;
                     return Some((without_place(message), body));
                 }
-                Decoded::Skip { consumed } => {
-                    assert!(consumed > 0, "a skip goes on");
+                Received::Skip { consumed } => {
                     self.held.drain(..consumed);
                     self.bytes_min = 1;
                 }
-                Decoded::NeedMore { bytes_min } => {
+                Received::NeedMore { bytes_min } => {
                     assert!(bytes_min > self.held.len(), "asked for bytes that were already received");
                     self.bytes_min = bytes_min;
                 }
-                Decoded::Broken(why) => self.broken = Some(why),
+                Received::Broken(why) => self.broken = Some(why),
                 // Only from HTTP before the switch: this protocol has no final message.
-                Decoded::End => return None,
+                Received::End => return None,
             }
         }
         None
@@ -136,7 +135,7 @@ where
     }
 
     fn say(&mut self, outgoing: Outgoing<'_>) {
-        self.wire.encode(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
+        self.wire.send(outgoing, &mut Out { queue: &mut self.queue, pool: &mut self.pool });
     }
 
     fn reply(&mut self, id: u64, code: Code, body: SendBody<'_>) {

@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::codec::gob::stream::{self, Definitions, HEADER_ID, StructWriter, put_struct_definition};
+use crate::wire::testing::Decode;
 
 /// The stream of these calls, each with its number and argument.
 fn requests(calls: &[(&str, u64, Vec<u8>)]) -> Vec<u8> {
@@ -48,19 +49,19 @@ fn a_body_of_a_built_in_type_is_in_place() {
         ("Arith.Add", 2, body_of(&GoArgs { a: 1, b: 2 })),
     ]);
     let mut server = NetRpc::server(side(Limits::default()));
-    let Decoded::Message { message: Message::Request(first), consumed } = server.decode(&stream) else {
+    let Received::Message { message: Message::Request(first), consumed } = server.decode(&stream) else {
         panic!()
     };
     assert!(!first.body.is_scratch());
     assert_eq!(gob::decode::<String>(&stream[first.body.range()]), Ok("text".to_owned()));
     let rest = &stream[consumed..];
-    let Decoded::Message { message: Message::Request(second), consumed } = server.decode(rest) else {
+    let Received::Message { message: Message::Request(second), consumed } = server.decode(rest) else {
         panic!()
     };
     assert!(second.body.is_scratch());
     assert_eq!(consumed, rest.len());
     assert_eq!(gob::decode::<GoArgs>(&server.scratch()[second.body.range()]), Ok(GoArgs { a: 1, b: 2 }));
-    assert_eq!(server.decode(&[]), Decoded::NeedMore { bytes_min: 1 });
+    assert_eq!(server.decode(&[]), Received::NeedMore { bytes_min: 1 });
 }
 
 #[test]
