@@ -258,6 +258,10 @@ impl DirectConn {
                 self.start += consumed;
                 return Err(CallError::ReplyRefused(Status::new(refusal.code, refusal.message.clone())));
             }
+            if let Some(status) = broken_rule(&message, id) {
+                self.start += consumed;
+                return Err(CallError::ReplyRefused(status));
+            }
             self.note(&message);
             self.start += consumed;
         }
@@ -495,6 +499,23 @@ impl DirectConn {
     }
 }
 
+/// Returns the failure of the call with this id, if the message belongs to it and is not valid for a call without
+/// streams.
+fn broken_rule(message: &Message, call_id: u64) -> Option<Status> {
+    match message {
+        Message::Data(data) if data.id == call_id => {
+            Some(Status::internal("the server sent a data frame for a call without a stream"))
+        }
+        Message::Headers { id, .. } if *id == call_id => {
+            Some(Status::internal("the server sent headers for a call without a stream"))
+        }
+        Message::CallBroken(broken) if broken.id == call_id => {
+            Some(Status::new(broken.code, broken.message.clone()))
+        }
+        _ => None,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::net::TcpListener;
@@ -502,9 +523,9 @@ mod tests {
     use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
     use super::*;
-    use crate::wire::Protocol;
     use crate::message::{Outgoing, OutgoingReply};
     use crate::status::Code;
+    use crate::wire::Protocol;
     use crate::wire::{Out, native};
 
     #[test]
