@@ -44,6 +44,7 @@ use crate::context::Peer;
 use crate::mailbox::{Mailbox, ReactorSender, mailbox};
 use crate::policy::gather::Gather;
 use crate::stats::{ReactorStats, STAGES, micros};
+use crate::threads::{self, ThreadRole};
 
 /// The most events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
@@ -260,6 +261,7 @@ impl<A: App> Reactor<A> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
+        threads::set_role(ThreadRole::Reactor);
         self.app.begin_thread();
         if self.gather.is_on() {
             // Without this, a nap of 100 µs takes 150 µs.
@@ -298,6 +300,10 @@ impl<A: App> Reactor<A> {
         self.guests.turn(self.core.now);
         self.end_stage(5);
         self.core.flush(&mut self.app);
+        if self.app.wants_turn_end() {
+            let Reactor { app, core, loads, index, .. } = self;
+            app.on_turn_end(&mut Conns { core, loads, index: *index });
+        }
         self.close_ended();
         self.end_stage(6);
         self.end_turn();
