@@ -79,6 +79,11 @@ impl<M> ReactorSender<M> {
         self.bell.ring();
         Ok(())
     }
+
+    /// Returns the bell that wakes the reactor's thread.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
+    }
 }
 
 impl<M> MailboxShared<M> {

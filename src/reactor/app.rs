@@ -6,7 +6,7 @@ use std::io;
 use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, Pool};
-use coreloop_poller::Key;
+use coreloop_poller::{Key, Poller};
 
 use super::accept::Loads;
 use super::core::Core;
@@ -258,6 +258,7 @@ impl<A: App> ConnCx<'_, A> {
 /// The connections of a reactor, by key.
 pub struct Conns<'a, A: App> {
     pub(super) core: &'a mut Core<A>,
+    pub(super) poller: &'a mut Poller,
     pub(super) loads: &'a Loads,
     pub(super) index: usize,
 }
@@ -298,7 +299,7 @@ impl<A: App> Conns<'_, A> {
                 "the reactor has {connections_max} connections (connections_max)"
             )));
         }
-        let key = self.core.register(&mut stream)?;
+        let key = self.core.register(&mut stream, self.poller)?;
         self.loads.add(self.index);
         self.core.open(key, stream, peer, protocol, session);
         Ok(key)

@@ -55,7 +55,8 @@ pub(super) struct ConnSlot<A: App> {
 }
 
 pub(super) struct Core<A: App> {
-    pub(super) poller: Poller,
+    /// Added to the slot in the keys that the poller knows, so that events find the role ([`Roles`](super::roles)).
+    pub(super) tag: u32,
     pub(super) slots: Slots<ConnSlot<A>>,
     pub(super) timers: Timers,
     pub(super) pool: Pool,
@@ -82,7 +83,6 @@ pub(super) struct Core<A: App> {
 
 impl<A: App> Core<A> {
     pub(super) fn new(
-        poller: Poller,
         pool: Pool,
         limits: Limits,
         budget: TurnBudget,
@@ -91,7 +91,7 @@ impl<A: App> Core<A> {
     ) -> Core<A> {
         let now = Instant::now();
         Core {
-            poller,
+            tag: 0,
             slots: Slots::new(),
             timers: Timers::new(now),
             pool,
@@ -110,10 +110,11 @@ impl<A: App> Core<A> {
             flush_at: None,
         }
     }
+
     /// Registers a socket with the poller, under the key of the next connection.
-    pub(super) fn register(&mut self, stream: &mut NetStream) -> io::Result<Key> {
+    pub(super) fn register(&mut self, stream: &mut NetStream, poller: &mut Poller) -> io::Result<Key> {
         let key = self.slots.next_key();
-        stream.register(&mut self.poller, key)?;
+        stream.register(poller, Key::new(key.slot() as u32 | self.tag, key.generation()))?;
         Ok(key)
     }
 
@@ -512,10 +513,10 @@ impl<A: App> Core<A> {
     }
 
     /// Removes a connection and closes its socket; returns its session.
-    pub(super) fn remove(&mut self, key: Key, why: &CloseReason) -> Option<A::Session> {
+    pub(super) fn remove(&mut self, key: Key, why: &CloseReason, poller: &mut Poller) -> Option<A::Session> {
         let mut slot = self.slots.remove(key)?;
         self.timers.cancel(key);
-        slot.stream.deregister(&mut self.poller);
+        slot.stream.deregister(poller);
         if slot.is_silent {
             self.silent.remove_one();
         }
