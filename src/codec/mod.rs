@@ -1,6 +1,7 @@
 //! Converts between typed values and message bodies; defines the codecs and their errors, and dispatches to them.
 //!
-//! Each codec has its own file (JSON, compact, MessagePack, fixed layout) or folder (gob). [`value`] defines how a
+//! Each codec has its own file (JSON, compact, MessagePack, fixed layout) or folder (gob). `added.rs` defines codecs
+//! of the user's, and the codecs that only some types have. [`value`] defines how a
 //! method's argument is decoded from a body and how its reply is encoded; [`describe`] turns types into descriptions
 //! and fingerprints; [`compress`] compresses bodies. Nothing here depends on a protocol, a socket or a connection.
 //! Read `value.rs` next.
@@ -19,16 +20,18 @@ mod lenient;
 mod messagepack;
 #[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
 mod needs;
-#[cfg(any(feature = "json", feature = "compact", feature = "messagepack"))]
 mod nesting;
 #[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
 mod zero;
 
+mod added;
 mod bytes;
 pub mod compress;
 pub mod describe;
 #[cfg(feature = "fixed")]
 mod fixed;
+#[cfg(feature = "protobuf")]
+pub mod protobuf;
 mod rules;
 pub mod value;
 
@@ -38,12 +41,15 @@ use crate::status::Status;
 
 pub use crate::codec_number::{Codec, UserCodecNumber};
 
+pub use added::{AddedCodecs, UserCodec, UserCodecInfo};
 pub use bytes::{Bytes, Raw, RawBytes};
 pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash, signature};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;
-pub use value::{Argument, ArgumentEncode, Body, EncodeOnly, Plain, ReplyDecode, ReplyEncode};
+pub use value::{
+    Argument, ArgumentEncode, Body, Described, DescribedBy, EncodeOnly, Plain, ReplyDecode, ReplyEncode,
+};
 
 /// The default and maximum nesting limit of a body: a value with this many levels is refused, one level less is
 /// accepted.
@@ -64,7 +70,6 @@ pub fn set_depth_max(depth_max: usize) {
     DEPTH_MAX.set(depth_max.min(DEPTH_MAX_DEFAULT));
 }
 
-#[cfg(any(feature = "json", feature = "compact", feature = "messagepack", feature = "gob"))]
 fn depth_max() -> usize {
     DEPTH_MAX.get()
 }
