@@ -227,7 +227,11 @@ impl Method {
             return None;
         }
         let takes: Vec<&str> = self.codec_names().collect();
-        Some(format!("{} can be called in {} only: {}", self.name, takes.join(" and "), why.join("; ")))
+        let takes = match takes.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+            _ => takes.concat(),
+        };
+        Some(format!("{} can be called in {takes} only: {}", self.name, why.join("; ")))
     }
 
     /// Returns the codecs that it accepts, ordered by number.
