@@ -3,7 +3,7 @@
 use coreloop::client::{CallError, Client, Direct};
 use coreloop::codec::protobuf::{Lists, Protobuf};
 use coreloop::codec::{Codec, Plain, UserCodec, UserCodecNumber};
-use coreloop::demo::{ArithClient, Args, EchoClient, Pair, Quotient, User, UserMessage, UsersClient};
+use coreloop::demo::{Args, ArithClient, EchoClient, Pair, Quotient, User, UserMessage, UsersClient};
 use coreloop::service::{Method, finish, refuse_argument};
 use coreloop::{Code, Context, Reply, Server, Status};
 use prost::Message;
@@ -247,11 +247,9 @@ fn a_method_without_the_attribute_names_its_codecs() {
     type Sums = Plain<Vec<u64>, (Marked, ())>;
     let sums = Method::new::<Argument, Sums>(
         "Hand.Sums",
-        Box::new(|cx, codec, body, out| {
-            match <Argument as coreloop::codec::Argument>::decode(codec, body) {
-                Ok(users) => finish::<Sums>(cx, codec, Ok(users.iter().map(|user| user.id).collect()), out),
-                Err(error) => refuse_argument(cx, error),
-            }
+        Box::new(|cx, codec, body, out| match <Argument as coreloop::codec::Argument>::decode(codec, body) {
+            Ok(users) => finish::<Sums>(cx, codec, Ok(users.iter().map(|user| user.id).collect()), out),
+            Err(error) => refuse_argument(cx, error),
         }),
     );
     let sums = sums.unwrap();
