@@ -45,6 +45,7 @@
 
 pub mod client;
 pub mod codec;
+mod codec_number;
 pub mod config;
 pub mod conn;
 pub mod context;

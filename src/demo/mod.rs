@@ -10,7 +10,7 @@ mod users;
 
 pub use arith::{Args, Arith, ArithClient, Pair, Quotient};
 pub use echo::{Echo, EchoClient};
-pub use users::{User, Users, UsersClient};
+pub use users::{User, UserMessage, Users, UsersClient};
 
 use crate::server::ServerBuilder;
 
