@@ -6,6 +6,7 @@
 mod codecs;
 mod connection;
 mod http;
+mod http2;
 mod http_json_rpc;
 mod native;
 mod rpc;
@@ -15,6 +16,7 @@ pub use codecs::{
 };
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
+pub use http2::{hpack, http2};
 pub use native::{frame, metadata, sniff};
 pub use rpc::{connect, jsonrpc, netrpc};
 
@@ -22,7 +24,7 @@ pub use rpc::{connect, jsonrpc, netrpc};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 16] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -37,6 +39,8 @@ pub const TARGETS: [Target; 14] = [
     ("decompress", decompress),
     ("http", http),
     ("http_json_rpc", http_json_rpc),
+    ("hpack", hpack),
+    ("http2", http2),
 ];
 
 /// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.

@@ -502,9 +502,9 @@ mod tests {
     use coreloop_bufpool::{Pool, PoolConfig, WriteQueue};
 
     use super::*;
-    use crate::wire::Protocol;
     use crate::message::{Outgoing, OutgoingReply};
     use crate::status::Code;
+    use crate::wire::Protocol;
     use crate::wire::{Out, native};
 
     #[test]
