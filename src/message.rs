@@ -4,6 +4,8 @@
 //! depends on a protocol. Spans point into the receive buffer, so decoding copies nothing. What a protocol must first
 //! assemble (headers as metadata, a body in chunks) is in its scratch buffer.
 
+mod metadata;
+
 use std::fmt;
 use std::ops::Range;
 use std::time::Duration;
@@ -11,6 +13,8 @@ use std::time::Duration;
 use coreloop_bufpool::Chunk;
 
 use crate::status::Code;
+
+pub use metadata::{Metadata, MetadataBuf, MetadataError, MetadataTooLong};
 
 /// A part of a decoder's input: an offset from its start, and a length. Or a part of the protocol's scratch buffer,
 /// which holds what the protocol has assembled ([`Protocol::scratch`](crate::wire::Protocol::scratch)).
@@ -100,8 +104,38 @@ pub const fn fnv1a32(bytes: &[u8]) -> u32 {
 /// A decoded message from a peer.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Message {
-    /// A call.
+    /// A call with its argument, which is complete.
     Request(Request),
+    /// A call whose argument is a stream: its messages follow in [`Message::Data`]. The body of the request is empty.
+    Open(Request),
+    /// One message of a stream.
+    Data(IncomingData),
+    /// The caller sends no more messages for this call (the server's side).
+    End {
+        /// The id of the call.
+        id: u64,
+    },
+    /// The peer can take that many more bytes of messages.
+    Credit {
+        /// The id of the stream's call; 0 is the connection.
+        id: u64,
+        /// Bytes, added to what the peer has granted before.
+        bytes: u32,
+    },
+    /// Metadata that precedes a call's first message (the client's side).
+    Headers {
+        /// The id of the call.
+        id: u64,
+        /// The entries.
+        metadata: Span,
+    },
+    /// What the peer grants and supports beyond the defaults. At most once, before any other message.
+    Hello {
+        /// The entries.
+        metadata: Span,
+    },
+    /// A frame of a call broke a rule, and its end is known: the call, if it is in flight, ends with this status.
+    CallBroken(BrokenCall),
     /// A request that the protocol can answer but not accept, or on the client's side a reply over the size limit:
     /// the connection stays open.
     Refused(Refusal),
@@ -206,6 +240,34 @@ pub struct Refusal {
     pub message: String,
 }
 
+/// One message of a stream as it was received.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IncomingData {
+    /// The id of the call.
+    pub id: u64,
+    /// The number of the body's codec.
+    pub codec: u8,
+    /// The body is compressed.
+    pub compressed: bool,
+    /// The encoded message.
+    pub body: Span,
+    /// The bytes that count against the windows: those of the frame's header and body.
+    pub frame_bytes: u32,
+}
+
+/// A call whose peer broke a rule of the protocol.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct BrokenCall {
+    /// The id of the call.
+    pub id: u64,
+    /// How the call ends.
+    pub code: Code,
+    /// The rule, what was expected and what was found.
+    pub message: String,
+    /// Bytes that count against the connection's window, and are discarded.
+    pub frame_bytes: u32,
+}
+
 /// An answer as a client decodes it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct IncomingReply {
@@ -267,6 +329,36 @@ pub enum Outgoing<'a> {
     Drain,
     /// A call (the client's side).
     Request(OutgoingCall<'a>),
+    /// A call whose argument is a stream: its messages follow. Its body is empty (the client's side).
+    Open(OutgoingCall<'a>),
+    /// One message of a stream.
+    Data(OutgoingData<'a>),
+    /// No more messages follow from the caller (the client's side).
+    End {
+        /// The id of the call.
+        id: u64,
+    },
+    /// Lets the peer send that many more bytes of messages.
+    Credit {
+        /// The id of the stream's call; 0 is the connection.
+        id: u64,
+        /// Bytes, added to what was granted before.
+        bytes: u32,
+    },
+    /// Metadata before the first message of a call (the server's side).
+    Headers {
+        /// The id of the call.
+        id: u64,
+        /// The number of the codec of the call.
+        codec: u8,
+        /// Encoded entries ([`MetadataBuf::as_bytes`]).
+        metadata: &'a [u8],
+    },
+    /// What this side grants and supports beyond the defaults; the first message on a connection.
+    Hello {
+        /// Encoded entries ([`MetadataBuf::as_bytes`]).
+        metadata: &'a [u8],
+    },
     /// Gives up the call with this id.
     Cancel {
         /// The id of the call.
@@ -295,6 +387,19 @@ pub struct OutgoingReply<'a> {
     /// Microseconds that the handler took.
     pub handler_us: u32,
     /// The result, or, with a code other than ok, the message in UTF-8.
+    pub body: SendBody<'a>,
+}
+
+/// One message of a stream to send.
+#[derive(Debug)]
+pub struct OutgoingData<'a> {
+    /// The id of the call.
+    pub id: u64,
+    /// The number of the codec of the call.
+    pub codec: u8,
+    /// The body is compressed.
+    pub compressed: bool,
+    /// The encoded message.
     pub body: SendBody<'a>,
 }
 
@@ -327,262 +432,4 @@ pub struct OutgoingCall<'a> {
 /// hour) is sent as no deadline: the caller ends the call itself.
 pub fn time_left_us(left: Option<Duration>) -> u32 {
     left.map_or(0, |left| u32::try_from(left.as_micros()).map_or(0, |left_us| left_us.max(1)))
-}
-
-/// Metadata of a call: keys with values, read in place.
-///
-/// The layout is that of the native frame: `u8` key length, key, `u16` value length (little-endian), value;
-/// zero padding to a multiple of 8.
-#[derive(Clone, Copy, Default)]
-pub struct Metadata<'a> {
-    bytes: &'a [u8],
-}
-
-/// The error of metadata with inconsistent lengths.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct MetadataError {
-    /// Offset of the invalid entry.
-    pub at: usize,
-    /// What is wrong with it.
-    pub what: &'static str,
-}
-
-crate::error_text::debug_as_text!(MetadataError);
-
-impl fmt::Display for MetadataError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "metadata entry at byte {}: {}", self.at, self.what)
-    }
-}
-
-impl std::error::Error for MetadataError {}
-
-impl<'a> Metadata<'a> {
-    /// Checks that the entries fill the bytes, according to their lengths.
-    ///
-    /// # Errors
-    ///
-    /// The first entry that exceeds the end, has a key that is not UTF-8, or is followed by padding that is not zero
-    /// or not shorter than 8 bytes.
-    pub fn check(bytes: &'a [u8]) -> Result<Metadata<'a>, MetadataError> {
-        let mut at = 0;
-        while at < bytes.len() {
-            let broken = |what| Err(MetadataError { at, what });
-            let rest = &bytes[at..];
-            let key_len = rest[0] as usize;
-            if key_len == 0 {
-                if rest.len() >= 8 {
-                    return broken("the padding is longer than 7 bytes");
-                }
-                if rest.iter().any(|byte| *byte != 0) {
-                    return broken("the padding is not zero");
-                }
-                break;
-            }
-            let Some(key) = rest.get(1..1 + key_len) else { return broken("the key runs over the end") };
-            if std::str::from_utf8(key).is_err() {
-                return broken("the key is not UTF-8");
-            }
-            let Some(len) = rest.get(1 + key_len..3 + key_len) else {
-                return broken("the value's length is missing");
-            };
-            let value_len = u16::from_le_bytes([len[0], len[1]]) as usize;
-            if rest.len() < 3 + key_len + value_len {
-                return broken("the value runs over the end");
-            }
-            at += 3 + key_len + value_len;
-        }
-        Ok(Metadata { bytes })
-    }
-
-    /// Wraps metadata that were checked before; an inconsistent entry ends the iteration.
-    pub(crate) fn checked_before(bytes: &'a [u8]) -> Metadata<'a> {
-        Metadata { bytes }
-    }
-
-    /// Iterates over the entries in the order in which they were sent.
-    pub fn iter(self) -> impl Iterator<Item = (&'a str, &'a [u8])> {
-        let mut rest = self.bytes;
-        std::iter::from_fn(move || {
-            let (entry, after) = split_entry(rest)?;
-            rest = after;
-            Some(entry)
-        })
-    }
-
-    /// Returns the value of the first entry with that key.
-    pub fn find(self, key: &str) -> Option<&'a [u8]> {
-        self.iter().find(|(name, _)| *name == key).map(|(_, value)| value)
-    }
-
-    /// Returns whether there are no entries.
-    pub fn is_empty(self) -> bool {
-        self.iter().next().is_none()
-    }
-
-    /// Returns the encoded entries with their padding.
-    pub fn as_bytes(self) -> &'a [u8] {
-        self.bytes
-    }
-}
-
-impl fmt::Debug for Metadata<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // Values may hold credentials, so only the keys are printed.
-        f.debug_list().entries(self.iter().map(|(key, _)| key)).finish()
-    }
-}
-
-/// The first entry, and the bytes after it.
-type MetadataEntries<'a> = ((&'a str, &'a [u8]), &'a [u8]);
-
-fn split_entry(bytes: &[u8]) -> Option<MetadataEntries<'_>> {
-    let key_len = *bytes.first()? as usize;
-    if key_len == 0 {
-        return None;
-    }
-    let key = std::str::from_utf8(bytes.get(1..1 + key_len)?).ok()?;
-    let len = bytes.get(1 + key_len..3 + key_len)?;
-    let end = 3 + key_len + u16::from_le_bytes([len[0], len[1]]) as usize;
-    Some(((key, bytes.get(3 + key_len..end)?), &bytes[end..]))
-}
-
-/// A builder of encoded metadata.
-#[derive(Clone, Debug, Default)]
-pub struct MetadataBuf {
-    bytes: Vec<u8>,
-    /// The bytes of the entries, without the padding.
-    entries_len: usize,
-}
-
-/// The error of an entry that does not fit: the key is empty or longer than 255 bytes, the value is longer than 65
-/// 535 bytes, or all entries together are longer than 65 528.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub struct MetadataTooLong {
-    /// The length of the key, in bytes.
-    pub key_len: usize,
-    /// The length of the value, in bytes.
-    pub value_len: usize,
-}
-
-crate::error_text::debug_as_text!(MetadataTooLong);
-
-impl fmt::Display for MetadataTooLong {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(
-            f,
-            "a metadata key of {} bytes (1 to 255) with a value of {} bytes does not fit: all entries of a frame \
-             take at most 65528 bytes",
-            self.key_len, self.value_len
-        )
-    }
-}
-
-impl std::error::Error for MetadataTooLong {}
-
-impl MetadataBuf {
-    /// Creates metadata without entries.
-    pub fn new() -> MetadataBuf {
-        MetadataBuf::default()
-    }
-
-    /// Adds an entry at the end.
-    ///
-    /// # Errors
-    ///
-    /// [`MetadataTooLong`] if it does not fit; nothing is added then.
-    pub fn push(&mut self, key: &str, value: &[u8]) -> Result<(), MetadataTooLong> {
-        let too_long = MetadataTooLong { key_len: key.len(), value_len: value.len() };
-        let (Ok(key_len), Ok(value_len)) = (u8::try_from(key.len()), u16::try_from(value.len())) else {
-            return Err(too_long);
-        };
-        if key_len == 0 || self.entries_len + 3 + key.len() + value.len() > 65_528 {
-            return Err(too_long);
-        }
-        self.bytes.truncate(self.entries_len);
-        self.bytes.push(key_len);
-        self.bytes.extend_from_slice(key.as_bytes());
-        self.bytes.extend_from_slice(&value_len.to_le_bytes());
-        self.bytes.extend_from_slice(value);
-        self.entries_len = self.bytes.len();
-        self.bytes.resize(self.entries_len.next_multiple_of(8), 0);
-        Ok(())
-    }
-
-    /// Removes all entries; the memory is kept.
-    pub fn clear(&mut self) {
-        self.bytes.clear();
-        self.entries_len = 0;
-    }
-
-    /// Returns the encoded entries, padded to a multiple of 8.
-    pub fn as_bytes(&self) -> &[u8] {
-        &self.bytes
-    }
-
-    /// Returns a view for reading the entries.
-    pub fn view(&self) -> Metadata<'_> {
-        Metadata { bytes: &self.bytes }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use proptest::prelude::*;
-
-    use super::*;
-
-    #[test]
-    fn entries_are_returned_in_order_and_padded() {
-        let mut metadata = MetadataBuf::new();
-        metadata.push("b3", b"1").unwrap();
-        metadata.push("authorization", b"Bearer x").unwrap();
-        assert_eq!(metadata.as_bytes().len() % 8, 0);
-        let view = Metadata::check(metadata.as_bytes()).unwrap();
-        assert_eq!(
-            view.iter().collect::<Vec<_>>(),
-            vec![("b3", &b"1"[..]), ("authorization", &b"Bearer x"[..])]
-        );
-        assert_eq!(view.find("b3"), Some(&b"1"[..]));
-        assert_eq!(view.find("B3"), None);
-        assert_eq!(format!("{view:?}"), r#"["b3", "authorization"]"#);
-    }
-
-    #[test]
-    fn inconsistent_lengths_are_refused() {
-        for (bytes, what) in [
-            (&b"\x09b3\0\0\0\0\0"[..], "the key runs over the end"),
-            (b"\x02b3\xff\xff\0\0\0", "the value runs over the end"),
-            (b"\x06abcdef\x01", "the value's length is missing"),
-            (b"\0\0\0\0\0\0\0\0", "the padding is longer than 7 bytes"),
-            (b"\x01a\0\0\0\0\0\x01", "the padding is not zero"),
-            (b"\x02\xff\xfe\0\0\0\0\0", "the key is not UTF-8"),
-        ] {
-            assert_eq!(Metadata::check(bytes).unwrap_err().what, what, "{bytes:?}");
-        }
-    }
-
-    #[test]
-    fn an_entry_that_does_not_fit_changes_nothing() {
-        let mut metadata = MetadataBuf::new();
-        assert!(metadata.push("", b"x").is_err());
-        assert!(metadata.push(&"k".repeat(256), b"").is_err());
-        assert!(metadata.push("k", &[0; 65_536]).is_err());
-        metadata.push("k", &[7; 65_000]).unwrap();
-        assert!(metadata.push("l", &[7; 600]).is_err());
-        assert_eq!(metadata.view().iter().count(), 1);
-    }
-
-    proptest! {
-        #[test]
-        fn checked_metadata_round_trips(bytes in proptest::collection::vec(any::<u8>(), 0..64)) {
-            if let Ok(metadata) = Metadata::check(&bytes) {
-                let mut again = MetadataBuf::new();
-                for (key, value) in metadata.iter() {
-                    again.push(key, value).unwrap();
-                }
-                prop_assert_eq!(again.view().iter().collect::<Vec<_>>(), metadata.iter().collect::<Vec<_>>());
-            }
-        }
-    }
 }

@@ -190,8 +190,8 @@ fn refused_requests_keep_the_connection_open() {
     for (what, sent, status) in [
         ("unknown method", frame(0, 2, 0, 5, 1, &[], body), 12),
         ("unknown codec", frame(0, 77, 0, 5, add, &[], body), 12),
-        ("unknown flag", frame(0, 2, 2, 5, add, &[], body), 12),
-        ("unknown kind", frame(8, 2, 0, 5, add, &[], body), 12),
+        ("unknown flag", frame(0, 2, 4, 5, add, &[], body), 12),
+        ("unknown kind", frame(13, 2, 0, 5, add, &[], body), 12),
         ("metadata of 3 bytes", frame(0, 2, 0, 5, add, &[0, 0, 0], body), 3),
         ("metadata that lie", frame(0, 2, 0, 5, add, &[9; 8], body), 3),
         ("a body that is none", frame(0, 2, 0, 5, add, &[], b"nonsense"), 3),

@@ -7,6 +7,7 @@
 pub mod calls;
 mod ending;
 mod reason;
+pub mod streams;
 mod times;
 
 use std::time::Instant;

@@ -9,9 +9,12 @@
 //! It has no buffer: the caller keeps the bytes until a frame is complete. An unacceptable frame whose end is certain
 //! is answered and skipped; any other closes the connection.
 
+mod frame;
+
+use self::frame::{Header, kind};
 use crate::message::{
-    IncomingReply, Message, Metadata, Outgoing, OutgoingCall, OutgoingReply, Refusal, Request, SendBody,
-    Span, method_hash,
+    BrokenCall, IncomingData, IncomingReply, Message, Metadata, Outgoing, OutgoingCall, OutgoingReply,
+    Refusal, Request, SendBody, Span, method_hash,
 };
 use crate::status::Code;
 use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
@@ -25,21 +28,12 @@ pub const VERSION: u8 = 1;
 /// A refused argument of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
 const FLAG_COMPRESSED: u8 = 1;
+/// On a request: the messages of the argument follow in data frames, and this frame has no body.
+const FLAG_STREAMS: u8 = 2;
 /// The first eight bytes of a request without metadata, as a number: magic, version, kind. The codec and the
 /// compression flag may have any value.
 const PLAIN_REQUEST: u64 = 0x01_9619;
 const PLAIN_MASK: u64 = 0xffff_fe00_ffff_ffff;
-
-/// The kinds of frames in version 1.
-mod kind {
-    pub const REQUEST: u8 = 0;
-    pub const REPLY: u8 = 1;
-    pub const ONE_WAY: u8 = 2;
-    pub const CANCEL: u8 = 3;
-    pub const PING: u8 = 4;
-    pub const PONG: u8 = 5;
-    pub const DRAIN: u8 = 6;
-}
 
 /// The side of the connection that decodes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,57 +53,8 @@ pub struct Native {
     broken: Option<Broken>,
     /// Whether this is a server with nothing to skip and no error: most requests take the fast path.
     is_plain: bool,
-    /// Whether this is a client that has not read a frame yet.
-    is_fresh_client: bool,
-}
-
-/// The decoded fixed part of a frame.
-struct Header {
-    kind: u8,
-    codec: u8,
-    flags: u8,
-    metadata_bytes: usize,
-    id: u64,
-    /// Method, or status.
-    word_16: u32,
-    /// Schema, or microseconds queued.
-    word_20: u32,
-    /// Time left, or microseconds in the handler.
-    word_24: u32,
-    body_bytes: usize,
-}
-
-impl Header {
-    #[inline]
-    fn read(bytes: &[u8; HEADER_BYTES]) -> Header {
-        let u32_at = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-        Header {
-            kind: bytes[3],
-            codec: bytes[4],
-            flags: bytes[5],
-            metadata_bytes: u16::from_le_bytes([bytes[6], bytes[7]]) as usize,
-            id: u64::from(u32_at(8)) | u64::from(u32_at(12)) << 32,
-            word_16: u32_at(16),
-            word_20: u32_at(20),
-            word_24: u32_at(24),
-            body_bytes: u32_at(28) as usize,
-        }
-    }
-
-    #[inline]
-    fn frame_bytes(&self) -> usize {
-        HEADER_BYTES + self.metadata_bytes + self.body_bytes
-    }
-
-    #[inline]
-    fn metadata(&self) -> Span {
-        Span::new(HEADER_BYTES as u32, self.metadata_bytes as u32)
-    }
-
-    #[inline]
-    fn body(&self) -> Span {
-        Span::new((HEADER_BYTES + self.metadata_bytes) as u32, self.body_bytes as u32)
-    }
+    /// Whether no frame was read yet: a client may still find another protocol, and a hello is still valid.
+    is_fresh: bool,
 }
 
 impl Native {
@@ -121,7 +66,7 @@ impl Native {
             skip_bytes: 0,
             broken: None,
             is_plain: true,
-            is_fresh_client: false,
+            is_fresh: true,
         }
     }
 
@@ -133,7 +78,7 @@ impl Native {
             skip_bytes: 0,
             broken: None,
             is_plain: false,
-            is_fresh_client: true,
+            is_fresh: true,
         }
     }
 
@@ -143,7 +88,8 @@ impl Native {
         // Both bytes are checked together, so that the result does not depend on the split.
         let Some(magic) = input.first_chunk::<2>() else { return Received::NeedMore { bytes_min: 2 } };
         if *magic != MAGIC {
-            let foreign = ForeignProtocol::of(*magic).filter(|_| self.is_fresh_client);
+            let foreign =
+                ForeignProtocol::of(*magic).filter(|_| self.is_fresh && self.side == FrameSide::Client);
             return Received::Broken(foreign.map_or(Broken::Magic(*magic), Broken::Foreign));
         }
         if input.len() < HEADER_BYTES {
@@ -190,11 +136,37 @@ impl Native {
         }
     }
 
+    /// Ends the call that a frame belongs to; the frame's bytes are skipped.
+    #[cold]
+    fn break_call(&mut self, header: &Header, code: Code, message: String) -> Received<Message> {
+        self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
+        let frame_bytes = if header.kind == kind::DATA { header.window_bytes() } else { 0 };
+        let broken = BrokenCall { id: header.id, code, message, frame_bytes };
+        Received::Message { message: Message::CallBroken(broken), consumed: HEADER_BYTES }
+    }
+
+    /// Whether a rule that this frame breaks ends a call in flight, and is not answered by itself.
+    fn is_part_of_call(&self, header: &Header) -> bool {
+        match header.kind {
+            kind::DATA => true,
+            kind::WINDOW => header.id != 0,
+            kind::END => self.side == FrameSide::Server,
+            kind::HEADERS => self.side == FrameSide::Client,
+            _ => false,
+        }
+    }
+
     #[cold]
     fn too_large(&mut self, header: &Header) -> Received<Message> {
         let why =
             Broken::TooLarge { bytes: header.body_bytes as u64, bytes_max: self.frame_bytes_max as u64 };
         let message = why.to_string();
+        if header.kind >= kind::OPTIONAL {
+            return self.skip_frame(header);
+        }
+        if self.is_part_of_call(header) {
+            return self.break_call(header, Code::ResourceExhausted, message);
+        }
         if self.side == FrameSide::Client && header.kind != kind::REPLY {
             return Received::Broken(why);
         }
@@ -207,6 +179,12 @@ impl Native {
             self.broken = Some(why);
         }
         refused
+    }
+
+    /// Drops a frame without an answer.
+    fn skip_frame(&mut self, header: &Header) -> Received<Message> {
+        self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
+        Received::Skip { consumed: HEADER_BYTES }
     }
 
     /// Drops the received bytes of a refused frame. Returns `None` if there are none.
@@ -262,12 +240,12 @@ impl Native {
             let start = name.as_ptr() as usize - input.as_ptr() as usize;
             request.name = Some(Span::new(start as u32, name.len() as u32));
         }
-        Received::Message { message: Message::Request(request), consumed: header.frame_bytes() }
+        Received::Message { message: opened(header, request), consumed: header.frame_bytes() }
     }
 
     /// Handles a complete frame of a kind that this side accepts.
     #[inline]
-    fn whole(&mut self, header: &Header, input: &[u8]) -> Received<Message> {
+    fn whole(&mut self, header: &Header, input: &[u8], is_first: bool) -> Received<Message> {
         let consumed = header.frame_bytes();
         let message = match (header.kind, self.side) {
             (kind::REQUEST | kind::ONE_WAY, FrameSide::Server) => {
@@ -286,11 +264,34 @@ impl Native {
                 if header.metadata_bytes != 0 {
                     return self.with_metadata(header, input, request);
                 }
-                Message::Request(request)
+                opened(header, request)
             }
+            (kind::DATA, _) => Message::Data(IncomingData {
+                id: header.id,
+                codec: header.codec,
+                compressed: header.flags & FLAG_COMPRESSED != 0,
+                body: header.body(),
+                frame_bytes: header.window_bytes(),
+            }),
+            (kind::END, FrameSide::Server) => Message::End { id: header.id },
+            (kind::WINDOW, _) => return self.window(header, input),
+            (kind::HEADERS, FrameSide::Client) => {
+                if let Err(error) = Metadata::check(&input[header.metadata().range()]) {
+                    return self.break_call(header, Code::Internal, error.to_string());
+                }
+                Message::Headers { id: header.id, metadata: header.metadata() }
+            }
+            (kind::HELLO, _) if is_first => {
+                if let Err(error) = Metadata::check(&input[header.metadata().range()]) {
+                    return self.refuse(header, Code::InvalidArgument, error.to_string());
+                }
+                Message::Hello { metadata: header.metadata() }
+            }
+            // A hello is valid before all other frames; a later one says nothing.
+            (kind::HELLO, _) => return Received::Skip { consumed },
             (kind::CANCEL, FrameSide::Server) => Message::Cancel { id: header.id },
             (kind::PING, _) => Message::Ping { id: header.id },
-            (kind::PONG, FrameSide::Client) => Message::Pong { id: header.id },
+            (kind::PONG, _) => Message::Pong { id: header.id },
             (kind::DRAIN, FrameSide::Client) => Message::Drain,
             (kind::REPLY, FrameSide::Client) => Message::Reply(IncomingReply {
                 id: header.id,
@@ -302,8 +303,8 @@ impl Native {
                 metadata: header.metadata(),
                 body: header.body(),
             }),
-            (kind::REPLY | kind::PONG | kind::DRAIN, FrameSide::Server)
-            | (kind::REQUEST | kind::ONE_WAY | kind::CANCEL, FrameSide::Client) => {
+            (kind::REPLY | kind::DRAIN | kind::HEADERS, FrameSide::Server)
+            | (kind::REQUEST | kind::ONE_WAY | kind::CANCEL | kind::END, FrameSide::Client) => {
                 return self.wrong_direction(header);
             }
             (unknown, _) => {
@@ -314,18 +315,36 @@ impl Native {
         Received::Message { message, consumed }
     }
 
+    /// Reads a window frame, whose body is the number of bytes.
+    fn window(&mut self, header: &Header, input: &[u8]) -> Received<Message> {
+        if let Some(&bytes) = input[header.body().range()].first_chunk::<4>()
+            && header.body_bytes == 4
+        {
+            let credit = Message::Credit { id: header.id, bytes: u32::from_le_bytes(bytes) };
+            return Received::Message { message: credit, consumed: header.frame_bytes() };
+        }
+        let message = format!("a window frame has a body of 4 bytes, not {}", header.body_bytes);
+        if header.id != 0 {
+            return self.break_call(header, Code::InvalidArgument, message);
+        }
+        // Without the window of the connection, neither side can say how much may be sent.
+        let refused = self.refuse(header, Code::InvalidArgument, message.clone());
+        self.skip_bytes = 0;
+        self.broken = Some(Broken::Other(message.clone()));
+        if self.side == FrameSide::Client { Received::Broken(Broken::Other(message)) } else { refused }
+    }
+
     /// Returns the header as four little-endian words.
     #[inline(always)]
     fn words(
         kind: u8,
         codec: u8,
-        compressed: bool,
+        flags: u8,
         metadata_bytes: usize,
         id: u64,
         fields: [u32; 3],
         body_bytes: usize,
     ) -> [u64; 4] {
-        let flags = if compressed { FLAG_COMPRESSED } else { 0 };
         let first = PLAIN_REQUEST
             | u64::from(kind) << 24
             | u64::from(codec) << 32
@@ -338,7 +357,7 @@ impl Native {
 
     /// Returns a frame that consists of its header.
     fn bare(kind: u8, id: u64) -> [u8; HEADER_BYTES] {
-        to_bytes(Native::words(kind, 0, false, 0, id, [0; 3], 0))
+        to_bytes(Native::words(kind, 0, 0, 0, id, [0; 3], 0))
     }
 
     /// Returns the header of a call, for a caller that writes metadata and body itself.
@@ -349,7 +368,7 @@ impl Native {
         to_bytes(Native::words(
             if call.one_way { kind::ONE_WAY } else { kind::REQUEST },
             call.codec,
-            call.compressed,
+            u8::from(call.compressed),
             call.metadata.len(),
             call.id,
             [call.method, call.schema, call.time_left_us],
@@ -362,7 +381,7 @@ impl Native {
         Native::words(
             kind::REPLY,
             reply.codec,
-            reply.compressed,
+            u8::from(reply.compressed),
             0,
             reply.id,
             [reply.code.number(), reply.queue_us, reply.handler_us],
@@ -374,6 +393,7 @@ impl Native {
     pub fn receive_frame(&mut self, input: &[u8]) -> Received<Message> {
         let received = self.receive_any(input);
         self.is_plain = self.side == FrameSide::Server && self.skip_bytes == 0 && self.broken.is_none();
+        self.is_fresh &= matches!(received, Received::NeedMore { .. } | Received::Broken(_));
         received
     }
 
@@ -390,22 +410,43 @@ impl Native {
             return self.short_or_foreign(input);
         }
         let header = Header::read(bytes);
-        self.is_fresh_client = false;
+        let is_first = self.is_fresh;
         if header.body_bytes > self.frame_bytes_max {
             return self.too_large(&header);
         }
-        if header.flags & !FLAG_COMPRESSED != 0 {
-            let message = format!("unknown flags {:#04x} in version {VERSION}", header.flags);
+        let flags_known = match header.kind {
+            kind::REQUEST | kind::ONE_WAY => FLAG_COMPRESSED | FLAG_STREAMS,
+            kind::OPTIONAL.. => return self.skip_frame(&header),
+            _ => FLAG_COMPRESSED,
+        };
+        if header.flags & !flags_known != 0 {
+            let message = format!("unknown flags {:#04x} in version {VERSION}", header.flags & !flags_known);
+            if self.is_part_of_call(&header) {
+                return self.break_call(&header, Code::InvalidArgument, message);
+            }
             return self.refuse(&header, Code::Unimplemented, message);
+        }
+        if self.side == FrameSide::Server
+            && header.flags & FLAG_STREAMS != 0
+            && let Some(why) = streams_refusal(&header)
+        {
+            return self.refuse(&header, Code::InvalidArgument, why.to_owned());
+        }
+        if header.kind == kind::END && header.body_bytes > 0 && self.side == FrameSide::Server {
+            let message = format!("an end frame has no body; this one has {} bytes", header.body_bytes);
+            return self.break_call(&header, Code::InvalidArgument, message);
         }
         if !header.metadata_bytes.is_multiple_of(8) {
             let message = format!("{} bytes of metadata are not a multiple of 8", header.metadata_bytes);
+            if self.is_part_of_call(&header) {
+                return self.break_call(&header, Code::InvalidArgument, message);
+            }
             return self.refuse(&header, Code::InvalidArgument, message);
         }
         if input.len() < header.frame_bytes() {
             return Received::NeedMore { bytes_min: header.frame_bytes() };
         }
-        self.whole(&header, input)
+        self.whole(&header, input, is_first)
     }
 
     /// The slow path: every message but a reply.
@@ -425,8 +466,53 @@ impl Native {
             Outgoing::Ping { id } => out.put(&Native::bare(kind::PING, id)),
             Outgoing::Cancel { id } => out.put(&Native::bare(kind::CANCEL, id)),
             Outgoing::Drain => out.put(&Native::bare(kind::DRAIN, 0)),
+            Outgoing::Open(call) => {
+                debug_assert!(call.body.is_empty() && !call.one_way && call.id != 0);
+                let mut header = Native::request_header(&call);
+                header[5] |= FLAG_STREAMS;
+                out.frame(&header, SendBody::Bytes(call.metadata));
+            }
+            Outgoing::Data(data) => {
+                let flags = u8::from(data.compressed);
+                let bytes = data.body.len();
+                out.words_frame(
+                    Native::words(kind::DATA, data.codec, flags, 0, data.id, [0; 3], bytes),
+                    data.body,
+                );
+            }
+            Outgoing::End { id } => out.put(&Native::bare(kind::END, id)),
+            Outgoing::Credit { id, bytes } => {
+                let header = to_bytes(Native::words(kind::WINDOW, 0, 0, 0, id, [0; 3], 4));
+                out.frame(&header, SendBody::Bytes(&bytes.to_le_bytes()));
+            }
+            Outgoing::Headers { id, codec, metadata } => {
+                let header = to_bytes(Native::words(kind::HEADERS, codec, 0, metadata.len(), id, [0; 3], 0));
+                out.frame(&header, SendBody::Bytes(metadata));
+            }
+            Outgoing::Hello { metadata } => {
+                let header = to_bytes(Native::words(kind::HELLO, 0, 0, metadata.len(), 0, [0; 3], 0));
+                out.frame(&header, SendBody::Bytes(metadata));
+            }
         }
     }
+}
+
+/// Returns the event of a request, by whether its argument follows.
+#[inline]
+fn opened(header: &Header, request: Request) -> Message {
+    if header.flags & FLAG_STREAMS == 0 { Message::Request(request) } else { Message::Open(request) }
+}
+
+/// Returns why a request whose argument follows in data frames is not valid.
+#[cold]
+fn streams_refusal(header: &Header) -> Option<&'static str> {
+    if header.body_bytes > 0 {
+        return Some("a request whose argument follows in data frames has no body");
+    }
+    if header.kind == kind::ONE_WAY {
+        return Some("a one-way call has its argument in the request");
+    }
+    (header.id == 0).then_some("a call whose argument follows in data frames has an id other than 0")
 }
 
 /// Returns a ping frame, for a caller that writes it itself.

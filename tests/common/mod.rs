@@ -79,6 +79,11 @@ pub mod kind {
     pub const PING: u8 = 4;
     pub const PONG: u8 = 5;
     pub const DRAIN: u8 = 6;
+    pub const HELLO: u8 = 7;
+    pub const DATA: u8 = 8;
+    pub const WINDOW: u8 = 9;
+    pub const HEADERS: u8 = 10;
+    pub const END: u8 = 11;
 }
 
 /// A frame to send, valid or not.

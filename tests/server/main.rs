@@ -26,6 +26,7 @@ mod reactors;
 mod reply_limit;
 mod silent;
 mod slow_peers;
+mod stream_frames;
 mod stress;
 #[cfg(all(feature = "http", feature = "jsonrpc", feature = "macros"))]
 mod values;

@@ -122,7 +122,7 @@ impl Client {
         let id = self.new_id(rng);
         let mut frame = request(id);
         match rng.below(4) {
-            0 => frame[3] = 9,
+            0 => frame[3] = 13,
             1 => frame[5] = 0x80,
             2 => frame[6] = 3,
             _ => frame[28..32]

@@ -14,10 +14,12 @@ use super::BODY_MAX;
 /// Returns the spans of a message.
 pub fn spans_of(message: &Message) -> Vec<Span> {
     match message {
-        Message::Request(request) => {
+        Message::Request(request) | Message::Open(request) => {
             [Some(request.metadata), Some(request.body), request.name].into_iter().flatten().collect()
         }
         Message::Reply(reply) => vec![reply.metadata, reply.body],
+        Message::Data(data) => vec![data.body],
+        Message::Headers { metadata, .. } | Message::Hello { metadata } => vec![*metadata],
         _ => Vec::new(),
     }
 }

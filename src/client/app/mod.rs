@@ -34,7 +34,7 @@ use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::message::{IncomingReply, Message, Refusal};
+use crate::message::{IncomingData, IncomingReply, Message, Refusal};
 use crate::reactor::{App, ConnCx, Conns, NetStream, Remote};
 use crate::status::{Code, Status};
 use crate::wire::{ClientProtocol, Scheme};
@@ -192,6 +192,16 @@ impl ClientApp {
             }
             PendingLookup::Late => self.stats().late_replies.add(1),
             PendingLookup::Unknown => self.stats().unknown_replies.add(1),
+        }
+    }
+
+    /// Fails a call whose server broke a rule of the protocol, and cancels it. A frame for a call that has ended is
+    /// dropped.
+    #[cold]
+    fn on_broken(&mut self, cx: &mut Cx<'_>, id: u64, status: Status) {
+        if let PendingLookup::Call(promise) = cx.session.pending.take(id) {
+            promise.fail(CallError::ReplyRefused(status));
+            session::cancel(cx, id);
         }
     }
 
@@ -414,8 +424,30 @@ impl App for ClientApp {
             }
             Message::Ping { id } => on_ping(cx, id),
             Message::Pong { .. } => {}
+            Message::Data(IncomingData { id, .. }) => {
+                self.on_broken(
+                    cx,
+                    id,
+                    Status::internal("the server sent a data frame for a call without a stream"),
+                );
+                self.after_end(cx);
+            }
+            Message::Headers { id, .. } => {
+                self.on_broken(
+                    cx,
+                    id,
+                    Status::internal("the server sent headers for a call without a stream"),
+                );
+                self.after_end(cx);
+            }
+            Message::CallBroken(broken) => {
+                self.on_broken(cx, broken.id, Status::new(broken.code, broken.message));
+                self.after_end(cx);
+            }
+            // Both concern streams only.
+            Message::Credit { .. } | Message::Hello { .. } => {}
             // The protocol passes none of these on to a client.
-            Message::Request(_) | Message::Cancel { .. } => {}
+            Message::Request(_) | Message::Open(_) | Message::End { .. } | Message::Cancel { .. } => {}
         }
     }
 

@@ -258,6 +258,10 @@ impl DirectConn {
                 self.start += consumed;
                 return Err(CallError::ReplyRefused(Status::new(refusal.code, refusal.message.clone())));
             }
+            if let Some(status) = broken_rule(&message, id) {
+                self.start += consumed;
+                return Err(CallError::ReplyRefused(status));
+            }
             self.note(&message);
             self.start += consumed;
         }
@@ -492,6 +496,23 @@ impl DirectConn {
             ReplyOutcome::of(&answered, self.frame_bytes_max).decode(self.body_of(&answered), R::decode);
         self.forget(&answered);
         result.map_err(|error| error.naming(method.hash(), method.name()))
+    }
+}
+
+/// Returns the failure of the call with this id, if the message belongs to it and is not valid for a call without
+/// streams.
+fn broken_rule(message: &Message, call_id: u64) -> Option<Status> {
+    match message {
+        Message::Data(data) if data.id == call_id => {
+            Some(Status::internal("the server sent a data frame for a call without a stream"))
+        }
+        Message::Headers { id, .. } if *id == call_id => {
+            Some(Status::internal("the server sent headers for a call without a stream"))
+        }
+        Message::CallBroken(broken) if broken.id == call_id => {
+            Some(Status::new(broken.code, broken.message.clone()))
+        }
+        _ => None,
     }
 }
 

@@ -77,7 +77,7 @@ impl Dispatcher {
         let bytes_max = registry.reply_bytes_max();
         let bytes = late.result.as_ref().map_or_else(|status| status.message.len(), |chunk| chunk.len());
         if bytes > bytes_max {
-            let method = conns.with(late.key, |cx| cx.session.method_of(late.slot)).flatten();
+            let method = conns.with(late.key, |cx| cx.session.calls.method_of(late.slot)).flatten();
             let name = method.map_or("a method", |method| registry.method(method).name());
             late.result = Err(reply_too_large(name, bytes, bytes_max));
         }
@@ -113,7 +113,7 @@ impl Dispatcher {
     /// now.
     #[inline]
     pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: CallEnd<'_>) -> bool {
-        let Some(call) = cx.session.end(slot, &mut self.free_list) else {
+        let Some(call) = cx.session.calls.end(slot, &mut self.free_list) else {
             debug_assert!(false, "a call ends once");
             return false;
         };

@@ -29,7 +29,7 @@ impl Dispatcher {
     pub(super) fn answer_late(&mut self, cx: &mut Cx<'_>) {
         let mut answered = std::mem::take(&mut self.answered);
         let now = cx.now();
-        cx.session.answer_late(now, |call| answered.push(call.clone()));
+        cx.session.calls.answer_late(now, |call| answered.push(call.clone()));
         let status = Status::deadline_exceeded("the deadline passed while the call was running");
         for call in answered.drain(..) {
             self.stats.calls.late_at_answer.add(1);
@@ -41,7 +41,7 @@ impl Dispatcher {
     /// Answers every pending call, because the server waits no longer for its work.
     pub(super) fn give_up(&mut self, cx: &mut Cx<'_>) {
         let mut answered = std::mem::take(&mut self.answered);
-        cx.session.answer_all(|call| answered.push(call.clone()));
+        cx.session.calls.answer_all(|call| answered.push(call.clone()));
         let status = Status::unavailable("the server drains, and the call did not end within drain_ms");
         for call in answered.drain(..) {
             self.stats.calls.drain_cancelled.add(1);
@@ -51,7 +51,7 @@ impl Dispatcher {
     }
 
     pub(super) fn on_cancel(&mut self, cx: &mut Cx<'_>, id: u64) {
-        if let Some(call) = cx.session.answer_by_id(id).cloned() {
+        if let Some(call) = cx.session.calls.answer_by_id(id).cloned() {
             self.stats.calls.cancelled.add(1);
             self.answer_early(cx, &call, &Status::cancelled("the caller cancelled the call"));
         }

@@ -81,7 +81,7 @@ impl Dispatcher {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
         let call = ConnCall::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
-        let slot = cx.session.begin(call, &mut self.free_list);
+        let slot = cx.session.calls.begin(call, &mut self.free_list);
         cx.begin_call(body_len);
         self.groups[place.0 as usize].left += 1;
         (slot, body_len)

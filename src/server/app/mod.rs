@@ -9,6 +9,7 @@ mod completion;
 mod give_up;
 mod hand_over;
 mod inline;
+mod streams;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -17,8 +18,9 @@ use coreloop_poller::Key;
 use slab::Slab;
 
 use self::admit::admit;
+use self::streams::ServerSession;
 use crate::conn::CloseReason;
-use crate::conn::calls::{Calls, ConnCall, FreeList};
+use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
 use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody};
 use crate::reactor::{App, ConnCx, Conns, Remote};
@@ -229,7 +231,7 @@ impl Dispatcher {
         if let Err(status) = admit(method, &request, cx) {
             return self.refuse(cx, &request, &status);
         }
-        if cx.session.contains(request.id) && !request.one_way {
+        if cx.session.calls.contains(request.id) && !request.one_way {
             let status = Status::invalid_argument(format!(
                 "the call id {} is already in flight on this connection",
                 request.id
@@ -313,12 +315,12 @@ fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
 
 impl App for RpcApp {
     type Protocol = ServerProtocol;
-    type Session = Calls;
+    type Session = ServerSession;
     type Mail = Completion;
 
-    fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (ServerProtocol, Calls) {
+    fn open(&mut self, _key: Key, _peer: Peer, listener: usize) -> (ServerProtocol, ServerSession) {
         let allowed = self.dispatcher.protocols.get(listener).copied().unwrap_or(ProtocolSet::SERVED);
-        (ServerProtocol::undecided(allowed, self.dispatcher.side.clone()), Calls::new())
+        (ServerProtocol::undecided(allowed, self.dispatcher.side.clone()), ServerSession::new())
     }
 
     #[inline(always)]
@@ -329,14 +331,21 @@ impl App for RpcApp {
             Message::Refused(refusal) => dispatcher.on_refusal(cx, &refusal),
             Message::Cancel { id } => dispatcher.on_cancel(cx, id),
             Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            Message::Open(request) => dispatcher.on_open(registry, cx, &request),
+            Message::Data(data) => dispatcher.on_data(cx, &data),
+            Message::End { id } => dispatcher.on_end(cx, id),
+            Message::Credit { id, bytes } => dispatcher.on_credit(cx, id, bytes),
+            Message::CallBroken(broken) => dispatcher.on_call_broken(cx, broken),
+            // The windows of a hello concern streams that the server opens.
+            Message::Hello { .. } | Message::Pong { .. } => {}
             // The protocol passes none of these to a server.
-            Message::Reply(_) | Message::Pong { .. } | Message::Drain => {}
+            Message::Reply(_) | Message::Headers { .. } | Message::Drain => {}
         }
     }
 
     fn on_message_after_drain(&mut self, cx: &mut Cx<'_>, message: Message) {
         match message {
-            Message::Request(request) => {
+            Message::Request(request) | Message::Open(request) => {
                 let status = Status::unavailable("the server drains: the call was not run");
                 self.dispatcher.refuse(cx, &request, &status);
             }
@@ -364,8 +373,8 @@ impl App for RpcApp {
     }
 
     #[inline]
-    fn next_deadline(&self, calls: &Calls) -> Option<Instant> {
-        calls.next_deadline()
+    fn next_deadline(&self, session: &ServerSession) -> Option<Instant> {
+        session.calls.next_deadline()
     }
 
     #[inline]
@@ -385,8 +394,8 @@ impl App for RpcApp {
         self.dispatcher.give_up(cx);
     }
 
-    fn on_close(&mut self, _key: Key, calls: Calls, _why: &CloseReason) {
-        for call in calls.iter() {
+    fn on_close(&mut self, _key: Key, session: ServerSession, _why: &CloseReason) {
+        for call in session.calls.iter() {
             if !call.is_answered() {
                 self.dispatcher.stats.calls.dropped.add(1);
             }

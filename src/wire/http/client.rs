@@ -441,8 +441,8 @@ impl Protocol for HttpClient {
         match outgoing {
             Outgoing::Request(call) => self.0.request(call, out),
             Outgoing::Cancel { id } => self.0.cancel(id),
-            // A client sends no replies, and HTTP has no notices and no pings.
-            Outgoing::Reply(_) | Outgoing::Pong { .. } | Outgoing::Drain | Outgoing::Ping { .. } => {}
+            // A client sends no replies, and HTTP/1.1 has no form for the others.
+            _ => {}
         }
     }
 

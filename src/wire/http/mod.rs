@@ -96,11 +96,8 @@ impl Protocol for Http {
                 self.0.reply(id, code, (queue_us, handler_us), body, out);
             }
             Outgoing::Drain => self.0.drain(),
-            // A server sends no requests, and HTTP has no pings.
-            Outgoing::Pong { .. }
-            | Outgoing::Request(_)
-            | Outgoing::Cancel { .. }
-            | Outgoing::Ping { .. } => {}
+            // A server sends no requests, and HTTP/1.1 has no form for the others.
+            _ => {}
         }
     }
 

@@ -278,12 +278,8 @@ impl Protocol for JsonRpcClient {
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
         match outgoing {
             Outgoing::Request(call) => JsonRpcClient::encode_call(call, out),
-            // The protocol has no messages for these, and a reply is sent by a server.
-            Outgoing::Reply(_)
-            | Outgoing::Pong { .. }
-            | Outgoing::Drain
-            | Outgoing::Cancel { .. }
-            | Outgoing::Ping { .. } => {}
+            // A client sends no replies, and the protocol has no form for the others.
+            _ => {}
         }
     }
 

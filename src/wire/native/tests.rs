@@ -4,7 +4,7 @@ use coreloop_bufpool::{Chunk, Pool, PoolConfig, WriteQueue};
 use proptest::prelude::*;
 
 use super::*;
-use crate::message::MetadataBuf;
+use crate::message::{MetadataBuf, OutgoingData};
 use crate::wire::testing::Decode;
 
 /// The largest body of these tests.
@@ -35,7 +35,17 @@ fn received(message: Message, input: &[u8]) -> NativeMessage {
             (request.name.map(of).unwrap_or_default(), of(request.metadata), of(request.body))
         }
         Message::Reply(reply) => (Vec::new(), of(reply.metadata), of(reply.body)),
+        Message::Open(request) => {
+            (request.name.map(of).unwrap_or_default(), of(request.metadata), of(request.body))
+        }
+        Message::Data(data) => (Vec::new(), Vec::new(), of(data.body)),
+        Message::Headers { metadata, .. } | Message::Hello { metadata } => {
+            (Vec::new(), of(*metadata), Vec::new())
+        }
         Message::Refused(_)
+        | Message::CallBroken(_)
+        | Message::End { .. }
+        | Message::Credit { .. }
         | Message::Cancel { .. }
         | Message::Ping { .. }
         | Message::Pong { .. }
@@ -289,7 +299,7 @@ fn a_separate_ping_equals_the_encoded_one() {
 
 #[test]
 fn a_wrong_direction_is_answered_and_ends_a_server() {
-    for kind in [kind::REPLY, kind::PONG, kind::DRAIN] {
+    for kind in [kind::REPLY, kind::DRAIN, kind::HEADERS] {
         let stream = [TestFrame::of(kind).bytes(), TestFrame::default().bytes()].concat();
         let trace = decode_whole(&mut server(), &stream);
         assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (7, Code::InvalidArgument));
@@ -299,7 +309,7 @@ fn a_wrong_direction_is_answered_and_ends_a_server() {
 
 #[test]
 fn a_wrong_direction_ends_a_client_without_an_answer() {
-    for kind in [kind::REQUEST, kind::ONE_WAY, kind::CANCEL] {
+    for kind in [kind::REQUEST, kind::ONE_WAY, kind::CANCEL, kind::END] {
         let trace = decode_whole(&mut client(), &TestFrame::of(kind).bytes());
         assert_eq!((trace.received.len(), &trace.broken), (0, &Some(Broken::WrongDirection(kind))));
     }
@@ -321,9 +331,9 @@ fn frames_of_every_result() -> Vec<(Vec<u8>, usize)> {
         whole(TestFrame { metadata: metadata(&[("b3", b"1")]), body: vec![2; 3], ..TestFrame::default() }),
         whole(TestFrame { metadata: b"\x09b3\0\0\0\0\0".to_vec(), body: vec![2; 3], ..TestFrame::default() }),
         whole(TestFrame { kind: kind::CANCEL, body: vec![2; 3], ..TestFrame::default() }),
-        whole(TestFrame { kind: 9, body: vec![2; 3], ..TestFrame::default() }),
+        whole(TestFrame { kind: 13, body: vec![2; 3], ..TestFrame::default() }),
         whole(TestFrame { kind: kind::PONG, body: vec![2; 3], ..TestFrame::default() }),
-        early(TestFrame { flags: 2, body: vec![2; 3], ..TestFrame::default() }),
+        early(TestFrame { flags: 4, body: vec![2; 3], ..TestFrame::default() }),
         early(TestFrame { metadata: vec![0; 7], body: vec![2; 3], ..TestFrame::default() }),
         early(TestFrame { body: vec![2; BODY_MAX + 1], ..TestFrame::default() }),
         early(TestFrame { announced: Some(u32::MAX), ..TestFrame::default() }),
@@ -427,7 +437,7 @@ fn an_answer_over_the_limit_fails_only_its_call() {
 #[test]
 fn a_refused_frame_is_skipped_to_its_last_byte() {
     let refused = [
-        (TestFrame { kind: 9, body: vec![0x19; 40], ..TestFrame::default() }, Code::Unimplemented),
+        (TestFrame { kind: 13, body: vec![0x19; 40], ..TestFrame::default() }, Code::Unimplemented),
         (TestFrame { flags: 0x80, body: vec![0x19; 40], ..TestFrame::default() }, Code::Unimplemented),
         (
             TestFrame { metadata: vec![0x19; 9], body: vec![0x19; 40], ..TestFrame::default() },
@@ -451,18 +461,18 @@ fn a_refused_frame_is_skipped_to_its_last_byte() {
 fn a_refusal_is_marked_one_way_if_unanswered() {
     let refused = |kind| {
         let trace =
-            decode_whole(&mut server(), &TestFrame { kind, flags: 2, ..TestFrame::default() }.bytes());
+            decode_whole(&mut server(), &TestFrame { kind, flags: 4, ..TestFrame::default() }.bytes());
         refusal_of(&trace, 0).one_way
     };
     assert!(refused(kind::ONE_WAY));
     assert!(refused(kind::CANCEL), "an answer would be taken for that of the call that it names");
-    assert!(!refused(kind::REQUEST) && !refused(kind::PING) && !refused(9));
+    assert!(!refused(kind::REQUEST) && !refused(kind::PING) && !refused(13));
 }
 
 #[test]
 fn a_client_fails_the_call_of_an_unreadable_reply() {
     let stream = [
-        TestFrame { kind: 9, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
+        TestFrame { kind: 13, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
         TestFrame { kind: kind::REPLY, flags: 4, body: vec![0x19; 40], ..TestFrame::default() }.bytes(),
         TestFrame { kind: kind::REPLY, id: 5, metadata: vec![0; 9], ..TestFrame::default() }.bytes(),
         TestFrame { kind: kind::REPLY, id: 3, ..TestFrame::default() }.bytes(),
@@ -499,7 +509,7 @@ fn foreign_bytes_end_the_connection_at_once() {
 
 #[test]
 fn the_rest_of_a_refused_frame_is_inside_a_message() {
-    let frame = TestFrame { flags: 2, body: vec![0; 10], ..TestFrame::default() }.bytes();
+    let frame = TestFrame { flags: 4, body: vec![0; 10], ..TestFrame::default() }.bytes();
     let mut native = server();
     assert!(matches!(native.decode(&frame[..34]), Received::Message { consumed: HEADER_BYTES, .. }));
     assert!(native.is_inside_message());
@@ -693,5 +703,153 @@ proptest! {
             (schema % 17, method, time_left_us)
         );
         prop_assert_eq!(&trace.received[0].body, &body);
+    }
+}
+
+// Streams.
+
+/// The call that a frame breaks, with the bytes that count against the connection's window.
+fn broken_call(native: &mut Native, frame: &TestFrame) -> (u64, Code, String, u32) {
+    let after = TestFrame { kind: kind::PING, id: 99, ..TestFrame::default() };
+    let trace = decode_whole(native, &[frame.bytes(), after.bytes()].concat());
+    let [NativeMessage { message: Message::CallBroken(broken), .. }, last] = &trace.received[..] else {
+        panic!("{frame:?}: {trace:?}")
+    };
+    assert_eq!((&last.message, trace.broken, trace.left), (&Message::Ping { id: 99 }, None, 0));
+    (broken.id, broken.code, broken.message.clone(), broken.frame_bytes)
+}
+
+#[test]
+fn frames_of_streams_round_trip() {
+    let entries = metadata(&[("stream-window", b"1000000")]);
+    let call = OutgoingCall {
+        id: 5,
+        name: "",
+        method: 77,
+        codec: 2,
+        compressed: false,
+        one_way: false,
+        schema: 3,
+        time_left_us: 4,
+        metadata: &entries,
+        body: SendBody::Bytes(b""),
+    };
+    let data =
+        |id| Outgoing::Data(OutgoingData { id, codec: 2, compressed: true, body: SendBody::Bytes(b"body") });
+    let to_server = encoded(vec![
+        Outgoing::Hello { metadata: &entries },
+        Outgoing::Open(call),
+        data(5),
+        Outgoing::Credit { id: 0, bytes: 1 << 20 },
+        Outgoing::Credit { id: 5, bytes: 7 },
+        Outgoing::End { id: 5 },
+    ]);
+    let trace = decode_pieces(&mut server(), to_server.chunks(7));
+    let [hello, open, message, connection, stream, end] = &trace.received[..] else { panic!("{trace:?}") };
+    assert!(matches!(hello.message, Message::Hello { .. }) && hello.metadata == entries);
+    let Message::Open(request) = open.message else { panic!("{open:?}") };
+    assert_eq!((request.id, request.method, request.schema, request.time_left_us), (5, 77, 3, 4));
+    assert_eq!((&open.metadata, request.body.len(), request.one_way), (&entries, 0, false));
+    let Message::Data(received) = message.message else { panic!("{message:?}") };
+    assert_eq!((received.id, received.codec, received.compressed, received.frame_bytes), (5, 2, true, 36));
+    assert_eq!(message.body, b"body");
+    assert_eq!(connection.message, Message::Credit { id: 0, bytes: 1 << 20 });
+    assert_eq!(stream.message, Message::Credit { id: 5, bytes: 7 });
+    assert_eq!(end.message, Message::End { id: 5 });
+
+    let to_client = encoded(vec![
+        Outgoing::Hello { metadata: &entries },
+        Outgoing::Headers { id: 5, codec: 2, metadata: &entries },
+        data(5),
+        Outgoing::Credit { id: 5, bytes: 9 },
+    ]);
+    let trace = decode_pieces(&mut client(), to_client.chunks(5));
+    let [hello, headers, message, credit] = &trace.received[..] else { panic!("{trace:?}") };
+    assert!(matches!(hello.message, Message::Hello { .. }) && hello.metadata == entries);
+    assert!(matches!(headers.message, Message::Headers { id: 5, .. }) && headers.metadata == entries);
+    assert!(matches!(message.message, Message::Data(_)) && message.body == b"body");
+    assert_eq!(credit.message, Message::Credit { id: 5, bytes: 9 });
+}
+
+#[test]
+fn a_frame_of_a_call_that_breaks_a_rule_ends_only_that_call() {
+    let data = TestFrame { kind: kind::DATA, body: b"12".to_vec(), ..TestFrame::default() };
+    for side in [server, client] {
+        let flags = TestFrame { flags: 2, ..data.clone() };
+        let text = "unknown flags 0x02 in version 1".to_owned();
+        assert_eq!(broken_call(&mut side(), &flags), (7, Code::InvalidArgument, text, 34));
+        let long = TestFrame { body: vec![0; BODY_MAX + 1], ..data.clone() };
+        let text = "a body of 101 bytes is over the limit of 100 (frame_bytes_max)".to_owned();
+        assert_eq!(broken_call(&mut side(), &long), (7, Code::ResourceExhausted, text, 133));
+        let odd = TestFrame { metadata: vec![0; 9], ..data.clone() };
+        let text = "9 bytes of metadata are not a multiple of 8".to_owned();
+        assert_eq!(broken_call(&mut side(), &odd), (7, Code::InvalidArgument, text, 34));
+        let window = TestFrame { kind: kind::WINDOW, body: vec![0; 5], ..TestFrame::default() };
+        let text = "a window frame has a body of 4 bytes, not 5".to_owned();
+        assert_eq!(broken_call(&mut side(), &window), (7, Code::InvalidArgument, text, 0));
+    }
+    let end = TestFrame { kind: kind::END, body: vec![0; 3], ..TestFrame::default() };
+    let text = "an end frame has no body; this one has 3 bytes".to_owned();
+    assert_eq!(broken_call(&mut server(), &end), (7, Code::InvalidArgument, text, 0));
+    let headers = TestFrame { kind: kind::HEADERS, metadata: vec![1; 8], ..TestFrame::default() };
+    let (id, code, text, _) = broken_call(&mut client(), &headers);
+    assert_eq!((id, code), (7, Code::Internal), "{text}");
+}
+
+#[test]
+fn the_window_of_the_connection_must_be_readable() {
+    let frame = TestFrame { kind: kind::WINDOW, id: 0, body: vec![0; 3], ..TestFrame::default() }.bytes();
+    let why = Broken::Other("a window frame has a body of 4 bytes, not 3".into());
+    let trace = decode_whole(&mut server(), &frame);
+    assert_eq!((refusal_of(&trace, 0).id, refusal_of(&trace, 0).code), (0, Code::InvalidArgument));
+    assert_eq!(trace.broken.as_ref(), Some(&why));
+    let trace = decode_whole(&mut client(), &frame);
+    assert_eq!((trace.received.len(), trace.broken), (0, Some(why)));
+}
+
+#[test]
+fn a_request_whose_argument_follows_has_rules_of_its_own() {
+    let refused = |frame: TestFrame| {
+        let trace = decode_whole(&mut server(), &frame.bytes());
+        let refusal = refusal_of(&trace, 0).clone();
+        assert_eq!((refusal.code, trace.left), (Code::InvalidArgument, 0));
+        (refusal.message, refusal.one_way)
+    };
+    let open = TestFrame { flags: 2, ..TestFrame::default() };
+    let with_body = refused(TestFrame { body: vec![1], ..open.clone() });
+    assert_eq!(with_body, ("a request whose argument follows in data frames has no body".into(), false));
+    let one_way = refused(TestFrame { kind: kind::ONE_WAY, ..open.clone() });
+    assert_eq!(one_way, ("a one-way call has its argument in the request".into(), true));
+    let without_id = refused(TestFrame { id: 0, ..open });
+    assert_eq!(without_id.0, "a call whose argument follows in data frames has an id other than 0");
+}
+
+#[test]
+fn a_hello_is_the_first_frame_or_says_nothing() {
+    let hello = TestFrame { kind: kind::HELLO, id: 0, ..TestFrame::default() }.bytes();
+    for side in [server, client] {
+        let stream = [&hello[..], &hello, &TestFrame::of(kind::PING).bytes(), &hello].concat();
+        for step in [1, 31, 200] {
+            let trace = decode_pieces(&mut side(), stream.chunks(step));
+            let received: Vec<_> = trace.received.iter().map(|received| &received.message).collect();
+            assert!(matches!(received[..], [Message::Hello { .. }, Message::Ping { id: 7 }]), "{received:?}");
+        }
+    }
+}
+
+#[test]
+fn optional_kinds_are_skipped_whatever_they_hold() {
+    for kind in [128, 200, 255] {
+        let frames = [
+            TestFrame { kind, flags: 0xff, body: vec![0x19; 10], ..TestFrame::default() },
+            TestFrame { kind, body: vec![0x19; BODY_MAX + 1], metadata: vec![1; 9], ..TestFrame::default() },
+        ];
+        for (frame, side) in frames.iter().flat_map(|frame| [(frame, server()), (frame, client())]) {
+            let mut side = side;
+            let stream = [frame.bytes(), TestFrame::of(kind::PING).bytes()].concat();
+            let trace = decode_pieces(&mut side, stream.chunks(3));
+            assert_eq!(trace.received.len(), 1, "{frame:?}");
+            assert_eq!((trace.left, trace.broken), (0, None));
+        }
     }
 }
