@@ -160,7 +160,7 @@ enum ConnectionPhase {
 enum DrainPhase {
     /// None was begun.
     None,
-    /// The peer was told that the end is near; streams that cross the notice are served.
+    /// The notice is written; streams that cross it are served.
     Announced,
     /// The last stream was named; later ones are refused.
     Final,

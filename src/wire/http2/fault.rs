@@ -74,7 +74,7 @@ impl fmt::Debug for Http2Code {
 }
 
 /// A rule of HTTP/2 that the peer has broken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum Http2Fault {
     /// The connection ends with GOAWAY.
     Connection {
@@ -93,6 +93,8 @@ pub enum Http2Fault {
         why: &'static str,
     },
 }
+
+crate::error_text::debug_as_text!(Http2Fault);
 
 impl Http2Fault {
     /// A fault that ends the connection.

@@ -7,7 +7,7 @@ use super::table::DynamicTable;
 use super::{huffman, integer};
 
 /// Why a header block cannot be decoded. The state of the compression is lost, so the connection ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, PartialEq, Eq)]
 pub enum HpackFault {
     /// The block ends inside a field, or an integer is over 2^31 - 1.
     Integer,
@@ -22,6 +22,8 @@ pub enum HpackFault {
     /// The announced maximum was lowered, and the block does not begin with a change of the size.
     MissingSizeUpdate,
 }
+
+crate::error_text::debug_as_text!(HpackFault);
 
 impl HpackFault {
     /// Returns what was found.

@@ -134,8 +134,10 @@ fn conversation() -> Vec<u8> {
     bytes
 }
 
+type RunResult = (Vec<(Http2Event, Vec<u8>)>, Vec<Sent>, Option<Http2Fault>);
+
 /// Passes bytes in pieces. Returns the events with the data that they refer to, what was written, and the fault.
-fn run(bytes: &[u8], cuts: &[usize]) -> (Vec<(Http2Event, Vec<u8>)>, Vec<Sent>, Option<Http2Fault>) {
+fn run(bytes: &[u8], cuts: &[usize]) -> RunResult {
     let mut peer = Peer::fresh(Http2Limits::default());
     let (mut events, mut failed, mut held) = (Vec::new(), None, Vec::new());
     let mut from = 0;
