@@ -57,7 +57,7 @@ impl<W: Protocol> Conn<W> {
         self.is_saturated
     }
 
-    /// Takes note of a refusal or pong of so many bytes. Reading stops while too many of them wait.
+    /// Takes note of a refusal or pong of that size. Reading stops while too many of them wait.
     pub fn note_refusal(&mut self, bytes: usize, limits: &Limits) {
         self.refusal_bytes += bytes;
         if self.streams > 0 && self.refusal_bytes > limits.refusal_bytes_max {

@@ -184,7 +184,9 @@ pub struct StreamTable<T> {
 impl<T> StreamTable<T> {
     /// Creates the table of a connection without streams.
     pub fn new(windows: StreamWindows) -> StreamTable<T> {
-        let (connection, enlarge) = ReceiveWindow::new(CONNECTION_WINDOW_BYTES, windows.connection_bytes);
+        let wanted = windows.connection_bytes.clamp(CONNECTION_WINDOW_BYTES, WINDOW_BYTES_MAX);
+        let (connection, _) = ReceiveWindow::new(CONNECTION_WINDOW_BYTES, CONNECTION_WINDOW_BYTES);
+        let enlarge = (wanted > CONNECTION_WINDOW_BYTES).then(|| wanted - CONNECTION_WINDOW_BYTES);
         StreamTable {
             entries: Slab::new(),
             slots: HashMap::new(),
@@ -207,6 +209,10 @@ impl<T> StreamTable<T> {
         data: impl FnOnce(StreamKey) -> T,
     ) -> (StreamKey, CreditDue) {
         let connection = if receives { self.enlarge.take() } else { None };
+        if let Some(bytes) = connection {
+            self.connection.size += bytes;
+            self.connection.left += i64::from(bytes);
+        }
         let mut credit = CreditDue { stream: None, connection };
         let receiving = receives.then(|| {
             let (window, stream) = ReceiveWindow::new(STREAM_WINDOW_BYTES, self.stream_bytes);

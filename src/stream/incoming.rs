@@ -144,7 +144,7 @@ impl IncomingLink {
     pub(crate) fn end(self: &Arc<Self>, result: Result<(), Status>) {
         let mut state = self.state();
         if state.ended.is_some() {
-            // A call may fail after its peer has ended its messages: who has not taken them all is told.
+            // A call may fail after its peer has ended its messages: the error replaces what was not taken.
             if let Err(status) = result
                 && !state.queue.is_empty()
             {

@@ -166,7 +166,7 @@ impl SinkLink {
         before >= POSTED_BYTES_MAX && before - (frame_bytes as i64) < POSTED_BYTES_MAX
     }
 
-    /// Wakes whoever waits, if the sink is ready or has ended (the reactor's side).
+    /// Wakes the threads, futures and callbacks that wait, if the sink is ready or has ended (the reactor's side).
     pub(crate) fn notify(&self) {
         let (callback, waker) = {
             let mut state = self.state();

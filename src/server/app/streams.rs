@@ -351,7 +351,7 @@ impl Dispatcher {
         }
         self.outbox.recycle(commands);
         for command in elsewhere {
-            // Another connection of this reactor, which is not at hand.
+            // For another connection of this reactor.
             self.sink.mail(command);
         }
     }
