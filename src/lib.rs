@@ -37,7 +37,7 @@
 //! | roles | [`server`], [`client`] |
 //! | work | [`mod@service`], [`workers`] |
 //! | the loop | [`reactor`] |
-//! | a connection | [`conn`], [`mailbox`] |
+//! | a connection | [`conn`], [`mod@transport`], [`mailbox`] |
 //! | pure logic | [`wire`], [`codec`], [`policy`] |
 //! | words | [`message`], [`method_name`], [`context`], [`status`], [`config`], [`stats`] |
 //! | tools | [`poller`], [`bufpool`] |
@@ -63,6 +63,7 @@ pub mod service;
 pub mod stats;
 pub mod status;
 mod threads;
+pub mod transport;
 pub mod wire;
 pub mod workers;
 

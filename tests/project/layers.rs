@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 8] = [
     &["poller", "bufpool", "threads", "error_text", "json_text"],
     &["message", "method_name", "context", "status", "config", "stats"],
     &["wire", "codec", "policy"],
-    &["conn", "mailbox"],
+    &["conn", "mailbox", "transport"],
     &["reactor"],
     &["service", "workers"],
     &["server", "client"],
