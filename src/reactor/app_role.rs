@@ -291,8 +291,12 @@ impl<A: App> AppRole<A> {
 
     // The end of a turn.
 
-    pub(super) fn flush(&mut self) {
+    pub(super) fn flush(&mut self, poller: &mut Poller) {
         self.core.flush(&mut self.app);
+        if self.app.wants_turn_end() {
+            let AppRole { app, core, loads, index, .. } = self;
+            app.on_turn_end(&mut Conns { core, poller, loads, index: *index });
+        }
     }
 
     pub(super) fn close_ended(&mut self, poller: &mut Poller) {
@@ -369,7 +373,7 @@ where
         self.app.hand_off(*now);
         self.read_mail(poller, |role| added.push(role));
         self.run_timers(poller, *stopped);
-        self.flush();
+        self.flush(poller);
         self.close_ended(poller);
         self.collect(is_busy);
         self.core.stats.turns.add(1);

@@ -232,7 +232,7 @@ impl<A: App> Core<A> {
                 }
             }
             if !slot.conn.wants_read() {
-                if slot.is_hung_up && slot.conn.in_flight() > 0 {
+                if slot.is_hung_up && slot.conn.has_calls() {
                     // No peer waits for the calls in flight, and no read is going to report that.
                     slot.conn.on_reset(slot.stream.take_error());
                 }
@@ -273,6 +273,11 @@ impl<A: App> Core<A> {
             }
         }
         app.on_read_end();
+        if slot.conn.streams() > 0 && slot.conn.is_eof() && !slot.conn.has_undecoded() {
+            let ConnSlot { conn, session, peer, .. } = slot;
+            let pool = &mut *pool;
+            app.on_half_close(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
+        }
         slot.conn.settle(pool, *now);
         if slot.is_silent && !slot.conn.is_silent() {
             slot.is_silent = false;
@@ -300,7 +305,7 @@ impl<A: App> Core<A> {
         let Core { slots, pool, limits, now, stats, .. } = self;
         let Some(slot) = slots.at_mut(key) else { return };
         let out_len = slot.conn.out_len();
-        if out_len > 0 && slot.is_writable && slot.conn.in_flight() == 0 && !slot.is_again {
+        if out_len > 0 && slot.is_writable && !slot.conn.has_calls() && !slot.is_again {
             let since = slot.dirty_since.unwrap_or(*now);
             if self.flush.is_due(out_len, since, *now) {
                 write_out(slot, pool, *now, limits, stats);
@@ -534,6 +539,8 @@ fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
         NextMessage::Message { message, consumed } => {
             if cx.conn.refuses_calls(cx.now) {
                 app.on_message_after_drain(cx, message);
+            } else if cx.conn.is_saturated() {
+                app.on_message_while_saturated(cx, message);
             } else {
                 app.on_message(cx, message);
             }

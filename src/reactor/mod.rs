@@ -32,6 +32,7 @@ use self::app_role::{AppRole, RoleMailbox, RoleState};
 use self::roles::Roles;
 use crate::policy::gather::Gather;
 use crate::stats::{ReactorStats, STAGES, micros};
+use crate::threads::{self, ThreadRole};
 pub use crate::transport::{Address, AddressError, Listener, Transport, UnixSocketAccess, dial};
 
 /// The most events taken from the kernel in one turn.
@@ -230,6 +231,7 @@ impl<A: App> Reactor<A> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
+        threads::set_role(ThreadRole::Reactor);
         self.main.app.begin_thread();
         if self.gather.is_on() {
             // Without this, a nap of 100 µs takes 150 µs.
@@ -269,7 +271,7 @@ impl<A: App> Reactor<A> {
         self.end_stage(4);
         self.main.run_timers(&mut self.poller, stopped);
         self.end_stage(5);
-        self.main.flush();
+        self.main.flush(&mut self.poller);
         self.main.close_ended(&mut self.poller);
         self.end_stage(6);
         self.end_turn();

@@ -10,6 +10,8 @@ pub mod directory;
 pub mod foreign;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "grpc")]
+pub mod http2;
 #[cfg(feature = "jsonrpc")]
 pub mod jsonrpc;
 pub mod native;

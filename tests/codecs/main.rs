@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)]
 
-#[cfg(feature = "full")]
+#[cfg(all(feature = "full", feature = "grpc"))]
 #[path = "../../fuzz/src/targets/mod.rs"]
 mod targets;
 
@@ -13,7 +13,9 @@ mod targets;
     feature = "fixed",
     feature = "compact",
     feature = "messagepack",
-    feature = "lz4"
+    feature = "protobuf",
+    feature = "lz4",
+    feature = "grpc"
 ))]
 mod fuzz_corpus;
 #[cfg(all(feature = "gob", feature = "json"))]

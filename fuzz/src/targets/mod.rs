@@ -6,8 +6,10 @@
 mod codecs;
 mod connection;
 mod http;
+mod http2;
 mod http_json_rpc;
 mod native;
+mod protobuf;
 mod rpc;
 
 pub use codecs::{
@@ -15,14 +17,16 @@ pub use codecs::{
 };
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
+pub use http2::{hpack, http2};
 pub use native::{frame, metadata, sniff};
+pub use protobuf::{Tree, codec_protobuf};
 pub use rpc::{connect, jsonrpc, netrpc};
 
 /// A target: its name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 17] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -33,10 +37,13 @@ pub const TARGETS: [Target; 14] = [
     ("codec_compact", codec_compact),
     ("codec_messagepack", codec_messagepack),
     ("codec_gob", codec_gob),
+    ("codec_protobuf", codec_protobuf),
     ("codec_fixed_raw", codec_fixed_raw),
     ("decompress", decompress),
     ("http", http),
     ("http_json_rpc", http_json_rpc),
+    ("hpack", hpack),
+    ("http2", http2),
 ];
 
 /// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.

@@ -27,7 +27,7 @@ const REQUEST: Request = Request {
     id: 1,
     method: 0,
     name: None,
-    codec: Codec::Json as u8,
+    codec: Codec::Json.number(),
     compressed: false,
     one_way: false,
     schema: 0,
