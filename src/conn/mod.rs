@@ -18,7 +18,7 @@ use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
 use crate::config::Limits;
 pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
-use crate::wire::{Out, Protocol, Received};
+use crate::wire::{DrainNotice, Out, Protocol, Received};
 
 /// The size of one read when nothing is known about the frame: the size of a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -273,8 +273,8 @@ impl<W: Protocol> Conn<W> {
                 if self.is_paused || self.is_finishing() {
                     return NextMessage::Nothing;
                 }
-                if self.owes_drain_notice && self.protocol.is_decided() {
-                    // It precedes the answer to the first message, which the protocol may write itself.
+                if self.owes_drain_notice && self.protocol.drain_notice() == DrainNotice::NextAnswer {
+                    // The protocol may answer the first request itself.
                     self.write_drain_notice(pool, now, limits);
                 }
             }
@@ -290,6 +290,10 @@ impl<W: Protocol> Conn<W> {
             self.pause_if_full(limits);
             match received {
                 Received::Message { message, consumed } => {
+                    if self.owes_drain_notice {
+                        // It precedes the answer to the first message.
+                        self.write_drain_notice(pool, now, limits);
+                    }
                     self.on_progress(consumed);
                     return NextMessage::Message { message, consumed };
                 }
@@ -305,7 +309,7 @@ impl<W: Protocol> Conn<W> {
     #[inline(always)]
     fn on_progress(&mut self, consumed: usize) {
         self.is_progress = true;
-        // A protocol that ends the connection after this message reports that in its next `decode`, with or without
+        // A protocol that ends the connection after this message reports that in its next `receive`, with or without
         // more bytes.
         self.bytes_min = 0;
         self.proven_bytes = self.proven_bytes.max(consumed);
