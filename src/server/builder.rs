@@ -131,8 +131,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on an address, instead of those of the configuration: `host:port` or `unix:PATH`, after the name of a
-    /// protocol (`http:127.0.0.1:8080`) for that protocol only. Each call adds a listener.
+    /// Listens on an address, instead of those of the configuration: `host:port`, `unix:PATH`, or `memory:NAME` for
+    /// clients in this process ([`ServerBuilder::in_memory`]). With the name of a protocol in front
+    /// (`http:127.0.0.1:8080`) it serves that protocol only. Each call adds a listener.
     pub fn listen(self, address: &str) -> ServerBuilder {
         self.listen_for(address, ProtocolSet::SERVED)
     }
@@ -142,6 +143,12 @@ impl ServerBuilder {
         self.listens.push(address.to_owned());
         self.protocols.push(protocols);
         self
+    }
+
+    /// Listens in memory, at an unused name: clients in this process connect without a socket. Their address is in
+    /// [`Server::addresses`]. The same as `listen("memory:0")`; [`ServerBuilder::listen`] takes a name of your choice.
+    pub fn in_memory(self) -> ServerBuilder {
+        self.listen("memory:0")
     }
 
     /// Returns a handle on a reactor that the server will have, for further roles on its thread: a client's
@@ -311,6 +318,7 @@ fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Add
                 }
                 first
             }
+            Address::Memory(_) => Listener::bind(&address, &UnixSocketAccess::default())?,
             Address::Unix(_) => {
                 let access = unix_socket_access(config).map_err(|error| {
                     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -414,11 +422,11 @@ fn start(
     }
     for (index, reactor) in built.iter_mut().enumerate() {
         let remotes = parts.iter().map(|part: &ReactorThread| part.remote.clone()).collect();
-        // The kernel cannot spread the connections of a Unix socket, so the first reactor always assigns connections;
-        // it keeps those that it accepts from a shared port.
-        let is_unix = |listen: &str| split_listen(listen).1.starts_with("unix:");
-        let is_shared = |listen: &String| config.accept == AcceptMode::ReusePort && !is_unix(listen);
-        let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
+        // The kernel spreads only the connections of TCP, so the first reactor always assigns connections; it keeps
+        // those that it accepts from a shared port.
+        let is_shared =
+            |address: &Address| config.accept == AcceptMode::ReusePort && matches!(address, Address::Tcp(_));
+        let keeps: Vec<bool> = addresses.iter().map(is_shared).collect();
         let deals = index == 0 && reactors > 1;
         reactor.share(
             index,

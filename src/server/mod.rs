@@ -186,7 +186,27 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// Returns the addresses that the server listens on, with actual ports, in the order of the configuration.
+    /// Returns a builder for a server that listens in memory only, for clients in the same process
+    /// ([`ServerBuilder::in_memory`]).
+    ///
+    /// ```
+    /// use coreloop::client::Direct;
+    /// use coreloop::{Context, Server};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::in_memory()
+    ///     .method("Greeter.Greet", |_cx: &Context, name: String| Ok(format!("hello, {name}")))
+    ///     .start()?;
+    /// let mut direct = Direct::connect(&server.addresses()[0].to_string())?;
+    /// # drop(direct);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_memory() -> ServerBuilder {
+        Server::builder().in_memory()
+    }
+
+    /// Returns the addresses that the server listens on, with actual ports and names, in the order of the configuration.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }

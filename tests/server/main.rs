@@ -16,6 +16,8 @@ mod flush;
 #[cfg(feature = "http")]
 mod http;
 mod idle;
+#[cfg(feature = "json")]
+mod in_memory;
 mod large_frames;
 mod limits;
 mod linger;
