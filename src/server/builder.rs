@@ -10,6 +10,7 @@ use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, RpcApp};
 use super::directory::RegistryDirectory;
+use super::observer::{Observers, ServerObserver};
 #[cfg(feature = "record")]
 use super::record::{Recorder, Recording};
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
@@ -35,6 +36,7 @@ pub struct ServerBuilder {
     health: Arc<Health>,
     meta: Arc<Meta>,
     guests: Vec<Box<dyn Guest>>,
+    observers: Vec<Arc<dyn ServerObserver>>,
     #[cfg(feature = "record")]
     recording: Option<Recording>,
     error: Option<RegisterError>,
@@ -50,6 +52,7 @@ impl ServerBuilder {
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
             guests: Vec::new(),
+            observers: Vec::new(),
             #[cfg(feature = "record")]
             recording: None,
             error: None,
@@ -146,6 +149,12 @@ impl ServerBuilder {
         self
     }
 
+    /// Adds an observer of requests and of the ends of calls. A server without one pays nothing for it.
+    pub fn observer(mut self, observer: Arc<dyn ServerObserver>) -> ServerBuilder {
+        self.observers.push(observer);
+        self
+    }
+
     /// Records a sample of the requests to a file, off the reactors' threads. The results are in
     /// [`Snapshot::record`](crate::stats::Snapshot::record).
     #[cfg(feature = "record")]
@@ -209,12 +218,13 @@ impl ServerBuilder {
             registry,
             health: self.health,
             protocols,
+            observers: Observers::default(),
             #[cfg(feature = "record")]
             recording: self.recording,
             #[cfg(feature = "record")]
             recorder: None,
         };
-        start(make, self.guests)
+        start(make, self.guests, self.observers)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -334,6 +344,7 @@ pub(super) struct ServerPlan<'a> {
     registry: Arc<Registry>,
     health: Arc<Health>,
     protocols: Vec<ProtocolSet>,
+    observers: Observers,
     #[cfg(feature = "record")]
     recording: Option<Recording>,
     #[cfg(feature = "record")]
@@ -349,6 +360,7 @@ impl<'a> ServerPlan<'a> {
             registry,
             health: Arc::default(),
             protocols: Vec::new(),
+            observers: Observers::default(),
             #[cfg(feature = "record")]
             recording: None,
             #[cfg(feature = "record")]
@@ -357,12 +369,16 @@ impl<'a> ServerPlan<'a> {
     }
 }
 
-#[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "it is the recorder that is put in"))]
-fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Error> {
+fn start(
+    mut make: ServerPlan<'_>,
+    guests: Vec<Box<dyn Guest>>,
+    observers: Vec<Arc<dyn ServerObserver>>,
+) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
     let (listeners, addresses) = bind(config, reactors)?;
-    // After this only the machine itself can prevent the start, so a file that is created here stays.
+    // After this only the machine itself can prevent the start, so a file that an observer creates stays.
+    make.observers = Observers::start(observers, registry.methods())?;
     #[cfg(feature = "record")]
     if let Some(recording) = make.recording.take() {
         make.recorder = Some(Recorder::start(recording, registry.clone())?);
@@ -405,6 +421,7 @@ fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server
         parts,
         pools,
         health: make.health,
+        observers: make.observers,
         #[cfg(feature = "record")]
         recorder: make.recorder,
     });
@@ -447,6 +464,12 @@ pub(super) fn build(
     let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
+    #[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "recording adds one"))]
+    let mut observers = make.observers.of_reactor(index);
+    #[cfg(feature = "record")]
+    if let Some(recorder) = &make.recorder {
+        observers.push(Box::new(recorder.tap(index)));
+    }
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),
@@ -455,8 +478,7 @@ pub(super) fn build(
         protocols: protocols.clone(),
         batch_max: config.batch_max,
         remote,
-        #[cfg(feature = "record")]
-        tap: make.recorder.as_ref().map(|recorder| recorder.tap(index)),
+        observers,
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

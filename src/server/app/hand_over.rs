@@ -6,16 +6,20 @@ use std::time::Instant;
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, deadline_of};
 use crate::conn::calls::ConnCall;
 use crate::message::Request;
+use crate::server::observer::EndPlace;
 use crate::status::Status;
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
 use crate::workers::{STUCK_AFTER, WorkBatch};
+
+/// The message of a call that is refused because of the work queue.
+const QUEUE_FULL: &str = "the work queue is full (work_queue_max)";
 
 impl Dispatcher {
     /// Adds a request to the batch of this turn.
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
         if !self.pools.backlog().has_room(pending) {
-            return self.refuse_full(cx, request);
+            return self.refuse_full(cx, request, index);
         }
         let mut batch = match self.gathering.take() {
             Some(batch) => batch,
@@ -35,7 +39,7 @@ impl Dispatcher {
     /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
     pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
         if !self.pools.backlog().has_room(0) {
-            return self.refuse_full(cx, request);
+            return self.refuse_full(cx, request, index);
         }
         let mut batch = self.begin_batch(cx.now());
         self.push(cx, request, index, &mut batch);
@@ -46,9 +50,9 @@ impl Dispatcher {
     }
 
     #[cold]
-    pub(super) fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request) {
-        self.stats.calls.queue_full.add(1);
-        self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
+    fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+        let status = Status::resource_exhausted(QUEUE_FULL);
+        self.refuse_at(cx, request, Some(index), EndPlace::QueueFull, &status);
     }
 
     pub(super) fn push(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, batch: &mut WorkBatch) {
@@ -145,8 +149,7 @@ impl Dispatcher {
     #[cold]
     pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
         self.pools.backlog().sub(batch.len());
-        self.stats.calls.queue_full.add(batch.len() as u64);
-        batch.refuse(&Status::resource_exhausted("the work queue is full (work_queue_max)"));
+        batch.refuse(&Status::resource_exhausted(QUEUE_FULL));
         batch.send_back();
     }
 }

@@ -3,7 +3,8 @@
 use super::{Cx, Dispatcher};
 use crate::conn::calls::Calls;
 use crate::conn::streams::{CreditVerdict, DataVerdict, StreamTable, StreamWindows};
-use crate::message::{BrokenCall, IncomingData, Outgoing, Request};
+use crate::message::{BrokenCall, IncomingData, Outgoing, OutgoingReply, Request, SendBody};
+use crate::server::observer::EndPlace;
 use crate::service::Registry;
 use crate::status::Status;
 
@@ -68,7 +69,16 @@ impl Dispatcher {
     #[cold]
     pub(super) fn on_credit(&mut self, cx: &mut Cx<'_>, id: u64, bytes: u32) {
         if let CreditVerdict::ConnectionTooLarge(status) = cx.session.streams().on_credit(id, bytes) {
-            super::reply(cx, 0, 0, super::CallEnd::early(status.code, &status.message));
+            // No call ends with this answer: it is the connection's.
+            cx.send(Outgoing::Reply(OutgoingReply {
+                id: 0,
+                codec: 0,
+                compressed: false,
+                code: status.code,
+                queue_us: 0,
+                handler_us: 0,
+                body: SendBody::Bytes(status.message.as_bytes()),
+            }));
             cx.close();
         }
     }
@@ -86,7 +96,7 @@ impl Dispatcher {
     /// Answers the call with this id, if it is in flight. Otherwise the frame has crossed the answer.
     fn break_call(&mut self, cx: &mut Cx<'_>, id: u64, status: &Status) {
         if let Some(call) = cx.session.calls.answer_by_id(id).cloned() {
-            self.answer_early(cx, &call, status);
+            self.end_early(cx, &call, EndPlace::Broken, status);
         }
     }
 }
