@@ -34,8 +34,7 @@ impl Dispatcher {
         let deadline = deadline_of(request, cx.now());
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
         if let Outcome::Answer = outcome {
-            let result = (Code::Ok, false, SendBody::Bytes(&self.out));
-            return self.ends.end_quick(cx, request, index, queue_us, result);
+            return self.ends.end_quick(cx, request, queue_us, &self.out);
         }
         self.end_quick_slow(cx, request, index, outcome, note, queue_us);
     }
@@ -53,8 +52,8 @@ impl Dispatcher {
         queue_us: u32,
     ) {
         self.ends.count_work(note);
-        let result = settle_inline(outcome, &mut self.out);
-        self.ends.end_quick(cx, request, index, queue_us, result);
+        let ended = settle_inline(outcome, &mut self.out, queue_us, 0);
+        self.ends.end_quick_slow(cx, request, index, ended);
     }
 
     #[inline(never)]
@@ -80,8 +79,7 @@ impl Dispatcher {
         self.ends.timing.note_exact(index, ended.duration_since(began));
         let handler_us = micros(ended.duration_since(began));
         self.ends.count_work(note);
-        let (code, compressed, body) = settle_inline(outcome, &mut self.out);
-        let ended = CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, body };
+        let ended = settle_inline(outcome, &mut self.out, queue_us, handler_us);
         self.ends.end(cx, EndingCall::of_request(request, Some(index)), ended);
     }
 
@@ -188,13 +186,15 @@ impl Dispatcher {
     }
 }
 
-/// Returns how an inline call that cannot be deferred has ended: the code, whether the body is compressed, the body.
-fn settle_inline(outcome: Outcome, out: &mut Vec<u8>) -> (Code, bool, SendBody<'_>) {
+/// Returns the end of an inline call that cannot be deferred.
+#[inline]
+fn settle_inline(outcome: Outcome, out: &mut Vec<u8>, queue_us: u32, handler_us: u32) -> CallEnd<'_> {
     let compressed = matches!(outcome, Outcome::Compressed);
     let (code, chunk) = settle(outcome, out, 0);
     // A method that is not declared as deferring has no ticket to take.
     let code = code.unwrap_or(Code::Internal);
-    (code, compressed, chunk.map_or(SendBody::Bytes(out), SendBody::Chunk))
+    let body = chunk.map_or(SendBody::Bytes(out), SendBody::Chunk);
+    CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, body }
 }
 
 /// Returns the body as a chunk, for a method that may keep it, if it is large enough that sharing costs less than
