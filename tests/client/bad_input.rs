@@ -103,7 +103,7 @@ fn a_frame_of_an_unknown_kind_is_skipped() {
     let (_server, client, mut side) = pair();
     let call = start(&client, "one");
     let request = side.request();
-    let mut unknown = Frame::of_kind(9, request.id);
+    let mut unknown = Frame::of_kind(13, request.id);
     unknown.body = vec![0x19; 3 * MIB];
     side.peer.send_all(&[unknown, request.reply("one")]);
     assert_eq!(end(call).unwrap(), b"one");
