@@ -14,6 +14,7 @@ use coreloop_bufpool::Chunk;
 
 use crate::status::Code;
 
+pub use crate::codec_number::JsonDialect;
 pub use metadata::{Metadata, MetadataBuf, MetadataError, MetadataTooLong};
 
 /// A part of a decoder's input: an offset from its start, and a length. Or a part of the protocol's scratch buffer,
@@ -159,46 +160,6 @@ pub enum Message {
     /// The peer requests that no new requests are sent on this connection.
     Drain,
 }
-
-/// How a protocol's clients write their values in JSON, if that differs from serde.
-///
-/// The dialect is carried inside the codec number of a request to where its body is decoded and its reply encoded:
-/// numbers from 128 on are never those of a frame.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum JsonDialect {
-    /// As serde does.
-    #[default]
-    Serde,
-    /// As Go's encoding/json does, in JSON-RPC 1.0: zero values may be left out, nil pointers are null.
-    GoRpc,
-    /// As protobuf's JSON mapping does, in the Connect protocol: zero values are left out; NaN and 64-bit integers
-    /// are strings.
-    Connect,
-}
-
-impl JsonDialect {
-    /// Returns the codec number of a request: JSON in this dialect.
-    pub const fn codec_number(self) -> u8 {
-        match self {
-            JsonDialect::Serde => JSON_CODEC,
-            JsonDialect::GoRpc => 128,
-            JsonDialect::Connect => 129,
-        }
-    }
-
-    /// Splits the codec number of a request into the number in frames and the dialect.
-    #[inline]
-    pub const fn split(codec: u8) -> (u8, JsonDialect) {
-        match codec {
-            128 => (JSON_CODEC, JsonDialect::GoRpc),
-            129 => (JSON_CODEC, JsonDialect::Connect),
-            _ => (codec, JsonDialect::Serde),
-        }
-    }
-}
-
-/// The number of JSON in a frame.
-const JSON_CODEC: u8 = 2;
 
 /// A decoded call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

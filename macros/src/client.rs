@@ -1,7 +1,7 @@
 //! The client's half: a struct over any caller, with a typed method for each method of the service.
 //!
-//! A type with a description by hand gets its own marker here, so that the caller sends the same fingerprint as the
-//! server; otherwise codecs that check it would refuse the call.
+//! A type with a description by hand has it here too, so that the caller sends the same fingerprint as the server;
+//! otherwise codecs that check it would refuse the call.
 
 use proc_macro2::{Ident, TokenStream};
 use quote::{ToTokens, format_ident, quote};
@@ -20,8 +20,8 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     let client = format_ident!("{}Client", model.ident);
     let parameter = parameter(model);
     let about = format!("A typed client of the service `{name}`.");
-    let methods = model.methods.iter().map(|method| client_method(method, &parameter, &support));
-    let starters = model.methods.iter().map(|method| starters(model, method, &parameter, &support));
+    let methods = model.methods.iter().map(|method| client_method(model, method, &support));
+    let starters = model.methods.iter().map(|method| starters(model, method, &support));
     Some(quote! {
         #(#cfgs)*
         #[doc = #about]
@@ -92,37 +92,32 @@ struct Call {
     /// The parameter for the argument, with the comma before it, and the expression that is passed on.
     given: Option<TokenStream>,
     passed: TokenStream,
-    /// Items at the start of the body: markers, and the method's id as `method`.
+    /// Items at the start of the body: descriptions by hand, and the method's id as `method`.
     items: TokenStream,
     argument_marker: TokenStream,
     reply_marker: TokenStream,
 }
 
 impl Call {
-    fn of(method: &Method, support: &TokenStream) -> Call {
+    fn of(model: &Model, method: &Method, support: &TokenStream) -> Call {
         let name = &method.name;
         let (given, passed) = match &method.form.argument {
             Argument::None => (None, quote!(&())),
             Argument::Plain(ty) | Argument::Fixed(ty) => (Some(quote!(, argument: &#ty)), quote!(argument)),
             Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), quote!(argument)),
         };
-        let (argument_marker, reply_marker) =
-            (method.argument_marker(support), method.reply_marker(support, true));
         let mut items = TokenStream::new();
-        let argument_marker = match &method.argument_by_hand {
+        let mut described = |marker: TokenStream, by_hand: &Option<TokenStream>, name: &str| match by_hand {
             Some(path) => {
-                items.extend(described_argument(path, &argument_marker, support));
-                quote!(DescribedArgument)
+                let by = format_ident!("{name}");
+                items.extend(description(path, &by, support));
+                quote!(#support::described(#marker, #by))
             }
-            None => argument_marker,
+            None => marker,
         };
-        let reply_marker = match &method.reply_by_hand {
-            Some(path) => {
-                items.extend(described_reply(path, &reply_marker, support));
-                quote!(DescribedReply)
-            }
-            None => reply_marker,
-        };
+        let argument_marker =
+            described(method.argument_marker(model), &method.argument_by_hand, "ArgumentByHand");
+        let reply_marker = described(method.reply_marker(model), &method.reply_by_hand, "ReplyByHand");
         let idempotent = method.options.is_idempotent.then(|| quote!(.idempotent()));
         items.extend(quote! {
             let method = {
@@ -134,7 +129,7 @@ impl Call {
     }
 }
 
-fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
+fn client_method(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, docs, .. } = method;
     let calls = format!("Calls `{name}` and blocks until the answer.");
     // The documentation as written: each line in its own attribute, with the space in front.
@@ -145,31 +140,27 @@ fn client_method(method: &Method, parameter: &Ident, support: &TokenStream) -> T
         quote! { #(#[doc = #lines])* #[doc = ""] #[doc = #calls] }
     };
     let reply = &method.form.reply;
-    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(method, support);
+    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(model, method, support);
     quote! {
         #(#cfgs)*
         #docs
         #deprecated
         pub fn #ident(&self #given) -> #support::Result<#reply, #support::CallError> {
             #items
-            <#parameter as #support::Caller>::call::<#argument_marker, #reply_marker>(
-                &self.caller,
-                method,
-                #passed,
-            )
+            #support::call(&self.caller, (#argument_marker, #reply_marker), method, #passed)
         }
     }
 }
 
 /// Returns the calls that do not wait, except those whose name another method of the service has.
-fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenStream) -> TokenStream {
+fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, .. } = method;
     let free = |suffix: &str| {
         let made = format_ident!("{}_{}", ident.unraw(), suffix, span = ident.span());
         (!model.methods.iter().any(|other| other.ident == made)).then_some(made)
     };
     let reply = &method.form.reply;
-    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(method, support);
+    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(model, method, support);
     let start = free("start").map(|made| {
         let about = format!("Starts a call of `{name}` and returns a handle to wait for or to await.");
         quote! {
@@ -178,11 +169,7 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
             #deprecated
             pub fn #made(&self #given) -> #support::InFlight<#reply> {
                 #items
-                <#parameter as #support::Starter>::start::<#argument_marker, #reply_marker>(
-                    &self.caller,
-                    method,
-                    #passed,
-                )
+                #support::start(&self.caller, (#argument_marker, #reply_marker), method, #passed)
             }
         }
     });
@@ -202,12 +189,7 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
                     + 'static,
             ) {
                 #items
-                <#parameter as #support::Starter>::start_then::<#argument_marker, #reply_marker>(
-                    &self.caller,
-                    method,
-                    #passed,
-                    then,
-                )
+                #support::start_then(&self.caller, (#argument_marker, #reply_marker), method, #passed, then)
             }
         }
     });
@@ -219,87 +201,21 @@ fn starters(model: &Model, method: &Method, parameter: &Ident, support: &TokenSt
             #deprecated
             pub fn #made(&self #given) -> #support::Result<(), #support::CallError> {
                 #items
-                <#parameter as #support::Starter>::start_one_way::<#argument_marker>(
-                    &self.caller,
-                    method,
-                    #passed,
-                )
+                #support::start_one_way(&self.caller, #argument_marker, method, #passed)
             }
         }
     });
     quote!(#start #then #one_way)
 }
 
-/// Returns the marker `DescribedArgument`: encodes like `marker`, and is described by the function.
-fn described_argument(path: &TokenStream, marker: &TokenStream, support: &TokenStream) -> TokenStream {
+/// Returns the type `by`, which has the description that the function makes.
+fn description(path: &TokenStream, by: &Ident, support: &TokenStream) -> TokenStream {
     quote! {
-        struct DescribedArgument;
+        struct #by;
 
-        impl #support::Argument for DescribedArgument {
-            type Value<'a> = <#marker as #support::Argument>::Value<'a>;
-
-            fn accepts(codec: #support::Codec) -> bool {
-                <#marker as #support::Argument>::accepts(codec)
-            }
-
-            fn decode<'a>(
-                codec: #support::Codec,
-                body: #support::Body<'a>,
-            ) -> #support::Result<Self::Value<'a>, #support::CodecError> {
-                <#marker as #support::Argument>::decode(codec, body)
-            }
-
-            fn describe() -> #support::Result<#support::Description, #support::DescribeError> {
-                #support::Ok(#path())
-            }
-        }
-
-        impl #support::ArgumentEncode for DescribedArgument {
-            type Given = <#marker as #support::ArgumentEncode>::Given;
-
-            fn encode(
-                value: &Self::Given,
-                codec: #support::Codec,
-                out: &mut #support::Vec<u8>,
-            ) -> #support::Result<(), #support::CodecError> {
-                <#marker as #support::ArgumentEncode>::encode(value, codec, out)
-            }
-        }
-    }
-}
-
-/// Returns the marker `DescribedReply`: encodes like `marker`, and is described by the function.
-fn described_reply(path: &TokenStream, marker: &TokenStream, support: &TokenStream) -> TokenStream {
-    let chunk = quote!(#support::Option<#support::Chunk>);
-    quote! {
-        struct DescribedReply;
-
-        impl #support::ReplyEncode for DescribedReply {
-            type Value = <#marker as #support::ReplyEncode>::Value;
-
-            fn accepts(codec: #support::Codec) -> bool {
-                <#marker as #support::ReplyEncode>::accepts(codec)
-            }
-
-            fn encode(
-                value: Self::Value,
-                codec: #support::Codec,
-                out: &mut #support::Vec<u8>,
-            ) -> #support::Result<#chunk, #support::CodecError> {
-                <#marker as #support::ReplyEncode>::encode(value, codec, out)
-            }
-
-            fn describe() -> #support::Result<#support::Description, #support::DescribeError> {
-                #support::Ok(#path())
-            }
-        }
-
-        impl #support::ReplyDecode for DescribedReply {
-            fn decode(
-                codec: #support::Codec,
-                body: &[u8],
-            ) -> #support::Result<Self::Value, #support::CodecError> {
-                <#marker as #support::ReplyDecode>::decode(codec, body)
+        impl #support::DescribedBy for #by {
+            fn description() -> #support::Description {
+                #path()
             }
         }
     }

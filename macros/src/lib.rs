@@ -48,6 +48,7 @@ use syn::{ImplItem, Item, ItemImpl};
 /// | `client_vis = "pub(crate)"` | the client's visibility; `pub` by default |
 /// | `crate = path` | the path of coreloop, if not `::coreloop` |
 /// | `missing_fields = "zero"` | the rule for missing fields of arguments, instead of the server's: `"by_protocol"`, `"zero"`, `"error"` |
+/// | `codecs(Lines, …)` | types that implement `coreloop::codec::UserCodec`: the methods accept them beside the codecs of the crate |
 ///
 /// # On a function: `#[rpc(…)]`
 ///

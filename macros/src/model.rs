@@ -172,38 +172,52 @@ impl Method {
         }
     }
 
-    /// Returns the marker that encodes the argument.
-    pub fn argument_marker(&self, support: &TokenStream) -> TokenStream {
+    /// Returns the marker that encodes the argument, as an expression.
+    pub fn argument_marker(&self, model: &Model) -> TokenStream {
+        let support = model.support();
         match &self.form.argument {
-            Argument::None => quote!(#support::Plain<()>),
-            Argument::Plain(ty) => spanned_marker(support, "Plain", ty),
-            Argument::Fixed(ty) => spanned_marker(support, "Fixed", ty),
+            Argument::None => marker(model, "plain", &syn::parse_quote!(())),
+            Argument::Plain(ty) => marker(model, "plain", ty),
+            Argument::Fixed(ty) => marker(model, "fixed", ty),
             Argument::Raw => quote!(#support::Raw),
             Argument::Bytes => quote!(#support::RawBytes),
         }
     }
 
-    /// Returns the marker that encodes the reply. With a description by hand and no client to read it, the type needs
+    /// Returns the marker that encodes the reply, as an expression. With a description by hand and no client to read it, the type needs
     /// only to be serializable.
-    pub fn reply_marker(&self, support: &TokenStream, has_client: bool) -> TokenStream {
+    pub fn reply_marker(&self, model: &Model) -> TokenStream {
+        let support = model.support();
         let reply = &self.form.reply;
         match self.form.reply_marker() {
-            Marker::Plain if self.reply_by_hand.is_some() && !has_client => {
-                spanned_marker(support, "EncodeOnly", reply)
+            Marker::Plain if self.reply_by_hand.is_some() && !model.options.has_client => {
+                marker(model, "encode_only", reply)
             }
-            Marker::Plain => spanned_marker(support, "Plain", reply),
-            Marker::Fixed => spanned_marker(support, "Fixed", reply),
+            Marker::Plain => marker(model, "plain", reply),
+            Marker::Fixed => marker(model, "fixed", reply),
             Marker::Raw => quote!(#support::Raw),
             Marker::Bytes => quote!(#support::RawBytes),
         }
     }
 }
 
-/// Returns `Marker<T>`, with spans that make the compiler show the type when it does not fit the marker.
-fn spanned_marker(support: &TokenStream, name: &str, ty: &Type) -> TokenStream {
-    let marker = Ident::new(name, Span::call_site());
-    let (open, close) = (located(quote!(#support::#marker <), ty.span()), located(quote!(>), ty.span()));
-    quote!(#open #ty #close)
+/// Returns the marker of a type, as an expression: the compiler finds whether the type has a message of protobuf, and
+/// the service's own codecs are added.
+fn marker(model: &Model, function: &str, ty: &Type) -> TokenStream {
+    let support = model.support();
+    let function = Ident::new(function, Span::call_site());
+    let none = quote!(());
+    let codecs = model.options.codecs.iter().rev().fold(none, |rest, codec| quote!((#codec, #rest)));
+    quote! {
+        #support::#function::<#ty, _, #codecs>({
+            #[allow(unused_imports)]
+            use #support::{
+                ProbeConverted as _, ProbeConvertedLists as _, ProbeLists as _, ProbeMessages as _,
+                ProbeNone as _, ProbeScalars as _,
+            };
+            (&&&&&&#support::Probe::<#ty>::NEW).protobuf_form()
+        })
+    }
 }
 
 /// Returns the same tokens, with errors reported at `place`.

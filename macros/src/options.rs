@@ -6,10 +6,11 @@ use proc_macro2::TokenStream;
 use quote::quote;
 use syn::meta::ParseNestedMeta;
 use syn::parse::Parser;
-use syn::{Attribute, Error, Ident, LitBool, LitStr, Path, Result, Visibility};
+use syn::punctuated::Punctuated;
+use syn::{Attribute, Error, Ident, LitBool, LitStr, Path, Result, Token, Visibility};
 
 const SERVICE_OPTIONS: &str = "`name = \"…\"`, `client = false`, `client_vis = \"…\"`, `crate = path`, \
-                               `missing_fields = \"…\"`";
+                               `missing_fields = \"…\"`, `codecs(path, …)`";
 const RPC_OPTIONS: &str = "`name = \"…\"`, `inline`, `pooled`, `blocking`, `idempotent`, `argument = path`, \
                            `reply = path`, `skip`";
 
@@ -25,6 +26,8 @@ pub struct ServiceOptions {
     pub root: TokenStream,
     /// The variant of `MissingFields`, if the service overrides the rule.
     pub missing_fields: Option<Ident>,
+    /// The user's own codecs, which the service and its client accept.
+    pub codecs: Vec<Path>,
 }
 
 impl ServiceOptions {
@@ -32,6 +35,7 @@ impl ServiceOptions {
     pub fn parse(tokens: TokenStream) -> Result<ServiceOptions> {
         let (mut name, mut client, mut client_vis, mut root) = (None, None, None, None);
         let mut missing_fields = None;
+        let mut codecs = Vec::new();
         let mut seen = Seen::default();
         let parser = syn::meta::parser(|meta| {
             match seen.key(&meta, SERVICE_OPTIONS)?.as_str() {
@@ -45,6 +49,15 @@ impl ServiceOptions {
                     client_vis = Some((text, vis));
                 }
                 "missing_fields" => missing_fields = Some(missing_fields_rule(&meta)?),
+                "codecs" => {
+                    let content;
+                    syn::parenthesized!(content in meta.input);
+                    let list = Punctuated::<Path, Token![,]>::parse_terminated(&content)?;
+                    if list.is_empty() {
+                        return Err(meta.error("expected the codecs' types, `codecs(Lines)`"));
+                    }
+                    codecs = list.into_iter().collect();
+                }
                 "crate" => root = Some(meta.value()?.call(Path::parse_mod_style)?),
                 _ => return Err(unknown(&meta, SERVICE_OPTIONS)),
             }
@@ -64,6 +77,7 @@ impl ServiceOptions {
             client_vis: client_vis.map_or_else(|| syn::parse_quote!(pub), |(_, vis)| vis),
             root: root.map_or_else(|| quote!(::coreloop), |path| quote!(#path)),
             missing_fields,
+            codecs,
         })
     }
 }

@@ -5,6 +5,7 @@
 
 use proc_macro2::TokenStream;
 use quote::{quote, quote_spanned};
+use syn::spanned::Spanned;
 
 use crate::model::{Method, Model, located};
 use crate::options::Kind;
@@ -59,23 +60,26 @@ pub fn service_impl(model: &Model) -> TokenStream {
 
 /// Returns the expression that creates the `Method`.
 fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
-    let argument = method.argument_marker(support);
-    let reply = method.reply_marker(support, model.options.has_client);
+    let (argument, reply) = (method.argument_marker(model), method.reply_marker(model));
     let (name, docs, options) = (&method.name, &method.docs, &method.options);
-    let handler = handler(method, support, &argument, &reply);
-    let made = match (&method.argument_by_hand, &method.reply_by_hand) {
-        (None, None) => quote!(#support::Method::new::<#argument, #reply>(#name, handler)?),
+    let handler = handler(method, support);
+    let create = match (&method.argument_by_hand, &method.reply_by_hand) {
+        (None, None) => {
+            // The compiler reports a reply that cannot be written here.
+            let created = quote!(#support::method(argument_marker, reply_marker, #name, handler)?);
+            located(created, method.form.reply.span())
+        }
         (argument_by_hand, reply_by_hand) => {
-            let described = |by_hand: &Option<TokenStream>, traced: TokenStream| match by_hand {
+            let described = |by_hand: &Option<TokenStream>, found: TokenStream| match by_hand {
                 Some(path) => quote!(#path()),
-                None => quote! {
-                    #traced::describe().unwrap_or_else(#support::DescribeError::into_description)
-                },
+                None => found,
             };
-            let argument_by_hand = described(argument_by_hand, quote!(<#argument as #support::Argument>));
-            let reply_by_hand = described(reply_by_hand, quote!(<#reply as #support::ReplyEncode>));
+            let argument = described(argument_by_hand, quote!(#support::describe_argument(argument_marker)));
+            let reply = described(reply_by_hand, quote!(#support::describe_reply(reply_marker)));
             quote! {
-                #support::Method::described::<#argument, #reply>(#name, #argument_by_hand, #reply_by_hand, handler)
+                #support::method_described(
+                    argument_marker, reply_marker, #name, (#argument, #reply), handler
+                )
             }
         }
     };
@@ -90,18 +94,14 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let sharing = matches!(method.form.argument, Argument::Bytes).then(|| quote!(.sharing_body()));
     quote! {{
         let service = #support::Arc::clone(&self);
+        let (argument_marker, reply_marker) = (#argument, #reply);
         let handler = #handler;
-        #made.kind(#support::Kind::#kind) #documented #deferring #idempotent #sharing
+        #create.kind(#support::Kind::#kind) #documented #deferring #idempotent #sharing
     }}
 }
 
 /// Returns the boxed closure over the service.
-fn handler(
-    method: &Method,
-    support: &TokenStream,
-    argument: &TokenStream,
-    reply: &TokenStream,
-) -> TokenStream {
+fn handler(method: &Method, support: &TokenStream) -> TokenStream {
     let function = &method.ident;
     let passed = match method.form.argument {
         Argument::None => None,
@@ -111,7 +111,7 @@ fn handler(
     let pattern = if passed.is_some() { quote!(argument) } else { quote!(()) };
     let call = if method.form.is_deferred {
         quote! {
-            match #support::Reply::take::<#reply>(cx, codec) {
+            match #support::take_reply(reply_marker, cx, codec) {
                 #support::Ok(reply) => {
                     Self::#function(&service, cx #passed, reply);
                     #support::Outcome::Deferred
@@ -121,15 +121,15 @@ fn handler(
         }
     } else {
         let result = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed));
-        quote!(#support::finish::<#reply>(cx, codec, #result, out))
+        quote!(#support::finish(reply_marker, cx, codec, #result, out))
     };
-    let before = located(quote!(<), method.argument_span());
-    let decode = located(quote!(as #support::Argument>::decode(codec, body)), method.argument_span());
+    // The compiler reports an argument that cannot be read here.
+    let decode = located(quote!(#support::decode(argument_marker, codec, body)), method.argument_span());
     // A deferred answer is written elsewhere.
     let out = if method.form.is_deferred { quote!(_) } else { quote!(out) };
     quote! {
         #support::Box::new(move |cx: &#support::Context<'_>, codec, body: #support::Body<'_>, #out: &mut #support::Vec<u8>| {
-            match #before #argument #decode {
+            match #decode {
                 #support::Ok(#pattern) => #call,
                 #support::Err(error) => #support::refuse_argument(cx, error),
             }

@@ -10,10 +10,16 @@ fn tokens(text: &str) -> TokenStream {
     text.parse().expect("the test's own tokens")
 }
 
-/// The expansion, without spaces.
+/// The expansion, without spaces, and without the questions about the types that markers are made of.
 fn expanded(options: &str, functions: &str) -> String {
     let item = tokens(&format!("impl Arith {{ {functions} }}"));
-    expand(tokens(options), item).to_string().replace(char::is_whitespace, "")
+    let mut text = expand(tokens(options), item).to_string().replace(char::is_whitespace, "");
+    let (begin, end) = ("({#[allow(unused_imports)]use", ".protobuf_form()})");
+    while let Some(start) = text.find(begin) {
+        let len = text[start..].find(end).expect("a question has an end") + end.len();
+        text.replace_range(start..start + len, "");
+    }
+    text
 }
 
 const MULTIPLY: &str =
@@ -33,7 +39,8 @@ fn a_method_has_its_name_its_markers_and_its_client() {
         &text,
         &[
             "impl ::coreloop::macro_support::Service for Arith",
-            "Method::new::<::coreloop::macro_support::Plain<Args>, ::coreloop::macro_support::Plain<i64>>",
+            "(::coreloop::macro_support::plain::<Args, _, ()>, ::coreloop::macro_support::plain::<i64, _, ()>)",
+            "::coreloop::macro_support::method(argument_marker, reply_marker, \"Arith.Multiply\", handler)",
             "\"Arith.Multiply\"",
             "Kind::Pooled",
             "pub struct ArithClient<C = ::coreloop::macro_support::Direct>",
@@ -60,25 +67,26 @@ fn the_options_say_name_client_and_path() {
 #[test]
 fn the_parameter_decides_how_argument_and_reply_travel() {
     for (argument, reply, markers) in [
-        ("", "i64", "Plain<()>, S::Plain<i64>"),
-        (", x: &Pair", "i64", "Fixed<Pair>, S::Fixed<i64>"),
+        ("", "i64", "plain::<(), _, ()>, S::plain::<i64, _, ()>"),
+        (", x: &Pair", "i64", "fixed::<Pair, _, ()>, S::fixed::<i64, _, ()>"),
         (", x: &[u8]", "Vec<u8>", "Raw, S::Raw"),
         (", x: &[u8]", "Bytes", "Raw, S::RawBytes"),
         (", x: coreloop::Bytes", "Bytes", "RawBytes, S::RawBytes"),
         (", x: Bytes", "std::vec::Vec<u8>", "RawBytes, S::Raw"),
-        (", x: &[u8]", "u64", "Raw, S::Plain<u64>"),
-        (", x: String", "Bytes", "Plain<String>, S::Plain<Bytes>"),
-        (", x: Vec<u8>", "Vec<u8>", "Plain<Vec<u8>>, S::Plain<Vec<u8>>"),
+        (", x: &[u8]", "u64", "Raw, S::plain::<u64, _, ()>"),
+        (", x: String", "Bytes", "plain::<String, _, ()>, S::plain::<Bytes, _, ()>"),
+        (", x: Vec<u8>", "Vec<u8>", "plain::<Vec<u8>, _, ()>, S::plain::<Vec<u8>, _, ()>"),
     ] {
         let text = expanded(
             "client = false",
             &format!("fn f(&self, _: &Context{argument}) -> Result<{reply}, Status> {{}}"),
         );
-        let markers = format!("new::<S::{markers}>").replace("S::", "::coreloop::macro_support::");
+        let markers = format!("(argument_marker, reply_marker) = (S::{markers})")
+            .replace("S::", "::coreloop::macro_support::");
         assert_has(&text, &[&markers]);
         assert_eq!(
             text.contains("sharing_body"),
-            markers.contains("<::coreloop::macro_support::RawBytes"),
+            markers.contains("(::coreloop::macro_support::RawBytes"),
             "{text}"
         );
     }
@@ -87,11 +95,20 @@ fn the_parameter_decides_how_argument_and_reply_travel() {
 #[test]
 fn a_reply_as_the_last_parameter_defers() {
     let text = expanded("", "fn f(&self, _: &Context, x: u8, reply: Reply<String>) {}");
+    assert_has(&text, &[".deferring()", "::coreloop::macro_support::take_reply(reply_marker, cx, codec)"]);
+    assert_has(&text, &["pub fn f(&self, argument: &u8) -> ::coreloop::macro_support::Result<String,"]);
+}
+
+#[test]
+fn the_codecs_of_a_service_are_in_each_marker() {
+    let text = expanded("codecs(Lines, own::Table)", MULTIPLY);
     assert_has(
         &text,
-        &[".deferring()", "Reply::take::<::coreloop::macro_support::Plain<String>>(cx, codec)"],
+        &["plain::<Args, _, (Lines, (own::Table, ()))>", "plain::<i64, _, (Lines, (own::Table, ()))>"],
     );
-    assert_has(&text, &["pub fn f(&self, argument: &u8) -> ::coreloop::macro_support::Result<String,"]);
+    for wrong in ["codecs", "codecs()", "codecs = Lines", "codecs(Lines), codecs(Lines)"] {
+        assert!(expanded(wrong, MULTIPLY).contains("compile_error"), "{wrong}");
+    }
 }
 
 #[test]

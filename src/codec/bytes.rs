@@ -235,12 +235,14 @@ const PROTO_URL_SAFE: base64::engine::GeneralPurpose =
     base64::engine::GeneralPurpose::new(&base64::alphabet::URL_SAFE, PROTO_BASE64);
 
 fn accepts_bytes(codec: Codec) -> bool {
-    codec == Codec::Raw || codec.takes_any_type()
+    codec == Codec::Raw || codec.takes_any_type() || codec == Codec::Protobuf && codec.is_compiled_in()
 }
 
 fn decode_bytes(codec: Codec, body: &[u8]) -> Result<Cow<'_, [u8]>, CodecError> {
     match codec {
         Codec::Raw => Ok(Cow::Borrowed(body)),
+        #[cfg(feature = "protobuf")]
+        Codec::Protobuf => Ok(super::protobuf::decode_bytes(body)?),
         other => decode::<FromBytes<'_>>(other, body).map(|bytes| bytes.0),
     }
 }
@@ -253,6 +255,11 @@ fn encode_bytes(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), Cod
         }
         #[cfg(feature = "gob")]
         Codec::Gob => super::gob::encode_bytes(bytes, out),
+        #[cfg(feature = "protobuf")]
+        Codec::Protobuf => {
+            super::protobuf::encode_bytes(bytes, out);
+            Ok(())
+        }
         other => encode(other, &AsBytes(bytes), out),
     }
 }
@@ -264,6 +271,7 @@ fn encode_bytes(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), Cod
 /// let bytes = Raw::decode(Codec::Raw, Body::Slice(b"as it is")).unwrap();
 /// assert_eq!(&*bytes, b"as it is");
 /// ```
+#[derive(Clone, Copy, Debug, Default)]
 pub struct Raw;
 
 impl Argument for Raw {
@@ -313,6 +321,7 @@ impl ReplyDecode for Raw {
 }
 
 /// Shared byte strings: a handler takes an owned [`Bytes`], without a copy where the body is a chunk.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct RawBytes;
 
 impl RawBytes {

@@ -13,9 +13,12 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout, Unaligned};
 
+use super::added::{AddedCodecs, UserCodecInfo};
 use super::describe::{DescribeError, Description};
-use super::value::{Argument, ArgumentEncode, Body, ReplyDecode, ReplyEncode};
-use super::{Codec, CodecError, decode, encode_plain};
+use super::value::{
+    Argument, ArgumentEncode, Body, ReplyDecode, ReplyEncode, accepts_with, decode_with, encode_with,
+};
+use super::{Codec, CodecError, UserCodecNumber};
 
 #[cfg(target_endian = "big")]
 compile_error!(
@@ -23,7 +26,8 @@ compile_error!(
      machine plain integers would come out reversed. Build without the feature `fixed`."
 );
 
-/// A type of fixed layout: its memory in the codec fixed, its serde form in the others.
+/// A type of fixed layout: its memory in the codec fixed, its serde form in the others. `X` adds codecs, as with
+/// [`Plain`](super::Plain).
 ///
 /// An argument type must be unaligned (zerocopy's `little_endian` integers, bytes, arrays of those), since it is read
 /// in place. A reply may be any type without padding, such as `i64` or `f64`.
@@ -44,7 +48,21 @@ compile_error!(
 /// let id = Fixed::<Id>::decode(Codec::Fixed, Body::Slice(&[7, 0, 0, 0, 0, 0, 0, 0])).unwrap();
 /// assert_eq!(id.id.get(), 7);
 /// ```
-pub struct Fixed<T>(PhantomData<fn() -> T>);
+pub struct Fixed<T, X = ()>(PhantomData<fn() -> (T, X)>);
+
+impl<T, X> Clone for Fixed<T, X> {
+    fn clone(&self) -> Self {
+        *self
+    }
+}
+
+impl<T, X> Copy for Fixed<T, X> {}
+
+impl<T, X> Default for Fixed<T, X> {
+    fn default() -> Self {
+        Fixed(PhantomData)
+    }
+}
 
 /// An argument of fixed layout: borrowed from the body, or decoded from another codec.
 #[derive(Clone, Copy)]
@@ -73,14 +91,15 @@ impl<T: fmt::Debug> fmt::Debug for FixedRef<'_, T> {
     }
 }
 
-impl<T> Argument for Fixed<T>
+impl<T, X> Argument for Fixed<T, X>
 where
+    X: AddedCodecs<T>,
     T: FromBytes + KnownLayout + Immutable + Unaligned + DeserializeOwned + 'static,
 {
     type Value<'a> = FixedRef<'a, T>;
 
     fn accepts(codec: Codec) -> bool {
-        codec == Codec::Fixed || codec.takes_any_type()
+        codec == Codec::Fixed || accepts_with::<T, X>(codec)
     }
 
     #[inline]
@@ -91,8 +110,12 @@ where
             Codec::Fixed => {
                 T::ref_from_bytes(bytes).map(FixedRef::Borrowed).map_err(|_| wrong_length::<T>(bytes))
             }
-            other => decode(other, bytes).map(FixedRef::Owned),
+            other => decode_with::<T, X>(other, bytes).map(FixedRef::Owned),
         }
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        X::user_codec(number)
     }
 
     fn describe() -> Result<Description, DescribeError> {
@@ -100,30 +123,36 @@ where
     }
 }
 
-impl<T> ArgumentEncode for Fixed<T>
+impl<T, X> ArgumentEncode for Fixed<T, X>
 where
+    X: AddedCodecs<T>,
     T: FromBytes + IntoBytes + KnownLayout + Immutable + Unaligned + Serialize + DeserializeOwned + 'static,
 {
     type Given = T;
 
     fn encode(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode_fixed(value, codec, out)
+        encode_fixed::<T, X>(value, codec, out)
     }
 }
 
-impl<T> ReplyEncode for Fixed<T>
+impl<T, X> ReplyEncode for Fixed<T, X>
 where
+    X: AddedCodecs<T>,
     T: IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {
-        codec == Codec::Fixed || codec.takes_any_type()
+        codec == Codec::Fixed || accepts_with::<T, X>(codec)
     }
 
     #[inline]
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode_fixed(&value, codec, out).map(|()| None)
+        encode_fixed::<T, X>(&value, codec, out).map(|()| None)
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        X::user_codec(number)
     }
 
     fn describe() -> Result<Description, DescribeError> {
@@ -131,20 +160,22 @@ where
     }
 }
 
-impl<T> ReplyDecode for Fixed<T>
+impl<T, X> ReplyDecode for Fixed<T, X>
 where
+    X: AddedCodecs<T>,
     T: FromBytes + IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
     fn decode(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
         match codec {
             Codec::Fixed => T::read_from_bytes(body).map_err(|_| wrong_length::<T>(body)),
-            other => decode(other, body),
+            other => decode_with::<T, X>(other, body),
         }
     }
 }
 
-fn encode_fixed<T>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>
+fn encode_fixed<T, X>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>
 where
+    X: AddedCodecs<T>,
     T: IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
     match codec {
@@ -152,7 +183,7 @@ where
             out.extend_from_slice(value.as_bytes());
             Ok(())
         }
-        other => encode_plain(other, value, out),
+        other => encode_with::<T, X>(other, value, Description::of::<T>, out),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Converts between typed values and message bodies; defines the codecs and their errors, and dispatches to them.
 //!
-//! Each codec has its own file (JSON, compact, MessagePack, fixed layout) or folder (gob). [`value`] defines how a
+//! Each codec has its own file (JSON, compact, MessagePack, fixed layout) or folder (gob). `added.rs` defines codecs
+//! of the user's, and the codecs that only some types have. [`value`] defines how a
 //! method's argument is decoded from a body and how its reply is encoded; [`describe`] turns types into descriptions
 //! and fingerprints; [`compress`] compresses bodies. Nothing here depends on a protocol, a socket or a connection.
 //! Read `value.rs` next.
@@ -19,16 +20,18 @@ mod lenient;
 mod messagepack;
 #[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
 mod needs;
-#[cfg(any(feature = "json", feature = "compact", feature = "messagepack"))]
 mod nesting;
 #[cfg(any(feature = "json", feature = "messagepack", feature = "gob"))]
 mod zero;
 
+mod added;
 mod bytes;
 pub mod compress;
 pub mod describe;
 #[cfg(feature = "fixed")]
 mod fixed;
+#[cfg(feature = "protobuf")]
+pub mod protobuf;
 mod rules;
 pub mod value;
 
@@ -36,12 +39,17 @@ use std::fmt;
 
 use crate::status::Status;
 
+pub use crate::codec_number::{Codec, UserCodecNumber};
+
+pub use added::{AddedCodecs, UserCodec, UserCodecInfo};
 pub use bytes::{Bytes, Raw, RawBytes};
 pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash, signature};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;
-pub use value::{Argument, ArgumentEncode, Body, EncodeOnly, Plain, ReplyDecode, ReplyEncode};
+pub use value::{
+    Argument, ArgumentEncode, Body, Described, DescribedBy, EncodeOnly, Plain, ReplyDecode, ReplyEncode,
+};
 
 /// The default and maximum nesting limit of a body: a value with this many levels is refused, one level less is
 /// accepted.
@@ -62,102 +70,8 @@ pub fn set_depth_max(depth_max: usize) {
     DEPTH_MAX.set(depth_max.min(DEPTH_MAX_DEFAULT));
 }
 
-#[cfg(any(feature = "json", feature = "compact", feature = "messagepack", feature = "gob"))]
 fn depth_max() -> usize {
     DEPTH_MAX.get()
-}
-
-/// The encoding of a body. The numbers are those of the native frame.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-pub enum Codec {
-    /// The body is the value itself, a byte string. Only for methods over byte strings.
-    Raw = 0,
-    /// The memory of the value, little-endian and without padding. Only for methods over fixed-layout types.
-    Fixed = 1,
-    /// JSON text.
-    Json = 2,
-    /// One self-contained gob stream that starts with its type definitions.
-    Gob = 3,
-    /// postcard's wire format: no names and no tags, so both sides must know the types.
-    Compact = 4,
-    /// MessagePack, with structs as maps keyed by field name.
-    MessagePack = 5,
-    /// Reserved for Protocol Buffers.
-    Protobuf = 6,
-}
-
-impl Codec {
-    /// All codecs, ordered by number.
-    pub const ALL: [Codec; 7] = [
-        Codec::Raw,
-        Codec::Fixed,
-        Codec::Json,
-        Codec::Gob,
-        Codec::Compact,
-        Codec::MessagePack,
-        Codec::Protobuf,
-    ];
-
-    /// Returns the codec with this number, if there is one.
-    pub fn from_number(number: u8) -> Option<Codec> {
-        Codec::ALL.get(usize::from(number)).copied()
-    }
-
-    /// Returns the number used on the wire.
-    pub fn number(self) -> u8 {
-        self as u8
-    }
-
-    /// Returns the name used in configuration, metrics and messages.
-    pub fn name(self) -> &'static str {
-        match self {
-            Codec::Raw => "raw",
-            Codec::Fixed => "fixed",
-            Codec::Json => "json",
-            Codec::Gob => "gob",
-            Codec::Compact => "compact",
-            Codec::MessagePack => "messagepack",
-            Codec::Protobuf => "protobuf",
-        }
-    }
-
-    /// Returns whether a body describes itself well enough that a changed type is detected or bridged.
-    ///
-    /// For the other codecs, caller and server compare fingerprints of the types. Raw counts as self-describing
-    /// because a byte string has no structure that could be misread.
-    pub fn is_self_describing(self) -> bool {
-        match self {
-            Codec::Raw | Codec::Json | Codec::Gob | Codec::MessagePack => true,
-            // protobuf's field numbers and wire types bridge changes, although its names are not transmitted.
-            Codec::Protobuf => true,
-            Codec::Fixed | Codec::Compact => false,
-        }
-    }
-
-    /// Returns whether this build can read and write bodies in this codec.
-    pub fn is_compiled_in(self) -> bool {
-        match self {
-            Codec::Raw => true,
-            Codec::Fixed => cfg!(feature = "fixed"),
-            Codec::Json => cfg!(feature = "json"),
-            Codec::Compact => cfg!(feature = "compact"),
-            Codec::MessagePack => cfg!(feature = "messagepack"),
-            Codec::Gob => cfg!(feature = "gob"),
-            Codec::Protobuf => false,
-        }
-    }
-
-    /// Returns whether this build can write any serde type in this codec.
-    pub(crate) fn takes_any_type(self) -> bool {
-        self.is_compiled_in() && !matches!(self, Codec::Raw | Codec::Fixed)
-    }
-}
-
-impl fmt::Display for Codec {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
-    }
 }
 
 /// The error of decoding a body to a value, or of encoding a value to a body.
@@ -372,8 +286,15 @@ fn not_here(codec: Codec) -> CodecError {
             CodecError::NotAccepted { codec, why: "gob needs to know the type: encode with `encode_plain`" }
         }
         Codec::Gob => CodecError::NotCompiledIn { codec, feature: "gob" },
-        Codec::Protobuf => {
-            CodecError::NotAccepted { codec, why: "the number is reserved, the codec is not implemented" }
+        Codec::Protobuf if !codec.is_compiled_in() => {
+            CodecError::NotCompiledIn { codec, feature: "protobuf" }
+        }
+        Codec::Protobuf => CodecError::NotAccepted {
+            codec,
+            why: "protobuf bodies are for methods over `prost::Message` types",
+        },
+        Codec::User(_) => {
+            CodecError::NotAccepted { codec, why: "the method or type is not registered with this codec" }
         }
     }
 }

@@ -2,7 +2,7 @@
 //!
 //! The codecs count only part of what recurses (rmp-serde counts neither enums nor options, postcard nothing), and
 //! pass declared lengths on as hints. So every container passes through here, including skipped ones. The guard reads
-//! no bytes itself. `json.rs`, `compact.rs` and `messagepack.rs` use it.
+//! no bytes itself. `json.rs`, `compact.rs`, `messagepack.rs` and `added.rs` use it.
 
 use std::cell::Cell;
 use std::fmt;
@@ -33,10 +33,16 @@ pub(super) struct Guard {
 }
 
 impl Guard {
+    #[cfg(any(feature = "json", feature = "compact", feature = "messagepack"))]
     pub(super) fn for_body(body: &[u8]) -> Guard {
+        Guard::for_len(body.len())
+    }
+
+    /// Creates the guard of a body with this many bytes.
+    pub(super) fn for_len(len: usize) -> Guard {
         Guard {
-            reserve_left: Cell::new(body.len()),
-            elements_left: Cell::new(body.len().saturating_add(FREE_ELEMENTS_MAX)),
+            reserve_left: Cell::new(len),
+            elements_left: Cell::new(len.saturating_add(FREE_ELEMENTS_MAX)),
             too_deep: Cell::new(false),
             depth_max: depth_max(),
         }
@@ -48,7 +54,6 @@ impl Guard {
     }
 
     /// Reads the value under this guard.
-    #[cfg(feature = "compact")]
     pub(super) fn run<'de, T: serde::de::Deserialize<'de>, D: Deserializer<'de>>(
         &self,
         inner: D,

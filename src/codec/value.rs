@@ -1,8 +1,8 @@
 //! The traits that decode a method's argument from a body and encode its reply.
 //!
 //! The traits are implemented by marker types, not by the user's types: [`Plain<T>`] for any serde type, `Fixed<T>`
-//! for a fixed layout, `Raw` and `RawBytes` for byte strings. So one Rust type can have two encodings, and a macro
-//! only names the marker. Nothing here depends on a protocol or a method. The other markers are in `fixed.rs` and
+//! for a fixed layout, `Raw` and `RawBytes` for byte strings. So one Rust type can have two encodings. The first two
+//! take the codecs that are added to those for any type (`added.rs`). Nothing here depends on a protocol or a method. The other markers are in `fixed.rs` and
 //! `bytes.rs`.
 
 use std::marker::PhantomData;
@@ -11,8 +11,9 @@ use coreloop_bufpool::Chunk;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
+use super::added::{AddedCodecs, UserCodecInfo};
 use super::describe::{DescribeError, Description};
-use super::{Codec, CodecError, decode, encode_described};
+use super::{Codec, CodecError, UserCodecNumber, decode, encode_described};
 
 /// The bytes of a request's argument, as the connection holds them.
 #[derive(Clone, Copy, Debug)]
@@ -52,6 +53,12 @@ pub trait Argument {
     /// Decodes the argument from the body.
     fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<Self::Value<'a>, CodecError>;
 
+    /// Describes the codec of the user's with this number, if the argument can be in it.
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        let _ = number;
+        None
+    }
+
     /// Returns the description of the type.
     fn describe() -> Result<Description, DescribeError>;
 }
@@ -77,6 +84,12 @@ pub trait ReplyEncode {
     /// unchanged.
     fn encode(value: Self::Value, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError>;
 
+    /// Describes the codec of the user's with this number, if the reply can be in it.
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        let _ = number;
+        None
+    }
+
     /// Returns the description of the type.
     fn describe() -> Result<Description, DescribeError>;
 }
@@ -87,7 +100,29 @@ pub trait ReplyDecode: ReplyEncode {
     fn decode(codec: Codec, body: &[u8]) -> Result<Self::Value, CodecError>;
 }
 
-/// Any serde type, in all codecs except raw and fixed.
+/// Implements what markers share: they are values of size zero, so that code can pass one in place of a type that it
+/// cannot name.
+macro_rules! marker_values {
+    ($($marker:ident<$($parameter:ident),*>)*) => {$(
+        impl<$($parameter),*> Clone for $marker<$($parameter),*> {
+            fn clone(&self) -> Self {
+                *self
+            }
+        }
+
+        impl<$($parameter),*> Copy for $marker<$($parameter),*> {}
+
+        impl<$($parameter),*> Default for $marker<$($parameter),*> {
+            fn default() -> Self {
+                $marker(PhantomData)
+            }
+        }
+    )*};
+}
+
+marker_values! { Plain<T, X> EncodeOnly<T, X> Described<M, D> }
+
+/// Any serde type, in all codecs except raw and fixed. `X` adds codecs: the user's own, or protobuf.
 ///
 /// ```
 /// # #[cfg(feature = "json")] {
@@ -96,17 +131,21 @@ pub trait ReplyDecode: ReplyEncode {
 /// assert_eq!(pair, (7, true));
 /// # }
 /// ```
-pub struct Plain<T>(PhantomData<fn() -> T>);
+pub struct Plain<T, X = ()>(PhantomData<fn() -> (T, X)>);
 
-impl<T: DeserializeOwned> Argument for Plain<T> {
+impl<T: DeserializeOwned, X: AddedCodecs<T>> Argument for Plain<T, X> {
     type Value<'a> = T;
 
     fn accepts(codec: Codec) -> bool {
-        codec.takes_any_type()
+        accepts_with::<T, X>(codec)
     }
 
     fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<T, CodecError> {
-        decode(codec, body.as_slice())
+        decode_with::<T, X>(codec, body.as_slice())
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        X::user_codec(number)
     }
 
     fn describe() -> Result<Description, DescribeError> {
@@ -114,23 +153,27 @@ impl<T: DeserializeOwned> Argument for Plain<T> {
     }
 }
 
-impl<T: DeserializeOwned + Serialize + 'static> ArgumentEncode for Plain<T> {
+impl<T: DeserializeOwned + Serialize + 'static, X: AddedCodecs<T>> ArgumentEncode for Plain<T, X> {
     type Given = T;
 
     fn encode(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
-        encode_described(codec, value, Description::of::<T>, out)
+        encode_with::<T, X>(codec, value, Description::of::<T>, out)
     }
 }
 
-impl<T: Serialize + DeserializeOwned + 'static> ReplyEncode for Plain<T> {
+impl<T: Serialize + DeserializeOwned + 'static, X: AddedCodecs<T>> ReplyEncode for Plain<T, X> {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {
-        codec.takes_any_type()
+        accepts_with::<T, X>(codec)
     }
 
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode_described(codec, &value, Description::of::<T>, out).map(|()| None)
+        encode_with::<T, X>(codec, &value, Description::of::<T>, out).map(|()| None)
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        X::user_codec(number)
     }
 
     fn describe() -> Result<Description, DescribeError> {
@@ -138,9 +181,43 @@ impl<T: Serialize + DeserializeOwned + 'static> ReplyEncode for Plain<T> {
     }
 }
 
-impl<T: Serialize + DeserializeOwned + 'static> ReplyDecode for Plain<T> {
+impl<T: Serialize + DeserializeOwned + 'static, X: AddedCodecs<T>> ReplyDecode for Plain<T, X> {
     fn decode(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
-        decode(codec, body)
+        decode_with::<T, X>(codec, body)
+    }
+}
+
+/// Returns whether a serde type can be in this codec: one for any type, or an added one.
+pub(super) fn accepts_with<T, X: AddedCodecs<T>>(codec: Codec) -> bool {
+    codec.takes_any_type() || X::accepts(codec)
+}
+
+/// Decodes a serde type, also in the added codecs.
+#[inline]
+pub(super) fn decode_with<T: DeserializeOwned, X: AddedCodecs<T>>(
+    codec: Codec,
+    body: &[u8],
+) -> Result<T, CodecError> {
+    match codec {
+        Codec::Protobuf | Codec::User(_) => X::decode(codec, body),
+        codec => decode(codec, body),
+    }
+}
+
+/// Appends a serde type, also in the added codecs. On an error `out` is unchanged.
+#[inline]
+pub(super) fn encode_with<T: Serialize + 'static, X: AddedCodecs<T>>(
+    codec: Codec,
+    value: &T,
+    describe: fn() -> Result<Description, DescribeError>,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    match codec {
+        Codec::Protobuf | Codec::User(_) => {
+            let len_before = out.len();
+            X::encode(codec, value, out).inspect_err(|_| out.truncate(len_before))
+        }
+        codec => encode_described(codec, value, describe, out),
     }
 }
 
@@ -148,17 +225,21 @@ impl<T: Serialize + DeserializeOwned + 'static> ReplyDecode for Plain<T> {
 ///
 /// Types are described by deserializing them, so this type must be described by hand, or is limited to JSON and
 /// MessagePack.
-pub struct EncodeOnly<T>(PhantomData<fn() -> T>);
+pub struct EncodeOnly<T, X = ()>(PhantomData<fn() -> (T, X)>);
 
-impl<T: Serialize + 'static> ReplyEncode for EncodeOnly<T> {
+impl<T: Serialize + 'static, X: AddedCodecs<T>> ReplyEncode for EncodeOnly<T, X> {
     type Value = T;
 
     fn accepts(codec: Codec) -> bool {
-        codec.takes_any_type()
+        accepts_with::<T, X>(codec)
     }
 
     fn encode(value: T, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
-        encode_described(codec, &value, Self::describe, out).map(|()| None)
+        encode_with::<T, X>(codec, &value, Self::describe, out).map(|()| None)
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        X::user_codec(number)
     }
 
     fn describe() -> Result<Description, DescribeError> {
@@ -167,5 +248,68 @@ impl<T: Serialize + 'static> ReplyEncode for EncodeOnly<T> {
             path: String::new(),
             what: "the type does not implement Deserialize, which describes types",
         })
+    }
+}
+
+/// A description made by hand, for a type that serde cannot describe.
+pub trait DescribedBy {
+    /// Returns the description.
+    fn description() -> Description;
+}
+
+/// A value that is encoded as by the marker `M` and described by `D`.
+pub struct Described<M, D>(PhantomData<fn() -> (M, D)>);
+
+impl<M: Argument, D: DescribedBy> Argument for Described<M, D> {
+    type Value<'a> = M::Value<'a>;
+
+    fn accepts(codec: Codec) -> bool {
+        M::accepts(codec)
+    }
+
+    fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<M::Value<'a>, CodecError> {
+        M::decode(codec, body)
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        M::user_codec(number)
+    }
+
+    fn describe() -> Result<Description, DescribeError> {
+        Ok(D::description())
+    }
+}
+
+impl<M: ArgumentEncode, D: DescribedBy> ArgumentEncode for Described<M, D> {
+    type Given = M::Given;
+
+    fn encode(value: &M::Given, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        M::encode(value, codec, out)
+    }
+}
+
+impl<M: ReplyEncode, D: DescribedBy> ReplyEncode for Described<M, D> {
+    type Value = M::Value;
+
+    fn accepts(codec: Codec) -> bool {
+        M::accepts(codec)
+    }
+
+    fn encode(value: M::Value, codec: Codec, out: &mut Vec<u8>) -> Result<Option<Chunk>, CodecError> {
+        M::encode(value, codec, out)
+    }
+
+    fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
+        M::user_codec(number)
+    }
+
+    fn describe() -> Result<Description, DescribeError> {
+        Ok(D::description())
+    }
+}
+
+impl<M: ReplyDecode, D: DescribedBy> ReplyDecode for Described<M, D> {
+    fn decode(codec: Codec, body: &[u8]) -> Result<M::Value, CodecError> {
+        M::decode(codec, body)
     }
 }

@@ -4,16 +4,19 @@ use coreloop_macros::service;
 use serde::{Deserialize, Serialize};
 use zerocopy::little_endian::I64;
 
+use crate::codec::protobuf::AsProtobuf;
 use crate::context::Context;
 use crate::status::Status;
 
 /// Two integers.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
 #[serde(rename_all = "PascalCase")]
 pub struct Args {
     /// The first.
+    #[prost(int64, tag = "1")]
     pub a: i64,
     /// The second.
+    #[prost(int64, tag = "2")]
     pub b: i64,
 }
 
@@ -54,13 +57,27 @@ impl From<Pair> for Args {
     }
 }
 
+impl AsProtobuf for Pair {
+    type Message = Args;
+
+    fn to_message(&self) -> Args {
+        Args::from(*self)
+    }
+
+    fn from_message(args: Args) -> Result<Pair, String> {
+        Ok(Pair::from(args))
+    }
+}
+
 /// Quotient and remainder.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, PartialEq, Eq, Serialize, Deserialize, prost::Message)]
 #[serde(rename_all = "PascalCase")]
 pub struct Quotient {
     /// The quotient, rounded towards zero.
+    #[prost(int64, tag = "1")]
     pub quo: i64,
     /// The remainder, with the sign of `A`.
+    #[prost(int64, tag = "2")]
     pub rem: i64,
 }
 

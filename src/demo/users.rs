@@ -6,6 +6,7 @@ use std::ops::RangeInclusive;
 use coreloop_macros::service;
 use serde::{Deserialize, Serialize};
 
+use crate::codec::protobuf::AsProtobuf;
 use crate::context::Context;
 use crate::status::Status;
 
@@ -43,6 +44,44 @@ impl User {
             tags: (0..id % 4).map(|k| format!("tag{k}")).collect(),
             scores: (0..id % 3).map(score).collect(),
         }
+    }
+}
+
+/// A [`User`] in protobuf, which has no integer of eight bits.
+#[derive(Clone, PartialEq, prost::Message)]
+pub struct UserMessage {
+    /// As in [`User`].
+    #[prost(uint64, tag = "1")]
+    pub id: u64,
+    /// As in [`User`].
+    #[prost(string, tag = "2")]
+    pub name: String,
+    /// At most 255.
+    #[prost(uint32, tag = "3")]
+    pub age: u32,
+    /// As in [`User`].
+    #[prost(string, tag = "4")]
+    pub email: String,
+    /// As in [`User`].
+    #[prost(string, repeated, tag = "5")]
+    pub tags: Vec<String>,
+    /// As in [`User`].
+    #[prost(btree_map = "string, double", tag = "6")]
+    pub scores: BTreeMap<String, f64>,
+}
+
+impl AsProtobuf for User {
+    type Message = UserMessage;
+
+    fn to_message(&self) -> UserMessage {
+        let User { id, name, age, email, tags, scores } = self.clone();
+        UserMessage { id, name, age: age.into(), email, tags, scores }
+    }
+
+    fn from_message(message: UserMessage) -> Result<User, String> {
+        let UserMessage { id, name, age, email, tags, scores } = message;
+        let age = u8::try_from(age).map_err(|_| format!("field \"Age\": expected 0 to 255, found {age}"))?;
+        Ok(User { id, name, age, email, tags, scores })
     }
 }
 
@@ -89,6 +128,14 @@ mod tests {
         let none = User::new(0);
         assert!(none.tags.is_empty() && none.scores.is_empty());
         assert_eq!(User::new(u64::MAX).age, 15);
+    }
+
+    #[test]
+    fn a_user_has_a_message_with_a_larger_age() {
+        assert_eq!(User::from_message(User::new(107).to_message()), Ok(User::new(107)));
+        let old = UserMessage { age: 256, ..Default::default() };
+        let error = User::from_message(old).unwrap_err();
+        assert_eq!(error, "field \"Age\": expected 0 to 255, found 256");
     }
 
     #[test]

@@ -80,6 +80,8 @@ pub struct ObservedRequest<'a> {
     pub compressed: bool,
     /// The caller expects no answer.
     pub one_way: bool,
+    /// The argument is a stream of messages, which follow the request.
+    pub argument_follows: bool,
     /// Time left when the caller sent the request, in microseconds; 0 is no deadline.
     pub time_left_us: u32,
     /// The metadata. May hold credentials.
@@ -108,9 +110,11 @@ pub struct EndedCall {
     pub queue_us: u32,
     /// Microseconds that the handler took; 0 if the call ended before its work did.
     pub handler_us: u32,
-    /// Bytes of the argument, as received; 0 if the request was refused by the protocol.
+    /// Bytes of the argument, as received, without the messages of streams; 0 if the request was refused by the
+    /// protocol.
     pub request_bytes: usize,
-    /// Bytes of the reply's body, or of the message of a failure; 0 for a one-way call.
+    /// Bytes of the reply's body, or of the message of a failure, without the messages of streams; 0 for a one-way
+    /// call.
     pub reply_bytes: usize,
 }
 
@@ -136,7 +140,8 @@ pub enum EndPlace {
     LateAtAnswer,
     /// The caller cancelled it.
     Cancelled,
-    /// The caller broke a rule of the protocol in a frame of the call.
+    /// The caller broke a rule of the protocol in a frame of the call, or sent a message of a stream that cannot be
+    /// decoded, or closed its sending half while the call needed more from it.
     Broken,
     /// Given up because the drain took too long.
     Drained,

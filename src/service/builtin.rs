@@ -190,7 +190,7 @@ impl MethodInfo {
             signature: method.signature(),
             types: format!("{}->{}", method.argument().text(), method.reply().text()),
             kind: method.runs().name().to_owned(),
-            codecs: method.codecs().map(|codec: Codec| codec.name().to_owned()).collect(),
+            codecs: method.codec_names().map(str::to_owned).collect(),
             idempotent: method.is_idempotent(),
             docs: method.documentation().to_owned(),
         }

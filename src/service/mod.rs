@@ -7,6 +7,7 @@
 pub mod builtin;
 pub mod registry;
 pub mod reply;
+mod streaming;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ pub use registry::Registry;
 pub use reply::Reply;
 
 use crate::codec::describe::{DescribeError, Description};
-use crate::codec::{Argument, Body, Codec, CodecError, ReplyEncode};
+use crate::codec::{
+    Argument, Body, Codec, CodecError, ReplyEncode, UserCodecInfo, UserCodecNumber, ValueRules,
+};
 use crate::config::MissingFields;
 use crate::context::{Context, Outcome};
-use crate::message::method_hash;
+use crate::message::{JsonDialect, method_hash};
 use crate::method_name::{MethodName, MethodNameError};
 use crate::status::Status;
 
@@ -46,6 +49,42 @@ impl Kind {
     }
 }
 
+/// Whether the argument and the result of a method are one value or a stream of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CallShape {
+    /// One argument, one result.
+    #[default]
+    Unary,
+    /// One argument, a stream of results.
+    ServerStream,
+    /// A stream of arguments, one result.
+    ClientStream,
+    /// A stream of arguments, a stream of results.
+    Bidirectional,
+}
+
+impl CallShape {
+    /// Returns whether the argument is a stream.
+    pub fn receives(self) -> bool {
+        matches!(self, CallShape::ClientStream | CallShape::Bidirectional)
+    }
+
+    /// Returns whether the result is a stream.
+    pub fn sends(self) -> bool {
+        matches!(self, CallShape::ServerStream | CallShape::Bidirectional)
+    }
+
+    /// Returns the name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallShape::Unary => "unary",
+            CallShape::ServerStream => "server_stream",
+            CallShape::ClientStream => "client_stream",
+            CallShape::Bidirectional => "bidirectional",
+        }
+    }
+}
+
 /// A handler over bytes: reads the argument and appends the reply to the buffer.
 pub type Handler = Box<dyn Fn(&Context<'_>, Codec, Body<'_>, &mut Vec<u8>) -> Outcome + Send + Sync>;
 
@@ -56,13 +95,16 @@ pub struct Method {
     kind: Kind,
     docs: String,
     may_defer: bool,
+    shape: CallShape,
     is_idempotent: bool,
     is_argument_optional: bool,
     shares_body: bool,
     argument: Description,
     reply: Description,
     schema: u32,
+    /// The codecs of the crate that it accepts, a bit for each number.
     accepts: u8,
+    user_codecs: Vec<(UserCodecNumber, UserCodecInfo)>,
     /// `None`: the rule of the service or the server.
     missing_fields: Option<MissingFields>,
     /// There is a rule, and it differs from the protocols' own.
@@ -99,10 +141,17 @@ impl Method {
         let name = name.into();
         let is_dynamic = argument.is_dynamic() || reply.is_dynamic();
         let accepted = |codec: &&Codec| {
-            let fits_types = !is_dynamic || matches!(codec, Codec::Json | Codec::MessagePack);
+            // protobuf does not read the types through serde.
+            let reads_dynamic = matches!(codec, Codec::Json | Codec::MessagePack | Codec::Protobuf);
+            let fits_types = !is_dynamic || reads_dynamic;
             codec.is_compiled_in() && fits_types && A::accepts(**codec) && R::accepts(**codec)
         };
         let accepts = Codec::ALL.iter().filter(accepted).fold(0, |set, codec| set | 1 << codec.number());
+        let user_codec = |number: UserCodecNumber| {
+            let info = A::user_codec(number).filter(|_| R::user_codec(number).is_some())?;
+            (!is_dynamic || info.is_self_describing).then_some((number, info))
+        };
+        let user_codecs = UserCodecNumber::ALL.into_iter().filter_map(user_codec).collect();
         Method {
             hash: method_hash(&name),
             schema: crate::codec::describe::fingerprint(&argument, &reply),
@@ -110,12 +159,14 @@ impl Method {
             kind: Kind::Pooled,
             docs: String::new(),
             may_defer: false,
+            shape: CallShape::Unary,
             is_idempotent: false,
             is_argument_optional: false,
             shares_body: false,
             argument,
             reply,
             accepts,
+            user_codecs,
             missing_fields: None,
             has_rule: false,
             handler,
@@ -216,19 +267,58 @@ impl Method {
         if why.is_empty() {
             return None;
         }
-        let takes: Vec<&str> = self.codecs().map(Codec::name).collect();
-        Some(format!("{} can be called in {} only: {}", self.name, takes.join(" and "), why.join("; ")))
+        let takes: Vec<&str> = self.codec_names().collect();
+        let takes = match takes.split_last() {
+            Some((last, others)) if !others.is_empty() => format!("{} and {last}", others.join(", ")),
+            _ => takes.concat(),
+        };
+        Some(format!("{} can be called in {takes} only: {}", self.name, why.join("; ")))
     }
 
-    /// Returns the codecs that it accepts.
+    /// Returns whether its argument and its result are streams.
+    pub fn shape(&self) -> CallShape {
+        self.shape
+    }
+
+    /// Returns the rules for values of a call of this method in the native protocol.
+    pub(crate) fn value_rules(&self) -> ValueRules {
+        ValueRules::of(JsonDialect::Serde, self.missing_fields.unwrap_or_default())
+    }
+
+    /// Returns the codecs that it accepts, ordered by number.
     pub fn codecs(&self) -> impl Iterator<Item = Codec> {
-        Codec::ALL.into_iter().filter(|codec| self.accepts_codec(*codec))
+        let users = self.user_codecs.iter().map(|(number, _)| Codec::User(*number));
+        Codec::ALL.into_iter().filter(|codec| self.accepts_codec(*codec)).chain(users)
+    }
+
+    /// Returns the names of the codecs that it accepts, those of the user's by the name that the user gave them.
+    pub fn codec_names(&self) -> impl Iterator<Item = &'static str> {
+        self.codecs().map(|codec| self.user_codec(codec).map_or(codec.name(), |info| info.name))
     }
 
     /// Returns whether it accepts that codec.
     #[inline]
     pub fn accepts_codec(&self, codec: Codec) -> bool {
-        self.accepts & (1 << codec.number()) != 0
+        match codec {
+            Codec::User(_) => self.user_codec(codec).is_some(),
+            codec => self.accepts_number(codec.number()),
+        }
+    }
+
+    /// Returns whether it accepts the codec with this number, if that is a codec of the crate.
+    #[inline]
+    pub(crate) fn accepts_number(&self, number: u8) -> bool {
+        number < u8::BITS as u8 && self.accepts & (1 << number) != 0
+    }
+
+    /// Returns whether bodies in a codec that the method accepts describe themselves.
+    pub(crate) fn is_self_describing(&self, codec: Codec) -> bool {
+        self.user_codec(codec).map_or(codec.is_self_describing(), |info| info.is_self_describing)
+    }
+
+    fn user_codec(&self, codec: Codec) -> Option<UserCodecInfo> {
+        let Codec::User(number) = codec else { return None };
+        self.user_codecs.iter().find(|(known, _)| *known == number).map(|(_, info)| *info)
     }
 }
 

@@ -1,5 +1,7 @@
 //! The protocol of a client's connection, chosen by the scheme of the server's address.
 
+#[cfg(any(feature = "jsonrpc", feature = "http", feature = "netrpc"))]
+use crate::codec_number::Codec;
 use crate::message::{JsonDialect, Message, Outgoing};
 #[cfg(feature = "http")]
 use crate::wire::HttpClient;
@@ -28,13 +30,6 @@ pub enum Scheme {
     #[cfg(feature = "netrpc")]
     GobHttp,
 }
-
-/// The number of the JSON codec.
-#[cfg(any(feature = "jsonrpc", feature = "http"))]
-const JSON: u8 = 2;
-/// The number of the gob codec.
-#[cfg(feature = "netrpc")]
-const GOB: u8 = 3;
 
 impl Scheme {
     /// The schemes that this build supports.
@@ -114,11 +109,11 @@ impl Scheme {
         match self {
             Scheme::Native => None,
             #[cfg(feature = "jsonrpc")]
-            Scheme::JsonRpc => Some(JSON),
+            Scheme::JsonRpc => Some(Codec::Json.number()),
             #[cfg(feature = "http")]
-            Scheme::Http => Some(JSON),
+            Scheme::Http => Some(Codec::Json.number()),
             #[cfg(feature = "netrpc")]
-            Scheme::Gob | Scheme::GobHttp => Some(GOB),
+            Scheme::Gob | Scheme::GobHttp => Some(Codec::Gob.number()),
         }
     }
 

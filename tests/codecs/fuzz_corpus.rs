@@ -7,7 +7,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use crate::targets::{BODY_MAX, Everything, TARGETS, User};
+use crate::targets::{BODY_MAX, Everything, TARGETS, Tree, User};
 use coreloop::codec::compress::compress;
 use coreloop::codec::{self, Bytes, Codec};
 use coreloop::message::{MetadataBuf, OutgoingCall, SendBody, method_hash};
@@ -263,6 +263,26 @@ fn write_the_corpus() {
     keep("codec_compact", "nothing-many-times", b"\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
     keep("codec_messagepack", "nothing-many-times", b"\xdd\xff\xff\xff\xff\xc0");
     keep("codec_messagepack", "deep", &[0x91; 200]);
+
+    let tree = Tree {
+        name: "é世".into(),
+        bytes: b"\0\xff".to_vec(),
+        signed: i64::MIN,
+        weights: vec![0.1, -1.0e300],
+        counts: [("a".to_owned(), 1), ("b".to_owned(), u32::MAX)].into(),
+        kids: vec![Tree { signed: -1, ..Tree::default() }, Tree::default()],
+        next: Some(Box::new(Tree { last: Some(7), ..Tree::default() })),
+        last: Some(u32::MAX),
+    };
+    keep("codec_protobuf", "tree", &prost::Message::encode_to_vec(&tree));
+    keep("codec_protobuf", "number", b"\x08\xac\x02");
+    keep("codec_protobuf", "text", b"\x0a\x02hi");
+    keep("codec_protobuf", "packed-and-not", b"\x0a\x03\x01\xac\x02\x08\x07\x0d\0\0\xc0\x3f");
+    keep("codec_protobuf", "list", b"\x0a\x04\x0a\x02hi\x0a\0\x12\x01?");
+    keep("codec_protobuf", "groups", &[[0x7b; 100], [0x7c; 100]].concat());
+    keep("codec_protobuf", "deep", &[0x7b; 300]);
+    keep("codec_protobuf", "long-varint", &[[0xff; 9].as_slice(), &[0x08, 0x02]].concat());
+    keep("codec_protobuf", "long-length", b"\x0a\xff\xff\xff\xff\xff\xff\xff\xff\xff\x01");
 
     keep("codec_fixed_raw", "person", &[1; 41]);
     keep("codec_fixed_raw", "short", &[1; 40]);

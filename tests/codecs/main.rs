@@ -13,6 +13,7 @@ mod targets;
     feature = "fixed",
     feature = "compact",
     feature = "messagepack",
+    feature = "protobuf",
     feature = "lz4"
 ))]
 mod fuzz_corpus;

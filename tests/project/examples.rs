@@ -210,6 +210,19 @@ fn nested_calls_share_a_budget_and_end_together() {
     assert_eq!(lines[3..], rest);
 }
 
+// The example of a user codec.
+
+#[test]
+fn a_codec_of_the_user_is_called_by_both_clients_and_refuses_a_changed_body() {
+    let expected = [
+        "client: 500 cents from 1 to 2",
+        "direct: 500 cents from 1 to 2",
+        "changed: invalid_argument: argument of Bank.Transfer: malformed user-64 body: the checksum \
+         does not match",
+    ];
+    assert_eq!(lines_of("own_codec", &[]), expected);
+}
+
 // The Redis example.
 
 fn redis() -> (Running, String) {

@@ -35,7 +35,7 @@ impl App for Answers {
             other => panic!("{other:?}"),
         };
         let (codec, compressed, queue_us, handler_us, body) =
-            (Codec::Raw as u8, false, 0, 0, SendBody::Bytes(b""));
+            (Codec::Raw.number(), false, 0, 0, SendBody::Bytes(b""));
         cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
     }
 }

@@ -1,5 +1,7 @@
 //! Every call ends once: each way in which a call can end, as an observer of the server receives it.
 
+mod streams;
+
 use std::sync::{Arc, Mutex, mpsc};
 use std::time::Duration;
 
@@ -64,6 +66,8 @@ impl CallObserver for ReactorLedger {
 struct Scene {
     rig: Rig,
     peer: Peer,
+    /// Connections that stay open.
+    others: Vec<Peer>,
     ledger: Arc<Ledger>,
     /// Ends one call of `Inline.Wait`, which blocks the reactor.
     release: mpsc::Sender<()>,
@@ -82,7 +86,7 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
     let fail = |_cx: &Context<'_>, n: i64| Err::<i64, Status>(Status::new(Code::Aborted, n.to_string()));
     let late = |_cx: &Context<'_>, _n: i64| Err::<i64, Status>(Status::deadline_exceeded("of a nested call"));
     let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
-        builder
+        streams::with_streams(builder)
             .observer(ledger.clone())
             .method_of_kind("Inline.Wait", Kind::Inline, wait)
             .method_of_kind("Inline.Fail", Kind::Inline, fail)
@@ -90,7 +94,7 @@ fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
             .method_of_kind("Pooled.Late", Kind::Pooled, late)
     });
     let peer = rig.peer();
-    Scene { rig, peer, ledger, release, sent: 0 }
+    Scene { rig, peer, others: Vec::new(), ledger, release, sent: 0 }
 }
 
 impl Scene {
@@ -437,7 +441,7 @@ fn settle(name: &str, mut scene: Scene) -> Vec<EndedCall> {
 #[test]
 fn every_call_ends_once_however_it_ends() {
     let _turn = serial();
-    for case in CASES {
+    for case in CASES.iter().chain(streams::CASES) {
         let mut scene = scene(case.change, Ledger::default());
         (case.run)(&mut scene);
         let mut ends: Vec<_> =

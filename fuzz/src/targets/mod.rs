@@ -8,6 +8,7 @@ mod connection;
 mod http;
 mod http_json_rpc;
 mod native;
+mod protobuf;
 mod rpc;
 
 pub use codecs::{
@@ -16,13 +17,14 @@ pub use codecs::{
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
 pub use native::{frame, metadata, sniff};
+pub use protobuf::{Tree, codec_protobuf};
 pub use rpc::{connect, jsonrpc, netrpc};
 
 /// A target: its name, and its function.
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 14] = [
+pub const TARGETS: [Target; 15] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -33,6 +35,7 @@ pub const TARGETS: [Target; 14] = [
     ("codec_compact", codec_compact),
     ("codec_messagepack", codec_messagepack),
     ("codec_gob", codec_gob),
+    ("codec_protobuf", codec_protobuf),
     ("codec_fixed_raw", codec_fixed_raw),
     ("decompress", decompress),
     ("http", http),

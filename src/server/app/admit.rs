@@ -10,8 +10,7 @@ use crate::wire::ProtocolId;
 /// Checks whether a request fits the method that it names.
 #[inline]
 pub(super) fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
-    let codec = Codec::from_number(request.codec);
-    let is_accepted = codec.is_some_and(|codec| method.accepts_codec(codec));
+    let is_accepted = method.accepts_number(request.codec);
     let is_same = request.schema == 0 || request.schema == method.schema();
     if is_accepted && is_same && request.name.is_none() {
         return Ok(());
@@ -44,12 +43,12 @@ fn admit_slow(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Sta
         return Err(Status::unimplemented(format!("codec {} is not known", request.codec)));
     };
     if !method.accepts_codec(codec) {
-        let takes: Vec<&str> = method.codecs().map(Codec::name).collect();
+        let takes: Vec<&str> = method.codec_names().collect();
         let (name, takes) = (method.name(), takes.join(", "));
         let why = method.warning().map(|warning| format!(" ({warning})")).unwrap_or_default();
         return Err(Status::unimplemented(format!("{name} takes {takes}, not {}{why}", codec.name())));
     }
-    if request.schema != 0 && request.schema != method.schema() && !codec.is_self_describing() {
+    if request.schema != 0 && request.schema != method.schema() && !method.is_self_describing(codec) {
         return Err(Status::failed_precondition(format!(
             "the caller's types of {} have the fingerprint {:#010x}, here they are {} with {:#010x}",
             method.name(),

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use coreloop_bufpool::Chunk;
 
 use super::end::CallEnd;
-use super::{Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
+use super::{Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
 use crate::context::{DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::SendBody;
 use crate::reactor::Conns;
@@ -78,16 +78,30 @@ impl Dispatcher {
             let name = method.map_or("a method", |method| registry.method(method).name());
             late.result = Err(reply_too_large(name, bytes, bytes_max));
         }
+        let batch = late.batch;
+        let ended = conns.with(late.key, |cx| match self.hold_answer(cx, late) {
+            Some(late) => {
+                self.end_deferred(cx, late);
+                true
+            }
+            None => false,
+        });
+        if ended != Some(false) {
+            self.complete(batch, 1);
+        }
+    }
+
+    /// Ends a call whose answer was deferred.
+    pub(super) fn end_deferred(&mut self, cx: &mut Cx<'_>, late: DeferredReply) {
         let code = code_of(&late.result);
-        let handler_us = micros(conns.now().saturating_duration_since(late.began));
+        let handler_us = micros(cx.now().saturating_duration_since(late.began));
         let body = match late.result {
             Ok(chunk) => SendBody::Chunk(chunk),
             Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
         };
         let place = EndPlace::Deferred;
         let ended = CallEnd { place, code, queue_us: late.queue_us, handler_us, compressed: false, body };
-        conns.with(late.key, |cx| self.end_work(cx, late.slot, ended));
-        self.complete(late.batch, 1);
+        self.end_work(cx, late.slot, ended);
     }
 
     /// Takes note that `calls` of a group's outstanding items have completed: its calls, and the batch itself.

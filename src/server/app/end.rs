@@ -16,7 +16,7 @@ use crate::conn::calls::ConnCall;
 use crate::message::{JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody};
 use crate::server::observer::{CallObserver, EndPlace, EndedCall, ObservedRequest};
 use crate::server::timing::Timing;
-use crate::status::Code;
+use crate::status::{Code, Status};
 use crate::workers::batch::CallNote;
 
 /// The call that ends.
@@ -226,7 +226,13 @@ impl CallEnds {
     /// Passes a request that was admitted to the observers.
     #[cold]
     #[inline(never)]
-    pub(super) fn observe_request(&mut self, cx: &Cx<'_>, request: &Request, method: u32) {
+    pub(super) fn observe_request(
+        &mut self,
+        cx: &Cx<'_>,
+        request: &Request,
+        method: u32,
+        argument_follows: bool,
+    ) {
         let Request { id, codec, compressed, one_way, time_left_us, .. } = *request;
         let observed = ObservedRequest {
             at: cx.now(),
@@ -238,6 +244,7 @@ impl CallEnds {
             codec: JsonDialect::split(codec).0,
             compressed,
             one_way,
+            argument_follows,
             time_left_us,
             metadata: Metadata::checked_before(cx.bytes(request.metadata)),
             body: cx.bytes(request.body),
@@ -282,7 +289,13 @@ impl Dispatcher {
             debug_assert!(false, "the work of a call ends once");
             return;
         };
-        cx.end_call(call.body_bytes as usize);
+        if call.is_streaming() {
+            cx.end_stream();
+            let status = Status::new(ended.code, "the call has ended");
+            self.close_streams(cx, &call, slot, &status);
+        } else {
+            cx.end_call(call.body_bytes as usize);
+        }
         if call.is_answered() {
             return self.ends.stats.calls.late.add(1);
         }

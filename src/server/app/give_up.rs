@@ -20,6 +20,9 @@ impl Dispatcher {
     /// Ends a call before its work has ended.
     pub(super) fn end_early(&mut self, cx: &mut Cx<'_>, call: &ConnCall, place: EndPlace, status: &Status) {
         self.cancel_work(call);
+        if call.is_streaming() {
+            self.end_streams(cx, call.id, status);
+        }
         let ended = CallEnd::early(place, status.code, &status.message);
         self.ends.end(cx, EndingCall::in_flight(call), ended);
     }

@@ -9,7 +9,7 @@ use super::{Cx, Dispatcher, deadline_of};
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::{Metadata, Request, SendBody};
 use crate::server::observer::EndPlace;
-use crate::service::{Method, Registry};
+use crate::service::{CallShape, Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
 use crate::workers::batch::{CallNote, guarded, settle};
@@ -135,6 +135,21 @@ impl Dispatcher {
         index: u32,
         method: &Method,
     ) {
+        if method.shape() != CallShape::Unary {
+            return self.begin_streaming(registry, cx, request, index, method, false);
+        }
+        self.run_inline_admitted(registry, cx, request, index, method);
+    }
+
+    /// Runs an inline method whose call may go on after it has returned.
+    pub(super) fn run_inline_admitted(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
         let began = Instant::now();
         self.clock = None;
         let deadline = deadline_of(request, cx.now());
@@ -142,15 +157,15 @@ impl Dispatcher {
             return self.refuse_late(cx, request, index);
         }
         let number = self.begin_group();
-        let (slot, _) = self.begin_call(cx, request, index, deadline, (number, 0));
+        let (slot, _) = self.begin_call(cx, request, index, method, deadline, (number, 0));
         let chunk = shared_body(cx, request, method);
         let scope = self.groups[number as usize].scope.clone();
         let queue_us = micros(began.saturating_duration_since(cx.now()));
         self.out.clear();
-        let (outcome, note) = {
+        let ((outcome, note), commands) = {
             let metadata = Metadata::checked_before(cx.bytes(request.metadata));
             let deferral = Deferral {
-                sink: &self.sink,
+                sink: &self.completions,
                 key: cx.key(),
                 slot,
                 batch: number,
@@ -169,9 +184,11 @@ impl Dispatcher {
                 deferral: Some(&deferral),
             });
             let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
-            guarded(registry, &call, &context, &mut self.out)
+            let (outbox, out) = (&mut self.outbox, &mut self.out);
+            outbox.scope(self.sink.owner(), || guarded(registry, &call, &context, out))
         };
         self.ends.count_work(note);
+        self.apply_all(cx, commands);
         let compressed = matches!(outcome, Outcome::Compressed);
         let mut out = std::mem::take(&mut self.out);
         if let (Some(code), chunk) = settle(outcome, &mut out, 0) {

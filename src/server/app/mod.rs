@@ -10,9 +10,12 @@ mod end;
 mod give_up;
 mod hand_over;
 mod inline;
+mod stream_ends;
 mod streams;
 
-use std::sync::Arc;
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
@@ -24,14 +27,15 @@ use self::streams::ServerSession;
 use crate::conn::CloseReason;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
-use crate::message::{Message, Outgoing, Refusal, Request};
+use crate::message::{Message, Refusal, Request};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::server::observer::{CallObserver, EndPlace};
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
-use crate::service::{Kind, Registry};
+use crate::service::{CallShape, Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
+use crate::stream::{CallStreams, Outbox, StreamCommand, StreamPort};
 use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
 
@@ -48,6 +52,10 @@ pub enum Completion {
     Done(Box<WorkBatch>),
     /// A deferred answer.
     Late(DeferredReply),
+    /// A command of a sink or a stream.
+    Stream(StreamCommand),
+    /// Nothing: what was sent at the end of a turn is written in the next.
+    Nudge,
 }
 
 /// The counters of a server's reactor for its calls.
@@ -63,12 +71,73 @@ impl AppStats {
 }
 
 /// Completes through the mailbox of the reactor.
-struct MailCompletions(Remote<Completion>);
+struct MailCompletions {
+    remote: Remote<Completion>,
+    pools: Arc<Pools>,
+    /// The streams of calls whose handlers have not taken them, by connection and slot. Handlers run on other threads.
+    streams: Mutex<HashMap<(Key, u32), CallStreams>>,
+}
+
+impl MailCompletions {
+    /// Returns a number for the reactor, which other reactors of the process do not have.
+    fn owner(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<(Key, u32), CallStreams>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the streams of a call until its handler takes them.
+    fn keep(&self, key: Key, slot: u32, streams: CallStreams) {
+        self.streams().insert((key, slot), streams);
+    }
+
+    /// Drops the streams of a call whose handler did not run.
+    fn forget(&self, key: Key, slot: u32) {
+        let streams = self.streams().remove(&(key, slot));
+        drop(streams);
+    }
+
+    /// Drops the streams of all calls of a connection whose handlers have not run.
+    fn forget_all(&self, key: Key) {
+        let mut kept = self.streams();
+        if !kept.is_empty() {
+            kept.retain(|(connection, _), _| *connection != key);
+        }
+    }
+
+    fn mail(&self, command: StreamCommand) {
+        // If the reactor has ended, so has the connection.
+        let _ = self.remote.mail(Completion::Stream(command));
+    }
+
+    fn nudge(&self) {
+        let _ = self.remote.mail(Completion::Nudge);
+    }
+}
 
 impl CompletionSink for MailCompletions {
     fn late(&self, late: DeferredReply) {
         // If the reactor has ended, so has the connection.
-        let _ = self.0.mail(Completion::Late(late));
+        let _ = self.remote.mail(Completion::Late(late));
+    }
+
+    fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
+        let streams = self.streams().remove(&(key, slot))?;
+        Some(Box::new(streams))
+    }
+}
+
+impl StreamPort for MailCompletions {
+    fn post(&self, command: StreamCommand) {
+        if let Err(command) = Outbox::collect(self.owner(), command) {
+            self.mail(command);
+        }
+    }
+
+    fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.pools.run_callback(callback);
     }
 }
 
@@ -93,7 +162,13 @@ struct Dispatcher {
     /// The protocols that each listener accepts.
     protocols: Vec<ProtocolSet>,
     batch_max: usize,
-    sink: Arc<dyn CompletionSink>,
+    sink: Arc<MailCompletions>,
+    /// The same, for handlers.
+    completions: Arc<dyn CompletionSink>,
+    /// What callbacks of streams post on this thread.
+    outbox: Outbox,
+    /// Connections whose sinks wait for the write queue.
+    gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
     /// The batch of this turn's pooled requests.
@@ -146,12 +221,16 @@ impl RpcApp {
             }
         };
         let ends = CallEnds::new(stats, registry.methods().len(), observers);
+        let sink = Arc::new(MailCompletions { remote, pools: pools.clone(), streams: Mutex::default() });
         let dispatcher = Dispatcher {
             pools,
             side,
             protocols,
             batch_max,
-            sink: Arc::new(MailCompletions(remote)),
+            completions: sink.clone(),
+            sink,
+            outbox: Outbox::default(),
+            gated: Vec::new(),
             back: Arc::new(back),
             groups: Slab::new(),
             gathering: None,
@@ -195,14 +274,12 @@ impl Dispatcher {
             return self.refuse_at(cx, &request, Some(index), EndPlace::Refused, &status);
         }
         if cx.session.calls.contains(request.id) && !request.one_way {
-            let status = Status::invalid_argument(format!(
-                "the call id {} is already in flight on this connection",
-                request.id
-            ));
+            let status = duplicate_id(request.id);
             return self.refuse_at(cx, &request, Some(index), EndPlace::Refused, &status);
         }
-        if self.ends.observes_requests() {
-            self.ends.observe_request(cx, &request, index);
+        // A streaming call is admitted in `begin_streaming`.
+        if self.ends.observes_requests() && method.shape() == CallShape::Unary {
+            self.ends.observe_request(cx, &request, index, false);
         }
         match method.runs() {
             Kind::Inline if method.may_defer() => {
@@ -212,8 +289,8 @@ impl Dispatcher {
                 self.run_quick(registry, cx, &request, index, method)
             }
             Kind::Inline => self.run_inline(registry, cx, &request, index, method),
-            Kind::Pooled => self.gather(cx, &request, index),
-            Kind::Blocking => self.hand_over_one(cx, &request, index),
+            Kind::Pooled => self.gather(registry, cx, &request, index, method),
+            Kind::Blocking => self.hand_over_one(registry, cx, &request, index, method),
         }
     }
 
@@ -253,6 +330,11 @@ impl Dispatcher {
     }
 }
 
+#[cold]
+fn duplicate_id(id: u64) -> Status {
+    Status::invalid_argument(format!("the call id {id} is already in flight on this connection"))
+}
+
 #[inline]
 fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
     (request.time_left_us != 0).then(|| arrived + Duration::from_micros(u64::from(request.time_left_us)))
@@ -275,7 +357,7 @@ impl App for RpcApp {
             Message::Request(request) => dispatcher.on_request(registry, cx, request),
             Message::Refused(refusal) => dispatcher.on_refusal(cx, &refusal),
             Message::Cancel { id } => dispatcher.on_cancel(cx, id),
-            Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            Message::Ping { id } => dispatcher.on_ping(cx, id),
             Message::Open(request) => dispatcher.on_open(registry, cx, &request),
             Message::Data(data) => dispatcher.on_data(cx, &data),
             Message::End { id } => dispatcher.on_end(cx, id),
@@ -314,12 +396,14 @@ impl App for RpcApp {
         match mail {
             Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
             Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
+            Completion::Stream(command) => self.dispatcher.on_stream_command(conns, command),
+            Completion::Nudge => {}
         }
     }
 
     #[inline]
     fn next_deadline(&self, session: &ServerSession) -> Option<Instant> {
-        session.calls.next_deadline()
+        session.next_deadline()
     }
 
     #[inline]
@@ -333,18 +417,43 @@ impl App for RpcApp {
 
     fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         self.dispatcher.answer_late(cx);
+        self.dispatcher.look_after_peer(cx);
     }
 
     fn on_abort(&mut self, cx: &mut Cx<'_>) {
         self.dispatcher.give_up(cx);
     }
 
-    fn on_close(&mut self, key: Key, session: ServerSession, _why: &CloseReason) {
+    fn on_message_while_saturated(&mut self, cx: &mut Cx<'_>, message: Message) {
+        if let Message::Request(request) = &message {
+            let method = self.registry.index_of(request.method);
+            if method.is_none_or(|index| self.registry.method(index).shape() == CallShape::Unary) {
+                return self.dispatcher.refuse_saturated(cx, request, method);
+            }
+        }
+        self.on_message(cx, message);
+    }
+
+    fn on_half_close(&mut self, cx: &mut Cx<'_>) {
+        self.dispatcher.on_half_close(cx);
+    }
+
+    #[inline]
+    fn wants_turn_end(&self) -> bool {
+        !self.dispatcher.gated.is_empty()
+    }
+
+    fn on_turn_end(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        self.dispatcher.open_gates(conns);
+    }
+
+    fn on_close(&mut self, key: Key, mut session: ServerSession, _why: &CloseReason) {
         for call in session.calls.iter() {
             if !call.is_answered() {
                 self.dispatcher.ends.end_dropped(key, call);
             }
             self.dispatcher.cancel_work(call);
         }
+        self.dispatcher.end_all_streams(key, &mut session);
     }
 }

@@ -92,7 +92,8 @@ impl RequestSampler {
 
 impl CallObserver for RequestSampler {
     fn on_request(&mut self, request: &ObservedRequest<'_>) {
-        if self.wants() {
+        // A recorded request is replayed from its body alone.
+        if !request.argument_follows && self.wants() {
             self.take(request);
         }
     }

@@ -34,6 +34,7 @@ fn see(tap: &mut RequestSampler, connection: u64, body: &[u8]) {
         codec: Codec::Json.number(),
         compressed: false,
         one_way: false,
+        argument_follows: false,
         time_left_us: 5_000,
         metadata: Metadata::default(),
         body,

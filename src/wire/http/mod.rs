@@ -22,6 +22,7 @@ mod server;
 use std::sync::Arc;
 
 use self::server::HttpServerInner;
+use crate::codec_number::Codec;
 use crate::config::Limits;
 use crate::message::{Message, Outgoing, OutgoingReply};
 use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext};
@@ -29,7 +30,7 @@ pub(super) use call::fits_field;
 pub use client::HttpClient;
 
 /// The number of the JSON codec.
-const JSON: u8 = 2;
+const JSON: u8 = Codec::Json.number();
 /// A refused body of up to this many times the limit is skipped; a larger one is not worth the traffic.
 const SKIP_FACTOR: u64 = 2;
 /// The maximum length of a refused request's body that is read to its end. A longer one closes the connection.

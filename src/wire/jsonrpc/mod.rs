@@ -23,6 +23,8 @@ mod sink;
 #[cfg(test)]
 mod tests;
 
+use crate::codec_number::Codec;
+
 #[cfg(feature = "http")]
 pub(super) use carried::{CarriedCalls, CarriedMessages};
 pub use client::JsonRpcClient;
@@ -30,6 +32,6 @@ pub use request::ID_BYTES_MAX;
 pub use server::JsonRpc;
 
 /// The number of the JSON codec, the only one of this protocol.
-const CODEC_JSON: u8 = 2;
+const CODEC_JSON: u8 = Codec::Json.number();
 /// The maximum length of a message regardless of the limit: a span's start has 31 bits.
 const MESSAGE_BYTES_MAX: usize = i32::MAX as usize;

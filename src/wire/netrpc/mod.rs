@@ -17,11 +17,13 @@ mod server;
 #[cfg(test)]
 mod tests;
 
+use crate::codec_number::Codec;
+
 pub use client::NetRpcClient;
 pub use server::NetRpc;
 
 /// The number of the gob codec, the only one of this protocol.
-const CODEC_GOB: u8 = 3;
+const CODEC_GOB: u8 = Codec::Gob.number();
 /// The maximum length of a value regardless of the limit: a span's start has 31 bits.
 const VALUE_BYTES_MAX: usize = 1 << 30;
 /// The maximum bytes that a connection keeps for its next message.

@@ -65,7 +65,7 @@ impl Redactor {
             }
             // The type describes the whole body: it has no other fields.
             Codec::Fixed if !self.names.are_in(argument.shape()) => Ok(body),
-            Codec::Fixed | Codec::Raw | Codec::Protobuf => Err(OmissionReason::Opaque),
+            Codec::Fixed | Codec::Raw | Codec::Protobuf | Codec::User(_) => Err(OmissionReason::Opaque),
         }
     }
 }

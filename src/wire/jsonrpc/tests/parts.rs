@@ -136,8 +136,3 @@ fn an_empty_table_shrinks_after_a_burst() {
         assert!(format!("{pending:?}").contains("slots: []"));
     }
 }
-
-#[test]
-fn the_codec_is_json() {
-    assert_eq!(u32::from(CODEC_JSON), u32::from(crate::codec::Codec::Json.number()));
-}
