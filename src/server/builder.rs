@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::directory::RegistryDirectory;
+use super::observer::{Observers, ServerObserver};
 #[cfg(feature = "record")]
 use super::record::{Recorder, Recording};
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
@@ -39,6 +40,7 @@ pub struct ServerBuilder {
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
+    observers: Vec<Arc<dyn ServerObserver>>,
     /// The reactors that have a handle already, by index.
     reactors: Vec<Option<UnbuiltReactor<Completion>>>,
     #[cfg(feature = "record")]
@@ -55,6 +57,7 @@ impl ServerBuilder {
             methods: Vec::new(),
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
+            observers: Vec::new(),
             reactors: Vec::new(),
             #[cfg(feature = "record")]
             recording: None,
@@ -175,6 +178,12 @@ impl ServerBuilder {
         Ok(self.reactors[index].insert(unbuilt).remote().roles())
     }
 
+    /// Adds an observer of requests and of the ends of calls. A server without one pays nothing for it.
+    pub fn observer(mut self, observer: Arc<dyn ServerObserver>) -> ServerBuilder {
+        self.observers.push(observer);
+        self
+    }
+
     /// Records a sample of the requests to a file, off the reactors' threads. The results are in
     /// [`Snapshot::record`](crate::stats::Snapshot::record).
     #[cfg(feature = "record")]
@@ -238,12 +247,13 @@ impl ServerBuilder {
             registry,
             health: self.health,
             protocols,
+            observers: Observers::default(),
             #[cfg(feature = "record")]
             recording: self.recording,
             #[cfg(feature = "record")]
             recorder: None,
         };
-        start(make, self.reactors)
+        start(make, self.reactors, self.observers)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -364,6 +374,7 @@ pub(super) struct ServerPlan<'a> {
     registry: Arc<Registry>,
     health: Arc<Health>,
     protocols: Vec<ProtocolSet>,
+    observers: Observers,
     #[cfg(feature = "record")]
     recording: Option<Recording>,
     #[cfg(feature = "record")]
@@ -379,6 +390,7 @@ impl<'a> ServerPlan<'a> {
             registry,
             health: Arc::default(),
             protocols: Vec::new(),
+            observers: Observers::default(),
             #[cfg(feature = "record")]
             recording: None,
             #[cfg(feature = "record")]
@@ -387,10 +399,10 @@ impl<'a> ServerPlan<'a> {
     }
 }
 
-#[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "it is the recorder that is put in"))]
 fn start(
     mut make: ServerPlan<'_>,
     mut unbuilt: Vec<Option<UnbuiltReactor<Completion>>>,
+    observers: Vec<Arc<dyn ServerObserver>>,
 ) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
@@ -403,7 +415,8 @@ fn start(
     }
     unbuilt.resize_with(reactors, || None);
     let (listeners, addresses) = bind(config, reactors)?;
-    // After this only the machine itself can prevent the start, so a file that is created here stays.
+    // After this only the machine itself can prevent the start, so a file that an observer creates stays.
+    make.observers = Observers::start(observers, registry.methods())?;
     #[cfg(feature = "record")]
     if let Some(recording) = make.recording.take() {
         make.recorder = Some(Recorder::start(recording, registry.clone())?);
@@ -443,6 +456,7 @@ fn start(
         parts,
         pools,
         health: make.health,
+        observers: make.observers,
         #[cfg(feature = "record")]
         recorder: make.recorder,
     });
@@ -486,6 +500,12 @@ pub(super) fn build(
     let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
+    #[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "recording adds one"))]
+    let mut observers = make.observers.of_reactor(index);
+    #[cfg(feature = "record")]
+    if let Some(recorder) = &make.recorder {
+        observers.push(Box::new(recorder.tap(index)));
+    }
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),
@@ -494,8 +514,7 @@ pub(super) fn build(
         protocols: protocols.clone(),
         batch_max: config.batch_max,
         remote,
-        #[cfg(feature = "record")]
-        tap: make.recorder.as_ref().map(|recorder| recorder.tap(index)),
+        observers,
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

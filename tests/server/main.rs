@@ -11,6 +11,7 @@ mod cancel_deadline;
 mod drain;
 mod drain_silent;
 mod drain_turns;
+mod ends;
 mod fairness;
 mod flush;
 #[cfg(feature = "http")]
