@@ -6,7 +6,7 @@
 //!
 //! # What a reactor relies on
 //!
-//! - Readiness is reported once per change: through the poller for sockets, through the [`ReadinessSender`] for
+//! - Readiness is reported once per change: through the poller for sockets, through the `ReadinessSender` for
 //!   transports that no poller can watch.
 //! - A read that returns fewer bytes than it has space for has emptied the transport. A transport that decodes must
 //!   fill the space while it holds decoded bytes.
