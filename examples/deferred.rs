@@ -58,7 +58,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     // This caller's deadline passes before the porter comes.
     let mut grace = Direct::connect(&address)?;
     grace.set_timeout(Some(Duration::from_millis(50)));
-    match DoorClient::new(grace).knock(&"Grace".to_owned()) {
+    // It keeps its connection, so that the answer to come is late and not for a connection that has closed.
+    let grace = DoorClient::new(grace);
+    match grace.knock(&"Grace".to_owned()) {
         Err(error) if error.code() == coreloop::Code::DeadlineExceeded => println!("Grace: {error}"),
         other => return Err(format!("not what was expected: {other:?}").into()),
     }
