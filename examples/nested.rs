@@ -1,13 +1,15 @@
 //! A chain of three services that call each other within one time budget: `nested [BUDGET_MS]`.
 //!
 //! Each service passes on the remaining time by calling through `cx.client`; so a call that is cancelled at the top
-//! ends at the bottom, without any code in between.
+//! ends at the bottom, without any code in between. The connections of a service to the next one run on the reactor of
+//! its own server: no further thread.
 
 use std::error::Error;
 use std::sync::mpsc::{self, Sender};
 use std::time::Duration;
 
-use coreloop::client::Client;
+use coreloop::client::{Client, Driver};
+use coreloop::server::ServerBuilder;
 use coreloop::{Context, Server, Status};
 
 /// Prints how much time a service has left.
@@ -79,17 +81,29 @@ impl Top {
     }
 }
 
+fn builder() -> ServerBuilder {
+    Server::builder().cores(1).listen("127.0.0.1:0")
+}
+
+/// Creates a client of `to` that the reactor of `from`, which is not started yet, will drive.
+fn client_on(from: &mut ServerBuilder, to: &Server) -> Result<Client, Box<dyn Error>> {
+    let driver = Driver::on(&from.reactor(0)?)?;
+    Ok(Client::builder(&to.addresses()[0].to_string()).on(&driver).build()?)
+}
+
 fn main() -> Result<(), Box<dyn Error>> {
     let budget_ms = std::env::args().nth(1).map_or(Ok(50), |text| text.parse())?;
     let (events, received) = mpsc::channel();
-    let start = |builder: coreloop::server::ServerBuilder| builder.cores(1).listen("127.0.0.1:0").start();
-    let reach = |server: &Server| Client::connect(&server.addresses()[0].to_string());
 
-    let bottom = start(Server::builder().service(Bottom { events }))?;
-    let middle = start(Server::builder().service(Middle { bottom: reach(&bottom)? }))?;
-    let top = start(Server::builder().service(Top { middle: reach(&middle)? }))?;
+    let bottom = builder().service(Bottom { events }).start()?;
+    let mut next = builder();
+    let to_bottom = client_on(&mut next, &bottom)?;
+    let middle = next.service(Middle { bottom: to_bottom }).start()?;
+    let mut next = builder();
+    let to_middle = client_on(&mut next, &middle)?;
+    let top = next.service(Top { middle: to_middle }).start()?;
     println!("listening on {}", top.addresses()[0]);
-    let client = reach(&top)?;
+    let client = Client::connect(&top.addresses()[0].to_string())?;
 
     let hurried = TopClient::new(client.with_timeout(Duration::from_millis(budget_ms)));
     match hurried.find(&0) {

@@ -4,6 +4,7 @@
 //! Calls that were handed over together share one [`Scope`]; each has a place in it, so that a cancellation costs a
 //! bit and no allocation. A [`CompletionSink`] returns the answer; nothing here depends on its kind.
 
+use std::any::Any;
 use std::cell::Cell;
 use std::fmt;
 use std::net::SocketAddr;
@@ -177,6 +178,12 @@ pub struct DeferredReply {
 pub trait CompletionSink: Send + Sync {
     /// Takes one deferred answer.
     fn late(&self, late: DeferredReply);
+
+    /// Hands out what the server keeps for the handler of this call, once: the streams of a streaming call.
+    fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
+        let _ = (key, slot);
+        None
+    }
 }
 
 /// The right to answer one call later. Dropping it without an answer answers `internal`.
@@ -418,6 +425,12 @@ impl<'a> Context<'a> {
             began: self.began,
             queue_us,
         })
+    }
+
+    /// Takes what the server keeps for the handler of this call, once.
+    pub(crate) fn take_attachment(&self) -> Option<Box<dyn Any + Send>> {
+        let Deferral { sink, key, slot, .. } = *self.deferral?;
+        sink.take_attachment(key, slot)
     }
 
     /// Returns whether the right to answer later was taken.

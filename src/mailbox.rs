@@ -64,11 +64,13 @@ impl<M> ReactorSender<M> {
         if self.inside.is_closed.load(Ordering::SeqCst) {
             return Err(message);
         }
-        match self.messages.try_send(message) {
-            Ok(()) => {}
-            Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) => {
-                self.inside.put_over(message);
-            }
+        if self.inside.overflow_len.load(Ordering::SeqCst) > 0 {
+            // A message in the channel would be taken before those of this sender in the overflow.
+            self.inside.put_over(message);
+        } else if let Err(TrySendError::Full(message) | TrySendError::Disconnected(message)) =
+            self.messages.try_send(message)
+        {
+            self.inside.put_over(message);
         }
         if self.inside.is_closed.load(Ordering::SeqCst) {
             // The mailbox was closed in between, and may have been emptied before the message was added.
@@ -76,6 +78,11 @@ impl<M> ReactorSender<M> {
         }
         self.bell.ring();
         Ok(())
+    }
+
+    /// Returns the bell that wakes the reactor's thread.
+    pub fn bell(&self) -> &Bell {
+        &self.bell
     }
 }
 
@@ -100,6 +107,10 @@ impl<M> MailboxShared<M> {
     fn take_over(&self) -> Option<M> {
         // The lock is held for one push or pop, never across anything that blocks.
         let mut messages = self.overflow.lock().unwrap_or_else(PoisonError::into_inner);
+        // What is in the channel by now was sent before what the overflow holds, if one thread sent both.
+        if let Ok(message) = self.messages.try_recv() {
+            return Some(message);
+        }
         let message = messages.pop_front();
         self.overflow_len.store(messages.len(), Ordering::SeqCst);
         message
@@ -115,7 +126,7 @@ impl<M> MailboxShared<M> {
 }
 
 impl<M> Mailbox<M> {
-    /// Returns the next message. Messages of one sender keep their order unless the channel was full.
+    /// Returns the next message. Messages of one thread keep their order.
     #[inline]
     pub fn take(&self) -> Option<M> {
         self.inside.take()
@@ -149,10 +160,27 @@ mod tests {
             door.send(message).unwrap();
         }
         assert!(mailbox.has_mail());
-        let mut all: Vec<i32> = std::iter::from_fn(|| mailbox.take()).collect();
-        all.sort_unstable();
+        let all: Vec<i32> = std::iter::from_fn(|| mailbox.take()).collect();
         assert_eq!(all, (0..100).collect::<Vec<_>>());
         assert!(!mailbox.has_mail());
+    }
+
+    #[test]
+    fn the_messages_of_each_thread_keep_their_order() {
+        let poller = Poller::new(8).unwrap();
+        let (mailbox, door) = mailbox(3, poller.bell());
+        std::thread::scope(|scope| {
+            for thread in 0..4_usize {
+                let door = door.clone();
+                scope.spawn(move || (0..20_000).for_each(|at| door.send((thread, at)).unwrap()));
+            }
+            let mut next = [0; 4];
+            while next != [20_000; 4] {
+                let Some((thread, at)) = mailbox.take() else { continue };
+                assert_eq!(at, next[thread]);
+                next[thread] += 1;
+            }
+        });
     }
 
     #[test]

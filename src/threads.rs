@@ -1,8 +1,39 @@
-//! Starting detached threads. To observe the end of such a thread, give it a value to hold and watch for the value's
-//! drop.
+//! Starting detached threads, and whether the current thread may block. To observe the end of a detached thread, give
+//! it a value to hold and watch for the value's drop.
 
+use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+
+/// What a thread of this crate runs.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(crate) enum ThreadRole {
+    /// A reactor, which must not block.
+    Reactor,
+    /// Code that must not block: a worker for CPU work, or callbacks.
+    Busy,
+    /// Anything else: methods that may block, or a thread of the user's.
+    Free,
+}
+
+thread_local! {
+    static ROLE: Cell<ThreadRole> = const { Cell::new(ThreadRole::Free) };
+}
+
+/// Sets the role of the current thread, for as long as it lives.
+pub(crate) fn set_role(role: ThreadRole) {
+    ROLE.set(role);
+}
+
+/// Returns whether code on the current thread may block.
+pub(crate) fn may_block() -> bool {
+    ROLE.get() == ThreadRole::Free
+}
+
+/// Returns whether the current thread runs a reactor.
+pub(crate) fn is_reactor() -> bool {
+    ROLE.get() == ThreadRole::Reactor
+}
 
 /// Starts a detached thread with that name.
 ///

@@ -4,7 +4,7 @@
 //! the source may still be ready. The poller never reads a socket and keeps no list of sources. The wake-up protocol
 //! is in `wake.rs`, the tests with real sockets in `tests/readiness.rs`.
 
-use std::{fmt, io, os::fd::AsRawFd, sync::Arc, time::Duration};
+use std::{fmt, io, sync::Arc, time::Duration};
 
 use mio::{Events, Poll, Token, Waker, event::Source};
 
@@ -209,41 +209,6 @@ impl Poller {
                 polled => return polled,
             }
         }
-    }
-
-    /// Starts to report under `key`, edge-triggered, that another poller has events: the thread that waits on this
-    /// poller may then wait on the other one with a timeout of zero. Both epoll and kqueue descriptors can be watched
-    /// like any other (epoll(7), kqueue(2)).
-    ///
-    /// # Errors
-    ///
-    /// The same as for [`register`](Poller::register).
-    pub fn watch(&mut self, other: &Poller, key: Key) -> io::Result<()> {
-        let fd = other.poll.as_raw_fd();
-        self.poll.registry().register(&mut mio::unix::SourceFd(&fd), source_token(key)?, Interest::READABLE.0)
-    }
-
-    /// Stops the reports started by [`watch`](Poller::watch). Closing the other poller does the same.
-    ///
-    /// # Errors
-    ///
-    /// Errors of the kernel.
-    pub fn unwatch(&mut self, other: &Poller) -> io::Result<()> {
-        let fd = other.poll.as_raw_fd();
-        self.poll.registry().deregister(&mut mio::unix::SourceFd(&fd))
-    }
-
-    /// Marks a poller that another one watches as asleep, after its events and messages are handled: from now on
-    /// rings send wake-ups. Returns false if there is mail after all; then nothing has changed.
-    #[inline]
-    pub fn doze(&self, has_mail: impl Fn() -> bool) -> bool {
-        self.door.doze(has_mail)
-    }
-
-    /// Ends a [`doze`](Poller::doze): rings send no wake-ups any more.
-    #[inline]
-    pub fn rouse(&self) {
-        self.door.rouse();
     }
 
     /// Returns the number of events of the last wait.

@@ -118,24 +118,4 @@ impl<W: Wake> Doorbell<W> {
         }
         slept
     }
-
-    /// Does the first half of [`sleep`](Doorbell::sleep), for a sleeper that does not wait by itself: it counts as
-    /// asleep until it calls [`rouse`](Doorbell::rouse). Returns false if there is mail: then it is still awake.
-    #[inline]
-    pub fn doze(&self, has_mail: impl FnOnce() -> bool) -> bool {
-        self.asleep.swap(true, Ordering::Relaxed);
-        // Pairs with the fence in `ring`, as in `sleep`.
-        fence(Ordering::SeqCst);
-        let may_sleep = !has_mail();
-        if !may_sleep {
-            self.asleep.swap(false, Ordering::Relaxed);
-        }
-        may_sleep
-    }
-
-    /// Ends a [`doze`](Doorbell::doze): the sleeper is awake from now on.
-    #[inline]
-    pub fn rouse(&self) {
-        self.asleep.swap(false, Ordering::Relaxed);
-    }
 }

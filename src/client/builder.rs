@@ -109,7 +109,7 @@ impl ClientBuilder {
     }
 
     /// Builds the client and waits until it is connected, for up to `connect_timeout_ms`. Do not call this with a
-    /// driver whose guest has no host yet, nor in async code: there use [`ClientBuilder::build`] and
+    /// driver on a reactor of a server that has not started yet, nor in async code: there use [`ClientBuilder::build`] and
     /// [`Client::ready`].
     ///
     /// # Errors

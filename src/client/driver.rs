@@ -1,4 +1,4 @@
-//! The thread that drives a client's connections: one of its own, or that of a reactor that is already running.
+//! The thread that drives a client's connections: one of its own, or that of a server's reactor.
 
 use std::fmt;
 use std::io;
@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use super::app::{ClientApp, ClientCommand};
 use crate::config::Limits;
-use crate::reactor::{Guest, Host, Reactor, ReactorConfig, Remote};
+use crate::reactor::{Reactor, ReactorConfig, Remote, RoleHandle};
 use crate::stats::Counter;
 
 /// Ten years, in effect forever; adding it to any time does not overflow.
@@ -130,7 +130,11 @@ impl Driver {
     ///
     /// A time is out of range, or the system provides no thread or no event queue.
     pub fn spawn_with(config: &DriverConfig) -> io::Result<Driver> {
-        let (mut reactor, driver) = build(config)?;
+        let shared = Arc::new(DriverShared::default());
+        let of_app = shared.clone();
+        let mut reactor =
+            Reactor::with_app(reactor_config(config)?, |remote| ClientApp::new(remote, of_app))?;
+        let driver = Driver::new(reactor.remote(), shared);
         crate::threads::detached("coreloop-client", move || {
             // A reactor that ends with an error drops its promises: every call fails.
             let _ = reactor.run();
@@ -138,30 +142,26 @@ impl Driver {
         Ok(driver)
     }
 
-    /// Starts a driver on a reactor that is already running: a server's
-    /// ([`Server::hosts`](crate::server::Server::hosts)), for calls from its handlers. The driver ends with that
-    /// reactor at the latest.
+    /// Starts a driver on a server's reactor, for calls from the server's handlers, with the default settings:
+    /// a reactor of a running server ([`Server::reactors`](crate::server::Server::reactors)) or, for services that
+    /// receive their client when they are constructed, of one that will be started
+    /// ([`ServerBuilder::reactor`](crate::server::ServerBuilder::reactor)); then calls wait until the start. The driver
+    /// ends with that reactor at the latest. A server that drains ends first, so that its handlers can finish; what
+    /// their clients have queued is written, and calls that are still in flight fail.
     ///
     /// # Errors
     ///
-    /// The system provides no event queue, or the reactor has ended.
-    pub fn on(host: &Host) -> io::Result<Driver> {
-        let (driver, guest) = Driver::guest()?;
-        host.take_in(guest)
-            .map_err(|_| io::Error::new(io::ErrorKind::NotConnected, "the reactor has ended"))?;
-        Ok(driver)
+    /// The reactor has ended.
+    pub fn on(reactor: &RoleHandle) -> io::Result<Driver> {
+        let shared = Arc::new(DriverShared::default());
+        let of_app = shared.clone();
+        let config = reactor_config(&DriverConfig::default())?;
+        let remote = reactor.add(config, |remote| ClientApp::new(remote, of_app))?;
+        Ok(Driver::new(remote, shared))
     }
 
-    /// Creates a driver that has no thread yet. Pass the guest to a server with
-    /// [`ServerBuilder::guest`](crate::server::ServerBuilder::guest), for services that make calls from the server's
-    /// own reactors. Calls wait until then; if the guest is dropped, they fail.
-    ///
-    /// # Errors
-    ///
-    /// The system provides no event queue.
-    pub fn guest() -> io::Result<(Driver, Box<dyn Guest>)> {
-        let (reactor, driver) = build(&DriverConfig::default())?;
-        Ok((driver, Box::new(reactor)))
+    fn new(remote: Remote<ClientCommand>, shared: Arc<DriverShared>) -> Driver {
+        Driver { inner: Arc::new(DriverInner { remote, shared, numbers: AtomicU64::new(1) }) }
     }
 
     /// Returns the counters.
@@ -211,7 +211,8 @@ impl fmt::Debug for Driver {
     }
 }
 
-fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
+/// Checks the settings, and returns the configuration of a reactor for a client.
+fn reactor_config(config: &DriverConfig) -> io::Result<ReactorConfig> {
     for (name, ms) in [("frame_ms", config.frame_ms), ("write_stall_ms", config.write_stall_ms)] {
         if !(1..=FOR_EVER_MS).contains(&ms) {
             let error = format!("{name}: expected a value from 1 to {FOR_EVER_MS}; found {ms}");
@@ -232,17 +233,12 @@ fn build(config: &DriverConfig) -> io::Result<(Reactor<ClientApp>, Driver)> {
         write_stall_ms: config.write_stall_ms,
         ..Limits::default()
     };
-    let reactor_config = ReactorConfig {
+    Ok(ReactorConfig {
         limits,
         busy_poll: Duration::from_micros(config.busy_poll_us),
         core: config.core,
         ..ReactorConfig::default()
-    };
-    let shared = Arc::new(DriverShared::default());
-    let of_app = shared.clone();
-    let reactor = Reactor::with_app(reactor_config, |remote| ClientApp::new(remote, of_app))?;
-    let remote = reactor.remote();
-    Ok((reactor, Driver { inner: Arc::new(DriverInner { remote, shared, numbers: AtomicU64::new(1) }) }))
+    })
 }
 
 #[cfg(test)]

@@ -84,6 +84,13 @@ table! {
     limits.idle_buffer_bytes_max: Bytes(0, HOLD_MAX), zero "every buffer is allocated and freed", "Idle buffers \
         that a reactor keeps for its next reads and replies: one that comes back is freed.";
     limits.reply_bytes_max: Bytes(1, FRAME_BYTES_MAX), "The body of one reply, before compression: the call is answered `resource_exhausted` instead.";
+    limits.streams_max: Number(1, 1 << 20), "Streaming calls of a connection that have not ended: further ones are refused with `resource_exhausted`.";
+    limits.stream_window_bytes: Bytes(1, 1 << 30), "Bytes of messages that a peer may send for one stream before they are taken (at least 64 KiB): the peer gets no credit.";
+    limits.connection_window_bytes: Bytes(1, 1 << 30), "Bytes of messages that a peer may send on one connection before they are taken (at least 1 MiB): the peer gets no credit.";
+    limits.held_bytes_max: Bytes(1, HOLD_MAX), "Bytes of messages that wait for credit of one peer: no sink of the connection is ready.";
+    limits.refusal_bytes_max: Bytes(1, HOLD_MAX), "Bytes of refusals and pongs that wait on a connection with open streams: reading stops.";
+    limits.stream_keepalive_ms: Number(1, MILLIS_MAX), "Time without a byte from the peer of a connection with open streams: a ping is sent.";
+    limits.stream_keepalive_timeout_ms: Number(1, MILLIS_MAX), "Time for the answer to that ping: close.";
     limits.linger_bytes_max: Bytes(1, HOLD_MAX), "Bytes read and dropped after the last answer on a connection, or after an HTTP request was refused before its body: close.";
     limits.linger_ms: Number(1, MILLIS_MAX), "Time for reading and dropping them: close.";
     limits.drain_grace_ms: Number(0, MILLIS_MAX), zero "the drain begins at once", "Time between `not_serving` and the drain, in which everything is still served; it comes on top of `limits.drain_ms`.";

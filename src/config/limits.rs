@@ -99,6 +99,40 @@ pub struct Limits {
     /// replies fail. Too large: one call can make the server hold that much for each caller.
     pub reply_bytes_max: usize,
 
+    /// Streaming calls of one connection that have not ended. Default 1 024. At the limit: further ones are refused with
+    /// `resource_exhausted`. Too small: clients that subscribe to much are refused. Too large: one client can hold that
+    /// many handlers.
+    pub streams_max: usize,
+
+    /// Bytes of messages that a peer may send for one stream before the application takes them. Default 256 KiB; values
+    /// below 64 KiB count as 64 KiB, which every stream begins with. At the limit: the peer gets no credit until messages
+    /// are taken. Too small: one stream does not fill a long link. Too large: a slow handler holds that much.
+    pub stream_window_bytes: usize,
+
+    /// Bytes of messages that a peer may send on one connection before the application takes them. Default 16 MiB;
+    /// values below 1 MiB count as 1 MiB, which every connection begins with. At the limit: the peer gets no credit
+    /// until messages are taken. Too small: streams wait for each other. Too large: one peer can make the server hold
+    /// that much.
+    pub connection_window_bytes: usize,
+
+    /// Bytes of messages that wait for credit of one connection's peer. Default 16 MiB. At the limit: no sink of the
+    /// connection is ready. Too small: one stream without credit slows the others. Too large: a peer that reads nothing
+    /// makes the server hold that much.
+    pub held_bytes_max: usize,
+
+    /// Bytes of refusals and pongs that wait to be written on a connection with open streams. Default 256 KiB. At the
+    /// limit: reading stops, and `write_stall_ms` applies. Too small: bursts of refused calls stop the streams. Too
+    /// large: a peer that reads nothing makes the server hold that much.
+    pub refusal_bytes_max: usize,
+
+    /// Milliseconds without a byte from the peer of a connection with open streams: a ping is sent. Default 30 000. Too
+    /// small: pings cost more than they find. Too large: a peer that has gone without a word is noticed late.
+    pub stream_keepalive_ms: u64,
+
+    /// Milliseconds for the answer to that ping. Default 10 000. At the limit: the connection is closed and its streams
+    /// end. Too small: a peer that stops for a moment loses its streams. Too large: as above.
+    pub stream_keepalive_timeout_ms: u64,
+
     /// Bytes that are still read and discarded after the last answer on a connection, or after an HTTP request was
     /// refused before its body. Default 1 MiB. At the limit: close; a peer that is still sending may not see the
     /// answer. Too small: error answers are lost to resets. Too large: refused uploads cost as much as accepted ones.
@@ -147,6 +181,13 @@ impl Default for Limits {
             gob_type_bytes_max: 64 << 10,
             idle_buffer_bytes_max: 8 << 20,
             reply_bytes_max: 64 << 20,
+            streams_max: 1024,
+            stream_window_bytes: 256 << 10,
+            connection_window_bytes: 16 << 20,
+            held_bytes_max: 16 << 20,
+            refusal_bytes_max: 256 << 10,
+            stream_keepalive_ms: 30_000,
+            stream_keepalive_timeout_ms: 10_000,
             linger_bytes_max: 1 << 20,
             linger_ms: 2_000,
             drain_grace_ms: 0,

@@ -8,6 +8,8 @@ use std::time::Instant;
 
 /// The state bit of a call that was answered before its work ended.
 const ANSWERED: u8 = 1;
+/// The state bit of a call that has streams.
+const STREAMING: u8 = 2;
 
 /// A call in flight.
 #[derive(Clone, Debug)]
@@ -50,6 +52,18 @@ impl ConnCall {
         body_bytes: u32,
     ) -> ConnCall {
         ConnCall { id, deadline, batch, place, codec, one_way, compressed, method, body_bytes, state: 0 }
+    }
+
+    /// Marks a call that has streams.
+    pub fn streaming(mut self) -> ConnCall {
+        self.state |= STREAMING;
+        self
+    }
+
+    /// Returns whether the call has streams.
+    #[inline]
+    pub fn is_streaming(&self) -> bool {
+        self.state & STREAMING != 0
     }
 
     /// Returns whether the call has been answered and only its work continues.
@@ -158,6 +172,11 @@ impl Calls {
             self.table.take().into_iter().for_each(|table| free_list.put(table));
         }
         Some(call)
+    }
+
+    /// Returns the call in a slot.
+    pub fn get(&self, slot: u32) -> Option<&ConnCall> {
+        self.table.as_ref()?.entries.get(slot as usize)?.as_ref()
     }
 
     /// Returns the method index of the call in a slot.

@@ -129,14 +129,14 @@ impl<W: Protocol> Conn<W> {
             ConnState::HalfClosed => {
                 // No answer follows to what a client still has to write.
                 let is_written = self.out_len() == 0 || self.protocol.is_caller();
-                if self.in_flight == 0 && is_written && !(self.is_paused || self.has_undecoded()) {
+                if !self.has_calls() && is_written && !(self.is_paused || self.has_undecoded()) {
                     self.fast_path = false;
                     self.state = ConnState::Closed(CloseReason::PeerClosed);
                     return SocketAction::Close(CloseReason::PeerClosed);
                 }
                 SocketAction::Keep
             }
-            ConnState::Finishing(_) if (self.in_flight == 0 || self.is_given_up) && self.out_len() == 0 => {
+            ConnState::Finishing(_) if (!self.has_calls() || self.is_given_up) && self.out_len() == 0 => {
                 SocketAction::ShutdownWrite
             }
             ConnState::Finishing(_) => SocketAction::Keep,

@@ -4,6 +4,7 @@
 //! drive it with bytes alone. It never accesses another connection. The state of each call in flight is in [`calls`];
 //! TLS belongs to the transport, below this.
 
+mod admission;
 pub mod calls;
 mod ending;
 mod reason;
@@ -17,7 +18,7 @@ use coreloop_bufpool::{Chunk, Pool, RecvBuf, WriteQueue};
 use crate::config::Limits;
 pub use crate::conn::reason::CloseReason;
 use crate::message::Span;
-use crate::wire::{Out, Protocol, Received};
+use crate::wire::{DrainNotice, Out, Protocol, Received};
 
 /// The size of one read when nothing is known about the frame: the size of a reactor's hot buffer.
 pub const READ_BYTES: usize = 64 * 1024;
@@ -101,6 +102,13 @@ pub struct Conn<W> {
     in_flight: u32,
     /// Bytes of the arguments of these calls.
     in_flight_bytes: usize,
+    /// Streaming calls begun and not ended. While there are any, reading is not stopped for other calls or for
+    /// answers: the peer could not return the credit that streams wait for.
+    streams: u32,
+    /// More calls or answers wait than may, and reading goes on for the open streams: other calls are refused.
+    is_saturated: bool,
+    /// Bytes of refusals and pongs that wait to be written.
+    refusal_bytes: usize,
     /// The number of buffered bytes below which decoding cannot succeed.
     bytes_min: usize,
     /// The largest message that was completed here: a peer that has sent such a message may get space for another at
@@ -128,6 +136,9 @@ impl<W: Protocol> Conn<W> {
             is_given_up: false,
             in_flight: 0,
             in_flight_bytes: 0,
+            streams: 0,
+            is_saturated: false,
+            refusal_bytes: 0,
             bytes_min: 1,
             proven_bytes: 0,
             since: now,
@@ -216,6 +227,11 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
+    /// Returns whether the peer has closed its sending half.
+    pub fn is_eof(&self) -> bool {
+        self.is_eof
+    }
+
     /// Handles a socket failure: nothing more can be written.
     pub fn on_reset(&mut self, kind: std::io::ErrorKind) {
         self.fast_path = false;
@@ -257,8 +273,8 @@ impl<W: Protocol> Conn<W> {
                 if self.is_paused || self.is_finishing() {
                     return NextMessage::Nothing;
                 }
-                if self.owes_drain_notice && self.protocol.is_decided() {
-                    // It precedes the answer to the first message, which the protocol may write itself.
+                if self.owes_drain_notice && self.protocol.drain_notice() == DrainNotice::NextAnswer {
+                    // The protocol may answer the first request itself.
                     self.write_drain_notice(pool, now, limits);
                 }
             }
@@ -274,6 +290,10 @@ impl<W: Protocol> Conn<W> {
             self.pause_if_full(limits);
             match received {
                 Received::Message { message, consumed } => {
+                    if self.owes_drain_notice {
+                        // It precedes the answer to the first message.
+                        self.write_drain_notice(pool, now, limits);
+                    }
                     self.on_progress(consumed);
                     return NextMessage::Message { message, consumed };
                 }
@@ -289,7 +309,7 @@ impl<W: Protocol> Conn<W> {
     #[inline(always)]
     fn on_progress(&mut self, consumed: usize) {
         self.is_progress = true;
-        // A protocol that ends the connection after this message reports that in its next `decode`, with or without
+        // A protocol that ends the connection after this message reports that in its next `receive`, with or without
         // more bytes.
         self.bytes_min = 0;
         self.proven_bytes = self.proven_bytes.max(consumed);
@@ -369,7 +389,7 @@ impl<W: Protocol> Conn<W> {
         }
         self.is_progress = false;
         if !self.fast_path {
-            self.fast_path = !self.is_paused && self.is_fast_state();
+            self.fast_path = !self.is_paused && !self.is_saturated && self.is_fast_state();
         }
         if let ConnState::Opening { heard: Some(_) } = self.state
             && self.protocol.is_decided()
@@ -401,52 +421,6 @@ impl<W: Protocol> Conn<W> {
         !self.recv.is_empty() && self.recv.len() >= self.bytes_min
     }
 
-    // Calls.
-
-    /// Takes note of a call that ends later; `body_bytes` are held for it.
-    #[inline]
-    pub fn begin_call(&mut self, body_bytes: usize, limits: &Limits) {
-        self.in_flight += 1;
-        self.in_flight_bytes += body_bytes;
-        if self.in_flight as usize >= limits.in_flight_max
-            || self.in_flight_bytes >= limits.in_flight_bytes_max
-        {
-            self.is_paused = true;
-            self.fast_path = false;
-        }
-    }
-
-    /// Takes note of the end of a call. Returns true if reading may resume because of it.
-    #[inline]
-    pub fn end_call(&mut self, body_bytes: usize, now: Instant, limits: &Limits) -> bool {
-        debug_assert!(self.in_flight > 0 && self.in_flight_bytes >= body_bytes);
-        self.in_flight -= 1;
-        self.in_flight_bytes -= body_bytes;
-        self.is_paused && self.try_resume(now, limits)
-    }
-
-    fn try_resume(&mut self, now: Instant, limits: &Limits) -> bool {
-        let calls_low = (self.in_flight as usize) <= limits.in_flight_max / 2
-            && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
-        if calls_low && self.out_len() + self.protocol.held_bytes() <= limits.write_queue_low_bytes {
-            self.is_paused = false;
-            // The frame's clock did not run while reading was paused.
-            self.frame_began = self.frame_began.map(|_| now);
-        }
-        !self.is_paused
-    }
-
-    /// Returns whether a limit has stopped reading.
-    #[inline]
-    pub fn is_paused(&self) -> bool {
-        self.is_paused
-    }
-
-    /// Returns the number of calls begun and not ended.
-    pub fn in_flight(&self) -> usize {
-        self.in_flight as usize
-    }
-
     // Bytes out.
 
     /// Writes a message for the peer into the write queue.
@@ -467,8 +441,7 @@ impl<W: Protocol> Conn<W> {
     #[inline(always)]
     fn pause_if_full(&mut self, limits: &Limits) {
         if self.out.len() + self.protocol.held_bytes() >= limits.write_queue_high_bytes {
-            self.is_paused = true;
-            self.fast_path = false;
+            self.pause();
         }
     }
 
@@ -489,7 +462,8 @@ impl<W: Protocol> Conn<W> {
     pub fn on_written(&mut self, n: usize, pool: &mut Pool, now: Instant, limits: &Limits) -> bool {
         self.out.written(pool, n);
         self.last_written = now;
-        self.is_paused && self.try_resume(now, limits)
+        self.refusal_bytes = self.refusal_bytes.min(self.out.len());
+        (self.is_paused || self.is_saturated) && self.try_resume(now, limits)
     }
 
     /// Handles the close of our sending half.
@@ -540,6 +514,7 @@ impl<W: Protocol> Conn<W> {
         debug_assert!(
             self.out.len() < limits.write_queue_high_bytes
                 || self.is_paused
+                || self.is_saturated
                 || self.is_finishing()
                 || self.is_eof,
             "a full write queue stops the reading"

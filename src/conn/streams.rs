@@ -184,7 +184,9 @@ pub struct StreamTable<T> {
 impl<T> StreamTable<T> {
     /// Creates the table of a connection without streams.
     pub fn new(windows: StreamWindows) -> StreamTable<T> {
-        let (connection, enlarge) = ReceiveWindow::new(CONNECTION_WINDOW_BYTES, windows.connection_bytes);
+        let wanted = windows.connection_bytes.clamp(CONNECTION_WINDOW_BYTES, WINDOW_BYTES_MAX);
+        let (connection, _) = ReceiveWindow::new(CONNECTION_WINDOW_BYTES, CONNECTION_WINDOW_BYTES);
+        let enlarge = (wanted > CONNECTION_WINDOW_BYTES).then(|| wanted - CONNECTION_WINDOW_BYTES);
         StreamTable {
             entries: Slab::new(),
             slots: HashMap::new(),
@@ -199,8 +201,19 @@ impl<T> StreamTable<T> {
     }
 
     /// Opens the stream of a call, whose id no open stream has. Returns its key and the credit to send at once.
-    pub fn open(&mut self, id: u64, receives: bool, sends: bool, data: T) -> (StreamKey, CreditDue) {
-        let mut credit = CreditDue { stream: None, connection: self.enlarge.take() };
+    pub fn open(
+        &mut self,
+        id: u64,
+        receives: bool,
+        sends: bool,
+        data: impl FnOnce(StreamKey) -> T,
+    ) -> (StreamKey, CreditDue) {
+        let connection = if receives { self.enlarge.take() } else { None };
+        if let Some(bytes) = connection {
+            self.connection.size += bytes;
+            self.connection.left += i64::from(bytes);
+        }
+        let mut credit = CreditDue { stream: None, connection };
         let receiving = receives.then(|| {
             let (window, stream) = ReceiveWindow::new(STREAM_WINDOW_BYTES, self.stream_bytes);
             credit.stream = stream;
@@ -213,7 +226,10 @@ impl<T> StreamTable<T> {
         });
         self.generation = self.generation.wrapping_add(1);
         let generation = self.generation;
-        let slot = self.entries.insert(StreamEntry { id, generation, data, receiving, sending }) as u32;
+        let vacant = self.entries.vacant_entry();
+        let slot = vacant.key() as u32;
+        let data = data(StreamKey { slot, generation });
+        vacant.insert(StreamEntry { id, generation, data, receiving, sending });
         let before = self.slots.insert(id, slot);
         debug_assert!(before.is_none(), "two open streams with the id {id}");
         (StreamKey { slot, generation }, credit)
@@ -238,9 +254,16 @@ impl<T> StreamTable<T> {
         self.entry(key).map(|entry| (entry.id, &entry.data))
     }
 
-    /// Iterates over the application's data of all open streams.
-    pub fn iter(&self) -> impl Iterator<Item = &T> {
-        self.entries.iter().map(|(_, entry)| &entry.data)
+    /// Returns the application's data of a stream.
+    pub fn data_mut(&mut self, key: StreamKey) -> Option<&mut T> {
+        self.entry_mut(key).map(|entry| &mut entry.data)
+    }
+
+    /// Iterates over all open streams, with the application's data.
+    pub fn iter(&self) -> impl Iterator<Item = (StreamKey, &T)> {
+        self.entries
+            .iter()
+            .map(|(slot, entry)| (StreamKey { slot: slot as u32, generation: entry.generation }, &entry.data))
     }
 
     /// Returns the number of open streams.

@@ -37,7 +37,7 @@ impl<W: Protocol> Conn<W> {
             ConnState::Draining => self.drain_deadline(limits),
             ConnState::HalfClosed => None,
             // The reactor that drains gives up the calls after their time (`App::on_abort`).
-            ConnState::Finishing(CloseReason::Drained) if self.in_flight > 0 && !self.is_given_up => None,
+            ConnState::Finishing(CloseReason::Drained) if self.has_calls() && !self.is_given_up => None,
             ConnState::Finishing(_) => Some(self.since + ms(limits.drain_ms)),
             ConnState::Lingering { ref why, .. } => {
                 let end = self.since + ms(limits.linger_ms);
@@ -69,7 +69,7 @@ impl<W: Protocol> Conn<W> {
             DrainNotice::Message if self.is_resting() => {
                 Some((self.last_heard.max(self.since) + DRAIN_QUIET).min(self.since + DRAIN_END))
             }
-            DrainNotice::Message => (self.in_flight == 0).then(|| self.since + DRAIN_END),
+            DrainNotice::Message => (!self.has_calls()).then(|| self.since + DRAIN_END),
             DrainNotice::NextAnswer => {
                 self.is_resting().then(|| self.since + Duration::from_millis(limits.drain_idle_ms))
             }
@@ -90,10 +90,7 @@ impl<W: Protocol> Conn<W> {
 
     /// Returns whether nothing is in flight, buffered, or waiting to be written.
     fn is_resting(&self) -> bool {
-        self.in_flight == 0
-            && self.out_len() == 0
-            && self.recv.is_empty()
-            && !self.protocol.is_inside_message()
+        !self.has_calls() && self.out_len() == 0 && self.recv.is_empty() && !self.protocol.is_inside_message()
     }
 
     /// Excludes a time for which the process did not run (it was stopped, or the machine slept) from all deadlines.

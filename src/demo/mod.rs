@@ -5,6 +5,7 @@
 
 mod arith;
 mod echo;
+mod streams;
 mod users;
 
 pub use arith::{Args, Arith, ArithClient, Pair, Quotient};
@@ -28,5 +29,7 @@ use crate::server::ServerBuilder;
 /// # }
 /// ```
 pub fn services(builder: ServerBuilder) -> ServerBuilder {
-    builder.service(Arith).service(Echo).service(Users)
+    let builder = builder.service(Arith).service(Echo).service(Users);
+    // Their types can be described, so the methods can be created.
+    streams::methods().into_iter().flatten().fold(builder, |builder, method| builder.method_of(method))
 }

@@ -11,15 +11,18 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use coreloop_poller::Poller;
+use coreloop_poller::{Key, Poller};
 
 use super::listener::Listener;
+use super::remote::Remote;
 use super::socket::NetStream;
-use super::{LISTENER_GENERATION, Remote};
 use crate::context::Peer;
 
 /// How long accepting pauses when no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
+
+/// The generation of listener keys; the generations of connections start at the other end.
+pub(super) const LISTENER_GENERATION: u32 = u32::MAX - 1;
 
 /// One listener of a reactor.
 pub(super) struct Accepting {
@@ -33,7 +36,7 @@ pub(super) struct Accepting {
 /// The listeners of a reactor.
 pub(super) struct Acceptor {
     listeners: Vec<Accepting>,
-    /// A spare descriptor, released when no other is free.
+    /// A spare descriptor, released when no other is free. Opened with the first listener.
     spare: Option<File>,
     pub(super) paused_until: Option<Instant>,
 }
@@ -49,7 +52,7 @@ pub(super) enum Accepted {
 
 impl Acceptor {
     pub(super) fn new() -> Acceptor {
-        Acceptor { listeners: Vec::new(), spare: File::open("/dev/null").ok(), paused_until: None }
+        Acceptor { listeners: Vec::new(), spare: None, paused_until: None }
     }
 
     pub(super) fn add(
@@ -58,8 +61,11 @@ impl Acceptor {
         index: usize,
         poller: &mut Poller,
     ) -> io::Result<()> {
-        let key = coreloop_poller::Key::new(self.listeners.len() as u32, LISTENER_GENERATION);
+        let key = Key::new(self.listeners.len() as u32, LISTENER_GENERATION);
         listener.register(poller, key)?;
+        if self.spare.is_none() {
+            self.spare = File::open("/dev/null").ok();
+        }
         self.listeners.push(Accepting { listener, index, is_ready: true });
         Ok(())
     }

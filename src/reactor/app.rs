@@ -6,7 +6,7 @@ use std::io;
 use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, Pool};
-use coreloop_poller::Key;
+use coreloop_poller::{Key, Poller};
 
 use super::accept::Loads;
 use super::core::Core;
@@ -42,6 +42,32 @@ pub trait App: Sized {
         message: <Self::Protocol as Protocol>::Message,
     ) {
         self.on_message(cx, message);
+    }
+
+    /// Handles a message while too many calls or answers wait on a connection with open streams: a call without
+    /// streams must be refused.
+    fn on_message_while_saturated(
+        &mut self,
+        cx: &mut ConnCx<'_, Self>,
+        message: <Self::Protocol as Protocol>::Message,
+    ) {
+        self.on_message(cx, message);
+    }
+
+    /// Called after the peer of a connection with open streams has closed its sending half, and all that it sent was
+    /// handled. It may be called again.
+    fn on_half_close(&mut self, cx: &mut ConnCx<'_, Self>) {
+        let _ = cx;
+    }
+
+    /// Whether the app requires a call of [`App::on_turn_end`].
+    fn wants_turn_end(&self) -> bool {
+        false
+    }
+
+    /// Called at the end of a turn, after all writes.
+    fn on_turn_end(&mut self, conns: &mut Conns<'_, Self>) {
+        let _ = conns;
     }
 
     /// Called when every buffered message of one connection has been passed to the app.
@@ -178,6 +204,26 @@ impl<A: App> ConnCx<'_, A> {
         self.conn.end_call(body_bytes, self.now, self.limits);
     }
 
+    /// Takes note of a streaming call, which counts against other limits than a call without streams.
+    pub fn begin_stream(&mut self) {
+        self.conn.begin_stream();
+    }
+
+    /// Takes note of the end of a streaming call.
+    pub fn end_stream(&mut self) {
+        self.conn.end_stream(self.now, self.limits);
+    }
+
+    /// Returns the number of streaming calls begun and not ended.
+    pub fn streams(&self) -> usize {
+        self.conn.streams()
+    }
+
+    /// Takes note of a refusal or a pong, whose bytes are bounded while streams are open.
+    pub fn note_refusal(&mut self, bytes: usize) {
+        self.conn.note_refusal(bytes, self.limits);
+    }
+
     /// Returns whether neither end has begun to close: a message that is sent now can still be answered.
     pub fn is_open(&self) -> bool {
         self.conn.is_open()
@@ -212,6 +258,7 @@ impl<A: App> ConnCx<'_, A> {
 /// The connections of a reactor, by key.
 pub struct Conns<'a, A: App> {
     pub(super) core: &'a mut Core<A>,
+    pub(super) poller: &'a mut Poller,
     pub(super) loads: &'a Loads,
     pub(super) index: usize,
 }
@@ -252,7 +299,7 @@ impl<A: App> Conns<'_, A> {
                 "the reactor has {connections_max} connections (connections_max)"
             )));
         }
-        let key = self.core.register(&mut stream)?;
+        let key = self.core.register(&mut stream, self.poller)?;
         self.loads.add(self.index);
         self.core.open(key, stream, peer, protocol, session);
         Ok(key)

@@ -55,7 +55,8 @@ pub(super) struct ConnSlot<A: App> {
 }
 
 pub(super) struct Core<A: App> {
-    pub(super) poller: Poller,
+    /// Added to the slot in the keys that the poller knows, so that events find the role ([`Roles`](super::roles)).
+    pub(super) tag: u32,
     pub(super) slots: Slots<ConnSlot<A>>,
     pub(super) timers: Timers,
     pub(super) pool: Pool,
@@ -82,7 +83,6 @@ pub(super) struct Core<A: App> {
 
 impl<A: App> Core<A> {
     pub(super) fn new(
-        poller: Poller,
         pool: Pool,
         limits: Limits,
         budget: TurnBudget,
@@ -91,7 +91,7 @@ impl<A: App> Core<A> {
     ) -> Core<A> {
         let now = Instant::now();
         Core {
-            poller,
+            tag: 0,
             slots: Slots::new(),
             timers: Timers::new(now),
             pool,
@@ -110,10 +110,11 @@ impl<A: App> Core<A> {
             flush_at: None,
         }
     }
+
     /// Registers a socket with the poller, under the key of the next connection.
-    pub(super) fn register(&mut self, stream: &mut NetStream) -> io::Result<Key> {
+    pub(super) fn register(&mut self, stream: &mut NetStream, poller: &mut Poller) -> io::Result<Key> {
         let key = self.slots.next_key();
-        stream.register(&mut self.poller, key)?;
+        stream.register(poller, Key::new(key.slot() as u32 | self.tag, key.generation()))?;
         Ok(key)
     }
 
@@ -226,7 +227,7 @@ impl<A: App> Core<A> {
                 }
             }
             if !slot.conn.wants_read() {
-                if slot.is_hung_up && slot.conn.in_flight() > 0 {
+                if slot.is_hung_up && slot.conn.has_calls() {
                     // No peer waits for the calls in flight, and no read is going to report that.
                     slot.conn.on_reset(slot.stream.take_error());
                 }
@@ -267,6 +268,11 @@ impl<A: App> Core<A> {
             }
         }
         app.on_read_end();
+        if slot.conn.streams() > 0 && slot.conn.is_eof() && !slot.conn.has_undecoded() {
+            let ConnSlot { conn, session, peer, .. } = slot;
+            let pool = &mut *pool;
+            app.on_half_close(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });
+        }
         slot.conn.settle(pool, *now);
         if slot.is_silent && !slot.conn.is_silent() {
             slot.is_silent = false;
@@ -294,7 +300,7 @@ impl<A: App> Core<A> {
         let Core { slots, pool, limits, now, stats, .. } = self;
         let Some(slot) = slots.at_mut(key) else { return };
         let out_len = slot.conn.out_len();
-        if out_len > 0 && slot.is_writable && slot.conn.in_flight() == 0 && !slot.is_again {
+        if out_len > 0 && slot.is_writable && !slot.conn.has_calls() && !slot.is_again {
             let since = slot.dirty_since.unwrap_or(*now);
             if self.flush.is_due(out_len, since, *now) {
                 write_out(slot, pool, *now, limits, stats);
@@ -507,10 +513,10 @@ impl<A: App> Core<A> {
     }
 
     /// Removes a connection and closes its socket; returns its session.
-    pub(super) fn remove(&mut self, key: Key, why: &CloseReason) -> Option<A::Session> {
+    pub(super) fn remove(&mut self, key: Key, why: &CloseReason, poller: &mut Poller) -> Option<A::Session> {
         let mut slot = self.slots.remove(key)?;
         self.timers.cancel(key);
-        slot.stream.deregister(&mut self.poller);
+        slot.stream.deregister(poller);
         if slot.is_silent {
             self.silent.remove_one();
         }
@@ -528,6 +534,8 @@ fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
         NextMessage::Message { message, consumed } => {
             if cx.conn.refuses_calls(cx.now) {
                 app.on_message_after_drain(cx, message);
+            } else if cx.conn.is_saturated() {
+                app.on_message_while_saturated(cx, message);
             } else {
                 app.on_message(cx, message);
             }

@@ -1,17 +1,19 @@
 //! The event loop: one thread, its sockets, and the turn.
 //!
-//! A [`Reactor`] is generic over what it serves, an [`App`]. It handles readiness, buffers and time, and knows
-//! nothing of methods. `core` does the work for one connection, `accept` for the listeners; `socket` hides the kind
-//! of a socket. Nothing here blocks except the wait.
+//! A [`Reactor`] is generic over what it serves, an [`App`], and may have further apps beside it (`roles`). It handles
+//! readiness, buffers and time, and knows nothing of methods. `app_role` does the work of each stage for one app,
+//! `core` for one connection, `accept` for the listeners; `socket` hides the kind of a socket. Nothing here blocks
+//! except the wait.
 
 mod accept;
 mod app;
+mod app_role;
 mod config;
 pub(crate) mod core;
 mod dial;
-mod guest;
 mod listener;
 mod remote;
+mod roles;
 mod silent;
 mod socket;
 mod time;
@@ -22,45 +24,28 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use coreloop_bufpool::Pool;
-use coreloop_poller::{Key, Poller, SpinBudget, os};
+use coreloop_poller::{Poller, SpinBudget, os};
 
 pub use accept::{AcceptorShare, Loads};
 pub use app::{App, ConnCx, Conns};
 pub use config::ReactorConfig;
 pub use dial::dial;
-pub use guest::{Guest, Host, NextTurn};
 pub use listener::Listener;
 pub use remote::Remote;
+pub use roles::RoleHandle;
 pub use socket::{Address, AddressError, NetStream};
 pub use unix_file::UnixSocketAccess;
 
-use self::accept::{Accepted, Acceptor};
-use self::core::Core;
-use self::guest::Guests;
-use self::remote::ReactorCommand;
-use crate::conn::CloseReason;
-use crate::context::Peer;
-use crate::mailbox::{Mailbox, ReactorSender, mailbox};
+use self::app_role::{AppRole, RoleMailbox, RoleState};
+use self::roles::Roles;
 use crate::policy::gather::Gather;
 use crate::stats::{ReactorStats, STAGES, micros};
+use crate::threads::{self, ThreadRole};
 
 /// The most events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
-/// The capacity of the mailbox's channel; more messages go to its overflow.
-const COMMANDS_MAX: usize = 4096;
-/// The most messages read in one turn.
-const COMMANDS_PER_TURN: usize = 1024;
-/// The interval of checks for unused buffers, while there may be some.
-const SHRINK_EVERY: Duration = Duration::from_secs(1);
-/// The number of bytes freed at once from which the allocator is requested to return memory to the system.
-const TRIM_BYTES: usize = 1 << 20;
-/// The most time that an aborted reactor gives its connections to write last answers and to see their peers close.
-const ABORT_MAX: Duration = Duration::from_secs(1);
-/// The generation of listener keys; the generations of connections start at the other end.
-const LISTENER_GENERATION: u32 = u32::MAX - 1;
-/// The generation of guest keys, likewise.
-const GUEST_GENERATION: u32 = u32::MAX - 2;
+/// The most time that the further roles of a drained reactor have to write what is queued.
+const ROLES_DRAIN_MAX: Duration = Duration::from_millis(500);
 
 /// One event loop: a single thread that owns its sockets.
 ///
@@ -125,37 +110,53 @@ const GUEST_GENERATION: u32 = u32::MAX - 2;
 /// # }
 /// ```
 pub struct Reactor<A: App> {
-    app: A,
-    core: Core<A>,
-    acceptor: Acceptor,
-    mailbox: Mailbox<ReactorCommand<A::Mail>>,
-    sender: ReactorSender<ReactorCommand<A::Mail>>,
-    deal: Option<AcceptorShare<A::Mail>>,
-    loads: Arc<Loads>,
-    index: usize,
-    guests: Guests,
+    main: AppRole<A>,
+    roles: Roles,
+    poller: Poller,
     spin: SpinBudget,
     gather: Gather,
     pinned: Option<usize>,
-    connections_max: usize,
-    state: ReactorState,
-    /// When the reactor ends even if connections are left, once it aborts.
-    abort_until: Option<Instant>,
     /// The time for which the reactor did not run before this turn, if it was long enough to misjudge peers.
     stopped: Duration,
-    /// Connections to be read in this turn.
-    reading: Vec<Key>,
-    expired: Vec<Key>,
-    shrink_at: Option<Instant>,
     lap: Option<Instant>,
 }
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum ReactorState {
-    Running,
-    Draining,
-    Aborting,
-    Stopped,
+/// A reactor whose app does not exist yet: messages and roles can be sent to it already.
+pub struct UnbuiltReactor<M> {
+    poller: Poller,
+    mailbox: RoleMailbox<M>,
+}
+
+impl<M: Send + 'static> UnbuiltReactor<M> {
+    /// Creates the poller and the mailbox of a reactor.
+    ///
+    /// # Errors
+    ///
+    /// The system provides no event queue.
+    pub fn new() -> io::Result<UnbuiltReactor<M>> {
+        let poller = Poller::new(EVENTS_MAX)?;
+        let mailbox = RoleMailbox::new(poller.bell());
+        Ok(UnbuiltReactor { poller, mailbox })
+    }
+
+    /// Returns a handle on the reactor for other threads. If the reactor is never built, what was sent is dropped.
+    pub fn remote(&self) -> Remote<M> {
+        self.mailbox.remote()
+    }
+
+    /// Creates the reactor, without listeners.
+    pub fn build<A: App<Mail = M>>(self, app: A, config: ReactorConfig) -> Reactor<A> {
+        Reactor {
+            spin: SpinBudget::new(config.busy_poll, os::allowed_cores().len()),
+            gather: Gather::new(config.gather),
+            pinned: config.core,
+            main: AppRole::new(app, config, self.mailbox),
+            roles: Roles::default(),
+            poller: self.poller,
+            stopped: Duration::ZERO,
+            lap: None,
+        }
+    }
 }
 
 impl<A: App> Reactor<A> {
@@ -174,34 +175,9 @@ impl<A: App> Reactor<A> {
     ///
     /// The system provides no event queue.
     pub fn with_app(config: ReactorConfig, app: impl FnOnce(Remote<A::Mail>) -> A) -> io::Result<Reactor<A>> {
-        let poller = Poller::new(EVENTS_MAX)?;
-        let (mailbox, sender) = mailbox(COMMANDS_MAX, poller.bell());
-        let app = app(Remote { sender: sender.clone() });
-        let cores = os::allowed_cores().len();
-        let connections_max = config.limits.connections_max;
-        let ReactorConfig { limits, flush, turn, busy_poll, gather, core, pool } = config;
-        Ok(Reactor {
-            app,
-            core: Core::new(poller, Pool::new(pool), limits, turn, flush, Arc::new(ReactorStats::new())),
-            acceptor: Acceptor::new(),
-            mailbox,
-            sender,
-            deal: None,
-            loads: Arc::new(Loads::new(1)),
-            index: 0,
-            guests: Guests::default(),
-            spin: SpinBudget::new(busy_poll, cores),
-            gather: Gather::new(gather),
-            pinned: core,
-            connections_max,
-            state: ReactorState::Running,
-            abort_until: None,
-            stopped: Duration::ZERO,
-            reading: Vec::new(),
-            expired: Vec::new(),
-            shrink_at: None,
-            lap: None,
-        })
+        let unbuilt = UnbuiltReactor::new()?;
+        let app = app(unbuilt.remote());
+        Ok(unbuilt.build(app, config))
     }
 
     /// Listens on `host:port` or `unix:PATH`; returns the address with the actual port.
@@ -225,33 +201,34 @@ impl<A: App> Reactor<A> {
     ///
     /// The poller does not accept the listener.
     pub fn add_listener(&mut self, listener: Listener, index: usize) -> io::Result<()> {
-        self.acceptor.add(listener, index, &mut self.core.poller)
+        self.main.acceptor.add(listener, index, &mut self.poller)
     }
 
     /// Makes this one of several reactors: `index` is its position in the loads, and `deal`, given to the reactor
     /// that accepts, spreads new connections over all of them.
     pub fn share(&mut self, index: usize, loads: Arc<Loads>, deal: Option<AcceptorShare<A::Mail>>) {
-        self.index = index;
-        self.loads = loads;
-        self.deal = deal;
+        self.main.index = index;
+        self.main.loads = loads;
+        self.main.deal = deal;
     }
 
     /// Returns a handle on the reactor for other threads.
     pub fn remote(&self) -> Remote<A::Mail> {
-        Remote { sender: self.sender.clone() }
+        self.main.remote()
     }
 
     /// Returns the reactor's counters.
     pub fn stats(&self) -> Arc<ReactorStats> {
-        self.core.stats.clone()
+        self.main.core.stats.clone()
     }
 
     /// Returns the app.
     pub fn app_mut(&mut self) -> &mut A {
-        &mut self.app
+        &mut self.main.app
     }
 
-    /// Runs turns until the reactor is stopped.
+    /// Runs turns until the reactor is stopped. A drained reactor then drains its further roles, for at most half a
+    /// second.
     ///
     /// # Errors
     ///
@@ -260,251 +237,92 @@ impl<A: App> Reactor<A> {
         if let Some(core) = self.pinned {
             os::pin_current_thread(core)?;
         }
-        self.app.begin_thread();
+        threads::set_role(ThreadRole::Reactor);
+        self.main.app.begin_thread();
         if self.gather.is_on() {
             // Without this, a nap of 100 µs takes 150 µs.
             os::precise_sleep();
         }
-        // Guests that were added earlier run here from the first call on.
+        // Roles that were added earlier run here from the first call on.
         self.read_mail();
-        while self.state != ReactorState::Stopped {
+        while !self.main.has_ended() {
             self.turn()?;
         }
-        self.close_all();
+        self.main.close_all(&mut self.poller);
+        if self.main.state == RoleState::Drained && !self.roles.is_empty() {
+            self.drain_roles()?;
+        }
+        self.roles.close(&mut self.poller);
         Ok(())
     }
 
-    /// Runs one turn: wait, accept, read and decode, hand off, messages, timers, flush.
+    /// Runs one turn: wait, accept, read and decode, hand off, further roles, messages, timers, flush.
     ///
     /// # Errors
     ///
     /// The wait itself fails.
     pub fn turn(&mut self) -> io::Result<()> {
-        self.pass(None)
-    }
-
-    /// Runs one turn that waits at most `wait_max`.
-    fn pass(&mut self, wait_max: Option<Duration>) -> io::Result<()> {
-        self.wait(wait_max)?;
-        self.accept();
+        self.wait()?;
+        self.main.accept(&mut self.poller);
         self.end_stage(1);
-        self.read();
+        self.main.read();
         self.end_stage(2);
-        self.app.hand_off(self.core.now);
+        self.main.app.hand_off(self.main.core.now);
         self.end_stage(3);
+        let stopped = std::mem::take(&mut self.stopped);
+        // Here the calls of inline handlers leave in the turn that made them, and the calls that a reply completes
+        // are answered in the turn that read the reply.
+        self.roles.turn(&mut self.poller, self.main.core.now, stopped);
         self.read_mail();
         self.end_stage(4);
-        self.run_timers();
-        self.guests.turn(self.core.now);
+        self.main.run_timers(&mut self.poller, stopped);
         self.end_stage(5);
-        self.core.flush(&mut self.app);
-        self.close_ended();
+        self.main.flush(&mut self.poller);
+        self.main.close_ended(&mut self.poller);
         self.end_stage(6);
         self.end_turn();
         Ok(())
     }
 
-    // Accept.
-
-    fn accept(&mut self) {
-        if !self.acceptor.is_ready() && self.acceptor.paused_until.is_none() {
-            return;
-        }
-        for _ in 0..self.core.budget.accepts_max {
-            match self.acceptor.accept(self.core.now) {
-                Accepted::One(stream, peer, listener) => self.deal(stream, peer, listener),
-                Accepted::None => return,
-                Accepted::Paused => {
-                    self.core.stats.accept_pauses.add(1);
-                    return;
-                }
-            }
-        }
-    }
-
-    /// Passes a new connection to the reactor chosen for it.
-    fn deal(&mut self, stream: NetStream, peer: Peer, listener: usize) {
-        let target = self.deal.as_ref().and_then(|deal| deal.next(listener)).unwrap_or(self.index);
-        self.loads.add(target);
-        match &self.deal {
-            Some(deal) if target != self.index => {
-                if !deal.remotes[target].adopt(stream, peer, listener) {
-                    self.loads.sub(target);
-                }
-            }
-            _ => self.open(stream, peer, listener),
-        }
-    }
-
-    fn open(&mut self, mut stream: NetStream, peer: Peer, listener: usize) {
-        let is_over = self.core.slots.len() >= self.connections_max;
-        if is_over || matches!(self.state, ReactorState::Aborting | ReactorState::Stopped) {
-            self.core.stats.refused.add(u64::from(is_over));
-            self.loads.sub(self.index);
-            return;
-        }
-        let Ok(key) = self.core.register(&mut stream) else {
-            // The poller has no room for it (epoll's max_user_watches): treated like a missing descriptor.
-            self.core.stats.refused.add(1);
-            self.loads.sub(self.index);
-            return;
-        };
-        let (protocol, session) = self.app.open(key, peer, listener);
-        let app_at = self.app.next_deadline(&session);
-        self.core.open(key, stream, peer, protocol, session);
-        self.core.note_accepted(key);
-        if let Some(at) = app_at {
-            self.core.arm_for_app(key, at);
-        }
-        if self.state == ReactorState::Draining {
-            // The connection was accepted before the drain began, by this reactor or another.
-            self.core.drain(key);
-        }
-    }
-
-    // Read and decode.
-
-    fn read(&mut self) {
-        std::mem::swap(&mut self.reading, &mut self.core.again);
-        for index in 0..self.reading.len() {
-            self.core.read(self.reading[index], &mut self.app);
-        }
-        self.reading.clear();
-    }
-
-    // Messages from other threads.
-
     fn read_mail(&mut self) {
-        let mut messages = 0;
-        while messages < COMMANDS_PER_TURN
-            && let Some(command) = self.mailbox.take()
-        {
-            messages += 1;
-            match command {
-                ReactorCommand::App(mail) => {
-                    let Reactor { app, core, loads, index, .. } = self;
-                    app.on_mail(&mut Conns { core, loads, index: *index }, mail);
-                }
-                ReactorCommand::Guest(guest) => {
-                    self.guests.add(guest, &mut self.core.poller, GUEST_GENERATION)
-                }
-                ReactorCommand::Adopt(stream, peer, listener) => self.open(stream, peer, listener),
-                ReactorCommand::Drain => self.begin_drain(),
-                ReactorCommand::Abort => self.begin_abort(),
-                ReactorCommand::Stop => self.state = ReactorState::Stopped,
-            }
-        }
-        self.core.stats.letters.add(messages as u64);
-        if messages > 0 && self.shrink_at.is_none() {
-            // A message may return the last buffers of a burst when all connections have ended already.
-            self.shrink_at = Some(self.core.now + SHRINK_EVERY);
-        }
-        self.core.after_touched(&self.app);
+        let roles = &mut self.roles;
+        self.main.read_mail(&mut self.poller, |role| roles.add(role));
     }
 
-    fn begin_drain(&mut self) {
-        if self.state != ReactorState::Running {
-            return;
+    /// Runs the further roles until they have ended, after the main app.
+    fn drain_roles(&mut self) -> io::Result<()> {
+        let now = Instant::now();
+        let until = now + ROLES_DRAIN_MAX;
+        // Bounds the waits.
+        self.main.abort_until = Some(until);
+        self.roles.drain(now);
+        while !self.roles.is_empty() && self.main.core.now < until {
+            self.turn()?;
         }
-        self.state = ReactorState::Draining;
-        self.for_each_conn(|core, _, key| core.drain(key));
-        // Closing the listener would reset the connections that wait to be accepted. A backlog bounds their number;
-        // connections that arrive while they are accepted are refused.
-        self.acceptor.on_all_ready();
-        for _ in 0..listener::BACKLOG {
-            let Accepted::One(stream, peer, listener) = self.acceptor.accept(self.core.now) else { break };
-            self.loads.add(self.index);
-            self.open(stream, peer, listener);
-        }
-        self.acceptor.close();
-    }
-
-    fn begin_abort(&mut self) {
-        self.acceptor.close();
-        self.for_each_conn(|core, app, key| {
-            if let Some((mut cx, _)) = core.conn_cx(key) {
-                app.on_abort(&mut cx);
-                cx.conn.give_up(CloseReason::Drained, cx.now);
-            }
-            core.after(key);
-        });
-        self.state = ReactorState::Aborting;
-        let linger = Duration::from_millis(self.core.limits.linger_ms);
-        self.abort_until.get_or_insert(self.core.now + linger.min(ABORT_MAX));
-    }
-
-    fn for_each_conn(&mut self, mut f: impl FnMut(&mut Core<A>, &mut A, Key)) {
-        let mut keys = Vec::with_capacity(self.core.slots.len());
-        self.core.slots.keys_into(&mut keys);
-        for key in keys {
-            f(&mut self.core, &mut self.app, key);
-        }
-    }
-
-    // The end of a turn.
-
-    fn close_ended(&mut self) {
-        while let Some((key, why)) = self.core.closing.pop() {
-            if let Some(session) = self.core.remove(key, &why) {
-                self.loads.sub(self.index);
-                self.app.on_close(key, session, &why);
-            }
-        }
-        match self.state {
-            ReactorState::Draining | ReactorState::Aborting if self.core.slots.is_empty() => {
-                self.state = ReactorState::Stopped
-            }
-            // Peers had a moment to read their last answers.
-            ReactorState::Aborting if self.abort_until.is_none_or(|at| at <= self.core.now) => {
-                self.state = ReactorState::Stopped;
-            }
-            ReactorState::Running
-            | ReactorState::Draining
-            | ReactorState::Aborting
-            | ReactorState::Stopped => {}
-        }
-    }
-
-    fn close_all(&mut self) {
-        let mut keys = Vec::new();
-        self.core.slots.keys_into(&mut keys);
-        self.core.closing.extend(keys.into_iter().map(|key| (key, CloseReason::Drained)));
-        self.close_ended();
-        self.acceptor.close();
+        Ok(())
     }
 
     #[inline]
     fn end_stage(&mut self, stage: usize) {
         if let Some(began) = self.lap {
             let now = Instant::now();
-            self.core.stats.stage_ns[stage].add(now.duration_since(began).as_nanos() as u64);
+            self.main.core.stats.stage_ns[stage].add(now.duration_since(began).as_nanos() as u64);
             self.lap = Some(now);
         }
     }
 
-    fn note_pool(&self) {
-        let gauges = &self.core.stats.pool;
-        let pool = self.core.pool.stats();
-        gauges.hits.set(pool.hits);
-        gauges.misses.set(pool.misses);
-        gauges.outstanding.set(pool.outstanding);
-        gauges.retained_bytes.set(pool.retained_bytes);
-    }
-
     #[inline]
     fn end_turn(&mut self) {
-        let stats = &self.core.stats;
-        stats.turns.add(1);
-        stats.events.add(self.core.poller.len() as u64);
-        self.core.pool.collect();
-        if self.shrink_at.is_none() && !self.core.poller.is_empty() {
-            self.shrink_at = Some(self.core.now + SHRINK_EVERY);
-        }
+        let core = &self.main.core;
+        core.stats.turns.add(1);
+        core.stats.events.add(self.poller.len() as u64);
+        self.main.collect(!self.poller.is_empty());
         if let Some(ended) = self.lap.take() {
-            debug_assert_eq!(STAGES.len(), stats.stage_ns.len());
-            stats.sampled_turns.add(1);
-            stats.lag_us.record(micros(ended.duration_since(self.core.now)));
-            self.note_pool();
+            let core = &self.main.core;
+            debug_assert_eq!(STAGES.len(), core.stats.stage_ns.len());
+            core.stats.sampled_turns.add(1);
+            core.stats.lag_us.record(micros(ended.duration_since(core.now)));
+            self.main.note_pool();
         }
     }
 }

@@ -1,15 +1,16 @@
-//! A handle on a reactor for other threads: it only sends messages, and shares no state.
+//! A handle on an app's part of a reactor for other threads: it only sends messages, and shares no state.
 
-use super::guest::Guest;
+use super::roles::{Role, RoleHandle};
 use super::socket::NetStream;
 use crate::context::Peer;
 use crate::mailbox::ReactorSender;
 
-/// A message to a reactor.
+/// A message to a role of a reactor.
 pub(super) enum ReactorCommand<M> {
     App(M),
     Adopt(NetStream, Peer, usize),
-    Guest(Box<dyn Guest>),
+    /// Adds a further role to the reactor.
+    Add(Box<dyn Role>),
     Drain,
     Abort,
     Stop,
@@ -32,7 +33,7 @@ impl<M> Remote<M> {
         self.sender.send(ReactorCommand::App(mail)).map_err(|command| match command {
             ReactorCommand::App(mail) => mail,
             ReactorCommand::Adopt(..)
-            | ReactorCommand::Guest(_)
+            | ReactorCommand::Add(_)
             | ReactorCommand::Drain
             | ReactorCommand::Abort
             | ReactorCommand::Stop => {
@@ -60,5 +61,15 @@ impl<M> Remote<M> {
     /// Ends the reactor at once.
     pub fn stop(&self) {
         let _ = self.sender.send(ReactorCommand::Stop);
+    }
+}
+
+impl<M: Send + 'static> Remote<M> {
+    /// Returns a handle that adds further roles to the reactor.
+    pub fn roles(&self) -> RoleHandle {
+        let sender = self.sender.clone();
+        RoleHandle::new(self.sender.bell().clone(), move |role| {
+            sender.send(ReactorCommand::Add(role)).is_ok()
+        })
     }
 }

@@ -1,16 +1,22 @@
 //! Work that is due at a time: the deadlines of connections and of the app, and the release of memory.
 
-use coreloop_poller::os;
+use std::time::Duration;
+
+use coreloop_poller::{Poller, os};
 
 use super::app::{App, Conns};
-use super::{Reactor, SHRINK_EVERY, TRIM_BYTES};
+use super::app_role::{AppRole, SHRINK_EVERY};
+
+/// The number of bytes freed at once from which the allocator is requested to return memory to the system.
+const TRIM_BYTES: usize = 1 << 20;
 
 /// The most further reads before one [`App::on_time`]: they read what one turn leaves in the sockets' buffers.
 const REST_READS_MAX: usize = 32;
 
-impl<A: App> Reactor<A> {
-    pub(super) fn run_timers(&mut self) {
-        let stopped = std::mem::take(&mut self.stopped);
+impl<A: App> AppRole<A> {
+    /// Does the work that is due. `stopped` is the time for which the thread did not run before this turn, if it was
+    /// long enough to misjudge peers.
+    pub(super) fn run_timers(&mut self, poller: &mut Poller, stopped: Duration) {
         let mut expired = std::mem::take(&mut self.expired);
         self.core.timers.expire(self.core.now, &mut expired);
         let mut has_read = false;
@@ -36,14 +42,14 @@ impl<A: App> Reactor<A> {
             self.app.hand_off(self.core.now);
         }
         if self.app.next_at().is_some_and(|at| at <= self.core.now) {
-            self.on_time();
+            self.on_time(poller);
         }
         if self.shrink_at.is_some_and(|at| at <= self.core.now) {
             self.shrink();
         }
     }
 
-    fn on_time(&mut self) {
+    fn on_time(&mut self, poller: &mut Poller) {
         if self.app.reads_before_time() {
             for _ in 0..REST_READS_MAX {
                 if self.core.again.is_empty() {
@@ -52,8 +58,8 @@ impl<A: App> Reactor<A> {
                 self.read();
             }
         }
-        let Reactor { app, core, loads, index, .. } = self;
-        app.on_time(&mut Conns { core, loads, index: *index });
+        let AppRole { app, core, loads, index, .. } = self;
+        app.on_time(&mut Conns { core, poller, loads, index: *index });
         self.core.after_touched(&self.app);
     }
 

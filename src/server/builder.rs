@@ -1,5 +1,6 @@
 //! Building a server: services, methods, listeners, configuration; all of it is checked together at the start.
 
+use std::io;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -8,7 +9,7 @@ use coreloop_poller::{os, quota};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 
-use super::app::{AppParts, AppStats, RpcApp};
+use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::directory::RegistryDirectory;
 #[cfg(feature = "record")]
 use super::record::{Recorder, Recording};
@@ -18,13 +19,17 @@ use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
 use crate::context::{Context, RunMethod};
 use crate::policy::flush::FlushPolicy;
 use crate::reactor::{
-    AcceptorShare, Address, Guest, Listener, Loads, Reactor, ReactorConfig, UnixSocketAccess,
+    AcceptorShare, Address, Listener, Loads, Reactor, ReactorConfig, RoleHandle, UnbuiltReactor,
+    UnixSocketAccess,
 };
 use crate::service::builtin::{Health, Meta};
 use crate::service::{Kind, Method, RegisterError, Registry, Service, finish, refuse_argument};
 use crate::status::Status;
 use crate::wire::{ProtocolId, ProtocolSet, ServerContext};
 use crate::workers::{Pools, PoolsConfig};
+
+/// The most reactors that a server can have (`cores`).
+const REACTORS_MAX: usize = 1024;
 
 /// A builder for servers. [`ServerBuilder::start`] and [`ServerBuilder::run`] report what is wrong with any part.
 pub struct ServerBuilder {
@@ -34,7 +39,8 @@ pub struct ServerBuilder {
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
-    guests: Vec<Box<dyn Guest>>,
+    /// The reactors that have a handle already, by index.
+    reactors: Vec<Option<UnbuiltReactor<Completion>>>,
     #[cfg(feature = "record")]
     recording: Option<Recording>,
     error: Option<RegisterError>,
@@ -49,7 +55,7 @@ impl ServerBuilder {
             methods: Vec::new(),
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
-            guests: Vec::new(),
+            reactors: Vec::new(),
             #[cfg(feature = "record")]
             recording: None,
             error: None,
@@ -138,12 +144,28 @@ impl ServerBuilder {
         self
     }
 
-    /// Adds a reactor that runs on this server's threads: a client's
-    /// ([`Driver::guest`](crate::client::Driver::guest)), so that services call others without a thread in between.
-    /// Several guests are assigned to the reactors in turn.
-    pub fn guest(mut self, guest: Box<dyn Guest>) -> ServerBuilder {
-        self.guests.push(guest);
-        self
+    /// Returns a handle on a reactor that the server will have, for further roles on its thread: a client's
+    /// ([`Driver::on`](crate::client::Driver::on)), so that services call others without a thread in between. The
+    /// roles begin before the reactor serves anything; if the server is not started, they are dropped.
+    ///
+    /// `index` must be below the number of reactors (`cores`); the start fails otherwise.
+    ///
+    /// # Errors
+    ///
+    /// The system provides no event queue; `InvalidInput` with an index of 1,024 or more.
+    pub fn reactor(&mut self, index: usize) -> io::Result<RoleHandle> {
+        if index >= REACTORS_MAX {
+            let text = format!("expected the index of a reactor, below {REACTORS_MAX}; found {index}");
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, text));
+        }
+        if self.reactors.len() <= index {
+            self.reactors.resize_with(index + 1, || None);
+        }
+        let unbuilt = match self.reactors[index].take() {
+            Some(unbuilt) => unbuilt,
+            None => UnbuiltReactor::new()?,
+        };
+        Ok(self.reactors[index].insert(unbuilt).remote().roles())
     }
 
     /// Records a sample of the requests to a file, off the reactors' threads. The results are in
@@ -214,7 +236,7 @@ impl ServerBuilder {
             #[cfg(feature = "record")]
             recorder: None,
         };
-        start(make, self.guests)
+        start(make, self.reactors)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -276,7 +298,7 @@ fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Add
     for (index, text) in config.listen.iter().enumerate() {
         let address: Address =
             split_listen(text).1.parse().map_err(|error: crate::reactor::AddressError| {
-                std::io::Error::new(std::io::ErrorKind::InvalidInput, error)
+                io::Error::new(io::ErrorKind::InvalidInput, error)
             })?;
         let is_shared = reactors > 1 && config.accept == AcceptMode::ReusePort;
         let first = match &address {
@@ -291,7 +313,7 @@ fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Add
             }
             Address::Unix(_) => {
                 let access = unix_socket_access(config).map_err(|error| {
-                    std::io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
+                    io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
                 })?;
                 Listener::bind(&address, &access)?
             }
@@ -304,21 +326,21 @@ fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Add
 }
 
 /// Returns the access to the Unix sockets; user and group names are resolved now.
-fn unix_socket_access(config: &Config) -> std::io::Result<UnixSocketAccess> {
-    let number = |key: &str, what: &str, name: &str, look_up: fn(&str) -> std::io::Result<Option<u32>>| {
+fn unix_socket_access(config: &Config) -> io::Result<UnixSocketAccess> {
+    let number = |key: &str, what: &str, name: &str, look_up: fn(&str) -> io::Result<Option<u32>>| {
         if name.is_empty() {
             return Ok(None);
         }
         // A name takes precedence over a number, as in chown(1).
         let found = look_up(name).map_err(|error| {
-            std::io::Error::new(error.kind(), format!("`{key}`: cannot look up {name:?}: {error}"))
+            io::Error::new(error.kind(), format!("`{key}`: cannot look up {name:?}: {error}"))
         })?;
         // The system interprets the largest number as "leave unchanged".
         let as_number = || name.parse::<u32>().ok().filter(|number| *number != u32::MAX);
         found.or_else(as_number).map(Some).ok_or_else(|| {
             let message =
                 format!("`{key}`: expected the name or the number of a {what} of this system; got {name:?}");
-            std::io::Error::new(std::io::ErrorKind::InvalidInput, message)
+            io::Error::new(io::ErrorKind::InvalidInput, message)
         })
     };
     Ok(UnixSocketAccess {
@@ -358,9 +380,20 @@ impl<'a> ServerPlan<'a> {
 }
 
 #[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "it is the recorder that is put in"))]
-fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server, Error> {
+fn start(
+    mut make: ServerPlan<'_>,
+    mut unbuilt: Vec<Option<UnbuiltReactor<Completion>>>,
+) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
+    if unbuilt.len() > reactors {
+        let text = format!(
+            "ServerBuilder::reactor: expected an index below the number of reactors, {reactors} (cores); found {}",
+            unbuilt.len() - 1
+        );
+        return Err(io::Error::new(io::ErrorKind::InvalidInput, text).into());
+    }
+    unbuilt.resize_with(reactors, || None);
     let (listeners, addresses) = bind(config, reactors)?;
     // After this only the machine itself can prevent the start, so a file that is created here stays.
     #[cfg(feature = "record")]
@@ -372,9 +405,10 @@ fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server
     let loads = Arc::new(Loads::new(reactors));
     let mut built = Vec::new();
     let mut parts = Vec::new();
-    for listeners in listeners {
+    for (listeners, unbuilt) in listeners.into_iter().zip(unbuilt) {
         let index = built.len();
-        let (reactor, part) = build(&make, index, &pools, &side, listeners)?;
+        let unbuilt = unbuilt.map_or_else(UnbuiltReactor::new, Ok)?;
+        let (reactor, part) = build(&make, index, unbuilt, &pools, &side, listeners)?;
         built.push(reactor);
         parts.push(part);
     }
@@ -391,10 +425,6 @@ fn start(mut make: ServerPlan<'_>, guests: Vec<Box<dyn Guest>>) -> Result<Server
             loads.clone(),
             deals.then(|| AcceptorShare { remotes, loads: loads.clone(), keeps }),
         );
-    }
-    for (guest, part) in guests.into_iter().zip(parts.iter().cycle()) {
-        // Before a reactor runs no guest is refused.
-        drop(part.remote.host().take_in(guest));
     }
     let (stop, events) = crossbeam_channel::bounded(reactors + 2);
     for (index, reactor) in built.into_iter().enumerate() {
@@ -440,6 +470,7 @@ pub(super) fn side(
 pub(super) fn build(
     make: &ServerPlan<'_>,
     index: usize,
+    unbuilt: UnbuiltReactor<Completion>,
     pools: &Arc<Pools>,
     side: &Arc<ServerContext>,
     listeners: Numbered,
@@ -472,7 +503,8 @@ pub(super) fn build(
         core: config.pin.then(|| cores[index % cores.len()]),
         pool: PoolConfig { retained_bytes_max: config.limits.idle_buffer_bytes_max, ..PoolConfig::default() },
     };
-    let mut reactor = Reactor::with_app(reactor_config, |remote| RpcApp::new(parts(remote)))?;
+    let app = RpcApp::new(parts(unbuilt.remote()));
+    let mut reactor = unbuilt.build(app, reactor_config);
     for (listener_index, listener) in listeners {
         reactor.add_listener(listener, listener_index)?;
     }

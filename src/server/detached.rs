@@ -8,8 +8,8 @@ use super::app::RpcApp;
 use super::builder::{ServerBuilder, ServerPlan, build, pools, side};
 use super::{Error, ReactorThread};
 use crate::message::method_hash;
-use crate::reactor::NetStream;
 use crate::reactor::core::detached::DetachedConn;
+use crate::reactor::{NetStream, UnbuiltReactor};
 use crate::service::Registry;
 use crate::workers::Pools;
 
@@ -32,8 +32,8 @@ impl DetachedServer {
         let (config, registry) = builder.check()?;
         let pools = pools(&config, &registry)?;
         let side = side(&config, &registry, &Arc::default());
-        let (reactor, part) =
-            build(&ServerPlan::alone(&config, registry.clone()), 0, &pools, &side, Vec::new())?;
+        let plan = ServerPlan::alone(&config, registry.clone());
+        let (reactor, part) = build(&plan, 0, UnbuiltReactor::new()?, &pools, &side, Vec::new())?;
         Ok(DetachedServer { lone: DetachedConn::new(reactor), registry, _part: part, pools })
     }
 

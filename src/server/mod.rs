@@ -30,7 +30,7 @@ pub use record::{RecordError, Recording};
 
 use self::app::AppStats;
 use crate::config::ConfigError;
-use crate::reactor::{Address, Host, Remote};
+use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::builtin::Health;
 use crate::service::{RegisterError, Registry};
 use crate::stats::{MethodSnapshot, ReactorSnapshot, ReactorStats, Snapshot};
@@ -207,10 +207,10 @@ impl Server {
         &self.shared.health
     }
 
-    /// Returns the server's reactors as hosts for guests, such as a client's connections
+    /// Returns handles on the server's reactors, for further roles on their threads, such as a client's connections
     /// ([`Driver::on`](crate::client::Driver::on)).
-    pub fn hosts(&self) -> Vec<Host> {
-        self.shared.parts.iter().map(|part| part.remote.host()).collect()
+    pub fn reactors(&self) -> Vec<RoleHandle> {
+        self.shared.parts.iter().map(|part| part.remote.roles()).collect()
     }
 
     /// Returns a handle for other threads.

@@ -7,6 +7,7 @@
 pub mod builtin;
 pub mod registry;
 pub mod reply;
+mod streaming;
 
 use std::fmt;
 use std::sync::Arc;
@@ -16,10 +17,12 @@ pub use registry::Registry;
 pub use reply::Reply;
 
 use crate::codec::describe::{DescribeError, Description};
-use crate::codec::{Argument, Body, Codec, CodecError, ReplyEncode, UserCodecInfo, UserCodecNumber};
+use crate::codec::{
+    Argument, Body, Codec, CodecError, ReplyEncode, UserCodecInfo, UserCodecNumber, ValueRules,
+};
 use crate::config::MissingFields;
 use crate::context::{Context, Outcome};
-use crate::message::method_hash;
+use crate::message::{JsonDialect, method_hash};
 use crate::method_name::{MethodName, MethodNameError};
 use crate::status::Status;
 
@@ -46,6 +49,42 @@ impl Kind {
     }
 }
 
+/// Whether the argument and the result of a method are one value or a stream of messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum CallShape {
+    /// One argument, one result.
+    #[default]
+    Unary,
+    /// One argument, a stream of results.
+    ServerStream,
+    /// A stream of arguments, one result.
+    ClientStream,
+    /// A stream of arguments, a stream of results.
+    Bidirectional,
+}
+
+impl CallShape {
+    /// Returns whether the argument is a stream.
+    pub fn receives(self) -> bool {
+        matches!(self, CallShape::ClientStream | CallShape::Bidirectional)
+    }
+
+    /// Returns whether the result is a stream.
+    pub fn sends(self) -> bool {
+        matches!(self, CallShape::ServerStream | CallShape::Bidirectional)
+    }
+
+    /// Returns the name, for people.
+    pub fn name(self) -> &'static str {
+        match self {
+            CallShape::Unary => "unary",
+            CallShape::ServerStream => "server_stream",
+            CallShape::ClientStream => "client_stream",
+            CallShape::Bidirectional => "bidirectional",
+        }
+    }
+}
+
 /// A handler over bytes: reads the argument and appends the reply to the buffer.
 pub type Handler = Box<dyn Fn(&Context<'_>, Codec, Body<'_>, &mut Vec<u8>) -> Outcome + Send + Sync>;
 
@@ -56,6 +95,7 @@ pub struct Method {
     kind: Kind,
     docs: String,
     may_defer: bool,
+    shape: CallShape,
     is_idempotent: bool,
     is_argument_optional: bool,
     shares_body: bool,
@@ -119,6 +159,7 @@ impl Method {
             kind: Kind::Pooled,
             docs: String::new(),
             may_defer: false,
+            shape: CallShape::Unary,
             is_idempotent: false,
             is_argument_optional: false,
             shares_body: false,
@@ -232,6 +273,16 @@ impl Method {
             _ => takes.concat(),
         };
         Some(format!("{} can be called in {takes} only: {}", self.name, why.join("; ")))
+    }
+
+    /// Returns whether its argument and its result are streams.
+    pub fn shape(&self) -> CallShape {
+        self.shape
+    }
+
+    /// Returns the rules for values of a call of this method in the native protocol.
+    pub(crate) fn value_rules(&self) -> ValueRules {
+        ValueRules::of(JsonDialect::Serde, self.missing_fields.unwrap_or_default())
     }
 
     /// Returns the codecs that it accepts, ordered by number.

@@ -10,6 +10,8 @@ pub mod directory;
 pub mod foreign;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "grpc")]
+pub mod http2;
 #[cfg(feature = "jsonrpc")]
 pub mod jsonrpc;
 pub mod native;
@@ -206,7 +208,7 @@ pub trait Protocol {
     fn receive(&mut self, input: &[u8], out: &mut Out<'_>) -> Received<Self::Message>;
 
     /// Decodes the most common message if it is complete at the start of the bytes. The result is that of
-    /// [`Protocol::decode`], by a path short enough to be inlined into the read loop. `None` means no decision. After
+    /// [`Protocol::receive`], by a path short enough to be inlined into the read loop. `None` means no decision. After
     /// such a message the protocol is not called before more bytes arrive, so a protocol that has more to report
     /// ([`Received::End`]) must return `None` here.
     #[inline(always)]

@@ -164,15 +164,15 @@ impl Native {
         if header.kind >= kind::OPTIONAL {
             return self.skip_frame(header);
         }
-        if self.is_part_of_call(header) {
+        let is_worth_skipping = self.side == FrameSide::Client
+            || header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
+        if self.is_part_of_call(header) && is_worth_skipping {
             return self.break_call(header, Code::ResourceExhausted, message);
         }
         if self.side == FrameSide::Client && header.kind != kind::REPLY {
             return Received::Broken(why);
         }
         // A client skips any size: the other calls of the connection wait for replies after this one.
-        let is_worth_skipping = self.side == FrameSide::Client
-            || header.body_bytes as u64 <= SKIP_FACTOR * self.frame_bytes_max as u64;
         let refused = self.refuse(header, Code::ResourceExhausted, message);
         if !is_worth_skipping {
             self.skip_bytes = 0;

@@ -1,4 +1,4 @@
-//! The thread that runs callbacks for the cancellation of calls.
+//! The thread that runs callbacks: for the cancellation of calls, and for their streams.
 //!
 //! It runs nothing else: on the pools, a callback that must wake a sleeping handler would wait behind that handler
 //! once all of their threads sleep. The calls in flight bound the queue: each is cancelled once.
@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::Sender;
 
 use super::PoolsEnded;
+use crate::threads::{self, ThreadRole};
 
 enum CallbackWork {
     Callback(Box<dyn FnOnce() + Send>),
@@ -26,6 +27,7 @@ impl Callbacks {
         let (alive, ended) = super::life();
         crate::threads::detached("coreloop-cancel", move || {
             let _alive = alive;
+            threads::set_role(ThreadRole::Busy);
             while let Ok(CallbackWork::Callback(callback)) = work.recv() {
                 // A panic in the user's callback does not affect this thread.
                 let _ = std::panic::catch_unwind(std::panic::AssertUnwindSafe(callback));

@@ -13,6 +13,7 @@ use super::parking::Parking;
 use super::requests::SharedRequests;
 use super::{Backlog, PoolsEnded, RunMethod, WorkBatch};
 use crate::stats::Paces;
+use crate::threads::{self, ThreadRole};
 
 /// The run time of a batch from which its finished results are returned early, so that quick calls do not wait for
 /// slow ones in the same batch.
@@ -181,6 +182,7 @@ impl CpuPool {
 
 impl Worker {
     fn work(mut self) {
+        threads::set_role(ThreadRole::Busy);
         self.run.begin_thread();
         loop {
             match self.next() {

@@ -291,15 +291,10 @@ fn a_server_s_own_reactor_drives_the_client_of_its_handlers() {
     }
 
     let rig = rig();
-    let (driver, guest) = Driver::guest().unwrap();
+    let mut front = Server::builder().cores(1);
+    let driver = Driver::on(&front.reactor(0).unwrap()).unwrap();
     let back = Client::builder(&rig.address).on(&driver).build().unwrap();
-    let front = Server::builder()
-        .cores(1)
-        .guest(guest)
-        .service(Front(MathClient::new(back)))
-        .listen("127.0.0.1:0")
-        .start()
-        .unwrap();
+    let front = front.service(Front(MathClient::new(back))).listen("127.0.0.1:0").start().unwrap();
     let client = Client::connect(&front.addresses()[0].to_string()).unwrap();
     let front_client = FrontClient::new(client);
     // True for the first call already, since the client was attached before the reactor started.

@@ -1,13 +1,14 @@
 //! Nested calls through three services: the time left, cancellation and metadata pass from each call to the next;
 //! credentials do not. Tested with a client thread, and with the reactor of the calling server.
 
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 use std::time::Duration;
 
 use crate::common::raw_server::{end, start, unused_address};
 use crate::common::{PATIENCE, eventually};
 use coreloop::client::{Backoff, CallError, Client, Driver};
 use coreloop::codec::Codec;
+use coreloop::service::Kind;
 use coreloop::{Code, Context, Server, Status};
 
 /// What a service observed of its call.
@@ -77,9 +78,7 @@ fn chain(drives: DrivenBy, change: impl Fn(Client) -> Client) -> Chain {
         let next = servers.last().map(|server| {
             let mut next = Client::builder(&server.addresses()[0].to_string());
             if let DrivenBy::ServersReactor = drives {
-                let (driver, guest) = Driver::guest().unwrap();
-                next = next.on(&driver);
-                builder = std::mem::replace(&mut builder, Server::builder()).guest(guest);
+                next = next.on(&Driver::on(&builder.reactor(0).unwrap()).unwrap());
             }
             change(next.build().unwrap())
         });
@@ -278,4 +277,54 @@ fn waiting_nested_calls_end_with_their_parent() {
     }
     assert_eq!((next.in_flight(), next.stats().sent), (0, 0));
     server.shutdown();
+}
+
+#[test]
+fn a_drain_lets_handlers_finish_their_calls_on_the_same_reactor() {
+    let double = |_cx: &Context, number: i64| Ok(number * 2);
+    let back = Server::builder().method("Back.Double", double).listen("127.0.0.1:0").start().unwrap();
+    let mut builder = Server::builder().cores(1).listen("127.0.0.1:0");
+    let driver = Driver::on(&builder.reactor(0).unwrap()).unwrap();
+    let client = Client::builder(&back.addresses()[0].to_string()).on(&driver).build().unwrap();
+
+    let of_handler = client.clone();
+    let (began_tx, began) = mpsc::channel();
+    let (go_tx, go) = mpsc::channel();
+    let go = Mutex::new(go);
+    let quadruple = move |_cx: &Context, number: i64| {
+        began_tx.send(()).unwrap();
+        let () = go.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        let double = |number: i64| of_handler.call_bytes("Back.Double", Codec::Json, &json(number));
+        let doubled: i64 = String::from_utf8(double(number)?).unwrap().parse().unwrap();
+        Ok(String::from_utf8(double(doubled)?).unwrap())
+    };
+    let front = builder.method_of_kind("Front.Quadruple", Kind::Blocking, quadruple).start().unwrap();
+
+    let of_caller = Driver::spawn().unwrap();
+    let caller = Client::builder(&front.addresses()[0].to_string()).on(&of_caller).connect().unwrap();
+    let call = caller.start_bytes("Front.Quadruple", Codec::Json, &json(10));
+    began.recv_timeout(PATIENCE).unwrap();
+    let drain = std::thread::spawn(move || front.shutdown());
+    eventually("the server drains", || of_caller.stats().drains == 1);
+    go_tx.send(()).unwrap();
+    assert_eq!(call.wait().unwrap(), b"\"40\"");
+    assert_eq!(drain.join().unwrap().drain_cancelled, 0);
+    // The driver has ended with its reactor.
+    assert!(client.call_bytes("Back.Double", Codec::Json, b"1").is_err());
+}
+
+fn json(number: i64) -> Vec<u8> {
+    number.to_string().into_bytes()
+}
+
+#[test]
+fn a_role_on_a_reactor_that_the_server_lacks_is_an_error() {
+    let mut builder = Server::builder().cores(1).listen("127.0.0.1:0");
+    let driver = Driver::on(&builder.reactor(1).unwrap()).unwrap();
+    let client = Client::builder(&unused_address()).on(&driver).build().unwrap();
+    let error = builder.start().err().unwrap().to_string();
+    assert!(error.contains("below the number of reactors, 1 (cores); found 1"), "{error}");
+    // Nothing drives the client's calls, so they fail.
+    assert!(client.call_bytes("Back.Double", Codec::Json, b"1").is_err());
+    assert!(Server::builder().reactor(1024).is_err());
 }

@@ -11,6 +11,7 @@ use crate::targets::{BODY_MAX, Everything, TARGETS, Tree, User};
 use coreloop::codec::compress::compress;
 use coreloop::codec::{self, Bytes, Codec};
 use coreloop::message::{MetadataBuf, OutgoingCall, SendBody, method_hash};
+use coreloop::wire::http2::{Http2Code, Http2Frame, SettingEntries, StreamPriority};
 use coreloop::wire::{Native, native};
 
 fn folder(target: &str) -> PathBuf {
@@ -76,6 +77,92 @@ fn request(id: u64, metadata: &[u8], body: &[u8]) -> Vec<u8> {
 fn changed(mut frame: Vec<u8>, at: usize, bytes: &[u8]) -> Vec<u8> {
     frame[at..at + bytes.len()].copy_from_slice(bytes);
     frame
+}
+
+/// Returns what clients may send after the preface of HTTP/2.
+fn http2_streams() -> Vec<(&'static str, Vec<u8>)> {
+    let priority = StreamPriority { depends_on: 0, is_exclusive: true, weight: 9 };
+    let head = b"\x83\x86\x04\x04/A/B\x41\x01a\x5f\x10application/grpc";
+    let headers = |stream, fragment, is_last, is_end_of_block| Http2Frame::Headers {
+        stream,
+        priority: None,
+        fragment,
+        padding: None,
+        is_last,
+        is_end_of_block,
+    };
+    let data = |stream, data, is_last| Http2Frame::Data { stream, data, padding: None, is_last };
+    let settings = |payload| Http2Frame::Settings(SettingEntries::new(payload).unwrap());
+    let cancel = Http2Code::CANCEL;
+    let conversations: [(&str, &[Http2Frame<'_>]); 8] = [
+        ("call", &[headers(1, head, false, true), data(1, b"\0\0\0\0\x01x", true)]),
+        (
+            "padded",
+            &[
+                Http2Frame::Headers {
+                    stream: 1,
+                    priority: Some(priority),
+                    fragment: head,
+                    padding: Some(3),
+                    is_last: false,
+                    is_end_of_block: true,
+                },
+                Http2Frame::Data { stream: 1, data: b"x", padding: Some(7), is_last: false },
+                headers(1, b"\0\x01a\x01b", true, true),
+            ],
+        ),
+        (
+            "continuation",
+            &[
+                headers(1, &head[..9], true, false),
+                Http2Frame::Continuation { stream: 1, fragment: &head[9..], is_end_of_block: true },
+            ],
+        ),
+        (
+            "held",
+            &[
+                settings(&[0, 4, 0, 0, 0, 9]),
+                headers(1, head, true, true),
+                headers(3, head, true, true),
+                Http2Frame::WindowUpdate { stream: 3, increment: 50 },
+                settings(&[0, 4, 0, 0, 0, 1, 0, 1, 0, 0, 0, 0]),
+                Http2Frame::Reset { stream: 1, code: cancel },
+                settings(&[0, 4, 0, 1, 0, 0]),
+            ],
+        ),
+        (
+            "refused",
+            &[
+                headers(1, head, false, true),
+                headers(3, head, false, true),
+                headers(5, head, false, true),
+                headers(7, head, false, true),
+                headers(9, head, false, true),
+                data(9, b"x", true),
+            ],
+        ),
+        (
+            "connection",
+            &[
+                Http2Frame::Ping { is_ack: false, payload: *b"12345678" },
+                Http2Frame::Priority { stream: 5, priority },
+                Http2Frame::Unknown { kind: 77 },
+                Http2Frame::GoAway { last_stream: 0, code: Http2Code::NO_ERROR, debug: b"bye" },
+            ],
+        ),
+        (
+            "malformed",
+            &[headers(1, b"\x83\x86\x84\0\x01A\x01b", true, true), headers(3, b"\x83", true, true)],
+        ),
+        ("late", &[headers(1, head, true, true), data(1, b"x", true), data(2, b"x", true)]),
+    ];
+    let stream_of = |frames: &[Http2Frame<'_>]| {
+        let mut stream = Vec::new();
+        settings(&[]).print(&mut stream);
+        frames.iter().for_each(|frame| frame.print(&mut stream));
+        stream
+    };
+    conversations.into_iter().map(|(name, frames)| (name, stream_of(frames))).collect()
 }
 
 #[test]
@@ -226,6 +313,29 @@ fn write_the_corpus() {
     ] {
         keep("http", &format!("{name}-whole"), &[&[0], stream.as_bytes()].concat());
         keep("http", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], stream.as_bytes()].concat());
+    }
+
+    for (name, blocks) in [
+        (
+            "requests",
+            &[
+                &b"\x82\x86\x84\x41\x8c\xf1\xe3\xc2\xe5\xf2\x3a\x6b\xa0\xab\x90\xf4\xff"[..],
+                b"\x82\x86\x84\xbe\x58\x86\xa8\xeb\x10\x64\x9c\xbf",
+            ][..],
+        ),
+        ("sensitive", &[b"\x10\x08password\x06secret"]),
+        ("size-updates", &[b"\x20\x3f\xe1\x01\x82", b"\x3f\xe1\x1f"]),
+        ("repeated", &[b"\x40\x01a\x20xxxxxxxxxxxxxxxxxxxxxxxxxxxxxxxx", &[0xbe; 200]]),
+        ("padding", &[b"\x04\x81\x00", b"\x04\x81\xff"]),
+        ("large-integer", &[b"\xff\x80\xff\xff\xff\x07"]),
+    ] {
+        let stream: Vec<u8> =
+            blocks.iter().flat_map(|block| [&[block.len() as u8][..], block].concat()).collect();
+        keep("hpack", name, &stream);
+    }
+    for (name, stream) in http2_streams() {
+        keep("http2", &format!("{name}-whole"), &[&[0], &stream[..]].concat());
+        keep("http2", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], &stream[..]].concat());
     }
 
     let everything = Everything::List(vec![

@@ -2,7 +2,7 @@
 
 #![allow(missing_docs)]
 
-#[cfg(feature = "full")]
+#[cfg(all(feature = "full", feature = "grpc"))]
 #[path = "../../fuzz/src/targets/mod.rs"]
 mod targets;
 
@@ -14,7 +14,8 @@ mod targets;
     feature = "compact",
     feature = "messagepack",
     feature = "protobuf",
-    feature = "lz4"
+    feature = "lz4",
+    feature = "grpc"
 ))]
 mod fuzz_corpus;
 #[cfg(all(feature = "gob", feature = "json"))]

@@ -27,6 +27,7 @@ mod reply_limit;
 mod silent;
 mod slow_peers;
 mod stream_frames;
+mod streams;
 mod stress;
 #[cfg(all(feature = "http", feature = "jsonrpc", feature = "macros"))]
 mod values;

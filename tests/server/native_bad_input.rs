@@ -79,11 +79,15 @@ fn unknown_kinds_codecs_and_flags_are_refused_and_the_connection_lives() {
         frame.kind = kind;
         is_refused(&mut peer, &frame, Code::Unimplemented, &format!("kind {kind}"));
     }
-    for codec in [7, 100, 255] {
+    for codec in [7, 63, 255] {
         let mut frame = Frame::call(u64::from(codec), "Inline.Double", 1);
         frame.codec = codec;
         is_refused(&mut peer, &frame, Code::Unimplemented, &format!("codec {codec}"));
     }
+    // A codec of the user's, which the method does not take.
+    let mut frame = Frame::call(100, "Inline.Double", 1);
+    frame.codec = 100;
+    is_refused(&mut peer, &frame, Code::Unimplemented, "not user-100");
     for codec in [Codec::Raw, Codec::Fixed] {
         let frame = Frame::request(5, "Inline.Double", codec, *b"12345678");
         is_refused(&mut peer, &frame, Code::Unimplemented, "takes");

@@ -6,6 +6,7 @@
 mod codecs;
 mod connection;
 mod http;
+mod http2;
 mod http_json_rpc;
 mod native;
 mod protobuf;
@@ -16,6 +17,7 @@ pub use codecs::{
 };
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
+pub use http2::{hpack, http2};
 pub use native::{frame, metadata, sniff};
 pub use protobuf::{Tree, codec_protobuf};
 pub use rpc::{connect, jsonrpc, netrpc};
@@ -24,7 +26,7 @@ pub use rpc::{connect, jsonrpc, netrpc};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 15] = [
+pub const TARGETS: [Target; 17] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -40,6 +42,8 @@ pub const TARGETS: [Target; 15] = [
     ("decompress", decompress),
     ("http", http),
     ("http_json_rpc", http_json_rpc),
+    ("hpack", hpack),
+    ("http2", http2),
 ];
 
 /// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.

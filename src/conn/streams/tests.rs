@@ -24,20 +24,20 @@ fn broken(verdict: DataVerdict) -> (Code, String) {
 #[test]
 fn the_first_stream_enlarges_both_windows() {
     let mut table = StreamTable::new(WINDOWS);
-    let (_, credit) = table.open(1, true, false, ());
+    let (_, credit) = table.open(1, true, false, |_| ());
     assert_eq!(credit, CreditDue { stream: Some(196_608), connection: Some(15 << 20) });
-    let (_, credit) = table.open(2, true, true, ());
+    let (_, credit) = table.open(2, true, true, |_| ());
     assert_eq!(credit, CreditDue { stream: Some(196_608), connection: None });
-    let (_, credit) = table.open(3, false, true, ());
+    let (_, credit) = table.open(3, false, true, |_| ());
     assert_eq!(credit, CreditDue::default());
     // Windows do not shrink below the initial ones.
-    assert_eq!(StreamTable::new(SMALL).open(1, true, true, ()).1, CreditDue::default());
+    assert_eq!(StreamTable::new(SMALL).open(1, true, true, |_| ()).1, CreditDue::default());
 }
 
 #[test]
 fn a_message_may_exceed_the_window_once() {
     let mut table = StreamTable::new(SMALL);
-    let (key, _) = table.open(1, true, false, ());
+    let (key, _) = table.open(1, true, false, |_| ());
     assert_eq!(table.on_data(1, 65_535), DataVerdict::Deliver(key));
     assert_eq!(table.on_data(1, 100_000), DataVerdict::Deliver(key));
     let (code, text) = broken(table.on_data(1, 33));
@@ -49,8 +49,8 @@ fn a_message_may_exceed_the_window_once() {
 #[test]
 fn the_window_of_the_connection_bounds_all_streams_together() {
     let mut table = StreamTable::new(StreamWindows { stream_bytes: 4 << 20, connection_bytes: 0 });
-    let (one, _) = table.open(1, true, false, ());
-    table.open(2, true, false, ());
+    let (one, _) = table.open(1, true, false, |_| ());
+    table.open(2, true, false, |_| ());
     assert_eq!(table.on_data(1, 1 << 20), DataVerdict::Deliver(one));
     let (code, text) = broken(table.on_data(2, 33));
     assert_eq!(code, Code::ResourceExhausted);
@@ -64,12 +64,12 @@ fn the_window_of_the_connection_bounds_all_streams_together() {
 #[test]
 fn messages_that_no_call_expects_break_its_call() {
     let mut table = StreamTable::new(WINDOWS);
-    table.open(1, false, true, ());
+    table.open(1, false, true, |_| ());
     let text = "a data frame for a call whose argument is complete".to_owned();
     assert_eq!(broken(table.on_data(1, 40)), (Code::InvalidArgument, text));
     let (_, status) = table.on_end(1).unwrap().unwrap_err();
     assert_eq!(status.message, "an end frame for a call whose argument is complete");
-    let (two, _) = table.open(2, true, false, ());
+    let (two, _) = table.open(2, true, false, |_| ());
     assert_eq!(table.on_end(2), Some(Ok(two)));
     assert!(!table.is_receiving(two));
     let text = "a data frame after the end frame of its call".to_owned();
@@ -96,7 +96,7 @@ fn frames_of_calls_that_have_ended_are_dropped_and_their_bytes_return() {
 #[test]
 fn credit_is_due_once_half_of_a_window_was_taken() {
     let mut table = StreamTable::new(SMALL);
-    let (key, _) = table.open(1, true, false, ());
+    let (key, _) = table.open(1, true, false, |_| ());
     for _ in 0..2 {
         assert_eq!(table.on_data(1, 30_000), DataVerdict::Deliver(key));
     }
@@ -115,11 +115,11 @@ fn credit_is_due_once_half_of_a_window_was_taken() {
 #[test]
 fn what_a_closed_stream_held_returns_to_the_connection() {
     let mut table = StreamTable::new(StreamWindows { stream_bytes: 2 << 20, connection_bytes: 0 });
-    let (key, _) = table.open(1, true, true, "data");
+    let (key, _) = table.open(1, true, true, |_| "data");
     assert_eq!(table.on_data(1, 600_000), DataVerdict::Deliver(key));
     assert_eq!(table.close(key), Some(("data", Some(600_000))));
     assert_eq!((table.close(key), table.find(1), table.get(key)), (None, None, None));
-    let (again, _) = table.open(1, true, true, "again");
+    let (again, _) = table.open(1, true, true, |_| "again");
     assert!(again != key && table.get(key).is_none());
     assert_eq!(table.get(again), Some((1, &"again")));
     table.check();
@@ -128,7 +128,7 @@ fn what_a_closed_stream_held_returns_to_the_connection() {
 #[test]
 fn messages_wait_for_the_connection_and_streams_take_turns() {
     let mut table = StreamTable::new(WINDOWS);
-    let keys: Vec<StreamKey> = (1..=3).map(|id| table.open(id, false, true, ()).0).collect();
+    let keys: Vec<StreamKey> = (1..=3).map(|id| table.open(id, false, true, |_| ()).0).collect();
     // One message uses up the connection's window.
     for key in &keys {
         table.on_credit(table.get(*key).unwrap().0, 4 << 20);
@@ -149,8 +149,8 @@ fn messages_wait_for_the_connection_and_streams_take_turns() {
 #[test]
 fn a_stream_without_credit_holds_up_no_other() {
     let mut table = StreamTable::new(WINDOWS);
-    let (one, _) = table.open(1, false, true, ());
-    let (two, _) = table.open(2, false, true, ());
+    let (one, _) = table.open(1, false, true, |_| ());
+    let (two, _) = table.open(2, false, true, |_| ());
     assert!(table.send(one, message(70_000)).is_some());
     assert!(table.send(one, message(1)).is_none());
     assert!(table.send(two, message(1)).is_some());
@@ -163,7 +163,7 @@ fn a_stream_without_credit_holds_up_no_other() {
 #[test]
 fn a_window_has_a_largest_size() {
     let mut table = StreamTable::new(WINDOWS);
-    let (key, _) = table.open(1, false, true, ());
+    let (key, _) = table.open(1, false, true, |_| ());
     let rest = WINDOW_BYTES_MAX - STREAM_WINDOW_BYTES;
     assert_eq!(table.on_credit(1, rest), CreditVerdict::Stream(key));
     let CreditVerdict::StreamTooLarge(_, status) = table.on_credit(1, 1) else { panic!("too large") };
@@ -212,8 +212,8 @@ proptest! {
             back.extend(credit.connection.map(|bytes| Frame::Credit(0, bytes)));
         };
         for id in 1..5 {
-            sender.open(id, false, true, ());
-            let (_, credit) = receiver.open(id, true, false, ());
+            sender.open(id, false, true, |_| ());
+            let (_, credit) = receiver.open(id, true, false, |_| ());
             due(id, credit, &mut back);
         }
         // In the end everything is delivered and taken.

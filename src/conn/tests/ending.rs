@@ -238,3 +238,16 @@ fn a_drain_does_not_wait_for_a_quiet_peer_to_close() {
     bench.timer();
     bench.assert_closed(CloseReason::Drained);
 }
+
+#[cfg(feature = "jsonrpc")]
+#[test]
+fn a_drain_before_the_first_byte_waits_for_the_whole_first_request() {
+    let mut bench = kept_to(ProtocolId::JsonRpc);
+    bench.drain();
+    let request = br#"{"method":"A.B","params":[1],"id":7}"#;
+    let (first, rest) = request.split_at(10);
+    assert!(bench.hear(first).is_empty());
+    assert_eq!(bench.conn.step(), SocketAction::Keep, "reading goes on");
+    assert_eq!(bench.hear(rest).len(), 1);
+    assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead);
+}

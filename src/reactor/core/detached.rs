@@ -12,7 +12,8 @@ use coreloop_poller::Key;
 use super::{App, ConnCx, NetStream, take_message};
 use crate::conn::Conn;
 use crate::context::Peer;
-use crate::reactor::{GUEST_GENERATION, Reactor};
+use crate::reactor::Reactor;
+use crate::reactor::app_role::AppRole;
 
 /// A reactor that does not run by itself, with one connection of its app that has no socket.
 pub struct DetachedConn<A: App> {
@@ -23,12 +24,12 @@ pub struct DetachedConn<A: App> {
 
 impl<A: App> DetachedConn<A> {
     /// A key that no connection of the reactor has: its connections never reach such a generation.
-    const KEY: Key = Key::new(0, GUEST_GENERATION - 1);
+    const KEY: Key = Key::new(0, u32::MAX - 2);
 
     /// Creates the connection as if the first listener had accepted it.
     pub fn new(mut reactor: Reactor<A>) -> DetachedConn<A> {
-        reactor.app.begin_thread();
-        let (protocol, session) = reactor.app.open(DetachedConn::<A>::KEY, Peer::Unix, 0);
+        reactor.main.app.begin_thread();
+        let (protocol, session) = reactor.main.app.open(DetachedConn::<A>::KEY, Peer::Unix, 0);
         let conn = Conn::new(protocol, Instant::now());
         DetachedConn { reactor, conn, session }
     }
@@ -38,7 +39,7 @@ impl<A: App> DetachedConn<A> {
     #[inline(never)]
     pub fn feed(&mut self, bytes: &[u8]) {
         let DetachedConn { reactor, conn, session } = self;
-        let Reactor { app, core, .. } = reactor;
+        let AppRole { app, core, .. } = &mut reactor.main;
         core.now = Instant::now();
         conn.space(&mut core.pool)[..bytes.len()].copy_from_slice(bytes);
         conn.on_bytes(bytes.len(), core.now);
@@ -61,7 +62,7 @@ impl<A: App> DetachedConn<A> {
     /// Does the work of one write: passes the queued bytes to `take`, in slices, and removes them.
     #[inline(never)]
     pub fn write(&mut self, mut take: impl FnMut(&[u8])) {
-        let core = &mut self.reactor.core;
+        let core = &mut self.reactor.main.core;
         while let Some(bytes) = self.conn.to_write().first() {
             let written = bytes.len();
             take(bytes);
@@ -71,7 +72,7 @@ impl<A: App> DetachedConn<A> {
 
     /// Returns the app.
     pub fn app_mut(&mut self) -> &mut A {
-        &mut self.reactor.app
+        &mut self.reactor.main.app
     }
 
     /// Adds a connected socket, which is served in whole turns ([`DetachedConn::turn`]).

@@ -11,7 +11,7 @@ use crate::message::SendBody;
 use crate::reactor::Conns;
 use crate::service::Registry;
 use crate::stats::micros;
-use crate::status::Code;
+use crate::status::{Code, Status};
 use crate::workers::WorkBatch;
 use crate::workers::batch::CallNote;
 
@@ -81,15 +81,29 @@ impl Dispatcher {
             let name = method.map_or("a method", |method| registry.method(method).name());
             late.result = Err(reply_too_large(name, bytes, bytes_max));
         }
+        let batch = late.batch;
+        let ended = conns.with(late.key, |cx| match self.hold_answer(cx, late) {
+            Some(late) => {
+                self.end_deferred(cx, late);
+                true
+            }
+            None => false,
+        });
+        if ended != Some(false) {
+            self.complete(batch, 1);
+        }
+    }
+
+    /// Ends a call whose answer was deferred.
+    pub(super) fn end_deferred(&mut self, cx: &mut Cx<'_>, late: DeferredReply) {
         let code = code_of(&late.result);
-        let handler_us = micros(conns.now().saturating_duration_since(late.began));
+        let handler_us = micros(cx.now().saturating_duration_since(late.began));
         let body = match late.result {
             Ok(chunk) => SendBody::Chunk(chunk),
             Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
         };
         let ended = CallEnd { code, queue_us: late.queue_us, handler_us, compressed: false, body };
-        conns.with(late.key, |cx| self.end_call(cx, late.slot, ended));
-        self.complete(late.batch, 1);
+        self.end_call(cx, late.slot, ended);
     }
 
     /// Takes note that `calls` of a group's outstanding items have completed: its calls, and the batch itself.
@@ -117,7 +131,13 @@ impl Dispatcher {
             debug_assert!(false, "a call ends once");
             return false;
         };
-        cx.end_call(call.body_bytes as usize);
+        if call.is_streaming() {
+            cx.end_stream();
+            let status = Status::new(ended.code, "the call has ended");
+            self.close_streams(cx, &call, slot, &status);
+        } else {
+            cx.end_call(call.body_bytes as usize);
+        }
         if call.is_answered() {
             self.stats.calls.late.add(1);
             return false;

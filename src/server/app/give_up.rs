@@ -16,8 +16,11 @@ impl Dispatcher {
     }
 
     /// Answers a call before its work has ended.
-    pub(super) fn answer_early(&self, cx: &mut Cx<'_>, call: &ConnCall, status: &Status) {
+    pub(super) fn answer_early(&mut self, cx: &mut Cx<'_>, call: &ConnCall, status: &Status) {
         self.cancel_work(call);
+        if call.is_streaming() {
+            self.end_streams(cx, call.id, status);
+        }
         if call.one_way {
             return;
         }

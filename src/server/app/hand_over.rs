@@ -6,13 +6,34 @@ use std::time::Instant;
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, deadline_of};
 use crate::conn::calls::ConnCall;
 use crate::message::Request;
+use crate::service::{CallShape, Method, Registry};
 use crate::status::Status;
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
 use crate::workers::{STUCK_AFTER, WorkBatch};
 
 impl Dispatcher {
     /// Adds a request to the batch of this turn.
-    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+    pub(super) fn gather(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
+        if method.shape() != CallShape::Unary {
+            return self.begin_streaming(registry, cx, request, index, method, false);
+        }
+        self.gather_admitted(cx, request, index, method);
+    }
+
+    pub(super) fn gather_admitted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
         if !self.pools.backlog().has_room(pending) {
             return self.refuse_full(cx, request);
@@ -21,7 +42,7 @@ impl Dispatcher {
             Some(batch) => batch,
             None => self.begin_batch(cx.now()),
         };
-        self.push(cx, request, index, &mut batch);
+        self.push(cx, request, index, method, &mut batch);
         let is_full = batch.len() >= self.batch_max || batch.bytes_len() >= BATCH_BYTES_MAX;
         self.gathering = Some(batch);
         if is_full {
@@ -33,12 +54,32 @@ impl Dispatcher {
     }
 
     /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
-    pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+    pub(super) fn hand_over_one(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
+        if method.shape() != CallShape::Unary {
+            return self.begin_streaming(registry, cx, request, index, method, false);
+        }
+        self.hand_over_admitted(cx, request, index, method);
+    }
+
+    pub(super) fn hand_over_admitted(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
         if !self.pools.backlog().has_room(0) {
             return self.refuse_full(cx, request);
         }
         let mut batch = self.begin_batch(cx.now());
-        self.push(cx, request, index, &mut batch);
+        self.push(cx, request, index, method, &mut batch);
         self.pools.backlog().add(1);
         if let Err(batch) = self.pools.send_blocking(batch) {
             self.take_back(batch);
@@ -51,10 +92,17 @@ impl Dispatcher {
         self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
     }
 
-    pub(super) fn push(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, batch: &mut WorkBatch) {
+    pub(super) fn push(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+        batch: &mut WorkBatch,
+    ) {
         let deadline = deadline_of(request, cx.now());
         let place = (batch.number, batch.len() as u8);
-        let (slot, body_len) = self.begin_call(cx, request, index, deadline, place);
+        let (slot, body_len) = self.begin_call(cx, request, index, method, deadline, place);
         let chunk = (body_len > COPY_BYTES_MAX).then(|| cx.cut(request.body));
         batch.push(JobParts {
             key: cx.key(),
@@ -75,15 +123,22 @@ impl Dispatcher {
         cx: &mut Cx<'_>,
         request: &Request,
         index: u32,
+        method: &Method,
         deadline: Option<Instant>,
         place: (u32, u8),
     ) -> (u32, usize) {
         let body_len = request.body.len();
         let Request { id, codec, one_way, compressed, .. } = *request;
         let call = ConnCall::new(id, deadline, place, codec, one_way, compressed, index, body_len as u32);
+        self.groups[place.0 as usize].left += 1;
+        if method.shape() != CallShape::Unary {
+            let slot = cx.session.calls.begin(call.streaming(), &mut self.free_list);
+            cx.begin_stream();
+            self.open_streams(cx, request, slot, method);
+            return (slot, body_len);
+        }
         let slot = cx.session.calls.begin(call, &mut self.free_list);
         cx.begin_call(body_len);
-        self.groups[place.0 as usize].left += 1;
         (slot, body_len)
     }
 
@@ -101,7 +156,7 @@ impl Dispatcher {
                 self.spare_bytes -= batch.capacity_bytes();
                 batch
             }
-            None => WorkBatch::new(self.sink.clone(), self.back.clone()),
+            None => WorkBatch::new(self.completions.clone(), self.back.clone()),
         };
         batch.begin(number, self.groups[number as usize].scope.clone(), now);
         batch

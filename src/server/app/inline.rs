@@ -7,7 +7,7 @@ use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 use super::{CallEnd, Cx, Dispatcher, deadline_of, reply};
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::{Metadata, Request, SendBody};
-use crate::service::{Method, Registry};
+use crate::service::{CallShape, Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
 use crate::workers::batch::{CallNote, guarded, settle};
@@ -167,6 +167,21 @@ impl Dispatcher {
         index: u32,
         method: &Method,
     ) {
+        if method.shape() != CallShape::Unary {
+            return self.begin_streaming(registry, cx, request, index, method, false);
+        }
+        self.run_inline_admitted(registry, cx, request, index, method);
+    }
+
+    /// Runs an inline method whose call may go on after it has returned.
+    pub(super) fn run_inline_admitted(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+    ) {
         let began = Instant::now();
         self.clock = None;
         let deadline = deadline_of(request, cx.now());
@@ -174,15 +189,15 @@ impl Dispatcher {
             return self.refuse_late(cx, request);
         }
         let number = self.begin_group();
-        let (slot, _) = self.begin_call(cx, request, index, deadline, (number, 0));
+        let (slot, _) = self.begin_call(cx, request, index, method, deadline, (number, 0));
         let chunk = shared_body(cx, request, method);
         let scope = self.groups[number as usize].scope.clone();
         let queue_us = micros(began.saturating_duration_since(cx.now()));
         self.out.clear();
-        let (outcome, note) = {
+        let ((outcome, note), commands) = {
             let metadata = Metadata::checked_before(cx.bytes(request.metadata));
             let deferral = Deferral {
-                sink: &self.sink,
+                sink: &self.completions,
                 key: cx.key(),
                 slot,
                 batch: number,
@@ -201,8 +216,10 @@ impl Dispatcher {
                 deferral: Some(&deferral),
             });
             let call = run_call(request, index, metadata, cx.bytes(request.body), chunk.as_ref());
-            guarded(registry, &call, &context, &mut self.out)
+            let (outbox, out) = (&mut self.outbox, &mut self.out);
+            outbox.scope(self.sink.owner(), || guarded(registry, &call, &context, out))
         };
+        self.apply_all(cx, commands);
         if note == CallNote::Panicked {
             self.stats.calls.panics.add(1);
         }

@@ -9,9 +9,12 @@ mod completion;
 mod give_up;
 mod hand_over;
 mod inline;
+mod stream_ends;
 mod streams;
 
-use std::sync::Arc;
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
@@ -27,9 +30,10 @@ use crate::reactor::{App, ConnCx, Conns, Remote};
 #[cfg(feature = "record")]
 use crate::server::record::{RequestSampler, SeenRequest};
 use crate::server::timing::Timing;
-use crate::service::{Kind, Registry};
+use crate::service::{CallShape, Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::{Code, Status};
+use crate::stream::{CallStreams, Outbox, StreamCommand, StreamPort};
 use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
 
@@ -46,6 +50,10 @@ pub enum Completion {
     Done(Box<WorkBatch>),
     /// A deferred answer.
     Late(DeferredReply),
+    /// A command of a sink or a stream.
+    Stream(StreamCommand),
+    /// Nothing: what was sent at the end of a turn is written in the next.
+    Nudge,
 }
 
 /// The counters of a server's reactor for its calls.
@@ -61,12 +69,73 @@ impl AppStats {
 }
 
 /// Completes through the mailbox of the reactor.
-struct MailCompletions(Remote<Completion>);
+struct MailCompletions {
+    remote: Remote<Completion>,
+    pools: Arc<Pools>,
+    /// The streams of calls whose handlers have not taken them, by connection and slot. Handlers run on other threads.
+    streams: Mutex<HashMap<(Key, u32), CallStreams>>,
+}
+
+impl MailCompletions {
+    /// Returns a number for the reactor, which other reactors of the process do not have.
+    fn owner(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<(Key, u32), CallStreams>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the streams of a call until its handler takes them.
+    fn keep(&self, key: Key, slot: u32, streams: CallStreams) {
+        self.streams().insert((key, slot), streams);
+    }
+
+    /// Drops the streams of a call whose handler did not run.
+    fn forget(&self, key: Key, slot: u32) {
+        let streams = self.streams().remove(&(key, slot));
+        drop(streams);
+    }
+
+    /// Drops the streams of all calls of a connection whose handlers have not run.
+    fn forget_all(&self, key: Key) {
+        let mut kept = self.streams();
+        if !kept.is_empty() {
+            kept.retain(|(connection, _), _| *connection != key);
+        }
+    }
+
+    fn mail(&self, command: StreamCommand) {
+        // If the reactor has ended, so has the connection.
+        let _ = self.remote.mail(Completion::Stream(command));
+    }
+
+    fn nudge(&self) {
+        let _ = self.remote.mail(Completion::Nudge);
+    }
+}
 
 impl CompletionSink for MailCompletions {
     fn late(&self, late: DeferredReply) {
         // If the reactor has ended, so has the connection.
-        let _ = self.0.mail(Completion::Late(late));
+        let _ = self.remote.mail(Completion::Late(late));
+    }
+
+    fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
+        let streams = self.streams().remove(&(key, slot))?;
+        Some(Box::new(streams))
+    }
+}
+
+impl StreamPort for MailCompletions {
+    fn post(&self, command: StreamCommand) {
+        if let Err(command) = Outbox::collect(self.owner(), command) {
+            self.mail(command);
+        }
+    }
+
+    fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.pools.run_callback(callback);
     }
 }
 
@@ -121,7 +190,13 @@ struct Dispatcher {
     /// The protocols that each listener accepts.
     protocols: Vec<ProtocolSet>,
     batch_max: usize,
-    sink: Arc<dyn CompletionSink>,
+    sink: Arc<MailCompletions>,
+    /// The same, for handlers.
+    completions: Arc<dyn CompletionSink>,
+    /// What callbacks of streams post on this thread.
+    outbox: Outbox,
+    /// Connections whose sinks wait for the write queue.
+    gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
     /// The batch of this turn's pooled requests.
@@ -179,6 +254,7 @@ impl RpcApp {
                 let _ = remote.mail(Completion::Done(batch));
             }
         };
+        let sink = Arc::new(MailCompletions { remote, pools: pools.clone(), streams: Mutex::default() });
         let timing = Timing::new(registry.methods().len());
         let dispatcher = Dispatcher {
             pools,
@@ -186,7 +262,10 @@ impl RpcApp {
             side,
             protocols,
             batch_max,
-            sink: Arc::new(MailCompletions(remote)),
+            completions: sink.clone(),
+            sink,
+            outbox: Outbox::default(),
+            gated: Vec::new(),
             back: Arc::new(back),
             groups: Slab::new(),
             gathering: None,
@@ -232,11 +311,7 @@ impl Dispatcher {
             return self.refuse(cx, &request, &status);
         }
         if cx.session.calls.contains(request.id) && !request.one_way {
-            let status = Status::invalid_argument(format!(
-                "the call id {} is already in flight on this connection",
-                request.id
-            ));
-            return self.refuse(cx, &request, &status);
+            return self.refuse(cx, &request, &duplicate_id(request.id));
         }
         #[cfg(feature = "record")]
         if self.tap.as_mut().is_some_and(RequestSampler::wants) {
@@ -250,8 +325,8 @@ impl Dispatcher {
                 self.run_quick(registry, cx, &request, index, method)
             }
             Kind::Inline => self.run_inline(registry, cx, &request, index, method),
-            Kind::Pooled => self.gather(cx, &request, index),
-            Kind::Blocking => self.hand_over_one(cx, &request, index),
+            Kind::Pooled => self.gather(registry, cx, &request, index, method),
+            Kind::Blocking => self.hand_over_one(registry, cx, &request, index, method),
         }
     }
 
@@ -308,6 +383,11 @@ impl Dispatcher {
     }
 }
 
+#[cold]
+fn duplicate_id(id: u64) -> Status {
+    Status::invalid_argument(format!("the call id {id} is already in flight on this connection"))
+}
+
 #[inline]
 fn deadline_of(request: &Request, arrived: Instant) -> Option<Instant> {
     (request.time_left_us != 0).then(|| arrived + Duration::from_micros(u64::from(request.time_left_us)))
@@ -330,7 +410,7 @@ impl App for RpcApp {
             Message::Request(request) => dispatcher.on_request(registry, cx, request),
             Message::Refused(refusal) => dispatcher.on_refusal(cx, &refusal),
             Message::Cancel { id } => dispatcher.on_cancel(cx, id),
-            Message::Ping { id } => cx.send(Outgoing::Pong { id }),
+            Message::Ping { id } => dispatcher.on_ping(cx, id),
             Message::Open(request) => dispatcher.on_open(registry, cx, &request),
             Message::Data(data) => dispatcher.on_data(cx, &data),
             Message::End { id } => dispatcher.on_end(cx, id),
@@ -369,12 +449,14 @@ impl App for RpcApp {
         match mail {
             Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
             Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
+            Completion::Stream(command) => self.dispatcher.on_stream_command(conns, command),
+            Completion::Nudge => {}
         }
     }
 
     #[inline]
     fn next_deadline(&self, session: &ServerSession) -> Option<Instant> {
-        session.calls.next_deadline()
+        session.next_deadline()
     }
 
     #[inline]
@@ -388,18 +470,47 @@ impl App for RpcApp {
 
     fn on_deadline(&mut self, cx: &mut Cx<'_>) {
         self.dispatcher.answer_late(cx);
+        self.dispatcher.look_after_peer(cx);
     }
 
     fn on_abort(&mut self, cx: &mut Cx<'_>) {
         self.dispatcher.give_up(cx);
     }
 
-    fn on_close(&mut self, _key: Key, session: ServerSession, _why: &CloseReason) {
+    fn on_message_while_saturated(&mut self, cx: &mut Cx<'_>, message: Message) {
+        match message {
+            Message::Request(request)
+                if self
+                    .registry
+                    .index_of(request.method)
+                    .is_none_or(|index| self.registry.method(index).shape() == CallShape::Unary) =>
+            {
+                self.dispatcher.refuse_saturated(cx, &request);
+            }
+            other => self.on_message(cx, other),
+        }
+    }
+
+    fn on_half_close(&mut self, cx: &mut Cx<'_>) {
+        self.dispatcher.on_half_close(cx);
+    }
+
+    #[inline]
+    fn wants_turn_end(&self) -> bool {
+        !self.dispatcher.gated.is_empty()
+    }
+
+    fn on_turn_end(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        self.dispatcher.open_gates(conns);
+    }
+
+    fn on_close(&mut self, key: Key, mut session: ServerSession, _why: &CloseReason) {
         for call in session.calls.iter() {
             if !call.is_answered() {
                 self.dispatcher.stats.calls.dropped.add(1);
             }
             self.dispatcher.cancel_work(call);
         }
+        self.dispatcher.end_all_streams(key, &mut session);
     }
 }

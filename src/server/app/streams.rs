@@ -1,19 +1,68 @@
-//! Frames of streams: messages, ends and credit from the peer, and calls whose peer broke a rule.
+//! Streaming calls: opening them, their messages in both directions, credit, and calls whose peer broke a rule.
+//!
+//! A streaming call is a call of the session's table, as every call; while it is not answered, its streams are in the
+//! session's [`StreamTable`].
 
-use super::{Cx, Dispatcher};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use coreloop_poller::Key;
+
+use super::{CallEnd, Cx, Dispatcher, RpcApp, reply};
+use crate::codec::Codec;
 use crate::conn::calls::Calls;
-use crate::conn::streams::{CreditVerdict, DataVerdict, StreamTable, StreamWindows};
-use crate::message::{BrokenCall, IncomingData, Outgoing, Request};
-use crate::service::Registry;
+use crate::conn::streams::{
+    CreditVerdict, DataVerdict, StreamKey, StreamMessage, StreamTable, StreamWindows,
+};
+use crate::context::DeferredReply;
+use crate::message::{BrokenCall, IncomingData, Outgoing, OutgoingData, Request, SendBody};
+use crate::reactor::Conns;
+use crate::service::{Kind, Method, Registry};
 use crate::status::Status;
+use crate::stream::{
+    CallStreams, Gate, IncomingLink, Pushed, SinkLink, StreamAction, StreamAddress, StreamCommand,
+    StreamOrigin,
+};
+use crate::wire::ProtocolId;
+
+/// The bytes of a reply or a pong without its body.
+const FRAME_HEADER_BYTES: usize = 32;
+
+/// What the server keeps for the streams of a call.
+pub(super) struct StreamState {
+    sink: Option<Arc<SinkLink>>,
+    incoming: Option<Arc<IncomingLink>>,
+    codec: u8,
+    /// The answer of the call, which waits until its messages are sent.
+    pub(super) answer: Option<DeferredReply>,
+}
+
+impl StreamState {
+    pub(super) fn end(&self, status: &Status) {
+        if let Some(sink) = &self.sink {
+            sink.end(status);
+        }
+        if let Some(incoming) = &self.incoming {
+            incoming.end(Err(status.clone()));
+        }
+    }
+}
 
 /// The calls of one connection of a server.
-#[derive(Debug)]
 pub(in crate::server) struct ServerSession {
     /// The calls in flight.
     pub(in crate::server) calls: Calls,
-    /// The windows; absent until the first frame of a stream.
-    streams: Option<Box<StreamTable<()>>>,
+    /// Absent until the first frame of a stream.
+    pub(super) streams: Option<Box<SessionStreams>>,
+}
+
+pub(super) struct SessionStreams {
+    pub(super) table: StreamTable<StreamState>,
+    gate: Arc<Gate>,
+    /// The time of the next look at the peer's silence, while streams are open.
+    pub(super) keepalive_at: Option<Instant>,
+    /// When a ping was sent that is not answered.
+    pub(super) pinged_at: Option<Instant>,
 }
 
 impl ServerSession {
@@ -21,55 +70,211 @@ impl ServerSession {
         ServerSession { calls: Calls::new(), streams: None }
     }
 
-    fn streams(&mut self) -> &mut StreamTable<()> {
-        // Nothing is granted beyond the initial windows.
-        let windows = StreamWindows { stream_bytes: 0, connection_bytes: 0 };
-        self.streams.get_or_insert_with(|| Box::new(StreamTable::new(windows)))
+    /// Returns the next time at which something is due for a call or for the open streams.
+    #[inline]
+    pub(super) fn next_deadline(&self) -> Option<Instant> {
+        let call = self.calls.next_deadline();
+        match &self.streams {
+            None => call,
+            Some(streams) => [call, streams.keepalive_at].into_iter().flatten().min(),
+        }
     }
 }
 
+pub(super) fn table<'a>(cx: &'a mut Cx<'_>) -> &'a mut SessionStreams {
+    let limits = cx.limits();
+    let windows = StreamWindows {
+        stream_bytes: u32::try_from(limits.stream_window_bytes).unwrap_or(u32::MAX),
+        connection_bytes: u32::try_from(limits.connection_window_bytes).unwrap_or(u32::MAX),
+    };
+    cx.session.streams.get_or_insert_with(|| {
+        Box::new(SessionStreams {
+            table: StreamTable::new(windows),
+            gate: Arc::new(Gate::default()),
+            keepalive_at: None,
+            pinged_at: None,
+        })
+    })
+}
+
 impl Dispatcher {
-    /// Refuses a call whose argument follows: the argument of every method is one message.
+    // Opening.
+
+    /// Handles a call whose argument follows in data frames.
     #[cold]
     pub(super) fn on_open(&mut self, registry: &Registry, cx: &mut Cx<'_>, request: &Request) {
         let Some(index) = registry.index_of(request.method) else {
             return self.refuse_unknown(cx, request);
         };
-        let name = registry.method(index).name();
-        let status = Status::invalid_argument(format!(
-            "the argument of {name} is one message in the request, not a stream of data frames"
-        ));
-        self.refuse(cx, request, &status);
+        let method = registry.method(index);
+        if let Err(status) = super::admit(method, request, cx) {
+            return self.refuse(cx, request, &status);
+        }
+        if cx.session.calls.contains(request.id) {
+            let status = super::duplicate_id(request.id);
+            return self.refuse(cx, request, &status);
+        }
+        if !method.shape().receives() {
+            let status = Status::invalid_argument(format!(
+                "the argument of {} is one message in the request, not a stream of data frames",
+                method.name()
+            ));
+            return self.refuse(cx, request, &status);
+        }
+        self.begin_streaming(registry, cx, request, index, method, true);
     }
 
-    /// Handles a message of a stream. Its bytes return to the connection's window.
-    #[cold]
+    /// Begins a call of a method with streams. Its request was admitted.
+    #[inline(never)]
+    pub(super) fn begin_streaming(
+        &mut self,
+        registry: &Registry,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        method: &Method,
+        is_open: bool,
+    ) {
+        let name = method.name();
+        let refusal = if cx.protocol().id() != Some(ProtocolId::Native) {
+            Some(Status::unimplemented(format!("{name} has a stream, which this protocol does not carry")))
+        } else if request.one_way {
+            Some(Status::invalid_argument(format!("{name} has a stream, and cannot be called one-way")))
+        } else if request.id == 0 {
+            Some(Status::invalid_argument("a streaming call has an id other than 0"))
+        } else if method.shape().receives() && !is_open {
+            Some(Status::invalid_argument(format!(
+                "the argument of {name} is a stream of data frames, and the request has no flag that says so"
+            )))
+        } else if cx.streams() >= cx.limits().streams_max {
+            let max = cx.limits().streams_max;
+            Some(Status::resource_exhausted(format!("the connection has {max} open streams (streams_max)")))
+        } else {
+            None
+        };
+        if let Some(status) = refusal {
+            return self.refuse(cx, request, &status);
+        }
+        match method.runs() {
+            Kind::Inline => self.run_inline_admitted(registry, cx, request, index, method),
+            Kind::Pooled => self.gather_admitted(cx, request, index, method),
+            Kind::Blocking => self.hand_over_admitted(cx, request, index, method),
+        }
+    }
+
+    /// Opens the streams of a call that has been given its slot, and keeps them for the handler.
+    pub(super) fn open_streams(&mut self, cx: &mut Cx<'_>, request: &Request, slot: u32, method: &Method) {
+        let shape = method.shape();
+        let (connection, port) = (cx.key(), self.sink.clone());
+        let message_bytes_max = cx.limits().frame_bytes_max;
+        let keepalive_at = cx.now() + Duration::from_millis(cx.limits().stream_keepalive_ms);
+        let streams = table(cx);
+        let gate = streams.gate.clone();
+        streams.keepalive_at.get_or_insert(keepalive_at);
+        let mut links = None;
+        let (key, credit) = streams.table.open(request.id, shape.receives(), shape.sends(), |stream| {
+            let origin = StreamOrigin {
+                port,
+                address: StreamAddress { connection, stream },
+                // The codec was checked on admission.
+                codec: Codec::from_number(request.codec).unwrap_or(Codec::Raw),
+                rules: method.value_rules(),
+                message_bytes_max,
+                is_inline: method.runs() == Kind::Inline,
+            };
+            let incoming = shape.receives().then(|| IncomingLink::new(origin.clone()));
+            let sink = shape.sends().then(|| SinkLink::new(origin, gate));
+            links = Some(CallStreams { sink: sink.clone(), incoming: incoming.clone() });
+            StreamState { sink, incoming, codec: request.codec, answer: None }
+        });
+        debug_assert!(self.streams_of(cx, request.id) == Some(key));
+        if let Some(links) = links {
+            self.sink.keep(connection, slot, links);
+        }
+        send_credit(cx, request.id, credit.stream);
+        send_credit(cx, 0, credit.connection);
+    }
+
+    fn streams_of(&self, cx: &Cx<'_>, id: u64) -> Option<StreamKey> {
+        cx.session.streams.as_ref()?.table.find(id)
+    }
+
+    // Messages from the peer.
+
+    /// Handles a message of a stream.
     pub(super) fn on_data(&mut self, cx: &mut Cx<'_>, data: &IncomingData) {
-        match cx.session.streams().on_data(data.id, data.frame_bytes) {
+        match table(cx).table.on_data(data.id, data.frame_bytes) {
+            DataVerdict::Deliver(key) => self.deliver(cx, key, data),
             DataVerdict::Discard { connection } => {
-                send_credit(cx, connection);
+                send_credit(cx, 0, connection);
                 let text = "a data frame for a call whose argument is complete";
                 self.break_call(cx, data.id, &Status::invalid_argument(text));
             }
-            DataVerdict::Deliver(_) | DataVerdict::Break { .. } => {
-                debug_assert!(false, "no stream is open");
+            DataVerdict::Break { status, connection, .. } => {
+                send_credit(cx, 0, connection);
+                self.break_call(cx, data.id, &status);
             }
         }
     }
 
-    /// Handles the end of a caller's messages.
-    #[cold]
-    pub(super) fn on_end(&mut self, cx: &mut Cx<'_>, id: u64) {
-        let text = "an end frame for a call whose argument is complete";
-        self.break_call(cx, id, &Status::invalid_argument(text));
+    fn deliver(&mut self, cx: &mut Cx<'_>, key: StreamKey, data: &IncomingData) {
+        let streams = table(cx);
+        let Some((_, state)) = streams.table.get(key) else { return };
+        if data.codec != state.codec {
+            let status = Status::invalid_argument(format!(
+                "a data frame in codec {}; the request is in codec {}",
+                data.codec, state.codec
+            ));
+            return self.break_call(cx, data.id, &status);
+        }
+        let Some(incoming) = state.incoming.clone() else { return };
+        let (owner, body) = (self.owner(), cx.bytes(data.body));
+        let (pushed, commands) =
+            self.outbox.scope(owner, || incoming.push(body, data.compressed, data.frame_bytes));
+        self.apply_all(cx, commands);
+        match pushed {
+            Pushed::Queued => {}
+            Pushed::Taken => self.on_taken(cx, key, data.frame_bytes),
+            Pushed::Broken(status) => self.break_call(cx, data.id, &status),
+        }
     }
 
-    /// Handles credit. Only the size of the connection's window is judged, while nothing is sent in data frames.
-    #[cold]
+    /// Handles the end of a caller's messages.
+    pub(super) fn on_end(&mut self, cx: &mut Cx<'_>, id: u64) {
+        match table(cx).table.on_end(id) {
+            Some(Ok(key)) => {
+                let incoming = table(cx).table.get(key).and_then(|(_, state)| state.incoming.clone());
+                if let Some(incoming) = incoming {
+                    let ((), commands) = self.outbox.scope(self.sink.owner(), || incoming.end(Ok(())));
+                    self.apply_all(cx, commands);
+                }
+            }
+            Some(Err((_, status))) => self.break_call(cx, id, &status),
+            None => {
+                let text = "an end frame for a call whose argument is complete";
+                self.break_call(cx, id, &Status::invalid_argument(text));
+            }
+        }
+    }
+
+    /// Handles credit from the peer.
     pub(super) fn on_credit(&mut self, cx: &mut Cx<'_>, id: u64, bytes: u32) {
-        if let CreditVerdict::ConnectionTooLarge(status) = cx.session.streams().on_credit(id, bytes) {
-            super::reply(cx, 0, 0, super::CallEnd::early(status.code, &status.message));
-            cx.close();
+        match table(cx).table.on_credit(id, bytes) {
+            CreditVerdict::Stream(key) => {
+                self.send_held(cx);
+                let sink = table(cx).table.get(key).and_then(|(_, state)| state.sink.clone());
+                if let Some(sink) = sink {
+                    let ((), commands) = self.outbox.scope(self.sink.owner(), || sink.add_credit(bytes));
+                    self.apply_all(cx, commands);
+                }
+            }
+            CreditVerdict::Connection => self.send_held(cx),
+            CreditVerdict::Ignored => {}
+            CreditVerdict::StreamTooLarge(_, status) => self.break_call(cx, id, &status),
+            CreditVerdict::ConnectionTooLarge(status) => {
+                reply(cx, 0, 0, CallEnd::early(status.code, &status.message));
+                cx.close();
+            }
         }
     }
 
@@ -77,8 +282,8 @@ impl Dispatcher {
     #[cold]
     pub(super) fn on_call_broken(&mut self, cx: &mut Cx<'_>, broken: BrokenCall) {
         if broken.frame_bytes > 0 {
-            let connection = cx.session.streams().on_dropped(broken.frame_bytes);
-            send_credit(cx, connection);
+            let connection = table(cx).table.on_dropped(broken.frame_bytes);
+            send_credit(cx, 0, connection);
         }
         self.break_call(cx, broken.id, &Status::new(broken.code, broken.message));
     }
@@ -89,10 +294,189 @@ impl Dispatcher {
             self.answer_early(cx, &call, status);
         }
     }
+
+    /// Handles a message while too many calls or answers wait: only streams go on.
+    pub(super) fn refuse_saturated(&mut self, cx: &mut Cx<'_>, request: &Request) {
+        let status = Status::resource_exhausted(
+            "too many calls or answers wait on this connection, which has open streams (in_flight_max, \
+             write_queue_high_bytes)",
+        );
+        self.refuse(cx, request, &status);
+        cx.note_refusal(FRAME_HEADER_BYTES + status.message.len());
+    }
+
+    /// Answers a ping. On a connection with open streams, unwritten pongs are bounded.
+    pub(super) fn on_ping(&mut self, cx: &mut Cx<'_>, id: u64) {
+        cx.send(Outgoing::Pong { id });
+        cx.note_refusal(FRAME_HEADER_BYTES);
+    }
+
+    /// Cancels what cannot go on after the peer has closed its sending half: calls whose argument has not ended, and
+    /// those that need more credit.
+    pub(super) fn on_half_close(&mut self, cx: &mut Cx<'_>) {
+        let Some(streams) = &cx.session.streams else { return };
+        let needs_credit = |state: &StreamState| state.sink.as_ref().is_some_and(|sink| sink.close_credit());
+        let is_over = |key| streams.table.is_receiving(key) || streams.table.is_holding(key);
+        let over: Vec<u64> = streams
+            .table
+            .iter()
+            .filter(|(key, state)| is_over(*key) | needs_credit(state))
+            .filter_map(|(key, _)| streams.table.get(key).map(|(id, _)| id))
+            .collect();
+        for id in over {
+            self.break_call(cx, id, &Status::cancelled("the caller closed its sending half"));
+        }
+    }
+
+    // Commands of sinks and streams.
+
+    fn owner(&self) -> usize {
+        self.sink.owner()
+    }
+
+    /// Handles a command from another thread.
+    pub(super) fn on_stream_command(&mut self, conns: &mut Conns<'_, RpcApp>, command: StreamCommand) {
+        conns.with(command.address.connection, |cx| self.apply(cx, command));
+    }
+
+    /// Handles the commands that callbacks have posted on this thread.
+    pub(super) fn apply_all(&mut self, cx: &mut Cx<'_>, mut commands: Vec<StreamCommand>) {
+        let mut elsewhere = Vec::new();
+        for command in commands.drain(..) {
+            if command.address.connection == cx.key() {
+                self.apply(cx, command);
+            } else {
+                elsewhere.push(command);
+            }
+        }
+        self.outbox.recycle(commands);
+        for command in elsewhere {
+            // For another connection of this reactor.
+            self.sink.mail(command);
+        }
+    }
+
+    fn apply(&mut self, cx: &mut Cx<'_>, command: StreamCommand) {
+        let key = command.address.stream;
+        match command.action {
+            StreamAction::Send(message) => self.send_message(cx, key, message),
+            StreamAction::Taken(bytes) => self.on_taken(cx, key, bytes),
+            StreamAction::Break(status) => {
+                if let Some(id) = table(cx).table.get(key).map(|(id, _)| id) {
+                    self.break_call(cx, id, &status);
+                }
+            }
+        }
+    }
+
+    fn on_taken(&mut self, cx: &mut Cx<'_>, key: StreamKey, bytes: u32) {
+        let table = &mut table(cx).table;
+        let credit = table.taken(key, bytes);
+        let id = table.get(key).map(|(id, _)| id);
+        if let Some(id) = id {
+            send_credit(cx, id, credit.stream);
+        }
+        send_credit(cx, 0, credit.connection);
+    }
+
+    fn send_message(&mut self, cx: &mut Cx<'_>, key: StreamKey, message: StreamMessage) {
+        let bytes = message.frame_bytes();
+        let streams = table(cx);
+        let Some((id, state)) = streams.table.get(key) else { return };
+        let codec = state.codec;
+        let may_be_ready = state.sink.as_ref().is_some_and(|sink| sink.on_taken(bytes));
+        let waits = may_be_ready.then(|| state.sink.clone()).flatten();
+        match streams.table.send(key, message) {
+            Some(message) => send_data(cx, id, codec, message),
+            None if !cx.is_open() => {
+                return self.break_call(cx, id, &Status::cancelled("the caller closed its sending half"));
+            }
+            None => {}
+        }
+        self.close_gate(cx);
+        if let Some(sink) = waits {
+            let ((), commands) = self.outbox.scope(self.sink.owner(), || sink.notify());
+            self.apply_all(cx, commands);
+        }
+    }
+
+    /// Sends messages that waited for credit, and then the answers that waited for them.
+    fn send_held(&mut self, cx: &mut Cx<'_>) {
+        while let Some((key, message)) = table(cx).table.next_sendable() {
+            let streams = table(cx);
+            let Some((id, state)) = streams.table.get(key) else { continue };
+            let codec = state.codec;
+            send_data(cx, id, codec, message);
+            let streams = table(cx);
+            if !streams.table.is_holding(key)
+                && let Some(answer) = streams.table.data_mut(key).and_then(|state| state.answer.take())
+            {
+                let batch = answer.batch;
+                self.end_deferred(cx, answer);
+                self.complete(batch, 1);
+            }
+        }
+        self.close_gate(cx);
+    }
+
+    /// Closes the gate of the connection's sinks while too many bytes wait.
+    fn close_gate(&mut self, cx: &mut Cx<'_>) {
+        let (limits, out_len) = (cx.limits(), cx.out_len());
+        let (high, held_max) = (limits.write_queue_high_bytes, limits.held_bytes_max);
+        let key = cx.key();
+        let Some(streams) = &cx.session.streams else { return };
+        if out_len < high && streams.table.held_bytes() < held_max {
+            return;
+        }
+        streams.gate.set_closed(true);
+        if !self.gated.contains(&key) {
+            self.gated.push(key);
+        }
+    }
+
+    /// Opens the gates of connections whose bytes have left.
+    pub(super) fn open_gates(&mut self, conns: &mut Conns<'_, RpcApp>) {
+        let gated = std::mem::take(&mut self.gated);
+        for key in gated {
+            conns.with(key, |cx| self.open_gate(cx, key));
+        }
+    }
+
+    fn open_gate(&mut self, cx: &mut Cx<'_>, key: Key) {
+        let (limits, out_len) = (cx.limits(), cx.out_len());
+        let (low, held_low) = (limits.write_queue_low_bytes, limits.held_bytes_max / 2);
+        let Some(streams) = &cx.session.streams else { return };
+        if out_len > low || streams.table.held_bytes() > held_low {
+            self.gated.push(key);
+            return;
+        }
+        if streams.gate.set_closed(false) {
+            let sinks: Vec<Arc<SinkLink>> =
+                streams.table.iter().filter_map(|(_, state)| state.sink.clone()).collect();
+            let ((), commands) = self.outbox.scope(self.sink.owner(), || {
+                for sink in &sinks {
+                    sink.notify();
+                }
+            });
+            self.apply_all(cx, commands);
+            // What was sent now is written in the next turn.
+            self.sink.nudge();
+        }
+    }
 }
 
-fn send_credit(cx: &mut Cx<'_>, connection: Option<u32>) {
-    if let Some(bytes) = connection {
-        cx.send(Outgoing::Credit { id: 0, bytes });
+pub(super) fn send_credit(cx: &mut Cx<'_>, id: u64, credit: Option<u32>) {
+    if let Some(bytes) = credit {
+        cx.send(Outgoing::Credit { id, bytes });
     }
+}
+
+fn send_data(cx: &mut Cx<'_>, id: u64, codec: u8, message: StreamMessage) {
+    let StreamMessage { body, compressed } = message;
+    let body = if body.len() < coreloop_bufpool::LINK_BYTES_MIN {
+        return cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Bytes(&body) }));
+    } else {
+        SendBody::Chunk(body)
+    };
+    cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body }));
 }

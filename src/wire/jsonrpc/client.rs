@@ -276,10 +276,9 @@ impl Protocol for JsonRpcClient {
     }
 
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        match outgoing {
-            Outgoing::Request(call) => JsonRpcClient::encode_call(call, out),
-            // A client sends no replies, and the protocol has no form for the others.
-            _ => {}
+        // A client sends no replies, and the protocol has no form for the others.
+        if let Outgoing::Request(call) = outgoing {
+            JsonRpcClient::encode_call(call, out);
         }
     }
 

@@ -261,10 +261,9 @@ impl Protocol for JsonRpc {
 
     #[inline]
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        match outgoing {
-            Outgoing::Reply(reply) => self.encode_reply(reply, out),
-            // A server sends no requests, and the protocol has no form for the others.
-            _ => {}
+        // A server sends no requests, and the protocol has no form for the others.
+        if let Outgoing::Reply(reply) = outgoing {
+            self.encode_reply(reply, out);
         }
     }
 

@@ -237,10 +237,9 @@ impl Protocol for NetRpcClient {
 
     #[inline]
     fn send(&mut self, outgoing: Outgoing<'_>, out: &mut Out<'_>) {
-        match outgoing {
-            Outgoing::Request(call) => self.encode_call(call, out),
-            // A client sends no replies, and the protocol has no form for the others.
-            _ => {}
+        // A client sends no replies, and the protocol has no form for the others.
+        if let Outgoing::Request(call) = outgoing {
+            self.encode_call(call, out);
         }
     }
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use coreloop::bufpool::{Chunk, Pool, PoolConfig, RecvBuf, WriteQueue};
 use coreloop::mailbox::mailbox;
-use coreloop::poller::{Key, Poller, Timers};
+use coreloop::poller::{Doorbell, Key, Poller, Timers, Wake};
 
 use super::Case;
 
@@ -24,6 +24,15 @@ pub(super) fn add(cases: &mut Vec<Case>) {
 
 fn poller() -> Poller {
     Poller::new(64).expect("the system has descriptors left")
+}
+
+/// Stands for the system call of a wake-up.
+struct NoWake;
+
+impl Wake for NoWake {
+    fn wake(&self) -> bool {
+        true
+    }
 }
 
 fn add_mail(cases: &mut Vec<Case>) {
@@ -56,13 +65,9 @@ fn add_mail(cases: &mut Vec<Case>) {
         }
     }));
     // The wake-up itself happens in the kernel; only the code before it is counted.
-    cases.push(Case::new("wake/doze-ring-rouse", || {
-        let poller = poller();
-        let bell = poller.bell();
-        move || {
-            assert!(poller.doze(|| false) && bell.ring());
-            poller.rouse();
-        }
+    cases.push(Case::new("wake/sleep-ring", || {
+        let door = Doorbell::new(NoWake);
+        move || assert!(door.sleep(|| false, |may_sleep| may_sleep && door.ring()))
     }));
     cases.push(Case::new("wake/wait-with-mail", || {
         let mut poller = poller();

@@ -169,9 +169,7 @@ fn a_connect_of_gos_client_continues_in_gob() {
             for piece in pieces {
                 server.held.extend_from_slice(piece);
                 while let Some(message) = server.next() {
-                    match message.0 {
-                        _ => parsed.push(message),
-                    }
+                    parsed.push(message);
                 }
             }
             assert_eq!(server.output(), granted);

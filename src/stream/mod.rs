@@ -1,0 +1,150 @@
+//! The messages of a streaming call: a [`Sink`] sends them, a [`Stream`] receives them.
+//!
+//! Both may be moved to any thread and may outlive the handler. Sinks and streams have three forms of use: blocking
+//! (for methods that may block, and the user's own threads), not blocking, and with a callback or a future, which
+//! holds no thread. What they buffer is bounded by the windows of the stream and of its connection
+//! (`docs/wire.md`, "Streams").
+//!
+//! Nothing here knows a connection: commands go through a [`StreamPort`] to the reactor that owns it.
+
+mod incoming;
+mod outbox;
+mod sink;
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use coreloop_poller::Key;
+
+pub use incoming::{Stream, StreamEvent};
+pub use outbox::Outbox;
+pub use sink::{HandlerEnd, Sink, SinkError};
+
+pub(crate) use incoming::{IncomingLink, Pushed};
+pub(crate) use sink::SinkLink;
+
+use crate::codec::{Codec, ValueRules};
+use crate::conn::streams::{StreamKey, StreamMessage};
+use crate::context::Ticket;
+use crate::status::Status;
+
+/// A stream of a connection of a reactor.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct StreamAddress {
+    /// The connection.
+    pub connection: Key,
+    /// The stream.
+    pub stream: StreamKey,
+}
+
+/// What a sink or a stream asks of the reactor that owns its connection.
+#[derive(Debug)]
+pub struct StreamCommand {
+    /// The stream.
+    pub address: StreamAddress,
+    /// What to do.
+    pub action: StreamAction,
+}
+
+/// The action of a [`StreamCommand`].
+#[derive(Debug)]
+pub enum StreamAction {
+    /// Send a message.
+    Send(StreamMessage),
+    /// Messages with that many bytes of data frames were taken.
+    Taken(u32),
+    /// End the call: the peer's messages cannot be used.
+    Break(Status),
+}
+
+/// The way from sinks and streams to the reactor of their connection.
+pub trait StreamPort: Send + Sync {
+    /// Passes a command on, without waiting. Commands of one thread keep their order.
+    fn post(&self, command: StreamCommand);
+
+    /// Runs a callback on a thread that may run the user's code, but may not block.
+    fn run_callback(&self, callback: Box<dyn FnOnce() + Send>);
+}
+
+/// Whether the sinks of a connection may send, apart from their own credit: it closes while too many bytes wait for the
+/// peer.
+#[derive(Debug, Default)]
+pub struct Gate {
+    is_closed: AtomicBool,
+}
+
+impl Gate {
+    /// Closes or opens the gate. Returns whether it was opened now: the sinks that wait must be woken.
+    pub fn set_closed(&self, is_closed: bool) -> bool {
+        self.is_closed.swap(is_closed, Ordering::SeqCst) && !is_closed
+    }
+
+    fn is_closed(&self) -> bool {
+        self.is_closed.load(Ordering::SeqCst)
+    }
+}
+
+/// What both ends of a call's streams have in common.
+#[derive(Clone)]
+pub(crate) struct StreamOrigin {
+    pub(crate) port: Arc<dyn StreamPort>,
+    pub(crate) address: StreamAddress,
+    pub(crate) codec: Codec,
+    pub(crate) rules: ValueRules,
+    /// The most bytes of a message after it was decompressed.
+    pub(crate) message_bytes_max: usize,
+    /// Callbacks run on the reactor's thread.
+    pub(crate) is_inline: bool,
+}
+
+/// The streams of one call, before its handler takes them.
+pub(crate) struct CallStreams {
+    pub(crate) sink: Option<Arc<SinkLink>>,
+    pub(crate) incoming: Option<Arc<IncomingLink>>,
+}
+
+impl fmt::Debug for CallStreams {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CallStreams")
+            .field("sends", &self.sink.is_some())
+            .field("receives", &self.incoming.is_some())
+            .finish()
+    }
+}
+
+/// The streams of a call whose handler runs: what the handler's wrapper passes to it.
+pub(crate) struct HandlerStreams {
+    pub(crate) streams: CallStreams,
+}
+
+impl HandlerStreams {
+    /// Takes the streams of the call that runs in this context.
+    ///
+    /// # Errors
+    ///
+    /// `internal` if they were taken before.
+    pub(crate) fn take(cx: &crate::context::Context<'_>) -> Result<HandlerStreams, Status> {
+        let attachment = cx.take_attachment().and_then(|any| any.downcast::<CallStreams>().ok());
+        let streams =
+            *attachment.ok_or_else(|| Status::internal("the streams of the call were taken twice"))?;
+        Ok(HandlerStreams { streams })
+    }
+
+    /// Returns the sink for the handler, and what reports the handler's end. The call is answered through `ticket`.
+    pub(crate) fn sink<T>(
+        &mut self,
+        ticket: Ticket,
+        encode: sink::EncodeMessage<T>,
+    ) -> Result<(Sink<T>, HandlerEnd), Status> {
+        let link = self.streams.sink.take().ok_or_else(|| Status::internal("the method sends no stream"))?;
+        Ok(Sink::begin(link, ticket, encode))
+    }
+
+    /// Returns the stream for the handler.
+    pub(crate) fn incoming<T>(&mut self, decode: incoming::DecodeMessage<T>) -> Result<Stream<T>, Status> {
+        let link = self.streams.incoming.take();
+        let link = link.ok_or_else(|| Status::internal("the method receives no stream"))?;
+        Ok(Stream::new(link, decode))
+    }
+}
