@@ -204,7 +204,6 @@ impl From<CodecError> for Status {
 /// assert_eq!(numbers, [1, 2]);
 /// # }
 /// ```
-#[inline(always)]
 pub fn decode<'a, T: serde::Deserialize<'a>>(codec: Codec, body: &'a [u8]) -> Result<T, CodecError> {
     match codec {
         #[cfg(feature = "json")]
@@ -225,7 +224,6 @@ pub fn decode<'a, T: serde::Deserialize<'a>>(codec: Codec, body: &'a [u8]) -> Re
 /// Appends the value to `out`, for the codecs that take any serde type. On an error `out` is unchanged.
 ///
 /// Gob also needs a description of the type and is refused here: [`encode_plain`] supports it.
-#[inline(always)]
 pub fn encode<T: serde::Serialize + ?Sized>(
     codec: Codec,
     value: &T,
@@ -260,7 +258,6 @@ pub fn encode_plain<T: serde::Serialize + serde::de::DeserializeOwned + 'static>
 }
 
 /// Appends the value to `out`, like [`encode_plain`]. `describe` is called only if the codec needs the description.
-#[inline(always)]
 pub(crate) fn encode_described<T: serde::Serialize + 'static>(
     codec: Codec,
     value: &T,
