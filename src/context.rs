@@ -25,6 +25,8 @@ pub enum Peer {
     Tcp(SocketAddr),
     /// A Unix socket; its peers have no address.
     Unix,
+    /// The same process, over an in-memory connection.
+    Memory,
 }
 
 impl fmt::Display for Peer {
@@ -32,6 +34,7 @@ impl fmt::Display for Peer {
         match self {
             Peer::Tcp(addr) => addr.fmt(f),
             Peer::Unix => f.write_str("unix"),
+            Peer::Memory => f.write_str("memory"),
         }
     }
 }

@@ -37,7 +37,7 @@
 //! | roles | [`server`], [`client`] |
 //! | work | [`mod@service`], [`workers`] |
 //! | the loop | [`reactor`] |
-//! | a connection | [`conn`], [`mailbox`]; above them [`stream`] |
+//! | a connection | [`conn`], [`mod@transport`], [`mailbox`]; above them [`stream`] |
 //! | pure logic | [`wire`], [`codec`], [`policy`] |
 //! | words | [`message`], [`method_name`], [`context`], [`status`], [`config`], [`stats`] |
 //! | tools | [`poller`], [`bufpool`] |
@@ -65,6 +65,7 @@ pub mod stats;
 pub mod status;
 pub mod stream;
 mod threads;
+pub mod transport;
 pub mod wire;
 pub mod workers;
 

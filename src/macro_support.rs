@@ -4,7 +4,7 @@
 //! name under which the user's crate imports this one.
 //!
 //! Whether a type has a message of protobuf is known to the compiler but not to a macro. So generated code makes a
-//! [`Probe`] of the type and calls `protobuf_form` on a reference to it: of the traits below, the compiler picks the first one
+//! `Probe` of the type and calls `protobuf_form` on a reference to it: of the traits below, the compiler picks the first one
 //! that the type meets, and the type of the result is the form. The markers of a method therefore come as values, and
 //! the functions here take them in place of type arguments.
 

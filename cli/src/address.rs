@@ -72,7 +72,10 @@ mod tests {
     #[test]
     fn an_invalid_address_names_the_valid_forms() {
         for text in ["", "a", "a:", ":1", "a:65536", "unix:", "native:", "http://a", "jsonrpc:a:"] {
-            assert!(text.parse::<Target>().unwrap_err().contains("host:port or unix:PATH"), "{text}");
+            assert!(
+                text.parse::<Target>().unwrap_err().contains("host:port, unix:PATH or memory:NAME"),
+                "{text}"
+            );
         }
     }
 }

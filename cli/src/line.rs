@@ -23,7 +23,7 @@ pub struct Line {
 }
 
 enum End {
-    Direct(Direct),
+    Direct(Box<Direct>),
     Shared(Client),
 }
 
@@ -45,7 +45,7 @@ impl Line {
     /// Connects within the timeout, and leaves the rest of it to the call.
     pub fn connect(target: &Target, codec: Codec, timeout: Option<Duration>) -> Result<Line, CallError> {
         let end = match target.scheme {
-            Scheme::Native => End::Direct(connect_direct(&target.plain(), timeout)?),
+            Scheme::Native => End::Direct(Box::new(connect_direct(&target.plain(), timeout)?)),
             _ => End::Shared(connect_shared(&target.to_string(), timeout)?),
         };
         Ok(Line { codec, end })

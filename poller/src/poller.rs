@@ -45,6 +45,16 @@ impl Ready {
         )
     }
 
+    /// The readiness of a source that the kernel does not know: a read would not wait.
+    pub const READ: Ready = Ready(Ready::READABLE);
+    /// The readiness of a source that the kernel does not know: a write would not wait.
+    pub const WRITE: Ready = Ready(Ready::WRITABLE);
+    /// The peer of a source that the kernel does not know has closed its sending half.
+    pub const READ_END: Ready = Ready(Ready::READABLE | Ready::READ_CLOSED);
+    /// The peer of a source that the kernel does not know is gone.
+    pub const GONE: Ready =
+        Ready(Ready::READABLE | Ready::WRITABLE | Ready::READ_CLOSED | Ready::WRITE_CLOSED);
+
     /// Returns whether a read would return bytes, the end, or an error.
     #[inline]
     pub fn is_readable(self) -> bool {

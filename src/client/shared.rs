@@ -82,8 +82,9 @@ pub struct Client {
 }
 
 impl Client {
-    /// Connects to `host:port` or `unix:PATH`, with the default limits and a thread of its own. The prefixes `http:`,
-    /// `jsonrpc:`, `gob:` and `gob-http:` select another protocol than native frames (`native:`, the default).
+    /// Connects to `host:port`, `unix:PATH` or `memory:NAME`, with the default limits and a thread of its own. The
+    /// prefixes `http:`, `jsonrpc:`, `gob:` and `gob-http:` select another protocol than native frames (`native:`, the
+    /// default).
     ///
     /// # Errors
     ///

@@ -44,8 +44,9 @@ pub use warning::ConfigWarning;
 /// ```
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Config {
-    /// Addresses to listen on: `host:port` (IPv6 in brackets; with port 0 the system chooses) or `unix:PATH`. With a
-    /// protocol prefix, such as `http:127.0.0.1:8080`, the listener serves only that protocol ([`split_listen`]).
+    /// Addresses to listen on: `host:port` (IPv6 in brackets; with port 0 the system chooses), `unix:PATH`, or, for
+    /// clients in the same process, `memory:NAME` (an unused name instead of the name 0). With a protocol prefix, such
+    /// as `http:127.0.0.1:8080`, the listener serves only that protocol ([`split_listen`]).
     /// Default: `127.0.0.1:6550`, which other machines cannot reach; `0.0.0.0:6550` accepts connections from all of
     /// them.
     pub listen: Vec<String>,

@@ -270,6 +270,9 @@ fn is_address(listen: &str) -> bool {
     if let Some(path) = address.strip_prefix("unix:") {
         return !path.is_empty() && path.len() <= UNIX_PATH_BYTES_MAX;
     }
+    if let Some(name) = address.strip_prefix("memory:") {
+        return !name.is_empty();
+    }
     let Some((host, port)) = address.rsplit_once(':') else { return false };
     let host_fits = match host.strip_prefix('[') {
         Some(rest) => rest.strip_suffix(']').is_some_and(|ip| ip.parse::<std::net::Ipv6Addr>().is_ok()),

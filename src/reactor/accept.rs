@@ -13,10 +13,9 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::{Key, Poller};
 
-use super::listener::Listener;
 use super::remote::Remote;
-use super::socket::NetStream;
 use crate::context::Peer;
+use crate::transport::{Listener, ReadinessSender, Transport};
 
 /// How long accepting pauses when no descriptor is free.
 const PAUSE: Duration = Duration::from_millis(50);
@@ -43,7 +42,7 @@ pub(super) struct Acceptor {
 
 /// The result of accepting one connection.
 pub(super) enum Accepted {
-    One(NetStream, Peer, usize),
+    One(Transport, Peer, usize),
     /// No connection waits, or accepting is paused.
     None,
     /// No descriptor was free; accepting is paused.
@@ -60,9 +59,10 @@ impl Acceptor {
         mut listener: Listener,
         index: usize,
         poller: &mut Poller,
+        readiness: &ReadinessSender,
     ) -> io::Result<()> {
         let key = Key::new(self.listeners.len() as u32, LISTENER_GENERATION);
-        listener.register(poller, key)?;
+        listener.register(poller, key, readiness)?;
         if self.spare.is_none() {
             self.spare = File::open("/dev/null").ok();
         }

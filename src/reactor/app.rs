@@ -10,11 +10,11 @@ use coreloop_poller::{Key, Poller};
 
 use super::accept::Loads;
 use super::core::Core;
-use super::socket::NetStream;
 use crate::config::Limits;
 use crate::conn::{CloseReason, Conn};
 use crate::context::Peer;
 use crate::message::Span;
+use crate::transport::Transport;
 use crate::wire::Protocol;
 
 /// What a reactor does with its connections.
@@ -288,7 +288,7 @@ impl<A: App> Conns<'_, A> {
     /// closed then.
     pub fn adopt(
         &mut self,
-        mut stream: NetStream,
+        mut stream: Transport,
         peer: Peer,
         protocol: A::Protocol,
         session: A::Session,

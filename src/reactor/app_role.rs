@@ -14,14 +14,13 @@ use super::accept::{Accepted, Acceptor, AcceptorShare, LISTENER_GENERATION, Load
 use super::app::{App, Conns};
 use super::config::ReactorConfig;
 use super::core::Core;
-use super::listener::BACKLOG;
 use super::remote::{ReactorCommand, Remote};
 use super::roles::{ROLE_SLOTS_MAX, Role, RoleHandle, RoleTurn};
-use super::socket::NetStream;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::mailbox::{Mailbox, ReactorSender, mailbox};
 use crate::stats::ReactorStats;
+use crate::transport::{BACKLOG, ReadinessSender, Transport};
 
 /// The capacity of the mailbox's channel; more messages go to its overflow.
 const COMMANDS_MAX: usize = 4096;
@@ -86,10 +85,15 @@ impl<A: App> AppRole<A> {
     pub(super) fn new(app: A, config: ReactorConfig, mailbox: RoleMailbox<A::Mail>) -> AppRole<A> {
         let ReactorConfig { limits, flush, turn, pool, .. } = config;
         let RoleMailbox { mailbox, sender } = mailbox;
+        let to_self = sender.clone();
+        let readiness = ReadinessSender::new(move |key, ready| {
+            // If the reactor has ended, its connections have too.
+            let _ = to_self.send(ReactorCommand::Ready(key, ready));
+        });
         AppRole {
             app,
             connections_max: limits.connections_max,
-            core: Core::new(Pool::new(pool), limits, turn, flush, Arc::new(ReactorStats::new())),
+            core: Core::new(Pool::new(pool), limits, turn, flush, Arc::new(ReactorStats::new()), readiness),
             acceptor: Acceptor::new(),
             mailbox,
             sender,
@@ -163,7 +167,7 @@ impl<A: App> AppRole<A> {
     }
 
     /// Passes a new connection to the reactor chosen for it.
-    fn deal(&mut self, poller: &mut Poller, stream: NetStream, peer: Peer, listener: usize) {
+    fn deal(&mut self, poller: &mut Poller, stream: Transport, peer: Peer, listener: usize) {
         let target = self.deal.as_ref().and_then(|deal| deal.next(listener)).unwrap_or(self.index);
         self.loads.add(target);
         match &self.deal {
@@ -176,7 +180,7 @@ impl<A: App> AppRole<A> {
         }
     }
 
-    fn open(&mut self, poller: &mut Poller, mut stream: NetStream, peer: Peer, listener: usize) {
+    fn open(&mut self, poller: &mut Poller, mut stream: Transport, peer: Peer, listener: usize) {
         let is_over = self.core.slots.len() >= self.connections_max;
         if is_over || matches!(self.state, RoleState::Aborting) || self.has_ended() {
             self.core.stats.refused.add(u64::from(is_over));
@@ -228,6 +232,7 @@ impl<A: App> AppRole<A> {
                 }
                 ReactorCommand::Add(role) => add(role),
                 ReactorCommand::Adopt(stream, peer, listener) => self.open(poller, stream, peer, listener),
+                ReactorCommand::Ready(key, ready) => self.take_event(key, ready),
                 ReactorCommand::Drain => self.begin_drain(poller),
                 ReactorCommand::Abort => self.begin_abort(),
                 ReactorCommand::Stop => self.state = RoleState::Stopped,

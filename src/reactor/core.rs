@@ -15,19 +15,19 @@ use coreloop_poller::{Key, Poller, Ready, Slots, Timers};
 
 use super::app::{App, ConnCx};
 use super::silent::SilentConnections;
-use super::socket::NetStream;
 use crate::config::{Limits, TurnBudget};
 use crate::conn::{CloseReason, Conn, NextMessage, SocketAction};
 use crate::context::Peer;
 use crate::policy::flush::FlushPolicy;
 use crate::stats::ReactorStats;
+use crate::transport::{ReadinessSender, Transport};
 
 /// The most slices in one vectored write.
 const SLICES: usize = 64;
 
 /// A connection with its socket and the reactor's flags for it.
 pub(super) struct ConnSlot<A: App> {
-    pub(super) stream: NetStream,
+    pub(super) stream: Transport,
     pub(super) conn: Conn<A::Protocol>,
     pub(super) session: A::Session,
     pub(super) peer: Peer,
@@ -64,6 +64,8 @@ pub(super) struct Core<A: App> {
     pub(super) budget: TurnBudget,
     pub(super) flush: FlushPolicy,
     pub(super) stats: Arc<ReactorStats>,
+    /// Reports the readiness of connections that the poller does not watch.
+    pub(super) readiness: ReadinessSender,
     /// The time at which the turn began.
     pub(super) now: Instant,
     /// Messages taken from connections, and the reads that received them, since the counters were last reset.
@@ -88,6 +90,7 @@ impl<A: App> Core<A> {
         budget: TurnBudget,
         flush: FlushPolicy,
         stats: Arc<ReactorStats>,
+        readiness: ReadinessSender,
     ) -> Core<A> {
         let now = Instant::now();
         Core {
@@ -99,6 +102,7 @@ impl<A: App> Core<A> {
             budget,
             flush,
             stats,
+            readiness,
             now,
             taken: 0,
             taken_reads: 0,
@@ -111,10 +115,11 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Registers a socket with the poller, under the key of the next connection.
-    pub(super) fn register(&mut self, stream: &mut NetStream, poller: &mut Poller) -> io::Result<Key> {
+    /// Registers a connection for readiness, under the key of the next connection.
+    pub(super) fn register(&mut self, stream: &mut Transport, poller: &mut Poller) -> io::Result<Key> {
         let key = self.slots.next_key();
-        stream.register(poller, Key::new(key.slot() as u32 | self.tag, key.generation()))?;
+        let polled = Key::new(key.slot() as u32 | self.tag, key.generation());
+        stream.register(poller, polled, key, &self.readiness)?;
         Ok(key)
     }
 
@@ -122,7 +127,7 @@ impl<A: App> Core<A> {
     pub(super) fn open(
         &mut self,
         key: Key,
-        stream: NetStream,
+        stream: Transport,
         peer: Peer,
         protocol: A::Protocol,
         session: A::Session,

@@ -2,22 +2,18 @@
 //!
 //! A [`Reactor`] is generic over what it serves, an [`App`], and may have further apps beside it (`roles`). It handles
 //! readiness, buffers and time, and knows nothing of methods. `app_role` does the work of each stage for one app,
-//! `core` for one connection, `accept` for the listeners; `socket` hides the kind of a socket. Nothing here blocks
-//! except the wait.
+//! `core` for one connection, `accept` for the listeners. `crate::transport` hides what carries the bytes. Nothing here
+//! blocks except the wait.
 
 mod accept;
 mod app;
 mod app_role;
 mod config;
 pub(crate) mod core;
-mod dial;
-mod listener;
 mod remote;
 mod roles;
 mod silent;
-mod socket;
 mod time;
-mod unix_file;
 mod wait;
 
 use std::io;
@@ -29,18 +25,15 @@ use coreloop_poller::{Poller, SpinBudget, os};
 pub use accept::{AcceptorShare, Loads};
 pub use app::{App, ConnCx, Conns};
 pub use config::ReactorConfig;
-pub use dial::dial;
-pub use listener::Listener;
 pub use remote::Remote;
 pub use roles::RoleHandle;
-pub use socket::{Address, AddressError, NetStream};
-pub use unix_file::UnixSocketAccess;
 
 use self::app_role::{AppRole, RoleMailbox, RoleState};
 use self::roles::Roles;
 use crate::policy::gather::Gather;
 use crate::stats::{ReactorStats, STAGES, micros};
 use crate::threads::{self, ThreadRole};
+pub use crate::transport::{Address, AddressError, Listener, Transport, UnixSocketAccess, dial};
 
 /// The most events taken from the kernel in one turn.
 const EVENTS_MAX: usize = 1024;
@@ -180,7 +173,7 @@ impl<A: App> Reactor<A> {
         Ok(unbuilt.build(app, config))
     }
 
-    /// Listens on `host:port` or `unix:PATH`; returns the address with the actual port.
+    /// Listens on `host:port`, `unix:PATH` or `memory:NAME`; returns the address with the actual port or name.
     ///
     /// # Errors
     ///
@@ -201,7 +194,8 @@ impl<A: App> Reactor<A> {
     ///
     /// The poller does not accept the listener.
     pub fn add_listener(&mut self, listener: Listener, index: usize) -> io::Result<()> {
-        self.main.acceptor.add(listener, index, &mut self.poller)
+        let AppRole { acceptor, core, .. } = &mut self.main;
+        acceptor.add(listener, index, &mut self.poller, &core.readiness)
     }
 
     /// Makes this one of several reactors: `index` is its position in the loads, and `deal`, given to the reactor

@@ -1,14 +1,18 @@
 //! A handle on an app's part of a reactor for other threads: it only sends messages, and shares no state.
 
+use coreloop_poller::{Key, Ready};
+
 use super::roles::{Role, RoleHandle};
-use super::socket::NetStream;
 use crate::context::Peer;
 use crate::mailbox::ReactorSender;
+use crate::transport::Transport;
 
 /// A message to a role of a reactor.
 pub(super) enum ReactorCommand<M> {
     App(M),
-    Adopt(NetStream, Peer, usize),
+    Adopt(Transport, Peer, usize),
+    /// A connection or a listener that no poller watches is ready.
+    Ready(Key, Ready),
     /// Adds a further role to the reactor.
     Add(Box<dyn Role>),
     Drain,
@@ -33,6 +37,7 @@ impl<M> Remote<M> {
         self.sender.send(ReactorCommand::App(mail)).map_err(|command| match command {
             ReactorCommand::App(mail) => mail,
             ReactorCommand::Adopt(..)
+            | ReactorCommand::Ready(..)
             | ReactorCommand::Add(_)
             | ReactorCommand::Drain
             | ReactorCommand::Abort
@@ -42,9 +47,9 @@ impl<M> Remote<M> {
         })
     }
 
-    /// Gives the reactor a connected socket; the app receives `listener` as the listener index. A client's connection
+    /// Gives the reactor a connection; the app receives `listener` as the listener index. A client's connection
     /// is served in the same way as an accepted one. Returns false if the reactor has ended.
-    pub fn adopt(&self, stream: NetStream, peer: Peer, listener: usize) -> bool {
+    pub fn adopt(&self, stream: Transport, peer: Peer, listener: usize) -> bool {
         self.sender.send(ReactorCommand::Adopt(stream, peer, listener)).is_ok()
     }
 

@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 
 use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::directory::RegistryDirectory;
+use super::observer::{Observers, ServerObserver};
 #[cfg(feature = "record")]
 use super::record::{Recorder, Recording};
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
@@ -39,6 +40,7 @@ pub struct ServerBuilder {
     methods: Vec<Method>,
     health: Arc<Health>,
     meta: Arc<Meta>,
+    observers: Vec<Arc<dyn ServerObserver>>,
     /// The reactors that have a handle already, by index.
     reactors: Vec<Option<UnbuiltReactor<Completion>>>,
     #[cfg(feature = "record")]
@@ -55,6 +57,7 @@ impl ServerBuilder {
             methods: Vec::new(),
             health: Arc::new(Health::new()),
             meta: Arc::new(Meta::new()),
+            observers: Vec::new(),
             reactors: Vec::new(),
             #[cfg(feature = "record")]
             recording: None,
@@ -131,8 +134,9 @@ impl ServerBuilder {
         self
     }
 
-    /// Listens on an address, instead of those of the configuration: `host:port` or `unix:PATH`, after the name of a
-    /// protocol (`http:127.0.0.1:8080`) for that protocol only. Each call adds a listener.
+    /// Listens on an address, instead of those of the configuration: `host:port`, `unix:PATH`, or `memory:NAME` for
+    /// clients in this process ([`ServerBuilder::in_memory`]). With the name of a protocol in front
+    /// (`http:127.0.0.1:8080`) it serves that protocol only. Each call adds a listener.
     pub fn listen(self, address: &str) -> ServerBuilder {
         self.listen_for(address, ProtocolSet::SERVED)
     }
@@ -142,6 +146,12 @@ impl ServerBuilder {
         self.listens.push(address.to_owned());
         self.protocols.push(protocols);
         self
+    }
+
+    /// Listens in memory, at an unused name: clients in this process connect without a socket. Their address is in
+    /// [`Server::addresses`]. The same as `listen("memory:0")`; [`ServerBuilder::listen`] takes a name of your choice.
+    pub fn in_memory(self) -> ServerBuilder {
+        self.listen("memory:0")
     }
 
     /// Returns a handle on a reactor that the server will have, for further roles on its thread: a client's
@@ -166,6 +176,12 @@ impl ServerBuilder {
             None => UnbuiltReactor::new()?,
         };
         Ok(self.reactors[index].insert(unbuilt).remote().roles())
+    }
+
+    /// Adds an observer of requests and of the ends of calls. A server without one pays nothing for it.
+    pub fn observer(mut self, observer: Arc<dyn ServerObserver>) -> ServerBuilder {
+        self.observers.push(observer);
+        self
     }
 
     /// Records a sample of the requests to a file, off the reactors' threads. The results are in
@@ -231,12 +247,13 @@ impl ServerBuilder {
             registry,
             health: self.health,
             protocols,
+            observers: Observers::default(),
             #[cfg(feature = "record")]
             recording: self.recording,
             #[cfg(feature = "record")]
             recorder: None,
         };
-        start(make, self.reactors)
+        start(make, self.reactors, self.observers)
     }
 
     /// Checks the configuration and the methods, and returns both.
@@ -311,6 +328,7 @@ fn bind(config: &ValidConfig, reactors: usize) -> Result<(Vec<Numbered>, Vec<Add
                 }
                 first
             }
+            Address::Memory(_) => Listener::bind(&address, &UnixSocketAccess::default())?,
             Address::Unix(_) => {
                 let access = unix_socket_access(config).map_err(|error| {
                     io::Error::new(error.kind(), format!("cannot listen on {address}: {error}"))
@@ -356,6 +374,7 @@ pub(super) struct ServerPlan<'a> {
     registry: Arc<Registry>,
     health: Arc<Health>,
     protocols: Vec<ProtocolSet>,
+    observers: Observers,
     #[cfg(feature = "record")]
     recording: Option<Recording>,
     #[cfg(feature = "record")]
@@ -371,6 +390,7 @@ impl<'a> ServerPlan<'a> {
             registry,
             health: Arc::default(),
             protocols: Vec::new(),
+            observers: Observers::default(),
             #[cfg(feature = "record")]
             recording: None,
             #[cfg(feature = "record")]
@@ -379,10 +399,10 @@ impl<'a> ServerPlan<'a> {
     }
 }
 
-#[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "it is the recorder that is put in"))]
 fn start(
     mut make: ServerPlan<'_>,
     mut unbuilt: Vec<Option<UnbuiltReactor<Completion>>>,
+    observers: Vec<Arc<dyn ServerObserver>>,
 ) -> Result<Server, Error> {
     let (config, registry) = (make.config, make.registry.clone());
     let reactors = config.cores;
@@ -395,7 +415,8 @@ fn start(
     }
     unbuilt.resize_with(reactors, || None);
     let (listeners, addresses) = bind(config, reactors)?;
-    // After this only the machine itself can prevent the start, so a file that is created here stays.
+    // After this only the machine itself can prevent the start, so a file that an observer creates stays.
+    make.observers = Observers::start(observers, registry.methods())?;
     #[cfg(feature = "record")]
     if let Some(recording) = make.recording.take() {
         make.recorder = Some(Recorder::start(recording, registry.clone())?);
@@ -414,11 +435,11 @@ fn start(
     }
     for (index, reactor) in built.iter_mut().enumerate() {
         let remotes = parts.iter().map(|part: &ReactorThread| part.remote.clone()).collect();
-        // The kernel cannot spread the connections of a Unix socket, so the first reactor always assigns connections;
-        // it keeps those that it accepts from a shared port.
-        let is_unix = |listen: &str| split_listen(listen).1.starts_with("unix:");
-        let is_shared = |listen: &String| config.accept == AcceptMode::ReusePort && !is_unix(listen);
-        let keeps: Vec<bool> = config.listen.iter().map(is_shared).collect();
+        // The kernel spreads only the connections of TCP, so the first reactor always assigns connections; it keeps
+        // those that it accepts from a shared port.
+        let is_shared =
+            |address: &Address| config.accept == AcceptMode::ReusePort && matches!(address, Address::Tcp(_));
+        let keeps: Vec<bool> = addresses.iter().map(is_shared).collect();
         let deals = index == 0 && reactors > 1;
         reactor.share(
             index,
@@ -435,6 +456,7 @@ fn start(
         parts,
         pools,
         health: make.health,
+        observers: make.observers,
         #[cfg(feature = "record")]
         recorder: make.recorder,
     });
@@ -478,6 +500,12 @@ pub(super) fn build(
     let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
+    #[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "recording adds one"))]
+    let mut observers = make.observers.of_reactor(index);
+    #[cfg(feature = "record")]
+    if let Some(recorder) = &make.recorder {
+        observers.push(Box::new(recorder.tap(index)));
+    }
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),
@@ -486,8 +514,7 @@ pub(super) fn build(
         protocols: protocols.clone(),
         batch_max: config.batch_max,
         remote,
-        #[cfg(feature = "record")]
-        tap: make.recorder.as_ref().map(|recorder| recorder.tap(index)),
+        observers,
     };
     let mut limits = config.limits.clone();
     limits.connections_max = limits.connections_max.min(descriptors_for(config.cores));

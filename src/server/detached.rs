@@ -9,7 +9,7 @@ use super::builder::{ServerBuilder, ServerPlan, build, pools, side};
 use super::{Error, ReactorThread};
 use crate::message::method_hash;
 use crate::reactor::core::detached::DetachedConn;
-use crate::reactor::{NetStream, UnbuiltReactor};
+use crate::reactor::{Transport, UnbuiltReactor};
 use crate::service::Registry;
 use crate::workers::Pools;
 
@@ -52,7 +52,7 @@ impl DetachedServer {
     /// # Errors
     ///
     /// The reactor's wait fails.
-    pub fn adopt(&mut self, stream: NetStream) -> io::Result<()> {
+    pub fn adopt(&mut self, stream: Transport) -> io::Result<()> {
         self.lone.adopt(stream)
     }
 

@@ -7,6 +7,7 @@ mod builder;
 #[cfg(feature = "bench-internals")]
 mod detached;
 mod directory;
+mod observer;
 #[cfg(feature = "http")]
 mod pages;
 #[cfg(feature = "record")]
@@ -25,10 +26,12 @@ pub use builder::ServerBuilder;
 #[cfg(feature = "bench-internals")]
 #[doc(hidden)]
 pub use detached::DetachedServer;
+pub use observer::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver};
 #[cfg(feature = "record")]
 pub use record::{RecordError, Recording};
 
 use self::app::AppStats;
+use self::observer::Observers;
 use crate::config::ConfigError;
 use crate::reactor::{Address, Remote, RoleHandle};
 use crate::service::builtin::Health;
@@ -130,6 +133,7 @@ struct ServerShared {
     parts: Vec<ReactorThread>,
     pools: Arc<Pools>,
     health: Arc<Health>,
+    observers: Observers,
     #[cfg(feature = "record")]
     recorder: Option<record::Recorder>,
 }
@@ -186,7 +190,27 @@ impl Server {
         ServerBuilder::new()
     }
 
-    /// Returns the addresses that the server listens on, with actual ports, in the order of the configuration.
+    /// Returns a builder for a server that listens in memory only, for clients in the same process
+    /// ([`ServerBuilder::in_memory`]).
+    ///
+    /// ```
+    /// use coreloop::client::Direct;
+    /// use coreloop::{Context, Server};
+    ///
+    /// # fn main() -> Result<(), Box<dyn std::error::Error>> {
+    /// let server = Server::in_memory()
+    ///     .method("Greeter.Greet", |_cx: &Context, name: String| Ok(format!("hello, {name}")))
+    ///     .start()?;
+    /// let mut direct = Direct::connect(&server.addresses()[0].to_string())?;
+    /// # drop(direct);
+    /// # Ok(())
+    /// # }
+    /// ```
+    pub fn in_memory() -> ServerBuilder {
+        Server::builder().in_memory()
+    }
+
+    /// Returns the addresses that the server listens on, with actual ports and names, in the order of the configuration.
     pub fn addresses(&self) -> &[Address] {
         &self.addresses
     }
@@ -254,6 +278,7 @@ impl Server {
             self.join_until(Instant::now() + Duration::from_secs(2), false);
         }
         self.shared.pools.stop(Duration::from_secs(1));
+        self.shared.observers.finish();
         #[cfg(feature = "record")]
         self.shared.recorder.iter().for_each(record::Recorder::finish);
         self.shared.snapshot()
@@ -283,6 +308,7 @@ impl Drop for Server {
             self.each(Remote::stop);
             self.join_until(Instant::now() + Duration::from_secs(2), false);
             self.shared.pools.stop(Duration::from_millis(200));
+            self.shared.observers.finish();
             #[cfg(feature = "record")]
             self.shared.recorder.iter().for_each(record::Recorder::finish);
         }

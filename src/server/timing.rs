@@ -14,6 +14,8 @@ const TIME_LEFT_US_MIN: u32 = 10_000;
 /// The calls that are being timed together.
 pub(super) struct Timing {
     paces: Paces,
+    /// No calls are timed together.
+    is_exact: bool,
     /// The method of these calls.
     pub(super) method: u32,
     /// The number of these calls; 0 if none are being timed.
@@ -28,7 +30,20 @@ pub(super) struct Timing {
 
 impl Timing {
     pub(super) fn new(methods: usize) -> Timing {
-        Timing { paces: Paces::new(methods), method: 0, calls: 0, ok: 0, began: Instant::now(), queue_us: 0 }
+        Timing {
+            paces: Paces::new(methods),
+            is_exact: false,
+            method: 0,
+            calls: 0,
+            ok: 0,
+            began: Instant::now(),
+            queue_us: 0,
+        }
+    }
+
+    /// Creates the state of an app whose calls are all timed individually.
+    pub(super) fn of_each_call() -> Timing {
+        Timing { is_exact: true, ..Timing::new(0) }
     }
 
     /// Returns whether the call may be timed together with others.
@@ -81,7 +96,9 @@ impl Timing {
 
     /// Takes note of the duration of a call that was timed individually.
     pub(super) fn note_exact(&mut self, method: u32, took: Duration) {
-        self.paces.note_exact(method, took);
+        if !self.is_exact {
+            self.paces.note_exact(method, took);
+        }
     }
 }
 
@@ -126,6 +143,13 @@ mod tests {
         stats.handler_us.add_to(&mut handler);
         assert_eq!((handler.count(), handler.sum), (4, 40));
         assert!(!timing.is_quick(0, &request(0, false)), "a mean of 10 us is not quick");
+    }
+
+    #[test]
+    fn no_method_becomes_quick_when_each_call_is_timed() {
+        let mut timing = Timing::of_each_call();
+        (0..1_000).for_each(|_| timing.note_exact(0, Duration::ZERO));
+        assert!(!timing.is_quick(0, &request(0, false)));
     }
 
     #[test]

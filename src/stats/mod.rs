@@ -154,9 +154,9 @@ impl Default for ReactorStats {
 /// The counters of one reactor for one method.
 #[derive(Debug)]
 pub struct MethodStats {
-    /// Answers by the number of their status code; together with `one_way`, every accepted call.
+    /// Answers by the number of their status code; with `one_way`, every accepted call except dropped ones.
     pub answers: [Counter; Code::ALL.len()],
-    /// One-way calls, which have no answer.
+    /// One-way calls that have ended; they have no answer.
     pub one_way: Counter,
     /// Microseconds that calls waited in the queue.
     pub queue_us: Histogram,
@@ -185,7 +185,7 @@ impl Default for MethodStats {
 /// The counters of one reactor for calls of all methods.
 #[derive(Debug, Default)]
 pub struct CallStats {
-    /// Answers whose connection was already closed.
+    /// Calls whose connection closed before they ended.
     pub dropped: Counter,
     /// Work that ended after its call was answered (cancelled, or past the deadline).
     pub late: Counter,
@@ -205,7 +205,7 @@ pub struct CallStats {
     pub queue_full: Counter,
     /// Handlers that panicked.
     pub panics: Counter,
-    /// Requests refused before a method was found for them, by the number of their status code.
+    /// Requests refused before they were run, by the number of their status code.
     pub refused: [Counter; Code::ALL.len()],
 }
 

@@ -12,9 +12,9 @@ pub struct Snapshot {
     pub methods: Vec<MethodSnapshot>,
     /// The worker pools.
     pub workers: WorkersSnapshot,
-    /// Requests refused before a method was found for them: code name and count; no zeros.
+    /// Requests refused before they were run: code name and count; no zeros.
     pub refused: Vec<(&'static str, u64)>,
-    /// Answers whose connection was already closed.
+    /// Calls whose connection closed before they ended.
     pub dropped: u64,
     /// Work that ended after its call was answered.
     pub late: u64,

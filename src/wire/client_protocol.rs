@@ -205,10 +205,11 @@ impl ClientProtocol {
     }
 }
 
-/// The value of the Host field; for a Unix socket it is `localhost`.
+/// The value of the Host field; for a Unix socket and an in-memory connection it is `localhost`.
 #[cfg(feature = "http")]
 fn host_of(authority: &str) -> String {
-    if authority.starts_with("unix:") { "localhost".to_owned() } else { authority.to_owned() }
+    let has_host = !["unix:", "memory:"].iter().any(|kind| authority.starts_with(kind));
+    if has_host { authority.to_owned() } else { "localhost".to_owned() }
 }
 
 /// Evaluates an expression for the protocol in use.

@@ -66,6 +66,8 @@ pub enum CallNote {
     LateAtDequeue,
     /// The handler panicked.
     Panicked,
+    /// No thread took the call.
+    NotTaken,
 }
 
 /// Requests that were handed over together, and their results.
@@ -250,7 +252,7 @@ impl WorkBatch {
                 key: job.key,
                 slot: job.slot,
                 code: Some(status.code),
-                note: CallNote::Ran,
+                note: CallNote::NotTaken,
                 queue_us: 0,
                 handler_us: 0,
                 compressed: false,

@@ -234,6 +234,7 @@ impl Peer {
                 stream.set_write_timeout(Some(PATIENCE))?;
                 Socket::Unix(stream)
             }
+            Address::Memory(_) => return Err(io::ErrorKind::Unsupported.into()),
         };
         Ok(Peer { socket })
     }

@@ -122,6 +122,15 @@ pub fn rig(change: impl FnOnce(&mut Config)) -> Rig {
 
 /// Like [`rig`], listening at these addresses.
 pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
+    rig_with(addresses, change, |builder| builder)
+}
+
+/// Like [`rig_at`], with additions to the server.
+pub fn rig_with(
+    addresses: &[&str],
+    change: impl FnOnce(&mut Config),
+    add: impl FnOnce(ServerBuilder) -> ServerBuilder,
+) -> Rig {
     let gate = Arc::new(Gate::default());
     let held = Arc::new(Mutex::new(Vec::new()));
     let counted = Arc::new(AtomicU64::new(0));
@@ -152,7 +161,8 @@ pub fn rig_at(addresses: &[&str], change: impl FnOnce(&mut Config)) -> Rig {
         cx.sleep(Duration::from_millis(ms as u64))?;
         Ok(ms)
     };
-    let server = builder.method_of_kind("Blocking.Sleep", Kind::Blocking, sleep).start().unwrap();
+    let builder = builder.method_of_kind("Blocking.Sleep", Kind::Blocking, sleep);
+    let server = add(builder).start().unwrap();
     let address = server.addresses()[0].clone();
     Rig { server: Some(server), address, gate, held, counted, cancelled }
 }

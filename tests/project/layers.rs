@@ -13,7 +13,7 @@ const FLOORS: [&[&str]; 9] = [
     &["poller", "bufpool", "threads", "error_text", "json_text"],
     &["message", "codec_number", "method_name", "context", "status", "config", "stats"],
     &["wire", "codec", "policy"],
-    &["conn", "mailbox"],
+    &["conn", "mailbox", "transport"],
     &["stream"],
     &["reactor"],
     &["service", "workers"],

@@ -11,11 +11,14 @@ mod cancel_deadline;
 mod drain;
 mod drain_silent;
 mod drain_turns;
+mod ends;
 mod fairness;
 mod flush;
 #[cfg(feature = "http")]
 mod http;
 mod idle;
+#[cfg(feature = "json")]
+mod in_memory;
 mod large_frames;
 mod limits;
 mod linger;

@@ -111,31 +111,31 @@ fn peer(server: &Server) -> Peer {
     Peer::connect(&server.addresses()[0])
 }
 
-fn open(id: u64, method: &str) -> Frame {
+pub fn open(id: u64, method: &str) -> Frame {
     let mut frame = Frame::request(id, method, Codec::Json, []);
     frame.flags = 2;
     frame
 }
 
-fn data(id: u64, body: &str) -> Frame {
+pub fn data(id: u64, body: &str) -> Frame {
     let mut frame = Frame::of_kind(kind::DATA, id);
     frame.codec = Codec::Json.number();
     frame.body = body.into();
     frame
 }
 
-fn end(id: u64) -> Frame {
+pub fn end(id: u64) -> Frame {
     Frame::of_kind(kind::END, id)
 }
 
-fn credit(id: u64, bytes: u32) -> Frame {
+pub fn credit(id: u64, bytes: u32) -> Frame {
     let mut frame = Frame::of_kind(kind::WINDOW, id);
     frame.body = bytes.to_le_bytes().to_vec();
     frame
 }
 
 /// Returns the next frame that is not credit.
-fn next(peer: &mut Peer) -> Answer {
+pub fn next(peer: &mut Peer) -> Answer {
     loop {
         let answer = peer.answer();
         if answer.kind != kind::WINDOW {

@@ -4,8 +4,7 @@
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
-use socket2::Socket;
-
+use crate::transport::BlockingTransport;
 use crate::wire::netrpc::connect::{CONNECT, ConnectError, ConnectReply, granted};
 
 /// Bytes of one read. Go's server sends its answer in one piece.
@@ -16,15 +15,14 @@ const READ_BYTES: usize = 512;
 /// # Errors
 ///
 /// A [`ConnectError`] inside an error of the matching kind; an error of the socket; `TimedOut`.
-pub(super) fn ask_for_gob(socket: &Socket, until: Instant) -> io::Result<()> {
-    let mut stream = socket;
-    socket.set_write_timeout(Some(left(until)?))?;
+pub(super) fn ask_for_gob(stream: &mut BlockingTransport, until: Instant) -> io::Result<()> {
+    stream.set_timeouts(Some(left(until)?))?;
     stream.write_all(CONNECT).map_err(in_time)?;
     let mut answer = Vec::new();
     loop {
         // The timeout is set again for each read: a server that sends a byte now and then must not extend the
         // deadline.
-        socket.set_read_timeout(Some(left(until)?))?;
+        stream.set_timeouts(Some(left(until)?))?;
         let mut bytes = [0; READ_BYTES];
         match stream.read(&mut bytes) {
             Ok(0) => return Err(refused(ConnectError::Closed)),

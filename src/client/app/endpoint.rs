@@ -14,7 +14,6 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
-use socket2::Socket;
 
 use super::{ClientApp, ClientCommand, Session, call_error};
 use crate::client::CallError;
@@ -22,7 +21,8 @@ use crate::client::call_slot::Promise;
 use crate::client::config::ClientConfig;
 use crate::conn::CloseReason;
 use crate::context::Peer;
-use crate::reactor::{Address, Conns, NetStream, dial};
+use crate::reactor::Conns;
+use crate::transport::{Address, BlockingTransport, Transport, dial};
 #[cfg(feature = "netrpc")]
 use crate::wire::netrpc::connect::ConnectError;
 use crate::wire::{ClientProtocol, Scheme};
@@ -174,12 +174,12 @@ fn again(error: &io::Error) -> io::Error {
 }
 
 /// Performs the exchange that precedes the protocol, if the scheme has one.
-fn open(scheme: Scheme, socket: &Socket, until: Instant) -> io::Result<()> {
+fn open(scheme: Scheme, stream: &mut BlockingTransport, until: Instant) -> io::Result<()> {
     #[cfg(feature = "netrpc")]
     if scheme.is_behind_http() {
-        return super::behind_http::ask_for_gob(socket, until);
+        return super::behind_http::ask_for_gob(stream, until);
     }
-    let _ = (scheme, socket, until);
+    let _ = (scheme, stream, until);
     Ok(())
 }
 
@@ -229,9 +229,9 @@ impl ClientApp {
         let (scheme, address, remote) = (line.scheme, line.address.clone(), self.remote.clone());
         let dialer = move || {
             let connect = || {
-                let (socket, peer) = dial(&address, Some(timeout))?;
-                open(scheme, &socket, until)?;
-                Ok((NetStream::from_socket(socket, peer)?, peer))
+                let (mut stream, peer) = dial(&address, Some(timeout))?;
+                open(scheme, &mut stream, until)?;
+                Ok((stream.into_nonblocking()?, peer))
             };
             let _ = remote.mail(ClientCommand::Dialed { line: number, attempt, result: connect() });
         };
@@ -249,7 +249,7 @@ impl ClientApp {
         conns: &mut Conns<'_, ClientApp>,
         number: u64,
         attempt: u64,
-        result: io::Result<(NetStream, Peer)>,
+        result: io::Result<(Transport, Peer)>,
     ) {
         let now = conns.now();
         let Some(line) = self.lines.get_mut(&number) else { return };

@@ -35,8 +35,9 @@ use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
 use crate::context::Peer;
 use crate::message::{IncomingData, IncomingReply, Message, Refusal};
-use crate::reactor::{App, ConnCx, Conns, NetStream, Remote};
+use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::status::{Code, Status};
+use crate::transport::Transport;
 use crate::wire::{ClientProtocol, Scheme};
 
 /// The least time between two checks for what is late.
@@ -57,7 +58,7 @@ pub(super) enum ClientCommand {
     /// The call that these calls were made for is cancelled.
     CancelGroup { group: u64 },
     /// An attempt to connect has ended.
-    Dialed { line: u64, attempt: u64, result: io::Result<(NetStream, Peer)> },
+    Dialed { line: u64, attempt: u64, result: io::Result<(Transport, Peer)> },
     /// No client and no call uses that endpoint any more.
     Close { line: u64 },
 }

@@ -1,8 +1,6 @@
 //! The connection of a [`Direct`](super::Direct): it writes one call and reads its reply before the next.
 
 use std::io::{self, IoSlice, Read, Write};
-use std::net::TcpStream;
-use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::super::error::closed;
@@ -11,12 +9,11 @@ use super::super::{CallError, MethodId, codec_for};
 use super::Times;
 use crate::codec::{ArgumentEncode, Codec, ReplyDecode, ValueRules, compress};
 use crate::config::Limits;
-use crate::context::Peer;
 use crate::message::{
     IncomingReply, Message, MetadataBuf, OutgoingCall, SendBody, method_hash, time_left_us,
 };
-use crate::reactor::{Address, dial};
 use crate::status::Status;
+use crate::transport::{Address, AddressError, BlockingTransport, dial};
 use crate::wire::{Broken, Native, Received, Scheme};
 
 /// The least number of bytes that one read requests.
@@ -25,50 +22,11 @@ const READ_BYTES: usize = 16 * 1024;
 /// like.
 const LATE_BYTES_EXTRA: usize = 1 << 20;
 
-enum BlockingSocket {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-impl BlockingSocket {
-    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
-        match self {
-            BlockingSocket::Tcp(stream) => stream.read(into),
-            BlockingSocket::Unix(stream) => stream.read(into),
-        }
-    }
-
-    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        match self {
-            BlockingSocket::Tcp(stream) => stream.write_vectored(slices),
-            BlockingSocket::Unix(stream) => stream.write_vectored(slices),
-        }
-    }
-
-    fn set_nonblocking(&self, is_nonblocking: bool) -> io::Result<()> {
-        match self {
-            BlockingSocket::Tcp(stream) => stream.set_nonblocking(is_nonblocking),
-            BlockingSocket::Unix(stream) => stream.set_nonblocking(is_nonblocking),
-        }
-    }
-
-    fn set_timeouts(&self, timeout: Option<Duration>) -> io::Result<()> {
-        match self {
-            BlockingSocket::Tcp(stream) => {
-                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
-            }
-            BlockingSocket::Unix(stream) => {
-                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
-            }
-        }
-    }
-}
-
 /// One connection and its current call.
 pub(super) struct DirectConn {
     /// The address, without its scheme.
     address: String,
-    stream: BlockingSocket,
+    stream: BlockingTransport,
     /// The server has sent a message.
     is_heard: bool,
     protocol: Native,
@@ -97,14 +55,10 @@ impl DirectConn {
     pub(super) fn connect(address: &str, timeout: Option<Duration>) -> Result<DirectConn, CallError> {
         let connect = || {
             let text = address.strip_prefix("native:").unwrap_or(address);
-            let parsed: Address = text.parse().map_err(|error: crate::reactor::AddressError| {
-                io::Error::new(io::ErrorKind::InvalidInput, error)
-            })?;
-            let (socket, peer) = dial(&parsed, timeout)?;
-            Ok(match peer {
-                Peer::Tcp(_) => BlockingSocket::Tcp(socket.into()),
-                Peer::Unix => BlockingSocket::Unix(std::os::fd::OwnedFd::from(socket).into()),
-            })
+            let parsed: Address = text
+                .parse()
+                .map_err(|error: AddressError| io::Error::new(io::ErrorKind::InvalidInput, error))?;
+            dial(&parsed, timeout).map(|(stream, _)| stream)
         };
         let stream = connect().map_err(CallError::Connect)?;
         let frame_bytes_max = Limits::default().frame_bytes_max;
@@ -550,7 +504,7 @@ mod tests {
         bytes.extend(reply(&vec![7; 3 * READ_BYTES]));
         server.write_all(&bytes).unwrap();
         // Peeking shows when all of it has arrived.
-        let BlockingSocket::Tcp(stream) = &link.stream else { panic!("it is TCP") };
+        let BlockingTransport::Tcp(stream) = &link.stream else { panic!("it is TCP") };
         let mut seen = vec![0; bytes.len()];
         while stream.peek(&mut seen).unwrap() < bytes.len() {}
         assert!(!late(&mut link) && !late(&mut link));

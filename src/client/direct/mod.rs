@@ -40,8 +40,8 @@ pub struct Direct {
 }
 
 impl Direct {
-    /// Connects to `host:port` or `unix:PATH` (optionally with the prefix `native:`), and waits for that as long as
-    /// the system does.
+    /// Connects to `host:port`, `unix:PATH` or `memory:NAME` (optionally with the prefix `native:`), and waits for that
+    /// as long as the system does.
     ///
     /// # Errors
     ///

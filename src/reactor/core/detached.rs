@@ -9,7 +9,7 @@ use std::time::Instant;
 
 use coreloop_poller::Key;
 
-use super::{App, ConnCx, NetStream, take_message};
+use super::{App, ConnCx, Transport, take_message};
 use crate::conn::Conn;
 use crate::context::Peer;
 use crate::reactor::Reactor;
@@ -80,7 +80,7 @@ impl<A: App> DetachedConn<A> {
     /// # Errors
     ///
     /// The reactor's wait fails.
-    pub fn adopt(&mut self, stream: NetStream) -> io::Result<()> {
+    pub fn adopt(&mut self, stream: Transport) -> io::Result<()> {
         self.reactor.remote().adopt(stream, Peer::Unix, 0);
         self.turn()
     }

@@ -7,7 +7,7 @@ use std::thread::JoinHandle;
 
 use super::*;
 use crate::context::Peer;
-use crate::reactor::{App, ConnCx, Conns, NetStream, Reactor, ReactorConfig, Remote, UnbuiltReactor};
+use crate::reactor::{App, ConnCx, Conns, Reactor, ReactorConfig, Remote, Transport, UnbuiltReactor};
 use crate::wire::{Out, Protocol, Received};
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -110,7 +110,7 @@ fn connect(role: &Remote<Mail>) -> UnixStream {
     let (ours, theirs) = UnixStream::pair().unwrap();
     theirs.set_nonblocking(true).unwrap();
     ours.set_read_timeout(Some(PATIENCE)).unwrap();
-    assert!(role.adopt(NetStream::Unix(mio::net::UnixStream::from_std(theirs)), Peer::Unix, 0));
+    assert!(role.adopt(Transport::Unix(mio::net::UnixStream::from_std(theirs)), Peer::Unix, 0));
     ours
 }
 

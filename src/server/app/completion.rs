@@ -4,14 +4,14 @@ use std::sync::Arc;
 
 use coreloop_bufpool::Chunk;
 
-use super::{CallEnd, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX, reply};
-use crate::context::{DeferredReply, code_of};
-use crate::context::{RunMethod, reply_too_large};
+use super::end::CallEnd;
+use super::{Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
+use crate::context::{DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::SendBody;
 use crate::reactor::Conns;
+use crate::server::observer::EndPlace;
 use crate::service::Registry;
 use crate::stats::micros;
-use crate::status::{Code, Status};
 use crate::workers::WorkBatch;
 use crate::workers::batch::CallNote;
 
@@ -22,27 +22,24 @@ impl Dispatcher {
         for index in 0..batch.done.len() {
             let chunk = batch.take_chunk_of(index);
             let done = &batch.done[index];
-            match done.note {
-                CallNote::Ran => {}
-                CallNote::Removed => self.stats.calls.removed.add(1),
-                CallNote::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
-                CallNote::Panicked => self.stats.calls.panics.add(1),
-            }
+            self.ends.count_work(done.note);
             let Some(code) = done.code else { continue };
             completed += 1;
             let body = chunk.map_or_else(|| SendBody::Bytes(batch.body_of(done)), SendBody::Chunk);
-            let is_late = code == Code::DeadlineExceeded && done.note == CallNote::Ran;
+            let place = match done.note {
+                CallNote::Ran | CallNote::Panicked | CallNote::Removed => EndPlace::Worker,
+                CallNote::LateAtDequeue => EndPlace::LateAtDequeue,
+                CallNote::NotTaken => EndPlace::QueueFull,
+            };
             let ended = CallEnd {
+                place,
                 code,
                 queue_us: done.queue_us,
                 handler_us: done.handler_us,
                 compressed: done.compressed,
                 body,
             };
-            let answered = conns.with(done.key, |cx| self.end_call(cx, done.slot, ended));
-            if is_late && answered == Some(true) {
-                self.stats.calls.late_at_answer.add(1);
-            }
+            conns.with(done.key, |cx| self.end_work(cx, done.slot, ended));
         }
         if batch.is_watched {
             self.watched -= 1;
@@ -102,8 +99,9 @@ impl Dispatcher {
             Ok(chunk) => SendBody::Chunk(chunk),
             Err(status) => SendBody::Chunk(Chunk::from(status.message.into_bytes())),
         };
-        let ended = CallEnd { code, queue_us: late.queue_us, handler_us, compressed: false, body };
-        self.end_call(cx, late.slot, ended);
+        let place = EndPlace::Deferred;
+        let ended = CallEnd { place, code, queue_us: late.queue_us, handler_us, compressed: false, body };
+        self.end_work(cx, late.slot, ended);
     }
 
     /// Takes note that `calls` of a group's outstanding items have completed: its calls, and the batch itself.
@@ -121,43 +119,5 @@ impl Dispatcher {
                 self.spare_scopes.push(scope);
             }
         }
-    }
-
-    /// Ends the work of a call, and answers the call unless it was answered before. Returns true if it was answered
-    /// now.
-    #[inline]
-    pub(super) fn end_call(&mut self, cx: &mut Cx<'_>, slot: u32, ended: CallEnd<'_>) -> bool {
-        let Some(call) = cx.session.calls.end(slot, &mut self.free_list) else {
-            debug_assert!(false, "a call ends once");
-            return false;
-        };
-        if call.is_streaming() {
-            cx.end_stream();
-            let status = Status::new(ended.code, "the call has ended");
-            self.close_streams(cx, &call, slot, &status);
-        } else {
-            cx.end_call(call.body_bytes as usize);
-        }
-        if call.is_answered() {
-            self.stats.calls.late.add(1);
-            return false;
-        }
-        self.count(call.method, ended.code, ended.queue_us, ended.handler_us, call.one_way);
-        if !call.one_way {
-            reply(cx, call.id, call.codec, ended);
-        }
-        true
-    }
-
-    #[inline]
-    pub(super) fn count(&self, method: u32, code: Code, queue_us: u32, handler_us: u32, one_way: bool) {
-        let stats = &self.stats.methods[method as usize];
-        if one_way {
-            stats.one_way.add(1);
-        } else {
-            stats.answers[code as usize].add(1);
-        }
-        stats.queue_us.record(queue_us);
-        stats.handler_us.record(handler_us);
     }
 }

@@ -1,7 +1,9 @@
 //! Giving up: a call that is cancelled, late, or left over is answered at once, and its work is cancelled.
 
-use super::{CallEnd, Cx, Dispatcher, reply};
+use super::end::{CallEnd, EndingCall};
+use super::{Cx, Dispatcher};
 use crate::conn::calls::ConnCall;
+use crate::server::observer::EndPlace;
 use crate::status::Status;
 
 impl Dispatcher {
@@ -15,17 +17,14 @@ impl Dispatcher {
         }
     }
 
-    /// Answers a call before its work has ended.
-    pub(super) fn answer_early(&mut self, cx: &mut Cx<'_>, call: &ConnCall, status: &Status) {
+    /// Ends a call before its work has ended.
+    pub(super) fn end_early(&mut self, cx: &mut Cx<'_>, call: &ConnCall, place: EndPlace, status: &Status) {
         self.cancel_work(call);
         if call.is_streaming() {
             self.end_streams(cx, call.id, status);
         }
-        if call.one_way {
-            return;
-        }
-        self.count(call.method, status.code, 0, 0, false);
-        reply(cx, call.id, call.codec, CallEnd::early(status.code, &status.message));
+        let ended = CallEnd::early(place, status.code, &status.message);
+        self.ends.end(cx, EndingCall::in_flight(call), ended);
     }
 
     /// Answers every call whose deadline has passed, whether its work has ended or not.
@@ -35,8 +34,7 @@ impl Dispatcher {
         cx.session.calls.answer_late(now, |call| answered.push(call.clone()));
         let status = Status::deadline_exceeded("the deadline passed while the call was running");
         for call in answered.drain(..) {
-            self.stats.calls.late_at_answer.add(1);
-            self.answer_early(cx, &call, &status);
+            self.end_early(cx, &call, EndPlace::LateAtAnswer, &status);
         }
         self.answered = answered;
     }
@@ -47,16 +45,15 @@ impl Dispatcher {
         cx.session.calls.answer_all(|call| answered.push(call.clone()));
         let status = Status::unavailable("the server drains, and the call did not end within drain_ms");
         for call in answered.drain(..) {
-            self.stats.calls.drain_cancelled.add(1);
-            self.answer_early(cx, &call, &status);
+            self.end_early(cx, &call, EndPlace::Drained, &status);
         }
         self.answered = answered;
     }
 
     pub(super) fn on_cancel(&mut self, cx: &mut Cx<'_>, id: u64) {
         if let Some(call) = cx.session.calls.answer_by_id(id).cloned() {
-            self.stats.calls.cancelled.add(1);
-            self.answer_early(cx, &call, &Status::cancelled("the caller cancelled the call"));
+            let status = Status::cancelled("the caller cancelled the call");
+            self.end_early(cx, &call, EndPlace::Cancelled, &status);
         }
     }
 }

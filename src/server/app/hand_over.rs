@@ -6,10 +6,14 @@ use std::time::Instant;
 use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, deadline_of};
 use crate::conn::calls::ConnCall;
 use crate::message::Request;
+use crate::server::observer::EndPlace;
 use crate::service::{CallShape, Method, Registry};
 use crate::status::Status;
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
 use crate::workers::{STUCK_AFTER, WorkBatch};
+
+/// The message of a call that is refused because of the work queue.
+const QUEUE_FULL: &str = "the work queue is full (work_queue_max)";
 
 impl Dispatcher {
     /// Adds a request to the batch of this turn.
@@ -36,7 +40,7 @@ impl Dispatcher {
     ) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
         if !self.pools.backlog().has_room(pending) {
-            return self.refuse_full(cx, request);
+            return self.refuse_full(cx, request, index);
         }
         let mut batch = match self.gathering.take() {
             Some(batch) => batch,
@@ -76,7 +80,7 @@ impl Dispatcher {
         method: &Method,
     ) {
         if !self.pools.backlog().has_room(0) {
-            return self.refuse_full(cx, request);
+            return self.refuse_full(cx, request, index);
         }
         let mut batch = self.begin_batch(cx.now());
         self.push(cx, request, index, method, &mut batch);
@@ -87,9 +91,9 @@ impl Dispatcher {
     }
 
     #[cold]
-    pub(super) fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request) {
-        self.stats.calls.queue_full.add(1);
-        self.refuse(cx, request, &Status::resource_exhausted("the work queue is full (work_queue_max)"));
+    fn refuse_full(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+        let status = Status::resource_exhausted(QUEUE_FULL);
+        self.refuse_at(cx, request, Some(index), EndPlace::QueueFull, &status);
     }
 
     pub(super) fn push(
@@ -200,8 +204,7 @@ impl Dispatcher {
     #[cold]
     pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
         self.pools.backlog().sub(batch.len());
-        self.stats.calls.queue_full.add(batch.len() as u64);
-        batch.refuse(&Status::resource_exhausted("the work queue is full (work_queue_max)"));
+        batch.refuse(&Status::resource_exhausted(QUEUE_FULL));
         batch.send_back();
     }
 }

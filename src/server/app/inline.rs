@@ -4,9 +4,11 @@ use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
-use super::{CallEnd, Cx, Dispatcher, deadline_of, reply};
+use super::end::{CallEnd, EndingCall};
+use super::{Cx, Dispatcher, deadline_of};
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::{Metadata, Request, SendBody};
+use crate::server::observer::EndPlace;
 use crate::service::{CallShape, Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
@@ -23,66 +25,35 @@ impl Dispatcher {
         index: u32,
         method: &Method,
     ) {
-        if !self.timing.is_timing(index) {
-            self.end_timing();
-            self.timing.begin(index, Instant::now(), cx.now());
+        if !self.ends.timing.is_timing(index) {
+            self.ends.end_group();
+            self.ends.timing.begin(index, Instant::now(), cx.now());
         }
-        let began = self.timing.began;
-        let queue_us = self.timing.queue_us;
+        let began = self.ends.timing.began;
+        let queue_us = self.ends.timing.queue_us;
         let deadline = deadline_of(request, cx.now());
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
-        self.timing.calls += 1;
         if let Outcome::Answer = outcome {
-            self.timing.ok += 1;
-            let body = SendBody::Bytes(&self.out);
-            let ended = CallEnd { code: Code::Ok, queue_us, handler_us: 0, compressed: false, body };
-            return reply(cx, request.id, request.codec, ended);
+            return self.ends.end_quick(cx, request, queue_us, &self.out);
         }
-        let times = CallEnd {
-            code: Code::Ok,
-            queue_us,
-            handler_us: 0,
-            compressed: false,
-            body: SendBody::Bytes(&[]),
-        };
-        self.settle_inline(cx, request, index, outcome, note, times);
+        self.end_quick_slow(cx, request, index, outcome, note, queue_us);
     }
 
     /// Handles every end of a quick call except the common one.
     #[cold]
     #[inline(never)]
-    pub(super) fn settle_inline(
+    fn end_quick_slow(
         &mut self,
         cx: &mut Cx<'_>,
         request: &Request,
         index: u32,
         outcome: Outcome,
         note: CallNote,
-        times: CallEnd<'_>,
+        queue_us: u32,
     ) {
-        if note == CallNote::Panicked {
-            self.stats.calls.panics.add(1);
-        }
-        let compressed = matches!(outcome, Outcome::Compressed);
-        let (code, chunk) = settle(outcome, &mut self.out, 0);
-        // An inline method that is not declared as deferring has no ticket to take.
-        let code = code.unwrap_or(Code::Internal);
-        let stats = &self.stats.methods[index as usize];
-        if request.one_way {
-            stats.one_way.add(1);
-        } else {
-            stats.answers[code as usize].add(1);
-            let body = chunk.map_or(SendBody::Bytes(&self.out), SendBody::Chunk);
-            reply(cx, request.id, request.codec, CallEnd { code, compressed, body, ..times });
-        }
-    }
-
-    /// Counts the calls that were timed together.
-    pub(super) fn end_timing(&mut self) {
-        if self.timing.calls > 0 {
-            let stats = &self.stats.methods[self.timing.method as usize];
-            self.timing.end(Instant::now(), stats);
-        }
+        self.ends.count_work(note);
+        let ended = settle_inline(outcome, &mut self.out, queue_us, 0);
+        self.ends.end_quick_slow(cx, request, index, ended);
     }
 
     #[inline(never)]
@@ -94,25 +65,22 @@ impl Dispatcher {
         index: u32,
         method: &Method,
     ) {
-        self.end_timing();
+        self.ends.end_group();
         let began = self.clock.unwrap_or_else(Instant::now);
         let deadline = deadline_of(request, cx.now());
         let queue_us = micros(began.saturating_duration_since(cx.now()));
         if deadline.is_some_and(|deadline| deadline <= began) {
             self.clock = Some(began);
-            return self.refuse_late(cx, request);
+            return self.refuse_late(cx, request, index);
         }
         let (outcome, note) = self.run_here(registry, cx, request, index, method, began, deadline);
         let ended = Instant::now();
         self.clock = Some(ended);
-        self.timing.note_exact(index, ended.duration_since(began));
+        self.ends.timing.note_exact(index, ended.duration_since(began));
         let handler_us = micros(ended.duration_since(began));
-        let stats = &self.stats.methods[index as usize];
-        stats.queue_us.record(queue_us);
-        stats.handler_us.record(handler_us);
-        let times =
-            CallEnd { code: Code::Ok, queue_us, handler_us, compressed: false, body: SendBody::Bytes(&[]) };
-        self.settle_inline(cx, request, index, outcome, note, times);
+        self.ends.count_work(note);
+        let ended = settle_inline(outcome, &mut self.out, queue_us, handler_us);
+        self.ends.end(cx, EndingCall::of_request(request, Some(index)), ended);
     }
 
     /// Runs an inline method on the reactor's thread; its reply is in `out`.
@@ -153,9 +121,9 @@ impl Dispatcher {
     }
 
     #[cold]
-    fn refuse_late(&mut self, cx: &mut Cx<'_>, request: &Request) {
-        self.stats.calls.late_at_decode.add(1);
-        self.refuse(cx, request, &Status::deadline_exceeded("the deadline passed before the call began"));
+    fn refuse_late(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32) {
+        let status = Status::deadline_exceeded("the deadline passed before the call began");
+        self.refuse_at(cx, request, Some(index), EndPlace::LateAtDecode, &status);
     }
 
     /// Runs an inline method that may defer its reply: its call is in flight from before it runs.
@@ -186,7 +154,7 @@ impl Dispatcher {
         self.clock = None;
         let deadline = deadline_of(request, cx.now());
         if deadline.is_some_and(|deadline| deadline <= began) {
-            return self.refuse_late(cx, request);
+            return self.refuse_late(cx, request, index);
         }
         let number = self.begin_group();
         let (slot, _) = self.begin_call(cx, request, index, method, deadline, (number, 0));
@@ -219,21 +187,31 @@ impl Dispatcher {
             let (outbox, out) = (&mut self.outbox, &mut self.out);
             outbox.scope(self.sink.owner(), || guarded(registry, &call, &context, out))
         };
+        self.ends.count_work(note);
         self.apply_all(cx, commands);
-        if note == CallNote::Panicked {
-            self.stats.calls.panics.add(1);
-        }
         let compressed = matches!(outcome, Outcome::Compressed);
         let mut out = std::mem::take(&mut self.out);
         if let (Some(code), chunk) = settle(outcome, &mut out, 0) {
             let body = chunk.map_or(SendBody::Bytes(&out), SendBody::Chunk);
             let handler_us = micros(began.elapsed());
-            self.end_call(cx, slot, CallEnd { code, queue_us, handler_us, compressed, body });
+            let place = EndPlace::Inline;
+            self.end_work(cx, slot, CallEnd { place, code, queue_us, handler_us, compressed, body });
             drop(scope);
             self.complete(number, 1);
         }
         self.out = out;
     }
+}
+
+/// Returns the end of an inline call that cannot be deferred.
+#[inline]
+fn settle_inline(outcome: Outcome, out: &mut Vec<u8>, queue_us: u32, handler_us: u32) -> CallEnd<'_> {
+    let compressed = matches!(outcome, Outcome::Compressed);
+    let (code, chunk) = settle(outcome, out, 0);
+    // A method that is not declared as deferring has no ticket to take.
+    let code = code.unwrap_or(Code::Internal);
+    let body = chunk.map_or(SendBody::Bytes(out), SendBody::Chunk);
+    CallEnd { place: EndPlace::Inline, code, queue_us, handler_us, compressed, body }
 }
 
 /// Returns the body as a chunk, for a method that may keep it, if it is large enough that sharing costs less than

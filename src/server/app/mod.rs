@@ -6,6 +6,7 @@
 
 mod admit;
 mod completion;
+mod end;
 mod give_up;
 mod hand_over;
 mod inline;
@@ -21,18 +22,19 @@ use coreloop_poller::Key;
 use slab::Slab;
 
 use self::admit::admit;
+use self::end::{CallEnd, CallEnds, EndingCall};
 use self::streams::ServerSession;
 use crate::conn::CloseReason;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
-use crate::message::{Message, Outgoing, OutgoingReply, Refusal, Request, SendBody};
+use crate::message::{Message, Refusal, Request};
 use crate::reactor::{App, ConnCx, Conns, Remote};
-#[cfg(feature = "record")]
-use crate::server::record::{RequestSampler, SeenRequest};
+use crate::server::observer::{CallObserver, EndPlace};
+#[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
 use crate::service::{CallShape, Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
-use crate::status::{Code, Status};
+use crate::status::Status;
 use crate::stream::{CallStreams, Outbox, StreamCommand, StreamPort};
 use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
@@ -146,35 +148,6 @@ struct BatchGroup {
     left: u32,
 }
 
-/// The end of a call, for its answer.
-struct CallEnd<'a> {
-    code: Code,
-    queue_us: u32,
-    handler_us: u32,
-    compressed: bool,
-    body: SendBody<'a>,
-}
-
-impl<'a> CallEnd<'a> {
-    /// Creates the end of a call that ended before it began.
-    fn early(code: Code, message: &'a str) -> CallEnd<'a> {
-        CallEnd {
-            code,
-            queue_us: 0,
-            handler_us: 0,
-            compressed: false,
-            body: SendBody::Bytes(message.as_bytes()),
-        }
-    }
-}
-
-/// Sends the answer that reports how a call ended.
-#[inline(always)]
-fn reply(cx: &mut Cx<'_>, id: u64, codec: u8, ended: CallEnd<'_>) {
-    let CallEnd { code, queue_us, handler_us, compressed, body } = ended;
-    cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
-}
-
 /// The app of a server's reactor.
 pub(super) struct RpcApp {
     /// Next to the dispatcher, so that a method can be borrowed while the dispatcher works on its call.
@@ -185,7 +158,6 @@ pub(super) struct RpcApp {
 /// Everything of the app except the methods.
 struct Dispatcher {
     pools: Arc<Pools>,
-    stats: Arc<AppStats>,
     side: Arc<ServerContext>,
     /// The protocols that each listener accepts.
     protocols: Vec<ProtocolSet>,
@@ -214,11 +186,8 @@ struct Dispatcher {
     out: Vec<u8>,
     /// The end of the last inline call, which is the beginning of the next; `None` if a read came between.
     clock: Option<Instant>,
-    timing: Timing,
+    ends: CallEnds,
     answered: Vec<ConnCall>,
-    /// Where requests are recorded, if they are.
-    #[cfg(feature = "record")]
-    tap: Option<RequestSampler>,
     /// The number of sent batches for which no worker has been woken.
     unannounced: u32,
     /// The number of batches with the workers, if workers could help each other. `watch_at` is the time of the next
@@ -239,26 +208,22 @@ pub(super) struct AppParts {
     pub(super) protocols: Vec<ProtocolSet>,
     pub(super) batch_max: usize,
     pub(super) remote: Remote<Completion>,
-    #[cfg(feature = "record")]
-    pub(super) tap: Option<RequestSampler>,
+    pub(super) observers: Vec<Box<dyn CallObserver>>,
 }
 
 impl RpcApp {
     pub(super) fn new(parts: AppParts) -> RpcApp {
-        #[cfg(feature = "record")]
-        let tap = parts.tap;
-        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, .. } = parts;
+        let AppParts { registry, pools, stats, side, protocols, batch_max, remote, observers } = parts;
         let back = {
             let remote = remote.clone();
             move |batch: Box<WorkBatch>| {
                 let _ = remote.mail(Completion::Done(batch));
             }
         };
+        let ends = CallEnds::new(stats, registry.methods().len(), observers);
         let sink = Arc::new(MailCompletions { remote, pools: pools.clone(), streams: Mutex::default() });
-        let timing = Timing::new(registry.methods().len());
         let dispatcher = Dispatcher {
             pools,
-            stats,
             side,
             protocols,
             batch_max,
@@ -276,10 +241,8 @@ impl RpcApp {
             inline_scope: Arc::new(Scope::default()),
             out: Vec::new(),
             clock: None,
-            timing,
+            ends,
             answered: Vec::new(),
-            #[cfg(feature = "record")]
-            tap,
             unannounced: 0,
             watched: 0,
             watch_at: None,
@@ -292,7 +255,7 @@ impl RpcApp {
 #[cfg(feature = "bench-internals")]
 impl RpcApp {
     pub(super) fn timing_mut(&mut self) -> &mut Timing {
-        &mut self.dispatcher.timing
+        &mut self.dispatcher.ends.timing
     }
 }
 
@@ -308,42 +271,27 @@ impl Dispatcher {
         };
         let method = registry.method(index);
         if let Err(status) = admit(method, &request, cx) {
-            return self.refuse(cx, &request, &status);
+            return self.refuse_at(cx, &request, Some(index), EndPlace::Refused, &status);
         }
         if cx.session.calls.contains(request.id) && !request.one_way {
-            return self.refuse(cx, &request, &duplicate_id(request.id));
+            let status = duplicate_id(request.id);
+            return self.refuse_at(cx, &request, Some(index), EndPlace::Refused, &status);
         }
-        #[cfg(feature = "record")]
-        if self.tap.as_mut().is_some_and(RequestSampler::wants) {
-            self.record(cx, &request, index);
+        // A streaming call is admitted in `begin_streaming`.
+        if self.ends.observes_requests() && method.shape() == CallShape::Unary {
+            self.ends.observe_request(cx, &request, index, false);
         }
         match method.runs() {
             Kind::Inline if method.may_defer() => {
                 self.run_inline_deferring(registry, cx, &request, index, method)
             }
-            Kind::Inline if self.timing.is_quick(index, &request) => {
+            Kind::Inline if self.ends.timing.is_quick(index, &request) => {
                 self.run_quick(registry, cx, &request, index, method)
             }
             Kind::Inline => self.run_inline(registry, cx, &request, index, method),
             Kind::Pooled => self.gather(registry, cx, &request, index, method),
             Kind::Blocking => self.hand_over_one(registry, cx, &request, index, method),
         }
-    }
-
-    /// Records a copy of a request.
-    #[cfg(feature = "record")]
-    #[cold]
-    #[inline(never)]
-    fn record(&mut self, cx: &mut Cx<'_>, request: &Request, method: u32) {
-        let Some(tap) = &mut self.tap else { return };
-        tap.take(&SeenRequest {
-            at: cx.now(),
-            connection: cx.key().to_bits(),
-            protocol: cx.protocol().id(),
-            method,
-            request,
-            body: cx.bytes(request.body),
-        });
     }
 
     #[cold]
@@ -355,31 +303,30 @@ impl Dispatcher {
         self.refuse(cx, request, &Status::unimplemented(message));
     }
 
+    /// Refuses a request whose method is unknown or was not looked up.
     #[cold]
     fn refuse(&mut self, cx: &mut Cx<'_>, request: &Request, status: &Status) {
-        self.stats.calls.refused[status.code as usize].add(1);
-        if !request.one_way {
-            let body = SendBody::Bytes(status.message.as_bytes());
-            let Request { id, codec, .. } = *request;
-            let (queue_us, handler_us) = (0, 0);
-            cx.send(Outgoing::Reply(OutgoingReply {
-                id,
-                codec,
-                compressed: false,
-                code: status.code,
-                queue_us,
-                handler_us,
-                body,
-            }));
-        }
+        self.refuse_at(cx, request, None, EndPlace::Refused, status);
+    }
+
+    #[cold]
+    fn refuse_at(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        method: Option<u32>,
+        place: EndPlace,
+        status: &Status,
+    ) {
+        let ended = CallEnd::early(place, status.code, &status.message);
+        self.ends.end(cx, EndingCall::of_request(request, method), ended);
     }
 
     #[cold]
     fn on_refusal(&mut self, cx: &mut Cx<'_>, refusal: &Refusal) {
-        self.stats.calls.refused[refusal.code as usize].add(1);
-        if !refusal.one_way {
-            reply(cx, refusal.id, refusal.codec, CallEnd::early(refusal.code, &refusal.message));
-        }
+        let Refusal { id, codec, one_way, code, ref message } = *refusal;
+        let call = EndingCall { id, codec, one_way, method: None, request_bytes: 0 };
+        self.ends.end(cx, call, CallEnd::early(EndPlace::Refused, code, message));
     }
 }
 
@@ -435,7 +382,7 @@ impl App for RpcApp {
 
     #[inline]
     fn on_read_end(&mut self) {
-        self.dispatcher.end_timing();
+        self.dispatcher.ends.end_group();
         self.dispatcher.clock = None;
     }
 
@@ -478,17 +425,13 @@ impl App for RpcApp {
     }
 
     fn on_message_while_saturated(&mut self, cx: &mut Cx<'_>, message: Message) {
-        match message {
-            Message::Request(request)
-                if self
-                    .registry
-                    .index_of(request.method)
-                    .is_none_or(|index| self.registry.method(index).shape() == CallShape::Unary) =>
-            {
-                self.dispatcher.refuse_saturated(cx, &request);
+        if let Message::Request(request) = &message {
+            let method = self.registry.index_of(request.method);
+            if method.is_none_or(|index| self.registry.method(index).shape() == CallShape::Unary) {
+                return self.dispatcher.refuse_saturated(cx, request, method);
             }
-            other => self.on_message(cx, other),
         }
+        self.on_message(cx, message);
     }
 
     fn on_half_close(&mut self, cx: &mut Cx<'_>) {
@@ -507,7 +450,7 @@ impl App for RpcApp {
     fn on_close(&mut self, key: Key, mut session: ServerSession, _why: &CloseReason) {
         for call in session.calls.iter() {
             if !call.is_answered() {
-                self.dispatcher.stats.calls.dropped.add(1);
+                self.dispatcher.ends.end_dropped(key, call);
             }
             self.dispatcher.cancel_work(call);
         }

@@ -8,15 +8,16 @@ use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 
-use super::{CallEnd, Cx, Dispatcher, RpcApp, reply};
+use super::{Cx, Dispatcher, RpcApp};
 use crate::codec::Codec;
 use crate::conn::calls::Calls;
 use crate::conn::streams::{
     CreditVerdict, DataVerdict, StreamKey, StreamMessage, StreamTable, StreamWindows,
 };
 use crate::context::DeferredReply;
-use crate::message::{BrokenCall, IncomingData, Outgoing, OutgoingData, Request, SendBody};
+use crate::message::{BrokenCall, IncomingData, Outgoing, OutgoingData, OutgoingReply, Request, SendBody};
 use crate::reactor::Conns;
+use crate::server::observer::EndPlace;
 use crate::service::{Kind, Method, Registry};
 use crate::status::Status;
 use crate::stream::{
@@ -108,23 +109,24 @@ impl Dispatcher {
         };
         let method = registry.method(index);
         if let Err(status) = super::admit(method, request, cx) {
-            return self.refuse(cx, request, &status);
+            return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
         }
         if cx.session.calls.contains(request.id) {
             let status = super::duplicate_id(request.id);
-            return self.refuse(cx, request, &status);
+            return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
         }
         if !method.shape().receives() {
             let status = Status::invalid_argument(format!(
                 "the argument of {} is one message in the request, not a stream of data frames",
                 method.name()
             ));
-            return self.refuse(cx, request, &status);
+            return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
         }
         self.begin_streaming(registry, cx, request, index, method, true);
     }
 
-    /// Begins a call of a method with streams. Its request was admitted.
+    /// Begins a call of a method with streams, unless its connection or its request does not allow them. Its request
+    /// was admitted otherwise, and is passed to the observers here.
     #[inline(never)]
     pub(super) fn begin_streaming(
         &mut self,
@@ -153,7 +155,10 @@ impl Dispatcher {
             None
         };
         if let Some(status) = refusal {
-            return self.refuse(cx, request, &status);
+            return self.refuse_at(cx, request, Some(index), EndPlace::Refused, &status);
+        }
+        if self.ends.observes_requests() {
+            self.ends.observe_request(cx, request, index, is_open);
         }
         match method.runs() {
             Kind::Inline => self.run_inline_admitted(registry, cx, request, index, method),
@@ -272,7 +277,16 @@ impl Dispatcher {
             CreditVerdict::Ignored => {}
             CreditVerdict::StreamTooLarge(_, status) => self.break_call(cx, id, &status),
             CreditVerdict::ConnectionTooLarge(status) => {
-                reply(cx, 0, 0, CallEnd::early(status.code, &status.message));
+                // No call ends with this answer: it is the connection's.
+                cx.send(Outgoing::Reply(OutgoingReply {
+                    id: 0,
+                    codec: 0,
+                    compressed: false,
+                    code: status.code,
+                    queue_us: 0,
+                    handler_us: 0,
+                    body: SendBody::Bytes(status.message.as_bytes()),
+                }));
                 cx.close();
             }
         }
@@ -291,17 +305,17 @@ impl Dispatcher {
     /// Answers the call with this id, if it is in flight. Otherwise the frame has crossed the answer.
     fn break_call(&mut self, cx: &mut Cx<'_>, id: u64, status: &Status) {
         if let Some(call) = cx.session.calls.answer_by_id(id).cloned() {
-            self.answer_early(cx, &call, status);
+            self.end_early(cx, &call, EndPlace::Broken, status);
         }
     }
 
     /// Handles a message while too many calls or answers wait: only streams go on.
-    pub(super) fn refuse_saturated(&mut self, cx: &mut Cx<'_>, request: &Request) {
+    pub(super) fn refuse_saturated(&mut self, cx: &mut Cx<'_>, request: &Request, method: Option<u32>) {
         let status = Status::resource_exhausted(
             "too many calls or answers wait on this connection, which has open streams (in_flight_max, \
              write_queue_high_bytes)",
         );
-        self.refuse(cx, request, &status);
+        self.refuse_at(cx, request, method, EndPlace::Refused, &status);
         cx.note_refusal(FRAME_HEADER_BYTES + status.message.len());
     }
 

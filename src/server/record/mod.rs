@@ -23,7 +23,7 @@ use crate::service::Registry;
 use crate::stats::RecordSnapshot;
 use crate::wire::ProtocolId;
 
-pub(super) use sampler::{RequestSampler, SeenRequest};
+use sampler::RequestSampler;
 
 /// The most requests that wait for the writer; further ones are dropped.
 const QUEUED_MAX: usize = 4096;

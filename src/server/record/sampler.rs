@@ -2,23 +2,11 @@
 
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
-use std::time::Instant;
 
 use crossbeam_channel::Sender;
 
 use super::{QUEUED_BYTES_MAX, RecordShared, SampledRequest};
-use crate::message::{JsonDialect, Request};
-use crate::wire::ProtocolId;
-
-/// The origin and the content of a request.
-pub(in crate::server) struct SeenRequest<'a> {
-    pub(in crate::server) at: Instant,
-    pub(in crate::server) connection: u64,
-    pub(in crate::server) protocol: Option<ProtocolId>,
-    pub(in crate::server) method: u32,
-    pub(in crate::server) request: &'a Request,
-    pub(in crate::server) body: &'a [u8],
-}
+use crate::server::observer::{CallObserver, ObservedRequest};
 
 /// The sampler of one reactor.
 pub(in crate::server) struct RequestSampler {
@@ -43,7 +31,7 @@ impl RequestSampler {
 
     /// Returns whether this request, the next one, is to be recorded.
     #[inline]
-    pub(in crate::server) fn wants(&mut self) -> bool {
+    pub(super) fn wants(&mut self) -> bool {
         self.left -= 1;
         if self.left > 0 {
             return false;
@@ -66,7 +54,7 @@ impl RequestSampler {
     /// Copies a request for the writer, if there is room for it.
     #[cold]
     #[inline(never)]
-    pub(in crate::server) fn take(&mut self, seen: &SeenRequest<'_>) {
+    fn take(&self, seen: &ObservedRequest<'_>) {
         let shared = &self.shared;
         if shared.is_over.load(Ordering::Relaxed) {
             let counter =
@@ -83,22 +71,34 @@ impl RequestSampler {
             shared.dropped.fetch_add(1, Ordering::Relaxed);
             return;
         }
-        let Request { codec, compressed, one_way, time_left_us, .. } = *seen.request;
         let sampled = SampledRequest {
             at: seen.at,
             reactor: self.reactor,
             connection: seen.connection,
             protocol: seen.protocol,
             method: seen.method,
-            codec: JsonDialect::split(codec).0,
-            compressed,
-            one_way,
-            time_left_us,
+            codec: seen.codec,
+            compressed: seen.compressed,
+            one_way: seen.one_way,
+            time_left_us: seen.time_left_us,
             body: seen.body.to_vec(),
         };
         if self.queue.try_send(Some(sampled)).is_err() {
             shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
             shared.dropped.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+impl CallObserver for RequestSampler {
+    fn on_request(&mut self, request: &ObservedRequest<'_>) {
+        // A recorded request is replayed from its body alone.
+        if !request.argument_follows && self.wants() {
+            self.take(request);
+        }
+    }
+
+    fn observes_ends(&self) -> bool {
+        false
     }
 }

@@ -3,12 +3,12 @@ use std::fs;
 use serde_json::Value;
 use tempfile::TempDir;
 
-use super::sampler::SeenRequest;
 use super::*;
 use crate::codec::{Bytes, Codec, Plain};
 use crate::config::Limits;
-use crate::context::Outcome;
-use crate::message::{Request, Span};
+use crate::context::{Outcome, Peer};
+use crate::message::Metadata;
+use crate::server::observer::{CallObserver, ObservedRequest};
 use crate::service::Method;
 
 fn registry() -> Arc<Registry> {
@@ -23,25 +23,22 @@ fn recording(folder: &TempDir) -> Recording {
     Recording { sample: 1, ..Recording::to(folder.path().join("record")) }
 }
 
-const REQUEST: Request = Request {
-    id: 1,
-    method: 0,
-    name: None,
-    codec: Codec::Json.number(),
-    compressed: false,
-    one_way: false,
-    schema: 0,
-    time_left_us: 5_000,
-    metadata: Span::new(0, 0),
-    body: Span::new(0, 0),
-};
-
 fn see(tap: &mut RequestSampler, connection: u64, body: &[u8]) {
-    let (at, method) = (Instant::now(), 1);
-    let seen =
-        SeenRequest { at, connection, protocol: Some(ProtocolId::Http), method, request: &REQUEST, body };
-    assert!(tap.wants(), "each is sampled");
-    tap.take(&seen);
+    tap.on_request(&ObservedRequest {
+        at: Instant::now(),
+        connection,
+        peer: Peer::Unix,
+        protocol: Some(ProtocolId::Http),
+        id: 1,
+        method: 1,
+        codec: Codec::Json.number(),
+        compressed: false,
+        one_way: false,
+        argument_follows: false,
+        time_left_us: 5_000,
+        metadata: Metadata::default(),
+        body,
+    });
 }
 
 fn lines(recording: &Recording) -> Vec<Value> {

@@ -7,7 +7,7 @@
 use std::io::{Read, Write};
 
 use coreloop::Server;
-use coreloop::reactor::NetStream;
+use coreloop::reactor::Transport;
 use coreloop::server::DetachedServer;
 use coreloop::wire::Scheme;
 
@@ -34,7 +34,7 @@ pub(super) fn add(cases: &mut Vec<Case>) {
             let turn = Case::new(name("turn"), move || {
                 let (mut server, input, expected) = begun(scheme, depth);
                 let (mut peer, ours) = mio::net::UnixStream::pair().expect("the system has descriptors left");
-                server.adopt(NetStream::Unix(ours)).expect("the wait goes well");
+                server.adopt(Transport::Unix(ours)).expect("the wait goes well");
                 let mut output = vec![0; 64 << 10];
                 let mut exchange = move |input: &[u8]| {
                     uncounted(|| {

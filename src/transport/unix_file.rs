@@ -190,8 +190,8 @@ mod tests {
     use std::os::unix::net::{UnixListener, UnixStream};
     use std::sync::Barrier;
 
+    use super::super::address::Address;
     use super::super::listener::Listener;
-    use super::super::socket::Address;
     use super::*;
 
     fn listen(path: &Path) -> io::Result<Listener> {

@@ -1,4 +1,4 @@
-//! Listening sockets: one for an address, or several that share a TCP port.
+//! Listeners: a socket for an address, several sockets that share a TCP port, or an in-memory listener.
 //!
 //! An address that another socket listens on is an error, even if the sockets of this process share the port. The
 //! file of a Unix socket is in `unix_file.rs`.
@@ -11,12 +11,15 @@ use std::time::Duration;
 use coreloop_poller::{Interest, Key, Poller};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::socket::{Address, NetStream};
+use super::Transport;
+use super::address::Address;
+use super::memory::MemoryListener;
+use super::readiness::ReadinessSender;
 use super::unix_file::{self, UnixSocketAccess, UnixSocketFile};
 use crate::context::Peer;
 
 /// The length of the accept queue; the kernel reduces it to its own limit (`net.core.somaxconn`).
-pub(super) const BACKLOG: i32 = 4096;
+pub(crate) const BACKLOG: i32 = 4096;
 
 /// How often an address is tried again when another process began to listen on it at the same moment.
 const ATTEMPTS_MAX: u32 = 24;
@@ -24,9 +27,10 @@ const ATTEMPTS_MAX: u32 = 24;
 enum ListenerKind {
     Tcp(mio::net::TcpListener),
     Unix(mio::net::UnixListener, UnixSocketFile),
+    Memory(MemoryListener),
 }
 
-/// A listening socket. Dropping it removes the file of its Unix socket, unless the path refers to another file by
+/// A listener. Dropping it removes the file of its Unix socket, unless the path refers to another file by
 /// then.
 pub struct Listener {
     kind: ListenerKind,
@@ -48,6 +52,7 @@ impl Listener {
             Address::Unix(path) => {
                 unix_file::bind(path, access).map(|(socket, file)| ListenerKind::Unix(socket, file))
             }
+            Address::Memory(name) => MemoryListener::bind(name, BACKLOG as usize).map(ListenerKind::Memory),
         };
         Ok(Listener { kind: kind.map_err(|error| with_address(address, &error))? })
     }
@@ -82,29 +87,43 @@ impl Listener {
         match &self.kind {
             ListenerKind::Tcp(socket) => Ok(Address::Tcp(socket.local_addr()?.to_string())),
             ListenerKind::Unix(_, file) => Ok(Address::Unix(file.path().to_owned())),
+            ListenerKind::Memory(listener) => Ok(Address::Memory(listener.name().to_owned())),
         }
     }
 
     /// Accepts one connection.
-    pub(super) fn accept(&self) -> io::Result<(NetStream, Peer)> {
+    pub(crate) fn accept(&self) -> io::Result<(Transport, Peer)> {
         match &self.kind {
             ListenerKind::Tcp(socket) => {
                 let (stream, addr) = socket.accept()?;
                 // A reply is written when it is complete; waiting for more data would only add delay.
                 let _ = stream.set_nodelay(true);
-                Ok((NetStream::Tcp(stream), Peer::Tcp(addr)))
+                Ok((Transport::Tcp(stream), Peer::Tcp(addr)))
             }
             ListenerKind::Unix(socket, _) => {
                 let (stream, _) = socket.accept()?;
-                Ok((NetStream::Unix(stream), Peer::Unix))
+                Ok((Transport::Unix(stream), Peer::Unix))
+            }
+            ListenerKind::Memory(listener) => {
+                Ok((Transport::Memory(Box::new(listener.accept()?)), Peer::Memory))
             }
         }
     }
 
-    pub(super) fn register(&mut self, poller: &mut Poller, key: Key) -> io::Result<()> {
+    /// Reports waiting connections under this key: through the poller, or through `readiness`.
+    pub(crate) fn register(
+        &mut self,
+        poller: &mut Poller,
+        key: Key,
+        readiness: &ReadinessSender,
+    ) -> io::Result<()> {
         match &mut self.kind {
             ListenerKind::Tcp(socket) => poller.register(socket, key, Interest::READABLE),
             ListenerKind::Unix(socket, _) => poller.register(socket, key, Interest::READABLE),
+            ListenerKind::Memory(listener) => {
+                listener.register(key, readiness);
+                Ok(())
+            }
         }
     }
 }

@@ -4,37 +4,48 @@
 
 use std::io;
 use std::net::{SocketAddr, ToSocketAddrs};
+use std::os::fd::OwnedFd;
 use std::time::{Duration, Instant};
 
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
 
-use super::socket::{Address, NetStream};
+use super::address::Address;
+use super::blocking::{BlockingMemory, BlockingTransport};
+use super::memory;
 use crate::context::Peer;
 
 /// Connects, within `timeout` for all addresses of the name together; `None` applies the system's timeout. Name
 /// resolution cannot be interrupted, but its time counts.
 ///
-/// The socket is blocking and has TCP_NODELAY set: a request is written when it is complete, so a delay for small
+/// The connection is blocking. TCP has TCP_NODELAY set: a request is written when it is complete, so a delay for small
 /// writes would gain nothing.
 ///
 /// # Errors
 ///
-/// The system's error for the last address; `NotFound` if the name has no address; `TimedOut`.
-pub fn dial(address: &Address, timeout: Option<Duration>) -> io::Result<(Socket, Peer)> {
+/// The system's error for the last address; `NotFound` if the name has no address; `TimedOut`; `ConnectionRefused` if
+/// nothing in this process listens on a `memory:` address.
+pub fn dial(address: &Address, timeout: Option<Duration>) -> io::Result<(BlockingTransport, Peer)> {
     match address {
-        Address::Tcp(text) => dial_tcp(text, timeout.and_then(|timeout| Instant::now().checked_add(timeout))),
+        Address::Tcp(text) => {
+            let until = timeout.and_then(|timeout| Instant::now().checked_add(timeout));
+            let (socket, addr) = dial_tcp(text, until)?;
+            Ok((BlockingTransport::Tcp(socket.into()), Peer::Tcp(addr)))
+        }
         Address::Unix(path) => {
             let socket = Socket::new(Domain::UNIX, Type::STREAM, None)?;
             // With a full backlog a blocking connect may wait without end (connect(2)).
             socket.set_nonblocking(true)?;
             socket.connect(&SockAddr::unix(path)?)?;
             socket.set_nonblocking(false)?;
-            Ok((socket, Peer::Unix))
+            Ok((BlockingTransport::Unix(OwnedFd::from(socket).into()), Peer::Unix))
+        }
+        Address::Memory(name) => {
+            Ok((BlockingTransport::Memory(BlockingMemory::new(memory::connect(name)?)), Peer::Memory))
         }
     }
 }
 
-fn dial_tcp(text: &str, until: Option<Instant>) -> io::Result<(Socket, Peer)> {
+fn dial_tcp(text: &str, until: Option<Instant>) -> io::Result<(Socket, SocketAddr)> {
     let named = |error: io::Error| io::Error::new(error.kind(), format!("cannot resolve {text}: {error}"));
     let addresses: Vec<SocketAddr> = text.to_socket_addrs().map_err(named)?.collect();
     let mut last = io::Error::new(io::ErrorKind::NotFound, format!("the name in {text} has no address"));
@@ -55,7 +66,7 @@ fn dial_tcp(text: &str, until: Option<Instant>) -> io::Result<(Socket, Peer)> {
             }
         };
         match dial_one(*addr, left) {
-            Ok(socket) => return Ok((socket, Peer::Tcp(*addr))),
+            Ok(socket) => return Ok((socket, *addr)),
             Err(error) => last = error,
         }
     }
@@ -71,22 +82,4 @@ fn dial_one(addr: SocketAddr, timeout: Option<Duration>) -> io::Result<Socket> {
     }
     socket.set_tcp_nodelay(true)?;
     Ok(socket)
-}
-
-impl NetStream {
-    /// Turns a connected socket into a stream that a reactor can drive.
-    ///
-    /// # Errors
-    ///
-    /// The socket cannot be made nonblocking.
-    pub fn from_socket(socket: Socket, peer: Peer) -> io::Result<NetStream> {
-        socket.set_nonblocking(true)?;
-        Ok(match peer {
-            Peer::Tcp(_) => NetStream::Tcp(mio::net::TcpStream::from_std(socket.into())),
-            Peer::Unix => {
-                let std: std::os::unix::net::UnixStream = std::os::fd::OwnedFd::from(socket).into();
-                NetStream::Unix(mio::net::UnixStream::from_std(std))
-            }
-        })
-    }
 }

@@ -1,0 +1,304 @@
+//! The end of a call: every call ends here, once, wherever it ends.
+//!
+//! The end is counted, passed to the observers, and answered. It has two compiled forms. [`CallEnds::end_quick`] is for
+//! inline calls that are timed together: no observer of ends is registered then, the calls of a group are counted
+//! together, and every value stays in a register. [`CallEnds::end`] is for all others.
+//!
+//! The work of a call may go on after its end (cancelled, late, drained); [`Dispatcher::end_work`] ends the work.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use coreloop_poller::Key;
+
+use super::{AppStats, Cx, Dispatcher};
+use crate::conn::calls::ConnCall;
+use crate::message::{JsonDialect, Metadata, Outgoing, OutgoingReply, Request, SendBody};
+use crate::server::observer::{CallObserver, EndPlace, EndedCall, ObservedRequest};
+use crate::server::timing::Timing;
+use crate::status::{Code, Status};
+use crate::workers::batch::CallNote;
+
+/// The call that ends.
+#[derive(Clone, Copy)]
+pub(super) struct EndingCall {
+    pub(super) id: u64,
+    pub(super) codec: u8,
+    pub(super) one_way: bool,
+    /// `None` if the request was refused before its method was known.
+    pub(super) method: Option<u32>,
+    pub(super) request_bytes: usize,
+}
+
+impl EndingCall {
+    /// A call that is not in flight.
+    #[inline]
+    pub(super) fn of_request(request: &Request, method: Option<u32>) -> EndingCall {
+        let Request { id, codec, one_way, body, .. } = *request;
+        EndingCall { id, codec, one_way, method, request_bytes: body.len() }
+    }
+
+    /// A call that is in flight.
+    #[inline]
+    pub(super) fn in_flight(call: &ConnCall) -> EndingCall {
+        let ConnCall { id, codec, one_way, method, body_bytes, .. } = *call;
+        EndingCall { id, codec, one_way, method: Some(method), request_bytes: body_bytes as usize }
+    }
+}
+
+/// How and where a call ends.
+pub(super) struct CallEnd<'a> {
+    pub(super) place: EndPlace,
+    pub(super) code: Code,
+    pub(super) queue_us: u32,
+    pub(super) handler_us: u32,
+    pub(super) compressed: bool,
+    pub(super) body: SendBody<'a>,
+}
+
+impl<'a> CallEnd<'a> {
+    /// Creates the end of a call that ends before its work does, or without any.
+    pub(super) fn early(place: EndPlace, code: Code, message: &'a str) -> CallEnd<'a> {
+        CallEnd {
+            place,
+            code,
+            queue_us: 0,
+            handler_us: 0,
+            compressed: false,
+            body: SendBody::Bytes(message.as_bytes()),
+        }
+    }
+}
+
+/// What the end of a call needs: the counters, the group of calls that are timed together, and the observers.
+pub(super) struct CallEnds {
+    stats: Arc<AppStats>,
+    pub(super) timing: Timing,
+    /// The observers of ends come first.
+    observers: Vec<Box<dyn CallObserver>>,
+    /// The number of observers of ends.
+    end_observers: usize,
+}
+
+impl CallEnds {
+    pub(super) fn new(
+        stats: Arc<AppStats>,
+        methods: usize,
+        observers: Vec<Box<dyn CallObserver>>,
+    ) -> CallEnds {
+        let (mut observers, others): (Vec<_>, Vec<_>) =
+            observers.into_iter().partition(|observer| observer.observes_ends());
+        let end_observers = observers.len();
+        observers.extend(others);
+        let timing = if end_observers > 0 { Timing::of_each_call() } else { Timing::new(methods) };
+        CallEnds { stats, timing, observers, end_observers }
+    }
+
+    /// Ends an inline call that is timed together with others and has succeeded. Its times are counted at the end of
+    /// the group ([`CallEnds::end_group`]).
+    #[inline(always)]
+    pub(super) fn end_quick(&mut self, cx: &mut Cx<'_>, request: &Request, queue_us: u32, body: &[u8]) {
+        debug_assert!(self.end_observers == 0 && !request.one_way, "such calls are timed individually");
+        self.timing.calls += 1;
+        self.timing.ok += 1;
+        // Built in place: a body or an end that is passed on costs a copy through memory.
+        cx.send(Outgoing::Reply(OutgoingReply {
+            id: request.id,
+            codec: request.codec,
+            compressed: false,
+            code: Code::Ok,
+            queue_us,
+            handler_us: 0,
+            body: SendBody::Bytes(body),
+        }));
+    }
+
+    /// Ends an inline call that is timed together with others, and that has failed or whose body is no plain bytes.
+    #[cold]
+    pub(super) fn end_quick_slow(
+        &mut self,
+        cx: &mut Cx<'_>,
+        request: &Request,
+        index: u32,
+        ended: CallEnd<'_>,
+    ) {
+        let CallEnd { code, queue_us, handler_us, compressed, body, .. } = ended;
+        self.timing.calls += 1;
+        match code {
+            Code::Ok => self.timing.ok += 1,
+            _ => self.stats.methods[index as usize].answers[code as usize].add(1),
+        }
+        let Request { id, codec, .. } = *request;
+        cx.send(Outgoing::Reply(OutgoingReply { id, codec, compressed, code, queue_us, handler_us, body }));
+    }
+
+    /// Counts the inline calls that were timed together.
+    pub(super) fn end_group(&mut self) {
+        if self.timing.calls > 0 {
+            let stats = &self.stats.methods[self.timing.method as usize];
+            self.timing.end(Instant::now(), stats);
+        }
+    }
+
+    /// Ends a call.
+    #[inline]
+    pub(super) fn end(&mut self, cx: &mut Cx<'_>, call: EndingCall, ended: CallEnd<'_>) {
+        let CallEnd { place, code, queue_us, handler_us, compressed, body } = ended;
+        self.count(&call, place, code, queue_us, handler_us);
+        if self.end_observers > 0 {
+            let reply_bytes = if call.one_way { 0 } else { body.len() };
+            self.observe_end(cx.key(), &call, place, code, (queue_us, handler_us), reply_bytes);
+        }
+        if !call.one_way {
+            let EndingCall { id, codec, .. } = call;
+            cx.send(Outgoing::Reply(OutgoingReply {
+                id,
+                codec,
+                compressed,
+                code,
+                queue_us,
+                handler_us,
+                body,
+            }));
+        }
+    }
+
+    /// Ends a call whose connection has closed: it has no answer.
+    pub(super) fn end_dropped(&mut self, key: Key, call: &ConnCall) {
+        let call = EndingCall::in_flight(call);
+        self.count(&call, EndPlace::Dropped, Code::Cancelled, 0, 0);
+        if self.end_observers > 0 {
+            self.observe_end(key, &call, EndPlace::Dropped, Code::Cancelled, (0, 0), 0);
+        }
+    }
+
+    #[inline]
+    fn count(&self, call: &EndingCall, place: EndPlace, code: Code, queue_us: u32, handler_us: u32) {
+        let calls = &self.stats.calls;
+        match place {
+            EndPlace::Worker if code == Code::DeadlineExceeded => calls.late_at_answer.add(1),
+            EndPlace::Inline | EndPlace::Worker | EndPlace::Deferred | EndPlace::Broken => {}
+            // Counted with the work: the call may have ended before.
+            EndPlace::LateAtDequeue => {}
+            EndPlace::LateAtAnswer => calls.late_at_answer.add(1),
+            EndPlace::Cancelled => calls.cancelled.add(1),
+            EndPlace::Drained => calls.drain_cancelled.add(1),
+            EndPlace::Dropped => return calls.dropped.add(1),
+            EndPlace::Refused | EndPlace::QueueFull | EndPlace::LateAtDecode => {
+                match place {
+                    EndPlace::QueueFull => calls.queue_full.add(1),
+                    EndPlace::LateAtDecode => calls.late_at_decode.add(1),
+                    _ => {}
+                }
+                return calls.refused[code as usize].add(1);
+            }
+        }
+        let Some(method) = call.method else { return };
+        let stats = &self.stats.methods[method as usize];
+        if call.one_way {
+            stats.one_way.add(1);
+        } else {
+            stats.answers[code as usize].add(1);
+        }
+        stats.queue_us.record(queue_us);
+        stats.handler_us.record(handler_us);
+    }
+
+    /// Counts what happened to the work of a call, whether or not the call had ended before.
+    #[inline]
+    pub(super) fn count_work(&self, note: CallNote) {
+        match note {
+            CallNote::Ran | CallNote::NotTaken => {}
+            CallNote::Removed => self.stats.calls.removed.add(1),
+            CallNote::LateAtDequeue => self.stats.calls.late_at_dequeue.add(1),
+            CallNote::Panicked => self.stats.calls.panics.add(1),
+        }
+    }
+
+    // Observers.
+
+    /// Returns whether a request must be passed to [`CallEnds::observe_request`].
+    #[inline]
+    pub(super) fn observes_requests(&self) -> bool {
+        !self.observers.is_empty()
+    }
+
+    /// Passes a request that was admitted to the observers.
+    #[cold]
+    #[inline(never)]
+    pub(super) fn observe_request(
+        &mut self,
+        cx: &Cx<'_>,
+        request: &Request,
+        method: u32,
+        argument_follows: bool,
+    ) {
+        let Request { id, codec, compressed, one_way, time_left_us, .. } = *request;
+        let observed = ObservedRequest {
+            at: cx.now(),
+            connection: cx.key().to_bits(),
+            peer: cx.peer(),
+            protocol: cx.protocol().id(),
+            id,
+            method,
+            codec: JsonDialect::split(codec).0,
+            compressed,
+            one_way,
+            argument_follows,
+            time_left_us,
+            metadata: Metadata::checked_before(cx.bytes(request.metadata)),
+            body: cx.bytes(request.body),
+        };
+        self.observers.iter_mut().for_each(|observer| observer.on_request(&observed));
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn observe_end(
+        &mut self,
+        key: Key,
+        call: &EndingCall,
+        place: EndPlace,
+        code: Code,
+        (queue_us, handler_us): (u32, u32),
+        reply_bytes: usize,
+    ) {
+        let EndingCall { id, one_way, method, request_bytes, .. } = *call;
+        let connection = key.to_bits();
+        let end = EndedCall {
+            connection,
+            id,
+            method,
+            one_way,
+            code,
+            place,
+            queue_us,
+            handler_us,
+            request_bytes,
+            reply_bytes,
+        };
+        self.observers[..self.end_observers].iter_mut().for_each(|observer| observer.on_end(&end));
+    }
+}
+
+impl Dispatcher {
+    /// Ends the work of a call in flight, and with it the call, unless the call has ended before.
+    #[inline]
+    pub(super) fn end_work(&mut self, cx: &mut Cx<'_>, slot: u32, ended: CallEnd<'_>) {
+        let Some(call) = cx.session.calls.end(slot, &mut self.free_list) else {
+            debug_assert!(false, "the work of a call ends once");
+            return;
+        };
+        if call.is_streaming() {
+            cx.end_stream();
+            let status = Status::new(ended.code, "the call has ended");
+            self.close_streams(cx, &call, slot, &status);
+        } else {
+            cx.end_call(call.body_bytes as usize);
+        }
+        if call.is_answered() {
+            return self.ends.stats.calls.late.add(1);
+        }
+        self.ends.end(cx, EndingCall::in_flight(&call), ended);
+    }
+}

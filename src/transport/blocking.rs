@@ -1,0 +1,145 @@
+//! One end of a connection for a thread that may wait: a dialing thread, or a direct client.
+
+use std::io::{self, IoSlice, Read, Write};
+use std::net::TcpStream;
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::memory::MemoryStream;
+use super::stream::Transport;
+
+/// A connected transport whose operations wait. An operation that exceeds its timeout fails with `WouldBlock` or
+/// `TimedOut`.
+#[derive(Debug)]
+pub enum BlockingTransport {
+    /// TCP.
+    Tcp(TcpStream),
+    /// A Unix socket.
+    Unix(UnixStream),
+    /// In memory, within this process.
+    Memory(BlockingMemory),
+}
+
+impl BlockingTransport {
+    /// Sets the timeout of each read and each write; `None` waits as long as it takes.
+    ///
+    /// # Errors
+    ///
+    /// The timeout is zero, or the system refuses it.
+    pub fn set_timeouts(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self {
+            BlockingTransport::Tcp(stream) => {
+                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
+            }
+            BlockingTransport::Unix(stream) => {
+                stream.set_read_timeout(timeout).and(stream.set_write_timeout(timeout))
+            }
+            BlockingTransport::Memory(memory) => memory.set_timeout(timeout),
+        }
+    }
+
+    /// Sets whether operations return `WouldBlock` instead of waiting.
+    ///
+    /// # Errors
+    ///
+    /// The system's error.
+    pub fn set_nonblocking(&mut self, is_nonblocking: bool) -> io::Result<()> {
+        match self {
+            BlockingTransport::Tcp(stream) => stream.set_nonblocking(is_nonblocking),
+            BlockingTransport::Unix(stream) => stream.set_nonblocking(is_nonblocking),
+            BlockingTransport::Memory(memory) => {
+                memory.is_nonblocking = is_nonblocking;
+                Ok(())
+            }
+        }
+    }
+
+    /// Turns the connection into one that a reactor can drive.
+    ///
+    /// # Errors
+    ///
+    /// The socket cannot be made nonblocking.
+    pub fn into_nonblocking(mut self) -> io::Result<Transport> {
+        self.set_nonblocking(true)?;
+        Ok(match self {
+            BlockingTransport::Tcp(stream) => Transport::Tcp(mio::net::TcpStream::from_std(stream)),
+            BlockingTransport::Unix(stream) => Transport::Unix(mio::net::UnixStream::from_std(stream)),
+            BlockingTransport::Memory(memory) => Transport::Memory(Box::new(memory.stream)),
+        })
+    }
+}
+
+impl Read for BlockingTransport {
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        match self {
+            BlockingTransport::Tcp(stream) => stream.read(into),
+            BlockingTransport::Unix(stream) => stream.read(into),
+            BlockingTransport::Memory(memory) => memory.read(into),
+        }
+    }
+}
+
+impl Write for BlockingTransport {
+    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            BlockingTransport::Tcp(stream) => stream.write(bytes),
+            BlockingTransport::Unix(stream) => stream.write(bytes),
+            BlockingTransport::Memory(memory) => memory.write_vectored(&[IoSlice::new(bytes)]),
+        }
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        match self {
+            BlockingTransport::Tcp(stream) => stream.write_vectored(slices),
+            BlockingTransport::Unix(stream) => stream.write_vectored(slices),
+            BlockingTransport::Memory(memory) => memory.write_vectored(slices),
+        }
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+/// An end of an in-memory connection whose operations wait.
+#[derive(Debug)]
+pub struct BlockingMemory {
+    stream: MemoryStream,
+    timeout: Option<Duration>,
+    is_nonblocking: bool,
+}
+
+impl BlockingMemory {
+    /// Wraps an end that no reactor drives.
+    pub fn new(stream: MemoryStream) -> BlockingMemory {
+        BlockingMemory { stream, timeout: None, is_nonblocking: false }
+    }
+
+    fn set_timeout(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        if timeout.is_some_and(|timeout| timeout.is_zero()) {
+            return Err(io::Error::new(
+                io::ErrorKind::InvalidInput,
+                "expected a timeout above zero; found zero",
+            ));
+        }
+        self.timeout = timeout;
+        Ok(())
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> io::Result<usize> {
+        self.wait_unless_ready(MemoryStream::wait_readable);
+        self.stream.read(into)
+    }
+
+    fn write_vectored(&mut self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        self.wait_unless_ready(MemoryStream::wait_writable);
+        self.stream.write_vectored(slices)
+    }
+
+    /// Waits for at most the timeout; the operation that follows shows whether that was enough.
+    fn wait_unless_ready(&self, wait: impl FnOnce(&MemoryStream, Option<Instant>)) {
+        if !self.is_nonblocking {
+            wait(&self.stream, self.timeout.and_then(|timeout| Instant::now().checked_add(timeout)));
+        }
+    }
+}

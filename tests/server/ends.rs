@@ -1,0 +1,516 @@
+//! Every call ends once: each way in which a call can end, as an observer of the server receives it.
+
+mod streams;
+
+use std::sync::{Arc, Mutex, mpsc};
+use std::time::Duration;
+
+use crate::common::rig::rig_with;
+use crate::common::{Frame, PATIENCE, Peer, Rig, eventually, kind, serial};
+use coreloop::codec::Codec;
+use coreloop::config::Config;
+use coreloop::server::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver};
+use coreloop::service::{Kind, Method};
+use coreloop::stats::Snapshot;
+use coreloop::{Code, Context, Status};
+
+/// Keeps everything that it observes.
+#[derive(Default)]
+struct Ledger {
+    observed: Arc<Mutex<Observed>>,
+    ignores_ends: bool,
+}
+
+#[derive(Default)]
+struct Observed {
+    methods: Vec<String>,
+    /// The ids of the requests that passed admission.
+    requests: Vec<u64>,
+    ends: Vec<EndedCall>,
+    finished: u32,
+}
+
+struct ReactorLedger(Arc<Mutex<Observed>>, bool);
+
+impl ServerObserver for Ledger {
+    fn start(&self, methods: &[Method]) -> std::io::Result<()> {
+        self.observed.lock().unwrap().methods =
+            methods.iter().map(|method| method.name().to_owned()).collect();
+        Ok(())
+    }
+
+    fn observe_reactor(&self, _reactor: usize) -> Box<dyn CallObserver> {
+        Box::new(ReactorLedger(self.observed.clone(), self.ignores_ends))
+    }
+
+    fn finish(&self) {
+        self.observed.lock().unwrap().finished += 1;
+    }
+}
+
+impl CallObserver for ReactorLedger {
+    fn on_request(&mut self, request: &ObservedRequest<'_>) {
+        self.0.lock().unwrap().requests.push(request.id);
+    }
+
+    fn observes_ends(&self) -> bool {
+        !self.1
+    }
+
+    fn on_end(&mut self, end: &EndedCall) {
+        self.0.lock().unwrap().ends.push(*end);
+    }
+}
+
+/// A server with a ledger, and one connection.
+struct Scene {
+    rig: Rig,
+    peer: Peer,
+    /// Connections that stay open.
+    others: Vec<Peer>,
+    ledger: Arc<Ledger>,
+    /// Ends one call of `Inline.Wait`, which blocks the reactor.
+    release: mpsc::Sender<()>,
+    /// Requests sent.
+    sent: usize,
+}
+
+fn scene(change: impl FnOnce(&mut Config), ledger: Ledger) -> Scene {
+    let ledger = Arc::new(ledger);
+    let (release, released) = mpsc::channel();
+    let released = Mutex::new(released);
+    let wait = move |_cx: &Context<'_>, n: i64| {
+        released.lock().unwrap().recv_timeout(PATIENCE).unwrap();
+        Ok::<i64, Status>(n)
+    };
+    let fail = |_cx: &Context<'_>, n: i64| Err::<i64, Status>(Status::new(Code::Aborted, n.to_string()));
+    let late = |_cx: &Context<'_>, _n: i64| Err::<i64, Status>(Status::deadline_exceeded("of a nested call"));
+    let rig = rig_with(&["127.0.0.1:0"], change, |builder| {
+        streams::with_streams(builder)
+            .observer(ledger.clone())
+            .method_of_kind("Inline.Wait", Kind::Inline, wait)
+            .method_of_kind("Inline.Fail", Kind::Inline, fail)
+            .method_of_kind("Pooled.Fail", Kind::Pooled, fail)
+            .method_of_kind("Pooled.Late", Kind::Pooled, late)
+    });
+    let peer = rig.peer();
+    Scene { rig, peer, others: Vec::new(), ledger, release, sent: 0 }
+}
+
+impl Scene {
+    fn send(&mut self, frame: &Frame) {
+        self.sent += 1;
+        self.peer.send(frame);
+    }
+
+    fn call(&mut self, id: u64, method: &str) {
+        self.send(&Frame::call(id, method, 1));
+    }
+
+    /// Sends a call and waits for its answer, with that code.
+    #[track_caller]
+    fn ask(&mut self, frame: &Frame, code: Code) {
+        self.send(frame);
+        self.peer.answer().is(frame.id, code, "");
+    }
+
+    fn occupy_worker(&mut self, id: u64) {
+        let begun = self.rig.gate.begun();
+        self.call(id, "Pooled.Gate");
+        self.rig.gate.wait_for(begun + 1);
+    }
+}
+
+/// A way to end, and what the observer must receive: id, place and code of each call, in any order.
+struct Case {
+    name: &'static str,
+    change: fn(&mut Config),
+    run: fn(&mut Scene),
+    ends: &'static [(u64, EndPlace, Code)],
+}
+
+fn one_worker(config: &mut Config) {
+    (config.workers, config.blocking_threads) = (1, 1);
+}
+
+const TEN_MS: Duration = Duration::from_millis(10);
+const MINUTE: Duration = Duration::from_secs(60);
+
+const CASES: &[Case] = &[
+    Case {
+        name: "ok",
+        change: |_| {},
+        run: |scene| {
+            for (id, method) in ["Inline.Double", "Pooled.Double", "Blocking.Double"].into_iter().enumerate()
+            {
+                scene.ask(&Frame::call(id as u64, method, 4), Code::Ok);
+            }
+        },
+        ends: &[
+            (0, EndPlace::Inline, Code::Ok),
+            (1, EndPlace::Worker, Code::Ok),
+            (2, EndPlace::Worker, Code::Ok),
+        ],
+    },
+    Case {
+        name: "error",
+        change: |_| {},
+        run: |scene| {
+            scene.ask(&Frame::call(1, "Inline.Fail", 4), Code::Aborted);
+            scene.ask(&Frame::call(2, "Pooled.Fail", 4), Code::Aborted);
+            scene.ask(&Frame::request(3, "Pooled.Double", Codec::Json, "no"), Code::InvalidArgument);
+        },
+        ends: &[
+            (1, EndPlace::Inline, Code::Aborted),
+            (2, EndPlace::Worker, Code::Aborted),
+            (3, EndPlace::Worker, Code::InvalidArgument),
+        ],
+    },
+    Case {
+        name: "panic",
+        change: |_| {},
+        run: |scene| {
+            for (id, service) in ["Inline", "Pooled", "Blocking"].into_iter().enumerate() {
+                scene.ask(&Frame::call(id as u64, &format!("{service}.Panic"), 0), Code::Internal);
+            }
+        },
+        ends: &[
+            (0, EndPlace::Inline, Code::Internal),
+            (1, EndPlace::Worker, Code::Internal),
+            (2, EndPlace::Worker, Code::Internal),
+        ],
+    },
+    Case {
+        name: "refused",
+        change: |config| config.limits.frame_bytes_max = 1 << 12,
+        run: |scene| {
+            scene.ask(&Frame::call(1, "No.Method", 0), Code::Unimplemented);
+            let mut unknown_codec = Frame::call(2, "Inline.Double", 0);
+            unknown_codec.codec = 99;
+            scene.ask(&unknown_codec, Code::Unimplemented);
+            scene.ask(
+                &Frame::request(3, "Pooled.Bytes", Codec::Raw, vec![1; 1 << 13]),
+                Code::ResourceExhausted,
+            );
+            scene.send(&Frame::call(4, "No.Method", 0).one_way());
+            scene.peer.ping();
+        },
+        ends: &[
+            (1, EndPlace::Refused, Code::Unimplemented),
+            (2, EndPlace::Refused, Code::Unimplemented),
+            (3, EndPlace::Refused, Code::ResourceExhausted),
+            (4, EndPlace::Refused, Code::Unimplemented),
+        ],
+    },
+    Case {
+        name: "an id that is in flight",
+        change: |_| {},
+        run: |scene| {
+            scene.call(1, "Blocking.Gate");
+            scene.rig.gate.wait_for(1);
+            scene.ask(&Frame::call(1, "Pooled.Double", 4), Code::InvalidArgument);
+            scene.rig.gate.open();
+            scene.peer.answer().is(1, Code::Ok, "");
+        },
+        ends: &[(1, EndPlace::Refused, Code::InvalidArgument), (1, EndPlace::Worker, Code::Ok)],
+    },
+    Case {
+        name: "a full queue",
+        change: |config| {
+            one_worker(config);
+            config.limits.work_queue_max = 1;
+        },
+        run: |scene| {
+            scene.occupy_worker(0);
+            scene.call(1, "Pooled.Double");
+            scene.ask(&Frame::call(2, "Pooled.Double", 1), Code::ResourceExhausted);
+            scene.ask(&Frame::call(3, "Blocking.Double", 1), Code::ResourceExhausted);
+            scene.rig.gate.open();
+            (0..2).for_each(|_| assert_eq!(scene.peer.answer().code(), Code::Ok));
+        },
+        ends: &[
+            (0, EndPlace::Worker, Code::Ok),
+            (1, EndPlace::Worker, Code::Ok),
+            (2, EndPlace::QueueFull, Code::ResourceExhausted),
+            (3, EndPlace::QueueFull, Code::ResourceExhausted),
+        ],
+    },
+    Case {
+        name: "late at decode",
+        change: |_| {},
+        run: |scene| {
+            // The second call is decoded in the turn of the first, which takes longer than the second may wait.
+            let second = Frame::call(2, "Inline.Double", 1).time_left(TEN_MS);
+            let third = Frame::call(3, "Inline.AnswerNow", 1).time_left(TEN_MS);
+            scene.peer.send_all([&Frame::call(1, "Inline.Wait", 1), &second, &third]);
+            scene.sent += 3;
+            std::thread::sleep(2 * TEN_MS);
+            scene.release.send(()).unwrap();
+            (0..3).for_each(|_| drop(scene.peer.answer()));
+        },
+        ends: &[
+            (1, EndPlace::Inline, Code::Ok),
+            (2, EndPlace::LateAtDecode, Code::DeadlineExceeded),
+            (3, EndPlace::LateAtDecode, Code::DeadlineExceeded),
+        ],
+    },
+    Case {
+        name: "late at dequeue",
+        change: one_worker,
+        run: |scene| {
+            scene.occupy_worker(0);
+            scene.send(&Frame::call(1, "Pooled.Double", 1).time_left(5 * TEN_MS));
+            scene.peer.ping();
+            scene.call(2, "Pooled.Gate");
+            scene.peer.ping();
+            // The reactor cannot answer the call at its deadline, because it is busy. A worker that runs the gate's
+            // call has sent back the late one.
+            scene.call(3, "Inline.Wait");
+            std::thread::sleep(10 * TEN_MS);
+            scene.rig.gate.admit(1);
+            scene.rig.gate.wait_for(2);
+            scene.release.send(()).unwrap();
+            scene.rig.gate.open();
+            (0..4).for_each(|_| drop(scene.peer.answer()));
+        },
+        ends: &[
+            (0, EndPlace::Worker, Code::Ok),
+            (1, EndPlace::LateAtDequeue, Code::DeadlineExceeded),
+            (2, EndPlace::Worker, Code::Ok),
+            (3, EndPlace::Inline, Code::Ok),
+        ],
+    },
+    Case {
+        name: "late at the answer",
+        change: |_| {},
+        run: |scene| {
+            scene.ask(&Frame::call(1, "Blocking.Gate", 1).time_left(TEN_MS), Code::DeadlineExceeded);
+            scene.ask(&Frame::call(2, "Pooled.Hold", 1).time_left(TEN_MS), Code::DeadlineExceeded);
+            scene.ask(&Frame::call(3, "Pooled.Late", 1), Code::DeadlineExceeded);
+            // A one-way call ends at its deadline too, without an answer.
+            scene.send(&Frame::call(4, "Blocking.Gate", 1).one_way().time_left(TEN_MS));
+            eventually("its deadline has passed", || scene.rig.stats().deadlines[2] == 4);
+            scene.rig.gate.open();
+            scene.rig.held.lock().unwrap().clear();
+        },
+        ends: &[
+            (1, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+            (2, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+            (3, EndPlace::Worker, Code::DeadlineExceeded),
+            (4, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+        ],
+    },
+    Case {
+        name: "cancelled",
+        change: one_worker,
+        run: |scene| {
+            scene.occupy_worker(0);
+            scene.call(1, "Pooled.Double");
+            scene.call(2, "Inline.Hold");
+            for id in 0..3 {
+                scene.peer.ask(&Frame::of_kind(kind::CANCEL, id)).is(id, Code::Cancelled, "");
+                // A second cancel names no call in flight.
+                scene.peer.send(&Frame::of_kind(kind::CANCEL, id));
+            }
+            scene.rig.gate.open();
+            scene.rig.held.lock().unwrap().clear();
+            eventually("all work has ended", || scene.rig.stats().late == 3);
+        },
+        ends: &[
+            (0, EndPlace::Cancelled, Code::Cancelled),
+            (1, EndPlace::Cancelled, Code::Cancelled),
+            (2, EndPlace::Cancelled, Code::Cancelled),
+        ],
+    },
+    Case {
+        name: "a broken rule",
+        change: |_| {},
+        run: |scene| {
+            scene.call(1, "Blocking.Gate");
+            scene.peer.ask(&Frame::of_kind(kind::END, 1)).is(1, Code::InvalidArgument, "an end frame");
+            scene.rig.gate.open();
+        },
+        ends: &[(1, EndPlace::Broken, Code::InvalidArgument)],
+    },
+    Case {
+        name: "a closed connection",
+        change: one_worker,
+        run: |scene| {
+            scene.occupy_worker(0);
+            scene.call(1, "Pooled.Double");
+            scene.call(2, "Pooled.Hold");
+            scene.call(3, "Inline.Hold");
+            scene.send(&Frame::call(4, "Pooled.Double", 1).one_way());
+            scene.peer.ping();
+            let next = scene.rig.peer();
+            std::mem::replace(&mut scene.peer, next).reset();
+            scene.rig.wait_for_closed("reset", 1);
+            scene.rig.gate.open();
+            eventually("the work has ended", || scene.rig.stats().removed == 3);
+            scene.rig.held.lock().unwrap().clear();
+        },
+        ends: &[
+            (0, EndPlace::Dropped, Code::Cancelled),
+            (1, EndPlace::Dropped, Code::Cancelled),
+            (2, EndPlace::Dropped, Code::Cancelled),
+            (3, EndPlace::Dropped, Code::Cancelled),
+            (4, EndPlace::Dropped, Code::Cancelled),
+        ],
+    },
+    Case {
+        name: "an aborted drain",
+        change: |config| config.limits.drain_ms = 50,
+        run: |scene| {
+            scene.call(1, "Blocking.Gate");
+            scene.call(2, "Pooled.Hold");
+            scene.send(&Frame::call(3, "Blocking.Sleep", MINUTE.as_millis() as i64).one_way());
+            scene.rig.gate.wait_for(1);
+            scene.rig.wait_for_runs(1);
+            eventually("it is held", || scene.rig.held.lock().unwrap().len() == 1);
+        },
+        ends: &[
+            (1, EndPlace::Drained, Code::Unavailable),
+            (2, EndPlace::Drained, Code::Unavailable),
+            (3, EndPlace::Drained, Code::Unavailable),
+        ],
+    },
+    Case {
+        name: "deferred",
+        change: |_| {},
+        run: |scene| {
+            scene.ask(&Frame::call(1, "Inline.AnswerElsewhere", 1), Code::Ok);
+            scene.ask(&Frame::call(2, "Pooled.AnswerNow", 1), Code::Ok);
+            scene.ask(&Frame::call(3, "Blocking.Drop", 1), Code::Internal);
+            scene.ask(&Frame::call(4, "Inline.TakeAndPanic", 1), Code::Internal);
+            scene.ask(&Frame::call(5, "Pooled.TakeAndPanic", 1), Code::Internal);
+        },
+        ends: &[
+            (1, EndPlace::Deferred, Code::Ok),
+            (2, EndPlace::Deferred, Code::Ok),
+            (3, EndPlace::Deferred, Code::Internal),
+            (4, EndPlace::Deferred, Code::Internal),
+            (5, EndPlace::Deferred, Code::Internal),
+        ],
+    },
+    Case {
+        name: "one-way",
+        change: |_| {},
+        run: |scene| {
+            for (id, method) in ["Inline.Double", "Pooled.Fail", "Inline.AnswerNow"].into_iter().enumerate() {
+                scene.send(&Frame::call(id as u64, method, 1).one_way());
+                eventually("it has ended", || scene.rig.calls(method) == 1);
+            }
+        },
+        ends: &[
+            (0, EndPlace::Inline, Code::Ok),
+            (1, EndPlace::Worker, Code::Aborted),
+            (2, EndPlace::Deferred, Code::Ok),
+        ],
+    },
+];
+
+/// Returns how many calls the counters of a server hold.
+fn counted(last: &Snapshot) -> u64 {
+    let refused: u64 = last.refused.iter().map(|(_, count)| *count).sum();
+    last.methods.iter().map(|method| method.calls).sum::<u64>() + refused + last.dropped
+}
+
+/// Ends the server; asserts that each request has one end, and that the counters agree with the observer.
+#[track_caller]
+fn settle(name: &str, mut scene: Scene) -> Vec<EndedCall> {
+    // A connection without calls ends now, and not after the peer's time for late calls.
+    scene.peer.half_close();
+    let last = scene.rig.take_server().shutdown();
+    let observed = std::mem::take(&mut *scene.ledger.observed.lock().unwrap());
+    assert_eq!(observed.ends.len(), scene.sent, "{name}: {:?}", observed.ends);
+    assert_eq!(counted(&last), scene.sent as u64, "{name}: {last:?}");
+    assert_eq!(observed.finished, 1, "{name}");
+    let mut admitted: Vec<u64> =
+        observed.ends.iter().filter(|end| end.place != EndPlace::Refused).map(|end| end.id).collect();
+    let mut requests = observed.requests;
+    admitted.sort_unstable();
+    requests.sort_unstable();
+    assert_eq!(admitted, requests, "{name}");
+    for end in &observed.ends {
+        let method = end.method.map(|index| &observed.methods[index as usize]);
+        assert!(method.is_some() || end.place == EndPlace::Refused, "{name}: {end:?}");
+    }
+    observed.ends
+}
+
+#[test]
+fn every_call_ends_once_however_it_ends() {
+    let _turn = serial();
+    for case in CASES.iter().chain(streams::CASES) {
+        let mut scene = scene(case.change, Ledger::default());
+        (case.run)(&mut scene);
+        let mut ends: Vec<_> =
+            settle(case.name, scene).iter().map(|end| (end.id, end.place, end.code)).collect();
+        ends.sort_by_key(|(id, place, _)| (*id, *place != EndPlace::Refused));
+        assert_eq!(ends, case.ends, "{}", case.name);
+    }
+}
+
+#[test]
+fn each_call_of_a_batch_has_its_own_end() {
+    let _turn = serial();
+    let mut scene = scene(|_| {}, Ledger::default());
+    const CALLS: u64 = 1_000;
+    for method in ["Pooled.Note", "Pooled.Double", "Inline.Double", "Inline.Fail"] {
+        let frames: Vec<Frame> = (0..CALLS).map(|id| Frame::call(id, method, id as i64)).collect();
+        let mut sender = scene.peer.duplicate();
+        let sending = std::thread::spawn(move || sender.send_all(&frames));
+        let mut seen: Vec<u64> = (0..CALLS).map(|_| scene.peer.answer().id).collect();
+        sending.join().unwrap();
+        seen.sort_unstable();
+        assert!(seen.into_iter().eq(0..CALLS));
+        scene.sent += CALLS as usize;
+    }
+    let ends = settle("batches", scene);
+    let of = |place, code| ends.iter().filter(|end| (end.place, end.code) == (place, code)).count() as u64;
+    assert_eq!(of(EndPlace::Worker, Code::InvalidArgument), CALLS, "a number is no note");
+    assert_eq!(of(EndPlace::Worker, Code::Ok), CALLS);
+    assert_eq!(of(EndPlace::Inline, Code::Ok), CALLS);
+    assert_eq!(of(EndPlace::Inline, Code::Aborted), CALLS);
+}
+
+#[test]
+fn quick_calls_are_counted_alike_without_an_observer_of_ends() {
+    let _turn = serial();
+    let mut scene = scene(|_| {}, Ledger { ignores_ends: true, ..Ledger::default() });
+    const CALLS: u64 = 1_000;
+    for method in ["Inline.Double", "Inline.Fail"] {
+        for id in 0..CALLS {
+            scene.call(id, method);
+            assert_eq!(scene.peer.answer().id, id);
+        }
+    }
+    scene.send(&Frame::call(1, "Inline.Panic", 1));
+    assert_eq!(scene.peer.answer().code(), Code::Internal);
+    let last = scene.rig.take_server().shutdown();
+    assert_eq!(counted(&last), scene.sent as u64);
+    assert_eq!(last.method("Inline.Double").unwrap().answered(Code::Ok), CALLS);
+    let failed = last.method("Inline.Fail").unwrap();
+    assert_eq!((failed.answered(Code::Aborted), failed.handler_us.count()), (CALLS, CALLS));
+    let observed = scene.ledger.observed.lock().unwrap();
+    assert_eq!((observed.requests.len(), observed.ends.len()), (scene.sent, 0));
+}
+
+#[test]
+fn an_observer_that_cannot_start_prevents_the_start() {
+    struct Failing;
+    impl ServerObserver for Failing {
+        fn start(&self, _methods: &[Method]) -> std::io::Result<()> {
+            Err(std::io::Error::other("no room for it"))
+        }
+        fn observe_reactor(&self, _reactor: usize) -> Box<dyn CallObserver> {
+            unreachable!("it did not start")
+        }
+    }
+    let _turn = serial();
+    let ledger = Arc::new(Ledger::default());
+    let builder = coreloop::Server::builder().listen("127.0.0.1:0").observer(ledger.clone());
+    let error = builder.observer(Arc::new(Failing)).start().err().unwrap();
+    assert_eq!(error.to_string(), "no room for it");
+    assert_eq!(ledger.observed.lock().unwrap().finished, 1, "the one that had started was finished");
+}

@@ -1,0 +1,289 @@
+//! The ends of streaming calls.
+
+use coreloop::Context;
+use coreloop::codec::{Codec, Plain};
+use coreloop::server::{EndPlace, ServerBuilder};
+use coreloop::service::{Kind, Method};
+use coreloop::stream::StreamEvent;
+use coreloop::{Code, Sink, Status};
+
+use super::{Case, Scene, TEN_MS, one_worker};
+use crate::common::rig::ON_PURPOSE;
+use crate::common::{Frame, Peer, eventually, kind};
+use crate::streams::{credit, data, end, next, open};
+
+/// The length of a message that uses up the window of its connection.
+const LONG: i64 = 1 << 20;
+
+/// Adds streaming methods.
+pub fn with_streams(builder: ServerBuilder) -> ServerBuilder {
+    let send = |_cx: &Context<'_>, len: u32, sink: Sink<String>| -> Result<(), Status> {
+        sink.try_send(&"x".repeat(len as usize)).map_err(Status::from)
+    };
+    let panic = |_cx: &Context<'_>, _len: u32, _sink: Sink<String>| -> Result<(), Status> {
+        panic!("{ON_PURPOSE}");
+    };
+    let sum = Method::client_stream_deferring::<i64, Plain<i64>>("Inline.Sum", |_cx, numbers, reply| {
+        let (mut sum, mut reply) = (0, Some(reply));
+        numbers.for_each_message(move |event| match event {
+            StreamEvent::Message(number) => sum += number,
+            StreamEvent::End(result) => {
+                if let Some(reply) = reply.take() {
+                    reply.send(result.map(|()| sum));
+                }
+            }
+        });
+    });
+    let collect =
+        Method::client_stream::<i64, Plain<Vec<i64>>>("Blocking.Collect", |_cx, numbers| numbers.collect());
+    let sender = |name| Method::server_stream::<Plain<u32>, String>(name, send).unwrap();
+    let panics = Method::server_stream::<Plain<u32>, String>("Pooled.SinkPanic", panic);
+    builder
+        .method_of(sender("Inline.Send").kind(Kind::Inline))
+        .method_of(sender("Pooled.Send"))
+        .method_of(panics.unwrap())
+        .method_of(sum.unwrap().kind(Kind::Inline))
+        .method_of(collect.unwrap().kind(Kind::Blocking))
+}
+
+impl Scene {
+    /// Expects the reply of a streaming call, after at most one message.
+    #[track_caller]
+    fn reply(&mut self, id: u64, code: Code) {
+        let mut answer = next(&mut self.peer);
+        if answer.kind == kind::DATA {
+            answer = next(&mut self.peer);
+        }
+        answer.is(id, code, "");
+    }
+
+    /// Opens two calls that receive.
+    fn open_two(&mut self) {
+        self.send(&open(1, "Inline.Sum"));
+        self.send(&open(2, "Blocking.Collect"));
+    }
+
+    /// Uses up the window of the connection in call 3, so that the answer of call 4 waits for credit.
+    fn hold(&mut self) {
+        self.send(&Frame::call(3, "Inline.Send", LONG));
+        self.reply(3, Code::Ok);
+        self.call(4, "Inline.Send");
+        self.peer.ping();
+    }
+
+    /// Goes on with another connection, and returns the first.
+    fn change_peer(&mut self) -> Peer {
+        let peer = self.rig.peer();
+        std::mem::replace(&mut self.peer, peer)
+    }
+}
+
+pub const CASES: &[Case] = &[
+    Case {
+        name: "streams that end with their handlers",
+        change: |_| {},
+        run: |scene| {
+            for (id, method) in [(1, "Inline.Send"), (2, "Pooled.Send")] {
+                scene.call(id, method);
+                scene.reply(id, Code::Ok);
+            }
+            for (id, method) in [(3, "Inline.Sum"), (4, "Blocking.Collect")] {
+                scene.send(&open(id, method));
+                scene.peer.send_all([&data(id, "1"), &end(id)]);
+                scene.reply(id, Code::Ok);
+            }
+            scene.call(5, "Pooled.SinkPanic");
+            scene.reply(5, Code::Internal);
+        },
+        ends: &[
+            (1, EndPlace::Deferred, Code::Ok),
+            (2, EndPlace::Deferred, Code::Ok),
+            (3, EndPlace::Deferred, Code::Ok),
+            (4, EndPlace::Worker, Code::Ok),
+            (5, EndPlace::Deferred, Code::Internal),
+        ],
+    },
+    Case {
+        name: "streams that are refused",
+        change: |config| config.limits.streams_max = 1,
+        run: |scene| {
+            scene.ask(&open(1, "Inline.Double"), Code::InvalidArgument);
+            scene.ask(&Frame::call(2, "Inline.Sum", 1), Code::InvalidArgument);
+            scene.ask(&open(3, "No.Method"), Code::Unimplemented);
+            scene.send(&Frame::call(4, "Pooled.Send", 1).one_way());
+            scene.send(&open(5, "Inline.Sum"));
+            for (id, code) in [(5, Code::InvalidArgument), (6, Code::ResourceExhausted)] {
+                scene.send(&open(id, "Blocking.Collect"));
+                scene.reply(id, code);
+            }
+            scene.peer.send(&end(5));
+            scene.reply(5, Code::Ok);
+        },
+        ends: &[
+            (1, EndPlace::Refused, Code::InvalidArgument),
+            (2, EndPlace::Refused, Code::InvalidArgument),
+            (3, EndPlace::Refused, Code::Unimplemented),
+            (4, EndPlace::Refused, Code::InvalidArgument),
+            (5, EndPlace::Refused, Code::InvalidArgument),
+            (5, EndPlace::Deferred, Code::Ok),
+            (6, EndPlace::Refused, Code::ResourceExhausted),
+        ],
+    },
+    Case {
+        name: "a stream and a full queue",
+        change: |config| {
+            one_worker(config);
+            config.limits.work_queue_max = 1;
+        },
+        run: |scene| {
+            scene.occupy_worker(0);
+            scene.call(1, "Pooled.Send");
+            scene.call(2, "Pooled.Send");
+            scene.reply(2, Code::ResourceExhausted);
+            scene.rig.gate.open();
+            scene.peer.answer().is(0, Code::Ok, "");
+            scene.reply(1, Code::Ok);
+        },
+        ends: &[
+            (0, EndPlace::Worker, Code::Ok),
+            (1, EndPlace::Deferred, Code::Ok),
+            (2, EndPlace::QueueFull, Code::ResourceExhausted),
+        ],
+    },
+    Case {
+        name: "an answer that waits for credit",
+        change: |_| {},
+        run: |scene| {
+            scene.hold();
+            scene.peer.send(&credit(0, 2 * LONG as u32));
+            scene.reply(4, Code::Ok);
+        },
+        ends: &[(3, EndPlace::Deferred, Code::Ok), (4, EndPlace::Deferred, Code::Ok)],
+    },
+    Case {
+        name: "late streams",
+        change: |_| {},
+        run: |scene| {
+            for (id, method) in [(1, "Inline.Sum"), (2, "Blocking.Collect")] {
+                scene.send(&open(id, method).time_left(5 * TEN_MS));
+                scene.reply(id, Code::DeadlineExceeded);
+            }
+            scene.send(&Frame::call(3, "Inline.Send", LONG));
+            scene.reply(3, Code::Ok);
+            scene.send(&Frame::call(4, "Inline.Send", 1).time_left(10 * TEN_MS));
+            scene.reply(4, Code::DeadlineExceeded);
+        },
+        ends: &[
+            (1, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+            (2, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+            (3, EndPlace::Deferred, Code::Ok),
+            (4, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+        ],
+    },
+    Case {
+        name: "cancelled streams",
+        change: |_| {},
+        run: |scene| {
+            scene.open_two();
+            for id in [1, 2] {
+                scene.peer.send(&Frame::of_kind(kind::CANCEL, id));
+                scene.reply(id, Code::Cancelled);
+            }
+            scene.hold();
+            scene.peer.send(&Frame::of_kind(kind::CANCEL, 4));
+            scene.reply(4, Code::Cancelled);
+            assert_eq!(scene.rig.stats().cancelled, 3);
+        },
+        ends: &[
+            (1, EndPlace::Cancelled, Code::Cancelled),
+            (2, EndPlace::Cancelled, Code::Cancelled),
+            (3, EndPlace::Deferred, Code::Ok),
+            (4, EndPlace::Cancelled, Code::Cancelled),
+        ],
+    },
+    Case {
+        name: "broken streams",
+        change: |_| {},
+        run: |scene| {
+            scene.open_two();
+            let mut wrong_codec = data(2, "1");
+            wrong_codec.codec = Codec::Gob.number();
+            for frame in [data(1, "x"), wrong_codec] {
+                scene.peer.send(&frame);
+                scene.reply(frame.id, Code::InvalidArgument);
+            }
+        },
+        ends: &[(1, EndPlace::Broken, Code::InvalidArgument), (2, EndPlace::Broken, Code::InvalidArgument)],
+    },
+    Case {
+        name: "streams of a connection that sends no more",
+        change: |_| {},
+        run: |scene| {
+            scene.open_two();
+            scene.hold();
+            let mut first = scene.change_peer();
+            first.half_close();
+            let mut ids: Vec<u64> = (0..3)
+                .map(|_| {
+                    let answer = next(&mut first);
+                    answer.is(answer.id, Code::Cancelled, "closed its sending half");
+                    answer.id
+                })
+                .collect();
+            ids.sort_unstable();
+            assert_eq!(ids, [1, 2, 4]);
+        },
+        ends: &[
+            (1, EndPlace::Broken, Code::Cancelled),
+            (2, EndPlace::Broken, Code::Cancelled),
+            (3, EndPlace::Deferred, Code::Ok),
+            (4, EndPlace::Broken, Code::Cancelled),
+        ],
+    },
+    Case {
+        name: "streams of a closed connection",
+        change: |_| {},
+        run: |scene| {
+            scene.open_two();
+            scene.hold();
+            scene.change_peer().reset();
+            scene.rig.wait_for_closed("reset", 1);
+        },
+        ends: &[
+            (1, EndPlace::Dropped, Code::Cancelled),
+            (2, EndPlace::Dropped, Code::Cancelled),
+            (3, EndPlace::Deferred, Code::Ok),
+            (4, EndPlace::Dropped, Code::Cancelled),
+        ],
+    },
+    Case {
+        name: "streams of a silent peer",
+        change: |config| {
+            config.limits.stream_keepalive_ms = 100;
+            config.limits.stream_keepalive_timeout_ms = 200;
+        },
+        run: |scene| {
+            scene.open_two();
+            let _first = scene.change_peer();
+            scene.peer.ping();
+            eventually("the connection has closed", || scene.rig.stats().connections() == 1);
+        },
+        ends: &[(1, EndPlace::Dropped, Code::Cancelled), (2, EndPlace::Dropped, Code::Cancelled)],
+    },
+    Case {
+        name: "streams at an aborted drain",
+        change: |config| config.limits.drain_ms = 50,
+        run: |scene| {
+            scene.open_two();
+            scene.hold();
+            let first = scene.change_peer();
+            scene.others.push(first);
+        },
+        ends: &[
+            (1, EndPlace::Drained, Code::Unavailable),
+            (2, EndPlace::Drained, Code::Unavailable),
+            (3, EndPlace::Deferred, Code::Ok),
+            (4, EndPlace::Drained, Code::Unavailable),
+        ],
+    },
+];
