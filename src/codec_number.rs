@@ -114,6 +114,12 @@ impl Codec {
         }
     }
 
+    /// Returns whether only types and methods that are made for it have this codec. One comparison.
+    #[inline]
+    pub(crate) const fn is_added(self) -> bool {
+        matches!(self, Codec::Protobuf | Codec::User(_))
+    }
+
     /// Returns whether this build can write any serde type in this codec.
     pub(crate) const fn takes_any_type(self) -> bool {
         match self {

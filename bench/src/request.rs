@@ -1,6 +1,8 @@
 //! The bare client's call: a frame that is built once, in which each call changes only the id and an operand, and the
 //! check of its reply.
 
+use coreloop::codec::Codec;
+
 use crate::frame::{self, HEADER_BYTES, Header, REPLY, REQUEST};
 
 /// The first operand of `Arith.AddFixed`; the other is the call's id.
@@ -28,10 +30,7 @@ pub enum Expect {
 
 /// Returns the number of a codec by its name on the command line.
 pub fn codec_number(name: &str) -> Option<u8> {
-    ["raw", "fixed", "json", "gob", "compact", "messagepack", "protobuf"]
-        .iter()
-        .position(|known| *known == name)
-        .map(|number| number as u8)
+    (0..=u8::MAX).filter_map(Codec::from_number).find(|codec| codec.name() == name).map(Codec::number)
 }
 
 /// Parses a string of hexadecimal digits.

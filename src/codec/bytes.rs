@@ -239,8 +239,16 @@ fn accepts_bytes(codec: Codec) -> bool {
 }
 
 fn decode_bytes(codec: Codec, body: &[u8]) -> Result<Cow<'_, [u8]>, CodecError> {
+    if codec == Codec::Raw {
+        return Ok(Cow::Borrowed(body));
+    }
+    decode_other(codec, body)
+}
+
+/// Kept apart, so that a raw body is found by one comparison.
+#[inline(never)]
+fn decode_other(codec: Codec, body: &[u8]) -> Result<Cow<'_, [u8]>, CodecError> {
     match codec {
-        Codec::Raw => Ok(Cow::Borrowed(body)),
         #[cfg(feature = "protobuf")]
         Codec::Protobuf => Ok(super::protobuf::decode_bytes(body)?),
         other => decode::<FromBytes<'_>>(other, body).map(|bytes| bytes.0),
@@ -248,11 +256,17 @@ fn decode_bytes(codec: Codec, body: &[u8]) -> Result<Cow<'_, [u8]>, CodecError> 
 }
 
 fn encode_bytes(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+    if codec == Codec::Raw {
+        out.extend_from_slice(bytes);
+        return Ok(());
+    }
+    encode_other(bytes, codec, out)
+}
+
+/// Kept apart, as [`decode_other`] is.
+#[inline(never)]
+fn encode_other(bytes: &[u8], codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
     match codec {
-        Codec::Raw => {
-            out.extend_from_slice(bytes);
-            Ok(())
-        }
         #[cfg(feature = "gob")]
         Codec::Gob => super::gob::encode_bytes(bytes, out),
         #[cfg(feature = "protobuf")]

@@ -105,13 +105,11 @@ where
     #[inline]
     fn decode<'a>(codec: Codec, body: Body<'a>) -> Result<FixedRef<'a, T>, CodecError> {
         let bytes = body.as_slice();
-        match codec {
+        if codec == Codec::Fixed {
             // For an unaligned type, a wrong length is the only possible error.
-            Codec::Fixed => {
-                T::ref_from_bytes(bytes).map(FixedRef::Borrowed).map_err(|_| wrong_length::<T>(bytes))
-            }
-            other => decode_with::<T, X>(other, bytes).map(FixedRef::Owned),
+            return T::ref_from_bytes(bytes).map(FixedRef::Borrowed).map_err(|_| wrong_length::<T>(bytes));
         }
+        decode_other::<T, X>(codec, bytes).map(FixedRef::Owned)
     }
 
     fn user_codec(number: UserCodecNumber) -> Option<UserCodecInfo> {
@@ -168,7 +166,7 @@ where
     fn decode(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
         match codec {
             Codec::Fixed => T::read_from_bytes(body).map_err(|_| wrong_length::<T>(body)),
-            other => decode_with::<T, X>(other, body),
+            other => decode_other::<T, X>(other, body),
         }
     }
 }
@@ -178,13 +176,27 @@ where
     X: AddedCodecs<T>,
     T: IntoBytes + Immutable + Serialize + DeserializeOwned + 'static,
 {
-    match codec {
-        Codec::Fixed => {
-            out.extend_from_slice(value.as_bytes());
-            Ok(())
-        }
-        other => encode_with::<T, X>(other, value, Description::of::<T>, out),
+    if codec == Codec::Fixed {
+        out.extend_from_slice(value.as_bytes());
+        return Ok(());
     }
+    encode_other::<T, X>(value, codec, out)
+}
+
+/// Kept apart, so that the fixed layout is found by one comparison.
+#[inline(never)]
+fn decode_other<T: DeserializeOwned, X: AddedCodecs<T>>(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
+    decode_with::<T, X>(codec, body)
+}
+
+/// Kept apart, as [`decode_other`] is.
+#[inline(never)]
+fn encode_other<T, X>(value: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>
+where
+    X: AddedCodecs<T>,
+    T: Serialize + DeserializeOwned + 'static,
+{
+    encode_with::<T, X>(codec, value, Description::of::<T>, out)
 }
 
 #[cold]

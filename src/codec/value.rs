@@ -198,10 +198,14 @@ pub(super) fn decode_with<T: DeserializeOwned, X: AddedCodecs<T>>(
     codec: Codec,
     body: &[u8],
 ) -> Result<T, CodecError> {
-    match codec {
-        Codec::Protobuf | Codec::User(_) => X::decode(codec, body),
-        codec => decode(codec, body),
-    }
+    if codec.is_added() { decode_added::<T, X>(codec, body) } else { decode(codec, body) }
+}
+
+/// Kept apart, so that the compiler does not merge the choice of an added codec with that of the others, which would
+/// take longer.
+#[inline(never)]
+fn decode_added<T: DeserializeOwned, X: AddedCodecs<T>>(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
+    X::decode(codec, body)
 }
 
 /// Appends a serde type, also in the added codecs. On an error `out` is unchanged.
@@ -212,13 +216,21 @@ pub(super) fn encode_with<T: Serialize + 'static, X: AddedCodecs<T>>(
     describe: fn() -> Result<Description, DescribeError>,
     out: &mut Vec<u8>,
 ) -> Result<(), CodecError> {
-    match codec {
-        Codec::Protobuf | Codec::User(_) => {
-            let len_before = out.len();
-            X::encode(codec, value, out).inspect_err(|_| out.truncate(len_before))
-        }
-        codec => encode_described(codec, value, describe, out),
+    match codec.is_added() {
+        true => encode_added::<T, X>(codec, value, out),
+        false => encode_described(codec, value, describe, out),
     }
+}
+
+/// Kept apart, as [`decode_added`] is.
+#[inline(never)]
+fn encode_added<T: Serialize, X: AddedCodecs<T>>(
+    codec: Codec,
+    value: &T,
+    out: &mut Vec<u8>,
+) -> Result<(), CodecError> {
+    let len_before = out.len();
+    X::encode(codec, value, out).inspect_err(|_| out.truncate(len_before))
 }
 
 /// A reply that can be written but not read: a type with `Serialize` alone.
