@@ -4,6 +4,9 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::io;
+use std::sync::Arc;
+use std::task::{Wake, Waker};
+use std::thread::Thread;
 
 /// What a thread of this crate runs.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -18,6 +21,26 @@ pub(crate) enum ThreadRole {
 
 thread_local! {
     static ROLE: Cell<ThreadRole> = const { Cell::new(ThreadRole::Free) };
+}
+
+struct Unpark(Thread);
+
+impl Wake for Unpark {
+    fn wake(self: Arc<Self>) {
+        self.0.unpark();
+    }
+
+    fn wake_by_ref(self: &Arc<Self>) {
+        self.0.unpark();
+    }
+}
+
+/// Returns a waker that unparks the current thread. Each thread has one.
+pub(crate) fn unparker() -> Waker {
+    thread_local! {
+        static UNPARKER: Waker = Waker::from(Arc::new(Unpark(std::thread::current())));
+    }
+    UNPARKER.with(Waker::clone)
 }
 
 /// Sets the role of the current thread, for as long as it lives.

@@ -177,7 +177,7 @@ impl<T, U: UserCodec> AddedCodecs<T> for U {
             return Err(not_here(codec));
         }
         let outer = CURRENT.replace(CurrentBody { len: body.len(), is_too_deep: false });
-        let restore = Restore(outer);
+        let restore = RestoreBody(outer);
         let outcome = U::decode::<Limited<T>>(body);
         let is_too_deep = CURRENT.get().is_too_deep;
         drop(restore);
@@ -211,9 +211,9 @@ thread_local! {
 }
 
 /// Restores the outer body, also when the format panics.
-struct Restore(CurrentBody);
+struct RestoreBody(CurrentBody);
 
-impl Drop for Restore {
+impl Drop for RestoreBody {
     fn drop(&mut self) {
         CURRENT.set(self.0);
     }

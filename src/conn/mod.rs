@@ -74,6 +74,8 @@ pub enum NextMessage<M> {
         /// The number of bytes that the message occupies.
         consumed: usize,
     },
+    /// The protocol has answered a request itself. There may be more.
+    Answered,
     /// No whole message is buffered, or reading is stopped.
     Nothing,
 }
@@ -282,9 +284,10 @@ impl<W: Protocol> Conn<W> {
             if input.len() < self.bytes_min {
                 return NextMessage::Nothing;
             }
-            let was_empty = self.out.is_empty();
+            let out_before = self.out.len();
             let received = self.protocol.receive(input, &mut Out { queue: &mut self.out, pool: &mut *pool });
-            if was_empty && !self.out.is_empty() {
+            let has_written = self.out.len() != out_before;
+            if has_written && out_before == 0 {
                 self.last_written = now;
             }
             self.pause_if_full(limits);
@@ -300,6 +303,10 @@ impl<W: Protocol> Conn<W> {
                 other => {
                     if let Some(next) = self.on_no_message(other) {
                         return next;
+                    }
+                    if has_written {
+                        // It counts against the budget of a turn, as a message does.
+                        return NextMessage::Answered;
                     }
                 }
             }

@@ -7,6 +7,7 @@
 //! discards it.
 
 use std::collections::{HashMap, VecDeque};
+use std::ops::Deref;
 
 use coreloop_bufpool::Chunk;
 use slab::Slab;
@@ -38,11 +39,31 @@ pub struct StreamWindows {
     pub connection_bytes: u32,
 }
 
+/// The bytes of a message: of its own, or shared by several streams.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum StreamBody {
+    /// Bytes of this message. Their memory is used again once they are sent.
+    Owned(Vec<u8>),
+    /// Shared bytes.
+    Shared(Chunk),
+}
+
+impl Deref for StreamBody {
+    type Target = [u8];
+
+    fn deref(&self) -> &[u8] {
+        match self {
+            StreamBody::Owned(bytes) => bytes,
+            StreamBody::Shared(chunk) => chunk,
+        }
+    }
+}
+
 /// An encoded message of a stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct StreamMessage {
     /// The body of its data frame.
-    pub body: Chunk,
+    pub body: StreamBody,
     /// The body is compressed.
     pub compressed: bool,
 }
@@ -107,7 +128,7 @@ struct ReceiveWindow {
     /// Bytes that the peer may still send; negative by at most one message.
     left: i64,
     /// Bytes taken or discarded, and not granted again.
-    unreturned: u32,
+    unreturned: u64,
 }
 
 impl ReceiveWindow {
@@ -120,14 +141,16 @@ impl ReceiveWindow {
 
     /// Takes note of bytes that are no longer buffered. Returns credit once half the window is due, or whenever any
     /// is due if `is_short` and the peer has less than half the window left.
-    fn give_back(&mut self, bytes: u32, is_short: bool) -> Option<u32> {
+    fn give_back(&mut self, bytes: u64, is_short: bool) -> Option<u32> {
         self.unreturned += bytes;
         let half = self.size / 2;
-        let is_due = self.unreturned >= half || is_short && self.left < i64::from(half);
+        let is_due = self.unreturned >= u64::from(half) || is_short && self.left < i64::from(half);
         if !is_due || self.unreturned == 0 {
             return None;
         }
-        let credit = std::mem::take(&mut self.unreturned);
+        // A message that made the window negative may be larger than the largest window: the rest is due later.
+        let credit = self.unreturned.min(u64::from(WINDOW_BYTES_MAX)) as u32;
+        self.unreturned -= u64::from(credit);
         self.left += i64::from(credit);
         Some(credit)
     }
@@ -314,7 +337,7 @@ impl<T> StreamTable<T> {
     }
 
     fn discard(&mut self, frame_bytes: u32) -> Option<u32> {
-        self.connection.give_back(frame_bytes, true)
+        self.connection.give_back(u64::from(frame_bytes), true)
     }
 
     /// Takes note of the end of the peer's messages for a call. `None`: the call has ended before, or has no stream.
@@ -344,14 +367,12 @@ impl<T> StreamTable<T> {
 
     /// Takes note that the application has taken messages of `frame_bytes` bytes. For a stream that has closed, its
     /// bytes were returned then.
-    pub fn taken(&mut self, key: StreamKey, frame_bytes: u32) -> CreditDue {
+    pub fn taken(&mut self, key: StreamKey, frame_bytes: u64) -> CreditDue {
         let Some(receiving) = self.entry_mut(key).and_then(|entry| entry.receiving.as_mut()) else {
             return CreditDue::default();
         };
-        let bytes = u64::from(frame_bytes).min(receiving.untaken);
+        let bytes = frame_bytes.min(receiving.untaken);
         receiving.untaken -= bytes;
-        // It is at most `frame_bytes`.
-        let bytes = bytes as u32;
         let stream = if receiving.has_ended { None } else { receiving.window.give_back(bytes, false) };
         CreditDue { stream, connection: self.connection.give_back(bytes, true) }
     }
@@ -449,8 +470,7 @@ impl<T> StreamTable<T> {
         let held = entry.sending.iter().flat_map(|sending| &sending.held);
         self.held_bytes -= held.map(StreamMessage::frame_bytes).sum::<usize>();
         let untaken = entry.receiving.map_or(0, |receiving| receiving.untaken);
-        // What is not taken is bounded by the window and one message, which is at most `u32::MAX` bytes each.
-        let connection = self.connection.give_back(u32::try_from(untaken).unwrap_or(u32::MAX), true);
+        let connection = self.connection.give_back(untaken, true);
         if self.entries.is_empty() {
             self.waiting.clear();
         }
@@ -466,7 +486,7 @@ impl<T> StreamTable<T> {
             .map(|side| side.untaken)
             .sum();
         debug_assert_eq!(
-            self.connection.left + i64::from(self.connection.unreturned) + untaken as i64,
+            self.connection.left + self.connection.unreturned as i64 + untaken as i64,
             i64::from(self.connection.size)
         );
         let held = self.entries.iter().filter_map(|(_, entry)| entry.sending.as_ref());

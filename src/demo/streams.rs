@@ -69,67 +69,14 @@ impl Watch {
     }
 }
 
-/// The messages of a chat that wait for the caller.
-struct Chat {
-    sink: Sink<String>,
-    waiting: Mutex<Waiting>,
-}
-
-#[derive(Default)]
-struct Waiting {
-    messages: std::collections::VecDeque<String>,
-    /// The caller has ended its messages, with this result.
-    ended: Option<Result<(), Status>>,
-    /// The sink calls back when it is ready.
-    is_registered: bool,
-}
-
-/// Messages of a caller that does not read wait here up to this number; then the chat ends.
-const WAITING_MAX: usize = 1024;
-
 fn chat(_cx: &Context<'_>, messages: Stream<String>, sink: Sink<String>) -> Result<(), Status> {
-    let chat = Arc::new(Chat { sink, waiting: Mutex::default() });
-    messages.for_each_message(move |event| {
-        let mut waiting = chat.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        match event {
-            StreamEvent::Message(text) => waiting.messages.push_back(text),
-            StreamEvent::End(result) => waiting.ended = Some(result),
-        }
-        if waiting.messages.len() > WAITING_MAX {
-            let status =
-                Status::resource_exhausted(format!("over {WAITING_MAX} messages wait for the caller"));
-            return chat.sink.finish(Err(status));
-        }
-        drop(waiting);
-        chat.clone().send();
-    });
-    Ok(())
-}
-
-impl Chat {
-    fn send(self: Arc<Self>) {
-        let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
-        while let Some(text) = waiting.messages.front() {
-            match self.sink.try_send(text) {
-                Ok(()) => {
-                    waiting.messages.pop_front();
-                }
-                Err(SinkError::NotReady) => {
-                    if !std::mem::replace(&mut waiting.is_registered, true) {
-                        drop(waiting);
-                        let chat = self.clone();
-                        self.sink.on_ready(move || {
-                            chat.waiting.lock().unwrap_or_else(PoisonError::into_inner).is_registered = false;
-                            chat.send();
-                        });
-                    }
-                    return;
-                }
-                Err(error) => return self.sink.finish(Err(error.into())),
+    messages.for_each_message_into(sink, |sink, event| match event {
+        StreamEvent::Message(text) => {
+            if let Err(error) = sink.try_send(&text) {
+                sink.finish(Err(error.into()));
             }
         }
-        if let Some(result) = waiting.ended.take() {
-            self.sink.finish(result);
-        }
-    }
+        StreamEvent::End(result) => sink.finish(result),
+    });
+    Ok(())
 }

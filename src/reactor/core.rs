@@ -547,6 +547,7 @@ fn take_message<A: App>(app: &mut A, cx: &mut ConnCx<'_, A>) -> bool {
             cx.conn.consume(consumed);
             true
         }
+        NextMessage::Answered => true,
         NextMessage::Nothing => false,
     }
 }

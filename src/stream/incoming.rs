@@ -10,6 +10,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 
 use coreloop_bufpool::Chunk;
 
+use super::sink::{Sink, SinkLink, SinkWaiter};
 use super::{StreamAction, StreamCommand, StreamOrigin};
 use crate::codec::{Codec, CodecError, compress};
 use crate::status::Status;
@@ -37,14 +38,28 @@ struct QueuedMessage {
 /// A callback over encoded messages. It returns an error if a message cannot be decoded.
 type RawCallback = Box<dyn FnMut(StreamEvent<&[u8]>) -> Result<(), Status> + Send>;
 
+/// A callback, and the sink that it fills: messages are delivered while the sink is ready.
+struct MessageCallback {
+    call: RawCallback,
+    sink: Option<Arc<SinkLink>>,
+}
+
+impl MessageCallback {
+    fn is_ready(&self) -> bool {
+        self.sink.as_ref().is_none_or(|sink| sink.permit())
+    }
+}
+
 /// What takes the messages.
 enum Consumer {
     /// Nothing waits.
     Idle,
     /// A future.
     Waker(Waker),
-    /// A callback.
-    Callback(RawCallback),
+    /// A callback that waits for a message.
+    Callback(MessageCallback),
+    /// A callback that waits until its sink is ready.
+    Paused(MessageCallback),
     /// The callback runs now, on some thread, which goes on with what arrives meanwhile.
     Running,
     /// The stream was dropped, or its last event was delivered.
@@ -58,7 +73,7 @@ struct IncomingState {
     /// Threads wait in `next`.
     is_awaited: bool,
     /// Bytes taken and not reported yet.
-    taken: u32,
+    taken: u64,
 }
 
 /// What a stream shares with the reactor.
@@ -78,9 +93,6 @@ pub(crate) enum Pushed {
     /// It was taken at once and cannot be used: the call ends with this status.
     Broken(Status),
 }
-
-/// Bytes that are taken before they are reported.
-const TAKEN_BYTES_MIN: u32 = 32 * 1024;
 
 impl IncomingLink {
     pub(crate) fn new(origin: StreamOrigin) -> Arc<IncomingLink> {
@@ -109,7 +121,9 @@ impl IncomingLink {
     /// Delivers a message (the reactor's side). A callback of an inline method takes it at once, without a copy.
     pub(crate) fn push(self: &Arc<Self>, body: &[u8], compressed: bool, frame_bytes: u32) -> Pushed {
         let mut state = self.state();
-        if self.origin.is_inline && state.queue.is_empty() && matches!(state.consumer, Consumer::Callback(_))
+        if self.origin.is_inline
+            && state.queue.is_empty()
+            && matches!(&state.consumer, Consumer::Callback(callback) if callback.is_ready())
         {
             let Consumer::Callback(mut callback) = std::mem::replace(&mut state.consumer, Consumer::Running)
             else {
@@ -175,12 +189,18 @@ impl IncomingLink {
                 drop(state);
                 self.schedule(callback);
             }
+            // An end drops what the callback could not take, and needs no sink.
+            Consumer::Paused(callback) if state.queue.is_empty() => {
+                state.consumer = Consumer::Running;
+                drop(state);
+                self.schedule(callback);
+            }
             other => state.consumer = other,
         }
     }
 
     /// Runs the callback until nothing is left for it, on a thread that may run it.
-    fn schedule(self: &Arc<Self>, callback: RawCallback) {
+    fn schedule(self: &Arc<Self>, callback: MessageCallback) {
         let link = self.clone();
         if self.origin.is_inline && threads::is_reactor() {
             link.run(callback);
@@ -189,8 +209,14 @@ impl IncomingLink {
         }
     }
 
-    fn run(self: &Arc<Self>, mut callback: RawCallback) {
+    fn run(self: &Arc<Self>, mut callback: MessageCallback) {
         loop {
+            if !callback.is_ready() {
+                match self.pause(callback) {
+                    Some(ready) => callback = ready,
+                    None => return,
+                }
+            }
             match self.next_event() {
                 Next::Message(message) => {
                     let result = self.decompressed(&message.body, message.compressed, |body| {
@@ -214,8 +240,41 @@ impl IncomingLink {
         }
     }
 
+    /// Makes the callback wait: for its sink if there is a message for it, otherwise for a message. Returns the callback
+    /// if only the end is left, which needs no sink.
+    fn pause(self: &Arc<Self>, callback: MessageCallback) -> Option<MessageCallback> {
+        let Some(sink) = callback.sink.clone() else { return Some(callback) };
+        let mut state = self.state();
+        if state.queue.is_empty() {
+            if state.ended.is_some() {
+                return Some(callback);
+            }
+            // Decided under the lock: a message that arrives now must not be delivered before the sink is ready.
+            state.consumer = Consumer::Callback(callback);
+            return None;
+        }
+        state.consumer = Consumer::Paused(callback);
+        drop(state);
+        let link = self.clone();
+        // Runs at once if the sink is ready by now.
+        sink.wait(SinkWaiter::Internal(Box::new(move || link.resume())));
+        None
+    }
+
+    /// Goes on after the sink of a callback has become ready, or has ended.
+    fn resume(self: &Arc<Self>) {
+        let mut state = self.state();
+        match std::mem::replace(&mut state.consumer, Consumer::Running) {
+            Consumer::Paused(callback) => {
+                drop(state);
+                self.schedule(callback);
+            }
+            other => state.consumer = other,
+        }
+    }
+
     /// Makes the callback wait for the next message, unless one has arrived meanwhile.
-    fn put_back(self: &Arc<Self>, callback: RawCallback) {
+    fn put_back(self: &Arc<Self>, callback: MessageCallback) {
         let mut state = self.state();
         if matches!(state.consumer, Consumer::Gone) {
             return;
@@ -232,7 +291,7 @@ impl IncomingLink {
         let mut state = self.state();
         let next = match state.queue.pop_front() {
             Some(message) => {
-                state.taken += message.frame_bytes;
+                state.taken += u64::from(message.frame_bytes);
                 Next::Message(message)
             }
             None => match &state.ended {
@@ -240,7 +299,8 @@ impl IncomingLink {
                 None => Next::Nothing,
             },
         };
-        let is_due = state.taken >= TAKEN_BYTES_MIN || state.taken > 0 && matches!(next, Next::Nothing);
+        let is_due =
+            state.taken >= self.origin.report_bytes || state.taken > 0 && matches!(next, Next::Nothing);
         let taken = if is_due { std::mem::take(&mut state.taken) } else { 0 };
         drop(state);
         if taken > 0 {
@@ -267,7 +327,7 @@ impl IncomingLink {
     fn leave(&self) {
         let mut state = self.state();
         state.consumer = Consumer::Gone;
-        let left = state.queue.drain(..).map(|message| message.frame_bytes).sum::<u32>();
+        let left = state.queue.drain(..).map(|message| u64::from(message.frame_bytes)).sum::<u64>();
         let taken = std::mem::take(&mut state.taken) + left;
         drop(state);
         if taken > 0 {
@@ -283,8 +343,8 @@ enum Next {
 }
 
 /// Calls the user's callback. A panic ends the call.
-fn call(callback: &mut RawCallback, event: StreamEvent<&[u8]>) -> Result<(), Status> {
-    catch_unwind(AssertUnwindSafe(|| callback(event))).unwrap_or_else(|payload| {
+fn call(callback: &mut MessageCallback, event: StreamEvent<&[u8]>) -> Result<(), Status> {
+    catch_unwind(AssertUnwindSafe(|| (callback.call)(event))).unwrap_or_else(|payload| {
         // The payload's destructor may panic, and that panic would not be caught.
         std::mem::forget(payload);
         Err(Status::internal("the callback of a stream panicked"))
@@ -347,16 +407,58 @@ impl<T> Stream<T> {
     }
 
     /// Returns the next message, as a future; `None` at the end. An error is the last item.
-    pub fn next_message(&mut self) -> NextMessage<'_, T> {
-        NextMessage { stream: self }
+    pub fn next_message(&mut self) -> StreamNext<'_, T> {
+        StreamNext { stream: self }
     }
 
     /// Calls the function with each message and with the end, and holds no thread in between.
     ///
     /// For an inline method the function runs on the reactor's thread, otherwise on a thread that the server has for
     /// callbacks. It must not block.
-    pub fn for_each_message(mut self, mut callback: impl FnMut(StreamEvent<T>) + Send + 'static)
+    pub fn for_each_message(self, callback: impl FnMut(StreamEvent<T>) + Send + 'static)
     where
+        T: 'static,
+    {
+        self.deliver(callback, None);
+    }
+
+    /// Calls the function with the sink and each message while the sink is ready, and with the end; holds no thread in
+    /// between. For each message one [`Sink::try_send`] finds the sink ready. While it is not, messages wait, and with
+    /// them the peer: nothing is buffered beyond the windows.
+    ///
+    /// The function runs where that of [`Stream::for_each_message`] does.
+    ///
+    /// ```
+    /// use coreloop::stream::{Sink, Stream, StreamEvent};
+    ///
+    /// /// Sends each message back.
+    /// fn echo(messages: Stream<String>, sink: Sink<String>) {
+    ///     messages.for_each_message_into(sink, |sink, event| match event {
+    ///         StreamEvent::Message(text) => {
+    ///             if let Err(error) = sink.try_send(&text) {
+    ///                 sink.finish(Err(error.into()));
+    ///             }
+    ///         }
+    ///         StreamEvent::End(result) => sink.finish(result),
+    ///     });
+    /// }
+    /// ```
+    pub fn for_each_message_into<U: 'static>(
+        self,
+        sink: Sink<U>,
+        mut callback: impl FnMut(&Sink<U>, StreamEvent<T>) + Send + 'static,
+    ) where
+        T: 'static,
+    {
+        let link = sink.link().clone();
+        self.deliver(move |event| callback(&sink, event), Some(link));
+    }
+
+    fn deliver(
+        mut self,
+        mut callback: impl FnMut(StreamEvent<T>) + Send + 'static,
+        sink: Option<Arc<SinkLink>>,
+    ) where
         T: 'static,
     {
         if std::mem::replace(&mut self.is_over, true) {
@@ -364,7 +466,7 @@ impl<T> Stream<T> {
         }
         let decode = self.decode;
         let StreamOrigin { codec, rules, .. } = self.link.origin;
-        let callback: RawCallback = Box::new(move |event| {
+        let call: RawCallback = Box::new(move |event| {
             match event {
                 StreamEvent::Message(body) => match rules.apply(|| decode(codec, body)) {
                     Ok(message) => callback(StreamEvent::Message(message)),
@@ -378,7 +480,7 @@ impl<T> Stream<T> {
             }
             Ok(())
         });
-        self.link.put_back(callback);
+        self.link.put_back(MessageCallback { call, sink });
     }
 }
 
@@ -422,11 +524,11 @@ impl<T> fmt::Debug for Stream<T> {
 }
 
 /// The future of [`Stream::next_message`].
-pub struct NextMessage<'a, T> {
+pub struct StreamNext<'a, T> {
     stream: &'a mut Stream<T>,
 }
 
-impl<T> Future for NextMessage<'_, T> {
+impl<T> Future for StreamNext<'_, T> {
     type Output = Option<Result<T, Status>>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<Self::Output> {
@@ -443,8 +545,8 @@ impl<T> Future for NextMessage<'_, T> {
     }
 }
 
-impl<T> fmt::Debug for NextMessage<'_, T> {
+impl<T> fmt::Debug for StreamNext<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("NextMessage")
+        f.write_str("StreamNext")
     }
 }

@@ -7,20 +7,29 @@
 //!
 //! Nothing here knows a connection: commands go through a [`StreamPort`] to the reactor that owns it.
 
+mod broadcast;
+mod buffers;
+mod events;
+mod gate;
 mod incoming;
 mod outbox;
+mod ready;
 mod sink;
+mod sync;
+mod wait;
 
 use std::fmt;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use coreloop_poller::Key;
 
-pub use incoming::{Stream, StreamEvent};
+pub use broadcast::{Broadcast, SlowSubscriber};
+pub use gate::Gate;
+pub use incoming::{Stream, StreamEvent, StreamNext};
 pub use outbox::Outbox;
-pub use sink::{HandlerEnd, Sink, SinkError};
+pub use sink::{HandlerEnd, Sink, SinkError, SinkReady};
 
+pub(crate) use buffers::recycle;
 pub(crate) use incoming::{IncomingLink, Pushed};
 pub(crate) use sink::SinkLink;
 
@@ -53,7 +62,7 @@ pub enum StreamAction {
     /// Send a message.
     Send(StreamMessage),
     /// Messages with that many bytes of data frames were taken.
-    Taken(u32),
+    Taken(u64),
     /// End the call: the peer's messages cannot be used.
     Break(Status),
 }
@@ -65,24 +74,16 @@ pub trait StreamPort: Send + Sync {
 
     /// Runs a callback on a thread that may run the user's code, but may not block.
     fn run_callback(&self, callback: Box<dyn FnOnce() + Send>);
+
+    /// Runs a task on the reactor's thread, in the scope of its outbox, without waiting. Not run if the reactor has
+    /// ended.
+    fn run_task(&self, task: Arc<dyn ReactorTask>);
 }
 
-/// Whether the sinks of a connection may send, apart from their own credit: it closes while too many bytes wait for the
-/// peer.
-#[derive(Debug, Default)]
-pub struct Gate {
-    is_closed: AtomicBool,
-}
-
-impl Gate {
-    /// Closes or opens the gate. Returns whether it was opened now: the sinks that wait must be woken.
-    pub fn set_closed(&self, is_closed: bool) -> bool {
-        self.is_closed.swap(is_closed, Ordering::SeqCst) && !is_closed
-    }
-
-    fn is_closed(&self) -> bool {
-        self.is_closed.load(Ordering::SeqCst)
-    }
+/// Shared state with something to do on the thread of a reactor: the subscribers of a [`Broadcast`] there.
+pub trait ReactorTask: Send + Sync {
+    /// Does it. Returns true if it is to be called again, after the commands that it has posted.
+    fn run(self: Arc<Self>) -> bool;
 }
 
 /// What both ends of a call's streams have in common.
@@ -92,8 +93,13 @@ pub(crate) struct StreamOrigin {
     pub(crate) address: StreamAddress,
     pub(crate) codec: Codec,
     pub(crate) rules: ValueRules,
-    /// The most bytes of a message after it was decompressed.
+    /// Messages are compressed where that makes them smaller, because the request was.
+    pub(crate) compresses: bool,
+    /// The most bytes of a message: of one to send, and of one that was received after it was decompressed.
     pub(crate) message_bytes_max: usize,
+    /// Bytes that are taken before they are reported. All streams of a connection together stay within a part of its
+    /// window: what was taken and not reported is credit that the peer lacks.
+    pub(crate) report_bytes: u64,
     /// Callbacks run on the reactor's thread.
     pub(crate) is_inline: bool,
 }
@@ -148,3 +154,6 @@ impl HandlerStreams {
         Ok(Stream::new(link, decode))
     }
 }
+
+#[cfg(test)]
+mod tests;

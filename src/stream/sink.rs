@@ -3,24 +3,26 @@
 use std::fmt;
 use std::future::Future;
 use std::pin::Pin;
-use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread::ThreadId;
 
 use coreloop_bufpool::Chunk;
 
+use super::buffers::{buffer, recycle};
+use super::ready::Readiness;
 use super::{Gate, StreamAction, StreamCommand, StreamOrigin};
-use crate::codec::{Codec, CodecError};
-use crate::conn::streams::{STREAM_WINDOW_BYTES, StreamMessage};
+use crate::codec::{Codec, CodecError, ValueRules, compress};
+use crate::conn::streams::{STREAM_WINDOW_BYTES, StreamBody, StreamMessage};
 use crate::context::Ticket;
 use crate::status::Status;
 use crate::threads;
 
 pub(crate) type EncodeMessage<T> = fn(&T, Codec, &mut Vec<u8>) -> Result<(), CodecError>;
 
-/// Bytes that one sink may have on their way to the reactor, and one message.
-const POSTED_BYTES_MAX: i64 = 64 * 1024;
+/// Messages below this size are not compressed.
+const COMPRESS_BYTES_MIN: usize = 1024;
 
 /// Why a message was not sent.
 #[derive(Clone, PartialEq)]
@@ -35,6 +37,13 @@ pub enum SinkError {
     Ended(Status),
     /// The message cannot be encoded.
     Message(CodecError),
+    /// The message is larger than allowed: send smaller ones, or raise `frame_bytes_max`.
+    TooLarge {
+        /// The length of the encoded message, in bytes.
+        message_bytes: usize,
+        /// The limit in bytes.
+        bytes_max: usize,
+    },
 }
 
 crate::error_text::debug_as_text!(SinkError);
@@ -50,6 +59,10 @@ impl fmt::Display for SinkError {
             ),
             SinkError::Ended(status) => write!(f, "the stream has ended: {status}"),
             SinkError::Message(error) => write!(f, "the message cannot be encoded: {error}"),
+            SinkError::TooLarge { message_bytes, bytes_max } => write!(
+                f,
+                "message too large: expected at most {bytes_max} bytes (frame_bytes_max), found {message_bytes}"
+            ),
         }
     }
 }
@@ -60,7 +73,7 @@ impl From<SinkError> for Status {
     fn from(error: SinkError) -> Status {
         match error {
             SinkError::Ended(status) => status,
-            SinkError::NotReady => Status::resource_exhausted(error.to_string()),
+            SinkError::NotReady | SinkError::TooLarge { .. } => Status::resource_exhausted(error.to_string()),
             SinkError::MustNotBlock => Status::internal(error.to_string()),
             SinkError::Message(error) => error.into(),
         }
@@ -77,7 +90,28 @@ enum HandlerState {
     Returned,
 }
 
-type Callback = Box<dyn FnOnce() + Send>;
+pub(super) type Callback = Box<dyn FnOnce() + Send>;
+
+/// What waits until a sink is ready or its stream has ended.
+pub(super) enum SinkWaiter {
+    /// A thread or a future.
+    Waker(Waker),
+    /// A callback of the user's.
+    Callback(Callback),
+    /// Code of this module, which is short and may run on any thread.
+    Internal(Callback),
+}
+
+impl SinkWaiter {
+    fn replaces(&self, earlier: &SinkWaiter) -> bool {
+        match (self, earlier) {
+            (SinkWaiter::Waker(waker), SinkWaiter::Waker(earlier)) => waker.will_wake(earlier),
+            (SinkWaiter::Callback(_), SinkWaiter::Callback(_))
+            | (SinkWaiter::Internal(_), SinkWaiter::Internal(_)) => true,
+            (SinkWaiter::Waker(_) | SinkWaiter::Callback(_) | SinkWaiter::Internal(_), _) => false,
+        }
+    }
+}
 
 struct SinkState {
     /// The stream has ended: nothing can be sent.
@@ -85,24 +119,20 @@ struct SinkState {
     handler: HandlerState,
     /// The right to answer the call, until it is finished.
     ticket: Option<Ticket>,
-    on_ready: Option<Callback>,
-    waker: Option<Waker>,
-    /// Threads wait in `send`.
-    is_awaited: bool,
+    /// Notified when the stream ends other than by its sink; an internal one with any end.
+    on_cancel: Option<SinkWaiter>,
 }
 
 /// What a sink shares with the reactor.
 pub(crate) struct SinkLink {
     origin: StreamOrigin,
     gate: Arc<Gate>,
-    /// The stream's credit, less what was posted.
-    balance: AtomicI64,
-    /// Bytes posted that the reactor has not taken yet. The peer's credit alone is no bound for this process's memory.
-    posted: AtomicI64,
+    ready: Readiness<SinkWaiter>,
     /// The peer grants no more: it has closed its sending half.
     is_last_credit: AtomicBool,
+    /// The sink was ready when a message was delivered into it: one may be sent even if the gate has closed since.
+    has_permit: AtomicBool,
     state: Mutex<SinkState>,
-    changed: Condvar,
 }
 
 impl SinkLink {
@@ -110,18 +140,15 @@ impl SinkLink {
         Arc::new(SinkLink {
             origin,
             gate,
-            balance: AtomicI64::new(i64::from(STREAM_WINDOW_BYTES)),
-            posted: AtomicI64::new(0),
+            ready: Readiness::new(i64::from(STREAM_WINDOW_BYTES)),
             is_last_credit: AtomicBool::new(false),
+            has_permit: AtomicBool::new(false),
             state: Mutex::new(SinkState {
                 ended: None,
                 handler: HandlerState::Returned,
                 ticket: None,
-                on_ready: None,
-                waker: None,
-                is_awaited: false,
+                on_cancel: None,
             }),
-            changed: Condvar::new(),
         })
     }
 
@@ -130,29 +157,36 @@ impl SinkLink {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn has_credit(&self) -> bool {
-        self.balance.load(Ordering::SeqCst) > 0
-            && self.posted.load(Ordering::SeqCst) < POSTED_BYTES_MAX
-            && !self.gate.is_closed()
+    /// Sets the credit, in bytes.
+    #[cfg(test)]
+    pub(super) fn set_balance(&self, bytes: u32) {
+        self.ready.add_credit(i64::from(bytes) - i64::from(STREAM_WINDOW_BYTES));
+    }
+
+    #[cfg(test)]
+    pub(super) fn is_waiting(&self) -> bool {
+        self.ready.is_waiting()
+    }
+
+    pub(super) fn origin(&self) -> &StreamOrigin {
+        &self.origin
     }
 
     /// Adds credit from the peer (the reactor's side).
     pub(crate) fn add_credit(&self, bytes: u32) {
-        self.balance.fetch_add(i64::from(bytes), Ordering::SeqCst);
+        self.ready.add_credit(i64::from(bytes));
         self.notify();
     }
 
     /// Takes note that the peer grants no more credit (the reactor's side). Returns whether the stream needs more now.
     pub(crate) fn close_credit(&self) -> bool {
         self.is_last_credit.store(true, Ordering::SeqCst);
-        let state = self.state();
-        let is_waiting = state.is_awaited || state.on_ready.is_some() || state.waker.is_some();
-        is_waiting && self.balance.load(Ordering::SeqCst) <= 0
+        self.ready.is_waiting() && !self.ready.has_balance()
     }
 
     /// Ends the call if the sink needs credit that cannot come.
     fn need_credit(&self) {
-        if self.is_last_credit.load(Ordering::SeqCst) && self.balance.load(Ordering::SeqCst) <= 0 {
+        if self.is_last_credit.load(Ordering::SeqCst) && !self.ready.has_balance() {
             let StreamOrigin { port, address, .. } = &self.origin;
             let status = Status::cancelled("the caller closed its sending half and grants no more");
             port.post(StreamCommand { address: *address, action: StreamAction::Break(status) });
@@ -162,54 +196,116 @@ impl SinkLink {
     /// Takes note that the reactor has taken a posted message (the reactor's side). Returns whether the sink may have
     /// become ready.
     pub(crate) fn on_taken(&self, frame_bytes: usize) -> bool {
-        let before = self.posted.fetch_sub(frame_bytes as i64, Ordering::SeqCst);
-        before >= POSTED_BYTES_MAX && before - (frame_bytes as i64) < POSTED_BYTES_MAX
+        self.ready.on_taken(frame_bytes as i64)
     }
 
-    /// Wakes the threads, futures and callbacks that wait, if the sink is ready or has ended (the reactor's side).
+    /// Notifies what waits, if the sink is ready or has ended (the reactor's side).
     pub(crate) fn notify(&self) {
-        let (callback, waker) = {
-            let mut state = self.state();
-            if state.ended.is_none() && !self.has_credit() {
-                return;
-            }
-            if state.is_awaited {
-                self.changed.notify_all();
-            }
-            (state.on_ready.take(), state.waker.take())
-        };
-        if let Some(waker) = waker {
-            waker.wake();
-        }
-        if let Some(callback) = callback {
-            self.run(callback);
+        for waiter in self.ready.take_waiters(&self.gate) {
+            self.fire(waiter);
         }
     }
 
-    fn run(&self, callback: Callback) {
-        if self.origin.is_inline && threads::is_reactor() {
-            callback();
-        } else {
-            self.origin.port.run_callback(callback);
+    /// Adds a waiter, and notifies all if the sink is ready or has ended.
+    pub(super) fn wait(&self, waiter: SinkWaiter) {
+        let waiters = self.ready.register(&self.gate, waiter, SinkWaiter::replaces);
+        self.need_credit();
+        for waiter in waiters {
+            self.fire(waiter);
+        }
+    }
+
+    fn fire(&self, waiter: SinkWaiter) {
+        match waiter {
+            SinkWaiter::Waker(waker) => waker.wake(),
+            SinkWaiter::Callback(callback) if self.origin.is_inline && threads::is_reactor() => callback(),
+            SinkWaiter::Callback(callback) => self.origin.port.run_callback(callback),
+            SinkWaiter::Internal(callback) => callback(),
+        }
+    }
+
+    /// Returns whether a message can be delivered into the sink: then one can be sent, even if the gate closes
+    /// meanwhile. If the stream has ended, the sender learns that.
+    pub(super) fn permit(&self) -> bool {
+        if self.ready.is_ended() {
+            return true;
+        }
+        let is_ready = self.ready.is_ready(&self.gate);
+        if is_ready {
+            self.has_permit.store(true, Ordering::Relaxed);
+        }
+        is_ready
+    }
+
+    /// Returns how the stream has ended, if it has.
+    fn ended(&self) -> Option<Status> {
+        if self.ready.is_ended() { self.state().ended.clone() } else { None }
+    }
+
+    /// Returns why nothing can be sent now.
+    pub(super) fn check_ready(&self) -> Result<(), SinkError> {
+        if let Some(status) = self.ended() {
+            return Err(SinkError::Ended(status));
+        }
+        let has_permit = || self.has_permit.load(Ordering::Relaxed) && self.ready.has_balance();
+        if self.ready.is_ready(&self.gate) || has_permit() { Ok(()) } else { Err(SinkError::NotReady) }
+    }
+
+    /// Posts a message to the reactor. Returns it if another thread has used the credit.
+    pub(super) fn post(&self, message: StreamMessage) -> Result<(), StreamMessage> {
+        if !self.ready.reserve(message.frame_bytes() as i64) {
+            return Err(message);
+        }
+        if self.has_permit.load(Ordering::Relaxed) {
+            self.has_permit.store(false, Ordering::Relaxed);
+        }
+        let StreamOrigin { port, address, .. } = &self.origin;
+        port.post(StreamCommand { address: *address, action: StreamAction::Send(message) });
+        Ok(())
+    }
+
+    /// Notifies the waiter once the stream ends other than by its sink, in place of an earlier one; now, if it has.
+    pub(super) fn wait_for_cancel(&self, waiter: SinkWaiter) {
+        let mut state = self.state();
+        if state.ended.is_none() {
+            let earlier = state.on_cancel.replace(waiter);
+            drop(state);
+            drop(earlier);
+        } else if state.ticket.is_some() || matches!(waiter, SinkWaiter::Internal(_)) {
+            drop(state);
+            self.fire(waiter);
         }
     }
 
     /// Ends the stream (the reactor's side): nothing more can be sent. The first status stays.
     pub(crate) fn end(&self, status: &Status) {
-        self.state().ended.get_or_insert_with(|| status.clone());
+        let on_cancel = {
+            let mut state = self.state();
+            state.ended.get_or_insert_with(|| status.clone());
+            self.ready.end();
+            state.on_cancel.take()
+        };
         self.notify();
+        if let Some(on_cancel) = on_cancel {
+            self.fire(on_cancel);
+        }
     }
 
-    fn finish(&self, result: Result<(), Status>) {
-        let ticket = {
+    pub(super) fn finish(&self, result: Result<(), Status>) {
+        let (ticket, on_cancel) = {
             let mut state = self.state();
             let status = match &result {
                 Ok(()) => Status::failed_precondition("the stream was finished before"),
                 Err(status) => status.clone(),
             };
             state.ended.get_or_insert(status);
-            state.ticket.take()
+            self.ready.end();
+            (state.ticket.take(), state.on_cancel.take())
         };
+        match on_cancel {
+            Some(waiter @ SinkWaiter::Internal(_)) => self.fire(waiter),
+            Some(SinkWaiter::Waker(_) | SinkWaiter::Callback(_)) | None => {}
+        }
         if let Some(ticket) = ticket {
             ticket.answer(result.map(|()| Chunk::default()));
         }
@@ -279,71 +375,64 @@ impl<T> Sink<T> {
     /// # Errors
     ///
     /// [`SinkError::MustNotBlock`] on a thread of the server's that must not block, [`SinkError::Ended`] once the
-    /// stream has ended, or [`SinkError::Message`].
+    /// stream has ended, [`SinkError::Message`] or [`SinkError::TooLarge`].
     pub fn send(&self, message: &T) -> Result<(), SinkError> {
         if !threads::may_block() {
             return Err(SinkError::MustNotBlock);
         }
-        let encoded = self.encoded(message)?;
-        {
-            let mut state = self.link.state();
-            while state.ended.is_none() && !self.link.has_credit() {
-                self.link.need_credit();
-                state.is_awaited = true;
-                state = self.link.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
+        let mut encoded = self.encoded(message)?;
+        loop {
+            match self.link.check_ready() {
+                Ok(()) => match self.link.post(encoded) {
+                    Ok(()) => return Ok(()),
+                    Err(again) => encoded = again,
+                },
+                Err(SinkError::NotReady) => {
+                    // Notifies this thread too, if the sink is ready by now; a thread may also wake without reason.
+                    self.link.wait(SinkWaiter::Waker(threads::unparker()));
+                    std::thread::park();
+                }
+                Err(error) => return Err(error),
             }
         }
-        self.post(encoded)
     }
 
     /// Sends a message if the sink is ready.
     ///
     /// # Errors
     ///
-    /// [`SinkError::NotReady`], [`SinkError::Ended`] or [`SinkError::Message`]; nothing was sent.
+    /// [`SinkError::NotReady`], [`SinkError::Ended`], [`SinkError::Message`] or [`SinkError::TooLarge`]; nothing was
+    /// sent, and after an error other than the end the stream goes on.
     pub fn try_send(&self, message: &T) -> Result<(), SinkError> {
-        if !self.link.has_credit() {
-            let ended = self.link.state().ended.clone();
-            if ended.is_none() {
+        if let Err(error) = self.link.check_ready() {
+            if error == SinkError::NotReady {
                 self.link.need_credit();
             }
-            return Err(ended.map_or(SinkError::NotReady, SinkError::Ended));
+            return Err(error);
         }
         let encoded = self.encoded(message)?;
-        self.post(encoded)
+        self.link.post(encoded).map_err(|_| SinkError::NotReady)
     }
 
-    fn encoded(&self, message: &T) -> Result<Chunk, SinkError> {
-        let StreamOrigin { codec, rules, .. } = self.link.origin;
-        let mut body = Vec::new();
-        rules.apply(|| (self.encode)(message, codec, &mut body)).map_err(SinkError::Message)?;
-        Ok(Chunk::from(body))
-    }
-
-    fn post(&self, body: Chunk) -> Result<(), SinkError> {
-        if let Some(status) = &self.link.state().ended {
-            return Err(SinkError::Ended(status.clone()));
+    fn encoded(&self, message: &T) -> Result<StreamMessage, SinkError> {
+        let StreamOrigin { codec, rules, compresses, message_bytes_max: bytes_max, .. } = self.link.origin;
+        let encoded = encode(self.encode, message, codec, rules, compresses)?;
+        let message_bytes = encoded.body.len();
+        if message_bytes > bytes_max {
+            return Err(SinkError::TooLarge { message_bytes, bytes_max });
         }
-        let message = StreamMessage { body, compressed: false };
-        let bytes = message.frame_bytes() as i64;
-        self.link.balance.fetch_sub(bytes, Ordering::SeqCst);
-        self.link.posted.fetch_add(bytes, Ordering::SeqCst);
-        let StreamOrigin { port, address, .. } = &self.link.origin;
-        port.post(StreamCommand { address: *address, action: StreamAction::Send(message) });
-        Ok(())
+        Ok(encoded)
     }
 
     /// Returns whether a message can be sent now.
     pub fn is_ready(&self) -> bool {
-        self.link.has_credit() && self.link.state().ended.is_none()
+        !self.link.ready.is_ended() && self.link.ready.is_ready(&self.link.gate)
     }
 
     /// Runs the function once the sink is ready or the stream has ended; now, if it is. A later function replaces one
     /// that still waits. It must not block.
     pub fn on_ready(&self, callback: impl FnOnce() + Send + 'static) {
-        self.link.state().on_ready = Some(Box::new(callback));
-        self.link.need_credit();
-        self.link.notify();
+        self.link.wait(SinkWaiter::Callback(Box::new(callback)));
     }
 
     /// Waits, as a future, until the sink is ready or the stream has ended.
@@ -359,8 +448,51 @@ impl<T> Sink<T> {
 
     /// Returns how the stream has ended, if it has.
     pub fn ended(&self) -> Option<Status> {
-        self.link.state().ended.clone()
+        self.link.ended()
     }
+
+    /// Returns whether the stream has ended other than by this sink: the caller has given up, the deadline has passed,
+    /// or the connection is lost.
+    pub fn is_cancelled(&self) -> bool {
+        self.link.ready.is_ended() && self.link.state().ticket.is_some()
+    }
+
+    /// Runs the function once the stream ends other than by this sink; now, if it has. A later function replaces one
+    /// that still waits. It must not block, and is not run after [`Sink::finish`] or the drop of the sink.
+    pub fn on_cancel(&self, callback: impl FnOnce() + Send + 'static) {
+        self.link.wait_for_cancel(SinkWaiter::Callback(Box::new(callback)));
+    }
+
+    pub(super) fn link(&self) -> &Arc<SinkLink> {
+        &self.link
+    }
+
+    pub(super) fn encode_fn(&self) -> EncodeMessage<T> {
+        self.encode
+    }
+}
+
+/// Encodes a message, and compresses it if it `compresses` and that makes it smaller.
+pub(super) fn encode<T>(
+    encode: EncodeMessage<T>,
+    message: &T,
+    codec: Codec,
+    rules: ValueRules,
+    compresses: bool,
+) -> Result<StreamMessage, SinkError> {
+    let mut body = buffer();
+    if let Err(error) = rules.apply(|| encode(message, codec, &mut body)) {
+        recycle(StreamBody::Owned(body));
+        return Err(SinkError::Message(error));
+    }
+    if compresses && body.len() >= COMPRESS_BYTES_MIN {
+        let mut compressed = Vec::new();
+        if compress::compress(&body, &mut compressed).is_ok() && compressed.len() < body.len() {
+            recycle(StreamBody::Owned(body));
+            return Ok(StreamMessage { body: StreamBody::Owned(compressed), compressed: true });
+        }
+    }
+    Ok(StreamMessage { body: StreamBody::Owned(body), compressed: false })
 }
 
 impl<T> Drop for Sink<T> {
@@ -395,15 +527,12 @@ impl<T> Future for SinkReady<'_, T> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut TaskContext<'_>) -> Poll<()> {
         let link = &self.sink.link;
-        let mut state = link.state();
-        if state.ended.is_some() || link.has_credit() {
+        if link.check_ready() != Err(SinkError::NotReady) {
             return Poll::Ready(());
         }
-        state.waker = Some(cx.waker().clone());
-        drop(state);
-        link.need_credit();
-        // Credit that came in between has found no waker.
-        if link.has_credit() { Poll::Ready(()) } else { Poll::Pending }
+        // Wakes the task at once if the sink is ready by now.
+        link.wait(SinkWaiter::Waker(cx.waker().clone()));
+        Poll::Pending
     }
 }
 

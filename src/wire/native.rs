@@ -141,6 +141,11 @@ impl Native {
     fn break_call(&mut self, header: &Header, code: Code, message: String) -> Received<Message> {
         self.skip_bytes = header.metadata_bytes as u64 + header.body_bytes as u64;
         let frame_bytes = if header.kind == kind::DATA { header.window_bytes() } else { 0 };
+        // To a client, a server that breaks a rule is a failure, not a wrong argument.
+        let code = match (self.side, code) {
+            (FrameSide::Client, Code::InvalidArgument) => Code::Internal,
+            (_, code) => code,
+        };
         let broken = BrokenCall { id: header.id, code, message, frame_bytes };
         Received::Message { message: Message::CallBroken(broken), consumed: HEADER_BYTES }
     }

@@ -21,3 +21,4 @@ mod netrpc;
 #[cfg(feature = "netrpc")]
 mod netrpc_idle;
 mod server;
+mod streams;

@@ -7,6 +7,7 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod broadcast;
 mod cancel_deadline;
 mod drain;
 mod drain_silent;

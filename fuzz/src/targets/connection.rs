@@ -56,7 +56,12 @@ where
             conn.on_bytes(n, now);
             piece = &piece[n..];
         }
-        while let NextMessage::Message { message, consumed } = conn.next_message(&mut pool, now, &limits) {
+        loop {
+            let (message, consumed) = match conn.next_message(&mut pool, now, &limits) {
+                NextMessage::Message { message, consumed } => (message, consumed),
+                NextMessage::Answered => continue,
+                NextMessage::Nothing => break,
+            };
             let body = spans_of(&message).into_iter().flat_map(|span| conn.bytes_of(span)).copied().collect();
             conn.consume(consumed);
             if let Some((id, code, body)) = answer((message, body)) {

@@ -200,7 +200,12 @@ fn through_a_connection<'a>(
             arrived += n;
             piece = &piece[n..];
         }
-        while let NextMessage::Message { message, consumed } = conn.next_message(&mut pool, now, limits) {
+        loop {
+            let (message, consumed) = match conn.next_message(&mut pool, now, limits) {
+                NextMessage::Message { message, consumed } => (message, consumed),
+                NextMessage::Answered => continue,
+                NextMessage::Nothing => break,
+            };
             drop(message);
             conn.consume(consumed);
         }

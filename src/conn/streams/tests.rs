@@ -11,7 +11,7 @@ const WINDOWS: StreamWindows = StreamWindows { stream_bytes: 256 << 10, connecti
 const SMALL: StreamWindows = StreamWindows { stream_bytes: 0, connection_bytes: 0 };
 
 fn message(bytes: usize) -> StreamMessage {
-    StreamMessage { body: Chunk::from(vec![7; bytes]), compressed: false }
+    StreamMessage { body: StreamBody::Owned(vec![7; bytes]), compressed: false }
 }
 
 fn broken(verdict: DataVerdict) -> (Code, String) {
@@ -249,7 +249,7 @@ proptest! {
                 }
                 PairEvent::Take { messages } => {
                     for (key, id, bytes) in untaken.drain(..messages.min(untaken.len())) {
-                        due(id, receiver.taken(key, bytes), &mut back);
+                        due(id, receiver.taken(key, u64::from(bytes)), &mut back);
                     }
                 }
                 PairEvent::Close { stream } => {

@@ -251,3 +251,17 @@ fn a_drain_before_the_first_byte_waits_for_the_whole_first_request() {
     assert_eq!(bench.hear(rest).len(), 1);
     assert_eq!(bench.conn.step(), SocketAction::FinishWhenRead);
 }
+
+#[cfg(feature = "http")]
+#[test]
+fn each_request_that_the_protocol_answers_counts_against_the_budget_of_a_turn() {
+    let mut bench = kept_to(ProtocolId::Http);
+    bench.arrive(b"OPTIONS * HTTP/1.1\r\nHost: a\r\n\r\nOPTIONS * HTTP/1.1\r\nHost: a\r\n\r\n");
+    for _ in 0..2 {
+        let next = bench.conn.next_message(&mut bench.pool, bench.now, &bench.limits);
+        assert!(matches!(next, NextMessage::Answered), "{next:?}");
+    }
+    let next = bench.conn.next_message(&mut bench.pool, bench.now, &bench.limits);
+    assert!(matches!(next, NextMessage::Nothing), "{next:?}");
+    assert!(!bench.write(10_000).is_empty());
+}

@@ -129,9 +129,12 @@ impl<W: Protocol> ConnBench<W> {
     /// Takes the whole messages that are buffered, each with its bytes.
     fn take(&mut self) -> Vec<(W::Message, Vec<u8>)> {
         let mut taken = Vec::new();
-        while let NextMessage::Message { message, consumed } =
-            self.conn.next_message(&mut self.pool, self.now, &self.limits)
-        {
+        loop {
+            let (message, consumed) = match self.conn.next_message(&mut self.pool, self.now, &self.limits) {
+                NextMessage::Message { message, consumed } => (message, consumed),
+                NextMessage::Answered => continue,
+                NextMessage::Nothing => break,
+            };
             taken.push((message, self.conn.bytes()[..consumed].to_vec()));
             self.conn.consume(consumed);
         }

@@ -7,7 +7,7 @@ use super::{BATCH_BYTES_MAX, BatchGroup, Cx, Dispatcher, deadline_of};
 use crate::conn::calls::ConnCall;
 use crate::message::Request;
 use crate::server::observer::EndPlace;
-use crate::service::{CallShape, Method, Registry};
+use crate::service::{CallShape, Method};
 use crate::status::Status;
 use crate::workers::batch::{COPY_BYTES_MAX, JobParts};
 use crate::workers::{STUCK_AFTER, WorkBatch};
@@ -17,27 +17,7 @@ const QUEUE_FULL: &str = "the work queue is full (work_queue_max)";
 
 impl Dispatcher {
     /// Adds a request to the batch of this turn.
-    pub(super) fn gather(
-        &mut self,
-        registry: &Registry,
-        cx: &mut Cx<'_>,
-        request: &Request,
-        index: u32,
-        method: &Method,
-    ) {
-        if method.shape() != CallShape::Unary {
-            return self.begin_streaming(registry, cx, request, index, method, false);
-        }
-        self.gather_admitted(cx, request, index, method);
-    }
-
-    pub(super) fn gather_admitted(
-        &mut self,
-        cx: &mut Cx<'_>,
-        request: &Request,
-        index: u32,
-        method: &Method,
-    ) {
+    pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
         if !self.pools.backlog().has_room(pending) {
             return self.refuse_full(cx, request, index);
@@ -58,27 +38,7 @@ impl Dispatcher {
     }
 
     /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
-    pub(super) fn hand_over_one(
-        &mut self,
-        registry: &Registry,
-        cx: &mut Cx<'_>,
-        request: &Request,
-        index: u32,
-        method: &Method,
-    ) {
-        if method.shape() != CallShape::Unary {
-            return self.begin_streaming(registry, cx, request, index, method, false);
-        }
-        self.hand_over_admitted(cx, request, index, method);
-    }
-
-    pub(super) fn hand_over_admitted(
-        &mut self,
-        cx: &mut Cx<'_>,
-        request: &Request,
-        index: u32,
-        method: &Method,
-    ) {
+    pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
         if !self.pools.backlog().has_room(0) {
             return self.refuse_full(cx, request, index);
         }

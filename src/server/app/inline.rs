@@ -9,7 +9,7 @@ use super::{Cx, Dispatcher, deadline_of};
 use crate::context::{Context, ContextParts, Deferral, Outcome, RunCall};
 use crate::message::{Metadata, Request, SendBody};
 use crate::server::observer::EndPlace;
-use crate::service::{CallShape, Method, Registry};
+use crate::service::{Method, Registry};
 use crate::stats::micros;
 use crate::status::{Code, Status};
 use crate::workers::batch::{CallNote, guarded, settle};
@@ -126,23 +126,9 @@ impl Dispatcher {
         self.refuse_at(cx, request, Some(index), EndPlace::LateAtDecode, &status);
     }
 
-    /// Runs an inline method that may defer its reply: its call is in flight from before it runs.
+    /// Runs an inline method whose call may go on after it has returned: with a deferred reply, or with streams. The
+    /// call is in flight from before it runs.
     pub(super) fn run_inline_deferring(
-        &mut self,
-        registry: &Registry,
-        cx: &mut Cx<'_>,
-        request: &Request,
-        index: u32,
-        method: &Method,
-    ) {
-        if method.shape() != CallShape::Unary {
-            return self.begin_streaming(registry, cx, request, index, method, false);
-        }
-        self.run_inline_admitted(registry, cx, request, index, method);
-    }
-
-    /// Runs an inline method whose call may go on after it has returned.
-    pub(super) fn run_inline_admitted(
         &mut self,
         registry: &Registry,
         cx: &mut Cx<'_>,

@@ -35,7 +35,7 @@ use crate::server::timing::Timing;
 use crate::service::{CallShape, Kind, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
-use crate::stream::{CallStreams, Outbox, StreamCommand, StreamPort};
+use crate::stream::{CallStreams, Outbox, ReactorTask, StreamCommand, StreamPort};
 use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
 
@@ -54,6 +54,8 @@ pub enum Completion {
     Late(DeferredReply),
     /// A command of a sink or a stream.
     Stream(StreamCommand),
+    /// A task that runs on the reactor's thread.
+    Task(Arc<dyn ReactorTask>),
     /// Nothing: what was sent at the end of a turn is written in the next.
     Nudge,
 }
@@ -138,6 +140,10 @@ impl StreamPort for MailCompletions {
 
     fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
         self.pools.run_callback(callback);
+    }
+
+    fn run_task(&self, task: Arc<dyn ReactorTask>) {
+        let _ = self.remote.mail(Completion::Task(task));
     }
 }
 
@@ -282,15 +288,19 @@ impl Dispatcher {
             self.ends.observe_request(cx, &request, index, false);
         }
         match method.runs() {
-            Kind::Inline if method.may_defer() => {
-                self.run_inline_deferring(registry, cx, &request, index, method)
+            Kind::Inline if !method.may_defer() => {
+                if self.ends.timing.is_quick(index, &request) {
+                    self.run_quick(registry, cx, &request, index, method);
+                } else {
+                    self.run_inline(registry, cx, &request, index, method);
+                }
             }
-            Kind::Inline if self.ends.timing.is_quick(index, &request) => {
-                self.run_quick(registry, cx, &request, index, method)
+            _ if method.shape() != CallShape::Unary => {
+                self.begin_streaming(registry, cx, &request, index, method, false);
             }
-            Kind::Inline => self.run_inline(registry, cx, &request, index, method),
-            Kind::Pooled => self.gather(registry, cx, &request, index, method),
-            Kind::Blocking => self.hand_over_one(registry, cx, &request, index, method),
+            Kind::Inline => self.run_inline_deferring(registry, cx, &request, index, method),
+            Kind::Pooled => self.gather(cx, &request, index, method),
+            Kind::Blocking => self.hand_over_one(cx, &request, index, method),
         }
     }
 
@@ -397,6 +407,7 @@ impl App for RpcApp {
             Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
             Completion::Late(late) => self.dispatcher.on_deferred(&self.registry, conns, late),
             Completion::Stream(command) => self.dispatcher.on_stream_command(conns, command),
+            Completion::Task(task) => self.dispatcher.run_task(conns, task),
             Completion::Nudge => {}
         }
     }

@@ -6,13 +6,15 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
 use super::{Cx, Dispatcher, RpcApp};
 use crate::codec::Codec;
+use crate::config::Limits;
 use crate::conn::calls::Calls;
 use crate::conn::streams::{
-    CreditVerdict, DataVerdict, StreamKey, StreamMessage, StreamTable, StreamWindows,
+    CreditVerdict, DataVerdict, StreamBody, StreamKey, StreamMessage, StreamTable, StreamWindows,
 };
 use crate::context::DeferredReply;
 use crate::message::{BrokenCall, IncomingData, Outgoing, OutgoingData, OutgoingReply, Request, SendBody};
@@ -21,8 +23,8 @@ use crate::server::observer::EndPlace;
 use crate::service::{Kind, Method, Registry};
 use crate::status::Status;
 use crate::stream::{
-    CallStreams, Gate, IncomingLink, Pushed, SinkLink, StreamAction, StreamAddress, StreamCommand,
-    StreamOrigin,
+    CallStreams, Gate, IncomingLink, Pushed, ReactorTask, SinkLink, StreamAction, StreamAddress,
+    StreamCommand, StreamOrigin, StreamPort, recycle,
 };
 use crate::wire::ProtocolId;
 
@@ -161,9 +163,9 @@ impl Dispatcher {
             self.ends.observe_request(cx, request, index, is_open);
         }
         match method.runs() {
-            Kind::Inline => self.run_inline_admitted(registry, cx, request, index, method),
-            Kind::Pooled => self.gather_admitted(cx, request, index, method),
-            Kind::Blocking => self.hand_over_admitted(cx, request, index, method),
+            Kind::Inline => self.run_inline_deferring(registry, cx, request, index, method),
+            Kind::Pooled => self.gather(cx, request, index, method),
+            Kind::Blocking => self.hand_over_one(cx, request, index, method),
         }
     }
 
@@ -172,6 +174,7 @@ impl Dispatcher {
         let shape = method.shape();
         let (connection, port) = (cx.key(), self.sink.clone());
         let message_bytes_max = cx.limits().frame_bytes_max;
+        let report_bytes = report_bytes(cx.limits());
         let keepalive_at = cx.now() + Duration::from_millis(cx.limits().stream_keepalive_ms);
         let streams = table(cx);
         let gate = streams.gate.clone();
@@ -184,7 +187,9 @@ impl Dispatcher {
                 // The codec was checked on admission.
                 codec: Codec::from_number(request.codec).unwrap_or(Codec::Raw),
                 rules: method.value_rules(),
+                compresses: request.compressed,
                 message_bytes_max,
+                report_bytes,
                 is_inline: method.runs() == Kind::Inline,
             };
             let incoming = shape.receives().then(|| IncomingLink::new(origin.clone()));
@@ -239,7 +244,7 @@ impl Dispatcher {
         self.apply_all(cx, commands);
         match pushed {
             Pushed::Queued => {}
-            Pushed::Taken => self.on_taken(cx, key, data.frame_bytes),
+            Pushed::Taken => self.on_taken(cx, key, u64::from(data.frame_bytes)),
             Pushed::Broken(status) => self.break_call(cx, data.id, &status),
         }
     }
@@ -353,6 +358,19 @@ impl Dispatcher {
         conns.with(command.address.connection, |cx| self.apply(cx, command));
     }
 
+    /// Runs a task of this reactor, and applies what it has posted.
+    pub(super) fn run_task(&mut self, conns: &mut Conns<'_, RpcApp>, task: Arc<dyn ReactorTask>) {
+        let (again, mut commands) = self.outbox.scope(self.sink.owner(), || task.clone().run());
+        for command in commands.drain(..) {
+            self.on_stream_command(conns, command);
+        }
+        self.outbox.recycle(commands);
+        if again {
+            // Other work comes first.
+            self.sink.run_task(task);
+        }
+    }
+
     /// Handles the commands that callbacks have posted on this thread.
     pub(super) fn apply_all(&mut self, cx: &mut Cx<'_>, mut commands: Vec<StreamCommand>) {
         let mut elsewhere = Vec::new();
@@ -383,7 +401,7 @@ impl Dispatcher {
         }
     }
 
-    fn on_taken(&mut self, cx: &mut Cx<'_>, key: StreamKey, bytes: u32) {
+    fn on_taken(&mut self, cx: &mut Cx<'_>, key: StreamKey, bytes: u64) {
         let table = &mut table(cx).table;
         let credit = table.taken(key, bytes);
         let id = table.get(key).map(|(id, _)| id);
@@ -487,10 +505,20 @@ pub(super) fn send_credit(cx: &mut Cx<'_>, id: u64, credit: Option<u32>) {
 
 fn send_data(cx: &mut Cx<'_>, id: u64, codec: u8, message: StreamMessage) {
     let StreamMessage { body, compressed } = message;
-    let body = if body.len() < coreloop_bufpool::LINK_BYTES_MIN {
-        return cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Bytes(&body) }));
-    } else {
-        SendBody::Chunk(body)
+    if body.len() < coreloop_bufpool::LINK_BYTES_MIN {
+        cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Bytes(&body) }));
+        return recycle(body);
+    }
+    let chunk = match body {
+        StreamBody::Owned(bytes) => Chunk::from(bytes),
+        StreamBody::Shared(chunk) => chunk,
     };
-    cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body }));
+    cx.send(Outgoing::Data(OutgoingData { id, codec, compressed, body: SendBody::Chunk(chunk) }));
+}
+
+/// Returns the bytes that a stream takes before it reports them: what all streams of a connection have not reported
+/// stays within a quarter of the connection's window.
+fn report_bytes(limits: &Limits) -> u64 {
+    let share = limits.connection_window_bytes / 4 / limits.streams_max.max(1);
+    share.min(limits.stream_window_bytes / 4) as u64
 }

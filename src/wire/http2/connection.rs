@@ -15,12 +15,12 @@ use coreloop_bufpool::Pool;
 
 use super::budget::NuisanceBudget;
 use super::fault::{Http2Code, Http2Fault};
-use super::flow::{ReceiveWindow, SendWindow};
+use super::flow::{Http2ReceiveWindow, SendWindow};
 use super::frame::{self, FRAME_BYTES_DEFAULT, FRAME_HEAD_BYTES, FrameHead, Http2Frame, kind};
 use super::head::Http2Head;
 use super::hpack::{FieldList, HpackDecoder, HpackEncoder};
 use super::settings::{PeerSettings, TABLE_BYTES_DEFAULT, WINDOW_DEFAULT};
-use super::streams::{StreamState, StreamTable};
+use super::streams::{Http2StreamState, Http2Streams};
 use crate::wire::Out;
 
 pub use output::{BodyPart, OutField};
@@ -189,12 +189,12 @@ pub struct Http2Connection {
     encoder: HpackEncoder,
     fields: FieldList,
     block: Option<Box<OpenBlock>>,
-    streams: StreamTable,
+    streams: Http2Streams,
     /// The newest stream of the peer.
     last_stream: u32,
     resets: VecDeque<u32>,
     send: SendWindow,
-    receive: ReceiveWindow,
+    receive: Http2ReceiveWindow,
     /// Streams with output that waits for the connection's window, in turn.
     queue: VecDeque<u32>,
     held_bytes: usize,
@@ -226,11 +226,11 @@ impl Http2Connection {
             encoder: HpackEncoder::new(ENCODER_TABLE_BYTES, TABLE_BYTES_DEFAULT as usize, false),
             fields: FieldList::new(),
             block: None,
-            streams: StreamTable::new(),
+            streams: Http2Streams::new(),
             last_stream: 0,
             resets: VecDeque::new(),
             send: SendWindow::new(WINDOW_DEFAULT),
-            receive: ReceiveWindow::new(limits.connection_window_bytes.max(WINDOW_DEFAULT)),
+            receive: Http2ReceiveWindow::new(limits.connection_window_bytes.max(WINDOW_DEFAULT)),
             queue: VecDeque::new(),
             held_bytes: 0,
             scratch: Vec::new(),
@@ -354,7 +354,7 @@ impl Http2Connection {
             return Err(Http2Fault::connection(Http2Code::FLOW_CONTROL_ERROR, why));
         }
         let stream = match self.streams.get(id) {
-            Some(stream) if stream.state != StreamState::GivenUp => stream,
+            Some(stream) if stream.state != Http2StreamState::GivenUp => stream,
             _ => {
                 // The connection's window covers closed streams, too.
                 self.consume_on_connection(length, out);
@@ -365,7 +365,7 @@ impl Http2Connection {
                 return fault(Http2Code::STREAM_CLOSED, "DATA on a closed stream");
             }
         };
-        let checked = if stream.state == StreamState::PeerEnded {
+        let checked = if stream.state == Http2StreamState::PeerEnded {
             Err((Http2Code::STREAM_CLOSED, "DATA after the end of the stream"))
         } else if stream.receive.receive(length).is_err() {
             Err((Http2Code::FLOW_CONTROL_ERROR, "DATA beyond the stream's window"))
@@ -385,7 +385,7 @@ impl Http2Connection {
             return fault(code, why);
         }
         if is_last {
-            stream.state = StreamState::PeerEnded;
+            stream.state = Http2StreamState::PeerEnded;
         } else if bytes == 0 {
             self.charge()?;
         }
@@ -407,7 +407,7 @@ impl Http2Connection {
         }
         let full = self.limits.stream_window_bytes;
         if let Some(stream) = self.streams.get(id)
-            && stream.state == StreamState::Open
+            && stream.state == Http2StreamState::Open
             && let Some(increment) = stream.receive.consume(bytes, full)
         {
             out.put(&frame::window_update(id, increment));
@@ -431,7 +431,7 @@ impl Http2Connection {
 
     /// Whether this side has reset the stream, or was about to: late frames on it are ignored.
     fn was_reset(&mut self, id: u32) -> bool {
-        self.streams.get(id).is_some_and(|stream| stream.state == StreamState::GivenUp)
+        self.streams.get(id).is_some_and(|stream| stream.state == Http2StreamState::GivenUp)
             || self.resets.contains(&id)
     }
 

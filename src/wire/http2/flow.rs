@@ -54,15 +54,15 @@ impl SendWindow {
 
 /// Bytes that the peer may send, and what was consumed but is not granted again yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ReceiveWindow {
+pub struct Http2ReceiveWindow {
     available: i32,
     consumed: u32,
 }
 
-impl ReceiveWindow {
+impl Http2ReceiveWindow {
     /// Creates a window of this size, at most 2^31 - 1.
-    pub const fn new(bytes: u32) -> ReceiveWindow {
-        ReceiveWindow { available: SendWindow::new(bytes).0, consumed: 0 }
+    pub const fn new(bytes: u32) -> Http2ReceiveWindow {
+        Http2ReceiveWindow { available: SendWindow::new(bytes).0, consumed: 0 }
     }
 
     /// Counts received bytes.

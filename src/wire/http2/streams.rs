@@ -7,11 +7,11 @@ use std::hash::{BuildHasher, Hasher, RandomState};
 
 use coreloop_bufpool::Chunk;
 
-use super::flow::{ReceiveWindow, SendWindow};
+use super::flow::{Http2ReceiveWindow, SendWindow};
 
 /// The state of a stream that was opened by the peer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum StreamState {
+pub enum Http2StreamState {
     /// The peer may send more.
     Open,
     /// The peer has ended its side: half-closed (remote).
@@ -61,9 +61,9 @@ pub(super) struct OwnedField {
 /// A stream.
 #[derive(Debug)]
 pub(super) struct Http2Stream {
-    pub(super) state: StreamState,
+    pub(super) state: Http2StreamState,
     pub(super) send: SendWindow,
-    pub(super) receive: ReceiveWindow,
+    pub(super) receive: Http2ReceiveWindow,
     /// Bytes of the body that are still to arrive, if the head has announced them.
     pub(super) body_left: Option<u64>,
     pub(super) held: Option<Box<HeldOutput>>,
@@ -115,16 +115,16 @@ impl Hasher for IdHasher {
 
 /// The streams of a connection.
 #[derive(Debug)]
-pub(super) struct StreamTable {
+pub(super) struct Http2Streams {
     streams: HashMap<u32, Http2Stream, KeyedIds>,
 }
 
 /// A table with more room than this is freed once it is empty.
 const KEPT_STREAMS_MAX: usize = 8;
 
-impl StreamTable {
-    pub(super) fn new() -> StreamTable {
-        StreamTable { streams: HashMap::with_hasher(KeyedIds(RandomState::new().hash_one(0))) }
+impl Http2Streams {
+    pub(super) fn new() -> Http2Streams {
+        Http2Streams { streams: HashMap::with_hasher(KeyedIds(RandomState::new().hash_one(0))) }
     }
 
     pub(super) fn len(&self) -> usize {

@@ -774,19 +774,19 @@ fn frames_of_streams_round_trip() {
 #[test]
 fn a_frame_of_a_call_that_breaks_a_rule_ends_only_that_call() {
     let data = TestFrame { kind: kind::DATA, body: b"12".to_vec(), ..TestFrame::default() };
-    for side in [server, client] {
+    for (side, invalid) in [(server as fn() -> Native, Code::InvalidArgument), (client, Code::Internal)] {
         let flags = TestFrame { flags: 2, ..data.clone() };
         let text = "unknown flags 0x02 in version 1".to_owned();
-        assert_eq!(broken_call(&mut side(), &flags), (7, Code::InvalidArgument, text, 34));
+        assert_eq!(broken_call(&mut side(), &flags), (7, invalid, text, 34));
         let long = TestFrame { body: vec![0; BODY_MAX + 1], ..data.clone() };
         let text = "a body of 101 bytes is over the limit of 100 (frame_bytes_max)".to_owned();
         assert_eq!(broken_call(&mut side(), &long), (7, Code::ResourceExhausted, text, 133));
         let odd = TestFrame { metadata: vec![0; 9], ..data.clone() };
         let text = "9 bytes of metadata are not a multiple of 8".to_owned();
-        assert_eq!(broken_call(&mut side(), &odd), (7, Code::InvalidArgument, text, 34));
+        assert_eq!(broken_call(&mut side(), &odd), (7, invalid, text, 34));
         let window = TestFrame { kind: kind::WINDOW, body: vec![0; 5], ..TestFrame::default() };
         let text = "a window frame has a body of 4 bytes, not 5".to_owned();
-        assert_eq!(broken_call(&mut side(), &window), (7, Code::InvalidArgument, text, 0));
+        assert_eq!(broken_call(&mut side(), &window), (7, invalid, text, 0));
     }
     let end = TestFrame { kind: kind::END, body: vec![0; 3], ..TestFrame::default() };
     let text = "an end frame has no body; this one has 3 bytes".to_owned();

@@ -34,9 +34,12 @@ impl<W: Protocol<Message = Message>> HttpConn<W> {
 
     fn take(&mut self) -> Vec<(Message, Vec<u8>)> {
         let mut received = Vec::new();
-        while let NextMessage::Message { message, consumed } =
-            self.conn.next_message(&mut self.pool, self.now, &self.limits)
-        {
+        loop {
+            let (message, consumed) = match self.conn.next_message(&mut self.pool, self.now, &self.limits) {
+                NextMessage::Message { message, consumed } => (message, consumed),
+                NextMessage::Answered => continue,
+                NextMessage::Nothing => break,
+            };
             let body = match &message {
                 Message::Request(request) => self.conn.bytes_of(request.body).to_vec(),
                 Message::Reply(reply) => self.conn.bytes_of(reply.body).to_vec(),

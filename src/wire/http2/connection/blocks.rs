@@ -3,11 +3,11 @@
 use super::{DrainPhase, Http2Connection, Http2Event, OpenBlock};
 use crate::wire::Out;
 use crate::wire::http2::fault::{Http2Code, Http2Fault};
-use crate::wire::http2::flow::{ReceiveWindow, SendWindow};
+use crate::wire::http2::flow::{Http2ReceiveWindow, SendWindow};
 use crate::wire::http2::head::{check_request, check_trailers};
 use crate::wire::http2::hpack::ListFit;
 use crate::wire::http2::settings::WINDOW_DEFAULT;
-use crate::wire::http2::streams::{Http2Stream, StreamState};
+use crate::wire::http2::streams::{Http2Stream, Http2StreamState};
 
 /// Frames of one block: 16 KiB fit in one, so more than a few are sent on purpose.
 const BLOCK_FRAMES_MAX: u32 = 32;
@@ -92,16 +92,16 @@ impl Http2Connection {
         }
         let state = self.streams.get(id).map(|stream| stream.state);
         match state {
-            Some(StreamState::Open) => self.on_trailers(id, fit, is_last),
-            Some(StreamState::PeerEnded) => {
+            Some(Http2StreamState::Open) => self.on_trailers(id, fit, is_last),
+            Some(Http2StreamState::PeerEnded) => {
                 let why = "HEADERS after the end of the stream";
                 Err(Http2Fault::stream(id, Http2Code::STREAM_CLOSED, why))
             }
-            Some(StreamState::GivenUp) | None if self.was_reset(id) => {
+            Some(Http2StreamState::GivenUp) | None if self.was_reset(id) => {
                 self.charge()?;
                 Ok(None)
             }
-            Some(StreamState::GivenUp) | None => {
+            Some(Http2StreamState::GivenUp) | None => {
                 Err(Http2Fault::connection(Http2Code::STREAM_CLOSED, "HEADERS on a closed stream"))
             }
         }
@@ -132,9 +132,9 @@ impl Http2Connection {
         }
         let window = if self.is_acknowledged { self.limits.stream_window_bytes } else { WINDOW_DEFAULT };
         let stream = Http2Stream {
-            state: if is_last { StreamState::PeerEnded } else { StreamState::Open },
+            state: if is_last { Http2StreamState::PeerEnded } else { Http2StreamState::Open },
             send: SendWindow::new(self.peer.initial_window),
-            receive: ReceiveWindow::new(window),
+            receive: Http2ReceiveWindow::new(window),
             body_left,
             held: None,
         };
@@ -167,7 +167,7 @@ impl Http2Connection {
         if stream.body_left.is_some_and(|left| left > 0) {
             return Err(malformed("the body's length is not its content-length"));
         }
-        stream.state = StreamState::PeerEnded;
+        stream.state = Http2StreamState::PeerEnded;
         Ok(Some(Http2Event::Trailers { stream: id }))
     }
 }

@@ -11,7 +11,7 @@ use crate::wire::Out;
 use crate::wire::http2::fault::{Http2Code, Http2Fault};
 use crate::wire::http2::frame::{self, Http2Frame, MAX_31_BITS, SettingEntries};
 use crate::wire::http2::settings::{WINDOW_DEFAULT, payload_of, setting};
-use crate::wire::http2::streams::StreamState;
+use crate::wire::http2::streams::Http2StreamState;
 
 /// The payload of the ping whose answer shows that the peer has read the notice of a drain.
 const DRAIN_PING: [u8; 8] = *b"draining";
@@ -126,7 +126,9 @@ impl Http2Connection {
             if self.is_idle(id) {
                 return Err(Http2Fault::protocol("WINDOW_UPDATE on an idle stream"));
             }
-            if let Some(stream) = self.streams.get(id).filter(|stream| stream.state != StreamState::GivenUp) {
+            if let Some(stream) =
+                self.streams.get(id).filter(|stream| stream.state != Http2StreamState::GivenUp)
+            {
                 let why = "the stream's window overflows";
                 let fault = Http2Fault::stream(id, Http2Code::FLOW_CONTROL_ERROR, why);
                 stream.send.grow(increment).map_err(|_| fault)?;
@@ -159,11 +161,11 @@ impl Http2Connection {
     /// remains until its call has ended.
     fn give_up(&mut self, id: u32, out: &mut Out<'_>) -> bool {
         let Some(stream) = self.streams.get(id) else { return false };
-        if stream.state == StreamState::GivenUp {
+        if stream.state == Http2StreamState::GivenUp {
             return false;
         }
         let is_answered = stream.is_answered();
-        stream.state = StreamState::GivenUp;
+        stream.state = Http2StreamState::GivenUp;
         let held = stream.held.take();
         if is_answered {
             self.streams.remove(id);

@@ -11,7 +11,7 @@ use crate::wire::Out;
 use crate::wire::http2::fault::Http2Code;
 use crate::wire::http2::frame::{FRAME_BYTES_DEFAULT, FRAME_HEAD_BYTES, FrameHead, flag, kind};
 use crate::wire::http2::hpack::Indexing;
-use crate::wire::http2::streams::{HeldEnd, HeldOutput, OwnedField, StreamState};
+use crate::wire::http2::streams::{HeldEnd, HeldOutput, Http2StreamState, OwnedField};
 
 /// The largest payload that is sent, whatever the peer accepts: streams of a connection take turns.
 const SENT_BYTES_MAX: u32 = 2 * FRAME_BYTES_DEFAULT;
@@ -43,7 +43,7 @@ impl Http2Connection {
     pub fn is_open(&mut self, stream: u32) -> bool {
         self.streams
             .get(stream)
-            .is_some_and(|found| found.state != StreamState::GivenUp && !found.is_answered())
+            .is_some_and(|found| found.state != Http2StreamState::GivenUp && !found.is_answered())
     }
 
     /// Writes the head of an answer. With `is_last` it is the whole answer. Ignored if the stream has ended.
@@ -144,7 +144,7 @@ impl Http2Connection {
     pub fn reset(&mut self, id: u32, code: Http2Code, out: &mut Out<'_>) {
         let Some(stream) = self.streams.remove(id) else { return };
         self.drop_held(id, stream.held, out);
-        if stream.state != StreamState::GivenUp {
+        if stream.state != Http2StreamState::GivenUp {
             self.write_reset(id, code, out);
         }
     }
@@ -161,7 +161,7 @@ impl Http2Connection {
 
     /// The call of a stream that was reset has ended. Otherwise this does nothing.
     pub fn close(&mut self, id: u32) {
-        if self.streams.get(id).is_some_and(|stream| stream.state == StreamState::GivenUp) {
+        if self.streams.get(id).is_some_and(|stream| stream.state == Http2StreamState::GivenUp) {
             self.streams.remove(id);
         }
     }
@@ -209,7 +209,7 @@ impl Http2Connection {
     fn on_sent_end(&mut self, id: u32, out: &mut Out<'_>) {
         self.budget.on_answer();
         let Some(stream) = self.streams.remove(id) else { return };
-        if stream.state == StreamState::Open {
+        if stream.state == Http2StreamState::Open {
             // The rest of the request is not needed (RFC 9113 section 8.1).
             self.write_reset(id, Http2Code::NO_ERROR, out);
         }
