@@ -53,6 +53,17 @@ fn server(change: impl FnOnce(&mut Limits)) -> Server {
             },
         );
         let chat = Method::bidirectional::<String, String>(format!("{name}.Chat"), echo);
+        let into = Method::bidirectional::<String, String>(format!("{name}.Into"), |_cx, messages, sink| {
+            messages.for_each_message_into(sink, |sink, event| match event {
+                StreamEvent::Message(text) => {
+                    if let Err(error) = sink.try_send(&text) {
+                        sink.finish(Err(error.into()));
+                    }
+                }
+                StreamEvent::End(result) => sink.finish(result),
+            });
+            Ok(())
+        });
         let endless =
             Method::server_stream::<Plain<u32>, String>(format!("{name}.SendsBlocking"), |_cx, _, sink| {
                 sink.send(&"one".to_owned())?;
@@ -66,7 +77,7 @@ fn server(change: impl FnOnce(&mut Limits)) -> Server {
             sink.try_send(&how)?;
             Err(Status::not_found("nothing more"))
         });
-        for method in [count, sum, chat, endless, panics, fails] {
+        for method in [count, sum, chat, into, endless, panics, fails] {
             builder = builder.method_of(method.unwrap().kind(kind));
         }
     }
@@ -300,6 +311,91 @@ fn many_streams_of_one_connection_complete() {
         writer.lock().unwrap().send(&end(id));
     }
     assert_eq!(reading.join().unwrap(), 1024);
+}
+
+/// A caller that writes 64 MiB in 1,024 streams before it takes anything back: beyond all windows.
+fn write_before_reading(method: &str) {
+    const STREAMS: u64 = 1024;
+    let server = server(|_| {});
+    let mut reader = peer(&server);
+    // Both threads write whole frames.
+    let writer = Arc::new(Mutex::new(reader.duplicate()));
+    let granting = writer.clone();
+    let (granted, grants) = mpsc::channel();
+    let (answered, answer) = mpsc::channel();
+    let (take, takes) = mpsc::channel::<()>();
+    let text = format!("\"{}\"", "x".repeat(64 * 1024));
+    let frame_bytes = 32 + text.len() as u32;
+    let expected = text.len();
+    let reading = thread::spawn(move || {
+        let (mut echoed, mut ends, mut is_taking) = (0, 0, false);
+        let mut untaken = Vec::new();
+        while ends < STREAMS {
+            let frame = reader.answer();
+            match frame.kind {
+                kind::WINDOW if frame.id == 0 => {
+                    granted.send(i64::from(u32::from_le_bytes(frame.body.try_into().unwrap()))).unwrap();
+                }
+                kind::WINDOW => {}
+                kind::DATA => {
+                    assert_eq!(frame.body.len(), expected);
+                    echoed += 1;
+                    untaken.push(frame.id);
+                }
+                _ if frame.id > STREAMS => answered.send(frame.number()).unwrap(),
+                _ => {
+                    assert_eq!(frame.code(), Code::Ok, "{}", frame.text());
+                    ends += 1;
+                }
+            }
+            is_taking |= takes.try_recv().is_ok();
+            if is_taking {
+                for id in untaken.drain(..) {
+                    let credits = [credit(id, frame_bytes), credit(0, frame_bytes)];
+                    granting.lock().unwrap().send_all(&credits);
+                }
+            }
+        }
+        echoed
+    });
+    for id in 1..=STREAMS {
+        writer.lock().unwrap().send(&open(id, method));
+    }
+    let mut window = 1_i64 << 20;
+    let mut is_first_wait = true;
+    for id in 1..=STREAMS {
+        while window <= 0 {
+            match grants.recv_timeout(Duration::from_millis(if is_first_wait { 500 } else { 20_000 })) {
+                Ok(bytes) => window += bytes,
+                // The server has used up its windows: a call without streams is answered all the same.
+                Err(_) if is_first_wait => {
+                    is_first_wait = false;
+                    writer.lock().unwrap().send(&Frame::call(STREAMS + 1, "Inline.Double", 4));
+                    assert_eq!(answer.recv_timeout(Duration::from_secs(20)), Ok(8));
+                    take.send(()).unwrap();
+                    // A frame that lets the reader look.
+                    writer.lock().unwrap().send(&Frame::call(STREAMS + 1, "Inline.Double", 4));
+                }
+                Err(error) => panic!("{id}: {error}"),
+            }
+        }
+        window -= i64::from(frame_bytes);
+        writer.lock().unwrap().send_all([&data(id, &text), &end(id)]);
+    }
+    assert!(!is_first_wait, "64 MiB exceed the windows");
+    assert_eq!(reading.join().unwrap(), STREAMS);
+}
+
+#[test]
+fn a_caller_that_writes_beyond_all_windows_waits_and_completes_inline() {
+    let _turn = serial();
+    write_before_reading("Inline.Into");
+}
+
+#[test]
+fn a_caller_that_writes_beyond_all_windows_waits_and_completes_pooled() {
+    let _turn = serial();
+    write_before_reading("Pooled.Into");
 }
 
 #[test]
