@@ -160,6 +160,8 @@ fn list_shows_methods_and_their_documentation() {
 
     let users = run(&["list", server.address(), "Users"]).stdout;
     assert_eq!(users.lines().filter(|line| line.starts_with("Users.")).count(), 4, "{users}");
+    assert!(users.contains("Users.Watch  i64 -> stream {ID: u64"), "{users}");
+    assert!(users.contains("Users.Import  stream {ID: u64"), "{users}");
     assert!(!users.contains("Arith."), "{users}");
     let none = run(&["list", server.address(), "Nope"]);
     assert_eq!(

@@ -43,7 +43,7 @@ pub use crate::codec_number::{Codec, UserCodecNumber};
 
 pub use added::{AddedCodecs, UserCodec, UserCodecInfo};
 pub use bytes::{Bytes, Raw, RawBytes};
-pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash, signature};
+pub use describe::{DescribeError, Description, Shape, fingerprint, fnv1a32, method_hash};
 #[cfg(feature = "fixed")]
 pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;

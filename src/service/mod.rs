@@ -243,7 +243,12 @@ impl Method {
 
     /// Returns its types for people: `{A: i64, B: i64} -> i64`.
     pub fn signature(&self) -> String {
-        crate::codec::describe::signature(&self.argument, &self.reply)
+        let side = |description: &Description, is_stream| {
+            format!("{}{}", if is_stream { "stream " } else { "" }, description.readable())
+        };
+        let (argument, reply) =
+            (side(&self.argument, self.shape.receives()), side(&self.reply, self.shape.sends()));
+        format!("{argument} -> {reply}")
     }
 
     /// Returns the description of its argument.

@@ -12,7 +12,7 @@ use std::fmt;
 
 use serde::de::DeserializeOwned;
 
-pub use text::{fingerprint, fnv1a32, method_hash, signature};
+pub use text::{fingerprint, fnv1a32, method_hash};
 
 /// The shape of a type's serde form.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]

@@ -91,7 +91,7 @@ fn the_demo_user_has_gos_names() {
     let id = Description::of::<u64>().unwrap();
     assert_eq!(fingerprint(&id, &description), 0x37c0_beb2);
     assert_eq!(
-        signature(&id, &description),
+        format!("{} -> {}", id.readable(), description.readable()),
         "u64 -> {ID: u64, Name: string, Age: u8, Email: string, Tags: [string], Scores: [string: f64]}"
     );
 }

@@ -33,11 +33,6 @@ pub fn fingerprint(argument: &Description, reply: &Description) -> u32 {
     fnv1a32(format!("{}->{}", argument.text(), reply.text()).as_bytes()).max(1)
 }
 
-/// Returns the readable types of a method: `{A: i64, B: i64} -> i64`.
-pub fn signature(argument: &Description, reply: &Description) -> String {
-    format!("{} -> {}", argument.readable(), reply.readable())
-}
-
 pub(super) fn canonical(shape: &Shape) -> String {
     let mut out = String::new();
     write(shape, &CANONICAL, &mut out);
@@ -216,6 +211,6 @@ mod tests {
         // Computed independently of this code: it is on the wire.
         assert_eq!(fingerprint(&args, &int), 0xe8af_7046);
         assert_ne!(fingerprint(&args, &int), fingerprint(&int, &args));
-        assert_eq!(signature(&args, &int), "{A: i64, B: i64} -> i64");
+        assert_eq!(format!("{} -> {}", args.readable(), int.readable()), "{A: i64, B: i64} -> i64");
     }
 }

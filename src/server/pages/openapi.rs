@@ -6,14 +6,17 @@ use super::schema::Schemas;
 use crate::codec::Codec;
 use crate::config;
 use crate::method_name::MethodName;
-use crate::service::Method;
+use crate::service::{CallShape, Method};
 use crate::status::Code;
 
 /// Returns the document.
 pub(super) fn document(methods: &[Method], config: &config::HttpConfig) -> Value {
     let mut schemas = Schemas::default();
     let mut paths = Map::new();
-    for method in methods.iter().filter(|method| method.accepts_codec(Codec::Json)) {
+    // A method with a stream cannot be called over HTTP/1.1.
+    let is_callable =
+        |method: &&Method| method.accepts_codec(Codec::Json) && method.shape() == CallShape::Unary;
+    for method in methods.iter().filter(is_callable) {
         let Ok(name) = MethodName::parse(method.name()) else { continue };
         paths.insert(name.http_path(), item(name.service(), method, &mut schemas));
     }
