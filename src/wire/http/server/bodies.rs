@@ -47,6 +47,8 @@ impl HttpServerInner {
         input: &[u8],
         out: &mut Out<'_>,
     ) -> Received<Message> {
+        #[cfg(not(feature = "jsonrpc"))]
+        let _ = out;
         let mut at = 0;
         while at < input.len() {
             match chunks.next(&input[at..]) {
