@@ -49,6 +49,7 @@ pub use fixed::{Fixed, FixedRef};
 pub(crate) use rules::ValueRules;
 pub use value::{
     Argument, ArgumentEncode, Body, Described, DescribedBy, EncodeOnly, Plain, ReplyDecode, ReplyEncode,
+    StreamItem,
 };
 
 /// The default and maximum nesting limit of a body: a value with this many levels is refused, one level less is

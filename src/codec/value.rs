@@ -100,6 +100,39 @@ pub trait ReplyDecode: ReplyEncode {
     fn decode(codec: Codec, body: &[u8]) -> Result<Self::Value, CodecError>;
 }
 
+/// The encoding of the messages of a stream, at both ends: any marker whose callers pass the same type as they receive,
+/// such as [`Plain`].
+pub trait StreamItem: ArgumentEncode + ReplyDecode + 'static {
+    /// The type of a message.
+    type Item: 'static;
+
+    /// Appends a message to `out`. On an error `out` is unchanged.
+    ///
+    /// # Errors
+    ///
+    /// The message has no form in this codec.
+    fn encode_item(item: &Self::Item, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError>;
+
+    /// Decodes a message from its bytes.
+    ///
+    /// # Errors
+    ///
+    /// The bytes are not a value of the type.
+    fn decode_item(codec: Codec, body: &[u8]) -> Result<Self::Item, CodecError>;
+}
+
+impl<T: 'static, M: ArgumentEncode<Given = T> + ReplyDecode<Value = T> + 'static> StreamItem for M {
+    type Item = T;
+
+    fn encode_item(item: &T, codec: Codec, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        <M as ArgumentEncode>::encode(item, codec, out)
+    }
+
+    fn decode_item(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
+        <M as ReplyDecode>::decode(codec, body)
+    }
+}
+
 /// Implements what markers share: they are values of size zero, so that code can pass one in place of a type that it
 /// cannot name.
 macro_rules! marker_values {

@@ -15,23 +15,25 @@ use crate::stream::{Sink, SinkError, Stream, StreamEvent};
 ///
 /// Those of [`Method::new`].
 pub(super) fn methods() -> Result<[Method; 3], RegisterError> {
-    let watch = Method::server_stream::<Plain<i64>, User>("Users.Watch", |_cx, n, users| watch(n, users))?
-        .docs("Sends the users 1 to n.\n\n`out_of_range` below 0.")
-        .kind(Kind::Inline);
-    let import = Method::client_stream_deferring::<User, Plain<i64>>("Users.Import", |_cx, users, reply| {
-        let (mut count, mut reply) = (0_i64, Some(reply));
-        users.for_each_message(move |event| match event {
-            StreamEvent::Message(_) => count += 1,
-            StreamEvent::End(result) => {
-                if let Some(reply) = reply.take() {
-                    reply.send(result.map(|()| count));
+    let watch =
+        Method::server_stream::<Plain<i64>, Plain<User>>("Users.Watch", |_cx, n, users| watch(n, users))?
+            .docs("Sends the users 1 to n.\n\n`out_of_range` below 0.")
+            .kind(Kind::Inline);
+    let import =
+        Method::client_stream_deferring::<Plain<User>, Plain<i64>>("Users.Import", |_cx, users, reply| {
+            let (mut count, mut reply) = (0_i64, Some(reply));
+            users.for_each_message(move |event| match event {
+                StreamEvent::Message(_) => count += 1,
+                StreamEvent::End(result) => {
+                    if let Some(reply) = reply.take() {
+                        reply.send(result.map(|()| count));
+                    }
                 }
-            }
-        });
-    })?
-    .docs("Returns how many users were sent.")
-    .kind(Kind::Inline);
-    let chat = Method::bidirectional::<String, String>("Echo.Chat", chat)?
+            });
+        })?
+        .docs("Returns how many users were sent.")
+        .kind(Kind::Inline);
+    let chat = Method::bidirectional::<Plain<String>, Plain<String>>("Echo.Chat", chat)?
         .docs("Sends each message back.")
         .kind(Kind::Inline);
     Ok([watch, import, chat])

@@ -1,25 +1,10 @@
 //! Methods whose argument or result is a stream.
 
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-
 use super::{CallShape, Method, RegisterError, Reply, finish, refuse_argument};
-use crate::codec::{Argument, ArgumentEncode, Codec, CodecError, Plain, ReplyEncode, decode};
+use crate::codec::{Argument, ReplyEncode, StreamItem};
 use crate::context::{Context, Outcome};
 use crate::status::Status;
 use crate::stream::{HandlerStreams, Sink, Stream};
-
-fn encode_message<T: Serialize + DeserializeOwned + 'static>(
-    message: &T,
-    codec: Codec,
-    out: &mut Vec<u8>,
-) -> Result<(), CodecError> {
-    <Plain<T> as ArgumentEncode>::encode(message, codec, out)
-}
-
-fn decode_message<T: DeserializeOwned>(codec: Codec, body: &[u8]) -> Result<T, CodecError> {
-    decode(codec, body)
-}
 
 /// Takes the right to answer, which the sink of the call needs.
 fn take_ticket(cx: &Context<'_>) -> Result<crate::context::Ticket, Status> {
@@ -32,7 +17,7 @@ fn without_streams(result: Result<(), Status>) -> Outcome {
 }
 
 impl Method {
-    /// Creates a pooled method that takes one argument and sends a stream of messages, each encoded as `Plain<T>`.
+    /// Creates a pooled method that takes one argument and sends a stream of messages.
     ///
     /// The stream ends with the handler if the handler drops the sink, and otherwise with [`Sink::finish`]; an error
     /// of the handler ends it at once.
@@ -41,7 +26,7 @@ impl Method {
     /// use coreloop::codec::Plain;
     /// use coreloop::service::{Kind, Method};
     ///
-    /// let count = Method::server_stream::<Plain<u32>, u32>("Numbers.Count", |_cx, to, sink| {
+    /// let count = Method::server_stream::<Plain<u32>, Plain<u32>>("Numbers.Count", |_cx, to, sink| {
     ///     for number in 1..=to {
     ///         sink.send(&number)?; // waits for the caller
     ///     }
@@ -56,15 +41,15 @@ impl Method {
     /// # Errors
     ///
     /// Those of [`Method::new`].
-    pub fn server_stream<A, T>(
+    pub fn server_stream<A, M>(
         name: impl Into<String>,
-        handler: impl Fn(&Context<'_>, A::Value<'_>, Sink<T>) -> Result<(), Status> + Send + Sync + 'static,
+        handler: impl Fn(&Context<'_>, A::Value<'_>, Sink<M::Item>) -> Result<(), Status> + Send + Sync + 'static,
     ) -> Result<Method, RegisterError>
     where
         A: Argument,
-        T: Serialize + DeserializeOwned + 'static,
+        M: StreamItem,
     {
-        let method = Method::new::<A, Plain<T>>(
+        let method = Method::new::<A, M>(
             name,
             Box::new(move |cx, codec, body, _out| {
                 let argument = match A::decode(codec, body) {
@@ -73,7 +58,7 @@ impl Method {
                 };
                 let run = || {
                     let mut streams = HandlerStreams::take(cx)?;
-                    let (sink, end) = streams.sink::<T>(take_ticket(cx)?, encode_message::<T>)?;
+                    let (sink, end) = streams.sink(take_ticket(cx)?, M::encode_item)?;
                     end.returned(handler(cx, argument, sink));
                     Ok(())
                 };
@@ -83,24 +68,24 @@ impl Method {
         Ok(method.streaming(CallShape::ServerStream))
     }
 
-    /// Creates a pooled method that takes a stream of messages, each encoded as `Plain<T>`, and returns one result.
+    /// Creates a pooled method that takes a stream of messages and returns one result.
     ///
     /// # Errors
     ///
     /// Those of [`Method::new`].
-    pub fn client_stream<T, R>(
+    pub fn client_stream<M, R>(
         name: impl Into<String>,
-        handler: impl Fn(&Context<'_>, Stream<T>) -> Result<R::Value, Status> + Send + Sync + 'static,
+        handler: impl Fn(&Context<'_>, Stream<M::Item>) -> Result<R::Value, Status> + Send + Sync + 'static,
     ) -> Result<Method, RegisterError>
     where
-        T: DeserializeOwned + 'static,
+        M: StreamItem,
         R: ReplyEncode,
     {
-        let method = Method::new::<Plain<T>, R>(
+        let method = Method::new::<M, R>(
             name,
             Box::new(move |cx, codec, _body, out| {
-                let stream = HandlerStreams::take(cx)
-                    .and_then(|mut streams| streams.incoming::<T>(decode_message::<T>));
+                let stream =
+                    HandlerStreams::take(cx).and_then(|mut streams| streams.incoming(M::decode_item));
                 match stream {
                     Ok(stream) => finish::<R>(cx, codec, handler(cx, stream), out),
                     Err(status) => Outcome::failed(status),
@@ -115,19 +100,19 @@ impl Method {
     /// # Errors
     ///
     /// Those of [`Method::new`].
-    pub fn client_stream_deferring<T, R>(
+    pub fn client_stream_deferring<M, R>(
         name: impl Into<String>,
-        handler: impl Fn(&Context<'_>, Stream<T>, Reply<R::Value>) + Send + Sync + 'static,
+        handler: impl Fn(&Context<'_>, Stream<M::Item>, Reply<R::Value>) + Send + Sync + 'static,
     ) -> Result<Method, RegisterError>
     where
-        T: DeserializeOwned + 'static,
+        M: StreamItem,
         R: ReplyEncode + 'static,
     {
-        let method = Method::new::<Plain<T>, R>(
+        let method = Method::new::<M, R>(
             name,
             Box::new(move |cx, codec, _body, _out| {
                 let run = || {
-                    let stream = HandlerStreams::take(cx)?.incoming::<T>(decode_message::<T>)?;
+                    let stream = HandlerStreams::take(cx)?.incoming(M::decode_item)?;
                     handler(cx, stream, Reply::take::<R>(cx, codec)?);
                     Ok(())
                 };
@@ -137,28 +122,31 @@ impl Method {
         Ok(method.streaming(CallShape::ClientStream))
     }
 
-    /// Creates a pooled method that takes a stream of messages `T` and sends a stream of messages `U`.
+    /// Creates a pooled method that takes a stream of messages and sends a stream of messages.
     ///
     /// The stream of results ends as that of [`Method::server_stream`] does.
     ///
     /// # Errors
     ///
     /// Those of [`Method::new`].
-    pub fn bidirectional<T, U>(
+    pub fn bidirectional<M, N>(
         name: impl Into<String>,
-        handler: impl Fn(&Context<'_>, Stream<T>, Sink<U>) -> Result<(), Status> + Send + Sync + 'static,
+        handler: impl Fn(&Context<'_>, Stream<M::Item>, Sink<N::Item>) -> Result<(), Status>
+        + Send
+        + Sync
+        + 'static,
     ) -> Result<Method, RegisterError>
     where
-        T: DeserializeOwned + 'static,
-        U: Serialize + DeserializeOwned + 'static,
+        M: StreamItem,
+        N: StreamItem,
     {
-        let method = Method::new::<Plain<T>, Plain<U>>(
+        let method = Method::new::<M, N>(
             name,
             Box::new(move |cx, _codec, _body, _out| {
                 let run = || {
                     let mut streams = HandlerStreams::take(cx)?;
-                    let stream = streams.incoming::<T>(decode_message::<T>)?;
-                    let (sink, end) = streams.sink::<U>(take_ticket(cx)?, encode_message::<U>)?;
+                    let stream = streams.incoming(M::decode_item)?;
+                    let (sink, end) = streams.sink(take_ticket(cx)?, N::encode_item)?;
                     end.returned(handler(cx, stream, sink));
                     Ok(())
                 };

@@ -5,6 +5,7 @@ use std::net::TcpStream;
 
 use coreloop::Server;
 use coreloop::codec::Codec;
+use coreloop::codec::Plain;
 use coreloop::message::method_hash;
 use coreloop::service::{Kind, Method};
 use coreloop::stream::StreamEvent;
@@ -41,7 +42,7 @@ fn read_kind(stream: &mut impl Read) -> u8 {
 #[test]
 fn messages_of_an_inline_method_allocate_nothing() {
     let _turn = crate::counting::serial();
-    let echo = Method::bidirectional::<i64, i64>("Numbers.Echo", |_cx, numbers, sink| {
+    let echo = Method::bidirectional::<Plain<i64>, Plain<i64>>("Numbers.Echo", |_cx, numbers, sink| {
         numbers.for_each_message_into(sink, |sink, event| match event {
             StreamEvent::Message(number) => sink.try_send(&number).unwrap(),
             StreamEvent::End(result) => sink.finish(result),

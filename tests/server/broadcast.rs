@@ -17,7 +17,7 @@ const SUBSCRIBERS: usize = 40;
 fn server(policy: SlowSubscriber, kind: Kind) -> (Server, Arc<Broadcast<String>>) {
     let broadcast = Arc::new(Broadcast::new(policy));
     let subscribers = broadcast.clone();
-    let watch = Method::server_stream::<Plain<u32>, String>("Prices.Watch", move |_cx, _, sink| {
+    let watch = Method::server_stream::<Plain<u32>, Plain<String>>("Prices.Watch", move |_cx, _, sink| {
         subscribers.subscribe(sink);
         Ok(())
     });
@@ -102,7 +102,7 @@ fn a_broadcast_that_ends_ends_its_streams() {
     let _turn = serial();
     let broadcast = Arc::new(std::sync::Mutex::new(Some(Broadcast::new(SlowSubscriber::EndStream))));
     let subscribers = broadcast.clone();
-    let watch = Method::server_stream::<Plain<u32>, u32>("Prices.Watch", move |_cx, _, sink| {
+    let watch = Method::server_stream::<Plain<u32>, Plain<u32>>("Prices.Watch", move |_cx, _, sink| {
         match subscribers.lock().unwrap().as_ref() {
             Some(broadcast) => broadcast.subscribe(sink),
             None => return Err(Status::unavailable("closed")),

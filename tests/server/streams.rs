@@ -32,13 +32,14 @@ fn echo(_cx: &Context<'_>, messages: Stream<String>, sink: Sink<String>) -> Resu
 fn server(change: impl FnOnce(&mut Limits)) -> Server {
     let mut builder = Server::builder().cores(1).workers(1).configure(|config| change(&mut config.limits));
     for (name, kind) in [("Inline", Kind::Inline), ("Pooled", Kind::Pooled), ("Blocking", Kind::Blocking)] {
-        let count = Method::server_stream::<Plain<u32>, u32>(format!("{name}.Count"), |_cx, to, sink| {
-            for number in 1..=to {
-                sink.try_send(&number)?;
-            }
-            Ok(())
-        });
-        let sum = Method::client_stream_deferring::<i64, Plain<i64>>(
+        let count =
+            Method::server_stream::<Plain<u32>, Plain<u32>>(format!("{name}.Count"), |_cx, to, sink| {
+                for number in 1..=to {
+                    sink.try_send(&number)?;
+                }
+                Ok(())
+            });
+        let sum = Method::client_stream_deferring::<Plain<i64>, Plain<i64>>(
             format!("{name}.Sum"),
             |_cx, numbers, reply| {
                 let (mut sum, mut reply) = (0, Some(reply));
@@ -52,49 +53,57 @@ fn server(change: impl FnOnce(&mut Limits)) -> Server {
                 });
             },
         );
-        let chat = Method::bidirectional::<String, String>(format!("{name}.Chat"), echo);
-        let into = Method::bidirectional::<String, String>(format!("{name}.Into"), |_cx, messages, sink| {
-            messages.for_each_message_into(sink, |sink, event| match event {
-                StreamEvent::Message(text) => {
-                    if let Err(error) = sink.try_send(&text) {
-                        sink.finish(Err(error.into()));
+        let chat = Method::bidirectional::<Plain<String>, Plain<String>>(format!("{name}.Chat"), echo);
+        let into = Method::bidirectional::<Plain<String>, Plain<String>>(
+            format!("{name}.Into"),
+            |_cx, messages, sink| {
+                messages.for_each_message_into(sink, |sink, event| match event {
+                    StreamEvent::Message(text) => {
+                        if let Err(error) = sink.try_send(&text) {
+                            sink.finish(Err(error.into()));
+                        }
                     }
-                }
-                StreamEvent::End(result) => sink.finish(result),
-            });
-            Ok(())
-        });
-        let endless =
-            Method::server_stream::<Plain<u32>, String>(format!("{name}.SendsBlocking"), |_cx, _, sink| {
+                    StreamEvent::End(result) => sink.finish(result),
+                });
+                Ok(())
+            },
+        );
+        let endless = Method::server_stream::<Plain<u32>, Plain<String>>(
+            format!("{name}.SendsBlocking"),
+            |_cx, _, sink| {
                 sink.send(&"one".to_owned())?;
                 Ok(())
+            },
+        );
+        let panics =
+            Method::server_stream::<Plain<u32>, Plain<u32>>(format!("{name}.Panic"), |_cx, how, sink| {
+                sink.try_send(&how)?;
+                panic!("on purpose");
             });
-        let panics = Method::server_stream::<Plain<u32>, u32>(format!("{name}.Panic"), |_cx, how, sink| {
-            sink.try_send(&how)?;
-            panic!("on purpose");
-        });
-        let fails = Method::server_stream::<Plain<u32>, u32>(format!("{name}.Fail"), |_cx, how, sink| {
-            sink.try_send(&how)?;
-            Err(Status::not_found("nothing more"))
-        });
+        let fails =
+            Method::server_stream::<Plain<u32>, Plain<u32>>(format!("{name}.Fail"), |_cx, how, sink| {
+                sink.try_send(&how)?;
+                Err(Status::not_found("nothing more"))
+            });
         for method in [count, sum, chat, into, endless, panics, fails] {
             builder = builder.method_of(method.unwrap().kind(kind));
         }
     }
-    let collect =
-        Method::client_stream::<i64, Plain<Vec<i64>>>("Blocking.Collect", |_cx, numbers| numbers.collect());
-    let flood = Method::server_stream::<Plain<u32>, String>("Blocking.Flood", |_cx, bytes, sink| {
+    let collect = Method::client_stream::<Plain<i64>, Plain<Vec<i64>>>("Blocking.Collect", |_cx, numbers| {
+        numbers.collect()
+    });
+    let flood = Method::server_stream::<Plain<u32>, Plain<String>>("Blocking.Flood", |_cx, bytes, sink| {
         let text = "x".repeat(bytes as usize);
         loop {
             sink.send(&text)?;
         }
     });
-    let leave = Method::server_stream::<Plain<u32>, u32>("Blocking.Leave", |_cx, how, sink| {
+    let leave = Method::server_stream::<Plain<u32>, Plain<u32>>("Blocking.Leave", |_cx, how, sink| {
         sink.try_send(&how)?;
         thread::spawn(move || drop(sink)).join().unwrap();
         Ok(())
     });
-    let later = Method::server_stream::<Plain<u32>, u32>("Pooled.Later", |_cx, to, sink| {
+    let later = Method::server_stream::<Plain<u32>, Plain<u32>>("Pooled.Later", |_cx, to, sink| {
         thread::spawn(move || {
             for number in 1..=to {
                 sink.send(&number).unwrap();

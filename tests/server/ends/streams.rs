@@ -23,21 +23,23 @@ pub fn with_streams(builder: ServerBuilder) -> ServerBuilder {
     let panic = |_cx: &Context<'_>, _len: u32, _sink: Sink<String>| -> Result<(), Status> {
         panic!("{ON_PURPOSE}");
     };
-    let sum = Method::client_stream_deferring::<i64, Plain<i64>>("Inline.Sum", |_cx, numbers, reply| {
-        let (mut sum, mut reply) = (0, Some(reply));
-        numbers.for_each_message(move |event| match event {
-            StreamEvent::Message(number) => sum += number,
-            StreamEvent::End(result) => {
-                if let Some(reply) = reply.take() {
-                    reply.send(result.map(|()| sum));
+    let sum =
+        Method::client_stream_deferring::<Plain<i64>, Plain<i64>>("Inline.Sum", |_cx, numbers, reply| {
+            let (mut sum, mut reply) = (0, Some(reply));
+            numbers.for_each_message(move |event| match event {
+                StreamEvent::Message(number) => sum += number,
+                StreamEvent::End(result) => {
+                    if let Some(reply) = reply.take() {
+                        reply.send(result.map(|()| sum));
+                    }
                 }
-            }
+            });
         });
+    let collect = Method::client_stream::<Plain<i64>, Plain<Vec<i64>>>("Blocking.Collect", |_cx, numbers| {
+        numbers.collect()
     });
-    let collect =
-        Method::client_stream::<i64, Plain<Vec<i64>>>("Blocking.Collect", |_cx, numbers| numbers.collect());
-    let sender = |name| Method::server_stream::<Plain<u32>, String>(name, send).unwrap();
-    let panics = Method::server_stream::<Plain<u32>, String>("Pooled.SinkPanic", panic);
+    let sender = |name| Method::server_stream::<Plain<u32>, Plain<String>>(name, send).unwrap();
+    let panics = Method::server_stream::<Plain<u32>, Plain<String>>("Pooled.SinkPanic", panic);
     builder
         .method_of(sender("Inline.Send").kind(Kind::Inline))
         .method_of(sender("Pooled.Send"))
