@@ -11,7 +11,7 @@ use std::future::Future;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Wake, Waker};
 use std::thread::Thread;
@@ -26,6 +26,8 @@ use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
 use crate::message::MetadataBuf;
+use crate::status::Status;
+use crate::stream::CallStreams;
 
 /// Slots that a thread keeps for its next calls.
 const FREE_SLOTS_MAX: usize = 64;
@@ -46,6 +48,8 @@ pub(super) struct CallSlot {
     state: AtomicU8,
     /// The id under which the call is in flight, 0 if it is not. Only the reactor uses it.
     pub(super) id: AtomicU64,
+    /// The call was cancelled by its sink or its stream: there may be a handle that waits for the result.
+    is_cancelled: AtomicBool,
     waker: AtomicWaker,
     inside: Mutex<SlotContents>,
 }
@@ -65,6 +69,7 @@ impl CallSlot {
         CallSlot {
             state: AtomicU8::new(UNSENT),
             id: AtomicU64::new(0),
+            is_cancelled: AtomicBool::new(false),
             waker: AtomicWaker::new(),
             inside: Mutex::new(SlotContents::default()),
         }
@@ -77,6 +82,12 @@ impl CallSlot {
 
     fn is_done(&self) -> bool {
         self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// Takes note that the caller gives up the call. Returns whether it has not ended yet.
+    pub(super) fn give_up(&self) -> bool {
+        self.is_cancelled.store(true, Ordering::Release);
+        !self.is_done()
     }
 }
 
@@ -109,6 +120,7 @@ fn take_slot() -> Arc<CallSlot> {
     if let Some(call_slot) = Arc::get_mut(&mut slot) {
         *call_slot.state.get_mut() = UNSENT;
         *call_slot.id.get_mut() = 0;
+        *call_slot.is_cancelled.get_mut() = false;
         let inside = call_slot.inside.get_mut().unwrap_or_else(PoisonError::into_inner);
         inside.body.clear();
         return slot;
@@ -190,6 +202,10 @@ pub(super) struct Promise {
     pub(super) is_sent: bool,
     /// How often it was put into one.
     pub(super) tries: u8,
+    /// Headers have arrived.
+    pub(super) has_headers: bool,
+    /// The streams of a streaming call.
+    streams: Option<Box<CallStreams>>,
 }
 
 impl Promise {
@@ -199,6 +215,17 @@ impl Promise {
 
     pub(super) fn call_slot(&self) -> &Arc<CallSlot> {
         self.call_slot.as_ref().expect("taken only by what consumes the promise")
+    }
+
+    /// Makes it a streaming call. Its streams end with it.
+    pub(super) fn set_streams(&mut self, streams: CallStreams) {
+        self.streams = Some(Box::new(streams));
+    }
+
+    /// Returns the streams of a streaming call.
+    #[inline]
+    pub(super) fn streams(&self) -> Option<&CallStreams> {
+        self.streams.as_deref()
     }
 
     /// Passes the result to this function, on the reactor's thread, instead of the slot.
@@ -213,9 +240,10 @@ impl Promise {
             || self.parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place))
     }
 
-    /// Returns whether the handle was dropped.
+    /// Returns whether the caller has given up the call.
     pub(super) fn is_abandoned(&self) -> bool {
-        self.call_slot().state.load(Ordering::Acquire) == ABANDONED
+        let call_slot = self.call_slot();
+        call_slot.state.load(Ordering::Acquire) == ABANDONED || call_slot.is_cancelled.load(Ordering::Acquire)
     }
 
     /// Marks the call as passed to the reactor.
@@ -265,7 +293,13 @@ impl Promise {
         chunk: Option<Chunk>,
     ) -> Option<Waker> {
         let call_slot = self.call_slot.take()?;
-        self.endpoint.leave();
+        match self.streams.take() {
+            None => self.endpoint.leave(),
+            Some(streams) => {
+                self.endpoint.leave_stream();
+                end_streams(&streams, &outcome, chunk.as_deref().or(bytes).unwrap_or_default());
+            }
+        }
         if let Some(route) = self.endpoint.route() {
             let code = outcome.as_ref().map_or_else(|error| error.code(), ReplyOutcome::code);
             let took = self.began.map(|began| began.elapsed()).unwrap_or_default();
@@ -307,8 +341,25 @@ impl Drop for Promise {
     }
 }
 
+/// Ends the streams of a call that has ended.
+#[cold]
+fn end_streams(streams: &CallStreams, outcome: &Result<ReplyOutcome, CallError>, body: &[u8]) {
+    let result = match outcome {
+        Ok(answer) => answer.status(body),
+        Err(CallError::Status(status) | CallError::ReplyRefused(status)) => Err(status.clone()),
+        Err(error) => Err(Status::new(error.code(), error.to_string())),
+    };
+    if let Some(sink) = &streams.sink {
+        let answered = || Status::failed_precondition("the server has answered the call");
+        sink.end(&result.as_ref().err().cloned().unwrap_or_else(answered));
+    }
+    if let Some(incoming) = &streams.incoming {
+        incoming.end(result);
+    }
+}
+
 /// Runs a user's function on the reactor's thread and contains its panic, which the panic hook has reported.
-fn guarded(function: impl FnOnce()) {
+pub(super) fn guarded(function: impl FnOnce()) {
     let _ = catch_unwind(AssertUnwindSafe(function));
 }
 
@@ -360,6 +411,8 @@ impl CallDraft {
             body_bytes,
             is_sent: false,
             tries: 0,
+            has_headers: false,
+            streams: None,
         }
     }
 
@@ -372,6 +425,11 @@ impl CallDraft {
             decode,
             times: Times::default(),
         }
+    }
+
+    /// Returns the slot, which identifies the call.
+    pub(super) fn slot(&self) -> Arc<CallSlot> {
+        self.0.clone()
     }
 
     /// Discards the draft and keeps its slot for the next call.

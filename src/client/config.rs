@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::pending::PENDING_MAX;
+use crate::conn::streams::WINDOW_BYTES_MAX;
 use crate::policy::backoff::Backoff;
 
 /// What happens to a call when `in_flight_max` calls are in flight.
@@ -61,6 +62,28 @@ pub struct ClientConfig {
     /// closes a connection, the calls after the unanswered one may have run and fail.
     pub http_pipelined_max: usize,
 
+    /// Streaming calls that have not ended. Default 1024, as on the server, at most 1 048 576; they do not count
+    /// against [`ClientConfig::in_flight_max`]. At the limit: `resource_exhausted`. Too large: a server with a smaller
+    /// limit refuses them.
+    pub streams_max: usize,
+
+    /// Bytes of the messages of one stream that the server may send before they are taken. Default 256 KiB, from
+    /// 64 KiB to 2 GiB - 1; smaller values count as 64 KiB. At the limit: the server waits. Too small: each message
+    /// costs a round trip. Too large: a stream that nobody reads holds that much memory.
+    pub stream_window_bytes: usize,
+
+    /// The same for all streams of a connection together. Default 16 MiB, from 1 MiB to 2 GiB - 1; smaller values count
+    /// as 1 MiB.
+    pub connection_window_bytes: usize,
+
+    /// Bytes that wait to be written on a connection above which its sinks are not ready; they are ready again below
+    /// half of it. Default 1 MiB. Too small: senders pause often. Too large: unary calls wait behind that many bytes.
+    pub stream_queue_bytes_max: usize,
+
+    /// Bytes of messages on a connection that wait for the server's credit above which its sinks are not ready; they
+    /// are ready again below half of it. Default 16 MiB.
+    pub held_bytes_max: usize,
+
     /// Bytes of an argument or of a reply. Default 16 MiB, as on the server. At the limit: an argument is refused
     /// before it is sent; a larger reply fails only its own call, with `resource_exhausted`, and is skipped as it
     /// arrives.
@@ -91,6 +114,11 @@ impl Default for ClientConfig {
             waits_for_connection: false,
             http_connections_max: 8,
             http_pipelined_max: 1,
+            streams_max: 1024,
+            stream_window_bytes: 256 << 10,
+            connection_window_bytes: 16 << 20,
+            stream_queue_bytes_max: 1 << 20,
+            held_bytes_max: 16 << 20,
             frame_bytes_max: 16 << 20,
             backoff: Backoff::default(),
             ping_ms: 30_000,
@@ -138,6 +166,15 @@ impl ClientConfig {
             ("waiting_max", self.waiting_max as u64, (1, u64::from(u32::MAX))),
             ("http_connections_max", self.http_connections_max as u64, (1, 1024)),
             ("http_pipelined_max", self.http_pipelined_max as u64, (1, PENDING_MAX as u64)),
+            ("streams_max", self.streams_max as u64, (1, PENDING_MAX as u64)),
+            ("stream_window_bytes", self.stream_window_bytes as u64, (1, u64::from(WINDOW_BYTES_MAX))),
+            (
+                "connection_window_bytes",
+                self.connection_window_bytes as u64,
+                (1, u64::from(WINDOW_BYTES_MAX)),
+            ),
+            ("stream_queue_bytes_max", self.stream_queue_bytes_max as u64, (1, u64::MAX)),
+            ("held_bytes_max", self.held_bytes_max as u64, (1, u64::MAX)),
             ("frame_bytes_max", self.frame_bytes_max as u64, (1, u64::from(u32::MAX) - 65_568)),
             ("backoff.base_ms", self.backoff.base_ms, (1, MS_MAX)),
             ("backoff.max_ms", self.backoff.max_ms, (self.backoff.base_ms, MS_MAX)),

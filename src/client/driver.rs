@@ -8,6 +8,7 @@ use std::thread::ThreadId;
 use std::time::Duration;
 
 use super::app::{ClientApp, ClientCommand};
+use super::port::{ClientPort, LocalCommands};
 use crate::config::Limits;
 use crate::reactor::{Reactor, ReactorConfig, Remote, RoleHandle};
 use crate::stats::Counter;
@@ -62,7 +63,8 @@ pub struct Driver {
 }
 
 struct DriverInner {
-    remote: Remote<ClientCommand>,
+    /// The mailbox, also for sinks and streams.
+    port: Arc<ClientPort>,
     shared: Arc<DriverShared>,
     numbers: AtomicU64,
 }
@@ -72,6 +74,14 @@ struct DriverInner {
 pub(super) struct DriverShared {
     pub(super) thread: OnceLock<ThreadId>,
     pub(super) stats: DriverCounters,
+    /// What sinks and streams post on the driver's thread.
+    pub(super) local: LocalCommands,
+}
+
+impl DriverShared {
+    pub(super) fn is_this_thread(&self) -> bool {
+        self.thread.get().is_some_and(|thread| *thread == std::thread::current().id())
+    }
 }
 
 /// The counters of a driver; only the driver's thread writes them.
@@ -161,7 +171,8 @@ impl Driver {
     }
 
     fn new(remote: Remote<ClientCommand>, shared: Arc<DriverShared>) -> Driver {
-        Driver { inner: Arc::new(DriverInner { remote, shared, numbers: AtomicU64::new(1) }) }
+        let port = Arc::new(ClientPort::new(remote, shared.clone()));
+        Driver { inner: Arc::new(DriverInner { port, shared, numbers: AtomicU64::new(1) }) }
     }
 
     /// Returns the counters.
@@ -185,23 +196,28 @@ impl Driver {
         self.inner.numbers.fetch_add(1, Ordering::Relaxed)
     }
 
-    pub(super) fn mail(&self, command: ClientCommand) -> Result<(), ClientCommand> {
-        self.inner.remote.mail(command)
+    /// Passes a command to the reactor. If that has ended, the command is dropped, which fails its calls.
+    pub(super) fn mail(&self, command: ClientCommand) {
+        drop(self.remote().mail(command));
     }
 
     pub(super) fn remote(&self) -> &Remote<ClientCommand> {
-        &self.inner.remote
+        self.inner.port.remote()
+    }
+
+    pub(super) fn port(&self) -> &Arc<ClientPort> {
+        &self.inner.port
     }
 
     pub(super) fn is_this_thread(&self) -> bool {
-        self.inner.shared.thread.get().is_some_and(|thread| *thread == std::thread::current().id())
+        self.inner.shared.is_this_thread()
     }
 }
 
 impl Drop for DriverInner {
     fn drop(&mut self) {
         // Every endpoint is closed by now: the reactor writes what is queued, and ends.
-        self.remote.drain();
+        self.port.remote().drain();
     }
 }
 

@@ -8,8 +8,10 @@ use super::app::ClientCommand;
 use super::call_slot::{CallSlot, Promise};
 use super::config::{ClientConfig, WhenFull};
 use super::driver::Driver;
+use super::port::ClientPort;
 use super::{CallError, Route};
 use crate::reactor::Address;
+use crate::status::Status;
 use crate::wire::Scheme;
 
 /// One address of a client. It lives as long as the client or one of its calls does.
@@ -25,8 +27,10 @@ pub(super) struct Endpoint {
     pub(super) target: Address,
     pub(super) config: Arc<ClientConfig>,
     route: Option<Arc<dyn Route>>,
-    /// Calls started and not ended: in flight, or waiting.
+    /// Calls started and not ended, without streaming calls: in flight, or waiting.
     under_way: AtomicUsize,
+    /// Streaming calls started and not ended.
+    streams: AtomicUsize,
 }
 
 impl Endpoint {
@@ -50,6 +54,7 @@ impl Endpoint {
             config,
             route,
             under_way: AtomicUsize::new(0),
+            streams: AtomicUsize::new(0),
         }
     }
 
@@ -58,7 +63,11 @@ impl Endpoint {
     }
 
     pub(super) fn in_flight(&self) -> usize {
-        self.under_way.load(Ordering::Relaxed)
+        self.under_way.load(Ordering::Relaxed) + self.streams.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn port(&self) -> Arc<ClientPort> {
+        self.driver.port().clone()
     }
 
     /// Counts a new call, if there is room for it. Each success is matched by one call of [`Endpoint::leave`].
@@ -79,6 +88,22 @@ impl Endpoint {
         self.under_way.fetch_sub(1, Ordering::Relaxed);
     }
 
+    /// Counts a new streaming call, if there may be one more. Each success is matched by one call of
+    /// [`Endpoint::leave_stream`].
+    pub(super) fn enter_stream(&self) -> Result<(), CallError> {
+        let max = self.config.streams_max;
+        if self.streams.fetch_add(1, Ordering::Relaxed) < max {
+            return Ok(());
+        }
+        self.leave_stream();
+        let text = format!("the client has {max} streaming calls to the address (streams_max)");
+        Err(CallError::Status(Status::resource_exhausted(text)))
+    }
+
+    pub(super) fn leave_stream(&self) {
+        self.streams.fetch_sub(1, Ordering::Relaxed);
+    }
+
     /// Returns whether this thread drives the endpoint: it must not wait for a reply of it.
     pub(super) fn is_driven_here(&self) -> bool {
         self.driver.is_this_thread()
@@ -88,24 +113,24 @@ impl Endpoint {
     pub(super) fn start(&self, promise: Promise) {
         promise.mark_sent();
         // If the reactor has ended, the promise is returned, and dropping it fails the call.
-        drop(self.driver.mail(ClientCommand::Start(promise)));
+        self.driver.mail(ClientCommand::Start(promise));
     }
 
     /// Passes many calls to the reactor at once: they are sent in one write.
     pub(super) fn start_all(&self, promises: Vec<Promise>) {
         promises.iter().for_each(Promise::mark_sent);
-        drop(self.driver.mail(ClientCommand::StartAll(promises)));
+        self.driver.mail(ClientCommand::StartAll(promises));
     }
 
     /// Cancels a call whose handle was dropped.
     pub(super) fn cancel(&self, call_slot: Arc<CallSlot>) {
-        drop(self.driver.mail(ClientCommand::Cancel { line: self.number, call_slot }));
+        self.driver.mail(ClientCommand::Cancel { line: self.number, call_slot });
     }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        drop(self.driver.mail(ClientCommand::Close { line: self.number }));
+        self.driver.mail(ClientCommand::Close { line: self.number });
     }
 }
 

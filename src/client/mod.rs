@@ -3,7 +3,7 @@
 //! thread, for the lowest latency. The typed clients that `#[coreloop::service]` generates work over any [`Caller`]
 //! or [`Starter`].
 //!
-//! `builder.rs` builds a client, `shared.rs` starts calls, `call_slot.rs` holds the two sides of one call, `app/` is
+//! `builder.rs` builds a client, `shared.rs` starts calls, `streaming.rs` those with streams, `call_slot.rs` holds the two sides of one call, `app/` is
 //! the reactor's side.
 
 mod app;
@@ -17,9 +17,11 @@ mod endpoint;
 mod error;
 mod nested;
 mod pending;
+mod port;
 mod reply;
 mod route;
 mod shared;
+mod streaming;
 
 use std::sync::{Arc, OnceLock};
 
@@ -33,6 +35,7 @@ pub use driver::{ClientStats, Driver, DriverConfig};
 pub use error::{CallError, WrongProtocol};
 pub use route::{Endpoints, Route};
 pub use shared::Client;
+pub use streaming::{Chat, StreamCaller, Upload};
 
 use crate::codec::describe::{Description, fingerprint};
 use crate::codec::{Argument, ArgumentEncode, Codec, ReplyDecode, ReplyEncode};

@@ -46,15 +46,21 @@ impl ReplyOutcome {
         Code::from_number(self.status).unwrap_or(Code::Unknown)
     }
 
+    /// Returns the status that the server sent, if it is not ok.
+    pub(super) fn status(&self, body: &[u8]) -> Result<(), Status> {
+        if self.status == Code::Ok.number() {
+            return Ok(());
+        }
+        let message = String::from_utf8_lossy(body).into_owned();
+        Err(match Code::from_number(self.status) {
+            Some(code) => Status::new(code, message),
+            None => Status::unknown(format!("status {}: {message}", self.status)),
+        })
+    }
+
     /// Decodes the body, or returns the status that the server sent instead.
     pub(super) fn decode<T>(&self, body: &[u8], decode: DecodeReply<T>) -> Result<T, CallError> {
-        if self.status != Code::Ok.number() {
-            let message = String::from_utf8_lossy(body).into_owned();
-            return Err(CallError::Status(match Code::from_number(self.status) {
-                Some(code) => Status::new(code, message),
-                None => Status::unknown(format!("status {}: {message}", self.status)),
-            }));
-        }
+        self.status(body).map_err(CallError::Status)?;
         let (number, dialect) = JsonDialect::split(self.codec);
         let codec = Codec::from_number(number).ok_or_else(|| {
             let what = format!("the reply has the unknown codec {}", self.codec);

@@ -181,6 +181,10 @@ impl Client {
         self.settings.metadata.as_deref()
     }
 
+    pub(super) fn scheme(&self) -> Scheme {
+        self.shared.scheme
+    }
+
     pub(super) fn driver(&self) -> &Driver {
         &self.shared.driver
     }
@@ -196,7 +200,7 @@ impl Client {
             Err(error) => return InFlight::failed(error, nothing),
         };
         let draft = CallDraft::new();
-        let promise = match self.promise(&draft, endpoint, "", PromiseKind::Reach) {
+        let promise = match self.promise(&draft, endpoint, "", PromiseKind::Reach, false) {
             Ok(promise) => promise,
             Err(error) => return InFlight::failed(error, nothing),
         };
@@ -278,7 +282,7 @@ impl Client {
     }
 
     /// Only native frames can mark a body as compressed.
-    fn compresses(&self) -> bool {
+    pub(super) fn compresses(&self) -> bool {
         self.settings.compresses && self.shared.scheme == Scheme::Native
     }
 
@@ -288,8 +292,17 @@ impl Client {
         codec: Codec,
         encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
     ) -> Result<CallDraft, CallError> {
+        self.draft_of(codec, self.compresses(), encode)
+    }
+
+    /// Encodes the argument into a new slot, and compresses it if it `compresses`.
+    pub(super) fn draft_of(
+        &self,
+        codec: Codec,
+        compresses: bool,
+        encode: impl FnOnce(&mut Vec<u8>) -> Result<(), CodecError>,
+    ) -> Result<CallDraft, CallError> {
         let mut draft = CallDraft::new();
-        let compresses = self.compresses();
         let fits = self.only_codec().is_none_or(|only| only == codec);
         let filled = draft.fill(|out| {
             if !fits {
@@ -326,6 +339,7 @@ impl Client {
         endpoint: &Arc<Endpoint>,
         method_name: &str,
         what: PromiseKind,
+        is_streaming: bool,
     ) -> Result<Promise, CallError> {
         let Settings { metadata, parent, .. } = &self.settings;
         if parent.as_ref().is_some_and(|parent| parent.scope.is_cancelled(parent.place)) {
@@ -335,7 +349,7 @@ impl Client {
             return Err(CallError::Metadata { scheme: self.shared.scheme, key: key.to_string() });
         }
         let deadline = self.deadline();
-        endpoint.enter()?;
+        if is_streaming { endpoint.enter_stream() } else { endpoint.enter() }?;
         let parts = CallParts {
             endpoint: endpoint.clone(),
             what,
@@ -352,13 +366,32 @@ impl Client {
         draft: Result<CallDraft, CallError>,
         target: MethodTarget<'_>,
     ) -> Result<PreparedCall, CallError> {
+        self.prepare_as(draft, target, false)
+    }
+
+    /// Prepares a streaming call, which counts against another limit. Its streams must be set.
+    pub(super) fn prepare_streaming(
+        &self,
+        draft: Result<CallDraft, CallError>,
+        target: MethodTarget<'_>,
+    ) -> Result<PreparedCall, CallError> {
+        self.prepare_as(draft, target, true)
+    }
+
+    #[inline]
+    fn prepare_as(
+        &self,
+        draft: Result<CallDraft, CallError>,
+        target: MethodTarget<'_>,
+        is_streaming: bool,
+    ) -> Result<PreparedCall, CallError> {
         let draft = draft?;
         let endpoint = self.endpoint(target.method)?.clone();
         let MethodTarget { name, method_name, method, schema, codec, one_way, idempotent } = target;
         let compressed = self.compresses();
         let idempotent = idempotent || self.settings.idempotent;
         let what = PromiseKind::Call { name, method, schema, codec, compressed, one_way, idempotent };
-        let promise = self.promise(&draft, &endpoint, method_name, what)?;
+        let promise = self.promise(&draft, &endpoint, method_name, what, is_streaming)?;
         Ok(PreparedCall { draft, endpoint, promise })
     }
 

@@ -12,6 +12,7 @@ use std::ops::Deref;
 use coreloop_bufpool::Chunk;
 use slab::Slab;
 
+use crate::message::Metadata;
 use crate::status::Status;
 
 /// The window of a new stream, in bytes.
@@ -37,6 +38,25 @@ pub struct StreamWindows {
     pub stream_bytes: u32,
     /// For all streams of the connection together.
     pub connection_bytes: u32,
+}
+
+impl StreamWindows {
+    /// The windows at the start of each connection and stream.
+    pub const DEFAULT: StreamWindows =
+        StreamWindows { stream_bytes: STREAM_WINDOW_BYTES, connection_bytes: CONNECTION_WINDOW_BYTES };
+
+    /// Reads the windows from the metadata of a hello. An entry that is missing or not a number in decimal digits
+    /// counts as the default.
+    pub fn of_hello(metadata: Metadata<'_>) -> StreamWindows {
+        let bytes = |key: &str| {
+            let text = std::str::from_utf8(metadata.find(key)?).ok()?;
+            text.parse::<u32>().ok()
+        };
+        StreamWindows {
+            stream_bytes: bytes("stream-window").unwrap_or(STREAM_WINDOW_BYTES),
+            connection_bytes: bytes("connection-window").unwrap_or(CONNECTION_WINDOW_BYTES),
+        }
+    }
 }
 
 /// The bytes of a message: of its own, or shared by several streams.
@@ -179,6 +199,7 @@ struct Sending {
 
 #[derive(Debug)]
 struct StreamEntry<T> {
+    /// 0 once the call has ended: what is left is to be taken.
     id: u64,
     generation: u32,
     data: T,
@@ -197,6 +218,8 @@ pub struct StreamTable<T> {
     connection: ReceiveWindow,
     /// Credit that enlarges the connection's window from its initial size, until it is sent.
     enlarge: Option<u32>,
+    /// Bytes that the peer grants for a new stream.
+    send_stream_bytes: u32,
     /// Bytes that may still be sent on the connection.
     send_window: i64,
     held_bytes: usize,
@@ -217,10 +240,24 @@ impl<T> StreamTable<T> {
             stream_bytes: windows.stream_bytes,
             connection,
             enlarge,
+            send_stream_bytes: STREAM_WINDOW_BYTES,
             send_window: i64::from(CONNECTION_WINDOW_BYTES),
             held_bytes: 0,
             waiting: VecDeque::new(),
         }
+    }
+
+    /// Takes note of the windows that the peer grants, in bytes, where they are larger than the defaults. No stream is
+    /// open yet.
+    pub fn on_hello(&mut self, windows: StreamWindows) {
+        self.send_stream_bytes = windows.stream_bytes.clamp(STREAM_WINDOW_BYTES, WINDOW_BYTES_MAX);
+        let connection_bytes = windows.connection_bytes.clamp(CONNECTION_WINDOW_BYTES, WINDOW_BYTES_MAX);
+        self.send_window += i64::from(connection_bytes - CONNECTION_WINDOW_BYTES);
+    }
+
+    /// Returns the bytes that the peer grants for a new stream.
+    pub fn send_stream_bytes(&self) -> u32 {
+        self.send_stream_bytes
     }
 
     /// Opens the stream of a call, whose id no open stream has. Returns its key and the credit to send at once.
@@ -243,7 +280,7 @@ impl<T> StreamTable<T> {
             Receiving { window, untaken: 0, has_ended: false }
         });
         let sending = sends.then(|| Sending {
-            window: i64::from(STREAM_WINDOW_BYTES),
+            window: i64::from(self.send_stream_bytes),
             held: VecDeque::new(),
             is_waiting: false,
         });
@@ -289,12 +326,12 @@ impl<T> StreamTable<T> {
             .map(|(slot, entry)| (StreamKey { slot: slot as u32, generation: entry.generation }, &entry.data))
     }
 
-    /// Returns the number of open streams.
+    /// Returns the number of streams, including those of ended calls whose messages are not taken.
     pub fn len(&self) -> usize {
         self.entries.len()
     }
 
-    /// Returns whether no stream is open.
+    /// Returns whether there is no stream.
     pub fn is_empty(&self) -> bool {
         self.entries.is_empty()
     }
@@ -373,7 +410,11 @@ impl<T> StreamTable<T> {
         };
         let bytes = frame_bytes.min(receiving.untaken);
         receiving.untaken -= bytes;
+        let is_all = receiving.untaken == 0;
         let stream = if receiving.has_ended { None } else { receiving.window.give_back(bytes, false) };
+        if is_all && self.entry(key).is_some_and(|entry| entry.id == 0) {
+            self.entries.remove(key.slot as usize);
+        }
         CreditDue { stream, connection: self.connection.give_back(bytes, true) }
     }
 
@@ -461,6 +502,23 @@ impl<T> StreamTable<T> {
         self.held_bytes
     }
 
+    /// Releases the id of a call that has ended. Held messages are dropped; what has arrived can still be taken.
+    pub fn release(&mut self, key: StreamKey) {
+        let Some(entry) = self.entry_mut(key) else { return };
+        let id = std::mem::take(&mut entry.id);
+        let held = entry.sending.take().into_iter().flat_map(|sending| sending.held);
+        let held_bytes = held.map(|message| message.frame_bytes()).sum::<usize>();
+        let is_taken = entry.receiving.as_mut().is_none_or(|receiving| {
+            receiving.has_ended = true;
+            receiving.untaken == 0
+        });
+        self.held_bytes -= held_bytes;
+        self.slots.remove(&id);
+        if is_taken {
+            self.entries.remove(key.slot as usize);
+        }
+    }
+
     /// Closes a stream: held messages are dropped, and what the application has not taken counts as discarded.
     /// Returns the application's data and credit for the connection, if it is due.
     pub fn close(&mut self, key: StreamKey) -> Option<(T, Option<u32>)> {
@@ -492,7 +550,8 @@ impl<T> StreamTable<T> {
         let held = self.entries.iter().filter_map(|(_, entry)| entry.sending.as_ref());
         let held: usize = held.flat_map(|sending| &sending.held).map(StreamMessage::frame_bytes).sum();
         debug_assert_eq!(self.held_bytes, held);
-        debug_assert_eq!(self.slots.len(), self.entries.len());
+        let with_id = self.entries.iter().filter(|(_, entry)| entry.id != 0).count();
+        debug_assert_eq!(self.slots.len(), with_id);
     }
 }
 

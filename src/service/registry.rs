@@ -3,7 +3,7 @@
 //! Peers choose the hashes that are looked up but not those in the table, so an unkeyed table is safe here:
 //! registration alone determines the length of its probe sequences.
 
-use super::{Handler, Method, RegisterError};
+use super::{Method, RegisterError};
 use crate::codec::{self, Body, Codec, Shape, ValueRules, compress};
 use crate::config::Limits;
 use crate::context::{Context, Outcome, RunCall, RunMethod};
@@ -111,7 +111,7 @@ impl Registry {
         let rules = ValueRules::of(dialect, method.missing_fields.unwrap_or_default());
         rules.apply(|| {
             if call.compressed {
-                return self.run_compressed(&method.handler, call, codec, cx, out);
+                return self.run_compressed(method, call, codec, cx, out);
             }
             (method.handler)(cx, codec, call.chunk.map_or(Body::Slice(call.body), Body::Chunk), out)
         })
@@ -121,18 +121,21 @@ impl Registry {
     #[cold]
     fn run_compressed(
         &self,
-        handler: &Handler,
+        method: &Method,
         call: &RunCall<'_>,
         codec: Codec,
         cx: &Context<'_>,
         out: &mut Vec<u8>,
     ) -> Outcome {
         let mut body = Vec::new();
-        if let Err(error) = compress::decompress(call.body, self.body_bytes_max, &mut body) {
+        // A request whose argument follows has no body.
+        if !method.shape().receives()
+            && let Err(error) = compress::decompress(call.body, self.body_bytes_max, &mut body)
+        {
             return Outcome::failed(error);
         }
         let start = out.len();
-        let outcome = handler(cx, codec, Body::Slice(&body), out);
+        let outcome = (method.handler)(cx, codec, Body::Slice(&body), out);
         let outcome = outcome.limit_reply(self.reply_bytes_max, cx.method(), out, start);
         let answer = match &outcome {
             Outcome::Answer => &out[start..],

@@ -11,7 +11,7 @@ use std::task::{Context as TaskContext, Poll, Waker};
 use coreloop_bufpool::Chunk;
 
 use super::sink::{Sink, SinkLink, SinkWaiter};
-use super::{StreamAction, StreamCommand, StreamOrigin};
+use super::{StreamAction, StreamAddress, StreamOrigin};
 use crate::codec::{Codec, CodecError, compress};
 use crate::status::Status;
 use crate::threads;
@@ -115,7 +115,12 @@ impl IncomingLink {
     }
 
     fn post(&self, action: StreamAction) {
-        self.origin.port.post(StreamCommand { address: self.origin.address, action });
+        self.origin.post(action);
+    }
+
+    /// Takes note that the call of a caller's stream was sent (the reactor's side).
+    pub(crate) fn open(&self, address: StreamAddress) {
+        let _ = self.origin.address.set(address);
     }
 
     /// Delivers a message (the reactor's side). A callback of an inline method takes it at once, without a copy.
@@ -154,10 +159,13 @@ impl IncomingLink {
     }
 
     /// Ends the stream (the reactor's side). What was received before can still be taken if the end is ok; an error
-    /// drops it, and its bytes return with the end of the call. The first end stays.
+    /// drops it, and its bytes return with the end of the call. A caller takes what the handler has sent before an error.
+    /// The first end stays.
     pub(crate) fn end(self: &Arc<Self>, result: Result<(), Status>) {
         let mut state = self.state();
-        if state.ended.is_some() {
+        if self.origin.caller.is_some() {
+            state.ended.get_or_insert(result);
+        } else if state.ended.is_some() {
             // A call may fail after its peer has ended its messages: the error replaces what was not taken.
             if let Err(status) = result
                 && !state.queue.is_empty()
@@ -223,8 +231,7 @@ impl IncomingLink {
                         call(&mut callback, StreamEvent::Message(body))
                     });
                     if let Err(status) = result {
-                        self.state().consumer = Consumer::Gone;
-                        return self.post(StreamAction::Break(status));
+                        return self.give_up(status);
                     }
                 }
                 Next::End(result) => {
@@ -300,7 +307,7 @@ impl IncomingLink {
             },
         };
         let is_due =
-            state.taken >= self.origin.report_bytes || state.taken > 0 && matches!(next, Next::Nothing);
+            state.taken >= self.origin.report_bytes || state.taken > 0 && !matches!(next, Next::Message(_));
         let taken = if is_due { std::mem::take(&mut state.taken) } else { 0 };
         drop(state);
         if taken > 0 {
@@ -323,16 +330,32 @@ impl IncomingLink {
         take(&out)
     }
 
-    /// Drops what was received: no one takes it.
-    fn leave(&self) {
+    /// Drops what was received: no one takes it. Returns whether the stream has ended.
+    fn drop_rest(&self) -> bool {
         let mut state = self.state();
         state.consumer = Consumer::Gone;
         let left = state.queue.drain(..).map(|message| u64::from(message.frame_bytes)).sum::<u64>();
         let taken = std::mem::take(&mut state.taken) + left;
+        let has_ended = state.ended.is_some();
         drop(state);
         if taken > 0 {
             self.post(StreamAction::Taken(taken));
         }
+        has_ended
+    }
+
+    /// Drops what was received, and the call of a caller.
+    fn leave(&self) {
+        let has_ended = self.drop_rest();
+        if let Some(caller) = self.origin.caller.as_ref().filter(|_| !has_ended) {
+            caller.cancel();
+        }
+    }
+
+    /// Ends the call: a message of its peer cannot be used.
+    fn give_up(&self, status: Status) {
+        self.drop_rest();
+        self.post(StreamAction::Break(status));
     }
 }
 
@@ -352,7 +375,7 @@ fn call(callback: &mut MessageCallback, event: StreamEvent<&[u8]>) -> Result<(),
 }
 
 /// Receives the messages of a stream, from any thread, also after the handler has returned. Dropping it drops the
-/// messages that are left.
+/// messages that are left; on the caller's side it cancels the call, if that has not ended.
 ///
 /// As an iterator it blocks: for methods that may block, and threads of your own. Elsewhere the iterator returns an
 /// error that says so; use [`Stream::try_next`], [`Stream::next_message`] or [`Stream::for_each_message`].
@@ -364,7 +387,7 @@ pub struct Stream<T> {
 }
 
 impl<T> Stream<T> {
-    pub(super) fn new(link: Arc<IncomingLink>, decode: DecodeMessage<T>) -> Stream<T> {
+    pub(crate) fn new(link: Arc<IncomingLink>, decode: DecodeMessage<T>) -> Stream<T> {
         Stream { link, decode, is_over: false }
     }
 
@@ -376,7 +399,7 @@ impl<T> Stream<T> {
         });
         if let Err(status) = &decoded {
             self.is_over = true;
-            self.link.post(StreamAction::Break(status.clone()));
+            self.link.give_up(status.clone());
         }
         decoded
     }

@@ -19,7 +19,7 @@ mod sync;
 mod wait;
 
 use std::fmt;
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use coreloop_poller::Key;
 
@@ -30,8 +30,8 @@ pub use outbox::Outbox;
 pub use sink::{HandlerEnd, Sink, SinkError, SinkReady};
 
 pub(crate) use buffers::recycle;
-pub(crate) use incoming::{IncomingLink, Pushed};
-pub(crate) use sink::SinkLink;
+pub(crate) use incoming::{DecodeMessage, IncomingLink, Pushed};
+pub(crate) use sink::{EncodeMessage, SinkLink};
 
 use crate::codec::{Codec, ValueRules};
 use crate::conn::streams::{StreamKey, StreamMessage};
@@ -63,6 +63,8 @@ pub enum StreamAction {
     Send(StreamMessage),
     /// Messages with that many bytes of data frames were taken.
     Taken(u64),
+    /// End this side's messages, after those that were sent (the caller's side).
+    End,
     /// End the call: the peer's messages cannot be used.
     Break(Status),
 }
@@ -80,6 +82,12 @@ pub trait StreamPort: Send + Sync {
     fn run_task(&self, task: Arc<dyn ReactorTask>);
 }
 
+/// A call with streams, for the caller's side of it.
+pub trait CallHandle: Send + Sync {
+    /// Gives up the call, if it has not ended, without waiting.
+    fn cancel(&self);
+}
+
 /// Shared state with something to do on the thread of a reactor: the subscribers of a [`Broadcast`] there.
 pub trait ReactorTask: Send + Sync {
     /// Does it. Returns true if it is to be called again, after the commands that it has posted.
@@ -90,7 +98,10 @@ pub trait ReactorTask: Send + Sync {
 #[derive(Clone)]
 pub(crate) struct StreamOrigin {
     pub(crate) port: Arc<dyn StreamPort>,
-    pub(crate) address: StreamAddress,
+    /// A caller's stream has none until its call is sent.
+    pub(crate) address: OnceLock<StreamAddress>,
+    /// The call, on the caller's side.
+    pub(crate) caller: Option<Arc<dyn CallHandle>>,
     pub(crate) codec: Codec,
     pub(crate) rules: ValueRules,
     /// Messages are compressed where that makes them smaller, because the request was.
@@ -104,7 +115,16 @@ pub(crate) struct StreamOrigin {
     pub(crate) is_inline: bool,
 }
 
-/// The streams of one call, before its handler takes them.
+impl StreamOrigin {
+    /// Passes a command on to the reactor. Before the call is sent there is nothing to act on.
+    fn post(&self, action: StreamAction) {
+        if let Some(address) = self.address.get() {
+            self.port.post(StreamCommand { address: *address, action });
+        }
+    }
+}
+
+/// The streams of one call: before its handler takes them, or as long as a caller's call lasts.
 pub(crate) struct CallStreams {
     pub(crate) sink: Option<Arc<SinkLink>>,
     pub(crate) incoming: Option<Arc<IncomingLink>>,

@@ -2,9 +2,10 @@
 
 use std::fmt;
 use std::future::Future;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context as TaskContext, Poll, Waker};
 use std::thread::ThreadId;
 
@@ -12,9 +13,9 @@ use coreloop_bufpool::Chunk;
 
 use super::buffers::{buffer, recycle};
 use super::ready::Readiness;
-use super::{Gate, StreamAction, StreamCommand, StreamOrigin};
+use super::{Gate, StreamAction, StreamAddress, StreamOrigin};
 use crate::codec::{Codec, CodecError, ValueRules, compress};
-use crate::conn::streams::{STREAM_WINDOW_BYTES, StreamBody, StreamMessage};
+use crate::conn::streams::{StreamBody, StreamMessage};
 use crate::context::Ticket;
 use crate::status::Status;
 use crate::threads;
@@ -113,12 +114,22 @@ impl SinkWaiter {
     }
 }
 
+/// What a sink ends when it is finished.
+enum SinkEnding {
+    /// The call, which is answered.
+    Answer(Ticket),
+    /// The caller's messages.
+    Messages,
+}
+
 struct SinkState {
     /// The stream has ended: nothing can be sent.
     ended: Option<Status>,
     handler: HandlerState,
-    /// The right to answer the call, until it is finished.
-    ticket: Option<Ticket>,
+    /// Until the sink is finished.
+    ending: Option<SinkEnding>,
+    /// A caller's sink was finished before its call was sent.
+    is_end_due: bool,
     /// Notified when the stream ends other than by its sink; an internal one with any end.
     on_cancel: Option<SinkWaiter>,
 }
@@ -126,7 +137,10 @@ struct SinkState {
 /// What a sink shares with the reactor.
 pub(crate) struct SinkLink {
     origin: StreamOrigin,
-    gate: Arc<Gate>,
+    /// The gate of the connection. A caller's sink has none until its call is sent.
+    gate: OnceLock<Arc<Gate>>,
+    /// Stands for it until then.
+    closed_gate: Gate,
     ready: Readiness<SinkWaiter>,
     /// The peer grants no more: it has closed its sending half.
     is_last_credit: AtomicBool,
@@ -136,20 +150,63 @@ pub(crate) struct SinkLink {
 }
 
 impl SinkLink {
-    pub(crate) fn new(origin: StreamOrigin, gate: Arc<Gate>) -> Arc<SinkLink> {
+    /// Creates the link of a handler's sink, with the credit that the peer grants for a new stream.
+    pub(crate) fn new(origin: StreamOrigin, gate: Arc<Gate>, credit_bytes: u32) -> Arc<SinkLink> {
+        SinkLink::with(origin, OnceLock::from(gate), credit_bytes, None)
+    }
+
+    /// Creates the link of a caller's sink, which is not ready until [`SinkLink::open`].
+    pub(crate) fn for_caller(origin: StreamOrigin) -> Arc<SinkLink> {
+        SinkLink::with(origin, OnceLock::new(), 0, Some(SinkEnding::Messages))
+    }
+
+    fn with(
+        origin: StreamOrigin,
+        gate: OnceLock<Arc<Gate>>,
+        credit_bytes: u32,
+        ending: Option<SinkEnding>,
+    ) -> Arc<SinkLink> {
+        let closed_gate = Gate::new();
+        closed_gate.set_closed(true);
         Arc::new(SinkLink {
             origin,
             gate,
-            ready: Readiness::new(i64::from(STREAM_WINDOW_BYTES)),
+            closed_gate,
+            ready: Readiness::new(i64::from(credit_bytes)),
             is_last_credit: AtomicBool::new(false),
             has_permit: AtomicBool::new(false),
             state: Mutex::new(SinkState {
                 ended: None,
                 handler: HandlerState::Returned,
-                ticket: None,
+                ending,
+                is_end_due: false,
                 on_cancel: None,
             }),
         })
+    }
+
+    /// Takes note that the call of a caller's sink was sent (the reactor's side).
+    pub(crate) fn open(&self, address: StreamAddress, gate: Arc<Gate>, credit_bytes: u32) {
+        let is_end_due = {
+            // Under the lock, so that `finish` either has the address or leaves the end to this function.
+            let state = self.state();
+            let _ = self.gate.set(gate);
+            let _ = self.origin.address.set(address);
+            state.is_end_due
+        };
+        if is_end_due {
+            self.origin.post(StreamAction::End);
+        } else {
+            self.add_credit(credit_bytes);
+        }
+    }
+
+    fn gate(&self) -> &Gate {
+        self.gate.get().map_or(&self.closed_gate, |gate| gate)
+    }
+
+    fn is_ready(&self) -> bool {
+        self.ready.is_ready(self.gate())
     }
 
     fn state(&self) -> MutexGuard<'_, SinkState> {
@@ -160,6 +217,7 @@ impl SinkLink {
     /// Sets the credit, in bytes.
     #[cfg(test)]
     pub(super) fn set_balance(&self, bytes: u32) {
+        use crate::conn::streams::STREAM_WINDOW_BYTES;
         self.ready.add_credit(i64::from(bytes) - i64::from(STREAM_WINDOW_BYTES));
     }
 
@@ -187,9 +245,8 @@ impl SinkLink {
     /// Ends the call if the sink needs credit that cannot come.
     fn need_credit(&self) {
         if self.is_last_credit.load(Ordering::SeqCst) && !self.ready.has_balance() {
-            let StreamOrigin { port, address, .. } = &self.origin;
             let status = Status::cancelled("the caller closed its sending half and grants no more");
-            port.post(StreamCommand { address: *address, action: StreamAction::Break(status) });
+            self.origin.post(StreamAction::Break(status));
         }
     }
 
@@ -201,14 +258,14 @@ impl SinkLink {
 
     /// Notifies what waits, if the sink is ready or has ended (the reactor's side).
     pub(crate) fn notify(&self) {
-        for waiter in self.ready.take_waiters(&self.gate) {
+        for waiter in self.ready.take_waiters(self.gate()) {
             self.fire(waiter);
         }
     }
 
     /// Adds a waiter, and notifies all if the sink is ready or has ended.
     pub(super) fn wait(&self, waiter: SinkWaiter) {
-        let waiters = self.ready.register(&self.gate, waiter, SinkWaiter::replaces);
+        let waiters = self.ready.register(self.gate(), waiter, SinkWaiter::replaces);
         self.need_credit();
         for waiter in waiters {
             self.fire(waiter);
@@ -218,7 +275,13 @@ impl SinkLink {
     fn fire(&self, waiter: SinkWaiter) {
         match waiter {
             SinkWaiter::Waker(waker) => waker.wake(),
-            SinkWaiter::Callback(callback) if self.origin.is_inline && threads::is_reactor() => callback(),
+            SinkWaiter::Callback(callback) if self.origin.is_inline && threads::is_reactor() => {
+                // What the callback owned is dropped: a sink among it ends its call.
+                if let Err(payload) = catch_unwind(AssertUnwindSafe(callback)) {
+                    // The payload's destructor may panic, and that panic would not be caught.
+                    std::mem::forget(payload);
+                }
+            }
             SinkWaiter::Callback(callback) => self.origin.port.run_callback(callback),
             SinkWaiter::Internal(callback) => callback(),
         }
@@ -230,7 +293,7 @@ impl SinkLink {
         if self.ready.is_ended() {
             return true;
         }
-        let is_ready = self.ready.is_ready(&self.gate);
+        let is_ready = self.is_ready();
         if is_ready {
             self.has_permit.store(true, Ordering::Relaxed);
         }
@@ -248,7 +311,7 @@ impl SinkLink {
             return Err(SinkError::Ended(status));
         }
         let has_permit = || self.has_permit.load(Ordering::Relaxed) && self.ready.has_balance();
-        if self.ready.is_ready(&self.gate) || has_permit() { Ok(()) } else { Err(SinkError::NotReady) }
+        if self.is_ready() || has_permit() { Ok(()) } else { Err(SinkError::NotReady) }
     }
 
     /// Posts a message to the reactor. Returns it if another thread has used the credit.
@@ -259,8 +322,7 @@ impl SinkLink {
         if self.has_permit.load(Ordering::Relaxed) {
             self.has_permit.store(false, Ordering::Relaxed);
         }
-        let StreamOrigin { port, address, .. } = &self.origin;
-        port.post(StreamCommand { address: *address, action: StreamAction::Send(message) });
+        self.origin.post(StreamAction::Send(message));
         Ok(())
     }
 
@@ -271,7 +333,7 @@ impl SinkLink {
             let earlier = state.on_cancel.replace(waiter);
             drop(state);
             drop(earlier);
-        } else if state.ticket.is_some() || matches!(waiter, SinkWaiter::Internal(_)) {
+        } else if state.ending.is_some() || matches!(waiter, SinkWaiter::Internal(_)) {
             drop(state);
             self.fire(waiter);
         }
@@ -292,22 +354,35 @@ impl SinkLink {
     }
 
     pub(super) fn finish(&self, result: Result<(), Status>) {
-        let (ticket, on_cancel) = {
+        let (ending, on_cancel, was_ended) = {
             let mut state = self.state();
             let status = match &result {
                 Ok(()) => Status::failed_precondition("the stream was finished before"),
                 Err(status) => status.clone(),
             };
+            let was_ended = state.ended.is_some();
             state.ended.get_or_insert(status);
             self.ready.end();
-            (state.ticket.take(), state.on_cancel.take())
+            let ending = state.ending.take();
+            // Before the call is sent, `open` ends the messages.
+            state.is_end_due = result.is_ok() && matches!(ending, Some(SinkEnding::Messages));
+            (ending, state.on_cancel.take(), was_ended)
         };
         match on_cancel {
             Some(waiter @ SinkWaiter::Internal(_)) => self.fire(waiter),
             Some(SinkWaiter::Waker(_) | SinkWaiter::Callback(_)) | None => {}
         }
-        if let Some(ticket) = ticket {
-            ticket.answer(result.map(|()| Chunk::default()));
+        match (ending, result) {
+            (Some(SinkEnding::Answer(ticket)), result) => ticket.answer(result.map(|()| Chunk::default())),
+            // The call is over.
+            (Some(SinkEnding::Messages), _) if was_ended => {}
+            (Some(SinkEnding::Messages), Ok(())) => self.origin.post(StreamAction::End),
+            (Some(SinkEnding::Messages), Err(_)) => {
+                if let Some(caller) = &self.origin.caller {
+                    caller.cancel();
+                }
+            }
+            (None, _) => {}
         }
         self.notify();
     }
@@ -350,6 +425,9 @@ impl Drop for HandlerEnd {
 /// ready. A stream ends with [`Sink::finish`], or with the handler's result if the handler drops the sink on its own
 /// thread before it returns. A sink that is dropped anywhere else without `finish` ends the stream with `internal`,
 /// so that a truncated stream never looks complete.
+///
+/// A caller's sink is ready once the call is sent. [`Sink::finish`] with `Ok` ends the caller's messages; with an error,
+/// and when the sink is dropped without `finish`, the call is cancelled. Callbacks run on the client's thread.
 pub struct Sink<T> {
     link: Arc<SinkLink>,
     encode: EncodeMessage<T>,
@@ -363,11 +441,15 @@ impl<T> Sink<T> {
     ) -> (Sink<T>, HandlerEnd) {
         {
             let mut state = link.state();
-            state.ticket = Some(ticket);
+            state.ending = Some(SinkEnding::Answer(ticket));
             state.handler = HandlerState::Running(std::thread::current().id());
         }
         let end = HandlerEnd { link: link.clone(), has_returned: false };
         (Sink { link, encode }, end)
+    }
+
+    pub(crate) fn for_caller(link: Arc<SinkLink>, encode: EncodeMessage<T>) -> Sink<T> {
+        Sink { link, encode }
     }
 
     /// Sends a message, and waits until the peer takes it: for methods that may block, and for threads of your own.
@@ -426,7 +508,7 @@ impl<T> Sink<T> {
 
     /// Returns whether a message can be sent now.
     pub fn is_ready(&self) -> bool {
-        !self.link.ready.is_ended() && self.link.ready.is_ready(&self.link.gate)
+        !self.link.ready.is_ended() && self.link.is_ready()
     }
 
     /// Runs the function once the sink is ready or the stream has ended; now, if it is. A later function replaces one
@@ -454,7 +536,7 @@ impl<T> Sink<T> {
     /// Returns whether the stream has ended other than by this sink: the caller has given up, the deadline has passed,
     /// or the connection is lost.
     pub fn is_cancelled(&self) -> bool {
-        self.link.ready.is_ended() && self.link.state().ticket.is_some()
+        self.link.ready.is_ended() && self.link.state().ending.is_some()
     }
 
     /// Runs the function once the stream ends other than by this sink; now, if it has. A later function replaces one
@@ -499,7 +581,7 @@ impl<T> Drop for Sink<T> {
     fn drop(&mut self) {
         {
             let mut state = self.link.state();
-            if state.ticket.is_none() {
+            if state.ending.is_none() {
                 return;
             }
             if state.handler == HandlerState::Running(std::thread::current().id()) {

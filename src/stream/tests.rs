@@ -1,6 +1,7 @@
 //! Tests of sinks, streams and broadcast against a reactor that only keeps what is posted.
 
 mod broadcast;
+mod callers;
 mod messages;
 mod sinks;
 
@@ -13,7 +14,7 @@ use coreloop_poller::Key;
 use super::sink::EncodeMessage;
 use super::*;
 use crate::codec::{ArgumentEncode, CodecError, Plain};
-use crate::conn::streams::{StreamTable, StreamWindows};
+use crate::conn::streams::{STREAM_WINDOW_BYTES, StreamTable, StreamWindows};
 use crate::context::{CompletionSink, Context, ContextParts, Deferral, DeferredReply, Peer, Scope};
 use crate::message::Metadata;
 use crate::threads::{ThreadRole, set_role};
@@ -40,6 +41,22 @@ impl StreamPort for TestPort {
     fn run_task(&self, task: Arc<dyn ReactorTask>) {
         self.tasks_posted.fetch_add(1, Ordering::Relaxed);
         self.tasks.lock().unwrap().push(task);
+    }
+}
+
+/// A call that counts its cancellations.
+#[derive(Default)]
+struct CountedCancels(AtomicUsize);
+
+impl CountedCancels {
+    fn take(&self) -> usize {
+        self.0.swap(0, Ordering::Relaxed)
+    }
+}
+
+impl CallHandle for CountedCancels {
+    fn cancel(&self) {
+        self.0.fetch_add(1, Ordering::Relaxed);
     }
 }
 
@@ -83,6 +100,7 @@ impl TestPort {
                         format!("{connection} send {}{compressed}", String::from_utf8_lossy(&message.body))
                     }
                     StreamAction::Taken(bytes) => format!("{connection} taken {bytes}"),
+                    StreamAction::End => format!("{connection} end"),
                     StreamAction::Break(status) => format!("{connection} break {status}"),
                 }
             })
@@ -154,7 +172,8 @@ impl TestCall {
         let (stream, _) = table.open(1, true, true, |_| ());
         StreamOrigin {
             port: self.port.clone(),
-            address: StreamAddress { connection: Key::new(self.connection, 1), stream },
+            address: StreamAddress { connection: Key::new(self.connection, 1), stream }.into(),
+            caller: None,
             codec: self.codec,
             rules: ValueRules::default(),
             compresses: self.compresses,
@@ -166,7 +185,7 @@ impl TestCall {
 
     /// A sink whose handler runs, with the given credit.
     fn sink(&self, credit: u32) -> (Sink<String>, Arc<SinkLink>, HandlerEnd) {
-        let link = SinkLink::new(self.origin(), self.gate.clone());
+        let link = SinkLink::new(self.origin(), self.gate.clone(), STREAM_WINDOW_BYTES);
         let completions: Arc<dyn CompletionSink> = self.port.clone();
         let scope = Arc::new(Scope::default());
         let key = Key::new(self.connection, 1);
@@ -192,6 +211,18 @@ impl TestCall {
         let (sink, link, end) = self.sink(credit);
         end.returned(Ok(()));
         (sink, link)
+    }
+
+    /// Both ends of a caller's call that is not sent yet, and how often it was cancelled.
+    #[allow(clippy::type_complexity, reason = "each test takes it apart")]
+    fn for_caller(
+        &self,
+    ) -> (Sink<String>, Arc<SinkLink>, Stream<String>, Arc<IncomingLink>, Arc<CountedCancels>) {
+        let call = Arc::new(CountedCancels::default());
+        let origin = StreamOrigin { address: OnceLock::new(), caller: Some(call.clone()), ..self.origin() };
+        let (link, incoming) = (SinkLink::for_caller(origin.clone()), IncomingLink::new(origin));
+        let sink = Sink::for_caller(link.clone(), encode_text as EncodeMessage<String>);
+        (sink, link, Stream::new(incoming.clone(), decode_text), incoming, call)
     }
 
     fn stream(&self) -> (Stream<String>, Arc<IncomingLink>) {

@@ -19,5 +19,7 @@ mod http_proxies;
 mod limits;
 mod metadata;
 mod nested_calls;
+mod streams;
+mod streams_raw;
 #[cfg(all(feature = "http", feature = "jsonrpc", feature = "netrpc"))]
 mod wrong_peer;

@@ -51,6 +51,7 @@ impl RawServer {
 pub struct ClientFrame {
     pub kind: u8,
     pub codec: u8,
+    pub flags: u8,
     pub id: u64,
     pub method: u32,
     pub time_left_us: u32,
@@ -68,6 +69,14 @@ impl ClientFrame {
     /// Returns a reply with this body.
     pub fn reply(&self, body: impl Into<Vec<u8>>) -> Frame {
         let mut frame = Frame::of_kind(kind::REPLY, self.id);
+        frame.codec = self.codec;
+        frame.body = body.into();
+        frame
+    }
+
+    /// Returns a message of the call's stream.
+    pub fn data(&self, body: impl Into<Vec<u8>>) -> Frame {
+        let mut frame = Frame::of_kind(kind::DATA, self.id);
         frame.codec = self.codec;
         frame.body = body.into();
         frame
@@ -107,6 +116,7 @@ impl Side {
         Some(ClientFrame {
             kind: header[3],
             codec: header[4],
+            flags: header[5],
             id: u64::from_le_bytes(header[8..16].try_into().unwrap()),
             method: word(16),
             time_left_us: word(24),
@@ -115,12 +125,10 @@ impl Side {
         })
     }
 
-    /// Returns the next frame, which must be a request.
+    /// Returns the next frame that is not credit, which must be a request.
     #[track_caller]
     pub fn request(&mut self) -> ClientFrame {
-        let frame = self.next().expect("the connection ended instead of a request");
-        assert_eq!(frame.kind, kind::REQUEST, "{frame:?}");
-        frame
+        self.next_of(kind::REQUEST)
     }
 
     /// Reads one request and answers it with its own body.
@@ -129,6 +137,18 @@ impl Side {
         let frame = self.request();
         self.peer.send(&frame.reply(frame.body.clone()));
         frame
+    }
+
+    /// Returns the next frame that is not credit; expects that it has this kind.
+    #[track_caller]
+    pub fn next_of(&mut self, kind: u8) -> ClientFrame {
+        loop {
+            let frame = self.next().expect("the connection ended instead of a frame");
+            if frame.kind != kind::WINDOW {
+                assert_eq!(frame.kind, kind, "{frame:?}");
+                return frame;
+            }
+        }
     }
 
     /// Expects that the next frame cancels the call `id`.

@@ -20,6 +20,7 @@ use crate::client::CallError;
 use crate::client::call_slot::Promise;
 use crate::client::config::ClientConfig;
 use crate::conn::CloseReason;
+use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
 use crate::reactor::Conns;
 use crate::transport::{Address, BlockingTransport, Transport, dial};
@@ -261,7 +262,12 @@ impl ClientApp {
         let config = line.config.clone();
         let adopted = result.and_then(|(stream, peer)| {
             let wire = ClientProtocol::new(line.scheme, &line.address.to_string(), config.frame_bytes_max);
-            conns.adopt(stream, peer, wire, Session::new(number, line.order, now))
+            let window = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX);
+            let windows = StreamWindows {
+                stream_bytes: window(config.stream_window_bytes),
+                connection_bytes: window(config.connection_window_bytes),
+            };
+            conns.adopt(stream, peer, wire, Session::new(number, line.order, windows, now))
         });
         match adopted {
             Err(error) => self.on_dial_failed(number, CallError::Connect(error), now),

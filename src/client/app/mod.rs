@@ -10,6 +10,7 @@ mod behind_http;
 mod endpoint;
 mod session;
 mod silence;
+mod streams;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io;
@@ -26,17 +27,20 @@ use self::session::{
     Session, call_error, cancel, drop_connection, give_up, has_room, may_repeat, on_ping, send,
 };
 use self::silence::watch;
+use self::streams::{check_reply, release_streams};
 use super::CallError;
-use super::call_slot::{CallSlot, Promise};
+use super::call_slot::{CallSlot, Promise, guarded};
 use super::config::ClientConfig;
 use super::driver::{DriverCounters, DriverShared};
 use super::pending::PendingLookup;
 use super::reply::ReplyOutcome;
 use crate::conn::CloseReason;
+use crate::conn::streams::StreamWindows;
 use crate::context::Peer;
-use crate::message::{IncomingData, IncomingReply, Message, Refusal};
+use crate::message::{IncomingReply, Message, Refusal};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::status::{Code, Status};
+use crate::stream::{ReactorTask, StreamCommand};
 use crate::transport::Transport;
 use crate::wire::{ClientProtocol, Scheme};
 
@@ -61,6 +65,14 @@ pub(super) enum ClientCommand {
     Dialed { line: u64, attempt: u64, result: io::Result<(Transport, Peer)> },
     /// No client and no call uses that endpoint any more.
     Close { line: u64 },
+    /// A command of a sink or a stream.
+    Stream(StreamCommand),
+    /// Runs a callback of a sink or a stream on this thread.
+    Callback(Box<dyn FnOnce() + Send>),
+    /// Runs a task on this thread.
+    Task(Arc<dyn ReactorTask>),
+    /// Nothing: what was sent at the end of a turn is written in the next.
+    Nudge,
 }
 
 pub(super) struct ClientApp {
@@ -75,6 +87,8 @@ pub(super) struct ClientApp {
     look_at: Option<Instant>,
     attempts: u64,
     over: Vec<(u64, Promise)>,
+    /// Connections whose sinks wait for the write queue or for credit.
+    gated: Vec<Key>,
     /// The wakers of the callers whose replies came in this read. They are called after the last reply: a caller that
     /// is woken for the first reply takes the core, finds that the second is missing, and sleeps again.
     wakers: Vec<Waker>,
@@ -93,6 +107,7 @@ impl ClientApp {
             look_at: None,
             attempts: 0,
             over: Vec::new(),
+            gated: Vec::new(),
             wakers: Vec::new(),
         }
     }
@@ -128,9 +143,7 @@ impl ClientApp {
             for &key in &line.connections {
                 conns.with(key, |cx| {
                     // A connection that ends in this turn has no room; then `wait_for_turn` handles the call.
-                    if has_room(cx, &line.bounds)
-                        && let Some(promise) = rest.take()
-                    {
+                    if let Some(promise) = rest.take_if(|promise| has_room(cx, &line.bounds, promise)) {
                         send(&self.shared.stats, cx, promise);
                     }
                 });
@@ -150,7 +163,7 @@ impl ClientApp {
         if cx.session.is_draining {
             return;
         }
-        while has_room(cx, &line.bounds)
+        while line.waiting.front().is_some_and(|promise| has_room(cx, &line.bounds, promise))
             && let Some(promise) = line.waiting.pop_front()
         {
             self.waiting -= 1;
@@ -167,6 +180,14 @@ impl ClientApp {
             PendingLookup::Unknown => return self.stats().unknown_replies.add(1),
         };
         self.stats().answered.add(1);
+        if let Some(streams) = promise.streams() {
+            let broken = check_reply(streams, answered.status == Code::Ok.number(), answered.body);
+            if let Err(status) = broken {
+                cancel(cx, answered.id);
+                return promise.fail(CallError::ReplyRefused(status));
+            }
+            release_streams(cx, answered.id);
+        }
         let answer = ReplyOutcome::of(answered, promise.endpoint().config.frame_bytes_max);
         if answered.status == Code::Unimplemented.number()
             && let Some(text) = promise.named(cx.bytes(answered.body))
@@ -185,6 +206,7 @@ impl ClientApp {
     fn on_refused(&mut self, cx: &mut Cx<'_>, refusal: Refusal) {
         match cx.session.pending.take(refusal.id) {
             PendingLookup::Call(promise) => {
+                release_streams(cx, refusal.id);
                 promise.fail(CallError::ReplyRefused(Status::new(refusal.code, refusal.message)));
                 // The rest of the reply would delay the next call.
                 if cx.session.order == ReplyOrder::OneAtATime {
@@ -201,8 +223,8 @@ impl ClientApp {
     #[cold]
     fn on_broken(&mut self, cx: &mut Cx<'_>, id: u64, status: Status) {
         if let PendingLookup::Call(promise) = cx.session.pending.take(id) {
+            cancel(cx, id);
             promise.fail(CallError::ReplyRefused(status));
-            session::cancel(cx, id);
         }
     }
 
@@ -398,7 +420,7 @@ impl App for ClientApp {
     fn open(&mut self, _key: Key, _peer: Peer, _listener: usize) -> (ClientProtocol, Session) {
         (
             ClientProtocol::new(Scheme::Native, "", ClientConfig::default().frame_bytes_max),
-            Session::new(0, ReplyOrder::Any, Instant::now()),
+            Session::new(0, ReplyOrder::Any, StreamWindows::DEFAULT, Instant::now()),
         )
     }
 
@@ -425,30 +447,28 @@ impl App for ClientApp {
             }
             Message::Ping { id } => on_ping(cx, id),
             Message::Pong { .. } => {}
-            Message::Data(IncomingData { id, .. }) => {
-                self.on_broken(
-                    cx,
-                    id,
-                    Status::internal("the server sent a data frame for a call without a stream"),
-                );
+            Message::Data(data) => {
+                self.on_data(cx, &data);
                 self.after_end(cx);
             }
             Message::Headers { id, .. } => {
-                self.on_broken(
-                    cx,
-                    id,
-                    Status::internal("the server sent headers for a call without a stream"),
-                );
+                self.on_headers(cx, id);
                 self.after_end(cx);
             }
             Message::CallBroken(broken) => {
-                self.on_broken(cx, broken.id, Status::new(broken.code, broken.message));
+                self.on_call_broken(cx, broken);
                 self.after_end(cx);
             }
-            // Both concern streams only.
-            Message::Credit { .. } | Message::Hello { .. } => {}
+            Message::Credit { id, bytes } => {
+                self.on_credit(cx, id, bytes);
+                self.after_end(cx);
+            }
+            Message::Hello { metadata } => self.on_hello(cx, metadata),
             // The protocol passes none of these on to a client.
             Message::Request(_) | Message::Open(_) | Message::End { .. } | Message::Cancel { .. } => {}
+        }
+        if self.shared.local.has_any() {
+            self.apply_local(cx);
         }
     }
 
@@ -466,6 +486,27 @@ impl App for ClientApp {
             ClientCommand::CancelGroup { group } => self.on_cancel_group(conns, group),
             ClientCommand::Dialed { line, attempt, result } => self.on_dialed(conns, line, attempt, result),
             ClientCommand::Close { line } => self.on_line_closed(conns, line),
+            ClientCommand::Stream(command) => self.on_stream_command(conns, command),
+            // A panic of the user's is reported by the panic hook.
+            ClientCommand::Callback(callback) => guarded(callback),
+            ClientCommand::Task(task) => self.run_task(task),
+            ClientCommand::Nudge => {}
+        }
+        if self.shared.local.has_any() {
+            self.apply_all_local(conns);
+        }
+    }
+
+    fn wants_turn_end(&self) -> bool {
+        !self.gated.is_empty() || self.shared.local.has_any()
+    }
+
+    fn on_turn_end(&mut self, conns: &mut Conns<'_, ClientApp>) {
+        self.open_gates(conns);
+        if self.shared.local.has_any() {
+            self.apply_all_local(conns);
+            // What was sent now is written in the next turn.
+            let _ = self.remote.mail(ClientCommand::Nudge);
         }
     }
 

@@ -7,6 +7,7 @@ use std::task::Waker;
 use std::time::Instant;
 
 use super::endpoint::{ConnectionBounds, EndpointState, ReplyOrder};
+use super::streams::{ClientStream, SessionStreams, open_streams, release_streams};
 use super::{Cx, TRIES_MAX};
 use crate::client::CallError;
 use crate::client::call_slot::{Promise, PromiseKind};
@@ -15,6 +16,7 @@ use crate::client::error::closed;
 use crate::client::pending::PendingCalls;
 use crate::client::reply::ReplyOutcome;
 use crate::conn::CloseReason;
+use crate::conn::streams::StreamWindows;
 use crate::message::{Outgoing, OutgoingCall, SendBody, time_left_us};
 
 /// The most pongs that may wait for a server to read them.
@@ -38,10 +40,14 @@ pub(in crate::client) struct Session {
     pub(super) last_used: Instant,
     /// Pongs that wait to be written, as of the last check.
     pongs: u32,
+    /// The windows that this side grants.
+    pub(super) windows: StreamWindows,
+    /// Absent until the first streaming call.
+    pub(super) streams: Option<Box<SessionStreams>>,
 }
 
 impl Session {
-    pub(super) fn new(line: u64, order: ReplyOrder, now: Instant) -> Session {
+    pub(super) fn new(line: u64, order: ReplyOrder, windows: StreamWindows, now: Instant) -> Session {
         Session {
             line,
             pending: PendingCalls::default(),
@@ -53,6 +59,8 @@ impl Session {
             owed_since: now,
             last_used: now,
             pongs: 0,
+            windows,
+            streams: None,
         }
     }
 
@@ -65,13 +73,14 @@ impl Session {
     }
 }
 
-/// Returns whether one more call may be sent. Bytes that are not written yet count as well: one-way calls and
+/// Returns whether this call may be sent, too: a streaming call does not count as a call in flight. Bytes that are not written yet count as well: one-way calls and
 /// abandoned calls are not in flight any more, but their bytes stay in memory as long as the server reads none.
-pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds) -> bool {
-    let (calls, bytes) = (cx.session.pending.len(), cx.session.pending.bytes().max(cx.out_len()));
+pub(super) fn has_room(cx: &Cx<'_>, bounds: &ConnectionBounds, promise: &Promise) -> bool {
+    let calls = cx.session.pending.len() - cx.streams();
+    let bytes = cx.session.pending.bytes().max(cx.out_len());
     cx.is_open()
         && cx.protocol().takes_calls()
-        && calls < bounds.calls_max
+        && (calls < bounds.calls_max || promise.streams().is_some())
         && (bytes < bounds.bytes_max || calls == 0 && cx.out_len() == 0)
 }
 
@@ -102,8 +111,9 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         cx.session.owed_since = now;
     }
     let (body, metadata) = (promise.take_body(), promise.metadata.clone());
+    let streams = promise.streams().map(ClientStream::of);
     let (waits, id) = if one_way { (Some(promise), 0) } else { (None, cx.session.enter(promise)) };
-    cx.send(Outgoing::Request(OutgoingCall {
+    let call = OutgoingCall {
         id,
         name: name.as_ref().map_or("", |name| name.as_str()),
         method,
@@ -114,7 +124,11 @@ pub(super) fn send(stats: &DriverCounters, cx: &mut Cx<'_>, mut promise: Promise
         time_left_us: time_left_us(left),
         metadata: metadata.as_ref().map_or(&[], |metadata| metadata.as_bytes()),
         body: SendBody::Bytes(&body),
-    }));
+    };
+    match streams {
+        None => cx.send(Outgoing::Request(call)),
+        Some(streams) => open_streams(cx, call, streams),
+    }
     stats.sent.add(1);
     match waits {
         Some(promise) => promise.complete(ReplyOutcome::empty(), &[]).into_iter().for_each(Waker::wake),
@@ -143,8 +157,9 @@ pub(super) fn on_ping(cx: &mut Cx<'_>, id: u64) {
     }
 }
 
-/// Cancels a call that the server has. HTTP/1.1 has no message for that: the connection is closed instead.
+/// Cancels a call that the server has, and that waits for no reply any more. HTTP/1.1 has no message for that: the connection is closed instead.
 pub(super) fn cancel(cx: &mut Cx<'_>, id: u64) {
+    release_streams(cx, id);
     match cx.session.order {
         ReplyOrder::Any | ReplyOrder::AsCalled => cx.send(Outgoing::Cancel { id }),
         ReplyOrder::OneAtATime => drop_connection(cx),

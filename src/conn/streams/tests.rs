@@ -62,6 +62,51 @@ fn the_window_of_the_connection_bounds_all_streams_together() {
 }
 
 #[test]
+fn the_windows_of_a_hello_hold_for_what_is_sent() {
+    let mut entries = crate::message::MetadataBuf::new();
+    for (key, value) in [("stream-window", "70000"), ("connection-window", "-1"), ("features", "x")] {
+        entries.push(key, value.as_bytes()).unwrap();
+    }
+    let windows = StreamWindows::of_hello(entries.view());
+    assert_eq!(windows, StreamWindows { stream_bytes: 70_000, ..StreamWindows::DEFAULT });
+    let mut table = StreamTable::new(SMALL);
+    // Smaller windows than the defaults have no effect.
+    table.on_hello(SMALL);
+    assert_eq!(table.send_stream_bytes(), STREAM_WINDOW_BYTES);
+    table.on_hello(StreamWindows { stream_bytes: 70_000, connection_bytes: (1 << 20) + 1 });
+    let (one, _) = table.open(1, false, true, |_| ());
+    assert!(table.send(one, message(69_900)).is_some());
+    assert!(table.send(one, message(1 << 20)).is_some());
+    assert!(table.send(one, message(0)).is_none(), "the window is used up");
+}
+
+#[test]
+fn what_has_arrived_can_be_taken_after_its_call_has_ended() {
+    let mut table = StreamTable::new(SMALL);
+    let (key, _) = table.open(1, true, true, |_| ());
+    assert_eq!(table.on_data(1, 600_000), DataVerdict::Deliver(key));
+    assert!(table.send(key, message(70_000)).is_some());
+    assert!(table.send(key, message(10)).is_none() && table.held_bytes() == 42);
+    table.release(key);
+    table.check();
+    assert_eq!((table.find(1), table.len(), table.held_bytes()), (None, 1, 0));
+    // The id is free for another call, and frames for the ended one are late.
+    let (again, _) = table.open(1, true, false, |_| ());
+    assert_ne!(again, key);
+    table.release(again);
+    assert_eq!(table.len(), 1);
+    assert!(matches!(table.on_data(1, 40), DataVerdict::Discard { .. }));
+    // Credit for the connection comes with what is taken, and none for the stream.
+    assert_eq!(table.taken(key, 100_000), CreditDue { stream: None, connection: Some(100_000) });
+    table.check();
+    let credit = table.taken(key, 500_000);
+    assert_eq!(credit, CreditDue::default(), "less than half of the window");
+    assert!(table.is_empty());
+    assert_eq!(table.taken(key, 1), CreditDue::default());
+    table.check();
+}
+
+#[test]
 fn messages_that_no_call_expects_break_its_call() {
     let mut table = StreamTable::new(WINDOWS);
     table.open(1, false, true, |_| ());

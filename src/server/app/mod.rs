@@ -14,7 +14,7 @@ mod stream_ends;
 mod streams;
 
 use std::any::Any;
-use std::collections::HashMap;
+use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -173,6 +173,10 @@ struct Dispatcher {
     completions: Arc<dyn CompletionSink>,
     /// What callbacks of streams post on this thread.
     outbox: Outbox,
+    /// What they have posted for the current connection and was not applied yet.
+    posted: VecDeque<StreamCommand>,
+    /// Commands in `posted` are being applied.
+    is_applying: bool,
     /// Connections whose sinks wait for the write queue.
     gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
@@ -236,6 +240,8 @@ impl RpcApp {
             completions: sink.clone(),
             sink,
             outbox: Outbox::default(),
+            posted: VecDeque::new(),
+            is_applying: false,
             gated: Vec::new(),
             back: Arc::new(back),
             groups: Slab::new(),
@@ -373,8 +379,8 @@ impl App for RpcApp {
             Message::End { id } => dispatcher.on_end(cx, id),
             Message::Credit { id, bytes } => dispatcher.on_credit(cx, id, bytes),
             Message::CallBroken(broken) => dispatcher.on_call_broken(cx, broken),
-            // The windows of a hello concern streams that the server opens.
-            Message::Hello { .. } | Message::Pong { .. } => {}
+            Message::Hello { metadata } => dispatcher.on_hello(cx, metadata),
+            Message::Pong { .. } => {}
             // The protocol passes none of these to a server.
             Message::Reply(_) | Message::Headers { .. } | Message::Drain => {}
         }

@@ -17,7 +17,9 @@ use crate::conn::streams::{
     CreditVerdict, DataVerdict, StreamBody, StreamKey, StreamMessage, StreamTable, StreamWindows,
 };
 use crate::context::DeferredReply;
-use crate::message::{BrokenCall, IncomingData, Outgoing, OutgoingData, OutgoingReply, Request, SendBody};
+use crate::message::{
+    BrokenCall, IncomingData, Metadata, Outgoing, OutgoingData, OutgoingReply, Request, SendBody, Span,
+};
 use crate::reactor::Conns;
 use crate::server::observer::EndPlace;
 use crate::service::{Kind, Method, Registry};
@@ -178,12 +180,14 @@ impl Dispatcher {
         let keepalive_at = cx.now() + Duration::from_millis(cx.limits().stream_keepalive_ms);
         let streams = table(cx);
         let gate = streams.gate.clone();
+        let credit_bytes = streams.table.send_stream_bytes();
         streams.keepalive_at.get_or_insert(keepalive_at);
         let mut links = None;
         let (key, credit) = streams.table.open(request.id, shape.receives(), shape.sends(), |stream| {
             let origin = StreamOrigin {
                 port,
-                address: StreamAddress { connection, stream },
+                address: StreamAddress { connection, stream }.into(),
+                caller: None,
                 // The codec was checked on admission.
                 codec: Codec::from_number(request.codec).unwrap_or(Codec::Raw),
                 rules: method.value_rules(),
@@ -193,7 +197,7 @@ impl Dispatcher {
                 is_inline: method.runs() == Kind::Inline,
             };
             let incoming = shape.receives().then(|| IncomingLink::new(origin.clone()));
-            let sink = shape.sends().then(|| SinkLink::new(origin, gate));
+            let sink = shape.sends().then(|| SinkLink::new(origin, gate, credit_bytes));
             links = Some(CallStreams { sink: sink.clone(), incoming: incoming.clone() });
             StreamState { sink, incoming, codec: request.codec, answer: None }
         });
@@ -203,6 +207,14 @@ impl Dispatcher {
         }
         send_credit(cx, request.id, credit.stream);
         send_credit(cx, 0, credit.connection);
+    }
+
+    /// Handles the windows that the caller grants.
+    #[cold]
+    pub(super) fn on_hello(&mut self, cx: &mut Cx<'_>, metadata: Span) {
+        // The protocol has checked it.
+        let windows = StreamWindows::of_hello(Metadata::checked_before(cx.bytes(metadata)));
+        table(cx).table.on_hello(windows);
     }
 
     fn streams_of(&self, cx: &Cx<'_>, id: u64) -> Option<StreamKey> {
@@ -371,21 +383,27 @@ impl Dispatcher {
         }
     }
 
-    /// Handles the commands that callbacks have posted on this thread.
+    /// Handles the commands that callbacks have posted on this thread, and those that they cause, in order. The latter
+    /// come here too, and wait for their turn: each message of a stream may cause the next.
     pub(super) fn apply_all(&mut self, cx: &mut Cx<'_>, mut commands: Vec<StreamCommand>) {
-        let mut elsewhere = Vec::new();
+        let is_nested = self.is_applying;
         for command in commands.drain(..) {
             if command.address.connection == cx.key() {
-                self.apply(cx, command);
+                self.posted.push_back(command);
             } else {
-                elsewhere.push(command);
+                // For another connection of this reactor.
+                self.sink.mail(command);
             }
         }
         self.outbox.recycle(commands);
-        for command in elsewhere {
-            // For another connection of this reactor.
-            self.sink.mail(command);
+        if is_nested || self.posted.is_empty() {
+            return;
         }
+        self.is_applying = true;
+        while let Some(command) = self.posted.pop_front() {
+            self.apply(cx, command);
+        }
+        self.is_applying = false;
     }
 
     fn apply(&mut self, cx: &mut Cx<'_>, command: StreamCommand) {
@@ -393,6 +411,8 @@ impl Dispatcher {
         match command.action {
             StreamAction::Send(message) => self.send_message(cx, key, message),
             StreamAction::Taken(bytes) => self.on_taken(cx, key, bytes),
+            // A handler's sink ends the call with its answer.
+            StreamAction::End => {}
             StreamAction::Break(status) => {
                 if let Some(id) = table(cx).table.get(key).map(|(id, _)| id) {
                     self.break_call(cx, id, &status);
