@@ -93,10 +93,12 @@ pub struct ServeArgs {
                         standard error: of native: and http: also those that the server tells.\n\
                         Exit status: 0 the call was answered ok; 1 it was not, and standard error has \
                         `STATUS_NAME: message`;\n2 the arguments cannot be understood, nothing was sent.\n\n\
+                        A method with streams has one JSON value per line, in and out, over native: only.\n\
                         In gob a whole number is an int, another one a float64, an array a slice, an object a struct. \
                         {\"$uint\": 7}, {\"$float\": 1}, {\"$bytes\": \"base64\"} and {\"$map\": {\"k\": 1}} say otherwise.\n\n\
                         coreloop call 127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'\n\
-                        coreloop call http:127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'"
+                        coreloop call http:127.0.0.1:6550 Arith.Multiply '{\"A\":6,\"B\":7}'\n\
+                        coreloop call 127.0.0.1:6550 Users.Watch 3"
 )]
 pub struct CallArgs {
     /// Give up after this time, including connecting: 500ms, 2s, 1m. Without it the call has no time limit. native:
@@ -118,7 +120,8 @@ pub struct CallArgs {
     /// The method.
     #[arg(value_name = "Service.Method", value_parser = method)]
     pub method: String,
-    /// The argument; `-` reads it from standard input; null if omitted.
+    /// The argument; `-` reads it from standard input; null if omitted. Where the argument is a stream: its messages, one
+    /// per line; `-`, or nothing, reads them from standard input.
     #[arg(value_name = "JSON", allow_negative_numbers = true)]
     pub argument: Option<String>,
 }

@@ -1,23 +1,26 @@
-//! `coreloop call`: one call, its reply on standard output, its times on standard error.
+//! `coreloop call`: one call, its reply on standard output, its times on standard error. Of a method with streams, each
+//! message is a line.
 //!
 //! If the codec is JSON, the argument's text is sent as written: it is checked, so that a mistake is reported before
 //! anything is sent, but not rewritten, so that a number with many digits arrives unchanged. For gob it is converted
 //! from the text, and the reply is shown as JSON. Protocols and codecs are in `line.rs`.
+
+mod streaming;
 
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
 use coreloop::client::Times;
 use coreloop::codec::Codec;
+use coreloop::wire::Scheme;
 use serde::de::IgnoredAny;
 
 use crate::args::{CallArgs, CodecName};
 use crate::failure::Failure;
-use crate::line::{Line, codec_of, encoded};
+use crate::line::{Line, Streams, codec_of, encoded};
 
 /// Runs the command.
 pub fn run(args: &CallArgs) -> Result<(), Failure> {
-    let argument = argument(args.argument.as_deref())?;
     let asked = args.codec.map(|codec| match codec {
         CodecName::Json => Codec::Json,
         CodecName::Gob => Codec::Gob,
@@ -27,12 +30,33 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
     if !args.metadata.is_empty() && !scheme.carries_metadata() {
         return Err(Failure::usage(format!("{}: transmits no metadata; omit --metadata", scheme.name())));
     }
-    let argument = encoded(codec, argument)?;
+    let given = args.argument.as_deref();
+    if scheme != Scheme::Native {
+        return unary(args, &connect(args, codec)?, encoded(codec, argument(given)?)?);
+    }
+    // The text on the command line is checked before anything is sent.
+    if let Some(text) = given.filter(|text| *text != "-" && !text.contains('\n')) {
+        encoded(codec, argument(Some(text))?)?;
+    }
+    let line = connect(args, codec)?;
+    let streams = line.streams_of(&args.method)?;
+    if streams == Streams::default() {
+        return unary(args, &line, encoded(codec, argument(given)?)?);
+    }
+    streaming::run(args, codec, streams)
+}
+
+/// Connects, with the metadata of the call.
+fn connect(args: &CallArgs, codec: Codec) -> Result<Line, Failure> {
     let line = Line::connect(&args.target, codec, args.timeout);
     let mut line = line.map_err(|error| Failure::call(&error))?;
     for (key, value) in &args.metadata {
         line.add_metadata(key, value)?;
     }
+    Ok(line)
+}
+
+fn unary(args: &CallArgs, line: &Line, argument: Vec<u8>) -> Result<(), Failure> {
     let began = Instant::now();
     let (reply, server) = line.call(&args.method, &argument)?;
     let total = began.elapsed();
@@ -42,7 +66,7 @@ pub fn run(args: &CallArgs) -> Result<(), Failure> {
 }
 
 /// Returns the argument's text, checked to be JSON.
-fn argument(given: Option<&str>) -> Result<String, Failure> {
+pub(super) fn argument(given: Option<&str>) -> Result<String, Failure> {
     let text = match given {
         None => "null".to_owned(),
         Some("-") => {

@@ -35,6 +35,12 @@ impl Failure {
         Failure { line: if is_named { text } else { format!("{name}: {text}") }, code: 1, answered }
     }
 
+    /// Says in which line of the input the failure is. Other lines were sent before: exit status 1.
+    pub fn at_line(self, number: u64) -> Failure {
+        let what = self.line.strip_prefix("coreloop: ").unwrap_or(&self.line);
+        Failure::error(format!("line {number}: {what}"))
+    }
+
     /// Replaces the message if the server answered with this code.
     pub fn explain(self, code: Code, what: &str) -> Failure {
         match self.answered {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use coreloop::client::{CallError, Client, Direct, Times};
 use coreloop::codec::Codec;
 use coreloop::codec::gob::dynamic::{decode_json, encode_json};
+use coreloop::service::builtin::MethodInfo;
 use coreloop::wire::Scheme;
 use serde_json::Value;
 
@@ -65,13 +66,22 @@ impl Line {
     /// Calls with an encoded argument; returns the reply as JSON text, and the times if they are known.
     pub fn call(&self, method: &str, argument: &[u8]) -> Result<(String, Option<Times>), Failure> {
         let (reply, times) = self.call_bytes(method, argument).map_err(|error| Failure::call(&error))?;
-        let text = if self.codec == Codec::Gob {
-            let shown = decode_json(&reply).map_err(CallError::Reply);
-            shown.map_err(|error| Failure::call(&error))?.to_string()
-        } else {
-            String::from_utf8_lossy(&reply).into_owned()
+        Ok((shown(self.codec, &reply)?, times))
+    }
+
+    /// Returns which sides of a method are streams, by the server's own description. A method that the server does not
+    /// describe has none.
+    pub fn streams_of(&self, method: &str) -> Result<Streams, Failure> {
+        let End::Direct(direct) = &self.end else { return Ok(Streams::default()) };
+        let service = method.rsplit_once('.').map_or(method, |(service, _)| service);
+        let asked = serde_json::json!(service).to_string();
+        let methods = match direct.call_bytes("Meta.Methods", Codec::Json, asked.as_bytes()) {
+            Ok(reply) => serde_json::from_slice::<Vec<MethodInfo>>(&reply).unwrap_or_default(),
+            Err(CallError::Status(_)) => Vec::new(),
+            Err(error) => return Err(Failure::call(&error)),
         };
-        Ok((text, times))
+        let found = methods.iter().find(|info| info.name == method);
+        Ok(found.map_or_else(Streams::default, |info| Streams::of(&info.signature)))
     }
 
     fn call_bytes(&self, method: &str, argument: &[u8]) -> Result<(Vec<u8>, Option<Times>), CallError> {
@@ -93,6 +103,31 @@ impl Line {
             }
         }
     }
+}
+
+/// Which sides of a method are streams.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Streams {
+    /// The argument.
+    pub receives: bool,
+    /// The result.
+    pub sends: bool,
+}
+
+impl Streams {
+    /// Reads a method's signature, such as `stream T -> stream U`.
+    fn of(signature: &str) -> Streams {
+        Streams { receives: signature.starts_with("stream "), sends: signature.contains(" -> stream ") }
+    }
+}
+
+/// Returns a reply as JSON text.
+pub fn shown(codec: Codec, reply: &[u8]) -> Result<String, Failure> {
+    if codec != Codec::Gob {
+        return Ok(String::from_utf8_lossy(reply).into_owned());
+    }
+    let shown = decode_json(reply).map_err(CallError::Reply);
+    Ok(shown.map_err(|error| Failure::call(&error))?.to_string())
 }
 
 /// Encodes JSON text with the codec.
@@ -132,7 +167,8 @@ fn connect_direct(address: &str, timeout: Option<Duration>) -> Result<Direct, Ca
     Ok(client)
 }
 
-fn connect_shared(address: &str, timeout: Option<Duration>) -> Result<Client, CallError> {
+/// Connects a client that threads share within the timeout, and leaves the rest of it to the call.
+pub fn connect_shared(address: &str, timeout: Option<Duration>) -> Result<Client, CallError> {
     let builder = Client::builder(address);
     let Some(timeout) = timeout else { return builder.connect() };
     let until = Instant::now() + timeout;

@@ -2,7 +2,7 @@
 
 mod common;
 
-use common::{Served, run, run_with_input};
+use common::{Served, run, run_with_input, run_with_open_input};
 use coreloop::wire::Scheme;
 
 #[test]
@@ -33,7 +33,46 @@ fn every_demo_method_answers() {
         (&user["Name"], &user["Tags"], &user["Scores"]["s0"]),
         (&"user-7 é世".into(), &tags, &3.5.into())
     );
-    assert_eq!(server.stop().summary("calls"), 10);
+    // Native calls ask for the method's streams first.
+    assert_eq!(server.stop().summary("calls"), 20);
+}
+
+#[test]
+fn streams_are_lines() {
+    let server = Served::start(&[]);
+    let ran = run(&["call", server.address(), "Users.Watch", "3"]);
+    let users: Vec<serde_json::Value> =
+        ran.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(users.iter().map(|user| user["ID"].as_u64().unwrap()).collect::<Vec<_>>(), [1, 2, 3]);
+    assert!(ran.code == Some(0) && ran.stderr.ends_with(" us, 3 replies\n"), "{ran:?}");
+    // What a server streams, it can import.
+    let ran = run_with_input(&["call", server.address(), "Users.Import"], &ran.stdout);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "3\n"), "{ran:?}");
+    let ran = run(&["call", server.address(), "Echo.Chat", "\"one\"\n\n\"two é世\""]);
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "\"one\"\n\"two é世\"\n"), "{ran:?}");
+    let ran = run_with_input(&["call", server.address(), "Echo.Chat", "-"], "");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), ""), "{ran:?}");
+    let ran = run_with_input(&["call", "--codec", "gob", server.address(), "Echo.Chat"], "\"one\"\n");
+    assert_eq!((ran.code, ran.stdout.as_str()), (Some(0), "\"one\"\n"), "{ran:?}");
+
+    for (arguments, input, error) in [
+        (&["Users.Watch", "-1"][..], "", "out_of_range: n out of range"),
+        (&["Users.Watch", "{"], "", "coreloop: the argument is not JSON: "),
+        (&["Echo.Chat"], "\"one\"\n{\n", "coreloop: line 2: the argument is not JSON: "),
+        (&["Users.Import"], "{}\n", "invalid_argument: "),
+        (&["Users.Import"], "x\n", "coreloop: line 1: the argument is not JSON: "),
+        (&["Users.Import", "7"], "", "invalid_argument: "),
+        (&["--timeout", "50ms", "Echo.Chat", "-"], "never", "deadline_exceeded: "),
+    ] {
+        let mut all = vec!["call"];
+        let at = arguments.iter().position(|word| word.contains('.')).unwrap();
+        all.extend(&arguments[..at]);
+        all.push(server.address());
+        all.extend(&arguments[at..]);
+        let ran = if input == "never" { run_with_open_input(&all) } else { run_with_input(&all, input) };
+        assert!(ran.stderr.starts_with(error), "{arguments:?}: {ran:?}");
+        assert_eq!(ran.code, Some(if arguments.contains(&"{") { 2 } else { 1 }), "{arguments:?}");
+    }
 }
 
 #[test]
@@ -86,7 +125,7 @@ fn a_status_is_one_line_and_exit_status_1() {
         assert!(ran.stderr.starts_with(line), "{ran:?}");
     }
     let ended = server.stop();
-    assert_eq!((ended.summary("calls"), ended.summary("errors")), (7, 7), "{ended:?}");
+    assert_eq!((ended.summary("calls"), ended.summary("errors")), (14, 7), "{ended:?}");
     assert_eq!((ended.summary("out_of_range"), ended.summary("connections")), (3, 7), "{ended:?}");
 }
 

@@ -54,6 +54,17 @@ pub fn run_with_input(args: &[&str], input: &str) -> Ran {
     child.wait_with_output().expect("it ends").into()
 }
 
+/// Runs the binary with a standard input that stays open and has nothing to read.
+pub fn run_with_open_input(args: &[&str]) -> Ran {
+    let command = &mut coreloop(args);
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the binary runs");
+    let input = child.stdin.take();
+    let ran = child.wait_with_output().expect("it ends").into();
+    drop(input);
+    ran
+}
+
 /// A server in a separate process, killed if the test ends before it.
 pub struct Served {
     pub pid: u32,
