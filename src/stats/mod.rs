@@ -15,9 +15,7 @@ pub use histogram::{Histogram, HistogramSnapshot};
 pub use pace::Paces;
 #[cfg(feature = "bench-internals")]
 pub(crate) use pace::{EXACT_CALLS, QUICK};
-pub use snapshot::{
-    MethodSnapshot, PoolSnapshot, ReactorSnapshot, RecordSnapshot, Snapshot, WorkersSnapshot,
-};
+pub use snapshot::{MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot};
 
 use crate::status::Code;
 
