@@ -1,8 +1,8 @@
 //! Recording: a sample of the requests, with their times, in a file from which they can be sent again.
 //!
-//! [`Recorder`] is an observer of the server and uses the library's public interface only. //! A reactor copies sampled requests into a bounded queue (`sampler.rs`) and never waits: requests that do not fit
-//! are counted and dropped. A separate thread removes secrets (`redact`) and writes the lines (`file.rs`). See
-//! docs/load-testing.md.
+//! [`Recorder`] is an observer of the server and uses the library's public interface only. A reactor copies sampled
+//! requests into a bounded queue (`sampler.rs`) and never waits: requests that do not fit are counted and dropped. A
+//! separate thread removes secrets (`redact`) and writes the lines (`file.rs`). See docs/load-testing.md.
 
 mod file;
 mod redact;
