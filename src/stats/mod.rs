@@ -43,7 +43,7 @@ impl Counter {
 }
 
 /// The stages of a turn, in order.
-pub const STAGES: [&str; 7] = ["wait", "accept", "read", "hand_off", "mail", "timers", "flush"];
+pub const STAGES: [&str; 7] = ["wait", "accept", "read", "mail", "timers", "schedule", "flush"];
 
 /// The reasons for closing connections, by the names of their counters. The connection (two layers up) determines
 /// which of them applies.

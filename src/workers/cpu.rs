@@ -127,6 +127,11 @@ impl CpuPool {
         }
     }
 
+    /// Returns whether a worker sleeps, or nothing is queued.
+    pub(super) fn has_idle_worker(&self) -> bool {
+        self.queue.is_empty() || self.parking.is_anyone_asleep()
+    }
+
     /// Invites workers to run the requests behind a call in which another worker is stuck. Returns false if there is
     /// nothing to watch: all work that was sent has ended or begun.
     pub(super) fn relieve(&self, now: Instant) -> bool {

@@ -107,6 +107,12 @@ impl Pools {
         self.cpu.wake();
     }
 
+    /// Returns whether a CPU worker has nothing to do, or will have nothing to do next: all batches that were sent
+    /// were taken.
+    pub fn has_idle_worker(&self) -> bool {
+        self.cpu.has_idle_worker()
+    }
+
     /// Returns whether other CPU workers can run the requests behind a call in which a worker is stuck.
     pub fn can_relieve(&self) -> bool {
         self.cpu.can_help()

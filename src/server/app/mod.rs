@@ -1,6 +1,7 @@
 //! The role of a server's reactor: finds the method, admits or refuses, runs or hands over, and answers.
 //!
-//! Everything here runs on the reactor's thread. Pooled work is handed over in batches that are gathered over a turn.
+//! Everything here runs on the reactor's thread. Pooled work waits in the run queue, in batches that are gathered over a
+//! turn, until it is handed over.
 //! A group of calls that were handed over together shares one scope for cancellation; the group is removed when the
 //! last of them has completed.
 
@@ -43,7 +44,7 @@ use crate::workers::{Pools, WorkBatch};
 const SPARE_MAX: usize = 2048;
 /// The most bytes that the kept batches may hold together.
 const SPARE_BYTES_MAX: usize = 32 << 20;
-/// A turn's batch is handed over early when its small arguments reach this size.
+/// A batch is full when its small arguments reach this size.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// What workers and handlers return to a server's reactor.
@@ -181,8 +182,12 @@ struct Dispatcher {
     gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
-    /// The batch of this turn's pooled requests.
+    /// The batch that is being filled with pooled requests.
     gathering: Option<Box<WorkBatch>>,
+    /// The run queue: full batches that wait for a worker, in the order of their arrival. The backlog counts their
+    /// requests and bounds them.
+    #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
+    run_queue: Vec<Box<WorkBatch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<WorkBatch>>,
     /// The bytes that they hold: `spare_bytes <= SPARE_BYTES_MAX`.
@@ -198,8 +203,6 @@ struct Dispatcher {
     clock: Option<Instant>,
     ends: CallEnds,
     answered: Vec<ConnCall>,
-    /// The number of sent batches for which no worker has been woken.
-    unannounced: u32,
     /// The number of batches with the workers, if workers could help each other. `watch_at` is the time of the next
     /// check for stuck workers.
     watched: u32,
@@ -246,6 +249,7 @@ impl RpcApp {
             back: Arc::new(back),
             groups: Slab::new(),
             gathering: None,
+            run_queue: Vec::new(),
             spare_batches: Vec::new(),
             spare_bytes: 0,
             spare_scopes: Vec::new(),
@@ -255,7 +259,6 @@ impl RpcApp {
             clock: None,
             ends,
             answered: Vec::new(),
-            unannounced: 0,
             watched: 0,
             watch_at: None,
             wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
@@ -402,12 +405,6 @@ impl App for RpcApp {
         self.dispatcher.clock = None;
     }
 
-    fn hand_off(&mut self, now: Instant) {
-        self.dispatcher.send_gathered();
-        self.dispatcher.announce();
-        self.dispatcher.watch(now);
-    }
-
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Completion) {
         match mail {
             Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
@@ -416,6 +413,10 @@ impl App for RpcApp {
             Completion::Task(task) => self.dispatcher.run_task(conns, task),
             Completion::Nudge => {}
         }
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        self.dispatcher.schedule(now);
     }
 
     #[inline]
