@@ -273,7 +273,7 @@ impl<A: App> Conns<'_, A> {
         let waiting_bytes = cx.conn.out_len();
         if !*note {
             *note = true;
-            self.core.note_touched(key);
+            self.core.touched.push(key);
         }
         if self.core.flush.is_full(waiting_bytes) {
             self.core.write_early(key);

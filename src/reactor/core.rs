@@ -76,7 +76,7 @@ pub(super) struct Core<A: App> {
     /// Connections with something to write.
     dirty: Vec<Key>,
     /// Connections that messages or timers touched.
-    touched: Vec<Key>,
+    pub(super) touched: Vec<Key>,
     pub(super) closing: Vec<(Key, CloseReason)>,
     silent: SilentConnections,
     /// With a flush delay: when the first of the dirty connections is due.
@@ -441,11 +441,6 @@ impl<A: App> Core<A> {
         if let Some(slot) = slots.at_mut(key) {
             write_out(slot, pool, *now, limits, stats);
         }
-    }
-
-    #[inline]
-    pub(super) fn note_touched(&mut self, key: Key) {
-        self.touched.push(key);
     }
 
     /// Updates the connections that were touched, each once.

@@ -20,7 +20,7 @@ impl Dispatcher {
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
         // The backlog counts what is in the run queue.
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
-        if !self.pools.backlog().has_room(pending) {
+        if !self.pools.backlog.has_room(pending) {
             return self.refuse_full(cx, request, index);
         }
         let mut batch = match self.gathering.take() {
@@ -34,7 +34,7 @@ impl Dispatcher {
             return;
         }
         self.enqueue(batch);
-        if self.wakes_early && self.pools.has_idle_worker() {
+        if self.wakes_early && self.pools.cpu.has_idle_worker() {
             self.hand_over_queued();
         }
     }
@@ -53,7 +53,7 @@ impl Dispatcher {
     }
 
     fn enqueue(&mut self, batch: Box<WorkBatch>) {
-        self.pools.backlog().add(batch.len());
+        self.pools.backlog.add(batch.len());
         self.run_queue.push(batch);
     }
 
@@ -62,30 +62,30 @@ impl Dispatcher {
         let mut sent = 0;
         let mut queue = std::mem::take(&mut self.run_queue);
         for mut batch in queue.drain(..) {
-            if self.pools.can_relieve() {
+            if self.pools.cpu.can_help() {
                 batch.is_watched = true;
                 self.watched += 1;
             }
-            match self.pools.send_cpu(batch) {
+            match self.pools.cpu.send(batch) {
                 Ok(()) => sent += 1,
                 Err(batch) => self.take_back(batch),
             }
         }
         self.run_queue = queue;
         for _ in 0..sent {
-            self.pools.wake_cpu();
+            self.pools.cpu.wake();
         }
     }
 
     /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
     pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
-        if !self.pools.backlog().has_room(0) {
+        if !self.pools.backlog.has_room(0) {
             return self.refuse_full(cx, request, index);
         }
         let mut batch = self.begin_batch(cx.now());
         self.push(cx, request, index, method, &mut batch);
-        self.pools.backlog().add(1);
-        if let Err(batch) = self.pools.send_blocking(batch) {
+        self.pools.backlog.add(1);
+        if let Err(batch) = self.pools.blocking.send(batch) {
             self.take_back(batch);
         }
     }
@@ -168,14 +168,14 @@ impl Dispatcher {
 
     /// Checks for stuck workers; another check follows for as long as batches are outstanding.
     pub(super) fn look_after(&mut self, now: Instant) {
-        self.watch_at = self.pools.relieve_cpu(now).then(|| now + STUCK_AFTER);
+        self.watch_at = self.pools.cpu.relieve(now).then(|| now + STUCK_AFTER);
     }
 
     /// Answers the requests of a batch that the workers did not take: they have ended (the server is ending), or
     /// their queue is full. The answers go through the mailbox, since no connection may be borrowed here.
     #[cold]
     pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
-        self.pools.backlog().sub(batch.len());
+        self.pools.backlog.sub(batch.len());
         batch.refuse(&Status::resource_exhausted(QUEUE_FULL));
         batch.send_back();
     }

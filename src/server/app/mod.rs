@@ -5,7 +5,6 @@
 //! A group of calls that were handed over together shares one scope for cancellation; the group is removed when the
 //! last of them has completed.
 
-mod admit;
 mod completion;
 mod end;
 mod give_up;
@@ -14,30 +13,30 @@ mod inline;
 mod stream_ends;
 mod streams;
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 use slab::Slab;
 
-use self::admit::admit;
+use self::completion::MailCompletions;
 use self::end::{CallEnd, CallEnds, EndingCall};
 use self::streams::ServerSession;
+use crate::codec::Codec;
 use crate::conn::CloseReason;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
-use crate::message::{Message, Refusal, Request};
+use crate::message::{JsonDialect, Message, Refusal, Request};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::server::observer::{CallObserver, EndPlace};
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
-use crate::service::{CallShape, Kind, Registry};
+use crate::service::{CallShape, Kind, Method, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
-use crate::stream::{CallStreams, Outbox, ReactorTask, StreamCommand, StreamPort};
-use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
+use crate::stream::{Outbox, ReactorTask, StreamCommand};
+use crate::wire::{ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
 
 /// The most batches and scopes kept for later turns: with batches of one request, as many are outstanding as calls.
@@ -70,81 +69,6 @@ pub(super) struct AppStats {
 impl AppStats {
     pub(super) fn new(methods: usize) -> AppStats {
         AppStats { methods: (0..methods).map(|_| MethodStats::new()).collect(), calls: CallStats::default() }
-    }
-}
-
-/// Completes through the mailbox of the reactor.
-struct MailCompletions {
-    remote: Remote<Completion>,
-    pools: Arc<Pools>,
-    /// The streams of calls whose handlers have not taken them, by connection and slot. Handlers run on other threads.
-    streams: Mutex<HashMap<(Key, u32), CallStreams>>,
-}
-
-impl MailCompletions {
-    /// Returns a number for the reactor, which other reactors of the process do not have.
-    fn owner(&self) -> usize {
-        std::ptr::from_ref(self) as usize
-    }
-
-    fn streams(&self) -> MutexGuard<'_, HashMap<(Key, u32), CallStreams>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps the streams of a call until its handler takes them.
-    fn keep(&self, key: Key, slot: u32, streams: CallStreams) {
-        self.streams().insert((key, slot), streams);
-    }
-
-    /// Drops the streams of a call whose handler did not run.
-    fn forget(&self, key: Key, slot: u32) {
-        let streams = self.streams().remove(&(key, slot));
-        drop(streams);
-    }
-
-    /// Drops the streams of all calls of a connection whose handlers have not run.
-    fn forget_all(&self, key: Key) {
-        let mut kept = self.streams();
-        if !kept.is_empty() {
-            kept.retain(|(connection, _), _| *connection != key);
-        }
-    }
-
-    fn mail(&self, command: StreamCommand) {
-        // If the reactor has ended, so has the connection.
-        let _ = self.remote.mail(Completion::Stream(command));
-    }
-
-    fn nudge(&self) {
-        let _ = self.remote.mail(Completion::Nudge);
-    }
-}
-
-impl CompletionSink for MailCompletions {
-    fn late(&self, late: DeferredReply) {
-        // If the reactor has ended, so has the connection.
-        let _ = self.remote.mail(Completion::Late(late));
-    }
-
-    fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
-        let streams = self.streams().remove(&(key, slot))?;
-        Some(Box::new(streams))
-    }
-}
-
-impl StreamPort for MailCompletions {
-    fn post(&self, command: StreamCommand) {
-        if let Err(command) = Outbox::collect(self.owner(), command) {
-            self.mail(command);
-        }
-    }
-
-    fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
-        self.pools.run_callback(callback);
-    }
-
-    fn run_task(&self, task: Arc<dyn ReactorTask>) {
-        let _ = self.remote.mail(Completion::Task(task));
     }
 }
 
@@ -234,7 +158,7 @@ impl RpcApp {
             }
         };
         let ends = CallEnds::new(stats, registry.methods().len(), observers);
-        let sink = Arc::new(MailCompletions { remote, pools: pools.clone(), streams: Mutex::default() });
+        let sink = Arc::new(MailCompletions::new(remote, pools.clone()));
         let dispatcher = Dispatcher {
             pools,
             side,
@@ -347,6 +271,59 @@ impl Dispatcher {
         let call = EndingCall { id, codec, one_way, method: None, request_bytes: 0 };
         self.ends.end(cx, call, CallEnd::early(EndPlace::Refused, code, message));
     }
+}
+
+/// Checks whether a request fits the method that it names.
+#[inline]
+fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    let is_accepted = method.accepts_number(request.codec);
+    let is_same = request.schema == 0 || request.schema == method.schema();
+    if is_accepted && is_same && request.name.is_none() {
+        return Ok(());
+    }
+    // The number of a JSON dialect. A native frame cannot carry it.
+    if JsonDialect::split(request.codec).1 != JsonDialect::Serde
+        && method.accepts_codec(Codec::Json)
+        && request.name.is_none()
+        && cx.protocol().id() != Some(ProtocolId::Native)
+    {
+        return Ok(());
+    }
+    admit_slow(method, request, cx)
+}
+
+#[inline(never)]
+fn admit_slow(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    let number = match cx.protocol().id() {
+        Some(ProtocolId::Native) => request.codec,
+        _ => JsonDialect::split(request.codec).0,
+    };
+    let codec = Codec::from_number(number);
+    if let Some(name) = request.name
+        && cx.bytes(name) != method.name().as_bytes()
+    {
+        let name = String::from_utf8_lossy(cx.bytes(name));
+        return Err(Status::unimplemented(format!("there is no method {name} here")));
+    }
+    let Some(codec) = codec else {
+        return Err(Status::unimplemented(format!("codec {} is not known", request.codec)));
+    };
+    if !method.accepts_codec(codec) {
+        let takes: Vec<&str> = method.codec_names().collect();
+        let (name, takes) = (method.name(), takes.join(", "));
+        let why = method.warning().map(|warning| format!(" ({warning})")).unwrap_or_default();
+        return Err(Status::unimplemented(format!("{name} takes {takes}, not {}{why}", codec.name())));
+    }
+    if request.schema != 0 && request.schema != method.schema() && !method.is_self_describing(codec) {
+        return Err(Status::failed_precondition(format!(
+            "the caller's types of {} have the fingerprint {:#010x}, here they are {} with {:#010x}",
+            method.name(),
+            request.schema,
+            method.signature(),
+            method.schema()
+        )));
+    }
+    Ok(())
 }
 
 #[cold]
