@@ -180,12 +180,6 @@ mod tests {
         all.extend(register_errors().into_iter().map(crate::Error::Register));
         all.extend(config_errors().into_iter().map(crate::Error::Config));
         all.extend(io_errors().map(crate::Error::Io));
-        #[cfg(feature = "record")]
-        all.extend(
-            io_errors().map(|error| {
-                crate::Error::Record(crate::server::RecordError { file: "record".into(), error })
-            }),
-        );
         all
     }
 
@@ -237,10 +231,6 @@ mod tests {
         all.extend(boxed(["nowhere".parse::<Address>().unwrap_err()]));
         all.extend(boxed(["rw".parse::<SocketMode>().unwrap_err()]));
         all.extend(boxed([Status::not_found("no such user")]));
-        #[cfg(feature = "record")]
-        all.extend(boxed(
-            io_errors().map(|error| crate::server::RecordError { file: "record".into(), error }),
-        ));
         all
     }
 

@@ -10,6 +10,7 @@ mod call;
 mod failure;
 mod line;
 mod list;
+mod record;
 mod report;
 mod serve;
 

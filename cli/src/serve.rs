@@ -4,19 +4,18 @@
 
 use std::fmt::Write as _;
 use std::io::{self, Write};
-use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use coreloop::config::{ConfigError, ConfigWarning, Layers, Resolved, split_listen};
 use coreloop::poller::{os, quota, signals};
 use coreloop::reactor::Address;
-use coreloop::server::{Recording, Stopper};
-use coreloop::stats::RecordSnapshot;
+use coreloop::server::Stopper;
 use coreloop::{Server, demo};
 
 use crate::args::ServeArgs;
 use crate::failure::Failure;
+use crate::record::{RecordCounts, Recorder, Recording};
 use crate::report::{Summary, Ticker};
 
 /// Runs the command.
@@ -43,14 +42,17 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
     };
     let listen = resolved.config.listen.clone();
     let mut builder = demo::services(Server::builder()).config(resolved.config);
-    if let Some(file) = &args.record {
-        builder = builder.record(Recording {
+    let recorder = args.record.as_ref().map(|file| {
+        Arc::new(Recorder::new(Recording {
+            file: file.clone(),
             sample: args.record_sample,
             bytes_max: args.record_max,
             blank: args.record_blank.clone(),
-            on_failure: Some(print_recording_stopped),
-            ..Recording::to(file)
-        });
+            on_failure: print_recording_stopped,
+        }))
+    });
+    if let Some(recorder) = &recorder {
+        builder = builder.observer(recorder.clone());
     }
     let server = builder.start().map_err(|error| {
         print_warnings(&warnings);
@@ -70,8 +72,8 @@ pub fn run(args: &ServeArgs) -> Result<(), Failure> {
         drained.as_secs_f64(),
         Summary::of(&stats).line()
     ));
-    if let Some((record, file)) = stats.record.as_ref().zip(args.record.as_ref()) {
-        print_message(format_args!("coreloop: {}", recorded(record, file)));
+    if let Some(recorder) = &recorder {
+        print_message(format_args!("coreloop: {}", recorder.line()));
     }
     Ok(())
 }
@@ -101,20 +103,6 @@ fn print_config(resolved: &Resolved) -> Result<(), Failure> {
     let mut text = String::new();
     resolved.print(&mut text).map_err(Failure::error)?;
     crate::print(&text)
-}
-
-/// Formats the result of a recording.
-fn recorded(record: &RecordSnapshot, file: &Path) -> String {
-    let RecordSnapshot { recorded, bytes, dropped, beyond, left_out, trouble } = record;
-    let mut line = format!(
-        "recorded {recorded} requests in {bytes} bytes to {}: {left_out} without their body, {dropped} dropped, \
-         {beyond} beyond the size",
-        file.display()
-    );
-    if let Some(trouble) = trouble {
-        let _ = write!(line, "; {trouble}");
-    }
-    line
 }
 
 /// Prints the addresses for programs, and hints for people.
@@ -160,7 +148,7 @@ fn reachable(address: &Address) -> String {
     }
 }
 
-fn print_recording_stopped(record: &RecordSnapshot) {
+fn print_recording_stopped(record: &RecordCounts) {
     let why = record.trouble.as_deref().unwrap_or("recording stopped");
     print_message(format_args!(
         "coreloop: {why}; {} requests are in the file; the server goes on",

@@ -35,7 +35,6 @@
 #[cfg(not(target_pointer_width = "64"))]
 compile_error!("a key is 64 bits and travels through the kernel as mio's token, which is a usize");
 
-mod bell;
 mod key;
 #[allow(unsafe_code)]
 pub mod os;
@@ -49,9 +48,8 @@ mod sync;
 mod timers;
 mod wake;
 
-pub use bell::Bell;
 pub use key::Key;
-pub use poller::{Interest, Poller, Ready};
+pub use poller::{Bell, Interest, Poller, Ready};
 pub use slots::Slots;
 pub use spin::SpinBudget;
 pub use timers::Timers;

@@ -265,24 +265,6 @@ fn account_number(ask: impl Fn(&mut [u8]) -> (libc::c_int, Option<u32>)) -> io::
 /// The largest entry of a user or group that is accepted.
 const ACCOUNT_BYTES_MAX: usize = 1 << 24;
 
-/// Makes writes of the calling thread beyond the file size limit (RLIMIT_FSIZE) fail with the error `FileTooLarge`,
-/// instead of ending the process with SIGXFSZ. It affects this thread, and threads and processes that it starts.
-///
-/// # Errors
-///
-/// Errors of the kernel; none is known.
-pub fn refuse_file_size_signal() -> io::Result<()> {
-    let mut set = std::mem::MaybeUninit::<libc::sigset_t>::uninit();
-    // SAFETY: `set` is live and writable, and sigemptyset fills it in before the others read it; a null pointer for the
-    // old set is allowed. The signal is one that the kernel sends to the thread that wrote, so that it stays pending there.
-    let status = unsafe {
-        libc::sigemptyset(set.as_mut_ptr());
-        libc::sigaddset(set.as_mut_ptr(), libc::SIGXFSZ);
-        libc::pthread_sigmask(libc::SIG_BLOCK, set.as_ptr(), std::ptr::null_mut())
-    };
-    if status == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(status)) }
-}
-
 /// Installs a handler that ignores `signal`. Unlike an ignored signal, a handler is not inherited by the programs
 /// that this process starts.
 #[cfg(feature = "signals")]

@@ -8,7 +8,7 @@ use std::{fmt, io, sync::Arc, time::Duration};
 
 use mio::{Events, Poll, Token, Waker, event::Source};
 
-use crate::{Bell, Doorbell, Key};
+use crate::{Doorbell, Key};
 
 /// The kinds of readiness to report for a source.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -246,13 +246,37 @@ impl Poller {
 
     /// Returns a handle with which other threads wake this poller.
     pub fn bell(&self) -> Bell {
-        Bell::new(self.door.clone())
+        Bell { door: self.door.clone() }
     }
 }
 
 impl fmt::Debug for Poller {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Poller").field("ready", &self.ready).finish_non_exhaustive()
+    }
+}
+
+/// Wakes one [`Poller`], from any thread. Cheap to clone; may outlive the poller.
+///
+/// Ring it after pushing a message that the poller's `has_mail` checks for. While the poller is awake, a ring is a
+/// fence and a load: no system call, no write to a shared cache line.
+#[derive(Clone)]
+pub struct Bell {
+    door: Arc<Doorbell<mio::Waker>>,
+}
+
+impl Bell {
+    /// Wakes the poller if it sleeps or is about to; many rings cause one wake-up. Returns whether a wake-up was
+    /// sent, which is one system call.
+    #[inline]
+    pub fn ring(&self) -> bool {
+        self.door.ring()
+    }
+}
+
+impl fmt::Debug for Bell {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Bell").finish_non_exhaustive()
     }
 }
 

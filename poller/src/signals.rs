@@ -85,8 +85,7 @@ pub fn on_stop(mut f: impl FnMut(i32) + Send + 'static) -> io::Result<StopSignal
 /// Makes every write of this process beyond the file size limit (RLIMIT_FSIZE) fail with the error `FileTooLarge`,
 /// instead of ending the process with SIGXFSZ. Programs that it starts begin with the signal's default.
 ///
-/// For programs; a library should not change the effect of a signal on the process that embeds it
-/// ([`os::refuse_file_size_signal`] affects one thread).
+/// For programs; a library should not change the effect of a signal on the process that embeds it.
 ///
 /// # Errors
 ///

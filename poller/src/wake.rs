@@ -1,7 +1,7 @@
 //! The wake-up protocol: a ring wakes a sleeping thread once, and never one that is awake.
 //!
 //! A wake-up costs its sender about 14 µs here, so it is sent only when needed. This file depends neither on mio nor
-//! on a queue; `poller.rs` sleeps with it, `bell.rs` rings with it, `tests/loom.rs` tests its interleavings.
+//! on a queue; `poller.rs` sleeps and rings with it, `tests/loom.rs` tests its interleavings.
 
 use crate::sync::{AtomicBool, Ordering, fence};
 

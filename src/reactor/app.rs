@@ -73,14 +73,15 @@ pub trait App: Sized {
     /// Called when every buffered message of one connection has been passed to the app.
     fn on_read_end(&mut self) {}
 
-    /// Called when every readable connection has been read. Hands off the work gathered for other threads.
-    fn hand_off(&mut self, now: Instant) {
-        let _ = now;
-    }
-
     /// Handles a message from another thread.
     fn on_mail(&mut self, conns: &mut Conns<'_, Self>, mail: Self::Mail) {
         let _ = (conns, mail);
+    }
+
+    /// Called once in a turn, after everything that can admit or end a call: reading, messages from other threads,
+    /// timers. Decides which of the waiting work is handed over to other threads now.
+    fn schedule(&mut self, now: Instant) {
+        let _ = now;
     }
 
     /// Returns the time of the next [`App::on_deadline`] for a connection.
@@ -272,7 +273,7 @@ impl<A: App> Conns<'_, A> {
         let waiting_bytes = cx.conn.out_len();
         if !*note {
             *note = true;
-            self.core.note_touched(key);
+            self.core.touched.push(key);
         }
         if self.core.flush.is_full(waiting_bytes) {
             self.core.write_early(key);

@@ -370,9 +370,9 @@ where
         self.core.now = *now;
         let is_busy = self.has_work();
         self.read();
-        self.app.hand_off(*now);
         self.read_mail(poller, |role| added.push(role));
         self.run_timers(poller, *stopped);
+        self.app.schedule(*now);
         self.flush(poller);
         self.close_ended(poller);
         self.collect(is_busy);

@@ -76,7 +76,7 @@ pub(super) struct Core<A: App> {
     /// Connections with something to write.
     dirty: Vec<Key>,
     /// Connections that messages or timers touched.
-    touched: Vec<Key>,
+    pub(super) touched: Vec<Key>,
     pub(super) closing: Vec<(Key, CloseReason)>,
     silent: SilentConnections,
     /// With a flush delay: when the first of the dirty connections is due.
@@ -373,29 +373,27 @@ impl<A: App> Core<A> {
         }
     }
 
-    /// Handles a timer that has fired: the connection checks its own deadlines. Returns whether a deadline of the
-    /// connection or of the app has passed.
+    /// Handles a timer that has fired: the connection checks its own deadlines.
     ///
     /// The process may have been stopped while the peer was not. So the socket is read and queued bytes are written
     /// before any deadline is judged. If there is more input than one turn reads, the check waits for the next turn;
     /// the limits on messages bound how often that happens. `stopped` is the time for which this reactor did not run,
     /// if it was noticeable.
-    pub(super) fn on_timer(&mut self, key: Key, app: &mut A, stopped: Duration) -> bool {
-        let Some(slot) = self.slots.at_mut(key) else { return false };
+    pub(super) fn on_timer(&mut self, key: Key, app: &mut A, stopped: Duration) {
+        let Some(slot) = self.slots.at_mut(key) else { return };
         slot.armed = None;
         let is_late = |at: Option<Instant>| at.is_some_and(|at| at <= self.now);
         if !is_late(slot.conn.next_deadline(&self.limits)) && !is_late(app.next_deadline(&slot.session)) {
-            return false;
+            return;
         }
         self.catch_up(key, app);
-        let Some(slot) = self.slots.at_mut(key) else { return true };
+        let Some(slot) = self.slots.at_mut(key) else { return };
         if !(slot.is_readable && slot.conn.wants_read()) {
             if !stopped.is_zero() {
                 slot.conn.forgive(stopped, self.now);
             }
             slot.conn.on_timer(self.now, &mut self.pool, &self.limits);
         }
-        true
     }
 
     /// Reads and writes as much as the socket allows now, whether or not an event has reported it.
@@ -443,11 +441,6 @@ impl<A: App> Core<A> {
         if let Some(slot) = slots.at_mut(key) {
             write_out(slot, pool, *now, limits, stats);
         }
-    }
-
-    #[inline]
-    pub(super) fn note_touched(&mut self, key: Key) {
-        self.touched.push(key);
     }
 
     /// Updates the connections that were touched, each once.

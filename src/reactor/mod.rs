@@ -250,7 +250,7 @@ impl<A: App> Reactor<A> {
         Ok(())
     }
 
-    /// Runs one turn: wait, accept, read and decode, hand off, further roles, messages, timers, flush.
+    /// Runs one turn: wait, accept, read and decode, further roles, messages, timers, schedule, flush.
     ///
     /// # Errors
     ///
@@ -261,15 +261,15 @@ impl<A: App> Reactor<A> {
         self.end_stage(1);
         self.main.read();
         self.end_stage(2);
-        self.main.app.hand_off(self.main.core.now);
-        self.end_stage(3);
         let stopped = std::mem::take(&mut self.stopped);
         // Here the calls of inline handlers leave in the turn that made them, and the calls that a reply completes
         // are answered in the turn that read the reply.
         self.roles.turn(&mut self.poller, self.main.core.now, stopped);
         self.read_mail();
-        self.end_stage(4);
+        self.end_stage(3);
         self.main.run_timers(&mut self.poller, stopped);
+        self.end_stage(4);
+        self.main.app.schedule(self.main.core.now);
         self.end_stage(5);
         self.main.flush(&mut self.poller);
         self.main.close_ended(&mut self.poller);
@@ -320,3 +320,6 @@ impl<A: App> Reactor<A> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -19,9 +19,8 @@ impl<A: App> AppRole<A> {
     pub(super) fn run_timers(&mut self, poller: &mut Poller, stopped: Duration) {
         let mut expired = std::mem::take(&mut self.expired);
         self.core.timers.expire(self.core.now, &mut expired);
-        let mut has_read = false;
         for key in expired.drain(..) {
-            has_read |= self.core.on_timer(key, &mut self.app, stopped);
+            self.core.on_timer(key, &mut self.app, stopped);
             let now = self.core.now;
             let Some(slot) = self.core.slots.at_mut(key) else { continue };
             let app_at = self.app.next_deadline(&slot.session);
@@ -38,9 +37,6 @@ impl<A: App> AppRole<A> {
             }
         }
         self.expired = expired;
-        if has_read {
-            self.app.hand_off(self.core.now);
-        }
         if self.app.next_at().is_some_and(|at| at <= self.core.now) {
             self.on_time(poller);
         }

@@ -12,8 +12,6 @@ use serde::de::DeserializeOwned;
 use super::app::{AppParts, AppStats, Completion, RpcApp};
 use super::directory::RegistryDirectory;
 use super::observer::{Observers, ServerObserver};
-#[cfg(feature = "record")]
-use super::record::{Recorder, Recording};
 use super::{Error, ReactorThread, Server, ServerEvent, ServerShared};
 use crate::codec::{Argument, Plain};
 use crate::config::{AcceptMode, Config, SocketMode, ValidConfig, split_listen};
@@ -43,8 +41,6 @@ pub struct ServerBuilder {
     observers: Vec<Arc<dyn ServerObserver>>,
     /// The reactors that have a handle already, by index.
     reactors: Vec<Option<UnbuiltReactor<Completion>>>,
-    #[cfg(feature = "record")]
-    recording: Option<Recording>,
     error: Option<RegisterError>,
 }
 
@@ -59,8 +55,6 @@ impl ServerBuilder {
             meta: Arc::new(Meta::new()),
             observers: Vec::new(),
             reactors: Vec::new(),
-            #[cfg(feature = "record")]
-            recording: None,
             error: None,
         };
         let (health, meta) = (builder.health.clone(), builder.meta.clone());
@@ -184,14 +178,6 @@ impl ServerBuilder {
         self
     }
 
-    /// Records a sample of the requests to a file, off the reactors' threads. The results are in
-    /// [`Snapshot::record`](crate::stats::Snapshot::record).
-    #[cfg(feature = "record")]
-    pub fn record(mut self, recording: Recording) -> ServerBuilder {
-        self.recording = Some(recording);
-        self
-    }
-
     /// Sets the whole configuration.
     pub fn config(mut self, config: Config) -> ServerBuilder {
         self.config = config;
@@ -248,10 +234,6 @@ impl ServerBuilder {
             health: self.health,
             protocols,
             observers: Observers::default(),
-            #[cfg(feature = "record")]
-            recording: self.recording,
-            #[cfg(feature = "record")]
-            recorder: None,
         };
         start(make, self.reactors, self.observers)
     }
@@ -375,10 +357,6 @@ pub(super) struct ServerPlan<'a> {
     health: Arc<Health>,
     protocols: Vec<ProtocolSet>,
     observers: Observers,
-    #[cfg(feature = "record")]
-    recording: Option<Recording>,
-    #[cfg(feature = "record")]
-    recorder: Option<Recorder>,
 }
 
 #[cfg(feature = "bench-internals")]
@@ -391,10 +369,6 @@ impl<'a> ServerPlan<'a> {
             health: Arc::default(),
             protocols: Vec::new(),
             observers: Observers::default(),
-            #[cfg(feature = "record")]
-            recording: None,
-            #[cfg(feature = "record")]
-            recorder: None,
         }
     }
 }
@@ -417,10 +391,6 @@ fn start(
     let (listeners, addresses) = bind(config, reactors)?;
     // After this only the machine itself can prevent the start, so a file that an observer creates stays.
     make.observers = Observers::start(observers, registry.methods())?;
-    #[cfg(feature = "record")]
-    if let Some(recording) = make.recording.take() {
-        make.recorder = Some(Recorder::start(recording, registry.clone())?);
-    }
     let pools = pools(config, &registry)?;
     let side = side(config, &registry, &make.health);
     let loads = Arc::new(Loads::new(reactors));
@@ -451,15 +421,8 @@ fn start(
     for (index, reactor) in built.into_iter().enumerate() {
         spawn(index, reactor, &registry, stop.clone())?;
     }
-    let shared = Arc::new(ServerShared {
-        registry,
-        parts,
-        pools,
-        health: make.health,
-        observers: make.observers,
-        #[cfg(feature = "record")]
-        recorder: make.recorder,
-    });
+    let shared =
+        Arc::new(ServerShared { registry, parts, pools, health: make.health, observers: make.observers });
     let grace = Duration::from_millis(config.limits.drain_grace_ms);
     let drain = Duration::from_millis(config.limits.drain_ms);
     Ok(Server { shared, addresses, events, stop, grace, drain, running: reactors })
@@ -500,12 +463,7 @@ pub(super) fn build(
     let ServerPlan { config, registry, protocols, .. } = make;
     let cores = os::allowed_cores();
     let app_stats = Arc::new(AppStats::new(registry.methods().len()));
-    #[cfg_attr(not(feature = "record"), allow(unused_mut, reason = "recording adds one"))]
-    let mut observers = make.observers.of_reactor(index);
-    #[cfg(feature = "record")]
-    if let Some(recorder) = &make.recorder {
-        observers.push(Box::new(recorder.tap(index)));
-    }
+    let observers = make.observers.of_reactor(index);
     let parts = |remote| AppParts {
         registry: registry.clone(),
         pools: pools.clone(),

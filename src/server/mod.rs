@@ -10,8 +10,6 @@ mod directory;
 mod observer;
 #[cfg(feature = "http")]
 mod pages;
-#[cfg(feature = "record")]
-mod record;
 mod timing;
 
 use std::fmt;
@@ -27,8 +25,6 @@ pub use builder::ServerBuilder;
 #[doc(hidden)]
 pub use detached::DetachedServer;
 pub use observer::{CallObserver, EndPlace, EndedCall, ObservedRequest, ServerObserver};
-#[cfg(feature = "record")]
-pub use record::{RecordError, Recording};
 
 use self::app::AppStats;
 use self::observer::Observers;
@@ -48,9 +44,6 @@ pub enum Error {
     Config(ConfigError),
     /// The system refused a socket, a thread, or an event queue.
     Io(io::Error),
-    /// The file for the recording could not be created.
-    #[cfg(feature = "record")]
-    Record(RecordError),
     /// A reactor's thread panicked: a bug in coreloop, or in an inline handler's destructor.
     ReactorPanicked {
         /// The index of the reactor.
@@ -66,8 +59,6 @@ impl fmt::Display for Error {
             Error::Register(error) => error.fmt(f),
             Error::Config(error) => error.fmt(f),
             Error::Io(error) => error.fmt(f),
-            #[cfg(feature = "record")]
-            Error::Record(error) => error.fmt(f),
             Error::ReactorPanicked { reactor } => write!(f, "the thread of reactor {reactor} panicked"),
         }
     }
@@ -80,8 +71,6 @@ impl std::error::Error for Error {
             Error::Register(error) => error.source(),
             Error::Config(error) => error.source(),
             Error::Io(error) => error.source(),
-            #[cfg(feature = "record")]
-            Error::Record(error) => error.source(),
             Error::ReactorPanicked { .. } => None,
         }
     }
@@ -96,13 +85,6 @@ impl From<RegisterError> for Error {
 impl From<ConfigError> for Error {
     fn from(error: ConfigError) -> Error {
         Error::Config(error)
-    }
-}
-
-#[cfg(feature = "record")]
-impl From<RecordError> for Error {
-    fn from(error: RecordError) -> Error {
-        Error::Record(error)
     }
 }
 
@@ -134,8 +116,6 @@ struct ServerShared {
     pools: Arc<Pools>,
     health: Arc<Health>,
     observers: Observers,
-    #[cfg(feature = "record")]
-    recorder: Option<record::Recorder>,
 }
 
 /// A running server. Dropping it stops it at once; [`Server::shutdown`] drains it.
@@ -279,8 +259,6 @@ impl Server {
         }
         self.shared.pools.stop(Duration::from_secs(1));
         self.shared.observers.finish();
-        #[cfg(feature = "record")]
-        self.shared.recorder.iter().for_each(record::Recorder::finish);
         self.shared.snapshot()
     }
 
@@ -309,8 +287,6 @@ impl Drop for Server {
             self.join_until(Instant::now() + Duration::from_secs(2), false);
             self.shared.pools.stop(Duration::from_millis(200));
             self.shared.observers.finish();
-            #[cfg(feature = "record")]
-            self.shared.recorder.iter().for_each(record::Recorder::finish);
         }
     }
 }
@@ -318,10 +294,6 @@ impl Drop for Server {
 impl ServerShared {
     fn snapshot(&self) -> Snapshot {
         let mut snapshot = Snapshot { workers: self.pools.snapshot(), ..Snapshot::default() };
-        #[cfg(feature = "record")]
-        {
-            snapshot.record = self.recorder.as_ref().map(record::Recorder::snapshot);
-        }
         for part in &self.parts {
             snapshot.reactors.push(ReactorSnapshot::of(&part.reactor));
             snapshot.add_calls(&part.app.calls);

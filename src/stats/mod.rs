@@ -15,9 +15,7 @@ pub use histogram::{Histogram, HistogramSnapshot};
 pub use pace::Paces;
 #[cfg(feature = "bench-internals")]
 pub(crate) use pace::{EXACT_CALLS, QUICK};
-pub use snapshot::{
-    MethodSnapshot, PoolSnapshot, ReactorSnapshot, RecordSnapshot, Snapshot, WorkersSnapshot,
-};
+pub use snapshot::{MethodSnapshot, PoolSnapshot, ReactorSnapshot, Snapshot, WorkersSnapshot};
 
 use crate::status::Code;
 
@@ -45,7 +43,7 @@ impl Counter {
 }
 
 /// The stages of a turn, in order.
-pub const STAGES: [&str; 7] = ["wait", "accept", "read", "hand_off", "mail", "timers", "flush"];
+pub const STAGES: [&str; 7] = ["wait", "accept", "read", "mail", "timers", "schedule", "flush"];
 
 /// The reasons for closing connections, by the names of their counters. The connection (two layers up) determines
 /// which of them applies.

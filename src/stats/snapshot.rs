@@ -30,25 +30,6 @@ pub struct Snapshot {
     pub queue_full: u64,
     /// Handlers that panicked.
     pub panics: u64,
-    /// The recording, if there is one.
-    pub record: Option<RecordSnapshot>,
-}
-
-/// A recording of requests.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct RecordSnapshot {
-    /// Requests in the file.
-    pub recorded: u64,
-    /// Bytes of the file.
-    pub bytes: u64,
-    /// Selected requests that are not in the file because the writer did not keep up or failed.
-    pub dropped: u64,
-    /// Selected requests that are not in the file because it had reached its maximum size.
-    pub beyond: u64,
-    /// Requests in the file without their body.
-    pub left_out: u64,
-    /// Why writing failed, with the file's name.
-    pub trouble: Option<String>,
 }
 
 /// The statistics of one reactor.

@@ -21,7 +21,7 @@ use coreloop_poller::Key;
 use super::requests::{BatchRequests, ReturnBatch, SharedRequests};
 pub use super::requests::{Job, JobParts};
 use super::{RunCall, RunMethod};
-use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, Scope};
+use crate::context::{CompletionSink, Context, ContextParts, Deferral, Outcome, SCOPE_PLACES, Scope};
 use crate::message::Metadata;
 use crate::stats::{Paces, micros};
 use crate::status::{Code, Status};
@@ -120,7 +120,19 @@ impl WorkBatch {
     /// Adds a request and returns its place in the scope.
     #[inline]
     pub fn push(&mut self, parts: JobParts<'_>) -> u8 {
-        self.requests.push(parts)
+        let BatchRequests { jobs, bytes, .. } = &mut self.requests;
+        let place = jobs.len();
+        debug_assert!(place < SCOPE_PLACES);
+        let metadata_start = bytes.len() as u32;
+        bytes.extend_from_slice(parts.metadata);
+        let body_start = bytes.len() as u32;
+        if parts.chunk.is_none() {
+            bytes.extend_from_slice(parts.body);
+        }
+        let JobParts { key, slot, method, codec, compressed, deadline, peer, chunk, .. } = parts;
+        let (metadata, body) = (metadata_start..body_start, body_start..bytes.len() as u32);
+        jobs.push(Job { key, slot, method, codec, compressed, deadline, peer, metadata, body, chunk });
+        place as u8
     }
 
     /// Returns the number of requests that no thread has begun to run.
@@ -428,7 +440,7 @@ mod tests {
     use std::time::Duration;
 
     use super::*;
-    use crate::context::{DeferredReply, Peer, SCOPE_PLACES};
+    use crate::context::{DeferredReply, Peer};
 
     struct Nowhere;
 

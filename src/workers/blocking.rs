@@ -64,7 +64,8 @@ impl BlockingPool {
         Ok(BlockingPool { queue: sender, shared, ended })
     }
 
-    pub(super) fn send(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
+    /// Queues a batch for the blocking threads. Returns the batch if the queue is full.
+    pub fn send(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
         match self.queue.try_send(BlockingWork::Batch(batch)) {
             Ok(()) => Ok(()),
             Err(

@@ -107,7 +107,8 @@ impl CpuPool {
         Ok(CpuPool { queue: sender, parking, benches, threads: workers, ended })
     }
 
-    pub(super) fn send(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
+    /// Queues a batch without waking a worker: [`CpuPool::wake`] does. Returns the batch if the queue is full.
+    pub fn send(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
         match self.queue.try_send(CpuWork::Batch(batch)) {
             Ok(()) => Ok(()),
             Err(
@@ -121,15 +122,22 @@ impl CpuPool {
     /// the first worker that is woken preempts this thread at once, and has done all of the work when this thread
     /// continues.
     #[inline]
-    pub(super) fn wake(&self) {
+    pub fn wake(&self) {
         if !self.queue.is_empty() {
             self.parking.wake_one();
         }
     }
 
-    /// Invites workers to run the requests behind a call in which another worker is stuck. Returns false if there is
-    /// nothing to watch: all work that was sent has ended or begun.
-    pub(super) fn relieve(&self, now: Instant) -> bool {
+    /// Returns whether a worker has nothing to do, or will have nothing to do next: one sleeps, or all batches that
+    /// were sent were taken.
+    pub fn has_idle_worker(&self) -> bool {
+        self.queue.is_empty() || self.parking.is_anyone_asleep()
+    }
+
+    /// Invites workers to run the requests behind a call in which another worker is stuck. Call it every
+    /// [`STUCK_AFTER`] from when a batch is sent until it returns false: then there is nothing to watch, since all work
+    /// that was sent has ended or begun.
+    pub fn relieve(&self, now: Instant) -> bool {
         let mut is_left = !self.queue.is_empty();
         for status in self.benches.iter() {
             let Ok(mut status) = status.try_lock() else {
@@ -161,7 +169,7 @@ impl CpuPool {
     }
 
     /// Returns whether there is more than one worker, so that one can help another.
-    pub(super) fn can_help(&self) -> bool {
+    pub fn can_help(&self) -> bool {
         !self.benches.is_empty()
     }
 

@@ -73,12 +73,15 @@ impl Backlog {
     }
 }
 
-/// Both pools.
+/// Both pools, and the thread for callbacks.
 pub struct Pools {
-    cpu: CpuPool,
-    blocking: BlockingPool,
+    /// The pool for CPU work.
+    pub cpu: CpuPool,
+    /// The elastic pool for methods that may block.
+    pub blocking: BlockingPool,
+    /// The count of queued requests.
+    pub backlog: Arc<Backlog>,
     callbacks: Callbacks,
-    backlog: Arc<Backlog>,
 }
 
 impl Pools {
@@ -93,44 +96,12 @@ impl Pools {
             CpuPool::start(config.workers, config.spin, config.work_queue_max, run.clone(), backlog.clone())?;
         let blocking =
             BlockingPool::start(config.blocking_threads, config.work_queue_max, run, backlog.clone())?;
-        Ok(Pools { cpu, blocking, callbacks: Callbacks::start()?, backlog })
-    }
-
-    /// Queues a batch for the CPU workers without waking one: [`Pools::wake_cpu`] does. Returns the batch if the
-    /// queue is full.
-    pub fn send_cpu(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
-        self.cpu.send(batch)
-    }
-
-    /// Wakes a CPU worker for queued work, if one sleeps.
-    pub fn wake_cpu(&self) {
-        self.cpu.wake();
-    }
-
-    /// Returns whether other CPU workers can run the requests behind a call in which a worker is stuck.
-    pub fn can_relieve(&self) -> bool {
-        self.cpu.can_help()
-    }
-
-    /// Checks for CPU workers that are stuck in a call, and has others run the requests behind it. Call it every
-    /// [`STUCK_AFTER`] from when a batch is sent until it returns false: then there is nothing left to watch.
-    pub fn relieve_cpu(&self, now: Instant) -> bool {
-        self.cpu.relieve(now)
-    }
-
-    /// Queues a batch for the blocking threads. Returns the batch if the queue is full.
-    pub fn send_blocking(&self, batch: Box<WorkBatch>) -> Result<(), Box<WorkBatch>> {
-        self.blocking.send(batch)
+        Ok(Pools { cpu, blocking, backlog, callbacks: Callbacks::start()? })
     }
 
     /// Runs a cancellation callback, on the thread reserved for them.
     pub fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
         self.callbacks.run(callback);
-    }
-
-    /// Returns the count of queued requests.
-    pub fn backlog(&self) -> &Backlog {
-        &self.backlog
     }
 
     /// Returns the current numbers.

@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use coreloop_bufpool::Chunk;
 use coreloop_poller::Key;
 
-use crate::context::{CompletionSink, Peer, SCOPE_PLACES, Scope};
+use crate::context::{CompletionSink, Peer, Scope};
 use crate::stats::Paces;
 
 /// The most calls of quick methods that share one reading of the clock.
@@ -96,23 +96,6 @@ impl BatchRequests {
             jobs: Vec::new(),
             bytes: Vec::new(),
         }
-    }
-
-    /// Adds a request and returns its place in the scope.
-    #[inline]
-    pub(super) fn push(&mut self, parts: JobParts<'_>) -> u8 {
-        let place = self.jobs.len();
-        debug_assert!(place < SCOPE_PLACES);
-        let metadata_start = self.bytes.len() as u32;
-        self.bytes.extend_from_slice(parts.metadata);
-        let body_start = self.bytes.len() as u32;
-        if parts.chunk.is_none() {
-            self.bytes.extend_from_slice(parts.body);
-        }
-        let JobParts { key, slot, method, codec, compressed, deadline, peer, chunk, .. } = parts;
-        let (metadata, body) = (metadata_start..body_start, body_start..self.bytes.len() as u32);
-        self.jobs.push(Job { key, slot, method, codec, compressed, deadline, peer, metadata, body, chunk });
-        place as u8
     }
 
     /// Returns how many requests from `first` on are of one method that is known to be quick, so that they can be

@@ -289,3 +289,29 @@ fn the_names_in_the_documents_exist() {
     }
     assert!(names > 50, "{names} names were looked up");
 }
+
+/// The most files and steps of the walk in docs/architecture.md: a call must stay easy to follow.
+const WALK_FILES_MAX: usize = 29;
+const WALK_STEPS_MAX: usize = 85;
+
+#[test]
+fn the_walk_of_a_pooled_call_is_short_and_each_step_is_in_its_file() {
+    let page = read("docs/architecture.md");
+    let (_, walk) = page.split_once("\n| turn | file | functions, in order |\n").expect("the walk");
+    let (mut files, mut steps) = (BTreeSet::new(), 0);
+    for row in walk.lines().skip(1).take_while(|line| line.starts_with('|')) {
+        let quoted: Vec<&str> = row.split('`').skip(1).step_by(2).collect();
+        let (file, functions) = quoted.split_first().unwrap_or_else(|| panic!("{row}"));
+        let path = if root().join(file).exists() { (*file).to_owned() } else { format!("src/{file}") };
+        let source = read(&path);
+        for function in functions {
+            let is_defined = ["(", "<"].iter().any(|next| source.contains(&format!("fn {function}{next}")));
+            assert!(is_defined, "docs/architecture.md: {path} has no function {function}");
+        }
+        assert!(!functions.is_empty(), "{row}");
+        files.insert(path);
+        steps += functions.len();
+    }
+    assert!(files.len() > 20 && files.len() <= WALK_FILES_MAX, "{} files", files.len());
+    assert!(steps > 40 && steps <= WALK_STEPS_MAX, "{steps} steps");
+}

@@ -56,7 +56,7 @@ impl<A: App> DetachedConn<A> {
         }
         app.on_read_end();
         self.conn.settle(&mut core.pool, now);
-        app.hand_off(now);
+        app.schedule(now);
     }
 
     /// Does the work of one write: passes the queued bytes to `take`, in slices, and removes them.

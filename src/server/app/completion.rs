@@ -1,19 +1,103 @@
-//! Completion: answers the calls that workers have run and handlers have deferred, each call once.
+//! Completion: how completed calls reach the reactor, and the answers of those that workers have run and handlers have
+//! deferred, each call once.
 
-use std::sync::Arc;
+use std::any::Any;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use coreloop_bufpool::Chunk;
+use coreloop_poller::Key;
 
 use super::end::CallEnd;
-use super::{Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
-use crate::context::{DeferredReply, RunMethod, code_of, reply_too_large};
+use super::{Completion, Cx, Dispatcher, RpcApp, SPARE_BYTES_MAX, SPARE_MAX};
+use crate::context::{CompletionSink, DeferredReply, RunMethod, code_of, reply_too_large};
 use crate::message::SendBody;
-use crate::reactor::Conns;
+use crate::reactor::{Conns, Remote};
 use crate::server::observer::EndPlace;
 use crate::service::Registry;
 use crate::stats::micros;
-use crate::workers::WorkBatch;
+use crate::stream::{CallStreams, Outbox, ReactorTask, StreamCommand, StreamPort};
 use crate::workers::batch::CallNote;
+use crate::workers::{Pools, WorkBatch};
+
+/// Completes through the mailbox of the reactor.
+pub(super) struct MailCompletions {
+    remote: Remote<Completion>,
+    pools: Arc<Pools>,
+    /// The streams of calls whose handlers have not taken them, by connection and slot. Handlers run on other threads.
+    streams: Mutex<HashMap<(Key, u32), CallStreams>>,
+}
+
+impl MailCompletions {
+    pub(super) fn new(remote: Remote<Completion>, pools: Arc<Pools>) -> MailCompletions {
+        MailCompletions { remote, pools, streams: Mutex::default() }
+    }
+
+    /// Returns a number for the reactor, which other reactors of the process do not have.
+    pub(super) fn owner(&self) -> usize {
+        std::ptr::from_ref(self) as usize
+    }
+
+    fn streams(&self) -> MutexGuard<'_, HashMap<(Key, u32), CallStreams>> {
+        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps the streams of a call until its handler takes them.
+    pub(super) fn keep(&self, key: Key, slot: u32, streams: CallStreams) {
+        self.streams().insert((key, slot), streams);
+    }
+
+    /// Drops the streams of a call whose handler did not run.
+    pub(super) fn forget(&self, key: Key, slot: u32) {
+        let streams = self.streams().remove(&(key, slot));
+        drop(streams);
+    }
+
+    /// Drops the streams of all calls of a connection whose handlers have not run.
+    pub(super) fn forget_all(&self, key: Key) {
+        let mut kept = self.streams();
+        if !kept.is_empty() {
+            kept.retain(|(connection, _), _| *connection != key);
+        }
+    }
+
+    pub(super) fn mail(&self, command: StreamCommand) {
+        // If the reactor has ended, so has the connection.
+        let _ = self.remote.mail(Completion::Stream(command));
+    }
+
+    pub(super) fn nudge(&self) {
+        let _ = self.remote.mail(Completion::Nudge);
+    }
+}
+
+impl CompletionSink for MailCompletions {
+    fn late(&self, late: DeferredReply) {
+        // If the reactor has ended, so has the connection.
+        let _ = self.remote.mail(Completion::Late(late));
+    }
+
+    fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
+        let streams = self.streams().remove(&(key, slot))?;
+        Some(Box::new(streams))
+    }
+}
+
+impl StreamPort for MailCompletions {
+    fn post(&self, command: StreamCommand) {
+        if let Err(command) = Outbox::collect(self.owner(), command) {
+            self.mail(command);
+        }
+    }
+
+    fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
+        self.pools.run_callback(callback);
+    }
+
+    fn run_task(&self, task: Arc<dyn ReactorTask>) {
+        let _ = self.remote.mail(Completion::Task(task));
+    }
+}
 
 impl Dispatcher {
     pub(super) fn on_done(&mut self, conns: &mut Conns<'_, RpcApp>, mut batch: Box<WorkBatch>) {
@@ -50,18 +134,14 @@ impl Dispatcher {
         let number = batch.number;
         batch.recycle();
         batch.begin(number, self.inline_scope.clone(), conns.now());
-        self.keep(batch);
+        // Kept for a later turn, within bounds.
+        let spare_bytes = self.spare_bytes + batch.capacity_bytes();
+        if self.spare_batches.len() < SPARE_MAX && spare_bytes <= SPARE_BYTES_MAX {
+            self.spare_bytes = spare_bytes;
+            self.spare_batches.push(batch);
+        }
         if completed > 0 {
             self.complete(number, completed);
-        }
-    }
-
-    /// Keeps an empty batch for a later turn, within bounds.
-    fn keep(&mut self, batch: Box<WorkBatch>) {
-        let bytes = self.spare_bytes + batch.capacity_bytes();
-        if self.spare_batches.len() < SPARE_MAX && bytes <= SPARE_BYTES_MAX {
-            self.spare_bytes = bytes;
-            self.spare_batches.push(batch);
         }
     }
 

@@ -1,5 +1,5 @@
-//! Hand-over to the pools: a turn's pooled requests are gathered in a batch, blocking ones are handed over one by
-//! one.
+//! Hand-over to the pools: pooled requests are gathered in batches and wait in the run queue until the turn schedules
+//! them; blocking ones are handed over one by one.
 
 use std::time::Instant;
 
@@ -18,8 +18,9 @@ const QUEUE_FULL: &str = "the work queue is full (work_queue_max)";
 impl Dispatcher {
     /// Adds a request to the batch of this turn.
     pub(super) fn gather(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
+        // The backlog counts what is in the run queue.
         let pending = self.gathering.as_ref().map_or(0, |batch| batch.len());
-        if !self.pools.backlog().has_room(pending) {
+        if !self.pools.backlog.has_room(pending) {
             return self.refuse_full(cx, request, index);
         }
         let mut batch = match self.gathering.take() {
@@ -28,24 +29,63 @@ impl Dispatcher {
         };
         self.push(cx, request, index, method, &mut batch);
         let is_full = batch.len() >= self.batch_max || batch.bytes_len() >= BATCH_BYTES_MAX;
-        self.gathering = Some(batch);
-        if is_full {
-            self.send_gathered();
-            if self.wakes_early {
-                self.announce();
+        if !is_full {
+            self.gathering = Some(batch);
+            return;
+        }
+        self.enqueue(batch);
+        if self.wakes_early && self.pools.cpu.has_idle_worker() {
+            self.hand_over_queued();
+        }
+    }
+
+    /// Decides which of the waiting requests the workers get now: all of them, in the order of their arrival.
+    pub(super) fn schedule(&mut self, now: Instant) {
+        if let Some(batch) = self.gathering.take() {
+            self.enqueue(batch);
+        }
+        if !self.run_queue.is_empty() {
+            self.hand_over_queued();
+        }
+        if self.watched > 0 && self.watch_at.is_none() {
+            self.watch_at = Some(now + STUCK_AFTER);
+        }
+    }
+
+    fn enqueue(&mut self, batch: Box<WorkBatch>) {
+        self.pools.backlog.add(batch.len());
+        self.run_queue.push(batch);
+    }
+
+    /// Hands the batches of the run queue to the workers, and then wakes a worker for each.
+    fn hand_over_queued(&mut self) {
+        let mut sent = 0;
+        let mut queue = std::mem::take(&mut self.run_queue);
+        for mut batch in queue.drain(..) {
+            if self.pools.cpu.can_help() {
+                batch.is_watched = true;
+                self.watched += 1;
             }
+            match self.pools.cpu.send(batch) {
+                Ok(()) => sent += 1,
+                Err(batch) => self.take_back(batch),
+            }
+        }
+        self.run_queue = queue;
+        for _ in 0..sent {
+            self.pools.cpu.wake();
         }
     }
 
     /// Hands one request to the blocking threads: in a batch, one request would wait for the other.
     pub(super) fn hand_over_one(&mut self, cx: &mut Cx<'_>, request: &Request, index: u32, method: &Method) {
-        if !self.pools.backlog().has_room(0) {
+        if !self.pools.backlog.has_room(0) {
             return self.refuse_full(cx, request, index);
         }
         let mut batch = self.begin_batch(cx.now());
         self.push(cx, request, index, method, &mut batch);
-        self.pools.backlog().add(1);
-        if let Err(batch) = self.pools.send_blocking(batch) {
+        self.pools.backlog.add(1);
+        if let Err(batch) = self.pools.blocking.send(batch) {
             self.take_back(batch);
         }
     }
@@ -126,44 +166,16 @@ impl Dispatcher {
         batch
     }
 
-    pub(super) fn send_gathered(&mut self) {
-        if let Some(mut batch) = self.gathering.take() {
-            self.pools.backlog().add(batch.len());
-            if self.pools.can_relieve() {
-                batch.is_watched = true;
-                self.watched += 1;
-            }
-            match self.pools.send_cpu(batch) {
-                Ok(()) => self.unannounced += 1,
-                Err(batch) => self.take_back(batch),
-            }
-        }
-    }
-
-    /// Wakes a worker for each batch that was sent.
-    pub(super) fn announce(&mut self) {
-        for _ in 0..std::mem::take(&mut self.unannounced) {
-            self.pools.wake_cpu();
-        }
-    }
-
-    /// Schedules checks for stuck workers, as long as batches are outstanding.
-    #[inline]
-    pub(super) fn watch(&mut self, now: Instant) {
-        if self.watched > 0 && self.watch_at.is_none() {
-            self.watch_at = Some(now + STUCK_AFTER);
-        }
-    }
-
+    /// Checks for stuck workers; another check follows for as long as batches are outstanding.
     pub(super) fn look_after(&mut self, now: Instant) {
-        self.watch_at = self.pools.relieve_cpu(now).then(|| now + STUCK_AFTER);
+        self.watch_at = self.pools.cpu.relieve(now).then(|| now + STUCK_AFTER);
     }
 
     /// Answers the requests of a batch that the workers did not take: they have ended (the server is ending), or
     /// their queue is full. The answers go through the mailbox, since no connection may be borrowed here.
     #[cold]
     pub(super) fn take_back(&mut self, mut batch: Box<WorkBatch>) {
-        self.pools.backlog().sub(batch.len());
+        self.pools.backlog.sub(batch.len());
         batch.refuse(&Status::resource_exhausted(QUEUE_FULL));
         batch.send_back();
     }

@@ -1,10 +1,10 @@
 //! The role of a server's reactor: finds the method, admits or refuses, runs or hands over, and answers.
 //!
-//! Everything here runs on the reactor's thread. Pooled work is handed over in batches that are gathered over a turn.
+//! Everything here runs on the reactor's thread. Pooled work waits in the run queue, in batches that are gathered over a
+//! turn, until it is handed over.
 //! A group of calls that were handed over together shares one scope for cancellation; the group is removed when the
 //! last of them has completed.
 
-mod admit;
 mod completion;
 mod end;
 mod give_up;
@@ -13,37 +13,37 @@ mod inline;
 mod stream_ends;
 mod streams;
 
-use std::any::Any;
-use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use coreloop_poller::Key;
 use slab::Slab;
 
-use self::admit::admit;
+use self::completion::MailCompletions;
 use self::end::{CallEnd, CallEnds, EndingCall};
 use self::streams::ServerSession;
+use crate::codec::Codec;
 use crate::conn::CloseReason;
 use crate::conn::calls::{ConnCall, FreeList};
 use crate::context::{CompletionSink, DeferredReply, Peer, Scope};
-use crate::message::{Message, Refusal, Request};
+use crate::message::{JsonDialect, Message, Refusal, Request};
 use crate::reactor::{App, ConnCx, Conns, Remote};
 use crate::server::observer::{CallObserver, EndPlace};
 #[cfg(feature = "bench-internals")]
 use crate::server::timing::Timing;
-use crate::service::{CallShape, Kind, Registry};
+use crate::service::{CallShape, Kind, Method, Registry};
 use crate::stats::{CallStats, MethodStats};
 use crate::status::Status;
-use crate::stream::{CallStreams, Outbox, ReactorTask, StreamCommand, StreamPort};
-use crate::wire::{ProtocolSet, ServerContext, ServerProtocol};
+use crate::stream::{Outbox, ReactorTask, StreamCommand};
+use crate::wire::{ProtocolId, ProtocolSet, ServerContext, ServerProtocol};
 use crate::workers::{Pools, WorkBatch};
 
 /// The most batches and scopes kept for later turns: with batches of one request, as many are outstanding as calls.
 const SPARE_MAX: usize = 2048;
 /// The most bytes that the kept batches may hold together.
 const SPARE_BYTES_MAX: usize = 32 << 20;
-/// A turn's batch is handed over early when its small arguments reach this size.
+/// A batch is full when its small arguments reach this size.
 const BATCH_BYTES_MAX: usize = 128 * 1024;
 
 /// What workers and handlers return to a server's reactor.
@@ -69,81 +69,6 @@ pub(super) struct AppStats {
 impl AppStats {
     pub(super) fn new(methods: usize) -> AppStats {
         AppStats { methods: (0..methods).map(|_| MethodStats::new()).collect(), calls: CallStats::default() }
-    }
-}
-
-/// Completes through the mailbox of the reactor.
-struct MailCompletions {
-    remote: Remote<Completion>,
-    pools: Arc<Pools>,
-    /// The streams of calls whose handlers have not taken them, by connection and slot. Handlers run on other threads.
-    streams: Mutex<HashMap<(Key, u32), CallStreams>>,
-}
-
-impl MailCompletions {
-    /// Returns a number for the reactor, which other reactors of the process do not have.
-    fn owner(&self) -> usize {
-        std::ptr::from_ref(self) as usize
-    }
-
-    fn streams(&self) -> MutexGuard<'_, HashMap<(Key, u32), CallStreams>> {
-        self.streams.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Keeps the streams of a call until its handler takes them.
-    fn keep(&self, key: Key, slot: u32, streams: CallStreams) {
-        self.streams().insert((key, slot), streams);
-    }
-
-    /// Drops the streams of a call whose handler did not run.
-    fn forget(&self, key: Key, slot: u32) {
-        let streams = self.streams().remove(&(key, slot));
-        drop(streams);
-    }
-
-    /// Drops the streams of all calls of a connection whose handlers have not run.
-    fn forget_all(&self, key: Key) {
-        let mut kept = self.streams();
-        if !kept.is_empty() {
-            kept.retain(|(connection, _), _| *connection != key);
-        }
-    }
-
-    fn mail(&self, command: StreamCommand) {
-        // If the reactor has ended, so has the connection.
-        let _ = self.remote.mail(Completion::Stream(command));
-    }
-
-    fn nudge(&self) {
-        let _ = self.remote.mail(Completion::Nudge);
-    }
-}
-
-impl CompletionSink for MailCompletions {
-    fn late(&self, late: DeferredReply) {
-        // If the reactor has ended, so has the connection.
-        let _ = self.remote.mail(Completion::Late(late));
-    }
-
-    fn take_attachment(&self, key: Key, slot: u32) -> Option<Box<dyn Any + Send>> {
-        let streams = self.streams().remove(&(key, slot))?;
-        Some(Box::new(streams))
-    }
-}
-
-impl StreamPort for MailCompletions {
-    fn post(&self, command: StreamCommand) {
-        if let Err(command) = Outbox::collect(self.owner(), command) {
-            self.mail(command);
-        }
-    }
-
-    fn run_callback(&self, callback: Box<dyn FnOnce() + Send>) {
-        self.pools.run_callback(callback);
-    }
-
-    fn run_task(&self, task: Arc<dyn ReactorTask>) {
-        let _ = self.remote.mail(Completion::Task(task));
     }
 }
 
@@ -181,8 +106,12 @@ struct Dispatcher {
     gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
     groups: Slab<BatchGroup>,
-    /// The batch of this turn's pooled requests.
+    /// The batch that is being filled with pooled requests.
     gathering: Option<Box<WorkBatch>>,
+    /// The run queue: full batches that wait for a worker, in the order of their arrival. The backlog counts their
+    /// requests and bounds them.
+    #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
+    run_queue: Vec<Box<WorkBatch>>,
     #[allow(clippy::vec_box, reason = "a batch travels in its box, here too")]
     spare_batches: Vec<Box<WorkBatch>>,
     /// The bytes that they hold: `spare_bytes <= SPARE_BYTES_MAX`.
@@ -198,8 +127,6 @@ struct Dispatcher {
     clock: Option<Instant>,
     ends: CallEnds,
     answered: Vec<ConnCall>,
-    /// The number of sent batches for which no worker has been woken.
-    unannounced: u32,
     /// The number of batches with the workers, if workers could help each other. `watch_at` is the time of the next
     /// check for stuck workers.
     watched: u32,
@@ -231,7 +158,7 @@ impl RpcApp {
             }
         };
         let ends = CallEnds::new(stats, registry.methods().len(), observers);
-        let sink = Arc::new(MailCompletions { remote, pools: pools.clone(), streams: Mutex::default() });
+        let sink = Arc::new(MailCompletions::new(remote, pools.clone()));
         let dispatcher = Dispatcher {
             pools,
             side,
@@ -246,6 +173,7 @@ impl RpcApp {
             back: Arc::new(back),
             groups: Slab::new(),
             gathering: None,
+            run_queue: Vec::new(),
             spare_batches: Vec::new(),
             spare_bytes: 0,
             spare_scopes: Vec::new(),
@@ -255,7 +183,6 @@ impl RpcApp {
             clock: None,
             ends,
             answered: Vec::new(),
-            unannounced: 0,
             watched: 0,
             watch_at: None,
             wakes_early: coreloop_poller::os::allowed_cores().len() > 1,
@@ -346,6 +273,59 @@ impl Dispatcher {
     }
 }
 
+/// Checks whether a request fits the method that it names.
+#[inline]
+fn admit(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    let is_accepted = method.accepts_number(request.codec);
+    let is_same = request.schema == 0 || request.schema == method.schema();
+    if is_accepted && is_same && request.name.is_none() {
+        return Ok(());
+    }
+    // The number of a JSON dialect. A native frame cannot carry it.
+    if JsonDialect::split(request.codec).1 != JsonDialect::Serde
+        && method.accepts_codec(Codec::Json)
+        && request.name.is_none()
+        && cx.protocol().id() != Some(ProtocolId::Native)
+    {
+        return Ok(());
+    }
+    admit_slow(method, request, cx)
+}
+
+#[inline(never)]
+fn admit_slow(method: &Method, request: &Request, cx: &Cx<'_>) -> Result<(), Status> {
+    let number = match cx.protocol().id() {
+        Some(ProtocolId::Native) => request.codec,
+        _ => JsonDialect::split(request.codec).0,
+    };
+    let codec = Codec::from_number(number);
+    if let Some(name) = request.name
+        && cx.bytes(name) != method.name().as_bytes()
+    {
+        let name = String::from_utf8_lossy(cx.bytes(name));
+        return Err(Status::unimplemented(format!("there is no method {name} here")));
+    }
+    let Some(codec) = codec else {
+        return Err(Status::unimplemented(format!("codec {} is not known", request.codec)));
+    };
+    if !method.accepts_codec(codec) {
+        let takes: Vec<&str> = method.codec_names().collect();
+        let (name, takes) = (method.name(), takes.join(", "));
+        let why = method.warning().map(|warning| format!(" ({warning})")).unwrap_or_default();
+        return Err(Status::unimplemented(format!("{name} takes {takes}, not {}{why}", codec.name())));
+    }
+    if request.schema != 0 && request.schema != method.schema() && !method.is_self_describing(codec) {
+        return Err(Status::failed_precondition(format!(
+            "the caller's types of {} have the fingerprint {:#010x}, here they are {} with {:#010x}",
+            method.name(),
+            request.schema,
+            method.signature(),
+            method.schema()
+        )));
+    }
+    Ok(())
+}
+
 #[cold]
 fn duplicate_id(id: u64) -> Status {
     Status::invalid_argument(format!("the call id {id} is already in flight on this connection"))
@@ -402,12 +382,6 @@ impl App for RpcApp {
         self.dispatcher.clock = None;
     }
 
-    fn hand_off(&mut self, now: Instant) {
-        self.dispatcher.send_gathered();
-        self.dispatcher.announce();
-        self.dispatcher.watch(now);
-    }
-
     fn on_mail(&mut self, conns: &mut Conns<'_, RpcApp>, mail: Completion) {
         match mail {
             Completion::Done(batch) => self.dispatcher.on_done(conns, batch),
@@ -416,6 +390,10 @@ impl App for RpcApp {
             Completion::Task(task) => self.dispatcher.run_task(conns, task),
             Completion::Nudge => {}
         }
+    }
+
+    fn schedule(&mut self, now: Instant) {
+        self.dispatcher.schedule(now);
     }
 
     #[inline]

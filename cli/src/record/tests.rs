@@ -1,44 +1,53 @@
 use std::fs;
 
+use coreloop::codec::{Bytes, Codec, Plain};
+use coreloop::context::Outcome;
 use serde_json::Value;
 use tempfile::TempDir;
 
 use super::*;
-use crate::codec::{Bytes, Codec, Plain};
-use crate::config::Limits;
-use crate::context::{Outcome, Peer};
-use crate::message::Metadata;
-use crate::server::observer::{CallObserver, ObservedRequest};
-use crate::service::Method;
 
-fn registry() -> Arc<Registry> {
+fn methods() -> Vec<Method> {
     let method = |name: &str| {
         Method::new::<Plain<Bytes>, Plain<i64>>(name, Box::new(|_, _, _, _| Outcome::Deferred)).unwrap()
     };
-    let methods = vec![method("Math.Double"), method("Math.Halve")];
-    Arc::new(Registry::new(methods, &Limits::default()).unwrap())
+    vec![method("Math.Double"), method("Math.Halve")]
 }
 
 fn recording(folder: &TempDir) -> Recording {
-    Recording { sample: 1, ..Recording::to(folder.path().join("record")) }
+    Recording {
+        file: folder.path().join("record"),
+        sample: 1,
+        bytes_max: 64 << 20,
+        blank: Vec::new(),
+        on_failure: |_| (),
+    }
 }
 
-fn see(tap: &mut RequestSampler, connection: u64, body: &[u8]) {
-    tap.on_request(&ObservedRequest {
-        at: Instant::now(),
-        connection,
-        peer: Peer::Unix,
-        protocol: Some(ProtocolId::Http),
-        id: 1,
-        method: 1,
-        codec: Codec::Json.number(),
-        compressed: false,
-        one_way: false,
-        argument_follows: false,
-        time_left_us: 5_000,
-        metadata: Metadata::default(),
-        body,
-    });
+fn start(recording: &Recording) -> io::Result<Recorder> {
+    let recorder = Recorder::new(recording.clone());
+    recorder.start(&methods()).map(|()| recorder)
+}
+
+fn tap(recorder: &Recorder, reactor: usize) -> RequestSampler {
+    RequestSampler::new(recorder.shared.clone(), recorder.queue.clone(), reactor)
+}
+
+fn see(tap: &RequestSampler, reactor: usize, connection: u64, body: &[u8]) {
+    if tap.reserve(body.len()) {
+        tap.send(SampledRequest {
+            at: Instant::now(),
+            reactor,
+            connection,
+            protocol: Some(ProtocolId::Http),
+            method: 1,
+            codec: Codec::Json.number(),
+            compressed: false,
+            one_way: false,
+            time_left_us: 5_000,
+            body: body.to_vec(),
+        });
+    }
 }
 
 fn lines(recording: &Recording) -> Vec<Value> {
@@ -51,13 +60,13 @@ fn lines(recording: &Recording) -> Vec<Value> {
 fn the_file_has_header_request_lines_and_end() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { blank: vec!["password".into()], ..recording(&folder) };
-    let recorder = Recorder::start(recording.clone(), registry()).unwrap();
-    let (mut first, mut second) = (recorder.tap(0), recorder.tap(1));
-    see(&mut first, 900, b"\"aGk=\"");
-    see(&mut second, 900, b"no json");
-    see(&mut first, 900, b"");
+    let recorder = start(&recording).unwrap();
+    let (first, second) = (tap(&recorder, 0), tap(&recorder, 1));
+    see(&first, 0, 900, b"\"aGk=\"");
+    see(&second, 1, 900, b"no json");
+    see(&first, 0, 900, b"");
     recorder.finish();
-    let counts = recorder.snapshot();
+    let counts = recorder.counts();
     assert_eq!((counts.recorded, counts.left_out, counts.dropped, counts.beyond), (3, 1, 0, 0));
     assert_eq!(counts.bytes, fs::metadata(&recording.file).unwrap().len());
     let lines = lines(&recording);
@@ -85,27 +94,27 @@ fn the_file_is_new_and_private_to_its_owner() {
 
     let folder = tempfile::tempdir().unwrap();
     let recording = recording(&folder);
-    drop(Recorder::start(recording.clone(), registry()).unwrap());
+    drop(start(&recording).unwrap());
     assert_eq!(fs::metadata(&recording.file).unwrap().permissions().mode() & 0o777, 0o600);
     let before = fs::read(&recording.file).unwrap();
-    let Err(error) = Recorder::start(recording.clone(), registry()) else { panic!("it was there") };
+    let Err(error) = start(&recording) else { panic!("it was there") };
     assert!(error.to_string().contains("the file exists"), "{error}");
     assert_eq!(fs::read(&recording.file).unwrap(), before);
-    let nowhere = Recording::to(folder.path().join("no such folder/record"));
-    assert!(Recorder::start(nowhere, registry()).is_err());
+    let nowhere = Recording { file: folder.path().join("no such folder/record"), ..recording };
+    assert!(start(&nowhere).is_err());
 }
 
 #[test]
 fn the_file_stops_at_its_bound_and_counts_the_rest() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { bytes_max: 1000, ..recording(&folder) };
-    let recorder = Recorder::start(recording.clone(), registry()).unwrap();
-    let mut tap = recorder.tap(0);
+    let recorder = start(&recording).unwrap();
+    let tap = tap(&recorder, 0);
     for _ in 0..100 {
-        see(&mut tap, 1, b"\"\"");
+        see(&tap, 0, 1, b"\"\"");
     }
     recorder.finish();
-    let counts = recorder.snapshot();
+    let counts = recorder.counts();
     assert!(counts.recorded > 0 && counts.beyond > 0, "{counts:?}");
     assert_eq!(counts.recorded + counts.beyond, 100);
     let lines = lines(&recording);
@@ -118,21 +127,21 @@ fn the_file_stops_at_its_bound_and_counts_the_rest() {
 fn a_full_queue_drops_requests_without_waiting() {
     // A queue that is never read, as with a stalled disk.
     let folder = tempfile::tempdir().unwrap();
-    let recorder = Recorder::start(recording(&folder), registry()).unwrap();
+    let recorder = start(&recording(&folder)).unwrap();
     let (queue, queued) = bounded(QUEUED_MAX);
-    let mut tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
+    let tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
     for _ in 0..QUEUED_MAX + 5 {
-        see(&mut tap, 1, b"\"\"");
+        see(&tap, 0, 1, b"\"\"");
     }
-    assert_eq!((recorder.snapshot().dropped, queued.len()), (5, QUEUED_MAX));
+    assert_eq!((recorder.counts().dropped, queued.len()), (5, QUEUED_MAX));
     let (queue, queued) = bounded(QUEUED_MAX);
     recorder.shared.queued_bytes.store(0, Ordering::Relaxed);
-    let mut tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
+    let tap = RequestSampler::new(recorder.shared.clone(), queue, 0);
     let large = vec![b'1'; QUEUED_BYTES_MAX / 3];
     for _ in 0..5 {
-        see(&mut tap, 1, &large);
+        see(&tap, 0, 1, &large);
     }
-    assert_eq!((recorder.snapshot().dropped, queued.len()), (5 + 2, 3));
+    assert_eq!((recorder.counts().dropped, queued.len()), (5 + 2, 3));
     assert_eq!(recorder.shared.queued_bytes.load(Ordering::Relaxed), 3 * large.len());
 }
 
@@ -140,8 +149,8 @@ fn a_full_queue_drops_requests_without_waiting() {
 fn the_sample_has_the_configured_mean_without_a_pattern() {
     let folder = tempfile::tempdir().unwrap();
     let recording = Recording { sample: 100, ..recording(&folder) };
-    let recorder = Recorder::start(recording, registry()).unwrap();
-    let mut tap = recorder.tap(0);
+    let recorder = start(&recording).unwrap();
+    let mut tap = tap(&recorder, 0);
     let drawn: Vec<usize> = (0..1_000_000).filter(|_| tap.wants()).collect();
     // The seed is fixed; the mean of 10 000 gaps has a deviation of 0.6 %.
     assert!((9_700..10_300).contains(&drawn.len()), "{}", drawn.len());

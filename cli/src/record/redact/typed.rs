@@ -3,6 +3,8 @@
 use std::cell::RefCell;
 use std::sync::Arc;
 
+use coreloop::codec::gob::GobType;
+use coreloop::codec::{self, Codec, Description, Shape, gob};
 use serde::de::{Deserialize, DeserializeSeed, Deserializer, Error as _};
 use serde::ser::{
     Error as _, Serialize, SerializeMap, SerializeSeq, SerializeStruct, SerializeStructVariant,
@@ -11,9 +13,6 @@ use serde::ser::{
 
 use super::SecretNames;
 use super::value::{RecordedValue, RedactSeed, all_for_good, for_good};
-use crate::codec::describe::Shape;
-use crate::codec::gob::GobType;
-use crate::codec::{self, Codec, Description, gob};
 
 /// A shape with the `'static` names that serde requires.
 #[derive(Debug)]

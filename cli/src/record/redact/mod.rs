@@ -11,8 +11,7 @@ mod value;
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use crate::codec::describe::Shape;
-use crate::codec::{Codec, Description};
+use coreloop::codec::{Codec, Description, Shape};
 
 use self::typed::TypedArgument;
 

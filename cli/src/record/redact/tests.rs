@@ -1,9 +1,9 @@
 use std::collections::BTreeMap;
 
+use coreloop::codec::{Bytes, decode, encode_plain};
 use serde::{Deserialize, Serialize};
 
 use super::*;
-use crate::codec::{Bytes, decode, encode_plain};
 
 fn redactor() -> Redactor {
     Redactor::new(&["password".to_owned(), "Token".to_owned()])
@@ -23,6 +23,7 @@ fn only_values_of_named_fields_are_blanked_in_json() {
             r#" { "PassWord" : "" , "n":12345678901234567890123.50 } "#,
         ),
         (r#"{"pass\u0077ord":"geheim"}"#, r#"{"pass\u0077ord":""}"#),
+        (r#"{"\ud800":"a","token":"b"}"#, r#"{"\ud800":"a","token":""}"#),
         (
             r#"[{"token":[1,[2],{"a":"b"}]},{"token":-1.5e3},{"token":true},{"token":null}]"#,
             r#"[{"token":[]},{"token":0},{"token":false},{"token":null}]"#,
@@ -39,7 +40,9 @@ fn only_values_of_named_fields_are_blanked_in_json() {
         assert_eq!(json(text).as_deref(), Some(want));
     }
     let deep = format!("{}1{}", "[".repeat(1000), "]".repeat(1000));
-    for text in ["{", "", "{\"password\"}", "{\"token\":}", "[1,]", "\"\\x\"", "nul", "1 2", &deep] {
+    for text in
+        ["{", "", "{\"password\"}", "{\"token\":}", "\"\x01\"", "[1,]", "\"\\x\"", "nul", "1 2", &deep]
+    {
         assert_eq!(json(text), None, "{text:.40}");
     }
 }

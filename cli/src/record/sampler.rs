@@ -3,13 +3,13 @@
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 
+use coreloop::server::{CallObserver, ObservedRequest};
 use crossbeam_channel::Sender;
 
 use super::{QUEUED_BYTES_MAX, RecordShared, SampledRequest};
-use crate::server::observer::{CallObserver, ObservedRequest};
 
 /// The sampler of one reactor.
-pub(in crate::server) struct RequestSampler {
+pub(super) struct RequestSampler {
     shared: Arc<RecordShared>,
     queue: Sender<Option<SampledRequest>>,
     reactor: usize,
@@ -51,41 +51,55 @@ impl RequestSampler {
         1 + u32::try_from((self.random >> 16) % span).unwrap_or(0)
     }
 
-    /// Copies a request for the writer, if there is room for it.
-    #[cold]
-    #[inline(never)]
-    fn take(&self, seen: &ObservedRequest<'_>) {
+    /// Returns whether the writer has room for a body of this length, and reserves it; otherwise counts the request.
+    pub(super) fn reserve(&self, len: usize) -> bool {
         let shared = &self.shared;
         if shared.is_over.load(Ordering::Relaxed) {
             let counter =
                 if shared.has_failed.load(Ordering::Relaxed) { &shared.dropped } else { &shared.beyond };
             counter.fetch_add(1, Ordering::Relaxed);
-            return;
+            return false;
         }
-        let len = seen.body.len();
         let queued = shared.queued_bytes.fetch_add(len, Ordering::Relaxed);
         // An empty queue takes a body of any size that the server accepts: otherwise the largest would never be
         // recorded.
         if queued > 0 && queued.saturating_add(len) > QUEUED_BYTES_MAX || self.queue.is_full() {
-            shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
-            return;
+            self.cancel(len);
+            return false;
         }
-        let sampled = SampledRequest {
-            at: seen.at,
-            reactor: self.reactor,
-            connection: seen.connection,
-            protocol: seen.protocol,
-            method: seen.method,
-            codec: seen.codec,
-            compressed: seen.compressed,
-            one_way: seen.one_way,
-            time_left_us: seen.time_left_us,
-            body: seen.body.to_vec(),
-        };
+        true
+    }
+
+    /// Passes a request, for whose body room was reserved, to the writer.
+    pub(super) fn send(&self, sampled: SampledRequest) {
+        let len = sampled.body.len();
         if self.queue.try_send(Some(sampled)).is_err() {
-            shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
-            shared.dropped.fetch_add(1, Ordering::Relaxed);
+            self.cancel(len);
+        }
+    }
+
+    fn cancel(&self, len: usize) {
+        self.shared.queued_bytes.fetch_sub(len, Ordering::Relaxed);
+        self.shared.dropped.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Copies a request for the writer, if there is room for it.
+    #[cold]
+    #[inline(never)]
+    fn take(&self, seen: &ObservedRequest<'_>) {
+        if self.reserve(seen.body.len()) {
+            self.send(SampledRequest {
+                at: seen.at,
+                reactor: self.reactor,
+                connection: seen.connection,
+                protocol: seen.protocol,
+                method: seen.method,
+                codec: seen.codec,
+                compressed: seen.compressed,
+                one_way: seen.one_way,
+                time_left_us: seen.time_left_us,
+                body: seen.body.to_vec(),
+            });
         }
     }
 }

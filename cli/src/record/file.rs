@@ -12,20 +12,35 @@ use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use coreloop::codec::{Codec, Description, compress};
+use coreloop::service::Method;
+use coreloop::wire::ProtocolId;
 use crossbeam_channel::Receiver;
 use serde_json::json;
 
 use super::redact::Redactor;
 use super::{RecordShared, Recording, SampledRequest};
-use crate::codec::{Codec, compress};
-use crate::service::Registry;
-use crate::wire::ProtocolId;
 
 /// The version of the file format, in the header.
 pub(super) const VERSION: u32 = 1;
 
 /// The number of bytes of lines that are written together.
 const BUFFER_BYTES: usize = 64 << 10;
+
+/// The largest decompressed body, in bytes; a larger one is recorded without its bytes.
+const BODY_BYTES_MAX: usize = 16 << 20;
+
+/// What the file needs to know of a method.
+pub(super) struct RecordedMethod {
+    name: String,
+    argument: Description,
+}
+
+impl RecordedMethod {
+    pub(super) fn of(method: &Method) -> RecordedMethod {
+        RecordedMethod { name: method.name().to_owned(), argument: method.argument().clone() }
+    }
+}
 
 #[derive(Default)]
 struct BufferedCounts {
@@ -42,11 +57,11 @@ pub(super) struct RecordWriter {
     buffered: BufferedCounts,
     /// The bytes in the file, all of whole lines.
     written: u64,
-    registry: Arc<Registry>,
+    /// By the index of the method.
+    methods: Vec<RecordedMethod>,
     shared: Arc<RecordShared>,
     blanker: Redactor,
     bytes_max: u64,
-    body_bytes_max: usize,
     began: Instant,
     /// The connections by reactor and key, numbered in order of appearance. A line is longer than an entry, so the
     /// bound of the file also bounds this table.
@@ -57,7 +72,7 @@ impl RecordWriter {
     /// Creates the file, readable by its owner only, and writes the header.
     pub(super) fn create(
         recording: &Recording,
-        registry: Arc<Registry>,
+        methods: Vec<RecordedMethod>,
         shared: Arc<RecordShared>,
     ) -> io::Result<RecordWriter> {
         let mut options = OpenOptions::new();
@@ -80,11 +95,10 @@ impl RecordWriter {
             buffer: Vec::with_capacity(BUFFER_BYTES),
             buffered: BufferedCounts::default(),
             written: 0,
-            registry,
+            methods,
             shared,
             blanker: Redactor::new(&recording.blank),
             bytes_max: recording.bytes_max,
-            body_bytes_max: recording.body_bytes_max,
             began: Instant::now(),
             connections: HashMap::new(),
         };
@@ -131,7 +145,7 @@ impl RecordWriter {
         let at = sampled.at.saturating_duration_since(self.began);
         let mut line = json!({
             "at_us": at.as_micros() as u64,
-            "method": self.registry.method(sampled.method).name(),
+            "method": self.methods[sampled.method as usize].name,
             "protocol": sampled.protocol.map(ProtocolId::name),
             "codec": codec.map(Codec::name),
             "connection": connection,
@@ -163,20 +177,20 @@ impl RecordWriter {
     ) -> Result<Vec<u8>, &'static str> {
         let body = if sampled.compressed {
             let mut plain = Vec::new();
-            compress::decompress(&body, self.body_bytes_max, &mut plain).map_err(|_| "undecodable")?;
+            compress::decompress(&body, BODY_BYTES_MAX, &mut plain).map_err(|_| "undecodable")?;
             plain
         } else {
             body
         };
         let codec = codec.ok_or("opaque")?;
-        let argument = self.registry.method(sampled.method).argument();
+        let argument = &self.methods[sampled.method as usize].argument;
         self.blanker.blanked(codec, sampled.method, argument, body).map_err(|why| why.name())
     }
 
     /// Writes the final line; it is short, and may exceed the bound.
     fn end(&mut self) -> io::Result<()> {
         self.flush()?;
-        let counts = self.shared.snapshot();
+        let counts = self.shared.counts();
         let end = json!({"end": {
             "recorded": counts.recorded,
             "dropped": counts.dropped,
