@@ -8,7 +8,7 @@ use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 
 use crate::model::{Method, Model, names_any};
-use crate::signature::Argument;
+use crate::signature::{Argument, Shape};
 
 /// Returns the client, if the options ask for one.
 pub fn client(model: &Model) -> Option<TokenStream> {
@@ -20,8 +20,9 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     let client = format_ident!("{}Client", model.ident);
     let parameter = parameter(model);
     let about = format!("A typed client of the service `{name}`.");
-    let methods = model.methods.iter().map(|method| client_method(model, method, &support));
-    let starters = model.methods.iter().map(|method| starters(model, method, &support));
+    let unary = || model.methods.iter().filter(|method| method.form.shape() == Shape::Unary);
+    let methods = unary().map(|method| client_method(model, method, &support));
+    let starters = unary().map(|method| starters(model, method, &support));
     Some(quote! {
         #(#cfgs)*
         #[doc = #about]
@@ -75,11 +76,8 @@ fn parameter(model: &Model) -> Ident {
         .methods
         .iter()
         .flat_map(|method| {
-            let argument = match &method.form.argument {
-                Argument::Plain(ty) | Argument::Fixed(ty) => ty.to_token_stream(),
-                Argument::None | Argument::Raw | Argument::Bytes => TokenStream::new(),
-            };
-            [argument, method.form.reply.to_token_stream(), model.ty.to_token_stream()]
+            let argument = method.form.argument.ty();
+            [argument.to_token_stream(), method.form.reply.to_token_stream(), model.ty.to_token_stream()]
         })
         .collect();
     let candidates = ["C", "Via", "CallerOfClient"];
@@ -102,7 +100,7 @@ impl Call {
     fn of(model: &Model, method: &Method, support: &TokenStream) -> Call {
         let name = &method.name;
         let (given, passed) = match &method.form.argument {
-            Argument::None => (None, quote!(&())),
+            Argument::None | Argument::Stream(_) => (None, quote!(&())),
             Argument::Plain(ty) | Argument::Fixed(ty) => (Some(quote!(, argument: &#ty)), quote!(argument)),
             Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), quote!(argument)),
         };
