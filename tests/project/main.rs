@@ -2,6 +2,9 @@
 
 #![allow(missing_docs)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod documents;
 mod error_types;
 mod examples;
