@@ -272,6 +272,9 @@ fn readings_of_a_sensor_reach_a_watcher_and_temperatures_are_converted() {
     assert_eq!(next(&mut sensor), (kind::DATA, "212.0".to_owned()));
     sensor.send(&Frame::of_kind(kind::END, 2));
     assert_eq!(next(&mut sensor), (kind::REPLY, String::new()));
+    // A watcher that cancels does not hold up the end of the server.
+    watcher.send(&Frame::of_kind(kind::CANCEL, 1));
+    watcher.answer().is(1, Code::Cancelled, "");
     drop((watcher, sensor));
     running.terminate();
 }
