@@ -25,7 +25,7 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
-pub use crate::client::{CallError, Caller, Direct, InFlight, MethodId, Starter};
+pub use crate::client::{CallError, Caller, Chat, Direct, InFlight, MethodId, Starter, StreamCaller, Upload};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{
@@ -255,6 +255,46 @@ pub fn call<C: Caller, A: ArgumentEncode, R: ReplyDecode>(
     argument: &A::Given,
 ) -> Result<R::Value, CallError> {
     caller.call::<A, R>(method, argument)
+}
+
+/// Calls a method that takes one argument and sends a stream.
+///
+/// # Errors
+///
+/// As [`StreamCaller::server_stream`].
+pub fn start_server_stream<C: StreamCaller, A: ArgumentEncode, M: StreamItem>(
+    caller: &C,
+    (_argument, _message): (A, M),
+    method: &MethodId,
+    argument: &A::Given,
+) -> Result<Stream<M::Item>, CallError> {
+    caller.server_stream::<A, M>(method, argument)
+}
+
+/// Calls a method that takes a stream and returns one result.
+///
+/// # Errors
+///
+/// As [`StreamCaller::client_stream`].
+pub fn start_client_stream<C: StreamCaller, M: StreamItem, R: ReplyDecode>(
+    caller: &C,
+    (_message, _reply): (M, R),
+    method: &MethodId,
+) -> Result<Upload<M::Item, R::Value>, CallError> {
+    caller.client_stream::<M, R>(method)
+}
+
+/// Calls a method that takes a stream and sends a stream.
+///
+/// # Errors
+///
+/// As [`StreamCaller::bidirectional`].
+pub fn start_bidirectional<C: StreamCaller, M: StreamItem, N: StreamItem>(
+    caller: &C,
+    (_sent, _received): (M, N),
+    method: &MethodId,
+) -> Result<Chat<M::Item, N::Item>, CallError> {
+    caller.bidirectional::<M, N>(method)
 }
 
 /// Starts a call.

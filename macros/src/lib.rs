@@ -102,9 +102,19 @@ use syn::{ImplItem, Item, ItemImpl};
 /// | `multiply_then(&self, args: &Args, then)` | nothing: the answer is passed to the function `then` |
 /// | `multiply_one_way(&self, args: &Args)` | whether the call could be handed over: the server sends no answer |
 ///
-/// A function whose name another method of the service has is left out. Serde types then need both `Serialize` and
-/// `Deserialize`. A generic service has a client if no method's types name its parameters. Methods with streams are not
-/// in the client.
+/// A function whose name another method of the service has is left out.
+///
+/// Methods with [streams](#streams) have one function each, for a caller that implements
+/// `coreloop::client::StreamCaller`, as `coreloop::client::Client` does:
+///
+/// | shape | function |
+/// |---|---|
+/// | server streaming | `watch(&self, argument: &A) -> Result<Stream<M>, CallError>` |
+/// | client streaming | `import(&self) -> Result<Upload<M, R>, CallError>` |
+/// | bidirectional | `chat(&self) -> Result<Chat<M, N>, CallError>` |
+///
+/// Serde types then need both `Serialize` and
+/// `Deserialize`. A generic service has a client if no method's types name its parameters.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {
     expand(options.into(), item.into()).into()

@@ -164,6 +164,50 @@ fn streams_and_sinks_decide_the_shape() {
 }
 
 #[test]
+fn the_client_has_one_function_for_a_method_with_streams() {
+    for (rest, function, call) in [
+        (
+            ", n: i64, users: Sink<User>) -> Result<(), Status>",
+            "f(&self, argument: &i64) -> S::Result<S::Stream<User>, S::CallError>",
+            "start_server_stream",
+        ),
+        (
+            ", n: Bytes, users: Sink<User>) -> Result<(), Status>",
+            "f(&self, argument: &[u8]) -> S::Result<S::Stream<User>, S::CallError>",
+            "start_server_stream",
+        ),
+        (
+            ", users: Sink<User>) -> Result<(), Status>",
+            "f(&self) -> S::Result<S::Stream<User>, S::CallError>",
+            "start_server_stream",
+        ),
+        (
+            ", users: Stream<User>) -> Result<i64, Status>",
+            "f(&self) -> S::Result<S::Upload<User, i64>, S::CallError>",
+            "start_client_stream",
+        ),
+        (
+            ", users: Stream<User>, reply: Reply<i64>)",
+            "f(&self) -> S::Result<S::Upload<User, i64>, S::CallError>",
+            "start_client_stream",
+        ),
+        (
+            ", users: Stream<User>, names: Sink<String>) -> Result<(), Status>",
+            "f(&self) -> S::Result<S::Chat<User, String>, S::CallError>",
+            "start_bidirectional",
+        ),
+    ] {
+        let text = expanded("", &format!("fn f(&self, _: &Context{rest} {{}}"));
+        let function = format!("pub fn {function}").replace("S::", "::coreloop::macro_support::");
+        let call = format!("::coreloop::macro_support::{call}(&self.caller, ");
+        let bound = "impl<C: ::coreloop::macro_support::StreamCaller> ArithClient<C>";
+        assert_has(&text, &[&function, &call, bound]);
+        assert!(!text.contains("f_start") && !text.contains("f_one_way"), "{text}");
+    }
+    assert!(!expanded("", MULTIPLY).contains("StreamCaller"));
+}
+
+#[test]
 fn a_name_without_a_message_type_is_a_type_of_the_users() {
     let text = expanded("", "fn f(&self, _: &Context, river: Stream) -> Result<Sink, Status> {}");
     assert_has(&text, &["plain::<Stream, _, ()>, ::coreloop::macro_support::plain::<Sink, _, ()>"]);

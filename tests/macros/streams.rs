@@ -1,8 +1,9 @@
-//! Streaming methods of the attribute, called by native frames.
+//! Streaming methods of the attribute, called by native frames and by the generated client.
 
 use std::sync::Arc;
 use std::thread;
 
+use coreloop::client::Client;
 use coreloop::codec::{Codec, Plain, StreamItem, UserCodec};
 use coreloop::service::{CallShape, Kind, Method, Service};
 use coreloop::{Bytes, Code, Context, Reply, Server, Sink, Status, Stream, StreamEvent};
@@ -247,6 +248,84 @@ fn every_shape_is_called_in_every_codec() {
     is_ok(ask(peer, "Shapes.Cells", Codec::Fixed, &cells[0]), &cells);
     let replaced = send(peer, "Topic.Replace", Codec::Json, &[b"1".to_vec(), b"2".to_vec()]);
     is_ok(replaced, &[b"[1,7]".to_vec(), b"[2,7]".to_vec()]);
+}
+
+#[test]
+fn the_typed_client_calls_every_shape_in_every_codec() {
+    let (server, _) = peer();
+    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let points: Vec<Point> = (0..3).map(|x| Point { x, y: x }).collect();
+    for codec in [Codec::Json, Codec::Gob, Codec::Compact, Codec::MessagePack, Marked::CODEC] {
+        let shapes = ShapesClient::new(client.clone().with_codec(codec));
+        let watched: Result<Vec<Point>, Status> = shapes.watch(&3).unwrap().collect();
+        assert_eq!(watched.as_ref(), Ok(&points), "{codec}");
+        assert_eq!(shapes.watch_all().unwrap().collect::<Result<Vec<_>, _>>(), Ok(vec![1, 2, 3]), "{codec}");
+        for (upload, result) in [(shapes.sum().unwrap(), 5), (shapes.count().unwrap(), 3)] {
+            for point in &points {
+                upload.messages().send(point).unwrap();
+            }
+            assert_eq!(upload.finish().unwrap(), result, "{codec}");
+        }
+        let (texts, replies) = shapes.talk().unwrap().split();
+        for text in ["a", "é"] {
+            texts.send(&text.to_owned()).unwrap();
+        }
+        texts.finish(Ok(()));
+        assert_eq!(
+            replies.collect::<Result<Vec<_>, _>>(),
+            Ok(vec!["a!".to_owned(), "é!".to_owned()]),
+            "{codec}"
+        );
+        // The fingerprint of compact is that of the descriptions by hand; gob has none of those.
+        if codec != Codec::Gob {
+            let (numbers, doubled) = shapes.doubled().unwrap().split();
+            numbers.send(&Even(2)).unwrap();
+            numbers.finish(Ok(()));
+            assert_eq!(doubled.collect::<Result<Vec<_>, _>>(), Ok(vec![Even(4)]), "{codec}");
+        }
+        let failed: Vec<_> = shapes.watch(&-1).unwrap().collect();
+        assert_eq!(failed, [Err(Status::out_of_range("below 0"))], "{codec}");
+    }
+
+    let shapes = ShapesClient::new(client.clone().with_codec(Codec::Fixed));
+    let cell = |value: i64| Cell { value: I64::new(value), weight: U32::new(1) };
+    assert_eq!(shapes.cells(&cell(6)).unwrap().collect::<Result<Vec<_>, _>>(), Ok(vec![cell(6), cell(7)]));
+    let shapes = ShapesClient::new(client.clone().with_codec(Codec::Compact));
+    let halves = shapes.halves(b"abcd").unwrap().collect::<Result<Vec<_>, _>>();
+    assert_eq!(halves, Ok(vec![Bytes::from(b"ab".as_slice()), Bytes::from(b"cd".as_slice())]));
+    assert_eq!(shapes.twice(b"abcd").unwrap().count(), 2);
+    let shapes = ShapesClient::new(client.with_codec(Codec::Protobuf));
+    let cents: Result<Vec<u32>, Status> = shapes.ticks(&7).unwrap().map(|tick| Ok(tick?.cents)).collect();
+    assert_eq!(cents, Ok(vec![7, 8]));
+}
+
+/// The same service with other messages, as an older caller has it. Only its client is used.
+#[allow(dead_code)]
+mod older {
+    use super::*;
+
+    pub struct Shapes;
+
+    #[coreloop::service]
+    impl Shapes {
+        fn watch(&self, _cx: &Context, _n: i64, _points: Sink<i64>) -> Result<(), Status> {
+            Ok(())
+        }
+
+        fn sum(&self, _cx: &Context, _points: Stream<i64>) -> Result<i64, Status> {
+            Ok(0)
+        }
+    }
+}
+
+#[test]
+fn other_messages_are_found_out_by_the_fingerprint() {
+    let (server, _) = peer();
+    let client = Client::connect(&server.addresses()[0].to_string()).unwrap().with_codec(Codec::Compact);
+    let shapes = older::ShapesClient::new(client);
+    let watched: Vec<_> = shapes.watch(&3).unwrap().map(|item| item.map_err(|status| status.code)).collect();
+    assert_eq!(watched, [Err(Code::FailedPrecondition)]);
+    assert_eq!(shapes.sum().unwrap().finish().unwrap_err().code(), Code::FailedPrecondition);
 }
 
 #[test]

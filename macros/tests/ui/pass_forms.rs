@@ -123,4 +123,5 @@ fn main() {
     let mut open = Open;
     assert_eq!(open.skipped(1), 1);
     let _ = OpenClient::<coreloop::client::Direct>::into_later;
+    let _ = OpenClient::<coreloop::client::Client>::import_later;
 }
