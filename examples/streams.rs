@@ -1,11 +1,12 @@
-//! A service whose methods send and receive streams: `streams [ADDR]`. It serves until SIGTERM or Ctrl-C.
+//! A service whose methods send and receive streams, and its typed client: `streams`.
 //!
-//! Sensors report readings; every caller that watches gets each of them. Streams travel in native frames.
+//! Sensors report readings; every caller that watches gets each of them.
 
 use std::error::Error;
+use std::thread;
 
-use coreloop::poller::signals;
-use coreloop::stream::{Broadcast, SlowSubscriber};
+use coreloop::client::Client;
+use coreloop::stream::{Broadcast, SinkError, SlowSubscriber};
 use coreloop::{Context, Server, Sink, Status, Stream};
 use serde::{Deserialize, Serialize};
 
@@ -52,12 +53,39 @@ impl Sensors {
 }
 
 fn main() -> Result<(), Box<dyn Error>> {
-    let address = std::env::args().nth(1).unwrap_or_else(|| "127.0.0.1:0".to_owned());
     let sensors = Sensors { watchers: Broadcast::new(SlowSubscriber::DropOldest(100)) };
-    let server = Server::builder().service(sensors).listen(&address).start()?;
-    let stopper = server.stopper();
-    let _signals = signals::on_stop(move |_signal| stopper.stop())?;
-    println!("listening on {}", server.addresses()[0]);
-    server.wait()?;
+    let server = Server::builder().service(sensors).listen("127.0.0.1:0").start()?;
+    let address = server.addresses()[0].to_string();
+    println!("listening on {address}");
+    let sensors = SensorsClient::new(Client::connect(&address)?);
+
+    // The calls of one connection begin in the order in which they were made: this one comes before the readings.
+    let mut watched = sensors.watch()?;
+    let report = sensors.report()?;
+    for celsius in [21.5, 22.0] {
+        report.messages().send(&Reading { sensor: "roof".to_owned(), celsius })?;
+        // Waits for the reading to come back.
+        let Reading { sensor, celsius } = watched.next().ok_or("the watch has ended")??;
+        println!("{sensor}: {celsius} °C");
+    }
+    println!("{} readings were reported", report.finish()?);
+    // Cancels the call.
+    drop(watched);
+
+    let (celsius, fahrenheit) = sensors.convert()?.split();
+    // Either end may be used on another thread.
+    let sending = thread::spawn(move || -> Result<(), SinkError> {
+        for degrees in [0.0, 100.0] {
+            celsius.send(&degrees)?;
+        }
+        celsius.finish(Ok(()));
+        Ok(())
+    });
+    for degrees in fahrenheit {
+        println!("{} °F", degrees?);
+    }
+    sending.join().expect("it does not panic")?;
+
+    server.shutdown();
     Ok(())
 }

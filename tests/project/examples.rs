@@ -11,12 +11,6 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::time::{Duration, Instant};
 
-use coreloop::Code;
-use coreloop::codec::Codec;
-use coreloop::reactor::Address;
-
-use crate::common::{Frame, Peer, kind};
-
 /// Far more than any example takes: an example that hangs fails the test.
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -109,7 +103,7 @@ fn the_calculator_without_once_serves_until_it_is_told_to_end() {
     let mut running = Running::start("calculator", &["127.0.0.1:0"]);
     let address = running.address();
     let client = coreloop::client::Direct::connect(&address).unwrap();
-    let json = Codec::Json;
+    let json = coreloop::codec::Codec::Json;
     assert_eq!(client.call_bytes("Calculator.Add", json, br#"{"A":1,"B":2}"#).unwrap(), b"3");
     running.terminate();
 }
@@ -233,50 +227,8 @@ fn a_codec_of_the_user_is_called_by_both_clients_and_refuses_a_changed_body() {
 
 #[test]
 fn readings_of_a_sensor_reach_a_watcher_and_temperatures_are_converted() {
-    let mut running = Running::start("streams", &[]);
-    let address = Address::Tcp(running.address());
-    let of_kind = |kind: u8, id: u64, body: &str| {
-        let mut frame = Frame::of_kind(kind, id);
-        (frame.codec, frame.body) = (Codec::Json.number(), body.into());
-        frame
-    };
-    let open = |id: u64, method: &str| {
-        let mut frame = Frame::request(id, method, Codec::Json, []);
-        frame.flags = 2;
-        frame
-    };
-    // Data frames and replies, without the credit between them.
-    let next = |peer: &mut Peer| loop {
-        let answer = peer.answer();
-        if answer.kind != kind::WINDOW {
-            return (answer.kind, answer.text());
-        }
-    };
-
-    let mut watcher = Peer::connect(&address);
-    watcher.send(&Frame::request(1, "Sensors.Watch", Codec::Json, *b"null"));
-    // An inline call has run before the next request of its connection is read: the watcher has subscribed.
-    watcher.ask(&Frame::request(2, "Health.Check", Codec::Json, *b"\"\"")).is(2, Code::Ok, "");
-
-    let mut sensor = Peer::connect(&address);
-    let readings = [r#"{"sensor":"roof","celsius":21.5}"#, r#"{"sensor":"roof","celsius":22.0}"#];
-    sensor.send(&open(1, "Sensors.Report"));
-    for reading in readings {
-        sensor.send(&of_kind(kind::DATA, 1, reading));
-        assert_eq!(next(&mut watcher), (kind::DATA, reading.to_owned()));
-    }
-    sensor.send(&Frame::of_kind(kind::END, 1));
-    assert_eq!(next(&mut sensor), (kind::REPLY, "2".to_owned()));
-
-    sensor.send_all([&open(2, "Sensors.Convert"), &of_kind(kind::DATA, 2, "100.0")]);
-    assert_eq!(next(&mut sensor), (kind::DATA, "212.0".to_owned()));
-    sensor.send(&Frame::of_kind(kind::END, 2));
-    assert_eq!(next(&mut sensor), (kind::REPLY, String::new()));
-    // A watcher that cancels does not hold up the end of the server.
-    watcher.send(&Frame::of_kind(kind::CANCEL, 1));
-    watcher.answer().is(1, Code::Cancelled, "");
-    drop((watcher, sensor));
-    running.terminate();
+    let expected = ["roof: 21.5 °C", "roof: 22 °C", "2 readings were reported", "32 °F", "212 °F"];
+    assert_eq!(lines_of("streams", &[]), expected);
 }
 
 // The Redis example.

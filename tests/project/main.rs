@@ -2,9 +2,6 @@
 
 #![allow(missing_docs)]
 
-#[path = "../common/mod.rs"]
-mod common;
-
 mod documents;
 mod error_types;
 mod examples;
