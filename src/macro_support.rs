@@ -14,6 +14,7 @@ use std::marker::PhantomData;
 use crate::codec::protobuf::{
     AsProtobuf, Converted, ConvertedLists, Lists, Messages, Protobuf, ProtobufForm, Scalars,
 };
+use crate::service::streaming;
 
 pub use std::boxed::Box;
 pub use std::option::Option;
@@ -24,17 +25,18 @@ pub use std::vec::Vec;
 
 pub use coreloop_bufpool::Chunk;
 
-pub use crate::client::{CallError, Caller, Direct, InFlight, MethodId, Starter};
+pub use crate::client::{CallError, Caller, Chat, Direct, InFlight, MethodId, Starter, StreamCaller, Upload};
 #[cfg(feature = "fixed")]
 pub use crate::codec::Fixed;
 pub use crate::codec::{
     AddedCodecs, Argument, ArgumentEncode, Body, Codec, CodecError, DescribeError, Described, DescribedBy,
-    Description, EncodeOnly, Plain, Raw, RawBytes, ReplyDecode, ReplyEncode,
+    Description, EncodeOnly, Plain, Raw, RawBytes, ReplyDecode, ReplyEncode, StreamItem,
 };
 pub use crate::config::MissingFields;
 pub use crate::context::{Context, Outcome};
-pub use crate::service::{Handler, Kind, Method, RegisterError, Reply, Service, refuse_argument};
+pub use crate::service::{CallShape, Handler, Kind, Method, RegisterError, Reply, Service, refuse_argument};
 pub use crate::status::Status;
+pub use crate::stream::{Sink, Stream};
 
 /// A question about a type: in which form is it written in protobuf?
 pub struct Probe<T>(PhantomData<fn() -> T>);
@@ -199,6 +201,47 @@ pub fn take_reply<R: ReplyEncode>(
     Reply::take::<R>(cx, codec)
 }
 
+/// Sets the shape of a method whose argument or result is a stream.
+pub fn with_shape(method: Method, shape: CallShape) -> Method {
+    method.streaming(shape)
+}
+
+/// Returns the handler of a method that takes one argument and sends a stream.
+pub fn server_stream<A: Argument, M: StreamItem>(
+    _argument: A,
+    _message: M,
+    handler: impl Fn(&Context<'_>, A::Value<'_>, Sink<M::Item>) -> Result<(), Status> + Send + Sync + 'static,
+) -> Handler {
+    streaming::server_stream::<A, M>(handler)
+}
+
+/// Returns the handler of a method that takes a stream and returns one result.
+pub fn client_stream<M: StreamItem, R: ReplyEncode>(
+    _message: M,
+    _reply: R,
+    handler: impl Fn(&Context<'_>, Stream<M::Item>) -> Result<R::Value, Status> + Send + Sync + 'static,
+) -> Handler {
+    streaming::client_stream::<M, R>(handler)
+}
+
+/// Returns the handler of a method that takes a stream and sends its one result later.
+pub fn client_stream_deferring<M: StreamItem, R: ReplyEncode + 'static>(
+    _message: M,
+    _reply: R,
+    handler: impl Fn(&Context<'_>, Stream<M::Item>, Reply<R::Value>) + Send + Sync + 'static,
+) -> Handler {
+    streaming::client_stream_deferring::<M, R>(handler)
+}
+
+/// Returns the handler of a method that takes a stream and sends a stream.
+pub fn bidirectional<M: StreamItem, N: StreamItem>(
+    _received: M,
+    _sent: N,
+    handler: impl Fn(&Context<'_>, Stream<M::Item>, Sink<N::Item>) -> Result<(), Status> + Send + Sync + 'static,
+) -> Handler {
+    streaming::bidirectional::<M, N>(handler)
+}
+
 /// Calls a method and waits for the reply.
 ///
 /// # Errors
@@ -212,6 +255,46 @@ pub fn call<C: Caller, A: ArgumentEncode, R: ReplyDecode>(
     argument: &A::Given,
 ) -> Result<R::Value, CallError> {
     caller.call::<A, R>(method, argument)
+}
+
+/// Calls a method that takes one argument and sends a stream.
+///
+/// # Errors
+///
+/// As [`StreamCaller::server_stream`].
+pub fn start_server_stream<C: StreamCaller, A: ArgumentEncode, M: StreamItem>(
+    caller: &C,
+    (_argument, _message): (A, M),
+    method: &MethodId,
+    argument: &A::Given,
+) -> Result<Stream<M::Item>, CallError> {
+    caller.server_stream::<A, M>(method, argument)
+}
+
+/// Calls a method that takes a stream and returns one result.
+///
+/// # Errors
+///
+/// As [`StreamCaller::client_stream`].
+pub fn start_client_stream<C: StreamCaller, M: StreamItem, R: ReplyDecode>(
+    caller: &C,
+    (_message, _reply): (M, R),
+    method: &MethodId,
+) -> Result<Upload<M::Item, R::Value>, CallError> {
+    caller.client_stream::<M, R>(method)
+}
+
+/// Calls a method that takes a stream and sends a stream.
+///
+/// # Errors
+///
+/// As [`StreamCaller::bidirectional`].
+pub fn start_bidirectional<C: StreamCaller, M: StreamItem, N: StreamItem>(
+    caller: &C,
+    (_sent, _received): (M, N),
+    method: &MethodId,
+) -> Result<Chat<M::Item, N::Item>, CallError> {
+    caller.bidirectional::<M, N>(method)
 }
 
 /// Starts a call.

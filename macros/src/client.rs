@@ -8,7 +8,7 @@ use quote::{ToTokens, format_ident, quote};
 use syn::ext::IdentExt;
 
 use crate::model::{Method, Model, names_any};
-use crate::signature::Argument;
+use crate::signature::{Argument, Shape};
 
 /// Returns the client, if the options ask for one.
 pub fn client(model: &Model) -> Option<TokenStream> {
@@ -20,8 +20,20 @@ pub fn client(model: &Model) -> Option<TokenStream> {
     let client = format_ident!("{}Client", model.ident);
     let parameter = parameter(model);
     let about = format!("A typed client of the service `{name}`.");
-    let methods = model.methods.iter().map(|method| client_method(model, method, &support));
-    let starters = model.methods.iter().map(|method| starters(model, method, &support));
+    let (unary, streaming): (Vec<&Method>, Vec<&Method>) =
+        model.methods.iter().partition(|method| method.form.shape() == Shape::Unary);
+    let methods = unary.iter().map(|method| client_method(model, method, &support));
+    let starters = unary.iter().map(|method| starters(model, method, &support));
+    let streaming = (!streaming.is_empty()).then(|| {
+        let methods = streaming.iter().map(|method| client_method(model, method, &support));
+        quote! {
+            #(#cfgs)*
+            #[allow(dead_code, private_interfaces, unreachable_pub, clippy::all)]
+            impl<#parameter: #support::StreamCaller> #client<#parameter> {
+                #(#methods)*
+            }
+        }
+    });
     Some(quote! {
         #(#cfgs)*
         #[doc = #about]
@@ -66,6 +78,8 @@ pub fn client(model: &Model) -> Option<TokenStream> {
         impl<#parameter: #support::Starter> #client<#parameter> {
             #(#starters)*
         }
+
+        #streaming
     })
 }
 
@@ -75,11 +89,8 @@ fn parameter(model: &Model) -> Ident {
         .methods
         .iter()
         .flat_map(|method| {
-            let argument = match &method.form.argument {
-                Argument::Plain(ty) | Argument::Fixed(ty) => ty.to_token_stream(),
-                Argument::None | Argument::Raw | Argument::Bytes => TokenStream::new(),
-            };
-            [argument, method.form.reply.to_token_stream(), model.ty.to_token_stream()]
+            let argument = method.form.argument.ty();
+            [argument.to_token_stream(), method.form.reply.to_token_stream(), model.ty.to_token_stream()]
         })
         .collect();
     let candidates = ["C", "Via", "CallerOfClient"];
@@ -89,9 +100,10 @@ fn parameter(model: &Model) -> Ident {
 
 /// The parts that all calls of a method share.
 struct Call {
-    /// The parameter for the argument, with the comma before it, and the expression that is passed on.
+    /// The parameter for the argument, and the expression that is passed on, each with the comma before it. Messages of
+    /// a stream follow once the call has begun.
     given: Option<TokenStream>,
-    passed: TokenStream,
+    passed: Option<TokenStream>,
     /// Items at the start of the body: descriptions by hand, and the method's id as `method`.
     items: TokenStream,
     argument_marker: TokenStream,
@@ -102,9 +114,12 @@ impl Call {
     fn of(model: &Model, method: &Method, support: &TokenStream) -> Call {
         let name = &method.name;
         let (given, passed) = match &method.form.argument {
-            Argument::None => (None, quote!(&())),
-            Argument::Plain(ty) | Argument::Fixed(ty) => (Some(quote!(, argument: &#ty)), quote!(argument)),
-            Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), quote!(argument)),
+            Argument::Stream(_) => (None, None),
+            Argument::None => (None, Some(quote!(, &()))),
+            Argument::Plain(ty) | Argument::Fixed(ty) => {
+                (Some(quote!(, argument: &#ty)), Some(quote!(, argument)))
+            }
+            Argument::Raw | Argument::Bytes => (Some(quote!(, argument: &[u8])), Some(quote!(, argument))),
         };
         let mut items = TokenStream::new();
         let mut described = |marker: TokenStream, by_hand: &Option<TokenStream>, name: &str| match by_hand {
@@ -131,7 +146,29 @@ impl Call {
 
 fn client_method(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let Method { ident, name, cfgs, deprecated, docs, .. } = method;
-    let calls = format!("Calls `{name}` and blocks until the answer.");
+    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(model, method, support);
+    let reply = &method.form.reply;
+    let message = method.form.argument.ty();
+    let (result, call, calls) = match method.form.shape() {
+        Shape::Unary => {
+            (quote!(#reply), quote!(call), format!("Calls `{name}` and blocks until the answer."))
+        }
+        Shape::ServerStream => (
+            quote!(#support::Stream<#reply>),
+            quote!(start_server_stream),
+            format!("Calls `{name}` and returns its messages; the error of the call is the last item."),
+        ),
+        Shape::ClientStream => (
+            quote!(#support::Upload<#message, #reply>),
+            quote!(start_client_stream),
+            format!("Calls `{name}` and returns the sink of its messages, with a handle for the result."),
+        ),
+        Shape::Bidirectional => (
+            quote!(#support::Chat<#message, #reply>),
+            quote!(start_bidirectional),
+            format!("Calls `{name}` and returns the sink of its messages, with the stream of the results."),
+        ),
+    };
     // The documentation as written: each line in its own attribute, with the space in front.
     let lines = docs.lines().map(|line| format!(" {line}"));
     let docs = if docs.is_empty() {
@@ -139,15 +176,13 @@ fn client_method(model: &Model, method: &Method, support: &TokenStream) -> Token
     } else {
         quote! { #(#[doc = #lines])* #[doc = ""] #[doc = #calls] }
     };
-    let reply = &method.form.reply;
-    let Call { given, passed, items, argument_marker, reply_marker } = Call::of(model, method, support);
     quote! {
         #(#cfgs)*
         #docs
         #deprecated
-        pub fn #ident(&self #given) -> #support::Result<#reply, #support::CallError> {
+        pub fn #ident(&self #given) -> #support::Result<#result, #support::CallError> {
             #items
-            #support::call(&self.caller, (#argument_marker, #reply_marker), method, #passed)
+            #support::#call(&self.caller, (#argument_marker, #reply_marker), method #passed)
         }
     }
 }
@@ -169,7 +204,7 @@ fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStrea
             #deprecated
             pub fn #made(&self #given) -> #support::InFlight<#reply> {
                 #items
-                #support::start(&self.caller, (#argument_marker, #reply_marker), method, #passed)
+                #support::start(&self.caller, (#argument_marker, #reply_marker), method #passed)
             }
         }
     });
@@ -189,7 +224,7 @@ fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStrea
                     + 'static,
             ) {
                 #items
-                #support::start_then(&self.caller, (#argument_marker, #reply_marker), method, #passed, then)
+                #support::start_then(&self.caller, (#argument_marker, #reply_marker), method #passed, then)
             }
         }
     });
@@ -201,7 +236,7 @@ fn starters(model: &Model, method: &Method, support: &TokenStream) -> TokenStrea
             #deprecated
             pub fn #made(&self #given) -> #support::Result<(), #support::CallError> {
                 #items
-                #support::start_one_way(&self.caller, #argument_marker, method, #passed)
+                #support::start_one_way(&self.caller, #argument_marker, method #passed)
             }
         }
     });

@@ -36,7 +36,8 @@ use syn::{ImplItem, Item, ItemImpl};
 /// ```
 ///
 /// Every function with a `&self` receiver becomes a method `Service.Method`, the names in PascalCase; it takes
-/// `&Context` and at most one argument, and returns `Result<R, Status>`. Items without a receiver are unchanged. Doc
+/// `&Context` and at most one argument, and returns `Result<R, Status>`, or takes or sends a
+/// [stream](#streams). Items without a receiver are unchanged. Doc
 /// comments become the documentation that `Meta.Methods` returns. A type can have one such block.
 ///
 /// # On the block: `#[coreloop::service(…)]`
@@ -59,7 +60,7 @@ use syn::{ImplItem, Item, ItemImpl};
 /// | `pooled` | it runs on the worker pool, which is the default |
 /// | `blocking` | it runs on the elastic pool: it may block |
 /// | `idempotent` | it changes nothing: it may be called with GET, and retried |
-/// | `argument = path`, `reply = path` | functions `fn() -> Description`, for types that serde cannot describe |
+/// | `argument = path`, `reply = path` | functions `fn() -> Description`, for types that serde cannot describe; of a stream they describe a message |
 /// | `skip` | not a method |
 ///
 /// # How the argument is encoded
@@ -74,6 +75,21 @@ use syn::{ImplItem, Item, ItemImpl};
 ///
 /// A function whose last parameter is `Reply<R>` and that returns nothing answers later, through that parameter.
 ///
+/// # Streams
+///
+/// A parameter `Stream<M>` in place of the argument receives messages, and a last parameter `Sink<M>` sends them. Both
+/// are recognized as written, by the last part of the path and one type argument, and passed by value.
+///
+/// | parameters after the context | result | shape |
+/// |---|---|---|
+/// | the argument or none, `Sink<M>` | `Result<(), Status>` | server streaming |
+/// | `Stream<M>` | `Result<R, Status>` | client streaming |
+/// | `Stream<M>`, `Reply<R>` | nothing | client streaming, answered later |
+/// | `Stream<M>`, `Sink<N>` | `Result<(), Status>` | bidirectional |
+///
+/// Messages are of any serde type, with both `Serialize` and `Deserialize`. Beside an argument `&T` the messages of
+/// the sink have a fixed layout too; beside an argument of bytes they are serde types.
+///
 /// # The client
 ///
 /// `ArithClient<C = Direct>` has `new`, `caller`, `caller_mut`, `into_caller`, and each method with its argument by
@@ -86,7 +102,18 @@ use syn::{ImplItem, Item, ItemImpl};
 /// | `multiply_then(&self, args: &Args, then)` | nothing: the answer is passed to the function `then` |
 /// | `multiply_one_way(&self, args: &Args)` | whether the call could be handed over: the server sends no answer |
 ///
-/// A function whose name another method of the service has is left out. Serde types then need both `Serialize` and
+/// A function whose name another method of the service has is left out.
+///
+/// Methods with [streams](#streams) have one function each, for a caller that implements
+/// `coreloop::client::StreamCaller`, as `coreloop::client::Client` does:
+///
+/// | shape | function |
+/// |---|---|
+/// | server streaming | `watch(&self, argument: &A) -> Result<Stream<M>, CallError>` |
+/// | client streaming | `import(&self) -> Result<Upload<M, R>, CallError>` |
+/// | bidirectional | `chat(&self) -> Result<Chat<M, N>, CallError>` |
+///
+/// Serde types then need both `Serialize` and
 /// `Deserialize`. A generic service has a client if no method's types name its parameters.
 #[proc_macro_attribute]
 pub fn service(options: proc_macro::TokenStream, item: proc_macro::TokenStream) -> proc_macro::TokenStream {

@@ -14,7 +14,7 @@ use syn::{
 };
 
 use crate::options::{RpcOptions, ServiceOptions};
-use crate::signature::{Argument, Form, Marker};
+use crate::signature::{Answer, Argument, Form, Marker};
 
 /// The service of an impl block.
 pub struct Model {
@@ -120,7 +120,7 @@ impl Model {
         }
         let mut form = Form::of(function)?;
         form.reply = self.outside(&form.reply)?;
-        if let Argument::Plain(ty) | Argument::Fixed(ty) = &mut form.argument {
+        if let Argument::Plain(ty) | Argument::Fixed(ty) | Argument::Stream(ty) = &mut form.argument {
             *ty = self.outside(ty)?;
         }
         if let (Argument::None, Some(path)) = (&form.argument, &options.argument) {
@@ -166,31 +166,32 @@ impl Model {
 impl Method {
     /// Returns the span at which mistakes in the argument's type are reported.
     pub fn argument_span(&self) -> Span {
-        match &self.form.argument {
-            Argument::Plain(ty) | Argument::Fixed(ty) => ty.span(),
-            Argument::None | Argument::Raw | Argument::Bytes => self.ident.span(),
-        }
+        self.form.argument.ty().map_or(self.ident.span(), Spanned::span)
     }
 
-    /// Returns the marker that encodes the argument, as an expression.
+    /// Returns the marker that encodes the argument or the messages of its stream, as an expression.
     pub fn argument_marker(&self, model: &Model) -> TokenStream {
         let support = model.support();
         match &self.form.argument {
             Argument::None => marker(model, "plain", &syn::parse_quote!(())),
-            Argument::Plain(ty) => marker(model, "plain", ty),
+            Argument::Plain(ty) | Argument::Stream(ty) => marker(model, "plain", ty),
             Argument::Fixed(ty) => marker(model, "fixed", ty),
             Argument::Raw => quote!(#support::Raw),
             Argument::Bytes => quote!(#support::RawBytes),
         }
     }
 
-    /// Returns the marker that encodes the reply, as an expression. With a description by hand and no client to read it, the type needs
-    /// only to be serializable.
+    /// Returns the marker that encodes the reply or the messages of the sink, as an expression. The type of a reply
+    /// with a description by hand and no client to read it needs only to be serializable.
     pub fn reply_marker(&self, model: &Model) -> TokenStream {
         let support = model.support();
         let reply = &self.form.reply;
         match self.form.reply_marker() {
-            Marker::Plain if self.reply_by_hand.is_some() && !model.options.has_client => {
+            Marker::Plain
+                if self.reply_by_hand.is_some()
+                    && !model.options.has_client
+                    && self.form.answer != Answer::Sink =>
+            {
                 marker(model, "encode_only", reply)
             }
             Marker::Plain => marker(model, "plain", reply),
@@ -344,11 +345,7 @@ fn clash_with_client(model: &Model) -> Vec<Error> {
             );
             errors.push(Error::new_spanned(&method.ident, message));
         }
-        let argument = match &method.form.argument {
-            Argument::Plain(ty) | Argument::Fixed(ty) => Some(ty),
-            Argument::None | Argument::Raw | Argument::Bytes => None,
-        };
-        for ty in argument.into_iter().chain([&method.form.reply]) {
+        for ty in method.form.argument.ty().into_iter().chain([&method.form.reply]) {
             if names_any(ty.to_token_stream(), &parameters) {
                 let message = "the typed client cannot use the type parameters of the service: use a type \
                     without them, or omit the client, `#[coreloop::service(client = false)]`";

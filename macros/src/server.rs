@@ -4,12 +4,12 @@
 //! cloned once.
 
 use proc_macro2::TokenStream;
-use quote::{quote, quote_spanned};
+use quote::{format_ident, quote, quote_spanned};
 use syn::spanned::Spanned;
 
 use crate::model::{Method, Model, located};
 use crate::options::Kind;
-use crate::signature::Argument;
+use crate::signature::{Answer, Argument, Shape};
 
 /// Returns the `impl Service` of the type.
 pub fn service_impl(model: &Model) -> TokenStream {
@@ -66,7 +66,8 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     let create = match (&method.argument_by_hand, &method.reply_by_hand) {
         (None, None) => {
             // The compiler reports a reply that cannot be written here.
-            let created = quote!(#support::method(argument_marker, reply_marker, #name, handler)?);
+            let (argument_marker, reply_marker) = located_markers(method);
+            let created = quote!(#support::method(#argument_marker, #reply_marker, #name, handler)?);
             located(created, method.form.reply.span())
         }
         (argument_by_hand, reply_by_hand) => {
@@ -83,13 +84,21 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
             }
         }
     };
+    let create = match method.form.shape() {
+        Shape::Unary => create,
+        shape => {
+            let shape = format_ident!("{shape:?}");
+            quote!(#support::with_shape(#create, #support::CallShape::#shape))
+        }
+    };
     let kind = match options.kind {
         Kind::Inline => quote!(Inline),
         Kind::Pooled => quote!(Pooled),
         Kind::Blocking => quote!(Blocking),
     };
     let documented = (!docs.is_empty()).then(|| quote!(.docs(#docs)));
-    let deferring = method.form.is_deferred.then(|| quote!(.deferring()));
+    let is_deferred = method.form.answer == Answer::Deferred;
+    let deferring = is_deferred.then(|| quote!(.deferring()));
     let idempotent = options.is_idempotent.then(|| quote!(.idempotent()));
     let sharing = matches!(method.form.argument, Argument::Bytes).then(|| quote!(.sharing_body()));
     quote! {{
@@ -100,18 +109,47 @@ fn made(model: &Model, method: &Method, support: &TokenStream) -> TokenStream {
     }}
 }
 
-/// Returns the boxed closure over the service.
+/// Returns the names of the two markers, located at the types that they are made of.
+fn located_markers(method: &Method) -> (TokenStream, TokenStream) {
+    let argument = located(quote!(argument_marker), method.argument_span());
+    (argument, located(quote!(reply_marker), method.form.reply.span()))
+}
+
+/// Returns the handler: a closure over the service.
 fn handler(method: &Method, support: &TokenStream) -> TokenStream {
     let function = &method.ident;
     let passed = match method.form.argument {
         Argument::None => None,
-        Argument::Plain(_) | Argument::Bytes => Some(quote!(, argument)),
+        Argument::Plain(_) | Argument::Bytes | Argument::Stream(_) => Some(quote!(, argument)),
         Argument::Fixed(_) | Argument::Raw => Some(quote!(, &argument)),
     };
     let pattern = if passed.is_some() { quote!(argument) } else { quote!(()) };
-    let call = if method.form.is_deferred {
+    let is_deferred = method.form.answer == Answer::Deferred;
+    let (argument_marker, reply_marker) = located_markers(method);
+    // Of a streaming method only the call itself is generated.
+    let stream_handler = match method.form.shape() {
+        Shape::Unary => None,
+        Shape::ServerStream => Some(quote!(server_stream)),
+        Shape::ClientStream if is_deferred => Some(quote!(client_stream_deferring)),
+        Shape::ClientStream => Some(quote!(client_stream)),
+        Shape::Bidirectional => Some(quote!(bidirectional)),
+    };
+    if let Some(stream_handler) = stream_handler {
+        let answer = (method.form.answer != Answer::Returned).then(|| quote!(, answer));
+        let call = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed #answer));
+        // The compiler reports messages that cannot be encoded or decoded here.
+        let messages = match method.form.argument {
+            Argument::Stream(_) => method.argument_span(),
+            _ => method.form.reply.span(),
+        };
+        let create = quote! {
+            #support::#stream_handler(#argument_marker, #reply_marker, move |cx, #pattern #answer| #call)
+        };
+        return located(create, messages);
+    }
+    let call = if is_deferred {
         quote! {
-            match #support::take_reply(reply_marker, cx, codec) {
+            match #support::take_reply(#reply_marker, cx, codec) {
                 #support::Ok(reply) => {
                     Self::#function(&service, cx #passed, reply);
                     #support::Outcome::Deferred
@@ -121,12 +159,12 @@ fn handler(method: &Method, support: &TokenStream) -> TokenStream {
         }
     } else {
         let result = quote_spanned!(method.result_span=> Self::#function(&service, cx #passed));
-        quote!(#support::finish(reply_marker, cx, codec, #result, out))
+        quote!(#support::finish(#reply_marker, cx, codec, #result, out))
     };
     // The compiler reports an argument that cannot be read here.
-    let decode = located(quote!(#support::decode(argument_marker, codec, body)), method.argument_span());
+    let decode = located(quote!(#support::decode(#argument_marker, codec, body)), method.argument_span());
     // A deferred answer is written elsewhere.
-    let out = if method.form.is_deferred { quote!(_) } else { quote!(out) };
+    let out = if is_deferred { quote!(_) } else { quote!(out) };
     quote! {
         #support::Box::new(move |cx: &#support::Context<'_>, codec, body: #support::Body<'_>, #out: &mut #support::Vec<u8>| {
             match #decode {

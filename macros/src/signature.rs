@@ -1,4 +1,5 @@
-//! The form of a function: the encoding of its argument and its reply, determined from its signature.
+//! The form of a function: the encoding of its argument and its reply, and which of them are streams, determined from
+//! its signature.
 //!
 //! Types are compared as written, never resolved. An unsupported form is an error at the offending token, with a
 //! message that names a valid one.
@@ -21,6 +22,8 @@ pub enum Argument {
     Raw,
     /// `Bytes`.
     Bytes,
+    /// `Stream<T>`: messages of any serde type.
+    Stream(Type),
 }
 
 /// The form of a method's reply.
@@ -35,14 +38,34 @@ pub enum Marker {
     Bytes,
 }
 
+/// How a method answers.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Answer {
+    /// It returns the reply.
+    Returned,
+    /// It sends the reply later, through a `Reply`.
+    Deferred,
+    /// It sends messages through a `Sink`.
+    Sink,
+}
+
+/// The shape of a call, named as the variants of `coreloop::service::CallShape`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Shape {
+    Unary,
+    ServerStream,
+    ClientStream,
+    Bidirectional,
+}
+
 /// The form of a method's signature.
 pub struct Form {
     /// The argument.
     pub argument: Argument,
-    /// The type of the reply.
+    /// The type of the reply, or of the messages of the sink.
     pub reply: Type,
-    /// Whether the reply is sent later, through a `Reply`.
-    pub is_deferred: bool,
+    /// How the reply is given.
+    pub answer: Answer,
 }
 
 impl Form {
@@ -73,20 +96,33 @@ impl Form {
             }
         }
         types.remove(0);
-        let (reply, is_deferred) = answer(sig, &mut types)?;
-        if let Some(third) = types.get(1) {
-            let message = "a method has one argument at most: put several into a struct";
-            return Err(Error::new_spanned(third, message));
-        }
-        let argument = types.first().map_or(Ok(Argument::None), |ty| Argument::of(ty))?;
-        Ok(Form { argument, reply, is_deferred })
+        types.iter().try_for_each(|ty| check_stream(ty))?;
+        let (reply, answer) = answer(sig, &mut types)?;
+        let argument = match types[..] {
+            [] => Argument::None,
+            [only] => Argument::of(only)?,
+            [first, second, ..] => return Err(two_arguments(first, second)),
+        };
+        Ok(Form { argument, reply, answer })
     }
 
-    /// Returns the form of the reply: it follows the argument, since both must be raw, or both fixed.
+    /// Returns the shape of its calls.
+    pub fn shape(&self) -> Shape {
+        match (&self.argument, self.answer) {
+            (Argument::Stream(_), Answer::Sink) => Shape::Bidirectional,
+            (Argument::Stream(_), Answer::Returned | Answer::Deferred) => Shape::ClientStream,
+            (_, Answer::Sink) => Shape::ServerStream,
+            (_, Answer::Returned | Answer::Deferred) => Shape::Unary,
+        }
+    }
+
+    /// Returns the form of the reply: it follows the argument, since both must be raw, or both fixed. Messages of a
+    /// stream are never raw.
     pub fn reply_marker(&self) -> Marker {
         match self.argument {
-            Argument::None | Argument::Plain(_) => Marker::Plain,
+            Argument::None | Argument::Plain(_) | Argument::Stream(_) => Marker::Plain,
             Argument::Fixed(_) => Marker::Fixed,
+            Argument::Raw | Argument::Bytes if self.answer == Answer::Sink => Marker::Plain,
             Argument::Raw | Argument::Bytes if is_bytes(&self.reply) => Marker::Bytes,
             Argument::Raw | Argument::Bytes if is_vec_of_u8(&self.reply) => Marker::Raw,
             Argument::Raw | Argument::Bytes => Marker::Plain,
@@ -95,7 +131,18 @@ impl Form {
 }
 
 impl Argument {
+    /// Returns the type that is named, unless the form is enough.
+    pub fn ty(&self) -> Option<&Type> {
+        match self {
+            Argument::Plain(ty) | Argument::Fixed(ty) | Argument::Stream(ty) => Some(ty),
+            Argument::None | Argument::Raw | Argument::Bytes => None,
+        }
+    }
+
     fn of(ty: &Type) -> Result<Argument> {
+        if let Some(message) = only_argument_of(ty, "Stream") {
+            return Ok(Argument::Stream(message.clone()));
+        }
         let Type::Reference(reference) = ty else {
             if let Type::ImplTrait(ty) = ty {
                 return Err(Error::new_spanned(
@@ -174,8 +221,54 @@ fn check_context(ty: &Type) -> Result<()> {
     }
 }
 
-/// Returns the type of the reply, and whether it is sent later; removes the `Reply` from the parameters.
-fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
+/// Checks that a `Stream<M>` or a `Sink<M>` is passed by value and has messages of one type.
+fn check_stream(ty: &Type) -> Result<()> {
+    let by_value = match ty {
+        Type::Reference(reference) => peel(&reference.elem),
+        ty => ty,
+    };
+    for name in ["Stream", "Sink"] {
+        let Some(message) = only_argument_of(by_value, name) else { continue };
+        if matches!(ty, Type::Reference(_)) {
+            let message = format!("a `{name}` may outlive its handler: expected `{name}<M>`, by value");
+            return Err(Error::new_spanned(ty, message));
+        }
+        return match peel(message) {
+            Type::ImplTrait(_) | Type::Infer(_) | Type::TraitObject(_) => {
+                let text = format!(
+                    "messages have one concrete type, which callers use too: expected `{name}<M>` with a named type"
+                );
+                Err(Error::new_spanned(message, text))
+            }
+            Type::Reference(_) => {
+                let text = format!("messages cannot be borrowed: expected `{name}<M>` with an owned type");
+                Err(Error::new_spanned(message, text))
+            }
+            _ => Ok(()),
+        };
+    }
+    Ok(())
+}
+
+/// Returns the error for two parameters where one argument or one stream is expected.
+fn two_arguments(first: &Type, second: &Type) -> Error {
+    let is_stream = |ty: &Type| only_argument_of(ty, "Stream").is_some();
+    let (place, message) = match (is_stream(first), is_stream(second)) {
+        (false, false) => (second, "a method has one argument at most: put several into a struct"),
+        (true, true) => {
+            (second, "a method has one `Stream` at most: put the messages into one stream of an enum")
+        }
+        (is_first_stream, _) => (
+            if is_first_stream { second } else { first },
+            "a method takes an argument or a `Stream<M>`, not both: send the argument as the first message, or as \
+             metadata of the call",
+        ),
+    };
+    Error::new_spanned(place, message)
+}
+
+/// Returns the type of the reply, and how it is given; removes the `Reply` or the `Sink` from the parameters.
+fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, Answer)> {
     let returned = match &sig.output {
         ReturnType::Default => None,
         ReturnType::Type(_, ty) => match peel(ty) {
@@ -183,9 +276,16 @@ fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
             ty => Some(ty),
         },
     };
+    let messages =
+        types.iter().enumerate().find_map(|(index, ty)| Some((index, only_argument_of(ty, "Sink")?)));
+    if let Some((index, messages)) = messages {
+        check_sink(sig, returned, types, index)?;
+        types.truncate(index);
+        return Ok((messages.clone(), Answer::Sink));
+    }
     let replies = types.iter().position(|ty| only_argument_of(ty, "Reply").is_some());
     match (returned, replies) {
-        (Some(returned), None) => result_of(returned).map(|reply| (reply, false)),
+        (Some(returned), None) => result_of(returned).map(|reply| (reply, Answer::Returned)),
         (Some(returned), Some(_)) => {
             let message = "this method answers through its `Reply`: remove the return type";
             Err(Error::new_spanned(returned, message))
@@ -196,7 +296,9 @@ fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
         (None, Some(index)) => {
             let reply = only_argument_of(types[index], "Reply").cloned();
             types.truncate(index);
-            reply.map(|reply| (reply, true)).ok_or_else(|| Error::new(sig.span(), "expected `Reply<R>`"))
+            reply
+                .map(|reply| (reply, Answer::Deferred))
+                .ok_or_else(|| Error::new(sig.span(), "expected `Reply<R>`"))
         }
         (None, None) => {
             if let Some(bare) = types.iter().find(|ty| is_named(ty, "Reply")) {
@@ -215,6 +317,35 @@ fn answer(sig: &Signature, types: &mut Vec<&Type>) -> Result<(Type, bool)> {
     }
 }
 
+/// Checks the signature of a method whose first `Sink` is the parameter at `index`.
+fn check_sink(sig: &Signature, returned: Option<&Type>, types: &[&Type], index: usize) -> Result<()> {
+    let (sink, others) = (types[index], &types[index + 1..]);
+    if let Some(second) = others.iter().find(|ty| only_argument_of(ty, "Sink").is_some()) {
+        let message = "a method has one `Sink` at most: send the messages through one sink, of an enum";
+        return Err(Error::new_spanned(second, message));
+    }
+    if let Some(reply) = types.iter().find(|ty| only_argument_of(ty, "Reply").is_some()) {
+        let message = "a method answers through its `Sink` or its `Reply`, not both: remove the `Reply` and return \
+                       `Result<(), Status>`; a sink can be kept, and ends the call with `finish`";
+        return Err(Error::new_spanned(reply, message));
+    }
+    if !others.is_empty() {
+        let message = "the `Sink` is the last parameter: expected it after the argument or the `Stream`";
+        return Err(Error::new_spanned(sink, message));
+    }
+    let message = "the results go through the `Sink`: expected `-> Result<(), Status>`";
+    match returned {
+        Some(returned) => match result_of(returned)? {
+            Type::Tuple(tuple) if tuple.elems.is_empty() => Ok(()),
+            result => Err(Error::new_spanned(result, message)),
+        },
+        None => match &sig.output {
+            ReturnType::Default => Err(Error::new_spanned(&sig.ident, message)),
+            ReturnType::Type(_, ty) => Err(Error::new_spanned(ty, message)),
+        },
+    }
+}
+
 /// Returns the `R` of a `Result<R, Status>`.
 fn result_of(ty: &Type) -> Result<Type> {
     const EXPECTED: &str = "expected `Result<R, Status>`: a method can fail; one that cannot returns `Ok(…)`";
@@ -223,11 +354,16 @@ fn result_of(ty: &Type) -> Result<Type> {
     };
     let types = type_arguments(segment);
     match types[..] {
-        [reply, _] => match reply {
+        [reply, _] => match peel(reply) {
             Type::ImplTrait(_) | Type::Infer(_) => Err(Error::new_spanned(
                 reply,
                 "a reply has one concrete type, which callers use too: name it",
             )),
+            reply if ["Stream", "Sink"].iter().any(|name| only_argument_of(reply, name).is_some()) => {
+                let message = "a stream is not returned: take a `Sink<M>` as the last parameter, and return \
+                               `Result<(), Status>`";
+                Err(Error::new_spanned(reply, message))
+            }
             reply => Ok(reply.clone()),
         },
         _ => {

@@ -100,6 +100,121 @@ fn a_reply_as_the_last_parameter_defers() {
 }
 
 #[test]
+fn streams_and_sinks_decide_the_shape() {
+    for (rest, shape, handler, markers) in [
+        (
+            ", n: i64, users: Sink<User>) -> Result<(), Status>",
+            "ServerStream",
+            "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
+             Self::f(&service, cx, argument, answer))",
+            "plain::<i64, _, ()>, S::plain::<User, _, ()>",
+        ),
+        (
+            ", sink: coreloop::Sink<User>) -> Result<(), Status>",
+            "ServerStream",
+            "server_stream(argument_marker, reply_marker, move |cx, (), answer| \
+             Self::f(&service, cx, answer))",
+            "plain::<(), _, ()>, S::plain::<User, _, ()>",
+        ),
+        (
+            ", n: &Pair, users: Sink<Pair>) -> Result<(), Status>",
+            "ServerStream",
+            "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
+             Self::f(&service, cx, &argument, answer))",
+            "fixed::<Pair, _, ()>, S::fixed::<Pair, _, ()>",
+        ),
+        (
+            ", n: Bytes, parts: Sink<Bytes>) -> Result<(), Status>",
+            "ServerStream",
+            "server_stream(argument_marker, reply_marker, move |cx, argument, answer| \
+             Self::f(&service, cx, argument, answer))",
+            "RawBytes, S::plain::<Bytes, _, ()>",
+        ),
+        (
+            ", users: Stream<User>) -> Result<i64, Status>",
+            "ClientStream",
+            "client_stream(argument_marker, reply_marker, move |cx, argument| \
+             Self::f(&service, cx, argument))",
+            "plain::<User, _, ()>, S::plain::<i64, _, ()>",
+        ),
+        (
+            ", users: Stream<User>, reply: Reply<i64>)",
+            "ClientStream",
+            "client_stream_deferring(argument_marker, reply_marker, move |cx, argument, answer| \
+             Self::f(&service, cx, argument, answer))",
+            "plain::<User, _, ()>, S::plain::<i64, _, ()>",
+        ),
+        (
+            ", texts: Stream<String>, sink: Sink<Vec<u8>>) -> Result<(), Status>",
+            "Bidirectional",
+            "bidirectional(argument_marker, reply_marker, move |cx, argument, answer| \
+             Self::f(&service, cx, argument, answer))",
+            "plain::<String, _, ()>, S::plain::<Vec<u8>, _, ()>",
+        ),
+    ] {
+        let text =
+            expanded("client = false", &format!("#[rpc(blocking)] fn f(&self, _: &Context{rest} {{}}"));
+        let support = "::coreloop::macro_support::";
+        let markers = format!("(argument_marker, reply_marker) = (S::{markers})").replace("S::", support);
+        let handler = format!("let handler = {support}{handler}");
+        let shape = format!(", {support}CallShape::{shape}).kind({support}Kind::Blocking)");
+        assert_has(&text, &[&markers, &handler, &shape]);
+        assert_eq!(text.contains("sharing_body"), rest.contains("n: Bytes"), "{text}");
+    }
+}
+
+#[test]
+fn the_client_has_one_function_for_a_method_with_streams() {
+    for (rest, function, call) in [
+        (
+            ", n: i64, users: Sink<User>) -> Result<(), Status>",
+            "f(&self, argument: &i64) -> S::Result<S::Stream<User>, S::CallError>",
+            "start_server_stream",
+        ),
+        (
+            ", n: Bytes, users: Sink<User>) -> Result<(), Status>",
+            "f(&self, argument: &[u8]) -> S::Result<S::Stream<User>, S::CallError>",
+            "start_server_stream",
+        ),
+        (
+            ", users: Sink<User>) -> Result<(), Status>",
+            "f(&self) -> S::Result<S::Stream<User>, S::CallError>",
+            "start_server_stream",
+        ),
+        (
+            ", users: Stream<User>) -> Result<i64, Status>",
+            "f(&self) -> S::Result<S::Upload<User, i64>, S::CallError>",
+            "start_client_stream",
+        ),
+        (
+            ", users: Stream<User>, reply: Reply<i64>)",
+            "f(&self) -> S::Result<S::Upload<User, i64>, S::CallError>",
+            "start_client_stream",
+        ),
+        (
+            ", users: Stream<User>, names: Sink<String>) -> Result<(), Status>",
+            "f(&self) -> S::Result<S::Chat<User, String>, S::CallError>",
+            "start_bidirectional",
+        ),
+    ] {
+        let text = expanded("", &format!("fn f(&self, _: &Context{rest} {{}}"));
+        let function = format!("pub fn {function}").replace("S::", "::coreloop::macro_support::");
+        let call = format!("::coreloop::macro_support::{call}(&self.caller, ");
+        let bound = "impl<C: ::coreloop::macro_support::StreamCaller> ArithClient<C>";
+        assert_has(&text, &[&function, &call, bound]);
+        assert!(!text.contains("f_start") && !text.contains("f_one_way"), "{text}");
+    }
+    assert!(!expanded("", MULTIPLY).contains("StreamCaller"));
+}
+
+#[test]
+fn a_name_without_a_message_type_is_a_type_of_the_users() {
+    let text = expanded("", "fn f(&self, _: &Context, river: Stream) -> Result<Sink, Status> {}");
+    assert_has(&text, &["plain::<Stream, _, ()>, ::coreloop::macro_support::plain::<Sink, _, ()>"]);
+    assert!(!text.contains("CallShape"), "{text}");
+}
+
+#[test]
 fn the_codecs_of_a_service_are_in_each_marker() {
     let text = expanded("codecs(Lines, own::Table)", MULTIPLY);
     assert_has(

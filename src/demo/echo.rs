@@ -1,4 +1,4 @@
-//! `Echo`: returns its argument, as text, as bytes, or after a delay.
+//! `Echo`: returns its argument, as text, as bytes, after a delay, or each message of a stream.
 
 use std::ops::RangeInclusive;
 use std::time::Duration;
@@ -8,6 +8,7 @@ use coreloop_macros::service;
 use crate::codec::Bytes;
 use crate::context::Context;
 use crate::status::Status;
+use crate::stream::{Sink, Stream, StreamEvent};
 
 /// The allowed length of a sleep.
 const SLEEP_MS: RangeInclusive<i64> = 0..=60_000;
@@ -38,6 +39,20 @@ impl Echo {
     fn sleep(&self, cx: &Context, ms: i64) -> Result<i64, Status> {
         cx.sleep(sleep_of(ms)?)?;
         Ok(ms)
+    }
+
+    /// Sends each message back.
+    #[rpc(inline)]
+    fn chat(&self, _cx: &Context, messages: Stream<String>, sink: Sink<String>) -> Result<(), Status> {
+        messages.for_each_message_into(sink, |sink, event| match event {
+            StreamEvent::Message(text) => {
+                if let Err(error) = sink.try_send(&text) {
+                    sink.finish(Err(error.into()));
+                }
+            }
+            StreamEvent::End(result) => sink.finish(result),
+        });
+        Ok(())
     }
 }
 

@@ -5,7 +5,6 @@
 
 mod arith;
 mod echo;
-mod streams;
 mod users;
 
 pub use arith::{Args, Arith, ArithClient, Pair, Quotient};
@@ -29,7 +28,5 @@ use crate::server::ServerBuilder;
 /// # }
 /// ```
 pub fn services(builder: ServerBuilder) -> ServerBuilder {
-    let builder = builder.service(Arith).service(Echo).service(Users);
-    // Their types can be described, so the methods can be created.
-    streams::methods().into_iter().flatten().fold(builder, |builder, method| builder.method_of(method))
+    builder.service(Arith).service(Echo).service(Users)
 }

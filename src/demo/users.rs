@@ -1,14 +1,19 @@
 //! `Users`: records with text, lists and maps, generated from their number, so that every reply is known in advance.
+//!
+//! The streaming methods use callbacks, so a stream that waits holds no thread.
 
 use std::collections::BTreeMap;
 use std::ops::RangeInclusive;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use coreloop_macros::service;
 use serde::{Deserialize, Serialize};
 
 use crate::codec::protobuf::AsProtobuf;
 use crate::context::Context;
+use crate::service::Reply;
 use crate::status::Status;
+use crate::stream::{Sink, SinkError, Stream, StreamEvent};
 
 /// How many users one call may list.
 const LIST_LEN: RangeInclusive<i64> = 0..=100_000;
@@ -103,6 +108,56 @@ impl Users {
     #[rpc(idempotent)]
     fn list(&self, _cx: &Context, n: i64) -> Result<Vec<User>, Status> {
         list(n)
+    }
+
+    /// Sends the users 1 to n.
+    ///
+    /// `out_of_range` below 0.
+    #[rpc(inline)]
+    fn watch(&self, _cx: &Context, n: i64, users: Sink<User>) -> Result<(), Status> {
+        let last = u64::try_from(n).map_err(|_| Status::out_of_range("n out of range"))?;
+        Arc::new(Watch { users, next: Mutex::new(1), last }).run();
+        Ok(())
+    }
+
+    /// Returns how many users were sent.
+    #[rpc(inline)]
+    fn import(&self, _cx: &Context, users: Stream<User>, reply: Reply<i64>) {
+        let (mut count, mut reply) = (0, Some(reply));
+        users.for_each_message(move |event| match event {
+            StreamEvent::Message(_) => count += 1,
+            StreamEvent::End(result) => {
+                if let Some(reply) = reply.take() {
+                    reply.send(result.map(|()| count));
+                }
+            }
+        });
+    }
+}
+
+/// A stream of users that goes on when its sink is ready.
+struct Watch {
+    users: Sink<User>,
+    /// The number of the next user, while it is not being sent.
+    next: Mutex<u64>,
+    last: u64,
+}
+
+impl Watch {
+    fn run(self: Arc<Self>) {
+        let mut next = self.next.lock().unwrap_or_else(PoisonError::into_inner);
+        while *next <= self.last {
+            match self.users.try_send(&User::new(*next)) {
+                Ok(()) => *next += 1,
+                Err(SinkError::NotReady) => {
+                    drop(next);
+                    let watch = self.clone();
+                    return self.users.on_ready(move || watch.run());
+                }
+                Err(error) => return self.users.finish(Err(error.into())),
+            }
+        }
+        self.users.finish(Ok(()));
     }
 }
 

@@ -7,7 +7,7 @@
 pub mod builtin;
 pub mod registry;
 pub mod reply;
-mod streaming;
+pub(crate) mod streaming;
 
 use std::fmt;
 use std::sync::Arc;

@@ -1,6 +1,6 @@
-//! Methods whose argument or result is a stream.
+//! Methods whose argument or result is a stream: their handlers over bytes, and the constructors of [`Method`].
 
-use super::{CallShape, Method, RegisterError, Reply, finish, refuse_argument};
+use super::{CallShape, Handler, Method, RegisterError, Reply, finish, refuse_argument};
 use crate::codec::{Argument, ReplyEncode, StreamItem};
 use crate::context::{Context, Outcome};
 use crate::status::Status;
@@ -14,6 +14,68 @@ fn take_ticket(cx: &Context<'_>) -> Result<crate::context::Ticket, Status> {
 /// Returns the outcome of a handler that could not be given its streams.
 fn without_streams(result: Result<(), Status>) -> Outcome {
     result.map_or_else(Outcome::failed, |()| Outcome::Deferred)
+}
+
+/// Returns the handler of a method that takes one argument and sends a stream of messages.
+pub(crate) fn server_stream<A: Argument, M: StreamItem>(
+    handler: impl Fn(&Context<'_>, A::Value<'_>, Sink<M::Item>) -> Result<(), Status> + Send + Sync + 'static,
+) -> Handler {
+    Box::new(move |cx, codec, body, _out| {
+        let argument = match A::decode(codec, body) {
+            Ok(argument) => argument,
+            Err(error) => return refuse_argument(cx, error),
+        };
+        let run = || {
+            let mut streams = HandlerStreams::take(cx)?;
+            let (sink, end) = streams.sink(take_ticket(cx)?, M::encode_item)?;
+            end.returned(handler(cx, argument, sink));
+            Ok(())
+        };
+        without_streams(run())
+    })
+}
+
+/// Returns the handler of a method that takes a stream of messages and returns one result.
+pub(crate) fn client_stream<M: StreamItem, R: ReplyEncode>(
+    handler: impl Fn(&Context<'_>, Stream<M::Item>) -> Result<R::Value, Status> + Send + Sync + 'static,
+) -> Handler {
+    Box::new(move |cx, codec, _body, out| {
+        let stream = HandlerStreams::take(cx).and_then(|mut streams| streams.incoming(M::decode_item));
+        match stream {
+            Ok(stream) => finish::<R>(cx, codec, handler(cx, stream), out),
+            Err(status) => Outcome::failed(status),
+        }
+    })
+}
+
+/// Returns the handler of a method that takes a stream of messages and sends its one result later.
+pub(crate) fn client_stream_deferring<M: StreamItem, R: ReplyEncode + 'static>(
+    handler: impl Fn(&Context<'_>, Stream<M::Item>, Reply<R::Value>) + Send + Sync + 'static,
+) -> Handler {
+    Box::new(move |cx, codec, _body, _out| {
+        let run = || {
+            let stream = HandlerStreams::take(cx)?.incoming(M::decode_item)?;
+            handler(cx, stream, Reply::take::<R>(cx, codec)?);
+            Ok(())
+        };
+        without_streams(run())
+    })
+}
+
+/// Returns the handler of a method that takes a stream of messages and sends a stream of messages.
+pub(crate) fn bidirectional<M: StreamItem, N: StreamItem>(
+    handler: impl Fn(&Context<'_>, Stream<M::Item>, Sink<N::Item>) -> Result<(), Status> + Send + Sync + 'static,
+) -> Handler {
+    Box::new(move |cx, _codec, _body, _out| {
+        let run = || {
+            let mut streams = HandlerStreams::take(cx)?;
+            let stream = streams.incoming(M::decode_item)?;
+            let (sink, end) = streams.sink(take_ticket(cx)?, N::encode_item)?;
+            end.returned(handler(cx, stream, sink));
+            Ok(())
+        };
+        without_streams(run())
+    })
 }
 
 impl Method {
@@ -49,23 +111,7 @@ impl Method {
         A: Argument,
         M: StreamItem,
     {
-        let method = Method::new::<A, M>(
-            name,
-            Box::new(move |cx, codec, body, _out| {
-                let argument = match A::decode(codec, body) {
-                    Ok(argument) => argument,
-                    Err(error) => return refuse_argument(cx, error),
-                };
-                let run = || {
-                    let mut streams = HandlerStreams::take(cx)?;
-                    let (sink, end) = streams.sink(take_ticket(cx)?, M::encode_item)?;
-                    end.returned(handler(cx, argument, sink));
-                    Ok(())
-                };
-                without_streams(run())
-            }),
-        )?;
-        Ok(method.streaming(CallShape::ServerStream))
+        Ok(Method::new::<A, M>(name, server_stream::<A, M>(handler))?.streaming(CallShape::ServerStream))
     }
 
     /// Creates a pooled method that takes a stream of messages and returns one result.
@@ -81,18 +127,7 @@ impl Method {
         M: StreamItem,
         R: ReplyEncode,
     {
-        let method = Method::new::<M, R>(
-            name,
-            Box::new(move |cx, codec, _body, out| {
-                let stream =
-                    HandlerStreams::take(cx).and_then(|mut streams| streams.incoming(M::decode_item));
-                match stream {
-                    Ok(stream) => finish::<R>(cx, codec, handler(cx, stream), out),
-                    Err(status) => Outcome::failed(status),
-                }
-            }),
-        )?;
-        Ok(method.streaming(CallShape::ClientStream))
+        Ok(Method::new::<M, R>(name, client_stream::<M, R>(handler))?.streaming(CallShape::ClientStream))
     }
 
     /// Creates a pooled method that takes a stream of messages and sends its one result later, from any thread.
@@ -108,18 +143,8 @@ impl Method {
         M: StreamItem,
         R: ReplyEncode + 'static,
     {
-        let method = Method::new::<M, R>(
-            name,
-            Box::new(move |cx, codec, _body, _out| {
-                let run = || {
-                    let stream = HandlerStreams::take(cx)?.incoming(M::decode_item)?;
-                    handler(cx, stream, Reply::take::<R>(cx, codec)?);
-                    Ok(())
-                };
-                without_streams(run())
-            }),
-        )?;
-        Ok(method.streaming(CallShape::ClientStream))
+        Ok(Method::new::<M, R>(name, client_stream_deferring::<M, R>(handler))?
+            .streaming(CallShape::ClientStream))
     }
 
     /// Creates a pooled method that takes a stream of messages and sends a stream of messages.
@@ -140,24 +165,11 @@ impl Method {
         M: StreamItem,
         N: StreamItem,
     {
-        let method = Method::new::<M, N>(
-            name,
-            Box::new(move |cx, _codec, _body, _out| {
-                let run = || {
-                    let mut streams = HandlerStreams::take(cx)?;
-                    let stream = streams.incoming(M::decode_item)?;
-                    let (sink, end) = streams.sink(take_ticket(cx)?, N::encode_item)?;
-                    end.returned(handler(cx, stream, sink));
-                    Ok(())
-                };
-                without_streams(run())
-            }),
-        )?;
-        Ok(method.streaming(CallShape::Bidirectional))
+        Ok(Method::new::<M, N>(name, bidirectional::<M, N>(handler))?.streaming(CallShape::Bidirectional))
     }
 
     /// Sets the shape. A streaming call may end after its handler.
-    fn streaming(self, shape: CallShape) -> Method {
+    pub(crate) fn streaming(self, shape: CallShape) -> Method {
         Method { shape, may_defer: true, ..self }
     }
 }

@@ -10,7 +10,7 @@ use prost::Message;
 use serde::{Deserialize, Serialize};
 
 /// postcard's format after a byte that says so.
-struct Marked;
+pub struct Marked;
 
 impl UserCodec for Marked {
     const NUMBER: UserCodecNumber = UserCodecNumber::N64;

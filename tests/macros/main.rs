@@ -2,5 +2,9 @@
 
 #![allow(missing_docs)]
 
+#[path = "../common/mod.rs"]
+mod common;
+
 mod codecs;
 mod service;
+mod streams;

@@ -13,9 +13,9 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use zerocopy::little_endian::{I64, U32};
 
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-struct Point {
-    x: i64,
-    y: i64,
+pub struct Point {
+    pub x: i64,
+    pub y: i64,
 }
 
 #[derive(
@@ -30,9 +30,9 @@ struct Point {
     zerocopy::Unaligned,
 )]
 #[repr(C)]
-struct Cell {
-    value: I64,
-    weight: U32,
+pub struct Cell {
+    pub value: I64,
+    pub weight: U32,
 }
 
 /// A pair in the other codecs.
@@ -51,7 +51,7 @@ impl<'de> Deserialize<'de> for Cell {
 
 /// A number that serde alone cannot describe: its deserializer accepts even numbers only.
 #[derive(Clone, Copy, Debug, PartialEq, Serialize)]
-struct Even(u64);
+pub struct Even(pub u64);
 
 impl<'de> Deserialize<'de> for Even {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Even, D::Error> {
@@ -184,7 +184,7 @@ impl Forms {
     }
 }
 
-fn even() -> Description {
+pub fn even() -> Description {
     Description::new(Shape::uint(64))
 }
 

@@ -223,6 +223,14 @@ fn a_codec_of_the_user_is_called_by_both_clients_and_refuses_a_changed_body() {
     assert_eq!(lines_of("own_codec", &[]), expected);
 }
 
+// The example of streams.
+
+#[test]
+fn readings_of_a_sensor_reach_a_watcher_and_temperatures_are_converted() {
+    let expected = ["roof: 21.5 °C", "roof: 22 °C", "2 readings were reported", "32 °F", "212 °F"];
+    assert_eq!(lines_of("streams", &[]), expected);
+}
+
 // The Redis example.
 
 fn redis() -> (Running, String) {

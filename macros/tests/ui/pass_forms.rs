@@ -2,7 +2,7 @@
 
 #![deny(warnings, missing_docs)]
 
-use coreloop::{Bytes, Context, Reply, Status};
+use coreloop::{Bytes, Context, Reply, Sink, Status, Stream};
 use serde::{Deserialize, Serialize};
 
 #[derive(Serialize, Deserialize)]
@@ -40,6 +40,33 @@ impl Open {
         reply.send(Ok(n));
     }
 
+    /// Documented.
+    #[rpc(blocking)]
+    fn watch(&self, _cx: &Context, argument: Private, sink: Sink<Private>) -> Result<(), Status> {
+        Ok(sink.send(&argument)?)
+    }
+
+    #[deprecated]
+    fn watch_all(&self, _cx: &Context, sink: coreloop::stream::Sink<i64>) -> Result<(), Status> {
+        sink.finish(Ok(()));
+        Ok(())
+    }
+
+    #[rpc(blocking)]
+    fn import(&self, _cx: &Context, messages: Stream<Private>) -> Result<i64, Status> {
+        messages.map(|message| message.map(|private| private.n)).sum()
+    }
+
+    fn import_later(&self, _cx: &Context, mut messages: Stream<Private>, reply: Reply<i64>) {
+        let _ = messages.try_next();
+        reply.send(Ok(0));
+    }
+
+    fn chat(&self, _cx: &Context, messages: Stream<String>, sink: Sink<Vec<u8>>) -> Result<(), Status> {
+        drop((messages, sink));
+        Ok(())
+    }
+
     #[rpc(skip)]
     fn skipped<T>(&mut self, value: T) -> T {
         value
@@ -57,10 +84,15 @@ impl Recursive {
     fn add(&self, _cx: &Context, other: Self) -> Result<Vec<Self>, Status> {
         Ok(vec![other, self.clone()])
     }
+
+    fn chat(&self, _cx: &Context, messages: Stream<Self>, sink: Sink<Vec<Self>>) -> Result<(), Status> {
+        drop((messages, sink));
+        Ok(())
+    }
 }
 
 macro_rules! service_of {
-    ($service:ty, $argument:ty, $reply:ty, $context:ty, $bytes:ty) => {
+    ($service:ty, $argument:ty, $reply:ty, $context:ty, $bytes:ty, $stream:ty, $sink:ty, $message:ty, $result:ty) => {
         #[coreloop::service]
         impl $service {
             fn convert(&self, _cx: $context, argument: $argument) -> Result<$reply, Status> {
@@ -70,15 +102,26 @@ macro_rules! service_of {
             fn bytes(&self, _cx: $context, bytes: $bytes) -> Result<Vec<u8>, Status> {
                 Ok(bytes.to_vec())
             }
+
+            fn chat(&self, _cx: $context, stream: $stream, sink: $sink) -> $result {
+                drop((stream, sink));
+                Ok(())
+            }
+
+            fn messages(&self, _cx: $context, stream: Stream<$message>, sink: Sink<$message>) -> $result {
+                drop((stream, sink));
+                Ok(())
+            }
         }
     };
 }
 
-service_of!(Itself, i32, i64, &Context<'_>, &[u8]);
+service_of!(Itself, i32, i64, &Context<'_>, &[u8], Stream<i32>, Sink<i64>, String, Result<(), Status>);
 
 fn main() {
     let _ = coreloop::Server::builder().service(Open).service(Recursive(Vec::new())).service(Itself);
     let mut open = Open;
     assert_eq!(open.skipped(1), 1);
     let _ = OpenClient::<coreloop::client::Direct>::into_later;
+    let _ = OpenClient::<coreloop::client::Client>::import_later;
 }
