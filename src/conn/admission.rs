@@ -4,7 +4,7 @@ use std::time::Instant;
 
 use super::Conn;
 use crate::config::Limits;
-use crate::wire::Protocol;
+use crate::wire::{Protocol, StreamSupport};
 
 impl<W: Protocol> Conn<W> {
     /// Takes note of a call that ends later; `body_bytes` are held for it.
@@ -28,11 +28,24 @@ impl<W: Protocol> Conn<W> {
         (self.is_paused || self.is_saturated) && self.try_resume(now, limits)
     }
 
-    /// Takes note of a streaming call.
+    /// Takes note of a streaming call, before its protocol is given anything to send for it.
     pub fn begin_stream(&mut self) {
         self.streams += 1;
+        if self.protocol.stream_support() == StreamSupport::ResultOnly {
+            // Requests that follow wait unread: nothing that the peer sends could help this call.
+            self.is_paused = true;
+            self.fast_path = false;
+            return;
+        }
         self.is_saturated |= self.is_paused;
         self.is_paused = false;
+    }
+
+    /// Takes note that a streaming call was answered; its work may go on.
+    pub fn on_stream_answered(&mut self, now: Instant, limits: &Limits) {
+        if self.is_paused {
+            self.try_resume(now, limits);
+        }
     }
 
     /// Takes note of the end of a streaming call.
@@ -44,6 +57,15 @@ impl<W: Protocol> Conn<W> {
         }
         if self.is_paused {
             self.try_resume(now, limits);
+        }
+    }
+
+    /// Returns whether streams get nothing more from the peer: it has closed its sending half, and all that it sent
+    /// was handled. While requests wait unread for the end of a stream, `is_ending` is all that is known.
+    pub fn is_half_closed(&self, is_ending: bool) -> bool {
+        match self.protocol.stream_support() {
+            StreamSupport::ResultOnly => is_ending || self.is_eof,
+            StreamSupport::Unary | StreamSupport::Both => self.is_eof && !self.has_undecoded(),
         }
     }
 
@@ -82,7 +104,11 @@ impl<W: Protocol> Conn<W> {
             && self.in_flight_bytes <= limits.in_flight_bytes_max / 2;
         if calls_low && self.out_len() + self.protocol.held_bytes() <= limits.write_queue_low_bytes {
             self.is_saturated = false;
-            self.is_paused = false;
+            self.is_paused = self.protocol.stream_support() == StreamSupport::ResultOnly;
+            if self.protocol.has_ended() {
+                // Its end was not reported while reading was stopped.
+                self.give_up(self.end_of_input(), now);
+            }
             // The frame's clock did not run while reading was paused.
             self.frame_began = self.frame_began.map(|_| now);
         }

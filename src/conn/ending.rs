@@ -32,6 +32,11 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
+    /// Returns the reason for the end of a connection whose protocol takes no more input.
+    pub(super) fn end_of_input(&self) -> CloseReason {
+        if self.state == ConnState::Draining { CloseReason::Drained } else { CloseReason::PeerClosed }
+    }
+
     /// Ends the connection for this reason without waiting for the work of its calls, all of which were answered.
     /// Bytes that are already queued are still written.
     pub fn give_up(&mut self, why: CloseReason, now: Instant) {

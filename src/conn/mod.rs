@@ -345,9 +345,7 @@ impl<W: Protocol> Conn<W> {
                 self.finish(CloseReason::Broken(why), self.last_heard.max(self.last_written));
             }
             Received::End => {
-                let is_draining = self.state == ConnState::Draining;
-                let why = if is_draining { CloseReason::Drained } else { CloseReason::PeerClosed };
-                self.finish(why, self.last_heard.max(self.last_written));
+                self.finish(self.end_of_input(), self.last_heard.max(self.last_written));
             }
         }
         Some(NextMessage::Nothing)

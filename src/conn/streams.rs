@@ -220,6 +220,8 @@ pub struct StreamTable<T> {
     enlarge: Option<u32>,
     /// Bytes that the peer grants for a new stream.
     send_stream_bytes: u32,
+    /// Messages are sent without windows: the peer grants no credit.
+    has_no_send_windows: bool,
     /// Bytes that may still be sent on the connection.
     send_window: i64,
     held_bytes: usize,
@@ -241,6 +243,7 @@ impl<T> StreamTable<T> {
             connection,
             enlarge,
             send_stream_bytes: STREAM_WINDOW_BYTES,
+            has_no_send_windows: false,
             send_window: i64::from(CONNECTION_WINDOW_BYTES),
             held_bytes: 0,
             waiting: VecDeque::new(),
@@ -258,6 +261,12 @@ impl<T> StreamTable<T> {
     /// Returns the bytes that the peer grants for a new stream.
     pub fn send_stream_bytes(&self) -> u32 {
         self.send_stream_bytes
+    }
+
+    /// Sends messages without windows, for a protocol whose peers grant no credit.
+    #[must_use]
+    pub fn without_send_windows(self) -> StreamTable<T> {
+        StreamTable { has_no_send_windows: true, ..self }
     }
 
     /// Opens the stream of a call, whose id no open stream has. Returns its key and the credit to send at once.
@@ -449,9 +458,12 @@ impl<T> StreamTable<T> {
     /// Sends a message: returns it if it may be written now, and holds it otherwise. A message for a stream that has
     /// closed is dropped.
     pub fn send(&mut self, key: StreamKey, message: StreamMessage) -> Option<StreamMessage> {
-        let may_send = self.send_window > 0;
+        let (may_send, is_unbounded) = (self.send_window > 0, self.has_no_send_windows);
         let bytes = message.frame_bytes();
         let sending = self.entry_mut(key)?.sending.as_mut()?;
+        if is_unbounded {
+            return Some(message);
+        }
         if may_send && sending.window > 0 && sending.held.is_empty() {
             sending.window -= bytes as i64;
             self.send_window -= bytes as i64;

@@ -55,7 +55,7 @@ pub trait App: Sized {
     }
 
     /// Called after the peer of a connection with open streams has closed its sending half, and all that it sent was
-    /// handled. It may be called again.
+    /// handled, or waits for the end of a stream. It may be called again.
     fn on_half_close(&mut self, cx: &mut ConnCx<'_, Self>) {
         let _ = cx;
     }
@@ -215,6 +215,11 @@ impl<A: App> ConnCx<'_, A> {
         self.conn.end_stream(self.now, self.limits);
     }
 
+    /// Takes note that a streaming call was answered; its work may go on.
+    pub fn on_stream_answered(&mut self) {
+        self.conn.on_stream_answered(self.now, self.limits);
+    }
+
     /// Returns the number of streaming calls begun and not ended.
     pub fn streams(&self) -> usize {
         self.conn.streams()
@@ -233,6 +238,11 @@ impl<A: App> ConnCx<'_, A> {
     /// Returns the number of bytes that wait to be written.
     pub fn out_len(&self) -> usize {
         self.conn.out_len()
+    }
+
+    /// Returns the number of bytes that wait to be written, or in the protocol for earlier answers.
+    pub fn waiting_bytes(&self) -> usize {
+        self.conn.out_len() + self.conn.protocol().held_bytes()
     }
 
     /// Returns the time of the peer's last bytes, however few.

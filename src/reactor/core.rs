@@ -273,7 +273,7 @@ impl<A: App> Core<A> {
             }
         }
         app.on_read_end();
-        if slot.conn.streams() > 0 && slot.conn.is_eof() && !slot.conn.has_undecoded() {
+        if slot.conn.streams() > 0 && slot.conn.is_half_closed(slot.is_ending) {
             let ConnSlot { conn, session, peer, .. } = slot;
             let pool = &mut *pool;
             app.on_half_close(&mut ConnCx { key, peer: *peer, conn, session, pool, limits, now: *now });

@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::config;
 use crate::message::method_hash;
 use crate::service::builtin::Health;
-use crate::service::{Method, Registry};
+use crate::service::{CallShape, Method, Registry};
 use crate::wire::{DirectoryEntry, MethodDirectory, Page};
 
 /// The method directory of a server's registry.
@@ -43,7 +43,8 @@ impl MethodDirectory for RegistryDirectory {
         let hash = method_hash(name);
         let method = self.registry.method(self.registry.index_of(hash)?);
         let is_idempotent = method.is_idempotent();
-        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent })
+        let is_server_stream = method.shape() == CallShape::ServerStream;
+        (method.name() == name).then_some(DirectoryEntry { hash, is_idempotent, is_server_stream })
     }
 
     fn has_service(&self, service: &str) -> bool {

@@ -285,9 +285,9 @@ impl Method {
         self.shape
     }
 
-    /// Returns the rules for values of a call of this method in the native protocol.
-    pub(crate) fn value_rules(&self) -> ValueRules {
-        ValueRules::of(JsonDialect::Serde, self.missing_fields.unwrap_or_default())
+    /// Returns the rules for values of a call of this method in this dialect.
+    pub(crate) fn value_rules(&self, dialect: JsonDialect) -> ValueRules {
+        ValueRules::of(dialect, self.missing_fields.unwrap_or_default())
     }
 
     /// Returns the codecs that it accepts, ordered by number.

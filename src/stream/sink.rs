@@ -236,6 +236,11 @@ impl SinkLink {
         self.notify();
     }
 
+    /// Lets the sink send without credit from the peer: the gate alone bounds what waits (the reactor's side).
+    pub(crate) fn lift_credit(&self) {
+        self.ready.add_credit(i64::MAX / 2);
+    }
+
     /// Takes note that the peer grants no more credit (the reactor's side). Returns whether the stream needs more now.
     pub(crate) fn close_credit(&self) -> bool {
         self.is_last_credit.store(true, Ordering::SeqCst);

@@ -17,6 +17,8 @@ pub struct DirectoryEntry {
     pub hash: u32,
     /// The method changes nothing, so it may be called by GET.
     pub is_idempotent: bool,
+    /// The argument is one message, and the result a stream of messages.
+    pub is_server_stream: bool,
 }
 
 /// A page that is served beside the methods.

@@ -194,6 +194,19 @@ pub enum DrainNotice {
     None,
 }
 
+/// The streams that a call can have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StreamSupport {
+    /// None: argument and result are one message each.
+    Unary,
+    /// The result may be a stream, and nothing is received before its end. So the caller grants no credit: the sink may
+    /// send while not too many bytes wait to be written. It answers no pings either, and gives up by closing the
+    /// connection.
+    ResultOnly,
+    /// Both sides may send streams, grant credit, and answer pings.
+    Both,
+}
+
 /// A protocol without I/O: bytes to messages, and messages to bytes.
 pub trait Protocol {
     /// What the peer sends.
@@ -288,6 +301,18 @@ pub trait Protocol {
     /// Whether the protocol is known; false while the first bytes are undecided.
     fn is_decided(&self) -> bool {
         true
+    }
+
+    /// Returns which streams the call can have whose request was received last. [`StreamSupport::ResultOnly`] stays
+    /// until the answer is written: no input is taken before.
+    fn stream_support(&self) -> StreamSupport {
+        StreamSupport::Unary
+    }
+
+    /// Whether nothing more is received or sent: every request is answered, or the answer of the last is cut off. The
+    /// connection ends without waiting for the work of its calls.
+    fn has_ended(&self) -> bool {
+        false
     }
 }
 
@@ -469,6 +494,14 @@ impl Protocol for ServerProtocol {
 
     fn is_decided(&self) -> bool {
         !matches!(self, ServerProtocol::Sniffing { .. })
+    }
+
+    fn stream_support(&self) -> StreamSupport {
+        each!(self, StreamSupport::Unary, wire => wire.stream_support())
+    }
+
+    fn has_ended(&self) -> bool {
+        each!(self, false, wire => wire.has_ended())
     }
 }
 

@@ -17,7 +17,7 @@ use crate::message::{
     Refusal, Request, SendBody, Span, method_hash,
 };
 use crate::status::Code;
-use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received};
+use crate::wire::{Broken, ForeignProtocol, Out, Protocol, Received, StreamSupport};
 
 /// The length of the header.
 pub const HEADER_BYTES: usize = 32;
@@ -478,12 +478,9 @@ impl Native {
                 out.frame(&header, SendBody::Bytes(call.metadata));
             }
             Outgoing::Data(data) => {
-                let flags = u8::from(data.compressed);
-                let bytes = data.body.len();
-                out.words_frame(
-                    Native::words(kind::DATA, data.codec, flags, 0, data.id, [0; 3], bytes),
-                    data.body,
-                );
+                let (flags, bytes) = (u8::from(data.compressed), data.body.len());
+                let words = Native::words(kind::DATA, data.codec, flags, 0, data.id, [0; 3], bytes);
+                out.words_frame(words, data.body);
             }
             Outgoing::End { id } => out.put(&Native::bare(kind::END, id)),
             Outgoing::Credit { id, bytes } => {
@@ -591,6 +588,10 @@ impl Protocol for Native {
 
     fn is_caller(&self) -> bool {
         self.side == FrameSide::Client
+    }
+
+    fn stream_support(&self) -> StreamSupport {
+        StreamSupport::Both
     }
 }
 

@@ -68,6 +68,14 @@ impl<Q, T> OrderedReplies<Q, T> {
         self.waiting.pop_front().map(|(question, _)| question)
     }
 
+    /// Returns the request of this place, if it is the next to be answered.
+    pub fn turn(&self, place: OrderTicket) -> Option<&Q> {
+        match self.waiting.front() {
+            Some((question, None)) if place.0 == self.front => Some(question),
+            _ => None,
+        }
+    }
+
     /// Returns the next answer that may be written, with its request.
     #[inline]
     pub fn next_ready(&mut self) -> Option<(Q, T)> {
@@ -118,7 +126,7 @@ mod tests {
     fn the_next_in_order_need_not_wait() {
         let mut order = OrderedReplies::default();
         let (a, b) = (order.take_place(1), order.take_place(2));
-        assert_eq!(order.take_turn(b), None);
+        assert_eq!((order.take_turn(b), order.turn(b), order.turn(a)), (None, None, Some(&1)));
         order.fill(b, 'b').unwrap();
         *order.last_mut().unwrap() += 10;
         assert_eq!(order.take_turn(a), Some(1));

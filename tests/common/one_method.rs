@@ -15,7 +15,7 @@ struct OneMethod;
 
 impl MethodDirectory for OneMethod {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let found = DirectoryEntry { hash: method_hash(name), is_idempotent: false };
+        let found = DirectoryEntry { hash: method_hash(name), is_idempotent: false, is_server_stream: false };
         (name == ADD).then_some(found)
     }
 

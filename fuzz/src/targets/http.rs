@@ -8,11 +8,13 @@ use coreloop::bufpool::{Pool, PoolConfig, WriteQueue};
 use coreloop::config::Limits;
 use coreloop::conn::{Conn, NextMessage};
 use coreloop::message::{
-    Message, Metadata, Outgoing, OutgoingCall, OutgoingReply, Refusal, Request, SendBody, method_hash,
+    Message, Metadata, Outgoing, OutgoingCall, OutgoingData, OutgoingReply, Refusal, Request, SendBody,
+    method_hash,
 };
 use coreloop::status::Code;
 use coreloop::wire::{
     Broken, DirectoryEntry, Http, HttpClient, MethodDirectory, Out, Page, Protocol, Received, ServerContext,
+    StreamSupport,
 };
 
 use super::connection::spans_of;
@@ -27,12 +29,13 @@ struct Fuzzed;
 
 impl MethodDirectory for Fuzzed {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let is_idempotent = match name {
-            "A.B" => false,
-            "A.G" => true,
+        let (is_idempotent, is_server_stream) = match name {
+            "A.B" => (false, false),
+            "A.G" => (true, false),
+            "A.S" => (true, true),
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_idempotent })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, is_server_stream })
     }
 
     fn has_service(&self, service: &str) -> bool {
@@ -125,6 +128,10 @@ fn trace<'a, W: Protocol<Message = Message>>(
 fn server_trace<'a>(side: &Arc<ServerContext>, pieces: impl Iterator<Item = &'a [u8]>) -> HttpTrace {
     let answer = |http: &mut Http, message: &Message, body: &[u8], out: &mut Out<'_>| match message {
         Message::Request(Request { id, .. }) | Message::Refused(Refusal { id, .. }) => {
+            if http.stream_support() == StreamSupport::ResultOnly {
+                let body = SendBody::Bytes(body);
+                http.send(Outgoing::Data(OutgoingData { id: *id, codec: 2, compressed: false, body }), out);
+            }
             let code = if matches!(message, Message::Request(_)) { Code::Ok } else { Code::Internal };
             let (codec, compressed, queue_us, handler_us) = (2, false, 1, 2);
             let body = SendBody::Bytes(body);

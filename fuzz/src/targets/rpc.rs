@@ -23,7 +23,11 @@ pub(super) struct EchoSite;
 impl MethodDirectory for EchoSite {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        (name == "Echo.Echo").then_some(DirectoryEntry { hash, is_idempotent: false })
+        (name == "Echo.Echo").then_some(DirectoryEntry {
+            hash,
+            is_idempotent: false,
+            is_server_stream: false,
+        })
     }
 
     fn has_service(&self, service: &str) -> bool {

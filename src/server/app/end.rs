@@ -300,5 +300,8 @@ impl Dispatcher {
             return self.ends.stats.calls.late.add(1);
         }
         self.ends.end(cx, EndingCall::in_flight(&call), ended);
+        if call.is_streaming() {
+            cx.on_stream_answered();
+        }
     }
 }

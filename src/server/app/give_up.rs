@@ -25,6 +25,9 @@ impl Dispatcher {
         }
         let ended = CallEnd::early(place, status.code, &status.message);
         self.ends.end(cx, EndingCall::in_flight(call), ended);
+        if call.is_streaming() {
+            cx.on_stream_answered();
+        }
     }
 
     /// Answers every call whose deadline has passed, whether its work has ended or not.

@@ -18,7 +18,8 @@ use crate::conn::streams::{
 };
 use crate::context::DeferredReply;
 use crate::message::{
-    BrokenCall, IncomingData, Metadata, Outgoing, OutgoingData, OutgoingReply, Request, SendBody, Span,
+    BrokenCall, IncomingData, JsonDialect, Metadata, Outgoing, OutgoingData, OutgoingReply, Request,
+    SendBody, Span,
 };
 use crate::reactor::Conns;
 use crate::server::observer::EndPlace;
@@ -28,7 +29,7 @@ use crate::stream::{
     CallStreams, Gate, IncomingLink, Pushed, ReactorTask, SinkLink, StreamAction, StreamAddress,
     StreamCommand, StreamOrigin, StreamPort, recycle,
 };
-use crate::wire::ProtocolId;
+use crate::wire::{Protocol, StreamSupport};
 
 /// The bytes of a reply or a pong without its body.
 const FRAME_HEADER_BYTES: usize = 32;
@@ -87,19 +88,26 @@ impl ServerSession {
 }
 
 pub(super) fn table<'a>(cx: &'a mut Cx<'_>) -> &'a mut SessionStreams {
-    let limits = cx.limits();
+    let (limits, has_credit) = (cx.limits(), has_credit(cx));
     let windows = StreamWindows {
         stream_bytes: u32::try_from(limits.stream_window_bytes).unwrap_or(u32::MAX),
         connection_bytes: u32::try_from(limits.connection_window_bytes).unwrap_or(u32::MAX),
     };
     cx.session.streams.get_or_insert_with(|| {
+        let table = StreamTable::new(windows);
         Box::new(SessionStreams {
-            table: StreamTable::new(windows),
+            table: if has_credit { table } else { table.without_send_windows() },
             gate: Arc::new(Gate::default()),
             keepalive_at: None,
             pinged_at: None,
         })
     })
+}
+
+/// Whether the peer grants credit for what it receives, and answers pings. Otherwise sinks send while not too many bytes
+/// wait to be written, which is what the gate says.
+fn has_credit(cx: &Cx<'_>) -> bool {
+    cx.protocol().stream_support() == StreamSupport::Both
 }
 
 impl Dispatcher {
@@ -141,14 +149,20 @@ impl Dispatcher {
         method: &Method,
         is_open: bool,
     ) {
-        let name = method.name();
-        let refusal = if cx.protocol().id() != Some(ProtocolId::Native) {
+        let (name, shape) = (method.name(), method.shape());
+        let is_carried = match cx.protocol().stream_support() {
+            StreamSupport::Unary => false,
+            StreamSupport::ResultOnly => !shape.receives(),
+            StreamSupport::Both => true,
+        };
+        let refusal = if !is_carried {
             Some(Status::unimplemented(format!("{name} has a stream, which this protocol does not carry")))
         } else if request.one_way {
             Some(Status::invalid_argument(format!("{name} has a stream, and cannot be called one-way")))
-        } else if request.id == 0 {
+        } else if request.id == 0 && has_credit(cx) {
+            // In credit, 0 is the connection.
             Some(Status::invalid_argument("a streaming call has an id other than 0"))
-        } else if method.shape().receives() && !is_open {
+        } else if shape.receives() && !is_open {
             Some(Status::invalid_argument(format!(
                 "the argument of {name} is a stream of data frames, and the request has no flag that says so"
             )))
@@ -178,10 +192,14 @@ impl Dispatcher {
         let message_bytes_max = cx.limits().frame_bytes_max;
         let report_bytes = report_bytes(cx.limits());
         let keepalive_at = cx.now() + Duration::from_millis(cx.limits().stream_keepalive_ms);
+        let has_credit = has_credit(cx);
         let streams = table(cx);
         let gate = streams.gate.clone();
         let credit_bytes = streams.table.send_stream_bytes();
-        streams.keepalive_at.get_or_insert(keepalive_at);
+        if has_credit {
+            streams.keepalive_at.get_or_insert(keepalive_at);
+        }
+        let (codec, dialect) = JsonDialect::split(request.codec);
         let mut links = None;
         let (key, credit) = streams.table.open(request.id, shape.receives(), shape.sends(), |stream| {
             let origin = StreamOrigin {
@@ -189,8 +207,8 @@ impl Dispatcher {
                 address: StreamAddress { connection, stream }.into(),
                 caller: None,
                 // The codec was checked on admission.
-                codec: Codec::from_number(request.codec).unwrap_or(Codec::Raw),
-                rules: method.value_rules(),
+                codec: Codec::from_number(codec).unwrap_or(Codec::Raw),
+                rules: method.value_rules(dialect),
                 compresses: request.compressed,
                 message_bytes_max,
                 report_bytes,
@@ -198,8 +216,11 @@ impl Dispatcher {
             };
             let incoming = shape.receives().then(|| IncomingLink::new(origin.clone()));
             let sink = shape.sends().then(|| SinkLink::new(origin, gate, credit_bytes));
+            if let Some(sink) = sink.as_ref().filter(|_| !has_credit) {
+                sink.lift_credit();
+            }
             links = Some(CallStreams { sink: sink.clone(), incoming: incoming.clone() });
-            StreamState { sink, incoming, codec: request.codec, answer: None }
+            StreamState { sink, incoming, codec, answer: None }
         });
         debug_assert!(self.streams_of(cx, request.id) == Some(key));
         if let Some(links) = links {
@@ -343,15 +364,16 @@ impl Dispatcher {
     }
 
     /// Cancels what cannot go on after the peer has closed its sending half: calls whose argument has not ended, and
-    /// those that need more credit.
+    /// those that need more credit. A peer that grants none has no other way to give up: its stream is cancelled.
     pub(super) fn on_half_close(&mut self, cx: &mut Cx<'_>) {
+        let has_credit = has_credit(cx);
         let Some(streams) = &cx.session.streams else { return };
         let needs_credit = |state: &StreamState| state.sink.as_ref().is_some_and(|sink| sink.close_credit());
         let is_over = |key| streams.table.is_receiving(key) || streams.table.is_holding(key);
         let over: Vec<u64> = streams
             .table
             .iter()
-            .filter(|(key, state)| is_over(*key) | needs_credit(state))
+            .filter(|(key, state)| !has_credit || is_over(*key) | needs_credit(state))
             .filter_map(|(key, _)| streams.table.get(key).map(|(id, _)| id))
             .collect();
         for id in over {
@@ -473,7 +495,7 @@ impl Dispatcher {
 
     /// Closes the gate of the connection's sinks while too many bytes wait.
     fn close_gate(&mut self, cx: &mut Cx<'_>) {
-        let (limits, out_len) = (cx.limits(), cx.out_len());
+        let (limits, out_len) = (cx.limits(), cx.waiting_bytes());
         let (high, held_max) = (limits.write_queue_high_bytes, limits.held_bytes_max);
         let key = cx.key();
         let Some(streams) = &cx.session.streams else { return };
@@ -495,7 +517,7 @@ impl Dispatcher {
     }
 
     fn open_gate(&mut self, cx: &mut Cx<'_>, key: Key) {
-        let (limits, out_len) = (cx.limits(), cx.out_len());
+        let (limits, out_len) = (cx.limits(), cx.waiting_bytes());
         let (low, held_low) = (limits.write_queue_low_bytes, limits.held_bytes_max / 2);
         let Some(streams) = &cx.session.streams else { return };
         if out_len > low || streams.table.held_bytes() > held_low {

@@ -1,9 +1,11 @@
-//! HTTP/1.1 with JSON bodies: the unary part of the Connect protocol, with strict framing, for server and client.
+//! HTTP/1.1 with JSON bodies: the unary part of the Connect protocol, with strict framing, for server and client; and,
+//! for the server, streams of results as newline-delimited JSON.
 //!
 //! [`Http`] is the server's side, [`HttpClient`] the client's. `POST /Service/Method` calls a method, `GET` calls an
 //! idempotent one; answers keep the order of the requests. `scan.rs` finds the end of a head, `request.rs` interprets
-//! it, `chunks.rs` reads chunked bodies, `reply.rs` writes answers, most of them with `plain.rs`. An ambiguous
-//! request is answered with 400, and closes the connection (RFC 9112 section 11.2).
+//! it, `chunks.rs` reads chunked bodies, `reply.rs` writes answers, most of them with `plain.rs`, and
+//! `server/streams.rs` those that are streams. An ambiguous request is answered with 400, and closes the connection
+//! (RFC 9112 section 11.2).
 
 mod call;
 mod chunks;
@@ -24,8 +26,8 @@ use std::sync::Arc;
 use self::server::HttpServerInner;
 use crate::codec_number::Codec;
 use crate::config::Limits;
-use crate::message::{Message, Outgoing, OutgoingReply};
-use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext};
+use crate::message::{Message, Outgoing, OutgoingData, OutgoingReply};
+use crate::wire::{DrainNotice, Out, Protocol, Received, ServerContext, StreamSupport};
 pub(super) use call::fits_field;
 pub use client::HttpClient;
 
@@ -96,6 +98,10 @@ impl Protocol for Http {
             }) => {
                 self.0.reply(id, code, (queue_us, handler_us), body, out);
             }
+            Outgoing::Data(OutgoingData { id, body, codec: _, compressed: _ }) => {
+                self.0.stream_message(id, body, out);
+            }
+            Outgoing::Headers { id, codec: _, metadata } => self.0.stream_headers(id, metadata),
             Outgoing::Drain => self.0.drain(),
             // A server sends no requests, and HTTP/1.1 has no form for the others.
             _ => {}
@@ -135,6 +141,14 @@ impl Protocol for Http {
 
     fn send_late(&mut self, out: &mut Out<'_>) {
         self.0.late(out);
+    }
+
+    fn stream_support(&self) -> StreamSupport {
+        self.0.stream_support()
+    }
+
+    fn has_ended(&self) -> bool {
+        self.0.has_ended()
     }
 }
 

@@ -2,8 +2,9 @@
 
 use coreloop_bufpool::Chunk;
 
+use super::call::fits_field;
 use super::plain;
-use crate::message::SendBody;
+use crate::message::{Metadata, SendBody};
 use crate::status::Code;
 use crate::wire::{Out, ServerContext};
 
@@ -63,6 +64,8 @@ pub(super) struct PendingResponse {
     pub(super) closes: bool,
     /// The answer is an interim response; another follows.
     pub(super) is_interim: bool,
+    /// The result of the call is a stream.
+    pub(super) is_stream: bool,
 }
 
 /// An answer.
@@ -70,6 +73,8 @@ pub(super) struct PendingResponse {
 pub(super) enum Response<'a> {
     /// The result of a call.
     Reply { code: Code, queue_us: u32, handler_us: u32, body: SendBody<'a> },
+    /// The result of a call that is a stream: metadata for the head, and the chunked body.
+    Stream { fields: Vec<u8>, body: Chunk },
     /// A page.
     Page { status: u16, content_type: &'static str, body: Chunk },
     /// The answers to a JSON-RPC message or batch.
@@ -94,6 +99,7 @@ impl Response<'_> {
         KEPT_BYTES
             + match self {
                 Response::Reply { body, .. } => body.len(),
+                Response::Stream { fields, body } => fields.len() + body.len(),
                 Response::Page { body, .. } => body.len(),
                 #[cfg(feature = "jsonrpc")]
                 Response::JsonRpc { body } => body.len(),
@@ -151,6 +157,25 @@ pub(super) fn write_with_any_head(
     head.end(side, pending, SendBody::Bytes(&body));
 }
 
+/// Writes the head of an answer that is a stream, with metadata as fields. Entries that cannot be fields are skipped.
+#[cold]
+pub(super) fn write_stream_head(
+    side: &ServerContext,
+    pending: &PendingResponse,
+    fields: &[u8],
+    out: &mut Out<'_>,
+) {
+    let mut head = ResponseHead::begin(side, pending, 200, out);
+    head.put(b"Content-Type: application/x-ndjson\r\nTransfer-Encoding: chunked\r\n");
+    for (name, value) in Metadata::checked_before(fields).iter() {
+        if fits_field(name, value) {
+            head.put(name.as_bytes());
+            head.field(b": ", value);
+        }
+    }
+    head.end(side, pending, SendBody::Bytes(&[]));
+}
+
 /// Writes an answer.
 #[inline(never)]
 pub(super) fn write_response(
@@ -164,6 +189,12 @@ pub(super) fn write_response(
         Response::GoRpc => out.put(GO_RPC),
         Response::Reply { code, queue_us, handler_us, body } => {
             write_end(side, pending, code, (queue_us, handler_us), body, out);
+        }
+        Response::Stream { fields, body } => {
+            write_stream_head(side, pending, &fields, out);
+            if !pending.is_head {
+                out.link(body);
+            }
         }
         Response::Page { status, content_type, body } => {
             let mut head = ResponseHead::begin(side, pending, status, out);

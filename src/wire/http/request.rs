@@ -48,6 +48,8 @@ pub(super) enum RequestTarget {
     Call { target: CallTarget, time_left_us: u32, dialect: JsonDialect },
     /// A method is called by GET; its argument was copied from the query to the scratch buffer.
     CallByGet { method: u32, time_left_us: u32, dialect: JsonDialect },
+    /// HEAD for a method whose result is a stream: the method is not run, since its stream might not end.
+    StreamHead,
     /// A page.
     Page(Page),
     /// OPTIONS.
@@ -187,6 +189,7 @@ fn interpret(
         is_http_10,
         closes: fields.framing.is_last(is_http_10),
         is_interim: false,
+        is_stream: false,
     };
     let body = match (fields.framing.is_chunked, fields.framing.length) {
         (true, _) => BodyLength::Chunked,
@@ -430,7 +433,15 @@ fn request_target(
         return Ok(RequestTarget::Options { is_preflight: fields.is_preflight && pending.origin != 0 });
     }
     match method {
+        "POST" | "GET" | "HEAD"
+            if found.is_server_stream && pending.is_http_10 && (method == "POST" || found.is_idempotent) =>
+        {
+            let message = "the result is a stream, which requires HTTP/1.1: a body that ends with the connection \
+                           would look complete if the connection was lost";
+            Err(RequestFault::new(505, Code::Unimplemented, message))
+        }
         "POST" => {
+            pending.is_stream = found.is_server_stream;
             checked(side, fields, question)?;
             let time_left_us = called(fields)?;
             let dialect = fields.dialect(false);
@@ -446,6 +457,10 @@ fn request_target(
             if argument.len() > side.limits.frame_bytes_max {
                 return Err(RequestFault::too_large(side.limits.frame_bytes_max));
             }
+            if found.is_server_stream && method == "HEAD" {
+                return Ok(RequestTarget::StreamHead);
+            }
+            question.pending.is_stream = found.is_server_stream;
             Ok(RequestTarget::CallByGet {
                 method: found.hash,
                 time_left_us,

@@ -3,11 +3,13 @@
 mod bodies;
 #[cfg(feature = "jsonrpc")]
 mod json_rpc;
+mod streams;
 
 use std::sync::Arc;
 
 use coreloop_bufpool::{Chunk, LINK_BYTES_MIN};
 
+use self::streams::{HeldStream, StreamProgress};
 use super::chunks::Chunks;
 use super::fault::RequestFault;
 use super::known::KnownRequestHead;
@@ -42,6 +44,8 @@ enum RequestState {
     /// The requests of a JSON-RPC body are being returned one by one.
     #[cfg(feature = "jsonrpc")]
     JsonRpc,
+    /// The answer to the last request is a stream: no input is taken before it is written.
+    Stream { id: u64, progress: StreamProgress },
     /// No more input is read.
     Ended,
     /// The next byte belongs to Go's net/rpc.
@@ -101,6 +105,8 @@ pub(super) struct HttpServerInner {
     /// Metadata, then a body that arrived in several pieces. Grows as bytes arrive, up to `frame_bytes_max`.
     gathered: Vec<u8>,
     order: OrderedReplies<PendingResponse, Box<Response<'static>>>,
+    /// What the answer of [`RequestState::Stream`] holds before its turn.
+    held_stream: HeldStream,
     /// Bytes of waiting answers.
     held_bytes: usize,
     #[cfg(feature = "jsonrpc")]
@@ -122,6 +128,7 @@ impl HttpServerInner {
             known: KnownRequestHead::default(),
             gathered: Vec::new(),
             order: OrderedReplies::default(),
+            held_stream: HeldStream::default(),
             held_bytes: 0,
             #[cfg(feature = "jsonrpc")]
             json_rpc: None,
@@ -153,7 +160,9 @@ impl HttpServerInner {
             | RequestState::SkipChunks { .. } => true,
             #[cfg(feature = "jsonrpc")]
             RequestState::JsonRpc => true,
-            RequestState::Head | RequestState::Ended | RequestState::GoRpc => false,
+            RequestState::Head | RequestState::Stream { .. } | RequestState::Ended | RequestState::GoRpc => {
+                false
+            }
         }
     }
 
@@ -199,6 +208,8 @@ impl HttpServerInner {
                 Received::Skip { consumed: consumed as usize }
             }
             RequestState::SkipChunks { chunks } => self.skip_chunks(chunks, input),
+            // A connection does not ask before the answer is written.
+            RequestState::Stream { .. } => Received::NeedMore { bytes_min: input.len() + 1 },
             RequestState::Ended | RequestState::GoRpc => Received::End,
         }
     }
@@ -352,6 +363,11 @@ impl HttpServerInner {
                 Response::Page { status: page.status, content_type: page.content_type, body }
             }
             Ok(RequestTarget::Options { is_preflight }) => Response::Options { is_preflight },
+            Ok(RequestTarget::StreamHead) => {
+                // The argument was checked, and is not used.
+                self.is_scratch_stale = true;
+                Response::Stream { fields: Vec::new(), body: Chunk::default() }
+            }
             Ok(RequestTarget::MustConnect) => Response::MustConnect,
             Err(fault) => return self.refuse(pending, fault, body, expects_continue, head_bytes),
         };
@@ -371,7 +387,8 @@ impl HttpServerInner {
         consumed: usize,
     ) -> Received<Message> {
         let RequestFault { status, code, message, closes, allow } = fault;
-        let pending = PendingResponse { status, allow, closes: pending.closes || closes, ..pending };
+        let closes = pending.closes || closes;
+        let pending = PendingResponse { status, allow, closes, is_stream: false, ..pending };
         let pending = self.pass_over(pending, body, expects_continue);
         let id = self.take_place(pending);
         self.is_scratch_stale = true;
@@ -424,10 +441,17 @@ impl HttpServerInner {
     fn call(&mut self, call: RequestCall, body: Span, consumed: usize) -> Received<Message> {
         let RequestCall { target, time_left_us, dialect, mut pending } = call;
         pending.closes |= self.is_draining;
-        self.state = if pending.closes { RequestState::Ended } else { RequestState::Head };
+        let id = self.take_place(pending);
+        self.state = match pending {
+            PendingResponse { is_stream: true, .. } => {
+                RequestState::Stream { id, progress: StreamProgress::Waiting }
+            }
+            PendingResponse { closes: true, .. } => RequestState::Ended,
+            _ => RequestState::Head,
+        };
         self.is_scratch_stale = true;
         let request = Request {
-            id: self.take_place(pending),
+            id,
             method: target.method(),
             name: None,
             codec: dialect.codec_number(),
@@ -478,17 +502,16 @@ impl HttpServerInner {
         if id & json_rpc::ID_BIT != 0 {
             return self.reply_json_rpc(id, code, body, out);
         }
+        if let RequestState::Stream { id: stream, progress } = self.state
+            && stream == id
+        {
+            return self.end_stream(id, progress, code, (queue_us, handler_us), body, out);
+        }
         if let Some(pending) = self.order.take_turn(OrderTicket::of(id)) {
             write_end(&self.side, &pending, code, (queue_us, handler_us), body, out);
             return self.write_ready(out);
         }
-        let body = SendBody::Chunk(match body {
-            SendBody::Chunk(chunk) if chunk.len() >= LINK_BYTES_MIN => chunk,
-            // The answer may be a small part of a buffer that it would hold while it waits.
-            SendBody::Chunk(chunk) => Chunk::from(chunk.to_vec()),
-            SendBody::Bytes(bytes) => Chunk::from(bytes.to_vec()),
-        });
-        self.keep(id, Response::Reply { code, queue_us, handler_us, body });
+        self.keep(id, Response::Reply { code, queue_us, handler_us, body: kept(body) });
     }
 
     /// Writes the answers that are ready at the front.
@@ -497,6 +520,12 @@ impl HttpServerInner {
         while let Some((pending, response)) = self.order.next_ready() {
             self.held_bytes -= response.kept_bytes();
             write_response(&self.side, &pending, *response, out);
+            if pending.is_stream {
+                self.after_stream(pending.closes);
+            }
+        }
+        if let RequestState::Stream { id, progress: StreamProgress::Waiting } = self.state {
+            self.begin_held_stream(id, out);
         }
     }
 
@@ -509,6 +538,9 @@ impl HttpServerInner {
             && !matches!(self.state, RequestState::GoRpc)
         {
             last.closes = true;
+            if matches!(self.state, RequestState::Stream { .. }) {
+                return;
+            }
             #[cfg(feature = "jsonrpc")]
             if matches!(self.state, RequestState::JsonRpc) {
                 return self.end_after_json_rpc();
@@ -519,6 +551,10 @@ impl HttpServerInner {
 
     /// Writes 408 for a request that is late. With outstanding answers, the client would take it for one of them.
     pub(super) fn late(&mut self, out: &mut Out<'_>) {
+        if matches!(self.state, RequestState::Stream { .. }) {
+            // No request has begun.
+            return;
+        }
         let has_begun = match self.state {
             RequestState::Head => self.scan.has_begun(),
             RequestState::Body { .. } | RequestState::Chunked { .. } => true,
@@ -526,6 +562,7 @@ impl HttpServerInner {
             RequestState::JsonRpc => false,
             RequestState::Skip { .. }
             | RequestState::SkipChunks { .. }
+            | RequestState::Stream { .. }
             | RequestState::Ended
             | RequestState::GoRpc => false,
         };
@@ -537,4 +574,14 @@ impl HttpServerInner {
             write_end(&self.side, &pending, code, (0, 0), body, out);
         }
     }
+}
+
+/// Returns a body as it is kept until its turn.
+fn kept(body: SendBody<'_>) -> SendBody<'static> {
+    SendBody::Chunk(match body {
+        SendBody::Chunk(chunk) if chunk.len() >= LINK_BYTES_MIN => chunk,
+        // The answer may be a small part of a buffer that it would hold while it waits.
+        SendBody::Chunk(chunk) => Chunk::from(chunk.to_vec()),
+        SendBody::Bytes(bytes) => Chunk::from(bytes.to_vec()),
+    })
 }

@@ -264,7 +264,11 @@ struct Methods;
 impl MethodDirectory for Methods {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry { hash, is_idempotent: false })
+        [ADD, ADD_FIXED].contains(&name).then_some(DirectoryEntry {
+            hash,
+            is_idempotent: false,
+            is_server_stream: false,
+        })
     }
 
     fn has_service(&self, service: &str) -> bool {

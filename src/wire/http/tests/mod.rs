@@ -8,6 +8,7 @@ mod json_rpc;
 mod order;
 mod rules;
 mod split;
+mod streams;
 
 use std::borrow::Cow;
 use std::sync::Arc;
@@ -23,17 +24,18 @@ use crate::wire::{DirectoryEntry, MethodDirectory, Page};
 /// The largest body of these tests.
 const BODY_MAX: usize = 100;
 
-/// Two services, three methods, one page.
+/// Services with methods, one of which has a stream as its result, and two pages.
 struct HttpTestDirectory;
 
 impl MethodDirectory for HttpTestDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
-        let is_idempotent = match name {
-            "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => false,
-            "Users.Get" => true,
+        let (is_idempotent, is_server_stream) = match name {
+            "Arith.Multiply" | "a.b.C.Do" | "Wörter.Zählen" => (false, false),
+            "Users.Get" => (true, false),
+            "Users.Watch" => (true, true),
             _ => return None,
         };
-        Some(DirectoryEntry { hash: method_hash(name), is_idempotent })
+        Some(DirectoryEntry { hash: method_hash(name), is_idempotent, is_server_stream })
     }
 
     fn has_service(&self, service: &str) -> bool {

@@ -101,7 +101,11 @@ struct GoDirectory;
 impl MethodDirectory for GoDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let known = ["Arith.Add", "Arith.Divide", "Echo.Echo", "Echo.Fail"].contains(&name);
-        known.then_some(DirectoryEntry { hash: method_hash(name), is_idempotent: false })
+        known.then_some(DirectoryEntry {
+            hash: method_hash(name),
+            is_idempotent: false,
+            is_server_stream: false,
+        })
     }
 
     fn has_service(&self, service: &str) -> bool {

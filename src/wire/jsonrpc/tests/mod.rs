@@ -25,7 +25,11 @@ struct JsonRpcTestDirectory;
 impl MethodDirectory for JsonRpcTestDirectory {
     fn method(&self, name: &str) -> Option<DirectoryEntry> {
         let hash = method_hash(name);
-        METHODS.contains(&name).then_some(DirectoryEntry { hash, is_idempotent: false })
+        METHODS.contains(&name).then_some(DirectoryEntry {
+            hash,
+            is_idempotent: false,
+            is_server_stream: false,
+        })
     }
 
     fn has_service(&self, service: &str) -> bool {
