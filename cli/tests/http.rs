@@ -3,6 +3,7 @@
 mod common;
 
 use std::fs;
+use std::process::Command;
 
 use common::Served;
 use common::http::{curl, curled, has_tool};
@@ -64,6 +65,34 @@ fn every_demo_method_answers() {
     assert_eq!(curled(&["-G", "--data-urlencode", "message=5", &url(&server, "/Users/Get")]), user);
     let methods = call(&server, "/Meta/Methods", r#""""#).1;
     assert!(methods.contains("Arith.Multiply") && methods.contains("Product of the two"), "{methods}");
+}
+
+#[test]
+fn curl_reads_a_stream_line_by_line() {
+    if !has_tool("curl", "--version") {
+        return;
+    }
+    let server = Served::start(&[]);
+    let watch = url(&server, "/Users/Watch");
+    let text = curled(&["-N", "-d", "3", "-w", "%{http_code} %{content_type}", &watch]);
+    let (users, status) = text.rsplit_once('\n').unwrap();
+    assert_eq!(status, "200 application/x-ndjson");
+    let users: Vec<&str> = users.lines().collect();
+    assert_eq!(users.len(), 3);
+    assert!(users[2].starts_with(r#"{"ID":3,"Name":"user-3 é世""#), "{}", users[2]);
+    assert_eq!(curled(&["-N", "-d", "0", "-w", "%{http_code}", &watch]), "200");
+    assert_eq!(call(&server, "/Users/Watch", "-1").0, "400");
+    // The deadline passes within the stream: curl reports that the body is incomplete.
+    let late = ["-N", "-s", "-d", "100000000", "-H", "Connect-Timeout-Ms: 300", "-o", "/dev/null", &watch];
+    let output = curl(&late);
+    assert_eq!(output.status.code(), Some(18), "CURLE_PARTIAL_FILE: {output:?}");
+    // curl that goes away ends its stream: nothing is left to wait for when the server stops.
+    let first = Command::new("sh")
+        .args(["-c", &format!("curl -sN -d 100000000 {watch} | head -n 1")])
+        .output()
+        .unwrap();
+    assert!(first.stdout.starts_with(br#"{"ID":1,"#));
+    assert_eq!(server.stop().code, Some(0));
 }
 
 /// Requests of curl, libraries and probes in addition to the plain call.

@@ -161,6 +161,12 @@ fn the_openapi_document_is_valid() {
     for (path, is_free) in [("/Arith/Multiply", false), ("/Users/Get", true), ("/Echo/Sleep", false)] {
         assert!(paths[path]["post"].is_object() && paths[path]["get"].is_object() == is_free, "{path}");
     }
+    let watch = &paths["/Users/Watch"]["post"]["responses"]["200"]["content"]["application/x-ndjson"];
+    assert!(watch["schema"].is_object(), "{watch}");
+    assert!(
+        paths.get("/Users/Import").is_none() && paths.get("/Echo/Chat").is_none(),
+        "arguments that are streams"
+    );
     // Every reference resolves, and no name refers to two operations.
     let (mut references, mut names) = (Vec::new(), Vec::new());
     collect(&document, &mut references, &mut names);

@@ -2,7 +2,7 @@
 
 use std::time::Instant;
 
-use super::Conn;
+use super::{Conn, ConnState};
 use crate::config::Limits;
 use crate::wire::{Protocol, StreamSupport};
 
@@ -64,7 +64,9 @@ impl<W: Protocol> Conn<W> {
     /// was handled. While requests wait unread for the end of a stream, `is_ending` is all that is known.
     pub fn is_half_closed(&self, is_ending: bool) -> bool {
         match self.protocol.stream_support() {
-            StreamSupport::ResultOnly => is_ending || self.is_eof,
+            StreamSupport::ResultOnly => {
+                (is_ending || self.is_eof) && !matches!(self.state, ConnState::Closed(_))
+            }
             StreamSupport::Unary | StreamSupport::Both => self.is_eof && !self.has_undecoded(),
         }
     }

@@ -17,6 +17,8 @@ mod fairness;
 mod flush;
 #[cfg(feature = "http")]
 mod http;
+#[cfg(feature = "http")]
+mod http_streams;
 mod idle;
 #[cfg(feature = "json")]
 mod in_memory;

@@ -6,16 +6,15 @@ use super::schema::Schemas;
 use crate::codec::Codec;
 use crate::config;
 use crate::method_name::MethodName;
-use crate::service::{CallShape, Method};
+use crate::service::Method;
 use crate::status::Code;
 
 /// Returns the document.
 pub(super) fn document(methods: &[Method], config: &config::HttpConfig) -> Value {
     let mut schemas = Schemas::default();
     let mut paths = Map::new();
-    // A method with a stream cannot be called over HTTP/1.1.
-    let is_callable =
-        |method: &&Method| method.accepts_codec(Codec::Json) && method.shape() == CallShape::Unary;
+    // A method whose argument is a stream cannot be called over HTTP/1.1.
+    let is_callable = |method: &&Method| method.accepts_codec(Codec::Json) && !method.shape().receives();
     for method in methods.iter().filter(is_callable) {
         let Ok(name) = MethodName::parse(method.name()) else { continue };
         paths.insert(name.http_path(), item(name.service(), method, &mut schemas));
@@ -27,7 +26,7 @@ pub(super) fn document(methods: &[Method], config: &config::HttpConfig) -> Value
         "openapi": "3.1.0",
         "info": {
             "title": or(&config.application_name, "The methods of this server"),
-            "description": "Unary calls in the manner of the Connect protocol: the body is the argument, the reply's body the result.",
+            "description": "Unary calls in the manner of the Connect protocol: the body is the argument, the reply's body the result. A result that is a stream of messages is newline-delimited JSON.",
             "version": or(&config.application_version, env!("CARGO_PKG_VERSION")),
         },
         "paths": paths,
@@ -40,13 +39,21 @@ fn item(service: &str, method: &Method, schemas: &mut Schemas) -> Value {
     let reply = schemas.schema_of(method.reply().shape());
     let content = |schema: &Value| json!({ "application/json": { "schema": schema } });
     let is_required = !method.takes_empty_body();
+    let result = if method.shape().sends() {
+        json!({
+            "description": "The messages of the result, one on each line. A body that ends without its last chunk is incomplete: the call failed.",
+            "content": { "application/x-ndjson": { "schema": reply } },
+        })
+    } else {
+        json!({ "description": "The result.", "content": content(&reply) })
+    };
     let common = json!({
         "tags": [service],
         "summary": method.documentation().lines().next().unwrap_or_default(),
         "description": format!("{}\n\n`{}`", method.documentation(), method.signature()).trim().to_owned(),
         "x-coreloop-runs": method.runs().name(),
         "responses": {
-            "200": { "description": "The result.", "content": content(&reply) },
+            "200": result,
             "default": {
                 "description": "The call failed.",
                 "content": content(&json!({ "$ref": "#/components/schemas/coreloop.Error" })),

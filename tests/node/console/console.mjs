@@ -74,6 +74,22 @@ const run = async () => {
   const [failure, failed] = await called("Arith.Divide", '{"A":1,"B":0}');
   assert.deepEqual([JSON.parse(failure), failed], [{ code: "invalid_argument", message: "divide by zero" }, "failed"]);
   assert.match((await called("Users.Get", "5"))[0], /"Name":"user-5 é世"/);
+  const [users, usersLook, usersTimes] = await called("Users.Watch", "3");
+  const ids = users.trim().split("\n").map((line) => JSON.parse(line).ID);
+  assert.deepEqual([ids, usersLook, usersTimes.slice(0, 9)], [[1, 2, 3], "", "HTTP 200,"]);
+  assert.equal((await called("Users.Watch", "-1"))[1], "failed", "an error before the first message");
+  assert.match((await called("Users.Watch", "1000000"))[0], /"ID":2000,.*\(the page shows no more\)$/s);
+  // A page reads the messages of a stream as they arrive.
+  const third = await page(`(async () => {
+    const reply = await fetch("Users/Watch", { method: "POST", headers: { "Content-Type": "application/json" },
+      body: "1000000" });
+    const reader = reply.body.pipeThrough(new TextDecoderStream()).getReader();
+    let text = "";
+    while (text.split("\\n").length < 4) text += (await reader.read()).value;
+    await reader.cancel();
+    return JSON.parse(text.split("\\n")[2]).ID;
+  })()`);
+  assert.equal(third, 3);
   const markup = '"<img src=x onerror=document.title=1>"';
   assert.equal((await called("Echo.Echo", markup))[0], markup, "what came back is text");
 

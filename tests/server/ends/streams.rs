@@ -1,5 +1,7 @@
 //! The ends of streaming calls.
 
+use std::io::Read;
+
 use coreloop::Context;
 use coreloop::codec::{Codec, Plain};
 use coreloop::server::{EndPlace, ServerBuilder};
@@ -35,6 +37,12 @@ pub fn with_streams(builder: ServerBuilder) -> ServerBuilder {
                 }
             });
         });
+    let kept = std::sync::Mutex::new(Vec::new());
+    let keep = Method::server_stream::<Plain<u32>, Plain<String>>("Inline.Keep", move |_cx, len, sink| {
+        sink.try_send(&"x".repeat(len as usize))?;
+        kept.lock().unwrap().push(sink);
+        Ok(())
+    });
     let collect = Method::client_stream::<Plain<i64>, Plain<Vec<i64>>>("Blocking.Collect", |_cx, numbers| {
         numbers.collect()
     });
@@ -44,6 +52,7 @@ pub fn with_streams(builder: ServerBuilder) -> ServerBuilder {
         .method_of(sender("Inline.Send").kind(Kind::Inline))
         .method_of(sender("Pooled.Send"))
         .method_of(panics.unwrap())
+        .method_of(keep.unwrap().kind(Kind::Inline))
         .method_of(sum.unwrap().kind(Kind::Inline))
         .method_of(collect.unwrap().kind(Kind::Blocking))
 }
@@ -71,6 +80,31 @@ impl Scene {
         self.reply(3, Code::Ok);
         self.call(4, "Inline.Send");
         self.peer.ping();
+    }
+
+    /// Calls a method by HTTP, and reads up to this part of the answer.
+    #[track_caller]
+    fn http(&mut self, path: &str, fields: &str, part: &str) {
+        let request = format!(
+            "POST /{path} HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\n{fields}Content-Length: 1\r\n\r\n1"
+        );
+        self.sent += 1;
+        self.peer.send_bytes(request.as_bytes());
+        self.until(part);
+    }
+
+    /// Reads up to this part of an answer by HTTP; up to the end of the connection, if it is empty.
+    #[track_caller]
+    fn until(&mut self, part: &str) {
+        let mut text = Vec::new();
+        while part.is_empty() || !text.ends_with(part.as_bytes()) {
+            let mut byte = [0];
+            match self.peer.tcp().read(&mut byte).unwrap() {
+                0 if part.is_empty() => return,
+                0 => panic!("the end after {}", text.escape_ascii()),
+                _ => text.push(byte[0]),
+            }
+        }
     }
 
     /// Goes on with another connection, and returns the first.
@@ -287,5 +321,56 @@ pub const CASES: &[Case] = &[
             (3, EndPlace::Deferred, Code::Ok),
             (4, EndPlace::Drained, Code::Unavailable),
         ],
+    },
+    #[cfg(feature = "http")]
+    Case {
+        name: "streams over HTTP",
+        change: |_| {},
+        run: |scene| {
+            scene.http("Inline/Send", "", "\r\n0\r\n\r\n");
+            scene.http("Pooled/Send", "", "\r\n0\r\n\r\n");
+            scene.http("Inline/Sum", "", "}");
+            scene.http("Pooled/SinkPanic", "", "}");
+            scene.http("Inline/Keep", "Connect-Timeout-Ms: 50\r\n", "\r\n\r\n4\r\n\"x\"\n\r\n");
+            scene.until("");
+        },
+        ends: &[
+            (0, EndPlace::Deferred, Code::Ok),
+            (1, EndPlace::Deferred, Code::Ok),
+            (2, EndPlace::Refused, Code::Unimplemented),
+            (3, EndPlace::Deferred, Code::Internal),
+            (4, EndPlace::LateAtAnswer, Code::DeadlineExceeded),
+        ],
+    },
+    #[cfg(feature = "http")]
+    Case {
+        name: "streams over HTTP whose caller goes away",
+        change: |_| {},
+        run: |scene| {
+            scene.http("Inline/Keep", "", "\"x\"\n\r\n");
+            scene.peer.half_close();
+            scene.until("");
+            scene.change_peer();
+            scene.http("Inline/Send", "", "\r\n0\r\n\r\n");
+            scene.http("Inline/Keep", "", "\"x\"\n\r\n");
+            scene.change_peer().reset();
+            scene.rig.wait_for_closed("reset", 1);
+        },
+        ends: &[
+            (0, EndPlace::Broken, Code::Cancelled),
+            (0, EndPlace::Deferred, Code::Ok),
+            (1, EndPlace::Dropped, Code::Cancelled),
+        ],
+    },
+    #[cfg(feature = "http")]
+    Case {
+        name: "streams over HTTP at an aborted drain",
+        change: |config| config.limits.drain_ms = 50,
+        run: |scene| {
+            scene.http("Inline/Keep", "", "\"x\"\n\r\n");
+            let first = scene.change_peer();
+            scene.others.push(first);
+        },
+        ends: &[(0, EndPlace::Drained, Code::Unavailable)],
     },
 ];
