@@ -118,6 +118,12 @@ impl<W: Protocol> Conn<W> {
         }
     }
 
+    /// Returns whether nothing more is sent: what is passed to [`Conn::send`] is dropped.
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_))
+    }
+
     /// Returns what to do with the socket now.
     #[inline]
     pub fn step(&mut self) -> SocketAction {

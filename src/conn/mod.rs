@@ -431,7 +431,7 @@ impl<W: Protocol> Conn<W> {
     /// Writes a message for the peer into the write queue.
     #[inline(always)]
     pub fn send(&mut self, outgoing: W::Outgoing<'_>, pool: &mut Pool, now: Instant, limits: &Limits) {
-        if !self.fast_path && matches!(self.state, ConnState::Lingering { .. } | ConnState::Closed(_)) {
+        if !self.fast_path && self.is_closed() {
             return;
         }
         if self.out.is_empty() {

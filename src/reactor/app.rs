@@ -235,6 +235,11 @@ impl<A: App> ConnCx<'_, A> {
         self.conn.is_open()
     }
 
+    /// Returns whether nothing more is sent.
+    pub fn is_closed(&self) -> bool {
+        self.conn.is_closed()
+    }
+
     /// Returns the number of bytes that wait to be written.
     pub fn out_len(&self) -> usize {
         self.conn.out_len()

@@ -546,6 +546,20 @@ fn a_caller_that_reads_nothing_stops_the_sink_and_no_one_else() {
 }
 
 #[test]
+fn a_callback_that_sends_keeps_the_order_whatever_the_credit() {
+    let _turn = serial();
+    let builder = coreloop::demo::services(Server::builder().cores(1).workers(1));
+    let server = builder.listen("127.0.0.1:0").start().unwrap();
+    let mut peer = peer(&server);
+    let request = Frame::request(1, "Users.Watch", Codec::Json, *b"20000");
+    peer.send_all([&credit(0, 1 << 30), &request, &credit(1, 1 << 30)]);
+    for id in 1..=20_000 {
+        assert!(next(&mut peer).text().starts_with(&format!("{{\"ID\":{id},")), "{id}");
+    }
+    next(&mut peer).is(1, Code::Ok, "");
+}
+
+#[test]
 fn a_sink_waits_for_credit() {
     let _turn = serial();
     let server = server(|_| {});

@@ -468,7 +468,8 @@ impl Dispatcher {
             None => {}
         }
         self.close_gate(cx);
-        if let Some(sink) = waits {
+        // What is sent on a closed connection is dropped, and would never close the gate.
+        if let Some(sink) = waits.filter(|_| !cx.is_closed()) {
             let ((), commands) = self.outbox.scope(self.sink.owner(), || sink.notify());
             self.apply_all(cx, commands);
         }
