@@ -9,7 +9,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::config;
 use crate::message::method_hash;
 use crate::service::builtin::Health;
-use crate::service::{Method, Registry};
+use crate::service::{CallShape, Method, Registry};
 use crate::wire::{DirectoryEntry, MethodDirectory, Page};
 
 /// The method directory of a server's registry.
@@ -48,6 +48,11 @@ impl MethodDirectory for RegistryDirectory {
 
     fn has_service(&self, service: &str) -> bool {
         self.services.contains(service)
+    }
+
+    fn is_streaming(&self, method: u32) -> bool {
+        let index = self.registry.index_of(method);
+        index.is_some_and(|index| self.registry.method(index).shape() != CallShape::Unary)
     }
 
     #[cfg(feature = "http")]
