@@ -37,10 +37,7 @@ impl AnswerKind {
     }
 
     fn of_id(id: u64) -> AnswerKind {
-        AnswerKind {
-            http_status: (id >> 32) as u16,
-            names_encodings: id & AnswerKind::NAMES_ENCODINGS != 0,
-        }
+        AnswerKind { http_status: (id >> 32) as u16, names_encodings: id & AnswerKind::NAMES_ENCODINGS != 0 }
     }
 }
 
@@ -63,7 +60,8 @@ fn content_type(codec: u8) -> OutField<'static> {
 
 /// The numbers of the codes in decimal.
 const NUMBERS: [&[u8]; 17] = [
-    b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"12", b"13", b"14", b"15", b"16",
+    b"0", b"1", b"2", b"3", b"4", b"5", b"6", b"7", b"8", b"9", b"10", b"11", b"12", b"13", b"14", b"15",
+    b"16",
 ];
 
 fn grpc_status(code: Code) -> OutField<'static> {
@@ -148,7 +146,7 @@ fn percent_encoded(text: &[u8]) -> Vec<u8> {
         }
     }
     // A blank at an end is not part of a field's value.
-    for at in [0, encoded.len().saturating_sub(1)] {
+    for at in [encoded.len().saturating_sub(1), 0] {
         if encoded.get(at) == Some(&b' ') {
             encoded.splice(at..at + 1, *b"%20");
         }

@@ -13,7 +13,7 @@ use crate::message::{Message, MetadataBuf, OutgoingReply, Refusal, Request, Span
 use crate::status::Code;
 use crate::wire::http2::head::value_at;
 use crate::wire::http2::{Http2Code, Http2Connection, Http2Event, Http2Head, Http2Limits, Http2Step};
-use crate::wire::{Broken, Out, Received, ServerContext};
+use crate::wire::{Broken, Out, Page, Received, ServerContext};
 
 /// The streams that a peer may have open, which is announced.
 const STREAMS_MAX: u32 = 128;
@@ -43,6 +43,21 @@ impl IncomingCall {
     }
 }
 
+/// A request that is not gRPC, and is not complete. Its body is skipped, and then it is answered.
+#[derive(Debug)]
+struct OtherRequest {
+    stream: u32,
+    skipped: usize,
+    answer: OtherAnswer,
+}
+
+/// The answer to a request that is not gRPC.
+#[derive(Debug)]
+enum OtherAnswer {
+    Page { page: Page, is_head: bool },
+    Fault(RequestFault),
+}
+
 /// Returns the limits of the frames for those of the server.
 fn http2_limits(limits: &Limits) -> Http2Limits {
     let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX as u32);
@@ -63,6 +78,7 @@ pub(super) struct GrpcServerInner {
     known: KnownPath,
     metadata: MetadataBuf,
     incoming: Vec<IncomingCall>,
+    others: Vec<OtherRequest>,
     /// Bytes of incomplete messages.
     partial_bytes: usize,
     /// The metadata of the last request, and its message if it was collected.
@@ -81,6 +97,7 @@ impl GrpcServerInner {
             known: KnownPath::default(),
             metadata: MetadataBuf::new(),
             incoming: Vec::new(),
+            others: Vec::new(),
             partial_bytes: 0,
             scratch: Vec::new(),
             headed: Vec::new(),
@@ -95,6 +112,7 @@ impl GrpcServerInner {
             + self.known.allocated_bytes()
             + self.metadata.as_bytes().len()
             + self.incoming.capacity() * size_of::<IncomingCall>()
+            + self.others.capacity() * size_of::<OtherRequest>()
             + self.scratch.capacity()
             + self.headed.capacity() * size_of::<u32>()
     }
@@ -105,7 +123,7 @@ impl GrpcServerInner {
     }
 
     pub(super) fn is_inside_message(&self) -> bool {
-        !self.incoming.is_empty() || self.connection.is_in_head()
+        !self.incoming.is_empty() || !self.others.is_empty() || self.connection.is_in_head()
     }
 
     pub(super) fn is_in_head(&self) -> bool {
@@ -138,12 +156,13 @@ impl GrpcServerInner {
                 self.on_data(stream, input, (start, bytes), is_last, out)
             }
             Http2Event::Head { stream, head, is_last } => self.on_head(stream, head, is_last, out),
-            Http2Event::Trailers { stream } => self.on_request_end(stream),
+            Http2Event::Trailers { stream } => self.on_request_end(stream, out),
             Http2Event::Reset { stream, .. } => self.on_reset(stream),
-            Http2Event::HeadTooLarge { stream, .. } => {
+            Http2Event::HeadTooLarge { stream, is_last } => {
                 let max = self.side.limits.http_head_bytes_max;
                 let message = format!("the fields take more than {max} bytes (http_head_bytes_max)");
-                Some(refuse(stream, RequestFault::http(431, Code::ResourceExhausted, message)))
+                let fault = RequestFault::http(431, Code::ResourceExhausted, message);
+                self.answer_other(stream, OtherAnswer::Fault(fault), is_last, out)
             }
         };
         match message {
@@ -152,13 +171,7 @@ impl GrpcServerInner {
         }
     }
 
-    fn on_head(
-        &mut self,
-        stream: u32,
-        head: Http2Head,
-        is_last: bool,
-        out: &mut Out<'_>,
-    ) -> Option<Message> {
+    fn on_head(&mut self, stream: u32, head: Http2Head, is_last: bool, out: &mut Out<'_>) -> Option<Message> {
         let GrpcServerInner { side, connection, known, metadata, .. } = self;
         match interpret(side, known, connection.fields(), head, metadata) {
             Ok(RequestTarget::Call { .. }) if is_last => Some(refuse(stream, no_message())),
@@ -183,11 +196,53 @@ impl GrpcServerInner {
             }
             Ok(RequestTarget::Page(page)) => {
                 let is_head = value_at(connection.fields(), Some(head.method)) == b"HEAD";
-                write_page(connection, stream, page, is_head, out);
-                None
+                self.answer_other(stream, OtherAnswer::Page { page, is_head }, is_last, out)
             }
+            Err(fault) if fault.http_status != 0 => {
+                self.answer_other(stream, OtherAnswer::Fault(fault), is_last, out)
+            }
+            // At once: the client of a streaming method may wait for an answer before it sends more.
             Err(fault) => Some(refuse(stream, fault)),
         }
+    }
+
+    /// Answers a request that is not gRPC, once it has ended.
+    #[cold]
+    fn answer_other(
+        &mut self,
+        stream: u32,
+        answer: OtherAnswer,
+        is_last: bool,
+        out: &mut Out<'_>,
+    ) -> Option<Message> {
+        if !is_last {
+            self.others.push(OtherRequest { stream, skipped: 0, answer });
+            return None;
+        }
+        match answer {
+            OtherAnswer::Page { page, is_head } => {
+                write_page(&mut self.connection, stream, page, is_head, out);
+                None
+            }
+            OtherAnswer::Fault(fault) => Some(refuse(stream, fault)),
+        }
+    }
+
+    /// Handles a part of the body, or the end, of a request that is not gRPC.
+    #[cold]
+    fn on_other(&mut self, stream: u32, bytes: usize, is_last: bool, out: &mut Out<'_>) -> Option<Message> {
+        let place = self.others.iter().position(|other| other.stream == stream)?;
+        let other = self.others.get_mut(place)?;
+        other.skipped = other.skipped.saturating_add(bytes);
+        // More is not worth the traffic.
+        if !is_last && other.skipped <= self.side.limits.linger_bytes_max {
+            return None;
+        }
+        let OtherRequest { stream, answer, .. } = self.others.swap_remove(place);
+        if self.others.is_empty() {
+            self.others = Vec::new();
+        }
+        self.answer_other(stream, answer, true, out)
     }
 
     #[inline]
@@ -202,7 +257,9 @@ impl GrpcServerInner {
         // Nothing that is received counts against the windows for long: what is kept has a limit of its own.
         self.connection.consume(stream, bytes, out);
         // The requests of a peer are few, and the last one to begin is usually the next to continue.
-        let place = self.incoming.iter().rposition(|call| call.stream == stream)?;
+        let Some(place) = self.incoming.iter().rposition(|call| call.stream == stream) else {
+            return self.on_other(stream, bytes, is_last, out);
+        };
         let data = input.get(start..start + bytes).unwrap_or_default();
         let call = self.incoming.get_mut(place)?;
         if is_last && call.body().is_empty() && is_whole(data, self.side.limits.frame_bytes_max) {
@@ -211,8 +268,9 @@ impl GrpcServerInner {
         }
         if self.partial_bytes + bytes > self.side.limits.in_flight_bytes_max {
             let max = self.side.limits.in_flight_bytes_max;
-            let message =
-                format!("the incomplete messages of the connection are over {max} bytes (in_flight_bytes_max)");
+            let message = format!(
+                "the incomplete messages of the connection are over {max} bytes (in_flight_bytes_max)"
+            );
             return Some(self.refuse_incoming(place, RequestFault::grpc(Code::ResourceExhausted, message)));
         }
         // Grows as bytes arrive: the prefix reserves nothing.
@@ -221,12 +279,14 @@ impl GrpcServerInner {
         if let Err(fault) = check_partial(call.body(), self.side.limits.frame_bytes_max) {
             return Some(self.refuse_incoming(place, fault));
         }
-        if is_last { self.on_request_end(stream) } else { None }
+        if is_last { self.on_request_end(stream, out) } else { None }
     }
 
     /// The request of a stream has ended.
-    fn on_request_end(&mut self, stream: u32) -> Option<Message> {
-        let place = self.incoming.iter().rposition(|call| call.stream == stream)?;
+    fn on_request_end(&mut self, stream: u32, out: &mut Out<'_>) -> Option<Message> {
+        let Some(place) = self.incoming.iter().rposition(|call| call.stream == stream) else {
+            return self.on_other(stream, 0, true, out);
+        };
         let body = self.incoming.get(place)?.body();
         if is_whole(body, self.side.limits.frame_bytes_max) {
             return Some(self.deliver(place, None));
@@ -291,6 +351,11 @@ impl GrpcServerInner {
         if let Some(place) = self.incoming.iter().rposition(|call| call.stream == stream) {
             // The application does not know of it.
             self.take(place);
+            self.connection.close(stream);
+            return None;
+        }
+        if let Some(place) = self.others.iter().position(|other| other.stream == stream) {
+            self.others.swap_remove(place);
             self.connection.close(stream);
             return None;
         }
@@ -375,7 +440,8 @@ fn length(prefix: [u8; PREFIX_BYTES], bytes_max: usize) -> Result<usize, Request
     }
     Err(match flag {
         0 => {
-            let message = format!("a message of {length} bytes is over the limit of {bytes_max} (frame_bytes_max)");
+            let message =
+                format!("a message of {length} bytes is over the limit of {bytes_max} (frame_bytes_max)");
             RequestFault::grpc(Code::ResourceExhausted, message)
         }
         1 => RequestFault::grpc(Code::Internal, "a compressed message without grpc-encoding"),

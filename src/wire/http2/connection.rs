@@ -47,8 +47,8 @@ pub struct Http2Limits {
     /// Bytes of a header list, with 32 for each field. Default 16 KiB, which is announced. At the limit: the event
     /// [`Http2Event::HeadTooLarge`]. A compressed block of more than twice that ends the connection.
     pub header_list_bytes_max: usize,
-    /// Bytes of the table for the peer's header blocks. Default 1 KiB. Until the peer has acknowledged it, the table
-    /// may have the 4 KiB that the protocol starts with.
+    /// Bytes of the table for the peer's header blocks. Default 1 KiB. Until the peer has confirmed it, the table may
+    /// have the 4 KiB that the protocol starts with.
     pub header_table_bytes: u32,
     /// Bytes of answers that wait for credit. Default 16 MiB; one more answer may exceed it. At the limit: new streams
     /// get REFUSED_STREAM, and streams whose answers would wait too are reset with ENHANCE_YOUR_CALM.
@@ -359,7 +359,8 @@ impl Http2Connection {
                 // The connection's window covers closed streams, too.
                 self.consume_on_connection(length, out);
                 if self.was_reset(id) {
-                    self.charge()?;
+                    // An answer may come before the request has ended.
+                    self.charge_excusable()?;
                     return Ok(None);
                 }
                 return fault(Http2Code::STREAM_CLOSED, "DATA on a closed stream");
