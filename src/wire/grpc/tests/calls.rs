@@ -274,8 +274,19 @@ fn what_is_not_grpc_is_answered_with_http() {
     }
     let connect = rig.exchange(19, &[(":method", "CONNECT"), (":authority", "localhost:1")], b"");
     assert_eq!(connect.field(":status"), Some("405"));
+    // The answer waits for the body, up to `linger_bytes_max`.
+    let head = rig.head(25, &with("content-type", "text/plain"), false);
+    rig.feed(&head);
+    for _ in 0..64 {
+        rig.feed(&print(&[data(25, &[b'x'; 16_384], false)]));
+        let answer = rig.answer(25);
+        assert_eq!((answer.is_ended, answer.reset), (false, None));
+    }
+    rig.feed(&print(&[data(25, b"x", false)]));
+    let answer = rig.answer(25);
+    assert_eq!((answer.field(":status"), answer.reset), (Some("415"), Some(Http2Code::NO_ERROR)));
     let large = "x".repeat(17_000);
-    let answer = rig.exchange(21, &with("x-large", &large), b"");
+    let answer = rig.exchange(27, &with("x-large", &large), b"");
     assert_eq!(answer.field(":status"), Some("431"));
-    rig.assert_serves(23);
+    rig.assert_serves(29);
 }
