@@ -149,7 +149,7 @@ impl KnownPath {
     }
 }
 
-/// Interprets the head of a request. Replaces the content of `metadata`.
+/// Interprets the head of a request. Adds its metadata to `metadata`.
 pub(super) fn interpret(
     side: &ServerContext,
     known: &mut KnownPath,
@@ -157,7 +157,6 @@ pub(super) fn interpret(
     head: Http2Head,
     metadata: &mut MetadataBuf,
 ) -> Result<RequestTarget, RequestFault> {
-    metadata.clear();
     let (mut content_type, mut encoding, mut timeout_value) = (None, None, None);
     let mut fault = None;
     for field in fields.iter() {

@@ -76,7 +76,6 @@ pub(super) struct GrpcServerInner {
     side: Arc<ServerContext>,
     connection: Http2Connection,
     known: KnownPath,
-    metadata: MetadataBuf,
     incoming: Vec<IncomingCall>,
     others: Vec<OtherRequest>,
     /// Bytes of incomplete messages.
@@ -95,7 +94,6 @@ impl GrpcServerInner {
             connection: Http2Connection::server(http2_limits(&side.limits)),
             side,
             known: KnownPath::default(),
-            metadata: MetadataBuf::new(),
             incoming: Vec::new(),
             others: Vec::new(),
             partial_bytes: 0,
@@ -110,7 +108,6 @@ impl GrpcServerInner {
     pub(super) fn allocated_bytes(&self) -> usize {
         self.connection.allocated_bytes()
             + self.known.allocated_bytes()
-            + self.metadata.as_bytes().len()
             + self.incoming.capacity() * size_of::<IncomingCall>()
             + self.others.capacity() * size_of::<OtherRequest>()
             + self.scratch.capacity()
@@ -172,17 +169,18 @@ impl GrpcServerInner {
     }
 
     fn on_head(&mut self, stream: u32, head: Http2Head, is_last: bool, out: &mut Out<'_>) -> Option<Message> {
-        let GrpcServerInner { side, connection, known, metadata, .. } = self;
-        match interpret(side, known, connection.fields(), head, metadata) {
+        let GrpcServerInner { side, connection, known, scratch, .. } = self;
+        let mut metadata = MetadataBuf::reusing(std::mem::take(scratch));
+        match interpret(side, known, connection.fields(), head, &mut metadata) {
             Ok(RequestTarget::Call { .. }) if is_last => Some(refuse(stream, no_message())),
             Ok(RequestTarget::Call { method, codec, time_left_us }) => {
-                let mut bytes = std::mem::take(&mut self.scratch);
-                bytes.extend_from_slice(metadata.as_bytes());
+                let bytes = metadata.into_bytes();
                 let metadata_bytes = bytes.len();
-                if metadata_bytes > KEEP_BYTES_MAX {
-                    *metadata = MetadataBuf::new();
-                }
                 let began = self.now;
+                if self.incoming.capacity() == 0 {
+                    // Most peers complete one request before the next, and an idle connection keeps this.
+                    self.incoming.reserve_exact(1);
+                }
                 self.incoming.push(IncomingCall {
                     stream,
                     method,
