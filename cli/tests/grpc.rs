@@ -73,16 +73,64 @@ fn grpcurl_calls_the_demo_services() {
     assert_eq!((ended.code, ended.summary("calls")), (Some(0), 10), "{ended:?}");
 }
 
+/// Returns the blocks of docs/grpc.md in a language, for a server at this address.
+fn documented(language: &str, address: &str) -> Vec<String> {
+    let page = fs::read_to_string(root().join("docs/grpc.md")).unwrap();
+    let fence = format!("```{language}\n");
+    let blocks = page.split(&fence).skip(1);
+    blocks.map(|rest| rest.split("```").next().unwrap().replace("127.0.0.1:6550", address)).collect()
+}
+
 #[test]
-fn the_python_client_works_with_generated_stubs() {
-    if !has_tool("python3", "--version") {
+fn the_documented_calls_of_grpcurl_work() {
+    if !has_tool("grpcurl", "-version") {
         return;
     }
-    let has_client = Command::new("python3").args(["-c", "import grpc, grpc_tools"]).output().unwrap();
-    let has_client = has_client.status.success();
-    assert!(has_client || std::env::var_os("CI").is_none(), "grpcio and grpcio-tools are not installed");
-    if !has_client {
-        return eprintln!("SKIPPED: grpcio and grpcio-tools are not installed");
+    let server = Served::start(&[]);
+    let blocks = documented("sh", server.address());
+    let lines: Vec<&str> = blocks.iter().flat_map(|block| block.lines()).collect();
+    assert_eq!(lines.len(), 2);
+    for line in lines {
+        let (command, expected) = line.split_once(" # ").expect("a result");
+        let output = Command::new("sh").args(["-c", command]).current_dir(root()).output();
+        assert_eq!(text(output.unwrap()).trim(), expected, "{line}");
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+/// Whether the Python client is installed. With `CI` set it must be.
+fn has_grpcio() -> bool {
+    if !has_tool("python3", "--version") {
+        return false;
+    }
+    let found = Command::new("python3").args(["-c", "import grpc, grpc_tools"]).output().unwrap();
+    let found = found.status.success();
+    assert!(found || std::env::var_os("CI").is_none(), "grpcio and grpcio-tools are not installed");
+    if !found {
+        eprintln!("SKIPPED: grpcio and grpcio-tools are not installed");
+    }
+    found
+}
+
+#[test]
+fn the_documented_calls_in_python_work() {
+    if !has_grpcio() {
+        return;
+    }
+    let server = Served::start(&[]);
+    for script in documented("python", server.address()) {
+        let expected: Vec<&str> =
+            script.lines().filter_map(|line| Some(line.split_once("  # ")?.1)).collect();
+        let output = Command::new("python3").args(["-c", &script]).current_dir(root()).output();
+        assert_eq!(text(output.unwrap()).lines().collect::<Vec<_>>(), expected);
+    }
+    assert_eq!(server.stop().code, Some(0));
+}
+
+#[test]
+fn the_python_client_works_with_generated_stubs() {
+    if !has_grpcio() {
+        return;
     }
     let server = Served::start(&[]);
     let script = root().join("tests/python/grpc_client.py");
