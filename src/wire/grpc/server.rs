@@ -61,13 +61,14 @@ enum OtherAnswer {
 /// Returns the limits of the frames for those of the server.
 fn http2_limits(limits: &Limits) -> Http2Limits {
     let bytes = |bytes: usize| u32::try_from(bytes).unwrap_or(u32::MAX).min(i32::MAX as u32);
-    let mut of_frames = Http2Limits::default();
-    of_frames.streams_max = STREAMS_MAX.min(bytes(limits.streams_max));
-    of_frames.stream_window_bytes = bytes(limits.stream_window_bytes.max(64 << 10));
-    of_frames.connection_window_bytes = bytes(limits.connection_window_bytes.max(1 << 20));
-    of_frames.header_list_bytes_max = limits.http_head_bytes_max;
-    of_frames.held_bytes_max = limits.held_bytes_max;
-    of_frames
+    Http2Limits {
+        streams_max: STREAMS_MAX.min(bytes(limits.streams_max)),
+        stream_window_bytes: bytes(limits.stream_window_bytes.max(64 << 10)),
+        connection_window_bytes: bytes(limits.connection_window_bytes.max(1 << 20)),
+        header_list_bytes_max: limits.http_head_bytes_max,
+        held_bytes_max: limits.held_bytes_max,
+        ..Http2Limits::default()
+    }
 }
 
 /// The server's side of one connection.
