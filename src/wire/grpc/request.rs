@@ -28,18 +28,22 @@ pub(super) const BASE64: GeneralPurpose = GeneralPurpose::new(
         .with_decode_allow_trailing_bits(true),
 );
 
+/// What a head says of a call, apart from metadata.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct CallHead {
+    /// The hash of the method.
+    pub(super) method: u32,
+    /// The number of the codec.
+    pub(super) codec: u8,
+    /// Microseconds until the deadline; 0 is none.
+    pub(super) time_left_us: u32,
+}
+
 /// What a head requests.
 #[derive(Debug)]
 pub(super) enum RequestTarget {
     /// A call; the message follows.
-    Call {
-        /// The hash of the method.
-        method: u32,
-        /// The number of the codec.
-        codec: u8,
-        /// Microseconds until the deadline; 0 is none.
-        time_left_us: u32,
-    },
+    Call(CallHead),
     /// A page, by GET or HEAD.
     Page(Page),
 }
@@ -201,7 +205,7 @@ pub(super) fn interpret(
         })?,
     };
     match fault {
-        None => Ok(RequestTarget::Call { method: hash, codec, time_left_us }),
+        None => Ok(RequestTarget::Call(CallHead { method: hash, codec, time_left_us })),
         Some(fault) => Err(fault),
     }
 }

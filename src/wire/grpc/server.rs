@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::reply::{AnswerKind, PREFIX_BYTES, write_metadata, write_page, write_reply};
-use super::request::{KnownPath, PROTOBUF, RequestFault, RequestTarget, interpret};
+use super::request::{CallHead, KnownPath, PROTOBUF, RequestFault, RequestTarget, interpret};
 use crate::config::Limits;
 use crate::message::{Message, MetadataBuf, OutgoingReply, Refusal, Request, Span};
 use crate::status::Code;
@@ -26,9 +26,7 @@ const STALL_CHECK: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 struct IncomingCall {
     stream: u32,
-    method: u32,
-    codec: u8,
-    time_left_us: u32,
+    head: CallHead,
     /// When the head arrived: the time left counts from then on.
     began: Option<Instant>,
     /// The metadata, then what has arrived of the message and its prefix.
@@ -41,6 +39,14 @@ impl IncomingCall {
     fn body(&self) -> &[u8] {
         self.bytes.get(self.metadata_bytes..).unwrap_or_default()
     }
+}
+
+/// The head of a call that was repeated, so that it is not interpreted each time.
+#[derive(Debug)]
+struct KnownCall {
+    version: u32,
+    head: CallHead,
+    metadata: Box<[u8]>,
 }
 
 /// A request that is not gRPC, and is not complete. Its body is skipped, and then it is answered.
@@ -76,7 +82,10 @@ fn http2_limits(limits: &Limits) -> Http2Limits {
 pub(super) struct GrpcServerInner {
     side: Arc<ServerContext>,
     connection: Http2Connection,
-    known: KnownPath,
+    known_path: KnownPath,
+    known_call: Option<Box<KnownCall>>,
+    /// The fields of the last call ([`Http2Connection::fields_version`]).
+    version: u32,
     incoming: Vec<IncomingCall>,
     others: Vec<OtherRequest>,
     /// Bytes of incomplete messages.
@@ -94,7 +103,9 @@ impl GrpcServerInner {
         GrpcServerInner {
             connection: Http2Connection::server(http2_limits(&side.limits)),
             side,
-            known: KnownPath::default(),
+            known_path: KnownPath::default(),
+            known_call: None,
+            version: 0,
             incoming: Vec::new(),
             others: Vec::new(),
             partial_bytes: 0,
@@ -108,7 +119,8 @@ impl GrpcServerInner {
     #[cfg(test)]
     pub(super) fn allocated_bytes(&self) -> usize {
         self.connection.allocated_bytes()
-            + self.known.allocated_bytes()
+            + self.known_path.allocated_bytes()
+            + self.known_call.as_ref().map_or(0, |known| size_of::<KnownCall>() + known.metadata.len())
             + self.incoming.capacity() * size_of::<IncomingCall>()
             + self.others.capacity() * size_of::<OtherRequest>()
             + self.scratch.capacity()
@@ -169,28 +181,27 @@ impl GrpcServerInner {
         }
     }
 
+    #[inline]
     fn on_head(&mut self, stream: u32, head: Http2Head, is_last: bool, out: &mut Out<'_>) -> Option<Message> {
-        let GrpcServerInner { side, connection, known, scratch, .. } = self;
-        let mut metadata = MetadataBuf::reusing(std::mem::take(scratch));
-        match interpret(side, known, connection.fields(), head, &mut metadata) {
-            Ok(RequestTarget::Call { .. }) if is_last => Some(refuse(stream, no_message())),
-            Ok(RequestTarget::Call { method, codec, time_left_us }) => {
+        let version = self.connection.fields_version();
+        let mut bytes = std::mem::take(&mut self.scratch);
+        if let Some(known) = self.known_call.as_ref().filter(|known| known.version == version && !is_last) {
+            bytes.extend_from_slice(&known.metadata);
+            let head = known.head;
+            self.begin(stream, head, bytes);
+            return None;
+        }
+        let GrpcServerInner { side, connection, known_path, .. } = self;
+        let mut metadata = MetadataBuf::reusing(bytes);
+        match interpret(side, known_path, connection.fields(), head, &mut metadata) {
+            Ok(RequestTarget::Call(_)) if is_last => Some(refuse(stream, no_message())),
+            Ok(RequestTarget::Call(head)) => {
                 let bytes = metadata.into_bytes();
-                let metadata_bytes = bytes.len();
-                let began = self.now;
-                if self.incoming.capacity() == 0 {
-                    // Most peers complete one request before the next, and an idle connection keeps this.
-                    self.incoming.reserve_exact(1);
-                }
-                self.incoming.push(IncomingCall {
-                    stream,
-                    method,
-                    codec,
-                    time_left_us,
-                    began,
-                    bytes,
-                    metadata_bytes,
-                });
+                // The connection has found the head to be repeated.
+                let is_repeated = std::mem::replace(&mut self.version, version) == version;
+                self.known_call =
+                    is_repeated.then(|| Box::new(KnownCall { version, head, metadata: bytes[..].into() }));
+                self.begin(stream, head, bytes);
                 None
             }
             Ok(RequestTarget::Page(page)) => {
@@ -203,6 +214,17 @@ impl GrpcServerInner {
             // At once: the client of a streaming method may wait for an answer before it sends more.
             Err(fault) => Some(refuse(stream, fault)),
         }
+    }
+
+    /// A call whose message follows. `bytes` are its metadata.
+    #[inline]
+    fn begin(&mut self, stream: u32, head: CallHead, bytes: Vec<u8>) {
+        if self.incoming.capacity() == 0 {
+            // Most peers complete one request before the next, and an idle connection keeps this.
+            self.incoming.reserve_exact(1);
+        }
+        let (began, metadata_bytes) = (self.now, bytes.len());
+        self.incoming.push(IncomingCall { stream, head, began, bytes, metadata_bytes });
     }
 
     /// Answers a request that is not gRPC, once it has ended.
@@ -308,7 +330,7 @@ impl GrpcServerInner {
             Span::scratch(start as u32, (call.bytes.len() - start) as u32)
         });
         self.scratch = call.bytes;
-        let mut time_left_us = call.time_left_us;
+        let CallHead { method, codec, mut time_left_us } = call.head;
         if let (1.., Some(began), Some(now)) = (time_left_us, call.began, self.now) {
             let waited = u32::try_from(now.saturating_duration_since(began).as_micros()).unwrap_or(u32::MAX);
             // 0 would be no deadline.
@@ -316,9 +338,9 @@ impl GrpcServerInner {
         }
         Message::Request(Request {
             id: u64::from(call.stream),
-            method: call.method,
+            method,
             name: None,
-            codec: call.codec,
+            codec,
             compressed: false,
             one_way: false,
             schema: 0,

@@ -176,6 +176,19 @@ struct OpenBlock {
     depends_on_itself: bool,
 }
 
+/// The last request head. Clients repeat theirs, and a block that neither changes the table nor follows a change has the
+/// same fields again.
+#[derive(Debug)]
+struct KnownHead {
+    block: Box<[u8]>,
+    head: Http2Head,
+}
+
+impl KnownHead {
+    /// Longer blocks are decoded each time.
+    const BYTES_MAX: usize = 128;
+}
+
 /// The server's side of a connection.
 pub struct Http2Connection {
     limits: Http2Limits,
@@ -188,6 +201,10 @@ pub struct Http2Connection {
     decoder: HpackDecoder,
     encoder: HpackEncoder,
     fields: FieldList,
+    /// How often the fields were replaced.
+    fields_version: u32,
+    /// The head that the fields were decoded from, if its block has the same meaning again.
+    known_head: Option<Box<KnownHead>>,
     block: Option<Box<OpenBlock>>,
     streams: Http2Streams,
     /// The newest stream of the peer.
@@ -225,6 +242,8 @@ impl Http2Connection {
             decoder: HpackDecoder::new(TABLE_BYTES_DEFAULT as usize),
             encoder: HpackEncoder::new(ENCODER_TABLE_BYTES, TABLE_BYTES_DEFAULT as usize, false),
             fields: FieldList::new(),
+            fields_version: 0,
+            known_head: None,
             block: None,
             streams: Http2Streams::new(),
             last_stream: 0,
@@ -446,6 +465,11 @@ impl Http2Connection {
         &self.fields
     }
 
+    /// Returns a number that changes with the fields: as long as it does not, heads are repeated.
+    pub fn fields_version(&self) -> u32 {
+        self.fields_version
+    }
+
     /// Returns the number of streams that are open, or whose calls have not ended.
     pub fn streams(&self) -> usize {
         self.streams.len()
@@ -472,6 +496,7 @@ impl Http2Connection {
             + self.encoder.table().allocated_bytes()
             + self.fields.allocated_bytes()
             + self.scratch.capacity()
+            + self.known_head.as_ref().map_or(0, |known| size_of::<KnownHead>() + known.block.len())
             + (self.resets.capacity() + self.queue.capacity()) * size_of::<u32>()
             + self.block.as_ref().map_or(0, |block| block.bytes.capacity())
     }

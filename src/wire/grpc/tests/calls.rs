@@ -290,3 +290,43 @@ fn what_is_not_grpc_is_answered_with_http() {
     assert_eq!(answer.field(":status"), Some("431"));
     rig.assert_serves(29);
 }
+
+#[test]
+fn repeated_heads_mean_what_they_say_whatever_the_table_has_become() {
+    let mut rig = Rig::new();
+    let heads = [
+        with("x-key", "a"),
+        with("x-key", "b"),
+        with(":path", "/Echo/Other"),
+        with("grpc-timeout", "7S"),
+        with("x-long", "a value that evicts others from the table of the peer, since it is a long one"),
+    ];
+    let mut stream = 1;
+    for turn in [0, 0, 0, 1, 0, 0, 2, 2, 2, 0, 3, 3, 4, 3, 3, 3, 1, 1, 4, 4, 4, 0, 0, 2, 1, 0, 0] {
+        let fields = &heads[turn];
+        let head = rig.head(stream, fields, false);
+        rig.feed(&head);
+        // Trailers use the table too.
+        if stream % 3 == 0 {
+            rig.feed(&print(&[data(stream, &message(b"x"), false)]));
+            let trailers = rig.head(stream, &[("x-trailer", &stream.to_string())], true);
+            rig.feed(&trailers);
+        } else {
+            rig.feed(&print(&[data(stream, &message(b"x"), true)]));
+        }
+        let found = rig.last().clone();
+        let Message::Request(request) = found.message else { panic!("{found:?}") };
+        let value = |name: &str| fields.iter().find(|field| field.0 == name).map(|field| field.1);
+        let method = value(":path").unwrap().trim_start_matches('/').replace('/', ".");
+        assert_eq!(request.method, method_hash(&method));
+        assert_eq!(request.time_left_us, if value("grpc-timeout").is_some() { 7_000_000 } else { 0 });
+        let expected: Vec<_> = ["x-key", "x-long"]
+            .into_iter()
+            .filter_map(|name| Some((name, value(name)?.as_bytes())))
+            .collect();
+        assert_eq!(text(&found.metadata), expected, "call {stream}");
+        rig.ok(stream, b"");
+        rig.answer(stream);
+        stream += 2;
+    }
+}
