@@ -26,7 +26,6 @@ use super::{CallError, Times};
 use crate::codec::{Codec, CodecError};
 use crate::context::Scope;
 use crate::message::MetadataBuf;
-use crate::status::Status;
 use crate::stream::CallStreams;
 
 /// Slots that a thread keeps for its next calls.
@@ -297,7 +296,10 @@ impl Promise {
             None => self.endpoint.leave(),
             Some(streams) => {
                 self.endpoint.leave_stream();
-                end_streams(&streams, &outcome, chunk.as_deref().or(bytes).unwrap_or_default());
+                let body = chunk.as_deref().or(bytes).unwrap_or_default();
+                streams.end_call(
+                    outcome.as_ref().map_err(CallError::to_status).and_then(|answer| answer.status(body)),
+                );
             }
         }
         if let Some(route) = self.endpoint.route() {
@@ -338,23 +340,6 @@ impl Drop for Promise {
             CallError::Lost { error, may_have_run: self.is_sent }
         };
         self.end(Err(error), None, None).into_iter().for_each(Waker::wake);
-    }
-}
-
-/// Ends the streams of a call that has ended.
-#[cold]
-fn end_streams(streams: &CallStreams, outcome: &Result<ReplyOutcome, CallError>, body: &[u8]) {
-    let result = match outcome {
-        Ok(answer) => answer.status(body),
-        Err(CallError::Status(status) | CallError::ReplyRefused(status)) => Err(status.clone()),
-        Err(error) => Err(Status::new(error.code(), error.to_string())),
-    };
-    if let Some(sink) = &streams.sink {
-        let answered = || Status::failed_precondition("the server has answered the call");
-        sink.end(&result.as_ref().err().cloned().unwrap_or_else(answered));
-    }
-    if let Some(incoming) = &streams.incoming {
-        incoming.end(result);
     }
 }
 

@@ -69,7 +69,7 @@ pub struct ClientConfig {
 
     /// Bytes of the messages of one stream that the server may send before they are taken. Default 256 KiB, from
     /// 64 KiB to 2 GiB - 1; smaller values count as 64 KiB. At the limit: the server waits. Too small: each message
-    /// costs a round trip. Too large: a stream that nobody reads holds that much memory.
+    /// costs a round trip. Too large: a stream that is not read holds that much memory.
     pub stream_window_bytes: usize,
 
     /// The same for all streams of a connection together. Default 16 MiB, from 1 MiB to 2 GiB - 1; smaller values count

@@ -142,6 +142,19 @@ impl CallError {
         }
     }
 
+    /// Returns the error as a status: the server's own, or one that describes it.
+    pub fn to_status(&self) -> Status {
+        match self {
+            CallError::Status(status) | CallError::ReplyRefused(status) => status.clone(),
+            error => {
+                let (code, text) = (error.code(), error.to_string());
+                // A status begins with its code when it is shown.
+                let named = text.strip_prefix(code.name()).and_then(|rest| rest.strip_prefix(": "));
+                Status::new(code, named.unwrap_or(&text))
+            }
+        }
+    }
+
     /// Returns whether the server may have run the call: if not, calling again repeats nothing.
     pub fn may_have_run(&self) -> bool {
         match self {
@@ -249,7 +262,7 @@ impl From<CallError> for Status {
     fn from(error: CallError) -> Status {
         match error {
             CallError::Status(status) => status,
-            other => Status::new(other.code(), other.to_string()),
+            other => other.to_status(),
         }
     }
 }

@@ -227,7 +227,7 @@ fn is_integer(text: &str) -> bool {
 }
 
 /// Protocols that a listener can be restricted to, as `ProtocolId` names them.
-const PROTOCOLS: [&str; 4] = ["native", "gob", "jsonrpc", "http"];
+const PROTOCOLS: [&str; 5] = ["native", "gob", "jsonrpc", "http", "grpc"];
 
 /// Splits an address to listen on into its protocol prefix, if there is one, and the rest: `http:127.0.0.1:8080`.
 ///

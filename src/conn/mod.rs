@@ -285,7 +285,9 @@ impl<W: Protocol> Conn<W> {
                 return NextMessage::Nothing;
             }
             let out_before = self.out.len();
-            let received = self.protocol.receive(input, &mut Out { queue: &mut self.out, pool: &mut *pool });
+            let mut out = Out { queue: &mut self.out, pool: &mut *pool };
+            self.protocol.on_time(now, limits, &mut out);
+            let received = self.protocol.receive(input, &mut out);
             let has_written = self.out.len() != out_before;
             if has_written && out_before == 0 {
                 self.last_written = now;

@@ -50,7 +50,7 @@ impl<W: Protocol> Conn<W> {
             }
             ConnState::Closed(_) => None,
         };
-        [stall, frame, of_state].into_iter().flatten().min()
+        [stall, frame, of_state, self.protocol.next_time()].into_iter().flatten().min()
     }
 
     /// Returns the deadline for a peer whose protocol is unknown. The limit for first bytes counts from the first
@@ -90,7 +90,11 @@ impl<W: Protocol> Conn<W> {
 
     /// Returns whether nothing is in flight, buffered, or waiting to be written.
     fn is_resting(&self) -> bool {
-        !self.has_calls() && self.out_len() == 0 && self.recv.is_empty() && !self.protocol.is_inside_message()
+        !self.has_calls()
+            && self.out_len() == 0
+            && self.recv.is_empty()
+            && !self.protocol.is_inside_message()
+            && self.protocol.next_time().is_none()
     }
 
     /// Excludes a time for which the process did not run (it was stopped, or the machine slept) from all deadlines.
@@ -111,6 +115,15 @@ impl<W: Protocol> Conn<W> {
     pub fn on_timer(&mut self, now: Instant, pool: &mut Pool, limits: &Limits) {
         if self.next_deadline(limits).is_none_or(|at| at > now) {
             return;
+        }
+        if self.protocol.next_time().is_some_and(|at| at <= now) {
+            if self.out_len() == 0 {
+                self.last_written = now;
+            }
+            self.protocol.on_time(now, limits, &mut Out { queue: &mut self.out, pool: &mut *pool });
+            if self.next_deadline(limits).is_none_or(|at| at > now) {
+                return;
+            }
         }
         self.fast_path = false;
         let ms = Duration::from_millis;
@@ -135,10 +148,18 @@ impl<W: Protocol> Conn<W> {
                 if self.out_len() == 0 {
                     self.last_written = now;
                 }
-                self.protocol.send_drain(&mut Out { queue: &mut self.out, pool });
+                let mut out = Out { queue: &mut self.out, pool };
+                self.protocol.send_drain(&mut out);
+                self.protocol.send_last(&mut out);
                 self.finish(CloseReason::Idle, now);
             }
-            ConnState::Draining => self.finish(CloseReason::Drained, now),
+            ConnState::Draining => {
+                if self.out_len() == 0 {
+                    self.last_written = now;
+                }
+                self.protocol.send_last(&mut Out { queue: &mut self.out, pool });
+                self.finish(CloseReason::Drained, now);
+            }
             ConnState::HalfClosed => {}
             ConnState::Finishing(why) | ConnState::Lingering { why, .. } => {
                 self.state = ConnState::Closed(why.clone())

@@ -159,6 +159,19 @@ impl MetadataBuf {
         MetadataBuf::default()
     }
 
+    /// Creates metadata without entries that use this memory.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn reusing(mut bytes: Vec<u8>) -> MetadataBuf {
+        bytes.clear();
+        MetadataBuf { bytes, entries_len: 0 }
+    }
+
+    /// Returns the encoded entries with their memory.
+    #[cfg(feature = "grpc")]
+    pub(crate) fn into_bytes(self) -> Vec<u8> {
+        self.bytes
+    }
+
     /// Adds an entry at the end.
     ///
     /// # Errors

@@ -277,8 +277,8 @@ impl ServerBuilder {
 
 /// Returns the protocols of each listener: the one named before its address, else those from the program, else all.
 fn allowed(listen: &[String], from_program: &[ProtocolSet]) -> Vec<ProtocolSet> {
-    const NAMED: [ProtocolId; 4] =
-        [ProtocolId::Native, ProtocolId::NetRpc, ProtocolId::JsonRpc, ProtocolId::Http];
+    const NAMED: [ProtocolId; 5] =
+        [ProtocolId::Native, ProtocolId::NetRpc, ProtocolId::JsonRpc, ProtocolId::Http, ProtocolId::Grpc];
     let named = |text: &String| {
         let name = split_listen(text).0?;
         NAMED.into_iter().find(|protocol| protocol.name() == name).map(ProtocolSet::only)

@@ -51,6 +51,11 @@ impl MethodDirectory for RegistryDirectory {
         self.services.contains(service)
     }
 
+    fn is_streaming(&self, method: u32) -> bool {
+        let index = self.registry.index_of(method);
+        index.is_some_and(|index| self.registry.method(index).shape() != CallShape::Unary)
+    }
+
     #[cfg(feature = "http")]
     fn page(&self, path: &str) -> Option<Page> {
         self.pages.at(path)

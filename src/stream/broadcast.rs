@@ -13,7 +13,8 @@ use coreloop_bufpool::Chunk;
 use coreloop_poller::{Key, Slots};
 
 use super::events::EventQueue;
-use super::sink::{EncodeMessage, Sink, SinkError, SinkLink, SinkWaiter, encode};
+use super::sink::{EncodeMessage, Sink, SinkLink, SinkWaiter, encode};
+use super::sink_error::SinkError;
 use super::{ReactorTask, StreamOrigin, StreamPort};
 use crate::codec::{Codec, ValueRules};
 use crate::conn::streams::{StreamBody, StreamMessage};

@@ -15,6 +15,7 @@ mod incoming;
 mod outbox;
 mod ready;
 mod sink;
+mod sink_error;
 mod sync;
 mod wait;
 
@@ -27,7 +28,8 @@ pub use broadcast::{Broadcast, SlowSubscriber};
 pub use gate::Gate;
 pub use incoming::{Stream, StreamEvent, StreamNext};
 pub use outbox::Outbox;
-pub use sink::{HandlerEnd, Sink, SinkError, SinkReady};
+pub use sink::{HandlerEnd, Sink, SinkReady};
+pub use sink_error::SinkError;
 
 pub(crate) use buffers::recycle;
 pub(crate) use incoming::{DecodeMessage, IncomingLink, Pushed};
@@ -128,6 +130,19 @@ impl StreamOrigin {
 pub(crate) struct CallStreams {
     pub(crate) sink: Option<Arc<SinkLink>>,
     pub(crate) incoming: Option<Arc<IncomingLink>>,
+}
+
+impl CallStreams {
+    /// Ends the streams of a caller's call that has ended with this result.
+    pub(crate) fn end_call(&self, result: Result<(), Status>) {
+        if let Some(sink) = &self.sink {
+            let answered = || Status::failed_precondition("the server has answered the call");
+            sink.end(&result.as_ref().err().cloned().unwrap_or_else(answered));
+        }
+        if let Some(incoming) = &self.incoming {
+            incoming.end(result);
+        }
+    }
 }
 
 impl fmt::Debug for CallStreams {

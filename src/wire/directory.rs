@@ -40,6 +40,12 @@ pub trait MethodDirectory: Send + Sync {
     /// Whether a service with this full name exists, package included.
     fn has_service(&self, service: &str) -> bool;
 
+    /// Whether the method with this hash has a stream on either side.
+    fn is_streaming(&self, method: u32) -> bool {
+        let _ = method;
+        false
+    }
+
     /// Returns the page at a path.
     fn page(&self, path: &str) -> Option<Page>;
 

@@ -8,6 +8,8 @@
 pub mod client_protocol;
 pub mod directory;
 pub mod foreign;
+#[cfg(feature = "grpc")]
+pub mod grpc;
 #[cfg(feature = "http")]
 pub mod http;
 #[cfg(feature = "grpc")]
@@ -22,13 +24,17 @@ pub mod sniff;
 
 use std::fmt;
 use std::sync::Arc;
+use std::time::Instant;
 
 use coreloop_bufpool::{Chunk, Pool, WriteQueue};
 
+use crate::config::Limits;
 use crate::message::{Message, Outgoing, SendBody};
 pub use client_protocol::{ClientProtocol, Scheme};
 pub use directory::{DirectoryEntry, MethodDirectory, Page, ServerContext};
 pub use foreign::ForeignProtocol;
+#[cfg(feature = "grpc")]
+pub use grpc::GrpcServer;
 #[cfg(feature = "http")]
 pub use http::{Http, HttpClient};
 #[cfg(feature = "jsonrpc")]
@@ -238,6 +244,12 @@ pub trait Protocol {
         let _ = out;
     }
 
+    /// Notifies the peer, if the protocol can, that nothing more is read, so that it knows which of its requests were
+    /// accepted.
+    fn send_last(&mut self, out: &mut Out<'_>) {
+        let _ = out;
+    }
+
     /// How the peer is notified of a drain. An undecided connection counts as [`DrainNotice::Message`].
     fn drain_notice(&self) -> DrainNotice {
         DrainNotice::Message
@@ -292,6 +304,19 @@ pub trait Protocol {
         let _ = out;
     }
 
+    /// Takes note of the time: before each [`Protocol::receive`], and at [`Protocol::next_time`].
+    #[inline]
+    fn on_time(&mut self, now: Instant, limits: &Limits, out: &mut Out<'_>) {
+        let _ = (now, limits, out);
+    }
+
+    /// Returns when [`Protocol::on_time`] must be called at the latest. `Some` means that the protocol holds answers
+    /// until the peer grants credit. They have a limit of their own, and never stop the reading, since credit is read.
+    #[inline]
+    fn next_time(&self) -> Option<Instant> {
+        None
+    }
+
     /// Whether this end sends the requests. Once the peer can send nothing more that matters, no final message is
     /// necessary, and the connection closes at once.
     fn is_caller(&self) -> bool {
@@ -334,6 +359,9 @@ pub enum ServerProtocol {
     /// HTTP/1.1 with JSON bodies.
     #[cfg(feature = "http")]
     Http(Http),
+    /// gRPC over HTTP/2.
+    #[cfg(feature = "grpc")]
+    Grpc(GrpcServer),
     /// Go's net/rpc over gob.
     #[cfg(feature = "netrpc")]
     NetRpc(Box<NetRpc>),
@@ -349,6 +377,8 @@ macro_rules! each {
             ServerProtocol::JsonRpc($wire) => $answer,
             #[cfg(feature = "http")]
             ServerProtocol::Http($wire) => $answer,
+            #[cfg(feature = "grpc")]
+            ServerProtocol::Grpc($wire) => $answer,
             #[cfg(feature = "netrpc")]
             ServerProtocol::NetRpc($wire) => $answer,
         }
@@ -365,6 +395,8 @@ impl ServerProtocol {
             ServerProtocol::JsonRpc(_) => Some(ProtocolId::JsonRpc),
             #[cfg(feature = "http")]
             ServerProtocol::Http(_) => Some(ProtocolId::Http),
+            #[cfg(feature = "grpc")]
+            ServerProtocol::Grpc(_) => Some(ProtocolId::Grpc),
             #[cfg(feature = "netrpc")]
             ServerProtocol::NetRpc(_) => Some(ProtocolId::NetRpc),
         }
@@ -384,6 +416,12 @@ impl ServerProtocol {
             sniff::Sniffed::Unknown if *allowed == ProtocolSet::only(ProtocolId::Http) => ProtocolId::Http,
             sniff::Sniffed::NeedMore => return Received::NeedMore { bytes_min: input.len() + 1 },
             sniff::Sniffed::Unknown => return Received::Broken(Broken::UnknownProtocol),
+            // HTTP answers that it does not speak this version.
+            sniff::Sniffed::Is(ProtocolId::Grpc)
+                if !allowed.contains(ProtocolId::Grpc) && allowed.contains(ProtocolId::Http) =>
+            {
+                ProtocolId::Http
+            }
             sniff::Sniffed::Is(protocol) => protocol,
         };
         if !allowed.contains(protocol) {
@@ -399,6 +437,8 @@ impl ServerProtocol {
                 let grants_go_rpc = cfg!(feature = "netrpc") && allowed.contains(ProtocolId::NetRpc);
                 ServerProtocol::Http(Http::server(side.clone()).granting_go_rpc(grants_go_rpc))
             }
+            #[cfg(feature = "grpc")]
+            ProtocolId::Grpc => ServerProtocol::Grpc(GrpcServer::server(side.clone())),
             #[cfg(feature = "netrpc")]
             ProtocolId::NetRpc => ServerProtocol::NetRpc(Box::new(NetRpc::server(side.clone()))),
             other => return Received::Broken(Broken::NotSpoken(other.name())),
@@ -448,6 +488,23 @@ impl Protocol for ServerProtocol {
 
     fn send_drain(&mut self, out: &mut Out<'_>) {
         each!(self, (), wire => wire.send_drain(out));
+    }
+
+    fn send_last(&mut self, out: &mut Out<'_>) {
+        each!(self, (), wire => wire.send_last(out));
+    }
+
+    fn on_time(&mut self, now: Instant, limits: &Limits, out: &mut Out<'_>) {
+        each!(self, (), wire => wire.on_time(now, limits, out));
+    }
+
+    #[inline]
+    fn next_time(&self) -> Option<Instant> {
+        match self {
+            #[cfg(feature = "grpc")]
+            ServerProtocol::Grpc(grpc) => grpc.next_time(),
+            _ => None,
+        }
     }
 
     fn send_late(&mut self, out: &mut Out<'_>) {

@@ -18,6 +18,8 @@ pub enum ProtocolId {
     Tls,
     /// Go's net/rpc: gob's definition of a type.
     NetRpc,
+    /// HTTP/2 with prior knowledge: the start of its preface, `PRI * HTTP/2.0`.
+    Grpc,
 }
 
 impl ProtocolId {
@@ -29,6 +31,7 @@ impl ProtocolId {
             ProtocolId::JsonRpc => "jsonrpc",
             ProtocolId::Tls => "tls",
             ProtocolId::NetRpc => "gob",
+            ProtocolId::Grpc => "grpc",
         }
     }
 }
@@ -43,6 +46,7 @@ impl ProtocolSet {
         1 << ProtocolId::Native as u8
             | (cfg!(feature = "jsonrpc") as u8) << ProtocolId::JsonRpc as u8
             | (cfg!(feature = "http") as u8) << ProtocolId::Http as u8
+            | (cfg!(feature = "grpc") as u8) << ProtocolId::Grpc as u8
             | (cfg!(feature = "netrpc") as u8) << ProtocolId::NetRpc as u8,
     );
 
@@ -69,7 +73,7 @@ pub enum Sniffed {
 }
 
 /// First bytes, and the protocol they announce. No entry is a prefix of another.
-const TABLE: [(&[u8], ProtocolId); 13] = [
+const TABLE: &[(&[u8], ProtocolId)] = &[
     (&[0x19, 0x96], ProtocolId::Native),
     (&[0x16, 0x03], ProtocolId::Tls),
     (b"GET ", ProtocolId::Http),
@@ -81,6 +85,9 @@ const TABLE: [(&[u8], ProtocolId); 13] = [
     (b"DELETE ", ProtocolId::Http),
     (b"OPTIONS ", ProtocolId::Http),
     (b"CONNECT ", ProtocolId::Http),
+    // Without HTTP/2 it is a request of an unknown method, which HTTP answers.
+    #[cfg(feature = "grpc")]
+    (b"PRI * HTTP/2.0", ProtocolId::Grpc),
     (b"{", ProtocolId::JsonRpc),
     (b"[", ProtocolId::JsonRpc),
 ];
@@ -102,7 +109,7 @@ pub fn sniff(input: &[u8]) -> Sniffed {
         sniffed => return sniffed,
     }
     let mut open = false;
-    for (pattern, protocol) in TABLE {
+    for &(pattern, protocol) in TABLE {
         let common = pattern.len().min(input.len());
         if pattern[..common] == input[..common] {
             if common == pattern.len() {
@@ -199,7 +206,7 @@ mod tests {
 
     #[test]
     fn each_pattern_is_recognized_only_when_complete() {
-        for (pattern, protocol) in TABLE {
+        for &(pattern, protocol) in TABLE {
             for cut in 0..pattern.len() {
                 assert_eq!(sniff(&pattern[..cut]), Sniffed::NeedMore, "{pattern:?} cut at {cut}");
             }
@@ -253,7 +260,11 @@ mod tests {
             "M-SEARCH *",
             "VERSION-CONTROL https://",
             "get http://",
+            "PRI /",
+            #[cfg(not(feature = "grpc"))]
             "PRI *",
+            #[cfg(feature = "grpc")]
+            "PRI * HTTP/1",
             "GETX /",
             "GET\t",
             "POST\r",

@@ -12,6 +12,8 @@ mod one_method;
 
 mod client;
 mod codecs;
+#[cfg(feature = "grpc")]
+mod grpc_idle;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "jsonrpc")]

@@ -94,8 +94,41 @@ fn http2_streams() -> Vec<(&'static str, Vec<u8>)> {
     let data = |stream, data, is_last| Http2Frame::Data { stream, data, padding: None, is_last };
     let settings = |payload| Http2Frame::Settings(SettingEntries::new(payload).unwrap());
     let cancel = Http2Code::CANCEL;
-    let conversations: [(&str, &[Http2Frame<'_>]); 8] = [
+    let conversations: [(&str, &[Http2Frame<'_>]); 12] = [
         ("call", &[headers(1, head, false, true), data(1, b"\0\0\0\0\x01x", true)]),
+        (
+            "pieces",
+            &[
+                headers(1, head, false, true),
+                headers(3, head, false, true),
+                data(1, b"\0\0\0", false),
+                data(3, b"\0\0\0\0\0", true),
+                data(1, b"\0\x02", false),
+                data(1, b"xy", false),
+                data(1, b"", true),
+            ],
+        ),
+        ("two-messages", &[headers(1, head, false, true), data(1, b"\0\0\0\0\0\0\0\0\0\0", true)]),
+        (
+            "stream",
+            &[
+                headers(1, b"\x83\x86\x04\x04/A/S\x5f\x10application/grpc", false, true),
+                data(1, b"\0\0\0\0\0", false),
+                headers(3, b"\x82\x86\x04\x05/page", true, true),
+            ],
+        ),
+        (
+            "metadata",
+            &[
+                headers(
+                    1,
+                    b"\x83\x86\x04\x04/A/B\x5f\x15application/grpc+json\0\x0cgrpc-timeout\x023S\0\x05x-bin\x03AAE",
+                    false,
+                    true,
+                ),
+                data(1, b"\0\0\0\0\x02{}", true),
+            ],
+        ),
         (
             "padded",
             &[
@@ -334,8 +367,10 @@ fn write_the_corpus() {
         keep("hpack", name, &stream);
     }
     for (name, stream) in http2_streams() {
-        keep("http2", &format!("{name}-whole"), &[&[0], &stream[..]].concat());
-        keep("http2", &format!("{name}-split"), &[&[2, 1, 0, 40, 0], &stream[..]].concat());
+        for target in ["http2", "grpc"] {
+            keep(target, &format!("{name}-whole"), &[&[0], &stream[..]].concat());
+            keep(target, &format!("{name}-split"), &[&[2, 1, 0, 40, 0], &stream[..]].concat());
+        }
     }
 
     let everything = Everything::List(vec![

@@ -95,6 +95,7 @@ fn every_command_of_the_readme_exists() {
         "docs/comparison.md",
         "docs/features.md",
         "docs/go-interop.md",
+        "docs/grpc.md",
         "docs/http.md",
         "docs/performance.md",
         "docs/services.md",
@@ -133,6 +134,8 @@ fn every_command_of_the_readme_exists() {
                 ["cargo", "test" | "tree" | "add" | "doc" | "install", ..] => {}
                 ["python3", script, ..] => assert!(root().join(script).exists(), "{document}: {line}"),
                 ["redis-benchmark" | "redis-cli", ..] => {}
+                // `cli/tests/grpc.rs` runs them.
+                ["grpcurl", .., "127.0.0.1:6550", _] if document == "docs/grpc.md" => {}
                 // The address of `serve`, and a method of the demo services.
                 ["curl", .., url] => assert!(url.starts_with("http://127.0.0.1:6550/"), "{document}: {line}"),
                 _ => panic!("{document}: who looks after `{line}`?"),

@@ -15,6 +15,8 @@ mod drain_turns;
 mod ends;
 mod fairness;
 mod flush;
+#[cfg(all(feature = "grpc", feature = "json"))]
+mod grpc;
 #[cfg(feature = "http")]
 mod http;
 #[cfg(feature = "http")]

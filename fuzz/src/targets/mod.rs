@@ -5,6 +5,7 @@
 
 mod codecs;
 mod connection;
+mod grpc;
 mod http;
 mod http2;
 mod http_json_rpc;
@@ -15,6 +16,7 @@ mod rpc;
 pub use codecs::{
     Everything, User, codec_compact, codec_fixed_raw, codec_gob, codec_json, codec_messagepack, decompress,
 };
+pub use grpc::grpc;
 pub use http::http;
 pub use http_json_rpc::http_json_rpc;
 pub use http2::{hpack, http2};
@@ -26,7 +28,7 @@ pub use rpc::{connect, jsonrpc, netrpc};
 pub type Target = (&'static str, fn(&[u8]));
 
 /// All targets.
-pub const TARGETS: [Target; 17] = [
+pub const TARGETS: [Target; 18] = [
     ("frame", frame),
     ("metadata", metadata),
     ("jsonrpc", jsonrpc),
@@ -44,6 +46,7 @@ pub const TARGETS: [Target; 17] = [
     ("http_json_rpc", http_json_rpc),
     ("hpack", hpack),
     ("http2", http2),
+    ("grpc", grpc),
 ];
 
 /// The largest body that the protocol targets accept: small, so that the fuzzer finds both sides of the limit.

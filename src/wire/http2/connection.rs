@@ -47,8 +47,8 @@ pub struct Http2Limits {
     /// Bytes of a header list, with 32 for each field. Default 16 KiB, which is announced. At the limit: the event
     /// [`Http2Event::HeadTooLarge`]. A compressed block of more than twice that ends the connection.
     pub header_list_bytes_max: usize,
-    /// Bytes of the table for the peer's header blocks. Default 1 KiB. Until the peer has acknowledged it, the table
-    /// may have the 4 KiB that the protocol starts with.
+    /// Bytes of the table for the peer's header blocks. Default 1 KiB. Until the peer has confirmed it, the table may
+    /// have the 4 KiB that the protocol starts with.
     pub header_table_bytes: u32,
     /// Bytes of answers that wait for credit. Default 16 MiB; one more answer may exceed it. At the limit: new streams
     /// get REFUSED_STREAM, and streams whose answers would wait too are reset with ENHANCE_YOUR_CALM.
@@ -176,6 +176,19 @@ struct OpenBlock {
     depends_on_itself: bool,
 }
 
+/// The last request head. Clients repeat theirs, and a block that neither changes the table nor follows a change has the
+/// same fields again.
+#[derive(Debug)]
+struct KnownHead {
+    block: Box<[u8]>,
+    head: Http2Head,
+}
+
+impl KnownHead {
+    /// Longer blocks are decoded each time.
+    const BYTES_MAX: usize = 128;
+}
+
 /// The server's side of a connection.
 pub struct Http2Connection {
     limits: Http2Limits,
@@ -188,6 +201,10 @@ pub struct Http2Connection {
     decoder: HpackDecoder,
     encoder: HpackEncoder,
     fields: FieldList,
+    /// How often the fields were replaced.
+    fields_version: u32,
+    /// The head that the fields were decoded from, if its block has the same meaning again.
+    known_head: Option<Box<KnownHead>>,
     block: Option<Box<OpenBlock>>,
     streams: Http2Streams,
     /// The newest stream of the peer.
@@ -225,6 +242,8 @@ impl Http2Connection {
             decoder: HpackDecoder::new(TABLE_BYTES_DEFAULT as usize),
             encoder: HpackEncoder::new(ENCODER_TABLE_BYTES, TABLE_BYTES_DEFAULT as usize, false),
             fields: FieldList::new(),
+            fields_version: 0,
+            known_head: None,
             block: None,
             streams: Http2Streams::new(),
             last_stream: 0,
@@ -359,7 +378,8 @@ impl Http2Connection {
                 // The connection's window covers closed streams, too.
                 self.consume_on_connection(length, out);
                 if self.was_reset(id) {
-                    self.charge()?;
+                    // An answer may come before the request has ended.
+                    self.charge_excusable()?;
                     return Ok(None);
                 }
                 return fault(Http2Code::STREAM_CLOSED, "DATA on a closed stream");
@@ -445,6 +465,11 @@ impl Http2Connection {
         &self.fields
     }
 
+    /// Returns a number that changes with the fields: as long as it does not, heads are repeated.
+    pub fn fields_version(&self) -> u32 {
+        self.fields_version
+    }
+
     /// Returns the number of streams that are open, or whose calls have not ended.
     pub fn streams(&self) -> usize {
         self.streams.len()
@@ -471,6 +496,7 @@ impl Http2Connection {
             + self.encoder.table().allocated_bytes()
             + self.fields.allocated_bytes()
             + self.scratch.capacity()
+            + self.known_head.as_ref().map_or(0, |known| size_of::<KnownHead>() + known.block.len())
             + (self.resets.capacity() + self.queue.capacity()) * size_of::<u32>()
             + self.block.as_ref().map_or(0, |block| block.bytes.capacity())
     }

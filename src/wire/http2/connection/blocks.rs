@@ -1,10 +1,10 @@
 //! Header blocks: assembled from HEADERS and CONTINUATION, decoded, checked, and turned into events.
 
-use super::{DrainPhase, Http2Connection, Http2Event, OpenBlock};
+use super::{DrainPhase, Http2Connection, Http2Event, KnownHead, OpenBlock};
 use crate::wire::Out;
 use crate::wire::http2::fault::{Http2Code, Http2Fault};
 use crate::wire::http2::flow::{Http2ReceiveWindow, SendWindow};
-use crate::wire::http2::head::{check_request, check_trailers};
+use crate::wire::http2::head::{Http2Head, check_request, check_trailers};
 use crate::wire::http2::hpack::ListFit;
 use crate::wire::http2::settings::WINDOW_DEFAULT;
 use crate::wire::http2::streams::{Http2Stream, Http2StreamState};
@@ -76,9 +76,19 @@ impl Http2Connection {
             return Err(Http2Fault::protocol("a client opened a stream with an even id"));
         }
         self.check_block_bytes(block.len())?;
+        if id > self.last_stream
+            && !depends_on_itself
+            && let Some(known) = self.known_head.as_ref().filter(|known| *known.block == *block)
+        {
+            let head = known.head;
+            self.last_stream = id;
+            return self.open(id, Ok(Some(head)), is_last, out);
+        }
         // Every block is decoded, even if its stream is refused: the table is shared by all.
         self.fields.clear();
-        let list_bytes_max = self.limits.header_list_bytes_max;
+        self.fields_version = self.fields_version.wrapping_add(1);
+        self.known_head = None;
+        let (list_bytes_max, changes) = (self.limits.header_list_bytes_max, self.decoder.table().changes());
         let fit = self
             .decoder
             .decode(block, list_bytes_max, &mut self.fields)
@@ -88,7 +98,17 @@ impl Http2Connection {
             if depends_on_itself {
                 return Err(self_dependency(id));
             }
-            return self.open(id, fit, is_last, out);
+            let head = match fit {
+                ListFit::Whole => check_request(&self.fields).map(Some),
+                ListFit::TooLarge => Ok(None),
+            };
+            if let Ok(Some(head)) = head
+                && changes == self.decoder.table().changes()
+                && block.len() <= KnownHead::BYTES_MAX
+            {
+                self.known_head = Some(Box::new(KnownHead { block: block.into(), head }));
+            }
+            return self.open(id, head, is_last, out);
         }
         let state = self.streams.get(id).map(|stream| stream.state);
         match state {
@@ -107,10 +127,11 @@ impl Http2Connection {
         }
     }
 
+    /// Opens a stream, unless its head is malformed. `None` is a head that is too large.
     fn open(
         &mut self,
         id: u32,
-        fit: ListFit,
+        head: Result<Option<Http2Head>, &'static str>,
         is_last: bool,
         out: &mut Out<'_>,
     ) -> Result<Option<Http2Event>, Http2Fault> {
@@ -122,10 +143,7 @@ impl Http2Connection {
             return Ok(None);
         }
         let malformed = |why| Http2Fault::stream(id, Http2Code::PROTOCOL_ERROR, why);
-        let head = match fit {
-            ListFit::Whole => Some(check_request(&self.fields).map_err(malformed)?),
-            ListFit::TooLarge => None,
-        };
+        let head = head.map_err(malformed)?;
         let body_left = head.and_then(|head| head.content_length);
         if is_last && body_left.is_some_and(|bytes| bytes > 0) {
             return Err(malformed("the body's length is not its content-length"));

@@ -71,7 +71,7 @@ impl Http2Connection {
         }
     }
 
-    fn charge_excusable(&mut self) -> Result<(), Http2Fault> {
+    pub(super) fn charge_excusable(&mut self) -> Result<(), Http2Fault> {
         if self.budget.charge_excusable() { Ok(()) } else { Err(TOO_MANY) }
     }
 

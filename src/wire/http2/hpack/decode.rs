@@ -19,8 +19,6 @@ pub enum HpackFault {
     Index,
     /// A change of the table's size is over the announced maximum, or follows a field.
     SizeUpdate,
-    /// The announced maximum was lowered, and the block does not begin with a change of the size.
-    MissingSizeUpdate,
 }
 
 crate::error_text::debug_as_text!(HpackFault);
@@ -34,7 +32,6 @@ impl HpackFault {
             HpackFault::Huffman => "a string has an invalid Huffman code or padding",
             HpackFault::Index => "an index is 0 or beyond the tables",
             HpackFault::SizeUpdate => "a change of the table's size is too large or in the wrong place",
-            HpackFault::MissingSizeUpdate => "a header block does not confirm the lowered size of the table",
         }
     }
 }
@@ -63,8 +60,6 @@ pub struct HpackDecoder {
     table: DynamicTable,
     /// The maximum that was announced to the peer and acknowledged.
     announced: usize,
-    /// The peer must begin its next block with a change of the size.
-    expects_size_update: bool,
     /// For fields that are over the limit and still belong in the table.
     scratch: Vec<u8>,
 }
@@ -99,12 +94,7 @@ fn string(bytes: &[u8]) -> Result<(RawString<'_>, &[u8]), HpackFault> {
 impl HpackDecoder {
     /// Creates a decoder whose table has at most `table_bytes`, until another maximum is acknowledged.
     pub const fn new(table_bytes: usize) -> HpackDecoder {
-        HpackDecoder {
-            table: DynamicTable::new(table_bytes),
-            announced: table_bytes,
-            expects_size_update: false,
-            scratch: Vec::new(),
-        }
+        HpackDecoder { table: DynamicTable::new(table_bytes), announced: table_bytes, scratch: Vec::new() }
     }
 
     /// Returns the table.
@@ -112,11 +102,11 @@ impl HpackDecoder {
         &self.table
     }
 
-    /// The peer has acknowledged another maximum of the table. If it lowers the current one, the next block must
-    /// begin with a change of the size (RFC 7541 section 4.2).
+    /// The peer has acknowledged another maximum of the table. If it lowers the current one, the next block should
+    /// begin with a change of the size (RFC 7541 section 4.2). RFC 9113 section 4.3.1 makes its absence an error, but
+    /// nginx (`grpc_pass`) leaves it out: until it comes, the table keeps the size that both sides know.
     pub fn acknowledged(&mut self, table_bytes: usize) {
         self.announced = table_bytes;
-        self.expects_size_update = self.table.size_max() > table_bytes;
     }
 
     /// Decodes a whole block and adds its fields to `into`, as long as the list has at most `list_bytes_max` bytes
@@ -135,9 +125,6 @@ impl HpackDecoder {
                 }
                 rest = self.size_update(rest)?;
                 continue;
-            }
-            if self.expects_size_update {
-                return Err(HpackFault::MissingSizeUpdate);
             }
             is_begin = false;
             let fits;
@@ -158,7 +145,6 @@ impl HpackDecoder {
         if size > self.announced {
             return Err(HpackFault::SizeUpdate);
         }
-        self.expects_size_update = false;
         if size != self.table.size_max() {
             self.table.set_size_max(size);
         }

@@ -254,10 +254,14 @@ fn size_updates_evict_and_may_come_twice() {
 }
 
 #[test]
-fn a_lowered_maximum_must_be_confirmed() {
+fn a_lowered_maximum_holds_once_the_peer_confirms_it() {
     let mut decoder = HpackDecoder::new(4096);
-    decoder.acknowledged(1024);
-    assert_eq!(decode(&mut decoder, &[0x82]), Err(HpackFault::MissingSizeUpdate));
+    decode(&mut decoder, &bytes("4001 6101 62")).unwrap();
+    decoder.acknowledged(16);
+    assert_eq!(decode(&mut decoder, &[0xbe]).unwrap(), [("a".to_owned(), "b".to_owned())]);
+    assert_eq!((decoder.table().size(), decoder.table().size_max()), (34, 4096));
+    decode(&mut decoder, &bytes("30 82")).unwrap();
+    assert_eq!((decoder.table().size(), decoder.table().size_max()), (0, 16));
     let mut decoder = HpackDecoder::new(4096);
     decoder.acknowledged(1024);
     assert_eq!(decode(&mut decoder, &bytes("3f e2 07")), Err(HpackFault::SizeUpdate));

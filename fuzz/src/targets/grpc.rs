@@ -1,0 +1,67 @@
+//! gRPC, on the server's side.
+
+use std::sync::Arc;
+
+use coreloop::message::{Message, Refusal, Request, method_hash};
+use coreloop::status::Code;
+use coreloop::wire::http2::PREFACE;
+use coreloop::wire::{DirectoryEntry, GrpcServer, MethodDirectory, Page, ServerContext};
+
+use super::connection::{Answer, connection, small_limits};
+use super::{cut, pieces_of};
+
+struct GrpcFuzzed;
+
+impl MethodDirectory for GrpcFuzzed {
+    fn method(&self, name: &str) -> Option<DirectoryEntry> {
+        let is_known = matches!(name, "A.B" | "A.S");
+        is_known.then_some(DirectoryEntry {
+            hash: method_hash(name),
+            is_idempotent: false,
+            is_server_stream: false,
+        })
+    }
+
+    fn has_service(&self, service: &str) -> bool {
+        service == "A"
+    }
+
+    fn is_streaming(&self, method: u32) -> bool {
+        method == method_hash("A.S")
+    }
+
+    fn page(&self, path: &str) -> Option<Page> {
+        let page = Page { status: 200, content_type: "text/plain", body: b"page".into() };
+        (path == "/page").then_some(page)
+    }
+
+    fn date(&self) -> [u8; 29] {
+        *b"Sun, 06 Nov 1994 08:49:37 GMT"
+    }
+}
+
+/// Returns what the server has sent, and whether the connection is open.
+fn run<'a>(pieces: impl Iterator<Item = &'a [u8]>) -> (Vec<u8>, bool) {
+    let context =
+        ServerContext { limits: small_limits(), cors_origins: Vec::new(), site: Box::new(GrpcFuzzed) };
+    let answer = |(message, body): (Message, Vec<u8>)| -> Option<Answer> {
+        match message {
+            // Metadata and message, or every other time an error that repeats them.
+            Message::Request(Request { id, .. }) => {
+                let code = if id % 4 == 1 { Code::Ok } else { Code::Internal };
+                Some((id, code, body))
+            }
+            Message::Refused(Refusal { id, code, message, .. }) => Some((id, code, message.into_bytes())),
+            Message::Cancel { id } => Some((id, Code::Cancelled, Vec::new())),
+            other => panic!("{other:?}"),
+        }
+    };
+    connection(GrpcServer::server(Arc::new(context)), pieces, answer)
+}
+
+/// Frames after the preface, whole and in pieces.
+pub fn grpc(input: &[u8]) {
+    let Some((stream, cuts)) = cut(input) else { return };
+    let whole = run([&PREFACE[..], stream].into_iter());
+    assert_eq!(run(std::iter::once(&PREFACE[..]).chain(pieces_of(stream, &cuts))), whole);
+}
