@@ -10,7 +10,7 @@ use coreloop::client::{CallError, Client, Driver, MethodId, StreamCaller};
 use coreloop::codec::{Codec, Plain};
 use coreloop::config::Limits;
 use coreloop::service::{Kind, Method};
-use coreloop::stream::{Sink, SinkError, Stream, StreamEvent};
+use coreloop::stream::{Broadcast, Sink, SinkError, SlowSubscriber, Stream, StreamEvent};
 use coreloop::{Code, Context, Server, Status};
 
 use crate::common::raw_server::unused_address;
@@ -486,4 +486,35 @@ fn streams_live_on_a_driver_of_a_servers_reactor() {
     let client = Client::builder(&rig.address()).on(&driver).connect().unwrap();
     let numbers = client.server_stream::<Numbers, Numbers>(&COUNT, &5000).unwrap();
     assert_eq!(numbers.map(Result::unwrap).sum::<i64>(), 5000 * 5001 / 2);
+}
+
+/// Items that exceed what a sink may have on its way to the reactor are held by the broadcast, and keep their order.
+#[test]
+fn large_items_of_a_broadcast_arrive_in_order() {
+    let broadcast = Arc::new(Broadcast::new(SlowSubscriber::DropOldest(10_000)));
+    let subscribers = broadcast.clone();
+    let watch = Method::server_stream::<Numbers, Text>("Stream.Watch", move |_cx, _, sink| {
+        subscribers.subscribe(sink);
+        Ok(())
+    });
+    let watch = watch.unwrap().kind(Kind::Inline);
+    let server = Server::builder().cores(1).method_of(watch).listen("127.0.0.1:0").start().unwrap();
+    let client = Client::connect(&server.addresses()[0].to_string()).unwrap();
+    let streams: Vec<_> =
+        (0..4).map(|_| client.server_stream::<Numbers, Text>(&WATCH, &1).unwrap()).collect();
+    eventually("all subscribe", || broadcast.subscribers() == 4);
+    let padding = "x".repeat(20_000);
+    for number in 0..400 {
+        broadcast.send(&format!("{number} {padding}")).unwrap();
+    }
+    broadcast.finish(Ok(()));
+    for stream in streams {
+        let mut expected = 0;
+        for text in stream {
+            let text = text.unwrap();
+            assert_eq!(text.split(' ').next(), Some(&*expected.to_string()));
+            expected += 1;
+        }
+        assert_eq!(expected, 400);
+    }
 }

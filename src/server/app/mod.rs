@@ -102,6 +102,8 @@ struct Dispatcher {
     posted: VecDeque<StreamCommand>,
     /// Commands in `posted` are being applied.
     is_applying: bool,
+    /// They are applied to any connection, not only to the current one.
+    is_applying_all: bool,
     /// Connections whose sinks wait for the write queue.
     gated: Vec<Key>,
     back: Arc<dyn Fn(Box<WorkBatch>) + Send + Sync>,
@@ -169,6 +171,7 @@ impl RpcApp {
             outbox: Outbox::default(),
             posted: VecDeque::new(),
             is_applying: false,
+            is_applying_all: false,
             gated: Vec::new(),
             back: Arc::new(back),
             groups: Slab::new(),

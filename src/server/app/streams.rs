@@ -395,10 +395,15 @@ impl Dispatcher {
     /// Runs a task of this reactor, and applies what it has posted.
     pub(super) fn run_task(&mut self, conns: &mut Conns<'_, RpcApp>, task: Arc<dyn ReactorTask>) {
         let (again, mut commands) = self.outbox.scope(self.sink.owner(), || task.clone().run());
-        for command in commands.drain(..) {
+        self.posted.extend(commands.drain(..));
+        self.outbox.recycle(commands);
+        self.is_applying = true;
+        self.is_applying_all = true;
+        while let Some(command) = self.posted.pop_front() {
             self.on_stream_command(conns, command);
         }
-        self.outbox.recycle(commands);
+        self.is_applying = false;
+        self.is_applying_all = false;
         if again {
             // Other work comes first.
             self.sink.run_task(task);
@@ -410,7 +415,7 @@ impl Dispatcher {
     pub(super) fn apply_all(&mut self, cx: &mut Cx<'_>, mut commands: Vec<StreamCommand>) {
         let is_nested = self.is_applying;
         for command in commands.drain(..) {
-            if command.address.connection == cx.key() {
+            if self.is_applying_all || command.address.connection == cx.key() {
                 self.posted.push_back(command);
             } else {
                 // For another connection of this reactor.
